@@ -1,0 +1,1 @@
+"""What can be asked of Tandem: the language (`spec`), sentences in it (`experiments`), mmdet's part."""

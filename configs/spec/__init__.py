@@ -1,0 +1,88 @@
+"""The public words of the spec; both sides of the house speak them."""
+
+from configs.spec.base import Contract, Moment, Name, RunId, Sha256
+from configs.spec.dataset import MANIFEST, ClassNames, DatasetManifest, Split
+from configs.spec.detector import STRIDES, Detector, GflHead, Neck, ResNet
+from configs.spec.distillation import Bckd, Distillation, NoDistillation
+from configs.spec.failure import FailureReason, advice, is_retryable
+from configs.spec.names import MLFLOW_EXPERIMENT, ExitCode, Metric, RunFile, Tag, attempt_log
+from configs.spec.report import (
+    Artifact,
+    Delivery,
+    Metrics,
+    Outcome,
+    Progress,
+    Receipt,
+    Record,
+    Started,
+    Tracked,
+)
+from configs.spec.run import (
+    Data,
+    Dataset,
+    DatasetFiles,
+    Evaluation,
+    NamedDataset,
+    NamedTeacher,
+    Resources,
+    RunSpec,
+    RunTeacher,
+    Teacher,
+    TeacherFiles,
+)
+from configs.spec.schedule import AdamW, CosinePolicy, Schedule, Sgd, StepPolicy, Warmup
+
+__all__ = [
+    "MANIFEST",
+    "MLFLOW_EXPERIMENT",
+    "STRIDES",
+    "AdamW",
+    "Artifact",
+    "Bckd",
+    "ClassNames",
+    "Contract",
+    "CosinePolicy",
+    "Data",
+    "Dataset",
+    "DatasetFiles",
+    "DatasetManifest",
+    "Delivery",
+    "Detector",
+    "Distillation",
+    "Evaluation",
+    "ExitCode",
+    "FailureReason",
+    "GflHead",
+    "Metric",
+    "Metrics",
+    "Moment",
+    "Name",
+    "NamedDataset",
+    "NamedTeacher",
+    "Neck",
+    "NoDistillation",
+    "Outcome",
+    "Progress",
+    "Receipt",
+    "Record",
+    "ResNet",
+    "Resources",
+    "RunFile",
+    "RunId",
+    "RunSpec",
+    "RunTeacher",
+    "Schedule",
+    "Sgd",
+    "Sha256",
+    "Split",
+    "Started",
+    "StepPolicy",
+    "Tag",
+    "Teacher",
+    "TeacherFiles",
+    "Tracked",
+    "Warmup",
+    "advice",
+    "attempt_log",
+    "is_retryable",
+]

@@ -1,0 +1,61 @@
+"""Why an attempt ended badly: data, from which retry, final state and advice follow."""
+
+from enum import StrEnum
+
+
+class FailureReason(StrEnum):
+    """The causes that the service and the workers tell apart."""
+
+    CUDA_OUT_OF_MEMORY = "cuda_out_of_memory"
+    HOST_OUT_OF_MEMORY = "host_out_of_memory"
+    NAN_LOSS = "nan_loss"
+    DATASET_ERROR = "dataset_error"
+    TEACHER_MISMATCH = "teacher_mismatch"
+    NODE_LOST = "node_lost"
+    PREEMPTED = "preempted"
+    STALLED = "stalled"
+    DISK_FULL = "disk_full"
+    TRACKER_UNAVAILABLE = "tracker_unavailable"
+    INVALID_SPEC = "invalid_spec"
+    BUG = "bug"
+
+
+_RETRYABLE = frozenset(
+    {
+        FailureReason.NODE_LOST,
+        FailureReason.PREEMPTED,
+        FailureReason.STALLED,
+        FailureReason.TRACKER_UNAVAILABLE,
+    }
+)
+
+_ADVICE = {
+    FailureReason.CUDA_OUT_OF_MEMORY: "Lower data.batch_size or data.image_size.",
+    FailureReason.HOST_OUT_OF_MEMORY: "Lower data.loader_workers or data.batch_size.",
+    FailureReason.NAN_LOSS: (
+        "Lower schedule.optimizer.lr or the distillation weights, or set schedule.max_grad_norm."
+    ),
+    FailureReason.DATASET_ERROR: (
+        "Import the dataset again; `tandem data import-coco` and `import-voc` list every problem."
+    ),
+    FailureReason.TEACHER_MISMATCH: (
+        "Register the teacher with the architecture and classes that its checkpoint has."
+    ),
+    FailureReason.NODE_LOST: "Nothing to do: the run goes on from its last checkpoint.",
+    FailureReason.PREEMPTED: "Nothing to do: the run goes on from its last checkpoint.",
+    FailureReason.STALLED: "Look at `tandem logs`; the run goes on from its last checkpoint.",
+    FailureReason.DISK_FULL: "Free space under the run's folder, then launch the run again.",
+    FailureReason.TRACKER_UNAVAILABLE: "Start MLflow again with `tandem up`; nothing was lost.",
+    FailureReason.INVALID_SPEC: "Correct the spec; `tandem run PRESET --plan` shows what it resolves to.",
+    FailureReason.BUG: "Read the traceback in `tandem logs` and report it.",
+}
+
+
+def is_retryable(reason: FailureReason) -> bool:
+    """Whether another attempt may end differently with nothing changed."""
+    return reason in _RETRYABLE
+
+
+def advice(reason: FailureReason) -> str:
+    """What a person can do about it, in one sentence."""
+    return _ADVICE[reason]

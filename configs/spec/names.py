@@ -1,0 +1,80 @@
+"""Names that two sides must agree on: metrics, tags, files, environment, exit codes. Each once."""
+
+from enum import IntEnum, StrEnum
+from typing import Final
+
+
+class Metric(StrEnum):
+    """Metrics as MLflow, the API and the dashboards show them."""
+
+    LOSS = "train/loss"
+    LOSS_CLS = "train/loss_cls"
+    LOSS_BBOX = "train/loss_bbox"
+    LOSS_DFL = "train/loss_dfl"
+    LOSS_DISTILL_CLS = "train/loss_distill_cls"
+    LOSS_DISTILL_LOC = "train/loss_distill_loc"
+    LEARNING_RATE = "train/lr"
+    IMAGES_PER_S = "train/images_per_s"
+    MAP = "val/bbox_mAP"
+    MAP_50 = "val/bbox_mAP_50"
+    MAP_75 = "val/bbox_mAP_75"
+    MAP_S = "val/bbox_mAP_s"
+    MAP_M = "val/bbox_mAP_m"
+    MAP_L = "val/bbox_mAP_l"
+    TEACHER_MAP = "teacher/bbox_mAP"
+    TEACHER_MAP_50 = "teacher/bbox_mAP_50"
+    TEACHER_MAP_75 = "teacher/bbox_mAP_75"
+    TEACHER_MAP_S = "teacher/bbox_mAP_s"
+    TEACHER_MAP_M = "teacher/bbox_mAP_m"
+    TEACHER_MAP_L = "teacher/bbox_mAP_l"
+
+
+class Tag(StrEnum):
+    """Tags of an MLflow run."""
+
+    RUN_ID = "tandem.run_id"
+    """What finds the MLflow run of a run again: there is exactly one."""
+
+    PRESET = "tandem.preset"
+    TEACHER_SHA256 = "tandem.teacher_sha256"
+    DATASET_DIGEST = "tandem.dataset_digest"
+    HOST = "tandem.host"
+
+
+class RunFile(StrEnum):
+    """Files and folders of a run, relative to its folder."""
+
+    SPEC = "spec.json"
+    SPOOL = "spool.jsonl"
+    CONFIG = "config.py"
+    ENVIRONMENT = "environment.json"
+    CHECKPOINTS = "checkpoints"
+    LAST = "checkpoints/last.pth"
+    BEST = "checkpoints/best.pth"
+    PICTURES = "pictures"
+    PER_CLASS_AP = "per_class_ap.json"
+    LOGS = "logs"
+
+
+def attempt_log(attempt: int) -> str:
+    """The log of an attempt, relative to the run's folder."""
+    return f"{RunFile.LOGS}/attempt-{attempt}.log"
+
+
+class ExitCode(IntEnum):
+    """How `tandem-worker train` ends."""
+
+    SUCCEEDED = 0
+    REFUSED = 10
+    """Spec, data, teacher or code: another attempt would end the same way."""
+
+    INTERRUPTED = 20
+    """The machine's fault: another attempt goes on from the last checkpoint."""
+
+    FENCED = 30
+    """A newer attempt has taken over."""
+
+    CANCELLED = 40
+
+
+MLFLOW_EXPERIMENT: Final = "tandem"

@@ -1,0 +1,105 @@
+"""What a worker says: the records of its spool, and their delivery to the service."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from configs.spec.base import Contract, Moment, Sha256
+from configs.spec.failure import FailureReason
+
+
+class Started(Contract):
+    """An attempt has begun: where, on what, and from which epoch."""
+
+    kind: Literal["started"] = "started"
+    at: Moment
+    attempt: int
+    host: str
+    pid: int
+    device: str
+    resumed_from_epoch: int
+    teacher_sha256: Sha256 | None
+    dataset_digest: Sha256
+    versions: dict[str, str]
+
+
+class Metrics(Contract):
+    """Values of one step; the same step is never said twice with another time."""
+
+    kind: Literal["metrics"] = "metrics"
+    at: Moment
+    attempt: int
+    step: Annotated[int, Field(ge=0)]
+    """Optimizer steps since the run began."""
+
+    values: dict[str, float]
+
+
+class Progress(Contract):
+    """How far training is."""
+
+    kind: Literal["progress"] = "progress"
+    at: Moment
+    attempt: int
+    phase: Literal["preparing", "training", "evaluating", "finishing"]
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    eta_s: float | None
+
+
+class Artifact(Contract):
+    """A file of the run's folder that belongs in the tracker."""
+
+    kind: Literal["artifact"] = "artifact"
+    at: Moment
+    attempt: int
+    path: str
+    """Relative to the run's folder; its folder there is its folder in the tracker."""
+
+
+class Tracked(Contract):
+    """The MLflow run that this run is logged to, for life."""
+
+    kind: Literal["tracked"] = "tracked"
+    at: Moment
+    attempt: int
+    mlflow_run_id: str
+
+
+class Outcome(Contract):
+    """The last word of an attempt."""
+
+    kind: Literal["outcome"] = "outcome"
+    at: Moment
+    attempt: int
+    result: Literal["succeeded", "failed", "cancelled"]
+    reason: FailureReason | None = None
+    message: str = ""
+    best_map: float | None = None
+    best_epoch: int | None = None
+
+
+Record = Annotated[
+    Started | Metrics | Progress | Artifact | Tracked | Outcome, Field(discriminator="kind")
+]
+
+
+class Delivery(Contract):
+    """Records of a spool in order; an empty one is a heartbeat."""
+
+    first: Annotated[int, Field(ge=0)]
+    """Position in the spool of the first record, counted from 0."""
+
+    records: tuple[Record, ...]
+
+
+class Receipt(Contract):
+    """The service's answer to a delivery."""
+
+    next: Annotated[int, Field(ge=0)]
+    """Position of the first record that the service does not have."""
+
+    stop: bool
+    """The run is to end: write a checkpoint and leave."""

@@ -1,0 +1,149 @@
+"""One request to train: what a run is told, from a person's preset to the trainer's command line."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from configs.spec.base import Contract, Name, RunId, Sha256, Share
+from configs.spec.dataset import ClassNames
+from configs.spec.detector import Detector
+from configs.spec.distillation import Bckd, Distillation, NoDistillation
+from configs.spec.schedule import Schedule
+
+
+class NamedTeacher(Contract):
+    """A teacher in the service's registry."""
+
+    name: Name
+
+
+class RunTeacher(Contract):
+    """The detector that another run trains; this run waits for it."""
+
+    run: RunId
+    checkpoint: Literal["best", "last"] = "best"
+
+
+class TeacherFiles(Contract):
+    """A teacher as files: what the trainer loads, and what a registered teacher resolves to."""
+
+    checkpoint: Annotated[str, Field(min_length=1)]
+    sha256: Sha256 | None = None
+    detector: Detector
+    classes: ClassNames
+
+
+class NamedDataset(Contract):
+    """A dataset in the service's registry."""
+
+    name: Name
+
+
+class DatasetFiles(Contract):
+    """A dataset as a folder with a manifest: what the trainer reads."""
+
+    root: Annotated[str, Field(min_length=1)]
+    digest: Sha256 | None = None
+
+
+def _kind_of_reference(value: object) -> str:
+    fields = value if isinstance(value, dict) else getattr(type(value), "model_fields", {})
+    if "run" in fields:
+        return "by_run"
+    if "detector" in fields or "root" in fields:
+        return "by_files"
+    return "by_name"
+
+
+Teacher = Annotated[
+    Annotated[NamedTeacher, Tag("by_name")]
+    | Annotated[RunTeacher, Tag("by_run")]
+    | Annotated[TeacherFiles, Tag("by_files")],
+    Discriminator(_kind_of_reference),
+]
+Dataset = Annotated[
+    Annotated[NamedDataset, Tag("by_name")] | Annotated[DatasetFiles, Tag("by_files")],
+    Discriminator(_kind_of_reference),
+]
+
+Pixels = Annotated[int, Field(ge=32, le=4096)]
+
+
+class Data(Contract):
+    """Which images, how large, and in what batches."""
+
+    dataset: Dataset
+    image_size: tuple[Pixels, Pixels] = (1333, 800)
+    """Longest and shortest edge after resizing, in pixels; the aspect ratio is kept."""
+
+    flip: Share = 0.5
+    """Probability that a training image is mirrored."""
+
+    train_images: Annotated[int, Field(ge=1)] | None = None
+    """Train on the first so many images only."""
+
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Images in one optimizer step."""
+
+    loader_workers: Annotated[int, Field(ge=0, le=64)] = 2
+    """Processes that read and augment images; 0 does it in the training process."""
+
+
+class Evaluation(Contract):
+    """How the student is measured on the validation images (COCO bbox protocol)."""
+
+    every_epochs: Annotated[int, Field(ge=1)] = 1
+    batch_size: Annotated[int, Field(ge=1, le=256)] = 8
+    val_images: Annotated[int, Field(ge=1)] | None = None
+    """Evaluate on the first so many validation images only."""
+
+    pictures: Annotated[int, Field(ge=0, le=64)] = 8
+    """Validation images drawn with true, teacher's and student's boxes at the end."""
+
+
+class Resources(Contract):
+    """What one attempt takes of a Ray node."""
+
+    num_cpus: Annotated[int, Field(ge=1, le=256)] = 1
+    """Cores, and threads of the numeric libraries."""
+
+    num_gpus: Annotated[int, Field(ge=0, le=1)] = 0
+    """GPUs: one process trains, on one GPU or on the CPU."""
+
+
+Label = Annotated[str, Field(max_length=200)]
+
+
+class RunSpec(Contract):
+    """A whole experiment: train `student` on `data`, taught by `teacher` or not."""
+
+    student: Detector
+    teacher: Teacher | None = None
+    distillation: Distillation = NoDistillation()
+    data: Data
+    schedule: Schedule
+    evaluation: Evaluation = Evaluation()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    precision: Literal["fp32"] = "fp32"
+    resources: Resources = Resources()
+    tags: Annotated[dict[Name, Label], Field(max_length=32)] = {}
+
+    @model_validator(mode="after")
+    def _teacher_and_method_agree(self) -> Self:
+        if isinstance(self.distillation, Bckd) and self.teacher is None:
+            raise ValueError("distillation.method is bckd but no teacher is named; add teacher: {name: ...}")
+        if isinstance(self.distillation, NoDistillation) and self.teacher is not None:
+            raise ValueError(
+                "a teacher is named but distillation.method is none, so it would have no effect; "
+                "choose a method or leave the teacher out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pretrained_weights_exist(self) -> Self:
+        backbone = self.student.backbone
+        if backbone.pretrained is not None and backbone.width != 1.0:
+            raise ValueError(
+                f"student.backbone.pretrained: ImageNet weights exist for width 1.0, not {backbone.width}"
+            )
+        return self
