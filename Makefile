@@ -1,0 +1,43 @@
+# `make demo` and `make test` do everything from a fresh clone; the rest is for developers.
+BIN := .venv/bin
+TEACHER ?= shipped
+SEED ?= 0
+
+.PHONY: setup demo test test-all check format lock up down doctor clean
+
+setup: ## The environment in .venv; does nothing when it is up to date.
+	@docker/setup.sh
+
+demo: setup ## Teacher, student alone and BCKD student over REST, then a table and the URLs.
+	@$(BIN)/tandem demo --teacher $(TEACHER) --seed $(SEED)
+
+test: setup ## The default tests, under 15 minutes on 2 cores.
+	@$(BIN)/pytest
+
+test-all: setup ## Every test, the slow ones and those for a GPU included.
+	@$(BIN)/pytest -m ''
+
+check: setup ## Style, types and import arrows.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+up: setup ## The stack: Ray, MLflow and the service.
+	@$(BIN)/tandem up
+
+down: ## Stops the stack.
+	@$(BIN)/tandem down
+
+doctor: setup ## What is off, and what to do about it.
+	@$(BIN)/tandem doctor
+
+lock: setup ## Writes docker/worker.lock from the environment as it is.
+	@docker/lock.sh $(BIN)/python
+
+clean: ## Removes the environment; the compiled mmcv-full stays cached.
+	rm -rf .venv

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Writes docker/worker.lock: the exact versions of a working environment, but for Tandem and mmcv-full.
+#
+#   docker/lock.sh PYTHON
+set -euo pipefail
+python=$(realpath -s "${1:?usage: docker/lock.sh PYTHON}")
+cd "$(dirname "$0")"
+{
+  echo "# Exact versions that work together. Written by docker/lock.sh (make lock); do not edit."
+  echo "# mmcv-full is not here: docker/mmcv-wheel.sh compiles it."
+  "$python" -m pip freeze --all --exclude-editable | grep -v -i -E '^(mmcv-full|tandem-distill|pip)(==| @)' | sort -f
+} > worker.lock.new
+mv worker.lock.new worker.lock

@@ -1,0 +1,104 @@
+"""Which ports are free, who holds the others, and which we have chosen before."""
+
+import json
+import random
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from service.stack.errors import BadAddress
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0"})
+
+_CHOICE = range(20000, 32000)
+"""Above the ports that Ray gives to its workers, below those that Linux gives to clients."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a part listens."""
+
+    host: str
+    port: int
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this machine can listen there."""
+        return self.host in LOOPBACK
+
+
+def address_from_url(url: str, *, setting: str) -> Address:
+    """Host and port of a plain http address."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port is None:
+        raise BadAddress(url, setting=setting)
+    return Address(parts.hostname, port)
+
+
+def is_free(port: int, *, host: str = "") -> bool:
+    """Whether a server could listen on `port` now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def holder_of(port: int) -> str:
+    """Who listens on `port`, in words."""
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:
+        return "another process"
+    for connection in connections:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+            return _process_in_words(connection.pid)
+    return "another process"
+
+
+def remembered_ports(file: Path, names: Iterable[str]) -> dict[str, int]:
+    """A port for each name: as in `file` where still free, else chosen and written there."""
+    wanted = tuple(names)
+    ports = {name: port for name, port in _read(file).items() if name in wanted and is_free(port)}
+    for name in wanted:
+        if name not in ports:
+            ports[name] = free_port(avoid=frozenset(ports.values()))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(ports, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return ports
+
+
+def free_port(*, avoid: frozenset[int] = frozenset()) -> int:
+    """A port that nobody listens on, at random so that two stacks seldom choose the same."""
+    for port in random.sample(_CHOICE, k=200):
+        if port not in avoid and is_free(port):
+            return port
+    raise OSError("none of 200 ports between 20000 and 32000 is free")
+
+
+def _read(file: Path) -> dict[str, int]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return {str(name): int(port) for name, port in found.items()}
+
+
+def _process_in_words(pid: int | None) -> str:
+    if pid is None:
+        return "a process of another user"
+    try:
+        command = " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return f"process {pid}"
+    return f"process {pid} ({command[:80]})" if command else f"process {pid}"

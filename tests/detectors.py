@@ -1,0 +1,63 @@
+"""Tiny detectors and batches for tests: valid by default, small enough for a second."""
+
+from typing import Any
+
+import torch
+from mmcv import ConfigDict
+from mmdet.models import build_detector, build_head
+from torch import Tensor
+
+from configs.spec import Detector, GflHead, Neck, ResNet
+from workers.distillation import detector, head
+from workers.recipe import detector_config
+
+REGISTERED = (detector.TandemGFL, head.TandemGFLHead)
+
+
+def a_detector(*, width: float = 0.125, neck: int = 32, channels: int = 32, reg_max: int = 8) -> Detector:
+    return Detector(
+        backbone=ResNet(depth=18, width=width),
+        neck=Neck(channels=neck),
+        head=GflHead(convs=1, channels=channels, reg_max=reg_max),
+    )
+
+
+def class_names(count: int) -> tuple[str, ...]:
+    return tuple(f"class-{index}" for index in range(count))
+
+
+def a_head(spec: Detector, *, num_classes: int) -> Any:
+    model = detector_config(spec, classes=class_names(num_classes))
+    return build_head(
+        ConfigDict(
+            model.bbox_head,
+            type="TandemGFLHead",
+            train_cfg=model.train_cfg,
+            test_cfg=model.test_cfg,
+        )
+    )
+
+
+def a_plain_gfl(spec: Detector, *, num_classes: int, seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    model = build_detector(detector_config(spec, classes=class_names(num_classes)))
+    model.init_weights()
+    return model
+
+
+def a_batch(boxes: list[list[list[float]]], *, size: int = 64, padded_to: int | None = None) -> dict[str, Any]:
+    """One image per list of boxes; all objects are of class 0."""
+    side = padded_to or size
+    images = torch.rand(len(boxes), 3, side, side, generator=torch.Generator().manual_seed(1))
+    shape = (size, size, 3)
+    meta = {"img_shape": shape, "pad_shape": shape, "ori_shape": shape, "scale_factor": 1.0, "flip": False}
+    return {
+        "img": images,
+        "img_metas": [dict(meta) for _ in boxes],
+        "gt_bboxes": [_boxes(of_image) for of_image in boxes],
+        "gt_labels": [torch.zeros(len(of_image), dtype=torch.long) for of_image in boxes],
+    }
+
+
+def _boxes(rows: list[list[float]]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)

@@ -1,0 +1,112 @@
+"""Our losses and gradients against those of the published code."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from configs.spec import Bckd, Detector, ResNet
+from tests.detectors import a_head
+from workers.distillation.head import TandemGFLHead
+
+CASES = sorted((Path(__file__).parent / "bckd").glob("*.npz"))
+LEVELS = 5
+PUBLISHED_WEIGHT_OFFSET = 2e-4
+"""The published code adds this to the weight of every positive in its box losses; mmdet does not."""
+
+DISTILLATION_LOSSES = ("loss_distill_cls", "loss_distill_loc")
+
+
+@pytest.fixture(params=CASES, ids=lambda path: path.stem)
+def case(request: pytest.FixtureRequest) -> Mapping[str, np.ndarray]:
+    with np.load(request.param) as arrays:
+        return dict(arrays)
+
+
+def test_losses_of_every_level_equal_the_published_code(case: Mapping[str, np.ndarray]) -> None:
+    losses, _ = losses_of(case)
+
+    for name in ("loss_cls", *DISTILLATION_LOSSES):
+        ours = [value.item() for value in losses[name]]
+        np.testing.assert_allclose(ours, case[name], rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+def test_box_losses_differ_from_the_published_code_by_its_weight_offset_and_clamp_alone(
+    case: Mapping[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published_box_weights(monkeypatch)
+
+    losses, _ = losses_of(case)
+
+    for name in ("loss_bbox", "loss_dfl"):
+        ours = [value.item() for value in losses[name]]
+        np.testing.assert_allclose(ours, case[name], rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+def test_gradients_of_the_distillation_losses_equal_the_published_code(
+    case: Mapping[str, np.ndarray],
+) -> None:
+    losses, student = losses_of(case)
+
+    sum(sum(losses[name]) for name in DISTILLATION_LOSSES).backward()  # type: ignore[union-attr]
+
+    for outputs, key in zip(student, ("grad_distill_cls", "grad_distill_reg"), strict=True):
+        for level, output in enumerate(outputs):
+            wanted = case[f"{key}_{level}"]
+            ours = np.zeros_like(wanted) if output.grad is None else output.grad.numpy()
+            scale = np.abs(wanted).max()
+            np.testing.assert_allclose(
+                ours, wanted, rtol=1e-5, atol=1e-5 * scale, err_msg=f"{key}_{level}"
+            )
+
+
+def published_box_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets mmdet's GFL head weigh positives as the published code does: offset, and no clamp at 1."""
+    sigmoid_of_scores = Tensor.sigmoid
+    monkeypatch.setattr(
+        Tensor,
+        "sigmoid",
+        lambda scores: sigmoid_of_scores(scores)
+        + (0.0 if scores.requires_grad else PUBLISHED_WEIGHT_OFFSET),
+    )
+    monkeypatch.setattr(Tensor, "clamp_", lambda total, min: total)
+
+
+def losses_of(
+    case: Mapping[str, np.ndarray],
+) -> tuple[dict[str, list[Tensor]], tuple[list[Tensor], list[Tensor]]]:
+    height, width, images, classes, pad_below, pad_right = (int(value) for value in case["meta"])
+    head: TandemGFLHead = a_head(Detector(backbone=ResNet(depth=18)), num_classes=classes)
+    student = outputs_of("student", case, requires_grad=True)
+    teacher = outputs_of("teacher", case, requires_grad=False)
+    shape = (height - pad_below, width - pad_right, 3)
+    losses = head.loss(
+        *student,
+        [torch.from_numpy(case[f"gt_bboxes_{image}"]) for image in range(images)],
+        [torch.from_numpy(case[f"gt_labels_{image}"]) for image in range(images)],
+        [{"img_shape": shape, "pad_shape": shape}] * images,
+    )
+    cls_weight, loc_weight = (float(value) for value in case["alpha"])
+    losses |= head.distillation_losses(
+        student,
+        teacher,
+        teacher_head=head,
+        method=Bckd(cls_weight=cls_weight, loc_weight=loc_weight),
+    )
+    return losses, student
+
+
+def outputs_of(
+    side: str, case: Mapping[str, np.ndarray], *, requires_grad: bool
+) -> tuple[list[Tensor], list[Tensor]]:
+    logits, distributions = (
+        [
+            torch.from_numpy(case[f"{side}_{kind}_{level}"]).requires_grad_(requires_grad)
+            for level in range(LEVELS)
+        ]
+        for kind in ("cls", "reg")
+    )
+    return logits, distributions

@@ -1,0 +1,1 @@
+"""Runs one spec on a node; knows nothing of the service."""

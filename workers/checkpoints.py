@@ -1,0 +1,120 @@
+"""Checkpoints: read without running what is in them, written whole or not at all."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from workers.errors import TeacherMismatch
+
+_CLASS_LAYER_ENDINGS = ("gfl_cls.weight", "gfl_cls.bias")
+_SHOWN_KEYS = 5
+_BLOCK_BYTES = 1 << 20
+
+Weights = dict[str, Tensor]
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def save_atomically(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write `checkpoint` so that at every moment `path` is the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    with unfinished.open("wb") as file:
+        torch.save(checkpoint, file)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's tensors and plain values on the CPU; code in it is refused, never run.
+
+    Numpy scalars and arrays, which old mmdet checkpoints hold in `meta`, are allowed.
+    """
+    with torch.serialization.safe_globals(_numpy_globals()):
+        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return loaded
+
+
+def load_weights(path: Path) -> Weights:
+    """The weights of an mmdet checkpoint or of a bare state dict; DDP's `module.` is taken off."""
+    loaded = load_checkpoint(path)
+    weights: Weights = loaded.get("state_dict", loaded)
+    return {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+
+
+def load_teacher_weights(model: nn.Module, path: Path, *, sha256: str | None) -> str:
+    """Fill `model` from a teacher's checkpoint and return the file's SHA-256.
+
+    Raises `TeacherMismatch` if the file is missing or another one than `sha256` says, or if one
+    weight of the model or of the file has no counterpart of the same shape.
+    """
+    if not path.is_file():
+        raise TeacherMismatch(f"There is no teacher checkpoint at {path}.")
+    found = sha256_of(path)
+    if sha256 is not None and found != sha256:
+        raise TeacherMismatch(
+            f"The teacher checkpoint {path} is not the registered one: its SHA-256 is {found}, "
+            f"expected {sha256}. Register it again if the change is meant."
+        )
+    weights = load_weights(path)
+    problems = _differences(model.state_dict(), weights)
+    if problems:
+        raise TeacherMismatch(
+            f"The teacher checkpoint {path} does not fit the architecture it is registered with: "
+            + "; ".join(problems)
+        )
+    model.load_state_dict(weights, strict=True)
+    return found
+
+
+def _differences(wanted: Weights, given: Weights) -> list[str]:
+    problems = _class_count_difference(wanted, given)
+    missing = sorted(wanted.keys() - given.keys())
+    unexpected = sorted(given.keys() - wanted.keys())
+    misshapen = [
+        f"{name} ({tuple(given[name].shape)}, expected {tuple(wanted[name].shape)})"
+        for name in sorted(wanted.keys() & given.keys())
+        if given[name].shape != wanted[name].shape
+    ]
+    for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen)):
+        if names:
+            problems.append(f"{what}: {_some(names)}")
+    return problems
+
+
+def _class_count_difference(wanted: Weights, given: Weights) -> list[str]:
+    for name in wanted.keys() & given.keys():
+        ours, theirs = wanted[name].shape, given[name].shape
+        if name.endswith(_CLASS_LAYER_ENDINGS) and ours[0] != theirs[0]:
+            return [f"it knows {theirs[0]} classes, {ours[0]} are registered"]
+    return []
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - _SHOWN_KEYS
+    return ", ".join(names[:_SHOWN_KEYS]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _numpy_globals() -> list[Any]:
+    scalar_types = (np.float64, np.float32, np.int64, np.int32, np.bool_)
+    dtypes = {type(np.dtype(scalar)) for scalar in scalar_types}
+    reconstruct = np.ndarray(0).__reduce__()[0]
+    scalar = np.float64(0).__reduce__()[0]  # type: ignore[misc]
+    old_names = [
+        (reconstruct, "numpy.core.multiarray._reconstruct"),
+        (scalar, "numpy.core.multiarray.scalar"),
+    ]
+    return [reconstruct, scalar, *old_names, np.ndarray, np.dtype, *dtypes]

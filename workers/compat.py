@@ -1,0 +1,39 @@
+"""The one place that lets mmcv 1.7.2 and mmdet 2.28.2 run on today's torch and numpy."""
+
+import warnings
+
+import numpy as np
+from mmcv.parallel import MMDistributedDataParallel
+
+NOISE = (
+    # mmcv announces, at every import, a release of 2023.
+    ("On January 1, 2023, MMCV will release v2.0.0", UserWarning),
+    # mmcv's ops and mmdet's assigners call torch in ways it means to change one day.
+    ("torch.meshgrid: in an upcoming release", UserWarning),
+)
+"""Warnings of the two that say nothing to our users: (beginning of the message, category)."""
+
+
+def silence() -> None:
+    """Keep the known noise out of logs."""
+    for message, category in NOISE:
+        warnings.filterwarnings("ignore", message=message, category=category)
+
+
+def apply() -> None:
+    """Every fix; harmless when repeated."""
+    restore_numpy_aliases()
+    repair_distributed_forward()
+
+
+def restore_numpy_aliases() -> None:
+    """numpy 1.24 dropped `np.int` and `np.float`; mmdet's datasets and samplers still say them."""
+    for name, builtin in (("int", int), ("float", float)):
+        if name not in vars(np):
+            setattr(np, name, builtin)
+
+
+def repair_distributed_forward() -> None:
+    """torch 2.1 dropped a switch that mmcv's DistributedDataParallel reads in `forward`; it was off."""
+    if not hasattr(MMDistributedDataParallel, "_use_replicated_tensor_module"):
+        MMDistributedDataParallel._use_replicated_tensor_module = False

@@ -1,0 +1,1 @@
+"""How a teacher teaches a dense detector."""

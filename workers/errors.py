@@ -1,0 +1,59 @@
+"""What can end an attempt, as one tree.
+
+    WorkerError               a failed attempt; `reason` is what the service is told
+    ├── InvalidSpec
+    ├── DatasetError
+    ├── TeacherMismatch
+    ├── NanLoss
+    └── Preempted
+    StopRequested             the run is to end; not a failure
+    Superseded                a newer attempt has taken over; nothing is reported any more
+"""
+
+from typing import ClassVar
+
+from configs.spec import FailureReason
+
+
+class WorkerError(Exception):
+    """An attempt that cannot go on."""
+
+    reason: ClassVar[FailureReason]
+
+
+class InvalidSpec(WorkerError):
+    """The spec asks for what this process cannot do."""
+
+    reason = FailureReason.INVALID_SPEC
+
+
+class DatasetError(WorkerError):
+    """The dataset is missing, unreadable, or not the one that was meant."""
+
+    reason = FailureReason.DATASET_ERROR
+
+
+class TeacherMismatch(WorkerError):
+    """The teacher's checkpoint is missing, not the one that was meant, or does not fit."""
+
+    reason = FailureReason.TEACHER_MISMATCH
+
+
+class NanLoss(WorkerError):
+    """A loss is infinite or not a number."""
+
+    reason = FailureReason.NAN_LOSS
+
+
+class Preempted(WorkerError):
+    """The machine asked the process to leave."""
+
+    reason = FailureReason.PREEMPTED
+
+
+class StopRequested(Exception):  # noqa: N818 - a fact, not a fault
+    """The service asked the run to end."""
+
+
+class Superseded(Exception):  # noqa: N818 - a fact, not a fault
+    """A newer attempt of the same run has taken over."""

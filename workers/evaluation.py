@@ -1,0 +1,78 @@
+"""How good a detector is on validation images: the COCO bbox protocol, as mmdet applies it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools.cocoeval import COCOeval
+from torch.utils.data import DataLoader
+
+MAX_DETECTIONS = (100, 300, 1000)
+"""Detections per image that count, as in mmdet's CocoDataset.evaluate."""
+
+Detections = list[np.ndarray]
+"""One image's boxes by class, each (N, 5): left, top, right, bottom in pixels, score."""
+
+_STATISTICS = {"": 0, "_50": 1, "_75": 2, "_s": 3, "_m": 4, "_l": 5}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """COCO's numbers; -1 where no object of that size exists."""
+
+    by_metric: dict[str, float]
+    """`bbox_mAP`, `bbox_mAP_50`, `_75`, `_s`, `_m`, `_l`."""
+
+    per_class: dict[str, float]
+    """AP by class name."""
+
+    detections: list[Detections]
+
+    @property
+    def mean_ap(self) -> float:
+        """AP over IoU 0.50 to 0.95."""
+        return self.by_metric["bbox_mAP"]
+
+
+def evaluate(
+    detector: Any, loader: DataLoader[Any], *, on_batch: Callable[[], None] = lambda: None
+) -> Scores:
+    """Measure `detector` (an mmdet model inside mmcv's MMDataParallel) on all images of `loader`."""
+    was_training = detector.training
+    detector.eval()
+    detections: list[Detections] = []
+    with torch.inference_mode():
+        for batch in loader:
+            detections += detector(return_loss=False, rescale=True, **batch)
+            on_batch()
+    detector.train(was_training)
+    return score(detections, loader.dataset)
+
+
+def score(detections: list[Detections], dataset: Any) -> Scores:
+    """COCO's numbers for one list of detections per image of an mmdet CocoDataset."""
+    predictions = dataset._det2json(detections)
+    if not predictions:
+        metrics = {f"bbox_mAP{suffix}": 0.0 for suffix in _STATISTICS}
+        return Scores(metrics, dict.fromkeys(dataset.CLASSES, 0.0), detections)
+    judge = COCOeval(dataset.coco, dataset.coco.loadRes(predictions), "bbox")
+    judge.params.catIds = dataset.cat_ids
+    judge.params.imgIds = dataset.img_ids
+    judge.params.maxDets = list(MAX_DETECTIONS)
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    metrics = {f"bbox_mAP{suffix}": float(judge.stats[at]) for suffix, at in _STATISTICS.items()}
+    return Scores(metrics, _per_class(judge, dataset), detections)
+
+
+def _per_class(judge: Any, dataset: Any) -> dict[str, float]:
+    precision = judge.eval["precision"][:, :, :, 0, -1]
+    values = {}
+    for column, name in enumerate(dataset.CLASSES):
+        known = precision[:, :, column]
+        known = known[known > -1]
+        values[name] = float(known.mean()) if known.size else -1.0
+    return values

@@ -1,0 +1,1 @@
+"""What happens around mmcv's training loop, one concern a file."""

@@ -1,0 +1,63 @@
+"""Measures the student on the validation images while it trains."""
+
+from typing import Any
+
+from mmcv.runner import Hook
+from torch.utils.data import DataLoader
+
+from workers.evaluation import Scores, evaluate
+from workers.hooks.checkpoints import CheckpointsHook
+from workers.hooks.control import Termination, leave_if_unwanted
+from workers.reporting.reporter import Reporter
+
+
+class EvaluationHook(Hook):
+    """Evaluates every so many epochs and after the last; keeps the best evaluation."""
+
+    def __init__(
+        self,
+        reporter: Reporter,
+        *,
+        loader: DataLoader[Any],
+        checkpoints: CheckpointsHook,
+        every_epochs: int,
+        termination: Termination,
+    ) -> None:
+        self._reporter = reporter
+        self._loader = loader
+        self._checkpoints = checkpoints
+        self._every_epochs = every_epochs
+        self._termination = termination
+        self.best: Scores | None = None
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """Evaluate, say the scores, keep the best checkpoint."""
+        epoch = runner.epoch + 1
+        if epoch % self._every_epochs and epoch != runner.max_epochs:
+            return
+        self._say_progress(runner)
+        scores = evaluate(runner.model, self._loader, on_batch=self._leave_if_unwanted)
+        say_scores(self._reporter, scores, side="val", step=runner.iter)
+        if self.best is None or scores.mean_ap > self.best.mean_ap:
+            self.best = scores
+        self._checkpoints.after_evaluation(runner, scores)
+
+    def _say_progress(self, runner: Any) -> None:
+        self._reporter.progress(
+            phase="evaluating",
+            epoch=runner.epoch + 1,
+            epochs=runner.max_epochs,
+            step=runner.iter,
+            steps=runner.max_iters,
+            eta_s=None,
+        )
+
+    def _leave_if_unwanted(self) -> None:
+        leave_if_unwanted(self._reporter, termination=self._termination)
+
+
+def say_scores(reporter: Reporter, scores: Scores, *, side: str, step: int) -> None:
+    """Report COCO's numbers under `val/` or `teacher/`."""
+    reporter.metrics(
+        step=step, values={f"{side}/{name}": value for name, value in scores.by_metric.items()}
+    )

@@ -1,0 +1,42 @@
+"""How far training is and how long it will take, to the reporter."""
+
+import time
+from typing import Any
+
+from mmcv.runner import Hook
+
+from workers.reporting.reporter import Reporter
+
+
+class ProgressHook(Hook):
+    """Says epoch, step and the time left, at most every `interval_s`."""
+
+    def __init__(self, reporter: Reporter, *, interval_s: float) -> None:
+        self._reporter = reporter
+        self._interval_s = interval_s
+        self._first_step = 0
+        self._began_s = 0.0
+        self._said_s = 0.0
+
+    def before_run(self, runner: Any) -> None:
+        """Remember where this attempt began."""
+        self._first_step = runner.iter
+        self._began_s = time.monotonic()
+
+    def after_train_iter(self, runner: Any) -> None:
+        """Say how far it is, if the last word is old enough."""
+        now_s = time.monotonic()
+        if now_s - self._said_s < self._interval_s:
+            return
+        self._said_s = now_s
+        steps = runner.max_epochs * len(runner.data_loader)
+        done = runner.iter + 1
+        pace_s = (now_s - self._began_s) / (done - self._first_step)
+        self._reporter.progress(
+            phase="training",
+            epoch=runner.epoch + 1,
+            epochs=runner.max_epochs,
+            step=done,
+            steps=steps,
+            eta_s=pace_s * (steps - done),
+        )
