@@ -1,5 +1,7 @@
 """How good a detector is on validation images: the COCO bbox protocol, as mmdet applies it."""
 
+import contextlib
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -57,13 +59,15 @@ def score(detections: list[Detections], dataset: Any) -> Scores:
     if not predictions:
         metrics = {f"bbox_mAP{suffix}": 0.0 for suffix in _STATISTICS}
         return Scores(metrics, dict.fromkeys(dataset.CLASSES, 0.0), detections)
-    judge = COCOeval(dataset.coco, dataset.coco.loadRes(predictions), "bbox")
-    judge.params.catIds = dataset.cat_ids
-    judge.params.imgIds = dataset.img_ids
-    judge.params.maxDets = list(MAX_DETECTIONS)
-    judge.evaluate()
-    judge.accumulate()
-    judge.summarize()
+    # pycocotools prints what it does; the numbers are said elsewhere.
+    with contextlib.redirect_stdout(io.StringIO()):
+        judge = COCOeval(dataset.coco, dataset.coco.loadRes(predictions), "bbox")
+        judge.params.catIds = dataset.cat_ids
+        judge.params.imgIds = dataset.img_ids
+        judge.params.maxDets = list(MAX_DETECTIONS)
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
     metrics = {f"bbox_mAP{suffix}": float(judge.stats[at]) for suffix, at in _STATISTICS.items()}
     return Scores(metrics, _per_class(judge, dataset), detections)
 

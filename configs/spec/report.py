@@ -19,6 +19,7 @@ class Started(Contract):
     device: str
     resumed_from_epoch: int
     teacher_sha256: Sha256 | None
+    dataset_name: str
     dataset_digest: Sha256
     versions: dict[str, str]
 

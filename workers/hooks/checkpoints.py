@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from mmcv.runner import Hook, get_state_dict
+from mmcv.runner import Hook
+from mmcv.runner.checkpoint import get_state_dict, weights_to_cpu
 
 from configs.spec import RunFile, RunSpec
 from workers.checkpoints import save_atomically
@@ -47,7 +48,7 @@ class CheckpointsHook(Hook):
                 "best_epoch": self.best_epoch,
                 "spec": self._spec.model_dump_json(),
             },
-            "state_dict": get_state_dict(runner.model.module),
+            "state_dict": weights_to_cpu(get_state_dict(runner.model.module)),
         }
         if with_optimizer:
             checkpoint["optimizer"] = runner.optimizer.state_dict()

@@ -1,0 +1,43 @@
+"""`tandem`: everything a person can ask, from a terminal."""
+
+import sys
+
+import typer
+
+from service.cli import datasets, demo, doctor, presets, runs, stack, teachers
+from service.cli.failures import Refusal, refusal_from
+
+app = typer.Typer(
+    name="tandem",
+    help="Launch, follow and compare teacher-student distillation of dense detectors.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+stack.register(app)
+runs.register(app)
+presets.register(app)
+teachers.register(app)
+datasets.register(app)
+doctor.register(app)
+demo.register(app)
+
+
+def main() -> None:
+    """Runs `tandem`; what a person can act on is shown without a traceback."""
+    try:
+        app()
+    except Exception as error:
+        refusal = refusal_from(error)
+        if refusal is None:
+            raise
+        sys.exit(_show(refusal))
+
+
+def _show(refusal: Refusal) -> int:
+    from service.cli.console import errors
+    from service.cli.failures import rendered
+
+    errors().print(rendered(refusal))
+    return 1

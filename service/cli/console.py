@@ -1,0 +1,90 @@
+"""The terminal, and how values look on it."""
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+    from rich.console import Console
+    from rich.table import Table
+
+STATE_COLOURS = {
+    "queued": "yellow",
+    "starting": "cyan",
+    "running": "blue",
+    "paused": "magenta",
+    "succeeded": "green",
+    "failed": "red",
+    "cancelled": "dim",
+    "up": "green",
+    "elsewhere": "green",
+    "down": "dim",
+    "dead": "red",
+    "deaf": "red",
+    "unreachable": "red",
+}
+
+
+def output() -> "Console":
+    """Where answers go."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False)
+
+
+def errors() -> "Console":
+    """Where complaints go."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(document: "JsonValue") -> None:
+    """An answer for a program."""
+    typer.echo(json.dumps(document, indent=2, sort_keys=False))
+
+
+def table(*columns: str, title: str | None = None) -> "Table":
+    """A table in the house style."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    made = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def state_text(state: str) -> str:
+    """A state in its colour."""
+    return f"[{STATE_COLOURS.get(state, 'white')}]{state}[/]"
+
+
+def score_text(value: float | None) -> str:
+    """An mAP as papers write it, times 100."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def duration_text(seconds: float | None) -> str:
+    """A duration at a glance."""
+    if seconds is None:
+        return "-"
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def moment_text(moment: datetime | None) -> str:
+    """A time in the zone of whoever looks."""
+    return "-" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def size_text(num_bytes: int) -> str:
+    """Memory at a glance."""
+    return f"{num_bytes / 2**20:.0f} MiB" if num_bytes else "-"

@@ -1,0 +1,69 @@
+"""What stops a command, told so that a person can act on it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a command did not do what was asked: what, which field, what to do."""
+
+    what: str
+    fields: tuple[tuple[str, str], ...] = ()
+    """Each field that is wrong, and what is wrong with it."""
+
+    advice: tuple[str, ...] = ()
+    quoted: tuple[str, ...] = ()
+    """Lines of a log that show the cause."""
+
+
+class Refused(Exception):
+    """A command that cannot go on."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.what)
+        self.refusal = refusal
+
+
+def refusal_from(error: Exception) -> Refusal | None:
+    """The refusal behind an exception; none if it is a bug of ours."""
+    from pydantic import ValidationError
+
+    from service.stack.errors import StackError
+
+    if isinstance(error, Refused):
+        return error.refusal
+    if isinstance(error, StackError):
+        lines = getattr(error, "last_lines", ())
+        return Refusal(error.message, advice=(error.advice,), quoted=lines)
+    if isinstance(error, ValidationError):
+        return _from_settings(error)
+    return _from_client(error)
+
+
+def rendered(refusal: Refusal) -> "RenderableType":
+    """The refusal on a terminal."""
+    from rich.console import Group
+    from rich.text import Text
+
+    lines = [Text.assemble(("✘ ", "red"), (refusal.what, "bold"))]
+    for name, message in refusal.fields:
+        lines.append(Text.assemble("  ", (name or "spec", "yellow"), f": {message}"))
+    lines += [Text(f"  │ {line}", style="dim") for line in refusal.quoted]
+    lines += [Text.assemble(("→ ", "cyan"), advice) for advice in refusal.advice if advice]
+    return Group(*lines)
+
+
+def _from_settings(error: "ValidationError") -> Refusal:
+    fields = tuple(
+        ("TANDEM_" + "_".join(str(step) for step in item["loc"]).upper(), item["msg"])
+        for item in error.errors()
+    )
+    if error.title != "Settings":
+        fields = tuple((".".join(map(str, item["loc"])), item["msg"]) for item in error.errors())
+        return Refusal(f"{error.title} is not as it should be.", fields)
+    return Refusal("A setting is wrong.", fields, advice=("Correct the environment or .env.",))

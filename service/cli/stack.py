@@ -1,0 +1,123 @@
+"""`tandem up`, `down`, `status` and `serve`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli import console
+from service.cli.session import load_settings, stack_config
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+    from rich.table import Table
+
+    from service.stack.lifecycle import PartStatus
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(status)
+    app.command()(serve)
+
+
+def up() -> None:
+    """Start what is missing: Ray, MLflow and the service."""
+    start()
+    config = stack_config()
+    out = console.output()
+    out.print(f"API docs  {_service_url()}/docs")
+    out.print(f"MLflow    {config.mlflow_url}")
+    out.print("Stop everything with [bold]tandem down[/].")
+
+
+def down() -> None:
+    """End the service, MLflow and Ray; runs go on at the next `tandem up`."""
+    from service.cli.stack_progress import StackProgress
+    from service.stack.lifecycle import stop_stack
+
+    with StackProgress() as watch:
+        stop_stack(stack_config(), watch=watch)
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show how the parts are, and the runs by state."""
+    from service.stack.lifecycle import stack_status
+
+    found = stack_status(stack_config())
+    counts = _runs_by_state(found)
+    if as_json:
+        parts: list[JsonValue] = [_document(part) for part in found]
+        console.print_json({"parts": parts, "runs": dict(counts)})
+        return
+    out = console.output()
+    out.print(_table(found))
+    if counts:
+        out.print("Runs: " + ", ".join(f"{n} {console.state_text(s)}" for s, n in counts.items()))
+    if any(part.state not in {"up", "elsewhere"} for part in found):
+        out.print("`tandem up` starts what is missing.")
+
+
+def serve() -> None:
+    """Run the service in the foreground."""
+    from service.main import serve as serve_service
+
+    serve_service(load_settings())
+
+
+def start() -> None:
+    """Starts the stack and shows how it comes up."""
+    from service.cli.stack_progress import StackProgress
+    from service.stack.lifecycle import start_stack
+
+    with StackProgress() as watch:
+        start_stack(stack_config(), watch=watch)
+
+
+def _service_url() -> str:
+    from service.stack.parts import parts_of
+
+    return parts_of(stack_config())[-1].url
+
+
+def _runs_by_state(parts: "tuple[PartStatus, ...]") -> dict[str, int]:
+    from service.cli.session import count_runs
+
+    return count_runs() if parts[-1].state in {"up", "elsewhere"} else {}
+
+
+def _document(part: "PartStatus") -> "JsonValue":
+    return {
+        "name": part.name,
+        "state": part.state,
+        "url": part.url,
+        "pid": part.pid,
+        "uptime_s": _uptime_s(part),
+        "memory_bytes": part.memory_bytes,
+        "log": str(part.log),
+        "detail": part.detail,
+    }
+
+
+def _table(parts: "tuple[PartStatus, ...]") -> "Table":
+    shown = console.table("part", "state", "pid", "url", "up for", "memory", "log")
+    for part in parts:
+        shown.add_row(
+            part.title,
+            console.state_text(part.state),
+            str(part.pid or "-"),
+            part.url,
+            console.duration_text(_uptime_s(part)),
+            console.size_text(part.memory_bytes),
+            str(part.log),
+        )
+    return shown
+
+
+def _uptime_s(part: "PartStatus") -> float | None:
+    from time import time
+
+    return None if part.started_at is None else time() - part.started_at

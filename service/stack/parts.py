@@ -1,0 +1,238 @@
+"""The parts of the stack: what starts each, where it answers, and what it is told."""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from service.stack.ports import Address, address_from_url, remembered_ports
+from service.stack.processes import MARK
+
+OBJECT_STORE_BYTES = 100 * 2**20
+"""Nothing of ours passes data through Ray's object store; this is near the least it accepts."""
+
+
+class PartName(StrEnum):
+    """The parts, in the order in which they start."""
+
+    RAY = "ray"
+    MLFLOW = "mlflow"
+    SERVICE = "service"
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    """Where the stack lives and listens; `service.cli` fills it from the settings."""
+
+    home: Path
+    host: str
+    port: int
+    ray_url: str
+    mlflow_url: str
+    bin: Path
+    """The folder of this environment's commands."""
+
+    env: Mapping[str, str] = field(repr=False)
+    """The environment that the parts inherit."""
+
+    token_file: Path | None = None
+    """Where the person keeps Ray's token; none lets the stack make one."""
+
+    @property
+    def ray_token_file(self) -> Path:
+        """The file with the token that Ray asks of everybody."""
+        return self.token_file or self.home / "ray" / "token"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One process of the stack."""
+
+    name: PartName
+    title: str
+    url: str
+    address: Address
+    setting: str
+    """The setting that moves it elsewhere."""
+
+    probe: str
+    """A path that only answers 200 when real work is possible."""
+
+    patience_s: float
+    """How long it may take to start."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(repr=False)
+    pid_file: Path
+    log: Path
+    mark: str
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is to run on this machine."""
+        return self.address.is_here
+
+
+def parts_of(config: StackConfig) -> tuple[Part, ...]:
+    """Every part, in the order in which they start."""
+    return (_ray(config), _mlflow(config), _service(config))
+
+
+def prepare(part: Part, config: StackConfig) -> Part:
+    """The part ready to start: folders, token and free ports exist."""
+    config.home.mkdir(parents=True, exist_ok=True)
+    if part.name is PartName.MLFLOW:
+        (config.home / "mlflow" / "artifacts").mkdir(parents=True, exist_ok=True)
+    if part.name is not PartName.RAY:
+        return part
+    (config.home / "ray").mkdir(parents=True, exist_ok=True)
+    _ensure_token(config.ray_token_file)
+    return _ray(config, ports=remembered_ports(config.home / "stack" / "ports.json", _RAY_PORTS))
+
+
+def ray_temp_dir(home: Path) -> Path:
+    """Ray's own folder: short, because its socket paths may not exceed 107 characters."""
+    return Path("/tmp") / f"tandem-ray-{hashlib.sha256(str(home).encode()).hexdigest()[:10]}"
+
+
+_RAY_PORTS = {
+    "gcs": "--port",
+    "client": "--ray-client-server-port",
+    "agent": "--dashboard-agent-listen-port",
+    "agent_grpc": "--dashboard-agent-grpc-port",
+    "metrics": "--metrics-export-port",
+}
+"""Kept between starts: Ray looks for the logs of earlier jobs at the agent's old port."""
+
+
+def _ray(config: StackConfig, *, ports: Mapping[str, int] | None = None) -> Part:
+    address = address_from_url(config.ray_url, setting="TANDEM_RAY_URL")
+    command = [
+        str(config.bin / "ray"),
+        "start",
+        "--head",
+        "--block",
+        "--disable-usage-stats",
+        f"--dashboard-host={address.host}",
+        f"--dashboard-port={address.port}",
+        f"--object-store-memory={OBJECT_STORE_BYTES}",
+        f"--temp-dir={ray_temp_dir(config.home)}",
+        # 0 lets the kernel choose: two stacks must not draw from the same range.
+        "--min-worker-port=0",
+        "--max-worker-port=0",
+        *(f"{_RAY_PORTS[name]}={port}" for name, port in (ports or {}).items()),
+    ]
+    env = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(config.ray_token_file),
+        # The job table survives a killed head without Redis.
+        "RAY_gcs_storage": "rocksdb",
+        "RAY_gcs_storage_path": str(config.home / "ray" / "gcs"),
+        # `tandem down` has asked the jobs to end before; 30 s of waiting gain nothing.
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
+        "RAY_COLOR_PREFIX": "0",
+        "NO_COLOR": "1",
+    }
+    return _part(
+        config,
+        PartName.RAY,
+        title="Ray",
+        url=config.ray_url,
+        setting="TANDEM_RAY_URL",
+        probe="/api/jobs/",
+        command=tuple(command),
+        env=env,
+    )
+
+
+def _mlflow(config: StackConfig) -> Part:
+    address = address_from_url(config.mlflow_url, setting="TANDEM_MLFLOW_URL")
+    folder = config.home / "mlflow"
+    command = (
+        str(config.bin / "mlflow"),
+        "server",
+        f"--host={address.host}",
+        f"--port={address.port}",
+        "--workers=1",
+        f"--backend-store-uri=sqlite:///{folder / 'mlflow.db'}",
+        "--serve-artifacts",
+        f"--artifacts-destination={folder / 'artifacts'}",
+    )
+    env = {
+        # Ten processes and 2.3 GB without this; two and 0.5 GB with it.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    return _part(
+        config,
+        PartName.MLFLOW,
+        title="MLflow",
+        url=config.mlflow_url,
+        setting="TANDEM_MLFLOW_URL",
+        probe="/api/2.0/mlflow/experiments/search?max_results=1",
+        command=command,
+        env=env,
+    )
+
+
+def _service(config: StackConfig) -> Part:
+    host = "127.0.0.1" if config.host == "0.0.0.0" else config.host  # noqa: S104
+    env = {
+        "TANDEM_HOME": str(config.home),
+        "TANDEM_HOST": config.host,
+        "TANDEM_PORT": str(config.port),
+        "TANDEM_RAY_URL": config.ray_url,
+        "TANDEM_MLFLOW_URL": config.mlflow_url,
+        "TANDEM_RAY_TOKEN_FILE": str(config.ray_token_file),
+    }
+    return _part(
+        config,
+        PartName.SERVICE,
+        title="Service",
+        url=f"http://{host}:{config.port}",
+        setting="TANDEM_PORT",
+        probe="/v1/runs?limit=1",
+        command=(str(config.bin / "tandem"), "serve"),
+        env=env,
+    )
+
+
+def _part(  # noqa: PLR0913 - one argument for each way in which the parts differ
+    config: StackConfig,
+    name: PartName,
+    *,
+    title: str,
+    url: str,
+    setting: str,
+    probe: str,
+    command: tuple[str, ...],
+    env: Mapping[str, str],
+) -> Part:
+    mark = f"{config.home}:{name}"
+    path = f"{config.bin}:{config.env.get('PATH', '')}".rstrip(":")
+    return Part(
+        name=name,
+        title=title,
+        url=url.rstrip("/"),
+        address=address_from_url(url, setting=setting),
+        setting=setting,
+        probe=probe,
+        patience_s=90.0,
+        command=command,
+        env={**config.env, "PATH": path, **env, MARK: mark},
+        pid_file=config.home / "stack" / f"{name}.json",
+        log=config.home / "logs" / f"{name}.log",
+        mark=mark,
+    )
+
+
+def _ensure_token(file: Path) -> None:
+    if file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(mode=0o600, exist_ok=True)
+    file.write_text(secrets.token_hex(32), encoding="utf-8")

@@ -1,0 +1,121 @@
+"""`tandem-worker`: what runs on a node. Works alone in a shell, without the service."""
+
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from configs.catalog import SpecError, parse_spec
+from configs.spec import ExitCode, RunFile, RunSpec, attempt_log
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+RunDir = Annotated[Path, typer.Option(help="Where checkpoints, records and logs of the run lie.")]
+
+
+@app.callback()
+def _root() -> None:
+    """Trains detectors and keeps datasets; the service starts it, and so can you."""
+
+
+@app.command()
+def train(
+    spec: Annotated[Path, typer.Option(help="The run's spec, as YAML or JSON.", exists=True)],
+    run_dir: RunDir,
+    run_id: Annotated[str, typer.Option(help="The run's id.")] = "",
+    attempt: Annotated[int, typer.Option(help="Which try of the run this is.")] = 1,
+    report_to: Annotated[str | None, typer.Option(help="The service's address.")] = None,
+    mlflow: Annotated[str | None, typer.Option(help="The MLflow server's address.")] = None,
+    preset: Annotated[str | None, typer.Option(help="The preset the spec came from.")] = None,
+    name: Annotated[str | None, typer.Option(help="What the run is called in MLflow.")] = None,
+) -> None:
+    """Train one run; started again with the same folder, it goes on after its last epoch."""
+    asked = _read_spec(spec)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    _write_log(run_dir / attempt_log(attempt))
+    (run_dir / RunFile.SPEC).write_text(asked.model_dump_json(indent=2), encoding="utf-8")
+    _silence_libraries()
+    from workers import compat
+
+    compat.apply()
+    from workers.reporting.reporter import Identity
+    from workers.train import train as train_run
+
+    identity = Identity(
+        run_id=run_id or run_dir.resolve().name,
+        attempt=attempt,
+        report_url=report_to,
+        mlflow_url=mlflow,
+        preset=preset,
+        name=name,
+    )
+    sys.exit(train_run(asked, identity=identity, run_dir=run_dir.resolve()))
+
+
+@app.command()
+def ship(
+    run_dir: RunDir,
+    patience_s: Annotated[float, typer.Option(help="How long to try, in seconds.")] = 60.0,
+) -> None:
+    """Bring records that a run left behind to the service and MLflow."""
+    _silence_libraries()
+    from workers.reporting.reporter import ship as ship_records
+
+    arrived = ship_records(run_dir.resolve(), patience_s=patience_s)
+    print("Everything arrived." if arrived else "Records are left; try again later.")
+    sys.exit(ExitCode.SUCCEEDED if arrived else ExitCode.INTERRUPTED)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Check what training needs on this machine."""
+    _silence_libraries()
+    from workers.doctor import examine
+
+    findings = examine()
+    if as_json:
+        print(json.dumps([finding.model_dump() for finding in findings]))
+    else:
+        for finding in findings:
+            print(f"{'ok ' if finding.ok else 'BAD'}  {finding.name}: {finding.detail}")
+            if not finding.ok:
+                print(f"     {finding.advice}")
+    sys.exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+def _read_spec(path: Path) -> RunSpec:
+    try:
+        return parse_spec(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        print(f"{path} is neither YAML nor JSON: {error}", file=sys.stderr)
+    except SpecError as error:
+        for problem in error.problems:
+            print(f"{path}: {problem.field}: {problem.message}", file=sys.stderr)
+    sys.exit(ExitCode.REFUSED)
+
+
+def _write_log(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        handlers=[logging.StreamHandler(), logging.FileHandler(path, encoding="utf-8")],
+    )
+
+
+def _silence_libraries() -> None:
+    warnings.simplefilter("ignore")
+    for name in ("mmcv", "mmdet", "httpx", "torch.utils.cpp_extension"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def main() -> None:
+    """The console script."""
+    app()

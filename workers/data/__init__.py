@@ -1,0 +1,1 @@
+"""Detection datasets on disk: made, imported, checked."""

@@ -1,0 +1,1 @@
+"""How a training process says what happens without ever waiting for anybody."""
