@@ -100,7 +100,10 @@ def parse_spec(document: JsonValue) -> RunSpec:
 def problems_from_validation(error: ValidationError, document: Any) -> tuple[SpecProblem, ...]:
     """Pydantic's errors with fields as people write them, without the names of union members."""
     return tuple(
-        SpecProblem(_field(item["loc"], document), _message(item["msg"])) for item in error.errors()
+        SpecProblem(
+            _field(item["loc"], document, is_missing=item["type"] == "missing"), _message(item["msg"])
+        )
+        for item in error.errors()
     )
 
 
@@ -130,12 +133,12 @@ def _with_value(document: Document, path: list[str], value: JsonValue, *, whole:
     return {**document, head: _with_value(inner, rest, value, whole=whole)}
 
 
-def _field(location: tuple[int | str, ...], document: Any) -> str:
+def _field(location: tuple[int | str, ...], document: Any, *, is_missing: bool) -> str:
     parts: list[str] = []
     here = document
     for index, step in enumerate(location):
-        last = index == len(location) - 1
-        if isinstance(here, dict) and (step in here or last):
+        absent = is_missing and index == len(location) - 1
+        if isinstance(here, dict) and (step in here or absent):
             parts.append(str(step))
             here = here.get(step)
         elif isinstance(here, list | tuple) and isinstance(step, int):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def changes_from(assignments: Iterable[str]) -> "dict[str, JsonValue]":
-    """Dotted fields and their values, read as YAML: `schedule.epochs=3`, `data.image_size=[96,96]`."""
+    """Dotted fields and their values, read as YAML, as in `data.image_size=[96,96]`."""
     import yaml
 
     changes: dict[str, JsonValue] = {}
@@ -37,5 +37,7 @@ def _no_assignment(text: str) -> Refusal:
 def _no_yaml(key: str, text: str) -> Refusal:
     return Refusal(
         f"The value of {key} is not readable: {text}",
-        advice=("Values are YAML: 3, 0.5, true, [96, 96], {name: digits}. Quote them in the shell.",),
+        advice=(
+            "Values are YAML: 3, 0.5, true, [96, 96], {name: digits}. Quote them in the shell.",
+        ),
     )

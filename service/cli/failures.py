@@ -67,3 +67,20 @@ def _from_settings(error: "ValidationError") -> Refusal:
         fields = tuple((".".join(map(str, item["loc"])), item["msg"]) for item in error.errors())
         return Refusal(f"{error.title} is not as it should be.", fields)
     return Refusal("A setting is wrong.", fields, advice=("Correct the environment or .env.",))
+
+
+def _from_client(error: Exception) -> Refusal | None:
+    from service.client import ServiceUnreachable, TandemApiError
+
+    if isinstance(error, ServiceUnreachable):
+        return Refusal(
+            str(error), advice=("`tandem up` starts it; `tandem status` shows what runs.",)
+        )
+    if not isinstance(error, TandemApiError):
+        return None
+    problem = error.problem
+    return Refusal(
+        problem.detail or problem.title,
+        tuple((item.field, item.message) for item in problem.errors or ()),
+        advice=(problem.advice,) if problem.advice else (),
+    )

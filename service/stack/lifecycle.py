@@ -29,7 +29,9 @@ class Step:
 
     part: PartName
     title: str
-    phase: Literal["starting", "ready", "already up", "elsewhere", "failed", "ending", "ended", "not running"]
+    phase: Literal[
+        "starting", "ready", "already up", "elsewhere", "failed", "ending", "ended", "not running"
+    ]
     seconds: float
     detail: str = ""
 
@@ -74,9 +76,13 @@ def start_stack(config: StackConfig, *, watch: Watch) -> None:
     """Starts what is missing or dead, and returns when everything answers."""
     ray, mlflow, service = parts_of(config)
     with _alone(config):
+        for part in (ray, mlflow, service):
+            _require_place(part, watch)
         # The service comes last: its first act is to look for its runs in Ray.
         for group in ((ray, mlflow), (service,)):
-            waiting = [start for part in group if (start := _begin(part, config, watch)) is not None]
+            waiting = [
+                start for part in group if (start := _begin(part, config, watch)) is not None
+            ]
             _await(waiting, config, watch)
 
 
@@ -122,12 +128,18 @@ def _begin(part: Part, config: StackConfig, watch: Watch) -> _Start | None:
     return _spawn(part, config, watch)
 
 
-def _spawn(part: Part, config: StackConfig, watch: Watch) -> _Start:
+def _require_place(part: Part, watch: Watch) -> None:
+    """Before anything starts: what a dead part left behind is ended, and its port is free."""
+    if not part.is_ours or processes.living(processes.recall(part.pid_file)) is not None:
+        return
     _end_family(part, None)
-    if not is_free(part.address.port, host=part.address.host):
-        holder = holder_of(part.address.port)
-        watch(Step(part.name, part.title, "failed", 0.0, f"port {part.address.port} is taken"))
-        raise PortTaken(part.address.port, part=part.title, holder=holder, setting=part.setting)
+    port = part.address.port
+    if not is_free(port, host=part.address.host):
+        watch(Step(part.name, part.title, "failed", 0.0, f"port {port} is taken"))
+        raise PortTaken(port, part=part.title, holder=holder_of(port), setting=part.setting)
+
+
+def _spawn(part: Part, config: StackConfig, watch: Watch) -> _Start:
     ready = prepare(part, config)
     began = monotonic()
     identity = processes.spawn(ready.command, env=ready.env, folder=config.home, log=ready.log)
@@ -205,7 +217,9 @@ def _status(part: Part, config: StackConfig) -> PartStatus:
     return PartStatus(
         name=part.name,
         title=part.title,
-        state=_state(part, is_remembered=identity is not None, runs=root is not None, is_up=health.is_up),
+        state=_state(
+            part, is_remembered=identity is not None, runs=root is not None, is_up=health.is_up
+        ),
         url=part.url,
         pid=root.pid if root is not None else None,
         started_at=identity.started_at if root is not None and identity is not None else None,

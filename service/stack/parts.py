@@ -122,7 +122,7 @@ def _ray(config: StackConfig, *, ports: Mapping[str, int] | None = None) -> Part
         # 0 lets the kernel choose: two stacks must not draw from the same range.
         "--min-worker-port=0",
         "--max-worker-port=0",
-        *(f"{_RAY_PORTS[name]}={port}" for name, port in (ports or {}).items()),
+        *(f"{option}={ports[name]}" for name, option in _RAY_PORTS.items() if ports),
     ]
     env = {
         "RAY_AUTH_MODE": "token",
@@ -180,7 +180,6 @@ def _mlflow(config: StackConfig) -> Part:
 
 
 def _service(config: StackConfig) -> Part:
-    host = "127.0.0.1" if config.host == "0.0.0.0" else config.host  # noqa: S104
     env = {
         "TANDEM_HOME": str(config.home),
         "TANDEM_HOST": config.host,
@@ -193,7 +192,7 @@ def _service(config: StackConfig) -> Part:
         config,
         PartName.SERVICE,
         title="Service",
-        url=f"http://{host}:{config.port}",
+        url=f"http://{config.host}:{config.port}",
         setting="TANDEM_PORT",
         probe="/v1/runs?limit=1",
         command=(str(config.bin / "tandem"), "serve"),

@@ -1,5 +1,6 @@
 """Which ports are free, who holds the others, and which we have chosen before."""
 
+import ipaddress
 import json
 import random
 import socket
@@ -11,8 +12,6 @@ from urllib.parse import urlsplit
 import psutil
 
 from service.stack.errors import BadAddress
-
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0"})
 
 _CHOICE = range(20000, 32000)
 """Above the ports that Ray gives to its workers, below those that Linux gives to clients."""
@@ -28,7 +27,12 @@ class Address:
     @property
     def is_here(self) -> bool:
         """Whether this machine can listen there."""
-        return self.host in LOOPBACK
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
 
 def address_from_url(url: str, *, setting: str) -> Address:
@@ -61,7 +65,9 @@ def holder_of(port: int) -> str:
     except psutil.AccessDenied:
         return "another process"
     for connection in connections:
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+        if connection.status != psutil.CONN_LISTEN or not connection.laddr:
+            continue
+        if connection.laddr.port == port:
             return _process_in_words(connection.pid)
     return "another process"
 

@@ -1,0 +1,57 @@
+"""MLflow's REST API, as little of it as the control plane needs: to find a run and set its status."""
+
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from configs.spec import MLFLOW_EXPERIMENT, Tag
+from service.domain.errors import TrackerUnreachable
+from service.domain.ports import TrackerStatus
+
+_TIMEOUT_S = 10.0
+_API = "/api/2.0/mlflow"
+
+
+class Mlflow:
+    """Implements `ports.Tracker`."""
+
+    def __init__(self, url: str) -> None:
+        self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=False)
+
+    def find(self, run_id: str) -> str | None:
+        """The MLflow run that carries our run's id."""
+        experiment = self._ask("GET", "/experiments/get-by-name", params={"experiment_name": MLFLOW_EXPERIMENT})
+        if experiment is None:
+            return None
+        found = self._ask(
+            "POST",
+            "/runs/search",
+            json={
+                "experiment_ids": [experiment["experiment"]["experiment_id"]],
+                "filter": f"tags.`{Tag.RUN_ID}` = '{run_id}'",
+                "max_results": 1,
+                "order_by": ["attributes.start_time ASC"],
+            },
+        )
+        runs = (found or {}).get("runs", [])
+        return str(runs[0]["info"]["run_id"]) if runs else None
+
+    def set_status(self, mlflow_run_id: str, status: TrackerStatus, *, at: datetime) -> None:
+        """Show a status, and the end with a status that is one."""
+        body: dict[str, Any] = {"run_id": mlflow_run_id, "status": status}
+        if status != "RUNNING":
+            body["end_time"] = round(at.timestamp() * 1000)
+        self._ask("POST", "/runs/update", json=body)
+
+    def _ask(self, method: str, path: str, **arguments: Any) -> dict[str, Any] | None:
+        try:
+            response = self._client.request(method, _API + path, **arguments)
+        except httpx.HTTPError as error:
+            raise TrackerUnreachable(f"MLflow does not answer: {type(error).__name__}: {error}") from error
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        if not response.is_success:
+            raise TrackerUnreachable(f"MLflow answered {response.status_code}: {response.text[:300]}")
+        document: dict[str, Any] = response.json()
+        return document

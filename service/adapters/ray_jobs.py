@@ -1,0 +1,123 @@
+"""Ray's Jobs API over plain REST, with timeouts; this process needs no ray.
+
+What Ray 2.60 does and its documentation does not say: a second submit of an id is answered 500, so
+after every answer but 200 a look decides; a dead job may be shown as RUNNING after a head's restart
+until somebody asks for its logs (ray#65037).
+"""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from service.domain.errors import ClusterUnreachable
+from service.domain.policy import Job, JobState
+from service.domain.ports import Node, Order
+
+_TIMEOUT_S = 10.0
+_STOP_WAIT_S = 30
+_STATES: dict[str, JobState] = {
+    "PENDING": "pending",
+    "RUNNING": "running",
+    "STOPPED": "stopped",
+    "SUCCEEDED": "succeeded",
+    "FAILED": "failed",
+}
+
+
+class RayJobs:
+    """Implements `ports.Cluster`."""
+
+    def __init__(self, url: str, *, token_file: Path | None) -> None:
+        self._token_file = token_file
+        self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=False)
+
+    def submit(self, order: Order) -> None:
+        """Submit a job; one that is there already stays as it is."""
+        response = self._ask("POST", "/api/jobs/", json=_job_from_order(order))
+        if response.is_success or self.look(order.submission_id) is not None:
+            return
+        raise ClusterUnreachable(f"Ray refused the job {order.submission_id}: {_first_line(response)}")
+
+    def look(self, submission_id: str) -> Job | None:
+        """The job's state and exit code; none if Ray does not know it."""
+        response = self._ask("GET", f"/api/jobs/{submission_id}")
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        facts = _json(response)
+        return Job(
+            state=_STATES[facts["status"]],
+            exit_code=facts.get("driver_exit_code"),
+            message=_last_line(facts.get("message") or ""),
+        )
+
+    def stop(self, submission_id: str) -> None:
+        """SIGTERM, and SIGKILL after the job's own wait."""
+        self._ask("POST", f"/api/jobs/{submission_id}/stop")
+
+    def logs(self, submission_id: str) -> str:
+        """Everything the job has printed."""
+        response = self._ask("GET", f"/api/jobs/{submission_id}/logs")
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return ""
+        return str(_json(response).get("logs") or "")
+
+    def nodes(self) -> tuple[Node, ...]:
+        """CPUs and GPUs of every node, whole and free."""
+        response = self._ask("GET", "/api/cluster_status", params={"format": "0"})
+        report = (_json(response)["data"]["clusterStatus"] or {}).get("loadMetricsReport") or {}
+        return tuple(_node_from_usage(usage) for usage in report.get("usageByNode", {}).values())
+
+    def _ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        try:
+            response = self._client.request(method, path, headers=self._headers(), **arguments)
+        except httpx.HTTPError as error:
+            raise ClusterUnreachable(f"Ray does not answer: {type(error).__name__}: {error}") from error
+        if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise ClusterUnreachable("Ray refuses our token; set TANDEM_RAY_TOKEN_FILE to the cluster's own.")
+        return response
+
+    def _headers(self) -> dict[str, str]:
+        if self._token_file is None or not self._token_file.exists():
+            return {}
+        return {"Authorization": f"Bearer {self._token_file.read_text(encoding='ascii').strip()}"}
+
+
+def _job_from_order(order: Order) -> dict[str, Any]:
+    return {
+        "submission_id": order.submission_id,
+        "entrypoint": shlex.join(order.command),
+        "entrypoint_num_cpus": order.num_cpus,
+        "entrypoint_num_gpus": order.num_gpus,
+        "metadata": order.metadata,
+        "runtime_env": {
+            "env_vars": {
+                "RAY_JOB_STOP_SIGNAL": "SIGTERM",
+                "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_WAIT_S),
+            }
+        },
+    }
+
+
+def _node_from_usage(usage: dict[str, list[float]]) -> Node:
+    used_cpus, cpus = usage.get("CPU", (0.0, 0.0))
+    used_gpus, gpus = usage.get("GPU", (0.0, 0.0))
+    return Node(
+        total_cpus=cpus, total_gpus=gpus, free_cpus=cpus - used_cpus, free_gpus=gpus - used_gpus
+    )
+
+
+def _json(response: httpx.Response) -> dict[str, Any]:
+    if not response.is_success:
+        raise ClusterUnreachable(f"Ray answered {response.status_code}: {_first_line(response)}")
+    document: dict[str, Any] = response.json()
+    return document
+
+
+def _first_line(response: httpx.Response) -> str:
+    return (response.text.strip().splitlines() or [""])[0][:300]
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1][:300]

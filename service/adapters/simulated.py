@@ -1,0 +1,84 @@
+"""A cluster and a tracker that play along: for tests, and for work on the service without Ray."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from service.domain.errors import ClusterUnreachable, TrackerUnreachable
+from service.domain.policy import Job, JobState
+from service.domain.ports import Node, Order, TrackerStatus
+
+
+@dataclass
+class SimulatedCluster:
+    """Implements `ports.Cluster`: jobs wait until somebody says what becomes of them."""
+
+    machines: tuple[Node, ...] = (Node(2.0, 0.0, 2.0, 0.0),)
+    is_reachable: bool = True
+    orders: dict[str, Order] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    stopped: list[str] = field(default_factory=list)
+    printed: dict[str, str] = field(default_factory=dict)
+
+    def submit(self, order: Order) -> None:
+        """Take a job, once."""
+        self._answer()
+        if order.submission_id not in self.jobs:
+            self.orders[order.submission_id] = order
+            self.jobs[order.submission_id] = Job("pending")
+
+    def look(self, submission_id: str) -> Job | None:
+        """What was last said of the job."""
+        self._answer()
+        return self.jobs.get(submission_id)
+
+    def stop(self, submission_id: str) -> None:
+        """Note that the job was asked to end, and end it."""
+        self._answer()
+        self.stopped.append(submission_id)
+        if submission_id in self.jobs and not self.jobs[submission_id].is_over:
+            self.jobs[submission_id] = Job("stopped")
+
+    def logs(self, submission_id: str) -> str:
+        """What the job printed."""
+        self._answer()
+        return self.printed.get(submission_id, "")
+
+    def nodes(self) -> tuple[Node, ...]:
+        """The machines."""
+        self._answer()
+        return self.machines
+
+    def becomes(self, submission_id: str, state: JobState, *, exit_code: int | None = None) -> None:
+        """Say what becomes of a job."""
+        self.jobs[submission_id] = Job(state, exit_code=exit_code)
+
+    def forget_everything(self) -> None:
+        """A head that was restarted without its memory."""
+        self.jobs.clear()
+
+    def _answer(self) -> None:
+        if not self.is_reachable:
+            raise ClusterUnreachable("The simulated cluster is switched off.")
+
+
+@dataclass
+class SimulatedTracker:
+    """Implements `ports.Tracker`."""
+
+    is_reachable: bool = True
+    runs: dict[str, str] = field(default_factory=dict)
+    statuses: dict[str, TrackerStatus] = field(default_factory=dict)
+
+    def find(self, run_id: str) -> str | None:
+        """The tracked run of a run."""
+        self._answer()
+        return self.runs.get(run_id)
+
+    def set_status(self, mlflow_run_id: str, status: TrackerStatus, *, at: datetime) -> None:
+        """Remember a status."""
+        self._answer()
+        self.statuses[mlflow_run_id] = status
+
+    def _answer(self) -> None:
+        if not self.is_reachable:
+            raise TrackerUnreachable("The simulated tracker is switched off.")

@@ -1,0 +1,1 @@
+"""HTTP: requests in, views and problems out."""

@@ -1,0 +1,14 @@
+"""What endpoints are given."""
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from service.usecases.world import World
+
+
+def _world(request: Request) -> World:
+    return cast("World", request.app.state.world)
+
+
+WorldDep = Annotated[World, Depends(_world)]

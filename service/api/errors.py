@@ -1,0 +1,92 @@
+"""Every error as a problem document (RFC 9457): one table from class to status."""
+
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from service.api.schemas import FieldProblem, ProblemView
+from service.domain import errors
+
+STATUS: dict[type[errors.TandemError], tuple[int, str]] = {
+    errors.PresetNotFound: (422, "There is no such preset"),
+    errors.NotFound: (404, "Not found"),
+    errors.SpecRefused: (422, "The spec cannot run"),
+    errors.PathRefused: (422, "The path cannot be used"),
+    errors.IllegalMove: (409, "The run's state does not allow it"),
+    errors.AttemptSuperseded: (409, "A newer attempt has taken over"),
+    errors.KeyReused: (409, "The idempotency key was used before"),
+    errors.NameTaken: (409, "The name is taken"),
+    errors.ClusterUnreachable: (503, "Ray does not answer"),
+    errors.TrackerUnreachable: (503, "MLflow does not answer"),
+}
+_MEDIA_TYPE = "application/problem+json"
+
+log = structlog.get_logger(__name__)
+
+
+def install(app: FastAPI) -> None:
+    """Have every error of `app` answered with a problem document."""
+    app.add_exception_handler(errors.TandemError, _of_ours)
+    app.add_exception_handler(RequestValidationError, _of_request)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(Exception, _of_anything)
+
+
+def status_of(error: errors.TandemError) -> tuple[int, str]:
+    """HTTP status and title of an error: those of its nearest class in the table."""
+    for kind in type(error).__mro__:
+        if kind in STATUS:
+            return STATUS[kind]
+    raise KeyError(type(error).__name__)
+
+
+def problem(
+    status: int, *, title: str, detail: str, code: str, fields: list[FieldProblem] | None = None
+) -> JSONResponse:
+    """A problem document as a response."""
+    document = ProblemView(
+        type=f"urn:tandem:problem:{code}",
+        title=title,
+        status=status,
+        detail=detail,
+        code=code,
+        errors=fields or [],
+    )
+    return JSONResponse(document.model_dump(mode="json"), status, media_type=_MEDIA_TYPE)
+
+
+def _of_ours(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, errors.TandemError)
+    status, title = status_of(error)
+    fields = [FieldProblem(field=f.field, code=f.code, message=f.message) for f in error.faults]
+    return problem(status, title=title, detail=str(error), code=error.code, fields=fields)
+
+
+def _of_request(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    fields = [
+        FieldProblem(field=_field(item["loc"]), code="invalid", message=item["msg"])
+        for item in error.errors()
+    ]
+    detail = "; ".join(f"{f.field}: {f.message}" if f.field else f.message for f in fields)
+    return problem(422, title="The request is not valid", detail=detail, code="invalid_request", fields=fields)
+
+
+def _of_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code = {404: "no_such_endpoint", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    return problem(error.status_code, title=str(error.detail), detail=str(error.detail), code=code)
+
+
+def _of_anything(request: Request, error: Exception) -> JSONResponse:
+    log.error("request.failed", path=request.url.path, exc_info=error)
+    detail = "The service has a fault; its log says more (`tandem status` shows where it is)."
+    return problem(500, title="Internal error", detail=detail, code="internal_error")
+
+
+def _field(location: tuple[Any, ...]) -> str:
+    return ".".join(str(part) for part in location if part not in ("body", "query", "path", "header"))

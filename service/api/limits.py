@@ -1,0 +1,36 @@
+"""A request's body has an end."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.errors import problem
+
+MOST_BYTES = 8 * 1024 * 1024
+
+
+class BodyLimit:
+    """Refuses bodies over `MOST_BYTES`, announced or not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on if it says that it is small enough, and count what comes."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        announced = headers.get(b"content-length", b"0")
+        if not announced.isdigit() or int(announced) > MOST_BYTES:
+            detail = f"A body may have {MOST_BYTES} bytes."
+            refusal = problem(413, title="The body is too large", detail=detail, code="body_too_large")
+            await refusal(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            return {"type": "http.disconnect"} if seen > MOST_BYTES else message
+
+        await self._app(scope, counted, send)

@@ -1,0 +1,130 @@
+"""Launch, plan, list, show and cancel runs; events, metrics and logs; deliveries of workers."""
+
+import time
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response, status
+from fastapi.responses import PlainTextResponse, StreamingResponse
+
+from configs.spec import Delivery, Receipt
+from service.api.deps import WorldDep
+from service.api.schemas import (
+    EventView,
+    MetricView,
+    PlanView,
+    RunPage,
+    RunRequest,
+    RunView,
+    view_of_event,
+    view_of_plan,
+    view_of_point,
+    view_of_run,
+)
+from service.domain.ports import RunFilter
+from service.domain.states import RunState
+from service.usecases import deliveries, logs, runs
+
+router = APIRouter(prefix="/v1", tags=["runs"])
+
+_FOLLOW_EVERY_S = 0.5
+
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
+Limit = Annotated[int, Query(ge=1, le=200)]
+Tag = Annotated[str | None, Query(pattern=r"^[^=]+=.*$", description="key=value")]
+
+
+@router.post("/runs", status_code=status.HTTP_201_CREATED)
+def launch_run(
+    body: RunRequest, response: Response, world: WorldDep, idempotency_key: IdempotencyKey = None
+) -> RunView:
+    """Launch a run from a preset with changes, or from a whole spec."""
+    run, is_new = runs.launch_run(_request(body), key=idempotency_key, world=world)
+    response.headers["Location"] = f"/v1/runs/{run.id}"
+    if not is_new:
+        response.status_code = status.HTTP_200_OK
+    return view_of_run(run, mlflow_url=world.mlflow_url)
+
+
+@router.post("/runs:plan")
+def plan_run(body: RunRequest, world: WorldDep) -> PlanView:
+    """The dry run: the resolved spec and everything that stands against it."""
+    return view_of_plan(runs.plan_run(_request(body), world=world))
+
+
+@router.get("/runs")
+def list_runs(
+    world: WorldDep,
+    state: RunState | None = None,
+    preset: str | None = None,
+    tag: Tag = None,
+    cursor: str | None = None,
+    limit: Limit = 50,
+) -> RunPage:
+    """Runs, newest first."""
+    pair = tag.partition("=") if tag is not None else None
+    found = runs.list_runs(
+        RunFilter(
+            state=state,
+            preset=preset,
+            tag=None if pair is None else (pair[0], pair[2]),
+            before=cursor,
+            limit=limit + 1,
+        ),
+        world=world,
+    )
+    items = [view_of_run(run, mlflow_url=world.mlflow_url) for run in found[:limit]]
+    return RunPage(items=items, next_cursor=items[-1].id if len(found) > limit else None)
+
+
+@router.get("/runs/{run_id}")
+def show_run(run_id: str, world: WorldDep) -> RunView:
+    """One run."""
+    return view_of_run(runs.show_run(run_id, world=world), mlflow_url=world.mlflow_url)
+
+
+@router.get("/runs/{run_id}/events")
+def list_events(run_id: str, world: WorldDep) -> list[EventView]:
+    """What happened to a run: why it waits, why it stopped."""
+    return [view_of_event(event) for event in runs.events_of_run(run_id, world=world)]
+
+
+@router.get("/runs/{run_id}/metrics")
+def list_metrics(run_id: str, world: WorldDep, key: str | None = None) -> list[MetricView]:
+    """Metric values by key and step."""
+    points = runs.metrics_of_run(run_id, key=key, world=world)
+    return [view_of_point(point) for point in points]
+
+
+@router.get("/runs/{run_id}/logs", response_class=PlainTextResponse)
+def show_logs(run_id: str, world: WorldDep, follow: bool = False) -> Response:
+    """What the worker printed; with `follow`, until the run is over."""
+    if not follow:
+        return PlainTextResponse(logs.logs_of_run(run_id, world=world))
+    runs.show_run(run_id, world=world)
+    lines: Iterator[str] = logs.follow_logs(
+        run_id, wait=lambda: time.sleep(_FOLLOW_EVERY_S), world=world
+    )
+    return StreamingResponse(lines, media_type="text/plain; charset=utf-8")
+
+
+@router.post("/runs/{run_id}:cancel")
+def cancel_run(run_id: str, world: WorldDep) -> RunView:
+    """Have a run end: a queued one at once, an active one at its worker's next word."""
+    return view_of_run(runs.cancel_run(run_id, world=world), mlflow_url=world.mlflow_url)
+
+
+@router.post("/runs/{run_id}/attempts/{number}/deliveries", include_in_schema=False)
+def receive_delivery(run_id: str, number: int, body: Delivery, world: WorldDep) -> Receipt:
+    """Take a worker's records."""
+    return deliveries.receive_delivery(run_id, number, body, world=world)
+
+
+def _request(body: RunRequest) -> runs.Request:
+    return runs.Request(
+        preset=body.preset,
+        changes=body.changes,
+        spec=body.spec,
+        name=body.name,
+        digest=runs.request_digest(body.model_dump_json().encode()),
+    )

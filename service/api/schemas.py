@@ -1,0 +1,261 @@
+"""What the API takes and shows. The client speaks these too."""
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from configs.spec import (
+    ClassNames,
+    Contract,
+    DatasetManifest,
+    Detector,
+    FailureReason,
+    Metric,
+    Name,
+    Progress,
+    RunSpec,
+    Sha256,
+    advice,
+)
+from service.domain.plan import Plan
+from service.domain.ports import MetricPoint
+from service.domain.registry import RegisteredDataset, RegisteredTeacher
+from service.domain.runs import Event, Run
+from service.domain.states import RunState, is_over
+
+
+class RunRequest(Contract):
+    """A run to launch: a preset with changes by dotted field, or a whole spec."""
+
+    preset: Annotated[str | None, Field(examples=["digits/bckd"])] = None
+    changes: Annotated[dict[str, JsonValue], Field(examples=[{"distillation.loc_weight": 2.0}])] = {}
+    spec: dict[str, JsonValue] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.preset is None) == (self.spec is None):
+            raise ValueError("give either preset or spec")
+        if self.spec is not None and self.changes:
+            raise ValueError("changes are for presets; put them into spec itself")
+        return self
+
+
+class RunView(Contract):
+    """A run as it is now."""
+
+    id: str
+    name: str
+    preset: str | None
+    state: RunState
+    desired: Literal["run", "cancelled"]
+    spec: RunSpec
+    attempt: int
+    reason: FailureReason | None
+    message: str
+    advice: str | None
+    waiting_for: str | None
+    progress: Progress | None
+    latest: dict[str, float]
+    best_map: float | None
+    best_epoch: int | None
+    teacher_map: float | None
+    mlflow_run_id: str | None
+    mlflow_url: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    heard_at: datetime | None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen."""
+        return is_over(self.state)
+
+
+class RunPage(Contract):
+    """Runs, newest first; `next_cursor` asks for those after."""
+
+    items: list[RunView]
+    next_cursor: str | None
+
+
+class EventView(Contract):
+    """Something that happened to a run."""
+
+    at: datetime
+    actor: str
+    kind: str
+    from_state: RunState | None
+    to_state: RunState | None
+    reason: FailureReason | None
+    details: str
+
+
+class MetricView(Contract):
+    """One value of one metric."""
+
+    key: str
+    step: int
+    value: float
+    at: datetime
+
+
+class FindingView(Contract):
+    """Something that the dry run found."""
+
+    severity: Literal["error", "warning"]
+    field: str
+    code: str
+    message: str
+
+
+class PlanView(Contract):
+    """A run that was not launched: what it would be, and what stands against it."""
+
+    spec: RunSpec
+    findings: list[FindingView]
+    waits_for: str | None
+
+
+class PresetView(Contract):
+    """An experiment with a name."""
+
+    name: str
+    summary: str
+
+
+class DatasetRequest(Contract):
+    """A dataset's folder to be given a name."""
+
+    root: Annotated[str, Field(min_length=1)]
+    name: Name | None = None
+    replace: bool = False
+
+
+class DatasetView(Contract):
+    """A registered dataset."""
+
+    name: str
+    root: str
+    manifest: DatasetManifest
+    registered_at: datetime
+
+
+class TeacherRequest(Contract):
+    """A trained detector to be given a name."""
+
+    name: Name
+    checkpoint: Annotated[str, Field(min_length=1)]
+    detector: Detector
+    classes: ClassNames
+    sha256: Sha256 | None = None
+    measured_map: Annotated[float, Field(ge=0, le=1)] | None = None
+    source: Annotated[str, Field(max_length=2000)] = ""
+    replace: bool = False
+
+
+class TeacherView(Contract):
+    """A registered teacher."""
+
+    name: str
+    checkpoint: str
+    sha256: str
+    detector: Detector
+    classes: ClassNames
+    measured_map: float | None
+    source: str
+    registered_at: datetime
+
+
+class HealthView(Contract):
+    """Whether the service and what it needs answer."""
+
+    status: Literal["ready", "degraded"]
+    ray: bool
+    mlflow: bool
+    runs_by_state: dict[RunState, int]
+
+
+class FieldProblem(Contract):
+    """One field that is wrong."""
+
+    field: str
+    code: str
+    message: str
+
+
+class ProblemView(Contract):
+    """A problem document (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[FieldProblem] = []
+
+
+def view_of_run(run: Run, *, mlflow_url: str) -> RunView:
+    """A run as the API shows it."""
+    return RunView(
+        id=run.id,
+        name=run.name,
+        preset=run.preset,
+        state=run.state,
+        desired=run.desired,
+        spec=run.spec,
+        attempt=run.attempt,
+        reason=run.reason,
+        message=run.message,
+        advice=None if run.reason is None else advice(run.reason),
+        waiting_for=run.waiting_for,
+        progress=run.progress,
+        latest=run.latest,
+        best_map=run.best_map,
+        best_epoch=run.best_epoch,
+        teacher_map=run.latest.get(Metric.TEACHER_MAP),
+        mlflow_run_id=run.mlflow_run_id,
+        mlflow_url=None if run.mlflow_run_id is None else f"{mlflow_url}/#/runs/{run.mlflow_run_id}",
+        created_at=run.created_at,
+        started_at=run.started_at,
+        finished_at=run.finished_at,
+        heard_at=run.heard_at,
+    )
+
+
+def view_of_event(event: Event) -> EventView:
+    """An event as the API shows it."""
+    return EventView(**{name: getattr(event, name) for name in EventView.model_fields})
+
+
+def view_of_point(point: MetricPoint) -> MetricView:
+    """A metric value as the API shows it."""
+    return MetricView(key=point.key, step=point.step, value=point.value, at=point.at)
+
+
+def view_of_plan(plan: Plan) -> PlanView:
+    """A plan as the API shows it."""
+    findings = [
+        FindingView(severity=f.severity, field=f.field, code=f.code, message=f.message)
+        for f in plan.findings
+    ]
+    return PlanView(spec=plan.spec, findings=findings, waits_for=plan.waits_for)
+
+
+def view_of_dataset(dataset: RegisteredDataset) -> DatasetView:
+    """A dataset as the API shows it."""
+    return DatasetView(
+        name=dataset.name,
+        root=str(dataset.root),
+        manifest=dataset.manifest,
+        registered_at=dataset.registered_at,
+    )
+
+
+def view_of_teacher(teacher: RegisteredTeacher) -> TeacherView:
+    """A teacher as the API shows it."""
+    return TeacherView(**{**vars(teacher), "checkpoint": str(teacher.checkpoint)})
+
+

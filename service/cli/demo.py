@@ -1,0 +1,240 @@
+"""`tandem demo`: does distillation help? Teacher, student alone and student with BCKD."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli import console
+from service.cli.failures import Refusal, Refused
+from service.cli.session import load_settings, open_client
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import JsonValue
+
+    from service.api.schemas import RunRequest, RunView
+    from service.cli.demo_report import Pair
+    from service.client import TandemClient
+
+DATASET = "digits"
+TRAIN_IMAGES = 4000
+VAL_IMAGES = 500
+TEACHER = "digits-teacher"
+
+
+class TeacherChoice(StrEnum):
+    """Where the demo's teacher comes from."""
+
+    SHIPPED = "shipped"
+    TRAIN = "train"
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """The runs of a demo by what they are called on screen."""
+
+    run_ids: "dict[str, str]"
+    teacher_label: str | None
+    pairs: tuple[tuple[int, str, str], ...]
+    """Seed, label of the student alone, label of the student with BCKD."""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(demo)
+
+
+def demo(
+    teacher: Annotated[
+        TeacherChoice, typer.Option(help="Use the teacher that comes with Tandem, or train it.")
+    ] = TeacherChoice.SHIPPED,
+    seed: Annotated[int, typer.Option(help="The students' seed.")] = 0,
+    seeds: Annotated[str, typer.Option(help="Several seeds, as in 0,1,2; instead of --seed.")] = "",
+    fresh: Annotated[
+        bool, typer.Option(help="Train again what an earlier demo has trained.")
+    ] = False,
+) -> None:
+    """Teacher, student alone and student with BCKD, over REST; then a table and the URLs."""
+    from service.cli.stack import start
+
+    chosen = seeds_from(seeds) if seeds else (seed,)
+    start()
+    _ensure_dataset()
+    if teacher is TeacherChoice.SHIPPED:
+        _register_shipped_teacher()
+    with open_client() as client:
+        launched = _launch(client, teacher=teacher, seeds=chosen, fresh=fresh)
+        try:
+            views = _follow(client, launched)
+        except KeyboardInterrupt:
+            console.output().print(
+                "The runs go on. `tandem runs` lists them, `tandem down` stops all."
+            )
+            raise typer.Exit(130) from None
+        _report(client, launched, views)
+
+
+def seeds_from(text: str) -> tuple[int, ...]:
+    """Seeds as written, `0,1,2`."""
+    try:
+        found = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise Refused(
+            Refusal(f"--seeds {text} is no list of numbers.", advice=("As in 0,1,2.",))
+        ) from None
+    return found
+
+
+def _ensure_dataset() -> None:
+    from configs.spec import MANIFEST, DatasetManifest
+    from service.cli.datasets import make_dataset, register_dataset
+
+    folder = load_settings().datasets_dir / DATASET
+    manifest = folder / MANIFEST
+    if manifest.exists():
+        found = DatasetManifest.model_validate_json(manifest.read_text(encoding="utf-8"))
+        if (found.train.num_images, found.val.num_images) == (TRAIN_IMAGES, VAL_IMAGES):
+            register_dataset(folder, name=DATASET, replace=True)
+            return
+    make_dataset(DATASET, name=DATASET, options=[f"--train={TRAIN_IMAGES}", f"--val={VAL_IMAGES}"])
+
+
+def _register_shipped_teacher() -> None:
+    import json
+    from importlib.resources import files
+
+    from service.cli.teachers import register_teacher
+
+    shipped = files("configs").joinpath("teachers")
+    card, weights = shipped.joinpath(f"{TEACHER}.json"), shipped.joinpath(f"{TEACHER}.pth")
+    if not card.is_file() or not weights.is_file():
+        raise Refused(
+            Refusal(
+                "This installation has no digits teacher.",
+                advice=("Train one: `make demo TEACHER=train`, or `tandem demo --teacher train`.",),
+            )
+        )
+    copy = load_settings().teachers_dir / f"{TEACHER}.pth"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    content = weights.read_bytes()
+    if not copy.exists() or copy.read_bytes() != content:
+        copy.write_bytes(content)
+    register_teacher(json.loads(card.read_text(encoding="utf-8")), copy)
+
+
+def _launch(
+    client: "TandemClient", *, teacher: TeacherChoice, seeds: tuple[int, ...], fresh: bool
+) -> _Launched:
+    run_ids: dict[str, str] = {}
+    reference: dict[str, JsonValue] = {"name": TEACHER}
+    teacher_label: str | None = None
+    if teacher is TeacherChoice.TRAIN:
+        teacher_label = "teacher"
+        trained = _launch_once(client, "digits/teacher", {}, name="demo teacher", fresh=fresh)
+        run_ids[teacher_label] = trained.id
+        reference = {"run": trained.id}
+    pairs: list[tuple[int, str, str]] = []
+    for seed in seeds:
+        suffix = f", seed {seed}" if len(seeds) > 1 else ""
+        alone, taught = f"alone{suffix}", f"with BCKD{suffix}"
+        seeded: dict[str, JsonValue] = {"seed": seed}
+        run_ids[alone] = _launch_once(
+            client, "digits/baseline", seeded, name=f"demo student alone, seed {seed}", fresh=fresh
+        ).id
+        run_ids[taught] = _launch_once(
+            client,
+            "digits/bckd",
+            seeded | {"teacher": reference},
+            name=f"demo student with BCKD, seed {seed}",
+            fresh=fresh,
+        ).id
+        pairs.append((seed, alone, taught))
+    return _Launched(run_ids, teacher_label, tuple(pairs))
+
+
+def _launch_once(
+    client: "TandemClient",
+    preset: str,
+    changes: "Mapping[str, JsonValue]",
+    *,
+    name: str,
+    fresh: bool,
+) -> "RunView":
+    """The run that has this very spec already, or a new one; never one that ended badly."""
+    from uuid import uuid4
+
+    from service.api.schemas import RunRequest
+
+    request = RunRequest(preset=preset, changes=dict(changes), name=name)
+    key = uuid4().hex if fresh else f"demo-{_digest(client, request)}"
+    launched = client.launch(request, idempotency_key=key)
+    if launched.is_over and launched.state != "succeeded":
+        launched = client.launch(request, idempotency_key=uuid4().hex)
+    elif launched.is_over:
+        console.output().print(
+            f"{name}: {launched.id} has trained before; --fresh trains it again."
+        )
+    return launched
+
+
+def _digest(client: "TandemClient", request: "RunRequest") -> str:
+    """What a run would be: the same demo finds its runs again, a changed one does not."""
+    from hashlib import sha256
+
+    return sha256(client.plan(request).spec.model_dump_json().encode()).hexdigest()[:32]
+
+
+def _follow(client: "TandemClient", launched: _Launched) -> "dict[str, RunView]":
+    from service.cli.run_progress import watch_runs
+
+    out = console.output()
+    out.print(f"Follow the curves in MLflow: {load_settings().mlflow_url}")
+    views = watch_runs(client, launched.run_ids)
+    for label, view in views.items():
+        if view.state != "succeeded":
+            raise Refused(
+                Refusal(
+                    f"{label} ({view.id}) {view.state}: {view.message or view.reason or '?'}",
+                    advice=(view.advice or "", f"Its log: tandem logs {view.id}"),
+                    quoted=tuple(client.logs(view.id).splitlines()[-15:]),
+                )
+            )
+    return views
+
+
+def _report(client: "TandemClient", launched: _Launched, views: "Mapping[str, RunView]") -> None:
+    from service.cli.demo_report import comparison_url, report_table, teacher_scores
+    from service.cli.runs import took_s
+
+    taught = views[launched.pairs[0][2]]
+    teacher = teacher_scores(taught.latest)
+    trained = views[launched.teacher_label] if launched.teacher_label else None
+    pairs = [_pair(client, seed, views[alone], views[bckd]) for seed, alone, bckd in launched.pairs]
+    settings = load_settings()
+    out = console.output()
+    out.print(report_table(teacher, took_s(trained) if trained else None, pairs))
+    tracked = [view for view in views.values() if view.mlflow_run_id]
+    comparison = comparison_url(
+        settings.mlflow_url,
+        run_ids=[view.mlflow_run_id for view in tracked if view.mlflow_run_id],
+        run_urls=[view.mlflow_url for view in tracked if view.mlflow_url],
+    )
+    out.print(f"Compare in MLflow  {comparison}", soft_wrap=True)
+    out.print(f"API docs           {settings.url}/docs")
+    out.print("The stack goes on running; [bold]tandem down[/] stops it.")
+
+
+def _pair(client: "TandemClient", seed: int, alone: "RunView", taught: "RunView") -> "Pair":
+    from service.cli.demo_report import Pair, Point, best_scores
+    from service.cli.runs import took_s
+
+    scores = [
+        best_scores(Point(item.key, item.step, item.value) for item in client.metrics(view.id))
+        for view in (alone, taught)
+    ]
+    return Pair(
+        seed, alone=scores[0], taught=scores[1], alone_s=took_s(alone), taught_s=took_s(taught)
+    )

@@ -1,0 +1,228 @@
+"""`tandem run`, `runs`, `show`, `logs` and `cancel`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli import console
+from service.cli.session import all_runs, full_id, open_client
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from service.api.schemas import EventView, PlanView, RunRequest, RunView
+    from service.client import TandemClient
+
+_LISTED = 50
+
+RunPrefix = Annotated[str, typer.Argument(metavar="ID", help="The id, or enough of its beginning.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    for command in (run, runs, show, logs, cancel):
+        app.command()(command)
+
+
+def run(
+    preset: Annotated[str, typer.Argument(help="What to train; `tandem presets` lists them.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Fields to change, as in schedule.epochs=3."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the run.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show what it would be.")] = False,
+) -> None:
+    """Launch a run from a preset."""
+    from service.api.schemas import RunRequest
+    from service.cli.assignments import changes_from
+
+    request = RunRequest(preset=preset, changes=changes_from(changes or ()), name=name)
+    with open_client() as client:
+        if plan:
+            _plan(client, request)
+            return
+        launched = client.launch(request)
+        console.output().print(f"Launched [bold]{launched.id}[/] ({launched.name or preset})")
+        if watch:
+            _watch(client, launched.id)
+            return
+    console.output().print(f"`tandem logs -f {launched.id}` follows it, `tandem runs` lists all.")
+
+
+def runs(
+    state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help=f"Not only the last {_LISTED}.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List runs, the newest first."""
+    with open_client() as client:
+        found = all_runs(client, state=state) if everything else _last_runs(client, state)
+    if as_json:
+        console.print_json([item.model_dump(mode="json") for item in found])
+        return
+    if not found:
+        console.output().print("No runs yet; `tandem run quick/instant` launches one.")
+        return
+    console.output().print(runs_table(found))
+
+
+def show(run_id: RunPrefix, as_json: AsJson = False) -> None:
+    """Show a run: spec, numbers, and what happened to it."""
+    with open_client() as client:
+        found = client.run(full_id(client, run_id))
+        events = client.events(found.id)
+    if as_json:
+        document = found.model_dump(mode="json")
+        document["events"] = [event.model_dump(mode="json") for event in events]
+        console.print_json(document)
+        return
+    out = console.output()
+    out.print(_facts(found))
+    out.print(_events_table(events))
+
+
+def logs(
+    run_id: RunPrefix,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the run ends.")] = False,
+) -> None:
+    """Print the log of a run."""
+    with open_client() as client:
+        found = full_id(client, run_id)
+        if not follow:
+            typer.echo(client.logs(found), nl=False)
+            return
+        try:
+            for text in client.follow_logs(found):
+                typer.echo(text, nl=not text.endswith("\n"))
+        except KeyboardInterrupt:
+            console.errors().print(f"\nThe run goes on; `tandem cancel {found}` ends it.")
+
+
+def cancel(run_id: RunPrefix) -> None:
+    """End a run; its checkpoints stay."""
+    with open_client() as client:
+        found = client.cancel(full_id(client, run_id))
+    ending = "" if found.is_over else ": it writes a checkpoint and ends"
+    console.output().print(f"{found.id} is {console.state_text(found.state)}{ending}")
+
+
+def runs_table(found: "list[RunView]") -> "Table":
+    """Runs, one a line."""
+    shown = console.table("id", "name", "preset", "state", "epoch", "mAP", "took", "launched")
+    for item in found:
+        progress = item.progress
+        shown.add_row(
+            item.id,
+            item.name or "-",
+            item.preset or "-",
+            console.state_text(item.state),
+            f"{progress.epoch}/{progress.epochs}" if progress else "-",
+            console.score_text(item.best_map),
+            console.duration_text(took_s(item)),
+            console.moment_text(item.created_at),
+        )
+    return shown
+
+
+def took_s(run: "RunView") -> float | None:
+    """How long a run trained, or has trained so far."""
+    from datetime import UTC, datetime
+
+    if run.started_at is None:
+        return None
+    return ((run.finished_at or datetime.now(UTC)) - run.started_at).total_seconds()
+
+
+def _last_runs(client: "TandemClient", state: str | None) -> "list[RunView]":
+    return list(client.runs(state=state, limit=_LISTED).items)
+
+
+def _watch(client: "TandemClient", run_id: str) -> None:
+    from service.cli.run_progress import watch_runs
+
+    try:
+        (ended,) = watch_runs(client, {"run": run_id}).values()
+    except KeyboardInterrupt:
+        console.output().print(
+            f"The run goes on. `tandem logs -f {run_id}` follows it, "
+            f"`tandem cancel {run_id}` ends it."
+        )
+        return
+    if ended.state != "succeeded":
+        console.errors().print(
+            f"[red]✘[/] {ended.id} {ended.state}: {ended.message or ended.reason or ''}"
+        )
+        if ended.advice:
+            console.errors().print(f"[cyan]→[/] {ended.advice}")
+        raise typer.Exit(1)
+    console.output().print(f"mAP {console.score_text(ended.best_map)}  {ended.mlflow_url or ''}")
+
+
+def _plan(client: "TandemClient", request: "RunRequest") -> None:
+    import yaml
+
+    planned: PlanView = client.plan(request)
+    typer.echo(yaml.safe_dump(planned.spec.model_dump(mode="json"), sort_keys=False), nl=False)
+    out = console.output()
+    for finding in planned.findings:
+        colour = "red" if finding.severity == "error" else "yellow"
+        out.print(f"[{colour}]{finding.severity}[/] {finding.field or 'spec'}: {finding.message}")
+    if planned.waits_for:
+        out.print(f"It would wait for {planned.waits_for}.")
+    if any(finding.severity == "error" for finding in planned.findings):
+        raise typer.Exit(1)
+
+
+def _facts(found: "RunView") -> "Table":
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    progress = found.progress
+    facts = {
+        "run": f"[bold]{found.id}[/] {found.name or ''}",
+        "preset": found.preset,
+        "state": console.state_text(found.state),
+        "waits for": found.waiting_for,
+        "reason": found.reason,
+        "message": found.message,
+        "advice": found.advice,
+        "attempt": str(found.attempt),
+        "epoch": f"{progress.epoch} of {progress.epochs} ({progress.phase})" if progress else None,
+        "best mAP": _best(found),
+        "teacher's mAP": console.score_text(found.teacher_map) if found.teacher_map else None,
+        "launched": console.moment_text(found.created_at),
+        "took": console.duration_text(took_s(found)) if found.started_at else None,
+        "MLflow": found.mlflow_url,
+    }
+    for label, value in facts.items():
+        if value:
+            grid.add_row(f"[dim]{label}[/]", value)
+    for metric, value in sorted(found.latest.items()):
+        grid.add_row(f"[dim]{metric}[/]", f"{value:.4g}")
+    return grid
+
+
+def _best(found: "RunView") -> str | None:
+    if found.best_map is None:
+        return None
+    return f"{console.score_text(found.best_map)} after epoch {found.best_epoch}"
+
+
+def _events_table(events: "list[EventView]") -> "Table":
+    shown = console.table("at", "who", "what", "from", "to", "why")
+    for event in events:
+        why = " ".join(filter(None, (event.reason, event.details)))
+        shown.add_row(
+            console.moment_text(event.at),
+            event.actor,
+            event.kind,
+            event.from_state or "",
+            event.to_state or "",
+            why,
+        )
+    return shown

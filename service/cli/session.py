@@ -1,0 +1,87 @@
+"""The settings of this shell and the service they point to."""
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from service.cli.failures import Refusal, Refused
+
+if TYPE_CHECKING:
+    from service.api.schemas import RunView
+    from service.client import TandemClient
+    from service.settings import Settings
+    from service.stack.parts import StackConfig
+
+_PAGE = 200
+
+
+@cache
+def load_settings() -> "Settings":
+    """The settings, read once."""
+    from service.settings import Settings
+
+    return Settings()
+
+
+def stack_config() -> "StackConfig":
+    """Where the stack of these settings lives."""
+    import os
+    import sys
+    from pathlib import Path
+
+    from service.stack.parts import StackConfig
+
+    settings = load_settings()
+    return StackConfig(
+        home=settings.home,
+        host=settings.host,
+        port=settings.port,
+        ray_url=settings.ray_url,
+        mlflow_url=settings.mlflow_url,
+        bin=Path(sys.executable).parent,
+        env=dict(os.environ),
+        token_file=settings.ray_token_file,
+    )
+
+
+def open_client() -> "TandemClient":
+    """The service over HTTP; use it as a context manager."""
+    from service.client import TandemClient
+
+    return TandemClient(load_settings().url)
+
+
+def full_id(client: "TandemClient", prefix: str) -> str:
+    """The id of the only run whose id begins with `prefix`."""
+    matches = [run for run in all_runs(client) if run.id.startswith(prefix)]
+    exact = [run for run in matches if run.id == prefix]
+    if len(exact or matches) == 1:
+        return (exact or matches)[0].id
+    if not matches:
+        raise Refused(
+            Refusal(f"No run's id begins with {prefix!r}.", advice=("`tandem runs` lists them.",))
+        )
+    raise Refused(
+        Refusal(
+            f"{len(matches)} runs begin with {prefix!r}.",
+            fields=tuple((run.id, run.name or run.preset or "") for run in matches[:10]),
+            advice=("Give more letters of the id.",),
+        )
+    )
+
+
+def all_runs(client: "TandemClient", *, state: str | None = None) -> "list[RunView]":
+    """Every run, page by page, the newest first."""
+    found: list[RunView] = []
+    cursor: str | None = None
+    while True:
+        page = client.runs(state=state, cursor=cursor, limit=_PAGE)
+        found += page.items
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
+
+
+def count_runs() -> dict[str, int]:
+    """How many runs are in each state."""
+    with open_client() as client:
+        return dict(client.health().runs_by_state)

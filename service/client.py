@@ -1,0 +1,215 @@
+"""A typed client of the API: the CLI and the end-to-end tests use it, and so can you.
+
+    with TandemClient("http://127.0.0.1:8700") as tandem:
+        run = tandem.launch(RunRequest(preset="digits/bckd"))
+        print(tandem.wait(run.id, timeout_s=900).best_map)
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from service.api.schemas import (
+    DatasetRequest,
+    DatasetView,
+    EventView,
+    HealthView,
+    MetricView,
+    PlanView,
+    PresetView,
+    ProblemView,
+    RunPage,
+    RunRequest,
+    RunView,
+    TeacherRequest,
+    TeacherView,
+)
+from service.domain.states import RunState
+
+
+View = TypeVar("View", bound=BaseModel)
+
+
+class ServiceUnreachable(Exception):  # noqa: N818 - a fact, not a fault
+    """Nothing answers at the service's address."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"The service does not answer at {url}. Start it with `tandem up`.")
+
+
+class TandemApiError(Exception):
+    """The service refused a request; `problem` says what, which field, and what to do."""
+
+    def __init__(self, problem: ProblemView) -> None:
+        super().__init__(f"{problem.title}: {problem.detail}")
+        self.problem = problem
+
+
+class TandemClient:
+    """The service at `url`; a context manager."""
+
+    def __init__(self, url: str, *, timeout_s: float = 30.0) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(base_url=self.url, timeout=timeout_s, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def launch(self, request: RunRequest, *, idempotency_key: str | None = None) -> RunView:
+        """Launch a run; the same key gives the same run."""
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        response = self._ask("POST", "/v1/runs", body=request, headers=headers)
+        return RunView.model_validate_json(response.content)
+
+    def plan(self, request: RunRequest) -> PlanView:
+        """The dry run."""
+        return PlanView.model_validate_json(self._ask("POST", "/v1/runs:plan", body=request).content)
+
+    def runs(
+        self,
+        *,
+        state: RunState | None = None,
+        preset: str | None = None,
+        tag: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> RunPage:
+        """Runs, newest first."""
+        asked = {"state": state, "preset": preset, "tag": tag, "cursor": cursor, "limit": limit}
+        params = {key: value for key, value in asked.items() if value is not None}
+        return RunPage.model_validate_json(self._ask("GET", "/v1/runs", params=params).content)
+
+    def run(self, run_id: str) -> RunView:
+        """One run."""
+        return RunView.model_validate_json(self._ask("GET", f"/v1/runs/{run_id}").content)
+
+    def wait(
+        self,
+        run_id: str,
+        *,
+        timeout_s: float,
+        poll_s: float = 0.5,
+        on_view: Callable[[RunView], None] = lambda view: None,
+    ) -> RunView:
+        """The run when it is over; `TimeoutError` if it is not in time."""
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            view = self.run(run_id)
+            on_view(view)
+            if view.is_over:
+                return view
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"Run {run_id} is still {view.state} after {timeout_s:g} s.")
+            time.sleep(poll_s)
+
+    def events(self, run_id: str) -> list[EventView]:
+        """What happened to a run."""
+        return _list(EventView, self._ask("GET", f"/v1/runs/{run_id}/events"))
+
+    def metrics(self, run_id: str, *, key: str | None = None) -> list[MetricView]:
+        """Metric values by key and step."""
+        params = {} if key is None else {"key": key}
+        return _list(MetricView, self._ask("GET", f"/v1/runs/{run_id}/metrics", params=params))
+
+    def logs(self, run_id: str) -> str:
+        """What the worker printed."""
+        return self._ask("GET", f"/v1/runs/{run_id}/logs").text
+
+    def follow_logs(self, run_id: str) -> Iterator[str]:
+        """What the worker prints, until the run is over."""
+        url = f"/v1/runs/{run_id}/logs"
+        try:
+            with self._http.stream("GET", url, params={"follow": True}, timeout=None) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _error_from(response)
+                yield from response.iter_text()
+        except httpx.TransportError as error:
+            raise ServiceUnreachable(self.url) from error
+
+    def cancel(self, run_id: str) -> RunView:
+        """Have a run end."""
+        return RunView.model_validate_json(self._ask("POST", f"/v1/runs/{run_id}:cancel").content)
+
+    def register_dataset(
+        self, root: Path, *, name: str | None = None, replace: bool = False
+    ) -> DatasetView:
+        """Give the dataset in a folder a name."""
+        body = DatasetRequest(root=str(root), name=name, replace=replace)
+        return DatasetView.model_validate_json(self._ask("POST", "/v1/datasets", body=body).content)
+
+    def datasets(self) -> list[DatasetView]:
+        """All datasets."""
+        return _list(DatasetView, self._ask("GET", "/v1/datasets"))
+
+    def register_teacher(self, request: TeacherRequest) -> TeacherView:
+        """Give a trained detector a name."""
+        return TeacherView.model_validate_json(self._ask("POST", "/v1/teachers", body=request).content)
+
+    def teachers(self) -> list[TeacherView]:
+        """All teachers."""
+        return _list(TeacherView, self._ask("GET", "/v1/teachers"))
+
+    def presets(self) -> list[PresetView]:
+        """All presets."""
+        return _list(PresetView, self._ask("GET", "/v1/presets"))
+
+    def health(self) -> HealthView:
+        """Whether the service and what it needs answer."""
+        return HealthView.model_validate_json(self._ask("GET", "/readyz").content)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: BaseModel | None = None,
+        params: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
+        content = None if body is None else body.model_dump_json()
+        kind = {} if body is None else {"content-type": "application/json"}
+        try:
+            response = self._http.request(
+                method, path, content=content, params=params, headers={**kind, **(headers or {})}
+            )
+        except httpx.TransportError as error:
+            raise ServiceUnreachable(self.url) from error
+        if not response.is_success:
+            raise _error_from(response)
+        return response
+
+
+def _list(kind: type[View], response: httpx.Response) -> list[View]:
+    return TypeAdapter(list[kind]).validate_json(response.content)  # type: ignore[valid-type]
+
+
+def _error_from(response: httpx.Response) -> TandemApiError:
+    try:
+        problem = ProblemView.model_validate_json(response.content)
+    except ValidationError:
+        problem = ProblemView(
+            type="about:blank",
+            title=f"HTTP {response.status_code}",
+            status=response.status_code,
+            detail=response.text[:500],
+            code="not_a_problem",
+        )
+    return TandemApiError(problem)

@@ -1,0 +1,154 @@
+"""What can be wrong with a request, as one tree; `code` is what programs read.
+
+    TandemError
+    ├── NotFound                 run_not_found, dataset_not_found, teacher_not_found, preset_not_found
+    ├── SpecRefused              spec_refused: the spec cannot be, or cannot run here
+    ├── Conflict
+    │   ├── IllegalMove          illegal_move
+    │   ├── AttemptSuperseded    attempt_superseded
+    │   ├── KeyReused            idempotency_key_reused
+    │   └── NameTaken            name_taken
+    ├── PathRefused              path_refused
+    └── Unreachable              cluster_unreachable, tracker_unreachable
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class FieldFault:
+    """One field that is wrong: as people write it, why, and what to do."""
+
+    field: str
+    code: str
+    message: str
+
+
+class TandemError(Exception):
+    """Everything a caller can be told."""
+
+    code: ClassVar[str] = "error"
+    faults: tuple[FieldFault, ...] = ()
+
+
+class NotFound(TandemError):
+    """Something that a request names does not exist."""
+
+
+class RunNotFound(NotFound):
+    """No run has this id."""
+
+    code = "run_not_found"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"There is no run {run_id}. `tandem runs` lists them.")
+
+
+class DatasetNotFound(NotFound):
+    """No dataset has this name."""
+
+    code = "dataset_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"No dataset is called {name!r}. `tandem data list` shows those there are.")
+
+
+class TeacherNotFound(NotFound):
+    """No teacher has this name."""
+
+    code = "teacher_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"No teacher is called {name!r}. `tandem teachers list` shows those there are.")
+
+
+class PresetNotFound(NotFound):
+    """No preset has this name."""
+
+    code = "preset_not_found"
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.faults = (FieldFault("preset", self.code, message),)
+
+
+class SpecRefused(TandemError):
+    """The spec is not valid, or cannot run here; every fault at once."""
+
+    code = "spec_refused"
+
+    def __init__(self, faults: Sequence[FieldFault]) -> None:
+        super().__init__("; ".join(f"{fault.field}: {fault.message}" for fault in faults))
+        self.faults = tuple(faults)
+
+
+class Conflict(TandemError):
+    """The request does not fit the state of things."""
+
+
+class IllegalMove(Conflict):
+    """A run cannot go from its state to the one that is asked for."""
+
+    code = "illegal_move"
+
+    def __init__(self, run_id: str, from_state: str, to_state: str) -> None:
+        super().__init__(f"Run {run_id} is {from_state} and cannot become {to_state}.")
+
+
+class AttemptSuperseded(Conflict):
+    """Records of an attempt that is not the current one are refused."""
+
+    code = "attempt_superseded"
+
+    def __init__(self, run_id: str, number: int, current: int) -> None:
+        super().__init__(f"Attempt {number} of run {run_id} is over; the current one is {current}.")
+
+
+class KeyReused(Conflict):
+    """An idempotency key came again with another request."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"The idempotency key {key!r} was used for another request; choose a new one.")
+
+
+class NameTaken(Conflict):
+    """A name is in use for something else."""
+
+    code = "name_taken"
+
+    def __init__(self, what: str, name: str) -> None:
+        super().__init__(
+            f"A {what} called {name!r} is registered already and is another one. "
+            "Choose another name, or say replace: true."
+        )
+
+
+class PathRefused(TandemError):
+    """A path does not exist or lies outside of the allowed folders."""
+
+    code = "path_refused"
+
+    def __init__(self, field: str, path: Path, why: str) -> None:
+        super().__init__(f"{path}: {why}")
+        self.faults = (FieldFault(field, self.code, f"{path}: {why}"),)
+
+
+class Unreachable(TandemError):
+    """An outside system does not answer; nothing is known about it."""
+
+
+class ClusterUnreachable(Unreachable):
+    """Ray does not answer."""
+
+    code = "cluster_unreachable"
+
+
+class TrackerUnreachable(Unreachable):
+    """MLflow does not answer."""
+
+    code = "tracker_unreachable"

@@ -1,0 +1,88 @@
+"""A run: what was asked, where it is, what was heard of it."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Literal
+
+from configs.spec import FailureReason, Progress, RunSpec
+from service.domain.errors import IllegalMove
+from service.domain.states import RunState, is_over, may_move
+
+Desired = Literal["run", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One request to train, for life."""
+
+    id: str
+    name: str
+    preset: str | None
+    spec: RunSpec
+    state: RunState
+    created_at: datetime
+    changed_at: datetime
+    desired: Desired = "run"
+    attempt: int = 0
+    """Number of the current attempt; 0 before the first."""
+
+    reason: FailureReason | None = None
+    message: str = ""
+    waiting_for: str | None = None
+    spool_next: int = 0
+    """Position of the first record that we do not have."""
+
+    progress: Progress | None = None
+    latest: dict[str, float] = field(default_factory=dict)
+    best_map: float | None = None
+    best_epoch: int | None = None
+    mlflow_run_id: str | None = None
+    mlflow_agrees: bool = True
+    """Whether MLflow shows the status that our state implies."""
+
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    heard_at: datetime | None = None
+    stop_asked_at: datetime | None = None
+    pending_outcome: str | None = None
+    """The last word of the current attempt, before its job is seen to be over."""
+
+    @property
+    def submission_id(self) -> str:
+        """The Ray job of the current attempt; the same number gives the same id."""
+        return f"{self.id}-a{self.attempt}"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen."""
+        return is_over(self.state)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened to a run; never changed."""
+
+    run_id: str
+    at: datetime
+    actor: str
+    kind: str
+    details: str
+    from_state: RunState | None = None
+    to_state: RunState | None = None
+    reason: FailureReason | None = None
+
+
+def move(run: Run, to: RunState, *, at: datetime) -> Run:
+    """The run in another state; `IllegalMove` if the table does not have the move."""
+    if not may_move(run.state, to):
+        raise IllegalMove(run.id, run.state, to)
+    ends = is_over(to)
+    return replace(
+        run,
+        state=to,
+        changed_at=at,
+        started_at=run.started_at or (at if to is RunState.RUNNING else None),
+        finished_at=at if ends else None,
+        waiting_for=None,
+        mlflow_agrees=not ends,
+    )

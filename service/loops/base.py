@@ -1,0 +1,53 @@
+"""A thread that takes one step after another, and is not stopped by a step that fails."""
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from service.domain.errors import Unreachable
+
+_LONGEST_PAUSE_S = 15.0
+
+log = structlog.get_logger(__name__)
+
+
+class Loop:
+    """Repeats `step` every `interval_s`; backs off while an outside system is away."""
+
+    def __init__(self, name: str, step: Callable[[], None], *, interval_s: float) -> None:
+        self.name = name
+        self._step = step
+        self._interval_s = interval_s
+        self._pause_s = interval_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, *, timeout_s: float) -> None:
+        """End after the current step."""
+        self._stopping.set()
+        self._thread.join(timeout=timeout_s)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._step_safely()
+            self._stopping.wait(self._pause_s)
+
+    def _step_safely(self) -> None:
+        try:
+            self._step()
+        except Unreachable as error:
+            if self._pause_s == self._interval_s:
+                log.warning("loop.waits", loop=self.name, why=str(error))
+            self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
+        except Exception:
+            log.exception("loop.step_failed", loop=self.name)
+            self._pause_s = _LONGEST_PAUSE_S
+        else:
+            if self._pause_s > self._interval_s:
+                log.info("loop.goes_on", loop=self.name)
+            self._pause_s = self._interval_s

@@ -1,0 +1,57 @@
+"""What is over for us is over for MLflow too, and has all of its numbers there."""
+
+from dataclasses import replace
+
+import structlog
+
+from service.domain.ports import Order, TrackerStatus
+from service.domain.runs import Run
+from service.domain.states import RunState
+from service.usecases.world import World
+
+_STATUS: dict[RunState, TrackerStatus] = {
+    RunState.SUCCEEDED: "FINISHED",
+    RunState.FAILED: "FAILED",
+    RunState.CANCELLED: "KILLED",
+}
+_POSITION_FILE = "spool.mlflow.position"
+
+log = structlog.get_logger(__name__)
+
+
+def settle_finished(world: World) -> None:
+    """Bring left records and the final status of every finished run to MLflow."""
+    with world.store.begin() as unit:
+        unsettled = unit.runs.to_settle()
+    for run in unsettled:
+        if not _has_records_left(run, world=world) or _have_shipped(run, world=world):
+            _set_status(run, world=world)
+
+
+def _set_status(run: Run, *, world: World) -> None:
+    mlflow_run_id = run.mlflow_run_id or world.tracker.find(run.id)
+    if mlflow_run_id is not None:
+        at = run.finished_at or world.clock.now()
+        world.tracker.set_status(mlflow_run_id, _STATUS[run.state], at=at)
+    with world.store.begin() as unit:
+        current = unit.runs.get(run.id)
+        unit.runs.save(replace(current, mlflow_run_id=mlflow_run_id, mlflow_agrees=True))
+
+
+def _has_records_left(run: Run, *, world: World) -> bool:
+    folder = world.files.run_dir(run.id)
+    shipped = int(world.files.text(folder / _POSITION_FILE) or b"0")
+    return bool(world.files.spool_records(run.id, shipped))
+
+
+def _have_shipped(run: Run, *, world: World) -> bool:
+    """Let a small job ship what the trainer could not; whether it is over, one way or the other."""
+    submission_id = f"{run.submission_id}-ship"
+    job = world.cluster.look(submission_id)
+    if job is None:
+        folder = str(world.files.run_dir(run.id))
+        command = ("tandem-worker", "ship", "--run-dir", folder)
+        world.cluster.submit(Order(submission_id, command, num_cpus=1, num_gpus=0, metadata={"run_id": run.id}))
+        log.info("run.shipping", run_id=run.id)
+        return False
+    return job.is_over

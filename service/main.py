@@ -1,0 +1,98 @@
+"""The composition root: settings in, a running control plane out."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from service.adapters.clock import SystemClock
+from service.adapters.files import LocalFiles
+from service.adapters.mlflow import Mlflow
+from service.adapters.ray_jobs import RayJobs
+from service.api import errors, health, registry, runs
+from service.api.limits import BodyLimit
+from service.domain.ports import Clock, Cluster, Tracker
+from service.loops.base import Loop
+from service.loops.reconcile import reconcile_active
+from service.loops.settle import settle_finished
+from service.loops.submit import submit_queued
+from service.settings import Settings
+from service.store.database import Database
+from service.usecases.world import Rules, World
+
+_STOP_LOOPS_S = 15.0
+_SHUTDOWN_S = 10
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(
+    settings: Settings,
+    *,
+    cluster: Cluster | None = None,
+    tracker: Tracker | None = None,
+    clock: Clock | None = None,
+    with_loops: bool = True,
+) -> FastAPI:
+    """The API with its loops; the outside systems may be given, for tests and simulations."""
+    database = Database(settings.database)
+    world = World(
+        store=database,
+        cluster=cluster or RayJobs(settings.ray_url, token_file=settings.ray_token_file),
+        tracker=tracker or Mlflow(settings.mlflow_url),
+        files=LocalFiles(settings.runs_dir, roots=settings.roots),
+        clock=clock or SystemClock(),
+        rules=Rules(
+            max_attempts=settings.max_attempts,
+            stall_after_s=settings.stall_after_s,
+            stop_grace_s=settings.stop_grace_s,
+        ),
+        report_url=settings.report_url,
+        mlflow_url=settings.mlflow_url,
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        database.migrate()
+        loops = make_loops(world, interval_s=settings.poll_interval_s) if with_loops else []
+        for loop in loops:
+            loop.start()
+        log.info("service.started", url=settings.url, home=str(settings.home))
+        yield
+        for loop in loops:
+            loop.stop(timeout_s=_STOP_LOOPS_S)
+        database.close()
+        log.info("service.stopped")
+
+    app = FastAPI(
+        title="Tandem",
+        summary="Launch, follow and compare teacher-student distillation of dense detectors.",
+        version="0.1.0",
+        lifespan=lifespan,
+    )
+    app.state.world = world
+    errors.install(app)
+    app.add_middleware(BodyLimit)
+    for module in (runs, registry, health):
+        app.include_router(module.router)
+    return app
+
+
+def make_loops(world: World, *, interval_s: float) -> list[Loop]:
+    """What goes on without requests."""
+    steps = {"submit": submit_queued, "reconcile": reconcile_active, "settle": settle_finished}
+    return [Loop(name, partial(step, world), interval_s=interval_s) for name, step in steps.items()]
+
+
+def serve(settings: Settings) -> None:
+    """Run the service until it is told to stop."""
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        timeout_graceful_shutdown=_SHUTDOWN_S,
+    )

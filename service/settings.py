@@ -1,0 +1,87 @@
+"""What can be set from outside: environment variables that begin with TANDEM_. Read by main and cli."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """The service's settings; `.env.example` shows each with its default."""
+
+    model_config = SettingsConfigDict(env_prefix="TANDEM_", frozen=True, extra="ignore")
+
+    home: Path = Path("~/.tandem")
+    """Database, runs, datasets, teachers and logs of the local stack."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8700
+    ray_url: str = "http://127.0.0.1:8265"
+    ray_token_file: Path | None = None
+    """A file with Ray's authentication token; none if Ray's authentication is off."""
+
+    mlflow_url: str = "http://127.0.0.1:5500"
+    database_url: str | None = None
+    public_url: str | None = None
+    """Where workers reach this service; by default the address it listens on."""
+
+    allowed_roots: tuple[Path, ...] = ()
+    """Folders beside `home` that datasets and teachers may be registered from."""
+
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    poll_interval_s: Seconds = 1.0
+    stall_after_s: Seconds = 300.0
+    stop_grace_s: Seconds = 30.0
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().resolve()
+
+    @model_validator(mode="after")
+    def _loopback_only(self) -> Self:
+        if self.host != "localhost" and not ipaddress.ip_address(self.host).is_loopback:
+            raise ValueError(
+                f"TANDEM_HOST is {self.host}, but the API has no access control yet and may only listen "
+                "on this machine; set TANDEM_HOST=127.0.0.1 and reach it through an SSH tunnel"
+            )
+        return self
+
+    @property
+    def url(self) -> str:
+        """The service's own address."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def report_url(self) -> str:
+        """Where workers deliver their records."""
+        return self.public_url or self.url
+
+    @property
+    def database(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite:///{self.home / 'tandem.db'}"
+
+    @property
+    def runs_dir(self) -> Path:
+        """One folder per run."""
+        return self.home / "runs"
+
+    @property
+    def datasets_dir(self) -> Path:
+        """Where `tandem data` writes."""
+        return self.home / "datasets"
+
+    @property
+    def teachers_dir(self) -> Path:
+        """Teachers that came with Tandem."""
+        return self.home / "teachers"
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """Every folder that registered paths may lie in."""
+        return (self.home, *(root.expanduser().resolve() for root in self.allowed_roots))

@@ -1,0 +1,86 @@
+"""The engine, its migrations, and one transaction at a time."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+from service.store.records import SqlEvents, SqlPoints, SqlRegistry
+from service.store.runs import SqlRuns
+
+_BUSY_TIMEOUT_MS = 20_000
+
+
+@dataclass(frozen=True)
+class SqlUnit:
+    """Implements `ports.Unit`."""
+
+    runs: SqlRuns
+    events: SqlEvents
+    points: SqlPoints
+    registry: SqlRegistry
+
+
+class Database:
+    """Implements `ports.Store` over SQLite (in WAL mode) or PostgreSQL."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        path = make_url(url).database
+        if url.startswith("sqlite") and path:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self._engine = create_engine(url)
+        if url.startswith("sqlite"):
+            event.listen(self._engine, "connect", _prepare_sqlite)
+            event.listen(self._engine, "begin", _begin_immediate)
+        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+
+    def migrate(self) -> None:
+        """Bring the schema to the newest version."""
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config.set_main_option("sqlalchemy.url", self._url.replace("%", "%%"))
+        with self._engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    @contextmanager
+    def begin(self) -> Iterator[SqlUnit]:
+        """One transaction: committed at the end, rolled back on an error."""
+        with self._sessions.begin() as session:
+            yield _unit(session)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def _unit(session: Session) -> SqlUnit:
+    return SqlUnit(SqlRuns(session), SqlEvents(session), SqlPoints(session), SqlRegistry(session))
+
+
+def _prepare_sqlite(connection: Any, record: Any) -> None:
+    if not isinstance(connection, sqlite3.Connection):
+        return
+    # sqlite3 would open transactions by itself, too late to be safe; see _begin_immediate.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        "foreign_keys = ON",
+        f"busy_timeout = {_BUSY_TIMEOUT_MS}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_immediate(connection: Any) -> None:
+    # A transaction that reads first and writes later can fail as busy; one that locks first waits.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

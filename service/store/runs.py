@@ -1,0 +1,127 @@
+"""Runs in the database."""
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from configs.spec import FailureReason, Progress, RunSpec
+from service.domain.errors import RunNotFound
+from service.domain.ports import RunFilter
+from service.domain.runs import Run
+from service.domain.states import MOVES, RunState, is_over
+from service.store.tables import KeyRow, RunRow
+
+_OVER = [state for state in MOVES if is_over(state)]
+_SAME_NAME = (
+    "name",
+    "preset",
+    "desired",
+    "attempt",
+    "message",
+    "waiting_for",
+    "spool_next",
+    "latest",
+    "best_map",
+    "best_epoch",
+    "pending_outcome",
+    "mlflow_run_id",
+    "mlflow_agrees",
+    "created_at",
+    "changed_at",
+    "started_at",
+    "finished_at",
+    "heard_at",
+    "stop_asked_at",
+)
+"""Fields that a row and a run share as they are."""
+
+
+class SqlRuns:
+    """Implements `ports.Runs`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, run: Run) -> None:
+        """Store a new run after all others."""
+        last = self._session.scalar(select(func.max(RunRow.order))) or 0
+        row = RunRow(
+            id=run.id, order=last + 1, spec=run.spec.model_dump_json(), tags=dict(run.spec.tags)
+        )
+        _fill(row, run)
+        self._session.add(row)
+        self._session.flush()
+
+    def get(self, run_id: str) -> Run:
+        """The run; `RunNotFound` if there is none."""
+        return _run_from_row(self._row(run_id))
+
+    def save(self, run: Run) -> None:
+        """Store a changed run."""
+        _fill(self._row(run.id), run)
+        self._session.flush()
+
+    def page(self, which: RunFilter) -> list[Run]:
+        """Newest first."""
+        query = select(RunRow).order_by(RunRow.order.desc()).limit(which.limit)
+        if which.state is not None:
+            query = query.where(RunRow.state == which.state)
+        if which.preset is not None:
+            query = query.where(RunRow.preset == which.preset)
+        if which.tag is not None:
+            key, value = which.tag
+            query = query.where(RunRow.tags[key].as_string() == value)
+        if which.before is not None:
+            query = query.where(RunRow.order < self._row(which.before).order)
+        return [_run_from_row(row) for row in self._session.scalars(query)]
+
+    def in_states(self, *states: RunState) -> list[Run]:
+        """All runs in these states, oldest first."""
+        query = select(RunRow).where(RunRow.state.in_(states)).order_by(RunRow.order)
+        return [_run_from_row(row) for row in self._session.scalars(query)]
+
+    def to_settle(self) -> list[Run]:
+        """Runs that are over, but not yet for MLflow."""
+        query = select(RunRow).where(RunRow.state.in_(_OVER), RunRow.mlflow_agrees.is_(False))
+        return [_run_from_row(row) for row in self._session.scalars(query)]
+
+    def count_by_state(self) -> dict[RunState, int]:
+        """How many runs are in each state; states without runs are 0."""
+        query = select(RunRow.state, func.count()).group_by(RunRow.state)
+        counts = {RunState(state): count for state, count in self._session.execute(query)}
+        return {state: counts.get(state, 0) for state in RunState}
+
+    def key_owner(self, key: str) -> tuple[str, str] | None:
+        """Request digest and run id of an idempotency key."""
+        row = self._session.get(KeyRow, key)
+        return None if row is None else (row.request_digest, row.run_id)
+
+    def remember_key(self, key: str, *, request_digest: str, run_id: str) -> None:
+        """Bind an idempotency key to a run."""
+        self._session.add(KeyRow(key=key, request_digest=request_digest, run_id=run_id))
+        self._session.flush()
+
+
+    def _row(self, run_id: str) -> RunRow:
+        row = self._session.get(RunRow, run_id)
+        if row is None:
+            raise RunNotFound(run_id)
+        return row
+
+
+def _fill(row: RunRow, run: Run) -> None:
+    for name in _SAME_NAME:
+        setattr(row, name, getattr(run, name))
+    row.state = run.state
+    row.reason = run.reason
+    row.progress = None if run.progress is None else run.progress.model_dump_json()
+
+
+def _run_from_row(row: RunRow) -> Run:
+    return Run(
+        id=row.id,
+        spec=RunSpec.model_validate_json(row.spec),
+        state=RunState(row.state),
+        reason=None if row.reason is None else FailureReason(row.reason),
+        progress=None if row.progress is None else Progress.model_validate_json(row.progress),
+        **{name: getattr(row, name) for name in _SAME_NAME},
+    )

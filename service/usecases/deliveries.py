@@ -1,0 +1,52 @@
+"""A worker's records: taken once, in order, from the current attempt only."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from configs.spec import Delivery, Metrics, Receipt, Record
+from service.domain.deliveries import after_records
+from service.domain.errors import AttemptSuperseded
+from service.domain.ports import Unit
+from service.domain.runs import Event, Run, move
+from service.domain.states import RunState
+from service.usecases.world import World
+
+
+def receive_delivery(run_id: str, number: int, delivery: Delivery, *, world: World) -> Receipt:
+    """Take what is new of a delivery; the receipt says what is wanted next, and whether to stop."""
+    now = world.clock.now()
+    with world.store.begin() as unit:
+        run = unit.runs.get(run_id)
+        if number != run.attempt:
+            raise AttemptSuperseded(run_id, number, run.attempt)
+        if delivery.first <= run.spool_next:
+            run = take_records(unit, run, delivery.records[run.spool_next - delivery.first :], world=world)
+        if run.state is RunState.STARTING:
+            running = move(run, RunState.RUNNING, at=now)
+            unit.events.add(
+                Event(run.id, now, "worker", "moved", "The worker reports.", run.state, running.state)
+            )
+            unit.runs.save(running)
+            run = running
+    return Receipt(next=run.spool_next, stop=run.desired == "cancelled" or run.is_over)
+
+
+def take_records(unit: Unit, run: Run, records: Sequence[Record], *, world: World) -> Run:
+    """Apply the next records of a run's spool and store them."""
+    changed = after_records(run, records, at=world.clock.now())
+    unit.points.add(run.id, [record for record in records if isinstance(record, Metrics)])
+    unit.runs.save(changed)
+    return changed
+
+
+def take_rest_from_disk(run_id: str, *, world: World) -> Run:
+    """Import what the worker wrote but could not deliver before its end."""
+    with world.store.begin() as unit:
+        position = unit.runs.get(run_id).spool_next
+    records = world.files.spool_records(run_id, position)
+    with world.store.begin() as unit:
+        run = unit.runs.get(run_id)
+        if run.spool_next != position or not records:
+            return run
+        heard_at = run.heard_at
+        return replace(take_records(unit, run, records, world=world), heard_at=heard_at)

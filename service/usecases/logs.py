@@ -1,0 +1,50 @@
+"""What a run's worker printed: whole, or as it comes."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from configs.spec import attempt_log
+from service.domain.errors import ClusterUnreachable
+from service.domain.runs import Run
+from service.usecases.runs import show_run
+from service.usecases.world import World
+
+
+def logs_of_run(run_id: str, *, world: World) -> str:
+    """Logs of all attempts; of one that left no file, what Ray kept of it."""
+    run = show_run(run_id, world=world)
+    parts = [_log_of_attempt(run, number, world=world) for number in range(1, run.attempt + 1)]
+    return "".join(parts)
+
+
+def follow_logs(run_id: str, *, wait: Callable[[], None], world: World) -> Iterator[str]:
+    """Logs as they grow, until the run is over; `wait` passes the time between two looks."""
+    run = show_run(run_id, world=world)
+    number, offset = 1, 0
+    while True:
+        over = run.is_over
+        for number_ in range(number, run.attempt + 1):
+            if number_ > number:
+                number, offset = number_, 0
+            new = world.files.text(_log_file(run, number, world=world), offset=offset)
+            offset += len(new)
+            if new:
+                yield new.decode(errors="replace")
+        if over:
+            return
+        wait()
+        run = show_run(run_id, world=world)
+
+
+def _log_of_attempt(run: Run, number: int, *, world: World) -> str:
+    content = world.files.text(_log_file(run, number, world=world))
+    if content:
+        return content.decode(errors="replace")
+    try:
+        return world.cluster.logs(f"{run.id}-a{number}")
+    except ClusterUnreachable:
+        return ""
+
+
+def _log_file(run: Run, number: int, *, world: World) -> Path:
+    return world.files.run_dir(run.id) / attempt_log(number)

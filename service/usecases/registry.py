@@ -1,0 +1,102 @@
+"""Datasets and teachers: give them a name, look them up."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.spec import ClassNames, Detector
+from service.domain.errors import DatasetNotFound, NameTaken, PathRefused, TeacherNotFound
+from service.domain.registry import RegisteredDataset, RegisteredTeacher
+from service.usecases.world import World
+
+
+@dataclass(frozen=True)
+class TeacherOffer:
+    """A trained detector that somebody wants to teach with."""
+
+    name: str
+    checkpoint: Path
+    detector: Detector
+    classes: ClassNames
+    sha256: str | None
+    measured_map: float | None
+    source: str
+
+
+def register_dataset(
+    root: Path, *, name: str | None, replace: bool, world: World
+) -> tuple[RegisteredDataset, bool]:
+    """Give a dataset's folder a name, and whether that is new; the same again changes nothing."""
+    resolved = world.files.within_roots(root, field="root")
+    manifest = world.files.manifest(resolved)
+    dataset = RegisteredDataset(
+        name=name or manifest.name,
+        root=resolved,
+        manifest=manifest,
+        registered_at=world.clock.now(),
+    )
+    with world.store.begin() as unit:
+        known = unit.registry.dataset(dataset.name)
+        if known is not None and not replace and known.manifest.digest != manifest.digest:
+            raise NameTaken("dataset", dataset.name)
+        unit.registry.put_dataset(dataset)
+    return dataset, known is None
+
+
+def register_teacher(offer: TeacherOffer, *, replace: bool, world: World) -> tuple[RegisteredTeacher, bool]:
+    """Give a checkpoint a name, and whether that is new; its hash is taken and, if given, compared."""
+    resolved = world.files.within_roots(offer.checkpoint, field="checkpoint")
+    sha256 = _sha256_of(resolved)
+    if offer.sha256 is not None and offer.sha256 != sha256:
+        raise PathRefused("sha256", resolved, f"its SHA-256 is {sha256}, not {offer.sha256}")
+    teacher = RegisteredTeacher(
+        name=offer.name,
+        checkpoint=resolved,
+        sha256=sha256,
+        detector=offer.detector,
+        classes=offer.classes,
+        measured_map=offer.measured_map,
+        source=offer.source,
+        registered_at=world.clock.now(),
+    )
+    with world.store.begin() as unit:
+        known = unit.registry.teacher(teacher.name)
+        if known is not None and not replace and known.sha256 != sha256:
+            raise NameTaken("teacher", teacher.name)
+        unit.registry.put_teacher(teacher)
+    return teacher, known is None
+
+
+def show_dataset(name: str, *, world: World) -> RegisteredDataset:
+    """A dataset; `DatasetNotFound` if there is none."""
+    with world.store.begin() as unit:
+        dataset = unit.registry.dataset(name)
+    if dataset is None:
+        raise DatasetNotFound(name)
+    return dataset
+
+
+def list_datasets(*, world: World) -> list[RegisteredDataset]:
+    """All datasets by name."""
+    with world.store.begin() as unit:
+        return unit.registry.datasets()
+
+
+def show_teacher(name: str, *, world: World) -> RegisteredTeacher:
+    """A teacher; `TeacherNotFound` if there is none."""
+    with world.store.begin() as unit:
+        teacher = unit.registry.teacher(name)
+    if teacher is None:
+        raise TeacherNotFound(name)
+    return teacher
+
+
+def list_teachers(*, world: World) -> list[RegisteredTeacher]:
+    """All teachers by name."""
+    with world.store.begin() as unit:
+        return unit.registry.teachers()
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

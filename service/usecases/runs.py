@@ -1,0 +1,189 @@
+"""Plan, launch, show, list and cancel runs."""
+
+import hashlib
+import secrets
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from pydantic import JsonValue
+
+from configs.catalog import SpecError, UnknownPreset, changed, load_preset, parse_spec
+from configs.spec import ClassNames, NamedDataset, NamedTeacher, RunSpec, RunTeacher
+from service.domain.errors import (
+    ClusterUnreachable,
+    FieldFault,
+    IllegalMove,
+    KeyReused,
+    PresetNotFound,
+    RunNotFound,
+    SpecRefused,
+)
+from service.domain.plan import Facts, Plan, make_plan
+from service.domain.ports import Cluster, MetricPoint, Node, RunFilter, Unit
+from service.domain.runs import Event, Run, move
+from service.domain.states import RunState
+from service.usecases.world import World
+
+_ID_ALPHABET = string.digits + string.ascii_lowercase
+_ID_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class Request:
+    """A preset with changes, or a whole spec."""
+
+    preset: str | None = None
+    changes: dict[str, JsonValue] = field(default_factory=dict)
+    spec: dict[str, JsonValue] | None = None
+    name: str | None = None
+    digest: str = ""
+    """Of the request as it came: what an idempotency key is bound to."""
+
+
+def plan_run(request: Request, *, world: World) -> Plan:
+    """The dry run; `SpecRefused` if the spec itself is not valid, findings for everything else."""
+    spec = _spec_of(request)
+    nodes = _nodes_or_none(world.cluster)
+    with world.store.begin() as unit:
+        return make_plan(spec, _facts(unit, spec, nodes))
+
+
+def launch_run(request: Request, *, key: str | None, world: World) -> tuple[Run, bool]:
+    """Queue a run, and whether it is new: the same idempotency key gives the same run."""
+    if key is not None and (earlier := _earlier_run(key, request, world=world)):
+        return earlier, False
+    plan = plan_run(request, world=world)
+    if plan.errors:
+        raise SpecRefused([FieldFault(f.field, f.code, f.message) for f in plan.errors])
+    now = world.clock.now()
+    run = Run(
+        id=_new_id(),
+        name=request.name or request.preset or "run",
+        preset=request.preset,
+        spec=plan.spec,
+        state=RunState.QUEUED,
+        created_at=now,
+        changed_at=now,
+    )
+    launched = Event(run.id, now, "user", "launched", f"Launched as {run.name}.", to_state=run.state)
+    with world.store.begin() as unit:
+        unit.runs.add(run)
+        unit.events.add(launched)
+        if key is not None:
+            unit.runs.remember_key(key, request_digest=request.digest, run_id=run.id)
+    return run, True
+
+
+def cancel_run(run_id: str, *, world: World) -> Run:
+    """Have a run end; a queued one ends at once, `IllegalMove` if it ended otherwise before."""
+    now = world.clock.now()
+    with world.store.begin() as unit:
+        run = unit.runs.get(run_id)
+        if run.state is RunState.CANCELLED or (run.desired == "cancelled" and not run.is_over):
+            return run
+        if run.is_over:
+            raise IllegalMove(run.id, run.state, RunState.CANCELLED)
+        if run.state in (RunState.QUEUED, RunState.PAUSED):
+            changed_run = replace(move(run, RunState.CANCELLED, at=now), desired="cancelled")
+            event = Event(
+                run.id, now, "user", "moved", "Cancelled before it started.", run.state, changed_run.state
+            )
+        else:
+            changed_run = replace(run, desired="cancelled", stop_asked_at=now)
+            event = Event(run.id, now, "user", "cancel_asked", "The worker is told at its next word.")
+        unit.runs.save(changed_run)
+        unit.events.add(event)
+        return changed_run
+
+
+def show_run(run_id: str, *, world: World) -> Run:
+    """A run; `RunNotFound` if there is none."""
+    with world.store.begin() as unit:
+        return unit.runs.get(run_id)
+
+
+def list_runs(which: RunFilter, *, world: World) -> list[Run]:
+    """Runs, newest first."""
+    with world.store.begin() as unit:
+        return unit.runs.page(which)
+
+
+def events_of_run(run_id: str, *, world: World) -> list[Event]:
+    """Everything that happened to a run."""
+    with world.store.begin() as unit:
+        unit.runs.get(run_id)
+        return unit.events.of_run(run_id)
+
+
+def metrics_of_run(run_id: str, *, key: str | None, world: World) -> list[MetricPoint]:
+    """Metric values by key and step."""
+    with world.store.begin() as unit:
+        unit.runs.get(run_id)
+        return unit.points.of_run(run_id, key=key)
+
+
+def request_digest(body: bytes) -> str:
+    """What tells one request from another."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def classes_of_run(unit: Unit, run: Run) -> ClassNames | None:
+    """The classes that a run's student knows; none if its dataset is not registered any more."""
+    reference = run.spec.data.dataset
+    dataset = unit.registry.dataset(reference.name) if isinstance(reference, NamedDataset) else None
+    return None if dataset is None else dataset.manifest.classes
+
+
+def _spec_of(request: Request) -> RunSpec:
+    try:
+        if request.preset is None:
+            return parse_spec(request.spec)
+        return parse_spec(changed(load_preset(request.preset).document, request.changes))
+    except UnknownPreset as error:
+        raise PresetNotFound(error.name, str(error)) from error
+    except SpecError as error:
+        raise SpecRefused(
+            [FieldFault(problem.field, "invalid", problem.message) for problem in error.problems]
+        ) from error
+
+
+def _nodes_or_none(cluster: Cluster) -> tuple[Node, ...] | None:
+    try:
+        return cluster.nodes()
+    except ClusterUnreachable:
+        return None
+
+
+def _facts(unit: Unit, spec: RunSpec, nodes: Sequence[Node] | None) -> Facts:
+    dataset, teacher = spec.data.dataset, spec.teacher
+    teacher_run = _run_or_none(unit, teacher.run) if isinstance(teacher, RunTeacher) else None
+    return Facts(
+        dataset=unit.registry.dataset(dataset.name) if isinstance(dataset, NamedDataset) else None,
+        teacher=unit.registry.teacher(teacher.name) if isinstance(teacher, NamedTeacher) else None,
+        teacher_run=teacher_run,
+        teacher_run_classes=None if teacher_run is None else classes_of_run(unit, teacher_run),
+        nodes=None if nodes is None else tuple(nodes),
+    )
+
+
+def _run_or_none(unit: Unit, run_id: str) -> Run | None:
+    try:
+        return unit.runs.get(run_id)
+    except RunNotFound:
+        return None
+
+
+def _earlier_run(key: str, request: Request, *, world: World) -> Run | None:
+    with world.store.begin() as unit:
+        owner = unit.runs.key_owner(key)
+        if owner is None:
+            return None
+        digest, run_id = owner
+        if digest != request.digest:
+            raise KeyReused(key)
+        return unit.runs.get(run_id)
+
+
+def _new_id() -> str:
+    return "r" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))

@@ -1,0 +1,31 @@
+"""Everything outside of a decision, in one bundle that is passed in."""
+
+from dataclasses import dataclass
+
+from service.domain.ports import Clock, Cluster, Files, Store, Tracker
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Numbers that a person may set."""
+
+    max_attempts: int = 3
+    stall_after_s: float = 300.0
+    stop_grace_s: float = 30.0
+    lost_after_s: float = 90.0
+    """Silence after which an attempt that the cluster does not know counts as lost: as long as a
+    driver without a head may live on."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What usecases and loops act on."""
+
+    store: Store
+    cluster: Cluster
+    tracker: Tracker
+    files: Files
+    clock: Clock
+    rules: Rules
+    report_url: str
+    mlflow_url: str

@@ -1,0 +1,76 @@
+"""The whole cast: a service over a simulated cluster and tracker, with a clock that stands still."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from service.adapters.clock import FixedClock
+from service.adapters.simulated import SimulatedCluster, SimulatedTracker
+from service.loops.reconcile import reconcile_active
+from service.loops.settle import settle_finished
+from service.loops.submit import submit_queued
+from service.main import create_app
+from service.settings import Settings
+from service.usecases.world import World
+from tests.asgi import AsgiTransport
+from tests.factories import CLASSES, a_detector_spec, write_checkpoint, write_dataset
+
+
+@dataclass
+class Stage:
+    """A service without threads: a test turns its loops by hand."""
+
+    app: FastAPI
+    http: httpx.Client
+    home: Path
+    cluster: SimulatedCluster
+    tracker: SimulatedTracker
+    clock: FixedClock
+
+    @property
+    def world(self) -> World:
+        world: World = self.app.state.world
+        return world
+
+    def turn(self) -> None:
+        """Every loop takes one step."""
+        submit_queued(self.world)
+        reconcile_active(self.world)
+        settle_finished(self.world)
+
+    def launch(self, **body: Any) -> dict[str, Any]:
+        response = self.http.post("/v1/runs", json=body)
+        assert response.status_code == 201, response.text
+        return dict(response.json())
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        return dict(self.http.get(f"/v1/runs/{run_id}").json())
+
+    def add_dataset(self, name: str = "pets") -> None:
+        root = write_dataset(self.home / "datasets" / name)
+        assert self.http.post("/v1/datasets", json={"root": str(root), "name": name}).is_success
+
+    def add_teacher(self, name: str = "big", classes: tuple[str, ...] = CLASSES) -> None:
+        checkpoint = write_checkpoint(self.home / "teachers" / f"{name}.pth")
+        body = {
+            "name": name,
+            "checkpoint": str(checkpoint),
+            "detector": a_detector_spec().model_dump(mode="json"),
+            "classes": list(classes),
+        }
+        assert self.http.post("/v1/teachers", json=body).is_success
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    cluster, tracker, clock = SimulatedCluster(), SimulatedTracker(), FixedClock()
+    app = create_app(
+        Settings(home=tmp_path), cluster=cluster, tracker=tracker, clock=clock, with_loops=False
+    )
+    with httpx.Client(transport=AsgiTransport(app), base_url="http://tandem") as http:
+        yield Stage(app, http, tmp_path, cluster, tracker, clock)

@@ -1,0 +1,56 @@
+"""Specs, datasets and teachers for tests: valid by default."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from configs.spec import MANIFEST, DatasetManifest, Detector, ResNet, Split
+
+CLASSES = ("cat", "dog")
+NO_HASH = "0" * 64
+
+
+def a_spec(**changes: Any) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "student": {"backbone": {"depth": 18, "width": 0.25}},
+        "data": {"dataset": {"name": "pets"}, "image_size": [96, 96], "batch_size": 4},
+        "schedule": {"epochs": 2},
+    }
+    return spec | changes
+
+
+def a_bckd_spec(**changes: Any) -> dict[str, Any]:
+    return a_spec(teacher={"name": "big"}, distillation={"method": "bckd"}) | changes
+
+
+def a_detector_spec() -> Detector:
+    return Detector(backbone=ResNet(depth=34, width=0.5))
+
+
+def a_manifest(*, name: str = "pets", classes: tuple[str, ...] = CLASSES) -> DatasetManifest:
+    splits = {
+        part: Split(
+            annotations=f"annotations/{part}.json",
+            images=f"images/{part}",
+            num_images=2,
+            num_boxes=3,
+            annotations_sha256=NO_HASH,
+        )
+        for part in ("train", "val")
+    }
+    return DatasetManifest(
+        name=name, classes=classes, digest=NO_HASH, source="made", licence="none", **splits
+    )
+
+
+def write_dataset(root: Path, manifest: DatasetManifest | None = None) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    document = (manifest or a_manifest()).model_dump(mode="json")
+    (root / MANIFEST).write_text(json.dumps(document), encoding="utf-8")
+    return root
+
+
+def write_checkpoint(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"weights")
+    return path

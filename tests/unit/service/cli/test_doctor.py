@@ -1,0 +1,87 @@
+"""Findings name what is wrong and what to do."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.doctor import (
+    Finding,
+    cores_finding,
+    disk_finding,
+    health_findings,
+    memory_finding,
+    python_finding,
+    worker_findings,
+)
+from service.stack.lifecycle import PartState, PartStatus
+from service.stack.parts import PartName
+
+
+def _status(state: PartState) -> PartStatus:
+    return PartStatus(
+        PartName.RAY, "Ray", state, "http://h:1", None, None, 0, Path("/l"), "answers"
+    )
+
+
+@pytest.mark.parametrize(
+    "finding",
+    [python_finding((3, 12, 0)), memory_finding(2**20), cores_finding(1)],
+    ids=lambda finding: finding.name,
+)
+def test_what_is_wrong_comes_with_advice(finding: Finding) -> None:
+    assert not finding.ok
+    assert finding.advice
+
+
+def test_the_disk_of_a_home_that_is_not_there_yet_is_examined(tmp_path: Path) -> None:
+    assert "GiB free" in disk_finding(tmp_path / "not" / "yet").detail
+
+
+@pytest.mark.parametrize("state", PartState)
+def test_only_a_part_that_should_answer_and_does_not_is_a_fault(state: PartState) -> None:
+    findings = list(health_findings(_status(state)))
+
+    broken = {PartState.DEAD, PartState.DEAF, PartState.UNREACHABLE}
+    assert [finding.ok for finding in findings] == (
+        [] if state is PartState.DOWN else [state not in broken]
+    )
+
+
+def _script(folder: Path, body: str) -> Path:
+    file = folder / "tandem-worker"
+    file.write_text(f"#!{sys.executable}\n{body}\n")
+    file.chmod(0o755)
+    return file
+
+
+def test_the_trainer_speaks_for_itself(tmp_path: Path) -> None:
+    command = _script(
+        tmp_path, """print('[{"name": "torch", "ok": true, "detail": "2", "advice": ""}]')"""
+    )
+
+    assert worker_findings(command) == (Finding("torch", ok=True, detail="2"),)
+
+
+@pytest.mark.parametrize("body", ["raise SystemExit('no torch')", "print('{}x')", "print('[{}]')"])
+def test_a_trainer_that_cannot_speak_is_a_fault(tmp_path: Path, body: str) -> None:
+    (finding,) = worker_findings(_script(tmp_path, body))
+
+    assert not finding.ok
+    assert finding.advice
+
+
+def test_a_missing_trainer_is_a_fault(tmp_path: Path) -> None:
+    (finding,) = worker_findings(tmp_path / "nothing")
+
+    assert not finding.ok
+
+
+def test_a_silent_trainer_is_a_fault() -> None:
+    def never(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+        raise subprocess.TimeoutExpired("tandem-worker", 1)
+
+    (finding,) = worker_findings(Path("x"), run=never)
+
+    assert not finding.ok

@@ -1,0 +1,87 @@
+"""What each part is told."""
+
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.stack.lifecycle import last_lines
+from service.stack.parts import PartName, StackConfig, parts_of, prepare, ray_temp_dir
+from service.stack.processes import MARK
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> StackConfig:
+    return StackConfig(
+        home=tmp_path / "home",
+        host="127.0.0.1",
+        port=18700,
+        ray_url="http://127.0.0.1:18265",
+        mlflow_url="http://127.0.0.1:15500/",
+        bin=Path("/env/bin"),
+        env={"PATH": "/usr/bin", "LANG": "C"},
+    )
+
+
+def test_parts_start_in_the_order_of_their_names(config: StackConfig) -> None:
+    assert [part.name for part in parts_of(config)] == list(PartName)
+
+
+def test_every_part_finds_our_commands_first_and_carries_its_mark(config: StackConfig) -> None:
+    for part in parts_of(config):
+        assert part.env["PATH"] == "/env/bin:/usr/bin"
+        assert part.env["LANG"] == "C"
+        assert part.env[MARK] == part.mark
+        assert part.is_ours
+
+
+def test_marks_differ_between_homes(config: StackConfig, tmp_path: Path) -> None:
+    other = replace(config, home=tmp_path / "other")
+
+    assert not {part.mark for part in parts_of(config)} & {part.mark for part in parts_of(other)}
+    assert ray_temp_dir(config.home) != ray_temp_dir(other.home)
+
+
+def test_ray_is_prepared_with_a_private_token_and_ports_that_stay(config: StackConfig) -> None:
+    ray = parts_of(config)[0]
+
+    ready = prepare(ray, config)
+
+    assert stat.S_IMODE(config.ray_token_file.stat().st_mode) == 0o600
+    assert len(config.ray_token_file.read_text()) == 64
+    assert ready.env["RAY_AUTH_MODE"] == "token"
+    assert any(word.startswith("--ray-client-server-port=") for word in ready.command)
+    assert prepare(ray, config).command == ready.command
+
+
+def test_a_token_of_the_person_is_used(config: StackConfig, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.write_text("secret")
+    config = replace(config, token_file=own)
+
+    ray, _, service = (prepare(part, config) for part in parts_of(config))
+
+    assert own.read_text() == "secret"
+    assert ray.env["RAY_AUTH_TOKEN_PATH"] == service.env["TANDEM_RAY_TOKEN_FILE"] == str(own)
+
+
+def test_the_service_is_told_the_same_addresses(config: StackConfig) -> None:
+    service = parts_of(config)[-1]
+
+    assert service.url == "http://127.0.0.1:18700"
+    assert service.env["TANDEM_HOME"] == str(config.home)
+    assert service.env["TANDEM_RAY_URL"] == config.ray_url
+
+
+def test_a_part_on_another_machine_is_not_ours(config: StackConfig) -> None:
+    ray = parts_of(replace(config, ray_url="http://ray.lab:8265"))[0]
+
+    assert not ray.is_ours
+
+
+def test_the_last_lines_of_a_log_leave_out_empty_ones(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("a\n\nb\nc\n")
+
+    assert last_lines(tmp_path / "log", 2) == ("b", "c")
+    assert last_lines(tmp_path / "none") == ()

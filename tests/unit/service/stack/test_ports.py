@@ -1,0 +1,93 @@
+"""Which ports the stack takes, and what it says when it cannot."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.stack.errors import BadAddress
+from service.stack.ports import (
+    Address,
+    address_from_url,
+    free_port,
+    holder_of,
+    is_free,
+    remembered_ports,
+)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_an_address_is_read_from_a_url() -> None:
+    assert address_from_url("http://127.0.0.1:8265", setting="X") == Address("127.0.0.1", 8265)
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8265", "http://127.0.0.1", "http://h:99999", "ftp://h:1", ""]
+)
+def test_what_is_no_address_names_the_setting(url: str) -> None:
+    with pytest.raises(BadAddress) as caught:
+        address_from_url(url, setting="TANDEM_RAY_URL")
+
+    assert "TANDEM_RAY_URL" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.2", True),
+        ("localhost", True),
+        ("10.0.0.1", False),
+        ("ray", False),
+    ],
+)
+def test_only_loopback_is_here(host: str, here: bool) -> None:
+    assert Address(host, 1).is_here is here
+
+
+def test_a_taken_port_is_not_free_and_its_holder_is_named(taken: int) -> None:
+    assert not is_free(taken, host="127.0.0.1")
+    assert str(os.getpid()) in holder_of(taken)
+
+
+def test_a_free_port_is_free_and_not_avoided() -> None:
+    port = free_port()
+
+    assert is_free(port)
+    assert free_port(avoid=frozenset({port})) != port
+
+
+def test_ports_are_remembered(tmp_path: Path) -> None:
+    first = remembered_ports(tmp_path / "deep" / "ports.json", ("gcs", "agent"))
+
+    assert remembered_ports(tmp_path / "deep" / "ports.json", ("gcs", "agent")) == first
+    assert len(set(first.values())) == 2
+
+
+def test_a_remembered_port_that_was_taken_is_chosen_anew_and_the_others_stay(
+    tmp_path: Path, taken: int
+) -> None:
+    file = tmp_path / "ports.json"
+    kept = free_port()
+    file.write_text(f'{{"gcs": {taken}, "agent": {kept}}}')
+
+    ports = remembered_ports(file, ("gcs", "agent"))
+
+    assert ports["agent"] == kept
+    assert ports["gcs"] != taken
+
+
+def test_a_broken_file_of_ports_is_written_anew(tmp_path: Path) -> None:
+    file = tmp_path / "ports.json"
+    file.write_text("{")
+
+    assert set(remembered_ports(file, ("gcs",))) == {"gcs"}
