@@ -118,4 +118,8 @@ def _silence_libraries() -> None:
 
 def main() -> None:
     """The console script."""
+    if sys.argv[1:2] == ["data"]:
+        from workers.data.commands import app as data_app
+
+        app.add_typer(data_app, name="data")
     app()

@@ -122,7 +122,7 @@ def _register_shipped_teacher() -> None:
     content = weights.read_bytes()
     if not copy.exists() or copy.read_bytes() != content:
         copy.write_bytes(content)
-    register_teacher(json.loads(card.read_text(encoding="utf-8")), copy)
+    register_teacher(json.loads(card.read_text(encoding="utf-8")), copy, replace=True)
 
 
 def _launch(
@@ -220,7 +220,7 @@ def _report(client: "TandemClient", launched: _Launched, views: "Mapping[str, Ru
     comparison = comparison_url(
         settings.mlflow_url,
         run_ids=[view.mlflow_run_id for view in tracked if view.mlflow_run_id],
-        run_urls=[view.mlflow_url for view in tracked if view.mlflow_url],
+        experiments=_experiments(tracked),
     )
     out.print(f"Compare in MLflow  {comparison}", soft_wrap=True)
     out.print(f"API docs           {settings.url}/docs")
@@ -238,3 +238,16 @@ def _pair(client: "TandemClient", seed: int, alone: "RunView", taught: "RunView"
     return Pair(
         seed, alone=scores[0], taught=scores[1], alone_s=took_s(alone), taught_s=took_s(taught)
     )
+
+
+def _experiments(tracked: "list[RunView]") -> "list[str]":
+    """MLflow's page wants the experiments too, and only MLflow knows their ids."""
+    import httpx
+
+    url = f"{load_settings().mlflow_url.rstrip('/')}/api/2.0/mlflow/runs/get"
+    found: list[str] = []
+    for view in tracked:
+        answer = httpx.get(url, params={"run_id": view.mlflow_run_id}, trust_env=False, timeout=10)
+        if answer.is_success:
+            found.append(str(answer.json()["run"]["info"]["experiment_id"]))
+    return found

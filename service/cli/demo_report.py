@@ -1,7 +1,6 @@
 """What a demo found: gain, and share of the gap between teacher and student that it closed."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -101,13 +100,10 @@ def report_table(teacher: Scores, teacher_s: float | None, pairs: Sequence[Pair]
     return shown
 
 
-def comparison_url(mlflow_url: str, *, run_ids: Sequence[str], run_urls: Iterable[str]) -> str:
+def comparison_url(mlflow_url: str, *, run_ids: Sequence[str], experiments: Iterable[str]) -> str:
     """MLflow's page that lays the runs side by side."""
-    found = (re.search(r"/experiments/([^/?]+)", url) for url in run_urls)
-    experiments = sorted({match.group(1) for match in found if match})
-    runs, of = (
-        quote(json.dumps(list(ids), separators=(",", ":"))) for ids in (run_ids, experiments)
-    )
+    runs = quote(json.dumps(list(run_ids), separators=(",", ":")))
+    of = quote(json.dumps(sorted(set(experiments)), separators=(",", ":")))
     return f"{mlflow_url.rstrip('/')}/#/compare-runs?runs={runs}&experiments={of}"
 
 

@@ -41,7 +41,7 @@ def refusal_from(error: Exception) -> Refusal | None:
         lines = getattr(error, "last_lines", ())
         return Refusal(error.message, advice=(error.advice,), quoted=lines)
     if isinstance(error, ValidationError):
-        return _from_settings(error)
+        return _from_validation(error)
     return _from_client(error)
 
 
@@ -58,29 +58,30 @@ def rendered(refusal: Refusal) -> "RenderableType":
     return Group(*lines)
 
 
-def _from_settings(error: "ValidationError") -> Refusal:
+def _from_validation(error: "ValidationError") -> Refusal:
+    is_setting = error.title == "Settings"
     fields = tuple(
-        ("TANDEM_" + "_".join(str(step) for step in item["loc"]).upper(), item["msg"])
-        for item in error.errors()
+        (_field(item["loc"], is_setting=is_setting), item["msg"]) for item in error.errors()
     )
-    if error.title != "Settings":
-        fields = tuple((".".join(map(str, item["loc"])), item["msg"]) for item in error.errors())
-        return Refusal(f"{error.title} is not as it should be.", fields)
-    return Refusal("A setting is wrong.", fields, advice=("Correct the environment or .env.",))
+    if is_setting:
+        return Refusal("A setting is wrong.", fields, advice=("Correct the environment.",))
+    return Refusal(f"{error.title} is not as it should be.", fields)
+
+
+def _field(location: tuple[int | str, ...], *, is_setting: bool) -> str:
+    words = [str(step) for step in location]
+    if is_setting and words:
+        return f"TANDEM_{'_'.join(words).upper()}"
+    return ".".join(words)
 
 
 def _from_client(error: Exception) -> Refusal | None:
     from service.client import ServiceUnreachable, TandemApiError
 
     if isinstance(error, ServiceUnreachable):
-        return Refusal(
-            str(error), advice=("`tandem up` starts it; `tandem status` shows what runs.",)
-        )
+        return Refusal(str(error), advice=("`tandem status` shows what runs.",))
     if not isinstance(error, TandemApiError):
         return None
     problem = error.problem
-    return Refusal(
-        problem.detail or problem.title,
-        tuple((item.field, item.message) for item in problem.errors or ()),
-        advice=(problem.advice,) if problem.advice else (),
-    )
+    fields = tuple((item.field, item.message) for item in problem.errors)
+    return Refusal(f"{problem.title}." if fields else problem.detail, fields)

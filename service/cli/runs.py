@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
+from service.cli.failures import Refusal, Refused
 from service.cli.session import all_runs, full_id, open_client
+from service.domain.states import RunState
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,7 +47,7 @@ def run(
             _plan(client, request)
             return
         launched = client.launch(request)
-        console.output().print(f"Launched [bold]{launched.id}[/] ({launched.name or preset})")
+        console.output().print(f"Launched [bold]{launched.id}[/] ({launched.preset})")
         if watch:
             _watch(client, launched.id)
             return
@@ -53,7 +55,7 @@ def run(
 
 
 def runs(
-    state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
+    state: Annotated[RunState | None, typer.Option(help="Only runs in this state.")] = None,
     everything: Annotated[
         bool, typer.Option("--all", help=f"Not only the last {_LISTED}.")
     ] = False,
@@ -113,12 +115,14 @@ def cancel(run_id: RunPrefix) -> None:
 
 def runs_table(found: "list[RunView]") -> "Table":
     """Runs, one a line."""
+    from rich.markup import escape
+
     shown = console.table("id", "name", "preset", "state", "epoch", "mAP", "took", "launched")
     for item in found:
         progress = item.progress
         shown.add_row(
             item.id,
-            item.name or "-",
+            escape(item.name),
             item.preset or "-",
             console.state_text(item.state),
             f"{progress.epoch}/{progress.epochs}" if progress else "-",
@@ -138,7 +142,7 @@ def took_s(run: "RunView") -> float | None:
     return ((run.finished_at or datetime.now(UTC)) - run.started_at).total_seconds()
 
 
-def _last_runs(client: "TandemClient", state: str | None) -> "list[RunView]":
+def _last_runs(client: "TandemClient", state: RunState | None) -> "list[RunView]":
     return list(client.runs(state=state, limit=_LISTED).items)
 
 
@@ -154,24 +158,26 @@ def _watch(client: "TandemClient", run_id: str) -> None:
         )
         return
     if ended.state != "succeeded":
-        console.errors().print(
-            f"[red]✘[/] {ended.id} {ended.state}: {ended.message or ended.reason or ''}"
+        cause = ended.message or ended.reason or "no cause is known"
+        log = f"Its log: tandem logs {ended.id}"
+        raise Refused(
+            Refusal(f"{ended.id} {ended.state}: {cause}", advice=(ended.advice or "", log))
         )
-        if ended.advice:
-            console.errors().print(f"[cyan]→[/] {ended.advice}")
-        raise typer.Exit(1)
     console.output().print(f"mAP {console.score_text(ended.best_map)}  {ended.mlflow_url or ''}")
 
 
 def _plan(client: "TandemClient", request: "RunRequest") -> None:
     import yaml
+    from rich.markup import escape
 
     planned: PlanView = client.plan(request)
     typer.echo(yaml.safe_dump(planned.spec.model_dump(mode="json"), sort_keys=False), nl=False)
     out = console.output()
     for finding in planned.findings:
         colour = "red" if finding.severity == "error" else "yellow"
-        out.print(f"[{colour}]{finding.severity}[/] {finding.field or 'spec'}: {finding.message}")
+        out.print(
+            f"[{colour}]{finding.severity}[/] {finding.field or 'spec'}: {escape(finding.message)}"
+        )
     if planned.waits_for:
         out.print(f"It would wait for {planned.waits_for}.")
     if any(finding.severity == "error" for finding in planned.findings):
@@ -179,17 +185,18 @@ def _plan(client: "TandemClient", request: "RunRequest") -> None:
 
 
 def _facts(found: "RunView") -> "Table":
+    from rich.markup import escape
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
     progress = found.progress
     facts = {
-        "run": f"[bold]{found.id}[/] {found.name or ''}",
+        "run": f"[bold]{found.id}[/] {escape(found.name)}",
         "preset": found.preset,
         "state": console.state_text(found.state),
-        "waits for": found.waiting_for,
+        "waits for": escape(found.waiting_for or ""),
         "reason": found.reason,
-        "message": found.message,
+        "message": escape(found.message),
         "advice": found.advice,
         "attempt": str(found.attempt),
         "epoch": f"{progress.epoch} of {progress.epochs} ({progress.phase})" if progress else None,
@@ -202,8 +209,8 @@ def _facts(found: "RunView") -> "Table":
     for label, value in facts.items():
         if value:
             grid.add_row(f"[dim]{label}[/]", value)
-    for metric, value in sorted(found.latest.items()):
-        grid.add_row(f"[dim]{metric}[/]", f"{value:.4g}")
+    for metric, number in sorted(found.latest.items()):
+        grid.add_row(f"[dim]{metric}[/]", f"{number:.4g}")
     return grid
 
 
@@ -214,6 +221,8 @@ def _best(found: "RunView") -> str | None:
 
 
 def _events_table(events: "list[EventView]") -> "Table":
+    from rich.markup import escape
+
     shown = console.table("at", "who", "what", "from", "to", "why")
     for event in events:
         why = " ".join(filter(None, (event.reason, event.details)))
@@ -223,6 +232,6 @@ def _events_table(events: "list[EventView]") -> "Table":
             event.kind,
             event.from_state or "",
             event.to_state or "",
-            why,
+            escape(why),
         )
     return shown

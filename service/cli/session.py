@@ -8,6 +8,7 @@ from service.cli.failures import Refusal, Refused
 if TYPE_CHECKING:
     from service.api.schemas import RunView
     from service.client import TandemClient
+    from service.domain.states import RunState
     from service.settings import Settings
     from service.stack.parts import StackConfig
 
@@ -69,7 +70,7 @@ def full_id(client: "TandemClient", prefix: str) -> str:
     )
 
 
-def all_runs(client: "TandemClient", *, state: str | None = None) -> "list[RunView]":
+def all_runs(client: "TandemClient", *, state: "RunState | None" = None) -> "list[RunView]":
     """Every run, page by page, the newest first."""
     found: list[RunView] = []
     cursor: str | None = None
@@ -84,4 +85,4 @@ def all_runs(client: "TandemClient", *, state: str | None = None) -> "list[RunVi
 def count_runs() -> dict[str, int]:
     """How many runs are in each state."""
     with open_client() as client:
-        return dict(client.health().runs_by_state)
+        return {state: count for state, count in client.health().runs_by_state.items() if count}

@@ -57,6 +57,7 @@ def status(
     out.print(_table(found))
     if counts:
         out.print("Runs: " + ", ".join(f"{n} {console.state_text(s)}" for s, n in counts.items()))
+    out.print(f"Logs: {found[0].log.parent}", soft_wrap=True)
     if any(part.state not in {"up", "elsewhere"} for part in found):
         out.print("`tandem up` starts what is missing.")
 
@@ -103,7 +104,7 @@ def _document(part: "PartStatus") -> "JsonValue":
 
 
 def _table(parts: "tuple[PartStatus, ...]") -> "Table":
-    shown = console.table("part", "state", "pid", "url", "up for", "memory", "log")
+    shown = console.table("part", "state", "pid", "url", "up for", "memory")
     for part in parts:
         shown.add_row(
             part.title,
@@ -112,7 +113,6 @@ def _table(parts: "tuple[PartStatus, ...]") -> "Table":
             part.url,
             console.duration_text(_uptime_s(part)),
             console.size_text(part.memory_bytes),
-            str(part.log),
         )
     return shown
 

@@ -48,6 +48,7 @@ def add_teacher(
     name: Annotated[
         str | None, typer.Option(help="What runs call it; by default as the card says.")
     ] = None,
+    replace: Annotated[bool, typer.Option(help="Take the place of one with this name.")] = False,
 ) -> None:
     """Register a detector as a teacher."""
     import yaml
@@ -65,14 +66,17 @@ def add_teacher(
         raise Refused(
             Refusal(f"{file} is not a mapping.", advice=("Write name: ..., detector: ....",))
         )
-    register_teacher(document | ({"name": name} if name else {}), checkpoint.resolve())
+    card_with_name = document | ({"name": name} if name else {})
+    register_teacher(card_with_name, checkpoint.resolve(), replace=replace)
 
 
-def register_teacher(card: dict[str, object], checkpoint: Path) -> None:
+def register_teacher(card: dict[str, object], checkpoint: Path, *, replace: bool) -> None:
     """Registers what a card describes; a card may leave out all but name, detector and classes."""
     from service.api.schemas import TeacherRequest
 
-    request = TeacherRequest.model_validate(card | {"checkpoint": str(checkpoint)})
+    request = TeacherRequest.model_validate(
+        card | {"checkpoint": str(checkpoint), "replace": replace}
+    )
     with open_client() as client:
         teacher = client.register_teacher(request)
     console.output().print(

@@ -78,9 +78,7 @@ def test_several_seeds_are_named_and_averaged() -> None:
 
 
 def test_the_comparison_names_runs_and_experiment() -> None:
-    url = comparison_url(
-        "http://h:1/", run_ids=["a", "b"], run_urls=["http://h:1/#/experiments/7/runs/a"]
-    )
+    url = comparison_url("http://h:1/", run_ids=["a", "b"], experiments=["7", "7"])
 
     assert url == (
         "http://h:1/#/compare-runs?runs=%5B%22a%22%2C%22b%22%5D&experiments=%5B%227%22%5D"
