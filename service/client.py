@@ -1,8 +1,8 @@
 """A typed client of the API: the CLI and the end-to-end tests use it, and so can you.
 
-    with TandemClient("http://127.0.0.1:8700") as tandem:
-        run = tandem.launch(RunRequest(preset="digits/bckd"))
-        print(tandem.wait(run.id, timeout_s=900).best_map)
+with TandemClient("http://127.0.0.1:8700") as tandem:
+    run = tandem.launch(RunRequest(preset="digits/bckd"))
+    print(tandem.wait(run.id, timeout_s=900).best_map)
 """
 
 import time
@@ -31,11 +31,10 @@ from service.api.schemas import (
 )
 from service.domain.states import RunState
 
-
 View = TypeVar("View", bound=BaseModel)
 
 
-class ServiceUnreachable(Exception):  # noqa: N818 - a fact, not a fault
+class ServiceUnreachable(Exception):
     """Nothing answers at the service's address."""
 
     def __init__(self, url: str) -> None:
@@ -80,7 +79,9 @@ class TandemClient:
 
     def plan(self, request: RunRequest) -> PlanView:
         """The dry run."""
-        return PlanView.model_validate_json(self._ask("POST", "/v1/runs:plan", body=request).content)
+        return PlanView.model_validate_json(
+            self._ask("POST", "/v1/runs:plan", body=request).content
+        )
 
     def runs(
         self,
@@ -161,7 +162,9 @@ class TandemClient:
 
     def register_teacher(self, request: TeacherRequest) -> TeacherView:
         """Give a trained detector a name."""
-        return TeacherView.model_validate_json(self._ask("POST", "/v1/teachers", body=request).content)
+        return TeacherView.model_validate_json(
+            self._ask("POST", "/v1/teachers", body=request).content
+        )
 
     def teachers(self) -> list[TeacherView]:
         """All teachers."""

@@ -47,4 +47,6 @@ class AsgiTransport(httpx.BaseTransport):
         response = await self._inner.handle_async_request(asked)
         content = await response.aread()
         headers = [item for item in response.headers.raw if item[0].lower() != b"content-encoding"]
-        return httpx.Response(response.status_code, headers=headers, content=content, request=request)
+        return httpx.Response(
+            response.status_code, headers=headers, content=content, request=request
+        )

@@ -14,6 +14,7 @@ from configs.spec import (
     CosinePolicy,
     DatasetManifest,
     Detector,
+    GflHead,
     ResNet,
     RunSpec,
     Schedule,
@@ -24,6 +25,7 @@ from configs.spec import (
 _BASE_CHANNELS = 64
 _STAGES = 4
 _BOTTLENECK_EXPANSION = 4
+_PUBLISHED_GROUPS = 32
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ def config_from_spec(spec: RunSpec, *, dataset: DatasetPlace, run_dir: Path) -> 
     config.runner.max_epochs = spec.schedule.epochs
     config.seed = spec.seed
     config.work_dir = str(run_dir)
+    if "teacher" in config.model:
+        # For mmdet's own tools, which know our classes only if the config names their modules.
+        config.custom_imports = {"imports": ["workers.distillation.detector"]}
     return config
 
 
@@ -81,8 +86,17 @@ def detector_config(detector: Detector, *, classes: ClassNames) -> ConfigDict:
         "stacked_convs": detector.head.convs,
         "feat_channels": detector.head.channels,
         "reg_max": detector.head.reg_max,
+        "norm_cfg": {"type": "GN", "num_groups": _groups(detector.head), "requires_grad": True},
     }
     return ConfigDict(model)
+
+
+def _groups(head: GflHead) -> int:
+    """GroupNorm's groups: 32 as published, fewer where a group would be a single channel.
+
+    One channel at one position (the coarsest level of a small image) has nothing to normalise by.
+    """
+    return min(_PUBLISHED_GROUPS, head.channels // 2)
 
 
 def _template() -> Config:

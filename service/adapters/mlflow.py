@@ -21,7 +21,9 @@ class Mlflow:
 
     def find(self, run_id: str) -> str | None:
         """The MLflow run that carries our run's id."""
-        experiment = self._ask("GET", "/experiments/get-by-name", params={"experiment_name": MLFLOW_EXPERIMENT})
+        experiment = self._ask(
+            "GET", "/experiments/get-by-name", params={"experiment_name": MLFLOW_EXPERIMENT}
+        )
         if experiment is None:
             return None
         found = self._ask(
@@ -48,10 +50,14 @@ class Mlflow:
         try:
             response = self._client.request(method, _API + path, **arguments)
         except httpx.HTTPError as error:
-            raise TrackerUnreachable(f"MLflow does not answer: {type(error).__name__}: {error}") from error
+            raise TrackerUnreachable(
+                f"MLflow does not answer: {type(error).__name__}: {error}"
+            ) from error
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
         if not response.is_success:
-            raise TrackerUnreachable(f"MLflow answered {response.status_code}: {response.text[:300]}")
+            raise TrackerUnreachable(
+                f"MLflow answered {response.status_code}: {response.text[:300]}"
+            )
         document: dict[str, Any] = response.json()
         return document

@@ -38,7 +38,9 @@ class RayJobs:
         response = self._ask("POST", "/api/jobs/", json=_job_from_order(order))
         if response.is_success or self.look(order.submission_id) is not None:
             return
-        raise ClusterUnreachable(f"Ray refused the job {order.submission_id}: {_first_line(response)}")
+        raise ClusterUnreachable(
+            f"Ray refused the job {order.submission_id}: {_first_line(response)}"
+        )
 
     def look(self, submission_id: str) -> Job | None:
         """The job's state and exit code; none if Ray does not know it."""
@@ -73,9 +75,13 @@ class RayJobs:
         try:
             response = self._client.request(method, path, headers=self._headers(), **arguments)
         except httpx.HTTPError as error:
-            raise ClusterUnreachable(f"Ray does not answer: {type(error).__name__}: {error}") from error
+            raise ClusterUnreachable(
+                f"Ray does not answer: {type(error).__name__}: {error}"
+            ) from error
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            raise ClusterUnreachable("Ray refuses our token; set TANDEM_RAY_TOKEN_FILE to the cluster's own.")
+            raise ClusterUnreachable(
+                "Ray refuses our token; set TANDEM_RAY_TOKEN_FILE to the cluster's own."
+            )
         return response
 
     def _headers(self) -> dict[str, str]:

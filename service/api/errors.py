@@ -73,7 +73,9 @@ def _of_request(request: Request, error: Exception) -> JSONResponse:
         for item in error.errors()
     ]
     detail = "; ".join(f"{f.field}: {f.message}" if f.field else f.message for f in fields)
-    return problem(422, title="The request is not valid", detail=detail, code="invalid_request", fields=fields)
+    return problem(
+        422, title="The request is not valid", detail=detail, code="invalid_request", fields=fields
+    )
 
 
 def _of_http(request: Request, error: Exception) -> JSONResponse:
@@ -89,4 +91,6 @@ def _of_anything(request: Request, error: Exception) -> JSONResponse:
 
 
 def _field(location: tuple[Any, ...]) -> str:
-    return ".".join(str(part) for part in location if part not in ("body", "query", "path", "header"))
+    return ".".join(
+        str(part) for part in location if part not in ("body", "query", "path", "header")
+    )

@@ -24,7 +24,10 @@ def ready(world: WorldDep) -> HealthView:
     counts = _counts(world)
     ray, mlflow = _ray_answers(world), _mlflow_answers(world)
     return HealthView(
-        status="ready" if ray and mlflow else "degraded", ray=ray, mlflow=mlflow, runs_by_state=counts
+        status="ready" if ray and mlflow else "degraded",
+        ray=ray,
+        mlflow=mlflow,
+        runs_by_state=counts,
     )
 
 

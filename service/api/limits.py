@@ -22,7 +22,9 @@ class BodyLimit:
         announced = headers.get(b"content-length", b"0")
         if not announced.isdigit() or int(announced) > MOST_BYTES:
             detail = f"A body may have {MOST_BYTES} bytes."
-            refusal = problem(413, title="The body is too large", detail=detail, code="body_too_large")
+            refusal = problem(
+                413, title="The body is too large", detail=detail, code="body_too_large"
+            )
             await refusal(scope, receive, send)
             return
         seen = 0

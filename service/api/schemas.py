@@ -29,7 +29,9 @@ class RunRequest(Contract):
     """A run to launch: a preset with changes by dotted field, or a whole spec."""
 
     preset: Annotated[str | None, Field(examples=["digits/bckd"])] = None
-    changes: Annotated[dict[str, JsonValue], Field(examples=[{"distillation.loc_weight": 2.0}])] = {}
+    changes: Annotated[
+        dict[str, JsonValue], Field(examples=[{"distillation.loc_weight": 2.0}])
+    ] = {}
     spec: dict[str, JsonValue] | None = None
     name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
 
@@ -217,7 +219,9 @@ def view_of_run(run: Run, *, mlflow_url: str) -> RunView:
         best_epoch=run.best_epoch,
         teacher_map=run.latest.get(Metric.TEACHER_MAP),
         mlflow_run_id=run.mlflow_run_id,
-        mlflow_url=None if run.mlflow_run_id is None else f"{mlflow_url}/#/runs/{run.mlflow_run_id}",
+        mlflow_url=None
+        if run.mlflow_run_id is None
+        else f"{mlflow_url}/#/runs/{run.mlflow_run_id}",
         created_at=run.created_at,
         started_at=run.started_at,
         finished_at=run.finished_at,
@@ -257,5 +261,3 @@ def view_of_dataset(dataset: RegisteredDataset) -> DatasetView:
 def view_of_teacher(teacher: RegisteredTeacher) -> TeacherView:
     """A teacher as the API shows it."""
     return TeacherView(**{**vars(teacher), "checkpoint": str(teacher.checkpoint)})
-
-

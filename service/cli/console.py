@@ -47,14 +47,14 @@ def print_json(document: "JsonValue") -> None:
     typer.echo(json.dumps(document, indent=2, sort_keys=False))
 
 
-def table(*columns: str, title: str | None = None) -> "Table":
-    """A table in the house style."""
+def table(*columns: str, folding: tuple[str, ...] = ()) -> "Table":
+    """A table in the house style; only the columns in `folding` may take several lines."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    made = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    made = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(column, overflow="fold", no_wrap=column not in folding)
     return made
 
 
@@ -82,7 +82,7 @@ def duration_text(seconds: float | None) -> str:
 
 def moment_text(moment: datetime | None) -> str:
     """A time in the zone of whoever looks."""
-    return "-" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+    return "-" if moment is None else f"{moment.astimezone():%m-%d %H:%M:%S}"
 
 
 def size_text(num_bytes: int) -> str:

@@ -66,7 +66,7 @@ def list_datasets() -> None:
     """List the datasets that runs can name."""
     with open_client() as client:
         found = client.datasets()
-    shown = console.table("name", "train", "val", "classes", "digest", "folder")
+    shown = console.table("name", "train", "val", "classes", "folder", folding=("folder",))
     for dataset in found:
         manifest = dataset.manifest
         shown.add_row(
@@ -74,7 +74,6 @@ def list_datasets() -> None:
             f"{manifest.train.num_images} images",
             f"{manifest.val.num_images} images",
             str(len(manifest.classes)),
-            manifest.digest[:12],
             str(dataset.root),
         )
     console.output().print(shown)

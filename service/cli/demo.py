@@ -89,17 +89,9 @@ def seeds_from(text: str) -> tuple[int, ...]:
 
 
 def _ensure_dataset() -> None:
-    from configs.spec import MANIFEST, DatasetManifest
-    from service.cli.datasets import make_dataset, register_dataset
+    from service.cli.datasets import make_dataset
 
-    folder = load_settings().datasets_dir / DATASET
-    manifest = folder / MANIFEST
-    if manifest.exists():
-        found = DatasetManifest.model_validate_json(manifest.read_text(encoding="utf-8"))
-        if (found.train.num_images, found.val.num_images) == (TRAIN_IMAGES, VAL_IMAGES):
-            register_dataset(folder, name=DATASET, replace=True)
-            return
-    make_dataset(DATASET, name=DATASET, options=[f"--train={TRAIN_IMAGES}", f"--val={VAL_IMAGES}"])
+    make_dataset("digits", name=DATASET, options=[f"--train={TRAIN_IMAGES}", f"--val={VAL_IMAGES}"])
 
 
 def _register_shipped_teacher() -> None:
@@ -184,7 +176,17 @@ def _digest(client: "TandemClient", request: "RunRequest") -> str:
     """What a run would be: the same demo finds its runs again, a changed one does not."""
     from hashlib import sha256
 
-    return sha256(client.plan(request).spec.model_dump_json().encode()).hexdigest()[:32]
+    parts = [
+        request.model_dump_json(),
+        client.plan(request).spec.model_dump_json(),
+        *(
+            f"{item.name} {item.manifest.digest}"
+            for item in client.datasets()
+            if item.name == DATASET
+        ),
+        *(f"{item.name} {item.sha256}" for item in client.teachers() if item.name == TEACHER),
+    ]
+    return sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 def _follow(client: "TandemClient", launched: _Launched) -> "dict[str, RunView]":
@@ -194,7 +196,7 @@ def _follow(client: "TandemClient", launched: _Launched) -> "dict[str, RunView]"
     out.print(f"Follow the curves in MLflow: {load_settings().mlflow_url}")
     views = watch_runs(client, launched.run_ids)
     for label, view in views.items():
-        if view.state != "succeeded":
+        if view.is_over and view.state != "succeeded":
             raise Refused(
                 Refusal(
                     f"{label} ({view.id}) {view.state}: {view.message or view.reason or '?'}",

@@ -42,7 +42,7 @@ def _rendered(findings: "tuple[Finding, ...]") -> "RenderableType":
     from rich.console import Group
     from rich.markup import escape
 
-    shown = console.table("", "what", "found")
+    shown = console.table("", "what", "found", folding=("found",))
     for finding in findings:
         sign = "[green]✔[/]" if finding.ok else "[red]✘[/]"
         shown.add_row(sign, escape(finding.name), escape(finding.detail))

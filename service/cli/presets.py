@@ -14,7 +14,7 @@ def presets() -> None:
     """List the experiments that have a name."""
     from configs.catalog import load_preset, preset_names
 
-    shown = console.table("preset", "what it is")
+    shown = console.table("preset", "what it is", folding=("what it is",))
     for name in preset_names():
         shown.add_row(name, load_preset(name).summary)
     console.output().print(shown)

@@ -1,6 +1,6 @@
 """Runs while they train: one block each, alive on a terminal and a line per change elsewhere."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from threading import Event
 
 from rich.console import Group, RenderableType
@@ -13,6 +13,7 @@ from configs.spec import Metric
 from service.api.schemas import RunView
 from service.cli import console
 from service.client import TandemClient
+from service.domain.states import RunState
 
 _POLL_S = 1.0
 _TERMS = (
@@ -26,16 +27,23 @@ _TERMS = (
 
 
 def watch_runs(client: TandemClient, run_ids: Mapping[str, str]) -> dict[str, RunView]:
-    """Shows the runs, by label, until all have ended; returns them as they ended."""
+    """Shows the runs, by label, until all have ended or one ended badly; returns the last views."""
     progress = RunsProgress()
     pause = Event()
     with progress:
         while True:
             views = {label: client.run(run_id) for label, run_id in run_ids.items()}
             progress.show(views)
-            if all(view.is_over for view in views.values()):
+            if is_settled(views.values()):
                 return views
             pause.wait(_POLL_S)
+
+
+def is_settled(views: Iterable[RunView]) -> bool:
+    """Whether waiting longer would not change the answer."""
+    known = tuple(views)
+    badly = any(view.is_over and view.state is not RunState.SUCCEEDED for view in known)
+    return badly or all(view.is_over for view in known)
 
 
 class RunsProgress:
@@ -84,7 +92,7 @@ def block_for(label: str, view: RunView) -> RenderableType:
     head.add_row(
         f"[bold]{escape(label)}[/]",
         console.state_text(view.state),
-        ProgressBar(total=max(total, 1), completed=done, width=30),
+        _bar(done, total),
         _position(view),
         _eta(view),
     )
@@ -133,3 +141,14 @@ def _below(view: RunView) -> str:
     if view.message and view.state in {"failed", "cancelled"}:
         words.append(view.message)
     return "  ".join(words) or "prepares"
+
+
+def _bar(done: int, total: int) -> ProgressBar:
+    return ProgressBar(
+        total=max(total, 1),
+        completed=done,
+        width=30,
+        style="bright_black",
+        complete_style="blue",
+        finished_style="green",
+    )

@@ -117,18 +117,19 @@ def runs_table(found: "list[RunView]") -> "Table":
     """Runs, one a line."""
     from rich.markup import escape
 
-    shown = console.table("id", "name", "preset", "state", "epoch", "mAP", "took", "launched")
+    shown = console.table(
+        "id", "name", "state", "epoch", "mAP", "took", "launched", folding=("name",)
+    )
     for item in found:
         progress = item.progress
         shown.add_row(
             item.id,
             escape(item.name),
-            item.preset or "-",
             console.state_text(item.state),
             f"{progress.epoch}/{progress.epochs}" if progress else "-",
             console.score_text(item.best_map),
             console.duration_text(took_s(item)),
-            console.moment_text(item.created_at),
+            console.moment_text(item.created_at)[:-3],
         )
     return shown
 
@@ -189,6 +190,8 @@ def _facts(found: "RunView") -> "Table":
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
     progress = found.progress
     facts = {
         "run": f"[bold]{found.id}[/] {escape(found.name)}",
@@ -223,7 +226,7 @@ def _best(found: "RunView") -> str | None:
 def _events_table(events: "list[EventView]") -> "Table":
     from rich.markup import escape
 
-    shown = console.table("at", "who", "what", "from", "to", "why")
+    shown = console.table("at", "who", "what", "from", "to", "why", folding=("why",))
     for event in events:
         why = " ".join(filter(None, (event.reason, event.details)))
         shown.add_row(

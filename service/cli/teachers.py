@@ -22,7 +22,9 @@ def list_teachers() -> None:
     """List the teachers that runs can name."""
     with open_client() as client:
         found = client.teachers()
-    shown = console.table("name", "architecture", "classes", "mAP", "checkpoint", "source")
+    shown = console.table(
+        "name", "architecture", "classes", "mAP", "source", folding=("name", "source")
+    )
     for teacher in found:
         backbone = teacher.detector.backbone
         shown.add_row(
@@ -30,7 +32,6 @@ def list_teachers() -> None:
             f"{teacher.detector.kind}, ResNet-{backbone.depth} x {backbone.width:g}",
             str(len(teacher.classes)),
             console.score_text(teacher.measured_map),
-            teacher.checkpoint,
             teacher.source,
         )
     console.output().print(shown)

@@ -1,15 +1,15 @@
 """What can be wrong with a request, as one tree; `code` is what programs read.
 
-    TandemError
-    ├── NotFound                 run_not_found, dataset_not_found, teacher_not_found, preset_not_found
-    ├── SpecRefused              spec_refused: the spec cannot be, or cannot run here
-    ├── Conflict
-    │   ├── IllegalMove          illegal_move
-    │   ├── AttemptSuperseded    attempt_superseded
-    │   ├── KeyReused            idempotency_key_reused
-    │   └── NameTaken            name_taken
-    ├── PathRefused              path_refused
-    └── Unreachable              cluster_unreachable, tracker_unreachable
+TandemError
+├── NotFound                 run_not_found, dataset_not_found, teacher_not_found, preset_not_found
+├── SpecRefused              spec_refused: the spec cannot be, or cannot run here
+├── Conflict
+│   ├── IllegalMove          illegal_move
+│   ├── AttemptSuperseded    attempt_superseded
+│   ├── KeyReused            idempotency_key_reused
+│   └── NameTaken            name_taken
+├── PathRefused              path_refused
+└── Unreachable              cluster_unreachable, tracker_unreachable
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,9 @@ class DatasetNotFound(NotFound):
     code = "dataset_not_found"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"No dataset is called {name!r}. `tandem data list` shows those there are.")
+        super().__init__(
+            f"No dataset is called {name!r}. `tandem data list` shows those there are."
+        )
 
 
 class TeacherNotFound(NotFound):
@@ -62,7 +64,9 @@ class TeacherNotFound(NotFound):
     code = "teacher_not_found"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"No teacher is called {name!r}. `tandem teachers list` shows those there are.")
+        super().__init__(
+            f"No teacher is called {name!r}. `tandem teachers list` shows those there are."
+        )
 
 
 class PresetNotFound(NotFound):
@@ -113,7 +117,9 @@ class KeyReused(Conflict):
     code = "idempotency_key_reused"
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"The idempotency key {key!r} was used for another request; choose a new one.")
+        super().__init__(
+            f"The idempotency key {key!r} was used for another request; choose a new one."
+        )
 
 
 class NameTaken(Conflict):

@@ -71,7 +71,11 @@ def make_plan(spec: RunSpec, facts: Facts) -> Plan:
 def _dataset_findings(spec: RunSpec, facts: Facts) -> Iterator[Finding]:
     reference = spec.data.dataset
     if isinstance(reference, DatasetFiles):
-        yield _error("data.dataset.root", "not_by_path", "Register the dataset (POST /v1/datasets) and name it.")
+        yield _error(
+            "data.dataset.root",
+            "not_by_path",
+            "Register the dataset (POST /v1/datasets) and name it.",
+        )
     elif isinstance(reference, NamedDataset) and facts.dataset is None:
         yield _error(
             "data.dataset.name",
@@ -83,7 +87,11 @@ def _dataset_findings(spec: RunSpec, facts: Facts) -> Iterator[Finding]:
 def _teacher_findings(spec: RunSpec, facts: Facts) -> Iterator[Finding]:
     reference = spec.teacher
     if isinstance(reference, TeacherFiles):
-        yield _error("teacher.checkpoint", "not_by_path", "Register the teacher (POST /v1/teachers) and name it.")
+        yield _error(
+            "teacher.checkpoint",
+            "not_by_path",
+            "Register the teacher (POST /v1/teachers) and name it.",
+        )
     elif isinstance(reference, NamedTeacher):
         yield from _named_teacher_findings(reference, facts)
     elif isinstance(reference, RunTeacher):
@@ -106,7 +114,11 @@ def _teacher_run_findings(reference: RunTeacher, facts: Facts) -> Iterator[Findi
     if run is None:
         yield _error("teacher.run", "run_not_found", f"There is no run {reference.run}.")
     elif run.state in (RunState.FAILED, RunState.CANCELLED):
-        yield _error("teacher.run", "teacher_run_failed", f"Run {run.id} is {run.state}; it has no teacher to give.")
+        yield _error(
+            "teacher.run",
+            "teacher_run_failed",
+            f"Run {run.id} is {run.state}; it has no teacher to give.",
+        )
     elif facts.teacher_run_classes is not None:
         yield from _class_findings("teacher.run", facts.teacher_run_classes, facts)
 
@@ -125,12 +137,24 @@ def _class_findings(field: str, classes: Sequence[str], facts: Facts) -> Iterato
 
 def _resource_findings(asked: Resources, nodes: tuple[Node, ...] | None) -> Iterator[Finding]:
     if nodes is None:
-        yield Finding("warning", "resources", "cluster_unreachable", "Ray does not answer, so resources were not checked.")
+        yield Finding(
+            "warning",
+            "resources",
+            "cluster_unreachable",
+            "Ray does not answer, so resources were not checked.",
+        )
         return
     if any(fits(asked, total=True, node=node) for node in nodes):
         return
-    has = ", ".join(f"{node.total_cpus:g} CPUs and {node.total_gpus:g} GPUs" for node in nodes) or "no node"
-    field = "resources.num_gpus" if asked.num_gpus > max((n.total_gpus for n in nodes), default=0) else "resources.num_cpus"
+    has = (
+        ", ".join(f"{node.total_cpus:g} CPUs and {node.total_gpus:g} GPUs" for node in nodes)
+        or "no node"
+    )
+    field = (
+        "resources.num_gpus"
+        if asked.num_gpus > max((n.total_gpus for n in nodes), default=0)
+        else "resources.num_cpus"
+    )
     yield _error(
         field,
         "resources_infeasible",

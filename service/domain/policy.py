@@ -35,7 +35,9 @@ class Verdict:
     message: str
 
 
-def after_attempt(run: Run, job: Job | None, outcome: Outcome | None, *, max_attempts: int) -> Verdict:
+def after_attempt(
+    run: Run, job: Job | None, outcome: Outcome | None, *, max_attempts: int
+) -> Verdict:
     """The state after an attempt whose job is over (or unknown to the cluster: none)."""
     if outcome is not None and outcome.result == "succeeded":
         return Verdict(RunState.SUCCEEDED, None, "")
@@ -43,7 +45,9 @@ def after_attempt(run: Run, job: Job | None, outcome: Outcome | None, *, max_att
         return Verdict(RunState.CANCELLED, None, "Cancelled as asked.")
     reason, message = _cause(job, outcome)
     if is_retryable(reason) and run.attempt < max_attempts:
-        return Verdict(RunState.QUEUED, reason, f"{message} Another attempt goes on from the last checkpoint.")
+        return Verdict(
+            RunState.QUEUED, reason, f"{message} Another attempt goes on from the last checkpoint."
+        )
     if is_retryable(reason):
         message = f"{message} It was the last of {max_attempts} attempts."
     return Verdict(RunState.FAILED, reason, message)
@@ -53,9 +57,18 @@ def _cause(job: Job | None, outcome: Outcome | None) -> tuple[FailureReason, str
     if outcome is not None and outcome.reason is not None:
         return outcome.reason, outcome.message
     if job is None:
-        return FailureReason.NODE_LOST, "The cluster does not know the job and nothing is heard of it."
+        return (
+            FailureReason.NODE_LOST,
+            "The cluster does not know the job and nothing is heard of it.",
+        )
     if job.exit_code in (ExitCode.REFUSED, 1, 2):
-        return FailureReason.BUG, f"The trainer ended with exit code {job.exit_code} before it could report."
+        return (
+            FailureReason.BUG,
+            f"The trainer ended with exit code {job.exit_code} before it could report.",
+        )
     if job.exit_code in _SIGKILL_EXITS:
         return FailureReason.NODE_LOST, "The trainer was killed (SIGKILL)."
-    return FailureReason.NODE_LOST, f"The job ended without a last word: {job.message or job.state}."
+    return (
+        FailureReason.NODE_LOST,
+        f"The job ended without a last word: {job.message or job.state}.",
+    )

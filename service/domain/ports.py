@@ -8,9 +8,9 @@ from typing import Literal, Protocol
 
 from configs.spec import DatasetManifest, Metrics, Record
 from service.domain.policy import Job
+from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.runs import Event, Run
 from service.domain.states import RunState
-from service.domain.registry import RegisteredDataset, RegisteredTeacher
 
 TrackerStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
@@ -104,7 +104,6 @@ class Files(Protocol):
 
     def within_roots(self, path: Path, *, field: str) -> Path:
         """The path, resolved; `PathRefused` if it leaves the allowed folders or does not exist."""
-
 
     def write(self, path: Path, text: str) -> None:
         """Write a whole file or none."""

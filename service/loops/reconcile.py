@@ -49,7 +49,10 @@ def _with_live_job(run: Run, job: Job, *, world: World) -> None:
     now = world.clock.now()
     if run.state is RunState.STARTING and job.state == "running":
         _mark_running(run, world=world)
-    if run.stop_asked_at is not None and (now - run.stop_asked_at).total_seconds() > world.rules.stop_grace_s:
+    if (
+        run.stop_asked_at is not None
+        and (now - run.stop_asked_at).total_seconds() > world.rules.stop_grace_s
+    ):
         world.cluster.stop(run.submission_id)
     if _silent_s(run, now) > world.rules.stall_after_s:
         _end_stalled(run, world=world)
@@ -64,7 +67,13 @@ def _mark_running(run: Run, *, world: World) -> None:
         unit.runs.save(move(current, RunState.RUNNING, at=now))
         unit.events.add(
             Event(
-                run.id, now, "service", "moved", "Ray runs the job.", current.state, RunState.RUNNING
+                run.id,
+                now,
+                "service",
+                "moved",
+                "Ray runs the job.",
+                current.state,
+                RunState.RUNNING,
             )
         )
 

@@ -51,7 +51,9 @@ def _have_shipped(run: Run, *, world: World) -> bool:
     if job is None:
         folder = str(world.files.run_dir(run.id))
         command = ("tandem-worker", "ship", "--run-dir", folder)
-        world.cluster.submit(Order(submission_id, command, num_cpus=1, num_gpus=0, metadata={"run_id": run.id}))
+        world.cluster.submit(
+            Order(submission_id, command, num_cpus=1, num_gpus=0, metadata={"run_id": run.id})
+        )
         log.info("run.shipping", run_id=run.id)
         return False
     return job.is_over

@@ -65,7 +65,9 @@ class SqlPoints:
 
     def of_run(self, run_id: str, *, key: str | None) -> list[MetricPoint]:
         """By key, then step."""
-        query = select(PointRow).where(PointRow.run_id == run_id).order_by(PointRow.key, PointRow.step)
+        query = (
+            select(PointRow).where(PointRow.run_id == run_id).order_by(PointRow.key, PointRow.step)
+        )
         if key is not None:
             query = query.where(PointRow.key == key)
         return [

@@ -100,7 +100,6 @@ class SqlRuns:
         self._session.add(KeyRow(key=key, request_digest=request_digest, run_id=run_id))
         self._session.flush()
 
-
     def _row(self, run_id: str) -> RunRow:
         row = self._session.get(RunRow, run_id)
         if row is None:

@@ -20,11 +20,15 @@ def receive_delivery(run_id: str, number: int, delivery: Delivery, *, world: Wor
         if number != run.attempt:
             raise AttemptSuperseded(run_id, number, run.attempt)
         if delivery.first <= run.spool_next:
-            run = take_records(unit, run, delivery.records[run.spool_next - delivery.first :], world=world)
+            run = take_records(
+                unit, run, delivery.records[run.spool_next - delivery.first :], world=world
+            )
         if run.state is RunState.STARTING:
             running = move(run, RunState.RUNNING, at=now)
             unit.events.add(
-                Event(run.id, now, "worker", "moved", "The worker reports.", run.state, running.state)
+                Event(
+                    run.id, now, "worker", "moved", "The worker reports.", run.state, running.state
+                )
             )
             unit.runs.save(running)
             run = running

@@ -43,7 +43,9 @@ def register_dataset(
     return dataset, known is None
 
 
-def register_teacher(offer: TeacherOffer, *, replace: bool, world: World) -> tuple[RegisteredTeacher, bool]:
+def register_teacher(
+    offer: TeacherOffer, *, replace: bool, world: World
+) -> tuple[RegisteredTeacher, bool]:
     """Give a checkpoint a name, and whether that is new; its hash is taken and, if given, compared."""
     resolved = world.files.within_roots(offer.checkpoint, field="checkpoint")
     sha256 = _sha256_of(resolved)

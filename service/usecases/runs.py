@@ -66,7 +66,9 @@ def launch_run(request: Request, *, key: str | None, world: World) -> tuple[Run,
         created_at=now,
         changed_at=now,
     )
-    launched = Event(run.id, now, "user", "launched", f"Launched as {run.name}.", to_state=run.state)
+    launched = Event(
+        run.id, now, "user", "launched", f"Launched as {run.name}.", to_state=run.state
+    )
     with world.store.begin() as unit:
         unit.runs.add(run)
         unit.events.add(launched)
@@ -87,11 +89,19 @@ def cancel_run(run_id: str, *, world: World) -> Run:
         if run.state in (RunState.QUEUED, RunState.PAUSED):
             changed_run = replace(move(run, RunState.CANCELLED, at=now), desired="cancelled")
             event = Event(
-                run.id, now, "user", "moved", "Cancelled before it started.", run.state, changed_run.state
+                run.id,
+                now,
+                "user",
+                "moved",
+                "Cancelled before it started.",
+                run.state,
+                changed_run.state,
             )
         else:
             changed_run = replace(run, desired="cancelled", stop_asked_at=now)
-            event = Event(run.id, now, "user", "cancel_asked", "The worker is told at its next word.")
+            event = Event(
+                run.id, now, "user", "cancel_asked", "The worker is told at its next word."
+            )
         unit.runs.save(changed_run)
         unit.events.add(event)
         return changed_run

@@ -10,7 +10,10 @@ from tests.factories import a_bckd_spec, a_spec
 NEGATIVE = {"method": "bckd", "cls_weight": -1.0}
 BAD_SPECS: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown field": (a_spec(optimiser="sgd"), "optimiser"),
-    "an unknown field inside": (a_bckd_spec(distillation={"method": "bckd", "T": 2}), "distillation.T"),
+    "an unknown field inside": (
+        a_bckd_spec(distillation={"method": "bckd", "T": 2}),
+        "distillation.T",
+    ),
     "a negative weight": (a_bckd_spec(distillation=NEGATIVE), "distillation.cls_weight"),
     "weights that do nothing": (
         a_bckd_spec(distillation={"method": "bckd", "cls_weight": 0, "loc_weight": 0}),
@@ -25,7 +28,10 @@ BAD_SPECS: dict[str, tuple[dict[str, Any], str]] = {
     "a dataset by its path": (a_spec(data={"dataset": {"root": "/etc"}}), "data.dataset.root"),
     "a teacher that does not exist": (a_bckd_spec(teacher={"name": "huge"}), "teacher.name"),
     "a teacher with other classes": (a_bckd_spec(teacher={"name": "birder"}), "teacher.name"),
-    "a teacher run that does not exist": (a_bckd_spec(teacher={"run": "r" + "0" * 12}), "teacher.run"),
+    "a teacher run that does not exist": (
+        a_bckd_spec(teacher={"run": "r" + "0" * 12}),
+        "teacher.run",
+    ),
     "CPUs that no node has": (a_spec(resources={"num_cpus": 64}), "resources.num_cpus"),
     "a GPU that no node has": (a_spec(resources={"num_gpus": 1}), "resources.num_gpus"),
     "no epochs": (a_spec(schedule={"epochs": 0}), "schedule.epochs"),
@@ -54,7 +60,10 @@ def test_a_bad_spec_is_refused_with_its_field_and_creates_nothing(
 BAD_BODIES: dict[str, tuple[Any, str]] = {
     "an unknown preset": ({"preset": "digits/magic"}, "preset"),
     "an unknown field": ({"presett": "digits/bckd"}, "presett"),
-    "an unknown change": ({"preset": "quick/instant", "changes": {"schedule.epoch": 1}}, "schedule.epoch"),
+    "an unknown change": (
+        {"preset": "quick/instant", "changes": {"schedule.epoch": 1}},
+        "schedule.epoch",
+    ),
     "a change of a plain value's field": (
         {"preset": "quick/instant", "changes": {"schedule.epochs.x": 1}},
         "schedule.epochs.x",
@@ -74,7 +83,9 @@ def test_a_bad_body_is_refused_with_its_field(stage: Stage, body: Any, field: st
 
 
 def test_a_body_that_is_no_json_is_a_problem(stage: Stage) -> None:
-    response = stage.http.post("/v1/runs", content=b"{", headers={"content-type": "application/json"})
+    response = stage.http.post(
+        "/v1/runs", content=b"{", headers={"content-type": "application/json"}
+    )
 
     assert response.status_code == 422
     assert response.json()["code"] == "invalid_request"

@@ -10,6 +10,7 @@ from mmdet.models.detectors import GFL
 from torch import Tensor
 
 from configs.spec import Bckd
+from workers.distillation.head import TandemGFLHead
 from workers.distillation.teacher import Teacher
 from workers.errors import TeacherMismatch
 
@@ -21,6 +22,8 @@ class TandemGFL(GFL):  # type: ignore[misc]
     `teacher` holds `config` (an mmdet model), `checkpoint` and `sha256`; `distillation` holds the
     fields of `configs.spec.Bckd`. Raises `TeacherMismatch` if the two cannot be compared.
     """
+
+    bbox_head: TandemGFLHead
 
     def __init__(self, *, teacher: ConfigDict, distillation: ConfigDict, **student: Any) -> None:
         super().__init__(**student)

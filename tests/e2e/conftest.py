@@ -1,0 +1,31 @@
+"""One stack for all end-to-end tests, with a tiny digits set."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from service.client import TandemClient
+from tests.shell import Shell, own_shell
+
+TINY = (
+    *("--train", "96"),
+    *("--val", "16"),
+    *("--image-size", "96"),
+    *("--smallest", "12"),
+    *("--largest", "48"),
+    *("--most-objects", "4"),
+)
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    with own_shell(tmp_path_factory.mktemp("stack")) as made:
+        made.does("up")
+        made.does("data", "digits", "--name", "digits-tiny", *TINY)
+        yield made
+
+
+@pytest.fixture
+def client(shell: Shell) -> Iterator[TandemClient]:
+    with TandemClient(shell.url) as made:
+        yield made

@@ -1,0 +1,159 @@
+"""The main job on the real stack: REST to Ray to MLflow, with everything killed on the way."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from configs.spec import MLFLOW_EXPERIMENT, Metric, Tag
+from service.api.schemas import RunRequest, RunView
+from service.client import TandemApiError, TandemClient
+from service.domain.states import RunState
+from tests.shell import Shell
+
+pytestmark = pytest.mark.e2e
+
+PATIENCE_S = 240
+STEPS_AN_EPOCH = 12
+SAID_STEPS = (10, 12)
+"""Steps of an epoch at which metrics are said: every tenth, and the last."""
+
+
+def test_a_run_goes_from_rest_to_mlflow(shell: Shell, client: TandemClient) -> None:
+    run = client.launch(RunRequest(preset="quick/instant"))
+
+    ended = client.wait(run.id, timeout_s=PATIENCE_S)
+
+    assert ended.state is RunState.SUCCEEDED, ended.message
+    assert ended.best_map is not None
+    wait_for(lambda: the_mlflow_run_of(shell, run.id).info.status == "FINISHED")
+    tracked = the_mlflow_run_of(shell, run.id)
+    assert tracked.data.metrics[Metric.MAP] == pytest.approx(ended.latest[Metric.MAP])
+    assert tracked.data.params["schedule.epochs"] == "2"
+    assert tracked.inputs.dataset_inputs[0].dataset.name == "digits-tiny"
+    assert_every_step_is_there_once(shell, client, ended, epochs=2)
+    files = artifacts_of(shell, tracked.info.run_id)
+    assert {"checkpoints/best.pth", "checkpoints/last.pth", "config.py"} <= files
+    assert "pictures/overview.png" in files
+
+
+def test_a_service_killed_in_the_middle_finds_its_run_again(
+    shell: Shell, client: TandemClient
+) -> None:
+    changes = {"schedule.epochs": 4}
+    run = client.launch(RunRequest(preset="quick/instant", changes=changes))
+    wait_for(lambda: client.run(run.id).latest.get(Metric.LOSS) is not None)
+
+    os.kill(shell.parts()["service"]["pid"], signal.SIGKILL)
+    time.sleep(5)
+    shell.does("up")
+    ended = client.wait(run.id, timeout_s=PATIENCE_S)
+
+    assert ended.state is RunState.SUCCEEDED, ended.message
+    assert ended.attempt == 1
+    assert_every_step_is_there_once(shell, client, ended, epochs=4)
+
+
+def test_a_killed_trainer_goes_on_from_its_last_epoch(shell: Shell, client: TandemClient) -> None:
+    changes = {"schedule.epochs": 4}
+    run = client.launch(RunRequest(preset="quick/instant", changes=changes))
+    wait_for(lambda: has_epoch(client.run(run.id), 2))
+
+    trainer_of(run.id).kill()
+    ended = client.wait(run.id, timeout_s=PATIENCE_S)
+
+    assert ended.state is RunState.SUCCEEDED, ended.message
+    assert ended.attempt == 2
+    assert_every_step_is_there_once(shell, client, ended, epochs=4)
+
+
+def test_a_student_waits_for_the_run_that_trains_its_teacher(
+    shell: Shell, client: TandemClient
+) -> None:
+    teacher = client.launch(RunRequest(preset="quick/instant", changes={"schedule.epochs": 1}))
+    changes = {"teacher": {"run": teacher.id}, "schedule.epochs": 1}
+
+    student = client.launch(RunRequest(preset="quick/instant_bckd", changes=changes))
+    ended = client.wait(student.id, timeout_s=PATIENCE_S)
+
+    assert ended.state is RunState.SUCCEEDED, ended.message
+    assert client.run(teacher.id).state is RunState.SUCCEEDED
+    assert ended.teacher_map is not None
+    assert Metric.LOSS_DISTILL_CLS in ended.latest
+    assert Metric.LOSS_DISTILL_LOC in ended.latest
+    tags = the_mlflow_run_of(shell, student.id).data.tags
+    assert len(tags[Tag.TEACHER_SHA256]) == 64
+    waits = [event for event in client.events(student.id) if event.kind == "waiting"]
+    assert teacher.id in waits[0].details
+
+
+def test_a_cancelled_run_ends_and_mlflow_agrees(shell: Shell, client: TandemClient) -> None:
+    changes = {"schedule.epochs": 200}
+    run = client.launch(RunRequest(preset="quick/instant", changes=changes))
+    wait_for(lambda: client.run(run.id).progress is not None)
+
+    client.cancel(run.id)
+    ended = client.wait(run.id, timeout_s=PATIENCE_S)
+
+    assert ended.state is RunState.CANCELLED
+    wait_for(lambda: the_mlflow_run_of(shell, run.id).info.status == "KILLED")
+    with pytest.raises(psutil.NoSuchProcess):
+        trainer_of(run.id)
+
+
+def test_resources_that_no_node_has_are_refused_by_the_real_cluster(client: TandemClient) -> None:
+    with pytest.raises(TandemApiError) as refusal:
+        client.launch(RunRequest(preset="quick/instant", changes={"resources.num_cpus": 200}))
+
+    assert refusal.value.problem.status == 422
+    assert refusal.value.problem.errors[0].field == "resources.num_cpus"
+
+
+def assert_every_step_is_there_once(
+    shell: Shell, client: TandemClient, run: RunView, *, epochs: int
+) -> None:
+    wanted = [epoch * STEPS_AN_EPOCH + step for epoch in range(epochs) for step in SAID_STEPS]
+    ours = [point.step for point in client.metrics(run.id, key=Metric.LOSS)]
+    tracked = the_mlflow_run_of(shell, run.id)
+    history = MlflowClient(shell.mlflow_url).get_metric_history(tracked.info.run_id, Metric.LOSS)
+    assert ours == wanted
+    assert sorted(point.step for point in history) == wanted
+
+
+def the_mlflow_run_of(shell: Shell, run_id: str) -> Run:
+    client = MlflowClient(shell.mlflow_url)
+    experiment = client.get_experiment_by_name(MLFLOW_EXPERIMENT)
+    found = client.search_runs([experiment.experiment_id], f"tags.`{Tag.RUN_ID}` = '{run_id}'")
+    assert len(found) == 1
+    return found[0]
+
+
+def artifacts_of(shell: Shell, mlflow_run_id: str) -> set[str]:
+    client = MlflowClient(shell.mlflow_url)
+    top = client.list_artifacts(mlflow_run_id)
+    inner = [file for entry in top if entry.is_dir for file in client.list_artifacts(mlflow_run_id, entry.path)]
+    return {entry.path for entry in (*top, *inner)}
+
+
+def trainer_of(run_id: str) -> psutil.Process:
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if run_id in words and any(word.endswith("tandem-worker") for word in words[:3]):
+            return process
+    raise psutil.NoSuchProcess(0, msg=f"no trainer of {run_id}")
+
+
+def has_epoch(run: RunView, epoch: int) -> bool:
+    return run.progress is not None and run.progress.epoch >= epoch
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not happen in time"
+        time.sleep(0.2)

@@ -1,0 +1,82 @@
+"""A shell whose settings point to a stack of its own, on free ports."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from service.stack.parts import PartName, ray_temp_dir
+from service.stack.ports import free_port
+from service.stack.processes import marked
+
+TANDEM = Path(sys.executable).parent / "tandem"
+PATIENCE_S = 180
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Runs `tandem` for a stack in `home`."""
+
+    home: Path
+    ports: dict[PartName, int]
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "TANDEM_HOME": str(self.home),
+            "TANDEM_PORT": str(self.ports[PartName.SERVICE]),
+            "TANDEM_RAY_URL": f"http://127.0.0.1:{self.ports[PartName.RAY]}",
+            "TANDEM_MLFLOW_URL": self.mlflow_url,
+        }
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports[PartName.SERVICE]}"
+
+    @property
+    def mlflow_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports[PartName.MLFLOW]}"
+
+    def tandem(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Runs a command and returns what it said."""
+        return subprocess.run(
+            [str(TANDEM), *words],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+
+    def does(self, *words: str) -> str:
+        """Runs a command that has to succeed."""
+        answer = self.tandem(*words)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        return answer.stdout
+
+    def parts(self) -> dict[str, dict[str, Any]]:
+        """The parts as `tandem status --json` tells."""
+        answer = self.tandem("status", "--json")
+        return {part["name"]: part for part in json.loads(answer.stdout)["parts"]}
+
+    def survivors(self) -> list[psutil.Process]:
+        """Every process that a part of this stack has started and that still runs."""
+        return [found for part in PartName for found in marked(f"{self.home}:{part}")]
+
+
+@contextmanager
+def own_shell(folder: Path) -> Iterator[Shell]:
+    """A shell that takes its stack down at the end."""
+    made = Shell(home=folder / "home", ports={part: free_port() for part in PartName})
+    yield made
+    made.tandem("down")
+    shutil.rmtree(ray_temp_dir(made.home), ignore_errors=True)

@@ -1,0 +1,105 @@
+"""Runs on screen while they train."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from configs.catalog import spec_from_preset
+from configs.spec import FailureReason, Metric, Progress
+from service.api.schemas import RunView
+from service.cli.run_progress import block_for, is_settled, line_for
+from service.domain.states import RunState
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def a_view(state: RunState = RunState.RUNNING, **changes: Any) -> RunView:
+    fields: dict[str, Any] = {
+        "id": "r0123456789ab",
+        "name": "n",
+        "preset": "quick/instant",
+        "state": state,
+        "desired": "run",
+        "spec": spec_from_preset("quick/instant"),
+        "attempt": 1,
+        "reason": None,
+        "message": "",
+        "advice": None,
+        "waiting_for": None,
+        "progress": None,
+        "latest": {},
+        "best_map": None,
+        "best_epoch": None,
+        "teacher_map": None,
+        "mlflow_run_id": None,
+        "mlflow_url": None,
+        "created_at": NOW,
+        "started_at": None,
+        "finished_at": None,
+        "heard_at": None,
+    }
+    return RunView(**(fields | changes))
+
+
+def _progress(step: int = 30) -> Progress:
+    return Progress(
+        at=NOW, attempt=1, phase="training", epoch=2, epochs=6, step=step, steps=90, eta_s=75.0
+    )
+
+
+def _text(view: RunView) -> str:
+    console = Console(width=140, no_color=True)
+    with console.capture() as capture:
+        console.print(block_for("alone", view))
+    return capture.get()
+
+
+def test_a_training_run_shows_epoch_step_losses_map_and_what_is_left() -> None:
+    latest = {Metric.LOSS: 1.5, Metric.LOSS_DISTILL_LOC: 0.25, Metric.MAP: 0.412}
+
+    shown = _text(a_view(progress=_progress(), latest=latest))
+
+    words = ("epoch 2/6", "step 30/90", "1 min 15 s left", "loss 1.500", "loss_distill_loc 0.250")
+    assert all(word in shown for word in (*words, "mAP 41.2"))
+
+
+def test_a_waiting_run_says_what_for() -> None:
+    assert "waits: its teacher" in _text(a_view(RunState.QUEUED, waiting_for="its teacher"))
+    assert "waits for a worker" in _text(a_view(RunState.QUEUED))
+
+
+def test_a_failed_run_shows_its_message_as_it_is() -> None:
+    view = a_view(RunState.FAILED, reason=FailureReason.BUG, message="[x] at [/y]")
+
+    assert "[x] at [/y]" in _text(view)
+    assert "[x] at [/y]" in line_for(view)
+
+
+def test_a_line_changes_with_the_epoch_but_not_with_the_step() -> None:
+    early, late = (a_view(progress=_progress(step)) for step in (31, 32))
+
+    assert line_for(early) == line_for(late)
+    assert "epoch 2/6" in line_for(early)
+
+
+@pytest.mark.parametrize("state", RunState)
+def test_every_state_can_be_shown(state: RunState) -> None:
+    assert state in _text(a_view(state))
+    assert state in line_for(a_view(state))
+
+
+@pytest.mark.parametrize(
+    ("states", "settled"),
+    [
+        ((RunState.SUCCEEDED, RunState.SUCCEEDED), True),
+        ((RunState.SUCCEEDED, RunState.RUNNING), False),
+        ((RunState.FAILED, RunState.RUNNING), True),
+        ((RunState.CANCELLED, RunState.QUEUED), True),
+    ],
+)
+def test_waiting_ends_with_all_or_with_the_first_that_ended_badly(
+    states: tuple[RunState, ...], settled: bool
+) -> None:
+    assert is_settled(a_view(state) for state in states) is settled
