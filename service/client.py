@@ -15,6 +15,7 @@ import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from service.api.schemas import (
+    AttemptView,
     DatasetRequest,
     DatasetView,
     EventView,
@@ -32,6 +33,10 @@ from service.api.schemas import (
 from service.domain.states import RunState
 
 View = TypeVar("View", bound=BaseModel)
+
+
+def _look_away(_view: RunView) -> None:
+    pass
 
 
 class ServiceUnreachable(Exception):
@@ -107,7 +112,7 @@ class TandemClient:
         *,
         timeout_s: float,
         poll_s: float = 0.5,
-        on_view: Callable[[RunView], None] = lambda view: None,
+        on_view: Callable[[RunView], None] = _look_away,
     ) -> RunView:
         """The run when it is over; `TimeoutError` if it is not in time."""
         deadline_s = time.monotonic() + timeout_s
@@ -123,6 +128,10 @@ class TandemClient:
     def events(self, run_id: str) -> list[EventView]:
         """What happened to a run."""
         return _list(EventView, self._ask("GET", f"/v1/runs/{run_id}/events"))
+
+    def attempts(self, run_id: str) -> list[AttemptView]:
+        """The tries of a run."""
+        return _list(AttemptView, self._ask("GET", f"/v1/runs/{run_id}/attempts"))
 
     def metrics(self, run_id: str, *, key: str | None = None) -> list[MetricView]:
         """Metric values by key and step."""

@@ -1,6 +1,6 @@
 """The composition root: settings in, a running control plane out."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -16,7 +16,7 @@ from service.api import errors, health, registry, runs
 from service.api.limits import BodyLimit
 from service.domain.ports import Clock, Cluster, Tracker
 from service.loops.base import Loop
-from service.loops.reconcile import reconcile_active
+from service.loops.reconcile import Reconciler
 from service.loops.settle import settle_finished
 from service.loops.submit import submit_queued
 from service.settings import Settings
@@ -55,7 +55,7 @@ def create_app(
     )
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         database.migrate()
         loops = make_loops(world, interval_s=settings.poll_interval_s) if with_loops else []
         for loop in loops:
@@ -83,8 +83,12 @@ def create_app(
 
 def make_loops(world: World, *, interval_s: float) -> list[Loop]:
     """What goes on without requests."""
-    steps = {"submit": submit_queued, "reconcile": reconcile_active, "settle": settle_finished}
-    return [Loop(name, partial(step, world), interval_s=interval_s) for name, step in steps.items()]
+    steps: dict[str, Callable[[], None]] = {
+        "submit": partial(submit_queued, world),
+        "reconcile": Reconciler(world).turn,
+        "settle": partial(settle_finished, world),
+    }
+    return [Loop(name, step, interval_s=interval_s) for name, step in steps.items()]
 
 
 def serve(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""What can be set from outside: environment variables that begin with TANDEM_. Read by main and cli."""
+"""What can be set from outside: variables that begin with TANDEM_. Read by main and cli."""
 
 import ipaddress
 from pathlib import Path
@@ -44,10 +44,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _loopback_only(self) -> Self:
-        if self.host != "localhost" and not ipaddress.ip_address(self.host).is_loopback:
+        if not _is_loopback(self.host):
             raise ValueError(
-                f"TANDEM_HOST is {self.host}, but the API has no access control yet and may only listen "
-                "on this machine; set TANDEM_HOST=127.0.0.1 and reach it through an SSH tunnel"
+                f"TANDEM_HOST is {self.host}, but the API has no access control yet and may "
+                "only listen on this machine; set TANDEM_HOST=127.0.0.1 and reach it "
+                "through an SSH tunnel"
             )
         return self
 
@@ -85,3 +86,10 @@ class Settings(BaseSettings):
     def roots(self) -> tuple[Path, ...]:
         """Every folder that registered paths may lie in."""
         return (self.home, *(root.expanduser().resolve() for root in self.allowed_roots))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

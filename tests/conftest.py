@@ -1,5 +1,6 @@
-"""The whole cast: a service over a simulated cluster and tracker, with a clock that stands still."""
+"""The whole cast: a service over a simulated cluster and tracker; its clock stands still."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from fastapi import FastAPI
 
 from service.adapters.clock import FixedClock
 from service.adapters.simulated import SimulatedCluster, SimulatedTracker
-from service.loops.reconcile import reconcile_active
+from service.loops.reconcile import Reconciler
 from service.loops.settle import settle_finished
 from service.loops.submit import submit_queued
 from service.main import create_app
@@ -31,6 +32,7 @@ class Stage:
     cluster: SimulatedCluster
     tracker: SimulatedTracker
     clock: FixedClock
+    reconciler: Reconciler
 
     @property
     def world(self) -> World:
@@ -40,8 +42,12 @@ class Stage:
     def turn(self) -> None:
         """Every loop takes one step."""
         submit_queued(self.world)
-        reconcile_active(self.world)
+        self.reconciler.turn()
         settle_finished(self.world)
+
+    def restart(self) -> None:
+        """What the service had in memory is gone, and it listens from now on."""
+        self.reconciler = Reconciler(self.world, deaf_after_s=math.inf)
 
     def launch(self, **body: Any) -> dict[str, Any]:
         response = self.http.post("/v1/runs", json=body)
@@ -73,4 +79,5 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         Settings(home=tmp_path), cluster=cluster, tracker=tracker, clock=clock, with_loops=False
     )
     with httpx.Client(transport=AsgiTransport(app), base_url="http://tandem") as http:
-        yield Stage(app, http, tmp_path, cluster, tracker, clock)
+        reconciler = Reconciler(app.state.world, deaf_after_s=math.inf)
+        yield Stage(app, http, tmp_path, cluster, tracker, clock, reconciler)

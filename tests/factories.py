@@ -1,10 +1,16 @@
 """Specs, datasets and teachers for tests: valid by default."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from configs.catalog import parse_spec
 from configs.spec import MANIFEST, DatasetManifest, Detector, ResNet, Split
+
+from service.adapters.clock import FixedClock
+from service.domain.runs import Run
+from service.domain.states import RunState
 
 CLASSES = ("cat", "dog")
 NO_HASH = "0" * 64
@@ -54,3 +60,17 @@ def write_checkpoint(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"weights")
     return path
+
+
+def a_run(**changes: Any) -> Run:
+    now = FixedClock().now()
+    run = Run(
+        id="r" + "0" * 12,
+        name="a run",
+        preset=None,
+        spec=parse_spec(a_spec()),
+        state=RunState.QUEUED,
+        created_at=now,
+        changed_at=now,
+    )
+    return replace(run, **changes)

@@ -72,6 +72,24 @@ def ship(
 
 
 @app.command()
+def pack(
+    run_dir: RunDir,
+    name: Annotated[str, typer.Option(help="What the teacher is called.")],
+    out: Annotated[Path, typer.Option(help="Folder for the weights and their card.")],
+) -> None:
+    """Make a teacher out of a finished run: half-precision weights and a card with their mAP."""
+    _silence_libraries()
+    from workers import compat
+
+    compat.apply()
+    from workers.packing import pack_teacher
+
+    out.mkdir(parents=True, exist_ok=True)
+    card = pack_teacher(run_dir.resolve(), name=name, out=out)
+    print(f"{out / name}.pth: mAP {card['measured_map']}, SHA-256 {card['sha256']}")
+
+
+@app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:

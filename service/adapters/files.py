@@ -1,13 +1,17 @@
 """Folders of runs, datasets and teachers on a file system that service and workers share."""
 
+import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from configs.spec import MANIFEST, DatasetManifest, Record, RunFile
 from service.domain.errors import PathRefused
 
+log = structlog.get_logger(__name__)
 _RECORDS: TypeAdapter[Record] = TypeAdapter(Record)
 
 
@@ -34,31 +38,63 @@ class LocalFiles:
         path = root / MANIFEST
         try:
             return DatasetManifest.model_validate_json(path.read_bytes())
-        except FileNotFoundError as error:
+        except OSError as error:
             why = f"it has no {MANIFEST}; import it with `tandem data import-coco` or `import-voc`"
             raise PathRefused("root", root, why) from error
         except ValidationError as error:
             raise PathRefused("root", path, f"it is not a dataset manifest: {error}") from error
 
-    def within_roots(self, path: Path, *, field: str) -> Path:
-        """The path with every link followed; it must exist and lie in an allowed folder."""
-        resolved = path.expanduser().resolve()
+    def folder(self, path: Path, *, field: str) -> Path:
+        """A folder with every link followed; it must lie in an allowed root."""
+        resolved = self._resolved(path, field=field)
+        if not resolved.is_dir():
+            raise PathRefused(field, path, "there is no such folder")
+        return resolved
+
+    def file(self, path: Path, *, field: str) -> Path:
+        """A file with every link followed; it must be readable and lie in an allowed root."""
+        resolved = self._resolved(path, field=field)
+        if not resolved.is_file() or not os.access(resolved, os.R_OK):
+            raise PathRefused(field, path, "there is no such file that can be read")
+        return resolved
+
+    def sha256(self, path: Path) -> str | None:
+        """A file's digest."""
+        try:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            return None
+
+    def _resolved(self, path: Path, *, field: str) -> Path:
+        try:
+            resolved = path.expanduser().resolve()
+            exists = resolved.exists()
+        except (ValueError, OSError, RuntimeError) as error:
+            raise PathRefused(field, path, f"it is no path: {error}") from error
         if not any(resolved.is_relative_to(root) for root in self._roots):
             allowed = ", ".join(str(root) for root in self._roots)
             why = f"it lies outside of {allowed}; add its folder to TANDEM_ALLOWED_ROOTS"
             raise PathRefused(field, path, why)
-        if not resolved.exists():
+        if not exists:
             raise PathRefused(field, path, "there is nothing")
         return resolved
 
     def spool_records(self, run_id: str, position: int) -> list[Record]:
-        """Records of a run's spool from `position` on; a torn last line is left out."""
+        """Records of a run's spool from `position` on; up to one that cannot be read."""
         path = self.run_dir(run_id) / RunFile.SPOOL
         if not path.exists():
             return []
         content = path.read_bytes()
         lines = content[: content.rfind(b"\n") + 1].splitlines()[position:]
-        return [_RECORDS.validate_json(line) for line in lines]
+        records: list[Record] = []
+        for line in lines:
+            try:
+                records.append(_RECORDS.validate_json(line))
+            except ValidationError:
+                log.warning("spool.unreadable", run_id=run_id, position=position + len(records))
+                break
+        return records
 
     def text(self, path: Path, *, offset: int = 0) -> bytes:
         """A file from `offset` on; nothing if there is none."""

@@ -1,4 +1,4 @@
-"""MLflow's REST API, as little of it as the control plane needs: to find a run and set its status."""
+"""MLflow's REST API, as little as the control plane needs: find a run and set its status."""
 
 from datetime import datetime
 from typing import Any
@@ -59,5 +59,10 @@ class Mlflow:
             raise TrackerUnreachable(
                 f"MLflow answered {response.status_code}: {response.text[:300]}"
             )
-        document: dict[str, Any] = response.json()
+        try:
+            document = response.json()
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise TrackerUnreachable(f"What answers at {response.url} is not MLflow.")
         return document

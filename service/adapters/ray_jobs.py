@@ -1,8 +1,9 @@
 """Ray's Jobs API over plain REST, with timeouts; this process needs no ray.
 
 What Ray 2.60 does and its documentation does not say: a second submit of an id is answered 500, so
-after every answer but 200 a look decides; a dead job may be shown as RUNNING after a head's restart
-until somebody asks for its logs (ray#65037).
+after every answer but 200 a look decides; after a head's restart a dead job is shown as RUNNING
+until somebody asks for its logs (ray#65037); what is used of each node is counted every 5 s,
+and not at all in the first seconds of a head.
 """
 
 import shlex
@@ -11,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from service.domain.errors import ClusterUnreachable
+from service.domain.errors import ClusterUnreachable, JobRefused
 from service.domain.policy import Job, JobState
 from service.domain.ports import Node, Order
 
@@ -38,9 +39,7 @@ class RayJobs:
         response = self._ask("POST", "/api/jobs/", json=_job_from_order(order))
         if response.is_success or self.look(order.submission_id) is not None:
             return
-        raise ClusterUnreachable(
-            f"Ray refused the job {order.submission_id}: {_first_line(response)}"
-        )
+        raise JobRefused(order.submission_id, _last_line(response.text))
 
     def look(self, submission_id: str) -> Job | None:
         """The job's state and exit code; none if Ray does not know it."""
@@ -49,7 +48,7 @@ class RayJobs:
             return None
         facts = _json(response)
         return Job(
-            state=_STATES[facts["status"]],
+            state=_STATES.get(facts.get("status", ""), "running"),
             exit_code=facts.get("driver_exit_code"),
             message=_last_line(facts.get("message") or ""),
         )
@@ -68,8 +67,11 @@ class RayJobs:
     def nodes(self) -> tuple[Node, ...]:
         """CPUs and GPUs of every node, whole and free."""
         response = self._ask("GET", "/api/cluster_status", params={"format": "0"})
-        report = (_json(response)["data"]["clusterStatus"] or {}).get("loadMetricsReport") or {}
-        return tuple(_node_from_usage(usage) for usage in report.get("usageByNode", {}).values())
+        status = (_json(response).get("data") or {}).get("clusterStatus") or {}
+        usage_by_node = (status.get("loadMetricsReport") or {}).get("usageByNode") or {}
+        if not usage_by_node:
+            raise ClusterUnreachable("Ray has just started and has not counted its nodes yet.")
+        return tuple(_node_from_usage(usage) for usage in usage_by_node.values())
 
     def _ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
@@ -117,7 +119,12 @@ def _node_from_usage(usage: dict[str, list[float]]) -> Node:
 def _json(response: httpx.Response) -> dict[str, Any]:
     if not response.is_success:
         raise ClusterUnreachable(f"Ray answered {response.status_code}: {_first_line(response)}")
-    document: dict[str, Any] = response.json()
+    try:
+        document = response.json()
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise ClusterUnreachable(f"What answers at {response.url} is not Ray.")
     return document
 
 

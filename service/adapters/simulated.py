@@ -68,6 +68,7 @@ class SimulatedTracker:
     is_reachable: bool = True
     runs: dict[str, str] = field(default_factory=dict)
     statuses: dict[str, TrackerStatus] = field(default_factory=dict)
+    ended_at: dict[str, datetime] = field(default_factory=dict)
 
     def find(self, run_id: str) -> str | None:
         """The tracked run of a run."""
@@ -78,6 +79,7 @@ class SimulatedTracker:
         """Remember a status."""
         self._answer()
         self.statuses[mlflow_run_id] = status
+        self.ended_at[mlflow_run_id] = at
 
     def _answer(self) -> None:
         if not self.is_reachable:

@@ -20,6 +20,7 @@ STATUS: dict[type[errors.TandemError], tuple[int, str]] = {
     errors.AttemptSuperseded: (409, "A newer attempt has taken over"),
     errors.KeyReused: (409, "The idempotency key was used before"),
     errors.NameTaken: (409, "The name is taken"),
+    errors.JobRefused: (502, "Ray does not take the job"),
     errors.ClusterUnreachable: (503, "Ray does not answer"),
     errors.TrackerUnreachable: (503, "MLflow does not answer"),
 }
@@ -45,7 +46,13 @@ def status_of(error: errors.TandemError) -> tuple[int, str]:
 
 
 def problem(
-    status: int, *, title: str, detail: str, code: str, fields: list[FieldProblem] | None = None
+    status: int,
+    *,
+    title: str,
+    detail: str,
+    code: str,
+    fields: list[FieldProblem] | None = None,
+    advice: str | None = None,
 ) -> JSONResponse:
     """A problem document as a response."""
     document = ProblemView(
@@ -55,18 +62,26 @@ def problem(
         detail=detail,
         code=code,
         errors=fields or [],
+        advice=advice,
     )
     return JSONResponse(document.model_dump(mode="json"), status, media_type=_MEDIA_TYPE)
 
 
-def _of_ours(request: Request, error: Exception) -> JSONResponse:
+def _of_ours(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.TandemError)
     status, title = status_of(error)
     fields = [FieldProblem(field=f.field, code=f.code, message=f.message) for f in error.faults]
-    return problem(status, title=title, detail=str(error), code=error.code, fields=fields)
+    return problem(
+        status,
+        title=title,
+        detail=str(error),
+        code=error.code,
+        fields=fields,
+        advice=error.advice,
+    )
 
 
-def _of_request(request: Request, error: Exception) -> JSONResponse:
+def _of_request(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     fields = [
         FieldProblem(field=_field(item["loc"]), code="invalid", message=item["msg"])
@@ -78,10 +93,17 @@ def _of_request(request: Request, error: Exception) -> JSONResponse:
     )
 
 
-def _of_http(request: Request, error: Exception) -> JSONResponse:
+def _of_http(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    code = {404: "no_such_endpoint", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    return problem(error.status_code, title=str(error.detail), detail=str(error.detail), code=code)
+    code = {
+        404: "no_such_endpoint",
+        405: "method_not_allowed",
+        413: "body_too_large",
+    }.get(error.status_code, "http_error")
+    detail = str(error.detail)
+    response = problem(error.status_code, title=detail, detail=detail, code=code)
+    response.headers.update(error.headers or {})
+    return response
 
 
 def _of_anything(request: Request, error: Exception) -> JSONResponse:

@@ -1,10 +1,12 @@
 """A request's body has an end."""
 
+from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.errors import problem
 
 MOST_BYTES = 8 * 1024 * 1024
+_TOO_LARGE = f"A body may have {MOST_BYTES} bytes."
 
 
 class BodyLimit:
@@ -21,9 +23,8 @@ class BodyLimit:
         headers = dict(scope["headers"])
         announced = headers.get(b"content-length", b"0")
         if not announced.isdigit() or int(announced) > MOST_BYTES:
-            detail = f"A body may have {MOST_BYTES} bytes."
             refusal = problem(
-                413, title="The body is too large", detail=detail, code="body_too_large"
+                413, title="The body is too large", detail=_TOO_LARGE, code="body_too_large"
             )
             await refusal(scope, receive, send)
             return
@@ -33,6 +34,9 @@ class BodyLimit:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            return {"type": "http.disconnect"} if seen > MOST_BYTES else message
+            if seen > MOST_BYTES:
+                # FastAPI passes this on from wherever it reads the body.
+                raise HTTPException(413, _TOO_LARGE)
+            return message
 
         await self._app(scope, counted, send)

@@ -10,12 +10,14 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from configs.spec import Delivery, Receipt
 from service.api.deps import WorldDep
 from service.api.schemas import (
+    AttemptView,
     EventView,
     MetricView,
     PlanView,
     RunPage,
     RunRequest,
     RunView,
+    view_of_attempt,
     view_of_event,
     view_of_plan,
     view_of_point,
@@ -87,6 +89,12 @@ def show_run(run_id: str, world: WorldDep) -> RunView:
 def list_events(run_id: str, world: WorldDep) -> list[EventView]:
     """What happened to a run: why it waits, why it stopped."""
     return [view_of_event(event) for event in runs.events_of_run(run_id, world=world)]
+
+
+@router.get("/runs/{run_id}/attempts")
+def list_attempts(run_id: str, world: WorldDep) -> list[AttemptView]:
+    """The tries of a run: where each ran and how it ended."""
+    return [view_of_attempt(attempt) for attempt in runs.attempts_of_run(run_id, world=world)]
 
 
 @router.get("/runs/{run_id}/metrics")

@@ -21,7 +21,7 @@ from configs.spec import (
 from service.domain.plan import Plan
 from service.domain.ports import MetricPoint
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
-from service.domain.runs import Event, Run
+from service.domain.runs import Attempt, Event, Run
 from service.domain.states import RunState, is_over
 
 
@@ -29,9 +29,9 @@ class RunRequest(Contract):
     """A run to launch: a preset with changes by dotted field, or a whole spec."""
 
     preset: Annotated[str | None, Field(examples=["digits/bckd"])] = None
-    changes: Annotated[
-        dict[str, JsonValue], Field(examples=[{"distillation.loc_weight": 2.0}])
-    ] = {}
+    changes: dict[str, JsonValue] = Field(
+        default_factory=dict, examples=[{"distillation.loc_weight": 2.0}]
+    )
     spec: dict[str, JsonValue] | None = None
     name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
 
@@ -81,6 +81,21 @@ class RunPage(Contract):
 
     items: list[RunView]
     next_cursor: str | None
+
+
+class AttemptView(Contract):
+    """One try of a run: one Ray job."""
+
+    number: int
+    submission_id: str
+    created_at: datetime
+    ended_at: datetime | None
+    host: str | None
+    device: str | None
+    resumed_from_epoch: int | None
+    exit_code: int | None
+    reason: FailureReason | None
+    message: str
 
 
 class EventView(Contract):
@@ -196,7 +211,9 @@ class ProblemView(Contract):
     status: int
     detail: str
     code: str
-    errors: list[FieldProblem] = []
+    errors: list[FieldProblem] = Field(default_factory=list)
+    advice: str | None = None
+    """What to do about it."""
 
 
 def view_of_run(run: Run, *, mlflow_url: str) -> RunView:
@@ -227,6 +244,11 @@ def view_of_run(run: Run, *, mlflow_url: str) -> RunView:
         finished_at=run.finished_at,
         heard_at=run.heard_at,
     )
+
+
+def view_of_attempt(attempt: Attempt) -> AttemptView:
+    """An attempt as the API shows it."""
+    return AttemptView(**{name: getattr(attempt, name) for name in AttemptView.model_fields})
 
 
 def view_of_event(event: Event) -> EventView:

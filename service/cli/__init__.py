@@ -39,5 +39,5 @@ def _show(refusal: Refusal) -> int:
     from service.cli.console import errors
     from service.cli.failures import rendered
 
-    errors().print(rendered(refusal))
+    errors().print(rendered(refusal), soft_wrap=True)
     return 1

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from service.client import TandemClient
 
 DATASET = "digits"
-TRAIN_IMAGES = 4000
-VAL_IMAGES = 500
+TRAIN_IMAGES = 8000
+VAL_IMAGES = 1000
 TEACHER = "digits-teacher"
 
 
@@ -125,7 +125,7 @@ def _launch(
     teacher_label: str | None = None
     if teacher is TeacherChoice.TRAIN:
         teacher_label = "teacher"
-        trained = _launch_once(client, "digits/teacher", {}, name="demo teacher", fresh=fresh)
+        trained = _launch_once(client, "digits/teacher", {}, name="demo: teacher", fresh=fresh)
         run_ids[teacher_label] = trained.id
         reference = {"run": trained.id}
     pairs: list[tuple[int, str, str]] = []
@@ -134,13 +134,13 @@ def _launch(
         alone, taught = f"alone{suffix}", f"with BCKD{suffix}"
         seeded: dict[str, JsonValue] = {"seed": seed}
         run_ids[alone] = _launch_once(
-            client, "digits/baseline", seeded, name=f"demo student alone, seed {seed}", fresh=fresh
+            client, "digits/baseline", seeded, name=f"demo: alone, seed {seed}", fresh=fresh
         ).id
         run_ids[taught] = _launch_once(
             client,
             "digits/bckd",
             seeded | {"teacher": reference},
-            name=f"demo student with BCKD, seed {seed}",
+            name=f"demo: BCKD, seed {seed}",
             fresh=fresh,
         ).id
         pairs.append((seed, alone, taught))

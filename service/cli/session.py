@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from service.cli.failures import Refusal, Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from service.api.schemas import RunView
     from service.client import TandemClient
     from service.domain.states import RunState
@@ -53,18 +55,22 @@ def open_client() -> "TandemClient":
 
 def full_id(client: "TandemClient", prefix: str) -> str:
     """The id of the only run whose id begins with `prefix`."""
-    matches = [run for run in all_runs(client) if run.id.startswith(prefix)]
+    return id_from_prefix(prefix, all_runs(client))
+
+
+def id_from_prefix(prefix: str, runs: "Sequence[RunView]") -> str:
+    """The id among `runs` that is `prefix`, or the only one that begins with it."""
+    matches = [run for run in runs if run.id.startswith(prefix)]
     exact = [run for run in matches if run.id == prefix]
     if len(exact or matches) == 1:
         return (exact or matches)[0].id
     if not matches:
-        raise Refused(
-            Refusal(f"No run's id begins with {prefix!r}.", advice=("`tandem runs` lists them.",))
-        )
+        advice = ("`tandem runs --all` lists every run.",)
+        raise Refused(Refusal(f"No run's id begins with {prefix!r}.", advice=advice))
     raise Refused(
         Refusal(
             f"{len(matches)} runs begin with {prefix!r}.",
-            fields=tuple((run.id, run.name or run.preset or "") for run in matches[:10]),
+            fields=tuple((run.id, run.name) for run in matches[:10]),
             advice=("Give more letters of the id.",),
         )
     )

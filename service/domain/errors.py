@@ -9,6 +9,7 @@ TandemError
 │   ├── KeyReused            idempotency_key_reused
 │   └── NameTaken            name_taken
 ├── PathRefused              path_refused
+├── JobRefused               job_refused
 └── Unreachable              cluster_unreachable, tracker_unreachable
 """
 
@@ -31,6 +32,7 @@ class TandemError(Exception):
     """Everything a caller can be told."""
 
     code: ClassVar[str] = "error"
+    advice: ClassVar[str | None] = None
     faults: tuple[FieldFault, ...] = ()
 
 
@@ -73,8 +75,9 @@ class PresetNotFound(NotFound):
     """No preset has this name."""
 
     code = "preset_not_found"
+    advice = "`tandem presets` shows those there are."
 
-    def __init__(self, name: str, message: str) -> None:
+    def __init__(self, message: str) -> None:
         super().__init__(message)
         self.faults = (FieldFault("preset", self.code, message),)
 
@@ -83,6 +86,9 @@ class SpecRefused(TandemError):
     """The spec is not valid, or cannot run here; every fault at once."""
 
     code = "spec_refused"
+    advice = (
+        "Nothing was created; correct the fields and ask again. POST /v1/runs:plan is the dry run."
+    )
 
     def __init__(self, faults: Sequence[FieldFault]) -> None:
         super().__init__("; ".join(f"{fault.field}: {fault.message}" for fault in faults))
@@ -144,6 +150,15 @@ class PathRefused(TandemError):
         self.faults = (FieldFault(field, self.code, f"{path}: {why}"),)
 
 
+class JobRefused(TandemError):
+    """The cluster answers, but does not take this job."""
+
+    code = "job_refused"
+
+    def __init__(self, submission_id: str, why: str) -> None:
+        super().__init__(f"Ray does not take the job {submission_id}: {why}")
+
+
 class Unreachable(TandemError):
     """An outside system does not answer; nothing is known about it."""
 
@@ -152,9 +167,11 @@ class ClusterUnreachable(Unreachable):
     """Ray does not answer."""
 
     code = "cluster_unreachable"
+    advice = "`tandem status` shows what runs; `tandem up` starts it."
 
 
 class TrackerUnreachable(Unreachable):
     """MLflow does not answer."""
 
     code = "tracker_unreachable"
+    advice = "`tandem status` shows what runs; `tandem up` starts it."

@@ -103,7 +103,8 @@ def _named_teacher_findings(reference: NamedTeacher, facts: Facts) -> Iterator[F
         yield _error(
             "teacher.name",
             "teacher_not_found",
-            f"No teacher is called {reference.name!r}; `tandem teachers list` shows those there are.",
+            f"No teacher is called {reference.name!r}; "
+            "`tandem teachers list` shows those there are.",
         )
         return
     yield from _class_findings("teacher.name", facts.teacher.classes, facts)
@@ -131,7 +132,8 @@ def _class_findings(field: str, classes: Sequence[str], facts: Facts) -> Iterato
         field,
         "teacher_classes_differ",
         f"The teacher knows {len(classes)} classes ({_some(classes)}) and the dataset "
-        f"{facts.dataset.name!r} has {len(ours)} ({_some(ours)}); both must be the same, in the same order.",
+        f"{facts.dataset.name!r} has {len(ours)} ({_some(ours)}); "
+        "both must be the same, in the same order.",
     )
 
 
@@ -158,7 +160,8 @@ def _resource_findings(asked: Resources, nodes: tuple[Node, ...] | None) -> Iter
     yield _error(
         field,
         "resources_infeasible",
-        f"{asked.num_cpus} CPUs and {asked.num_gpus} GPUs are asked of one node, but the cluster has: {has}.",
+        f"{asked.num_cpus} CPUs and {asked.num_gpus} GPUs are asked of one node, "
+        f"but the cluster has: {has}.",
     )
 
 

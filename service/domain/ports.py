@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from configs.spec import DatasetManifest, Metrics, Record
 from service.domain.policy import Job
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
-from service.domain.runs import Event, Run
+from service.domain.runs import Attempt, Event, Run
 from service.domain.states import RunState
 
 TrackerStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -102,8 +102,14 @@ class Files(Protocol):
     def manifest(self, root: Path) -> DatasetManifest:
         """The manifest of the dataset in a folder; `PathRefused` if there is none."""
 
-    def within_roots(self, path: Path, *, field: str) -> Path:
-        """The path, resolved; `PathRefused` if it leaves the allowed folders or does not exist."""
+    def folder(self, path: Path, *, field: str) -> Path:
+        """A folder's path, resolved; `PathRefused` if it is none or leaves the allowed roots."""
+
+    def file(self, path: Path, *, field: str) -> Path:
+        """A file's path, resolved; `PathRefused` if it is none or leaves the allowed roots."""
+
+    def sha256(self, path: Path) -> str | None:
+        """A file's digest; none if there is no such file."""
 
     def write(self, path: Path, text: str) -> None:
         """Write a whole file or none."""
@@ -118,56 +124,118 @@ class Files(Protocol):
 class Runs(Protocol):
     """Runs as stored."""
 
-    def add(self, run: Run) -> None: ...
-    def get(self, run_id: str) -> Run: ...
-    def save(self, run: Run) -> None: ...
-    def page(self, which: RunFilter) -> list[Run]: ...
-    def in_states(self, *states: RunState) -> list[Run]: ...
-    def to_settle(self) -> list[Run]: ...
-    def count_by_state(self) -> dict[RunState, int]: ...
-    def key_owner(self, key: str) -> tuple[str, str] | None: ...
-    def remember_key(self, key: str, *, request_digest: str, run_id: str) -> None: ...
+    def add(self, run: Run) -> None:
+        """Store a new run."""
+
+    def get(self, run_id: str) -> Run:
+        """The run; `RunNotFound` if there is none."""
+
+    def save(self, run: Run) -> None:
+        """Store a changed run."""
+
+    def page(self, which: RunFilter) -> list[Run]:
+        """Newest first."""
+
+    def in_states(self, *states: RunState) -> list[Run]:
+        """All runs in these states, oldest first."""
+
+    def to_settle(self) -> list[Run]:
+        """Runs that are over for us and not yet for MLflow."""
+
+    def count_by_state(self) -> dict[RunState, int]:
+        """How many runs are in each state."""
+
+    def key_owner(self, key: str) -> tuple[str, str] | None:
+        """Request digest and run id of an idempotency key."""
+
+    def remember_key(self, key: str, *, request_digest: str, run_id: str) -> None:
+        """Bind an idempotency key to a run."""
+
+
+class Attempts(Protocol):
+    """Tries of runs; a number and a submission id are given once."""
+
+    def add(self, attempt: Attempt) -> None:
+        """Store a new attempt."""
+
+    def save(self, attempt: Attempt) -> None:
+        """Store a changed attempt."""
+
+    def get(self, run_id: str, number: int) -> Attempt | None:
+        """One attempt."""
+
+    def of_run(self, run_id: str) -> list[Attempt]:
+        """By number."""
 
 
 class Events(Protocol):
     """What happened, append-only."""
 
-    def add(self, event: Event) -> None: ...
-    def of_run(self, run_id: str) -> list[Event]: ...
+    def add(self, event: Event) -> None:
+        """Append."""
+
+    def of_run(self, run_id: str) -> list[Event]:
+        """In the order they happened."""
 
 
 class Points(Protocol):
     """Metric values; the same (run, key, step) is kept once."""
 
-    def add(self, run_id: str, records: list[Metrics]) -> None: ...
-    def of_run(self, run_id: str, *, key: str | None) -> list[MetricPoint]: ...
+    def add(self, run_id: str, records: list[Metrics]) -> None:
+        """Store values; those that are there stay."""
+
+    def of_run(self, run_id: str, *, key: str | None) -> list[MetricPoint]:
+        """By key, then step."""
 
 
 class Registry(Protocol):
     """Datasets and teachers by name."""
 
-    def dataset(self, name: str) -> RegisteredDataset | None: ...
-    def datasets(self) -> list[RegisteredDataset]: ...
-    def put_dataset(self, dataset: RegisteredDataset) -> None: ...
-    def teacher(self, name: str) -> RegisteredTeacher | None: ...
-    def teachers(self) -> list[RegisteredTeacher]: ...
-    def put_teacher(self, teacher: RegisteredTeacher) -> None: ...
+    def dataset(self, name: str) -> RegisteredDataset | None:
+        """The dataset with this name."""
+
+    def datasets(self) -> list[RegisteredDataset]:
+        """By name."""
+
+    def put_dataset(self, dataset: RegisteredDataset) -> None:
+        """Add or replace."""
+
+    def teacher(self, name: str) -> RegisteredTeacher | None:
+        """The teacher with this name."""
+
+    def teachers(self) -> list[RegisteredTeacher]:
+        """By name."""
+
+    def put_teacher(self, teacher: RegisteredTeacher) -> None:
+        """Add or replace."""
 
 
 class Unit(Protocol):
     """One transaction."""
 
     @property
-    def runs(self) -> Runs: ...
+    def runs(self) -> Runs:
+        """Runs."""
+
     @property
-    def events(self) -> Events: ...
+    def attempts(self) -> Attempts:
+        """Tries of runs."""
+
     @property
-    def points(self) -> Points: ...
+    def events(self) -> Events:
+        """What happened."""
+
     @property
-    def registry(self) -> Registry: ...
+    def points(self) -> Points:
+        """Metric values."""
+
+    @property
+    def registry(self) -> Registry:
+        """Datasets and teachers."""
 
 
 class Store(Protocol):
     """Makes transactions: committed at the end, rolled back on an error."""
 
-    def begin(self) -> AbstractContextManager[Unit]: ...
+    def begin(self) -> AbstractContextManager[Unit]:
+        """One transaction."""

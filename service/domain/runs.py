@@ -59,6 +59,23 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """One try of a run: one Ray job, and how it ended."""
+
+    run_id: str
+    number: int
+    submission_id: str
+    created_at: datetime
+    ended_at: datetime | None = None
+    host: str | None = None
+    device: str | None = None
+    resumed_from_epoch: int | None = None
+    exit_code: int | None = None
+    reason: FailureReason | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
 class Event:
     """One thing that happened to a run; never changed."""
 

@@ -1,15 +1,32 @@
 """A thread that takes one step after another, and is not stopped by a step that fails."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
-from service.domain.errors import Unreachable
+from service.domain.errors import JobRefused, Unreachable
+from service.domain.runs import Run
 
 _LONGEST_PAUSE_S = 15.0
 
 log = structlog.get_logger(__name__)
+
+
+def each(runs: Iterable[Run], step: Callable[[Run], None], *, loop: str) -> None:
+    """Take `step` for every run; one that fails keeps no other from its own.
+
+    An outside system that does not answer ends the turn: it is the same for all.
+    """
+    for run in runs:
+        try:
+            step(run)
+        except Unreachable:
+            raise
+        except JobRefused as error:
+            log.warning("loop.job_refused", loop=loop, run_id=run.id, why=str(error))
+        except Exception:
+            log.exception("loop.run_failed", loop=loop, run_id=run.id)
 
 
 class Loop:

@@ -1,12 +1,14 @@
 """What is over for us is over for MLflow too, and has all of its numbers there."""
 
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
 from service.domain.ports import Order, TrackerStatus
 from service.domain.runs import Run
 from service.domain.states import RunState
+from service.loops.base import each
 from service.usecases.world import World
 
 _STATUS: dict[RunState, TrackerStatus] = {
@@ -23,9 +25,12 @@ def settle_finished(world: World) -> None:
     """Bring left records and the final status of every finished run to MLflow."""
     with world.store.begin() as unit:
         unsettled = unit.runs.to_settle()
-    for run in unsettled:
-        if not _has_records_left(run, world=world) or _have_shipped(run, world=world):
-            _set_status(run, world=world)
+    each(unsettled, partial(_settle, world=world), loop="settle")
+
+
+def _settle(run: Run, *, world: World) -> None:
+    if not _has_records_left(run, world=world) or _have_shipped(run, world=world):
+        _set_status(run, world=world)
 
 
 def _set_status(run: Run, *, world: World) -> None:

@@ -97,6 +97,9 @@ def ray_temp_dir(home: Path) -> Path:
     return Path("/tmp") / f"tandem-ray-{hashlib.sha256(str(home).encode()).hexdigest()[:10]}"
 
 
+_NOT_INHERITED = frozenset({"RAY_ADDRESS", "MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI"})
+"""A person's own clusters and trackers; our parts must not follow them."""
+
 _RAY_PORTS = {
     "gcs": "--port",
     "client": "--ray-client-server-port",
@@ -212,6 +215,7 @@ def _part(  # noqa: PLR0913 - one argument for each way in which the parts diffe
     env: Mapping[str, str],
 ) -> Part:
     mark = f"{config.home}:{name}"
+    inherited = {key: value for key, value in config.env.items() if key not in _NOT_INHERITED}
     path = f"{config.bin}:{config.env.get('PATH', '')}".rstrip(":")
     return Part(
         name=name,
@@ -222,7 +226,7 @@ def _part(  # noqa: PLR0913 - one argument for each way in which the parts diffe
         probe=probe,
         patience_s=90.0,
         command=command,
-        env={**config.env, "PATH": path, **env, MARK: mark},
+        env={**inherited, "PATH": path, **env, MARK: mark},
         pid_file=config.home / "stack" / f"{name}.json",
         log=config.home / "logs" / f"{name}.log",
         mark=mark,

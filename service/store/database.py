@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.store.attempts import SqlAttempts
 from service.store.records import SqlEvents, SqlPoints, SqlRegistry
 from service.store.runs import SqlRuns
 
@@ -24,6 +25,7 @@ class SqlUnit:
     """Implements `ports.Unit`."""
 
     runs: SqlRuns
+    attempts: SqlAttempts
     events: SqlEvents
     points: SqlPoints
     registry: SqlRegistry
@@ -64,10 +66,16 @@ class Database:
 
 
 def _unit(session: Session) -> SqlUnit:
-    return SqlUnit(SqlRuns(session), SqlEvents(session), SqlPoints(session), SqlRegistry(session))
+    return SqlUnit(
+        runs=SqlRuns(session),
+        attempts=SqlAttempts(session),
+        events=SqlEvents(session),
+        points=SqlPoints(session),
+        registry=SqlRegistry(session),
+    )
 
 
-def _prepare_sqlite(connection: Any, record: Any) -> None:
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
     if not isinstance(connection, sqlite3.Connection):
         return
     # sqlite3 would open transactions by itself, too late to be safe; see _begin_immediate.

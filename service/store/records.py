@@ -14,8 +14,6 @@ from service.domain.runs import Event
 from service.domain.states import RunState
 from service.store.tables import DatasetRow, EventRow, PointRow, TeacherRow
 
-_INSERTS = {"sqlite": sqlite_insert, "postgresql": postgresql_insert}
-
 
 class SqlEvents:
     """Implements `ports.Events`."""
@@ -60,8 +58,9 @@ class SqlPoints:
             for key, value in record.values.items()
         ]
         if rows:
-            insert = _INSERTS[self._session.get_bind().dialect.name]
-            self._session.execute(insert(PointRow).on_conflict_do_nothing(), rows)
+            is_sqlite = self._session.get_bind().dialect.name == "sqlite"
+            insert = sqlite_insert(PointRow) if is_sqlite else postgresql_insert(PointRow)
+            self._session.execute(insert.on_conflict_do_nothing(), rows)
 
     def of_run(self, run_id: str, *, key: str | None) -> list[MetricPoint]:
         """By key, then step."""

@@ -1,42 +1,27 @@
 """From a queued run to a job, and from a job's end to what follows."""
 
 from dataclasses import replace
-from pathlib import Path
+from datetime import datetime
 
-from configs.spec import (
-    DatasetFiles,
-    FailureReason,
-    NamedDataset,
-    NamedTeacher,
-    Outcome,
-    RunFile,
-    RunSpec,
-    RunTeacher,
-    TeacherFiles,
-)
-from service.domain.errors import DatasetNotFound, TeacherNotFound
+from configs.spec import FailureReason, Outcome, RunFile
 from service.domain.policy import Job, after_attempt
 from service.domain.ports import Order, Unit
-from service.domain.runs import Event, Run, move
+from service.domain.runs import Attempt, Event, Run, move
 from service.domain.states import ACTIVE, RunState
 from service.usecases.deliveries import take_rest_from_disk
-from service.usecases.runs import classes_of_run
+from service.usecases.resolve import resolved_spec
 from service.usecases.world import World
 
 
 def start_attempt(run_id: str, *, world: World) -> Run | None:
     """Make the next attempt of a queued run and submit it; none if the run is not queued any more.
 
-    The attempt is in the database before its job is submitted, and the job's id follows from it: whoever
-    finds an attempt without a job submits again and hits the same one.
+    The attempt is in the database before its job is submitted, and the job's id follows from it:
+    whoever finds an attempt without a job submits again and hits the same one.
     """
     with world.store.begin() as unit:
         run = unit.runs.get(run_id)
-        if run.state is not RunState.QUEUED:
-            return None
-        resolved = _resolved(unit, run.spec, world=world)
-    spec_file = world.files.run_dir(run_id) / RunFile.SPEC
-    world.files.write(spec_file, resolved.model_dump_json(indent=2))
+    _write_spec_once(run, world=world)
     now = world.clock.now()
     with world.store.begin() as unit:
         run = unit.runs.get(run_id)
@@ -51,10 +36,20 @@ def start_attempt(run_id: str, *, world: World) -> Run | None:
             message="",
         )
         unit.runs.save(started)
+        unit.attempts.add(Attempt(run.id, started.attempt, started.submission_id, now))
         details = f"Attempt {started.attempt} as Ray job {started.submission_id}."
         unit.events.add(Event(run.id, now, "service", "moved", details, run.state, started.state))
     world.cluster.submit(order_of(started, world=world))
     return started
+
+
+def _write_spec_once(run: Run, *, world: World) -> None:
+    """Names are resolved for the first attempt only: later ones go on with the same files."""
+    spec_file = world.files.run_dir(run.id) / RunFile.SPEC
+    if run.attempt > 0 and world.files.text(spec_file):
+        return
+    resolved = resolved_spec(run.spec, world=world)
+    world.files.write(spec_file, resolved.model_dump_json(indent=2))
 
 
 def order_of(run: Run, *, world: World) -> Order:
@@ -100,6 +95,7 @@ def end_attempt(run: Run, job: Job | None, *, world: World) -> Run:
             stop_asked_at=None,
         )
         unit.runs.save(ended)
+        _close_attempt(unit, ended, job, at=now)
         unit.events.add(
             Event(
                 run.id,
@@ -113,6 +109,63 @@ def end_attempt(run: Run, job: Job | None, *, world: World) -> Run:
             )
         )
         return ended
+
+
+def _close_attempt(unit: Unit, run: Run, job: Job | None, *, at: datetime) -> None:
+    attempt = unit.attempts.get(run.id, run.attempt)
+    if attempt is not None:
+        exit_code = None if job is None else job.exit_code
+        unit.attempts.save(
+            replace(
+                attempt,
+                ended_at=at,
+                exit_code=exit_code,
+                reason=run.reason,
+                message=run.message,
+            )
+        )
+
+
+def mark_running(run: Run, *, world: World) -> None:
+    """Ray runs the job."""
+    now = world.clock.now()
+    with world.store.begin() as unit:
+        current = unit.runs.get(run.id)
+        if current.state is not RunState.STARTING or current.attempt != run.attempt:
+            return
+        running = move(current, RunState.RUNNING, at=now)
+        unit.runs.save(running)
+        details = "Ray runs the job."
+        unit.events.add(
+            Event(run.id, now, "service", "moved", details, current.state, running.state)
+        )
+
+
+def mark_stalled(run: Run, *, world: World) -> bool:
+    """Write down that nothing is heard of an attempt; whether that is new."""
+    now = world.clock.now()
+    reason = FailureReason.STALLED
+    message = f"Nothing was heard for {world.rules.stall_after_s:g} s."
+    with world.store.begin() as unit:
+        current = unit.runs.get(run.id)
+        is_same = current.attempt == run.attempt and current.state in ACTIVE
+        if not is_same or current.stop_asked_at is not None:
+            return False
+        said = Outcome(
+            at=now, attempt=run.attempt, result="failed", reason=reason, message=message
+        ).model_dump_json()
+        unit.runs.save(
+            replace(current, pending_outcome=current.pending_outcome or said, stop_asked_at=now)
+        )
+        unit.events.add(Event(run.id, now, "watchdog", "stalled", message, reason=reason))
+    return True
+
+
+def hear_from_disk(run_id: str, *, world: World) -> bool:
+    """Whether a worker that cannot reach us has written on; what it wrote is taken."""
+    with world.store.begin() as unit:
+        before = unit.runs.get(run_id).spool_next
+    return take_rest_from_disk(run_id, world=world).spool_next > before
 
 
 def fail_queued_run(run: Run, *, message: str, world: World) -> None:
@@ -141,56 +194,3 @@ def note_waiting(run: Run, *, why: str, world: World) -> None:
             return
         unit.runs.save(replace(current, waiting_for=why))
         unit.events.add(Event(run.id, now, "service", "waiting", why))
-
-
-def _resolved(unit: Unit, spec: RunSpec, *, world: World) -> RunSpec:
-    """The spec with every name replaced by files, as the trainer wants it."""
-    document = spec.model_copy(
-        update={"data": spec.data.model_copy(update={"dataset": _dataset_files(unit, spec)})}
-    )
-    teacher = _teacher_files(unit, spec, world=world)
-    return document if teacher is None else document.model_copy(update={"teacher": teacher})
-
-
-def _dataset_files(unit: Unit, spec: RunSpec) -> DatasetFiles:
-    reference = spec.data.dataset
-    if isinstance(reference, DatasetFiles):
-        return reference
-    assert isinstance(reference, NamedDataset)
-    dataset = unit.registry.dataset(reference.name)
-    if dataset is None:
-        raise DatasetNotFound(reference.name)
-    return DatasetFiles(root=str(dataset.root), digest=dataset.manifest.digest)
-
-
-def _teacher_files(unit: Unit, spec: RunSpec, *, world: World) -> TeacherFiles | None:
-    reference = spec.teacher
-    if isinstance(reference, NamedTeacher):
-        teacher = unit.registry.teacher(reference.name)
-        if teacher is None:
-            raise TeacherNotFound(reference.name)
-        return TeacherFiles(
-            checkpoint=str(teacher.checkpoint),
-            sha256=teacher.sha256,
-            detector=teacher.detector,
-            classes=teacher.classes,
-        )
-    if isinstance(reference, RunTeacher):
-        return _files_of_teacher_run(unit, reference, world=world)
-    return reference
-
-
-def _files_of_teacher_run(unit: Unit, reference: RunTeacher, *, world: World) -> TeacherFiles:
-    run = unit.runs.get(reference.run)
-    classes = classes_of_run(unit, run)
-    if classes is None:
-        raise DatasetNotFound(run.spec.data.dataset.model_dump_json())
-    return TeacherFiles(
-        checkpoint=str(_checkpoint_of(world.files.run_dir(run.id), reference)),
-        detector=run.spec.student,
-        classes=classes,
-    )
-
-
-def _checkpoint_of(run_dir: Path, reference: RunTeacher) -> Path:
-    return run_dir / (RunFile.BEST if reference.checkpoint == "best" else RunFile.LAST)

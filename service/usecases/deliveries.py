@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from configs.spec import Delivery, Metrics, Receipt, Record
+from configs.spec import Delivery, Metrics, Receipt, Record, Started
 from service.domain.deliveries import after_records
 from service.domain.errors import AttemptSuperseded
 from service.domain.ports import Unit
@@ -11,15 +11,20 @@ from service.domain.runs import Event, Run, move
 from service.domain.states import RunState
 from service.usecases.world import World
 
+_BETWEEN_ATTEMPTS = (RunState.QUEUED, RunState.PAUSED)
+"""The attempt was given up; if its process lives after all, it must not go on."""
+
 
 def receive_delivery(run_id: str, number: int, delivery: Delivery, *, world: World) -> Receipt:
     """Take what is new of a delivery; the receipt says what is wanted next, and whether to stop."""
     now = world.clock.now()
     with world.store.begin() as unit:
         run = unit.runs.get(run_id)
-        if number != run.attempt:
+        if number != run.attempt or run.state in _BETWEEN_ATTEMPTS:
             raise AttemptSuperseded(run_id, number, run.attempt)
-        if delivery.first <= run.spool_next:
+        if delivery.first > run.spool_next:
+            unit.runs.save(run := replace(run, heard_at=now))
+        else:
             run = take_records(
                 unit, run, delivery.records[run.spool_next - delivery.first :], world=world
             )
@@ -40,6 +45,9 @@ def take_records(unit: Unit, run: Run, records: Sequence[Record], *, world: Worl
     changed = after_records(run, records, at=world.clock.now())
     unit.points.add(run.id, [record for record in records if isinstance(record, Metrics)])
     unit.runs.save(changed)
+    for record in records:
+        if isinstance(record, Started):
+            _note_start(unit, run.id, record)
     return changed
 
 
@@ -52,5 +60,18 @@ def take_rest_from_disk(run_id: str, *, world: World) -> Run:
         run = unit.runs.get(run_id)
         if run.spool_next != position or not records:
             return run
-        heard_at = run.heard_at
-        return replace(take_records(unit, run, records, world=world), heard_at=heard_at)
+        return take_records(unit, run, records, world=world)
+
+
+def _note_start(unit: Unit, run_id: str, record: Started) -> None:
+    attempt = unit.attempts.get(run_id, record.attempt)
+    if attempt is None:
+        return
+    unit.attempts.save(
+        replace(
+            attempt,
+            host=record.host,
+            device=record.device,
+            resumed_from_epoch=record.resumed_from_epoch,
+        )
+    )

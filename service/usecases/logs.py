@@ -1,5 +1,6 @@
 """What a run's worker printed: whole, or as it comes."""
 
+import codecs
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,21 +20,36 @@ def logs_of_run(run_id: str, *, world: World) -> str:
 
 def follow_logs(run_id: str, *, wait: Callable[[], None], world: World) -> Iterator[str]:
     """Logs as they grow, until the run is over; `wait` passes the time between two looks."""
-    run = show_run(run_id, world=world)
-    number, offset = 1, 0
+    number = 1
     while True:
-        over = run.is_over
-        for number_ in range(number, run.attempt + 1):
-            if number_ > number:
-                number, offset = number_, 0
-            new = world.files.text(_log_file(run, number, world=world), offset=offset)
-            offset += len(new)
-            if new:
-                yield new.decode(errors="replace")
-        if over:
-            return
-        wait()
         run = show_run(run_id, world=world)
+        if run.attempt >= number:
+            yield from _follow_attempt(run_id, number, wait=wait, world=world)
+            number += 1
+        elif run.is_over:
+            return
+        else:
+            wait()
+
+
+def _follow_attempt(
+    run_id: str, number: int, *, wait: Callable[[], None], world: World
+) -> Iterator[str]:
+    """The log of one attempt until the run is over or has a later attempt."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    offset = 0
+    while True:
+        # First the state, then the file: what is written between the two is read.
+        run = show_run(run_id, world=world)
+        new = world.files.text(_log_file(run, number, world=world), offset=offset)
+        offset += len(new)
+        if text := decoder.decode(new):
+            yield text
+        if run.is_over or run.attempt > number:
+            break
+        wait()
+    if offset == 0:
+        yield _log_of_attempt(run, number, world=world)
 
 
 def _log_of_attempt(run: Run, number: int, *, world: World) -> str:

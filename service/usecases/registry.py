@@ -1,6 +1,5 @@
 """Datasets and teachers: give them a name, look them up."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +26,7 @@ def register_dataset(
     root: Path, *, name: str | None, replace: bool, world: World
 ) -> tuple[RegisteredDataset, bool]:
     """Give a dataset's folder a name, and whether that is new; the same again changes nothing."""
-    resolved = world.files.within_roots(root, field="root")
+    resolved = world.files.folder(root, field="root")
     manifest = world.files.manifest(resolved)
     dataset = RegisteredDataset(
         name=name or manifest.name,
@@ -39,6 +38,8 @@ def register_dataset(
         known = unit.registry.dataset(dataset.name)
         if known is not None and not replace and known.manifest.digest != manifest.digest:
             raise NameTaken("dataset", dataset.name)
+        if known is not None and (known.root, known.manifest) == (resolved, manifest):
+            return known, False
         unit.registry.put_dataset(dataset)
     return dataset, known is None
 
@@ -46,9 +47,11 @@ def register_dataset(
 def register_teacher(
     offer: TeacherOffer, *, replace: bool, world: World
 ) -> tuple[RegisteredTeacher, bool]:
-    """Give a checkpoint a name, and whether that is new; its hash is taken and, if given, compared."""
-    resolved = world.files.within_roots(offer.checkpoint, field="checkpoint")
-    sha256 = _sha256_of(resolved)
+    """Give a checkpoint a name, and whether that is new; its hash is taken and compared."""
+    resolved = world.files.file(offer.checkpoint, field="checkpoint")
+    sha256 = world.files.sha256(resolved)
+    if sha256 is None:
+        raise PathRefused("checkpoint", resolved, "it has just been removed")
     if offer.sha256 is not None and offer.sha256 != sha256:
         raise PathRefused("sha256", resolved, f"its SHA-256 is {sha256}, not {offer.sha256}")
     teacher = RegisteredTeacher(
@@ -63,10 +66,16 @@ def register_teacher(
     )
     with world.store.begin() as unit:
         known = unit.registry.teacher(teacher.name)
-        if known is not None and not replace and known.sha256 != sha256:
+        if known is not None and not replace and not _is_same(known, teacher):
             raise NameTaken("teacher", teacher.name)
         unit.registry.put_teacher(teacher)
     return teacher, known is None
+
+
+def _is_same(one: RegisteredTeacher, other: RegisteredTeacher) -> bool:
+    """Whether both teach the same; file and source may differ."""
+    ours, theirs = ((t.sha256, t.detector, t.classes) for t in (one, other))
+    return ours == theirs
 
 
 def show_dataset(name: str, *, world: World) -> RegisteredDataset:
@@ -97,8 +106,3 @@ def list_teachers(*, world: World) -> list[RegisteredTeacher]:
     """All teachers by name."""
     with world.store.begin() as unit:
         return unit.registry.teachers()
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,7 +21,7 @@ from service.domain.errors import (
 )
 from service.domain.plan import Facts, Plan, make_plan
 from service.domain.ports import Cluster, MetricPoint, Node, RunFilter, Unit
-from service.domain.runs import Event, Run, move
+from service.domain.runs import Attempt, Event, Run, move
 from service.domain.states import RunState
 from service.usecases.world import World
 
@@ -70,6 +70,8 @@ def launch_run(request: Request, *, key: str | None, world: World) -> tuple[Run,
         run.id, now, "user", "launched", f"Launched as {run.name}.", to_state=run.state
     )
     with world.store.begin() as unit:
+        if key is not None and (earlier := _owner_of_key(unit, key, request)):
+            return earlier, False
         unit.runs.add(run)
         unit.events.add(launched)
         if key is not None:
@@ -126,6 +128,13 @@ def events_of_run(run_id: str, *, world: World) -> list[Event]:
         return unit.events.of_run(run_id)
 
 
+def attempts_of_run(run_id: str, *, world: World) -> list[Attempt]:
+    """The tries of a run."""
+    with world.store.begin() as unit:
+        unit.runs.get(run_id)
+        return unit.attempts.of_run(run_id)
+
+
 def metrics_of_run(run_id: str, *, key: str | None, world: World) -> list[MetricPoint]:
     """Metric values by key and step."""
     with world.store.begin() as unit:
@@ -151,7 +160,7 @@ def _spec_of(request: Request) -> RunSpec:
             return parse_spec(request.spec)
         return parse_spec(changed(load_preset(request.preset).document, request.changes))
     except UnknownPreset as error:
-        raise PresetNotFound(error.name, str(error)) from error
+        raise PresetNotFound(str(error)) from error
     except SpecError as error:
         raise SpecRefused(
             [FieldFault(problem.field, "invalid", problem.message) for problem in error.problems]
@@ -186,13 +195,17 @@ def _run_or_none(unit: Unit, run_id: str) -> Run | None:
 
 def _earlier_run(key: str, request: Request, *, world: World) -> Run | None:
     with world.store.begin() as unit:
-        owner = unit.runs.key_owner(key)
-        if owner is None:
-            return None
-        digest, run_id = owner
-        if digest != request.digest:
-            raise KeyReused(key)
-        return unit.runs.get(run_id)
+        return _owner_of_key(unit, key, request)
+
+
+def _owner_of_key(unit: Unit, key: str, request: Request) -> Run | None:
+    owner = unit.runs.key_owner(key)
+    if owner is None:
+        return None
+    digest, run_id = owner
+    if digest != request.digest:
+        raise KeyReused(key)
+    return unit.runs.get(run_id)
 
 
 def _new_id() -> str:

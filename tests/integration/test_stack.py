@@ -75,6 +75,11 @@ def test_a_stack_comes_up_heals_and_leaves_nothing_behind(shell: Shell) -> None:
     assert {part["state"] for part in started.values()} == {"up"}
     assert all(part["memory_bytes"] > 0 and part["uptime_s"] >= 0 for part in started.values())
 
+    refused = shell.tandem("run", "quick/instant", "data.flip=7")
+    assert refused.returncode == 1
+    assert "data.flip" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
     again = shell.tandem("up")
     assert again.stdout.count("already up") == len(PartName)
     assert {name: part["pid"] for name, part in shell.parts().items()} == {

@@ -1,51 +1,107 @@
-"""What is wrong with a dataset that somebody brings: every problem, with its place."""
+"""What is wrong with a dataset that somebody brings in: every problem, with its place."""
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 
-class Fault(StrEnum):
+class ProblemCode(StrEnum):
     """Kinds of problems."""
 
-    MISSING_IMAGE = "missing image"
-    UNREADABLE_IMAGE = "unreadable image"
-    OTHER_SIZE = "image size differs from the annotation"
-    PATH_ESCAPES = "path leaves the image folder"
-    MALFORMED = "malformed annotation"
-    BAD_BOX = "box is not four numbers"
-    EMPTY_BOX = "empty box"
-    OUTSIDE_BOX = "box outside of the image"
-    UNKNOWN_CLASS = "unknown class"
-    UNKNOWN_IMAGE = "annotation of no image"
-    DUPLICATE_IMAGE = "duplicate image"
-    DUPLICATE_ANNOTATION = "duplicate annotation id"
-    IN_BOTH_PARTS = "image in both train and val"
+    MISSING_FILE = "missing_file"
+    MALFORMED_FILE = "malformed_file"
+    MISSING_FIELD = "missing_field"
+    BAD_VALUE = "bad_value"
+    UNSAFE_PATH = "unsafe_path"
+    MISSING_IMAGE = "missing_image"
+    UNREADABLE_IMAGE = "unreadable_image"
+    SIZE_MISMATCH = "size_mismatch"
+    DUPLICATE_IMAGE_ID = "duplicate_image_id"
+    DUPLICATE_FILE_NAME = "duplicate_file_name"
+    DUPLICATE_ANNOTATION_ID = "duplicate_annotation_id"
+    DUPLICATE_CLASS = "duplicate_class"
+    ORPHAN_ANNOTATION = "orphan_annotation"
+    UNKNOWN_CLASS = "unknown_class"
+    BAD_NUMBER = "bad_number"
+    DEGENERATE_BOX = "degenerate_box"
+    BOX_OUTSIDE = "box_outside"
+    LEAK = "leak"
+    EMPTY_PART = "empty_part"
+
+
+_MEANINGS = {
+    ProblemCode.MISSING_FILE: "an annotation file or a list of images is not there",
+    ProblemCode.MALFORMED_FILE: "not JSON or XML of the expected shape",
+    ProblemCode.MISSING_FIELD: "something that must be said is not",
+    ProblemCode.BAD_VALUE: "a value of another kind than expected",
+    ProblemCode.UNSAFE_PATH: "a path that leads out of its folder",
+    ProblemCode.MISSING_IMAGE: "an image that is not there",
+    ProblemCode.UNREADABLE_IMAGE: "an image that is cut short or no image",
+    ProblemCode.SIZE_MISMATCH: "an image of another size than annotated",
+    ProblemCode.DUPLICATE_IMAGE_ID: "two images with one id",
+    ProblemCode.DUPLICATE_FILE_NAME: "a file that is listed twice",
+    ProblemCode.DUPLICATE_ANNOTATION_ID: "two annotations with one id",
+    ProblemCode.DUPLICATE_CLASS: "two classes with one id or one name",
+    ProblemCode.ORPHAN_ANNOTATION: "an annotation of no listed image",
+    ProblemCode.UNKNOWN_CLASS: "a box of a class that is not in the list",
+    ProblemCode.BAD_NUMBER: "a box whose edges are not four finite numbers",
+    ProblemCode.DEGENERATE_BOX: "a box narrower or lower than 1 pixel",
+    ProblemCode.BOX_OUTSIDE: "a box that reaches out of its image",
+    ProblemCode.LEAK: "an image in both train and val",
+    ProblemCode.EMPTY_PART: "train or val without any usable box",
+}
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: in which file, where in it (line or id), and what."""
+    """One thing that is wrong."""
 
-    file: Path
+    file: str
     where: str
-    fault: Fault
+    """`line 12` of an XML file or a list, `image 7` or `annotation 9` of a JSON file."""
+
+    code: ProblemCode
     message: str
+    image: str | None = None
+    """The file name of the image that is concerned."""
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.where}: {self.fault}: {self.message}"
+        of_image = "" if self.image is None or self.image in self.message else f" ({self.image})"
+        return f"{self.file}: {self.where}: {self.code}: {self.message}{of_image}"
 
 
-class ImportRefused(Exception):  # noqa: N818 - a fact, not a fault
-    """A dataset has problems and nobody said to drop them; nothing was written."""
+class ImportRefused(Exception):
+    """There are problems that cannot be dropped, or were not to be; nothing was written."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__(f"{len(problems)} problems; nothing was written.")
         self.problems = tuple(problems)
 
 
-def counts(problems: Sequence[Problem]) -> dict[str, int]:
-    """How many problems of each kind, most frequent first."""
-    return dict(Counter(str(problem.fault) for problem in problems).most_common())
+def meaning(code: ProblemCode) -> str:
+    """The kind of problem in words."""
+    return _MEANINGS[code]
+
+
+def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """By file and place, each once: train and val may share a file."""
+    return tuple(sorted(dict.fromkeys(problems), key=_place))
+
+
+def count_by_code(problems: Iterable[Problem]) -> dict[ProblemCode, int]:
+    """How many of each kind, the most frequent first."""
+    return dict(Counter(problem.code for problem in problems).most_common())
+
+
+def shown(path: Path) -> str:
+    """A file as reports name it."""
+    return path.as_posix()
+
+
+def _place(problem: Problem) -> tuple[str, list[tuple[int, str]]]:
+    """`line 9` comes before `line 10`."""
+    words = re.findall(r"\d+|\D+", problem.where)
+    return problem.file, [(int(word), "") if word.isdecimal() else (-1, word) for word in words]

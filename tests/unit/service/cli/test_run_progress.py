@@ -1,46 +1,13 @@
 """Runs on screen while they train."""
 
-from datetime import UTC, datetime
-from typing import Any
-
 import pytest
 from rich.console import Console
 
-from configs.catalog import spec_from_preset
 from configs.spec import FailureReason, Metric, Progress
 from service.api.schemas import RunView
 from service.cli.run_progress import block_for, is_settled, line_for
 from service.domain.states import RunState
-
-NOW = datetime(2026, 11, 23, tzinfo=UTC)
-
-
-def a_view(state: RunState = RunState.RUNNING, **changes: Any) -> RunView:
-    fields: dict[str, Any] = {
-        "id": "r0123456789ab",
-        "name": "n",
-        "preset": "quick/instant",
-        "state": state,
-        "desired": "run",
-        "spec": spec_from_preset("quick/instant"),
-        "attempt": 1,
-        "reason": None,
-        "message": "",
-        "advice": None,
-        "waiting_for": None,
-        "progress": None,
-        "latest": {},
-        "best_map": None,
-        "best_epoch": None,
-        "teacher_map": None,
-        "mlflow_run_id": None,
-        "mlflow_url": None,
-        "created_at": NOW,
-        "started_at": None,
-        "finished_at": None,
-        "heard_at": None,
-    }
-    return RunView(**(fields | changes))
+from tests.unit.service.cli.cast import NOW, a_view
 
 
 def _progress(step: int = 30) -> Progress:

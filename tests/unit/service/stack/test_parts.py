@@ -20,7 +20,7 @@ def config(tmp_path: Path) -> StackConfig:
         ray_url="http://127.0.0.1:18265",
         mlflow_url="http://127.0.0.1:15500/",
         bin=Path("/env/bin"),
-        env={"PATH": "/usr/bin", "LANG": "C"},
+        env={"PATH": "/usr/bin", "LANG": "C", "RAY_ADDRESS": "ray://elsewhere"},
     )
 
 
@@ -32,6 +32,7 @@ def test_every_part_finds_our_commands_first_and_carries_its_mark(config: StackC
     for part in parts_of(config):
         assert part.env["PATH"] == "/env/bin:/usr/bin"
         assert part.env["LANG"] == "C"
+        assert "RAY_ADDRESS" not in part.env
         assert part.env[MARK] == part.mark
         assert part.is_ours
 

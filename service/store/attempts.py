@@ -1,0 +1,51 @@
+"""Attempts in the database."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from configs.spec import FailureReason
+from service.domain.runs import Attempt
+from service.store.tables import AttemptRow
+
+
+class SqlAttempts:
+    """Implements `ports.Attempts`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, attempt: Attempt) -> None:
+        """Store a new attempt; the database refuses a number or a submission id that is there."""
+        self._session.add(AttemptRow(**vars(attempt)))
+        self._session.flush()
+
+    def save(self, attempt: Attempt) -> None:
+        """Store a changed attempt."""
+        self._session.merge(AttemptRow(**vars(attempt)))
+        self._session.flush()
+
+    def get(self, run_id: str, number: int) -> Attempt | None:
+        """One attempt."""
+        row = self._session.get(AttemptRow, (run_id, number))
+        return None if row is None else _attempt_from_row(row)
+
+    def of_run(self, run_id: str) -> list[Attempt]:
+        """By number."""
+        query = select(AttemptRow).where(AttemptRow.run_id == run_id).order_by(AttemptRow.number)
+        return [_attempt_from_row(row) for row in self._session.scalars(query)]
+
+
+def _attempt_from_row(row: AttemptRow) -> Attempt:
+    return Attempt(
+        run_id=row.run_id,
+        number=row.number,
+        submission_id=row.submission_id,
+        created_at=row.created_at,
+        ended_at=row.ended_at,
+        host=row.host,
+        device=row.device,
+        resumed_from_epoch=row.resumed_from_epoch,
+        exit_code=row.exit_code,
+        reason=None if row.reason is None else FailureReason(row.reason),
+        message=row.message,
+    )

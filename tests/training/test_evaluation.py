@@ -1,0 +1,74 @@
+"""Our COCO numbers are mmdet's, and an evaluation changes nothing."""
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mmdet.datasets import build_dataset
+
+from workers.data.digits import CLASSES, DigitsRecipe, draw_part
+from workers.data.manifest import Origin, write_manifest
+from workers.evaluation import Detections, score
+
+FEW = DigitsRecipe(train=4, val=6, image_size=96, smallest=12, largest=48, most_objects=4)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    root: Path = tmp_path_factory.mktemp("digits")
+    documents = {part: draw_part(root, part, FEW) for part in ("train", "val")}
+    write_manifest(root, name="d", classes=CLASSES, documents=documents, origin=Origin("made", "none"))
+    with contextlib.redirect_stdout(io.StringIO()):
+        return build_dataset(
+            {
+                "type": "CocoDataset",
+                "ann_file": str(root / "annotations" / "val.json"),
+                "img_prefix": str(root / "images" / "val"),
+                "classes": CLASSES,
+                "pipeline": [],
+                "test_mode": True,
+            }
+        )
+
+
+def detections_near_the_truth(dataset: Any, *, shift: float) -> list[Detections]:
+    random = np.random.default_rng(0)
+    found = []
+    for index in range(len(dataset)):
+        truth = dataset.get_ann_info(index)
+        of_image: Detections = [np.zeros((0, 5), dtype=np.float32) for _ in CLASSES]
+        for box, label in zip(truth["bboxes"], truth["labels"], strict=True):
+            moved = box + random.normal(0, shift, 4)
+            row = np.append(moved, random.uniform(0.3, 1.0))[None].astype(np.float32)
+            of_image[label] = np.concatenate([of_image[label], row])
+        found.append(of_image)
+    return found
+
+
+def test_scores_equal_those_of_mmdet(dataset: Any) -> None:
+    detections = detections_near_the_truth(dataset, shift=2.0)
+    with contextlib.redirect_stdout(io.StringIO()):
+        theirs = dataset.evaluate(detections, metric="bbox")
+
+    ours = score(detections, dataset).by_metric
+
+    assert 0 < ours["bbox_mAP"] < 1
+    for name, value in ours.items():
+        assert value == pytest.approx(theirs[name], abs=1e-3)
+
+
+def test_perfect_detections_score_one_in_every_class(dataset: Any) -> None:
+    scores = score(detections_near_the_truth(dataset, shift=0.0), dataset)
+
+    assert scores.mean_ap == pytest.approx(1.0)
+    known = [value for value in scores.per_class.values() if value != -1.0]
+    assert known == pytest.approx([1.0] * len(known))
+
+
+def test_a_detector_that_finds_nothing_scores_zero(dataset: Any) -> None:
+    nothing = [[np.zeros((0, 5), dtype=np.float32)] * len(CLASSES)] * len(dataset)
+
+    assert score(nothing, dataset).by_metric["bbox_mAP_50"] == 0.0

@@ -1,0 +1,203 @@
+"""Training as the command line does it: whole, resumed, stopped, refused."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from configs.spec import ExitCode, Metric, RunFile
+from tests.detectors import a_detector, a_plain_gfl
+from workers.checkpoints import load_checkpoint
+from workers.data.digits import CLASSES, DigitsRecipe, draw_part
+from workers.data.manifest import Origin, write_manifest
+
+WORKER = Path(sys.executable).parent / "tandem-worker"
+PATIENCE_S = 240
+STUDENT = {
+    "backbone": {"depth": 18, "width": 0.125},
+    "neck": {"channels": 32},
+    "head": {"convs": 1, "channels": 32, "reg_max": 8},
+}
+UNTIMED = Metric.IMAGES_PER_S
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("digits")
+    recipe = DigitsRecipe(train=24, val=4, image_size=96, smallest=12, largest=48, most_objects=4)
+    documents = {part: draw_part(root, part, recipe) for part in ("train", "val")}
+    write_manifest(root, name="d", classes=CLASSES, documents=documents, origin=Origin("made", "none"))
+    return root
+
+
+def a_spec(digits: Path, **changes: Any) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "student": STUDENT,
+        "data": {
+            "dataset": {"root": str(digits)},
+            "image_size": [96, 96],
+            "batch_size": 8,
+            "loader_workers": 0,
+        },
+        "schedule": {
+            "epochs": 3,
+            "optimizer": {"kind": "adamw", "lr": 2e-3},
+            "max_grad_norm": 10.0,
+        },
+        "evaluation": {"pictures": 1, "batch_size": 4},
+    }
+    return spec | changes
+
+
+def command(spec: dict[str, Any], run_dir: Path, *, attempt: int = 1) -> list[str]:
+    file = run_dir.parent / f"{run_dir.name}.yaml"
+    file.write_text(yaml.safe_dump(spec))
+    options = ("--spec", str(file), "--run-dir", str(run_dir), "--attempt", str(attempt))
+    return [str(WORKER), "train", *options]
+
+
+def train(spec: dict[str, Any], run_dir: Path, *, attempt: int = 1) -> int:
+    return subprocess.run(
+        command(spec, run_dir, attempt=attempt), timeout=PATIENCE_S, check=False
+    ).returncode
+
+
+def records(run_dir: Path) -> list[dict[str, Any]]:
+    spool = run_dir / RunFile.SPOOL
+    if not spool.exists():
+        return []
+    whole, _, _ = spool.read_text().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def said(run_dir: Path) -> dict[tuple[str, int], float]:
+    """Every metric value by key and step; a value that is said twice fails."""
+    values: dict[tuple[str, int], float] = {}
+    for record in records(run_dir):
+        for key, value in record.get("values", {}).items():
+            assert (key, record["step"]) not in values, "said twice"
+            if key != UNTIMED:
+                values[key, record["step"]] = value
+    return values
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = load_checkpoint(run_dir / RunFile.LAST)["state_dict"]
+    return state
+
+
+def kill_after_epoch(spec: dict[str, Any], run_dir: Path, epoch: int) -> None:
+    process = subprocess.Popen(command(spec, run_dir))
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not any(r["kind"] == "progress" and r["epoch"] > epoch for r in records(run_dir)):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    digits: Path, tmp_path: Path
+) -> None:
+    spec = a_spec(digits)
+    assert train(spec, tmp_path / "whole") == ExitCode.SUCCEEDED
+
+    kill_after_epoch(spec, tmp_path / "torn", 1)
+    assert train(spec, tmp_path / "torn", attempt=2) == ExitCode.SUCCEEDED
+
+    whole, torn = weights(tmp_path / "whole"), weights(tmp_path / "torn")
+    assert all(torch.equal(whole[name], torn[name]) for name in whole)
+    assert said(tmp_path / "whole") == said(tmp_path / "torn")
+    starts = [r["resumed_from_epoch"] for r in records(tmp_path / "torn") if r["kind"] == "started"]
+    assert starts[-1] >= 1
+
+
+def test_a_teacher_teaches_and_its_student_is_a_plain_gfl_checkpoint(
+    digits: Path, tmp_path: Path
+) -> None:
+    schedule = a_spec(digits)["schedule"] | {"epochs": 1}
+    assert train(a_spec(digits, schedule=schedule), tmp_path / "teacher") == ExitCode.SUCCEEDED
+    teacher = {
+        "checkpoint": str(tmp_path / "teacher" / RunFile.BEST),
+        "detector": STUDENT,
+        "classes": list(CLASSES),
+    }
+    taught = a_spec(
+        digits, schedule=schedule, teacher=teacher, distillation={"method": "bckd"}, seed=1
+    )
+
+    assert train(taught, tmp_path / "student") == ExitCode.SUCCEEDED
+
+    plain = a_plain_gfl(a_detector(), num_classes=10)
+    plain.load_state_dict(load_checkpoint(tmp_path / "student" / RunFile.BEST)["state_dict"], strict=True)
+    keys = {key for key, _ in said(tmp_path / "student")}
+    assert {Metric.LOSS_DISTILL_CLS, Metric.LOSS_DISTILL_LOC, Metric.TEACHER_MAP, Metric.MAP} <= keys
+    assert (tmp_path / "student" / "pictures" / "overview.png").exists()
+
+
+def test_a_teacher_with_other_classes_ends_the_attempt_with_its_reason(
+    digits: Path, tmp_path: Path
+) -> None:
+    classes = ["zero", "one"]
+    plain = a_plain_gfl(a_detector(), num_classes=2)
+    torch.save({"state_dict": plain.state_dict()}, tmp_path / "two.pth")
+    teacher = {"checkpoint": str(tmp_path / "two.pth"), "detector": STUDENT, "classes": classes}
+    spec = a_spec(digits, teacher=teacher, distillation={"method": "bckd"})
+
+    code = train(spec, tmp_path / "run")
+
+    assert code == ExitCode.REFUSED
+    assert records(tmp_path / "run")[-1]["reason"] == "teacher_mismatch"
+
+
+def test_an_exploding_run_ends_at_the_step_where_it_explodes(digits: Path, tmp_path: Path) -> None:
+    schedule = {"epochs": 3, "optimizer": {"kind": "sgd", "lr": 10.0}}
+
+    code = train(a_spec(digits, schedule=schedule), tmp_path / "run")
+
+    last = records(tmp_path / "run")[-1]
+    assert code == ExitCode.REFUSED
+    assert last["reason"] == "nan_loss"
+    assert "At step" in last["message"]
+
+
+def test_sigterm_is_a_preemption_that_may_be_tried_again(digits: Path, tmp_path: Path) -> None:
+    spec = a_spec(digits, schedule=a_spec(digits)["schedule"] | {"epochs": 100})
+    process = subprocess.Popen(command(spec, tmp_path / "run"))
+    while not any(r["kind"] == "progress" for r in records(tmp_path / "run")):
+        time.sleep(0.05)
+
+    process.terminate()
+
+    assert process.wait(timeout=PATIENCE_S) == ExitCode.INTERRUPTED
+    assert records(tmp_path / "run")[-1]["reason"] == "preempted"
+
+
+def test_a_changed_dataset_is_refused(digits: Path, tmp_path: Path) -> None:
+    data = a_spec(digits)["data"] | {"dataset": {"root": str(digits), "digest": "0" * 64}}
+
+    assert train(a_spec(digits, data=data), tmp_path / "run") == ExitCode.REFUSED
+    assert records(tmp_path / "run")[-1]["reason"] == "dataset_error"
+
+
+def test_a_spec_with_a_typing_error_is_refused_by_its_field(digits: Path, tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text(yaml.safe_dump(a_spec(digits, sede=3)))
+
+    answer = subprocess.run(
+        [str(WORKER), "train", "--spec", str(file), "--run-dir", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert answer.returncode == ExitCode.REFUSED
+    assert "sede" in answer.stderr

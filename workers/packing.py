@@ -1,0 +1,51 @@
+"""Makes a teacher out of a finished run: its best weights in half precision, and a card that says what they are."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmcv.parallel import MMDataParallel
+from mmdet.models import build_detector
+
+from configs.spec import DatasetFiles, RunFile, RunSpec
+from workers.checkpoints import load_teacher_weights, load_weights, save_atomically
+from workers.data.manifest import check_dataset
+from workers.errors import InvalidSpec
+from workers.evaluation import evaluate
+from workers.loading import validation_loader
+from workers.recipe import DatasetPlace, config_from_spec, detector_config
+
+
+def pack_teacher(run_dir: Path, *, name: str, out: Path) -> dict[str, Any]:
+    """Write `<name>.pth` and `<name>.json` to `out`; the mAP on the card is that of the packed weights."""
+    spec = RunSpec.model_validate_json((run_dir / RunFile.SPEC).read_bytes())
+    if not isinstance(spec.data.dataset, DatasetFiles):
+        raise InvalidSpec("The run's spec names its dataset; pack from a run's own folder.")
+    root = Path(spec.data.dataset.root)
+    dataset = DatasetPlace(root, check_dataset(root, digest=spec.data.dataset.digest))
+    weights = {key: _halved(value) for key, value in load_weights(run_dir / RunFile.BEST).items()}
+    path = out / f"{name}.pth"
+    save_atomically({"meta": {"CLASSES": dataset.manifest.classes}, "state_dict": weights}, path)
+
+    detector = build_detector(detector_config(spec.student, classes=dataset.manifest.classes))
+    sha256 = load_teacher_weights(detector, path, sha256=None)
+    loader = validation_loader(config_from_spec(spec, dataset=dataset, run_dir=run_dir), spec=spec)
+    scores = evaluate(MMDataParallel(detector, device_ids=[-1]), loader)
+    card = {
+        "name": name,
+        "sha256": sha256,
+        "detector": spec.student.model_dump(mode="json"),
+        "classes": list(dataset.manifest.classes),
+        "measured_map": round(scores.mean_ap, 4),
+        "source": (
+            f"preset digits/teacher on {dataset.manifest.source} (digest {dataset.manifest.digest}), "
+            "packed by tandem-worker pack"
+        ),
+    }
+    (out / f"{name}.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    return card
+
+
+def _halved(value: torch.Tensor) -> torch.Tensor:
+    return value.half() if value.is_floating_point() else value
