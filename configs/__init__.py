@@ -1,1 +1,1 @@
-"""What can be asked of Tandem: the language (`spec`), sentences in it (`experiments`), mmdet's part."""
+"""What can be asked for: the language (`spec`), sentences in it (`experiments`), mmdet's part."""

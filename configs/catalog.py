@@ -45,7 +45,9 @@ class SpecError(ValueError):
     """A spec that cannot be: every problem at once."""
 
     def __init__(self, problems: tuple[SpecProblem, ...]) -> None:
-        super().__init__("; ".join(f"{p.field}: {p.message}" if p.field else p.message for p in problems))
+        super().__init__(
+            "; ".join(f"{p.field}: {p.message}" if p.field else p.message for p in problems)
+        )
         self.problems = problems
 
 
@@ -64,7 +66,7 @@ def preset_names() -> tuple[str, ...]:
 
 
 def load_preset(name: str) -> Preset:
-    """The preset `name` with everything it is based on worked in; `UnknownPreset` if there is none."""
+    """The preset `name`, what it is based on worked in; `UnknownPreset` if there is none."""
     if name not in preset_names():
         raise UnknownPreset(name)
     text = _experiments().joinpath(f"{name}.yaml").read_text(encoding="utf-8")
@@ -101,7 +103,8 @@ def problems_from_validation(error: ValidationError, document: Any) -> tuple[Spe
     """Pydantic's errors with fields as people write them, without the names of union members."""
     return tuple(
         SpecProblem(
-            _field(item["loc"], document, is_missing=item["type"] == "missing"), _message(item["msg"])
+            _field(item["loc"], document, is_missing=item["type"] == "missing"),
+            _message(item["msg"]),
         )
         for item in error.errors()
     )

@@ -15,6 +15,7 @@ from service.adapters.ray_jobs import RayJobs
 from service.api import errors, health, registry, runs
 from service.api.limits import BodyLimit
 from service.domain.ports import Clock, Cluster, Tracker
+from service.log import configure_logging
 from service.loops.base import Loop
 from service.loops.reconcile import Reconciler
 from service.loops.settle import settle_finished
@@ -38,6 +39,7 @@ def create_app(
     with_loops: bool = True,
 ) -> FastAPI:
     """The API with its loops; the outside systems may be given, for tests and simulations."""
+    configure_logging()
     database = Database(settings.database)
     world = World(
         store=database,

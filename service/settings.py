@@ -55,7 +55,8 @@ class Settings(BaseSettings):
     @property
     def url(self) -> str:
         """The service's own address."""
-        return f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
 
     @property
     def report_url(self) -> str:

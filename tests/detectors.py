@@ -14,7 +14,9 @@ from workers.recipe import detector_config
 REGISTERED = (detector.TandemGFL, head.TandemGFLHead)
 
 
-def a_detector(*, width: float = 0.125, neck: int = 32, channels: int = 32, reg_max: int = 8) -> Detector:
+def a_detector(
+    *, width: float = 0.125, neck: int = 32, channels: int = 32, reg_max: int = 8
+) -> Detector:
     return Detector(
         backbone=ResNet(depth=18, width=width),
         neck=Neck(channels=neck),
@@ -45,12 +47,20 @@ def a_plain_gfl(spec: Detector, *, num_classes: int, seed: int = 0) -> Any:
     return model
 
 
-def a_batch(boxes: list[list[list[float]]], *, size: int = 64, padded_to: int | None = None) -> dict[str, Any]:
+def a_batch(
+    boxes: list[list[list[float]]], *, size: int = 64, padded_to: int | None = None
+) -> dict[str, Any]:
     """One image per list of boxes; all objects are of class 0."""
     side = padded_to or size
     images = torch.rand(len(boxes), 3, side, side, generator=torch.Generator().manual_seed(1))
     shape = (size, size, 3)
-    meta = {"img_shape": shape, "pad_shape": shape, "ori_shape": shape, "scale_factor": 1.0, "flip": False}
+    meta = {
+        "img_shape": shape,
+        "pad_shape": shape,
+        "ori_shape": shape,
+        "scale_factor": 1.0,
+        "flip": False,
+    }
     return {
         "img": images,
         "img_metas": [dict(meta) for _ in boxes],

@@ -7,7 +7,6 @@ from typing import Any
 
 from configs.catalog import parse_spec
 from configs.spec import MANIFEST, DatasetManifest, Detector, ResNet, Split
-
 from service.adapters.clock import FixedClock
 from service.domain.runs import Run
 from service.domain.states import RunState

@@ -89,7 +89,11 @@ def _differences(wanted: Weights, given: Weights) -> list[str]:
         for name in sorted(wanted.keys() & given.keys())
         if given[name].shape != wanted[name].shape
     ]
-    for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen)):
+    for what, names in (
+        ("missing", missing),
+        ("unexpected", unexpected),
+        ("of another shape", misshapen),
+    ):
         if names:
             problems.append(f"{what}: {_some(names)}")
     return problems
@@ -112,7 +116,7 @@ def _numpy_globals() -> list[Any]:
     scalar_types = (np.float64, np.float32, np.int64, np.int32, np.bool_)
     dtypes = {type(np.dtype(scalar)) for scalar in scalar_types}
     reconstruct = np.ndarray(0).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]  # type: ignore[misc]
+    scalar = np.float64(0).__reduce__()[0]
     old_names = [
         (reconstruct, "numpy.core.multiarray._reconstruct"),
         (scalar, "numpy.core.multiarray.scalar"),

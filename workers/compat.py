@@ -34,6 +34,6 @@ def restore_numpy_aliases() -> None:
 
 
 def repair_distributed_forward() -> None:
-    """torch 2.1 dropped a switch that mmcv's DistributedDataParallel reads in `forward`; it was off."""
+    """torch 2.1 dropped a switch that mmcv's distributed `forward` reads; it was off."""
     if not hasattr(MMDistributedDataParallel, "_use_replicated_tensor_module"):
         MMDistributedDataParallel._use_replicated_tensor_module = False

@@ -28,10 +28,18 @@ def examine() -> list[Finding]:
     """All checks; none stops the others."""
     checks: list[tuple[str, Callable[[], str], str]] = [
         ("versions", _versions, "Run `make setup`."),
-        ("mmcv operators", _operators, "Run `make clean setup`: mmcv-full was built for another torch."),
+        (
+            "mmcv operators",
+            _operators,
+            "Run `make clean setup`: mmcv-full was built for another torch.",
+        ),
         ("devices", _devices, "Install a driver that fits torch's CUDA, or train on the CPU."),
         ("cores", _cores, ""),
-        ("shared memory", _shared_memory, "Set data.loader_workers to 0, or give the container --shm-size=2g."),
+        (
+            "shared memory",
+            _shared_memory,
+            "Set data.loader_workers to 0, or give the container --shm-size=2g.",
+        ),
     ]
     return [_finding(name, check, advice) for name, check, advice in checks]
 
@@ -39,8 +47,10 @@ def examine() -> list[Finding]:
 def _finding(name: str, check: Callable[[], str], advice: str) -> Finding:
     try:
         return Finding(name=name, ok=True, detail=check())
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
-        return Finding(name=name, ok=False, detail=f"{type(error).__name__}: {error}", advice=advice)
+    except Exception as error:
+        return Finding(
+            name=name, ok=False, detail=f"{type(error).__name__}: {error}", advice=advice
+        )
 
 
 def _versions() -> str:

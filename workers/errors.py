@@ -1,13 +1,13 @@
 """What can end an attempt, as one tree.
 
-    WorkerError               a failed attempt; `reason` is what the service is told
-    ├── InvalidSpec
-    ├── DatasetError
-    ├── TeacherMismatch
-    ├── NanLoss
-    └── Preempted
-    StopRequested             the run is to end; not a failure
-    Superseded                a newer attempt has taken over; nothing is reported any more
+WorkerError               a failed attempt; `reason` is what the service is told
+├── InvalidSpec
+├── DatasetError
+├── TeacherMismatch
+├── NanLoss
+└── Preempted
+StopRequested             the run is to end; not a failure
+Superseded                a newer attempt has taken over; nothing is reported any more
 """
 
 from typing import ClassVar
@@ -51,9 +51,9 @@ class Preempted(WorkerError):
     reason = FailureReason.PREEMPTED
 
 
-class StopRequested(Exception):  # noqa: N818 - a fact, not a fault
+class StopRequested(Exception):
     """The service asked the run to end."""
 
 
-class Superseded(Exception):  # noqa: N818 - a fact, not a fault
+class Superseded(Exception):
     """A newer attempt of the same run has taken over."""

@@ -41,7 +41,7 @@ class Scores:
 def evaluate(
     detector: Any, loader: DataLoader[Any], *, on_batch: Callable[[], None] = lambda: None
 ) -> Scores:
-    """Measure `detector` (an mmdet model inside mmcv's MMDataParallel) on all images of `loader`."""
+    """Measure `detector` (an mmdet model in mmcv's MMDataParallel) on all images of `loader`."""
     was_training = detector.training
     detector.eval()
     detections: list[Detections] = []

@@ -1,7 +1,7 @@
 """Batches that depend on seed, epoch and image alone: not on the model, nor on who loads them.
 
-Two runs with the same seed and data see exactly the same batches, so their difference is the method's;
-a run that is resumed at an epoch sees the batches that it would have seen.
+Two runs with the same seed and data see exactly the same batches, so their difference is the
+method's; a run that is resumed at an epoch sees the batches that it would have seen.
 """
 
 import random

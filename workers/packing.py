@@ -1,4 +1,4 @@
-"""Makes a teacher out of a finished run: its best weights in half precision, and a card that says what they are."""
+"""Makes a teacher out of a finished run: its best weights in half precision, and a card."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from workers.recipe import DatasetPlace, config_from_spec, detector_config
 
 
 def pack_teacher(run_dir: Path, *, name: str, out: Path) -> dict[str, Any]:
-    """Write `<name>.pth` and `<name>.json` to `out`; the mAP on the card is that of the packed weights."""
+    """Write `<name>.pth` and `<name>.json` to `out`; the card has the packed weights' mAP."""
     spec = RunSpec.model_validate_json((run_dir / RunFile.SPEC).read_bytes())
     if not isinstance(spec.data.dataset, DatasetFiles):
         raise InvalidSpec("The run's spec names its dataset; pack from a run's own folder.")
@@ -39,7 +39,7 @@ def pack_teacher(run_dir: Path, *, name: str, out: Path) -> dict[str, Any]:
         "classes": list(dataset.manifest.classes),
         "measured_map": round(scores.mean_ap, 4),
         "source": (
-            f"preset digits/teacher on {dataset.manifest.source} (digest {dataset.manifest.digest}), "
+            f"trained on {dataset.manifest.source} (digest {dataset.manifest.digest}), "
             "packed by tandem-worker pack"
         ),
     }

@@ -29,7 +29,9 @@ class Panel:
     scores_N: Array | None = None
 
 
-def side_by_side(image_HW3: Array, panels: Sequence[Panel], *, class_names: Sequence[str]) -> Image.Image:
+def side_by_side(
+    image_HW3: Array, panels: Sequence[Panel], *, class_names: Sequence[str]
+) -> Image.Image:
     """The image once per panel, in RGB, with that panel's boxes on it."""
     scale = _PANEL_SIDE / max(image_HW3.shape[:2])
     height, width = (round(side * scale) for side in image_HW3.shape[:2])
@@ -57,11 +59,15 @@ def contact_sheet(pictures: Sequence[Image.Image]) -> Image.Image:
     return sheet
 
 
-def _draw_boxes(picture: Image.Image, panel: Panel, *, scale: float, class_names: Sequence[str]) -> None:
+def _draw_boxes(
+    picture: Image.Image, panel: Panel, *, scale: float, class_names: Sequence[str]
+) -> None:
     pen = ImageDraw.Draw(picture)
     for index, box in enumerate(panel.boxes_N4):
         left, top, right, bottom = (float(edge) * scale for edge in box)
-        pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=panel.colour, width=2)
+        pen.rectangle(
+            (left, top, max(left, right), max(top, bottom)), outline=panel.colour, width=2
+        )
         caption = class_names[int(panel.labels_N[index])]
         if panel.scores_N is not None:
             caption += f" {panel.scores_N[index]:.2f}"
@@ -69,7 +75,11 @@ def _draw_boxes(picture: Image.Image, panel: Panel, *, scale: float, class_names
 
 
 def _draw_caption(
-    pen: ImageDraw.ImageDraw, caption: str, corner: tuple[float, float], *, colour: tuple[int, int, int]
+    pen: ImageDraw.ImageDraw,
+    caption: str,
+    corner: tuple[float, float],
+    *,
+    colour: tuple[int, int, int],
 ) -> None:
     font = _font(14)
     left, top, right, bottom = pen.textbbox((0, 0), caption, font=font)

@@ -17,7 +17,7 @@ _SCORE_SHOWN = 0.3
 def write_pictures(
     run_dir: Path, dataset: Any, *, student: Scores, teacher: Scores | None, count: int
 ) -> list[str]:
-    """Draw `count` validation images; the files' paths relative to the run's folder, overview first."""
+    """Draw `count` validation images; paths relative to the run's folder, overview first."""
     count = min(count, len(dataset))
     if count == 0:
         return []

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from workers.failures import exit_code_of, reason_of
 from workers.hooks.checkpoints import CheckpointsHook
 from workers.hooks.control import Termination, leave_if_unwanted
 from workers.hooks.evaluation import say_scores
-from workers.provenance import host, versions, write_environment
+from workers.provenance import whereabouts, write_environment
 from workers.recipe import DatasetPlace, config_from_spec
 from workers.reporting.reporter import Identity, Reporter
 from workers.showcase import write_pictures
@@ -69,7 +68,9 @@ def _dataset_of(spec: RunSpec) -> DatasetPlace:
     if isinstance(spec.teacher, NamedTeacher | RunTeacher):
         raise InvalidSpec("teacher is a name, which the service resolves; give teacher.checkpoint.")
     if not isinstance(spec.data.dataset, DatasetFiles):
-        raise InvalidSpec("data.dataset is a name, which the service resolves; give data.dataset.root.")
+        raise InvalidSpec(
+            "data.dataset is a name, which the service resolves; give data.dataset.root."
+        )
     root = Path(spec.data.dataset.root)
     return DatasetPlace(root, check_dataset(root, digest=spec.data.dataset.digest))
 
@@ -79,14 +80,10 @@ def _say_started(
 ) -> None:
     student = bench.runner.model.module
     reporter.started(
-        host=host(),
-        pid=os.getpid(),
-        device=str(bench.device),
+        whereabouts(bench.device),
         resumed_from_epoch=bench.runner.epoch,
         teacher_sha256=student.teacher.sha256 if isinstance(student, TandemGFL) else None,
-        dataset_name=dataset.manifest.name,
-        dataset_digest=dataset.manifest.digest,
-        versions=versions(),
+        dataset=dataset.manifest,
     )
     (run_dir / RunFile.CONFIG).write_text(config.pretty_text, encoding="utf-8")
     write_environment(run_dir / RunFile.ENVIRONMENT, device=bench.device)

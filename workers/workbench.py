@@ -53,7 +53,7 @@ def prepare_device(spec: RunSpec) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise InvalidSpec(
-            "resources.num_gpus is 1 but this process sees no GPU; say 0, or look at `tandem doctor`."
+            "resources.num_gpus is 1 but this process sees no GPU; say 0, or ask `tandem doctor`."
         )
     return torch.device("cuda", torch.cuda.current_device())
 
@@ -66,7 +66,7 @@ def build_workbench(
     reporter: Reporter,
     termination: Termination,
 ) -> Workbench:
-    """Everything ready to run, resumed from the last checkpoint of the run's folder if there is one."""
+    """Everything ready to run, resumed if the run's folder has a last checkpoint."""
     device = prepare_device(spec)
     training, validation = training_loader(config, spec=spec), validation_loader(config, spec=spec)
     classes: ClassNames = tuple(validation.dataset.CLASSES)  # type: ignore[attr-defined]
@@ -83,7 +83,9 @@ def build_workbench(
     runner.register_optimizer_hook(config.optimizer_config)
     runner.register_hook(OrderHook(seed=spec.seed), priority="HIGHEST")
     runner.register_hook(ControlHook(reporter, termination=termination), priority="VERY_HIGH")
-    runner.register_hook(MetricsHook(reporter, interval_steps=METRIC_INTERVAL_STEPS), priority="NORMAL")
+    runner.register_hook(
+        MetricsHook(reporter, interval_steps=METRIC_INTERVAL_STEPS), priority="NORMAL"
+    )
     runner.register_hook(ProgressHook(reporter, interval_s=PROGRESS_INTERVAL_S), priority="NORMAL")
     runner.register_hook(evaluation, priority="LOW")
     runner.register_hook(checkpoints, priority="VERY_LOW")
@@ -94,7 +96,7 @@ def build_workbench(
 def build_runner(
     config: Config, *, spec: RunSpec, device: torch.device, classes: ClassNames
 ) -> EpochBasedRunner:
-    """mmcv's runner around the student on its device; initial weights follow from the seed alone."""
+    """mmcv's runner around the student on its device; initial weights follow from the seed."""
     seed_everything(spec.seed, epoch=0)
     model = build_detector(config.model)
     model.init_weights()

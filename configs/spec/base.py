@@ -9,7 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 class Contract(BaseModel):
     """A message or a file that another process reads: frozen, and unknown fields are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_enum_values=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_enum_values=False
+    )
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -22,7 +24,7 @@ Moment = Annotated[datetime, AfterValidator(_in_utc)]
 """An aware time, kept in UTC."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-"""What people call a dataset or a teacher: lower case, digits, `.`, `_` and `-`, at most 63 long."""
+"""What people call a dataset or a teacher: lower case, digits, `.`, `_`, `-`; at most 63 long."""
 
 RunId = Annotated[str, Field(pattern=r"^r[0-9a-z]{12}$")]
 """The id of a run, made by the service."""

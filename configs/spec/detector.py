@@ -15,7 +15,7 @@ class ResNet(Contract):
 
     depth: Literal[18, 34, 50, 101, 152]
     width: Annotated[float, Field(ge=0.125, le=1.0, multiple_of=0.125)] = 1.0
-    """Share of the published channel counts: 0.25 has 16 channels in its first stage instead of 64."""
+    """Share of the published channel counts: 0.25 has 16 channels in its first stage, not 64."""
 
     frozen_stages: Annotated[int, Field(ge=-1, le=4)] = -1
     """Stages that do not learn: 1 freezes the stem and the first stage, -1 nothing."""

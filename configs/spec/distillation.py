@@ -19,13 +19,13 @@ class Bckd(Contract):
     method: Literal["bckd"] = "bckd"
 
     cls_weight: Annotated[float, Field(ge=0.0, le=1000.0)] = 1.0
-    """Weight of the binary classification distillation loss; the paper's alpha1. 0 turns it off."""
+    """Weight of the binary classification distillation; the paper's alpha1. 0 turns it off."""
 
     loc_weight: Annotated[float, Field(ge=0.0, le=1000.0)] = 4.0
-    """Weight of the IoU-based localization distillation loss; the paper's alpha2. 0 turns it off."""
+    """Weight of the IoU-based localization distillation; the paper's alpha2. 0 turns it off."""
 
     levels: Literal["with_positives", "all"] = "with_positives"
-    """Feature levels that are distilled: those with a positive position, as published, or every one."""
+    """Feature levels that teach: those with a positive position, as published, or every one."""
 
     @model_validator(mode="after")
     def _does_something(self) -> Self:

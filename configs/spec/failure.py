@@ -46,7 +46,7 @@ _ADVICE = {
     FailureReason.STALLED: "Look at `tandem logs`; the run goes on from its last checkpoint.",
     FailureReason.DISK_FULL: "Free space under the run's folder, then launch the run again.",
     FailureReason.TRACKER_UNAVAILABLE: "Start MLflow again with `tandem up`; nothing was lost.",
-    FailureReason.INVALID_SPEC: "Correct the spec; `tandem run PRESET --plan` shows what it resolves to.",
+    FailureReason.INVALID_SPEC: "Correct the spec; `tandem run PRESET --plan` shows what is wrong.",
     FailureReason.BUG: "Read the traceback in `tandem logs` and report it.",
 }
 

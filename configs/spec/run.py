@@ -1,4 +1,4 @@
-"""One request to train: what a run is told, from a person's preset to the trainer's command line."""
+"""One request to train: what a run is told, from a preset to the trainer's command line."""
 
 from typing import Annotated, Literal, Self
 
@@ -126,12 +126,14 @@ class RunSpec(Contract):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     precision: Literal["fp32"] = "fp32"
     resources: Resources = Resources()
-    tags: Annotated[dict[Name, Label], Field(max_length=32)] = {}
+    tags: Annotated[dict[Name, Label], Field(max_length=32, default_factory=dict)]
 
     @model_validator(mode="after")
     def _teacher_and_method_agree(self) -> Self:
         if isinstance(self.distillation, Bckd) and self.teacher is None:
-            raise ValueError("distillation.method is bckd but no teacher is named; add teacher: {name: ...}")
+            raise ValueError(
+                "distillation.method is bckd but no teacher is named; add teacher: {name: ...}"
+            )
         if isinstance(self.distillation, NoDistillation) and self.teacher is not None:
             raise ValueError(
                 "a teacher is named but distillation.method is none, so it would have no effect; "
@@ -144,6 +146,7 @@ class RunSpec(Contract):
         backbone = self.student.backbone
         if backbone.pretrained is not None and backbone.width != 1.0:
             raise ValueError(
-                f"student.backbone.pretrained: ImageNet weights exist for width 1.0, not {backbone.width}"
+                "student.backbone.pretrained: ImageNet weights exist for width 1.0, "
+                f"not {backbone.width}"
             )
         return self

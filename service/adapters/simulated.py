@@ -14,10 +14,12 @@ class SimulatedCluster:
 
     machines: tuple[Node, ...] = (Node(2.0, 0.0, 2.0, 0.0),)
     is_reachable: bool = True
+    ignores_stops: bool = False
     orders: dict[str, Order] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     stopped: list[str] = field(default_factory=list)
     printed: dict[str, str] = field(default_factory=dict)
+    logs_asked: list[str] = field(default_factory=list)
 
     def submit(self, order: Order) -> None:
         """Take a job, once."""
@@ -32,15 +34,17 @@ class SimulatedCluster:
         return self.jobs.get(submission_id)
 
     def stop(self, submission_id: str) -> None:
-        """Note that the job was asked to end, and end it."""
+        """Note that the job was asked to end, and end it if it listens."""
         self._answer()
         self.stopped.append(submission_id)
-        if submission_id in self.jobs and not self.jobs[submission_id].is_over:
+        job = self.jobs.get(submission_id)
+        if job is not None and not job.is_over and not self.ignores_stops:
             self.jobs[submission_id] = Job("stopped")
 
     def logs(self, submission_id: str) -> str:
         """What the job printed."""
         self._answer()
+        self.logs_asked.append(submission_id)
         return self.printed.get(submission_id, "")
 
     def nodes(self) -> tuple[Node, ...]:

@@ -1,5 +1,6 @@
 """What the API takes and shows. The client speaks these too."""
 
+import json
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
@@ -25,7 +26,22 @@ from service.domain.runs import Attempt, Event, Run
 from service.domain.states import RunState, is_over
 
 
-class RunRequest(Contract):
+class Asked(Contract):
+    """What a person asks; text that cannot be written down is refused."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_text(cls, document: JsonValue) -> JsonValue:
+        try:
+            json.dumps(document, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                "a text holds half of a character (a surrogate without its pair)"
+            ) from error
+        return document
+
+
+class RunRequest(Asked):
     """A run to launch: a preset with changes by dotted field, or a whole spec."""
 
     preset: Annotated[str | None, Field(examples=["digits/bckd"])] = None
@@ -143,7 +159,7 @@ class PresetView(Contract):
     summary: str
 
 
-class DatasetRequest(Contract):
+class DatasetRequest(Asked):
     """A dataset's folder to be given a name."""
 
     root: Annotated[str, Field(min_length=1)]
@@ -160,7 +176,7 @@ class DatasetView(Contract):
     registered_at: datetime
 
 
-class TeacherRequest(Contract):
+class TeacherRequest(Asked):
     """A trained detector to be given a name."""
 
     name: Name

@@ -35,6 +35,7 @@ def test_a_run_goes_from_rest_to_mlflow(shell: Shell, client: TandemClient) -> N
     tracked = the_mlflow_run_of(shell, run.id)
     assert tracked.data.metrics[Metric.MAP] == pytest.approx(ended.latest[Metric.MAP])
     assert tracked.data.params["schedule.epochs"] == "2"
+    assert tracked.inputs is not None
     assert tracked.inputs.dataset_inputs[0].dataset.name == "digits-tiny"
     assert_every_step_is_there_once(shell, client, ended, epochs=2)
     files = artifacts_of(shell, tracked.info.run_id)
@@ -128,6 +129,7 @@ def assert_every_step_is_there_once(
 def the_mlflow_run_of(shell: Shell, run_id: str) -> Run:
     client = MlflowClient(shell.mlflow_url)
     experiment = client.get_experiment_by_name(MLFLOW_EXPERIMENT)
+    assert experiment is not None
     found = client.search_runs([experiment.experiment_id], f"tags.`{Tag.RUN_ID}` = '{run_id}'")
     assert len(found) == 1
     return found[0]
@@ -136,7 +138,12 @@ def the_mlflow_run_of(shell: Shell, run_id: str) -> Run:
 def artifacts_of(shell: Shell, mlflow_run_id: str) -> set[str]:
     client = MlflowClient(shell.mlflow_url)
     top = client.list_artifacts(mlflow_run_id)
-    inner = [file for entry in top if entry.is_dir for file in client.list_artifacts(mlflow_run_id, entry.path)]
+    inner = [
+        file
+        for entry in top
+        if entry.is_dir
+        for file in client.list_artifacts(mlflow_run_id, entry.path)
+    ]
     return {entry.path for entry in (*top, *inner)}
 
 

@@ -15,7 +15,7 @@ from workers.distillation.head import TandemGFLHead
 CASES = sorted((Path(__file__).parent / "bckd").glob("*.npz"))
 LEVELS = 5
 PUBLISHED_WEIGHT_OFFSET = 2e-4
-"""The published code adds this to the weight of every positive in its box losses; mmdet does not."""
+"""The published code adds this to every positive's weight in its box losses; mmdet does not."""
 
 DISTILLATION_LOSSES = ("loss_distill_cls", "loss_distill_loc")
 
@@ -64,13 +64,14 @@ def test_gradients_of_the_distillation_losses_equal_the_published_code(
 
 
 def published_box_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets mmdet's GFL head weigh positives as the published code does: offset, and no clamp at 1."""
+    """Lets mmdet's GFL head weigh positives as the published code does: offset, no clamp at 1."""
     sigmoid_of_scores = Tensor.sigmoid
     monkeypatch.setattr(
         Tensor,
         "sigmoid",
-        lambda scores: sigmoid_of_scores(scores)
-        + (0.0 if scores.requires_grad else PUBLISHED_WEIGHT_OFFSET),
+        lambda scores: (
+            sigmoid_of_scores(scores) + (0.0 if scores.requires_grad else PUBLISHED_WEIGHT_OFFSET)
+        ),
     )
     monkeypatch.setattr(Tensor, "clamp_", lambda total, min: total)
 

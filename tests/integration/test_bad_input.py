@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Stage
-from tests.factories import a_bckd_spec, a_spec
+from tests.factories import a_bckd_spec, a_detector_spec, a_spec
 
 NEGATIVE = {"method": "bckd", "cls_weight": -1.0}
 BAD_SPECS: dict[str, tuple[dict[str, Any], str]] = {
@@ -119,3 +119,148 @@ def test_a_link_out_of_the_roots_is_refused(stage: Stage) -> None:
     response = stage.http.post("/v1/datasets", json={"root": str(stage.home / "sly")})
 
     assert response.status_code == 422
+
+
+BAD_ROOTS = {
+    "nothing there": "{home}/none",
+    "a file": "{home}/tandem.db",
+    "a null byte": "{home}/a\x00b",
+    "a name without end": "{home}/" + "a" * 5000,
+    "no user's home": "~nobody-at-all/x",
+    "up and out": "{home}/../../../etc",
+    "a relative path": "etc",
+}
+
+
+@pytest.mark.parametrize("root", BAD_ROOTS.values(), ids=BAD_ROOTS.keys())
+@pytest.mark.parametrize("kind", ["datasets", "teachers"])
+def test_a_path_that_cannot_be_used_is_refused(stage: Stage, kind: str, root: str) -> None:
+    path = root.format(home=stage.home) if kind == "datasets" else f"{root}/x"
+    path = path.format(home=stage.home)
+    body: dict[str, Any] = {"root": path}
+    if kind == "teachers":
+        detector = a_detector_spec().model_dump(mode="json")
+        body = {"name": "t", "checkpoint": path, "detector": detector, "classes": ["cat"]}
+
+    response = stage.http.post(f"/v1/{kind}", json=body)
+
+    assert response.status_code == 422
+    assert response.json()["code"] == "path_refused"
+    assert response.json()["errors"][0]["field"] == next(
+        field for field in ("root", "checkpoint") if field in body
+    )
+
+
+def test_a_folder_is_no_checkpoint(stage: Stage) -> None:
+    body = {
+        "name": "t",
+        "checkpoint": str(stage.home),
+        "detector": a_detector_spec().model_dump(mode="json"),
+        "classes": ["cat"],
+    }
+
+    response = stage.http.post("/v1/teachers", json=body)
+
+    assert response.status_code == 422
+    assert response.json()["code"] == "path_refused"
+
+
+@pytest.mark.parametrize("manifest", [b"", b"{}", b"[1]", b"\xff\xfe", b'{"name": "X Y"}'])
+def test_a_manifest_that_is_none_is_refused(stage: Stage, manifest: bytes) -> None:
+    root = stage.home / "datasets" / "odd"
+    root.mkdir(parents=True)
+    (root / "dataset.json").write_bytes(manifest)
+
+    response = stage.http.post("/v1/datasets", json={"root": str(root)})
+
+    assert response.status_code == 422
+    assert response.json()["code"] == "path_refused"
+
+
+RAW_BODIES = {
+    "not a number": b'{"spec": {"seed": NaN}}',
+    "infinity": b'{"spec": {"seed": 1e999}}',
+    "half a character": b'{"preset": "\\ud800"}',
+    "half a character in a spec": b'{"spec": {"tags": {"a": "\\ud800"}}}',
+    "half a character as a key": b'{"spec": {"\\ud800": 1}}',
+    "half a character in a change": b'{"preset": "quick/instant", "changes": {"\\ud800": 1}}',
+    "no text at all": b"\xff\xfe\xfd",
+    "a list": b"[]",
+    "null": b"null",
+    "a depth without end": b"[" * 100_000,
+    "a deep spec": b'{"spec":' + b'{"a":' * 500 + b"1" + b"}" * 500 + b"}",
+    "a number without end": b'{"spec": {"seed": ' + b"9" * 5000 + b"}}",
+    "a path through a list": b'{"preset": "quick/instant", "changes": {"data.image_size.x": 1}}',
+    "an empty change": b'{"preset": "quick/instant", "changes": {"": 1}}',
+    "dots alone": b'{"preset": "quick/instant", "changes": {"...": 1}}',
+    "a preset that climbs": b'{"preset": "../../pyproject"}',
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/runs", "/v1/runs:plan"])
+@pytest.mark.parametrize("body", RAW_BODIES.values(), ids=RAW_BODIES.keys())
+def test_an_odd_body_is_a_problem_and_never_a_fault(stage: Stage, path: str, body: bytes) -> None:
+    response = stage.http.post(path, content=body, headers={"content-type": "application/json"})
+
+    assert response.status_code in (400, 422), response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["code"]
+    assert stage.http.get("/v1/runs").json()["items"] == []
+
+
+def test_a_body_in_pieces_that_never_end_is_refused(stage: Stage) -> None:
+    pieces = (b" " * 1024 * 1024 for _ in range(9))
+
+    response = stage.http.post(
+        "/v1/runs", content=pieces, headers={"content-type": "application/json"}
+    )
+
+    assert response.status_code == 413
+    assert response.json()["code"] == "body_too_large"
+
+
+def test_a_wrong_method_is_a_problem_that_names_the_right_ones(stage: Stage) -> None:
+    response = stage.http.delete("/v1/runs")
+
+    assert response.status_code == 405
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=x", "state=odd", "tag=nothing", "cursor=r1", "limit=99999999999999"]
+)
+def test_a_bad_query_is_a_problem(stage: Stage, query: str) -> None:
+    response = stage.http.get(f"/v1/runs?{query}")
+
+    assert response.status_code in (404, 422)
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("records", [[{"kind": "odd"}], [{"kind": "metrics"}], "x"])
+def test_a_delivery_that_is_none_is_refused(stage: Stage, records: Any) -> None:
+    stage.add_dataset()
+    run_id = stage.launch(spec=a_spec())["id"]
+    stage.turn()
+
+    response = stage.http.post(
+        f"/v1/runs/{run_id}/attempts/1/deliveries", json={"first": 0, "records": records}
+    )
+
+    assert response.status_code == 422
+    assert stage.run(run_id)["state"] == "starting"
+
+
+def test_an_unexpected_fault_is_a_problem_that_tells_no_secrets(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("the password is 1234")
+
+    monkeypatch.setattr(stage.cluster, "nodes", fail)
+
+    response = stage.http.get("/readyz")
+
+    assert response.status_code == 500
+    assert response.json()["code"] == "internal_error"
+    assert "1234" not in response.text

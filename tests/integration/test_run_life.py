@@ -1,10 +1,12 @@
 """The life of a run over the API, with a cluster that does what the test says."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 from configs.spec import Delivery, Metrics, Outcome, Progress, Record, RunFile, Started, Tracked
 from service.domain.ports import Node
+from service.main import make_loops
 from tests.conftest import Stage
 from tests.factories import CLASSES, NO_HASH, a_bckd_spec, a_spec
 
@@ -85,7 +87,9 @@ def test_what_a_worker_could_not_deliver_is_read_from_its_spool(stage: Stage) ->
     run_id = a_started_run(stage)
     records = [metrics(stage, 10, mAP=0.3), outcome(stage, "succeeded")]
     spool = stage.home / "runs" / run_id / RunFile.SPOOL
-    spool.write_text("".join(record.model_dump_json() + "\n" for record in records) + '{"kind": "met')
+    spool.write_text(
+        "".join(record.model_dump_json() + "\n" for record in records) + '{"kind": "met'
+    )
     stage.cluster.becomes(f"{run_id}-a1", "succeeded", exit_code=0)
 
     stage.turn()
@@ -341,13 +345,13 @@ def a_started_run(stage: Stage, spec: dict[str, Any] | None = None, **changes: A
 
 def step_quietly(stage: Stage, name: str) -> None:
     """A step as its loop takes it: an outside system that is away is no fault."""
-    from service.main import make_loops
-
     loop = next(loop for loop in make_loops(stage.world, interval_s=1.0) if loop.name == name)
     loop._step_safely()
 
 
-def deliver(stage: Stage, run_id: str, records: list[Record], *, first: int = 0) -> dict[str, Any]:
+def deliver(
+    stage: Stage, run_id: str, records: Sequence[Record], *, first: int = 0
+) -> dict[str, Any]:
     attempt = stage.run(run_id)["attempt"]
     url = f"/v1/runs/{run_id}/attempts/{attempt}/deliveries"
     response = stage.http.post(url, json=a_delivery(records, first=first))
@@ -355,7 +359,7 @@ def deliver(stage: Stage, run_id: str, records: list[Record], *, first: int = 0)
     return dict(response.json())
 
 
-def a_delivery(records: list[Record], *, first: int = 0) -> dict[str, Any]:
+def a_delivery(records: Sequence[Record], *, first: int = 0) -> dict[str, Any]:
     return Delivery(first=first, records=tuple(records)).model_dump(mode="json")
 
 
@@ -376,11 +380,20 @@ def started(stage: Stage) -> Started:
 
 def progress(stage: Stage) -> Progress:
     return Progress(
-        at=stage.clock.now(), attempt=1, phase="training", epoch=1, epochs=2, step=1, steps=4, eta_s=3.0
+        at=stage.clock.now(),
+        attempt=1,
+        phase="training",
+        epoch=1,
+        epochs=2,
+        step=1,
+        steps=4,
+        eta_s=3.0,
     )
 
 
-def metrics(stage: Stage, step: int, *, loss: float | None = None, mAP: float | None = None) -> Metrics:  # noqa: N803
+def metrics(
+    stage: Stage, step: int, *, loss: float | None = None, mAP: float | None = None
+) -> Metrics:
     values = {"train/loss": loss, "val/bbox_mAP": mAP}
     return Metrics(
         at=stage.clock.now() + timedelta(seconds=step),

@@ -2,25 +2,20 @@
 
 import contextlib
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from mmdet.datasets import build_dataset
 
-from workers.data.digits import CLASSES, DigitsRecipe, draw_part
-from workers.data.manifest import Origin, write_manifest
+from tests.digits import write_digits
+from workers.data.digits import CLASSES
 from workers.evaluation import Detections, score
-
-FEW = DigitsRecipe(train=4, val=6, image_size=96, smallest=12, largest=48, most_objects=4)
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    root: Path = tmp_path_factory.mktemp("digits")
-    documents = {part: draw_part(root, part, FEW) for part in ("train", "val")}
-    write_manifest(root, name="d", classes=CLASSES, documents=documents, origin=Origin("made", "none"))
+    root = write_digits(tmp_path_factory.mktemp("digits"), train=4, val=6)
     with contextlib.redirect_stdout(io.StringIO()):
         return build_dataset(
             {

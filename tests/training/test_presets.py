@@ -47,9 +47,10 @@ def test_baseline_and_distilled_student_differ_by_teacher_and_method_alone() -> 
     for baseline, taught in (("coco/baseline_r50", PAPER), ("digits/baseline", "digits/bckd")):
         alone, with_teacher = spec_from_preset(baseline), spec_from_preset(taught)
 
-        assert with_teacher.model_copy(
-            update={"teacher": None, "distillation": alone.distillation}
-        ) == alone
+        assert (
+            with_teacher.model_copy(update={"teacher": None, "distillation": alone.distillation})
+            == alone
+        )
 
 
 def test_the_papers_pair_trains_a_step(tmp_path: Path) -> None:

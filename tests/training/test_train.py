@@ -14,9 +14,9 @@ import yaml
 
 from configs.spec import ExitCode, Metric, RunFile
 from tests.detectors import a_detector, a_plain_gfl
+from tests.digits import write_digits
 from workers.checkpoints import load_checkpoint
-from workers.data.digits import CLASSES, DigitsRecipe, draw_part
-from workers.data.manifest import Origin, write_manifest
+from workers.data.digits import CLASSES
 
 WORKER = Path(sys.executable).parent / "tandem-worker"
 PATIENCE_S = 240
@@ -30,11 +30,7 @@ UNTIMED = Metric.IMAGES_PER_S
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("digits")
-    recipe = DigitsRecipe(train=24, val=4, image_size=96, smallest=12, largest=48, most_objects=4)
-    documents = {part: draw_part(root, part, recipe) for part in ("train", "val")}
-    write_manifest(root, name="d", classes=CLASSES, documents=documents, origin=Origin("made", "none"))
-    return root
+    return write_digits(tmp_path_factory.mktemp("digits"), train=24, val=4)
 
 
 def a_spec(digits: Path, **changes: Any) -> dict[str, Any]:
@@ -137,9 +133,16 @@ def test_a_teacher_teaches_and_its_student_is_a_plain_gfl_checkpoint(
     assert train(taught, tmp_path / "student") == ExitCode.SUCCEEDED
 
     plain = a_plain_gfl(a_detector(), num_classes=10)
-    plain.load_state_dict(load_checkpoint(tmp_path / "student" / RunFile.BEST)["state_dict"], strict=True)
+    plain.load_state_dict(
+        load_checkpoint(tmp_path / "student" / RunFile.BEST)["state_dict"], strict=True
+    )
     keys = {key for key, _ in said(tmp_path / "student")}
-    assert {Metric.LOSS_DISTILL_CLS, Metric.LOSS_DISTILL_LOC, Metric.TEACHER_MAP, Metric.MAP} <= keys
+    assert {
+        Metric.LOSS_DISTILL_CLS,
+        Metric.LOSS_DISTILL_LOC,
+        Metric.TEACHER_MAP,
+        Metric.MAP,
+    } <= keys
     assert (tmp_path / "student" / "pictures" / "overview.png").exists()
 
 

@@ -77,7 +77,7 @@ File = Annotated[Path, typer.Option(exists=True, dir_okay=False)]
 
 
 @app.command()
-def digits(  # noqa: PLR0913 - one for each option
+def digits(
     *,
     out: Out,
     name: Named = "digits",
@@ -131,7 +131,7 @@ def digits(  # noqa: PLR0913 - one for each option
 
 
 @app.command("import-coco")
-def import_coco(  # noqa: PLR0913 - one for each option
+def import_coco(
     *,
     out: Out,
     name: Named,
@@ -159,7 +159,7 @@ def import_coco(  # noqa: PLR0913 - one for each option
 
 
 @app.command("import-voc")
-def import_voc(  # noqa: PLR0913 - one for each option
+def import_voc(
     *,
     out: Out,
     name: Named,

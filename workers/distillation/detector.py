@@ -16,7 +16,7 @@ from workers.errors import TeacherMismatch
 
 
 @DETECTORS.register_module()
-class TandemGFL(GFL):  # type: ignore[misc]
+class TandemGFL(GFL):
     """The student: its own losses as they are, plus the method's.
 
     `teacher` holds `config` (an mmdet model), `checkpoint` and `sha256`; `distillation` holds the

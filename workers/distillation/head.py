@@ -29,7 +29,7 @@ class LevelTargets:
 
 
 @HEADS.register_module()
-class TandemGFLHead(GFLHead):  # type: ignore[misc]
+class TandemGFLHead(GFLHead):
     """mmdet's GFL head plus BCKD's losses; same parameters, same state dict."""
 
     def distillation_losses(

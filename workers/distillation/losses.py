@@ -12,8 +12,10 @@ _SMALLEST_AREA = 1e-6
 
 
 def disagreement(student_logits_NC: Tensor, teacher_logits_NC: Tensor) -> Tensor:
-    """How far the student's probability of each class is from the teacher's: |p(t) - p(s)|, (N, C)."""
-    return (teacher_logits_NC.detach().float().sigmoid() - student_logits_NC.float().sigmoid()).abs()
+    """Distance of the student's class probabilities from the teacher's: |p(t) - p(s)|, (N, C)."""
+    return (
+        teacher_logits_NC.detach().float().sigmoid() - student_logits_NC.float().sigmoid()
+    ).abs()
 
 
 def classification_loss(
@@ -25,8 +27,9 @@ def classification_loss(
 ) -> Tensor:
     """Binary classification distillation, section 3.2, without its weight alpha1.
 
-    Every class is a binary problem of its own: the cross-entropy to the teacher's probability, weighted
-    by the disagreement. The gradient flows through that weight too, as in quality focal loss.
+    Every class is a binary problem of its own: the cross-entropy to the teacher's probability,
+    weighted by the disagreement. The gradient flows through that weight too, as in quality focal
+    loss.
     """
     student_logits_NC = student_logits_NC.float()
     teacher_scores_NC = teacher_logits_NC.detach().float().sigmoid()

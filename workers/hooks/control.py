@@ -2,7 +2,6 @@
 
 import math
 import signal
-from types import FrameType
 from typing import Any
 
 from mmcv.runner import Hook
@@ -19,14 +18,14 @@ class Termination:
 
     def install(self) -> None:
         """Take over SIGTERM; main thread only."""
-        signal.signal(signal.SIGTERM, self._remember)
+        signal.signal(signal.SIGTERM, lambda *_: self._remember())
 
-    def _remember(self, signum: int, frame: FrameType | None) -> None:
+    def _remember(self) -> None:
         self.requested = True
 
 
 class ControlHook(Hook):
-    """Ends the loop between two steps; runs before the optimizer, so that a bad step is never taken."""
+    """Ends the loop between two steps, before the optimizer: a bad step is never taken."""
 
     def __init__(self, reporter: Reporter, *, termination: Termination) -> None:
         self._reporter = reporter

@@ -29,7 +29,7 @@ class MetricsHook(Hook):
         self._images = 0
         self._since_s = 0.0
 
-    def before_train_epoch(self, runner: Any) -> None:
+    def before_train_epoch(self, _runner: Any) -> None:
         """Begin a new interval."""
         self._begin()
 

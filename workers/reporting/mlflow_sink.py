@@ -1,7 +1,7 @@
 """Brings records to MLflow: one MLflow run for the life of a run. The only file that knows mlflow.
 
-A record carries its own time, and MLflow keeps one point per (key, value, time, step), so a delivery
-that is repeated changes nothing.
+A record carries its own time, and MLflow keeps one point per (key, value, time, step), so a
+delivery that is repeated changes nothing.
 """
 
 import logging
@@ -59,7 +59,7 @@ class MlflowSink:
         tracked: TrackedRun,
         *,
         closes_run: bool,
-        on_found: Callable[[str], None] = lambda mlflow_run_id: None,
+        on_found: Callable[[str], None] = lambda _: None,
     ) -> None:
         be_brief()
         self._client = MlflowClient(tracking_uri=url)
@@ -131,8 +131,10 @@ class MlflowSink:
         tags = {Tag.DATASET_DIGEST: record.dataset_digest, Tag.HOST: record.host}
         if record.teacher_sha256 is not None:
             tags[Tag.TEACHER_SHA256] = record.teacher_sha256
-        self._client.log_batch(run_id, tags=[RunTag(str(key), value) for key, value in tags.items()])
-        dataset = MetaDataset(
+        self._client.log_batch(
+            run_id, tags=[RunTag(str(key), value) for key, value in tags.items()]
+        )
+        dataset = MetaDataset(  # type: ignore[abstract]
             CodeDatasetSource(tags={}),
             name=record.dataset_name,
             digest=record.dataset_digest[:_DATASET_DIGEST_LENGTH],

@@ -1,4 +1,4 @@
-"""What the trainer says, in one object: into the spool at once, to the service and MLflow in time."""
+"""What the trainer says: into the spool at once, to the service and MLflow in time."""
 
 import logging
 import time
@@ -11,6 +11,7 @@ from typing import Literal, Self
 from configs.spec import (
     Artifact,
     Contract,
+    DatasetManifest,
     FailureReason,
     Metrics,
     Outcome,
@@ -21,6 +22,7 @@ from configs.spec import (
     Started,
     Tracked,
 )
+from workers.provenance import Whereabouts
 from workers.reporting.mlflow_sink import MlflowSink, TrackedRun
 from workers.reporting.service_sink import ServiceSink
 from workers.reporting.shipper import Shipper
@@ -96,29 +98,25 @@ class Reporter:
 
     def started(
         self,
+        where: Whereabouts,
         *,
-        host: str,
-        pid: int,
-        device: str,
         resumed_from_epoch: int,
         teacher_sha256: str | None,
-        dataset_name: str,
-        dataset_digest: str,
-        versions: dict[str, str],
+        dataset: DatasetManifest,
     ) -> None:
-        """Say where this attempt runs and from which epoch."""
+        """Say where this attempt runs, on what, and from which epoch."""
         self._say(
             Started(
                 at=self._clock(),
                 attempt=self._attempt,
-                host=host,
-                pid=pid,
-                device=device,
+                host=where.host,
+                pid=where.pid,
+                device=where.device,
+                versions=where.versions,
                 resumed_from_epoch=resumed_from_epoch,
                 teacher_sha256=teacher_sha256,
-                dataset_name=dataset_name,
-                dataset_digest=dataset_digest,
-                versions=versions,
+                dataset_name=dataset.name,
+                dataset_digest=dataset.digest,
             )
         )
 
@@ -188,7 +186,9 @@ class Reporter:
             shipper.stop()
         self._spool.close()
         if not all(shipper.left <= 0 or shipper.is_refused for shipper in self._shippers):
-            log.warning("Records are left; bring them with: tandem-worker ship --run-dir %s", self._run_dir)
+            log.warning(
+                "Records are left; bring them with: tandem-worker ship --run-dir %s", self._run_dir
+            )
         return all(arrived)
 
     def _say(self, record: Record) -> None:
@@ -226,9 +226,7 @@ class Reporter:
 
     def _note_tracked(self, mlflow_run_id: str) -> None:
         if not self._spool.is_tracked:
-            self._say(
-                Tracked(at=self._clock(), attempt=self._attempt, mlflow_run_id=mlflow_run_id)
-            )
+            self._say(Tracked(at=self._clock(), attempt=self._attempt, mlflow_run_id=mlflow_run_id))
 
 
 def ship(run_dir: Path, *, patience_s: float) -> bool:

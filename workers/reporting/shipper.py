@@ -18,11 +18,11 @@ _FIRST_PAUSE_S = 0.5
 log = logging.getLogger(__name__)
 
 
-class SinkUnavailable(Exception):  # noqa: N818 - a fact, not a fault
+class SinkUnavailable(Exception):
     """The place cannot be reached or cannot take records now; try again later."""
 
 
-class SinkRefused(Exception):  # noqa: N818 - a fact, not a fault
+class SinkRefused(Exception):
     """The place does not want this attempt's records any more."""
 
 
@@ -41,7 +41,9 @@ class Sink(Protocol):
 class Shipper:
     """A thread that brings records to a sink; its position outlives the process."""
 
-    def __init__(self, spool: Spool, sink: Sink, *, position_file: Path, heartbeat_s: float) -> None:
+    def __init__(
+        self, spool: Spool, sink: Sink, *, position_file: Path, heartbeat_s: float
+    ) -> None:
         self._spool = spool
         self._sink = sink
         self._position_file = position_file
@@ -62,7 +64,7 @@ class Shipper:
         self._thread.start()
 
     def drain(self, deadline_s: float) -> bool:
-        """Ship until nothing is left or the monotonic clock shows `deadline_s`; whether all is there."""
+        """Ship until nothing is left or the clock shows `deadline_s`; whether all is there."""
         while self.left > 0 and not self.is_refused and time.monotonic() < deadline_s:
             self._spool.wake()
             self._closing.wait(0.05)

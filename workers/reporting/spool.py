@@ -1,4 +1,4 @@
-"""An append-only file of records beside the checkpoints: what was said is never lost nor said twice."""
+"""An append-only file of records beside the checkpoints: nothing is lost nor said twice."""
 
 import os
 import threading
@@ -18,7 +18,7 @@ _SYNC_EVERY_S = 2.0
 class Spool:
     """Records, one JSON document a line; a position is a line number, counted from 0.
 
-    A run has one spool over all its attempts. A line that was torn by a crash is cut off on opening.
+    A run has one spool over all its attempts. A line that a crash tore is cut off on opening.
     """
 
     def __init__(self, path: Path) -> None:

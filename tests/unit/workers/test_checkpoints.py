@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from workers.checkpoints import load_checkpoint, load_teacher_weights, load_weights, save_atomically, sha256_of
+from workers.checkpoints import (
+    load_checkpoint,
+    load_teacher_weights,
+    load_weights,
+    save_atomically,
+    sha256_of,
+)
 from workers.errors import TeacherMismatch
 
 
@@ -42,7 +48,9 @@ def test_a_wrapped_and_a_bare_state_dict_are_the_same_weights(tmp_path: Path) ->
     torch.save({"state_dict": {"module.w": torch.ones(1)}}, tmp_path / "wrapped.pth")
     torch.save({"w": torch.ones(1)}, tmp_path / "bare.pth")
 
-    assert load_weights(tmp_path / "wrapped.pth").keys() == load_weights(tmp_path / "bare.pth").keys()
+    assert (
+        load_weights(tmp_path / "wrapped.pth").keys() == load_weights(tmp_path / "bare.pth").keys()
+    )
 
 
 def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path: Path) -> None:
@@ -79,7 +87,11 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_difference_of_layers_is_named(tmp_path: Path) -> None:
-    save_atomically({"state_dict": {"weight": torch.ones(3, 2), "extra": torch.ones(1)}}, tmp_path / "t.pth")
+    save_atomically(
+        {"state_dict": {"weight": torch.ones(3, 2), "extra": torch.ones(1)}}, tmp_path / "t.pth"
+    )
 
-    with pytest.raises(TeacherMismatch, match=r"missing: bias; unexpected: extra; of another shape: weight"):
+    with pytest.raises(
+        TeacherMismatch, match=r"missing: bias; unexpected: extra; of another shape: weight"
+    ):
         load_teacher_weights(nn.Linear(2, 2), tmp_path / "t.pth", sha256=None)

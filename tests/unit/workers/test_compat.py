@@ -12,8 +12,8 @@ def test_the_fixes_are_harmless_when_repeated() -> None:
     compat.apply()
     compat.apply()
 
-    assert np.int is int
-    assert np.float is float
+    assert vars(np)["int"] is int
+    assert vars(np)["float"] is float
     assert MMDistributedDataParallel._use_replicated_tensor_module is False
 
 

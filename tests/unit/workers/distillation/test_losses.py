@@ -108,7 +108,9 @@ def test_localization_loss_is_weighted_and_its_weight_gets_no_gradient() -> None
     importance = torch.tensor([0.5], requires_grad=True)
     student = torch.tensor([[2.0, 0, 4, 2]], requires_grad=True)
 
-    loss = localization_loss(student, torch.tensor([[0.0, 0, 2, 2]]), importance_N=importance, num_pos=4.0)
+    loss = localization_loss(
+        student, torch.tensor([[0.0, 0, 2, 2]]), importance_N=importance, num_pos=4.0
+    )
     loss.backward()
 
     assert loss.item() == pytest.approx(0.5 * 1.0 / 4)

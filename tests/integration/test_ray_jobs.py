@@ -1,0 +1,224 @@
+"""One contract for every cluster: the simulated one that our tests trust, and a real Ray."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from service.adapters.ray_jobs import RayJobs
+from service.adapters.simulated import SimulatedCluster
+from service.domain.errors import ClusterUnreachable
+from service.domain.policy import Job, JobState
+from service.domain.ports import Cluster, Order
+
+TOKEN = "t" * 64
+LONGEST_S = 60.0
+
+
+@dataclass
+class Theatre:
+    """A cluster, and how a test has a job do what its command says."""
+
+    cluster: Cluster
+    play: Callable[[str, JobState, int | None, str], None]
+
+
+@pytest.fixture(scope="module")
+def token_file() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="tandem-token-"))
+    file = folder / "token"
+    file.write_text(TOKEN, encoding="ascii")
+    yield file
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def ray_url(token_file: Path) -> Iterator[str]:
+    """A Ray head of our own on free ports, gone with everything it started."""
+    # The path of a Unix socket has 107 bytes at most: not pytest's folder.
+    folder = Path(tempfile.mkdtemp(prefix="tandem-ray-", dir="/tmp"))
+    gcs, dashboard, client, agent = _free_ports(4)
+    command = [
+        str(Path(sys.executable).parent / "ray"),
+        *("start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2", "--num-gpus=0"),
+        *(f"--port={gcs}", f"--ray-client-server-port={client}"),
+        *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
+        *(f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder / 'ray'}"),
+        *("--object-store-memory=80000000", "--min-worker-port=0", "--max-worker-port=0"),
+    ]
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_file)}
+    with (folder / "log").open("w") as log:
+        head = subprocess.Popen(
+            command, env=os.environ | token, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        _wait_for_head(RayJobs(f"http://127.0.0.1:{dashboard}", token_file=token_file), folder)
+        yield f"http://127.0.0.1:{dashboard}"
+    finally:
+        _end(head, folder=folder)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["simulated", "ray"])
+def theatre(request: pytest.FixtureRequest, token_file: Path) -> Theatre:
+    if request.param == "ray":
+        url: str = request.getfixturevalue("ray_url")
+        return Theatre(RayJobs(url, token_file=token_file), lambda *_: None)
+    cluster = SimulatedCluster()
+
+    def play(job: str, state: JobState, exit_code: int | None, printed: str) -> None:
+        cluster.becomes(job, state, exit_code=exit_code)
+        cluster.printed[job] = printed
+
+    return Theatre(cluster, play)
+
+
+def test_nobody_knows_a_job_that_was_never_submitted(theatre: Theatre) -> None:
+    theatre.cluster.stop("nobody")
+
+    assert theatre.cluster.look("nobody") is None
+    assert theatre.cluster.logs("nobody") == ""
+
+
+def test_a_job_that_ends_well_succeeds_and_leaves_its_words(theatre: Theatre) -> None:
+    theatre.cluster.submit(an_order("well", "echo hello there"))
+    theatre.play("well", "succeeded", 0, "hello there\n")
+
+    job = when_over(theatre.cluster, "well")
+
+    assert (job.state, job.exit_code) == ("succeeded", 0)
+    assert "hello there\n" in theatre.cluster.logs("well")
+
+
+@pytest.mark.parametrize("code", [10, 20])
+def test_a_job_that_ends_badly_fails_with_its_exit_code(theatre: Theatre, code: int) -> None:
+    theatre.cluster.submit(an_order(f"badly-{code}", f"exit {code}"))
+    theatre.play(f"badly-{code}", "failed", code, "")
+
+    job = when_over(theatre.cluster, f"badly-{code}")
+
+    assert (job.state, job.exit_code) == ("failed", code)
+
+
+def test_a_job_that_is_submitted_twice_is_one_and_one_that_is_stopped_is_over(
+    theatre: Theatre,
+) -> None:
+    theatre.cluster.submit(an_order("twice", "exec sleep 300"))
+    theatre.cluster.submit(an_order("twice", "exit 1"))
+    theatre.play("twice", "running", None, "")
+    when(theatre.cluster, "twice", lambda job: job.state == "running")
+
+    theatre.cluster.stop("twice")
+
+    assert when_over(theatre.cluster, "twice").state == "stopped"
+
+
+def test_words_of_a_command_arrive_as_they_are(theatre: Theatre) -> None:
+    said = "a 'b' \"c\" $HOME; *"
+    theatre.cluster.submit(an_order("quoted", 'printf "%s" "$1"', said))
+    theatre.play("quoted", "succeeded", 0, said)
+
+    when_over(theatre.cluster, "quoted")
+
+    assert said in theatre.cluster.logs("quoted")
+
+
+def test_every_node_says_what_it_has(theatre: Theatre) -> None:
+    (node,) = theatre.cluster.nodes()
+
+    assert (node.total_cpus, node.total_gpus, node.free_gpus) == (2.0, 0.0, 0.0)
+    assert 0.0 <= node.free_cpus <= 2.0
+
+
+def test_a_cluster_that_refuses_our_token_says_which_setting_to_mend(ray_url: str) -> None:
+    with pytest.raises(ClusterUnreachable, match="TANDEM_RAY_TOKEN_FILE"):
+        RayJobs(ray_url, token_file=None).nodes()
+
+
+def test_a_cluster_where_nothing_listens_is_unreachable() -> None:
+    (port,) = _free_ports(1)
+
+    with pytest.raises(ClusterUnreachable):
+        RayJobs(f"http://127.0.0.1:{port}", token_file=None).look("any")
+
+
+def test_something_else_at_rays_address_is_unreachable() -> None:
+    cluster = RayJobs("http://ray.invalid", token_file=None)
+    other = httpx.MockTransport(lambda _: httpx.Response(200, text="<html>hello</html>"))
+    cluster._client = httpx.Client(base_url="http://ray.invalid", transport=other)
+
+    with pytest.raises(ClusterUnreachable, match="is not Ray"):
+        cluster.nodes()
+
+
+def an_order(job: str, script: str, *arguments: str) -> Order:
+    command = ("sh", "-c", script, "sh", *arguments)
+    return Order(job, command, num_cpus=1, num_gpus=0, metadata={"run_id": "r"})
+
+
+def when_over(cluster: Cluster, job: str) -> Job:
+    return when(cluster, job, lambda found: found.is_over)
+
+
+def when(cluster: Cluster, job: str, is_so: Callable[[Job], bool]) -> Job:
+    deadline = time.monotonic() + LONGEST_S
+    while time.monotonic() < deadline:
+        found = cluster.look(job)
+        if found is not None and is_so(found):
+            return found
+        time.sleep(0.1)
+    raise TimeoutError(f"{job} is {cluster.look(job)}")
+
+
+def _wait_for_head(cluster: RayJobs, folder: Path) -> None:
+    deadline = time.monotonic() + LONGEST_S
+    while time.monotonic() < deadline:
+        try:
+            cluster.nodes()
+        except ClusterUnreachable:
+            time.sleep(0.2)
+        else:
+            return
+    raise TimeoutError((folder / "log").read_text())
+
+
+def _end(head: subprocess.Popen[bytes], *, folder: Path) -> None:
+    ours = _family(head.pid, folder=folder)
+    os.killpg(head.pid, signal.SIGTERM)
+    _, alive = psutil.wait_procs(ours, timeout=10)
+    for process in alive:
+        process.kill()
+    head.wait(timeout=10)
+    psutil.wait_procs(alive, timeout=10)
+    assert not [process for process in ours if process.is_running()]
+
+
+def _family(pid: int, *, folder: Path) -> list[psutil.Process]:
+    """The head, its children, and who names our folder on its command line."""
+    head = psutil.Process(pid)
+    found = {head, *head.children(recursive=True)}
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(folder) in word for word in process.info["cmdline"] or ()):
+            found.add(process)
+    return list(found)
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for opened in sockets:
+        opened.bind(("127.0.0.1", 0))
+    ports: list[int] = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports

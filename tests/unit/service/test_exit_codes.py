@@ -1,0 +1,34 @@
+"""Where the worker left no last word, its exit code says what becomes of the run."""
+
+import pytest
+
+from configs.spec import ExitCode
+from service.domain.policy import Job, after_attempt
+from service.domain.states import RunState
+from tests.factories import a_run
+
+EXPECTED = {
+    ExitCode.SUCCEEDED: RunState.SUCCEEDED,
+    ExitCode.REFUSED: RunState.FAILED,
+    ExitCode.INTERRUPTED: RunState.QUEUED,
+    ExitCode.FENCED: RunState.QUEUED,
+    ExitCode.CANCELLED: RunState.CANCELLED,
+}
+
+
+@pytest.mark.parametrize("code", ExitCode, ids=lambda code: code.name)
+def test_every_exit_code_leads_to_a_state(code: ExitCode) -> None:
+    job = Job("succeeded" if code is ExitCode.SUCCEEDED else "failed", exit_code=code)
+
+    verdict = after_attempt(a_run(state=RunState.RUNNING, attempt=1), job, None, max_attempts=3)
+
+    assert verdict.state is EXPECTED[code]
+
+
+def test_a_node_without_our_program_is_named_and_not_tried_again() -> None:
+    run = a_run(state=RunState.STARTING, attempt=1)
+
+    verdict = after_attempt(run, Job("failed", exit_code=127), None, max_attempts=3)
+
+    assert verdict.state is RunState.FAILED
+    assert "tandem-worker" in verdict.message

@@ -1,0 +1,159 @@
+"""The dry run: every finding, from the facts alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.catalog import parse_spec
+from configs.spec import ClassNames
+from service.adapters.clock import FixedClock
+from service.domain.plan import Facts, make_plan
+from service.domain.ports import Node
+from service.domain.registry import RegisteredDataset, RegisteredTeacher
+from service.domain.states import RunState
+from tests.factories import (
+    CLASSES,
+    NO_HASH,
+    a_bckd_spec,
+    a_detector_spec,
+    a_manifest,
+    a_run,
+    a_spec,
+)
+
+NOW = FixedClock().now()
+ROOT = Path("/somewhere")
+RUN = "r" + "0" * 12
+TWO_CPUS = (Node(2.0, 0.0, 0.0, 0.0),)
+
+
+def a_dataset(**changes: Any) -> RegisteredDataset:
+    manifest = a_manifest(**changes)
+    return RegisteredDataset("pets", ROOT, manifest, NOW)
+
+
+def a_teacher(classes: ClassNames = CLASSES) -> RegisteredTeacher:
+    return RegisteredTeacher(
+        name="big",
+        checkpoint=ROOT / "big.pth",
+        sha256=NO_HASH,
+        detector=a_detector_spec(),
+        classes=classes,
+        measured_map=None,
+        source="",
+        registered_at=NOW,
+    )
+
+
+def codes(spec: dict[str, Any], facts: Facts) -> list[tuple[str, str]]:
+    plan = make_plan(parse_spec(spec), facts)
+    return [(finding.field, finding.code) for finding in plan.findings]
+
+
+def test_nothing_stands_against_a_spec_whose_things_are_there() -> None:
+    facts = Facts(dataset=a_dataset(), teacher=a_teacher(), nodes=TWO_CPUS)
+
+    plan = make_plan(parse_spec(a_bckd_spec()), facts)
+
+    assert plan.findings == ()
+    assert plan.waits_for is None
+
+
+FINDINGS: dict[str, tuple[dict[str, Any], Facts, tuple[str, str]]] = {
+    "no dataset": (
+        a_spec(),
+        Facts(nodes=TWO_CPUS),
+        ("data.dataset.name", "dataset_not_found"),
+    ),
+    "a dataset by its path": (
+        a_spec(data={"dataset": {"root": "/data"}}),
+        Facts(nodes=TWO_CPUS),
+        ("data.dataset.root", "not_by_path"),
+    ),
+    "no teacher": (
+        a_bckd_spec(),
+        Facts(dataset=a_dataset(), nodes=TWO_CPUS),
+        ("teacher.name", "teacher_not_found"),
+    ),
+    "a teacher by its path": (
+        a_bckd_spec(
+            teacher={
+                "checkpoint": "/t.pth",
+                "detector": a_detector_spec().model_dump(mode="json"),
+                "classes": list(CLASSES),
+            }
+        ),
+        Facts(dataset=a_dataset(), nodes=TWO_CPUS),
+        ("teacher.checkpoint", "not_by_path"),
+    ),
+    "a teacher with other classes": (
+        a_bckd_spec(),
+        Facts(dataset=a_dataset(), teacher=a_teacher(("bird",)), nodes=TWO_CPUS),
+        ("teacher.name", "teacher_classes_differ"),
+    ),
+    "a teacher with the classes in another order": (
+        a_bckd_spec(),
+        Facts(dataset=a_dataset(), teacher=a_teacher(CLASSES[::-1]), nodes=TWO_CPUS),
+        ("teacher.name", "teacher_classes_differ"),
+    ),
+    "no teacher run": (
+        a_bckd_spec(teacher={"run": RUN}),
+        Facts(dataset=a_dataset(), nodes=TWO_CPUS),
+        ("teacher.run", "run_not_found"),
+    ),
+    "a teacher run that failed": (
+        a_bckd_spec(teacher={"run": RUN}),
+        Facts(dataset=a_dataset(), teacher_run=a_run(state=RunState.FAILED), nodes=TWO_CPUS),
+        ("teacher.run", "teacher_run_failed"),
+    ),
+    "a teacher run with other classes": (
+        a_bckd_spec(teacher={"run": RUN}),
+        Facts(
+            dataset=a_dataset(),
+            teacher_run=a_run(),
+            teacher_run_classes=("bird",),
+            nodes=TWO_CPUS,
+        ),
+        ("teacher.run", "teacher_classes_differ"),
+    ),
+    "more CPUs than any node has": (
+        a_spec(resources={"num_cpus": 3}),
+        Facts(dataset=a_dataset(), nodes=TWO_CPUS * 2),
+        ("resources.num_cpus", "resources_infeasible"),
+    ),
+    "a GPU where there is none": (
+        a_spec(resources={"num_gpus": 1}),
+        Facts(dataset=a_dataset(), nodes=TWO_CPUS),
+        ("resources.num_gpus", "resources_infeasible"),
+    ),
+    "a cluster of which nothing is known": (
+        a_spec(resources={"num_gpus": 1}),
+        Facts(dataset=a_dataset(), nodes=None),
+        ("resources", "cluster_unreachable"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("spec", "facts", "found"), FINDINGS.values(), ids=FINDINGS.keys())
+def test_a_finding_names_the_field_and_the_cause(
+    spec: dict[str, Any], facts: Facts, found: tuple[str, str]
+) -> None:
+    assert codes(spec, facts) == [found]
+
+
+def test_a_cluster_that_does_not_answer_keeps_nobody_from_launching() -> None:
+    plan = make_plan(parse_spec(a_spec()), Facts(dataset=a_dataset()))
+
+    assert [finding.severity for finding in plan.findings] == ["warning"]
+    assert plan.errors == ()
+
+
+@pytest.mark.parametrize("state", RunState)
+def test_a_student_waits_for_its_teacher_until_that_has_succeeded(state: RunState) -> None:
+    facts = Facts(dataset=a_dataset(), teacher_run=a_run(state=state), nodes=TWO_CPUS)
+
+    plan = make_plan(parse_spec(a_bckd_spec(teacher={"run": RUN})), facts)
+
+    assert plan.waits_for == (None if state is RunState.SUCCEEDED else RUN)
+    assert bool(plan.errors) is (state in (RunState.FAILED, RunState.CANCELLED))

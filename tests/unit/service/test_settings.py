@@ -1,0 +1,49 @@
+"""Settings: what the example shows, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings
+
+EXAMPLE = Path(__file__).parents[3] / ".env.example"
+
+
+def test_the_example_shows_every_setting() -> None:
+    lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
+    shown = {line.removeprefix("# ").partition("=")[0] for line in lines if "TANDEM_" in line[:9]}
+
+    assert shown == {f"TANDEM_{name.upper()}" for name in Settings.model_fields}
+
+
+def test_the_example_shows_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"TANDEM_{name.upper()}", raising=False)
+    default = Settings()
+    for line in EXAMPLE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("TANDEM_"):
+            name, _, value = line.partition("=")
+            monkeypatch.setenv(name, value)
+
+    assert Settings() == default
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::", "tandem.example"])
+def test_an_address_that_others_reach_is_refused_with_a_way_out(host: str) -> None:
+    with pytest.raises(ValidationError, match=r"no access control yet.*SSH tunnel"):
+        Settings(host=host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2"])
+def test_addresses_of_this_machine_are_taken(host: str) -> None:
+    assert Settings(host=host).url == f"http://{host}:8700"
+
+
+def test_an_ipv6_address_is_written_in_brackets() -> None:
+    assert Settings(host="::1").url == "http://[::1]:8700"
+
+
+def test_workers_report_to_the_public_address_where_there_is_one() -> None:
+    assert Settings().report_url == "http://127.0.0.1:8700"
+    assert Settings(public_url="http://head:8700").report_url == "http://head:8700"
