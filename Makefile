@@ -3,7 +3,7 @@ BIN := .venv/bin
 TEACHER ?= shipped
 SEED ?= 0
 
-.PHONY: setup demo test test-all check format lock up down doctor clean
+.PHONY: setup demo test test-all check format lock up down doctor clean teacher
 
 setup: ## The environment in .venv; does nothing when it is up to date.
 	@docker/setup.sh
@@ -41,3 +41,6 @@ lock: setup ## Writes docker/worker.lock from the environment as it is.
 
 clean: ## Removes the environment; the compiled mmcv-full stays cached.
 	rm -rf .venv
+
+teacher: setup ## Packs the digits teacher from a finished run of digits/teacher: make teacher RUN_DIR=...
+	@$(BIN)/tandem-worker pack --run-dir $(RUN_DIR) --name digits-teacher --out configs/teachers

@@ -57,9 +57,13 @@ class TandemApiError(Exception):
 class TandemClient:
     """The service at `url`; a context manager."""
 
-    def __init__(self, url: str, *, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, url: str, *, timeout_s: float = 30.0, transport: httpx.BaseTransport | None = None
+    ) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self.url, timeout=timeout_s, trust_env=False)
+        self._http = httpx.Client(
+            base_url=self.url, timeout=timeout_s, trust_env=False, transport=transport
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -41,10 +41,12 @@ def create_app(
     """The API with its loops; the outside systems may be given, for tests and simulations."""
     configure_logging()
     database = Database(settings.database)
+    ray = RayJobs(settings.ray_url, token_file=settings.ray_token_file)
+    mlflow = Mlflow(settings.mlflow_url)
     world = World(
         store=database,
-        cluster=cluster or RayJobs(settings.ray_url, token_file=settings.ray_token_file),
-        tracker=tracker or Mlflow(settings.mlflow_url),
+        cluster=cluster or ray,
+        tracker=tracker or mlflow,
         files=LocalFiles(settings.runs_dir, roots=settings.roots),
         clock=clock or SystemClock(),
         rules=Rules(
@@ -66,7 +68,8 @@ def create_app(
         yield
         for loop in loops:
             loop.stop(timeout_s=_STOP_LOOPS_S)
-        database.close()
+        for opened in (ray, mlflow, database):
+            opened.close()
         log.info("service.stopped")
 
     app = FastAPI(

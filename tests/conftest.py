@@ -33,6 +33,7 @@ class Stage:
     tracker: SimulatedTracker
     clock: FixedClock
     reconciler: Reconciler
+    transport: AsgiTransport
 
     @property
     def world(self) -> World:
@@ -78,6 +79,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     app = create_app(
         Settings(home=tmp_path), cluster=cluster, tracker=tracker, clock=clock, with_loops=False
     )
-    with httpx.Client(transport=AsgiTransport(app), base_url="http://tandem") as http:
+    transport = AsgiTransport(app)
+    with httpx.Client(transport=transport, base_url="http://tandem") as http:
         reconciler = Reconciler(app.state.world, deaf_after_s=math.inf)
-        yield Stage(app, http, tmp_path, cluster, tracker, clock, reconciler)
+        yield Stage(app, http, tmp_path, cluster, tracker, clock, reconciler, transport)

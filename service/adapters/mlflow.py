@@ -46,6 +46,10 @@ class Mlflow:
             body["end_time"] = round(at.timestamp() * 1000)
         self._ask("POST", "/runs/update", json=body)
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def _ask(self, method: str, path: str, **arguments: Any) -> dict[str, Any] | None:
         try:
             response = self._client.request(method, _API + path, **arguments)

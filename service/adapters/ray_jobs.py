@@ -73,6 +73,10 @@ class RayJobs:
             raise ClusterUnreachable("Ray has just started and has not counted its nodes yet.")
         return tuple(_node_from_usage(usage) for usage in usage_by_node.values())
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def _ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
             response = self._client.request(method, path, headers=self._headers(), **arguments)

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from configs.spec import Delivery, Metrics, Outcome, Record, RunFile, Started
+from service.api.schemas import RunRequest
+from service.client import ServiceUnreachable, TandemApiError, TandemClient
 from service.domain.ports import Node
 from service.loops.reconcile import Reconciler
 from service.usecases import runs
@@ -254,11 +256,6 @@ class TestRegistry:
         assert response.status_code == 422
         assert response.json()["errors"][0]["field"] == "sha256"
 
-    def test_presets_are_listed(self, stage: Stage) -> None:
-        names = [preset["name"] for preset in stage.http.get("/v1/presets").json()]
-
-        assert "quick/instant" in names
-
 
 class TestHealth:
     """Alive, ready, and for Prometheus."""
@@ -297,6 +294,58 @@ class TestLogs:
         response = stage.http.get("/v1/runs/r1/logs", params={"follow": True})
 
         assert response.status_code == 404
+
+
+class TestClient:
+    """The typed client against the real API."""
+
+    def test_a_run_from_its_launch_to_its_end(self, stage: Stage) -> None:
+        tandem = TandemClient("http://tandem", transport=stage.transport)
+        root = write_dataset(stage.home / "datasets" / "pets")
+        tandem.register_dataset(root)
+        request = RunRequest(spec=a_spec(), name="mine")
+        assert tandem.plan(request).findings == []
+
+        run = tandem.launch(request, idempotency_key="k")
+        stage.turn()
+        deliver(stage, run.id, [metrics(stage, 1), outcome(stage, "succeeded")])
+        stage.cluster.becomes(f"{run.id}-a1", "succeeded", exit_code=0)
+        stage.turn()
+        ended = tandem.wait(run.id, timeout_s=1)
+
+        assert tandem.launch(request, idempotency_key="k").id == run.id
+        assert (ended.name, ended.state) == ("mine", "succeeded")
+        assert [point.value for point in tandem.metrics(run.id, key="train/loss")] == [1.0]
+        assert [event.to_state for event in tandem.events(run.id)][-1] == "succeeded"
+        assert [attempt.number for attempt in tandem.attempts(run.id)] == [1]
+        assert [found.id for found in tandem.runs(preset=None).items] == [run.id]
+        assert "".join(tandem.follow_logs(run.id)) == tandem.logs(run.id) == ""
+        assert tandem.health().status == "ready"
+        assert "quick/instant" in [preset.name for preset in tandem.presets()]
+
+    def test_a_refusal_carries_the_problem(self, stage: Stage) -> None:
+        tandem = TandemClient("http://tandem", transport=stage.transport)
+
+        with pytest.raises(TandemApiError) as caught:
+            tandem.launch(RunRequest(spec=a_spec()))
+
+        assert caught.value.problem.code == "spec_refused"
+        assert caught.value.problem.advice
+        assert [error.field for error in caught.value.problem.errors] == ["data.dataset.name"]
+
+    def test_a_wait_that_is_too_short_says_where_the_run_is(self, stage: Stage) -> None:
+        tandem = TandemClient("http://tandem", transport=stage.transport)
+        run_id = a_starting_run(stage)
+
+        with pytest.raises(TimeoutError, match="starting"):
+            tandem.wait(run_id, timeout_s=0, poll_s=0)
+
+    def test_without_a_service_it_says_how_to_start_one(self) -> None:
+        with (
+            TandemClient("http://127.0.0.1:9", timeout_s=2) as tandem,
+            pytest.raises(ServiceUnreachable, match="tandem up"),
+        ):
+            tandem.runs()
 
 
 def a_starting_run(stage: Stage, spec: dict[str, Any] | None = None, **changes: Any) -> str:

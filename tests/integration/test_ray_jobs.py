@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from service.domain.ports import Cluster, Order
 
 TOKEN = "t" * 64
 LONGEST_S = 60.0
+
+Connect = Callable[[str, Path | None], RayJobs]
 
 
 @dataclass
@@ -63,18 +66,33 @@ def ray_url(token_file: Path) -> Iterator[str]:
             command, env=os.environ | token, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        _wait_for_head(RayJobs(f"http://127.0.0.1:{dashboard}", token_file=token_file), folder)
+        with closing(RayJobs(f"http://127.0.0.1:{dashboard}", token_file=token_file)) as cluster:
+            _wait_for_head(cluster, folder)
         yield f"http://127.0.0.1:{dashboard}"
     finally:
         _end(head, folder=folder)
         shutil.rmtree(folder)
 
 
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    with ExitStack() as stack:
+
+        def connected(url: str, token_file: Path | None) -> RayJobs:
+            return stack.enter_context(closing(RayJobs(url, token_file=token_file)))
+
+        yield connected
+
+
 @pytest.fixture(params=["simulated", "ray"])
-def theatre(request: pytest.FixtureRequest, token_file: Path) -> Theatre:
+def theatre(
+    request: pytest.FixtureRequest,
+    token_file: Path,
+    connect: Connect,
+) -> Theatre:
     if request.param == "ray":
         url: str = request.getfixturevalue("ray_url")
-        return Theatre(RayJobs(url, token_file=token_file), lambda *_: None)
+        return Theatre(connect(url, token_file), lambda *_: None)
     cluster = SimulatedCluster()
 
     def play(job: str, state: JobState, exit_code: int | None, printed: str) -> None:
@@ -141,20 +159,27 @@ def test_every_node_says_what_it_has(theatre: Theatre) -> None:
     assert 0.0 <= node.free_cpus <= 2.0
 
 
-def test_a_cluster_that_refuses_our_token_says_which_setting_to_mend(ray_url: str) -> None:
+def test_a_cluster_that_refuses_our_token_says_which_setting_to_mend(
+    ray_url: str, connect: Connect
+) -> None:
     with pytest.raises(ClusterUnreachable, match="TANDEM_RAY_TOKEN_FILE"):
-        RayJobs(ray_url, token_file=None).nodes()
+        connect(ray_url, None).nodes()
 
 
-def test_a_cluster_where_nothing_listens_is_unreachable() -> None:
+def test_a_cluster_where_nothing_listens_is_unreachable(
+    connect: Connect,
+) -> None:
     (port,) = _free_ports(1)
 
     with pytest.raises(ClusterUnreachable):
-        RayJobs(f"http://127.0.0.1:{port}", token_file=None).look("any")
+        connect(f"http://127.0.0.1:{port}", None).look("any")
 
 
-def test_something_else_at_rays_address_is_unreachable() -> None:
-    cluster = RayJobs("http://ray.invalid", token_file=None)
+def test_something_else_at_rays_address_is_unreachable(
+    connect: Connect,
+) -> None:
+    cluster = connect("http://ray.invalid", None)
+    cluster.close()
     other = httpx.MockTransport(lambda _: httpx.Response(200, text="<html>hello</html>"))
     cluster._client = httpx.Client(base_url="http://ray.invalid", transport=other)
 
@@ -196,7 +221,7 @@ def _wait_for_head(cluster: RayJobs, folder: Path) -> None:
 def _end(head: subprocess.Popen[bytes], *, folder: Path) -> None:
     ours = _family(head.pid, folder=folder)
     os.killpg(head.pid, signal.SIGTERM)
-    _, alive = psutil.wait_procs(ours, timeout=10)
+    _, alive = psutil.wait_procs(ours, timeout=2)
     for process in alive:
         process.kill()
     head.wait(timeout=10)

@@ -9,13 +9,15 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from configs.spec import ClassNames
 from workers.data.draft import Draft, DraftBox, DraftImage
 from workers.data.problems import Problem, ProblemCode, shown
+
+_SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}
 
 Document = Mapping[str, object]
 Text = Annotated[str, Field(min_length=1)]
@@ -44,7 +46,7 @@ class _Annotation(_Entry):
     image_id: int
     category_id: int
     bbox: Annotated[list[float], Field(min_length=4, max_length=4)]
-    iscrowd: bool | Annotated[int, Field(ge=0, le=1)] = 0
+    iscrowd: Literal[0, 1, False, True] = 0
     area: object = None
 
 
@@ -150,7 +152,7 @@ def _faults(error: ValidationError) -> Iterator[tuple[ProblemCode, str]]:
 
 def _where(key: str, position: int, entry: object) -> str:
     identifier = _id_of(entry)
-    return f"{key}[{position}]" if identifier is None else f"{key.removesuffix('s')} {identifier}"
+    return f"{key}[{position}]" if identifier is None else f"{_SINGULAR[key]} {identifier}"
 
 
 def _id_of(entry: object) -> int | None:

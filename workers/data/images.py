@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from configs.spec import Sha256
 
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "WEBP", "PPM")
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
 """What both Pillow and OpenCV, which the trainer uses, can read."""
 
 _BROKEN = (

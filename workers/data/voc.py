@@ -113,8 +113,7 @@ def _read_image(
 ) -> tuple[DraftImage | None, list[Problem], int]:
     """The image, its problems, and how many boxes it lists."""
     try:
-        path = locate(root / "Annotations", f"{listed.name}.xml")
-        locate(root / "JPEGImages", f"{listed.name}.jpg")
+        locate(root / "Annotations", f"{listed.name}.xml")
     except UnsafePath as error:
         return None, [listed.problem(ProblemCode.UNSAFE_PATH, str(error))], 0
     path = root / "Annotations" / f"{listed.name}.xml"
@@ -182,7 +181,7 @@ def _parse(path: Path) -> _Element:
         parser.Parse(path.read_bytes(), True)
     except expat.ExpatError as error:
         raise _Malformed(error.lineno, f"not XML: {expat.ErrorString(error.code)}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LookupError) as error:
         raise _Malformed(1, str(error)) from error
     root = top.children[0]
     if root.tag != "annotation":

@@ -59,6 +59,7 @@ class Reporter:
         self._service = _service_sink(identity)
         self._mlflow = self._mlflow_sink(identity, spec=spec)
         self._shippers = self._make_shippers()
+        self._is_closed = False
 
     @classmethod
     def open(
@@ -178,6 +179,9 @@ class Reporter:
 
     def close(self, *, patience_s: float) -> bool:
         """Ship what is left for at most `patience_s`; whether everything arrived."""
+        if self._is_closed:
+            return True
+        self._is_closed = True
         deadline_s = time.monotonic() + patience_s
         # MLflow first: its run's id is itself a record for the service.
         arrived = [shipper.drain(deadline_s) for shipper in reversed(self._shippers)]

@@ -1,0 +1,100 @@
+"""What others rely on: the public words, every error's status, every command of the documents."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+import configs.spec
+from configs.catalog import preset_names, spec_from_preset
+from service.api.errors import status_of
+from service.cli import app
+from service.domain import errors
+from service.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "DECISIONS.md")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EVERYTHING = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS)
+
+
+def all_errors(
+    kind: type[errors.TandemError] = errors.TandemError,
+) -> list[type[errors.TandemError]]:
+    below = [error for child in kind.__subclasses__() for error in all_errors(child)]
+    return [*kind.__subclasses__(), *below]
+
+
+def leaves() -> list[type[errors.TandemError]]:
+    return sorted({e for e in all_errors() if not e.__subclasses__()}, key=lambda e: e.__name__)
+
+
+def test_the_public_words_of_the_spec_exist_and_are_listed_once() -> None:
+    words = configs.spec.__all__
+
+    assert len(words) == len(set(words))
+    assert all(hasattr(configs.spec, word) for word in words)
+
+
+@pytest.mark.parametrize("error", leaves(), ids=lambda error: error.__name__)
+def test_every_error_has_a_code_of_its_own_a_status_and_a_place_in_the_tree(
+    error: type[errors.TandemError],
+) -> None:
+    status, title = status_of(error.__new__(error))
+
+    assert error.code != errors.TandemError.code
+    assert 400 <= status < 600
+    assert title
+    assert error.code in (errors.__doc__ or "")
+
+
+def test_error_codes_are_told_apart() -> None:
+    codes = [error.code for error in leaves()]
+
+    assert len(codes) == len(set(codes))
+
+
+def test_the_example_of_the_environment_names_every_setting() -> None:
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+
+    named = set(re.findall(r"TANDEM_([A-Z_]+)=", example))
+
+    assert named == {name.upper() for name in Settings.model_fields}
+
+
+def test_every_make_target_in_the_documents_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+    asked = set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", EVERYTHING, flags=re.MULTILINE))
+
+    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
+    assert {"demo", "test"} <= asked
+    assert asked <= targets
+
+
+def test_every_command_in_the_readme_exists() -> None:
+    command = get_command(app)
+
+    asked = set(re.findall(r"^tandem ([a-z-]+)", README, flags=re.MULTILINE))
+
+    assert {"up", "run", "down", "doctor"} <= asked
+    assert asked <= set(command.commands)  # type: ignore[attr-defined]
+
+
+def test_every_preset_in_the_readme_exists() -> None:
+    asked = set(re.findall(r"\b((?:digits|coco|quick)/[a-z0-9_]+)", README))
+
+    assert asked
+    assert asked <= set(preset_names())
+
+
+def test_every_preset_is_a_valid_spec() -> None:
+    for name in preset_names():
+        spec_from_preset(name)
+
+
+def test_no_private_path_is_in_a_preset() -> None:
+    for path in (ROOT / "configs" / "experiments").rglob("*.yaml"):
+        assert "root:" not in path.read_text(encoding="utf-8")
+        assert "checkpoint:" not in path.read_text(encoding="utf-8")

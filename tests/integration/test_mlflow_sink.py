@@ -1,0 +1,157 @@
+"""The spool's records in a real MLflow server: all of them, once, in one run."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from configs.catalog import parse_spec
+from configs.spec import MLFLOW_EXPERIMENT, DatasetManifest, RunFile, Tag
+from service.stack.ports import free_port
+from tests.factories import a_manifest, a_spec
+from workers.provenance import Whereabouts
+from workers.reporting.reporter import Identity, Reporter, ship
+
+pytestmark = pytest.mark.e2e
+
+SPEC = parse_spec(a_spec())
+HERE = Whereabouts(host="h", pid=1, device="cpu", versions={})
+MANIFEST: DatasetManifest = a_manifest()
+PATIENCE_S = 60
+
+
+class Server:
+    """An MLflow server that can be switched off and on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        words = [str(Path(sys.executable).parent / "mlflow"), "server", "--host", "127.0.0.1"]
+        words += ["--port", str(self.port), "--workers", "1"]
+        words += ["--backend-store-uri", f"sqlite:///{self._folder / 'mlflow.db'}"]
+        words += ["--artifacts-destination", str(self._folder / "artifacts")]
+        env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        log = (self._folder / "log").open("ab")
+        self._process = subprocess.Popen(
+            words, env=env, stdout=log, stderr=log, start_new_session=True
+        )
+        log.close()
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not self._answers():
+            assert time.monotonic() < deadline_s
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, 9)
+            self._process.wait()
+            self._process = None
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health", trust_env=False).is_success
+        except httpx.HTTPError:
+            return False
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    made = Server(tmp_path_factory.mktemp("mlflow"))
+    made.start()
+    yield made
+    made.stop()
+
+
+def a_reporter(server: Server, run_dir: Path, *, attempt: int = 1) -> Reporter:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / RunFile.SPEC).write_text(SPEC.model_dump_json())
+    identity = Identity(run_id=run_dir.name, attempt=attempt, mlflow_url=server.url)
+    return Reporter.open(run_dir, identity=identity, spec=SPEC)
+
+
+def say_start(reporter: Reporter) -> None:
+    reporter.started(HERE, resumed_from_epoch=0, teacher_sha256=None, dataset=MANIFEST)
+
+
+def the_run(server: Server, run_id: str) -> Run:
+    client = MlflowClient(server.url)
+    experiment = client.get_experiment_by_name(MLFLOW_EXPERIMENT)
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], f"tags.`{Tag.RUN_ID}` = '{run_id}'")
+    assert len(found) == 1
+    return found[0]
+
+
+def steps(server: Server, run_id: str) -> list[int]:
+    run = the_run(server, run_id)
+    history = MlflowClient(server.url).get_metric_history(run.info.run_id, "train/loss")
+    return sorted(point.step for point in history)
+
+
+def test_a_run_has_its_params_dataset_metrics_files_and_end(server: Server, tmp_path: Path) -> None:
+    run_dir = tmp_path / "whole"
+    with a_reporter(server, run_dir) as reporter:
+        say_start(reporter)
+        reporter.metrics(step=10, values={"train/loss": 2.0})
+        (run_dir / "pictures").mkdir()
+        (run_dir / "pictures" / "a.txt").write_text("a picture")
+        reporter.artifact("pictures/a.txt")
+        reporter.outcome("succeeded", best_map=0.4)
+
+    run = the_run(server, "whole")
+    assert run.info.status == "FINISHED"
+    assert run.data.params["student.backbone.depth"] == "18"
+    assert run.inputs is not None
+    assert run.inputs.dataset_inputs[0].dataset.name == "pets"
+    files = MlflowClient(server.url).list_artifacts(run.info.run_id, "pictures")
+    assert [file.path for file in files] == ["pictures/a.txt"]
+
+
+def test_a_replay_after_the_position_was_lost_doubles_nothing(
+    server: Server, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "replayed"
+    with a_reporter(server, run_dir) as reporter:
+        say_start(reporter)
+        for step in (10, 20):
+            reporter.metrics(step=step, values={"train/loss": 2.0})
+    (run_dir / "spool.mlflow.position").unlink()
+
+    with a_reporter(server, run_dir, attempt=2) as reporter:
+        reporter.metrics(step=20, values={"train/loss": 2.0})
+        reporter.metrics(step=30, values={"train/loss": 1.0})
+
+    assert steps(server, "replayed") == [10, 20, 30]
+
+
+def test_training_does_not_wait_for_a_server_that_is_away(server: Server, tmp_path: Path) -> None:
+    server.stop()
+    run_dir = tmp_path / "patient"
+    began = datetime.now(UTC)
+    reporter = a_reporter(server, run_dir)
+    with reporter:
+        say_start(reporter)
+        for step in range(1, 51):
+            reporter.metrics(step=step, values={"train/loss": 1.0})
+        spent_s = (datetime.now(UTC) - began).total_seconds()
+        reporter.outcome("succeeded")
+        arrived = reporter.close(patience_s=0.5)
+
+    assert not arrived
+    assert spent_s < 5
+    server.start()
+    assert ship(run_dir, patience_s=PATIENCE_S)
+    assert steps(server, "patient") == list(range(1, 51))
+    assert the_run(server, "patient").info.status == "FINISHED"

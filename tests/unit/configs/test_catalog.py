@@ -1,0 +1,103 @@
+"""Presets, changes, and errors that name the field as people write it."""
+
+from typing import Any
+
+import pytest
+
+from configs.catalog import (
+    SpecError,
+    UnknownPreset,
+    changed,
+    load_preset,
+    parse_spec,
+    spec_from_preset,
+)
+from configs.spec import AdamW, Bckd, NamedTeacher
+from tests.factories import a_bckd_spec, a_spec
+
+
+def fields_of(document: Any) -> set[str]:
+    with pytest.raises(SpecError) as refusal:
+        parse_spec(document)
+    return {problem.field for problem in refusal.value.problems}
+
+
+def test_changes_replace_single_fields() -> None:
+    spec = spec_from_preset("digits/bckd", {"distillation.loc_weight": 2, "seed": 5})
+
+    assert spec.distillation == Bckd(cls_weight=1.0, loc_weight=2.0)
+    assert spec.seed == 5
+
+
+def test_changes_leave_the_original_as_it_was() -> None:
+    document = a_spec()
+
+    changed(document, {"schedule.epochs": 9})
+
+    assert document["schedule"]["epochs"] == 2
+
+
+def test_a_preset_inherits_what_it_does_not_change() -> None:
+    baseline, taught = load_preset("digits/baseline"), load_preset("digits/bckd")
+
+    assert taught.document["schedule"] == baseline.document["schedule"]
+    assert parse_spec(taught.document).teacher == NamedTeacher(name="digits-teacher")
+
+
+def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(UnknownPreset, match="digits/bckd"):
+        load_preset("digits/../../etc/passwd")
+
+
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        (a_spec(schedule={}), "schedule.epochs"),
+        (a_spec(schedule={"epochs": 2, "optimizer": {"kind": "adam"}}), "schedule.optimizer"),
+        (a_spec(student={"backbone": {"depth": 19}}), "student.backbone.depth"),
+        (a_spec(data={"dataset": {"nam": "x"}}), "data.dataset.nam"),
+        (a_bckd_spec(teacher={"run": "nonsense"}), "teacher.run"),
+        (a_bckd_spec(distillation={"method": "kd"}), "distillation"),
+        (a_spec(tags={"Team!": "x"}), "tags.Team!"),
+        ([], ""),
+    ],
+    ids=[
+        "missing",
+        "unknown kind",
+        "not offered",
+        "typing error",
+        "no id",
+        "unknown method",
+        "bad tag",
+        "no mapping",
+    ],
+)
+def test_a_fault_is_named_by_its_field(document: Any, field: str) -> None:
+    assert any(found.startswith(field) for found in fields_of(document))
+
+
+def test_every_fault_is_told_at_once() -> None:
+    found = fields_of(a_spec(seed=-1, schedule={"epochs": 0}, extra=1))
+
+    assert {"seed", "schedule.epochs", "extra"} <= found
+
+
+def test_milestones_after_the_end_are_refused() -> None:
+    schedule = {"epochs": 8, "policy": {"kind": "step", "milestones": [6, 8]}}
+
+    with pytest.raises(SpecError, match="training ends with epoch 8"):
+        parse_spec(a_spec(schedule=schedule))
+
+
+def test_pretrained_weights_of_a_thin_backbone_are_refused() -> None:
+    student = {"backbone": {"depth": 50, "width": 0.5, "pretrained": "imagenet"}}
+
+    with pytest.raises(SpecError, match=r"width 1\.0"):
+        parse_spec(a_spec(student=student))
+
+
+def test_a_spec_survives_the_way_through_json() -> None:
+    spec = spec_from_preset("digits/bckd", {"tags": {"team": "a"}})
+
+    assert type(spec).model_validate_json(spec.model_dump_json()) == spec
+    assert isinstance(spec.schedule.optimizer, AdamW)

@@ -1,0 +1,245 @@
+"""COCO files: what is read, and how every flaw is placed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.workers.data.factories import CocoFolder, coco_box, coco_image
+from workers.data.coco import read_coco
+from workers.data.draft import Draft
+from workers.data.problems import ProblemCode
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> CocoFolder:
+    return CocoFolder(tmp_path)
+
+
+def read(coco: CocoFolder) -> Draft:
+    coco.save()
+    return read_coco(coco.train_json, coco.root / "train")[0]
+
+
+def places(draft: Draft) -> list[tuple[ProblemCode, str]]:
+    return [(problem.code, problem.where) for problem in draft.problems]
+
+
+def test_a_whole_file_is_read(coco: CocoFolder) -> None:
+    coco.train["annotations"][1]["iscrowd"] = 1
+
+    draft = read(coco)
+
+    assert draft.problems == ()
+    assert [(image.id, image.name, image.size) for image in draft.images] == [
+        (11, "a.png", (40, 30)),
+        (12, "b.png", (40, 30)),
+    ]
+    (box,), (crowd,) = (image.boxes for image in draft.images)
+    assert (box.label, box.edges, box.area, box.is_crowd) == ("cat", (4, 4, 15, 20), 150.5, False)
+    assert crowd.is_crowd
+
+
+def test_classes_are_in_the_order_of_their_ids(coco: CocoFolder) -> None:
+    coco.save()
+
+    _, classes = read_coco(coco.train_json, coco.root / "train")
+
+    assert classes == ("dog", "cat")
+
+
+def test_fields_that_others_add_are_left_alone(coco: CocoFolder) -> None:
+    coco.train["licenses"] = []
+    coco.train["annotations"][0] |= {"segmentation": [[1, 2, 3, 4]], "mood": "grim"}
+
+    assert read(coco).problems == ()
+
+
+def test_crowd_mark_and_area_may_be_left_out(coco: CocoFolder) -> None:
+    for field in ("iscrowd", "area"):
+        del coco.train["annotations"][0][field]
+
+    (box,) = read(coco).images[0].boxes
+
+    assert (box.is_crowd, box.area) == (False, None)
+
+
+@pytest.mark.parametrize("area", [0, -1, float("nan"), float("inf"), "large", None, True])
+def test_an_area_that_is_none_is_that_of_the_box(coco: CocoFolder, area: object) -> None:
+    coco.train["annotations"][0]["area"] = area
+
+    (box,) = read(coco).images[0].boxes
+
+    assert box.area is None
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        (b'{"images": [],\n "annotations": [}', "line 2, column 18"),
+        (b"", "line 1, column 1"),
+        (b"[]", "whole file"),
+        (b"\xff\xfe\x00", "whole file"),
+        (b"[" * 200_000, "whole file"),
+    ],
+    ids=["cut", "empty", "a list", "no text", "too deep"],
+)
+def test_malformed_json_is_reported_with_its_line(
+    coco: CocoFolder, content: bytes, where: str
+) -> None:
+    coco.train_json.write_bytes(content)
+
+    draft, classes = read_coco(coco.train_json, coco.root / "train")
+
+    assert places(draft) == [(ProblemCode.MALFORMED_FILE, where)]
+    assert (draft.images, classes) == ((), ())
+
+
+def test_a_missing_file_is_a_problem(coco: CocoFolder) -> None:
+    draft, _ = read_coco(coco.root / "none.json", coco.root)
+
+    assert places(draft) == [(ProblemCode.MISSING_FILE, "whole file")]
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+def test_a_missing_list_is_a_missing_field(coco: CocoFolder, key: str) -> None:
+    del coco.train[key]
+
+    assert (ProblemCode.MISSING_FIELD, "whole file") in places(read(coco))
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+def test_what_should_be_a_list_is_one(coco: CocoFolder, key: str) -> None:
+    coco.train[key] = {"1": {}}
+
+    assert (ProblemCode.MALFORMED_FILE, key) in places(read(coco))
+
+
+MISSING, BAD = ProblemCode.MISSING_FIELD, ProblemCode.BAD_VALUE
+ORPHAN = (ProblemCode.ORPHAN_ANNOTATION, "annotation 1")
+
+CHANGED_FIELDS: dict[str, tuple[str, dict[str, Any], list[tuple[ProblemCode, str]]]] = {
+    "an image without id": ("images", {"id": None}, [(MISSING, "images[1]"), ORPHAN]),
+    "an image without name": ("images", {"file_name": None}, [(MISSING, "image 12")]),
+    "an image without width": ("images", {"width": None}, [(MISSING, "image 12")]),
+    "a height in words": ("images", {"height": "tall"}, [(BAD, "image 12")]),
+    "a height of 0": ("images", {"height": 0}, [(BAD, "image 12")]),
+    "an image id in words": ("images", {"id": "12"}, [(BAD, "images[1]"), ORPHAN]),
+    "an empty name": ("images", {"file_name": ""}, [(BAD, "image 12")]),
+    "a box without id": ("annotations", {"id": None}, [(MISSING, "annotations[1]")]),
+    "a box without edges": ("annotations", {"bbox": None}, [(MISSING, "annotation 1")]),
+    "a box without class": ("annotations", {"category_id": None}, [(MISSING, "annotation 1")]),
+    "a box of no image": ("annotations", {"image_id": 99}, [ORPHAN]),
+    "a crowd of 2": ("annotations", {"iscrowd": 2}, [(BAD, "annotation 1")]),
+    "a class without name": ("categories", {"name": None}, [(MISSING, "category 3")]),
+}
+ADDED_ENTRIES: dict[str, tuple[str, object, tuple[ProblemCode, str]]] = {
+    "an image that is a word": ("images", "c.png", (BAD, "images[2]")),
+    "an image id twice": (
+        "images",
+        coco_image(11, "c.png"),
+        (ProblemCode.DUPLICATE_IMAGE_ID, "image 11"),
+    ),
+    "a box id twice": (
+        "annotations",
+        coco_box(1, 11),
+        (ProblemCode.DUPLICATE_ANNOTATION_ID, "annotation 1"),
+    ),
+    "a class id twice": (
+        "categories",
+        {"id": 7, "name": "cow"},
+        (ProblemCode.DUPLICATE_CLASS, "category 7"),
+    ),
+    "a class name twice": (
+        "categories",
+        {"id": 8, "name": "cat"},
+        (ProblemCode.DUPLICATE_CLASS, "category 8"),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "changes", "expected"), CHANGED_FIELDS.values(), ids=CHANGED_FIELDS.keys()
+)
+def test_a_flawed_entry_is_reported_with_its_id(
+    coco: CocoFolder, key: str, changes: dict[str, Any], expected: list[tuple[ProblemCode, str]]
+) -> None:
+    entry = coco.train[key][1]
+    for field, value in changes.items():
+        if value is None:
+            del entry[field]
+        else:
+            entry[field] = value
+
+    assert places(read(coco)) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "entry", "expected"), ADDED_ENTRIES.values(), ids=ADDED_ENTRIES.keys()
+)
+def test_an_entry_too_many_is_reported_with_its_id(
+    coco: CocoFolder, key: str, entry: object, expected: tuple[ProblemCode, str]
+) -> None:
+    coco.train[key].append(entry)
+
+    assert places(read(coco)) == [expected]
+
+
+@pytest.mark.parametrize("mark", [0, 1, True, False])
+def test_a_crowd_mark_may_be_a_truth_value(coco: CocoFolder, mark: object) -> None:
+    coco.train["annotations"][0]["iscrowd"] = mark
+
+    draft = read(coco)
+
+    assert draft.problems == ()
+    assert draft.images[0].boxes[0].is_crowd is bool(mark)
+
+
+@pytest.mark.parametrize(
+    "bbox",
+    [
+        [4, 4, 15],
+        [4, 4, 15, 20, 3],
+        [4, 4, 15, "20"],
+        [4, 4, 15, None],
+        [4, 4, 15, True],
+        [4, 4, 15, float("nan")],
+        [4, float("inf"), 15, 20],
+        "4 4 15 20",
+        {"x": 4},
+    ],
+    ids=repr,
+)
+def test_a_box_of_other_than_four_finite_numbers_is_reported_once(
+    coco: CocoFolder, bbox: object
+) -> None:
+    coco.train["annotations"][1]["bbox"] = bbox
+
+    draft = read(coco)
+
+    assert places(draft) == [(ProblemCode.BAD_NUMBER, "annotation 1")]
+    assert [len(image.boxes) for image in draft.images] == [1, 0]
+
+
+def test_annotations_of_a_flawed_image_are_no_orphans(coco: CocoFolder) -> None:
+    del coco.train["images"][0]["width"]
+
+    draft = read(coco)
+
+    assert places(draft) == [(ProblemCode.MISSING_FIELD, "image 11")]
+    assert [image.id for image in draft.images] == [12]
+
+
+def test_images_with_one_id_cannot_be_told_apart_and_are_both_left_out(coco: CocoFolder) -> None:
+    coco.train["images"].append(coco_image(11, "c.png"))
+
+    assert [image.id for image in read(coco).images] == [12]
+
+
+def test_an_image_that_is_repeated_in_full_is_kept_once(coco: CocoFolder) -> None:
+    coco.train["images"].append(coco_image(11, "a.png"))
+
+    draft = read(coco)
+
+    assert places(draft) == [(ProblemCode.DUPLICATE_IMAGE_ID, "image 11")]
+    assert [image.id for image in draft.images] == [11, 12]

@@ -1,0 +1,129 @@
+"""The manifest: says what the data are, wherever they lie, and notices when they change."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from configs.spec import MANIFEST, DatasetManifest, FailureReason
+from workers.data.digits import CLASSES, DigitsRecipe, draw_part
+from workers.data.manifest import (
+    PARTS,
+    Origin,
+    check_dataset,
+    read_manifest,
+    recompute_digest,
+    write_manifest,
+)
+from workers.errors import DatasetError
+
+RECIPE = DigitsRecipe(train=3, val=2, empty_share=0.0)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    make(tmp_path / "digits")
+    return tmp_path / "digits"
+
+
+def make(root: Path) -> DatasetManifest:
+    parts = {part: draw_part(root, part, RECIPE) for part in PARTS}
+    return write_manifest(
+        root, name="digits", classes=CLASSES, parts=parts, origin=Origin("made", "free")
+    )
+
+
+def change(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_what_was_written_is_read_again(tmp_path: Path) -> None:
+    written = make(tmp_path)
+
+    assert read_manifest(tmp_path) == written == check_dataset(tmp_path, digest=written.digest)
+    assert (written.train.num_images, written.val.num_images) == (3, 2)
+
+
+def test_the_digest_does_not_depend_on_the_place_nor_on_links(root: Path, tmp_path: Path) -> None:
+    linked, copied = tmp_path / "other" / "linked", tmp_path / "copied"
+    shutil.copytree(
+        root, linked, copy_function=lambda source, target: Path(target).hardlink_to(source)
+    )
+    shutil.copytree(root, copied)
+
+    digests = {recompute_digest(place, read_manifest(place)) for place in (root, linked, copied)}
+
+    assert digests == {read_manifest(root).digest}
+
+
+def test_another_image_gives_another_digest(root: Path) -> None:
+    first, second, *_ = sorted((root / "images" / "train").iterdir())
+    first.write_bytes(second.read_bytes())
+
+    assert recompute_digest(root, read_manifest(root)) != read_manifest(root).digest
+
+
+def test_images_in_another_order_give_another_digest(tmp_path: Path) -> None:
+    make(tmp_path)
+    parts = {part: draw_part(tmp_path, part, RECIPE) for part in PARTS}
+    for listed in parts["train"].document["images"], parts["train"].document["annotations"]:
+        listed.reverse()
+    parts["train"] = type(parts["train"])(
+        parts["train"].document, parts["train"].image_hashes[::-1]
+    )
+
+    turned = write_manifest(
+        tmp_path / "turned", name="digits", classes=CLASSES, parts=parts, origin=Origin("", "")
+    )
+
+    assert turned.digest != read_manifest(tmp_path).digest
+
+
+def test_changed_annotations_are_noticed(root: Path) -> None:
+    change(root / "annotations" / "val.json", info="one more field")
+
+    with pytest.raises(DatasetError, match=r"val.json was changed") as caught:
+        check_dataset(root)
+
+    assert caught.value.reason is FailureReason.DATASET_ERROR
+
+
+def test_another_dataset_than_meant_is_refused(root: Path) -> None:
+    with pytest.raises(DatasetError, match="not the one that is meant"):
+        check_dataset(root, digest="0" * 64)
+
+
+def test_missing_annotations_are_a_dataset_error(root: Path) -> None:
+    (root / "annotations" / "train.json").unlink()
+
+    with pytest.raises(DatasetError, match=r"train.json cannot be read"):
+        check_dataset(root)
+
+
+def test_missing_images_are_a_dataset_error(root: Path) -> None:
+    shutil.rmtree(root / "images" / "val")
+
+    with pytest.raises(DatasetError, match="missing"):
+        check_dataset(root)
+
+
+def test_a_folder_without_manifest_is_no_dataset(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no dataset"):
+        read_manifest(tmp_path)
+
+
+def test_a_manifest_with_an_unknown_field_is_refused(root: Path) -> None:
+    change(root / MANIFEST, colour="red")
+
+    with pytest.raises(DatasetError, match="colour"):
+        read_manifest(root)
+
+
+@pytest.mark.parametrize("place", ["/etc/passwd", "../elsewhere.json"])
+def test_a_manifest_that_points_out_of_its_folder_is_refused(root: Path, place: str) -> None:
+    split = json.loads((root / MANIFEST).read_text())["train"]
+    change(root / MANIFEST, train=split | {"annotations": place})
+
+    with pytest.raises(DatasetError, match="outside"):
+        read_manifest(root)
