@@ -83,8 +83,10 @@ class Spool:
             self._grown.notify_all()
 
     def close(self) -> None:
-        """Write through to the disk and close."""
+        """Write through to the disk and close; harmless when repeated."""
         with self._grown:
+            if self._file.closed:
+                return
             self._sync(important=True)
             self._file.close()
 
