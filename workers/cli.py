@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -40,6 +41,9 @@ def train(
     _write_log(run_dir / attempt_log(attempt))
     (run_dir / RunFile.SPEC).write_text(asked.model_dump_json(indent=2), encoding="utf-8")
     _silence_libraries()
+    if asked.resources.num_gpus == 0:
+        # mmcv moves batches to any GPU that torch sees, whatever device it is given.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     from workers import compat
 
     compat.apply()
@@ -130,8 +134,10 @@ def _write_log(path: Path) -> None:
 
 def _silence_libraries() -> None:
     warnings.simplefilter("ignore")
-    for name in ("mmcv", "mmdet", "httpx", "torch.utils.cpp_extension"):
+    for name in ("mmcv", "mmdet", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It warns at import that a machine has no GPU; the doctor says so where it matters.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def main() -> None:
