@@ -8,13 +8,13 @@ from collections.abc import Callable
 import psutil
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
 
-from configs.spec import MLFLOW_EXPERIMENT, Metric, Tag
+from configs.spec import Metric, Tag
 from service.api.schemas import RunRequest, RunView
 from service.client import TandemApiError, TandemClient
 from service.domain.states import RunState
 from tests.shell import Shell
+from tests.tracking import tracked_run, tracked_steps
 
 pytestmark = pytest.mark.e2e
 
@@ -31,8 +31,8 @@ def test_a_run_goes_from_rest_to_mlflow(shell: Shell, client: TandemClient) -> N
 
     assert ended.state is RunState.SUCCEEDED, ended.message
     assert ended.best_map is not None
-    wait_for(lambda: the_mlflow_run_of(shell, run.id).info.status == "FINISHED")
-    tracked = the_mlflow_run_of(shell, run.id)
+    wait_for(lambda: tracked_run(shell.mlflow_url, run.id).info.status == "FINISHED")
+    tracked = tracked_run(shell.mlflow_url, run.id)
     assert tracked.data.metrics[Metric.MAP] == pytest.approx(ended.latest[Metric.MAP])
     assert tracked.data.params["schedule.epochs"] == "2"
     assert tracked.inputs is not None
@@ -87,7 +87,7 @@ def test_a_student_waits_for_the_run_that_trains_its_teacher(
     assert ended.teacher_map is not None
     assert Metric.LOSS_DISTILL_CLS in ended.latest
     assert Metric.LOSS_DISTILL_LOC in ended.latest
-    tags = the_mlflow_run_of(shell, student.id).data.tags
+    tags = tracked_run(shell.mlflow_url, student.id).data.tags
     assert len(tags[Tag.TEACHER_SHA256]) == 64
     waits = [event for event in client.events(student.id) if event.kind == "waiting"]
     assert teacher.id in waits[0].details
@@ -102,7 +102,7 @@ def test_a_cancelled_run_ends_and_mlflow_agrees(shell: Shell, client: TandemClie
     ended = client.wait(run.id, timeout_s=PATIENCE_S)
 
     assert ended.state is RunState.CANCELLED
-    wait_for(lambda: the_mlflow_run_of(shell, run.id).info.status == "KILLED")
+    wait_for(lambda: tracked_run(shell.mlflow_url, run.id).info.status == "KILLED")
     with pytest.raises(psutil.NoSuchProcess):
         trainer_of(run.id)
 
@@ -120,19 +120,8 @@ def assert_every_step_is_there_once(
 ) -> None:
     wanted = [epoch * STEPS_AN_EPOCH + step for epoch in range(epochs) for step in SAID_STEPS]
     ours = [point.step for point in client.metrics(run.id, key=Metric.LOSS)]
-    tracked = the_mlflow_run_of(shell, run.id)
-    history = MlflowClient(shell.mlflow_url).get_metric_history(tracked.info.run_id, Metric.LOSS)
     assert ours == wanted
-    assert sorted(point.step for point in history) == wanted
-
-
-def the_mlflow_run_of(shell: Shell, run_id: str) -> Run:
-    client = MlflowClient(shell.mlflow_url)
-    experiment = client.get_experiment_by_name(MLFLOW_EXPERIMENT)
-    assert experiment is not None
-    found = client.search_runs([experiment.experiment_id], f"tags.`{Tag.RUN_ID}` = '{run_id}'")
-    assert len(found) == 1
-    return found[0]
+    assert tracked_steps(shell.mlflow_url, run.id, Metric.LOSS) == wanted
 
 
 def artifacts_of(shell: Shell, mlflow_run_id: str) -> set[str]:

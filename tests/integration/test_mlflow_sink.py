@@ -11,12 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
 
 from configs.catalog import parse_spec
-from configs.spec import MLFLOW_EXPERIMENT, DatasetManifest, RunFile, Tag
+from configs.spec import DatasetManifest, Metric, RunFile
 from service.stack.ports import free_port
 from tests.factories import a_manifest, a_spec
+from tests.tracking import tracked_run, tracked_steps
 from workers.provenance import Whereabouts
 from workers.reporting.reporter import Identity, Reporter, ship
 
@@ -85,21 +85,6 @@ def say_start(reporter: Reporter) -> None:
     reporter.started(HERE, resumed_from_epoch=0, teacher_sha256=None, dataset=MANIFEST)
 
 
-def the_run(server: Server, run_id: str) -> Run:
-    client = MlflowClient(server.url)
-    experiment = client.get_experiment_by_name(MLFLOW_EXPERIMENT)
-    assert experiment is not None
-    found = client.search_runs([experiment.experiment_id], f"tags.`{Tag.RUN_ID}` = '{run_id}'")
-    assert len(found) == 1
-    return found[0]
-
-
-def steps(server: Server, run_id: str) -> list[int]:
-    run = the_run(server, run_id)
-    history = MlflowClient(server.url).get_metric_history(run.info.run_id, "train/loss")
-    return sorted(point.step for point in history)
-
-
 def test_a_run_has_its_params_dataset_metrics_files_and_end(server: Server, tmp_path: Path) -> None:
     run_dir = tmp_path / "whole"
     with a_reporter(server, run_dir) as reporter:
@@ -110,7 +95,7 @@ def test_a_run_has_its_params_dataset_metrics_files_and_end(server: Server, tmp_
         reporter.artifact("pictures/a.txt")
         reporter.outcome("succeeded", best_map=0.4)
 
-    run = the_run(server, "whole")
+    run = tracked_run(server.url, "whole")
     assert run.info.status == "FINISHED"
     assert run.data.params["student.backbone.depth"] == "18"
     assert run.inputs is not None
@@ -133,7 +118,7 @@ def test_a_replay_after_the_position_was_lost_doubles_nothing(
         reporter.metrics(step=20, values={"train/loss": 2.0})
         reporter.metrics(step=30, values={"train/loss": 1.0})
 
-    assert steps(server, "replayed") == [10, 20, 30]
+    assert tracked_steps(server.url, "replayed", Metric.LOSS) == [10, 20, 30]
 
 
 def test_training_does_not_wait_for_a_server_that_is_away(server: Server, tmp_path: Path) -> None:
@@ -153,5 +138,5 @@ def test_training_does_not_wait_for_a_server_that_is_away(server: Server, tmp_pa
     assert spent_s < 5
     server.start()
     assert ship(run_dir, patience_s=PATIENCE_S)
-    assert steps(server, "patient") == list(range(1, 51))
-    assert the_run(server, "patient").info.status == "FINISHED"
+    assert tracked_steps(server.url, "patient", Metric.LOSS) == list(range(1, 51))
+    assert tracked_run(server.url, "patient").info.status == "FINISHED"

@@ -1,71 +1,24 @@
 """The stack as a person meets it: `tandem up`, `status`, a killed service, `tandem down`."""
 
-import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
-from service.stack.parts import PartName, ray_temp_dir
-from service.stack.ports import free_port, is_free
-from service.stack.processes import marked
+from service.stack.parts import PartName
+from service.stack.ports import is_free
+from tests.shell import Shell, own_shell
 
 pytestmark = pytest.mark.e2e
-
-TANDEM = Path(sys.executable).parent / "tandem"
-PATIENCE_S = 120
-
-
-@dataclass(frozen=True)
-class Shell:
-    """A shell whose settings point to a stack of its own."""
-
-    home: Path
-    ports: dict[PartName, int]
-
-    def tandem(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Runs a command and returns what it said."""
-        env = {
-            **os.environ,
-            "TANDEM_HOME": str(self.home),
-            "TANDEM_PORT": str(self.ports[PartName.SERVICE]),
-            "TANDEM_RAY_URL": f"http://127.0.0.1:{self.ports[PartName.RAY]}",
-            "TANDEM_MLFLOW_URL": f"http://127.0.0.1:{self.ports[PartName.MLFLOW]}",
-        }
-        return subprocess.run(
-            [str(TANDEM), *words],
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-
-    def parts(self) -> dict[str, dict[str, Any]]:
-        """The parts as `tandem status --json` tells."""
-        answer = self.tandem("status", "--json")
-        return {part["name"]: part for part in json.loads(answer.stdout)["parts"]}
-
-    def survivors(self) -> list[psutil.Process]:
-        """Every process that a part of this stack has started and that still runs."""
-        return [found for part in PartName for found in marked(f"{self.home}:{part}")]
 
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    made = Shell(home=tmp_path / "home", ports={part: free_port() for part in PartName})
-    yield made
-    made.tandem("down")
-    shutil.rmtree(ray_temp_dir(made.home), ignore_errors=True)
+    with own_shell(tmp_path) as made:
+        yield made
 
 
 def test_a_stack_comes_up_heals_and_leaves_nothing_behind(shell: Shell) -> None:
