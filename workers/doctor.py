@@ -1,6 +1,5 @@
 """What training needs of a machine, tried and not only looked up."""
 
-import os
 import shutil
 from collections.abc import Callable
 
@@ -34,7 +33,6 @@ def examine() -> list[Finding]:
             "Run `make clean setup`: mmcv-full was built for another torch.",
         ),
         ("devices", _devices, "Install a driver that fits torch's CUDA, or train on the CPU."),
-        ("cores", _cores, ""),
         (
             "shared memory",
             _shared_memory,
@@ -74,10 +72,6 @@ def _devices() -> str:
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     torch.zeros(1, device="cuda").item()
     return ", ".join(names)
-
-
-def _cores() -> str:
-    return f"{len(os.sched_getaffinity(0))} cores"
 
 
 def _shared_memory() -> str:
