@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 
 from configs.spec import MLFLOW_EXPERIMENT, Tag
-from service.domain.errors import TrackerUnreachable
+from service.domain.errors import TrackerRefused, TrackerUnreachable
 from service.domain.ports import TrackerStatus
 
 _TIMEOUT_S = 10.0
@@ -59,6 +59,9 @@ class Mlflow:
             ) from error
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
+        if response.status_code == httpx.codes.BAD_REQUEST:
+            # A run that was deleted in MLflow's own pages is answered so.
+            raise TrackerRefused(response.text[:300])
         if not response.is_success:
             raise TrackerUnreachable(
                 f"MLflow answered {response.status_code}: {response.text[:300]}"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from service.domain.errors import ClusterUnreachable, TrackerUnreachable
+from service.domain.errors import ClusterUnreachable, TrackerRefused, TrackerUnreachable
 from service.domain.policy import Job, JobState
 from service.domain.ports import Node, Order, TrackerStatus
 
@@ -73,6 +73,7 @@ class SimulatedTracker:
     runs: dict[str, str] = field(default_factory=dict)
     statuses: dict[str, TrackerStatus] = field(default_factory=dict)
     ended_at: dict[str, datetime] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
 
     def find(self, run_id: str) -> str | None:
         """The tracked run of a run."""
@@ -82,6 +83,8 @@ class SimulatedTracker:
     def set_status(self, mlflow_run_id: str, status: TrackerStatus, *, at: datetime) -> None:
         """Remember a status."""
         self._answer()
+        if mlflow_run_id in self.deleted:
+            raise TrackerRefused("The run must be in the 'active' state.")
         self.statuses[mlflow_run_id] = status
         self.ended_at[mlflow_run_id] = at
 

@@ -21,6 +21,7 @@ STATUS: dict[type[errors.TandemError], tuple[int, str]] = {
     errors.KeyReused: (409, "The idempotency key was used before"),
     errors.NameTaken: (409, "The name is taken"),
     errors.JobRefused: (502, "Ray does not take the job"),
+    errors.TrackerRefused: (502, "MLflow does not take it"),
     errors.ClusterUnreachable: (503, "Ray does not answer"),
     errors.TrackerUnreachable: (503, "MLflow does not answer"),
 }

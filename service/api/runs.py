@@ -1,10 +1,11 @@
 """Launch, plan, list, show and cancel runs; events, metrics and logs; deliveries of workers."""
 
-import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
+import anyio
 from fastapi import APIRouter, Header, Query, Response, status
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from configs.spec import Delivery, Receipt
@@ -110,10 +111,8 @@ def show_logs(run_id: str, world: WorldDep, follow: bool = False) -> Response:
     if not follow:
         return PlainTextResponse(logs.logs_of_run(run_id, world=world))
     runs.show_run(run_id, world=world)
-    lines: Iterator[str] = logs.follow_logs(
-        run_id, wait=lambda: time.sleep(_FOLLOW_EVERY_S), world=world
-    )
-    return StreamingResponse(lines, media_type="text/plain; charset=utf-8")
+    texts = _paced(logs.follow_logs(run_id, world=world))
+    return StreamingResponse(texts, media_type="text/plain; charset=utf-8")
 
 
 @router.post("/runs/{run_id}:cancel")
@@ -126,6 +125,15 @@ def cancel_run(run_id: str, world: WorldDep) -> RunView:
 def receive_delivery(run_id: str, number: int, body: Delivery, world: WorldDep) -> Receipt:
     """Take a worker's records."""
     return deliveries.receive_delivery(run_id, number, body, world=world)
+
+
+async def _paced(texts: Iterator[str]) -> AsyncIterator[str]:
+    """Waits between two looks without a thread: those are few, and workers report through them."""
+    while (text := await run_in_threadpool(next, texts, None)) is not None:
+        if text:
+            yield text
+        else:
+            await anyio.sleep(_FOLLOW_EVERY_S)
 
 
 def _request(body: RunRequest) -> runs.Request:

@@ -25,6 +25,9 @@ from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.runs import Attempt, Event, Run
 from service.domain.states import RunState, is_over
 
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+"""A name is an argument of the job's command line: no shell takes a NUL there."""
+
 
 class Asked(Contract):
     """What a person asks; text that cannot be written down is refused."""
@@ -49,7 +52,7 @@ class RunRequest(Asked):
         default_factory=dict, examples=[{"distillation.loc_weight": 2.0}]
     )
     spec: dict[str, JsonValue] | None = None
-    name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=200, pattern=_PRINTABLE)] | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

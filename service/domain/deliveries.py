@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from configs.spec import Metric, Metrics, Outcome, Progress, Record, Tracked
+from configs.spec import FailureReason, Metric, Metrics, Outcome, Progress, Record, Tracked
 from service.domain.runs import Run
 
 
@@ -24,6 +24,8 @@ def _after(run: Run, record: Record) -> Run:
     if isinstance(record, Tracked):
         return replace(run, mlflow_run_id=record.mlflow_run_id)
     if isinstance(record, Outcome) and record.attempt == run.attempt:
+        if run.pending_outcome is not None and record.reason is FailureReason.PREEMPTED:
+            return run  # It was stopped by us, for a cause that we know better.
         return replace(run, pending_outcome=record.model_dump_json())
     return run
 

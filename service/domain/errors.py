@@ -10,6 +10,7 @@ TandemError
 │   └── NameTaken            name_taken
 ├── PathRefused              path_refused
 ├── JobRefused               job_refused
+├── TrackerRefused           tracker_refused
 └── Unreachable              cluster_unreachable, tracker_unreachable
 """
 
@@ -91,7 +92,9 @@ class SpecRefused(TandemError):
     )
 
     def __init__(self, faults: Sequence[FieldFault]) -> None:
-        super().__init__("; ".join(f"{fault.field}: {fault.message}" for fault in faults))
+        super().__init__(
+            "; ".join(f"{f.field}: {f.message}" if f.field else f.message for f in faults)
+        )
         self.faults = tuple(faults)
 
 
@@ -157,6 +160,15 @@ class JobRefused(TandemError):
 
     def __init__(self, submission_id: str, why: str) -> None:
         super().__init__(f"Ray does not take the job {submission_id}: {why}")
+
+
+class TrackerRefused(TandemError):
+    """The tracker answers, but does not take this; asking again would change nothing."""
+
+    code = "tracker_refused"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"MLflow does not take it: {why}")
 
 
 class Unreachable(TandemError):

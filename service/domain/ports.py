@@ -90,7 +90,7 @@ class Tracker(Protocol):
         """The id of the MLflow run of a run."""
 
     def set_status(self, mlflow_run_id: str, status: TrackerStatus, *, at: datetime) -> None:
-        """Show a status."""
+        """Show a status; `TrackerRefused` if the tracker never will."""
 
 
 class Files(Protocol):

@@ -18,7 +18,7 @@ from service.usecases.attempts import (
     hear_from_disk,
     mark_running,
     mark_stalled,
-    order_of,
+    submit_attempt,
 )
 from service.usecases.world import World
 
@@ -69,7 +69,7 @@ class Reconciler:
             self._end(run, None)
         elif is_new:
             # We died between writing the attempt and submitting it.
-            self._world.cluster.submit(order_of(run, world=self._world))
+            submit_attempt(run, world=self._world)
 
     def _with_live_job(self, run: Run, job: Job) -> None:
         if run.state is RunState.STARTING and job.state == "running":

@@ -5,6 +5,7 @@ from functools import partial
 
 import structlog
 
+from service.domain.errors import TrackerRefused
 from service.domain.ports import Order, TrackerStatus
 from service.domain.runs import Run
 from service.domain.states import RunState
@@ -17,6 +18,7 @@ _STATUS: dict[RunState, TrackerStatus] = {
     RunState.CANCELLED: "KILLED",
 }
 _POSITION_FILE = "spool.mlflow.position"
+_MOST_SHIPMENTS = 5
 
 log = structlog.get_logger(__name__)
 
@@ -29,15 +31,19 @@ def settle_finished(world: World) -> None:
 
 
 def _settle(run: Run, *, world: World) -> None:
+    # Asked first: a shipment would be in vain while MLflow does not answer.
+    found = world.tracker.find(run.id)
     if not _has_records_left(run, world=world) or _have_shipped(run, world=world):
-        _set_status(run, world=world)
+        _set_status(run, mlflow_run_id=run.mlflow_run_id or found, world=world)
 
 
-def _set_status(run: Run, *, world: World) -> None:
-    mlflow_run_id = run.mlflow_run_id or world.tracker.find(run.id)
+def _set_status(run: Run, *, mlflow_run_id: str | None, world: World) -> None:
     if mlflow_run_id is not None:
         at = run.finished_at or world.clock.now()
-        world.tracker.set_status(mlflow_run_id, _STATUS[run.state], at=at)
+        try:
+            world.tracker.set_status(mlflow_run_id, _STATUS[run.state], at=at)
+        except TrackerRefused as error:
+            log.warning("run.status_refused", run_id=run.id, why=str(error))
     with world.store.begin() as unit:
         current = unit.runs.get(run.id)
         unit.runs.save(replace(current, mlflow_run_id=mlflow_run_id, mlflow_agrees=True))
@@ -50,15 +56,26 @@ def _has_records_left(run: Run, *, world: World) -> bool:
 
 
 def _have_shipped(run: Run, *, world: World) -> bool:
-    """Let a small job ship what the trainer could not; whether it is over, one way or the other."""
-    submission_id = f"{run.submission_id}-ship"
-    job = world.cluster.look(submission_id)
-    if job is None:
-        folder = str(world.files.run_dir(run.id))
-        command = ("tandem-worker", "ship", "--run-dir", folder)
-        world.cluster.submit(
-            Order(submission_id, command, num_cpus=1, num_gpus=0, metadata={"run_id": run.id})
-        )
-        log.info("run.shipping", run_id=run.id)
-        return False
-    return job.is_over
+    """Let a small job ship what the trainer could not; whether nothing more is to be hoped for.
+
+    MLflow may go away under a shipment, so one that failed is followed by another.
+    """
+    for number in range(1, _MOST_SHIPMENTS + 1):
+        submission_id = f"{run.submission_id}-ship{number}"
+        job = world.cluster.look(submission_id)
+        if job is None:
+            _ship(run, submission_id, world=world)
+            return False
+        if not job.is_over or job.state == "succeeded":
+            return job.is_over
+    log.warning("run.records_left", run_id=run.id, shipments=_MOST_SHIPMENTS)
+    return True
+
+
+def _ship(run: Run, submission_id: str, *, world: World) -> None:
+    folder = str(world.files.run_dir(run.id))
+    command = ("tandem-worker", "ship", "--run-dir", folder)
+    world.cluster.submit(
+        Order(submission_id, command, num_cpus=1, num_gpus=0, metadata={"run_id": run.id})
+    )
+    log.info("run.shipping", run_id=run.id)

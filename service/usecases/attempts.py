@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from configs.spec import FailureReason, Outcome, RunFile
+from service.domain.errors import JobRefused
 from service.domain.policy import Job, after_attempt
 from service.domain.ports import Order, Unit
 from service.domain.runs import Attempt, Event, Run, move
@@ -39,8 +40,27 @@ def start_attempt(run_id: str, *, world: World) -> Run | None:
         unit.attempts.add(Attempt(run.id, started.attempt, started.submission_id, now))
         details = f"Attempt {started.attempt} as Ray job {started.submission_id}."
         unit.events.add(Event(run.id, now, "service", "moved", details, run.state, started.state))
-    world.cluster.submit(order_of(started, world=world))
+    submit_attempt(started, world=world)
     return started
+
+
+def submit_attempt(run: Run, *, world: World) -> None:
+    """Submit the job of a run's current attempt; a refusal is told once, and raised."""
+    try:
+        world.cluster.submit(order_of(run, world=world))
+    except JobRefused as error:
+        _note_refusal(run, why=str(error), world=world)
+        raise
+
+
+def _note_refusal(run: Run, *, why: str, world: World) -> None:
+    now = world.clock.now()
+    with world.store.begin() as unit:
+        current = unit.runs.get(run.id)
+        if current.attempt != run.attempt or current.message == why:
+            return
+        unit.runs.save(replace(current, message=why))
+        unit.events.add(Event(run.id, now, "service", "refused", why))
 
 
 def _write_spec_once(run: Run, *, world: World) -> None:

@@ -58,9 +58,9 @@ def take_rest_from_disk(run_id: str, *, world: World) -> Run:
     records = world.files.spool_records(run_id, position)
     with world.store.begin() as unit:
         run = unit.runs.get(run_id)
-        if run.spool_next != position or not records:
-            return run
-        return take_records(unit, run, records, world=world)
+        # A delivery may have come in between: what it brought is not new any more.
+        new = records[max(run.spool_next - position, 0) :]
+        return take_records(unit, run, new, world=world) if new else run
 
 
 def _note_start(unit: Unit, run_id: str, record: Started) -> None:

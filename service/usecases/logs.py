@@ -1,7 +1,7 @@
 """What a run's worker printed: whole, or as it comes."""
 
 import codecs
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from configs.spec import attempt_log
@@ -18,23 +18,21 @@ def logs_of_run(run_id: str, *, world: World) -> str:
     return "".join(parts)
 
 
-def follow_logs(run_id: str, *, wait: Callable[[], None], world: World) -> Iterator[str]:
-    """Logs as they grow, until the run is over; `wait` passes the time between two looks."""
+def follow_logs(run_id: str, *, world: World) -> Iterator[str]:
+    """Logs as they grow, until the run is over; an empty text where there is nothing new yet."""
     number = 1
     while True:
         run = show_run(run_id, world=world)
         if run.attempt >= number:
-            yield from _follow_attempt(run_id, number, wait=wait, world=world)
+            yield from _follow_attempt(run_id, number, world=world)
             number += 1
         elif run.is_over:
             return
         else:
-            wait()
+            yield ""
 
 
-def _follow_attempt(
-    run_id: str, number: int, *, wait: Callable[[], None], world: World
-) -> Iterator[str]:
+def _follow_attempt(run_id: str, number: int, *, world: World) -> Iterator[str]:
     """The log of one attempt until the run is over or has a later attempt."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     offset = 0
@@ -47,7 +45,8 @@ def _follow_attempt(
             yield text
         if run.is_over or run.attempt > number:
             break
-        wait()
+        if not new:
+            yield ""
     if offset == 0:
         yield _log_of_attempt(run, number, world=world)
 

@@ -272,10 +272,10 @@ def test_records_that_never_reached_mlflow_are_shipped_before_the_end_is_told(st
     stage.cluster.becomes(f"{run_id}-a1", "succeeded", exit_code=0)
     stage.turn()
 
-    shipping = stage.cluster.orders[f"{run_id}-a1-ship"]
+    shipping = stage.cluster.orders[f"{run_id}-a1-ship1"]
     assert shipping.command[:2] == ("tandem-worker", "ship")
     assert stage.tracker.statuses == {}
-    stage.cluster.becomes(f"{run_id}-a1-ship", "succeeded", exit_code=0)
+    stage.cluster.becomes(f"{run_id}-a1-ship1", "succeeded", exit_code=0)
     stage.turn()
 
     assert stage.tracker.statuses == {"m1": "FINISHED"}
