@@ -3,6 +3,7 @@
 import ipaddress
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -57,6 +58,12 @@ class Settings(BaseSettings):
         """The service's own address."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """Names that a request may call this service by."""
+        public = urlsplit(self.report_url).hostname or self.host
+        return frozenset({"127.0.0.1", "::1", "localhost", self.host, public})
 
     @property
     def report_url(self) -> str:

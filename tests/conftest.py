@@ -80,6 +80,6 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         Settings(home=tmp_path), cluster=cluster, tracker=tracker, clock=clock, with_loops=False
     )
     transport = AsgiTransport(app)
-    with httpx.Client(transport=transport, base_url="http://tandem") as http:
+    with httpx.Client(transport=transport, base_url="http://localhost") as http:
         reconciler = Reconciler(app.state.world, deaf_after_s=math.inf)
         yield Stage(app, http, tmp_path, cluster, tracker, clock, reconciler, transport)

@@ -1,21 +1,30 @@
 """Validation images with true, teacher's and student's boxes side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-_PANEL_SIDE = 480
-_HEADER = 30
-_GAP = 10
-_INK = (20, 20, 20)
-_PAPER = (250, 250, 250)
+_SMALLEST_SIDE, _LARGEST_SIDE = 480, 720
+"""Limits of a panel's longer side, in pixels: tiny images are magnified, huge ones shrunk."""
+
+_NARROWEST = 210
+"""Pixels that a panel's title needs."""
+
+_HEADER = 32
+_GAP = 12
+_MARGIN = 12
+_INK = (34, 34, 34)
+_PAPER = (255, 255, 255)
 COLOURS = {"truth": (0, 114, 178), "teacher": (230, 159, 0), "student": (204, 51, 119)}
 """Told apart by colour-blind people too (Okabe and Ito, 2008)."""
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Colour = tuple[int, int, int]
+Rectangle = tuple[float, float, float, float]
+"""Left, top, right, bottom, in pixels of the panel."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,7 @@ class Panel:
     """One detector's view, or the truth: boxes (N, 4) in pixels, class indices, scores."""
 
     title: str
-    colour: tuple[int, int, int]
+    colour: Colour
     boxes_N4: Array
     labels_N: Array
     scores_N: Array | None = None
@@ -33,59 +42,122 @@ def side_by_side(
     image_HW3: Array, panels: Sequence[Panel], *, class_names: Sequence[str]
 ) -> Image.Image:
     """The image once per panel, in RGB, with that panel's boxes on it."""
-    scale = _PANEL_SIDE / max(image_HW3.shape[:2])
-    height, width = (round(side * scale) for side in image_HW3.shape[:2])
-    small = Image.fromarray(image_HW3).resize((width, height), Image.Resampling.BICUBIC)
-    sheet = Image.new("RGB", (len(panels) * (width + _GAP) - _GAP, height + _HEADER), _PAPER)
+    longest = max(image_HW3.shape[:2])
+    scale = min(max(longest, _SMALLEST_SIDE), _LARGEST_SIDE) / longest
+    height, width = (max(1, round(side * scale)) for side in image_HW3.shape[:2])
+    scaled = Image.fromarray(image_HW3).resize((width, height), Image.Resampling.BICUBIC)
+    column = max(width, _NARROWEST)
+    sheet = Image.new("RGB", (len(panels) * (column + _GAP) - _GAP, height + _HEADER), _PAPER)
     for index, panel in enumerate(panels):
-        left = index * (width + _GAP)
-        drawn = small.copy()
+        left = index * (column + _GAP)
+        _draw_header(sheet, panel, left=left)
+        drawn = scaled.copy()
         _draw_boxes(drawn, panel, scale=scale, class_names=class_names)
         sheet.paste(drawn, (left, _HEADER))
-        title = f"{panel.title} ({len(panel.boxes_N4)})"
-        ImageDraw.Draw(sheet).text((left + 4, 6), title, fill=panel.colour, font=_font(18))
     return sheet
 
 
 def contact_sheet(pictures: Sequence[Image.Image]) -> Image.Image:
     """All pictures under each other."""
-    width = max(picture.width for picture in pictures)
-    height = sum(picture.height + _GAP for picture in pictures) - _GAP
+    width = max(picture.width for picture in pictures) + 2 * _MARGIN
+    height = sum(picture.height + _MARGIN for picture in pictures) + _MARGIN
     sheet = Image.new("RGB", (width, height), _PAPER)
-    top = 0
+    top = _MARGIN
     for picture in pictures:
-        sheet.paste(picture, (0, top))
-        top += picture.height + _GAP
+        sheet.paste(picture, (_MARGIN, top))
+        top += picture.height + _MARGIN
     return sheet
+
+
+def _draw_header(sheet: Image.Image, panel: Panel, *, left: int) -> None:
+    pen = ImageDraw.Draw(sheet)
+    number = len(panel.boxes_N4)
+    middle = _HEADER // 2 - 1
+    pen.rectangle((left, middle - 7, left + 14, middle + 7), fill=panel.colour)
+    count = "nothing" if number == 0 else "1 box" if number == 1 else f"{number} boxes"
+    pen.text((left + 23, middle), f"{panel.title}: {count}", _INK, _font(18), anchor="lm")
 
 
 def _draw_boxes(
     picture: Image.Image, panel: Panel, *, scale: float, class_names: Sequence[str]
 ) -> None:
+    """All boxes first, then all captions, so that no box runs through a caption."""
     pen = ImageDraw.Draw(picture)
-    for index, box in enumerate(panel.boxes_N4):
-        left, top, right, bottom = (float(edge) * scale for edge in box)
-        pen.rectangle(
-            (left, top, max(left, right), max(top, bottom)), outline=panel.colour, width=2
-        )
+    order = _by_confidence(panel)
+    boxes = [_rectangle(panel.boxes_N4[index], scale=scale) for index in order]
+    for left, top, right, bottom in reversed(boxes):
+        # The white line outside makes the colour stand out on dark images as well.
+        pen.rectangle((left - 2, top - 2, right + 2, bottom + 2), outline=_PAPER, width=1)
+        pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=panel.colour, width=3)
+    taken: list[Rectangle] = []
+    for index, box in zip(order, boxes, strict=True):
         caption = class_names[int(panel.labels_N[index])]
         if panel.scores_N is not None:
             caption += f" {panel.scores_N[index]:.2f}"
-        _draw_caption(pen, caption, (left, top), colour=panel.colour)
+        taken.append(_draw_caption(picture, caption, box, colour=panel.colour, taken=taken))
+
+
+def _by_confidence(panel: Panel) -> list[int]:
+    """The most confident first: they get the best places for their captions."""
+    if panel.scores_N is None:
+        return list(range(len(panel.boxes_N4)))
+    return [int(index) for index in np.argsort(-panel.scores_N, kind="stable")]
+
+
+def _rectangle(box_4: Array, *, scale: float) -> Rectangle:
+    left, top, right, bottom = (round(float(edge) * scale) for edge in box_4)
+    return left, top, max(left, right), max(top, bottom)
 
 
 def _draw_caption(
-    pen: ImageDraw.ImageDraw,
+    picture: Image.Image,
     caption: str,
-    corner: tuple[float, float],
+    box: Rectangle,
     *,
-    colour: tuple[int, int, int],
-) -> None:
-    font = _font(14)
-    left, top, right, bottom = pen.textbbox((0, 0), caption, font=font)
-    x, y = corner[0], max(0.0, corner[1] - (bottom - top) - 5)
-    pen.rectangle((x, y, x + right - left + 6, y + bottom - top + 5), fill=colour)
-    pen.text((x + 3 - left, y + 2 - top), caption, fill=(255, 255, 255), font=font)
+    colour: Colour,
+    taken: Sequence[Rectangle],
+) -> Rectangle:
+    pen, font = ImageDraw.Draw(picture), _font(13)
+    size = pen.textlength(caption, font) + 8, 18.0
+    place = min(_places(box, size, picture.size), key=lambda place: _overlap(place, taken))
+    pen.rectangle(place, fill=colour)
+    left, top, _, bottom = place
+    pen.text((left + 4, (top + bottom) / 2), caption, _legible_on(colour), font, anchor="lm")
+    return place
+
+
+def _places(
+    box: Rectangle, size: tuple[float, float], room: tuple[int, int]
+) -> Iterator[Rectangle]:
+    """Where a caption may be, best first: at a corner of its box and inside of the picture."""
+    left, top, right, bottom = box
+    width, height = size
+    for x, y in (
+        (left, top - height),
+        (right - width, top - height),
+        (left, bottom),
+        (right - width, bottom),
+        (left, top),
+        (right, top),
+        (left - width, top),
+    ):
+        x = max(0.0, min(x, room[0] - width))
+        y = max(0.0, min(y, room[1] - height))
+        yield x, y, x + width, y + height
+
+
+def _overlap(place: Rectangle, taken: Sequence[Rectangle]) -> float:
+    """The area that captions would cover of each other."""
+    return sum(
+        max(0.0, min(place[2], other[2]) - max(place[0], other[0]))
+        * max(0.0, min(place[3], other[3]) - max(place[1], other[1]))
+        for other in taken
+    )
+
+
+def _legible_on(colour: Colour) -> Colour:
+    red, green, blue = colour
+    return _INK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else _PAPER
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

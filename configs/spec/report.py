@@ -30,7 +30,7 @@ class Metrics(Contract):
     kind: Literal["metrics"] = "metrics"
     at: Moment
     attempt: int
-    step: Annotated[int, Field(ge=0)]
+    step: Annotated[int, Field(ge=0, le=2**53)]
     """Optimizer steps since the run began."""
 
     values: dict[str, float]

@@ -1,4 +1,6 @@
-"""A request's body has an end."""
+"""What a request may be: of a bounded size, and meant for us."""
+
+from urllib.parse import urlsplit
 
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -40,3 +42,30 @@ class BodyLimit:
             return message
 
         await self._app(scope, counted, send)
+
+
+class HostCheck:
+    """Refuses requests that were sent to a name which is not ours.
+
+    The API has no access control and listens on this machine only; without this check a web page in
+    the user's browser could reach it through a name of its own that resolves to this machine.
+    """
+
+    def __init__(self, app: ASGIApp, *, hosts: frozenset[str]) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on if its Host header names us."""
+        if scope["type"] != "http" or _host_of(scope) in self._hosts:
+            await self._app(scope, receive, send)
+            return
+        known = ", ".join(sorted(self._hosts))
+        detail = f"This service answers to {known}; TANDEM_PUBLIC_URL adds a name."
+        refusal = problem(421, title="The host is another one", detail=detail, code="other_host")
+        await refusal(scope, receive, send)
+
+
+def _host_of(scope: Scope) -> str:
+    header = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+    return urlsplit(f"//{header}").hostname or ""

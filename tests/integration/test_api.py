@@ -294,7 +294,7 @@ class TestLogs:
 
 class TestClient:
     def test_a_run_from_its_launch_to_its_end(self, stage: Stage) -> None:
-        tandem = TandemClient("http://tandem", transport=stage.transport)
+        tandem = TandemClient("http://localhost", transport=stage.transport)
         root = write_dataset(stage.home / "datasets" / "pets")
         tandem.register_dataset(root)
         request = RunRequest(spec=a_spec(), name="mine")
@@ -318,7 +318,7 @@ class TestClient:
         assert "quick/instant" in [preset.name for preset in tandem.presets()]
 
     def test_a_refusal_carries_the_problem(self, stage: Stage) -> None:
-        tandem = TandemClient("http://tandem", transport=stage.transport)
+        tandem = TandemClient("http://localhost", transport=stage.transport)
 
         with pytest.raises(TandemApiError) as caught:
             tandem.launch(RunRequest(spec=a_spec()))
@@ -328,7 +328,7 @@ class TestClient:
         assert [error.field for error in caught.value.problem.errors] == ["data.dataset.name"]
 
     def test_a_wait_that_is_too_short_says_where_the_run_is(self, stage: Stage) -> None:
-        tandem = TandemClient("http://tandem", transport=stage.transport)
+        tandem = TandemClient("http://localhost", transport=stage.transport)
         run_id = a_starting_run(stage)
 
         with pytest.raises(TimeoutError, match="starting"):

@@ -91,6 +91,13 @@ def test_a_body_that_is_no_json_is_a_problem(stage: Stage) -> None:
     assert response.json()["code"] == "invalid_request"
 
 
+def test_a_request_to_another_host_is_refused(stage: Stage) -> None:
+    response = stage.http.get("/v1/runs", headers={"host": "rebound.example:8700"})
+
+    assert response.status_code == 421
+    assert response.json()["code"] == "other_host"
+
+
 def test_a_body_without_end_is_refused(stage: Stage) -> None:
     response = stage.http.post("/v1/runs", content=b" " * (9 * 1024 * 1024))
 

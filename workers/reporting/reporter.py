@@ -1,6 +1,8 @@
 """What the trainer says: into the spool at once, to the service and MLflow in time."""
 
 import logging
+import math
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -30,6 +32,7 @@ from workers.reporting.spool import Spool
 
 PATIENCE_S = 60.0
 _HEARTBEAT_S = 2.0
+_LONGEST_MESSAGE = 8000
 _IDENTITY_FILE = "reporting.json"
 
 log = logging.getLogger(__name__)
@@ -46,18 +49,35 @@ class Identity(Contract):
     name: str | None = None
 
 
+class RunFolderUnknown(Exception):
+    """No run has reported from a folder."""
+
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__(
+            f"{run_dir} has no {_IDENTITY_FILE}, so no run was trained there; give the folder that "
+            "`tandem-worker train --run-dir` was given."
+        )
+
+
 class Reporter:
     """Writes records and ships them while the trainer goes on; a context manager."""
 
     def __init__(
-        self, run_dir: Path, *, identity: Identity, spec: RunSpec, clock: Callable[[], datetime]
+        self,
+        run_dir: Path,
+        *,
+        identity: Identity,
+        spec: RunSpec,
+        clock: Callable[[], datetime],
+        is_live: bool = True,
     ) -> None:
+        """`is_live`: an attempt reports, and not only what an earlier one left is brought."""
         self._run_dir = run_dir
         self._attempt = identity.attempt
         self._clock = clock
         self._spool = Spool(run_dir / RunFile.SPOOL)
         self._service = _service_sink(identity)
-        self._mlflow = self._mlflow_sink(identity, spec=spec)
+        self._mlflow = self._mlflow_sink(identity, spec=spec, is_live=is_live)
         self._shippers = self._make_shippers()
         self._is_closed = False
 
@@ -71,12 +91,13 @@ class Reporter:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> Self:
         """Begin to report for the run in `run_dir`."""
-        (run_dir / _IDENTITY_FILE).write_text(identity.model_dump_json(indent=2), encoding="utf-8")
+        unfinished = run_dir / f"{_IDENTITY_FILE}.unfinished"
+        unfinished.write_text(identity.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(run_dir / _IDENTITY_FILE)
         return cls(run_dir, identity=identity, spec=spec, clock=clock)
 
     def __enter__(self) -> Self:
-        for shipper in self._shippers:
-            shipper.start()
+        self.start()
         return self
 
     def __exit__(
@@ -88,6 +109,11 @@ class Reporter:
         self.close(patience_s=PATIENCE_S)
 
     @property
+    def left(self) -> dict[str, int]:
+        """Records that have not arrived, by the place's name."""
+        return {shipper.name: max(0, shipper.left) for shipper in self._shippers}
+
+    @property
     def stop_requested(self) -> bool:
         """The service wants the run to end."""
         return self._service is not None and self._service.stop_requested
@@ -96,6 +122,11 @@ class Reporter:
     def is_superseded(self) -> bool:
         """A newer attempt has taken over."""
         return any(shipper.is_refused for shipper in self._shippers)
+
+    def start(self) -> None:
+        """Begin to ship."""
+        for shipper in self._shippers:
+            shipper.start()
 
     def started(
         self,
@@ -123,9 +154,13 @@ class Reporter:
 
     def metrics(self, *, step: int, values: Mapping[str, float]) -> None:
         """Say the values of one step, unless an earlier attempt said them."""
-        unsaid = self._spool.unsaid(step, values)
-        if unsaid:
-            self._say(Metrics(at=self._clock(), attempt=self._attempt, step=step, values=unsaid))
+        finite = {key: value for key, value in values.items() if math.isfinite(value)}
+        if len(finite) < len(values):
+            strange = sorted(values.keys() - finite.keys())
+            log.warning("Not a number at step %d, and not reported: %s.", step, ", ".join(strange))
+        self._spool.append_unsaid(
+            Metrics(at=self._clock(), attempt=self._attempt, step=step, values=finite)
+        )
 
     def progress(
         self,
@@ -164,36 +199,51 @@ class Reporter:
         best_map: float | None = None,
         best_epoch: int | None = None,
     ) -> None:
-        """Say how the attempt ended."""
-        self._say(
-            Outcome(
-                at=self._clock(),
-                attempt=self._attempt,
-                result=result,
-                reason=reason,
-                message=message,
-                best_map=best_map,
-                best_epoch=best_epoch,
+        """Say how the attempt ended; on a full disk only the log and the exit code can."""
+        try:
+            self._say(
+                Outcome(
+                    at=self._clock(),
+                    attempt=self._attempt,
+                    result=result,
+                    reason=reason,
+                    message=message[:_LONGEST_MESSAGE],
+                    best_map=best_map,
+                    best_epoch=best_epoch,
+                )
             )
-        )
+        except OSError:
+            log.exception("The outcome (%s) could not be written to %s.", result, self._run_dir)
 
     def close(self, *, patience_s: float) -> bool:
         """Ship what is left for at most `patience_s`; whether everything arrived."""
-        if self._is_closed:
-            return True
-        self._is_closed = True
-        deadline_s = time.monotonic() + patience_s
-        # MLflow first: its run's id is itself a record for the service.
-        arrived = [shipper.drain(deadline_s) for shipper in reversed(self._shippers)]
-        arrived += [shipper.drain(deadline_s) for shipper in self._shippers]
-        for shipper in self._shippers:
-            shipper.stop()
-        self._spool.close()
-        if not all(shipper.left <= 0 or shipper.is_refused for shipper in self._shippers):
+        if not self._is_closed:
+            self._is_closed = True
+            deadline_s = time.monotonic() + patience_s
+            for _ in range(2):  # the id of the MLflow run, said when it is found, is a record too
+                for shipper in self._shippers:
+                    shipper.drain(deadline_s)
+            self._end_shipping()
+            self._say_what_is_left()
+        return not any(self.left.values())
+
+    def _end_shipping(self) -> None:
+        have_ended = [shipper.stop() for shipper in self._shippers]
+        if self._service is not None and all(have_ended):
+            self._service.close()
+        try:
+            self._spool.close()
+        except OSError:
+            log.exception("The spool in %s could not be written through.", self._run_dir)
+
+    def _say_what_is_left(self) -> None:
+        left = [f"{s.left} for {s.name}" for s in self._shippers if s.left > 0 and not s.is_refused]
+        if left:
             log.warning(
-                "Records are left; bring them with: tandem-worker ship --run-dir %s", self._run_dir
+                "Records are left: %s. Bring them with: tandem-worker ship --run-dir %s",
+                ", ".join(left),
+                shlex.quote(str(self._run_dir)),
             )
-        return all(arrived)
 
     def _say(self, record: Record) -> None:
         self._spool.append(record)
@@ -211,7 +261,9 @@ class Reporter:
             if sink is not None
         ]
 
-    def _mlflow_sink(self, identity: Identity, *, spec: RunSpec) -> MlflowSink | None:
+    def _mlflow_sink(
+        self, identity: Identity, *, spec: RunSpec, is_live: bool
+    ) -> MlflowSink | None:
         if identity.mlflow_url is None:
             return None
         tracked = TrackedRun(
@@ -225,22 +277,30 @@ class Reporter:
             identity.mlflow_url,
             tracked,
             closes_run=identity.report_url is None,
+            is_live=is_live,
+            known=lambda: self._spool.mlflow_run_id,
             on_found=self._note_tracked,
         )
 
     def _note_tracked(self, mlflow_run_id: str) -> None:
-        if not self._spool.is_tracked:
+        if self._spool.mlflow_run_id != mlflow_run_id:
             self._say(Tracked(at=self._clock(), attempt=self._attempt, mlflow_run_id=mlflow_run_id))
 
 
-def ship(run_dir: Path, *, patience_s: float) -> bool:
+def ship(run_dir: Path, *, patience_s: float = PATIENCE_S) -> bool:
     """Bring what a run's processes left behind to the service and MLflow; whether all arrived."""
-    identity = Identity.model_validate_json((run_dir / _IDENTITY_FILE).read_bytes())
+    try:
+        identity = Identity.model_validate_json((run_dir / _IDENTITY_FILE).read_bytes())
+    except FileNotFoundError as error:
+        raise RunFolderUnknown(run_dir) from error
     spec = RunSpec.model_validate_json((run_dir / RunFile.SPEC).read_bytes())
-    reporter = Reporter(run_dir, identity=identity, spec=spec, clock=lambda: datetime.now(UTC))
-    for shipper in reporter._shippers:
-        shipper.start()
+    reporter = Reporter(run_dir, identity=identity, spec=spec, clock=_utc_now, is_live=False)
+    reporter.start()
     return reporter.close(patience_s=patience_s)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _service_sink(identity: Identity) -> ServiceSink | None:

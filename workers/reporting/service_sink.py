@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 import httpx
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from configs.spec import Delivery, Receipt, Record
-from workers.reporting.shipper import SinkRefused, SinkUnavailable
+from workers.reporting.shipper import SinkBroken, SinkRefused, SinkUnavailable
 
 _TIMEOUT_S = 5.0
+_SUPERSEDED = "attempt_superseded"
+_LATER = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_EARLY, httpx.codes.TOO_MANY_REQUESTS}
 
 
 class ServiceSink:
@@ -30,13 +32,40 @@ class ServiceSink:
             )
         except httpx.HTTPError as error:
             raise SinkUnavailable(f"{type(error).__name__}: {error}") from error
-        if response.status_code == httpx.codes.CONFLICT:
-            raise SinkRefused(response.text)
-        if not response.is_success:
-            raise SinkUnavailable(f"HTTP {response.status_code}: {response.text[:500]}")
+        _raise_for_status(response)
         try:
             receipt = Receipt.model_validate_json(response.content)
         except ValidationError as error:
-            raise SinkUnavailable(f"no receipt: {response.text[:200]}") from error
+            raise SinkBroken(f"{self._url} gives no receipt: {response.text[:200]}") from error
         self.stop_requested |= receipt.stop
         return receipt.next
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+class _Problem(BaseModel):
+    """What is read of a problem document (RFC 9457)."""
+
+    code: str = ""
+    detail: str = ""
+
+
+def _raise_for_status(response: httpx.Response) -> None:
+    if response.is_success:
+        return
+    problem = _problem_of(response)
+    if response.status_code == httpx.codes.CONFLICT and problem.code == _SUPERSEDED:
+        raise SinkRefused(problem.detail)
+    answer = f"HTTP {response.status_code}: {problem.detail or response.text[:500]}"
+    if response.is_server_error or response.status_code in _LATER:
+        raise SinkUnavailable(answer)
+    raise SinkBroken(f"{response.url} answers {answer}")
+
+
+def _problem_of(response: httpx.Response) -> _Problem:
+    try:
+        return _Problem.model_validate_json(response.content)
+    except ValidationError:
+        return _Problem()

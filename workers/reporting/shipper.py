@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -12,14 +13,34 @@ from configs.spec import Record
 from workers.reporting.spool import Spool
 
 BATCH = 500
-_LONGEST_PAUSE_S = 15.0
-_FIRST_PAUSE_S = 0.5
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How long a shipper waits, in seconds, when there is something to bring."""
+
+    gather_s: float = 0.2
+    """After a delivery, so that the next one has more than one record."""
+
+    first_pause_s: float = 0.5
+    longest_pause_s: float = 15.0
+    """While a place is away, pauses double from the first to the longest."""
+
+    last_pause_s: float = 1.0
+    """The longest pause while somebody waits for the end."""
+
+    last_delivery_s: float = 2.0
+    """What a delivery that is under way gets at the end."""
+
+
 class SinkUnavailable(Exception):
     """The place cannot be reached or cannot take records now; try again later."""
+
+
+class SinkBroken(SinkUnavailable):
+    """The place is there, but its answer makes no sense to us: somebody has to look."""
 
 
 class SinkRefused(Exception):
@@ -42,17 +63,35 @@ class Shipper:
     """A thread that brings records to a sink; its position outlives the process."""
 
     def __init__(
-        self, spool: Spool, sink: Sink, *, position_file: Path, heartbeat_s: float
+        self,
+        spool: Spool,
+        sink: Sink,
+        *,
+        position_file: Path,
+        heartbeat_s: float,
+        pace: Pace = Pace(),
     ) -> None:
+        """`heartbeat_s`: silence after which an empty delivery says that we live."""
         self._spool = spool
         self._sink = sink
         self._position_file = position_file
         self._heartbeat_s = heartbeat_s
-        self._position = _read_position(position_file)
+        self._pace = pace
+        self._position = min(_read_position(position_file), len(spool))
         self._pause_s = 0.0
-        self._closing = threading.Event()
+        self._trouble: str | None = None
+        # Of its own: the training draws from the global one, and must not feel us.
+        self._dice = random.Random()
+        self._hurry = threading.Event()
+        self._stopping = threading.Event()
+        self._tried = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"ship to {sink.name}", daemon=True)
         self.is_refused = False
+
+    @property
+    def name(self) -> str:
+        """The place's name."""
+        return self._sink.name
 
     @property
     def left(self) -> int:
@@ -65,42 +104,61 @@ class Shipper:
 
     def drain(self, deadline_s: float) -> bool:
         """Ship until nothing is left or the clock shows `deadline_s`; whether all is there."""
-        while self.left > 0 and not self.is_refused and time.monotonic() < deadline_s:
-            self._spool.wake()
-            self._closing.wait(0.05)
+        self._hurry.set()
+        with self._tried:
+            self._tried.wait_for(
+                lambda: self.left <= 0 or self.is_refused,
+                timeout=max(0.0, deadline_s - time.monotonic()),
+            )
         return self.left <= 0
 
-    def stop(self) -> None:
-        """End the thread; what is left stays in the spool."""
-        self._closing.set()
+    def stop(self) -> bool:
+        """End the thread; what is left stays in the spool. Whether it has ended by now.
+
+        A delivery that is under way is given a moment, but nobody waits for a place that hangs.
+        """
+        self._stopping.set()
+        self._hurry.set()
         self._spool.wake()
-        self._thread.join(timeout=_LONGEST_PAUSE_S)
+        self._thread.join(self._pace.last_delivery_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while not self._closing.is_set() and not self.is_refused:
-            self._spool.wait_beyond(self._position, timeout_s=self._heartbeat_s)
-            if self._closing.is_set():
+        while not self._stopping.is_set() and not self.is_refused:
+            self._spool.wait_beyond(
+                self._position, timeout_s=self._heartbeat_s, unless=self._stopping.is_set
+            )
+            if self._stopping.is_set():
                 return
-            self._ship_once()
-            self._closing.wait(self._pause_s * random.uniform(0.5, 1.0))
+            self._ship()
+            with self._tried:
+                self._tried.notify_all()
+            self._rest()
 
-    def _ship_once(self) -> None:
-        records = self._spool.read(self._position, limit=BATCH)
+    def _ship(self) -> None:
         try:
-            wanted = self._sink.deliver(self._position, records)
-        except SinkUnavailable as error:
-            self._note_down(error)
+            records = self._spool.read(self._position, limit=BATCH)
+            self._advance(self._sink.deliver(self._position, records))
         except SinkRefused as error:
             log.warning("%s refuses this attempt: %s", self._sink.name, error)
             self.is_refused = True
-        except Exception:
-            log.exception("A delivery to %s failed unexpectedly.", self._sink.name)
-            self._pause_s = _LONGEST_PAUSE_S
+        except SinkBroken as error:
+            self._note_fault(f"{error}")
+        except SinkUnavailable as error:
+            self._note_away(error)
+        except Exception as error:  # whatever it is, training goes on and records wait
+            self._note_fault(f"{type(error).__name__}: {error}", error)
         else:
-            self._note_up()
-            self._advance(wanted)
+            self._note_back()
 
     def _advance(self, wanted: int) -> None:
+        if wanted > len(self._spool):
+            log.error(
+                "%s has %d records of this run, the spool only %d; was the run's folder changed?",
+                self._sink.name,
+                wanted,
+                len(self._spool),
+            )
         wanted = min(wanted, len(self._spool))
         if wanted != self._position:
             self._position = wanted
@@ -108,16 +166,42 @@ class Shipper:
             unfinished.write_text(str(wanted), encoding="ascii")
             unfinished.replace(self._position_file)
 
-    def _note_down(self, error: SinkUnavailable) -> None:
-        if self._pause_s == 0.0:
+    def _note_away(self, error: SinkUnavailable) -> None:
+        if self._trouble is None:
             log.warning("%s is away (%s); training goes on, records wait.", self._sink.name, error)
-        self._pause_s = min(max(_FIRST_PAUSE_S, self._pause_s * 2), _LONGEST_PAUSE_S)
+            self._trouble = ""
+        longer_s = max(self._pace.first_pause_s, self._pause_s * 2)
+        self._pause_s = min(longer_s, self._pace.longest_pause_s)
 
-    def _note_up(self) -> None:
-        if self._pause_s > 0.0:
+    def _note_fault(self, what: str, error: Exception | None = None) -> None:
+        """Say the same fault once, with its traceback if it has one, and try again slowly."""
+        if self._trouble != what:
+            log.error(
+                "Records cannot be brought to %s: %s Training goes on, records wait.",
+                self._sink.name,
+                what,
+                exc_info=error,
+            )
+            self._trouble = what
+        self._pause_s = self._pace.longest_pause_s
+
+    def _note_back(self) -> None:
+        if self._trouble is not None:
             log.warning("%s is back.", self._sink.name)
+        self._trouble = None
         self._pause_s = 0.0
+
+    def _rest(self) -> None:
+        pause_s = self._pause_s * self._dice.uniform(0.5, 1.0)
+        if not self._hurry.is_set():
+            self._hurry.wait(max(pause_s, self._pace.gather_s))
+        elif pause_s > 0.0:
+            self._stopping.wait(min(pause_s, self._pace.last_pause_s))
 
 
 def _read_position(path: Path) -> int:
-    return int(path.read_text(encoding="ascii")) if path.exists() else 0
+    """Where the last process was, else the beginning: what is known there changes nothing."""
+    try:
+        return max(0, int(path.read_text(encoding="ascii")))
+    except (FileNotFoundError, ValueError):
+        return 0

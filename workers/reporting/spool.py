@@ -3,16 +3,27 @@
 import os
 import threading
 import time
-from collections.abc import Mapping
+from array import array
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from configs.spec import Artifact, Metrics, Outcome, Record, Tracked
 
 _RECORDS: TypeAdapter[Record] = TypeAdapter(Record)
 _IMPORTANT = (Artifact, Outcome, Tracked)
 _SYNC_EVERY_S = 2.0
+
+
+class SpoolUnreadable(Exception):
+    """A whole line of the spool is no record: somebody else wrote it, or the disk is broken."""
+
+    def __init__(self, path: Path, line: int, error: ValidationError) -> None:
+        super().__init__(
+            f"Line {line + 1} of {path} is not a record. Move the file away to begin a new one; "
+            f"metrics that were delivered before stay where they are. {error}"
+        )
 
 
 class Spool:
@@ -23,33 +34,50 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
         self._path = path
         self._grown = threading.Condition()
-        self._starts: list[int] = []
-        self._said: dict[str, int] = {}
-        self._tracked = False
+        self._starts = array("q")
         self._end = 0
-        self._synced_s = 0.0
-        self._take_stock()
-        self._file = path.open("ab")
+        self._last_steps: dict[str, int] = {}
+        self._mlflow_run_id: str | None = None
+        self._cut_torn_line()
+        self._take_in()
+        self._synced_end = 0
+        self._synced_at_s = time.monotonic()
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        self._is_open = True
 
     def __len__(self) -> int:
         return len(self._starts)
 
     @property
+    def mlflow_run_id(self) -> str | None:
+        """The MLflow run that was named last."""
+        return self._mlflow_run_id
+
+    @property
     def is_tracked(self) -> bool:
         """Whether the run's MLflow run is named in here."""
-        return self._tracked
+        return self._mlflow_run_id is not None
 
     def append(self, record: Record) -> None:
         """Write one record through to the operating system; important ones through to the disk."""
-        line = _RECORDS.dump_json(record) + b"\n"
         with self._grown:
-            self._file.write(line)
-            self._file.flush()
-            self._sync(important=isinstance(record, _IMPORTANT))
-            self._take_in(record, length=len(line))
+            self._write_line(_RECORDS.dump_json(record) + b"\n")
+            self._take_in()
+            is_due = time.monotonic() - self._synced_at_s > _SYNC_EVERY_S
+            if is_due or isinstance(record, _IMPORTANT):
+                self.sync()
             self._grown.notify_all()
+
+    def append_unsaid(self, record: Metrics) -> bool:
+        """Write those values of `record` that no attempt has said; whether there were any."""
+        with self._grown:
+            values = self.unsaid(record.step, record.values)
+            if values:
+                self.append(record.model_copy(update={"values": values}))
+            return bool(values)
 
     def unsaid(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
         """Those of `values` that no attempt has said at `step` or later.
@@ -58,57 +86,96 @@ class Spool:
         said first stands, with its time.
         """
         with self._grown:
-            return {key: value for key, value in values.items() if step > self._said.get(key, -1)}
+            return {key: value for key, value in values.items() if step > self._last_step(key)}
 
     def read(self, position: int, *, limit: int) -> list[Record]:
-        """Up to `limit` records from `position` on."""
+        """Up to `limit` records from `position` on.
+
+        They are on the disk before they are handed out: a place that knows more of a run than the
+        spool does after a power failure would take the next records for those it has.
+        """
+        self.sync()
         with self._grown:
             starts = self._starts[position : position + limit + 1]
-            end = starts.pop() if len(starts) > limit else self._end
-        if not starts:
+            end = starts.pop() if len(starts) > limit else self._synced_end
+        if not starts or starts[0] >= end:
             return []
         with self._path.open("rb") as file:
             file.seek(starts[0])
             lines = file.read(end - starts[0]).splitlines()
         return [_RECORDS.validate_json(line) for line in lines]
 
-    def wait_beyond(self, position: int, *, timeout_s: float) -> bool:
-        """Wait until there is a record at `position`; whether there is."""
+    def wait_beyond(
+        self, position: int, *, timeout_s: float, unless: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Wait for a record at `position`, or `unless`, asked at `wake`; whether it is there."""
         with self._grown:
-            return self._grown.wait_for(lambda: len(self._starts) > position, timeout=timeout_s)
+            self._grown.wait_for(lambda: len(self._starts) > position or unless(), timeout_s)
+            return len(self._starts) > position
 
     def wake(self) -> None:
         """Let everybody who waits look again."""
         with self._grown:
             self._grown.notify_all()
 
+    def sync(self) -> None:
+        """Have on the disk what is written; whoever appends meanwhile does not wait for it."""
+        with self._grown:
+            end = self._end
+            if end == self._synced_end or not self._is_open:
+                return
+        os.fsync(self._file)
+        with self._grown:
+            self._synced_end = max(self._synced_end, end)
+            self._synced_at_s = time.monotonic()
+
     def close(self) -> None:
         """Write through to the disk and close; harmless when repeated."""
+        self.sync()
         with self._grown:
-            if self._file.closed:
-                return
-            self._sync(important=True)
-            self._file.close()
+            if self._is_open:
+                self._is_open = False
+                os.close(self._file)
 
-    def _take_stock(self) -> None:
-        if not self._path.exists():
-            return
+    def _write_line(self, line: bytes) -> None:
+        end = os.fstat(self._file).st_size
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError:
+            # On a full disk half a line may be there, and would spoil the next one.
+            os.ftruncate(self._file, end)
+            raise
+
+    def _cut_torn_line(self) -> None:
         content = self._path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            os.truncate(self._path, len(whole))
-        for line in whole.splitlines(keepends=True):
-            self._take_in(_RECORDS.validate_json(line), length=len(line))
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(self._path, whole)
 
-    def _take_in(self, record: Record, *, length: int) -> None:
-        self._starts.append(self._end)
-        self._end += length
+    def _take_in(self) -> None:
+        """Index what the file has beyond what is known, lines of another process included."""
+        with self._path.open("rb") as file:
+            file.seek(self._end)
+            lines = file.read().splitlines(keepends=True)
+        for line in lines:
+            if not line.endswith(b"\n"):
+                return
+            try:
+                record = _RECORDS.validate_json(line)
+            except ValidationError as error:
+                raise SpoolUnreadable(self._path, len(self._starts), error) from error
+            self._starts.append(self._end)
+            self._end += len(line)
+            self._note(record)
+
+    def _note(self, record: Record) -> None:
+        if isinstance(record, Tracked):
+            self._mlflow_run_id = record.mlflow_run_id
         if isinstance(record, Metrics):
-            self._said |= dict.fromkeys(record.values, record.step)
-        self._tracked |= isinstance(record, Tracked)
+            for key in record.values:
+                self._last_steps[key] = max(record.step, self._last_step(key))
 
-    def _sync(self, *, important: bool) -> None:
-        now_s = time.monotonic()
-        if important or now_s - self._synced_s > _SYNC_EVERY_S:
-            os.fsync(self._file.fileno())
-            self._synced_s = now_s
+    def _last_step(self, key: str) -> int:
+        return self._last_steps.get(key, -1)

@@ -1,0 +1,73 @@
+"""The service's endpoint for deliveries, on a real socket, with a script for bad days."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+from configs.spec import Delivery, Receipt, Record
+
+
+class Answer(NamedTuple):
+    """What one request is answered instead of a receipt."""
+
+    status: int
+    body: str = ""
+
+
+SUPERSEDED = Answer(409, json.dumps({"code": "attempt_superseded", "detail": "Attempt 2 reports."}))
+
+
+@dataclass
+class FakeService:
+    """Takes records as the service does, once its script is played."""
+
+    script: list[Answer] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    heartbeats: int = 0
+    stop: bool = False
+    url: str = ""
+
+    def answer(self, path: str, body: bytes) -> Answer:
+        self.paths.append(path)
+        if self.script:
+            return self.script.pop(0)
+        delivery = Delivery.model_validate_json(body)
+        if not delivery.records:
+            self.heartbeats += 1
+        if delivery.first <= len(self.records):
+            self.records += delivery.records[len(self.records) - delivery.first :]
+        receipt = Receipt(next=len(self.records), stop=self.stop)
+        return Answer(200, receipt.model_dump_json())
+
+
+@contextmanager
+def serve(service: FakeService) -> Iterator[FakeService]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            status, text = service.answer(self.path, body)
+            self.send_response(status)
+            self.send_header("content-length", str(len(text.encode())))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing on the tests' output."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    service.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02))
+    thread.start()
+    try:
+        yield service
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,251 @@
+"""The reporter: what the trainer sees of all this."""
+
+import json
+import logging
+import math
+import random
+import resource
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from configs.spec import FailureReason, Metrics, Outcome, Record, RunFile
+from tests.unit.workers.reporting.fake_service import SUPERSEDED, Answer, FakeService, serve
+from tests.unit.workers.reporting.records import Ticking, a_run_spec, append_torn_line
+from workers.reporting.reporter import Identity, Reporter, RunFolderUnknown, ship
+from workers.reporting.spool import Spool
+
+
+@pytest.fixture
+def service() -> Iterator[FakeService]:
+    with serve(FakeService()) as made:
+        yield made
+
+
+def open_reporter(run_dir: Path, *, report_url: str | None = None, attempt: int = 1) -> Reporter:
+    identity = Identity(run_id="r1", attempt=attempt, report_url=report_url)
+    run_dir.mkdir(exist_ok=True)
+    (run_dir / RunFile.SPEC).write_text(a_run_spec().model_dump_json())
+    return Reporter.open(run_dir, identity=identity, spec=a_run_spec(), clock=Ticking())
+
+
+def test_without_addresses_records_stay_in_the_spool(tmp_path: Path) -> None:
+    with open_reporter(tmp_path / "run") as reporter:
+        reporter.metrics(step=1, values={"loss": 1.0})
+        reporter.outcome("succeeded")
+
+    assert [record.kind for record in spooled(tmp_path / "run")] == ["metrics", "outcome"]
+    assert reporter.left == {}
+    assert not reporter.stop_requested
+    assert not reporter.is_superseded
+
+
+def test_everything_said_arrives_before_the_reporter_closes(
+    tmp_path: Path, service: FakeService
+) -> None:
+    with open_reporter(tmp_path / "run", report_url=service.url) as reporter:
+        say_a_run(reporter)
+
+    assert service.records == spooled(tmp_path / "run")
+    assert reporter.left == {"the service": 0}
+
+
+def test_an_outage_delays_and_loses_nothing(tmp_path: Path, service: FakeService) -> None:
+    service.script = [Answer(503), Answer(503)]
+
+    with open_reporter(tmp_path / "run", report_url=service.url) as reporter:
+        say_a_run(reporter)
+
+    assert service.records == spooled(tmp_path / "run")
+
+
+def test_a_resumed_run_says_only_what_is_new(tmp_path: Path, service: FakeService) -> None:
+    with open_reporter(tmp_path / "run", report_url=service.url) as reporter:
+        reporter.metrics(step=10, values={"loss": 1.0})
+        reporter.metrics(step=20, values={"loss": 0.5})
+    append_torn_line(tmp_path / "run" / RunFile.SPOOL)
+
+    with open_reporter(tmp_path / "run", report_url=service.url, attempt=2) as reporter:
+        for step, loss in ((10, 1.0), (20, 0.5), (30, 0.25)):
+            reporter.metrics(step=step, values={"loss": loss})
+
+    points = [record for record in service.records if isinstance(record, Metrics)]
+    assert [(point.step, point.attempt) for point in points] == [(10, 1), (20, 1), (30, 2)]
+
+
+def test_the_services_wish_to_stop_reaches_the_trainer(
+    tmp_path: Path, service: FakeService
+) -> None:
+    service.stop = True
+
+    with open_reporter(tmp_path / "run", report_url=service.url) as reporter:
+        reporter.progress(phase="training", epoch=1, epochs=2, step=1, steps=10, eta_s=None)
+        wait_for(lambda: reporter.stop_requested)
+
+    assert not reporter.is_superseded
+
+
+def test_a_newer_attempt_reaches_the_trainer_and_nothing_waits_for_it(
+    tmp_path: Path, service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.script = [SUPERSEDED]
+    began_s = time.monotonic()
+
+    with open_reporter(tmp_path / "run", report_url=service.url) as reporter:
+        reporter.metrics(step=1, values={"loss": 1.0})
+        wait_for(lambda: reporter.is_superseded)
+        reporter.metrics(step=2, values={"loss": 1.0})
+
+    assert time.monotonic() - began_s < 20
+    assert service.records == []
+    assert "Records are left" not in caplog.text
+
+
+def test_what_is_left_is_said_with_the_command_that_brings_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_dir = tmp_path / "my run"
+    with serve(FakeService()) as gone:
+        url = gone.url
+    reporter = open_reporter(run_dir, report_url=url)
+    reporter.start()
+    say_a_run(reporter)
+
+    assert not reporter.close(patience_s=0.2)
+
+    assert reporter.left == {"the service": 4}
+    assert f"4 for the service. Bring them with: tandem-worker ship --run-dir '{run_dir}'" in (
+        caplog.text
+    )
+
+
+def test_what_is_left_is_shipped_later_and_only_once(tmp_path: Path, service: FakeService) -> None:
+    reporter = open_reporter(tmp_path / "run", report_url=service.url)
+    say_a_run(reporter)  # and the process is killed: nothing was ever shipped
+    append_torn_line(tmp_path / "run" / RunFile.SPOOL)
+
+    assert ship(tmp_path / "run", patience_s=20)
+    assert ship(tmp_path / "run", patience_s=20)
+
+    assert service.records == spooled(tmp_path / "run")
+    assert [record.kind for record in service.records] == [
+        "metrics",
+        "metrics",
+        "artifact",
+        "outcome",
+    ]
+
+
+def test_shipping_from_a_folder_that_is_none_of_ours_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderUnknown, match=r"reporting\.json"):
+        ship(tmp_path)
+
+
+def test_who_reports_is_on_the_disk_for_those_who_ship_later(tmp_path: Path) -> None:
+    open_reporter(tmp_path / "run", report_url="http://127.0.0.1:1", attempt=3)
+
+    identity = json.loads((tmp_path / "run" / "reporting.json").read_text())
+
+    assert identity["run_id"] == "r1"
+    assert identity["attempt"] == 3
+    assert identity["report_url"] == "http://127.0.0.1:1"
+
+
+def test_a_value_that_is_no_number_is_left_out_and_training_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_reporter(tmp_path / "run") as reporter:
+        reporter.metrics(step=1, values={"loss": 1.0, "speed": math.inf, "mAP": math.nan})
+        reporter.metrics(step=2, values={"loss": math.nan})
+
+    (point,) = spooled(tmp_path / "run")
+    assert isinstance(point, Metrics)
+    assert point.values == {"loss": 1.0}
+    assert "Not a number at step 1, and not reported: mAP, speed." in caplog.text
+
+
+def test_a_service_that_hangs_does_not_hold_up_the_trainer(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        reporter = open_reporter(tmp_path / "run", report_url=url)
+        reporter.start()
+        reporter.metrics(step=0, values={"loss": 1.0})
+        began_s = time.monotonic()
+
+        for step in range(1, 200):
+            reporter.metrics(step=step, values={"loss": 1.0})
+
+        assert time.monotonic() - began_s < 2
+    assert not reporter.close(patience_s=0)
+    assert len(spooled(tmp_path / "run")) == 200
+
+
+def test_a_full_disk_does_not_hide_why_a_run_failed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reporter = open_reporter(tmp_path / "run")
+    for step in range(1000):
+        reporter.metrics(step=step, values={"loss": 1.0})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    full = (tmp_path / "run" / RunFile.SPOOL).stat().st_size
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (full, hard))
+    try:
+        reporter.outcome("failed", reason=FailureReason.DISK_FULL)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert "The outcome (failed) could not be written" in caplog.text
+    reporter.close(patience_s=0)
+
+
+def test_a_message_of_any_length_is_told(tmp_path: Path, service: FakeService) -> None:
+    with open_reporter(tmp_path / "run", report_url=service.url) as reporter:
+        reporter.outcome("failed", reason=FailureReason.BUG, message="x" * 1_000_000)
+
+    (said,) = service.records
+    assert isinstance(said, Outcome)
+    assert 1000 < len(said.message) < 10_000
+
+
+def test_reporting_does_not_touch_the_random_state(tmp_path: Path, service: FakeService) -> None:
+    service.script = [Answer(503)]
+    before = random.getstate()
+
+    with open_reporter(tmp_path / "run", report_url=service.url) as reporter:
+        say_a_run(reporter)
+
+    assert random.getstate() == before
+
+
+def test_a_quiet_run_warns_of_nothing(
+    tmp_path: Path, service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_reporter(tmp_path / "run", report_url=service.url) as reporter:
+        say_a_run(reporter)
+
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def say_a_run(reporter: Reporter) -> None:
+    reporter.metrics(step=1, values={"loss": 1.0})
+    reporter.metrics(step=2, values={"loss": 0.5})
+    reporter.artifact("config.py")
+    reporter.outcome("succeeded", best_map=0.4, best_epoch=2)
+
+
+def spooled(run_dir: Path) -> list[Record]:
+    spool = Spool(run_dir / RunFile.SPOOL)
+    records = spool.read(0, limit=10_000)
+    spool.close()
+    return records
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not happen in time"
+        time.sleep(0.005)

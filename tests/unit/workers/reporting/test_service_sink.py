@@ -1,0 +1,112 @@
+"""The service as a place for records, over a real socket."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from configs.spec import Record
+from tests.unit.workers.reporting.fake_service import SUPERSEDED, Answer, FakeService, serve
+from tests.unit.workers.reporting.records import metrics, outcome, started
+from workers.reporting.service_sink import ServiceSink
+from workers.reporting.shipper import SinkBroken, SinkRefused, SinkUnavailable
+
+
+@pytest.fixture
+def service() -> Iterator[FakeService]:
+    with serve(FakeService()) as made:
+        yield made
+
+
+@pytest.fixture
+def sink(service: FakeService) -> Iterator[ServiceSink]:
+    made = ServiceSink(service.url, run_id="r1", attempt=3)
+    yield made
+    made.close()
+
+
+def test_records_arrive_as_they_were_said(service: FakeService, sink: ServiceSink) -> None:
+    records: list[Record] = [started(), metrics(1), outcome()]
+
+    assert sink.deliver(0, records) == 3
+
+    assert service.records == records
+    assert service.paths == ["/v1/runs/r1/attempts/3/deliveries"]
+
+
+def test_an_empty_delivery_is_a_heartbeat(service: FakeService, sink: ServiceSink) -> None:
+    sink.deliver(0, [metrics(1)])
+
+    assert sink.deliver(1, []) == 1
+
+    assert service.heartbeats == 1
+
+
+def test_a_stop_on_a_receipt_is_remembered(service: FakeService, sink: ServiceSink) -> None:
+    service.stop = True
+    sink.deliver(0, [])
+    service.stop = False
+    sink.deliver(0, [])
+
+    assert sink.stop_requested
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 429, 408])
+def test_an_answer_that_will_pass_is_to_be_tried_again(
+    service: FakeService, sink: ServiceSink, status: int
+) -> None:
+    service.script = [Answer(status, "<html>busy</html>")]
+
+    with pytest.raises(SinkUnavailable, match=str(status)) as raised:
+        sink.deliver(0, [metrics(1)])
+
+    assert not isinstance(raised.value, SinkBroken)
+    assert sink.deliver(0, [metrics(1)]) == 1
+
+
+@pytest.mark.parametrize("status", [301, 401, 403, 404, 413, 422])
+def test_an_answer_that_somebody_must_look_at_says_where_and_why(
+    service: FakeService, sink: ServiceSink, status: int
+) -> None:
+    service.script = [Answer(status, json.dumps({"code": "x", "detail": "There is no run r1."}))]
+
+    with pytest.raises(SinkBroken, match=rf"/v1/runs/r1/.* {status}: There is no run r1"):
+        sink.deliver(0, [metrics(1)])
+
+
+def test_a_newer_attempt_is_a_refusal(service: FakeService, sink: ServiceSink) -> None:
+    service.script = [SUPERSEDED]
+
+    with pytest.raises(SinkRefused, match="Attempt 2 reports"):
+        sink.deliver(0, [metrics(1)])
+
+
+def test_any_other_conflict_is_no_refusal(service: FakeService, sink: ServiceSink) -> None:
+    service.script = [Answer(409, json.dumps({"code": "illegal_move"})), Answer(409, "nginx")]
+
+    for _ in range(2):
+        with pytest.raises(SinkBroken):
+            sink.deliver(0, [metrics(1)])
+
+
+def test_an_answer_that_is_no_receipt_is_not_believed(
+    service: FakeService, sink: ServiceSink
+) -> None:
+    service.script = [Answer(200, "<html>hello</html>")]
+
+    with pytest.raises(SinkBroken, match="no receipt"):
+        sink.deliver(0, [metrics(1)])
+
+
+def test_nobody_listening_is_a_place_that_is_away(free_port_url: str) -> None:
+    sink = ServiceSink(free_port_url, run_id="r1", attempt=1)
+
+    with pytest.raises(SinkUnavailable, match="ConnectError"):
+        sink.deliver(0, [])
+    sink.close()
+
+
+@pytest.fixture
+def free_port_url() -> str:
+    with serve(FakeService()) as gone:
+        return gone.url
