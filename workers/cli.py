@@ -68,9 +68,14 @@ def ship(
 ) -> None:
     """Bring records that a run left behind to the service and MLflow."""
     _silence_libraries()
+    from workers.reporting.reporter import RunFolderUnknown
     from workers.reporting.reporter import ship as ship_records
 
-    arrived = ship_records(run_dir.resolve(), patience_s=patience_s)
+    try:
+        arrived = ship_records(run_dir.resolve(), patience_s=patience_s)
+    except RunFolderUnknown as unknown:
+        print(unknown, file=sys.stderr)
+        sys.exit(ExitCode.REFUSED)
     print("Everything arrived." if arrived else "Records are left; try again later.")
     sys.exit(ExitCode.SUCCEEDED if arrived else ExitCode.INTERRUPTED)
 
