@@ -27,7 +27,7 @@ from configs.spec import (
 from workers.provenance import Whereabouts
 from workers.reporting.mlflow_sink import MlflowSink, TrackedRun
 from workers.reporting.service_sink import ServiceSink
-from workers.reporting.shipper import Shipper
+from workers.reporting.shipper import Shipper, drain_all
 from workers.reporting.spool import Spool
 
 PATIENCE_S = 60.0
@@ -221,8 +221,7 @@ class Reporter:
             self._is_closed = True
             deadline_s = time.monotonic() + patience_s
             for _ in range(2):  # the id of the MLflow run, said when it is found, is a record too
-                for shipper in self._shippers:
-                    shipper.drain(deadline_s)
+                drain_all(self._shippers, deadline_s)
             self._end_shipping()
             self._say_what_is_left()
         return not any(self.left.values())

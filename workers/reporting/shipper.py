@@ -102,9 +102,13 @@ class Shipper:
         """Begin to ship."""
         self._thread.start()
 
+    def hurry(self) -> None:
+        """Pause no longer than needed from now on, for somebody waits for the end."""
+        self._hurry.set()
+
     def drain(self, deadline_s: float) -> bool:
         """Ship until nothing is left or the clock shows `deadline_s`; whether all is there."""
-        self._hurry.set()
+        self.hurry()
         with self._tried:
             self._tried.wait_for(
                 lambda: self.left <= 0 or self.is_refused,
@@ -197,6 +201,14 @@ class Shipper:
             self._hurry.wait(max(pause_s, self._pace.gather_s))
         elif pause_s > 0.0:
             self._stopping.wait(min(pause_s, self._pace.last_pause_s))
+
+
+def drain_all(shippers: Sequence[Shipper], deadline_s: float) -> bool:
+    """Drain side by side: all hurry before anybody is waited for; whether all is there."""
+    for shipper in shippers:
+        shipper.hurry()
+    drained = [shipper.drain(deadline_s) for shipper in shippers]
+    return all(drained)
 
 
 def _read_position(path: Path) -> int:

@@ -12,7 +12,14 @@ import pytest
 
 from configs.spec import Record
 from tests.unit.workers.reporting.records import metrics
-from workers.reporting.shipper import Pace, Shipper, SinkBroken, SinkRefused, SinkUnavailable
+from workers.reporting.shipper import (
+    Pace,
+    Shipper,
+    SinkBroken,
+    SinkRefused,
+    SinkUnavailable,
+    drain_all,
+)
 from workers.reporting.spool import Spool
 
 BRISK = Pace(gather_s=0.0, first_pause_s=0.01, longest_pause_s=0.05, last_pause_s=0.05)
@@ -179,6 +186,27 @@ def test_a_drain_does_not_wait_for_a_pause_to_end(
     assert shipper.drain(soon())
 
     assert time.monotonic() - began_s < 5
+
+
+def test_a_place_that_is_away_does_not_keep_another_from_hurrying(
+    spool: Spool, tmp_path: Path
+) -> None:
+    gone = SimulatedSink(*[SinkUnavailable("away") for _ in range(1000)])
+    back = SimulatedSink(SinkUnavailable("away"))
+    slow = replace(BRISK, first_pause_s=30.0, longest_pause_s=30.0)
+    shippers = [
+        Shipper(spool, sink, position_file=tmp_path / name, heartbeat_s=30.0, pace=slow)
+        for name, sink in (("gone.position", gone), ("back.position", back))
+    ]
+    spool.append(metrics(1))
+    for shipper in shippers:
+        shipper.start()
+    wait_for(lambda: gone.calls == 1 and back.calls == 1)
+
+    assert not drain_all(shippers, time.monotonic() + 1.0)
+
+    assert back.records == [metrics(1)]
+    assert [shipper.stop() for shipper in shippers] == [True, True]
 
 
 def test_stopping_does_not_wait_for_the_next_heartbeat(
