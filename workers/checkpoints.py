@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,16 @@ def save_atomically(checkpoint: dict[str, Any], path: Path) -> None:
     """Write `checkpoint` so that at every moment `path` is the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-    with unfinished.open("wb") as file:
-        torch.save(checkpoint, file)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    try:
+        with unfinished.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        # On a full disk, what is left of a failed save would make the next one fail too.
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -49,17 +55,22 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_weights(path: Path) -> Weights:
-    """The weights of an mmdet checkpoint or of a bare state dict; DDP's `module.` is taken off."""
-    loaded = load_checkpoint(path)
-    weights: Weights = loaded.get("state_dict", loaded)
+    """The weights of an mmdet checkpoint or of a bare state dict; DDP's `module.` is taken off.
+
+    Raises `ValueError` if the file holds something else.
+    """
+    loaded: Any = load_checkpoint(path)
+    weights = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
+    if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
+        raise ValueError(f"{path} holds no weights by name.")
     return {name.removeprefix("module."): tensor for name, tensor in weights.items()}
 
 
 def load_teacher_weights(model: nn.Module, path: Path, *, sha256: str | None) -> str:
     """Fill `model` from a teacher's checkpoint and return the file's SHA-256.
 
-    Raises `TeacherMismatch` if the file is missing or another one than `sha256` says, or if one
-    weight of the model or of the file has no counterpart of the same shape.
+    Raises `TeacherMismatch` if the file is missing, unreadable or another one than `sha256` says,
+    or if one weight of the model or of the file has no counterpart of the same shape.
     """
     if not path.is_file():
         raise TeacherMismatch(f"There is no teacher checkpoint at {path}.")
@@ -69,7 +80,7 @@ def load_teacher_weights(model: nn.Module, path: Path, *, sha256: str | None) ->
             f"The teacher checkpoint {path} is not the registered one: its SHA-256 is {found}, "
             f"expected {sha256}. Register it again if the change is meant."
         )
-    weights = load_weights(path)
+    weights = _readable_weights(path)
     problems = _differences(model.state_dict(), weights)
     if problems:
         raise TeacherMismatch(
@@ -78,6 +89,17 @@ def load_teacher_weights(model: nn.Module, path: Path, *, sha256: str | None) ->
         )
     model.load_state_dict(weights, strict=True)
     return found
+
+
+def _readable_weights(path: Path) -> Weights:
+    try:
+        return load_weights(path)
+    # What torch raises: code or another format, a file without content, a cut archive.
+    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+        raise TeacherMismatch(
+            f"The teacher checkpoint {path} is damaged or holds more than weights and plain "
+            "values; fetch it again, or save it anew with its state dict alone."
+        ) from error
 
 
 def _differences(wanted: Weights, given: Weights) -> list[str]:
@@ -113,8 +135,8 @@ def _some(names: list[str]) -> str:
 
 
 def _numpy_globals() -> list[Any]:
-    scalar_types = (np.float64, np.float32, np.int64, np.int32, np.bool_)
-    dtypes = {type(np.dtype(scalar)) for scalar in scalar_types}
+    plain_codes = (*np.typecodes["AllInteger"], *np.typecodes["Float"], "?", "S", "U")
+    dtypes = {type(np.dtype(code)) for code in plain_codes}
     reconstruct = np.ndarray(0).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
     old_names = [

@@ -1,9 +1,11 @@
 """The one place that lets mmcv 1.7.2 and mmdet 2.28.2 run on today's torch and numpy."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 from mmcv.parallel import MMDistributedDataParallel
+from mmcv.runner import checkpoint as mmcv_checkpoint
 
 NOISE = (
     # mmcv announces, at every import, a release of 2023.
@@ -24,6 +26,7 @@ def apply() -> None:
     """Every fix; harmless when repeated."""
     restore_numpy_aliases()
     repair_distributed_forward()
+    refuse_code_in_downloads()
 
 
 def restore_numpy_aliases() -> None:
@@ -37,3 +40,9 @@ def repair_distributed_forward() -> None:
     """torch 2.1 dropped a switch that mmcv's distributed `forward` reads; it was off."""
     if not hasattr(MMDistributedDataParallel, "_use_replicated_tensor_module"):
         MMDistributedDataParallel._use_replicated_tensor_module = False
+
+
+def refuse_code_in_downloads() -> None:
+    """torch.hub, unlike `torch.load`, still runs code in a file; mmcv's backbones come through it."""
+    if not isinstance(mmcv_checkpoint.load_url, partial):
+        mmcv_checkpoint.load_url = partial(mmcv_checkpoint.load_url, weights_only=True)

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from mmcv import ConfigDict
 from mmdet.models import DETECTORS
+from mmdet.models.dense_heads import GFLHead
 from mmdet.models.detectors import GFL
 from torch import Tensor
 
@@ -57,11 +58,24 @@ class TandemGFL(GFL):
 
 
 def _refuse_mismatch(student_head: Any, teacher_head: Any) -> None:
+    if not isinstance(teacher_head, GFLHead):
+        raise TeacherMismatch(
+            f"The teacher's head is a {type(teacher_head).__name__}, which does not predict edges "
+            "as distributions like the student's; use a GFL teacher."
+        )
     if student_head.num_classes != teacher_head.num_classes:
         raise TeacherMismatch(
             f"The teacher knows {teacher_head.num_classes} classes and the student "
             f"{student_head.num_classes}; use a teacher trained on the same classes."
         )
-    ours, theirs = student_head.prior_generator.strides, teacher_head.prior_generator.strides
+    ours, theirs = _places(student_head), _places(teacher_head)
     if ours != theirs:
-        raise TeacherMismatch(f"The student's strides are {ours} and the teacher's are {theirs}.")
+        raise TeacherMismatch(
+            f"The student predicts at {ours} and the teacher at {theirs}; use a teacher with the "
+            "same feature levels."
+        )
+
+
+def _places(head: GFLHead) -> str:
+    strides = ", ".join(str(stride) for stride, _ in head.prior_generator.strides)
+    return f"strides {strides} (centre offset {head.prior_generator.center_offset})"

@@ -112,7 +112,9 @@ def _flat(maps_BDHW: Tensor) -> Tensor:
 
 def _boxes(head: GFLHead, distributions_BDHW: Tensor, centres_N2: Tensor) -> Tensor:
     """Boxes that a head predicts at every position of a level, (N, 4), in strides."""
-    return head.bbox_coder.decode(centres_N2, head.integral(_flat(distributions_BDHW)))
+    # The integral is a matrix product: autocast would round edges to 1/64 of their value.
+    with torch.autocast(distributions_BDHW.device.type, enabled=False):
+        return head.bbox_coder.decode(centres_N2, head.integral(_flat(distributions_BDHW)))
 
 
 def _weights(method: Bckd) -> dict[str, float]:

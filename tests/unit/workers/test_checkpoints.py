@@ -95,3 +95,27 @@ def test_every_difference_of_layers_is_named(tmp_path: Path) -> None:
         TeacherMismatch, match=r"missing: bias; unexpected: extra; of another shape: weight"
     ):
         load_teacher_weights(nn.Linear(2, 2), tmp_path / "t.pth", sha256=None)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not a checkpoint", b"PK\x03\x04 cut"], ids=["empty", "text", "cut"]
+)
+def test_a_damaged_teacher_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "t.pth").write_bytes(content)
+
+    with pytest.raises(TeacherMismatch, match="damaged"):
+        load_teacher_weights(nn.Linear(2, 2), tmp_path / "t.pth", sha256=None)
+
+
+def test_a_file_that_holds_no_weights_is_named(tmp_path: Path) -> None:
+    save_atomically({"epoch": 3}, tmp_path / "t.pth")
+
+    with pytest.raises(TeacherMismatch, match="damaged or holds more"):
+        load_teacher_weights(nn.Linear(2, 2), tmp_path / "t.pth", sha256=None)
+
+
+def test_a_save_that_fails_leaves_no_half_file(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="pickle"):
+        save_atomically({"bad": lambda: None}, tmp_path / "last.pth")
+
+    assert list(tmp_path.iterdir()) == []
