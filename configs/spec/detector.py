@@ -1,30 +1,92 @@
 """Which detector: the words for a teacher's or a student's architecture."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from configs.spec.base import Contract
+from configs.spec.base import Contract, Share
 
 STRIDES = (8, 16, 32, 64, 128)
 """Pixels between the positions of each feature level."""
+
+FrozenStages = Annotated[int, Field(ge=-1, le=4)]
+"""Stages that do not learn: 1 freezes the stem and the first stage, -1 nothing."""
+
+Pretrained = Literal["imagenet"] | None
+"""Weights to start from. ImageNet weights exist for the published width only."""
 
 
 class ResNet(Contract):
     """A ResNet backbone (He et al., 2016), whole or thinned."""
 
+    kind: Literal["resnet"] = "resnet"
     depth: Literal[18, 34, 50, 101, 152]
     width: Annotated[float, Field(ge=0.125, le=1.0, multiple_of=0.125)] = 1.0
     """Share of the published channel counts: 0.25 has 16 channels in its first stage, not 64."""
 
-    frozen_stages: Annotated[int, Field(ge=-1, le=4)] = -1
-    """Stages that do not learn: 1 freezes the stem and the first stage, -1 nothing."""
-
+    frozen_stages: FrozenStages = -1
     norm_eval: bool = False
     """Keep the running statistics of every BatchNorm as they are; for pretrained backbones."""
 
-    pretrained: Literal["imagenet"] | None = None
-    """Weights to start from. ImageNet weights exist for the published width only."""
+    pretrained: Pretrained = None
+
+
+class MobileNetV2(Contract):
+    """A MobileNetV2 backbone (Sandler et al., 2018); its pyramid sees 24, 32, 96, 320 channels."""
+
+    kind: Literal["mobilenet_v2"]
+    width: Annotated[float, Field(ge=0.25, le=1.0, multiple_of=0.25)] = 1.0
+    frozen_stages: Annotated[int, Field(ge=-1, le=7)] = -1
+    norm_eval: bool = False
+    pretrained: Pretrained = None
+
+
+class SwinTransformer(Contract):
+    """A Swin Transformer backbone (Liu et al., 2021)."""
+
+    kind: Literal["swin"]
+    size: Literal["tiny", "small"] = "tiny"
+    width: Annotated[float, Field(ge=0.25, le=1.0, multiple_of=0.25)] = 1.0
+    """Share of the published 96 channels and 3, 6, 12, 24 attention heads."""
+
+    drop_path: Share = 0.2
+    """Probability that a block of the deepest stage is left out; it rises with depth."""
+
+    pretrained: Pretrained = None
+
+
+class EfficientNetLite(Contract):
+    """An EfficientNet-Lite backbone: no squeeze-and-excitation, ReLU6."""
+
+    kind: Literal["efficientnet_lite"]
+    variant: Literal[0, 1, 2] = 0
+    frozen_stages: FrozenStages = -1
+    norm_eval: bool = False
+    pretrained: Pretrained = None
+
+
+def _kind_of(*kinds: str) -> Discriminator:
+    """Tells the members of a union apart by `kind`; the first one needs not to be said."""
+
+    def kind(value: Any) -> str:
+        if isinstance(value, dict):
+            return str(value.get("kind", kinds[0]))
+        return str(getattr(value, "kind", kinds[0]))
+
+    return Discriminator(
+        kind,
+        custom_error_type="unknown_kind",
+        custom_error_message=f"kind is one of {', '.join(kinds)}",
+    )
+
+
+Backbone = Annotated[
+    Annotated[ResNet, Tag("resnet")]
+    | Annotated[MobileNetV2, Tag("mobilenet_v2")]
+    | Annotated[SwinTransformer, Tag("swin")]
+    | Annotated[EfficientNetLite, Tag("efficientnet_lite")],
+    _kind_of("resnet", "mobilenet_v2", "swin", "efficientnet_lite"),
+]
 
 
 class Neck(Contract):
@@ -33,21 +95,69 @@ class Neck(Contract):
     channels: Annotated[int, Field(ge=8, le=512, multiple_of=8)] = 256
 
 
-class GflHead(Contract):
-    """The head of Generalized Focal Loss (Li et al., 2020)."""
+class _Towers(Contract):
+    """Two towers of convolutions, one for classes and one for boxes."""
 
     convs: Annotated[int, Field(ge=1, le=8)] = 4
     channels: Annotated[int, Field(ge=32, le=512, multiple_of=32)] = 256
     """Channels of both towers; a multiple of the 32 groups of their GroupNorm."""
 
+
+class GflHead(_Towers):
+    """The head of Generalized Focal Loss (Li et al., 2020): edges as distributions."""
+
+    kind: Literal["gfl"] = "gfl"
     reg_max: Annotated[int, Field(ge=4, le=32)] = 16
     """Largest distance to a box edge, in strides, that the distribution can express."""
 
 
-class Detector(Contract):
-    """A GFL detector: ResNet, FPN over strides 8 to 128, and the GFL head."""
+class AtssHead(_Towers):
+    """The head of ATSS (Zhang et al., 2020): one anchor, centerness."""
 
-    kind: Literal["gfl"] = "gfl"
-    backbone: ResNet
+    kind: Literal["atss"]
+
+
+class RetinaHead(_Towers):
+    """The head of RetinaNet (Lin et al., 2017): anchors, sigmoid focal loss."""
+
+    kind: Literal["retina"]
+    anchors: Literal[1, 9] = 9
+    """Anchors at each position: 9 as published (3 scales, 3 shapes), or a single square."""
+
+
+class FcosHead(_Towers):
+    """The head of FCOS (Tian et al., 2019): points, centerness."""
+
+    kind: Literal["fcos"]
+
+
+class VfnetHead(_Towers):
+    """The head of VarifocalNet (Zhang et al., 2021): IoU-aware scores, boxes refined once."""
+
+    kind: Literal["vfnet"]
+
+
+Head = Annotated[
+    Annotated[GflHead, Tag("gfl")]
+    | Annotated[AtssHead, Tag("atss")]
+    | Annotated[RetinaHead, Tag("retina")]
+    | Annotated[FcosHead, Tag("fcos")]
+    | Annotated[VfnetHead, Tag("vfnet")],
+    _kind_of("gfl", "atss", "retina", "fcos", "vfnet"),
+]
+
+
+class Detector(Contract):
+    """A dense detector: backbone, FPN over strides 8 to 128, head."""
+
+    backbone: Backbone
     neck: Neck = Neck()
-    head: GflHead = GflHead()
+    head: Head = GflHead()
+    normalize: Literal["imagenet", "caffe", "half"] = "imagenet"
+    """What the backbone expects of pixels: RGB by ImageNet's mean and deviation, BGR by its mean
+    alone (Caffe), or RGB from about -1 to 1 (EfficientNet-Lite)."""
+
+    @property
+    def anchors(self) -> int:
+        """Predictions at each position of a feature level."""
+        return self.head.anchors if isinstance(self.head, RetinaHead) else 1

@@ -5,9 +5,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from configs.spec.base import Contract, Name, RunId, Sha256, Share
+from configs.spec.compute import Checkpoints, Compute, Resources
 from configs.spec.dataset import ClassNames
-from configs.spec.detector import Detector
-from configs.spec.distillation import Bckd, Distillation, NoDistillation
+from configs.spec.detector import Detector, GflHead
+from configs.spec.distillation import CrossKd, Distillation, Ld, NoDistillation, lessons
 from configs.spec.schedule import Schedule
 
 
@@ -76,6 +77,9 @@ class Data(Contract):
     image_size: tuple[Pixels, Pixels] = (1333, 800)
     """Longest and shortest edge after resizing, in pixels; the aspect ratio is kept."""
 
+    multi_scale: tuple[Pixels, Pixels] | None = None
+    """Shortest edge of training images, drawn anew from this range each time; none: fixed."""
+
     flip: Share = 0.5
     """Probability that a training image is mirrored."""
 
@@ -83,7 +87,7 @@ class Data(Contract):
     """Train on the first so many images only."""
 
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
-    """Images in one optimizer step."""
+    """Images in one optimizer step, over all processes."""
 
     loader_workers: Annotated[int, Field(ge=0, le=64)] = 2
     """Processes that read and augment images; 0 does it in the training process."""
@@ -101,16 +105,6 @@ class Evaluation(Contract):
     """Validation images drawn with true, teacher's and student's boxes at the end."""
 
 
-class Resources(Contract):
-    """What one attempt takes of a Ray node."""
-
-    num_cpus: Annotated[int, Field(ge=1, le=256)] = 1
-    """Cores, and threads of the numeric libraries."""
-
-    num_gpus: Annotated[int, Field(ge=0, le=1)] = 0
-    """GPUs: one process trains, on one GPU or on the CPU."""
-
-
 Label = Annotated[str, Field(max_length=200)]
 
 
@@ -124,29 +118,88 @@ class RunSpec(Contract):
     schedule: Schedule
     evaluation: Evaluation = Evaluation()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    precision: Literal["fp32"] = "fp32"
+    compute: Compute = Compute()
+    checkpoints: Checkpoints = Checkpoints()
+    loss_budget_steps: Annotated[int, Field(ge=1)] | None = 100
+    """Steps between two looks at what each term of the loss does; none: never."""
+
     resources: Resources = Resources()
+    teacher_classes: Literal["same", "by_name"] = "same"
+    """The teacher's classes are the dataset's, or it knows more and they are found by name."""
+
     tags: Annotated[dict[Name, Label], Field(max_length=32, default_factory=dict)]
 
     @model_validator(mode="after")
     def _teacher_and_method_agree(self) -> Self:
-        if isinstance(self.distillation, Bckd) and self.teacher is None:
+        alone = isinstance(self.distillation, NoDistillation)
+        if not alone and self.teacher is None:
             raise ValueError(
-                "distillation.method is bckd but no teacher is named; add teacher: {name: ...}"
+                f"distillation.method is {self.distillation.method} but no teacher is named; "
+                "add teacher: {name: ...}"
             )
-        if isinstance(self.distillation, NoDistillation) and self.teacher is not None:
+        if alone and self.teacher is not None:
             raise ValueError(
                 "a teacher is named but distillation.method is none, so it would have no effect; "
                 "choose a method or leave the teacher out"
             )
+        if alone and self.compute.teacher_precision is not None:
+            raise ValueError("compute.teacher_precision has no effect without a teacher")
+        if alone and self.teacher_classes != "same":
+            raise ValueError("teacher_classes has no effect without a teacher")
+        return self
+
+    @model_validator(mode="after")
+    def _method_fits_the_students_head(self) -> Self:
+        head = self.student.head
+        for lesson in lessons(self.distillation):
+            if isinstance(lesson, Ld) and not isinstance(head, GflHead):
+                raise ValueError(
+                    "distillation: ld distils the edge distributions of GFL heads, and "
+                    f"student.head.kind is {head.kind}"
+                )
+            if isinstance(lesson, CrossKd):
+                _check_crossing(lesson, self.student)
         return self
 
     @model_validator(mode="after")
     def _pretrained_weights_exist(self) -> Self:
         backbone = self.student.backbone
-        if backbone.pretrained is not None and backbone.width != 1.0:
+        if backbone.pretrained is not None and getattr(backbone, "width", 1.0) != 1.0:
             raise ValueError(
                 "student.backbone.pretrained: ImageNet weights exist for width 1.0, "
                 f"not {backbone.width}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _batch_can_be_shared(self) -> Self:
+        parts = self.resources.processes * self.compute.accumulate
+        if self.data.batch_size % parts:
+            raise ValueError(
+                f"data.batch_size {self.data.batch_size} cannot be shared by "
+                f"{self.resources.processes} processes in {self.compute.accumulate} parts each; "
+                f"make it a multiple of {parts}"
+            )
+        if self.compute.sync_bn and (self.resources.num_gpus == 0 or self.resources.processes == 1):
+            raise ValueError(
+                "compute.sync_bn joins the GPUs of several processes; with "
+                f"resources.processes {self.resources.processes} and resources.num_gpus "
+                f"{self.resources.num_gpus} it has no effect"
+            )
+        return self
+
+
+def _check_crossing(lesson: CrossKd, student: Detector) -> None:
+    head = student.head
+    if head.kind == "vfnet":
+        raise ValueError("distillation: crosskd needs a head of plain towers, and vfnet has none")
+    if lesson.after_convs > head.convs:
+        raise ValueError(
+            f"distillation.after_convs is {lesson.after_convs}, but student.head.convs is "
+            f"{head.convs}"
+        )
+    if lesson.temperature is not None and not isinstance(head, GflHead):
+        raise ValueError(
+            "distillation.temperature is for the edge distributions of GFL heads and has no "
+            f"effect with student.head.kind {head.kind}"
+        )

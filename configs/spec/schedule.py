@@ -60,6 +60,10 @@ class Schedule(Contract):
     max_grad_norm: Annotated[float, Field(gt=0.0)] | None = None
     """Gradients are scaled down to this norm; none leaves them alone."""
 
+    lr_for_batch_size: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Batch size that the optimizer's `lr` is meant for: it is scaled linearly to the run's own
+    (Goyal et al., 2017). None: `lr` is taken as it is."""
+
     @model_validator(mode="after")
     def _milestones_are_reached(self) -> Self:
         if not isinstance(self.policy, StepPolicy):

@@ -1,38 +1,74 @@
-"""A GFL student with a teacher at its side; without the teacher it is mmdet's GFL, key by key."""
+"""A dense detector as we train it: its own losses, and those of the methods that teach it."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from mmcv import ConfigDict
 from mmdet.models import DETECTORS
-from mmdet.models.dense_heads import GFLHead
-from mmdet.models.detectors import GFL
+from mmdet.models.detectors import SingleStageDetector
+from pydantic import TypeAdapter
 from torch import Tensor
 
-from configs.spec import Bckd
-from workers.distillation.head import TandemGFLHead
+from configs.spec import Compute, Distillation, Lesson, lessons
+from workers.distillation import heads as _heads  # noqa: F401  registers them
+from workers.distillation.budget import LossBudget
+from workers.distillation.methods import make_adapters, terms_of
+from workers.distillation.precision import look_at
+from workers.distillation.recomputation import recompute_backbone
+from workers.distillation.scene import Scene, Side
 from workers.distillation.teacher import Teacher
+from workers.distillation.views import view_of
 from workers.errors import TeacherMismatch
+
+Losses = dict[str, Any]
+
+_DISTILLATION: TypeAdapter[Distillation] = TypeAdapter(Distillation)
 
 
 @DETECTORS.register_module()
-class TandemGFL(GFL):
-    """The student: its own losses as they are, plus the method's.
+class TandemDetector(SingleStageDetector):
+    """The student: mmdet's detector, key by key, and beside it what helps it to learn.
 
-    `teacher` holds `config` (an mmdet model), `checkpoint` and `sha256`; `distillation` holds the
-    fields of `configs.spec.Bckd`. Raises `TeacherMismatch` if the two cannot be compared.
+    `teacher` holds `config` (an mmdet model), `checkpoint`, `sha256` and `columns`; `distillation`
+    the fields of a method of `configs.spec`; `compute` those of `configs.spec.Compute`. Raises
+    `TeacherMismatch` if the two cannot be compared.
     """
 
-    bbox_head: TandemGFLHead
-
-    def __init__(self, *, teacher: ConfigDict, distillation: ConfigDict, **student: Any) -> None:
+    def __init__(
+        self,
+        *,
+        teacher: ConfigDict | None = None,
+        distillation: ConfigDict | None = None,
+        compute: ConfigDict | None = None,
+        **student: Any,
+    ) -> None:
         super().__init__(**student)
-        self.method = Bckd(**distillation)
+        self.compute = Compute(**(compute or {}))
+        self.view = view_of(self.bbox_head)
+        self.lessons: list[Lesson] = []
+        self.teacher: Teacher | None = None
+        self.budget = LossBudget()
+        if teacher is not None and distillation is not None:
+            self.lessons = list(lessons(_DISTILLATION.validate_python(dict(distillation))))
+            self._invite(teacher)
+        if self.compute.checkpoint_backbone:
+            recompute_backbone(self.backbone)
+
+    def _invite(self, teacher: ConfigDict) -> None:
         self.teacher = Teacher(
-            teacher["config"], checkpoint=Path(teacher["checkpoint"]), sha256=teacher.get("sha256")
+            teacher["config"],
+            checkpoint=Path(teacher["checkpoint"]),
+            sha256=teacher.get("sha256"),
+            precision=self.compute.teacher_precision or self.compute.precision,
         )
-        _refuse_mismatch(self.bbox_head, self.teacher.head)
+        self.teacher_columns = teacher.get("columns")
+        refuse_mismatch(self.bbox_head, self.teacher, columns=self.teacher_columns)
+        adapters = make_adapters(self.lessons, self, self.teacher.detector)
+        # Only where there are any: a student without them has mmdet's state dict, key by key.
+        if len(adapters):
+            self.adapters = adapters
 
     def forward_train(
         self,
@@ -41,41 +77,60 @@ class TandemGFL(GFL):
         gt_bboxes: list[Tensor],
         gt_labels: list[Tensor],
         gt_bboxes_ignore: list[Tensor] | None = None,
-    ) -> dict[str, list[Tensor]]:
+    ) -> Losses:
         """Losses by term and level; images (B, 3, H, W), boxes (M, 4) in pixels per image."""
-        student = self.bbox_head(self.extract_feat(img))
-        losses: dict[str, list[Tensor]] = self.bbox_head.loss(
-            *student, gt_bboxes, gt_labels, img_metas, gt_bboxes_ignore=gt_bboxes_ignore
+        if self.compute.channels_last:
+            img = img.contiguous(memory_format=torch.channels_last)
+        features, outputs = look_at(
+            img, self, view=self.view, precision=self.compute.precision
         )
-        distillation_losses = self.bbox_head.distillation_losses(
-            student, self.teacher.look(img), teacher_head=self.teacher.head, method=self.method
+        losses: Losses = self.bbox_head.loss(
+            *outputs, gt_bboxes, gt_labels, img_metas, gt_bboxes_ignore=gt_bboxes_ignore
         )
-        return losses | distillation_losses
+        if self.teacher is None:
+            return losses
+        taught = self._taught(Side(self.view, features, outputs), self.teacher.look(img), gt_bboxes)
+        self.budget.look(losses, taught, outputs=outputs, features=features)
+        return losses | taught
+
+    def _taught(self, student: Side, teacher: Side, boxes: list[Tensor]) -> Losses:
+        scene = Scene(
+            student=student,
+            teacher=teacher,
+            assignment=self.view.assignment(self.bbox_head.targets),
+            boxes=boxes,
+            teacher_columns=self.teacher_columns,
+        )
+        adapters = getattr(self, "adapters", torch.nn.ModuleDict())
+        losses: Losses = {}
+        for lesson in self.lessons:
+            losses |= terms_of(lesson, scene, adapters)
+        return losses
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self.teacher.move(fn)
+        if self.teacher is not None:
+            self.teacher.move(fn)
         return super()._apply(fn, recurse)
 
 
-def _refuse_mismatch(student_head: Any, teacher_head: Any) -> None:
-    if not isinstance(teacher_head, GFLHead):
+def refuse_mismatch(student_head: Any, teacher: Teacher, *, columns: list[int] | None) -> None:
+    """`TeacherMismatch` if positions or classes of the two do not correspond."""
+    theirs = teacher.view
+    if columns is None and student_head.num_classes != theirs.head.num_classes:
         raise TeacherMismatch(
-            f"The teacher's head is a {type(teacher_head).__name__}, which does not predict edges "
-            "as distributions like the student's; use a GFL teacher."
+            f"The teacher knows {theirs.head.num_classes} classes and the student "
+            f"{student_head.num_classes}; use a teacher trained on the same classes, or match them "
+            "by name with teacher_classes: by_name."
         )
-    if student_head.num_classes != teacher_head.num_classes:
+    if columns is not None and -1 in columns:
         raise TeacherMismatch(
-            f"The teacher knows {teacher_head.num_classes} classes and the student "
-            f"{student_head.num_classes}; use a teacher trained on the same classes."
+            f"The teacher does not know {columns.count(-1)} of the student's classes by name."
         )
-    ours, theirs = _places(student_head), _places(teacher_head)
-    if ours != theirs:
+    if not (student_head.use_sigmoid_cls and theirs.head.use_sigmoid_cls):
+        raise TeacherMismatch("Both heads must score every class by itself, with a sigmoid.")
+    ours = view_of(student_head)
+    if ours.strides != theirs.strides:
         raise TeacherMismatch(
-            f"The student predicts at {ours} and the teacher at {theirs}; use a teacher with the "
-            "same feature levels."
+            f"The student predicts at strides {ours.strides} and the teacher at {theirs.strides}; "
+            "use a teacher with the same feature levels."
         )
-
-
-def _places(head: GFLHead) -> str:
-    strides = ", ".join(str(stride) for stride, _ in head.prior_generator.strides)
-    return f"strides {strides} (centre offset {head.prior_generator.center_offset})"

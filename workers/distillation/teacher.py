@@ -9,10 +9,11 @@ from mmcv import ConfigDict
 from mmdet.models import build_detector
 from torch import Tensor
 
+from configs.spec import Precision
 from workers.checkpoints import load_teacher_weights
-
-HeadOutputs = tuple[list[Tensor], list[Tensor]]
-"""Class logits (B, C, H, W) and edge distributions (B, 4 * (reg_max + 1), H, W) by level."""
+from workers.distillation.precision import look_at
+from workers.distillation.scene import Side
+from workers.distillation.views import view_of
 
 
 class Teacher:
@@ -22,22 +23,23 @@ class Teacher:
     train mode and gradient synchronisation.
     """
 
-    def __init__(self, config: ConfigDict, *, checkpoint: Path, sha256: str | None) -> None:
+    def __init__(
+        self, config: ConfigDict, *, checkpoint: Path, sha256: str | None, precision: Precision
+    ) -> None:
         self.detector: Any = build_detector(config)
         self.sha256 = load_teacher_weights(self.detector, checkpoint, sha256=sha256)
+        self.view = view_of(self.detector.bbox_head)
+        self.precision: Precision = precision
         self.detector.eval()
         self.detector.requires_grad_(requires_grad=False)
 
-    @property
-    def head(self) -> Any:
-        """Its GFL head."""
-        return self.detector.bbox_head
-
-    def look(self, images_B3HW: Tensor) -> HeadOutputs:
-        """What it says at every position, without gradients."""
+    def look(self, images_B3HW: Tensor) -> Side:
+        """What it makes of a batch, without gradients."""
         with torch.no_grad():
-            logits, distributions = self.detector.bbox_head(self.detector.extract_feat(images_B3HW))
-        return list(logits), list(distributions)
+            features, outputs = look_at(
+                images_B3HW, self.detector, view=self.view, precision=self.precision
+            )
+        return Side(self.view, features=features, outputs=outputs)
 
     def move(self, change: Callable[[Tensor], Tensor]) -> None:
         """Follow the student to another device."""

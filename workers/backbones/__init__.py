@@ -1,0 +1,1 @@
+"""Backbones that mmdet does not have, in its registry."""

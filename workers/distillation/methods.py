@@ -1,0 +1,316 @@
+"""Every method of distillation as terms of the loss: by name, one value a feature level."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from configs.spec import Bckd, CrossKd, Cwd, FineGrained, Ld, Lesson, LogitKd, Pkd
+from workers.distillation.imitation import cwd_loss, fine_grained_loss, pkd_loss
+from workers.distillation.losses import classification_loss, disagreement, localization_loss
+from workers.distillation.regions import imitation_mask, valuable_region
+from workers.distillation.scene import Scene
+from workers.distillation.softened import edge_divergence_loss, logit_divergence_loss
+from workers.distillation.views import GflView, mean_over_processes
+
+Terms = dict[str, list[Tensor]]
+"""Weighted values of each term of the loss, one a level."""
+
+_VLR_GAMMA = 0.25
+_CROSSING_TEMPERATURE = 1.0
+
+
+def terms_of(lesson: Lesson, scene: Scene, adapters: nn.ModuleDict) -> Terms:
+    """The terms of one method; those of weight 0 are left out and cost nothing."""
+    make: dict[type, Callable[..., Terms]] = {
+        Bckd: _bckd,
+        LogitKd: _logit_kd,
+        Ld: _ld,
+        FineGrained: partial(_fine_grained, adapters=adapters),
+        Pkd: partial(_pkd, adapters=adapters),
+        Cwd: partial(_cwd, adapters=adapters),
+        CrossKd: partial(_crosskd, adapters=adapters),
+    }
+    return make[type(lesson)](lesson, scene)
+
+
+def make_adapters(lessons: list[Lesson], student: Any, teacher: Any) -> nn.ModuleDict:
+    """1x1 convolutions to the teacher's channels where the student's differ, by name.
+
+    They learn with the student and are no part of what is exported.
+    """
+    adapters = nn.ModuleDict()
+    for lesson in lessons:
+        if isinstance(lesson, FineGrained | Pkd | Cwd):
+            ours, theirs = student.neck.out_channels, teacher.neck.out_channels
+            if ours != theirs:
+                adapters[lesson.method] = nn.Conv2d(ours, theirs, 1)
+        elif isinstance(lesson, CrossKd):
+            ours = _width_after(student, lesson.after_convs)
+            theirs = _width_after(teacher, lesson.after_convs)
+            if ours != theirs:
+                adapters["crosskd_cls"] = nn.Conv2d(ours, theirs, 1)
+                adapters["crosskd_loc"] = nn.Conv2d(ours, theirs, 1)
+    return adapters
+
+
+def _width_after(detector: Any, convs: int) -> int:
+    head = detector.bbox_head
+    return int(head.feat_channels if convs else head.in_channels)
+
+
+def _bckd(method: Bckd, scene: Scene) -> Terms:
+    """Yang et al., ICCV 2023: sections 3.2 and 3.3."""
+    terms: Terms = {}
+    for level in range(scene.num_levels):
+        for name, value in _bckd_level(method, scene, level):
+            terms.setdefault(name, []).append(value)
+    return terms
+
+
+def _bckd_level(method: Bckd, scene: Scene, level: int) -> Iterator[tuple[str, Tensor]]:
+    given = scene.assignment
+    if method.levels == "with_positives" and not bool(given.positive_N(level).any()):
+        nothing = scene.student.outputs[0][level].sum() * 0.0
+        if method.cls_weight:
+            yield "loss_distill_cls", nothing
+        if method.loc_weight:
+            yield "loss_distill_loc", nothing
+        return
+    logits_NC, teacher_logits_NC = scene.student_logits(level), scene.teacher_logits(level)
+    label_weight_N = given.label_weight_N[level]
+    if method.cls_weight:
+        yield "loss_distill_cls", method.cls_weight * classification_loss(
+            logits_NC, teacher_logits_NC, label_weight_N=label_weight_N, num_pos=given.num_pos
+        )
+    if method.loc_weight:
+        importance_N = disagreement(logits_NC, teacher_logits_NC).amax(dim=1) * label_weight_N
+        yield "loss_distill_loc", method.loc_weight * localization_loss(
+            scene.boxes_of(scene.student, level),
+            scene.boxes_of(scene.teacher, level),
+            importance_N=importance_N,
+            num_pos=given.num_pos,
+        )
+
+
+def _logit_kd(method: LogitKd, scene: Scene) -> Terms:
+    """Hinton et al., 2015, at positive positions."""
+    given = scene.assignment
+    return {
+        "loss_logit_kd": [
+            method.weight
+            * logit_divergence_loss(
+                scene.student_logits(level),
+                scene.teacher_logits(level),
+                positive_N=given.positive_N(level),
+                label_weight_N=given.label_weight_N[level],
+                temperature=method.temperature,
+                num_pos=given.num_pos,
+            )
+            for level in range(scene.num_levels)
+        ]
+    }
+
+
+def _ld(method: Ld, scene: Scene) -> Terms:
+    """Zheng et al., CVPR 2022.
+
+    Positives weigh as in GFL's own box losses: by the student's largest score. Each region is
+    normalised by its whole weight in the batch; the published code does not, and grows with it.
+    """
+    levels = range(scene.num_levels)
+    terms: Terms = {}
+    if method.main_weight:
+        scores = [scene.student_logits(level).detach().sigmoid().amax(dim=1) for level in levels]
+        weights = [scores[level] * scene.assignment.positive_N(level) for level in levels]
+        terms["loss_ld_main"] = _edge_terms(method, scene, weights, method.main_weight)
+    if method.vlr_weight:
+        regions = valuable_regions(scene, gamma=method.vlr_gamma or _VLR_GAMMA)
+        weights = [region.float() for region in regions]
+        terms["loss_ld_vlr"] = _edge_terms(method, scene, weights, method.vlr_weight)
+    return terms
+
+
+def _edge_terms(
+    method: Ld, scene: Scene, weights: list[Tensor], term_weight: float
+) -> list[Tensor]:
+    student, teacher = scene.student, scene.teacher
+    assert isinstance(student.view, GflView)
+    assert isinstance(teacher.view, GflView)
+    total = mean_over_processes(sum(of.sum() for of in weights), like=weights[0])
+    values = []
+    for level, weight_N in enumerate(weights):
+        chosen = weight_N > 0
+        edges = student.view.edges(student.outputs, level)
+        value = edge_divergence_loss(
+            edges[chosen],
+            teacher.view.edges(teacher.outputs, level)[chosen],
+            weight_N=weight_N[chosen],
+            temperature=method.temperature,
+            total_weight=total,
+        )
+        values.append(term_weight * value + edges.sum() * 0.0)
+    return values
+
+
+def valuable_regions(scene: Scene, *, gamma: float) -> list[Tensor]:
+    """LD's valuable localization region by level, (N,): near an object, and not positive."""
+    head = scene.student.view.head
+    sizes = [maps.shape[-2:] for maps in scene.student.outputs[0]]
+    device = scene.student.outputs[0][0].device
+    anchors = head.prior_generator.grid_priors(sizes, device=device)
+    counts = [len(of_level) for of_level in anchors]
+    by_image = []
+    for image, boxes_M4 in enumerate(scene.boxes):
+        positive_P = torch.cat(
+            [
+                scene.assignment.positive_N(level).unflatten(0, (-1, count))[image]
+                for level, count in enumerate(counts)
+            ]
+        )
+        region_P = valuable_region(
+            torch.cat(anchors),
+            boxes_M4,
+            positive_P=positive_P,
+            num_level_anchors=counts,
+            topk=head.train_cfg["assigner"]["topk"],
+            gamma=gamma,
+        )
+        by_image.append(region_P.split(counts))
+    return [torch.cat(of_level) for of_level in zip(*by_image, strict=True)]
+
+
+def _fine_grained(method: FineGrained, scene: Scene, *, adapters: nn.ModuleDict) -> Terms:
+    """Wang et al., CVPR 2019."""
+    masks = imitation_masks(scene, threshold=method.threshold)
+    total = mean_over_processes(sum(mask.sum() for mask in masks), like=masks[0])
+    return {
+        "loss_fine_grained": [
+            method.weight * fine_grained_loss(ours, theirs, mask_BHW=masks[level], total=total)
+            for level, (ours, theirs) in enumerate(_feature_pairs(scene, adapters, method.method))
+        ]
+    }
+
+
+def imitation_masks(scene: Scene, *, threshold: float) -> list[Tensor]:
+    """Places near an object by level, (B, H, W); anchors are the student's, or squares of 8."""
+    masks = []
+    for level, features in enumerate(scene.student.features):
+        batch, _, height, width = features.shape
+        anchors_PA4 = _anchors(scene, level, (height, width), features.device)
+        by_image = [
+            imitation_mask(anchors_PA4, boxes_M4, threshold=threshold) for boxes_M4 in scene.boxes
+        ]
+        masks.append(torch.stack(by_image).reshape(batch, height, width))
+    return masks
+
+
+def _anchors(
+    scene: Scene, level: int, size: tuple[int, int], device: torch.device
+) -> Tensor:
+    generator = scene.student.view.head.prior_generator
+    priors = generator.single_level_grid_priors(size, level_idx=level, device=device)
+    if priors.shape[-1] == 4:
+        return priors.reshape(size[0] * size[1], -1, 4)
+    half = 4.0 * scene.student.view.strides[level]
+    return torch.cat([priors - half, priors + half], dim=1).unsqueeze(1)
+
+
+def _pkd(method: Pkd, scene: Scene, *, adapters: nn.ModuleDict) -> Terms:
+    """Cao et al., NeurIPS 2022."""
+    return {
+        "loss_pkd": [
+            method.weight * pkd_loss(ours, theirs)
+            for ours, theirs in _feature_pairs(scene, adapters, method.method)
+        ]
+    }
+
+
+def _cwd(method: Cwd, scene: Scene, *, adapters: nn.ModuleDict) -> Terms:
+    """Shu et al., ICCV 2021."""
+    return {
+        "loss_cwd": [
+            method.weight * cwd_loss(ours, theirs, temperature=method.temperature)
+            for ours, theirs in _feature_pairs(scene, adapters, method.method)
+        ]
+    }
+
+
+def _feature_pairs(
+    scene: Scene, adapters: nn.ModuleDict, name: str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    adapt = adapters[name] if name in adapters else nn.Identity()
+    for ours, theirs in zip(scene.student.features, scene.teacher.features, strict=True):
+        yield adapt(ours.float()), theirs.float()
+
+
+def _crosskd(method: CrossKd, scene: Scene, *, adapters: nn.ModuleDict) -> Terms:
+    """Wang et al., CVPR 2024, sections 3.2 and 3.3, from the paper.
+
+    Classes: quality focal loss to the teacher's scores at every position, which with exponent 1 is
+    BCKD's classification loss. Boxes: at positives, GIoU, or LD's divergence where edges are
+    distributions.
+    """
+    terms: Terms = {}
+    for level in range(scene.num_levels):
+        crossed = _crossed(method, scene, level, adapters)
+        if method.cls_weight:
+            terms.setdefault("loss_crosskd_cls", []).append(
+                method.cls_weight * _crossed_classes(crossed, scene, level)
+            )
+        if method.loc_weight:
+            terms.setdefault("loss_crosskd_loc", []).append(
+                method.loc_weight * _crossed_boxes(method, crossed, scene, level)
+            )
+    return terms
+
+
+def _crossed(method: CrossKd, scene: Scene, level: int, adapters: nn.ModuleDict) -> Any:
+    """What the rest of the teacher's head says to the student's features: maps of one level."""
+    student, teacher = scene.student.view.head, scene.teacher.view.head
+    towers = []
+    for name, ours, theirs in (
+        ("crosskd_cls", student.cls_convs, teacher.cls_convs),
+        ("crosskd_loc", student.reg_convs, teacher.reg_convs),
+    ):
+        maps = scene.student.features[level].float()
+        for conv in ours[: method.after_convs]:
+            maps = conv(maps)
+        if name in adapters:
+            maps = adapters[name](maps)
+        for conv in theirs[method.after_convs :]:
+            maps = conv(maps)
+        towers.append(maps)
+    return scene.teacher.view.finish((towers[0], towers[1]), level)
+
+
+def _crossed_classes(crossed: Any, scene: Scene, level: int) -> Tensor:
+    logits_NC = scene.matched(scene.teacher.view.class_logits(crossed, 0))
+    return classification_loss(
+        logits_NC,
+        scene.teacher_logits(level),
+        label_weight_N=scene.assignment.label_weight_N[level],
+        num_pos=scene.assignment.num_pos,
+    )
+
+
+def _crossed_boxes(method: CrossKd, crossed: Any, scene: Scene, level: int) -> Tensor:
+    given, view = scene.assignment, scene.teacher.view
+    positive_N = given.positive_N(level).float()
+    if isinstance(view, GflView):
+        return edge_divergence_loss(
+            view.edges(crossed, 0),
+            view.edges(scene.teacher.outputs, level),
+            weight_N=positive_N,
+            temperature=method.temperature or _CROSSING_TEMPERATURE,
+            total_weight=given.num_pos,
+        )
+    of_level = tuple([output] * scene.num_levels for (output,) in crossed)
+    return localization_loss(
+        view.boxes_at_positions(of_level, level),
+        scene.boxes_of(scene.teacher, level),
+        importance_N=positive_N,
+        num_pos=given.num_pos,
+    )
