@@ -26,7 +26,7 @@ from workers.hooks.metrics import MetricsHook
 from workers.hooks.order import OrderHook, seed_everything
 from workers.hooks.progress import ProgressHook
 from workers.keeping import CheckpointStore
-from workers.loading import training_loader, validation_loader
+from workers.loading import share_of, training_loader, validation_loader
 from workers.recipe import DatasetPlace, config_from_spec
 from workers.reporting.voice import Voice
 from workers.resuming import go_on, run_identity
@@ -141,6 +141,7 @@ def build_runner(
     model = build_detector(config.model)
     model.init_weights()
     model.CLASSES = classes
+    model.bbox_head.parts = share_of(spec).parts
     model = _placed(model, spec=spec, device=device)
     optimizer = build_optimizer(model, config.optimizer)
     model = processes.shared(model)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from configs.spec import ExitCode, RunFile
-from tests.training.test_train import STUDENT, records
+from tests.training.runs import STUDENT, records
 
 WORKER = Path(sys.executable).parent / "tandem-worker"
 BCCD = Path(__file__).parents[2].parent / "shared" / "datasets" / "bccd"

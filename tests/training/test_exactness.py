@@ -1,5 +1,6 @@
 """Killed with -9 at any step, in one process or several: what follows is the same, bit for bit."""
 
+import logging
 import os
 import random
 import signal
@@ -18,6 +19,8 @@ from configs.spec import ExitCode, RunFile
 from tests.digits import write_digits
 from tests.training.runs import PATIENCE_S, STUDENT, a_spec, command, records, said, train, weights
 from workers.data.digits import CLASSES
+
+log = logging.getLogger(__name__)
 
 STEPS_IN_EPOCH = 5
 EPOCHS = 3
@@ -78,9 +81,8 @@ def kill_after_step(processes: list[Any], run_dir: Path, step: int) -> None:
         process.wait()
 
 
-def a_step_inside_an_epoch(dice: random.Random) -> int:
-    epoch = dice.randrange(EPOCHS)
-    return epoch * STEPS_IN_EPOCH + dice.randrange(1, STEPS_IN_EPOCH)
+def a_step_inside_an_epoch() -> int:
+    return random.randrange(EPOCHS) * STEPS_IN_EPOCH + random.randrange(1, STEPS_IN_EPOCH)
 
 
 def assert_equal_runs(whole: Path, torn: Path) -> None:
@@ -94,9 +96,8 @@ def assert_equal_runs(whole: Path, torn: Path) -> None:
 def test_a_trainer_killed_at_a_random_step_goes_on_bit_for_bit(
     digits: Path, tmp_path: Path, loader_workers: int
 ) -> None:
-    dice = random.Random()
-    steps = sorted({a_step_inside_an_epoch(dice) for _ in range(2)})
-    print(f"killed after steps {steps}")
+    steps = sorted({a_step_inside_an_epoch() for _ in range(2)})
+    log.warning("killed after steps %s", steps)
     data = a_spec(digits)["data"] | {"loader_workers": loader_workers, "flip": 0.5}
     spec = with_a_teacher(an_exact_spec(digits, data=data), tmp_path)
     assert train(spec, tmp_path / "whole") == ExitCode.SUCCEEDED
@@ -112,8 +113,8 @@ def test_a_trainer_killed_at_a_random_step_goes_on_bit_for_bit(
 def test_two_processes_killed_at_a_random_step_go_on_bit_for_bit(
     digits: Path, tmp_path: Path
 ) -> None:
-    step = a_step_inside_an_epoch(random.Random())
-    print(f"killed after step {step}")
+    step = a_step_inside_an_epoch()
+    log.warning("killed after step %s", step)
     spec = an_exact_spec(digits, resources={"processes": 2})
     train_in_group(spec, tmp_path / "whole", count=2)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor, distributed
+from torch.multiprocessing.spawn import spawn
 
 from tests.detectors import a_batch
 from tests.training.test_methods import HEADS, METHODS, a_detector, a_student
@@ -33,11 +34,23 @@ def half_of(batch: dict[str, Any], rank: int) -> dict[str, Any]:
 
 def learned(student: Any, batch: dict[str, Any]) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Loss terms and gradients of one step."""
-    model = processes.shared(student)
+    model: Any = processes.shared(student)
     outputs = model.train_step(batch, None)
     outputs["loss"].backward()
     gradients = {n: p.grad for n, p in student.named_parameters() if p.grad is not None}
     return dict(outputs["log_vars"]), gradients
+
+
+def in_parts(student: Any, batch: dict[str, Any]) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Mean loss terms and gradients of one step in two parts."""
+    student.bbox_head.parts = 2
+    terms: dict[str, float] = {}
+    for part in (0, 1):
+        outputs = student.train_step(half_of(batch, part), None)
+        (outputs["loss"] / 2).backward()
+        for name, value in outputs["log_vars"].items():
+            terms[name] = terms.get(name, 0.0) + value / 2
+    return terms, {n: p.grad for n, p in student.named_parameters() if p.grad is not None}
 
 
 def build(folder: Path, head: str, method: dict[str, Any]) -> Any:
@@ -75,7 +88,7 @@ def test_loss_and_gradients_agree_with_one_process(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    multiprocessing.spawn(in_a_process, args=(port, tmp_path, head, method), nprocs=2)
+    spawn(in_a_process, args=(port, tmp_path, head, method), nprocs=2)
 
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     assert found["terms"] == pytest.approx(terms, rel=1e-5, abs=1e-6)
@@ -86,5 +99,19 @@ def test_loss_and_gradients_agree_with_one_process(
             wanted,
             rtol=1e-5,
             atol=1e-5 * float(wanted.abs().max()) + 1e-9,
-            msg=lambda text, name=name: f"{name}: {text}",
+            msg=name,
         )
+
+
+@pytest.mark.parametrize("head", ["gfl", "retina", "fcos"])
+def test_two_parts_with_as_many_objects_each_are_the_whole(tmp_path: Path, head: str) -> None:
+    batch = a_batch([BOXES[0], BOXES[2], BOXES[0], BOXES[2]])
+    batch["img"][2:] = batch["img"][:2]
+    terms, gradients = learned(build(tmp_path, head, METHODS["bckd"]), batch)
+
+    found, found_gradients = in_parts(build(tmp_path, head, METHODS["bckd"]), batch)
+
+    assert found == pytest.approx(terms, rel=1e-5, abs=1e-6)
+    for name, wanted in gradients.items():
+        tolerance = 1e-5 * float(wanted.abs().max()) + 1e-9
+        torch.testing.assert_close(found_gradients[name], wanted, rtol=1e-5, atol=tolerance)

@@ -3,9 +3,11 @@
 mmdet keeps every normaliser (the number of positives, the sum of their weights) at 1 or more in
 each process. So several processes with a share of a batch each would not learn what one learns with
 all of it, most of all at the beginning, when the weights are small. Here it is the whole batch's
-normaliser that is kept at 1 or more.
+normaliser that is kept at 1 or more; where a process sees its share in parts, one after the other,
+the whole is estimated from the part.
 """
 
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -26,8 +28,11 @@ from torch import Tensor
 from workers import processes
 
 
+_parts: ContextVar[int] = ContextVar("parts", default=1)
+
+
 def _over_the_whole_batch(value: Tensor) -> Tensor:
-    return processes.total(value)
+    return processes.total(value) * _parts.get()
 
 
 for _module in (atss_head, fcos_head, gfl_head, vfnet_head):
@@ -40,6 +45,8 @@ class _Remembering:
     """Keeps what `get_targets` said, for the distillation losses of the same batch."""
 
     targets: Any = None
+    parts: int = 1
+    """Pieces that a process sees of its share of a batch, one after the other."""
 
     def get_targets(self, *args: Any, **kwargs: Any) -> Any:
         """mmdet's label assignment."""
@@ -47,9 +54,14 @@ class _Remembering:
         return self.targets
 
     def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """mmdet's losses, whose mean over the processes is the whole batch's."""
-        losses = super().loss(*args, **kwargs)  # type: ignore[misc]
-        return {name: _times(value, processes.count()) for name, value in losses.items()}
+        """mmdet's losses; their mean over processes and parts is the whole batch's."""
+        token = _parts.set(self.parts)
+        try:
+            losses = super().loss(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            _parts.reset(token)
+        pieces = processes.count() * self.parts
+        return {name: _times(value, pieces) for name, value in losses.items()}
 
 
 @HEADS.register_module()

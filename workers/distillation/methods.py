@@ -149,7 +149,9 @@ def _edge_terms(
     student, teacher = scene.student, scene.teacher
     assert isinstance(student.view, GflView)
     assert isinstance(teacher.view, GflView)
-    total = normaliser(sum(of.sum() for of in weights), like=weights[0])
+    total = normaliser(
+        sum(of.sum() for of in weights), head=student.view.head, like=weights[0]
+    )
     values = []
     for level, weight_N in enumerate(weights):
         chosen = weight_N > 0
@@ -195,7 +197,9 @@ def valuable_regions(scene: Scene, *, gamma: float) -> list[Tensor]:
 def _fine_grained(method: FineGrained, scene: Scene, *, adapters: nn.ModuleDict) -> Terms:
     """Wang et al., CVPR 2019."""
     masks = imitation_masks(scene, threshold=method.threshold)
-    total = normaliser(sum(mask.sum() for mask in masks), like=masks[0])
+    total = normaliser(
+        sum(mask.sum() for mask in masks), head=scene.student.view.head, like=masks[0]
+    )
     return {
         "loss_fine_grained": [
             method.weight * fine_grained_loss(ours, theirs, mask_BHW=masks[level], total=total)

@@ -211,13 +211,15 @@ def as_rows(maps_BDHW: Tensor, width: int) -> Tensor:
     return maps_BDHW.permute(0, 2, 3, 1).reshape(-1, width).float()
 
 
-def normaliser(count: float | Tensor, *, like: Tensor) -> float:
-    """One process's part of a count over the whole batch, which is at least 1.
+def normaliser(count: float | Tensor, *, head: Any, like: Tensor) -> float:
+    """One piece's share of a count over the whole batch, which is at least 1.
 
-    What is divided by it has, as the mean over the processes, the whole batch's value.
+    What is divided by it has, as the mean over processes and parts, the whole batch's value.
     """
+    parts = getattr(head, "parts", 1)
     value = torch.as_tensor(count, dtype=torch.float32, device=like.device)
-    return max(float(processes.total(value)), 1.0) / processes.count()
+    whole = float(processes.total(value)) * parts
+    return max(whole, 1.0) / (processes.count() * parts)
 
 
 def _anchor_boxes(view: HeadView, maps_BDHW: Tensor, level: int) -> Tensor:
@@ -239,6 +241,6 @@ def _assignment(
     return Assignment(
         labels_N=flat,
         label_weight_N=[of_level.reshape(-1) for of_level in weights],
-        num_pos=normaliser(num_pos, like=flat[0]),
+        num_pos=normaliser(num_pos, head=head, like=flat[0]),
         num_classes=head.num_classes,
     )
