@@ -81,9 +81,7 @@ class TandemDetector(SingleStageDetector):
         """Losses by term and level; images (B, 3, H, W), boxes (M, 4) in pixels per image."""
         if self.compute.channels_last:
             img = img.contiguous(memory_format=torch.channels_last)
-        features, outputs = look_at(
-            img, self, view=self.view, precision=self.compute.precision
-        )
+        features, outputs = look_at(img, self, view=self.view, precision=self.compute.precision)
         losses: Losses = self.bbox_head.loss(
             *outputs, gt_bboxes, gt_labels, img_metas, gt_bboxes_ignore=gt_bboxes_ignore
         )
