@@ -75,6 +75,12 @@ def way_to_get(name: str) -> str:
     )
 
 
+def class_lists() -> tuple[str, ...]:
+    """The names of the lists in `configs/classes`."""
+    entries = files("configs").joinpath("classes").iterdir()
+    return tuple(sorted(entry.name.removesuffix(".txt") for entry in entries))
+
+
 def class_list(name: str) -> ClassNames:
     """The class names in `configs/classes`, in the order of the outputs."""
     text = files("configs").joinpath("classes", f"{name}.txt").read_text(encoding="utf-8")

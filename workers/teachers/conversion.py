@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from configs.spec import ClassNames
-from workers.checkpoints import CLASS_LAYERS, Weights
+from workers.checkpoints import CLASS_LAYER_ENDINGS, Weights
 
 _WRAPPINGS = ("module.", "student.")
 """What DistributedDataParallel and distillers put before the names of a detector's own layers."""
@@ -116,6 +116,6 @@ def _why_left_out(name: str) -> str | None:
 
 def _class_counts(given: Weights, wanted: Weights) -> tuple[int, int] | None:
     for name in sorted(wanted.keys() & given.keys()):
-        if name.endswith(CLASS_LAYERS) and len(given[name]) != len(wanted[name]):
+        if name.endswith(CLASS_LAYER_ENDINGS) and len(given[name]) != len(wanted[name]):
             return len(given[name]), len(wanted[name])
     return None

@@ -97,9 +97,7 @@ def _bring_from_s3(url: str, file: BinaryIO, *, outside: Outside, on_bytes: OnBy
         filesystem, path = outside.filesystem_of(url)
         with filesystem.open_input_file(path) as incoming:
             blocks = iter(lambda: incoming.read(_BLOCK_BYTES), b"")
-            _write(
-                blocks, file, total=incoming.size(), limit=outside.max_bytes, on_bytes=on_bytes
-            )
+            _write(blocks, file, total=incoming.size(), limit=outside.max_bytes, on_bytes=on_bytes)
     except (OSError, ValueError) as error:
         raise SourceUnusable(f"{shown(url)} was not brought here: {error}") from error
 
