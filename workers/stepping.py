@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from configs.spec import Precision
 from workers import processes
@@ -24,7 +23,7 @@ class Stepper:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         optimizer: torch.optim.Optimizer,
         *,
         device: torch.device,
@@ -73,17 +72,16 @@ class Stepper:
 
     def _clipped_norm(self) -> float:
         parameters = [p for p in self._model.parameters() if p.grad is not None]
-        limit = math.inf if self._max_grad_norm is None else self._max_grad_norm
-        norm: Tensor = torch.nn.utils.get_total_norm([p.grad for p in parameters])
-        if limit < math.inf:
-            torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self._max_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self._max_grad_norm, norm)
         return float(norm)
 
     def _without_exchange(self) -> contextlib.AbstractContextManager[None]:
         """Gradients are exchanged once a step, after its last part."""
         if processes.count() == 1:
             return contextlib.nullcontext()
-        return self._model.no_sync()  # type: ignore[operator,no-any-return]
+        return self._model.no_sync()
 
 
 def refuse_strange(losses: dict[str, float], *, step: int) -> None:

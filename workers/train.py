@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 
 import torch
-from mmcv import Config
 
 from configs.spec import DatasetFiles, ExitCode, NamedTeacher, RunFile, RunSpec, RunTeacher
 from workers import processes
@@ -28,15 +27,15 @@ from workers.hooks.control import Termination, leave_if_unwanted
 from workers.hooks.evaluation import say_scores
 from workers.loading import whole_dataset
 from workers.provenance import whereabouts, write_environment
-from workers.recipe import DatasetPlace, config_from_spec
+from workers.recipe import DatasetPlace
 from workers.reporting.reporter import Identity, Reporter
 from workers.reporting.voice import Silence, Voice
 from workers.resuming import load_student
 from workers.showcase import write_pictures
-from workers.workbench import Workbench, build_workbench, prepare_device
+from workers.workbench import Workbench, build_workbench
 
 _KNOWN_TO_ALL = (NanLoss, Preempted, InvalidSpec, DatasetError, TeacherMismatch)
-"""What every process of a group raises at the same place; anything else leaves the others behind."""
+"""What all processes of a group raise at one place; anything else leaves the others behind."""
 
 log = logging.getLogger(__name__)
 
@@ -93,17 +92,15 @@ def _train(
     assigned: torch.device | None,
 ) -> CheckpointsHook:
     dataset = _dataset_of(spec)
-    config = config_from_spec(spec, dataset=dataset, run_dir=run_dir)
     bench = build_workbench(
-        config,
-        spec=spec,
-        dataset=dataset.manifest,
+        spec,
+        dataset=dataset,
         run_dir=run_dir,
         voice=voice,
         termination=termination,
-        device=prepare_device(spec, assigned=assigned),
+        assigned=assigned,
     )
-    _say_started(bench, dataset=dataset, config=config, run_dir=run_dir, voice=voice)
+    _say_started(bench, dataset=dataset, run_dir=run_dir, voice=voice)
     teacher = _measure_teacher(bench, voice=voice, termination=termination)
     try:
         bench.runner.go(bench.training)
@@ -128,9 +125,7 @@ def _dataset_of(spec: RunSpec) -> DatasetPlace:
     return DatasetPlace(root, check_dataset(root, digest=spec.data.dataset.digest))
 
 
-def _say_started(
-    bench: Workbench, *, dataset: DatasetPlace, config: Config, run_dir: Path, voice: Voice
-) -> None:
+def _say_started(bench: Workbench, *, dataset: DatasetPlace, run_dir: Path, voice: Voice) -> None:
     teacher = bench.model.teacher
     voice.started(
         whereabouts(bench.device),
@@ -140,7 +135,7 @@ def _say_started(
     )
     if not processes.is_first():
         return
-    (run_dir / RunFile.CONFIG).write_text(config.pretty_text, encoding="utf-8")
+    (run_dir / RunFile.CONFIG).write_text(bench.config.pretty_text, encoding="utf-8")
     write_environment(run_dir / RunFile.ENVIRONMENT, device=bench.device)
     for file in (RunFile.SPEC, RunFile.CONFIG, RunFile.ENVIRONMENT):
         voice.artifact(file)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 import workers.backbones
 import workers.distillation.detector  # noqa: F401  both register what configs name
-from configs.spec import ClassNames, DatasetManifest, RunSpec
+from configs.spec import ClassNames, RunSpec
 from workers import processes
 from workers.errors import InvalidSpec
 from workers.hooks.budget import BudgetHook
@@ -27,6 +27,7 @@ from workers.hooks.order import OrderHook, seed_everything
 from workers.hooks.progress import ProgressHook
 from workers.keeping import CheckpointStore
 from workers.loading import training_loader, validation_loader
+from workers.recipe import DatasetPlace, config_from_spec
 from workers.reporting.voice import Voice
 from workers.resuming import go_on, run_identity
 from workers.runner import Runner
@@ -43,6 +44,7 @@ class Workbench:
     """A run that can begin: `runner` drives, the rest is asked afterwards."""
 
     runner: Runner
+    config: Config
     training: DataLoader[Any]
     validation: DataLoader[Any]
     checkpoints: CheckpointsHook
@@ -76,21 +78,25 @@ def prepare_device(spec: RunSpec, *, assigned: torch.device | None = None) -> to
 
 
 def build_workbench(
-    config: Config,
-    *,
     spec: RunSpec,
-    dataset: DatasetManifest,
+    *,
+    dataset: DatasetPlace,
     run_dir: Path,
     voice: Voice,
     termination: Termination,
-    device: torch.device,
+    assigned: torch.device | None = None,
 ) -> Workbench:
-    """Everything ready to run, resumed if the run's folder has a checkpoint."""
+    """Everything ready to run, resumed if the run's folder has a checkpoint.
+
+    `assigned` is the device that the cluster gave this process, where it is one of several.
+    """
+    device = prepare_device(spec, assigned=assigned)
+    config = config_from_spec(spec, dataset=dataset, run_dir=run_dir)
     training, validation = training_loader(config, spec=spec), validation_loader(config, spec=spec)
-    runner = build_runner(config, spec=spec, device=device, classes=dataset.classes)
+    runner = build_runner(config, spec=spec, device=device, classes=dataset.manifest.classes)
     teacher = processes.bare(runner.model).teacher
     identity = run_identity(
-        spec, dataset=dataset, teacher_sha256=None if teacher is None else teacher.sha256
+        spec, dataset=dataset.manifest, teacher_sha256=None if teacher is None else teacher.sha256
     )
     metrics = MetricsHook(voice, interval_steps=METRIC_INTERVAL_STEPS)
     store = CheckpointStore(run_dir, spec.checkpoints, say=voice.note)
@@ -98,7 +104,7 @@ def build_workbench(
         store,
         policy=spec.checkpoints,
         identity=identity,
-        classes=dataset.classes,
+        classes=dataset.manifest.classes,
         remembers={"metrics": metrics},
     )
     evaluation = EvaluationHook(
@@ -124,7 +130,7 @@ def build_workbench(
         checkpoints.recall(newest["meta"]["memory"])
         if runner.iter:
             voice.note(f"Goes on after epoch {runner.epoch}, step {runner.iter}.")
-    return Workbench(runner, training, validation, checkpoints, evaluation, device)
+    return Workbench(runner, config, training, validation, checkpoints, evaluation, device)
 
 
 def build_runner(
@@ -158,5 +164,5 @@ def _placed(model: nn.Module, *, spec: RunSpec, device: torch.device) -> nn.Modu
     if spec.compute.sync_bn:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if spec.compute.channels_last:
-        return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(device)

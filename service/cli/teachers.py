@@ -11,7 +11,6 @@ from service.cli.session import load_settings, open_client, stack_config
 
 if TYPE_CHECKING:
     from configs.known_teachers import TeacherCard
-    from configs.spec import Detector
 
 _app = typer.Typer(help="Detectors that teach.", no_args_is_help=True)
 Replace = Annotated[bool, typer.Option("--replace", help="Take the place of one with this name.")]
@@ -33,7 +32,7 @@ def list_teachers() -> None:
     for teacher in found:
         shown.add_row(
             teacher.name,
-            architecture_text(teacher.detector),
+            teacher.detector.title,
             str(len(teacher.classes)),
             console.score_text(teacher.measured_map),
             teacher.source,
@@ -106,16 +105,6 @@ def fetch_teacher(
     if card.published_map is not None:
         document["source"] = f"{document['source']}; published mAP {100 * card.published_map:.1f}"
     _register_if_up(document, weights, replace=replace)
-
-
-def architecture_text(detector: "Detector") -> str:
-    """A detector at a glance, as in `gfl, resnet 50`."""
-    backbone = detector.backbone.model_dump()
-    size = next((backbone[key] for key in ("depth", "size", "variant") if key in backbone), None)
-    words = [backbone["kind"], *([] if size is None else [str(size)])]
-    if backbone.get("width", 1.0) != 1.0:
-        words.append(f"x {backbone['width']:g}")
-    return f"{detector.head.kind}, {' '.join(words)}"
 
 
 def import_command(

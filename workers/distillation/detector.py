@@ -52,7 +52,10 @@ class TandemDetector(SingleStageDetector):
         self.budget = LossBudget()
         if teacher is not None and distillation is not None:
             self.lessons = list(lessons(_DISTILLATION.validate_python(dict(distillation))))
-            self._invite(teacher)
+            # The teacher's random first weights, soon replaced, must not move the student's: with
+            # and without a teacher it begins the same.
+            with torch.random.fork_rng(devices=[]):
+                self._invite(teacher)
         if self.compute.checkpoint_backbone:
             recompute_backbone(self.backbone)
 

@@ -135,7 +135,7 @@ class RetinaView(HeadView):
         labels, weights, *_, num_pos, _ = targets
         return _assignment(self.head, labels, weights, num_pos)
 
-    def _rescaled(self, maps_BDHW: Tensor, level: int) -> Tensor:
+    def _rescaled(self, maps_BDHW: Tensor, level: int) -> Tensor:  # noqa: ARG002
         return maps_BDHW
 
     def _decode(self, maps_BDHW: Tensor, level: int) -> Tensor:

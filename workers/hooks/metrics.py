@@ -15,6 +15,7 @@ class MetricsHook(Hook):
     def __init__(self, voice: Voice, *, interval_steps: int) -> None:
         self._voice = voice
         self._interval_steps = interval_steps
+        self._sums: dict[str, float] = {}
         self._begin()
 
     def memory(self) -> dict[str, Any]:
@@ -50,6 +51,6 @@ class MetricsHook(Hook):
         self._begin()
 
     def _begin(self) -> None:
-        self._sums: dict[str, float] = {}
+        self._sums = {}
         self._steps = self._images = 0
         self._since_s = time.monotonic()

@@ -1,5 +1,7 @@
 """Batches follow from seed, epoch and image alone."""
 
+import itertools
+
 import numpy as np
 
 from workers.loading import EpochOrder, SeededDataset, Share
@@ -15,11 +17,12 @@ class Dice:
         return index, float(np.random.random())
 
 
+ALONE = Share()
 ORIENTATIONS = np.array([0, 1, 0, 1, 0, 1, 1])
 
 
 def an_order(
-    epoch: int, *, seed: int = 0, batch_size: int = 2, step: int = 0, share: Share = Share()
+    epoch: int, *, seed: int = 0, batch_size: int = 2, step: int = 0, share: Share = ALONE
 ) -> list[list[int]]:
     order = EpochOrder(ORIENTATIONS, batch_size=batch_size, seed=seed, share=share)
     order.begin(epoch, step=step)
@@ -53,7 +56,7 @@ def test_processes_and_parts_share_every_batch_of_one_process() -> None:
 
     pieces = [zip(*(iter(of_process),) * 2, strict=True) for of_process in shared]
     for batch, first, second in zip(whole, *pieces, strict=True):
-        assert sorted(batch) == sorted([*sum(first, []), *sum(second, [])])
+        assert sorted(batch) == sorted(itertools.chain(*first, *second))
 
 
 def test_fewer_processes_see_the_same_images_in_each_part() -> None:
