@@ -9,10 +9,8 @@ from typing import Annotated
 import typer
 import yaml
 from pydantic import TypeAdapter, ValidationError
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from configs.catalog import UnknownPreset, spec_from_preset
 from configs.known_teachers import Sha256Prefix, class_list, class_lists
@@ -137,26 +135,25 @@ def _show(imported: Imported) -> None:
 
 def _report(comparison: Comparison) -> None:
     """How many layers were found, and the names of those that were not."""
-    table = Table("layers", "", "which", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_row(str(len(comparison.matched)), "matched", "")
-    for names, what in (
-        (comparison.constants, "computed: they follow from the architecture"),
-        (comparison.missing, "missing"),
-        (comparison.misshapen, "of another shape"),
-    ):
-        if names:
-            table.add_row(str(len(names)), what, _some(names))
+    _say("matched", comparison.matched, named=False)
+    _say("computed: they follow from the architecture", comparison.constants)
+    _say("missing", comparison.missing)
+    _say("of another shape", comparison.misshapen)
     by_reason = sorted(comparison.left_out, key=lambda item: item.why or "")
     for why, items in groupby(by_reason, key=lambda item: item.why):
-        names = tuple(item.name for item in items)
         what = f"left out: {why}" if why else "unexpected: the detector has no such layer"
-        table.add_row(str(len(names)), what, _some(names))
-    _output().print(table)
+        _say(what, tuple(item.name for item in items))
 
 
-def _some(names: tuple[str, ...]) -> str:
-    rest = len(names) - _SHOWN_LAYERS
-    return "\n".join([*names[:_SHOWN_LAYERS], *([f"and {rest} more"] if rest > 0 else [])])
+def _say(what: str, names: tuple[str, ...], *, named: bool = True) -> None:
+    if not names:
+        return
+    lines = [f"{len(names):>6}  {what}"]
+    if named:
+        lines += [f"        - {name}" for name in names[:_SHOWN_LAYERS]]
+    if named and len(names) > _SHOWN_LAYERS:
+        lines.append(f"        and {len(names) - _SHOWN_LAYERS} more")
+    _output().print("\n".join(lines), markup=False, soft_wrap=True)
 
 
 @contextmanager
