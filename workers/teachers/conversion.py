@@ -109,9 +109,10 @@ def _unwrapped(name: str) -> str:
 
 
 def _why_left_out(name: str) -> str | None:
-    if name.endswith(_CONSTANTS):
-        return "a buffer that follows from the architecture"
-    return next((why for start, why in _NOT_THE_DETECTORS.items() if name.startswith(start)), None)
+    for start, why in _NOT_THE_DETECTORS.items():
+        if name.startswith(start):
+            return why
+    return "a buffer that follows from the architecture" if name.endswith(_CONSTANTS) else None
 
 
 def _class_counts(given: Weights, wanted: Weights) -> tuple[int, int] | None:
