@@ -1,10 +1,14 @@
-"""Losses on feature maps of one level; the student's has been brought to the teacher's channels.
+"""Distillation of feature maps: fine-grained imitation, PKD and CWD.
 
-Shapes: B images, C channels, H x W places. The teacher's side never gets a gradient.
+Shapes: B images, C channels, H x W places of one feature level; R is a channel of an image, P a
+place. The student's map comes already adapted to the teacher's channels and size. The teacher's
+side never gets a gradient.
 """
 
 from torch import Tensor
 from torch.nn import functional
+
+from workers.distillation.softened import softened_divergence
 
 _SMALLEST_STD = 1e-6
 
@@ -12,33 +16,47 @@ _SMALLEST_STD = 1e-6
 def fine_grained_loss(
     student_BCHW: Tensor, teacher_BCHW: Tensor, *, mask_BHW: Tensor, total: float
 ) -> Tensor:
-    """Fine-grained imitation (Wang et al., CVPR 2019, arXiv 1906.03609), equation 3.
+    """Imitation near objects (Wang et al., CVPR 2019, arXiv 1906.03609), a scalar.
 
-    Squared differences near objects, over twice the number of such places at all levels (`total`).
+    Half of the squared difference, summed over the channels of the places in `mask_BHW` (bool),
+    over `total`: the number of such places on all levels and workers, at least 1.
     """
     squared_BCHW = (student_BCHW.float() - teacher_BCHW.detach().float()).square()
-    return (squared_BCHW * mask_BHW.unsqueeze(1)).sum() / (2.0 * total)
+    return (squared_BCHW.sum(dim=1) * mask_BHW).sum() / (2.0 * total)
 
 
 def pkd_loss(student_BCHW: Tensor, teacher_BCHW: Tensor) -> Tensor:
-    """PKD (Cao et al., NeurIPS 2022, arXiv 2207.02039): half the mean squared difference of
-    features whose channels have mean 0 and deviation 1 over images and places."""
-    student, teacher = _standardized(student_BCHW), _standardized(teacher_BCHW.detach())
-    return functional.mse_loss(student, teacher) / 2.0
+    """PKD (Cao et al., NeurIPS 2022, arXiv 2207.02039), a scalar.
+
+    One minus the Pearson correlation of student and teacher, averaged over the channels: half of
+    the mean squared error of the normalised maps.
+    """
+    student_BCHW = _normalised(student_BCHW.float())
+    teacher_BCHW = _normalised(teacher_BCHW.detach().float())
+    return functional.mse_loss(student_BCHW, teacher_BCHW) / 2.0
 
 
 def cwd_loss(student_BCHW: Tensor, teacher_BCHW: Tensor, *, temperature: float) -> Tensor:
-    """CWD (Shu et al., ICCV 2021, arXiv 2011.13256), equation 4: the divergence of each channel's
-    distribution over the places, times T^2, averaged over images and channels."""
-    student = functional.log_softmax(student_BCHW.float().flatten(2) / temperature, dim=2)
-    teacher = functional.log_softmax(teacher_BCHW.detach().float().flatten(2) / temperature, dim=2)
-    divergence_BC = (teacher.exp() * (teacher - student)).sum(dim=2)
-    return divergence_BC.mean() * temperature**2
+    """CWD (Shu et al., ICCV 2021, arXiv 2011.13256), a scalar.
+
+    Each channel of an image is a distribution over its places: KL(teacher || student) times T^2,
+    averaged over images and channels.
+    """
+    divergence_R = softened_divergence(
+        _places(student_BCHW), _places(teacher_BCHW), temperature=temperature
+    )
+    # The divergence is a mean over the places, CWD a sum.
+    return divergence_R.mean() * student_BCHW[0, 0].numel()
 
 
-def _standardized(features_BCHW: Tensor) -> Tensor:
-    features = features_BCHW.float()
-    centred = features - features.mean(dim=(0, 2, 3), keepdim=True)
-    variance = centred.square().mean(dim=(0, 2, 3), keepdim=True)
-    # The square root has no gradient at 0, where a channel is constant.
-    return centred / (variance + _SMALLEST_STD**2).sqrt().add(_SMALLEST_STD)
+def _normalised(maps_BCHW: Tensor) -> Tensor:
+    """Each channel with mean 0 and standard deviation 1 over the batch and its places."""
+    mean_1C11 = maps_BCHW.mean(dim=(0, 2, 3), keepdim=True)
+    # Not Bessel's: a level of a single place has no sample deviation.
+    std_1C11 = maps_BCHW.std(dim=(0, 2, 3), keepdim=True, correction=0)
+    return (maps_BCHW - mean_1C11) / (std_1C11 + _SMALLEST_STD)
+
+
+def _places(maps_BCHW: Tensor) -> Tensor:
+    """(B, C, H, W) as (R, P)."""
+    return maps_BCHW.flatten(2).flatten(0, 1)
