@@ -117,7 +117,9 @@ def test_two_processes_killed_at_a_random_step_go_on_bit_for_bit(
     spec = an_exact_spec(digits, resources={"processes": 2})
     train_in_group(spec, tmp_path / "whole", count=2)
 
-    kill_after_step(start_group(spec, tmp_path / "torn", count=2, attempt=1), tmp_path / "torn", step)
+    kill_after_step(
+        start_group(spec, tmp_path / "torn", count=2, attempt=1), tmp_path / "torn", step
+    )
     train_in_group(spec, tmp_path / "torn", count=2, attempt=2)
 
     assert_equal_runs(tmp_path / "whole", tmp_path / "torn")

@@ -56,7 +56,8 @@ def as_old_mmdet_wrote(
 ) -> Path:
     """A checkpoint as of mmdet 2.1 with torch 1.3 and numpy 1: tar-like, optimizer and all."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    sum(weight.sum() for weight in model.parameters()).backward()
+    total: Any = torch.stack([weight.sum() for weight in model.parameters()]).sum()
+    total.backward()
     optimizer.step()
     meta = {
         "mmdet_version": "2.1.0+unknown",
@@ -157,6 +158,16 @@ def test_the_original_file_of_the_papers_teacher_fits_its_preset(tmp_path: Path)
     assert card["detector"]["backbone"]["pretrained"] is None
     assert digest in card["source"]
     assert str(tmp_path) not in card["source"]
+
+
+def test_the_same_file_gives_the_same_teacher_again(tmp_path: Path) -> None:
+    as_old_mmdet_wrote(a_plain_gfl(a_detector(), num_classes=4), tmp_path / "original.pth")
+
+    import_teacher(tmp_path / "original.pth", tmp_path / "out")
+    first = card_of(tmp_path / "out")
+    import_teacher(tmp_path / "original.pth", tmp_path / "out")
+
+    assert card_of(tmp_path / "out") == first
 
 
 def test_a_card_is_what_the_registry_takes(tmp_path: Path, stage: Stage) -> None:

@@ -27,6 +27,7 @@ from tests.training.runs import (
 from workers.checkpoints import load_checkpoint
 from workers.data.digits import CLASSES
 
+
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_digits(tmp_path_factory.mktemp("digits"), train=24, val=4)
