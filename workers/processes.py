@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from mmcv.parallel import MMDistributedDataParallel
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 
 def rank() -> int:
@@ -20,6 +20,15 @@ def count() -> int:
 def is_first() -> bool:
     """Whether this process reports, evaluates and writes for all."""
     return rank() == 0
+
+
+def total(value: Tensor) -> Tensor:
+    """The sum of the processes' values; all of them must ask."""
+    if count() == 1:
+        return value
+    whole = value.detach().clone()
+    distributed.all_reduce(whole)
+    return whole
 
 
 def largest(value: int, *, device: torch.device) -> int:

@@ -12,6 +12,7 @@ from tests.detectors import a_batch
 from tests.training.test_methods import HEADS, METHODS, a_detector, a_student
 from workers import processes
 
+ROOT = Path(__file__).parents[2]
 BOXES = [
     [[8.0, 8.0, 40.0, 40.0], [20.0, 4.0, 60.0, 50.0]],
     [[2.0, 2.0, 30.0, 60.0]],
@@ -66,8 +67,9 @@ def in_a_process(rank: int, port: int, folder: Path, head: str, method: dict[str
     ids=lambda value: value if isinstance(value, str) else "+".join(value.get("also", {"bckd": 1})),
 )
 def test_loss_and_gradients_agree_with_one_process(
-    tmp_path: Path, head: str, method: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str, method: dict[str, Any]
 ) -> None:
+    monkeypatch.syspath_prepend(ROOT)  # the processes import this module by its name
     terms, gradients = learned(build(tmp_path, head, method), a_batch(BOXES))
 
     with socket.socket() as probe:

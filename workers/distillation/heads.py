@@ -1,14 +1,42 @@
-"""mmdet's dense heads, keeping the label assignment of a batch; same parameters, same losses."""
+"""mmdet's dense heads, keeping the label assignment of a batch; same parameters, same losses.
+
+mmdet keeps every normaliser (the number of positives, the sum of their weights) at 1 or more in
+each process. So several processes with a share of a batch each would not learn what one learns with
+all of it, most of all at the beginning, when the weights are small. Here it is the whole batch's
+normaliser that is kept at 1 or more.
+"""
 
 from typing import Any
 
 import torch
-from mmdet.core import reduce_mean
 from mmdet.models import HEADS
-from mmdet.models.dense_heads import ATSSHead, FCOSHead, GFLHead, RetinaHead, VFNetHead
+from mmdet.models.dense_heads import (
+    ATSSHead,
+    FCOSHead,
+    GFLHead,
+    RetinaHead,
+    VFNetHead,
+    atss_head,
+    fcos_head,
+    gfl_head,
+    vfnet_head,
+)
+from torch import Tensor
+
+from workers import processes
 
 
-class RemembersTargets:
+def _over_the_whole_batch(value: Tensor) -> Tensor:
+    return processes.total(value)
+
+
+for _module in (atss_head, fcos_head, gfl_head, vfnet_head):
+    # mmdet's `reduce_mean` divides by the processes before it compares with 1; `loss` below does
+    # after.
+    _module.reduce_mean = _over_the_whole_batch
+
+
+class _Remembering:
     """Keeps what `get_targets` said, for the distillation losses of the same batch."""
 
     targets: Any = None
@@ -18,34 +46,46 @@ class RemembersTargets:
         self.targets = super().get_targets(*args, **kwargs)  # type: ignore[misc]
         return self.targets
 
+    def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """mmdet's losses, whose mean over the processes is the whole batch's."""
+        losses = super().loss(*args, **kwargs)  # type: ignore[misc]
+        return {name: _times(value, processes.count()) for name, value in losses.items()}
+
 
 @HEADS.register_module()
-class TandemGFLHead(RemembersTargets, GFLHead):
+class TandemGFLHead(_Remembering, GFLHead):
     """Generalized Focal Loss."""
 
 
 @HEADS.register_module()
-class TandemATSSHead(RemembersTargets, ATSSHead):
+class TandemATSSHead(_Remembering, ATSSHead):
     """ATSS."""
 
 
 @HEADS.register_module()
-class TandemFCOSHead(RemembersTargets, FCOSHead):
+class TandemFCOSHead(_Remembering, FCOSHead):
     """FCOS."""
 
 
 @HEADS.register_module()
-class TandemVFNetHead(RemembersTargets, VFNetHead):
+class TandemVFNetHead(_Remembering, VFNetHead):
     """VarifocalNet."""
 
 
 @HEADS.register_module()
-class TandemRetinaHead(RemembersTargets, RetinaHead):
-    """RetinaNet; its normaliser is the mean over the processes, as in all other heads."""
+class TandemRetinaHead(_Remembering, RetinaHead):
+    """RetinaNet; mmdet alone counts the positives of one process."""
 
     def get_targets(self, *args: Any, **kwargs: Any) -> Any:
-        """mmdet's label assignment; mmdet alone would count the positives of one process."""
+        """mmdet's label assignment, with the positives of the whole batch."""
         *rest, num_pos, num_neg = super().get_targets(*args, **kwargs)
         positives = torch.tensor(float(num_pos), device=rest[0][0].device)
-        self.targets = (*rest, float(reduce_mean(positives)), num_neg)
-        return self.targets
+        return (*rest, float(_over_the_whole_batch(positives)), num_neg)
+
+
+def _times(value: Tensor | list[Tensor], factor: int) -> Tensor | list[Tensor]:
+    if factor == 1:
+        return value
+    if isinstance(value, list):
+        return [of_level * factor for of_level in value]
+    return value * factor

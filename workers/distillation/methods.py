@@ -13,13 +13,15 @@ from workers.distillation.losses import classification_loss, disagreement, local
 from workers.distillation.regions import imitation_mask, valuable_region
 from workers.distillation.scene import Scene
 from workers.distillation.softened import edge_divergence_loss, logit_divergence_loss
-from workers.distillation.views import GflView, mean_over_processes
+from workers.distillation.views import GflView, normaliser
 
 Terms = dict[str, list[Tensor]]
 """Weighted values of each term of the loss, one a level."""
 
 _VLR_GAMMA = 0.25
 _CROSSING_TEMPERATURE = 1.0
+_SQUARE_IN_STRIDES = 8.0
+"""Side of the square that stands for an anchor where a head has points only."""
 
 
 def terms_of(lesson: Lesson, scene: Scene, adapters: nn.ModuleDict) -> Terms:
@@ -147,7 +149,7 @@ def _edge_terms(
     student, teacher = scene.student, scene.teacher
     assert isinstance(student.view, GflView)
     assert isinstance(teacher.view, GflView)
-    total = mean_over_processes(sum(of.sum() for of in weights), like=weights[0])
+    total = normaliser(sum(of.sum() for of in weights), like=weights[0])
     values = []
     for level, weight_N in enumerate(weights):
         chosen = weight_N > 0
@@ -159,7 +161,7 @@ def _edge_terms(
             temperature=method.temperature,
             total_weight=total,
         )
-        values.append(term_weight * value + edges.sum() * 0.0)
+        values.append(term_weight * value)
     return values
 
 
@@ -193,7 +195,7 @@ def valuable_regions(scene: Scene, *, gamma: float) -> list[Tensor]:
 def _fine_grained(method: FineGrained, scene: Scene, *, adapters: nn.ModuleDict) -> Terms:
     """Wang et al., CVPR 2019."""
     masks = imitation_masks(scene, threshold=method.threshold)
-    total = mean_over_processes(sum(mask.sum() for mask in masks), like=masks[0])
+    total = normaliser(sum(mask.sum() for mask in masks), like=masks[0])
     return {
         "loss_fine_grained": [
             method.weight * fine_grained_loss(ours, theirs, mask_BHW=masks[level], total=total)
@@ -204,23 +206,27 @@ def _fine_grained(method: FineGrained, scene: Scene, *, adapters: nn.ModuleDict)
 
 def imitation_masks(scene: Scene, *, threshold: float) -> list[Tensor]:
     """Places near an object by level, (B, H, W); anchors are the student's, or squares of 8."""
-    masks = []
-    for level, features in enumerate(scene.student.features):
-        batch, _, height, width = features.shape
-        anchors_PA4 = _anchors(scene, level, (height, width), features.device)
-        by_image = [
-            imitation_mask(anchors_PA4, boxes_M4, threshold=threshold) for boxes_M4 in scene.boxes
-        ]
-        masks.append(torch.stack(by_image).reshape(batch, height, width))
-    return masks
+    features = scene.student.features
+    # A box's best anchor is sought over all levels: on a level alone even bad ones would be near.
+    anchors_PA4 = torch.cat([_anchors(scene, level) for level in range(scene.num_levels)])
+    by_image = torch.stack(
+        [imitation_mask(anchors_PA4, boxes_M4, threshold=threshold) for boxes_M4 in scene.boxes]
+    )
+    sizes = [maps.shape[-2:] for maps in features]
+    by_level = by_image.split([height * width for height, width in sizes], dim=1)
+    return [mask.unflatten(1, size) for mask, size in zip(by_level, sizes, strict=True)]
 
 
-def _anchors(scene: Scene, level: int, size: tuple[int, int], device: torch.device) -> Tensor:
+def _anchors(scene: Scene, level: int) -> Tensor:
+    """Anchors at each place of a level, (P, A, 4)."""
+    maps = scene.student.features[level]
     generator = scene.student.view.head.prior_generator
-    priors = generator.single_level_grid_priors(size, level_idx=level, device=device)
+    priors = generator.single_level_grid_priors(
+        maps.shape[-2:], level_idx=level, device=maps.device
+    )
     if priors.shape[-1] == 4:
-        return priors.reshape(size[0] * size[1], -1, 4)
-    half = 4.0 * scene.student.view.strides[level]
+        return priors.unflatten(0, (maps.shape[-2] * maps.shape[-1], -1))
+    half = _SQUARE_IN_STRIDES / 2.0 * scene.student.view.strides[level]
     return torch.cat([priors - half, priors + half], dim=1).unsqueeze(1)
 
 

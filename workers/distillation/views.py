@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mmdet.core import reduce_mean
 from mmdet.models.dense_heads import ATSSHead, FCOSHead, GFLHead, RetinaHead, VFNetHead
 from torch import Tensor
 
+from workers import processes
 from workers.errors import TeacherMismatch
 
 Outputs = tuple[list[Tensor], ...]
@@ -211,10 +211,13 @@ def as_rows(maps_BDHW: Tensor, width: int) -> Tensor:
     return maps_BDHW.permute(0, 2, 3, 1).reshape(-1, width).float()
 
 
-def mean_over_processes(count: float | Tensor, *, like: Tensor) -> float:
-    """A count averaged over the training processes, at least 1."""
+def normaliser(count: float | Tensor, *, like: Tensor) -> float:
+    """One process's part of a count over the whole batch, which is at least 1.
+
+    What is divided by it has, as the mean over the processes, the whole batch's value.
+    """
     value = torch.as_tensor(count, dtype=torch.float32, device=like.device)
-    return max(float(reduce_mean(value)), 1.0)
+    return max(float(processes.total(value)), 1.0) / processes.count()
 
 
 def _anchor_boxes(view: HeadView, maps_BDHW: Tensor, level: int) -> Tensor:
@@ -236,6 +239,6 @@ def _assignment(
     return Assignment(
         labels_N=flat,
         label_weight_N=[of_level.reshape(-1) for of_level in weights],
-        num_pos=mean_over_processes(num_pos, like=flat[0]),
+        num_pos=normaliser(num_pos, like=flat[0]),
         num_classes=head.num_classes,
     )

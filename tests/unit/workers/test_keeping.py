@@ -1,0 +1,132 @@
+"""Which checkpoints stay, which go, and which count."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from configs.spec import Checkpoints, RunFile
+from workers.checkpoints import load_checkpoint
+from workers.keeping import CheckpointStore
+
+
+def a_store(folder: Path, said: list[str] | None = None, **policy: Any) -> CheckpointStore:
+    return CheckpointStore(
+        folder, Checkpoints(**policy), say=(said if said is not None else []).append
+    )
+
+
+def write(store: CheckpointStore, step: int, *, size: int = 10) -> None:
+    checkpoint = {"step": step, "weights": torch.zeros(size)}
+    store.save_to_go_on(checkpoint, step=step, epoch=step // 10, ends_epoch=step % 10 == 0)
+
+
+def write_student(store: CheckpointStore, step: int, mean_ap: float) -> None:
+    store.save_student({"step": step}, step=step, epoch=step // 10, mean_ap=mean_ap)
+
+
+def files(folder: Path, pattern: str = "step-*.pth") -> list[int]:
+    found = (folder / RunFile.CHECKPOINTS).glob(pattern)
+    return sorted(int(path.stem.rpartition("-")[2]) for path in found)
+
+
+def test_the_last_ones_stay(tmp_path: Path) -> None:
+    store = a_store(tmp_path, keep_last=2)
+
+    for step in (3, 6, 9, 12):
+        write(store, step)
+
+    assert files(tmp_path) == [9, 12]
+    assert files(tmp_path, "step-*.json") == [9, 12]
+    assert load_checkpoint(tmp_path / RunFile.LAST)["step"] == 12
+
+
+def test_every_so_manieth_epoch_stays_for_good(tmp_path: Path) -> None:
+    store = a_store(tmp_path, keep_last=1, keep_every_epochs=2)
+
+    for step in (10, 15, 20, 30, 40, 45):
+        write(store, step)
+
+    assert files(tmp_path) == [20, 40, 45]
+
+
+def test_the_best_students_stay_and_of_equals_the_earlier_one(tmp_path: Path) -> None:
+    store = a_store(tmp_path, keep_best=2)
+
+    for step, mean_ap in ((10, 0.2), (20, 0.5), (30, 0.5), (40, 0.1)):
+        write_student(store, step, mean_ap)
+
+    assert files(tmp_path, "student-*.pth") == [20, 30]
+    assert load_checkpoint(tmp_path / RunFile.BEST)["step"] == 20
+
+
+def test_a_worse_student_never_takes_the_place_of_the_best(tmp_path: Path) -> None:
+    store = a_store(tmp_path, keep_best=1)
+
+    write_student(store, 10, 0.5)
+    write_student(store, 20, 0.4)
+
+    assert files(tmp_path, "student-*.pth") == [10]
+    assert load_checkpoint(tmp_path / RunFile.BEST)["step"] == 10
+
+
+def test_over_the_budget_the_oldest_go_and_the_newest_and_the_best_never_do(tmp_path: Path) -> None:
+    store = a_store(tmp_path, keep_last=9, keep_every_epochs=1, max_gib=1e-9)
+    write_student(store, 10, 0.5)
+
+    for step in (10, 20, 30):
+        write(store, step)
+
+    assert files(tmp_path) == [30]
+    assert files(tmp_path, "student-*.pth") == [10]
+
+
+def test_within_the_budget_nothing_goes_before_its_time(tmp_path: Path) -> None:
+    store = a_store(tmp_path, keep_last=9, max_gib=1.0)
+
+    for step in (1, 2, 3):
+        write(store, step)
+
+    assert files(tmp_path) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "without manifest", "manifest cut", "gone"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damage: str) -> None:
+    said: list[str] = []
+    store = a_store(tmp_path, said, keep_last=3)
+    for step in (1, 2, 3):
+        write(store, step, size=1000)
+    path = tmp_path / RunFile.CHECKPOINTS / "step-000000003.pth"
+    content = path.read_bytes()
+    manifest = path.with_suffix(".json")
+    match damage:
+        case "cut":
+            path.write_bytes(content[:-100])
+        case "changed":
+            path.write_bytes(content[:500] + bytes([content[500] ^ 1]) + content[501:])
+        case "without manifest":
+            manifest.unlink()
+        case "manifest cut":
+            manifest.write_bytes(manifest.read_bytes()[:20])
+        case "gone":
+            path.unlink()
+
+    newest = store.newest()
+
+    assert newest is not None
+    assert newest["step"] == 2
+
+
+def test_without_any_whole_checkpoint_a_run_begins(tmp_path: Path) -> None:
+    assert a_store(tmp_path).newest() is None
+
+
+def test_what_a_killed_writer_left_is_taken_away(tmp_path: Path) -> None:
+    store = a_store(tmp_path)
+    write(store, 1)
+    (tmp_path / RunFile.CHECKPOINTS / "step-000000009.pth").write_bytes(b"half")
+
+    write(store, 2)
+
+    assert files(tmp_path) == [1, 2]
