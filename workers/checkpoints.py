@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from workers.errors import TeacherMismatch
 
 _CLASS_LAYERS = ("gfl_cls", "atss_cls", "retina_cls", "conv_cls", "vfnet_cls")
-_CLASS_LAYER_ENDINGS = tuple(
+CLASS_LAYER_ENDINGS = tuple(
     f"{layer}.{kind}" for layer in _CLASS_LAYERS for kind in ("weight", "bias")
 )
+"""Layers with an output for every class, and for every anchor where a head has several."""
+
 _SHOWN_KEYS = 5
 _BLOCK_BYTES = 1 << 20
 
@@ -137,7 +139,7 @@ def _differences(wanted: Weights, given: Weights) -> list[str]:
 def _class_count_difference(wanted: Weights, given: Weights) -> list[str]:
     for name in wanted.keys() & given.keys():
         ours, theirs = wanted[name].shape, given[name].shape
-        if name.endswith(_CLASS_LAYER_ENDINGS) and ours[0] != theirs[0]:
+        if name.endswith(CLASS_LAYER_ENDINGS) and ours[0] != theirs[0]:
             return [f"it knows {theirs[0]} classes, {ours[0]} are registered"]
     return []
 

@@ -156,4 +156,12 @@ def main() -> None:
         from workers.data.commands import app as data_app
 
         app.add_typer(data_app, name="data")
+    if sys.argv[1:2] == ["teacher"]:
+        _silence_libraries()
+        from workers import compat
+
+        compat.apply()
+        from workers.teachers.commands import app as teacher_app
+
+        app.add_typer(teacher_app, name="teacher")
     app()

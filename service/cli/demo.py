@@ -59,12 +59,13 @@ def demo(
 ) -> None:
     """Teacher, student alone and student with BCKD, over REST; then a table and the URLs."""
     from service.cli.stack import start
+    from service.cli.teachers import register_shipped
 
     chosen = seeds_from(seeds) if seeds else (seed,)
     start()
     _ensure_dataset()
     if teacher is TeacherChoice.SHIPPED:
-        _register_shipped_teacher()
+        register_shipped(TEACHER)
     with open_client() as client:
         launched = _launch(client, teacher=teacher, seeds=chosen, fresh=fresh)
         try:
@@ -92,29 +93,6 @@ def _ensure_dataset() -> None:
     from service.cli.datasets import make_dataset
 
     make_dataset("digits", name=DATASET, options=[f"--train={TRAIN_IMAGES}", f"--val={VAL_IMAGES}"])
-
-
-def _register_shipped_teacher() -> None:
-    import json
-    from importlib.resources import files
-
-    from service.cli.teachers import register_teacher
-
-    shipped = files("configs").joinpath("teachers")
-    card, weights = shipped.joinpath(f"{TEACHER}.json"), shipped.joinpath(f"{TEACHER}.pth")
-    if not card.is_file() or not weights.is_file():
-        raise Refused(
-            Refusal(
-                "This installation has no digits teacher.",
-                advice=("Train one: `make demo TEACHER=train`, or `tandem demo --teacher train`.",),
-            )
-        )
-    copy = load_settings().teachers_dir / f"{TEACHER}.pth"
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    content = weights.read_bytes()
-    if not copy.exists() or copy.read_bytes() != content:
-        copy.write_bytes(content)
-    register_teacher(json.loads(card.read_text(encoding="utf-8")), copy, replace=True)
 
 
 def _launch(

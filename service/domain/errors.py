@@ -66,10 +66,8 @@ class TeacherNotFound(NotFound):
 
     code = "teacher_not_found"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"No teacher is called {name!r}. `tandem teachers list` shows those there are."
-        )
+    def __init__(self, name: str, *, way_to_get: str) -> None:
+        super().__init__(f"No teacher is called {name!r}. {way_to_get}")
 
 
 class PresetNotFound(NotFound):

@@ -36,6 +36,9 @@ class Facts:
 
     dataset: RegisteredDataset | None = None
     teacher: RegisteredTeacher | None = None
+    way_to_get_teacher: str = ""
+    """What to do if the teacher is not there, as a sentence."""
+
     teacher_run: Run | None = None
     teacher_run_classes: ClassNames | None = None
     nodes: tuple[Node, ...] | None = None
@@ -103,8 +106,7 @@ def _named_teacher_findings(reference: NamedTeacher, facts: Facts) -> Iterator[F
         yield _error(
             "teacher.name",
             "teacher_not_found",
-            f"No teacher is called {reference.name!r}; "
-            "`tandem teachers list` shows those there are.",
+            f"No teacher is called {reference.name!r}. {facts.way_to_get_teacher}".rstrip(),
         )
         return
     yield from _class_findings("teacher.name", facts.teacher.classes, facts)

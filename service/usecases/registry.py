@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.known_teachers import way_to_get
 from configs.spec import ClassNames, Detector
 from service.domain.errors import DatasetNotFound, NameTaken, PathRefused, TeacherNotFound
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
@@ -98,7 +99,7 @@ def show_teacher(name: str, *, world: World) -> RegisteredTeacher:
     with world.store.begin() as unit:
         teacher = unit.registry.teacher(name)
     if teacher is None:
-        raise TeacherNotFound(name)
+        raise TeacherNotFound(name, way_to_get=way_to_get(name))
     return teacher
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from configs.known_teachers import way_to_get
 from configs.spec import (
     DatasetFiles,
     NamedDataset,
@@ -48,7 +49,7 @@ def _teacher_files(unit: Unit, reference: Teacher | None, *, world: World) -> Te
         return reference
     teacher = unit.registry.teacher(reference.name)
     if teacher is None:
-        raise TeacherNotFound(reference.name)
+        raise TeacherNotFound(reference.name, way_to_get=way_to_get(reference.name))
     return TeacherFiles(
         checkpoint=str(teacher.checkpoint),
         sha256=teacher.sha256,

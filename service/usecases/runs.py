@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pydantic import JsonValue
 
 from configs.catalog import SpecError, UnknownPreset, changed, load_preset, parse_spec
+from configs.known_teachers import way_to_get
 from configs.spec import ClassNames, NamedDataset, NamedTeacher, RunSpec, RunTeacher
 from service.domain.errors import (
     ClusterUnreachable,
@@ -180,6 +181,7 @@ def _facts(unit: Unit, spec: RunSpec, nodes: Sequence[Node] | None) -> Facts:
     return Facts(
         dataset=unit.registry.dataset(dataset.name) if isinstance(dataset, NamedDataset) else None,
         teacher=unit.registry.teacher(teacher.name) if isinstance(teacher, NamedTeacher) else None,
+        way_to_get_teacher=way_to_get(teacher.name) if isinstance(teacher, NamedTeacher) else "",
         teacher_run=teacher_run,
         teacher_run_classes=None if teacher_run is None else classes_of_run(unit, teacher_run),
         nodes=None if nodes is None else tuple(nodes),

@@ -1,0 +1,61 @@
+"""Teachers on the command line: which are known, and how each is got."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from configs.catalog import preset_names
+from configs.known_teachers import known_teachers
+from service.cli import app
+from service.cli.failures import Refused
+from service.cli.teachers import import_command
+
+WIDE = {"COLUMNS": "200"}
+
+
+def test_every_known_teacher_is_listed_with_the_command_that_gets_it() -> None:
+    said = CliRunner().invoke(app, ["teachers", "known"], env=WIDE).output
+
+    assert all(name in said for name in known_teachers())
+    assert "tandem teachers fetch gfl-r101-coco-2x-ms" in said
+    assert "tandem run coco/teacher_swin_t" in said
+    assert "44.7" in said
+
+
+def test_every_preset_is_listed_folder_by_folder() -> None:
+    said = CliRunner().invoke(app, ["presets"], env=WIDE).output
+
+    listed = [line.split()[0] for line in said.splitlines() if "/" in line.partition("  ")[0]]
+    assert tuple(listed) == preset_names()
+    gaps = [line for line in said.strip().splitlines() if not line.strip()]
+    assert len(gaps) == len({name.rpartition("/")[0] for name in preset_names()}) - 1
+
+
+def test_a_known_teacher_is_fetched_by_its_hash_from_its_source() -> None:
+    card = known_teachers()["gfl-r101-coco-2x-ms"]
+
+    words = import_command(
+        "gfl-r101-coco-2x-ms", card, worker=Path("/bin/w"), source=None, out=Path("/out")
+    )
+
+    assert words[:4] == ["/bin/w", "teacher", "import", card.source]
+    options = dict(zip(words[4::2], words[5::2], strict=True))
+    assert options == {
+        "--name": "gfl-r101-coco-2x-ms",
+        "--preset": "coco/teacher_r101",
+        "--classes": "coco",
+        "--sha256": "dd12f847",
+        "--out": "/out",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("gfl-swin-t-coco-2x-ms", "tandem run coco/teacher_swin_t"), ("huge", "teachers known")],
+)
+def test_what_cannot_be_fetched_is_said_with_what_to_do(name: str, advice: str) -> None:
+    said = CliRunner().invoke(app, ["teachers", "fetch", name])
+
+    assert isinstance(said.exception, Refused)
+    assert advice in said.exception.refusal.advice[0]

@@ -1,0 +1,245 @@
+"""Files from elsewhere: over real TLS, from a filesystem as S3's, or refused."""
+
+import datetime
+import os
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from pyarrow.fs import FileSystem, LocalFileSystem
+
+from workers.teachers.sources import Outside, SourceUnusable, local_copy, shown, the_outside
+
+CONTENT = os.urandom(3 << 20)
+LOCALHOST = "127.0.0.1"
+
+
+class Shop(BaseHTTPRequestHandler):
+    """Hands out one file, in whole or cut, and redirects."""
+
+    def do_GET(self) -> None:
+        if self.path == "/t.pth":
+            self._answer(200, {"Content-Length": str(len(CONTENT))}, CONTENT)
+        elif self.path == "/unannounced.pth":
+            self._answer(200, {}, CONTENT)
+        elif self.path == "/cut.pth":
+            self._answer(200, {"Content-Length": str(len(CONTENT))}, CONTENT[:1000])
+        elif self.path == "/moved.pth":
+            self._answer(302, {"Location": "/t.pth"}, b"")
+        elif self.path == "/unsafe.pth":
+            self._answer(302, {"Location": "http://example.org/t.pth"}, b"")
+        elif self.path == "/circle.pth":
+            self._answer(302, {"Location": "/circle.pth"}, b"")
+        else:
+            self._answer(404, {}, b"")
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@dataclass(frozen=True)
+class Served:
+    url: str
+    outside: Outside
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    certificate = a_certificate(tmp_path_factory.mktemp("tls") / "server.pem")
+    server = ThreadingHTTPServer((LOCALHOST, 0), Shop)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    trusting = ssl.create_default_context(cafile=certificate)
+    outside = replace(
+        the_outside(), client=lambda: httpx.Client(verify=trusting, trust_env=False, timeout=5.0)
+    )
+    yield Served(f"https://{LOCALHOST}:{server.server_port}", outside)
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def a_certificate(path: Path) -> Path:
+    """A certificate that signs itself, and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, LOCALHOST)])
+    now = datetime.datetime.now(datetime.UTC)
+    alternative = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(LOCALHOST))])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(alternative, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+def in_a_folder(folder: Path) -> Outside:
+    """S3 as a folder: bucket and key are a path in it."""
+
+    def filesystem_of(url: str) -> tuple[FileSystem, str]:
+        parts = urlsplit(url)
+        return LocalFileSystem(), f"{folder}/{parts.netloc}{parts.path}"
+
+    return replace(the_outside(), filesystem_of=filesystem_of)
+
+
+def brought(source: str, *, within: Path, outside: Outside) -> bytes:
+    with local_copy(source, within=within, outside=outside, on_bytes=ignore) as file:
+        content = file.read_bytes()
+    assert list(within.iterdir()) == []
+    return content
+
+
+def ignore(here: int, total: int | None) -> None:
+    pass
+
+
+@pytest.mark.parametrize("path", ["t.pth", "unannounced.pth", "moved.pth"])
+def test_a_file_comes_over_https(shop: Served, tmp_path: Path, path: str) -> None:
+    content = brought(f"{shop.url}/{path}", within=tmp_path, outside=shop.outside)
+
+    assert content == CONTENT
+
+
+def test_progress_is_told_in_bytes(shop: Served, tmp_path: Path) -> None:
+    told: list[tuple[int, int | None]] = []
+
+    with local_copy(
+        f"{shop.url}/t.pth",
+        within=tmp_path,
+        outside=shop.outside,
+        on_bytes=lambda here, total: told.append((here, total)),
+    ):
+        pass
+
+    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert len(told) > 1
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("none.pth", "answers 404"),
+        ("cut.pth", "was not brought here"),
+        ("unsafe.pth", "not to https"),
+        ("circle.pth", "more than 5 times"),
+    ],
+)
+def test_a_file_that_is_not_there_or_not_whole_is_refused(
+    shop: Served, tmp_path: Path, path: str, why: str
+) -> None:
+    with pytest.raises(SourceUnusable, match=why):
+        brought(f"{shop.url}/{path}", within=tmp_path, outside=shop.outside)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["t.pth", "unannounced.pth"])
+def test_a_file_that_is_too_large_is_not_brought(shop: Served, tmp_path: Path, path: str) -> None:
+    narrow = replace(shop.outside, max_bytes=1 << 20)
+
+    with pytest.raises(SourceUnusable, match="1048576"):
+        brought(f"{shop.url}/{path}", within=tmp_path, outside=narrow)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_nobody_vouches_for_is_refused(shop: Served, tmp_path: Path) -> None:
+    strict = replace(shop.outside, client=lambda: httpx.Client(trust_env=False, timeout=5.0))
+
+    with pytest.raises(SourceUnusable, match="CERTIFICATE_VERIFY_FAILED"):
+        brought(f"{shop.url}/t.pth", within=tmp_path, outside=strict)
+
+
+def test_a_file_comes_from_a_bucket(tmp_path: Path) -> None:
+    (tmp_path / "store" / "bucket").mkdir(parents=True)
+    (tmp_path / "store" / "bucket" / "t.pth").write_bytes(CONTENT)
+    (tmp_path / "out").mkdir()
+
+    content = brought(
+        "s3://bucket/t.pth", within=tmp_path / "out", outside=in_a_folder(tmp_path / "store")
+    )
+
+    assert content == CONTENT
+
+
+def test_a_key_that_is_not_in_the_bucket_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceUnusable, match=r"s3://bucket/none\.pth was not brought here"):
+        brought("s3://bucket/none.pth", within=tmp_path, outside=in_a_folder(tmp_path))
+
+
+@pytest.mark.skipif(
+    "TANDEM_TEST_S3_FILE" not in os.environ,
+    reason="TANDEM_TEST_S3_FILE names no s3:// file that the environment's credentials can read",
+)
+def test_a_file_comes_from_real_s3(tmp_path: Path) -> None:
+    source = os.environ["TANDEM_TEST_S3_FILE"]
+
+    assert brought(source, within=tmp_path, outside=the_outside())
+
+
+@pytest.mark.parametrize("source", ["http://example.org/t.pth", "ftp://example.org/t.pth"])
+def test_what_anybody_could_change_on_the_way_is_refused(tmp_path: Path, source: str) -> None:
+    with pytest.raises(SourceUnusable, match="only files, https:// and s3://"):
+        brought(source, within=tmp_path, outside=the_outside())
+
+
+def test_a_local_file_stays_where_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "t.pth"
+    file.write_bytes(b"weights")
+
+    with local_copy(str(file), within=tmp_path, outside=the_outside(), on_bytes=ignore) as copy:
+        assert copy == file
+
+    assert file.exists()
+
+
+def test_a_local_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceUnusable, match="There is no file"):
+        brought(str(tmp_path / "none.pth"), within=tmp_path, outside=the_outside())
+
+
+@pytest.mark.parametrize(
+    ("source", "as_written"),
+    [
+        ("/home/somebody/t.pth", "t.pth"),
+        ("https://user:secret@example.org/t.pth?token=secret", "https://example.org/t.pth"),
+        ("s3://key:secret@bucket/t.pth?region=eu", "s3://bucket/t.pth"),
+    ],
+)
+def test_what_is_written_down_has_neither_folders_nor_secrets(source: str, as_written: str) -> None:
+    assert shown(source) == as_written

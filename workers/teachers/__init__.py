@@ -1,0 +1,1 @@
+"""Brings a teacher in: from a file of another tool to weights and a card of ours."""
