@@ -27,7 +27,6 @@ from torch import Tensor
 
 from workers import processes
 
-
 _parts: ContextVar[int] = ContextVar("parts", default=1)
 
 
