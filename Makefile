@@ -3,13 +3,17 @@ BIN := .venv/bin
 TEACHER ?= shipped
 SEED ?= 0
 
-.PHONY: setup demo test test-all check format lock up down doctor clean teacher
+.PHONY: setup demo bccd test test-all check format lock up down doctor clean teacher
 
 setup: ## The environment in .venv; does nothing when it is up to date.
 	@docker/setup.sh
 
 demo: setup ## Teacher, student alone and BCKD student over REST, then a table and the URLs.
 	@$(BIN)/tandem demo --teacher $(TEACHER) --seed $(SEED)
+
+bccd: setup ## The same on real blood cell images, with pretrained backbones: make bccd DATA=FOLDER
+	@docker/weights.sh $(BIN)/python
+	@$(BIN)/tandem bccd --data $(or $(DATA),$(error say where BCCD is: make bccd DATA=FOLDER)) --seed $(SEED)
 
 test: setup ## The default tests, under 15 minutes on 2 cores.
 	@$(BIN)/pytest

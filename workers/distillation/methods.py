@@ -149,9 +149,7 @@ def _edge_terms(
     student, teacher = scene.student, scene.teacher
     assert isinstance(student.view, GflView)
     assert isinstance(teacher.view, GflView)
-    total = normaliser(
-        sum(of.sum() for of in weights), head=student.view.head, like=weights[0]
-    )
+    total = normaliser(sum(of.sum() for of in weights), head=student.view.head, like=weights[0])
     values = []
     for level, weight_N in enumerate(weights):
         chosen = weight_N > 0

@@ -5,7 +5,8 @@ from rich.console import Console
 
 from configs.spec import Metric
 from service.cli.demo import seeds_from
-from service.cli.demo_report import (
+from service.cli.failures import Refused
+from service.cli.story_report import (
     Pair,
     Point,
     Scores,
@@ -15,7 +16,6 @@ from service.cli.demo_report import (
     report_table,
     teacher_scores,
 )
-from service.cli.failures import Refused
 
 TEACHER = Scores(0.85, 0.95, 0.9)
 
