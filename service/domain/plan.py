@@ -7,12 +7,14 @@ from typing import Literal
 from configs.spec import (
     ClassNames,
     DatasetFiles,
+    Detector,
     NamedDataset,
     NamedTeacher,
     Resources,
     RunSpec,
     RunTeacher,
     TeacherFiles,
+    objections,
 )
 from service.domain.ports import Node
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
@@ -96,12 +98,14 @@ def _teacher_findings(spec: RunSpec, facts: Facts) -> Iterator[Finding]:
             "Register the teacher (POST /v1/teachers) and name it.",
         )
     elif isinstance(reference, NamedTeacher):
-        yield from _named_teacher_findings(reference, facts)
+        yield from _named_teacher_findings(reference, spec, facts)
     elif isinstance(reference, RunTeacher):
-        yield from _teacher_run_findings(reference, facts)
+        yield from _teacher_run_findings(reference, spec, facts)
 
 
-def _named_teacher_findings(reference: NamedTeacher, facts: Facts) -> Iterator[Finding]:
+def _named_teacher_findings(
+    reference: NamedTeacher, spec: RunSpec, facts: Facts
+) -> Iterator[Finding]:
     if facts.teacher is None:
         yield _error(
             "teacher.name",
@@ -109,10 +113,11 @@ def _named_teacher_findings(reference: NamedTeacher, facts: Facts) -> Iterator[F
             f"No teacher is called {reference.name!r}. {facts.way_to_get_teacher}".rstrip(),
         )
         return
-    yield from _class_findings("teacher.name", facts.teacher.classes, facts)
+    yield from _class_findings("teacher.name", facts.teacher.classes, spec, facts)
+    yield from _pair_findings("teacher.name", facts.teacher.detector, spec)
 
 
-def _teacher_run_findings(reference: RunTeacher, facts: Facts) -> Iterator[Finding]:
+def _teacher_run_findings(reference: RunTeacher, spec: RunSpec, facts: Facts) -> Iterator[Finding]:
     run = facts.teacher_run
     if run is None:
         yield _error("teacher.run", "run_not_found", f"There is no run {reference.run}.")
@@ -122,21 +127,41 @@ def _teacher_run_findings(reference: RunTeacher, facts: Facts) -> Iterator[Findi
             "teacher_run_failed",
             f"Run {run.id} is {run.state}; it has no teacher to give.",
         )
-    elif facts.teacher_run_classes is not None:
-        yield from _class_findings("teacher.run", facts.teacher_run_classes, facts)
+    else:
+        if facts.teacher_run_classes is not None:
+            yield from _class_findings("teacher.run", facts.teacher_run_classes, spec, facts)
+        yield from _pair_findings("teacher.run", run.spec.student, spec)
 
 
-def _class_findings(field: str, classes: Sequence[str], facts: Facts) -> Iterator[Finding]:
-    if facts.dataset is None or tuple(classes) == facts.dataset.manifest.classes:
+def _pair_findings(field: str, teacher: Detector, spec: RunSpec) -> Iterator[Finding]:
+    """Whether the two can be compared position by position, and are likely to profit from it."""
+    for objection in objections(spec.student, teacher, spec.distillation):
+        yield Finding(objection.severity, field, objection.code, objection.message)
+
+
+def _class_findings(
+    field: str, classes: Sequence[str], spec: RunSpec, facts: Facts
+) -> Iterator[Finding]:
+    if facts.dataset is None:
         return
     ours = facts.dataset.manifest.classes
-    yield _error(
-        field,
-        "teacher_classes_differ",
-        f"The teacher knows {len(classes)} classes ({_some(classes)}) and the dataset "
-        f"{facts.dataset.name!r} has {len(ours)} ({_some(ours)}); "
-        "both must be the same, in the same order.",
-    )
+    if spec.teacher_classes == "by_name":
+        if unknown := [name for name in ours if name not in classes]:
+            yield _error(
+                field,
+                "teacher_classes_missing",
+                f"The teacher does not know {len(unknown)} of the dataset's {len(ours)} classes "
+                f"({_some(unknown)}), so they cannot be matched by name.",
+            )
+    elif tuple(classes) != ours:
+        hint = ", or match them with teacher_classes: by_name" if set(ours) <= set(classes) else ""
+        yield _error(
+            field,
+            "teacher_classes_differ",
+            f"The teacher knows {len(classes)} classes ({_some(classes)}) and the dataset "
+            f"{facts.dataset.name!r} has {len(ours)} ({_some(ours)}); "
+            f"both must be the same, in the same order{hint}.",
+        )
 
 
 def _resource_findings(asked: Resources, nodes: tuple[Node, ...] | None) -> Iterator[Finding]:

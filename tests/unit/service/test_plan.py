@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from configs.catalog import parse_spec
-from configs.spec import ClassNames
+from configs.spec import ClassNames, Detector
 from service.adapters.clock import FixedClock
 from service.domain.plan import Facts, make_plan
 from service.domain.ports import Node
@@ -33,12 +33,12 @@ def a_dataset(**changes: Any) -> RegisteredDataset:
     return RegisteredDataset("pets", ROOT, manifest, NOW)
 
 
-def a_teacher(classes: ClassNames = CLASSES) -> RegisteredTeacher:
+def a_teacher(classes: ClassNames = CLASSES, detector: Detector | None = None) -> RegisteredTeacher:
     return RegisteredTeacher(
         name="big",
         checkpoint=ROOT / "big.pth",
         sha256=NO_HASH,
-        detector=a_detector_spec(),
+        detector=detector or a_detector_spec(),
         classes=classes,
         measured_map=None,
         source="",
@@ -157,3 +157,58 @@ def test_a_student_waits_for_its_teacher_until_that_has_succeeded(state: RunStat
 
     assert plan.waits_for == (None if state is RunState.SUCCEEDED else RUN)
     assert bool(plan.errors) is (state in (RunState.FAILED, RunState.CANCELLED))
+
+
+PAIRS = {
+    "anchors": ({"kind": "retina"}, {"method": "bckd"}, "anchors_differ"),
+    "no distributions": ({"kind": "atss"}, {"method": "ld"}, "no_edge_distributions"),
+    "reg_max": ({"reg_max": 8}, {"method": "ld"}, "reg_max_differs"),
+    "kinds": ({"kind": "atss"}, {"method": "crosskd"}, "heads_differ"),
+    "too few convolutions": ({"convs": 2}, {"method": "crosskd"}, "after_convs_too_large"),
+    "assigners": ({"kind": "fcos"}, {"method": "bckd"}, "assigners_differ"),
+}
+
+
+@pytest.mark.parametrize(("head", "method", "code"), PAIRS.values(), ids=PAIRS)
+def test_a_pair_that_cannot_be_compared_says_why_not(
+    head: dict[str, Any], method: dict[str, Any], code: str
+) -> None:
+    teacher = Detector.model_validate({"backbone": {"depth": 34}, "head": head})
+    facts = Facts(dataset=a_dataset(), teacher=a_teacher(detector=teacher), nodes=TWO_CPUS)
+
+    found = codes(a_bckd_spec(distillation=method), facts)
+
+    assert ("teacher.name", code) in found
+
+
+def test_images_that_are_normalized_otherwise_are_an_error() -> None:
+    teacher = Detector.model_validate({"backbone": {"depth": 34}, "normalize": "caffe"})
+    facts = Facts(dataset=a_dataset(), teacher=a_teacher(detector=teacher), nodes=TWO_CPUS)
+
+    assert codes(a_bckd_spec(), facts) == [("teacher.name", "normalization_differs")]
+
+
+def test_methods_on_features_need_no_agreement_of_heads() -> None:
+    teacher = Detector.model_validate({"backbone": {"depth": 34}, "head": {"kind": "retina"}})
+    facts = Facts(dataset=a_dataset(), teacher=a_teacher(detector=teacher), nodes=TWO_CPUS)
+
+    plan = make_plan(parse_spec(a_bckd_spec(distillation={"method": "pkd"})), facts)
+
+    assert plan.errors == ()
+
+
+def test_a_teacher_with_more_classes_is_matched_by_name_when_asked() -> None:
+    more = ("bird", *reversed(CLASSES))
+    facts = Facts(dataset=a_dataset(), teacher=a_teacher(classes=more), nodes=TWO_CPUS)
+
+    assert codes(a_bckd_spec(), facts) == [("teacher.name", "teacher_classes_differ")]
+    assert codes(a_bckd_spec(teacher_classes="by_name"), facts) == []
+
+
+def test_a_class_that_no_name_matches_is_named() -> None:
+    facts = Facts(dataset=a_dataset(), teacher=a_teacher(classes=("dog",)), nodes=TWO_CPUS)
+
+    plan = make_plan(parse_spec(a_bckd_spec(teacher_classes="by_name")), facts)
+
+    assert [finding.code for finding in plan.errors] == ["teacher_classes_missing"]
+    assert "cat" in plan.errors[0].message
