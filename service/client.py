@@ -16,6 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from service.api.schemas import (
     AttemptView,
+    BudgetView,
     DatasetRequest,
     DatasetView,
     EventView,
@@ -141,6 +142,11 @@ class TandemClient:
         """Metric values by key and step."""
         params = {} if key is None else {"key": key}
         return _list(MetricView, self._ask("GET", f"/v1/runs/{run_id}/metrics", params=params))
+
+    def budget(self, run_id: str) -> BudgetView:
+        """What each term of the loss does."""
+        answer = self._ask("GET", f"/v1/runs/{run_id}/loss-budget")
+        return BudgetView.model_validate_json(answer.content)
 
     def logs(self, run_id: str) -> str:
         """What the worker printed."""

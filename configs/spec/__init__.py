@@ -36,6 +36,7 @@ from configs.spec.distillation import (
 )
 from configs.spec.failure import FailureReason, advice, is_retryable
 from configs.spec.names import (
+    DISTILLATION_TERMS,
     MLFLOW_EXPERIMENT,
     ExitCode,
     Metric,
@@ -71,6 +72,7 @@ from configs.spec.run import (
 from configs.spec.schedule import AdamW, CosinePolicy, Schedule, Sgd, StepPolicy, Warmup
 
 __all__ = [
+    "DISTILLATION_TERMS",
     "MANIFEST",
     "MLFLOW_EXPERIMENT",
     "STRIDES",

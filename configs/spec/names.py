@@ -57,6 +57,23 @@ class RunFile(StrEnum):
     LOGS = "logs"
 
 
+DISTILLATION_TERMS: Final = frozenset(
+    {
+        "distill_cls",
+        "distill_loc",
+        "logit_kd",
+        "ld_main",
+        "ld_vlr",
+        "fine_grained",
+        "pkd",
+        "cwd",
+        "crosskd_cls",
+        "crosskd_loc",
+    }
+)
+"""Terms of the loss that come from a teacher, without `loss_`; others are the detector's own."""
+
+
 def budget_metric(term: str, what: str, *, level: int | None) -> str:
     """A term's `share` of the gradient or its `cosine`, at one feature level or at all (none).
 

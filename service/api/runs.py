@@ -12,6 +12,7 @@ from configs.spec import Delivery, Receipt
 from service.api.deps import WorldDep
 from service.api.schemas import (
     AttemptView,
+    BudgetView,
     EventView,
     MetricView,
     PlanView,
@@ -19,6 +20,7 @@ from service.api.schemas import (
     RunRequest,
     RunView,
     view_of_attempt,
+    view_of_budget,
     view_of_event,
     view_of_plan,
     view_of_point,
@@ -26,7 +28,7 @@ from service.api.schemas import (
 )
 from service.domain.ports import RunFilter
 from service.domain.states import RunState
-from service.usecases import deliveries, logs, runs
+from service.usecases import budget, deliveries, logs, runs
 
 router = APIRouter(prefix="/v1", tags=["runs"])
 
@@ -103,6 +105,12 @@ def list_metrics(run_id: str, world: WorldDep, key: str | None = None) -> list[M
     """Metric values by key and step."""
     points = runs.metrics_of_run(run_id, key=key, world=world)
     return [view_of_point(point) for point in points]
+
+
+@router.get("/runs/{run_id}/loss-budget")
+def show_budget(run_id: str, world: WorldDep) -> BudgetView:
+    """What each term of the loss does: its share of the gradient, and which way it pulls."""
+    return view_of_budget(budget.budget_of_run(run_id, world=world))
 
 
 @router.get("/runs/{run_id}/logs", response_class=PlainTextResponse)

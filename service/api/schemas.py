@@ -19,6 +19,7 @@ from configs.spec import (
     Sha256,
     advice,
 )
+from service.domain.budget import Budget
 from service.domain.plan import Plan
 from service.domain.ports import MetricPoint
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
@@ -222,6 +223,25 @@ class FieldProblem(Contract):
     message: str
 
 
+class BudgetPartView(Contract):
+    """One term's part of the gradient, at all feature levels or at one."""
+
+    term: str
+    place: str
+    share: float
+    cosine: float
+    is_taught: bool
+
+
+class BudgetView(Contract):
+    """What each term of a run's loss does."""
+
+    looks: int
+    step: int | None
+    parts: list[BudgetPartView]
+    verdict: str
+
+
 class ProblemView(Contract):
     """A problem document (RFC 9457)."""
 
@@ -278,6 +298,12 @@ def view_of_event(event: Event) -> EventView:
 def view_of_point(point: MetricPoint) -> MetricView:
     """A metric value as the API shows it."""
     return MetricView(key=point.key, step=point.step, value=point.value, at=point.at)
+
+
+def view_of_budget(budget: Budget) -> BudgetView:
+    """A loss budget as the API shows it."""
+    parts = [BudgetPartView(**vars(part)) for part in budget.parts]
+    return BudgetView(looks=budget.looks, step=budget.step, parts=parts, verdict=budget.verdict)
 
 
 def view_of_plan(plan: Plan) -> PlanView:

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from service.cli import datasets, demo, doctor, presets, runs, stack, teachers
+from service.cli import budget, datasets, demo, doctor, presets, runs, stack, teachers
 from service.cli.failures import Refusal, refusal_from
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ teachers.register(app)
 datasets.register(app)
 doctor.register(app)
 demo.register(app)
+budget.register(app)
 
 
 def main() -> None:

@@ -213,6 +213,8 @@ def _facts(found: "RunView") -> "Table":
         if value:
             grid.add_row(f"[dim]{label}[/]", value)
     for metric, number in sorted(found.latest.items()):
+        if metric.startswith("budget/"):
+            continue  # `tandem budget` shows these
         grid.add_row(f"[dim]{metric}[/]", f"{number:.4g}")
     return grid
 

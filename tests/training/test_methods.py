@@ -10,7 +10,7 @@ import torch
 from mmcv import ConfigDict
 from mmdet.models import build_detector
 
-from configs.spec import Bckd, Compute, Detector, Neck, ResNet, lessons
+from configs.spec import DISTILLATION_TERMS, Bckd, Compute, Detector, Neck, ResNet, lessons
 from configs.spec.distillation import Companions
 from tests.detectors import a_batch, class_names
 from workers.architecture import detector_config
@@ -109,6 +109,7 @@ def test_every_method_teaches_every_head_that_it_can(
     own = set(losses_of(a_student(tmp_path, student))[1])
     added = {name: value for name, value in values.items() if name not in own}
     assert added
+    assert {name.removeprefix("loss_") for name in added} <= DISTILLATION_TERMS
     assert all(math.isfinite(value) and value > 0 for value in added.values()), added
     gradients = {n: p.grad for n, p in taught.named_parameters() if p.requires_grad}
     assert all(g is None or torch.isfinite(g).all() for g in gradients.values())
