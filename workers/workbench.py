@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import cv2
 import torch
@@ -139,7 +140,7 @@ def build_runner(
     """mmcv's runner around the student on its device; initial weights follow from the seed."""
     seed_everything(spec.seed, 0)
     model = build_detector(config.model)
-    model.init_weights()
+    _begin(model)
     model.CLASSES = classes
     model.bbox_head.parts = share_of(spec).parts
     model = _placed(model, spec=spec, device=device)
@@ -159,6 +160,18 @@ def build_runner(
         logger=logging.getLogger("mmcv"),
         max_epochs=spec.schedule.epochs,
     )
+
+
+def _begin(model: Any) -> None:
+    """First weights; ImageNet's come over the network unless they are cached."""
+    try:
+        model.init_weights()
+    except URLError as error:
+        raise InvalidSpec(
+            f"The ImageNet weights of the backbone cannot be downloaded ({error.reason}). Put the "
+            f"file into {Path(torch.hub.get_dir()) / 'checkpoints'}, or say "
+            "student.backbone.pretrained=null."
+        ) from error
 
 
 def _placed(model: nn.Module, *, spec: RunSpec, device: torch.device) -> nn.Module:

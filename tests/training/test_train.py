@@ -148,3 +148,18 @@ def test_a_spec_with_a_typing_error_is_refused_by_its_field(digits: Path, tmp_pa
 
     assert answer.returncode == ExitCode.REFUSED
     assert "sede" in answer.stderr
+
+
+def test_backbone_weights_that_cannot_be_downloaded_are_named(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    backbone = {"depth": 18, "pretrained": "imagenet"}
+
+    code = train(a_spec(digits, student=STUDENT | {"backbone": backbone}), tmp_path / "run")
+
+    last = records(tmp_path / "run")[-1]
+    assert code == ExitCode.REFUSED
+    assert last["reason"] == "invalid_spec"
+    assert "student.backbone.pretrained=null" in last["message"]
