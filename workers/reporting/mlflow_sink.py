@@ -33,6 +33,7 @@ from workers.reporting.shipper import SinkBroken, SinkUnavailable
 
 _METRICS_A_BATCH = 1000
 _LONGEST_PARAM = 6000
+_NO_PARAMS = {"tags", "checkpoints", "resources", "loss_budget_steps"}
 _DATASET_DIGEST_LENGTH = 36
 _DATASET_CONTEXT = "train/validation"
 """MLflow shows one context per dataset, and ours hold both parts."""
@@ -245,9 +246,13 @@ def be_brief() -> None:
 
 
 def flat_params(spec: RunSpec) -> dict[str, str]:
-    """The spec as MLflow params: dotted fields, few and short; tags are tags and no params."""
-    document = spec.model_dump(mode="json", exclude={"tags"})
-    return {key: str(value)[:_LONGEST_PARAM] for key, value in _leaves(document, prefix="")}
+    """The spec as MLflow params: dotted fields that are set and can move a number, and short."""
+    document = spec.model_dump(mode="json", exclude=_NO_PARAMS)
+    return {
+        key: str(value)[:_LONGEST_PARAM]
+        for key, value in _leaves(document, prefix="")
+        if value is not None
+    }
 
 
 def _leaves(value: JsonValue, *, prefix: str) -> Iterator[tuple[str, JsonValue]]:
