@@ -162,11 +162,14 @@ def _measure_teacher(bench: Workbench, *, voice: Voice, termination: Termination
         steps=0,
         eta_s=None,
     )
+
+    def leave_alone() -> None:
+        # Several processes leave together, and that is after the first step.
+        if processes.count() == 1:
+            leave_if_unwanted(voice, termination=termination)
+
     scores = evaluate(
-        teacher.detector,
-        bench.validation,
-        device=bench.device,
-        on_batch=lambda: leave_if_unwanted(voice, termination=termination),
+        teacher.detector, bench.validation, device=bench.device, on_batch=leave_alone
     )
     teacher.detector.eval()
     if bench.model.teacher_columns is None:

@@ -1,0 +1,90 @@
+"""What the processes that train one run together, and the driver that starts them, tell each other.
+
+All of it is files in the run's folder, which every node sees.
+"""
+
+import json
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from configs.spec import Contract, FailureReason, Outcome, RunFile, RunSpec, attempt_log
+from workers.reporting.reporter import Identity
+
+
+class Part(Contract):
+    """What every process of a group is given."""
+
+    spec: RunSpec
+    identity: Identity
+    run_dir: str
+
+
+class Failure(Contract):
+    """Why a process of a group could not go on."""
+
+    reason: FailureReason
+    message: str
+
+
+class Slips:
+    """An attempt's small files: its processes' logs, its failure, the wish that it leaves."""
+
+    def __init__(self, run_dir: Path, *, attempt: int) -> None:
+        self._run_dir = run_dir
+        self._attempt = attempt
+        self._failure = run_dir / RunFile.LOGS / f"attempt-{attempt}.failure.json"
+        self._leave = run_dir / RunFile.LOGS / f"attempt-{attempt}.leave"
+
+    def clear(self) -> None:
+        """Take away what an earlier start of the same attempt left."""
+        self._failure.parent.mkdir(parents=True, exist_ok=True)
+        for file in (self._failure, self._leave):
+            file.unlink(missing_ok=True)
+
+    def log_of(self, rank: int) -> Path:
+        """The first process writes the attempt's log, every other one beside it."""
+        if rank == 0:
+            return self._run_dir / attempt_log(self._attempt)
+        return self._run_dir / RunFile.LOGS / f"attempt-{self._attempt}.rank-{rank}.log"
+
+    def ask_to_leave(self) -> None:
+        """Have the processes leave at their next step."""
+        self._leave.touch()
+
+    def is_to_leave(self) -> bool:
+        """Whether somebody asked."""
+        return self._leave.exists()
+
+    def keep_failure(self, failure: Failure) -> None:
+        """Write a failure down, unless another process was first: what follows it is no cause."""
+        try:
+            with self._failure.open("x", encoding="utf-8") as file:
+                file.write(failure.model_dump_json())
+        except FileExistsError:
+            return
+
+    def failure(self) -> Failure | None:
+        """The first failure; none if nobody wrote one, or its writer died over it."""
+        try:
+            return Failure.model_validate_json(self._failure.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def last_word(self) -> Outcome | None:
+        """The outcome of this attempt, if its first process came to say one."""
+        spool = self._run_dir / RunFile.SPOOL
+        if not spool.exists():
+            return None
+        for line in reversed(spool.read_bytes().splitlines()):
+            if b'"outcome"' in line and (said := _outcome(line)) and said.attempt == self._attempt:
+                return said
+        return None
+
+
+def _outcome(line: bytes) -> Outcome | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return Outcome.model_validate(record) if record.get("kind") == "outcome" else None
