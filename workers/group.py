@@ -5,11 +5,13 @@ All of it is files in the run's folder, which every node sees.
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from configs.spec import Contract, FailureReason, Outcome, RunFile, RunSpec, attempt_log
 from workers.reporting.reporter import Identity
+from workers.reporting.voice import Result, Silence
 
 
 class Part(Contract):
@@ -58,6 +60,7 @@ class Slips:
 
     def keep_failure(self, failure: Failure) -> None:
         """Write a failure down, unless another process was first: what follows it is no cause."""
+        self._failure.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self._failure.open("x", encoding="utf-8") as file:
                 file.write(failure.model_dump_json())
@@ -80,6 +83,28 @@ class Slips:
             if b'"outcome"' in line and (said := _outcome(line)) and said.attempt == self._attempt:
                 return said
         return None
+
+
+class Witness(Silence):
+    """Implements `Voice` for a process that is not the first: it only keeps why it failed.
+
+    The first one mostly fails of the same and says so. But a folder may lack on one node alone.
+    """
+
+    def __init__(self, slips: Slips) -> None:
+        self._slips = slips
+
+    def outcome(
+        self,
+        result: Result,
+        *,
+        reason: FailureReason | None = None,
+        message: str = "",
+        **_: Any,
+    ) -> None:
+        """Keep a failure for the driver, should the first process not come to speak."""
+        if result == "failed" and reason is not None:
+            self._slips.keep_failure(Failure(reason=reason, message=message))
 
 
 def _outcome(line: bytes) -> Outcome | None:

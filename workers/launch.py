@@ -17,17 +17,12 @@ from typing import Any
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayError
-from ray.train import (
-    ControllerError,
-    FailureConfig,
-    PreemptionError,
-    Result,
-    RunConfig,
-    ScalingConfig,
-    WorkerGroupError,
-)
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.torch import TorchConfig, get_device
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError
+from ray.train.v2.api.result import Result
+from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from configs.spec import ExitCode, FailureReason, Outcome, Resources, RunSpec
 from workers.failures import exit_code_of, is_others_end, message_of, reason_of
@@ -63,7 +58,8 @@ def launch(spec: RunSpec, *, identity: Identity, run_dir: Path, count: int) -> E
     shutil.rmtree(storage, ignore_errors=True)
     failure = _failure_of(fit, slips)
     if failure is None:
-        return ExitCode(fit.result().return_value)
+        code: Any = fit.result().return_value
+        return ExitCode(code)
     said = slips.last_word()
     if said is not None:
         return _exit_code_of_word(said)

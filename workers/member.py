@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,13 @@ from workers.logs import silence_libraries, write_log
 from workers.train import train
 
 _LOOK_EVERY_S = 0.5
+_LAST_WORD_WITHIN_S = 60.0
 
 log = logging.getLogger(__name__)
+
+
+class LeftBehind(Exception):
+    """This process has ended, and others may wait for it for good."""
 
 
 def take_part(part: Part, *, device: torch.device | None) -> ExitCode:
@@ -26,25 +32,43 @@ def take_part(part: Part, *, device: torch.device | None) -> ExitCode:
 
     What the others do not know of is raised, so that they are not waited for.
     """
-    run_dir = Path(part.run_dir)
-    slips = Slips(run_dir, attempt=part.identity.attempt)
+    slips = Slips(Path(part.run_dir), attempt=part.identity.attempt)
     write_log(slips.log_of(processes.rank()), also_print=False)
     silence_libraries()
     compat.apply()
     with _told_to_leave(slips) as termination:
-        try:
-            return train(
-                part.spec,
-                identity=part.identity,
-                run_dir=run_dir,
-                termination=termination,
-                device=device,
-            )
-        except Exception as error:
-            log.exception("This process of the group cannot go on.")
-            if not is_others_end(error):
-                slips.keep_failure(Failure(reason=reason_of(error), message=message_of(error)))
-            raise
+        code = _train(part, slips=slips, termination=termination, device=device)
+    if code is ExitCode.REFUSED and (processes.is_first() or not _has_first_spoken(slips)):
+        raise LeftBehind("This process was refused; the log says why.")
+    return code
+
+
+def _train(
+    part: Part, *, slips: Slips, termination: Termination, device: torch.device | None
+) -> ExitCode:
+    try:
+        return train(
+            part.spec,
+            identity=part.identity,
+            run_dir=Path(part.run_dir),
+            termination=termination,
+            device=device,
+        )
+    except Exception as error:
+        log.exception("This process of the group cannot go on.")
+        if not is_others_end(error):
+            slips.keep_failure(Failure(reason=reason_of(error), message=message_of(error)))
+        raise
+
+
+def _has_first_spoken(slips: Slips) -> bool:
+    """Whether the first process ended of the same: it has to report yet, so it is left in peace."""
+    deadline_s = time.monotonic() + _LAST_WORD_WITHIN_S
+    while slips.last_word() is None:
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(_LOOK_EVERY_S)
+    return True
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from workers.errors import (
 )
 from workers.evaluation import Scores, evaluate
 from workers.failures import exit_code_of, message_of, reason_of
+from workers.group import Slips, Witness
 from workers.hooks.checkpoints import CheckpointsHook
 from workers.hooks.control import Termination, leave_if_unwanted
 from workers.hooks.evaluation import say_scores
@@ -30,13 +31,13 @@ from workers.loading import whole_dataset
 from workers.provenance import whereabouts, write_environment
 from workers.recipe import DatasetPlace, config_from_spec
 from workers.reporting.reporter import Identity, Reporter
-from workers.reporting.voice import Silence, Voice
+from workers.reporting.voice import Voice
 from workers.resuming import load_student
 from workers.showcase import write_pictures
 from workers.workbench import Workbench, build_workbench, prepare_device
 
 _KNOWN_TO_ALL = (NanLoss, Preempted, InvalidSpec, DatasetError, TeacherMismatch)
-"""What every process of a group raises at the same place; anything else leaves the others behind."""
+"""What every process of a group raises at the same place; all else leaves the others behind."""
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def _voice(
     spec: RunSpec, *, identity: Identity, run_dir: Path
 ) -> contextlib.AbstractContextManager[Voice]:
     if not processes.is_first():
-        return contextlib.nullcontext(Silence())
+        return contextlib.nullcontext(Witness(Slips(run_dir, attempt=identity.attempt)))
     return Reporter.open(run_dir, identity=identity, spec=spec)
 
 
@@ -168,9 +169,7 @@ def _measure_teacher(bench: Workbench, *, voice: Voice, termination: Termination
         if processes.count() == 1:
             leave_if_unwanted(voice, termination=termination)
 
-    scores = evaluate(
-        teacher.detector, bench.validation, device=bench.device, on_batch=leave_alone
-    )
+    scores = evaluate(teacher.detector, bench.validation, device=bench.device, on_batch=leave_alone)
     teacher.detector.eval()
     if bench.model.teacher_columns is None:
         say_scores(voice, scores, side="teacher", step=0)

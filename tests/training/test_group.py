@@ -63,10 +63,9 @@ def test_sigterm_makes_all_processes_leave_with_a_checkpoint(digits: Path, tmp_p
 
 
 @pytest.mark.slow
-def test_what_breaks_in_one_process_is_told_and_not_tried_again(
-    digits: Path, tmp_path: Path
-) -> None:
-    (next((digits / "images" / "train").iterdir())).write_bytes(b"no picture")
+def test_what_breaks_in_one_process_is_told_and_not_tried_again(tmp_path: Path) -> None:
+    digits = write_digits(tmp_path / "digits", train=24, val=4)
+    next((digits / "images" / "train").iterdir()).write_bytes(b"no picture")
 
     code = subprocess.run(
         command(a_spec(digits), tmp_path / "run"), timeout=PATIENCE_S, check=False
@@ -74,7 +73,7 @@ def test_what_breaks_in_one_process_is_told_and_not_tried_again(
 
     (last,) = outcomes(tmp_path / "run")
     assert code == ExitCode.REFUSED
-    assert last["reason"] == "bug"
+    assert (last["result"], last["reason"]) == ("failed", "bug")
 
 
 def a_spec(digits: Path, *, epochs: int = EPOCHS) -> dict[str, Any]:
