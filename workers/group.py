@@ -3,9 +3,8 @@
 All of it is files in the run's folder, which every node sees.
 """
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import ValidationError
 
@@ -20,6 +19,8 @@ class Part(Contract):
     spec: RunSpec
     identity: Identity
     run_dir: str
+    spool_from: int
+    """Bytes of the run's spool that were there before."""
 
 
 class Failure(Contract):
@@ -32,11 +33,18 @@ class Failure(Contract):
 class Slips:
     """An attempt's small files: its processes' logs, its failure, the wish that it leaves."""
 
-    def __init__(self, run_dir: Path, *, attempt: int) -> None:
+    def __init__(self, run_dir: Path, *, attempt: int, spool_from: int = 0) -> None:
         self._run_dir = run_dir
         self._attempt = attempt
+        self._spool_from = spool_from
         self._failure = run_dir / RunFile.LOGS / f"attempt-{attempt}.failure.json"
         self._leave = run_dir / RunFile.LOGS / f"attempt-{attempt}.leave"
+
+    @classmethod
+    def of(cls, part: Part) -> Self:
+        """Those of the attempt that a part belongs to."""
+        attempt = part.identity.attempt
+        return cls(Path(part.run_dir), attempt=attempt, spool_from=part.spool_from)
 
     def clear(self) -> None:
         """Take away what an earlier start of the same attempt left."""
@@ -76,13 +84,15 @@ class Slips:
 
     def last_word(self) -> Outcome | None:
         """The outcome of this attempt, if its first process came to say one."""
-        spool = self._run_dir / RunFile.SPOOL
-        if not spool.exists():
-            return None
-        for line in reversed(spool.read_bytes().splitlines()):
-            if b'"outcome"' in line and (said := _outcome(line)) and said.attempt == self._attempt:
+        for line in reversed(_spool(self._run_dir)[self._spool_from :].splitlines()):
+            if (said := _outcome(line)) and said.attempt == self._attempt:
                 return said
         return None
+
+
+def whole_lines(run_dir: Path) -> int:
+    """Bytes of a run's spool up to the end of its last whole line."""
+    return _spool(run_dir).rfind(b"\n") + 1
 
 
 class Witness(Silence):
@@ -107,9 +117,15 @@ class Witness(Silence):
             self._slips.keep_failure(Failure(reason=reason, message=message))
 
 
+def _spool(run_dir: Path) -> bytes:
+    try:
+        return (run_dir / RunFile.SPOOL).read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 def _outcome(line: bytes) -> Outcome | None:
     try:
-        record = json.loads(line)
-    except ValueError:
+        return Outcome.model_validate_json(line)
+    except ValidationError:
         return None
-    return Outcome.model_validate(record) if record.get("kind") == "outcome" else None

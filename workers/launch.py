@@ -26,7 +26,7 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from configs.spec import ExitCode, FailureReason, Outcome, Resources, RunSpec
 from workers.failures import exit_code_of, is_others_end, message_of, reason_of
-from workers.group import Failure, Part, Slips
+from workers.group import Failure, Part, Slips, whole_lines
 from workers.reporting.reporter import Identity, Reporter
 
 _PATIENCE_S = 25.0
@@ -45,9 +45,9 @@ def launch(spec: RunSpec, *, identity: Identity, run_dir: Path, count: int) -> E
 
     Their cluster is the one of `RAY_ADDRESS`, or one of their own that ends with them.
     """
-    slips = Slips(run_dir, attempt=identity.attempt)
+    part = Part(spec=spec, identity=identity, run_dir=str(run_dir), spool_from=whole_lines(run_dir))
+    slips = Slips.of(part)
     slips.clear()
-    part = Part(spec=spec, identity=identity, run_dir=str(run_dir))
     storage = run_dir / "ray" / f"attempt-{identity.attempt}"
     shutil.rmtree(storage, ignore_errors=True)
     log.info("Trains with %d processes on Ray.", count)
@@ -159,10 +159,11 @@ def _failure_of(fit: Future[Result], slips: Slips) -> Failure | None:
         message = f"The training processes did not leave within {_PATIENCE_S:g} s of SIGTERM."
         return Failure(reason=FailureReason.PREEMPTED, message=message)
     error = fit.exception()
-    return None if error is None else slips.failure() or _failure_from_ray(error)
+    return None if error is None else slips.failure() or failure_from_ray(error)
 
 
-def _failure_from_ray(error: BaseException) -> Failure:
+def failure_from_ray(error: BaseException) -> Failure:
+    """What an error of Ray means for the attempt."""
     if isinstance(error, WorkerGroupError):
         return _failure_of_group(error.worker_failures)
     if isinstance(error, PreemptionError):

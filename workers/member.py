@@ -32,7 +32,7 @@ def take_part(part: Part, *, device: torch.device | None) -> ExitCode:
 
     What the others do not know of is raised, so that they are not waited for.
     """
-    slips = Slips(Path(part.run_dir), attempt=part.identity.attempt)
+    slips = Slips.of(part)
     write_log(slips.log_of(processes.rank()), also_print=False)
     silence_libraries()
     compat.apply()
