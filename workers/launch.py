@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,13 @@ _PATIENCE_S = 25.0
 
 _LOOK_EVERY_S = 0.5
 _OBJECT_STORE_BYTES = 80_000_000
+_TRAIN_SETTINGS = {
+    # Else every process works in a folder of its own, and logs what libraries print.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    # Seconds until processes that found no room are given up; torch may come over a network.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "120",
+}
 _NO_RETRIES = FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0)
 """Another try is another attempt, which the service or a person starts."""
 
@@ -48,14 +55,8 @@ def launch(spec: RunSpec, *, identity: Identity, run_dir: Path, count: int) -> E
     part = Part(spec=spec, identity=identity, run_dir=str(run_dir), spool_from=whole_lines(run_dir))
     slips = Slips.of(part)
     slips.clear()
-    storage = run_dir / "ray" / f"attempt-{identity.attempt}"
-    shutil.rmtree(storage, ignore_errors=True)
     log.info("Trains with %d processes on Ray.", count)
-    with _cluster(spec.resources, count=count):
-        leaving = _listen_for_sigterm()
-        fit = _in_background(_trainer(part, count=count, storage=storage).fit)
-        _attend(fit, leaving=leaving, slips=slips)
-    shutil.rmtree(storage, ignore_errors=True)
+    fit = _fit(part, count=count, slips=slips)
     failure = _failure_of(fit, slips)
     if failure is None:
         code: Any = fit.result().return_value
@@ -76,6 +77,24 @@ def train_part(config: Mapping[str, str]) -> int:
     part = Part.model_validate_json(config["part"])
     device = get_device() if part.spec.resources.num_gpus else None
     return int(take_part(part, device=device))
+
+
+def _fit(part: Part, *, count: int, slips: Slips) -> Future[Result]:
+    """What became of the group; not done if it did not leave when it was asked to."""
+    storage = Path(part.run_dir) / "ray" / f"attempt-{part.identity.attempt}"
+    shutil.rmtree(storage, ignore_errors=True)
+    try:
+        with _cluster(part.spec.resources, count=count):
+            leaving = _listen_for_sigterm()
+            fit = _in_background(_trainer(part, count=count, storage=storage).fit)
+            _attend(fit, leaving=leaving, slips=slips)
+    except ConnectionError as error:
+        fit = Future()
+        fit.set_exception(error)
+    shutil.rmtree(storage, ignore_errors=True)
+    with suppress(OSError):
+        storage.parent.rmdir()
+    return fit
 
 
 @contextmanager
@@ -102,8 +121,7 @@ def _cluster(asked: Resources, *, count: int) -> Iterator[None]:
 def _trainer(part: Part, *, count: int, storage: Path) -> TorchTrainer:
     asked = part.spec.resources
     has_gpus = asked.num_gpus > 0
-    # Ray would have every process work in a folder of its own, and log what libraries print.
-    os.environ |= {"RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}
+    os.environ |= _TRAIN_SETTINGS
     # mmcv moves batches to any GPU that torch sees, whatever device it is given.
     env: dict[str, str] = {} if has_gpus else {"CUDA_VISIBLE_DEVICES": ""}
     return TorchTrainer(
@@ -171,7 +189,7 @@ def failure_from_ray(error: BaseException) -> Failure:
     if isinstance(error, ControllerError):
         message = f"The training processes could not be started: {error.controller_failure}"
         return Failure(reason=FailureReason.NODE_LOST, message=message)
-    if isinstance(error, RayError):
+    if isinstance(error, RayError | ConnectionError):
         return Failure(reason=FailureReason.NODE_LOST, message=message_of(error))
     return Failure(reason=reason_of(error), message=message_of(error))
 

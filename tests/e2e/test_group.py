@@ -1,11 +1,13 @@
 """Two processes train one run on the real stack; one of them is killed on the way."""
 
 import json
+from contextlib import closing
 
 import psutil
 import pytest
 
 from configs.spec import RunFile
+from service.adapters.ray_jobs import RayJobs
 from service.api.schemas import RunRequest
 from service.client import TandemClient
 from service.domain.states import RunState
@@ -55,6 +57,28 @@ def test_a_cancelled_run_of_two_processes_leaves_none_behind(
 
     assert ended.state is RunState.CANCELLED, ended.message
     wait_for(lambda: not members(shell))
+
+
+def test_a_stopped_job_leaves_with_a_checkpoint_and_goes_on(
+    shell: Shell, client: TandemClient
+) -> None:
+    changes = {"schedule.epochs": 500, "resources.processes": 2}
+    run = client.launch(RunRequest(preset="quick/instant", changes=changes))
+    wait_for(lambda: has_epoch(client.run(run.id), 2))
+
+    token_file = shell.home / "ray" / "token"
+    with closing(RayJobs(shell.env["TANDEM_RAY_URL"], token_file=token_file)) as ray:
+        ray.stop(f"{run.id}-a1")
+    wait_for(lambda: len(client.attempts(run.id)) == 2)
+    wait_for(lambda: client.attempts(run.id)[1].resumed_from_epoch is not None)
+    first, second = client.attempts(run.id)
+    client.cancel(run.id)
+    client.wait(run.id, timeout_s=PATIENCE_S)
+
+    assert first.reason == "preempted"
+    assert "SIGTERM" in first.message
+    assert second.resumed_from_epoch is not None
+    assert second.resumed_from_epoch >= 1
 
 
 def members(shell: Shell) -> list[psutil.Process]:

@@ -46,6 +46,7 @@ def a_group_error(**errors: Exception) -> WorkerGroupError:
             "could not be started",
         ),
         (RayActorError(), FailureReason.NODE_LOST, "RayActorError"),
+        (ConnectionError("no head"), FailureReason.NODE_LOST, "no head"),
         (KeyError("x"), FailureReason.BUG, "KeyError"),
     ],
     ids=[
@@ -56,6 +57,7 @@ def a_group_error(**errors: Exception) -> WorkerGroupError:
         "no memory",
         "no room",
         "the controller died",
+        "nobody at its address",
         "our own fault",
     ],
 )
