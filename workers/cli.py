@@ -1,18 +1,22 @@
 """`tandem-worker`: what runs on a node. Works alone in a shell, without the service."""
 
 import json
-import logging
 import os
+import secrets
 import sys
-import warnings
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
 
 from configs.catalog import SpecError, parse_spec
 from configs.spec import ExitCode, RunFile, RunSpec, attempt_log
+from workers.logs import silence_libraries, write_log
+
+if TYPE_CHECKING:
+    from workers.reporting.reporter import Identity
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -30,6 +34,9 @@ def train(
     run_dir: RunDir,
     run_id: Annotated[str, typer.Option(help="The run's id.")] = "",
     attempt: Annotated[int, typer.Option(help="Which try of the run this is.")] = 1,
+    processes: Annotated[
+        int | None, typer.Option(help="Train with fewer processes than the spec says.", min=1)
+    ] = None,
     report_to: Annotated[str | None, typer.Option(help="The service's address.")] = None,
     mlflow: Annotated[str | None, typer.Option(help="The MLflow server's address.")] = None,
     preset: Annotated[str | None, typer.Option(help="The preset the spec came from.")] = None,
@@ -38,18 +45,10 @@ def train(
     """Train one run; started again with the same folder, it goes on after its last epoch."""
     asked = _read_spec(spec)
     run_dir.mkdir(parents=True, exist_ok=True)
-    _write_log(run_dir / attempt_log(attempt))
+    write_log(run_dir / attempt_log(attempt), also_print=True)
     (run_dir / RunFile.SPEC).write_text(asked.model_dump_json(indent=2), encoding="utf-8")
-    _silence_libraries()
-    if asked.resources.num_gpus == 0:
-        # mmcv moves batches to any GPU that torch sees, whatever device it is given.
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    from workers import compat
-
-    compat.apply()
-    from workers.hooks.control import Termination
+    silence_libraries()
     from workers.reporting.reporter import Identity
-    from workers.train import train as train_run
 
     identity = Identity(
         run_id=run_id or run_dir.resolve().name,
@@ -59,11 +58,34 @@ def train(
         preset=preset,
         name=name,
     )
+    count = processes or asked.resources.processes
+    begin = _train_here if count == 1 else partial(_train_on_ray, count=count)
+    sys.exit(begin(asked, identity=identity, run_dir=run_dir.resolve()))
+
+
+def _train_here(spec: RunSpec, *, identity: "Identity", run_dir: Path) -> ExitCode:
+    if spec.resources.num_gpus == 0:
+        # mmcv moves batches to any GPU that torch sees, whatever device it is given.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    from workers import compat
+
+    compat.apply()
+    from workers.hooks.control import Termination
+    from workers.train import train as train_run
+
     termination = Termination()
     termination.install()
-    sys.exit(
-        train_run(asked, identity=identity, run_dir=run_dir.resolve(), termination=termination)
-    )
+    return train_run(spec, identity=identity, run_dir=run_dir, termination=termination)
+
+
+def _train_on_ray(spec: RunSpec, *, identity: "Identity", run_dir: Path, count: int) -> ExitCode:
+    if "RAY_ADDRESS" not in os.environ:
+        # A cluster of its own lets nobody else in. Ray reads this while it is imported, and by
+        # itself would keep a token in the home folder.
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    from workers.launch import launch
+
+    return launch(spec, identity=identity, run_dir=run_dir, count=count)
 
 
 @app.command()
@@ -72,7 +94,7 @@ def ship(
     patience_s: Annotated[float, typer.Option(help="How long to try, in seconds.")] = 60.0,
 ) -> None:
     """Bring records that a run left behind to the service and MLflow."""
-    _silence_libraries()
+    silence_libraries()
     from workers.reporting.reporter import RunFolderUnknown
     from workers.reporting.reporter import ship as ship_records
 
@@ -92,7 +114,7 @@ def pack(
     out: Annotated[Path, typer.Option(help="Folder for the weights and their card.")],
 ) -> None:
     """Make a teacher out of a finished run: half-precision weights and a card with their mAP."""
-    _silence_libraries()
+    silence_libraries()
     from workers import compat
 
     compat.apply()
@@ -108,7 +130,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Check what training needs on this machine."""
-    _silence_libraries()
+    silence_libraries()
     from workers.doctor import examine
 
     findings = examine()
@@ -131,23 +153,6 @@ def _read_spec(path: Path) -> RunSpec:
         for problem in error.problems:
             print(f"{path}: {problem.field}: {problem.message}", file=sys.stderr)
     sys.exit(ExitCode.REFUSED)
-
-
-def _write_log(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-        handlers=[logging.StreamHandler(), logging.FileHandler(path, encoding="utf-8")],
-    )
-
-
-def _silence_libraries() -> None:
-    warnings.simplefilter("ignore")
-    for name in ("mmcv", "mmdet", "httpx"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # It warns at import that a machine has no GPU; the doctor says so where it matters.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def main() -> None:

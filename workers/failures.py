@@ -3,12 +3,16 @@
 import errno
 
 import torch
+from torch import distributed
 
 from configs.spec import ExitCode, FailureReason, is_retryable
 from workers.errors import WorkerError
 
 _CPU_ALLOCATOR = "DefaultCPUAllocator"
 """How torch says in a plain RuntimeError that the machine has no more memory."""
+
+_GLOO = "gloo/transport"
+"""Where a plain RuntimeError comes from when another process is gone, or silent for too long."""
 
 
 def reason_of(error: BaseException) -> FailureReason:
@@ -32,3 +36,8 @@ def message_of(error: BaseException) -> str:
 def exit_code_of(reason: FailureReason) -> ExitCode:
     """How the process ends after a failure."""
     return ExitCode.INTERRUPTED if is_retryable(reason) else ExitCode.REFUSED
+
+
+def is_others_end(error: BaseException) -> bool:
+    """Whether a process fails only because it cannot reach another one: the cause is over there."""
+    return isinstance(error, distributed.DistError) or _GLOO in str(error)

@@ -22,6 +22,7 @@ from workers.errors import (
 )
 from workers.evaluation import Scores, evaluate
 from workers.failures import exit_code_of, message_of, reason_of
+from workers.group import Slips, Witness
 from workers.hooks.checkpoints import CheckpointsHook
 from workers.hooks.control import Termination, leave_if_unwanted
 from workers.hooks.evaluation import say_scores
@@ -29,7 +30,7 @@ from workers.loading import whole_dataset
 from workers.provenance import whereabouts, write_environment
 from workers.recipe import DatasetPlace
 from workers.reporting.reporter import Identity, Reporter
-from workers.reporting.voice import Silence, Voice
+from workers.reporting.voice import Voice
 from workers.resuming import load_student
 from workers.showcase import write_pictures
 from workers.workbench import Workbench, build_workbench
@@ -79,7 +80,7 @@ def _voice(
     spec: RunSpec, *, identity: Identity, run_dir: Path
 ) -> contextlib.AbstractContextManager[Voice]:
     if not processes.is_first():
-        return contextlib.nullcontext(Silence())
+        return contextlib.nullcontext(Witness(Slips(run_dir, attempt=identity.attempt)))
     return Reporter.open(run_dir, identity=identity, spec=spec)
 
 
@@ -157,12 +158,13 @@ def _measure_teacher(bench: Workbench, *, voice: Voice, termination: Termination
         steps=0,
         eta_s=None,
     )
-    scores = evaluate(
-        teacher.detector,
-        bench.validation,
-        device=bench.device,
-        on_batch=lambda: leave_if_unwanted(voice, termination=termination),
-    )
+
+    def leave_alone() -> None:
+        # Several processes leave together, and that is after the first step.
+        if processes.count() == 1:
+            leave_if_unwanted(voice, termination=termination)
+
+    scores = evaluate(teacher.detector, bench.validation, device=bench.device, on_batch=leave_alone)
     teacher.detector.eval()
     if bench.model.teacher_columns is None:
         say_scores(voice, scores, side="teacher", step=0)

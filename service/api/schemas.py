@@ -109,6 +109,7 @@ class AttemptView(Contract):
     number: int
     submission_id: str
     created_at: datetime
+    processes: int
     ended_at: datetime | None
     host: str | None
     device: str | None

@@ -18,6 +18,7 @@ from configs.spec import (
 )
 from service.domain.ports import Node
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
+from service.domain.room import in_words, places
 from service.domain.runs import Run
 from service.domain.states import RunState
 
@@ -173,29 +174,26 @@ def _resource_findings(asked: Resources, nodes: tuple[Node, ...] | None) -> Iter
             "Ray does not answer, so resources were not checked.",
         )
         return
-    if any(fits(asked, total=True, node=node) for node in nodes):
+    room = places(asked, nodes, total=True)
+    if room >= asked.processes:
         return
     has = (
         ", ".join(f"{node.total_cpus:g} CPUs and {node.total_gpus:g} GPUs" for node in nodes)
         or "no node"
     )
-    field = (
-        "resources.num_gpus"
-        if asked.num_gpus > max((n.total_gpus for n in nodes), default=0)
-        else "resources.num_cpus"
-    )
+    short = "" if asked.processes == 1 else f" has room for {room}: it"
     yield _error(
-        field,
+        _field_too_large(asked, nodes, room=room),
         "resources_infeasible",
-        f"{asked.num_cpus} CPUs and {asked.num_gpus} GPUs are asked of one node, "
-        f"but the cluster has: {has}.",
+        f"Asked is room for {in_words(asked)}, but the cluster{short} has {has}.",
     )
 
 
-def fits(asked: Resources, *, node: Node, total: bool) -> bool:
-    """Whether a node could ever (`total`) or can now take what is asked."""
-    cpus, gpus = (node.total_cpus, node.total_gpus) if total else (node.free_cpus, node.free_gpus)
-    return asked.num_cpus <= cpus and asked.num_gpus <= gpus
+def _field_too_large(asked: Resources, nodes: tuple[Node, ...], *, room: int) -> str:
+    if room > 0:
+        return "resources.processes"
+    most_gpus = max((node.total_gpus for node in nodes), default=0)
+    return "resources.num_gpus" if asked.num_gpus > most_gpus else "resources.num_cpus"
 
 
 def _error(field: str, code: str, message: str) -> Finding:

@@ -66,6 +66,9 @@ class Attempt:
     number: int
     submission_id: str
     created_at: datetime
+    processes: int = 1
+    """How many train; fewer than the spec's where nodes were lost."""
+
     ended_at: datetime | None = None
     host: str | None = None
     device: str | None = None

@@ -1,24 +1,33 @@
-"""Queued runs become jobs: when their teacher is trained and a node has room for them.
+"""Queued runs become jobs: when their teacher is trained and there is room for them.
 
-Ray is never asked to hold a queue: a job that waits inside of Ray cannot be stopped (ray#58353).
+Every process needs a place of its own on some node. Ray is never asked to hold a queue: a job that
+waits inside of Ray cannot be stopped (ray#58353).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
-from configs.spec import Resources, RunTeacher
+from configs.spec import RunTeacher
 from service.domain.errors import ClusterUnreachable, NotFound
-from service.domain.plan import fits
 from service.domain.ports import Node
+from service.domain.room import in_words, less, places, processes_now
 from service.domain.runs import Run
 from service.domain.states import RunState
 from service.loops.base import each
-from service.usecases.attempts import fail_queued_run, note_waiting, start_attempt
+from service.usecases.attempts import (
+    fail_queued_run,
+    note_waiting,
+    processes_of,
+    start_attempt,
+)
 from service.usecases.runs import show_run
 from service.usecases.world import World
 
 _COUNTED_AFTER_S = 6.0
 """Ray counts what is used of its nodes every 5 s: until then we keep the count ourselves."""
+
+_GROUP_COUNTED_AFTER_S = 60.0
+"""A driver has to start before its processes take their places: at the latest after so long."""
 
 
 @dataclass
@@ -43,7 +52,8 @@ def submit_queued(world: World) -> None:
         raise
     for run in active:
         if _is_not_counted_yet(run, world=world):
-            nodes = _less(nodes, run.spec.resources) or nodes
+            taken = processes_of(run, world=world)
+            nodes = less(nodes, run.spec.resources, processes=taken)
     each(queued, partial(_submit, room=_Room(nodes), world=world), loop="submit")
 
 
@@ -53,8 +63,10 @@ def _submit(run: Run, *, room: _Room, world: World) -> None:
 
 
 def _is_not_counted_yet(run: Run, *, world: World) -> bool:
-    age_s = (world.clock.now() - run.changed_at).total_seconds()
-    return run.state is RunState.STARTING or age_s < _COUNTED_AFTER_S
+    age_s = _age_s(run, world=world)
+    is_silent_group = run.spec.resources.processes > 1 and run.heard_at is None
+    longest_s = _GROUP_COUNTED_AFTER_S if is_silent_group else _COUNTED_AFTER_S
+    return run.state is RunState.STARTING or age_s < longest_s
 
 
 def _is_ready(run: Run, *, world: World) -> bool:
@@ -74,28 +86,34 @@ def _is_ready(run: Run, *, world: World) -> bool:
 
 def _start_if_room(run: Run, room: _Room, *, world: World) -> None:
     asked = run.spec.resources
-    left = _less(room.nodes, asked)
-    if left is None:
-        possible = any(fits(asked, node=node, total=True) for node in room.nodes)
-        what = f"{asked.num_cpus} CPUs and {asked.num_gpus} GPUs on one node"
-        why = f"{what} to become free" if possible else f"a node with {what}; the cluster has none"
-        note_waiting(run, why=why, world=world)
+    processes = processes_now(
+        run.spec,
+        room=places(asked, room.nodes, total=False),
+        may_be_fewer=_may_be_fewer(run, world=world),
+    )
+    if processes is None:
+        note_waiting(run, why=_why_it_waits(run, room.nodes), world=world)
         return
-    room.nodes = left
+    room.nodes = less(room.nodes, asked, processes=processes)
     try:
-        start_attempt(run.id, world=world)
+        start_attempt(run.id, processes=processes, world=world)
     except NotFound as error:
         fail_queued_run(run, message=str(error), world=world)
 
 
-def _less(nodes: tuple[Node, ...], asked: Resources) -> tuple[Node, ...] | None:
-    """The nodes with room for `asked` taken from the first that has it; none if no node has."""
-    for index, node in enumerate(nodes):
-        if fits(asked, node=node, total=False):
-            smaller = replace(
-                node,
-                free_cpus=node.free_cpus - asked.num_cpus,
-                free_gpus=node.free_gpus - asked.num_gpus,
-            )
-            return (*nodes[:index], smaller, *nodes[index + 1 :])
-    return None
+def _may_be_fewer(run: Run, *, world: World) -> bool:
+    """The first attempt waits for all processes, a later one only for a while."""
+    return run.attempt > 0 and _age_s(run, world=world) >= world.rules.fewer_after_s
+
+
+def _why_it_waits(run: Run, nodes: tuple[Node, ...]) -> str:
+    asked = run.spec.resources
+    possible = places(asked, nodes, total=True)
+    if possible >= asked.processes:
+        return f"{in_words(asked)} to become free"
+    has = "none" if possible == 0 else f"room for {possible}"
+    return f"{in_words(asked)}; the cluster has {has}"
+
+
+def _age_s(run: Run, *, world: World) -> float:
+    return (world.clock.now() - run.changed_at).total_seconds()

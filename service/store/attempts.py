@@ -41,6 +41,7 @@ def _attempt_from_row(row: AttemptRow) -> Attempt:
         number=row.number,
         submission_id=row.submission_id,
         created_at=row.created_at,
+        processes=row.processes,
         ended_at=row.ended_at,
         host=row.host,
         device=row.device,

@@ -88,6 +88,7 @@ class AttemptRow(Table):
     number: Mapped[int] = mapped_column(Integer, primary_key=True)
     submission_id: Mapped[str] = mapped_column(String(64), unique=True)
     created_at: Mapped[datetime] = mapped_column(Utc)
+    processes: Mapped[int] = mapped_column(Integer, server_default="1")
     ended_at: Mapped[datetime | None] = mapped_column(Utc)
     host: Mapped[str | None] = mapped_column(Text)
     device: Mapped[str | None] = mapped_column(Text)

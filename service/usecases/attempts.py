@@ -7,6 +7,7 @@ from configs.spec import FailureReason, Outcome, RunFile
 from service.domain.errors import JobRefused
 from service.domain.policy import Job, after_attempt
 from service.domain.ports import Order, Unit
+from service.domain.room import fewer_in_words
 from service.domain.runs import Attempt, Event, Run, move
 from service.domain.states import ACTIVE, RunState
 from service.usecases.deliveries import take_rest_from_disk
@@ -14,7 +15,7 @@ from service.usecases.resolve import resolved_spec
 from service.usecases.world import World
 
 
-def start_attempt(run_id: str, *, world: World) -> Run | None:
+def start_attempt(run_id: str, *, processes: int, world: World) -> Run | None:
     """Make the next attempt of a queued run and submit it; none if the run is not queued any more.
 
     The attempt is in the database before its job is submitted, and the job's id follows from it:
@@ -37,9 +38,13 @@ def start_attempt(run_id: str, *, world: World) -> Run | None:
             message="",
         )
         unit.runs.save(started)
-        unit.attempts.add(Attempt(run.id, started.attempt, started.submission_id, now))
+        attempt = Attempt(run.id, started.attempt, started.submission_id, now, processes)
+        unit.attempts.add(attempt)
         details = f"Attempt {started.attempt} as Ray job {started.submission_id}."
         unit.events.add(Event(run.id, now, "service", "moved", details, run.state, started.state))
+        if processes < run.spec.resources.processes:
+            fewer = fewer_in_words(run.spec, processes)
+            unit.events.add(Event(run.id, now, "service", "fewer_processes", fewer))
     submit_attempt(started, world=world)
     return started
 
@@ -73,8 +78,9 @@ def _write_spec_once(run: Run, *, world: World) -> None:
 
 
 def order_of(run: Run, *, world: World) -> Order:
-    """The job of a run's current attempt."""
+    """The job of a run's current attempt; several processes are placed by a driver that is none."""
     run_dir = world.files.run_dir(run.id)
+    asked, processes = run.spec.resources, processes_of(run, world=world)
     command = [
         "tandem-worker",
         "train",
@@ -88,13 +94,22 @@ def order_of(run: Run, *, world: World) -> Order:
     ]
     if run.preset is not None:
         command += ["--preset", run.preset]
+    if asked.processes > 1:
+        command += ["--processes", str(processes)]
     return Order(
         submission_id=run.submission_id,
         command=tuple(command),
-        num_cpus=run.spec.resources.num_cpus,
-        num_gpus=run.spec.resources.num_gpus,
+        num_cpus=asked.num_cpus if processes == 1 else 0,
+        num_gpus=asked.num_gpus if processes == 1 else 0,
         metadata={"run_id": run.id, "attempt": str(run.attempt), "name": run.name},
     )
+
+
+def processes_of(run: Run, *, world: World) -> int:
+    """How many processes the current attempt has."""
+    with world.store.begin() as unit:
+        attempt = unit.attempts.get(run.id, run.attempt)
+    return run.spec.resources.processes if attempt is None else attempt.processes
 
 
 def end_attempt(run: Run, job: Job | None, *, world: World) -> Run:

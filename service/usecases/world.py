@@ -16,6 +16,10 @@ class Rules:
     """Silence after which an attempt that the cluster does not know counts as lost: as long as a
     driver without a head may live on."""
 
+    fewer_after_s: float = 30.0
+    """How long a run that may go on with fewer processes waits for room for all of them: Ray takes
+    some seconds to count what a lost attempt has given back."""
+
 
 @dataclass(frozen=True)
 class World:

@@ -127,6 +127,16 @@ FINDINGS: dict[str, tuple[dict[str, Any], Facts, tuple[str, str]]] = {
         Facts(dataset=a_dataset(), nodes=TWO_CPUS),
         ("resources.num_gpus", "resources_infeasible"),
     ),
+    "more processes than the nodes have room for": (
+        a_spec(resources={"processes": 4}),
+        Facts(dataset=a_dataset(), nodes=(Node(3.0, 0.0, 0.0, 0.0),)),
+        ("resources.processes", "resources_infeasible"),
+    ),
+    "processes of which none finds room": (
+        a_spec(resources={"processes": 2, "num_cpus": 3}),
+        Facts(dataset=a_dataset(), nodes=TWO_CPUS * 2),
+        ("resources.num_cpus", "resources_infeasible"),
+    ),
     "a cluster of which nothing is known": (
         a_spec(resources={"num_gpus": 1}),
         Facts(dataset=a_dataset(), nodes=None),
@@ -140,6 +150,17 @@ def test_a_finding_names_the_field_and_the_cause(
     spec: dict[str, Any], facts: Facts, found: tuple[str, str]
 ) -> None:
     assert codes(spec, facts) == [found]
+
+
+def test_processes_are_counted_over_the_nodes_and_room_for_all_is_asked_at_first() -> None:
+    spec = parse_spec(a_spec(resources={"processes": 4, "min_processes": 2}))
+
+    plan = make_plan(spec, Facts(dataset=a_dataset(), nodes=TWO_CPUS * 2))
+    (finding,) = make_plan(spec, Facts(dataset=a_dataset(), nodes=TWO_CPUS)).findings
+
+    assert plan.findings == ()
+    assert "4 processes with 1 CPUs and 0 GPUs each" in finding.message
+    assert "room for 2" in finding.message
 
 
 def test_a_cluster_that_does_not_answer_keeps_nobody_from_launching() -> None:

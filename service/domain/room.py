@@ -1,0 +1,68 @@
+"""Where the processes of a run have room, and how many of them start: pure."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from configs.spec import Resources, RunSpec
+from service.domain.ports import Node
+
+
+def places(asked: Resources, nodes: tuple[Node, ...], *, total: bool) -> int:
+    """How many processes the cluster could ever (`total`) or can now take, node by node."""
+    return sum(_places(asked, node=node, total=total) for node in nodes)
+
+
+def less(nodes: tuple[Node, ...], asked: Resources, *, processes: int) -> tuple[Node, ...]:
+    """The nodes with their first places taken by as many of `processes` as there is room for."""
+    return tuple(_fill(nodes, asked, processes))
+
+
+def processes_now(spec: RunSpec, *, room: int, may_be_fewer: bool) -> int | None:
+    """How many processes to start where there is room for `room`; none: wait.
+
+    Fewer than the spec's are the most that its batches can be shared by.
+    """
+    asked = spec.resources
+    if room >= asked.processes:
+        return asked.processes
+    if asked.min_processes is None or not may_be_fewer:
+        return None
+    pieces = asked.processes * spec.compute.accumulate
+    possible = range(asked.min_processes, room + 1)
+    return max((count for count in possible if pieces % count == 0), default=None)
+
+
+def in_words(asked: Resources) -> str:
+    """What has to find room."""
+    each = f"{asked.num_cpus} CPUs and {asked.num_gpus} GPUs"
+    if asked.processes == 1:
+        return f"a node with {each}"
+    return f"{asked.processes} processes with {each} each"
+
+
+def fewer_in_words(spec: RunSpec, processes: int) -> str:
+    """What becomes of the batches when an attempt has fewer processes than the spec."""
+    wanted = spec.resources.processes
+    times = wanted / processes
+    many = "twice" if times == 2 else f"{times:.3g} times"
+    return (
+        f"Goes on with {processes} of {wanted} processes; "
+        f"batches are cut into {many} as many parts."
+    )
+
+
+def _places(asked: Resources, *, node: Node, total: bool) -> int:
+    cpus, gpus = (node.total_cpus, node.total_gpus) if total else (node.free_cpus, node.free_gpus)
+    by_cpus = int(cpus // asked.num_cpus)
+    return by_cpus if asked.num_gpus == 0 else min(by_cpus, int(gpus // asked.num_gpus))
+
+
+def _fill(nodes: tuple[Node, ...], asked: Resources, processes: int) -> Iterator[Node]:
+    for node in nodes:
+        taken = min(processes, _places(asked, node=node, total=False))
+        processes -= taken
+        yield replace(
+            node,
+            free_cpus=node.free_cpus - taken * asked.num_cpus,
+            free_gpus=node.free_gpus - taken * asked.num_gpus,
+        )

@@ -1,0 +1,132 @@
+"""What processes of a group and their driver tell each other, and what Ray's errors mean."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+)
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+
+from configs.spec import FailureReason, Outcome, RunFile
+from workers.failures import is_others_end
+from workers.group import Failure, Slips, Witness, whole_lines
+from workers.launch import failure_from_ray
+
+GONE = RuntimeError("[/x/gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer")
+LOST = WorkerHealthCheckFailedError("A worker died.", ActorDiedError())
+BROKEN = Failure(reason=FailureReason.BUG, message="it broke")
+
+
+def a_group_error(**errors: Exception) -> WorkerGroupError:
+    by_rank = {int(name.removeprefix("rank")): error for name, error in errors.items()}
+    return WorkerGroupError("somebody failed", by_rank)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "said"),
+    [
+        (a_group_error(rank1=LOST), FailureReason.NODE_LOST, "lost (rank 1)"),
+        (a_group_error(rank0=GONE, rank2=LOST), FailureReason.NODE_LOST, "lost (rank 2)"),
+        (a_group_error(rank0=GONE, rank1=GONE), FailureReason.NODE_LOST, "rank 0, 1"),
+        (a_group_error(rank1=KeyError("x")), FailureReason.BUG, "KeyError: 'x' (rank 1)"),
+        (
+            a_group_error(
+                rank1=WorkerHealthCheckFailedError("A worker died.", OutOfMemoryError("full"))
+            ),
+            FailureReason.HOST_OUT_OF_MEMORY,
+            "memory (rank 1)",
+        ),
+        (
+            ControllerError(WorkerGroupStartupTimeoutError(2)),
+            FailureReason.NODE_LOST,
+            "could not be started",
+        ),
+        (RayActorError(), FailureReason.NODE_LOST, "RayActorError"),
+        (ConnectionError("no head"), FailureReason.NODE_LOST, "no head"),
+        (KeyError("x"), FailureReason.BUG, "KeyError"),
+    ],
+    ids=[
+        "killed",
+        "killed, and another noticed",
+        "out of touch",
+        "broken code",
+        "no memory",
+        "no room",
+        "the controller died",
+        "nobody at its address",
+        "our own fault",
+    ],
+)
+def test_an_error_of_ray_has_a_cause(error: Exception, reason: FailureReason, said: str) -> None:
+    failure = failure_from_ray(error)
+
+    assert failure.reason is reason
+    assert said in failure.message
+
+
+def test_a_process_that_cannot_reach_another_is_not_the_cause() -> None:
+    assert is_others_end(GONE)
+    assert not is_others_end(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_the_first_failure_is_kept(tmp_path: Path) -> None:
+    slips = Slips(tmp_path, attempt=2)
+
+    slips.keep_failure(BROKEN)
+    slips.keep_failure(Failure(reason=FailureReason.NAN_LOSS, message="later"))
+
+    assert slips.failure() == BROKEN
+    assert Slips(tmp_path, attempt=1).failure() is None
+
+
+def test_a_failure_whose_writer_died_over_it_is_none(tmp_path: Path) -> None:
+    (tmp_path / RunFile.LOGS).mkdir()
+    (tmp_path / RunFile.LOGS / "attempt-1.failure.json").write_text('{"reason": "b')
+
+    assert Slips(tmp_path, attempt=1).failure() is None
+
+
+def test_an_attempt_that_starts_again_forgets_failure_and_wish(tmp_path: Path) -> None:
+    slips = Slips(tmp_path, attempt=1)
+    slips.keep_failure(BROKEN)
+    slips.ask_to_leave()
+    assert slips.is_to_leave()
+
+    slips.clear()
+
+    assert slips.failure() is None
+    assert not slips.is_to_leave()
+
+
+def test_a_witness_keeps_failures_and_nothing_else(tmp_path: Path) -> None:
+    slips = Slips(tmp_path, attempt=1)
+
+    Witness(slips).outcome("cancelled", message="as asked")
+    assert slips.failure() is None
+    Witness(slips).outcome("failed", reason=FailureReason.BUG, message="it broke")
+
+    assert slips.failure() == BROKEN
+
+
+def test_the_last_word_is_the_attempts_own_and_new(tmp_path: Path) -> None:
+    spool = tmp_path / RunFile.SPOOL
+    assert Slips(tmp_path, attempt=1).last_word() is None
+
+    spool.write_text(an_outcome(1) + '{"torn')
+    earlier = whole_lines(tmp_path)
+    spool.write_text(an_outcome(1) + an_outcome(2))
+
+    assert Slips(tmp_path, attempt=1).last_word() is not None
+    assert Slips(tmp_path, attempt=1, spool_from=earlier).last_word() is None
+    said = Slips(tmp_path, attempt=2, spool_from=earlier).last_word()
+    assert said is not None
+    assert said.attempt == 2
+
+
+def an_outcome(attempt: int) -> str:
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    return Outcome(at=now, attempt=attempt, result="succeeded").model_dump_json() + "\n"

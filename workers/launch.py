@@ -1,0 +1,225 @@
+"""Has Ray train one run with several processes, and says how that ended if they cannot.
+
+The only place that imports ray. The driver runs no training and no mmdet: what trains is imported
+where it trains, in `train_part`.
+"""
+
+import logging
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayError
+from ray.train.torch import TorchConfig, get_device
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError
+from ray.train.v2.api.result import Result
+from ray.train.v2.torch.torch_trainer import TorchTrainer
+
+from configs.spec import ExitCode, FailureReason, Outcome, Resources, RunSpec
+from workers.failures import exit_code_of, is_others_end, message_of, reason_of
+from workers.group import Failure, Part, Slips, whole_lines
+from workers.reporting.reporter import Identity, Reporter
+
+_PATIENCE_S = 25.0
+"""After SIGTERM: Ray kills a job 30 s after it has asked it to end."""
+
+_LOOK_EVERY_S = 0.5
+_OBJECT_STORE_BYTES = 80_000_000
+_TRAIN_SETTINGS = {
+    # Else every process works in a folder of its own, and logs what libraries print.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    # Seconds until processes that found no room are given up; torch may come over a network.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "120",
+}
+_NO_RETRIES = FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0)
+"""Another try is another attempt, which the service or a person starts."""
+
+log = logging.getLogger(__name__)
+
+
+def launch(spec: RunSpec, *, identity: Identity, run_dir: Path, count: int) -> ExitCode:
+    """Train with `count` processes; every end is reported, none is raised.
+
+    Their cluster is the one of `RAY_ADDRESS`, or one of their own that ends with them.
+    """
+    part = Part(spec=spec, identity=identity, run_dir=str(run_dir), spool_from=whole_lines(run_dir))
+    slips = Slips.of(part)
+    slips.clear()
+    log.info("Trains with %d processes on Ray.", count)
+    fit = _fit(part, count=count, slips=slips)
+    failure = _failure_of(fit, slips)
+    if failure is None:
+        code: Any = fit.result().return_value
+        return ExitCode(code)
+    said = slips.last_word()
+    if said is not None:
+        return _exit_code_of_word(said)
+    log.error("The attempt failed: %s: %s", failure.reason, failure.message)
+    with Reporter.open(run_dir, identity=identity, spec=spec) as reporter:
+        reporter.outcome("failed", reason=failure.reason, message=failure.message)
+    return exit_code_of(failure.reason)
+
+
+def train_part(config: Mapping[str, str]) -> int:
+    """What every process does; Ray finds it by its name."""
+    from workers.member import take_part
+
+    part = Part.model_validate_json(config["part"])
+    device = get_device() if part.spec.resources.num_gpus else None
+    return int(take_part(part, device=device))
+
+
+def _fit(part: Part, *, count: int, slips: Slips) -> Future[Result]:
+    """What became of the group; not done if it did not leave when it was asked to."""
+    storage = Path(part.run_dir) / "ray" / f"attempt-{part.identity.attempt}"
+    shutil.rmtree(storage, ignore_errors=True)
+    try:
+        with _cluster(part.spec.resources, count=count):
+            leaving = _listen_for_sigterm()
+            fit = _in_background(_trainer(part, count=count, storage=storage).fit)
+            _attend(fit, leaving=leaving, slips=slips)
+    except ConnectionError as error:
+        fit = Future()
+        fit.set_exception(error)
+    shutil.rmtree(storage, ignore_errors=True)
+    with suppress(OSError):
+        storage.parent.rmdir()
+    return fit
+
+
+@contextmanager
+def _cluster(asked: Resources, *, count: int) -> Iterator[None]:
+    """Ray, connected; a cluster of our own has the cores that are asked and the GPUs there are."""
+    own: dict[str, Any] = {
+        "address": "local",
+        "num_cpus": count * asked.num_cpus,
+        "include_dashboard": False,
+        "object_store_memory": _OBJECT_STORE_BYTES,
+    }
+    # The processes write logs of their own; Ray would mix them here, cut and coloured.
+    ray.init(
+        **({} if "RAY_ADDRESS" in os.environ else own),
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _trainer(part: Part, *, count: int, storage: Path) -> TorchTrainer:
+    asked = part.spec.resources
+    has_gpus = asked.num_gpus > 0
+    os.environ |= _TRAIN_SETTINGS
+    # mmcv moves batches to any GPU that torch sees, whatever device it is given.
+    env: dict[str, str] = {} if has_gpus else {"CUDA_VISIBLE_DEVICES": ""}
+    return TorchTrainer(
+        train_part,
+        train_loop_config={"part": part.model_dump_json()},
+        torch_config=TorchConfig(backend="nccl" if has_gpus else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=count,
+            use_gpu=has_gpus,
+            resources_per_worker={"CPU": asked.num_cpus, "GPU": asked.num_gpus},
+        ),
+        run_config=RunConfig(
+            name=storage.name,
+            storage_path=str(storage.parent),
+            failure_config=_NO_RETRIES,
+            worker_runtime_env={"env_vars": env},
+        ),
+    )
+
+
+def _listen_for_sigterm() -> threading.Event:
+    leaving = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: leaving.set())
+    return leaving
+
+
+def _in_background(step: Callable[[], Any]) -> Future[Result]:
+    """A step in a thread that does not keep the process alive: it may hang with its cluster."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(step())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="fit", daemon=True).start()
+    return future
+
+
+def _attend(fit: Future[Result], *, leaving: threading.Event, slips: Slips) -> None:
+    """Wait for the end; after SIGTERM only as long as is left."""
+    while not fit.done() and not leaving.is_set():
+        wait([fit], timeout=_LOOK_EVERY_S)
+    if not fit.done():
+        slips.ask_to_leave()
+        wait([fit], timeout=_PATIENCE_S)
+
+
+def _failure_of(fit: Future[Result], slips: Slips) -> Failure | None:
+    """Why the processes could not say how they ended; none if they could."""
+    if not fit.done():
+        message = f"The training processes did not leave within {_PATIENCE_S:g} s of SIGTERM."
+        return Failure(reason=FailureReason.PREEMPTED, message=message)
+    error = fit.exception()
+    return None if error is None else slips.failure() or failure_from_ray(error)
+
+
+def failure_from_ray(error: BaseException) -> Failure:
+    """What an error of Ray means for the attempt."""
+    if isinstance(error, WorkerGroupError):
+        return _failure_of_group(error.worker_failures)
+    if isinstance(error, PreemptionError):
+        return Failure(reason=FailureReason.PREEMPTED, message="A node of the cluster is drained.")
+    if isinstance(error, ControllerError):
+        message = f"The training processes could not be started: {error.controller_failure}"
+        return Failure(reason=FailureReason.NODE_LOST, message=message)
+    if isinstance(error, RayError | ConnectionError):
+        return Failure(reason=FailureReason.NODE_LOST, message=message_of(error))
+    return Failure(reason=reason_of(error), message=message_of(error))
+
+
+def _failure_of_group(errors: Mapping[int, BaseException]) -> Failure:
+    lost = {
+        rank: error.health_check_failure
+        for rank, error in errors.items()
+        if isinstance(error, WorkerHealthCheckFailedError)
+    }
+    if any(isinstance(cause, OutOfMemoryError) for cause in lost.values()):
+        message = f"A node ran out of memory ({_ranks(lost)})."
+        return Failure(reason=FailureReason.HOST_OUT_OF_MEMORY, message=message)
+    if lost:
+        message = f"A training process was lost ({_ranks(lost)})."
+        return Failure(reason=FailureReason.NODE_LOST, message=message)
+    if all(is_others_end(error) for error in errors.values()):
+        message = f"The training processes cannot reach each other ({_ranks(errors)})."
+        return Failure(reason=FailureReason.NODE_LOST, message=message)
+    rank, first = min(errors.items())
+    return Failure(reason=reason_of(first), message=f"{message_of(first)} (rank {rank})")
+
+
+def _ranks(errors: Mapping[int, object]) -> str:
+    return f"rank {', '.join(str(rank) for rank in sorted(errors))}"
+
+
+def _exit_code_of_word(said: Outcome) -> ExitCode:
+    if said.result == "succeeded":
+        return ExitCode.SUCCEEDED
+    if said.result == "cancelled" or said.reason is None:
+        return ExitCode.CANCELLED
+    return exit_code_of(said.reason)

@@ -1,0 +1,27 @@
+"""Where a process's log lines go, and which libraries are kept from adding theirs."""
+
+import logging
+import warnings
+from pathlib import Path
+
+_LINE = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+
+def write_log(path: Path, *, also_print: bool) -> None:
+    """Append what this process logs to a file; others' handlers are taken away."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handlers: list[logging.Handler] = [logging.FileHandler(path, encoding="utf-8")]
+    if also_print:
+        handlers.append(logging.StreamHandler())
+    for handler in handlers:
+        handler.setFormatter(_LINE)
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+
+
+def silence_libraries() -> None:
+    """Keep warnings that say nothing to our users, and every request, out of the log."""
+    warnings.simplefilter("ignore")
+    for name in ("mmcv", "mmdet", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # It warns at import that a machine has no GPU; the doctor says so where it matters.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

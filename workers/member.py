@@ -1,0 +1,90 @@
+"""One of the processes that train a run together."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from configs.spec import ExitCode
+from workers import compat, processes
+from workers.failures import is_others_end, message_of, reason_of
+from workers.group import Failure, Part, Slips
+from workers.hooks.control import Termination
+from workers.logs import silence_libraries, write_log
+from workers.train import train
+
+_LOOK_EVERY_S = 0.5
+_LAST_WORD_WITHIN_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class LeftBehind(Exception):
+    """This process has ended, and others may wait for it for good."""
+
+
+def take_part(part: Part, *, device: torch.device | None) -> ExitCode:
+    """Train as one of the group that torch.distributed knows; returns how the attempt ended.
+
+    What the others do not know of is raised, so that they are not waited for.
+    """
+    slips = Slips.of(part)
+    write_log(slips.log_of(processes.rank()), also_print=False)
+    silence_libraries()
+    compat.apply()
+    with _told_to_leave(slips) as termination:
+        code = _train(part, slips=slips, termination=termination, device=device)
+    if code is ExitCode.REFUSED and (processes.is_first() or not _has_first_spoken(slips)):
+        raise LeftBehind("This process was refused; the log says why.")
+    return code
+
+
+def _train(
+    part: Part, *, slips: Slips, termination: Termination, device: torch.device | None
+) -> ExitCode:
+    try:
+        return train(
+            part.spec,
+            identity=part.identity,
+            run_dir=Path(part.run_dir),
+            termination=termination,
+            device=device,
+        )
+    except Exception as error:
+        log.exception("This process of the group cannot go on.")
+        if not is_others_end(error):
+            slips.keep_failure(Failure(reason=reason_of(error), message=message_of(error)))
+        raise
+
+
+def _has_first_spoken(slips: Slips) -> bool:
+    """Whether the first process ended of the same: it has to report yet, so it is left in peace."""
+    deadline_s = time.monotonic() + _LAST_WORD_WITHIN_S
+    while slips.last_word() is None:
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(_LOOK_EVERY_S)
+    return True
+
+
+@contextmanager
+def _told_to_leave(slips: Slips) -> Iterator[Termination]:
+    """The driver's SIGTERM, as the first process hears of it; the others agree with that one."""
+    termination, is_over = Termination(), threading.Event()
+
+    def listen() -> None:
+        while not is_over.wait(_LOOK_EVERY_S):
+            if slips.is_to_leave():
+                termination.request()
+                return
+
+    if processes.is_first():
+        threading.Thread(target=listen, name="told-to-leave", daemon=True).start()
+    try:
+        yield termination
+    finally:
+        is_over.set()
