@@ -1,18 +1,15 @@
 """`tandem-worker`: what runs on a node. Works alone in a shell, without the service."""
 
 import json
-import logging
-import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
-from configs.catalog import SpecError, parse_spec
-from configs.spec import ExitCode, RunFile, RunSpec, attempt_log
+from configs.spec import ExitCode, RunSpec
+from workers import commands
+from workers.shell import begin_attempt, silence_libraries
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -36,14 +33,8 @@ def train(
     name: Annotated[str | None, typer.Option(help="What the run is called in MLflow.")] = None,
 ) -> None:
     """Train one run; started again with the same folder, it goes on after its last epoch."""
-    asked = _read_spec(spec)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    _write_log(run_dir / attempt_log(attempt))
-    (run_dir / RunFile.SPEC).write_text(asked.model_dump_json(indent=2), encoding="utf-8")
-    _silence_libraries()
-    if asked.resources.num_gpus == 0:
-        # mmcv moves batches to any GPU that torch sees, whatever device it is given.
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    asked = begin_attempt(spec, task="train", run_dir=run_dir, number=attempt)
+    assert isinstance(asked, RunSpec)
     from workers import compat
 
     compat.apply()
@@ -67,7 +58,7 @@ def ship(
     patience_s: Annotated[float, typer.Option(help="How long to try, in seconds.")] = 60.0,
 ) -> None:
     """Bring records that a run left behind to the service and MLflow."""
-    _silence_libraries()
+    silence_libraries()
     from workers.reporting.reporter import RunFolderUnknown
     from workers.reporting.reporter import ship as ship_records
 
@@ -87,7 +78,7 @@ def pack(
     out: Annotated[Path, typer.Option(help="Folder for the weights and their card.")],
 ) -> None:
     """Make a teacher out of a finished run: half-precision weights and a card with their mAP."""
-    _silence_libraries()
+    silence_libraries()
     from workers import compat
 
     compat.apply()
@@ -103,7 +94,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Check what training needs on this machine."""
-    _silence_libraries()
+    silence_libraries()
     from workers.doctor import examine
 
     findings = examine()
@@ -117,32 +108,7 @@ def doctor(
     sys.exit(0 if all(finding.ok for finding in findings) else 1)
 
 
-def _read_spec(path: Path) -> RunSpec:
-    try:
-        return parse_spec(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        print(f"{path} is neither YAML nor JSON: {error}", file=sys.stderr)
-    except SpecError as error:
-        for problem in error.problems:
-            print(f"{path}: {problem.field}: {problem.message}", file=sys.stderr)
-    sys.exit(ExitCode.REFUSED)
-
-
-def _write_log(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-        handlers=[logging.StreamHandler(), logging.FileHandler(path, encoding="utf-8")],
-    )
-
-
-def _silence_libraries() -> None:
-    warnings.simplefilter("ignore")
-    for name in ("mmcv", "mmdet", "httpx"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # It warns at import that a machine has no GPU; the doctor says so where it matters.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+commands.register(app)
 
 
 def main() -> None:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from workers.distillation.head import TandemGFLHead
 
 from configs.spec import Bckd, Detector, ResNet
 from tests.detectors import a_head
-from workers.distillation.head import TandemGFLHead
 
 CASES = sorted((Path(__file__).parent / "bckd").glob("*.npz"))
 LEVELS = 5
