@@ -8,10 +8,10 @@ from mmdet.models import build_detector, build_head
 from torch import Tensor
 
 from configs.spec import Detector, GflHead, Neck, ResNet
-from workers.distillation import detector, head
-from workers.recipe import detector_config
+from workers.architecture import detector_config
+from workers.distillation import detector, heads
 
-REGISTERED = (detector.TandemGFL, head.TandemGFLHead)
+REGISTERED = (detector.TandemDetector, heads.TandemGFLHead)
 
 
 def a_detector(

@@ -1,6 +1,5 @@
 """A `Detector` as mmdet builds it: backbone, pyramid and head in mmdet's keys."""
 
-from collections.abc import Callable
 from importlib.resources import as_file, files
 from typing import Any
 
@@ -93,19 +92,19 @@ def _groups(head: Head) -> int:
 
 def _backbone_config(backbone: Backbone) -> tuple[dict[str, Any], list[int]]:
     """mmdet's backbone, and its channels at strides 4, 8, 16, 32."""
-    make: Callable[[Any], tuple[dict[str, Any], list[int]]] = {
-        "resnet": _resnet,
-        "mobilenet_v2": _mobilenet_v2,
-        "swin": _swin,
-        "efficientnet_lite": _efficientnet_lite,
-    }[backbone.kind]
-    return make(backbone)
+    if isinstance(backbone, MobileNetV2):
+        return _mobilenet_v2(backbone)
+    if isinstance(backbone, SwinTransformer):
+        return _swin(backbone)
+    if isinstance(backbone, EfficientNetLite):
+        return _efficientnet_lite(backbone)
+    return _resnet(backbone)
 
 
 def _resnet(backbone: ResNet) -> tuple[dict[str, Any], list[int]]:
     first = round(_RESNET_CHANNELS * backbone.width)
     expansion = _BOTTLENECK_EXPANSION if backbone.depth >= 50 else 1
-    config = {
+    config: dict[str, Any] = {
         "type": "ResNet",
         "depth": backbone.depth,
         "num_stages": 4,
@@ -122,7 +121,7 @@ def _resnet(backbone: ResNet) -> tuple[dict[str, Any], list[int]]:
 
 
 def _mobilenet_v2(backbone: MobileNetV2) -> tuple[dict[str, Any], list[int]]:
-    config = {
+    config: dict[str, Any] = {
         "type": "MobileNetV2",
         "widen_factor": backbone.width,
         "out_indices": tuple(_MOBILENET_OUTPUTS),
@@ -138,7 +137,7 @@ def _mobilenet_v2(backbone: MobileNetV2) -> tuple[dict[str, Any], list[int]]:
 
 def _swin(backbone: SwinTransformer) -> tuple[dict[str, Any], list[int]]:
     first = round(_SWIN_CHANNELS * backbone.width)
-    config = {
+    config: dict[str, Any] = {
         "type": "SwinTransformer",
         "embed_dims": first,
         "depths": _SWIN_DEPTHS[backbone.size],

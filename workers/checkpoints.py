@@ -3,8 +3,9 @@
 import hashlib
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -12,7 +13,10 @@ from torch import Tensor, nn
 
 from workers.errors import TeacherMismatch
 
-_CLASS_LAYER_ENDINGS = ("gfl_cls.weight", "gfl_cls.bias")
+_CLASS_LAYERS = ("gfl_cls", "atss_cls", "retina_cls", "conv_cls", "vfnet_cls")
+_CLASS_LAYER_ENDINGS = tuple(
+    f"{layer}.{kind}" for layer in _CLASS_LAYERS for kind in ("weight", "bias")
+)
 _SHOWN_KEYS = 5
 _BLOCK_BYTES = 1 << 20
 
@@ -30,11 +34,20 @@ def sha256_of(path: Path) -> str:
 
 def save_atomically(checkpoint: dict[str, Any], path: Path) -> None:
     """Write `checkpoint` so that at every moment `path` is the old file or the whole new one."""
+    _write_atomically(path, lambda file: torch.save(checkpoint, file))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` so that at every moment `path` is the old file or the whole new one."""
+    _write_atomically(path, lambda file: file.write(content))
+
+
+def _write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
         with unfinished.open("wb") as file:
-            torch.save(checkpoint, file)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)

@@ -38,6 +38,7 @@ def train(
     from workers import compat
 
     compat.apply()
+    from workers.hooks.control import Termination
     from workers.reporting.reporter import Identity
     from workers.train import train as train_run
 
@@ -49,7 +50,11 @@ def train(
         preset=preset,
         name=name,
     )
-    sys.exit(train_run(asked, identity=identity, run_dir=run_dir.resolve()))
+    termination = Termination()
+    termination.install()
+    sys.exit(
+        train_run(asked, identity=identity, run_dir=run_dir.resolve(), termination=termination)
+    )
 
 
 @app.command()

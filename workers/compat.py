@@ -43,6 +43,6 @@ def repair_distributed_forward() -> None:
 
 
 def refuse_code_in_downloads() -> None:
-    """torch.hub, unlike `torch.load`, still runs code in a file; mmcv's backbones come through it."""
+    """torch.hub still runs code in a file; mmcv's backbones come through it."""
     if not isinstance(mmcv_checkpoint.load_url, partial):
         mmcv_checkpoint.load_url = partial(mmcv_checkpoint.load_url, weights_only=True)

@@ -2,6 +2,7 @@
 
 WorkerError               a failed attempt; `reason` is what the service is told
 ├── InvalidSpec
+│   └── ResumeRefused
 ├── DatasetError
 ├── TeacherMismatch
 ├── ModelMismatch
@@ -27,6 +28,10 @@ class InvalidSpec(WorkerError):
     """The spec asks for what this process cannot do."""
 
     reason = FailureReason.INVALID_SPEC
+
+
+class ResumeRefused(InvalidSpec):
+    """The checkpoint to go on from is of a run with another spec, teacher or dataset."""
 
 
 class DatasetError(WorkerError):

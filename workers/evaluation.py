@@ -2,14 +2,19 @@
 
 import contextlib
 import io
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from mmcv.parallel import scatter_gather
 from pycocotools.cocoeval import COCOeval
 from torch.utils.data import DataLoader
+
+from workers import processes
+from workers.loading import whole_dataset
 
 MAX_DETECTIONS = (100, 300, 1000)
 """Detections per image that count, as in mmdet's CocoDataset.evaluate."""
@@ -39,18 +44,34 @@ class Scores:
 
 
 def evaluate(
-    detector: Any, loader: DataLoader[Any], *, on_batch: Callable[[], None] = lambda: None
+    detector: Any,
+    loader: DataLoader[Any],
+    *,
+    device: torch.device,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> Scores:
-    """Measure `detector` (an mmdet model in mmcv's MMDataParallel) on all images of `loader`."""
+    """Measure an mmdet model on the images of `loader`; of all processes, if there are several."""
     was_training = detector.training
     detector.eval()
-    detections: list[Detections] = []
+    mine: list[Detections] = []
     with torch.inference_mode():
         for batch in loader:
-            detections += detector(return_loss=False, rescale=True, **batch)
+            mine += detector(return_loss=False, rescale=True, **placed(batch, device))
             on_batch()
     detector.train(was_training)
-    return score(detections, loader.dataset)
+    return score(interleaved(processes.gathered(mine)), whole_dataset(loader))
+
+
+def interleaved(by_process: list[list[Detections]]) -> list[Detections]:
+    """The images' detections in their order: process r of n has images r, r + n, r + 2n, ..."""
+    whole = itertools.chain.from_iterable(itertools.zip_longest(*by_process))
+    return [detections for detections in whole if detections is not None]
+
+
+def placed(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """A loader's batch without mmcv's containers, on the device."""
+    target = -1 if device.type == "cpu" else device.index
+    return scatter_gather.scatter(batch, [target])[0]
 
 
 def score(detections: list[Detections], dataset: Any) -> Scores:

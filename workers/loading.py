@@ -1,12 +1,12 @@
 """Batches that depend on seed, epoch and image alone: not on the model, nor on who loads them.
 
 Two runs with the same seed and data see exactly the same batches, so their difference is the
-method's; a run that is resumed at an epoch sees the batches that it would have seen.
+method's; a run that is resumed, with as many processes or fewer, sees those it would have seen.
 """
 
 import random
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,26 @@ import torch
 from mmcv import Config
 from mmcv.parallel import collate
 from mmdet.datasets import build_dataset
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from configs.spec import RunSpec
+from workers import processes
+from workers.errors import InvalidSpec
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process sees of every batch: `parts` pieces, one after the other."""
+
+    rank: int = 0
+    processes: int = 1
+    parts: int = 1
+
+    def pieces(self, batch: np.ndarray) -> Iterator[list[int]]:
+        """This process's pieces of a batch of image numbers."""
+        pieces = np.split(batch, self.processes * self.parts)
+        for part in range(self.parts):
+            yield [int(index) for index in pieces[part * self.processes + self.rank]]
 
 
 class SeededDataset(Dataset[Any]):
@@ -41,36 +58,46 @@ class SeededDataset(Dataset[Any]):
         self._epoch = epoch
 
 
-class EpochShuffle(Sampler[int]):
+class EpochOrder(Sampler[list[int]]):
     """All images once an epoch, shuffled by (seed, epoch); images of one orientation share a batch.
 
     Batches of one orientation waste less padding; as mmdet's GroupSampler, an incomplete batch is
-    filled up with images of its own group.
+    filled up with images of its own group. Each item is one process's piece of a batch.
     """
 
-    def __init__(self, orientations: np.ndarray, *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, orientations: np.ndarray, *, batch_size: int, seed: int, share: Share
+    ) -> None:
         self._orientations = orientations
         self._batch_size = batch_size
         self._seed = seed
         self._epoch = 0
+        self._first_step = 0
+        self.share = share
+        counts = np.bincount(orientations)
+        self.steps = int(sum(-(-count // batch_size) for count in counts))
+        """Batches in an epoch."""
 
     def __len__(self) -> int:
-        counts = np.bincount(self._orientations)
-        return int(sum(-(-count // self._batch_size) for count in counts)) * self._batch_size
+        return (self.steps - self._first_step) * self.share.parts
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self._batches()[self._first_step :]:
+            yield from self.share.pieces(batch)
+
+    def begin(self, epoch: int, *, step: int) -> None:
+        """Choose epoch and batch to go on with, both counted from 0."""
+        self._epoch = epoch
+        self._first_step = step
+
+    def _batches(self) -> list[np.ndarray]:
         random_state = np.random.default_rng((self._seed, self._epoch))
         batches = [
             batch
             for orientation in np.unique(self._orientations)
             for batch in self._batches_of(orientation, random_state)
         ]
-        for position in random_state.permutation(len(batches)):
-            yield from (int(index) for index in batches[position])
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, counted from 0."""
-        self._epoch = epoch
+        return [batches[position] for position in random_state.permutation(len(batches))]
 
     def _batches_of(self, orientation: int, random_state: np.random.Generator) -> list[np.ndarray]:
         images = random_state.permutation(np.flatnonzero(self._orientations == orientation))
@@ -78,32 +105,64 @@ class EpochShuffle(Sampler[int]):
         return list(np.resize(images, full_length).reshape(-1, self._batch_size))
 
 
+def share_of(spec: RunSpec) -> Share:
+    """This process's share of every batch.
+
+    With fewer processes than the spec's, batches are cut into more parts: their size stays.
+    """
+    pieces = spec.resources.processes * spec.compute.accumulate
+    here = processes.count()
+    if pieces % here:
+        raise InvalidSpec(
+            f"{here} processes cannot share batches that are cut into {pieces} pieces "
+            "(resources.processes times compute.accumulate)."
+        )
+    return Share(rank=processes.rank(), processes=here, parts=pieces // here)
+
+
 def training_loader(config: Config, *, spec: RunSpec) -> DataLoader[Any]:
-    """Training batches of `spec.data.batch_size` images."""
-    dataset = _first_images(build_dataset(config.data.train), spec.data.train_images)
-    orientations = _orientations(dataset)
+    """This process's pieces of training batches, `spec.data.batch_size` images over all."""
+    dataset = first_images(build_dataset(config.data.train), spec.data.train_images)
+    order = EpochOrder(
+        np.asarray(dataset.flag, dtype=np.int64),
+        batch_size=spec.data.batch_size,
+        seed=spec.seed,
+        share=share_of(spec),
+    )
     return DataLoader(
         SeededDataset(dataset, seed=spec.seed),
-        batch_size=spec.data.batch_size,
-        sampler=EpochShuffle(orientations, batch_size=spec.data.batch_size, seed=spec.seed),
+        batch_sampler=order,
         num_workers=spec.data.loader_workers,
-        collate_fn=partial(collate, samples_per_gpu=spec.data.batch_size),
+        collate_fn=collate_all,
         pin_memory=torch.cuda.is_available(),
     )
 
 
 def validation_loader(config: Config, *, spec: RunSpec) -> DataLoader[Any]:
-    """Validation images in their order, `spec.evaluation.batch_size` at a time."""
-    dataset = _first_images(build_dataset(config.data.val), spec.evaluation.val_images)
+    """This process's validation images: every one belongs to exactly one process."""
+    dataset = first_images(build_dataset(config.data.val), spec.evaluation.val_images)
+    mine = range(processes.rank(), len(dataset), processes.count())
     return DataLoader(
-        dataset,
+        Subset(dataset, mine) if processes.count() > 1 else dataset,
         batch_size=spec.evaluation.batch_size,
         num_workers=spec.data.loader_workers,
-        collate_fn=partial(collate, samples_per_gpu=spec.evaluation.batch_size),
+        collate_fn=collate_all,
     )
 
 
-def _first_images(dataset: Any, count: int | None) -> Any:
+def whole_dataset(loader: DataLoader[Any]) -> Any:
+    """The mmdet dataset behind a validation loader, all processes' images."""
+    dataset: Any = loader.dataset
+    return dataset.dataset if isinstance(dataset, Subset) else dataset
+
+
+def collate_all(samples: list[Any]) -> Any:
+    """Samples as one mmcv batch, padded to the largest."""
+    return collate(samples, samples_per_gpu=len(samples))
+
+
+def first_images(dataset: Any, count: int | None) -> Any:
+    """An mmdet dataset cut down to its first images."""
     if count is None or count >= len(dataset):
         return dataset
     dataset.data_infos = dataset.data_infos[:count]
@@ -111,7 +170,3 @@ def _first_images(dataset: Any, count: int | None) -> Any:
     if hasattr(dataset, "flag"):
         dataset.flag = dataset.flag[:count]
     return dataset
-
-
-def _orientations(dataset: Any) -> np.ndarray:
-    return np.asarray(dataset.flag, dtype=np.int64)

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmcv.parallel import MMDataParallel
 from mmdet.models import build_detector
 
 from configs.spec import DatasetFiles, RunFile, RunSpec
+from workers.architecture import detector_config
 from workers.checkpoints import load_teacher_weights, load_weights, save_atomically
 from workers.data.manifest import check_dataset
 from workers.errors import InvalidSpec
 from workers.evaluation import evaluate
 from workers.loading import validation_loader
-from workers.recipe import DatasetPlace, config_from_spec, detector_config
+from workers.recipe import DatasetPlace, config_from_spec
 
 
 def pack_teacher(run_dir: Path, *, name: str, out: Path) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def pack_teacher(run_dir: Path, *, name: str, out: Path) -> dict[str, Any]:
     detector = build_detector(detector_config(spec.student, classes=dataset.manifest.classes))
     sha256 = load_teacher_weights(detector, path, sha256=None)
     loader = validation_loader(config_from_spec(spec, dataset=dataset, run_dir=run_dir), spec=spec)
-    scores = evaluate(MMDataParallel(detector, device_ids=[-1]), loader)
+    scores = evaluate(detector, loader, device=torch.device("cpu"))
     card = {
         "name": name,
         "sha256": sha256,

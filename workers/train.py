@@ -1,65 +1,115 @@
-"""One attempt of a run, on one page: spec -> config -> mmcv's runner -> outcome."""
+"""One attempt of a run, on one page: spec -> config -> runner -> outcome."""
 
+import contextlib
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
-from mmcv import Config
-from mmcv.parallel import MMDataParallel
+import torch
 
 from configs.spec import DatasetFiles, ExitCode, NamedTeacher, RunFile, RunSpec, RunTeacher
+from workers import processes
+from workers.checkpoints import load_checkpoint
 from workers.data.manifest import check_dataset
-from workers.distillation.detector import TandemGFL
-from workers.errors import InvalidSpec, StopRequested, Superseded
+from workers.errors import (
+    DatasetError,
+    InvalidSpec,
+    NanLoss,
+    Preempted,
+    StopRequested,
+    Superseded,
+    TeacherMismatch,
+)
 from workers.evaluation import Scores, evaluate
-from workers.failures import exit_code_of, reason_of
+from workers.failures import exit_code_of, message_of, reason_of
 from workers.hooks.checkpoints import CheckpointsHook
 from workers.hooks.control import Termination, leave_if_unwanted
 from workers.hooks.evaluation import say_scores
+from workers.loading import whole_dataset
 from workers.provenance import whereabouts, write_environment
-from workers.recipe import DatasetPlace, config_from_spec
+from workers.recipe import DatasetPlace
 from workers.reporting.reporter import Identity, Reporter
+from workers.reporting.voice import Silence, Voice
+from workers.resuming import load_student
 from workers.showcase import write_pictures
 from workers.workbench import Workbench, build_workbench
+
+_KNOWN_TO_ALL = (NanLoss, Preempted, InvalidSpec, DatasetError, TeacherMismatch)
+"""What all processes of a group raise at one place; anything else leaves the others behind."""
 
 log = logging.getLogger(__name__)
 
 
-def train(spec: RunSpec, *, identity: Identity, run_dir: Path) -> ExitCode:
-    """Train until the run ends or this attempt does; every end is reported, none is raised."""
-    termination = Termination()
-    termination.install()
-    with Reporter.open(run_dir, identity=identity, spec=spec) as reporter:
+def train(
+    spec: RunSpec,
+    *,
+    identity: Identity,
+    run_dir: Path,
+    termination: Termination,
+    device: torch.device | None = None,
+) -> ExitCode:
+    """Train until the run ends or this attempt does; every end is reported, none is raised.
+
+    Where several processes train together, each calls this, on the `device` it was given; the
+    first one reports.
+    """
+    with _voice(spec, identity=identity, run_dir=run_dir) as voice:
         try:
-            best = _train(spec, run_dir=run_dir, reporter=reporter, termination=termination)
+            best = _train(
+                spec, run_dir=run_dir, voice=voice, termination=termination, assigned=device
+            )
         except Superseded as error:
             log.warning("%s", error)
             return ExitCode.FENCED
         except StopRequested as error:
-            reporter.outcome("cancelled", message=str(error))
+            voice.outcome("cancelled", message=str(error))
             return ExitCode.CANCELLED
         except Exception as error:
+            if processes.count() > 1 and not isinstance(error, _KNOWN_TO_ALL):
+                raise
             reason = reason_of(error)
             log.exception("The attempt failed: %s", reason)
-            reporter.outcome("failed", reason=reason, message=f"{type(error).__name__}: {error}")
+            voice.outcome("failed", reason=reason, message=message_of(error))
             return exit_code_of(reason)
-        reporter.outcome("succeeded", best_map=best.best_map, best_epoch=best.best_epoch)
+        voice.outcome("succeeded", best_map=best.best_map, best_epoch=best.best_epoch)
         return ExitCode.SUCCEEDED
 
 
+def _voice(
+    spec: RunSpec, *, identity: Identity, run_dir: Path
+) -> contextlib.AbstractContextManager[Voice]:
+    if not processes.is_first():
+        return contextlib.nullcontext(Silence())
+    return Reporter.open(run_dir, identity=identity, spec=spec)
+
+
 def _train(
-    spec: RunSpec, *, run_dir: Path, reporter: Reporter, termination: Termination
+    spec: RunSpec,
+    *,
+    run_dir: Path,
+    voice: Voice,
+    termination: Termination,
+    assigned: torch.device | None,
 ) -> CheckpointsHook:
     dataset = _dataset_of(spec)
-    config = config_from_spec(spec, dataset=dataset, run_dir=run_dir)
     bench = build_workbench(
-        config, spec=spec, run_dir=run_dir, reporter=reporter, termination=termination
+        spec,
+        dataset=dataset,
+        run_dir=run_dir,
+        voice=voice,
+        termination=termination,
+        assigned=assigned,
     )
-    _say_started(bench, dataset=dataset, config=config, run_dir=run_dir, reporter=reporter)
-    teacher = _measure_teacher(bench, reporter=reporter, termination=termination)
-    bench.runner.run([bench.training], [("train", 1)])
-    _write_results(bench, teacher, spec=spec, run_dir=run_dir, reporter=reporter)
+    _say_started(bench, dataset=dataset, run_dir=run_dir, voice=voice)
+    teacher = _measure_teacher(bench, voice=voice, termination=termination)
+    try:
+        bench.runner.go(bench.training)
+    except NanLoss:
+        _keep_offending_batch(bench, run_dir=run_dir, voice=voice)
+        raise
+    student = _best_scores(bench, run_dir=run_dir)
+    if processes.is_first():
+        _write_results(bench, student, teacher, spec=spec, run_dir=run_dir, voice=voice)
     return bench.checkpoints
 
 
@@ -75,59 +125,93 @@ def _dataset_of(spec: RunSpec) -> DatasetPlace:
     return DatasetPlace(root, check_dataset(root, digest=spec.data.dataset.digest))
 
 
-def _say_started(
-    bench: Workbench, *, dataset: DatasetPlace, config: Config, run_dir: Path, reporter: Reporter
-) -> None:
-    student = bench.runner.model.module
-    reporter.started(
+def _say_started(bench: Workbench, *, dataset: DatasetPlace, run_dir: Path, voice: Voice) -> None:
+    teacher = bench.model.teacher
+    voice.started(
         whereabouts(bench.device),
         resumed_from_epoch=bench.runner.epoch,
-        teacher_sha256=student.teacher.sha256 if isinstance(student, TandemGFL) else None,
+        teacher_sha256=None if teacher is None else teacher.sha256,
         dataset=dataset.manifest,
     )
-    (run_dir / RunFile.CONFIG).write_text(config.pretty_text, encoding="utf-8")
+    if not processes.is_first():
+        return
+    (run_dir / RunFile.CONFIG).write_text(bench.config.pretty_text, encoding="utf-8")
     write_environment(run_dir / RunFile.ENVIRONMENT, device=bench.device)
     for file in (RunFile.SPEC, RunFile.CONFIG, RunFile.ENVIRONMENT):
-        reporter.artifact(file)
+        voice.artifact(file)
 
 
-def _measure_teacher(
-    bench: Workbench, *, reporter: Reporter, termination: Termination
-) -> Scores | None:
+def _measure_teacher(bench: Workbench, *, voice: Voice, termination: Termination) -> Scores | None:
     """The teacher's own mAP on the same images through the same code, before anything is trained.
 
     A teacher that is not what it was thought to be shows here and not after the last epoch.
     """
-    student = bench.runner.model.module
-    if not isinstance(student, TandemGFL):
+    teacher = bench.model.teacher
+    if teacher is None:
         return None
-    runner = bench.runner
-    reporter.progress(
-        phase="preparing", epoch=0, epochs=runner.max_epochs, step=runner.iter, steps=0, eta_s=None
+    voice.progress(
+        phase="preparing",
+        epoch=0,
+        epochs=bench.runner.max_epochs,
+        step=bench.runner.iter,
+        steps=0,
+        eta_s=None,
     )
-    detector = MMDataParallel(student.teacher.detector, device_ids=runner.model.device_ids or [-1])
     scores = evaluate(
-        detector,
+        teacher.detector,
         bench.validation,
-        on_batch=lambda: leave_if_unwanted(reporter, termination=termination),
+        device=bench.device,
+        on_batch=lambda: leave_if_unwanted(voice, termination=termination),
     )
-    student.teacher.detector.eval()
-    say_scores(reporter, scores, side="teacher", step=0)
-    log.info("The teacher's mAP is %.3f.", scores.mean_ap)
+    teacher.detector.eval()
+    if bench.model.teacher_columns is None:
+        say_scores(voice, scores, side="teacher", step=0)
+        log.info("The teacher's mAP is %.3f.", scores.mean_ap)
     return scores
 
 
+def _best_scores(bench: Workbench, *, run_dir: Path) -> Scores:
+    """The best evaluation; if an earlier attempt made it, its student is measured again."""
+    scores = bench.evaluation.best
+    if scores is not None and scores.mean_ap >= bench.checkpoints.best_map:
+        return scores
+    load_student(bench.model, load_checkpoint(run_dir / RunFile.BEST))
+    return evaluate(bench.model, bench.validation, device=bench.device)
+
+
 def _write_results(
-    bench: Workbench, teacher: Scores | None, *, spec: RunSpec, run_dir: Path, reporter: Reporter
+    bench: Workbench,
+    student: Scores,
+    teacher: Scores | None,
+    *,
+    spec: RunSpec,
+    run_dir: Path,
+    voice: Voice,
 ) -> None:
-    student = bench.evaluation.best
-    if student is None:
-        return
-    dataset: Any = bench.validation.dataset
     per_class = json.dumps(student.per_class, indent=2) + "\n"
     (run_dir / RunFile.PER_CLASS_AP).write_text(per_class, encoding="utf-8")
     pictures = write_pictures(
-        run_dir, dataset, student=student, teacher=teacher, count=spec.evaluation.pictures
+        run_dir,
+        whole_dataset(bench.validation),
+        student=student,
+        teacher=teacher,
+        count=spec.evaluation.pictures,
     )
     for path in (RunFile.PER_CLASS_AP, *pictures, RunFile.BEST, RunFile.LAST):
-        reporter.artifact(path)
+        voice.artifact(path)
+
+
+def _keep_offending_batch(bench: Workbench, *, run_dir: Path, voice: Voice) -> None:
+    """Write down the images of the step that ended in a loss that is not a number."""
+    mine = [
+        meta["ori_filename"]
+        for part in bench.runner.data_batch
+        for of_device in part["img_metas"].data
+        for meta in of_device
+    ]
+    images = [name for of_process in processes.gathered(mine) for name in of_process]
+    if not processes.is_first():
+        return
+    facts = {"step": bench.runner.iter + 1, "images": images}
+    (run_dir / RunFile.NAN_BATCH).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    voice.artifact(RunFile.NAN_BATCH)

@@ -8,22 +8,30 @@ from typing import Any
 import cv2
 import torch
 from mmcv import Config
-from mmcv.parallel import MMDataParallel
-from mmcv.runner import EpochBasedRunner, build_optimizer
+from mmcv.runner import build_optimizer
 from mmdet.models import build_detector
+from torch import nn
 from torch.utils.data import DataLoader
 
-from configs.spec import ClassNames, RunFile, RunSpec
-from workers.checkpoints import load_checkpoint
+import workers.backbones
+import workers.distillation.detector  # noqa: F401  both register what configs name
+from configs.spec import ClassNames, RunSpec
+from workers import processes
 from workers.errors import InvalidSpec
+from workers.hooks.budget import BudgetHook
 from workers.hooks.checkpoints import CheckpointsHook
 from workers.hooks.control import ControlHook, Termination
 from workers.hooks.evaluation import EvaluationHook
 from workers.hooks.metrics import MetricsHook
 from workers.hooks.order import OrderHook, seed_everything
 from workers.hooks.progress import ProgressHook
+from workers.keeping import CheckpointStore
 from workers.loading import training_loader, validation_loader
-from workers.reporting.reporter import Reporter
+from workers.recipe import DatasetPlace, config_from_spec
+from workers.reporting.voice import Voice
+from workers.resuming import go_on, run_identity
+from workers.runner import Runner
+from workers.stepping import Stepper
 
 METRIC_INTERVAL_STEPS = 10
 PROGRESS_INTERVAL_S = 1.0
@@ -35,16 +43,25 @@ log = logging.getLogger(__name__)
 class Workbench:
     """A run that can begin: `runner` drives, the rest is asked afterwards."""
 
-    runner: EpochBasedRunner
+    runner: Runner
+    config: Config
     training: DataLoader[Any]
     validation: DataLoader[Any]
     checkpoints: CheckpointsHook
     evaluation: EvaluationHook
     device: torch.device
 
+    @property
+    def model(self) -> Any:
+        """The student, with its teacher if it has one."""
+        return processes.bare(self.runner.model)
 
-def prepare_device(spec: RunSpec) -> torch.device:
-    """The device of this attempt, with as many threads as it was given; deterministic kernels."""
+
+def prepare_device(spec: RunSpec, *, assigned: torch.device | None = None) -> torch.device:
+    """The device of this attempt, with as many threads as it was given; deterministic kernels.
+
+    `assigned` is what the cluster gave this process, where it is one of several.
+    """
     torch.set_num_threads(spec.resources.num_cpus)
     cv2.setNumThreads(0)
     torch.backends.cudnn.benchmark = False
@@ -55,71 +72,97 @@ def prepare_device(spec: RunSpec) -> torch.device:
         raise InvalidSpec(
             "resources.num_gpus is 1 but this process sees no GPU; say 0, or ask `tandem doctor`."
         )
-    return torch.device("cuda", torch.cuda.current_device())
+    device = assigned or torch.device("cuda", torch.cuda.current_device())
+    torch.cuda.set_device(device)
+    return device
 
 
 def build_workbench(
-    config: Config,
-    *,
     spec: RunSpec,
+    *,
+    dataset: DatasetPlace,
     run_dir: Path,
-    reporter: Reporter,
+    voice: Voice,
     termination: Termination,
+    assigned: torch.device | None = None,
 ) -> Workbench:
-    """Everything ready to run, resumed if the run's folder has a last checkpoint."""
-    device = prepare_device(spec)
+    """Everything ready to run, resumed if the run's folder has a checkpoint.
+
+    `assigned` is the device that the cluster gave this process, where it is one of several.
+    """
+    device = prepare_device(spec, assigned=assigned)
+    config = config_from_spec(spec, dataset=dataset, run_dir=run_dir)
     training, validation = training_loader(config, spec=spec), validation_loader(config, spec=spec)
-    classes: ClassNames = tuple(validation.dataset.CLASSES)  # type: ignore[attr-defined]
-    runner = build_runner(config, spec=spec, device=device, classes=classes)
-    checkpoints = CheckpointsHook(run_dir, spec=spec, classes=classes)
+    runner = build_runner(config, spec=spec, device=device, classes=dataset.manifest.classes)
+    teacher = processes.bare(runner.model).teacher
+    identity = run_identity(
+        spec, dataset=dataset.manifest, teacher_sha256=None if teacher is None else teacher.sha256
+    )
+    metrics = MetricsHook(voice, interval_steps=METRIC_INTERVAL_STEPS)
+    store = CheckpointStore(run_dir, spec.checkpoints, say=voice.note)
+    checkpoints = CheckpointsHook(
+        store,
+        policy=spec.checkpoints,
+        identity=identity,
+        classes=dataset.manifest.classes,
+        remembers={"metrics": metrics},
+    )
     evaluation = EvaluationHook(
-        reporter,
+        voice,
         loader=validation,
         checkpoints=checkpoints,
         every_epochs=spec.evaluation.every_epochs,
         termination=termination,
+        device=device,
     )
     runner.register_lr_hook(config.lr_config)
-    runner.register_optimizer_hook(config.optimizer_config)
     runner.register_hook(OrderHook(seed=spec.seed), priority="HIGHEST")
-    runner.register_hook(ControlHook(reporter, termination=termination), priority="VERY_HIGH")
-    runner.register_hook(
-        MetricsHook(reporter, interval_steps=METRIC_INTERVAL_STEPS), priority="NORMAL"
-    )
-    runner.register_hook(ProgressHook(reporter, interval_s=PROGRESS_INTERVAL_S), priority="NORMAL")
+    if spec.loss_budget_steps is not None and teacher is not None:
+        runner.register_hook(BudgetHook(voice, every_steps=spec.loss_budget_steps))
+    runner.register_hook(metrics, priority="NORMAL")
+    runner.register_hook(ProgressHook(voice, interval_s=PROGRESS_INTERVAL_S), priority="NORMAL")
     runner.register_hook(evaluation, priority="LOW")
     runner.register_hook(checkpoints, priority="VERY_LOW")
-    resume(runner, checkpoints, run_dir / RunFile.LAST)
-    return Workbench(runner, training, validation, checkpoints, evaluation, device)
+    control = ControlHook(voice, termination=termination, checkpoints=checkpoints, device=device)
+    runner.register_hook(control, priority="LOWEST")
+    if (newest := store.newest()) is not None:
+        go_on(runner, newest, identity=identity)
+        checkpoints.recall(newest["meta"]["memory"])
+        if runner.iter:
+            voice.note(f"Goes on after epoch {runner.epoch}, step {runner.iter}.")
+    return Workbench(runner, config, training, validation, checkpoints, evaluation, device)
 
 
 def build_runner(
     config: Config, *, spec: RunSpec, device: torch.device, classes: ClassNames
-) -> EpochBasedRunner:
+) -> Runner:
     """mmcv's runner around the student on its device; initial weights follow from the seed."""
-    seed_everything(spec.seed, epoch=0)
+    seed_everything(spec.seed, 0)
     model = build_detector(config.model)
     model.init_weights()
     model.CLASSES = classes
-    model = model.to(device)
-    ids = [device.index] if device.type == "cuda" else [-1]
+    model = _placed(model, spec=spec, device=device)
     optimizer = build_optimizer(model, config.optimizer)
-    return EpochBasedRunner(
-        model=MMDataParallel(model, device_ids=ids),
+    model = processes.shared(model)
+    stepper = Stepper(
+        model,
+        optimizer,
+        device=device,
+        precision=spec.compute.precision,
+        max_grad_norm=spec.schedule.max_grad_norm,
+    )
+    return Runner(
+        stepper=stepper,
+        model=model,
         optimizer=optimizer,
         logger=logging.getLogger("mmcv"),
         max_epochs=spec.schedule.epochs,
     )
 
 
-def resume(runner: EpochBasedRunner, checkpoints: CheckpointsHook, path: Path) -> None:
-    """Go on after the last whole epoch; without a checkpoint, begin."""
-    if not path.exists():
-        return
-    checkpoint = load_checkpoint(path)
-    runner.model.module.load_state_dict(checkpoint["state_dict"], strict=True)
-    runner.optimizer.load_state_dict(checkpoint["optimizer"])
-    runner._epoch = checkpoint["meta"]["epoch"]
-    runner._iter = checkpoint["meta"]["iter"]
-    checkpoints.restore(checkpoint["meta"])
-    log.info("Resumed after epoch %d, step %d.", runner.epoch, runner.iter)
+def _placed(model: nn.Module, *, spec: RunSpec, device: torch.device) -> nn.Module:
+    if spec.compute.sync_bn:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if spec.compute.channels_last:
+        return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(device)

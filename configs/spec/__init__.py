@@ -1,6 +1,7 @@
 """The public words of the spec; both sides of the house speak them."""
 
 from configs.spec.base import Contract, Moment, Name, RunId, Sha256
+from configs.spec.compatibility import Objection, objections
 from configs.spec.compute import Checkpoints, Compute, Precision, Resources
 from configs.spec.dataset import MANIFEST, ClassNames, DatasetManifest, Split
 from configs.spec.detector import (
@@ -45,11 +46,20 @@ from configs.spec.jobs import (
     Timing,
     task_of,
 )
-from configs.spec.names import MLFLOW_EXPERIMENT, ExitCode, Metric, RunFile, Tag, attempt_log
+from configs.spec.names import (
+    MLFLOW_EXPERIMENT,
+    ExitCode,
+    Metric,
+    RunFile,
+    Tag,
+    attempt_log,
+    budget_metric,
+)
 from configs.spec.report import (
     Artifact,
     Delivery,
     Metrics,
+    Note,
     Outcome,
     Progress,
     Receipt,
@@ -121,6 +131,8 @@ __all__ = [
     "NamedTeacher",
     "Neck",
     "NoDistillation",
+    "Note",
+    "Objection",
     "Outcome",
     "Pkd",
     "Precision",
@@ -151,7 +163,9 @@ __all__ = [
     "Warmup",
     "advice",
     "attempt_log",
+    "budget_metric",
     "is_retryable",
     "lessons",
+    "objections",
     "task_of",
 ]

@@ -158,6 +158,22 @@ class Detector(Contract):
     alone (Caffe), or RGB from about -1 to 1 (EfficientNet-Lite)."""
 
     @property
+    def title(self) -> str:
+        """What people call it, as in `GFL ResNet-34 x 0.5`."""
+        return f"{self.head.kind.upper()} {_backbone_title(self.backbone)}"
+
+    @property
     def anchors(self) -> int:
         """Predictions at each position of a feature level."""
         return self.head.anchors if isinstance(self.head, RetinaHead) else 1
+
+
+def _backbone_title(backbone: Backbone) -> str:
+    if isinstance(backbone, EfficientNetLite):
+        return f"EfficientNet-Lite{backbone.variant}"
+    thinned = "" if backbone.width == 1.0 else f" x {backbone.width:g}"
+    if isinstance(backbone, ResNet):
+        return f"ResNet-{backbone.depth}{thinned}"
+    if isinstance(backbone, MobileNetV2):
+        return f"MobileNetV2{thinned}"
+    return f"Swin-{backbone.size[0].upper()}{thinned}"

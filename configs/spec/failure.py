@@ -32,10 +32,17 @@ _RETRYABLE = frozenset(
 )
 
 _ADVICE = {
-    FailureReason.CUDA_OUT_OF_MEMORY: "Lower data.batch_size or data.image_size.",
-    FailureReason.HOST_OUT_OF_MEMORY: "Lower data.loader_workers or data.batch_size.",
+    FailureReason.CUDA_OUT_OF_MEMORY: (
+        "Lower data.batch_size or data.image_size; or keep both and raise compute.accumulate, set "
+        "compute.checkpoint_backbone, or use compute.precision bf16."
+    ),
+    FailureReason.HOST_OUT_OF_MEMORY: (
+        "Lower data.loader_workers, data.batch_size or data.image_size, or raise "
+        "compute.accumulate."
+    ),
     FailureReason.NAN_LOSS: (
-        "Lower schedule.optimizer.lr or the distillation weights, or set schedule.max_grad_norm."
+        "Lower schedule.optimizer.lr or the distillation weights, or set schedule.max_grad_norm; "
+        "nan_batch.json names the images of the step."
     ),
     FailureReason.DATASET_ERROR: (
         "Import the dataset again; `tandem data import-coco` and `import-voc` list every problem."

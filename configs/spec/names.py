@@ -64,7 +64,17 @@ class RunFile(StrEnum):
     CURVES = "pr_curves.json"
     CURVES_PICTURE = "pr_curves.png"
     EXPORT = "export"
+    NAN_BATCH = "nan_batch.json"
     LOGS = "logs"
+
+
+def budget_metric(term: str, what: str, *, level: int | None) -> str:
+    """A term's `share` of the gradient or its `cosine`, at one feature level or at all (none).
+
+    Level 0 is called p3 (stride 8), as the pyramid's levels are in the literature.
+    """
+    place = "all" if level is None else f"p{level + 3}"
+    return f"budget/{term.removeprefix('loss_')}/{place}/{what}"
 
 
 def attempt_log(attempt: int) -> str:

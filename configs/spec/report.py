@@ -71,6 +71,15 @@ class Tracked(Contract):
     mlflow_run_id: str
 
 
+class Note(Contract):
+    """Something worth a line among the run's events: a fall-back, a clean-up, fewer processes."""
+
+    kind: Literal["note"] = "note"
+    at: Moment
+    attempt: int
+    text: Annotated[str, Field(max_length=2000)]
+
+
 class Outcome(Contract):
     """The last word of an attempt."""
 
@@ -85,7 +94,7 @@ class Outcome(Contract):
 
 
 Record = Annotated[
-    Started | Metrics | Progress | Artifact | Tracked | Outcome, Field(discriminator="kind")
+    Started | Metrics | Progress | Artifact | Tracked | Note | Outcome, Field(discriminator="kind")
 ]
 
 

@@ -152,7 +152,7 @@ class RunSpec(Contract):
     def _method_fits_the_students_head(self) -> Self:
         head = self.student.head
         for lesson in lessons(self.distillation):
-            if isinstance(lesson, Ld) and not isinstance(head, GflHead):
+            if isinstance(lesson, Ld) and head.kind != "gfl":
                 raise ValueError(
                     "distillation: ld distils the edge distributions of GFL heads, and "
                     f"student.head.kind is {head.kind}"
@@ -164,10 +164,10 @@ class RunSpec(Contract):
     @model_validator(mode="after")
     def _pretrained_weights_exist(self) -> Self:
         backbone = self.student.backbone
-        if backbone.pretrained is not None and getattr(backbone, "width", 1.0) != 1.0:
+        width = getattr(backbone, "width", 1.0)
+        if backbone.pretrained is not None and width != 1.0:
             raise ValueError(
-                "student.backbone.pretrained: ImageNet weights exist for width 1.0, "
-                f"not {backbone.width}"
+                f"student.backbone.pretrained: ImageNet weights exist for width 1.0, not {width}"
             )
         return self
 

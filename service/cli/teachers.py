@@ -26,10 +26,9 @@ def list_teachers() -> None:
         "name", "architecture", "classes", "mAP", "source", folding=("name", "source")
     )
     for teacher in found:
-        backbone = teacher.detector.backbone
         shown.add_row(
             teacher.name,
-            f"{teacher.detector.kind}, ResNet-{backbone.depth} x {backbone.width:g}",
+            teacher.detector.title,
             str(len(teacher.classes)),
             console.score_text(teacher.measured_map),
             teacher.source,

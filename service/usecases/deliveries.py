@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from configs.spec import Delivery, Metrics, Receipt, Record, Started
+from configs.spec import Delivery, Metrics, Note, Receipt, Record, Started
 from service.domain.deliveries import after_records
 from service.domain.errors import AttemptSuperseded
 from service.domain.ports import Unit
@@ -48,6 +48,8 @@ def take_records(unit: Unit, run: Run, records: Sequence[Record], *, world: Worl
     for record in records:
         if isinstance(record, Started):
             _note_start(unit, run.id, record)
+        elif isinstance(record, Note):
+            unit.events.add(Event(run.id, record.at, "worker", "note", record.text))
     return changed
 
 

@@ -6,11 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+<<<<<<< HEAD
 from torch import Tensor
 from workers.distillation.head import TandemGFLHead
 
 from configs.spec import Bckd, Detector, ResNet
 from tests.detectors import a_head
+=======
+from torch import Tensor, nn
+
+from configs.spec import Bckd, Detector, ResNet
+from tests.detectors import a_head
+from workers.distillation.heads import TandemGFLHead
+from workers.distillation.methods import terms_of
+from workers.distillation.scene import Scene, Side
+from workers.distillation.views import GflView
+>>>>>>> main
 
 CASES = sorted((Path(__file__).parent / "bckd").glob("*.npz"))
 LEVELS = 5
@@ -91,12 +102,15 @@ def losses_of(
         [{"img_shape": shape, "pad_shape": shape}] * images,
     )
     cls_weight, loc_weight = (float(value) for value in case["alpha"])
-    losses |= head.distillation_losses(
-        student,
-        teacher,
-        teacher_head=head,
-        method=Bckd(cls_weight=cls_weight, loc_weight=loc_weight),
+    view = GflView(head)
+    scene = Scene(
+        student=Side(view, features=tuple(student[0]), outputs=student),
+        teacher=Side(view, features=tuple(teacher[0]), outputs=teacher),
+        assignment=view.assignment(head.targets),
+        boxes=[],
     )
+    method = Bckd(cls_weight=cls_weight, loc_weight=loc_weight)
+    losses |= terms_of(method, scene, nn.ModuleDict())
     return losses, student
 
 

@@ -12,9 +12,9 @@ from mmdet.models import build_detector
 
 from configs.spec import Detector
 from tests.detectors import a_batch, a_detector, a_plain_gfl, class_names
+from workers.architecture import detector_config
 from workers.checkpoints import save_atomically
 from workers.errors import TeacherMismatch
-from workers.recipe import detector_config
 
 ONE_BOX = [[8.0, 8.0, 40.0, 40.0]]
 
@@ -37,13 +37,13 @@ def a_taught_student(
     student = build_detector(
         ConfigDict(
             config,
-            type="TandemGFL",
+            type="TandemDetector",
             teacher={
                 "config": detector_config(teacher, classes=class_names(built_for)),
                 "checkpoint": str(checkpoint),
                 "sha256": None,
             },
-            distillation=method or {"cls_weight": 1.0, "loc_weight": 4.0},
+            distillation={"method": "bckd", **method},
         )
     )
     student.init_weights()

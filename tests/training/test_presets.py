@@ -34,7 +34,9 @@ def test_every_preset_is_a_spec_and_becomes_a_config(name: str, tmp_path: Path) 
 def test_the_papers_preset_says_what_the_paper_says() -> None:
     spec = spec_from_preset(PAPER)
 
-    assert spec.student.backbone.depth == 50
+    assert spec.student.backbone == ResNet(
+        depth=50, frozen_stages=1, norm_eval=True, pretrained="imagenet"
+    )
     assert spec.distillation == Bckd(cls_weight=1.0, loc_weight=4.0, levels="with_positives")
     assert spec.schedule.epochs == 12
     assert spec.schedule.optimizer.lr == 0.01

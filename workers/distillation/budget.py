@@ -92,7 +92,9 @@ def _shares(gradients: dict[str, Gradients], *, own: list[str]) -> list[Share]:
         for name, gradient in here.items():
             norm = _norm(gradient)
             shares.append(
-                Share(name, level, norm, norm / whole if whole else 0.0, _cosine(gradient, detector))
+                Share(
+                    name, level, norm, norm / whole if whole else 0.0, _cosine(gradient, detector)
+                )
             )
     return shares
 

@@ -52,7 +52,10 @@ class TandemDetector(SingleStageDetector):
         self.budget = LossBudget()
         if teacher is not None and distillation is not None:
             self.lessons = list(lessons(_DISTILLATION.validate_python(dict(distillation))))
-            self._invite(teacher)
+            # The teacher's random first weights, soon replaced, must not move the student's: with
+            # and without a teacher it begins the same.
+            with torch.random.fork_rng(devices=[]):
+                self._invite(teacher)
         if self.compute.checkpoint_backbone:
             recompute_backbone(self.backbone)
 
@@ -81,9 +84,7 @@ class TandemDetector(SingleStageDetector):
         """Losses by term and level; images (B, 3, H, W), boxes (M, 4) in pixels per image."""
         if self.compute.channels_last:
             img = img.contiguous(memory_format=torch.channels_last)
-        features, outputs = look_at(
-            img, self, view=self.view, precision=self.compute.precision
-        )
+        features, outputs = look_at(img, self, view=self.view, precision=self.compute.precision)
         losses: Losses = self.bbox_head.loss(
             *outputs, gt_bboxes, gt_labels, img_metas, gt_bboxes_ignore=gt_bboxes_ignore
         )

@@ -82,16 +82,24 @@ def _bckd_level(method: Bckd, scene: Scene, level: int) -> Iterator[tuple[str, T
     logits_NC, teacher_logits_NC = scene.student_logits(level), scene.teacher_logits(level)
     label_weight_N = given.label_weight_N[level]
     if method.cls_weight:
-        yield "loss_distill_cls", method.cls_weight * classification_loss(
-            logits_NC, teacher_logits_NC, label_weight_N=label_weight_N, num_pos=given.num_pos
+        yield (
+            "loss_distill_cls",
+            method.cls_weight
+            * classification_loss(
+                logits_NC, teacher_logits_NC, label_weight_N=label_weight_N, num_pos=given.num_pos
+            ),
         )
     if method.loc_weight:
         importance_N = disagreement(logits_NC, teacher_logits_NC).amax(dim=1) * label_weight_N
-        yield "loss_distill_loc", method.loc_weight * localization_loss(
-            scene.boxes_of(scene.student, level),
-            scene.boxes_of(scene.teacher, level),
-            importance_N=importance_N,
-            num_pos=given.num_pos,
+        yield (
+            "loss_distill_loc",
+            method.loc_weight
+            * localization_loss(
+                scene.boxes_of(scene.student, level),
+                scene.boxes_of(scene.teacher, level),
+                importance_N=importance_N,
+                num_pos=given.num_pos,
+            ),
         )
 
 
@@ -207,9 +215,7 @@ def imitation_masks(scene: Scene, *, threshold: float) -> list[Tensor]:
     return masks
 
 
-def _anchors(
-    scene: Scene, level: int, size: tuple[int, int], device: torch.device
-) -> Tensor:
+def _anchors(scene: Scene, level: int, size: tuple[int, int], device: torch.device) -> Tensor:
     generator = scene.student.view.head.prior_generator
     priors = generator.single_level_grid_priors(size, level_idx=level, device=device)
     if priors.shape[-1] == 4:

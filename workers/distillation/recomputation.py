@@ -23,7 +23,7 @@ def recompute_backbone(backbone: nn.Module) -> None:
     """
     for block in backbone.modules():
         if isinstance(block, _BLOCKS) or getattr(block, "is_block", False):
-            block.forward = partial(_forward_twice, block, block.forward)  # type: ignore[method-assign]
+            block.forward = partial(_forward_twice, block, block.forward)
 
 
 def _forward_twice(block: nn.Module, forward: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,6 +1,7 @@
 """One batch as teacher and student see it: what every method of distillation works on."""
 
 from dataclasses import dataclass
+
 from torch import Tensor
 
 from workers.distillation.views import Assignment, HeadView, Outputs
@@ -53,4 +54,3 @@ class Scene:
     def boxes_of(self, side: Side, level: int) -> Tensor:
         """(N, 4), in strides."""
         return side.view.boxes_at_positions(side.outputs, level)
-

@@ -135,7 +135,7 @@ class RetinaView(HeadView):
         labels, weights, *_, num_pos, _ = targets
         return _assignment(self.head, labels, weights, num_pos)
 
-    def _rescaled(self, maps_BDHW: Tensor, level: int) -> Tensor:
+    def _rescaled(self, maps_BDHW: Tensor, level: int) -> Tensor:  # noqa: ARG002
         return maps_BDHW
 
     def _decode(self, maps_BDHW: Tensor, level: int) -> Tensor:
@@ -150,7 +150,9 @@ class FcosView(HeadView):
     def assignment(self, targets: Any) -> Assignment:
         """By place and size; every position counts."""
         labels = targets[0]
-        return _assignment(self.head, labels, [torch.ones_like(of, dtype=torch.float) for of in labels])
+        return _assignment(
+            self.head, labels, [torch.ones_like(of, dtype=torch.float) for of in labels]
+        )
 
     def _decode(self, maps_BDHW: Tensor, level: int) -> Tensor:
         stride = self.strides[level]

@@ -1,13 +1,28 @@
-"""The way out of the training loop: losses that are not numbers, and runs that are to end."""
+"""The way out of the training loop, for runs that are to end; all processes leave together."""
 
-import math
 import signal
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 from mmcv.runner import Hook
 
-from workers.errors import NanLoss, Preempted, StopRequested, Superseded
-from workers.reporting.reporter import Reporter
+from workers import processes
+from workers.errors import Preempted, StopRequested, Superseded
+from workers.hooks.checkpoints import CheckpointsHook
+
+_GO_ON, _STOP, _TERMINATE, _SUPERSEDED = range(4)
+
+
+class Orders(Protocol):
+    """Where it is heard whether this attempt is still wanted."""
+
+    @property
+    def stop_requested(self) -> bool:
+        """The service wants the run to end."""
+
+    @property
+    def is_superseded(self) -> bool:
+        """A newer attempt has taken over."""
 
 
 class Termination:
@@ -18,37 +33,56 @@ class Termination:
 
     def install(self) -> None:
         """Take over SIGTERM; main thread only."""
-        signal.signal(signal.SIGTERM, lambda *_: self._remember())
+        signal.signal(signal.SIGTERM, lambda *_: self.request())
 
-    def _remember(self) -> None:
+    def request(self) -> None:
+        """Ask this process to leave."""
         self.requested = True
 
 
 class ControlHook(Hook):
-    """Ends the loop between two steps, before the optimizer: a bad step is never taken."""
+    """Ends the loop between two steps; what was learned is written down before."""
 
-    def __init__(self, reporter: Reporter, *, termination: Termination) -> None:
-        self._reporter = reporter
+    def __init__(
+        self,
+        orders: Orders,
+        *,
+        termination: Termination,
+        checkpoints: CheckpointsHook,
+        device: torch.device,
+    ) -> None:
+        self._orders = orders
         self._termination = termination
+        self._checkpoints = checkpoints
+        self._device = device
 
     def after_train_iter(self, runner: Any) -> None:
-        """`NanLoss`, or what `leave_if_unwanted` raises."""
-        _refuse_nan(runner.outputs["log_vars"], step=runner.iter + 1)
-        leave_if_unwanted(self._reporter, termination=self._termination)
+        """`Superseded`, `StopRequested` or `Preempted` if this attempt is to end."""
+        order = _order(self._orders, self._termination)
+        agreed = processes.largest(order, device=self._device)
+        is_last_of_epoch = runner.inner_iter + 1 == runner.data_loader.batch_sampler.steps
+        if agreed in (_STOP, _TERMINATE) and not is_last_of_epoch:
+            self._checkpoints.save_between(runner)
+        _leave(agreed)
 
 
-def leave_if_unwanted(reporter: Reporter, *, termination: Termination) -> None:
-    """`Superseded`, `StopRequested` or `Preempted` if this attempt is to end."""
-    if reporter.is_superseded:
-        raise Superseded("A newer attempt of this run has taken over.")
-    if reporter.stop_requested:
-        raise StopRequested("The service asked this run to stop.")
+def leave_if_unwanted(orders: Orders, *, termination: Termination) -> None:
+    """`Superseded`, `StopRequested` or `Preempted` if this process alone is to end."""
+    _leave(_order(orders, termination))
+
+
+def _order(orders: Orders, termination: Termination) -> int:
+    if orders.is_superseded:
+        return _SUPERSEDED
     if termination.requested:
+        return _TERMINATE
+    return _STOP if orders.stop_requested else _GO_ON
+
+
+def _leave(order: int) -> None:
+    if order == _SUPERSEDED:
+        raise Superseded("A newer attempt of this run has taken over.")
+    if order == _TERMINATE:
         raise Preempted("The process was asked to terminate (SIGTERM).")
-
-
-def _refuse_nan(losses: dict[str, float], *, step: int) -> None:
-    broken = sorted(name for name, value in losses.items() if not math.isfinite(value))
-    if broken:
-        values = ", ".join(f"{name} = {losses[name]}" for name in broken)
-        raise NanLoss(f"At step {step}: {values}.")
+    if order == _STOP:
+        raise StopRequested("The service asked this run to stop.")

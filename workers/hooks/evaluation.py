@@ -2,13 +2,15 @@
 
 from typing import Any
 
+import torch
 from mmcv.runner import Hook
 from torch.utils.data import DataLoader
 
+from workers import processes
 from workers.evaluation import Scores, evaluate
 from workers.hooks.checkpoints import CheckpointsHook
 from workers.hooks.control import Termination, leave_if_unwanted
-from workers.reporting.reporter import Reporter
+from workers.reporting.voice import Voice
 
 
 class EvaluationHook(Hook):
@@ -16,18 +18,20 @@ class EvaluationHook(Hook):
 
     def __init__(
         self,
-        reporter: Reporter,
+        voice: Voice,
         *,
         loader: DataLoader[Any],
         checkpoints: CheckpointsHook,
         every_epochs: int,
         termination: Termination,
+        device: torch.device,
     ) -> None:
-        self._reporter = reporter
+        self._voice = voice
         self._loader = loader
         self._checkpoints = checkpoints
         self._every_epochs = every_epochs
         self._termination = termination
+        self._device = device
         self.best: Scores | None = None
 
     def after_train_epoch(self, runner: Any) -> None:
@@ -36,14 +40,19 @@ class EvaluationHook(Hook):
         if epoch % self._every_epochs and epoch != runner.max_epochs:
             return
         self._say_progress(runner)
-        scores = evaluate(runner.model, self._loader, on_batch=self._leave_if_unwanted)
-        say_scores(self._reporter, scores, side="val", step=runner.iter)
+        scores = evaluate(
+            processes.bare(runner.model),
+            self._loader,
+            device=self._device,
+            on_batch=self._leave_if_unwanted,
+        )
+        say_scores(self._voice, scores, side="val", step=runner.iter)
         if self.best is None or scores.mean_ap > self.best.mean_ap:
             self.best = scores
         self._checkpoints.after_evaluation(runner, scores)
 
     def _say_progress(self, runner: Any) -> None:
-        self._reporter.progress(
+        self._voice.progress(
             phase="evaluating",
             epoch=runner.epoch + 1,
             epochs=runner.max_epochs,
@@ -53,11 +62,13 @@ class EvaluationHook(Hook):
         )
 
     def _leave_if_unwanted(self) -> None:
-        leave_if_unwanted(self._reporter, termination=self._termination)
+        # Several processes leave together, and that is after the next step.
+        if processes.count() == 1:
+            leave_if_unwanted(self._voice, termination=self._termination)
 
 
-def say_scores(reporter: Reporter, scores: Scores, *, side: str, step: int) -> None:
+def say_scores(voice: Voice, scores: Scores, *, side: str, step: int) -> None:
     """Report COCO's numbers under `val/` or `teacher/`."""
-    reporter.metrics(
+    voice.metrics(
         step=step, values={f"{side}/{name}": value for name, value in scores.by_metric.items()}
     )

@@ -1,4 +1,4 @@
-"""Every epoch begins from random states that follow from seed and epoch."""
+"""Every step begins from random states that follow from seed, step and process."""
 
 import random
 from typing import Any
@@ -7,23 +7,23 @@ import numpy as np
 import torch
 from mmcv.runner import Hook
 
+from workers import processes
+
 
 class OrderHook(Hook):
-    """Makes an epoch the same whether or not the process was restarted before it."""
+    """Makes a step the same whether or not the run was interrupted before it."""
 
     def __init__(self, *, seed: int) -> None:
         self._seed = seed
 
-    def before_train_epoch(self, runner: Any) -> None:
-        """Seed the generators and tell the loader which epoch it is."""
-        seed_everything(self._seed, epoch=runner.epoch)
-        runner.data_loader.sampler.set_epoch(runner.epoch)
-        runner.data_loader.dataset.set_epoch(runner.epoch)
+    def before_train_iter(self, runner: Any) -> None:
+        """Seed the generators; the step's images are loaded, with generators of their own."""
+        seed_everything(self._seed, runner.iter, processes.rank())
 
 
-def seed_everything(seed: int, *, epoch: int) -> None:
-    """Set the generators of Python, numpy and torch (all devices) from (seed, epoch)."""
-    first, second, third = np.random.SeedSequence((seed, epoch)).generate_state(3)
+def seed_everything(*seeds: int) -> None:
+    """Set the generators of Python, numpy and torch (all devices)."""
+    first, second, third = np.random.SeedSequence(seeds).generate_state(3)
     random.seed(int(first))
     np.random.seed(second)
     torch.manual_seed(int(third))

@@ -5,14 +5,14 @@ from typing import Any
 
 from mmcv.runner import Hook
 
-from workers.reporting.reporter import Reporter
+from workers.reporting.voice import Voice
 
 
 class ProgressHook(Hook):
     """Says epoch, step and the time left, at most every `interval_s`."""
 
-    def __init__(self, reporter: Reporter, *, interval_s: float) -> None:
-        self._reporter = reporter
+    def __init__(self, voice: Voice, *, interval_s: float) -> None:
+        self._voice = voice
         self._interval_s = interval_s
         self._first_step = 0
         self._began_s = 0.0
@@ -29,10 +29,10 @@ class ProgressHook(Hook):
         if now_s - self._said_s < self._interval_s:
             return
         self._said_s = now_s
-        steps = runner.max_epochs * len(runner.data_loader)
+        steps = runner.max_iters
         done = runner.iter + 1
         pace_s = (now_s - self._began_s) / (done - self._first_step)
-        self._reporter.progress(
+        self._voice.progress(
             phase="training",
             epoch=runner.epoch + 1,
             epochs=runner.max_epochs,

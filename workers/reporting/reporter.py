@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from configs.catalog import parse_job
 from configs.spec import (
@@ -19,6 +19,7 @@ from configs.spec import (
     FailureReason,
     JobSpec,
     Metrics,
+    Note,
     Outcome,
     Progress,
     Record,
@@ -31,10 +32,12 @@ from workers.reporting.mlflow_sink import MlflowSink, TrackedRun
 from workers.reporting.service_sink import ServiceSink
 from workers.reporting.shipper import Shipper, drain_all
 from workers.reporting.spool import Spool
+from workers.reporting.voice import Phase, Result
 
 PATIENCE_S = 60.0
 _HEARTBEAT_S = 2.0
 _LONGEST_MESSAGE = 8000
+_LONGEST_NOTE = 2000
 _IDENTITY_FILE = "reporting.json"
 
 log = logging.getLogger(__name__)
@@ -169,7 +172,7 @@ class Reporter:
     def progress(
         self,
         *,
-        phase: Literal["preparing", "training", "evaluating", "finishing"],
+        phase: Phase,
         epoch: int,
         epochs: int,
         step: int,
@@ -194,9 +197,14 @@ class Reporter:
         """Have a file of the run's folder logged to MLflow; `path` is relative to the folder."""
         self._say(Artifact(at=self._clock(), attempt=self._attempt, path=path))
 
+    def note(self, text: str) -> None:
+        """Say something that people should find among the run's events."""
+        log.info("%s", text)
+        self._say(Note(at=self._clock(), attempt=self._attempt, text=text[:_LONGEST_NOTE]))
+
     def outcome(
         self,
-        result: Literal["succeeded", "failed", "cancelled"],
+        result: Result,
         *,
         reason: FailureReason | None = None,
         message: str = "",

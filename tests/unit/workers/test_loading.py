@@ -1,8 +1,10 @@
 """Batches follow from seed, epoch and image alone."""
 
+import itertools
+
 import numpy as np
 
-from workers.loading import EpochShuffle, SeededDataset
+from workers.loading import EpochOrder, SeededDataset, Share
 
 
 class Dice:
@@ -15,10 +17,16 @@ class Dice:
         return index, float(np.random.random())
 
 
-def an_order(epoch: int, *, seed: int = 0) -> list[int]:
-    shuffle = EpochShuffle(np.array([0, 1, 0, 1, 0, 1, 1]), batch_size=2, seed=seed)
-    shuffle.set_epoch(epoch)
-    return list(shuffle)
+ALONE = Share()
+ORIENTATIONS = np.array([0, 1, 0, 1, 0, 1, 1])
+
+
+def an_order(
+    epoch: int, *, seed: int = 0, batch_size: int = 2, step: int = 0, share: Share = ALONE
+) -> list[list[int]]:
+    order = EpochOrder(ORIENTATIONS, batch_size=batch_size, seed=seed, share=share)
+    order.begin(epoch, step=step)
+    return list(order)
 
 
 def test_an_epoch_has_the_same_order_whenever_it_is_asked_for() -> None:
@@ -28,11 +36,35 @@ def test_an_epoch_has_the_same_order_whenever_it_is_asked_for() -> None:
 
 
 def test_every_image_comes_and_a_batch_has_one_orientation() -> None:
-    order = an_order(0)
+    order = np.array(an_order(0))
 
-    assert set(order) == set(range(7))
-    orientations = np.array([0, 1, 0, 1, 0, 1, 1])[order].reshape(-1, 2)
+    assert set(order.flatten()) == set(range(7))
+    orientations = ORIENTATIONS[order]
     assert (orientations[:, 0] == orientations[:, 1]).all()
+
+
+def test_an_epoch_goes_on_in_its_middle() -> None:
+    assert an_order(3, step=2) == an_order(3)[2:]
+
+
+def test_processes_and_parts_share_every_batch_of_one_process() -> None:
+    whole = an_order(1, batch_size=4)
+
+    shared = [
+        an_order(1, batch_size=4, share=Share(rank=rank, processes=2, parts=2)) for rank in (0, 1)
+    ]
+
+    pieces = [zip(*(iter(of_process),) * 2, strict=True) for of_process in shared]
+    for batch, first, second in zip(whole, *pieces, strict=True):
+        assert sorted(batch) == sorted(itertools.chain(*first, *second))
+
+
+def test_fewer_processes_see_the_same_images_in_each_part() -> None:
+    four = [an_order(0, batch_size=4, share=Share(rank, 4, 1)) for rank in range(4)]
+    two = [an_order(0, batch_size=4, share=Share(rank, 2, 2)) for rank in range(2)]
+
+    assert two[0][:2] == [four[0][0], four[2][0]]
+    assert two[1][:2] == [four[1][0], four[3][0]]
 
 
 def test_augmentation_of_an_image_does_not_depend_on_what_was_loaded_before() -> None:

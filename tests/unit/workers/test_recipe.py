@@ -7,9 +7,10 @@ import pytest
 from mmcv import Config
 
 from configs.catalog import parse_spec
-from configs.spec import Detector, GflHead, Neck, ResNet, TeacherFiles
+from configs.spec import Bckd, Detector, GflHead, Neck, ResNet, TeacherFiles
 from tests.factories import CLASSES, a_bckd_spec, a_manifest, a_spec
-from workers.recipe import DatasetPlace, config_from_spec, detector_config
+from workers.architecture import detector_config
+from workers.recipe import DatasetPlace, config_from_spec
 
 PLACE = DatasetPlace(Path("/data/pets"), a_manifest())
 
@@ -91,8 +92,8 @@ def test_a_student_with_a_teacher_gets_its_files_and_weights() -> None:
         spec.model_copy(update={"teacher": teacher}), dataset=PLACE, run_dir=Path("/r")
     ).model
 
-    assert model.type == "TandemGFL"
+    assert model.type == "TandemDetector"
     assert model.teacher.config.type == "GFL"
     assert model.teacher.config.backbone.depth == 34
     assert model.teacher.checkpoint == "/t.pth"
-    assert model.distillation == {"cls_weight": 1.0, "loc_weight": 2.0, "levels": "with_positives"}
+    assert Bckd(**model.distillation) == Bckd(loc_weight=2.0)

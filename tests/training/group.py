@@ -1,0 +1,35 @@
+"""One process of a group that trains together over gloo, as a cluster would start it."""
+
+import os
+import sys
+from pathlib import Path
+
+import yaml
+
+from configs.catalog import parse_spec
+from configs.spec import RunFile
+
+if __name__ == "__main__":
+    spec_file, run_dir, attempt = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    from torch import distributed
+
+    from workers import compat
+
+    compat.apply()
+    from workers.hooks.control import Termination
+    from workers.reporting.reporter import Identity
+    from workers.train import train
+
+    distributed.init_process_group("gloo")
+    spec = parse_spec(yaml.safe_load(spec_file.read_text()))
+    if distributed.get_rank() == 0:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / RunFile.SPEC).write_text(spec.model_dump_json())
+    distributed.barrier()
+    termination = Termination()
+    termination.install()
+    identity = Identity(run_id=run_dir.name, attempt=attempt)
+    code = train(spec, identity=identity, run_dir=run_dir, termination=termination)
+    distributed.destroy_process_group()
+    sys.exit(code)

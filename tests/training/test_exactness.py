@@ -1,0 +1,195 @@
+"""Killed with -9 at any step, in one process or several: what follows is the same, bit for bit."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from configs.spec import ExitCode, RunFile
+from tests.digits import write_digits
+from tests.training.runs import PATIENCE_S, STUDENT, a_spec, command, records, said, train, weights
+from workers.data.digits import CLASSES
+
+STEPS_IN_EPOCH = 5
+EPOCHS = 3
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"), train=8 * STEPS_IN_EPOCH, val=5)
+
+
+def an_exact_spec(digits: Path, **changes: Any) -> dict[str, Any]:
+    schedule = a_spec(digits)["schedule"] | {"epochs": EPOCHS}
+    checkpoints = {"every_steps": 1, "every_minutes": None, "keep_last": 3}
+    return a_spec(digits, schedule=schedule, checkpoints=checkpoints) | changes
+
+
+def with_a_teacher(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
+    lesson = spec["schedule"] | {"epochs": 1}
+    assert train(spec | {"schedule": lesson}, folder / "teacher") == ExitCode.SUCCEEDED
+    teacher = {
+        "checkpoint": str(folder / "teacher" / RunFile.BEST),
+        "detector": STUDENT,
+        "classes": list(CLASSES),
+    }
+    distillation = {"method": "bckd", "also": {"pkd": {"weight": 1.0}}}
+    return spec | {"teacher": teacher, "distillation": distillation, "loss_budget_steps": 4}
+
+
+def start_group(spec: dict[str, Any], run_dir: Path, *, count: int, attempt: int) -> list[Any]:
+    file = run_dir.parent / f"{run_dir.name}.yaml"
+    file.write_text(yaml.safe_dump(spec))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    arguments = ["-m", "tests.training.group", str(file), str(run_dir), str(attempt)]
+    return [
+        subprocess.Popen([sys.executable, *arguments], env=os.environ | group | {"RANK": str(rank)})
+        for rank in range(count)
+    ]
+
+
+def train_in_group(spec: dict[str, Any], run_dir: Path, *, count: int, attempt: int = 1) -> None:
+    processes = start_group(spec, run_dir, count=count, attempt=attempt)
+    assert [process.wait(PATIENCE_S) for process in processes] == [ExitCode.SUCCEEDED] * count
+
+
+def kill_after_step(processes: list[Any], run_dir: Path, step: int) -> None:
+    manifest = run_dir / RunFile.CHECKPOINTS / f"step-{step:09d}.json"
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not manifest.exists():
+        assert all(process.poll() is None for process in processes), "ended before it was killed"
+        assert time.monotonic() < deadline_s
+        time.sleep(0.002)
+    for process in processes:
+        process.send_signal(signal.SIGKILL)
+    for process in processes:
+        process.wait()
+
+
+def a_step_inside_an_epoch(dice: random.Random) -> int:
+    epoch = dice.randrange(EPOCHS)
+    return epoch * STEPS_IN_EPOCH + dice.randrange(1, STEPS_IN_EPOCH)
+
+
+def assert_equal_runs(whole: Path, torn: Path) -> None:
+    ours, theirs = weights(whole), weights(torn)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert said(whole) == said(torn)
+
+
+@pytest.mark.parametrize("loader_workers", [0, 2])
+def test_a_trainer_killed_at_a_random_step_goes_on_bit_for_bit(
+    digits: Path, tmp_path: Path, loader_workers: int
+) -> None:
+    dice = random.Random()
+    steps = sorted({a_step_inside_an_epoch(dice) for _ in range(2)})
+    print(f"killed after steps {steps}")
+    data = a_spec(digits)["data"] | {"loader_workers": loader_workers, "flip": 0.5}
+    spec = with_a_teacher(an_exact_spec(digits, data=data), tmp_path)
+    assert train(spec, tmp_path / "whole") == ExitCode.SUCCEEDED
+
+    for attempt, step in enumerate(steps, start=1):
+        process = subprocess.Popen(command(spec, tmp_path / "torn", attempt=attempt))
+        kill_after_step([process], tmp_path / "torn", step)
+    assert train(spec, tmp_path / "torn", attempt=len(steps) + 1) == ExitCode.SUCCEEDED
+
+    assert_equal_runs(tmp_path / "whole", tmp_path / "torn")
+
+
+def test_two_processes_killed_at_a_random_step_go_on_bit_for_bit(
+    digits: Path, tmp_path: Path
+) -> None:
+    step = a_step_inside_an_epoch(random.Random())
+    print(f"killed after step {step}")
+    spec = an_exact_spec(digits, resources={"processes": 2})
+    train_in_group(spec, tmp_path / "whole", count=2)
+
+    kill_after_step(start_group(spec, tmp_path / "torn", count=2, attempt=1), tmp_path / "torn", step)
+    train_in_group(spec, tmp_path / "torn", count=2, attempt=2)
+
+    assert_equal_runs(tmp_path / "whole", tmp_path / "torn")
+
+
+def test_fewer_processes_go_on_with_the_same_batches(digits: Path, tmp_path: Path) -> None:
+    spec = an_exact_spec(digits, resources={"processes": 2, "min_processes": 1})
+    processes = start_group(spec, tmp_path / "run", count=2, attempt=1)
+    kill_after_step(processes, tmp_path / "run", 7)
+
+    assert train(spec, tmp_path / "run", attempt=2) == ExitCode.SUCCEEDED
+
+    train_steps = {step for key, step in said(tmp_path / "run") if key == "train/loss"}
+    assert max(train_steps) == EPOCHS * STEPS_IN_EPOCH
+
+
+def test_sigterm_writes_a_checkpoint_of_the_very_step(digits: Path, tmp_path: Path) -> None:
+    checkpoints = {"every_minutes": None}
+    schedule = a_spec(digits)["schedule"] | {"epochs": 100}
+    spec = an_exact_spec(digits, checkpoints=checkpoints, schedule=schedule)
+    process = subprocess.Popen(command(spec, tmp_path / "run"))
+    while not any(r["kind"] == "progress" and r["step"] for r in records(tmp_path / "run")):
+        time.sleep(0.01)
+
+    process.terminate()
+    assert process.wait(PATIENCE_S) == ExitCode.INTERRUPTED
+
+    process = subprocess.Popen(command(spec, tmp_path / "run", attempt=2))
+    while not any(r["kind"] == "started" and r["attempt"] == 2 for r in records(tmp_path / "run")):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    notes = [r["text"] for r in records(tmp_path / "run") if r["kind"] == "note"]
+    assert any("Goes on after epoch" in text for text in notes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"seed": 5}, "spec.seed: 0, now 5"),
+        ({"distillation": {"method": "none"}, "schedule": {"epochs": 9}}, "spec.schedule.epochs"),
+    ],
+    ids=["seed", "schedule"],
+)
+def test_another_spec_does_not_go_on_from_this_runs_checkpoint(
+    digits: Path, tmp_path: Path, changes: dict[str, Any], difference: str
+) -> None:
+    schedule = a_spec(digits)["schedule"] | {"epochs": 1}
+    assert train(a_spec(digits, schedule=schedule), tmp_path / "run") == ExitCode.SUCCEEDED
+
+    code = train(a_spec(digits, schedule=schedule) | changes, tmp_path / "run", attempt=2)
+
+    last = records(tmp_path / "run")[-1]
+    assert code == ExitCode.REFUSED
+    assert last["reason"] == "invalid_spec"
+    assert difference in last["message"]
+
+
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(
+    digits: Path, tmp_path: Path
+) -> None:
+    spec = an_exact_spec(digits)
+    assert train(spec, tmp_path / "whole") == ExitCode.SUCCEEDED
+    kill_after_step([subprocess.Popen(command(spec, tmp_path / "torn"))], tmp_path / "torn", 8)
+    folder = tmp_path / "torn" / RunFile.CHECKPOINTS
+    newest = sorted(folder.glob("step-*.json"))[-1].with_suffix(".pth")
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+
+    assert train(spec, tmp_path / "torn", attempt=2) == ExitCode.SUCCEEDED
+
+    assert_equal_runs(tmp_path / "whole", tmp_path / "torn")
+    notes = [r["text"] for r in records(tmp_path / "torn") if r["kind"] == "note"]
+    assert any(f"{newest.name} is damaged" in text for text in notes)

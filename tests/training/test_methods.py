@@ -1,0 +1,327 @@
+"""Every kind of head as teacher and student, and every method, on batches as they come."""
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmcv import ConfigDict
+from mmdet.models import build_detector
+
+from configs.spec import Bckd, Compute, Detector, Neck, ResNet, lessons
+from configs.spec.distillation import Companions
+from tests.detectors import a_batch, class_names
+from workers.architecture import detector_config
+from workers.checkpoints import save_atomically
+from workers.errors import TeacherMismatch
+
+BOXES = [[[8.0, 8.0, 40.0, 40.0], [20.0, 4.0, 60.0, 50.0]], []]
+HEADS: dict[str, dict[str, Any]] = {
+    "gfl": {"kind": "gfl", "reg_max": 8},
+    "atss": {"kind": "atss"},
+    "retina": {"kind": "retina"},
+    "retina with one anchor": {"kind": "retina", "anchors": 1},
+    "fcos": {"kind": "fcos"},
+    "vfnet": {"kind": "vfnet"},
+}
+METHODS: dict[str, dict[str, Any]] = {
+    "bckd": {"method": "bckd"},
+    "logit_kd": {"method": "logit_kd"},
+    "ld": {"method": "ld", "vlr_weight": 0.25},
+    "fine_grained": {"method": "fine_grained"},
+    "pkd": {"method": "pkd"},
+    "cwd": {"method": "cwd"},
+    "crosskd": {"method": "crosskd", "after_convs": 1},
+}
+
+
+def a_detector(head: str, *, width: float = 0.125, channels: int = 32, convs: int = 2) -> Detector:
+    return Detector.model_validate(
+        {
+            "backbone": ResNet(depth=18, width=width),
+            "neck": Neck(channels=channels),
+            "head": {**HEADS[head], "convs": convs, "channels": channels},
+        }
+    )
+
+
+def a_student(
+    folder: Path,
+    student: Detector,
+    teacher: Detector | None = None,
+    method: dict[str, Any] | None = None,
+    *,
+    teacher_classes: int = 3,
+    columns: list[int] | None = None,
+    **compute: Any,
+) -> Any:
+    """A student of 3 classes in training mode, taught if there is a method."""
+    config = detector_config(student, classes=class_names(3))
+    config.bbox_head.type = f"Tandem{config.bbox_head.type}"
+    config.update(type="TandemDetector", compute=Compute(**compute).model_dump())
+    if teacher is not None:
+        plain = detector_config(teacher, classes=class_names(teacher_classes))
+        torch.manual_seed(1)
+        model = build_detector(copy.deepcopy(plain))
+        model.init_weights()
+        liven(model)
+        save_atomically({"meta": {}, "state_dict": model.state_dict()}, folder / "teacher.pth")
+        given = {"config": plain, "checkpoint": str(folder / "teacher.pth"), "columns": columns}
+        config.update(teacher=given, distillation=method)
+    torch.manual_seed(0)
+    built = build_detector(ConfigDict(config))
+    built.init_weights()
+    liven(built)
+    return built.train()
+
+
+def liven(model: Any) -> None:
+    """Class scores that are not all 1 %, so that losses say something."""
+    for name, parameter in model.bbox_head.named_parameters():
+        if name.endswith(("cls.weight", "reg.weight")):
+            torch.nn.init.normal_(parameter, std=0.1)
+
+
+def losses_of(student: Any, boxes: Any = BOXES, *, size: int = 64) -> tuple[torch.Tensor, Any]:
+    total, values = student._parse_losses(student.forward_train(**a_batch(boxes, size=size)))
+    total.backward()
+    return total, values
+
+
+def is_possible(head: str, method: str) -> bool:
+    """Whether the spec lets them come together."""
+    return not (method == "ld" and head != "gfl") and not (method == "crosskd" and head == "vfnet")
+
+
+@pytest.mark.parametrize(
+    ("head", "method"), [(h, m) for h in HEADS for m in METHODS if is_possible(h, m)]
+)
+def test_every_method_teaches_every_head_that_it_can(
+    tmp_path: Path, head: str, method: str
+) -> None:
+    teacher, student = a_detector(head, width=0.25, channels=64), a_detector(head)
+
+    taught = a_student(tmp_path, student, teacher, METHODS[method])
+    _, values = losses_of(taught)
+
+    own = set(losses_of(a_student(tmp_path, student))[1])
+    added = {name: value for name, value in values.items() if name not in own}
+    assert added
+    assert all(math.isfinite(value) and value > 0 for value in added.values()), added
+    gradients = {n: p.grad for n, p in taught.named_parameters() if p.requires_grad}
+    assert all(g is None or torch.isfinite(g).all() for g in gradients.values())
+    adapters = [n for n in gradients if n.startswith("adapters.")]
+    assert bool(adapters) == (method in ("fine_grained", "pkd", "cwd", "crosskd"))
+    assert all(gradients[name].abs().sum() > 0 for name in adapters)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_students_own_losses_are_those_of_mmdets_head(tmp_path: Path, head: str) -> None:
+    ours = a_student(tmp_path, a_detector(head))
+    plain = build_detector(detector_config(a_detector(head), classes=class_names(3))).train()
+    plain.load_state_dict(ours.state_dict(), strict=True)
+    batch = a_batch(BOXES)
+
+    _, wanted = plain._parse_losses(plain.forward_train(**copy.deepcopy(batch)))
+    _, found = ours._parse_losses(ours.forward_train(**copy.deepcopy(batch)))
+
+    assert dict(found) == dict(wanted)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_teacher_that_is_the_student_has_nothing_to_teach(tmp_path: Path, head: str) -> None:
+    detector = a_detector(head)
+    taught = a_student(tmp_path, detector, detector, METHODS["bckd"])
+    taught.eval()  # FCOS and VFNet say boxes in other units when they train
+    taught.teacher.detector.load_state_dict(taught.state_dict(), strict=True)
+    taught.bbox_head.train()
+    taught.bbox_head.norm_on_bbox = getattr(taught.bbox_head, "norm_on_bbox", False)
+
+    losses = taught.forward_train(**a_batch(BOXES))
+
+    for name in ("loss_distill_cls", "loss_distill_loc"):
+        assert sum(float(of_level.detach()) for of_level in losses[name]) == pytest.approx(
+            0.0, abs=1e-5
+        )
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_batch_without_any_object_gives_finite_losses(tmp_path: Path, head: str) -> None:
+    taught = a_student(tmp_path, a_detector(head), a_detector(head), METHODS["bckd"])
+
+    _, values = losses_of(taught, [[], []])
+
+    assert all(math.isfinite(value) for value in values.values())
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"),
+    [("gfl", "atss"), ("fcos", "gfl"), ("atss", "vfnet"), ("retina with one anchor", "gfl")],
+)
+def test_heads_of_different_kinds_teach_each_other_where_positions_agree(
+    tmp_path: Path, student: str, teacher: str
+) -> None:
+    taught = a_student(tmp_path, a_detector(student), a_detector(teacher), METHODS["bckd"])
+
+    _, values = losses_of(taught)
+
+    assert values["loss_distill_cls"] > 0
+    assert values["loss_distill_loc"] > 0
+
+
+def test_all_methods_teach_together(tmp_path: Path) -> None:
+    also = {name: method for name, method in METHODS.items() if name != "bckd"}
+    method = {"method": "bckd", "also": also}
+
+    taught = a_student(tmp_path, a_detector("gfl"), a_detector("gfl", channels=64), method)
+    _, values = losses_of(taught)
+
+    assert len(list(lessons(Bckd(also=Companions(**also))))) == len(METHODS)
+    own = {"loss", "loss_cls", "loss_bbox", "loss_dfl"}
+    assert len(values.keys() - own) == 10
+
+
+def test_a_teacher_that_knows_more_classes_is_matched_by_name(tmp_path: Path) -> None:
+    whole = a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), METHODS["bckd"])
+    weights = whole.teacher.detector.state_dict()
+    matched = a_student(
+        tmp_path,
+        a_detector("gfl"),
+        a_detector("gfl"),
+        METHODS["bckd"],
+        teacher_classes=5,
+        columns=[4, 0, 2],
+    )
+    wider = matched.teacher.detector.state_dict()
+    for name, tensor in weights.items():
+        if "gfl_cls" in name:
+            wider[name][[4, 0, 2]] = tensor
+        else:
+            wider[name] = tensor
+    matched.teacher.detector.load_state_dict(wider)
+
+    _, wanted = losses_of(whole)
+    _, found = losses_of(matched)
+
+    assert dict(found) == dict(wanted)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_with_and_without_a_teacher_a_student_begins_the_same(tmp_path: Path, method: str) -> None:
+    alone = a_student(tmp_path, a_detector("gfl"))
+    taught = a_student(tmp_path, a_detector("gfl"), a_detector("gfl", channels=64), METHODS[method])
+
+    begun = taught.state_dict()
+    assert all(torch.equal(tensor, begun[name]) for name, tensor in alone.state_dict().items())
+
+
+def test_a_class_that_the_teacher_does_not_know_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TeacherMismatch, match="does not know 1 of the student's classes"):
+        a_student(
+            tmp_path,
+            a_detector("gfl"),
+            a_detector("gfl"),
+            METHODS["bckd"],
+            teacher_classes=5,
+            columns=[4, -1, 2],
+        )
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_less_precision_changes_losses_a_little(tmp_path: Path, head: str, precision: str) -> None:
+    whole = a_student(tmp_path, a_detector(head), a_detector(head), METHODS["bckd"])
+    less = a_student(
+        tmp_path, a_detector(head), a_detector(head), METHODS["bckd"], precision=precision
+    )
+
+    _, wanted = losses_of(whole)
+    _, found = losses_of(less)
+
+    assert found["loss"] != wanted["loss"]
+    assert found["loss"] == pytest.approx(wanted["loss"], rel=0.1)
+
+
+def test_the_teacher_has_a_precision_of_its_own(tmp_path: Path) -> None:
+    one = a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), METHODS["bckd"])
+    other = a_student(
+        tmp_path, a_detector("gfl"), a_detector("gfl"), METHODS["bckd"], teacher_precision="bf16"
+    )
+
+    _, wanted = losses_of(one)
+    _, found = losses_of(other)
+
+    assert found["loss_cls"] == wanted["loss_cls"]
+    assert found["loss_distill_cls"] != wanted["loss_distill_cls"]
+
+
+def test_recomputing_the_backbone_changes_nothing_bit_for_bit(tmp_path: Path) -> None:
+    kept = a_student(tmp_path, a_detector("gfl"))
+    recomputed = a_student(tmp_path, a_detector("gfl"), checkpoint_backbone=True)
+
+    for student in (kept, recomputed):
+        losses_of(student)
+
+    for (name, ours), theirs in zip(kept.named_parameters(), recomputed.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad), name
+    for (name, ours), theirs in zip(kept.named_buffers(), recomputed.buffers(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
+def test_the_loss_budget_says_which_terms_do_something(tmp_path: Path) -> None:
+    taught = a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), METHODS["bckd"])
+    taught.budget.is_due = True
+
+    losses_of(taught)
+
+    overall = {share.term: share for share in taught.budget.shares if share.level is None}
+    assert set(overall) == {
+        *("loss_cls", "loss_bbox", "loss_dfl"),
+        *("loss_distill_cls", "loss_distill_loc"),
+    }
+    assert sum(share.share for share in overall.values()) == pytest.approx(1.0)
+    assert all(share.share > 0 for share in overall.values())
+    assert all(-1.0 <= share.cosine <= 1.0 for share in overall.values())
+    assert {share.level for share in taught.budget.shares} == {None, 0, 1, 2, 3, 4}
+
+
+def test_ten_times_the_weight_is_ten_times_the_gradient(tmp_path: Path) -> None:
+    norms = []
+    for weight in (1.0, 10.0):
+        method = {"method": "bckd", "cls_weight": weight, "loc_weight": 0.0}
+        taught = a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), method)
+        taught.budget.is_due = True
+        losses_of(taught)
+        norms += [
+            share.norm
+            for share in taught.budget.shares
+            if (share.term, share.level) == ("loss_distill_cls", None)
+        ]
+
+    assert norms[1] == pytest.approx(10 * norms[0], rel=1e-5)
+
+
+def test_a_look_at_the_budget_leaves_the_gradients_alone(tmp_path: Path) -> None:
+    looked, not_looked = (
+        a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), METHODS["bckd"]) for _ in range(2)
+    )
+    looked.budget.is_due = True
+
+    for student in (looked, not_looked):
+        losses_of(student)
+
+    for ours, theirs in zip(looked.parameters(), not_looked.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad)
+
+
+def test_a_method_on_features_has_a_share_too(tmp_path: Path) -> None:
+    taught = a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), METHODS["pkd"])
+    taught.budget.is_due = True
+
+    losses_of(taught)
+
+    shares = {share.term: share.share for share in taught.budget.shares if share.level is None}
+    assert shares["loss_pkd"] > 0
+    assert shares["loss_cls"] > 0

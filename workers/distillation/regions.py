@@ -1,0 +1,100 @@
+"""Where to distill beyond the positive positions: LD's valuable region, fine-grained masks.
+
+Shapes: P positions of one image, M true boxes, A anchors at a position, Q = P x A anchors, K
+candidates of a box. Boxes are (left, top, right, bottom), in any one unit.
+"""
+
+import torch
+from torch import Tensor
+
+_SMALLEST_AREA = 1e-6
+
+
+def valuable_region(
+    anchors_P4: Tensor,
+    boxes_M4: Tensor,
+    *,
+    positive_P: Tensor,
+    num_level_anchors: list[int],
+    topk: int,
+    gamma: float,
+) -> Tensor:
+    """LD's valuable localization region, (P,), bool.
+
+    Zheng et al., CVPR 2022, arXiv 2102.12252, algorithm 1: the positions that are not positive
+    and whose DIoU with some true box is between `gamma` times its threshold and its threshold.
+    The threshold is that of ATSS (Zhang et al., CVPR 2020, arXiv 1912.02424) with DIoU for IoU;
+    the authors' code takes it from the IoU.
+    """
+    if not len(anchors_P4) or not len(boxes_M4):
+        return torch.zeros_like(positive_P)
+    diou_PM = distance_iou(anchors_P4, boxes_M4)
+    distance_PM = _squared_distance(anchors_P4, boxes_M4)
+    threshold_M = _atss_threshold(diou_PM, distance_PM, num_level_anchors, topk)
+    near_PM = (diou_PM >= gamma * threshold_M) & (diou_PM <= threshold_M)
+    return near_PM.any(dim=1) & ~positive_P
+
+
+def imitation_mask(anchors_PA4: Tensor, boxes_M4: Tensor, *, threshold: float) -> Tensor:
+    """Positions with an anchor near an object, (P,), bool.
+
+    Wang et al., CVPR 2019, arXiv 1906.03609: an anchor is near a true box if its IoU
+    exceeds `threshold` times the largest IoU of that box over all anchors.
+    """
+    positions = len(anchors_PA4)
+    if not positions:
+        return anchors_PA4.new_zeros(0, dtype=torch.bool)
+    iou_QM = _iou(anchors_PA4.reshape(-1, 4), boxes_M4)
+    near_QM = iou_QM > threshold * iou_QM.amax(dim=0)
+    return near_QM.reshape(positions, -1).any(dim=1)
+
+
+def distance_iou(first_P4: Tensor, second_M4: Tensor) -> Tensor:
+    """DIoU (Zheng et al., AAAI 2020, arXiv 1911.08287) of each with each, in (-1, 1], (P, M)."""
+    hull_PM2 = torch.maximum(first_P4[:, None, 2:], second_M4[:, 2:]) - torch.minimum(
+        first_P4[:, None, :2], second_M4[:, :2]
+    )
+    diagonal_PM = hull_PM2.square().sum(dim=2).clamp(min=_SMALLEST_AREA)
+    return _iou(first_P4, second_M4) - _squared_distance(first_P4, second_M4) / diagonal_PM
+
+
+def _atss_threshold(
+    diou_PM: Tensor, distance_PM: Tensor, num_level_anchors: list[int], topk: int
+) -> Tensor:
+    """Mean plus deviation of a box's DIoU with its `topk` nearest anchors of each level, (M,)."""
+    levels = zip(
+        diou_PM.split(num_level_anchors), distance_PM.split(num_level_anchors), strict=True
+    )
+    candidates_KM = torch.cat(
+        [diou_LM.gather(0, _nearest(distance_LM, topk)) for diou_LM, distance_LM in levels]
+    )
+    mean_M = candidates_KM.mean(dim=0)
+    # One candidate has no sample deviation; more have ATSS's, which is Bessel's.
+    return mean_M if len(candidates_KM) == 1 else mean_M + candidates_KM.std(dim=0)
+
+
+def _nearest(distance_LM: Tensor, topk: int) -> Tensor:
+    """Which L anchors of a level are nearest to each box, (at most topk, M)."""
+    return distance_LM.topk(min(topk, len(distance_LM)), dim=0, largest=False).indices
+
+
+def _iou(first_P4: Tensor, second_M4: Tensor) -> Tensor:
+    sides_PM2 = torch.minimum(first_P4[:, None, 2:], second_M4[:, 2:]) - torch.maximum(
+        first_P4[:, None, :2], second_M4[:, :2]
+    )
+    overlap_PM = sides_PM2.clamp(min=0.0).prod(dim=2)
+    union_PM = _area(first_P4)[:, None] + _area(second_M4) - overlap_PM
+    return overlap_PM / union_PM.clamp(min=_SMALLEST_AREA)
+
+
+def _area(boxes_P4: Tensor) -> Tensor:
+    return (boxes_P4[:, 2:] - boxes_P4[:, :2]).prod(dim=1)
+
+
+def _squared_distance(first_P4: Tensor, second_M4: Tensor) -> Tensor:
+    """Squared distance of the centres of each with each, (P, M)."""
+    return (_centre(first_P4)[:, None] - _centre(second_M4)).square().sum(dim=2)
+
+
+def _centre(boxes_P4: Tensor) -> Tensor:
+    return (boxes_P4[:, :2] + boxes_P4[:, 2:]) / 2.0

@@ -1,0 +1,63 @@
+"""This process among those that train together: which one it is, and how they agree."""
+
+from typing import Any
+
+import torch
+from mmcv.parallel import MMDistributedDataParallel
+from torch import distributed, nn
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return distributed.get_rank() if _is_group() else 0
+
+
+def count() -> int:
+    """How many processes train together."""
+    return distributed.get_world_size() if _is_group() else 1
+
+
+def is_first() -> bool:
+    """Whether this process reports, evaluates and writes for all."""
+    return rank() == 0
+
+
+def largest(value: int, *, device: torch.device) -> int:
+    """The largest of the processes' values; all of them must ask."""
+    if count() == 1:
+        return value
+    agreed = torch.tensor(value, device=device)
+    distributed.all_reduce(agreed, op=distributed.ReduceOp.MAX)
+    return int(agreed)
+
+
+def from_first(value: Any) -> Any:
+    """The first process's value; all of them must ask."""
+    if count() == 1:
+        return value
+    values = [value]
+    distributed.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def gathered(value: Any) -> list[Any]:
+    """Every process's value, in all of them."""
+    if count() == 1:
+        return [value]
+    values: list[Any] = [None] * count()
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def shared(model: nn.Module) -> nn.Module:
+    """The model with gradients averaged over the processes; itself where there is one process."""
+    return model if count() == 1 else MMDistributedDataParallel(model, device_ids=None)
+
+
+def bare(model: nn.Module) -> Any:
+    """The detector inside of what `shared` made."""
+    return model.module if isinstance(model, MMDistributedDataParallel) else model
+
+
+def _is_group() -> bool:
+    return distributed.is_available() and distributed.is_initialized()

@@ -1,0 +1,89 @@
+"""What the trainer can say, and the silence of processes that are not the first."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+from configs.spec import DatasetManifest, FailureReason
+from workers.provenance import Whereabouts
+
+Phase = Literal["preparing", "training", "evaluating", "finishing"]
+Result = Literal["succeeded", "failed", "cancelled"]
+
+
+class Voice(Protocol):
+    """Takes what the trainer says."""
+
+    @property
+    def stop_requested(self) -> bool:
+        """The service wants the run to end."""
+
+    @property
+    def is_superseded(self) -> bool:
+        """A newer attempt has taken over."""
+
+    def started(
+        self,
+        where: Whereabouts,
+        *,
+        resumed_from_epoch: int,
+        teacher_sha256: str | None,
+        dataset: DatasetManifest,
+    ) -> None:
+        """Say where this attempt runs, on what, and from which epoch."""
+
+    def metrics(self, *, step: int, values: Mapping[str, float]) -> None:
+        """Say the values of one step."""
+
+    def progress(
+        self,
+        *,
+        phase: Phase,
+        epoch: int,
+        epochs: int,
+        step: int,
+        steps: int,
+        eta_s: float | None,
+    ) -> None:
+        """Say how far training is."""
+
+    def artifact(self, path: str) -> None:
+        """Have a file of the run's folder kept."""
+
+    def note(self, text: str) -> None:
+        """Say something that people should find among the run's events."""
+
+    def outcome(
+        self,
+        result: Result,
+        *,
+        reason: FailureReason | None = None,
+        message: str = "",
+        best_map: float | None = None,
+        best_epoch: int | None = None,
+    ) -> None:
+        """Say how the attempt ended."""
+
+
+class Silence:
+    """Implements `Voice`: one process of a run speaks for all, the others say nothing."""
+
+    stop_requested = False
+    is_superseded = False
+
+    def started(self, where: Whereabouts, **facts: Any) -> None:
+        """Nothing."""
+
+    def metrics(self, *, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def progress(self, **facts: Any) -> None:
+        """Nothing."""
+
+    def artifact(self, path: str) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def outcome(self, result: Result, **facts: Any) -> None:
+        """Nothing."""
