@@ -7,7 +7,7 @@ from pathlib import Path
 
 from configs.spec import EvaluationSpec, ExitCode, ExportSpec
 from workers.errors import StopRequested, Superseded
-from workers.failures import exit_code_of, reason_of
+from workers.failures import exit_code_of, message_of, reason_of
 from workers.hooks.control import Termination, leave_if_unwanted
 from workers.reporting.reporter import Identity, Reporter
 
@@ -67,7 +67,7 @@ def attempt(
         except Exception as error:
             reason = reason_of(error)
             log.exception("The attempt failed: %s", reason)
-            reporter.outcome("failed", reason=reason, message=f"{type(error).__name__}: {error}")
+            reporter.outcome("failed", reason=reason, message=message_of(error))
             return exit_code_of(reason)
         reporter.outcome("succeeded", best_map=best_map)
         return ExitCode.SUCCEEDED

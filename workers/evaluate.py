@@ -100,14 +100,14 @@ def _say_started(job: _Job, desk: Desk) -> None:
 
 def _measured(job: _Job, desk: Desk) -> _Found:
     loader = _loader(job, batch_size=job.spec.data.batch_size)
-    watch = Stopwatch(job.model.parallel)
+    watch = Stopwatch(job.model.module)
     steps = len(loader)
 
     def on_batch() -> None:
         desk.leave_if_unwanted()
         desk.progress(done=len(watch.seconds), total=steps)
 
-    scores = detect(watch, loader, on_batch=on_batch)
+    scores = detect(watch, loader, device=job.device, on_batch=on_batch)
     measures = measure(scores.detections, loader.dataset)
     return _Found(measures, watch.images_per_s, _latency(job, desk))
 
@@ -117,7 +117,7 @@ def _latency(job: _Job, desk: Desk) -> Latency | None:
     if timing is None:
         return None
     desk.leave_if_unwanted()
-    return latency_of(job.model.parallel, _loader(job, batch_size=1), timing)
+    return latency_of(job.model.module, _loader(job, batch_size=1), timing, device=job.device)
 
 
 def _loader(job: _Job, *, batch_size: int) -> DataLoader[Any]:

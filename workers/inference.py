@@ -2,13 +2,11 @@
 
 import pickle
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
 import torch
-from mmcv.parallel import MMDataParallel, collate
 from mmdet.datasets import build_dataset
 from mmdet.models import build_detector
 from torch.utils.data import DataLoader
@@ -18,6 +16,7 @@ from workers.architecture import detector_config
 from workers.checkpoints import Weights, load_weights, sha256_of
 from workers.data.manifest import check_dataset
 from workers.errors import InvalidSpec, ModelMismatch
+from workers.loading import collate_all, first_images
 from workers.recipe import DatasetPlace, data_config
 
 _OF_TRAINING_ONLY = "adapters."
@@ -35,14 +34,6 @@ class Loaded:
 
     sha256: str
     """Of the checkpoint."""
-
-    @property
-    def parallel(self) -> MMDataParallel:
-        """The detector as mmcv calls it: it moves batches to the model's device."""
-        device = next(self.module.parameters()).device
-        return MMDataParallel(
-            self.module, device_ids=[device.index] if device.type == "cuda" else [-1]
-        )
 
 
 @dataclass(frozen=True)
@@ -123,14 +114,11 @@ def image_loader(detector: Detector, images: Images, *, batch_size: int = 1) -> 
     config = data_config(detector, dataset=images.dataset, image_size=images.size)
     asked = config["val"] | {key: config[images.split][key] for key in ("ann_file", "img_prefix")}
     found = build_dataset(asked)
-    if images.first is not None:
-        found.data_infos = found.data_infos[: images.first]
-        found.img_ids = found.img_ids[: images.first]
     return DataLoader(
-        found,
+        first_images(found, images.first),
         batch_size=batch_size,
         num_workers=images.loader_workers,
-        collate_fn=partial(collate, samples_per_gpu=batch_size),
+        collate_fn=collate_all,
     )
 
 

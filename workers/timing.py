@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from configs.spec import Timing
+from workers.evaluation import placed
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,15 @@ class Stopwatch:
         return sum(self.images[first:]) / sum(self.seconds[first:])
 
 
-def latency_of(detector: Any, loader: DataLoader[Any], timing: Timing) -> Latency:
+def latency_of(
+    detector: Any, loader: DataLoader[Any], timing: Timing, *, device: torch.device
+) -> Latency:
     """Times single images of `loader`, which gives one at a time; few images come round again."""
     milliseconds = []
     with torch.inference_mode():
         for number, batch in enumerate(_endless(loader, timing.warm_up + timing.images)):
             began = time.perf_counter()
-            detector(return_loss=False, rescale=True, **batch)
+            detector(return_loss=False, rescale=True, **placed(batch, device))
             if number >= timing.warm_up:
                 milliseconds.append(1000 * (time.perf_counter() - began))
     p50, p90, p99 = np.percentile(milliseconds, (50, 90, 99))

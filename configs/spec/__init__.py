@@ -44,6 +44,7 @@ from configs.spec.jobs import (
     Model,
     Task,
     Timing,
+    export_objection,
     task_of,
 )
 from configs.spec.names import (
@@ -164,6 +165,7 @@ __all__ = [
     "advice",
     "attempt_log",
     "budget_metric",
+    "export_objection",
     "is_retryable",
     "lessons",
     "objections",

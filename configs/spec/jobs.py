@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from configs.spec.base import Contract, Name
 from configs.spec.compute import Resources
+from configs.spec.detector import Detector
 from configs.spec.run import Dataset, Label, Pixels, RunSpec, Teacher
 
 Task = Literal["train", "evaluate", "export"]
@@ -96,6 +97,16 @@ class ExportSpec(_Job):
         if len(set(self.formats)) != len(self.formats):
             raise ValueError(f"formats: each once, got {', '.join(self.formats)}")
         return self
+
+
+def export_objection(detector: Detector, format_: ExportFormat) -> str | None:
+    """Why a detector cannot be written in a format; none: it can."""
+    if format_ != "checkpoint" and detector.head.kind == "vfnet":
+        return (
+            f"a vfnet head has deformable convolutions, which torch cannot write as ONNX, so there "
+            f"is no {format_} of it; choose formats: [checkpoint]"
+        )
+    return None
 
 
 def _task_of(value: Any) -> str:

@@ -3,10 +3,13 @@
 from typing import Any
 
 import pytest
+import torch
 from torch.utils.data import DataLoader
 
 from configs.spec import Timing
 from workers.timing import Stopwatch, latency_of
+
+CPU = torch.device("cpu")
 
 
 class Detector:
@@ -51,7 +54,9 @@ def test_an_only_batch_counts() -> None:
 def test_few_images_are_timed_again_and_the_warm_up_is_left_out() -> None:
     detector = Detector()
 
-    latency = latency_of(detector, loader(images=3, batch_size=1), Timing(images=8, warm_up=2))
+    latency = latency_of(
+        detector, loader(images=3, batch_size=1), Timing(images=8, warm_up=2), device=CPU
+    )
 
     assert latency.images == 8
     assert detector.calls == 10
