@@ -7,12 +7,14 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 import yaml
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from configs.spec.base import Contract
+from configs.spec.jobs import JobSpec
 from configs.spec.run import RunSpec
 
 Document = dict[str, JsonValue]
+_JOB: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 
 
 class PresetFile(Contract):
@@ -95,6 +97,14 @@ def parse_spec(document: JsonValue) -> RunSpec:
     """A document as a `RunSpec`; `SpecError` names every field that is wrong."""
     try:
         return RunSpec.model_validate(document)
+    except ValidationError as error:
+        raise SpecError(problems_from_validation(error, document)) from error
+
+
+def parse_job(document: JsonValue) -> JobSpec:
+    """A document as the spec of its task; `SpecError` names every field that is wrong."""
+    try:
+        return _JOB.validate_python(document)
     except ValidationError as error:
         raise SpecError(problems_from_validation(error, document)) from error
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 
-from configs.catalog import SpecError, parse_spec
-from configs.spec import ExitCode, RunFile, RunSpec, attempt_log
-from workers.logs import silence_libraries, write_log
+from configs.spec import ExitCode, RunSpec
+from workers import commands
+from workers.logs import silence_libraries
+from workers.shell import begin_attempt
 
 if TYPE_CHECKING:
     from workers.reporting.reporter import Identity
@@ -43,11 +43,8 @@ def train(
     name: Annotated[str | None, typer.Option(help="What the run is called in MLflow.")] = None,
 ) -> None:
     """Train one run; started again with the same folder, it goes on after its last epoch."""
-    asked = _read_spec(spec)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_log(run_dir / attempt_log(attempt), also_print=True)
-    (run_dir / RunFile.SPEC).write_text(asked.model_dump_json(indent=2), encoding="utf-8")
-    silence_libraries()
+    asked = begin_attempt(spec, task="train", run_dir=run_dir, number=attempt)
+    assert isinstance(asked, RunSpec)
     from workers.reporting.reporter import Identity
 
     identity = Identity(
@@ -64,9 +61,6 @@ def train(
 
 
 def _train_here(spec: RunSpec, *, identity: "Identity", run_dir: Path) -> ExitCode:
-    if spec.resources.num_gpus == 0:
-        # mmcv moves batches to any GPU that torch sees, whatever device it is given.
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     from workers import compat
 
     compat.apply()
@@ -144,15 +138,7 @@ def doctor(
     sys.exit(0 if all(finding.ok for finding in findings) else 1)
 
 
-def _read_spec(path: Path) -> RunSpec:
-    try:
-        return parse_spec(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        print(f"{path} is neither YAML nor JSON: {error}", file=sys.stderr)
-    except SpecError as error:
-        for problem in error.problems:
-            print(f"{path}: {problem.field}: {problem.message}", file=sys.stderr)
-    sys.exit(ExitCode.REFUSED)
+commands.register(app)
 
 
 def main() -> None:
@@ -162,7 +148,7 @@ def main() -> None:
 
         app.add_typer(data_app, name="data")
     if sys.argv[1:2] == ["teacher"]:
-        _silence_libraries()
+        silence_libraries()
         from workers import compat
 
         compat.apply()

@@ -5,6 +5,8 @@ WorkerError               a failed attempt; `reason` is what the service is told
 │   └── ResumeRefused
 ├── DatasetError
 ├── TeacherMismatch
+├── ModelMismatch
+├── ExportDiffers
 ├── NanLoss
 └── Preempted
 StopRequested             the run is to end; not a failure
@@ -42,6 +44,18 @@ class TeacherMismatch(WorkerError):
     """The teacher's checkpoint is missing, not the one that was meant, or does not fit."""
 
     reason = FailureReason.TEACHER_MISMATCH
+
+
+class ModelMismatch(WorkerError):
+    """The checkpoint of a model that is measured or exported is missing, or does not fit."""
+
+    reason = FailureReason.MODEL_MISMATCH
+
+
+class ExportDiffers(WorkerError):
+    """An exported file does not find what the original finds."""
+
+    reason = FailureReason.EXPORT_DIFFERS
 
 
 class NanLoss(WorkerError):

@@ -80,20 +80,27 @@ def score(detections: list[Detections], dataset: Any) -> Scores:
     if not predictions:
         metrics = {f"bbox_mAP{suffix}": 0.0 for suffix in _STATISTICS}
         return Scores(metrics, dict.fromkeys(dataset.CLASSES, 0.0), detections)
+    judge = judged(predictions, dataset, max_detections=MAX_DETECTIONS)
+    metrics = {f"bbox_mAP{suffix}": float(judge.stats[at]) for suffix, at in _STATISTICS.items()}
+    return Scores(metrics, per_class(judge, dataset), detections)
+
+
+def judged(predictions: list[Any], dataset: Any, *, max_detections: tuple[int, ...]) -> COCOeval:
+    """COCO's judge after its work on predictions in COCO's own format; there must be some."""
     # pycocotools prints what it does; the numbers are said elsewhere.
     with contextlib.redirect_stdout(io.StringIO()):
         judge = COCOeval(dataset.coco, dataset.coco.loadRes(predictions), "bbox")
         judge.params.catIds = dataset.cat_ids
         judge.params.imgIds = dataset.img_ids
-        judge.params.maxDets = list(MAX_DETECTIONS)
+        judge.params.maxDets = list(max_detections)
         judge.evaluate()
         judge.accumulate()
         judge.summarize()
-    metrics = {f"bbox_mAP{suffix}": float(judge.stats[at]) for suffix, at in _STATISTICS.items()}
-    return Scores(metrics, _per_class(judge, dataset), detections)
+    return judge
 
 
-def _per_class(judge: Any, dataset: Any) -> dict[str, float]:
+def per_class(judge: Any, dataset: Any) -> dict[str, float]:
+    """AP by class name; -1 where there are no objects of a class."""
     precision = judge.eval["precision"][:, :, :, 0, -1]
     values = {}
     for column, name in enumerate(dataset.CLASSES):

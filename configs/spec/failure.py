@@ -11,6 +11,8 @@ class FailureReason(StrEnum):
     NAN_LOSS = "nan_loss"
     DATASET_ERROR = "dataset_error"
     TEACHER_MISMATCH = "teacher_mismatch"
+    MODEL_MISMATCH = "model_mismatch"
+    EXPORT_DIFFERS = "export_differs"
     NODE_LOST = "node_lost"
     PREEMPTED = "preempted"
     STALLED = "stalled"
@@ -47,6 +49,12 @@ _ADVICE = {
     ),
     FailureReason.TEACHER_MISMATCH: (
         "Register the teacher with the architecture and classes that its checkpoint has."
+    ),
+    FailureReason.MODEL_MISMATCH: (
+        "Name the model with the architecture and classes that its checkpoint has."
+    ),
+    FailureReason.EXPORT_DIFFERS: (
+        "Do not use the file. Raise the tolerance if the difference is harmless, else report it."
     ),
     FailureReason.NODE_LOST: "Nothing to do: the run goes on from its last checkpoint.",
     FailureReason.PREEMPTED: "Nothing to do: the run goes on from its last checkpoint.",

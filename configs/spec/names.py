@@ -27,6 +27,11 @@ class Metric(StrEnum):
     TEACHER_MAP_S = "teacher/bbox_mAP_s"
     TEACHER_MAP_M = "teacher/bbox_mAP_m"
     TEACHER_MAP_L = "teacher/bbox_mAP_l"
+    INFERENCE_IMAGES_PER_S = "inference/images_per_s"
+    LATENCY_P50_MS = "inference/latency_p50_ms"
+    LATENCY_P90_MS = "inference/latency_p90_ms"
+    EXPORT_EDGE_DIFFERENCE = "export/largest_edge_difference_px"
+    EXPORT_SCORE_DIFFERENCE = "export/largest_score_difference"
 
 
 class Tag(StrEnum):
@@ -36,7 +41,9 @@ class Tag(StrEnum):
     """What finds the MLflow run of a run again: there is exactly one."""
 
     PRESET = "tandem.preset"
+    TASK = "tandem.task"
     TEACHER_SHA256 = "tandem.teacher_sha256"
+    MODEL_SHA256 = "tandem.model_sha256"
     DATASET_DIGEST = "tandem.dataset_digest"
     HOST = "tandem.host"
 
@@ -53,6 +60,10 @@ class RunFile(StrEnum):
     BEST = "checkpoints/best.pth"
     PICTURES = "pictures"
     PER_CLASS_AP = "per_class_ap.json"
+    EVALUATION = "evaluation.json"
+    CURVES = "pr_curves.json"
+    CURVES_PICTURE = "pr_curves.png"
+    EXPORT = "export"
     NAN_BATCH = "nan_batch.json"
     LOGS = "logs"
 
@@ -89,7 +100,7 @@ def attempt_log(attempt: int) -> str:
 
 
 class ExitCode(IntEnum):
-    """How `tandem-worker train` ends."""
+    """How `tandem-worker train`, `evaluate` and `export` end."""
 
     SUCCEEDED = 0
     REFUSED = 10

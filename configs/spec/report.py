@@ -22,6 +22,8 @@ class Started(Contract):
     dataset_name: str
     dataset_digest: Sha256
     versions: dict[str, str]
+    model_sha256: Sha256 | None = None
+    """Of the detector that is measured or exported."""
 
 
 class Metrics(Contract):

@@ -12,7 +12,7 @@ import pytest
 
 from configs.spec import ExitCode, Metric
 from tests.digits import write_digits
-from tests.training.test_train import STUDENT, command, records, said
+from tests.training.runs import STUDENT, command, records, said
 
 PATIENCE_S = 150
 EPOCHS = 4

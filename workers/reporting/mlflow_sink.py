@@ -22,12 +22,14 @@ from configs.spec import (
     MLFLOW_EXPERIMENT,
     Artifact,
     DatasetFiles,
+    ExportSpec,
+    JobSpec,
     Metrics,
     Outcome,
     Record,
-    RunSpec,
     Started,
     Tag,
+    task_of,
 )
 from workers.reporting.shipper import SinkBroken, SinkUnavailable
 
@@ -54,7 +56,7 @@ class TrackedRun:
     run_id: str
     name: str
     preset: str | None
-    spec: RunSpec
+    spec: JobSpec
     run_dir: Path
 
 
@@ -135,7 +137,11 @@ class MlflowSink:
         clients', and not in the order in which runs come into being.
         """
         tracked = self._tracked
-        tags = {**tracked.spec.tags, str(Tag.RUN_ID): tracked.run_id}
+        tags = {
+            **tracked.spec.tags,
+            str(Tag.RUN_ID): tracked.run_id,
+            str(Tag.TASK): task_of(tracked.spec),
+        }
         if tracked.preset is not None:
             tags[str(Tag.PRESET)] = tracked.preset
         created = self._client.create_run(experiment_id, tags=tags, run_name=tracked.name)
@@ -189,6 +195,8 @@ class MlflowSink:
         tags = {Tag.DATASET_DIGEST: record.dataset_digest, Tag.HOST: record.host}
         if record.teacher_sha256 is not None:
             tags[Tag.TEACHER_SHA256] = record.teacher_sha256
+        if record.model_sha256 is not None:
+            tags[Tag.MODEL_SHA256] = record.model_sha256
         run_tags = [RunTag(str(key), value) for key, value in tags.items()]
         self._client.log_batch(run_id, tags=run_tags, synchronous=True)
         self._client.log_inputs(run_id, [self._dataset_input(record)])
@@ -196,7 +204,8 @@ class MlflowSink:
             self._client.update_run(run_id, status="RUNNING")
 
     def _dataset_input(self, record: Started) -> DatasetInput:
-        dataset = self._tracked.spec.data.dataset
+        spec = self._tracked.spec
+        dataset = spec.dataset if isinstance(spec, ExportSpec) else spec.data.dataset
         root = dataset.root if isinstance(dataset, DatasetFiles) else None
         entity = Dataset(
             name=record.dataset_name,
@@ -245,7 +254,7 @@ def be_brief() -> None:
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 
-def flat_params(spec: RunSpec) -> dict[str, str]:
+def flat_params(spec: JobSpec) -> dict[str, str]:
     """The spec as MLflow params: dotted fields that are set and can move a number, and short."""
     document = spec.model_dump(mode="json", exclude=_NO_PARAMS)
     return {

@@ -1,5 +1,6 @@
 """What the trainer says: into the spool at once, to the service and MLflow in time."""
 
+import json
 import logging
 import math
 import shlex
@@ -10,18 +11,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from configs.catalog import parse_job
 from configs.spec import (
     Artifact,
     Contract,
     DatasetManifest,
     FailureReason,
+    JobSpec,
     Metrics,
     Note,
     Outcome,
     Progress,
     Record,
     RunFile,
-    RunSpec,
     Started,
     Tracked,
 )
@@ -70,7 +72,7 @@ class Reporter:
         run_dir: Path,
         *,
         identity: Identity,
-        spec: RunSpec,
+        spec: JobSpec,
         clock: Callable[[], datetime],
         is_live: bool = True,
     ) -> None:
@@ -90,7 +92,7 @@ class Reporter:
         run_dir: Path,
         *,
         identity: Identity,
-        spec: RunSpec,
+        spec: JobSpec,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> Self:
         """Begin to report for the run in `run_dir`."""
@@ -138,6 +140,7 @@ class Reporter:
         resumed_from_epoch: int,
         teacher_sha256: str | None,
         dataset: DatasetManifest,
+        model_sha256: str | None = None,
     ) -> None:
         """Say where this attempt runs, on what, and from which epoch."""
         self._say(
@@ -152,6 +155,7 @@ class Reporter:
                 teacher_sha256=teacher_sha256,
                 dataset_name=dataset.name,
                 dataset_digest=dataset.digest,
+                model_sha256=model_sha256,
             )
         )
 
@@ -269,7 +273,7 @@ class Reporter:
         ]
 
     def _mlflow_sink(
-        self, identity: Identity, *, spec: RunSpec, is_live: bool
+        self, identity: Identity, *, spec: JobSpec, is_live: bool
     ) -> MlflowSink | None:
         if identity.mlflow_url is None:
             return None
@@ -300,7 +304,7 @@ def ship(run_dir: Path, *, patience_s: float = PATIENCE_S) -> bool:
         identity = Identity.model_validate_json((run_dir / _IDENTITY_FILE).read_bytes())
     except FileNotFoundError as error:
         raise RunFolderUnknown(run_dir) from error
-    spec = RunSpec.model_validate_json((run_dir / RunFile.SPEC).read_bytes())
+    spec = parse_job(json.loads((run_dir / RunFile.SPEC).read_bytes()))
     reporter = Reporter(run_dir, identity=identity, spec=spec, clock=_utc_now, is_live=False)
     reporter.start()
     return reporter.close(patience_s=patience_s)

@@ -1,0 +1,133 @@
+"""Jobs that do not train: measure a detector, or make files of it that others can run."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from configs.spec.base import Contract, Name
+from configs.spec.compute import Resources
+from configs.spec.detector import Detector
+from configs.spec.run import Dataset, Label, Pixels, RunSpec, Teacher
+
+Task = Literal["train", "evaluate", "export"]
+"""What a run does."""
+
+Model = Teacher
+"""A trained detector: by a teacher's name, by the run that trained it, or as files."""
+
+ExportFormat = Literal["checkpoint", "onnx", "mlflow"]
+"""A plain mmdet checkpoint with its config, an ONNX graph, a model that MLflow serves."""
+
+ImageSize = tuple[Pixels, Pixels]
+"""Longest and shortest edge after resizing, in pixels; the aspect ratio is kept."""
+
+
+class _Job(Contract):
+    """What every job has that acts on one model."""
+
+    model: Model
+    resources: Resources = Resources()
+    tags: Annotated[dict[Name, Label], Field(max_length=32, default_factory=dict)]
+
+    @model_validator(mode="after")
+    def _one_process(self) -> Self:
+        if self.resources.processes != 1:
+            raise ValueError(
+                f"resources.processes is {self.resources.processes}, but only training has more "
+                "than one process"
+            )
+        return self
+
+
+class EvaluationData(Contract):
+    """Which images, and how they are shown to the model."""
+
+    dataset: Dataset
+    split: Literal["val", "train"] = "val"
+    image_size: ImageSize | None = None
+    """None: as the model's run was trained; a model of another kind has to say it."""
+
+    batch_size: Annotated[int, Field(ge=1, le=256)] = 8
+    images: Annotated[int, Field(ge=1)] | None = None
+    """The first so many images only; none: all."""
+
+    loader_workers: Annotated[int, Field(ge=0, le=64)] = 2
+    """Processes that read images; 0 does it in the measuring process."""
+
+
+class Timing(Contract):
+    """How the time of single images is measured: forward, decoding and NMS, without loading."""
+
+    images: Annotated[int, Field(ge=1, le=10_000)] = 50
+    warm_up: Annotated[int, Field(ge=0, le=1000)] = 5
+    """Images before these, which are not counted."""
+
+
+class EvaluationSpec(_Job):
+    """Measure a detector on a dataset: COCO's numbers, curves, and how fast it is."""
+
+    task: Literal["evaluate"] = "evaluate"
+    data: EvaluationData
+    timing: Timing | None = Timing()
+    """None: the time of single images is not measured."""
+
+
+class ExportSpec(_Job):
+    """Write a detector in formats of others; every file is compared with the original."""
+
+    task: Literal["export"] = "export"
+    formats: Annotated[tuple[ExportFormat, ...], Field(min_length=1, max_length=3)] = (
+        "checkpoint",
+        "onnx",
+        "mlflow",
+    )
+    image_size: ImageSize | None = None
+    """Of what the model looks at; none: as its run was trained."""
+
+    dataset: Dataset | None = None
+    """Its validation images are what the comparison looks at; none: those of the model's run."""
+
+    compared_images: Annotated[int, Field(ge=1, le=1000)] = 8
+    tolerance: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
+    """Largest difference of an edge (pixels) and of a score that is let through."""
+
+    @model_validator(mode="after")
+    def _formats_differ(self) -> Self:
+        if len(set(self.formats)) != len(self.formats):
+            raise ValueError(f"formats: each once, got {', '.join(self.formats)}")
+        return self
+
+
+def export_objection(detector: Detector, format_: ExportFormat) -> str | None:
+    """Why a detector cannot be written in a format; none: it can."""
+    if format_ != "checkpoint" and detector.head.kind == "vfnet":
+        return (
+            f"a vfnet head has deformable convolutions, which torch cannot write as ONNX, so there "
+            f"is no {format_} of it; choose formats: [checkpoint]"
+        )
+    return None
+
+
+def _task_of(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return str(value.get("task", "train"))
+    return str(getattr(value, "task", "train"))
+
+
+JobSpec = Annotated[
+    Annotated[RunSpec, Tag("train")]
+    | Annotated[EvaluationSpec, Tag("evaluate")]
+    | Annotated[ExportSpec, Tag("export")],
+    Discriminator(
+        _task_of,
+        custom_error_type="unknown_task",
+        custom_error_message="task is evaluate or export; a spec without one trains",
+    ),
+]
+"""Everything a run can be asked to do; only a spec that trains does not say so."""
+
+
+def task_of(spec: JobSpec) -> Task:
+    """What a spec asks for."""
+    return "train" if isinstance(spec, RunSpec) else spec.task

@@ -1,0 +1,63 @@
+"""Times are counted per call, and few images come round again."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from configs.spec import Timing
+from workers.timing import Stopwatch, latency_of
+
+CPU = torch.device("cpu")
+
+
+class Detector:
+    """Finds one thing in every image."""
+
+    def __init__(self) -> None:
+        self.training = False
+        self.calls = 0
+
+    def __call__(self, *, images: Any, **_: Any) -> list[str]:
+        self.calls += 1
+        return ["found"] * len(images)
+
+
+def loader(*, images: int, batch_size: int) -> DataLoader[Any]:
+    def collate(rows: list[int]) -> dict[str, list[int]]:
+        return {"images": rows}
+
+    dataset: Any = range(images)
+    return DataLoader(dataset, batch_size=batch_size, collate_fn=collate)
+
+
+def test_a_stopwatch_answers_as_the_detector_does_and_counts_images() -> None:
+    watch = Stopwatch(Detector())
+
+    answers = [watch(**batch) for batch in loader(images=5, batch_size=2)]
+
+    assert [len(answer) for answer in answers] == [2, 2, 1]
+    assert watch.images == [2, 2, 1]
+
+
+def test_the_first_batch_does_not_count_where_there_are_more() -> None:
+    watch = Stopwatch(Detector(), seconds=[10.0, 1.0, 1.0], images=[2, 2, 2])
+
+    assert watch.images_per_s == pytest.approx(2.0)
+
+
+def test_an_only_batch_counts() -> None:
+    assert Stopwatch(Detector(), seconds=[4.0], images=[2]).images_per_s == pytest.approx(0.5)
+
+
+def test_few_images_are_timed_again_and_the_warm_up_is_left_out() -> None:
+    detector = Detector()
+
+    latency = latency_of(
+        detector, loader(images=3, batch_size=1), Timing(images=8, warm_up=2), device=CPU
+    )
+
+    assert latency.images == 8
+    assert detector.calls == 10
+    assert 0 <= latency.p50_ms <= latency.p90_ms <= latency.p99_ms
