@@ -19,7 +19,9 @@ from service.api.schemas import (
     BudgetView,
     DatasetRequest,
     DatasetView,
+    EvaluationRequest,
     EventView,
+    ExportRequest,
     HealthView,
     MetricView,
     PlanView,
@@ -85,6 +87,20 @@ class TandemClient:
         """Launch a run; the same key gives the same run."""
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         response = self._ask("POST", "/v1/runs", body=request, headers=headers)
+        return RunView.model_validate_json(response.content)
+
+    def evaluate(
+        self, request: EvaluationRequest, *, idempotency_key: str | None = None
+    ) -> RunView:
+        """Measure a detector; the same key gives the same evaluation."""
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        response = self._ask("POST", "/v1/evaluations", body=request, headers=headers)
+        return RunView.model_validate_json(response.content)
+
+    def export(self, request: ExportRequest, *, idempotency_key: str | None = None) -> RunView:
+        """Write a detector in formats of others; the same key gives the same export."""
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        response = self._ask("POST", "/v1/exports", body=request, headers=headers)
         return RunView.model_validate_json(response.content)
 
     def plan(self, request: RunRequest) -> PlanView:

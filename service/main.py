@@ -12,7 +12,7 @@ from service.adapters.clock import SystemClock
 from service.adapters.files import LocalFiles
 from service.adapters.mlflow import Mlflow
 from service.adapters.ray_jobs import RayJobs
-from service.api import errors, health, registry, runs
+from service.api import errors, health, jobs, registry, runs
 from service.api.limits import BodyLimit, HostCheck
 from service.domain.ports import Clock, Cluster, Tracker
 from service.log import configure_logging
@@ -82,7 +82,7 @@ def create_app(
     errors.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(HostCheck, hosts=settings.host_names)
-    for module in (runs, registry, health):
+    for module in (runs, jobs, registry, health):
         app.include_router(module.router)
     return app
 

@@ -172,3 +172,5 @@ def _link(target: Path, name: Path) -> None:
     unfinished.unlink(missing_ok=True)
     os.link(target, unfinished)
     unfinished.replace(name)
+    # Between two links of one file a rename does nothing, and both stay.
+    unfinished.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from service.api.schemas import (
     MetricView,
     PlanView,
     RunPage,
+    RunQuery,
     RunRequest,
     RunView,
     view_of_attempt,
@@ -27,16 +28,21 @@ from service.api.schemas import (
     view_of_run,
 )
 from service.domain.ports import RunFilter
-from service.domain.states import RunState
+from service.domain.runs import Run
 from service.usecases import budget, deliveries, logs, runs
+from service.usecases.world import World
 
 router = APIRouter(prefix="/v1", tags=["runs"])
 
 _FOLLOW_EVERY_S = 0.5
 
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
-Limit = Annotated[int, Query(ge=1, le=200)]
-Tag = Annotated[str | None, Query(pattern=r"^[^=]+=.*$", description="key=value")]
+
+
+def page_of_runs(found: list[Run], *, limit: int, world: World) -> RunPage:
+    """A page, from one run more than it shows."""
+    items = [view_of_run(run, mlflow_url=world.mlflow_url) for run in found[:limit]]
+    return RunPage(items=items, next_cursor=items[-1].id if len(found) > limit else None)
 
 
 @router.post("/runs", status_code=status.HTTP_201_CREATED)
@@ -58,28 +64,18 @@ def plan_run(body: RunRequest, world: WorldDep) -> PlanView:
 
 
 @router.get("/runs")
-def list_runs(
-    world: WorldDep,
-    state: RunState | None = None,
-    preset: str | None = None,
-    tag: Tag = None,
-    cursor: str | None = None,
-    limit: Limit = 50,
-) -> RunPage:
-    """Runs, newest first."""
-    pair = tag.partition("=") if tag is not None else None
-    found = runs.list_runs(
-        RunFilter(
-            state=state,
-            preset=preset,
-            tag=None if pair is None else (pair[0], pair[2]),
-            before=cursor,
-            limit=limit + 1,
-        ),
-        world=world,
+def list_runs(world: WorldDep, query: Annotated[RunQuery, Query()]) -> RunPage:
+    """Runs, newest first: those that train, and evaluations and exports."""
+    pair = query.tag.partition("=") if query.tag is not None else None
+    which = RunFilter(
+        state=query.state,
+        task=query.task,
+        preset=query.preset,
+        tag=None if pair is None else (pair[0], pair[2]),
+        before=query.cursor,
+        limit=query.limit + 1,
     )
-    items = [view_of_run(run, mlflow_url=world.mlflow_url) for run in found[:limit]]
-    return RunPage(items=items, next_cursor=items[-1].id if len(found) > limit else None)
+    return page_of_runs(runs.list_runs(which, world=world), limit=query.limit, world=world)
 
 
 @router.get("/runs/{run_id}")

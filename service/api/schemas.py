@@ -11,12 +11,15 @@ from configs.spec import (
     Contract,
     DatasetManifest,
     Detector,
+    EvaluationSpec,
+    ExportSpec,
     FailureReason,
+    JobSpec,
     Metric,
     Name,
     Progress,
-    RunSpec,
     Sha256,
+    Task,
     advice,
 )
 from service.domain.budget import Budget
@@ -28,6 +31,10 @@ from service.domain.states import RunState, is_over
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 """A name is an argument of the job's command line: no shell takes a NUL there."""
+
+
+RunName = Annotated[str, Field(min_length=1, max_length=200, pattern=_PRINTABLE)]
+"""What a run is called on screen."""
 
 
 class Asked(Contract):
@@ -53,7 +60,7 @@ class RunRequest(Asked):
         default_factory=dict, examples=[{"distillation.loc_weight": 2.0}]
     )
     spec: dict[str, JsonValue] | None = None
-    name: Annotated[str, Field(min_length=1, max_length=200, pattern=_PRINTABLE)] | None = None
+    name: RunName | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -64,15 +71,28 @@ class RunRequest(Asked):
         return self
 
 
+class EvaluationRequest(EvaluationSpec, Asked):
+    """A detector to measure: a whole spec, and what to call it."""
+
+    name: RunName | None = None
+
+
+class ExportRequest(ExportSpec, Asked):
+    """A detector to write in formats of others: a whole spec, and what to call it."""
+
+    name: RunName | None = None
+
+
 class RunView(Contract):
     """A run as it is now."""
 
     id: str
     name: str
+    task: Task
     preset: str | None
     state: RunState
     desired: Literal["run", "cancelled"]
-    spec: RunSpec
+    spec: JobSpec
     attempt: int
     reason: FailureReason | None
     message: str
@@ -94,6 +114,24 @@ class RunView(Contract):
     def is_over(self) -> bool:
         """Whether nothing more will happen."""
         return is_over(self.state)
+
+
+class PageQuery(Contract):
+    """Which part of a list."""
+
+    cursor: str | None = None
+    """The last id of the page before."""
+
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+
+
+class RunQuery(PageQuery):
+    """Which runs."""
+
+    state: RunState | None = None
+    task: Task | None = None
+    preset: str | None = None
+    tag: Annotated[str, Field(pattern=r"^[^=]+=.*$", description="key=value")] | None = None
 
 
 class RunPage(Contract):
@@ -152,7 +190,7 @@ class FindingView(Contract):
 class PlanView(Contract):
     """A run that was not launched: what it would be, and what stands against it."""
 
-    spec: RunSpec
+    spec: JobSpec
     findings: list[FindingView]
     waits_for: str | None
 
@@ -261,6 +299,7 @@ def view_of_run(run: Run, *, mlflow_url: str) -> RunView:
     return RunView(
         id=run.id,
         name=run.name,
+        task=run.task,
         preset=run.preset,
         state=run.state,
         desired=run.desired,

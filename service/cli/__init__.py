@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from service.cli import budget, datasets, demo, doctor, presets, runs, stack, teachers
+from service.cli import budget, datasets, demo, doctor, jobs, presets, runs, stack, teachers
 from service.cli.failures import Refusal, refusal_from
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ datasets.register(app)
 doctor.register(app)
 demo.register(app)
 budget.register(app)
+jobs.register(app)
 
 
 def main() -> None:

@@ -49,7 +49,10 @@ def run(
         launched = client.launch(request)
         console.output().print(f"Launched [bold]{launched.id}[/] ({launched.preset})")
         if watch:
-            _watch(client, launched.id)
+            ended = watch_to_its_end(client, launched.id)
+            if ended is not None:
+                score = console.score_text(ended.best_map)
+                console.output().print(f"mAP {score}  {ended.mlflow_url or ''}")
             return
     console.output().print(f"`tandem logs -f {launched.id}` follows it, `tandem runs` lists all.")
 
@@ -147,7 +150,8 @@ def _last_runs(client: "TandemClient", state: RunState | None) -> "list[RunView]
     return list(client.runs(state=state, limit=_LISTED).items)
 
 
-def _watch(client: "TandemClient", run_id: str) -> None:
+def watch_to_its_end(client: "TandemClient", run_id: str) -> "RunView | None":
+    """The run when it has ended well; none if nobody waits any more. A bad end is refused."""
     from service.cli.run_progress import watch_runs
 
     try:
@@ -157,14 +161,14 @@ def _watch(client: "TandemClient", run_id: str) -> None:
             f"The run goes on. `tandem logs -f {run_id}` follows it, "
             f"`tandem cancel {run_id}` ends it."
         )
-        return
+        return None
     if ended.state != "succeeded":
         cause = ended.message or ended.reason or "no cause is known"
         log = f"Its log: tandem logs {ended.id}"
         raise Refused(
             Refusal(f"{ended.id} {ended.state}: {cause}", advice=(ended.advice or "", log))
         )
-    console.output().print(f"mAP {console.score_text(ended.best_map)}  {ended.mlflow_url or ''}")
+    return ended
 
 
 def _plan(client: "TandemClient", request: "RunRequest") -> None:

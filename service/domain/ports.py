@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
-from configs.spec import DatasetManifest, Metrics, Record
+from configs.spec import DatasetManifest, Metrics, Record, Task
 from service.domain.policy import Job
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.runs import Attempt, Event, Run
@@ -51,6 +51,7 @@ class RunFilter:
     """Which runs to list, newest first; `before` is the id to go on from."""
 
     state: RunState | None = None
+    task: Task | None = None
     preset: str | None = None
     tag: tuple[str, str] | None = None
     before: str | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from configs.spec import Resources, RunSpec
+from configs.spec import JobSpec, Resources, RunSpec
 from service.domain.ports import Node
 
 
@@ -17,7 +17,7 @@ def less(nodes: tuple[Node, ...], asked: Resources, *, processes: int) -> tuple[
     return tuple(_fill(nodes, asked, processes))
 
 
-def processes_now(spec: RunSpec, *, room: int, may_be_fewer: bool) -> int | None:
+def processes_now(spec: JobSpec, *, room: int, may_be_fewer: bool) -> int | None:
     """How many processes to start where there is room for `room`; none: wait.
 
     Fewer than the spec's are the most that its batches can be shared by.
@@ -25,7 +25,7 @@ def processes_now(spec: RunSpec, *, room: int, may_be_fewer: bool) -> int | None
     asked = spec.resources
     if room >= asked.processes:
         return asked.processes
-    if asked.min_processes is None or not may_be_fewer:
+    if not isinstance(spec, RunSpec) or asked.min_processes is None or not may_be_fewer:
         return None
     pieces = asked.processes * spec.compute.accumulate
     possible = range(asked.min_processes, room + 1)
@@ -40,9 +40,9 @@ def in_words(asked: Resources) -> str:
     return f"{asked.processes} processes with {each} each"
 
 
-def fewer_in_words(spec: RunSpec, processes: int) -> str:
-    """What becomes of the batches when an attempt has fewer processes than the spec."""
-    wanted = spec.resources.processes
+def fewer_in_words(asked: Resources, processes: int) -> str:
+    """What becomes of the batches when an attempt has fewer processes than were asked for."""
+    wanted = asked.processes
     times = wanted / processes
     many = "twice" if times == 2 else f"{times:.3g} times"
     return (

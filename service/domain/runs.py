@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
-from configs.spec import FailureReason, Progress, RunSpec
+from configs.spec import FailureReason, JobSpec, Progress, Task, task_of
 from service.domain.errors import IllegalMove
 from service.domain.states import RunState, is_over, may_move
 
@@ -18,7 +18,7 @@ class Run:
     id: str
     name: str
     preset: str | None
-    spec: RunSpec
+    spec: JobSpec
     state: RunState
     created_at: datetime
     changed_at: datetime
@@ -46,6 +46,11 @@ class Run:
     stop_asked_at: datetime | None = None
     pending_outcome: str | None = None
     """The last word of the current attempt, before its job is seen to be over."""
+
+    @property
+    def task(self) -> Task:
+        """What it does: train, evaluate or export."""
+        return task_of(self.spec)
 
     @property
     def submission_id(self) -> str:

@@ -7,9 +7,9 @@ waits inside of Ray cannot be stopped (ray#58353).
 from dataclasses import dataclass
 from functools import partial
 
-from configs.spec import RunTeacher
 from service.domain.errors import ClusterUnreachable, NotFound
 from service.domain.ports import Node
+from service.domain.references import references_of
 from service.domain.room import in_words, less, places, processes_now
 from service.domain.runs import Run
 from service.domain.states import RunState
@@ -70,17 +70,18 @@ def _is_not_counted_yet(run: Run, *, world: World) -> bool:
 
 
 def _is_ready(run: Run, *, world: World) -> bool:
-    teacher = run.spec.teacher
-    if not isinstance(teacher, RunTeacher):
+    references = references_of(run.spec)
+    if references.run_id is None:
         return True
-    teacher_run = show_run(teacher.run, world=world)
-    if teacher_run.state is RunState.SUCCEEDED:
+    needed = show_run(references.run_id, world=world)
+    if needed.state is RunState.SUCCEEDED:
         return True
-    if teacher_run.is_over:
-        message = f"Its teacher, run {teacher_run.id}, is {teacher_run.state}."
+    what = f"its {references.model_field}, run {needed.id}"
+    if needed.is_over:
+        message = f"{what.capitalize()}, is {needed.state}."
         fail_queued_run(run, message=message, world=world)
     else:
-        note_waiting(run, why=f"its teacher, run {teacher_run.id}", world=world)
+        note_waiting(run, why=what, world=world)
     return False
 
 

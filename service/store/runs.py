@@ -1,15 +1,17 @@
 """Runs in the database."""
 
+from pydantic import TypeAdapter
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from configs.spec import FailureReason, Progress, RunSpec
+from configs.spec import FailureReason, JobSpec, Progress
 from service.domain.errors import RunNotFound
 from service.domain.ports import RunFilter
 from service.domain.runs import Run
 from service.domain.states import MOVES, RunState, is_over
 from service.store.tables import KeyRow, RunRow
 
+_SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 _OVER = [state for state in MOVES if is_over(state)]
 _SAME_NAME = (
     "name",
@@ -45,7 +47,11 @@ class SqlRuns:
         """Store a new run after all others."""
         last = self._session.scalar(select(func.max(RunRow.order))) or 0
         row = RunRow(
-            id=run.id, order=last + 1, spec=run.spec.model_dump_json(), tags=dict(run.spec.tags)
+            id=run.id,
+            order=last + 1,
+            task=run.task,
+            spec=run.spec.model_dump_json(),
+            tags=dict(run.spec.tags),
         )
         _fill(row, run)
         self._session.add(row)
@@ -65,6 +71,8 @@ class SqlRuns:
         query = select(RunRow).order_by(RunRow.order.desc()).limit(which.limit)
         if which.state is not None:
             query = query.where(RunRow.state == which.state)
+        if which.task is not None:
+            query = query.where(RunRow.task == which.task)
         if which.preset is not None:
             query = query.where(RunRow.preset == which.preset)
         if which.tag is not None:
@@ -118,7 +126,7 @@ def _fill(row: RunRow, run: Run) -> None:
 def _run_from_row(row: RunRow) -> Run:
     return Run(
         id=row.id,
-        spec=RunSpec.model_validate_json(row.spec),
+        spec=_SPEC.validate_json(row.spec),
         state=RunState(row.state),
         reason=None if row.reason is None else FailureReason(row.reason),
         progress=None if row.progress is None else Progress.model_validate_json(row.progress),

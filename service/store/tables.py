@@ -55,6 +55,7 @@ class RunRow(Table):
 
     name: Mapped[str] = mapped_column(String(200))
     preset: Mapped[str | None] = mapped_column(String(200), index=True)
+    task: Mapped[str] = mapped_column(String(16), index=True, server_default="train")
     spec: Mapped[str] = mapped_column(Text)
     tags: Mapped[dict[str, str]] = mapped_column(JSON)
     state: Mapped[str] = mapped_column(String(16), index=True)

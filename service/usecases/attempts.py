@@ -43,7 +43,7 @@ def start_attempt(run_id: str, *, processes: int, world: World) -> Run | None:
         details = f"Attempt {started.attempt} as Ray job {started.submission_id}."
         unit.events.add(Event(run.id, now, "service", "moved", details, run.state, started.state))
         if processes < run.spec.resources.processes:
-            fewer = fewer_in_words(run.spec, processes)
+            fewer = fewer_in_words(run.spec.resources, processes)
             unit.events.add(Event(run.id, now, "service", "fewer_processes", fewer))
     submit_attempt(started, world=world)
     return started
@@ -83,7 +83,7 @@ def order_of(run: Run, *, world: World) -> Order:
     asked, processes = run.spec.resources, processes_of(run, world=world)
     command = [
         "tandem-worker",
-        "train",
+        run.task,
         *("--spec", str(run_dir / RunFile.SPEC)),
         *("--run-dir", str(run_dir)),
         *("--run-id", run.id),

@@ -1,10 +1,12 @@
-"""From the names in a spec to the files that the trainer reads."""
+"""From the names in a spec to the files that a worker reads."""
 
 from pathlib import Path
 
 from configs.known_teachers import way_to_get
 from configs.spec import (
+    Dataset,
     DatasetFiles,
+    JobSpec,
     NamedDataset,
     NamedTeacher,
     RunFile,
@@ -13,27 +15,34 @@ from configs.spec import (
     Teacher,
     TeacherFiles,
 )
-from service.domain.errors import DatasetNotFound, TeacherNotFound
+from service.domain.errors import DatasetNotFound, RunNotFound, TeacherNotFound
 from service.domain.ports import Unit
+from service.domain.references import as_trained, references_of, with_files
 from service.usecases.runs import classes_of_run
 from service.usecases.world import World
 
 
-def resolved_spec(spec: RunSpec, *, world: World) -> RunSpec:
+def resolved_spec(spec: JobSpec, *, world: World) -> JobSpec:
     """The spec with every name replaced by files; raises if one of them is gone."""
     with world.store.begin() as unit:
-        dataset = _dataset_files(unit, spec)
-        teacher = _teacher_files(unit, spec.teacher, world=world)
-    if isinstance(spec.teacher, RunTeacher) and teacher is not None:
+        open_spec = _as_trained(unit, spec)
+        references = references_of(open_spec)
+        dataset = _dataset_files(unit, references.dataset)
+        model = _model_files(unit, references.model, world=world)
+    if references.run_id is not None and model is not None:
         # Outside of the transaction: it reads the whole file. The worker refuses a missing one.
-        sha256 = world.files.sha256(Path(teacher.checkpoint))
-        teacher = teacher.model_copy(update={"sha256": sha256})
-    data = spec.data.model_copy(update={"dataset": dataset})
-    return spec.model_copy(update={"data": data, "teacher": teacher})
+        sha256 = world.files.sha256(Path(model.checkpoint))
+        model = model.model_copy(update={"sha256": sha256})
+    return with_files(open_spec, dataset=dataset, model=model)
 
 
-def _dataset_files(unit: Unit, spec: RunSpec) -> DatasetFiles:
-    reference = spec.data.dataset
+def _as_trained(unit: Unit, spec: JobSpec) -> JobSpec:
+    run_id = references_of(spec).run_id
+    trained = None if run_id is None else unit.runs.get(run_id).spec
+    return as_trained(spec, trained) if isinstance(trained, RunSpec) else spec
+
+
+def _dataset_files(unit: Unit, reference: Dataset | None) -> Dataset | None:
     if not isinstance(reference, NamedDataset):
         return reference
     dataset = unit.registry.dataset(reference.name)
@@ -42,7 +51,7 @@ def _dataset_files(unit: Unit, spec: RunSpec) -> DatasetFiles:
     return DatasetFiles(root=str(dataset.root), digest=dataset.manifest.digest)
 
 
-def _teacher_files(unit: Unit, reference: Teacher | None, *, world: World) -> TeacherFiles | None:
+def _model_files(unit: Unit, reference: Teacher | None, *, world: World) -> TeacherFiles | None:
     if isinstance(reference, RunTeacher):
         return _files_of_teacher_run(unit, reference, world=world)
     if not isinstance(reference, NamedTeacher):
@@ -60,6 +69,8 @@ def _teacher_files(unit: Unit, reference: Teacher | None, *, world: World) -> Te
 
 def _files_of_teacher_run(unit: Unit, reference: RunTeacher, *, world: World) -> TeacherFiles:
     run = unit.runs.get(reference.run)
+    if not isinstance(run.spec, RunSpec):
+        raise RunNotFound(run.id)
     classes = classes_of_run(unit, run)
     if classes is None:
         raise DatasetNotFound(run.spec.data.dataset.model_dump_json())

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
-from configs.catalog import SpecError, UnknownPreset, changed, load_preset, parse_spec
+from configs.catalog import SpecError, UnknownPreset, changed, load_preset, parse_job, parse_spec
 from configs.known_teachers import way_to_get
-from configs.spec import ClassNames, NamedDataset, NamedTeacher, RunSpec, RunTeacher
+from configs.spec import ClassNames, JobSpec, NamedDataset, NamedTeacher, RunTeacher, Task
 from service.domain.errors import (
     ClusterUnreachable,
     FieldFault,
@@ -20,23 +20,27 @@ from service.domain.errors import (
     RunNotFound,
     SpecRefused,
 )
-from service.domain.plan import Facts, Plan, make_plan
+from service.domain.findings import Facts
+from service.domain.plan import Plan, make_plan
 from service.domain.ports import Cluster, MetricPoint, Node, RunFilter, Unit
+from service.domain.references import references_of
 from service.domain.runs import Attempt, Event, Run, move
 from service.domain.states import RunState
 from service.usecases.world import World
 
 _ID_ALPHABET = string.digits + string.ascii_lowercase
 _ID_LENGTH = 12
+_NAMES: dict[Task, str] = {"train": "run", "evaluate": "evaluation", "export": "export"}
 
 
 @dataclass(frozen=True)
 class Request:
-    """A preset with changes, or a whole spec."""
+    """A preset with changes, or a whole spec of a task."""
 
     preset: str | None = None
     changes: dict[str, JsonValue] = field(default_factory=dict)
     spec: dict[str, JsonValue] | None = None
+    task: Task = "train"
     name: str | None = None
     digest: str = ""
     """Of the request as it came: what an idempotency key is bound to."""
@@ -60,7 +64,7 @@ def launch_run(request: Request, *, key: str | None, world: World) -> tuple[Run,
     now = world.clock.now()
     run = Run(
         id=_new_id(),
-        name=request.name or request.preset or "run",
+        name=request.name or request.preset or _NAMES[request.task],
         preset=request.preset,
         spec=plan.spec,
         state=RunState.QUEUED,
@@ -150,13 +154,15 @@ def request_digest(body: bytes) -> str:
 
 def classes_of_run(unit: Unit, run: Run) -> ClassNames | None:
     """The classes that a run's student knows; none if its dataset is not registered any more."""
-    reference = run.spec.data.dataset
+    reference = references_of(run.spec).dataset
     dataset = unit.registry.dataset(reference.name) if isinstance(reference, NamedDataset) else None
     return None if dataset is None else dataset.manifest.classes
 
 
-def _spec_of(request: Request) -> RunSpec:
+def _spec_of(request: Request) -> JobSpec:
     try:
+        if request.task != "train":
+            return parse_job({**(request.spec or {}), "task": request.task})
         if request.preset is None:
             return parse_spec(request.spec)
         return parse_spec(changed(load_preset(request.preset).document, request.changes))
@@ -175,8 +181,9 @@ def _nodes_or_none(cluster: Cluster) -> tuple[Node, ...] | None:
         return None
 
 
-def _facts(unit: Unit, spec: RunSpec, nodes: Sequence[Node] | None) -> Facts:
-    dataset, teacher = spec.data.dataset, spec.teacher
+def _facts(unit: Unit, spec: JobSpec, nodes: Sequence[Node] | None) -> Facts:
+    references = references_of(spec)
+    dataset, teacher = references.dataset, references.model
     teacher_run = _run_or_none(unit, teacher.run) if isinstance(teacher, RunTeacher) else None
     return Facts(
         dataset=unit.registry.dataset(dataset.name) if isinstance(dataset, NamedDataset) else None,

@@ -8,7 +8,8 @@ import pytest
 from configs.catalog import parse_spec
 from configs.spec import ClassNames, Detector
 from service.adapters.clock import FixedClock
-from service.domain.plan import Facts, make_plan
+from service.domain.findings import Facts
+from service.domain.plan import make_plan
 from service.domain.ports import Node
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.states import RunState

@@ -109,4 +109,4 @@ def test_as_many_start_as_fit_and_share_every_batch(
     ],
 )
 def test_fewer_processes_are_told_in_words(processes: int, words: str) -> None:
-    assert fewer_in_words(a_group_spec(4, least=1, accumulate=3), processes) == words
+    assert fewer_in_words(a_group_spec(4, least=1, accumulate=3).resources, processes) == words

@@ -69,6 +69,7 @@ def test_a_worse_student_never_takes_the_place_of_the_best(tmp_path: Path) -> No
 
     assert files(tmp_path, "student-*.pth") == [10]
     assert load_checkpoint(tmp_path / RunFile.BEST)["step"] == 10
+    assert list((tmp_path / RunFile.CHECKPOINTS).glob("*.unfinished")) == []
 
 
 def test_over_the_budget_the_oldest_go_and_the_newest_and_the_best_never_do(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ def a_view(state: RunState = RunState.RUNNING, **changes: Any) -> RunView:
     fields: dict[str, Any] = {
         "id": "r0123456789ab",
         "name": "n",
+        "task": "train",
         "preset": "quick/instant",
         "state": state,
         "desired": "run",

@@ -1,0 +1,102 @@
+"""Evaluations and exports: runs that do not train. Logs, events and cancelling are any run's."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response, status
+
+from configs.spec import Task
+from service.api.deps import WorldDep
+from service.api.runs import IdempotencyKey, page_of_runs
+from service.api.schemas import (
+    EvaluationRequest,
+    ExportRequest,
+    PageQuery,
+    RunPage,
+    RunView,
+    view_of_run,
+)
+from service.domain.errors import RunNotFound
+from service.domain.ports import RunFilter
+from service.usecases import runs
+from service.usecases.world import World
+
+router = APIRouter(prefix="/v1", tags=["jobs"])
+
+
+@router.post("/evaluations", status_code=status.HTTP_201_CREATED)
+def launch_evaluation(
+    body: EvaluationRequest,
+    response: Response,
+    world: WorldDep,
+    idempotency_key: IdempotencyKey = None,
+) -> RunView:
+    """Measure a detector on a dataset: COCO's numbers, curves, images a second, latency."""
+    return _launched(body, "evaluate", response, key=idempotency_key, world=world)
+
+
+@router.get("/evaluations")
+def list_evaluations(world: WorldDep, query: Annotated[PageQuery, Query()]) -> RunPage:
+    """Evaluations, newest first."""
+    return _page("evaluate", query, world=world)
+
+
+@router.get("/evaluations/{run_id}")
+def show_evaluation(run_id: str, world: WorldDep) -> RunView:
+    """One evaluation; its numbers are in `latest`."""
+    return _one(run_id, "evaluate", world=world)
+
+
+@router.post("/exports", status_code=status.HTTP_201_CREATED)
+def launch_export(
+    body: ExportRequest,
+    response: Response,
+    world: WorldDep,
+    idempotency_key: IdempotencyKey = None,
+) -> RunView:
+    """Write a detector as an mmdet checkpoint, an ONNX graph, a model that MLflow serves."""
+    return _launched(body, "export", response, key=idempotency_key, world=world)
+
+
+@router.get("/exports")
+def list_exports(world: WorldDep, query: Annotated[PageQuery, Query()]) -> RunPage:
+    """Exports, newest first."""
+    return _page("export", query, world=world)
+
+
+@router.get("/exports/{run_id}")
+def show_export(run_id: str, world: WorldDep) -> RunView:
+    """One export; its files are in MLflow and in the run's folder."""
+    return _one(run_id, "export", world=world)
+
+
+def _launched(
+    body: EvaluationRequest | ExportRequest,
+    task: Task,
+    response: Response,
+    *,
+    key: str | None,
+    world: World,
+) -> RunView:
+    request = runs.Request(
+        spec=body.model_dump(mode="json", exclude={"name"}),
+        task=task,
+        name=body.name,
+        digest=runs.request_digest(f"{task} {body.model_dump_json()}".encode()),
+    )
+    run, is_new = runs.launch_run(request, key=key, world=world)
+    response.headers["Location"] = f"/v1/runs/{run.id}"
+    if not is_new:
+        response.status_code = status.HTTP_200_OK
+    return view_of_run(run, mlflow_url=world.mlflow_url)
+
+
+def _page(task: Task, query: PageQuery, *, world: World) -> RunPage:
+    which = RunFilter(task=task, before=query.cursor, limit=query.limit + 1)
+    return page_of_runs(runs.list_runs(which, world=world), limit=query.limit, world=world)
+
+
+def _one(run_id: str, task: Task, *, world: World) -> RunView:
+    run = runs.show_run(run_id, world=world)
+    if run.task != task:
+        raise RunNotFound(run_id)
+    return view_of_run(run, mlflow_url=world.mlflow_url)

@@ -1,0 +1,147 @@
+"""`tandem evaluate` and `export`: what a trained detector is good for."""
+
+import re
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from pydantic import BaseModel
+
+from service.cli import console
+from service.cli.session import full_id, open_client
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from service.api.schemas import RunView
+    from service.client import TandemClient
+
+Request = TypeVar("Request", bound=BaseModel)
+
+_RUN_ID = re.compile(r"r[0-9a-z]{2,12}")
+
+Model = Annotated[str, typer.Argument(help="A run's id, or enough of it; or a teacher's name.")]
+Watch = Annotated[bool, typer.Option("--watch/--no-watch", help="Follow it until it ends.")]
+Size = Annotated[
+    str, typer.Option(help="Longest and shortest edge, as in 1333x800; a run knows its own.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    for command in (evaluate, export):
+        app.command()(command)
+
+
+def evaluate(
+    model: Model,
+    data: Annotated[str, typer.Option(help="The dataset's name.")],
+    split: Annotated[str, typer.Option(help="val or train.")] = "val",
+    images: Annotated[int | None, typer.Option(help="The first so many images only.")] = None,
+    size: Size = "",
+    checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
+    watch: Watch = True,
+) -> None:
+    """Measure a detector: COCO's numbers in all parts, curves, images a second, latency."""
+    from service.api.schemas import EvaluationRequest
+
+    with open_client() as client:
+        reference = _reference(client, model, checkpoint)
+        asked = {
+            "model": reference,
+            "data": {
+                "dataset": {"name": data},
+                "split": split,
+                "images": images,
+                "image_size": _edges(size),
+            },
+            "name": f"evaluation of {model}",
+        }
+        launched = client.evaluate(_checked(EvaluationRequest, asked))
+        ended = _followed(client, launched, watch=watch)
+    if ended is not None:
+        _show_numbers(ended)
+
+
+def export(
+    model: Model,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="checkpoint, onnx or mlflow; repeat it for several."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Whose images compare the files with the original.")
+    ] = None,
+    size: Size = "",
+    checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
+    watch: Watch = True,
+) -> None:
+    """Write a detector in formats of others, each compared with the original."""
+    from service.api.schemas import ExportRequest
+
+    with open_client() as client:
+        asked: dict[str, Any] = {
+            "model": _reference(client, model, checkpoint),
+            "image_size": _edges(size),
+            "dataset": None if data is None else {"name": data},
+            "name": f"export of {model}",
+        }
+        if formats:
+            asked["formats"] = formats
+        launched = client.export(_checked(ExportRequest, asked))
+        ended = _followed(client, launched, watch=watch)
+    if ended is not None:
+        console.output().print(f"The files are in MLflow: {ended.mlflow_url or ''}")
+
+
+def _reference(client: "TandemClient", model: str, checkpoint: str) -> "dict[str, str]":
+    """A teacher by its name, or a run by its id; a teacher's name goes first."""
+    if any(teacher.name == model for teacher in client.teachers()):
+        return {"name": model}
+    if _RUN_ID.fullmatch(model):
+        return {"run": full_id(client, model), "checkpoint": checkpoint}
+    return {"name": model}
+
+
+def _edges(size: str) -> "list[int] | None":
+    from service.cli.failures import Refusal, Refused
+
+    if not size:
+        return None
+    try:
+        longest, shortest = (int(edge) for edge in size.lower().split("x"))
+    except ValueError:
+        raise Refused(Refusal(f"--size {size} is no size.", advice=("As in 1333x800.",))) from None
+    return [longest, shortest]
+
+
+def _checked(kind: type[Request], asked: "dict[str, Any]") -> Request:
+    """The request; what is wrong with it is told by field."""
+    from pydantic import ValidationError
+
+    from configs.catalog import problems_from_validation
+    from service.cli.failures import Refusal, Refused
+
+    try:
+        return kind.model_validate(asked)
+    except ValidationError as error:
+        fields = tuple((p.field, p.message) for p in problems_from_validation(error, asked))
+        raise Refused(Refusal("This cannot be asked.", fields=fields)) from None
+
+
+def _followed(client: "TandemClient", launched: "RunView", *, watch: bool) -> "RunView | None":
+    """The job when it is over; none if nobody waits for it."""
+    from service.cli.runs import watch_to_its_end
+
+    console.output().print(f"Launched [bold]{launched.id}[/] ({launched.name})")
+    if not watch:
+        console.output().print(f"`tandem logs -f {launched.id}` follows it.")
+        return None
+    return watch_to_its_end(client, launched.id)
+
+
+def _show_numbers(ended: "RunView") -> None:
+    shown = console.table("", "")
+    for metric, value in sorted(ended.latest.items()):
+        shown.add_row(metric, f"{value:.4g}")
+    console.output().print(shown)
+    console.output().print(ended.mlflow_url or "")
