@@ -25,6 +25,7 @@ from ray.train.v2.api.result import Result
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from configs.spec import ExitCode, FailureReason, Outcome, Resources, RunSpec
+from workers.errors import Preempted
 from workers.failures import exit_code_of, is_others_end, message_of, reason_of
 from workers.group import Failure, Part, Slips, whole_lines
 from workers.reporting.reporter import Identity, Reporter
@@ -80,7 +81,7 @@ def train_part(config: Mapping[str, str]) -> int:
 
 
 def _fit(part: Part, *, count: int, slips: Slips) -> Future[Result]:
-    """What became of the group; not done if it did not leave when it was asked to."""
+    """What became of the group, for better or worse."""
     storage = Path(part.run_dir) / "ray" / f"attempt-{part.identity.attempt}"
     shutil.rmtree(storage, ignore_errors=True)
     try:
@@ -88,9 +89,11 @@ def _fit(part: Part, *, count: int, slips: Slips) -> Future[Result]:
             leaving = _listen_for_sigterm()
             fit = _in_background(_trainer(part, count=count, storage=storage).fit)
             _attend(fit, leaving=leaving, slips=slips)
+            if not fit.done():
+                message = f"The processes did not leave within {_PATIENCE_S:g} s of SIGTERM."
+                fit = _failed(Preempted(message))
     except ConnectionError as error:
-        fit = Future()
-        fit.set_exception(error)
+        fit = _failed(error)
     shutil.rmtree(storage, ignore_errors=True)
     with suppress(OSError):
         storage.parent.rmdir()
@@ -162,6 +165,12 @@ def _in_background(step: Callable[[], Any]) -> Future[Result]:
     return future
 
 
+def _failed(error: Exception) -> Future[Result]:
+    future: Future[Result] = Future()
+    future.set_exception(error)
+    return future
+
+
 def _attend(fit: Future[Result], *, leaving: threading.Event, slips: Slips) -> None:
     """Wait for the end; after SIGTERM only as long as is left."""
     while not fit.done() and not leaving.is_set():
@@ -173,9 +182,6 @@ def _attend(fit: Future[Result], *, leaving: threading.Event, slips: Slips) -> N
 
 def _failure_of(fit: Future[Result], slips: Slips) -> Failure | None:
     """Why the processes could not say how they ended; none if they could."""
-    if not fit.done():
-        message = f"The training processes did not leave within {_PATIENCE_S:g} s of SIGTERM."
-        return Failure(reason=FailureReason.PREEMPTED, message=message)
     error = fit.exception()
     return None if error is None else slips.failure() or failure_from_ray(error)
 

@@ -63,6 +63,24 @@ def test_sigterm_makes_all_processes_leave_with_a_checkpoint(digits: Path, tmp_p
 
 
 @pytest.mark.slow
+def test_processes_that_hang_are_ended_soon_after_sigterm(digits: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    driver = subprocess.Popen(command(a_spec(digits, epochs=500), run_dir))
+    wait_for(lambda: has_epoch(run_dir, 2), driver)
+    members = members_of(driver)
+    another_process_of(driver, run_dir).send_signal(signal.SIGSTOP)
+
+    driver.send_signal(signal.SIGTERM)
+
+    assert driver.wait(40) == ExitCode.INTERRUPTED
+    (last,) = outcomes(run_dir)
+    assert (last["result"], last["reason"]) == ("failed", "preempted")
+    assert "did not leave" in last["message"]
+    psutil.wait_procs(members, timeout=10)
+    assert not [member for member in members if member.is_running()]
+
+
+@pytest.mark.slow
 def test_what_breaks_in_one_process_is_told_and_not_tried_again(tmp_path: Path) -> None:
     digits = write_digits(tmp_path / "digits", train=24, val=4)
     next((digits / "images" / "train").iterdir()).write_bytes(b"no picture")
