@@ -1,0 +1,43 @@
+"""A student is taught, measured again as a job of its own, and its losses are looked at."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from configs.spec import Metric, RunFile
+from service.api.schemas import EvaluationRequest, RunRequest
+from service.client import TandemClient
+from service.domain.states import RunState
+from tests.shell import Shell
+
+pytestmark = pytest.mark.e2e
+
+PATIENCE_S = 240
+
+
+def test_an_evaluation_measures_what_training_measured(shell: Shell, client: TandemClient) -> None:
+    teacher = client.launch(RunRequest(preset="quick/instant"))
+    changes = {"teacher": {"run": teacher.id}, "distillation.method": "bckd", "seed": 1}
+    student = client.launch(
+        RunRequest(preset="quick/instant", changes=changes | {"loss_budget_steps": 5})
+    )
+    asked = {"model": {"run": student.id}, "data": {"dataset": {"name": "digits-tiny"}}}
+    evaluation = client.evaluate(EvaluationRequest.model_validate(asked))
+
+    ended = client.wait(evaluation.id, timeout_s=PATIENCE_S)
+
+    taught = client.run(student.id)
+    assert taught.state is RunState.SUCCEEDED, taught.message
+    assert ended.state is RunState.SUCCEEDED, ended.message
+    assert ended.latest[Metric.MAP] == pytest.approx(taught.best_map, abs=1e-6)
+    assert ended.latest["val/bbox_AR_100"] >= 0
+    folder = Path(shell.home) / "runs" / evaluation.id
+    document = json.loads((folder / RunFile.EVALUATION).read_text())
+    assert document["speed"]["images_per_s"] > 0
+    assert (folder / RunFile.CURVES_PICTURE).stat().st_size > 1000
+
+    budget = client.budget(student.id)
+    assert {part.term for part in budget.parts if part.is_taught} == {"distill_cls", "distill_loc"}
+    assert "of the gradient" in shell.does("budget", student.id)
+    assert "val/bbox_mAP" in shell.does("evaluate", student.id, "--data", "digits-tiny")
