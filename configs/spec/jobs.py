@@ -98,6 +98,15 @@ class ExportSpec(_Job):
             raise ValueError(f"formats: each once, got {', '.join(self.formats)}")
         return self
 
+    @model_validator(mode="after")
+    def _on_a_cpu(self) -> Self:
+        if self.resources.num_gpus:
+            raise ValueError(
+                "resources.num_gpus has no effect: a GPU's own rounding would hide in the "
+                "comparison, so exports are written and compared on a CPU"
+            )
+        return self
+
 
 def export_objection(detector: Detector, format_: ExportFormat) -> str | None:
     """Why a detector cannot be written in a format; none: it can."""

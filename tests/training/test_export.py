@@ -1,0 +1,176 @@
+"""An export as the command line does it: files that find what the original finds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.apis import init_detector
+from mmdet.models import build_detector
+
+from configs.spec import Detector, ExitCode, FailureReason, Metric, RunFile
+from tests.digits import write_digits
+from tests.jobs import an_export, do, spool_of, the_teacher
+from tests.training.test_methods import HEADS, a_detector, liven
+from workers.architecture import detector_config
+from workers.data.digits import CLASSES
+from workers.data.manifest import check_dataset
+from workers.export.agreement import Limits, compare
+from workers.export.card import read_card
+from workers.export.mlflow_model import MlflowDetector
+from workers.export.onnx_file import write_onnx
+from workers.export.original import MmdetDetector
+from workers.export.tandem_runtime import Found, OnnxDetector, UnreadableImage, read_image
+from workers.recipe import DatasetPlace, data_config
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"), train=4, val=6)
+
+
+@pytest.fixture(scope="module")
+def exported(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("jobs") / "run"
+    assert do(an_export(digits), run_dir) == ExitCode.SUCCEEDED
+    return run_dir
+
+
+def images_of(digits: Path) -> list[Any]:
+    return [read_image(path) for path in sorted((digits / "images" / "val").iterdir())]
+
+
+def test_every_format_finds_what_the_original_finds(exported: Path) -> None:
+    card = read_card(exported / RunFile.EXPORT)
+
+    assert set(card.comparisons) == {"checkpoint", "onnx", "mlflow"}
+    for comparison in card.comparisons.values():
+        assert comparison.boxes > 0
+        assert comparison.largest_edge_difference_px <= 1e-3
+        assert comparison.largest_score_difference <= 1e-3
+    (said,) = [r["values"] for r in spool_of(exported) if r["kind"] == "metrics"]
+    assert said[Metric.EXPORT_EDGE_DIFFERENCE] <= 1e-3
+
+
+def test_the_files_are_artifacts_and_their_hashes_are_on_the_card(exported: Path) -> None:
+    folder = exported / RunFile.EXPORT
+    card = json.loads((folder / "card.json").read_text())
+
+    logged = {record["path"] for record in spool_of(exported) if record["kind"] == "artifact"}
+
+    assert {f"{RunFile.EXPORT}/{name}" for name in card["sha256_by_file"]} <= logged
+    assert all((folder / name).is_file() for name in card["sha256_by_file"])
+
+
+def test_mmdet_alone_loads_the_checkpoint(exported: Path) -> None:
+    folder = exported / RunFile.EXPORT / "mmdet"
+
+    text = (folder / "config.py").read_text()
+    model = init_detector(str(folder / "config.py"), str(folder / "student.pth"), device="cpu")
+
+    assert "Tandem" not in text
+    assert type(model).__name__ == "GFL"
+    assert tuple(model.CLASSES) == CLASSES
+
+
+def test_the_onnx_file_looks_at_images_of_any_size(exported: Path, digits: Path) -> None:
+    onnx_file = next((exported / RunFile.EXPORT).glob("*.onnx"))
+    detector = OnnxDetector(onnx_file)
+    image = images_of(digits)[0]
+
+    for size in ((60, 90), (200, 120), (96, 96)):
+        found = detector.detect(cv2.resize(image, size))
+
+        assert (found.boxes_N4[:, 2] <= size[0] + 1e-3).all()
+        assert (found.boxes_N4[:, 3] <= size[1] + 1e-3).all()
+    assert detector.classes == CLASSES
+
+
+def test_mlflows_model_answers_with_names(exported: Path, digits: Path) -> None:
+    detector = MlflowDetector(exported / RunFile.EXPORT / "mlflow")
+
+    found = detector.detect(images_of(digits)[0])
+
+    assert len(found.scores_N) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's exporter warns of itself
+@pytest.mark.parametrize("head", [head for head in HEADS if head != "vfnet"])
+def test_every_head_that_can_be_written_agrees(tmp_path: Path, digits: Path, head: str) -> None:
+    spec = a_detector(head)
+    torch.manual_seed(0)
+    model = build_detector(detector_config(spec, classes=CLASSES))
+    model.init_weights()
+    liven(model)
+    for name, parameter in model.bbox_head.named_parameters():
+        if name.endswith("cls.bias"):
+            torch.nn.init.constant_(parameter, -2.5)
+    model.CLASSES = CLASSES
+    write_onnx(tmp_path / "d.onnx", model.eval(), spec, image_size=(96, 96))
+
+    agreement = compare(
+        MmdetDetector(model, pipeline_of(spec, digits)),
+        OnnxDetector(tmp_path / "d.onnx"),
+        images_of(digits)[:3],
+        limits=Limits(0.05, 100, 1e-3),
+    )
+
+    assert agreement.boxes > 20
+    agreement.refuse_beyond(1e-3, what=head)
+
+
+def pipeline_of(spec: Detector, digits: Path) -> list[dict[str, Any]]:
+    place = DatasetPlace(digits, check_dataset(digits, digest=None))
+    data = data_config(spec, dataset=place, image_size=(96, 96))
+    pipeline: list[dict[str, Any]] = data["test"]["pipeline"]
+    return pipeline
+
+
+def test_a_head_that_cannot_be_written_is_refused_with_the_reason(
+    digits: Path, tmp_path: Path
+) -> None:
+    detector = the_teacher()["detector"] | {"head": {"kind": "vfnet"}}
+
+    code = do(an_export(digits, model=the_teacher() | {"detector": detector}), tmp_path / "run")
+
+    last = spool_of(tmp_path / "run")[-1]
+    assert code == ExitCode.REFUSED
+    assert last["reason"] == FailureReason.INVALID_SPEC
+    assert "deformable convolutions" in last["message"]
+
+
+def test_a_difference_beyond_the_tolerance_is_told_with_its_size() -> None:
+    ours = Found(np.array([[0.0, 0, 10, 10]]), np.array([0.9]), np.array([1]))
+    shifted = Found(ours.boxes_N4 + 0.01, ours.scores_N, ours.labels_N)
+
+    agreement = compare(Fixed(ours), Fixed(shifted), [np.zeros(1)], limits=Limits(0.05, 100, 1e-3))
+
+    assert agreement.largest_edge_difference_px == pytest.approx(0.01)
+    with pytest.raises(Exception, match=r"differs by 0\.01 px"):
+        agreement.refuse_beyond(1e-3, what="The file")
+
+
+def test_a_box_that_only_one_side_has_is_counted() -> None:
+    ours = Found(np.array([[0.0, 0, 10, 10]]), np.array([0.9]), np.array([1]))
+    nothing = Found(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=int))
+
+    agreement = compare(Fixed(ours), Fixed(nothing), [np.zeros(1)], limits=Limits(0.05, 100, 1e-3))
+
+    assert agreement.unmatched == 1
+
+
+def test_what_is_no_image_is_refused() -> None:
+    with pytest.raises(UnreadableImage):
+        read_image(b"text")
+
+
+class Fixed:
+    def __init__(self, found: Found) -> None:
+        self._found = found
+
+    def detect(self, image_HW3: Any) -> Found:
+        return self._found

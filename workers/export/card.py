@@ -1,0 +1,43 @@
+"""`card.json` in an export's folder: what the files are, and how they agree with the original."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from configs.spec import ClassNames, Contract, Detector, ExportFormat, Sha256
+
+CARD = "card.json"
+ONNX, MMDET, MLFLOW = "student.onnx", "mmdet", "mlflow"
+"""Files and folders in the export's folder."""
+
+
+class Comparison(Contract):
+    """How an exported file differs from the original on the same images."""
+
+    images: int
+    boxes: int
+    largest_edge_difference_px: float
+    largest_score_difference: float
+
+
+class ExportCard(Contract):
+    """The card of an export."""
+
+    detector: Detector
+    classes: ClassNames
+    image_size: tuple[int, int]
+    """Longest and shortest edge that images are resized to."""
+
+    source_sha256: Sha256
+    """Of the checkpoint that was exported."""
+
+    dataset_digest: Sha256
+    """Of the dataset whose images were compared."""
+
+    comparisons: dict[ExportFormat, Comparison] = Field(default_factory=dict)
+    sha256_by_file: dict[str, Sha256] = Field(default_factory=dict)
+
+
+def read_card(folder: Path) -> ExportCard:
+    """The card in an export's folder."""
+    return ExportCard.model_validate_json((folder / CARD).read_bytes())

@@ -1,0 +1,38 @@
+"""A detector as mmdet itself loads it: a config without a class of ours, and its checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+from mmcv import Config
+
+from configs.spec import TeacherFiles
+from workers.architecture import detector_config, template
+from workers.checkpoints import save_atomically
+from workers.recipe import DatasetPlace, data_config
+
+CONFIG, WEIGHTS = "config.py", "student.pth"
+
+
+def write_mmdet(
+    folder: Path,
+    model: Any,
+    files: TeacherFiles,
+    *,
+    dataset: DatasetPlace,
+    image_size: tuple[int, int],
+) -> None:
+    """`config.py` and `student.pth`: `mmdet.apis.init_detector` takes them as they are.
+
+    EfficientNet-Lite is no backbone of mmdet's, so its config imports ours.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: weight.cpu() for name, weight in model.state_dict().items()}
+    save_atomically({"meta": {"CLASSES": files.classes}, "state_dict": weights}, folder / WEIGHTS)
+    config = template(files.detector.head.kind)
+    config.model = detector_config(files.detector, classes=files.classes)
+    config.model.backbone.pop("init_cfg", None)
+    config.data = data_config(files.detector, dataset=dataset, image_size=image_size)
+    if files.detector.backbone.kind == "efficientnet_lite":
+        config.model.backbone.pretrained = False
+        config.custom_imports = {"imports": ["workers.backbones"]}
+    Config(config._cfg_dict.to_dict()).dump(str(folder / CONFIG))
