@@ -28,12 +28,12 @@ from service.api.schemas import (
     PresetView,
     ProblemView,
     RunPage,
+    RunQuery,
     RunRequest,
     RunView,
     TeacherRequest,
     TeacherView,
 )
-from service.domain.states import RunState
 
 View = TypeVar("View", bound=BaseModel)
 
@@ -109,18 +109,9 @@ class TandemClient:
             self._ask("POST", "/v1/runs:plan", body=request).content
         )
 
-    def runs(
-        self,
-        *,
-        state: RunState | None = None,
-        preset: str | None = None,
-        tag: str | None = None,
-        cursor: str | None = None,
-        limit: int = 50,
-    ) -> RunPage:
+    def runs(self, query: RunQuery | None = None) -> RunPage:
         """Runs, newest first."""
-        asked = {"state": state, "preset": preset, "tag": tag, "cursor": cursor, "limit": limit}
-        params = {key: value for key, value in asked.items() if value is not None}
+        params = (query or RunQuery()).model_dump(mode="json", exclude_none=True)
         return RunPage.model_validate_json(self._ask("GET", "/v1/runs", params=params).content)
 
     def run(self, run_id: str) -> RunView:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from configs.spec import EvaluationSpec, ExportSpec
+from configs.spec import EvaluationSpec, ExitCode, ExportSpec
+from workers.logs import silence_libraries
 from workers.shell import begin_attempt
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ NameOption = Annotated[str | None, typer.Option(help="What the run is called in 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (evaluate, export):
+    for command in (evaluate, export, predict):
         app.command()(command)
 
 
@@ -61,6 +62,32 @@ def export(
     from workers.export.job import export as run_export
 
     sys.exit(run_export(asked, identity=identity, run_dir=run_dir.resolve()))
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="An .onnx file, an export's folder, or a run's.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.", exists=True, dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="Where pictures are drawn.")] = Path("predictions"),
+    score: Annotated[float, typer.Option(help="The lowest score shown.", min=0, max=1)] = 0.3,
+) -> None:
+    """Draw what a detector finds in images."""
+    silence_libraries()
+    from workers import compat
+
+    compat.apply()
+    from workers.errors import WorkerError
+    from workers.export.tandem_runtime import UnreadableImage
+    from workers.predict import detector_at
+    from workers.predict import predict as draw
+
+    try:
+        for prediction in draw(detector_at(model), images, out=out, score=score):
+            print(f"{prediction.image} -> {prediction.picture}")
+            for line in prediction.lines():
+                print(f"  {line}")
+    except (UnreadableImage, WorkerError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(ExitCode.REFUSED)
 
 
 def _identity(

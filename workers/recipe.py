@@ -82,12 +82,16 @@ def data_config(
     manifest = dataset.manifest
     for name, split in (("train", manifest.train), ("val", manifest.val), ("test", manifest.val)):
         data[name] |= _files_of(split, dataset=dataset)
-        for step in _steps(data[name]["pipeline"]):
-            if step["type"] in ("Resize", "MultiScaleFlipAug") and "img_scale" in step:
-                step["img_scale"] = image_size
-            if step["type"] == "Normalize":
-                step |= normalization(detector)
+        _adapt(data[name]["pipeline"], detector, image_size=image_size)
     return data
+
+
+def inference_pipeline(detector: Detector, *, image_size: tuple[int, int]) -> list[dict[str, Any]]:
+    """What images go through before `detector` looks at them, from a file on."""
+    data: dict[str, Any] = template(detector.head.kind)._cfg_dict.data.to_dict()
+    pipeline: list[dict[str, Any]] = data["test"]["pipeline"]
+    _adapt(pipeline, detector, image_size=image_size)
+    return pipeline
 
 
 def _data_config(spec: RunSpec, *, dataset: DatasetPlace) -> dict[str, Any]:
@@ -101,6 +105,16 @@ def _data_config(spec: RunSpec, *, dataset: DatasetPlace) -> dict[str, Any]:
     data["samples_per_gpu"] = spec.data.batch_size
     data["workers_per_gpu"] = spec.data.loader_workers
     return data
+
+
+def _adapt(
+    pipeline: list[dict[str, Any]], detector: Detector, *, image_size: tuple[int, int]
+) -> None:
+    for step in _steps(pipeline):
+        if step["type"] in ("Resize", "MultiScaleFlipAug") and "img_scale" in step:
+            step["img_scale"] = image_size
+        if step["type"] == "Normalize":
+            step |= normalization(detector)
 
 
 def _steps(pipeline: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,13 +1,14 @@
 """`tandem evaluate` and `export`: what a trained detector is good for."""
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from pydantic import BaseModel
 
 from service.cli import console
-from service.cli.session import full_id, open_client
+from service.cli.session import full_id, load_settings, open_client, stack_config
 
 if TYPE_CHECKING:
     from typing import Any
@@ -28,7 +29,7 @@ Size = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (evaluate, export):
+    for command in (evaluate, export, predict):
         app.command()(command)
 
 
@@ -91,6 +92,32 @@ def export(
         ended = _followed(client, launched, watch=watch)
     if ended is not None:
         console.output().print(f"The files are in MLflow: {ended.mlflow_url or ''}")
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="A run's id, an export's folder, or an .onnx file.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.", exists=True, dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="Where pictures are drawn.")] = Path("predictions"),
+    score: Annotated[float, typer.Option(help="The lowest score shown.", min=0, max=1)] = 0.3,
+) -> None:
+    """Draw what a detector finds in images."""
+    import subprocess
+
+    command = [
+        *(str(stack_config().bin / "tandem-worker"), "predict", str(_place(model))),
+        *(str(image) for image in images),
+        *("--out", str(out), "--score", str(score)),
+    ]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+def _place(model: str) -> Path:
+    """A path as it is; of a run, its folder."""
+    path = Path(model)
+    if path.exists():
+        return path
+    with open_client() as client:
+        return load_settings().runs_dir / full_id(client, model)
 
 
 def _reference(client: "TandemClient", model: str, checkpoint: str) -> "dict[str, str]":

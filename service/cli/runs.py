@@ -147,7 +147,9 @@ def took_s(run: "RunView") -> float | None:
 
 
 def _last_runs(client: "TandemClient", state: RunState | None) -> "list[RunView]":
-    return list(client.runs(state=state, limit=_LISTED).items)
+    from service.api.schemas import RunQuery
+
+    return list(client.runs(RunQuery(state=state, limit=_LISTED)).items)
 
 
 def watch_to_its_end(client: "TandemClient", run_id: str) -> "RunView | None":

@@ -78,10 +78,12 @@ def id_from_prefix(prefix: str, runs: "Sequence[RunView]") -> str:
 
 def all_runs(client: "TandemClient", *, state: "RunState | None" = None) -> "list[RunView]":
     """Every run, page by page, the newest first."""
+    from service.api.schemas import RunQuery
+
     found: list[RunView] = []
     cursor: str | None = None
     while True:
-        page = client.runs(state=state, cursor=cursor, limit=_PAGE)
+        page = client.runs(RunQuery(state=state, cursor=cursor, limit=_PAGE))
         found += page.items
         cursor = page.next_cursor
         if cursor is None:

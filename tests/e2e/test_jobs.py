@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from configs.spec import Metric, RunFile
-from service.api.schemas import EvaluationRequest, RunRequest
+from service.api.schemas import EvaluationRequest, RunQuery, RunRequest
 from service.client import TandemClient
 from service.domain.states import RunState
 from tests.shell import Shell
@@ -16,7 +16,9 @@ pytestmark = pytest.mark.e2e
 PATIENCE_S = 240
 
 
-def test_an_evaluation_measures_what_training_measured(shell: Shell, client: TandemClient) -> None:
+def test_a_student_is_measured_exported_and_asked(
+    shell: Shell, client: TandemClient, tmp_path: Path
+) -> None:
     teacher = client.launch(RunRequest(preset="quick/instant"))
     changes = {"teacher": {"run": teacher.id}, "distillation.method": "bckd", "seed": 1}
     student = client.launch(
@@ -41,3 +43,13 @@ def test_an_evaluation_measures_what_training_measured(shell: Shell, client: Tan
     assert {part.term for part in budget.parts if part.is_taught} == {"distill_cls", "distill_loc"}
     assert "of the gradient" in shell.does("budget", student.id)
     assert "val/bbox_mAP" in shell.does("evaluate", student.id, "--data", "digits-tiny")
+
+    said = shell.does("export", student.id, "--format", "onnx")
+    export = client.runs(RunQuery(task="export")).items[0]
+    assert export.state is RunState.SUCCEEDED
+    assert export.id in said
+    image = sorted((Path(shell.home) / "datasets" / "digits-tiny" / "images" / "val").iterdir())[0]
+    for model in (student.id, export.id):
+        drawn = tmp_path / model
+        shell.does("predict", model, str(image), "--out", str(drawn), "--score", "0")
+        assert (drawn / f"{image.stem}.png").exists()

@@ -312,7 +312,7 @@ class TestClient:
         assert [point.value for point in tandem.metrics(run.id, key="train/loss")] == [1.0]
         assert [event.to_state for event in tandem.events(run.id)][-1] == "succeeded"
         assert [attempt.number for attempt in tandem.attempts(run.id)] == [1]
-        assert [found.id for found in tandem.runs(preset=None).items] == [run.id]
+        assert [found.id for found in tandem.runs().items] == [run.id]
         assert "".join(tandem.follow_logs(run.id)) == tandem.logs(run.id) == ""
         assert tandem.health().status == "ready"
         assert "quick/instant" in [preset.name for preset in tandem.presets()]

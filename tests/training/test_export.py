@@ -1,10 +1,17 @@
 """An export as the command line does it: files that find what the original finds."""
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import cv2
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -13,14 +20,14 @@ from mmdet.models import build_detector
 
 from configs.spec import Detector, ExitCode, FailureReason, Metric, RunFile
 from tests.digits import write_digits
-from tests.jobs import an_export, do, spool_of, the_teacher
+from tests.jobs import PATIENCE_S, WORKER, an_export, do, spool_of, the_teacher
 from tests.training.test_methods import HEADS, a_detector, liven
 from workers.architecture import detector_config
 from workers.data.digits import CLASSES
 from workers.data.manifest import check_dataset
 from workers.export.agreement import Limits, compare
 from workers.export.card import read_card
-from workers.export.mlflow_model import MlflowDetector
+from workers.export.mlflow_model import MlflowDetector, as_base64
 from workers.export.onnx_file import write_onnx
 from workers.export.original import MmdetDetector
 from workers.export.tandem_runtime import Found, OnnxDetector, UnreadableImage, read_image
@@ -161,6 +168,79 @@ def test_a_box_that_only_one_side_has_is_counted() -> None:
     agreement = compare(Fixed(ours), Fixed(nothing), [np.zeros(1)], limits=Limits(0.05, 100, 1e-3))
 
     assert agreement.unmatched == 1
+
+
+def test_mlflow_serves_the_model_over_http(exported: Path, digits: Path, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = exported / RunFile.EXPORT / "mlflow"
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(folder)]
+    options = ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    bin_first = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    server = subprocess.Popen(
+        [*command, *options], env=os.environ | bin_first, cwd=tmp_path, start_new_session=True
+    )
+    image = images_of(digits)[0]
+    try:
+        answer = ask_when_up(f"http://127.0.0.1:{port}", as_base64(image))
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+    rows = answer["predictions"]
+    wanted = OnnxDetector(exported / RunFile.EXPORT / "student.onnx").detect(image).confident(0.05)
+    assert [row["score"] for row in rows] == pytest.approx(list(wanted.scores_N), abs=1e-6)
+    assert {row["name"] for row in rows} <= set(CLASSES)
+
+
+def ask_when_up(url: str, image: str) -> dict[str, Any]:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline_s:
+        try:
+            if httpx.get(f"{url}/ping", trust_env=False).is_success:
+                break
+        except httpx.TransportError:
+            time.sleep(0.2)
+    body = {"dataframe_split": {"columns": ["image"], "data": [[image]]}}
+    answer = httpx.post(f"{url}/invocations", json=body, trust_env=False, timeout=60)
+    assert answer.is_success, answer.text
+    return dict(answer.json())
+
+
+def test_predictions_are_drawn_by_an_export_and_by_an_onnx_file(
+    exported: Path, digits: Path, tmp_path: Path
+) -> None:
+    image = sorted((digits / "images" / "val").iterdir())[0]
+    for number, model in enumerate((exported, exported / RunFile.EXPORT / "student.onnx")):
+        out = tmp_path / str(number)
+        command = [str(WORKER), "predict", str(model), str(image), "--out", str(out)]
+
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+
+        assert answer.returncode == 0, answer.stderr
+        assert f"{image} -> {out / image.stem}.png" in answer.stdout
+        assert (out / f"{image.stem}.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [("folder", "holds no detector"), ("text", "cannot be opened"), ("", "OpenCV")],
+)
+def test_what_holds_no_detector_or_is_no_image_is_named(
+    exported: Path, digits: Path, tmp_path: Path, model: str, why: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text").write_text("neither image nor model")
+    place = tmp_path / model if model else exported
+    command = [str(WORKER), "predict", str(place), str(tmp_path / "text")]
+
+    answer = subprocess.run(
+        [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False
+    )
+
+    assert answer.returncode == ExitCode.REFUSED
+    assert why in answer.stderr
 
 
 def test_what_is_no_image_is_refused() -> None:

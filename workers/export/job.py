@@ -30,7 +30,7 @@ from workers.export.original import MmdetDetector
 from workers.export.tandem_runtime import OnnxDetector, read_image
 from workers.inference import Loaded, device_for, files_of, load_model, place_of
 from workers.provenance import whereabouts
-from workers.recipe import DatasetPlace, data_config
+from workers.recipe import DatasetPlace, inference_pipeline
 from workers.reporting.reporter import Identity
 
 log = logging.getLogger(__name__)
@@ -48,11 +48,9 @@ class _Job:
     folder: Path
 
     @property
-    def test_pipeline(self) -> list[dict[str, Any]]:
+    def pipeline(self) -> list[dict[str, Any]]:
         """What the model's images go through."""
-        data = data_config(self.files.detector, dataset=self.dataset, image_size=self.image_size)
-        pipeline: list[dict[str, Any]] = data["test"]["pipeline"]
-        return pipeline
+        return inference_pipeline(self.files.detector, image_size=self.image_size)
 
     @property
     def limits(self) -> Limits:
@@ -110,7 +108,7 @@ def _written_and_compared(format_: ExportFormat, job: _Job) -> Agreement:
         "onnx": _onnx,
         "mlflow": _mlflow,
     }[format_]
-    original = MmdetDetector(job.model.module, job.test_pipeline)
+    original = MmdetDetector(job.model.module, job.pipeline)
     agreement = compare(original, write(job), _images(job), limits=job.limits)
     agreement.refuse_beyond(job.spec.tolerance, what=f"The {format_} file")
     return agreement

@@ -46,14 +46,20 @@ class OnnxDetector:
     """A detector in an ONNX file as Tandem writes it."""
 
     def __init__(self, path: Path, *, threads: int = 0) -> None:
-        """`threads`: of a single operator; 0 leaves it to onnxruntime."""
+        """`threads`: of a single operator; 0 leaves it to onnxruntime.
+
+        Raises `ValueError` if the file is none of Tandem's.
+        """
         import onnxruntime  # noqa: PLC0415  what reads images and tables does without
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's own kinds share no other base
+            raise ValueError(f"{path} cannot be opened as an ONNX file: {error}") from error
         said = self._session.get_modelmeta().custom_metadata_map
         if CLASSES not in said or IMAGE_SIZE not in said:
             raise ValueError(f"{path} was not written by Tandem: it does not name its classes.")
