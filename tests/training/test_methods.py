@@ -148,6 +148,25 @@ def test_a_teacher_that_is_the_student_has_nothing_to_teach(tmp_path: Path, head
         )
 
 
+@pytest.mark.parametrize("head", [head for head in HEADS if head != "vfnet"])
+@pytest.mark.parametrize("after_convs", [0, 1, 2])
+def test_crossing_into_ones_own_head_says_what_the_head_says(
+    tmp_path: Path, head: str, after_convs: int
+) -> None:
+    detector = a_detector(head)
+    method = METHODS["crosskd"] | {"after_convs": after_convs}
+    taught = a_student(tmp_path, detector, detector, method)
+    taught.backbone.eval()
+    if head == "fcos":  # else its boxes have no area, and no IoU even with themselves
+        torch.nn.init.constant_(taught.bbox_head.conv_reg.bias, 2.0)
+    taught.teacher.detector.load_state_dict(taught.state_dict(), strict=True)
+
+    losses = taught.forward_train(**a_batch(BOXES))
+
+    for name in ("loss_crosskd_cls", "loss_crosskd_loc"):
+        assert sum(float(level.detach()) for level in losses[name]) == pytest.approx(0.0, abs=1e-5)
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_a_batch_without_any_object_gives_finite_losses(tmp_path: Path, head: str) -> None:
     taught = a_student(tmp_path, a_detector(head), a_detector(head), METHODS["bckd"])
