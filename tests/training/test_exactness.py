@@ -92,7 +92,7 @@ def assert_equal_runs(whole: Path, torn: Path) -> None:
     assert said(whole) == said(torn)
 
 
-@pytest.mark.parametrize("loader_workers", [0, 2])
+@pytest.mark.parametrize("loader_workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_trainer_killed_at_a_random_step_goes_on_bit_for_bit(
     digits: Path, tmp_path: Path, loader_workers: int
 ) -> None:

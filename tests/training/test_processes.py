@@ -59,47 +59,55 @@ def build(folder: Path, head: str, method: dict[str, Any]) -> Any:
     return student
 
 
-def in_a_process(rank: int, port: int, folder: Path, head: str, method: dict[str, Any]) -> None:
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    **{head: (head, METHODS["bckd"]) for head in HEADS if head != "retina with one anchor"},
+    "gfl with every method": ("gfl", EVERYTHING_BUT_PKD),
+}
+
+
+def in_a_process(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     address = f"tcp://127.0.0.1:{port}"
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    own = folder / str(rank)
-    own.mkdir()
-    terms, gradients = learned(build(own, head, method), half_of(a_batch(BOXES), rank))
-    if rank == 0:
-        torch.save({"terms": terms, "gradients": gradients}, folder / "found.pt")
+    for name, (head, method) in CASES.items():
+        own = folder / name / str(rank)
+        own.mkdir(parents=True)
+        terms, gradients = learned(build(own, head, method), half_of(a_batch(BOXES), rank))
+        if rank == 0:
+            torch.save({"terms": terms, "gradients": gradients}, folder / f"{name}.pt")
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize(
-    ("head", "method"),
-    [
-        *((head, METHODS["bckd"]) for head in HEADS if head != "retina with one anchor"),
-        ("gfl", EVERYTHING_BUT_PKD),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "+".join(value.get("also", {"bckd": 1})),
-)
-def test_loss_and_gradients_agree_with_one_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str, method: dict[str, Any]
-) -> None:
-    monkeypatch.syspath_prepend(ROOT)  # the processes import this module by its name
-    terms, gradients = learned(build(tmp_path, head, method), a_batch(BOXES))
-
+@pytest.fixture(scope="module")
+def in_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("processes")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    spawn(in_a_process, args=(port, tmp_path, head, method), nprocs=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT)  # the processes import this module by its name
+        spawn(in_a_process, args=(port, folder), nprocs=2)
+    return folder
 
-    found = torch.load(tmp_path / "found.pt", weights_only=True)
+
+@pytest.mark.parametrize("name", CASES)
+def test_loss_and_gradients_agree_with_one_process(
+    tmp_path: Path, in_two_processes: Path, name: str
+) -> None:
+    terms, gradients = learned(build(tmp_path, *CASES[name]), a_batch(BOXES))
+
+    found = torch.load(in_two_processes / f"{name}.pt", weights_only=True)
+
     assert found["terms"] == pytest.approx(terms, rel=1e-5, abs=1e-6)
-    assert found["gradients"].keys() == gradients.keys()
-    for name, wanted in gradients.items():
+    assert_near(found["gradients"], gradients)
+
+
+def assert_near(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        tolerance = 1e-5 * float(gradient.abs().max()) + 1e-9
         torch.testing.assert_close(
-            found["gradients"][name],
-            wanted,
-            rtol=1e-5,
-            atol=1e-5 * float(wanted.abs().max()) + 1e-9,
-            msg=name,
+            found[name], gradient, rtol=1e-5, atol=tolerance, msg=f"{name} differs"
         )
 
 
@@ -112,6 +120,4 @@ def test_two_parts_with_as_many_objects_each_are_the_whole(tmp_path: Path, head:
     found, found_gradients = in_parts(build(tmp_path, head, METHODS["bckd"]), batch)
 
     assert found == pytest.approx(terms, rel=1e-5, abs=1e-6)
-    for name, wanted in gradients.items():
-        tolerance = 1e-5 * float(wanted.abs().max()) + 1e-9
-        torch.testing.assert_close(found_gradients[name], wanted, rtol=1e-5, atol=tolerance)
+    assert_near(found_gradients, gradients)
