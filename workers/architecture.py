@@ -18,6 +18,7 @@ from configs.spec import (
     RetinaHead,
     SwinTransformer,
 )
+from workers import backbones as _backbones  # noqa: F401  whoever has a config can build it
 
 _PUBLISHED_GROUPS = 32
 _RESNET_CHANNELS = 64

@@ -14,8 +14,7 @@ from mmdet.models import build_detector
 from torch import nn
 from torch.utils.data import DataLoader
 
-import workers.backbones
-import workers.distillation.detector  # noqa: F401  both register what configs name
+import workers.distillation.detector  # noqa: F401  registers what configs name
 from configs.spec import ClassNames, RunSpec
 from workers import processes
 from workers.errors import InvalidSpec

@@ -1,5 +1,7 @@
 """EfficientNet-Lite: shapes, what is frozen, and its ImageNet weights where they are installed."""
 
+import subprocess
+import sys
 from importlib import metadata
 
 import pytest
@@ -70,3 +72,16 @@ def test_imagenet_weights_fit_or_their_package_is_named(variant: int) -> None:
     backbone.init_weights()
 
     assert not torch.equal(begun, backbone.conv_stem.weight)
+
+
+def test_whoever_has_a_config_can_build_it() -> None:
+    """In a process of its own: here somebody has registered the backbone already."""
+    code = (
+        "from configs.spec import Detector\n"
+        "from mmdet.models import build_detector\n"
+        "from workers.architecture import detector_config\n"
+        "asked = {'backbone': {'kind': 'efficientnet_lite'}}\n"
+        "build_detector(detector_config(Detector.model_validate(asked), classes=('cat',)))\n"
+    )
+
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False).returncode == 0
