@@ -151,7 +151,8 @@ class _SameConv(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         below, right = (
-            max((-(-size // step) - 1) * step + kernel - size, 0)
+            # Written so that an exporter, for whom sizes are symbols, has little to prove.
+            max(kernel - (step if size % step == 0 else size % step), 0)
             for size, step, kernel in zip(
                 input.shape[-2:], self.stride, self.kernel_size, strict=True
             )
