@@ -28,7 +28,7 @@ def values(run_dir: Path, metric: str) -> list[float]:
 @pytest.mark.parametrize(
     "compute",
     [
-        {"precision": "bf16"},
+        pytest.param({"precision": "bf16"}, marks=pytest.mark.slow),
         {"precision": "fp16"},
         {"channels_last": True, "checkpoint_backbone": True, "accumulate": 4},
     ],

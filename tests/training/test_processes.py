@@ -105,7 +105,8 @@ def test_loss_and_gradients_agree_with_one_process(
 def assert_near(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
     assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
-        tolerance = 1e-5 * float(gradient.abs().max()) + 1e-9
+        # Some gradients are zero but for rounding: a bias moves no softmax over places.
+        tolerance = 1e-5 * float(gradient.abs().max()) + 1e-7
         torch.testing.assert_close(
             found[name], gradient, rtol=1e-5, atol=tolerance, msg=f"{name} differs"
         )
