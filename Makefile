@@ -3,7 +3,7 @@ BIN := .venv/bin
 TEACHER ?= shipped
 SEED ?= 0
 
-.PHONY: setup demo bccd test test-all check format lock up down doctor clean teacher
+.PHONY: setup demo bccd bccd-data test test-all check format lock up down doctor clean teacher
 
 setup: ## The environment in .venv; does nothing when it is up to date.
 	@docker/setup.sh
@@ -11,9 +11,12 @@ setup: ## The environment in .venv; does nothing when it is up to date.
 demo: setup ## Teacher, student alone and BCKD student over REST, then a table and the URLs.
 	@$(BIN)/tandem demo --teacher $(TEACHER) --seed $(SEED)
 
-bccd: setup ## The same on real blood cell images, with pretrained backbones: make bccd DATA=FOLDER
+bccd: bccd-data setup ## The same on real blood cell images, with pretrained backbones: make bccd DATA=FOLDER
 	@docker/weights.sh $(BIN)/python
-	@$(BIN)/tandem bccd --data $(or $(DATA),$(error say where BCCD is: make bccd DATA=FOLDER)) --seed $(SEED)
+	@$(BIN)/tandem bccd --data $(DATA) --seed $(SEED)
+
+bccd-data: # Before the set-up, which takes minutes.
+	@test -n "$(DATA)" || { echo "Say where BCCD is: make bccd DATA=FOLDER"; exit 2; }
 
 test: setup ## The default tests, under 15 minutes on 2 cores.
 	@$(BIN)/pytest

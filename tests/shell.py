@@ -46,20 +46,22 @@ class Shell:
     def mlflow_url(self) -> str:
         return f"http://127.0.0.1:{self.ports[PartName.MLFLOW]}"
 
-    def tandem(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def tandem(
+        self, *words: str, patience_s: float = PATIENCE_S
+    ) -> subprocess.CompletedProcess[str]:
         """Runs a command and returns what it said."""
         return subprocess.run(
             [str(TANDEM), *words],
             env=self.env,
             capture_output=True,
             text=True,
-            timeout=PATIENCE_S,
+            timeout=patience_s,
             check=False,
         )
 
-    def does(self, *words: str) -> str:
+    def does(self, *words: str, patience_s: float = PATIENCE_S) -> str:
         """Runs a command that has to succeed."""
-        answer = self.tandem(*words)
+        answer = self.tandem(*words, patience_s=patience_s)
         assert answer.returncode == 0, answer.stdout + answer.stderr
         return answer.stdout
 

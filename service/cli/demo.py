@@ -2,12 +2,17 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.cli.failures import Refusal, Refused
 from service.cli.story import Experiment, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic import JsonValue
 
 TRAIN_IMAGES = 8000
 VAL_IMAGES = 1000
@@ -77,19 +82,44 @@ def bccd(
     data: Annotated[
         Path, typer.Option(help="The folder of BCCD, in VOC format.", exists=True, file_okay=False)
     ],
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Fields to change in all runs, as in schedule.epochs=3."
+        ),
+    ] = None,
     seed: Seed = 0,
     seeds: Seeds = "",
     fresh: Fresh = False,
 ) -> None:
     """The same on real microscope images, from ImageNet weights; trains its teacher first."""
+    from dataclasses import replace
+
     from service.cli.datasets import make_dataset
     from service.cli.stack import start
 
     chosen = seeds_from(seeds) if seeds else (seed,)
+    experiment = replace(CELLS, changes=common_changes(changes or ()))
     start()
-    options = [f"--root={data.resolve()}", "--drop-bad"]
+    options = [f"--root={data.resolve()}", "--drop-bad", "--refresh"]
     make_dataset("import-voc", name=CELLS.dataset, options=options)
-    tell(CELLS, seeds=chosen, fresh=fresh)
+    tell(experiment, seeds=chosen, fresh=fresh)
+
+
+def common_changes(assignments: "Iterable[str]") -> "dict[str, JsonValue]":
+    """Changes to every run of a story; its seeds and its teacher are not among them."""
+    from service.cli.assignments import changes_from
+
+    changes = changes_from(assignments)
+    for key in changes:
+        if key == "seed" or key.split(".")[0] == "teacher":
+            raise Refused(
+                Refusal(
+                    f"{key} is not changed for all runs at once.",
+                    advice=("The seed is said with --seed; the teacher is trained first.",),
+                )
+            )
+    return changes
 
 
 def seeds_from(text: str) -> tuple[int, ...]:

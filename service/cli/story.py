@@ -1,6 +1,6 @@
 """Does distillation help? A teacher, a student alone and the same student taught, side by side."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import typer
@@ -30,6 +30,9 @@ class Experiment:
     taught_preset: str
     teacher: str | None
     """A registered teacher; none: it is trained first."""
+
+    changes: "Mapping[str, JsonValue]" = field(default_factory=dict)
+    """Fields that differ from the presets in every run, by their dotted names."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,9 @@ def _launch_once(
     from service.api.schemas import RunRequest
 
     name = f"{experiment.name}: {label}"
-    request = RunRequest(preset=preset, changes=dict(changes or {}), name=name)
+    request = RunRequest(
+        preset=preset, changes={**experiment.changes, **(changes or {})}, name=name
+    )
     key = uuid4().hex if fresh else f"{experiment.name}-{_digest(client, request, experiment)}"
     launched = client.launch(request, idempotency_key=key)
     if launched.is_over and launched.state != "succeeded":

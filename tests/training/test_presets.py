@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 
 from configs.catalog import preset_names, spec_from_preset
-from configs.spec import MANIFEST, Bckd, NamedTeacher, ResNet, RunSpec, TeacherFiles
+from configs.spec import (
+    MANIFEST,
+    Bckd,
+    EfficientNetLite,
+    NamedTeacher,
+    ResNet,
+    RunSpec,
+    TeacherFiles,
+)
 from tests.detectors import class_names
 from tests.factories import a_manifest
 from workers.recipe import DatasetPlace, config_from_spec
@@ -42,10 +50,28 @@ def test_the_papers_preset_says_what_the_paper_says() -> None:
     assert spec.teacher == NamedTeacher(name="gfl-r101-coco-2x-ms")
 
 
-def test_baseline_and_distilled_student_differ_by_teacher_and_method_alone() -> None:
-    alone, taught = spec_from_preset("digits/baseline"), spec_from_preset("digits/bckd")
+@pytest.mark.parametrize("experiment", ["digits", "bccd"])
+def test_baseline_and_distilled_student_differ_by_teacher_and_method_alone(experiment: str) -> None:
+    alone, taught = (spec_from_preset(f"{experiment}/{name}") for name in ("baseline", "bckd"))
 
     assert taught.model_copy(update={"teacher": None, "distillation": alone.distillation}) == alone
+
+
+def test_the_blood_cells_teacher_sees_what_its_student_sees() -> None:
+    teacher, student = (spec_from_preset(f"bccd/{name}") for name in ("teacher", "bckd"))
+
+    assert teacher.data == student.data
+    assert teacher.student.normalize == student.student.normalize == "half"
+    assert (teacher.student.backbone, student.student.backbone) == tuple(
+        EfficientNetLite(
+            kind="efficientnet_lite",
+            variant=variant,
+            frozen_stages=1,
+            norm_eval=True,
+            pretrained="imagenet",
+        )
+        for variant in (2, 0)
+    )
 
 
 def a_place(root: Path) -> DatasetPlace:

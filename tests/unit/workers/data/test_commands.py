@@ -174,3 +174,25 @@ def test_a_folder_with_other_things_is_never_replaced(voc: VocFolder, out: Path)
     assert said.exit_code == ExitCode.REFUSED
     assert "no dataset" in said.output
     assert not (out / MANIFEST).exists()
+
+
+def test_a_voc_folder_is_imported_again_with_what_changed_in_it(voc: VocFolder, out: Path) -> None:
+    import_voc(voc, out)
+    voc.add("a", voc_object(), voc_object(box=(1, 1, 9, 9)))
+
+    refused = import_voc(voc, out)
+    refreshed = import_voc(voc, out, "--refresh")
+
+    assert refused.exit_code == ExitCode.REFUSED
+    assert refreshed.exit_code == 0, refreshed.output
+    assert read_manifest(out).train.num_boxes == 3
+
+
+def test_a_refresh_replaces_nothing_that_came_from_elsewhere(voc: VocFolder, out: Path) -> None:
+    import_voc(voc, out)
+    before = read_manifest(out)
+
+    said = import_voc(voc, out, "--train-set", "val", "--val-set", "train", "--refresh")
+
+    assert said.exit_code == ExitCode.REFUSED
+    assert read_manifest(out) == before

