@@ -178,6 +178,8 @@ def _report(client: "TandemClient", launched: _Launched, views: "Mapping[str, Ru
     settings = load_settings()
     out = console.output()
     out.print(report_table(teacher, took_s(trained) if trained else None, pairs))
+    if len(pairs) == 1:
+        out.print("One seed says little about a small gain: --seeds 0,1,2 repeats the pair.")
     tracked = [view for view in views.values() if view.mlflow_run_id]
     comparison = comparison_url(
         settings.mlflow_url,
