@@ -25,7 +25,7 @@ def fields_of(document: Any) -> set[str]:
 def test_changes_replace_single_fields() -> None:
     spec = spec_from_preset("digits/bckd", {"distillation.loc_weight": 3, "seed": 5})
 
-    assert spec.distillation == Bckd(cls_weight=0.5, loc_weight=3.0)
+    assert spec.distillation == Bckd(cls_weight=1.0, loc_weight=3.0)
     assert spec.seed == 5
 
 
