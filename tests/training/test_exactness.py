@@ -126,6 +126,7 @@ def test_two_processes_killed_at_a_random_step_go_on_bit_for_bit(
     assert_equal_runs(tmp_path / "whole", tmp_path / "torn")
 
 
+@pytest.mark.slow  # tests/unit/workers/test_loading.py holds that their batches are the same
 def test_fewer_processes_go_on_with_the_same_batches(digits: Path, tmp_path: Path) -> None:
     spec = an_exact_spec(digits, resources={"processes": 2, "min_processes": 1})
     processes = start_group(spec, tmp_path / "run", count=2, attempt=1)
