@@ -62,8 +62,8 @@ def attempt(
             log.warning("%s", error)
             return ExitCode.FENCED
         except StopRequested as error:
-            reporter.outcome("cancelled", message=str(error))
-            return ExitCode.CANCELLED
+            reporter.outcome("cancelled" if error.ends_the_run else "stopped", message=str(error))
+            return ExitCode.CANCELLED if error.ends_the_run else ExitCode.STOPPED
         except Exception as error:
             reason = reason_of(error)
             log.exception("The attempt failed: %s", reason)

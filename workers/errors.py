@@ -9,13 +9,19 @@ WorkerError               a failed attempt; `reason` is what the service is told
 ├── ExportDiffers
 ├── NanLoss
 └── Preempted
-StopRequested             the run is to end; not a failure
+StopRequested             the service wants this attempt to leave; not a failure
 Superseded                a newer attempt has taken over; nothing is reported any more
 """
 
 from typing import ClassVar
 
-from configs.spec import FailureReason
+from configs.spec import FailureReason, StopKind
+
+_WISHES: dict[StopKind, str] = {
+    "cancel": "The service asked this run to stop.",
+    "pause": "The service asked this run to pause.",
+    "preempt": "The service asked this run to make room for another.",
+}
 
 
 class WorkerError(Exception):
@@ -71,7 +77,11 @@ class Preempted(WorkerError):
 
 
 class StopRequested(Exception):
-    """The service asked the run to end."""
+    """The service asked the attempt to leave: the run ends, or goes on later."""
+
+    def __init__(self, kind: StopKind) -> None:
+        super().__init__(_WISHES[kind])
+        self.ends_the_run = kind == "cancel"
 
 
 class Superseded(Exception):

@@ -8,9 +8,9 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from configs.spec import Contract, FailureReason, Outcome, RunFile, RunSpec, attempt_log
+from configs.spec import Contract, FailureReason, Outcome, Result, RunFile, RunSpec, attempt_log
 from workers.reporting.reporter import Identity
-from workers.reporting.voice import Result, Silence
+from workers.reporting.voice import Silence
 
 
 class Part(Contract):

@@ -226,6 +226,8 @@ def _ranks(errors: Mapping[int, object]) -> str:
 def _exit_code_of_word(said: Outcome) -> ExitCode:
     if said.result == "succeeded":
         return ExitCode.SUCCEEDED
+    if said.result == "stopped":
+        return ExitCode.STOPPED
     if said.result == "cancelled" or said.reason is None:
         return ExitCode.CANCELLED
     return exit_code_of(said.reason)

@@ -63,8 +63,8 @@ def train(
             log.warning("%s", error)
             return ExitCode.FENCED
         except StopRequested as error:
-            voice.outcome("cancelled", message=str(error))
-            return ExitCode.CANCELLED
+            voice.outcome("cancelled" if error.ends_the_run else "stopped", message=str(error))
+            return ExitCode.CANCELLED if error.ends_the_run else ExitCode.STOPPED
         except Exception as error:
             if processes.count() > 1 and not isinstance(error, _KNOWN_TO_ALL):
                 raise

@@ -49,7 +49,9 @@ from configs.spec.jobs import (
 )
 from configs.spec.names import (
     DISTILLATION_TERMS,
+    LOG_CHUNK_BYTES,
     MLFLOW_EXPERIMENT,
+    Env,
     ExitCode,
     Metric,
     RunFile,
@@ -60,13 +62,16 @@ from configs.spec.names import (
 from configs.spec.report import (
     Artifact,
     Delivery,
+    LogReceipt,
     Metrics,
     Note,
     Outcome,
     Progress,
     Receipt,
     Record,
+    Result,
     Started,
+    StopKind,
     Tracked,
 )
 from configs.spec.run import (
@@ -85,6 +90,7 @@ from configs.spec.schedule import AdamW, CosinePolicy, Schedule, Sgd, StepPolicy
 
 __all__ = [
     "DISTILLATION_TERMS",
+    "LOG_CHUNK_BYTES",
     "MANIFEST",
     "MLFLOW_EXPERIMENT",
     "STRIDES",
@@ -109,6 +115,7 @@ __all__ = [
     "Detector",
     "Distillation",
     "EfficientNetLite",
+    "Env",
     "Evaluation",
     "EvaluationData",
     "EvaluationSpec",
@@ -123,6 +130,7 @@ __all__ = [
     "JobSpec",
     "Ld",
     "Lesson",
+    "LogReceipt",
     "LogitKd",
     "Metric",
     "Metrics",
@@ -144,6 +152,7 @@ __all__ = [
     "Record",
     "ResNet",
     "Resources",
+    "Result",
     "RetinaHead",
     "RunFile",
     "RunId",
@@ -155,6 +164,7 @@ __all__ = [
     "Split",
     "Started",
     "StepPolicy",
+    "StopKind",
     "SwinTransformer",
     "Tag",
     "Task",

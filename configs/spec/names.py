@@ -66,6 +66,8 @@ class RunFile(StrEnum):
     EXPORT = "export"
     NAN_BATCH = "nan_batch.json"
     LOGS = "logs"
+    TOKEN = "report.token"
+    """What the run's worker shows to the service; for its own run only. Readable by its owner."""
 
 
 DISTILLATION_TERMS: Final = frozenset(
@@ -113,6 +115,19 @@ class ExitCode(IntEnum):
     """A newer attempt has taken over."""
 
     CANCELLED = 40
+    STOPPED = 50
+    """The service asked the attempt to leave, and the run goes on later."""
+
+
+class Env(StrEnum):
+    """Environment of an attempt's processes."""
+
+    ATTEMPT = "TANDEM_ATTEMPT"
+    """The submission id of the attempt: by it a node's processes are told apart."""
+
+
+LOG_CHUNK_BYTES: Final = 256 * 1024
+"""The longest piece of a log that is sent at once."""
 
 
 MLFLOW_EXPERIMENT: Final = "tandem"

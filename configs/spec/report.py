@@ -80,13 +80,17 @@ class Note(Contract):
     text: Annotated[str, Field(max_length=2000)]
 
 
+Result = Literal["succeeded", "failed", "cancelled", "stopped"]
+"""How an attempt ended; `stopped`: it left as the service asked, and the run goes on later."""
+
+
 class Outcome(Contract):
     """The last word of an attempt."""
 
     kind: Literal["outcome"] = "outcome"
     at: Moment
     attempt: int
-    result: Literal["succeeded", "failed", "cancelled"]
+    result: Result
     reason: FailureReason | None = None
     message: str = ""
     best_map: float | None = None
@@ -107,11 +111,22 @@ class Delivery(Contract):
     records: tuple[Record, ...]
 
 
+StopKind = Literal["cancel", "pause", "preempt"]
+"""Why the service wants an attempt to leave."""
+
+
 class Receipt(Contract):
     """The service's answer to a delivery."""
 
     next: Annotated[int, Field(ge=0)]
     """Position of the first record that the service does not have."""
 
-    stop: bool
-    """The run is to end: write a checkpoint and leave."""
+    stop: StopKind | None = None
+    """Write a checkpoint and leave; none: go on."""
+
+
+class LogReceipt(Contract):
+    """The service's answer to a piece of an attempt's log."""
+
+    next: Annotated[int, Field(ge=0)]
+    """Bytes of the log that the service has; what is sent next begins there."""

@@ -37,7 +37,8 @@ def receive_delivery(run_id: str, number: int, delivery: Delivery, *, world: Wor
             )
             unit.runs.save(running)
             run = running
-    return Receipt(next=run.spool_next, stop=run.desired == "cancelled" or run.is_over)
+    is_wanted = run.desired == "run" and not run.is_over
+    return Receipt(next=run.spool_next, stop=None if is_wanted else "cancel")
 
 
 def take_records(unit: Unit, run: Run, records: Sequence[Record], *, world: World) -> Run:

@@ -6,19 +6,24 @@ from typing import Any, Protocol
 import torch
 from mmcv.runner import Hook
 
+from configs.spec import StopKind
 from workers import processes
 from workers.errors import Preempted, StopRequested, Superseded
 from workers.hooks.checkpoints import CheckpointsHook
 
-_GO_ON, _STOP, _TERMINATE, _SUPERSEDED = range(4)
+_STOPS: tuple[StopKind, ...] = ("preempt", "pause", "cancel")
+_GO_ON, _FIRST_STOP = 0, 1
+_TERMINATE = _FIRST_STOP + len(_STOPS)
+_SUPERSEDED = _TERMINATE + 1
+"""Orders as numbers, the more pressing the larger: processes agree on the largest."""
 
 
 class Orders(Protocol):
     """Where it is heard whether this attempt is still wanted."""
 
     @property
-    def stop_requested(self) -> bool:
-        """The service wants the run to end."""
+    def stop_asked(self) -> StopKind | None:
+        """Why the service wants this attempt to leave; none: it does not."""
 
     @property
     def is_superseded(self) -> bool:
@@ -61,7 +66,7 @@ class ControlHook(Hook):
         order = _order(self._orders, self._termination)
         agreed = processes.largest(order, device=self._device)
         is_last_of_epoch = runner.inner_iter + 1 == runner.data_loader.batch_sampler.steps
-        if agreed in (_STOP, _TERMINATE) and not is_last_of_epoch:
+        if _FIRST_STOP <= agreed <= _TERMINATE and not is_last_of_epoch:
             self._checkpoints.save_between(runner)
         _leave(agreed)
 
@@ -76,7 +81,8 @@ def _order(orders: Orders, termination: Termination) -> int:
         return _SUPERSEDED
     if termination.requested:
         return _TERMINATE
-    return _STOP if orders.stop_requested else _GO_ON
+    asked = orders.stop_asked
+    return _GO_ON if asked is None else _FIRST_STOP + _STOPS.index(asked)
 
 
 def _leave(order: int) -> None:
@@ -84,5 +90,5 @@ def _leave(order: int) -> None:
         raise Superseded("A newer attempt of this run has taken over.")
     if order == _TERMINATE:
         raise Preempted("The process was asked to terminate (SIGTERM).")
-    if order == _STOP:
-        raise StopRequested("The service asked this run to stop.")
+    if order != _GO_ON:
+        raise StopRequested(_STOPS[order - _FIRST_STOP])

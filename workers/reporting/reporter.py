@@ -23,8 +23,10 @@ from configs.spec import (
     Outcome,
     Progress,
     Record,
+    Result,
     RunFile,
     Started,
+    StopKind,
     Tracked,
 )
 from workers.provenance import Whereabouts
@@ -32,7 +34,7 @@ from workers.reporting.mlflow_sink import MlflowSink, TrackedRun
 from workers.reporting.service_sink import ServiceSink
 from workers.reporting.shipper import Shipper, drain_all
 from workers.reporting.spool import Spool
-from workers.reporting.voice import Phase, Result
+from workers.reporting.voice import Phase
 
 PATIENCE_S = 60.0
 _HEARTBEAT_S = 2.0
@@ -119,9 +121,9 @@ class Reporter:
         return {shipper.name: max(0, shipper.left) for shipper in self._shippers}
 
     @property
-    def stop_requested(self) -> bool:
-        """The service wants the run to end."""
-        return self._service is not None and self._service.stop_requested
+    def stop_asked(self) -> StopKind | None:
+        """Why the service wants this attempt to leave; none: it does not."""
+        return None if self._service is None else self._service.stop_asked
 
     @property
     def is_superseded(self) -> bool:

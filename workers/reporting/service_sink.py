@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from configs.spec import Delivery, Receipt, Record
+from configs.spec import Delivery, Receipt, Record, StopKind
 from workers.reporting.shipper import SinkBroken, SinkRefused, SinkUnavailable
 
 _TIMEOUT_S = 5.0
@@ -21,7 +21,7 @@ class ServiceSink:
     def __init__(self, url: str, *, run_id: str, attempt: int) -> None:
         self._url = f"{url.rstrip('/')}/v1/runs/{run_id}/attempts/{attempt}/deliveries"
         self._client = httpx.Client(timeout=_TIMEOUT_S, trust_env=False)
-        self.stop_requested = False
+        self.stop_asked: StopKind | None = None
 
     def deliver(self, first: int, records: Sequence[Record]) -> int:
         """POST records; an empty delivery is the heartbeat."""
@@ -37,7 +37,7 @@ class ServiceSink:
             receipt = Receipt.model_validate_json(response.content)
         except ValidationError as error:
             raise SinkBroken(f"{self._url} gives no receipt: {response.text[:200]}") from error
-        self.stop_requested |= receipt.stop
+        self.stop_asked = receipt.stop or self.stop_asked
         return receipt.next
 
     def close(self) -> None:

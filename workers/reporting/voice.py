@@ -3,19 +3,18 @@
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-from configs.spec import DatasetManifest, FailureReason
+from configs.spec import DatasetManifest, FailureReason, Result, StopKind
 from workers.provenance import Whereabouts
 
 Phase = Literal["preparing", "training", "evaluating", "finishing"]
-Result = Literal["succeeded", "failed", "cancelled"]
 
 
 class Voice(Protocol):
     """Takes what the trainer says."""
 
     @property
-    def stop_requested(self) -> bool:
-        """The service wants the run to end."""
+    def stop_asked(self) -> StopKind | None:
+        """Why the service wants this attempt to leave; none: it does not."""
 
     @property
     def is_superseded(self) -> bool:
@@ -67,7 +66,7 @@ class Voice(Protocol):
 class Silence:
     """Implements `Voice`: one process of a run speaks for all, the others say nothing."""
 
-    stop_requested = False
+    stop_asked: StopKind | None = None
     is_superseded = False
 
     def started(self, where: Whereabouts, **facts: Any) -> None:

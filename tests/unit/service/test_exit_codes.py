@@ -13,6 +13,7 @@ EXPECTED = {
     ExitCode.INTERRUPTED: RunState.QUEUED,
     ExitCode.FENCED: RunState.QUEUED,
     ExitCode.CANCELLED: RunState.CANCELLED,
+    ExitCode.STOPPED: RunState.QUEUED,
 }
 
 

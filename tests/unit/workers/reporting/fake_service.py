@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
-from configs.spec import Delivery, Receipt, Record
+from configs.spec import Delivery, Receipt, Record, StopKind
 
 
 class Answer(NamedTuple):
@@ -29,7 +29,7 @@ class FakeService:
     records: list[Record] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     heartbeats: int = 0
-    stop: bool = False
+    stop: StopKind | None = None
     url: str = ""
 
     def answer(self, path: str, body: bytes) -> Answer:

@@ -39,7 +39,7 @@ def test_without_addresses_records_stay_in_the_spool(tmp_path: Path) -> None:
 
     assert [record.kind for record in spooled(tmp_path / "run")] == ["metrics", "outcome"]
     assert reporter.left == {}
-    assert not reporter.stop_requested
+    assert reporter.stop_asked is None
     assert not reporter.is_superseded
 
 
@@ -79,11 +79,11 @@ def test_a_resumed_run_says_only_what_is_new(tmp_path: Path, service: FakeServic
 def test_the_services_wish_to_stop_reaches_the_trainer(
     tmp_path: Path, service: FakeService
 ) -> None:
-    service.stop = True
+    service.stop = "cancel"
 
     with open_reporter(tmp_path / "run", report_url=service.url) as reporter:
         reporter.progress(phase="training", epoch=1, epochs=2, step=1, steps=10, eta_s=None)
-        wait_for(lambda: reporter.stop_requested)
+        wait_for(lambda: reporter.stop_asked == "cancel")
 
     assert not reporter.is_superseded
 

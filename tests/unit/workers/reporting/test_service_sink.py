@@ -43,12 +43,12 @@ def test_an_empty_delivery_is_a_heartbeat(service: FakeService, sink: ServiceSin
 
 
 def test_a_stop_on_a_receipt_is_remembered(service: FakeService, sink: ServiceSink) -> None:
-    service.stop = True
+    service.stop = "pause"
     sink.deliver(0, [])
-    service.stop = False
+    service.stop = None
     sink.deliver(0, [])
 
-    assert sink.stop_requested
+    assert sink.stop_asked == "pause"
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 429, 408])
