@@ -1,5 +1,8 @@
 """The composition root: settings in, a running control plane out."""
 
+import os
+import secrets
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -56,6 +59,7 @@ def create_app(
         ),
         report_url=settings.report_url,
         mlflow_url=settings.mlflow_url,
+        owner=f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}",
     )
 
     @asynccontextmanager

@@ -4,6 +4,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from service.domain.access import LOCAL, Caller
 from service.usecases.world import World
 
 
@@ -11,4 +12,9 @@ def _world(request: Request) -> World:
     return cast("World", request.app.state.world)
 
 
+def _caller() -> Caller:
+    return LOCAL
+
+
 WorldDep = Annotated[World, Depends(_world)]
+CallerDep = Annotated[Caller, Depends(_caller)]

@@ -18,12 +18,14 @@ STATUS: dict[type[errors.TandemError], tuple[int, str]] = {
     errors.PathRefused: (422, "The path cannot be used"),
     errors.IllegalMove: (409, "The run's state does not allow it"),
     errors.AttemptSuperseded: (409, "A newer attempt has taken over"),
+    errors.LeaseLost: (409, "Another service process has taken over"),
     errors.KeyReused: (409, "The idempotency key was used before"),
     errors.NameTaken: (409, "The name is taken"),
     errors.JobRefused: (502, "Ray does not take the job"),
     errors.TrackerRefused: (502, "MLflow does not take it"),
     errors.ClusterUnreachable: (503, "Ray does not answer"),
     errors.TrackerUnreachable: (503, "MLflow does not answer"),
+    errors.StoreUnreachable: (503, "The database does not answer"),
 }
 _MEDIA_TYPE = "application/problem+json"
 

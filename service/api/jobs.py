@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response, status
 
 from configs.spec import Task
-from service.api.deps import WorldDep
+from service.api.deps import CallerDep, WorldDep
 from service.api.runs import IdempotencyKey, page_of_runs
 from service.api.schemas import (
     EvaluationRequest,
@@ -15,6 +15,7 @@ from service.api.schemas import (
     RunView,
     view_of_run,
 )
+from service.domain.access import Caller
 from service.domain.errors import RunNotFound
 from service.domain.ports import RunFilter
 from service.usecases import runs
@@ -28,10 +29,11 @@ def launch_evaluation(
     body: EvaluationRequest,
     response: Response,
     world: WorldDep,
+    caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> RunView:
     """Measure a detector on a dataset: COCO's numbers, curves, images a second, latency."""
-    return _launched(body, "evaluate", response, key=idempotency_key, world=world)
+    return _launched(body, "evaluate", response, key=idempotency_key, caller=caller, world=world)
 
 
 @router.get("/evaluations")
@@ -51,10 +53,11 @@ def launch_export(
     body: ExportRequest,
     response: Response,
     world: WorldDep,
+    caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> RunView:
     """Write a detector as an mmdet checkpoint, an ONNX graph, a model that MLflow serves."""
-    return _launched(body, "export", response, key=idempotency_key, world=world)
+    return _launched(body, "export", response, key=idempotency_key, caller=caller, world=world)
 
 
 @router.get("/exports")
@@ -75,15 +78,18 @@ def _launched(
     response: Response,
     *,
     key: str | None,
+    caller: Caller,
     world: World,
 ) -> RunView:
     request = runs.Request(
-        spec=body.model_dump(mode="json", exclude={"name"}),
+        spec=body.model_dump(mode="json", exclude={"name", "project", "priority"}),
         task=task,
         name=body.name,
+        project=body.project,
+        priority=body.priority,
         digest=runs.request_digest(f"{task} {body.model_dump_json()}".encode()),
     )
-    run, is_new = runs.launch_run(request, key=key, world=world)
+    run, is_new = runs.launch_run(request, key=key, caller=caller, world=world)
     response.headers["Location"] = f"/v1/runs/{run.id}"
     if not is_new:
         response.status_code = status.HTTP_200_OK

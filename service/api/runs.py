@@ -9,13 +9,14 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from configs.spec import Delivery, Receipt
-from service.api.deps import WorldDep
+from service.api.deps import CallerDep, WorldDep
 from service.api.schemas import (
     AttemptView,
     BudgetView,
     EventView,
     MetricView,
     PlanView,
+    PriorityRequest,
     RunPage,
     RunQuery,
     RunRequest,
@@ -29,7 +30,7 @@ from service.api.schemas import (
 )
 from service.domain.ports import RunFilter
 from service.domain.runs import Run
-from service.usecases import budget, deliveries, logs, runs
+from service.usecases import budget, deliveries, logs, runs, wishes
 from service.usecases.world import World
 
 router = APIRouter(prefix="/v1", tags=["runs"])
@@ -47,10 +48,14 @@ def page_of_runs(found: list[Run], *, limit: int, world: World) -> RunPage:
 
 @router.post("/runs", status_code=status.HTTP_201_CREATED)
 def launch_run(
-    body: RunRequest, response: Response, world: WorldDep, idempotency_key: IdempotencyKey = None
+    body: RunRequest,
+    response: Response,
+    world: WorldDep,
+    caller: CallerDep,
+    idempotency_key: IdempotencyKey = None,
 ) -> RunView:
     """Launch a run from a preset with changes, or from a whole spec."""
-    run, is_new = runs.launch_run(_request(body), key=idempotency_key, world=world)
+    run, is_new = runs.launch_run(_request(body), key=idempotency_key, caller=caller, world=world)
     response.headers["Location"] = f"/v1/runs/{run.id}"
     if not is_new:
         response.status_code = status.HTTP_200_OK
@@ -70,6 +75,7 @@ def list_runs(world: WorldDep, query: Annotated[RunQuery, Query()]) -> RunPage:
     which = RunFilter(
         state=query.state,
         task=query.task,
+        project=query.project,
         preset=query.preset,
         tag=None if pair is None else (pair[0], pair[2]),
         before=query.cursor,
@@ -120,9 +126,40 @@ def show_logs(run_id: str, world: WorldDep, follow: bool = False) -> Response:
 
 
 @router.post("/runs/{run_id}:cancel")
-def cancel_run(run_id: str, world: WorldDep) -> RunView:
+def cancel_run(run_id: str, world: WorldDep, caller: CallerDep) -> RunView:
     """Have a run end: a queued one at once, an active one at its worker's next word."""
-    return view_of_run(runs.cancel_run(run_id, world=world), mlflow_url=world.mlflow_url)
+    run = wishes.cancel_run(run_id, caller=caller, world=world)
+    return view_of_run(run, mlflow_url=world.mlflow_url)
+
+
+@router.post("/runs/{run_id}:pause")
+def pause_run(run_id: str, world: WorldDep, caller: CallerDep) -> RunView:
+    """Have a run leave what it takes, with a checkpoint, until it is resumed."""
+    run = wishes.pause_run(run_id, caller=caller, world=world)
+    return view_of_run(run, mlflow_url=world.mlflow_url)
+
+
+@router.post("/runs/{run_id}:resume")
+def resume_run(run_id: str, world: WorldDep, caller: CallerDep) -> RunView:
+    """Queue a paused run again; it goes on from its last checkpoint."""
+    run = wishes.resume_run(run_id, caller=caller, world=world)
+    return view_of_run(run, mlflow_url=world.mlflow_url)
+
+
+@router.post("/runs/{run_id}:retry")
+def retry_run(run_id: str, world: WorldDep, caller: CallerDep) -> RunView:
+    """Queue a failed or cancelled run again, from its last checkpoint, with a fresh budget."""
+    run = wishes.retry_run(run_id, caller=caller, world=world)
+    return view_of_run(run, mlflow_url=world.mlflow_url)
+
+
+@router.post("/runs/{run_id}:prioritize")
+def prioritize_run(
+    run_id: str, body: PriorityRequest, world: WorldDep, caller: CallerDep
+) -> RunView:
+    """Give a run another place in the queue."""
+    run = wishes.set_priority(run_id, body.priority, caller=caller, world=world)
+    return view_of_run(run, mlflow_url=world.mlflow_url)
 
 
 @router.post("/runs/{run_id}/attempts/{number}/deliveries", include_in_schema=False)
@@ -146,5 +183,7 @@ def _request(body: RunRequest) -> runs.Request:
         changes=body.changes,
         spec=body.spec,
         name=body.name,
+        project=body.project,
+        priority=body.priority,
         digest=runs.request_digest(body.model_dump_json().encode()),
     )

@@ -26,7 +26,7 @@ from service.domain.budget import Budget
 from service.domain.plan import Plan
 from service.domain.ports import MetricPoint
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
-from service.domain.runs import Attempt, Event, Run
+from service.domain.runs import Attempt, Desired, Event, Run
 from service.domain.states import RunState, is_over
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
@@ -35,6 +35,8 @@ _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
 RunName = Annotated[str, Field(min_length=1, max_length=200, pattern=_PRINTABLE)]
 """What a run is called on screen."""
+
+Priority = Annotated[int, Field(ge=-100, le=100)]
 
 
 class Asked(Contract):
@@ -52,7 +54,24 @@ class Asked(Contract):
         return document
 
 
-class RunRequest(Asked):
+class Placed(Asked):
+    """Whose run it is, and how it stands to others."""
+
+    name: RunName | None = None
+    project: Name | None = None
+    """Whose share of the cluster it takes; none: the caller's own, else `default`."""
+
+    priority: Priority = 0
+    """The larger goes first, and may have runs of smaller priority make room."""
+
+
+class PriorityRequest(Asked):
+    """Another place in the queue."""
+
+    priority: Priority
+
+
+class RunRequest(Placed):
     """A run to launch: a preset with changes by dotted field, or a whole spec."""
 
     preset: Annotated[str | None, Field(examples=["digits/bckd"])] = None
@@ -60,7 +79,6 @@ class RunRequest(Asked):
         default_factory=dict, examples=[{"distillation.loc_weight": 2.0}]
     )
     spec: dict[str, JsonValue] | None = None
-    name: RunName | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -71,16 +89,12 @@ class RunRequest(Asked):
         return self
 
 
-class EvaluationRequest(EvaluationSpec, Asked):
+class EvaluationRequest(EvaluationSpec, Placed):
     """A detector to measure: a whole spec, and what to call it."""
 
-    name: RunName | None = None
 
-
-class ExportRequest(ExportSpec, Asked):
+class ExportRequest(ExportSpec, Placed):
     """A detector to write in formats of others: a whole spec, and what to call it."""
-
-    name: RunName | None = None
 
 
 class RunView(Contract):
@@ -90,14 +104,18 @@ class RunView(Contract):
     name: str
     task: Task
     preset: str | None
+    project: str
+    priority: int
     state: RunState
-    desired: Literal["run", "cancelled"]
+    desired: Desired
     spec: JobSpec
     attempt: int
     reason: FailureReason | None
     message: str
     advice: str | None
     waiting_for: str | None
+    queue_position: int | None
+    not_before: datetime | None
     progress: Progress | None
     latest: dict[str, float]
     best_map: float | None
@@ -130,6 +148,7 @@ class RunQuery(PageQuery):
 
     state: RunState | None = None
     task: Task | None = None
+    project: str | None = None
     preset: str | None = None
     tag: Annotated[str, Field(pattern=r"^[^=]+=.*$", description="key=value")] | None = None
 
@@ -150,6 +169,7 @@ class AttemptView(Contract):
     processes: int
     ended_at: datetime | None
     host: str | None
+    node_id: str | None
     device: str | None
     resumed_from_epoch: int | None
     exit_code: int | None
@@ -160,6 +180,8 @@ class AttemptView(Contract):
 class EventView(Contract):
     """Something that happened to a run."""
 
+    id: int
+    run_id: str
     at: datetime
     actor: str
     kind: str
@@ -301,6 +323,8 @@ def view_of_run(run: Run, *, mlflow_url: str) -> RunView:
         name=run.name,
         task=run.task,
         preset=run.preset,
+        project=run.project,
+        priority=run.priority,
         state=run.state,
         desired=run.desired,
         spec=run.spec,
@@ -309,6 +333,8 @@ def view_of_run(run: Run, *, mlflow_url: str) -> RunView:
         message=run.message,
         advice=None if run.reason is None else advice(run.reason),
         waiting_for=run.waiting_for,
+        queue_position=run.queue_position,
+        not_before=run.not_before,
         progress=run.progress,
         latest=run.latest,
         best_map=run.best_map,

@@ -6,12 +6,13 @@ TandemError
 ├── Conflict
 │   ├── IllegalMove          illegal_move
 │   ├── AttemptSuperseded    attempt_superseded
+│   ├── LeaseLost            lease_lost
 │   ├── KeyReused            idempotency_key_reused
 │   └── NameTaken            name_taken
 ├── PathRefused              path_refused
 ├── JobRefused               job_refused
 ├── TrackerRefused           tracker_refused
-└── Unreachable              cluster_unreachable, tracker_unreachable
+└── Unreachable              cluster_unreachable, tracker_unreachable, database_unreachable
 """
 
 from collections.abc import Sequence
@@ -118,6 +119,15 @@ class AttemptSuperseded(Conflict):
         super().__init__(f"Attempt {number} of run {run_id} is over; the current one is {current}.")
 
 
+class LeaseLost(Conflict):
+    """Another service process looks after the run now."""
+
+    code = "lease_lost"
+
+    def __init__(self, run_id: str, owner: str | None) -> None:
+        super().__init__(f"Run {run_id} is looked after by {owner} now.")
+
+
 class KeyReused(Conflict):
     """An idempotency key came again with another request."""
 
@@ -185,3 +195,10 @@ class TrackerUnreachable(Unreachable):
 
     code = "tracker_unreachable"
     advice = "`tandem status` shows what runs; `tandem up` starts it."
+
+
+class StoreUnreachable(Unreachable):
+    """The database does not answer, or dropped the connection."""
+
+    code = "database_unreachable"
+    advice = "Ask again; nothing was changed. TANDEM_DATABASE_URL says where the database is."

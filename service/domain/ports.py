@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from configs.spec import DatasetManifest, Metrics, Record, Task
 from service.domain.policy import Job
+from service.domain.projects import Project
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.runs import Attempt, Event, Run
 from service.domain.states import RunState
@@ -52,10 +53,20 @@ class RunFilter:
 
     state: RunState | None = None
     task: Task | None = None
+    project: str | None = None
     preset: str | None = None
     tag: tuple[str, str] | None = None
     before: str | None = None
     limit: int = 50
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run that is ours to look after."""
+
+    run: Run
+    taken_from: str | None
+    """Who had it before; none: nobody, or ourselves."""
 
 
 class Clock(Protocol):
@@ -125,11 +136,23 @@ class Files(Protocol):
 class Runs(Protocol):
     """Runs as stored."""
 
+    def alone(self) -> None:
+        """Until the end of the transaction no other one adds runs."""
+
     def add(self, run: Run) -> None:
-        """Store a new run."""
+        """Store a new run; after `alone`."""
 
     def get(self, run_id: str) -> Run:
-        """The run; `RunNotFound` if there is none."""
+        """The run as it is; `RunNotFound` if there is none."""
+
+    def take(self, run_id: str, *, owner: str | None = None) -> Run:
+        """The run to be changed; given an `owner`, `LeaseLost` if another one looks after it."""
+
+    def claim(self, *states: RunState, owner: str, now: datetime, until: datetime) -> list[Claim]:
+        """Runs that no other owner looks after: ours until `until`, oldest first."""
+
+    def release(self, owner: str) -> None:
+        """Give all leases of `owner` back."""
 
     def save(self, run: Run) -> None:
         """Store a changed run."""
@@ -211,6 +234,29 @@ class Registry(Protocol):
         """Add or replace."""
 
 
+class Projects(Protocol):
+    """How much of the cluster each project's runs may take."""
+
+    def all(self) -> list[Project]:
+        """Those that somebody set, by name."""
+
+    def get(self, name: str) -> Project:
+        """One project; as `Project` says if nobody set it."""
+
+    def put(self, project: Project) -> None:
+        """Add or replace."""
+
+
+class Duties(Protocol):
+    """What one service process at a time does."""
+
+    def hold(self, name: str, *, owner: str, now: datetime, until: datetime) -> bool:
+        """Whether `owner` has the duty until `until`."""
+
+    def release(self, owner: str) -> None:
+        """Give all duties of `owner` back."""
+
+
 class Unit(Protocol):
     """One transaction."""
 
@@ -233,6 +279,14 @@ class Unit(Protocol):
     @property
     def registry(self) -> Registry:
         """Datasets and teachers."""
+
+    @property
+    def projects(self) -> Projects:
+        """Projects."""
+
+    @property
+    def duties(self) -> Duties:
+        """What one service process at a time does."""
 
 
 class Store(Protocol):

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
-from configs.spec import FailureReason, JobSpec, Progress, Task, task_of
+from configs.spec import FailureReason, JobSpec, Progress, StopKind, Task, task_of
 from service.domain.errors import IllegalMove
 from service.domain.states import RunState, is_over, may_move
 
-Desired = Literal["run", "cancelled"]
+Desired = Literal["run", "paused", "cancelled"]
+DEFAULT_PROJECT = "default"
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,28 @@ class Run:
     state: RunState
     created_at: datetime
     changed_at: datetime
+    project: str = DEFAULT_PROJECT
+    priority: int = 0
+    """The larger goes first, and may have a smaller one make room."""
+
     desired: Desired = "run"
+    preempted_for: str | None = None
+    """The run that this one's attempt makes room for."""
+
     attempt: int = 0
     """Number of the current attempt; 0 before the first."""
+
+    strikes: int = 0
+    """Attempts in a row that ended badly without getting further than any before."""
+
+    furthest_step: int = 0
+    """The last step of all attempts but the current one."""
+
+    not_before: datetime | None = None
+    """No attempt starts earlier: the pause after a bad end."""
+
+    queue_position: int | None = None
+    """Its place among the runs that wait, counted from 1."""
 
     reason: FailureReason | None = None
     message: str = ""
@@ -53,6 +73,15 @@ class Run:
         return task_of(self.spec)
 
     @property
+    def stop_kind(self) -> StopKind | None:
+        """Why its attempt is to leave; none: it is not."""
+        if self.desired == "cancelled" or self.is_over:
+            return "cancel"
+        if self.desired == "paused":
+            return "pause"
+        return "preempt" if self.preempted_for is not None else None
+
+    @property
     def submission_id(self) -> str:
         """The Ray job of the current attempt; the same number gives the same id."""
         return f"{self.id}-a{self.attempt}"
@@ -76,6 +105,9 @@ class Attempt:
 
     ended_at: datetime | None = None
     host: str | None = None
+    node_id: str | None = None
+    """Of the node where its job runs, as Ray knows it."""
+
     device: str | None = None
     resumed_from_epoch: int | None = None
     exit_code: int | None = None
@@ -95,6 +127,8 @@ class Event:
     from_state: RunState | None = None
     to_state: RunState | None = None
     reason: FailureReason | None = None
+    id: int | None = None
+    """Its place among all events; given by the store."""
 
 
 def move(run: Run, to: RunState, *, at: datetime) -> Run:
@@ -109,5 +143,6 @@ def move(run: Run, to: RunState, *, at: datetime) -> Run:
         started_at=run.started_at or (at if to is RunState.RUNNING else None),
         finished_at=at if ends else None,
         waiting_for=None,
+        queue_position=None,
         mlflow_agrees=not ends,
     )

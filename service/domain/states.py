@@ -25,18 +25,24 @@ MOVES: Final[dict[RunState, frozenset[RunState]]] = {
     _R: frozenset({_Q, _P, _OK, _BAD, _END}),
     _P: frozenset({_Q, _END}),
     _OK: frozenset(),
-    _BAD: frozenset(),
-    _END: frozenset(),
+    _BAD: frozenset({_Q}),
+    _END: frozenset({_Q}),
 }
-"""From each state, those that may follow. A run may end while it starts: an instant one does."""
+"""From each state, those that may follow. A run may end while it starts: an instant one does.
+
+A failed or cancelled one is queued again only when a person says so.
+"""
+
+OVER: Final = frozenset({_OK, _BAD, _END})
+"""Nothing follows by itself."""
 
 ACTIVE: Final = frozenset({RunState.STARTING, RunState.RUNNING})
 """An attempt exists."""
 
 
 def is_over(state: RunState) -> bool:
-    """Whether nothing may follow."""
-    return not MOVES[state]
+    """Whether nothing follows by itself."""
+    return state in OVER
 
 
 def may_move(from_state: RunState, to_state: RunState) -> bool:

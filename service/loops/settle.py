@@ -45,7 +45,7 @@ def _set_status(run: Run, *, mlflow_run_id: str | None, world: World) -> None:
         except TrackerRefused as error:
             log.warning("run.status_refused", run_id=run.id, why=str(error))
     with world.store.begin() as unit:
-        current = unit.runs.get(run.id)
+        current = unit.runs.take(run.id)
         unit.runs.save(replace(current, mlflow_run_id=mlflow_run_id, mlflow_agrees=True))
 
 

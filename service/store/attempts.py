@@ -44,6 +44,7 @@ def _attempt_from_row(row: AttemptRow) -> Attempt:
         processes=row.processes,
         ended_at=row.ended_at,
         host=row.host,
+        node_id=row.node_id,
         device=row.device,
         resumed_from_epoch=row.resumed_from_epoch,
         exit_code=row.exit_code,

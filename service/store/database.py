@@ -9,15 +9,20 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, func, select
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.domain.errors import StoreUnreachable
 from service.store.attempts import SqlAttempts
 from service.store.records import SqlEvents, SqlPoints, SqlRegistry
 from service.store.runs import SqlRuns
+from service.store.sharing import SqlDuties, SqlProjects
 
 _BUSY_TIMEOUT_MS = 20_000
+_MIGRATING = 7_410_000
+"""PostgreSQL's lock of those that change the schema."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class SqlUnit:
     events: SqlEvents
     points: SqlPoints
     registry: SqlRegistry
+    projects: SqlProjects
+    duties: SqlDuties
 
 
 class Database:
@@ -39,7 +46,7 @@ class Database:
         path = make_url(url).database
         if url.startswith("sqlite") and path:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self._engine = create_engine(url)
+        self._engine = create_engine(url, **_engine_kind(url))
         if url.startswith("sqlite"):
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_immediate)
@@ -51,18 +58,37 @@ class Database:
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.set_main_option("sqlalchemy.url", self._url.replace("%", "%%"))
         with self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                # Several services may start at once: one migrates, the others find it done.
+                connection.execute(select(func.pg_advisory_xact_lock(_MIGRATING)))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
     @contextmanager
     def begin(self) -> Iterator[SqlUnit]:
-        """One transaction: committed at the end, rolled back on an error."""
-        with self._sessions.begin() as session:
-            yield _unit(session)
+        """One transaction: committed at the end, rolled back on an error.
+
+        `StoreUnreachable` if the database goes away under it.
+        """
+        try:
+            with self._sessions.begin() as session:
+                yield _unit(session)
+        except (OperationalError, InterfaceError) as error:
+            raise StoreUnreachable(f"The database does not answer: {_cause(error)}") from error
 
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+def _engine_kind(url: str) -> dict[str, Any]:
+    # A connection may have died since its last use: it is tried before it is handed out.
+    return {} if url.startswith("sqlite") else {"pool_pre_ping": True, "pool_recycle": 1800}
+
+
+def _cause(error: DBAPIError) -> str:
+    """What the driver says, without the statement and its values."""
+    return str(error.orig).strip().partition("\n")[0]
 
 
 def _unit(session: Session) -> SqlUnit:
@@ -72,6 +98,8 @@ def _unit(session: Session) -> SqlUnit:
         events=SqlEvents(session),
         points=SqlPoints(session),
         registry=SqlRegistry(session),
+        projects=SqlProjects(session),
+        duties=SqlDuties(session),
     )
 
 

@@ -39,6 +39,7 @@ class SqlEvents:
                 from_state=None if row.from_state is None else RunState(row.from_state),
                 to_state=None if row.to_state is None else RunState(row.to_state),
                 reason=None if row.reason is None else FailureReason(row.reason),
+                id=row.id,
             )
             for row in self._session.scalars(query)
         ]

@@ -1,22 +1,33 @@
 """Runs in the database."""
 
+from datetime import datetime
+
 from pydantic import TypeAdapter
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from configs.spec import FailureReason, JobSpec, Progress
-from service.domain.errors import RunNotFound
-from service.domain.ports import RunFilter
+from service.domain.errors import LeaseLost, RunNotFound
+from service.domain.ports import Claim, RunFilter
 from service.domain.runs import Run
-from service.domain.states import MOVES, RunState, is_over
+from service.domain.states import OVER, RunState
 from service.store.tables import KeyRow, RunRow
 
 _SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
-_OVER = [state for state in MOVES if is_over(state)]
+_ADDING = 7_410_001
+"""PostgreSQL's lock of those that add runs."""
+
 _SAME_NAME = (
     "name",
     "preset",
     "desired",
+    "project",
+    "priority",
+    "preempted_for",
+    "strikes",
+    "furthest_step",
+    "not_before",
+    "queue_position",
     "attempt",
     "message",
     "waiting_for",
@@ -43,8 +54,13 @@ class SqlRuns:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    def alone(self) -> None:
+        """Until the end of the transaction no other one adds runs."""
+        if self._session.get_bind().dialect.name == "postgresql":
+            self._session.execute(select(func.pg_advisory_xact_lock(_ADDING)))
+
     def add(self, run: Run) -> None:
-        """Store a new run after all others."""
+        """Store a new run after all others; after `alone`."""
         last = self._session.scalar(select(func.max(RunRow.order))) or 0
         row = RunRow(
             id=run.id,
@@ -58,8 +74,48 @@ class SqlRuns:
         self._session.flush()
 
     def get(self, run_id: str) -> Run:
-        """The run; `RunNotFound` if there is none."""
+        """The run as it is; `RunNotFound` if there is none."""
         return _run_from_row(self._row(run_id))
+
+    def take(self, run_id: str, *, owner: str | None = None) -> Run:
+        """The run to be changed: until the end of the transaction nobody else changes it.
+
+        Given an `owner`, `LeaseLost` if another one looks after the run.
+        """
+        query = select(RunRow).where(RunRow.id == run_id).with_for_update()
+        row = self._session.scalar(query.execution_options(populate_existing=True))
+        if row is None:
+            raise RunNotFound(run_id)
+        if owner is not None and row.lease_owner not in (None, owner):
+            raise LeaseLost(run_id, row.lease_owner)
+        return _run_from_row(row)
+
+    def claim(self, *states: RunState, owner: str, now: datetime, until: datetime) -> list[Claim]:
+        """Runs in these states that no other owner looks after: ours until `until`, oldest first.
+
+        Rows that another transaction holds are left out: they come with the next turn.
+        """
+        is_free = or_(
+            RunRow.lease_owner.is_(None), RunRow.lease_owner == owner, RunRow.lease_until < now
+        )
+        query = (
+            select(RunRow)
+            .where(RunRow.state.in_(states), is_free)
+            .order_by(RunRow.order)
+            .with_for_update(skip_locked=True)
+        )
+        claims = []
+        for row in self._session.scalars(query):
+            before = row.lease_owner
+            row.lease_owner, row.lease_until = owner, until
+            claims.append(Claim(_run_from_row(row), before if before != owner else None))
+        self._session.flush()
+        return claims
+
+    def release(self, owner: str) -> None:
+        """Give all leases of `owner` back."""
+        mine = update(RunRow).where(RunRow.lease_owner == owner)
+        self._session.execute(mine.values(lease_owner=None, lease_until=None))
 
     def save(self, run: Run) -> None:
         """Store a changed run."""
@@ -73,6 +129,8 @@ class SqlRuns:
             query = query.where(RunRow.state == which.state)
         if which.task is not None:
             query = query.where(RunRow.task == which.task)
+        if which.project is not None:
+            query = query.where(RunRow.project == which.project)
         if which.preset is not None:
             query = query.where(RunRow.preset == which.preset)
         if which.tag is not None:
@@ -89,7 +147,7 @@ class SqlRuns:
 
     def to_settle(self) -> list[Run]:
         """Runs that are over, but not yet for MLflow."""
-        query = select(RunRow).where(RunRow.state.in_(_OVER), RunRow.mlflow_agrees.is_(False))
+        query = select(RunRow).where(RunRow.state.in_(OVER), RunRow.mlflow_agrees.is_(False))
         return [_run_from_row(row) for row in self._session.scalars(query)]
 
     def count_by_state(self) -> dict[RunState, int]:

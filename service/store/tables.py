@@ -60,6 +60,17 @@ class RunRow(Table):
     tags: Mapped[dict[str, str]] = mapped_column(JSON)
     state: Mapped[str] = mapped_column(String(16), index=True)
     desired: Mapped[str] = mapped_column(String(16))
+    project: Mapped[str] = mapped_column(String(64), index=True, server_default="default")
+    priority: Mapped[int] = mapped_column(Integer, server_default="0")
+    preempted_for: Mapped[str | None] = mapped_column(String(16))
+    strikes: Mapped[int] = mapped_column(Integer, server_default="0")
+    furthest_step: Mapped[int] = mapped_column(Integer, server_default="0")
+    not_before: Mapped[datetime | None] = mapped_column(Utc)
+    queue_position: Mapped[int | None] = mapped_column(Integer)
+    lease_owner: Mapped[str | None] = mapped_column(String(64))
+    """The service process that looks after the run; it alone acts on its job."""
+
+    lease_until: Mapped[datetime | None] = mapped_column(Utc)
     attempt: Mapped[int] = mapped_column(Integer)
     reason: Mapped[str | None] = mapped_column(String(32))
     message: Mapped[str] = mapped_column(Text)
@@ -92,6 +103,7 @@ class AttemptRow(Table):
     processes: Mapped[int] = mapped_column(Integer, server_default="1")
     ended_at: Mapped[datetime | None] = mapped_column(Utc)
     host: Mapped[str | None] = mapped_column(Text)
+    node_id: Mapped[str | None] = mapped_column(String(64))
     device: Mapped[str | None] = mapped_column(Text)
     resumed_from_epoch: Mapped[int | None] = mapped_column(Integer)
     exit_code: Mapped[int | None] = mapped_column(Integer)
@@ -107,7 +119,7 @@ class EventRow(Table):
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
     at: Mapped[datetime] = mapped_column(Utc)
-    actor: Mapped[str] = mapped_column(String(32))
+    actor: Mapped[str] = mapped_column(String(64))
     kind: Mapped[str] = mapped_column(String(32))
     details: Mapped[str] = mapped_column(Text)
     from_state: Mapped[str | None] = mapped_column(String(16))
@@ -162,3 +174,24 @@ class TeacherRow(Table):
     measured_map: Mapped[float | None] = mapped_column(Float)
     source: Mapped[str] = mapped_column(Text)
     registered_at: Mapped[datetime] = mapped_column(Utc)
+
+
+class ProjectRow(Table):
+    """A project: how much of the cluster its runs may take."""
+
+    __tablename__ = "projects"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    weight: Mapped[float] = mapped_column(Float)
+    max_runs: Mapped[int | None] = mapped_column(Integer)
+    max_gpus: Mapped[int | None] = mapped_column(Integer)
+
+
+class DutyRow(Table):
+    """Something that one service process at a time does."""
+
+    __tablename__ = "duties"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64))
+    until: Mapped[datetime] = mapped_column(Utc)

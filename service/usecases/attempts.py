@@ -26,7 +26,7 @@ def start_attempt(run_id: str, *, processes: int, world: World) -> Run | None:
     _write_spec_once(run, world=world)
     now = world.clock.now()
     with world.store.begin() as unit:
-        run = unit.runs.get(run_id)
+        run = unit.runs.take(run_id, owner=world.owner)
         if run.state is not RunState.QUEUED:
             return None
         started = replace(
@@ -61,7 +61,7 @@ def submit_attempt(run: Run, *, world: World) -> None:
 def _note_refusal(run: Run, *, why: str, world: World) -> None:
     now = world.clock.now()
     with world.store.begin() as unit:
-        current = unit.runs.get(run.id)
+        current = unit.runs.take(run.id, owner=world.owner)
         if current.attempt != run.attempt or current.message == why:
             return
         unit.runs.save(replace(current, message=why))
@@ -117,7 +117,7 @@ def end_attempt(run: Run, job: Job | None, *, world: World) -> Run:
     take_rest_from_disk(run.id, world=world)
     now = world.clock.now()
     with world.store.begin() as unit:
-        current = unit.runs.get(run.id)
+        current = unit.runs.take(run.id, owner=world.owner)
         if current.attempt != run.attempt or current.state not in ACTIVE:
             return current
         said = current.pending_outcome
@@ -165,7 +165,7 @@ def mark_running(run: Run, *, world: World) -> None:
     """Ray runs the job."""
     now = world.clock.now()
     with world.store.begin() as unit:
-        current = unit.runs.get(run.id)
+        current = unit.runs.take(run.id, owner=world.owner)
         if current.state is not RunState.STARTING or current.attempt != run.attempt:
             return
         running = move(current, RunState.RUNNING, at=now)
@@ -182,7 +182,7 @@ def mark_stalled(run: Run, *, world: World) -> bool:
     reason = FailureReason.STALLED
     message = f"Nothing was heard for {world.rules.stall_after_s:g} s."
     with world.store.begin() as unit:
-        current = unit.runs.get(run.id)
+        current = unit.runs.take(run.id, owner=world.owner)
         is_same = current.attempt == run.attempt and current.state in ACTIVE
         if not is_same or current.stop_asked_at is not None:
             return False
@@ -208,7 +208,7 @@ def fail_queued_run(run: Run, *, message: str, world: World) -> None:
     now = world.clock.now()
     reason = FailureReason.INVALID_SPEC
     with world.store.begin() as unit:
-        current = unit.runs.get(run.id)
+        current = unit.runs.take(run.id, owner=world.owner)
         if current.state is not RunState.QUEUED:
             return
         failed = replace(move(current, RunState.FAILED, at=now), reason=reason, message=message)
@@ -224,7 +224,7 @@ def note_waiting(run: Run, *, why: str, world: World) -> None:
         return
     now = world.clock.now()
     with world.store.begin() as unit:
-        current = unit.runs.get(run.id)
+        current = unit.runs.take(run.id, owner=world.owner)
         if current.state is not RunState.QUEUED:
             return
         unit.runs.save(replace(current, waiting_for=why))

@@ -19,7 +19,7 @@ def receive_delivery(run_id: str, number: int, delivery: Delivery, *, world: Wor
     """Take what is new of a delivery; the receipt says what is wanted next, and whether to stop."""
     now = world.clock.now()
     with world.store.begin() as unit:
-        run = unit.runs.get(run_id)
+        run = unit.runs.take(run_id)
         if number != run.attempt or run.state in _BETWEEN_ATTEMPTS:
             raise AttemptSuperseded(run_id, number, run.attempt)
         if delivery.first > run.spool_next:
@@ -37,8 +37,7 @@ def receive_delivery(run_id: str, number: int, delivery: Delivery, *, world: Wor
             )
             unit.runs.save(running)
             run = running
-    is_wanted = run.desired == "run" and not run.is_over
-    return Receipt(next=run.spool_next, stop=None if is_wanted else "cancel")
+    return Receipt(next=run.spool_next, stop=run.stop_kind)
 
 
 def take_records(unit: Unit, run: Run, records: Sequence[Record], *, world: World) -> Run:
@@ -60,7 +59,7 @@ def take_rest_from_disk(run_id: str, *, world: World) -> Run:
         position = unit.runs.get(run_id).spool_next
     records = world.files.spool_records(run_id, position)
     with world.store.begin() as unit:
-        run = unit.runs.get(run_id)
+        run = unit.runs.take(run_id)
         # A delivery may have come in between: what it brought is not new any more.
         new = records[max(run.spool_next - position, 0) :]
         return take_records(unit, run, new, world=world) if new else run

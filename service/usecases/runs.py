@@ -1,20 +1,20 @@
-"""Plan, launch, show, list and cancel runs."""
+"""Plan, launch, show and list runs."""
 
 import hashlib
 import secrets
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
 from configs.catalog import SpecError, UnknownPreset, changed, load_preset, parse_job, parse_spec
 from configs.known_teachers import way_to_get
 from configs.spec import ClassNames, JobSpec, NamedDataset, NamedTeacher, RunTeacher, Task
+from service.domain.access import Caller
 from service.domain.errors import (
     ClusterUnreachable,
     FieldFault,
-    IllegalMove,
     KeyReused,
     PresetNotFound,
     RunNotFound,
@@ -24,7 +24,7 @@ from service.domain.findings import Facts
 from service.domain.plan import Plan, make_plan
 from service.domain.ports import Cluster, MetricPoint, Node, RunFilter, Unit
 from service.domain.references import references_of
-from service.domain.runs import Attempt, Event, Run, move
+from service.domain.runs import DEFAULT_PROJECT, Attempt, Event, Run
 from service.domain.states import RunState
 from service.usecases.world import World
 
@@ -42,6 +42,10 @@ class Request:
     spec: dict[str, JsonValue] | None = None
     task: Task = "train"
     name: str | None = None
+    project: str | None = None
+    """None: the caller's own, else the default one."""
+
+    priority: int = 0
     digest: str = ""
     """Of the request as it came: what an idempotency key is bound to."""
 
@@ -54,7 +58,9 @@ def plan_run(request: Request, *, world: World) -> Plan:
         return make_plan(spec, _facts(unit, spec, nodes))
 
 
-def launch_run(request: Request, *, key: str | None, world: World) -> tuple[Run, bool]:
+def launch_run(
+    request: Request, *, key: str | None, caller: Caller, world: World
+) -> tuple[Run, bool]:
     """Queue a run, and whether it is new: the same idempotency key gives the same run."""
     if key is not None and (earlier := _earlier_run(key, request, world=world)):
         return earlier, False
@@ -70,11 +76,14 @@ def launch_run(request: Request, *, key: str | None, world: World) -> tuple[Run,
         state=RunState.QUEUED,
         created_at=now,
         changed_at=now,
+        project=request.project or caller.project or DEFAULT_PROJECT,
+        priority=request.priority,
     )
     launched = Event(
-        run.id, now, "user", "launched", f"Launched as {run.name}.", to_state=run.state
+        run.id, now, caller.name, "launched", f"Launched as {run.name}.", to_state=run.state
     )
     with world.store.begin() as unit:
+        unit.runs.alone()
         if key is not None and (earlier := _owner_of_key(unit, key, request)):
             return earlier, False
         unit.runs.add(run)
@@ -82,36 +91,6 @@ def launch_run(request: Request, *, key: str | None, world: World) -> tuple[Run,
         if key is not None:
             unit.runs.remember_key(key, request_digest=request.digest, run_id=run.id)
     return run, True
-
-
-def cancel_run(run_id: str, *, world: World) -> Run:
-    """Have a run end; a queued one ends at once, `IllegalMove` if it ended otherwise before."""
-    now = world.clock.now()
-    with world.store.begin() as unit:
-        run = unit.runs.get(run_id)
-        if run.state is RunState.CANCELLED or (run.desired == "cancelled" and not run.is_over):
-            return run
-        if run.is_over:
-            raise IllegalMove(run.id, run.state, RunState.CANCELLED)
-        if run.state in (RunState.QUEUED, RunState.PAUSED):
-            changed_run = replace(move(run, RunState.CANCELLED, at=now), desired="cancelled")
-            event = Event(
-                run.id,
-                now,
-                "user",
-                "moved",
-                "Cancelled before it started.",
-                run.state,
-                changed_run.state,
-            )
-        else:
-            changed_run = replace(run, desired="cancelled", stop_asked_at=now)
-            event = Event(
-                run.id, now, "user", "cancel_asked", "The worker is told at its next word."
-            )
-        unit.runs.save(changed_run)
-        unit.events.add(event)
-        return changed_run
 
 
 def show_run(run_id: str, *, world: World) -> Run:

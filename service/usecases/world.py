@@ -33,3 +33,5 @@ class World:
     rules: Rules
     report_url: str
     mlflow_url: str
+    owner: str = "service"
+    """This service process among all: who holds its leases."""

@@ -11,6 +11,7 @@ import pytest
 from configs.spec import Delivery, Metrics, Outcome, Record, RunFile, Started
 from service.api.schemas import RunRequest
 from service.client import ServiceUnreachable, TandemApiError, TandemClient
+from service.domain.access import LOCAL
 from service.domain.ports import Node
 from service.loops.reconcile import Reconciler
 from service.usecases import runs
@@ -219,7 +220,7 @@ class TestIdempotency:
 
         monkeypatch.setattr(stage.cluster, "nodes", nodes)
         with ThreadPoolExecutor(4) as pool:
-            launch = partial(runs.launch_run, request, key="k", world=stage.world)
+            launch = partial(runs.launch_run, request, key="k", caller=LOCAL, world=stage.world)
             made = [future.result() for future in [pool.submit(launch) for _ in range(4)]]
 
         assert len({run.id for run, _ in made}) == 1
