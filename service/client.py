@@ -26,6 +26,7 @@ from service.api.schemas import (
     MetricView,
     PlanView,
     PresetView,
+    PriorityRequest,
     ProblemView,
     RunPage,
     RunQuery,
@@ -173,7 +174,23 @@ class TandemClient:
 
     def cancel(self, run_id: str) -> RunView:
         """Have a run end."""
-        return RunView.model_validate_json(self._ask("POST", f"/v1/runs/{run_id}:cancel").content)
+        return self._wish(run_id, "cancel")
+
+    def pause(self, run_id: str) -> RunView:
+        """Have a run leave with a checkpoint until it is resumed."""
+        return self._wish(run_id, "pause")
+
+    def resume(self, run_id: str) -> RunView:
+        """Queue a paused run again."""
+        return self._wish(run_id, "resume")
+
+    def retry(self, run_id: str) -> RunView:
+        """Queue a failed or cancelled run again, from its last checkpoint."""
+        return self._wish(run_id, "retry")
+
+    def prioritize(self, run_id: str, priority: int) -> RunView:
+        """Give a run another place in the queue."""
+        return self._wish(run_id, "prioritize", body=PriorityRequest(priority=priority))
 
     def register_dataset(
         self, root: Path, *, name: str | None = None, replace: bool = False
@@ -203,6 +220,10 @@ class TandemClient:
     def health(self) -> HealthView:
         """Whether the service and what it needs answer."""
         return HealthView.model_validate_json(self._ask("GET", "/readyz").content)
+
+    def _wish(self, run_id: str, wish: str, *, body: BaseModel | None = None) -> RunView:
+        answer = self._ask("POST", f"/v1/runs/{run_id}:{wish}", body=body)
+        return RunView.model_validate_json(answer.content)
 
     def _ask(
         self,

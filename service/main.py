@@ -52,11 +52,7 @@ def create_app(
         tracker=tracker or mlflow,
         files=LocalFiles(settings.runs_dir, roots=settings.roots),
         clock=clock or SystemClock(),
-        rules=Rules(
-            max_attempts=settings.max_attempts,
-            stall_after_s=settings.stall_after_s,
-            stop_grace_s=settings.stop_grace_s,
-        ),
+        rules=_rules(settings),
         report_url=settings.report_url,
         mlflow_url=settings.mlflow_url,
         owner=f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}",
@@ -89,6 +85,18 @@ def create_app(
     for module in (runs, jobs, registry, health):
         app.include_router(module.router)
     return app
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        max_attempts=settings.max_attempts,
+        stall_after_s=settings.stall_after_s,
+        stop_grace_s=settings.stop_grace_s,
+        patience_s=settings.patience_s,
+        autoscales_to=tuple(
+            (shape.cpus, shape.gpus) for shape in settings.autoscales_to for _ in range(shape.count)
+        ),
+    )
 
 
 def make_loops(world: World, *, interval_s: float) -> list[Loop]:

@@ -5,10 +5,20 @@ from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0)]
+
+
+class NodeShape(BaseModel):
+    """Nodes of one kind."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cpus: Annotated[float, Field(gt=0)]
+    gpus: Annotated[float, Field(ge=0)] = 0
+    count: Annotated[int, Field(ge=1, le=10_000)] = 1
 
 
 class Settings(BaseSettings):
@@ -34,6 +44,14 @@ class Settings(BaseSettings):
     """Folders beside `home` that datasets and teachers may be registered from."""
 
     max_attempts: Annotated[int, Field(ge=1)] = 3
+    """Bad ends in a row, without progress, after which a run has failed."""
+
+    patience_s: Seconds = 120.0
+    """How long a run in the queue lets smaller ones pass before room is held for it."""
+
+    autoscales_to: tuple[NodeShape, ...] = ()
+    """Nodes that the cluster has when it is largest, as JSON; empty: no more than there are."""
+
     poll_interval_s: Seconds = 1.0
     stall_after_s: Seconds = 300.0
     stop_grace_s: Seconds = 30.0

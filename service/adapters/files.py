@@ -58,6 +58,10 @@ class LocalFiles:
             raise PathRefused(field, path, "there is no such file that can be read")
         return resolved
 
+    def has(self, path: Path) -> bool:
+        """Whether there is such a file."""
+        return path.is_file()
+
     def sha256(self, path: Path) -> str | None:
         """A file's digest."""
         try:

@@ -18,6 +18,7 @@ from service.domain.ports import Node, Order
 
 _TIMEOUT_S = 10.0
 _STOP_WAIT_S = 30
+_NODE_ID = "ray.io/node-id"
 _STATES: dict[str, JobState] = {
     "PENDING": "pending",
     "RUNNING": "running",
@@ -51,6 +52,7 @@ class RayJobs:
             state=_STATES.get(facts.get("status", ""), "running"),
             exit_code=facts.get("driver_exit_code"),
             message=_last_line(facts.get("message") or ""),
+            node_id=facts.get("driver_node_id"),
         )
 
     def stop(self, submission_id: str) -> None:
@@ -71,7 +73,7 @@ class RayJobs:
         usage_by_node = (status.get("loadMetricsReport") or {}).get("usageByNode") or {}
         if not usage_by_node:
             raise ClusterUnreachable("Ray has just started and has not counted its nodes yet.")
-        return tuple(_node_from_usage(usage) for usage in usage_by_node.values())
+        return tuple(_node_from_usage(usage, id_=id_) for id_, usage in usage_by_node.items())
 
     def close(self) -> None:
         """Close the connections."""
@@ -97,7 +99,9 @@ class RayJobs:
 
 
 def _job_from_order(order: Order) -> dict[str, Any]:
+    where = _selector(order)
     return {
+        **({"entrypoint_label_selector": where} if where else {}),
         "submission_id": order.submission_id,
         "entrypoint": shlex.join(order.command),
         "entrypoint_num_cpus": order.num_cpus,
@@ -107,16 +111,29 @@ def _job_from_order(order: Order) -> dict[str, Any]:
             "env_vars": {
                 "RAY_JOB_STOP_SIGNAL": "SIGTERM",
                 "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_WAIT_S),
+                **order.environment,
             }
         },
     }
 
 
-def _node_from_usage(usage: dict[str, list[float]]) -> Node:
+def _selector(order: Order) -> dict[str, str]:
+    if order.node_id is not None:
+        return {_NODE_ID: order.node_id}
+    if order.avoid:
+        return {_NODE_ID: f"!in({','.join(sorted(order.avoid))})"}
+    return {}
+
+
+def _node_from_usage(usage: dict[str, list[float]], *, id_: str) -> Node:
     used_cpus, cpus = usage.get("CPU", (0.0, 0.0))
     used_gpus, gpus = usage.get("GPU", (0.0, 0.0))
     return Node(
-        total_cpus=cpus, total_gpus=gpus, free_cpus=cpus - used_cpus, free_gpus=gpus - used_gpus
+        total_cpus=cpus,
+        total_gpus=gpus,
+        free_cpus=cpus - used_cpus,
+        free_gpus=gpus - used_gpus,
+        id=id_,
     )
 
 

@@ -1,6 +1,6 @@
 """A cluster and a tracker that play along: for tests, and for work on the service without Ray."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from service.domain.errors import ClusterUnreachable, TrackerRefused, TrackerUnreachable
@@ -17,6 +17,7 @@ class SimulatedCluster:
     ignores_stops: bool = False
     orders: dict[str, Order] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
+    nodes_of_jobs: dict[str, str] = field(default_factory=dict)
     stopped: list[str] = field(default_factory=list)
     printed: dict[str, str] = field(default_factory=dict)
     logs_asked: list[str] = field(default_factory=list)
@@ -31,7 +32,8 @@ class SimulatedCluster:
     def look(self, submission_id: str) -> Job | None:
         """What was last said of the job."""
         self._answer()
-        return self.jobs.get(submission_id)
+        job = self.jobs.get(submission_id)
+        return job and replace(job, node_id=self.nodes_of_jobs.get(submission_id))
 
     def stop(self, submission_id: str) -> None:
         """Note that the job was asked to end, and end it if it listens."""

@@ -1,4 +1,4 @@
-"""`tandem run`, `runs`, `show`, `logs` and `cancel`."""
+"""`tandem run`, `runs`, `show` and `logs`."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +23,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (run, runs, show, logs, cancel):
+    for command in (run, runs, show, logs):
         app.command()(command)
 
 
@@ -34,6 +34,8 @@ def run(
         typer.Argument(metavar="[KEY=VALUE]...", help="Fields to change, as in schedule.epochs=3."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="What to call the run.")] = None,
+    project: Annotated[str | None, typer.Option(help="Whose share of the cluster.")] = None,
+    priority: Annotated[int, typer.Option(help="The larger goes first.")] = 0,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Only show what it would be.")] = False,
 ) -> None:
@@ -41,7 +43,13 @@ def run(
     from service.api.schemas import RunRequest
     from service.cli.assignments import changes_from
 
-    request = RunRequest(preset=preset, changes=changes_from(changes or ()), name=name)
+    request = RunRequest(
+        preset=preset,
+        changes=changes_from(changes or ()),
+        name=name,
+        project=project,
+        priority=priority,
+    )
     with open_client() as client:
         if plan:
             _plan(client, request)
@@ -106,14 +114,6 @@ def logs(
                 typer.echo(text, nl=not text.endswith("\n"))
         except KeyboardInterrupt:
             console.errors().print(f"\nThe run goes on; `tandem cancel {found}` ends it.")
-
-
-def cancel(run_id: RunPrefix) -> None:
-    """End a run; its checkpoints stay."""
-    with open_client() as client:
-        found = client.cancel(full_id(client, run_id))
-    ending = "" if found.is_over else ": it writes a checkpoint and ends"
-    console.output().print(f"{found.id} is {console.state_text(found.state)}{ending}")
 
 
 def runs_table(found: "list[RunView]") -> "Table":
@@ -203,6 +203,9 @@ def _facts(found: "RunView") -> "Table":
         "run": f"[bold]{found.id}[/] {escape(found.name)}",
         "preset": found.preset,
         "state": console.state_text(found.state),
+        "project": found.project if found.project != "default" else None,
+        "priority": str(found.priority) if found.priority else None,
+        "in the queue": f"place {found.queue_position}" if found.queue_position else None,
         "waits for": escape(found.waiting_for or ""),
         "reason": found.reason,
         "message": escape(found.message),

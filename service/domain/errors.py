@@ -1,7 +1,8 @@
 """What can be wrong with a request, as one tree; `code` is what programs read.
 
 TandemError
-├── NotFound                 run_not_found, dataset_not_found, teacher_not_found, preset_not_found
+├── NotFound                 run_not_found, dataset_not_found, teacher_not_found, preset_not_found,
+│                            checkpoint_missing, dependency_failed
 ├── SpecRefused              spec_refused: the spec cannot be, or cannot run here
 ├── Conflict
 │   ├── IllegalMove          illegal_move
@@ -80,6 +81,27 @@ class PresetNotFound(NotFound):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.faults = (FieldFault("preset", self.code, message),)
+
+
+class DependencyFailed(NotFound):
+    """The run that was to train a teacher or a model did not."""
+
+    code = "dependency_failed"
+
+    def __init__(self, what: str, run_id: str, state: str) -> None:
+        super().__init__(
+            f"Its {what}, run {run_id}, is {state}. Mend that run with `tandem retry {run_id}`, "
+            "then retry this one."
+        )
+
+
+class CheckpointMissing(NotFound):
+    """A run has succeeded, but its checkpoint is not in its folder."""
+
+    code = "checkpoint_missing"
+
+    def __init__(self, what: str, run_id: str, file: str) -> None:
+        super().__init__(f"Its {what}, run {run_id}, has no {file} in its folder any more.")
 
 
 class SpecRefused(TandemError):

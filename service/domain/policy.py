@@ -3,16 +3,28 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from configs.spec import ExitCode, FailureReason, Outcome, is_retryable
+from configs.spec import ExitCode, FailureReason, Outcome
+from service.domain.retries import RETRIES, most_strikes, pause_s
 from service.domain.runs import Run
 from service.domain.states import RunState
 
 JobState = Literal["pending", "running", "stopped", "succeeded", "failed"]
 
-_SIGKILL_EXITS = (-9, 137)
 _COMMAND_NOT_FOUND = 127
 _OWN_FAULT_EXITS = (ExitCode.REFUSED, 1, 2)
 """Our own refusal, Python's traceback, and an option that the command line does not know."""
+
+_BY_SIGNAL: dict[int, tuple[FailureReason, str]] = {
+    6: (FailureReason.NODE_LOST, "The trainer was aborted (SIGABRT): its log may say by what."),
+    7: (
+        FailureReason.HOST_OUT_OF_MEMORY,
+        "The trainer lost a page of memory (SIGBUS): shared memory is full.",
+    ),
+    9: (FailureReason.NODE_LOST, "The trainer was killed (SIGKILL)."),
+    11: (FailureReason.BUG, "The trainer crashed in compiled code (SIGSEGV)."),
+    15: (FailureReason.PREEMPTED, "The trainer was asked to leave (SIGTERM)."),
+}
+_MEMORY_WORDS = ("out of memory", "outofmemory", "oom")
 
 
 @dataclass(frozen=True)
@@ -22,11 +34,18 @@ class Job:
     state: JobState
     exit_code: int | None = None
     message: str = ""
+    node_id: str | None = None
+    """Where it runs, or ran."""
 
     @property
     def is_over(self) -> bool:
         """Whether its processes are gone."""
         return self.state in ("stopped", "succeeded", "failed")
+
+    @property
+    def has_left_by_itself(self) -> bool:
+        """Whether it ended as our program ends, so that it left no process behind."""
+        return self.is_over and self.exit_code in set(ExitCode)
 
 
 @dataclass(frozen=True)
@@ -36,26 +55,58 @@ class Verdict:
     state: RunState
     reason: FailureReason | None
     message: str
+    strikes: int = 0
+    """Bad ends in a row without progress, this one included."""
+
+    pause_s: float = 0.0
+    """How long the run rests before its next attempt."""
 
 
 def after_attempt(
-    run: Run, job: Job | None, outcome: Outcome | None, *, max_attempts: int
+    run: Run, job: Job | None, outcome: Outcome | None, *, max_strikes: int
 ) -> Verdict:
     """The state after an attempt whose job is over (or unknown to the cluster: none).
 
-    The worker's last word decides; without one, the job's exit code.
+    The worker's last word decides; without one, the job's exit code. What cannot pass by itself
+    ends a run whatever was wished of it; then the wishes count; then the budget of the cause.
     """
     if _has_succeeded(job, outcome):
         return Verdict(RunState.SUCCEEDED, None, "")
     if run.desired == "cancelled" or _was_cancelled(job, outcome):
         return Verdict(RunState.CANCELLED, None, "Cancelled as asked.")
     reason, message = _cause(job, outcome)
-    if is_retryable(reason) and run.attempt < max_attempts:
-        more = "Another attempt goes on from the last checkpoint."
-        return Verdict(RunState.QUEUED, reason, f"{message} {more}")
-    if is_retryable(reason):
-        message = f"{message} It was the last of {max_attempts} attempts."
-    return Verdict(RunState.FAILED, reason, message)
+    if reason not in RETRIES:
+        return Verdict(RunState.FAILED, reason, message)
+    if run.stop_kind is not None or _has_left_as_asked(job, outcome):
+        return _after_leaving(run)
+    return _after_bad_end(run, reason, message, max_strikes=max_strikes)
+
+
+def _after_leaving(run: Run) -> Verdict:
+    """It left because we asked, which is no bad end."""
+    if run.desired == "paused":
+        return Verdict(RunState.PAUSED, None, "Paused as asked.", strikes=run.strikes)
+    if run.preempted_for is not None:
+        message = f"It made room for run {run.preempted_for} and goes on when there is room again."
+        return Verdict(RunState.QUEUED, FailureReason.PREEMPTED, message, strikes=run.strikes)
+    return Verdict(RunState.QUEUED, None, "It left and goes on.", strikes=run.strikes)
+
+
+def _after_bad_end(run: Run, reason: FailureReason, message: str, *, max_strikes: int) -> Verdict:
+    strikes = 1 if _got_further(run) else run.strikes + 1
+    most = most_strikes(reason, limit=max_strikes)
+    if strikes >= most:
+        message = f"{message} It was bad end {strikes} of {most} in a row without progress."
+        return Verdict(RunState.FAILED, reason, message, strikes)
+    rest_s = pause_s(reason, strikes=strikes)
+    soon = f", after {rest_s:g} s" if rest_s else ""
+    message = f"{message} Another attempt goes on from the last checkpoint{soon}."
+    return Verdict(RunState.QUEUED, reason, message, strikes, rest_s)
+
+
+def _got_further(run: Run) -> bool:
+    """Whether this attempt trained beyond all before it: then its end is the first of a row."""
+    return run.progress is not None and run.progress.step > run.furthest_step
 
 
 def _has_succeeded(job: Job | None, outcome: Outcome | None) -> bool:
@@ -70,7 +121,15 @@ def _was_cancelled(job: Job | None, outcome: Outcome | None) -> bool:
     return job is not None and job.exit_code == ExitCode.CANCELLED
 
 
+def _has_left_as_asked(job: Job | None, outcome: Outcome | None) -> bool:
+    if outcome is not None:
+        return outcome.result == "stopped"
+    return job is not None and job.exit_code == ExitCode.STOPPED
+
+
 def _cause(job: Job | None, outcome: Outcome | None) -> tuple[FailureReason, str]:
+    if _has_left_as_asked(job, outcome):
+        return FailureReason.PREEMPTED, "It left as asked."
     if outcome is not None:
         return outcome.reason or FailureReason.BUG, outcome.message
     if job is None:
@@ -85,9 +144,21 @@ def _cause(job: Job | None, outcome: Outcome | None) -> tuple[FailureReason, str
 
 
 def _cause_outside(job: Job) -> tuple[FailureReason, str]:
-    if job.exit_code in _SIGKILL_EXITS:
-        return FailureReason.NODE_LOST, "The trainer was killed (SIGKILL)."
+    said = job.message or job.state
+    if any(word in said.lower() for word in _MEMORY_WORDS):
+        return FailureReason.HOST_OUT_OF_MEMORY, f"The node ran out of memory: {said}."
+    signal = _signal_of(job.exit_code)
+    if signal in _BY_SIGNAL:
+        return _BY_SIGNAL[signal]
     if job.state == "stopped":
         return FailureReason.PREEMPTED, "The job was stopped, and not by us."
-    said = job.message or job.state
     return FailureReason.NODE_LOST, f"The job ended without a last word: {said}."
+
+
+def _signal_of(exit_code: int | None) -> int | None:
+    """The signal that ended a process: -9, or 137 where a shell lies between."""
+    if exit_code is None:
+        return None
+    if exit_code < 0:
+        return -exit_code
+    return exit_code - 128 if 128 < exit_code < 128 + 65 else None

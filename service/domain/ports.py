@@ -1,7 +1,7 @@
 """What the domain needs of the world, as small protocols; the simulated twins are in adapters."""
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
@@ -25,6 +25,14 @@ class Order:
     num_cpus: int
     num_gpus: int
     metadata: dict[str, str]
+    environment: dict[str, str] = field(default_factory=dict)
+    """What its processes find in their environment."""
+
+    avoid: frozenset[str] = frozenset()
+    """Nodes where it is not to run."""
+
+    node_id: str | None = None
+    """The only node where it is to run; none: any."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,8 @@ class Node:
     total_gpus: float
     free_cpus: float
     free_gpus: float
+    id: str = ""
+    """As the cluster knows it; empty: one that could be added."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,9 @@ class Files(Protocol):
     def file(self, path: Path, *, field: str) -> Path:
         """A file's path, resolved; `PathRefused` if it is none or leaves the allowed roots."""
 
+    def has(self, path: Path) -> bool:
+        """Whether there is such a file."""
+
     def sha256(self, path: Path) -> str | None:
         """A file's digest; none if there is no such file."""
 
@@ -190,6 +203,12 @@ class Attempts(Protocol):
 
     def of_run(self, run_id: str) -> list[Attempt]:
         """By number."""
+
+    def current(self) -> dict[str, Attempt]:
+        """The last attempt of every run that has one now, by run."""
+
+    def ended_since(self, moment: datetime) -> list[Attempt]:
+        """Those that ended since, in the order in which they did."""
 
 
 class Events(Protocol):

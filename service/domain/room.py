@@ -17,6 +17,32 @@ def less(nodes: tuple[Node, ...], asked: Resources, *, processes: int) -> tuple[
     return tuple(_fill(nodes, asked, processes))
 
 
+def more(
+    nodes: tuple[Node, ...], asked: Resources, *, processes: int, node_id: str | None
+) -> tuple[Node, ...]:
+    """The nodes when a run's processes have left them; where those are is not always known."""
+    return tuple(_empty(nodes, asked, processes, node_id))
+
+
+def without(nodes: tuple[Node, ...], avoided: frozenset[str]) -> tuple[Node, ...]:
+    """The nodes but for those that are avoided."""
+    return tuple(node for node in nodes if node.id not in avoided)
+
+
+def held_for(nodes: tuple[Node, ...], asked: Resources) -> tuple[Node, ...]:
+    """The nodes with what is free on some of them kept for a run that does not fit yet.
+
+    Those with the most free are kept: what ends there brings the run nearest to its start.
+    """
+    left, kept = asked.processes, {}
+    order = sorted(range(len(nodes)), key=lambda at: _freedom(nodes[at]), reverse=True)
+    for at in order:
+        here = min(left, _places(asked, node=nodes[at], total=True))
+        left -= here
+        kept[at] = here
+    return tuple(_kept(node, asked, kept[at]) for at, node in enumerate(nodes))
+
+
 def processes_now(spec: JobSpec, *, room: int, may_be_fewer: bool) -> int | None:
     """How many processes to start where there is room for `room`; none: wait.
 
@@ -66,3 +92,35 @@ def _fill(nodes: tuple[Node, ...], asked: Resources, processes: int) -> Iterator
             free_cpus=node.free_cpus - taken * asked.num_cpus,
             free_gpus=node.free_gpus - taken * asked.num_gpus,
         )
+
+
+def _empty(
+    nodes: tuple[Node, ...], asked: Resources, processes: int, node_id: str | None
+) -> Iterator[Node]:
+    for node in nodes:
+        left = 0
+        if node_id is None or node.id == node_id:
+            used = replace(
+                node,
+                free_cpus=node.total_cpus - node.free_cpus,
+                free_gpus=node.total_gpus - node.free_gpus,
+            )
+            left = min(processes, _places(asked, node=used, total=False))
+        processes -= left
+        yield replace(
+            node,
+            free_cpus=node.free_cpus + left * asked.num_cpus,
+            free_gpus=node.free_gpus + left * asked.num_gpus,
+        )
+
+
+def _freedom(node: Node) -> tuple[float, float]:
+    return (node.free_gpus, node.free_cpus)
+
+
+def _kept(node: Node, asked: Resources, processes: int) -> Node:
+    return replace(
+        node,
+        free_cpus=max(0.0, node.free_cpus - processes * asked.num_cpus),
+        free_gpus=max(0.0, node.free_gpus - processes * asked.num_gpus),
+    )

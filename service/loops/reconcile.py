@@ -1,58 +1,88 @@
 """Our rows against Ray's truth: after any restart, every run is found again.
 
 "Ray does not answer" is not "the job is gone", and "Ray does not know it" is not "its processes are
-dead": a driver on a worker node outlives its head for a while, so silence decides. Silence counts
-only while we listened: after an outage of ours, every worker gets its time to report again.
+dead": a driver on a worker node outlives its head for a while, so silence decides. It is measured
+on our own clock, from the moment we first saw a word that no newer one has followed: neither an
+outage of ours nor a clock of another machine that is wrong makes a run look silent.
 """
 
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import structlog
 
 from service.domain.policy import Job
-from service.domain.runs import Run
+from service.domain.ports import Claim
+from service.domain.runs import Event, Run
 from service.domain.states import RunState
 from service.loops.base import each
-from service.usecases.attempts import (
-    end_attempt,
-    hear_from_disk,
-    mark_running,
-    mark_stalled,
-    submit_attempt,
-)
+from service.usecases.attempts import mark_running, note_node, submit_attempt
+from service.usecases.deliveries import hear_from_disk
+from service.usecases.endings import end_attempt, mark_stalled
 from service.usecases.world import World
 
 DEAF_AFTER_S = 30.0
-"""A pause between two turns after which we have not been listening: a restart, a laptop asleep."""
+"""A pause between two turns after which we have not been listening: a laptop asleep."""
 
 _GIVE_UP_AFTER_STOP_S = 90.0
 """Beyond the stop's own grace. A job that waits inside of Ray cannot be stopped (ray#58353)."""
 
+_STOP_EVERY_S = 10.0
+
 log = structlog.get_logger(__name__)
 
 
+@dataclass
+class _Watch:
+    """What we have seen of an attempt."""
+
+    heard_at: datetime | None
+    """Its last word, as the row says it."""
+
+    since: datetime
+    """When we saw that first."""
+
+    is_node_known: bool = False
+    has_asked_for_logs: bool = False
+    stopped_at: datetime | None = None
+
+
 class Reconciler:
-    """Looks at the job of every run that has one."""
+    """Looks at the job of every run that has one and that no other service looks after."""
 
     def __init__(self, world: World, *, deaf_after_s: float = DEAF_AFTER_S) -> None:
         self._world = world
         self._deaf_after_s = deaf_after_s
-        self._listening_since = self._last_turn_at = world.clock.now()
-        self._logs_asked: set[str] = set()
+        self._last_turn_at = world.clock.now()
+        self._watches: dict[str, _Watch] = {}
 
     def turn(self) -> None:
         """One look at each."""
         now = self._world.clock.now()
         if (now - self._last_turn_at).total_seconds() > self._deaf_after_s:
-            self._listening_since = now
-        with self._world.store.begin() as unit:
-            active = unit.runs.in_states(RunState.STARTING, RunState.RUNNING)
+            self._watches.clear()
+        claims = self._claim(now)
+        active = {claim.run.submission_id for claim in claims}
+        self._watches = {job: seen for job, seen in self._watches.items() if job in active}
         try:
-            each(active, self._reconcile, loop="reconcile")
+            each([claim.run for claim in claims], self._reconcile, loop="reconcile")
         finally:
             self._last_turn_at = self._world.clock.now()
 
+    def _claim(self, now: datetime) -> list[Claim]:
+        owner, until = self._world.owner, now + timedelta(seconds=self._world.rules.lease_s)
+        with self._world.store.begin() as unit:
+            claims = unit.runs.claim(
+                RunState.STARTING, RunState.RUNNING, owner=owner, now=now, until=until
+            )
+            for claim in claims:
+                if claim.taken_from is not None:
+                    details = f"Looked after by {owner} instead of {claim.taken_from}."
+                    unit.events.add(Event(claim.run.id, now, "service", "lease", details))
+        return claims
+
     def _reconcile(self, run: Run) -> None:
+        self._listen(run)
         job = self._world.cluster.look(run.submission_id)
         if job is None:
             self._without_job(run)
@@ -61,11 +91,19 @@ class Reconciler:
         else:
             self._with_live_job(run, job)
 
+    def _listen(self, run: Run) -> None:
+        seen = self._watches.get(run.submission_id)
+        if seen is None:
+            self._watches[run.submission_id] = _Watch(run.heard_at, self._world.clock.now())
+        elif seen.heard_at != run.heard_at:
+            # It came after our last look, and we look often.
+            seen.heard_at, seen.since = run.heard_at, self._last_turn_at
+
     def _without_job(self, run: Run) -> None:
         """It was never submitted, or Ray has forgotten it."""
         is_new = run.heard_at is None and run.state is RunState.STARTING
         is_lost = self._silence_s(run) > self._world.rules.lost_after_s
-        if is_lost or (is_new and run.desired == "cancelled"):
+        if is_lost or (is_new and run.stop_kind is not None):
             self._end(run, None)
         elif is_new:
             # We died between writing the attempt and submitting it.
@@ -74,47 +112,52 @@ class Reconciler:
     def _with_live_job(self, run: Run, job: Job) -> None:
         if run.state is RunState.STARTING and job.state == "running":
             mark_running(run, world=self._world)
-        if self._is_stop_overdue(run, self._world.rules.stop_grace_s):
-            self._world.cluster.stop(run.submission_id)
+        self._note_node_once(run, job)
         silence_s = self._silence_s(run)
         if silence_s > self._world.rules.lost_after_s:
             self._ask_for_logs_once(run)
-        if silence_s > self._world.rules.stall_after_s:
-            self._end_stalled(run, job)
+        if silence_s > self._world.rules.stall_after_s and mark_stalled(run, world=self._world):
+            self._stop(run)
+        elif run.stop_asked_at is not None:
+            self._climb_the_stop_ladder(run, job, asked_at=run.stop_asked_at)
 
-    def _end_stalled(self, run: Run, job: Job) -> None:
-        """Stop a job of which nothing is heard; its end is seen at a later turn, or given up on."""
-        longest_s = self._world.rules.stop_grace_s + _GIVE_UP_AFTER_STOP_S
-        if self._is_stop_overdue(run, longest_s):
+    def _climb_the_stop_ladder(self, run: Run, job: Job, *, asked_at: datetime) -> None:
+        """Asked first, then stopped; whoever even then stays is given up, and swept away."""
+        waited_s = (self._world.clock.now() - asked_at).total_seconds()
+        grace_s = self._world.rules.stop_grace_s
+        if waited_s > grace_s + _GIVE_UP_AFTER_STOP_S:
             self._end(run, job)
-        elif mark_stalled(run, world=self._world):
+        elif waited_s > grace_s:
+            self._stop(run)
+
+    def _stop(self, run: Run) -> None:
+        seen, now = self._watches[run.submission_id], self._world.clock.now()
+        if seen.stopped_at is None or (now - seen.stopped_at).total_seconds() > _STOP_EVERY_S:
             self._world.cluster.stop(run.submission_id)
+            seen.stopped_at = now
+
+    def _note_node_once(self, run: Run, job: Job) -> None:
+        seen = self._watches[run.submission_id]
+        if job.node_id is not None and not seen.is_node_known:
+            note_node(run, node_id=job.node_id, world=self._world)
+            seen.is_node_known = True
 
     def _ask_for_logs_once(self, run: Run) -> None:
         # This wakes a head that shows a dead job as running since its restart (ray#65037).
-        if run.submission_id not in self._logs_asked:
-            self._logs_asked.add(run.submission_id)
+        seen = self._watches[run.submission_id]
+        if not seen.has_asked_for_logs:
+            seen.has_asked_for_logs = True
             self._world.cluster.logs(run.submission_id)
 
     def _end(self, run: Run, job: Job | None) -> None:
         ended = end_attempt(run, job, world=self._world)
-        self._logs_asked.discard(run.submission_id)
         log.info("attempt.ended", run_id=run.id, attempt=run.attempt, state=ended.state)
 
     def _silence_s(self, run: Run) -> float:
         """How long nothing was heard; a long silence is broken by what is new on the disk."""
-        silence_s = _seconds(self._last_sign(run), self._world.clock.now())
+        seen, now = self._watches[run.submission_id], self._world.clock.now()
+        silence_s = (now - seen.since).total_seconds()
         if silence_s > self._world.rules.lost_after_s and hear_from_disk(run.id, world=self._world):
+            seen.since = now
             return 0.0
         return silence_s
-
-    def _last_sign(self, run: Run) -> datetime:
-        return max(run.heard_at or run.changed_at, self._listening_since)
-
-    def _is_stop_overdue(self, run: Run, grace_s: float) -> bool:
-        asked_at = run.stop_asked_at
-        return asked_at is not None and _seconds(asked_at, self._world.clock.now()) > grace_s
-
-
-def _seconds(start: datetime, end: datetime) -> float:
-    return (end - start).total_seconds()

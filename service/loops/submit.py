@@ -1,120 +1,128 @@
-"""Queued runs become jobs: when their teacher is trained and there is room for them.
+"""Queued runs become jobs: what may start, starts, and every other one knows why it waits.
 
-Every process needs a place of its own on some node. Ray is never asked to hold a queue: a job that
-waits inside of Ray cannot be stopped (ray#58353).
+Ray is never asked to hold a queue: a job that waits inside of Ray cannot be stopped (ray#58353).
+One service process at a time decides, for a decision rests on all runs.
 """
 
-from dataclasses import dataclass
-from functools import partial
+from datetime import datetime, timedelta
+
+import structlog
 
 from service.domain.errors import ClusterUnreachable, NotFound
+from service.domain.nodes import AVOIDED_FOR_S, nodes_to_avoid
 from service.domain.ports import Node
-from service.domain.references import references_of
-from service.domain.room import in_words, less, places, processes_now
-from service.domain.runs import Run
+from service.domain.queue import Holding, Preempt, Situation, Start, Wait, Waiting, decide
+from service.domain.room import less
+from service.domain.runs import Attempt, Run
 from service.domain.states import RunState
 from service.loops.base import each
-from service.usecases.attempts import (
-    fail_queued_run,
-    note_waiting,
-    processes_of,
-    start_attempt,
-)
-from service.usecases.runs import show_run
+from service.usecases.attempts import start_attempt
+from service.usecases.dependencies import what_it_waits_for
+from service.usecases.endings import ask_to_leave
+from service.usecases.nodes import cluster_nodes
+from service.usecases.waiting import fail_queued_run, note_waiting
 from service.usecases.world import World
 
+_DUTY = "queue"
 _COUNTED_AFTER_S = 6.0
 """Ray counts what is used of its nodes every 5 s: until then we keep the count ourselves."""
 
 _GROUP_COUNTED_AFTER_S = 60.0
 """A driver has to start before its processes take their places: at the latest after so long."""
 
-
-@dataclass
-class _Room:
-    """What is free, less what was started in this turn."""
-
-    nodes: tuple[Node, ...]
+log = structlog.get_logger(__name__)
 
 
 def submit_queued(world: World) -> None:
     """Start every queued run that can start now; say of the others what they wait for."""
-    with world.store.begin() as unit:
-        queued = unit.runs.in_states(RunState.QUEUED)
-        active = unit.runs.in_states(RunState.STARTING, RunState.RUNNING)
+    queued = _queued_if_on_duty(world)
     if not queued:
         return
     try:
-        nodes = world.cluster.nodes()
+        nodes = cluster_nodes(world)
     except ClusterUnreachable as error:
-        for run in queued:
-            note_waiting(run, why=f"Ray: {error}", world=world)
+        waits = [Wait(run, at, f"Ray: {error}") for at, run in enumerate(queued, start=1)]
+        note_waiting(waits, world=world)
         raise
-    for run in active:
-        if _is_not_counted_yet(run, world=world):
-            taken = processes_of(run, world=world)
-            nodes = less(nodes, run.spec.resources, processes=taken)
-    each(queued, partial(_submit, room=_Room(nodes), world=world), loop="submit")
-
-
-def _submit(run: Run, *, room: _Room, world: World) -> None:
-    if _is_ready(run, world=world):
-        _start_if_room(run, room, world=world)
-
-
-def _is_not_counted_yet(run: Run, *, world: World) -> bool:
-    age_s = _age_s(run, world=world)
-    is_silent_group = run.spec.resources.processes > 1 and run.heard_at is None
-    longest_s = _GROUP_COUNTED_AFTER_S if is_silent_group else _COUNTED_AFTER_S
-    return run.state is RunState.STARTING or age_s < longest_s
-
-
-def _is_ready(run: Run, *, world: World) -> bool:
-    references = references_of(run.spec)
-    if references.run_id is None:
-        return True
-    needed = show_run(references.run_id, world=world)
-    if needed.state is RunState.SUCCEEDED:
-        return True
-    what = f"its {references.model_field}, run {needed.id}"
-    if needed.is_over:
-        message = f"{what.capitalize()}, is {needed.state}."
-        fail_queued_run(run, message=message, world=world)
-    else:
-        note_waiting(run, why=what, world=world)
-    return False
-
-
-def _start_if_room(run: Run, room: _Room, *, world: World) -> None:
-    asked = run.spec.resources
-    processes = processes_now(
-        run.spec,
-        room=places(asked, room.nodes, total=False),
-        may_be_fewer=_may_be_fewer(run, world=world),
+    waiting = [found for run in queued if (found := _waiting(run, world=world)) is not None]
+    decisions = decide(_situation(waiting, nodes, world=world))
+    note_waiting([one for one in decisions if isinstance(one, Wait)], world=world)
+    for one in decisions:
+        if isinstance(one, Preempt):
+            ask_to_leave(one.run.id, makes_room_for=one.makes_room_for, world=world)
+    starts = {one.run.id: one for one in decisions if isinstance(one, Start)}
+    each(
+        [start.run for start in starts.values()],
+        lambda run: _start(starts[run.id], world=world),
+        loop="submit",
     )
-    if processes is None:
-        note_waiting(run, why=_why_it_waits(run, room.nodes), world=world)
-        return
-    room.nodes = less(room.nodes, asked, processes=processes)
+
+
+def _queued_if_on_duty(world: World) -> list[Run]:
+    now = world.clock.now()
+    until = now + timedelta(seconds=world.rules.lease_s)
+    with world.store.begin() as unit:
+        if not unit.duties.hold(_DUTY, owner=world.owner, now=now, until=until):
+            return []
+        return unit.runs.in_states(RunState.QUEUED)
+
+
+def _waiting(run: Run, *, world: World) -> Waiting | None:
+    """The run as the queue sees it; none if it never can start, which is told."""
+    now = world.clock.now()
     try:
-        start_attempt(run.id, processes=processes, world=world)
+        held_back = what_it_waits_for(run, world=world)
     except NotFound as error:
         fail_queued_run(run, message=str(error), world=world)
+        return None
+    if held_back is None and run.not_before is not None and run.not_before > now:
+        held_back = f"its pause after {run.reason} to end at {run.not_before:%H:%M:%S} UTC"
+    has_tried = run.attempt > 0
+    return Waiting(
+        run, held_back, may_be_fewer=has_tried and _age_s(run, now) >= world.rules.fewer_after_s
+    )
 
 
-def _may_be_fewer(run: Run, *, world: World) -> bool:
-    """The first attempt waits for all processes, a later one only for a while."""
-    return run.attempt > 0 and _age_s(run, world=world) >= world.rules.fewer_after_s
+def _situation(waiting: list[Waiting], nodes: tuple[Node, ...], *, world: World) -> Situation:
+    now = world.clock.now()
+    with world.store.begin() as unit:
+        active = unit.runs.in_states(RunState.STARTING, RunState.RUNNING)
+        attempts = unit.attempts.current()
+        ended = unit.attempts.ended_since(now - timedelta(seconds=AVOIDED_FOR_S))
+        projects = {project.name: project for project in unit.projects.all()}
+    holding = [_holding(run, attempts.get(run.id)) for run in active]
+    for held in holding:
+        if _is_not_counted_yet(held.run, now):
+            nodes = less(nodes, held.run.spec.resources, processes=held.processes)
+    return Situation(
+        now=now,
+        nodes=nodes,
+        waiting=waiting,
+        holding=holding,
+        projects=projects,
+        avoid=nodes_to_avoid(ended, now=now),
+        patience_s=world.rules.patience_s,
+    )
 
 
-def _why_it_waits(run: Run, nodes: tuple[Node, ...]) -> str:
-    asked = run.spec.resources
-    possible = places(asked, nodes, total=True)
-    if possible >= asked.processes:
-        return f"{in_words(asked)} to become free"
-    has = "none" if possible == 0 else f"room for {possible}"
-    return f"{in_words(asked)}; the cluster has {has}"
+def _holding(run: Run, attempt: Attempt | None) -> Holding:
+    if attempt is None:
+        return Holding(run, run.spec.resources.processes)
+    return Holding(run, attempt.processes, attempt.node_id if attempt.processes == 1 else None)
 
 
-def _age_s(run: Run, *, world: World) -> float:
-    return (world.clock.now() - run.changed_at).total_seconds()
+def _is_not_counted_yet(run: Run, now: datetime) -> bool:
+    is_silent_group = run.spec.resources.processes > 1 and run.heard_at is None
+    longest_s = _GROUP_COUNTED_AFTER_S if is_silent_group else _COUNTED_AFTER_S
+    return run.state is RunState.STARTING or _age_s(run, now) < longest_s
+
+
+def _start(start: Start, *, world: World) -> None:
+    try:
+        start_attempt(start.run.id, processes=start.processes, avoid=start.avoid, world=world)
+    except NotFound as error:
+        fail_queued_run(start.run, message=str(error), world=world)
+
+
+def _age_s(run: Run, now: datetime) -> float:
+    return (now - run.changed_at).total_seconds()

@@ -1,11 +1,14 @@
 """Attempts in the database."""
 
+from datetime import datetime
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from configs.spec import FailureReason
 from service.domain.runs import Attempt
-from service.store.tables import AttemptRow
+from service.domain.states import ACTIVE
+from service.store.tables import AttemptRow, RunRow
 
 
 class SqlAttempts:
@@ -32,6 +35,24 @@ class SqlAttempts:
     def of_run(self, run_id: str) -> list[Attempt]:
         """By number."""
         query = select(AttemptRow).where(AttemptRow.run_id == run_id).order_by(AttemptRow.number)
+        return [_attempt_from_row(row) for row in self._session.scalars(query)]
+
+    def current(self) -> dict[str, Attempt]:
+        """The last attempt of every run that has one now, by run."""
+        query = (
+            select(AttemptRow)
+            .join(RunRow, (RunRow.id == AttemptRow.run_id) & (RunRow.attempt == AttemptRow.number))
+            .where(RunRow.state.in_(ACTIVE))
+        )
+        return {row.run_id: _attempt_from_row(row) for row in self._session.scalars(query)}
+
+    def ended_since(self, moment: datetime) -> list[Attempt]:
+        """Those that ended since, in the order in which they did."""
+        query = (
+            select(AttemptRow)
+            .where(AttemptRow.ended_at >= moment)
+            .order_by(AttemptRow.ended_at, AttemptRow.run_id)
+        )
         return [_attempt_from_row(row) for row in self._session.scalars(query)]
 
 

@@ -65,6 +65,13 @@ def take_rest_from_disk(run_id: str, *, world: World) -> Run:
         return take_records(unit, run, new, world=world) if new else run
 
 
+def hear_from_disk(run_id: str, *, world: World) -> bool:
+    """Whether a worker that cannot reach us has written on; what it wrote is taken."""
+    with world.store.begin() as unit:
+        before = unit.runs.get(run_id).spool_next
+    return take_rest_from_disk(run_id, world=world).spool_next > before
+
+
 def _note_start(unit: Unit, run_id: str, record: Started) -> None:
     attempt = unit.attempts.get(run_id, record.attempt)
     if attempt is None:

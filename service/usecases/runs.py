@@ -22,10 +22,11 @@ from service.domain.errors import (
 )
 from service.domain.findings import Facts
 from service.domain.plan import Plan, make_plan
-from service.domain.ports import Cluster, MetricPoint, Node, RunFilter, Unit
+from service.domain.ports import MetricPoint, Node, RunFilter, Unit
 from service.domain.references import references_of
 from service.domain.runs import DEFAULT_PROJECT, Attempt, Event, Run
 from service.domain.states import RunState
+from service.usecases.nodes import cluster_nodes
 from service.usecases.world import World
 
 _ID_ALPHABET = string.digits + string.ascii_lowercase
@@ -53,7 +54,7 @@ class Request:
 def plan_run(request: Request, *, world: World) -> Plan:
     """The dry run; `SpecRefused` if the spec itself is not valid, findings for everything else."""
     spec = _spec_of(request)
-    nodes = _nodes_or_none(world.cluster)
+    nodes = _nodes_or_none(world)
     with world.store.begin() as unit:
         return make_plan(spec, _facts(unit, spec, nodes))
 
@@ -153,9 +154,9 @@ def _spec_of(request: Request) -> JobSpec:
         ) from error
 
 
-def _nodes_or_none(cluster: Cluster) -> tuple[Node, ...] | None:
+def _nodes_or_none(world: World) -> tuple[Node, ...] | None:
     try:
-        return cluster.nodes()
+        return cluster_nodes(world)
     except ClusterUnreachable:
         return None
 

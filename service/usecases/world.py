@@ -10,6 +10,17 @@ class Rules:
     """Numbers that a person may set."""
 
     max_attempts: int = 3
+    """Bad ends in a row, without progress, after which a run has failed."""
+
+    lease_s: float = 15.0
+    """After so long without a word of its service process, another one looks after a run."""
+
+    patience_s: float = 120.0
+    """How long a run in the queue lets smaller ones pass."""
+
+    autoscales_to: tuple[tuple[float, float], ...] = ()
+    """CPUs and GPUs of each node that the cluster has when it is largest."""
+
     stall_after_s: float = 300.0
     stop_grace_s: float = 30.0
     lost_after_s: float = 90.0

@@ -8,7 +8,7 @@ from configs.spec import Delivery, Metrics, Outcome, Progress, Record, RunFile, 
 from service.domain.ports import Node
 from service.main import make_loops
 from tests.conftest import Stage
-from tests.factories import CLASSES, NO_HASH, a_bckd_spec, a_spec
+from tests.factories import CLASSES, NO_HASH, a_bckd_spec, a_spec, write_checkpoint
 
 
 def test_a_run_is_queued_submitted_runs_and_succeeds(stage: Stage) -> None:
@@ -104,6 +104,7 @@ def test_a_killed_worker_is_tried_again_until_the_budget_is_spent(stage: Stage) 
     for attempt in (1, 2, 3):
         stage.cluster.becomes(f"{run_id}-a{attempt}", "failed", exit_code=-9)
         stage.turn()
+        stage.clock.advance(10)
         stage.turn()
 
     run = stage.run(run_id)
@@ -222,6 +223,7 @@ def test_a_student_waits_for_its_teacher_and_gets_its_best_checkpoint(stage: Sta
     student = stage.launch(spec=a_bckd_spec(teacher={"run": teacher}))["id"]
     stage.turn()
     assert teacher in stage.run(student)["waiting_for"]
+    write_checkpoint(stage.home / "runs" / teacher / RunFile.BEST)
 
     deliver(stage, teacher, [outcome(stage, "succeeded")])
     stage.cluster.becomes(f"{teacher}-a1", "succeeded", exit_code=0)

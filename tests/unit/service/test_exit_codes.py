@@ -21,7 +21,7 @@ EXPECTED = {
 def test_every_exit_code_leads_to_a_state(code: ExitCode) -> None:
     job = Job("succeeded" if code is ExitCode.SUCCEEDED else "failed", exit_code=code)
 
-    verdict = after_attempt(a_run(state=RunState.RUNNING, attempt=1), job, None, max_attempts=3)
+    verdict = after_attempt(a_run(state=RunState.RUNNING, attempt=1), job, None, max_strikes=3)
 
     assert verdict.state is EXPECTED[code]
 
@@ -29,7 +29,7 @@ def test_every_exit_code_leads_to_a_state(code: ExitCode) -> None:
 def test_a_node_without_our_program_is_named_and_not_tried_again() -> None:
     run = a_run(state=RunState.STARTING, attempt=1)
 
-    verdict = after_attempt(run, Job("failed", exit_code=127), None, max_attempts=3)
+    verdict = after_attempt(run, Job("failed", exit_code=127), None, max_strikes=3)
 
     assert verdict.state is RunState.FAILED
     assert "tandem-worker" in verdict.message

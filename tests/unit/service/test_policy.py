@@ -1,10 +1,13 @@
 """What follows from the end of an attempt, for every cause."""
 
+from typing import Any
+
 import pytest
 
-from configs.spec import FailureReason, Outcome, advice, is_retryable
+from configs.spec import FailureReason, Outcome, Progress, advice, is_retryable
 from service.adapters.clock import FixedClock
 from service.domain.policy import Job, after_attempt
+from service.domain.retries import RETRIES, pause_s
 from service.domain.states import RunState
 from tests.factories import a_run
 
@@ -20,7 +23,7 @@ def an_outcome(reason: FailureReason) -> Outcome:
 def test_every_cause_has_advice_and_leads_to_a_state(reason: FailureReason) -> None:
     run = a_run(state=RunState.RUNNING, attempt=1)
 
-    verdict = after_attempt(run, FAILED, an_outcome(reason), max_attempts=3)
+    verdict = after_attempt(run, FAILED, an_outcome(reason), max_strikes=3)
 
     assert advice(reason)
     assert verdict.state is (RunState.QUEUED if is_retryable(reason) else RunState.FAILED)
@@ -28,10 +31,72 @@ def test_every_cause_has_advice_and_leads_to_a_state(reason: FailureReason) -> N
 
 
 @pytest.mark.parametrize("reason", FailureReason)
-def test_the_last_attempt_is_the_last(reason: FailureReason) -> None:
-    run = a_run(state=RunState.RUNNING, attempt=3)
+def test_the_third_bad_end_without_progress_is_the_last(reason: FailureReason) -> None:
+    run = a_run(state=RunState.RUNNING, attempt=7, strikes=2, furthest_step=10)
 
-    verdict = after_attempt(run, FAILED, an_outcome(reason), max_attempts=3)
+    verdict = after_attempt(run, FAILED, an_outcome(reason), max_strikes=3)
+
+    assert verdict.state is RunState.FAILED
+
+
+@pytest.mark.parametrize("reason", FailureReason)
+def test_what_may_pass_has_a_pause_that_grows_and_ends(reason: FailureReason) -> None:
+    assert (reason in RETRIES) == is_retryable(reason)
+    if reason in RETRIES:
+        pauses = [pause_s(reason, strikes=strikes) for strikes in range(1, 40)]
+        assert pauses == sorted(pauses)
+        assert pauses[-1] == RETRIES[reason].longest_pause_s
+
+
+def test_a_bad_end_after_progress_is_the_first_of_a_row_again() -> None:
+    progress = Progress(
+        at=NOW, attempt=9, phase="training", epoch=2, epochs=4, step=11, steps=40, eta_s=None
+    )
+    run = a_run(state=RunState.RUNNING, attempt=9, strikes=2, furthest_step=10, progress=progress)
+
+    verdict = after_attempt(run, Job("failed", exit_code=-9), None, max_strikes=3)
+
+    assert (verdict.state, verdict.strikes, verdict.pause_s) == (RunState.QUEUED, 1, 0.0)
+
+
+LEAVING: list[tuple[dict[str, Any], RunState, FailureReason | None]] = [
+    ({"desired": "paused"}, RunState.PAUSED, None),
+    ({"preempted_for": "r1"}, RunState.QUEUED, FailureReason.PREEMPTED),
+    ({}, RunState.QUEUED, None),
+]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "state", "reason"), LEAVING, ids=["pause", "preempt", "resumed meanwhile"]
+)
+def test_an_attempt_that_left_as_asked_is_no_bad_end(
+    wishes: dict[str, Any], state: RunState, reason: FailureReason | None
+) -> None:
+    run = a_run(state=RunState.RUNNING, attempt=1, strikes=2, **wishes)
+    outcome = Outcome(at=NOW, attempt=1, result="stopped")
+
+    verdict = after_attempt(run, Job("failed", exit_code=50), outcome, max_strikes=3)
+
+    assert (verdict.state, verdict.reason) == (state, reason)
+    assert (verdict.strikes, verdict.pause_s) == (2, 0.0)
+
+
+@pytest.mark.parametrize(("wishes", "state", "reason"), LEAVING[:2], ids=["pause", "preempt"])
+def test_an_attempt_that_had_to_be_killed_to_leave_is_no_bad_end(
+    wishes: dict[str, Any], state: RunState, reason: FailureReason | None
+) -> None:
+    run = a_run(state=RunState.RUNNING, attempt=1, strikes=2, **wishes)
+
+    verdict = after_attempt(run, Job("failed", exit_code=-9), None, max_strikes=3)
+
+    assert (verdict.state, verdict.reason, verdict.strikes) == (state, reason, 2)
+
+
+@pytest.mark.parametrize("wishes", [{"desired": "paused"}, {"preempted_for": "r1"}])
+def test_what_cannot_pass_ends_a_run_whatever_was_wished(wishes: dict[str, Any]) -> None:
+    run = a_run(state=RunState.RUNNING, attempt=1, **wishes)
+
+    verdict = after_attempt(run, FAILED, an_outcome(FailureReason.NAN_LOSS), max_strikes=3)
 
     assert verdict.state is RunState.FAILED
 
@@ -40,7 +105,7 @@ def test_success_is_success_even_if_the_job_was_stopped_afterwards() -> None:
     run = a_run(state=RunState.RUNNING, attempt=1, desired="cancelled")
     outcome = Outcome(at=NOW, attempt=1, result="succeeded")
 
-    verdict = after_attempt(run, Job("stopped"), outcome, max_attempts=3)
+    verdict = after_attempt(run, Job("stopped"), outcome, max_strikes=3)
 
     assert verdict.state is RunState.SUCCEEDED
 
@@ -48,7 +113,7 @@ def test_success_is_success_even_if_the_job_was_stopped_afterwards() -> None:
 def test_a_run_that_was_to_be_cancelled_is_cancelled_however_it_ends() -> None:
     run = a_run(state=RunState.RUNNING, attempt=1, desired="cancelled")
 
-    verdict = after_attempt(run, Job("failed", exit_code=-9), None, max_attempts=3)
+    verdict = after_attempt(run, Job("failed", exit_code=-9), None, max_strikes=3)
 
     assert verdict.state is RunState.CANCELLED
 
@@ -62,15 +127,32 @@ def test_a_run_that_was_to_be_cancelled_is_cancelled_however_it_ends() -> None:
         (Job("failed", exit_code=2), FailureReason.BUG),
         (Job("failed"), FailureReason.NODE_LOST),
         (Job("stopped"), FailureReason.PREEMPTED),
+        (Job("failed", exit_code=143), FailureReason.PREEMPTED),
+        (Job("failed", exit_code=-6), FailureReason.NODE_LOST),
+        (Job("failed", exit_code=135), FailureReason.HOST_OUT_OF_MEMORY),
+        (Job("failed", exit_code=-11), FailureReason.BUG),
+        (Job("failed", -9, "the node ran out of memory"), FailureReason.HOST_OUT_OF_MEMORY),
     ],
-    ids=["unknown job", "killed", "python error", "bad options", "no exit code", "stopped"],
+    ids=[
+        "unknown job",
+        "killed",
+        "python error",
+        "bad options",
+        "no exit code",
+        "stopped",
+        "terminated",
+        "aborted",
+        "bus error",
+        "segmentation fault",
+        "killed by Ray for memory",
+    ],
 )
 def test_a_cause_is_derived_where_the_worker_could_not_say_one(
     job: Job | None, reason: FailureReason
 ) -> None:
     run = a_run(state=RunState.RUNNING, attempt=1)
 
-    verdict = after_attempt(run, job, None, max_attempts=3)
+    verdict = after_attempt(run, job, None, max_strikes=3)
 
     assert verdict.reason is reason
     assert verdict.message

@@ -1,0 +1,138 @@
+"""How attempts end: asked to leave, stalled, over; and what their runs become."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from configs.spec import FailureReason, Outcome
+from service.domain.errors import JobRefused, Unreachable
+from service.domain.policy import Job, Verdict, after_attempt
+from service.domain.ports import Order, Unit
+from service.domain.runs import Attempt, Event, Run, move
+from service.domain.states import ACTIVE
+from service.usecases.deliveries import take_rest_from_disk
+from service.usecases.world import World
+
+log = structlog.get_logger(__name__)
+
+
+def end_attempt(run: Run, job: Job | None, *, world: World) -> Run:
+    """What becomes of a run whose job is over; records that were not delivered are taken first."""
+    take_rest_from_disk(run.id, world=world)
+    with world.store.begin() as unit:
+        current = unit.runs.take(run.id, owner=world.owner)
+        if current.attempt != run.attempt or current.state not in ACTIVE:
+            return current
+        ended, attempt = _ended(unit, current, job, world=world)
+    if job is None or not job.has_left_by_itself:
+        _sweep(ended, attempt, world=world)
+    return ended
+
+
+def ask_to_leave(run_id: str, *, makes_room_for: Run, world: World) -> None:
+    """Have a run's attempt leave with a checkpoint; its worker hears of it at its next word."""
+    now = world.clock.now()
+    with world.store.begin() as unit:
+        run = unit.runs.take(run_id)
+        if run.state not in ACTIVE or run.stop_kind is not None:
+            return
+        asked = replace(
+            run, preempted_for=makes_room_for.id, stop_asked_at=run.stop_asked_at or now
+        )
+        details = (
+            f"It makes room for run {makes_room_for.id}, whose priority is "
+            f"{makes_room_for.priority} and not {run.priority}."
+        )
+        unit.runs.save(asked)
+        unit.events.add(
+            Event(run.id, now, "queue", "preempted", details, reason=FailureReason.PREEMPTED)
+        )
+
+
+def mark_stalled(run: Run, *, world: World) -> bool:
+    """Write down that nothing is heard of an attempt; whether that is new."""
+    now = world.clock.now()
+    reason = FailureReason.STALLED
+    message = f"Nothing was heard for {world.rules.stall_after_s:g} s."
+    with world.store.begin() as unit:
+        current = unit.runs.take(run.id, owner=world.owner)
+        is_same = current.attempt == run.attempt and current.state in ACTIVE
+        if not is_same or current.stop_asked_at is not None:
+            return False
+        said = Outcome(
+            at=now, attempt=run.attempt, result="failed", reason=reason, message=message
+        ).model_dump_json()
+        unit.runs.save(
+            replace(current, pending_outcome=current.pending_outcome or said, stop_asked_at=now)
+        )
+        unit.events.add(Event(run.id, now, "watchdog", "stalled", message, reason=reason))
+    return True
+
+
+def _ended(unit: Unit, run: Run, job: Job | None, *, world: World) -> tuple[Run, Attempt | None]:
+    now = world.clock.now()
+    said = run.pending_outcome
+    outcome = None if said is None else Outcome.model_validate_json(said)
+    verdict = after_attempt(run, job, outcome, max_strikes=world.rules.max_attempts)
+    ended = _run_after(run, verdict, at=now)
+    unit.runs.save(ended)
+    attempt = _close_attempt(unit, run, job, verdict, at=now)
+    details = verdict.message or f"Attempt {run.attempt} succeeded."
+    unit.events.add(
+        Event(run.id, now, "service", "moved", details, run.state, verdict.state, verdict.reason)
+    )
+    return ended, attempt
+
+
+def _run_after(run: Run, verdict: Verdict, *, at: datetime) -> Run:
+    last_step = 0 if run.progress is None else run.progress.step
+    return replace(
+        move(run, verdict.state, at=at),
+        reason=verdict.reason,
+        message=verdict.message,
+        strikes=verdict.strikes,
+        furthest_step=max(run.furthest_step, last_step),
+        not_before=at + timedelta(seconds=verdict.pause_s) if verdict.pause_s else None,
+        stop_asked_at=None,
+        preempted_for=None,
+    )
+
+
+def _close_attempt(
+    unit: Unit, run: Run, job: Job | None, verdict: Verdict, *, at: datetime
+) -> Attempt | None:
+    attempt = unit.attempts.get(run.id, run.attempt)
+    if attempt is None:
+        return None
+    closed = replace(
+        attempt,
+        ended_at=at,
+        exit_code=None if job is None else job.exit_code,
+        node_id=attempt.node_id or (None if job is None else job.node_id),
+        reason=verdict.reason,
+        message=verdict.message,
+    )
+    unit.attempts.save(closed)
+    return closed
+
+
+def _sweep(run: Run, attempt: Attempt | None, *, world: World) -> None:
+    """Have processes that an attempt may have left on its node ended by a job there.
+
+    The next attempt does the same on its own node, so nothing is lost if this job is.
+    """
+    if attempt is None or attempt.node_id is None:
+        return
+    order = Order(
+        submission_id=f"{attempt.submission_id}-sweep",
+        command=("tandem-worker", "sweep", "--report-to", world.report_url),
+        num_cpus=0,
+        num_gpus=0,
+        metadata={"run_id": run.id},
+        node_id=attempt.node_id,
+    )
+    try:
+        world.cluster.submit(order)
+    except (Unreachable, JobRefused) as error:
+        log.warning("sweep.not_submitted", attempt=attempt.submission_id, why=str(error))

@@ -1,0 +1,51 @@
+"""Runs that wait: why, at which place, and those that never can start."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from configs.spec import FailureReason
+from service.domain.ports import Unit
+from service.domain.queue import Wait
+from service.domain.runs import Event, Run, move
+from service.domain.states import RunState
+from service.usecases.world import World
+
+
+def fail_queued_run(run: Run, *, message: str, world: World) -> None:
+    """End a run that can never start."""
+    now = world.clock.now()
+    reason = FailureReason.INVALID_SPEC
+    with world.store.begin() as unit:
+        current = unit.runs.take(run.id)
+        if current.state is not RunState.QUEUED:
+            return
+        failed = replace(move(current, RunState.FAILED, at=now), reason=reason, message=message)
+        unit.runs.save(failed)
+        unit.events.add(
+            Event(run.id, now, "service", "moved", message, current.state, failed.state, reason)
+        )
+
+
+def note_waiting(waits: Sequence[Wait], *, world: World) -> None:
+    """Say of every run that waits at which place, and once why."""
+    changed = [wait for wait in waits if _is_news(wait.run, wait)]
+    if not changed:
+        return
+    now = world.clock.now()
+    with world.store.begin() as unit:
+        for wait in changed:
+            _note(unit, wait, at=now)
+
+
+def _note(unit: Unit, wait: Wait, *, at: datetime) -> None:
+    current = unit.runs.take(wait.run.id)
+    if current.state is not RunState.QUEUED or not _is_news(current, wait):
+        return
+    unit.runs.save(replace(current, waiting_for=wait.why, queue_position=wait.position))
+    if current.waiting_for != wait.why:
+        unit.events.add(Event(current.id, at, "queue", "waiting", wait.why))
+
+
+def _is_news(run: Run, wait: Wait) -> bool:
+    return (run.waiting_for, run.queue_position) != (wait.why, wait.position)
