@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,13 +74,24 @@ class Stage:
         assert self.http.post("/v1/teachers", json=body).is_success
 
 
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
+@contextmanager
+def open_stage(home: Path, **settings: Any) -> Iterator[Stage]:
+    """A service that lives in `home`, with other settings where they are given."""
     cluster, tracker, clock = SimulatedCluster(), SimulatedTracker(), FixedClock()
     app = create_app(
-        Settings(home=tmp_path), cluster=cluster, tracker=tracker, clock=clock, with_loops=False
+        Settings(home=home, **settings),
+        cluster=cluster,
+        tracker=tracker,
+        clock=clock,
+        with_loops=False,
     )
     transport = AsgiTransport(app)
     with httpx.Client(transport=transport, base_url="http://localhost") as http:
         reconciler = Reconciler(app.state.world, deaf_after_s=math.inf)
-        yield Stage(app, http, tmp_path, cluster, tracker, clock, reconciler, transport)
+        yield Stage(app, http, home, cluster, tracker, clock, reconciler, transport)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with open_stage(tmp_path) as made:
+        yield made

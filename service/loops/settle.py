@@ -1,6 +1,7 @@
 """What is over for us is over for MLflow too, and has all of its numbers there."""
 
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -17,6 +18,7 @@ _STATUS: dict[RunState, TrackerStatus] = {
     RunState.FAILED: "FAILED",
     RunState.CANCELLED: "KILLED",
 }
+_DUTY = "settle"
 _POSITION_FILE = "spool.mlflow.position"
 _MOST_SHIPMENTS = 5
 
@@ -25,7 +27,11 @@ log = structlog.get_logger(__name__)
 
 def settle_finished(world: World) -> None:
     """Bring left records and the final status of every finished run to MLflow."""
+    now = world.clock.now()
+    until = now + timedelta(seconds=world.rules.lease_s)
     with world.store.begin() as unit:
+        if not unit.duties.hold(_DUTY, owner=world.owner, now=now, until=until):
+            return
         unsettled = unit.runs.to_settle()
     each(unsettled, partial(_settle, world=world), loop="settle")
 
