@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from service.domain.errors import JobRefused, Unreachable
+from service.domain.errors import JobRefused, LeaseLost, Unreachable
 from service.domain.runs import Run
 
 _LONGEST_PAUSE_S = 15.0
@@ -23,6 +23,8 @@ def each(runs: Iterable[Run], step: Callable[[Run], None], *, loop: str) -> None
             step(run)
         except Unreachable:
             raise
+        except LeaseLost as error:
+            log.info("loop.lease_lost", loop=loop, run_id=run.id, why=str(error))
         except JobRefused as error:
             log.warning("loop.job_refused", loop=loop, run_id=run.id, why=str(error))
         except Exception:

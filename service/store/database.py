@@ -76,6 +76,10 @@ class Database:
         except (OperationalError, InterfaceError) as error:
             raise StoreUnreachable(f"The database does not answer: {_cause(error)}") from error
 
+    def another(self) -> "Database":
+        """The same database over connections of its own: for another service process."""
+        return Database(self._url)
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()

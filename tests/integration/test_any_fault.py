@@ -1,8 +1,8 @@
 """Whatever happens to a run, in any order: it ends as it should, with its metrics whole.
 
 A state machine drives the service, over a cluster, workers and a tracker that are simulated,
-through launches, wishes and faults that nobody chose. What must always hold is checked after every step;
-at the end the faults stop, time passes, and every run must have come to its end.
+through launches, wishes and faults that nobody chose. What must always hold is checked after every
+step; at the end the faults stop, time passes, and every run must have come to its end.
 """
 
 import itertools

@@ -1,0 +1,155 @@
+"""Several services over one database: each run is looked after by one, and ends once."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+
+import pytest
+
+from service.adapters.clock import FixedClock
+from service.domain.errors import LeaseLost
+from service.domain.policy import Job
+from service.domain.ports import Node
+from service.domain.runs import Event
+from service.loops.reconcile import Reconciler
+from service.loops.submit import submit_queued
+from service.store.database import Database
+from service.usecases.endings import end_attempt
+from service.usecases.world import World
+from tests.conftest import Stage
+from tests.factories import a_spec
+
+
+@dataclass
+class Replica:
+    """A service of its own: connections, clock, name, memory."""
+
+    world: World
+    clock: FixedClock
+    reconciler: Reconciler
+
+    def turn(self) -> None:
+        submit_queued(self.world)
+        self.reconciler.turn()
+
+
+@contextmanager
+def replica(stage: Stage, owner: str, *, ahead_s: float = 0.0) -> Iterator[Replica]:
+    clock = FixedClock(stage.clock.now())
+    clock.advance(ahead_s)
+    store = stage.world.store
+    assert isinstance(store, Database)
+    database = store.another()
+    world = replace(stage.world, store=database, owner=owner, clock=clock)
+    try:
+        yield Replica(world, clock, Reconciler(world, deaf_after_s=1e9))
+    finally:
+        database.close()
+
+
+@pytest.fixture
+def a(stage: Stage) -> Iterator[Replica]:
+    with replica(stage, "a") as made:
+        yield made
+
+
+@pytest.fixture
+def b(stage: Stage) -> Iterator[Replica]:
+    with replica(stage, "b") as made:
+        yield made
+
+
+def test_a_run_has_one_service_and_another_one_takes_over_when_it_is_silent(
+    stage: Stage, a: Replica, b: Replica
+) -> None:
+    run_id = a_started_run(stage, a)
+    stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=-9)
+    b.turn()
+    assert stage.run(run_id)["state"] == "starting"
+
+    b.clock.advance(16)
+    b.turn()
+
+    assert stage.run(run_id)["state"] in ("queued", "starting")
+    assert [one.details for one in events(stage, run_id) if one.kind == "lease"] == [
+        "Looked after by b instead of a."
+    ]
+
+
+def test_one_that_lost_its_lease_cannot_end_a_run(stage: Stage, a: Replica, b: Replica) -> None:
+    run_id = a_started_run(stage, a)
+    with a.world.store.begin() as unit:
+        run = unit.runs.get(run_id)
+    b.clock.advance(16)
+    b.turn()
+
+    with pytest.raises(LeaseLost):
+        end_attempt(run, Job("failed", exit_code=-9), world=a.world)
+
+    assert stage.run(run_id)["state"] == "starting"
+    assert stage.run(run_id)["attempt"] == 1
+
+
+@pytest.mark.parametrize("ahead_s", [-600.0, 600.0])
+def test_a_clock_that_is_wrong_loses_no_run(stage: Stage, a: Replica, ahead_s: float) -> None:
+    run_id = a_started_run(stage, a)
+    stage.cluster.becomes(f"{run_id}-a1", "running")
+    with replica(stage, "wrong", ahead_s=ahead_s) as wrong:
+        for _ in range(20):
+            for one in (a, wrong):
+                with suppress(LeaseLost):
+                    one.turn()
+                one.clock.advance(5)
+            stage.clock.advance(5)
+            stage.http.post(
+                f"/v1/runs/{run_id}/attempts/1/deliveries", json={"first": 0, "records": []}
+            )
+
+    assert stage.run(run_id)["state"] == "running"
+    assert stage.cluster.stopped == []
+
+
+def test_all_at_once_they_start_every_run_once(stage: Stage) -> None:
+    stage.cluster.machines = (Node(100.0, 0.0, 100.0, 0.0, "n1"),)
+    stage.add_dataset()
+    runs = [stage.launch(spec=a_spec())["id"] for _ in range(12)]
+    failures: list[Exception] = []
+    together = threading.Barrier(4)
+
+    def work(name: str) -> None:
+        with replica(stage, name) as one:
+            together.wait(timeout=10)
+            for _ in range(5):
+                try:
+                    one.turn()
+                except Exception as error:
+                    failures.append(error)
+                one.clock.advance(7)
+
+    threads = [threading.Thread(target=work, args=(f"replica-{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+    assert [stage.run(run)["attempt"] for run in runs] == [1] * 12
+    assert set(stage.cluster.orders) == {f"{run}-a1" for run in runs}
+    starts = Counter(
+        event.run_id for run in runs for event in events(stage, run) if event.to_state == "starting"
+    )
+    assert set(starts.values()) == {1}
+
+
+def a_started_run(stage: Stage, by: Replica) -> str:
+    stage.add_dataset()
+    run_id: str = stage.launch(spec=a_spec())["id"]
+    by.turn()
+    return run_id
+
+
+def events(stage: Stage, run_id: str) -> list[Event]:
+    with stage.world.store.begin() as unit:
+        return unit.events.of_run(run_id)
