@@ -91,6 +91,7 @@ def _rules(settings: Settings) -> Rules:
     return Rules(
         max_attempts=settings.max_attempts,
         stall_after_s=settings.stall_after_s,
+        lost_after_s=settings.lost_after_s,
         stop_grace_s=settings.stop_grace_s,
         patience_s=settings.patience_s,
         autoscales_to=tuple(

@@ -54,6 +54,9 @@ class Settings(BaseSettings):
 
     poll_interval_s: Seconds = 1.0
     stall_after_s: Seconds = 300.0
+    lost_after_s: Seconds = 90.0
+    """Silence after which an attempt that Ray does not know counts as lost."""
+
     stop_grace_s: Seconds = 30.0
 
     @field_validator("home")

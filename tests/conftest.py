@@ -1,6 +1,7 @@
 """The whole cast: a service over a simulated cluster and tracker; its clock stands still."""
 
 import math
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +51,12 @@ class Stage:
     def restart(self) -> None:
         """What the service had in memory is gone, and it listens from now on."""
         self.reconciler = Reconciler(self.world, deaf_after_s=math.inf)
+
+    def forget(self, statement: str) -> None:
+        """Something goes missing in the database, behind everybody's back."""
+        with sqlite3.connect(self.home / "tandem.db") as connection:
+            connection.execute(statement)
+        connection.close()
 
     def launch(self, **body: Any) -> dict[str, Any]:
         response = self.http.post("/v1/runs", json=body)

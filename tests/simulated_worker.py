@@ -77,7 +77,7 @@ class SimulatedWorker:
     @property
     def is_gone(self) -> bool:
         """Whether its process has ended, whatever the cluster remembers."""
-        job = self._cluster.jobs.get(self.job)
+        job = self._cluster.jobs_by_id.get(self.job)
         return self.has_left or (job is not None and job.is_over)
 
     def train(self) -> None:
@@ -135,7 +135,7 @@ class SimulatedWorker:
         self._ends("succeeded" if result == "succeeded" else "failed", _EXITS[result])
 
     def _ends(self, state: JobState, exit_code: int) -> None:
-        if self.job in self._cluster.jobs and not self._cluster.jobs[self.job].is_over:
+        if self.job in self._cluster.jobs_by_id and not self._cluster.jobs_by_id[self.job].is_over:
             self._cluster.becomes(self.job, state, exit_code=exit_code)
 
     def _say(self, record: Record) -> None:

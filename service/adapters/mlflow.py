@@ -7,7 +7,7 @@ import httpx
 
 from configs.spec import MLFLOW_EXPERIMENT, Tag
 from service.domain.errors import TrackerRefused, TrackerUnreachable
-from service.domain.ports import TrackerStatus
+from service.domain.tracking import TrackerStatus
 
 _TIMEOUT_S = 10.0
 _API = "/api/2.0/mlflow"
@@ -38,6 +38,14 @@ class Mlflow:
         )
         runs = (found or {}).get("runs", [])
         return str(runs[0]["info"]["run_id"]) if runs else None
+
+    def status(self, mlflow_run_id: str) -> TrackerStatus | None:
+        """The status of a run that MLflow knows and that was not deleted there."""
+        found = self._ask("GET", "/runs/get", params={"run_id": mlflow_run_id})
+        if found is None or found["run"]["info"].get("lifecycle_stage") == "deleted":
+            return None
+        status: TrackerStatus = found["run"]["info"]["status"]
+        return status
 
     def set_status(self, mlflow_run_id: str, status: TrackerStatus, *, at: datetime) -> None:
         """Show a status, and the end with a status that is one."""

@@ -47,13 +47,16 @@ class RayJobs:
         response = self._ask("GET", f"/api/jobs/{submission_id}")
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
-        facts = _json(response)
-        return Job(
-            state=_STATES.get(facts.get("status", ""), "running"),
-            exit_code=facts.get("driver_exit_code"),
-            message=_last_line(facts.get("message") or ""),
-            node_id=facts.get("driver_node_id"),
-        )
+        return _job_from_facts(_json(response))
+
+    def jobs(self) -> dict[str, Job]:
+        """Every job that was submitted to Ray's memory and is still in it."""
+        found = _list(self._ask("GET", "/api/jobs/"))
+        return {
+            str(facts["submission_id"]): _job_from_facts(facts)
+            for facts in found
+            if facts.get("submission_id")
+        }
 
     def stop(self, submission_id: str) -> None:
         """SIGTERM, and SIGKILL after the job's own wait."""
@@ -117,6 +120,15 @@ def _job_from_order(order: Order) -> dict[str, Any]:
     }
 
 
+def _job_from_facts(facts: dict[str, Any]) -> Job:
+    return Job(
+        state=_STATES.get(facts.get("status", ""), "running"),
+        exit_code=facts.get("driver_exit_code"),
+        message=_last_line(facts.get("message") or ""),
+        node_id=facts.get("driver_node_id"),
+    )
+
+
 def _selector(order: Order) -> dict[str, str]:
     if order.node_id is not None:
         return {_NODE_ID: order.node_id}
@@ -137,16 +149,27 @@ def _node_from_usage(usage: dict[str, list[float]], *, id_: str) -> Node:
     )
 
 
+def _list(response: httpx.Response) -> list[dict[str, Any]]:
+    document = _document(response)
+    if not isinstance(document, list):
+        raise ClusterUnreachable(f"What answers at {response.url} is not Ray.")
+    return document
+
+
 def _json(response: httpx.Response) -> dict[str, Any]:
-    if not response.is_success:
-        raise ClusterUnreachable(f"Ray answered {response.status_code}: {_first_line(response)}")
-    try:
-        document = response.json()
-    except ValueError:
-        document = None
+    document = _document(response)
     if not isinstance(document, dict):
         raise ClusterUnreachable(f"What answers at {response.url} is not Ray.")
     return document
+
+
+def _document(response: httpx.Response) -> Any:
+    if not response.is_success:
+        raise ClusterUnreachable(f"Ray answered {response.status_code}: {_first_line(response)}")
+    try:
+        return response.json()
+    except ValueError:
+        return None
 
 
 def _first_line(response: httpx.Response) -> str:

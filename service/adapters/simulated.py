@@ -5,7 +5,8 @@ from datetime import datetime
 
 from service.domain.errors import ClusterUnreachable, TrackerRefused, TrackerUnreachable
 from service.domain.policy import Job, JobState
-from service.domain.ports import Node, Order, TrackerStatus
+from service.domain.ports import Node, Order
+from service.domain.tracking import TrackerStatus
 
 
 @dataclass
@@ -16,7 +17,7 @@ class SimulatedCluster:
     is_reachable: bool = True
     ignores_stops: bool = False
     orders: dict[str, Order] = field(default_factory=dict)
-    jobs: dict[str, Job] = field(default_factory=dict)
+    jobs_by_id: dict[str, Job] = field(default_factory=dict)
     nodes_of_jobs: dict[str, str] = field(default_factory=dict)
     stopped: list[str] = field(default_factory=list)
     printed: dict[str, str] = field(default_factory=dict)
@@ -25,23 +26,28 @@ class SimulatedCluster:
     def submit(self, order: Order) -> None:
         """Take a job, once."""
         self._answer()
-        if order.submission_id not in self.jobs:
+        if order.submission_id not in self.jobs_by_id:
             self.orders[order.submission_id] = order
-            self.jobs[order.submission_id] = Job("pending")
+            self.jobs_by_id[order.submission_id] = Job("pending")
 
     def look(self, submission_id: str) -> Job | None:
         """What was last said of the job."""
         self._answer()
-        job = self.jobs.get(submission_id)
+        job = self.jobs_by_id.get(submission_id)
         return job and replace(job, node_id=self.nodes_of_jobs.get(submission_id))
+
+    def jobs(self) -> dict[str, Job]:
+        """All that it has not forgotten."""
+        self._answer()
+        return dict(self.jobs_by_id)
 
     def stop(self, submission_id: str) -> None:
         """Note that the job was asked to end, and end it if it listens."""
         self._answer()
         self.stopped.append(submission_id)
-        job = self.jobs.get(submission_id)
+        job = self.jobs_by_id.get(submission_id)
         if job is not None and not job.is_over and not self.ignores_stops:
-            self.jobs[submission_id] = Job("stopped")
+            self.jobs_by_id[submission_id] = Job("stopped")
 
     def logs(self, submission_id: str) -> str:
         """What the job printed."""
@@ -56,11 +62,11 @@ class SimulatedCluster:
 
     def becomes(self, submission_id: str, state: JobState, *, exit_code: int | None = None) -> None:
         """Say what becomes of a job."""
-        self.jobs[submission_id] = Job(state, exit_code=exit_code)
+        self.jobs_by_id[submission_id] = Job(state, exit_code=exit_code)
 
     def forget_everything(self) -> None:
         """A head that was restarted without its memory."""
-        self.jobs.clear()
+        self.jobs_by_id.clear()
 
     def _answer(self) -> None:
         if not self.is_reachable:
@@ -81,6 +87,11 @@ class SimulatedTracker:
         """The tracked run of a run."""
         self._answer()
         return self.runs.get(run_id)
+
+    def status(self, mlflow_run_id: str) -> TrackerStatus | None:
+        """What was last shown."""
+        self._answer()
+        return None if mlflow_run_id in self.deleted else self.statuses.get(mlflow_run_id)
 
     def set_status(self, mlflow_run_id: str, status: TrackerStatus, *, at: datetime) -> None:
         """Remember a status."""

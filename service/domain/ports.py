@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from configs.spec import DatasetManifest, Metrics, Record, Task
 from service.domain.policy import Job
@@ -12,8 +12,7 @@ from service.domain.projects import Project
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.runs import Attempt, Event, Run
 from service.domain.states import RunState
-
-TrackerStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+from service.domain.tracking import TrackerStatus
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,9 @@ class Cluster(Protocol):
     def look(self, submission_id: str) -> Job | None:
         """What the cluster says of a job; none if it does not know it."""
 
+    def jobs(self) -> dict[str, Job]:
+        """Every job that the cluster knows, by its submission id."""
+
     def stop(self, submission_id: str) -> None:
         """Ask a job to end: SIGTERM, later SIGKILL."""
 
@@ -110,6 +112,9 @@ class Tracker(Protocol):
 
     def find(self, run_id: str) -> str | None:
         """The id of the MLflow run of a run."""
+
+    def status(self, mlflow_run_id: str) -> TrackerStatus | None:
+        """What the tracker shows; none if it does not know the run."""
 
     def set_status(self, mlflow_run_id: str, status: TrackerStatus, *, at: datetime) -> None:
         """Show a status; `TrackerRefused` if the tracker never will."""

@@ -7,17 +7,12 @@ from functools import partial
 import structlog
 
 from service.domain.errors import TrackerRefused
-from service.domain.ports import Order, TrackerStatus
+from service.domain.ports import Order
 from service.domain.runs import Run
-from service.domain.states import RunState
+from service.domain.tracking import FINAL_STATUS
 from service.loops.base import each
 from service.usecases.world import World
 
-_STATUS: dict[RunState, TrackerStatus] = {
-    RunState.SUCCEEDED: "FINISHED",
-    RunState.FAILED: "FAILED",
-    RunState.CANCELLED: "KILLED",
-}
 _DUTY = "settle"
 _POSITION_FILE = "spool.mlflow.position"
 _MOST_SHIPMENTS = 5
@@ -47,7 +42,7 @@ def _set_status(run: Run, *, mlflow_run_id: str | None, world: World) -> None:
     if mlflow_run_id is not None:
         at = run.finished_at or world.clock.now()
         try:
-            world.tracker.set_status(mlflow_run_id, _STATUS[run.state], at=at)
+            world.tracker.set_status(mlflow_run_id, FINAL_STATUS[run.state], at=at)
         except TrackerRefused as error:
             log.warning("run.status_refused", run_id=run.id, why=str(error))
     with world.store.begin() as unit:

@@ -175,7 +175,7 @@ class AnyFault(RuleBasedStateMachine):
         """What Ray does: a pending job begins, once."""
         cluster = self.stage.cluster
         for job, order in list(cluster.orders.items()):
-            known = cluster.jobs.get(job)
+            known = cluster.jobs_by_id.get(job)
             if known is None or known.is_over or job in self.workers:
                 continue
             if order.command[1] != "train":

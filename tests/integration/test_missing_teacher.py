@@ -23,7 +23,7 @@ def test_a_preset_without_its_teacher_is_refused_with_the_way_to_get_it(
     assert way in faults["teacher.name"]["message"]
     assert stage.http.get("/v1/runs").json()["items"] == []
     stage.turn()
-    assert stage.cluster.jobs == {}
+    assert stage.cluster.jobs_by_id == {}
 
 
 def test_a_teacher_that_nobody_knows_is_answered_with_where_to_look(stage: Stage) -> None:

@@ -120,7 +120,7 @@ def test_a_job_that_was_never_submitted_is_submitted_again(stage: Stage) -> None
 
     stage.turn()
 
-    assert f"{run_id}-a1" in stage.cluster.jobs
+    assert f"{run_id}-a1" in stage.cluster.jobs_by_id
     assert stage.run(run_id)["attempt"] == 1
 
 
