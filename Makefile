@@ -3,7 +3,7 @@ BIN := .venv/bin
 TEACHER ?= shipped
 SEED ?= 0
 
-.PHONY: setup demo bccd bccd-data test test-all check format lock up down doctor clean teacher
+.PHONY: setup demo bccd bccd-data test test-all test-chaos check format lock up down doctor clean teacher
 
 setup: ## The environment in .venv; does nothing when it is up to date.
 	@docker/setup.sh
@@ -23,6 +23,9 @@ test: setup ## The default tests, under 15 minutes on 2 cores.
 
 test-all: setup ## Every test, the slow ones and those for a GPU included.
 	@$(BIN)/pytest -m ''
+
+test-chaos: setup ## Everything is killed while runs train, and a table says what was lost.
+	@TANDEM_CHAOS_EXAMPLES=300 $(BIN)/pytest -m 'chaos or not chaos' tests/chaos tests/integration/test_any_fault.py
 
 check: setup ## Style, types and import arrows.
 	@$(BIN)/ruff check .

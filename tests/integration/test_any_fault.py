@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from service.domain.errors import Unreachable
-from service.domain.ports import Node
+from service.domain.policy import Job
+from service.domain.ports import Node, Order
 from service.domain.runs import Event
 from service.domain.states import ACTIVE, RunState, may_move
 from service.loops.reconcile import Reconciler
@@ -178,15 +179,23 @@ class AnyFault(RuleBasedStateMachine):
             known = cluster.jobs_by_id.get(job)
             if known is None or known.is_over or job in self.workers:
                 continue
-            if order.command[1] != "train":
+            if order.command[1] == "train":
+                self.begin(job, order)
+            else:
                 cluster.becomes(job, "succeeded", exit_code=0)
+            if order.command[1] == "ship":
                 self.has_shipped(order.metadata["run_id"])
-                continue
-            run_id, attempt = order.metadata["run_id"], int(order.metadata["attempt"])
-            self.workers[job] = SimulatedWorker(self.stage, run_id, attempt)
-            cluster.becomes(job, "running")
-        running = sum(not worker.is_gone for worker in self.workers.values())
+        running = sum(cluster.jobs_by_id.get(job) == Job("running") for job in self.workers)
         cluster.machines = (Node(3.0, 0.0, max(0.0, 3.0 - running), 0.0, "n1"),)
+
+    def begin(self, job: str, order: Order) -> None:
+        """An attempt begins by ending what earlier ones left on its node."""
+        run_id, attempt = order.metadata["run_id"], int(order.metadata["attempt"])
+        for worker in self.workers.values():
+            worker.has_left |= worker.run_id == run_id
+        self.workers[job] = SimulatedWorker(self.stage, run_id, attempt)
+        self.stage.cluster.nodes_of_jobs[job] = "n1"
+        self.stage.cluster.becomes(job, "running")
 
     def has_shipped(self, run_id: str) -> None:
         folder = self.stage.home / "runs" / run_id
