@@ -19,9 +19,11 @@ from service.loops.settle import settle_finished
 from service.loops.submit import submit_queued
 from service.main import create_app
 from service.settings import Settings
+from service.store.database import Database
 from service.usecases.world import World
 from tests.asgi import AsgiTransport
 from tests.factories import CLASSES, a_detector_spec, write_checkpoint, write_dataset
+from tests.postgres import Postgres, a_postgres, where_postgres_is
 
 
 @dataclass
@@ -98,7 +100,40 @@ def open_stage(home: Path, **settings: Any) -> Iterator[Stage]:
         yield Stage(app, http, home, cluster, tracker, clock, reconciler, transport)
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server of our own, for the whole session."""
+    programs = where_postgres_is()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    with a_postgres(programs) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of each kind, with the newest schema and nothing in it."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'deep' / 'tandem.db'}"
+        database = Database(url)
+        database.migrate()
+        database.close()
+        yield url
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.fresh()
+    yield url
+    server.drop(url)
+
+
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
     with open_stage(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def any_stage(tmp_path: Path, database_url: str) -> Iterator[Stage]:
+    """The service over each kind of database."""
+    with open_stage(tmp_path, database_url=database_url) as made:
         yield made

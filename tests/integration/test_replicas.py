@@ -50,6 +50,12 @@ def replica(stage: Stage, owner: str, *, ahead_s: float = 0.0) -> Iterator[Repli
 
 
 @pytest.fixture
+def stage(any_stage: Stage) -> Stage:
+    """Every test here is for both kinds of databases."""
+    return any_stage
+
+
+@pytest.fixture
 def a(stage: Stage) -> Iterator[Replica]:
     with replica(stage, "a") as made:
         yield made
