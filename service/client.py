@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
+from httpx_sse import ServerSentEvent, connect_sse
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from service.api.schemas import (
@@ -23,6 +24,7 @@ from service.api.schemas import (
     EventView,
     ExportRequest,
     HealthView,
+    LogQuery,
     MetricView,
     PlanView,
     PresetView,
@@ -37,6 +39,10 @@ from service.api.schemas import (
 )
 
 View = TypeVar("View", bound=BaseModel)
+
+_AGAIN_AFTER_S = 0.5
+_SILENCE_S = 45.0
+"""A stream says every 15 s that it lives."""
 
 
 def _look_away(_view: RunView) -> None:
@@ -156,21 +162,44 @@ class TandemClient:
         answer = self._ask("GET", f"/v1/runs/{run_id}/loss-budget")
         return BudgetView.model_validate_json(answer.content)
 
-    def logs(self, run_id: str) -> str:
+    def logs(self, run_id: str, query: LogQuery | None = None) -> str:
         """What the worker printed."""
-        return self._ask("GET", f"/v1/runs/{run_id}/logs").text
+        params = (query or LogQuery()).model_dump(mode="json", exclude_defaults=True)
+        return self._ask("GET", f"/v1/runs/{run_id}/logs", params=params).text
 
-    def follow_logs(self, run_id: str) -> Iterator[str]:
-        """What the worker prints, until the run is over."""
-        url = f"/v1/runs/{run_id}/logs"
-        try:
-            with self._http.stream("GET", url, params={"follow": True}, timeout=None) as response:
-                if not response.is_success:
-                    response.read()
-                    raise _error_from(response)
-                yield from response.iter_text()
-        except httpx.TransportError as error:
-            raise ServiceUnreachable(self.url) from error
+    def follow_logs(self, run_id: str, *, patience_s: float = 120.0) -> Iterator[str]:
+        """What the worker prints, until the run is over.
+
+        A connection that is lost is made again, for up to `patience_s`, and goes on where it was.
+        """
+        place, lost_at_s = "", None
+        while True:
+            try:
+                for piece in self._log_pieces(run_id, place):
+                    if piece.event == "end":
+                        return
+                    lost_at_s, place = None, piece.id or place
+                    yield piece.data
+            except httpx.TransportError as error:
+                lost_at_s = lost_at_s or time.monotonic()
+                if time.monotonic() - lost_at_s > patience_s:
+                    raise ServiceUnreachable(self.url) from error
+            time.sleep(_AGAIN_AFTER_S)
+
+    def _log_pieces(self, run_id: str, place: str) -> Iterator[ServerSentEvent]:
+        headers = {"Last-Event-ID": place} if place else {}
+        with connect_sse(
+            self._http,
+            "GET",
+            f"/v1/runs/{run_id}/logs",
+            params={"follow": True},
+            headers=headers,
+            timeout=httpx.Timeout(30.0, read=_SILENCE_S),
+        ) as source:
+            if not source.response.is_success:
+                source.response.read()
+                raise _error_from(source.response)
+            yield from source.iter_sse()
 
     def cancel(self, run_id: str) -> RunView:
         """Have a run end."""

@@ -13,9 +13,10 @@ from fastapi import FastAPI
 
 from service.adapters.clock import SystemClock
 from service.adapters.files import LocalFiles
+from service.adapters.log_store import LocalLogStore
 from service.adapters.mlflow import Mlflow
 from service.adapters.ray_jobs import RayJobs
-from service.api import errors, health, jobs, registry, runs
+from service.api import errors, health, jobs, registry, runs, streams, workers
 from service.api.limits import BodyLimit, HostCheck
 from service.domain.ports import Clock, Cluster, Tracker
 from service.log import configure_logging
@@ -51,6 +52,7 @@ def create_app(
         cluster=cluster or ray,
         tracker=tracker or mlflow,
         files=LocalFiles(settings.runs_dir, roots=settings.roots),
+        logs=LocalLogStore(settings.logs_dir),
         clock=clock or SystemClock(),
         rules=_rules(settings),
         report_url=settings.report_url,
@@ -82,7 +84,7 @@ def create_app(
     errors.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(HostCheck, hosts=settings.host_names)
-    for module in (runs, jobs, registry, health):
+    for module in (runs, jobs, streams, registry, workers, health):
         app.include_router(module.router)
     return app
 

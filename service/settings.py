@@ -102,6 +102,11 @@ class Settings(BaseSettings):
         return self.home / "runs"
 
     @property
+    def logs_dir(self) -> Path:
+        """Logs of all attempts, as their workers bring them."""
+        return self.home / "logs-of-runs"
+
+    @property
     def datasets_dir(self) -> Path:
         """Where `tandem data` writes."""
         return self.home / "datasets"

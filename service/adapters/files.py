@@ -100,10 +100,10 @@ class LocalFiles:
                 break
         return records
 
-    def text(self, path: Path, *, offset: int = 0) -> bytes:
-        """A file from `offset` on; nothing if there is none."""
+    def text(self, path: Path, *, offset: int = 0, limit: int = -1) -> bytes:
+        """A file from `offset` on, up to `limit` bytes; nothing if there is none."""
         if not path.is_file():
             return b""
         with path.open("rb") as file:
             file.seek(offset)
-            return file.read()
+            return file.read(limit)

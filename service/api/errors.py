@@ -16,6 +16,7 @@ STATUS: dict[type[errors.TandemError], tuple[int, str]] = {
     errors.NotFound: (404, "Not found"),
     errors.SpecRefused: (422, "The spec cannot run"),
     errors.PathRefused: (422, "The path cannot be used"),
+    errors.PieceTooLarge: (413, "The piece is too large"),
     errors.IllegalMove: (409, "The run's state does not allow it"),
     errors.AttemptSuperseded: (409, "A newer attempt has taken over"),
     errors.LeaseLost: (409, "Another service process has taken over"),

@@ -7,14 +7,8 @@ from fastapi import APIRouter, Query, Response, status
 from configs.spec import Task
 from service.api.deps import CallerDep, WorldDep
 from service.api.runs import IdempotencyKey, page_of_runs
-from service.api.schemas import (
-    EvaluationRequest,
-    ExportRequest,
-    PageQuery,
-    RunPage,
-    RunView,
-    view_of_run,
-)
+from service.api.schemas import EvaluationRequest, ExportRequest, PageQuery, RunPage, RunView
+from service.api.views import view_of_run
 from service.domain.access import Caller
 from service.domain.errors import RunNotFound
 from service.domain.ports import RunFilter

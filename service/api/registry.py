@@ -6,15 +6,8 @@ from fastapi import APIRouter, Response, status
 
 from configs.catalog import load_preset, preset_names
 from service.api.deps import WorldDep
-from service.api.schemas import (
-    DatasetRequest,
-    DatasetView,
-    PresetView,
-    TeacherRequest,
-    TeacherView,
-    view_of_dataset,
-    view_of_teacher,
-)
+from service.api.schemas import DatasetRequest, DatasetView, PresetView, TeacherRequest, TeacherView
+from service.api.views import view_of_dataset, view_of_teacher
 from service.usecases import registry
 
 router = APIRouter(prefix="/v1", tags=["datasets, teachers, presets"])

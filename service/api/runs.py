@@ -1,19 +1,13 @@
-"""Launch, plan, list, show and cancel runs; events, metrics and logs; deliveries of workers."""
+"""Launch, plan, list and show runs, and what people want of them; attempts and metrics."""
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
-import anyio
 from fastapi import APIRouter, Header, Query, Response, status
-from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import PlainTextResponse, StreamingResponse
 
-from configs.spec import Delivery, Receipt
 from service.api.deps import CallerDep, WorldDep
 from service.api.schemas import (
     AttemptView,
     BudgetView,
-    EventView,
     MetricView,
     PlanView,
     PriorityRequest,
@@ -21,21 +15,20 @@ from service.api.schemas import (
     RunQuery,
     RunRequest,
     RunView,
+)
+from service.api.views import (
     view_of_attempt,
     view_of_budget,
-    view_of_event,
     view_of_plan,
     view_of_point,
     view_of_run,
 )
 from service.domain.ports import RunFilter
 from service.domain.runs import Run
-from service.usecases import budget, deliveries, logs, runs, wishes
+from service.usecases import budget, runs, wishes
 from service.usecases.world import World
 
 router = APIRouter(prefix="/v1", tags=["runs"])
-
-_FOLLOW_EVERY_S = 0.5
 
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
 
@@ -90,12 +83,6 @@ def show_run(run_id: str, world: WorldDep) -> RunView:
     return view_of_run(runs.show_run(run_id, world=world), mlflow_url=world.mlflow_url)
 
 
-@router.get("/runs/{run_id}/events")
-def list_events(run_id: str, world: WorldDep) -> list[EventView]:
-    """What happened to a run: why it waits, why it stopped."""
-    return [view_of_event(event) for event in runs.events_of_run(run_id, world=world)]
-
-
 @router.get("/runs/{run_id}/attempts")
 def list_attempts(run_id: str, world: WorldDep) -> list[AttemptView]:
     """The tries of a run: where each ran and how it ended."""
@@ -113,16 +100,6 @@ def list_metrics(run_id: str, world: WorldDep, key: str | None = None) -> list[M
 def show_budget(run_id: str, world: WorldDep) -> BudgetView:
     """What each term of the loss does: its share of the gradient, and which way it pulls."""
     return view_of_budget(budget.budget_of_run(run_id, world=world))
-
-
-@router.get("/runs/{run_id}/logs", response_class=PlainTextResponse)
-def show_logs(run_id: str, world: WorldDep, follow: bool = False) -> Response:
-    """What the worker printed; with `follow`, until the run is over."""
-    if not follow:
-        return PlainTextResponse(logs.logs_of_run(run_id, world=world))
-    runs.show_run(run_id, world=world)
-    texts = _paced(logs.follow_logs(run_id, world=world))
-    return StreamingResponse(texts, media_type="text/plain; charset=utf-8")
 
 
 @router.post("/runs/{run_id}:cancel")
@@ -160,21 +137,6 @@ def prioritize_run(
     """Give a run another place in the queue."""
     run = wishes.set_priority(run_id, body.priority, caller=caller, world=world)
     return view_of_run(run, mlflow_url=world.mlflow_url)
-
-
-@router.post("/runs/{run_id}/attempts/{number}/deliveries", include_in_schema=False)
-def receive_delivery(run_id: str, number: int, body: Delivery, world: WorldDep) -> Receipt:
-    """Take a worker's records."""
-    return deliveries.receive_delivery(run_id, number, body, world=world)
-
-
-async def _paced(texts: Iterator[str]) -> AsyncIterator[str]:
-    """Waits between two looks without a thread: those are few, and workers report through them."""
-    while (text := await run_in_threadpool(next, texts, None)) is not None:
-        if text:
-            yield text
-        else:
-            await anyio.sleep(_FOLLOW_EVERY_S)
 
 
 def _request(body: RunRequest) -> runs.Request:

@@ -15,18 +15,12 @@ from configs.spec import (
     ExportSpec,
     FailureReason,
     JobSpec,
-    Metric,
     Name,
     Progress,
     Sha256,
     Task,
-    advice,
 )
-from service.domain.budget import Budget
-from service.domain.plan import Plan
-from service.domain.ports import MetricPoint
-from service.domain.registry import RegisteredDataset, RegisteredTeacher
-from service.domain.runs import Attempt, Desired, Event, Run
+from service.domain.runs import Desired
 from service.domain.states import RunState, is_over
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
@@ -151,6 +145,42 @@ class RunQuery(PageQuery):
     project: str | None = None
     preset: str | None = None
     tag: Annotated[str, Field(pattern=r"^[^=]+=.*$", description="key=value")] | None = None
+
+
+class LogQuery(Contract):
+    """Which part of a run's log, and whether to wait for more."""
+
+    follow: bool = False
+    attempt: Annotated[int | None, Field(ge=1, le=999_999)] = None
+    """Only this one; with `follow`, begin with it."""
+
+    offset: Annotated[int, Field(ge=0)] = 0
+    """Bytes of the attempt's log to leave out."""
+
+    tail: Annotated[int | None, Field(ge=1, le=10_000)] = None
+    """Only so many last lines, over all attempts."""
+
+    search: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    """Only lines that contain this, as `attempt:line: text`."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.follow and (self.tail is not None or self.search is not None):
+            raise ValueError("follow cannot be joined with tail or search")
+        if self.tail is not None and self.search is not None:
+            raise ValueError("give either tail or search")
+        if self.offset and self.attempt is None:
+            raise ValueError("an offset is of one attempt: name it")
+        return self
+
+
+class EventQuery(Contract):
+    """Which events."""
+
+    after: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    run: str | None = None
+    project: str | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 200
 
 
 class RunPage(Contract):
@@ -314,83 +344,3 @@ class ProblemView(Contract):
     errors: list[FieldProblem] = Field(default_factory=list)
     advice: str | None = None
     """What to do about it."""
-
-
-def view_of_run(run: Run, *, mlflow_url: str) -> RunView:
-    """A run as the API shows it."""
-    return RunView(
-        id=run.id,
-        name=run.name,
-        task=run.task,
-        preset=run.preset,
-        project=run.project,
-        priority=run.priority,
-        state=run.state,
-        desired=run.desired,
-        spec=run.spec,
-        attempt=run.attempt,
-        reason=run.reason,
-        message=run.message,
-        advice=None if run.reason is None else advice(run.reason),
-        waiting_for=run.waiting_for,
-        queue_position=run.queue_position,
-        not_before=run.not_before,
-        progress=run.progress,
-        latest=run.latest,
-        best_map=run.best_map,
-        best_epoch=run.best_epoch,
-        teacher_map=run.latest.get(Metric.TEACHER_MAP),
-        mlflow_run_id=run.mlflow_run_id,
-        mlflow_url=None
-        if run.mlflow_run_id is None
-        else f"{mlflow_url}/#/runs/{run.mlflow_run_id}",
-        created_at=run.created_at,
-        started_at=run.started_at,
-        finished_at=run.finished_at,
-        heard_at=run.heard_at,
-    )
-
-
-def view_of_attempt(attempt: Attempt) -> AttemptView:
-    """An attempt as the API shows it."""
-    return AttemptView(**{name: getattr(attempt, name) for name in AttemptView.model_fields})
-
-
-def view_of_event(event: Event) -> EventView:
-    """An event as the API shows it."""
-    return EventView(**{name: getattr(event, name) for name in EventView.model_fields})
-
-
-def view_of_point(point: MetricPoint) -> MetricView:
-    """A metric value as the API shows it."""
-    return MetricView(key=point.key, step=point.step, value=point.value, at=point.at)
-
-
-def view_of_budget(budget: Budget) -> BudgetView:
-    """A loss budget as the API shows it."""
-    parts = [BudgetPartView(**vars(part)) for part in budget.parts]
-    return BudgetView(looks=budget.looks, step=budget.step, parts=parts, verdict=budget.verdict)
-
-
-def view_of_plan(plan: Plan) -> PlanView:
-    """A plan as the API shows it."""
-    findings = [
-        FindingView(severity=f.severity, field=f.field, code=f.code, message=f.message)
-        for f in plan.findings
-    ]
-    return PlanView(spec=plan.spec, findings=findings, waits_for=plan.waits_for)
-
-
-def view_of_dataset(dataset: RegisteredDataset) -> DatasetView:
-    """A dataset as the API shows it."""
-    return DatasetView(
-        name=dataset.name,
-        root=str(dataset.root),
-        manifest=dataset.manifest,
-        registered_at=dataset.registered_at,
-    )
-
-
-def view_of_teacher(teacher: RegisteredTeacher) -> TeacherView:
-    """A teacher as the API shows it."""
-    return TeacherView(**{**vars(teacher), "checkpoint": str(teacher.checkpoint)})

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from service.client import TandemClient
 
 _LISTED = 50
+_LAST_LINES = 50
 
 RunPrefix = Annotated[str, typer.Argument(metavar="ID", help="The id, or enough of its beginning.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -85,33 +86,48 @@ def runs(
 
 
 def show(run_id: RunPrefix, as_json: AsJson = False) -> None:
-    """Show a run: spec, numbers, and what happened to it."""
+    """Show a run: its numbers, what happened to it, and the last lines of one that ended badly."""
+    from service.api.schemas import LogQuery
+
     with open_client() as client:
         found = client.run(full_id(client, run_id))
         events = client.events(found.id)
+        has_ended_badly = found.state == "failed" or (found.reason is not None)
+        query = LogQuery(tail=_LAST_LINES)
+        last = client.logs(found.id, query) if has_ended_badly and not as_json else ""
     if as_json:
         document = found.model_dump(mode="json")
         document["events"] = [event.model_dump(mode="json") for event in events]
         console.print_json(document)
         return
+    from rich.text import Text
+
     out = console.output()
     out.print(_facts(found))
     out.print(_events_table(events))
+    for line in last.splitlines():
+        out.print(Text(f"  │ {line}", style="dim"), soft_wrap=True)
 
 
 def logs(
     run_id: RunPrefix,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the run ends.")] = False,
+    tail: Annotated[int | None, typer.Option(help="Only so many last lines.", min=1)] = None,
+    search: Annotated[str | None, typer.Option(help="Only lines with this text.")] = None,
+    attempt: Annotated[int | None, typer.Option(help="Only of this attempt.", min=1)] = None,
 ) -> None:
     """Print the log of a run."""
+    from service.api.schemas import LogQuery
+
     with open_client() as client:
         found = full_id(client, run_id)
         if not follow:
-            typer.echo(client.logs(found), nl=False)
+            query = LogQuery(tail=tail, search=search, attempt=attempt)
+            typer.echo(client.logs(found, query), nl=False)
             return
         try:
             for text in client.follow_logs(found):
-                typer.echo(text, nl=not text.endswith("\n"))
+                typer.echo(text, nl=False)
         except KeyboardInterrupt:
             console.errors().print(f"\nThe run goes on; `tandem cancel {found}` ends it.")
 

@@ -11,6 +11,7 @@ TandemError
 │   ├── KeyReused            idempotency_key_reused
 │   └── NameTaken            name_taken
 ├── PathRefused              path_refused
+├── PieceTooLarge            piece_too_large
 ├── JobRefused               job_refused
 ├── TrackerRefused           tracker_refused
 └── Unreachable              cluster_unreachable, tracker_unreachable, database_unreachable
@@ -181,6 +182,15 @@ class PathRefused(TandemError):
     def __init__(self, field: str, path: Path, why: str) -> None:
         super().__init__(f"{path}: {why}")
         self.faults = (FieldFault(field, self.code, f"{path}: {why}"),)
+
+
+class PieceTooLarge(TandemError):
+    """A piece of a log is longer than one may be."""
+
+    code = "piece_too_large"
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__(f"A piece of a log may have {most_bytes} bytes; send it in several.")
 
 
 class JobRefused(TandemError):

@@ -147,8 +147,21 @@ class Files(Protocol):
     def spool_records(self, run_id: str, position: int) -> list[Record]:
         """Records of a run's spool from `position` on."""
 
-    def text(self, path: Path, *, offset: int = 0) -> bytes:
-        """A file from `offset` on; nothing if there is none."""
+    def text(self, path: Path, *, offset: int = 0, limit: int = -1) -> bytes:
+        """A file from `offset` on, up to `limit` bytes; nothing if there is none."""
+
+
+class LogStore(Protocol):
+    """Logs of attempts, kept where no node or head takes them along."""
+
+    def append(self, run_id: str, attempt: int, *, offset: int, content: bytes) -> int:
+        """Keep what is new of `content`; returns the offset to go on from."""
+
+    def end(self, run_id: str, attempt: int) -> int:
+        """How many bytes there are."""
+
+    def read(self, run_id: str, attempt: int, *, offset: int, limit: int) -> bytes:
+        """Up to `limit` bytes from `offset` on."""
 
 
 class Runs(Protocol):
@@ -224,6 +237,14 @@ class Events(Protocol):
 
     def of_run(self, run_id: str) -> list[Event]:
         """In the order they happened."""
+
+    def after(
+        self, last: int, *, run_id: str | None, project: str | None, limit: int
+    ) -> list[Event]:
+        """Those with a larger number, of all runs, in their order."""
+
+    def last_id(self) -> int:
+        """The largest number that is given; 0 before the first."""
 
 
 class Points(Protocol):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
@@ -12,7 +12,7 @@ from service.domain.ports import MetricPoint
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.runs import Event
 from service.domain.states import RunState
-from service.store.tables import DatasetRow, EventRow, PointRow, TeacherRow
+from service.store.tables import DatasetRow, EventRow, PointRow, RunRow, TeacherRow
 
 
 class SqlEvents:
@@ -29,20 +29,23 @@ class SqlEvents:
     def of_run(self, run_id: str) -> list[Event]:
         """In the order they happened."""
         query = select(EventRow).where(EventRow.run_id == run_id).order_by(EventRow.id)
-        return [
-            Event(
-                run_id=row.run_id,
-                at=row.at,
-                actor=row.actor,
-                kind=row.kind,
-                details=row.details,
-                from_state=None if row.from_state is None else RunState(row.from_state),
-                to_state=None if row.to_state is None else RunState(row.to_state),
-                reason=None if row.reason is None else FailureReason(row.reason),
-                id=row.id,
-            )
-            for row in self._session.scalars(query)
-        ]
+        return [_event_from_row(row) for row in self._session.scalars(query)]
+
+    def after(
+        self, last: int, *, run_id: str | None, project: str | None, limit: int
+    ) -> list[Event]:
+        """Those with a larger number, of all runs, in their order."""
+        query = select(EventRow).where(EventRow.id > last).order_by(EventRow.id).limit(limit)
+        if run_id is not None:
+            query = query.where(EventRow.run_id == run_id)
+        if project is not None:
+            query = query.join(RunRow, RunRow.id == EventRow.run_id)
+            query = query.where(RunRow.project == project)
+        return [_event_from_row(row) for row in self._session.scalars(query)]
+
+    def last_id(self) -> int:
+        """The largest number that is given; 0 before the first."""
+        return self._session.scalar(select(func.max(EventRow.id))) or 0
 
 
 class SqlPoints:
@@ -129,6 +132,20 @@ class SqlRegistry:
             )
         )
         self._session.flush()
+
+
+def _event_from_row(row: EventRow) -> Event:
+    return Event(
+        run_id=row.run_id,
+        at=row.at,
+        actor=row.actor,
+        kind=row.kind,
+        details=row.details,
+        from_state=None if row.from_state is None else RunState(row.from_state),
+        to_state=None if row.to_state is None else RunState(row.to_state),
+        reason=None if row.reason is None else FailureReason(row.reason),
+        id=row.id,
+    )
 
 
 def _dataset_from_row(row: DatasetRow) -> RegisteredDataset:

@@ -49,7 +49,7 @@ def take_records(unit: Unit, run: Run, records: Sequence[Record], *, world: Worl
         if isinstance(record, Started):
             _note_start(unit, run.id, record)
         elif isinstance(record, Note):
-            unit.events.add(Event(run.id, record.at, "worker", "note", record.text))
+            unit.events.add(Event(run.id, world.clock.now(), "worker", "note", record.text))
     return changed
 
 

@@ -12,6 +12,7 @@ from service.domain.ports import Order, Unit
 from service.domain.runs import Attempt, Event, Run, move
 from service.domain.states import ACTIVE
 from service.usecases.deliveries import take_rest_from_disk
+from service.usecases.logs import keep_rest_of_log
 from service.usecases.world import World
 
 log = structlog.get_logger(__name__)
@@ -20,6 +21,7 @@ log = structlog.get_logger(__name__)
 def end_attempt(run: Run, job: Job | None, *, world: World) -> Run:
     """What becomes of a run whose job is over; records that were not delivered are taken first."""
     take_rest_from_disk(run.id, world=world)
+    keep_rest_of_log(run.id, run.attempt, world=world)
     with world.store.begin() as unit:
         current = unit.runs.take(run.id, owner=world.owner)
         if current.attempt != run.attempt or current.state not in ACTIVE:

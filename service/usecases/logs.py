@@ -1,65 +1,149 @@
-"""What a run's worker printed: whole, or as it comes."""
+"""What a run's worker wrote down: kept, shown whole or in part, followed as it grows."""
 
-import codecs
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
+
+import structlog
 
 from configs.spec import attempt_log
-from service.domain.errors import ClusterUnreachable
+from service.domain.errors import Unreachable
 from service.domain.runs import Run
 from service.usecases.runs import show_run
 from service.usecases.world import World
 
+_READ_BYTES = 256 * 1024
+_LONGEST_TAIL_BYTES = 1024 * 1024
 
-def logs_of_run(run_id: str, *, world: World) -> str:
-    """Logs of all attempts; of one that left no file, what Ray kept of it."""
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in the logs of a run: whoever has read so far goes on from here."""
+
+    attempt: int = 1
+    offset: int = 0
+    """In bytes."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some of a log, and the place behind it."""
+
+    text: str
+    behind: Place
+
+
+def take_piece(run_id: str, attempt: int, *, offset: int, content: bytes, world: World) -> int:
+    """Keep a piece of an attempt's log; returns the offset that is wanted next."""
+    show_run(run_id, world=world)
+    return world.logs.append(run_id, attempt, offset=offset, content=content)
+
+
+def keep_rest_of_log(run_id: str, attempt: int, *, world: World) -> None:
+    """Keep what an attempt that is over could not bring: from its folder, else from Ray.
+
+    The last lines of a killed process are there too, since each is written at once. Nothing that
+    goes wrong outside is raised: a log is worth less than the end of its run.
+    """
+    try:
+        end = world.logs.end(run_id, attempt)
+        rest = world.files.text(world.files.run_dir(run_id) / attempt_log(attempt), offset=end)
+        if not rest and end == 0:
+            rest = world.cluster.logs(f"{run_id}-a{attempt}").encode()
+        if rest:
+            world.logs.append(run_id, attempt, offset=end, content=rest)
+    except (OSError, Unreachable) as error:
+        log.warning("log.not_kept", run_id=run_id, attempt=attempt, why=str(error))
+
+
+def logs_of_run(run_id: str, *, attempt: int | None = None, offset: int = 0, world: World) -> str:
+    """Logs of all attempts, or of one from an offset on."""
     run = show_run(run_id, world=world)
-    parts = [_log_of_attempt(run, number, world=world) for number in range(1, run.attempt + 1)]
-    return "".join(parts)
+    numbers = range(1, run.attempt + 1) if attempt is None else [attempt]
+    start = 0 if attempt is None else offset
+    parts = [_whole(run, number, start, world=world) for number in numbers]
+    return "".join(part.decode(errors="replace") for part in parts)
 
 
-def follow_logs(run_id: str, *, world: World) -> Iterator[str]:
-    """Logs as they grow, until the run is over; an empty text where there is nothing new yet."""
-    number = 1
+def last_lines(run_id: str, count: int, *, attempt: int | None = None, world: World) -> str:
+    """The last lines of a run, over its attempts."""
+    run = show_run(run_id, world=world)
+    numbers = range(run.attempt, 0, -1) if attempt is None else [attempt]
+    lines: list[str] = []
+    for number in numbers:
+        text = _end_of(run, number, world=world).decode(errors="replace")
+        lines = [*text.splitlines(keepends=True), *lines]
+        if len(lines) >= count:
+            break
+    return "".join(lines[-count:])
+
+
+def matching_lines(run_id: str, wanted: str, *, attempt: int | None = None, world: World) -> str:
+    """Lines that contain a text, large or small letters alike, as `attempt:line: text`."""
+    run = show_run(run_id, world=world)
+    numbers = range(1, run.attempt + 1) if attempt is None else [attempt]
+    wanted = wanted.casefold()
+    found = [
+        f"{number}:{at}: {line}"
+        for number in numbers
+        for at, line in enumerate(
+            _whole(run, number, 0, world=world).decode(errors="replace").splitlines(keepends=True),
+            start=1,
+        )
+        if wanted in line.casefold()
+    ]
+    return "".join(line if line.endswith("\n") else line + "\n" for line in found)
+
+
+def follow_logs(run_id: str, *, since: Place = Place(), world: World) -> Iterator[Piece | None]:
+    """Logs as they grow, until the run is over; none where there is nothing new yet."""
+    place = since
     while True:
+        # First the state, then the log: what is written between the two is read.
         run = show_run(run_id, world=world)
-        if run.attempt >= number:
-            yield from _follow_attempt(run_id, number, world=world)
-            number += 1
+        is_last_word = run.is_over or run.attempt > place.attempt
+        content = _read(run, place.attempt, place.offset, world=world) if run.attempt else b""
+        whole = content if is_last_word and len(content) < _READ_BYTES else _whole_letters(content)
+        if whole:
+            place = Place(place.attempt, place.offset + len(whole))
+            yield Piece(whole.decode(errors="replace"), place)
+        elif run.attempt > place.attempt:
+            place = Place(place.attempt + 1)
         elif run.is_over:
             return
         else:
-            yield ""
+            yield None
 
 
-def _follow_attempt(run_id: str, number: int, *, world: World) -> Iterator[str]:
-    """The log of one attempt until the run is over or has a later attempt."""
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    offset = 0
-    while True:
-        # First the state, then the file: what is written between the two is read.
-        run = show_run(run_id, world=world)
-        new = world.files.text(_log_file(run, number, world=world), offset=offset)
-        offset += len(new)
-        if text := decoder.decode(new):
-            yield text
-        if run.is_over or run.attempt > number:
-            break
-        if not new:
-            yield ""
-    if offset == 0:
-        yield _log_of_attempt(run, number, world=world)
+def _whole(run: Run, number: int, offset: int, *, world: World) -> bytes:
+    content = bytearray()
+    while more := _read(run, number, offset + len(content), world=world):
+        content += more
+    return bytes(content)
 
 
-def _log_of_attempt(run: Run, number: int, *, world: World) -> str:
-    content = world.files.text(_log_file(run, number, world=world))
+def _end_of(run: Run, number: int, *, world: World) -> bytes:
+    stored = world.logs.end(run.id, number)
+    return _whole(run, number, max(0, stored - _LONGEST_TAIL_BYTES), world=world)
+
+
+def _read(run: Run, number: int, offset: int, *, world: World) -> bytes:
+    """What was brought here, then what the run's folder has beyond that."""
+    content = world.logs.read(run.id, number, offset=offset, limit=_READ_BYTES)
     if content:
-        return content.decode(errors="replace")
-    try:
-        return world.cluster.logs(f"{run.id}-a{number}")
-    except ClusterUnreachable:
-        return ""
+        return content
+    file = world.files.run_dir(run.id) / attempt_log(number)
+    return world.files.text(file, offset=offset, limit=_READ_BYTES)
 
 
-def _log_file(run: Run, number: int, *, world: World) -> Path:
-    return world.files.run_dir(run.id) / attempt_log(number)
+def _whole_letters(content: bytes) -> bytes:
+    """Without the beginning of a letter whose end is not there yet (UTF-8)."""
+    for back in range(1, min(4, len(content)) + 1):
+        byte = content[-back]
+        if byte < 0x80:
+            break
+        if byte >= 0xC0:
+            needs = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return content if back >= needs else content[:-back]
+    return content

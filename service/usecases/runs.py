@@ -106,13 +106,6 @@ def list_runs(which: RunFilter, *, world: World) -> list[Run]:
         return unit.runs.page(which)
 
 
-def events_of_run(run_id: str, *, world: World) -> list[Event]:
-    """Everything that happened to a run."""
-    with world.store.begin() as unit:
-        unit.runs.get(run_id)
-        return unit.events.of_run(run_id)
-
-
 def attempts_of_run(run_id: str, *, world: World) -> list[Attempt]:
     """The tries of a run."""
     with world.store.begin() as unit:

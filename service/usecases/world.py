@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from service.domain.ports import Clock, Cluster, Files, Store, Tracker
+from service.domain.ports import Clock, Cluster, Files, LogStore, Store, Tracker
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class World:
     cluster: Cluster
     tracker: Tracker
     files: Files
+    logs: LogStore
     clock: Clock
     rules: Rules
     report_url: str

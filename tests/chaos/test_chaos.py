@@ -212,14 +212,14 @@ def _start_dying_service(
     env = {**theatre.shell.env, "TANDEM_RAY_TOKEN_FILE": token_file}
     if port is not None:
         env["TANDEM_PORT"] = str(port)
-    log = (theatre.shell.home / "logs" / "dying-service.log").open("ab")
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.chaos.dying_service", point],
-        env=env,
-        stdout=log,
-        stderr=log,
-        cwd=Path(__file__).parents[2],
-    )
+    with (theatre.shell.home / "logs" / "dying-service.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.dying_service", point],
+            env=env,
+            stdout=log,
+            stderr=log,
+            cwd=Path(__file__).parents[2],
+        )
 
 
 def _answers(theatre: Theatre) -> bool:

@@ -115,7 +115,7 @@ def test_following_a_log_that_does_not_grow_gives_the_thread_back(stage: Stage) 
 
     texts = follow_logs(run_id, world=stage.world)
 
-    assert [next(texts), next(texts)] == ["", ""]
+    assert [next(texts), next(texts)] == [None, None]
 
 
 def test_a_name_that_no_shell_takes_is_refused(stage: Stage) -> None:

@@ -1,0 +1,37 @@
+"""What workers bring: records, pieces of their log; and what they ask. Not for people."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
+
+from configs.spec import LOG_CHUNK_BYTES, Delivery, LogReceipt, Receipt
+from service.api.deps import WorldDep
+from service.domain.errors import PieceTooLarge
+from service.usecases import deliveries, logs
+
+router = APIRouter(prefix="/v1", include_in_schema=False)
+
+
+@router.post("/runs/{run_id}/attempts/{number}/deliveries")
+def receive_delivery(run_id: str, number: int, body: Delivery, world: WorldDep) -> Receipt:
+    """Take a worker's records."""
+    return deliveries.receive_delivery(run_id, number, body, world=world)
+
+
+@router.post("/runs/{run_id}/attempts/{number}/log")
+async def receive_log(
+    run_id: str,
+    number: Annotated[int, Path(ge=1)],
+    request: Request,
+    world: WorldDep,
+    offset: Annotated[int, Query(ge=0)] = 0,
+) -> LogReceipt:
+    """Take a piece of a worker's log."""
+    content = await request.body()
+    if len(content) > LOG_CHUNK_BYTES:
+        raise PieceTooLarge(LOG_CHUNK_BYTES)
+    end = await run_in_threadpool(
+        logs.take_piece, run_id, number, offset=offset, content=content, world=world
+    )
+    return LogReceipt(next=end)
