@@ -265,6 +265,7 @@ class TestEvents:
             stage.add_dataset()
             run_id = stage.launch(spec=a_spec())["id"]
             following = follow_events(None, run_id=None, project=None, world=stage.world)
+            assert next(following) is None
             store = stage.world.store
             assert isinstance(store, Database)
             slow = store.another()
