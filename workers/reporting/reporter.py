@@ -13,6 +13,7 @@ from typing import Self
 
 from configs.catalog import parse_job
 from configs.spec import (
+    DEFAULT_PROJECT,
     Artifact,
     Contract,
     DatasetManifest,
@@ -28,6 +29,7 @@ from configs.spec import (
     Started,
     StopKind,
     Tracked,
+    experiment_of,
 )
 from workers.provenance import Whereabouts
 from workers.reporting.mlflow_sink import MlflowSink, TrackedRun
@@ -54,6 +56,7 @@ class Identity(Contract):
     mlflow_url: str | None = None
     preset: str | None = None
     name: str | None = None
+    project: str = DEFAULT_PROJECT
 
 
 class RunFolderUnknown(Exception):
@@ -283,6 +286,7 @@ class Reporter:
             run_id=identity.run_id,
             name=identity.name or identity.preset or identity.run_id,
             preset=identity.preset,
+            experiment=experiment_of(identity.project),
             spec=spec,
             run_dir=self._run_dir,
         )
