@@ -9,7 +9,8 @@ from configs.spec import EvaluationSpec, ExitCode, ExportSpec
 from workers.errors import StopRequested, Superseded
 from workers.failures import exit_code_of, message_of, reason_of
 from workers.hooks.control import Termination, leave_if_unwanted
-from workers.reporting.reporter import Identity, Reporter
+from workers.reporting.identity import Identity
+from workers.reporting.reporter import Reporter
 
 log = logging.getLogger(__name__)
 

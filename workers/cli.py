@@ -16,7 +16,7 @@ from workers.logs import silence_libraries
 from workers.shell import begin_attempt
 
 if TYPE_CHECKING:
-    from workers.reporting.reporter import Identity
+    from workers.reporting.identity import Identity
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -45,7 +45,7 @@ def train(
     """Train one run; started again with the same folder, it goes on after its last epoch."""
     asked = begin_attempt(spec, task="train", run_dir=run_dir, number=attempt)
     assert isinstance(asked, RunSpec)
-    from workers.reporting.reporter import Identity
+    from workers.reporting.identity import Identity
 
     identity = Identity(
         run_id=run_id or run_dir.resolve().name,

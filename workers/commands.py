@@ -11,7 +11,7 @@ from workers.logs import silence_libraries
 from workers.shell import begin_attempt
 
 if TYPE_CHECKING:
-    from workers.reporting.reporter import Identity
+    from workers.reporting.identity import Identity
 
 SpecFile = Annotated[Path, typer.Option(help="The job's spec, as YAML or JSON.", exists=True)]
 RunDir = Annotated[Path, typer.Option(help="Where results, records and logs of the job lie.")]
@@ -102,7 +102,7 @@ def _identity(
     from workers import compat
 
     compat.apply()
-    from workers.reporting.reporter import Identity
+    from workers.reporting.identity import Identity
 
     return Identity(
         run_id=run_id or run_dir.resolve().name,

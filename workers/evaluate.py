@@ -26,7 +26,7 @@ from workers.inference import (
 from workers.measures import Measures, curves_document, measure
 from workers.provenance import whereabouts, write_environment
 from workers.recipe import DatasetPlace
-from workers.reporting.reporter import Identity
+from workers.reporting.identity import Identity
 from workers.timing import Latency, Setting, Stopwatch, latency_of, speed_document
 
 log = logging.getLogger(__name__)

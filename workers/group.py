@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from configs.spec import Contract, FailureReason, Outcome, Result, RunFile, RunSpec, attempt_log
-from workers.reporting.reporter import Identity
+from workers.reporting.identity import Identity
 from workers.reporting.voice import Silence
 
 

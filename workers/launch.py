@@ -28,7 +28,8 @@ from configs.spec import ExitCode, FailureReason, Outcome, Resources, RunSpec
 from workers.errors import Preempted
 from workers.failures import exit_code_of, is_others_end, message_of, reason_of
 from workers.group import Failure, Part, Slips, whole_lines
-from workers.reporting.reporter import Identity, Reporter
+from workers.reporting.identity import Identity
+from workers.reporting.reporter import Reporter
 
 _PATIENCE_S = 25.0
 """After SIGTERM: Ray kills a job 30 s after it has asked it to end."""

@@ -29,7 +29,8 @@ from workers.hooks.evaluation import say_scores
 from workers.loading import whole_dataset
 from workers.provenance import whereabouts, write_environment
 from workers.recipe import DatasetPlace
-from workers.reporting.reporter import Identity, Reporter
+from workers.reporting.identity import Identity
+from workers.reporting.reporter import Reporter
 from workers.reporting.voice import Voice
 from workers.resuming import load_student
 from workers.showcase import write_pictures

@@ -31,7 +31,7 @@ from workers.export.tandem_runtime import OnnxDetector, read_image
 from workers.inference import Loaded, device_for, files_of, load_model, place_of
 from workers.provenance import whereabouts
 from workers.recipe import DatasetPlace, inference_pipeline
-from workers.reporting.reporter import Identity
+from workers.reporting.identity import Identity
 
 log = logging.getLogger(__name__)
 
