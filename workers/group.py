@@ -22,6 +22,9 @@ class Part(Contract):
     spool_from: int
     """Bytes of the run's spool that were there before."""
 
+    stall_after_s: float
+    """Each process watches itself."""
+
 
 class Failure(Contract):
     """Why a process of a group could not go on."""
@@ -102,6 +105,7 @@ class Witness(Silence):
     """
 
     def __init__(self, slips: Slips) -> None:
+        super().__init__()
         self._slips = slips
 
     def outcome(

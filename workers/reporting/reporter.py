@@ -31,6 +31,7 @@ from configs.spec import (
     experiment_of,
 )
 from workers.provenance import Whereabouts
+from workers.pulse import Pulse
 from workers.reporting.identity import Identity, log_sink, service_sink
 from workers.reporting.log_shipper import log_shipper
 from workers.reporting.mlflow_sink import MlflowSink, TrackedRun
@@ -86,6 +87,7 @@ class Reporter:
         self._log_sink = log_sink(identity, run_dir=run_dir)
         self._log_shipper = self._make_log_shipper()
         self._is_closed = False
+        self.pulse = Pulse()
 
     @classmethod
     def open(
@@ -181,6 +183,7 @@ class Reporter:
         eta_s: float | None,
     ) -> None:
         """Say how far training is."""
+        self.pulse.beat(phase)
         self._say(
             Progress(
                 at=self._clock(),

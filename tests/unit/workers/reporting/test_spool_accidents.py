@@ -185,11 +185,15 @@ def test_a_full_disk_has_room_for_the_last_word(small_disk: Path) -> None:
         while True:
             ballast.write(bytes(4096))
     with pytest.raises(OSError, match="No space left"):
-        for step in range(2, 1000):
-            spool.append(metrics(step))
+        say_all(spool, steps=1000)
     known = len(spool)
 
     spool.append(outcome())
 
     assert spool.read(known, limit=10) == [outcome()]
     spool.close()
+
+
+def say_all(spool: Spool, *, steps: int) -> None:
+    for step in range(steps):
+        spool.append(metrics(step))
