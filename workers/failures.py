@@ -2,6 +2,7 @@
 
 import errno
 import re
+from collections.abc import Iterator
 from typing import Final
 
 import torch
@@ -63,8 +64,22 @@ whose words are found. A loader's own error has lost its number on the way."""
 def reason_of(error: BaseException, *, oom_kills: int = 0) -> FailureReason:
     """The cause of a failed attempt; `bug` is what nobody foresaw.
 
-    `oom_kills`: processes that the kernel has killed for lack of memory since the attempt began.
+    What says nothing by itself may have come while another was handled: torch, which writes a file
+    to a full disk, at last complains of its own half file. `oom_kills`: processes that the kernel
+    has killed for lack of memory since the attempt began.
     """
+    found = (_own_reason_of(link, oom_kills=oom_kills) for link in _chain(error))
+    return next((reason for reason in found if reason), FailureReason.BUG)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _own_reason_of(error: BaseException, *, oom_kills: int) -> FailureReason | None:
     if isinstance(error, WorkerError):
         return error.reason
     if isinstance(error, torch.OutOfMemoryError):
@@ -76,7 +91,7 @@ def reason_of(error: BaseException, *, oom_kills: int = 0) -> FailureReason:
     return _reason_by_words(error, oom_kills=oom_kills)
 
 
-def _reason_by_words(error: BaseException, *, oom_kills: int) -> FailureReason:
+def _reason_by_words(error: BaseException, *, oom_kills: int) -> FailureReason | None:
     words = str(error)
     for pattern, reason in _REASON_BY_WORDS:
         if pattern.search(words):
@@ -85,7 +100,7 @@ def _reason_by_words(error: BaseException, *, oom_kills: int) -> FailureReason:
         return FailureReason.HOST_OUT_OF_MEMORY if oom_kills else FailureReason.NODE_LOST
     if isinstance(error, distributed.DistError | ConnectionError):
         return FailureReason.NODE_LOST
-    return FailureReason.BUG
+    return None
 
 
 def message_of(error: BaseException) -> str:

@@ -15,6 +15,7 @@ import pytest
 from configs.spec import Env, ExitCode, RunFile, attempt_log
 from tests.digits import write_digits
 from tests.training.runs import PATIENCE_S, a_spec, command, records
+from tests.unit.workers.reporting.fake_service import FakeService, serve
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,29 @@ def test_a_trainer_that_was_frozen_goes_on(digits: Path, tmp_path: Path) -> None
     process.terminate()
     assert process.wait(PATIENCE_S) == ExitCode.INTERRUPTED
     assert records(run_dir)[-1]["reason"] == "preempted"
+
+
+@pytest.mark.slow
+def test_the_next_attempt_ends_what_the_last_one_left_before_it_begins(
+    digits: Path, tmp_path: Path
+) -> None:
+    words = ["--run-id", f"r{time.monotonic_ns():012x}"[:13], "--report-to"]
+    with serve(FakeService()) as service:
+        first = command(with_loaders(digits, workers=1), tmp_path / "run")
+        left = subprocess.Popen([*first, *words, service.url])
+        wait_for(lambda: has_trained(tmp_path / "run"), left)
+        left.send_signal(signal.SIGSTOP)
+        family = [psutil.Process(left.pid), *loaders_of(left)]
+
+        second = command(with_loaders(digits, workers=0, epochs=2), tmp_path / "run", attempt=2)
+        code = subprocess.run(
+            [*second, *words, service.url], timeout=PATIENCE_S, check=False
+        ).returncode
+
+    left.wait(1)
+    assert code == ExitCode.SUCCEEDED
+    assert not [process for process in family if process.is_running()]
+    assert "Ended " in (tmp_path / "run" / attempt_log(2)).read_text()
 
 
 def test_an_attempt_leads_a_group_of_its_own(digits: Path, tmp_path: Path) -> None:

@@ -69,6 +69,14 @@ def test_a_cause_is_found(error: Exception, reason: FailureReason) -> None:
     assert reason_of(error) is reason
 
 
+def test_a_cause_is_found_behind_what_came_of_it() -> None:
+    behind = OSError(errno.ENOSPC, "No space left on device")
+    error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+    error.__context__ = behind
+
+    assert reason_of(error) is FailureReason.DISK_FULL
+
+
 def test_a_loader_that_the_kernel_killed_for_memory_is_told_from_one_that_was_killed() -> None:
     assert reason_of(KILLED, oom_kills=1) is FailureReason.HOST_OUT_OF_MEMORY
     assert reason_of(RuntimeError("shapes do not match"), oom_kills=1) is FailureReason.BUG
