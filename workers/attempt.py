@@ -5,11 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.spec import EvaluationSpec, ExitCode, ExportSpec
+from configs.spec import EvaluationSpec, ExitCode, ExportSpec, attempt_log
 from workers.errors import StopRequested, Superseded
 from workers.failures import exit_code_of, message_of, reason_of
+from workers.group import Slips
 from workers.hooks.control import Termination, leave_if_unwanted
-from workers.reporting.reporter import Identity, Reporter
+from workers.pulse import STALL_AFTER_S
+from workers.remains import obituary, oom_kills_since_start
+from workers.reporting.identity import Identity
+from workers.reporting.reporter import Reporter
+from workers.reporting.voice import Voice
+from workers.watchdog import watched
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +29,8 @@ class Desk:
     termination: Termination
 
     def leave_if_unwanted(self) -> None:
-        """Raises what ends an attempt that is not wanted any more."""
+        """Raises what ends an attempt that is not wanted any more; else it goes on."""
+        self.reporter.pulse.beat()
         leave_if_unwanted(self.reporter, termination=self.termination)
 
     def write(self, path: str, text: str) -> None:
@@ -51,13 +58,17 @@ def attempt(
     *,
     identity: Identity,
     run_dir: Path,
+    stall_after_s: float = STALL_AFTER_S,
 ) -> ExitCode:
     """Do `work`, which returns the model's mAP if it knows it, and say how it ended."""
     termination = Termination()
     termination.install()
+    log_file = run_dir / attempt_log(identity.attempt)
     with Reporter.open(run_dir, identity=identity, spec=spec) as reporter:
+        say_how_the_last_ended(reporter, run_dir=run_dir, attempt=identity.attempt)
         try:
-            best_map = work(Desk(run_dir, reporter, termination))
+            with watched(reporter, log_file=log_file, stall_after_s=stall_after_s):
+                best_map = work(Desk(run_dir, reporter, termination))
         except Superseded as error:
             log.warning("%s", error)
             return ExitCode.FENCED
@@ -65,9 +76,19 @@ def attempt(
             reporter.outcome("cancelled" if error.ends_the_run else "stopped", message=str(error))
             return ExitCode.CANCELLED if error.ends_the_run else ExitCode.STOPPED
         except Exception as error:
-            reason = reason_of(error)
+            oom_kills = oom_kills_since_start(run_dir, attempt=identity.attempt)
+            reason = reason_of(error, oom_kills=oom_kills)
             log.exception("The attempt failed: %s", reason)
             reporter.outcome("failed", reason=reason, message=message_of(error))
             return exit_code_of(reason)
         reporter.outcome("succeeded", best_map=best_map)
         return ExitCode.SUCCEEDED
+
+
+def say_how_the_last_ended(voice: Voice, *, run_dir: Path, attempt: int) -> None:
+    """A line about the attempt before, if it could not speak and the kernel can."""
+    last = attempt - 1
+    if last < 1 or Slips(run_dir, attempt=last).last_word() is not None:
+        return
+    if (words := obituary(run_dir, attempt=last)) is not None:
+        voice.note(words)

@@ -4,23 +4,33 @@ import json
 import os
 import secrets
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from configs.spec import ExitCode, RunSpec
+from configs.spec import DEFAULT_PROJECT, ExitCode, RunSpec
 from workers import commands
 from workers.logs import silence_libraries
+from workers.options import (
+    Attempt,
+    MlflowUrl,
+    NameOption,
+    Project,
+    ReportTo,
+    RunDir,
+    RunIdOption,
+    SpecFile,
+    StallAfter,
+)
+from workers.pulse import STALL_AFTER_S
+from workers.reporting.identity import Identity
 from workers.shell import begin_attempt
 
 if TYPE_CHECKING:
-    from workers.reporting.reporter import Identity
+    from workers.group import Part
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-
-RunDir = Annotated[Path, typer.Option(help="Where checkpoints, records and logs of the run lie.")]
 
 
 @app.callback()
@@ -30,23 +40,25 @@ def _root() -> None:
 
 @app.command()
 def train(
-    spec: Annotated[Path, typer.Option(help="The run's spec, as YAML or JSON.", exists=True)],
+    spec: SpecFile,
     run_dir: RunDir,
-    run_id: Annotated[str, typer.Option(help="The run's id.")] = "",
-    attempt: Annotated[int, typer.Option(help="Which try of the run this is.")] = 1,
+    run_id: RunIdOption = "",
+    attempt: Attempt = 1,
     processes: Annotated[
         int | None, typer.Option(help="Train with fewer processes than the spec says.", min=1)
     ] = None,
-    report_to: Annotated[str | None, typer.Option(help="The service's address.")] = None,
-    mlflow: Annotated[str | None, typer.Option(help="The MLflow server's address.")] = None,
+    report_to: ReportTo = None,
+    mlflow: MlflowUrl = None,
     preset: Annotated[str | None, typer.Option(help="The preset the spec came from.")] = None,
-    name: Annotated[str | None, typer.Option(help="What the run is called in MLflow.")] = None,
+    name: NameOption = None,
+    project: Project = DEFAULT_PROJECT,
+    stall_after: StallAfter = STALL_AFTER_S,
+    avoid: Annotated[
+        list[str] | None,
+        typer.Option(help="A node of Ray where no process of several is to be; repeatable."),
+    ] = None,
 ) -> None:
     """Train one run; started again with the same folder, it goes on after its last epoch."""
-    asked = begin_attempt(spec, task="train", run_dir=run_dir, number=attempt)
-    assert isinstance(asked, RunSpec)
-    from workers.reporting.reporter import Identity
-
     identity = Identity(
         run_id=run_id or run_dir.resolve().name,
         attempt=attempt,
@@ -54,13 +66,29 @@ def train(
         mlflow_url=mlflow,
         preset=preset,
         name=name,
+        project=project,
     )
+    asked = begin_attempt(spec, task="train", identity=identity, run_dir=run_dir)
+    assert isinstance(asked, RunSpec)
+    folder = run_dir.resolve()
     count = processes or asked.resources.processes
-    begin = _train_here if count == 1 else partial(_train_on_ray, count=count)
-    sys.exit(begin(asked, identity=identity, run_dir=run_dir.resolve()))
+    if count == 1:
+        sys.exit(_train_here(asked, identity=identity, run_dir=folder, stall_after_s=stall_after))
+    from workers.group import Part, whole_lines
+
+    part = Part(
+        spec=asked,
+        identity=identity,
+        run_dir=str(folder),
+        spool_from=whole_lines(folder),
+        stall_after_s=stall_after,
+    )
+    sys.exit(_train_on_ray(part, count=count, avoid=tuple(avoid or ())))
 
 
-def _train_here(spec: RunSpec, *, identity: "Identity", run_dir: Path) -> ExitCode:
+def _train_here(
+    spec: RunSpec, *, identity: Identity, run_dir: Path, stall_after_s: float
+) -> ExitCode:
     from workers import compat
 
     compat.apply()
@@ -69,17 +97,23 @@ def _train_here(spec: RunSpec, *, identity: "Identity", run_dir: Path) -> ExitCo
 
     termination = Termination()
     termination.install()
-    return train_run(spec, identity=identity, run_dir=run_dir, termination=termination)
+    return train_run(
+        spec,
+        identity=identity,
+        run_dir=run_dir,
+        termination=termination,
+        stall_after_s=stall_after_s,
+    )
 
 
-def _train_on_ray(spec: RunSpec, *, identity: "Identity", run_dir: Path, count: int) -> ExitCode:
+def _train_on_ray(part: "Part", *, count: int, avoid: tuple[str, ...]) -> ExitCode:
     if "RAY_ADDRESS" not in os.environ:
         # A cluster of its own lets nobody else in. Ray reads this while it is imported, and by
         # itself would keep a token in the home folder.
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    from workers.launch import launch
+    from workers.launch import Placement, launch
 
-    return launch(spec, identity=identity, run_dir=run_dir, count=count)
+    return launch(part, Placement(count, avoid))
 
 
 @app.command()

@@ -2,29 +2,31 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from configs.spec import EvaluationSpec, ExitCode, ExportSpec
+from configs.spec import DEFAULT_PROJECT, EvaluationSpec, ExitCode, ExportSpec
 from workers.logs import silence_libraries
+from workers.options import (
+    Attempt,
+    MlflowUrl,
+    NameOption,
+    Project,
+    ReportTo,
+    RunDir,
+    RunIdOption,
+    SpecFile,
+    StallAfter,
+)
+from workers.pulse import STALL_AFTER_S
+from workers.reporting.identity import Identity
 from workers.shell import begin_attempt
-
-if TYPE_CHECKING:
-    from workers.reporting.reporter import Identity
-
-SpecFile = Annotated[Path, typer.Option(help="The job's spec, as YAML or JSON.", exists=True)]
-RunDir = Annotated[Path, typer.Option(help="Where results, records and logs of the job lie.")]
-RunIdOption = Annotated[str, typer.Option(help="The run's id.")]
-Attempt = Annotated[int, typer.Option(help="Which try of the run this is.")]
-ReportTo = Annotated[str | None, typer.Option(help="The service's address.")]
-MlflowUrl = Annotated[str | None, typer.Option(help="The MLflow server's address.")]
-NameOption = Annotated[str | None, typer.Option(help="What the run is called in MLflow.")]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (evaluate, export, predict):
+    for command in (evaluate, export, predict, sweep):
         app.command()(command)
 
 
@@ -36,14 +38,20 @@ def evaluate(
     report_to: ReportTo = None,
     mlflow: MlflowUrl = None,
     name: NameOption = None,
+    project: Project = DEFAULT_PROJECT,
+    stall_after: StallAfter = STALL_AFTER_S,
 ) -> None:
     """Measure a detector on a dataset: COCO's numbers, curves, speed."""
-    asked = begin_attempt(spec, task="evaluate", run_dir=run_dir, number=attempt)
+    identity = _identity(run_dir, run_id, attempt, report_to, mlflow, name, project)
+    asked = begin_attempt(spec, task="evaluate", identity=identity, run_dir=run_dir)
     assert isinstance(asked, EvaluationSpec)
-    identity = _identity(run_dir, run_id, attempt, report_to, mlflow, name)
+    from workers import compat
+
+    compat.apply()
     from workers.evaluate import evaluate as run_evaluation
 
-    sys.exit(run_evaluation(asked, identity=identity, run_dir=run_dir.resolve()))
+    folder = run_dir.resolve()
+    sys.exit(run_evaluation(asked, identity=identity, run_dir=folder, stall_after_s=stall_after))
 
 
 def export(
@@ -54,14 +62,20 @@ def export(
     report_to: ReportTo = None,
     mlflow: MlflowUrl = None,
     name: NameOption = None,
+    project: Project = DEFAULT_PROJECT,
+    stall_after: StallAfter = STALL_AFTER_S,
 ) -> None:
     """Write a detector in formats of others, each compared with the original."""
-    asked = begin_attempt(spec, task="export", run_dir=run_dir, number=attempt)
+    identity = _identity(run_dir, run_id, attempt, report_to, mlflow, name, project)
+    asked = begin_attempt(spec, task="export", identity=identity, run_dir=run_dir)
     assert isinstance(asked, ExportSpec)
-    identity = _identity(run_dir, run_id, attempt, report_to, mlflow, name)
+    from workers import compat
+
+    compat.apply()
     from workers.export.job import export as run_export
 
-    sys.exit(run_export(asked, identity=identity, run_dir=run_dir.resolve()))
+    folder = run_dir.resolve()
+    sys.exit(run_export(asked, identity=identity, run_dir=folder, stall_after_s=stall_after))
 
 
 def predict(
@@ -90,6 +104,23 @@ def predict(
         sys.exit(ExitCode.REFUSED)
 
 
+def sweep(
+    report_to: Annotated[str, typer.Option(help="The service's address.")],
+    spared: Annotated[
+        list[str] | None,
+        typer.Option("--except", help="An attempt that is left alone, by its submission id."),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="A file with the token that the service wants.")
+    ] = None,
+) -> None:
+    """End what attempts that are over left behind on this node."""
+    silence_libraries()
+    from workers.sweep import sweep as sweep_node
+
+    sys.exit(sweep_node(report_to, spared=spared or (), token_file=token_file, say=print))
+
+
 def _identity(
     run_dir: Path,
     run_id: str,
@@ -97,17 +128,13 @@ def _identity(
     report_to: str | None,
     mlflow: str | None,
     name: str | None,
-) -> "Identity":
-    """Who reports; torch and the rest are loaded from here on."""
-    from workers import compat
-
-    compat.apply()
-    from workers.reporting.reporter import Identity
-
+    project: str,
+) -> Identity:
     return Identity(
         run_id=run_id or run_dir.resolve().name,
         attempt=attempt,
         report_url=report_to,
         mlflow_url=mlflow,
         name=name,
+        project=project,
     )

@@ -25,8 +25,9 @@ from workers.inference import (
 )
 from workers.measures import Measures, curves_document, measure
 from workers.provenance import whereabouts, write_environment
+from workers.pulse import STALL_AFTER_S
 from workers.recipe import DatasetPlace
-from workers.reporting.reporter import Identity
+from workers.reporting.identity import Identity
 from workers.timing import Latency, Setting, Stopwatch, latency_of, speed_document
 
 log = logging.getLogger(__name__)
@@ -52,9 +53,17 @@ class _Found:
     latency: Latency | None
 
 
-def evaluate(spec: EvaluationSpec, *, identity: Identity, run_dir: Path) -> ExitCode:
+def evaluate(
+    spec: EvaluationSpec, *, identity: Identity, run_dir: Path, stall_after_s: float = STALL_AFTER_S
+) -> ExitCode:
     """Measure a model; every end is reported, none is raised."""
-    return attempt(spec, lambda desk: _evaluate(spec, desk), identity=identity, run_dir=run_dir)
+    return attempt(
+        spec,
+        lambda desk: _evaluate(spec, desk),
+        identity=identity,
+        run_dir=run_dir,
+        stall_after_s=stall_after_s,
+    )
 
 
 def _evaluate(spec: EvaluationSpec, desk: Desk) -> float:
@@ -117,7 +126,13 @@ def _latency(job: _Job, desk: Desk) -> Latency | None:
     if timing is None:
         return None
     desk.leave_if_unwanted()
-    return latency_of(job.model.module, _loader(job, batch_size=1), timing, device=job.device)
+    return latency_of(
+        job.model.module,
+        _loader(job, batch_size=1),
+        timing,
+        device=job.device,
+        on_image=desk.leave_if_unwanted,
+    )
 
 
 def _loader(job: _Job, *, batch_size: int) -> DataLoader[Any]:

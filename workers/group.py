@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from configs.spec import Contract, FailureReason, Outcome, Result, RunFile, RunSpec, attempt_log
-from workers.reporting.reporter import Identity
+from workers.reporting.identity import Identity
 from workers.reporting.voice import Silence
 
 
@@ -21,6 +21,9 @@ class Part(Contract):
     run_dir: str
     spool_from: int
     """Bytes of the run's spool that were there before."""
+
+    stall_after_s: float
+    """Each process watches itself."""
 
 
 class Failure(Contract):
@@ -102,6 +105,7 @@ class Witness(Silence):
     """
 
     def __init__(self, slips: Slips) -> None:
+        super().__init__()
         self._slips = slips
 
     def outcome(

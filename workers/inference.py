@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from configs.spec import Dataset, DatasetFiles, Detector, Model, Resources, TeacherFiles
 from workers.architecture import detector_config
 from workers.checkpoints import Weights, load_weights, sha256_of
+from workers.children import dying_with_us
 from workers.data.manifest import check_dataset
 from workers.errors import InvalidSpec, ModelMismatch
 from workers.loading import collate_all, first_images
@@ -119,6 +120,7 @@ def image_loader(detector: Detector, images: Images, *, batch_size: int = 1) -> 
         batch_size=batch_size,
         num_workers=images.loader_workers,
         collate_fn=collate_all,
+        worker_init_fn=dying_with_us(),
     )
 
 

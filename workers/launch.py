@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,17 @@ from ray.train.v2.api.exceptions import ControllerError, PreemptionError, Worker
 from ray.train.v2.api.result import Result
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
-from configs.spec import ExitCode, FailureReason, Outcome, Resources, RunSpec
+from configs.spec import Env, ExitCode, FailureReason, Outcome, Resources
 from workers.errors import Preempted
 from workers.failures import exit_code_of, is_others_end, message_of, reason_of
-from workers.group import Failure, Part, Slips, whole_lines
-from workers.reporting.reporter import Identity, Reporter
+from workers.group import Failure, Part, Slips
+from workers.reporting.reporter import Reporter
 
 _PATIENCE_S = 25.0
 """After SIGTERM: Ray kills a job 30 s after it has asked it to end."""
 
 _LOOK_EVERY_S = 0.5
+_NODE_LABEL = "ray.io/node-id"
 _OBJECT_STORE_BYTES = 80_000_000
 _TRAIN_SETTINGS = {
     # Else every process works in a folder of its own, and logs what libraries print.
@@ -48,16 +50,30 @@ _NO_RETRIES = FailureConfig(max_failures=0, controller_failure_limit=0, max_pree
 log = logging.getLogger(__name__)
 
 
-def launch(spec: RunSpec, *, identity: Identity, run_dir: Path, count: int) -> ExitCode:
-    """Train with `count` processes; every end is reported, none is raised.
+@dataclass(frozen=True)
+class Placement:
+    """How many processes there are, and where none of them may be."""
+
+    count: int
+    avoid: tuple[str, ...] = ()
+    """Ray's ids of nodes."""
+
+    @property
+    def label_selector(self) -> dict[str, str] | None:
+        """What Ray is told of nodes."""
+        return {_NODE_LABEL: f"!in({','.join(self.avoid)})"} if self.avoid else None
+
+
+def launch(part: Part, placement: Placement) -> ExitCode:
+    """Train with several processes; every end is reported, none is raised.
 
     Their cluster is the one of `RAY_ADDRESS`, or one of their own that ends with them.
     """
-    part = Part(spec=spec, identity=identity, run_dir=str(run_dir), spool_from=whole_lines(run_dir))
+    spec, identity, run_dir = part.spec, part.identity, Path(part.run_dir)
     slips = Slips.of(part)
     slips.clear()
-    log.info("Trains with %d processes on Ray.", count)
-    fit = _fit(part, count=count, slips=slips)
+    log.info("Trains with %d processes on Ray.", placement.count)
+    fit = _fit(part, placement=placement, slips=slips)
     failure = _failure_of(fit, slips)
     if failure is None:
         code: Any = fit.result().return_value
@@ -80,14 +96,14 @@ def train_part(config: Mapping[str, str]) -> int:
     return int(take_part(part, device=device))
 
 
-def _fit(part: Part, *, count: int, slips: Slips) -> Future[Result]:
+def _fit(part: Part, *, placement: Placement, slips: Slips) -> Future[Result]:
     """What became of the group, for better or worse."""
     storage = Path(part.run_dir) / "ray" / f"attempt-{part.identity.attempt}"
     shutil.rmtree(storage, ignore_errors=True)
     try:
-        with _cluster(part.spec.resources, count=count):
+        with _cluster(part.spec.resources, count=placement.count):
             leaving = _listen_for_sigterm()
-            fit = _in_background(_trainer(part, count=count, storage=storage).fit)
+            fit = _in_background(_trainer(part, placement=placement, storage=storage).fit)
             _attend(fit, leaving=leaving, slips=slips)
             if not fit.done():
                 message = f"The processes did not leave within {_PATIENCE_S:g} s of SIGTERM."
@@ -121,20 +137,22 @@ def _cluster(asked: Resources, *, count: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def _trainer(part: Part, *, count: int, storage: Path) -> TorchTrainer:
+def _trainer(part: Part, *, placement: Placement, storage: Path) -> TorchTrainer:
     asked = part.spec.resources
     has_gpus = asked.num_gpus > 0
     os.environ |= _TRAIN_SETTINGS
     # mmcv moves batches to any GPU that torch sees, whatever device it is given.
     env: dict[str, str] = {} if has_gpus else {"CUDA_VISIBLE_DEVICES": ""}
+    env[Env.ATTEMPT] = os.environ.get(Env.ATTEMPT, "")
     return TorchTrainer(
         train_part,
         train_loop_config={"part": part.model_dump_json()},
         torch_config=TorchConfig(backend="nccl" if has_gpus else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=count,
+            num_workers=placement.count,
             use_gpu=has_gpus,
             resources_per_worker={"CPU": asked.num_cpus, "GPU": asked.num_gpus},
+            label_selector=placement.label_selector,
         ),
         run_config=RunConfig(
             name=storage.name,

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from configs.spec import RunSpec
 from workers import processes
+from workers.children import dying_with_us
 from workers.errors import InvalidSpec
 
 
@@ -134,6 +135,7 @@ def training_loader(config: Config, *, spec: RunSpec) -> DataLoader[Any]:
         batch_sampler=order,
         num_workers=spec.data.loader_workers,
         collate_fn=collate_all,
+        worker_init_fn=dying_with_us(),
         pin_memory=torch.cuda.is_available(),
     )
 
@@ -147,6 +149,7 @@ def validation_loader(config: Config, *, spec: RunSpec) -> DataLoader[Any]:
         batch_size=spec.evaluation.batch_size,
         num_workers=spec.data.loader_workers,
         collate_fn=collate_all,
+        worker_init_fn=dying_with_us(),
     )
 
 

@@ -1,5 +1,6 @@
 """Where a process's log lines go, and which libraries are kept from adding theirs."""
 
+import faulthandler
 import logging
 import warnings
 from pathlib import Path
@@ -16,6 +17,14 @@ def write_log(path: Path, *, also_print: bool) -> None:
     for handler in handlers:
         handler.setFormatter(_LINE)
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+
+
+def write_crashes(path: Path) -> None:
+    """Append where every thread was to a file, should this process die of a signal as SIGSEGV.
+
+    The file stays open: nothing can be opened then.
+    """
+    faulthandler.enable(path.open("a", encoding="utf-8"), all_threads=True)
 
 
 def silence_libraries() -> None:

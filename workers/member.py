@@ -14,7 +14,9 @@ from workers import compat, processes
 from workers.failures import is_others_end, message_of, reason_of
 from workers.group import Failure, Part, Slips
 from workers.hooks.control import Termination
-from workers.logs import silence_libraries, write_log
+from workers.logs import silence_libraries, write_crashes, write_log
+from workers.remains import leave_start_mark, oom_kills_since_start
+from workers.sweep import sweep_earlier
 from workers.train import train
 
 _LOOK_EVERY_S = 0.5
@@ -34,7 +36,11 @@ def take_part(part: Part, *, device: torch.device | None) -> ExitCode:
     """
     slips = Slips.of(part)
     write_log(slips.log_of(processes.rank()), also_print=False)
+    write_crashes(slips.log_of(processes.rank()))
+    leave_start_mark(Path(part.run_dir), attempt=part.identity.attempt, rank=processes.rank())
     silence_libraries()
+    if part.identity.report_url is not None:
+        sweep_earlier(part.identity.run_id, attempt=part.identity.attempt)
     compat.apply()
     with _told_to_leave(slips) as termination:
         code = _train(part, slips=slips, termination=termination, device=device)
@@ -53,11 +59,14 @@ def _train(
             run_dir=Path(part.run_dir),
             termination=termination,
             device=device,
+            stall_after_s=part.stall_after_s,
         )
     except Exception as error:
         log.exception("This process of the group cannot go on.")
         if not is_others_end(error):
-            slips.keep_failure(Failure(reason=reason_of(error), message=message_of(error)))
+            oom_kills = oom_kills_since_start(Path(part.run_dir), attempt=part.identity.attempt)
+            reason = reason_of(error, oom_kills=oom_kills)
+            slips.keep_failure(Failure(reason=reason, message=message_of(error)))
         raise
 
 

@@ -7,22 +7,35 @@ from pathlib import Path
 import yaml
 
 from configs.catalog import SpecError, parse_job
-from configs.spec import ExitCode, JobSpec, RunFile, Task, attempt_log, task_of
-from workers.logs import silence_libraries, write_log
+from configs.spec import Env, ExitCode, JobSpec, RunFile, Task, attempt_log, task_of
+from workers.children import lead_a_group
+from workers.logs import silence_libraries, write_crashes, write_log
+from workers.node_processes import submission_id
+from workers.remains import leave_start_mark
+from workers.reporting.identity import Identity
+from workers.sweep import sweep_earlier
 
 
-def begin_attempt(file: Path, *, task: Task, run_dir: Path, number: int) -> JobSpec:
+def begin_attempt(file: Path, *, task: Task, identity: Identity, run_dir: Path) -> JobSpec:
     """The spec in `file`, kept in the run's folder, with a log beside it; ends the process if it
     cannot be.
+
+    From here on this process and its children are known as the attempt's.
     """
     spec = read_spec(file, task=task)
     run_dir.mkdir(parents=True, exist_ok=True)
-    write_log(run_dir / attempt_log(number), also_print=True)
+    lead_a_group()
+    os.environ.setdefault(Env.ATTEMPT, submission_id(identity.run_id, identity.attempt))
+    write_log(run_dir / attempt_log(identity.attempt), also_print=True)
+    write_crashes(run_dir / attempt_log(identity.attempt))
+    leave_start_mark(run_dir, attempt=identity.attempt)
     (run_dir / RunFile.SPEC).write_text(spec.model_dump_json(indent=2), encoding="utf-8")
     silence_libraries()
     if spec.resources.num_gpus == 0:
         # mmcv moves batches to any GPU that torch sees, whatever device it is given.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if identity.report_url is not None:
+        sweep_earlier(identity.run_id, attempt=identity.attempt)
     return spec
 
 

@@ -1,7 +1,7 @@
 """How fast a detector is: whole batches, and images one by one."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -77,12 +77,21 @@ class Stopwatch:
 
 
 def latency_of(
-    detector: Any, loader: DataLoader[Any], timing: Timing, *, device: torch.device
+    detector: Any,
+    loader: DataLoader[Any],
+    timing: Timing,
+    *,
+    device: torch.device,
+    on_image: Callable[[], None] = lambda: None,
 ) -> Latency:
-    """Times single images of `loader`, which gives one at a time; few images come round again."""
+    """Times single images of `loader`, which gives one at a time; few images come round again.
+
+    `on_image` is called between two images, outside of the time that is taken.
+    """
     milliseconds = []
     with torch.inference_mode():
         for number, batch in enumerate(_endless(loader, timing.warm_up + timing.images)):
+            on_image()
             began = time.perf_counter()
             detector(return_loss=False, rescale=True, **placed(batch, device))
             if number >= timing.warm_up:

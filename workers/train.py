@@ -9,6 +9,7 @@ import torch
 
 from configs.spec import DatasetFiles, ExitCode, NamedTeacher, RunFile, RunSpec, RunTeacher
 from workers import processes
+from workers.attempt import say_how_the_last_ended
 from workers.checkpoints import load_checkpoint
 from workers.data.manifest import check_dataset
 from workers.errors import (
@@ -28,11 +29,15 @@ from workers.hooks.control import Termination, leave_if_unwanted
 from workers.hooks.evaluation import say_scores
 from workers.loading import whole_dataset
 from workers.provenance import whereabouts, write_environment
+from workers.pulse import STALL_AFTER_S
 from workers.recipe import DatasetPlace
-from workers.reporting.reporter import Identity, Reporter
+from workers.remains import oom_kills_since_start
+from workers.reporting.identity import Identity
+from workers.reporting.reporter import Reporter
 from workers.reporting.voice import Voice
 from workers.resuming import load_student
 from workers.showcase import write_pictures
+from workers.watchdog import watched
 from workers.workbench import Workbench, build_workbench
 
 _KNOWN_TO_ALL = (NanLoss, Preempted, InvalidSpec, DatasetError, TeacherMismatch)
@@ -48,17 +53,21 @@ def train(
     run_dir: Path,
     termination: Termination,
     device: torch.device | None = None,
+    stall_after_s: float = STALL_AFTER_S,
 ) -> ExitCode:
     """Train until the run ends or this attempt does; every end is reported, none is raised.
 
     Where several processes train together, each calls this, on the `device` it was given; the
     first one reports.
     """
+    log_file = Slips(run_dir, attempt=identity.attempt).log_of(processes.rank())
     with _voice(spec, identity=identity, run_dir=run_dir) as voice:
+        say_how_the_last_ended(voice, run_dir=run_dir, attempt=identity.attempt)
         try:
-            best = _train(
-                spec, run_dir=run_dir, voice=voice, termination=termination, assigned=device
-            )
+            with watched(voice, log_file=log_file, stall_after_s=stall_after_s):
+                best = _train(
+                    spec, run_dir=run_dir, voice=voice, termination=termination, assigned=device
+                )
         except Superseded as error:
             log.warning("%s", error)
             return ExitCode.FENCED
@@ -68,7 +77,8 @@ def train(
         except Exception as error:
             if processes.count() > 1 and not isinstance(error, _KNOWN_TO_ALL):
                 raise
-            reason = reason_of(error)
+            oom_kills = oom_kills_since_start(run_dir, attempt=identity.attempt)
+            reason = reason_of(error, oom_kills=oom_kills)
             log.exception("The attempt failed: %s", reason)
             voice.outcome("failed", reason=reason, message=message_of(error))
             return exit_code_of(reason)
@@ -108,7 +118,7 @@ def _train(
     except NanLoss:
         _keep_offending_batch(bench, run_dir=run_dir, voice=voice)
         raise
-    student = _best_scores(bench, run_dir=run_dir)
+    student = _best_scores(bench, run_dir=run_dir, voice=voice)
     if processes.is_first():
         _write_results(bench, student, teacher, spec=spec, run_dir=run_dir, voice=voice)
     return bench.checkpoints
@@ -160,6 +170,7 @@ def _measure_teacher(bench: Workbench, *, voice: Voice, termination: Termination
     )
 
     def leave_alone() -> None:
+        voice.pulse.beat()
         # Several processes leave together, and that is after the first step.
         if processes.count() == 1:
             leave_if_unwanted(voice, termination=termination)
@@ -172,13 +183,14 @@ def _measure_teacher(bench: Workbench, *, voice: Voice, termination: Termination
     return scores
 
 
-def _best_scores(bench: Workbench, *, run_dir: Path) -> Scores:
+def _best_scores(bench: Workbench, *, run_dir: Path, voice: Voice) -> Scores:
     """The best evaluation; if an earlier attempt made it, its student is measured again."""
     scores = bench.evaluation.best
     if scores is not None and scores.mean_ap >= bench.checkpoints.best_map:
         return scores
     load_student(bench.model, load_checkpoint(run_dir / RunFile.BEST))
-    return evaluate(bench.model, bench.validation, device=bench.device)
+    voice.pulse.beat("finishing")
+    return evaluate(bench.model, bench.validation, device=bench.device, on_batch=voice.pulse.beat)
 
 
 def _write_results(
@@ -190,6 +202,7 @@ def _write_results(
     run_dir: Path,
     voice: Voice,
 ) -> None:
+    voice.pulse.beat("finishing")
     per_class = json.dumps(student.per_class, indent=2) + "\n"
     (run_dir / RunFile.PER_CLASS_AP).write_text(per_class, encoding="utf-8")
     pictures = write_pictures(

@@ -48,6 +48,7 @@ from configs.spec.jobs import (
     task_of,
 )
 from configs.spec.names import (
+    DEFAULT_PROJECT,
     DISTILLATION_TERMS,
     LOG_CHUNK_BYTES,
     MLFLOW_EXPERIMENT,
@@ -58,6 +59,7 @@ from configs.spec.names import (
     Tag,
     attempt_log,
     budget_metric,
+    experiment_of,
 )
 from configs.spec.report import (
     Artifact,
@@ -89,6 +91,7 @@ from configs.spec.run import (
 from configs.spec.schedule import AdamW, CosinePolicy, Schedule, Sgd, StepPolicy, Warmup
 
 __all__ = [
+    "DEFAULT_PROJECT",
     "DISTILLATION_TERMS",
     "LOG_CHUNK_BYTES",
     "MANIFEST",
@@ -177,6 +180,7 @@ __all__ = [
     "advice",
     "attempt_log",
     "budget_metric",
+    "experiment_of",
     "export_objection",
     "is_retryable",
     "lessons",

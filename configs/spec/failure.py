@@ -27,6 +27,8 @@ _RETRYABLE = frozenset(
         FailureReason.NODE_LOST,
         FailureReason.PREEMPTED,
         FailureReason.STALLED,
+        FailureReason.DISK_FULL,
+        FailureReason.HOST_OUT_OF_MEMORY,
         FailureReason.TRACKER_UNAVAILABLE,
     }
 )
@@ -37,7 +39,8 @@ _ADVICE = {
         "compute.checkpoint_backbone, or use compute.precision bf16."
     ),
     FailureReason.HOST_OUT_OF_MEMORY: (
-        "Lower data.loader_workers, data.batch_size or data.image_size, or raise "
+        "The run goes on by itself after a pause, for it may have been a neighbour's doing; if it "
+        "comes again, lower data.loader_workers, data.batch_size or data.image_size, or raise "
         "compute.accumulate."
     ),
     FailureReason.NAN_LOSS: (
@@ -59,7 +62,10 @@ _ADVICE = {
     FailureReason.NODE_LOST: "Nothing to do: the run goes on from its last checkpoint.",
     FailureReason.PREEMPTED: "Nothing to do: the run goes on from its last checkpoint.",
     FailureReason.STALLED: "Look at `tandem logs`; the run goes on from its last checkpoint.",
-    FailureReason.DISK_FULL: "Free space under the run's folder, then launch the run again.",
+    FailureReason.DISK_FULL: (
+        "The run goes on by itself after a pause; free space under its folder, or set "
+        "checkpoints.max_gib."
+    ),
     FailureReason.TRACKER_UNAVAILABLE: "Start MLflow again with `tandem up`; nothing was lost.",
     FailureReason.INVALID_SPEC: "Correct the spec; `tandem run PRESET --plan` shows what is wrong.",
     FailureReason.BUG: "Read the traceback in `tandem logs` and report it.",

@@ -111,6 +111,13 @@ class ExitCode(IntEnum):
     INTERRUPTED = 20
     """The machine's fault: another attempt goes on from the last checkpoint."""
 
+    DISK_FULL = 21
+    """No room in the run's folder: another attempt goes on after a pause. The code alone says so,
+    for there may have been no room for a last word."""
+
+    OUT_OF_MEMORY = 22
+    """The host's memory, not a GPU's, did not do: another attempt follows after a pause."""
+
     FENCED = 30
     """A newer attempt has taken over."""
 
@@ -131,3 +138,11 @@ LOG_CHUNK_BYTES: Final = 256 * 1024
 
 
 MLFLOW_EXPERIMENT: Final = "tandem"
+"""Where runs of the default project are logged."""
+
+DEFAULT_PROJECT: Final = "default"
+
+
+def experiment_of(project: str) -> str:
+    """The MLflow experiment that a project's runs are logged to."""
+    return MLFLOW_EXPERIMENT if project == DEFAULT_PROJECT else f"{MLFLOW_EXPERIMENT}/{project}"

@@ -27,8 +27,9 @@ from tests.unit.workers.reporting.records import (
     outcome,
     started,
 )
+from workers.reporting.identity import Identity
 from workers.reporting.mlflow_sink import MlflowSink, TrackedRun, flat_params
-from workers.reporting.reporter import Identity, Reporter, ship
+from workers.reporting.reporter import Reporter, ship
 from workers.reporting.shipper import SinkBroken, SinkUnavailable
 from workers.reporting.spool import Spool
 

@@ -18,7 +18,8 @@ from service.stack.ports import free_port
 from tests.factories import a_manifest, a_spec
 from tests.tracking import tracked_run, tracked_steps
 from workers.provenance import Whereabouts
-from workers.reporting.reporter import Identity, Reporter, ship
+from workers.reporting.identity import Identity
+from workers.reporting.reporter import Reporter, ship
 
 pytestmark = pytest.mark.e2e
 

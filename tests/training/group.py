@@ -18,7 +18,7 @@ if __name__ == "__main__":
 
     compat.apply()
     from workers.hooks.control import Termination
-    from workers.reporting.reporter import Identity
+    from workers.reporting.identity import Identity
     from workers.train import train
 
     distributed.init_process_group("gloo")

@@ -81,6 +81,30 @@ def test_processes_that_hang_are_ended_soon_after_sigterm(digits: Path, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("frozen", ["first", "another"])
+def test_a_frozen_process_is_found_by_the_other_that_waits_for_it(
+    digits: Path, tmp_path: Path, frozen: str
+) -> None:
+    run_dir = tmp_path / "run"
+    words = [*command(a_spec(digits, epochs=500), run_dir), "--stall-after", "5"]
+    driver = subprocess.Popen(words)
+    wait_for(lambda: has_epoch(run_dir, 2), driver)
+    members = members_of(driver)
+    other = another_process_of(driver, run_dir)
+    (first,) = [member for member in members if member != other]
+
+    (first if frozen == "first" else other).suspend()
+
+    assert driver.wait(60) == ExitCode.INTERRUPTED
+    (last,) = outcomes(run_dir)
+    assert (last["result"], last["reason"]) == ("failed", "stalled")
+    logs = [file.read_text() for file in (run_dir / "logs").glob("*.log")]
+    assert sum("What every thread is at" in text for text in logs) == 1
+    psutil.wait_procs(members, timeout=10)
+    assert not [member for member in members if member.is_running()]
+
+
+@pytest.mark.slow
 def test_what_breaks_in_one_process_is_told_and_not_tried_again(tmp_path: Path) -> None:
     digits = write_digits(tmp_path / "digits", train=24, val=4)
     next((digits / "images" / "train").iterdir()).write_bytes(b"no picture")

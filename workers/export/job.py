@@ -30,8 +30,9 @@ from workers.export.original import MmdetDetector
 from workers.export.tandem_runtime import OnnxDetector, read_image
 from workers.inference import Loaded, device_for, files_of, load_model, place_of
 from workers.provenance import whereabouts
+from workers.pulse import STALL_AFTER_S
 from workers.recipe import DatasetPlace, inference_pipeline
-from workers.reporting.reporter import Identity
+from workers.reporting.identity import Identity
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +60,17 @@ class _Job:
         return Limits(test.score_thr, test.max_per_img, self.spec.tolerance)
 
 
-def export(spec: ExportSpec, *, identity: Identity, run_dir: Path) -> ExitCode:
+def export(
+    spec: ExportSpec, *, identity: Identity, run_dir: Path, stall_after_s: float = STALL_AFTER_S
+) -> ExitCode:
     """Write a model's files; every end is reported, none is raised."""
-    return attempt(spec, lambda desk: _export(spec, desk), identity=identity, run_dir=run_dir)
+    return attempt(
+        spec,
+        lambda desk: _export(spec, desk),
+        identity=identity,
+        run_dir=run_dir,
+        stall_after_s=stall_after_s,
+    )
 
 
 def _export(spec: ExportSpec, desk: Desk) -> None:
@@ -78,7 +87,8 @@ def _export(spec: ExportSpec, desk: Desk) -> None:
     for done, format_ in enumerate(_in_order(spec.formats)):
         desk.leave_if_unwanted()
         desk.progress(done=done, total=len(spec.formats))
-        agreements[format_] = _written_and_compared(format_, job)
+        desk.reporter.pulse.beat("finishing")  # a whole file is one step
+        agreements[format_] = _written_and_compared(format_, job, desk)
         log.info("%s: %s", format_, agreements[format_])
     _write_card(job, agreements, desk)
     _say_differences(agreements, desk)
@@ -102,14 +112,14 @@ def _in_order(formats: tuple[ExportFormat, ...]) -> list[ExportFormat]:
     return sorted(formats, key=("checkpoint", "onnx", "mlflow").index)
 
 
-def _written_and_compared(format_: ExportFormat, job: _Job) -> Agreement:
+def _written_and_compared(format_: ExportFormat, job: _Job, desk: Desk) -> Agreement:
     write: Callable[[_Job], Detects] = {
         "checkpoint": _mmdet,
         "onnx": _onnx,
         "mlflow": _mlflow,
     }[format_]
     original = MmdetDetector(job.model.module, job.pipeline)
-    agreement = compare(original, write(job), _images(job), limits=job.limits)
+    agreement = compare(original, write(job), _images(job, desk), limits=job.limits)
     agreement.refuse_beyond(job.spec.tolerance, what=f"The {format_} file")
     return agreement
 
@@ -135,10 +145,11 @@ def _mlflow(job: _Job) -> Detects:
     return MlflowDetector(job.folder / MLFLOW)
 
 
-def _images(job: _Job) -> Iterator[Any]:
+def _images(job: _Job, desk: Desk) -> Iterator[Any]:
     split = job.dataset.manifest.val
     folder = job.dataset.root / split.images
     for path in sorted(folder.iterdir())[: job.spec.compared_images]:
+        desk.leave_if_unwanted()
         yield read_image(path)
 
 

@@ -44,12 +44,13 @@ class EvaluationHook(Hook):
             processes.bare(runner.model),
             self._loader,
             device=self._device,
-            on_batch=self._leave_if_unwanted,
+            on_batch=self._after_batch,
         )
         say_scores(self._voice, scores, side="val", step=runner.iter)
         if self.best is None or scores.mean_ap > self.best.mean_ap:
             self.best = scores
         self._checkpoints.after_evaluation(runner, scores)
+        self._voice.pulse.beat("training")
 
     def _say_progress(self, runner: Any) -> None:
         self._voice.progress(
@@ -61,7 +62,8 @@ class EvaluationHook(Hook):
             eta_s=None,
         )
 
-    def _leave_if_unwanted(self) -> None:
+    def _after_batch(self) -> None:
+        self._voice.pulse.beat()
         # Several processes leave together, and that is after the next step.
         if processes.count() == 1:
             leave_if_unwanted(self._voice, termination=self._termination)

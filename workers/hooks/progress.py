@@ -25,6 +25,7 @@ class ProgressHook(Hook):
 
     def after_train_iter(self, runner: Any) -> None:
         """Say how far it is, if the last word is old enough."""
+        self._voice.pulse.beat("training")
         now_s = time.monotonic()
         if now_s - self._said_s < self._interval_s:
             return

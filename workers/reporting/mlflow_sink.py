@@ -58,6 +58,7 @@ class TrackedRun:
     preset: str | None
     spec: JobSpec
     run_dir: Path
+    experiment: str = MLFLOW_EXPERIMENT
 
 
 class MlflowSink:
@@ -119,12 +120,13 @@ class MlflowSink:
         return str(run.info.run_id)
 
     def _find_or_create_experiment(self) -> str:
-        experiment = self._client.get_experiment_by_name(MLFLOW_EXPERIMENT)
+        name = self._tracked.experiment
+        experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
-            return str(self._client.create_experiment(MLFLOW_EXPERIMENT))
+            return str(self._client.create_experiment(name))
         if experiment.lifecycle_stage == "deleted":
             raise SinkBroken(
-                f"its experiment {MLFLOW_EXPERIMENT!r} was deleted; bring it back with "
+                f"its experiment {name!r} was deleted; bring it back with "
                 f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`."
             )
         return str(experiment.experiment_id)

@@ -5,16 +5,16 @@ import logging
 import math
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from configs.catalog import parse_job
 from configs.spec import (
     Artifact,
-    Contract,
     DatasetManifest,
     FailureReason,
     JobSpec,
@@ -28,32 +28,27 @@ from configs.spec import (
     Started,
     StopKind,
     Tracked,
+    experiment_of,
 )
 from workers.provenance import Whereabouts
+from workers.pulse import Pulse
+from workers.reporting.identity import Identity, log_sink, service_sink
+from workers.reporting.log_shipper import log_shipper
 from workers.reporting.mlflow_sink import MlflowSink, TrackedRun
 from workers.reporting.service_sink import ServiceSink
-from workers.reporting.shipper import Shipper, drain_all
+from workers.reporting.shipper import Shipper, SinkRefused, SinkUnavailable, drain_all
 from workers.reporting.spool import Spool
 from workers.reporting.voice import Phase
 
 PATIENCE_S = 60.0
 _HEARTBEAT_S = 2.0
+_EMERGENCY_S = 5.0
 _LONGEST_MESSAGE = 8000
 _LONGEST_NOTE = 2000
+_SERVICE = "service"
 _IDENTITY_FILE = "reporting.json"
 
 log = logging.getLogger(__name__)
-
-
-class Identity(Contract):
-    """Who reports, and to whom; without addresses records stay in the spool."""
-
-    run_id: str
-    attempt: int = 1
-    report_url: str | None = None
-    mlflow_url: str | None = None
-    preset: str | None = None
-    name: str | None = None
 
 
 class RunFolderUnknown(Exception):
@@ -83,10 +78,16 @@ class Reporter:
         self._attempt = identity.attempt
         self._clock = clock
         self._spool = Spool(run_dir / RunFile.SPOOL)
-        self._service = _service_sink(identity)
+        if is_live:
+            self._spool.keep_reserve()
+            self._fill_up()
+        self._service = service_sink(identity, run_dir=run_dir)
         self._mlflow = self._mlflow_sink(identity, spec=spec, is_live=is_live)
         self._shippers = self._make_shippers()
+        self._log_sink = log_sink(identity, run_dir=run_dir)
+        self._log_shipper = self._make_log_shipper()
         self._is_closed = False
+        self.pulse = Pulse()
 
     @classmethod
     def open(
@@ -132,7 +133,7 @@ class Reporter:
 
     def start(self) -> None:
         """Begin to ship."""
-        for shipper in self._shippers:
+        for shipper in self._all_shippers:
             shipper.start()
 
     def started(
@@ -182,6 +183,7 @@ class Reporter:
         eta_s: float | None,
     ) -> None:
         """Say how far training is."""
+        self.pulse.beat(phase)
         self._say(
             Progress(
                 at=self._clock(),
@@ -213,37 +215,48 @@ class Reporter:
         best_map: float | None = None,
         best_epoch: int | None = None,
     ) -> None:
-        """Say how the attempt ended; on a full disk only the log and the exit code can."""
+        """Say how the attempt ended; where it cannot be written, to the service alone."""
+        said = Outcome(
+            at=self._clock(),
+            attempt=self._attempt,
+            result=result,
+            reason=reason,
+            message=message[:_LONGEST_MESSAGE],
+            best_map=best_map,
+            best_epoch=best_epoch,
+        )
         try:
-            self._say(
-                Outcome(
-                    at=self._clock(),
-                    attempt=self._attempt,
-                    result=result,
-                    reason=reason,
-                    message=message[:_LONGEST_MESSAGE],
-                    best_map=best_map,
-                    best_epoch=best_epoch,
-                )
-            )
+            self._say(said)
         except OSError:
             log.exception("The outcome (%s) could not be written to %s.", result, self._run_dir)
+            self._tell_at_once(said)
+
+    def drain(self, *, patience_s: float) -> bool:
+        """Ship what there is, the log last, for at most `patience_s`; whether all records arrived.
+
+        Shipping goes on: the watchdog calls this beside a trainer that hangs.
+        """
+        deadline_s = time.monotonic() + patience_s
+        for _ in range(2):  # the id of the MLflow run, said when it is found, is a record too
+            arrived = drain_all(self._shippers, deadline_s)
+        if self._log_shipper is not None:
+            self._log_shipper.drain(deadline_s)
+        return arrived
 
     def close(self, *, patience_s: float) -> bool:
         """Ship what is left for at most `patience_s`; whether everything arrived."""
         if not self._is_closed:
             self._is_closed = True
-            deadline_s = time.monotonic() + patience_s
-            for _ in range(2):  # the id of the MLflow run, said when it is found, is a record too
-                drain_all(self._shippers, deadline_s)
+            self.drain(patience_s=patience_s)
             self._end_shipping()
             self._say_what_is_left()
         return not any(self.left.values())
 
     def _end_shipping(self) -> None:
-        have_ended = [shipper.stop() for shipper in self._shippers]
-        if self._service is not None and all(have_ended):
-            self._service.close()
+        have_ended = [shipper.stop() for shipper in self._all_shippers]
+        for sink in (self._service, self._log_sink):
+            if sink is not None and all(have_ended):
+                sink.close()
         try:
             self._spool.close()
         except OSError:
@@ -261,18 +274,54 @@ class Reporter:
     def _say(self, record: Record) -> None:
         self._spool.append(record)
 
-    def _make_shippers(self) -> list[Shipper]:
-        places = [("service", self._service), ("mlflow", self._mlflow)]
+    def _tell_at_once(self, said: Outcome) -> None:
+        """Deliver an outcome that is not in the spool, if it is the very next record."""
+        service = next((s for s in self._shippers if s.name == ServiceSink.name), None)
+        if self._service is None or service is None:
+            return
+        if not service.drain(time.monotonic() + _EMERGENCY_S):
+            return
+        position = len(self._spool)
+        try:
+            self._service.deliver(position, [said])
+        except (SinkUnavailable, SinkRefused) as error:
+            log.warning("The outcome did not reach the service: %s", error)
+            return
+        with suppress(OSError), self._position_file(_SERVICE).open("r+") as file:
+            file.write(f"{position + 1}")  # in place, which takes no room
+
+    def _fill_up(self) -> None:
+        """Put a record where one was delivered that found no room: positions stay the same."""
+        with suppress(OSError, ValueError):
+            delivered = int(self._position_file(_SERVICE).read_text(encoding="ascii"))
+            if delivered == len(self._spool) + 1:
+                text = "The disk was full at the end of an earlier attempt."
+                self._say(Note(at=self._clock(), attempt=self._attempt, text=text))
+
+    def _position_file(self, label: str) -> Path:
+        return self._run_dir / f"spool.{label}.position"
+
+    @property
+    def _all_shippers(self) -> list[Shipper[Any]]:
+        return [*self._shippers, *([self._log_shipper] if self._log_shipper else [])]
+
+    def _make_shippers(self) -> list[Shipper[Sequence[Record]]]:
+        places = [(_SERVICE, self._service), ("mlflow", self._mlflow)]
         return [
             Shipper(
                 self._spool,
                 sink,
-                position_file=self._run_dir / f"spool.{label}.position",
+                position_file=self._position_file(label),
                 heartbeat_s=_HEARTBEAT_S,
             )
             for label, sink in places
             if sink is not None
         ]
+
+    def _make_log_shipper(self) -> Shipper[bytes] | None:
+        if self._log_sink is None:
+            return None
+        return log_shipper(self._log_sink, run_dir=self._run_dir, attempt=self._attempt)
 
     def _mlflow_sink(
         self, identity: Identity, *, spec: JobSpec, is_live: bool
@@ -283,6 +332,7 @@ class Reporter:
             run_id=identity.run_id,
             name=identity.name or identity.preset or identity.run_id,
             preset=identity.preset,
+            experiment=experiment_of(identity.project),
             spec=spec,
             run_dir=self._run_dir,
         )
@@ -314,9 +364,3 @@ def ship(run_dir: Path, *, patience_s: float = PATIENCE_S) -> bool:
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-def _service_sink(identity: Identity) -> ServiceSink | None:
-    if identity.report_url is None:
-        return None
-    return ServiceSink(identity.report_url, run_id=identity.run_id, attempt=identity.attempt)

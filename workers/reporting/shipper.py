@@ -1,18 +1,23 @@
-"""Carries a spool's records to one place, in order, for as long as it takes."""
+"""Carries what grows, a spool or a log, to one place, in order, for as long as it takes."""
 
+import contextlib
 import logging
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-from configs.spec import Record
-from workers.reporting.spool import Spool
+from typing import Any, Generic, Protocol, TypeVar
 
 BATCH = 500
+"""Records of one delivery."""
+
+_IDLE_S = 3600.0
+
+Cargo = TypeVar("Cargo")
+Given = TypeVar("Given", covariant=True)
+Taken = TypeVar("Taken", contravariant=True)
 
 log = logging.getLogger(__name__)
 
@@ -47,37 +52,58 @@ class SinkRefused(Exception):
     """The place does not want this attempt's records any more."""
 
 
-class Sink(Protocol):
-    """A place that takes records."""
+class Source(Protocol[Given]):
+    """What grows at its end: a spool counts in records, a log in bytes."""
+
+    def __len__(self) -> int:
+        """Position of its end."""
+
+    def read(self, position: int, *, limit: int) -> Given:
+        """Up to `limit` from `position` on."""
+
+    def wait_beyond(
+        self, position: int, *, timeout_s: float, unless: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Wait for something at `position`, or `unless`, asked at `wake`; whether it is there."""
+
+    def wake(self) -> None:
+        """Let everybody who waits look again."""
+
+
+class Sink(Protocol[Taken]):
+    """A place that takes what a source gives."""
 
     name: str
 
-    def deliver(self, first: int, records: Sequence[Record]) -> int:
-        """Take records from position `first` on; an empty delivery says that we live.
+    def deliver(self, first: int, cargo: Taken, /) -> int:
+        """Take what is at position `first` and on; an empty delivery says that we live.
 
         Returns the position that is wanted next. Raises `SinkUnavailable` or `SinkRefused`.
         """
 
 
-class Shipper:
-    """A thread that brings records to a sink; its position outlives the process."""
+class Shipper(Generic[Cargo]):
+    """A thread that brings a source's growth to a sink; its position outlives the process."""
 
     def __init__(
         self,
-        spool: Spool,
-        sink: Sink,
+        source: Source[Cargo],
+        sink: Sink[Cargo],
         *,
         position_file: Path,
-        heartbeat_s: float,
+        heartbeat_s: float | None,
+        batch: int = BATCH,
         pace: Pace = Pace(),
     ) -> None:
-        """`heartbeat_s`: silence after which an empty delivery says that we live."""
-        self._spool = spool
+        """`heartbeat_s`: silence after which an empty delivery says that we live; none: never."""
+        self._source = source
         self._sink = sink
         self._position_file = position_file
         self._heartbeat_s = heartbeat_s
+        self._batch = batch
         self._pace = pace
-        self._position = min(_read_position(position_file), len(spool))
+        self._position = min(_read_position(position_file), len(source))
+        self._is_behind = False
         self._pause_s = 0.0
         self._trouble: str | None = None
         # Of its own: the training draws from the global one, and must not feel us.
@@ -95,8 +121,8 @@ class Shipper:
 
     @property
     def left(self) -> int:
-        """Records that were not delivered yet."""
-        return len(self._spool) - self._position
+        """Records, or bytes, that were not delivered yet."""
+        return len(self._source) - self._position
 
     def start(self) -> None:
         """Begin to ship."""
@@ -117,23 +143,27 @@ class Shipper:
         return self.left <= 0
 
     def stop(self) -> bool:
-        """End the thread; what is left stays in the spool. Whether it has ended by now.
+        """End the thread; what is left stays where it is. Whether it has ended by now.
 
         A delivery that is under way is given a moment, but nobody waits for a place that hangs.
         """
         self._stopping.set()
         self._hurry.set()
-        self._spool.wake()
+        self._source.wake()
         self._thread.join(self._pace.last_delivery_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stopping.is_set() and not self.is_refused:
-            self._spool.wait_beyond(
-                self._position, timeout_s=self._heartbeat_s, unless=self._stopping.is_set
+            has_grown = self._source.wait_beyond(
+                self._position,
+                timeout_s=self._heartbeat_s or _IDLE_S,
+                unless=self._stopping.is_set,
             )
             if self._stopping.is_set():
                 return
+            if not has_grown and self._heartbeat_s is None:
+                continue
             self._ship()
             with self._tried:
                 self._tried.notify_all()
@@ -141,8 +171,8 @@ class Shipper:
 
     def _ship(self) -> None:
         try:
-            records = self._spool.read(self._position, limit=BATCH)
-            self._advance(self._sink.deliver(self._position, records))
+            cargo = self._source.read(self._position, limit=self._batch)
+            self._advance(self._sink.deliver(self._position, cargo))
         except SinkRefused as error:
             log.warning("%s refuses this attempt: %s", self._sink.name, error)
             self.is_refused = True
@@ -156,19 +186,20 @@ class Shipper:
             self._note_back()
 
     def _advance(self, wanted: int) -> None:
-        if wanted > len(self._spool):
+        here = len(self._source)
+        if wanted > here and not self._is_behind:
             log.error(
-                "%s has %d records of this run, the spool only %d; was the run's folder changed?",
+                "%s is at position %d of this run, its folder only at %d; was the folder changed?",
                 self._sink.name,
                 wanted,
-                len(self._spool),
+                here,
             )
-        wanted = min(wanted, len(self._spool))
+        self._is_behind = wanted > here
+        wanted = min(wanted, here)
         if wanted != self._position:
             self._position = wanted
-            unfinished = self._position_file.with_suffix(".unfinished")
-            unfinished.write_text(str(wanted), encoding="ascii")
-            unfinished.replace(self._position_file)
+            with contextlib.suppress(OSError):  # without it, something is sent twice, and not kept
+                _write_position(self._position_file, wanted)
 
     def _note_away(self, error: SinkUnavailable) -> None:
         if self._trouble is None:
@@ -203,12 +234,18 @@ class Shipper:
             self._stopping.wait(min(pause_s, self._pace.last_pause_s))
 
 
-def drain_all(shippers: Sequence[Shipper], deadline_s: float) -> bool:
+def drain_all(shippers: Sequence[Shipper[Any]], deadline_s: float) -> bool:
     """Drain side by side: all hurry before anybody is waited for; whether all is there."""
     for shipper in shippers:
         shipper.hurry()
     drained = [shipper.drain(deadline_s) for shipper in shippers]
     return all(drained)
+
+
+def _write_position(path: Path, position: int) -> None:
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(str(position), encoding="ascii")
+    unfinished.replace(path)
 
 
 def _read_position(path: Path) -> int:

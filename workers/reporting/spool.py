@@ -1,5 +1,7 @@
 """An append-only file of records beside the checkpoints: nothing is lost nor said twice."""
 
+import contextlib
+import errno
 import os
 import threading
 import time
@@ -14,6 +16,8 @@ from configs.spec import Artifact, Metrics, Outcome, Record, Tracked
 _RECORDS: TypeAdapter[Record] = TypeAdapter(Record)
 _IMPORTANT = (Artifact, Outcome, Tracked)
 _SYNC_EVERY_S = 2.0
+_RESERVE_BYTES = 1 << 16
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 class SpoolUnreadable(Exception):
@@ -36,6 +40,7 @@ class Spool:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         self._path = path
+        self._reserve = path.with_suffix(".reserve")
         self._grown = threading.Condition()
         self._starts = array("q")
         self._end = 0
@@ -64,12 +69,21 @@ class Spool:
     def append(self, record: Record) -> None:
         """Write one record through to the operating system; important ones through to the disk."""
         with self._grown:
-            self._write_line(_RECORDS.dump_json(record) + b"\n")
+            self._write_line(
+                _RECORDS.dump_json(record) + b"\n", may_use_reserve=isinstance(record, Outcome)
+            )
             self._take_in()
             is_due = time.monotonic() - self._synced_at_s > _SYNC_EVERY_S
             if is_due or isinstance(record, _IMPORTANT):
                 self.sync()
             self._grown.notify_all()
+
+    def keep_reserve(self) -> None:
+        """Hold as much of the disk as an outcome needs, for the day when it is full."""
+        with contextlib.suppress(OSError), self._reserve.open("wb") as file:
+            file.write(bytes(_RESERVE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
 
     def append_unsaid(self, record: Metrics) -> bool:
         """Write those values of `record` that no attempt has said; whether there were any."""
@@ -137,7 +151,16 @@ class Spool:
                 self._is_open = False
                 os.close(self._file)
 
-    def _write_line(self, line: bytes) -> None:
+    def _write_line(self, line: bytes, *, may_use_reserve: bool) -> None:
+        try:
+            self._write_whole(line)
+        except OSError as error:
+            if error.errno not in _NO_ROOM or not may_use_reserve or not self._reserve.exists():
+                raise
+            self._reserve.unlink()
+            self._write_whole(line)
+
+    def _write_whole(self, line: bytes) -> None:
         end = os.fstat(self._file).st_size
         rest = memoryview(line)
         try:

@@ -5,12 +5,15 @@ from typing import Any, Literal, Protocol
 
 from configs.spec import DatasetManifest, FailureReason, Result, StopKind
 from workers.provenance import Whereabouts
+from workers.pulse import Pulse
 
 Phase = Literal["preparing", "training", "evaluating", "finishing"]
 
 
 class Voice(Protocol):
     """Takes what the trainer says."""
+
+    pulse: Pulse
 
     @property
     def stop_asked(self) -> StopKind | None:
@@ -62,6 +65,9 @@ class Voice(Protocol):
     ) -> None:
         """Say how the attempt ended."""
 
+    def drain(self, *, patience_s: float) -> bool:
+        """Bring everything to where it belongs; whether it is there."""
+
 
 class Silence:
     """Implements `Voice`: one process of a run speaks for all, the others say nothing."""
@@ -69,14 +75,18 @@ class Silence:
     stop_asked: StopKind | None = None
     is_superseded = False
 
+    def __init__(self) -> None:
+        self.pulse = Pulse()
+
     def started(self, where: Whereabouts, **facts: Any) -> None:
         """Nothing."""
 
     def metrics(self, *, step: int, values: Mapping[str, float]) -> None:
         """Nothing."""
 
-    def progress(self, **facts: Any) -> None:
-        """Nothing."""
+    def progress(self, *, phase: Phase, **_: Any) -> None:
+        """Nothing, but that another phase may have begun."""
+        self.pulse.beat(phase)
 
     def artifact(self, path: str) -> None:
         """Nothing."""
@@ -86,3 +96,7 @@ class Silence:
 
     def outcome(self, result: Result, **facts: Any) -> None:
         """Nothing."""
+
+    def drain(self, *, patience_s: float) -> bool:  # noqa: ARG002
+        """Nothing is left, for nothing was said."""
+        return True

@@ -3,13 +3,15 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 from pyarrow.fs import FileSystem
+
+from workers.teachers.gate import Gate, HostRefused
 
 MAX_BYTES = 8 << 30
 """Nothing larger is brought here; the largest detectors have about 1 GiB."""
@@ -35,6 +37,8 @@ class Outside:
     """The filesystem of an s3:// URL, and the path in it."""
 
     max_bytes: int = MAX_BYTES
+    gate: Gate = field(default_factory=Gate.of)
+    """Which hosts may be reached at all."""
 
 
 def the_outside() -> Outside:
@@ -83,43 +87,70 @@ def _local_file(source: str) -> Path:
 
 def _bring_over_https(url: str, file: BinaryIO, *, outside: Outside, on_bytes: OnBytes) -> None:
     try:
-        with outside.client() as client, _answer(client, url) as response:
+        with outside.client() as client, _answer(client, url, gate=outside.gate) as response:
             length = response.headers.get("content-length", "")
             total = int(length) if length.isdigit() else None
             blocks = response.iter_raw(_BLOCK_BYTES)
             _write(blocks, file, total=total, limit=outside.max_bytes, on_bytes=on_bytes)
+    except HostRefused as error:
+        raise SourceUnusable(f"{shown(url)} was not brought here: {error}") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise SourceUnusable(f"{shown(url)} was not brought here: {error!r}") from error
 
 
 def _bring_from_s3(url: str, file: BinaryIO, *, outside: Outside, on_bytes: OnBytes) -> None:
     try:
+        for endpoint in parse_qs(urlsplit(url).query).get("endpoint_override", []):
+            outside.gate.addresses(urlsplit(f"//{endpoint.rpartition('//')[2]}").hostname or "")
         filesystem, path = outside.filesystem_of(url)
         with filesystem.open_input_file(path) as incoming:
             blocks = iter(lambda: incoming.read(_BLOCK_BYTES), b"")
             _write(blocks, file, total=incoming.size(), limit=outside.max_bytes, on_bytes=on_bytes)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HostRefused) as error:
         raise SourceUnusable(f"{shown(url)} was not brought here: {error}") from error
 
 
 @contextmanager
-def _answer(client: httpx.Client, url: str) -> Iterator[httpx.Response]:
-    """The answer after redirects, of which none may leave https."""
-    request = client.build_request("GET", url, headers={"accept-encoding": "identity"})
+def _answer(client: httpx.Client, url: str, *, gate: Gate) -> Iterator[httpx.Response]:
+    """The answer after redirects, of which none may leave https or the gate's hosts."""
+    place = httpx.URL(url)
     for _ in range(_MOST_REDIRECTS + 1):
-        if request.url.scheme != "https":
-            raise SourceUnusable(f"{shown(url)} leads to {shown(str(request.url))}, not to https.")
-        response = client.send(request, stream=True, follow_redirects=False)
+        if place.scheme != "https":
+            raise SourceUnusable(f"{shown(url)} leads to {shown(str(place))}, not to https.")
+        response = _sent(client, place, gate=gate)
         try:
-            if response.next_request is None:
+            if not response.has_redirect_location:
                 if not response.is_success:
                     raise SourceUnusable(f"{shown(url)} answers {response.status_code}.")
                 yield response
                 return
-            request = response.next_request
+            place = place.join(response.headers["location"])
         finally:
             response.close()
     raise SourceUnusable(f"{shown(url)} redirects more than {_MOST_REDIRECTS} times.")
+
+
+def _sent(client: httpx.Client, place: httpx.URL, *, gate: Gate) -> httpx.Response:
+    """The answer of the first address that lets us in.
+
+    The connection goes to an address that was looked at, so a name that is resolved anew, and to
+    something else, is of no use; the certificate is the name's all the same.
+    """
+    headers = {"accept-encoding": "identity", "host": place.netloc.decode("ascii")}
+    if not (addresses := gate.addresses(place.host, place.port)):
+        request = client.build_request("GET", place, headers=headers)
+        return client.send(request, stream=True, follow_redirects=False)
+    for number, address in enumerate(addresses, start=1):
+        target = place.copy_with(host=address)
+        request = client.build_request(
+            "GET", target, headers=headers, extensions={"sni_hostname": place.host}
+        )
+        try:
+            return client.send(request, stream=True, follow_redirects=False)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            if number == len(addresses):
+                raise
+    raise AssertionError("A gate without addresses answers before.")
 
 
 def _write(

@@ -11,6 +11,8 @@ EXPECTED = {
     ExitCode.SUCCEEDED: RunState.SUCCEEDED,
     ExitCode.REFUSED: RunState.FAILED,
     ExitCode.INTERRUPTED: RunState.QUEUED,
+    ExitCode.DISK_FULL: RunState.QUEUED,
+    ExitCode.OUT_OF_MEMORY: RunState.QUEUED,
     ExitCode.FENCED: RunState.QUEUED,
     ExitCode.CANCELLED: RunState.CANCELLED,
     ExitCode.STOPPED: RunState.QUEUED,

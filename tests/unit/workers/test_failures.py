@@ -1,33 +1,85 @@
-"""From exceptions to causes, and from causes to what a person can do."""
+"""From exceptions to causes, and from causes to exit codes and to what a person can do."""
 
 import errno
+import os
 
 import pytest
 import torch
+from torch import distributed
+from torch.utils.data import DataLoader
 
-from configs.spec import FailureReason, advice
+from configs.spec import ExitCode, FailureReason, advice
 from workers.errors import NanLoss
-from workers.failures import reason_of
+from workers.failures import exit_code_of, message_of, reason_of
 
-ALLOCATOR = RuntimeError(
-    "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: "
-    "you tried to allocate 1000000000000 bytes."
+R = FailureReason
+KILLED = RuntimeError(
+    "DataLoader worker (pid 7) is killed by signal: Killed. Details are lost due to "
+    "multiprocessing. Rerunning with num_workers=0 may give better error trace."
+)
+BUS_ERROR = RuntimeError(
+    "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's "
+    "workers are out of shared memory. Please try to raise your shared memory limit."
+)
+OUT_OF_A_LOADER = OSError(
+    "Caught OSError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+    "OSError: [Errno 116] Stale file handle: '/data/a.png'\n"
 )
 
+CAUSES = [
+    (torch.OutOfMemoryError("CUDA out of memory."), R.CUDA_OUT_OF_MEMORY),
+    (RuntimeError("CUDA error: out of memory"), R.CUDA_OUT_OF_MEMORY),
+    (RuntimeError("cudaErrorMemoryAllocation"), R.CUDA_OUT_OF_MEMORY),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), R.CUDA_OUT_OF_MEMORY),
+    (RuntimeError("[..] DefaultCPUAllocator: can't allocate memory"), R.HOST_OUT_OF_MEMORY),
+    (MemoryError(), R.HOST_OUT_OF_MEMORY),
+    (OSError(errno.ENOMEM, "Cannot allocate memory"), R.HOST_OUT_OF_MEMORY),
+    (BUS_ERROR, R.HOST_OUT_OF_MEMORY),
+    (
+        RuntimeError("unable to write to file </torch_9_1_0>: No space left on device (28)"),
+        R.HOST_OUT_OF_MEMORY,
+    ),
+    (OSError(errno.ENOSPC, "No space left on device"), R.DISK_FULL),
+    (OSError(errno.EDQUOT, "Disk quota exceeded"), R.DISK_FULL),
+    (RuntimeError("PytorchStreamWriter failed writing file data/3: file write"), R.DISK_FULL),
+    (OSError(errno.EIO, "Input/output error"), R.NODE_LOST),
+    (OSError(errno.ESTALE, "Stale file handle"), R.NODE_LOST),
+    (OUT_OF_A_LOADER, R.NODE_LOST),
+    (KILLED, R.NODE_LOST),
+    (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), R.NODE_LOST),
+    (RuntimeError("CUDA error: uncorrectable ECC error encountered"), R.NODE_LOST),
+    (RuntimeError("CUDA error: unspecified launch failure"), R.NODE_LOST),
+    (RuntimeError("NVRM: Xid (PCI:0000:3b:00): 79"), R.NODE_LOST),
+    (RuntimeError("NCCL error in: x.cpp:1, unhandled system error"), R.NODE_LOST),
+    (RuntimeError("ncclSystemError: System call failed"), R.NODE_LOST),
+    (RuntimeError("[/x/gloo/transport/tcp/pair.cc:545] Read error"), R.NODE_LOST),
+    (RuntimeError("Connection closed by peer [10.0.0.7]:4711"), R.NODE_LOST),
+    (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), R.NODE_LOST),
+    (distributed.DistBackendError("the watchdog of the group"), R.NODE_LOST),
+    (RuntimeError("CUDA error: device-side assert triggered"), R.BUG),
+    (RuntimeError("NCCL error: ncclInvalidUsage"), R.BUG),
+    (NanLoss("At step 3"), R.NAN_LOSS),
+    (FileNotFoundError(errno.ENOENT, "No such file"), R.BUG),
+    (RuntimeError("shapes do not match"), R.BUG),
+]
 
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory."), FailureReason.CUDA_OUT_OF_MEMORY),
-        (ALLOCATOR, FailureReason.HOST_OUT_OF_MEMORY),
-        (MemoryError(), FailureReason.HOST_OUT_OF_MEMORY),
-        (OSError(errno.ENOSPC, "No space left on device"), FailureReason.DISK_FULL),
-        (NanLoss("At step 3"), FailureReason.NAN_LOSS),
-        (RuntimeError("shapes do not match"), FailureReason.BUG),
-    ],
-)
+
+@pytest.mark.parametrize(("error", "reason"), CAUSES, ids=[f"{error!r:.50}" for error, _ in CAUSES])
 def test_a_cause_is_found(error: Exception, reason: FailureReason) -> None:
     assert reason_of(error) is reason
+
+
+def test_a_cause_is_found_behind_what_came_of_it() -> None:
+    behind = OSError(errno.ENOSPC, "No space left on device")
+    error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+    error.__context__ = behind
+
+    assert reason_of(error) is FailureReason.DISK_FULL
+
+
+def test_a_loader_that_the_kernel_killed_for_memory_is_told_from_one_that_was_killed() -> None:
+    assert reason_of(KILLED, oom_kills=1) is FailureReason.HOST_OUT_OF_MEMORY
+    assert reason_of(RuntimeError("shapes do not match"), oom_kills=1) is FailureReason.BUG
 
 
 def test_torchs_own_words_for_no_memory_are_known() -> None:
@@ -35,6 +87,56 @@ def test_torchs_own_words_for_no_memory_are_known() -> None:
         torch.empty(10**15)
 
     assert reason_of(failed.value) is FailureReason.HOST_OUT_OF_MEMORY
+
+
+class Deadly:
+    """A dataset whose loader does not live to give an image."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        os.kill(os.getpid(), 9)
+        return index
+
+
+class Stale(Deadly):
+    """A dataset on a disk that went away."""
+
+    def __getitem__(self, index: int) -> int:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
+@pytest.mark.parametrize("dataset", [Deadly(), Stale()], ids=["killed", "stale"])
+def test_torchs_own_words_for_a_loader_that_failed_are_known(dataset: Deadly) -> None:
+    loader: DataLoader[int] = DataLoader(dataset, num_workers=1)  # type: ignore[arg-type]
+
+    with pytest.raises((RuntimeError, OSError)) as failed:
+        next(iter(loader))
+
+    assert reason_of(failed.value) is FailureReason.NODE_LOST
+
+
+def test_shared_memory_that_is_too_small_is_said_with_what_to_do() -> None:
+    assert "--shm-size" in message_of(BUS_ERROR)
+    assert "--shm-size" not in message_of(KILLED)
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        (R.DISK_FULL, ExitCode.DISK_FULL),
+        (R.HOST_OUT_OF_MEMORY, ExitCode.OUT_OF_MEMORY),
+        (R.STALLED, ExitCode.INTERRUPTED),
+        (R.NODE_LOST, ExitCode.INTERRUPTED),
+        (R.CUDA_OUT_OF_MEMORY, ExitCode.REFUSED),
+        (R.BUG, ExitCode.REFUSED),
+    ],
+)
+def test_the_exit_code_tells_whether_and_why_to_try_again(
+    reason: FailureReason, code: ExitCode
+) -> None:
+    assert exit_code_of(reason) is code
 
 
 @pytest.mark.parametrize(

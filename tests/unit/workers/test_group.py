@@ -9,12 +9,13 @@ from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupTimeoutError,
     WorkerHealthCheckFailedError,
 )
+from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from configs.spec import FailureReason, Outcome, RunFile
 from workers.failures import is_others_end
 from workers.group import Failure, Slips, Witness, whole_lines
-from workers.launch import failure_from_ray
+from workers.launch import Placement, failure_from_ray
 
 GONE = RuntimeError("[/x/gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer")
 LOST = WorkerHealthCheckFailedError("A worker died.", ActorDiedError())
@@ -130,3 +131,20 @@ def test_the_last_word_is_the_attempts_own_and_new(tmp_path: Path) -> None:
 def an_outcome(attempt: int) -> str:
     now = datetime(2026, 11, 23, tzinfo=UTC)
     return Outcome(at=now, attempt=attempt, result="succeeded").model_dump_json() + "\n"
+
+
+@pytest.mark.parametrize(
+    ("avoided", "selector"),
+    [
+        ((), None),
+        (("ab",), {"ray.io/node-id": "!in(ab)"}),
+        (("ab", "cd"), {"ray.io/node-id": "!in(ab,cd)"}),
+    ],
+)
+def test_nodes_that_are_avoided_are_told_to_ray(
+    avoided: tuple[str, ...], selector: dict[str, str] | None
+) -> None:
+    placement = Placement(2, avoided)
+
+    assert placement.label_selector == selector
+    assert ScalingConfig(num_workers=2, label_selector=placement.label_selector)

@@ -1,4 +1,4 @@
-"""The service's endpoint for deliveries, on a real socket, with a script for bad days."""
+"""The service's endpoints for deliveries and logs, on a real socket, with a script for bad days."""
 
 import json
 import threading
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
-from configs.spec import Delivery, Receipt, Record, StopKind
+from configs.spec import Delivery, LogReceipt, Receipt, Record, StopKind
 
 
 class Answer(NamedTuple):
@@ -31,11 +31,28 @@ class FakeService:
     heartbeats: int = 0
     stop: StopKind | None = None
     url: str = ""
+    log: bytearray = field(default_factory=bytearray)
+    piece_sizes: list[int] = field(default_factory=list)
+    token: str | None = None
+    """What every request has to show; none: nothing."""
 
-    def answer(self, path: str, body: bytes) -> Answer:
+    def answer(self, path: str, body: bytes, shown: str | None) -> Answer:
         self.paths.append(path)
+        if self.token is not None and shown != f"Bearer {self.token}":
+            return Answer(401, json.dumps({"code": "not_authenticated", "detail": "Who are you?"}))
         if self.script:
             return self.script.pop(0)
+        if "/log?" in path:
+            return self._take_log(int(path.rpartition("=")[2]), body)
+        return self._take_records(body)
+
+    def _take_log(self, offset: int, piece: bytes) -> Answer:
+        self.piece_sizes.append(len(piece))
+        if offset <= len(self.log):
+            self.log += piece[len(self.log) - offset :]
+        return Answer(200, LogReceipt(next=len(self.log)).model_dump_json())
+
+    def _take_records(self, body: bytes) -> Answer:
         delivery = Delivery.model_validate_json(body)
         if not delivery.records:
             self.heartbeats += 1
@@ -52,7 +69,7 @@ def serve(service: FakeService) -> Iterator[FakeService]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            status, text = service.answer(self.path, body)
+            status, text = service.answer(self.path, body, self.headers["authorization"])
             self.send_response(status)
             self.send_header("content-length", str(len(text.encode())))
             self.end_headers()

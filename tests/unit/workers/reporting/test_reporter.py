@@ -8,6 +8,7 @@ import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ import pytest
 from configs.spec import FailureReason, Metrics, Outcome, Record, RunFile
 from tests.unit.workers.reporting.fake_service import SUPERSEDED, Answer, FakeService, serve
 from tests.unit.workers.reporting.records import Ticking, a_run_spec, append_torn_line
-from workers.reporting.reporter import Identity, Reporter, RunFolderUnknown, ship
+from workers.reporting.identity import Identity
+from workers.reporting.reporter import Reporter, RunFolderUnknown, ship
 from workers.reporting.spool import Spool
 
 
@@ -200,6 +202,48 @@ def test_a_full_disk_does_not_hide_why_a_run_failed(
 
     assert "The outcome (failed) could not be written" in caplog.text
     reporter.close(patience_s=0)
+
+
+def test_an_outcome_that_finds_no_room_is_told_to_the_service_and_positions_stay(
+    tmp_path: Path, service: FakeService
+) -> None:
+    with open_reporter(tmp_path / "run", report_url=service.url) as reporter:
+        for step in range(20):
+            reporter.metrics(step=step, values={"loss": 1.0})
+        with no_file_larger_than((tmp_path / "run" / RunFile.SPOOL).stat().st_size):
+            reporter.outcome("failed", reason=FailureReason.DISK_FULL)
+            reporter.drain(patience_s=5)
+    said = service.records[-1]
+    assert isinstance(said, Outcome)
+    assert said.reason is FailureReason.DISK_FULL
+
+    with open_reporter(tmp_path / "run", report_url=service.url, attempt=2) as reporter:
+        reporter.metrics(step=20, values={"loss": 0.5})
+
+    assert [record.kind for record in service.records[-2:]] == ["outcome", "metrics"]
+    assert len(spooled(tmp_path / "run")) == len(service.records)
+
+
+def test_an_outcome_is_not_told_before_what_was_said_before(tmp_path: Path) -> None:
+    with serve(FakeService()) as gone:
+        url = gone.url
+    reporter = open_reporter(tmp_path / "run", report_url=url)
+    reporter.metrics(step=1, values={"loss": 1.0})
+
+    with no_file_larger_than((tmp_path / "run" / RunFile.SPOOL).stat().st_size):
+        reporter.outcome("failed", reason=FailureReason.DISK_FULL)
+
+    assert not (tmp_path / "run" / "spool.service.position").exists()
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_message_of_any_length_is_told(tmp_path: Path, service: FakeService) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -96,6 +97,39 @@ def test_an_answer_that_is_no_receipt_is_not_believed(
 
     with pytest.raises(SinkBroken, match="no receipt"):
         sink.deliver(0, [metrics(1)])
+
+
+def test_a_runs_token_is_shown_and_read_again_when_it_is_refused(
+    service: FakeService, tmp_path: Path
+) -> None:
+    service.token, file = "first", tmp_path / "report.token"
+    file.write_text("first\n")
+    sink = ServiceSink(service.url, run_id="r1", attempt=1, token_file=file)
+    assert sink.deliver(0, [metrics(1)]) == 1
+
+    service.token = "second"
+    file.write_text("second\n")
+    with pytest.raises(SinkBroken):
+        sink.deliver(1, [])
+
+    assert sink.deliver(1, []) == 1
+    sink.close()
+
+
+@pytest.mark.parametrize("content", [None, "", "wrong"])
+def test_a_token_that_does_not_do_is_named_by_its_file_and_not_told(
+    service: FakeService, tmp_path: Path, content: str | None
+) -> None:
+    service.token, file = "right", tmp_path / "report.token"
+    if content is not None:
+        file.write_text(content)
+    sink = ServiceSink(service.url, run_id="r1", attempt=1, token_file=file)
+
+    with pytest.raises(SinkBroken, match=r"401: Who are you\?.*report\.token") as raised:
+        sink.deliver(0, [metrics(1)])
+
+    assert "wrong" not in str(raised.value)
+    sink.close()
 
 
 def test_nobody_listening_is_a_place_that_is_away(free_port_url: str) -> None:

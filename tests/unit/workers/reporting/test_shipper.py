@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     made.close()
 
 
-def a_shipper(spool: Spool, place: Place, folder: Path) -> Shipper:
+def a_shipper(spool: Spool, place: Place, folder: Path) -> Shipper[Any]:
     shipper = Shipper(spool, place, position_file=folder / "position", heartbeat_s=0.02)
     shipper.start()
     return shipper

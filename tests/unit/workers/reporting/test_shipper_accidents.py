@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from workers.reporting.shipper import (
 )
 from workers.reporting.spool import Spool
 
+AnyShipper = Shipper[Any]
 BRISK = Pace(gather_s=0.0, first_pause_s=0.01, longest_pause_s=0.05, last_pause_s=0.05)
 
 
@@ -52,10 +54,10 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 
 
 @pytest.fixture
-def ship(spool: Spool, tmp_path: Path) -> Iterator[Callable[..., Shipper]]:
-    made: list[Shipper] = []
+def ship(spool: Spool, tmp_path: Path) -> Iterator[Callable[..., AnyShipper]]:
+    made: list[AnyShipper] = []
 
-    def start(sink: SimulatedSink, *, heartbeat_s: float = 30.0, pace: Pace = BRISK) -> Shipper:
+    def start(sink: SimulatedSink, *, heartbeat_s: float = 30.0, pace: Pace = BRISK) -> AnyShipper:
         file = tmp_path / "spool.sink.position"
         shipper = Shipper(spool, sink, position_file=file, heartbeat_s=heartbeat_s, pace=pace)
         shipper.start()
@@ -67,7 +69,9 @@ def ship(spool: Spool, tmp_path: Path) -> Iterator[Callable[..., Shipper]]:
         assert shipper.stop()
 
 
-def test_everything_arrives_once_and_in_order(spool: Spool, ship: Callable[..., Shipper]) -> None:
+def test_everything_arrives_once_and_in_order(
+    spool: Spool, ship: Callable[..., AnyShipper]
+) -> None:
     sink = SimulatedSink()
     shipper = ship(sink)
 
@@ -79,7 +83,7 @@ def test_everything_arrives_once_and_in_order(spool: Spool, ship: Callable[..., 
 
 
 def test_what_was_said_while_a_place_was_away_arrives_when_it_is_back(
-    spool: Spool, ship: Callable[..., Shipper], caplog: pytest.LogCaptureFixture
+    spool: Spool, ship: Callable[..., AnyShipper], caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = SimulatedSink(*[SinkUnavailable("connection refused") for _ in range(3)])
     shipper = ship(sink)
@@ -97,7 +101,7 @@ def test_what_was_said_while_a_place_was_away_arrives_when_it_is_back(
 
 @pytest.mark.parametrize("content", ["", "-5", "twelve", "99"])
 def test_a_position_file_that_is_wrong_does_no_harm(
-    spool: Spool, ship: Callable[..., Shipper], tmp_path: Path, content: str
+    spool: Spool, ship: Callable[..., AnyShipper], tmp_path: Path, content: str
 ) -> None:
     (tmp_path / "spool.sink.position").write_text(content)
     spool.append(metrics(1))
@@ -110,7 +114,7 @@ def test_a_position_file_that_is_wrong_does_no_harm(
 
 
 def test_a_place_that_lost_records_gets_them_again(
-    spool: Spool, ship: Callable[..., Shipper]
+    spool: Spool, ship: Callable[..., AnyShipper]
 ) -> None:
     sink = SimulatedSink()
     shipper = ship(sink)
@@ -125,7 +129,7 @@ def test_a_place_that_lost_records_gets_them_again(
 
 
 def test_a_refusal_ends_the_shipping(
-    spool: Spool, ship: Callable[..., Shipper], caplog: pytest.LogCaptureFixture
+    spool: Spool, ship: Callable[..., AnyShipper], caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = SimulatedSink(SinkRefused("attempt 2 reports"))
     shipper = ship(sink)
@@ -142,7 +146,7 @@ def test_a_refusal_ends_the_shipping(
 @pytest.mark.parametrize("trouble", [SinkBroken("HTTP 422"), ValueError("never foreseen")])
 def test_a_fault_is_said_once_and_the_thread_lives_on(
     spool: Spool,
-    ship: Callable[..., Shipper],
+    ship: Callable[..., AnyShipper],
     caplog: pytest.LogCaptureFixture,
     trouble: Exception,
 ) -> None:
@@ -159,7 +163,7 @@ def test_a_fault_is_said_once_and_the_thread_lives_on(
 
 
 def test_a_position_that_cannot_be_written_does_not_end_the_shipping(
-    spool: Spool, ship: Callable[..., Shipper], tmp_path: Path
+    spool: Spool, ship: Callable[..., AnyShipper], tmp_path: Path
 ) -> None:
     (tmp_path / "spool.sink.unfinished").mkdir()
     sink = SimulatedSink()
@@ -175,7 +179,7 @@ def test_a_position_that_cannot_be_written_does_not_end_the_shipping(
 
 
 def test_a_drain_does_not_wait_for_a_pause_to_end(
-    spool: Spool, ship: Callable[..., Shipper]
+    spool: Spool, ship: Callable[..., AnyShipper]
 ) -> None:
     sink = SimulatedSink(SinkBroken("look at this"))
     shipper = ship(sink, pace=replace(BRISK, longest_pause_s=30.0))
@@ -210,7 +214,7 @@ def test_a_place_that_is_away_does_not_keep_another_from_hurrying(
 
 
 def test_stopping_does_not_wait_for_the_next_heartbeat(
-    spool: Spool, ship: Callable[..., Shipper]
+    spool: Spool, ship: Callable[..., AnyShipper]
 ) -> None:
     sink = SimulatedSink()
     shipper = ship(sink)
@@ -222,7 +226,7 @@ def test_stopping_does_not_wait_for_the_next_heartbeat(
 
 
 def test_shipping_does_not_touch_the_random_state_that_training_draws_from(
-    spool: Spool, ship: Callable[..., Shipper]
+    spool: Spool, ship: Callable[..., AnyShipper]
 ) -> None:
     before = random.getstate()
     sink = SimulatedSink(SinkUnavailable("away"), SinkUnavailable("away"))

@@ -1,15 +1,17 @@
 """The spool on bad days: torn lines, full disks, zombies, many threads, replays."""
 
 import resource
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from configs.spec import Metrics, Record
-from tests.unit.workers.reporting.records import NOON, append_torn_line, metrics, progress
+from tests.unit.workers.reporting.records import NOON, append_torn_line, metrics, outcome, progress
 from workers.reporting.spool import Spool, SpoolUnreadable
 
 
@@ -162,3 +164,36 @@ def files_no_larger_than(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_has_room_for_the_last_word(small_disk: Path) -> None:
+    spool = Spool(small_disk / "spool.jsonl")
+    spool.append(metrics(1))
+    spool.keep_reserve()
+    with (small_disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+        while True:
+            ballast.write(bytes(4096))
+    with pytest.raises(OSError, match="No space left"):
+        say_all(spool, steps=1000)
+    known = len(spool)
+
+    spool.append(outcome())
+
+    assert spool.read(known, limit=10) == [outcome()]
+    spool.close()
+
+
+def say_all(spool: Spool, *, steps: int) -> None:
+    for step in range(steps):
+        spool.append(metrics(step))

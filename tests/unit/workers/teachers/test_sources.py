@@ -18,10 +18,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pyarrow.fs import FileSystem, LocalFileSystem
 
+from workers.teachers.gate import Gate
 from workers.teachers.sources import Outside, SourceUnusable, local_copy, shown, the_outside
 
 CONTENT = os.urandom(3 << 20)
 LOCALHOST = "127.0.0.1"
+SHOP_NAME = "files.example.org"
 
 
 class Shop(BaseHTTPRequestHandler):
@@ -38,6 +40,11 @@ class Shop(BaseHTTPRequestHandler):
             self._answer(302, {"Location": "/t.pth"}, b"")
         elif self.path == "/unsafe.pth":
             self._answer(302, {"Location": "http://example.org/t.pth"}, b"")
+        elif self.path == "/inwards.pth":
+            place = f"https://{LOCALHOST}:{self.server.server_port}/t.pth"  # type: ignore[attr-defined]
+            self._answer(302, {"Location": place}, b"")
+        elif self.path == "/who.pth":
+            self._answer(200, {}, self.headers["host"].encode())
         elif self.path == "/circle.pth":
             self._answer(302, {"Location": "/circle.pth"}, b"")
         else:
@@ -71,7 +78,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     thread.start()
     trusting = ssl.create_default_context(cafile=certificate)
     outside = replace(
-        the_outside(), client=lambda: httpx.Client(verify=trusting, trust_env=False, timeout=5.0)
+        the_outside(),
+        gate=Gate(allows_private=True),
+        client=lambda: httpx.Client(verify=trusting, trust_env=False, timeout=5.0),
     )
     yield Served(f"https://{LOCALHOST}:{server.server_port}", outside)
     server.shutdown()
@@ -84,7 +93,8 @@ def a_certificate(path: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, LOCALHOST)])
     now = datetime.datetime.now(datetime.UTC)
-    alternative = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(LOCALHOST))])
+    names = [x509.IPAddress(IPv4Address(LOCALHOST)), x509.DNSName(SHOP_NAME)]
+    alternative = x509.SubjectAlternativeName(names)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -148,6 +158,61 @@ def test_progress_is_told_in_bytes(shop: Served, tmp_path: Path) -> None:
 
     assert told[-1] == (len(CONTENT), len(CONTENT))
     assert len(told) > 1
+
+
+def test_a_file_comes_from_the_address_that_was_looked_at_by_the_name_that_was_asked(
+    shop: Served, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    guarded = behind_a_gate(shop, asked=asked)
+    port = urlsplit(shop.url).port
+
+    who = brought(f"https://{SHOP_NAME}:{port}/who.pth", within=tmp_path, outside=guarded)
+    content = brought(f"https://{SHOP_NAME}:{port}/moved.pth", within=tmp_path, outside=guarded)
+
+    assert who == f"{SHOP_NAME}:{port}".encode()
+    assert content == CONTENT
+    assert asked == [SHOP_NAME] * 3  # once for each request, and never again
+
+
+def test_a_redirect_into_this_network_is_not_followed(shop: Served, tmp_path: Path) -> None:
+    guarded = behind_a_gate(shop, asked=[])
+    port = urlsplit(shop.url).port
+
+    with pytest.raises(SourceUnusable, match=r"127\.0\.0\.1, which is no public address"):
+        brought(f"https://{SHOP_NAME}:{port}/inwards.pth", within=tmp_path, outside=guarded)
+
+
+def behind_a_gate(shop: Served, *, asked: list[str]) -> Outside:
+    """The shop's name leads to it, and its address counts as public if it was found by name."""
+    by_name = "127.0.0.1"
+
+    def resolve(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return [by_name if host == SHOP_NAME else f"::ffff:{host}"]
+
+    gate = Gate(resolve=resolve, is_proxied=lambda host: False, is_public=lambda a: a == by_name)
+    return replace(shop.outside, gate=gate)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "https://localhost:1/t.pth",
+        "https://127.0.0.1:1/t.pth",
+        "https://[::1]:1/t.pth",
+        "https://[::ffff:10.0.0.1]/t.pth",
+        "https://169.254.169.254/latest/meta-data",
+        "https://2130706433/t.pth",
+        "s3://bucket/t.pth?endpoint_override=127.0.0.1:9000&scheme=http",
+        "s3://bucket/t.pth?endpoint_override=http%3A%2F%2F169.254.169.254",
+    ],
+)
+def test_nothing_is_brought_from_this_network(tmp_path: Path, source: str) -> None:
+    outside = replace(the_outside(), gate=Gate(is_proxied=lambda host: False))
+
+    with pytest.raises(SourceUnusable, match="TANDEM_ALLOW_PRIVATE_SOURCES"):
+        brought(source, within=tmp_path, outside=outside)
 
 
 @pytest.mark.parametrize(

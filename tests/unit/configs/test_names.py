@@ -1,0 +1,12 @@
+"""Names that follow from other names."""
+
+import pytest
+
+from configs.spec import DEFAULT_PROJECT, experiment_of
+
+
+@pytest.mark.parametrize(
+    ("project", "experiment"), [(DEFAULT_PROJECT, "tandem"), ("road-signs", "tandem/road-signs")]
+)
+def test_a_project_has_an_experiment_of_its_own(project: str, experiment: str) -> None:
+    assert experiment_of(project) == experiment

@@ -1,0 +1,193 @@
+"""A main loop that hangs is found by its own process; one that was only stopped is not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from configs.spec import ExitCode, Outcome, RunFile
+from workers.group import Slips
+from workers.pulse import Pulse
+from workers.watchdog import Watchdog
+
+ROOT = Path(__file__).parents[3]
+PATIENCE_S = 20.0
+
+BEATING = """
+import sys, time
+from workers.pulse import Pulse
+from workers.watchdog import Watchdog
+
+pulse = Pulse()
+pulse.beat("training")
+def stalled(message):
+    print(message, flush=True)
+Watchdog(pulse, stall_after_s=0.5, on_stall=stalled).start()
+print("ready", flush=True)
+until_s = time.monotonic() + float(sys.argv[1])
+while time.monotonic() < until_s:
+    pulse.beat()
+    time.sleep(0.02)
+"""
+
+HANGING = """
+import multiprocessing, os, sys, time
+from pathlib import Path
+from workers.group import Slips, Witness
+from workers.reporting.identity import Identity
+from workers.reporting.reporter import Reporter
+from workers.watchdog import watched
+from tests.unit.workers.reporting.records import a_run_spec
+
+run_dir, who = Path(sys.argv[1]), sys.argv[2]
+(run_dir / "logs").mkdir(exist_ok=True)
+
+def collective_that_never_returns():
+    time.sleep(1000)
+
+if __name__ == "__main__":
+    multiprocessing.get_context("fork").Process(target=collective_that_never_returns).start()
+    if who == "first":
+        voice = Reporter.open(run_dir, identity=Identity(run_id="r1"), spec=a_run_spec())
+    else:
+        voice = Witness(Slips(run_dir, attempt=1))
+    voice.pulse.beat("training")
+    with watched(voice, log_file=run_dir / "logs" / "attempt-1.log", stall_after_s=0.4):
+        collective_that_never_returns()
+"""
+
+
+def started(script: str, *words: str) -> subprocess.Popen[str]:
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *words], env=env, text=True, stdout=subprocess.PIPE
+    )
+
+
+def test_silence_is_a_stall_once() -> None:
+    heard: list[str] = []
+    pulse = Pulse()
+    pulse.beat("training")
+    watchdog = Watchdog(pulse, stall_after_s=0.1, on_stall=heard.append)
+
+    watchdog.start()
+    wait_for(lambda: bool(heard))
+    time.sleep(0.3)
+
+    assert len(heard) == 1
+    assert "while training" in heard[0]
+    assert pulse.last_at.strftime("%H:%M:%S") in heard[0]
+
+
+def test_beats_keep_it_quiet_and_so_does_the_end() -> None:
+    heard: list[str] = []
+    pulse = Pulse()
+    pulse.beat("evaluating")
+    watchdog = Watchdog(pulse, stall_after_s=0.3, on_stall=heard.append)
+
+    watchdog.start()
+    until_s = time.monotonic() + 1.0
+    while time.monotonic() < until_s:
+        pulse.beat()
+        time.sleep(0.02)
+    watchdog.stop()
+    time.sleep(0.6)
+
+    assert heard == []
+
+
+@pytest.mark.parametrize("phase", ["preparing", "finishing"])
+def test_what_comes_before_the_first_step_and_after_the_last_has_more_time(phase: str) -> None:
+    heard = threading.Event()
+    pulse = Pulse()
+    pulse.beat(phase)
+    began_s = time.monotonic()
+
+    Watchdog(pulse, stall_after_s=0.3, on_stall=lambda _: heard.set()).start()
+
+    assert heard.wait(PATIENCE_S)
+    assert time.monotonic() - began_s > 0.8
+
+
+def test_a_process_that_was_stopped_and_goes_on_is_not_stalled() -> None:
+    with started(BEATING, "3") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        for _ in range(2):
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(1.2)
+            process.send_signal(signal.SIGCONT)
+
+        said, _ = process.communicate(timeout=PATIENCE_S)
+
+    assert said == ""
+    assert process.returncode == 0
+
+
+def test_a_stall_leaves_stacks_reason_and_no_process_behind(tmp_path: Path) -> None:
+    with started(HANGING, str(tmp_path), "first") as process:
+        family = with_children(process)
+
+        assert process.wait(PATIENCE_S) == ExitCode.INTERRUPTED
+
+    written = (tmp_path / "logs" / "attempt-1.log").read_text()
+    assert "collective_that_never_returns" in written
+    assert "Nothing has moved" in written
+    (last,) = outcomes(tmp_path)
+    assert (last["result"], last["reason"]) == ("failed", "stalled")
+    assert "while training" in last["message"]
+    assert Slips(tmp_path, attempt=1).last_word() is not None
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert alive == []
+
+
+def test_a_stalled_process_that_is_not_the_first_leaves_a_slip(tmp_path: Path) -> None:
+    with started(HANGING, str(tmp_path), "another") as process:
+        assert process.wait(PATIENCE_S) == ExitCode.INTERRUPTED
+
+    failure = Slips(tmp_path, attempt=1).failure()
+    assert failure is not None
+    assert failure.reason == "stalled"
+    assert not (tmp_path / RunFile.SPOOL).exists()
+
+
+def test_a_crash_leaves_where_it_was_in_the_log(tmp_path: Path) -> None:
+    script = (
+        "import ctypes, sys; from pathlib import Path; from workers.logs import write_crashes\n"
+        "def where_it_crashed(): ctypes.string_at(0)\n"
+        "write_crashes(Path(sys.argv[1])); where_it_crashed()"
+    )
+    log = tmp_path / "attempt-1.log"
+
+    with started(script, str(log)) as process:
+        assert process.wait(PATIENCE_S) == -signal.SIGSEGV
+
+    assert "Segmentation fault" in log.read_text()
+    assert "where_it_crashed" in log.read_text()
+
+
+def with_children(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    parent = psutil.Process(process.pid)
+    wait_for(lambda: bool(parent.children()))
+    return [parent, *parent.children(recursive=True)]
+
+
+def outcomes(run_dir: Path) -> list[dict[str, str]]:
+    lines = (run_dir / RunFile.SPOOL).read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    return [record for record in records if record["kind"] == Outcome.model_fields["kind"].default]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not happen in time"
+        time.sleep(0.01)

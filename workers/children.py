@@ -1,0 +1,45 @@
+"""What becomes of a process's children when it dies, and which group it leads."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+
+_PR_SET_PDEATHSIG = 1
+
+
+def dying_with_us() -> Callable[[int], None]:
+    """What a loader's worker does at its start, so that it does not outlive this process."""
+    return partial(_die_with, os.getpid())
+
+
+def _die_with(parent: int, _worker: int) -> None:
+    """Have the kernel kill this process when its parent is gone; Linux only.
+
+    To the kernel the parent is the thread that started it; ours live as long as their loaders.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)  # it died before the kernel was asked
+
+
+def lead_a_group() -> None:
+    """Make this process the head of a group of its own, so that all of it can be signalled.
+
+    In a terminal the shell sees to that, and a background group could not read from it.
+    """
+    if os.getpgid(0) != os.getpid() and not _has_terminal():
+        with contextlib.suppress(PermissionError):
+            os.setpgrp()
+
+
+def _has_terminal() -> bool:
+    try:
+        return os.isatty(0)
+    except OSError:
+        return False

@@ -1,0 +1,43 @@
+"""Who reports, and the places in the service that hear it."""
+
+from pathlib import Path
+
+from configs.spec import DEFAULT_PROJECT, Contract, RunFile
+from workers.reporting.log_shipper import LogSink
+from workers.reporting.service_sink import ServiceSink
+
+
+class Identity(Contract):
+    """Who reports, and to whom; without addresses records stay in the spool."""
+
+    run_id: str
+    attempt: int = 1
+    report_url: str | None = None
+    mlflow_url: str | None = None
+    preset: str | None = None
+    name: str | None = None
+    project: str = DEFAULT_PROJECT
+
+
+def service_sink(identity: Identity, *, run_dir: Path) -> ServiceSink | None:
+    """Where records go; none without an address."""
+    if identity.report_url is None:
+        return None
+    return ServiceSink(
+        identity.report_url,
+        run_id=identity.run_id,
+        attempt=identity.attempt,
+        token_file=run_dir / RunFile.TOKEN,
+    )
+
+
+def log_sink(identity: Identity, *, run_dir: Path) -> LogSink | None:
+    """Where the attempt's log goes; none without an address."""
+    if identity.report_url is None:
+        return None
+    return LogSink(
+        identity.report_url,
+        run_id=identity.run_id,
+        attempt=identity.attempt,
+        token_file=run_dir / RunFile.TOKEN,
+    )
