@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from configs.spec import MLFLOW_EXPERIMENT, Tag
+from configs.spec import Tag, experiment_of
 from service.domain.errors import TrackerRefused, TrackerUnreachable
 from service.domain.tracking import TrackerStatus
 
@@ -19,10 +19,10 @@ class Mlflow:
     def __init__(self, url: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=False)
 
-    def find(self, run_id: str) -> str | None:
+    def find(self, run_id: str, *, project: str) -> str | None:
         """The MLflow run that carries our run's id."""
         experiment = self._ask(
-            "GET", "/experiments/get-by-name", params={"experiment_name": MLFLOW_EXPERIMENT}
+            "GET", "/experiments/get-by-name", params={"experiment_name": experiment_of(project)}
         )
         if experiment is None:
             return None

@@ -83,7 +83,7 @@ class SimulatedTracker:
     ended_at: dict[str, datetime] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
 
-    def find(self, run_id: str) -> str | None:
+    def find(self, run_id: str, *, project: str) -> str | None:  # noqa: ARG002
         """The tracked run of a run."""
         self._answer()
         return self.runs.get(run_id)

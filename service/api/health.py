@@ -6,6 +6,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from service.api.deps import WorldDep
 from service.api.schemas import HealthView
 from service.domain.errors import Unreachable
+from service.domain.runs import DEFAULT_PROJECT
 from service.domain.states import RunState
 from service.usecases.world import World
 
@@ -56,7 +57,7 @@ def _ray_answers(world: World) -> bool:
 
 def _mlflow_answers(world: World) -> bool:
     try:
-        world.tracker.find("none")
+        world.tracker.find("none", project=DEFAULT_PROJECT)
     except Unreachable:
         return False
     return True

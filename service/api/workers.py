@@ -4,13 +4,27 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
 
-from configs.spec import LOG_CHUNK_BYTES, Delivery, LogReceipt, Receipt
+from configs.spec import LOG_CHUNK_BYTES, Contract, Delivery, LogReceipt, Receipt
 from service.api.deps import WorldDep
 from service.domain.errors import PieceTooLarge
 from service.usecases import deliveries, logs
+from service.usecases.attempts_over import attempts_over
 
 router = APIRouter(prefix="/v1", include_in_schema=False)
+
+
+class AttemptsQuestion(Contract):
+    """Attempts that have processes on a node, by the ids of their Ray jobs."""
+
+    attempts: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=1000)]
+
+
+class AttemptsAnswer(Contract):
+    """Those of them that are over."""
+
+    over: tuple[str, ...]
 
 
 @router.post("/runs/{run_id}/attempts/{number}/deliveries")
@@ -35,3 +49,9 @@ async def receive_log(
         logs.take_piece, run_id, number, offset=offset, content=content, world=world
     )
     return LogReceipt(next=end)
+
+
+@router.post("/attempts:over")
+def list_attempts_over(body: AttemptsQuestion, world: WorldDep) -> AttemptsAnswer:
+    """Which of the attempts that have processes on a node are over."""
+    return AttemptsAnswer(over=tuple(attempts_over(body.attempts, world=world)))

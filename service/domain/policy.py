@@ -14,6 +14,10 @@ _COMMAND_NOT_FOUND = 127
 _OWN_FAULT_EXITS = (ExitCode.REFUSED, 1, 2)
 """Our own refusal, Python's traceback, and an option that the command line does not know."""
 
+_BY_EXIT: dict[int, tuple[FailureReason, str]] = {
+    ExitCode.DISK_FULL: (FailureReason.DISK_FULL, "The disk of the run's folder is full."),
+    ExitCode.OUT_OF_MEMORY: (FailureReason.HOST_OUT_OF_MEMORY, "The node had no more memory."),
+}
 _BY_SIGNAL: dict[int, tuple[FailureReason, str]] = {
     6: (FailureReason.NODE_LOST, "The trainer was aborted (SIGABRT): its log may say by what."),
     7: (
@@ -147,6 +151,8 @@ def _cause_outside(job: Job) -> tuple[FailureReason, str]:
     said = job.message or job.state
     if any(word in said.lower() for word in _MEMORY_WORDS):
         return FailureReason.HOST_OUT_OF_MEMORY, f"The node ran out of memory: {said}."
+    if job.exit_code in _BY_EXIT:
+        return _BY_EXIT[job.exit_code]
     signal = _signal_of(job.exit_code)
     if signal in _BY_SIGNAL:
         return _BY_SIGNAL[signal]

@@ -110,8 +110,8 @@ class Cluster(Protocol):
 class Tracker(Protocol):
     """Where numbers are compared. Every method may raise `TrackerUnreachable`."""
 
-    def find(self, run_id: str) -> str | None:
-        """The id of the MLflow run of a run."""
+    def find(self, run_id: str, *, project: str) -> str | None:
+        """The id of the MLflow run of a run of a project."""
 
     def status(self, mlflow_run_id: str) -> TrackerStatus | None:
         """What the tracker shows; none if it does not know the run."""
@@ -221,6 +221,9 @@ class Attempts(Protocol):
 
     def of_run(self, run_id: str) -> list[Attempt]:
         """By number."""
+
+    def by_submission(self, submission_id: str) -> Attempt | None:
+        """The attempt with this Ray job."""
 
     def current(self) -> dict[str, Attempt]:
         """The last attempt of every run that has one now, by run."""

@@ -33,7 +33,7 @@ def settle_finished(world: World) -> None:
 
 def _settle(run: Run, *, world: World) -> None:
     # Asked first: a shipment would be in vain while MLflow does not answer.
-    found = world.tracker.find(run.id)
+    found = world.tracker.find(run.id, project=run.project)
     if not _has_records_left(run, world=world) or _have_shipped(run, world=world):
         _set_status(run, mlflow_run_id=run.mlflow_run_id or found, world=world)
 

@@ -37,6 +37,12 @@ class SqlAttempts:
         query = select(AttemptRow).where(AttemptRow.run_id == run_id).order_by(AttemptRow.number)
         return [_attempt_from_row(row) for row in self._session.scalars(query)]
 
+    def by_submission(self, submission_id: str) -> Attempt | None:
+        """The attempt with this Ray job."""
+        query = select(AttemptRow).where(AttemptRow.submission_id == submission_id)
+        row = self._session.scalar(query)
+        return None if row is None else _attempt_from_row(row)
+
     def current(self) -> dict[str, Attempt]:
         """The last attempt of every run that has one now, by run."""
         query = (

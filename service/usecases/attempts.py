@@ -93,6 +93,8 @@ def order_of(run: Run, *, avoid: frozenset[str], world: World) -> Order:
         *("--report-to", world.report_url),
         *("--mlflow", world.mlflow_url),
         *("--name", run.name),
+        *("--project", run.project),
+        *("--stall-after", f"{world.rules.stall_after_s:g}"),
     ]
     if run.preset is not None:
         command += ["--preset", run.preset]

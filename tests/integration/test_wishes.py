@@ -182,6 +182,18 @@ class TestPriority:
         assert stage.run(run_id)["state"] == "starting"
 
 
+def test_a_node_learns_which_attempts_are_over_and_nothing_of_unknown_ones(stage: Stage) -> None:
+    run_id = a_running_run(stage)
+    stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=-9)
+    stage.turn()
+    stage.turn()
+    asked = [f"{run_id}-a1", f"{run_id}-a2", "somebody-elses-a1"]
+
+    answer = stage.http.post("/v1/attempts:over", json={"attempts": asked}).json()
+
+    assert answer == {"over": [f"{run_id}-a1"]}
+
+
 def ask(stage: Stage, run_id: str, wish: str) -> dict[str, Any]:
     response = stage.http.post(f"/v1/runs/{run_id}:{wish}")
     assert response.is_success, response.text
