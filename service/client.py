@@ -15,26 +15,32 @@ import httpx
 from httpx_sse import ServerSentEvent, connect_sse
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from service.api.asked import (
+    AuditQuery,
+    DatasetRequest,
+    EvaluationRequest,
+    ExportRequest,
+    LogQuery,
+    PriorityRequest,
+    ProjectRequest,
+    RunQuery,
+    RunRequest,
+    TeacherRequest,
+)
 from service.api.schemas import (
     AttemptView,
+    AuditPage,
     BudgetView,
-    DatasetRequest,
     DatasetView,
-    EvaluationRequest,
     EventView,
-    ExportRequest,
     HealthView,
-    LogQuery,
     MetricView,
     PlanView,
     PresetView,
-    PriorityRequest,
     ProblemView,
+    ProjectView,
     RunPage,
-    RunQuery,
-    RunRequest,
     RunView,
-    TeacherRequest,
     TeacherView,
 )
 
@@ -68,11 +74,20 @@ class TandemClient:
     """The service at `url`; a context manager."""
 
     def __init__(
-        self, url: str, *, timeout_s: float = 30.0, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout_s: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._http = httpx.Client(
-            base_url=self.url, timeout=timeout_s, trust_env=False, transport=transport
+            base_url=self.url,
+            timeout=timeout_s,
+            trust_env=False,
+            transport=transport,
+            headers={} if token is None else {"Authorization": f"Bearer {token}"},
         )
 
     def __enter__(self) -> Self:
@@ -245,6 +260,25 @@ class TandemClient:
     def presets(self) -> list[PresetView]:
         """All presets."""
         return _list(PresetView, self._ask("GET", "/v1/presets"))
+
+    def projects(self) -> list[ProjectView]:
+        """Projects that have limits or a weight of their own."""
+        return _list(ProjectView, self._ask("GET", "/v1/projects"))
+
+    def project(self, name: str) -> ProjectView:
+        """One project."""
+        answer = self._ask("GET", f"/v1/projects/{name}")
+        return ProjectView.model_validate_json(answer.content)
+
+    def set_project(self, name: str, request: ProjectRequest) -> ProjectView:
+        """Say how much of the cluster a project's runs may take."""
+        answer = self._ask("PUT", f"/v1/projects/{name}", body=request)
+        return ProjectView.model_validate_json(answer.content)
+
+    def audit(self, query: AuditQuery | None = None) -> AuditPage:
+        """Requests that were to change something, the newest first."""
+        params = (query or AuditQuery()).model_dump(mode="json", exclude_none=True)
+        return AuditPage.model_validate_json(self._ask("GET", "/v1/audit", params=params).content)
 
     def health(self) -> HealthView:
         """Whether the service and what it needs answer."""

@@ -3,8 +3,8 @@
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 
 import structlog
@@ -16,9 +16,14 @@ from service.adapters.files import LocalFiles
 from service.adapters.log_store import LocalLogStore
 from service.adapters.mlflow import Mlflow
 from service.adapters.ray_jobs import RayJobs
-from service.api import errors, health, jobs, registry, runs, streams, workers
+from service.api import access, errors, health, jobs, registry, runs, streams, workers
+from service.api.auditing import Auditing
+from service.api.gate import Gate, limits_from
+from service.api.headers import SecurityHeaders
 from service.api.limits import BodyLimit, HostCheck
+from service.api.requests import RequestIds
 from service.domain.ports import Clock, Cluster, Tracker
+from service.keys import key_in
 from service.log import configure_logging
 from service.loops.base import Loop
 from service.loops.reconcile import Reconciler
@@ -44,25 +49,11 @@ def create_app(
 ) -> FastAPI:
     """The API with its loops; the outside systems may be given, for tests and simulations."""
     configure_logging()
-    database = Database(settings.database)
-    ray = RayJobs(settings.ray_url, token_file=settings.ray_token_file)
-    mlflow = Mlflow(settings.mlflow_url)
-    world = World(
-        store=database,
-        cluster=cluster or ray,
-        tracker=tracker or mlflow,
-        files=LocalFiles(settings.runs_dir, roots=settings.roots),
-        logs=LocalLogStore(settings.logs_dir),
-        clock=clock or SystemClock(),
-        rules=_rules(settings),
-        report_url=settings.report_url,
-        mlflow_url=settings.mlflow_url,
-        owner=f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}",
-    )
+    world, opened = _make_world(settings, cluster=cluster, tracker=tracker, clock=clock)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        database.migrate()
+        world.store.migrate()
         loops = make_loops(world, interval_s=settings.poll_interval_s) if with_loops else []
         for loop in loops:
             loop.start()
@@ -70,8 +61,7 @@ def create_app(
         yield
         for loop in loops:
             loop.stop(timeout_s=_STOP_LOOPS_S)
-        for opened in (ray, mlflow, database):
-            opened.close()
+        opened.close()
         log.info("service.stopped")
 
     app = FastAPI(
@@ -82,11 +72,56 @@ def create_app(
     )
     app.state.world = world
     errors.install(app)
-    app.add_middleware(BodyLimit)
-    app.add_middleware(HostCheck, hosts=settings.host_names)
-    for module in (runs, jobs, streams, registry, workers, health):
+    for module in (runs, jobs, streams, registry, access, workers, health):
         app.include_router(module.router)
+    _guard(app, world, settings)
     return app
+
+
+def _guard(app: FastAPI, world: World, settings: Settings) -> None:
+    """What a request passes on its way in; the last one that is added is the first."""
+    limits = limits_from(settings.rate_limit, settings.refusal_limit)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(Gate, world=world, limits=limits)
+    app.add_middleware(Auditing, world=world)
+    app.add_middleware(HostCheck, hosts=settings.host_names)
+    app.add_middleware(SecurityHeaders, is_https=settings.report_url.startswith("https:"))
+    app.add_middleware(RequestIds)
+
+
+@contextmanager
+def open_world(settings: Settings) -> Iterator[World]:
+    """What usecases act on, for a command that needs no service: the schema is the newest."""
+    world, opened = _make_world(settings, cluster=None, tracker=None, clock=None)
+    with opened:
+        world.store.migrate()
+        yield world
+
+
+def _make_world(
+    settings: Settings, *, cluster: Cluster | None, tracker: Tracker | None, clock: Clock | None
+) -> tuple[World, ExitStack]:
+    """The world, and what closes its connections."""
+    database = Database(settings.database)
+    ray = RayJobs(settings.ray_url, token_file=settings.ray_token_file)
+    mlflow = Mlflow(settings.mlflow_url)
+    opened = ExitStack()
+    for connection in (database, mlflow, ray):
+        opened.callback(connection.close)
+    world = World(
+        store=database,
+        cluster=cluster or ray,
+        tracker=tracker or mlflow,
+        files=LocalFiles(settings.runs_dir, roots=settings.roots),
+        logs=LocalLogStore(settings.logs_dir),
+        clock=clock or SystemClock(),
+        rules=_rules(settings),
+        report_url=settings.report_url,
+        mlflow_url=settings.mlflow_url,
+        key=key_in(settings.key_file) if settings.auth == "tokens" else None,
+        owner=f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}",
+    )
+    return world, opened
 
 
 def _rules(settings: Settings) -> Rules:

@@ -1,12 +1,23 @@
 """What can be set from outside: variables that begin with TANDEM_. Read by main and cli."""
 
 import ipaddress
+import re
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from limits import parse
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_POSTGRES = re.compile(r"^postgres(ql)?(\+psycopg)?://")
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -40,6 +51,24 @@ class Settings(BaseSettings):
     public_url: str | None = None
     """Where workers reach this service; by default the address it listens on."""
 
+    auth: Literal["off", "tokens"] = "off"
+    """Whether every request needs a token; off only on this machine."""
+
+    secret_file: Path | None = None
+    """The key that workers' tokens are made with; by default `secret` in `home`."""
+
+    token: SecretStr | None = None
+    """What the command line shows to the service."""
+
+    token_file: Path = Path("~/.config/tandem/token")
+    """A file with that token, if it is not given itself."""
+
+    rate_limit: str = "1200/minute"
+    """Requests of one token, or of one address where access control is off."""
+
+    refusal_limit: str = "30/minute"
+    """Requests of one address without a good token."""
+
     allowed_roots: tuple[Path, ...] = ()
     """Folders beside `home` that datasets and teachers may be registered from."""
 
@@ -64,13 +93,29 @@ class Settings(BaseSettings):
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().resolve()
 
+    @field_validator("database_url")
+    @classmethod
+    def _with_our_driver(cls, url: str | None) -> str | None:
+        """PostgreSQL is spoken to with psycopg, however its URL begins."""
+        return None if url is None else _POSTGRES.sub("postgresql+psycopg://", url)
+
+    @field_validator("rate_limit", "refusal_limit")
+    @classmethod
+    def _is_a_rate(cls, rate: str) -> str:
+        try:
+            parse(rate)
+        except ValueError as error:
+            raise ValueError(f"{rate!r} is no rate; write it as 600/minute") from error
+        return rate
+
     @model_validator(mode="after")
-    def _loopback_only(self) -> Self:
-        if not _is_loopback(self.host):
+    def _others_need_tokens(self) -> Self:
+        public = urlsplit(self.report_url).hostname or self.host
+        if self.auth == "off" and not (_is_loopback(self.host) and _is_loopback(public)):
             raise ValueError(
-                f"TANDEM_HOST is {self.host}, but the API has no access control yet and may "
-                "only listen on this machine; set TANDEM_HOST=127.0.0.1 and reach it "
-                "through an SSH tunnel"
+                f"the API would be reached from other machines ({self.host}, {public}), and access "
+                "control is off; set TANDEM_AUTH=tokens and make a token for yourself with "
+                "`tandem token create NAME --role admin`, or set TANDEM_HOST=127.0.0.1"
             )
         return self
 
@@ -100,6 +145,11 @@ class Settings(BaseSettings):
     def runs_dir(self) -> Path:
         """One folder per run."""
         return self.home / "runs"
+
+    @property
+    def key_file(self) -> Path:
+        """Where the key lies that workers' tokens are made with."""
+        return self.secret_file or self.home / "secret"
 
     @property
     def logs_dir(self) -> Path:

@@ -26,10 +26,11 @@ class LocalFiles:
         """A run's folder."""
         return self._runs_dir / run_id
 
-    def write(self, path: Path, text: str) -> None:
-        """Write a whole file or none."""
+    def write(self, path: Path, text: str, *, is_secret: bool = False) -> None:
+        """Write a whole file or none; a secret one is for its owner's eyes only."""
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(path.name + ".unfinished")
+        unfinished.touch(mode=0o600 if is_secret else 0o666)
         unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(path)
 

@@ -4,7 +4,8 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from service.domain.access import LOCAL, Caller
+from service.api.gate import caller_of
+from service.domain.access import Caller
 from service.usecases.world import World
 
 
@@ -12,9 +13,5 @@ def _world(request: Request) -> World:
     return cast("World", request.app.state.world)
 
 
-def _caller() -> Caller:
-    return LOCAL
-
-
 WorldDep = Annotated[World, Depends(_world)]
-CallerDep = Annotated[Caller, Depends(_caller)]
+CallerDep = Annotated[Caller, Depends(caller_of)]

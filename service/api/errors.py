@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import httpx
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,6 +17,8 @@ STATUS: dict[type[errors.TandemError], tuple[int, str]] = {
     errors.NotFound: (404, "Not found"),
     errors.SpecRefused: (422, "The spec cannot run"),
     errors.PathRefused: (422, "The path cannot be used"),
+    errors.NotLetIn: (401, "A token is needed"),
+    errors.NotAllowed: (403, "Not allowed"),
     errors.PieceTooLarge: (413, "The piece is too large"),
     errors.IllegalMove: (409, "The run's state does not allow it"),
     errors.AttemptSuperseded: (409, "A newer attempt has taken over"),
@@ -49,6 +52,23 @@ def status_of(error: errors.TandemError) -> tuple[int, str]:
     raise KeyError(type(error).__name__)
 
 
+def answer_to(error: errors.TandemError) -> JSONResponse:
+    """An error as a problem document."""
+    status, title = status_of(error)
+    fields = [FieldProblem(field=f.field, code=f.code, message=f.message) for f in error.faults]
+    response = problem(
+        status,
+        title=title,
+        detail=str(error),
+        code=error.code,
+        fields=fields,
+        advice=error.advice,
+    )
+    if status == httpx.codes.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
 def problem(
     status: int,
     *,
@@ -73,16 +93,7 @@ def problem(
 
 def _of_ours(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.TandemError)
-    status, title = status_of(error)
-    fields = [FieldProblem(field=f.field, code=f.code, message=f.message) for f in error.faults]
-    return problem(
-        status,
-        title=title,
-        detail=str(error),
-        code=error.code,
-        fields=fields,
-        advice=error.advice,
-    )
+    return answer_to(error)
 
 
 def _of_request(_request: Request, error: Exception) -> JSONResponse:

@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response, status
 
 from configs.spec import Task
+from service.api.asked import EvaluationRequest, ExportRequest, PageQuery
 from service.api.deps import CallerDep, WorldDep
 from service.api.runs import IdempotencyKey, page_of_runs
-from service.api.schemas import EvaluationRequest, ExportRequest, PageQuery, RunPage, RunView
+from service.api.schemas import RunPage, RunView
 from service.api.views import view_of_run
 from service.domain.access import Caller
 from service.domain.errors import RunNotFound
@@ -31,9 +32,11 @@ def launch_evaluation(
 
 
 @router.get("/evaluations")
-def list_evaluations(world: WorldDep, query: Annotated[PageQuery, Query()]) -> RunPage:
+def list_evaluations(
+    world: WorldDep, caller: CallerDep, query: Annotated[PageQuery, Query()]
+) -> RunPage:
     """Evaluations, newest first."""
-    return _page("evaluate", query, world=world)
+    return _page("evaluate", query, caller=caller, world=world)
 
 
 @router.get("/evaluations/{run_id}")
@@ -55,9 +58,11 @@ def launch_export(
 
 
 @router.get("/exports")
-def list_exports(world: WorldDep, query: Annotated[PageQuery, Query()]) -> RunPage:
+def list_exports(
+    world: WorldDep, caller: CallerDep, query: Annotated[PageQuery, Query()]
+) -> RunPage:
     """Exports, newest first."""
-    return _page("export", query, world=world)
+    return _page("export", query, caller=caller, world=world)
 
 
 @router.get("/exports/{run_id}")
@@ -90,8 +95,8 @@ def _launched(
     return view_of_run(run, mlflow_url=world.mlflow_url)
 
 
-def _page(task: Task, query: PageQuery, *, world: World) -> RunPage:
-    which = RunFilter(task=task, before=query.cursor, limit=query.limit + 1)
+def _page(task: Task, query: PageQuery, *, caller: Caller, world: World) -> RunPage:
+    which = RunFilter(task=task, project=caller.project, before=query.cursor, limit=query.limit + 1)
     return page_of_runs(runs.list_runs(which, world=world), limit=query.limit, world=world)
 
 

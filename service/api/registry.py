@@ -5,8 +5,9 @@ from pathlib import Path
 from fastapi import APIRouter, Response, status
 
 from configs.catalog import load_preset, preset_names
+from service.api.asked import DatasetRequest, TeacherRequest
 from service.api.deps import WorldDep
-from service.api.schemas import DatasetRequest, DatasetView, PresetView, TeacherRequest, TeacherView
+from service.api.schemas import DatasetView, PresetView, TeacherView
 from service.api.views import view_of_dataset, view_of_teacher
 from service.usecases import registry
 

@@ -4,18 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response, status
 
+from service.api.asked import PriorityRequest, RunQuery, RunRequest
 from service.api.deps import CallerDep, WorldDep
-from service.api.schemas import (
-    AttemptView,
-    BudgetView,
-    MetricView,
-    PlanView,
-    PriorityRequest,
-    RunPage,
-    RunQuery,
-    RunRequest,
-    RunView,
-)
+from service.api.schemas import AttemptView, BudgetView, MetricView, PlanView, RunPage, RunView
 from service.api.views import (
     view_of_attempt,
     view_of_budget,
@@ -26,6 +17,7 @@ from service.api.views import (
 from service.domain.ports import RunFilter
 from service.domain.runs import Run
 from service.usecases import budget, runs, wishes
+from service.usecases.access import project_for
 from service.usecases.world import World
 
 router = APIRouter(prefix="/v1", tags=["runs"])
@@ -56,19 +48,19 @@ def launch_run(
 
 
 @router.post("/runs:plan")
-def plan_run(body: RunRequest, world: WorldDep) -> PlanView:
+def plan_run(body: RunRequest, world: WorldDep, caller: CallerDep) -> PlanView:
     """The dry run: the resolved spec and everything that stands against it."""
-    return view_of_plan(runs.plan_run(_request(body), world=world))
+    return view_of_plan(runs.plan_run(_request(body), caller=caller, world=world))
 
 
 @router.get("/runs")
-def list_runs(world: WorldDep, query: Annotated[RunQuery, Query()]) -> RunPage:
+def list_runs(world: WorldDep, caller: CallerDep, query: Annotated[RunQuery, Query()]) -> RunPage:
     """Runs, newest first: those that train, and evaluations and exports."""
     pair = query.tag.partition("=") if query.tag is not None else None
     which = RunFilter(
         state=query.state,
         task=query.task,
-        project=query.project,
+        project=project_for(query.project, caller=caller),
         preset=query.preset,
         tag=None if pair is None else (pair[0], pair[2]),
         before=query.cursor,

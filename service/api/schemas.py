@@ -1,94 +1,23 @@
-"""What the API takes and shows. The client speaks these too."""
+"""What the API shows. The client speaks these too."""
 
-import json
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field
 
 from configs.spec import (
     ClassNames,
     Contract,
     DatasetManifest,
     Detector,
-    EvaluationSpec,
-    ExportSpec,
     FailureReason,
     JobSpec,
-    Name,
     Progress,
-    Sha256,
     Task,
 )
+from service.domain.access import Role
 from service.domain.runs import Desired
 from service.domain.states import RunState, is_over
-
-_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
-"""A name is an argument of the job's command line: no shell takes a NUL there."""
-
-
-RunName = Annotated[str, Field(min_length=1, max_length=200, pattern=_PRINTABLE)]
-"""What a run is called on screen."""
-
-Priority = Annotated[int, Field(ge=-100, le=100)]
-
-
-class Asked(Contract):
-    """What a person asks; text that cannot be written down is refused."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _is_text(cls, document: JsonValue) -> JsonValue:
-        try:
-            json.dumps(document, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                "a text holds half of a character (a surrogate without its pair)"
-            ) from error
-        return document
-
-
-class Placed(Asked):
-    """Whose run it is, and how it stands to others."""
-
-    name: RunName | None = None
-    project: Name | None = None
-    """Whose share of the cluster it takes; none: the caller's own, else `default`."""
-
-    priority: Priority = 0
-    """The larger goes first, and may have runs of smaller priority make room."""
-
-
-class PriorityRequest(Asked):
-    """Another place in the queue."""
-
-    priority: Priority
-
-
-class RunRequest(Placed):
-    """A run to launch: a preset with changes by dotted field, or a whole spec."""
-
-    preset: Annotated[str | None, Field(examples=["digits/bckd"])] = None
-    changes: dict[str, JsonValue] = Field(
-        default_factory=dict, examples=[{"distillation.loc_weight": 2.0}]
-    )
-    spec: dict[str, JsonValue] | None = None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if (self.preset is None) == (self.spec is None):
-            raise ValueError("give either preset or spec")
-        if self.spec is not None and self.changes:
-            raise ValueError("changes are for presets; put them into spec itself")
-        return self
-
-
-class EvaluationRequest(EvaluationSpec, Placed):
-    """A detector to measure: a whole spec, and what to call it."""
-
-
-class ExportRequest(ExportSpec, Placed):
-    """A detector to write in formats of others: a whole spec, and what to call it."""
 
 
 class RunView(Contract):
@@ -126,61 +55,6 @@ class RunView(Contract):
     def is_over(self) -> bool:
         """Whether nothing more will happen."""
         return is_over(self.state)
-
-
-class PageQuery(Contract):
-    """Which part of a list."""
-
-    cursor: str | None = None
-    """The last id of the page before."""
-
-    limit: Annotated[int, Field(ge=1, le=200)] = 50
-
-
-class RunQuery(PageQuery):
-    """Which runs."""
-
-    state: RunState | None = None
-    task: Task | None = None
-    project: str | None = None
-    preset: str | None = None
-    tag: Annotated[str, Field(pattern=r"^[^=]+=.*$", description="key=value")] | None = None
-
-
-class LogQuery(Contract):
-    """Which part of a run's log, and whether to wait for more."""
-
-    follow: bool = False
-    attempt: Annotated[int | None, Field(ge=1, le=999_999)] = None
-    """Only this one; with `follow`, begin with it."""
-
-    offset: Annotated[int, Field(ge=0)] = 0
-    """Bytes of the attempt's log to leave out."""
-
-    tail: Annotated[int | None, Field(ge=1, le=10_000)] = None
-    """Only so many last lines, over all attempts."""
-
-    search: Annotated[str | None, Field(min_length=1, max_length=200)] = None
-    """Only lines that contain this, as `attempt:line: text`."""
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if self.follow and (self.tail is not None or self.search is not None):
-            raise ValueError("follow cannot be joined with tail or search")
-        if self.tail is not None and self.search is not None:
-            raise ValueError("give either tail or search")
-        if self.offset and self.attempt is None:
-            raise ValueError("an offset is of one attempt: name it")
-        return self
-
-
-class EventQuery(Contract):
-    """Which events."""
-
-    after: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    run: str | None = None
-    project: str | None = None
-    limit: Annotated[int, Field(ge=1, le=1000)] = 200
 
 
 class RunPage(Contract):
@@ -254,14 +128,6 @@ class PresetView(Contract):
     summary: str
 
 
-class DatasetRequest(Asked):
-    """A dataset's folder to be given a name."""
-
-    root: Annotated[str, Field(min_length=1)]
-    name: Name | None = None
-    replace: bool = False
-
-
 class DatasetView(Contract):
     """A registered dataset."""
 
@@ -269,19 +135,6 @@ class DatasetView(Contract):
     root: str
     manifest: DatasetManifest
     registered_at: datetime
-
-
-class TeacherRequest(Asked):
-    """A trained detector to be given a name."""
-
-    name: Name
-    checkpoint: Annotated[str, Field(min_length=1)]
-    detector: Detector
-    classes: ClassNames
-    sha256: Sha256 | None = None
-    measured_map: Annotated[float, Field(ge=0, le=1)] | None = None
-    source: Annotated[str, Field(max_length=2000)] = ""
-    replace: bool = False
 
 
 class TeacherView(Contract):
@@ -304,6 +157,55 @@ class HealthView(Contract):
     ray: bool
     mlflow: bool
     runs_by_state: dict[RunState, int]
+
+
+class ProjectView(Contract):
+    """A project."""
+
+    name: str
+    weight: float
+    max_runs: int | None
+    max_gpus: int | None
+
+
+class TokenView(Contract):
+    """Somebody's access."""
+
+    id: str
+    name: str
+    role: Role
+    project: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class NewTokenView(Contract):
+    """A token that was just made, and its text, which is shown once."""
+
+    token: TokenView
+    text: str
+
+
+class AuditView(Contract):
+    """A request that was to change something."""
+
+    id: int
+    at: datetime
+    actor: str
+    method: str
+    path: str
+    status: int
+    request_id: str
+    address: str
+
+
+class AuditPage(Contract):
+    """The newest first; `next_before` asks for those before."""
+
+    items: list[AuditView]
+    next_before: int | None
 
 
 class FieldProblem(Contract):

@@ -10,10 +10,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from service.api.deps import WorldDep
-from service.api.schemas import EventQuery, EventView, LogQuery
+from service.api.asked import EventQuery, LogQuery
+from service.api.deps import CallerDep, WorldDep
+from service.api.schemas import EventView
 from service.api.views import view_of_event
 from service.usecases import events, logs, runs
+from service.usecases.access import project_for
 
 router = APIRouter(prefix="/v1", tags=["logs and events"])
 
@@ -59,10 +61,16 @@ def list_events_of_run(run_id: str, world: WorldDep, after: int = 0) -> list[Eve
 
 
 @router.get("/events")
-def list_events(world: WorldDep, query: Annotated[EventQuery, Query()]) -> list[EventView]:
+def list_events(
+    world: WorldDep, caller: CallerDep, query: Annotated[EventQuery, Query()]
+) -> list[EventView]:
     """What happened to all runs, in the order in which it did."""
     found = events.events_after(
-        query.after, run_id=query.run, project=query.project, limit=query.limit, world=world
+        query.after,
+        run_id=query.run,
+        project=project_for(query.project, caller=caller),
+        limit=query.limit,
+        world=world,
     )
     return [view_of_event(event) for event in found]
 
@@ -70,6 +78,7 @@ def list_events(world: WorldDep, query: Annotated[EventQuery, Query()]) -> list[
 @router.get("/events/stream", response_class=EventSourceResponse)
 def stream_events(
     world: WorldDep,
+    caller: CallerDep,
     query: Annotated[EventQuery, Query()],
     last_event_id: LastEventId = None,
 ) -> EventSourceResponse:
@@ -78,7 +87,7 @@ def stream_events(
     found = events.follow_events(
         since if since is not None else query.after or None,
         run_id=query.run,
-        project=query.project,
+        project=project_for(query.project, caller=caller),
         world=world,
     )
 

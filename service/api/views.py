@@ -3,6 +3,7 @@
 from configs.spec import Metric, advice
 from service.api.schemas import (
     AttemptView,
+    AuditView,
     BudgetPartView,
     BudgetView,
     DatasetView,
@@ -10,12 +11,16 @@ from service.api.schemas import (
     FindingView,
     MetricView,
     PlanView,
+    ProjectView,
     RunView,
     TeacherView,
+    TokenView,
 )
+from service.domain.access import AuditEntry, Token
 from service.domain.budget import Budget
 from service.domain.plan import Plan
 from service.domain.ports import MetricPoint
+from service.domain.projects import Project
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.runs import Attempt, Event, Run
 
@@ -98,3 +103,18 @@ def view_of_dataset(dataset: RegisteredDataset) -> DatasetView:
 def view_of_teacher(teacher: RegisteredTeacher) -> TeacherView:
     """A teacher as the API shows it."""
     return TeacherView(**{**vars(teacher), "checkpoint": str(teacher.checkpoint)})
+
+
+def view_of_project(project: Project) -> ProjectView:
+    """A project as the API shows it."""
+    return ProjectView(**vars(project))
+
+
+def view_of_token(token: Token) -> TokenView:
+    """A token as the API shows it: without its digest."""
+    return TokenView(**{name: getattr(token, name) for name in TokenView.model_fields})
+
+
+def view_of_entry(entry: AuditEntry) -> AuditView:
+    """A line of the audit as the API shows it."""
+    return AuditView(**{name: getattr(entry, name) for name in AuditView.model_fields})

@@ -4,7 +4,19 @@ import sys
 
 import typer
 
-from service.cli import budget, datasets, demo, doctor, jobs, presets, runs, stack, teachers, wishes
+from service.cli import (
+    access,
+    budget,
+    datasets,
+    demo,
+    doctor,
+    jobs,
+    presets,
+    runs,
+    stack,
+    teachers,
+    wishes,
+)
 from service.cli.failures import Refusal, refusal_from
 
 app = typer.Typer(
@@ -18,6 +30,7 @@ app = typer.Typer(
 stack.register(app)
 runs.register(app)
 wishes.register(app)
+access.register(app)
 presets.register(app)
 teachers.register(app)
 datasets.register(app)

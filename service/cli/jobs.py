@@ -43,7 +43,7 @@ def evaluate(
     watch: Watch = True,
 ) -> None:
     """Measure a detector: COCO's numbers in all parts, curves, images a second, latency."""
-    from service.api.schemas import EvaluationRequest
+    from service.api.asked import EvaluationRequest
 
     with open_client() as client:
         reference = _reference(client, model, checkpoint)
@@ -77,7 +77,7 @@ def export(
     watch: Watch = True,
 ) -> None:
     """Write a detector in formats of others, each compared with the original."""
-    from service.api.schemas import ExportRequest
+    from service.api.asked import ExportRequest
 
     with open_client() as client:
         asked: dict[str, Any] = {

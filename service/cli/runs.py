@@ -12,7 +12,8 @@ from service.domain.states import RunState
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from service.api.schemas import EventView, PlanView, RunRequest, RunView
+    from service.api.asked import RunRequest
+    from service.api.schemas import EventView, PlanView, RunView
     from service.client import TandemClient
 
 _LISTED = 50
@@ -41,7 +42,7 @@ def run(
     plan: Annotated[bool, typer.Option("--plan", help="Only show what it would be.")] = False,
 ) -> None:
     """Launch a run from a preset."""
-    from service.api.schemas import RunRequest
+    from service.api.asked import RunRequest
     from service.cli.assignments import changes_from
 
     request = RunRequest(
@@ -87,7 +88,7 @@ def runs(
 
 def show(run_id: RunPrefix, as_json: AsJson = False) -> None:
     """Show a run: its numbers, what happened to it, and the last lines of one that ended badly."""
-    from service.api.schemas import LogQuery
+    from service.api.asked import LogQuery
 
     with open_client() as client:
         found = client.run(full_id(client, run_id))
@@ -117,7 +118,7 @@ def logs(
     attempt: Annotated[int | None, typer.Option(help="Only of this attempt.", min=1)] = None,
 ) -> None:
     """Print the log of a run."""
-    from service.api.schemas import LogQuery
+    from service.api.asked import LogQuery
 
     with open_client() as client:
         found = full_id(client, run_id)
@@ -163,7 +164,7 @@ def took_s(run: "RunView") -> float | None:
 
 
 def _last_runs(client: "TandemClient", state: RunState | None) -> "list[RunView]":
-    from service.api.schemas import RunQuery
+    from service.api.asked import RunQuery
 
     return list(client.runs(RunQuery(state=state, limit=_LISTED)).items)
 

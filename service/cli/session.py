@@ -3,6 +3,7 @@
 from functools import cache
 from typing import TYPE_CHECKING
 
+from service.cli.console import errors
 from service.cli.failures import Refusal, Refused
 
 if TYPE_CHECKING:
@@ -50,7 +51,20 @@ def open_client() -> "TandemClient":
     """The service over HTTP; use it as a context manager."""
     from service.client import TandemClient
 
-    return TandemClient(load_settings().url)
+    return TandemClient(load_settings().url, token=token_of_settings())
+
+
+def token_of_settings() -> str | None:
+    """What is shown to the service: TANDEM_TOKEN, else what is in TANDEM_TOKEN_FILE."""
+    settings = load_settings()
+    if settings.token is not None:
+        return settings.token.get_secret_value()
+    file = settings.token_file.expanduser()
+    if not file.is_file():
+        return None
+    if file.stat().st_mode & 0o077:
+        errors().print(f"{file} can be read by others: chmod 600 {file}", style="yellow")
+    return file.read_text(encoding="ascii").strip()
 
 
 def full_id(client: "TandemClient", prefix: str) -> str:
@@ -78,7 +92,7 @@ def id_from_prefix(prefix: str, runs: "Sequence[RunView]") -> str:
 
 def all_runs(client: "TandemClient", *, state: "RunState | None" = None) -> "list[RunView]":
     """Every run, page by page, the newest first."""
-    from service.api.schemas import RunQuery
+    from service.api.asked import RunQuery
 
     found: list[RunView] = []
     cursor: str | None = None

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
-    from service.api.schemas import RunRequest, RunView
+    from service.api.asked import RunRequest
+    from service.api.schemas import RunView
     from service.cli.story_report import Pair
     from service.client import TandemClient
 
@@ -111,7 +112,7 @@ def _launch_once(
     """The run that has this very spec already, or a new one; never one that ended badly."""
     from uuid import uuid4
 
-    from service.api.schemas import RunRequest
+    from service.api.asked import RunRequest
 
     name = f"{experiment.name}: {label}"
     request = RunRequest(

@@ -144,7 +144,7 @@ def register_shipped(name: str) -> None:
 
 def register_teacher(card: dict[str, object], checkpoint: Path, *, replace: bool) -> None:
     """Registers what a card describes; a card may leave out all but name, detector and classes."""
-    from service.api.schemas import TeacherRequest
+    from service.api.asked import TeacherRequest
 
     request = TeacherRequest.model_validate(
         card | {"checkpoint": str(checkpoint), "replace": replace}

@@ -2,7 +2,11 @@
 
 TandemError
 ├── NotFound                 run_not_found, dataset_not_found, teacher_not_found, preset_not_found,
-│                            checkpoint_missing, dependency_failed
+│                            checkpoint_missing, dependency_failed, token_not_found
+├── NotLetIn                 not_let_in
+├── NotAllowed
+│   ├── RoleTooSmall         role_too_small
+│   └── OtherProject         other_project
 ├── SpecRefused              spec_refused: the spec cannot be, or cannot run here
 ├── Conflict
 │   ├── IllegalMove          illegal_move
@@ -103,6 +107,50 @@ class CheckpointMissing(NotFound):
 
     def __init__(self, what: str, run_id: str, file: str) -> None:
         super().__init__(f"Its {what}, run {run_id}, has no {file} in its folder any more.")
+
+
+class TokenNotFound(NotFound):
+    """No token has this id."""
+
+    code = "token_not_found"
+
+    def __init__(self, token_id: str) -> None:
+        super().__init__(f"There is no token {token_id}. `tandem token list` shows them.")
+
+
+class NotLetIn(TandemError):
+    """No token, or none that opens anything; why is nobody's business."""
+
+    code = "not_let_in"
+    advice = (
+        "Show a token that is good, as `Authorization: Bearer ...`; an admin makes one with "
+        "`tandem token create`."
+    )
+
+    def __init__(self) -> None:
+        super().__init__("This service wants a token, and what was shown is not a good one.")
+
+
+class NotAllowed(TandemError):
+    """The caller is known, but may not do this."""
+
+
+class RoleTooSmall(NotAllowed):
+    """The caller's role does not reach."""
+
+    code = "role_too_small"
+
+    def __init__(self, role: str, least: str) -> None:
+        super().__init__(f"Your token is a {role}'s, and this needs a {least}'s.")
+
+
+class OtherProject(NotAllowed):
+    """The caller's token is for another project."""
+
+    code = "other_project"
+
+    def __init__(self, asked: str, own: str) -> None:
+        super().__init__(f"Your token is for project {own!r}, not for {asked!r}.")
 
 
 class SpecRefused(TandemError):

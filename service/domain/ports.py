@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from configs.spec import DatasetManifest, Metrics, Record, Task
+from service.domain.access import AuditEntry, Token
 from service.domain.policy import Job
 from service.domain.projects import Project
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
@@ -141,8 +142,8 @@ class Files(Protocol):
     def sha256(self, path: Path) -> str | None:
         """A file's digest; none if there is no such file."""
 
-    def write(self, path: Path, text: str) -> None:
-        """Write a whole file or none."""
+    def write(self, path: Path, text: str, *, is_secret: bool = False) -> None:
+        """Write a whole file or none; a secret one is for its owner's eyes only."""
 
     def spool_records(self, run_id: str, position: int) -> list[Record]:
         """Records of a run's spool from `position` on."""
@@ -305,6 +306,29 @@ class Duties(Protocol):
         """Give all duties of `owner` back."""
 
 
+class Tokens(Protocol):
+    """Who has access."""
+
+    def get(self, token_id: str) -> Token | None:
+        """The token with this id."""
+
+    def all(self) -> list[Token]:
+        """The newest first."""
+
+    def put(self, token: Token) -> None:
+        """Add or replace."""
+
+
+class Audit(Protocol):
+    """Requests that were to change something, append-only."""
+
+    def add(self, entry: AuditEntry) -> None:
+        """Append."""
+
+    def page(self, *, before: int | None, limit: int) -> list[AuditEntry]:
+        """The newest first."""
+
+
 class Unit(Protocol):
     """One transaction."""
 
@@ -333,6 +357,14 @@ class Unit(Protocol):
         """Projects."""
 
     @property
+    def tokens(self) -> Tokens:
+        """Who has access."""
+
+    @property
+    def audit(self) -> Audit:
+        """Who changed what."""
+
+    @property
     def duties(self) -> Duties:
         """What one service process at a time does."""
 
@@ -342,3 +374,6 @@ class Store(Protocol):
 
     def begin(self) -> AbstractContextManager[Unit]:
         """One transaction."""
+
+    def migrate(self) -> None:
+        """Bring the schema to the newest version."""

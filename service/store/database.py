@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.domain.errors import StoreUnreachable
+from service.store.access import SqlAudit, SqlTokens
 from service.store.attempts import SqlAttempts
 from service.store.records import SqlEvents, SqlPoints, SqlRegistry
 from service.store.runs import SqlRuns
@@ -36,6 +37,8 @@ class SqlUnit:
     registry: SqlRegistry
     projects: SqlProjects
     duties: SqlDuties
+    tokens: SqlTokens
+    audit: SqlAudit
 
 
 class Database:
@@ -104,6 +107,8 @@ def _unit(session: Session) -> SqlUnit:
         registry=SqlRegistry(session),
         projects=SqlProjects(session),
         duties=SqlDuties(session),
+        tokens=SqlTokens(session),
+        audit=SqlAudit(session),
     )
 
 

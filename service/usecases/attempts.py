@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from configs.spec import Env, RunFile
+from service.domain.access import seal_of
 from service.domain.errors import JobRefused
 from service.domain.ports import Order
 from service.domain.room import fewer_in_words
@@ -51,8 +52,17 @@ def start_attempt(
     return started
 
 
+def _seal(run: Run, *, world: World) -> None:
+    """Leave in the run's folder what its worker shows to us."""
+    if world.key is not None:
+        file = world.files.run_dir(run.id) / RunFile.TOKEN
+        seal = seal_of(run.id, run.attempt, key=world.key)
+        world.files.write(file, seal, is_secret=True)
+
+
 def submit_attempt(run: Run, *, avoid: frozenset[str] = frozenset(), world: World) -> None:
     """Submit the job of a run's current attempt; a refusal is told once, and raised."""
+    _seal(run, world=world)
     try:
         world.cluster.submit(order_of(run, avoid=avoid, world=world))
     except JobRefused as error:

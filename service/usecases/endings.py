@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from configs.spec import FailureReason, Outcome
+from configs.spec import FailureReason, Outcome, RunFile
 from service.domain.errors import JobRefused, Unreachable
 from service.domain.policy import Job, Verdict, after_attempt
 from service.domain.ports import Order, Unit
@@ -126,9 +126,11 @@ def _sweep(run: Run, attempt: Attempt | None, *, world: World) -> None:
     """
     if attempt is None or attempt.node_id is None:
         return
+    token_file = world.files.run_dir(run.id) / RunFile.TOKEN
+    shows = () if world.key is None else ("--token-file", str(token_file))
     order = Order(
         submission_id=f"{attempt.submission_id}-sweep",
-        command=("tandem-worker", "sweep", "--report-to", world.report_url),
+        command=("tandem-worker", "sweep", "--report-to", world.report_url, *shows),
         num_cpus=0,
         num_gpus=0,
         metadata={"run_id": run.id},

@@ -26,6 +26,7 @@ from service.domain.ports import MetricPoint, Node, RunFilter, Unit
 from service.domain.references import references_of
 from service.domain.runs import DEFAULT_PROJECT, Attempt, Event, Run
 from service.domain.states import RunState
+from service.usecases.access import project_for
 from service.usecases.nodes import cluster_nodes
 from service.usecases.world import World
 
@@ -51,12 +52,12 @@ class Request:
     """Of the request as it came: what an idempotency key is bound to."""
 
 
-def plan_run(request: Request, *, world: World) -> Plan:
+def plan_run(request: Request, *, caller: Caller, world: World) -> Plan:
     """The dry run; `SpecRefused` if the spec itself is not valid, findings for everything else."""
     spec = _spec_of(request)
     nodes = _nodes_or_none(world)
     with world.store.begin() as unit:
-        return make_plan(spec, _facts(unit, spec, nodes))
+        return make_plan(spec, _facts(unit, spec, nodes, caller=caller))
 
 
 def launch_run(
@@ -65,7 +66,8 @@ def launch_run(
     """Queue a run, and whether it is new: the same idempotency key gives the same run."""
     if key is not None and (earlier := _earlier_run(key, request, world=world)):
         return earlier, False
-    plan = plan_run(request, world=world)
+    project = project_for(request.project, caller=caller) or DEFAULT_PROJECT
+    plan = plan_run(request, caller=caller, world=world)
     if plan.errors:
         raise SpecRefused([FieldFault(f.field, f.code, f.message) for f in plan.errors])
     now = world.clock.now()
@@ -77,7 +79,7 @@ def launch_run(
         state=RunState.QUEUED,
         created_at=now,
         changed_at=now,
-        project=request.project or caller.project or DEFAULT_PROJECT,
+        project=project,
         priority=request.priority,
     )
     launched = Event(
@@ -154,10 +156,12 @@ def _nodes_or_none(world: World) -> tuple[Node, ...] | None:
         return None
 
 
-def _facts(unit: Unit, spec: JobSpec, nodes: Sequence[Node] | None) -> Facts:
+def _facts(unit: Unit, spec: JobSpec, nodes: Sequence[Node] | None, *, caller: Caller) -> Facts:
     references = references_of(spec)
     dataset, teacher = references.dataset, references.model
-    teacher_run = _run_or_none(unit, teacher.run) if isinstance(teacher, RunTeacher) else None
+    teacher_run = (
+        _run_or_none(unit, teacher.run, caller=caller) if isinstance(teacher, RunTeacher) else None
+    )
     return Facts(
         dataset=unit.registry.dataset(dataset.name) if isinstance(dataset, NamedDataset) else None,
         teacher=unit.registry.teacher(teacher.name) if isinstance(teacher, NamedTeacher) else None,
@@ -168,11 +172,12 @@ def _facts(unit: Unit, spec: JobSpec, nodes: Sequence[Node] | None) -> Facts:
     )
 
 
-def _run_or_none(unit: Unit, run_id: str) -> Run | None:
+def _run_or_none(unit: Unit, run_id: str, *, caller: Caller) -> Run | None:
     try:
-        return unit.runs.get(run_id)
+        run = unit.runs.get(run_id)
     except RunNotFound:
         return None
+    return run if caller.project in (None, run.project) else None
 
 
 def _earlier_run(key: str, request: Request, *, world: World) -> Run | None:

@@ -45,5 +45,8 @@ class World:
     rules: Rules
     report_url: str
     mlflow_url: str
+    key: bytes | None = None
+    """What workers' seals are made with; none: access control is off and there are none."""
+
     owner: str = "service"
     """This service process among all: who holds its leases."""

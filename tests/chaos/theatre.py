@@ -12,7 +12,8 @@ from typing import Any
 import psutil
 
 from configs.spec import Env, Metric
-from service.api.schemas import RunRequest, RunView
+from service.api.asked import RunRequest
+from service.api.schemas import RunView
 from service.client import ServiceUnreachable, TandemApiError, TandemClient
 from service.domain.states import RunState
 from tests.shell import Shell

@@ -8,7 +8,7 @@ import pytest
 
 from configs.spec import RunFile
 from service.adapters.ray_jobs import RayJobs
-from service.api.schemas import RunRequest
+from service.api.asked import RunRequest
 from service.client import TandemClient
 from service.domain.states import RunState
 from service.stack.parts import PartName

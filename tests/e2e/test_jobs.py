@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from configs.spec import Metric, RunFile
-from service.api.schemas import EvaluationRequest, RunQuery, RunRequest
+from service.api.asked import EvaluationRequest, RunQuery, RunRequest
 from service.client import TandemClient
 from service.domain.states import RunState
 from tests.shell import Shell

@@ -10,7 +10,8 @@ import pytest
 from mlflow import MlflowClient
 
 from configs.spec import Metric, Tag
-from service.api.schemas import RunRequest, RunView
+from service.api.asked import RunRequest
+from service.api.schemas import RunView
 from service.client import TandemApiError, TandemClient
 from service.domain.states import RunState
 from tests.shell import Shell

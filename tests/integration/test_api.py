@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from configs.spec import Delivery, Metrics, Outcome, Record, RunFile, Started
-from service.api.schemas import RunRequest
+from service.api.asked import RunRequest
 from service.client import ServiceUnreachable, TandemApiError, TandemClient
 from service.domain.access import LOCAL
 from service.domain.ports import Node

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from configs.spec import RunFile, RunSpec
-from service.api.schemas import EvaluationRequest, ExportRequest
+from service.api.asked import EvaluationRequest, ExportRequest
 from service.client import TandemClient
 from service.domain.states import RunState
 from tests.conftest import Stage

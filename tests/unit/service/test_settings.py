@@ -31,7 +31,7 @@ def test_the_example_shows_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::", "tandem.example"])
 def test_an_address_that_others_reach_is_refused_with_a_way_out(host: str) -> None:
-    with pytest.raises(ValidationError, match=r"no access control yet.*SSH tunnel"):
+    with pytest.raises(ValidationError, match=r"TANDEM_AUTH=tokens.*tandem token create"):
         Settings(host=host)
 
 
@@ -46,4 +46,4 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
 
 def test_workers_report_to_the_public_address_where_there_is_one() -> None:
     assert Settings().report_url == "http://127.0.0.1:8700"
-    assert Settings(public_url="http://head:8700").report_url == "http://head:8700"
+    assert Settings(auth="tokens", public_url="http://head:8700").report_url == "http://head:8700"

@@ -1,0 +1,189 @@
+"""What the API takes. The client speaks these too."""
+
+import json
+from typing import Annotated, Self
+
+from pydantic import AwareDatetime, Field, JsonValue, model_validator
+
+from configs.spec import (
+    ClassNames,
+    Contract,
+    Detector,
+    EvaluationSpec,
+    ExportSpec,
+    Name,
+    Sha256,
+    Task,
+)
+from service.domain.access import Role
+from service.domain.states import RunState
+
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+"""A name is an argument of the job's command line: no shell takes a NUL there."""
+
+
+RunName = Annotated[str, Field(min_length=1, max_length=200, pattern=_PRINTABLE)]
+"""What a run is called on screen."""
+
+
+Priority = Annotated[int, Field(ge=-100, le=100)]
+
+
+class Asked(Contract):
+    """What a person asks; text that cannot be written down is refused."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_text(cls, document: JsonValue) -> JsonValue:
+        try:
+            json.dumps(document, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                "a text holds half of a character (a surrogate without its pair)"
+            ) from error
+        return document
+
+
+class Placed(Asked):
+    """Whose run it is, and how it stands to others."""
+
+    name: RunName | None = None
+    project: Name | None = None
+    """Whose share of the cluster it takes; none: the caller's own, else `default`."""
+
+    priority: Priority = 0
+    """The larger goes first, and may have runs of smaller priority make room."""
+
+
+class PriorityRequest(Asked):
+    """Another place in the queue."""
+
+    priority: Priority
+
+
+class RunRequest(Placed):
+    """A run to launch: a preset with changes by dotted field, or a whole spec."""
+
+    preset: Annotated[str | None, Field(examples=["digits/bckd"])] = None
+    changes: dict[str, JsonValue] = Field(
+        default_factory=dict, examples=[{"distillation.loc_weight": 2.0}]
+    )
+    spec: dict[str, JsonValue] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.preset is None) == (self.spec is None):
+            raise ValueError("give either preset or spec")
+        if self.spec is not None and self.changes:
+            raise ValueError("changes are for presets; put them into spec itself")
+        return self
+
+
+class EvaluationRequest(EvaluationSpec, Placed):
+    """A detector to measure: a whole spec, and what to call it."""
+
+
+class ExportRequest(ExportSpec, Placed):
+    """A detector to write in formats of others: a whole spec, and what to call it."""
+
+
+class PageQuery(Contract):
+    """Which part of a list."""
+
+    cursor: str | None = None
+    """The last id of the page before."""
+
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+
+
+class RunQuery(PageQuery):
+    """Which runs."""
+
+    state: RunState | None = None
+    task: Task | None = None
+    project: str | None = None
+    preset: str | None = None
+    tag: Annotated[str, Field(pattern=r"^[^=]+=.*$", description="key=value")] | None = None
+
+
+class LogQuery(Contract):
+    """Which part of a run's log, and whether to wait for more."""
+
+    follow: bool = False
+    attempt: Annotated[int | None, Field(ge=1, le=999_999)] = None
+    """Only this one; with `follow`, begin with it."""
+
+    offset: Annotated[int, Field(ge=0)] = 0
+    """Bytes of the attempt's log to leave out."""
+
+    tail: Annotated[int | None, Field(ge=1, le=10_000)] = None
+    """Only so many last lines, over all attempts."""
+
+    search: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    """Only lines that contain this, as `attempt:line: text`."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.follow and (self.tail is not None or self.search is not None):
+            raise ValueError("follow cannot be joined with tail or search")
+        if self.tail is not None and self.search is not None:
+            raise ValueError("give either tail or search")
+        if self.offset and self.attempt is None:
+            raise ValueError("an offset is of one attempt: name it")
+        return self
+
+
+class EventQuery(Contract):
+    """Which events."""
+
+    after: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    run: str | None = None
+    project: str | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 200
+
+
+class DatasetRequest(Asked):
+    """A dataset's folder to be given a name."""
+
+    root: Annotated[str, Field(min_length=1)]
+    name: Name | None = None
+    replace: bool = False
+
+
+class TeacherRequest(Asked):
+    """A trained detector to be given a name."""
+
+    name: Name
+    checkpoint: Annotated[str, Field(min_length=1)]
+    detector: Detector
+    classes: ClassNames
+    sha256: Sha256 | None = None
+    measured_map: Annotated[float, Field(ge=0, le=1)] | None = None
+    source: Annotated[str, Field(max_length=2000)] = ""
+    replace: bool = False
+
+
+class ProjectRequest(Asked):
+    """How much of the cluster a project's runs may take."""
+
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    max_runs: Annotated[int | None, Field(ge=0, lt=2**31)] = None
+    max_gpus: Annotated[int | None, Field(ge=0, lt=2**31)] = None
+
+
+class TokenRequest(Asked):
+    """Access to be given."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=_PRINTABLE)]
+    role: Role = Role.RUNNER
+    project: Name | None = None
+    """Only runs of this one; none: of all."""
+
+    expires_at: AwareDatetime | None = None
+
+
+class AuditQuery(Contract):
+    """Which part of the audit."""
+
+    before: Annotated[int | None, Field(ge=1, lt=2**31)] = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100

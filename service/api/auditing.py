@@ -1,0 +1,64 @@
+"""Every request of a person that was to change something leaves a line, whatever was answered."""
+
+import structlog
+from fastapi.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.roles import NOT_AUDITED
+from service.domain.access import AuditEntry, Caller
+from service.domain.errors import Unreachable
+from service.usecases.access import write_audit
+from service.usecases.world import World
+
+_CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_OF_WORKERS = ("/deliveries", "/log", "/attempts:over")
+
+log = structlog.get_logger(__name__)
+
+
+class Auditing:
+    """Writes the line after the answer: who, what, and how it was answered; never what was sent."""
+
+    def __init__(self, app: ASGIApp, *, world: World) -> None:
+        self._app = app
+        self._world = world
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and note its status."""
+        if scope["type"] != "http" or not _is_to_be_noted(scope):
+            await self._app(scope, receive, send)
+            return
+        status = 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            await run_in_threadpool(self._write, scope, status)
+
+    def _write(self, scope: Scope, status: int) -> None:
+        caller = scope["state"].get("caller")
+        entry = AuditEntry(
+            at=self._world.clock.now(),
+            actor=caller.name if isinstance(caller, Caller) else "nobody",
+            method=scope["method"],
+            path=scope["path"][:2000],
+            status=status,
+            request_id=scope["state"].get("request_id", ""),
+            address=scope["client"][0] if scope.get("client") else "",
+        )
+        try:
+            write_audit(entry, world=self._world)
+        except Unreachable as error:
+            log.warning("audit.lost", **{**vars(entry), "at": str(entry.at)}, why=str(error))
+
+
+def _is_to_be_noted(scope: Scope) -> bool:
+    path = scope["path"]
+    is_of_worker = path.startswith("/v1/") and path.endswith(_OF_WORKERS)
+    return scope["method"] in _CHANGES and path not in NOT_AUDITED and not is_of_worker

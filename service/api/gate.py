@@ -1,0 +1,171 @@
+"""Who comes in, how often, and which run they see: decided before an endpoint hears of it."""
+
+import time
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+import structlog
+from fastapi.concurrency import run_in_threadpool
+from limits import RateLimitItem, parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import compile_path
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.api.errors import answer_to, problem
+from service.api.roles import LEAST_ROLE, Least
+from service.domain.access import LOCAL, AttemptSeal, Caller, Role, seal_from
+from service.domain.errors import NotLetIn, RoleTooSmall, RunNotFound, TandemError
+from service.usecases.access import who_shows
+from service.usecases.runs import show_run
+from service.usecases.world import World
+
+_ENDPOINTS = {
+    (method, compile_path(path)[0]): least for (method, path), least in LEAST_ROLE.items()
+}
+_SECRETS_IN_QUERY = frozenset({"token", "access_token", "api_key", "authorization"})
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many requests a caller may make."""
+
+    requests: RateLimitItem
+    refusals: RateLimitItem
+    """Of one address, without a good token."""
+
+
+def limits_from(requests: str, refusals: str) -> Limits:
+    """As in `600/minute`; `ValueError` if it is no rate."""
+    return Limits(parse(requests), parse(refusals))
+
+
+class Gate:
+    """Lets requests in: with a token, its role and its project, if access control is on."""
+
+    def __init__(self, app: ASGIApp, *, world: World, limits: Limits) -> None:
+        self._app = app
+        self._world = world
+        self._limits = limits
+        self._counter = MovingWindowRateLimiter(MemoryStorage())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with its caller, or answer why not."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            refusal = await self._refusal(scope)
+        except TandemError as error:
+            refusal = answer_to(error)
+        await (refusal or self._app)(scope, receive, send)
+
+    async def _refusal(self, scope: Scope) -> Response | None:
+        if refusal := _secret_in_the_address(scope):
+            return refusal
+        address = scope["client"][0] if scope.get("client") else "nobody"
+        least, parameters = _endpoint_of(scope)
+        if least == "anybody":
+            scope["state"]["caller"] = None if self._world.key is not None else LOCAL
+            return self._too_often(f"address {address}")
+        try:
+            who = await run_in_threadpool(self._let_in, scope, least, parameters)
+        except NotLetIn:
+            if not self._counter.hit(self._limits.refusals, address):
+                return _later(self._counter.get_window_stats(self._limits.refusals, address)[0])
+            raise
+        return self._too_often(who or f"address {address}")
+
+    def _let_in(self, scope: Scope, least: Least, parameters: dict[str, str]) -> str | None:
+        """Note the caller; returns whose requests are counted together, if not an address's."""
+        if self._world.key is None:
+            scope["state"]["caller"] = LOCAL
+            # A laptop's own workers report every two seconds each: they are not counted with it.
+            return f"run {parameters.get('run_id')}" if not isinstance(least, Role) else None
+        shown = _bearer(scope)
+        if not isinstance(least, Role):
+            seal = self._sealed(shown, least, parameters)
+            scope["state"]["caller"] = Caller(f"worker of {seal.run_id}", Role.VIEWER)
+            return f"run {seal.run_id}"
+        caller = who_shows(shown, world=self._world)
+        structlog.contextvars.bind_contextvars(actor=caller.name)
+        scope["state"]["caller"] = caller
+        if not caller.role.may_do_what(least):
+            raise RoleTooSmall(caller.role, least)
+        self._must_see(caller, parameters)
+        return f"token {caller.token_id}"
+
+    def _sealed(self, shown: str, least: Least, parameters: dict[str, str]) -> AttemptSeal:
+        assert self._world.key is not None
+        seal = seal_from(shown, key=self._world.key)
+        if seal is None:
+            raise NotLetIn
+        about = (parameters.get("run_id"), parameters.get("number"))
+        if least == "attempt" and about != (seal.run_id, str(seal.attempt)):
+            raise NotLetIn
+        return seal
+
+    def _must_see(self, caller: Caller, parameters: dict[str, str]) -> None:
+        """A run of another project is one that does not exist."""
+        run_id = parameters.get("run_id")
+        if caller.project is None or run_id is None:
+            return
+        if show_run(run_id, world=self._world).project != caller.project:
+            raise RunNotFound(run_id)
+
+    def _too_often(self, who: str) -> Response | None:
+        if self._counter.hit(self._limits.requests, who):
+            return None
+        return _later(self._counter.get_window_stats(self._limits.requests, who)[0])
+
+
+def _endpoint_of(scope: Scope) -> tuple[Least, dict[str, str]]:
+    """The least role for what a request asks, and what its path names.
+
+    Where there is no such endpoint, only who has a token learns so.
+    """
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    for (of, pattern), least in _ENDPOINTS.items():
+        if of == method and (found := pattern.match(scope["path"])):
+            return least, found.groupdict()
+    return Role.VIEWER, {}
+
+
+def _bearer(scope: Scope) -> str:
+    kind, _, shown = Headers(scope=scope).get("authorization", "").partition(" ")
+    if kind.lower() != "bearer":
+        raise NotLetIn
+    return shown.strip()
+
+
+def _secret_in_the_address(scope: Scope) -> Response | None:
+    """An address is written into logs and histories: no secret may be part of it."""
+    query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    if not any(key.lower() in _SECRETS_IN_QUERY for key, _ in query):
+        return None
+    detail = "A token must not be part of an address, which is logged: send it as a header."
+    return problem(400, title="A secret in the address", detail=detail, code="secret_in_address")
+
+
+def _later(at: float) -> Response:
+    wait_s = max(1, round(at - time.time()))
+    response = problem(
+        429,
+        title="Too many requests",
+        detail=f"Ask again in {wait_s} s.",
+        code="too_many_requests",
+    )
+    response.headers["Retry-After"] = str(wait_s)
+    return response
+
+
+def caller_of(request: Request) -> Caller:
+    """Whom the gate let in."""
+    caller = request.scope["state"].get("caller")
+    assert isinstance(caller, Caller)
+    return caller

@@ -1,0 +1,62 @@
+"""The least role for every endpoint: one table. A test refuses an endpoint that is not in it."""
+
+from typing import Final, Literal
+
+from service.domain.access import Role
+
+Least = Role | Literal["anybody", "attempt", "any attempt"]
+"""`attempt`: the worker of the attempt in the path, by its seal; `any attempt`: any worker."""
+
+_LOOK, _RUN, _ADMIN = Role.VIEWER, Role.RUNNER, Role.ADMIN
+
+LEAST_ROLE: Final[dict[tuple[str, str], Least]] = {
+    ("GET", "/healthz"): "anybody",
+    ("GET", "/readyz"): "anybody",
+    ("GET", "/docs"): "anybody",
+    ("GET", "/docs/oauth2-redirect"): "anybody",
+    ("GET", "/redoc"): "anybody",
+    ("GET", "/openapi.json"): "anybody",
+    ("GET", "/metrics"): _LOOK,
+    ("POST", "/v1/runs"): _RUN,
+    ("POST", "/v1/runs:plan"): _LOOK,
+    ("GET", "/v1/runs"): _LOOK,
+    ("GET", "/v1/runs/{run_id}"): _LOOK,
+    ("GET", "/v1/runs/{run_id}/events"): _LOOK,
+    ("GET", "/v1/runs/{run_id}/attempts"): _LOOK,
+    ("GET", "/v1/runs/{run_id}/metrics"): _LOOK,
+    ("GET", "/v1/runs/{run_id}/loss-budget"): _LOOK,
+    ("GET", "/v1/runs/{run_id}/logs"): _LOOK,
+    ("POST", "/v1/runs/{run_id}:cancel"): _RUN,
+    ("POST", "/v1/runs/{run_id}:pause"): _RUN,
+    ("POST", "/v1/runs/{run_id}:resume"): _RUN,
+    ("POST", "/v1/runs/{run_id}:retry"): _RUN,
+    ("POST", "/v1/runs/{run_id}:prioritize"): _RUN,
+    ("POST", "/v1/runs/{run_id}/attempts/{number}/deliveries"): "attempt",
+    ("POST", "/v1/runs/{run_id}/attempts/{number}/log"): "attempt",
+    ("POST", "/v1/attempts:over"): "any attempt",
+    ("POST", "/v1/evaluations"): _RUN,
+    ("GET", "/v1/evaluations"): _LOOK,
+    ("GET", "/v1/evaluations/{run_id}"): _LOOK,
+    ("POST", "/v1/exports"): _RUN,
+    ("GET", "/v1/exports"): _LOOK,
+    ("GET", "/v1/exports/{run_id}"): _LOOK,
+    ("GET", "/v1/events"): _LOOK,
+    ("GET", "/v1/events/stream"): _LOOK,
+    ("POST", "/v1/datasets"): _RUN,
+    ("GET", "/v1/datasets"): _LOOK,
+    ("GET", "/v1/datasets/{name}"): _LOOK,
+    ("POST", "/v1/teachers"): _RUN,
+    ("GET", "/v1/teachers"): _LOOK,
+    ("GET", "/v1/teachers/{name}"): _LOOK,
+    ("GET", "/v1/presets"): _LOOK,
+    ("GET", "/v1/projects"): _LOOK,
+    ("GET", "/v1/projects/{name}"): _LOOK,
+    ("PUT", "/v1/projects/{name}"): _ADMIN,
+    ("POST", "/v1/tokens"): _ADMIN,
+    ("GET", "/v1/tokens"): _ADMIN,
+    ("DELETE", "/v1/tokens/{token_id}"): _ADMIN,
+    ("GET", "/v1/audit"): _ADMIN,
+}
+
+NOT_AUDITED: Final = frozenset({"/v1/runs:plan"})
+"""POST requests of people that change nothing."""

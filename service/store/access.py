@@ -1,0 +1,75 @@
+"""Tokens and the audit in the database."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.domain.access import AuditEntry, Role, Token
+from service.store.tables import AuditRow, TokenRow
+
+
+class SqlTokens:
+    """Implements `ports.Tokens`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def get(self, token_id: str) -> Token | None:
+        """The token with this id."""
+        row = self._session.get(TokenRow, token_id)
+        return None if row is None else _token_from_row(row)
+
+    def all(self) -> list[Token]:
+        """The newest first."""
+        query = select(TokenRow).order_by(TokenRow.created_at.desc(), TokenRow.id)
+        return [_token_from_row(row) for row in self._session.scalars(query)]
+
+    def put(self, token: Token) -> None:
+        """Add or replace."""
+        self._session.merge(TokenRow(**vars(token)))
+        self._session.flush()
+
+
+class SqlAudit:
+    """Implements `ports.Audit`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, entry: AuditEntry) -> None:
+        """Append."""
+        self._session.add(AuditRow(**vars(entry)))
+        self._session.flush()
+
+    def page(self, *, before: int | None, limit: int) -> list[AuditEntry]:
+        """The newest first."""
+        query = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(AuditRow.id < before)
+        return [_entry_from_row(row) for row in self._session.scalars(query)]
+
+
+def _token_from_row(row: TokenRow) -> Token:
+    return Token(
+        id=row.id,
+        name=row.name,
+        role=Role(row.role),
+        project=row.project,
+        digest=row.digest,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+    )
+
+
+def _entry_from_row(row: AuditRow) -> AuditEntry:
+    return AuditEntry(
+        at=row.at,
+        actor=row.actor,
+        method=row.method,
+        path=row.path,
+        status=row.status,
+        request_id=row.request_id,
+        address=row.address,
+        id=row.id,
+    )
