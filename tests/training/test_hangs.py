@@ -94,13 +94,14 @@ def test_the_next_attempt_ends_what_the_last_one_left_before_it_begins(
 ) -> None:
     words = ["--run-id", f"r{time.monotonic_ns():012x}"[:13], "--report-to"]
     with serve(FakeService()) as service:
-        first = command(with_loaders(digits, workers=1), tmp_path / "run")
+        spec = with_loaders(digits, workers=1, epochs=4)
+        first = command(spec, tmp_path / "run")
         left = subprocess.Popen([*first, *words, service.url])
         wait_for(lambda: has_trained(tmp_path / "run"), left)
         left.send_signal(signal.SIGSTOP)
         family = [psutil.Process(left.pid), *loaders_of(left)]
 
-        second = command(with_loaders(digits, workers=0, epochs=2), tmp_path / "run", attempt=2)
+        second = command(spec, tmp_path / "run", attempt=2)
         code = subprocess.run(
             [*second, *words, service.url], timeout=PATIENCE_S, check=False
         ).returncode
