@@ -12,7 +12,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 def dying_with_us() -> Callable[[int], None]:
-    """What a loader's worker does at its start, so that it does not outlive this process."""
+    """What a loader's worker does at its start: it ends with this process, and not before.
+
+    Ray sends SIGTERM to all of a job's processes at once. A loader that obeyed would be a fault to
+    the trainer, which is to leave with a checkpoint; the second SIGTERM is obeyed.
+    """
     return partial(_die_with, os.getpid())
 
 
@@ -21,6 +25,7 @@ def _die_with(parent: int, _worker: int) -> None:
 
     To the kernel the parent is the thread that started it; ours live as long as their loaders.
     """
+    signal.signal(signal.SIGTERM, _ignore_once)
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -28,12 +33,19 @@ def _die_with(parent: int, _worker: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)  # it died before the kernel was asked
 
 
+def _ignore_once(number: int, _frame: object) -> None:
+    signal.signal(number, signal.SIG_DFL)
+
+
 def lead_a_group() -> None:
     """Make this process the head of a group of its own, so that all of it can be signalled.
 
-    In a terminal the shell sees to that, and a background group could not read from it.
+    In a terminal the shell sees to that, and a background group could not read from it. Ray runs a
+    job by a shell in a session of its own, and kills the shell's group if it has to: we stay there.
     """
-    if os.getpgid(0) != os.getpid() and not _has_terminal():
+    leader = os.getpgid(0)
+    is_shells = leader == os.getppid() == os.getsid(0)
+    if leader != os.getpid() and not is_shells and not _has_terminal():
         with contextlib.suppress(PermissionError):
             os.setpgrp()
 

@@ -143,3 +143,16 @@ def test_training_does_not_wait_for_a_server_that_is_away(server: Server, tmp_pa
     assert ship(run_dir, patience_s=PATIENCE_S)
     assert tracked_steps(server.url, "patient", Metric.LOSS) == list(range(1, 51))
     assert tracked_run(server.url, "patient").info.status == "FINISHED"
+
+
+def test_a_run_of_a_project_is_in_the_projects_experiment(server: Server, tmp_path: Path) -> None:
+    run_dir = tmp_path / "of-a-project"
+    run_dir.mkdir()
+    identity = Identity(run_id=run_dir.name, mlflow_url=server.url, project="road-signs")
+    with Reporter.open(run_dir, identity=identity, spec=SPEC) as reporter:
+        reporter.metrics(step=1, values={"train/loss": 2.0})
+
+    experiment = MlflowClient(server.url).get_experiment_by_name("tandem/road-signs")
+    assert experiment is not None
+    (run,) = MlflowClient(server.url).search_runs([experiment.experiment_id])
+    assert run.data.tags["tandem.run_id"] == run_dir.name

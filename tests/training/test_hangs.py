@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -94,13 +95,14 @@ def test_the_next_attempt_ends_what_the_last_one_left_before_it_begins(
 ) -> None:
     words = ["--run-id", f"r{time.monotonic_ns():012x}"[:13], "--report-to"]
     with serve(FakeService()) as service:
-        first = command(with_loaders(digits, workers=1), tmp_path / "run")
+        spec = with_loaders(digits, workers=1, epochs=4)
+        first = command(spec, tmp_path / "run")
         left = subprocess.Popen([*first, *words, service.url])
         wait_for(lambda: has_trained(tmp_path / "run"), left)
         left.send_signal(signal.SIGSTOP)
         family = [psutil.Process(left.pid), *loaders_of(left)]
 
-        second = command(with_loaders(digits, workers=0, epochs=2), tmp_path / "run", attempt=2)
+        second = command(spec, tmp_path / "run", attempt=2)
         code = subprocess.run(
             [*second, *words, service.url], timeout=PATIENCE_S, check=False
         ).returncode
@@ -111,17 +113,38 @@ def test_the_next_attempt_ends_what_the_last_one_left_before_it_begins(
     assert "Ended " in (tmp_path / "run" / attempt_log(2)).read_text()
 
 
-def test_an_attempt_leads_a_group_of_its_own(digits: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        command(with_loaders(digits, workers=1), tmp_path / "run"), stdin=subprocess.DEVNULL
+def test_sigterm_to_all_processes_at_once_is_a_preemption_with_a_checkpoint(
+    digits: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    process = subprocess.Popen(command(with_loaders(digits, workers=2), run_dir))
+    wait_for(lambda: has_trained(run_dir) and len(loaders_of(process)) == 2, process)
+
+    for one in [psutil.Process(process.pid), *loaders_of(process)]:
+        one.terminate()  # as Ray stops a job
+
+    assert process.wait(PATIENCE_S) == ExitCode.INTERRUPTED
+    assert records(run_dir)[-1]["reason"] == "preempted"
+    assert list((run_dir / RunFile.CHECKPOINTS).glob("step-*.pth"))
+
+
+LEADS = "import os; from workers.children import lead_a_group; lead_a_group(); print(os.getpgid(0))"
+
+
+@pytest.mark.parametrize("has_session", [False, True], ids=["in a group", "as a job of Ray"])
+def test_an_attempt_leads_a_group_unless_a_shell_leads_one_for_it(has_session: bool) -> None:
+    words = f"{sys.executable} -c '{LEADS}'; true"
+    shell = subprocess.Popen(
+        ["sh", "-c", words],
+        start_new_session=has_session,
+        process_group=None if has_session else 0,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    try:
-        wait_for(lambda: bool(loaders_of(process)), process)
-        assert os.getpgid(process.pid) == process.pid
-        os.killpg(process.pid, signal.SIGKILL)
-    finally:
-        process.kill()
-        process.wait(PATIENCE_S)
+    group = int(shell.communicate(timeout=PATIENCE_S)[0])
+
+    assert (group == shell.pid) == has_session
 
 
 def loaders_of(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:

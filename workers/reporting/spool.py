@@ -145,6 +145,8 @@ class Spool:
 
     def close(self) -> None:
         """Write through to the disk and close; harmless when repeated."""
+        with contextlib.suppress(OSError):
+            self._reserve.unlink(missing_ok=True)
         self.sync()
         with self._grown:
             if self._is_open:
