@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 
 import structlog
@@ -15,24 +15,32 @@ from service.adapters.clock import SystemClock
 from service.adapters.files import LocalFiles
 from service.adapters.log_store import LocalLogStore
 from service.adapters.mlflow import Mlflow
+from service.adapters.prometheus import Meters
 from service.adapters.ray_jobs import RayJobs
 from service.api import access, errors, health, jobs, registry, runs, streams, workers
 from service.api.auditing import Auditing
 from service.api.gate import Gate, limits_from
 from service.api.headers import SecurityHeaders
 from service.api.limits import BodyLimit, HostCheck
-from service.api.requests import RequestIds
+from service.api.requests import Answered, RequestIds
+from service.domain.errors import StoreUnreachable
+from service.domain.figures import Series
+from service.domain.meters import NO_METER, Meter
 from service.domain.ports import Clock, Cluster, Tracker
 from service.keys import key_in
 from service.log import configure_logging
-from service.loops.base import Loop
+from service.loops.base import Loop, Watch
 from service.loops.reconcile import Reconciler
 from service.loops.settle import settle_finished
 from service.loops.submit import submit_queued
 from service.settings import Settings
 from service.store.database import Database
+from service.tracing import Tracing
+from service.usecases.figures import Figures
+from service.usecases.health import Health
 from service.usecases.world import Rules, World
 
+_VERSION = "0.1.0"
 _STOP_LOOPS_S = 15.0
 _SHUTDOWN_S = 10
 
@@ -48,37 +56,57 @@ def create_app(
     with_loops: bool = True,
 ) -> FastAPI:
     """The API with its loops; the outside systems may be given, for tests and simulations."""
-    configure_logging()
-    world, opened = _make_world(settings, cluster=cluster, tracker=tracker, clock=clock)
+    configure_logging(settings.log_format, settings.log_level)
+    meters = Meters(_VERSION)
+    world, opened = _make_world(
+        settings, cluster=cluster, tracker=tracker, clock=clock, meter=meters
+    )
+    tracing = _tracing(settings)
+    watch = meters.turn if tracing is None else tracing.around_turns(meters.turn)
+    loops = make_loops(world, interval_s=settings.poll_interval_s, watch=watch)
+    loops = loops if with_loops else []
+    answers = Health(world, lambda: {loop.name: loop.age_s for loop in loops})
+    meters.add_series(Figures(world).series)
+    meters.add_series(lambda: [_what_answers(answers)])
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         world.store.migrate()
-        loops = make_loops(world, interval_s=settings.poll_interval_s) if with_loops else []
         for loop in loops:
             loop.start()
         log.info("service.started", url=settings.url, home=str(settings.home))
         yield
         for loop in loops:
             loop.stop(timeout_s=_STOP_LOOPS_S)
+        _give_back(world)
+        answers.close()
         opened.close()
+        if tracing is not None:
+            tracing.close()
         log.info("service.stopped")
 
     app = FastAPI(
         title="Tandem",
         summary="Launch, follow and compare teacher-student distillation of dense detectors.",
-        version="0.1.0",
+        version=_VERSION,
         lifespan=lifespan,
     )
-    app.state.world = world
+    app.state.world, app.state.scrape, app.state.health = world, meters.text, answers
     errors.install(app)
     for module in (runs, jobs, streams, registry, access, workers, health):
         app.include_router(module.router)
-    _guard(app, world, settings)
+    _guard(app, world, settings, answered=meters.answered)
+    if tracing is not None:
+        app.add_middleware(tracing.around_requests)
     return app
 
 
-def _guard(app: FastAPI, world: World, settings: Settings) -> None:
+def _tracing(settings: Settings) -> Tracing | None:
+    endpoint = settings.otel_endpoint
+    return None if endpoint is None else Tracing(endpoint, version=_VERSION)
+
+
+def _guard(app: FastAPI, world: World, settings: Settings, *, answered: Answered) -> None:
     """What a request passes on its way in; the last one that is added is the first."""
     limits = limits_from(settings.rate_limit, settings.refusal_limit)
     app.add_middleware(BodyLimit)
@@ -86,20 +114,25 @@ def _guard(app: FastAPI, world: World, settings: Settings) -> None:
     app.add_middleware(Auditing, world=world)
     app.add_middleware(HostCheck, hosts=settings.host_names)
     app.add_middleware(SecurityHeaders, is_https=settings.report_url.startswith("https:"))
-    app.add_middleware(RequestIds)
+    app.add_middleware(RequestIds, answered=answered)
 
 
 @contextmanager
 def open_world(settings: Settings) -> Iterator[World]:
     """What usecases act on, for a command that needs no service: the schema is the newest."""
-    world, opened = _make_world(settings, cluster=None, tracker=None, clock=None)
+    world, opened = _make_world(settings)
     with opened:
         world.store.migrate()
         yield world
 
 
 def _make_world(
-    settings: Settings, *, cluster: Cluster | None, tracker: Tracker | None, clock: Clock | None
+    settings: Settings,
+    *,
+    cluster: Cluster | None = None,
+    tracker: Tracker | None = None,
+    clock: Clock | None = None,
+    meter: Meter = NO_METER,
 ) -> tuple[World, ExitStack]:
     """The world, and what closes its connections."""
     database = Database(settings.database)
@@ -119,6 +152,7 @@ def _make_world(
         report_url=settings.report_url,
         mlflow_url=settings.mlflow_url,
         key=key_in(settings.key_file) if settings.auth == "tokens" else None,
+        meter=meter,
         owner=f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}",
     )
     return world, opened
@@ -137,14 +171,28 @@ def _rules(settings: Settings) -> Rules:
     )
 
 
-def make_loops(world: World, *, interval_s: float) -> list[Loop]:
+def _what_answers(health: Health) -> Series:
+    up = [((check.name,), float(check.ok)) for check in health.checks()]
+    return Series("up", "Whether what the service needs is as it should be.", ("what",), up)
+
+
+def _give_back(world: World) -> None:
+    """Others need not wait until our leases are over."""
+    with suppress(StoreUnreachable), world.store.begin() as unit:
+        unit.runs.release(world.owner)
+        unit.duties.release(world.owner)
+
+
+def make_loops(
+    world: World, *, interval_s: float, watch: Watch = lambda _: nullcontext()
+) -> list[Loop]:
     """What goes on without requests."""
     steps: dict[str, Callable[[], None]] = {
         "submit": partial(submit_queued, world),
         "reconcile": Reconciler(world).turn,
         "settle": partial(settle_finished, world),
     }
-    return [Loop(name, step, interval_s=interval_s) for name, step in steps.items()]
+    return [Loop(name, step, interval_s=interval_s, watch=watch) for name, step in steps.items()]
 
 
 def serve(settings: Settings) -> None:

@@ -17,6 +17,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.log import LogFormat, LogLevel
+
 _POSTGRES = re.compile(r"^postgres(ql)?(\+psycopg)?://")
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -62,6 +64,13 @@ class Settings(BaseSettings):
 
     token_file: Path = Path("~/.config/tandem/token")
     """A file with that token, if it is not given itself."""
+
+    log_format: LogFormat = "console"
+    """For people, or `json` for programs."""
+
+    log_level: LogLevel = "info"
+    otel_endpoint: str | None = None
+    """Where traces go (OTLP over HTTP); none: there are none."""
 
     rate_limit: str = "1200/minute"
     """Requests of one token, or of one address where access control is off."""

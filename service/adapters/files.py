@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,6 +60,13 @@ class LocalFiles:
         if not resolved.is_file() or not os.access(resolved, os.R_OK):
             raise PathRefused(field, path, "there is no such file that can be read")
         return resolved
+
+    def free_bytes(self) -> int:
+        """Room for the folders of runs; raises `OSError` if nothing can be written there."""
+        self._runs_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self._runs_dir) as probe:
+            probe.write(b"x")
+        return shutil.disk_usage(self._runs_dir).free
 
     def has(self, path: Path) -> bool:
         """Whether there is such a file."""

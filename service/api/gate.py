@@ -12,20 +12,16 @@ from limits.strategies import MovingWindowRateLimiter
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.errors import answer_to, problem
-from service.api.roles import LEAST_ROLE, Least
+from service.api.roles import Least, endpoint_of
 from service.domain.access import LOCAL, AttemptSeal, Caller, Role, seal_from
 from service.domain.errors import NotLetIn, RoleTooSmall, RunNotFound, TandemError
 from service.usecases.access import who_shows
 from service.usecases.runs import show_run
 from service.usecases.world import World
 
-_ENDPOINTS = {
-    (method, compile_path(path)[0]): least for (method, path), least in LEAST_ROLE.items()
-}
 _SECRETS_IN_QUERY = frozenset({"token", "access_token", "api_key", "authorization"})
 
 log = structlog.get_logger(__name__)
@@ -69,7 +65,8 @@ class Gate:
         if refusal := _secret_in_the_address(scope):
             return refusal
         address = scope["client"][0] if scope.get("client") else "nobody"
-        least, parameters = _endpoint_of(scope)
+        endpoint = endpoint_of(scope)
+        least, parameters = endpoint.least, endpoint.named
         if least == "anybody":
             scope["state"]["caller"] = None if self._world.key is not None else LOCAL
             return self._too_often(f"address {address}")
@@ -122,18 +119,6 @@ class Gate:
         if self._counter.hit(self._limits.requests, who):
             return None
         return _later(self._counter.get_window_stats(self._limits.requests, who)[0])
-
-
-def _endpoint_of(scope: Scope) -> tuple[Least, dict[str, str]]:
-    """The least role for what a request asks, and what its path names.
-
-    Where there is no such endpoint, only who has a token learns so.
-    """
-    method = "GET" if scope["method"] == "HEAD" else scope["method"]
-    for (of, pattern), least in _ENDPOINTS.items():
-        if of == method and (found := pattern.match(scope["path"])):
-            return least, found.groupdict()
-    return Role.VIEWER, {}
 
 
 def _bearer(scope: Scope) -> str:

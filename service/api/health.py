@@ -1,16 +1,30 @@
 """Is it alive, is it ready, and how much is going on."""
 
-from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from collections.abc import Callable
+from typing import Annotated, cast
+
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.api.deps import WorldDep
-from service.api.schemas import HealthView
-from service.domain.errors import Unreachable
-from service.domain.runs import DEFAULT_PROJECT
+from service.api.schemas import CheckView, HealthView
+from service.domain.errors import StoreUnreachable
 from service.domain.states import RunState
+from service.usecases.health import Health
 from service.usecases.world import World
 
 router = APIRouter(tags=["health"])
+
+Scrape = Callable[[], bytes]
+"""Everything that is counted, as Prometheus reads it."""
+
+
+def _health(request: Request) -> Health:
+    return cast("Health", request.app.state.health)
+
+
+def _scrape(request: Request) -> Scrape:
+    return cast("Scrape", request.app.state.scrape)
 
 
 @router.get("/healthz")
@@ -19,45 +33,38 @@ def alive() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz")
-def ready(world: WorldDep) -> HealthView:
-    """The database answers; whether Ray and MLflow do is said, and runs wait if they do not."""
-    counts = _counts(world)
-    ray, mlflow = _ray_answers(world), _mlflow_answers(world)
+@router.get("/readyz", responses={503: {"model": HealthView}})
+def ready(
+    response: Response, world: WorldDep, health: Annotated[Health, Depends(_health)]
+) -> HealthView:
+    """Each thing that is needed, and since when it is as it is.
+
+    503 if nothing can go on: no database, no room, a loop that stands still. While Ray or MLflow is
+    away runs wait, and that is no reason to take the service down.
+    """
+    checks = health.checks()
+    status = health.readiness()
+    if status == "unready":
+        response.status_code = 503
+    ok = {check.name: check.ok for check in checks}
     return HealthView(
-        status="ready" if ray and mlflow else "degraded",
-        ray=ray,
-        mlflow=mlflow,
-        runs_by_state=counts,
+        status=status,
+        ray=ok["ray"],
+        mlflow=ok["mlflow"],
+        checks=[CheckView(**vars(check)) for check in checks],
+        runs_by_state=_counts(world),
     )
 
 
 @router.get("/metrics", include_in_schema=False)
-def metrics(world: WorldDep) -> Response:
+def metrics(scrape: Annotated[Scrape, Depends(_scrape)]) -> Response:
     """For Prometheus."""
-    registry = CollectorRegistry()
-    gauge = Gauge("tandem_runs", "Runs by state.", ["state"], registry=registry)
-    for state, count in _counts(world).items():
-        gauge.labels(state=state).set(count)
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(scrape(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _counts(world: World) -> dict[RunState, int]:
-    with world.store.begin() as unit:
-        return unit.runs.count_by_state()
-
-
-def _ray_answers(world: World) -> bool:
     try:
-        world.cluster.nodes()
-    except Unreachable:
-        return False
-    return True
-
-
-def _mlflow_answers(world: World) -> bool:
-    try:
-        world.tracker.find("none", project=DEFAULT_PROJECT)
-    except Unreachable:
-        return False
-    return True
+        with world.store.begin() as unit:
+            return unit.runs.count_by_state()
+    except StoreUnreachable:
+        return {}

@@ -12,7 +12,7 @@ from service.api.schemas import RunPage, RunView
 from service.api.views import view_of_run
 from service.domain.access import Caller
 from service.domain.errors import RunNotFound
-from service.domain.ports import RunFilter
+from service.domain.stored import RunFilter
 from service.usecases import runs
 from service.usecases.world import World
 

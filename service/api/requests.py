@@ -3,14 +3,20 @@
 import re
 import secrets
 import time
+from collections.abc import Callable
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.roles import endpoint_of
+
 _SANE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _QUIET = ("/healthz", "/readyz", "/metrics")
 _OF_WORKERS = ("/deliveries", "/log")
+
+Answered = Callable[[str, str, int, float], None]
+"""Told of every answer: method, endpoint, status, seconds."""
 
 log = structlog.get_logger(__name__)
 
@@ -18,8 +24,9 @@ log = structlog.get_logger(__name__)
 class RequestIds:
     """Takes the id that comes, if it is one, else makes one; a line for every request."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, answered: Answered) -> None:
         self._app = app
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its id."""
@@ -42,7 +49,10 @@ class RequestIds:
             try:
                 await self._app(scope, receive, with_id)
             finally:
-                _tell(scope, status, took_ms=1000 * (time.monotonic() - began_s))
+                took_s = time.monotonic() - began_s
+                endpoint = endpoint_of(scope).path or "none"
+                self._answered(scope["method"], endpoint, status, took_s)
+                _tell(scope, status, took_ms=1000 * took_s)
 
 
 def _tell(scope: Scope, status: int, *, took_ms: float) -> None:

@@ -1,6 +1,10 @@
 """The least role for every endpoint: one table. A test refuses an endpoint that is not in it."""
 
+from dataclasses import dataclass
 from typing import Final, Literal
+
+from starlette.routing import compile_path
+from starlette.types import Scope
 
 from service.domain.access import Role
 
@@ -60,3 +64,29 @@ LEAST_ROLE: Final[dict[tuple[str, str], Least]] = {
 
 NOT_AUDITED: Final = frozenset({"/v1/runs:plan"})
 """POST requests of people that change nothing."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What a request asks for."""
+
+    path: str | None
+    """As in the table; none: there is no such endpoint."""
+
+    least: Least
+    named: dict[str, str]
+    """What its path names, as a run's id."""
+
+
+def endpoint_of(scope: Scope) -> Endpoint:
+    """The endpoint of a request. That there is none is learned only by who has a token."""
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    for of, path, pattern, least in _ENDPOINTS:
+        if of == method and (found := pattern.match(scope["path"])):
+            return Endpoint(path, least, found.groupdict())
+    return Endpoint(None, Role.VIEWER, {})
+
+
+_ENDPOINTS = [
+    (method, path, compile_path(path)[0], least) for (method, path), least in LEAST_ROLE.items()
+]

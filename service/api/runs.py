@@ -14,8 +14,8 @@ from service.api.views import (
     view_of_point,
     view_of_run,
 )
-from service.domain.ports import RunFilter
 from service.domain.runs import Run
+from service.domain.stored import RunFilter
 from service.usecases import budget, runs, wishes
 from service.usecases.access import project_for
 from service.usecases.world import World

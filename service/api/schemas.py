@@ -150,12 +150,22 @@ class TeacherView(Contract):
     registered_at: datetime
 
 
+class CheckView(Contract):
+    """One thing that the service needs."""
+
+    name: str
+    ok: bool
+    detail: str
+    since: datetime
+
+
 class HealthView(Contract):
     """Whether the service and what it needs answer."""
 
-    status: Literal["ready", "degraded"]
+    status: Literal["ready", "degraded", "unready"]
     ray: bool
     mlflow: bool
+    checks: list[CheckView]
     runs_by_state: dict[RunState, int]
 
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import AppStatus
 
 from service.api.asked import EventQuery, LogQuery
 from service.api.deps import CallerDep, WorldDep
@@ -131,6 +132,8 @@ async def _paced(items: Iterator[Item | None]) -> AsyncIterator[Item]:
     """Waits between two looks without a thread: those are few, and workers report through them."""
     over = object()
     while (item := await run_in_threadpool(next, items, over)) is not over:
+        if AppStatus.should_exit:
+            return  # the service ends; whoever listens comes back with the last id
         if item is None:
             await anyio.sleep(_LOOK_EVERY_S)
         else:

@@ -19,10 +19,10 @@ from service.api.schemas import (
 from service.domain.access import AuditEntry, Token
 from service.domain.budget import Budget
 from service.domain.plan import Plan
-from service.domain.ports import MetricPoint
 from service.domain.projects import Project
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.runs import Attempt, Event, Run
+from service.domain.stored import MetricPoint
 
 
 def view_of_run(run: Run, *, mlflow_url: str) -> RunView:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from configs.spec import DISTILLATION_TERMS
-from service.domain.ports import MetricPoint
+from service.domain.stored import MetricPoint
 
 _PREFIX = "budget/"
 _ALL = "all"

@@ -103,6 +103,10 @@ class Attempt:
     processes: int = 1
     """How many train; fewer than the spec's where nodes were lost."""
 
+    num_cpus: int = 1
+    num_gpus: int = 0
+    """Of each process."""
+
     ended_at: datetime | None = None
     host: str | None = None
     node_id: str | None = None

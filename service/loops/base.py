@@ -1,11 +1,14 @@
 """A thread that takes one step after another, and is not stopped by a step that fails."""
 
 import threading
+import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import structlog
 
 from service.domain.errors import JobRefused, LeaseLost, Unreachable
+from service.domain.meters import NO_METER, Meter
 from service.domain.runs import Run
 
 _LONGEST_PAUSE_S = 15.0
@@ -13,17 +16,25 @@ _LONGEST_PAUSE_S = 15.0
 log = structlog.get_logger(__name__)
 
 
-def each(runs: Iterable[Run], step: Callable[[Run], None], *, loop: str) -> None:
+def each(
+    runs: Iterable[Run],
+    step: Callable[[Run], None],
+    *,
+    loop: str,
+    meter: Meter = NO_METER,
+) -> None:
     """Take `step` for every run; one that fails keeps no other from its own.
 
     An outside system that does not answer ends the turn: it is the same for all.
     """
     for run in runs:
         try:
-            step(run)
+            with structlog.contextvars.bound_contextvars(run_id=run.id):
+                step(run)
         except Unreachable:
             raise
         except LeaseLost as error:
+            meter.count("lease_conflicts")
             log.info("loop.lease_lost", loop=loop, run_id=run.id, why=str(error))
         except JobRefused as error:
             log.warning("loop.job_refused", loop=loop, run_id=run.id, why=str(error))
@@ -31,16 +42,35 @@ def each(runs: Iterable[Run], step: Callable[[Run], None], *, loop: str) -> None
             log.exception("loop.run_failed", loop=loop, run_id=run.id)
 
 
+Watch = Callable[[str], AbstractContextManager[None]]
+"""What goes around every turn of the loop with this name."""
+
+
 class Loop:
     """Repeats `step` every `interval_s`; backs off while an outside system is away."""
 
-    def __init__(self, name: str, step: Callable[[], None], *, interval_s: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        step: Callable[[], None],
+        *,
+        interval_s: float,
+        watch: Watch = lambda _: nullcontext(),
+    ) -> None:
         self.name = name
+        self._watch = watch
+        self.ended_at_s = time.monotonic()
+
         self._step = step
         self._interval_s = interval_s
         self._pause_s = interval_s
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since its last turn came to its end."""
+        return time.monotonic() - self.ended_at_s
 
     def start(self) -> None:
         """Begin."""
@@ -58,7 +88,9 @@ class Loop:
 
     def _step_safely(self) -> None:
         try:
-            self._step()
+            with self._watch(self.name):
+                self._step()
+            self.ended_at_s = time.monotonic()
         except Unreachable as error:
             if self._pause_s == self._interval_s:
                 log.warning("loop.waits", loop=self.name, why=str(error))

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 import structlog
 
 from service.domain.policy import Job
-from service.domain.ports import Claim
 from service.domain.runs import Event, Run
 from service.domain.states import RunState
+from service.domain.stored import Claim
 from service.loops.base import each
 from service.usecases.attempts import mark_running, note_node, submit_attempt
 from service.usecases.deliveries import hear_from_disk
@@ -65,7 +65,12 @@ class Reconciler:
         active = {claim.run.submission_id for claim in claims}
         self._watches = {job: seen for job, seen in self._watches.items() if job in active}
         try:
-            each([claim.run for claim in claims], self._reconcile, loop="reconcile")
+            each(
+                [claim.run for claim in claims],
+                self._reconcile,
+                loop="reconcile",
+                meter=self._world.meter,
+            )
         finally:
             self._last_turn_at = self._world.clock.now()
 
@@ -79,6 +84,7 @@ class Reconciler:
                 if claim.taken_from is not None:
                     details = f"Looked after by {owner} instead of {claim.taken_from}."
                     unit.events.add(Event(claim.run.id, now, "service", "lease", details))
+                    self._world.meter.count("leases_taken_over")
         return claims
 
     def _reconcile(self, run: Run) -> None:

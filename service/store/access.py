@@ -8,7 +8,7 @@ from service.store.tables import AuditRow, TokenRow
 
 
 class SqlTokens:
-    """Implements `ports.Tokens`."""
+    """Implements `stored.Tokens`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -30,7 +30,7 @@ class SqlTokens:
 
 
 class SqlAudit:
-    """Implements `ports.Audit`."""
+    """Implements `stored.Audit`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -12,7 +12,7 @@ from service.store.tables import AttemptRow, RunRow
 
 
 class SqlAttempts:
-    """Implements `ports.Attempts`."""
+    """Implements `stored.Attempts`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -69,6 +69,8 @@ def _attempt_from_row(row: AttemptRow) -> Attempt:
         submission_id=row.submission_id,
         created_at=row.created_at,
         processes=row.processes,
+        num_cpus=row.num_cpus,
+        num_gpus=row.num_gpus,
         ended_at=row.ended_at,
         host=row.host,
         node_id=row.node_id,

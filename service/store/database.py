@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from service.domain.errors import StoreUnreachable
 from service.store.access import SqlAudit, SqlTokens
 from service.store.attempts import SqlAttempts
+from service.store.figures import SqlFigures
 from service.store.records import SqlEvents, SqlPoints, SqlRegistry
 from service.store.runs import SqlRuns
 from service.store.sharing import SqlDuties, SqlProjects
@@ -28,7 +29,7 @@ _MIGRATING = 7_410_000
 
 @dataclass(frozen=True)
 class SqlUnit:
-    """Implements `ports.Unit`."""
+    """Implements `stored.Unit`."""
 
     runs: SqlRuns
     attempts: SqlAttempts
@@ -39,10 +40,11 @@ class SqlUnit:
     duties: SqlDuties
     tokens: SqlTokens
     audit: SqlAudit
+    figures: SqlFigures
 
 
 class Database:
-    """Implements `ports.Store` over SQLite (in WAL mode) or PostgreSQL."""
+    """Implements `stored.Store` over SQLite (in WAL mode) or PostgreSQL."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -109,6 +111,7 @@ def _unit(session: Session) -> SqlUnit:
         duties=SqlDuties(session),
         tokens=SqlTokens(session),
         audit=SqlAudit(session),
+        figures=SqlFigures(session),
     )
 
 

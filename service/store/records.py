@@ -8,15 +8,15 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
 from configs.spec import DatasetManifest, Detector, FailureReason, Metrics
-from service.domain.ports import MetricPoint
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.runs import Event
 from service.domain.states import RunState
+from service.domain.stored import MetricPoint
 from service.store.tables import DatasetRow, EventRow, PointRow, RunRow, TeacherRow
 
 
 class SqlEvents:
-    """Implements `ports.Events`."""
+    """Implements `stored.Events`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -49,7 +49,7 @@ class SqlEvents:
 
 
 class SqlPoints:
-    """Implements `ports.Points`."""
+    """Implements `stored.Points`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -80,7 +80,7 @@ class SqlPoints:
 
 
 class SqlRegistry:
-    """Implements `ports.Registry`."""
+    """Implements `stored.Registry`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session
 
 from configs.spec import FailureReason, JobSpec, Progress
 from service.domain.errors import LeaseLost, RunNotFound
-from service.domain.ports import Claim, RunFilter
 from service.domain.runs import Run
 from service.domain.states import OVER, RunState
+from service.domain.stored import Claim, RunFilter
 from service.store.tables import KeyRow, RunRow
 
 _SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
@@ -49,7 +49,7 @@ _SAME_NAME = (
 
 
 class SqlRuns:
-    """Implements `ports.Runs`."""
+    """Implements `stored.Runs`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

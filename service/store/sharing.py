@@ -13,7 +13,7 @@ from service.store.tables import DutyRow, ProjectRow
 
 
 class SqlProjects:
-    """Implements `ports.Projects`."""
+    """Implements `stored.Projects`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -35,7 +35,7 @@ class SqlProjects:
 
 
 class SqlDuties:
-    """Implements `ports.Duties`."""
+    """Implements `stored.Duties`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

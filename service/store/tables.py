@@ -101,6 +101,8 @@ class AttemptRow(Table):
     submission_id: Mapped[str] = mapped_column(String(64), unique=True)
     created_at: Mapped[datetime] = mapped_column(Utc)
     processes: Mapped[int] = mapped_column(Integer, server_default="1")
+    num_cpus: Mapped[int] = mapped_column(Integer, server_default="1")
+    num_gpus: Mapped[int] = mapped_column(Integer, server_default="0")
     ended_at: Mapped[datetime | None] = mapped_column(Utc, index=True)
     host: Mapped[str | None] = mapped_column(Text)
     node_id: Mapped[str | None] = mapped_column(String(64))

@@ -41,7 +41,16 @@ def start_attempt(
             message="",
         )
         unit.runs.save(started)
-        attempt = Attempt(run.id, started.attempt, started.submission_id, now, processes)
+        asked = run.spec.resources
+        attempt = Attempt(
+            run.id,
+            started.attempt,
+            started.submission_id,
+            now,
+            processes,
+            num_cpus=asked.num_cpus,
+            num_gpus=asked.num_gpus,
+        )
         unit.attempts.add(attempt)
         details = f"Attempt {started.attempt} as Ray job {started.submission_id}."
         unit.events.add(Event(run.id, now, "service", "moved", details, run.state, started.state))

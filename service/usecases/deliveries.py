@@ -6,9 +6,9 @@ from dataclasses import replace
 from configs.spec import Delivery, Metrics, Note, Receipt, Record, Started
 from service.domain.deliveries import after_records
 from service.domain.errors import AttemptSuperseded
-from service.domain.ports import Unit
 from service.domain.runs import Event, Run, move
 from service.domain.states import RunState
+from service.domain.stored import Unit
 from service.usecases.world import World
 
 _BETWEEN_ATTEMPTS = (RunState.QUEUED, RunState.PAUSED)
@@ -22,6 +22,7 @@ def receive_delivery(run_id: str, number: int, delivery: Delivery, *, world: Wor
         run = unit.runs.take(run_id)
         if number != run.attempt or run.state in _BETWEEN_ATTEMPTS:
             raise AttemptSuperseded(run_id, number, run.attempt)
+        before = run.spool_next
         if delivery.first > run.spool_next:
             unit.runs.save(run := replace(run, heard_at=now))
         else:
@@ -37,6 +38,9 @@ def receive_delivery(run_id: str, number: int, delivery: Delivery, *, world: Wor
             )
             unit.runs.save(running)
             run = running
+        taken = run.spool_next - before
+    world.meter.count("deliveries")
+    world.meter.count("records", taken)
     return Receipt(next=run.spool_next, stop=run.stop_kind)
 
 

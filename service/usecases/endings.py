@@ -8,9 +8,10 @@ import structlog
 from configs.spec import FailureReason, Outcome, RunFile
 from service.domain.errors import JobRefused, Unreachable
 from service.domain.policy import Job, Verdict, after_attempt
-from service.domain.ports import Order, Unit
+from service.domain.ports import Order
 from service.domain.runs import Attempt, Event, Run, move
 from service.domain.states import ACTIVE
+from service.domain.stored import Unit
 from service.usecases.deliveries import take_rest_from_disk
 from service.usecases.logs import keep_rest_of_log
 from service.usecases.world import World
@@ -50,6 +51,7 @@ def ask_to_leave(run_id: str, *, makes_room_for: Run, world: World) -> None:
         unit.events.add(
             Event(run.id, now, "queue", "preempted", details, reason=FailureReason.PREEMPTED)
         )
+    world.meter.count("preemptions")
 
 
 def mark_stalled(run: Run, *, world: World) -> bool:

@@ -37,7 +37,9 @@ class Piece:
 def take_piece(run_id: str, attempt: int, *, offset: int, content: bytes, world: World) -> int:
     """Keep a piece of an attempt's log; returns the offset that is wanted next."""
     show_run(run_id, world=world)
-    return world.logs.append(run_id, attempt, offset=offset, content=content)
+    end = world.logs.append(run_id, attempt, offset=offset, content=content)
+    world.meter.count("log_bytes", len(content))
+    return end
 
 
 def keep_rest_of_log(run_id: str, attempt: int, *, world: World) -> None:

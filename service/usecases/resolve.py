@@ -16,8 +16,8 @@ from configs.spec import (
     TeacherFiles,
 )
 from service.domain.errors import DatasetNotFound, RunNotFound, TeacherNotFound
-from service.domain.ports import Unit
 from service.domain.references import as_trained, references_of, with_files
+from service.domain.stored import Unit
 from service.usecases.runs import classes_of_run
 from service.usecases.world import World
 

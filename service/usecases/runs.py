@@ -22,10 +22,11 @@ from service.domain.errors import (
 )
 from service.domain.findings import Facts
 from service.domain.plan import Plan, make_plan
-from service.domain.ports import MetricPoint, Node, RunFilter, Unit
+from service.domain.ports import Node
 from service.domain.references import references_of
 from service.domain.runs import DEFAULT_PROJECT, Attempt, Event, Run
 from service.domain.states import RunState
+from service.domain.stored import MetricPoint, RunFilter, Unit
 from service.usecases.access import project_for
 from service.usecases.nodes import cluster_nodes
 from service.usecases.world import World

@@ -5,10 +5,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from configs.spec import FailureReason
-from service.domain.ports import Unit
 from service.domain.queue import Wait
 from service.domain.runs import Event, Run, move
 from service.domain.states import RunState
+from service.domain.stored import Unit
 from service.usecases.world import World
 
 

@@ -5,9 +5,9 @@ from datetime import datetime
 
 from service.domain.access import Caller
 from service.domain.errors import IllegalMove
-from service.domain.ports import Unit
 from service.domain.runs import Event, Run, move
 from service.domain.states import RunState
+from service.domain.stored import Unit
 from service.usecases.world import World
 
 _AT_REST = (RunState.QUEUED, RunState.PAUSED)

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from service.domain.ports import Clock, Cluster, Files, LogStore, Store, Tracker
+from service.domain.meters import NO_METER, Meter
+from service.domain.ports import Clock, Cluster, Files, LogStore, Tracker
+from service.domain.stored import Store
 
 
 @dataclass(frozen=True)
@@ -48,5 +50,6 @@ class World:
     key: bytes | None = None
     """What workers' seals are made with; none: access control is off and there are none."""
 
+    meter: Meter = NO_METER
     owner: str = "service"
     """This service process among all: who holds its leases."""

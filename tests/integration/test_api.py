@@ -272,7 +272,7 @@ class TestHealth:
         assert health["status"] == "degraded"
         assert health["ray"] is (away != "cluster")
         assert health["mlflow"] is (away != "tracker")
-        assert 'tandem_runs{state="paused"} 0.0' in stage.http.get("/metrics").text
+        assert 'tandem_up{what="database"} 1.0' in stage.http.get("/metrics").text
 
 
 class TestLogs:

@@ -4,7 +4,7 @@ import pytest
 
 from service.adapters.clock import FixedClock
 from service.domain.budget import budget_from_points
-from service.domain.ports import MetricPoint
+from service.domain.stored import MetricPoint
 
 NOW = FixedClock().now()
 

@@ -32,6 +32,8 @@ def upgrade() -> None:
         batch.create_index("ix_runs_project", ["project"])
     with op.batch_alter_table("attempts") as batch:
         batch.add_column(sa.Column("node_id", sa.String(64), nullable=True))
+        batch.add_column(sa.Column("num_cpus", sa.Integer(), nullable=False, server_default="1"))
+        batch.add_column(sa.Column("num_gpus", sa.Integer(), nullable=False, server_default="0"))
         batch.create_index("ix_attempts_ended_at", ["ended_at"])
     with op.batch_alter_table("events") as batch:
         batch.alter_column("actor", existing_type=sa.String(32), type_=sa.String(64))
@@ -61,6 +63,8 @@ def downgrade() -> None:
         batch.alter_column("actor", existing_type=sa.String(64), type_=sa.String(32))
     with op.batch_alter_table("attempts") as batch:
         batch.drop_index("ix_attempts_ended_at")
+        batch.drop_column("num_gpus")
+        batch.drop_column("num_cpus")
         batch.drop_column("node_id")
     with op.batch_alter_table("runs") as batch:
         batch.drop_index("ix_runs_project")

@@ -1,0 +1,50 @@
+"""What attempts cost, as sums: pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True)
+class Series:
+    """One figure at this moment, for each value of its labels."""
+
+    name: str
+    """Without the program's own name in front."""
+
+    what: str
+    labels: tuple[str, ...]
+    values: Iterable[tuple[Sequence[str], float]]
+    """By the values of its labels."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """What an attempt had, and how long."""
+
+    project: str
+    processes: int
+    num_cpus: int
+    num_gpus: int
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of cores and of GPUs."""
+
+    cpu_s: float = 0.0
+    gpu_s: float = 0.0
+
+
+def spent_by_project(uses: Iterable[Use], *, before: Mapping[str, Spent]) -> dict[str, Spent]:
+    """The sums with these uses added."""
+    sums = dict(before)
+    for use in uses:
+        seconds = max(0.0, (use.until - use.since).total_seconds()) * use.processes
+        spent = sums.get(use.project, Spent())
+        sums[use.project] = Spent(
+            cpu_s=spent.cpu_s + seconds * use.num_cpus, gpu_s=spent.gpu_s + seconds * use.num_gpus
+        )
+    return sums

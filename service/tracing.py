@@ -1,0 +1,51 @@
+"""Traces by OpenTelemetry, where somebody takes them; else nothing of it is even imported."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+from starlette.types import ASGIApp
+
+from service.loops.base import Watch
+
+Middleware = Callable[[ASGIApp], ASGIApp]
+
+
+class Tracing:
+    """Sends spans of requests and of loops' turns to an endpoint (OTLP over HTTP)."""
+
+    def __init__(self, endpoint: str, *, version: str) -> None:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        resource = Resource.create({"service.name": "tandem", "service.version": version})
+        exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
+        self._provider = TracerProvider(resource=resource)
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("tandem")
+
+    def around_requests(self, app: ASGIApp) -> ASGIApp:
+        """The app, with a span around every request."""
+        from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+
+        traced: Any = OpenTelemetryMiddleware(
+            app, tracer_provider=self._provider, exclude_spans=["receive", "send"]
+        )
+        return traced  # type: ignore[no-any-return]
+
+    def around_turns(self, watch: Watch) -> Watch:
+        """What goes around every turn of a loop, with a span around that."""
+
+        def turn(loop: str) -> AbstractContextManager[None]:
+            stack = ExitStack()
+            stack.enter_context(self._tracer.start_as_current_span(f"turn of {loop}"))
+            stack.enter_context(watch(loop))
+            return stack  # type: ignore[return-value]
+
+        return turn
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._provider.shutdown()
