@@ -148,7 +148,8 @@ def make_loops(world: World, *, interval_s: float) -> list[Loop]:
 
 
 def serve(settings: Settings) -> None:
-    """Run the service until it is told to stop."""
+    """Run the service until it is told to stop; what is wrong with the database is said first."""
+    Database(settings.database).migrate()
     uvicorn.run(
         create_app(settings),
         host=settings.host,

@@ -1,0 +1,67 @@
+"""Which version the schema has, and how it gets another one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, func, select, text
+
+from service.domain.errors import SchemaUnknown
+from service.store.engine import open_for_changes, told_plainly
+
+_MIGRATING = 7_410_000
+"""PostgreSQL's lock of those that change the schema."""
+
+
+@contextmanager
+def changing(url: str) -> Iterator[Connection]:
+    """One transaction of somebody who changes the schema; others that want to wait."""
+    engine = open_for_changes(url)
+    try:
+        with told_plainly(), engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                # Several services may start at once: one migrates, the others find it done.
+                connection.execute(text("SET LOCAL lock_timeout = 0"))
+                connection.execute(select(func.pg_advisory_xact_lock(_MIGRATING)))
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Bring the schema up; `SchemaUnknown` if we do not know the one there is."""
+    require_known(revision_of(connection))
+    command.upgrade(_config(connection), revision)
+
+
+def downgrade(connection: Connection, revision: str) -> None:
+    """Bring the schema down to a revision, or to nothing: `base`."""
+    command.downgrade(_config(connection), revision)
+
+
+def revision_of(connection: Connection) -> str | None:
+    """The schema's revision; none if there is no schema yet."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def revisions() -> list[str]:
+    """All revisions that we know, oldest first."""
+    found = ScriptDirectory.from_config(_config()).walk_revisions()
+    return [script.revision for script in found][::-1]
+
+
+def require_known(revision: str | None) -> None:
+    """`SchemaUnknown` if a newer Tandem made it."""
+    if revision is not None and revision not in revisions():
+        raise SchemaUnknown(revision, newest=revisions()[-1])
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    return config
