@@ -19,7 +19,7 @@ PATIENCE_S = 20.0
 
 _CONNECT = {
     "connect_timeout": 5,
-    # A server that vanished without a word is noticed; a service that froze holds no locks for ever.
+    # A server that vanished is noticed; a service that froze holds no locks for ever.
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
