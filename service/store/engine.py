@@ -1,13 +1,16 @@
 """Connections to SQLite and PostgreSQL, and what it means when one of them fails."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.adapt import Dumper
 from sqlalchemy import create_engine, event
-from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.pool import NullPool
@@ -34,6 +37,11 @@ _AWAY = {"25006", "25P03", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY",
 _AWAY_CLASSES = ("08", "53", "57", "58")
 
 
+def without_nul(text: str) -> str:
+    """The text with a visible sign in the place of each NUL."""
+    return text.replace("\x00", "\ufffd")
+
+
 def is_sqlite(url: str) -> bool:
     """Whether the URL is of an SQLite file."""
     return make_url(url).get_backend_name() == "sqlite"
@@ -43,21 +51,14 @@ def open_engine(url: str) -> Engine:
     """For the service: pooled connections, each tried before it is handed out."""
     if is_sqlite(url):
         return _open_sqlite(url, begin="BEGIN IMMEDIATE", keys=True)
-    return create_engine(
-        url,
-        connect_args=_connect_args(make_url(url)),
-        pool_pre_ping=True,
-        pool_recycle=1800,
-        hide_parameters=True,
-    )
+    return _open_postgresql(url, pool_pre_ping=True, pool_recycle=1800)
 
 
 def open_for_changes(url: str) -> Engine:
     """For schema changes: SQLite does not look at foreign keys while tables are made anew."""
     if is_sqlite(url):
         return _open_sqlite(url, begin="BEGIN IMMEDIATE", keys=False)
-    arguments = _connect_args(make_url(url))
-    return create_engine(url, connect_args=arguments, poolclass=NullPool, hide_parameters=True)
+    return _open_postgresql(url, poolclass=NullPool)
 
 
 def open_for_reading(url: str) -> Engine:
@@ -110,9 +111,37 @@ def _code(error: DBAPIError) -> str:
     return str(code) if code else ("08000" if is_operational else "")
 
 
-def _connect_args(url: URL) -> dict[str, Any]:
-    """What the URL does not say itself."""
-    return {key: value for key, value in _CONNECT.items() if key not in url.query}
+class _Words(Dumper):
+    """PostgreSQL takes no NUL in text, but what a worker quotes may have one."""
+
+    def dump(self, text: str) -> bytes:
+        return without_nul(text).encode()
+
+
+def _open_postgresql(url: str, **options: Any) -> Engine:
+    asked = make_url(url).query
+    arguments = {key: value for key, value in _CONNECT.items() if key not in asked}
+    engine = create_engine(
+        url,
+        connect_args=arguments,
+        hide_parameters=True,
+        json_serializer=lambda value: json.dumps(_cleaned(value)),
+        **options,
+    )
+
+    def prepare(connection: psycopg.Connection[Any], _record: object) -> None:
+        connection.adapters.register_dumper(str, _Words)
+
+    event.listen(engine, "connect", prepare)
+    return engine
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {without_nul(key): _cleaned(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(item) for item in value]
+    return without_nul(value) if isinstance(value, str) else value
 
 
 def _open_sqlite(url: str, *, begin: str, keys: bool) -> Engine:
