@@ -158,6 +158,11 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.home / 'tandem.db'}"
 
     @property
+    def files_of_database(self) -> dict[str, Path]:
+        """Small files without which the database is not whole: a backup takes them along."""
+        return {"secret": self.key_file}
+
+    @property
     def runs_dir(self) -> Path:
         """One folder per run."""
         return self.home / "runs"

@@ -20,7 +20,11 @@ from service.domain.errors import StoreUnreachable
 PATIENCE_S = 20.0
 """How long a transaction waits for what another one holds."""
 
+APPLICATION = "tandem"
+"""What PostgreSQL calls our connections."""
+
 _CONNECT = {
+    "application_name": APPLICATION,
     "connect_timeout": 5,
     # A server that vanished is noticed; a service that froze holds no locks for ever.
     "keepalives_idle": 30,
@@ -33,7 +37,11 @@ _CONNECT = {
 }
 _FULL = {"53100", "SQLITE_FULL"}
 _HELD = {"55P03", "40P01", "40001", "SQLITE_BUSY", "SQLITE_LOCKED"}
-_AWAY = {"25006", "25P03", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PROTOCOL"}
+_AWAY = {
+    *("25006", "25P03"),
+    *("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PROTOCOL"),
+    *("SQLITE_NOTADB", "SQLITE_CORRUPT"),
+}
 _AWAY_CLASSES = ("08", "53", "57", "58")
 
 

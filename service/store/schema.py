@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, MetaData, Table, create_engine, func, inspect, select, text
 
 from service.domain.errors import SchemaUnknown
 from service.store.engine import open_for_changes, told_plainly
 
+VERSION_TABLE = "alembic_version"
 _MIGRATING = 7_410_000
 """PostgreSQL's lock of those that change the schema."""
 
@@ -54,10 +56,29 @@ def revisions() -> list[str]:
     return [script.revision for script in found][::-1]
 
 
-def require_known(revision: str | None) -> None:
+def require_known(revision: str | None, *, what: str = "The database") -> None:
     """`SchemaUnknown` if a newer Tandem made it."""
     if revision is not None and revision not in revisions():
-        raise SchemaUnknown(revision, newest=revisions()[-1])
+        raise SchemaUnknown(revision, newest=revisions()[-1], what=what)
+
+
+@cache
+def table_names(revision: str) -> frozenset[str]:
+    """The tables that a revision has: a database may be shared with other programs."""
+    engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        command.upgrade(_config(connection), revision)
+        names = frozenset(inspect(connection).get_table_names()) - {VERSION_TABLE}
+    engine.dispose()
+    return names
+
+
+def tables_there(connection: Connection, names: frozenset[str]) -> list[Table]:
+    """Those of these tables that there are, as they are; what others refer to comes first."""
+    found = MetaData()
+    there = names & set(inspect(connection).get_table_names())
+    found.reflect(connection, only=sorted(there))
+    return [table for table in found.sorted_tables if table.name in there]
 
 
 def _config(connection: Connection | None = None) -> Config:
