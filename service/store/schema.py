@@ -10,9 +10,10 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, Table, create_engine, func, inspect, select, text
+from sqlalchemy.engine import make_url
 
 from service.domain.errors import SchemaUnknown
-from service.store.engine import open_for_changes, told_plainly
+from service.store.engine import is_sqlite, open_for_changes, open_for_reading, told_plainly
 
 VERSION_TABLE = "alembic_version"
 _MIGRATING = 7_410_000
@@ -60,6 +61,28 @@ def require_known(revision: str | None, *, what: str = "The database") -> None:
     """`SchemaUnknown` if a newer Tandem made it."""
     if revision is not None and revision not in revisions():
         raise SchemaUnknown(revision, newest=revisions()[-1], what=what)
+
+
+def described(url: str) -> str:
+    """Which database it is and at which revision, without its password.
+
+    `StoreUnreachable` if it does not answer, `SchemaUnknown` if a newer Tandem made it.
+    """
+    parsed = make_url(url)
+    if is_sqlite(url):
+        where, is_there = f"SQLite, {parsed.database}", Path(parsed.database or "").is_file()
+    else:
+        where, is_there = f"PostgreSQL, {parsed.host}:{parsed.port or 5432}/{parsed.database}", True
+    if not is_there:
+        return f"{where}, not made yet"
+    engine = open_for_reading(url)
+    try:
+        with told_plainly(), engine.begin() as connection:
+            revision = revision_of(connection)
+    finally:
+        engine.dispose()
+    require_known(revision)
+    return f"{where}, " + (f"schema {revision}" if revision else "empty")
 
 
 @cache
