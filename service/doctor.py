@@ -10,13 +10,18 @@ from pathlib import Path
 
 import psutil
 
+from service.domain.errors import SchemaUnknown, StoreUnreachable
 from service.stack.lifecycle import PartState, PartStatus, stack_status
 from service.stack.parts import Part, StackConfig, parts_of
 from service.stack.ports import holder_of, is_free
+from service.store.schema import described
 
 _GIB = 2**30
 _DISK_GIB = 5.0
 _MEMORY_GIB = 4.0
+_DATABASE_ADVICE = (
+    "Start it, or correct TANDEM_DATABASE_URL; without that it is an SQLite file in TANDEM_HOME."
+)
 _WORKER_PATIENCE_S = 180.0
 
 
@@ -30,12 +35,13 @@ class Finding:
     advice: str = ""
 
 
-def examine(config: StackConfig) -> Iterator[Finding]:
+def examine(config: StackConfig, *, database_url: str) -> Iterator[Finding]:
     """Every finding, the quick ones first."""
     yield python_finding(sys.version_info[:3])
     yield disk_finding(config.home)
     yield memory_finding(psutil.virtual_memory().available)
     yield cores_finding(psutil.cpu_count() or 1)
+    yield database_finding(database_url)
     statuses = stack_status(config)
     for part, status in zip(parts_of(config), statuses, strict=True):
         yield port_finding(part, status)
@@ -84,6 +90,14 @@ def cores_finding(num_cores: int) -> Finding:
         detail=f"{num_cores} cores",
         advice="With one core runs train one after the other and the service answers slowly.",
     )
+
+
+def database_finding(url: str) -> Finding:
+    """The database answers, and no newer Tandem has been at it; its password is not shown."""
+    try:
+        return Finding("database", ok=True, detail=described(url))
+    except (StoreUnreachable, SchemaUnknown) as error:
+        return Finding("database", ok=False, detail=str(error), advice=_DATABASE_ADVICE)
 
 
 def port_finding(part: Part, status: PartStatus) -> Finding:

@@ -196,7 +196,8 @@ def make_loops(
 
 
 def serve(settings: Settings) -> None:
-    """Run the service until it is told to stop."""
+    """Run the service until it is told to stop; what is wrong with the database is said first."""
+    Database(settings.database).migrate()
     uvicorn.run(
         create_app(settings),
         host=settings.host,

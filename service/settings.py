@@ -1,7 +1,6 @@
 """What can be set from outside: variables that begin with TANDEM_. Read by main and cli."""
 
 import ipaddress
-import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -19,8 +18,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.log import LogFormat, LogLevel
 
-_POSTGRES = re.compile(r"^postgres(ql)?(\+psycopg)?://")
-
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -37,7 +34,9 @@ class NodeShape(BaseModel):
 class Settings(BaseSettings):
     """The service's settings; `.env.example` shows each with its default."""
 
-    model_config = SettingsConfigDict(env_prefix="TANDEM_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="TANDEM_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     home: Path = Path("~/.tandem")
     """Database, runs, datasets, teachers and logs of the local stack."""
@@ -49,7 +48,9 @@ class Settings(BaseSettings):
     """A file with Ray's authentication token; none if Ray's authentication is off."""
 
     mlflow_url: str = "http://127.0.0.1:5500"
-    database_url: str | None = None
+    database_url: Annotated[str | None, Field(repr=False)] = None
+    """SQLite's or PostgreSQL's, with its password; none: SQLite in `home`."""
+
     public_url: str | None = None
     """Where workers reach this service; by default the address it listens on."""
 
@@ -104,9 +105,24 @@ class Settings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _with_our_driver(cls, url: str | None) -> str | None:
-        """PostgreSQL is spoken to with psycopg, however its URL begins."""
-        return None if url is None else _POSTGRES.sub("postgresql+psycopg://", url)
+    def _with_driver(cls, url: str | None) -> str | None:
+        """As SQLAlchemy wants it; what is wrong is said without the URL, which has a password."""
+        if url is None:
+            return None
+        scheme, _, rest = url.partition("://")
+        if scheme in {"postgres", "postgresql"}:
+            scheme = "postgresql+psycopg"
+        if scheme not in {"postgresql+psycopg", "sqlite"} or not rest:
+            raise ValueError(
+                "it begins with sqlite:/// and a path, or is "
+                "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+            )
+        if scheme != "sqlite" and not _is_address(rest):
+            raise ValueError(
+                "it has no host or port that can be read; in a password write @ as %40, "
+                ": as %3A, / as %2F and % as %25"
+            )
+        return f"{scheme}://{rest}"
 
     @field_validator("rate_limit", "refusal_limit")
     @classmethod
@@ -151,6 +167,11 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.home / 'tandem.db'}"
 
     @property
+    def files_of_database(self) -> dict[str, Path]:
+        """Small files without which the database is not whole: a backup takes them along."""
+        return {"secret": self.key_file}
+
+    @property
     def runs_dir(self) -> Path:
         """One folder per run."""
         return self.home / "runs"
@@ -186,3 +207,12 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _is_address(rest: str) -> bool:
+    try:
+        parts = urlsplit(f"any://{rest}")
+        port = parts.port
+    except ValueError:
+        return False
+    return (port is None or port > 0) and parts.netloc.count("@") <= 1 and "@" not in parts.path

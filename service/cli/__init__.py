@@ -6,6 +6,7 @@ import typer
 
 from service.cli import (
     access,
+    backup,
     budget,
     datasets,
     demo,
@@ -35,6 +36,7 @@ presets.register(app)
 teachers.register(app)
 datasets.register(app)
 doctor.register(app)
+backup.register(app)
 demo.register(app)
 budget.register(app)
 jobs.register(app)

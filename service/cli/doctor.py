@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
-from service.cli.session import stack_config
+from service.cli.session import load_settings, stack_config
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,11 +28,11 @@ def doctor(
 
     config = stack_config()
     if as_json:
-        findings = tuple(examine(config))
+        findings = tuple(examine(config, database_url=load_settings().database))
         console.print_json([asdict(finding) for finding in findings])
     else:
         with console.output().status("Examining (the trainer takes a few seconds) …"):
-            findings = tuple(examine(config))
+            findings = tuple(examine(config, database_url=load_settings().database))
         console.output().print(_rendered(findings))
     if any(not finding.ok for finding in findings):
         raise typer.Exit(1)

@@ -33,6 +33,7 @@ def refusal_from(error: Exception) -> Refusal | None:
     """The refusal behind an exception; none if it is a bug of ours."""
     from pydantic import ValidationError
 
+    from service.domain.errors import TandemError
     from service.stack.errors import StackError
 
     if isinstance(error, Refused):
@@ -40,6 +41,8 @@ def refusal_from(error: Exception) -> Refusal | None:
     if isinstance(error, StackError):
         lines = getattr(error, "last_lines", ())
         return Refusal(error.message, advice=(error.advice,), quoted=lines)
+    if isinstance(error, TandemError):
+        return Refusal(str(error), advice=(error.advice or "",))
     if isinstance(error, ValidationError):
         return _from_validation(error)
     return _from_client(error)

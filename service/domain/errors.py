@@ -16,6 +16,8 @@ TandemError
 │   └── NameTaken            name_taken
 ├── PathRefused              path_refused
 ├── PieceTooLarge            piece_too_large
+├── SchemaUnknown            schema_unknown
+├── BackupRefused            backup_refused
 ├── JobRefused               job_refused
 ├── TrackerRefused           tracker_refused
 └── Unreachable              cluster_unreachable, tracker_unreachable, database_unreachable
@@ -241,6 +243,27 @@ class PieceTooLarge(TandemError):
         super().__init__(f"A piece of a log may have {most_bytes} bytes; send it in several.")
 
 
+class SchemaUnknown(TandemError):
+    """The database, or a backup, has a schema that this Tandem does not know."""
+
+    code = "schema_unknown"
+    advice = (
+        "Use the Tandem that made it, or a newer one; TANDEM_DATABASE_URL chooses another database."
+    )
+
+    def __init__(self, revision: str, *, newest: str, what: str = "The database") -> None:
+        super().__init__(
+            f"{what} is at schema revision {revision}, which this Tandem does not know; the newest "
+            f"it knows is {newest}. A newer Tandem made it, or another program."
+        )
+
+
+class BackupRefused(TandemError):
+    """A backup cannot be written or put back; nothing was changed."""
+
+    code = "backup_refused"
+
+
 class JobRefused(TandemError):
     """The cluster answers, but does not take this job."""
 
@@ -281,4 +304,4 @@ class StoreUnreachable(Unreachable):
     """The database does not answer, or dropped the connection."""
 
     code = "database_unreachable"
-    advice = "Ask again; nothing was changed. TANDEM_DATABASE_URL says where the database is."
+    advice = "Ask again in a moment; TANDEM_DATABASE_URL says where the database is."

@@ -11,6 +11,7 @@ from service.domain.errors import LeaseLost, RunNotFound
 from service.domain.runs import Run
 from service.domain.states import OVER, RunState
 from service.domain.stored import Claim, RunFilter
+from service.store.engine import without_nul
 from service.store.tables import KeyRow, RunRow
 
 _SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
@@ -135,7 +136,7 @@ class SqlRuns:
             query = query.where(RunRow.preset == which.preset)
         if which.tag is not None:
             key, value = which.tag
-            query = query.where(RunRow.tags[key].as_string() == value)
+            query = query.where(RunRow.tags[without_nul(key)].as_string() == value)
         if which.before is not None:
             query = query.where(RunRow.order < self._row(which.before).order)
         return [_run_from_row(row) for row in self._session.scalars(query)]
@@ -146,9 +147,9 @@ class SqlRuns:
         return [_run_from_row(row) for row in self._session.scalars(query)]
 
     def to_settle(self) -> list[Run]:
-        """Runs that are over, but not yet for MLflow."""
+        """Runs that are over, but not yet for MLflow, oldest first."""
         query = select(RunRow).where(RunRow.state.in_(OVER), RunRow.mlflow_agrees.is_(False))
-        return [_run_from_row(row) for row in self._session.scalars(query)]
+        return [_run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.order))]
 
     def count_by_state(self) -> dict[RunState, int]:
         """How many runs are in each state; states without runs are 0."""

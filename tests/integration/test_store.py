@@ -11,11 +11,13 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
+from configs.catalog import parse_spec
 from configs.spec import Metrics
 from service.domain.errors import LeaseLost, RunNotFound, StoreUnreachable
 from service.domain.projects import Project
 from service.domain.runs import Attempt, Event
 from service.domain.states import RunState
+from service.domain.stored import RunFilter
 from service.store.database import Database
 from service.store.tables import RunRow
 from tests.conftest import open_stage
@@ -219,6 +221,41 @@ def test_a_project_that_nobody_set_has_no_limits(database: Database) -> None:
 
         assert unit.projects.get("other") == Project("other")
         assert unit.projects.all() == [strict]
+
+
+def test_runs_are_found_by_a_tag_whatever_its_letters(database: Database) -> None:
+    tags = {"team": "größe", "a.b": 'say "x"', "by": "100%'", "empty": ""}
+    with database.begin() as unit:
+        unit.runs.add(a_run(id="tagged", spec=parse_spec(a_spec(tags=tags))))
+        unit.runs.add(a_run(id="plain"))
+
+        found = {
+            key: [run.id for run in unit.runs.page(RunFilter(tag=(key, value)))]
+            for key, value in tags.items()
+        }
+
+        assert found == {key: ["tagged"] for key in tags}
+        assert unit.runs.page(RunFilter(tag=("team", "other"))) == []
+        for key in ("none", 'o"k', "o'k", "$[0]", "%s"):
+            assert unit.runs.page(RunFilter(tag=(key, "größe"))) == []
+
+
+def test_runs_keep_their_order_through_pages_and_changes(database: Database) -> None:
+    ids = [f"r{number}" for number in range(5)]
+    over = {"state": RunState.FAILED, "mlflow_agrees": False, "project": "p", "preset": "q"}
+    with database.begin() as unit:
+        for run_id in ids:
+            unit.runs.add(a_run(id=run_id, **over))
+    for run_id in ids[::2]:
+        with database.begin() as unit:
+            unit.runs.save(replace(unit.runs.take(run_id), message="changed"))
+
+    with database.begin() as unit:
+        page = [run.id for run in unit.runs.page(RunFilter(project="p", preset="q", limit=2))]
+        rest = [run.id for run in unit.runs.page(RunFilter(before=page[-1]))]
+        assert page + rest == ids[::-1]
+        assert [run.id for run in unit.runs.in_states(RunState.FAILED)] == ids
+        assert [run.id for run in unit.runs.to_settle()] == ids
 
 
 def test_attempts_that_ended_come_in_the_order_in_which_they_did(database: Database) -> None:

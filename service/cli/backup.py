@@ -1,0 +1,109 @@
+"""`tandem backup` and `tandem restore`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli import console
+from service.cli.failures import Refusal, Refused
+from service.cli.session import load_settings
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+    from service.store.archive import Manifest
+    from service.store.backup import Watch
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command()(backup)
+    app.command()(restore)
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="The zip to write; there is none of this name yet.")],
+) -> None:
+    """Save the database as it is now, while the service runs; it holds secrets."""
+    from datetime import UTC, datetime
+
+    from service.store.backup import write_backup
+
+    settings = load_settings()
+    with _progress() as watch:
+        made = write_backup(
+            settings.database,
+            file,
+            files=settings.files_of_database,
+            at=datetime.now(UTC),
+            watch=watch,
+        )
+    _say(f"{file} holds {_content(made)}. Whoever can read it can read what the service knows.")
+    _say(f"Not in it, copy by yourself: {_elsewhere(settings)}.")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="A zip that `tandem backup` wrote.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Lose everything that the database holds now.")
+    ] = False,
+) -> None:
+    """Put a backup into an empty database, of SQLite or PostgreSQL, whichever it came from."""
+    from service.store.restore import restore_backup
+
+    settings = load_settings()
+    _require_no_service(settings)
+    with _progress() as watch:
+        made = restore_backup(
+            settings.database,
+            file,
+            files=settings.files_of_database,
+            replace=replace,
+            watch=watch,
+        )
+    _say(f"The database holds {_content(made)}, as on {made.made_at:%Y-%m-%d %H:%M} UTC.")
+    _say(f"Not in the backup, copy by yourself: {_elsewhere(settings)}.")
+
+
+def _content(made: "Manifest") -> str:
+    filled = sum(1 for member in made.tables.values() if member.rows)
+    beside = f" and {', '.join(sorted(made.files))}" if made.files else ""
+    return f"{made.rows} rows of {filled} tables{beside} (from {made.kind}, schema {made.revision})"
+
+
+def _elsewhere(settings: "Settings") -> str:
+    """What a backup does not hold: large, and no part of the database."""
+    folders = (settings.runs_dir, settings.logs_dir, settings.datasets_dir, settings.teachers_dir)
+    return ", ".join(map(str, folders)) + f" and MLflow's ({settings.home / 'mlflow'})"
+
+
+def _require_no_service(settings: "Settings") -> None:
+    import httpx
+
+    try:
+        httpx.get(f"{settings.url}/healthz", timeout=2.0, trust_env=False)
+    except httpx.TransportError:
+        return
+    advice = ("`tandem down` stops it; then ask again.",)
+    raise Refused(Refusal(f"A service answers at {settings.url}.", advice=advice))
+
+
+@contextmanager
+def _progress() -> "Iterator[Watch]":
+    """A bar for each table while it is worked on."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description:20}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console.output(), transient=True) as shown:
+        bar = shown.add_task("")
+
+        def watch(table: str, done: int, total: int) -> None:
+            shown.update(bar, description=table, completed=done, total=max(total, 1))
+
+        yield watch
+
+
+def _say(text: str) -> None:
+    console.output().print(text, soft_wrap=True)
