@@ -113,6 +113,7 @@ def _guard(app: FastAPI, world: World, settings: Settings, *, answered: Answered
     app.add_middleware(Gate, world=world, limits=limits)
     app.add_middleware(Auditing, world=world)
     app.add_middleware(HostCheck, hosts=settings.host_names)
+    app.add_middleware(errors.Faults)
     app.add_middleware(SecurityHeaders, is_https=settings.report_url.startswith("https:"))
     app.add_middleware(RequestIds, answered=answered)
 

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, status
 
+from configs.spec import Name
 from service.api.asked import AuditQuery, ProjectRequest, TokenRequest
-from service.api.deps import WorldDep
+from service.api.deps import CallerDep, WorldDep
 from service.api.schemas import AuditPage, NewTokenView, ProjectView, TokenView
 from service.api.views import view_of_entry, view_of_project, view_of_token
 from service.usecases import access, projects
@@ -14,19 +15,20 @@ router = APIRouter(prefix="/v1", tags=["projects, tokens, audit"])
 
 
 @router.get("/projects")
-def list_projects(world: WorldDep) -> list[ProjectView]:
+def list_projects(world: WorldDep, caller: CallerDep) -> list[ProjectView]:
     """Projects that have limits or a weight of their own."""
-    return [view_of_project(project) for project in projects.list_projects(world=world)]
+    found = projects.list_projects(caller=caller, world=world)
+    return [view_of_project(project) for project in found]
 
 
 @router.get("/projects/{name}")
-def show_project(name: str, world: WorldDep) -> ProjectView:
+def show_project(name: Name, world: WorldDep, caller: CallerDep) -> ProjectView:
     """One project; one that nobody set has no limits."""
-    return view_of_project(projects.show_project(name, world=world))
+    return view_of_project(projects.show_project(name, caller=caller, world=world))
 
 
 @router.put("/projects/{name}")
-def set_project(name: str, body: ProjectRequest, world: WorldDep) -> ProjectView:
+def set_project(name: Name, body: ProjectRequest, world: WorldDep) -> ProjectView:
     """Say how much of the cluster a project's runs may take."""
     project = projects.set_project(
         name,

@@ -4,14 +4,15 @@ import structlog
 from fastapi.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.roles import NOT_AUDITED
+from service.api.roles import NOT_AUDITED, OF_WORKERS, endpoint_of
 from service.domain.access import AuditEntry, Caller
-from service.domain.errors import Unreachable
+from service.log import without_secrets
 from service.usecases.access import write_audit
 from service.usecases.world import World
 
 _CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_OF_WORKERS = ("/deliveries", "/log", "/attempts:over")
+_TOO_MANY_REQUESTS = 429
+_LONGEST = 2000
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +40,9 @@ class Auditing:
         try:
             await self._app(scope, receive, noting)
         finally:
-            await run_in_threadpool(self._write, scope, status)
+            # What came too often was not looked at: a line for each would fill the disk.
+            if status != _TOO_MANY_REQUESTS:
+                await run_in_threadpool(self._write, scope, status)
 
     def _write(self, scope: Scope, status: int) -> None:
         caller = scope["state"].get("caller")
@@ -47,18 +50,25 @@ class Auditing:
             at=self._world.clock.now(),
             actor=caller.name if isinstance(caller, Caller) else "nobody",
             method=scope["method"],
-            path=scope["path"][:2000],
+            path=_as_kept(scope["path"]),
             status=status,
             request_id=scope["state"].get("request_id", ""),
             address=scope["client"][0] if scope.get("client") else "",
         )
         try:
             write_audit(entry, world=self._world)
-        except Unreachable as error:
-            log.warning("audit.lost", **{**vars(entry), "at": str(entry.at)}, why=str(error))
+        except Exception as error:  # the answer is on its way, and is right whatever happens here
+            log.exception("audit.lost", **{**vars(entry), "at": str(entry.at)}, why=str(error))
 
 
 def _is_to_be_noted(scope: Scope) -> bool:
-    path = scope["path"]
-    is_of_worker = path.startswith("/v1/") and path.endswith(_OF_WORKERS)
-    return scope["method"] in _CHANGES and path not in NOT_AUDITED and not is_of_worker
+    if scope["method"] not in _CHANGES:
+        return False
+    endpoint = endpoint_of(scope)
+    return endpoint.path not in NOT_AUDITED and endpoint.least not in OF_WORKERS
+
+
+def _as_kept(path: str) -> str:
+    """A path may be anything: it may hold a token by mistake, and what no database takes."""
+    printable = "".join(letter if letter.isprintable() else "?" for letter in path[:_LONGEST])
+    return without_secrets(printable)

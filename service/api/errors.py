@@ -8,9 +8,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.schemas import FieldProblem, ProblemView
 from service.domain import errors
+from service.log import without_secrets
 
 STATUS: dict[type[errors.TandemError], tuple[int, str]] = {
     errors.PresetNotFound: (422, "There is no such preset"),
@@ -19,6 +21,7 @@ STATUS: dict[type[errors.TandemError], tuple[int, str]] = {
     errors.PathRefused: (422, "The path cannot be used"),
     errors.NotLetIn: (401, "A token is needed"),
     errors.NotAllowed: (403, "Not allowed"),
+    errors.TokenRefused: (422, "There can be no such token"),
     errors.PieceTooLarge: (413, "The piece is too large"),
     errors.IllegalMove: (409, "The run's state does not allow it"),
     errors.AttemptSuperseded: (409, "A newer attempt has taken over"),
@@ -80,17 +83,22 @@ def problem(
     fields: list[FieldProblem] | None = None,
     advice: str | None = None,
 ) -> JSONResponse:
-    """A problem document as a response."""
+    """A problem document as a response; where it quotes the request, it quotes no token."""
+    faults = [f.model_copy(update=_without_secrets(f.field, f.message)) for f in fields or []]
     document = ProblemView(
         type=f"urn:tandem:problem:{code}",
         title=title,
         status=status,
-        detail=detail,
+        detail=without_secrets(detail),
         code=code,
-        errors=fields or [],
+        errors=faults,
         advice=advice,
     )
     return JSONResponse(document.model_dump(mode="json"), status, media_type=_MEDIA_TYPE)
+
+
+def _without_secrets(field: str, message: str) -> dict[str, str]:
+    return {"field": without_secrets(field), "message": without_secrets(message)}
 
 
 def _of_ours(_request: Request, error: Exception) -> JSONResponse:
@@ -121,6 +129,32 @@ def _of_http(_request: Request, error: Exception) -> JSONResponse:
     response = problem(error.status_code, title=detail, detail=detail, code=code)
     response.headers.update(error.headers or {})
     return response
+
+
+class Faults:
+    """Answers what nobody has thought of, inside of what adds headers and ids to every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; a fault before the answer has begun becomes one."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        has_begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception as error:
+            if has_begun:
+                raise
+            await _of_anything(Request(scope), error)(scope, receive, send)
 
 
 def _of_anything(request: Request, error: Exception) -> JSONResponse:

@@ -15,9 +15,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.errors import answer_to, problem
-from service.api.roles import Least, endpoint_of
+from service.api.roles import OF_ALL_PROJECTS, OF_WORKERS, Endpoint, endpoint_of
 from service.domain.access import LOCAL, AttemptSeal, Caller, Role, seal_from
-from service.domain.errors import NotLetIn, RoleTooSmall, RunNotFound, TandemError
+from service.domain.errors import NotLetIn, OtherProject, RoleTooSmall, RunNotFound, TandemError
 from service.usecases.access import who_shows
 from service.usecases.runs import show_run
 from service.usecases.world import World
@@ -66,59 +66,75 @@ class Gate:
             return refusal
         address = scope["client"][0] if scope.get("client") else "nobody"
         endpoint = endpoint_of(scope)
-        least, parameters = endpoint.least, endpoint.named
-        if least == "anybody":
-            scope["state"]["caller"] = None if self._world.key is not None else LOCAL
-            return self._too_often(f"address {address}")
         try:
-            who = await run_in_threadpool(self._let_in, scope, least, parameters)
+            who = await run_in_threadpool(self._who, scope, endpoint)
         except NotLetIn:
             if not self._counter.hit(self._limits.refusals, address):
                 return _later(self._counter.get_window_stats(self._limits.refusals, address)[0])
             raise
-        return self._too_often(who or f"address {address}")
+        # Before the role is looked at: who may not do a thing may not ask without end either.
+        if refusal := self._too_often(who or f"address {address}"):
+            return refusal
+        await self._check(scope["state"]["caller"], endpoint)
+        return None
 
-    def _let_in(self, scope: Scope, least: Least, parameters: dict[str, str]) -> str | None:
+    def _who(self, scope: Scope, endpoint: Endpoint) -> str | None:
         """Note the caller; returns whose requests are counted together, if not an address's."""
+        least, run_id = endpoint.least, endpoint.named.get("run_id")
         if self._world.key is None:
             scope["state"]["caller"] = LOCAL
             # A laptop's own workers report every two seconds each: they are not counted with it.
-            return f"run {parameters.get('run_id')}" if not isinstance(least, Role) else None
+            return f"run {run_id}" if least in OF_WORKERS else None
+        is_open = least == "anybody" or (least == "anybody, in short" and not _shows(scope))
+        if is_open:
+            scope["state"]["caller"] = None
+            return None
         shown = _bearer(scope)
-        if not isinstance(least, Role):
-            seal = self._sealed(shown, least, parameters)
+        if least in OF_WORKERS:
+            seal = self._sealed(shown, endpoint)
             scope["state"]["caller"] = Caller(f"worker of {seal.run_id}", Role.VIEWER)
             return f"run {seal.run_id}"
         caller = who_shows(shown, world=self._world)
-        structlog.contextvars.bind_contextvars(actor=caller.name)
         scope["state"]["caller"] = caller
-        if not caller.role.may_do_what(least):
-            raise RoleTooSmall(caller.role, least)
-        self._must_see(caller, parameters)
         return f"token {caller.token_id}"
 
-    def _sealed(self, shown: str, least: Least, parameters: dict[str, str]) -> AttemptSeal:
+    def _sealed(self, shown: str, endpoint: Endpoint) -> AttemptSeal:
         assert self._world.key is not None
         seal = seal_from(shown, key=self._world.key)
         if seal is None:
             raise NotLetIn
-        about = (parameters.get("run_id"), parameters.get("number"))
-        if least == "attempt" and about != (seal.run_id, str(seal.attempt)):
+        about = (endpoint.named.get("run_id"), endpoint.named.get("number"))
+        if endpoint.least == "attempt" and about != (seal.run_id, str(seal.attempt)):
             raise NotLetIn
         return seal
 
-    def _must_see(self, caller: Caller, parameters: dict[str, str]) -> None:
-        """A run of another project is one that does not exist."""
-        run_id = parameters.get("run_id")
-        if caller.project is None or run_id is None:
+    async def _check(self, caller: Caller | None, endpoint: Endpoint) -> None:
+        """The role reaches, and the run is one that exists for the caller."""
+        if caller is None or not isinstance(endpoint.least, Role):
             return
-        if show_run(run_id, world=self._world).project != caller.project:
+        structlog.contextvars.bind_contextvars(actor=caller.name)
+        if not caller.may_do_what(endpoint.least):
+            raise RoleTooSmall(caller.role, endpoint.least, project=caller.project)
+        if caller.project is None:
+            return
+        if endpoint.path in OF_ALL_PROJECTS:
+            raise OtherProject("all", caller.project)
+        if (run_id := endpoint.named.get("run_id")) is not None:
+            await run_in_threadpool(self._must_see, caller, run_id)
+
+    def _must_see(self, caller: Caller, run_id: str) -> None:
+        """A run of another project is one that does not exist."""
+        if not caller.sees(show_run(run_id, world=self._world).project):
             raise RunNotFound(run_id)
 
     def _too_often(self, who: str) -> Response | None:
         if self._counter.hit(self._limits.requests, who):
             return None
         return _later(self._counter.get_window_stats(self._limits.requests, who)[0])
+
+
+def _shows(scope: Scope) -> bool:
+    return bool(Headers(scope=scope).get("authorization"))
 
 
 def _bearer(scope: Scope) -> str:
@@ -154,3 +170,9 @@ def caller_of(request: Request) -> Caller:
     caller = request.scope["state"].get("caller")
     assert isinstance(caller, Caller)
     return caller
+
+
+def known_caller_of(request: Request) -> Caller | None:
+    """Whom the gate let in; none where it asked for no token and none was shown."""
+    caller = request.scope["state"].get("caller")
+    return caller if isinstance(caller, Caller) else None

@@ -96,8 +96,9 @@ def _launched(
 
 
 def _page(task: Task, query: PageQuery, *, caller: Caller, world: World) -> RunPage:
-    which = RunFilter(task=task, project=caller.project, before=query.cursor, limit=query.limit + 1)
-    return page_of_runs(runs.list_runs(which, world=world), limit=query.limit, world=world)
+    which = RunFilter(task=task, before=query.cursor, limit=query.limit + 1)
+    found = runs.list_runs(which, caller=caller, world=world)
+    return page_of_runs(found, limit=query.limit, world=world)
 
 
 def _one(run_id: str, task: Task, *, world: World) -> RunView:

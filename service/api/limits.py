@@ -47,8 +47,8 @@ class BodyLimit:
 class HostCheck:
     """Refuses requests that were sent to a name which is not ours.
 
-    The API has no access control and listens on this machine only; without this check a web page in
-    the user's browser could reach it through a name of its own that resolves to this machine.
+    Where access control is off, a web page in the user's browser could otherwise reach the API
+    through a name of its own that resolves to this machine.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: frozenset[str]) -> None:

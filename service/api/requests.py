@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.roles import endpoint_of
+from service.log import without_secrets
 
 _SANE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _QUIET = ("/healthz", "/readyz", "/metrics")
@@ -34,7 +35,8 @@ class RequestIds:
             await self._app(scope, receive, send)
             return
         came = Headers(scope=scope).get("x-request-id", "")
-        request_id = came if _SANE.fullmatch(came) else secrets.token_hex(8)
+        is_sane = _SANE.fullmatch(came) and without_secrets(came) == came
+        request_id = came if is_sane else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
         began_s, status = time.monotonic(), 500
 

@@ -8,14 +8,15 @@ from starlette.types import Scope
 
 from service.domain.access import Role
 
-Least = Role | Literal["anybody", "attempt", "any attempt"]
-"""`attempt`: the worker of the attempt in the path, by its seal; `any attempt`: any worker."""
+Least = Role | Literal["anybody", "anybody, in short", "attempt", "any attempt"]
+"""`anybody, in short`: without a token it says less. `attempt`: the worker of the attempt in the
+path, by its seal; `any attempt`: any worker."""
 
 _LOOK, _RUN, _ADMIN = Role.VIEWER, Role.RUNNER, Role.ADMIN
 
 LEAST_ROLE: Final[dict[tuple[str, str], Least]] = {
     ("GET", "/healthz"): "anybody",
-    ("GET", "/readyz"): "anybody",
+    ("GET", "/readyz"): "anybody, in short",
     ("GET", "/docs"): "anybody",
     ("GET", "/docs/oauth2-redirect"): "anybody",
     ("GET", "/redoc"): "anybody",
@@ -61,6 +62,11 @@ LEAST_ROLE: Final[dict[tuple[str, str], Least]] = {
     ("DELETE", "/v1/tokens/{token_id}"): _ADMIN,
     ("GET", "/v1/audit"): _ADMIN,
 }
+
+OF_WORKERS: Final[frozenset[Least]] = frozenset({"attempt", "any attempt"})
+
+OF_ALL_PROJECTS: Final = frozenset({"/metrics"})
+"""Shows figures of every project: a token of one does not open it."""
 
 NOT_AUDITED: Final = frozenset({"/v1/runs:plan"})
 """POST requests of people that change nothing."""

@@ -17,7 +17,6 @@ from service.api.views import (
 from service.domain.runs import Run
 from service.domain.stored import RunFilter
 from service.usecases import budget, runs, wishes
-from service.usecases.access import project_for
 from service.usecases.world import World
 
 router = APIRouter(prefix="/v1", tags=["runs"])
@@ -60,13 +59,14 @@ def list_runs(world: WorldDep, caller: CallerDep, query: Annotated[RunQuery, Que
     which = RunFilter(
         state=query.state,
         task=query.task,
-        project=project_for(query.project, caller=caller),
+        project=query.project,
         preset=query.preset,
         tag=None if pair is None else (pair[0], pair[2]),
         before=query.cursor,
         limit=query.limit + 1,
     )
-    return page_of_runs(runs.list_runs(which, world=world), limit=query.limit, world=world)
+    found = runs.list_runs(which, caller=caller, world=world)
+    return page_of_runs(found, limit=query.limit, world=world)
 
 
 @router.get("/runs/{run_id}")

@@ -163,10 +163,12 @@ class HealthView(Contract):
     """Whether the service and what it needs answer."""
 
     status: Literal["ready", "degraded", "unready"]
-    ray: bool
-    mlflow: bool
-    checks: list[CheckView]
-    runs_by_state: dict[RunState, int]
+    ray: bool | None = None
+    """None, and nothing below: who asked showed no token."""
+
+    mlflow: bool | None = None
+    checks: list[CheckView] = Field(default_factory=list)
+    runs_by_state: dict[RunState, int] = Field(default_factory=dict)
 
 
 class ProjectView(Contract):

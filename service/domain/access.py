@@ -22,7 +22,7 @@ class Role(StrEnum):
     ADMIN = "admin"
     """Set projects, give and take back access, read the audit."""
 
-    def may_do_what(self, least: "Role") -> bool:
+    def reaches(self, least: "Role") -> bool:
         """Whether this role is `least` or a larger one."""
         order = list(Role)
         return order.index(self) >= order.index(least)
@@ -36,6 +36,14 @@ class Caller:
     role: Role
     project: str | None = None
     token_id: str | None = None
+
+    def may_do_what(self, least: Role) -> bool:
+        """Whether the role reaches; what an admin does is for all projects, so one must see all."""
+        return self.role.reaches(least) and (least is not Role.ADMIN or self.project is None)
+
+    def sees(self, project: str) -> bool:
+        """Whether things of a project exist for this caller."""
+        return self.project in (None, project)
 
 
 LOCAL = Caller("user", Role.ADMIN)
@@ -93,7 +101,7 @@ class AttemptSeal:
 
 
 _TOKEN = re.compile(r"tdm_([0-9a-f]{10})_([A-Za-z0-9_-]{43})")
-_SEAL = re.compile(r"tdw_([a-z0-9]{1,16})\.(\d{1,6})\.([A-Za-z0-9_-]{43})")
+_SEAL = re.compile(r"tdw_([a-z0-9]{1,16})\.([0-9]{1,6})\.([A-Za-z0-9_-]{43})")
 _NOBODYS_DIGEST = "0" * 64
 
 

@@ -7,6 +7,7 @@ TandemError
 ├── NotAllowed
 │   ├── RoleTooSmall         role_too_small
 │   └── OtherProject         other_project
+├── TokenRefused             token_refused
 ├── SpecRefused              spec_refused: the spec cannot be, or cannot run here
 ├── Conflict
 │   ├── IllegalMove          illegal_move
@@ -142,8 +143,9 @@ class RoleTooSmall(NotAllowed):
 
     code = "role_too_small"
 
-    def __init__(self, role: str, least: str) -> None:
-        super().__init__(f"Your token is a {role}'s, and this needs a {least}'s.")
+    def __init__(self, role: str, least: str, *, project: str | None = None) -> None:
+        of_all = " of all projects" if role == least and project is not None else ""
+        super().__init__(f"This needs the role {least}{of_all}, and your token's is {role}.")
 
 
 class OtherProject(NotAllowed):
@@ -153,6 +155,16 @@ class OtherProject(NotAllowed):
 
     def __init__(self, asked: str, own: str) -> None:
         super().__init__(f"Your token is for project {own!r}, not for {asked!r}.")
+
+
+class TokenRefused(TandemError):
+    """A token that nobody could use, or that would open more than it says."""
+
+    code = "token_refused"
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(why)
+        self.faults = (FieldFault(field, self.code, why),)
 
 
 class SpecRefused(TandemError):

@@ -12,7 +12,7 @@ from service.domain.access import (
     opens,
     parts_of_token,
 )
-from service.domain.errors import NotLetIn, OtherProject, TokenNotFound
+from service.domain.errors import NotLetIn, OtherProject, TokenNotFound, TokenRefused
 from service.usecases.world import World
 
 _USE_NOTED_EVERY = timedelta(minutes=1)
@@ -26,7 +26,12 @@ def create_token(
     expires_at: datetime | None,
     world: World,
 ) -> tuple[Token, str]:
-    """A new token, and its text, which is kept nowhere."""
+    """A new token, and its text, which is kept nowhere; `TokenRefused` if there can be none."""
+    now = world.clock.now()
+    if role is Role.ADMIN and project is not None:
+        raise TokenRefused("project", "An admin is one of all projects: leave the project out.")
+    if expires_at is not None and expires_at <= now:
+        raise TokenRefused("expires_at", "It would be over before it is used.")
     token_id, digest, text = new_token_text()
     token = Token(
         id=token_id,
@@ -34,7 +39,7 @@ def create_token(
         role=role,
         project=project,
         digest=digest,
-        created_at=world.clock.now(),
+        created_at=now,
         expires_at=expires_at,
     )
     with world.store.begin() as unit:

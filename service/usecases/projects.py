@@ -1,17 +1,21 @@
 """How much of the cluster each project's runs may take."""
 
+from service.domain.access import Caller
+from service.domain.errors import OtherProject
 from service.domain.projects import Project
 from service.usecases.world import World
 
 
-def list_projects(*, world: World) -> list[Project]:
-    """Those that somebody set, by name."""
+def list_projects(*, caller: Caller, world: World) -> list[Project]:
+    """Those that somebody set and the caller may see, by name."""
     with world.store.begin() as unit:
-        return unit.projects.all()
+        return [project for project in unit.projects.all() if caller.sees(project.name)]
 
 
-def show_project(name: str, *, world: World) -> Project:
-    """One project; as `Project` says if nobody set it."""
+def show_project(name: str, *, caller: Caller, world: World) -> Project:
+    """One project, as `Project` says if nobody set it; `OtherProject` if it is not the caller's."""
+    if not caller.sees(name):
+        raise OtherProject(name, caller.project or "")
     with world.store.begin() as unit:
         return unit.projects.get(name)
 

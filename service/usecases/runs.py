@@ -4,7 +4,7 @@ import hashlib
 import secrets
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
@@ -65,9 +65,9 @@ def launch_run(
     request: Request, *, key: str | None, caller: Caller, world: World
 ) -> tuple[Run, bool]:
     """Queue a run, and whether it is new: the same idempotency key gives the same run."""
-    if key is not None and (earlier := _earlier_run(key, request, world=world)):
-        return earlier, False
     project = project_for(request.project, caller=caller) or DEFAULT_PROJECT
+    if key is not None and (earlier := _earlier_run(key, request, caller=caller, world=world)):
+        return earlier, False
     plan = plan_run(request, caller=caller, world=world)
     if plan.errors:
         raise SpecRefused([FieldFault(f.field, f.code, f.message) for f in plan.errors])
@@ -88,12 +88,13 @@ def launch_run(
     )
     with world.store.begin() as unit:
         unit.runs.alone()
-        if key is not None and (earlier := _owner_of_key(unit, key, request)):
+        if key is not None and (earlier := _owner_of_key(unit, key, request, caller=caller)):
             return earlier, False
         unit.runs.add(run)
         unit.events.add(launched)
         if key is not None:
-            unit.runs.remember_key(key, request_digest=request.digest, run_id=run.id)
+            kept = _as_kept(key, caller=caller)
+            unit.runs.remember_key(kept, request_digest=request.digest, run_id=run.id)
     return run, True
 
 
@@ -103,9 +104,12 @@ def show_run(run_id: str, *, world: World) -> Run:
         return unit.runs.get(run_id)
 
 
-def list_runs(which: RunFilter, *, world: World) -> list[Run]:
-    """Runs, newest first."""
+def list_runs(which: RunFilter, *, caller: Caller, world: World) -> list[Run]:
+    """Runs that the caller may see, newest first."""
+    which = replace(which, project=project_for(which.project, caller=caller))
     with world.store.begin() as unit:
+        if which.before is not None and not caller.sees(unit.runs.get(which.before).project):
+            raise RunNotFound(which.before)
         return unit.runs.page(which)
 
 
@@ -178,22 +182,29 @@ def _run_or_none(unit: Unit, run_id: str, *, caller: Caller) -> Run | None:
         run = unit.runs.get(run_id)
     except RunNotFound:
         return None
-    return run if caller.project in (None, run.project) else None
+    return run if caller.sees(run.project) else None
 
 
-def _earlier_run(key: str, request: Request, *, world: World) -> Run | None:
+def _earlier_run(key: str, request: Request, *, caller: Caller, world: World) -> Run | None:
     with world.store.begin() as unit:
-        return _owner_of_key(unit, key, request)
+        return _owner_of_key(unit, key, request, caller=caller)
 
 
-def _owner_of_key(unit: Unit, key: str, request: Request) -> Run | None:
-    owner = unit.runs.key_owner(key)
+def _owner_of_key(unit: Unit, key: str, request: Request, *, caller: Caller) -> Run | None:
+    owner = unit.runs.key_owner(_as_kept(key, caller=caller))
     if owner is None:
         return None
     digest, run_id = owner
     if digest != request.digest:
         raise KeyReused(key)
     return unit.runs.get(run_id)
+
+
+def _as_kept(key: str, *, caller: Caller) -> str:
+    """Every project has keys of its own: else one would be answered with a run of another."""
+    if caller.project is None:
+        return key
+    return f"{caller.project}:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def _new_id() -> str:
