@@ -14,7 +14,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from service.domain.errors import BackupRefused
 from service.store.archive import Manifest, Reader, Row, open_archive
 from service.store.backup import Watch
-from service.store.engine import APPLICATION
+from service.store.engine import APPLICATION, cause_of
 from service.store.schema import (
     VERSION_TABLE,
     changing,
@@ -111,10 +111,8 @@ def _fill(connection: Connection, archive: Reader, *, watch: Watch) -> None:
         try:
             _fill_table(connection, table, rows, total=total, watch=watch)
         except (DataError, IntegrityError) as error:
-            cause = str(error.orig).strip().partition("\n")[0]
-            raise BackupRefused(
-                f"The table {table.name} does not take a row: {cause}. Nothing was changed."
-            ) from error
+            why = f"The table {table.name} does not take a row: {cause_of(error)}."
+            raise BackupRefused(f"{why} Nothing was changed.") from error
         if connection.dialect.name == "postgresql":
             _count_on(connection, table)
 
