@@ -98,7 +98,8 @@ def _progress() -> "Iterator[Watch]":
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (TextColumn("{task.description:20}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console.output(), transient=True) as shown:
+    out = console.output()
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as shown:
         bar = shown.add_task("")
 
         def watch(table: str, done: int, total: int) -> None:
