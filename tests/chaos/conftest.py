@@ -12,7 +12,7 @@ from tests.chaos.theatre import BROKEN, Act, Theatre
 from tests.e2e.conftest import TINY
 from tests.shell import own_shell
 
-_DISK_MIB = 1024
+_DISK_MIB = 1536
 ACTS: list[Act] = []
 _SETTINGS = {
     # Short patience: what takes minutes by default is to be seen here in seconds.
