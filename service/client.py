@@ -282,7 +282,10 @@ class TandemClient:
 
     def health(self) -> HealthView:
         """Whether the service and what it needs answer."""
-        return HealthView.model_validate_json(self._ask("GET", "/readyz").content)
+        answer = self._send("GET", "/readyz")
+        if answer.status_code not in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE):
+            raise _error_from(answer)
+        return HealthView.model_validate_json(answer.content)
 
     def _wish(self, run_id: str, wish: str, *, body: BaseModel | None = None) -> RunView:
         answer = self._ask("POST", f"/v1/runs/{run_id}:{wish}", body=body)
@@ -297,17 +300,28 @@ class TandemClient:
         params: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
     ) -> httpx.Response:
+        response = self._send(method, path, body=body, params=params, headers=headers)
+        if not response.is_success:
+            raise _error_from(response)
+        return response
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: BaseModel | None = None,
+        params: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
         content = None if body is None else body.model_dump_json()
         kind = {} if body is None else {"content-type": "application/json"}
         try:
-            response = self._http.request(
+            return self._http.request(
                 method, path, content=content, params=params, headers={**kind, **(headers or {})}
             )
         except httpx.TransportError as error:
             raise ServiceUnreachable(self.url) from error
-        if not response.is_success:
-            raise _error_from(response)
-        return response
 
 
 def _list(kind: type[View], response: httpx.Response) -> list[View]:

@@ -22,6 +22,7 @@ from service.api.auditing import Auditing
 from service.api.gate import Gate, limits_from
 from service.api.headers import SecurityHeaders
 from service.api.limits import BodyLimit, HostCheck
+from service.api.openapi import describe_problems
 from service.api.requests import Answered, RequestIds
 from service.domain.errors import StoreUnreachable
 from service.domain.figures import Series
@@ -95,6 +96,7 @@ def create_app(
     errors.install(app)
     for module in (runs, jobs, streams, registry, access, workers, health):
         app.include_router(module.router)
+    describe_problems(app)
     _guard(app, world, settings, answered=meters.answered)
     if tracing is not None:
         app.add_middleware(tracing.around_requests)

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import cv2
 import torch
-from mmdet.datasets import build_dataset
 from mmdet.models import build_detector
 from torch.utils.data import DataLoader
 
@@ -16,6 +15,7 @@ from workers.architecture import detector_config
 from workers.checkpoints import Weights, load_weights, sha256_of
 from workers.children import dying_with_us
 from workers.data.manifest import check_dataset
+from workers.data.reading import open_dataset
 from workers.errors import InvalidSpec, ModelMismatch
 from workers.loading import collate_all, first_images
 from workers.recipe import DatasetPlace, data_config
@@ -114,7 +114,7 @@ def image_loader(detector: Detector, images: Images, *, batch_size: int = 1) -> 
         raise InvalidSpec("image_size is missing, and the model's run does not say it.")
     config = data_config(detector, dataset=images.dataset, image_size=images.size)
     asked = config["val"] | {key: config[images.split][key] for key in ("ann_file", "img_prefix")}
-    found = build_dataset(asked)
+    found = open_dataset(asked)
     return DataLoader(
         first_images(found, images.first),
         batch_size=batch_size,

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from mmcv import Config
 from mmcv.parallel import collate
-from mmdet.datasets import build_dataset
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from configs.spec import RunSpec
 from workers import processes
 from workers.children import dying_with_us
+from workers.data.reading import open_dataset
 from workers.errors import InvalidSpec
 
 
@@ -123,7 +123,7 @@ def share_of(spec: RunSpec) -> Share:
 
 def training_loader(config: Config, *, spec: RunSpec) -> DataLoader[Any]:
     """This process's pieces of training batches, `spec.data.batch_size` images over all."""
-    dataset = first_images(build_dataset(config.data.train), spec.data.train_images)
+    dataset = first_images(open_dataset(config.data.train), spec.data.train_images)
     order = EpochOrder(
         np.asarray(dataset.flag, dtype=np.int64),
         batch_size=spec.data.batch_size,
@@ -142,7 +142,7 @@ def training_loader(config: Config, *, spec: RunSpec) -> DataLoader[Any]:
 
 def validation_loader(config: Config, *, spec: RunSpec) -> DataLoader[Any]:
     """This process's validation images: every one belongs to exactly one process."""
-    dataset = first_images(build_dataset(config.data.val), spec.evaluation.val_images)
+    dataset = first_images(open_dataset(config.data.val), spec.evaluation.val_images)
     mine = range(processes.rank(), len(dataset), processes.count())
     return DataLoader(
         Subset(dataset, mine) if processes.count() > 1 else dataset,

@@ -61,11 +61,14 @@ class LocalFiles:
             raise PathRefused(field, path, "there is no such file that can be read")
         return resolved
 
-    def free_bytes(self) -> int:
-        """Room for the folders of runs; raises `OSError` if nothing can be written there."""
+    def try_to_write(self) -> None:
+        """Raises `OSError` if nothing can be written where the folders of runs are."""
         self._runs_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self._runs_dir) as probe:
+        with tempfile.TemporaryFile(dir=self._runs_dir, buffering=0) as probe:
             probe.write(b"x")
+
+    def free_bytes(self) -> int:
+        """Room where the folders of runs are."""
         return shutil.disk_usage(self._runs_dir).free
 
     def has(self, path: Path) -> bool:

@@ -26,7 +26,7 @@ RunName = Annotated[str, Field(min_length=1, max_length=200, pattern=_PRINTABLE)
 """What a run is called on screen."""
 
 
-Priority = Annotated[int, Field(ge=-100, le=100)]
+Priority = Annotated[int, Field(ge=-100, le=100, strict=True)]
 
 
 class Asked(Contract):
@@ -166,9 +166,9 @@ class TeacherRequest(Asked):
 class ProjectRequest(Asked):
     """How much of the cluster a project's runs may take."""
 
-    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    max_runs: Annotated[int | None, Field(ge=0, lt=2**31)] = None
-    max_gpus: Annotated[int | None, Field(ge=0, lt=2**31)] = None
+    weight: Annotated[float, Field(gt=0, le=1000, strict=True)] = 1.0
+    max_runs: Annotated[int | None, Field(ge=0, lt=2**31, strict=True)] = None
+    max_gpus: Annotated[int | None, Field(ge=0, lt=2**31, strict=True)] = None
 
 
 class TokenRequest(Asked):

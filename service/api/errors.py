@@ -28,6 +28,7 @@ STATUS: dict[type[errors.TandemError], tuple[int, str]] = {
     errors.LeaseLost: (409, "Another service process has taken over"),
     errors.KeyReused: (409, "The idempotency key was used before"),
     errors.NameTaken: (409, "The name is taken"),
+    errors.ValueRefused: (422, "A value is too large"),
     errors.SchemaUnknown: (503, "The database has another schema"),
     errors.BackupRefused: (422, "The backup cannot be used"),
     errors.JobRefused: (502, "Ray does not take the job"),

@@ -11,6 +11,7 @@ from service.cli import (
     datasets,
     demo,
     doctor,
+    fsck,
     jobs,
     presets,
     runs,
@@ -37,6 +38,7 @@ teachers.register(app)
 datasets.register(app)
 doctor.register(app)
 backup.register(app)
+fsck.register(app)
 demo.register(app)
 budget.register(app)
 jobs.register(app)

@@ -84,10 +84,12 @@ def _require_no_service(settings: "Settings") -> None:
 
     try:
         httpx.get(f"{settings.url}/healthz", timeout=2.0, trust_env=False)
-    except httpx.TransportError:
+    except (httpx.ConnectError, httpx.ConnectTimeout):
         return
+    except httpx.TransportError:
+        pass  # Something is there, even if it does not answer as it should.
     advice = ("`tandem down` stops it; then ask again.",)
-    raise Refused(Refusal(f"A service answers at {settings.url}.", advice=advice))
+    raise Refused(Refusal(f"A service is at {settings.url}.", advice=advice))
 
 
 @contextmanager
@@ -96,7 +98,8 @@ def _progress() -> "Iterator[Watch]":
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (TextColumn("{task.description:20}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console.output(), transient=True) as shown:
+    out = console.output()
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as shown:
         bar = shown.add_task("")
 
         def watch(table: str, done: int, total: int) -> None:

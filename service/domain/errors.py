@@ -17,6 +17,7 @@ TandemError
 │   └── NameTaken            name_taken
 ├── PathRefused              path_refused
 ├── PieceTooLarge            piece_too_large
+├── ValueRefused             value_refused
 ├── SchemaUnknown            schema_unknown
 ├── BackupRefused            backup_refused
 ├── JobRefused               job_refused
@@ -253,6 +254,15 @@ class PieceTooLarge(TandemError):
 
     def __init__(self, most_bytes: int) -> None:
         super().__init__(f"A piece of a log may have {most_bytes} bytes; send it in several.")
+
+
+class ValueRefused(TandemError):
+    """A value is larger or longer than the database has room for."""
+
+    code = "value_refused"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The database does not take a value: {why}. Nothing was changed.")
 
 
 class SchemaUnknown(TandemError):

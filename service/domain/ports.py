@@ -98,8 +98,11 @@ class Files(Protocol):
     def file(self, path: Path, *, field: str) -> Path:
         """A file's path, resolved; `PathRefused` if it is none or leaves the allowed roots."""
 
+    def try_to_write(self) -> None:
+        """Raises `OSError` if nothing can be written where the folders of runs are."""
+
     def free_bytes(self) -> int:
-        """Room for the folders of runs; raises `OSError` if nothing can be written there."""
+        """Room where the folders of runs are."""
 
     def has(self, path: Path) -> bool:
         """Whether there is such a file."""

@@ -11,11 +11,11 @@ import psycopg
 from psycopg.adapt import Dumper
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.pool import NullPool
 
-from service.domain.errors import StoreUnreachable
+from service.domain.errors import StoreUnreachable, ValueRefused
 
 PATIENCE_S = 20.0
 """How long a transaction waits for what another one holds."""
@@ -78,15 +78,30 @@ def open_for_reading(url: str) -> Engine:
     )
 
 
+def cause_of(error: DBAPIError) -> str:
+    """What the driver says, without the statement and its values."""
+    return str(error.orig).strip().partition("\n")[0].rstrip(".")
+
+
 @contextmanager
 def told_plainly(*, at_commit: bool = False) -> Iterator[None]:
-    """A database that is away, locked or full becomes `StoreUnreachable`; faults of ours stay."""
+    """A database that is away, locked or full becomes `StoreUnreachable`; faults of ours stay.
+
+    A value that it has no room for is `ValueRefused`.
+    """
     try:
         yield
     except NoneFree as error:
         raise StoreUnreachable(
             "All connections to the database are in use. Nothing was changed."
         ) from error
+    except DataError as error:
+        raise ValueRefused(cause_of(error)) from error
+    except OverflowError as error:
+        # SQLite's driver says it so of a number with more than 64 bits.
+        if "SQLite INTEGER" not in str(error):
+            raise
+        raise ValueRefused(str(error)) from error
     except DBAPIError as error:
         sentence = _sentence(error, at_commit=at_commit)
         if sentence is None:
@@ -96,7 +111,7 @@ def told_plainly(*, at_commit: bool = False) -> Iterator[None]:
 
 def _sentence(error: DBAPIError, *, at_commit: bool) -> str | None:
     """What happened, without the statement and its values; none: a fault of ours."""
-    code, cause = _code(error), str(error.orig).strip().partition("\n")[0].rstrip(".")
+    code, cause = _code(error), cause_of(error)
     if code in _FULL:
         return f"There is no room left for the database: {cause}. Nothing was changed."
     if code in _HELD:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     DateTime,
     Dialect,
     Float,
@@ -64,7 +65,7 @@ class RunRow(Table):
     priority: Mapped[int] = mapped_column(Integer, server_default="0")
     preempted_for: Mapped[str | None] = mapped_column(String(16))
     strikes: Mapped[int] = mapped_column(Integer, server_default="0")
-    furthest_step: Mapped[int] = mapped_column(Integer, server_default="0")
+    furthest_step: Mapped[int] = mapped_column(BigInteger, server_default="0")
     not_before: Mapped[datetime | None] = mapped_column(Utc)
     queue_position: Mapped[int | None] = mapped_column(Integer)
     lease_owner: Mapped[str | None] = mapped_column(String(64))
@@ -136,8 +137,8 @@ class PointRow(Table):
     __table_args__ = (Index("ix_points_of_key", "run_id", "key", "step"),)
 
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
-    key: Mapped[str] = mapped_column(String(64), primary_key=True)
-    step: Mapped[int] = mapped_column(Integer, primary_key=True)
+    key: Mapped[str] = mapped_column(String(250), primary_key=True)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     value: Mapped[float] = mapped_column(Float)
     at: Mapped[datetime] = mapped_column(Utc)
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from configs.spec import FailureReason, Outcome, RunFile
-from service.domain.errors import JobRefused, Unreachable
+from service.domain.errors import JobRefused, Unreachable, ValueRefused
 from service.domain.policy import Job, Verdict, after_attempt
 from service.domain.ports import Order
 from service.domain.runs import Attempt, Event, Run, move
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 def end_attempt(run: Run, job: Job | None, *, world: World) -> Run:
     """What becomes of a run whose job is over; records that were not delivered are taken first."""
-    take_rest_from_disk(run.id, world=world)
+    _take_rest(run, world=world)
     keep_rest_of_log(run.id, run.attempt, world=world)
     with world.store.begin() as unit:
         current = unit.runs.take(run.id, owner=world.owner)
@@ -72,6 +72,17 @@ def mark_stalled(run: Run, *, world: World) -> bool:
         )
         unit.events.add(Event(run.id, now, "watchdog", "stalled", message, reason=reason))
     return True
+
+
+def _take_rest(run: Run, *, world: World) -> None:
+    """What no database can hold keeps no run from its end: it is told, and stays on the disk."""
+    try:
+        take_rest_from_disk(run.id, world=world)
+    except ValueRefused as error:
+        log.warning("records.refused", run_id=run.id, why=str(error))
+        now = world.clock.now()
+        with world.store.begin() as unit:
+            unit.events.add(Event(run.id, now, "service", "refused", str(error)))
 
 
 def _ended(unit: Unit, run: Run, job: Job | None, *, world: World) -> tuple[Run, Attempt | None]:

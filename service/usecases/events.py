@@ -6,7 +6,7 @@ from service.domain.runs import Event
 from service.usecases.world import World
 
 _MOST = 500
-_LATE_S = 5.0
+_LATE_S = 30.0
 """Numbers are given when an event is written, but it is seen when its transaction ends: on
 PostgreSQL an earlier number may be seen later. Events this young are looked at again."""
 

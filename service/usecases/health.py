@@ -71,6 +71,7 @@ class Health:
             "ray": self._ray,
             "mlflow": self._mlflow,
             "run folders": self._folders,
+            "disk": self._disk,
             "loops": self._loops,
         }
         for name, question in questions.items():
@@ -111,6 +112,10 @@ class Health:
         return "answers"
 
     def _folders(self) -> str:
+        self.world.files.try_to_write()
+        return "can be written"
+
+    def _disk(self) -> str:
         free = self.world.files.free_bytes()
         if free < _LEAST_FREE_BYTES:
             raise OSError(f"only {free / 2**20:.0f} MiB are free for the folders of runs")

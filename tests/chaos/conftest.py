@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from service.client import TandemClient
-from tests.chaos.theatre import Act, Theatre
+from tests.chaos.theatre import BROKEN, Act, Theatre
 from tests.e2e.conftest import TINY
 from tests.shell import own_shell
 
-_DISK_MIB = 1024
+_DISK_MIB = 1536
 ACTS: list[Act] = []
 _SETTINGS = {
     # Short patience: what takes minutes by default is to be seen here in seconds.
@@ -33,6 +33,9 @@ def theatre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Theatre]:
         with _small_disk(runs), own_shell(folder) as shell:
             shell.does("up")
             shell.does("data", "digits", "--name", "digits-tiny", *TINY)
+            shell.does("data", "digits", "--name", BROKEN, *TINY)
+            for image in (folder / "home" / "datasets" / BROKEN).rglob("*.png"):
+                image.write_bytes(b"no image")
             with TandemClient(shell.url) as client:
                 yield Theatre(shell, client, runs, ACTS)
 

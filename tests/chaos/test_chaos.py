@@ -15,7 +15,7 @@ import pytest
 from service.domain.states import RunState
 from service.stack.ports import free_port
 from tests.chaos.dying_service import POINTS
-from tests.chaos.theatre import Theatre, attempt_processes, steps_of, trainer_of, when
+from tests.chaos.theatre import BROKEN, Theatre, attempt_processes, steps_of, trainer_of, when
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
@@ -39,13 +39,12 @@ def test_the_service_dies_at_a_step(theatre: Theatre, point: str) -> None:
             trainer_of(run_id).send_signal(signal.SIGSTOP)
             theatre.client.cancel(run_id)
         dying.wait(timeout=240)
-        act.faults += 1
+        act.fault()
         assert dying.returncode == -signal.SIGKILL
-        began_s = time.monotonic()
         theatre.up()
         wanted = RunState.CANCELLED if is_stopping else RunState.SUCCEEDED
         theatre.when(run_id, lambda run: run.is_over or steps_of(run) > 0)
-        act.recovered_s = round(time.monotonic() - began_s, 1)
+        act.back()
         ended = theatre.ends(act, run_id, epochs=4, state=wanted)
         assert ended.attempt == 1
 
@@ -57,22 +56,21 @@ def test_the_service_is_away_while_runs_start_finish_and_fail(
     with theatre.act(f"service away for {away_s} s: start, finish, fail") as act:
         finishing = theatre.launch(act, epochs=4)
         theatre.when_training(finishing)
-        failing = theatre.launch(act, epochs=4, **{"schedule.optimizer.lr": 1e12})
+        failing = theatre.launch(act, epochs=4, **{"data.dataset": {"name": BROKEN}})
         theatre.when(failing, lambda run: run.state != "queued")
         starting = theatre.launch(act, epochs=4)
 
         theatre.kill("service")
-        act.faults += 1
+        act.fault()
         time.sleep(away_s)
         theatre.up()
 
-        began_s = time.monotonic()
         theatre.when(finishing, lambda run: run.is_over)
-        act.recovered_s = round(time.monotonic() - began_s, 1)
+        act.back()
         theatre.ends(act, finishing, epochs=4)
         theatre.ends(act, starting, epochs=4)
         failed = theatre.when(failing, lambda run: run.is_over)
-        act.lost += failed.state != "failed" or failed.reason != "nan_loss"
+        act.lost += failed.state != "failed" or failed.reason != "dataset_error"
         assert failed.attempt == 1
 
 
@@ -83,7 +81,7 @@ def test_the_head_of_ray_is_killed(theatre: Theatre, forgets: bool) -> None:
         before = theatre.when_training(run_id, step=15)
 
         theatre.kill("ray")
-        act.faults += 1
+        act.fault()
         if forgets:
             shutil.rmtree(theatre.shell.home / "ray" / "gcs")
         theatre.up()
@@ -98,7 +96,7 @@ def test_trainers_are_killed_again_and_again(theatre: Theatre) -> None:
         since = theatre.when_training(run_id)
         for _ in range(5):
             trainer_of(run_id).kill()
-            act.faults += 1
+            act.fault()
             theatre.recovers(act, run_id, since=since)
             since = theatre.client.run(run_id)
             if since.is_over:
@@ -112,7 +110,7 @@ def test_a_frozen_trainer_is_found_stalled(theatre: Theatre) -> None:
         before = theatre.when_training(run_id, step=15)
 
         trainer_of(run_id).send_signal(signal.SIGSTOP)
-        act.faults += 1
+        act.fault()
 
         theatre.recovers(act, run_id, since=before)
         theatre.ends(act, run_id)
@@ -126,14 +124,13 @@ def test_mlflow_is_down_for_minutes(theatre: Theatre) -> None:
         theatre.when_training(run_id)
 
         theatre.kill("mlflow")
-        act.faults += 1
+        act.fault()
         second = theatre.launch(act, epochs=4)
         time.sleep(120)
         theatre.up()
 
-        began_s = time.monotonic()
         theatre.ends(act, run_id)
-        act.recovered_s = round(time.monotonic() - began_s, 1)
+        act.back()
         theatre.ends(act, second, epochs=4)
 
 
@@ -142,7 +139,7 @@ def test_the_disk_of_a_run_fills_up(theatre: Theatre) -> None:
         run_id = theatre.launch(act)
         before = theatre.when_training(run_id, step=15)
         with _full_disk(theatre.small_disk):
-            act.faults += 1
+            act.fault()
             ended = theatre.when(run_id, lambda run: run.reason is not None)
         assert ended.reason == "disk_full"
         theatre.recovers(act, run_id, since=before)
@@ -156,11 +153,11 @@ def test_two_services_race_for_the_same_runs(theatre: Theatre) -> None:
             runs = [theatre.launch(act, epochs=4) for _ in range(2)]
             theatre.when_training(runs[0])
             theatre.kill("service")
-            act.faults += 1
+            act.fault()
             time.sleep(20)
             theatre.up()
             second.kill()
-            act.faults += 1
+            act.fault()
             for run_id in runs:
                 ended = theatre.ends(act, run_id, epochs=4)
                 assert ended.attempt == 1
@@ -179,7 +176,7 @@ def test_a_cancel_races_with_success(theatre: Theatre) -> None:
                 target=theatre.shell.tandem, args=("cancel", run_id), daemon=True
             )
             cancel.start()
-            act.faults += 1
+            act.fault()
             ended = theatre.when(run_id, lambda run: run.is_over)
             cancel.join()
             state = ended.state
@@ -193,14 +190,14 @@ def test_pause_and_resume_while_everything_is_killed(theatre: Theatre) -> None:
         theatre.when_training(run_id, step=15)
         theatre.client.pause(run_id)
         theatre.kill("service")
-        act.faults += 1
+        act.fault()
         theatre.up()
         paused = theatre.when(run_id, lambda run: run.state == "paused")
         assert not attempt_processes(run_id)
         theatre.client.resume(run_id)
         theatre.recovers(act, run_id, since=paused)
         trainer_of(run_id).kill()
-        act.faults += 1
+        act.fault()
         theatre.ends(act, run_id)
 
 

@@ -24,6 +24,9 @@ STEPS_AN_EPOCH = 12
 SAID_STEPS = (10, 12)
 """Steps of an epoch at which metrics are said: every tenth, and the last."""
 
+BROKEN = "digits-broken"
+"""A dataset whose images were damaged after it was registered."""
+
 _LOOK_EVERY_S = 0.2
 _FINAL = {
     RunState.SUCCEEDED: "FINISHED",
@@ -49,7 +52,18 @@ class Act:
     """Metric points that should be there and are not."""
 
     recovered_s: float | None = None
-    """From the last fault's end to the next sign that a run goes on."""
+    """From the last fault to the next sign that a run goes on, its own pause included."""
+
+    _fault_at_s: float = 0.0
+
+    def fault(self) -> None:
+        """Count one more."""
+        self.faults += 1
+        self._fault_at_s = time.monotonic()
+
+    def back(self) -> None:
+        """A run goes on."""
+        self.recovered_s = round(time.monotonic() - self._fault_at_s, 1)
 
 
 @dataclass
@@ -106,9 +120,8 @@ class Theatre:
 
     def recovers(self, act: Act, run_id: str, *, since: RunView) -> None:
         """Measure how long it takes until the run is beyond where it was."""
-        began_s = time.monotonic()
         self.when(run_id, lambda run: run.is_over or steps_of(run) > steps_of(since))
-        act.recovered_s = round(time.monotonic() - began_s, 1)
+        act.back()
 
     def ends(
         self, act: Act, run_id: str, *, epochs: int = 6, state: RunState = RunState.SUCCEEDED

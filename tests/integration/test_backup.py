@@ -163,12 +163,16 @@ class TestRefusing:
         database = Database(target := fresh(kind))
         database.migrate()
         with database.begin() as unit:
-            unit.runs.add(a_run())
+            assert unit.duties.hold("queue", owner="gone", now=NOW, until=NOW)
         database.close()
+        put_back(target, file)
+        with changing(target) as connection:
+            connection.execute(text("DELETE FROM metric_points WHERE step = 7"))
+        changed = content(target)
 
-        with pytest.raises(BackupRefused, match="runs 1"):
+        with pytest.raises(BackupRefused, match="metric_points 1"):
             put_back(target, file)
-        assert [row["id"] for row in content(target)["runs"]] == [a_run().id]
+        assert content(target) == changed
         put_back(target, file, replace=True)
 
         assert content(target) == before

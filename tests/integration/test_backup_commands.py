@@ -59,7 +59,7 @@ def test_nothing_is_restored_while_a_service_answers(tmp_path: Path) -> None:
         refused = tandem(*words, home=tmp_path, port=port)
 
     assert refused.returncode == 1
-    assert f"A service answers at http://127.0.0.1:{port}" in refused.stderr
+    assert f"A service is at http://127.0.0.1:{port}" in refused.stderr
     assert "tandem down" in refused.stderr
     with changing(Settings(home=tmp_path).database) as connection:
         assert rows_of(connection) == before

@@ -22,7 +22,13 @@ from service.store.database import Database
 from service.store.schema import changing
 from tests.conftest import Stage, open_stage
 from tests.factories import a_run, a_spec
-from tests.integration.test_run_life import a_delivery, a_started_run, metrics, step_quietly
+from tests.integration.test_run_life import (
+    a_delivery,
+    a_started_run,
+    metrics,
+    started,
+    step_quietly,
+)
 from tests.postgres import Postgres
 from tests.shell import TANDEM
 
@@ -216,6 +222,28 @@ class TestWhatIsSaid:
         assert answer.json()["next"] == 1
         told = any_stage.http.get(f"/v1/runs/{run_id}/events").json()
         assert any("byte" in event["details"] for event in told)
+
+    def test_the_largest_values_that_a_worker_may_say_are_taken(self, any_stage: Stage) -> None:
+        run_id = a_started_run(any_stage)
+        key = "val/" + "x" * 246
+        large = metrics(any_stage, 1).model_copy(update={"step": 2**53, "values": {key: 1.0}})
+
+        answer = deliver_raw(any_stage, run_id, [large])
+
+        assert answer.json()["next"] == 1, answer.text
+        (point,) = any_stage.http.get(f"/v1/runs/{run_id}/metrics").json()
+        assert (point["key"], point["step"]) == (key, 2**53)
+
+    def test_a_value_that_there_is_no_room_for_is_refused_and_no_fault(
+        self, any_stage: Stage
+    ) -> None:
+        run_id = a_started_run(any_stage)
+        beyond = started(any_stage).model_copy(update={"resumed_from_epoch": 2**70})
+
+        answer = deliver_raw(any_stage, run_id, [beyond])
+
+        assert (answer.status_code, answer.json()["code"]) == (422, "value_refused")
+        assert any_stage.run(run_id)["state"] == "starting"
 
     def test_a_missing_table_is_a_fault_of_ours_and_no_outage(self, database_url: str) -> None:
         with changing(database_url) as connection:

@@ -245,7 +245,7 @@ class TestEvents:
 
         stage.launch(spec=a_spec())
         told = [next(following), next(following)]
-        stage.clock.advance(60)
+        stage.clock.advance(90)
         told.append(next(following))
         stage.turn()
         told += [next(following), next(following)]

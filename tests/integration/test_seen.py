@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from configs.spec import FailureReason
 from service.adapters.clock import FixedClock
 from service.adapters.prometheus import Meters
+from service.client import TandemClient
 from service.domain.meters import COUNTERS
 from service.log import configure_logging, without_secrets
 from service.loops.base import Loop
@@ -139,7 +140,7 @@ class TestReadiness:
 
         assert (answer.status_code, answer.json()["status"]) == (200, "ready")
         names = [check["name"] for check in answer.json()["checks"]]
-        assert names == ["database", "ray", "mlflow", "run folders", "loops"]
+        assert names == ["database", "ray", "mlflow", "run folders", "disk", "loops"]
 
     @pytest.mark.parametrize("system", ["cluster", "tracker"])
     def test_what_runs_wait_for_is_no_reason_to_take_the_service_down(
@@ -157,8 +158,10 @@ class TestReadiness:
         answer = stage.http.get("/readyz")
 
         assert (answer.status_code, answer.json()["status"]) == (503, "unready")
-        (wrong,) = [check for check in answer.json()["checks"] if not check["ok"]]
-        assert wrong["name"] == "run folders"
+        wrong = [check["name"] for check in answer.json()["checks"] if not check["ok"]]
+        assert wrong == ["run folders"]
+        with TandemClient("http://localhost", transport=stage.transport) as client:
+            assert client.health().status == "unready"
 
     def test_without_a_database_too(self, tmp_path: Path, request: pytest.FixtureRequest) -> None:
         server = request.getfixturevalue("postgres")

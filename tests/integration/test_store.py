@@ -162,24 +162,23 @@ def test_a_run_belongs_to_one_owner_until_its_time_is_over(database: Database) -
         assert unit.runs.take(a_run().id, owner="a").id == a_run().id
 
 
-def test_owners_that_claim_at_once_share_the_runs(database: Database) -> None:
+def test_of_owners_that_claim_at_once_each_run_gets_exactly_one(database: Database) -> None:
+    ids = [f"r{number:02}" for number in range(20)]
     with database.begin() as unit:
-        for number in range(20):
-            unit.runs.add(a_run(id=f"r{number:02}", state=RunState.RUNNING))
-    found: list[str] = []
+        for run_id in ids:
+            unit.runs.add(a_run(id=run_id, state=RunState.RUNNING))
+    found: set[tuple[str, str]] = set()
 
     def claim(owner: int) -> None:
         for _ in range(5):
-            found.extend(run for run, _ in claimed(database, f"owner-{owner}"))
+            found.update((run, f"owner-{owner}") for run, _ in claimed(database, f"owner-{owner}"))
 
     at_once(claim, threads=4)
 
     with database.begin() as unit:
-        owners = {
-            row.id: row.lease_owner for row in unit.runs._session.scalars(select(RunRow)).all()
-        }
-    assert set(found) == set(owners)
-    assert None not in owners.values()
+        rows = unit.runs._session.scalars(select(RunRow)).all()
+    assert sorted(found) == [(row.id, row.lease_owner) for row in rows]
+    assert [run for run, _ in sorted(found)] == ids
 
 
 def test_a_claim_does_not_wait_for_a_row_that_is_held(postgres: Postgres) -> None:
