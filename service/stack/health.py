@@ -15,8 +15,8 @@ class Health:
     detail: str
 
 
-def probe(part: Part, config: StackConfig, *, timeout_s: float = 2.0) -> Health:
-    """Asks the part to do something small."""
+def probe(part: Part, config: StackConfig, *, timeout_s: float = 4.0) -> Health:
+    """Asks the part to do something small; the service itself gives others 2.5 s to answer it."""
     try:
         answer = httpx.get(
             part.url + part.probe,

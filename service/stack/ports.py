@@ -30,9 +30,10 @@ class Address:
         if self.host == "localhost":
             return True
         try:
-            return ipaddress.ip_address(self.host).is_loopback
+            address = ipaddress.ip_address(self.host)
         except ValueError:
             return False
+        return address.is_loopback or address.is_unspecified or self.host in _own_addresses()
 
 
 def address_from_url(url: str, *, setting: str) -> Address:
@@ -90,6 +91,11 @@ def free_port(*, avoid: frozenset[int] = frozenset()) -> int:
         if port not in avoid and is_free(port):
             return port
     raise OSError("none of 200 ports between 20000 and 32000 is free")
+
+
+def _own_addresses() -> frozenset[str]:
+    found = psutil.net_if_addrs().values()
+    return frozenset(address.address for addresses in found for address in addresses)
 
 
 def _read(file: Path) -> dict[str, int]:

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from service.stack.errors import BadAddress
@@ -46,12 +47,21 @@ def test_what_is_no_address_names_the_setting(url: str) -> None:
         ("127.0.0.1", True),
         ("127.0.0.2", True),
         ("localhost", True),
-        ("10.0.0.1", False),
+        ("0.0.0.0", True),
+        ("::", True),
+        ("203.0.113.7", False),
         ("ray", False),
     ],
 )
-def test_only_loopback_is_here(host: str, here: bool) -> None:
+def test_loopback_and_all_addresses_at_once_are_here(host: str, here: bool) -> None:
     assert Address(host, 1).is_here is here
+
+
+def test_an_address_of_this_machine_is_here() -> None:
+    for addresses in psutil.net_if_addrs().values():
+        for address in addresses:
+            if address.family is socket.AF_INET:
+                assert Address(address.address, 1).is_here
 
 
 def test_a_taken_port_is_not_free_and_its_holder_is_named(taken: int) -> None:
