@@ -15,7 +15,7 @@ class Health:
     detail: str
 
 
-def probe(part: Part, config: StackConfig, *, timeout_s: float = 2.0) -> Health:
+def probe(part: Part, config: StackConfig, *, timeout_s: float = 4.0) -> Health:
     """Asks the part to do something small."""
     try:
         answer = httpx.get(

@@ -197,7 +197,8 @@ def _service(config: StackConfig) -> Part:
         title="Service",
         url=f"http://{config.host}:{config.port}",
         setting="TANDEM_PORT",
-        probe="/v1/runs?limit=1",
+        # It looks into the database, and needs no token.
+        probe="/readyz",
         command=(str(config.bin / "tandem"), "serve"),
         env=env,
     )

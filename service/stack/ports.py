@@ -30,9 +30,15 @@ class Address:
         if self.host == "localhost":
             return True
         try:
-            return ipaddress.ip_address(self.host).is_loopback
+            address = ipaddress.ip_address(self.host)
         except ValueError:
             return False
+        return address.is_loopback or address.is_unspecified or self.host in _own_addresses()
+
+
+def _own_addresses() -> set[str]:
+    found = psutil.net_if_addrs().values()
+    return {address.address for addresses in found for address in addresses}
 
 
 def address_from_url(url: str, *, setting: str) -> Address:

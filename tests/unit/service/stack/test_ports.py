@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from service.stack.errors import BadAddress
@@ -46,11 +47,12 @@ def test_what_is_no_address_names_the_setting(url: str) -> None:
         ("127.0.0.1", True),
         ("127.0.0.2", True),
         ("localhost", True),
-        ("10.0.0.1", False),
+        ("0.0.0.0", True),
+        ("198.51.100.7", False),
         ("ray", False),
     ],
 )
-def test_only_loopback_is_here(host: str, here: bool) -> None:
+def test_what_this_machine_can_listen_on_is_here(host: str, here: bool) -> None:
     assert Address(host, 1).is_here is here
 
 
@@ -91,3 +93,10 @@ def test_a_broken_file_of_ports_is_written_anew(tmp_path: Path) -> None:
     file.write_text("{")
 
     assert set(remembered_ports(file, ("gcs",))) == {"gcs"}
+
+
+def test_an_address_of_one_of_its_cards_is_here() -> None:
+    cards = psutil.net_if_addrs().values()
+    own = {one.address for card in cards for one in card if one.family is socket.AF_INET}
+
+    assert all(Address(address, 1).is_here for address in own)
