@@ -67,7 +67,7 @@ def create_app(
     loops = make_loops(world, interval_s=settings.poll_interval_s, watch=watch)
     loops = loops if with_loops else []
     answers = Health(world, lambda: {loop.name: loop.age_s for loop in loops})
-    meters.add_series(Figures(world).series)
+    meters.add_series(_if_there(Figures(world).series))
     meters.add_series(lambda: [_what_answers(answers)])
 
     @asynccontextmanager
@@ -174,6 +174,18 @@ def _rules(settings: Settings) -> Rules:
             (shape.cpus, shape.gpus) for shape in settings.autoscales_to for _ in range(shape.count)
         ),
     )
+
+
+def _if_there(series: Callable[[], list[Series]]) -> Callable[[], list[Series]]:
+    """Nothing while the database is away: what is counted here is shown all the same."""
+
+    def asked() -> list[Series]:
+        try:
+            return series()
+        except StoreUnreachable:
+            return []
+
+    return asked
 
 
 def _what_answers(health: Health) -> Series:

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.log import LogFormat, LogLevel
 
+_EVERYWHERE = frozenset({"0.0.0.0", "::"})
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -141,6 +142,11 @@ class Settings(BaseSettings):
                 f"the API would be reached from other machines ({self.host}, {public}), and access "
                 "control is off; set TANDEM_AUTH=tokens and make a token for yourself with "
                 "`tandem token create NAME --role admin`, or set TANDEM_HOST=127.0.0.1"
+            )
+        if self.host in _EVERYWHERE and self.public_url is None:
+            raise ValueError(
+                f"TANDEM_HOST={self.host} listens everywhere, but is no address that workers could "
+                "report to; set TANDEM_PUBLIC_URL to how they reach this machine"
             )
         return self
 

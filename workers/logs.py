@@ -31,6 +31,11 @@ def silence_libraries() -> None:
     """Keep warnings that say nothing to our users, and every request, out of the log."""
     warnings.simplefilter("ignore")
     for name in ("mmcv", "mmdet", "httpx"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        # A filter, for mmcv sets its loggers' level anew whenever it first asks for one.
+        logging.getLogger(name).addFilter(_is_warning)
     # It warns at import that a machine has no GPU; the doctor says so where it matters.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
+
+def _is_warning(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING

@@ -16,7 +16,7 @@ class Health:
 
 
 def probe(part: Part, config: StackConfig, *, timeout_s: float = 4.0) -> Health:
-    """Asks the part to do something small; the service itself gives others 2.5 s to answer it."""
+    """Asks the part to do something small."""
     try:
         answer = httpx.get(
             part.url + part.probe,

@@ -202,6 +202,7 @@ def _service(config: StackConfig) -> Part:
         title="Service",
         url=f"http://{config.host}:{config.port}",
         setting="TANDEM_PORT",
+        # It looks into the database, and needs no token.
         probe="/readyz",
         command=(str(config.bin / "tandem"), "serve"),
         env=env,

@@ -36,6 +36,11 @@ class Address:
         return address.is_loopback or address.is_unspecified or self.host in _own_addresses()
 
 
+def _own_addresses() -> set[str]:
+    found = psutil.net_if_addrs().values()
+    return {address.address for addresses in found for address in addresses}
+
+
 def address_from_url(url: str, *, setting: str) -> Address:
     """Host and port of a plain http address."""
     parts = urlsplit(url)
@@ -91,11 +96,6 @@ def free_port(*, avoid: frozenset[int] = frozenset()) -> int:
         if port not in avoid and is_free(port):
             return port
     raise OSError("none of 200 ports between 20000 and 32000 is free")
-
-
-def _own_addresses() -> frozenset[str]:
-    found = psutil.net_if_addrs().values()
-    return frozenset(address.address for addresses in found for address in addresses)
 
 
 def _read(file: Path) -> dict[str, int]:

@@ -10,6 +10,7 @@ import pytest
 from service.client import TandemClient
 from tests.chaos.theatre import BROKEN, Act, Theatre
 from tests.e2e.conftest import TINY
+from tests.postgres import Postgres, a_postgres, where_postgres_is
 from tests.shell import own_shell
 
 _DISK_MIB = 1536
@@ -24,8 +25,21 @@ _SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def theatre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Theatre]:
+def server() -> Iterator[Postgres | None]:
+    """A database that can be taken away; none, and SQLite instead, where it is not installed."""
+    programs = where_postgres_is()
+    if programs is None:
+        yield None
+        return
+    with a_postgres(programs) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def theatre(tmp_path_factory: pytest.TempPathFactory, server: Postgres | None) -> Iterator[Theatre]:
     with pytest.MonkeyPatch.context() as patch:
+        if server is not None:
+            patch.setenv("TANDEM_DATABASE_URL", server.empty())
         for name, value in _SETTINGS.items():
             patch.setenv(name, value)
         folder = tmp_path_factory.mktemp("chaos")

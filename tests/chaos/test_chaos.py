@@ -16,6 +16,7 @@ from service.domain.states import RunState
 from service.stack.ports import free_port
 from tests.chaos.dying_service import POINTS
 from tests.chaos.theatre import BROKEN, Theatre, attempt_processes, steps_of, trainer_of, when
+from tests.postgres import Postgres
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
@@ -132,6 +133,30 @@ def test_mlflow_is_down_for_minutes(theatre: Theatre) -> None:
         theatre.ends(act, run_id)
         act.back()
         theatre.ends(act, second, epochs=4)
+
+
+def test_the_database_drops_its_connections_and_goes_away(
+    theatre: Theatre, server: Postgres | None
+) -> None:
+    if server is None:
+        pytest.skip("PostgreSQL is not installed, and SQLite has no connection to lose")
+    with theatre.act("database: connections cut ten times, 20 s away") as act:
+        run_id = theatre.launch(act)
+        before = theatre.when_training(run_id)
+        for _ in range(10):
+            server.cut()
+            act.fault()
+            time.sleep(0.5)
+        server.stop()
+        act.fault()
+        try:
+            assert theatre.shell.tandem("runs").returncode != 0
+            time.sleep(20)
+        finally:
+            server.start()
+        theatre.recovers(act, run_id, since=before)
+        ended = theatre.ends(act, run_id)
+        assert ended.attempt == 1
 
 
 def test_the_disk_of_a_run_fills_up(theatre: Theatre) -> None:

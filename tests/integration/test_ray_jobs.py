@@ -10,13 +10,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from configs.spec import Env
 from service.adapters.ray_jobs import RayJobs
 from service.adapters.simulated import SimulatedCluster
 from service.domain.errors import ClusterUnreachable
@@ -140,6 +141,47 @@ def test_a_job_that_is_submitted_twice_is_one_and_one_that_is_stopped_is_over(
     theatre.cluster.stop("twice")
 
     assert when_over(theatre.cluster, "twice").state == "stopped"
+
+
+def test_all_jobs_are_listed_with_what_became_of_them(theatre: Theatre) -> None:
+    theatre.cluster.submit(an_order("listed", "exit 7"))
+    theatre.play("listed", "failed", 7, "")
+    when_over(theatre.cluster, "listed")
+
+    jobs = theatre.cluster.jobs()
+
+    assert (jobs["listed"].state, jobs["listed"].exit_code) == ("failed", 7)
+
+
+def test_a_job_finds_what_it_was_given_in_its_environment(
+    ray_url: str, connect: Connect, token_file: Path
+) -> None:
+    cluster = connect(ray_url, token_file)
+    order = replace(
+        an_order("given", 'echo "it is $TANDEM_ATTEMPT"'), environment={Env.ATTEMPT: "r1-a2"}
+    )
+    cluster.submit(order)
+
+    when_over(cluster, "given")
+
+    assert "it is r1-a2" in cluster.logs("given")
+
+
+def test_a_job_runs_where_it_is_sent_and_not_where_it_is_not_to_run(
+    ray_url: str, connect: Connect, token_file: Path
+) -> None:
+    cluster = connect(ray_url, token_file)
+    (node,) = cluster.nodes()
+    sent = replace(an_order("sent", "true"), node_id=node.id)
+    kept_away = replace(an_order("kept-away", "true"), avoid=frozenset({node.id, "f" * 56}))
+
+    cluster.submit(sent)
+    cluster.submit(kept_away)
+
+    assert when_over(cluster, "sent").node_id == node.id
+    waiting = cluster.look("kept-away")
+    assert waiting is not None
+    assert waiting.state == "pending"
 
 
 def test_words_of_a_command_arrive_as_they_are(theatre: Theatre) -> None:

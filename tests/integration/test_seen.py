@@ -169,6 +169,7 @@ class TestReadiness:
             server.stop()
             try:
                 answer = stage.http.get("/readyz")
+                assert scraped(stage)["tandem_up", ("database",)] == 0
             finally:
                 server.start()
 

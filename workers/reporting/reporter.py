@@ -32,6 +32,7 @@ from configs.spec import (
 )
 from workers.provenance import Whereabouts
 from workers.pulse import Pulse
+from workers.reporting.fence import Fence
 from workers.reporting.identity import Identity, log_sink, service_sink
 from workers.reporting.log_shipper import log_shipper
 from workers.reporting.mlflow_sink import MlflowSink, TrackedRun
@@ -86,6 +87,7 @@ class Reporter:
         self._shippers = self._make_shippers()
         self._log_sink = log_sink(identity, run_dir=run_dir)
         self._log_shipper = self._make_log_shipper()
+        self._fence = Fence(run_dir / _IDENTITY_FILE, attempt=identity.attempt)
         self._is_closed = False
         self.pulse = Pulse()
 
@@ -129,7 +131,7 @@ class Reporter:
     @property
     def is_superseded(self) -> bool:
         """A newer attempt has taken over."""
-        return any(shipper.is_refused for shipper in self._shippers)
+        return self._fence.is_crossed() or any(shipper.is_refused for shipper in self._shippers)
 
     def start(self) -> None:
         """Begin to ship."""

@@ -47,3 +47,10 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
 def test_workers_report_to_the_public_address_where_there_is_one() -> None:
     assert Settings().report_url == "http://127.0.0.1:8700"
     assert Settings(auth="tokens", public_url="http://head:8700").report_url == "http://head:8700"
+
+
+def test_listening_everywhere_needs_an_address_to_report_to() -> None:
+    with pytest.raises(ValidationError, match="TANDEM_PUBLIC_URL"):
+        Settings(host="0.0.0.0", auth="tokens")
+
+    assert Settings(host="0.0.0.0", auth="tokens", public_url="http://head:8700").host == "0.0.0.0"
