@@ -45,6 +45,15 @@ class Holding:
 
 
 @dataclass(frozen=True)
+class Left:
+    """Room that an attempt has left so lately that the cluster may not have counted it yet."""
+
+    asked: Resources
+    processes: int
+    node_id: str | None = None
+
+
+@dataclass(frozen=True)
 class Situation:
     """Everything that a decision rests on."""
 
@@ -54,6 +63,7 @@ class Situation:
 
     waiting: Sequence[Waiting] = ()
     holding: Sequence[Holding] = ()
+    left: Sequence[Left] = ()
     projects: Mapping[str, Project] = field(default_factory=dict)
     avoid: frozenset[str] = frozenset()
     patience_s: float = 120.0
@@ -150,20 +160,21 @@ class _Round:
             yield self._wait(run, f"{in_words(asked)}; the cluster has {has}")
             return
         soon = self._expected()
-        victims: list[Holding] = []
-        if places(asked, soon, total=False) < asked.processes:
-            victims = self._victims(run, soon)
+        fits_soon = places(asked, soon, total=False) >= asked.processes
+        victims = [] if fits_soon else self._victims(run, soon)
         leaving = [held.run for held in self._situation.holding if held.run.id in self._leaving]
         self._leaving |= {victim.run.id for victim in victims}
         yield from (Preempt(victim.run, run) for victim in victims)
         for_it = [left for left in leaving if left.preempted_for == run.id]
-        if victims or for_it or self._has_waited_long(run):
+        if victims or fits_soon or self._has_waited_long(run):
             self._nodes = held_for(self._nodes, asked)
         yield self._wait(run, self._why(run, [*for_it, *(victim.run for victim in victims)]))
 
     def _expected(self) -> tuple[Node, ...]:
-        """What will be free when all have left that are leaving."""
+        """What will be free when all have left that are leaving, and what was left is counted."""
         nodes = self._nodes
+        for left in self._situation.left:
+            nodes = more(nodes, left.asked, processes=left.processes, node_id=left.node_id)
         for held in self._situation.holding:
             if held.run.id in self._leaving:
                 nodes = _with_room_of(held, nodes)

@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from configs.spec import Resources
 from service.domain.errors import ClusterUnreachable, NotFound
 from service.domain.nodes import AVOIDED_FOR_S, nodes_to_avoid
 from service.domain.ports import Node
-from service.domain.queue import Holding, Preempt, Situation, Start, Wait, Waiting, decide
+from service.domain.queue import Holding, Left, Preempt, Situation, Start, Wait, Waiting, decide
 from service.domain.room import less
 from service.domain.runs import Attempt, Run
 from service.domain.states import RunState
@@ -99,6 +100,7 @@ def _situation(waiting: list[Waiting], nodes: tuple[Node, ...], *, world: World)
         nodes=nodes,
         waiting=waiting,
         holding=holding,
+        left=[_left(attempt) for attempt in ended if _is_fresh(attempt, now)],
         projects=projects,
         avoid=nodes_to_avoid(ended, now=now),
         patience_s=world.rules.patience_s,
@@ -109,6 +111,16 @@ def _holding(run: Run, attempt: Attempt | None) -> Holding:
     if attempt is None:
         return Holding(run, run.spec.resources.processes)
     return Holding(run, attempt.processes, attempt.node_id if attempt.processes == 1 else None)
+
+
+def _is_fresh(attempt: Attempt, now: datetime) -> bool:
+    ended_at = attempt.ended_at
+    return ended_at is not None and (now - ended_at).total_seconds() < _COUNTED_AFTER_S
+
+
+def _left(attempt: Attempt) -> Left:
+    asked = Resources(num_cpus=attempt.num_cpus, num_gpus=attempt.num_gpus)
+    return Left(asked, attempt.processes, attempt.node_id if attempt.processes == 1 else None)
 
 
 def _is_not_counted_yet(run: Run, now: datetime) -> bool:

@@ -15,6 +15,7 @@ from service.domain.projects import Project
 from service.domain.queue import (
     Decision,
     Holding,
+    Left,
     Preempt,
     Situation,
     Start,
@@ -232,6 +233,21 @@ class TestPreemption:
         assert preempted(decisions) == []
         assert started(decisions) == []
         assert "run leaving" in why(decisions, "pressing")
+
+    def test_what_has_been_left_and_is_not_counted_yet_goes_to_whom_it_was_left_for(self) -> None:
+        left = Left(wants("gone", processes=4).spec.resources, 4)
+        held = [holds("not counted", processes=4), holds("h", processes=3)]
+        asked = situation(
+            waits("pressing", processes=4, priority=5),
+            waits("the one that left", priority=0),
+            holding=held,
+            left=[left],
+        )
+
+        decisions = decide(replace(asked, holding=held[1:]))
+
+        assert started(decisions) == []
+        assert preempted(decisions) == []
 
     def test_what_one_leaves_is_held_for_whom_it_left(self) -> None:
         held = [holds("leaving", processes=4, preempted_for="pressing"), holds("h", processes=3)]
