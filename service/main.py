@@ -17,7 +17,7 @@ from service.adapters.log_store import LocalLogStore
 from service.adapters.mlflow import Mlflow
 from service.adapters.prometheus import Meters
 from service.adapters.ray_jobs import RayJobs
-from service.api import access, errors, health, jobs, registry, runs, streams, workers
+from service.api import access, docs, errors, health, jobs, registry, runs, streams, workers
 from service.api.auditing import Auditing
 from service.api.gate import Gate, limits_from
 from service.api.headers import SecurityHeaders
@@ -91,10 +91,12 @@ def create_app(
         summary="Launch, follow and compare teacher-student distillation of dense detectors.",
         version=_VERSION,
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.world, app.state.scrape, app.state.health = world, meters.text, answers
     errors.install(app)
-    for module in (runs, jobs, streams, registry, access, workers, health):
+    for module in (runs, jobs, streams, registry, access, workers, health, docs):
         app.include_router(module.router)
     describe_problems(app)
     _guard(app, world, settings, answered=meters.answered)

@@ -125,6 +125,15 @@ class Settings(BaseSettings):
             )
         return f"{scheme}://{rest}"
 
+    @field_validator("public_url")
+    @classmethod
+    def _is_web_address(cls, url: str | None) -> str | None:
+        if url is not None and not (
+            url.startswith(("http://", "https://")) and urlsplit(url).hostname
+        ):
+            raise ValueError("it is a web address, as in http://head:8700 or https://tandem.lab")
+        return url
+
     @field_validator("rate_limit", "refusal_limit")
     @classmethod
     def _is_a_rate(cls, rate: str) -> str:

@@ -211,6 +211,8 @@ class AuditView(Contract):
     status: int
     request_id: str
     address: str
+    run_id: str | None
+    token_id: str | None
 
 
 class AuditPage(Contract):

@@ -128,13 +128,16 @@ def audit(
     """Show the last requests that were to change something."""
     from service.api.asked import AuditQuery
 
-    shown = console.table("at", "who", "what", "answer", "from", "request", folding=("what",))
+    shown = console.table(
+        "at", "who", "what", "run", "answer", "from", "request", folding=("what",)
+    )
     with open_client() as client:
         for entry in client.audit(AuditQuery(limit=count)).items:
             shown.add_row(
                 console.moment_text(entry.at),
-                entry.actor,
+                f"{entry.actor} {entry.token_id or ''}".rstrip(),
                 f"{entry.method} {entry.path}",
+                entry.run_id or "-",
                 str(entry.status),
                 entry.address,
                 entry.request_id,

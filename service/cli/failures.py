@@ -87,4 +87,6 @@ def _from_client(error: Exception) -> Refusal | None:
         return None
     problem = error.problem
     fields = tuple((item.field, item.message) for item in problem.errors)
-    return Refusal(f"{problem.title}." if fields else problem.detail, fields)
+    if fields:
+        return Refusal(f"{problem.title}.", fields)
+    return Refusal(problem.detail, advice=(problem.advice or "",))

@@ -89,6 +89,12 @@ class AuditEntry:
     status: int
     request_id: str
     address: str
+    run_id: str | None = None
+    """The run that it was about, or that it launched."""
+
+    token_id: str | None = None
+    """What was shown: names of tokens may be alike."""
+
     id: int | None = None
 
 

@@ -199,6 +199,9 @@ class Tokens(Protocol):
     def put(self, token: Token) -> None:
         """Add or replace."""
 
+    def note_use(self, token_id: str, *, at: datetime) -> None:
+        """Write down when it was shown."""
+
 
 class Audit(Protocol):
     """Requests that were to change something, append-only."""

@@ -97,8 +97,13 @@ def ray_temp_dir(home: Path) -> Path:
     return Path("/tmp") / f"tandem-ray-{hashlib.sha256(str(home).encode()).hexdigest()[:10]}"
 
 
-_NOT_INHERITED = frozenset({"RAY_ADDRESS", "MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI"})
-"""A person's own clusters and trackers; our parts must not follow them."""
+_NOT_INHERITED = frozenset(
+    {"RAY_ADDRESS", "MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI", "TANDEM_TOKEN"}
+)
+"""A person's own clusters and trackers, which our parts must not follow, and a person's access."""
+
+_OF_THE_SERVICE = frozenset({"TANDEM_DATABASE_URL"})
+"""Secrets that the service needs; every job sees what Ray is started with."""
 
 _RAY_PORTS = {
     "gcs": "--port",
@@ -216,7 +221,8 @@ def _part(  # noqa: PLR0913 - one argument for each way in which the parts diffe
     env: Mapping[str, str],
 ) -> Part:
     mark = f"{config.home}:{name}"
-    inherited = {key: value for key, value in config.env.items() if key not in _NOT_INHERITED}
+    kept_back = _NOT_INHERITED if name is PartName.SERVICE else _NOT_INHERITED | _OF_THE_SERVICE
+    inherited = {key: value for key, value in config.env.items() if key not in kept_back}
     path = f"{config.bin}:{config.env.get('PATH', '')}".rstrip(":")
     return Part(
         name=name,

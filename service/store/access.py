@@ -1,6 +1,8 @@
 """Tokens and the audit in the database."""
 
-from sqlalchemy import select
+from datetime import datetime
+
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from service.domain.access import AuditEntry, Role, Token
@@ -27,6 +29,11 @@ class SqlTokens:
         """Add or replace."""
         self._session.merge(TokenRow(**vars(token)))
         self._session.flush()
+
+    def note_use(self, token_id: str, *, at: datetime) -> None:
+        """Write down when it was shown, and nothing else: it may be revoked at this moment."""
+        shown = update(TokenRow).where(TokenRow.id == token_id)
+        self._session.execute(shown.values(last_used_at=at))
 
 
 class SqlAudit:
@@ -71,5 +78,7 @@ def _entry_from_row(row: AuditRow) -> AuditEntry:
         status=row.status,
         request_id=row.request_id,
         address=row.address,
+        run_id=row.run_id,
+        token_id=row.token_id,
         id=row.id,
     )

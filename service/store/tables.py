@@ -229,3 +229,5 @@ class AuditRow(Table):
     status: Mapped[int] = mapped_column(Integer)
     request_id: Mapped[str] = mapped_column(String(64))
     address: Mapped[str] = mapped_column(String(64))
+    run_id: Mapped[str | None] = mapped_column(String(16))
+    token_id: Mapped[str | None] = mapped_column(String(16))

@@ -76,7 +76,7 @@ def who_shows(text: str, *, world: World) -> Caller:
         if not opens(token, secret, at=now) or token is None:
             raise NotLetIn
         if token.last_used_at is None or now - token.last_used_at > _USE_NOTED_EVERY:
-            unit.tokens.put(replace(token, last_used_at=now))
+            unit.tokens.note_use(token_id, at=now)
     return token.caller
 
 

@@ -7,9 +7,13 @@ from datetime import datetime
 from time import monotonic
 from typing import Literal
 
+import structlog
+
 from service.domain.errors import TandemError
 from service.domain.runs import DEFAULT_PROJECT
 from service.usecases.world import World
+
+log = structlog.get_logger(__name__)
 
 Readiness = Literal["ready", "degraded", "unready"]
 LoopAges = Callable[[], Mapping[str, float]]
@@ -90,7 +94,10 @@ class Health:
         error = future.exception()
         if error is None:
             return True, future.result()
-        return False, str(error) if isinstance(error, TandemError) else f"{error!r}"
+        if isinstance(error, TandemError | OSError):
+            return False, str(error)
+        log.error("health.fault", check=name, exc_info=error)
+        return False, f"a fault of ours ({type(error).__name__}); the log says more"
 
     def _note(self, name: str, ok: bool, detail: str) -> None:
         before = self._known.get(name)

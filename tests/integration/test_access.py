@@ -133,8 +133,7 @@ class TestRoles:
         hidden = {path for _, path in LEAST_ROLE} - shown
         assert hidden == {
             "/docs",
-            "/docs/oauth2-redirect",
-            "/redoc",
+            "/docs/{name}",
             "/openapi.json",
             "/metrics",
             "/v1/runs/{run_id}/attempts/{number}/deliveries",

@@ -113,6 +113,20 @@ class TestMoreThanARole:
 
         assert response.json()["errors"][0]["field"] == "expires_at"
 
+    def test_that_a_token_is_used_does_not_take_its_revocation_back(
+        self, guarded: Stage, ours: str
+    ) -> None:
+        token_id = ours.split("_")[1]
+        guarded.http.delete(f"/v1/tokens/{token_id}")
+
+        with guarded.world.store.begin() as unit:
+            unit.tokens.note_use(token_id, at=guarded.clock.now())
+            token = unit.tokens.get(token_id)
+
+        assert token is not None
+        assert token.revoked_at is not None
+        assert token.last_used_at == guarded.clock.now()
+
     def test_what_is_not_allowed_is_counted_too(self, tmp_path: Path) -> None:
         with open_stage(tmp_path, auth="tokens", rate_limit="3/minute") as stage:
             stage.http.headers["Authorization"] = f"Bearer {a_token(stage, 'a', Role.ADMIN)}"
@@ -234,6 +248,21 @@ class TestAudit:
         assert [line["path"] for line in lines[:2]] == [
             "/v1/projects/deliveries",
             "/v1/projects/log",
+        ]
+
+    def test_it_says_which_run_and_which_token(self, guarded: Stage) -> None:
+        tokens = [a_token(guarded, "ci", Role.RUNNER) for _ in range(2)]
+        made = ask(guarded, "POST", "/v1/runs", tokens[0], json={"spec": a_spec()}).json()["id"]
+        ask(guarded, "POST", f"/v1/runs/{made}:cancel", tokens[1])
+        ask(guarded, "POST", "/v1/runs/nonsense:cancel", tokens[1])
+
+        lines = reversed(guarded.http.get("/v1/audit?limit=3").json()["items"])
+
+        ids = [token.split("_")[1] for token in tokens]
+        assert [(line["run_id"], line["token_id"]) for line in lines] == [
+            (made, ids[0]),
+            (made, ids[1]),
+            (None, ids[1]),
         ]
 
     def test_what_comes_too_often_leaves_none(self, tmp_path: Path) -> None:

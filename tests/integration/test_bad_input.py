@@ -264,10 +264,25 @@ def test_an_unexpected_fault_is_a_problem_that_tells_no_secrets(
     def fail() -> None:
         raise RuntimeError("the password is 1234")
 
+    monkeypatch.setattr(stage.app.state, "scrape", fail)
+
+    response = stage.http.get("/metrics")
+
+    assert response.status_code == 500
+    assert response.json()["code"] == "internal_error"
+    assert "1234" not in response.text
+
+
+def test_a_fault_while_ray_is_asked_tells_no_secrets(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("the password is 1234")
+
     monkeypatch.setattr(stage.cluster, "nodes", fail)
 
     response = stage.http.get("/readyz")
 
-    assert response.status_code == 500
-    assert response.json()["code"] == "internal_error"
+    assert response.json()["status"] == "degraded"
+    assert "a fault of ours (RuntimeError)" in response.text
     assert "1234" not in response.text

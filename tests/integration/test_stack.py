@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from service.stack.parts import PartName
@@ -52,6 +53,32 @@ def test_a_stack_comes_up_heals_and_leaves_nothing_behind(shell: Shell) -> None:
     assert shell.survivors() == []
     assert all(is_free(port) for port in shell.ports.values())
     assert {part["state"] for part in shell.parts().values()} == {"down"}
+
+
+def test_a_stack_for_others_comes_up_and_wants_a_token(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TANDEM_AUTH", "tokens")
+    monkeypatch.setenv("TANDEM_HOST", "0.0.0.0")
+    monkeypatch.setenv("TANDEM_TOKEN_FILE", str(shell.home / "none"))
+    made = shell.tandem("token", "create", "ada", "--role", "admin")
+    assert made.returncode == 0, made.stderr
+
+    monkeypatch.setenv("TANDEM_TOKEN", made.stdout.strip())
+    up = shell.tandem("up")
+    assert up.returncode == 0, up.stderr + up.stdout
+    parts = shell.parts()
+    assert {part["state"] for part in parts.values()} == {"up"}
+    assert shell.tandem("runs").returncode == 0
+    for part in parts.values():
+        assert "TANDEM_TOKEN" not in psutil.Process(part["pid"]).environ()
+
+    monkeypatch.delenv("TANDEM_TOKEN")
+    refused = shell.tandem("runs")
+    assert (refused.returncode, "tandem token create" in refused.stderr) == (1, True)
+    assert shell.tandem("status").returncode == 0
+    assert shell.tandem("down").returncode == 0
+    assert shell.survivors() == []
 
 
 def test_down_with_nothing_running_is_harmless(shell: Shell) -> None:

@@ -54,3 +54,14 @@ def test_listening_everywhere_needs_an_address_to_report_to() -> None:
         Settings(host="0.0.0.0", auth="tokens")
 
     assert Settings(host="0.0.0.0", auth="tokens", public_url="http://head:8700").host == "0.0.0.0"
+
+
+@pytest.mark.parametrize("url", ["head:8700", "tandem.lab", "ftp://head", "http://", ""])
+def test_a_public_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match=r"http://head:8700"):
+        Settings(auth="tokens", public_url=url)
+
+
+def test_a_public_address_of_others_needs_tokens_too() -> None:
+    with pytest.raises(ValidationError, match="TANDEM_AUTH=tokens"):
+        Settings(public_url="https://tandem.lab")

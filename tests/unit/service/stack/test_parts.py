@@ -37,6 +37,16 @@ def test_every_part_finds_our_commands_first_and_carries_its_mark(config: StackC
         assert part.is_ours
 
 
+def test_secrets_of_people_and_of_the_service_do_not_reach_jobs(config: StackConfig) -> None:
+    secrets = {"TANDEM_TOKEN": "tdm_x", "TANDEM_DATABASE_URL": "postgresql://u:p@h/d"}
+
+    ray, mlflow, service = parts_of(replace(config, env={**config.env, **secrets}))
+
+    assert not secrets.keys() & ray.env.keys()
+    assert not secrets.keys() & mlflow.env.keys()
+    assert secrets.keys() & service.env.keys() == {"TANDEM_DATABASE_URL"}
+
+
 def test_marks_differ_between_homes(config: StackConfig, tmp_path: Path) -> None:
     other = replace(config, home=tmp_path / "other")
 

@@ -48,6 +48,7 @@ def test_what_is_no_address_names_the_setting(url: str) -> None:
         ("127.0.0.2", True),
         ("localhost", True),
         ("0.0.0.0", True),
+        ("::", True),
         ("198.51.100.7", False),
         ("ray", False),
     ],

@@ -1,0 +1,59 @@
+"""The page of the API, at /docs: Swagger UI as a package brought it, nothing from elsewhere."""
+
+from importlib.resources import files
+
+from fastapi import APIRouter, HTTPException, Response
+from fastapi.responses import HTMLResponse
+
+router = APIRouter(include_in_schema=False)
+
+_PACKAGE = "fastapi_offline"
+"""Only its files are used: Swagger UI 5, which knows OpenAPI 3.1."""
+
+_FILES = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon.png": "image/png",
+}
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Tandem</title>
+<link rel="icon" href="/docs/favicon.png">
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+</head>
+<body>
+<div id="api"></div>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+"""
+_START = """SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#api",
+  deepLinking: true,
+  validatorUrl: null,
+  presets: [SwaggerUIBundle.presets.apis],
+});
+"""
+"""A file of its own: no script in the page itself has to be allowed."""
+
+
+@router.get("/docs")
+def show_page() -> HTMLResponse:
+    """The page."""
+    return HTMLResponse(_PAGE)
+
+
+@router.get("/docs/{name}")
+def show_file(name: str) -> Response:
+    """What the page loads."""
+    if name == "start.js":
+        return Response(_START, media_type="text/javascript")
+    if name not in _FILES:
+        raise HTTPException(404)
+    content = files(_PACKAGE).joinpath("static", name).read_bytes()
+    return Response(content, media_type=_FILES[name])
