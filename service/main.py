@@ -141,7 +141,7 @@ def _make_world(
 ) -> tuple[World, ExitStack]:
     """The world, and what closes its connections."""
     database = Database(settings.database)
-    ray = RayJobs(settings.ray_url, token_file=settings.ray_token_file)
+    ray = RayJobs(settings.ray_url, token_file=settings.ray_token)
     mlflow = Mlflow(settings.mlflow_url)
     opened = ExitStack()
     for connection in (database, mlflow, ray):
