@@ -135,6 +135,11 @@ class TestMetrics:
 class TestReadiness:
     """Each thing that is needed, honestly."""
 
+    def test_room_is_found_before_anything_was_ever_written(self, stage: Stage) -> None:
+        assert not (stage.home / "runs").exists()
+
+        assert stage.world.files.free_bytes() > 0
+
     def test_everything_is_there(self, stage: Stage) -> None:
         answer = stage.http.get("/readyz")
 
