@@ -69,6 +69,7 @@ class LocalFiles:
 
     def free_bytes(self) -> int:
         """Room where the folders of runs are."""
+        self._runs_dir.mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(self._runs_dir).free
 
     def has(self, path: Path) -> bool:
