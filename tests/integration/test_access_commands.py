@@ -66,7 +66,7 @@ def test_the_first_token_needs_no_service_and_opens_one(
     assert after.returncode == 1
     for said in (without, with_it, limited, shown, audit, revoked, after):
         assert "Traceback" not in said.stderr
-        assert token.split("_")[2] not in said.stdout + said.stderr
+        assert token.split("_", 2)[2] not in said.stdout + said.stderr
     listed = tandem("token", "list", home=tmp_path).stdout
     assert "ada" in listed
     assert "revoked" in listed
