@@ -177,8 +177,8 @@ class Theatre:
             )
 
         def lose() -> None:
-            family = psutil.Process(node.pid).children(recursive=True)
-            for process in [*family, node]:
+            root = psutil.Process(node.pid)
+            for process in [*root.children(recursive=True), root]:
                 with _gone_is_fine():
                     process.kill()
 
