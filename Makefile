@@ -25,7 +25,8 @@ test-all: setup ## Every test, the slow ones and those for a GPU included.
 	@$(BIN)/pytest -m ''
 
 test-chaos: setup ## Everything is killed while runs train, and a table says what was lost.
-	@TANDEM_CHAOS_EXAMPLES=300 $(BIN)/pytest -m 'chaos or not chaos' tests/chaos tests/integration/test_any_fault.py
+	@TANDEM_CHAOS_EXAMPLES=300 TANDEM_API_EXAMPLES=100 $(BIN)/pytest -m 'chaos or not chaos' \
+	  tests/chaos tests/integration/test_any_fault.py tests/integration/test_openapi.py
 
 check: setup ## Style, types and import arrows.
 	@$(BIN)/ruff check .

@@ -19,6 +19,7 @@ class FailureReason(StrEnum):
     DISK_FULL = "disk_full"
     TRACKER_UNAVAILABLE = "tracker_unavailable"
     INVALID_SPEC = "invalid_spec"
+    DEPENDENCY_FAILED = "dependency_failed"
     BUG = "bug"
 
 
@@ -68,6 +69,9 @@ _ADVICE = {
     ),
     FailureReason.TRACKER_UNAVAILABLE: "Start MLflow again with `tandem up`; nothing was lost.",
     FailureReason.INVALID_SPEC: "Correct the spec; `tandem run PRESET --plan` shows what is wrong.",
+    FailureReason.DEPENDENCY_FAILED: (
+        "Mend the run that it waits for with `tandem retry`, then retry this one."
+    ),
     FailureReason.BUG: "Read the traceback in `tandem logs` and report it.",
 }
 

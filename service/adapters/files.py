@@ -68,9 +68,9 @@ class LocalFiles:
             probe.write(b"x")
 
     def free_bytes(self) -> int:
-        """Room where the folders of runs are, or will be."""
-        folders = (self._runs_dir, *self._runs_dir.parents)
-        return shutil.disk_usage(next(folder for folder in folders if folder.exists())).free
+        """Room where the folders of runs are."""
+        self._runs_dir.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(self._runs_dir).free
 
     def has(self, path: Path) -> bool:
         """Whether there is such a file."""

@@ -102,7 +102,7 @@ class Files(Protocol):
         """Raises `OSError` if nothing can be written where the folders of runs are."""
 
     def free_bytes(self) -> int:
-        """Room where the folders of runs are, or will be."""
+        """Room where the folders of runs are."""
 
     def has(self, path: Path) -> bool:
         """Whether there is such a file."""

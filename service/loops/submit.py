@@ -74,7 +74,7 @@ def _waiting(run: Run, *, world: World) -> Waiting | None:
     try:
         held_back = what_it_waits_for(run, world=world)
     except NotFound as error:
-        fail_queued_run(run, message=str(error), world=world)
+        fail_queued_run(run, error, world=world)
         return None
     if held_back is None and run.not_before is not None and run.not_before > now:
         held_back = f"its pause after {run.reason} to end at {run.not_before:%H:%M:%S} UTC"
@@ -133,7 +133,7 @@ def _start(start: Start, *, world: World) -> None:
     try:
         start_attempt(start.run.id, processes=start.processes, avoid=start.avoid, world=world)
     except NotFound as error:
-        fail_queued_run(start.run, message=str(error), world=world)
+        fail_queued_run(start.run, error, world=world)
 
 
 def _age_s(run: Run, now: datetime) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from configs.spec import Metrics, RunFile, RunSpec
 from service.domain.errors import PathRefused, TrackerRefused, Unreachable
@@ -52,7 +53,7 @@ def _row_faults(run: Run, attempts: list[Attempt], *, world: World) -> Iterator[
                 run.id,
                 f"Attempt {attempt.number} has no end, and the run is {run.state}.",
                 repair="The attempt ends now.",
-                mend=lambda which=attempt: _close(which, world=world),  # type: ignore[misc]
+                mend=partial(_close, attempt, world=world),
             )
     with world.store.begin() as unit:
         moves = [event for event in unit.events.of_run(run.id) if event.to_state is not None]
@@ -62,7 +63,7 @@ def _row_faults(run: Run, attempts: list[Attempt], *, world: World) -> Iterator[
             run.id,
             f"It is {run.state}, but its last event says {moves[-1].to_state}.",
             repair="An event says so.",
-            mend=lambda: _say_state(run, moves[-1], world=world),
+            mend=partial(_say_state, run, moves[-1], world=world),
         )
 
 
@@ -81,7 +82,7 @@ def _disk_faults(run: Run, *, world: World) -> Iterator[Fault]:
             run.id,
             f"{len(records) - run.spool_next} records of its spool were never taken.",
             repair="They are taken.",
-            mend=lambda: _take_rest(run, world=world),
+            mend=partial(_take_rest, run, world=world),
         )
     said = [record for record in records[: run.spool_next] if isinstance(record, Metrics)]
     missing = _missing_points(run, said, world=world)
@@ -91,7 +92,7 @@ def _disk_faults(run: Run, *, world: World) -> Iterator[Fault]:
             run.id,
             f"{missing} metric values of its spool are not in the database.",
             repair="They are put there.",
-            mend=lambda: _add_points(run, said, world=world),
+            mend=partial(_add_points, run, said, world=world),
         )
     if run.state is RunState.SUCCEEDED and isinstance(run.spec, RunSpec):
         for file in (RunFile.LAST, RunFile.BEST):
@@ -123,7 +124,7 @@ def _ray_faults(
                 job_id,
                 "Its attempt is over, but its job lives.",
                 repair="The job is stopped.",
-                mend=lambda which=job_id: world.cluster.stop(which),  # type: ignore[misc]
+                mend=partial(world.cluster.stop, job_id),
             )
 
 
@@ -147,7 +148,7 @@ def _mlflow_faults(runs: list[Run], *, world: World) -> Iterator[Fault]:
                 run.id,
                 f"It is {run.state}, but MLflow shows {status}.",
                 repair="The service tells MLflow again.",
-                mend=lambda which=run: _tell_again(which, world=world),  # type: ignore[misc]
+                mend=partial(_tell_again, run, world=world),
             )
 
 

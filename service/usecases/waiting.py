@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from configs.spec import FailureReason
+from service.domain.errors import CheckpointMissing, DependencyFailed, NotFound
 from service.domain.queue import Wait
 from service.domain.runs import Event, Run, move
 from service.domain.states import RunState
@@ -12,10 +13,11 @@ from service.domain.stored import Unit
 from service.usecases.world import World
 
 
-def fail_queued_run(run: Run, *, message: str, world: World) -> None:
-    """End a run that can never start."""
-    now = world.clock.now()
-    reason = FailureReason.INVALID_SPEC
+def fail_queued_run(run: Run, error: NotFound, *, world: World) -> None:
+    """End a run that can never start, for something that it needs is not there."""
+    now, message = world.clock.now(), str(error)
+    is_of_a_run = isinstance(error, DependencyFailed | CheckpointMissing)
+    reason = FailureReason.DEPENDENCY_FAILED if is_of_a_run else FailureReason.INVALID_SPEC
     with world.store.begin() as unit:
         current = unit.runs.take(run.id)
         if current.state is not RunState.QUEUED:

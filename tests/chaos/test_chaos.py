@@ -105,6 +105,28 @@ def test_trainers_are_killed_again_and_again(theatre: Theatre) -> None:
         theatre.ends(act, run_id)
 
 
+def test_a_node_is_lost_with_all_that_runs_there(theatre: Theatre) -> None:
+    with theatre.act("a node of the cluster lost") as act:
+        holders = [theatre.launch(act, epochs=400) for _ in range(2)]
+        for holder in holders:
+            theatre.when_training(holder)
+        with theatre.another_node() as lose:
+            run_id = theatre.launch(act, epochs=4)
+            before = theatre.when_training(run_id)
+            nodes = {theatre.client.attempts(run)[-1].node_id for run in (run_id, *holders)}
+            assert len(nodes) == 2
+
+            lose()
+            act.fault()
+            for holder in holders:
+                theatre.client.cancel(holder)
+            theatre.recovers(act, run_id, since=before)
+        theatre.ends(act, run_id, epochs=4)
+        assert theatre.client.attempts(run_id)[0].reason == "node_lost"
+        for holder in holders:
+            theatre.ends(act, holder, epochs=400, state=RunState.CANCELLED)
+
+
 def test_a_frozen_trainer_is_found_stalled(theatre: Theatre) -> None:
     with theatre.act("trainer frozen (SIGSTOP)") as act:
         run_id = theatre.launch(act)

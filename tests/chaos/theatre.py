@@ -1,7 +1,10 @@
 """A stack of its own, runs on it, faults, and what became of both, in figures."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -149,6 +152,42 @@ class Theatre:
             for process in family:
                 with _gone_is_fine():
                     process.kill()
+
+    @contextmanager
+    def another_node(self) -> Iterator[Callable[[], None]]:
+        """A second node of Ray with one core; what is given takes it away without a word."""
+        ports = json.loads((self.shell.home / "stack" / "ports.json").read_text())
+        token = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.shell.home / "ray/token"),
+        }
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        command = [
+            *(str(Path(sys.executable).parent / "ray"), "start", "--block", "--num-cpus=1"),
+            *(f"--address=127.0.0.1:{ports['gcs']}", "--disable-usage-stats"),
+            *("--object-store-memory=80000000", "--min-worker-port=0", "--max-worker-port=0"),
+        ]
+        with (self.shell.home / "logs" / "node.log").open("ab") as log:
+            node = subprocess.Popen(
+                command,
+                env={**self.shell.env, **token, "PATH": path},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+        def lose() -> None:
+            root = psutil.Process(node.pid)
+            for process in [*root.children(recursive=True), root]:
+                with _gone_is_fine():
+                    process.kill()
+
+        try:
+            yield lose
+        finally:
+            if node.poll() is None:
+                lose()
+            node.wait()
 
     def up(self) -> None:
         """Start what is missing."""
