@@ -148,6 +148,10 @@ class Reporter:
         model_sha256: str | None = None,
     ) -> None:
         """Say where this attempt runs, on what, and from which epoch."""
+        log.info(
+            "Attempt %d on %s (%s), dataset %s, from epoch %d.",
+            *(self._attempt, where.host, where.device, dataset.name, resumed_from_epoch),
+        )
         self._say(
             Started(
                 at=self._clock(),
@@ -170,9 +174,11 @@ class Reporter:
         if len(finite) < len(values):
             strange = sorted(values.keys() - finite.keys())
             log.warning("Not a number at step %d, and not reported: %s.", step, ", ".join(strange))
-        self._spool.append_unsaid(
+        is_new = self._spool.append_unsaid(
             Metrics(at=self._clock(), attempt=self._attempt, step=step, values=finite)
         )
+        if is_new:
+            log.info("Step %d: %s", step, _in_words(finite))
 
     def progress(
         self,
@@ -218,6 +224,8 @@ class Reporter:
         best_epoch: int | None = None,
     ) -> None:
         """Say how the attempt ended; where it cannot be written, to the service alone."""
+        score = "" if best_map is None else f" Its best mAP is {best_map:.4f}."
+        log.info("The attempt %s. %s%s", result, message.partition("\n")[0], score)
         said = Outcome(
             at=self._clock(),
             attempt=self._attempt,
@@ -366,3 +374,10 @@ def ship(run_dir: Path, *, patience_s: float = PATIENCE_S) -> bool:
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def _in_words(values: Mapping[str, float]) -> str:
+    """Values as a line of the log; those of the loss budget are for `tandem budget`."""
+    return ", ".join(
+        f"{key} {value:.4g}" for key, value in values.items() if not key.startswith("budget/")
+    )
