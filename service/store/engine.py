@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from service.domain.errors import StoreUnreachable, ValueRefused
 
 PATIENCE_S = 20.0
 """How long a transaction waits for what another one holds."""
+
+_AGAIN_AFTER_S = 0.05
 
 APPLICATION = "tandem"
 """What PostgreSQL calls our connections."""
@@ -167,6 +170,20 @@ def _cleaned(value: Any) -> Any:
     return without_nul(value) if isinstance(value, str) else value
 
 
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Change the journal's mode; of two that open a new file at once, SQLite lets none wait."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(_AGAIN_AFTER_S)
+        else:
+            return
+
+
 def _open_sqlite(url: str, *, begin: str, keys: bool) -> Engine:
     path = make_url(url).database
     if path:
@@ -176,9 +193,9 @@ def _open_sqlite(url: str, *, begin: str, keys: bool) -> Engine:
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
         # sqlite3 would open transactions by itself, too late to be safe; see DECISIONS 11.
         connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout = {PATIENCE_S * 1000:.0f}")
+        _write_ahead(connection)
         for pragma in (
-            f"busy_timeout = {PATIENCE_S * 1000:.0f}",
-            "journal_mode = WAL",
             "synchronous = NORMAL",
             f"foreign_keys = {'ON' if keys else 'OFF'}",
         ):

@@ -11,7 +11,7 @@ from service.client import TandemClient
 from service.domain.states import RunState
 from tests.shell import Shell
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 PATIENCE_S = 240
 

@@ -60,6 +60,7 @@ def test_a_stack_for_others_comes_up_and_wants_a_token(
 ) -> None:
     monkeypatch.setenv("TANDEM_AUTH", "tokens")
     monkeypatch.setenv("TANDEM_HOST", "0.0.0.0")
+    monkeypatch.setenv("TANDEM_PUBLIC_URL", shell.url)
     monkeypatch.setenv("TANDEM_TOKEN_FILE", str(shell.home / "none"))
     made = shell.tandem("token", "create", "ada", "--role", "admin")
     assert made.returncode == 0, made.stderr

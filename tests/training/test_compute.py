@@ -29,7 +29,7 @@ def values(run_dir: Path, metric: str) -> list[float]:
     "compute",
     [
         pytest.param({"precision": "bf16"}, marks=pytest.mark.slow),
-        {"precision": "fp16"},
+        pytest.param({"precision": "fp16"}, marks=pytest.mark.slow),
         {"channels_last": True, "checkpoint_backbone": True, "accumulate": 4},
     ],
     ids=["bf16", "fp16", "little memory"],
