@@ -64,7 +64,11 @@ def token_of_settings() -> str | None:
         return None
     if file.stat().st_mode & 0o077:
         errors().print(f"{file} can be read by others: chmod 600 {file}", style="yellow")
-    return file.read_text(encoding="ascii").strip()
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        advice = ("Put the token there again, or set TANDEM_TOKEN.",)
+        raise Refused(Refusal(f"{file} holds no token: {error}", advice=advice)) from error
 
 
 def full_id(client: "TandemClient", prefix: str) -> str:

@@ -14,7 +14,7 @@ from configs.spec import Resources
 from service.domain.ports import Node
 from service.domain.projects import Project
 from service.domain.room import held_for, in_words, less, more, places, processes_now, without
-from service.domain.runs import Run
+from service.domain.runs import Run, name_for
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class _Round:
         for_it = [left for left in leaving if left.preempted_for == run.id]
         if victims or fits_soon or self._has_waited_long(run):
             self._nodes = held_for(self._nodes, asked)
-        yield self._wait(run, self._why(run, [*for_it, *(victim.run for victim in victims)]))
+        yield self._wait(run, _why(run, [*for_it, *(victim.run for victim in victims)]))
 
     def _expected(self) -> tuple[Node, ...]:
         """What will be free when all have left that are leaving, and what was left is counted."""
@@ -203,13 +203,6 @@ class _Round:
     def _has_waited_long(self, run: Run) -> bool:
         waited = self._situation.now - max(run.changed_at, run.not_before or run.changed_at)
         return waited.total_seconds() >= self._situation.patience_s
-
-    def _why(self, run: Run, leaving: Sequence[Run]) -> str:
-        what = in_words(run.spec.resources)
-        if not leaving:
-            return f"{what} to become free"
-        names = ", ".join(left.id for left in leaving[:3])
-        return f"{what}; makes room: run {names}"
 
     def _wait(self, run: Run, why: str) -> Wait:
         self._position += 1
@@ -268,6 +261,14 @@ def _avoided(situation: Situation) -> frozenset[str]:
 
 def _age(line: deque[Waiting]) -> datetime:
     return line[0].run.created_at
+
+
+def _why(run: Run, leaving: Sequence[Run]) -> str:
+    what = in_words(run.spec.resources)
+    if not leaving:
+        return f"{what} to become free"
+    names = dict.fromkeys(name_for(left, of=run) for left in leaving)
+    return f"{what}; room is made by {', '.join(list(names)[:3])}"
 
 
 def _with_room_of(held: Holding, nodes: tuple[Node, ...]) -> tuple[Node, ...]:

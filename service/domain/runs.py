@@ -150,3 +150,8 @@ def move(run: Run, to: RunState, *, at: datetime) -> Run:
         queue_position=None,
         mlflow_agrees=not ends,
     )
+
+
+def name_for(run: Run, *, of: Run) -> str:
+    """What another run is told of a run: of one of another project only that it is."""
+    return f"run {run.id}" if run.project == of.project else "a run of another project"

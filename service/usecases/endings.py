@@ -9,7 +9,7 @@ from configs.spec import FailureReason, Outcome, RunFile
 from service.domain.errors import JobRefused, Unreachable, ValueRefused
 from service.domain.policy import Job, Verdict, after_attempt
 from service.domain.ports import Order
-from service.domain.runs import Attempt, Event, Run, move
+from service.domain.runs import Attempt, Event, Run, move, name_for
 from service.domain.states import ACTIVE
 from service.domain.stored import Unit
 from service.usecases.deliveries import take_rest_from_disk
@@ -44,7 +44,7 @@ def ask_to_leave(run_id: str, *, makes_room_for: Run, world: World) -> None:
             run, preempted_for=makes_room_for.id, stop_asked_at=run.stop_asked_at or now
         )
         details = (
-            f"It makes room for run {makes_room_for.id}, whose priority is "
+            f"It makes room for {name_for(makes_room_for, of=run)}, whose priority is "
             f"{makes_room_for.priority} and not {run.priority}."
         )
         unit.runs.save(asked)

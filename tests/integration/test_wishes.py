@@ -148,7 +148,8 @@ class TestPriority:
 
         assert stage.run(pressing)["state"] == "starting"
         assert (stage.run(small)["state"], stage.run(small)["reason"]) == ("queued", "preempted")
-        assert pressing in stage.run(small)["message"]
+        events = stage.http.get(f"/v1/runs/{small}/events").json()
+        assert pressing in next(one["details"] for one in events if one["kind"] == "preempted")
 
     def test_a_run_that_waits_can_be_given_another_place(self, stage: Stage) -> None:
         stage.add_dataset()

@@ -203,6 +203,18 @@ class TestPreemption:
         assert preempted(decisions) == ["young"]
         assert "run young" in why(decisions, "pressing")
 
+    def test_those_of_another_project_are_not_named(self) -> None:
+        held = [holds("theirs", project="b", priority=-1)]
+
+        node = Node(1.0, 1.0, 1.0, 1.0, "n1")
+        ours = waits("ours", project="a", priority=1)
+
+        decisions = decide(situation(ours, node=node, holding=held))
+
+        assert preempted(decisions) == ["theirs"]
+        assert "a run of another project" in why(decisions, "ours")
+        assert "theirs" not in why(decisions, "ours")
+
     def test_nobody_leaves_where_it_would_not_help(self) -> None:
         held = [holds("small", priority=0), holds("equal", processes=6, priority=5)]
 
