@@ -93,16 +93,15 @@ def test_the_head_of_ray_is_killed(theatre: Theatre, forgets: bool) -> None:
 
 def test_trainers_are_killed_again_and_again(theatre: Theatre) -> None:
     with theatre.act("trainer killed with -9, five times") as act:
-        run_id = theatre.launch(act)
+        run_id = theatre.launch(act, epochs=16)
         since = theatre.when_training(run_id)
         for _ in range(5):
             trainer_of(run_id).kill()
             act.fault()
             theatre.recovers(act, run_id, since=since)
             since = theatre.client.run(run_id)
-            if since.is_over:
-                break
-        theatre.ends(act, run_id)
+            assert not since.is_over, "it is too short a run to be killed five times"
+        theatre.ends(act, run_id, epochs=16)
 
 
 def test_a_node_is_lost_with_all_that_runs_there(theatre: Theatre) -> None:
