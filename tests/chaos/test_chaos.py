@@ -15,7 +15,14 @@ import pytest
 from service.domain.states import RunState
 from service.stack.ports import free_port
 from tests.chaos.dying_service import POINTS
-from tests.chaos.theatre import BROKEN, Theatre, attempt_processes, steps_of, trainer_of, when
+from tests.chaos.theatre import (
+    BROKEN,
+    Theatre,
+    attempt_processes,
+    steps_of,
+    trainer_of,
+    when,
+)
 from tests.postgres import Postgres
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
@@ -79,7 +86,7 @@ def test_the_service_is_away_while_runs_start_finish_and_fail(
 def test_the_head_of_ray_is_killed(theatre: Theatre, forgets: bool) -> None:
     with theatre.act(f"Ray head killed, and {'forgets' if forgets else 'remembers'}") as act:
         run_id = theatre.launch(act)
-        before = theatre.when_training(run_id, step=15)
+        theatre.when_training(run_id, step=15)
 
         theatre.kill("ray")
         act.fault()
@@ -87,20 +94,18 @@ def test_the_head_of_ray_is_killed(theatre: Theatre, forgets: bool) -> None:
             shutil.rmtree(theatre.shell.home / "ray" / "gcs")
         theatre.up()
 
-        theatre.recovers(act, run_id, since=before)
+        theatre.starts_again(act, run_id, attempt=1)
         theatre.ends(act, run_id)
 
 
 def test_trainers_are_killed_again_and_again(theatre: Theatre) -> None:
     with theatre.act("trainer killed with -9, five times") as act:
         run_id = theatre.launch(act, epochs=16)
-        since = theatre.when_training(run_id)
-        for _ in range(5):
+        theatre.when_training(run_id)
+        for attempt in range(1, 6):
             trainer_of(run_id).kill()
             act.fault()
-            theatre.recovers(act, run_id, since=since)
-            since = theatre.client.run(run_id)
-            assert not since.is_over, "it is too short a run to be killed five times"
+            theatre.starts_again(act, run_id, attempt=attempt)
         theatre.ends(act, run_id, epochs=16)
 
 
@@ -111,7 +116,7 @@ def test_a_node_is_lost_with_all_that_runs_there(theatre: Theatre) -> None:
             theatre.when_training(holder)
         with theatre.another_node() as lose:
             run_id = theatre.launch(act, epochs=4)
-            before = theatre.when_training(run_id)
+            theatre.when_training(run_id)
             nodes = {theatre.client.attempts(run)[-1].node_id for run in (run_id, *holders)}
             assert len(nodes) == 2
 
@@ -119,7 +124,7 @@ def test_a_node_is_lost_with_all_that_runs_there(theatre: Theatre) -> None:
             act.fault()
             for holder in holders:
                 theatre.client.cancel(holder)
-            theatre.recovers(act, run_id, since=before)
+            theatre.starts_again(act, run_id, attempt=1)
         theatre.ends(act, run_id, epochs=4)
         assert theatre.client.attempts(run_id)[0].reason == "node_lost"
         for holder in holders:
@@ -129,12 +134,12 @@ def test_a_node_is_lost_with_all_that_runs_there(theatre: Theatre) -> None:
 def test_a_frozen_trainer_is_found_stalled(theatre: Theatre) -> None:
     with theatre.act("trainer frozen (SIGSTOP)") as act:
         run_id = theatre.launch(act)
-        before = theatre.when_training(run_id, step=15)
+        theatre.when_training(run_id, step=15)
 
         trainer_of(run_id).send_signal(signal.SIGSTOP)
         act.fault()
 
-        theatre.recovers(act, run_id, since=before)
+        theatre.starts_again(act, run_id, attempt=1)
         theatre.ends(act, run_id)
         attempts = theatre.client.attempts(run_id)
         assert attempts[0].reason == "stalled"
@@ -183,12 +188,12 @@ def test_the_database_drops_its_connections_and_goes_away(
 def test_the_disk_of_a_run_fills_up(theatre: Theatre) -> None:
     with theatre.act("disk full in the run's folder") as act:
         run_id = theatre.launch(act)
-        before = theatre.when_training(run_id, step=15)
+        theatre.when_training(run_id, step=15)
         with _full_disk(theatre.small_disk):
             act.fault()
             ended = theatre.when(run_id, lambda run: run.reason is not None)
         assert ended.reason == "disk_full"
-        theatre.recovers(act, run_id, since=before)
+        theatre.starts_again(act, run_id, attempt=1)
         theatre.ends(act, run_id)
 
 
@@ -241,7 +246,7 @@ def test_pause_and_resume_while_everything_is_killed(theatre: Theatre) -> None:
         paused = theatre.when(run_id, lambda run: run.state == "paused")
         assert not attempt_processes(run_id)
         theatre.client.resume(run_id)
-        theatre.recovers(act, run_id, since=paused)
+        theatre.starts_again(act, run_id, attempt=paused.attempt)
         trainer_of(run_id).kill()
         act.fault()
         theatre.ends(act, run_id)

@@ -122,8 +122,13 @@ class Theatre:
         return self.when(run_id, lambda run: steps_of(run) >= step)
 
     def recovers(self, act: Act, run_id: str, *, since: RunView) -> None:
-        """Measure how long it takes until the run is beyond where it was."""
+        """Measure how long it takes until the same attempt is beyond where it was."""
         self.when(run_id, lambda run: run.is_over or steps_of(run) > steps_of(since))
+        act.back()
+
+    def starts_again(self, act: Act, run_id: str, *, attempt: int) -> None:
+        """Measure how long it takes until another attempt than this one trains on."""
+        self.when(run_id, lambda run: run.progress is not None and run.progress.attempt > attempt)
         act.back()
 
     def ends(
