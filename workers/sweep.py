@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from configs.spec import Contract, ExitCode
+from configs.spec import AttemptsHere, AttemptsOver, ExitCode
 from workers.node_processes import earlier_attempts, end, processes_by_attempt
 from workers.reporting.service_door import ServiceDoor, understood
 from workers.reporting.shipper import SinkUnavailable
@@ -16,18 +16,6 @@ _ASK = "/v1/attempts:over"
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
-
-
-class AttemptsHere(Contract):
-    """What is asked: attempts that have processes on a node, by submission id."""
-
-    attempts: tuple[str, ...]
-
-
-class AttemptsOver(Contract):
-    """The service's answer: those of them that its database says are over."""
-
-    over: tuple[str, ...]
 
 
 def sweep(

@@ -63,6 +63,8 @@ from configs.spec.names import (
 )
 from configs.spec.report import (
     Artifact,
+    AttemptsHere,
+    AttemptsOver,
     Delivery,
     LogReceipt,
     Metrics,
@@ -100,6 +102,8 @@ __all__ = [
     "AdamW",
     "Artifact",
     "AtssHead",
+    "AttemptsHere",
+    "AttemptsOver",
     "Backbone",
     "Bckd",
     "Checkpoints",

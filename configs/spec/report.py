@@ -125,6 +125,18 @@ class Receipt(Contract):
     """Write a checkpoint and leave; none: go on."""
 
 
+class AttemptsHere(Contract):
+    """What a node asks of the service: attempts that have processes there, by submission id."""
+
+    attempts: tuple[str, ...]
+
+
+class AttemptsOver(Contract):
+    """The service's answer: those of them that its database says are over."""
+
+    over: tuple[str, ...]
+
+
 class LogReceipt(Contract):
     """The service's answer to a piece of an attempt's log."""
 

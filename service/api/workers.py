@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
-from configs.spec import LOG_CHUNK_BYTES, Contract, Delivery, LogReceipt, Receipt
+from configs.spec import LOG_CHUNK_BYTES, AttemptsHere, AttemptsOver, Delivery, LogReceipt, Receipt
 from service.api.deps import WorldDep
 from service.domain.errors import PieceTooLarge
 from service.usecases import deliveries, logs
@@ -15,16 +15,10 @@ from service.usecases.attempts_over import attempts_over
 router = APIRouter(prefix="/v1", include_in_schema=False)
 
 
-class AttemptsQuestion(Contract):
-    """Attempts that have processes on a node, by the ids of their Ray jobs."""
+class AttemptsAsked(AttemptsHere):
+    """No more of them, and no longer names, than one answer is for."""
 
     attempts: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=1000)]
-
-
-class AttemptsAnswer(Contract):
-    """Those of them that are over."""
-
-    over: tuple[str, ...]
 
 
 @router.post("/runs/{run_id}/attempts/{number}/deliveries")
@@ -52,6 +46,6 @@ async def receive_log(
 
 
 @router.post("/attempts:over")
-def list_attempts_over(body: AttemptsQuestion, world: WorldDep) -> AttemptsAnswer:
+def list_attempts_over(body: AttemptsAsked, world: WorldDep) -> AttemptsOver:
     """Which of the attempts that have processes on a node are over."""
-    return AttemptsAnswer(over=tuple(attempts_over(body.attempts, world=world)))
+    return AttemptsOver(over=tuple(attempts_over(body.attempts, world=world)))
