@@ -5,12 +5,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from configs.spec.base import Contract, Name
+from configs.spec.base import Contract, Name, RunId
+from configs.spec.comparison import Dossier
 from configs.spec.compute import Resources
 from configs.spec.detector import Detector
 from configs.spec.run import Dataset, Label, Pixels, RunSpec, Teacher
+from configs.spec.sweep import Space, SweepId
 
-Task = Literal["train", "evaluate", "export"]
+Task = Literal["train", "evaluate", "export", "probe", "report"]
 """What a run does."""
 
 Model = Teacher
@@ -108,6 +110,35 @@ class ExportSpec(_Job):
         return self
 
 
+class ProbeSpec(Contract):
+    """A few steps of a run, before a sweep of it: what each parameter moves, what a step costs."""
+
+    task: Literal["probe"] = "probe"
+    base: RunSpec
+    space: Space
+    resources: Resources = Resources()
+    tags: Annotated[dict[Name, Label], Field(max_length=32, default_factory=dict)]
+
+
+class ReportSpec(Contract):
+    """Pages about a run or a sweep: did it help, by how much, where not."""
+
+    task: Literal["report"] = "report"
+    run: RunId | None = None
+    sweep: SweepId | None = None
+    dossier: Dossier | None = None
+    """Filled in by the service when the job starts."""
+
+    resources: Resources = Resources()
+    tags: Annotated[dict[Name, Label], Field(max_length=32, default_factory=dict)]
+
+    @model_validator(mode="after")
+    def _is_of_one_thing(self) -> Self:
+        if (self.run is None) == (self.sweep is None):
+            raise ValueError("a report is of one run or of one sweep; name one of the two")
+        return self
+
+
 def export_objection(detector: Detector, format_: ExportFormat) -> str | None:
     """Why a detector cannot be written in a format; none: it can."""
     if format_ != "checkpoint" and detector.head.kind == "vfnet":
@@ -127,11 +158,13 @@ def _task_of(value: Any) -> str:
 JobSpec = Annotated[
     Annotated[RunSpec, Tag("train")]
     | Annotated[EvaluationSpec, Tag("evaluate")]
-    | Annotated[ExportSpec, Tag("export")],
+    | Annotated[ExportSpec, Tag("export")]
+    | Annotated[ProbeSpec, Tag("probe")]
+    | Annotated[ReportSpec, Tag("report")],
     Discriminator(
         _task_of,
         custom_error_type="unknown_task",
-        custom_error_message="task is evaluate or export; a spec without one trains",
+        custom_error_message="task is evaluate, export, probe or report; a spec without one trains",
     ),
 ]
 """Everything a run can be asked to do; only a spec that trains does not say so."""

@@ -1,0 +1,244 @@
+"""A search for the best values of some fields: what is asked, and the list of what happened.
+
+The list is the sweep's whole state, append-only and kept by the service. Search and scheduler are
+rebuilt from it, whoever dies.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from configs.spec.base import Contract, Name
+from configs.spec.names import Metric
+from configs.spec.run import Label, RunSpec
+from configs.spec.search import (
+    BALANCE,
+    RATIO,
+    SWEPT,
+    Algorithm,
+    NoScheduler,
+    Pack,
+    Parameter,
+    Scalar,
+    Scheduler,
+    Strategy,
+    Tpe,
+)
+
+SweepId = Annotated[str, Field(pattern=r"^s[0-9a-z]{12}$")]
+"""The id of a sweep, made by the service."""
+
+Values = dict[str, Scalar]
+"""A trial's values by parameter: dotted fields of a run's spec, and `ratio`, `balance`."""
+
+Space = Annotated[dict[str, Parameter], Field(min_length=1, max_length=16)]
+
+_STRATEGY_NEEDS = ("distillation.cls_weight", "distillation.loc_weight")
+
+
+class Objective(Contract):
+    """A metric, as runs log it, and where it should go."""
+
+    metric: Annotated[str, Field(min_length=1, max_length=250)] = Metric.MAP
+    goal: Literal["max", "min"] = "max"
+
+
+class Budget(Contract):
+    """What a sweep may spend; no new trial begins when one of them is used up."""
+
+    trials: Annotated[int, Field(ge=1, le=10_000)] = 16
+    hours: Annotated[float, Field(gt=0.0)] | None = None
+    gpu_hours: Annotated[float, Field(gt=0.0)] | None = None
+
+
+class SweepSpec(Contract):
+    """What to vary around a run, for how much, and how to look.
+
+    Every trial is a run of its own: `base` with the trial's values in it.
+    """
+
+    base: RunSpec
+    space: Space
+    algorithm: Algorithm = Tpe()
+    scheduler: Scheduler = NoScheduler()
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=4)] = (Objective(),)
+    first: Annotated[tuple[Values, ...], Field(max_length=256)] = ()
+    """Values of the first trials, before the algorithm is asked; what is left out is the base's."""
+
+    budget: Budget = Budget()
+    concurrency: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Trials at the same time; none: as many as the cluster and the packs have room for."""
+
+    repeats: Annotated[int, Field(ge=1, le=32)] = 1
+    """Runs of each trial, with the seeds base.seed, base.seed + 1 and so on; their mean counts."""
+
+    pack: Pack = "auto"
+    baseline: bool = True
+    """Whether each seed has a twin without a teacher, new or there already."""
+
+    noise_runs: Annotated[int, Field(ge=0, le=32)] = 3
+    """Baselines with different seeds from which the noise floor is known, new or there already."""
+
+    probe: bool = True
+    """Whether one batch shows first that every parameter has an effect, and what a step costs."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Of the search; trials have the base's."""
+
+    tags: Annotated[dict[Name, Label], Field(max_length=32, default_factory=dict)]
+
+    @model_validator(mode="after")
+    def _space_is_of_fields_that_may_vary(self) -> Self:
+        for path, parameter in self.space.items():
+            if path not in (RATIO, BALANCE) and not path.startswith(SWEPT):
+                raise ValueError(
+                    f"space: {path} cannot be swept; fields of distillation, schedule and student "
+                    f"can, and {RATIO} and {BALANCE}"
+                )
+            unknown = sorted(parameter.when.keys() - self.space.keys())
+            if unknown:
+                raise ValueError(
+                    f"space: {path} depends on {', '.join(unknown)}, which the space does not have"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _ratio_stands_for_the_weights(self) -> Self:
+        if BALANCE in self.space and RATIO not in self.space:
+            raise ValueError(f"space: {BALANCE} has no effect without {RATIO}")
+        both = [path for path in _STRATEGY_NEEDS if path in self.space]
+        if RATIO in self.space and both:
+            raise ValueError(f"space: {RATIO} sets {' and '.join(both)}; sweep one or the other")
+        if RATIO in self.space and not self.probe:
+            raise ValueError(f"space: {RATIO} is measured by the probe; leave probe: true")
+        return self
+
+    @model_validator(mode="after")
+    def _algorithm_fits(self) -> Self:
+        if isinstance(self.algorithm, Strategy) and set(self.space) != set(_STRATEGY_NEEDS):
+            raise ValueError(
+                f"algorithm: strategy is for {' and '.join(_STRATEGY_NEEDS)}, both and alone"
+            )
+        if len(self.objectives) > 1 and not isinstance(self.scheduler, NoScheduler):
+            raise ValueError("scheduler: one that stops trials needs a single objective")
+        if len(self.objectives) > 1 and isinstance(self.algorithm, Strategy):
+            raise ValueError("algorithm: strategy needs a single objective")
+        if len({objective.metric for objective in self.objectives}) != len(self.objectives):
+            raise ValueError("objectives: each metric once")
+        return self
+
+    @model_validator(mode="after")
+    def _first_points_are_of_the_space(self) -> Self:
+        for number, values in enumerate(self.first):
+            unknown = sorted(values.keys() - self.space.keys())
+            if unknown:
+                raise ValueError(f"first.{number}: {', '.join(unknown)} is not in the space")
+        return self
+
+
+class Suggested(Contract):
+    """A trial begins; the service makes its runs in the same transaction."""
+
+    kind: Literal["suggested"] = "suggested"
+    number: Annotated[int, Field(ge=0)]
+    values: Values
+
+
+class Judged(Contract):
+    """The scheduler was told of an evaluation, and what it decided."""
+
+    kind: Literal["judged"] = "judged"
+    number: Annotated[int, Field(ge=0)]
+    epoch: Annotated[int, Field(ge=1)]
+    """Whole epochs trained."""
+
+    values: dict[str, float]
+    """By the metric of each objective; over repeats the mean."""
+
+    goes_on: bool
+
+
+TrialResult = Literal["finished", "stopped", "failed", "cancelled"]
+"""`stopped`: by the scheduler, before its last epoch."""
+
+
+class Ended(Contract):
+    """A trial is over."""
+
+    kind: Literal["ended"] = "ended"
+    number: Annotated[int, Field(ge=0)]
+    result: TrialResult
+    epoch: Annotated[int, Field(ge=0)] = 0
+    """Of its last evaluation."""
+
+    values: Annotated[dict[str, float], Field(default_factory=dict)]
+    """Each objective's best over its evaluations; empty if there was none."""
+
+
+class Extended(Contract):
+    """A person gave a finished sweep more to do: later trials follow these."""
+
+    kind: Literal["extended"] = "extended"
+    by: Annotated[str, Field(max_length=64)]
+    budget: Budget
+    space: Space
+    algorithm: Algorithm
+
+
+class Closed(Contract):
+    """The search begins no more trials, and all are over."""
+
+    kind: Literal["closed"] = "closed"
+    why: Annotated[str, Field(max_length=500)]
+
+
+SweepEntry = Annotated[Suggested | Judged | Ended | Extended | Closed, Field(discriminator="kind")]
+
+
+class SweepLog(Contract):
+    """The list from a position on, and what the driver is to do."""
+
+    spec: SweepSpec
+    entries: tuple[SweepEntry, ...]
+    begins_trials: bool
+    """False: stopped, or out of budget. What trains may end first, or was told to leave."""
+
+    concurrency: Annotated[int, Field(ge=1)]
+    """Trials at the same time."""
+
+
+class SweepAppend(Contract):
+    """Entries for the list's end; refused if somebody else has written at `first` before."""
+
+    first: Annotated[int, Field(ge=0)]
+    entries: Annotated[tuple[SweepEntry, ...], Field(min_length=1, max_length=1000)]
+
+
+class Appended(Contract):
+    """The list's length now."""
+
+    next: int
+    begins_trials: bool
+
+
+class Evaluated(Contract):
+    """A trial's objectives after an epoch; over repeats the mean."""
+
+    epoch: Annotated[int, Field(ge=1)]
+    values: dict[str, float]
+
+
+class TrialStanding(Contract):
+    """How far a trial is, as its runs have told the service."""
+
+    number: int
+    evaluations: tuple[Evaluated, ...]
+    result: TrialResult | None = None
+    """None: it goes on."""
+
+
+class Standings(Contract):
+    """Of all trials that have not ended in the list."""
+
+    trials: tuple[TrialStanding, ...]
+    begins_trials: bool
