@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
+from importlib.metadata import version
 
 import structlog
 import uvicorn
@@ -41,7 +42,7 @@ from service.usecases.figures import Figures
 from service.usecases.health import Health
 from service.usecases.world import Rules, World
 
-_VERSION = "0.1.0"
+_VERSION = version("tandem-distill")
 _STOP_LOOPS_S = 15.0
 _SHUTDOWN_S = 10
 

@@ -1,14 +1,11 @@
 """Traces by OpenTelemetry, where somebody takes them; else nothing of it is even imported."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 from starlette.types import ASGIApp
 
 from service.loops.base import Watch
-
-Middleware = Callable[[ASGIApp], ASGIApp]
 
 
 class Tracing:

@@ -24,8 +24,6 @@ from service.usecases.world import World
 
 _SECRETS_IN_QUERY = frozenset({"token", "access_token", "api_key", "authorization"})
 
-log = structlog.get_logger(__name__)
-
 
 @dataclass(frozen=True)
 class Limits:

@@ -80,16 +80,21 @@ def _elsewhere(settings: "Settings") -> str:
 
 
 def _require_no_service(settings: "Settings") -> None:
+    if _is_something_at(settings.url):
+        advice = ("`tandem down` stops it; then ask again.",)
+        raise Refused(Refusal(f"A service is at {settings.url}.", advice=advice))
+
+
+def _is_something_at(url: str) -> bool:
     import httpx
 
     try:
-        httpx.get(f"{settings.url}/healthz", timeout=2.0, trust_env=False)
+        httpx.get(f"{url}/healthz", timeout=2.0, trust_env=False)
     except (httpx.ConnectError, httpx.ConnectTimeout):
-        return
+        return False
     except httpx.TransportError:
-        pass  # Something is there, even if it does not answer as it should.
-    advice = ("`tandem down` stops it; then ask again.",)
-    raise Refused(Refusal(f"A service is at {settings.url}.", advice=advice))
+        return True  # even if it does not answer as it should
+    return True
 
 
 @contextmanager

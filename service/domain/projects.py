@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from service.domain.runs import DEFAULT_PROJECT
+from configs.spec import DEFAULT_PROJECT
 
 
 @dataclass(frozen=True)

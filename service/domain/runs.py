@@ -4,12 +4,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
-from configs.spec import FailureReason, JobSpec, Progress, StopKind, Task, task_of
+from configs.spec import DEFAULT_PROJECT, FailureReason, JobSpec, Progress, StopKind, Task, task_of
 from service.domain.errors import IllegalMove
 from service.domain.states import RunState, is_over, may_move
 
 Desired = Literal["run", "paused", "cancelled"]
-DEFAULT_PROJECT = "default"
 
 
 @dataclass(frozen=True)

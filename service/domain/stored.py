@@ -79,9 +79,6 @@ class Runs(Protocol):
     def to_settle(self) -> list[Run]:
         """Runs that are over for us and not yet for MLflow."""
 
-    def count_by_state(self) -> dict[RunState, int]:
-        """How many runs are in each state."""
-
     def key_owner(self, key: str) -> tuple[str, str] | None:
         """Request digest and run id of an idempotency key."""
 

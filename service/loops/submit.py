@@ -6,8 +6,6 @@ One service process at a time decides, for a decision rests on all runs.
 
 from datetime import datetime, timedelta
 
-import structlog
-
 from configs.spec import Resources
 from service.domain.errors import ClusterUnreachable, NotFound
 from service.domain.nodes import AVOIDED_FOR_S, nodes_to_avoid
@@ -30,8 +28,6 @@ _COUNTED_AFTER_S = 6.0
 
 _GROUP_COUNTED_AFTER_S = 60.0
 """A driver has to start before its processes take their places: at the latest after so long."""
-
-log = structlog.get_logger(__name__)
 
 
 def submit_queued(world: World) -> None:

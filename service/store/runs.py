@@ -151,12 +151,6 @@ class SqlRuns:
         query = select(RunRow).where(RunRow.state.in_(OVER), RunRow.mlflow_agrees.is_(False))
         return [_run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.order))]
 
-    def count_by_state(self) -> dict[RunState, int]:
-        """How many runs are in each state; states without runs are 0."""
-        query = select(RunRow.state, func.count()).group_by(RunRow.state)
-        counts = {RunState(state): count for state, count in self._session.execute(query)}
-        return {state: counts.get(state, 0) for state in RunState}
-
     def key_owner(self, key: str) -> tuple[str, str] | None:
         """Request digest and run id of an idempotency key."""
         row = self._session.get(KeyRow, key)

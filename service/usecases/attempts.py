@@ -101,7 +101,7 @@ def _write_spec_once(run: Run, *, world: World) -> None:
 def order_of(run: Run, *, avoid: frozenset[str], world: World) -> Order:
     """The job of a run's current attempt; several processes are placed by a driver that is none."""
     run_dir = world.files.run_dir(run.id)
-    asked, processes = run.spec.resources, processes_of(run, world=world)
+    asked, processes = run.spec.resources, _processes_of(run, world=world)
     command = [
         "tandem-worker",
         run.task,
@@ -132,7 +132,7 @@ def order_of(run: Run, *, avoid: frozenset[str], world: World) -> Order:
     )
 
 
-def processes_of(run: Run, *, world: World) -> int:
+def _processes_of(run: Run, *, world: World) -> int:
     """How many processes the current attempt has."""
     with world.store.begin() as unit:
         attempt = unit.attempts.get(run.id, run.attempt)

@@ -9,8 +9,8 @@ from typing import Literal
 
 import structlog
 
+from configs.spec import DEFAULT_PROJECT
 from service.domain.errors import TandemError
-from service.domain.runs import DEFAULT_PROJECT
 from service.usecases.world import World
 
 log = structlog.get_logger(__name__)

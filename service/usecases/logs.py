@@ -1,5 +1,6 @@
 """What a run's worker wrote down: kept, shown whole or in part, followed as it grows."""
 
+import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -141,11 +142,7 @@ def _read(run: Run, number: int, offset: int, *, world: World) -> bytes:
 
 def _whole_letters(content: bytes) -> bytes:
     """Without the beginning of a letter whose end is not there yet (UTF-8)."""
-    for back in range(1, min(4, len(content)) + 1):
-        byte = content[-back]
-        if byte < 0x80:
-            break
-        if byte >= 0xC0:
-            needs = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return content if back >= needs else content[:-back]
-    return content
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    decoder.decode(content)
+    beginning, _ = decoder.getstate()
+    return content[: len(content) - len(beginning)]

@@ -10,7 +10,15 @@ from pydantic import JsonValue
 
 from configs.catalog import SpecError, UnknownPreset, changed, load_preset, parse_job, parse_spec
 from configs.known_teachers import way_to_get
-from configs.spec import ClassNames, JobSpec, NamedDataset, NamedTeacher, RunTeacher, Task
+from configs.spec import (
+    DEFAULT_PROJECT,
+    ClassNames,
+    JobSpec,
+    NamedDataset,
+    NamedTeacher,
+    RunTeacher,
+    Task,
+)
 from service.domain.access import Caller
 from service.domain.errors import (
     ClusterUnreachable,
@@ -24,7 +32,7 @@ from service.domain.findings import Facts
 from service.domain.plan import Plan, make_plan
 from service.domain.ports import Node
 from service.domain.references import references_of
-from service.domain.runs import DEFAULT_PROJECT, Attempt, Event, Run
+from service.domain.runs import Attempt, Event, Run
 from service.domain.states import RunState
 from service.domain.stored import MetricPoint, RunFilter, Unit
 from service.usecases.access import project_for

@@ -312,7 +312,7 @@ def test_a_database_that_a_service_uses_is_not_touched(postgres: Postgres, file:
     save(url, file)
     service = Database(url)
     with service.begin() as unit:
-        unit.runs.count_by_state()
+        unit.figures.runs()
 
     with pytest.raises(BackupRefused, match="A service uses the database"):
         put_back(url, file, replace=True)
