@@ -54,4 +54,4 @@ clean: ## Removes the environment; the compiled mmcv-full stays cached.
 	rm -rf .venv
 
 teacher: setup ## Packs the digits teacher from a finished run of digits/teacher: make teacher RUN_DIR=...
-	@$(BIN)/tandem-worker pack --run-dir $(RUN_DIR) --name digits-teacher --out configs/teachers
+	@$(BIN)/tandem-worker make-teacher --run-dir $(RUN_DIR) --name digits-teacher --out configs/teachers

@@ -135,8 +135,8 @@ def ship(
     sys.exit(ExitCode.SUCCEEDED if arrived else ExitCode.INTERRUPTED)
 
 
-@app.command()
-def pack(
+@app.command(name="make-teacher")
+def make_teacher_of(
     run_dir: RunDir,
     name: Annotated[str, typer.Option(help="What the teacher is called.")],
     out: Annotated[Path, typer.Option(help="Folder for the weights and their card.")],
@@ -146,10 +146,10 @@ def pack(
     from workers import compat
 
     compat.apply()
-    from workers.packing import pack_teacher
+    from workers.teachers.making import make_teacher
 
     out.mkdir(parents=True, exist_ok=True)
-    card = pack_teacher(run_dir.resolve(), name=name, out=out)
+    card = make_teacher(run_dir.resolve(), name=name, out=out)
     print(f"{out / name}.pth: mAP {card['measured_map']}, SHA-256 {card['sha256']}")
 
 

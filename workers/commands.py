@@ -26,7 +26,7 @@ from workers.shell import begin_attempt
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (evaluate, export, predict, sweep):
+    for command in (evaluate, export, predict, tidy):
         app.command()(command)
 
 
@@ -104,7 +104,7 @@ def predict(
         sys.exit(ExitCode.REFUSED)
 
 
-def sweep(
+def tidy(
     report_to: Annotated[str, typer.Option(help="The service's address.")],
     spared: Annotated[
         list[str] | None,
@@ -116,9 +116,9 @@ def sweep(
 ) -> None:
     """End what attempts that are over left behind on this node."""
     silence_libraries()
-    from workers.sweep import sweep as sweep_node
+    from workers.tidying import tidy as tidy_node
 
-    sys.exit(sweep_node(report_to, spared=spared or (), token_file=token_file, say=print))
+    sys.exit(tidy_node(report_to, spared=spared or (), token_file=token_file, say=print))
 
 
 def _identity(

@@ -16,7 +16,7 @@ from workers.group import Failure, Part, Slips
 from workers.hooks.control import Termination
 from workers.logs import silence_libraries, write_crashes, write_log
 from workers.remains import leave_start_mark, oom_kills_since_start
-from workers.sweep import sweep_earlier
+from workers.tidying import tidy_earlier
 from workers.train import train
 
 _LOOK_EVERY_S = 0.5
@@ -40,7 +40,7 @@ def take_part(part: Part, *, device: torch.device | None) -> ExitCode:
     leave_start_mark(Path(part.run_dir), attempt=part.identity.attempt, rank=processes.rank())
     silence_libraries()
     if part.identity.report_url is not None:
-        sweep_earlier(part.identity.run_id, attempt=part.identity.attempt)
+        tidy_earlier(part.identity.run_id, attempt=part.identity.attempt)
     compat.apply()
     with _told_to_leave(slips) as termination:
         code = _train(part, slips=slips, termination=termination, device=device)

@@ -13,7 +13,7 @@ from workers.logs import silence_libraries, write_crashes, write_log
 from workers.node_processes import submission_id
 from workers.remains import leave_start_mark
 from workers.reporting.identity import Identity
-from workers.sweep import sweep_earlier
+from workers.tidying import tidy_earlier
 
 
 def begin_attempt(file: Path, *, task: Task, identity: Identity, run_dir: Path) -> JobSpec:
@@ -35,7 +35,7 @@ def begin_attempt(file: Path, *, task: Task, identity: Identity, run_dir: Path) 
         # mmcv moves batches to any GPU that torch sees, whatever device it is given.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if identity.report_url is not None:
-        sweep_earlier(identity.run_id, attempt=identity.attempt)
+        tidy_earlier(identity.run_id, attempt=identity.attempt)
     return spec
 
 

@@ -112,6 +112,55 @@ class Dossier(Contract):
     mlflow_url: str | None = None
 
 
+ErrorKind = Literal["classification", "localisation", "duplicate", "background", "missed"]
+"""Bolya et al., TIDE (ECCV 2020): the right place with a wrong class, the right class in a place not
+quite right, a second detection of an object, a detection of nothing, an object not found."""
+
+
+class Pair(Contract):
+    """A number of the teacher and of the student; none where there are no objects of the kind."""
+
+    teacher: float | None
+    student: float | None
+
+
+class LostObject(Contract):
+    """An object that the teacher finds and the student does not (IoU 0.5, the right class)."""
+
+    class_name: str
+    box: tuple[float, float, float, float]
+    """Left, top, right, bottom, in pixels of the original image."""
+
+    teacher_score: float
+
+
+class LostImage(Contract):
+    """An image where the teacher is right and the student is not."""
+
+    file: str
+    """Relative to the validation images' folder."""
+
+    lost: Annotated[tuple[LostObject, ...], Field(min_length=1)]
+
+
+class Transfer(Contract):
+    """Where a student is behind its teacher, on the same images."""
+
+    run: RunId
+    by_class: dict[str, Pair]
+    """AP over IoU 0.50 to 0.95."""
+
+    by_size: dict[Literal["s", "m", "l"], Pair]
+    by_iou: dict[str, Pair]
+    """AP at `0.50`, `0.55` to `0.95`."""
+
+    errors: dict[ErrorKind, Pair]
+    """How many of each kind, at IoU 0.5 and scores of 0.3 or more."""
+
+    images: tuple[LostImage, ...]
+    """Those with the most lost objects first."""
+
+
 class Report(Contract):
     """What programs read of a report; the service takes the comparisons from it."""
 
@@ -128,3 +177,6 @@ class Report(Contract):
     epochs_trained: int = 0
     epochs_saved: int = 0
     """Of trials that the scheduler stopped."""
+
+    transfer: Transfer | None = None
+    """Of the best distilled run; none without a teacher's detections."""

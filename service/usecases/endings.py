@@ -29,7 +29,7 @@ def end_attempt(run: Run, job: Job | None, *, world: World) -> Run:
             return current
         ended, attempt = _ended(unit, current, job, world=world)
     if job is None or not job.has_left_by_itself:
-        _sweep(ended, attempt, world=world)
+        _tidy(ended, attempt, world=world)
     return ended
 
 
@@ -132,7 +132,7 @@ def _close_attempt(
     return closed
 
 
-def _sweep(run: Run, attempt: Attempt | None, *, world: World) -> None:
+def _tidy(run: Run, attempt: Attempt | None, *, world: World) -> None:
     """Have processes that an attempt may have left on its node ended by a job there.
 
     The next attempt does the same on its own node, so nothing is lost if this job is.
@@ -142,8 +142,8 @@ def _sweep(run: Run, attempt: Attempt | None, *, world: World) -> None:
     token_file = world.files.run_dir(run.id) / RunFile.TOKEN
     shows = () if world.key is None else ("--token-file", str(token_file))
     order = Order(
-        submission_id=f"{attempt.submission_id}-sweep",
-        command=("tandem-worker", "sweep", "--report-to", world.report_url, *shows),
+        submission_id=f"{attempt.submission_id}-tidy",
+        command=("tandem-worker", "tidy", "--report-to", world.report_url, *shows),
         num_cpus=0,
         num_gpus=0,
         metadata={"run_id": run.id},
@@ -152,4 +152,4 @@ def _sweep(run: Run, attempt: Attempt | None, *, world: World) -> None:
     try:
         world.cluster.submit(order)
     except (Unreachable, JobRefused) as error:
-        log.warning("sweep.not_submitted", attempt=attempt.submission_id, why=str(error))
+        log.warning("tidy.not_submitted", attempt=attempt.submission_id, why=str(error))

@@ -64,9 +64,9 @@ class TestPause:
         stage.turn()
 
         assert stage.run(run_id)["state"] == "paused"
-        sweep = stage.cluster.orders[f"{run_id}-a1-sweep"]
-        assert sweep.command[:2] == ("tandem-worker", "sweep")
-        assert sweep.node_id == "n1"
+        tidied = stage.cluster.orders[f"{run_id}-a1-tidy"]
+        assert tidied.command[:2] == ("tandem-worker", "tidy")
+        assert tidied.node_id == "n1"
 
     def test_one_that_succeeds_meanwhile_has_succeeded(self, stage: Stage) -> None:
         run_id = a_running_run(stage)

@@ -6,7 +6,7 @@ images share neither a digit nor a part of a photograph. Every image has a rando
 own, so the first images of a larger set are the images of a smaller one.
 
 The teacher in configs/teachers was trained on these very pictures: whoever changes what is drawn
-here counts `_GENERATOR` up, trains and packs that teacher again, and says so in CHANGELOG.md.
+here counts `_GENERATOR` up, trains and makes that teacher again, and says so in CHANGELOG.md.
 """
 
 import hashlib

@@ -15,7 +15,7 @@ import pytest
 from configs.spec import Env, ExitCode
 from tests.unit.workers.reporting.fake_service import Answer, FakeService, serve
 from workers.node_processes import earlier_attempts, end, processes_by_attempt, submission_id
-from workers.sweep import sweep, sweep_earlier
+from workers.tidying import tidy, tidy_earlier
 
 WORKER = Path(sys.executable).parent / "tandem-worker"
 SLEEPS = "import os, time; os.write(1, b'ready\\n'); time.sleep(600)"
@@ -102,7 +102,7 @@ def test_what_the_service_calls_over_is_ended_and_the_rest_lives(
     alive = [node.sleeper(f"{run}-a2"), node.sleeper(None)]
     service.over = (f"{run}-a1", "r-of-another-node-a7")
 
-    assert sweep(service.url, say=said.append) is ExitCode.SUCCEEDED
+    assert tidy(service.url, say=said.append) is ExitCode.SUCCEEDED
 
     assert gone(over)
     assert all(is_alive(process) for process in alive)
@@ -117,7 +117,7 @@ def test_forks_of_an_attempt_end_with_it(node: Node, service: OverService) -> No
     assert len(family) == 2
     service.over = (f"{run}-a1",)
 
-    sweep(service.url)
+    tidy(service.url)
 
     assert gone(family)
 
@@ -131,7 +131,7 @@ def test_an_attempt_without_its_environment_is_known_by_its_command_line(
     family = [parent, *children_of(parent.pid)]
     service.over = (f"{run}-a3",)
 
-    sweep(service.url)
+    tidy(service.url)
 
     assert gone(family)
 
@@ -164,7 +164,7 @@ def test_an_exception_is_not_even_asked_about(node: Node, service: OverService) 
     spared = node.sleeper(f"{run}-a1")
     service.over = (f"{run}-a1",)
 
-    sweep(service.url, spared=[f"{run}-a1"])
+    tidy(service.url, spared=[f"{run}-a1"])
 
     assert is_alive(spared)
     assert f"{run}-a1" not in service.asked
@@ -179,7 +179,7 @@ def test_a_service_that_does_not_say_ends_nothing(
     process = node.sleeper(f"{run_id()}-a1")
     service.script = [answer]
 
-    assert sweep(service.url) is ExitCode.INTERRUPTED
+    assert tidy(service.url) is ExitCode.INTERRUPTED
 
     assert is_alive(process)
 
@@ -189,17 +189,17 @@ def test_a_service_that_is_away_ends_nothing(node: Node) -> None:
     with serve(OverService()) as gone_by:
         url = gone_by.url
 
-    assert sweep(url) is ExitCode.INTERRUPTED
+    assert tidy(url) is ExitCode.INTERRUPTED
     assert is_alive(process)
 
 
-def test_the_sweeper_and_whoever_started_it_are_spared(
+def test_the_tidier_and_whoever_started_it_are_spared(
     node: Node, service: OverService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_id()
     service.over = (f"{run}-a1",)
     monkeypatch.setenv(Env.ATTEMPT, f"{run}-a1")
-    words = [str(WORKER), "sweep", "--report-to", service.url]
+    words = [str(WORKER), "tidy", "--report-to", service.url]
     parent = (
         "import subprocess, sys; "
         f"sys.exit(subprocess.run({words!r}, env={{**__import__('os').environ}}).returncode)"
@@ -217,7 +217,7 @@ def test_the_command_shows_the_token_and_says_what_it_ended(
     process = node.sleeper(f"{run}-a1")
     service.token, service.over = "secret", (f"{run}-a1",)
     file.write_text("secret\n")
-    words = [str(WORKER), "sweep", "--report-to", service.url]
+    words = [str(WORKER), "tidy", "--report-to", service.url]
 
     refused = subprocess.run(words, capture_output=True, text=True, check=False)
     assert refused.returncode == ExitCode.INTERRUPTED
@@ -236,7 +236,7 @@ def test_an_attempt_ends_what_earlier_ones_of_its_run_left(node: Node) -> None:
     earlier = [node.sleeper(f"{run}-a1"), node.sleeper(f"{run}-a2")]
     alive = [node.sleeper(name) for name in (f"{run}-a3", f"{run}-a10", f"{other}-a1")]
 
-    sweep_earlier(run, attempt=3)
+    tidy_earlier(run, attempt=3)
 
     assert gone(earlier)
     assert all(is_alive(process) for process in alive)

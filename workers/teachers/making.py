@@ -17,11 +17,11 @@ from workers.loading import validation_loader
 from workers.recipe import DatasetPlace, config_from_spec
 
 
-def pack_teacher(run_dir: Path, *, name: str, out: Path) -> dict[str, Any]:
-    """Write `<name>.pth` and `<name>.json` to `out`; the card has the packed weights' mAP."""
+def make_teacher(run_dir: Path, *, name: str, out: Path) -> dict[str, Any]:
+    """Write `<name>.pth` and `<name>.json` to `out`; the card has the written weights' mAP."""
     spec = RunSpec.model_validate_json((run_dir / RunFile.SPEC).read_bytes())
     if not isinstance(spec.data.dataset, DatasetFiles):
-        raise InvalidSpec("The run's spec names its dataset; pack from a run's own folder.")
+        raise InvalidSpec("The run's spec names its dataset; make it from a run's own folder.")
     root = Path(spec.data.dataset.root)
     dataset = DatasetPlace(root, check_dataset(root, digest=spec.data.dataset.digest))
     weights = {key: _halved(value) for key, value in load_weights(run_dir / RunFile.BEST).items()}
@@ -40,7 +40,7 @@ def pack_teacher(run_dir: Path, *, name: str, out: Path) -> dict[str, Any]:
         "measured_map": round(scores.mean_ap, 4),
         "source": (
             f"trained on {dataset.manifest.source} (digest {dataset.manifest.digest}), "
-            "packed by tandem-worker pack"
+            "made by tandem-worker make-teacher"
         ),
     }
     (out / f"{name}.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 Say = Callable[[str], None]
 
 
-def sweep(
+def tidy(
     url: str, *, spared: Iterable[str] = (), token_file: Path | None = None, say: Say = log.info
 ) -> ExitCode:
     """End the processes of every attempt that the service calls over, and of no other.
@@ -43,7 +43,7 @@ def sweep(
     return _end_all([name for name in asked if name in over], here, say=say)
 
 
-def sweep_earlier(run_id: str, *, attempt: int) -> None:
+def tidy_earlier(run_id: str, *, attempt: int) -> None:
     """End what earlier attempts of a run left here: they are over, for this attempt exists."""
     here = processes_by_attempt()
     _end_all(earlier_attempts(here, run_id=run_id, attempt=attempt), here, say=log.warning)
