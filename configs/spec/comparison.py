@@ -113,8 +113,8 @@ class Dossier(Contract):
 
 
 ErrorKind = Literal["classification", "localisation", "duplicate", "background", "missed"]
-"""Bolya et al., TIDE (ECCV 2020): the right place with a wrong class, the right class in a place not
-quite right, a second detection of an object, a detection of nothing, an object not found."""
+"""After Bolya et al. (TIDE, ECCV 2020): the right place with a wrong class, the right class in a
+place not quite right, a second detection of an object, a detection of nothing, an object missed."""
 
 
 class Pair(Contract):
