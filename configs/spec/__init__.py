@@ -63,6 +63,7 @@ from configs.spec.jobs import (
     Task,
     Timing,
     export_objection,
+    images_of,
     task_of,
 )
 from configs.spec.names import (
@@ -314,6 +315,7 @@ __all__ = [
     "budget_metric",
     "experiment_of",
     "export_objection",
+    "images_of",
     "is_retryable",
     "lessons",
     "members_that_fit",

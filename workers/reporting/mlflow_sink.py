@@ -22,20 +22,20 @@ from configs.spec import (
     MLFLOW_EXPERIMENT,
     Artifact,
     DatasetFiles,
-    ExportSpec,
     JobSpec,
     Metrics,
     Outcome,
     Record,
     Started,
     Tag,
+    images_of,
     task_of,
 )
 from workers.reporting.shipper import SinkBroken, SinkUnavailable
 
 _METRICS_A_BATCH = 1000
 _LONGEST_PARAM = 6000
-_NO_PARAMS = {"tags", "checkpoints", "resources", "loss_budget_steps"}
+_NO_PARAMS = {"tags", "checkpoints", "resources", "loss_budget_steps", "dossier"}
 _DATASET_DIGEST_LENGTH = 36
 _DATASET_CONTEXT = "train/validation"
 """MLflow shows one context per dataset, and ours hold both parts."""
@@ -206,8 +206,7 @@ class MlflowSink:
             self._client.update_run(run_id, status="RUNNING")
 
     def _dataset_input(self, record: Started) -> DatasetInput:
-        spec = self._tracked.spec
-        dataset = spec.dataset if isinstance(spec, ExportSpec) else spec.data.dataset
+        dataset = images_of(self._tracked.spec)
         root = dataset.root if isinstance(dataset, DatasetFiles) else None
         entity = Dataset(
             name=record.dataset_name,
