@@ -45,6 +45,13 @@ _SAME_NAME = (
     "finished_at",
     "heard_at",
     "stop_asked_at",
+    "spec_digest",
+    "family_digest",
+    "noise_key",
+    "baseline_run_id",
+    "is_baseline_lost",
+    "report_run_id",
+    "is_report_read",
 )
 """Fields that a row and a run share as they are."""
 

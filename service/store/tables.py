@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     DateTime,
     Dialect,
     Float,
@@ -14,6 +15,8 @@ from sqlalchemy import (
     String,
     Text,
     TypeDecorator,
+    false,
+    true,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -90,6 +93,15 @@ class RunRow(Table):
     finished_at: Mapped[datetime | None] = mapped_column(Utc)
     heard_at: Mapped[datetime | None] = mapped_column(Utc)
     stop_asked_at: Mapped[datetime | None] = mapped_column(Utc)
+    spec_digest: Mapped[str | None] = mapped_column(String(64), index=True)
+    """Equal for runs that compute the same numbers; none: a job, or a run of old times."""
+
+    family_digest: Mapped[str | None] = mapped_column(String(64), index=True)
+    noise_key: Mapped[str | None] = mapped_column(String(64), index=True)
+    baseline_run_id: Mapped[str | None] = mapped_column(String(16), index=True)
+    is_baseline_lost: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    report_run_id: Mapped[str | None] = mapped_column(String(16), index=True)
+    is_report_read: Mapped[bool] = mapped_column(Boolean, server_default=true())
 
 
 class AttemptRow(Table):
@@ -141,6 +153,18 @@ class PointRow(Table):
     step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     value: Mapped[float] = mapped_column(Float)
     at: Mapped[datetime] = mapped_column(Utc)
+
+
+class ComparisonRow(Table):
+    """What became of a distilled run beside its baseline: the newest report's word."""
+
+    __tablename__ = "comparisons"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    document: Mapped[str] = mapped_column(Text)
+    at: Mapped[datetime] = mapped_column(Utc)
+    is_shown: Mapped[bool] = mapped_column(Boolean, index=True)
+    """Whether MLflow has it."""
 
 
 class KeyRow(Table):
