@@ -66,6 +66,12 @@ class Run:
     pending_outcome: str | None = None
     """The last word of the current attempt, before its job is seen to be over."""
 
+    sweep_id: str | None = None
+    """The sweep that it is part of."""
+
+    trial: int | None = None
+    """The sweep's trial that it is part of; none: it serves the whole sweep."""
+
     @property
     def task(self) -> Task:
         """What it does: train, evaluate or export."""
