@@ -87,6 +87,12 @@ class Run:
     is_report_read: bool = True
     """Whether what that report says of this run is kept; true also while there is none."""
 
+    sweep_id: str | None = None
+    """The sweep that it is part of."""
+
+    trial: int | None = None
+    """The sweep's trial that it is part of; none: it serves the whole sweep."""
+
     @property
     def task(self) -> Task:
         """What it does: train, evaluate or export."""

@@ -14,6 +14,7 @@ from service.store.records import SqlEvents, SqlPoints, SqlRegistry
 from service.store.runs import SqlRuns
 from service.store.schema import changing, upgrade
 from service.store.sharing import SqlDuties, SqlProjects
+from service.store.sweeps import SqlSweeps
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class SqlUnit:
     """Implements `stored.Unit`."""
 
     runs: SqlRuns
+    sweeps: SqlSweeps
     attempts: SqlAttempts
     events: SqlEvents
     points: SqlPoints
@@ -69,6 +71,7 @@ class Database:
 def _unit(session: Session) -> SqlUnit:
     return SqlUnit(
         runs=SqlRuns(session),
+        sweeps=SqlSweeps(session),
         attempts=SqlAttempts(session),
         events=SqlEvents(session),
         points=SqlPoints(session),

@@ -1,5 +1,6 @@
 """Runs in the database."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from pydantic import TypeAdapter
@@ -52,6 +53,8 @@ _SAME_NAME = (
     "is_baseline_lost",
     "report_run_id",
     "is_report_read",
+    "sweep_id",
+    "trial",
 )
 """Fields that a row and a run share as they are."""
 
@@ -141,6 +144,10 @@ class SqlRuns:
             query = query.where(RunRow.project == which.project)
         if which.preset is not None:
             query = query.where(RunRow.preset == which.preset)
+        if which.sweep is not None:
+            query = query.where(RunRow.sweep_id == which.sweep)
+        if which.trial is not None:
+            query = query.where(RunRow.trial == which.trial)
         if which.tag is not None:
             key, value = which.tag
             query = query.where(RunRow.tags[without_nul(key)].as_string() == value)
@@ -151,6 +158,13 @@ class SqlRuns:
     def in_states(self, *states: RunState) -> list[Run]:
         """All runs in these states, oldest first."""
         query = select(RunRow).where(RunRow.state.in_(states)).order_by(RunRow.order)
+        return [_run_from_row(row) for row in self._session.scalars(query)]
+
+    def of_sweep(self, sweep_id: str, *, trials: Collection[int] | None = None) -> list[Run]:
+        """A sweep's runs, oldest first; of some of its trials only, if they are given."""
+        query = select(RunRow).where(RunRow.sweep_id == sweep_id).order_by(RunRow.order)
+        if trials is not None:
+            query = query.where(RunRow.trial.in_(trials))
         return [_run_from_row(row) for row in self._session.scalars(query)]
 
     def to_settle(self) -> list[Run]:
