@@ -72,6 +72,9 @@ class Sweep:
     not_before: datetime | None = None
     """No driver starts earlier: the pause after a bad end."""
 
+    heard_at: datetime | None = None
+    """When its driver last asked or told us something; to within some seconds."""
+
     searching_since: datetime | None = None
     searched_s: float = 0.0
     """How long it has searched, before `searching_since`."""

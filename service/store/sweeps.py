@@ -28,6 +28,7 @@ _SAME_NAME = (
     "driver_position",
     "strikes",
     "not_before",
+    "heard_at",
     "searching_since",
     "searched_s",
     "probe_run_id",

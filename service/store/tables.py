@@ -128,6 +128,7 @@ class SweepRow(Table):
     driver_position: Mapped[int] = mapped_column(Integer)
     strikes: Mapped[int] = mapped_column(Integer)
     not_before: Mapped[datetime | None] = mapped_column(Utc)
+    heard_at: Mapped[datetime | None] = mapped_column(Utc)
     searching_since: Mapped[datetime | None] = mapped_column(Utc)
     searched_s: Mapped[float] = mapped_column(Float)
     probe: Mapped[str | None] = mapped_column(Text)

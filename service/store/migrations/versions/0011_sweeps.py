@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.Column("driver_position", sa.Integer(), nullable=False),
         sa.Column("strikes", sa.Integer(), nullable=False),
         sa.Column("not_before", Utc(timezone=True), nullable=True),
+        sa.Column("heard_at", Utc(timezone=True), nullable=True),
         sa.Column("searching_since", Utc(timezone=True), nullable=True),
         sa.Column("searched_s", sa.Float(), nullable=False),
         sa.Column("probe", sa.Text(), nullable=True),
