@@ -1,5 +1,6 @@
 """A cluster and a tracker that play along: for tests, and for work on the service without Ray."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -82,6 +83,8 @@ class SimulatedTracker:
     statuses: dict[str, TrackerStatus] = field(default_factory=dict)
     ended_at: dict[str, datetime] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
+    metrics: dict[str, set[tuple[str, float, datetime]]] = field(default_factory=dict)
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def find(self, run_id: str, *, project: str) -> str | None:  # noqa: ARG002
         """The tracked run of a run."""
@@ -100,6 +103,22 @@ class SimulatedTracker:
             raise TrackerRefused("The run must be in the 'active' state.")
         self.statuses[mlflow_run_id] = status
         self.ended_at[mlflow_run_id] = at
+
+    def log_batch(
+        self,
+        mlflow_run_id: str,
+        *,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        at: datetime,
+    ) -> None:
+        """Remember numbers, each once, and the last tags."""
+        self._answer()
+        if mlflow_run_id in self.deleted:
+            raise TrackerRefused("The run must be in the 'active' state.")
+        points = self.metrics.setdefault(mlflow_run_id, set())
+        points.update((key, value, at) for key, value in metrics.items())
+        self.tags.setdefault(mlflow_run_id, {}).update(tags)
 
     def _answer(self) -> None:
         if not self.is_reachable:

@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from configs.spec import Comparison
 from service.domain.runs import Run
+
+ReportFormat = Literal["html", "md", "json"]
+"""A page, text, and what programs read."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What the domain needs of the world, as small protocols; the simulated twins are in adapters."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -81,6 +82,19 @@ class Tracker(Protocol):
 
     def set_status(self, mlflow_run_id: str, status: TrackerStatus, *, at: datetime) -> None:
         """Show a status; `TrackerRefused` if the tracker never will."""
+
+    def log_batch(
+        self,
+        mlflow_run_id: str,
+        *,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        at: datetime,
+    ) -> None:
+        """Show numbers and tags; the same again, with the same time, changes nothing.
+
+        `TrackerRefused` if the tracker never will.
+        """
 
 
 class Files(Protocol):

@@ -107,7 +107,7 @@ class SqlTwins:
     def _runs(self, *conditions: ColumnElement[bool]) -> list[Run]:
         return self._read(select(RunRow).where(*conditions))
 
-    def _read(self, query: Select[tuple[RunRow]]) -> list[Run]:
+    def _read(self, query: Select[RunRow]) -> list[Run]:
         return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.order))]
 
 
@@ -148,7 +148,7 @@ class SqlComparisons:
         self._session.execute(this.values(is_shown=True))
 
 
-def _with(baseline: type[RunRow]) -> Select[tuple[RunRow]]:
+def _with(baseline: type[RunRow]) -> Select[RunRow]:
     return select(RunRow).join(baseline, baseline.id == RunRow.baseline_run_id)
 
 

@@ -1,8 +1,6 @@
 """Plan, launch, show and list runs."""
 
 import hashlib
-import secrets
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +14,7 @@ from configs.spec import (
     JobSpec,
     NamedDataset,
     NamedTeacher,
+    RunSpec,
     RunTeacher,
     Task,
 )
@@ -32,15 +31,17 @@ from service.domain.findings import Facts
 from service.domain.plan import Plan, make_plan
 from service.domain.ports import Node
 from service.domain.references import references_of
-from service.domain.runs import Attempt, Event, Run
+from service.domain.runs import Attempt, Run
 from service.domain.states import RunState
 from service.domain.stored import MetricPoint, RunFilter, Unit
+from service.domain.twins import BaselineWish, PlannedBaseline, wants_twin
 from service.usecases.access import project_for
+from service.usecases.booking import book_run, new_run_id, reusable_twin
 from service.usecases.nodes import cluster_nodes
+from service.usecases.noise import noise_of_spec
+from service.usecases.teacher_check import teacher_finding
 from service.usecases.world import World
 
-_ID_ALPHABET = string.digits + string.ascii_lowercase
-_ID_LENGTH = 12
 _NAMES: dict[Task, str] = {"train": "run", "evaluate": "evaluation", "export": "export"}
 
 
@@ -57,6 +58,7 @@ class Request:
     """None: the caller's own, else the default one."""
 
     priority: int = 0
+    baseline: BaselineWish = "auto"
     digest: str = ""
     """Of the request as it came: what an idempotency key is bound to."""
 
@@ -64,15 +66,31 @@ class Request:
 def plan_run(request: Request, *, caller: Caller, world: World) -> Plan:
     """The dry run; `SpecRefused` if the spec itself is not valid, findings for everything else."""
     spec = _spec_of(request)
+    project = project_for(request.project, caller=caller) or DEFAULT_PROJECT
     nodes = _nodes_or_none(world)
     with world.store.begin() as unit:
-        return make_plan(spec, _facts(unit, spec, nodes, caller=caller))
+        plan = make_plan(spec, _facts(unit, spec, nodes, caller=caller))
+        if not isinstance(spec, RunSpec):
+            return plan
+        warning = teacher_finding(unit, spec, project=project)
+        baseline = None
+        if wants_twin(spec, request.baseline):
+            baseline = PlannedBaseline(reusable_twin(unit, spec, project=project))
+        return replace(
+            plan,
+            findings=(*plan.findings, *([warning] if warning else [])),
+            baseline=baseline,
+            noise=noise_of_spec(unit, spec, project=project).floor,
+        )
 
 
 def launch_run(
     request: Request, *, key: str | None, caller: Caller, world: World
 ) -> tuple[Run, bool]:
-    """Queue a run, and whether it is new: the same idempotency key gives the same run."""
+    """Queue a run, and whether it is new: the same idempotency key gives the same run.
+
+    A taught one is booked together with its twin without a teacher, unless that is refused.
+    """
     project = project_for(request.project, caller=caller) or DEFAULT_PROJECT
     if key is not None and (earlier := _earlier_run(key, request, caller=caller, world=world)):
         return earlier, False
@@ -81,7 +99,7 @@ def launch_run(
         raise SpecRefused([FieldFault(f.field, f.code, f.message) for f in plan.errors])
     now = world.clock.now()
     run = Run(
-        id=_new_id(),
+        id=new_run_id(),
         name=request.name or request.preset or _NAMES[request.task],
         preset=request.preset,
         spec=plan.spec,
@@ -91,15 +109,17 @@ def launch_run(
         project=project,
         priority=request.priority,
     )
-    launched = Event(
-        run.id, now, caller.name, "launched", f"Launched as {run.name}.", to_state=run.state
-    )
     with world.store.begin() as unit:
         unit.runs.alone()
         if key is not None and (earlier := _owner_of_key(unit, key, request, caller=caller)):
             return earlier, False
-        unit.runs.add(run)
-        unit.events.add(launched)
+        run = book_run(
+            unit,
+            run,
+            by=caller.name,
+            why=f"Launched as {run.name}.",
+            has_twin=wants_twin(run.spec, request.baseline),
+        )
         if key is not None:
             kept = _as_kept(key, caller=caller)
             unit.runs.remember_key(kept, request_digest=request.digest, run_id=run.id)
@@ -213,7 +233,3 @@ def _as_kept(key: str, *, caller: Caller) -> str:
     if caller.project is None:
         return key
     return f"{caller.project}:{hashlib.sha256(key.encode()).hexdigest()}"
-
-
-def _new_id() -> str:
-    return "r" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
