@@ -41,7 +41,13 @@ from service.usecases.world import World
 
 _ID_ALPHABET = string.digits + string.ascii_lowercase
 _ID_LENGTH = 12
-_NAMES: dict[Task, str] = {"train": "run", "evaluate": "evaluation", "export": "export"}
+_NAMES: dict[Task, str] = {
+    "train": "run",
+    "evaluate": "evaluation",
+    "export": "export",
+    "probe": "probe",
+    "report": "report",
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,11 @@ class Request:
 
 def plan_run(request: Request, *, caller: Caller, world: World) -> Plan:
     """The dry run; `SpecRefused` if the spec itself is not valid, findings for everything else."""
-    spec = _spec_of(request)
+    return plan_spec(spec_of(request), caller=caller, world=world)
+
+
+def plan_spec(spec: JobSpec, *, caller: Caller, world: World) -> Plan:
+    """What stands against a spec that is valid."""
     nodes = _nodes_or_none(world)
     with world.store.begin() as unit:
         return make_plan(spec, _facts(unit, spec, nodes, caller=caller))
@@ -81,7 +91,7 @@ def launch_run(
         raise SpecRefused([FieldFault(f.field, f.code, f.message) for f in plan.errors])
     now = world.clock.now()
     run = Run(
-        id=_new_id(),
+        id=new_run_id(),
         name=request.name or request.preset or _NAMES[request.task],
         preset=request.preset,
         spec=plan.spec,
@@ -91,19 +101,22 @@ def launch_run(
         project=project,
         priority=request.priority,
     )
-    launched = Event(
-        run.id, now, caller.name, "launched", f"Launched as {run.name}.", to_state=run.state
-    )
     with world.store.begin() as unit:
         unit.runs.alone()
         if key is not None and (earlier := _owner_of_key(unit, key, request, caller=caller)):
             return earlier, False
-        unit.runs.add(run)
-        unit.events.add(launched)
+        add_run(unit, run, actor=caller.name)
         if key is not None:
-            kept = _as_kept(key, caller=caller)
+            kept = key_as_kept(key, caller=caller)
             unit.runs.remember_key(kept, request_digest=request.digest, run_id=run.id)
     return run, True
+
+
+def add_run(unit: Unit, run: Run, *, actor: str, details: str | None = None) -> None:
+    """Store a new run and that it was launched; after `unit.runs.alone`."""
+    unit.runs.add(run)
+    told = details or f"Launched as {run.name}."
+    unit.events.add(Event(run.id, run.created_at, actor, "launched", told, to_state=run.state))
 
 
 def show_run(run_id: str, *, world: World) -> Run:
@@ -147,7 +160,8 @@ def classes_of_run(unit: Unit, run: Run) -> ClassNames | None:
     return None if dataset is None else dataset.manifest.classes
 
 
-def _spec_of(request: Request) -> JobSpec:
+def spec_of(request: Request) -> JobSpec:
+    """The spec that a request is for; `SpecRefused` names every field that is wrong."""
     try:
         if request.task != "train":
             return parse_job({**(request.spec or {}), "task": request.task})
@@ -199,7 +213,7 @@ def _earlier_run(key: str, request: Request, *, caller: Caller, world: World) ->
 
 
 def _owner_of_key(unit: Unit, key: str, request: Request, *, caller: Caller) -> Run | None:
-    owner = unit.runs.key_owner(_as_kept(key, caller=caller))
+    owner = unit.runs.key_owner(key_as_kept(key, caller=caller))
     if owner is None:
         return None
     digest, run_id = owner
@@ -208,12 +222,18 @@ def _owner_of_key(unit: Unit, key: str, request: Request, *, caller: Caller) -> 
     return unit.runs.get(run_id)
 
 
-def _as_kept(key: str, *, caller: Caller) -> str:
+def key_as_kept(key: str, *, caller: Caller) -> str:
     """Every project has keys of its own: else one would be answered with a run of another."""
     if caller.project is None:
         return key
     return f"{caller.project}:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
-def _new_id() -> str:
-    return "r" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
+def new_run_id() -> str:
+    """An id that no run has."""
+    return "r" + random_letters()
+
+
+def random_letters() -> str:
+    """What makes an id one of its own."""
+    return "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
