@@ -47,6 +47,7 @@ from service.loops.comparisons import compare_twins
 from service.loops.reconcile import Reconciler
 from service.loops.settle import settle_finished
 from service.loops.submit import submit_queued
+from service.loops.sweeps import SweepKeeper
 from service.settings import Settings
 from service.store.database import Database
 from service.tracing import Tracing
@@ -163,7 +164,7 @@ def _make_world(
         store=database,
         cluster=cluster or ray,
         tracker=tracker or mlflow,
-        files=LocalFiles(settings.runs_dir, roots=settings.roots),
+        files=LocalFiles(settings.runs_dir, sweeps_dir=settings.sweeps_dir, roots=settings.roots),
         logs=LocalLogStore(settings.logs_dir),
         clock=clock or SystemClock(),
         rules=_rules(settings),
@@ -222,6 +223,7 @@ def make_loops(
         "reconcile": Reconciler(world).turn,
         "settle": partial(settle_finished, world),
         "compare": partial(compare_twins, world),
+        "sweeps": SweepKeeper(world).turn,
     }
     return [Loop(name, step, interval_s=interval_s, watch=watch) for name, step in steps.items()]
 

@@ -40,6 +40,12 @@ class Tag(StrEnum):
     RUN_ID = "tandem.run_id"
     """What finds the MLflow run of a run again: there is exactly one."""
 
+    SWEEP_ID = "tandem.sweep_id"
+    """What finds the MLflow run of a sweep again: there is exactly one."""
+
+    PARENT = "mlflow.parentRunId"
+    """MLflow's own: the run that this one is shown below."""
+
     PRESET = "tandem.preset"
     TASK = "tandem.task"
     TEACHER_SHA256 = "tandem.teacher_sha256"

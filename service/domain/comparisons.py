@@ -3,13 +3,19 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
-from configs.spec import Comparison
+from configs.spec import Comparison, RunFile
 from service.domain.runs import Run
 
 ReportFormat = Literal["html", "md", "json"]
 """A page, text, and what programs read."""
+
+REPORT_FILES: Final[dict[ReportFormat, RunFile]] = {
+    "html": RunFile.REPORT_PAGE,
+    "md": RunFile.REPORT_MARKDOWN,
+    "json": RunFile.REPORT_JSON,
+}
 
 
 @dataclass(frozen=True)

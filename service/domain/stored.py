@@ -159,6 +159,9 @@ class Attempts(Protocol):
     def of_run(self, run_id: str) -> list[Attempt]:
         """By number."""
 
+    def of_sweep(self, sweep_id: str) -> list[Attempt]:
+        """All tries of a sweep's runs."""
+
     def by_submission(self, submission_id: str) -> Attempt | None:
         """The attempt with this Ray job."""
 

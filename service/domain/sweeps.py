@@ -39,6 +39,10 @@ SWEEP_OVER: Final = frozenset({_OK, _BAD, _STOP})
 _LARGEST_PACK = 8
 """What `pack: auto` goes up to: beyond it, what is saved of a step is small."""
 
+_LEAST_TEACHER_MAP = 0.01
+_LEAST_PART = 0.5
+"""Of the mAP that a teacher is known for, on other images."""
+
 Wants = Literal["search", "stop"]
 
 
@@ -136,3 +140,26 @@ def pack_size_of(sweep: Sweep, probe: Probe | None) -> int:
         return 1
     runs = sweep.spec.budget.trials * sweep.spec.repeats
     return min(members_that_fit(probe.costs), _LARGEST_PACK, runs)
+
+
+def idle_knobs(probe: Probe) -> str | None:
+    """Which parameters move nothing, and why a search over them would be in vain; none: all do."""
+    idle = [f"{path} ({knob.what})" for path, knob in probe.knobs.items() if not knob.has_effect]
+    if not idle:
+        return None
+    return f"No effect: {'; '.join(sorted(idle))}. A search over that would find noise alone."
+
+
+def teacher_warning(probe: Probe, known_map: float | None) -> str | None:
+    """What is odd about the teacher on the sweep's own images; none: nothing is known to be."""
+    measured = probe.teacher_map
+    if measured is None:
+        return None
+    if measured < _LEAST_TEACHER_MAP:
+        return f"The teacher's mAP on these images is {measured:.3f}: it has little to teach."
+    if known_map is not None and measured < known_map * _LEAST_PART:
+        return (
+            f"The teacher's mAP on these images is {measured:.3f}, and {known_map:.3f} is what it "
+            "was registered with: check its classes and how images are shown to it."
+        )
+    return None

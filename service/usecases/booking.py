@@ -15,29 +15,37 @@ _ID_LENGTH = 12
 
 def new_run_id() -> str:
     """An id that no run has."""
-    return "r" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
+    return "r" + random_letters()
 
 
-def book_run(unit: Unit, run: Run, *, by: str, why: str, has_twin: bool = False) -> Run:
-    """Store a new run and why it is there; with a twin, one that is there or else a new one.
+def random_letters() -> str:
+    """What makes an id one of its own."""
+    return "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
 
-    After `alone`: nobody else books the same twin meanwhile. Both are stored, or none is.
+
+def add_run(
+    unit: Unit, run: Run, *, actor: str, details: str | None = None, has_twin: bool = False
+) -> Run:
+    """Store a new run and that it was launched; with a twin, one that is there or a new one.
+
+    After `unit.runs.alone`: nobody else books the same twin meanwhile.
     """
+    why = details or f"Launched as {run.name}."
     if not has_twin or not isinstance(run.spec, RunSpec):
-        return _stored(unit, run, by=by, why=why)
+        return _stored(unit, run, actor=actor, why=why)
     twin = reusable_twin(unit, run.spec, project=run.project)
     made = twin or twin_of(run, run.spec, run_id=new_run_id(), at=run.created_at)
-    booked = _stored(unit, replace(run, baseline_run_id=made.id), by=by, why=why)
+    booked = _stored(unit, replace(run, baseline_run_id=made.id), actor=actor, why=why)
     if twin is None:
-        details = (
+        reason = (
             f"Booked as the baseline of run {run.id} ({run.name}): the same student, seed and "
             "batches without a teacher."
         )
-        _stored(unit, made, by=by, why=details)
+        _stored(unit, made, actor=actor, why=reason)
         told = f"Its baseline, run {made.id}, is booked beside it."
     else:
         told = f"Its baseline is run {made.id}, which is there already ({made.state})."
-    unit.events.add(Event(run.id, run.created_at, by, "baseline", told))
+    unit.events.add(Event(run.id, run.created_at, actor, "baseline", told))
     return booked
 
 
@@ -60,10 +68,10 @@ def dataset_digest_of(unit: Unit, spec: RunSpec) -> str | None:
     return None if dataset is None else dataset.manifest.digest
 
 
-def _stored(unit: Unit, run: Run, *, by: str, why: str) -> Run:
+def _stored(unit: Unit, run: Run, *, actor: str, why: str) -> Run:
     found = run
     if isinstance(run.spec, RunSpec) and (digest := dataset_digest_of(unit, run.spec)) is not None:
         found = with_digests(run, dataset_digest=digest)
     unit.runs.add(found)
-    unit.events.add(Event(run.id, run.created_at, by, "launched", why, to_state=run.state))
+    unit.events.add(Event(run.id, run.created_at, actor, "launched", why, to_state=run.state))
     return found

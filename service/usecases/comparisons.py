@@ -52,12 +52,9 @@ def show_comparison(kept: KeptComparison, *, world: World) -> None:
         return  # its records are on their way there: they make its MLflow run
     if mlflow_run_id is not None:
         try:
-            world.tracker.log_batch(
-                mlflow_run_id,
-                metrics=metrics_of(kept.comparison),
-                tags=tags_of(kept.comparison),
-                at=kept.at,
-            )
+            world.tracker.log_metrics(mlflow_run_id, metrics_of(kept.comparison), at=kept.at)
+            for tag, value in tags_of(kept.comparison).items():
+                world.tracker.set_tag(mlflow_run_id, tag, value)
         except TrackerRefused as error:
             log.warning("comparison.refused", run_id=run.id, why=str(error))
     with world.store.begin() as unit:

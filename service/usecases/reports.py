@@ -6,19 +6,14 @@ from pydantic import ValidationError
 
 from configs.spec import Comparison, Report, ReportSpec, Resources, RunFile, RunSpec
 from service.domain.access import Caller
-from service.domain.comparisons import KeptComparison, ReportFormat
+from service.domain.comparisons import REPORT_FILES, KeptComparison, ReportFormat
 from service.domain.errors import FieldFault, ReportNotFound, RunNotFound, SpecRefused
 from service.domain.runs import Event, Run
 from service.domain.states import RunState
 from service.domain.stored import Unit
-from service.usecases.booking import book_run, new_run_id
+from service.usecases.booking import add_run, new_run_id
 from service.usecases.world import World
 
-_FILES: dict[ReportFormat, RunFile] = {
-    "html": RunFile.REPORT_PAGE,
-    "md": RunFile.REPORT_MARKDOWN,
-    "json": RunFile.REPORT_JSON,
-}
 _LONGEST_NAME = 200
 
 
@@ -78,7 +73,7 @@ def report_file(run_id: str, format_: ReportFormat, *, world: World) -> bytes:
     if not report.is_over:
         why = f"Run {report.id} makes it and is {report.state}; ask again when it has succeeded."
         raise ReportNotFound(what, what_to_do=why)
-    content = world.files.text(world.files.run_dir(report.id) / _FILES[format_])
+    content = world.files.text(world.files.run_dir(report.id) / REPORT_FILES[format_])
     if report.state is not RunState.SUCCEEDED or not content:
         state = report.state if report.state is not RunState.SUCCEEDED else "without its files"
         why = (
@@ -103,7 +98,7 @@ def _booked(unit: Unit, run: Run, *, by: str, why: str, world: World) -> Run:
         project=run.project,
         priority=run.priority,
     )
-    booked = book_run(unit, report, by=by, why=why)
+    booked = add_run(unit, report, actor=by, details=why)
     unit.runs.save(replace(run, report_run_id=report.id))
     unit.events.add(Event(run.id, now, by, "report", f"Run {report.id} makes a report of it."))
     return booked

@@ -36,13 +36,19 @@ from service.domain.states import RunState
 from service.domain.stored import MetricPoint, RunFilter, Unit
 from service.domain.twins import BaselineWish, PlannedBaseline, wants_twin
 from service.usecases.access import project_for
-from service.usecases.booking import book_run, new_run_id, reusable_twin
+from service.usecases.booking import add_run, new_run_id, reusable_twin
 from service.usecases.nodes import cluster_nodes
 from service.usecases.noise import noise_of_spec
 from service.usecases.teacher_check import teacher_finding
 from service.usecases.world import World
 
-_NAMES: dict[Task, str] = {"train": "run", "evaluate": "evaluation", "export": "export"}
+_NAMES: dict[Task, str] = {
+    "train": "run",
+    "evaluate": "evaluation",
+    "export": "export",
+    "probe": "probe",
+    "report": "report",
+}
 
 
 @dataclass(frozen=True)
@@ -65,22 +71,34 @@ class Request:
 
 def plan_run(request: Request, *, caller: Caller, world: World) -> Plan:
     """The dry run; `SpecRefused` if the spec itself is not valid, findings for everything else."""
-    spec = _spec_of(request)
-    project = project_for(request.project, caller=caller) or DEFAULT_PROJECT
+    project = project_for(request.project, caller=caller)
+    return plan_spec(
+        spec_of(request), project=project, baseline=request.baseline, caller=caller, world=world
+    )
+
+
+def plan_spec(
+    spec: JobSpec,
+    *,
+    project: str | None = None,
+    baseline: BaselineWish = "auto",
+    caller: Caller,
+    world: World,
+) -> Plan:
+    """What stands against a spec that is valid, and what its run would be compared with."""
     nodes = _nodes_or_none(world)
     with world.store.begin() as unit:
         plan = make_plan(spec, _facts(unit, spec, nodes, caller=caller))
         if not isinstance(spec, RunSpec):
             return plan
-        warning = teacher_finding(unit, spec, project=project)
-        baseline = None
-        if wants_twin(spec, request.baseline):
-            baseline = PlannedBaseline(reusable_twin(unit, spec, project=project))
+        of = project or project_for(None, caller=caller) or DEFAULT_PROJECT
+        warning = teacher_finding(unit, spec, project=of)
+        has_twin = wants_twin(spec, baseline)
         return replace(
             plan,
             findings=(*plan.findings, *([warning] if warning else [])),
-            baseline=baseline,
-            noise=noise_of_spec(unit, spec, project=project).floor,
+            baseline=PlannedBaseline(reusable_twin(unit, spec, project=of)) if has_twin else None,
+            noise=noise_of_spec(unit, spec, project=of).floor,
         )
 
 
@@ -113,15 +131,14 @@ def launch_run(
         unit.runs.alone()
         if key is not None and (earlier := _owner_of_key(unit, key, request, caller=caller)):
             return earlier, False
-        run = book_run(
+        run = add_run(
             unit,
             run,
-            by=caller.name,
-            why=f"Launched as {run.name}.",
+            actor=caller.name,
             has_twin=wants_twin(run.spec, request.baseline),
         )
         if key is not None:
-            kept = _as_kept(key, caller=caller)
+            kept = key_as_kept(key, caller=caller)
             unit.runs.remember_key(kept, request_digest=request.digest, run_id=run.id)
     return run, True
 
@@ -167,7 +184,8 @@ def classes_of_run(unit: Unit, run: Run) -> ClassNames | None:
     return None if dataset is None else dataset.manifest.classes
 
 
-def _spec_of(request: Request) -> JobSpec:
+def spec_of(request: Request) -> JobSpec:
+    """The spec that a request is for; `SpecRefused` names every field that is wrong."""
     try:
         if request.task != "train":
             return parse_job({**(request.spec or {}), "task": request.task})
@@ -219,7 +237,7 @@ def _earlier_run(key: str, request: Request, *, caller: Caller, world: World) ->
 
 
 def _owner_of_key(unit: Unit, key: str, request: Request, *, caller: Caller) -> Run | None:
-    owner = unit.runs.key_owner(_as_kept(key, caller=caller))
+    owner = unit.runs.key_owner(key_as_kept(key, caller=caller))
     if owner is None:
         return None
     digest, run_id = owner
@@ -228,7 +246,7 @@ def _owner_of_key(unit: Unit, key: str, request: Request, *, caller: Caller) -> 
     return unit.runs.get(run_id)
 
 
-def _as_kept(key: str, *, caller: Caller) -> str:
+def key_as_kept(key: str, *, caller: Caller) -> str:
     """Every project has keys of its own: else one would be answered with a run of another."""
     if caller.project is None:
         return key

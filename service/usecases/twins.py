@@ -8,7 +8,7 @@ from service.domain.runs import Run
 from service.domain.states import RunState
 from service.domain.sweeps import Sweep
 from service.domain.twins import further_seeds, is_sound
-from service.usecases.booking import book_run, dataset_digest_of, new_run_id, reusable_twin
+from service.usecases.booking import add_run, dataset_digest_of, new_run_id, reusable_twin
 from service.usecases.world import World
 
 
@@ -43,7 +43,7 @@ def book_twins(
                     f"Booked for sweep {sweep.id} ({sweep.name}): its runs with seed {seed} are "
                     "compared with this one, and it tells how much seeds alone matter."
                 )
-                twin = book_run(unit, made, by="service", why=why)
+                twin = add_run(unit, made, actor="service", details=why)
             found[seed] = twin.id
     return found
 
