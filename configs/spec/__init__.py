@@ -79,6 +79,7 @@ from configs.spec.names import (
     attempt_log,
     budget_metric,
     experiment_of,
+    gain_metric,
 )
 from configs.spec.pack import PackMember, PackOrder
 from configs.spec.probe import (
@@ -315,6 +316,7 @@ __all__ = [
     "budget_metric",
     "experiment_of",
     "export_objection",
+    "gain_metric",
     "images_of",
     "is_retryable",
     "lessons",

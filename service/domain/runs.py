@@ -66,6 +66,33 @@ class Run:
     pending_outcome: str | None = None
     """The last word of the current attempt, before its job is seen to be over."""
 
+    spec_digest: str | None = None
+    """Equal for runs that compute the same numbers; none: a job, or a run of old times."""
+
+    family_digest: str | None = None
+    """Equal for runs that differ in their seed alone."""
+
+    noise_key: str | None = None
+    """Equal for runs that scatter alike over seeds."""
+
+    baseline_run_id: str | None = None
+    """Its twin: the same student, seed and batches without a teacher."""
+
+    is_baseline_lost: bool = False
+    """Whether it was told that the twin has failed or is cancelled."""
+
+    report_run_id: str | None = None
+    """The newest run that makes pages about this one."""
+
+    is_report_read: bool = False
+    """Of a report: whether the comparisons in it are kept."""
+
+    sweep_id: str | None = None
+    """The sweep that it is part of."""
+
+    trial: int | None = None
+    """The sweep's trial that it is part of; none: it serves the whole sweep."""
+
     @property
     def task(self) -> Task:
         """What it does: train, evaluate or export."""

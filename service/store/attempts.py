@@ -37,6 +37,15 @@ class SqlAttempts:
         query = select(AttemptRow).where(AttemptRow.run_id == run_id).order_by(AttemptRow.number)
         return [_attempt_from_row(row) for row in self._session.scalars(query)]
 
+    def of_sweep(self, sweep_id: str) -> list[Attempt]:
+        """All tries of a sweep's runs."""
+        query = (
+            select(AttemptRow)
+            .join(RunRow, RunRow.id == AttemptRow.run_id)
+            .where(RunRow.sweep_id == sweep_id)
+        )
+        return [_attempt_from_row(row) for row in self._session.scalars(query)]
+
     def by_submission(self, submission_id: str) -> Attempt | None:
         """The attempt with this Ray job."""
         query = select(AttemptRow).where(AttemptRow.submission_id == submission_id)
