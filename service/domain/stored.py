@@ -81,6 +81,9 @@ class Runs(Protocol):
     def in_states(self, *states: RunState) -> list[Run]:
         """All runs in these states, oldest first."""
 
+    def of_pack(self, job: str) -> list[Run]:
+        """Those whose current attempt is part of a pack and not over, oldest first."""
+
     def of_sweep(self, sweep_id: str, *, trials: Collection[int] | None = None) -> list[Run]:
         """A sweep's runs, oldest first; of some of its trials only, if they are given."""
 
@@ -164,6 +167,9 @@ class Attempts(Protocol):
 
     def by_submission(self, submission_id: str) -> Attempt | None:
         """The attempt with this Ray job."""
+
+    def of_pack(self, job: str) -> list[Attempt]:
+        """Those that share a Ray job."""
 
     def current(self) -> dict[str, Attempt]:
         """The last attempt of every run that has one now, by run."""

@@ -52,6 +52,11 @@ class SqlAttempts:
         row = self._session.scalar(query)
         return None if row is None else _attempt_from_row(row)
 
+    def of_pack(self, job: str) -> list[Attempt]:
+        """Those that share a Ray job."""
+        query = select(AttemptRow).where(AttemptRow.pack_job == job)
+        return [_attempt_from_row(row) for row in self._session.scalars(query)]
+
     def current(self) -> dict[str, Attempt]:
         """The last attempt of every run that has one now, by run."""
         query = (
@@ -80,6 +85,7 @@ def _attempt_from_row(row: AttemptRow) -> Attempt:
         processes=row.processes,
         num_cpus=row.num_cpus,
         num_gpus=row.num_gpus,
+        pack_job=row.pack_job,
         ended_at=row.ended_at,
         host=row.host,
         node_id=row.node_id,

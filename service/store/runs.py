@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from configs.spec import FailureReason, JobSpec, Progress
 from service.domain.errors import LeaseLost, RunNotFound
 from service.domain.runs import Run
-from service.domain.states import OVER, RunState
+from service.domain.states import ACTIVE, OVER, RunState
 from service.domain.stored import Claim, RunFilter
 from service.store.engine import without_nul
 from service.store.tables import KeyRow, RunRow
@@ -55,6 +55,8 @@ _SAME_NAME = (
     "is_report_read",
     "sweep_id",
     "trial",
+    "pack_size",
+    "pack_job",
 )
 """Fields that a row and a run share as they are."""
 
@@ -159,6 +161,11 @@ class SqlRuns:
         """All runs in these states, oldest first."""
         query = select(RunRow).where(RunRow.state.in_(states)).order_by(RunRow.order)
         return [run_from_row(row) for row in self._session.scalars(query)]
+
+    def of_pack(self, job: str) -> list[Run]:
+        """Those whose current attempt is part of a pack and not over, oldest first."""
+        query = select(RunRow).where(RunRow.pack_job == job, RunRow.state.in_(ACTIVE))
+        return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.order))]
 
     def of_sweep(self, sweep_id: str, *, trials: Collection[int] | None = None) -> list[Run]:
         """A sweep's runs, oldest first; of some of its trials only, if they are given."""

@@ -103,6 +103,8 @@ class RunRow(Table):
     is_report_read: Mapped[bool] = mapped_column(Boolean, server_default=false())
     sweep_id: Mapped[str | None] = mapped_column(String(16), index=True)
     trial: Mapped[int | None] = mapped_column(Integer, index=True)
+    pack_size: Mapped[int] = mapped_column(Integer, server_default="1")
+    pack_job: Mapped[str | None] = mapped_column(String(16), index=True)
     """Of the sweep; none: a run for the whole of it, as its probe."""
 
 
@@ -167,6 +169,7 @@ class AttemptRow(Table):
     processes: Mapped[int] = mapped_column(Integer, server_default="1")
     num_cpus: Mapped[int] = mapped_column(Integer, server_default="1")
     num_gpus: Mapped[int] = mapped_column(Integer, server_default="0")
+    pack_job: Mapped[str | None] = mapped_column(String(16), index=True)
     ended_at: Mapped[datetime | None] = mapped_column(Utc, index=True)
     host: Mapped[str | None] = mapped_column(Text)
     node_id: Mapped[str | None] = mapped_column(String(64))

@@ -13,10 +13,11 @@ from configs.spec import (
     Values,
 )
 from configs.variants import trial_spec
+from service.domain.figures import Use, shared, spent_by_project
 from service.domain.runs import Run
 from service.domain.states import RunState
 from service.domain.stored import Unit
-from service.domain.sweeps import Sweep, SweepState
+from service.domain.sweeps import Sweep, SweepState, pack_size_of
 from service.domain.trials import (
     Trial,
     TrialRun,
@@ -68,6 +69,7 @@ def begin_trial(unit: Unit, sweep: Sweep, entry: Suggested, *, at: datetime) -> 
             priority=sweep.priority,
             sweep_id=sweep.id,
             trial=entry.number,
+            pack_size=pack_size_of(sweep, sweep.probe),
         )
         for spec in specs
     ]
@@ -134,13 +136,19 @@ def why_none_begins(
 
 def gpu_hours_of(unit: Unit, sweep: Sweep, *, now: datetime) -> float:
     """What all runs of a sweep have had of GPUs, those that go on included."""
-    seconds = sum(
-        ((attempt.ended_at or now) - attempt.created_at).total_seconds()
-        * attempt.processes
-        * attempt.num_gpus
+    uses = shared(
+        Use(
+            project=sweep.project,
+            processes=attempt.processes,
+            num_cpus=attempt.num_cpus,
+            num_gpus=attempt.num_gpus,
+            since=attempt.created_at,
+            until=attempt.ended_at or now,
+            pack_job=attempt.pack_job,
+        )
         for attempt in unit.attempts.of_sweep(sweep.id)
     )
-    return seconds / 3600.0
+    return sum(one.gpu_s for one in spent_by_project(uses, before={}).values()) / 3600.0
 
 
 def standings_of(unit: Unit, sweep: Sweep, trials: Mapping[int, Trial]) -> Iterator[TrialStanding]:
