@@ -1,6 +1,6 @@
 """Counts and sums over runs and attempts, by the database itself."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -76,7 +76,7 @@ class SqlFigures:
         members = [_use(row, until=now) for row in self._of_packs(packs)]
         return shared([use for use in uses if use.pack_job is None] + members)
 
-    def _of_packs(self, jobs: set[str | None]) -> Sequence[Any]:
+    def _of_packs(self, jobs: Collection[str]) -> Sequence[Any]:
         if not jobs:
             return []
         return self._session.execute(_USE.where(AttemptRow.pack_job.in_(jobs))).all()

@@ -1,0 +1,98 @@
+"""Which runs train side by side: same batches, one teacher, and not too many."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from configs.catalog import parse_spec
+from service.adapters.clock import FixedClock
+from service.domain.packs import WAITS_FOR_OTHERS_S, in_packs
+from service.domain.ports import Node
+from service.domain.queue import Holding, Situation, Start, Wait, Waiting, decide
+from tests.factories import a_bckd_spec, a_run, a_spec
+
+NOW = FixedClock().now()
+LATER = NOW + timedelta(seconds=2 * WAITS_FOR_OTHERS_S)
+
+
+def waiting(number: int, *, pack_size: int = 4, spec: Any = None, **changes: Any) -> Waiting:
+    run = a_run(id=f"r{number:012d}", spec=parse_spec(spec or a_bckd_spec()))
+    created = NOW + timedelta(milliseconds=number)
+    return Waiting(
+        replace(run, pack_size=pack_size, created_at=created, changed_at=created, **changes)
+    )
+
+
+def sizes(packs: list[Waiting]) -> list[int]:
+    return sorted(1 + len(pack.beside) for pack in packs)
+
+
+def test_runs_that_differ_in_their_weights_alone_go_together_up_to_the_size() -> None:
+    runs = [
+        waiting(number, spec=a_bckd_spec(distillation={"method": "bckd", "cls_weight": number + 1}))
+        for number in range(6)
+    ]
+
+    packs = in_packs(runs, now=LATER)
+
+    assert sizes(packs) == [2, 4]
+    assert packs[0].run.id < packs[0].beside[0].id
+
+
+def test_a_student_alone_goes_along_with_those_that_are_taught() -> None:
+    packs = in_packs([waiting(0), waiting(1, spec=a_spec()), waiting(2)], now=LATER)
+
+    assert sizes(packs) == [3]
+
+
+def test_other_batches_students_teachers_and_projects_stay_apart() -> None:
+    other_teacher = a_bckd_spec(teacher={"name": "other"})
+    runs = [
+        waiting(0),
+        waiting(1, spec=a_bckd_spec(seed=1)),
+        waiting(2, spec=a_bckd_spec(schedule={"epochs": 3})),
+        waiting(3, spec=other_teacher),
+        waiting(4, project="theirs"),
+        waiting(5, priority=1),
+        waiting(6, pack_size=1),
+    ]
+
+    assert sizes(in_packs(runs, now=LATER)) == [1] * 7
+
+
+def test_one_that_waits_for_its_teacher_holds_no_other_up() -> None:
+    held = replace(waiting(0), held_back="its teacher")
+
+    packs = in_packs([held, waiting(1), waiting(2)], now=LATER)
+
+    assert sizes(packs) == [1, 2]
+
+
+def test_a_pack_with_room_left_waits_a_moment_for_others_and_a_full_one_does_not() -> None:
+    soon = NOW + timedelta(seconds=1)
+
+    (partial,) = in_packs([waiting(0), waiting(1)], now=soon)
+    (full,) = in_packs([waiting(number, pack_size=2) for number in range(2)], now=soon)
+
+    assert partial.held_back is not None
+    assert full.held_back is None
+
+
+def test_a_pack_takes_the_room_of_one_and_its_members_wait_in_line() -> None:
+    nodes = (Node(1.0, 0.0, 1.0, 0.0, "n1"),)
+    packs = in_packs([waiting(number, pack_size=2) for number in range(4)], now=LATER)
+
+    decisions = decide(Situation(now=LATER, nodes=nodes, waiting=packs))
+
+    starts = [one for one in decisions if isinstance(one, Start)]
+    waits = [one for one in decisions if isinstance(one, Wait)]
+    assert [(start.run.id[-1], len(start.beside)) for start in starts] == [("0", 1)]
+    assert [wait.position for wait in waits] == [1, 2]
+
+
+def test_room_of_a_pack_is_free_soon_only_when_all_of_it_leave() -> None:
+    goes, stays = (waiting(number).run for number in range(2))
+    goes = replace(goes, desired="cancelled")
+
+    assert not Holding(goes, 1, beside=(stays,)).is_leaving
+    assert Holding(goes, 1, beside=(replace(stays, desired="paused"),)).is_leaving
