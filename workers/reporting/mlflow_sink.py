@@ -26,11 +26,14 @@ from configs.spec import (
     JobSpec,
     Metrics,
     Outcome,
+    ProbeSpec,
     Record,
+    ReportSpec,
     Started,
     Tag,
     task_of,
 )
+from configs.spec import Dataset as DatasetReference
 from workers.reporting.shipper import SinkBroken, SinkUnavailable
 
 _METRICS_A_BATCH = 1000
@@ -206,8 +209,7 @@ class MlflowSink:
             self._client.update_run(run_id, status="RUNNING")
 
     def _dataset_input(self, record: Started) -> DatasetInput:
-        spec = self._tracked.spec
-        dataset = spec.dataset if isinstance(spec, ExportSpec) else spec.data.dataset
+        dataset = _dataset_of(self._tracked.spec)
         root = dataset.root if isinstance(dataset, DatasetFiles) else None
         entity = Dataset(
             name=record.dataset_name,
@@ -264,6 +266,14 @@ def flat_params(spec: JobSpec) -> dict[str, str]:
         for key, value in _leaves(document, prefix="")
         if value is not None
     }
+
+
+def _dataset_of(spec: JobSpec) -> DatasetReference | None:
+    if isinstance(spec, ExportSpec):
+        return spec.dataset
+    if isinstance(spec, ReportSpec):
+        return None
+    return spec.base.data.dataset if isinstance(spec, ProbeSpec) else spec.data.dataset
 
 
 def _leaves(value: JsonValue, *, prefix: str) -> Iterator[tuple[str, JsonValue]]:
