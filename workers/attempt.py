@@ -67,22 +67,29 @@ def attempt(
     with Reporter.open(run_dir, identity=identity, spec=spec) as reporter:
         say_how_the_last_ended(reporter, run_dir=run_dir, attempt=identity.attempt)
         try:
-            with watched(reporter, log_file=log_file, stall_after_s=stall_after_s):
+            with watched({log_file: reporter}, stall_after_s=stall_after_s):
                 best_map = work(Desk(run_dir, reporter, termination))
-        except Superseded as error:
-            log.warning("%s", error)
-            return ExitCode.FENCED
-        except StopRequested as error:
-            reporter.outcome("cancelled" if error.ends_the_run else "stopped", message=str(error))
-            return ExitCode.CANCELLED if error.ends_the_run else ExitCode.STOPPED
         except Exception as error:
-            oom_kills = oom_kills_since_start(run_dir, attempt=identity.attempt)
-            reason = reason_of(error, oom_kills=oom_kills)
-            log.exception("The attempt failed: %s", reason)
-            reporter.outcome("failed", reason=reason, message=message_of(error))
-            return exit_code_of(reason)
+            return told_end(error, voice=reporter, run_dir=run_dir, attempt=identity.attempt)
         reporter.outcome("succeeded", best_map=best_map)
         return ExitCode.SUCCEEDED
+
+
+def told_end(error: Exception, *, voice: Voice, run_dir: Path, attempt: int) -> ExitCode:
+    """Say that an attempt ended by `error`, which is being handled; the exit code that says it too.
+
+    A superseded attempt says nothing: the run has another voice.
+    """
+    if isinstance(error, Superseded):
+        log.warning("%s", error)
+        return ExitCode.FENCED
+    if isinstance(error, StopRequested):
+        voice.outcome("cancelled" if error.ends_the_run else "stopped", message=str(error))
+        return ExitCode.CANCELLED if error.ends_the_run else ExitCode.STOPPED
+    reason = reason_of(error, oom_kills=oom_kills_since_start(run_dir, attempt=attempt))
+    log.exception("The attempt failed: %s", reason)
+    voice.outcome("failed", reason=reason, message=message_of(error))
+    return exit_code_of(reason)
 
 
 def say_how_the_last_ended(voice: Voice, *, run_dir: Path, attempt: int) -> None:

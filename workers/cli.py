@@ -25,7 +25,7 @@ from workers.options import (
 )
 from workers.pulse import STALL_AFTER_S
 from workers.reporting.identity import Identity
-from workers.shell import begin_attempt
+from workers.shell import begin_attempt, begin_pack
 
 if TYPE_CHECKING:
     from workers.group import Part
@@ -84,6 +84,23 @@ def train(
         stall_after_s=stall_after,
     )
     sys.exit(_train_on_ray(part, count=count, avoid=tuple(avoid or ())))
+
+
+@app.command(name="train-pack")
+def train_pack(
+    order: Annotated[Path, typer.Argument(help="The pack's order, as JSON.", exists=True)],
+) -> None:
+    """Train several runs side by side with one teacher; each goes on after its last checkpoint."""
+    asked, specs = begin_pack(order)
+    from workers import compat
+
+    compat.apply()
+    from workers.hooks.control import Termination
+    from workers.pack import train_pack as train_side_by_side
+
+    termination = Termination()
+    termination.install()
+    sys.exit(train_side_by_side(asked, specs, termination=termination))
 
 
 def _train_here(

@@ -8,6 +8,7 @@ WorkerError               a failed attempt; `reason` is what the service is told
 ├── ModelMismatch
 ├── ExportDiffers
 ├── NanLoss
+├── PackOutOfMemory
 └── Preempted
 StopRequested             the service wants this attempt to leave; not a failure
 Superseded                a newer attempt has taken over; nothing is reported any more
@@ -68,6 +69,15 @@ class NanLoss(WorkerError):
     """A loss is infinite or not a number."""
 
     reason = FailureReason.NAN_LOSS
+
+
+class PackOutOfMemory(WorkerError):
+    """A GPU has no memory for this student beside the others of its pack; alone it may have."""
+
+    reason = FailureReason.PACK_OUT_OF_MEMORY
+
+    def __init__(self, beside: int, error: Exception) -> None:
+        super().__init__(f"There is no memory for it beside {beside} others of its pack: {error}")
 
 
 class Preempted(WorkerError):

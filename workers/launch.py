@@ -89,7 +89,7 @@ def launch(part: Part, placement: Placement) -> ExitCode:
 
 def train_part(config: Mapping[str, str]) -> int:
     """What every process does; Ray finds it by its name."""
-    from workers.member import take_part
+    from workers.part import take_part
 
     part = Part.model_validate_json(config["part"])
     device = get_device() if part.spec.resources.num_gpus else None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmcv import Config
-from mmcv.parallel import collate
+from mmcv.parallel import DataContainer, collate
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from configs.spec import RunSpec
@@ -153,7 +153,51 @@ def validation_loader(config: Config, *, spec: RunSpec) -> DataLoader[Any]:
     )
 
 
-def whole_dataset(loader: DataLoader[Any]) -> Any:
+class Kept:
+    """A loader's batches, loaded once if they fit into memory; else anew every time."""
+
+    def __init__(self, loader: DataLoader[Any], *, max_bytes: int) -> None:
+        self.dataset = loader.dataset
+        self._loader = loader
+        self._room = max_bytes
+        self._batches: list[Any] | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._batches is not None:
+            yield from self._batches
+            return
+        batches: list[Any] = []
+        for batch in self._loader:
+            yield batch
+            self._room -= _num_bytes(batch)
+            if self._room >= 0:
+                batches.append(batch)
+            else:
+                batches.clear()
+        if self._room >= 0:
+            self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+
+def kept(loader: DataLoader[Any], *, max_bytes: int = 1 << 29) -> Kept:
+    """For students that are measured on the same images one after the other."""
+    return Kept(loader, max_bytes=max_bytes)
+
+
+def _num_bytes(value: Any) -> int:
+    """Of all tensors in a batch."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, DataContainer):
+        return _num_bytes(value.data)
+    if isinstance(value, dict):
+        return sum(map(_num_bytes, value.values()))
+    return sum(map(_num_bytes, value)) if isinstance(value, list | tuple) else 0
+
+
+def whole_dataset(loader: Any) -> Any:
     """The mmdet dataset behind a validation loader, all processes' images."""
     dataset: Any = loader.dataset
     return dataset.dataset if isinstance(dataset, Subset) else dataset

@@ -3,20 +3,40 @@
 import faulthandler
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 _LINE = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+_speaker: ContextVar[Path | None] = ContextVar("speaker", default=None)
 
 
-def write_log(path: Path, *, also_print: bool) -> None:
-    """Append what this process logs to a file; others' handlers are taken away."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handlers: list[logging.Handler] = [logging.FileHandler(path, encoding="utf-8")]
+@contextmanager
+def speaking_for(log_file: Path) -> Iterator[None]:
+    """What is logged herein goes to one log of several; what nobody logs for goes to all."""
+    token = _speaker.set(log_file)
+    try:
+        yield
+    finally:
+        _speaker.reset(token)
+
+
+def write_log(*paths: Path, also_print: bool) -> None:
+    """Append what this process logs to files; others' handlers are taken away."""
+    handlers: list[logging.Handler] = [_file_handler(path) for path in paths]
     if also_print:
         handlers.append(logging.StreamHandler())
     for handler in handlers:
         handler.setFormatter(_LINE)
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+
+
+def _file_handler(path: Path) -> logging.Handler:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.addFilter(lambda _: _speaker.get() in (None, path))
+    return handler
 
 
 def write_crashes(path: Path) -> None:

@@ -2,12 +2,23 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
 from configs.catalog import SpecError, parse_job
-from configs.spec import Env, ExitCode, JobSpec, RunFile, Task, attempt_log, task_of
+from configs.spec import (
+    Env,
+    ExitCode,
+    JobSpec,
+    PackOrder,
+    RunFile,
+    RunSpec,
+    Task,
+    attempt_log,
+    task_of,
+)
 from workers.children import lead_a_group
 from workers.logs import silence_libraries, write_crashes, write_log
 from workers.node_processes import submission_id
@@ -24,19 +35,48 @@ def begin_attempt(file: Path, *, task: Task, identity: Identity, run_dir: Path) 
     """
     spec = read_spec(file, task=task)
     run_dir.mkdir(parents=True, exist_ok=True)
-    lead_a_group()
-    os.environ.setdefault(Env.ATTEMPT, submission_id(identity.run_id, identity.attempt))
-    write_log(run_dir / attempt_log(identity.attempt), also_print=True)
-    write_crashes(run_dir / attempt_log(identity.attempt))
-    leave_start_mark(run_dir, attempt=identity.attempt)
+    _begin_job(
+        submission_id(identity.run_id, identity.attempt),
+        {run_dir: identity.attempt},
+        num_gpus=spec.resources.num_gpus,
+    )
     (run_dir / RunFile.SPEC).write_text(spec.model_dump_json(indent=2), encoding="utf-8")
-    silence_libraries()
-    if spec.resources.num_gpus == 0:
-        # mmcv moves batches to any GPU that torch sees, whatever device it is given.
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if identity.report_url is not None:
         tidy_earlier(identity.run_id, attempt=identity.attempt)
     return spec
+
+
+def begin_pack(file: Path) -> tuple[PackOrder, list[RunSpec]]:
+    """The order in `file` and its members' specs, a log beside each; ends the process if it cannot
+    be.
+    """
+    order = PackOrder.model_validate_json(file.read_bytes())
+    specs = []
+    for member in order.members:
+        spec = read_spec(Path(member.run_dir) / RunFile.SPEC, task="train")
+        assert isinstance(spec, RunSpec)
+        specs.append(spec)
+    attempts = {Path(member.run_dir): member.attempt for member in order.members}
+    _begin_job(order.id, attempts, num_gpus=specs[0].resources.num_gpus)
+    if order.report_url is not None:
+        for member in order.members:
+            tidy_earlier(member.run_id, attempt=member.attempt)
+    return order, specs
+
+
+def _begin_job(name: str, attempts: Mapping[Path, int], *, num_gpus: int) -> None:
+    """Make this process known by its job's name, and have its log written for every run of it."""
+    logs = [run_dir / attempt_log(attempt) for run_dir, attempt in attempts.items()]
+    lead_a_group()
+    os.environ.setdefault(Env.ATTEMPT, name)
+    write_log(*logs, also_print=True)
+    write_crashes(logs[0])
+    for run_dir, attempt in attempts.items():
+        leave_start_mark(run_dir, attempt=attempt)
+    silence_libraries()
+    if num_gpus == 0:
+        # mmcv moves batches to any GPU that torch sees, whatever device it is given.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def read_spec(file: Path, *, task: Task) -> JobSpec:

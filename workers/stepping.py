@@ -10,7 +10,6 @@ import torch
 from configs.spec import Precision
 from workers import processes
 from workers.errors import NanLoss
-from workers.evaluation import placed
 
 Batch = dict[str, Any]
 
@@ -32,12 +31,11 @@ class Stepper:
     ) -> None:
         self._model = model
         self._optimizer = optimizer
-        self._device = device
         self._max_grad_norm = max_grad_norm
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     def step(self, parts: Sequence[Batch], *, number: int) -> dict[str, Any]:
-        """Update the model by the mean of the parts' losses.
+        """Update the model by the mean of the losses of the parts, which are on its device.
 
         Returns mmdet's `log_vars` (means over parts and processes) and `num_samples` (images of
         all processes). Raises `NanLoss` before anything is changed.
@@ -48,7 +46,7 @@ class Stepper:
         for position, part in enumerate(parts):
             is_last = position == len(parts) - 1
             with contextlib.nullcontext() if is_last else self._without_exchange():
-                outputs = self._model.train_step(placed(part, self._device), self._optimizer)
+                outputs = self._model.train_step(part, self._optimizer)
                 refuse_strange(outputs["log_vars"], step=number)
                 self.scaler.scale(outputs["loss"] / len(parts)).backward()
             for name, value in outputs["log_vars"].items():

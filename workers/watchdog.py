@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -74,13 +74,17 @@ class Watchdog:
 
 
 @contextlib.contextmanager
-def watched(voice: Voice, *, log_file: Path, stall_after_s: float) -> Iterator[None]:
-    """Watch this process's main loop as long as the context lasts."""
+def watched(voices: Mapping[Path, Voice], *, stall_after_s: float) -> Iterator[None]:
+    """Watch this process's main loop as long as the context lasts.
+
+    `voices` of the runs that it trains, by each one's log; they have one pulse.
+    """
 
     def end(message: str) -> None:
-        end_stalled(message, log_file=log_file, voice=voice)
+        end_stalled(message, voices)
 
-    watchdog = Watchdog(voice.pulse, stall_after_s=stall_after_s, on_stall=end)
+    pulse = next(iter(voices.values())).pulse
+    watchdog = Watchdog(pulse, stall_after_s=stall_after_s, on_stall=end)
     watchdog.start()
     try:
         yield
@@ -88,16 +92,20 @@ def watched(voice: Voice, *, log_file: Path, stall_after_s: float) -> Iterator[N
         watchdog.stop()
 
 
-def end_stalled(message: str, *, log_file: Path, voice: Voice) -> None:
-    """Leave the stacks in the log and the reason with `voice`, and end this process for good.
+def end_stalled(message: str, voices: Mapping[Path, Voice]) -> None:
+    """Leave the stacks in each log and the reason with each voice, and end this process for good.
 
-    Whatever hangs may hold a lock that the last words need, so they get a thread and some time.
+    Whatever hangs may hold a lock that the last words need, so they get threads and some time.
     """
-    words = threading.Thread(
-        target=_say, args=(message, log_file, voice), name="last words", daemon=True
-    )
-    words.start()
-    words.join(_LAST_WORDS_S)
+    words = [
+        threading.Thread(target=_say, args=(message, *one), name="last words", daemon=True)
+        for one in voices.items()
+    ]
+    for thread in words:
+        thread.start()
+    deadline_s = time.monotonic() + _LAST_WORDS_S
+    for thread in words:
+        thread.join(max(0.0, deadline_s - time.monotonic()))
     for child in _children():
         with contextlib.suppress(psutil.Error):
             child.kill()

@@ -45,8 +45,7 @@ class Workbench:
 
     runner: Runner
     config: Config
-    training: DataLoader[Any]
-    validation: DataLoader[Any]
+    validation: Any
     checkpoints: CheckpointsHook
     evaluation: EvaluationHook
     device: torch.device
@@ -77,26 +76,44 @@ def prepare_device(spec: RunSpec, *, assigned: torch.device | None = None) -> to
     return device
 
 
-def build_workbench(
+@dataclass(frozen=True)
+class Room:
+    """What students that train side by side share: a device, and the images."""
+
+    device: torch.device
+    dataset: DatasetPlace
+    training: DataLoader[Any]
+    validation: Any
+    """Batches of validation images, as a `DataLoader` gives them."""
+
+
+def make_room(
     spec: RunSpec,
     *,
     dataset: DatasetPlace,
     run_dir: Path,
-    voice: Voice,
-    termination: Termination,
     assigned: torch.device | None = None,
-) -> Workbench:
-    """Everything ready to run, resumed if the run's folder has a checkpoint.
+) -> Room:
+    """The device and the images of a run, or of those that train beside it.
 
     `assigned` is the device that the cluster gave this process, where it is one of several.
     """
     device = prepare_device(spec, assigned=assigned)
     config = config_from_spec(spec, dataset=dataset, run_dir=run_dir)
     training, validation = training_loader(config, spec=spec), validation_loader(config, spec=spec)
-    runner = build_runner(config, spec=spec, device=device, classes=dataset.manifest.classes)
+    return Room(device, dataset, training, validation)
+
+
+def build_workbench(
+    spec: RunSpec, room: Room, *, run_dir: Path, voice: Voice, termination: Termination
+) -> Workbench:
+    """Everything ready to run, resumed if the run's folder has a checkpoint."""
+    device, manifest = room.device, room.dataset.manifest
+    config = config_from_spec(spec, dataset=room.dataset, run_dir=run_dir)
+    runner = build_runner(config, spec=spec, device=device, classes=manifest.classes)
     teacher = processes.bare(runner.model).teacher
     identity = run_identity(
-        spec, dataset=dataset.manifest, teacher_sha256=None if teacher is None else teacher.sha256
+        spec, dataset=manifest, teacher_sha256=None if teacher is None else teacher.sha256
     )
     metrics = MetricsHook(voice, interval_steps=METRIC_INTERVAL_STEPS)
     store = CheckpointStore(run_dir, spec.checkpoints, say=voice.note)
@@ -104,12 +121,12 @@ def build_workbench(
         store,
         policy=spec.checkpoints,
         identity=identity,
-        classes=dataset.manifest.classes,
+        classes=manifest.classes,
         remembers={"metrics": metrics},
     )
     evaluation = EvaluationHook(
         voice,
-        loader=validation,
+        loader=room.validation,
         checkpoints=checkpoints,
         every_epochs=spec.evaluation.every_epochs,
         termination=termination,
@@ -130,7 +147,7 @@ def build_workbench(
         checkpoints.recall(newest["meta"]["memory"])
         if runner.iter:
             voice.note(f"Goes on after epoch {runner.epoch}, step {runner.iter}.")
-    return Workbench(runner, config, training, validation, checkpoints, evaluation, device)
+    return Workbench(runner, config, room.validation, checkpoints, evaluation, device)
 
 
 def build_runner(

@@ -79,6 +79,7 @@ from configs.spec.names import (
     budget_metric,
     experiment_of,
 )
+from configs.spec.pack import PackMember, PackOrder
 from configs.spec.probe import (
     Costs,
     Knob,
@@ -252,6 +253,8 @@ __all__ = [
     "Objective",
     "Outcome",
     "Pack",
+    "PackMember",
+    "PackOrder",
     "Pair",
     "Parameter",
     "Pkd",

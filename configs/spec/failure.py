@@ -8,6 +8,7 @@ class FailureReason(StrEnum):
 
     CUDA_OUT_OF_MEMORY = "cuda_out_of_memory"
     HOST_OUT_OF_MEMORY = "host_out_of_memory"
+    PACK_OUT_OF_MEMORY = "pack_out_of_memory"
     NAN_LOSS = "nan_loss"
     DATASET_ERROR = "dataset_error"
     TEACHER_MISMATCH = "teacher_mismatch"
@@ -30,6 +31,7 @@ _RETRYABLE = frozenset(
         FailureReason.STALLED,
         FailureReason.DISK_FULL,
         FailureReason.HOST_OUT_OF_MEMORY,
+        FailureReason.PACK_OUT_OF_MEMORY,
         FailureReason.TRACKER_UNAVAILABLE,
     }
 )
@@ -43,6 +45,10 @@ _ADVICE = {
         "The run goes on by itself after a pause, for it may have been a neighbour's doing; if it "
         "comes again, lower data.loader_workers, data.batch_size or data.image_size, or raise "
         "compute.accumulate."
+    ),
+    FailureReason.PACK_OUT_OF_MEMORY: (
+        "Nothing to do: the run goes on by itself, from its last checkpoint. Say a smaller pack "
+        "for the next sweep."
     ),
     FailureReason.NAN_LOSS: (
         "Lower schedule.optimizer.lr or the distillation weights, or set schedule.max_grad_norm; "

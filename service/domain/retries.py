@@ -22,6 +22,7 @@ class Retry:
 RETRIES: Final[dict[FailureReason, Retry]] = {
     FailureReason.NODE_LOST: Retry(5.0, 300.0, first_at_once=True),
     FailureReason.PREEMPTED: Retry(10.0, 300.0, first_at_once=True),
+    FailureReason.PACK_OUT_OF_MEMORY: Retry(5.0, 300.0, first_at_once=True),
     FailureReason.STALLED: Retry(10.0, 600.0, first_at_once=True),
     FailureReason.TRACKER_UNAVAILABLE: Retry(30.0, 600.0),
     FailureReason.DISK_FULL: Retry(60.0, 900.0),

@@ -18,7 +18,7 @@ from workers.distillation.methods import make_adapters, terms_of
 from workers.distillation.precision import look_at
 from workers.distillation.recomputation import recompute_backbone
 from workers.distillation.scene import Scene, Side
-from workers.distillation.teacher import Teacher
+from workers.distillation.teacher import Teacher, invited_teacher
 from workers.distillation.views import view_of
 from workers.errors import TeacherMismatch
 
@@ -60,7 +60,7 @@ class TandemDetector(SingleStageDetector):
             recompute_backbone(self.backbone)
 
     def _invite(self, teacher: ConfigDict) -> None:
-        self.teacher = Teacher(
+        self.teacher = invited_teacher(
             teacher["config"],
             checkpoint=Path(teacher["checkpoint"]),
             sha256=teacher.get("sha256"),
@@ -82,15 +82,17 @@ class TandemDetector(SingleStageDetector):
         gt_bboxes_ignore: list[Tensor] | None = None,
     ) -> Losses:
         """Losses by term and level; images (B, 3, H, W), boxes (M, 4) in pixels per image."""
+        images = img
         if self.compute.channels_last:
-            img = img.contiguous(memory_format=torch.channels_last)
-        features, outputs = look_at(img, self, view=self.view, precision=self.compute.precision)
+            images = img.contiguous(memory_format=torch.channels_last)
+        features, outputs = look_at(images, self, view=self.view, precision=self.compute.precision)
         losses: Losses = self.bbox_head.loss(
             *outputs, gt_bboxes, gt_labels, img_metas, gt_bboxes_ignore=gt_bboxes_ignore
         )
         if self.teacher is None:
             return losses
-        taught = self._taught(Side(self.view, features, outputs), self.teacher.look(img), gt_bboxes)
+        seen = self.teacher.look(images, batch=img)
+        taught = self._taught(Side(self.view, features, outputs), seen, gt_bboxes)
         self.budget.look(losses, taught, outputs=outputs, features=features)
         return losses | taught
 

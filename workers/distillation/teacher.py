@@ -1,6 +1,8 @@
 """The teacher beside the student: frozen, in eval mode, and no part of the student."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,35 @@ from workers.distillation.precision import look_at
 from workers.distillation.scene import Side
 from workers.distillation.views import view_of
 
+_shared: ContextVar[dict[tuple[object, ...], "Teacher"] | None] = ContextVar("shared", default=None)
+
+
+@contextmanager
+def shared_teachers() -> Iterator[None]:
+    """Students that are built herein and name one teacher have one, which looks at a batch once."""
+    token = _shared.set({})
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+def invited_teacher(
+    config: ConfigDict, *, checkpoint: Path, sha256: str | None, precision: Precision
+) -> "Teacher":
+    """The teacher of a student: its own, or the one that it shares.
+
+    Raises `TeacherMismatch` if the checkpoint is not the one that is meant.
+    """
+    at_hand = _shared.get()
+    if at_hand is None:
+        return Teacher(config, checkpoint=checkpoint, sha256=sha256, precision=precision)
+    key = (repr(config), checkpoint, sha256, precision)
+    if key not in at_hand:
+        at_hand[key] = Teacher(config, checkpoint=checkpoint, sha256=sha256, precision=precision)
+        at_hand[key].remembers = True
+    return at_hand[key]
+
 
 class Teacher:
     """A detector that only looks.
@@ -22,6 +53,9 @@ class Teacher:
     It is a plain object and not a module, so it stays out of the student's parameters, state dict,
     train mode and gradient synchronisation.
     """
+
+    remembers = False
+    """Whether it keeps what it made of the last batch, for the next student."""
 
     def __init__(
         self, config: ConfigDict, *, checkpoint: Path, sha256: str | None, precision: Precision
@@ -32,9 +66,22 @@ class Teacher:
         self.precision: Precision = precision
         self.detector.eval()
         self.detector.requires_grad_(requires_grad=False)
+        self._last: tuple[Tensor, Side] | None = None
 
-    def look(self, images_B3HW: Tensor) -> Side:
-        """What it makes of a batch, without gradients."""
+    def look(self, images_B3HW: Tensor, *, batch: Tensor) -> Side:
+        """What it makes of a batch, without gradients.
+
+        `batch` is what the loop gave: `images_B3HW` may be the same in another memory format.
+        """
+        if self._last is not None and self._last[0] is batch:
+            return self._last[1]
+        self._last = None  # before the next one takes memory
+        side = self._look(images_B3HW)
+        if self.remembers:
+            self._last = (batch, side)
+        return side
+
+    def _look(self, images_B3HW: Tensor) -> Side:
         with torch.no_grad():
             features, outputs = look_at(
                 images_B3HW, self.detector, view=self.view, precision=self.precision
