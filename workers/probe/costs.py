@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from configs.spec import Costs, RunSpec
-from configs.variants import is_taught
-from workers.evaluation import evaluate, placed, score
+from workers.distillation.teacher import Teacher
+from workers.evaluation import evaluate, score
 from workers.loading import validation_loader, whole_dataset
-from workers.probe.bench import Bench, OneLook, in_this_process
+from workers.probe.bench import Bench, in_this_process
 from workers.probe.memory import begin_peak, peak_bytes, room_bytes, student_bytes
 from workers.runner import Runner
 from workers.stepping import Batch
@@ -36,13 +36,12 @@ def measure_costs(
     runner, batch = bench.runner(spec), bench.batch(spec)
     for group in runner.optimizer.param_groups:
         group["lr"] = 0.0  # the steps are there to be timed, and not to go astray
-    _let_teacher_look_anew(runner)
-    _steps(runner, batch, count=2)
+    _steps_of_both(runner, batch, count=2)
     base, member = peak_bytes(device), student_bytes(runner)
     on_part()
-    teacher_s = _teacher_s(bench, spec, batch)
+    teacher_s = _teacher_s(runner.model.teacher, batch, device)
     on_part()
-    student_s = _student_s(bench, runner, batch)
+    student_s = _student_s(runner, batch, device, teacher_s=teacher_s)
     on_part()
     return Costs(
         load_s=_load_s(bench, spec),
@@ -79,10 +78,16 @@ def _finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _let_teacher_look_anew(runner: Runner) -> None:
-    """For steps at whose peak the teacher's own features are there, too."""
-    if isinstance(runner.model.teacher, OneLook):
-        runner.model.teacher = runner.model.teacher.teacher
+def _steps_of_both(runner: Runner, batch: list[Batch], *, count: int) -> None:
+    """At whose peak the teacher's own features are there, too."""
+    teacher = runner.model.teacher
+    if teacher is None:
+        _steps(runner, batch, count=count)
+        return
+    remembered = teacher.remembers
+    teacher.remembers = False
+    _steps(runner, batch, count=count)
+    teacher.remembers = remembered
 
 
 def _steps(runner: Runner, batch: list[Batch], *, count: int) -> None:
@@ -90,24 +95,27 @@ def _steps(runner: Runner, batch: list[Batch], *, count: int) -> None:
         runner.stepper.step(batch, number=number)
 
 
-def _teacher_s(bench: Bench, spec: RunSpec, batch: list[Batch]) -> float:
-    if not is_taught(spec) or bench.teacher is None:
+def _teacher_s(teacher: Teacher | None, batch: list[Batch], device: torch.device) -> float:
+    if teacher is None:
         return 0.0
-    images = [_images(part, bench.device) for part in batch]
-    look = bench.teacher.teacher.look
-    return median_s(lambda: [look(of_part) for of_part in images], device=bench.device)
+
+    def look() -> None:
+        for part in batch:
+            images = part["img"]
+            # Another view of them, which it has not seen yet.
+            teacher.look(images, batch=images[:])
+
+    return median_s(look, device=device)
 
 
-def _images(part: Batch, device: torch.device) -> torch.Tensor:
-    images: torch.Tensor = placed(part, device)["img"]
-    return images
-
-
-def _student_s(bench: Bench, runner: Runner, batch: list[Batch]) -> float:
-    """A step whose teacher remembers what it saw."""
-    if runner.model.teacher is not None:
-        runner.model.teacher = bench.teacher
-    return median_s(lambda: _steps(runner, batch, count=1), device=bench.device)
+def _student_s(
+    runner: Runner, batch: list[Batch], device: torch.device, *, teacher_s: float
+) -> float:
+    """A step whose teacher remembers what it saw; it remembers one part of a batch."""
+    step_s = median_s(lambda: _steps(runner, batch, count=1), device=device)
+    teacher = runner.model.teacher
+    remembers_all = teacher is None or (teacher.remembers and len(batch) == 1)
+    return step_s if remembers_all else max(0.0, step_s - teacher_s)
 
 
 def _load_s(bench: Bench, spec: RunSpec) -> float:
@@ -135,7 +143,6 @@ def _evaluation_s(bench: Bench, spec: RunSpec, runner: Runner) -> float:
     if runner.model.teacher is not None:
         found = evaluate(runner.model.teacher.detector, loader, device=bench.device)
         seconds += _timed_s(lambda: score(found.detections, whole_dataset(loader)), bench.device)
-        runner.model.teacher.detector.eval()
     return seconds * len(whole_dataset(whole)) / count
 
 

@@ -7,17 +7,16 @@ from configs.spec import (
     RATIO,
     ExitCode,
     Knob,
-    NamedTeacher,
     Probe,
     ProbeSpec,
     RunFile,
     RunSpec,
-    RunTeacher,
 )
 from configs.variants import trial_spec
 from workers.attempt import Desk, attempt
-from workers.errors import InvalidSpec
-from workers.inference import device_for, place_of
+from workers.course import dataset_of
+from workers.distillation.teacher import Teacher, shared_teachers
+from workers.inference import device_for
 from workers.probe.bench import Bench
 from workers.probe.costs import measure_costs
 from workers.probe.knobs import Knobs
@@ -46,9 +45,14 @@ def probe(
 
     `cache` is a folder for the mAP of teachers, so that each is measured once; none: each time.
     """
+
+    def work(desk: Desk) -> None:
+        with shared_teachers():
+            _probe(spec, desk, None if cache is None else ScoreCache(cache))
+
     return attempt(
         spec,
-        lambda desk: _probe(spec, desk, None if cache is None else ScoreCache(cache)),
+        work,
         identity=identity,
         run_dir=run_dir,
         stall_after_s=stall_after_s,
@@ -56,35 +60,45 @@ def probe(
 
 
 def _probe(spec: ProbeSpec, desk: Desk, cache: ScoreCache | None) -> None:
-    bench = _prepare(spec, desk)
-    _say_started(bench, spec.base, desk)
+    dataset, device = dataset_of(spec.base), device_for(spec.resources)
+    bench = Bench(dataset=dataset, run_dir=desk.run_dir, device=device)
+    teacher: Teacher | None = bench.runner(spec.base).model.teacher
+    _say_started(bench, teacher, desk)
     total = _BEFORE_KNOBS + len(spec.space)
-    found = _found(bench, spec, desk, cache=cache, total=total)
-    knobs = Knobs(bench, base=spec.base, probe=found, on_look=desk.leave_if_unwanted)
-    by_path: dict[str, Knob] = {}
-    for path in spec.space:
-        by_path[path] = knobs.of(spec.space, path)
-        log.info("%s: %s.", path, by_path[path].what)
-        desk.progress(done=_BEFORE_KNOBS + len(by_path), total=total)
-    whole = found.model_copy(update={"knobs": by_path})
+    desk.progress(done=0, total=total)
+    costs = measure_costs(bench, spec.base, on_part=desk.leave_if_unwanted)
+    desk.progress(done=1, total=total)
+    units = measure_units(bench, _measured_for_ratio(spec))
+    desk.progress(done=2, total=total)
+    mean_ap = _teacher_map(bench, spec.base, teacher, desk, cache)
+    found = Probe(
+        knobs={},
+        costs=costs,
+        detection_loss=units.detection,
+        unit_losses=units.by_weight,
+        teacher_map=mean_ap,
+    )
+    whole = found.model_copy(update={"knobs": _knobs(bench, spec, found, desk)})
     desk.write(RunFile.PROBE, whole.model_dump_json(indent=2) + "\n")
 
 
-def _prepare(spec: ProbeSpec, desk: Desk) -> Bench:
-    if isinstance(spec.base.teacher, NamedTeacher | RunTeacher):
-        raise InvalidSpec(
-            "base.teacher is a name, which the service resolves; give base.teacher.checkpoint."
-        )
-    dataset = place_of(spec.base.data.dataset)
-    return Bench(dataset=dataset, run_dir=desk.run_dir, device=device_for(spec.resources))
+def _knobs(bench: Bench, spec: ProbeSpec, found: Probe, desk: Desk) -> dict[str, Knob]:
+    total = _BEFORE_KNOBS + len(spec.space)
+    knobs = Knobs(bench, base=spec.base, probe=found, on_look=desk.leave_if_unwanted)
+    by_path: dict[str, Knob] = {}
+    for path in spec.space:
+        desk.progress(done=_BEFORE_KNOBS + len(by_path), total=total)
+        by_path[path] = knobs.of(spec.space, path)
+        log.info("%s: %s.", path, by_path[path].what)
+    desk.progress(done=total, total=total, is_last=True)
+    return by_path
 
 
-def _say_started(bench: Bench, base: RunSpec, desk: Desk) -> None:
-    bench.runner(base)  # invites the teacher, or says why it cannot come
+def _say_started(bench: Bench, teacher: Teacher | None, desk: Desk) -> None:
     desk.reporter.started(
         whereabouts(bench.device),
         resumed_from_epoch=0,
-        teacher_sha256=None if bench.teacher is None else bench.teacher.sha256,
+        teacher_sha256=None if teacher is None else teacher.sha256,
         dataset=bench.dataset.manifest,
     )
     write_environment(desk.run_dir / RunFile.ENVIRONMENT, device=bench.device)
@@ -92,26 +106,15 @@ def _say_started(bench: Bench, base: RunSpec, desk: Desk) -> None:
         desk.reporter.artifact(file)
 
 
-def _found(
-    bench: Bench, spec: ProbeSpec, desk: Desk, *, cache: ScoreCache | None, total: int
-) -> Probe:
-    """All but the knobs."""
-    desk.progress(done=0, total=total)
-    costs = measure_costs(bench, spec.base, on_part=desk.leave_if_unwanted)
-    desk.progress(done=1, total=total)
-    units = measure_units(bench, _measured_for_ratio(spec))
-    desk.progress(done=2, total=total)
-    scores = teacher_scores(bench, spec.base, cache=cache, on_batch=desk.leave_if_unwanted)
-    if scores is not None:
-        values = {f"teacher/{name}": value for name, value in scores.items()}
-        desk.reporter.metrics(step=0, values=values)
-    return Probe(
-        knobs={},
-        costs=costs,
-        detection_loss=units.detection,
-        unit_losses=units.by_weight,
-        teacher_map=None if scores is None else scores["bbox_mAP"],
-    )
+def _teacher_map(
+    bench: Bench, base: RunSpec, teacher: Teacher | None, desk: Desk, cache: ScoreCache | None
+) -> float | None:
+    scores = teacher_scores(bench, base, teacher, cache=cache, on_batch=desk.leave_if_unwanted)
+    if scores is None:
+        return None
+    values = {f"teacher/{name}": value for name, value in scores.items()}
+    desk.reporter.metrics(step=0, values=values)
+    return scores["bbox_mAP"]
 
 
 def _measured_for_ratio(spec: ProbeSpec) -> RunSpec:

@@ -71,6 +71,14 @@ def look_at(bench: Bench, spec: RunSpec) -> Look:
     return Look(losses, gradient, max(norm, gradients.norm), first_update, later_update)
 
 
+def fingerprint(tensors: Iterable[Tensor]) -> str:
+    """The SHA-256 of tensors' values; 0 and -0 are one."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update((tensor.detach() + 0.0).cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 @contextlib.contextmanager
 def _repeatable(device: torch.device) -> Iterator[None]:
     """Kernels that give the same bits twice; those of a CPU do anyway."""
@@ -82,14 +90,6 @@ def _repeatable(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(mode=False)
-
-
-def fingerprint(tensors: Iterable[Tensor]) -> str:
-    """The SHA-256 of tensors' values; 0 and -0 are one."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update((tensor.detach() + 0.0).cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 class _Gradients:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from configs.spec import RunSpec, TeacherFiles
 from workers.checkpoints import write_atomically
+from workers.distillation.teacher import Teacher
 from workers.evaluation import evaluate
 from workers.loading import validation_loader
 from workers.probe.bench import Bench, in_this_process
@@ -42,20 +43,21 @@ class ScoreCache:
 def teacher_scores(
     bench: Bench,
     spec: RunSpec,
+    teacher: Teacher | None,
     *,
     cache: ScoreCache | None = None,
     on_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, float] | None:
     """COCO's numbers; none without a teacher, or if it knows other classes than the labels."""
-    if bench.teacher is None or spec.teacher_classes != "same":
+    if teacher is None or spec.teacher_classes != "same":
         return None
-    key = score_key(bench, spec, sha256=bench.teacher.sha256)
+    key = score_key(bench, spec, sha256=teacher.sha256)
     known = None if cache is None else cache.find(key)
     if known is not None:
         return known
-    detector = bench.teacher.detector
     loader = validation_loader(bench.config(spec), spec=in_this_process(spec))
-    scores = evaluate(detector, loader, device=bench.device, on_batch=on_batch).by_metric
+    found = evaluate(teacher.detector, loader, device=bench.device, on_batch=on_batch)
+    scores = found.by_metric
     if cache is not None:
         cache.keep(key, scores)
     return scores
