@@ -46,6 +46,7 @@ class Knobs:
     def _stages(self) -> Iterator[tuple[str, Differs]]:
         """In the order in which a run comes to them; looking stops at the first difference."""
         yield "the student's shape", self._shapes_differ
+        yield "how images are shown to the student", self._images_differ
         yield "the losses", lambda specs: self._differ(specs, lambda look: look.losses)
         yield "the gradient", lambda specs: self._differ(specs, lambda look: look.gradient)
         yield "the first update", lambda specs: self._differ(specs, lambda look: look.first_update)
@@ -56,8 +57,11 @@ class Knobs:
     def _shapes_differ(self, specs: list[RunSpec]) -> bool:
         if all(spec.student == specs[0].student for spec in specs):
             return False
-        first, *others = ((self._bench.shape(s), self._bench.preparation(s)) for s in specs)
+        first, *others = map(self._bench.shape, specs)
         return any(other != first for other in others)
+
+    def _images_differ(self, specs: list[RunSpec]) -> bool:
+        return len(set(map(self._bench.preparation, specs))) > 1
 
     def _differ(self, specs: list[RunSpec], part: Callable[[Look], object]) -> bool:
         first, *others = (part(self._looks.of(spec)) for spec in specs)
