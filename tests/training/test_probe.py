@@ -1,7 +1,7 @@
 """A probe on the small digits set: what parameters move, what a step costs, what ratios mean."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,17 @@ import torch
 from mmcv.runner import Hook
 
 from configs.catalog import parse_spec
-from configs.spec import ExitCode, Metric, Probe, ProbeSpec, RunFile, RunSpec, members_that_fit
+from configs.spec import (
+    ExitCode,
+    Knob,
+    Metric,
+    Probe,
+    ProbeSpec,
+    RunFile,
+    RunSpec,
+    Values,
+    members_that_fit,
+)
 from configs.variants import baseline_of, trial_spec
 from tests.digits import write_digits
 from tests.jobs import do, spool_of, the_teacher
@@ -59,15 +69,27 @@ def measured(bench: Bench, base: RunSpec) -> Probe:
     )
 
 
+Looking = Callable[[dict[str, Any], str, dict[str, Any]], Knob]
+
+
+@pytest.fixture
+def look(bench: Bench, digits: Path, measured: Probe) -> Looking:
+    """Whether a parameter moves anything with a schedule."""
+
+    def of(schedule: dict[str, Any], path: str, parameter: dict[str, Any]) -> Knob:
+        asked = a_probe(a_taught_spec(digits, **schedule), {path: parameter})
+        return knobs_of(bench, asked, measured).of(asked.space, path)
+
+    return of
+
+
 def a_taught_spec(digits: Path, **schedule: Any) -> dict[str, Any]:
     spec = a_spec(digits, teacher=the_teacher(), distillation={"method": "bckd"})
     return spec | {"schedule": spec["schedule"] | schedule}
 
 
-def a_probe(base: dict[str, Any], **space: Any) -> ProbeSpec:
-    return ProbeSpec.model_validate(
-        {"base": base, "space": {name.replace("__", "."): of for name, of in space.items()}}
-    )
+def a_probe(base: dict[str, Any], space: dict[str, Any]) -> ProbeSpec:
+    return ProbeSpec.model_validate({"base": base, "space": space})
 
 
 def between(low: float, high: float, **more: Any) -> dict[str, Any]:
@@ -86,31 +108,23 @@ AT_ONCE = {"warmup": {"iterations": 2, "ratio": 1.0}}
 @pytest.mark.parametrize(
     ("schedule", "path", "parameter", "moved"),
     [
-        ({}, "student__backbone__width", one_of(0.125, 0.25), "the student's shape"),
-        ({}, "student__normalize", one_of("imagenet", "half"), "how images are shown"),
-        ({}, "distillation__cls_weight", between(0.5, 2), "the losses"),
-        ({}, "distillation__loc_weight", between(0, 2), "the losses"),
-        ({}, "schedule__optimizer__lr", between(1e-4, 1e-2), "the first update"),
-        ({}, "schedule__optimizer__weight_decay", between(0, 0.1), "the first update"),
-        ({}, "schedule__max_grad_norm", between(0.01, 0.1), "the first update"),
-        (SGD, "schedule__optimizer__momentum", between(0, 0.9), "a later update"),
-        ({}, "schedule__policy__min_lr_ratio", between(0, 0.5), "the learning rate of a later"),
-        (STEPS, "schedule__policy__gamma", between(0.1, 0.5), "the learning rate of a later step"),
-        (STEPS, "schedule__epochs", {"kind": "integer", "low": 3, "high": 5}, "the number of"),
+        ({}, "student.backbone.width", one_of(0.125, 0.25), "the student's shape"),
+        ({}, "student.normalize", one_of("imagenet", "half"), "how images are shown"),
+        ({}, "distillation.cls_weight", between(0.5, 2), "the losses"),
+        ({}, "distillation.loc_weight", between(0, 2), "the losses"),
+        ({}, "schedule.optimizer.lr", between(1e-4, 1e-2), "the first update"),
+        ({}, "schedule.optimizer.weight_decay", between(0, 0.1), "the first update"),
+        ({}, "schedule.max_grad_norm", between(0.01, 0.1), "the first update"),
+        (SGD, "schedule.optimizer.momentum", between(0, 0.9), "a later update"),
+        ({}, "schedule.policy.min_lr_ratio", between(0, 0.5), "the learning rate of a later"),
+        (STEPS, "schedule.policy.gamma", between(0.1, 0.5), "the learning rate of a later step"),
+        (STEPS, "schedule.epochs", {"kind": "integer", "low": 3, "high": 5}, "the number of"),
     ],
 )
 def test_a_parameter_is_said_to_move_what_it_moves_first(
-    bench: Bench,
-    digits: Path,
-    measured: Probe,
-    schedule: dict[str, Any],
-    path: str,
-    parameter: dict[str, Any],
-    moved: str,
+    look: Looking, schedule: dict[str, Any], path: str, parameter: dict[str, Any], moved: str
 ) -> None:
-    asked = a_probe(a_taught_spec(digits, **schedule), **{path: parameter})
-
-    knob = knobs_of(bench, asked, measured).of(asked.space, path.replace("__", "."))
+    knob = look(schedule, path, parameter)
 
     assert knob.has_effect
     assert knob.what.startswith(moved)
@@ -119,23 +133,15 @@ def test_a_parameter_is_said_to_move_what_it_moves_first(
 @pytest.mark.parametrize(
     ("schedule", "path", "parameter", "reason"),
     [
-        ({}, "schedule__max_grad_norm", between(1e6, 1e7), "clipping between 1e+06 and 1e+07"),
-        (AT_ONCE, "schedule__warmup__iterations", one_of(2, 5), "schedule.warmup.ratio is 1"),
-        ({}, "schedule__optimizer__weight_decay", between(1e-13, 1e-12), "bit for bit"),
+        ({}, "schedule.max_grad_norm", between(1e6, 1e7), "clipping between 1e+06 and 1e+07"),
+        (AT_ONCE, "schedule.warmup.iterations", one_of(2, 5), "schedule.warmup.ratio is 1"),
+        ({}, "schedule.optimizer.weight_decay", between(1e-13, 1e-12), "bit for bit"),
     ],
 )
 def test_a_parameter_that_moves_nothing_is_found_with_its_reason(
-    bench: Bench,
-    digits: Path,
-    measured: Probe,
-    schedule: dict[str, Any],
-    path: str,
-    parameter: dict[str, Any],
-    reason: str,
+    look: Looking, schedule: dict[str, Any], path: str, parameter: dict[str, Any], reason: str
 ) -> None:
-    asked = a_probe(a_taught_spec(digits, **schedule), **{path: parameter})
-
-    knob = knobs_of(bench, asked, measured).of(asked.space, path.replace("__", "."))
+    knob = look(schedule, path, parameter)
 
     assert not knob.has_effect
     assert reason in knob.what
@@ -146,8 +152,12 @@ def test_a_parameter_that_exists_with_another_kind_only_is_looked_at_with_it(
 ) -> None:
     asked = a_probe(
         a_taught_spec(digits),
-        schedule__optimizer__kind=one_of("sgd", "adamw"),
-        schedule__optimizer__momentum=between(0, 0.9, when={"schedule.optimizer.kind": ["sgd"]}),
+        {
+            "schedule.optimizer.kind": one_of("sgd", "adamw"),
+            "schedule.optimizer.momentum": between(
+                0, 0.9, when={"schedule.optimizer.kind": ["sgd"]}
+            ),
+        },
     )
     knobs = knobs_of(bench, asked, measured)
 
@@ -161,7 +171,7 @@ def test_a_parameter_that_exists_with_another_kind_only_is_looked_at_with_it(
 def test_the_ratio_and_its_balance_move_the_losses(
     bench: Bench, digits: Path, measured: Probe
 ) -> None:
-    asked = a_probe(a_taught_spec(digits), ratio=between(0.1, 2), balance=between(0.2, 0.8))
+    asked = a_probe(a_taught_spec(digits), {"ratio": between(0.1, 2), "balance": between(0.2, 0.8)})
     knobs = knobs_of(bench, asked, measured)
 
     assert knobs.of(asked.space, "ratio").what == "the losses"
@@ -171,7 +181,7 @@ def test_the_ratio_and_its_balance_move_the_losses(
 def test_a_ratio_of_a_term_that_is_0_moves_nothing(
     bench: Bench, digits: Path, measured: Probe
 ) -> None:
-    asked = a_probe(a_taught_spec(digits), ratio=between(0.1, 2))
+    asked = a_probe(a_taught_spec(digits), {"ratio": between(0.1, 2)})
     silent = measured.model_copy(
         update={"unit_losses": measured.unit_losses | {"distillation.loc_weight": 0.0}}
     )
@@ -185,7 +195,7 @@ def test_a_ratio_of_a_term_that_is_0_moves_nothing(
 def test_weights_of_a_ratio_give_that_ratio_on_the_batch(
     bench: Bench, base: RunSpec, measured: Probe
 ) -> None:
-    values = {"ratio": 0.5, "balance": 0.25}
+    values: Values = {"ratio": 0.5, "balance": 0.25}
     spec = trial_spec(base, values, seed=base.seed, probe=measured)
 
     losses = look_at(bench, spec).losses
@@ -212,7 +222,7 @@ def test_weights_of_methods_beside_bckd_are_measured_too(bench: Bench, digits: P
 
 def test_the_first_step_is_the_one_that_training_takes(bench: Bench, base: RunSpec) -> None:
     runner = bench.runner(base)
-    runner.register_lr_hook(bench.config(base).lr_config)
+    runner.register_lr_hook(dict(bench.config(base).lr_config))
     runner.register_hook(OrderHook(seed=base.seed), priority="HIGHEST")
     runner.register_hook(_OneStep())
 
@@ -229,7 +239,7 @@ def test_learning_rates_are_those_that_training_has(
     spec = parse_spec(a_taught_spec(digits, **policy))
     runner = bench.runner(baseline_of(spec))
     runner.stepper = _Idle()
-    runner.register_lr_hook(bench.config(spec).lr_config)
+    runner.register_lr_hook(dict(bench.config(spec).lr_config))
     heard = _Rates()
     runner.register_hook(heard)
 
