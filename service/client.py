@@ -35,6 +35,7 @@ from service.api.schemas import (
     EventView,
     HealthView,
     MetricView,
+    NoiseView,
     PlanView,
     PresetView,
     ProblemView,
@@ -43,6 +44,7 @@ from service.api.schemas import (
     RunView,
     TeacherView,
 )
+from service.domain.comparisons import ReportFormat
 
 View = TypeVar("View", bound=BaseModel)
 
@@ -176,6 +178,18 @@ class TandemClient:
         """What each term of the loss does."""
         answer = self._ask("GET", f"/v1/runs/{run_id}/loss-budget")
         return BudgetView.model_validate_json(answer.content)
+
+    def noise(self, run_id: str) -> NoiseView:
+        """By how much runs like this one differ in their seed alone."""
+        return NoiseView.model_validate_json(self._ask("GET", f"/v1/runs/{run_id}/noise").content)
+
+    def report(self, run_id: str, *, format: ReportFormat = "md") -> str:
+        """The newest report of a run."""
+        return self._ask("GET", f"/v1/runs/{run_id}/report", params={"format": format}).text
+
+    def make_report(self, run_id: str) -> RunView:
+        """Have a report made of a run; the run that makes it."""
+        return self._wish(run_id, "report")
 
     def logs(self, run_id: str, query: LogQuery | None = None) -> str:
         """What the worker printed."""

@@ -18,7 +18,18 @@ from service.adapters.log_store import LocalLogStore
 from service.adapters.mlflow import Mlflow
 from service.adapters.prometheus import Meters
 from service.adapters.ray_jobs import RayJobs
-from service.api import access, docs, errors, health, jobs, registry, runs, streams, workers
+from service.api import (
+    access,
+    docs,
+    errors,
+    health,
+    jobs,
+    registry,
+    reports,
+    runs,
+    streams,
+    workers,
+)
 from service.api.auditing import Auditing
 from service.api.gate import Gate, limits_from
 from service.api.headers import SecurityHeaders
@@ -32,9 +43,11 @@ from service.domain.ports import Clock, Cluster, Tracker
 from service.keys import key_in
 from service.log import configure_logging
 from service.loops.base import Loop, Watch
+from service.loops.comparisons import compare_twins
 from service.loops.reconcile import Reconciler
 from service.loops.settle import settle_finished
 from service.loops.submit import submit_queued
+from service.loops.sweeps import SweepKeeper
 from service.settings import Settings
 from service.store.database import Database
 from service.tracing import Tracing
@@ -97,7 +110,7 @@ def create_app(
     )
     app.state.world, app.state.scrape, app.state.health = world, meters.text, answers
     errors.install(app)
-    for module in (runs, jobs, streams, registry, access, workers, health, docs):
+    for module in (runs, jobs, reports, streams, registry, access, workers, health, docs):
         app.include_router(module.router)
     describe_problems(app)
     _guard(app, world, settings, answered=meters.answered)
@@ -151,7 +164,7 @@ def _make_world(
         store=database,
         cluster=cluster or ray,
         tracker=tracker or mlflow,
-        files=LocalFiles(settings.runs_dir, roots=settings.roots),
+        files=LocalFiles(settings.runs_dir, sweeps_dir=settings.sweeps_dir, roots=settings.roots),
         logs=LocalLogStore(settings.logs_dir),
         clock=clock or SystemClock(),
         rules=_rules(settings),
@@ -209,6 +222,8 @@ def make_loops(
         "submit": partial(submit_queued, world),
         "reconcile": Reconciler(world).turn,
         "settle": partial(settle_finished, world),
+        "compare": partial(compare_twins, world),
+        "sweeps": SweepKeeper(world).turn,
     }
     return [Loop(name, step, interval_s=interval_s, watch=watch) for name, step in steps.items()]
 

@@ -192,6 +192,11 @@ class Settings(BaseSettings):
         return self.home / "runs"
 
     @property
+    def sweeps_dir(self) -> Path:
+        """One folder per sweep."""
+        return self.home / "sweeps"
+
+    @property
     def ray_token(self) -> Path:
         """The file with Ray's token: the one that is named, else that of the local stack."""
         return self.ray_token_file or self.home / "ray" / "token"

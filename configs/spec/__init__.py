@@ -63,6 +63,7 @@ from configs.spec.jobs import (
     Task,
     Timing,
     export_objection,
+    images_of,
     task_of,
 )
 from configs.spec.names import (
@@ -78,6 +79,7 @@ from configs.spec.names import (
     attempt_log,
     budget_metric,
     experiment_of,
+    gain_metric,
 )
 from configs.spec.pack import PackMember, PackOrder
 from configs.spec.probe import (
@@ -314,6 +316,8 @@ __all__ = [
     "budget_metric",
     "experiment_of",
     "export_objection",
+    "gain_metric",
+    "images_of",
     "is_retryable",
     "lessons",
     "members_that_fit",

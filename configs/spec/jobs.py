@@ -170,6 +170,17 @@ JobSpec = Annotated[
 """Everything a run can be asked to do; only a spec that trains does not say so."""
 
 
+def images_of(spec: JobSpec) -> Dataset | None:
+    """The dataset that a job looks at; none if it leaves that open."""
+    if isinstance(spec, RunSpec | EvaluationSpec):
+        return spec.data.dataset
+    if isinstance(spec, ExportSpec):
+        return spec.dataset
+    if isinstance(spec, ProbeSpec):
+        return spec.base.data.dataset
+    return None if spec.dossier is None else spec.dossier.dataset
+
+
 def task_of(spec: JobSpec) -> Task:
     """What a spec asks for."""
     return "train" if isinstance(spec, RunSpec) else spec.task

@@ -40,12 +40,24 @@ class Tag(StrEnum):
     RUN_ID = "tandem.run_id"
     """What finds the MLflow run of a run again: there is exactly one."""
 
+    SWEEP_ID = "tandem.sweep_id"
+    """What finds the MLflow run of a sweep again: there is exactly one."""
+
+    PARENT = "mlflow.parentRunId"
+    """MLflow's own: the run that this one is shown below."""
+
     PRESET = "tandem.preset"
     TASK = "tandem.task"
     TEACHER_SHA256 = "tandem.teacher_sha256"
     MODEL_SHA256 = "tandem.model_sha256"
     DATASET_DIGEST = "tandem.dataset_digest"
     HOST = "tandem.host"
+    VERDICT = "tandem.verdict"
+    """Of a distilled run beside its baseline, as the three below."""
+
+    BASELINE_RUN_ID = "tandem.baseline_run_id"
+    GAIN_LOW = "tandem.gain_low"
+    GAIN_HIGH = "tandem.gain_high"
 
 
 class RunFile(StrEnum):
@@ -103,6 +115,11 @@ def budget_metric(term: str, what: str, *, level: int | None) -> str:
     """
     place = "all" if level is None else f"p{level + 3}"
     return f"budget/{term.removeprefix('loss_')}/{place}/{what}"
+
+
+def gain_metric(part: str) -> str:
+    """How much a distilled run is better than its baseline, in one part of mAP."""
+    return f"gain/{part}"
 
 
 def attempt_log(attempt: int) -> str:

@@ -1,6 +1,6 @@
 """What a sweep varies, and how it looks for the best: parameters, algorithms, schedulers."""
 
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -33,7 +33,8 @@ class Uniform(Contract):
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
-        return _checked(self)
+        _refuse_empty(self.low, self.high)
+        return self
 
 
 class LogUniform(Contract):
@@ -46,7 +47,8 @@ class LogUniform(Contract):
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
-        return _checked(self)
+        _refuse_empty(self.low, self.high)
+        return self
 
 
 class Integer(Contract):
@@ -62,7 +64,8 @@ class Integer(Contract):
     def _is_a_range(self) -> Self:
         if self.log and self.low < 1:
             raise ValueError(f"log needs low to be 1 or more, got {self.low}")
-        return _checked(self)
+        _refuse_empty(self.low, self.high)
+        return self
 
 
 class Choice(Contract):
@@ -155,9 +158,6 @@ class MedianStopping(Contract):
 Scheduler = Annotated[NoScheduler | Asha | Hyperband | MedianStopping, Field(discriminator="kind")]
 
 
-_Range = TypeVar("_Range", Uniform, LogUniform, Integer)
-
-
 def _kind_of_pack(value: object) -> str:
     return "word" if isinstance(value, str) else "size"
 
@@ -171,7 +171,6 @@ Pack = Annotated[
 """How many trials train side by side with one teacher; `auto`: as many as fit."""
 
 
-def _checked(parameter: _Range) -> _Range:
-    if parameter.low >= parameter.high:
-        raise ValueError(f"low {parameter.low} must be smaller than high {parameter.high}")
-    return parameter
+def _refuse_empty(low: float, high: float) -> None:
+    if low >= high:
+        raise ValueError(f"low {low} must be smaller than high {high}")

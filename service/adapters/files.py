@@ -20,13 +20,18 @@ _RECORDS: TypeAdapter[Record] = TypeAdapter(Record)
 class LocalFiles:
     """Implements `ports.Files`."""
 
-    def __init__(self, runs_dir: Path, *, roots: Sequence[Path]) -> None:
+    def __init__(self, runs_dir: Path, *, sweeps_dir: Path, roots: Sequence[Path]) -> None:
         self._runs_dir = runs_dir
+        self._sweeps_dir = sweeps_dir
         self._roots = tuple(root.resolve() for root in roots)
 
     def run_dir(self, run_id: str) -> Path:
         """A run's folder."""
         return self._runs_dir / run_id
+
+    def sweep_dir(self, sweep_id: str) -> Path:
+        """A sweep's folder."""
+        return self._sweeps_dir / sweep_id
 
     def write(self, path: Path, text: str, *, is_secret: bool = False) -> None:
         """Write a whole file or none; a secret one is for its owner's eyes only."""

@@ -1,5 +1,6 @@
-"""MLflow's REST API, as little as the control plane needs: find a run and set its status."""
+"""MLflow's REST API, as little as the control plane needs: runs found, ended, shown together."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -21,23 +22,37 @@ class Mlflow:
 
     def find(self, run_id: str, *, project: str) -> str | None:
         """The MLflow run that carries our run's id."""
-        experiment = self._ask(
-            "GET", "/experiments/get-by-name", params={"experiment_name": experiment_of(project)}
-        )
-        if experiment is None:
-            return None
-        found = self._ask(
-            "POST",
-            "/runs/search",
-            json={
-                "experiment_ids": [experiment["experiment"]["experiment_id"]],
-                "filter": f"tags.`{Tag.RUN_ID}` = '{run_id}'",
-                "max_results": 1,
-                "order_by": ["attributes.start_time ASC"],
-            },
-        )
-        runs = (found or {}).get("runs", [])
-        return str(runs[0]["info"]["run_id"]) if runs else None
+        return self._find(Tag.RUN_ID, run_id, project=project)
+
+    def find_sweep(self, sweep_id: str, *, project: str) -> str | None:
+        """The MLflow run that carries our sweep's id."""
+        return self._find(Tag.SWEEP_ID, sweep_id, project=project)
+
+    def make_run(self, name: str, *, project: str, tags: Mapping[str, str], at: datetime) -> str:
+        """A new run of a project's experiment, which is made if it is not there."""
+        body = {
+            "experiment_id": self._experiment(project) or self._new_experiment(project),
+            "run_name": name,
+            "start_time": _milliseconds(at),
+            "tags": [{"key": key, "value": value} for key, value in tags.items()],
+        }
+        made = self._ask("POST", "/runs/create", json=body)
+        if made is None:
+            raise TrackerUnreachable("MLflow lost the experiment while a run was made in it.")
+        return str(made["run"]["info"]["run_id"])
+
+    def set_tag(self, mlflow_run_id: str, key: str, value: str) -> None:
+        """Give a run a tag."""
+        body = {"run_id": mlflow_run_id, "key": key, "value": value}
+        self._change("/runs/set-tag", body)
+
+    def log_metrics(self, mlflow_run_id: str, values: Mapping[str, float], *, at: datetime) -> None:
+        """Log values to a run, as of a moment."""
+        metrics = [
+            {"key": key, "value": value, "timestamp": _milliseconds(at), "step": 0}
+            for key, value in values.items()
+        ]
+        self._change("/runs/log-batch", {"run_id": mlflow_run_id, "metrics": metrics})
 
     def status(self, mlflow_run_id: str) -> TrackerStatus | None:
         """The status of a run that MLflow knows and that was not deleted there."""
@@ -51,12 +66,44 @@ class Mlflow:
         """Show a status, and the end with a status that is one."""
         body: dict[str, Any] = {"run_id": mlflow_run_id, "status": status}
         if status != "RUNNING":
-            body["end_time"] = round(at.timestamp() * 1000)
+            body["end_time"] = _milliseconds(at)
         self._ask("POST", "/runs/update", json=body)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def _find(self, tag: Tag, value: str, *, project: str) -> str | None:
+        experiment_id = self._experiment(project)
+        if experiment_id is None:
+            return None
+        found = self._ask(
+            "POST",
+            "/runs/search",
+            json={
+                "experiment_ids": [experiment_id],
+                "filter": f"tags.`{tag}` = '{value}'",
+                "max_results": 1,
+                "order_by": ["attributes.start_time ASC"],
+            },
+        )
+        runs = (found or {}).get("runs", [])
+        return str(runs[0]["info"]["run_id"]) if runs else None
+
+    def _experiment(self, project: str) -> str | None:
+        name = experiment_of(project)
+        found = self._ask("GET", "/experiments/get-by-name", params={"experiment_name": name})
+        return None if found is None else str(found["experiment"]["experiment_id"])
+
+    def _new_experiment(self, project: str) -> str:
+        made = self._ask("POST", "/experiments/create", json={"name": experiment_of(project)})
+        if made is None:
+            raise TrackerUnreachable("MLflow does not make experiments.")
+        return str(made["experiment_id"])
+
+    def _change(self, path: str, body: dict[str, Any]) -> None:
+        if self._ask("POST", path, json=body) is None:
+            raise TrackerRefused(f"It does not know the run {body['run_id']}.")
 
     def _ask(self, method: str, path: str, **arguments: Any) -> dict[str, Any] | None:
         try:
@@ -81,3 +128,7 @@ class Mlflow:
         if not isinstance(document, dict):
             raise TrackerUnreachable(f"What answers at {response.url} is not MLflow.")
         return document
+
+
+def _milliseconds(at: datetime) -> int:
+    return round(at.timestamp() * 1000)

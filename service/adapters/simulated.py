@@ -1,8 +1,10 @@
 """A cluster and a tracker that play along: for tests, and for work on the service without Ray."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from configs.spec import Tag
 from service.domain.errors import ClusterUnreachable, TrackerRefused, TrackerUnreachable
 from service.domain.policy import Job, JobState
 from service.domain.ports import Node, Order
@@ -82,11 +84,51 @@ class SimulatedTracker:
     statuses: dict[str, TrackerStatus] = field(default_factory=dict)
     ended_at: dict[str, datetime] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
+    sweeps: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def find(self, run_id: str, *, project: str) -> str | None:  # noqa: ARG002
         """The tracked run of a run."""
         self._answer()
         return self.runs.get(run_id)
+
+    def find_sweep(self, sweep_id: str, *, project: str) -> str | None:  # noqa: ARG002
+        """The tracked run of a sweep."""
+        self._answer()
+        return self.sweeps.get(sweep_id)
+
+    def make_run(
+        self,
+        name: str,  # noqa: ARG002
+        *,
+        project: str,  # noqa: ARG002
+        tags: Mapping[str, str],
+        at: datetime,  # noqa: ARG002
+    ) -> str:
+        """A new run, found again by its sweep."""
+        self._answer()
+        made = f"m-{len(self.sweeps)}"
+        self.sweeps[tags[Tag.SWEEP_ID]] = made
+        self.tags[made] = dict(tags)
+        self.statuses[made] = "RUNNING"
+        return made
+
+    def set_tag(self, mlflow_run_id: str, key: str, value: str) -> None:
+        """Remember a tag."""
+        self._take(mlflow_run_id)
+        self.tags.setdefault(mlflow_run_id, {})[key] = value
+
+    def log_metrics(
+        self,
+        mlflow_run_id: str,
+        values: Mapping[str, float],
+        *,
+        at: datetime,  # noqa: ARG002
+    ) -> None:
+        """Remember the last values."""
+        self._take(mlflow_run_id)
+        self.metrics.setdefault(mlflow_run_id, {}).update(values)
 
     def status(self, mlflow_run_id: str) -> TrackerStatus | None:
         """What was last shown."""
@@ -95,11 +137,14 @@ class SimulatedTracker:
 
     def set_status(self, mlflow_run_id: str, status: TrackerStatus, *, at: datetime) -> None:
         """Remember a status."""
+        self._take(mlflow_run_id)
+        self.statuses[mlflow_run_id] = status
+        self.ended_at[mlflow_run_id] = at
+
+    def _take(self, mlflow_run_id: str) -> None:
         self._answer()
         if mlflow_run_id in self.deleted:
             raise TrackerRefused("The run must be in the 'active' state.")
-        self.statuses[mlflow_run_id] = status
-        self.ended_at[mlflow_run_id] = at
 
     def _answer(self) -> None:
         if not self.is_reachable:

@@ -16,7 +16,9 @@ from configs.spec import (
     Task,
 )
 from service.domain.access import Role
+from service.domain.comparisons import ReportFormat
 from service.domain.states import RunState
+from service.domain.twins import BaselineWish
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 """A name is an argument of the job's command line: no shell takes a NUL there."""
@@ -69,6 +71,9 @@ class RunRequest(Placed):
         default_factory=dict, examples=[{"distillation.loc_weight": 2.0}]
     )
     spec: dict[str, JsonValue] | None = None
+    baseline: BaselineWish = "auto"
+    """Whether a taught run is compared with the same student alone, which is booked with it if it
+    is not there already; `off`: it is not compared."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -104,6 +109,12 @@ class RunQuery(PageQuery):
     project: str | None = None
     preset: str | None = None
     tag: Annotated[str, Field(pattern=r"^[^=]+=.*$", description="key=value")] | None = None
+
+
+class ReportQuery(Contract):
+    """In which form."""
+
+    format: ReportFormat = "html"
 
 
 class LogQuery(Contract):

@@ -2,15 +2,21 @@
 
 TandemError
 ├── NotFound                 run_not_found, dataset_not_found, teacher_not_found, preset_not_found,
-│                            checkpoint_missing, dependency_failed, token_not_found
+│                            checkpoint_missing, dependency_failed, token_not_found,
+│                            sweep_not_found, report_not_found
 ├── NotLetIn                 not_let_in
 ├── NotAllowed
 │   ├── RoleTooSmall         role_too_small
 │   └── OtherProject         other_project
 ├── TokenRefused             token_refused
 ├── SpecRefused              spec_refused: the spec cannot be, or cannot run here
+├── EntryRefused             sweep_entry_refused: what a driver may not write
 ├── Conflict
 │   ├── IllegalMove          illegal_move
+│   ├── IllegalSweepMove     illegal_sweep_move
+│   ├── SweepLogMoved        sweep_log_moved
+│   ├── DriverSuperseded     driver_superseded
+│   ├── NothingToPromote     nothing_to_promote
 │   ├── AttemptSuperseded    attempt_superseded
 │   ├── LeaseLost            lease_lost
 │   ├── KeyReused            idempotency_key_reused
@@ -59,6 +65,24 @@ class RunNotFound(NotFound):
 
     def __init__(self, run_id: str) -> None:
         super().__init__(f"There is no run {run_id}. `tandem runs` lists them.")
+
+
+class SweepNotFound(NotFound):
+    """No sweep has this id."""
+
+    code = "sweep_not_found"
+
+    def __init__(self, sweep_id: str) -> None:
+        super().__init__(f"There is no sweep {sweep_id}. `tandem sweeps` lists them.")
+
+
+class ReportNotFound(NotFound):
+    """There are no pages about a run or a sweep, or not yet."""
+
+    code = "report_not_found"
+
+    def __init__(self, what: str, *, what_to_do: str) -> None:
+        super().__init__(f"There is no report of {what}. {what_to_do}")
 
 
 class DatasetNotFound(NotFound):
@@ -183,6 +207,16 @@ class SpecRefused(TandemError):
         self.faults = tuple(faults)
 
 
+class EntryRefused(TandemError):
+    """An entry that a driver may not write, or not now."""
+
+    code = "sweep_entry_refused"
+
+    def __init__(self, number: int, why: str) -> None:
+        super().__init__(f"entries.{number}: {why}")
+        self.faults = (FieldFault(f"entries.{number}", self.code, why),)
+
+
 class Conflict(TandemError):
     """The request does not fit the state of things."""
 
@@ -194,6 +228,45 @@ class IllegalMove(Conflict):
 
     def __init__(self, run_id: str, from_state: str, to_state: str) -> None:
         super().__init__(f"Run {run_id} is {from_state} and cannot become {to_state}.")
+
+
+class IllegalSweepMove(Conflict):
+    """A sweep cannot go from its state to the one that is asked for."""
+
+    code = "illegal_sweep_move"
+
+    def __init__(self, sweep_id: str, from_state: str, to_state: str) -> None:
+        super().__init__(f"Sweep {sweep_id} is {from_state} and cannot become {to_state}.")
+
+
+class SweepLogMoved(Conflict):
+    """Somebody else has written into a sweep's list, or there would be a gap."""
+
+    code = "sweep_log_moved"
+    advice = "Read the list again and go on from its end."
+
+    def __init__(self, sweep_id: str, first: int, length: int) -> None:
+        super().__init__(
+            f"Entries from {first} on do not fit: the list of sweep {sweep_id} has {length}."
+        )
+
+
+class DriverSuperseded(Conflict):
+    """Another driver has taken over."""
+
+    code = "driver_superseded"
+
+    def __init__(self, sweep_id: str, number: int, current: int) -> None:
+        super().__init__(f"Driver {number} of sweep {sweep_id} is over; {current} drives it now.")
+
+
+class NothingToPromote(Conflict):
+    """A sweep has no trial that could be trained as a run of its own."""
+
+    code = "nothing_to_promote"
+
+    def __init__(self, sweep_id: str, why: str) -> None:
+        super().__init__(f"Sweep {sweep_id}: {why}")
 
 
 class AttemptSuperseded(Conflict):

@@ -1,7 +1,7 @@
 """What attempts cost, as sums: pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 
@@ -28,6 +28,8 @@ class Use:
     num_gpus: int
     since: datetime
     until: datetime
+    pack_job: str | None = None
+    """The job that it shared with others; none: it had one of its own."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,24 @@ class Spent:
 
     cpu_s: float = 0.0
     gpu_s: float = 0.0
+
+
+def shared(uses: Iterable[Use]) -> list[Use]:
+    """The same, members of one pack as one: they have its room together, from first to last."""
+    alone, packs = [], dict[str, list[Use]]()
+    for use in uses:
+        if use.pack_job is None:
+            alone.append(use)
+        else:
+            packs.setdefault(use.pack_job, []).append(use)
+    return alone + [
+        replace(
+            members[0],
+            since=min(use.since for use in members),
+            until=max(use.until for use in members),
+        )
+        for members in packs.values()
+    ]
 
 
 def spent_by_project(uses: Iterable[Use], *, before: Mapping[str, Spent]) -> dict[str, Spent]:

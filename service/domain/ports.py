@@ -1,5 +1,6 @@
 """What the domain needs of the world, as small protocols; the simulated twins are in adapters."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -76,6 +77,18 @@ class Tracker(Protocol):
     def find(self, run_id: str, *, project: str) -> str | None:
         """The id of the MLflow run of a run of a project."""
 
+    def find_sweep(self, sweep_id: str, *, project: str) -> str | None:
+        """The id of the MLflow run that stands for a sweep of a project."""
+
+    def make_run(self, name: str, *, project: str, tags: Mapping[str, str], at: datetime) -> str:
+        """A new MLflow run, and its id."""
+
+    def set_tag(self, mlflow_run_id: str, key: str, value: str) -> None:
+        """Give a run a tag, whatever it had; `TrackerRefused` if the tracker never will."""
+
+    def log_metrics(self, mlflow_run_id: str, values: Mapping[str, float], *, at: datetime) -> None:
+        """Log values to a run; `TrackerRefused` if the tracker never will."""
+
     def status(self, mlflow_run_id: str) -> TrackerStatus | None:
         """What the tracker shows; none if it does not know the run."""
 
@@ -88,6 +101,9 @@ class Files(Protocol):
 
     def run_dir(self, run_id: str) -> Path:
         """A run's folder."""
+
+    def sweep_dir(self, sweep_id: str) -> Path:
+        """A sweep's folder."""
 
     def manifest(self, root: Path) -> DatasetManifest:
         """The manifest of the dataset in a folder; `PathRefused` if there is none."""

@@ -28,6 +28,9 @@ class Waiting:
     may_be_fewer: bool = False
     """Whether it goes on with fewer processes than its spec asks for."""
 
+    beside: tuple[Run, ...] = ()
+    """Runs that would start in the same process, and take no room of their own."""
+
 
 @dataclass(frozen=True)
 class Holding:
@@ -38,10 +41,13 @@ class Holding:
     node_id: str | None = None
     """Where, if it is one process and that is known."""
 
+    beside: tuple[Run, ...] = ()
+    """Runs in the same process."""
+
     @property
     def is_leaving(self) -> bool:
         """Whether its room will be free soon."""
-        return self.run.stop_kind is not None
+        return all(run.stop_kind is not None for run in (self.run, *self.beside))
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,9 @@ class Start:
     processes: int
     avoid: frozenset[str] = frozenset()
     """Nodes where it is not to run."""
+
+    beside: tuple[Run, ...] = ()
+    """Runs that start in the same process."""
 
 
 @dataclass(frozen=True)
@@ -141,34 +150,36 @@ class _Round:
         run, asked = waiting.run, waiting.run.spec.resources
         why = waiting.held_back or self._shares.objection(run)
         if why is not None:
-            yield self._wait(run, why)
+            yield from self._wait(waiting, why)
             return
         room = places(asked, self._nodes, total=False)
         processes = processes_now(run.spec, room=room, may_be_fewer=waiting.may_be_fewer)
         if processes is None:
-            yield from self._without_room(run)
+            yield from self._without_room(waiting)
             return
         self._nodes = less(self._nodes, asked, processes=processes)
         self._shares.take(run.project, asked, processes)
-        yield Start(run, processes, self._avoid)
+        yield Start(run, processes, self._avoid, waiting.beside)
 
-    def _without_room(self, run: Run) -> Iterator[Decision]:
-        asked = run.spec.resources
+    def _without_room(self, waiting: Waiting) -> Iterator[Decision]:
+        run, asked = waiting.run, waiting.run.spec.resources
         possible = places(asked, self._nodes, total=True)
         if possible < asked.processes:
             has = "none" if possible == 0 else f"room for {possible}"
-            yield self._wait(run, f"{in_words(asked)}; the cluster has {has}")
+            yield from self._wait(waiting, f"{in_words(asked)}; the cluster has {has}")
             return
         soon = self._expected()
         fits_soon = places(asked, soon, total=False) >= asked.processes
         victims = [] if fits_soon else self._victims(run, soon)
         leaving = [held.run for held in self._situation.holding if held.run.id in self._leaving]
         self._leaving |= {victim.run.id for victim in victims}
-        yield from (Preempt(victim.run, run) for victim in victims)
+        for victim in victims:
+            yield from (Preempt(one, run) for one in (victim.run, *victim.beside))
         for_it = [left for left in leaving if left.preempted_for == run.id]
         if victims or fits_soon or self._has_waited_long(run):
             self._nodes = held_for(self._nodes, asked)
-        yield self._wait(run, _why(run, [*for_it, *(victim.run for victim in victims)]))
+        why = _why(run, [*for_it, *(victim.run for victim in victims)])
+        yield from self._wait(waiting, why)
 
     def _expected(self) -> tuple[Node, ...]:
         """What will be free when all have left that are leaving, and what was left is counted."""
@@ -204,9 +215,10 @@ class _Round:
         waited = self._situation.now - max(run.changed_at, run.not_before or run.changed_at)
         return waited.total_seconds() >= self._situation.patience_s
 
-    def _wait(self, run: Run, why: str) -> Wait:
-        self._position += 1
-        return Wait(run, self._position, why)
+    def _wait(self, waiting: Waiting, why: str) -> Iterator[Wait]:
+        for run in (waiting.run, *waiting.beside):
+            self._position += 1
+            yield Wait(run, self._position, why)
 
 
 class _Shares:

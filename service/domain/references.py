@@ -2,7 +2,17 @@
 
 from dataclasses import dataclass
 
-from configs.spec import Dataset, EvaluationSpec, ExportSpec, JobSpec, RunSpec, RunTeacher, Teacher
+from configs.spec import (
+    Dataset,
+    EvaluationSpec,
+    ExportSpec,
+    JobSpec,
+    ProbeSpec,
+    ReportSpec,
+    RunSpec,
+    RunTeacher,
+    Teacher,
+)
 
 
 @dataclass(frozen=True)
@@ -28,11 +38,21 @@ def references_of(spec: JobSpec) -> References:
         return References(spec.data.dataset, "data.dataset", spec.teacher, "teacher")
     if isinstance(spec, EvaluationSpec):
         return References(spec.data.dataset, "data.dataset", spec.model, "model")
+    if isinstance(spec, ProbeSpec):
+        base = spec.base
+        return References(base.data.dataset, "base.data.dataset", base.teacher, "base.teacher")
+    if isinstance(spec, ReportSpec):
+        return References(None, "", None, "")
     return References(spec.dataset, "dataset", spec.model, "model")
 
 
 def with_files(spec: JobSpec, *, dataset: Dataset | None, model: Teacher | None) -> JobSpec:
     """The spec with other references: files where names were."""
+    if isinstance(spec, ReportSpec):
+        return spec
+    if isinstance(spec, ProbeSpec):
+        base = with_files(spec.base, dataset=dataset, model=model)
+        return spec.model_copy(update={"base": base})
     if isinstance(spec, RunSpec):
         data = spec.data.model_copy(update={"dataset": dataset})
         return spec.model_copy(update={"data": data, "teacher": model})

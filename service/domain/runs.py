@@ -66,6 +66,39 @@ class Run:
     pending_outcome: str | None = None
     """The last word of the current attempt, before its job is seen to be over."""
 
+    spec_digest: str | None = None
+    """Equal for runs that compute the same numbers; none: a job, or a run of old times."""
+
+    family_digest: str | None = None
+    """Equal for runs that differ in their seed alone."""
+
+    noise_key: str | None = None
+    """Equal for runs that scatter alike over seeds."""
+
+    baseline_run_id: str | None = None
+    """Its twin: the same student, seed and batches without a teacher."""
+
+    is_baseline_lost: bool = False
+    """Whether it was told that the twin has failed or is cancelled."""
+
+    report_run_id: str | None = None
+    """The newest run that makes pages about this one."""
+
+    is_report_read: bool = False
+    """Of a report: whether the comparisons in it are kept."""
+
+    sweep_id: str | None = None
+    """The sweep that it is part of."""
+
+    trial: int | None = None
+    """The sweep's trial that it is part of; none: it serves the whole sweep."""
+
+    pack_size: int = 1
+    """How many runs it may train side by side with, itself included."""
+
+    pack_job: str | None = None
+    """The Ray job that its current attempt shares with others; none: it has one of its own."""
+
     @property
     def task(self) -> Task:
         """What it does: train, evaluate or export."""
@@ -82,8 +115,14 @@ class Run:
 
     @property
     def submission_id(self) -> str:
-        """The Ray job of the current attempt; the same number gives the same id."""
+        """The current attempt's name, and its Ray job's unless it is part of a pack; the same
+        number gives the same id."""
         return f"{self.id}-a{self.attempt}"
+
+    @property
+    def job_id(self) -> str:
+        """The Ray job that the current attempt is part of."""
+        return self.pack_job or self.submission_id
 
     @property
     def is_over(self) -> bool:
@@ -104,7 +143,10 @@ class Attempt:
 
     num_cpus: int = 1
     num_gpus: int = 0
-    """Of each process."""
+    """Of each process; members of a pack share what they have."""
+
+    pack_job: str | None = None
+    """The Ray job that it shared with others."""
 
     ended_at: datetime | None = None
     host: str | None = None

@@ -1,17 +1,20 @@
 """What is kept, as small protocols: the database implements them."""
 
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from configs.spec import Metrics, Task
+from configs.spec import Metrics, SweepEntry, Task
 from service.domain.access import AuditEntry, Token
+from service.domain.comparisons import Comparisons, Twins
 from service.domain.figures import Use
 from service.domain.projects import Project
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.runs import Attempt, Event, Run
 from service.domain.states import RunState
+from service.domain.sweeps import Sweep, SweepState
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class RunFilter:
     project: str | None = None
     preset: str | None = None
     tag: tuple[str, str] | None = None
+    sweep: str | None = None
+    trial: int | None = None
     before: str | None = None
     limit: int = 50
 
@@ -76,6 +81,12 @@ class Runs(Protocol):
     def in_states(self, *states: RunState) -> list[Run]:
         """All runs in these states, oldest first."""
 
+    def of_pack(self, job: str) -> list[Run]:
+        """Those whose current attempt is part of a pack and not over, oldest first."""
+
+    def of_sweep(self, sweep_id: str, *, trials: Collection[int] | None = None) -> list[Run]:
+        """A sweep's runs, oldest first; of some of its trials only, if they are given."""
+
     def to_settle(self) -> list[Run]:
         """Runs that are over for us and not yet for MLflow."""
 
@@ -84,6 +95,56 @@ class Runs(Protocol):
 
     def remember_key(self, key: str, *, request_digest: str, run_id: str) -> None:
         """Bind an idempotency key to a run."""
+
+
+@dataclass(frozen=True)
+class SweepFilter:
+    """Which sweeps to list, newest first; `before` is the id to go on from."""
+
+    state: SweepState | None = None
+    project: str | None = None
+    before: str | None = None
+    limit: int = 50
+
+
+class Sweeps(Protocol):
+    """Sweeps and their lists, as stored."""
+
+    def alone(self) -> None:
+        """Until the end of the transaction no other one adds sweeps."""
+
+    def add(self, sweep: Sweep, *, key: str | None = None, digest: str | None = None) -> None:
+        """Store a new sweep, and the idempotency key that made it; after `alone`."""
+
+    def get(self, sweep_id: str) -> Sweep:
+        """The sweep as it is; `SweepNotFound` if there is none."""
+
+    def take(self, sweep_id: str) -> Sweep:
+        """The sweep to be changed: until the end of the transaction nobody else changes it."""
+
+    def save(self, sweep: Sweep) -> None:
+        """Store a changed sweep."""
+
+    def page(self, which: SweepFilter) -> list[Sweep]:
+        """Newest first."""
+
+    def in_states(self, *states: SweepState) -> list[Sweep]:
+        """All sweeps in these states, oldest first."""
+
+    def to_settle(self) -> list[Sweep]:
+        """Sweeps of which MLflow does not show everything yet, oldest first."""
+
+    def key_owner(self, key: str) -> tuple[str, str] | None:
+        """Request digest and sweep id of an idempotency key."""
+
+    def entries(self, sweep_id: str, *, first: int = 0) -> list[SweepEntry]:
+        """A sweep's list from a position on."""
+
+    def append(self, sweep_id: str, entries: Sequence[SweepEntry], *, first: int) -> None:
+        """Write entries from position `first` on; who `take`s the sweep knows where that is."""
+
+    def length(self, sweep_id: str) -> int:
+        """How many entries a sweep's list has."""
 
 
 class Attempts(Protocol):
@@ -101,8 +162,14 @@ class Attempts(Protocol):
     def of_run(self, run_id: str) -> list[Attempt]:
         """By number."""
 
+    def of_sweep(self, sweep_id: str) -> list[Attempt]:
+        """All tries of a sweep's runs."""
+
     def by_submission(self, submission_id: str) -> Attempt | None:
         """The attempt with this Ray job."""
+
+    def of_pack(self, job: str) -> list[Attempt]:
+        """Those that share a Ray job."""
 
     def current(self) -> dict[str, Attempt]:
         """The last attempt of every run that has one now, by run."""
@@ -243,6 +310,10 @@ class Unit(Protocol):
         """Runs."""
 
     @property
+    def sweeps(self) -> Sweeps:
+        """Sweeps and their lists."""
+
+    @property
     def attempts(self) -> Attempts:
         """Tries of runs."""
 
@@ -253,6 +324,14 @@ class Unit(Protocol):
     @property
     def points(self) -> Points:
         """Metric values."""
+
+    @property
+    def twins(self) -> Twins:
+        """Runs that are equal but for something."""
+
+    @property
+    def comparisons(self) -> Comparisons:
+        """What became of distilled runs beside their twins."""
 
     @property
     def registry(self) -> Registry:

@@ -4,42 +4,55 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol, TypeVar
 
 import structlog
 
 from service.domain.errors import JobRefused, LeaseLost, Unreachable
 from service.domain.meters import NO_METER, Meter
-from service.domain.runs import Run
 
 _LONGEST_PAUSE_S = 15.0
 
 log = structlog.get_logger(__name__)
 
 
+class HasId(Protocol):
+    """A run or a sweep."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+
+Thing = TypeVar("Thing", bound=HasId)
+
+
 def each(
-    runs: Iterable[Run],
-    step: Callable[[Run], None],
+    things: Iterable[Thing],
+    step: Callable[[Thing], None],
     *,
     loop: str,
     meter: Meter = NO_METER,
+    named: str = "run_id",
 ) -> None:
-    """Take `step` for every run; one that fails keeps no other from its own.
+    """Take `step` for every run or sweep; one that fails keeps no other from its own.
 
     An outside system that does not answer ends the turn: it is the same for all.
     """
-    for run in runs:
+    for thing in things:
+        about = {named: thing.id}
         try:
-            with structlog.contextvars.bound_contextvars(run_id=run.id):
-                step(run)
+            with structlog.contextvars.bound_contextvars(**about):
+                step(thing)
         except Unreachable:
             raise
         except LeaseLost as error:
             meter.count("lease_conflicts")
-            log.info("loop.lease_lost", loop=loop, run_id=run.id, why=str(error))
+            log.info("loop.lease_lost", loop=loop, **about, why=str(error))
         except JobRefused as error:
-            log.warning("loop.job_refused", loop=loop, run_id=run.id, why=str(error))
+            log.warning("loop.job_refused", loop=loop, **about, why=str(error))
         except Exception:
-            log.exception("loop.run_failed", loop=loop, run_id=run.id)
+            log.exception("loop.run_failed", loop=loop, **about)
 
 
 Watch = Callable[[str], AbstractContextManager[None]]

@@ -16,9 +16,10 @@ from service.domain.runs import Event, Run
 from service.domain.states import RunState
 from service.domain.stored import Claim
 from service.loops.base import each
-from service.usecases.attempts import mark_running, note_node, submit_attempt
+from service.usecases.attempts import mark_running, note_node
 from service.usecases.deliveries import hear_from_disk
-from service.usecases.endings import end_attempt, mark_stalled
+from service.usecases.endings import end_attempt, has_left_its_pack, mark_stalled
+from service.usecases.packs import submit_job
 from service.usecases.world import World
 
 DEAF_AFTER_S = 30.0
@@ -89,7 +90,7 @@ class Reconciler:
 
     def _reconcile(self, run: Run) -> None:
         self._listen(run)
-        job = self._world.cluster.look(run.submission_id)
+        job = self._world.cluster.look(run.job_id)
         if job is None:
             self._without_job(run)
         elif job.is_over:
@@ -113,12 +114,15 @@ class Reconciler:
             self._end(run, None)
         elif is_new:
             # We died between writing the attempt and submitting it.
-            submit_attempt(run, world=self._world)
+            submit_job(run, world=self._world)
 
     def _with_live_job(self, run: Run, job: Job) -> None:
         if run.state is RunState.STARTING and job.state == "running":
             mark_running(run, world=self._world)
         self._note_node_once(run, job)
+        if has_left_its_pack(run, world=self._world):
+            self._end(run, job)
+            return
         silence_s = self._silence_s(run)
         if silence_s > self._world.rules.lost_after_s:
             self._ask_for_logs_once(run)
@@ -138,9 +142,18 @@ class Reconciler:
 
     def _stop(self, run: Run) -> None:
         seen, now = self._watches[run.submission_id], self._world.clock.now()
+        if not self._are_all_to_leave(run):
+            return
         if seen.stopped_at is None or (now - seen.stopped_at).total_seconds() > _STOP_EVERY_S:
-            self._world.cluster.stop(run.submission_id)
+            self._world.cluster.stop(run.job_id)
             seen.stopped_at = now
+
+    def _are_all_to_leave(self, run: Run) -> bool:
+        """Whether nobody in its job is wanted any more: who goes on keeps a pack's job alive."""
+        if run.pack_job is None:
+            return True
+        with self._world.store.begin() as unit:
+            return all(one.stop_asked_at is not None for one in unit.runs.of_pack(run.pack_job))
 
     def _note_node_once(self, run: Run, job: Job) -> None:
         seen = self._watches[run.submission_id]
@@ -153,7 +166,7 @@ class Reconciler:
         seen = self._watches[run.submission_id]
         if not seen.has_asked_for_logs:
             seen.has_asked_for_logs = True
-            self._world.cluster.logs(run.submission_id)
+            self._world.cluster.logs(run.job_id)
 
     def _end(self, run: Run, job: Job | None) -> None:
         ended = end_attempt(run, job, world=self._world)

@@ -11,10 +11,10 @@ from service.domain.ports import Order
 from service.domain.runs import Run
 from service.domain.tracking import FINAL_STATUS
 from service.loops.base import each
+from service.usecases.deliveries import has_records_left
 from service.usecases.world import World
 
 _DUTY = "settle"
-_POSITION_FILE = "spool.mlflow.position"
 _MOST_SHIPMENTS = 5
 
 log = structlog.get_logger(__name__)
@@ -34,7 +34,7 @@ def settle_finished(world: World) -> None:
 def _settle(run: Run, *, world: World) -> None:
     # Asked first: a shipment would be in vain while MLflow does not answer.
     found = world.tracker.find(run.id, project=run.project)
-    if not _has_records_left(run, world=world) or _have_shipped(run, world=world):
+    if not has_records_left(run, world=world) or _have_shipped(run, world=world):
         _set_status(run, mlflow_run_id=run.mlflow_run_id or found, world=world)
 
 
@@ -48,12 +48,6 @@ def _set_status(run: Run, *, mlflow_run_id: str | None, world: World) -> None:
     with world.store.begin() as unit:
         current = unit.runs.take(run.id)
         unit.runs.save(replace(current, mlflow_run_id=mlflow_run_id, mlflow_agrees=True))
-
-
-def _has_records_left(run: Run, *, world: World) -> bool:
-    folder = world.files.run_dir(run.id)
-    shipped = int(world.files.text(folder / _POSITION_FILE) or b"0")
-    return bool(world.files.spool_records(run.id, shipped))
 
 
 def _have_shipped(run: Run, *, world: World) -> bool:

@@ -4,11 +4,13 @@ Ray is never asked to hold a queue: a job that waits inside of Ray cannot be sto
 One service process at a time decides, for a decision rests on all runs.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from configs.spec import Resources
 from service.domain.errors import ClusterUnreachable, NotFound
 from service.domain.nodes import AVOIDED_FOR_S, nodes_to_avoid
+from service.domain.packs import in_packs
 from service.domain.ports import Node
 from service.domain.queue import Holding, Left, Preempt, Situation, Start, Wait, Waiting, decide
 from service.domain.room import less
@@ -19,6 +21,7 @@ from service.usecases.attempts import start_attempt
 from service.usecases.dependencies import what_it_waits_for
 from service.usecases.endings import ask_to_leave
 from service.usecases.nodes import cluster_nodes
+from service.usecases.packs import start_pack
 from service.usecases.waiting import fail_queued_run, note_waiting
 from service.usecases.world import World
 
@@ -42,6 +45,7 @@ def submit_queued(world: World) -> None:
         note_waiting(waits, world=world)
         raise
     waiting = [found for run in queued if (found := _waiting(run, world=world)) is not None]
+    waiting = in_packs(waiting, now=world.clock.now())
     decisions = decide(_situation(waiting, nodes, world=world))
     note_waiting([one for one in decisions if isinstance(one, Wait)], world=world)
     for one in decisions:
@@ -87,7 +91,7 @@ def _situation(waiting: list[Waiting], nodes: tuple[Node, ...], *, world: World)
         attempts = unit.attempts.current()
         ended = unit.attempts.ended_since(now - timedelta(seconds=AVOIDED_FOR_S))
         projects = {project.name: project for project in unit.projects.all()}
-    holding = [_holding(run, attempts.get(run.id)) for run in active]
+    holding = [_holding(runs, attempts) for runs in _by_job(active)]
     for held in holding:
         if _is_not_counted_yet(held.run, now):
             nodes = less(nodes, held.run.spec.resources, processes=held.processes)
@@ -96,17 +100,35 @@ def _situation(waiting: list[Waiting], nodes: tuple[Node, ...], *, world: World)
         nodes=nodes,
         waiting=waiting,
         holding=holding,
-        left=[_left(attempt) for attempt in ended if _is_fresh(attempt, now)],
+        left=_all_left([one for one in ended if _is_fresh(one, now)], active),
         projects=projects,
         avoid=nodes_to_avoid(ended, now=now),
         patience_s=world.rules.patience_s,
     )
 
 
-def _holding(run: Run, attempt: Attempt | None) -> Holding:
+def _by_job(active: Sequence[Run]) -> list[list[Run]]:
+    """Runs that share a job share its room."""
+    jobs: dict[str, list[Run]] = {}
+    for run in active:
+        jobs.setdefault(run.job_id, []).append(run)
+    return list(jobs.values())
+
+
+def _holding(runs: Sequence[Run], attempts: Mapping[str, Attempt]) -> Holding:
+    run, *beside = runs
+    attempt = attempts.get(run.id)
     if attempt is None:
-        return Holding(run, run.spec.resources.processes)
-    return Holding(run, attempt.processes, attempt.node_id if attempt.processes == 1 else None)
+        return Holding(run, run.spec.resources.processes, beside=tuple(beside))
+    node_id = attempt.node_id if attempt.processes == 1 else None
+    return Holding(run, attempt.processes, node_id, tuple(beside))
+
+
+def _all_left(ended: Sequence[Attempt], active: Sequence[Run]) -> list[Left]:
+    """Room that is free now: a pack's is when its last member has left."""
+    go_on = {run.job_id for run in active}
+    by_job = {one.pack_job or one.submission_id: one for one in ended}
+    return [_left(attempt) for job, attempt in by_job.items() if job not in go_on]
 
 
 def _is_fresh(attempt: Attempt, now: datetime) -> bool:
@@ -126,6 +148,9 @@ def _is_not_counted_yet(run: Run, now: datetime) -> bool:
 
 
 def _start(start: Start, *, world: World) -> None:
+    if start.beside:
+        start_pack((start.run, *start.beside), avoid=start.avoid, world=world)
+        return
     try:
         start_attempt(start.run.id, processes=start.processes, avoid=start.avoid, world=world)
     except NotFound as error:

@@ -37,11 +37,25 @@ class SqlAttempts:
         query = select(AttemptRow).where(AttemptRow.run_id == run_id).order_by(AttemptRow.number)
         return [_attempt_from_row(row) for row in self._session.scalars(query)]
 
+    def of_sweep(self, sweep_id: str) -> list[Attempt]:
+        """All tries of a sweep's runs."""
+        query = (
+            select(AttemptRow)
+            .join(RunRow, RunRow.id == AttemptRow.run_id)
+            .where(RunRow.sweep_id == sweep_id)
+        )
+        return [_attempt_from_row(row) for row in self._session.scalars(query)]
+
     def by_submission(self, submission_id: str) -> Attempt | None:
         """The attempt with this Ray job."""
         query = select(AttemptRow).where(AttemptRow.submission_id == submission_id)
         row = self._session.scalar(query)
         return None if row is None else _attempt_from_row(row)
+
+    def of_pack(self, job: str) -> list[Attempt]:
+        """Those that share a Ray job."""
+        query = select(AttemptRow).where(AttemptRow.pack_job == job)
+        return [_attempt_from_row(row) for row in self._session.scalars(query)]
 
     def current(self) -> dict[str, Attempt]:
         """The last attempt of every run that has one now, by run."""
@@ -71,6 +85,7 @@ def _attempt_from_row(row: AttemptRow) -> Attempt:
         processes=row.processes,
         num_cpus=row.num_cpus,
         num_gpus=row.num_gpus,
+        pack_job=row.pack_job,
         ended_at=row.ended_at,
         host=row.host,
         node_id=row.node_id,

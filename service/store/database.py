@@ -14,6 +14,8 @@ from service.store.records import SqlEvents, SqlPoints, SqlRegistry
 from service.store.runs import SqlRuns
 from service.store.schema import changing, upgrade
 from service.store.sharing import SqlDuties, SqlProjects
+from service.store.sweeps import SqlSweeps
+from service.store.twins import SqlComparisons, SqlTwins
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,12 @@ class SqlUnit:
     """Implements `stored.Unit`."""
 
     runs: SqlRuns
+    sweeps: SqlSweeps
     attempts: SqlAttempts
     events: SqlEvents
     points: SqlPoints
+    twins: SqlTwins
+    comparisons: SqlComparisons
     registry: SqlRegistry
     projects: SqlProjects
     duties: SqlDuties
@@ -69,9 +74,12 @@ class Database:
 def _unit(session: Session) -> SqlUnit:
     return SqlUnit(
         runs=SqlRuns(session),
+        sweeps=SqlSweeps(session),
         attempts=SqlAttempts(session),
         events=SqlEvents(session),
         points=SqlPoints(session),
+        twins=SqlTwins(session),
+        comparisons=SqlComparisons(session),
         registry=SqlRegistry(session),
         projects=SqlProjects(session),
         duties=SqlDuties(session),

@@ -1,11 +1,13 @@
 """Counts and sums over runs and attempts, by the database itself."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.domain.figures import Use
+from service.domain.figures import Use, shared
 from service.domain.states import ACTIVE, OVER, RunState
 from service.store.tables import AttemptRow, RunRow, Utc
 
@@ -53,16 +55,43 @@ class SqlFigures:
         return self._session.scalar(query) or 0
 
     def ended(self, since: datetime | None) -> list[Use]:
-        """What attempts had that ended after a moment; none: all that ended."""
+        """What attempts had that ended after a moment; none: all that ended. A pack has ended when
+        all of its members have.
+        """
         query = _USE.where(AttemptRow.ended_at.is_not(None))
         if since is not None:
             query = query.where(AttemptRow.ended_at > since)
-        return [Use(*row[:5], until=row[5]) for row in self._session.execute(query) if row[5]]
+        uses = [_use(row, until=row.ended_at) for row in self._session.execute(query)]
+        packs = {use.pack_job for use in uses if use.pack_job is not None}
+        whole = self._of_packs(packs)
+        go_on = {row.pack_job for row in whole if row.ended_at is None}
+        members = [_use(row, until=row.ended_at) for row in whole if row.pack_job not in go_on]
+        return shared([use for use in uses if use.pack_job is None] + members)
 
     def active(self, now: datetime) -> list[Use]:
         """What attempts have that go on."""
         query = _USE.where(AttemptRow.ended_at.is_(None), RunRow.state.in_(ACTIVE))
-        return [Use(*row[:5], until=now) for row in self._session.execute(query)]
+        uses = [_use(row, until=now) for row in self._session.execute(query)]
+        packs = {use.pack_job for use in uses if use.pack_job is not None}
+        members = [_use(row, until=now) for row in self._of_packs(packs)]
+        return shared([use for use in uses if use.pack_job is None] + members)
+
+    def _of_packs(self, jobs: set[str | None]) -> Sequence[Any]:
+        if not jobs:
+            return []
+        return self._session.execute(_USE.where(AttemptRow.pack_job.in_(jobs))).all()
+
+
+def _use(row: Any, *, until: datetime) -> Use:
+    return Use(
+        project=row.project,
+        processes=row.processes,
+        num_cpus=row.num_cpus,
+        num_gpus=row.num_gpus,
+        since=row.created_at,
+        until=until,
+        pack_job=row.pack_job,
+    )
 
 
 _USE = select(
@@ -72,4 +101,5 @@ _USE = select(
     AttemptRow.num_gpus,
     AttemptRow.created_at,
     AttemptRow.ended_at,
+    AttemptRow.pack_job,
 ).join(RunRow, RunRow.id == AttemptRow.run_id)

@@ -1,5 +1,6 @@
 """Runs in the database."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from pydantic import TypeAdapter
@@ -9,7 +10,7 @@ from sqlalchemy.orm import Session
 from configs.spec import FailureReason, JobSpec, Progress
 from service.domain.errors import LeaseLost, RunNotFound
 from service.domain.runs import Run
-from service.domain.states import OVER, RunState
+from service.domain.states import ACTIVE, OVER, RunState
 from service.domain.stored import Claim, RunFilter
 from service.store.engine import without_nul
 from service.store.tables import KeyRow, RunRow
@@ -45,6 +46,17 @@ _SAME_NAME = (
     "finished_at",
     "heard_at",
     "stop_asked_at",
+    "spec_digest",
+    "family_digest",
+    "noise_key",
+    "baseline_run_id",
+    "is_baseline_lost",
+    "report_run_id",
+    "is_report_read",
+    "sweep_id",
+    "trial",
+    "pack_size",
+    "pack_job",
 )
 """Fields that a row and a run share as they are."""
 
@@ -76,7 +88,7 @@ class SqlRuns:
 
     def get(self, run_id: str) -> Run:
         """The run as it is; `RunNotFound` if there is none."""
-        return _run_from_row(self._row(run_id))
+        return run_from_row(self._row(run_id))
 
     def take(self, run_id: str, *, owner: str | None = None) -> Run:
         """The run to be changed: until the end of the transaction nobody else changes it.
@@ -89,7 +101,7 @@ class SqlRuns:
             raise RunNotFound(run_id)
         if owner is not None and row.lease_owner not in (None, owner):
             raise LeaseLost(run_id, row.lease_owner)
-        return _run_from_row(row)
+        return run_from_row(row)
 
     def claim(self, *states: RunState, owner: str, now: datetime, until: datetime) -> list[Claim]:
         """Runs in these states that no other owner looks after: ours until `until`, oldest first.
@@ -109,7 +121,7 @@ class SqlRuns:
         for row in self._session.scalars(query):
             before = row.lease_owner
             row.lease_owner, row.lease_until = owner, until
-            claims.append(Claim(_run_from_row(row), before if before != owner else None))
+            claims.append(Claim(run_from_row(row), before if before != owner else None))
         self._session.flush()
         return claims
 
@@ -134,22 +146,38 @@ class SqlRuns:
             query = query.where(RunRow.project == which.project)
         if which.preset is not None:
             query = query.where(RunRow.preset == which.preset)
+        if which.sweep is not None:
+            query = query.where(RunRow.sweep_id == which.sweep)
+        if which.trial is not None:
+            query = query.where(RunRow.trial == which.trial)
         if which.tag is not None:
             key, value = which.tag
             query = query.where(RunRow.tags[without_nul(key)].as_string() == value)
         if which.before is not None:
             query = query.where(RunRow.order < self._row(which.before).order)
-        return [_run_from_row(row) for row in self._session.scalars(query)]
+        return [run_from_row(row) for row in self._session.scalars(query)]
 
     def in_states(self, *states: RunState) -> list[Run]:
         """All runs in these states, oldest first."""
         query = select(RunRow).where(RunRow.state.in_(states)).order_by(RunRow.order)
-        return [_run_from_row(row) for row in self._session.scalars(query)]
+        return [run_from_row(row) for row in self._session.scalars(query)]
+
+    def of_pack(self, job: str) -> list[Run]:
+        """Those whose current attempt is part of a pack and not over, oldest first."""
+        query = select(RunRow).where(RunRow.pack_job == job, RunRow.state.in_(ACTIVE))
+        return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.order))]
+
+    def of_sweep(self, sweep_id: str, *, trials: Collection[int] | None = None) -> list[Run]:
+        """A sweep's runs, oldest first; of some of its trials only, if they are given."""
+        query = select(RunRow).where(RunRow.sweep_id == sweep_id).order_by(RunRow.order)
+        if trials is not None:
+            query = query.where(RunRow.trial.in_(trials))
+        return [run_from_row(row) for row in self._session.scalars(query)]
 
     def to_settle(self) -> list[Run]:
         """Runs that are over, but not yet for MLflow, oldest first."""
         query = select(RunRow).where(RunRow.state.in_(OVER), RunRow.mlflow_agrees.is_(False))
-        return [_run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.order))]
+        return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.order))]
 
     def key_owner(self, key: str) -> tuple[str, str] | None:
         """Request digest and run id of an idempotency key."""
@@ -176,7 +204,8 @@ def _fill(row: RunRow, run: Run) -> None:
     row.progress = None if run.progress is None else run.progress.model_dump_json()
 
 
-def _run_from_row(row: RunRow) -> Run:
+def run_from_row(row: RunRow) -> Run:
+    """A run as it is stored."""
     return Run(
         id=row.id,
         spec=_SPEC.validate_json(row.spec),

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     DateTime,
     Dialect,
     Float,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     String,
     Text,
     TypeDecorator,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -90,6 +92,69 @@ class RunRow(Table):
     finished_at: Mapped[datetime | None] = mapped_column(Utc)
     heard_at: Mapped[datetime | None] = mapped_column(Utc)
     stop_asked_at: Mapped[datetime | None] = mapped_column(Utc)
+    spec_digest: Mapped[str | None] = mapped_column(String(64), index=True)
+    """Equal for runs that compute the same numbers; none: a job, or a run of old times."""
+
+    family_digest: Mapped[str | None] = mapped_column(String(64), index=True)
+    noise_key: Mapped[str | None] = mapped_column(String(64), index=True)
+    baseline_run_id: Mapped[str | None] = mapped_column(String(16), index=True)
+    is_baseline_lost: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    report_run_id: Mapped[str | None] = mapped_column(String(16), index=True)
+    is_report_read: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    sweep_id: Mapped[str | None] = mapped_column(String(16), index=True)
+    trial: Mapped[int | None] = mapped_column(Integer, index=True)
+    pack_size: Mapped[int] = mapped_column(Integer, server_default="1")
+    pack_job: Mapped[str | None] = mapped_column(String(16), index=True)
+    """Of the sweep; none: a run for the whole of it, as its probe."""
+
+
+class SweepRow(Table):
+    """A sweep."""
+
+    __tablename__ = "sweeps"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    order: Mapped[int] = mapped_column(Integer, unique=True)
+    """Counts up with every sweep: pages are cut by it."""
+
+    name: Mapped[str] = mapped_column(String(200))
+    preset: Mapped[str | None] = mapped_column(String(200))
+    project: Mapped[str] = mapped_column(String(64), index=True)
+    priority: Mapped[int] = mapped_column(Integer)
+    spec: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    wants: Mapped[str] = mapped_column(String(16))
+    message: Mapped[str] = mapped_column(Text)
+    created_by: Mapped[str] = mapped_column(String(64))
+    driver: Mapped[int] = mapped_column(Integer)
+    driver_position: Mapped[int] = mapped_column(Integer)
+    strikes: Mapped[int] = mapped_column(Integer)
+    not_before: Mapped[datetime | None] = mapped_column(Utc)
+    heard_at: Mapped[datetime | None] = mapped_column(Utc)
+    searching_since: Mapped[datetime | None] = mapped_column(Utc)
+    searched_s: Mapped[float] = mapped_column(Float)
+    probe: Mapped[str | None] = mapped_column(Text)
+    probe_run_id: Mapped[str | None] = mapped_column(String(16))
+    report_run_id: Mapped[str | None] = mapped_column(String(16))
+    mlflow_run_id: Mapped[str | None] = mapped_column(String(64))
+    mlflow_agrees: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(Utc)
+    changed_at: Mapped[datetime] = mapped_column(Utc)
+    finished_at: Mapped[datetime | None] = mapped_column(Utc)
+    key: Mapped[str | None] = mapped_column(String(200), unique=True)
+    """The idempotency key of the request that made it."""
+
+    request_digest: Mapped[str | None] = mapped_column(String(64))
+
+
+class SweepEntryRow(Table):
+    """One entry of a sweep's list; only ever added."""
+
+    __tablename__ = "sweep_entries"
+
+    sweep_id: Mapped[str] = mapped_column(ForeignKey("sweeps.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    document: Mapped[str] = mapped_column(Text)
 
 
 class AttemptRow(Table):
@@ -104,6 +169,7 @@ class AttemptRow(Table):
     processes: Mapped[int] = mapped_column(Integer, server_default="1")
     num_cpus: Mapped[int] = mapped_column(Integer, server_default="1")
     num_gpus: Mapped[int] = mapped_column(Integer, server_default="0")
+    pack_job: Mapped[str | None] = mapped_column(String(16), index=True)
     ended_at: Mapped[datetime | None] = mapped_column(Utc, index=True)
     host: Mapped[str | None] = mapped_column(Text)
     node_id: Mapped[str | None] = mapped_column(String(64))
@@ -141,6 +207,18 @@ class PointRow(Table):
     step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     value: Mapped[float] = mapped_column(Float)
     at: Mapped[datetime] = mapped_column(Utc)
+
+
+class ComparisonRow(Table):
+    """What became of a distilled run beside its baseline: the newest report's word."""
+
+    __tablename__ = "comparisons"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    document: Mapped[str] = mapped_column(Text)
+    at: Mapped[datetime] = mapped_column(Utc)
+    is_shown: Mapped[bool] = mapped_column(Boolean, index=True)
+    """Whether MLflow has it."""
 
 
 class KeyRow(Table):

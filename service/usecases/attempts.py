@@ -1,6 +1,7 @@
 """From a queued run to a job that runs."""
 
 from dataclasses import replace
+from datetime import datetime
 
 from configs.spec import Env, RunFile
 from service.domain.access import seal_of
@@ -9,6 +10,7 @@ from service.domain.ports import Order
 from service.domain.room import fewer_in_words
 from service.domain.runs import Attempt, Event, Run, move
 from service.domain.states import RunState
+from service.domain.stored import Unit
 from service.usecases.resolve import resolved_spec
 from service.usecases.world import World
 
@@ -23,45 +25,54 @@ def start_attempt(
     """
     with world.store.begin() as unit:
         run = unit.runs.get(run_id)
-    _write_spec_once(run, world=world)
-    now = world.clock.now()
+    write_spec_once(run, world=world)
     with world.store.begin() as unit:
         run = unit.runs.take(run_id)
         if run.state is not RunState.QUEUED:
             return None
-        started = replace(
-            move(run, RunState.STARTING, at=now),
-            attempt=run.attempt + 1,
-            pending_outcome=None,
-            heard_at=None,
-            not_before=None,
-            stop_asked_at=None,
-            preempted_for=None,
-            reason=None,
-            message="",
-        )
-        unit.runs.save(started)
-        asked = run.spec.resources
-        attempt = Attempt(
-            run.id,
-            started.attempt,
-            started.submission_id,
-            now,
-            processes,
-            num_cpus=asked.num_cpus,
-            num_gpus=asked.num_gpus,
-        )
-        unit.attempts.add(attempt)
-        details = f"Attempt {started.attempt} as Ray job {started.submission_id}."
-        unit.events.add(Event(run.id, now, "service", "moved", details, run.state, started.state))
-        if processes < run.spec.resources.processes:
-            fewer = fewer_in_words(run.spec.resources, processes)
-            unit.events.add(Event(run.id, now, "service", "fewer_processes", fewer))
+        started = begin_attempt(unit, run, processes=processes, at=world.clock.now())
     submit_attempt(started, avoid=avoid, world=world)
     return started
 
 
-def _seal(run: Run, *, world: World) -> None:
+def begin_attempt(
+    unit: Unit, run: Run, *, processes: int, at: datetime, pack_job: str | None = None
+) -> Run:
+    """Write down that a queued run's next attempt begins, before its job is submitted."""
+    started = replace(
+        move(run, RunState.STARTING, at=at),
+        attempt=run.attempt + 1,
+        pack_job=pack_job,
+        pending_outcome=None,
+        heard_at=None,
+        not_before=None,
+        stop_asked_at=None,
+        preempted_for=None,
+        reason=None,
+        message="",
+    )
+    unit.runs.save(started)
+    asked = run.spec.resources
+    attempt = Attempt(
+        run.id,
+        started.attempt,
+        started.submission_id,
+        at,
+        processes,
+        num_cpus=asked.num_cpus,
+        num_gpus=asked.num_gpus,
+        pack_job=pack_job,
+    )
+    unit.attempts.add(attempt)
+    details = f"Attempt {started.attempt} as Ray job {started.job_id}."
+    unit.events.add(Event(run.id, at, "service", "moved", details, run.state, started.state))
+    if processes < asked.processes:
+        fewer = fewer_in_words(asked, processes)
+        unit.events.add(Event(run.id, at, "service", "fewer_processes", fewer))
+    return started
+
+
+def leave_seal(run: Run, *, world: World) -> None:
     """Leave in the run's folder what its worker shows to us."""
     if world.key is not None:
         file = world.files.run_dir(run.id) / RunFile.TOKEN
@@ -71,15 +82,16 @@ def _seal(run: Run, *, world: World) -> None:
 
 def submit_attempt(run: Run, *, avoid: frozenset[str] = frozenset(), world: World) -> None:
     """Submit the job of a run's current attempt; a refusal is told once, and raised."""
-    _seal(run, world=world)
+    leave_seal(run, world=world)
     try:
         world.cluster.submit(order_of(run, avoid=avoid, world=world))
     except JobRefused as error:
-        _note_refusal(run, why=str(error), world=world)
+        note_refusal(run, why=str(error), world=world)
         raise
 
 
-def _note_refusal(run: Run, *, why: str, world: World) -> None:
+def note_refusal(run: Run, *, why: str, world: World) -> None:
+    """Say once of a run that the cluster does not take its job."""
     now = world.clock.now()
     with world.store.begin() as unit:
         current = unit.runs.take(run.id, owner=world.owner)
@@ -89,8 +101,11 @@ def _note_refusal(run: Run, *, why: str, world: World) -> None:
         unit.events.add(Event(run.id, now, "service", "refused", why))
 
 
-def _write_spec_once(run: Run, *, world: World) -> None:
-    """Names are resolved for the first attempt only: later ones go on with the same files."""
+def write_spec_once(run: Run, *, world: World) -> None:
+    """Leave the spec in the run's folder.
+
+    Names are resolved for the first attempt only: later ones go on with the same files.
+    """
     spec_file = world.files.run_dir(run.id) / RunFile.SPEC
     if run.attempt > 0 and world.files.text(spec_file):
         return

@@ -11,6 +11,7 @@ from service.domain.states import RunState
 from service.domain.stored import Unit
 from service.usecases.world import World
 
+_POSITION_FILE = "spool.mlflow.position"
 _BETWEEN_ATTEMPTS = (RunState.QUEUED, RunState.PAUSED)
 """The attempt was given up; if its process lives after all, it must not go on."""
 
@@ -88,3 +89,9 @@ def _note_start(unit: Unit, run_id: str, record: Started) -> None:
             resumed_from_epoch=record.resumed_from_epoch,
         )
     )
+
+
+def has_records_left(run: Run, *, world: World) -> bool:
+    """Whether MLflow still lacks something that a run's worker wrote."""
+    shipped = int(world.files.text(world.files.run_dir(run.id) / _POSITION_FILE) or b"0")
+    return bool(world.files.spool_records(run.id, shipped))

@@ -12,9 +12,12 @@ from service.domain.ports import Order
 from service.domain.runs import Attempt, Event, Run, move, name_for
 from service.domain.states import ACTIVE
 from service.domain.stored import Unit
-from service.usecases.deliveries import take_rest_from_disk
+from service.usecases.deliveries import has_records_left, take_rest_from_disk
 from service.usecases.logs import keep_rest_of_log
 from service.usecases.world import World
+
+_LAST_SHIPMENT_S = 60.0
+"""How long a member that has left its pack brings what it said."""
 
 log = structlog.get_logger(__name__)
 
@@ -28,9 +31,21 @@ def end_attempt(run: Run, job: Job | None, *, world: World) -> Run:
         if current.attempt != run.attempt or current.state not in ACTIVE:
             return current
         ended, attempt = _ended(unit, current, job, world=world)
-    if job is None or not job.has_left_by_itself:
+    lives_on = run.pack_job is not None and job is not None and not job.is_over
+    if not lives_on and (job is None or not job.has_left_by_itself):
         _tidy(ended, attempt, world=world)
     return ended
+
+
+def has_left_its_pack(run: Run, *, world: World) -> bool:
+    """Whether a member has had its last word, though its pack's job goes on.
+
+    What it still brings to MLflow is waited for: else another job would bring it too.
+    """
+    if run.pack_job is None or run.pending_outcome is None:
+        return False
+    silent_s = (world.clock.now() - (run.heard_at or run.changed_at)).total_seconds()
+    return silent_s > _LAST_SHIPMENT_S or not has_records_left(run, world=world)
 
 
 def ask_to_leave(run_id: str, *, makes_room_for: Run, world: World) -> None:
@@ -108,6 +123,7 @@ def _run_after(run: Run, verdict: Verdict, *, at: datetime) -> Run:
         message=verdict.message,
         strikes=verdict.strikes,
         furthest_step=max(run.furthest_step, last_step),
+        pack_size=1 if verdict.reason is FailureReason.PACK_OUT_OF_MEMORY else run.pack_size,
         not_before=at + timedelta(seconds=verdict.pause_s) if verdict.pause_s else None,
         stop_asked_at=None,
         preempted_for=None,

@@ -108,7 +108,7 @@ def _ray_faults(
     except Unreachable as error:
         yield Fault("ray", "Ray", str(error))
         return
-    active = {run.submission_id: run for run in runs if run.state in ACTIVE}
+    active = {run.job_id: run for run in runs if run.state in ACTIVE}
     for job_id, run in active.items():
         job = jobs.get(job_id)
         if job is None or job.is_over:
@@ -116,7 +116,8 @@ def _ray_faults(
             yield Fault(
                 "job", run.id, f"It is {run.state}, but Ray {said}; the service finds out itself."
             )
-    ours = {attempt.submission_id for tries in attempts.values() for attempt in tries}
+    tries = [attempt for of_run in attempts.values() for attempt in of_run]
+    ours = {attempt.pack_job or attempt.submission_id for attempt in tries}
     for job_id in sorted(ours & jobs.keys() - active.keys()):
         if not jobs[job_id].is_over:
             yield Fault(

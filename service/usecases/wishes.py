@@ -22,10 +22,18 @@ def cancel_run(run_id: str, *, caller: Caller, world: World) -> Run:
             return run
         if run.is_over:
             raise IllegalMove(run.id, run.state, RunState.CANCELLED)
-        wanted = replace(run, desired="cancelled")
-        if run.state in _AT_REST:
-            return _moved(unit, wanted, RunState.CANCELLED, caller, now, "Cancelled at rest.")
-        return _told(unit, wanted, "cancel_asked", caller, now)
+        return cancel_within(unit, run, actor=caller.name, why="", at=now)
+
+
+def cancel_within(unit: Unit, run: Run, *, actor: str, why: str, at: datetime) -> Run:
+    """Have a run end that is not over, as a part of more; after `unit.runs.take`."""
+    if run.desired == "cancelled":
+        return run
+    wanted = replace(run, desired="cancelled")
+    if run.state in _AT_REST:
+        details = why or "Cancelled at rest."
+        return _moved(unit, wanted, RunState.CANCELLED, actor, at, details)
+    return _told(unit, wanted, "cancel_asked", actor, at, why=why)
 
 
 def pause_run(run_id: str, *, caller: Caller, world: World) -> Run:
@@ -39,8 +47,10 @@ def pause_run(run_id: str, *, caller: Caller, world: World) -> Run:
             raise IllegalMove(run.id, run.state, RunState.PAUSED)
         wanted = replace(run, desired="paused")
         if run.state is RunState.QUEUED:
-            return _moved(unit, wanted, RunState.PAUSED, caller, now, "Paused before it started.")
-        return _told(unit, wanted, "pause_asked", caller, now)
+            return _moved(
+                unit, wanted, RunState.PAUSED, caller.name, now, "Paused before it started."
+            )
+        return _told(unit, wanted, "pause_asked", caller.name, now)
 
 
 def resume_run(run_id: str, *, caller: Caller, world: World) -> Run:
@@ -50,7 +60,7 @@ def resume_run(run_id: str, *, caller: Caller, world: World) -> Run:
         run = unit.runs.take(run_id)
         if run.state is RunState.PAUSED:
             wanted = replace(run, desired="run", not_before=None)
-            return _moved(unit, wanted, RunState.QUEUED, caller, now, "Resumed.")
+            return _moved(unit, wanted, RunState.QUEUED, caller.name, now, "Resumed.")
         if run.is_over or run.desired == "cancelled":
             raise IllegalMove(run.id, run.state, RunState.QUEUED)
         if run.desired == "run":
@@ -70,7 +80,7 @@ def retry_run(run_id: str, *, caller: Caller, world: World) -> Run:
         if run.state not in (RunState.FAILED, RunState.CANCELLED):
             raise IllegalMove(run.id, run.state, RunState.QUEUED)
         wanted = replace(run, desired="run", strikes=0, not_before=None, reason=None, message="")
-        return _moved(unit, wanted, RunState.QUEUED, caller, now, "Tried again as asked.")
+        return _moved(unit, wanted, RunState.QUEUED, caller.name, now, "Tried again as asked.")
 
 
 def set_priority(run_id: str, priority: int, *, caller: Caller, world: World) -> Run:
@@ -89,16 +99,17 @@ def set_priority(run_id: str, priority: int, *, caller: Caller, world: World) ->
         return changed
 
 
-def _moved(unit: Unit, run: Run, to: RunState, caller: Caller, now: datetime, details: str) -> Run:
+def _moved(unit: Unit, run: Run, to: RunState, actor: str, now: datetime, details: str) -> Run:
     moved = move(run, to, at=now)
     unit.runs.save(moved)
-    unit.events.add(Event(run.id, now, caller.name, "moved", details, run.state, to))
+    unit.events.add(Event(run.id, now, actor, "moved", details, run.state, to))
     return moved
 
 
-def _told(unit: Unit, run: Run, kind: str, caller: Caller, now: datetime) -> Run:
+def _told(unit: Unit, run: Run, kind: str, actor: str, now: datetime, *, why: str = "") -> Run:
     """Its worker hears of it at its next word; the job is stopped if that takes too long."""
     asked = replace(run, stop_asked_at=run.stop_asked_at or now)
     unit.runs.save(asked)
-    unit.events.add(Event(run.id, now, caller.name, kind, "The worker is told at its next word."))
+    details = f"{why} The worker is told at its next word.".strip()
+    unit.events.add(Event(run.id, now, actor, kind, details))
     return asked

@@ -1,17 +1,26 @@
-"""Side by side or alone: every student becomes the same, bit for bit, whatever its neighbours do."""
+"""Side by side or alone: every student becomes the same, bit for bit, whatever others do."""
 
 import json
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from configs.catalog import parse_spec
 from configs.spec import ExitCode, PackMember, PackOrder, RunFile
 from tests.digits import write_digits
-from tests.training.runs import PATIENCE_S, STUDENT, WORKER, a_spec, records, said, train, weights
+from tests.training.runs import PATIENCE_S, STUDENT, WORKER, a_spec, records, said, weights
+from tests.training.runs import train as train_by_command
+from workers import compat
 from workers.data.digits import CLASSES
+from workers.hooks.control import Termination
+from workers.pack import train_pack
+from workers.reporting.identity import Identity
+from workers.train import train
 
 STEPS_IN_EPOCH = 5
 EPOCHS = 3
@@ -27,7 +36,10 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def teacher(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("teacher")
     lesson = a_spec(digits)["schedule"] | {"epochs": 1}
-    assert train(a_spec(digits, schedule=lesson, seed=9), folder / "run") == ExitCode.SUCCEEDED
+    assert (
+        train_by_command(a_spec(digits, schedule=lesson, seed=9), folder / "run")
+        == ExitCode.SUCCEEDED
+    )
     return {
         "checkpoint": str(folder / "run" / RunFile.BEST),
         "detector": STUDENT,
@@ -52,25 +64,43 @@ def specs(digits: Path, teacher: dict[str, Any], **changes: Any) -> dict[str, di
     return taught | {"alone": base}
 
 
-def pack(folder: Path, members: dict[str, dict[str, Any]], *, attempt: int = 1) -> list[str]:
-    """The command line of a pack; each member's folder has its name."""
+def an_order(folder: Path, members: dict[str, dict[str, Any]], *, attempt: int = 1) -> PackOrder:
+    """A pack whose members' folders have their names."""
     entries = []
     for number, (name, spec) in enumerate(members.items()):
         run_dir = folder / name
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / RunFile.SPEC).write_text(json.dumps(spec))
-        run_id = f"r{number:012d}"
-        entries.append(PackMember(run_id=run_id, attempt=attempt, run_dir=str(run_dir), name=name))
-    order = PackOrder(id=f"pack-{os.urandom(4).hex()}", members=tuple(entries))
-    file = folder / f"order-{attempt}.json"
+        entries.append(
+            PackMember(run_id=f"r{number:012d}", attempt=attempt, run_dir=str(run_dir), name=name)
+        )
+    return PackOrder(id=f"pack-{os.urandom(4).hex()}", members=tuple(entries))
+
+
+def train_here(folder: Path, members: dict[str, dict[str, Any]], *, attempt: int = 1) -> ExitCode:
+    """In this very process."""
+    compat.apply()
+    order = an_order(folder, members, attempt=attempt)
+    parsed = [parse_spec(spec) for spec in members.values()]
+    return train_pack(order, parsed, termination=Termination())
+
+
+def start(folder: Path, members: dict[str, dict[str, Any]], *, attempt: int = 1) -> Any:
+    order = an_order(folder, members, attempt=attempt)
+    file = folder / f"order-{order.id}.json"
     file.write_text(order.model_dump_json())
-    return [str(WORKER), "train-pack", str(file)]
+    return subprocess.Popen([str(WORKER), "train-pack", str(file)])
 
 
-def train_pack(folder: Path, members: dict[str, dict[str, Any]], *, attempt: int = 1) -> int:
-    return subprocess.run(
-        pack(folder, members, attempt=attempt), timeout=PATIENCE_S, check=False
-    ).returncode
+def kill_after_step(process: Any, run_dir: Path, step: int) -> None:
+    manifest = run_dir / RunFile.CHECKPOINTS / f"step-{step:09d}.json"
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not manifest.exists():
+        assert process.poll() is None, "ended before it was killed"
+        assert time.monotonic() < deadline_s
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
 
 
 def assert_equal_runs(one: Path, other: Path) -> None:
@@ -83,10 +113,18 @@ def assert_equal_runs(one: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def alone(digits: Path, teacher: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every member trained by itself."""
+    """Every member trained by itself, without packs."""
     folder = tmp_path_factory.mktemp("alone")
+    compat.apply()
     for name, spec in specs(digits, teacher).items():
-        assert train(spec, folder / name) == ExitCode.SUCCEEDED
+        (folder / name).mkdir()
+        code = train(
+            parse_spec(spec),
+            identity=Identity(run_id=name),
+            run_dir=folder / name,
+            termination=Termination(),
+        )
+        assert code is ExitCode.SUCCEEDED
     return folder
 
 
@@ -95,9 +133,53 @@ def test_each_member_becomes_what_it_becomes_alone_bit_for_bit(
 ) -> None:
     members = specs(digits, teacher)
 
-    assert train_pack(tmp_path, members) == ExitCode.SUCCEEDED
+    assert train_here(tmp_path, members) is ExitCode.SUCCEEDED
 
     for name in members:
         assert_equal_runs(alone / name, tmp_path / name)
         assert records(tmp_path / name)[-1]["result"] == "succeeded"
         assert (tmp_path / name / RunFile.BEST).exists()
+
+
+def test_a_member_whose_loss_is_no_number_fails_alone(
+    digits: Path, teacher: dict[str, Any], alone: Path, tmp_path: Path
+) -> None:
+    members = specs(digits, teacher)
+    wild = members["b"]["schedule"] | {"optimizer": {"kind": "sgd", "lr": 10.0}}
+    members["b"] = members["b"] | {"schedule": wild | {"max_grad_norm": None}}
+
+    assert train_here(tmp_path, members) is ExitCode.INTERRUPTED
+
+    last = records(tmp_path / "b")[-1]
+    assert (last["result"], last["reason"]) == ("failed", "nan_loss")
+    assert json.loads((tmp_path / "b" / RunFile.NAN_BATCH).read_text())["images"]
+    for name in ("a", "c", "alone"):
+        assert_equal_runs(alone / name, tmp_path / name)
+
+
+def test_a_member_that_cannot_begin_leaves_the_others_alone(
+    digits: Path, teacher: dict[str, Any], alone: Path, tmp_path: Path
+) -> None:
+    members = specs(digits, teacher)
+    members["a"] = members["a"] | {"teacher": teacher | {"sha256": "0" * 64}}
+
+    assert train_here(tmp_path, members) is ExitCode.INTERRUPTED
+
+    assert records(tmp_path / "a")[-1]["reason"] == "teacher_mismatch"
+    assert_equal_runs(alone / "b", tmp_path / "b")
+
+
+def test_survivors_of_two_packs_that_were_killed_go_on_as_one_pack(
+    digits: Path, teacher: dict[str, Any], alone: Path, tmp_path: Path
+) -> None:
+    members = specs(digits, teacher)
+    ahead = {name: members[name] for name in ("a", "b")}
+    behind = {name: members[name] for name in ("c", "alone")}
+    kill_after_step(start(tmp_path, ahead), tmp_path / "b", 2 * STEPS_IN_EPOCH + 2)
+    kill_after_step(start(tmp_path, behind), tmp_path / "c", 2)
+
+    code = start(tmp_path, {name: members[name] for name in ("a", "c")}, attempt=2).wait(PATIENCE_S)
+
+    assert code == ExitCode.SUCCEEDED
+    for name in ("a", "c"):
+        assert_equal_runs(alone / name, tmp_path / name)

@@ -22,23 +22,20 @@ from configs.spec import (
     MLFLOW_EXPERIMENT,
     Artifact,
     DatasetFiles,
-    ExportSpec,
     JobSpec,
     Metrics,
     Outcome,
-    ProbeSpec,
     Record,
-    ReportSpec,
     Started,
     Tag,
+    images_of,
     task_of,
 )
-from configs.spec import Dataset as DatasetReference
 from workers.reporting.shipper import SinkBroken, SinkUnavailable
 
 _METRICS_A_BATCH = 1000
 _LONGEST_PARAM = 6000
-_NO_PARAMS = {"tags", "checkpoints", "resources", "loss_budget_steps"}
+_NO_PARAMS = {"tags", "checkpoints", "resources", "loss_budget_steps", "dossier"}
 _DATASET_DIGEST_LENGTH = 36
 _DATASET_CONTEXT = "train/validation"
 """MLflow shows one context per dataset, and ours hold both parts."""
@@ -209,7 +206,7 @@ class MlflowSink:
             self._client.update_run(run_id, status="RUNNING")
 
     def _dataset_input(self, record: Started) -> DatasetInput:
-        dataset = _dataset_of(self._tracked.spec)
+        dataset = images_of(self._tracked.spec)
         root = dataset.root if isinstance(dataset, DatasetFiles) else None
         entity = Dataset(
             name=record.dataset_name,
@@ -266,14 +263,6 @@ def flat_params(spec: JobSpec) -> dict[str, str]:
         for key, value in _leaves(document, prefix="")
         if value is not None
     }
-
-
-def _dataset_of(spec: JobSpec) -> DatasetReference | None:
-    if isinstance(spec, ExportSpec):
-        return spec.dataset
-    if isinstance(spec, ReportSpec):
-        return None
-    return spec.base.data.dataset if isinstance(spec, ProbeSpec) else spec.data.dataset
 
 
 def _leaves(value: JsonValue, *, prefix: str) -> Iterator[tuple[str, JsonValue]]:

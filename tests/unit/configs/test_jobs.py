@@ -60,7 +60,7 @@ def test_a_job_that_cannot_be_is_refused_with_its_field(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"task": "dream"}, "task is evaluate or export"),
+        ({"task": "dream"}, "task is evaluate, export, probe or report"),
         ({"formats": ["onnx", "onnx"]}, "each once"),
         ({"resources": {"processes": 2}}, "only training has more than one process"),
     ],

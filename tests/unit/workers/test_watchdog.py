@@ -60,7 +60,7 @@ if __name__ == "__main__":
     else:
         voice = Witness(Slips(run_dir, attempt=1))
     voice.pulse.beat("training")
-    with watched(voice, log_file=run_dir / "logs" / "attempt-1.log", stall_after_s=0.4):
+    with watched({run_dir / "logs" / "attempt-1.log": voice}, stall_after_s=0.4):
         collective_that_never_returns()
 """
 

@@ -1,0 +1,238 @@
+"""What a sweep's list says: its trials, what is in force, who is best; and what their runs add."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Final
+
+from configs.spec import (
+    Closed,
+    Ended,
+    Evaluated,
+    Extended,
+    Judged,
+    Objective,
+    Space,
+    Suggested,
+    SweepEntry,
+    SweepSpec,
+    TrialResult,
+    TrialStanding,
+    Values,
+)
+from service.domain.errors import EntryRefused
+from service.domain.runs import Run
+from service.domain.states import RunState
+from service.domain.stored import MetricPoint
+
+_COUNTS: Final[tuple[TrialResult, ...]] = ("finished", "stopped")
+"""Trials that were trained as they were meant to: one of them can be the best."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of a sweep, as its list tells it."""
+
+    number: int
+    values: Values
+    judged: tuple[Judged, ...] = ()
+    ended: Ended | None = None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the scheduler has ended it."""
+        return any(not one.goes_on for one in self.judged)
+
+    def best(self, objective: Objective) -> float | None:
+        """Its best value of an objective so far."""
+        told = [one.values for one in self.judged]
+        if self.ended is not None:
+            told.append(self.ended.values)
+        found = [values[objective.metric] for values in told if objective.metric in values]
+        if not found:
+            return None
+        return max(found) if objective.goal == "max" else min(found)
+
+
+@dataclass(frozen=True)
+class TrialRun:
+    """A run of a trial, with what it has told of the objectives."""
+
+    run: Run
+    points: Mapping[str, Sequence[MetricPoint]] = field(default_factory=dict)
+    """By metric, in the order of steps."""
+
+
+def trials_of(entries: Iterable[SweepEntry]) -> dict[int, Trial]:
+    """All trials so far, by number."""
+    trials: dict[int, Trial] = {}
+    for entry in entries:
+        if isinstance(entry, Suggested):
+            trials[entry.number] = Trial(entry.number, entry.values)
+        elif isinstance(entry, Judged):
+            trial = trials[entry.number]
+            trials[entry.number] = replace(trial, judged=(*trial.judged, entry))
+        elif isinstance(entry, Ended):
+            trials[entry.number] = replace(trials[entry.number], ended=entry)
+    return trials
+
+
+def live_trials(trials: Mapping[int, Trial]) -> dict[int, Trial]:
+    """Those that have not ended."""
+    return {number: trial for number, trial in trials.items() if trial.ended is None}
+
+
+def spec_in_force(spec: SweepSpec, entries: Iterable[SweepEntry]) -> SweepSpec:
+    """The spec with the budget, the space and the algorithm of the last extension."""
+    for entry in entries:
+        if isinstance(entry, Extended):
+            spec = spec.model_copy(
+                update={
+                    "budget": entry.budget,
+                    "space": entry.space,
+                    "algorithm": entry.algorithm,
+                }
+            )
+    return spec
+
+
+def is_closed(entries: Iterable[SweepEntry]) -> bool:
+    """Whether the search has ended, and was not taken up again."""
+    closed = False
+    for entry in entries:
+        if isinstance(entry, Closed | Extended):
+            closed = isinstance(entry, Closed)
+    return closed
+
+
+def why_no_more_trials(
+    spec: SweepSpec, *, trials: int, hours: float, gpu_hours: float
+) -> str | None:
+    """What of the budget in force is used up; none: another trial may begin."""
+    budget = spec.budget
+    if trials >= budget.trials:
+        return f"all {budget.trials} trials have begun"
+    if budget.hours is not None and hours >= budget.hours:
+        return f"its {budget.hours:g} hours are over"
+    if budget.gpu_hours is not None and gpu_hours >= budget.gpu_hours:
+        return f"its {budget.gpu_hours:g} GPU hours are used up"
+    return None
+
+
+def best_trial(trials: Iterable[Trial], objective: Objective) -> Trial | None:
+    """The trial with the best value of an objective so far; the first of equal ones."""
+    sign = 1.0 if objective.goal == "max" else -1.0
+    found = [
+        (sign * value, -trial.number, trial)
+        for trial in trials
+        if (value := trial.best(objective)) is not None and _can_be_best(trial)
+    ]
+    return max(found, key=lambda one: one[:2])[2] if found else None
+
+
+def _can_be_best(trial: Trial) -> bool:
+    return trial.ended is None or trial.ended.result in _COUNTS
+
+
+def check_entries(
+    new: Sequence[SweepEntry], *, trials: Mapping[int, Trial], space: Space, closed: bool
+) -> None:
+    """Raises `EntryRefused` for the first entry that a driver may not write."""
+    live, begun = set(live_trials(trials)), len(trials)
+    for at, entry in enumerate(new):
+        if closed or isinstance(entry, Extended):
+            raise EntryRefused(at, "the search is closed; a person extends it")
+        if isinstance(entry, Suggested):
+            _check_suggested(at, entry, following=begun, space=space)
+            live.add(entry.number)
+            begun += 1
+        elif isinstance(entry, Closed):
+            _check_all_over(at, live)
+            closed = True
+        elif entry.number not in live:
+            raise EntryRefused(at, f"trial {entry.number} does not go on")
+        elif isinstance(entry, Ended):
+            live.discard(entry.number)
+
+
+def _check_suggested(at: int, entry: Suggested, *, following: int, space: Space) -> None:
+    if entry.number != following:
+        raise EntryRefused(at, f"the next trial is {following}, not {entry.number}")
+    unknown = sorted(entry.values.keys() - space.keys())
+    if unknown:
+        raise EntryRefused(at, f"{', '.join(unknown)} is not in the space")
+
+
+def _check_all_over(at: int, live: set[int]) -> None:
+    if live:
+        raise EntryRefused(at, f"trial {min(live)} still goes on")
+
+
+def standing_of(
+    trial: Trial, runs: Sequence[TrialRun], objectives: Sequence[Objective], *, why: str | None
+) -> TrialStanding:
+    """How far a trial is; `why` says what keeps its values from being a spec."""
+    evaluations = _evaluations(runs, [objective.metric for objective in objectives])
+    result: TrialResult | None
+    if not runs:
+        result = "cancelled" if why is None else "failed"
+    else:
+        result = _result(trial, [one.run for one in runs])
+    return TrialStanding(number=trial.number, evaluations=evaluations, result=result)
+
+
+def _result(trial: Trial, runs: Sequence[Run]) -> TrialResult | None:
+    if not all(run.is_over for run in runs):
+        return None
+    states = {run.state for run in runs}
+    if RunState.FAILED in states:
+        return "failed"
+    if states == {RunState.SUCCEEDED}:
+        return "finished"
+    return "stopped" if trial.is_stopped else "cancelled"
+
+
+def _evaluations(runs: Sequence[TrialRun], metrics: Sequence[str]) -> tuple[Evaluated, ...]:
+    by_run = [_by_epoch(one, metrics) for one in runs]
+    if not by_run:
+        return ()
+    epochs = set(by_run[0]).intersection(*by_run[1:])
+    return tuple(
+        Evaluated(
+            epoch=epoch,
+            values={
+                metric: sum(each[epoch][metric] for each in by_run) / len(by_run)
+                for metric in metrics
+            },
+        )
+        for epoch in sorted(epochs)
+    )
+
+
+def _by_epoch(one: TrialRun, metrics: Sequence[str]) -> dict[int, dict[str, float]]:
+    """The metrics after each whole epoch that has all of them; the last value of an epoch counts.
+
+    A point's epoch follows from its step, for a run's epochs are equally long.
+    """
+    progress = one.run.progress
+    if progress is None or progress.epochs < 1 or progress.steps < 1:
+        return {}
+    steps = progress.steps / progress.epochs
+    newest = max((points[-1].step for points in one.points.values() if points), default=0)
+    done = max(progress.step, newest)
+    found: dict[int, dict[str, float]] = {}
+    for metric in metrics:
+        for point in one.points.get(metric, ()):
+            epoch = max(1, ceil(round(point.step / steps, 6)))
+            if epoch * steps <= done + 1e-6 * steps:
+                found.setdefault(epoch, {})[metric] = point.value
+    return {epoch: values for epoch, values in found.items() if len(values) == len(metrics)}
+
+
+def values_in_words(values: Values) -> str:
+    """A trial's values in one line."""
+    words = [
+        f"{path}={value:.4g}" if isinstance(value, float) else f"{path}={value}"
+        for path, value in values.items()
+    ]
+    return ", ".join(words) or "the base's own values"

@@ -1,0 +1,152 @@
+"""Sweeps and their lists in the database."""
+
+from collections.abc import Sequence
+
+from pydantic import TypeAdapter
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from configs.spec import Probe, SweepEntry, SweepSpec
+from service.domain.errors import SweepNotFound
+from service.domain.stored import SweepFilter
+from service.domain.sweeps import Sweep, SweepState
+from service.store.tables import SweepEntryRow, SweepRow
+
+_ENTRY: TypeAdapter[SweepEntry] = TypeAdapter(SweepEntry)
+_ADDING = 7_410_002
+"""PostgreSQL's lock of those that add sweeps."""
+
+_SAME_NAME = (
+    "name",
+    "preset",
+    "project",
+    "priority",
+    "wants",
+    "message",
+    "created_by",
+    "driver",
+    "driver_position",
+    "strikes",
+    "not_before",
+    "heard_at",
+    "searching_since",
+    "searched_s",
+    "probe_run_id",
+    "report_run_id",
+    "mlflow_run_id",
+    "mlflow_agrees",
+    "created_at",
+    "changed_at",
+    "finished_at",
+)
+"""Fields that a row and a sweep share as they are."""
+
+
+class SqlSweeps:
+    """Implements `stored.Sweeps`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def alone(self) -> None:
+        """Until the end of the transaction no other one adds sweeps."""
+        if self._session.get_bind().dialect.name == "postgresql":
+            self._session.execute(select(func.pg_advisory_xact_lock(_ADDING)))
+
+    def add(self, sweep: Sweep, *, key: str | None = None, digest: str | None = None) -> None:
+        """Store a new sweep after all others, and the key that made it; after `alone`."""
+        last = self._session.scalar(select(func.max(SweepRow.order))) or 0
+        row = SweepRow(id=sweep.id, order=last + 1, key=key, request_digest=digest)
+        _fill(row, sweep)
+        self._session.add(row)
+        self._session.flush()
+
+    def get(self, sweep_id: str) -> Sweep:
+        """The sweep as it is; `SweepNotFound` if there is none."""
+        return _sweep_from_row(self._row(sweep_id))
+
+    def take(self, sweep_id: str) -> Sweep:
+        """The sweep to be changed: until the end of the transaction nobody else changes it."""
+        query = select(SweepRow).where(SweepRow.id == sweep_id).with_for_update()
+        row = self._session.scalar(query.execution_options(populate_existing=True))
+        if row is None:
+            raise SweepNotFound(sweep_id)
+        return _sweep_from_row(row)
+
+    def save(self, sweep: Sweep) -> None:
+        """Store a changed sweep."""
+        _fill(self._row(sweep.id), sweep)
+        self._session.flush()
+
+    def page(self, which: SweepFilter) -> list[Sweep]:
+        """Newest first."""
+        query = select(SweepRow).order_by(SweepRow.order.desc()).limit(which.limit)
+        if which.state is not None:
+            query = query.where(SweepRow.state == which.state)
+        if which.project is not None:
+            query = query.where(SweepRow.project == which.project)
+        if which.before is not None:
+            query = query.where(SweepRow.order < self._row(which.before).order)
+        return [_sweep_from_row(row) for row in self._session.scalars(query)]
+
+    def in_states(self, *states: SweepState) -> list[Sweep]:
+        """All sweeps in these states, oldest first."""
+        query = select(SweepRow).where(SweepRow.state.in_(states)).order_by(SweepRow.order)
+        return [_sweep_from_row(row) for row in self._session.scalars(query)]
+
+    def to_settle(self) -> list[Sweep]:
+        """Sweeps of which MLflow does not show everything yet, oldest first."""
+        query = select(SweepRow).where(SweepRow.mlflow_agrees.is_(False)).order_by(SweepRow.order)
+        return [_sweep_from_row(row) for row in self._session.scalars(query)]
+
+    def key_owner(self, key: str) -> tuple[str, str] | None:
+        """Request digest and sweep id of an idempotency key."""
+        row = self._session.scalar(select(SweepRow).where(SweepRow.key == key))
+        return None if row is None else (row.request_digest or "", row.id)
+
+    def entries(self, sweep_id: str, *, first: int = 0) -> list[SweepEntry]:
+        """A sweep's list from a position on."""
+        query = (
+            select(SweepEntryRow.document)
+            .where(SweepEntryRow.sweep_id == sweep_id, SweepEntryRow.position >= first)
+            .order_by(SweepEntryRow.position)
+        )
+        return [_ENTRY.validate_json(document) for document in self._session.scalars(query)]
+
+    def append(self, sweep_id: str, entries: Sequence[SweepEntry], *, first: int) -> None:
+        """Write entries from position `first` on; the database refuses a position that is taken."""
+        for position, entry in enumerate(entries, start=first):
+            document = entry.model_dump_json()
+            self._session.add(
+                SweepEntryRow(sweep_id=sweep_id, position=position, document=document)
+            )
+        self._session.flush()
+
+    def length(self, sweep_id: str) -> int:
+        """How many entries a sweep's list has."""
+        query = select(func.count()).where(SweepEntryRow.sweep_id == sweep_id)
+        return self._session.scalar(query) or 0
+
+    def _row(self, sweep_id: str) -> SweepRow:
+        row = self._session.get(SweepRow, sweep_id)
+        if row is None:
+            raise SweepNotFound(sweep_id)
+        return row
+
+
+def _fill(row: SweepRow, sweep: Sweep) -> None:
+    for name in _SAME_NAME:
+        setattr(row, name, getattr(sweep, name))
+    row.state = sweep.state
+    row.spec = sweep.spec.model_dump_json()
+    row.probe = None if sweep.probe is None else sweep.probe.model_dump_json()
+
+
+def _sweep_from_row(row: SweepRow) -> Sweep:
+    return Sweep(
+        id=row.id,
+        spec=SweepSpec.model_validate_json(row.spec),
+        state=SweepState(row.state),
+        probe=None if row.probe is None else Probe.model_validate_json(row.probe),
+        **{name: getattr(row, name) for name in _SAME_NAME},
+    )

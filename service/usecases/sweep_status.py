@@ -1,0 +1,109 @@
+"""How a sweep stands: its trials counted, the best so far, what it waits for; and its report."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from configs.spec import Budget
+from service.domain.comparisons import REPORT_FILES, ReportFormat
+from service.domain.errors import ReportNotFound
+from service.domain.runs import Run
+from service.domain.states import RunState
+from service.domain.stored import Unit
+from service.domain.sweeps import Sweep, SweepState
+from service.domain.trials import Trial, best_trial, spec_in_force, trials_of
+from service.usecases.world import World
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """A sweep as it is now."""
+
+    sweep: Sweep
+    budget: Budget
+    """In force."""
+
+    trials: int
+    """That have begun."""
+
+    by_result: dict[str, int]
+    """How many ended how; `live` are those that go on."""
+
+    best: Trial | None
+    """By the first objective."""
+
+    waiting_for: str | None
+
+
+def status_of(sweep_id: str, *, world: World) -> SweepStatus:
+    """A sweep, and how it stands."""
+    with world.store.begin() as unit:
+        return _status(unit, unit.sweeps.get(sweep_id))
+
+
+def statuses_of(sweeps: Iterable[Sweep], *, world: World) -> list[SweepStatus]:
+    """How each of some sweeps stands."""
+    with world.store.begin() as unit:
+        return [_status(unit, sweep) for sweep in sweeps]
+
+
+def report_of_sweep(sweep_id: str, format_: ReportFormat, *, world: World) -> bytes:
+    """The report's file; `ReportNotFound` says why there is none, and what to do."""
+    with world.store.begin() as unit:
+        sweep = unit.sweeps.get(sweep_id)
+        run = None if sweep.report_run_id is None else unit.runs.get(sweep.report_run_id)
+    if run is not None and run.state is RunState.SUCCEEDED:
+        content = world.files.text(world.files.run_dir(run.id) / REPORT_FILES[format_])
+        if content:
+            return content
+    raise ReportNotFound(f"sweep {sweep.id}", what_to_do=_what_to_do(sweep, run))
+
+
+def _what_to_do(sweep: Sweep, run: Run | None) -> str:
+    if run is None and sweep.is_over:
+        return "No trial was trained; `tandem extend` has it search on."
+    if run is None or not run.is_over:
+        return f"The sweep is {sweep.state}; it is made when the search ends."
+    if run.state is RunState.SUCCEEDED:
+        return f"Its file is not in the folder of run {run.id} any more."
+    return f"Run {run.id}, which was to make it, is {run.state}; `tandem retry {run.id}`."
+
+
+def _status(unit: Unit, sweep: Sweep) -> SweepStatus:
+    entries = unit.sweeps.entries(sweep.id)
+    trials = trials_of(entries)
+    results = Counter(
+        "live" if trial.ended is None else str(trial.ended.result) for trial in trials.values()
+    )
+    return SweepStatus(
+        sweep=sweep,
+        budget=spec_in_force(sweep.spec, entries).budget,
+        trials=len(trials),
+        by_result=dict(results),
+        best=best_trial(trials.values(), sweep.spec.objectives[0]),
+        waiting_for=_waiting_for(unit, sweep, trials),
+    )
+
+
+def _waiting_for(unit: Unit, sweep: Sweep, trials: dict[int, Trial]) -> str | None:
+    if sweep.state is SweepState.PROBING:
+        return _of_run(unit, "its probe", sweep.probe_run_id)
+    if sweep.state is SweepState.REPORTING:
+        return _of_run(unit, "its report", sweep.report_run_id)
+    if sweep.state is not SweepState.SEARCHING:
+        return None
+    live = [number for number, trial in trials.items() if trial.ended is None]
+    runs = [run for run in unit.runs.of_sweep(sweep.id, trials=live) if not run.is_over]
+    if not runs:
+        return "its driver, which begins the next trials"
+    if all(run.state is RunState.QUEUED for run in runs):
+        return f"{runs[0].waiting_for or 'the queue'} (run {runs[0].id})"
+    return None
+
+
+def _of_run(unit: Unit, what: str, run_id: str | None) -> str:
+    if run_id is None:
+        return what
+    run = unit.runs.get(run_id)
+    why = f", which waits for {run.waiting_for}" if run.waiting_for else ""
+    return f"{what}, run {run.id}{why}"

@@ -1,0 +1,252 @@
+"""`make bench-packs`: K students with one teacher against the same students one after the other.
+
+Both ways take turns within one run, so that whatever else the machine does falls on both. T (the
+teacher's forward), S (a student's step) and D (loading a batch) are measured in the same run too.
+Peak memory is of processes of their own, for a process cannot forget its peak.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+from mmdet.models import build_detector
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from configs.catalog import parse_spec
+from configs.spec import RunSpec
+from tests.digits import write_digits
+from workers import compat
+from workers.architecture import detector_config
+from workers.course import dataset_of
+from workers.data.digits import CLASSES
+from workers.distillation.teacher import shared_teachers
+from workers.evaluation import placed
+from workers.hooks.metrics import MetricsHook
+from workers.hooks.order import OrderHook
+from workers.lockstep import Lockstep
+from workers.recipe import config_from_spec
+from workers.reporting.voice import Silence
+from workers.runner import Runner
+from workers.workbench import build_runner, make_room
+
+SIZES = (1, 2, 4, 8)
+DIGITS_TEACHER = Path(__file__).parents[2] / "configs/teachers"
+
+
+class Scale(NamedTuple):
+    """How much is measured."""
+
+    rounds: int
+    steps: int
+    batch_size: int
+    image_size: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """Seconds of an epoch, each way within a minute or so."""
+
+    load_s: float
+    teacher_s: float
+    alone_s: float
+    """Of one student, with its loading and its teacher."""
+
+    packed_s: dict[int, float]
+    separate_s: dict[int, float]
+
+
+SCALES = {"digits": Scale(5, 4, 16, 160), "r101-r18": Scale(3, 1, 2, 256)}
+
+
+def a_pair(name: str, folder: Path) -> dict[str, Any]:
+    """The document of a distilled run, but for its weights."""
+    scale = SCALES[name]
+    digits = write_digits(folder / "digits", train=scale.steps * scale.batch_size, val=2)
+    spec: dict[str, Any] = {
+        "data": {
+            "dataset": {"root": str(digits)},
+            "image_size": [scale.image_size, scale.image_size],
+            "batch_size": scale.batch_size,
+            "loader_workers": 0,
+        },
+        "schedule": {"epochs": 1, "optimizer": {"kind": "adamw", "lr": 2e-3}, "max_grad_norm": 10},
+        "loss_budget_steps": None,
+    }
+    if name == "digits":
+        card = json.loads((DIGITS_TEACHER / "digits-teacher.json").read_text())
+        student = {
+            "backbone": {"depth": 18, "width": 0.25},
+            "neck": {"channels": 32},
+            "head": {"convs": 2, "channels": 32, "reg_max": 8},
+        }
+        teacher = {
+            "checkpoint": str(DIGITS_TEACHER / "digits-teacher.pth"),
+            "detector": card["detector"],
+            "classes": card["classes"],
+        }
+        return spec | {"student": student, "teacher": teacher}
+    student = {"backbone": {"depth": 18, "frozen_stages": 1, "norm_eval": True}}
+    detector = {"backbone": {"depth": 101}}
+    teacher = {"checkpoint": "", "detector": detector, "classes": list(CLASSES)}
+    teacher["checkpoint"] = str(_untrained(spec | {"student": detector}, folder / "r101.pth"))
+    return spec | {"student": student, "teacher": teacher}
+
+
+def _untrained(document: dict[str, Any], file: Path) -> Path:
+    """A teacher with its first weights: a forward costs the same whatever it has learned."""
+    detector = build_detector(detector_config(parse_spec(document).student, classes=CLASSES))
+    torch.save({"state_dict": detector.state_dict()}, file)
+    return file
+
+
+def trials(document: dict[str, Any], count: int) -> list[RunSpec]:
+    """So many, each with weights of its own."""
+    return [
+        parse_spec(
+            document
+            | {"distillation": {"method": "bckd", "cls_weight": 1 + k / 8, "loc_weight": 4 - k / 8}}
+        )
+        for k in range(count)
+    ]
+
+
+class Bench:
+    """One pair: students that are made once and trained again and again."""
+
+    def __init__(self, name: str, count: int, folder: Path) -> None:
+        compat.apply()
+        self.name = name
+        specs = trials(a_pair(name, folder), count)
+        self.room = make_room(specs[0], dataset=dataset_of(specs[0]), run_dir=folder)
+        with shared_teachers():
+            self.runners = [self._student(spec, folder) for spec in specs]
+
+    def _student(self, spec: RunSpec, folder: Path) -> Runner:
+        config = config_from_spec(spec, dataset=self.room.dataset, run_dir=folder)
+        runner = build_runner(
+            config, spec=spec, device=self.room.device, classes=self.room.dataset.manifest.classes
+        )
+        runner.register_lr_hook(config.lr_config)
+        runner.register_hook(OrderHook(seed=spec.seed), priority="HIGHEST")
+        runner.register_hook(MetricsHook(Silence(), interval_steps=10), priority="NORMAL")
+        return runner
+
+    def round(self) -> Round:
+        """Everything once: loading, the teacher, and each K both ways."""
+        batches = list(self.room.training)
+        alone = [self._seconds([runner]) for runner in self.runners]
+        packed = {count: self._seconds(self.runners[:count]) for count in SIZES}
+        return Round(
+            load_s=_timed(lambda: list(self.room.training)),
+            teacher_s=_timed(lambda: self._let_teacher_look(batches)),
+            alone_s=median(alone),
+            packed_s=packed,
+            separate_s={count: sum(alone[:count]) for count in SIZES},
+        )
+
+    def _let_teacher_look(self, batches: list[Any]) -> None:
+        teacher = self.runners[0].model.teacher
+        for batch in batches:
+            images = placed(batch, self.room.device)["img"]
+            teacher.look(images, batch=images)
+
+    def _seconds(self, runners: Sequence[Runner]) -> float:
+        for runner in runners:
+            runner.go_on_from(epoch=0, step=0)
+        return _timed(Lockstep(runners, self.room.training, device=self.room.device).go)
+
+
+def _timed(act: Callable[[], object]) -> float:
+    began_s = time.perf_counter()
+    act()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began_s
+
+
+def peak_mib(name: str, count: int) -> float:
+    """Of a process that trains so many side by side."""
+    command = [sys.executable, "-m", "tests.bench.packs", "--pair", name, "--peak", str(count)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def _say_peak(name: str, count: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(name, count, Path(folder))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        bench._seconds(bench.runners)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(max(before, peak) / 1024)  # noqa: T201
+
+
+def table_of(name: str, rounds: Sequence[Round]) -> Table:
+    """A row for each K: both ways, their ratio round by round, and what was to be expected."""
+    scale = SCALES[name]
+    load, teacher = (median(getattr(r, field) for r in rounds) for field in ("load_s", "teacher_s"))
+    student = median(r.alone_s for r in rounds) - load - teacher
+    steps = scale.steps
+    title = (
+        f"{name}: a step of {scale.batch_size} images of {scale.image_size} px takes the teacher "
+        f"T = {teacher / steps:.3f} s, a student S = {student / steps:.3f} s, "
+        f"loading D = {load / steps:.3f} s"
+    )
+    table = Table(title=title)
+    names = ("K", "separate s", "packed s", "img/s separate", "packed", "ratio", "range", "ideal")
+    for column in (*names, "measured/ideal", "peak MiB"):
+        table.add_column(column, justify="right")
+    for count in SIZES:
+        ratios = [r.packed_s[count] / r.separate_s[count] for r in rounds]
+        packed, separate = (
+            median(getattr(r, field)[count] for r in rounds) for field in ("packed_s", "separate_s")
+        )
+        images = scale.batch_size * steps * count
+        ideal = (teacher + count * student) / (count * (teacher + student))
+        table.add_row(
+            str(count),
+            f"{separate:.2f}",
+            f"{packed:.2f}",
+            f"{images / separate:.1f}",
+            f"{images / packed:.1f}",
+            f"{median(ratios):.3f}",
+            f"{min(ratios):.3f}-{max(ratios):.3f}",
+            f"{ideal:.3f}",
+            f"{median(ratios) / ideal:.3f}",
+            f"{peak_mib(name, count):.0f}",
+        )
+    return table
+
+
+def main() -> None:
+    """Both pairs, or the one that is named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pair", choices=sorted(SCALES))
+    parser.add_argument("--peak", type=int)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    if asked.peak:
+        _say_peak(asked.pair, asked.peak)
+        return
+    console = Console(width=150)
+    for name in [asked.pair] if asked.pair else sorted(SCALES):
+        with tempfile.TemporaryDirectory() as folder:
+            bench = Bench(name, max(SIZES), Path(folder))
+            bench.round()  # caches and allocators fill up
+            rounds = [bench.round() for _ in track(range(SCALES[name].rounds), name)]
+        console.print(table_of(name, rounds))
+
+
+if __name__ == "__main__":
+    main()
