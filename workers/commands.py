@@ -1,4 +1,4 @@
-"""`tandem-worker evaluate` and `export`: what a trained detector is good for."""
+"""Commands of `tandem-worker` that train nothing: `evaluate`, `export`, `probe` and others."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from configs.spec import DEFAULT_PROJECT, EvaluationSpec, ExitCode, ExportSpec
+from configs.spec import DEFAULT_PROJECT, EvaluationSpec, ExitCode, ExportSpec, ProbeSpec
 from workers.logs import silence_libraries
 from workers.options import (
     Attempt,
@@ -26,7 +26,7 @@ from workers.shell import begin_attempt
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (evaluate, export, predict, tidy):
+    for command in (evaluate, export, probe, predict, tidy):
         app.command()(command)
 
 
@@ -76,6 +76,40 @@ def export(
 
     folder = run_dir.resolve()
     sys.exit(run_export(asked, identity=identity, run_dir=folder, stall_after_s=stall_after))
+
+
+def probe(
+    spec: SpecFile,
+    run_dir: RunDir,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for the mAP of teachers, measured once each.")
+    ] = None,
+    run_id: RunIdOption = "",
+    attempt: Attempt = 1,
+    report_to: ReportTo = None,
+    mlflow: MlflowUrl = None,
+    name: NameOption = None,
+    project: Project = DEFAULT_PROJECT,
+    stall_after: StallAfter = STALL_AFTER_S,
+) -> None:
+    """Look before a sweep: which parameters move anything, what a step costs."""
+    identity = _identity(run_dir, run_id, attempt, report_to, mlflow, name, project)
+    asked = begin_attempt(spec, task="probe", identity=identity, run_dir=run_dir)
+    assert isinstance(asked, ProbeSpec)
+    from workers import compat
+
+    compat.apply()
+    from workers.probe.job import probe as run_probe
+
+    sys.exit(
+        run_probe(
+            asked,
+            identity=identity,
+            run_dir=run_dir.resolve(),
+            cache=cache,
+            stall_after_s=stall_after,
+        )
+    )
 
 
 def predict(

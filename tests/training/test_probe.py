@@ -1,0 +1,348 @@
+"""A probe on the small digits set: what parameters move, what a step costs, what ratios mean."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmcv.runner import Hook
+
+from configs.catalog import parse_spec
+from configs.spec import (
+    ExitCode,
+    Knob,
+    Metric,
+    Probe,
+    ProbeSpec,
+    RunFile,
+    RunSpec,
+    Values,
+    members_that_fit,
+)
+from configs.variants import baseline_of, trial_spec
+from tests.digits import write_digits
+from tests.jobs import do, spool_of, the_teacher
+from tests.training.runs import a_spec
+from workers.course import dataset_of
+from workers.distillation.teacher import shared_teachers
+from workers.hooks.order import OrderHook
+from workers.lockstep import Lockstep
+from workers.probe.bench import Bench
+from workers.probe.costs import measure_costs
+from workers.probe.knobs import Knobs
+from workers.probe.looks import fingerprint, look_at
+from workers.probe.rates import learning_rates
+from workers.probe.teacher_scores import ScoreCache, teacher_scores
+from workers.probe.units import detection_loss, measure_units
+from workers.stepping import Stepper
+
+TRAIN, VAL, BATCH = 20, 6, 8
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"), train=TRAIN, val=VAL)
+
+
+@pytest.fixture(scope="module")
+def base(digits: Path) -> RunSpec:
+    return parse_spec(a_taught_spec(digits))
+
+
+@pytest.fixture(scope="module")
+def bench(base: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    run_dir = tmp_path_factory.mktemp("probe")
+    with shared_teachers():
+        yield Bench(dataset=dataset_of(base), run_dir=run_dir, device=torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def measured(bench: Bench, base: RunSpec) -> Probe:
+    units = measure_units(bench, base)
+    return Probe(
+        knobs={},
+        costs=measure_costs(bench, base),
+        detection_loss=units.detection,
+        unit_losses=units.by_weight,
+    )
+
+
+Looking = Callable[[dict[str, Any], str, dict[str, Any]], Knob]
+
+
+@pytest.fixture
+def look(bench: Bench, digits: Path, measured: Probe) -> Looking:
+    """Whether a parameter moves anything with a schedule."""
+
+    def of(schedule: dict[str, Any], path: str, parameter: dict[str, Any]) -> Knob:
+        asked = a_probe(a_taught_spec(digits, **schedule), {path: parameter})
+        return knobs_of(bench, asked, measured).of(asked.space, path)
+
+    return of
+
+
+def a_taught_spec(digits: Path, **schedule: Any) -> dict[str, Any]:
+    spec = a_spec(digits, teacher=the_teacher(), distillation={"method": "bckd"})
+    return spec | {"schedule": spec["schedule"] | schedule}
+
+
+def a_probe(base: dict[str, Any], space: dict[str, Any]) -> ProbeSpec:
+    return ProbeSpec.model_validate({"base": base, "space": space})
+
+
+def between(low: float, high: float, **more: Any) -> dict[str, Any]:
+    return {"kind": "uniform", "low": low, "high": high} | more
+
+
+def one_of(*values: Any, **more: Any) -> dict[str, Any]:
+    return {"kind": "choice", "values": list(values)} | more
+
+
+SGD = {"optimizer": {"kind": "sgd", "lr": 0.01}}
+STEPS = {"policy": {"kind": "step", "milestones": [1]}}
+AT_ONCE = {"warmup": {"iterations": 2, "ratio": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "path", "parameter", "moved"),
+    [
+        ({}, "student.backbone.width", one_of(0.125, 0.25), "the student's shape"),
+        ({}, "student.normalize", one_of("imagenet", "half"), "how images are shown"),
+        ({}, "distillation.cls_weight", between(0.5, 2), "the losses"),
+        ({}, "distillation.loc_weight", between(0, 2), "the losses"),
+        ({}, "schedule.optimizer.lr", between(1e-4, 1e-2), "the first update"),
+        ({}, "schedule.optimizer.weight_decay", between(0, 0.1), "the first update"),
+        ({}, "schedule.max_grad_norm", between(0.01, 0.1), "the first update"),
+        (SGD, "schedule.optimizer.momentum", between(0, 0.9), "a later update"),
+        ({}, "schedule.policy.min_lr_ratio", between(0, 0.5), "the learning rate of a later"),
+        (STEPS, "schedule.policy.gamma", between(0.1, 0.5), "the learning rate of a later step"),
+        (STEPS, "schedule.epochs", {"kind": "integer", "low": 3, "high": 5}, "the number of"),
+    ],
+)
+def test_a_parameter_is_said_to_move_what_it_moves_first(
+    look: Looking, schedule: dict[str, Any], path: str, parameter: dict[str, Any], moved: str
+) -> None:
+    knob = look(schedule, path, parameter)
+
+    assert knob.has_effect
+    assert knob.what.startswith(moved)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "path", "parameter", "reason"),
+    [
+        ({}, "schedule.max_grad_norm", between(1e6, 1e7), "clipping between 1e+06 and 1e+07"),
+        (AT_ONCE, "schedule.warmup.iterations", one_of(2, 5), "schedule.warmup.ratio is 1"),
+        ({}, "schedule.optimizer.weight_decay", between(1e-13, 1e-12), "bit for bit"),
+    ],
+)
+def test_a_parameter_that_moves_nothing_is_found_with_its_reason(
+    look: Looking, schedule: dict[str, Any], path: str, parameter: dict[str, Any], reason: str
+) -> None:
+    knob = look(schedule, path, parameter)
+
+    assert not knob.has_effect
+    assert reason in knob.what
+
+
+def test_a_parameter_that_exists_with_another_kind_only_is_looked_at_with_it(
+    bench: Bench, digits: Path, measured: Probe
+) -> None:
+    asked = a_probe(
+        a_taught_spec(digits),
+        {
+            "schedule.optimizer.kind": one_of("sgd", "adamw"),
+            "schedule.optimizer.momentum": between(
+                0, 0.9, when={"schedule.optimizer.kind": ["sgd"]}
+            ),
+        },
+    )
+    knobs = knobs_of(bench, asked, measured)
+
+    kind = knobs.of(asked.space, "schedule.optimizer.kind")
+    momentum = knobs.of(asked.space, "schedule.optimizer.momentum")
+
+    assert kind.what == "the first update"
+    assert momentum.what == "a later update"
+
+
+def test_the_ratio_and_its_balance_move_the_losses(
+    bench: Bench, digits: Path, measured: Probe
+) -> None:
+    asked = a_probe(a_taught_spec(digits), {"ratio": between(0.1, 2), "balance": between(0.2, 0.8)})
+    knobs = knobs_of(bench, asked, measured)
+
+    assert knobs.of(asked.space, "ratio").what == "the losses"
+    assert knobs.of(asked.space, "balance").what == "the losses"
+
+
+def test_a_ratio_of_a_term_that_is_0_moves_nothing(
+    bench: Bench, digits: Path, measured: Probe
+) -> None:
+    asked = a_probe(a_taught_spec(digits), {"ratio": between(0.1, 2)})
+    silent = measured.model_copy(
+        update={"unit_losses": measured.unit_losses | {"distillation.loc_weight": 0.0}}
+    )
+
+    knob = knobs_of(bench, asked, silent).of(asked.space, "ratio")
+
+    assert not knob.has_effect
+    assert "distillation.loc_weight weighs a term that is 0" in knob.what
+
+
+def test_weights_of_a_ratio_give_that_ratio_on_the_batch(
+    bench: Bench, base: RunSpec, measured: Probe
+) -> None:
+    values: Values = {"ratio": 0.5, "balance": 0.25}
+    spec = trial_spec(base, values, seed=base.seed, probe=measured)
+
+    losses = look_at(bench, spec).losses
+
+    own = detection_loss(losses)
+    assert own == pytest.approx(measured.detection_loss, rel=1e-6)
+    assert losses["loss_distill_cls"] / own == pytest.approx(0.125, rel=1e-5)
+    assert losses["loss_distill_loc"] / own == pytest.approx(0.375, rel=1e-5)
+
+
+def test_weights_of_methods_beside_bckd_are_measured_too(bench: Bench, digits: Path) -> None:
+    method = {"method": "bckd", "loc_weight": 0.0, "also": {"pkd": {"weight": 6.0}}}
+    spec = parse_spec(a_taught_spec(digits) | {"distillation": method})
+
+    units = measure_units(bench, spec)
+
+    assert units.by_weight.keys() == {
+        "distillation.cls_weight",
+        "distillation.loc_weight",
+        "distillation.also.pkd.weight",
+    }
+    assert all(value > 0 for value in units.by_weight.values())
+
+
+def test_the_first_step_is_the_one_that_training_takes(bench: Bench, base: RunSpec) -> None:
+    runner = bench.runner(base)
+    runner.register_lr_hook(dict(bench.config(base).lr_config))
+    runner.register_hook(OrderHook(seed=base.seed), priority="HIGHEST")
+    runner.register_hook(_OneStep())
+
+    with pytest.raises(_Enough):
+        Lockstep([runner], bench.loader(base), device=bench.device).go()
+
+    assert fingerprint(runner.model.parameters()) == look_at(bench, base).first_update
+
+
+@pytest.mark.parametrize("policy", [{}, STEPS | {"warmup": {"iterations": 4, "ratio": 0.1}}])
+def test_learning_rates_are_those_that_training_has(
+    bench: Bench, digits: Path, policy: dict[str, Any]
+) -> None:
+    spec = parse_spec(a_taught_spec(digits, **policy))
+    runner = bench.runner(baseline_of(spec))
+    runner.stepper = _Idle()
+    runner.register_lr_hook(dict(bench.config(spec).lr_config))
+    heard = _Rates()
+    runner.register_hook(heard)
+
+    Lockstep([runner], bench.loader(spec), device=bench.device).go()
+
+    steps = bench.steps_per_epoch(spec)
+    assert heard.rates == list(learning_rates(bench.config(spec), steps_per_epoch=steps))
+
+
+def test_costs_are_of_this_machine(bench: Bench, base: RunSpec, measured: Probe) -> None:
+    costs = measured.costs
+
+    assert costs.steps_per_epoch == -(-TRAIN // BATCH)
+    assert min(costs.load_s, costs.teacher_s, costs.student_s, costs.evaluation_s) > 0
+    assert 0 < costs.member_bytes < costs.base_bytes < costs.room_bytes
+    assert members_that_fit(costs) > 1
+    weights = sum(weight.nbytes for weight in bench.runner(base).model.parameters())
+    assert 4 * weights <= costs.member_bytes < 4.1 * weights  # and gradients, and AdamW's two
+
+
+def test_without_a_teacher_there_is_nothing_of_it_to_pay(bench: Bench, base: RunSpec) -> None:
+    alone = baseline_of(base)
+
+    costs = measure_costs(bench, alone)
+
+    assert costs.teacher_s == 0
+    assert measure_units(bench, alone).by_weight == {}
+    assert teacher_scores(bench, alone, None) is None
+
+
+def test_a_teacher_is_measured_once(bench: Bench, base: RunSpec, tmp_path: Path) -> None:
+    teacher = bench.runner(base).model.teacher
+    looks: list[None] = []
+
+    def ask(spec: RunSpec) -> dict[str, float] | None:
+        return teacher_scores(
+            bench, spec, teacher, cache=ScoreCache(tmp_path), on_batch=lambda: looks.append(None)
+        )
+
+    first = ask(base)
+    batches = len(looks)
+    again = ask(base)
+
+    assert first is not None
+    assert first["bbox_mAP"] > 0.2
+    assert again == first
+    assert len(looks) == batches
+    fewer = base.evaluation.model_copy(update={"val_images": 3})
+    ask(base.model_copy(update={"evaluation": fewer}))
+    assert len(looks) > batches
+
+
+def test_the_command_writes_what_it_found(digits: Path, tmp_path: Path) -> None:
+    space = {
+        "distillation.cls_weight": between(0.5, 2),
+        "schedule.max_grad_norm": between(1e6, 1e7),
+    }
+
+    code = do({"task": "probe", "base": a_taught_spec(digits), "space": space}, tmp_path / "run")
+
+    assert code == ExitCode.SUCCEEDED
+    found = Probe.model_validate(json.loads((tmp_path / "run" / RunFile.PROBE).read_text()))
+    assert {path: knob.has_effect for path, knob in found.knobs.items()} == {
+        "distillation.cls_weight": True,
+        "schedule.max_grad_norm": False,
+    }
+    assert found.unit_losses.keys() == {"distillation.cls_weight", "distillation.loc_weight"}
+    spool = spool_of(tmp_path / "run")
+    (started,) = [record for record in spool if record["kind"] == "started"]
+    assert started["teacher_sha256"] is not None
+    (said,) = [record["values"] for record in spool if record["kind"] == "metrics"]
+    assert said[Metric.TEACHER_MAP] == found.teacher_map
+    logged = {record["path"] for record in spool if record["kind"] == "artifact"}
+    assert {RunFile.SPEC, RunFile.ENVIRONMENT, RunFile.PROBE} == logged
+    steps = [record["step"] for record in spool if record["kind"] == "progress"]
+    assert steps == sorted(steps)
+    assert spool[-1]["result"] == "succeeded"
+
+
+def knobs_of(bench: Bench, asked: ProbeSpec, measured: Probe) -> Knobs:
+    return Knobs(bench, base=asked.base, probe=measured, on_look=lambda: None)
+
+
+class _Enough(Exception):
+    pass
+
+
+class _OneStep(Hook):
+    def after_train_iter(self, runner: Any) -> None:
+        raise _Enough
+
+
+class _Rates(Hook):
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def after_train_iter(self, runner: Any) -> None:
+        self.rates.append(runner.current_lr()[0])
+
+
+class _Idle(Stepper):
+    def __init__(self) -> None:
+        pass
+
+    def step(self, parts: Any, *, number: int) -> dict[str, Any]:
+        return {}
