@@ -19,6 +19,13 @@ def write_log(path: Path, *, also_print: bool) -> None:
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
 
 
+def print_log() -> None:
+    """Print what this process logs; others' handlers are taken away."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_LINE)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
 def write_crashes(path: Path) -> None:
     """Append where every thread was to a file, should this process die of a signal as SIGSEGV.
 

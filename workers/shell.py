@@ -1,6 +1,7 @@
 """What every command of `tandem-worker` begins with: its spec, its log."""
 
 import os
+import secrets
 import sys
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def begin_attempt(file: Path, *, task: Task, identity: Identity, run_dir: Path) 
     if identity.report_url is not None:
         tidy_earlier(identity.run_id, attempt=identity.attempt)
     return spec
+
+
+def guard_own_cluster() -> None:
+    """Where Ray will be a cluster of our own, nobody else is let in.
+
+    Ray reads this while it is imported, and by itself would keep a token in the home folder.
+    """
+    if "RAY_ADDRESS" not in os.environ:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def read_spec(file: Path, *, task: Task) -> JobSpec:
