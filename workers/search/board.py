@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from configs.spec import TrialStanding
+from configs.spec import ExitCode, TrialStanding
 from workers.search.following import notice_of
-from workers.search.ledger import Ledger
+from workers.search.ledger import Leaving, Ledger
 
 
 class Board:
@@ -33,6 +33,9 @@ class Board:
         if self._monotonic() < self._next_look:
             return
         for standing in self._ledger.standings().trials:
+            if standing.number >= len(self._ledger.history.trials):
+                message = f"Another driver began trial {standing.number}."
+                raise Leaving(ExitCode.FENCED, message)
             self._write(standing)
         self._next_look = self._monotonic() + self._every_s
 

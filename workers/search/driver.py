@@ -8,13 +8,15 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.tune import RunConfig, TuneConfig, Tuner
+from ray import tune
+from ray.exceptions import RayError
+from ray.tune.error import TuneError
 
 from configs.spec import Closed, ExitCode
 from workers.search.board import Board
@@ -25,6 +27,7 @@ from workers.search.searcher import ListedSearch
 
 _OBJECT_STORE_BYTES = 80_000_000
 _TUNE_SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # The list is all there is to remember.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -49,17 +52,28 @@ class Sweep:
 def drive(sweep: Sweep) -> ExitCode:
     """Run a sweep to its end; every end is an exit code, none is raised."""
     try:
-        ledger = Ledger(SweepDoor(sweep.url, sweep=sweep.id, token_file=sweep.token_file))
-        if ledger.history.is_closed:
-            log.info("Sweep %s is closed; there is nothing to do.", sweep.id)
-            return ExitCode.SUCCEEDED
-        why = _search(ledger, look_every_s=sweep.look_every_s)
-        ledger.append(Closed(why=why))
+        with closing(SweepDoor(sweep.url, sweep=sweep.id, token_file=sweep.token_file)) as door:
+            why = _to_its_end(Ledger(door), look_every_s=sweep.look_every_s)
     except Leaving as leaving:
         log.error("The driver leaves: %s", leaving.message)  # noqa: TRY400
         return leaving.exit_code
+    except (RayError, TuneError, ConnectionError):
+        log.exception("Ray failed; another driver can go on with the list.")
+        return ExitCode.INTERRUPTED
     log.info("Sweep %s is closed: %s", sweep.id, why)
     return ExitCode.SUCCEEDED
+
+
+def _to_its_end(ledger: Ledger, *, look_every_s: float) -> str:
+    """Why the sweep is closed now, if it was not before."""
+    history = ledger.history
+    if history.is_closed:
+        return "It was so before."
+    going_on = sum(trial.ended is None for trial in history.trials)
+    log.info("%d trials so far, of which %d go on.", len(history.trials), going_on)
+    why = _search(ledger, look_every_s=look_every_s)
+    ledger.append(Closed(why=why))
+    return why
 
 
 def _search(ledger: Ledger, *, look_every_s: float) -> str:
@@ -78,11 +92,19 @@ def _tune(
     search: ListedSearch, scheduler: WrittenScheduler, *, ledger: Ledger, storage: Path
 ) -> None:
     os.environ |= _TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(ledger.concurrency)}
-    Tuner(
+    # It warns that trials wrote no results, and of what it cannot know of ours.
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    # Not `Tuner`, which would pickle search and scheduler to restore them: the list does that.
+    tune.run(
         Following,
-        tune_config=TuneConfig(search_alg=search, scheduler=scheduler, reuse_actors=True),
-        run_config=RunConfig(name="sweep", storage_path=str(storage), verbose=0),
-    ).fit()
+        name="sweep",
+        search_alg=search,
+        scheduler=scheduler,
+        reuse_actors=True,
+        storage_path=str(storage),
+        verbose=0,
+        raise_on_failed_trial=False,
+    )
 
 
 @contextmanager

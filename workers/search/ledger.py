@@ -67,6 +67,10 @@ class SweepDoor:
             lambda: understood(Standings, self._door.get(f"{self._path}/standings"))
         )
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._door.close()
+
     def _patiently(self, ask: Callable[[], Answer]) -> Answer:
         pause_s = _FIRST_PAUSE_S
         while True:
