@@ -47,11 +47,10 @@ class FakeSweep:
     """What the next requests are answered instead."""
 
     results: dict[int, TrialResult] = field(default_factory=dict)
-    """Of trials that do not finish: by number, after their first epoch."""
+    """Of trials that end before their first evaluation, by number."""
 
     begins_trials: bool = True
     looks: int = 0
-    refusals: int = 0
     url: str = ""
     _epochs: dict[int, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -88,7 +87,6 @@ class FakeSweep:
         asked = SweepAppend.model_validate_json(body)
         there = self.entries[asked.first : asked.first + len(asked.entries)]
         if there and there != list(asked.entries):
-            self.refusals += 1
             return Answer(409, json.dumps({"code": "list_moved_on", "detail": "Too late."}))
         if not there:
             self.entries += asked.entries
@@ -112,7 +110,7 @@ class FakeSweep:
         self._epochs[trial.number] = epoch
         result: TrialResult | None = "finished" if epoch > len(curve) else None
         if trial.number in self.results:
-            curve, result = curve[:1], self.results[trial.number] if epoch > 1 else None
+            curve, result = (), self.results[trial.number] if epoch > 1 else None
         evaluations = tuple(
             Evaluated(epoch=number, values={Metric.MAP: value})
             for number, value in enumerate(curve[:epoch], start=1)
