@@ -1,8 +1,6 @@
 """`tandem-worker`: what runs on a node. Works alone in a shell, without the service."""
 
 import json
-import os
-import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +23,7 @@ from workers.options import (
 )
 from workers.pulse import STALL_AFTER_S
 from workers.reporting.identity import Identity
-from workers.shell import begin_attempt, begin_pack
+from workers.shell import begin_attempt, begin_pack, guard_own_cluster
 
 if TYPE_CHECKING:
     from workers.group import Part
@@ -124,10 +122,7 @@ def _train_here(
 
 
 def _train_on_ray(part: "Part", *, count: int, avoid: tuple[str, ...]) -> ExitCode:
-    if "RAY_ADDRESS" not in os.environ:
-        # A cluster of its own lets nobody else in. Ray reads this while it is imported, and by
-        # itself would keep a token in the home folder.
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    guard_own_cluster()
     from workers.launch import Placement, launch
 
     return launch(part, Placement(count, avoid))

@@ -1,4 +1,4 @@
-"""Commands of `tandem-worker` that train nothing: `evaluate`, `export`, `probe` and others."""
+"""Commands of `tandem-worker` that do not train: `evaluate`, `probe`, `drive` and others."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from configs.spec import DEFAULT_PROJECT, EvaluationSpec, ExitCode, ExportSpec, ProbeSpec
-from workers.logs import silence_libraries
+from workers.logs import silence_libraries, write_log
 from workers.options import (
     Attempt,
     MlflowUrl,
@@ -21,12 +21,12 @@ from workers.options import (
 )
 from workers.pulse import STALL_AFTER_S
 from workers.reporting.identity import Identity
-from workers.shell import begin_attempt
+from workers.shell import begin_attempt, guard_own_cluster
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (evaluate, export, probe, predict, tidy):
+    for command in (evaluate, export, probe, predict, tidy, drive):
         app.command()(command)
 
 
@@ -153,6 +153,29 @@ def tidy(
     from workers.tidying import tidy as tidy_node
 
     sys.exit(tidy_node(report_to, spared=spared or (), token_file=token_file, say=print))
+
+
+def drive(
+    sweep: Annotated[str, typer.Option(help="The sweep's id.")],
+    report_to: Annotated[str, typer.Option(help="The service's address.")],
+    token_file: Annotated[
+        Path | None, typer.Option(help="A file with the token that the service wants.")
+    ] = None,
+    look_every: Annotated[
+        float, typer.Option(help="Seconds between two looks at the trials.", min=0.05)
+    ] = 1.0,
+) -> None:
+    """Decide for a sweep which trials begin and which stop, until it is closed.
+
+    It keeps nothing: killed, it is started again and goes on with the list at the service.
+    """
+    write_log(also_print=True)
+    silence_libraries()
+    guard_own_cluster()
+    from workers.search.driver import Sweep
+    from workers.search.driver import drive as drive_sweep
+
+    sys.exit(drive_sweep(Sweep(sweep, report_to, token_file, look_every)))
 
 
 def _identity(

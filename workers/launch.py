@@ -1,7 +1,7 @@
 """Has Ray train one run with several processes, and says how that ended if they cannot.
 
-The only place that imports ray. The driver runs no training and no mmdet: what trains is imported
-where it trains, in `train_part`.
+Beside `workers.search` the only place that imports ray. The driver runs no training and no mmdet:
+what trains is imported where it trains, in `train_part`.
 """
 
 import logging

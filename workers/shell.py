@@ -1,6 +1,7 @@
 """What every command of `tandem-worker` begins with: its spec, its log."""
 
 import os
+import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,6 +78,15 @@ def _begin_job(name: str, attempts: Mapping[Path, int], *, num_gpus: int) -> Non
     if num_gpus == 0:
         # mmcv moves batches to any GPU that torch sees, whatever device it is given.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def guard_own_cluster() -> None:
+    """Where Ray will be a cluster of our own, nobody else is let in.
+
+    Ray reads this while it is imported, and by itself would keep a token in the home folder.
+    """
+    if "RAY_ADDRESS" not in os.environ:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def read_spec(file: Path, *, task: Task) -> JobSpec:

@@ -13,13 +13,22 @@ _SUPERSEDED = "attempt_superseded"
 _LATER = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_EARLY, httpx.codes.TOO_MANY_REQUESTS}
 _NOT_LET_IN = {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
 
-_NO_SUCH_PLACE = {httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED}
-
 Answer = TypeVar("Answer", bound=BaseModel)
 
 
 class NoSuchPlace(SinkBroken):
     """The service does not know the address: it is an older one, or has forgotten the run."""
+
+
+class Conflict(SinkBroken):
+    """Somebody else was there before."""
+
+
+_KINDS: dict[int, type[SinkBroken]] = {
+    httpx.codes.NOT_FOUND: NoSuchPlace,
+    httpx.codes.METHOD_NOT_ALLOWED: NoSuchPlace,
+    httpx.codes.CONFLICT: Conflict,
+}
 
 
 class ServiceDoor:
@@ -33,21 +42,31 @@ class ServiceDoor:
 
     def post(self, path: str, body: str | bytes, *, media_type: str) -> httpx.Response:
         """The answer to a POST; raises what a `Sink` raises if it is no success."""
-        headers = {"content-type": media_type}
+        return self._ask("POST", path, content=body, headers={"content-type": media_type})
+
+    def get(self, path: str) -> httpx.Response:
+        """The answer to a GET; raises what `post` raises."""
+        return self._ask("GET", path, content=None, headers={})
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def _ask(
+        self, method: str, path: str, *, content: str | bytes | None, headers: dict[str, str]
+    ) -> httpx.Response:
         if self._token:
             headers["authorization"] = f"Bearer {self._token}"
         try:
-            response = self._client.post(f"{self._url}{path}", content=body, headers=headers)
+            response = self._client.request(
+                method, f"{self._url}{path}", content=content, headers=headers
+            )
         except httpx.HTTPError as error:
             raise SinkUnavailable(f"{type(error).__name__}: {error}") from error
         if response.status_code in _NOT_LET_IN:
             self._token = self._read_token()  # it may have been written anew
         self._raise_for_status(response)
         return response
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._client.close()
 
     def _read_token(self) -> str:
         if self._token_file is None:
@@ -68,8 +87,7 @@ class ServiceDoor:
             raise SinkUnavailable(answer)
         if response.status_code in _NOT_LET_IN:
             answer = f"{answer} {self._about_the_token()}"
-        kind = NoSuchPlace if response.status_code in _NO_SUCH_PLACE else SinkBroken
-        raise kind(f"{response.url} answers {answer}")
+        raise _KINDS.get(response.status_code, SinkBroken)(f"{response.url} answers {answer}")
 
     def _about_the_token(self) -> str:
         if self._token_file is None:

@@ -36,7 +36,9 @@ def write_dataset(path: Path, things: Sequence[Thing], *, images: int) -> Any:
             for number in range(images)
         ],
         "annotations": [_annotation(1 + at, thing) for at, thing in enumerate(things)],
-        "categories": [{"id": identifier, "name": name} for name, identifier in _CATEGORIES.items()],
+        "categories": [
+            {"id": identifier, "name": name} for name, identifier in _CATEGORIES.items()
+        ],
     }
     path.write_text(json.dumps(document), encoding="utf-8")
     config = {"type": "CocoDataset", "ann_file": str(path), "pipeline": [], "test_mode": True}

@@ -43,9 +43,7 @@ def matches(
     ],
     ids=["missed", "right", "unsure", "class", "place", "twice", "nothing", "both", "more", "crowd"],
 )  # fmt: skip
-def test_errors_are_told_apart(
-    tmp_path: Path, found: list[Any], errors: dict[str, int]
-) -> None:
+def test_errors_are_told_apart(tmp_path: Path, found: list[Any], errors: dict[str, int]) -> None:
     truth = (Thing(0, "cat", BOX), Thing(0, "cat", CROWD, crowd=True))
 
     counted = count_errors(

@@ -1,0 +1,153 @@
+"""Which trials go on: Ray's schedulers, the same after a restart as before."""
+
+import numpy as np
+import pytest
+
+from configs.catalog import parse_spec
+from configs.spec import (
+    Asha,
+    Choice,
+    Hyperband,
+    Judged,
+    MedianStopping,
+    Metric,
+    NoScheduler,
+    Objective,
+    Scheduler,
+    Suggested,
+    SweepSpec,
+)
+from tests.factories import a_bckd_spec
+from tests.unit.workers.search.sweeps import CLS, EPOCHS, LOC, a_log_range, a_sweep
+from workers.search.history import History
+from workers.search.judging import Judge
+
+SCHEDULERS: dict[str, Scheduler] = {
+    "none": NoScheduler(),
+    "asha": Asha(factor=2),
+    "hyperband": Hyperband(factor=2),
+    "median": MedianStopping(min_trials=2),
+}
+
+each_scheduler = pytest.mark.parametrize("scheduler", SCHEDULERS.values(), ids=SCHEDULERS.keys())
+
+
+def begun(spec: SweepSpec, count: int) -> History:
+    values = {CLS: 1.0, LOC: 4.0}
+    return History(spec, [Suggested(number=one, values=values) for one in range(count)])
+
+
+def evaluations(count: int) -> list[tuple[int, int, float]]:
+    """Of trials in turns: number, epoch, mAP."""
+    tops = np.random.RandomState(0).permutation(count)
+    return [
+        (number, epoch, float(tops[number] * epoch))
+        for epoch in range(1, EPOCHS + 1)
+        for number in range(count)
+    ]
+
+
+def play(history: History, told: list[tuple[int, int, float]], judge: Judge) -> list[Judged]:
+    """What is decided; a trial that is stopped is evaluated no more."""
+    decided: list[Judged] = []
+    for number, epoch, value in told:
+        if any(not one.goes_on for one in history.trials[number].judged):
+            continue
+        values = {str(Metric.MAP): value}
+        goes_on = judge.goes_on(number, epoch=epoch, values=values)
+        decided.append(Judged(number=number, epoch=epoch, values=values, goes_on=goes_on))
+        history.add(decided[-1])
+    return decided
+
+
+@each_scheduler
+def test_a_judge_that_is_rebuilt_decides_as_the_first_one_would_have(scheduler: Scheduler) -> None:
+    spec, told = a_sweep(scheduler=scheduler), evaluations(12)
+    whole = begun(spec, 12)
+    first = Judge(whole)
+    decided = play(whole, told, first)
+
+    for cut in (0, 7, 20, len(decided)):
+        history = begun(spec, 12)
+        for judged in decided[:cut]:
+            history.add(judged)
+        again = Judge(history)
+        known = {(one.number, one.epoch) for one in decided[:cut]}
+        rest = [one for one in told if one[:2] not in known]
+        assert play(history, rest, again) == decided[cut:]
+        assert again.debug_string() == first.debug_string()
+
+
+@each_scheduler
+def test_only_a_scheduler_stops_trials(scheduler: Scheduler) -> None:
+    spec = a_sweep(scheduler=scheduler)
+    history = begun(spec, 12)
+
+    stopped = {
+        one.number for one in play(history, evaluations(12), Judge(history)) if not one.goes_on
+    }
+
+    assert bool(stopped) == (not isinstance(scheduler, NoScheduler))
+    best = int(np.argmax(np.random.RandomState(0).permutation(12)))
+    assert best not in stopped
+
+
+def test_less_can_be_better() -> None:
+    spec = a_sweep(scheduler=Asha(factor=2), objectives=(Objective(goal="min"),))
+    judge = Judge(begun(spec, 3))
+
+    assert judge.goes_on(0, epoch=1, values={Metric.MAP: 0.2})
+    assert judge.goes_on(1, epoch=1, values={Metric.MAP: 0.1})
+    assert not judge.goes_on(2, epoch=1, values={Metric.MAP: 0.3})
+
+
+def test_after_its_last_epoch_a_trial_is_not_stopped() -> None:
+    spec = a_sweep(scheduler=Asha(grace_epochs=EPOCHS, factor=2))
+    judge = Judge(begun(spec, 3))
+
+    kept = [
+        judge.goes_on(number, epoch=EPOCHS, values={Metric.MAP: value})
+        for number, value in enumerate((0.3, 0.2, 0.1))
+    ]
+
+    assert kept == [True, True, True]
+
+
+def test_a_trial_is_not_judged_by_rungs_that_its_evaluations_passed_over() -> None:
+    judge = Judge(begun(a_sweep(scheduler=Asha(factor=3)), 2))
+    judge.goes_on(0, epoch=1, values={Metric.MAP: 0.3})
+    judge.goes_on(0, epoch=2, values={Metric.MAP: 0.4})
+
+    assert judge.goes_on(1, epoch=4, values={Metric.MAP: 0.1})
+    assert judge.goes_on(1, epoch=8, values={Metric.MAP: 0.1})
+
+
+def test_an_evaluation_without_the_objective_decides_nothing() -> None:
+    judge = Judge(begun(a_sweep(scheduler=Asha()), 1))
+
+    assert judge.goes_on(0, epoch=1, values={})
+
+
+def test_brackets_are_drawn_for_a_trial_and_leave_numpys_generator_alone() -> None:
+    spec = a_sweep(scheduler=Hyperband(factor=2))
+    values = {str(Metric.MAP): 0.1}
+    np.random.seed(7)
+    expected = np.random.random()
+    one, other = Judge(begun(spec, 9)), Judge(begun(spec, 9))
+    np.random.seed(7)
+
+    for number in range(9):
+        one.goes_on(number, epoch=EPOCHS, values=values)
+    for number in reversed(range(9)):
+        other.goes_on(number, epoch=EPOCHS, values=values)
+
+    assert np.random.random() == expected
+    assert one.debug_string() == other.debug_string()
+
+
+def test_rungs_go_up_to_the_longest_trial() -> None:
+    space = {CLS: a_log_range(0.25, 4), "schedule.epochs": Choice(values=(4, 16), when={})}
+    base = parse_spec(a_bckd_spec(schedule={"epochs": 2}))
+    spec = a_sweep(scheduler=Asha(factor=2), space=space, base=base)
+
+    assert "Iter 16.000" in Judge(begun(spec, 1)).debug_string()

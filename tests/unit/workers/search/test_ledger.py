@@ -1,0 +1,184 @@
+"""The list at the service: patience with a service that is away, none with another driver."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from configs.spec import (
+    Budget,
+    ExitCode,
+    Extended,
+    Judged,
+    Metric,
+    RandomSearch,
+    Suggested,
+    SweepEntry,
+    Values,
+)
+from tests.unit.workers.search.fake_sweep import Answer, FakeSweep, serve
+from tests.unit.workers.search.sweeps import CLS, LOC, a_sweep, goodness
+from workers.search.board import Board
+from workers.search.following import Following, notice_of
+from workers.search.ledger import Leaving, Ledger, SweepDoor
+
+AWAY = Answer(503, "starting")
+VALUES: Values = {CLS: 1.0, LOC: 4.0}
+
+
+@pytest.fixture
+def sweep() -> Iterator[FakeSweep]:
+    with serve(FakeSweep(a_sweep(), lambda values: [goodness(values)] * 3)) as fake:
+        yield fake
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def door(sweep: FakeSweep, pauses: list[float]) -> Iterator[SweepDoor]:
+    with closing(SweepDoor(sweep.url, sweep=sweep.id, sleep=pauses.append)) as door:
+        yield door
+
+
+def begin(number: int) -> Suggested:
+    return Suggested(number=number, values=VALUES)
+
+
+def judge(number: int, epoch: int) -> Judged:
+    return Judged(number=number, epoch=epoch, values={Metric.MAP: 0.1}, goes_on=True)
+
+
+def test_what_is_appended_is_at_the_service_and_here(sweep: FakeSweep, door: SweepDoor) -> None:
+    ledger = Ledger(door)
+
+    ledger.append(begin(0), judge(0, 1))
+
+    assert sweep.entries == [begin(0), judge(0, 1)]
+    assert ledger.history.length == 2
+    assert ledger.history.trials[0].last_epoch == 1
+    assert Ledger(door).history.trials == ledger.history.trials
+
+
+def test_a_service_that_is_away_is_waited_for_ever_longer(
+    sweep: FakeSweep, door: SweepDoor, pauses: list[float]
+) -> None:
+    ledger = Ledger(door)
+    sweep.script = [AWAY] * 9
+
+    ledger.append(begin(0))
+
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+    assert sweep.entries == [begin(0)]
+
+
+def test_an_entry_whose_answer_was_lost_is_there_once(sweep: FakeSweep, door: SweepDoor) -> None:
+    ledger = Ledger(door)
+    sweep.entries.append(begin(0))  # it arrived, but nobody heard
+
+    ledger.append(begin(0))
+
+    assert sweep.entries == [begin(0)]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        Suggested(number=0, values={CLS: 2.0, LOC: 4.0}),
+        Extended(by="me", budget=Budget(), space=a_sweep().space, algorithm=RandomSearch()),
+    ],
+    ids=["another driver", "a person"],
+)
+def test_a_driver_whose_list_is_old_leaves(
+    sweep: FakeSweep, door: SweepDoor, written: SweepEntry
+) -> None:
+    ledger = Ledger(door)
+    sweep.entries.append(written)
+
+    with pytest.raises(Leaving) as leaving:
+        ledger.append(begin(0))
+
+    assert leaving.value.exit_code is ExitCode.FENCED
+    assert sweep.entries == [written]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_a_service_that_refuses_ends_the_driver_with_its_words(
+    sweep: FakeSweep, door: SweepDoor, status: int
+) -> None:
+    sweep.script = [Answer(status, '{"detail": "Not for you."}')]
+
+    with pytest.raises(Leaving, match=str(int(ExitCode.REFUSED))) as leaving:
+        Ledger(door)
+
+    assert "Not for you." in leaving.value.message
+
+
+def test_what_the_service_says_of_new_trials_is_heard_with_every_answer(
+    sweep: FakeSweep, door: SweepDoor
+) -> None:
+    ledger = Ledger(door)
+    heard = [ledger.begins_trials]
+    sweep.begins_trials = False
+    ledger.append(begin(0))
+    heard.append(ledger.begins_trials)
+    sweep.begins_trials = True
+    ledger.standings()
+    heard.append(ledger.begins_trials)
+
+    assert heard == [True, False, True]
+
+
+def test_a_notice_tells_what_the_list_does_not_know_yet(
+    sweep: FakeSweep, door: SweepDoor, tmp_path: Path
+) -> None:
+    now = [0.0]
+    ledger = Ledger(door)
+    ledger.append(begin(0))
+    board = Board(tmp_path, ledger, every_s=1.0, monotonic=lambda: now[0])
+    follower = a_follower(tmp_path)
+    told = []
+    for _ in range(4):
+        board.look()
+        told.append(follower.step())
+        if "result" not in told[-1]:
+            ledger.append(judge(0, told[-1]["epoch"]))
+        now[0] += 1.0
+
+    assert [one["epoch"] for one in told] == [1, 2, 3, 3]
+    assert told[0] == {"epoch": 1, "values": {Metric.MAP: goodness(VALUES)}, "is_over": False}
+    assert told[3] == {"epoch": 3, "result": "finished", "done": True}
+    assert '"evaluations": []' in notice_of(tmp_path, 0).read_text(encoding="utf-8")
+
+
+def test_the_service_is_asked_no_more_often_than_said(
+    sweep: FakeSweep, door: SweepDoor, tmp_path: Path
+) -> None:
+    now = [0.0]
+    board = Board(tmp_path, Ledger(door), every_s=1.0, monotonic=lambda: now[0])
+
+    for now[0] in (0.0, 0.1, 0.9, 1.0, 1.5):
+        board.look()
+
+    assert sweep.looks == 2
+
+
+def test_a_trial_that_another_driver_began_is_a_reason_to_leave(
+    sweep: FakeSweep, door: SweepDoor, tmp_path: Path
+) -> None:
+    board = Board(tmp_path, Ledger(door), every_s=1.0)
+    sweep.entries.append(begin(0))
+
+    with pytest.raises(Leaving) as leaving:
+        board.look()
+
+    assert leaving.value.exit_code is ExitCode.FENCED
+
+
+def a_follower(folder: Path) -> Following:
+    follower = Following.__new__(Following)
+    follower.setup({"number": 0, "folder": str(folder)})
+    return follower

@@ -1,0 +1,105 @@
+"""Points of a space: where they lie, which parameters exist, and when two are the same."""
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.spec import Choice, Integer, LogUniform, Parameter, Uniform
+from tests.unit.workers.search.sweeps import a_choice, a_log_range, an_integer
+from workers.search.space import cut, drawn, in_order, key, point, points
+
+KIND = "schedule.optimizer.kind"
+MOMENTUM = "schedule.optimizer.momentum"
+DEPENDENT: dict[str, Parameter] = {
+    MOMENTUM: Choice(values=(0.8, 0.9), when={KIND: ("sgd",)}),
+    KIND: a_choice("sgd", "adamw"),
+}
+
+
+def test_a_range_is_cut_evenly_and_one_of_magnitudes_by_magnitude() -> None:
+    assert cut(Uniform(low=0, high=1, when={}), 5) == (0, 0.25, 0.5, 0.75, 1)
+    assert cut(a_log_range(0.25, 4), 5) == (0.25, 0.5, 1, 2, 4)
+    assert cut(an_integer(1, 4), 64) == (1, 2, 3, 4)
+    assert cut(an_integer(1, 100, log=True), 3) == (1, 10, 100)
+
+
+def test_a_conditional_parameter_is_only_where_its_condition_holds() -> None:
+    there = list(points(DEPENDENT, lambda one: cut(one, 3)))
+
+    assert there == [
+        {KIND: "sgd", MOMENTUM: 0.8},
+        {KIND: "sgd", MOMENTUM: 0.9},
+        {KIND: "adamw"},
+    ]
+
+
+def test_parameters_that_wait_for_each_other_never_exist() -> None:
+    circle: dict[str, Parameter] = {
+        "student.a": a_choice(1, 2, **{"student.b": (1,)}),
+        "student.b": a_choice(1, 2, **{"student.a": (1,)}),
+        "student.c": a_choice(1, 2),
+    }
+
+    assert [path for path, _ in in_order(circle)] == ["student.c"]
+
+
+def test_the_order_in_which_a_space_is_written_changes_nothing() -> None:
+    turned = dict(reversed(DEPENDENT.items()))
+
+    assert in_order(turned) == in_order(DEPENDENT)
+
+
+def test_numbers_are_the_same_however_they_are_written_but_true_is_not_one() -> None:
+    assert key({"a": 1}) == key({"a": 1.0})
+    assert key({"a": 1}) != key({"a": True})
+    assert key({"a": "1"}) != key({"a": 1})
+
+
+@st.composite
+def spaces(draw: st.DrawFn) -> dict[str, Parameter]:
+    parameters: dict[str, Parameter] = {}
+    for name in draw(st.sets(st.sampled_from("abcdef"), min_size=1)):
+        kind = draw(st.sampled_from(["uniform", "loguniform", "integer", "choice"]))
+        parents = [path for path, one in parameters.items() if isinstance(one, Choice)]
+        when = {parent: (0,) for parent in parents if draw(st.booleans())}
+        low = draw(st.floats(0.001, 100, allow_subnormal=False))
+        if kind == "uniform":
+            parameters[name] = Uniform(low=-low, high=low, when=when)
+        elif kind == "loguniform":
+            parameters[name] = LogUniform(low=low, high=low * 7, when=when)
+        elif kind == "integer":
+            first = draw(st.integers(1, 9))
+            is_log = draw(st.booleans())
+            parameters[name] = Integer(low=first, high=first + 5, log=is_log, when=when)
+        else:
+            parameters[name] = Choice(values=(0, 1, "x"), when=when)
+    return parameters
+
+
+@given(spaces(), st.integers(0, 1000))
+def test_what_is_drawn_lies_in_the_space(space: dict[str, Parameter], seed: int) -> None:
+    random = Random(seed)
+
+    values = point(space, lambda _, parameter: drawn(parameter, random))
+
+    for path, parameter in space.items():
+        holds = all(values.get(parent) in allowed for parent, allowed in parameter.when.items())
+        assert (path in values) == holds
+        if path in values:
+            assert lies_in(values[path], parameter)
+
+
+@given(spaces())
+def test_a_grid_has_every_point_once(space: dict[str, Parameter]) -> None:
+    there = list(points(space, lambda one: cut(one, 2)))
+
+    assert len(set(map(key, there))) == len(there)
+    assert all(lies_in(one[path], space[path]) for one in there for path in one)
+
+
+def lies_in(value: object, parameter: Parameter) -> bool:
+    if isinstance(parameter, Choice):
+        return value in parameter.values
+    assert isinstance(value, int | float)
+    return parameter.low <= value <= parameter.high

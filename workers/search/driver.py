@@ -1,0 +1,136 @@
+"""The driver of a sweep, from its list to its end. It may be killed at any moment: another goes on.
+
+Trials are runs of the service; Ray Tune decides which begin and which stop.
+"""
+
+import logging
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.exceptions import RayError
+from ray.tune.error import TuneError
+
+from configs.spec import Closed, ExitCode
+from workers.search.board import Board
+from workers.search.following import Following
+from workers.search.ledger import Leaving, Ledger, SweepDoor
+from workers.search.scheduler import WrittenScheduler
+from workers.search.searcher import ListedSearch
+
+_OBJECT_STORE_BYTES = 80_000_000
+_TUNE_SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # The list is all there is to remember.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Which sweep, and where its list is."""
+
+    id: str
+    url: str
+    token_file: Path | None = None
+    look_every_s: float = 1.0
+
+
+def drive(sweep: Sweep) -> ExitCode:
+    """Run a sweep to its end; every end is an exit code, none is raised."""
+    try:
+        with closing(SweepDoor(sweep.url, sweep=sweep.id, token_file=sweep.token_file)) as door:
+            why = _to_its_end(Ledger(door), look_every_s=sweep.look_every_s)
+    except Leaving as leaving:
+        log.error("The driver leaves: %s", leaving.message)  # noqa: TRY400
+        return leaving.exit_code
+    except (RayError, TuneError, ConnectionError):
+        log.exception("Ray failed; another driver can go on with the list.")
+        return ExitCode.INTERRUPTED
+    log.info("Sweep %s is closed: %s", sweep.id, why)
+    return ExitCode.SUCCEEDED
+
+
+def _to_its_end(ledger: Ledger, *, look_every_s: float) -> str:
+    """Why the sweep is closed now, if it was not before."""
+    history = ledger.history
+    if history.is_closed:
+        return "It was so before."
+    going_on = sum(trial.ended is None for trial in history.trials)
+    log.info("%d trials so far, of which %d go on.", len(history.trials), going_on)
+    why = _search(ledger, look_every_s=look_every_s)
+    ledger.append(Closed(why=why))
+    return why
+
+
+def _search(ledger: Ledger, *, look_every_s: float) -> str:
+    """Follow trials until none is left and none begins; why it ended."""
+    with tempfile.TemporaryDirectory(prefix="tandem-sweep-") as folder, _cluster() as node:
+        notices, storage = Path(folder) / "notices", Path(folder) / "tune"
+        notices.mkdir()
+        board = Board(notices, ledger, every_s=look_every_s)
+        search = ListedSearch(ledger, board, node=node)
+        if not search.is_finished():
+            _tune(search, WrittenScheduler(ledger, board), ledger=ledger, storage=storage)
+        return search.reason_to_end() or "No trial is left."
+
+
+def _tune(
+    search: ListedSearch, scheduler: WrittenScheduler, *, ledger: Ledger, storage: Path
+) -> None:
+    os.environ |= _TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(ledger.concurrency)}
+    # It warns that trials wrote no results, and of what it cannot know of ours.
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    # Not `Tuner`, which would pickle search and scheduler to restore them: the list does that.
+    tune.run(
+        Following,
+        name="sweep",
+        search_alg=search,
+        scheduler=scheduler,
+        reuse_actors=True,
+        storage_path=str(storage),
+        verbose=0,
+        raise_on_failed_trial=False,
+    )
+
+
+@contextmanager
+def _cluster() -> Iterator[str]:
+    """Ray, connected, and the resource that is on the driver's node alone."""
+    own: dict[str, Any] = {
+        "address": "local",
+        "num_cpus": 1,
+        "include_dashboard": False,
+        "object_store_memory": _OBJECT_STORE_BYTES,
+    }
+    ray.init(
+        **({} if "RAY_ADDRESS" in os.environ else own),
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+    )
+    # Ray has set a handler of its own, which takes its time; there is nothing to save.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(ExitCode.STOPPED))
+    try:
+        yield _resource_of_this_node()
+    finally:
+        ray.shutdown()
+
+
+def _resource_of_this_node() -> str:
+    here = ray.get_runtime_context().get_node_id()
+    (node,) = (one for one in ray.nodes() if one["NodeID"] == here)
+    names = (name for name in node["Resources"] if name.startswith("node:"))
+    return next(name for name in names if not name.startswith("node:__"))

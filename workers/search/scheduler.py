@@ -1,0 +1,53 @@
+"""What Ray Tune asks after each result: the decision is in the list before Tune hears of it."""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from configs.spec import Judged
+from workers.search.board import Board
+from workers.search.judging import Judge
+from workers.search.ledger import Ledger
+
+if TYPE_CHECKING:
+    from ray.tune.execution.tune_controller import TuneController
+
+log = logging.getLogger(__name__)
+
+
+class WrittenScheduler(FIFOScheduler):
+    """Has a `Judge` decide, and the list remember it."""
+
+    def __init__(self, ledger: Ledger, board: Board) -> None:
+        super().__init__()
+        self._ledger = ledger
+        self._board = board
+        self._judge = Judge(ledger.history)
+
+    def on_trial_result(self, _: "TuneController", trial: Trial, result: dict[str, Any]) -> str:
+        """Whether the trial goes on; called by Tune with the result flattened."""
+        number, epoch = int(trial.config["number"]), int(result["epoch"])
+        history = self._ledger.history
+        if epoch <= history.trials[number].last_epoch:
+            return TrialScheduler.CONTINUE  # a process that took over tells it again
+        named = {one.metric: result.get(f"values/{one.metric}") for one in history.spec.objectives}
+        values = {metric: float(value) for metric, value in named.items() if value is not None}
+        goes_on = self._judge.goes_on(number, epoch=epoch, values=values) or result["is_over"]
+        judged = Judged(number=number, epoch=epoch, values=values, goes_on=goes_on)
+        if goes_on:
+            self._ledger.append(judged)
+            return TrialScheduler.CONTINUE
+        self._ledger.append(judged, history.end_of(number, "stopped", last=judged))
+        log.info("Trial %d is stopped after epoch %d: %s.", number, epoch, values)
+        return TrialScheduler.STOP
+
+    def choose_trial_to_run(self, tune_controller: "TuneController") -> Trial | None:
+        """The next one in line; called by Tune at every turn, so notices are kept here."""
+        self._board.look()
+        return super().choose_trial_to_run(tune_controller)
+
+    def debug_string(self) -> str:
+        """The judge's own words."""
+        return self._judge.debug_string()
