@@ -1,27 +1,26 @@
 """From what the service knows and what runs left in their folders to a report's numbers."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from statistics import fmean
 
-from configs.spec import (
-    Comparison,
-    Dossier,
-    DossierRun,
-    Report,
-    RunFile,
-    Transfer,
-)
+from configs.spec import Comparison, Dossier, DossierRun, Report, Transfer
 from workers.analysis.intervals import compare
 from workers.analysis.matches import load_matches
 from workers.analysis.transfer import transfer_of
 from workers.report.importance import importance_of
-from workers.report.trials import Trial, finished, objective_of, tied_with, trials_of
-from workers.report.wording import DECIDING
+from workers.report.trials import (
+    Trial,
+    epochs_saved,
+    finished,
+    objective_of,
+    tied_with,
+    trials_of,
+)
+from workers.report.twins import Twins, is_whole, matches_file, teacher_matches_file, twins_of
+from workers.report.wording import DECIDING, listed
 
-Twins = tuple[DossierRun, DossierRun]
-"""A distilled run and its baseline, both with the same seed."""
-
+log = logging.getLogger(__name__)
 
 def report_of(dossier: Dossier, *, on_step: Callable[[], None] = lambda: None) -> Report:
     """Everything that can be said; `on_step` is called between two comparisons."""
@@ -45,35 +44,6 @@ def report_of(dossier: Dossier, *, on_step: Callable[[], None] = lambda: None) -
     )
 
 
-def epochs_saved(trial: Trial) -> int:
-    """What a trial's runs did not train because the scheduler stopped it."""
-    if trial.result != "stopped":
-        return 0
-    return max(0, trial.epochs - trial.epoch) * trial.seeds
-
-
-def twins_of(dossier: Dossier) -> list[Twins]:
-    """Distilled runs beside their baselines, where both trained to their end."""
-    by_id = {run.id: run for run in dossier.runs}
-    return [
-        (run, by_id[run.baseline])
-        for run in dossier.runs
-        if run.role == "distilled"
-        and run.baseline in by_id
-        and _is_whole(run)
-        and _is_whole(by_id[run.baseline])
-    ]
-
-
-def matches_file(run: DossierRun) -> Path:
-    """Which of a run's detections are right."""
-    return Path(run.folder) / RunFile.MATCHES
-
-
-def _is_whole(run: DossierRun) -> bool:
-    return run.result in (None, "finished") and matches_file(run).is_file()
-
-
 def _comparisons(dossier: Dossier, *, on_step: Callable[[], None]) -> Iterator[Comparison]:
     """One for each trial over its seeds, and one for each run that is of no trial."""
     groups: dict[int | str, list[Twins]] = {}
@@ -82,7 +52,11 @@ def _comparisons(dossier: Dossier, *, on_step: Callable[[], None]) -> Iterator[C
         groups.setdefault(twins[0].id if trial is None else trial, []).append(twins)
     for group in groups.values():
         on_step()
-        yield _comparison(group, dossier)
+        try:
+            yield _comparison(group, dossier)
+        except ValueError as error:
+            names = listed(run.name for run, _ in group)
+            log.warning("No comparison of %s: %s", names, error)
 
 
 def _comparison(group: Sequence[Twins], dossier: Dossier) -> Comparison:
@@ -110,14 +84,10 @@ def _transfer(dossier: Dossier, best: Trial | None) -> Transfer | None:
     candidates = [
         run
         for run in dossier.runs
-        if run.role == "distilled" and _is_whole(run) and _teacher_file(run).is_file()
+        if run.role == "distilled" and is_whole(run) and teacher_matches_file(run).is_file()
     ]
     of_best = [run for run in candidates if best is not None and run.trial == best.number]
     if not candidates:
         return None
     run = max(of_best or candidates, key=lambda run: run.best_map or 0.0)
-    return transfer_of(run.id, load_matches(matches_file(run)), load_matches(_teacher_file(run)))
-
-
-def _teacher_file(run: DossierRun) -> Path:
-    return Path(run.folder) / RunFile.TEACHER_MATCHES
+    return transfer_of(run.id, load_matches(matches_file(run)), load_matches(teacher_matches_file(run)))

@@ -118,6 +118,13 @@ def floor_between(one: Trial, other: Trial, noise: NoiseFloor) -> float:
     return noise.floor * math.sqrt((1 / one.seeds + 1 / other.seeds) / 2)
 
 
+def epochs_saved(trial: Trial) -> int:
+    """What a trial's runs did not train because the scheduler stopped it."""
+    if trial.result != "stopped":
+        return 0
+    return max(0, trial.epochs - trial.epoch) * trial.seeds
+
+
 def _towards_best(trial: Trial, objective: Objective) -> float:
     value = trial.value(objective)
     assert value is not None
