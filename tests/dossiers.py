@@ -106,13 +106,12 @@ def a_distilled(folder: Path, *, number: int, **changes: Any) -> DossierRun:
 
 
 def a_difference(gain: float, *, half: float | None = 0.012, baseline: float = 0.341) -> Difference:
-    known = half is not None
     return Difference(
         run=baseline + gain,
         baseline=baseline,
         difference=gain,
-        low=gain - half if known else None,
-        high=gain + half if known else None,
+        low=None if half is None else gain - half,
+        high=None if half is None else gain + half,
     )
 
 
@@ -217,9 +216,9 @@ def a_sweep_spec(**changes: Any) -> SweepSpec:
         **{
             "base": parse_spec(a_bckd_spec(schedule={"epochs": EPOCHS})),
             "space": {
-                CLS: LogUniform(low=0.1, high=10.0),
-                LOC: LogUniform(low=0.4, high=40.0),
-                "schedule.optimizer.lr": LogUniform(low=0.001, high=0.05),
+                CLS: LogUniform(low=0.1, high=10.0, when={}),
+                LOC: LogUniform(low=0.4, high=40.0, when={}),
+                "schedule.optimizer.lr": LogUniform(low=0.001, high=0.05, when={}),
             },
             "scheduler": Asha(),
             "tags": {},

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.spec import EvaluationSpec, ExitCode, ExportSpec, attempt_log
+from configs.spec import ExitCode, JobSpec, attempt_log
 from workers.errors import StopRequested, Superseded
 from workers.failures import exit_code_of, message_of, reason_of
 from workers.group import Slips
@@ -53,7 +53,7 @@ class Desk:
 
 
 def attempt(
-    spec: EvaluationSpec | ExportSpec,
+    spec: JobSpec,
     work: Callable[[Desk], float | None],
     *,
     identity: Identity,

@@ -1,4 +1,4 @@
-"""`tandem-worker evaluate` and `export`: what a trained detector is good for."""
+"""Commands of `tandem-worker` that train nothing: `evaluate`, `export`, `report` and others."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from configs.spec import DEFAULT_PROJECT, EvaluationSpec, ExitCode, ExportSpec
+from configs.spec import DEFAULT_PROJECT, EvaluationSpec, ExitCode, ExportSpec, ReportSpec
 from workers.logs import silence_libraries
 from workers.options import (
     Attempt,
@@ -26,7 +26,7 @@ from workers.shell import begin_attempt
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (evaluate, export, predict, tidy):
+    for command in (evaluate, export, report, predict, tidy):
         app.command()(command)
 
 
@@ -76,6 +76,30 @@ def export(
 
     folder = run_dir.resolve()
     sys.exit(run_export(asked, identity=identity, run_dir=folder, stall_after_s=stall_after))
+
+
+def report(
+    spec: SpecFile,
+    run_dir: RunDir,
+    run_id: RunIdOption = "",
+    attempt: Attempt = 1,
+    report_to: ReportTo = None,
+    mlflow: MlflowUrl = None,
+    name: NameOption = None,
+    project: Project = DEFAULT_PROJECT,
+    stall_after: StallAfter = STALL_AFTER_S,
+) -> None:
+    """Write pages about a run or a sweep: did distillation help, by how much, where not."""
+    identity = _identity(run_dir, run_id, attempt, report_to, mlflow, name, project)
+    asked = begin_attempt(spec, task="report", identity=identity, run_dir=run_dir)
+    assert isinstance(asked, ReportSpec)
+    from workers import compat
+
+    compat.apply()
+    from workers.report.job import report as write_report
+
+    folder = run_dir.resolve()
+    sys.exit(write_report(asked, identity=identity, run_dir=folder, stall_after_s=stall_after))
 
 
 def predict(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from configs.spec import PARTS, Comparison, DossierRun, Metric
 from workers.report.content import Picture
@@ -26,8 +27,18 @@ from workers.report.wording import PART_TITLES, gain, percent
 _MOST_CURVES = 40
 _MOST_POINTS = 120
 _ROW_IN, _FRAME_IN = 0.34, 0.7
+_BARS_FRAME_IN = 0.25
 
 _Handle = TypeVar("_Handle")
+
+_LEGEND = (
+    "teacher",
+    "best trial",
+    "not told apart from it",
+    "other trials",
+    "with distillation",
+    "student alone",
+)
 
 Standing = Literal["best", "tied", "other"]
 
@@ -46,7 +57,9 @@ def curves_of(runs: Iterable[DossierRun], *, best: int | None, tied: Iterable[in
     """Those that were evaluated, thinned to what a picture can show."""
     equal, curves = set(tied), []
     for run in runs:
-        points = [(p.epoch, 100 * p.values[Metric.MAP]) for p in run.curve if Metric.MAP in p.values]
+        points = [
+            (p.epoch, 100 * p.values[Metric.MAP]) for p in run.curve if Metric.MAP in p.values
+        ]
         if not points:
             continue
         every = -(-len(points) // _MOST_POINTS)
@@ -73,8 +86,9 @@ def curves_picture(curves: Sequence[Curve], *, teacher_map: float | None) -> Pic
         axes.set_xlabel("epoch")
         axes.set_title("mAP on the validation images")
         axes.margins(x=0.02)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles, labels = axes.get_legend_handles_labels()
-        axes.legend(*_once(handles, labels), loc="lower right")
+        axes.legend(*_in_order(handles, labels), loc="lower right")
         left = len(curves) - len(drawn)
         return picture(
             figure,
@@ -110,7 +124,7 @@ def parts_picture(comparison: Comparison) -> Picture:
 def importance_picture(importance: Mapping[str, float], names: Mapping[str, str]) -> Picture:
     """Shares of parameters as bars, the largest on top."""
     ordered = sorted(importance.items(), key=lambda item: -item[1])
-    with sheet(_FRAME_IN + _ROW_IN * len(ordered)) as (figure, (axes,)):
+    with sheet(_BARS_FRAME_IN + _ROW_IN * len(ordered)) as (figure, (axes,)):
         shares = [share for _, share in ordered]
         axes.barh(range(len(ordered)), shares, color=STUDENT, height=0.56)
         for row, share in enumerate(shares):
@@ -167,7 +181,7 @@ def _look(curve: Curve) -> tuple[str, str, float, float]:
         return "with distillation", STUDENT, 2.2, 1.0
     looks = {
         "best": ("best trial", STUDENT, 2.6, 1.0),
-        "tied": ("not told apart from it", STUDENT, 1.3, 0.55),
+        "tied": ("not told apart from it", STUDENT, 1.4, 0.7),
         "other": ("other trials", QUIET, 1.1, 0.8),
     }
     return looks[curve.standing]
@@ -177,10 +191,11 @@ def _level(axes: Axes, value: float, title: str) -> None:
     axes.axhline(value, color=TEACHER, linewidth=1.4, linestyle=":", label=title)
 
 
-def _once(handles: Sequence[_Handle], labels: Sequence[str]) -> tuple[list[_Handle], list[str]]:
-    """A legend's entries without repetition."""
+def _in_order(handles: Sequence[_Handle], labels: Sequence[str]) -> tuple[list[_Handle], list[str]]:
+    """A legend's entries, each once, as they lie above each other at the end of training."""
     by_label = dict(zip(labels, handles, strict=True))
-    return list(by_label.values()), list(by_label)
+    order = [label for label in _LEGEND if label in by_label]
+    return [by_label[label] for label in order], order
 
 
 def _draw_part(axes: Axes, row: int, comparison: Comparison, name: str) -> None:

@@ -22,6 +22,7 @@ from workers.report.wording import DECIDING, listed
 
 log = logging.getLogger(__name__)
 
+
 def report_of(dossier: Dossier, *, on_step: Callable[[], None] = lambda: None) -> Report:
     """Everything that can be said; `on_step` is called between two comparisons."""
     trials, objective = trials_of(dossier), objective_of(dossier)
@@ -90,4 +91,6 @@ def _transfer(dossier: Dossier, best: Trial | None) -> Transfer | None:
     if not candidates:
         return None
     run = max(of_best or candidates, key=lambda run: run.best_map or 0.0)
-    return transfer_of(run.id, load_matches(matches_file(run)), load_matches(teacher_matches_file(run)))
+    return transfer_of(
+        run.id, load_matches(matches_file(run)), load_matches(teacher_matches_file(run))
+    )

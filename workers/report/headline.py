@@ -7,7 +7,7 @@ from workers.report.content import Headline, Tone
 from workers.report.wording import (
     DECIDING,
     counted,
-    gain_with_interval,
+    gain_in_words,
     listed,
     percent,
     points,
@@ -38,17 +38,12 @@ def headline_of(dossier: Dossier, report: Report) -> Headline:
 
 
 def _answer(main: Comparison) -> str:
-    difference = main.parts[DECIDING]
-    number = f"{_signed(main)} mAP{gain_with_interval(difference).removeprefix(_signed(main))}"
+    number = gain_in_words(main.parts[DECIDING])
     if main.verdict == "helps":
         return f"Distillation helps: {number}{_lead(main)}."
     if main.verdict == "hurts":
         return f"Distillation hurts: {number}."
     return f"Cannot tell whether distillation helps: {number}."
-
-
-def _signed(main: Comparison) -> str:
-    return gain_with_interval(main.parts[DECIDING]).split(" ", 1)[0]
 
 
 def _lead(main: Comparison) -> str:

@@ -27,7 +27,7 @@ def importance_of(
     have is left out; without any, or with too few trials, there is nothing.
     """
     values = [trial.value(objective) for trial in trials]
-    if len(trials) < _FEWEST or len(set(values)) < 2:  # noqa: PLR2004
+    if len(trials) < _FEWEST or len(set(values)) < 2:
         return {}
     distributions = dict(_distributions(trials, space))
     if not distributions:
@@ -47,9 +47,7 @@ def importance_of(
     return dict(get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)))
 
 
-def _distributions(
-    trials: Sequence[Trial], space: Space
-) -> Iterator[tuple[str, BaseDistribution]]:
+def _distributions(trials: Sequence[Trial], space: Space) -> Iterator[tuple[str, BaseDistribution]]:
     for path, parameter in space.items():
         seen = [trial.values[path] for trial in trials if path in trial.values]
         if len(seen) == len(trials) and len(set(map(str, seen))) > 1:

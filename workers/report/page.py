@@ -36,7 +36,7 @@ def _kind(block: Block) -> str:
 
 def _drawn(picture: Picture) -> Markup:
     """matplotlib has escaped the words in it."""
-    return Markup(for_page(picture.svg))  # noqa: S704
+    return Markup(for_page(picture.svg))
 
 
 def _source(photo: Photo) -> str:
@@ -46,4 +46,4 @@ def _source(photo: Photo) -> str:
 def _variables(column: int) -> Markup:
     """The palette as CSS: 1 its light colours, 2 its dark ones."""
     lines = [f"--{name}: {colours[column]};" for name, colours in PALETTE.items()]
-    return Markup(" ".join(lines))  # noqa: S704
+    return Markup(" ".join(lines))

@@ -5,20 +5,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+import numpy as np
+from PIL import Image
 
 from configs.spec import LostImage, LostObject
+from workers.pictures import COLOURS, Panel, draw_boxes
 from workers.report.content import Photo
 from workers.report.wording import counted
 
 MOST_PHOTOS = 12
 _LONGEST_SIDE = 480
-_SMALLEST_SIDE = 240
+_SMALLEST_SIDE = 320
 """Tiny images are magnified, so that a caption fits."""
 
 _QUALITY = 82
-_LINE, _CAPTION = (230, 159, 0), (34, 34, 34)
-_PAPER = (255, 255, 255)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _jpeg_of(image: LostImage, folder: Path) -> bytes | None:
     try:
         with Image.open(folder / place) as file:
             picture = _drawn(file.convert("RGB"), image.lost)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+    except (OSError, ValueError, Image.DecompressionBombError):
         return None
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
@@ -64,28 +64,16 @@ def _drawn(original: Image.Image, lost: Sequence[LostObject]) -> Image.Image:
     scale = min(max(longest, _SMALLEST_SIDE), _LONGEST_SIDE) / longest
     width, height = (max(1, round(side * scale)) for side in original.size)
     picture = original.resize((width, height), Image.Resampling.BICUBIC)
-    pen = ImageDraw.Draw(picture)
-    for item in lost:
-        left, top, right, bottom = (edge * scale for edge in item.box)
-        right, bottom = max(left, right), max(top, bottom)
-        # The white line outside makes the colour stand out on dark images as well.
-        pen.rectangle((left - 2, top - 2, right + 2, bottom + 2), outline=_PAPER, width=1)
-        pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=_LINE, width=3)
-    for item in lost:
-        _draw_caption(pen, item, scale=scale, room=picture.size)
+    class_names = list(dict.fromkeys(item.class_name for item in lost))
+    panel = Panel(
+        title="teacher",
+        colour=COLOURS["teacher"],
+        boxes_N4=np.array([item.box for item in lost]),
+        labels_N=np.array([class_names.index(item.class_name) for item in lost]),
+        scores_N=np.array([item.teacher_score for item in lost]),
+    )
+    draw_boxes(picture, panel, scale=scale, class_names=class_names)
     return picture
-
-
-def _draw_caption(
-    pen: ImageDraw.ImageDraw, item: LostObject, *, scale: float, room: tuple[int, int]
-) -> None:
-    font = ImageFont.load_default(13)
-    text = f"{item.class_name} {item.teacher_score:.2f}"
-    width, height = pen.textlength(text, font) + 8, 18.0
-    left = max(0.0, min(item.box[0] * scale, room[0] - width))
-    top = max(0.0, min(item.box[1] * scale - height, room[1] - height))
-    pen.rectangle((left, top, left + width, top + height), fill=_LINE)
-    pen.text((left + 4, top + height / 2), text, _CAPTION, font, anchor="lm")
 
 
 def _caption(image: LostImage) -> str:

@@ -113,21 +113,37 @@ def _answer_blocks(dossier: Dossier, report: Report) -> Iterator[Block]:
 
 
 def _published_table(comparisons: Sequence[Comparison], dossier: Dossier) -> Table:
-    has_trials = any(comparison.trial is not None for comparison in comparisons)
-    titles = [
-        *([("trial", True)] if has_trials else []),
-        *(("teacher", False), ("student", False), ("schedule", False), ("method", False)),
-        *(("seeds", True), ("teacher mAP", True), ("alone", True), ("distilled", True)),
-        *(("gain", True), ("95 % interval", False), ("lead closed", True), ("verdict", False)),
-    ]
+    """As papers print it; what is the same in every row is said in the heading or left out."""
     runs = {run.id: run for run in dossier.runs}
+    methods = {method_title(runs[comparison.runs[0]].spec) for comparison in comparisons}
+    is_one_method = len(methods) == 1
+    method = min(methods) if is_one_method else "the method"
+    columns = (
+        Column("trial", is_number=True),
+        Column("teacher (mAP)"),
+        Column("student"),
+        Column("schedule"),
+        Column("method"),
+        Column("seeds", is_number=True),
+        Column("alone", is_number=True),
+        Column(f"with {method}", is_number=True),
+        Column("gain", is_number=True),
+        Column("95 % interval"),
+        Column("lead closed", is_number=True),
+        Column("verdict"),
+    )
+    left_out = {
+        "trial": all(comparison.trial is None for comparison in comparisons),
+        "method": is_one_method,
+        "seeds": all(len(comparison.runs) == 1 for comparison in comparisons),
+    }
+    kept = [place for place, column in enumerate(columns) if not left_out.get(column.title)]
     rows = []
     for index, comparison in enumerate(comparisons):
-        trial = [Cell("" if comparison.trial is None else str(comparison.trial))]
-        cells = _published_cells(comparison, runs[comparison.runs[0]], comparisons)
+        cells = list(_published_cells(comparison, runs[comparison.runs[0]], comparisons))
         is_main = index == 0 and len(comparisons) > 1
-        rows.append(Row(tuple([*(trial if has_trials else []), *cells]), is_marked=is_main))
-    return Table(tuple(Column(title, number) for title, number in titles), tuple(rows))
+        rows.append(Row(tuple(cells[place] for place in kept), is_marked=is_main))
+    return Table(tuple(columns[place] for place in kept), tuple(rows))
 
 
 def _published_cells(
@@ -135,13 +151,14 @@ def _published_cells(
 ) -> Iterator[Cell]:
     difference = comparison.parts[DECIDING]
     tone = TONES[comparison.verdict]
-    closed = comparison.lead_closed
-    yield Cell(teacher_title(run.spec))
+    closed = comparison.lead_closed if comparison.verdict == "helps" else None
+    teacher = "" if comparison.teacher_map is None else f" ({points(comparison.teacher_map)})"
+    yield Cell("" if comparison.trial is None else str(comparison.trial))
+    yield Cell(f"{teacher_title(run.spec)}{teacher}")
     yield Cell(student_title(run.spec))
     yield Cell(schedule_title(run.spec))
     yield Cell(method_title(run.spec))
     yield Cell(str(len(comparison.runs)))
-    yield Cell(points(comparison.teacher_map))
     yield Cell(points(difference.baseline))
     yield Cell(points(difference.run))
     yield Cell(gain(difference.difference), tone=tone)

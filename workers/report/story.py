@@ -71,7 +71,7 @@ def _facts(dossier: Dossier, report: Report) -> Iterator[Fact]:
     if teacher is not None:
         yield Fact("teacher", points(teacher), "mAP")
     if report.noise is not None:
-        yield Fact("noise floor", points(report.noise.floor), "mAP, by the seed alone")
+        yield Fact("noise floor", points(report.noise.floor), "by the seed alone")
     if report.epochs_saved:
         yield Fact("epochs saved", str(report.epochs_saved), f"{report.epochs_trained} trained")
 

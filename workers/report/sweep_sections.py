@@ -6,14 +6,10 @@ from statistics import fmean
 from configs.spec import Closed, Dossier, Extended, NoScheduler, Report
 from workers.report.content import Block, Cell, Column, Nothing, Row, Section, Table, Tone, Words
 from workers.report.figures import importance_picture
-from workers.report.maps import (
-    Search,
-    front_of,
-    front_picture,
-    parallel_picture,
-    weight_axes,
-    weights_picture,
-)
+from workers.report.front import front_of, front_picture
+from workers.report.maps import weight_axes, weights_picture
+from workers.report.parallel import parallel_picture
+from workers.report.search import Search
 from workers.report.trials import Trial, epochs_saved, finished, objective_of, trials_of
 from workers.report.wording import (
     counted,

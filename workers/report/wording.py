@@ -16,6 +16,7 @@ from configs.spec import (
 )
 
 MINUS = "\N{MINUS SIGN}"
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 DECIDING = "bbox_mAP"
 """The part that verdicts are about."""
 
@@ -58,17 +59,17 @@ def interval(difference: Difference) -> str:
     """The 95 % interval of a difference in points, as in `[+1.1, +3.5]`."""
     if difference.low is None or difference.high is None:
         return "interval unknown"
-    return f"[{gain(difference.low)}, {gain(difference.high)}]"
+    return f"[{gain(difference.low)},{_NO_BREAK}{gain(difference.high)}]"
 
 
-def gain_with_interval(difference: Difference) -> str:
-    """As in `+2.3 [+1.1, +3.5]`."""
-    return f"{gain(difference.difference)} {_bracketed(interval(difference))}"
+def gain_in_words(difference: Difference) -> str:
+    """As in `+2.3 mAP [+1.1, +3.5]`; number and unit stay on one line."""
+    return f"{gain(difference.difference)}{_NO_BREAK}mAP {_bracketed(interval(difference))}"
 
 
 def percent(share: float) -> str:
     """A share of 1 in whole percent."""
-    return f"{100.0 * share:.0f} %".replace("-", MINUS)
+    return f"{round(100.0 * share)}{_NO_BREAK}%".replace("-", MINUS)
 
 
 def scalar(value: Scalar) -> str:
@@ -150,8 +151,8 @@ def method_title(spec: RunSpec) -> str:
 def schedule_title(spec: RunSpec) -> str:
     """Epochs, with the name that papers have for twelve of them, or two times and three times."""
     epochs = spec.schedule.epochs
-    name = {12: "1x, ", 24: "2x, ", 36: "3x, "}.get(epochs, "")
-    return f"{name}{counted(epochs, 'epoch')}"
+    name = {12: "1x", 24: "2x", 36: "3x"}.get(epochs)
+    return f"{counted(epochs, 'epoch')}{f' ({name})' if name else ''}"
 
 
 def seeds_title(comparison: Comparison) -> str:
