@@ -6,6 +6,7 @@ on the page those become CSS variables, in files the light colours themselves.
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -90,7 +91,10 @@ def sheet(height_in: float, *, columns: int = 1) -> Iterator[tuple[Figure, Seque
 def picture(figure: Figure, *, name: str, caption: str, alt: str) -> Picture:
     """The figure as SVG that can stand inside of a page; to be called while `sheet` is open."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    with warnings.catch_warnings():
+        # matplotlib only measures with its own letters; the page's have those that it lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return Picture(name, _inlined(buffer.getvalue()), caption, alt)
 
 
