@@ -39,7 +39,7 @@ INK, FAINT, GRID, QUIET, PAPER, STUDENT, TEACHER, ALONE, GOOD, BAD = (
 WIDTH_IN = 8.4
 """A picture's width; the page is about as wide, so that 10 points are read as text."""
 
-_FIRST, _LAST, _STEPS = 0.08, 0.93, 24
+_FIRST, _LAST, _STEPS = 0.18, 0.93, 24
 """Of viridis: its ends are lost on dark or on white paper."""
 
 _STYLE: dict[str, Any] = {

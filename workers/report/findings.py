@@ -14,6 +14,7 @@ from workers.report.trials import (
     epochs_saved,
     finished,
     objective_of,
+    space_of,
     tied_with,
     trials_of,
 )
@@ -30,7 +31,6 @@ def report_of(dossier: Dossier, *, on_step: Callable[[], None] = lambda: None) -
     best = ranked[0] if ranked and dossier.sweep else None
     comparisons = tuple(_comparisons(dossier, on_step=on_step))
     tied = tied_with(best, ranked, objective=objective, noise=dossier.noise) if best else ()
-    space = dossier.sweep.space if dossier.sweep else {}
     on_step()
     return Report(
         title=dossier.title,
@@ -38,7 +38,7 @@ def report_of(dossier: Dossier, *, on_step: Callable[[], None] = lambda: None) -
         noise=dossier.noise,
         best_trial=best.number if best else None,
         tied_with_best=tied,
-        importance=importance_of(ranked, space=space, objective=objective),
+        importance=importance_of(ranked, space=space_of(dossier), objective=objective),
         epochs_trained=sum(trial.epoch * trial.seeds for trial in trials),
         epochs_saved=sum(epochs_saved(trial) for trial in trials),
         transfer=_transfer(dossier, best),

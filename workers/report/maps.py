@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from configs.spec import BALANCE, RATIO, LogUniform, Space
 from workers.report.content import Picture
-from workers.report.drawing import INK, PAPER, QUIET, colour_map, picture, sheet
+from workers.report.drawing import INK, PAPER, QUIET, picture, sheet
 from workers.report.search import Search, is_number
 from workers.report.trials import Trial
 from workers.report.wording import scalar
@@ -90,7 +90,7 @@ def _cells_picture(
 def _draw_cell(axes: Axes, cell: tuple[int, int], here: Sequence[Trial], search: Search) -> None:
     x, y = cell
     value = float(np.mean([search.shown(trial) for trial in here]))
-    colour = colour_map()(search.scale(value))
+    colour = search.colours(search.scale(value))
     is_equal = any(trial.number in search.equals for trial in here)
     axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=colour, linewidth=0))
     if is_equal:
@@ -118,7 +118,7 @@ def _points_picture(search: Search, trials: Sequence[Trial], axes_of: tuple[str,
                 axes.plot(x, y, "x", color=QUIET, markersize=6, markeredgewidth=1.4)
         for trial in trials:
             x, y = (_number(trial, path) for path in axes_of)
-            colour = colour_map()(search.scale(search.shown(trial)))
+            colour = search.colours(search.scale(search.shown(trial)))
             if trial.number in search.equals:
                 axes.plot(x, y, "o", color=INK, markersize=17)
                 axes.plot(x, y, "o", color=PAPER, markersize=14)
@@ -158,7 +158,7 @@ def _finish_map(figure: Figure, axes: Axes, search: Search, axes_of: tuple[str, 
     axes.set_ylabel(search.names.get(axes_of[1], axes_of[1]))
     for spine in axes.spines.values():
         spine.set_visible(False)
-    mappable = ScalarMappable(search.scale, colour_map())
+    mappable = ScalarMappable(search.scale, search.colours)
     bar = figure.colorbar(mappable, ax=axes, aspect=28, pad=0.02)
     bar.ax.set_title(search.title, fontsize=9.5, fontweight="normal")
     bar.outline.set_visible(False)  # type: ignore[operator]

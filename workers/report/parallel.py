@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from configs.spec import LogUniform, Scalar
 from workers.report.content import Picture
-from workers.report.drawing import FAINT, INK, PAPER, QUIET, colour_map, picture, sheet
+from workers.report.drawing import FAINT, INK, PAPER, QUIET, picture, sheet
 from workers.report.search import Search, is_number
 from workers.report.trials import Trial
 from workers.report.wording import scalar
@@ -119,9 +119,9 @@ def _draw_line(axes: Axes, heights: Sequence[float], trial: Trial, search: Searc
     axes.plot(
         xs,
         ys,
-        color=colour_map()(search.scale(search.shown(trial))),
+        color=search.colours(search.scale(search.shown(trial))),
         linewidth=2.6 if is_equal else 1.2,
-        alpha=1.0 if is_equal else 0.6,
+        alpha=1.0 if is_equal else 0.7,
         zorder=3 if is_equal else 2,
     )
 

@@ -3,9 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 
 from configs.spec import Objective, Scalar, Space
+from workers.report.drawing import colour_map
 from workers.report.trials import Trial
 from workers.report.wording import is_ap, metric_title
 
@@ -46,8 +47,13 @@ class Search:
         return value * self.factor
 
     @property
+    def colours(self) -> Colormap:
+        """Bright is good, whichever way the objective should go."""
+        return colour_map() if self.objective.goal == "max" else colour_map().reversed()
+
+    @property
     def scale(self) -> Normalize:
-        """From the worst to the best trial."""
+        """From the lowest to the highest trial."""
         values = [self.shown(trial) for trial in self.trials]
         return Normalize(min(values), max(values) if max(values) > min(values) else min(values) + 1)
 

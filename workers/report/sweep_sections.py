@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from statistics import fmean
 
-from configs.spec import Closed, Dossier, Extended, NoScheduler, Report
+from configs.spec import Closed, Dossier, NoScheduler, Report
 from workers.report.content import Block, Cell, Column, Nothing, Row, Section, Table, Tone, Words
 from workers.report.figures import importance_picture
 from workers.report.front import front_of, front_picture
 from workers.report.maps import weight_axes, weights_picture
 from workers.report.parallel import parallel_picture
 from workers.report.search import Search
-from workers.report.trials import Trial, epochs_saved, finished, objective_of, trials_of
+from workers.report.trials import Trial, epochs_saved, finished, objective_of, space_of, trials_of
 from workers.report.wording import (
     counted,
     duration,
@@ -38,14 +38,10 @@ _RESULTS = {
 
 def search_of(dossier: Dossier, report: Report) -> Search:
     """A sweep's trials as pictures need them."""
-    assert dossier.sweep is not None
     trials, objective = trials_of(dossier), objective_of(dossier)
     whole = finished(trials, objective)
     ends = {trial.number for trial in whole}
-    space = dossier.sweep.space
-    for entry in dossier.entries:
-        if isinstance(entry, Extended):
-            space = entry.space
+    space = space_of(dossier)
     return Search(
         trials=whole,
         others=[trial for trial in trials if trial.number not in ends],

@@ -9,10 +9,12 @@ from configs.spec import (
     Dossier,
     DossierRun,
     Ended,
+    Extended,
     Judged,
     Metric,
     NoiseFloor,
     Objective,
+    Space,
     Suggested,
     TrialResult,
     Values,
@@ -87,6 +89,14 @@ def trials_of(dossier: Dossier) -> tuple[Trial, ...]:
 def objective_of(dossier: Dossier) -> Objective:
     """What decides which trial is the best: the first objective, mAP without a sweep."""
     return dossier.sweep.objectives[0] if dossier.sweep else Objective()
+
+
+def space_of(dossier: Dossier) -> Space:
+    """What is varied, as the sweep was last extended; empty without one."""
+    extensions = [entry.space for entry in dossier.entries if isinstance(entry, Extended)]
+    if dossier.sweep is None:
+        return {}
+    return extensions[-1] if extensions else dossier.sweep.space
 
 
 def finished(trials: Iterable[Trial], objective: Objective) -> list[Trial]:
