@@ -1,0 +1,215 @@
+"""COCO's average precision when each image counts any number of times: what a bootstrap needs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from configs.spec import PARTS
+from workers.analysis.matches import AREAS, IOUS, Matches
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_RECALLS = np.linspace(0.0, 1.0, 101)
+"""Where COCO reads precision; in its own rounding."""
+
+_NEVER_ZERO = np.spacing(1)
+_ROUNDING = 1e-9
+_AT_ONCE = 1 << 19
+"""Resamples times detections in one go: what stays in a core's cache."""
+
+_ALL, _ALL_IOUS = 0, slice(None)
+_PLACES: dict[str, tuple[int, int | slice]] = {
+    "bbox_mAP": (_ALL, _ALL_IOUS),
+    "bbox_mAP_50": (_ALL, IOUS.index(0.5)),
+    "bbox_mAP_75": (_ALL, IOUS.index(0.75)),
+    "bbox_mAP_s": (AREAS.index("s"), _ALL_IOUS),
+    "bbox_mAP_m": (AREAS.index("m"), _ALL_IOUS),
+    "bbox_mAP_l": (AREAS.index("l"), _ALL_IOUS),
+}
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A model's detections, sorted once, in the form in which weights are summed up.
+
+    Precision is asked for only where a right detection is, so only those are gone through by area
+    and threshold (H hits, by area, threshold, class and rank; S series of them, one for each area,
+    threshold and class that has any). All others only add to what was said before: K counters
+    are summed up once, and a hit takes the difference of two sums. A detection is ignored at one
+    threshold and not at the next only if it was matched, so there are two kinds of counters: for
+    each area the detections that count at IoU 0.95, and for each threshold what differs from it.
+    Further letters: I images, C classes, A areas, T thresholds.
+    """
+
+    classes: int
+    objects_IX: Array
+    """Of each class and area, X = C * A."""
+
+    hit_image_H: Array
+    hit_objects_H: Array
+    """The column of `objects_IX` that its recall is a share of."""
+
+    hit_series_H: Array
+    """Which series it is in."""
+
+    series_start_S: Array
+    """The first hit of each."""
+
+    series_place_S: Array
+    """Of area, threshold and class, in A * T * C."""
+
+    column_starts: tuple[int, ...]
+    """The first hit of each area and threshold, and the end."""
+
+    offset_H: Array
+    """Larger for earlier classes: it keeps the running maxima of classes apart."""
+
+    counter_image_K: Array
+    counter_sign_K: Array
+    spans_4H: Array
+    """Where the sums begin and end: of the first kind, of the second kind."""
+
+
+def ranked(matches: Matches) -> Ranking:
+    """Sort a model's detections for all weights to come."""
+    order_D = np.lexsort((-matches.score_D, matches.class_D))
+    class_D, image_D = matches.class_D[order_D], matches.image_D[order_D]
+    counts_ATD = ~matches.ignored_DAT[order_D].transpose(1, 2, 0)
+    area_H, iou_H, rank_H = np.nonzero(matches.right_DAT[order_D].transpose(1, 2, 0))
+    classes = len(matches.class_names)
+    class_H = class_D[rank_H]
+    place_H = (area_H * len(IOUS) + iou_H) * classes + class_H
+    places_S, starts_S, series_H = np.unique(place_H, return_index=True, return_inverse=True)
+    columns = np.arange(len(AREAS) * len(IOUS) + 1)
+    counter_image_K, counter_sign_K, spans_4H = _counters(
+        counts_ATD, image_D, at=(area_H, iou_H, rank_H), first_H=np.searchsorted(class_D, class_H)
+    )
+    return Ranking(
+        classes=classes,
+        objects_IX=matches.objects_ICA.reshape(len(matches.files), -1).astype(np.float64),
+        hit_image_H=image_D[rank_H],
+        hit_objects_H=class_H * len(AREAS) + area_H,
+        hit_series_H=series_H,
+        series_start_S=starts_S,
+        series_place_S=places_S,
+        column_starts=tuple(np.searchsorted(area_H * len(IOUS) + iou_H, columns).tolist()),
+        offset_H=(classes - 1.0) - class_H,
+        counter_image_K=counter_image_K,
+        counter_sign_K=counter_sign_K,
+        spans_4H=spans_4H,
+    )
+
+
+def average_precision(ranking: Ranking, weights_BI: Array) -> Array:
+    """AP by resample, area, threshold and class, (B, A, T, C), each image counted so many times.
+
+    NaN where a resample has no objects of the class and area.
+    """
+    objects_BX = weights_BI.astype(np.float64) @ ranking.objects_IX
+    shape = (len(weights_BI), len(AREAS), len(IOUS), ranking.classes)
+    summed = np.zeros((shape[0], shape[1] * shape[2] * shape[3]))
+    if len(ranking.hit_image_H):
+        precision_BH, right_BH = _precision(ranking, weights_BI)
+        share_BH = right_BH / np.maximum(np.take(objects_BX, ranking.hit_objects_H, axis=1), 1.0)
+        precision_BH *= _recalls_passed(ranking, share_BH)
+        series_BS = np.add.reduceat(precision_BH, ranking.series_start_S, axis=1)
+        summed[:, ranking.series_place_S] = series_BS / len(_RECALLS)
+    objects_BAC = objects_BX.reshape(shape[0], ranking.classes, len(AREAS)).transpose(0, 2, 1)
+    return np.where(objects_BAC[:, :, None, :] > 0, summed.reshape(shape), np.nan)
+
+
+def parts_by_resample(ranking: Ranking, weights_BI: Array) -> Array:
+    """mAP and its parts, in the order of `PARTS`, for each row of weights; NaN without objects."""
+    found = [_parts(average_precision(ranking, some)) for some in _portions(ranking, weights_BI)]
+    return np.concatenate(found)
+
+
+def parts_of(matches: Matches) -> dict[str, float]:
+    """mAP and its parts by name as in `PARTS`, as COCO's own code says; NaN without objects."""
+    values = parts_by_resample(ranked(matches), np.ones((1, len(matches.files)), dtype=np.int32))
+    return dict(zip(PARTS, values[0].tolist(), strict=True))
+
+
+def mean_over_classes(ap_BATC: Array) -> Array:
+    """The mean over the classes that have objects, (B, A, T); NaN if there are none."""
+    known_BATC = ~np.isnan(ap_BATC)
+    count_BAT = known_BATC.sum(axis=-1)
+    sum_BAT = np.where(known_BATC, ap_BATC, 0.0).sum(axis=-1)
+    return np.where(count_BAT > 0, sum_BAT / np.maximum(count_BAT, 1), np.nan)
+
+
+def _parts(ap_BATC: Array) -> Array:
+    mean_BAT = mean_over_classes(ap_BATC)
+    columns = [mean_BAT[(slice(None), *_PLACES[name])] for name in PARTS]
+    return np.stack([c if c.ndim == 1 else c.mean(axis=1) for c in columns], axis=1)
+
+
+def _portions(ranking: Ranking, weights_BI: Array) -> Iterator[Array]:
+    width = len(ranking.counter_image_K) + len(ranking.hit_image_H)
+    step = max(1, _AT_ONCE // max(1, width))
+    for first in range(0, len(weights_BI), step):
+        yield weights_BI[first : first + step]
+
+
+def _counters(
+    counts_ATD: Array, image_D: Array, *, at: tuple[Array, Array, Array], first_H: Array
+) -> tuple[Array, Array, Array]:
+    """What adds to the number of detections so far: images, signs, and each hit's four places."""
+    area_H, iou_H, rank_H = at
+    areas, ious, detections = counts_ATD.shape
+    always_AD = counts_ATD[:, -1]
+    changes_ATD = counts_ATD.astype(np.int8) - always_AD[:, None]
+    always, changes = np.flatnonzero(always_AD), np.flatnonzero(changes_ATD)
+    row_H = area_H * detections
+    deep_H = (area_H * ious + iou_H) * detections
+    spans_4H = np.stack(
+        [
+            np.searchsorted(always, row_H + first_H),
+            np.searchsorted(always, row_H + rank_H + 1),
+            np.searchsorted(changes, deep_H + first_H) + len(always),
+            np.searchsorted(changes, deep_H + rank_H + 1) + len(always),
+        ]
+    )
+    images_K = image_D[np.concatenate([always % detections, changes % detections])]
+    signs = changes_ATD.ravel()[changes].astype(np.int32)
+    return images_K, np.concatenate([np.ones(len(always), dtype=np.int32), signs]), spans_4H
+
+
+def _precision(ranking: Ranking, weights_BI: Array) -> tuple[Array, Array]:
+    """At every hit the best precision from there on, and the number of hits up to it."""
+    weights_BI = weights_BI.astype(np.int32)
+    right_BH = np.cumsum(np.take(weights_BI, ranking.hit_image_H, axis=1), axis=1, dtype=np.int32)
+    before_BS = np.zeros((len(weights_BI), len(ranking.series_start_S)), dtype=np.int32)
+    before_BS[:, 1:] = right_BH[:, ranking.series_start_S[1:] - 1]
+    right_BH -= np.take(before_BS, ranking.hit_series_H, axis=1)
+    sums_BK = np.zeros((len(weights_BI), len(ranking.counter_image_K) + 1), dtype=np.int32)
+    added_BK = np.take(weights_BI, ranking.counter_image_K, axis=1) * ranking.counter_sign_K
+    np.cumsum(added_BK, axis=1, out=sums_BK[:, 1:])
+    begin, end, begin_changes, end_changes = ranking.spans_4H
+    counted_BH = np.take(sums_BK, end, axis=1) - np.take(sums_BK, begin, axis=1)
+    counted_BH += np.take(sums_BK, end_changes, axis=1)
+    counted_BH -= np.take(sums_BK, begin_changes, axis=1)
+    precision_BH = right_BH / (counted_BH + _NEVER_ZERO)
+    return _best_from_here_on(ranking, precision_BH), right_BH
+
+
+def _best_from_here_on(ranking: Ranking, precision_BH: Array) -> Array:
+    precision_BH += ranking.offset_H
+    starts = ranking.column_starts
+    for first, end in zip(starts[:-1], starts[1:], strict=True):
+        backwards = precision_BH[:, first:end][:, ::-1]
+        np.maximum.accumulate(backwards, axis=1, out=backwards)
+    precision_BH -= ranking.offset_H
+    return precision_BH
+
+
+def _recalls_passed(ranking: Ranking, share_BH: Array) -> Array:
+    """How many of COCO's recalls are reached with each hit and were not before it."""
+    below_BH = (share_BH * (len(_RECALLS) - 1) + _ROUNDING).astype(np.int32)
+    reached_BH = below_BH + (np.take(_RECALLS, below_BH) <= share_BH)
+    passed_BH = reached_BH.copy()
+    passed_BH[:, 1:] -= reached_BH[:, :-1]
+    passed_BH[:, ranking.series_start_S] = reached_BH[:, ranking.series_start_S]
+    return passed_BH
