@@ -53,11 +53,16 @@ def _comparisons(dossier: Dossier, *, on_step: Callable[[], None]) -> Iterator[C
         groups.setdefault(twins[0].id if trial is None else trial, []).append(twins)
     for group in groups.values():
         on_step()
+        names = listed(run.name for run, _ in group)
         try:
-            yield _comparison(group, dossier)
+            comparison = _comparison(group, dossier)
         except ValueError as error:
-            names = listed(run.name for run, _ in group)
             log.warning("No comparison of %s: %s", names, error)
+            continue
+        if DECIDING in comparison.parts:
+            yield comparison
+        else:
+            log.warning("No comparison of %s: the images have no objects to be found.", names)
 
 
 def _comparison(group: Sequence[Twins], dossier: Dossier) -> Comparison:

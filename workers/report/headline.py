@@ -30,7 +30,7 @@ def headline_of(dossier: Dossier, report: Report) -> Headline:
     if main is None:
         return Headline(_why_no_answer(dossier), tuple(_best_alone(report)), "open")
     support = (
-        f"What it rests on: {_sentence(main.basis)}",
+        _sentence(main.basis),
         *_best_of_many(main, report),
         *_ties(report),
     )

@@ -71,7 +71,7 @@ def test_a_headline_says_what_it_rests_on(tmp_path: Path) -> None:
     headline = headline_of(a_run_dossier(tmp_path), a_run_report())
 
     assert headline.support == (
-        "What it rests on: a paired bootstrap over 5000 images, widened by the noise of 3 seeds.",
+        "The 5000 validation images were resampled, and the noise floor was added.",
     )
 
 
