@@ -15,8 +15,8 @@ from tests.matches import Runs
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     runs = Runs(tmp_path_factory.mktemp("runs"))
-    runs.leave(run_id(0), student=0.4)
-    runs.leave(run_id(1), student=0.8, teacher=0.95, seed=1)
+    runs.leave(run_id(0), student=0.2)
+    runs.leave(run_id(1), student=0.85, teacher=0.95, seed=1)
     return runs
 
 
@@ -34,10 +34,14 @@ def a_report(runs: Runs, **changes: Any) -> dict[str, Any]:
 def test_a_run_s_report_is_a_page_markdown_and_json_and_all_files_are_logged(
     runs: Runs, tmp_path: Path
 ) -> None:
-    code = do(a_report(runs), tmp_path / "report")
+    folder = tmp_path / "report"
+    stale = folder / RunFile.REPORT / "lost-99.jpg"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"of an earlier attempt")
+
+    code = do(a_report(runs), folder)
 
     assert code == ExitCode.SUCCEEDED
-    folder = tmp_path / "report"
     found = Report.model_validate_json((folder / RunFile.REPORT_JSON).read_bytes())
     assert found.comparisons[0].verdict == "helps"
     assert found.transfer is not None
@@ -49,21 +53,11 @@ def test_a_run_s_report_is_a_page_markdown_and_json_and_all_files_are_logged(
     logged = {record["path"] for record in records if record["kind"] == "artifact"}
     written = {str(f.relative_to(folder)) for f in (folder / RunFile.REPORT).iterdir()}
     assert written | {RunFile.SPEC.value} == logged
+    assert not stale.exists()
     (started,) = [record for record in records if record["kind"] == "started"]
     assert started["dataset_name"] == "digits"
     assert records[-1]["kind"] == "outcome"
     assert records[-1]["result"] == "succeeded"
-
-
-def test_another_attempt_leaves_nothing_of_the_last_one(runs: Runs, tmp_path: Path) -> None:
-    stale = tmp_path / "report" / RunFile.REPORT / "lost-99.jpg"
-    stale.parent.mkdir(parents=True)
-    stale.write_bytes(b"old")
-
-    code = do(a_report(runs), tmp_path / "report")
-
-    assert code == ExitCode.SUCCEEDED
-    assert not stale.exists()
 
 
 @pytest.mark.parametrize("what", ["dossier", "digest"])
