@@ -25,7 +25,7 @@ _MOST_CELLS_A_SIDE = 16
 _FEW_DECADES = 2.5
 """Up to so many an axis has marks at 1, 2 and 5 of each."""
 
-_DARK = 0.55
+_DARK = 0.42
 """Below this brightness a cell's number is white."""
 
 
@@ -82,7 +82,7 @@ def _cells_picture(
             figure,
             name="weights",
             caption=f"{search.title} of each pair of weights, the mean where several trials have "
-            "it. Outlined cells are not told apart from the best by the noise floor.",
+            f"it. Outlined cells are not told apart from the best.{_about_floor(search)}",
             alt="Heat map over the two weights",
         )
 
@@ -133,7 +133,7 @@ def _points_picture(search: Search, trials: Sequence[Trial], axes_of: tuple[str,
             figure,
             name="weights",
             caption=f"Each point is a trial, coloured by {search.title}. Ringed points are not "
-            f"told apart from the best by the noise floor.{crosses}",
+            f"told apart from the best.{_about_floor(search)}{crosses}",
             alt="Trials over the two weights",
         )
 
@@ -153,6 +153,12 @@ def _set_log(axes: Axes, side: int, values: Sequence[float]) -> None:
     axis.set_minor_locator(NullLocator())
 
 
+def _about_floor(search: Search) -> str:
+    if search.floor is None:
+        return ""
+    return f" The noise floor is {search.floor:.1f}; the bar's mark is that far below the best."
+
+
 def _finish_map(figure: Figure, axes: Axes, search: Search, axes_of: tuple[str, str]) -> None:
     axes.set_xlabel(search.names.get(axes_of[0], axes_of[0]))
     axes.set_ylabel(search.names.get(axes_of[1], axes_of[1]))
@@ -160,5 +166,9 @@ def _finish_map(figure: Figure, axes: Axes, search: Search, axes_of: tuple[str, 
         spine.set_visible(False)
     mappable = ScalarMappable(search.scale, search.colours)
     bar = figure.colorbar(mappable, ax=axes, aspect=28, pad=0.02)
-    bar.ax.set_title(search.title, fontsize=9.5, fontweight="normal")
+    bar.ax.set_title(search.title, fontsize=9.5, fontweight="normal", pad=12)
+    if search.floor is not None and search.scale.vmin is not None:
+        edge = max(map(search.shown, search.trials)) - search.floor
+        if edge > search.scale.vmin:
+            bar.ax.axhline(edge, color=INK, linewidth=2.6)
     bar.outline.set_visible(False)  # type: ignore[operator]

@@ -24,6 +24,8 @@ class Search:
     best: int | None
     tied: Collection[int]
     names: Mapping[str, str]
+    floor: float | None = None
+    """Of noise, in what is shown; none: unknown, or the objective is not mAP."""
 
     @property
     def equals(self) -> set[int]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from statistics import fmean
 
-from configs.spec import Closed, Dossier, NoScheduler, Report
+from configs.spec import Closed, Dossier, Metric, NoScheduler, Report
 from workers.report.content import Block, Cell, Column, Nothing, Row, Section, Table, Tone, Words
 from workers.report.figures import importance_picture
 from workers.report.front import front_of, front_picture
@@ -41,6 +41,7 @@ def search_of(dossier: Dossier, report: Report) -> Search:
     trials, objective = trials_of(dossier), objective_of(dossier)
     whole = finished(trials, objective)
     ends = {trial.number for trial in whole}
+    is_map = objective.metric == Metric.MAP
     space = space_of(dossier)
     return Search(
         trials=whole,
@@ -50,6 +51,7 @@ def search_of(dossier: Dossier, report: Report) -> Search:
         best=report.best_trial,
         tied=report.tied_with_best,
         names=short_names(list(space)),
+        floor=None if report.noise is None or not is_map else 100 * report.noise.floor,
     )
 
 
@@ -90,7 +92,7 @@ def _ranking(search: Search, report: Report) -> Iterator[Block]:
 def _about_order(search: Search, report: Report) -> str:
     if report.best_trial is None:
         return "No trial has trained to its end yet, so there is no best one."
-    if not is_ap(search.objective.metric) or search.title != "mAP":
+    if search.objective.metric != Metric.MAP:
         return (
             f"Ordered by {search.title}. The noise floor is one of mAP, so small differences here "
             "may be chance."

@@ -129,7 +129,7 @@ def test_a_grid_is_a_heat_map_and_two_objectives_have_a_front(tmp_path: Path) ->
 
     page = the_page(dossier, a_sweep_report(dossier))
 
-    assert "Outlined cells are not told apart from the best" in page
+    assert "Outlined cells are not told apart from the best." in page
     assert "On the line no other trial is better in both objectives" in page
     assert "This sweep has no scheduler" in page
 
