@@ -16,7 +16,7 @@ _RECALLS = np.linspace(0.0, 1.0, 101)
 
 _NEVER_ZERO = np.spacing(1)
 _ROUNDING = 1e-9
-_AT_ONCE = 1 << 19
+_AT_ONCE = 1 << 18
 """Resamples times detections in one go: what stays in a core's cache."""
 
 _ALL, _ALL_IOUS = 0, slice(None)

@@ -1,0 +1,110 @@
+"""A scene made by hand: what is lost between teacher and student, and what kind of error it is."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.workers.analysis.scenes import Thing, detections_of, write_dataset
+from workers.analysis.error_kinds import count_errors
+from workers.analysis.matches import Matches, matches_of
+from workers.analysis.transfer import MOST_IMAGES, transfer_of
+
+BOX = (10.0, 10.0, 50.0, 50.0)
+HALF_OFF = (30.0, 10.0, 70.0, 50.0)
+FAR = (200.0, 200.0, 240.0, 240.0)
+CROWD = (300.0, 300.0, 380.0, 380.0)
+TRUTH = (Thing(0, "cat", BOX), Thing(1, "dog", BOX), Thing(2, "cat", BOX))
+
+Found = tuple[int, str, tuple[float, float, float, float], float]
+
+
+def matches(
+    tmp_path: Path, *found: Found, truth: tuple[Thing, ...] = TRUTH, images: int = 4
+) -> Matches:
+    dataset: Any = write_dataset(tmp_path / "made.json", truth, images=images)
+    return matches_of(detections_of(found, images=images), dataset)
+
+
+@pytest.mark.parametrize(
+    ("found", "errors"),
+    [
+        ([], {"missed": 1}),
+        ([("cat", BOX, 0.9)], {}),
+        ([("cat", BOX, 0.2)], {"missed": 1}),
+        ([("dog", BOX, 0.9)], {"classification": 1}),
+        ([("cat", HALF_OFF, 0.9)], {"localisation": 1}),
+        ([("cat", BOX, 0.9), ("cat", BOX, 0.8)], {"duplicate": 1}),
+        ([("cat", BOX, 0.9), ("dog", FAR, 0.8)], {"background": 1}),
+        ([("dog", HALF_OFF, 0.9)], {"background": 1, "missed": 1}),
+        ([("cat", BOX, 0.9), ("cat", HALF_OFF, 0.4), ("dog", BOX, 0.4), ("owl", FAR, 0.1)],
+         {"localisation": 1, "classification": 1}),
+        ([("cat", BOX, 0.9), ("cat", CROWD, 0.9)], {}),
+    ],
+    ids=["missed", "right", "unsure", "class", "place", "twice", "nothing", "both", "more", "crowd"],
+)  # fmt: skip
+def test_errors_are_told_apart(
+    tmp_path: Path, found: list[Any], errors: dict[str, int]
+) -> None:
+    truth = (Thing(0, "cat", BOX), Thing(0, "cat", CROWD, crowd=True))
+
+    counted = count_errors(
+        matches(tmp_path, *[(0, *of_image) for of_image in found], truth=truth, images=1)
+    )
+
+    assert {kind: count for kind, count in counted.items() if count} == errors
+
+
+def test_a_student_stands_beside_its_teacher(tmp_path: Path) -> None:
+    teacher = matches(tmp_path, *[(thing.image, thing.name, BOX, 0.9) for thing in TRUTH])
+    student = matches(tmp_path, (0, "cat", BOX, 0.8), (1, "cat", BOX, 0.7))
+
+    transfer = transfer_of("r0123456789ab", student, teacher)
+
+    assert transfer.by_class["dog"].model_dump() == {"teacher": 1.0, "student": 0.0}
+    assert transfer.by_class["owl"].model_dump() == {"teacher": None, "student": None}
+    assert transfer.by_class["cat"].student == pytest.approx(51 / 101)
+    assert transfer.by_size["m"].teacher == 1.0
+    assert transfer.by_size["l"].teacher is None
+    assert list(transfer.by_iou) == [f"{0.5 + step * 0.05:.2f}" for step in range(10)]
+    assert transfer.errors["classification"].model_dump() == {"teacher": 0, "student": 1}
+    assert transfer.errors["missed"].model_dump() == {"teacher": 0, "student": 1}
+
+
+def test_what_only_the_teacher_finds_is_lost(tmp_path: Path) -> None:
+    truth = (*TRUTH, Thing(2, "owl", FAR), Thing(3, "owl", FAR))
+    teacher = matches(
+        tmp_path,
+        (0, "cat", BOX, 0.9),
+        (1, "dog", BOX, 0.9),
+        (2, "cat", BOX, 0.6),
+        (2, "owl", FAR, 0.8),
+        (3, "owl", FAR, 0.2),
+        truth=truth,
+    )
+    student = matches(tmp_path, (0, "cat", BOX, 0.4), (1, "dog", BOX, 0.1), truth=truth)
+
+    images = transfer_of("r0123456789ab", student, teacher).images
+
+    assert [image.file for image in images] == ["2.png", "1.png"]
+    assert [(lost.class_name, lost.box) for lost in images[0].lost] == [("owl", FAR), ("cat", BOX)]
+    assert images[0].lost[0].teacher_score == pytest.approx(0.8)
+
+
+def test_only_so_many_images_are_shown(tmp_path: Path) -> None:
+    count = MOST_IMAGES + 6
+    truth = tuple(Thing(image, "cat", BOX) for image in range(count))
+    teacher = matches(
+        tmp_path, *[(image, "cat", BOX, 0.9) for image in range(count)], truth=truth, images=count
+    )
+    student = matches(tmp_path, truth=truth, images=count)
+
+    assert len(transfer_of("r0123456789ab", student, teacher).images) == MOST_IMAGES
+
+
+def test_other_images_are_refused(tmp_path: Path) -> None:
+    teacher = matches(tmp_path, images=4)
+    student = matches(tmp_path, images=5)
+
+    with pytest.raises(ValueError, match="same images"):
+        transfer_of("r0123456789ab", student, teacher)

@@ -1,0 +1,73 @@
+"""Where a student is behind its teacher: by class, size and place, by kind of error, and in what
+images."""
+
+from typing import Any, get_args
+
+import numpy as np
+
+from configs.spec import ErrorKind, LostImage, LostObject, Pair, Transfer
+from workers.analysis.average_precision import average_precision, mean_over_classes, ranked
+from workers.analysis.error_kinds import count_errors, found_score
+from workers.analysis.matches import AREAS, IOUS, Array, Matches, refuse_other_images
+
+MOST_IMAGES = 24
+
+
+def transfer_of(run_id: str, student: Matches, teacher: Matches) -> Transfer:
+    """A student beside its teacher; `ValueError` if they were measured on different images."""
+    refuse_other_images(student, teacher)
+    ap_2ATC = np.stack([_average_precision(teacher), _average_precision(student)])
+    mean_2AT = mean_over_classes(ap_2ATC)
+    errors = count_errors(teacher), count_errors(student)
+    kinds: tuple[ErrorKind, ...] = get_args(ErrorKind)
+    return Transfer(
+        run=run_id,
+        by_class={
+            name: _pair(ap_2ATC[:, 0, :, column].mean(axis=1))
+            for column, name in enumerate(student.class_names)
+        },
+        by_size={
+            size: _pair(mean_2AT[:, AREAS.index(size)].mean(axis=1)) for size in ("s", "m", "l")
+        },
+        by_iou={f"{iou:.2f}": _pair(mean_2AT[:, 0, at]) for at, iou in enumerate(IOUS)},
+        errors={kind: Pair(teacher=errors[0][kind], student=errors[1][kind]) for kind in kinds},
+        images=tuple(_lost_images(student, teacher)),
+    )
+
+
+def _average_precision(matches: Matches) -> Array:
+    once = np.ones((1, len(matches.files)), dtype=np.int32)
+    ap_ATC: Array = average_precision(ranked(matches), once)[0]
+    return ap_ATC
+
+
+def _pair(values_2: Any) -> Pair:
+    teacher, student = (None if np.isnan(value) else float(value) for value in values_2)
+    return Pair(teacher=teacher, student=student)
+
+
+def _lost_images(student: Matches, teacher: Matches) -> list[LostImage]:
+    """Those with the most lost objects first, then in the images' order."""
+    score_G = found_score(teacher)
+    lost = np.flatnonzero(~np.isnan(score_G) & np.isnan(found_score(student)))
+    images, counts = np.unique(teacher.image_G[lost], return_counts=True)
+    chosen = images[np.argsort(-counts, kind="stable")][:MOST_IMAGES]
+    return [
+        LostImage(
+            file=teacher.files[image],
+            lost=tuple(_lost_objects(teacher, score_G, lost[teacher.image_G[lost] == image])),
+        )
+        for image in chosen
+    ]
+
+
+def _lost_objects(teacher: Matches, score_G: Array, places: Array) -> list[LostObject]:
+    """Those that the teacher is surest of first."""
+    return [
+        LostObject(
+            class_name=teacher.class_names[teacher.class_G[place]],
+            box=tuple(teacher.box_G4[place].tolist()),
+            teacher_score=float(score_G[place]),
+        )
+        for place in places[np.argsort(-score_G[places], kind="stable")]
+    ]
