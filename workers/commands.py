@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from configs.spec import DEFAULT_PROJECT, EvaluationSpec, ExitCode, ExportSpec, ProbeSpec
+from configs.spec import (
+    DEFAULT_PROJECT,
+    EvaluationSpec,
+    ExitCode,
+    ExportSpec,
+    ProbeSpec,
+    ReportSpec,
+)
 from workers.logs import silence_libraries, write_log
 from workers.options import (
     Attempt,
@@ -26,7 +33,7 @@ from workers.shell import begin_attempt, guard_own_cluster
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (evaluate, export, probe, predict, tidy, drive):
+    for command in (evaluate, export, probe, report, predict, tidy, drive):
         app.command()(command)
 
 
@@ -110,6 +117,30 @@ def probe(
             stall_after_s=stall_after,
         )
     )
+
+
+def report(
+    spec: SpecFile,
+    run_dir: RunDir,
+    run_id: RunIdOption = "",
+    attempt: Attempt = 1,
+    report_to: ReportTo = None,
+    mlflow: MlflowUrl = None,
+    name: NameOption = None,
+    project: Project = DEFAULT_PROJECT,
+    stall_after: StallAfter = STALL_AFTER_S,
+) -> None:
+    """Write pages about a run or a sweep: did distillation help, by how much, where not."""
+    identity = _identity(run_dir, run_id, attempt, report_to, mlflow, name, project)
+    asked = begin_attempt(spec, task="report", identity=identity, run_dir=run_dir)
+    assert isinstance(asked, ReportSpec)
+    from workers import compat
+
+    compat.apply()
+    from workers.report.job import report as write_report
+
+    folder = run_dir.resolve()
+    sys.exit(write_report(asked, identity=identity, run_dir=folder, stall_after_s=stall_after))
 
 
 def predict(

@@ -52,9 +52,31 @@ def side_by_side(
         left = index * (column + _GAP)
         _draw_header(sheet, panel, left=left)
         drawn = scaled.copy()
-        _draw_boxes(drawn, panel, scale=scale, class_names=class_names)
+        draw_boxes(drawn, panel, scale=scale, class_names=class_names)
         sheet.paste(drawn, (left, _HEADER))
     return sheet
+
+
+def draw_boxes(
+    picture: Image.Image, panel: Panel, *, scale: float, class_names: Sequence[str]
+) -> None:
+    """Draw a panel's boxes on the image, which is `scale` times as large as they mean it.
+
+    All boxes first, then all captions, so that no box runs through a caption.
+    """
+    pen = ImageDraw.Draw(picture)
+    order = _by_confidence(panel)
+    boxes = [_rectangle(panel.boxes_N4[index], scale=scale) for index in order]
+    for left, top, right, bottom in reversed(boxes):
+        # The white line outside makes the colour stand out on dark images as well.
+        pen.rectangle((left - 2, top - 2, right + 2, bottom + 2), outline=_PAPER, width=1)
+        pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=panel.colour, width=3)
+    taken: list[Rectangle] = []
+    for index, box in zip(order, boxes, strict=True):
+        caption = class_names[int(panel.labels_N[index])]
+        if panel.scores_N is not None:
+            caption += f" {panel.scores_N[index]:.2f}"
+        taken.append(_draw_caption(picture, caption, box, colour=panel.colour, taken=taken))
 
 
 def contact_sheet(pictures: Sequence[Image.Image]) -> Image.Image:
@@ -76,25 +98,6 @@ def _draw_header(sheet: Image.Image, panel: Panel, *, left: int) -> None:
     pen.rectangle((left, middle - 7, left + 14, middle + 7), fill=panel.colour)
     count = "nothing" if number == 0 else "1 box" if number == 1 else f"{number} boxes"
     pen.text((left + 23, middle), f"{panel.title}: {count}", _INK, _font(18), anchor="lm")
-
-
-def _draw_boxes(
-    picture: Image.Image, panel: Panel, *, scale: float, class_names: Sequence[str]
-) -> None:
-    """All boxes first, then all captions, so that no box runs through a caption."""
-    pen = ImageDraw.Draw(picture)
-    order = _by_confidence(panel)
-    boxes = [_rectangle(panel.boxes_N4[index], scale=scale) for index in order]
-    for left, top, right, bottom in reversed(boxes):
-        # The white line outside makes the colour stand out on dark images as well.
-        pen.rectangle((left - 2, top - 2, right + 2, bottom + 2), outline=_PAPER, width=1)
-        pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=panel.colour, width=3)
-    taken: list[Rectangle] = []
-    for index, box in zip(order, boxes, strict=True):
-        caption = class_names[int(panel.labels_N[index])]
-        if panel.scores_N is not None:
-            caption += f" {panel.scores_N[index]:.2f}"
-        taken.append(_draw_caption(picture, caption, box, colour=panel.colour, taken=taken))
 
 
 def _by_confidence(panel: Panel) -> list[int]:

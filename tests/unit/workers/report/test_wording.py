@@ -1,0 +1,87 @@
+"""Numbers and names in words."""
+
+import pytest
+
+from configs.catalog import parse_spec
+from configs.spec import RunSpec
+from tests.dossiers import a_difference
+from tests.factories import a_bckd_spec, a_spec
+from workers.report.wording import (
+    duration,
+    gain,
+    interval,
+    listed,
+    method_title,
+    percent,
+    points,
+    safe_url,
+    scalar,
+    schedule_title,
+    short_names,
+    teacher_title,
+)
+
+MINUS, BREAK = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (points(0.40149), "40.1"),
+        (points(None), "unknown"),
+        (gain(0.0234), "+2.3"),
+        (gain(-0.0234), f"{MINUS}2.3"),
+        (gain(-0.0004), "0.0"),
+        (interval(a_difference(0.01, half=0.02)), f"[{MINUS}1.0,{BREAK}+3.0]"),
+        (interval(a_difference(0.01, half=None)), "interval unknown"),
+        (percent(0.414), f"41{BREAK}%"),
+        (percent(-0.001), f"0{BREAK}%"),
+        (duration(42.4), "42 s"),
+        (duration(3 * 3600 + 12 * 60), "3 h 12 min"),
+        (duration(119), "2 min"),
+        (scalar(0.000123456), "0.000123"),
+        (scalar(True), "yes"),
+        (scalar("swin"), "swin"),
+        (scalar(12), "12"),
+        (listed([3]), "3"),
+        (listed([3, 5, 8]), "3, 5 and 8"),
+    ],
+)
+def test_a_number_is_said_as_papers_and_people_say_it(said: str, expected: str) -> None:
+    assert said == expected
+
+
+def test_parameters_have_short_names_unless_two_end_alike() -> None:
+    names = short_names(
+        ["distillation.cls_weight", "student.neck.channels", "student.head.channels"]
+    )
+
+    assert list(names.values()) == ["cls_weight", "student.neck.channels", "student.head.channels"]
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://a.example/", "https://a.example"),
+        ("http://a.example:8000", "http://a.example:8000"),
+        ("javascript:alert(1)", None),
+        ("//a.example", None),
+        (None, None),
+    ],
+)
+def test_only_addresses_of_the_web_are_led_to(url: str | None, expected: str | None) -> None:
+    assert safe_url(url) == expected
+
+
+def test_a_run_is_named_as_in_the_published_table() -> None:
+    spec = a_run_spec(
+        distillation={"method": "bckd", "also": {"pkd": {"weight": 6}}}, schedule={"epochs": 12}
+    )
+
+    assert (teacher_title(spec), method_title(spec)) == ("big", "BCKD + PKD")
+    assert schedule_title(spec) == "12 epochs (1x)"
+    assert teacher_title(parse_spec(a_spec())) == method_title(parse_spec(a_spec())) == "none"
+
+
+def a_run_spec(**changes: object) -> RunSpec:
+    return parse_spec(a_bckd_spec(**changes))

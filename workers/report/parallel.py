@@ -1,0 +1,150 @@
+"""All parameters of a sweep beside each other: every trial a line to its objective."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from configs.spec import LogUniform, Scalar
+from workers.report.content import Picture
+from workers.report.drawing import FAINT, INK, PAPER, QUIET, picture, sheet
+from workers.report.search import Search, is_number
+from workers.report.trials import Trial
+from workers.report.wording import scalar
+
+_MOST_LINES = 200
+
+
+def parallel_picture(search: Search) -> Picture:
+    """Every trial as a line over its parameters to its objective."""
+    paths = list(search.space)
+    columns = [*paths, None]
+    drawn = sorted(search.trials, key=lambda trial: trial.number in search.equals)[-_MOST_LINES:]
+    ladders = {path: _Ladder.of(path, search) for path in paths}
+    with sheet(4.0) as (figure, (axes,)):
+        for trial in drawn:
+            heights = [ladders[path].height(trial.values.get(path)) for path in paths]
+            heights.append(float(search.scale(search.shown(trial))))
+            _draw_line(axes, heights, trial, search)
+        for place in range(len(columns)):
+            axes.axvline(place, color=QUIET, linewidth=1.0, zorder=1)
+        for place, path in enumerate(paths):
+            ladders[path].draw(axes, place)
+        _draw_objective_ticks(axes, len(paths), search)
+        titles = [search.names.get(path, path) for path in paths]
+        axes.set_xticks(range(len(columns)), [*titles, search.title])
+        axes.tick_params(axis="x", labelcolor=INK, top=True, labeltop=True, labelbottom=False)
+        axes.set_yticks([])
+        axes.set_ylim(-0.06, 1.06)
+        axes.set_xlim(-0.35, len(paths) + 0.35)
+        axes.grid(visible=False)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        return picture(
+            figure,
+            name="parallel-coordinates",
+            caption="Each line is a trial that trained to its end, coloured by its objective; "
+            "bold ones are not told apart from the best.",
+            alt="Parallel coordinates of all parameters",
+        )
+
+
+@dataclass(frozen=True)
+class _Ladder:
+    """One parameter's vertical axis, from 0 to 1."""
+
+    words: tuple[str, ...]
+    """Values that are no numbers, or none."""
+
+    low: float
+    high: float
+    is_log: bool
+
+    @classmethod
+    def of(cls, path: str, search: Search) -> "_Ladder":
+        """Over the values that the trials have."""
+        seen = [trial.values[path] for trial in search.trials if path in trial.values]
+        if not seen or not all(is_number(value) for value in seen):
+            words = tuple(dict.fromkeys(scalar(value) for value in sorted(seen, key=str)))
+            return cls(words or ("",), 0.0, 1.0, is_log=False)
+        numbers = [float(value) for value in seen]
+        is_log = isinstance(search.space[path], LogUniform) and min(numbers) > 0
+        return cls((), min(numbers), max(numbers), is_log)
+
+    def height(self, value: Scalar | None) -> float:
+        """Where a value stands; not a number for a trial without the parameter."""
+        if value is None:
+            return float("nan")
+        if self.words:
+            return self._step(self.words.index(scalar(value)))
+        if self.high == self.low:
+            return 0.5
+        low, high, here = (
+            np.log([self.low, self.high, float(value)])
+            if self.is_log
+            else (self.low, self.high, float(value))
+        )
+        return float((here - low) / (high - low))
+
+    def draw(self, axes: Axes, place: int) -> None:
+        """Its values' labels beside the line."""
+        for height, text in self._labels():
+            axes.annotate(
+                text,
+                (place, height),
+                xytext=(5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8.5,
+                color=FAINT,
+                bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 1.0},
+            )
+
+    def _labels(self) -> list[tuple[float, str]]:
+        if self.words:
+            return [(self._step(index), word) for index, word in enumerate(self.words)]
+        if self.high == self.low:
+            return [(0.5, scalar(self.low))]
+        return [(0.0, scalar(self.low)), (1.0, scalar(self.high))]
+
+    def _step(self, index: int) -> float:
+        return 0.5 if len(self.words) == 1 else index / (len(self.words) - 1)
+
+
+def _draw_line(axes: Axes, heights: Sequence[float], trial: Trial, search: Search) -> None:
+    is_equal = trial.number in search.equals
+    xs, ys = _smooth(heights)
+    axes.plot(
+        xs,
+        ys,
+        color=search.colours(search.scale(search.shown(trial))),
+        linewidth=2.6 if is_equal else 1.2,
+        alpha=1.0 if is_equal else 0.7,
+        zorder=3 if is_equal else 2,
+    )
+
+
+def _smooth(heights: Sequence[float]) -> tuple[list[float], list[float]]:
+    """A line that leaves and reaches every axis level, so that lines are followed by eye."""
+    xs, ys = [], []
+    for place, (here, there) in enumerate(pairwise(heights)):
+        for step in np.linspace(0.0, 1.0, 13):
+            xs.append(place + float(step))
+            ys.append(here + (there - here) * float(3 * step**2 - 2 * step**3))
+    return xs, ys
+
+
+def _draw_objective_ticks(axes: Axes, place: int, search: Search) -> None:
+    low, high = search.scale.vmin, search.scale.vmax
+    for height, value in ((0.0, low), (1.0, high)):
+        axes.annotate(
+            search.shown_words(value),
+            (place, height),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
+            color=INK,
+        )
