@@ -18,7 +18,18 @@ from service.adapters.log_store import LocalLogStore
 from service.adapters.mlflow import Mlflow
 from service.adapters.prometheus import Meters
 from service.adapters.ray_jobs import RayJobs
-from service.api import access, docs, errors, health, jobs, registry, runs, streams, workers
+from service.api import (
+    access,
+    docs,
+    errors,
+    health,
+    jobs,
+    registry,
+    runs,
+    streams,
+    sweeps,
+    workers,
+)
 from service.api.auditing import Auditing
 from service.api.gate import Gate, limits_from
 from service.api.headers import SecurityHeaders
@@ -98,7 +109,7 @@ def create_app(
     )
     app.state.world, app.state.scrape, app.state.health = world, meters.text, answers
     errors.install(app)
-    for module in (runs, jobs, streams, registry, access, workers, health, docs):
+    for module in (runs, jobs, sweeps, streams, registry, access, workers, health, docs):
         app.include_router(module.router)
     describe_problems(app)
     _guard(app, world, settings, answered=meters.answered)

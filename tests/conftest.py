@@ -17,6 +17,7 @@ from service.adapters.simulated import SimulatedCluster, SimulatedTracker
 from service.loops.reconcile import Reconciler
 from service.loops.settle import settle_finished
 from service.loops.submit import submit_queued
+from service.loops.sweeps import SweepKeeper
 from service.main import create_app
 from service.settings import Settings
 from service.store.database import Database
@@ -37,6 +38,7 @@ class Stage:
     tracker: SimulatedTracker
     clock: FixedClock
     reconciler: Reconciler
+    sweeps: SweepKeeper
     transport: AsgiTransport
 
     @property
@@ -49,10 +51,12 @@ class Stage:
         submit_queued(self.world)
         self.reconciler.turn()
         settle_finished(self.world)
+        self.sweeps.turn()
 
     def restart(self) -> None:
         """What the service had in memory is gone, and it listens from now on."""
         self.reconciler = Reconciler(self.world, deaf_after_s=math.inf)
+        self.sweeps = SweepKeeper(self.world)
 
     def forget(self, statement: str) -> None:
         """Something goes missing in the database, behind everybody's back."""
@@ -97,7 +101,8 @@ def open_stage(home: Path, **settings: Any) -> Iterator[Stage]:
     transport = AsgiTransport(app)
     with httpx.Client(transport=transport, base_url="http://localhost") as http:
         reconciler = Reconciler(app.state.world, deaf_after_s=math.inf)
-        yield Stage(app, http, home, cluster, tracker, clock, reconciler, transport)
+        sweeps = SweepKeeper(app.state.world)
+        yield Stage(app, http, home, cluster, tracker, clock, reconciler, sweeps, transport)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from configs.spec import Tag
-
 from service.domain.errors import ClusterUnreachable, TrackerRefused, TrackerUnreachable
 from service.domain.policy import Job, JobState
 from service.domain.ports import Node, Order

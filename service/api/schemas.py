@@ -44,6 +44,10 @@ class RunView(Contract):
     best_map: float | None
     best_epoch: int | None
     teacher_map: float | None
+    sweep_id: str | None
+    trial: int | None
+    """Of the sweep; none: it is of no sweep, or serves the whole of it."""
+
     mlflow_run_id: str | None
     mlflow_url: str | None
     created_at: datetime

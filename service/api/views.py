@@ -49,6 +49,8 @@ def view_of_run(run: Run, *, mlflow_url: str) -> RunView:
         best_map=run.best_map,
         best_epoch=run.best_epoch,
         teacher_map=run.latest.get(Metric.TEACHER_MAP),
+        sweep_id=run.sweep_id,
+        trial=run.trial,
         mlflow_run_id=run.mlflow_run_id,
         mlflow_url=None
         if run.mlflow_run_id is None
