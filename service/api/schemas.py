@@ -44,8 +44,8 @@ class RunView(Contract):
     best_map: float | None
     best_epoch: int | None
     teacher_map: float | None
-    sweep_id: str | None
-    trial: int | None
+    sweep_id: str | None = None
+    trial: int | None = None
     """Of the sweep; none: it is of no sweep, or serves the whole of it."""
 
     mlflow_run_id: str | None

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Literal
 
-from configs.spec import Budget, Contract, Probe, SweepSpec, TrialResult, Values
+from configs.spec import Contract, Probe, SweepSpec, TrialResult, Values
 from service.api.schemas import FindingView
 from service.domain.states import RunState
 from service.domain.sweeps import SWEEP_OVER, SweepState, Wants
@@ -29,9 +29,9 @@ class SweepView(Contract):
     state: SweepState
     wants: Wants
     message: str
+    warnings: list[str]
     spec: SweepSpec
-    budget: Budget
-    """In force: that of the last extension, if there was one."""
+    """In force: with the budget, space and algorithm of the last extension, if there was one."""
 
     trials: int
     """That have begun."""

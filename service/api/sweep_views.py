@@ -21,7 +21,8 @@ def view_of_sweep(status: SweepStatus, *, mlflow_url: str) -> SweepView:
     sweep = status.sweep
     known = {name: getattr(sweep, name) for name in SweepView.model_fields if hasattr(sweep, name)}
     shown = {
-        "budget": status.budget,
+        "spec": status.spec,
+        "warnings": list(status.warnings),
         "trials": status.trials,
         "by_result": status.by_result,
         "best": _best(status),

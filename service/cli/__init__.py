@@ -16,6 +16,7 @@ from service.cli import (
     presets,
     runs,
     stack,
+    sweeps,
     teachers,
     wishes,
 )
@@ -32,6 +33,7 @@ app = typer.Typer(
 stack.register(app)
 runs.register(app)
 wishes.register(app)
+sweeps.register(app)
 access.register(app)
 presets.register(app)
 teachers.register(app)
