@@ -20,11 +20,15 @@ from service.api.asked import (
     DatasetRequest,
     EvaluationRequest,
     ExportRequest,
+    ExtendRequest,
     LogQuery,
     PriorityRequest,
     ProjectRequest,
+    PromoteRequest,
     RunQuery,
     RunRequest,
+    SweepQuery,
+    SweepRequest,
     TeacherRequest,
 )
 from service.api.schemas import (
@@ -44,6 +48,7 @@ from service.api.schemas import (
     RunView,
     TeacherView,
 )
+from service.api.sweep_schemas import SweepPage, SweepPlanView, SweepView, TrialView
 from service.domain.comparisons import ReportFormat
 
 View = TypeVar("View", bound=BaseModel)
@@ -183,10 +188,6 @@ class TandemClient:
         """By how much runs like this one differ in their seed alone."""
         return NoiseView.model_validate_json(self._ask("GET", f"/v1/runs/{run_id}/noise").content)
 
-    def report(self, run_id: str, *, format: ReportFormat = "md") -> str:
-        """The newest report of a run."""
-        return self._ask("GET", f"/v1/runs/{run_id}/report", params={"format": format}).text
-
     def make_report(self, run_id: str) -> RunView:
         """Have a report made of a run; the run that makes it."""
         return self._wish(run_id, "report")
@@ -249,6 +250,59 @@ class TandemClient:
     def prioritize(self, run_id: str, priority: int) -> RunView:
         """Give a run another place in the queue."""
         return self._wish(run_id, "prioritize", body=PriorityRequest(priority=priority))
+
+    def launch_sweep(
+        self, request: SweepRequest, *, idempotency_key: str | None = None
+    ) -> SweepView:
+        """Search around a run; the same key gives the same sweep."""
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        response = self._ask("POST", "/v1/sweeps", body=request, headers=headers)
+        return SweepView.model_validate_json(response.content)
+
+    def plan_sweep(self, request: SweepRequest) -> SweepPlanView:
+        """The dry run of a sweep."""
+        answer = self._ask("POST", "/v1/sweeps:plan", body=request)
+        return SweepPlanView.model_validate_json(answer.content)
+
+    def sweeps(self, query: SweepQuery | None = None) -> SweepPage:
+        """Sweeps, newest first."""
+        params = (query or SweepQuery()).model_dump(mode="json", exclude_none=True)
+        return SweepPage.model_validate_json(self._ask("GET", "/v1/sweeps", params=params).content)
+
+    def sweep(self, sweep_id: str) -> SweepView:
+        """One sweep."""
+        return SweepView.model_validate_json(self._ask("GET", f"/v1/sweeps/{sweep_id}").content)
+
+    def trials(self, sweep_id: str) -> list[TrialView]:
+        """The trials of a sweep."""
+        return _list(TrialView, self._ask("GET", f"/v1/sweeps/{sweep_id}/trials"))
+
+    def stop_sweep(self, sweep_id: str) -> SweepView:
+        """Begin no more trials and end those that go on."""
+        answer = self._ask("POST", f"/v1/sweeps/{sweep_id}:stop")
+        return SweepView.model_validate_json(answer.content)
+
+    def extend_sweep(self, sweep_id: str, request: ExtendRequest) -> SweepView:
+        """Have a sweep that is over search on."""
+        answer = self._ask("POST", f"/v1/sweeps/{sweep_id}:extend", body=request)
+        return SweepView.model_validate_json(answer.content)
+
+    def promote(
+        self, sweep_id: str, request: PromoteRequest, *, idempotency_key: str | None = None
+    ) -> RunView:
+        """Launch a sweep's best trial, or another one, as a run of its own."""
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        path = f"/v1/sweeps/{sweep_id}:promote"
+        answer = self._ask("POST", path, body=request, headers=headers)
+        return RunView.model_validate_json(answer.content)
+
+    def report(self, about: str, *, format: ReportFormat = "md") -> str:
+        """The newest report about a sweep or a run, by its id."""
+        return self._ask("GET", self.report_path(about), params={"format": format}).text
+
+    def report_path(self, about: str) -> str:
+        """Where the report about a sweep or a run is, below the service's address."""
+        return f"/v1/{'sweeps' if about.startswith('s') else 'runs'}/{about}/report"
 
     def register_dataset(
         self, root: Path, *, name: str | None = None, replace: bool = False

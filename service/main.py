@@ -28,6 +28,7 @@ from service.api import (
     reports,
     runs,
     streams,
+    sweeps,
     workers,
 )
 from service.api.auditing import Auditing
@@ -110,7 +111,10 @@ def create_app(
     )
     app.state.world, app.state.scrape, app.state.health = world, meters.text, answers
     errors.install(app)
-    for module in (runs, jobs, reports, streams, registry, access, workers, health, docs):
+    for module in (
+        *(runs, jobs, sweeps, reports, streams),
+        *(registry, access, workers, health, docs),
+    ):
         app.include_router(module.router)
     describe_problems(app)
     _guard(app, world, settings, answered=meters.answered)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
-from service.cli.runs import RunPrefix, watch_to_its_end
-from service.cli.session import full_id, open_client
+from service.cli.runs import watch_to_its_end
+from service.cli.session import full_id, full_sweep_id, open_client
 
 if TYPE_CHECKING:
     from service.client import TandemClient
@@ -28,26 +28,42 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    run_id: RunPrefix,
+    about: Annotated[str, typer.Argument(metavar="RUN|SWEEP", help="The id, or enough of it.")],
     form: Annotated[
         Form, typer.Option("--format", help="Text, a page, or for programs.")
     ] = Form.MD,
     out: Annotated[Path | None, typer.Option(help="Write it into this file.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Have a new one made first.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Have a new one made first, of a run.")
+    ] = False,
+    open_: Annotated[
+        Path | None,
+        typer.Option("--open", metavar="FILE", help="Write the page there and show it."),
+    ] = None,
 ) -> None:
-    """Show the report of a run; one is made if there is none."""
+    """Show the report about a run or a sweep; of a run, one is made if there is none."""
     with open_client() as client:
-        found = full_id(client, run_id)
-        if (again or client.run(found).report is None) and not _made(client, found):
+        found = _found(client, about, again=again)
+        if found is None:
             return
-        content = client.report(found, format=form.value)
-    if out is None:
+        content = client.report(found, format=Form.HTML.value if open_ else form.value)
+    file = open_ or out
+    if file is None:
         typer.echo(content, nl=False)
         return
-    out.write_text(content, encoding="utf-8")
-    console.output().print(f"Wrote {out}.")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content, encoding="utf-8")
+    console.output().print(f"Wrote {file}.", soft_wrap=True)
+    if open_ is not None:
+        typer.launch(str(open_))
 
 
-def _made(client: "TandemClient", run_id: str) -> bool:
-    """Whether a new report is there; false: nobody waits for it any more."""
-    return watch_to_its_end(client, client.make_report(run_id).id) is not None
+def _found(client: "TandemClient", about: str, *, again: bool) -> str | None:
+    """The whole id of what has a report; none: nobody waits for it any more."""
+    if about.startswith("s"):
+        return full_sweep_id(client, about)
+    run_id = full_id(client, about)
+    if again or client.run(run_id).report is None:
+        made = watch_to_its_end(client, client.make_report(run_id).id)
+        return None if made is None else run_id
+    return run_id
