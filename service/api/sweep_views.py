@@ -10,7 +10,7 @@ from service.api.sweep_schemas import (
     TrialView,
 )
 from service.domain.runs import Run
-from service.domain.sweeps import Sweep, pack_size_of
+from service.domain.sweeps import Sweep
 from service.usecases.sweep_status import SweepStatus
 from service.usecases.sweeps import SweepPlan
 from service.usecases.trials import TrialState
@@ -27,7 +27,7 @@ def view_of_sweep(status: SweepStatus, *, mlflow_url: str) -> SweepView:
         "by_result": status.by_result,
         "best": _best(status),
         "waits_for": status.waiting_for,
-        "pack_size": pack_size_of(sweep, sweep.probe),
+        "pack_size": sweep.pack_size,
         "mlflow_url": None
         if sweep.mlflow_run_id is None
         else f"{mlflow_url}/#/runs/{sweep.mlflow_run_id}",

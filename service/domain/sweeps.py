@@ -83,6 +83,9 @@ class Sweep:
     searched_s: float = 0.0
     """How long it has searched, before `searching_since`."""
 
+    pack_size: int = 1
+    """How many of its students train side by side with one teacher; settled when it searches."""
+
     probe: Probe | None = None
     probe_run_id: str | None = None
     report_run_id: str | None = None
@@ -129,8 +132,12 @@ def first_state(spec: SweepSpec) -> SweepState:
     return SweepState.PROBING if spec.probe else SweepState.SEARCHING
 
 
-def pack_size_of(sweep: Sweep, probe: Probe | None) -> int:
-    """How many trials train side by side with one teacher; 1: each by itself."""
+def pack_size_of(sweep: Sweep, probe: Probe | None, *, places: int) -> int:
+    """How many trials train side by side with one teacher; 1: each by itself.
+
+    `places` counts the packs that the cluster has room for: `auto` fills them all before any pack
+    gets larger, for a place that is empty saves nothing.
+    """
     asked, base = sweep.spec.pack, sweep.spec.base
     if asked == "off" or base.resources.processes > 1:
         return 1
@@ -138,8 +145,10 @@ def pack_size_of(sweep: Sweep, probe: Probe | None) -> int:
         return asked
     if probe is None:
         return 1
-    runs = sweep.spec.budget.trials * sweep.spec.repeats
-    return min(members_that_fit(probe.costs), _LARGEST_PACK, runs)
+    # Trials with different seeds see different batches, and are never in one pack.
+    for_each = -(-sweep.spec.budget.trials * sweep.spec.repeats // max(1, places))
+    most = min(for_each, sweep.spec.budget.trials + int(sweep.spec.baseline))
+    return max(1, min(members_that_fit(probe.costs), _LARGEST_PACK, most))
 
 
 def idle_knobs(probe: Probe) -> str | None:

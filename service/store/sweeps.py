@@ -31,6 +31,7 @@ _SAME_NAME = (
     "heard_at",
     "searching_since",
     "searched_s",
+    "pack_size",
     "probe_run_id",
     "report_run_id",
     "mlflow_run_id",

@@ -14,6 +14,9 @@ from service.domain.stored import Unit
 from service.usecases.resolve import resolved_spec
 from service.usecases.world import World
 
+_TEACHER_SCORES = "teacher-scores"
+"""Folder beside those of runs: what teachers are worth on which images, measured once."""
+
 
 def start_attempt(
     run_id: str, *, processes: int, avoid: frozenset[str] = frozenset(), world: World
@@ -132,6 +135,8 @@ def order_of(run: Run, *, avoid: frozenset[str], world: World) -> Order:
     ]
     if run.preset is not None:
         command += ["--preset", run.preset]
+    if run.task == "probe":
+        command += ["--cache", str(run_dir.parent.parent / _TEACHER_SCORES)]
     if asked.processes > 1:
         command += ["--processes", str(processes)]
         for node_id in sorted(avoid):

@@ -27,7 +27,7 @@ from service.domain.errors import (
 from service.domain.ports import Node
 from service.domain.room import places
 from service.domain.stored import Unit
-from service.domain.sweeps import Sweep, SweepState, move_sweep, pack_size_of
+from service.domain.sweeps import Sweep, SweepState, move_sweep
 from service.domain.trials import check_entries, is_closed, spec_in_force, trials_of
 from service.usecases.nodes import cluster_nodes
 from service.usecases.trials import (
@@ -155,5 +155,5 @@ def _concurrency(
         return min(sweep.spec.concurrency, most)
     asked = sweep.spec.base.resources
     room = 0 if nodes is None else places(asked, nodes, total=True) // asked.processes
-    runs = max(1, room) * pack_size_of(sweep, sweep.probe)
+    runs = max(1, room) * sweep.pack_size
     return max(1, min(runs // sweep.spec.repeats, most))

@@ -17,6 +17,7 @@ from configs.spec import (
 from service.domain.access import seal_of
 from service.domain.policy import Job
 from service.domain.ports import Order
+from service.domain.room import places
 from service.domain.runs import Run
 from service.domain.states import RunState
 from service.domain.stored import Unit
@@ -25,9 +26,12 @@ from service.domain.sweeps import (
     SweepState,
     idle_knobs,
     move_sweep,
+    pack_size_of,
 )
 from service.usecases.booking import add_run, new_run_id
+from service.usecases.nodes import cluster_nodes
 from service.usecases.trials import SWEEP_ACTOR
+from service.usecases.twins import book_for_sweep, those_that_go_on
 from service.usecases.world import World
 
 MOST_STRIKES = 10
@@ -85,7 +89,14 @@ def stop_before_probe(sweep_id: str, *, world: World) -> None:
 
 
 def submit_driver(sweep_id: str, *, world: World) -> None:
-    """Start the next driver: its number is in the database before its job is submitted."""
+    """Start the next driver: its number is in the database before its job is submitted.
+
+    Before the first one, the students that trials are compared with are booked.
+    """
+    with world.store.begin() as unit:
+        sweep = unit.sweeps.get(sweep_id)
+    if sweep.driver == 0:
+        _begin_search(sweep, world=world)
     with world.store.begin() as unit:
         sweep = unit.sweeps.take(sweep_id)
         if sweep.state is not SweepState.SEARCHING:
@@ -100,6 +111,16 @@ def submit_driver(sweep_id: str, *, world: World) -> None:
         )
         unit.sweeps.save(sweep)
     world.cluster.submit(_driver_order(sweep, world=world))
+
+
+def _begin_search(sweep: Sweep, *, world: World) -> None:
+    """Settle how many train side by side, and book those that trials are compared with."""
+    room = places(sweep.spec.base.resources, cluster_nodes(world), total=True)
+    size = pack_size_of(sweep, sweep.probe, places=room)
+    with world.store.begin() as unit:
+        settled = replace(unit.sweeps.take(sweep.id), pack_size=size)
+        unit.sweeps.save(settled)
+    book_for_sweep(settled, world=world)
 
 
 def driver_ended(sweep: Sweep, job: Job | None, *, why: str, world: World) -> None:
@@ -130,6 +151,8 @@ def launch_report(sweep_id: str, *, world: World) -> None:
         unit.runs.alone()
         sweep = unit.sweeps.take(sweep_id)
         if sweep.state is not SweepState.REPORTING or sweep.report_run_id is not None:
+            return
+        if those_that_go_on(unit, sweep):
             return
         if all(run.trial is None for run in unit.runs.of_sweep(sweep.id)):
             unit.sweeps.save(_ended(sweep, sweep.message, world=world))
@@ -169,7 +192,7 @@ def _launched(unit: Unit, sweep: Sweep, spec: JobSpec, *, name: str, world: Worl
     run = Run(
         id=new_run_id(),
         name=f"{name} of {sweep.name}"[:200],
-        preset=sweep.preset,
+        preset=None,
         spec=spec,
         state=RunState.QUEUED,
         created_at=now,

@@ -12,12 +12,12 @@ from configs.spec import (
     TrialStanding,
     Values,
 )
-from configs.variants import trial_spec
+from configs.variants import is_taught, trial_spec
 from service.domain.figures import Use, shared, spent_by_project
 from service.domain.runs import Run
 from service.domain.states import RunState
 from service.domain.stored import Unit
-from service.domain.sweeps import Sweep, SweepState, pack_size_of
+from service.domain.sweeps import Sweep, SweepState
 from service.domain.trials import (
     Trial,
     TrialRun,
@@ -69,14 +69,19 @@ def begin_trial(unit: Unit, sweep: Sweep, entry: Suggested, *, at: datetime) -> 
             priority=sweep.priority,
             sweep_id=sweep.id,
             trial=entry.number,
-            pack_size=pack_size_of(sweep, sweep.probe),
+            pack_size=sweep.pack_size,
         )
         for spec in specs
     ]
     told = f"Trial {entry.number} of sweep {sweep.id}: {values_in_words(entry.values)}."
-    for run in runs:
-        add_run(unit, run, actor=SWEEP_ACTOR, details=told)
-    return runs
+    return [
+        add_run(unit, run, actor=SWEEP_ACTOR, details=told, has_twin=_has_twin(sweep, run))
+        for run in runs
+    ]
+
+
+def _has_twin(sweep: Sweep, run: Run) -> bool:
+    return sweep.spec.baseline and isinstance(run.spec, RunSpec) and is_taught(run.spec)
 
 
 def trial_specs(sweep: Sweep, values: Values) -> tuple[RunSpec, ...] | str:
