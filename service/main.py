@@ -25,6 +25,7 @@ from service.api import (
     health,
     jobs,
     registry,
+    reports,
     runs,
     streams,
     sweeps,
@@ -43,6 +44,7 @@ from service.domain.ports import Clock, Cluster, Tracker
 from service.keys import key_in
 from service.log import configure_logging
 from service.loops.base import Loop, Watch
+from service.loops.comparisons import compare_twins
 from service.loops.reconcile import Reconciler
 from service.loops.settle import settle_finished
 from service.loops.submit import submit_queued
@@ -109,7 +111,18 @@ def create_app(
     )
     app.state.world, app.state.scrape, app.state.health = world, meters.text, answers
     errors.install(app)
-    for module in (runs, jobs, sweeps, streams, registry, access, workers, health, docs):
+    for module in (
+        runs,
+        jobs,
+        sweeps,
+        reports,
+        streams,
+        registry,
+        access,
+        workers,
+        health,
+        docs,
+    ):
         app.include_router(module.router)
     describe_problems(app)
     _guard(app, world, settings, answered=meters.answered)
@@ -221,6 +234,7 @@ def make_loops(
         "submit": partial(submit_queued, world),
         "reconcile": Reconciler(world).turn,
         "settle": partial(settle_finished, world),
+        "compare": partial(compare_twins, world),
         "sweeps": SweepKeeper(world).turn,
     }
     return [Loop(name, step, interval_s=interval_s, watch=watch) for name, step in steps.items()]

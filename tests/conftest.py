@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from service.adapters.clock import FixedClock
 from service.adapters.simulated import SimulatedCluster, SimulatedTracker
+from service.loops.comparisons import compare_twins
 from service.loops.reconcile import Reconciler
 from service.loops.settle import settle_finished
 from service.loops.submit import submit_queued
@@ -52,6 +53,7 @@ class Stage:
         self.reconciler.turn()
         settle_finished(self.world)
         self.sweeps.turn()
+        compare_twins(self.world)
 
     def restart(self) -> None:
         """What the service had in memory is gone, and it listens from now on."""

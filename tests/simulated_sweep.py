@@ -27,6 +27,8 @@ def a_sweep(**changes: Any) -> dict[str, Any]:
         "algorithm": {"kind": "random"},
         "budget": {"trials": 4},
         "name": "weights",
+        "baseline": False,
+        "noise_runs": 0,
     }
     return body | changes
 

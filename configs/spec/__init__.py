@@ -78,6 +78,7 @@ from configs.spec.names import (
     attempt_log,
     budget_metric,
     experiment_of,
+    gain_metric,
 )
 from configs.spec.probe import (
     Costs,
@@ -311,6 +312,7 @@ __all__ = [
     "budget_metric",
     "experiment_of",
     "export_objection",
+    "gain_metric",
     "is_retryable",
     "lessons",
     "members_that_fit",

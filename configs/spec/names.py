@@ -52,6 +52,12 @@ class Tag(StrEnum):
     MODEL_SHA256 = "tandem.model_sha256"
     DATASET_DIGEST = "tandem.dataset_digest"
     HOST = "tandem.host"
+    VERDICT = "tandem.verdict"
+    """Of a distilled run beside its baseline, as the three below."""
+
+    BASELINE_RUN_ID = "tandem.baseline_run_id"
+    GAIN_LOW = "tandem.gain_low"
+    GAIN_HIGH = "tandem.gain_high"
 
 
 class RunFile(StrEnum):
@@ -109,6 +115,11 @@ def budget_metric(term: str, what: str, *, level: int | None) -> str:
     """
     place = "all" if level is None else f"p{level + 3}"
     return f"budget/{term.removeprefix('loss_')}/{place}/{what}"
+
+
+def gain_metric(part: str) -> str:
+    """How much a distilled run is better than its baseline, in one part of mAP."""
+    return f"gain/{part}"
 
 
 def attempt_log(attempt: int) -> str:

@@ -1,7 +1,7 @@
 """What the API takes. The client speaks these too."""
 
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
@@ -16,8 +16,10 @@ from configs.spec import (
     Task,
 )
 from service.domain.access import Role
+from service.domain.comparisons import ReportFormat
 from service.domain.states import RunState
 from service.domain.sweeps import SweepState
+from service.domain.twins import BaselineWish
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 """A name is an argument of the job's command line: no shell takes a NUL there."""
@@ -70,6 +72,9 @@ class RunRequest(Placed):
         default_factory=dict, examples=[{"distillation.loc_weight": 2.0}]
     )
     spec: dict[str, JsonValue] | None = None
+    baseline: BaselineWish = "auto"
+    """Whether a taught run is compared with the same student alone, which is booked with it if it
+    is not there already; `off`: it is not compared."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -189,9 +194,9 @@ class SweepQuery(PageQuery):
 
 
 class ReportQuery(Contract):
-    """A report's form: a page, Markdown, or for programs."""
+    """In which form."""
 
-    format: Literal["html", "md", "json"] = "html"
+    format: ReportFormat = "html"
 
 
 class LogQuery(Contract):

@@ -16,6 +16,12 @@ _DOCS = (
 )
 """Of the page of the API: what lies beside it, and requests to the API itself."""
 
+_REPORT = (
+    "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "
+    "style-src 'unsafe-inline'; img-src data:; font-src data:"
+)
+"""Of a report, which is one file with its pictures in it, and without scripts."""
+
 
 class SecurityHeaders:
     """Adds them; over https also that it stays with https."""
@@ -36,8 +42,14 @@ class SecurityHeaders:
 
     def _add(self, headers: MutableHeaders, path: str) -> None:
         headers.update(_FOR_ALL)
-        headers["Content-Security-Policy"] = _DOCS if path == "/docs" else _NOTHING
+        headers["Content-Security-Policy"] = _policy_of(path)
         if path.startswith("/v1"):
             headers.setdefault("Cache-Control", "no-store")
         if self._is_https:
             headers["Strict-Transport-Security"] = "max-age=31536000"
+
+
+def _policy_of(path: str) -> str:
+    if path == "/docs":
+        return _DOCS
+    return _REPORT if path.startswith("/v1/") and path.endswith("/report") else _NOTHING

@@ -17,6 +17,7 @@ from service.api.views import (
 from service.domain.runs import Run
 from service.domain.stored import RunFilter
 from service.usecases import budget, runs, wishes
+from service.usecases.comparisons import comparisons_of
 from service.usecases.world import World
 
 router = APIRouter(prefix="/v1", tags=["runs"])
@@ -26,7 +27,12 @@ IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
 
 def page_of_runs(found: list[Run], *, limit: int, world: World) -> RunPage:
     """A page, from one run more than it shows."""
-    items = [view_of_run(run, mlflow_url=world.mlflow_url) for run in found[:limit]]
+    shown = found[:limit]
+    compared = comparisons_of(shown, world=world)
+    items = [
+        view_of_run(run, mlflow_url=world.mlflow_url, comparison=compared.get(run.id))
+        for run in shown
+    ]
     return RunPage(items=items, next_cursor=items[-1].id if len(found) > limit else None)
 
 
@@ -43,7 +49,7 @@ def launch_run(
     response.headers["Location"] = f"/v1/runs/{run.id}"
     if not is_new:
         response.status_code = status.HTTP_200_OK
-    return view_of_run(run, mlflow_url=world.mlflow_url)
+    return _view(run, world=world)
 
 
 @router.post("/runs:plan")
@@ -74,7 +80,7 @@ def list_runs(world: WorldDep, caller: CallerDep, query: Annotated[RunQuery, Que
 @router.get("/runs/{run_id}")
 def show_run(run_id: str, world: WorldDep) -> RunView:
     """One run."""
-    return view_of_run(runs.show_run(run_id, world=world), mlflow_url=world.mlflow_url)
+    return _view(runs.show_run(run_id, world=world), world=world)
 
 
 @router.get("/runs/{run_id}/attempts")
@@ -100,28 +106,28 @@ def show_budget(run_id: str, world: WorldDep) -> BudgetView:
 def cancel_run(run_id: str, world: WorldDep, caller: CallerDep) -> RunView:
     """Have a run end: a queued one at once, an active one at its worker's next word."""
     run = wishes.cancel_run(run_id, caller=caller, world=world)
-    return view_of_run(run, mlflow_url=world.mlflow_url)
+    return _view(run, world=world)
 
 
 @router.post("/runs/{run_id}:pause")
 def pause_run(run_id: str, world: WorldDep, caller: CallerDep) -> RunView:
     """Have a run leave what it takes, with a checkpoint, until it is resumed."""
     run = wishes.pause_run(run_id, caller=caller, world=world)
-    return view_of_run(run, mlflow_url=world.mlflow_url)
+    return _view(run, world=world)
 
 
 @router.post("/runs/{run_id}:resume")
 def resume_run(run_id: str, world: WorldDep, caller: CallerDep) -> RunView:
     """Queue a paused run again; it goes on from its last checkpoint."""
     run = wishes.resume_run(run_id, caller=caller, world=world)
-    return view_of_run(run, mlflow_url=world.mlflow_url)
+    return _view(run, world=world)
 
 
 @router.post("/runs/{run_id}:retry")
 def retry_run(run_id: str, world: WorldDep, caller: CallerDep) -> RunView:
     """Queue a failed or cancelled run again, from its last checkpoint, with a fresh budget."""
     run = wishes.retry_run(run_id, caller=caller, world=world)
-    return view_of_run(run, mlflow_url=world.mlflow_url)
+    return _view(run, world=world)
 
 
 @router.post("/runs/{run_id}:prioritize")
@@ -130,7 +136,12 @@ def prioritize_run(
 ) -> RunView:
     """Give a run another place in the queue."""
     run = wishes.set_priority(run_id, body.priority, caller=caller, world=world)
-    return view_of_run(run, mlflow_url=world.mlflow_url)
+    return _view(run, world=world)
+
+
+def _view(run: Run, *, world: World) -> RunView:
+    compared = comparisons_of([run], world=world)
+    return view_of_run(run, mlflow_url=world.mlflow_url, comparison=compared.get(run.id))
 
 
 def _request(body: RunRequest) -> runs.Request:
@@ -141,5 +152,11 @@ def _request(body: RunRequest) -> runs.Request:
         name=body.name,
         project=body.project,
         priority=body.priority,
-        digest=runs.request_digest(body.model_dump_json().encode()),
+        baseline=body.baseline,
+        digest=runs.request_digest(_as_before_twins(body).encode()),
     )
+
+
+def _as_before_twins(body: RunRequest) -> str:
+    """A request that does not speak of baselines has the digest that older versions gave it."""
+    return body.model_dump_json(exclude={"baseline"} if body.baseline == "auto" else None)

@@ -12,12 +12,33 @@ from configs.spec import (
     Detector,
     FailureReason,
     JobSpec,
+    NoiseFloor,
     Progress,
     Task,
+    Verdict,
 )
 from service.domain.access import Role
 from service.domain.runs import Desired
 from service.domain.states import RunState, is_over
+
+
+class ComparisonView(Contract):
+    """Whether distillation helped, and how sure that is; mAP from 0 to 1."""
+
+    verdict: Verdict
+    difference: float
+    """The run's mAP less its baseline's."""
+
+    low: float | None
+    """The interval that holds the true difference in 95 % of cases; none: unknown."""
+
+    high: float | None
+    teacher_map: float | None
+    lead_closed: float | None
+    """The difference over the teacher's lead of the baseline; none: no teacher that leads."""
+
+    basis: str
+    """What the interval rests on."""
 
 
 class RunView(Contract):
@@ -44,6 +65,16 @@ class RunView(Contract):
     best_map: float | None
     best_epoch: int | None
     teacher_map: float | None
+    baseline: str | None
+    """The run of the same student, seed and batches without a teacher."""
+
+    is_baseline_lost: bool
+    """Whether that has failed or is cancelled: there is no verdict until it is retried."""
+
+    comparison: ComparisonView | None
+    report: str | None
+    """The newest run that makes pages about it."""
+
     sweep_id: str | None = None
     trial: int | None = None
     """Of the sweep; none: it is of no sweep, or serves the whole of it."""
@@ -117,12 +148,35 @@ class FindingView(Contract):
     message: str
 
 
+class PlannedBaselineView(Contract):
+    """The run that a taught one would be compared with."""
+
+    run: str | None
+    """One that is there; none: it would be booked."""
+
+    state: RunState | None
+    best_map: float | None
+
+
 class PlanView(Contract):
     """A run that was not launched: what it would be, and what stands against it."""
 
     spec: JobSpec
     findings: list[FindingView]
     waits_for: str | None
+    baseline: PlannedBaselineView | None
+    noise: NoiseFloor | None
+    """What runs like it differ by if they differ in their seed alone; none: not known yet."""
+
+
+class NoiseView(Contract):
+    """How much runs like one differ by their seed alone."""
+
+    noise: NoiseFloor | None
+    """None: no two of them differ in their seed alone yet."""
+
+    runs: list[str]
+    """What it rests on, oldest first: each that succeeds sharpens it."""
 
 
 class PresetView(Contract):

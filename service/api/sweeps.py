@@ -1,6 +1,6 @@
 """Launch, plan, list and show sweeps, and what people want of them; and the driver's door."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response, status
 
@@ -13,6 +13,7 @@ from service.api.asked import (
     SweepRequest,
 )
 from service.api.deps import CallerDep, DriverDep, WorldDep
+from service.api.reports import REPORT_ANSWERS, REPORT_TYPES
 from service.api.runs import IdempotencyKey
 from service.api.schemas import RunView
 from service.api.sweep_schemas import SweepPage, SweepPlanView, SweepView, TrialView
@@ -26,10 +27,6 @@ from service.usecases.world import World
 
 router = APIRouter(prefix="/v1", tags=["sweeps"])
 
-_MEDIA_TYPES = {"html": "text/html", "md": "text/markdown", "json": "application/json"}
-_REPORT_ANSWER: dict[int | str, dict[str, Any]] = {
-    200: {"content": {kind: {"schema": {"type": "string"}} for kind in _MEDIA_TYPES.values()}}
-}
 _OF_THE_RUN = {"name", "project", "priority", "preset", "changes", "spec"}
 
 
@@ -85,11 +82,11 @@ def list_trials(sweep_id: str, world: WorldDep) -> list[TrialView]:
     return [view_of_trial(one, sweep) for one in found]
 
 
-@router.get("/sweeps/{sweep_id}/report", response_class=Response, responses=_REPORT_ANSWER)
+@router.get("/sweeps/{sweep_id}/report", response_class=Response, responses=REPORT_ANSWERS)
 def show_report(sweep_id: str, world: WorldDep, query: Annotated[ReportQuery, Query()]) -> Response:
     """The pages about a sweep: did it help, by how much, where not."""
     content = sweep_status.report_of_sweep(sweep_id, query.format, world=world)
-    return Response(content, media_type=_MEDIA_TYPES[query.format])
+    return Response(content, media_type=REPORT_TYPES[query.format])
 
 
 @router.post("/sweeps/{sweep_id}:stop")

@@ -1,15 +1,18 @@
 """From what we have to what the API shows."""
 
-from configs.spec import Metric, advice
+from configs.spec import PARTS, Comparison, Metric, advice
 from service.api.schemas import (
     AttemptView,
     AuditView,
     BudgetPartView,
     BudgetView,
+    ComparisonView,
     DatasetView,
     EventView,
     FindingView,
     MetricView,
+    NoiseView,
+    PlannedBaselineView,
     PlanView,
     ProjectView,
     RunView,
@@ -23,9 +26,11 @@ from service.domain.projects import Project
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.runs import Attempt, Event, Run
 from service.domain.stored import MetricPoint
+from service.domain.twins import PlannedBaseline
+from service.usecases.noise import Noise
 
 
-def view_of_run(run: Run, *, mlflow_url: str) -> RunView:
+def view_of_run(run: Run, *, mlflow_url: str, comparison: Comparison | None = None) -> RunView:
     """A run as the API shows it."""
     return RunView(
         id=run.id,
@@ -51,6 +56,10 @@ def view_of_run(run: Run, *, mlflow_url: str) -> RunView:
         teacher_map=run.latest.get(Metric.TEACHER_MAP),
         sweep_id=run.sweep_id,
         trial=run.trial,
+        baseline=run.baseline_run_id,
+        is_baseline_lost=run.is_baseline_lost,
+        comparison=None if comparison is None else view_of_comparison(comparison),
+        report=run.report_run_id,
         mlflow_run_id=run.mlflow_run_id,
         mlflow_url=None
         if run.mlflow_run_id is None
@@ -60,6 +69,27 @@ def view_of_run(run: Run, *, mlflow_url: str) -> RunView:
         finished_at=run.finished_at,
         heard_at=run.heard_at,
     )
+
+
+def view_of_comparison(found: Comparison) -> ComparisonView | None:
+    """A comparison as the API shows it: what decides; none if mAP is not among its parts."""
+    decides = found.parts.get(PARTS[0])
+    if decides is None:
+        return None
+    return ComparisonView(
+        verdict=found.verdict,
+        difference=decides.difference,
+        low=decides.low,
+        high=decides.high,
+        teacher_map=found.teacher_map,
+        lead_closed=found.lead_closed,
+        basis=found.basis,
+    )
+
+
+def view_of_noise(noise: Noise) -> NoiseView:
+    """What is known about seeds as the API shows it."""
+    return NoiseView(noise=noise.floor, runs=list(noise.run_ids))
 
 
 def view_of_attempt(attempt: Attempt) -> AttemptView:
@@ -89,7 +119,20 @@ def view_of_plan(plan: Plan) -> PlanView:
         FindingView(severity=f.severity, field=f.field, code=f.code, message=f.message)
         for f in plan.findings
     ]
-    return PlanView(spec=plan.spec, findings=findings, waits_for=plan.waits_for)
+    return PlanView(
+        spec=plan.spec,
+        findings=findings,
+        waits_for=plan.waits_for,
+        baseline=None if plan.baseline is None else _view_of_baseline(plan.baseline),
+        noise=plan.noise,
+    )
+
+
+def _view_of_baseline(planned: PlannedBaseline) -> PlannedBaselineView:
+    run = planned.run
+    if run is None:
+        return PlannedBaselineView(run=None, state=None, best_map=None)
+    return PlannedBaselineView(run=run.id, state=run.state, best_map=run.best_map)
 
 
 def view_of_dataset(dataset: RegisteredDataset) -> DatasetView:

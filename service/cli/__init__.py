@@ -14,6 +14,7 @@ from service.cli import (
     fsck,
     jobs,
     presets,
+    reports,
     runs,
     stack,
     sweeps,
@@ -43,6 +44,7 @@ backup.register(app)
 fsck.register(app)
 demo.register(app)
 budget.register(app)
+reports.register(app)
 jobs.register(app)
 
 

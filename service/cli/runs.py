@@ -12,6 +12,7 @@ from service.domain.states import RunState
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from configs.spec import NoiseFloor
     from service.api.asked import RunRequest
     from service.api.schemas import EventView, PlanView, RunView
     from service.client import TandemClient
@@ -40,8 +41,11 @@ def run(
     priority: Annotated[int, typer.Option(help="The larger goes first.")] = 0,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Only show what it would be.")] = False,
+    no_baseline: Annotated[
+        bool, typer.Option("--no-baseline", help="Do not compare it with the student alone.")
+    ] = False,
 ) -> None:
-    """Launch a run from a preset."""
+    """Launch a run from a preset; a taught one is compared with the same student alone."""
     from service.api.asked import RunRequest
     from service.cli.assignments import changes_from
 
@@ -51,6 +55,7 @@ def run(
         name=name,
         project=project,
         priority=priority,
+        baseline="off" if no_baseline else "auto",
     )
     with open_client() as client:
         if plan:
@@ -58,6 +63,8 @@ def run(
             return
         launched = client.launch(request)
         console.output().print(f"Launched [bold]{launched.id}[/] ({launched.preset})")
+        if launched.baseline:
+            console.output().print(f"It is compared with the student alone: {launched.baseline}.")
         if watch:
             ended = watch_to_its_end(client, launched.id)
             if ended is not None:
@@ -94,6 +101,7 @@ def show(run_id: RunPrefix, as_json: AsJson = False) -> None:
         found = client.run(full_id(client, run_id))
         events = client.events(found.id)
         has_ended_badly = found.state == "failed" or (found.reason is not None)
+        noise = client.noise(found.id).noise if found.task == "train" else None
         query = LogQuery(tail=_LAST_LINES)
         last = client.logs(found.id, query) if has_ended_badly and not as_json else ""
     if as_json:
@@ -104,7 +112,7 @@ def show(run_id: RunPrefix, as_json: AsJson = False) -> None:
     from rich.text import Text
 
     out = console.output()
-    out.print(_facts(found))
+    out.print(_facts(found, noise))
     out.print(_events_table(events))
     for line in last.splitlines():
         out.print(Text(f"  │ {line}", style="dim"), soft_wrap=True)
@@ -194,6 +202,8 @@ def _plan(client: "TandemClient", request: "RunRequest") -> None:
     import yaml
     from rich.markup import escape
 
+    from service.cli.verdicts import baseline_lines
+
     planned: PlanView = client.plan(request)
     typer.echo(yaml.safe_dump(planned.spec.model_dump(mode="json"), sort_keys=False), nl=False)
     out = console.output()
@@ -204,13 +214,17 @@ def _plan(client: "TandemClient", request: "RunRequest") -> None:
         )
     if planned.waits_for:
         out.print(f"It would wait for {planned.waits_for}.")
+    for line in baseline_lines(planned):
+        out.print(line)
     if any(finding.severity == "error" for finding in planned.findings):
         raise typer.Exit(1)
 
 
-def _facts(found: "RunView") -> "Table":
+def _facts(found: "RunView", noise: "NoiseFloor | None") -> "Table":
     from rich.markup import escape
     from rich.table import Table
+
+    from service.cli.verdicts import baseline_text, noise_text, verdict_line
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
@@ -231,6 +245,10 @@ def _facts(found: "RunView") -> "Table":
         "epoch": f"{progress.epoch} of {progress.epochs} ({progress.phase})" if progress else None,
         "best mAP": _best(found),
         "teacher's mAP": console.score_text(found.teacher_map) if found.teacher_map else None,
+        "baseline": baseline_text(found),
+        "verdict": None if found.comparison is None else verdict_line(found.comparison),
+        "seeds alone": None if noise is None else noise_text(noise),
+        "report": found.report,
         "launched": console.moment_text(found.created_at),
         "took": console.duration_text(took_s(found)) if found.started_at else None,
         "MLflow": found.mlflow_url,

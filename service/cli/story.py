@@ -171,6 +171,7 @@ def _follow(client: "TandemClient", launched: _Launched) -> "dict[str, RunView]"
 def _report(client: "TandemClient", launched: _Launched, views: "Mapping[str, RunView]") -> None:
     from service.cli.runs import took_s
     from service.cli.story_report import comparison_url, report_table, teacher_scores
+    from service.cli.verdicts import show_verdict
 
     taught = views[launched.pairs[0][2]]
     teacher = teacher_scores(taught.latest)
@@ -179,6 +180,8 @@ def _report(client: "TandemClient", launched: _Launched, views: "Mapping[str, Ru
     settings = load_settings()
     out = console.output()
     out.print(report_table(teacher, took_s(trained) if trained else None, pairs))
+    for _, _, bckd in launched.pairs:
+        show_verdict(client, views[bckd].id)
     if len(pairs) == 1:
         out.print("One seed says little about a small gain: --seeds 0,1,2 repeats the pair.")
     tracked = [view for view in views.values() if view.mlflow_run_id]

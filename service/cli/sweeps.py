@@ -1,13 +1,12 @@
-"""`tandem sweep`, `sweeps`, `trials`, `stop`, `extend`, `promote` and `report`."""
+"""`tandem sweep`, `sweeps`, `trials`, `stop`, `extend` and `promote`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.cli import console
 from service.cli.runs import AsJson
-from service.cli.session import full_id, full_sweep_id, open_client
+from service.cli.session import full_sweep_id, open_client
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,7 +24,7 @@ GpuHours = Annotated[float | None, typer.Option(help="No new trial begins after 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (sweep, sweeps, trials, stop, extend, promote, report):
+    for command in (sweep, sweeps, trials, stop, extend, promote):
         app.command()(command)
 
 
@@ -185,29 +184,6 @@ def promote(
         launched = client.promote(full_sweep_id(client, sweep_id), request)
     console.output().print(f"Launched [bold]{launched.id}[/] ({launched.name})")
     console.output().print(f"`tandem logs -f {launched.id}` follows it.")
-
-
-def report(
-    about: Annotated[str, typer.Argument(metavar="SWEEP|RUN", help="The id, or enough of it.")],
-    open_: Annotated[
-        Path | None,
-        typer.Option("--open", metavar="FILE", help="Write the page there and show it."),
-    ] = None,
-) -> None:
-    """Print the report about a sweep or a run: did it help, by how much, where not."""
-    from service.api.asked import ReportQuery
-
-    with open_client() as client:
-        find = full_sweep_id if about.startswith("s") else full_id
-        full = find(client, about)
-        if open_ is None:
-            typer.echo(client.report(full, ReportQuery(format="md")))
-            return
-        page = client.report(full)
-    open_.parent.mkdir(parents=True, exist_ok=True)
-    open_.write_text(page, encoding="utf-8")
-    console.output().print(f"Written to {open_}", soft_wrap=True)
-    typer.launch(str(open_))
 
 
 def _followed(client: "TandemClient", sweep_id: str, *, watch: bool) -> None:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from configs.spec import DatasetFiles, JobSpec, NamedDataset, Resources
+from configs.spec import DatasetFiles, JobSpec, NamedDataset, NoiseFloor, Resources
 from service.domain.findings import Facts, Finding, error
 from service.domain.model_findings import model_findings
 from service.domain.ports import Node
 from service.domain.references import references_of
 from service.domain.room import in_words, places
 from service.domain.states import RunState
+from service.domain.twins import PlannedBaseline
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,12 @@ class Plan:
     findings: tuple[Finding, ...]
     waits_for: str | None
     """The run whose checkpoint is the model, if it is not trained yet."""
+
+    baseline: PlannedBaseline | None = None
+    """The twin that it would have; none: it has none."""
+
+    noise: NoiseFloor | None = None
+    """What runs like it differ by if they differ in their seed alone; none: not known yet."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:

@@ -84,8 +84,8 @@ class Run:
     report_run_id: str | None = None
     """The newest run that makes pages about this one."""
 
-    is_report_read: bool = True
-    """Whether what that report says of this run is kept; true also while there is none."""
+    is_report_read: bool = False
+    """Of a report: whether the comparisons in it are kept."""
 
     sweep_id: str | None = None
     """The sweep that it is part of."""

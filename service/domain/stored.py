@@ -8,6 +8,7 @@ from typing import Protocol
 
 from configs.spec import Metrics, SweepEntry, Task
 from service.domain.access import AuditEntry, Token
+from service.domain.comparisons import Comparisons, Twins
 from service.domain.figures import Use
 from service.domain.projects import Project
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
@@ -317,6 +318,14 @@ class Unit(Protocol):
     @property
     def points(self) -> Points:
         """Metric values."""
+
+    @property
+    def twins(self) -> Twins:
+        """Runs that are equal but for something."""
+
+    @property
+    def comparisons(self) -> Comparisons:
+        """What became of distilled runs beside their twins."""
 
     @property
     def registry(self) -> Registry:

@@ -15,6 +15,7 @@ from service.store.runs import SqlRuns
 from service.store.schema import changing, upgrade
 from service.store.sharing import SqlDuties, SqlProjects
 from service.store.sweeps import SqlSweeps
+from service.store.twins import SqlComparisons, SqlTwins
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class SqlUnit:
     attempts: SqlAttempts
     events: SqlEvents
     points: SqlPoints
+    twins: SqlTwins
+    comparisons: SqlComparisons
     registry: SqlRegistry
     projects: SqlProjects
     duties: SqlDuties
@@ -75,6 +78,8 @@ def _unit(session: Session) -> SqlUnit:
         attempts=SqlAttempts(session),
         events=SqlEvents(session),
         points=SqlPoints(session),
+        twins=SqlTwins(session),
+        comparisons=SqlComparisons(session),
         registry=SqlRegistry(session),
         projects=SqlProjects(session),
         duties=SqlDuties(session),

@@ -86,7 +86,7 @@ class SqlRuns:
 
     def get(self, run_id: str) -> Run:
         """The run as it is; `RunNotFound` if there is none."""
-        return _run_from_row(self._row(run_id))
+        return run_from_row(self._row(run_id))
 
     def take(self, run_id: str, *, owner: str | None = None) -> Run:
         """The run to be changed: until the end of the transaction nobody else changes it.
@@ -99,7 +99,7 @@ class SqlRuns:
             raise RunNotFound(run_id)
         if owner is not None and row.lease_owner not in (None, owner):
             raise LeaseLost(run_id, row.lease_owner)
-        return _run_from_row(row)
+        return run_from_row(row)
 
     def claim(self, *states: RunState, owner: str, now: datetime, until: datetime) -> list[Claim]:
         """Runs in these states that no other owner looks after: ours until `until`, oldest first.
@@ -119,7 +119,7 @@ class SqlRuns:
         for row in self._session.scalars(query):
             before = row.lease_owner
             row.lease_owner, row.lease_until = owner, until
-            claims.append(Claim(_run_from_row(row), before if before != owner else None))
+            claims.append(Claim(run_from_row(row), before if before != owner else None))
         self._session.flush()
         return claims
 
@@ -153,24 +153,24 @@ class SqlRuns:
             query = query.where(RunRow.tags[without_nul(key)].as_string() == value)
         if which.before is not None:
             query = query.where(RunRow.order < self._row(which.before).order)
-        return [_run_from_row(row) for row in self._session.scalars(query)]
+        return [run_from_row(row) for row in self._session.scalars(query)]
 
     def in_states(self, *states: RunState) -> list[Run]:
         """All runs in these states, oldest first."""
         query = select(RunRow).where(RunRow.state.in_(states)).order_by(RunRow.order)
-        return [_run_from_row(row) for row in self._session.scalars(query)]
+        return [run_from_row(row) for row in self._session.scalars(query)]
 
     def of_sweep(self, sweep_id: str, *, trials: Collection[int] | None = None) -> list[Run]:
         """A sweep's runs, oldest first; of some of its trials only, if they are given."""
         query = select(RunRow).where(RunRow.sweep_id == sweep_id).order_by(RunRow.order)
         if trials is not None:
             query = query.where(RunRow.trial.in_(trials))
-        return [_run_from_row(row) for row in self._session.scalars(query)]
+        return [run_from_row(row) for row in self._session.scalars(query)]
 
     def to_settle(self) -> list[Run]:
         """Runs that are over, but not yet for MLflow, oldest first."""
         query = select(RunRow).where(RunRow.state.in_(OVER), RunRow.mlflow_agrees.is_(False))
-        return [_run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.order))]
+        return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.order))]
 
     def key_owner(self, key: str) -> tuple[str, str] | None:
         """Request digest and run id of an idempotency key."""
@@ -197,7 +197,8 @@ def _fill(row: RunRow, run: Run) -> None:
     row.progress = None if run.progress is None else run.progress.model_dump_json()
 
 
-def _run_from_row(row: RunRow) -> Run:
+def run_from_row(row: RunRow) -> Run:
+    """A run as it is stored."""
     return Run(
         id=row.id,
         spec=_SPEC.validate_json(row.spec),

@@ -16,7 +16,6 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     false,
-    true,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -101,7 +100,7 @@ class RunRow(Table):
     baseline_run_id: Mapped[str | None] = mapped_column(String(16), index=True)
     is_baseline_lost: Mapped[bool] = mapped_column(Boolean, server_default=false())
     report_run_id: Mapped[str | None] = mapped_column(String(16), index=True)
-    is_report_read: Mapped[bool] = mapped_column(Boolean, server_default=true())
+    is_report_read: Mapped[bool] = mapped_column(Boolean, server_default=false())
     sweep_id: Mapped[str | None] = mapped_column(String(16), index=True)
     trial: Mapped[int | None] = mapped_column(Integer, index=True)
     """Of the sweep; none: a run for the whole of it, as its probe."""

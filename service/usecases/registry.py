@@ -1,5 +1,6 @@
 """Datasets and teachers: give them a name, look them up."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,9 @@ def register_teacher(
         known = unit.registry.teacher(teacher.name)
         if known is not None and not replace and not _is_same(known, teacher):
             raise NameTaken("teacher", teacher.name)
+        if known is not None and _is_same(known, teacher):
+            # Runs that measured it since stay runs of this teacher.
+            teacher = dataclasses.replace(teacher, registered_at=known.registered_at)
         unit.registry.put_teacher(teacher)
     return teacher, known is None
 

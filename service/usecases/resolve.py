@@ -9,6 +9,7 @@ from configs.spec import (
     JobSpec,
     NamedDataset,
     NamedTeacher,
+    ReportSpec,
     RunFile,
     RunSpec,
     RunTeacher,
@@ -18,12 +19,18 @@ from configs.spec import (
 from service.domain.errors import DatasetNotFound, RunNotFound, TeacherNotFound
 from service.domain.references import as_trained, references_of, with_files
 from service.domain.stored import Unit
+from service.usecases.dossiers import dossier_of
 from service.usecases.runs import classes_of_run
 from service.usecases.world import World
 
 
 def resolved_spec(spec: JobSpec, *, world: World) -> JobSpec:
-    """The spec with every name replaced by files; raises if one of them is gone."""
+    """The spec with every name replaced by files; raises if one of them is gone.
+
+    A report is told everything that we know of its runs.
+    """
+    if isinstance(spec, ReportSpec):
+        return spec.model_copy(update={"dossier": dossier_of(spec, world=world)})
     with world.store.begin() as unit:
         open_spec = _as_trained(unit, spec)
         references = references_of(open_spec)

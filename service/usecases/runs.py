@@ -1,8 +1,6 @@
 """Plan, launch, show and list runs."""
 
 import hashlib
-import secrets
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +14,7 @@ from configs.spec import (
     JobSpec,
     NamedDataset,
     NamedTeacher,
+    RunSpec,
     RunTeacher,
     Task,
 )
@@ -32,15 +31,17 @@ from service.domain.findings import Facts
 from service.domain.plan import Plan, make_plan
 from service.domain.ports import Node
 from service.domain.references import references_of
-from service.domain.runs import Attempt, Event, Run
+from service.domain.runs import Attempt, Run
 from service.domain.states import RunState
 from service.domain.stored import MetricPoint, RunFilter, Unit
+from service.domain.twins import BaselineWish, PlannedBaseline, wants_twin
 from service.usecases.access import project_for
+from service.usecases.booking import add_run, new_run_id, reusable_twin
 from service.usecases.nodes import cluster_nodes
+from service.usecases.noise import noise_of_spec
+from service.usecases.teacher_check import teacher_finding
 from service.usecases.world import World
 
-_ID_ALPHABET = string.digits + string.ascii_lowercase
-_ID_LENGTH = 12
 _NAMES: dict[Task, str] = {
     "train": "run",
     "evaluate": "evaluation",
@@ -63,26 +64,51 @@ class Request:
     """None: the caller's own, else the default one."""
 
     priority: int = 0
+    baseline: BaselineWish = "auto"
     digest: str = ""
     """Of the request as it came: what an idempotency key is bound to."""
 
 
 def plan_run(request: Request, *, caller: Caller, world: World) -> Plan:
     """The dry run; `SpecRefused` if the spec itself is not valid, findings for everything else."""
-    return plan_spec(spec_of(request), caller=caller, world=world)
+    project = project_for(request.project, caller=caller)
+    return plan_spec(
+        spec_of(request), project=project, baseline=request.baseline, caller=caller, world=world
+    )
 
 
-def plan_spec(spec: JobSpec, *, caller: Caller, world: World) -> Plan:
-    """What stands against a spec that is valid."""
+def plan_spec(
+    spec: JobSpec,
+    *,
+    project: str | None = None,
+    baseline: BaselineWish = "auto",
+    caller: Caller,
+    world: World,
+) -> Plan:
+    """What stands against a spec that is valid, and what its run would be compared with."""
     nodes = _nodes_or_none(world)
     with world.store.begin() as unit:
-        return make_plan(spec, _facts(unit, spec, nodes, caller=caller))
+        plan = make_plan(spec, _facts(unit, spec, nodes, caller=caller))
+        if not isinstance(spec, RunSpec):
+            return plan
+        of = project or project_for(None, caller=caller) or DEFAULT_PROJECT
+        warning = teacher_finding(unit, spec, project=of)
+        has_twin = wants_twin(spec, baseline)
+        return replace(
+            plan,
+            findings=(*plan.findings, *([warning] if warning else [])),
+            baseline=PlannedBaseline(reusable_twin(unit, spec, project=of)) if has_twin else None,
+            noise=noise_of_spec(unit, spec, project=of).floor,
+        )
 
 
 def launch_run(
     request: Request, *, key: str | None, caller: Caller, world: World
 ) -> tuple[Run, bool]:
-    """Queue a run, and whether it is new: the same idempotency key gives the same run."""
+    """Queue a run, and whether it is new: the same idempotency key gives the same run.
+
+    A taught one is booked together with its twin without a teacher, unless that is refused.
+    """
     project = project_for(request.project, caller=caller) or DEFAULT_PROJECT
     if key is not None and (earlier := _earlier_run(key, request, caller=caller, world=world)):
         return earlier, False
@@ -105,18 +131,16 @@ def launch_run(
         unit.runs.alone()
         if key is not None and (earlier := _owner_of_key(unit, key, request, caller=caller)):
             return earlier, False
-        add_run(unit, run, actor=caller.name)
+        run = add_run(
+            unit,
+            run,
+            actor=caller.name,
+            has_twin=wants_twin(run.spec, request.baseline),
+        )
         if key is not None:
             kept = key_as_kept(key, caller=caller)
             unit.runs.remember_key(kept, request_digest=request.digest, run_id=run.id)
     return run, True
-
-
-def add_run(unit: Unit, run: Run, *, actor: str, details: str | None = None) -> None:
-    """Store a new run and that it was launched; after `unit.runs.alone`."""
-    unit.runs.add(run)
-    told = details or f"Launched as {run.name}."
-    unit.events.add(Event(run.id, run.created_at, actor, "launched", told, to_state=run.state))
 
 
 def show_run(run_id: str, *, world: World) -> Run:
@@ -227,13 +251,3 @@ def key_as_kept(key: str, *, caller: Caller) -> str:
     if caller.project is None:
         return key
     return f"{caller.project}:{hashlib.sha256(key.encode()).hexdigest()}"
-
-
-def new_run_id() -> str:
-    """An id that no run has."""
-    return "r" + random_letters()
-
-
-def random_letters() -> str:
-    """What makes an id one of its own."""
-    return "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))

@@ -3,24 +3,17 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
 
-from configs.spec import NamedTeacher, RunFile, SweepSpec
+from configs.spec import NamedTeacher, SweepSpec
+from service.domain.comparisons import REPORT_FILES, ReportFormat
 from service.domain.errors import ReportNotFound
 from service.domain.runs import Run
 from service.domain.states import RunState
 from service.domain.stored import Unit
 from service.domain.sweeps import Sweep, SweepState, teacher_warning
 from service.domain.trials import Trial, best_trial, spec_in_force, trials_of
+from service.usecases.trials import baselines_under_way
 from service.usecases.world import World
-
-ReportFormat = Literal["html", "md", "json"]
-
-_FILES: Final[dict[ReportFormat, RunFile]] = {
-    "html": RunFile.REPORT_PAGE,
-    "md": RunFile.REPORT_MARKDOWN,
-    "json": RunFile.REPORT_JSON,
-}
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,7 @@ def report_of_sweep(sweep_id: str, format_: ReportFormat, *, world: World) -> by
         sweep = unit.sweeps.get(sweep_id)
         run = None if sweep.report_run_id is None else unit.runs.get(sweep.report_run_id)
     if run is not None and run.state is RunState.SUCCEEDED:
-        content = world.files.text(world.files.run_dir(run.id) / _FILES[format_])
+        content = world.files.text(world.files.run_dir(run.id) / REPORT_FILES[format_])
         if content:
             return content
     raise ReportNotFound(f"sweep {sweep.id}", what_to_do=_what_to_do(sweep, run))
@@ -109,10 +102,17 @@ def _warnings(unit: Unit, sweep: Sweep) -> Iterator[str]:
 def _waiting_for(unit: Unit, sweep: Sweep, trials: dict[int, Trial]) -> str | None:
     if sweep.state is SweepState.PROBING:
         return _of_run(unit, "its probe", sweep.probe_run_id)
-    if sweep.state is SweepState.REPORTING:
-        return _of_run(unit, "its report", sweep.report_run_id)
-    if sweep.state is not SweepState.SEARCHING:
+    if sweep.state is SweepState.SEARCHING:
+        return _search_waits_for(unit, sweep, trials)
+    if sweep.state is not SweepState.REPORTING:
         return None
+    missing = next(iter(baselines_under_way(unit, sweep)), None)
+    if sweep.report_run_id is None and missing is not None:
+        return _of_run(unit, "a baseline", missing.id)
+    return _of_run(unit, "its report", sweep.report_run_id)
+
+
+def _search_waits_for(unit: Unit, sweep: Sweep, trials: dict[int, Trial]) -> str | None:
     live = [number for number, trial in trials.items() if trial.ended is None]
     runs = [run for run in unit.runs.of_sweep(sweep.id, trials=live) if not run.is_over]
     if not runs:

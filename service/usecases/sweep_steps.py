@@ -14,6 +14,7 @@ from configs.spec import (
     Resources,
     RunFile,
 )
+from configs.variants import is_taught
 from service.domain.access import seal_of
 from service.domain.policy import Job
 from service.domain.ports import Order
@@ -26,8 +27,9 @@ from service.domain.sweeps import (
     idle_knobs,
     move_sweep,
 )
-from service.usecases.runs import add_run, new_run_id
-from service.usecases.trials import SWEEP_ACTOR
+from service.usecases.booking import add_run, new_run_id
+from service.usecases.trials import SWEEP_ACTOR, baselines_under_way
+from service.usecases.twins import book_twins, missing_noise_seeds
 from service.usecases.world import World
 
 MOST_STRIKES = 10
@@ -84,6 +86,19 @@ def stop_before_probe(sweep_id: str, *, world: World) -> None:
             unit.sweeps.save(move_sweep(sweep, SweepState.STOPPED, at=world.clock.now()))
 
 
+def book_baselines(sweep: Sweep, *, world: World) -> None:
+    """Book what trials are compared with and what tells the noise; what is there is reused."""
+    spec, project = sweep.spec, sweep.project
+    if sweep.wants == "stop":
+        return
+    if spec.baseline and is_taught(spec.base):
+        seeds = range(spec.base.seed, spec.base.seed + spec.repeats)
+        book_twins(spec.base, seeds, sweep=sweep, world=world)
+    if spec.noise_runs:
+        missing = missing_noise_seeds(spec.base, spec.noise_runs, project=project, world=world)
+        book_twins(spec.base, missing, sweep=sweep, world=world)
+
+
 def submit_driver(sweep_id: str, *, world: World) -> None:
     """Start the next driver: its number is in the database before its job is submitted."""
     with world.store.begin() as unit:
@@ -125,7 +140,10 @@ def driver_ended(sweep: Sweep, job: Job | None, *, why: str, world: World) -> No
 
 
 def launch_report(sweep_id: str, *, world: World) -> None:
-    """Queue the run that makes the pages, once; end a sweep that has nothing to tell."""
+    """Queue the run that makes the pages, once; end a sweep that has nothing to tell.
+
+    It waits for the baselines, for without them it could not tell whether anything helped.
+    """
     with world.store.begin() as unit:
         unit.runs.alone()
         sweep = unit.sweeps.take(sweep_id)
@@ -133,6 +151,8 @@ def launch_report(sweep_id: str, *, world: World) -> None:
             return
         if all(run.trial is None for run in unit.runs.of_sweep(sweep.id)):
             unit.sweeps.save(_ended(sweep, sweep.message, world=world))
+            return
+        if baselines_under_way(unit, sweep):
             return
         spec = ReportSpec(sweep=sweep.id, tags=sweep.spec.tags)
         run = _launched(unit, sweep, spec, name="report", world=world)

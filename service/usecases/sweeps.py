@@ -15,7 +15,8 @@ from service.domain.stored import SweepFilter, Unit
 from service.domain.sweep_findings import grid_size, sweep_findings
 from service.domain.sweeps import Sweep, SweepState, first_state
 from service.usecases.access import project_for
-from service.usecases.runs import Request, key_as_kept, plan_spec, random_letters, spec_of
+from service.usecases.booking import random_letters
+from service.usecases.runs import Request, key_as_kept, plan_spec, spec_of
 from service.usecases.world import World
 
 _SAID_FIRST = re.compile(r"(space|algorithm|scheduler|objectives|first(?:\.\d+)?): (.+)", re.DOTALL)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from configs.spec import Knob, Tag
-from service.api.asked import ExtendRequest, PromoteRequest, ReportQuery, SweepRequest
+from service.api.asked import ExtendRequest, PromoteRequest, SweepRequest
 from service.client import TandemApiError, TandemClient
 from service.domain.ports import Node
 from tests.conftest import Stage, open_stage
@@ -502,6 +502,39 @@ def test_the_best_trial_becomes_a_run_of_its_own(stage: Stage) -> None:
     assert wrong.json()["errors"][0]["field"] == "schedule.epochs"
 
 
+def test_trials_are_compared_with_the_student_alone_and_seeds_tell_the_noise(
+    stage: Stage,
+) -> None:
+    stage.cluster.machines = (Node(9.0, 0.0, 9.0, 0.0),)
+    sweep = searching_sweep(stage, baseline=True, noise_runs=2)
+    alone = stage.http.get("/v1/runs", params={"sweep": sweep.id}).json()["items"]
+    assert [run["spec"]["seed"] for run in alone] == [1, 0]
+    assert all(run["spec"]["teacher"] is None and run["trial"] is None for run in alone)
+
+    run_id = trained(sweep, 0, 0.3)
+    sweep.close()
+    stage.turn()
+
+    assert stage.run(run_id)["baseline"] == alone[1]["id"]
+    assert (sweep.state, sweep.view["report_run_id"]) == ("reporting", None)
+    assert "a baseline, run" in sweep.view["waits_for"]
+    for run in alone:
+        sweep.finish(run["id"])
+    stage.turn()
+    assert sweep.view["report_run_id"] is not None
+
+
+def test_a_stopped_sweep_waits_for_no_baseline(stage: Stage) -> None:
+    sweep = searching_sweep(stage, baseline=True, noise_runs=0)
+    sweep.suggest(0)
+    stage.http.post(f"/v1/sweeps/{sweep.id}:stop")
+    sweep.end(0, "cancelled", 0)
+
+    closed(sweep)
+
+    assert sweep.state == "stopped"
+
+
 def test_runs_are_found_by_their_sweep_and_trial(stage: Stage) -> None:
     sweep, other = searching_sweep(stage), searching_sweep(stage)
     (first,) = sweep.suggest(0)
@@ -675,7 +708,7 @@ def test_the_client_asks_everything(stage: Stage) -> None:
 
         assert client.sweep(view.id).is_over
         assert [item.id for item in client.sweeps().items] == [view.id]
-        assert client.report(view.id, ReportQuery(format="md")) == "# Did it help?"
+        assert client.report(view.id) == "# Did it help?"
         assert client.promote(view.id, PromoteRequest()).state == "queued"
         assert client.extend_sweep(view.id, ExtendRequest(trials=1)).state == "searching"
         assert client.stop_sweep(view.id).wants == "stop"

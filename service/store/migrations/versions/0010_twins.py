@@ -27,7 +27,7 @@ def upgrade() -> None:
             sa.Column("is_baseline_lost", sa.Boolean(), nullable=False, server_default=sa.false())
         )
         batch.add_column(
-            sa.Column("is_report_read", sa.Boolean(), nullable=False, server_default=sa.true())
+            sa.Column("is_report_read", sa.Boolean(), nullable=False, server_default=sa.false())
         )
     op.create_table(
         "comparisons",

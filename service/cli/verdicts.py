@@ -1,0 +1,100 @@
+"""Whether distillation helped, in a line; and what a run is compared with."""
+
+import time
+from threading import Event
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from service.cli import console
+
+if TYPE_CHECKING:
+    from configs.spec import NoiseFloor
+    from service.api.schemas import ComparisonView, PlanView, RunView
+    from service.client import TandemClient
+
+_HEADLINES = {
+    "helps": "[green]Distillation helps[/]",
+    "hurts": "[red]Distillation hurts[/]",
+    "cannot_tell": "[yellow]Whether distillation helps cannot be told[/]",
+}
+_PATIENCE_S = 180.0
+_POLL_S = 1.0
+
+
+def verdict_line(found: "ComparisonView") -> str:
+    """As in `Distillation helps: +2.3 mAP [+1.1, +3.5]; 41 % of the teacher's lead; ...`."""
+    interval = ""
+    if found.low is not None and found.high is not None:
+        interval = escape(f" [{100 * found.low:+.1f}, {100 * found.high:+.1f}]")
+    words = [f"{_HEADLINES[found.verdict]}: {100 * found.difference:+.1f} mAP{interval}"]
+    if found.lead_closed is not None:
+        words.append(f"{100 * found.lead_closed:.0f} % of the teacher's lead")
+    words.append(escape(found.basis))
+    return "; ".join(words)
+
+
+def baseline_text(found: "RunView") -> str | None:
+    """The run that a run is compared with, and whether that can still be."""
+    if found.baseline is None:
+        return None
+    if found.is_baseline_lost:
+        return f"{found.baseline}, which ended badly; `tandem retry {found.baseline}` mends it"
+    return found.baseline
+
+
+def baseline_lines(planned: "PlanView") -> list[str]:
+    """What a planned run would be compared with, and which differences would mean nothing."""
+    lines = []
+    baseline = planned.baseline
+    if baseline is not None and baseline.run is not None:
+        score = baseline.best_map
+        known = "" if score is None else f", mAP {console.score_text(score)}"
+        lines.append(f"Its baseline would be {baseline.run} again ({baseline.state}{known}).")
+    elif baseline is not None:
+        lines.append(
+            "Its baseline, the same student alone, would be booked beside it; --no-baseline "
+            "leaves it out."
+        )
+    if planned.noise is not None:
+        lines.append(f"Seeds alone: {noise_text(planned.noise)}.")
+    return lines
+
+
+def noise_text(noise: "NoiseFloor") -> str:
+    """Which differences mean nothing."""
+    return f"up to {100 * noise.floor:.1f} mAP of difference, as {noise.runs} runs have shown"
+
+
+def show_verdict(client: "TandemClient", run_id: str, *, patience_s: float = _PATIENCE_S) -> None:
+    """Wait for the report of a run that is over, and print its verdict; why, if there is none."""
+    out = console.output()
+    found = client.run(run_id)
+    if found.comparison is None and may_have_verdict(client, found):
+        with out.status("The report compares the student with BCKD and alone ..."):
+            found = _when_compared(client, found, patience_s=patience_s)
+    if found.comparison is not None:
+        out.print(verdict_line(found.comparison))
+        out.print(f"`tandem report {run_id}` shows why.")
+    elif found.baseline is not None:
+        out.print(
+            f"There is no verdict yet; `tandem show {run_id}` has it when its report is made."
+        )
+
+
+def may_have_verdict(client: "TandemClient", found: "RunView") -> bool:
+    """Whether waiting for a verdict makes sense: both have succeeded, and no report has failed."""
+    if found.baseline is None or found.state != "succeeded" or found.is_baseline_lost:
+        return False
+    report = None if found.report is None else client.run(found.report)
+    return report is None or report.state not in ("failed", "cancelled")
+
+
+def _when_compared(client: "TandemClient", found: "RunView", *, patience_s: float) -> "RunView":
+    until_s, pause = time.monotonic() + patience_s, Event()
+    while (
+        found.comparison is None and may_have_verdict(client, found) and time.monotonic() < until_s
+    ):
+        pause.wait(_POLL_S)
+        found = client.run(found.id)
+    return found

@@ -1,0 +1,83 @@
+"""Comparisons and equal runs as they are kept, as small protocols: the database implements them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal, Protocol
+
+from configs.spec import Comparison, RunFile
+from service.domain.runs import Run
+
+ReportFormat = Literal["html", "md", "json"]
+"""A page, text, and what programs read."""
+
+REPORT_FILES: Final[dict[ReportFormat, RunFile]] = {
+    "html": RunFile.REPORT_PAGE,
+    "md": RunFile.REPORT_MARKDOWN,
+    "json": RunFile.REPORT_JSON,
+}
+
+
+@dataclass(frozen=True)
+class KeptComparison:
+    """What a report says of a run."""
+
+    run_id: str
+    comparison: Comparison
+    at: datetime
+    """When it was read: MLflow shows the numbers at this time, however often it is told."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good one run became."""
+
+    run_id: str
+    family: str
+    """Equal for runs that differ in their seed alone."""
+
+    best_map: float
+
+
+class Twins(Protocol):
+    """Runs of a project that are equal but for something."""
+
+    def equal(self, spec_digest: str, *, project: str) -> list[Run]:
+        """Those that compute the same numbers, oldest first."""
+
+    def family(self, family_digest: str, *, project: str) -> list[Run]:
+        """Those that differ in their seed alone, oldest first."""
+
+    def scores(self, noise_key: str, *, project: str) -> list[Score]:
+        """Of those that succeeded and scatter alike, oldest first; equal runs count once."""
+
+    def that_measured_a_teacher(self, *, project: str, limit: int) -> list[Run]:
+        """Those that know their teacher's mAP, newest first."""
+
+    def without_baseline(self) -> list[Run]:
+        """Those whose baseline has failed or is cancelled, and nobody was told."""
+
+    def with_baseline_again(self) -> list[Run]:
+        """Those whose baseline was lost, and goes on or has succeeded."""
+
+    def to_compare(self) -> list[Run]:
+        """Those outside of sweeps that succeeded, as their baselines did, and have no report."""
+
+    def reports_to_read(self) -> list[Run]:
+        """Reports that succeeded, and nobody has taken the comparisons from them."""
+
+
+class Comparisons(Protocol):
+    """What became of distilled runs beside their baselines: the newest report's word."""
+
+    def put(self, kept: KeptComparison) -> None:
+        """Add or replace; the tracker is to be told."""
+
+    def of_runs(self, run_ids: Iterable[str]) -> dict[str, Comparison]:
+        """By run; those without one are left out."""
+
+    def to_show(self) -> list[KeptComparison]:
+        """Those that the tracker was not told."""
+
+    def note_shown(self, kept: KeptComparison) -> None:
+        """The tracker has it; a newer one of the same run stays to be told."""

@@ -1,0 +1,77 @@
+"""A new run into the queue, and its twin beside it."""
+
+import secrets
+import string
+from dataclasses import replace
+
+from configs.spec import DatasetFiles, NamedDataset, RunSpec
+from service.domain.runs import Event, Run
+from service.domain.stored import Unit
+from service.domain.twins import best_twin, twin_digest, twin_of, with_digests
+
+_ID_ALPHABET = string.digits + string.ascii_lowercase
+_ID_LENGTH = 12
+
+
+def new_run_id() -> str:
+    """An id that no run has."""
+    return "r" + random_letters()
+
+
+def random_letters() -> str:
+    """What makes an id one of its own."""
+    return "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
+
+
+def add_run(
+    unit: Unit, run: Run, *, actor: str, details: str | None = None, has_twin: bool = False
+) -> Run:
+    """Store a new run and that it was launched; with a twin, one that is there or a new one.
+
+    After `unit.runs.alone`: nobody else books the same twin meanwhile.
+    """
+    why = details or f"Launched as {run.name}."
+    if not has_twin or not isinstance(run.spec, RunSpec):
+        return _stored(unit, run, actor=actor, why=why)
+    twin = reusable_twin(unit, run.spec, project=run.project)
+    made = twin or twin_of(run, run.spec, run_id=new_run_id(), at=run.created_at)
+    booked = _stored(unit, replace(run, baseline_run_id=made.id), actor=actor, why=why)
+    if twin is None:
+        reason = (
+            f"Booked as the baseline of run {run.id} ({run.name}): the same student, seed and "
+            "batches without a teacher."
+        )
+        _stored(unit, made, actor=actor, why=reason)
+        told = f"Its baseline, run {made.id}, is booked beside it."
+    else:
+        told = f"Its baseline is run {made.id}, which is there already ({made.state})."
+    unit.events.add(Event(run.id, run.created_at, actor, "baseline", told))
+    return booked
+
+
+def reusable_twin(unit: Unit, spec: RunSpec, *, project: str) -> Run | None:
+    """A run of the project that computes the same numbers as the twin of `spec` would."""
+    digest = dataset_digest_of(unit, spec)
+    if digest is None:
+        return None
+    equal = unit.twins.equal(twin_digest(spec, dataset_digest=digest), project=project)
+    return best_twin(equal)
+
+
+def dataset_digest_of(unit: Unit, spec: RunSpec) -> str | None:
+    """Of the images that a run sees; none if its dataset is not registered (any more)."""
+    reference = spec.data.dataset
+    if isinstance(reference, DatasetFiles):
+        return reference.digest
+    assert isinstance(reference, NamedDataset)
+    dataset = unit.registry.dataset(reference.name)
+    return None if dataset is None else dataset.manifest.digest
+
+
+def _stored(unit: Unit, run: Run, *, actor: str, why: str) -> Run:
+    found = run
+    if isinstance(run.spec, RunSpec) and (digest := dataset_digest_of(unit, run.spec)) is not None:
+        found = with_digests(run, dataset_digest=digest)
+    unit.runs.add(found)
+    unit.events.add(Event(run.id, run.created_at, actor, "launched", why, to_state=run.state))
+    return found

@@ -1,0 +1,65 @@
+"""The twins of a sweep's runs: there already, or booked for it."""
+
+from collections.abc import Iterable
+
+from configs.spec import RunSpec
+from configs.variants import baseline_of, family_digest
+from service.domain.runs import Run
+from service.domain.states import RunState
+from service.domain.sweeps import Sweep
+from service.domain.twins import further_seeds, is_sound
+from service.usecases.booking import add_run, dataset_digest_of, new_run_id, reusable_twin
+from service.usecases.world import World
+
+
+def book_twins(
+    base: RunSpec, seeds: Iterable[int], *, sweep: Sweep, world: World
+) -> dict[int, str]:
+    """By seed the run of `base` without its teacher: reused, or booked for the sweep.
+
+    Called again it finds what it has booked, so whoever was killed in between calls it again.
+    """
+    now = world.clock.now()
+    found: dict[int, str] = {}
+    with world.store.begin() as unit:
+        unit.runs.alone()
+        for seed in seeds:
+            spec = baseline_of(base.model_copy(update={"seed": seed}))
+            twin = reusable_twin(unit, spec, project=sweep.project)
+            if twin is None:
+                made = Run(
+                    id=new_run_id(),
+                    name=f"{sweep.name[:160]}, student alone, seed {seed}",
+                    preset=None,
+                    spec=spec,
+                    state=RunState.QUEUED,
+                    created_at=now,
+                    changed_at=now,
+                    project=sweep.project,
+                    priority=sweep.priority,
+                    sweep_id=sweep.id,
+                )
+                why = (
+                    f"Booked for sweep {sweep.id} ({sweep.name}): its runs with seed {seed} are "
+                    "compared with this one, and it tells how much seeds alone matter."
+                )
+                twin = add_run(unit, made, actor="service", details=why)
+            found[seed] = twin.id
+    return found
+
+
+def missing_noise_seeds(base: RunSpec, wanted: int, *, project: str, world: World) -> list[int]:
+    """Which further seeds' baselines are needed so that there are `wanted` of this student.
+
+    Those that run or wait count as well; the seeds go on from the base's.
+    """
+    alone = baseline_of(base)
+    with world.store.begin() as unit:
+        digest = dataset_digest_of(unit, alone)
+        family = (
+            []
+            if digest is None
+            else unit.twins.family(family_digest(alone, dataset_digest=digest), project=project)
+        )
+    have = {run.spec.seed for run in family if is_sound(run) and isinstance(run.spec, RunSpec)}
+    return further_seeds(base.seed, wanted=wanted, have=have)
