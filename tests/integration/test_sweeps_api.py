@@ -18,28 +18,11 @@ from tests.simulated_sweep import (
     SimulatedSweep,
     a_probe,
     a_sweep,
+    closed,
     launch_sweep,
     searching_sweep,
+    trained,
 )
-
-
-def trained(sweep: SimulatedSweep, number: int, value: float, **values: Any) -> str:
-    """A trial that was trained to its end, and its run."""
-    (run_id,) = sweep.suggest(number, **values)
-    sweep.stage.turn()
-    sweep.tell(run_id, 4, value)
-    sweep.finish(run_id)
-    assert sweep.end(number, "finished", 4, val_bbox_mAP=value).is_success
-    return run_id
-
-
-def closed(sweep: SimulatedSweep) -> SimulatedSweep:
-    """The search is closed and the report is made."""
-    assert sweep.close().is_success
-    sweep.stage.turn()
-    sweep.stage.turn()
-    sweep.leave_report()
-    return sweep
 
 
 def test_a_sweep_is_probed_searched_and_reported(any_stage: Stage) -> None:
