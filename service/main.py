@@ -112,8 +112,16 @@ def create_app(
     app.state.world, app.state.scrape, app.state.health = world, meters.text, answers
     errors.install(app)
     for module in (
-        *(runs, jobs, sweeps, reports, streams),
-        *(registry, access, workers, health, docs),
+        runs,
+        jobs,
+        sweeps,
+        reports,
+        streams,
+        registry,
+        access,
+        workers,
+        health,
+        docs,
     ):
         app.include_router(module.router)
     describe_problems(app)

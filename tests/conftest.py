@@ -52,8 +52,8 @@ class Stage:
         submit_queued(self.world)
         self.reconciler.turn()
         settle_finished(self.world)
-        compare_twins(self.world)
         self.sweeps.turn()
+        compare_twins(self.world)
 
     def restart(self) -> None:
         """What the service had in memory is gone, and it listens from now on."""

@@ -27,6 +27,8 @@ def a_sweep(**changes: Any) -> dict[str, Any]:
         "algorithm": {"kind": "random"},
         "budget": {"trials": 4},
         "name": "weights",
+        "baseline": False,
+        "noise_runs": 0,
     }
     return body | changes
 
@@ -194,4 +196,23 @@ def searching_sweep(stage: Stage, **changes: Any) -> SimulatedSweep:
     """A sweep whose first driver was submitted, without a probe."""
     sweep = launch_sweep(stage, **{"probe": False, **changes})
     stage.turn()
+    return sweep
+
+
+def trained(sweep: SimulatedSweep, number: int, value: float, **values: Any) -> str:
+    """A trial that was trained to its end, and its run."""
+    (run_id,) = sweep.suggest(number, **values)
+    sweep.stage.turn()
+    sweep.tell(run_id, 4, value)
+    sweep.finish(run_id)
+    assert sweep.end(number, "finished", 4, val_bbox_mAP=value).is_success
+    return run_id
+
+
+def closed(sweep: SimulatedSweep) -> SimulatedSweep:
+    """The search is closed and the report is made."""
+    assert sweep.close().is_success
+    sweep.stage.turn()
+    sweep.stage.turn()
+    sweep.leave_report()
     return sweep

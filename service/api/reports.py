@@ -13,28 +13,25 @@ from service.usecases import noise, reports
 
 router = APIRouter(prefix="/v1", tags=["reports"])
 
-_TYPES: Final[dict[ReportFormat, str]] = {
+REPORT_TYPES: Final[dict[ReportFormat, str]] = {
     "html": "text/html; charset=utf-8",
     "md": "text/markdown; charset=utf-8",
     "json": "application/json",
 }
-
-
-REPORT_ANSWER: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"content": {kind.partition(";")[0]: {} for kind in _TYPES.values()}}
+REPORT_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {kind.partition(";")[0]: {} for kind in REPORT_TYPES.values()}}
 }
-"""What the documentation says of an answer that is a report."""
 
 
-def answer_with(content: bytes, form: ReportFormat) -> Response:
-    """A report's file as an answer."""
-    return Response(content, media_type=_TYPES[form])
-
-
-@router.get("/runs/{run_id}/report", response_class=Response, responses=REPORT_ANSWER)
+@router.get(
+    "/runs/{run_id}/report",
+    response_class=Response,
+    responses=REPORT_ANSWERS,
+)
 def show_report(run_id: str, world: WorldDep, query: Annotated[ReportQuery, Query()]) -> Response:
     """The newest report of a run, as a page, as text or for programs."""
-    return answer_with(reports.report_file(run_id, query.format, world=world), query.format)
+    content = reports.report_file(run_id, query.format, world=world)
+    return Response(content, media_type=REPORT_TYPES[query.format])
 
 
 @router.post("/runs/{run_id}:report", status_code=status.HTTP_201_CREATED)

@@ -13,7 +13,7 @@ from service.api.asked import (
     SweepRequest,
 )
 from service.api.deps import CallerDep, DriverDep, WorldDep
-from service.api.reports import REPORT_ANSWER, answer_with
+from service.api.reports import REPORT_ANSWERS, REPORT_TYPES
 from service.api.runs import IdempotencyKey
 from service.api.schemas import RunView
 from service.api.sweep_schemas import SweepPage, SweepPlanView, SweepView, TrialView
@@ -82,11 +82,11 @@ def list_trials(sweep_id: str, world: WorldDep) -> list[TrialView]:
     return [view_of_trial(one, sweep) for one in found]
 
 
-@router.get("/sweeps/{sweep_id}/report", response_class=Response, responses=REPORT_ANSWER)
+@router.get("/sweeps/{sweep_id}/report", response_class=Response, responses=REPORT_ANSWERS)
 def show_report(sweep_id: str, world: WorldDep, query: Annotated[ReportQuery, Query()]) -> Response:
     """The pages about a sweep: did it help, by how much, where not."""
     content = sweep_status.report_of_sweep(sweep_id, query.format, world=world)
-    return answer_with(content, query.format)
+    return Response(content, media_type=REPORT_TYPES[query.format])
 
 
 @router.post("/sweeps/{sweep_id}:stop")

@@ -28,42 +28,47 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    about: Annotated[str, typer.Argument(metavar="RUN|SWEEP", help="The id, or enough of it.")],
+    about: Annotated[
+        str, typer.Argument(metavar="RUN|SWEEP", help="The id, or enough of its beginning.")
+    ],
     form: Annotated[
         Form, typer.Option("--format", help="Text, a page, or for programs.")
     ] = Form.MD,
     out: Annotated[Path | None, typer.Option(help="Write it into this file.")] = None,
-    again: Annotated[
-        bool, typer.Option("--again", help="Have a new one made first, of a run.")
-    ] = False,
     open_: Annotated[
         Path | None,
-        typer.Option("--open", metavar="FILE", help="Write the page there and show it."),
+        typer.Option("--open", metavar="FILE", help="Write the page into this file and show it."),
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Of a run: have a new one made first.")
+    ] = False,
 ) -> None:
-    """Show the report about a run or a sweep; of a run, one is made if there is none."""
+    """Show the report of a run or a sweep; of a run one is made if there is none."""
     with open_client() as client:
         found = _found(client, about, again=again)
         if found is None:
             return
-        content = client.report(found, format=Form.HTML.value if open_ else form.value)
-    file = open_ or out
-    if file is None:
+        content = client.report(found, format="html" if open_ else form.value)
+    target = open_ or out
+    if target is None:
         typer.echo(content, nl=False)
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(content, encoding="utf-8")
-    console.output().print(f"Wrote {file}.", soft_wrap=True)
+    target.write_text(content, encoding="utf-8")
+    console.output().print(f"Wrote {target}.")
     if open_ is not None:
         typer.launch(str(open_))
 
 
 def _found(client: "TandemClient", about: str, *, again: bool) -> str | None:
-    """The whole id of what has a report; none: nobody waits for it any more."""
+    """The whole id of what has a report; none: nobody waits for one any more."""
     if about.startswith("s"):
         return full_sweep_id(client, about)
-    run_id = full_id(client, about)
-    if again or client.run(run_id).report is None:
-        made = watch_to_its_end(client, client.make_report(run_id).id)
-        return None if made is None else run_id
-    return run_id
+    found = full_id(client, about)
+    if (again or client.run(found).report is None) and not _made(client, found):
+        return None
+    return found
+
+
+def _made(client: "TandemClient", run_id: str) -> bool:
+    """Whether a new report is there; false: nobody waits for it any more."""
+    return watch_to_its_end(client, client.make_report(run_id).id) is not None

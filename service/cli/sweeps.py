@@ -1,4 +1,4 @@
-"""`tandem sweep`, `sweeps`, `trials`, `stop`, `extend`, `promote` and `report`."""
+"""`tandem sweep`, `sweeps`, `trials`, `stop`, `extend` and `promote`."""
 
 from typing import TYPE_CHECKING, Annotated
 

@@ -12,10 +12,8 @@ TandemError
 ├── SpecRefused              spec_refused: the spec cannot be, or cannot run here
 ├── EntryRefused             sweep_entry_refused: what a driver may not write
 ├── Conflict
-│   ├── IllegalMove          illegal_move
-│   ├── IllegalSweepMove     illegal_sweep_move
-│   ├── SweepLogMoved        sweep_log_moved
-│   ├── DriverSuperseded     driver_superseded
+│   ├── IllegalMove          illegal_move, and of a sweep illegal_sweep_move
+│   ├── SweepLogMoved        sweep_log_moved; for a driver of old driver_superseded
 │   ├── NothingToPromote     nothing_to_promote
 │   ├── AttemptSuperseded    attempt_superseded
 │   ├── LeaseLost            lease_lost

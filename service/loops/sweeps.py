@@ -17,9 +17,11 @@ from service.domain.sweeps import SWEEP_OVER, Sweep, SweepState
 from service.loops.base import each
 from service.usecases.runs import show_run
 from service.usecases.sweep_steps import (
+    book_baselines,
     driver_ended,
     launch_probe,
     launch_report,
+    settle_packs,
     stop_before_probe,
     submit_driver,
     take_probe,
@@ -91,6 +93,8 @@ class SweepKeeper:
     def _searching(self, sweep: Sweep) -> None:
         if sweep.driver == 0 or sweep.not_before is not None:
             if sweep.not_before is None or sweep.not_before <= self._world.clock.now():
+                settled = settle_packs(sweep, world=self._world)
+                book_baselines(settled, world=self._world)
                 submit_driver(sweep.id, world=self._world)
             return
         job = self._world.cluster.look(sweep.driver_job)

@@ -12,6 +12,7 @@ from service.domain.states import RunState
 from service.domain.stored import Unit
 from service.domain.sweeps import Sweep, SweepState, teacher_warning
 from service.domain.trials import Trial, best_trial, spec_in_force, trials_of
+from service.usecases.trials import baselines_under_way
 from service.usecases.world import World
 
 
@@ -101,10 +102,17 @@ def _warnings(unit: Unit, sweep: Sweep) -> Iterator[str]:
 def _waiting_for(unit: Unit, sweep: Sweep, trials: dict[int, Trial]) -> str | None:
     if sweep.state is SweepState.PROBING:
         return _of_run(unit, "its probe", sweep.probe_run_id)
-    if sweep.state is SweepState.REPORTING:
-        return _of_run(unit, "its report", sweep.report_run_id)
-    if sweep.state is not SweepState.SEARCHING:
+    if sweep.state is SweepState.SEARCHING:
+        return _search_waits_for(unit, sweep, trials)
+    if sweep.state is not SweepState.REPORTING:
         return None
+    missing = next(iter(baselines_under_way(unit, sweep)), None)
+    if sweep.report_run_id is None and missing is not None:
+        return _of_run(unit, "a baseline", missing.id)
+    return _of_run(unit, "its report", sweep.report_run_id)
+
+
+def _search_waits_for(unit: Unit, sweep: Sweep, trials: dict[int, Trial]) -> str | None:
     live = [number for number, trial in trials.items() if trial.ended is None]
     runs = [run for run in unit.runs.of_sweep(sweep.id, trials=live) if not run.is_over]
     if not runs:

@@ -14,6 +14,7 @@ from configs.spec import (
     Resources,
     RunFile,
 )
+from configs.variants import is_taught
 from service.domain.access import seal_of
 from service.domain.policy import Job
 from service.domain.ports import Order
@@ -30,8 +31,8 @@ from service.domain.sweeps import (
 )
 from service.usecases.booking import add_run, new_run_id
 from service.usecases.nodes import cluster_nodes
-from service.usecases.trials import SWEEP_ACTOR
-from service.usecases.twins import book_for_sweep, those_that_go_on
+from service.usecases.trials import SWEEP_ACTOR, baselines_under_way
+from service.usecases.twins import book_twins, missing_noise_seeds
 from service.usecases.world import World
 
 MOST_STRIKES = 10
@@ -88,15 +89,36 @@ def stop_before_probe(sweep_id: str, *, world: World) -> None:
             unit.sweeps.save(move_sweep(sweep, SweepState.STOPPED, at=world.clock.now()))
 
 
-def submit_driver(sweep_id: str, *, world: World) -> None:
-    """Start the next driver: its number is in the database before its job is submitted.
+def book_baselines(sweep: Sweep, *, world: World) -> None:
+    """Book what trials are compared with and what tells the noise; what is there is reused."""
+    spec, project = sweep.spec, sweep.project
+    if sweep.wants == "stop":
+        return
+    if spec.baseline and is_taught(spec.base):
+        seeds = range(spec.base.seed, spec.base.seed + spec.repeats)
+        book_twins(spec.base, seeds, sweep=sweep, world=world)
+    if spec.noise_runs:
+        missing = missing_noise_seeds(spec.base, spec.noise_runs, project=project, world=world)
+        book_twins(spec.base, missing, sweep=sweep, world=world)
 
-    Before the first one, the students that trials are compared with are booked.
+
+def settle_packs(sweep: Sweep, *, world: World) -> Sweep:
+    """Settle how many of its students train side by side; the cluster's room decides with it.
+
+    It is settled once: those that wait for others of their pack wait for the same number.
     """
+    if sweep.driver:
+        return sweep
+    room = places(sweep.spec.base.resources, cluster_nodes(world), total=True)
+    size = pack_size_of(sweep, sweep.probe, places=room)
     with world.store.begin() as unit:
-        sweep = unit.sweeps.get(sweep_id)
-    if sweep.driver == 0:
-        _begin_search(sweep, world=world)
+        settled = replace(unit.sweeps.take(sweep.id), pack_size=size)
+        unit.sweeps.save(settled)
+    return settled
+
+
+def submit_driver(sweep_id: str, *, world: World) -> None:
+    """Start the next driver: its number is in the database before its job is submitted."""
     with world.store.begin() as unit:
         sweep = unit.sweeps.take(sweep_id)
         if sweep.state is not SweepState.SEARCHING:
@@ -111,16 +133,6 @@ def submit_driver(sweep_id: str, *, world: World) -> None:
         )
         unit.sweeps.save(sweep)
     world.cluster.submit(_driver_order(sweep, world=world))
-
-
-def _begin_search(sweep: Sweep, *, world: World) -> None:
-    """Settle how many train side by side, and book those that trials are compared with."""
-    room = places(sweep.spec.base.resources, cluster_nodes(world), total=True)
-    size = pack_size_of(sweep, sweep.probe, places=room)
-    with world.store.begin() as unit:
-        settled = replace(unit.sweeps.take(sweep.id), pack_size=size)
-        unit.sweeps.save(settled)
-    book_for_sweep(settled, world=world)
 
 
 def driver_ended(sweep: Sweep, job: Job | None, *, why: str, world: World) -> None:
@@ -146,16 +158,19 @@ def driver_ended(sweep: Sweep, job: Job | None, *, why: str, world: World) -> No
 
 
 def launch_report(sweep_id: str, *, world: World) -> None:
-    """Queue the run that makes the pages, once; end a sweep that has nothing to tell."""
+    """Queue the run that makes the pages, once; end a sweep that has nothing to tell.
+
+    It waits for the baselines, for without them it could not tell whether anything helped.
+    """
     with world.store.begin() as unit:
         unit.runs.alone()
         sweep = unit.sweeps.take(sweep_id)
         if sweep.state is not SweepState.REPORTING or sweep.report_run_id is not None:
             return
-        if those_that_go_on(unit, sweep):
-            return
         if all(run.trial is None for run in unit.runs.of_sweep(sweep.id)):
             unit.sweeps.save(_ended(sweep, sweep.message, world=world))
+            return
+        if baselines_under_way(unit, sweep):
             return
         spec = ReportSpec(sweep=sweep.id, tags=sweep.spec.tags)
         run = _launched(unit, sweep, spec, name="report", world=world)

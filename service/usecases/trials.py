@@ -74,14 +74,25 @@ def begin_trial(unit: Unit, sweep: Sweep, entry: Suggested, *, at: datetime) -> 
         for spec in specs
     ]
     told = f"Trial {entry.number} of sweep {sweep.id}: {values_in_words(entry.values)}."
+    has_twin = sweep.spec.baseline
     return [
-        add_run(unit, run, actor=SWEEP_ACTOR, details=told, has_twin=_has_twin(sweep, run))
-        for run in runs
+        add_run(unit, run, actor=SWEEP_ACTOR, details=told, has_twin=has_twin and is_taught(spec))
+        for run, spec in zip(runs, specs, strict=True)
     ]
 
 
-def _has_twin(sweep: Sweep, run: Run) -> bool:
-    return sweep.spec.baseline and isinstance(run.spec, RunSpec) and is_taught(run.spec)
+def baselines_under_way(unit: Unit, sweep: Sweep) -> list[Run]:
+    """Runs that the sweep's trials are compared with, and that have not ended.
+
+    One that was stopped waits for none: its own have been told to leave.
+    """
+    if sweep.wants == "stop":
+        return []
+    runs = unit.runs.of_sweep(sweep.id)
+    own = {run.id: run for run in runs if run.trial is None and isinstance(run.spec, RunSpec)}
+    twins = {run.baseline_run_id for run in runs if run.baseline_run_id is not None} - own.keys()
+    found = [*own.values(), *(unit.runs.get(run_id) for run_id in sorted(twins))]
+    return [run for run in found if not run.is_over]
 
 
 def trial_specs(sweep: Sweep, values: Values) -> tuple[RunSpec, ...] | str:

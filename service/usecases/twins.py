@@ -6,28 +6,10 @@ from configs.spec import RunSpec
 from configs.variants import baseline_of, family_digest
 from service.domain.runs import Run
 from service.domain.states import RunState
-from service.domain.stored import Unit
 from service.domain.sweeps import Sweep
 from service.domain.twins import further_seeds, is_sound
 from service.usecases.booking import add_run, dataset_digest_of, new_run_id, reusable_twin
 from service.usecases.world import World
-
-
-def book_for_sweep(sweep: Sweep, *, world: World) -> None:
-    """The twins of a sweep's runs, and what else its noise floor takes, before any trial begins."""
-    base, asked = sweep.spec.base, sweep.spec
-    seeds = range(base.seed, base.seed + asked.repeats) if asked.baseline else range(0)
-    book_twins(base, seeds, sweep=sweep, world=world)
-    further = missing_noise_seeds(base, asked.noise_runs, project=sweep.project, world=world)
-    book_twins(base, further, sweep=sweep, world=world)
-
-
-def those_that_go_on(unit: Unit, sweep: Sweep) -> list[Run]:
-    """A sweep's students, their twins included, that its report has to wait for."""
-    runs = {run.id: run for run in unit.runs.of_sweep(sweep.id) if run.task == "train"}
-    twins = {run.baseline_run_id for run in runs.values()} - {None, *runs}
-    others = [unit.runs.get(twin) for twin in twins if twin is not None]
-    return [run for run in (*runs.values(), *others) if not run.is_over]
 
 
 def book_twins(

@@ -139,6 +139,8 @@ class TestRoles:
             "/v1/runs/{run_id}/attempts/{number}/deliveries",
             "/v1/runs/{run_id}/attempts/{number}/log",
             "/v1/attempts:over",
+            "/v1/sweeps/{sweep_id}/log",
+            "/v1/sweeps/{sweep_id}/standings",
         }
 
     @pytest.mark.parametrize(

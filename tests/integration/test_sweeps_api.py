@@ -18,28 +18,11 @@ from tests.simulated_sweep import (
     SimulatedSweep,
     a_probe,
     a_sweep,
+    closed,
     launch_sweep,
     searching_sweep,
+    trained,
 )
-
-
-def trained(sweep: SimulatedSweep, number: int, value: float, **values: Any) -> str:
-    """A trial that was trained to its end, and its run."""
-    (run_id,) = sweep.suggest(number, **values)
-    sweep.stage.turn()
-    sweep.tell(run_id, 4, value)
-    sweep.finish(run_id)
-    assert sweep.end(number, "finished", 4, val_bbox_mAP=value).is_success
-    return run_id
-
-
-def closed(sweep: SimulatedSweep) -> SimulatedSweep:
-    """The search is closed and the report is made."""
-    assert sweep.close().is_success
-    sweep.stage.turn()
-    sweep.stage.turn()
-    sweep.leave_report()
-    return sweep
 
 
 def test_a_sweep_is_probed_searched_and_reported(any_stage: Stage) -> None:
@@ -500,6 +483,39 @@ def test_the_best_trial_becomes_a_run_of_its_own(stage: Stage) -> None:
     assert stage.http.post(url, json={"trial": 9}).status_code == 409
     wrong = stage.http.post(url, json={"changes": {"schedule.epochs": -1}})
     assert wrong.json()["errors"][0]["field"] == "schedule.epochs"
+
+
+def test_trials_are_compared_with_the_student_alone_and_seeds_tell_the_noise(
+    stage: Stage,
+) -> None:
+    stage.cluster.machines = (Node(9.0, 0.0, 9.0, 0.0),)
+    sweep = searching_sweep(stage, baseline=True, noise_runs=2)
+    alone = stage.http.get("/v1/runs", params={"sweep": sweep.id}).json()["items"]
+    assert [run["spec"]["seed"] for run in alone] == [1, 0]
+    assert all(run["spec"]["teacher"] is None and run["trial"] is None for run in alone)
+
+    run_id = trained(sweep, 0, 0.3)
+    sweep.close()
+    stage.turn()
+
+    assert stage.run(run_id)["baseline"] == alone[1]["id"]
+    assert (sweep.state, sweep.view["report_run_id"]) == ("reporting", None)
+    assert "a baseline, run" in sweep.view["waits_for"]
+    for run in alone:
+        sweep.finish(run["id"])
+    stage.turn()
+    assert sweep.view["report_run_id"] is not None
+
+
+def test_a_stopped_sweep_waits_for_no_baseline(stage: Stage) -> None:
+    sweep = searching_sweep(stage, baseline=True, noise_runs=0)
+    sweep.suggest(0)
+    stage.http.post(f"/v1/sweeps/{sweep.id}:stop")
+    sweep.end(0, "cancelled", 0)
+
+    closed(sweep)
+
+    assert sweep.state == "stopped"
 
 
 def test_runs_are_found_by_their_sweep_and_trial(stage: Stage) -> None:

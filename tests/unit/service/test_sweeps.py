@@ -278,9 +278,9 @@ def test_an_evaluation_is_of_a_whole_epoch_of_all_repeats() -> None:
 
     standing = standing_of(Trial(0, {}), runs, [MAXIMISE], why=None)
 
-    assert [(one.epoch, one.values[MAP]) for one in standing.evaluations] == [
-        (2, pytest.approx(0.3))
-    ]
+    (told_once,) = standing.evaluations
+    assert told_once.epoch == 2
+    assert told_once.values[MAP] == pytest.approx(0.3)
     assert standing.result is None
 
 

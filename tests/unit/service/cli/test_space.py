@@ -1,0 +1,88 @@
+"""What a sweep varies, as people write it."""
+
+from typing import Any
+
+import pytest
+
+from configs.spec import SweepSpec
+from service.cli.failures import Refused
+from service.cli.space import assignments_from, kind_from, objective_from, pack_from
+from tests.factories import a_bckd_spec
+
+CLS = "distillation.cls_weight"
+
+
+@pytest.mark.parametrize(
+    ("text", "parameter"),
+    [
+        ("uniform:0.5,2", {"kind": "uniform", "low": 0.5, "high": 2}),
+        ("loguniform:1e-4,1e-2", {"kind": "loguniform", "low": 1e-4, "high": 1e-2}),
+        ("int:1,8", {"kind": "integer", "low": 1, "high": 8}),
+        ("choice:0,1,2.5", {"kind": "choice", "values": [0, 1, 2.5]}),
+        ("choice:all,true", {"kind": "choice", "values": ["all", True]}),
+        (
+            "uniform:1,10@distillation.method=pkd",
+            {"kind": "uniform", "low": 1, "high": 10, "when": {"distillation.method": ["pkd"]}},
+        ),
+        (
+            "uniform:1,10@a=x,y@b=2",
+            {"kind": "uniform", "low": 1, "high": 10, "when": {"a": ["x", "y"], "b": [2]}},
+        ),
+    ],
+)
+def test_a_parameter_is_what_follows_its_name(text: str, parameter: dict[str, Any]) -> None:
+    assert assignments_from([f"{CLS}={text}"]).space == {CLS: parameter}
+
+
+def test_plain_changes_stay_changes() -> None:
+    found = assignments_from(["schedule.epochs=6", f"{CLS}=uniform:0,1", "tags.note=a:b"])
+
+    assert found.changes == {"schedule.epochs": 6, "tags.note": "a:b"}
+    assert set(found.space) == {CLS}
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [f"{CLS}=uniform:1"],
+        [f"{CLS}=loguniform:1,2,3"],
+        [f"{CLS}=uniform:1,2@method"],
+        [f"{CLS}=uniform:1,2", f"{CLS}=uniform:1,3"],
+        [f"{CLS}=uniform:1,2", f"{CLS}=4"],
+        ["nothing"],
+    ],
+)
+def test_what_is_no_parameter_is_refused_with_advice(items: list[str]) -> None:
+    with pytest.raises(Refused) as refused:
+        assignments_from(items)
+
+    assert refused.value.refusal.advice
+
+
+def test_kinds_objectives_and_packs_are_read() -> None:
+    assert kind_from("tpe") == {"kind": "tpe"}
+    assert kind_from("asha:grace_epochs=2,factor=4") == {
+        "kind": "asha",
+        "grace_epochs": 2,
+        "factor": 4,
+    }
+    assert objective_from("train/loss:min") == {"metric": "train/loss", "goal": "min"}
+    assert objective_from("val/bbox_mAP") == {"metric": "val/bbox_mAP"}
+    assert [pack_from(text) for text in ("auto", "off", "4")] == ["auto", "off", 4]
+
+
+def test_what_is_read_is_a_valid_search() -> None:
+    found = assignments_from([f"{CLS}=loguniform:0.1,10", "distillation.loc_weight=choice:0,1,2"])
+
+    spec = SweepSpec.model_validate(
+        {
+            "base": a_bckd_spec(),
+            "space": found.space,
+            "algorithm": kind_from("grid:points=4"),
+            "scheduler": kind_from("median:min_trials=2"),
+            "objectives": [objective_from("val/bbox_mAP:max")],
+            "pack": pack_from("2"),
+        }
+    )
+
+    assert spec.algorithm.kind == "grid"
