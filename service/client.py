@@ -8,23 +8,26 @@ with TandemClient("http://127.0.0.1:8700") as tandem:
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
 
 import httpx
 from httpx_sse import ServerSentEvent, connect_sse
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 
 from service.api.asked import (
     AuditQuery,
     DatasetRequest,
     EvaluationRequest,
     ExportRequest,
+    ExtendRequest,
     LogQuery,
     PriorityRequest,
     ProjectRequest,
+    PromoteRequest,
+    ReportQuery,
     RunQuery,
     RunRequest,
+    SweepQuery,
+    SweepRequest,
     TeacherRequest,
 )
 from service.api.schemas import (
@@ -38,15 +41,15 @@ from service.api.schemas import (
     NoiseView,
     PlanView,
     PresetView,
-    ProblemView,
     ProjectView,
     RunPage,
     RunView,
     TeacherView,
 )
-from service.domain.comparisons import ReportFormat
+from service.api.sweep_schemas import SweepPage, SweepPlanView, SweepView, TrialView
+from service.connection import Connection, ServiceUnreachable, TandemApiError, error_from, listed
 
-View = TypeVar("View", bound=BaseModel)
+__all__ = ["ServiceUnreachable", "TandemApiError", "TandemClient"]
 
 _AGAIN_AFTER_S = 0.5
 _SILENCE_S = 45.0
@@ -57,55 +60,8 @@ def _look_away(_view: RunView) -> None:
     pass
 
 
-class ServiceUnreachable(Exception):
-    """Nothing answers at the service's address."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(f"The service does not answer at {url}. Start it with `tandem up`.")
-
-
-class TandemApiError(Exception):
-    """The service refused a request; `problem` says what, which field, and what to do."""
-
-    def __init__(self, problem: ProblemView) -> None:
-        super().__init__(f"{problem.title}: {problem.detail}")
-        self.problem = problem
-
-
-class TandemClient:
+class TandemClient(Connection):
     """The service at `url`; a context manager."""
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        timeout_s: float = 30.0,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        self.url = url.rstrip("/")
-        self._http = httpx.Client(
-            base_url=self.url,
-            timeout=timeout_s,
-            trust_env=False,
-            transport=transport,
-            headers={} if token is None else {"Authorization": f"Bearer {token}"},
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
 
     def launch(self, request: RunRequest, *, idempotency_key: str | None = None) -> RunView:
         """Launch a run; the same key gives the same run."""
@@ -163,16 +119,16 @@ class TandemClient:
 
     def events(self, run_id: str) -> list[EventView]:
         """What happened to a run."""
-        return _list(EventView, self._ask("GET", f"/v1/runs/{run_id}/events"))
+        return listed(EventView, self._ask("GET", f"/v1/runs/{run_id}/events"))
 
     def attempts(self, run_id: str) -> list[AttemptView]:
         """The tries of a run."""
-        return _list(AttemptView, self._ask("GET", f"/v1/runs/{run_id}/attempts"))
+        return listed(AttemptView, self._ask("GET", f"/v1/runs/{run_id}/attempts"))
 
     def metrics(self, run_id: str, *, key: str | None = None) -> list[MetricView]:
         """Metric values by key and step."""
         params = {} if key is None else {"key": key}
-        return _list(MetricView, self._ask("GET", f"/v1/runs/{run_id}/metrics", params=params))
+        return listed(MetricView, self._ask("GET", f"/v1/runs/{run_id}/metrics", params=params))
 
     def budget(self, run_id: str) -> BudgetView:
         """What each term of the loss does."""
@@ -182,10 +138,6 @@ class TandemClient:
     def noise(self, run_id: str) -> NoiseView:
         """By how much runs like this one differ in their seed alone."""
         return NoiseView.model_validate_json(self._ask("GET", f"/v1/runs/{run_id}/noise").content)
-
-    def report(self, run_id: str, *, format: ReportFormat = "md") -> str:
-        """The newest report of a run."""
-        return self._ask("GET", f"/v1/runs/{run_id}/report", params={"format": format}).text
 
     def make_report(self, run_id: str) -> RunView:
         """Have a report made of a run; the run that makes it."""
@@ -227,7 +179,7 @@ class TandemClient:
         ) as source:
             if not source.response.is_success:
                 source.response.read()
-                raise _error_from(source.response)
+                raise error_from(source.response)
             yield from source.iter_sse()
 
     def cancel(self, run_id: str) -> RunView:
@@ -250,6 +202,60 @@ class TandemClient:
         """Give a run another place in the queue."""
         return self._wish(run_id, "prioritize", body=PriorityRequest(priority=priority))
 
+    def launch_sweep(
+        self, request: SweepRequest, *, idempotency_key: str | None = None
+    ) -> SweepView:
+        """Search around a run; the same key gives the same sweep."""
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        response = self._ask("POST", "/v1/sweeps", body=request, headers=headers)
+        return SweepView.model_validate_json(response.content)
+
+    def plan_sweep(self, request: SweepRequest) -> SweepPlanView:
+        """The dry run of a sweep."""
+        answer = self._ask("POST", "/v1/sweeps:plan", body=request)
+        return SweepPlanView.model_validate_json(answer.content)
+
+    def sweeps(self, query: SweepQuery | None = None) -> SweepPage:
+        """Sweeps, newest first."""
+        params = (query or SweepQuery()).model_dump(mode="json", exclude_none=True)
+        return SweepPage.model_validate_json(self._ask("GET", "/v1/sweeps", params=params).content)
+
+    def sweep(self, sweep_id: str) -> SweepView:
+        """One sweep."""
+        return SweepView.model_validate_json(self._ask("GET", f"/v1/sweeps/{sweep_id}").content)
+
+    def trials(self, sweep_id: str) -> list[TrialView]:
+        """The trials of a sweep."""
+        return listed(TrialView, self._ask("GET", f"/v1/sweeps/{sweep_id}/trials"))
+
+    def stop_sweep(self, sweep_id: str) -> SweepView:
+        """Begin no more trials and end those that go on."""
+        answer = self._ask("POST", f"/v1/sweeps/{sweep_id}:stop")
+        return SweepView.model_validate_json(answer.content)
+
+    def extend_sweep(self, sweep_id: str, request: ExtendRequest) -> SweepView:
+        """Have a sweep that is over search on."""
+        answer = self._ask("POST", f"/v1/sweeps/{sweep_id}:extend", body=request)
+        return SweepView.model_validate_json(answer.content)
+
+    def promote(
+        self, sweep_id: str, request: PromoteRequest, *, idempotency_key: str | None = None
+    ) -> RunView:
+        """Launch a sweep's best trial, or another one, as a run of its own."""
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        path = f"/v1/sweeps/{sweep_id}:promote"
+        answer = self._ask("POST", path, body=request, headers=headers)
+        return RunView.model_validate_json(answer.content)
+
+    def report(self, about: str, query: ReportQuery | None = None) -> str:
+        """The report about a sweep or a run, by its id."""
+        params = (query or ReportQuery()).model_dump(mode="json")
+        return self._ask("GET", f"{self.report_path(about)}", params=params).text
+
+    def report_path(self, about: str) -> str:
+        """Where the report about a sweep or a run is, below the service's address."""
+        return f"/v1/{'sweeps' if about.startswith('s') else 'runs'}/{about}/report"
+
     def register_dataset(
         self, root: Path, *, name: str | None = None, replace: bool = False
     ) -> DatasetView:
@@ -259,7 +265,7 @@ class TandemClient:
 
     def datasets(self) -> list[DatasetView]:
         """All datasets."""
-        return _list(DatasetView, self._ask("GET", "/v1/datasets"))
+        return listed(DatasetView, self._ask("GET", "/v1/datasets"))
 
     def register_teacher(self, request: TeacherRequest) -> TeacherView:
         """Give a trained detector a name."""
@@ -269,15 +275,15 @@ class TandemClient:
 
     def teachers(self) -> list[TeacherView]:
         """All teachers."""
-        return _list(TeacherView, self._ask("GET", "/v1/teachers"))
+        return listed(TeacherView, self._ask("GET", "/v1/teachers"))
 
     def presets(self) -> list[PresetView]:
         """All presets."""
-        return _list(PresetView, self._ask("GET", "/v1/presets"))
+        return listed(PresetView, self._ask("GET", "/v1/presets"))
 
     def projects(self) -> list[ProjectView]:
         """Projects that have limits or a weight of their own."""
-        return _list(ProjectView, self._ask("GET", "/v1/projects"))
+        return listed(ProjectView, self._ask("GET", "/v1/projects"))
 
     def project(self, name: str) -> ProjectView:
         """One project."""
@@ -298,59 +304,9 @@ class TandemClient:
         """Whether the service and what it needs answer."""
         answer = self._send("GET", "/readyz")
         if answer.status_code not in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE):
-            raise _error_from(answer)
+            raise error_from(answer)
         return HealthView.model_validate_json(answer.content)
 
     def _wish(self, run_id: str, wish: str, *, body: BaseModel | None = None) -> RunView:
         answer = self._ask("POST", f"/v1/runs/{run_id}:{wish}", body=body)
         return RunView.model_validate_json(answer.content)
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: BaseModel | None = None,
-        params: dict[str, Any] | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> httpx.Response:
-        response = self._send(method, path, body=body, params=params, headers=headers)
-        if not response.is_success:
-            raise _error_from(response)
-        return response
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: BaseModel | None = None,
-        params: dict[str, Any] | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> httpx.Response:
-        content = None if body is None else body.model_dump_json()
-        kind = {} if body is None else {"content-type": "application/json"}
-        try:
-            return self._http.request(
-                method, path, content=content, params=params, headers={**kind, **(headers or {})}
-            )
-        except httpx.TransportError as error:
-            raise ServiceUnreachable(self.url) from error
-
-
-def _list(kind: type[View], response: httpx.Response) -> list[View]:
-    return TypeAdapter(list[kind]).validate_json(response.content)  # type: ignore[valid-type]
-
-
-def _error_from(response: httpx.Response) -> TandemApiError:
-    try:
-        problem = ProblemView.model_validate_json(response.content)
-    except ValidationError:
-        problem = ProblemView(
-            type="about:blank",
-            title=f"HTTP {response.status_code}",
-            status=response.status_code,
-            detail=response.text[:500],
-            code="not_a_problem",
-        )
-    return TandemApiError(problem)

@@ -18,6 +18,7 @@ from service.loops.comparisons import compare_twins
 from service.loops.reconcile import Reconciler
 from service.loops.settle import settle_finished
 from service.loops.submit import submit_queued
+from service.loops.sweeps import SweepKeeper
 from service.main import create_app
 from service.settings import Settings
 from service.store.database import Database
@@ -38,6 +39,7 @@ class Stage:
     tracker: SimulatedTracker
     clock: FixedClock
     reconciler: Reconciler
+    sweeps: SweepKeeper
     transport: AsgiTransport
 
     @property
@@ -50,11 +52,13 @@ class Stage:
         submit_queued(self.world)
         self.reconciler.turn()
         settle_finished(self.world)
+        self.sweeps.turn()
         compare_twins(self.world)
 
     def restart(self) -> None:
         """What the service had in memory is gone, and it listens from now on."""
         self.reconciler = Reconciler(self.world, deaf_after_s=math.inf)
+        self.sweeps = SweepKeeper(self.world)
 
     def forget(self, statement: str) -> None:
         """Something goes missing in the database, behind everybody's back."""
@@ -99,7 +103,8 @@ def open_stage(home: Path, **settings: Any) -> Iterator[Stage]:
     transport = AsgiTransport(app)
     with httpx.Client(transport=transport, base_url="http://localhost") as http:
         reconciler = Reconciler(app.state.world, deaf_after_s=math.inf)
-        yield Stage(app, http, home, cluster, tracker, clock, reconciler, transport)
+        sweeps = SweepKeeper(app.state.world)
+        yield Stage(app, http, home, cluster, tracker, clock, reconciler, sweeps, transport)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""MLflow's REST API, as little as the control plane needs: runs found, ended, shown together."""
+"""MLflow's REST API, as little as the control plane needs: find runs, end and group them."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -18,6 +18,7 @@ from configs.spec import (
 from service.domain.access import Role
 from service.domain.comparisons import ReportFormat
 from service.domain.states import RunState
+from service.domain.sweeps import SweepState
 from service.domain.twins import BaselineWish
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
@@ -92,6 +93,75 @@ class ExportRequest(ExportSpec, Placed):
     """A detector to write in formats of others: a whole spec, and what to call it."""
 
 
+class SweepRequest(Placed):
+    """A sweep to launch: a run to search around, as `RunRequest` says it, and how to search.
+
+    Everything but the run is as in `configs.spec.SweepSpec`; what is left out is as there.
+    """
+
+    preset: Annotated[str | None, Field(examples=["digits/bckd"])] = None
+    changes: dict[str, JsonValue] = Field(default_factory=dict)
+    spec: dict[str, JsonValue] | None = None
+    """Of the run: its base."""
+
+    space: Annotated[
+        dict[str, JsonValue],
+        Field(
+            examples=[{"distillation.cls_weight": {"kind": "loguniform", "low": 0.1, "high": 10.0}}]
+        ),
+    ]
+    algorithm: dict[str, JsonValue] | None = None
+    scheduler: dict[str, JsonValue] | None = None
+    objectives: list[JsonValue] | None = None
+    first: list[JsonValue] | None = None
+    budget: dict[str, JsonValue] | None = None
+    concurrency: JsonValue = None
+    repeats: JsonValue = None
+    pack: JsonValue = None
+    baseline: JsonValue = None
+    noise_runs: JsonValue = None
+    probe: JsonValue = None
+    seed: JsonValue = None
+    tags: dict[str, JsonValue] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.preset is None) == (self.spec is None):
+            raise ValueError("give either preset or spec")
+        if self.spec is not None and self.changes:
+            raise ValueError("changes are for presets; put them into spec itself")
+        return self
+
+
+class ExtendRequest(Asked):
+    """More for a finished sweep to do."""
+
+    trials: Annotated[int | None, Field(ge=1, le=10_000, strict=True)] = None
+    """More of them, beside those that have begun; none: what is left of the old budget."""
+
+    hours: Annotated[float | None, Field(gt=0, le=100_000)] = None
+    """From now on; none: without a limit."""
+
+    gpu_hours: Annotated[float | None, Field(gt=0, le=1_000_000)] = None
+    space: dict[str, JsonValue] | None = None
+    """The whole space with its new bounds."""
+
+    algorithm: dict[str, JsonValue] | None = None
+
+
+class PromoteRequest(Asked):
+    """A trial to be trained as a run of its own."""
+
+    trial: Annotated[int | None, Field(ge=0, lt=2**31, strict=True)] = None
+    """None: the best so far."""
+
+    changes: Annotated[dict[str, JsonValue], Field(examples=[{"schedule.epochs": 24}])] = Field(
+        default_factory=dict
+    )
+    name: RunName | None = None
+    priority: Priority = 0
+
+
 class PageQuery(Contract):
     """Which part of a list."""
 
@@ -109,10 +179,22 @@ class RunQuery(PageQuery):
     project: str | None = None
     preset: str | None = None
     tag: Annotated[str, Field(pattern=r"^[^=]+=.*$", description="key=value")] | None = None
+    sweep: str | None = None
+    """Only runs of this sweep."""
+
+    trial: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    """Only runs of its trial with this number."""
+
+
+class SweepQuery(PageQuery):
+    """Which sweeps."""
+
+    state: SweepState | None = None
+    project: str | None = None
 
 
 class ReportQuery(Contract):
-    """In which form."""
+    """A report's form: a page, Markdown, or for programs."""
 
     format: ReportFormat = "html"
 

@@ -4,7 +4,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from service.api.gate import caller_of, known_caller_of
+from service.api.gate import caller_of, driver_of, known_caller_of
 from service.domain.access import Caller
 from service.usecases.world import World
 
@@ -16,3 +16,4 @@ def _world(request: Request) -> World:
 WorldDep = Annotated[World, Depends(_world)]
 CallerDep = Annotated[Caller, Depends(caller_of)]
 KnownCallerDep = Annotated[Caller | None, Depends(known_caller_of)]
+DriverDep = Annotated[int | None, Depends(driver_of)]

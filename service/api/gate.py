@@ -17,9 +17,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.errors import answer_to, problem
 from service.api.roles import OF_ALL_PROJECTS, OF_WORKERS, Endpoint, endpoint_of
 from service.domain.access import LOCAL, AttemptSeal, Caller, Role, seal_from
-from service.domain.errors import NotLetIn, OtherProject, RoleTooSmall, RunNotFound, TandemError
+from service.domain.errors import (
+    NotLetIn,
+    OtherProject,
+    RoleTooSmall,
+    RunNotFound,
+    SweepNotFound,
+    TandemError,
+)
 from service.usecases.access import who_shows
 from service.usecases.runs import show_run
+from service.usecases.sweeps import show_sweep
 from service.usecases.world import World
 
 _SECRETS_IN_QUERY = frozenset({"token", "access_token", "api_key", "authorization"})
@@ -78,11 +86,12 @@ class Gate:
 
     def _who(self, scope: Scope, endpoint: Endpoint) -> str | None:
         """Note the caller; returns whose requests are counted together, if not an address's."""
-        least, run_id = endpoint.least, endpoint.named.get("run_id")
+        least = endpoint.least
         if self._world.key is None:
             scope["state"]["caller"] = LOCAL
             # A laptop's own workers report every two seconds each: they are not counted with it.
-            return f"run {run_id}" if least in OF_WORKERS else None
+            about = endpoint.named.get("run_id") or endpoint.named.get("sweep_id")
+            return f"run {about}" if least in OF_WORKERS else None
         is_open = least == "anybody" or (least == "anybody, in short" and not _shows(scope))
         if is_open:
             scope["state"]["caller"] = None
@@ -91,6 +100,7 @@ class Gate:
         if least in OF_WORKERS:
             seal = self._sealed(shown, endpoint)
             scope["state"]["caller"] = Caller(f"worker of {seal.run_id}", Role.VIEWER)
+            scope["state"]["driver"] = seal.attempt if seal.is_of_driver else None
             return f"run {seal.run_id}"
         caller = who_shows(shown, world=self._world)
         scope["state"]["caller"] = caller
@@ -99,7 +109,9 @@ class Gate:
     def _sealed(self, shown: str, endpoint: Endpoint) -> AttemptSeal:
         assert self._world.key is not None
         seal = seal_from(shown, key=self._world.key)
-        if seal is None:
+        if seal is None or seal.is_of_driver != (endpoint.least == "driver"):
+            raise NotLetIn
+        if seal.is_of_driver and endpoint.named.get("sweep_id") != seal.run_id:
             raise NotLetIn
         about = (endpoint.named.get("run_id"), endpoint.named.get("number"))
         if endpoint.least == "attempt" and about != (seal.run_id, str(seal.attempt)):
@@ -119,11 +131,18 @@ class Gate:
             raise OtherProject("all", caller.project)
         if (run_id := endpoint.named.get("run_id")) is not None:
             await run_in_threadpool(self._must_see, caller, run_id)
+        if (sweep_id := endpoint.named.get("sweep_id")) is not None:
+            await run_in_threadpool(self._must_see_sweep, caller, sweep_id)
 
     def _must_see(self, caller: Caller, run_id: str) -> None:
         """A run of another project is one that does not exist."""
         if not caller.sees(show_run(run_id, world=self._world).project):
             raise RunNotFound(run_id)
+
+    def _must_see_sweep(self, caller: Caller, sweep_id: str) -> None:
+        """A sweep of another project is one that does not exist."""
+        if not caller.sees(show_sweep(sweep_id, world=self._world).project):
+            raise SweepNotFound(sweep_id)
 
     def _too_often(self, who: str) -> Response | None:
         if self._counter.hit(self._limits.requests, who):
@@ -174,3 +193,9 @@ def known_caller_of(request: Request) -> Caller | None:
     """Whom the gate let in; none where it asked for no token and none was shown."""
     caller = request.scope["state"].get("caller")
     return caller if isinstance(caller, Caller) else None
+
+
+def driver_of(request: Request) -> int | None:
+    """The number of the driver whose seal was shown; none where access control is off."""
+    number = request.scope["state"].get("driver")
+    return number if isinstance(number, int) else None

@@ -1,6 +1,6 @@
 """Did it help: reports about runs, and how much seeds alone matter."""
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Response, status
 
@@ -13,22 +13,22 @@ from service.usecases import noise, reports
 
 router = APIRouter(prefix="/v1", tags=["reports"])
 
-_TYPES: dict[ReportFormat, str] = {
-    "html": "text/html; charset=utf-8",
-    "md": "text/markdown; charset=utf-8",
+MEDIA_TYPES: Final[dict[ReportFormat, str]] = {
+    "html": "text/html",
+    "md": "text/markdown",
     "json": "application/json",
 }
+REPORT_ANSWER: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {kind: {"schema": {"type": "string"}} for kind in MEDIA_TYPES.values()}}
+}
+"""What the API's description says of a report."""
 
 
-@router.get(
-    "/runs/{run_id}/report",
-    response_class=Response,
-    responses={200: {"content": {kind.partition(";")[0]: {} for kind in _TYPES.values()}}},
-)
+@router.get("/runs/{run_id}/report", response_class=Response, responses=REPORT_ANSWER)
 def show_report(run_id: str, world: WorldDep, query: Annotated[ReportQuery, Query()]) -> Response:
     """The newest report of a run, as a page, as text or for programs."""
     content = reports.report_file(run_id, query.format, world=world)
-    return Response(content, media_type=_TYPES[query.format])
+    return Response(content, media_type=MEDIA_TYPES[query.format])
 
 
 @router.post("/runs/{run_id}:report", status_code=status.HTTP_201_CREATED)

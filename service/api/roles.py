@@ -8,9 +8,9 @@ from starlette.types import Scope
 
 from service.domain.access import Role
 
-Least = Role | Literal["anybody", "anybody, in short", "attempt", "any attempt"]
+Least = Role | Literal["anybody", "anybody, in short", "attempt", "any attempt", "driver"]
 """`anybody, in short`: without a token it says less. `attempt`: the worker of the attempt in the
-path, by its seal; `any attempt`: any worker."""
+path, by its seal; `any attempt`: any worker. `driver`: a driver of the sweep in the path."""
 
 _LOOK, _RUN, _ADMIN = Role.VIEWER, Role.RUNNER, Role.ADMIN
 
@@ -41,6 +41,18 @@ LEAST_ROLE: Final[dict[tuple[str, str], Least]] = {
     ("POST", "/v1/runs/{run_id}/attempts/{number}/deliveries"): "attempt",
     ("POST", "/v1/runs/{run_id}/attempts/{number}/log"): "attempt",
     ("POST", "/v1/attempts:over"): "any attempt",
+    ("POST", "/v1/sweeps"): _RUN,
+    ("POST", "/v1/sweeps:plan"): _LOOK,
+    ("GET", "/v1/sweeps"): _LOOK,
+    ("GET", "/v1/sweeps/{sweep_id}"): _LOOK,
+    ("GET", "/v1/sweeps/{sweep_id}/trials"): _LOOK,
+    ("GET", "/v1/sweeps/{sweep_id}/report"): _LOOK,
+    ("POST", "/v1/sweeps/{sweep_id}:stop"): _RUN,
+    ("POST", "/v1/sweeps/{sweep_id}:extend"): _RUN,
+    ("POST", "/v1/sweeps/{sweep_id}:promote"): _RUN,
+    ("GET", "/v1/sweeps/{sweep_id}/log"): "driver",
+    ("POST", "/v1/sweeps/{sweep_id}/log"): "driver",
+    ("GET", "/v1/sweeps/{sweep_id}/standings"): "driver",
     ("POST", "/v1/evaluations"): _RUN,
     ("GET", "/v1/evaluations"): _LOOK,
     ("GET", "/v1/evaluations/{run_id}"): _LOOK,
@@ -65,12 +77,12 @@ LEAST_ROLE: Final[dict[tuple[str, str], Least]] = {
     ("GET", "/v1/audit"): _ADMIN,
 }
 
-OF_WORKERS: Final[frozenset[Least]] = frozenset({"attempt", "any attempt"})
+OF_WORKERS: Final[frozenset[Least]] = frozenset({"attempt", "any attempt", "driver"})
 
 OF_ALL_PROJECTS: Final = frozenset({"/metrics"})
 """Shows figures of every project: a token of one does not open it."""
 
-NOT_AUDITED: Final = frozenset({"/v1/runs:plan"})
+NOT_AUDITED: Final = frozenset({"/v1/runs:plan", "/v1/sweeps:plan"})
 """POST requests of people that change nothing."""
 
 

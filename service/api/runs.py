@@ -68,6 +68,8 @@ def list_runs(world: WorldDep, caller: CallerDep, query: Annotated[RunQuery, Que
         project=query.project,
         preset=query.preset,
         tag=None if pair is None else (pair[0], pair[2]),
+        sweep=query.sweep,
+        trial=query.trial,
         before=query.cursor,
         limit=query.limit + 1,
     )

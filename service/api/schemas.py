@@ -74,6 +74,9 @@ class RunView(Contract):
     comparison: ComparisonView | None
     report: str | None
     """The newest run that makes pages about it."""
+    sweep_id: str | None = None
+    trial: int | None = None
+    """Of the sweep; none: it is of no sweep, or serves the whole of it."""
 
     mlflow_run_id: str | None
     mlflow_url: str | None

@@ -58,6 +58,8 @@ def view_of_run(run: Run, *, mlflow_url: str, comparison: Comparison | None = No
         is_baseline_lost=run.is_baseline_lost,
         comparison=None if comparison is None else view_of_comparison(comparison),
         report=run.report_run_id,
+        sweep_id=run.sweep_id,
+        trial=run.trial,
         mlflow_run_id=run.mlflow_run_id,
         mlflow_url=None
         if run.mlflow_run_id is None

@@ -17,6 +17,7 @@ from service.cli import (
     reports,
     runs,
     stack,
+    sweeps,
     teachers,
     wishes,
 )
@@ -33,6 +34,7 @@ app = typer.Typer(
 stack.register(app)
 runs.register(app)
 wishes.register(app)
+sweeps.register(app)
 access.register(app)
 presets.register(app)
 teachers.register(app)

@@ -1,25 +1,16 @@
 """`tandem report`: did it help, by how much, and where not."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.cli import console
-from service.cli.runs import RunPrefix, watch_to_its_end
-from service.cli.session import full_id, open_client
+from service.cli.runs import watch_to_its_end
+from service.cli.session import full_id, full_sweep_id, open_client
 
 if TYPE_CHECKING:
     from service.client import TandemClient
-
-
-class Form(StrEnum):
-    """What a report is read with."""
-
-    MD = "md"
-    HTML = "html"
-    JSON = "json"
 
 
 def register(app: typer.Typer) -> None:
@@ -28,24 +19,33 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    run_id: RunPrefix,
-    form: Annotated[
-        Form, typer.Option("--format", help="Text, a page, or for programs.")
-    ] = Form.MD,
-    out: Annotated[Path | None, typer.Option(help="Write it into this file.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Have a new one made first.")] = False,
+    about: Annotated[str, typer.Argument(metavar="SWEEP|RUN", help="The id, or enough of it.")],
+    open_: Annotated[
+        Path | None,
+        typer.Option("--open", metavar="FILE", help="Write the page there and show it."),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Of a run: have a new one made first.")
+    ] = False,
 ) -> None:
-    """Show the report of a run; one is made if there is none."""
+    """Print the report about a sweep or a run; a run that has none gets one."""
+    from service.api.asked import ReportQuery
+
     with open_client() as client:
-        found = full_id(client, run_id)
-        if (again or client.run(found).report is None) and not _made(client, found):
+        if about.startswith("s"):
+            full = full_sweep_id(client, about)
+        else:
+            full = full_id(client, about)
+            if (again or client.run(full).report is None) and not _made(client, full):
+                return
+        if open_ is None:
+            typer.echo(client.report(full, ReportQuery(format="md")))
             return
-        content = client.report(found, format=form.value)
-    if out is None:
-        typer.echo(content, nl=False)
-        return
-    out.write_text(content, encoding="utf-8")
-    console.output().print(f"Wrote {out}.")
+        page = client.report(full)
+    open_.parent.mkdir(parents=True, exist_ok=True)
+    open_.write_text(page, encoding="utf-8")
+    console.output().print(f"Written to {open_}", soft_wrap=True)
+    typer.launch(str(open_))
 
 
 def _made(client: "TandemClient", run_id: str) -> bool:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from service.api.schemas import RunView
+    from service.api.sweep_schemas import SweepView
     from service.client import TandemClient
     from service.domain.states import RunState
     from service.settings import Settings
@@ -76,22 +77,36 @@ def full_id(client: "TandemClient", prefix: str) -> str:
     return id_from_prefix(prefix, all_runs(client))
 
 
-def id_from_prefix(prefix: str, runs: "Sequence[RunView]") -> str:
+def id_from_prefix(prefix: str, runs: "Sequence[RunView | SweepView]", *, what: str = "run") -> str:
     """The id among `runs` that is `prefix`, or the only one that begins with it."""
     matches = [run for run in runs if run.id.startswith(prefix)]
     exact = [run for run in matches if run.id == prefix]
     if len(exact or matches) == 1:
         return (exact or matches)[0].id
     if not matches:
-        advice = ("`tandem runs --all` lists every run.",)
-        raise Refused(Refusal(f"No run's id begins with {prefix!r}.", advice=advice))
+        every = "`tandem runs --all` lists every run." if what == "run" else "`tandem sweeps`."
+        raise Refused(Refusal(f"No {what}'s id begins with {prefix!r}.", advice=(every,)))
     raise Refused(
         Refusal(
-            f"{len(matches)} runs begin with {prefix!r}.",
+            f"{len(matches)} {what}s begin with {prefix!r}.",
             fields=tuple((run.id, run.name) for run in matches[:10]),
             advice=("Give more letters of the id.",),
         )
     )
+
+
+def full_sweep_id(client: "TandemClient", prefix: str) -> str:
+    """The id of the only sweep whose id begins with `prefix`."""
+    from service.api.asked import SweepQuery
+
+    found: list[SweepView] = []
+    cursor: str | None = None
+    while True:
+        page = client.sweeps(SweepQuery(cursor=cursor, limit=_PAGE))
+        found += page.items
+        cursor = page.next_cursor
+        if cursor is None:
+            return id_from_prefix(prefix, found, what="sweep")
 
 
 def all_runs(client: "TandemClient", *, state: "RunState | None" = None) -> "list[RunView]":

@@ -103,7 +103,14 @@ class AttemptSeal:
     """What a worker shows: good for the records of one attempt, and for nothing else."""
 
     run_id: str
+    """Or a sweep's id: then it is its driver's."""
+
     attempt: int
+
+    @property
+    def is_of_driver(self) -> bool:
+        """Whether the driver of a sweep shows it, and no worker of a run."""
+        return self.run_id.startswith("s")
 
 
 _TOKEN = re.compile(r"tdm_([0-9a-f]{10})_([A-Za-z0-9_-]{43})")

@@ -1,16 +1,16 @@
 """How a sweep stands: its trials counted, the best so far, what it waits for; and its report."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from configs.spec import Budget
+from configs.spec import NamedTeacher, SweepSpec
 from service.domain.comparisons import REPORT_FILES, ReportFormat
 from service.domain.errors import ReportNotFound
 from service.domain.runs import Run
 from service.domain.states import RunState
 from service.domain.stored import Unit
-from service.domain.sweeps import Sweep, SweepState
+from service.domain.sweeps import Sweep, SweepState, teacher_warning
 from service.domain.trials import Trial, best_trial, spec_in_force, trials_of
 from service.usecases.world import World
 
@@ -20,8 +20,8 @@ class SweepStatus:
     """A sweep as it is now."""
 
     sweep: Sweep
-    budget: Budget
-    """In force."""
+    spec: SweepSpec
+    """In force: with the budget, space and algorithm of the last extension."""
 
     trials: int
     """That have begun."""
@@ -33,6 +33,7 @@ class SweepStatus:
     """By the first objective."""
 
     waiting_for: str | None
+    warnings: tuple[str, ...]
 
 
 def status_of(sweep_id: str, *, world: World) -> SweepStatus:
@@ -77,12 +78,24 @@ def _status(unit: Unit, sweep: Sweep) -> SweepStatus:
     )
     return SweepStatus(
         sweep=sweep,
-        budget=spec_in_force(sweep.spec, entries).budget,
+        spec=spec_in_force(sweep.spec, entries),
         trials=len(trials),
         by_result=dict(results),
         best=best_trial(trials.values(), sweep.spec.objectives[0]),
         waiting_for=_waiting_for(unit, sweep, trials),
+        warnings=tuple(_warnings(unit, sweep)),
     )
+
+
+def _warnings(unit: Unit, sweep: Sweep) -> Iterator[str]:
+    """What is odd about the teacher, as the probe found it."""
+    if sweep.probe is None:
+        return
+    teacher = sweep.spec.base.teacher
+    known = unit.registry.teacher(teacher.name) if isinstance(teacher, NamedTeacher) else None
+    warning = teacher_warning(sweep.probe, None if known is None else known.measured_map)
+    if warning is not None:
+        yield warning
 
 
 def _waiting_for(unit: Unit, sweep: Sweep, trials: dict[int, Trial]) -> str | None:

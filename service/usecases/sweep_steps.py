@@ -8,7 +8,6 @@ from pydantic import ValidationError
 
 from configs.spec import (
     JobSpec,
-    NamedTeacher,
     Probe,
     ProbeSpec,
     ReportSpec,
@@ -26,7 +25,6 @@ from service.domain.sweeps import (
     SweepState,
     idle_knobs,
     move_sweep,
-    teacher_warning,
 )
 from service.usecases.booking import add_run, new_run_id
 from service.usecases.trials import SWEEP_ACTOR
@@ -74,11 +72,8 @@ def take_probe(sweep: Sweep, run: Run, *, world: World) -> None:
             failed = move_sweep(current, SweepState.FAILED, at=now)
             unit.sweeps.save(replace(failed, message=why or ""))
             return
-        teacher = current.spec.base.teacher
-        known = unit.registry.teacher(teacher.name) if isinstance(teacher, NamedTeacher) else None
-        warning = teacher_warning(probe, None if known is None else known.measured_map)
         searching = move_sweep(current, SweepState.SEARCHING, at=now)
-        unit.sweeps.save(replace(searching, probe=probe, message=warning or ""))
+        unit.sweeps.save(replace(searching, probe=probe))
 
 
 def stop_before_probe(sweep_id: str, *, world: World) -> None:

@@ -75,7 +75,7 @@ class Tracking:
         """Write down what is known now; a sweep that is over is left once all runs are below it."""
         has_all = all(run.id in self.nested or (run.is_over and run.mlflow_agrees) for run in runs)
         agrees = sweep.is_over and has_all
-        if not agrees and sweep.mlflow_run_id == parent:
+        if not agrees and (sweep.mlflow_run_id or "") == parent:
             return
         with world.store.begin() as unit:
             current = unit.sweeps.take(sweep.id)

@@ -58,9 +58,7 @@ def stop_sweep(sweep_id: str, *, caller: Caller, world: World) -> Sweep:
             return sweep
         if sweep.is_over:
             raise IllegalSweepMove(sweep.id, sweep.state, SweepState.STOPPED)
-        stopped = replace(
-            sweep, wants="stop", message=f"Stopped by {caller.name}.", not_before=None
-        )
+        stopped = replace(sweep, wants="stop", message=f"Stopped by {caller.name}.")
         unit.sweeps.save(stopped)
         why = f"Sweep {sweep.id} was stopped by {caller.name}."
         cancel_runs(unit, unit.runs.of_sweep(sweep.id), why=why, at=now)
@@ -86,7 +84,7 @@ def extend_sweep(sweep_id: str, extension: Extension, *, caller: Caller, world: 
             wants="search",
             message="",
             strikes=0,
-            not_before=None,
+            not_before=now,
             report_run_id=None,
         )
         unit.sweeps.save(again)

@@ -38,7 +38,7 @@ _LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
-class TrialView:
+class TrialState:
     """A trial with its runs and what they have told."""
 
     trial: Trial
@@ -151,7 +151,7 @@ def standings_of(unit: Unit, sweep: Sweep, trials: Mapping[int, Trial]) -> Itera
         yield _standing(unit, sweep, trial, runs.get(number, []))[0]
 
 
-def trials_of_sweep(sweep_id: str, *, world: World) -> tuple[Sweep, list[TrialView]]:
+def trials_of_sweep(sweep_id: str, *, world: World) -> tuple[Sweep, list[TrialState]]:
     """A sweep and all of its trials, by number."""
     with world.store.begin() as unit:
         sweep = unit.sweeps.get(sweep_id)
@@ -162,11 +162,11 @@ def trials_of_sweep(sweep_id: str, *, world: World) -> tuple[Sweep, list[TrialVi
         ]
 
 
-def _seen(unit: Unit, sweep: Sweep, trial: Trial, runs: Sequence[Run]) -> TrialView:
+def _seen(unit: Unit, sweep: Sweep, trial: Trial, runs: Sequence[Run]) -> TrialState:
     standing, why = _standing(unit, sweep, trial, runs)
     if not runs and why is None:
         why = "No trial could begin any more when it was suggested."
-    return TrialView(trial, tuple(runs), standing, why or "")
+    return TrialState(trial, tuple(runs), standing, why or "")
 
 
 def _standing(
