@@ -18,6 +18,7 @@ _HEADLINES = {
     "hurts": "[red]Distillation hurts[/]",
     "cannot_tell": "[yellow]Whether distillation helps cannot be told[/]",
 }
+_WAITS = "A report compares the taught student with the student alone ..."
 _PATIENCE_S = 180.0
 _POLL_S = 1.0
 
@@ -70,31 +71,39 @@ def show_verdict(client: "TandemClient", run_id: str, *, patience_s: float = _PA
     """Wait for the report of a run that is over, and print its verdict; why, if there is none."""
     out = console.output()
     found = client.run(run_id)
-    if found.comparison is None and may_have_verdict(client, found):
-        with out.status("The report compares the student with BCKD and alone ..."):
+    if found.comparison is None and why_no_verdict(client, found) is None:
+        if not out.is_terminal:
+            out.print(_WAITS)
+        with out.status(_WAITS):
             found = _when_compared(client, found, patience_s=patience_s)
     if found.comparison is not None:
         out.print(verdict_line(found.comparison))
         out.print(f"`tandem report {run_id}` shows why.")
     elif found.baseline is not None:
-        out.print(
-            f"There is no verdict yet; `tandem show {run_id}` has it when its report is made."
+        why = (
+            why_no_verdict(client, found) or f"no verdict yet; `tandem show {run_id}` will have it"
         )
+        out.print(f"Did distillation help: {why}.")
 
 
-def may_have_verdict(client: "TandemClient", found: "RunView") -> bool:
-    """Whether waiting for a verdict makes sense: both have succeeded, and no report has failed."""
-    if found.baseline is None or found.state != "succeeded" or found.is_baseline_lost:
-        return False
+def why_no_verdict(client: "TandemClient", found: "RunView") -> str | None:
+    """Why there will be none by itself; none: it may be waited for."""
+    if found.baseline is None or found.state != "succeeded":
+        return "it is not compared"
+    if found.is_baseline_lost:
+        return f"its baseline {found.baseline} ended badly"
     report = None if found.report is None else client.run(found.report)
-    return report is None or report.state not in ("failed", "cancelled")
+    if report is not None and report.state in ("failed", "cancelled"):
+        has = "has failed" if report.state == "failed" else "is cancelled"
+        return f"the report {report.id} {has}; `tandem logs {report.id}` says why"
+    return None
 
 
 def _when_compared(client: "TandemClient", found: "RunView", *, patience_s: float) -> "RunView":
     until_s, pause = time.monotonic() + patience_s, Event()
-    while (
-        found.comparison is None and may_have_verdict(client, found) and time.monotonic() < until_s
-    ):
+    while time.monotonic() < until_s:
+        if found.comparison is not None or why_no_verdict(client, found) is not None:
+            break
         pause.wait(_POLL_S)
         found = client.run(found.id)
     return found

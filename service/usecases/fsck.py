@@ -33,6 +33,7 @@ def faults_of(world: World) -> Iterator[Fault]:
     with world.store.begin() as unit:
         runs = unit.runs.in_states(*RunState)
         attempts = {run.id: unit.attempts.of_run(run.id) for run in runs}
+    yield from _link_faults(runs, world=world)
     for run in runs:
         yield from _row_faults(run, attempts[run.id], world=world)
         yield from _disk_faults(run, world=world)
@@ -65,6 +66,28 @@ def _row_faults(run: Run, attempts: list[Attempt], *, world: World) -> Iterator[
             repair="An event says so.",
             mend=partial(_say_state, run, moves[-1], world=world),
         )
+
+
+def _link_faults(runs: list[Run], *, world: World) -> Iterator[Fault]:
+    """Runs that name another one, as their baseline or report, that is not there."""
+    known = {run.id for run in runs}
+    for run in runs:
+        if run.baseline_run_id is not None and run.baseline_run_id not in known:
+            yield Fault(
+                "baseline",
+                run.id,
+                f"Its baseline, run {run.baseline_run_id}, is not there: it is never compared.",
+                repair="It has no baseline any more.",
+                mend=partial(_forget_baseline, run, world=world),
+            )
+        if run.report_run_id is not None and run.report_run_id not in known:
+            yield Fault(
+                "report",
+                run.id,
+                f"Its report, run {run.report_run_id}, is not there.",
+                repair="It has no report any more: another one may be made.",
+                mend=partial(_forget_report, run, world=world),
+            )
 
 
 def _disk_faults(run: Run, *, world: World) -> Iterator[Fault]:
@@ -176,6 +199,16 @@ def _missing_points(run: Run, said: list[Metrics], *, world: World) -> int:
     with world.store.begin() as unit:
         have = {(point.key, point.step) for point in unit.points.of_run(run.id, key=None)}
     return len({(key, one.step) for one in said for key in one.values} - have)
+
+
+def _forget_baseline(run: Run, *, world: World) -> None:
+    with world.store.begin() as unit:
+        unit.runs.save(replace(unit.runs.take(run.id), baseline_run_id=None))
+
+
+def _forget_report(run: Run, *, world: World) -> None:
+    with world.store.begin() as unit:
+        unit.runs.save(replace(unit.runs.take(run.id), report_run_id=None))
 
 
 def _close(attempt: Attempt, *, world: World) -> None:

@@ -150,3 +150,13 @@ def test_a_run_that_goes_on_is_no_fault(stage: Stage) -> None:
     stage.clock.advance(timedelta(hours=1).total_seconds())
 
     assert faults(stage) == []
+
+
+def test_a_baseline_and_a_report_that_are_gone_are_forgotten(stage: Stage, run_id: str) -> None:
+    stage.forget("UPDATE runs SET baseline_run_id = 'rgone', report_run_id = 'rgone'")
+
+    found = mended(stage)
+
+    assert found == ["baseline", "report"]
+    shown = stage.run(run_id)
+    assert (shown["baseline"], shown["report"]) == (None, None)

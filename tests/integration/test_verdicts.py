@@ -1,0 +1,100 @@
+"""What a person reads at a shell: the verdict when it is there, and why it is not."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from service.api.asked import RunRequest
+from service.cli.runs import _facts, _plan
+from service.cli.verdicts import show_verdict
+from service.client import TandemClient
+from tests.conftest import Stage
+from tests.factories import a_bckd_spec
+from tests.pairs import a_comparison, a_pair, end, make_report, start, train
+
+
+@pytest.fixture
+def client(stage: Stage) -> Iterator[TandemClient]:
+    with TandemClient("http://localhost", transport=stage.transport) as made:
+        yield made
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed, without the log, in one line."""
+    lines = capsys.readouterr().out.splitlines()
+    return " ".join(line for line in lines if "[info" not in line and "[warning" not in line)
+
+
+def test_a_story_ends_with_the_verdict(
+    stage: Stage, client: TandemClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id, twin_id = a_pair(stage)
+    train(stage, twin_id, 0.307)
+    train(stage, run_id, 0.33)
+    make_report(stage, stage.run(run_id)["report"], a_comparison(run_id, twin_id))
+    capsys.readouterr()
+
+    show_verdict(client, run_id, patience_s=0.0)
+
+    assert "Distillation helps: +2.3 mAP [+1.1, +3.5]" in said(capsys)
+
+
+def test_a_report_that_failed_is_not_waited_for(
+    stage: Stage, client: TandemClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id, twin_id = a_pair(stage)
+    train(stage, twin_id, 0.307)
+    train(stage, run_id, 0.33)
+    report_id = stage.run(run_id)["report"]
+    start(stage, report_id)
+    end(stage, report_id, "failed", exit_code=1)
+    capsys.readouterr()
+
+    show_verdict(client, run_id, patience_s=600.0)
+
+    assert f"report {report_id} has failed" in said(capsys)
+
+
+def test_patience_has_an_end(
+    stage: Stage, client: TandemClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id, twin_id = a_pair(stage)
+    train(stage, twin_id, 0.307)
+    train(stage, run_id, 0.33)
+    capsys.readouterr()
+
+    show_verdict(client, run_id, patience_s=0.0)
+
+    assert "no verdict yet" in said(capsys)
+
+
+def test_show_has_the_baseline_the_verdict_and_what_seeds_do(
+    stage: Stage, client: TandemClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id, twin_id = a_pair(stage)
+    train(stage, twin_id, 0.307)
+    train(stage, run_id, 0.33)
+    other = stage.launch(spec=a_bckd_spec(seed=1))
+    train(stage, other["id"], 0.32)
+    make_report(stage, stage.run(run_id)["report"], a_comparison(run_id, twin_id))
+
+    facts = _facts(client.run(run_id), client.noise(run_id).noise)
+
+    cells = {
+        str(label): str(value)
+        for label, value in zip(facts.columns[0].cells, facts.columns[1].cells, strict=True)
+    }
+    assert cells["[dim]baseline[/]"] == twin_id
+    assert "Distillation helps" in cells["[dim]verdict[/]"]
+    assert "as 2 runs have shown" in cells["[dim]seeds alone[/]"]
+
+
+def test_a_plan_at_a_shell_names_the_baseline(
+    stage: Stage, client: TandemClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, twin_id = a_pair(stage)
+    capsys.readouterr()
+
+    _plan(client, RunRequest(spec=a_bckd_spec(distillation={"method": "pkd"})))
+
+    assert f"{twin_id} again (queued)" in said(capsys)
