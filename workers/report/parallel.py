@@ -137,8 +137,7 @@ def _smooth(heights: Sequence[float]) -> tuple[list[float], list[float]]:
 
 
 def _draw_objective_ticks(axes: Axes, place: int, search: Search) -> None:
-    low, high = search.scale.vmin, search.scale.vmax
-    for height, value in ((0.0, low), (1.0, high)):
+    for height, value in enumerate(search.limits):
         axes.annotate(
             search.shown_words(value),
             (place, height),
