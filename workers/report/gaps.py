@@ -99,7 +99,7 @@ def _draw_ious(axes: Axes, by_iou: Mapping[str, Pair]) -> None:
         known = [(float(iou), getattr(pair, side)) for iou, pair in sorted(by_iou.items())]
         points = [(iou, 100 * value) for iou, value in known if value is not None]
         xs, ys = [x for x, _ in points], [y for _, y in points]
-        axes.plot(xs, ys, color=colour, marker=marker, markersize=4.5, label=side)
+        axes.plot(xs, ys, color=colour, marker=marker, markersize=4.5, label=side, clip_on=False)
     axes.set_ylim(bottom=0.0)
     axes.legend(loc="lower left")
 
