@@ -42,7 +42,8 @@ WIDTH_IN = 8.4
 _FIRST, _LAST, _STEPS = 0.18, 0.93, 24
 """Of viridis: its ends are lost on dark or on white paper."""
 
-_STYLE: dict[str, Any] = {
+# matplotlib takes no other names than those that it lists as literals.
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tandem",
     "text.parse_math": False,

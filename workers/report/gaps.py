@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
-from configs.spec import Pair, Transfer
+from configs.spec import ErrorKind, Pair, Transfer
 from workers.report.content import Picture
 from workers.report.drawing import INK, QUIET, STUDENT, TEACHER, picture, sheet
 
 SIZES = {"s": "small (area up to 32²)", "m": "medium", "l": "large (area from 96²)"}
-ERRORS = {
+ERRORS: dict[ErrorKind, str] = {
     "classification": "wrong class",
     "localisation": "wrong place",
     "duplicate": "found twice",
@@ -99,12 +99,12 @@ def _draw_ious(axes: Axes, by_iou: Mapping[str, Pair]) -> None:
         known = [(float(iou), getattr(pair, side)) for iou, pair in sorted(by_iou.items())]
         points = [(iou, 100 * value) for iou, value in known if value is not None]
         xs, ys = [x for x, _ in points], [y for _, y in points]
-        axes.plot(xs, ys, color=colour, marker=marker, markersize=4.5, label=side)
+        axes.plot(xs, ys, color=colour, marker=marker, markersize=4.5, label=side, clip_on=False)
     axes.set_ylim(bottom=0.0)
     axes.legend(loc="lower left")
 
 
-def _draw_errors(axes: Axes, errors: Mapping[str, Pair]) -> None:
+def _draw_errors(axes: Axes, errors: Mapping[ErrorKind, Pair]) -> None:
     axes.set_title("Errors of each kind")
     kinds = [kind for kind in ERRORS if kind in errors]
     for offset, side, colour in ((-0.19, "teacher", TEACHER), (0.19, "student", STUDENT)):
@@ -116,7 +116,7 @@ def _draw_errors(axes: Axes, errors: Mapping[str, Pair]) -> None:
                 f"{count:.0f}", (count, row), xytext=(4, 0), textcoords="offset points",
                 va="center", fontsize=8.5, color=INK,
             )  # fmt: skip
-    axes.set_yticks(range(len(kinds)), [ERRORS[kind] for kind in kinds])  # type: ignore[index]
+    axes.set_yticks(range(len(kinds)), [ERRORS[kind] for kind in kinds])
     axes.tick_params(axis="y", labelcolor=INK)
     axes.set_ylim(len(kinds) - 0.5, -0.5)
     axes.set_xticks([])

@@ -167,8 +167,7 @@ def _finish_map(figure: Figure, axes: Axes, search: Search, axes_of: tuple[str, 
     mappable = ScalarMappable(search.scale, search.colours)
     bar = figure.colorbar(mappable, ax=axes, aspect=28, pad=0.02)
     bar.ax.set_title(search.title, fontsize=9.5, fontweight="normal", pad=12)
-    if search.floor is not None and search.scale.vmin is not None:
-        edge = max(map(search.shown, search.trials)) - search.floor
-        if edge > search.scale.vmin:
-            bar.ax.axhline(edge, color=INK, linewidth=2.6)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    low, high = search.limits
+    if search.floor is not None and high - search.floor > low:
+        bar.ax.axhline(high - search.floor, color=INK, linewidth=2.6)
+    bar.outline.set_visible(False)

@@ -1,11 +1,14 @@
 """All parameters of a sweep beside each other: every trial a line to its objective."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 
 from configs.spec import LogUniform, Scalar
 from workers.report.content import Picture
@@ -14,7 +17,7 @@ from workers.report.search import Search, is_number
 from workers.report.trials import Trial
 from workers.report.wording import scalar
 
-_MOST_LINES = 200
+_MOST_LINES = 100
 
 
 def parallel_picture(search: Search) -> Picture:
@@ -42,11 +45,13 @@ def parallel_picture(search: Search) -> Picture:
         axes.grid(visible=False)
         for spine in axes.spines.values():
             spine.set_visible(False)
+        left = len(search.trials) - len(drawn)
         return picture(
             figure,
             name="parallel-coordinates",
             caption="Each line is a trial that trained to its end, coloured by its objective; "
-            "bold ones are not told apart from the best.",
+            "bold ones are not told apart from the best."
+            + (f" {left} more trials are left out of the picture." if left else ""),
             alt="Parallel coordinates of all parameters",
         )
 
@@ -115,30 +120,37 @@ class _Ladder:
 
 def _draw_line(axes: Axes, heights: Sequence[float], trial: Trial, search: Search) -> None:
     is_equal = trial.number in search.equals
-    xs, ys = _smooth(heights)
-    axes.plot(
-        xs,
-        ys,
-        color=search.colours(search.scale(search.shown(trial))),
-        linewidth=2.6 if is_equal else 1.2,
-        alpha=1.0 if is_equal else 0.7,
-        zorder=3 if is_equal else 2,
+    if (path := _smooth(heights)) is None:
+        return
+    axes.add_patch(
+        PathPatch(
+            path,
+            fill=False,
+            edgecolor=search.colours(search.scale(search.shown(trial))),
+            linewidth=2.6 if is_equal else 1.2,
+            alpha=1.0 if is_equal else 0.7,
+            zorder=3 if is_equal else 2,
+        )
     )
 
 
-def _smooth(heights: Sequence[float]) -> tuple[list[float], list[float]]:
-    """A line that leaves and reaches every axis level, so that lines are followed by eye."""
-    xs, ys = [], []
+def _smooth(heights: Sequence[float]) -> Path | None:
+    """Curves that leave and reach every axis level, so that lines are followed by eye.
+
+    A trial without a parameter has a gap there; none: it has no two neighbours.
+    """
+    points: list[tuple[float, float]] = []
+    codes: list[np.uint8] = []
     for place, (here, there) in enumerate(pairwise(heights)):
-        for step in np.linspace(0.0, 1.0, 13):
-            xs.append(place + float(step))
-            ys.append(here + (there - here) * float(3 * step**2 - 2 * step**3))
-    return xs, ys
+        if math.isnan(here) or math.isnan(there):
+            continue
+        points += [(place, here), (place + 1 / 3, here), (place + 2 / 3, there), (place + 1, there)]
+        codes += [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
+    return Path(points, codes) if points else None
 
 
 def _draw_objective_ticks(axes: Axes, place: int, search: Search) -> None:
-    low, high = search.scale.vmin, search.scale.vmax
-    for height, value in ((0.0, low), (1.0, high)):
+    for height, value in enumerate(search.limits):
         axes.annotate(
             search.shown_words(value),
             (place, height),

@@ -33,7 +33,8 @@ def photos_of(
     images: Sequence[LostImage], *, folder: Path, on_step: Callable[[], None] = lambda: None
 ) -> Photos:
     """The first images of a list, out of the folder that its names are relative to."""
-    drawn, unreadable = [], []
+    drawn: list[Photo] = []
+    unreadable: list[str] = []
     for image in images[:MOST_PHOTOS]:
         on_step()
         jpeg = _jpeg_of(image, folder)

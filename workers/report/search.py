@@ -54,10 +54,16 @@ class Search:
         return colour_map() if self.objective.goal == "max" else colour_map().reversed()
 
     @property
+    def limits(self) -> tuple[float, float]:
+        """The lowest and the highest trial, as they are shown; apart even where all are equal."""
+        values = [self.shown(trial) for trial in self.trials]
+        low, high = min(values), max(values)
+        return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+    @property
     def scale(self) -> Normalize:
         """From the lowest to the highest trial."""
-        values = [self.shown(trial) for trial in self.trials]
-        return Normalize(min(values), max(values) if max(values) > min(values) else min(values) + 1)
+        return Normalize(*self.limits)
 
     def shown_words(self, value: float) -> str:
         """A value that is multiplied already, in words."""

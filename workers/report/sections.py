@@ -24,6 +24,7 @@ from workers.report.wording import (
 )
 
 _MOST_ROWS = 60
+_MOST_RUNS = 200
 
 
 def answer_section(dossier: Dossier, report: Report) -> Section:
@@ -56,8 +57,12 @@ def runs_section(dossier: Dossier, report: Report) -> Section:
             ("interval", False),
         )
     )
-    rows = tuple(Row(tuple(_run_cells(run, dossier, report))) for run in dossier.runs)
-    return Section("runs", "The runs", (Table(columns, rows),))
+    shown = dossier.runs[:_MOST_RUNS]
+    rows = tuple(Row(tuple(_run_cells(run, dossier, report))) for run in shown)
+    blocks: tuple[Block, ...] = (Table(columns, rows),)
+    if (left := len(dossier.runs) - len(shown)) > 0:
+        blocks += (Words(f"{left} more runs are to be found over the API."),)
+    return Section("runs", "The runs", blocks)
 
 
 def reading_section(report: Report) -> Section:

@@ -3,14 +3,22 @@
 from collections.abc import Iterator
 from statistics import fmean
 
-from configs.spec import Closed, Dossier, Metric, NoScheduler, Report
+from configs.spec import Closed, Dossier, Metric, NoScheduler, Objective, Report
 from workers.report.content import Block, Cell, Column, Nothing, Row, Section, Table, Tone, Words
 from workers.report.figures import importance_picture
 from workers.report.front import front_of, front_picture
 from workers.report.maps import weight_axes, weights_picture
 from workers.report.parallel import parallel_picture
 from workers.report.search import Search
-from workers.report.trials import Trial, epochs_saved, finished, objective_of, space_of, trials_of
+from workers.report.trials import (
+    Trial,
+    epochs_saved,
+    finished,
+    floor_between,
+    objective_of,
+    space_of,
+    trials_of,
+)
 from workers.report.wording import (
     counted,
     duration,
@@ -20,7 +28,6 @@ from workers.report.wording import (
     measured,
     metric_title,
     percent,
-    points,
     scalar,
     short_names,
 )
@@ -41,7 +48,6 @@ def search_of(dossier: Dossier, report: Report) -> Search:
     trials, objective = trials_of(dossier), objective_of(dossier)
     whole = finished(trials, objective)
     ends = {trial.number for trial in whole}
-    is_map = objective.metric == Metric.MAP
     space = space_of(dossier)
     return Search(
         trials=whole,
@@ -51,7 +57,7 @@ def search_of(dossier: Dossier, report: Report) -> Search:
         best=report.best_trial,
         tied=report.tied_with_best,
         names=short_names(list(space)),
-        floor=None if report.noise is None or not is_map else 100 * report.noise.floor,
+        floor=_floor(whole, objective, report),
     )
 
 
@@ -66,6 +72,13 @@ def sweep_sections(dossier: Dossier, report: Report) -> tuple[Section, ...]:
         Section("stopped", "What stopping early saved", tuple(_stopped(dossier, report))),
         Section("front", "One objective against the other", (_front(dossier, search),)),
     )
+
+
+def _floor(whole: list[Trial], objective: Objective, report: Report) -> float | None:
+    """In points, for trials of as many seeds as the best one has."""
+    if report.noise is None or not whole or objective.metric != Metric.MAP:
+        return None
+    return 100 * floor_between(whole[0], whole[0], report.noise)
 
 
 def _ranking(search: Search, report: Report) -> Iterator[Block]:
@@ -86,18 +99,20 @@ def _ranking(search: Search, report: Report) -> Iterator[Block]:
     ]
     yield Table(tuple(titles), tuple(rows[:_MOST_ROWS]))
     if len(rows) > _MOST_ROWS:
-        yield Words(f"{len(rows) - _MOST_ROWS} more trials are in report.json and over the API.")
+        yield Words(f"{len(rows) - _MOST_ROWS} more trials are to be found over the API.")
 
 
 def _about_order(search: Search, report: Report) -> str:
     if report.best_trial is None:
         return "No trial has trained to its end yet, so there is no best one."
+    if len(search.trials) == 1:
+        return f"Only trial {report.best_trial} has trained to its end, so nothing is compared."
     if search.objective.metric != Metric.MAP:
         return (
             f"Ordered by {search.title}. The noise floor is one of mAP, so small differences here "
             "may be chance."
         )
-    if report.noise is None:
+    if search.floor is None:
         return (
             "Ordered by mAP. The noise floor is unknown, so this is an order of numbers, not of "
             "quality: small differences may be chance."
@@ -105,12 +120,12 @@ def _about_order(search: Search, report: Report) -> str:
     if not report.tied_with_best:
         return (
             f"Trial {report.best_trial} is ahead of every other one by more than the noise floor "
-            f"of {points(report.noise.floor)} mAP."
+            f"of {search.floor:.1f} mAP."
         )
     equals = sorted(search.equals)
     return (
         f"Trials {listed(equals)} are not told apart: they lie within the noise floor of "
-        f"{points(report.noise.floor)} mAP of the highest number, and are in no order. The others "
+        f"{search.floor:.1f} mAP of the highest number, and are in no order. The others "
         "are ordered by mAP."
     )
 
@@ -133,18 +148,21 @@ def _trial_cells(trial: Trial, search: Search, report: Report) -> Iterator[Cell]
 def _standing(trial: Trial, search: Search, report: Report) -> tuple[str, Tone | None]:
     if trial.result != "finished":
         return "", None
-    if trial.number in report.tied_with_best:
+    if trial.number in search.equals and report.tied_with_best:
         return "not told apart", "strong"
     if trial.number == report.best_trial:
-        return ("not told apart", "strong") if report.tied_with_best else ("best", "strong")
-    best = next((t for t in search.trials if t.number == report.best_trial), None)
+        return "first by its number" if search.floor is None else "ahead", "strong"
+    return _behind(trial, search), None
+
+
+def _behind(trial: Trial, search: Search) -> str:
+    """By how much the best trial is ahead."""
+    best = next((t for t in search.trials if t.number == search.best), None)
     ours = trial.value(search.objective)
     theirs = None if best is None else best.value(search.objective)
     if ours is None or theirs is None:
-        return "", None
-    if is_ap(search.objective.metric):
-        return f"{gain(ours - theirs)}", None
-    return f"{ours - theirs:+.3g}", None
+        return ""
+    return gain(ours - theirs) if is_ap(search.objective.metric) else f"{ours - theirs:+.3g}"
 
 
 def _weights(search: Search) -> Block:

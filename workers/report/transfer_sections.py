@@ -41,7 +41,7 @@ def _in_words(transfer: Transfer, dossier: Dossier) -> Iterator[str]:
     name = next((run.name for run in dossier.runs if run.id == transfer.run), transfer.run)
     yield f"The student of {name} beside its teacher, on the same images."
     behind = [(key, lag(pair) or 0.0) for key, pair in widest(transfer.by_class, most=3)]
-    worst = [f"{key} ({gain(-value)})" for key, value in behind if value > 0]
+    worst = [f"“{key}” ({gain(-value)})" for key, value in behind if value > 0]
     if worst:
         yield f"By class it lags most in {listed(worst)}."
     sizes = widest({SIZES[size]: pair for size, pair in transfer.by_size.items()}, most=1)

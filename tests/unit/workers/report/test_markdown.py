@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from tests.dossiers import (
     a_baseline,
     a_distilled,
@@ -21,8 +23,9 @@ from workers.report.story import content_of
 EVIL = "<img src=x onerror=alert(1)> | [a](javascript:x) `b` **c**\n# d"
 
 
-def the_markdown(tmp_path: Path) -> Markdown:
-    dossier = a_sweep_dossier(tmp_path)
+@pytest.fixture(scope="module")
+def markdown(tmp_path_factory: pytest.TempPathFactory) -> Markdown:
+    dossier = a_sweep_dossier(tmp_path_factory.mktemp("sweep"))
     keep_detections(dossier)
     photos = Photos((Photo("lost-01", b"jpeg", "a.jpg: 1 object lost"),), ())
     return markdown_of(
@@ -30,17 +33,15 @@ def the_markdown(tmp_path: Path) -> Markdown:
     )
 
 
-def test_every_picture_that_it_shows_is_a_file_and_every_file_is_shown(tmp_path: Path) -> None:
-    markdown = the_markdown(tmp_path)
-
+def test_every_picture_that_it_shows_is_a_file_and_every_file_is_shown(markdown: Markdown) -> None:
     shown = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", markdown.text)
 
     assert set(shown) == set(markdown.files)
     assert {"weights.svg", "learning-curves.svg", "importance.svg"} <= set(shown)
 
 
-def test_pictures_are_whole_files_in_light_colours(tmp_path: Path) -> None:
-    drawn = {n: data for n, data in the_markdown(tmp_path).files.items() if n.endswith(".svg")}
+def test_pictures_are_whole_files_in_light_colours(markdown: Markdown) -> None:
+    drawn = {n: data for n, data in markdown.files.items() if n.endswith(".svg")}
 
     for data in drawn.values():
         ElementTree.fromstring(data)
@@ -48,8 +49,8 @@ def test_pictures_are_whole_files_in_light_colours(tmp_path: Path) -> None:
         assert b"#0102" not in data
 
 
-def test_tables_have_as_many_cells_as_headings(tmp_path: Path) -> None:
-    lines = the_markdown(tmp_path).text.splitlines()
+def test_tables_have_as_many_cells_as_headings(markdown: Markdown) -> None:
+    lines = markdown.text.splitlines()
 
     tables = [line for line in lines if line.startswith("|")]
 
@@ -63,8 +64,8 @@ def test_tables_have_as_many_cells_as_headings(tmp_path: Path) -> None:
             assert line.count("|") > 2
 
 
-def test_the_answer_stands_on_top(tmp_path: Path) -> None:
-    title, _, answer, *_ = the_markdown(tmp_path).text.splitlines()
+def test_the_answer_stands_on_top(markdown: Markdown) -> None:
+    title, _, answer, *_ = markdown.text.splitlines()
 
     assert title == "# Two weights and a learning rate"
     assert answer.startswith("**Distillation helps: +2.9")
