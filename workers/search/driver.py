@@ -20,10 +20,10 @@ from ray.tune.error import TuneError
 
 from configs.spec import Closed, ExitCode
 from workers.search.board import Board
-from workers.search.following import Following
 from workers.search.ledger import Leaving, Ledger, SweepDoor
 from workers.search.scheduler import WrittenScheduler
 from workers.search.searcher import ListedSearch
+from workers.search.trials import Followed, send_followers_little
 
 _OBJECT_STORE_BYTES = 80_000_000
 _TUNE_SETTINGS = {
@@ -32,7 +32,6 @@ _TUNE_SETTINGS = {
     # The list is all there is to remember.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 
@@ -92,11 +91,12 @@ def _tune(
     search: ListedSearch, scheduler: WrittenScheduler, *, ledger: Ledger, storage: Path
 ) -> None:
     os.environ |= _TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(ledger.concurrency)}
+    send_followers_little()
     # It warns that trials wrote no results, and of what it cannot know of ours.
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     # Not `Tuner`, which would pickle search and scheduler to restore them: the list does that.
     tune.run(
-        Following,
+        Followed,
         name="sweep",
         search_alg=search,
         scheduler=scheduler,

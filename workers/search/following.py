@@ -1,15 +1,13 @@
-"""One trial of Ray Tune: a process that trains nothing and tells what a notice says of the trial.
+"""A process that follows one trial: it trains nothing and tells what a notice says of the trial.
 
 A notice is a file that the driver keeps up to date on its own node, where these processes are, too.
-There may be many of them: nothing heavy is imported here.
+There may be many of them, so nothing is imported here that takes memory; not even Ray Tune.
 """
 
 import json
 import time
 from pathlib import Path
 from typing import Any
-
-from ray.tune import Trainable
 
 _LOOK_EVERY_S = 0.1
 
@@ -19,26 +17,36 @@ def notice_of(folder: Path, number: int) -> Path:
     return folder / f"{number}.json"
 
 
-class Following(Trainable):
-    """Follows the trial `number`, whose notice lies in `folder`, to its end."""
+class Follower:
+    """Follows the trial `number`, whose notice lies in `folder`; what Ray Tune asks of an actor."""
 
-    def setup(self, config: dict[str, Any]) -> None:
-        """Begin with a trial; called by Ray."""
+    def __init__(self, config: dict[str, Any], storage: None = None) -> None:
+        self.reset(config, storage)
+
+    def reset(self, config: dict[str, Any], storage: None = None) -> bool:  # noqa: ARG002
+        """Begin with a trial, maybe after another one."""
         self._notice = notice_of(Path(config["folder"]), config["number"])
         self._epoch = 0
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin with another trial in the same process; called by Ray."""
-        self.setup(new_config)
         return True
 
-    def step(self) -> dict[str, Any]:
+    def train(self) -> dict[str, Any]:
         """The next evaluation, as soon as there is one; after the last one the trial's result."""
         while True:
-            result = self._look()
-            if result is not None:
-                return result
+            told = self._look()
+            if told is not None:
+                return told
             time.sleep(_LOOK_EVERY_S)
+
+    def stop(self) -> None:
+        """Nothing is open."""
+
+    def get_auto_filled_metrics(self, *, debug_metrics_only: bool) -> dict[str, Any]:  # noqa: ARG002
+        """Beside what the service has heard nothing is measured."""
+        return {}
+
+    @classmethod
+    def default_resource_request(cls, _: dict[str, Any]) -> None:
+        """None: the trial says what it needs."""
 
     def _look(self) -> dict[str, Any] | None:
         try:
@@ -48,7 +56,11 @@ class Following(Trainable):
         for evaluation in notice["evaluations"]:
             if evaluation["epoch"] > self._epoch:
                 self._epoch = evaluation["epoch"]
-                return {**evaluation, "is_over": notice["result"] is not None}
+                return {**evaluation, "is_over": notice["result"] is not None, "done": False}
         if notice["result"] is None:
             return None
         return {"epoch": self._epoch, "result": notice["result"], "done": True}
+
+
+def nothing(_: object) -> None:
+    """What arrives of things that a follower does not need."""

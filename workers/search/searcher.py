@@ -15,6 +15,7 @@ from configs.spec import ExitCode, Suggested
 from workers.search.board import Board
 from workers.search.ledger import Leaving, Ledger
 from workers.search.suggestions import suggest
+from workers.search.trials import FollowedTrial
 from workers.search.waiting import Wait
 
 _SHARE_OF_NODE = 0.0001
@@ -109,15 +110,15 @@ class ListedSearch(SearchAlgorithm):
         return number
 
     def _follow_again(self, number: int) -> None:
-        log.warning("The process that followed trial %d is lost; another takes over.", number)
         if self._followers[number] >= _MOST_FOLLOWERS:
             message = f"{_MOST_FOLLOWERS} processes were lost that followed trial {number}."
             raise Leaving(ExitCode.INTERRUPTED, message)
+        log.warning("The process that followed trial %d is lost; another takes over.", number)
         self._followed.discard(number)
 
     def _trial(self, number: int) -> Trial:
         assert self._experiment is not None
-        return Trial(
+        return FollowedTrial(
             self._experiment.run_identifier,
             config={"number": number, "folder": str(self._board.folder)},
             trial_id=f"{number}-{self._followers[number]}",

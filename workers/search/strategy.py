@@ -85,14 +85,19 @@ def neighbours(parameter: Parameter, value: float, *, points: int) -> tuple[floa
     """
     steps = sorted(float(step) for step in cut(parameter, points))
     if isinstance(parameter, Choice):
-        smaller = [step for step in steps if step < value][-1:]
-        return (*smaller, value, *[step for step in steps if step > value][:1])
+        below, above = (
+            [step for step in steps if step < value],
+            [step for step in steps if step > value],
+        )
+        return (*below[-1:], value, *above[:1])
     positive = [step for step in steps if step > 0]
     if value <= 0:
         return (value, *positive[:1])
     factor = math.sqrt((positive[-1] / positive[0]) ** (1 / max(len(positive) - 1, 1)))
-    low, high = min(steps[0], value), max(steps[-1], value)
-    beside = (max(value / factor, low), value, min(value * factor, high))
-    digits = 0 if isinstance(parameter, Integer) else None
-    short = [float(f"{one:.6g}") if digits is None else float(round(one)) for one in beside]
-    return tuple(dict.fromkeys((short[0], value, short[2])))
+    smaller = _rounded(parameter, max(value / factor, min(steps[0], value)))
+    larger = _rounded(parameter, min(value * factor, max(steps[-1], value)))
+    return tuple(dict.fromkeys((smaller, value, larger)))
+
+
+def _rounded(parameter: Parameter, weight: float) -> float:
+    return float(round(weight)) if isinstance(parameter, Integer) else float(f"{weight:.6g}")

@@ -20,7 +20,7 @@ from configs.spec import (
 from tests.unit.workers.search.fake_sweep import Answer, FakeSweep, serve
 from tests.unit.workers.search.sweeps import CLS, LOC, a_sweep, goodness
 from workers.search.board import Board
-from workers.search.following import Following, notice_of
+from workers.search.following import Follower, notice_of
 from workers.search.ledger import Leaving, Ledger, SweepDoor
 
 AWAY = Answer(503, "starting")
@@ -139,17 +139,22 @@ def test_a_notice_tells_what_the_list_does_not_know_yet(
     ledger = Ledger(door)
     ledger.append(begin(0))
     board = Board(tmp_path, ledger, every_s=1.0, monotonic=lambda: now[0])
-    follower = a_follower(tmp_path)
+    follower = Follower({"number": 0, "folder": str(tmp_path)})
     told = []
     for _ in range(4):
         board.look()
-        told.append(follower.step())
+        told.append(follower.train())
         if "result" not in told[-1]:
             ledger.append(judge(0, told[-1]["epoch"]))
         now[0] += 1.0
 
     assert [one["epoch"] for one in told] == [1, 2, 3, 3]
-    assert told[0] == {"epoch": 1, "values": {Metric.MAP: goodness(VALUES)}, "is_over": False}
+    assert told[0] == {
+        "epoch": 1,
+        "values": {Metric.MAP: goodness(VALUES)},
+        "is_over": False,
+        "done": False,
+    }
     assert told[3] == {"epoch": 3, "result": "finished", "done": True}
     assert '"evaluations": []' in notice_of(tmp_path, 0).read_text(encoding="utf-8")
 
@@ -176,9 +181,3 @@ def test_a_trial_that_another_driver_began_is_a_reason_to_leave(
         board.look()
 
     assert leaving.value.exit_code is ExitCode.FENCED
-
-
-def a_follower(folder: Path) -> Following:
-    follower = Following.__new__(Following)
-    follower.setup({"number": 0, "folder": str(folder)})
-    return follower
