@@ -35,7 +35,7 @@ def test_a_sweep_is_probed_searched_and_reported(any_stage: Stage) -> None:
 
     sweep.leave_probe()
     any_stage.turn()
-    assert (sweep.state, sweep.view["pack_size"]) == ("searching", 3)
+    assert (sweep.state, sweep.view["pack_size"]) == ("searching", 2)
     order = any_stage.cluster.orders[f"{sweep.id}-d1"]
     assert order.command[:4] == ("tandem-worker", "drive", "--sweep", sweep.id)
     assert order.num_cpus == 0
