@@ -86,6 +86,9 @@ class Sweep:
     pack_size: int = 1
     """How many of its students train side by side with one teacher; settled when it searches."""
 
+    places: int = 1
+    """Jobs of its students that the cluster had room for when that was settled."""
+
     probe: Probe | None = None
     probe_run_id: str | None = None
     report_run_id: str | None = None
