@@ -9,6 +9,7 @@ import torch
 
 from configs.spec import DatasetFiles, ExitCode, NamedTeacher, RunFile, RunSpec, RunTeacher
 from workers import processes
+from workers.analysis.matches import write_matches
 from workers.attempt import say_how_the_last_ended
 from workers.checkpoints import load_checkpoint
 from workers.data.manifest import check_dataset
@@ -205,9 +206,12 @@ def _write_results(
     voice.pulse.beat("finishing")
     per_class = json.dumps(student.per_class, indent=2) + "\n"
     (run_dir / RunFile.PER_CLASS_AP).write_text(per_class, encoding="utf-8")
+    of_same_classes = teacher if bench.model.teacher_columns is None else None
+    dataset = whole_dataset(bench.validation)
+    write_matches(run_dir, dataset, student=student, teacher=of_same_classes)
     pictures = write_pictures(
         run_dir,
-        whole_dataset(bench.validation),
+        dataset,
         student=student,
         teacher=teacher,
         count=spec.evaluation.pictures,
