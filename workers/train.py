@@ -206,9 +206,10 @@ def _write_results(
     voice.pulse.beat("finishing")
     per_class = json.dumps(student.per_class, indent=2) + "\n"
     (run_dir / RunFile.PER_CLASS_AP).write_text(per_class, encoding="utf-8")
-    of_same_classes = teacher if bench.model.teacher_columns is None else None
     dataset = whole_dataset(bench.validation)
-    write_matches(run_dir, dataset, student=student, teacher=of_same_classes)
+    # A teacher of other classes says nothing that could be compared with the student's.
+    comparable = teacher is not None and bench.model.teacher_columns is None
+    write_matches(run_dir, dataset, student=student, teacher=teacher if comparable else None)
     pictures = write_pictures(
         run_dir,
         dataset,
