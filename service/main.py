@@ -58,6 +58,7 @@ from service.usecases.health import Health
 from service.usecases.world import Rules, World
 
 _VERSION = version("tandem-distill")
+_ENDPOINTS = (runs, jobs, sweeps, reports, streams, registry, access, workers, health, docs)
 _STOP_LOOPS_S = 15.0
 _SHUTDOWN_S = 10
 
@@ -112,18 +113,7 @@ def create_app(
     )
     app.state.world, app.state.scrape, app.state.health = world, meters.text, answers
     errors.install(app)
-    for module in (
-        runs,
-        jobs,
-        sweeps,
-        reports,
-        streams,
-        registry,
-        access,
-        workers,
-        health,
-        docs,
-    ):
+    for module in _ENDPOINTS:
         app.include_router(module.router)
     describe_problems(app)
     _guard(app, world, settings, answered=meters.answered)
