@@ -66,6 +66,18 @@ def test_a_sweep_is_probed_searched_and_reported(any_stage: Stage) -> None:
     assert "Did it help?" in page.text
 
 
+def test_how_many_train_with_one_teacher_is_settled_when_the_search_begins(stage: Stage) -> None:
+    sweep = launch_sweep(stage, pack="auto")
+    stage.turn()
+    stage.turn()
+    assert sweep.view["pack_size"] == 1
+
+    sweep.leave_probe()
+    stage.turn()
+
+    assert (sweep.state, sweep.view["pack_size"]) == ("searching", 2)
+
+
 def test_a_plan_launches_nothing_and_tells_everything(stage: Stage) -> None:
     stage.add_dataset()
     body = a_sweep(algorithm={"kind": "grid", "points": 3}, repeats=2)
