@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray import tune
 from ray.exceptions import RayError
@@ -26,6 +27,10 @@ from workers.search.searcher import ListedSearch
 from workers.search.trials import Followed, send_followers_little
 
 _OBJECT_STORE_BYTES = 80_000_000
+_FOLLOWER_BYTES = 64 * 2**20
+"""What a process that follows a trial takes."""
+
+_SHARE_OF_MEMORY = 0.5
 _TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -81,16 +86,23 @@ def _search(ledger: Ledger, *, look_every_s: float) -> str:
         notices, storage = Path(folder) / "notices", Path(folder) / "tune"
         notices.mkdir()
         board = Board(notices, ledger, every_s=look_every_s)
-        search = ListedSearch(ledger, board, node=node)
+        at_a_time = followers(ledger.concurrency, free_bytes=psutil.virtual_memory().available)
+        search = ListedSearch(ledger, board, node=node, at_a_time=at_a_time)
         if not search.is_finished():
-            _tune(search, WrittenScheduler(ledger, board), ledger=ledger, storage=storage)
+            os.environ |= _TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(at_a_time)}
+            _tune(search, WrittenScheduler(ledger, board), storage=storage)
         return search.reason_to_end() or "No trial is left."
 
 
-def _tune(
-    search: ListedSearch, scheduler: WrittenScheduler, *, ledger: Ledger, storage: Path
-) -> None:
-    os.environ |= _TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(ledger.concurrency)}
+def followers(asked: int, *, free_bytes: int) -> int:
+    """Trials at the same time: as asked, if processes that follow them fit into this node."""
+    room = max(1, int(free_bytes * _SHARE_OF_MEMORY / _FOLLOWER_BYTES))
+    if room < asked:
+        log.warning("This node has memory to follow %d trials at a time, not %d.", room, asked)
+    return min(room, asked)
+
+
+def _tune(search: ListedSearch, scheduler: WrittenScheduler, *, storage: Path) -> None:
     send_followers_little()
     # It warns that trials wrote no results, and of what it cannot know of ours.
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
