@@ -5,6 +5,7 @@ Trials are runs of the service; Ray Tune decides which begin and which stop.
 
 import logging
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -85,6 +86,7 @@ def _search(ledger: Ledger, *, look_every_s: float) -> str:
     with tempfile.TemporaryDirectory(prefix="tandem-sweep-") as folder, _cluster() as node:
         notices, storage = Path(folder) / "notices", Path(folder) / "tune"
         notices.mkdir()
+        _leave_at_once_when_asked(folder)
         board = Board(notices, ledger, every_s=look_every_s)
         at_a_time = followers(ledger.concurrency, free_bytes=psutil.virtual_memory().available)
         search = ListedSearch(ledger, board, node=node, at_a_time=at_a_time)
@@ -133,12 +135,20 @@ def _cluster() -> Iterator[str]:
         log_to_driver=False,
         logging_level=logging.WARNING,
     )
-    # Ray has set a handler of its own, which takes its time; there is nothing to save.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(ExitCode.STOPPED))
     try:
         yield _resource_of_this_node()
     finally:
         ray.shutdown()
+
+
+def _leave_at_once_when_asked(folder: str) -> None:
+    """Ray's own handler of SIGTERM takes its time; there is nothing to save."""
+
+    def leave(*_: object) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(ExitCode.STOPPED)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def _resource_of_this_node() -> str:
