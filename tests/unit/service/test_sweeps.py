@@ -21,6 +21,7 @@ from configs.spec import (
     SweepSpec,
     Uniform,
 )
+from configs.sweep_list import Trial, is_closed, spec_in_force, trials_of
 from service.adapters.clock import FixedClock
 from service.domain.errors import EntryRefused, IllegalSweepMove
 from service.domain.states import RunState
@@ -36,15 +37,11 @@ from service.domain.sweeps import (
     teacher_warning,
 )
 from service.domain.trials import (
-    Trial,
     TrialRun,
     best_trial,
     check_entries,
-    is_closed,
     live_trials,
-    spec_in_force,
     standing_of,
-    trials_of,
     values_in_words,
     why_no_more_trials,
 )
