@@ -15,7 +15,7 @@ Seeds: each of the two errors has a Student's t of its own, and the sum's is the
 variance (Cochran and Cox 1950), but never less than what the seeds give alone. One t for the sum
 (Welch and Satterthwaite) held 88 to 92 % with two and 92 to 94 % with three seeds where the seeds'
 error decides; this holds 94 to 98 % (200000 draws of normal variables for each of some forty
-cases), and with simulated detectors and three to five seeds 93.5 to 96.8 %.
+cases), and with simulated detectors and three to five seeds 93.5 to 98.2 %.
 
 - Several seeds: the spread of their differences. What images do to each seed by itself is part of
   that spread, so it is taken out of the images' error; what they do to all seeds alike stays.
