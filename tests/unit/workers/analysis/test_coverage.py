@@ -1,7 +1,7 @@
 """A 95 % interval holds the true difference in 95 % of cases: tried on simulated detectors.
 
 The truth is their difference on 20000 images, over seeds by Gauss-Hermite quadrature. The share of
-500 samples that are held is itself known to 1 % (one standard deviation).
+400 samples that are held is itself known to 1 % (one standard deviation).
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from workers.analysis.intervals import Measured, half_width, measured_pairs
 from workers.analysis.matches import Matches
 
 IMAGES = 60
-SAMPLES = 500
+SAMPLES = 400
 RESAMPLES = 100
 BASELINE = Model(0.3, method_ease=0.4, own_ease=0.3)
 DISTILLED = shifted(BASELINE, 0.2)
@@ -65,11 +65,11 @@ def true_difference(*, seeds_differ: float) -> float:
     world = a_world(20_000, seed=1)
     shifts, weights = np.polynomial.hermite_e.hermegauss(3)
     maps = [
-        [parts_of(seen_by(shifted(model, seeds_differ * shift), world, seed=2, method_seed=column))]
+        parts_of(seen_by(shifted(model, seeds_differ * shift), world, seed=2, method_seed=column))
         for column, model in enumerate(METHODS)
         for shift in shifts
     ]
-    run, baseline = np.reshape([of_run[0]["bbox_mAP"] for of_run in maps], (2, len(shifts)))
+    run, baseline = np.reshape([parts["bbox_mAP"] for parts in maps], (2, len(shifts)))
     return float((run - baseline) @ weights / weights.sum())
 
 
@@ -94,9 +94,9 @@ def test_over_images_the_interval_of_two_models_holds_their_true_difference() ->
 
 
 def test_over_several_seeds_the_interval_holds_the_methods_true_difference() -> None:
-    truth = true_difference(seeds_differ=0.08)
+    truth = true_difference(seeds_differ=0.12)
 
-    held = share_held(samples(seeds=4, seeds_differ=0.08), truth)
+    held = share_held(samples(seeds=3, seeds_differ=0.12), truth)
 
     assert 0.93 <= held <= 0.97
 

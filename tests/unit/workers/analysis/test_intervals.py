@@ -84,16 +84,23 @@ def test_a_model_beside_itself_differs_by_nothing() -> None:
 
 
 def test_both_see_the_same_images_so_what_is_hard_for_both_does_not_count() -> None:
-    measured = measured_pairs([a_pair(WEAK, WEAK)])
-    width = half_width(measured, noise=None)
+    pair = a_pair(WEAK, WEAK)
+    alone = measured_pairs([(model, EMPTY) for model in pair])
 
-    halves_BI = half_samples(WORLD.images, count=400)
-    alone = measured_pairs([(model, EMPTY) for model in a_pair(WEAK, WEAK)])
+    paired = half_width(measured_pairs([pair]), noise=None)
 
-    assert halves_BI.sum() == 400 * WORLD.images // 2
-    unpaired = np.hypot(*alone.resampled_SBP[:, :, 0].std(axis=1))
-    assert width is not None
-    assert width < 0.7 * 1.96 * unpaired
+    unpaired = 1.96 * np.hypot(*alone.resampled_SBP[:, :, 0].std(axis=1))
+    assert paired is not None
+    assert paired < 0.7 * unpaired
+
+
+def test_half_of_the_images_are_drawn_each_time_and_always_the_same() -> None:
+    halves_BI = half_samples(7, count=400)
+
+    assert (halves_BI.sum(axis=1) == 3).all()
+    assert set(halves_BI.ravel().tolist()) == {0, 1}
+    assert halves_BI.mean(axis=0) == pytest.approx([3 / 7] * 7, abs=0.08)
+    assert np.array_equal(halves_BI, half_samples(7, count=400))
 
 
 EMPTY = seen_by(Model(-9.0, false_per_image=0.0), WORLD, seed=1)
