@@ -1,5 +1,6 @@
 """How much runs scatter over seeds, with nothing but the standard library: both sides ask."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -32,6 +33,7 @@ def noise_floor(groups: Sequence[Sequence[float]]) -> NoiseFloor | None:
     return NoiseFloor(runs=runs, freedom=freedom, deviation=deviation, floor=floor)
 
 
+@functools.lru_cache(maxsize=1024)
 def t_quantile(probability: float, freedom: float) -> float:
     """The value that Student's t stays below with a probability above 0.5.
 

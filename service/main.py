@@ -38,6 +38,7 @@ from service.api.limits import BodyLimit, HostCheck
 from service.api.openapi import describe_problems
 from service.api.requests import Answered, RequestIds
 from service.domain.errors import StoreUnreachable
+from service.domain.estimates import Prices
 from service.domain.figures import Series
 from service.domain.meters import NO_METER, Meter
 from service.domain.ports import Clock, Cluster, Tracker
@@ -186,6 +187,7 @@ def _rules(settings: Settings) -> Rules:
         lost_after_s=settings.lost_after_s,
         stop_grace_s=settings.stop_grace_s,
         patience_s=settings.patience_s,
+        prices=Prices(settings.gpu_hour_price, settings.cpu_hour_price),
         autoscales_to=tuple(
             (shape.cpus, shape.gpus) for shape in settings.autoscales_to for _ in range(shape.count)
         ),

@@ -92,6 +92,12 @@ class Settings(BaseSettings):
     autoscales_to: tuple[NodeShape, ...] = ()
     """Nodes that the cluster has when it is largest, as JSON; empty: no more than there are."""
 
+    gpu_hour_price: Annotated[float, Field(ge=0.0)] | None = None
+    """What a GPU's hour costs, in whatever currency: sweeps are told their price."""
+
+    cpu_hour_price: Annotated[float, Field(ge=0.0)] | None = None
+    """What a core's hour costs, for sweeps without GPUs."""
+
     poll_interval_s: Seconds = 1.0
     stall_after_s: Seconds = 300.0
     lost_after_s: Seconds = 90.0

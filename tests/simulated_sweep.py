@@ -29,6 +29,7 @@ def a_sweep(**changes: Any) -> dict[str, Any]:
         "name": "weights",
         "baseline": False,
         "noise_runs": 0,
+        "pack": "off",
     }
     return body | changes
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from configs.spec import DatasetFiles, NamedTeacher, RunFile, RunSpec, RunTeacher
 from workers import processes
+from workers.analysis.matches import write_matches
 from workers.checkpoints import load_checkpoint
 from workers.data.manifest import check_dataset
 from workers.errors import InvalidSpec
@@ -85,7 +86,7 @@ class Course:
 
     def say_teachers(self, scores: Scores | None) -> None:
         """Say the teacher's numbers, where they can be compared with the student's."""
-        if scores is not None and self.bench.model.teacher_columns is None:
+        if scores is not None and self._is_teacher_comparable:
             say_scores(self.voice, scores, side="teacher", step=0)
 
     def finish(self, teacher: Scores | None) -> None:
@@ -106,6 +107,12 @@ class Course:
         file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         self.voice.artifact(RunFile.NAN_BATCH)
 
+    @property
+    def _is_teacher_comparable(self) -> bool:
+        """Whether there is one that knows the student's classes, and in their order."""
+        model = self.bench.model
+        return model.teacher is not None and model.teacher_columns is None
+
     def _best_scores(self) -> Scores:
         """The best evaluation; if an earlier attempt made it, its student is measured again."""
         bench, voice = self.bench, self.voice
@@ -120,11 +127,14 @@ class Course:
 
     def _write_results(self, student: Scores, teacher: Scores | None) -> None:
         self.voice.pulse.beat("finishing")
+        dataset = whole_dataset(self.bench.validation)
+        compared = teacher if self._is_teacher_comparable else None
+        write_matches(self.run_dir, dataset, student=student, teacher=compared)
         per_class = json.dumps(student.per_class, indent=2) + "\n"
         (self.run_dir / RunFile.PER_CLASS_AP).write_text(per_class, encoding="utf-8")
         pictures = write_pictures(
             self.run_dir,
-            whole_dataset(self.bench.validation),
+            dataset,
             student=student,
             teacher=teacher,
             count=self.spec.evaluation.pictures,

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from configs.spec import EvaluationSpec, ExitCode, Metric, RunFile, TeacherFiles
+from workers.analysis.matches import write_matches
 from workers.attempt import Desk, attempt
 from workers.curves import curves_picture
 from workers.errors import InvalidSpec
@@ -118,6 +119,7 @@ def _measured(job: _Job, desk: Desk) -> _Found:
 
     scores = detect(watch, loader, device=job.device, on_batch=on_batch)
     measures = measure(scores.detections, loader.dataset)
+    write_matches(desk.run_dir, loader.dataset, student=scores)
     return _Found(measures, watch.images_per_s, _latency(job, desk))
 
 

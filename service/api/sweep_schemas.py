@@ -18,6 +18,24 @@ class BestView(Contract):
     """Its best value of the first objective."""
 
 
+class EstimateView(Contract):
+    """What all trials take if each trains to its end, from a few timed steps."""
+
+    hours: float
+    """By the clock."""
+
+    gpu_hours: float
+    cpu_hours: float
+    separate_hours: float
+    """By the clock, were each trial trained by itself."""
+
+    saved: float
+    """The part of the separate trials' work that packs save."""
+
+    price: float | None
+    """With the operator's prices; none: there are none."""
+
+
 class SweepView(Contract):
     """A sweep as it is now."""
 
@@ -44,6 +62,7 @@ class SweepView(Contract):
     driver: int
     strikes: int
     pack_size: int
+    estimate: EstimateView | None
     probe: Probe | None
     probe_run_id: str | None
     report_run_id: str | None

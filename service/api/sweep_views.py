@@ -4,6 +4,7 @@ from configs.spec import Evaluated, Judged, Objective
 from service.api.schemas import FindingView
 from service.api.sweep_schemas import (
     BestView,
+    EstimateView,
     SweepPlanView,
     SweepView,
     TrialRunView,
@@ -27,7 +28,7 @@ def view_of_sweep(status: SweepStatus, *, mlflow_url: str) -> SweepView:
         "by_result": status.by_result,
         "best": _best(status),
         "waits_for": status.waiting_for,
-        "pack_size": sweep.pack_size,
+        "estimate": None if status.estimate is None else EstimateView(**vars(status.estimate)),
         "mlflow_url": None
         if sweep.mlflow_run_id is None
         else f"{mlflow_url}/#/runs/{sweep.mlflow_run_id}",

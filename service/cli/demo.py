@@ -49,6 +49,7 @@ def register(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command()(demo)
     app.command()(bccd)
+    app.command(name="sweep-demo")(sweep_demo)
 
 
 def demo(
@@ -104,6 +105,45 @@ def bccd(
     options = [f"--root={data.resolve()}", "--drop-bad", "--refresh"]
     make_dataset("import-voc", name=CELLS.dataset, options=options)
     tell(experiment, seeds=chosen, fresh=fresh)
+
+
+def sweep_demo(
+    trials: Annotated[int, typer.Option(help="How many pairs of weights to try.", min=1)] = 12,
+    page: Annotated[Path, typer.Option(help="Where the report's page is written.")] = Path(
+        "sweep-report.html"
+    ),
+) -> None:
+    """Search the two weights of BCKD on digits, students packed beside one teacher; then a page."""
+    from service.api.asked import SweepRequest
+    from service.cli.datasets import make_dataset
+    from service.cli.reports import Form, report
+    from service.cli.session import open_client
+    from service.cli.space import assignments_from, kind_from
+    from service.cli.stack import start
+    from service.cli.sweeps import search
+    from service.cli.teachers import register_shipped
+
+    start()
+    make_dataset(
+        "digits", name=DIGITS.dataset, options=[f"--train={TRAIN_IMAGES}", f"--val={VAL_IMAGES}"]
+    )
+    assert DIGITS.teacher is not None
+    register_shipped(DIGITS.teacher)
+    weights = [
+        "distillation.cls_weight=loguniform:0.25,4",
+        "distillation.loc_weight=loguniform:1,16",
+    ]
+    request = SweepRequest(
+        preset="digits/sweep",
+        space=assignments_from(weights).space,
+        scheduler=kind_from("asha"),
+        budget={"trials": trials},
+        name="sweep demo",
+    )
+    with open_client() as client:
+        sweep_id = search(client, request, watch=True)
+    if sweep_id is not None:
+        report(sweep_id, form=Form.HTML, out=page)
 
 
 def common_changes(assignments: "Iterable[str]") -> "dict[str, JsonValue]":

@@ -76,12 +76,32 @@ def head_of(view: SweepView) -> RenderableType:
         f"{_counts(view)}",
         f"best: {escape(best_in_words(view))}",
     ]
+    if view.estimate is not None:
+        lines.append(f"[dim]{escape(_estimate_in_words(view))}[/]")
     if view.waits_for:
         lines.append(f"[dim]waits for {escape(view.waits_for)}[/]")
     if view.message:
         lines.append(f"[dim]{escape(view.message)}[/]")
     lines += [f"[yellow]{escape(warning)}[/]" for warning in view.warnings]
     return Group(*lines)
+
+
+def _estimate_in_words(view: SweepView) -> str:
+    told = view.estimate
+    assert told is not None
+    packs = ""
+    if view.pack_size > 1:
+        packs = (
+            f", in packs of {view.pack_size}: {told.saved:.0%} less work than one by one "
+            f"({_hours(told.separate_hours)})"
+        )
+    gpus = f", {told.gpu_hours:.2g} GPU hours" if told.gpu_hours else ""
+    price = "" if told.price is None else f", {told.price:.2f} in money"
+    return f"at most {_hours(told.hours)}{packs}{gpus}{price}"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1.0 else f"{hours * 60:.0f} min"
 
 
 def table_of(view: SweepView, trials: Sequence[TrialView]) -> Table:

@@ -84,9 +84,14 @@ def sweep(
         if plan:
             _plan(client, request)
             return
-        launched = client.launch_sweep(request)
-        console.output().print(f"Launched [bold]{launched.id}[/] (sweep of {launched.preset})")
-        _followed(client, launched.id, watch=watch)
+        search(client, request, watch=watch)
+
+
+def search(client: "TandemClient", request: "SweepRequest", *, watch: bool) -> str | None:
+    """Launch a sweep, and follow it; its id once it is over, else none."""
+    launched = client.launch_sweep(request)
+    console.output().print(f"Launched [bold]{launched.id}[/] (sweep of {launched.preset})")
+    return launched.id if _followed(client, launched.id, watch=watch) else None
 
 
 def sweeps(as_json: AsJson = False) -> None:
@@ -186,7 +191,8 @@ def promote(
     console.output().print(f"`tandem logs -f {launched.id}` follows it.")
 
 
-def _followed(client: "TandemClient", sweep_id: str, *, watch: bool) -> None:
+def _followed(client: "TandemClient", sweep_id: str, *, watch: bool) -> bool:
+    """Whether it is over."""
     from service.cli.sweep_progress import watch_sweep
 
     how_to_come_back = (
@@ -195,13 +201,14 @@ def _followed(client: "TandemClient", sweep_id: str, *, watch: bool) -> None:
     )
     if not watch:
         console.output().print(how_to_come_back)
-        return
+        return False
     try:
         ended = watch_sweep(client, sweep_id)
     except KeyboardInterrupt:
         console.output().print(f"The sweep goes on. {how_to_come_back}")
-        return
+        return False
     _tell_end(client, ended)
+    return True
 
 
 def _tell_end(client: "TandemClient", ended: "SweepView") -> None:

@@ -54,6 +54,9 @@ class Twins(Protocol):
     def that_measured_a_teacher(self, *, project: str, limit: int) -> list[Run]:
         """Those that know their teacher's mAP, newest first."""
 
+    def wanted_elsewhere(self, sweep_id: str) -> set[str]:
+        """Runs of a sweep that are the baselines of runs outside of it."""
+
     def without_baseline(self) -> list[Run]:
         """Those whose baseline has failed or is cancelled, and nobody was told."""
 

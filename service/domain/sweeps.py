@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, Literal
 
-from configs.spec import DEFAULT_PROJECT, Probe, SweepSpec, members_that_fit
+from configs.spec import DEFAULT_PROJECT, Probe, SweepSpec, Tpe, members_that_fit
 from service.domain.errors import IllegalSweepMove
 
 
@@ -86,6 +86,9 @@ class Sweep:
     pack_size: int = 1
     """How many of its students train side by side with one teacher; settled when it searches."""
 
+    places: int = 1
+    """Jobs of its students that the cluster had room for when that was settled."""
+
     probe: Probe | None = None
     probe_run_id: str | None = None
     report_run_id: str | None = None
@@ -146,9 +149,23 @@ def pack_size_of(sweep: Sweep, probe: Probe | None, *, places: int) -> int:
     if probe is None:
         return 1
     # Trials with different seeds see different batches, and are never in one pack.
-    for_each = -(-sweep.spec.budget.trials * sweep.spec.repeats // max(1, places))
-    most = min(for_each, sweep.spec.budget.trials + int(sweep.spec.baseline))
-    return max(1, min(members_that_fit(probe.costs), _LARGEST_PACK, most))
+    at_once = trials_at_once(sweep.spec)
+    for_each = -(-at_once * sweep.spec.repeats // max(1, places))
+    return max(1, min(members_that_fit(probe.costs), _LARGEST_PACK, for_each, at_once))
+
+
+def trials_at_once(spec: SweepSpec) -> int:
+    """How many trials may train at the same time, had the cluster room for all.
+
+    What learns from trials is to have seen some before it suggests the rest; those that it draws at
+    random need not wait.
+    """
+    trials = spec.budget.trials
+    if spec.concurrency is not None:
+        return min(spec.concurrency, trials)
+    if isinstance(spec.algorithm, Tpe):
+        return min(max(spec.algorithm.startup, trials // 2), trials)
+    return trials
 
 
 def idle_knobs(probe: Probe) -> str | None:

@@ -32,6 +32,7 @@ _SAME_NAME = (
     "searching_since",
     "searched_s",
     "pack_size",
+    "places",
     "probe_run_id",
     "report_run_id",
     "mlflow_run_id",

@@ -133,6 +133,7 @@ class SweepRow(Table):
     heard_at: Mapped[datetime | None] = mapped_column(Utc)
     searching_since: Mapped[datetime | None] = mapped_column(Utc)
     pack_size: Mapped[int] = mapped_column(Integer, server_default="1")
+    places: Mapped[int] = mapped_column(Integer, server_default="1")
     searched_s: Mapped[float] = mapped_column(Float)
     probe: Mapped[str | None] = mapped_column(Text)
     probe_run_id: Mapped[str | None] = mapped_column(String(16))

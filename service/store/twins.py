@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import ColumnElement, Select, func, select, update
+from sqlalchemy import ColumnElement, Select, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from configs.spec import Comparison, Metric
@@ -65,6 +65,20 @@ class SqlTwins:
             .limit(limit)
         )
         return [run_from_row(row) for row in self._session.scalars(query)]
+
+    def wanted_elsewhere(self, sweep_id: str) -> set[str]:
+        """Runs of a sweep that are the baselines of runs outside of it."""
+        baseline = aliased(RunRow)
+        query = (
+            select(baseline.id)
+            .join(RunRow, RunRow.baseline_run_id == baseline.id)
+            .where(
+                baseline.sweep_id == sweep_id,
+                or_(RunRow.sweep_id.is_(None), RunRow.sweep_id != sweep_id),
+                RunRow.state.not_in(_LOST),
+            )
+        )
+        return set(self._session.scalars(query))
 
     def without_baseline(self) -> list[Run]:
         """Those whose baseline has failed or is cancelled, and nobody was told."""

@@ -27,7 +27,7 @@ from service.domain.errors import (
 from service.domain.ports import Node
 from service.domain.room import places
 from service.domain.stored import Unit
-from service.domain.sweeps import Sweep, SweepState, move_sweep
+from service.domain.sweeps import Sweep, SweepState, move_sweep, trials_at_once
 from service.domain.trials import check_entries, is_closed, spec_in_force, trials_of
 from service.usecases.nodes import cluster_nodes
 from service.usecases.trials import (
@@ -150,9 +150,10 @@ def _concurrency(
     A driver asks once, so what others take of the cluster just now does not count: runs that have
     no room yet wait in the queue.
     """
-    most = spec_in_force(sweep.spec, entries).budget.trials
-    if sweep.spec.concurrency is not None:
-        return min(sweep.spec.concurrency, most)
+    in_force = spec_in_force(sweep.spec, entries)
+    most = trials_at_once(in_force)
+    if in_force.concurrency is not None:
+        return most
     asked = sweep.spec.base.resources
     room = 0 if nodes is None else places(asked, nodes, total=True) // asked.processes
     runs = max(1, room) * sweep.pack_size

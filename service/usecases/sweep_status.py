@@ -1,12 +1,13 @@
 """How a sweep stands: its trials counted, the best so far, what it waits for; and its report."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from configs.spec import NamedTeacher, SweepSpec
+from configs.spec import NamedTeacher, SweepEntry, SweepSpec
 from service.domain.comparisons import REPORT_FILES, ReportFormat
 from service.domain.errors import ReportNotFound
+from service.domain.estimates import Estimate, Prices, estimate
 from service.domain.runs import Run
 from service.domain.states import RunState
 from service.domain.stored import Unit
@@ -35,18 +36,20 @@ class SweepStatus:
 
     waiting_for: str | None
     warnings: tuple[str, ...]
+    estimate: Estimate | None
+    """None: no step was timed, or nothing is settled yet."""
 
 
 def status_of(sweep_id: str, *, world: World) -> SweepStatus:
     """A sweep, and how it stands."""
     with world.store.begin() as unit:
-        return _status(unit, unit.sweeps.get(sweep_id))
+        return _status(unit, unit.sweeps.get(sweep_id), prices=world.rules.prices)
 
 
 def statuses_of(sweeps: Iterable[Sweep], *, world: World) -> list[SweepStatus]:
     """How each of some sweeps stands."""
     with world.store.begin() as unit:
-        return [_status(unit, sweep) for sweep in sweeps]
+        return [_status(unit, sweep, prices=world.rules.prices) for sweep in sweeps]
 
 
 def report_of_sweep(sweep_id: str, format_: ReportFormat, *, world: World) -> bytes:
@@ -71,7 +74,7 @@ def _what_to_do(sweep: Sweep, run: Run | None) -> str:
     return f"Run {run.id}, which was to make it, is {run.state}; `tandem retry {run.id}`."
 
 
-def _status(unit: Unit, sweep: Sweep) -> SweepStatus:
+def _status(unit: Unit, sweep: Sweep, *, prices: Prices) -> SweepStatus:
     entries = unit.sweeps.entries(sweep.id)
     trials = trials_of(entries)
     results = Counter(
@@ -85,7 +88,15 @@ def _status(unit: Unit, sweep: Sweep) -> SweepStatus:
         best=best_trial(trials.values(), sweep.spec.objectives[0]),
         waiting_for=_waiting_for(unit, sweep, trials),
         warnings=tuple(_warnings(unit, sweep)),
+        estimate=_estimate(sweep, entries, prices=prices),
     )
+
+
+def _estimate(sweep: Sweep, entries: Sequence[SweepEntry], *, prices: Prices) -> Estimate | None:
+    if sweep.probe is None or sweep.driver == 0:
+        return None
+    in_force, costs = spec_in_force(sweep.spec, entries), sweep.probe.costs
+    return estimate(in_force, costs, pack_size=sweep.pack_size, places=sweep.places, prices=prices)
 
 
 def _warnings(unit: Unit, sweep: Sweep) -> Iterator[str]:

@@ -112,7 +112,7 @@ def settle_packs(sweep: Sweep, *, world: World) -> Sweep:
     room = places(sweep.spec.base.resources, cluster_nodes(world), total=True)
     size = pack_size_of(sweep, sweep.probe, places=room)
     with world.store.begin() as unit:
-        settled = replace(unit.sweeps.take(sweep.id), pack_size=size)
+        settled = replace(unit.sweeps.take(sweep.id), pack_size=size, places=max(1, room))
         unit.sweeps.save(settled)
     return settled
 

@@ -50,7 +50,10 @@ class Promotion:
 
 
 def stop_sweep(sweep_id: str, *, caller: Caller, world: World) -> Sweep:
-    """Begin no more trials and end those that go on; what they reached is kept."""
+    """Begin no more trials and end those that go on; what they reached is kept.
+
+    A baseline of the sweep that a run outside of it is compared with trains on.
+    """
     now = world.clock.now()
     with world.store.begin() as unit:
         sweep = unit.sweeps.take(sweep_id)
@@ -61,7 +64,9 @@ def stop_sweep(sweep_id: str, *, caller: Caller, world: World) -> Sweep:
         stopped = replace(sweep, wants="stop", message=f"Stopped by {caller.name}.")
         unit.sweeps.save(stopped)
         why = f"Sweep {sweep.id} was stopped by {caller.name}."
-        cancel_runs(unit, unit.runs.of_sweep(sweep.id), why=why, at=now)
+        kept = unit.twins.wanted_elsewhere(sweep.id)
+        runs = [run for run in unit.runs.of_sweep(sweep.id) if run.id not in kept]
+        cancel_runs(unit, runs, why=why, at=now)
         return stopped
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from service.domain.estimates import NO_PRICES, Prices
 from service.domain.meters import NO_METER, Meter
 from service.domain.ports import Clock, Cluster, Files, LogStore, Tracker
 from service.domain.stored import Store
@@ -23,6 +24,7 @@ class Rules:
     autoscales_to: tuple[tuple[float, float], ...] = ()
     """CPUs and GPUs of each node that the cluster has when it is largest."""
 
+    prices: Prices = NO_PRICES
     stall_after_s: float = 300.0
     stop_grace_s: float = 30.0
     lost_after_s: float = 90.0

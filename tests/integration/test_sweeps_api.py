@@ -35,7 +35,7 @@ def test_a_sweep_is_probed_searched_and_reported(any_stage: Stage) -> None:
 
     sweep.leave_probe()
     any_stage.turn()
-    assert (sweep.state, sweep.view["pack_size"]) == ("searching", 3)
+    assert (sweep.state, sweep.view["pack_size"]) == ("searching", 1)
     order = any_stage.cluster.orders[f"{sweep.id}-d1"]
     assert order.command[:4] == ("tandem-worker", "drive", "--sweep", sweep.id)
     assert order.num_cpus == 0
@@ -64,6 +64,18 @@ def test_a_sweep_is_probed_searched_and_reported(any_stage: Stage) -> None:
     page = any_stage.http.get(f"/v1/sweeps/{sweep.id}/report")
     assert page.headers["content-type"].startswith("text/html")
     assert "Did it help?" in page.text
+
+
+def test_how_many_train_with_one_teacher_is_settled_when_the_search_begins(stage: Stage) -> None:
+    sweep = launch_sweep(stage, pack="auto")
+    stage.turn()
+    stage.turn()
+    assert sweep.view["pack_size"] == 1
+
+    sweep.leave_probe()
+    stage.turn()
+
+    assert (sweep.state, sweep.view["pack_size"]) == ("searching", 2)
 
 
 def test_a_plan_launches_nothing_and_tells_everything(stage: Stage) -> None:
@@ -516,6 +528,20 @@ def test_a_stopped_sweep_waits_for_no_baseline(stage: Stage) -> None:
     closed(sweep)
 
     assert sweep.state == "stopped"
+
+
+def test_a_stopped_sweep_leaves_others_the_baselines_that_they_are_compared_with(
+    stage: Stage,
+) -> None:
+    sweep = searching_sweep(stage, baseline=True, noise_runs=2)
+    shared = stage.launch(spec=a_sweep()["spec"])["baseline"]
+    booked = stage.http.get("/v1/runs", params={"sweep": sweep.id}).json()["items"]
+
+    stage.http.post(f"/v1/sweeps/{sweep.id}:stop")
+
+    wanted = {run["id"]: stage.run(run["id"])["desired"] for run in booked}
+    assert wanted.pop(shared) == "run"
+    assert list(wanted.values()) == ["cancelled"]
 
 
 def test_runs_are_found_by_their_sweep_and_trial(stage: Stage) -> None:

@@ -24,6 +24,8 @@ from tests.training.runs import (
     train,
     weights,
 )
+from workers.analysis.average_precision import parts_of
+from workers.analysis.matches import load_matches
 from workers.checkpoints import load_checkpoint
 from workers.data.digits import CLASSES
 
@@ -88,6 +90,15 @@ def test_a_teacher_teaches_and_its_student_is_a_plain_gfl_checkpoint(
         Metric.MAP,
     } <= keys
     assert (tmp_path / "student" / "pictures" / "overview.png").exists()
+    values = said(tmp_path / "student")
+    for file, metric in (
+        (RunFile.MATCHES, Metric.MAP),
+        (RunFile.TEACHER_MATCHES, Metric.TEACHER_MAP),
+    ):
+        mean_ap = parts_of(load_matches(tmp_path / "student" / file))["bbox_mAP"]
+        assert mean_ap == pytest.approx(max(v for (key, _), v in values.items() if key == metric))
+    logged = {r["path"] for r in records(tmp_path / "student") if r["kind"] == "artifact"}
+    assert RunFile.MATCHES not in logged
 
 
 def test_a_teacher_with_other_classes_ends_the_attempt_with_its_reason(

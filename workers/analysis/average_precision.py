@@ -1,5 +1,6 @@
 """COCO's average precision when each image counts any number of times: what a bootstrap needs."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +62,7 @@ class Ranking:
     """Of area, threshold and class, in A * T * C."""
 
     column_starts: tuple[int, ...]
-    """The first hit of each area and threshold, and the end."""
+    """The first hit of each area and threshold that has any, and the end."""
 
     offset_H: Array
     """Larger for earlier classes: it keeps the running maxima of classes apart."""
@@ -94,7 +95,9 @@ def ranked(matches: Matches) -> Ranking:
         hit_series_H=series_H,
         series_start_S=starts_S,
         series_place_S=places_S,
-        column_starts=tuple(np.searchsorted(area_H * len(IOUS) + iou_H, columns).tolist()),
+        column_starts=tuple(
+            np.unique(np.searchsorted(area_H * len(IOUS) + iou_H, columns)).tolist()
+        ),
         offset_H=(classes - 1.0) - class_H,
         counter_image_K=counter_image_K,
         counter_sign_K=counter_sign_K,
@@ -158,7 +161,7 @@ def _counters(
 ) -> tuple[Array, Array, Array]:
     """What adds to the number of detections so far: images, signs, and each hit's four places."""
     area_H, iou_H, rank_H = at
-    areas, ious, detections = counts_ATD.shape
+    _, ious, detections = counts_ATD.shape
     always_AD = counts_ATD[:, -1]
     changes_ATD = counts_ATD.astype(np.int8) - always_AD[:, None]
     always, changes = np.flatnonzero(always_AD), np.flatnonzero(changes_ATD)
@@ -197,8 +200,7 @@ def _precision(ranking: Ranking, weights_BI: Array) -> tuple[Array, Array]:
 
 def _best_from_here_on(ranking: Ranking, precision_BH: Array) -> Array:
     precision_BH += ranking.offset_H
-    starts = ranking.column_starts
-    for first, end in zip(starts[:-1], starts[1:], strict=True):
+    for first, end in itertools.pairwise(ranking.column_starts):
         backwards = precision_BH[:, first:end][:, ::-1]
         np.maximum.accumulate(backwards, axis=1, out=backwards)
     precision_BH -= ranking.offset_H

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from configs.spec import RunFile
 from workers.checkpoints import write_atomically
-from workers.evaluation import MAX_DETECTIONS, Detections
+from workers.evaluation import MAX_DETECTIONS, Detections, Scores
 
 AREAS = ("all", "s", "m", "l")
 """COCO's ranges of area: any, below 32^2 pixels, up to 96^2, above."""
@@ -86,16 +87,12 @@ def matches_of(detections: list[Detections], dataset: Any) -> Matches:
 
 
 def write_matches(
-    run_dir: Path,
-    dataset: Any,
-    *,
-    student: list[Detections],
-    teacher: list[Detections] | None = None,
+    run_dir: Path, dataset: Any, *, student: Scores, teacher: Scores | None = None
 ) -> None:
     """Leave in the run's folder which detections are right, for reports to come."""
-    save_matches(matches_of(student, dataset), run_dir / RunFile.MATCHES)
+    save_matches(matches_of(student.detections, dataset), run_dir / RunFile.MATCHES)
     if teacher is not None:
-        save_matches(matches_of(teacher, dataset), run_dir / RunFile.TEACHER_MATCHES)
+        save_matches(matches_of(teacher.detections, dataset), run_dir / RunFile.TEACHER_MATCHES)
 
 
 def save_matches(matches: Matches, path: Path) -> None:
@@ -109,12 +106,12 @@ def save_matches(matches: Matches, path: Path) -> None:
 def load_matches(path: Path) -> Matches:
     """What `save_matches` has written; `ValueError` if the file is another or a damaged one."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             values = {field.name: arrays[field.name] for field in fields(Matches)}
-    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError) as error:
         raise ValueError(f"{path} does not hold a run's matches; evaluate it again.") from error
-    names = {name: tuple(map(str, values.pop(name))) for name in ("class_names", "files")}
-    return Matches(**names, **values)
+    class_names, files = (tuple(map(str, values.pop(name))) for name in ("class_names", "files"))
+    return Matches(class_names=class_names, files=files, **values)
 
 
 def refuse_other_images(one: Matches, other: Matches) -> None:
@@ -154,8 +151,8 @@ def _objects(truth: dict[str, Array], *, images: int, classes: int) -> Array:
     for column, (smallest, largest) in enumerate(_AREA_RANGES):
         area_G = truth["area_G"]
         counted_G = (area_G >= smallest) & (area_G <= largest) & ~truth["crowd_G"]
-        place = truth["image_G"][counted_G], truth["class_G"][counted_G], column
-        np.add.at(counts_ICA, place, 1)
+        place = truth["image_G"][counted_G], truth["class_G"][counted_G]
+        np.add.at(counts_ICA[:, :, column], place, 1)
     return counts_ICA
 
 

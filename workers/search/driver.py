@@ -5,6 +5,7 @@ Trials are runs of the service; Ray Tune decides which begin and which stop.
 
 import logging
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray import tune
 from ray.exceptions import RayError
@@ -26,6 +28,10 @@ from workers.search.searcher import ListedSearch
 from workers.search.trials import Followed, send_followers_little
 
 _OBJECT_STORE_BYTES = 80_000_000
+_FOLLOWER_BYTES = 64 * 2**20
+"""What a process that follows a trial takes."""
+
+_SHARE_OF_MEMORY = 0.5
 _TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -80,17 +86,25 @@ def _search(ledger: Ledger, *, look_every_s: float) -> str:
     with tempfile.TemporaryDirectory(prefix="tandem-sweep-") as folder, _cluster() as node:
         notices, storage = Path(folder) / "notices", Path(folder) / "tune"
         notices.mkdir()
+        _leave_at_once_when_asked(folder)
         board = Board(notices, ledger, every_s=look_every_s)
-        search = ListedSearch(ledger, board, node=node)
+        at_a_time = followers(ledger.concurrency, free_bytes=psutil.virtual_memory().available)
+        search = ListedSearch(ledger, board, node=node, at_a_time=at_a_time)
         if not search.is_finished():
-            _tune(search, WrittenScheduler(ledger, board), ledger=ledger, storage=storage)
+            os.environ |= _TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(at_a_time)}
+            _tune(search, WrittenScheduler(ledger, board), storage=storage)
         return search.reason_to_end() or "No trial is left."
 
 
-def _tune(
-    search: ListedSearch, scheduler: WrittenScheduler, *, ledger: Ledger, storage: Path
-) -> None:
-    os.environ |= _TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(ledger.concurrency)}
+def followers(asked: int, *, free_bytes: int) -> int:
+    """Trials at the same time: as asked, if processes that follow them fit into this node."""
+    room = max(1, int(free_bytes * _SHARE_OF_MEMORY / _FOLLOWER_BYTES))
+    if room < asked:
+        log.warning("This node has memory to follow %d trials at a time, not %d.", room, asked)
+    return min(room, asked)
+
+
+def _tune(search: ListedSearch, scheduler: WrittenScheduler, *, storage: Path) -> None:
     send_followers_little()
     # It warns that trials wrote no results, and of what it cannot know of ours.
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
@@ -121,12 +135,20 @@ def _cluster() -> Iterator[str]:
         log_to_driver=False,
         logging_level=logging.WARNING,
     )
-    # Ray has set a handler of its own, which takes its time; there is nothing to save.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(ExitCode.STOPPED))
     try:
         yield _resource_of_this_node()
     finally:
         ray.shutdown()
+
+
+def _leave_at_once_when_asked(folder: str) -> None:
+    """Ray's own handler of SIGTERM takes its time; there is nothing to save."""
+
+    def leave(*_: object) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(ExitCode.STOPPED)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def _resource_of_this_node() -> str:

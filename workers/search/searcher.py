@@ -28,12 +28,13 @@ log = logging.getLogger(__name__)
 
 
 class ListedSearch(SearchAlgorithm):
-    """Trials by number, as many at a time as the service said."""
+    """Trials by number, some at a time."""
 
-    def __init__(self, ledger: Ledger, board: Board, *, node: str) -> None:
+    def __init__(self, ledger: Ledger, board: Board, *, node: str, at_a_time: int) -> None:
         self._ledger = ledger
         self._board = board
         self._node = node
+        self._at_a_time = at_a_time
         self._experiment: Experiment | None = None
         self._followed: set[int] = set()
         self._followers: Counter[int] = Counter()
@@ -84,7 +85,7 @@ class ListedSearch(SearchAlgorithm):
         waiting = self._unfollowed()
         if waiting is not None:
             return waiting
-        if self.reason_to_end() is not None or self._live() >= self._ledger.concurrency:
+        if self.reason_to_end() is not None or self._live() >= self._at_a_time:
             return None
         return self._begin()
 

@@ -146,7 +146,7 @@ def test_an_automatic_pack_ends_at_the_budget_at_eight_and_without_a_probe_at_on
     )
 
     assert pack_size_of(a_sweep(), roomy, places=1) == 8
-    assert pack_size_of(a_sweep(spec=a_spec(budget={"trials": 2}, repeats=2)), roomy, places=1) == 3
+    assert pack_size_of(a_sweep(spec=a_spec(budget={"trials": 2}, repeats=2)), roomy, places=1) == 2
     assert pack_size_of(a_sweep(), None, places=1) == 1
 
 

@@ -17,6 +17,7 @@ def upgrade() -> None:
         batch.create_index("ix_runs_pack_job", ["pack_job"])
     with op.batch_alter_table("sweeps") as batch:
         batch.add_column(sa.Column("pack_size", sa.Integer(), nullable=False, server_default="1"))
+        batch.add_column(sa.Column("places", sa.Integer(), nullable=False, server_default="1"))
     with op.batch_alter_table("attempts") as batch:
         batch.add_column(sa.Column("pack_job", sa.String(16), nullable=True))
         batch.create_index("ix_attempts_pack_job", ["pack_job"])
@@ -28,6 +29,8 @@ def downgrade() -> None:
         with op.batch_alter_table(table) as batch:
             batch.drop_index(f"ix_{table}_pack_job")
             batch.drop_column("pack_job")
+    with op.batch_alter_table("sweeps") as batch:
+        batch.drop_column("places")
     for table in ("sweeps", "runs"):
         with op.batch_alter_table(table) as batch:
             batch.drop_column("pack_size")

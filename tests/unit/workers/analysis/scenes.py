@@ -81,9 +81,9 @@ def random_detections(
     found: list[Any] = []
     for thing in things:
         for _ in range(random.choice(3, p=[0.2, 0.6, 0.2])):
-            box = np.array(thing.box) + random.normal(0, noise, 4)
+            moved = np.array(thing.box) + random.normal(0, noise, 4)
             name = thing.name if random.random() < 0.8 else str(random.choice(CLASSES))
-            found.append((thing.image, name, tuple(box), random.uniform(0.2, 1.0)))
+            found.append((thing.image, name, tuple(moved), random.uniform(0.2, 1.0)))
     for _ in range(2 * images):
         left, top, width, height = random.uniform(5, 150, 4)
         box = (left, top, left + width, top + height)

@@ -1,17 +1,18 @@
-"""Detectors whose true quality is known: what they find follows from a few numbers, not from images.
+"""Detectors whose true quality is known: what they find follows from a few numbers, from no image.
 
 An object is found if its ease is above 0, and with more ease its place is better and its score
 higher. Ease is the detector's skill plus what is easy in an image, in an object (both alike for all
 detectors), for a method in an image, and for this very model.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from workers.analysis.matches import AREAS, IOUS, Array, Matches
 
-CLASSES = ("cat", "dog")
+Seed = int | Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,12 @@ class Model:
 
 
 def a_world(
-    images: int, *, seed: int, objects_per_image: float = 2.0, classes: int = 2, sized: bool = False
+    images: int,
+    *,
+    seed: Seed,
+    objects_per_image: float = 2.0,
+    classes: int = 2,
+    sized: bool = False,
 ) -> World:
     random = np.random.default_rng(seed)
     count = int(random.poisson(objects_per_image, images).sum())
@@ -57,7 +63,7 @@ def a_world(
     )
 
 
-def seen_by(model: Model, world: World, *, seed: int, method_seed: int = 0) -> Matches:
+def seen_by(model: Model, world: World, *, seed: Seed, method_seed: Seed = 0) -> Matches:
     """What a model finds in a world; `seed` is its own, `method_seed` that of all its method."""
     random = np.random.default_rng(seed)
     count, classes = len(world.image_G), int(world.class_G.max()) + 1
@@ -103,8 +109,7 @@ def shifted(model: Model, by: float) -> Model:
 
 def _objects(world: World, classes: int) -> Array:
     objects_ICA = np.zeros((world.images, classes, len(AREAS)), dtype=np.int32)
-    np.add.at(objects_ICA, (world.image_G, world.class_G, 0), 1)
-    sized = world.size_G > 0
-    place = world.image_G[sized], world.class_G[sized], world.size_G[sized]
-    np.add.at(objects_ICA, place, 1)
+    for column in range(len(AREAS)):
+        in_area = (world.size_G == column) | (column == 0)
+        np.add.at(objects_ICA[:, :, column], (world.image_G[in_area], world.class_G[in_area]), 1)
     return objects_ICA

@@ -1,0 +1,169 @@
+"""Did it help: what is said of a run and its baseline, and how surely."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.spec import PARTS, Comparison, NoiseFloor
+from configs.statistics import noise_floor
+from tests.unit.workers.analysis.scenes import random_detections, random_things, write_dataset
+from tests.unit.workers.analysis.simulation import Model, a_world, seen_by
+from workers.analysis.intervals import compare, half_samples, half_width, measured_pairs
+from workers.analysis.matches import Matches, matches_of
+from workers.evaluation import score
+
+RUN, BASELINE = "r00000000run0", "r0000baseline"
+WORLD = a_world(120, seed=1)
+WEAK, STRONG = Model(0.2, own_ease=0.2), Model(1.0, own_ease=0.2)
+NOISE = NoiseFloor(runs=4, freedom=3, deviation=0.02, floor=0.09)
+
+Pair = tuple[Matches, Matches]
+
+
+def a_pair(run: Model, baseline: Model, *, seed: int = 0) -> Pair:
+    return seen_by(run, WORLD, seed=10 * seed), seen_by(baseline, WORLD, seed=10 * seed + 1)
+
+
+def compared(
+    *pairs: Pair, noise: NoiseFloor | None = None, teacher_map: float | None = None
+) -> Comparison:
+    return compare(
+        pairs,
+        run_ids=[RUN] * len(pairs),
+        baseline_ids=[BASELINE] * len(pairs),
+        trial=3,
+        teacher_map=teacher_map,
+        noise=noise,
+    )
+
+
+@pytest.mark.parametrize(
+    ("run", "baseline", "verdict"),
+    [(STRONG, WEAK, "helps"), (WEAK, STRONG, "hurts"), (WEAK, WEAK, "cannot_tell")],
+    ids=["better", "worse", "alike"],
+)
+def test_the_verdict_is_what_the_interval_says(run: Model, baseline: Model, verdict: str) -> None:
+    comparison = compared(a_pair(run, baseline, seed=1))
+
+    found = comparison.parts["bbox_mAP"]
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < found.difference < found.high
+    assert comparison.verdict == verdict
+    assert (found.low > 0) == (verdict == "helps")
+    assert (found.high < 0) == (verdict == "hurts")
+
+
+def test_the_numbers_are_cocos_and_absent_sizes_are_left_out(tmp_path: Path) -> None:
+    things = [thing for thing in random_things(20) if thing.box[2] - thing.box[0] < 90]
+    dataset = write_dataset(tmp_path / "made.json", things, images=20)
+    detections = [random_detections(things, images=20, noise=noise) for noise in (2.0, 4.0)]
+
+    comparison = compared((matches_of(detections[0], dataset), matches_of(detections[1], dataset)))
+
+    run, baseline = (score(of_model, dataset).by_metric for of_model in detections)
+    assert list(comparison.parts) == [part for part in PARTS if part != "bbox_mAP_l"]
+    for name, part in comparison.parts.items():
+        assert part.run == pytest.approx(run[name], abs=1e-12)
+        assert part.difference == pytest.approx(run[name] - baseline[name], abs=1e-12)
+
+
+def test_the_same_comparison_twice_is_the_same() -> None:
+    assert compared(a_pair(STRONG, WEAK)) == compared(a_pair(STRONG, WEAK))
+
+
+def test_a_model_beside_itself_differs_by_nothing() -> None:
+    model = seen_by(WEAK, WORLD, seed=1)
+
+    comparison = compared((model, model))
+
+    found = comparison.parts["bbox_mAP"]
+    assert (found.low, found.difference, found.high) == (0.0, 0.0, 0.0)
+    assert comparison.verdict == "cannot_tell"
+
+
+def test_both_see_the_same_images_so_what_is_hard_for_both_does_not_count() -> None:
+    measured = measured_pairs([a_pair(WEAK, WEAK)])
+    width = half_width(measured, noise=None)
+
+    halves_BI = half_samples(WORLD.images, count=400)
+    alone = measured_pairs([(model, EMPTY) for model in a_pair(WEAK, WEAK)])
+
+    assert halves_BI.sum() == 400 * WORLD.images // 2
+    unpaired = np.hypot(*alone.resampled_SBP[:, :, 0].std(axis=1))
+    assert width is not None
+    assert width < 0.7 * 1.96 * unpaired
+
+
+EMPTY = seen_by(Model(-9.0, false_per_image=0.0), WORLD, seed=1)
+"""Finds nothing: beside it a model's difference is its mAP."""
+
+
+@pytest.mark.parametrize(
+    ("seeds", "noise", "words"),
+    [
+        (1, None, "nothing else: there is one seed"),
+        (1, NOISE, "noise floor of 4 runs"),
+        (3, None, "spread of the differences over 3 seeds"),
+        (3, NOISE, "spread of the differences over 3 seeds"),
+    ],
+    ids=["images", "floor", "seeds", "seeds and floor"],
+)
+def test_the_basis_says_what_the_interval_rests_on(
+    seeds: int, noise: NoiseFloor | None, words: str
+) -> None:
+    pairs = [a_pair(STRONG, WEAK, seed=seed) for seed in range(seeds)]
+
+    comparison = compared(*pairs, noise=noise)
+
+    assert words in comparison.basis
+    assert f"The {WORLD.images} validation images" in comparison.basis
+    assert (comparison.trial, len(comparison.runs)) == (3, seeds)
+
+
+def test_a_noise_floor_widens_the_interval_to_itself_at_least() -> None:
+    pair = a_pair(STRONG, WEAK)
+    noise = noise_floor([[0.20, 0.32, 0.26]])
+    assert noise is not None
+
+    without, widened = compared(pair), compared(pair, noise=noise)
+
+    assert without.verdict == "helps"
+    assert widened.verdict == "cannot_tell"
+    part = widened.parts["bbox_mAP"]
+    assert part.high is not None
+    assert part.high - part.difference >= noise.floor
+
+
+@pytest.mark.parametrize(
+    ("teacher_map", "closed"), [(None, None), (0.0, None), ("twice the lead", 0.5)]
+)
+def test_the_closed_lead_is_a_share_of_the_teachers(
+    teacher_map: float | str | None, closed: float | None
+) -> None:
+    pair = a_pair(STRONG, WEAK)
+    part = compared(pair).parts["bbox_mAP"]
+    if isinstance(teacher_map, str):
+        teacher_map = part.baseline + 2 * part.difference
+
+    comparison = compared(pair, teacher_map=teacher_map)
+
+    assert comparison.lead_closed == (None if closed is None else pytest.approx(closed))
+
+
+def test_one_image_alone_gives_no_interval() -> None:
+    one = a_world(1, seed=3, objects_per_image=4.0)
+    pair = seen_by(STRONG, one, seed=1), seen_by(WEAK, one, seed=2)
+
+    comparison = compared(pair)
+
+    assert comparison.parts["bbox_mAP"].low is None
+    assert comparison.verdict == "cannot_tell"
+
+
+def test_models_that_saw_other_images_are_refused() -> None:
+    other = seen_by(WEAK, a_world(60, seed=1), seed=1)
+
+    with pytest.raises(ValueError, match="same images"):
+        compared((seen_by(STRONG, WORLD, seed=1), other))

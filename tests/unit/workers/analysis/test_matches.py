@@ -1,0 +1,120 @@
+"""Which detections are right, kept in a file that holds numbers and names alone."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from configs.spec import RunFile
+from tests.unit.workers.analysis.scenes import (
+    Thing,
+    detections_of,
+    random_detections,
+    random_things,
+    write_dataset,
+)
+from workers.analysis.matches import (
+    IOUS,
+    Matches,
+    load_matches,
+    matches_of,
+    save_matches,
+    write_matches,
+)
+from workers.evaluation import score
+
+BOX = (10.0, 10.0, 50.0, 50.0)
+OFF = (14.0, 10.0, 54.0, 50.0)
+CROWD = (200.0, 200.0, 380.0, 380.0)
+
+
+def made_matches(tmp_path: Path) -> Matches:
+    things = random_things(12)
+    dataset = write_dataset(tmp_path / "made.json", things, images=12)
+    return matches_of(random_detections(things, images=12, noise=2.0), dataset)
+
+
+def test_each_detection_is_right_ignored_or_wrong(tmp_path: Path) -> None:
+    truth = [Thing(0, "cat", BOX), Thing(1, "dog", BOX), Thing(1, "dog", CROWD, crowd=True)]
+    dataset = write_dataset(tmp_path / "made.json", truth, images=2)
+    found: Any = [(0, "cat", OFF, 0.5), (1, "dog", BOX, 0.9), (1, "dog", CROWD, 0.8)]
+
+    matches = matches_of(detections_of(found, images=2), dataset)
+
+    assert matches.files == ("0.png", "1.png")
+    assert matches.class_D.tolist() == [0, 1, 1]
+    assert matches.image_D.tolist() == [0, 1, 1]
+    assert matches.object_D.tolist() == [0, 1, -1]
+    iou = 36 / 44
+    assert matches.right_DAT[0, 0].tolist() == [threshold <= iou for threshold in IOUS]
+    assert matches.right_DAT[1, 0].all()
+    assert not matches.right_DAT[1, 1].any()
+    assert matches.ignored_DAT[1, 1].all()
+    assert matches.ignored_DAT[2].all()
+    assert matches.box_D4[0] == pytest.approx(OFF)
+    assert matches.objects_ICA[:, :, 0].tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert matches.objects_ICA[0, 0].tolist() == [1, 0, 1, 0]
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
+    matches = made_matches(tmp_path)
+
+    save_matches(matches, tmp_path / "matches.npz")
+    loaded = load_matches(tmp_path / "matches.npz")
+
+    assert loaded.files == matches.files
+    assert loaded.class_names == matches.class_names
+    for field in fields(Matches):
+        ours, theirs = getattr(loaded, field.name), getattr(matches, field.name)
+        assert np.array_equal(ours, theirs), field.name
+        assert np.asarray(ours).dtype == np.asarray(theirs).dtype
+
+
+def test_the_file_needs_no_pickle(tmp_path: Path) -> None:
+    save_matches(made_matches(tmp_path), tmp_path / "matches.npz")
+
+    with np.load(tmp_path / "matches.npz", allow_pickle=False) as arrays:
+        kinds = {arrays[name].dtype.kind for name in arrays.files}
+
+    assert kinds <= set("biufU")
+
+
+def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "matches.npz"
+    save_matches(made_matches(tmp_path), path)
+    path.write_bytes(path.read_bytes()[:500])
+    foreign = tmp_path / "foreign.npz"
+    np.savez(foreign, image_D=np.zeros(3))
+
+    for bad in (path, foreign):
+        with pytest.raises(ValueError, match="does not hold a run's matches"):
+            load_matches(bad)
+
+
+def test_a_run_leaves_its_students_and_its_teachers(tmp_path: Path) -> None:
+    things = random_things(12)
+    dataset = write_dataset(tmp_path / "made.json", things, images=12)
+    student, teacher = (
+        score(random_detections(things, images=12, noise=noise), dataset) for noise in (4.0, 0.0)
+    )
+
+    write_matches(tmp_path, dataset, student=student, teacher=teacher)
+
+    right = [load_matches(tmp_path / name).right_DAT.sum() for name in _FILES]
+    assert right[0] < right[1]
+
+
+_FILES = (RunFile.MATCHES, RunFile.TEACHER_MATCHES)
+
+
+def test_without_a_teacher_there_is_one_file(tmp_path: Path) -> None:
+    things = random_things(3)
+    dataset = write_dataset(tmp_path / "made.json", things, images=3)
+
+    write_matches(
+        tmp_path, dataset, student=score(random_detections(things, images=3, noise=1.0), dataset)
+    )
+
+    assert [(tmp_path / name).exists() for name in _FILES] == [True, False]
