@@ -28,6 +28,8 @@ def test_one_request_ends_with_a_verdict(shell: Shell, client: TandemClient) -> 
     while (found := client.run(taught.id)).comparison is None:
         report = None if found.report is None else client.run(found.report)
         assert report is None or report.state is not RunState.FAILED, report.message
+        kinds = {event.kind for event in client.events(taught.id)}
+        assert "no_verdict" not in kinds, client.report(taught.id)
         assert time.monotonic() < until_s, report
         time.sleep(0.5)
 

@@ -311,6 +311,14 @@ class TestComparing:
 
         assert stage.run(theirs)["comparison"] is None
 
+    def test_a_report_without_a_verdict_is_told(self, stage: Stage) -> None:
+        run_id, report_id = a_reported_run(stage)
+
+        make_report(stage, report_id)
+
+        assert kinds(stage, run_id)[-2:] == ["report", "no_verdict"]
+        assert stage.run(run_id)["comparison"] is None
+
     def test_a_report_that_cannot_be_read_is_told_once(self, stage: Stage) -> None:
         run_id, report_id = a_reported_run(stage)
         start(stage, report_id)
