@@ -83,7 +83,7 @@ def show_verdict(client: "TandemClient", run_id: str, *, patience_s: float = _PA
         why = (
             why_no_verdict(client, found) or f"no verdict yet; `tandem show {run_id}` will have it"
         )
-        out.print(f"Did distillation help: {why}.")
+        out.print(f"Did distillation help: {why}.", soft_wrap=True)
 
 
 def why_no_verdict(client: "TandemClient", found: "RunView") -> str | None:
