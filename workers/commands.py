@@ -1,19 +1,14 @@
 """Commands of `tandem-worker` that do not train: `evaluate`, `probe`, `drive` and others."""
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from configs.spec import (
-    DEFAULT_PROJECT,
-    EvaluationSpec,
-    ExitCode,
-    ExportSpec,
-    ProbeSpec,
-    ReportSpec,
-)
+from configs.spec import DEFAULT_PROJECT, ExitCode, Task
 from workers.logs import silence_libraries, write_log
 from workers.options import (
     Attempt,
@@ -30,59 +25,36 @@ from workers.pulse import STALL_AFTER_S
 from workers.reporting.identity import Identity
 from workers.shell import begin_attempt, guard_own_cluster
 
+Loads = Callable[[], Callable[..., ExitCode]]
+"""Imports what does a job, and with it torch and mmdet: not before it is asked for."""
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (evaluate, export, probe, report, predict, tidy, drive):
+    for task, (loads, says) in _JOBS.items():
+        app.command(name=task, help=says)(_job(task, loads))
+    for command in (probe, predict, tidy, drive):
         app.command()(command)
 
 
-def evaluate(
-    spec: SpecFile,
-    run_dir: RunDir,
-    run_id: RunIdOption = "",
-    attempt: Attempt = 1,
-    report_to: ReportTo = None,
-    mlflow: MlflowUrl = None,
-    name: NameOption = None,
-    project: Project = DEFAULT_PROJECT,
-    stall_after: StallAfter = STALL_AFTER_S,
-) -> None:
-    """Measure a detector on a dataset: COCO's numbers, curves, speed."""
-    identity = _identity(run_dir, run_id, attempt, report_to, mlflow, name, project)
-    asked = begin_attempt(spec, task="evaluate", identity=identity, run_dir=run_dir)
-    assert isinstance(asked, EvaluationSpec)
-    from workers import compat
+def _job(task: Task, loads: Loads) -> Callable[..., None]:
+    """The command of a job that takes its spec and nothing else."""
 
-    compat.apply()
-    from workers.evaluate import evaluate as run_evaluation
+    def command(
+        spec: SpecFile,
+        run_dir: RunDir,
+        run_id: RunIdOption = "",
+        attempt: Attempt = 1,
+        report_to: ReportTo = None,
+        mlflow: MlflowUrl = None,
+        name: NameOption = None,
+        project: Project = DEFAULT_PROJECT,
+        stall_after: StallAfter = STALL_AFTER_S,
+    ) -> None:
+        identity = _identity(run_dir, run_id, attempt, report_to, mlflow, name, project)
+        _do(task, loads, spec, identity=identity, run_dir=run_dir, stall_after_s=stall_after)
 
-    folder = run_dir.resolve()
-    sys.exit(run_evaluation(asked, identity=identity, run_dir=folder, stall_after_s=stall_after))
-
-
-def export(
-    spec: SpecFile,
-    run_dir: RunDir,
-    run_id: RunIdOption = "",
-    attempt: Attempt = 1,
-    report_to: ReportTo = None,
-    mlflow: MlflowUrl = None,
-    name: NameOption = None,
-    project: Project = DEFAULT_PROJECT,
-    stall_after: StallAfter = STALL_AFTER_S,
-) -> None:
-    """Write a detector in formats of others, each compared with the original."""
-    identity = _identity(run_dir, run_id, attempt, report_to, mlflow, name, project)
-    asked = begin_attempt(spec, task="export", identity=identity, run_dir=run_dir)
-    assert isinstance(asked, ExportSpec)
-    from workers import compat
-
-    compat.apply()
-    from workers.export.job import export as run_export
-
-    folder = run_dir.resolve()
-    sys.exit(run_export(asked, identity=identity, run_dir=folder, stall_after_s=stall_after))
+    return command
 
 
 def probe(
@@ -101,46 +73,62 @@ def probe(
 ) -> None:
     """Look before a sweep: which parameters move anything, what a step costs."""
     identity = _identity(run_dir, run_id, attempt, report_to, mlflow, name, project)
-    asked = begin_attempt(spec, task="probe", identity=identity, run_dir=run_dir)
-    assert isinstance(asked, ProbeSpec)
-    from workers import compat
 
-    compat.apply()
-    from workers.probe.job import probe as run_probe
+    def loads() -> Callable[..., ExitCode]:
+        from workers.probe.job import probe as run_probe
 
-    sys.exit(
-        run_probe(
-            asked,
-            identity=identity,
-            run_dir=run_dir.resolve(),
-            cache=cache,
-            stall_after_s=stall_after,
-        )
-    )
+        return partial(run_probe, cache=cache)
+
+    _do("probe", loads, spec, identity=identity, run_dir=run_dir, stall_after_s=stall_after)
 
 
-def report(
-    spec: SpecFile,
-    run_dir: RunDir,
-    run_id: RunIdOption = "",
-    attempt: Attempt = 1,
-    report_to: ReportTo = None,
-    mlflow: MlflowUrl = None,
-    name: NameOption = None,
-    project: Project = DEFAULT_PROJECT,
-    stall_after: StallAfter = STALL_AFTER_S,
+def _do(
+    task: Task,
+    loads: Loads,
+    spec: Path,
+    *,
+    identity: Identity,
+    run_dir: Path,
+    stall_after_s: float,
 ) -> None:
-    """Write pages about a run or a sweep: did distillation help, by how much, where not."""
-    identity = _identity(run_dir, run_id, attempt, report_to, mlflow, name, project)
-    asked = begin_attempt(spec, task="report", identity=identity, run_dir=run_dir)
-    assert isinstance(asked, ReportSpec)
+    """Do a job, and end the process as it ended."""
+    asked = begin_attempt(spec, task=task, identity=identity, run_dir=run_dir)
     from workers import compat
 
     compat.apply()
-    from workers.report.job import report as write_report
-
     folder = run_dir.resolve()
-    sys.exit(write_report(asked, identity=identity, run_dir=folder, stall_after_s=stall_after))
+    sys.exit(loads()(asked, identity=identity, run_dir=folder, stall_after_s=stall_after_s))
+
+
+def _evaluation() -> Callable[..., ExitCode]:
+    from workers.evaluate import evaluate
+
+    return evaluate
+
+
+def _export() -> Callable[..., ExitCode]:
+    from workers.export.job import export
+
+    return export
+
+
+def _report() -> Callable[..., ExitCode]:
+    from workers.report.job import report
+
+    return report
+
+
+_JOBS: dict[Task, tuple[Loads, str]] = {
+    "evaluate": (_evaluation, "Measure a detector on a dataset: COCO's numbers, curves, speed."),
+    "export": (
+        _export,
+        "Write a detector in formats of others, each compared with the original.",
+    ),
+    "report": (
+        _report,
+        "Write pages about a run or a sweep: did distillation help, by how much, where not.",
+    ),
+}
 
 
 def predict(

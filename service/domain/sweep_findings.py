@@ -108,8 +108,6 @@ def _example(space: Space, path: str, value: Scalar) -> Values | None:
 
 def _settle(space: Space, path: str, value: Scalar, values: Values) -> bool:
     """Give a parameter its value and those that it depends on theirs; whether that can be."""
-    if path in values:
-        return values[path] == value
     values[path] = value
     return all(
         _settle_one_of(space, other, wanted, values) for other, wanted in space[path].when.items()

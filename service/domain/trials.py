@@ -1,16 +1,14 @@
 """What a sweep's list says: its trials, what is in force, who is best; and what their runs add."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import ceil
-from typing import Final
 
 from configs.spec import (
     Closed,
     Ended,
     Evaluated,
     Extended,
-    Judged,
     Objective,
     Space,
     Suggested,
@@ -20,38 +18,11 @@ from configs.spec import (
     TrialStanding,
     Values,
 )
+from configs.sweep_list import AS_MEANT, Trial
 from service.domain.errors import EntryRefused
 from service.domain.runs import Run
 from service.domain.states import RunState
 from service.domain.stored import MetricPoint
-
-_COUNTS: Final[tuple[TrialResult, ...]] = ("finished", "stopped")
-"""Trials that were trained as they were meant to: one of them can be the best."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One point of a sweep, as its list tells it."""
-
-    number: int
-    values: Values
-    judged: tuple[Judged, ...] = ()
-    ended: Ended | None = None
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether the scheduler has ended it."""
-        return any(not one.goes_on for one in self.judged)
-
-    def best(self, objective: Objective) -> float | None:
-        """Its best value of an objective so far."""
-        told = [one.values for one in self.judged]
-        if self.ended is not None:
-            told.append(self.ended.values)
-        found = [values[objective.metric] for values in told if objective.metric in values]
-        if not found:
-            return None
-        return max(found) if objective.goal == "max" else min(found)
 
 
 @dataclass(frozen=True)
@@ -63,46 +34,9 @@ class TrialRun:
     """By metric, in the order of steps."""
 
 
-def trials_of(entries: Iterable[SweepEntry]) -> dict[int, Trial]:
-    """All trials so far, by number."""
-    trials: dict[int, Trial] = {}
-    for entry in entries:
-        if isinstance(entry, Suggested):
-            trials[entry.number] = Trial(entry.number, entry.values)
-        elif isinstance(entry, Judged):
-            trial = trials[entry.number]
-            trials[entry.number] = replace(trial, judged=(*trial.judged, entry))
-        elif isinstance(entry, Ended):
-            trials[entry.number] = replace(trials[entry.number], ended=entry)
-    return trials
-
-
 def live_trials(trials: Mapping[int, Trial]) -> dict[int, Trial]:
     """Those that have not ended."""
     return {number: trial for number, trial in trials.items() if trial.ended is None}
-
-
-def spec_in_force(spec: SweepSpec, entries: Iterable[SweepEntry]) -> SweepSpec:
-    """The spec with the budget, the space and the algorithm of the last extension."""
-    for entry in entries:
-        if isinstance(entry, Extended):
-            spec = spec.model_copy(
-                update={
-                    "budget": entry.budget,
-                    "space": entry.space,
-                    "algorithm": entry.algorithm,
-                }
-            )
-    return spec
-
-
-def is_closed(entries: Iterable[SweepEntry]) -> bool:
-    """Whether the search has ended, and was not taken up again."""
-    closed = False
-    for entry in entries:
-        if isinstance(entry, Closed | Extended):
-            closed = isinstance(entry, Closed)
-    return closed
 
 
 def why_no_more_trials(
@@ -131,7 +65,7 @@ def best_trial(trials: Iterable[Trial], objective: Objective) -> Trial | None:
 
 
 def _can_be_best(trial: Trial) -> bool:
-    return trial.ended is None or trial.ended.result in _COUNTS
+    return trial.ended is None or trial.ended.result in AS_MEANT
 
 
 def check_entries(

@@ -18,6 +18,7 @@ from configs.spec import (
     SweepEntry,
     SweepLog,
 )
+from configs.sweep_list import is_closed, spec_in_force, trials_of
 from service.domain.errors import (
     ClusterUnreachable,
     DriverSuperseded,
@@ -28,7 +29,7 @@ from service.domain.ports import Node
 from service.domain.room import places
 from service.domain.stored import Unit
 from service.domain.sweeps import Sweep, SweepState, move_sweep, trials_at_once
-from service.domain.trials import check_entries, is_closed, spec_in_force, trials_of
+from service.domain.trials import check_entries
 from service.usecases.nodes import cluster_nodes
 from service.usecases.trials import (
     begin_trial,

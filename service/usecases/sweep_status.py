@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from configs.spec import NamedTeacher, SweepEntry, SweepSpec
+from configs.sweep_list import Trial, spec_in_force, trials_of
 from service.domain.comparisons import REPORT_FILES, ReportFormat
 from service.domain.errors import ReportNotFound
 from service.domain.estimates import Estimate, Prices, estimate
@@ -12,7 +13,7 @@ from service.domain.runs import Run
 from service.domain.states import RunState
 from service.domain.stored import Unit
 from service.domain.sweeps import Sweep, SweepState, teacher_warning
-from service.domain.trials import Trial, best_trial, spec_in_force, trials_of
+from service.domain.trials import best_trial
 from service.usecases.trials import baselines_under_way
 from service.usecases.world import World
 

@@ -7,11 +7,12 @@ from typing import Final
 import structlog
 
 from configs.spec import SweepEntry, Tag
+from configs.sweep_list import trials_of
 from service.domain.errors import TrackerRefused
 from service.domain.runs import Run
 from service.domain.sweeps import Sweep, SweepState
 from service.domain.tracking import TrackerStatus
-from service.domain.trials import best_trial, trials_of
+from service.domain.trials import best_trial
 from service.usecases.world import World
 
 FINAL_SWEEP_STATUS: Final[dict[SweepState, TrackerStatus]] = {

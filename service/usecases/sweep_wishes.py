@@ -8,13 +8,14 @@ from pydantic import JsonValue
 
 from configs.catalog import SpecError, changed
 from configs.spec import RATIO, Budget, Extended, SweepEntry, SweepSpec
+from configs.sweep_list import Trial, spec_in_force, trials_of
 from service.domain.access import Caller
 from service.domain.errors import FieldFault, IllegalSweepMove, NothingToPromote, SpecRefused
 from service.domain.runs import Run
 from service.domain.stored import Unit
 from service.domain.sweep_findings import sweep_findings
 from service.domain.sweeps import Sweep, SweepState, move_sweep
-from service.domain.trials import Trial, best_trial, spec_in_force, trials_of
+from service.domain.trials import best_trial
 from service.usecases.runs import Request, launch_run
 from service.usecases.sweeps import checked_spec
 from service.usecases.trials import cancel_runs, gpu_hours_of, trial_specs

@@ -12,6 +12,7 @@ from configs.spec import (
     TrialStanding,
     Values,
 )
+from configs.sweep_list import Trial, spec_in_force, trials_of
 from configs.variants import is_taught, trial_spec
 from service.domain.figures import Use, shared, spent_by_project
 from service.domain.runs import Run
@@ -19,12 +20,9 @@ from service.domain.states import RunState
 from service.domain.stored import Unit
 from service.domain.sweeps import Sweep, SweepState
 from service.domain.trials import (
-    Trial,
     TrialRun,
     live_trials,
-    spec_in_force,
     standing_of,
-    trials_of,
     values_in_words,
     why_no_more_trials,
 )

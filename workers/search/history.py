@@ -1,61 +1,9 @@
 """What became of a sweep so far, as its list of entries tells it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 
-from configs.spec import (
-    Algorithm,
-    Budget,
-    Closed,
-    Ended,
-    Extended,
-    Judged,
-    Objective,
-    Parameter,
-    Suggested,
-    SweepEntry,
-    SweepSpec,
-    TrialResult,
-    Values,
-)
-
-_USEFUL: tuple[TrialResult, ...] = ("finished", "stopped")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How the next trials are found: the spec's wish, or what a person made of it later."""
-
-    space: dict[str, Parameter]
-    algorithm: Algorithm
-    budget: Budget
-    objectives: tuple[Objective, ...]
-    first: tuple[Values, ...]
-    seed: int
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One point of the sweep, and what is known of it."""
-
-    number: int
-    values: Values
-    judged: tuple[Judged, ...] = ()
-    ended: Ended | None = None
-
-    @property
-    def last_epoch(self) -> int:
-        """Of the newest evaluation in the list; 0: there is none."""
-        return self.judged[-1].epoch if self.judged else 0
-
-    def score(self, objective: Objective) -> tuple[bool, float] | None:
-        """Larger is better, and a finished trial before a stopped one; none: it has no result."""
-        if self.ended is None or self.ended.result not in _USEFUL:
-            return None
-        value = self.ended.values.get(objective.metric)
-        if value is None:
-            return None
-        return self.ended.result == "finished", value if objective.goal == "max" else -value
+from configs.spec import Closed, Ended, Judged, Objective, SweepEntry, SweepSpec, TrialResult
+from configs.sweep_list import AS_MEANT, Trial, best_of, note, spec_in_force
 
 
 class History:
@@ -65,15 +13,10 @@ class History:
         self.spec = spec
         self.length = 0
         self.is_closed = False
-        self.plan = Plan(
-            space=spec.space,
-            algorithm=spec.algorithm,
-            budget=spec.budget,
-            objectives=spec.objectives,
-            first=spec.first,
-            seed=spec.seed,
-        )
-        self._trials: list[Trial] = []
+        self.plan = spec
+        """The spec in force: as it was asked, or as a person extended it."""
+
+        self._trials: dict[int, Trial] = {}
         self._judged: list[Judged] = []
         for entry in entries:
             self.add(entry)
@@ -81,7 +24,7 @@ class History:
     @property
     def trials(self) -> Sequence[Trial]:
         """By number."""
-        return self._trials
+        return list(self._trials.values())
 
     @property
     def judged(self) -> Sequence[Judged]:
@@ -91,16 +34,10 @@ class History:
     def add(self, entry: SweepEntry) -> None:
         """One thing more happened."""
         self.length += 1
-        if isinstance(entry, Suggested):
-            self._trials.append(Trial(entry.number, entry.values))
-        elif isinstance(entry, Judged):
-            trial = self._trials[entry.number]
-            self._trials[entry.number] = replace(trial, judged=(*trial.judged, entry))
+        note(entry, self._trials)
+        if isinstance(entry, Judged):
             self._judged.append(entry)
-        elif isinstance(entry, Ended):
-            self._trials[entry.number] = replace(self._trials[entry.number], ended=entry)
-        elif isinstance(entry, Extended):
-            self._extend(entry)
+        self.plan = spec_in_force(self.plan, [entry])
         self.is_closed = isinstance(entry, Closed)
 
     def end_of(self, number: int, result: TrialResult, *, last: Judged | None = None) -> Ended:
@@ -113,20 +50,19 @@ class History:
             values=best_values(self.spec.objectives, judged),
         )
 
-    def _extend(self, entry: Extended) -> None:
-        self.plan = replace(
-            self.plan, space=entry.space, algorithm=entry.algorithm, budget=entry.budget
-        )
 
-
-def best_values(objectives: Iterable[Objective], judged: Iterable[Judged]) -> dict[str, float]:
+def best_values(objectives: Iterable[Objective], judged: Sequence[Judged]) -> dict[str, float]:
     """Each objective's best over some evaluations, by metric."""
-    best: dict[str, float] = {}
-    for judgement in judged:
-        for objective in objectives:
-            value = judgement.values.get(objective.metric)
-            if value is None:
-                continue
-            choose = max if objective.goal == "max" else min
-            best[objective.metric] = choose(best.get(objective.metric, value), value)
-    return best
+    told = [one.values for one in judged]
+    found = {objective.metric: best_of(objective, told) for objective in objectives}
+    return {metric: value for metric, value in found.items() if value is not None}
+
+
+def score(trial: Trial, objective: Objective) -> tuple[bool, float] | None:
+    """Larger is better, and a finished trial before a stopped one; none: it has no result."""
+    if trial.ended is None or trial.ended.result not in AS_MEANT:
+        return None
+    value = trial.ended.values.get(objective.metric)
+    if value is None:
+        return None
+    return trial.ended.result == "finished", value if objective.goal == "max" else -value

@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from configs.spec import Choice, Integer, Parameter, Strategy, Values
-from workers.search.history import Plan, Trial
+from configs.spec import Choice, Integer, Parameter, Strategy, SweepSpec, Values
+from configs.sweep_list import Trial
+from workers.search.history import score
 from workers.search.space import cut, key
 from workers.search.waiting import Wait
 
@@ -28,7 +29,7 @@ _NOTHING: Weights = (0.0, 0.0)
 class _Known:
     """Points of the stages so far, and how good they were."""
 
-    plan: Plan
+    plan: SweepSpec
     trials: dict[object, Trial]
 
     def best(self, points: Sequence[Weights]) -> Weights:
@@ -38,10 +39,12 @@ class _Known:
         return max(useful, key=lambda one: one[0])[1] if useful else _PUBLISHED
 
     def _score(self, weights: Weights) -> tuple[bool, float] | None:
-        return self.trials[key(_values(weights))].score(self.plan.objectives[0])
+        return score(self.trials[key(_values(weights))], self.plan.objectives[0])
 
 
-def by_strategy(plan: Plan, algorithm: Strategy, trials: Sequence[Trial]) -> Values | Wait | None:
+def by_strategy(
+    plan: SweepSpec, algorithm: Strategy, trials: Sequence[Trial]
+) -> Values | Wait | None:
     """The first point of the first stage that is not over."""
     known = _Known(plan, {key(trial.values): trial for trial in trials})
     cls_steps, loc_steps = (
@@ -70,7 +73,7 @@ def _values(weights: Weights) -> Values:
     return {CLS: weights[0], LOC: weights[1]}
 
 
-def _around(best: Weights, plan: Plan, points: int) -> list[Weights]:
+def _around(best: Weights, plan: SweepSpec, points: int) -> list[Weights]:
     cls, loc = (
         neighbours(plan.space[path], weight, points=points)
         for path, weight in zip((CLS, LOC), best, strict=True)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from random import Random
 
-from configs.spec import GridSearch, RandomSearch, Tpe, Values
-from workers.search.history import Plan, Trial
+from configs.spec import GridSearch, RandomSearch, SweepSpec, Tpe, Values
+from configs.sweep_list import Trial
 from workers.search.space import all_values, cut, drawn, is_countable, key, point, points
 from workers.search.strategy import by_strategy
 from workers.search.tpe import by_tpe
@@ -18,7 +18,7 @@ _TPE_DRAWS = 4
 """TPE may well name a point again; so many times it is asked anew, then chance decides."""
 
 
-def suggest(plan: Plan, trials: Sequence[Trial]) -> Values | Wait | None:
+def suggest(plan: SweepSpec, trials: Sequence[Trial]) -> Values | Wait | None:
     """Values of trial number `len(trials)`; none: the space is exhausted.
 
     First come the points that the spec names, then those of the algorithm. No point comes twice.
@@ -37,7 +37,7 @@ def suggest(plan: Plan, trials: Sequence[Trial]) -> Values | Wait | None:
     return by_strategy(plan, plan.algorithm, trials)
 
 
-def _by_tpe(plan: Plan, algorithm: Tpe, trials: Sequence[Trial]) -> Values | None:
+def _by_tpe(plan: SweepSpec, algorithm: Tpe, trials: Sequence[Trial]) -> Values | None:
     tried = {key(trial.values) for trial in trials}
     for draw in range(_TPE_DRAWS):
         values = by_tpe(plan, algorithm, trials, draw=draw)
@@ -46,7 +46,7 @@ def _by_tpe(plan: Plan, algorithm: Tpe, trials: Sequence[Trial]) -> Values | Non
     return _by_chance(plan, trials)
 
 
-def _by_chance(plan: Plan, trials: Sequence[Trial]) -> Values | None:
+def _by_chance(plan: SweepSpec, trials: Sequence[Trial]) -> Values | None:
     tried = {key(trial.values) for trial in trials}
     random = Random(f"{plan.seed}/{len(trials)}")
     for _ in range(_DRAWS):

@@ -14,12 +14,13 @@ from optuna.distributions import (
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from configs.spec import Choice, Integer, LogUniform, Parameter, Scalar, Tpe, Values
-from workers.search.history import Plan, Trial
+from configs.spec import Choice, Integer, LogUniform, Parameter, Scalar, SweepSpec, Tpe, Values
+from configs.sweep_list import Trial
+from workers.search.history import score
 from workers.search.space import point, rounded, same_value
 
 
-def by_tpe(plan: Plan, algorithm: Tpe, trials: Sequence[Trial], *, draw: int) -> Values:
+def by_tpe(plan: SweepSpec, algorithm: Tpe, trials: Sequence[Trial], *, draw: int) -> Values:
     """Values that promise more than the others so far; the `draw` of one trial are independent."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
@@ -50,7 +51,7 @@ def _asked_value(asked: optuna.Trial, path: str, parameter: Parameter) -> Scalar
     return rounded(parameter, asked.suggest_float(path, parameter.low, parameter.high, log=is_log))
 
 
-def _as_optuna_knows(trial: Trial, plan: Plan) -> FrozenTrial:
+def _as_optuna_knows(trial: Trial, plan: SweepSpec) -> FrozenTrial:
     params, distributions = _coordinates(trial.values, plan.space)
     return create_trial(params=params, distributions=distributions, **_outcome(trial, plan))
 
@@ -89,12 +90,12 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
     return FloatDistribution(parameter.low, parameter.high, log=is_log)
 
 
-def _outcome(trial: Trial, plan: Plan) -> dict[str, Any]:
+def _outcome(trial: Trial, plan: SweepSpec) -> dict[str, Any]:
     """State and values; a trial that the scheduler stopped keeps the value it had."""
     if trial.ended is None:
         return {"state": TrialState.RUNNING}
     values = [trial.ended.values.get(objective.metric) for objective in plan.objectives]
-    if trial.score(plan.objectives[0]) is None or None in values:
+    if score(trial, plan.objectives[0]) is None or None in values:
         return {"state": TrialState.FAIL}
     if trial.ended.result == "stopped" and len(values) == 1:
         reached = {trial.ended.epoch: values[0]}

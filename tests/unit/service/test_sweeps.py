@@ -21,6 +21,7 @@ from configs.spec import (
     SweepSpec,
     Uniform,
 )
+from configs.sweep_list import Trial, is_closed, spec_in_force, trials_of
 from service.adapters.clock import FixedClock
 from service.domain.errors import EntryRefused, IllegalSweepMove
 from service.domain.states import RunState
@@ -36,15 +37,12 @@ from service.domain.sweeps import (
     teacher_warning,
 )
 from service.domain.trials import (
-    Trial,
     TrialRun,
     best_trial,
     check_entries,
-    is_closed,
     live_trials,
-    spec_in_force,
     standing_of,
-    trials_of,
+    values_in_words,
     why_no_more_trials,
 )
 from tests.factories import a_bckd_spec, a_run
@@ -436,3 +434,71 @@ def test_a_metric_that_no_run_logs_and_a_bracket_that_stops_nothing_are_told() -
 
     assert {one.code for one in found} == {"unknown_metric", "bracket_never_stops"}
     assert all(one.severity == "warning" for one in found)
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        (
+            {
+                CLS: {"kind": "uniform", "low": 0, "high": 1, "when": {LOC: [5]}},
+                LOC: {"kind": "integer", "low": 1, "high": 4},
+            },
+            "never exists",
+        ),
+        (
+            {
+                CLS: {"kind": "uniform", "low": 1, "high": 2, "when": {LOC: [2]}},
+                LOC: {"kind": "uniform", "low": 1, "high": 4, "when": {CLS: [2]}},
+            },
+            "never exists",
+        ),
+        ({"ratio": {"kind": "uniform", "low": -1, "high": 1}}, "ratio is 0 or more"),
+        (
+            {
+                "ratio": {"kind": "uniform", "low": 1, "high": 2},
+                "balance": {"kind": "uniform", "low": 0.5, "high": 2},
+            },
+            "share from 0 to 1",
+        ),
+    ],
+    ids=["outside of its bounds", "two that need each other", "ratio", "balance"],
+)
+def test_what_can_never_be_a_trial_is_found(space: dict[str, Any], words: str) -> None:
+    found = [one for one in sweep_findings(a_spec(space=space)) if one.severity == "error"]
+
+    assert words in found[0].message
+
+
+def test_a_condition_on_a_number_within_its_bounds_can_hold() -> None:
+    space = {
+        CLS: {"kind": "uniform", "low": 1, "high": 2, "when": {LOC: [2]}},
+        LOC: {"kind": "integer", "low": 1, "high": 4},
+    }
+
+    assert list(sweep_findings(a_spec(space=space))) == []
+    assert grid_size(a_spec(space=space).space, 3) == 9
+    assert grid_size(a_spec(space=space).space, 5) == 20
+
+
+def test_more_tags_than_a_run_may_have_are_refused() -> None:
+    tags = {f"t{number}": "x" for number in range(32)}
+
+    (found,) = sweep_findings(a_spec(base=a_bckd_spec(tags={"mine": "x"}), tags=tags))
+
+    assert found.field == "tags"
+
+
+def test_epochs_that_are_swept_count_for_the_scheduler() -> None:
+    space = {"schedule.epochs": {"kind": "integer", "low": 2, "high": 8}}
+    scheduler = {"kind": "median", "grace_epochs": 3}
+
+    (found,) = sweep_findings(a_spec(space=space, scheduler=scheduler))
+
+    assert found.field == "scheduler.grace_epochs"
+    assert "2 epochs" in found.message
+
+
+def test_values_are_told_in_one_line() -> None:
+    assert values_in_words({CLS: 0.123456, LOC: 2}) == f"{CLS}=0.1235, {LOC}=2"
+    assert values_in_words({}) == "the base's own values"

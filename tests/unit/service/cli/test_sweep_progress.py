@@ -47,6 +47,7 @@ def a_view(state: SweepState = SweepState.SEARCHING, **changes: Any) -> SweepVie
         "driver": 1,
         "strikes": 0,
         "pack_size": 1,
+        "estimate": None,
         "probe": None,
         "probe_run_id": None,
         "report_run_id": None,

@@ -1,0 +1,64 @@
+"""A packed sweep as a user has it: one command, trials in MLflow, a page, the best one again."""
+
+import json
+
+import pytest
+from mlflow import MlflowClient
+
+from configs.spec import Metric
+from service.api.asked import PromoteRequest, RunRequest
+from service.client import TandemClient
+from tests.shell import Shell
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+TRIALS = 4
+WEIGHTS = ("distillation.cls_weight=loguniform:0.25,4", "distillation.loc_weight=loguniform:1,16")
+
+
+def a_teacher(client: TandemClient) -> str:
+    launched = client.launch(RunRequest(preset="quick/instant", changes={"seed": 9}))
+    ended = client.wait(launched.id, timeout_s=240)
+    assert ended.state == "succeeded", ended.message
+    return ended.id
+
+
+def test_a_sweep_is_searched_in_packs_compared_and_its_best_is_the_same_alone(
+    shell: Shell, client: TandemClient
+) -> None:
+    teacher = f"teacher.run={a_teacher(client)}"
+    options = ("--trials", str(TRIALS), "--algorithm", "random", "--pack", "4", "--name", "tiny")
+
+    told = shell.does(
+        *("sweep", "quick/instant_bckd", *WEIGHTS, teacher, *options, "--watch"), patience_s=480
+    )
+
+    (sweep,) = client.sweeps().items
+    trials = client.trials(sweep.id)
+    assert sweep.state == "succeeded", sweep.message
+    assert sweep.best is not None
+    assert f"/v1/sweeps/{sweep.id}/report" in told
+    assert [trial.state for trial in trials] == ["finished"] * TRIALS
+    runs = [client.run(trial.runs[0].id) for trial in trials]
+    assert any(event.kind == "packed" for event in client.events(runs[0].id))
+    assert all(run.baseline == runs[0].baseline and run.comparison for run in runs)
+    mlflow = MlflowClient(shell.mlflow_url)
+    assert sweep.mlflow_run_id is not None
+    for run in runs:
+        assert run.mlflow_run_id is not None
+        tags = mlflow.get_run(run.mlflow_run_id).data.tags
+        assert tags["mlflow.parentRunId"] == sweep.mlflow_run_id
+    page = client.report(sweep.id, format="html")
+    assert "<svg" in page
+    assert json.loads(client.report(sweep.id, format="json"))["comparisons"]
+
+    launched = client.promote(sweep.id, PromoteRequest())
+
+    promoted = client.wait(launched.id, timeout_s=240)
+    best = client.run(trials[sweep.best.trial].runs[0].id)
+    ours, theirs = (
+        [point.value for point in client.metrics(run.id, key=Metric.LOSS)]
+        for run in (promoted, best)
+    )
+    assert ours == theirs
+    assert promoted.best_map == best.best_map
