@@ -77,13 +77,13 @@ def show_verdict(client: "TandemClient", run_id: str, *, patience_s: float = _PA
         with out.status(_WAITS):
             found = _when_compared(client, found, patience_s=patience_s)
     if found.comparison is not None:
-        out.print(verdict_line(found.comparison))
+        out.print(verdict_line(found.comparison), soft_wrap=True)
         out.print(f"`tandem report {run_id}` shows why.")
     elif found.baseline is not None:
         why = (
             why_no_verdict(client, found) or f"no verdict yet; `tandem show {run_id}` will have it"
         )
-        out.print(f"Did distillation help: {why}.")
+        out.print(f"Did distillation help: {why}.", soft_wrap=True)
 
 
 def why_no_verdict(client: "TandemClient", found: "RunView") -> str | None:
@@ -96,6 +96,8 @@ def why_no_verdict(client: "TandemClient", found: "RunView") -> str | None:
     if report is not None and report.state in ("failed", "cancelled"):
         has = "has failed" if report.state == "failed" else "is cancelled"
         return f"the report {report.id} {has}; `tandem logs {report.id}` says why"
+    if any(event.kind == "no_verdict" for event in client.events(found.id)):
+        return f"there was nothing to compare; `tandem report {found.id}` says why"
     return None
 
 

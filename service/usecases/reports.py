@@ -1,6 +1,8 @@
 """Reports about runs: made once by themselves, again when somebody asks; read, kept, served."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from pydantic import ValidationError
 
@@ -57,6 +59,7 @@ def read_report(report: Run, *, world: World) -> None:
             for run_id in comparison.runs:
                 if _is_of_project(unit, run_id, report.project):
                     unit.comparisons.put(KeptComparison(run_id, comparison, now))
+        _tell_of_no_verdict(unit, report, comparisons, at=now)
         if fault is not None:
             unit.events.add(Event(report.id, now, "service", "refused", fault))
         unit.runs.save(replace(current, is_report_read=True))
@@ -106,6 +109,20 @@ def _booked(unit: Unit, run: Run, *, by: str, why: str, world: World) -> Run:
 
 def _report_or_none(unit: Unit, run: Run) -> Run | None:
     return None if run.report_run_id is None else unit.runs.get(run.report_run_id)
+
+
+def _tell_of_no_verdict(
+    unit: Unit, report: Run, comparisons: Sequence[Comparison], *, at: datetime
+) -> None:
+    """Whoever waits for a verdict hears that this report has none."""
+    subject = report.spec.run if isinstance(report.spec, ReportSpec) else None
+    if subject is None or any(subject in comparison.runs for comparison in comparisons):
+        return
+    if unit.runs.get(subject).baseline_run_id is not None:
+        details = (
+            f"Report {report.id} compares it with nothing; `tandem report {subject}` says why."
+        )
+        unit.events.add(Event(subject, at, "service", "no_verdict", details))
 
 
 def _comparisons_in(content: bytes) -> tuple[tuple[Comparison, ...], str | None]:

@@ -169,12 +169,14 @@ class TestPlanning:
         assert plan(stage, spec=a_bckd_spec(), baseline="off")["baseline"] is None
         assert plan(stage, spec=a_bckd_spec(), project="theirs")["baseline"]["run"] is None
 
-    def test_a_teacher_that_is_no_better_than_the_student_is_told_of(self, stage: Stage) -> None:
-        run_id, twin_id = a_pair(stage)
-        train(stage, run_id, 0.32, teacher=0.31)
-        train(stage, twin_id, 0.33)
+    def test_a_teacher_that_is_no_better_than_the_student_is_told_of(
+        self, any_stage: Stage
+    ) -> None:
+        run_id, twin_id = a_pair(any_stage)
+        train(any_stage, run_id, 0.32, teacher=0.31)
+        train(any_stage, twin_id, 0.33)
 
-        warnings = plan(stage, spec=a_bckd_spec(distillation={"method": "pkd"}))["findings"]
+        warnings = plan(any_stage, spec=a_bckd_spec(distillation={"method": "pkd"}))["findings"]
 
         assert [(one["severity"], one["code"]) for one in warnings] == [
             ("warning", "teacher_not_better")
@@ -211,26 +213,26 @@ class TestPlanning:
 
 class TestComparing:
     def test_when_both_have_succeeded_one_report_is_made_and_its_verdict_shown(
-        self, stage: Stage
+        self, any_stage: Stage
     ) -> None:
-        run_id, twin_id = a_pair(stage)
-        train(stage, twin_id, 0.307)
-        assert stage.run(run_id)["report"] is None
-        train(stage, run_id, 0.33, teacher=0.4, tracked=True)
+        run_id, twin_id = a_pair(any_stage)
+        train(any_stage, twin_id, 0.307)
+        assert any_stage.run(run_id)["report"] is None
+        train(any_stage, run_id, 0.33, teacher=0.4, tracked=True)
 
-        report_id = stage.run(run_id)["report"]
+        report_id = any_stage.run(run_id)["report"]
         for _ in range(3):
-            stage.turn()
-        assert stage.run(run_id)["report"] == report_id
-        make_report(stage, report_id, a_comparison(run_id, twin_id))
+            any_stage.turn()
+        assert any_stage.run(run_id)["report"] == report_id
+        make_report(any_stage, report_id, a_comparison(run_id, twin_id))
 
-        report = stage.run(report_id)
+        report = any_stage.run(report_id)
         assert (report["task"], report["name"]) == (
             "report",
-            f"report of {stage.run(run_id)['name']}",
+            f"report of {any_stage.run(run_id)['name']}",
         )
         assert report["spec"]["resources"]["num_cpus"] == 1
-        assert stage.run(run_id)["comparison"] == {
+        assert any_stage.run(run_id)["comparison"] == {
             "verdict": "helps",
             "difference": 0.023,
             "low": 0.011,
@@ -239,7 +241,7 @@ class TestComparing:
             "lead_closed": 0.41,
             "basis": "the noise floor of 5 runs",
         }
-        listed = stage.http.get("/v1/runs").json()["items"]
+        listed = any_stage.http.get("/v1/runs").json()["items"]
         assert [run["id"] for run in listed if run["comparison"]] == [run_id]
         assert len(listed) == 3
 
@@ -281,17 +283,17 @@ class TestComparing:
         assert (run["report"], run["comparison"], run["is_baseline_lost"]) == (None, None, True)
         assert kinds(stage, run_id).count("baseline_lost") == 1
 
-    def test_a_baseline_that_is_retried_counts_again(self, stage: Stage) -> None:
-        run_id, twin_id = a_pair(stage)
-        stage.http.post(f"/v1/runs/{twin_id}:cancel")
-        train(stage, run_id, 0.33)
+    def test_a_baseline_that_is_retried_counts_again(self, any_stage: Stage) -> None:
+        run_id, twin_id = a_pair(any_stage)
+        any_stage.http.post(f"/v1/runs/{twin_id}:cancel")
+        train(any_stage, run_id, 0.33)
 
-        stage.http.post(f"/v1/runs/{twin_id}:retry")
-        stage.turn()
-        train(stage, twin_id, 0.3)
+        any_stage.http.post(f"/v1/runs/{twin_id}:retry")
+        any_stage.turn()
+        train(any_stage, twin_id, 0.3)
 
-        assert kinds(stage, run_id)[-3:] == ["baseline_lost", "baseline_back", "report"]
-        assert stage.run(run_id)["is_baseline_lost"] is False
+        assert kinds(any_stage, run_id)[-3:] == ["baseline_lost", "baseline_back", "report"]
+        assert any_stage.run(run_id)["is_baseline_lost"] is False
 
     def test_what_was_refused_a_baseline_is_not_compared(self, stage: Stage) -> None:
         stage.add_dataset()
@@ -310,6 +312,14 @@ class TestComparing:
         make_report(stage, report_id, a_comparison(theirs, run_id))
 
         assert stage.run(theirs)["comparison"] is None
+
+    def test_a_report_without_a_verdict_is_told(self, stage: Stage) -> None:
+        run_id, report_id = a_reported_run(stage)
+
+        make_report(stage, report_id)
+
+        assert kinds(stage, run_id)[-2:] == ["report", "no_verdict"]
+        assert stage.run(run_id)["comparison"] is None
 
     def test_a_report_that_cannot_be_read_is_told_once(self, stage: Stage) -> None:
         run_id, report_id = a_reported_run(stage)
@@ -444,20 +454,20 @@ class TestServing:
 
 class TestNoise:
     def test_it_is_unknown_until_two_seeds_have_succeeded_and_grows_with_each(
-        self, stage: Stage
+        self, any_stage: Stage
     ) -> None:
-        stage.add_dataset()
-        runs = [stage.launch(spec=a_spec(seed=seed))["id"] for seed in range(3)]
+        any_stage.add_dataset()
+        runs = [any_stage.launch(spec=a_spec(seed=seed))["id"] for seed in range(3)]
         freedoms = []
 
         for run_id, score in zip(runs, (0.30, 0.32, 0.31), strict=True):
-            train(stage, run_id, score)
-            noise = stage.http.get(f"/v1/runs/{run_id}/noise").json()
+            train(any_stage, run_id, score)
+            noise = any_stage.http.get(f"/v1/runs/{run_id}/noise").json()
             freedoms.append(noise["noise"] and noise["noise"]["freedom"])
 
         assert freedoms == [None, 1, 2]
         assert noise["runs"] == runs
-        assert plan(stage, spec=a_spec(seed=9))["noise"] == noise["noise"]
+        assert plan(any_stage, spec=a_spec(seed=9))["noise"] == noise["noise"]
 
     def test_taught_runs_scatter_as_their_baselines_do(self, stage: Stage) -> None:
         stage.add_teacher()

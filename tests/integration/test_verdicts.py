@@ -55,6 +55,20 @@ def test_a_report_that_failed_is_not_waited_for(
     assert f"report {report_id} has failed" in said(capsys)
 
 
+def test_a_report_that_compares_nothing_is_not_waited_for(
+    stage: Stage, client: TandemClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id, twin_id = a_pair(stage)
+    train(stage, twin_id, 0.307)
+    train(stage, run_id, 0.33)
+    make_report(stage, stage.run(run_id)["report"])
+    capsys.readouterr()
+
+    show_verdict(client, run_id, patience_s=600.0)
+
+    assert f"`tandem report {run_id}` says why" in said(capsys)
+
+
 def test_patience_has_an_end(
     stage: Stage, client: TandemClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
