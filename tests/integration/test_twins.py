@@ -9,7 +9,9 @@ import pytest
 
 from configs.catalog import parse_spec
 from configs.spec import Dossier, NoDistillation, RunFile, RunSpec, SweepSpec, Uniform
+from service.adapters.simulated import SimulatedTracker
 from service.domain.access import LOCAL
+from service.domain.errors import TrackerUnreachable
 from service.domain.sweeps import Sweep, SweepState
 from service.loops.comparisons import compare_twins
 from service.usecases.reports import compare_once
@@ -538,6 +540,33 @@ class TestKilledInBetween:
         with stage.world.store.begin() as unit:
             assert unit.comparisons.to_show() == []
 
+    def test_mlflow_that_goes_away_between_number_and_tag_has_both_once(self, stage: Stage) -> None:
+        run_id, _ = a_compared_pair(stage)
+        stage.forget("UPDATE comparisons SET is_shown = 0")
+        stage.tracker.tags.clear()
+        with pytest.raises(TrackerUnreachable):
+            compare_twins(replace(stage.world, tracker=Dropping(runs=stage.tracker.runs)))
+
+        stage.turn()
+
+        assert stage.tracker.metrics[f"m-{run_id}"]["gain/bbox_mAP"] == 0.023
+        assert stage.tracker.tags[f"m-{run_id}"]["tandem.verdict"] == "helps"
+        with stage.world.store.begin() as unit:
+            assert unit.comparisons.to_show() == []
+
+    def test_a_twin_that_cannot_be_stored_takes_its_run_along(self, stage: Stage) -> None:
+        stage.add_dataset()
+        stage.add_teacher()
+        stage.forget(
+            "CREATE TRIGGER no_twin BEFORE INSERT ON runs WHEN NEW.name LIKE '%student alone' "
+            "BEGIN SELECT RAISE(ABORT, 'killed'); END"
+        )
+
+        refused = stage.http.post("/v1/runs", json={"spec": a_bckd_spec()})
+
+        assert refused.status_code >= 500
+        assert ids(stage) == []
+
     def test_a_report_that_was_kept_is_not_kept_again(self, stage: Stage) -> None:
         run_id, twin_id = a_compared_pair(stage)
         report_id = stage.run(run_id)["report"]
@@ -558,6 +587,13 @@ class TestKilledInBetween:
 
         assert stage.run(run_id)["report"] is not None
         assert len(ids(stage)) == 3
+
+
+class Dropping(SimulatedTracker):
+    """Takes numbers, and is gone before the tags."""
+
+    def set_tag(self, mlflow_run_id: str, key: str, value: str) -> None:
+        raise TrackerUnreachable("It has just gone.")
 
 
 def plan(stage: Stage, **body: Any) -> dict[str, Any]:
