@@ -13,6 +13,7 @@ from configs.spec import (
     Asha,
     Closed,
     Comparison,
+    Costs,
     CurvePoint,
     DatasetFiles,
     Difference,
@@ -75,7 +76,6 @@ def a_baseline(folder: Path, *, number: int = 0, **changes: Any) -> DossierRun:
             "best_epoch": EPOCHS,
             "teacher": {},
             "curve": a_curve(best or 0.0),
-            "seconds": 5400.0,
             "result": "finished",
         }
         | changes
@@ -98,7 +98,6 @@ def a_distilled(folder: Path, *, number: int, **changes: Any) -> DossierRun:
             "best_epoch": EPOCHS,
             "teacher": TEACHER,
             "curve": a_curve(best or 0.0),
-            "seconds": 6600.0,
             "result": "finished",
         }
         | changes
@@ -183,6 +182,20 @@ def a_lost_image(file: str, *, class_name: str = "person", boxes: int = 2) -> Lo
     )
 
 
+COSTS = Costs(
+    load_s=0.1,
+    teacher_s=0.4,
+    student_s=0.5,
+    evaluation_s=10.0,
+    steps_per_epoch=100,
+    base_bytes=0,
+    member_bytes=0,
+    room_bytes=0,
+    device="cpu",
+)
+"""A student's epoch takes a minute."""
+
+
 def a_run_dossier(folder: Path, **changes: Any) -> Dossier:
     return Dossier(
         **{
@@ -252,7 +265,6 @@ def a_sweep_dossier(folder: Path, *, trials: int = 12, **changes: Any) -> Dossie
                 result=result,
                 best_map=best or None,
                 curve=a_curve(best, epochs=epoch),
-                seconds=550.0 * epoch,
             )
         )
         entries.append(Suggested(number=number, values=values))
@@ -269,6 +281,7 @@ def a_sweep_dossier(folder: Path, *, trials: int = 12, **changes: Any) -> Dossie
         "sweep_id": SWEEP,
         "sweep": a_sweep_spec(),
         "entries": tuple(entries),
+        "costs": COSTS,
         "at": AT + timedelta(hours=9),
     }
     return a_run_dossier(folder, **(given | changes))

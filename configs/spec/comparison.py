@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from configs.spec.base import Contract, Moment, RunId
+from configs.spec.probe import Costs
 from configs.spec.run import DatasetFiles, RunSpec
 from configs.spec.sweep import SweepEntry, SweepId, SweepSpec, TrialResult, Values
 
@@ -93,8 +94,6 @@ class DossierRun(Contract):
     """The teacher's numbers on the same images, by name as in `PARTS`; empty without one."""
 
     curve: tuple[CurvePoint, ...]
-    seconds: float | None = None
-    """From its first attempt's start to its end."""
 
 
 class Dossier(Contract):
@@ -108,6 +107,9 @@ class Dossier(Contract):
     sweep: SweepSpec | None = None
     entries: tuple[SweepEntry, ...] = ()
     noise: NoiseFloor | None = None
+    costs: Costs | None = None
+    """What a step takes, as the sweep's probe timed it; none: nobody did."""
+
     service_url: str | None = None
     mlflow_url: str | None = None
 

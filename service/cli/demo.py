@@ -118,7 +118,7 @@ def sweep_demo(
     from service.cli.datasets import make_dataset
     from service.cli.reports import Form, report
     from service.cli.session import open_client
-    from service.cli.space import assignments_from, kind_from
+    from service.cli.space import assignments_from
     from service.cli.stack import start
     from service.cli.sweeps import search
     from service.cli.teachers import register_shipped
@@ -136,7 +136,7 @@ def sweep_demo(
     request = SweepRequest(
         preset="digits/sweep",
         space=assignments_from(weights).space,
-        scheduler=kind_from("asha"),
+        scheduler={"kind": "asha", "grace_epochs": 2, "factor": 2},
         budget={"trials": trials},
         name="sweep demo",
     )

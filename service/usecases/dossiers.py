@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from configs.spec import (
     PARTS,
+    Costs,
     CurvePoint,
     Dataset,
     DatasetFiles,
@@ -43,6 +44,7 @@ class _Subject:
     runs: Sequence[Run]
     sweep_id: str | None = None
     sweep: SweepSpec | None = None
+    costs: Costs | None = None
     entries: tuple[SweepEntry, ...] = ()
     values: dict[int, Values] = field(default_factory=dict)
     results: dict[int, TrialResult] = field(default_factory=dict)
@@ -69,6 +71,7 @@ def dossier_of(spec: ReportSpec, *, world: World) -> Dossier:
         sweep=subject.sweep,
         entries=subject.entries,
         noise=noise,
+        costs=subject.costs,
         service_url=world.report_url,
         mlflow_url=world.mlflow_url,
     )
@@ -90,6 +93,7 @@ def _sweep(unit: Unit, sweep_id: str) -> _Subject:
         runs=_with_twins(unit, unit.runs.of_sweep(sweep_id)),
         sweep_id=sweep_id,
         sweep=sweep.spec,
+        costs=None if sweep.probe is None else sweep.probe.costs,
         entries=entries,
         values={entry.number: entry.values for entry in entries if isinstance(entry, Suggested)},
         results={entry.number: entry.result for entry in entries if isinstance(entry, Ended)},
@@ -133,7 +137,6 @@ def _told(unit: Unit, run: Run, subject: _Subject, *, world: World) -> DossierRu
         best_epoch=run.best_epoch,
         teacher=_teacher(unit, run),
         curve=_curve(unit, run, run.spec),
-        seconds=_seconds(run),
     )
 
 
@@ -165,9 +168,3 @@ def _steps_per_epoch(run: Run, spec: RunSpec, *, last: int) -> float:
     if said is not None and said.steps and said.epochs:
         return said.steps / said.epochs
     return max(1.0, last / spec.schedule.epochs)
-
-
-def _seconds(run: Run) -> float | None:
-    if run.started_at is None or run.finished_at is None:
-        return None
-    return (run.finished_at - run.started_at).total_seconds()

@@ -268,7 +268,6 @@ class TestComparing:
         assert [point.epoch for point in taught.curve] == [1.0, 2.0]
         assert taught.curve[1].values["val/bbox_mAP"] == 0.33
         assert taught.folder == str(stage.home / "runs" / run_id)
-        assert taught.seconds is not None
         assert dossier.dataset.root == str(stage.home / "datasets" / "pets")
         assert stage.run(report_id)["spec"]["dossier"] is None
 

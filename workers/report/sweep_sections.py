@@ -1,7 +1,6 @@
 """The sections of a sweep: its trials, its weights, its parameters, what it saved."""
 
 from collections.abc import Iterator
-from statistics import fmean
 
 from configs.spec import Closed, Dossier, Metric, NoScheduler, Objective, Report
 from workers.report.content import Block, Cell, Column, Nothing, Row, Section, Table, Tone, Words
@@ -203,8 +202,8 @@ def _stopped(dossier: Dossier, report: Report) -> Iterator[Block]:
         yield Nothing("The scheduler has stopped no trial.")
         return
     whole = report.epochs_trained + report.epochs_saved
-    saved_s = sum(filter(None, (_saved_s(trial) for trial in stopped)))
-    time = f", about {duration(saved_s)} of training" if saved_s else ""
+    saved_s = sum(filter(None, (_saved_s(trial, dossier) for trial in stopped)))
+    time = f", about {duration(saved_s)} of students' steps" if saved_s else ""
     yield Words(
         f"The scheduler ({dossier.sweep.scheduler.kind}) stopped {len(stopped)} of "
         f"{counted(len(trials), 'trial')}: {counted(report.epochs_trained, 'epoch')} were trained "
@@ -227,7 +226,7 @@ def _stopped_table(stopped: list[Trial], dossier: Dossier) -> Table:
     )
     rows = []
     for trial in stopped[:_MOST_ROWS]:
-        value, saved_s = trial.value(objective), _saved_s(trial)
+        value, saved_s = trial.value(objective), _saved_s(trial, dossier)
         share = trial.epoch / trial.epochs if trial.epochs else 0.0
         cells = (
             Cell(str(trial.number)),
@@ -241,12 +240,16 @@ def _stopped_table(stopped: list[Trial], dossier: Dossier) -> Table:
     return Table(columns, tuple(rows))
 
 
-def _saved_s(trial: Trial) -> float | None:
-    """What the epochs that were not trained would have taken, at the pace of those that were."""
-    known = [run.seconds for run in trial.runs if run.seconds is not None]
-    if not known or trial.epoch == 0:
+def _saved_s(trial: Trial, dossier: Dossier) -> float | None:
+    """What the epochs that were not trained would have taken of the student's own steps.
+
+    The teacher's looks and the loading are not counted: others of its pack may have needed them.
+    """
+    if dossier.costs is None or dossier.sweep is None:
         return None
-    return fmean(known) / trial.epoch * epochs_saved(trial)
+    costs, evaluation = dossier.costs, dossier.sweep.base.evaluation
+    epoch_s = costs.steps_per_epoch * costs.student_s
+    return epochs_saved(trial) * (epoch_s + costs.evaluation_s / evaluation.every_epochs)
 
 
 def _front(dossier: Dossier, search: Search) -> Block:
