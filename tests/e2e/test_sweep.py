@@ -26,7 +26,7 @@ def a_teacher(client: TandemClient) -> str:
 def test_a_sweep_is_searched_in_packs_compared_and_its_best_is_the_same_alone(
     shell: Shell, client: TandemClient
 ) -> None:
-    teacher = f"teacher.run={a_teacher(client)}"
+    teacher = f"teacher={{run: {a_teacher(client)}}}"
     options = ("--trials", str(TRIALS), "--algorithm", "random", "--pack", "4", "--name", "tiny")
 
     told = shell.does(

@@ -203,7 +203,7 @@ def _stopped(dossier: Dossier, report: Report) -> Iterator[Block]:
         return
     whole = report.epochs_trained + report.epochs_saved
     saved_s = sum(filter(None, (_saved_s(trial, dossier) for trial in stopped)))
-    time = f", about {duration(saved_s)} of students' steps" if saved_s else ""
+    time = f", about {duration(saved_s)} of steps" if saved_s else ""
     yield Words(
         f"The scheduler ({dossier.sweep.scheduler.kind}) stopped {len(stopped)} of "
         f"{counted(len(trials), 'trial')}: {counted(report.epochs_trained, 'epoch')} were trained "

@@ -118,7 +118,7 @@ def test_a_sweep_of_twelve_trials_has_every_section_with_something_in_it(tmp_pat
     assert "Trials 0, 4, 5, 6, 9 and 10 are not told apart" in words
     assert words.count(" not told apart ") >= 6
     assert "stopped 2 of 12 trials: 120 epochs were trained instead of 144" in words
-    assert "about 16 min of students' steps" in words
+    assert "about 16 min of steps" in words
     assert "This sweep has 1 objective, not two." in words
     assert 50_000 < len(page) < 600_000
 
