@@ -46,6 +46,12 @@ def sweep(
     objective: Annotated[
         list[str] | None, typer.Option(help="METRIC[:max|min]; repeat it for several.")
     ] = None,
+    first: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="'KEY=VALUE ...'", help="Values to try before any others; repeat it for more."
+        ),
+    ] = None,
     pack: Annotated[str, typer.Option(help="Trials with one teacher: auto, off or K.")] = "auto",
     concurrency: Annotated[int | None, typer.Option(help="Trials at the same time.")] = None,
     hours: Hours = None,
@@ -60,6 +66,7 @@ def sweep(
 ) -> None:
     """Search for the best values around a preset."""
     from service.api.asked import SweepRequest
+    from service.cli.assignments import changes_from
     from service.cli.space import assignments_from, kind_from, objective_from, pack_from
 
     wanted = assignments_from(assignments)
@@ -71,6 +78,7 @@ def sweep(
         scheduler=kind_from(scheduler),
         objectives=[objective_from(text) for text in objective] if objective else None,
         budget={"trials": trials, "hours": hours, "gpu_hours": gpu_hours},
+        first=[changes_from(point.split()) for point in first or ()],
         repeats=repeats,
         pack=pack_from(pack),
         concurrency=concurrency,
