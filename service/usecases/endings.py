@@ -31,10 +31,19 @@ def end_attempt(run: Run, job: Job | None, *, world: World) -> Run:
         if current.attempt != run.attempt or current.state not in ACTIVE:
             return current
         ended, attempt = _ended(unit, current, job, world=world)
-    lives_on = run.pack_job is not None and job is not None and not job.is_over
-    if not lives_on and (job is None or not job.has_left_by_itself):
+        beside = [] if run.pack_job is None else unit.runs.of_pack(run.pack_job)
+    if not beside and not _has_left_by_itself(current, job):
         _tidy(ended, attempt, world=world)
     return ended
+
+
+def _has_left_by_itself(run: Run, job: Job | None) -> bool:
+    """Whether no process of the attempt can be left; a pack's last member may speak before its
+    job ends."""
+    if job is None:
+        return False
+    is_leaving = run.pack_job is not None and run.pending_outcome is not None
+    return job.has_left_by_itself or (is_leaving and not job.is_over)
 
 
 def has_left_its_pack(run: Run, *, world: World) -> bool:

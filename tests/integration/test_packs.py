@@ -117,9 +117,11 @@ def test_a_pack_that_is_killed_comes_back_as_a_pack(stage: Stage, members: list[
     stage.turn()
     job, _ = the_pack(stage)
     stage.cluster.becomes(job, "running")
+    stage.cluster.nodes_of_jobs[job] = "n1"
     for worker in workers(stage, members).values():
         worker.train()
         worker.deliver()
+    stage.turn()
     stage.cluster.becomes(job, "failed", exit_code=-9)
 
     stage.turn()
@@ -129,6 +131,7 @@ def test_a_pack_that_is_killed_comes_back_as_a_pack(stage: Stage, members: list[
     again, order = the_pack(stage)
     told = told_to(order)
     assert again != job
+    assert sum(name.endswith("-tidy") for name in stage.cluster.orders) == 1
     assert {member.attempt for member in told.members} == {2}
     assert states(stage, members) == ["starting"] * 3
 
