@@ -10,7 +10,7 @@ from service.api.asked import PromoteRequest, RunRequest
 from service.client import TandemClient
 from tests.shell import Shell
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1600)]
 
 TRIALS = 4
 WEIGHTS = ("distillation.cls_weight=loguniform:0.25,4", "distillation.loc_weight=loguniform:1,16")
@@ -62,3 +62,13 @@ def test_a_sweep_is_searched_in_packs_compared_and_its_best_is_the_same_alone(
     )
     assert ours == theirs
     assert promoted.best_map == best.best_map
+
+
+@pytest.mark.slow  # what it adds to the test above is its own preset and the page
+def test_the_demo_searches_and_writes_its_page(shell: Shell, client: TandemClient) -> None:
+    page = shell.home / "page.html"
+
+    shell.does("sweep-demo", "--trials", "2", "--page", str(page), patience_s=1500)
+
+    assert client.sweeps().items[0].state == "succeeded"
+    assert "<svg" in page.read_text()
