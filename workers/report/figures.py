@@ -88,7 +88,7 @@ def curves_picture(curves: Sequence[Curve], *, teacher_map: float | None) -> Pic
         axes.margins(x=0.02)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles, labels = axes.get_legend_handles_labels()
-        axes.legend(*_in_order(handles, labels), loc="lower right")
+        axes.legend(*_in_order(handles, labels), loc="best")
         left = len(curves) - len(drawn)
         return picture(
             figure,

@@ -101,7 +101,7 @@ def _draw_ious(axes: Axes, by_iou: Mapping[str, Pair]) -> None:
         xs, ys = [x for x, _ in points], [y for _, y in points]
         axes.plot(xs, ys, color=colour, marker=marker, markersize=4.5, label=side, clip_on=False)
     axes.set_ylim(bottom=0.0)
-    axes.legend(loc="lower left")
+    axes.legend(loc="best")
 
 
 def _draw_errors(axes: Axes, errors: Mapping[ErrorKind, Pair]) -> None:
