@@ -91,7 +91,7 @@ def _after_leaving(run: Run) -> Verdict:
     if run.desired == "paused":
         return Verdict(RunState.PAUSED, None, "Paused as asked.", strikes=run.strikes)
     if run.preempted_for is not None:
-        message = "It made room for a run of larger priority and goes on when there is room again."
+        message = "It made room for another run and goes on when there is room again."
         return Verdict(RunState.QUEUED, FailureReason.PREEMPTED, message, strikes=run.strikes)
     return Verdict(RunState.QUEUED, None, "It left and goes on.", strikes=run.strikes)
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from configs.spec import Resources
 from service.domain.errors import ClusterUnreachable, NotFound
 from service.domain.nodes import AVOIDED_FOR_S, nodes_to_avoid
-from service.domain.packs import in_packs
+from service.domain.packs import in_packs, mergeable
 from service.domain.ports import Node
 from service.domain.queue import Holding, Left, Preempt, Situation, Start, Wait, Waiting, decide
 from service.domain.room import less
@@ -46,17 +46,32 @@ def submit_queued(world: World) -> None:
         raise
     waiting = [found for run in queued if (found := _waiting(run, world=world)) is not None]
     waiting = in_packs(waiting, now=world.clock.now())
-    decisions = decide(_situation(waiting, nodes, world=world))
+    situation = _situation(waiting, nodes, world=world)
+    decisions = decide(situation)
     note_waiting([one for one in decisions if isinstance(one, Wait)], world=world)
     for one in decisions:
         if isinstance(one, Preempt):
             ask_to_leave(one.run.id, makes_room_for=one.makes_room_for, world=world)
     starts = {one.run.id: one for one in decisions if isinstance(one, Start)}
+    if not any(isinstance(one, Preempt) for one in decisions):
+        _merge_packs(situation, starts, world=world)
     each(
         [start.run for start in starts.values()],
         lambda run: _start(starts[run.id], world=world),
         loop="submit",
     )
+
+
+def _merge_packs(situation: Situation, starts: Mapping[str, Start], *, world: World) -> None:
+    """Where somebody waits for room, the survivors of two packs make some by going together."""
+    waits = (one.run for one in situation.waiting if one.held_back is None)
+    waiting = next((run for run in waits if run.id not in starts), None)
+    pair = None if waiting is None else mergeable(situation.holding, now=situation.now)
+    if waiting is None or pair is None:
+        return
+    for held in pair:
+        for run in (held.run, *held.beside):
+            ask_to_leave(run.id, makes_room_for=waiting, joins=True, world=world)
 
 
 def _queued_if_on_duty(world: World) -> list[Run]:

@@ -57,8 +57,11 @@ def has_left_its_pack(run: Run, *, world: World) -> bool:
     return silent_s > _LAST_SHIPMENT_S or not has_records_left(run, world=world)
 
 
-def ask_to_leave(run_id: str, *, makes_room_for: Run, world: World) -> None:
-    """Have a run's attempt leave with a checkpoint; its worker hears of it at its next word."""
+def ask_to_leave(run_id: str, *, makes_room_for: Run, joins: bool = False, world: World) -> None:
+    """Have a run's attempt leave with a checkpoint; its worker hears of it at its next word.
+
+    `joins`: it is to go on side by side with the survivors of another pack.
+    """
     now = world.clock.now()
     with world.store.begin() as unit:
         run = unit.runs.take(run_id)
@@ -67,10 +70,13 @@ def ask_to_leave(run_id: str, *, makes_room_for: Run, world: World) -> None:
         asked = replace(
             run, preempted_for=makes_room_for.id, stop_asked_at=run.stop_asked_at or now
         )
+        whom = name_for(makes_room_for, of=run)
         details = (
-            f"It makes room for {name_for(makes_room_for, of=run)}, whose priority is "
-            f"{makes_room_for.priority} and not {run.priority}."
+            f"It makes room for {whom}, whose priority is {makes_room_for.priority} and not "
+            f"{run.priority}."
         )
+        if joins:
+            details = f"It goes on in one pack with others, which makes room for {whom}."
         unit.runs.save(asked)
         unit.events.add(
             Event(run.id, now, "queue", "preempted", details, reason=FailureReason.PREEMPTED)

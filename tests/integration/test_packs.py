@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from configs.spec import FailureReason, Outcome, PackOrder
-from service.domain.packs import WAITS_FOR_OTHERS_S
+from service.domain.packs import MERGED_AFTER_S, WAITS_FOR_OTHERS_S
 from service.domain.ports import Node, Order
 from tests.conftest import Stage
 from tests.factories import a_bckd_spec
@@ -159,6 +159,53 @@ def test_survivors_of_two_packs_become_one(stage: Stage) -> None:
     assert states(stage, runs) == ["cancelled", "starting", "cancelled", "starting"]
 
 
+def test_two_packs_that_have_shrunk_make_room_by_going_together(stage: Stage) -> None:
+    stage.cluster.machines = (Node(2.0, 0.0, 2.0, 0.0, "n1"),)
+    stage.add_dataset()
+    stage.add_teacher()
+    runs = queue(stage, 4, pack_size=2)
+    stage.turn()
+    for job in list(stage.cluster.orders):
+        stage.cluster.becomes(job, "running")
+    survivors = {run: SimulatedWorker(stage, run, 1) for run in (runs[0], runs[2])}
+    for run in (runs[1], runs[3]):
+        stage.http.post(f"/v1/runs/{run}:cancel")
+        worker = SimulatedWorker(stage, run, 1)
+        for _ in range(2):
+            worker.train()
+            worker.deliver()
+        ship_everything(stage, run)
+    for worker in survivors.values():
+        worker.train()
+        worker._say(worker._progress().model_copy(update={"eta_s": 7200.0}))
+        worker.deliver()
+    stage.turn()
+    stage.cluster.machines = (Node(2.0, 0.0, 0.0, 0.0, "n1"),)
+    (waits,) = queue(stage, 1, pack_size=1, seed=5)
+    stage.clock.advance(MERGED_AFTER_S)
+    for worker in survivors.values():
+        worker._say(worker._progress().model_copy(update={"eta_s": 7200.0}))
+        worker.deliver()
+    stage.turn()
+
+    for worker in survivors.values():
+        worker.deliver()
+        worker.train()
+        worker.deliver()
+    for job in [job for job in stage.cluster.orders if job.startswith("p")]:
+        stage.cluster.becomes(job, "failed", exit_code=20)
+    stage.cluster.machines = (Node(2.0, 0.0, 2.0, 0.0, "n1"),)
+    stage.turn()
+    stage.clock.advance(2 * WAITS_FOR_OTHERS_S)
+    stage.turn()
+
+    _, order = the_pack(stage)
+    assert [member.run_id for member in told_to(order).members] == [runs[0], runs[2]]
+    assert states(stage, [runs[0], runs[2], waits]) == ["starting"] * 3
+    kinds = [event["details"] for event in events(stage, runs[0])]
+    assert any("in one pack with others" in details for details in kinds)
+
+
 def test_a_service_that_died_before_it_submitted_submits_the_same_pack(
     stage: Stage, members: list[str]
 ) -> None:
@@ -229,6 +276,10 @@ def test_what_a_pack_costs_is_counted_once(stage: Stage, members: list[str]) -> 
 
     assert [(use.until - use.since).total_seconds() for use in active] == [100.0]
     assert [(use.until - use.since).total_seconds() for use in ended] == [100.0]
+
+
+def events(stage: Stage, run_id: str) -> list[dict[str, Any]]:
+    return list(stage.http.get(f"/v1/runs/{run_id}/events").json())
 
 
 def ship_everything(stage: Stage, run_id: str) -> None:

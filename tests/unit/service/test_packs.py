@@ -4,9 +4,12 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from configs.catalog import parse_spec
+from configs.spec import Progress
 from service.adapters.clock import FixedClock
-from service.domain.packs import WAITS_FOR_OTHERS_S, in_packs
+from service.domain.packs import MERGED_AFTER_S, WAITS_FOR_OTHERS_S, in_packs, mergeable
 from service.domain.ports import Node
 from service.domain.queue import Holding, Situation, Start, Wait, Waiting, decide
 from tests.factories import a_bckd_spec, a_run, a_spec
@@ -96,3 +99,44 @@ def test_room_of_a_pack_is_free_soon_only_when_all_of_it_leave() -> None:
 
     assert not Holding(goes, 1, beside=(stays,)).is_leaving
     assert Holding(goes, 1, beside=(replace(stays, desired="paused"),)).is_leaving
+
+
+def small_pack(*numbers: int, eta_s: float = 3600.0, **changes: Any) -> Holding:
+    """What is left of a pack of four that has trained for an hour."""
+    progress = Progress(
+        at=NOW,
+        attempt=1,
+        phase="training",
+        epoch=1,
+        epochs=9,
+        step=9,
+        steps=99,
+        eta_s=eta_s,
+    )
+    given: dict[str, Any] = {"pack_job": f"p{numbers[0]}", "progress": progress}
+    first, *rest = (replace(waiting(number).run, **(given | changes)) for number in numbers)
+    return Holding(first, 1, beside=tuple(rest))
+
+
+@pytest.mark.parametrize(
+    ("packs", "is_merged"),
+    [
+        pytest.param([small_pack(0, 1), small_pack(2, 3)], True, id="two survivors each"),
+        pytest.param([small_pack(0, 1, 2), small_pack(3, 4)], False, id="too many for one"),
+        pytest.param([small_pack(0, 1)], False, id="one alone"),
+        pytest.param([small_pack(0), small_pack(1, eta_s=60.0)], False, id="nearly done"),
+        pytest.param([small_pack(0), small_pack(1, project="x")], False, id="of two projects"),
+        pytest.param([small_pack(0), small_pack(1, desired="paused")], False, id="leaving"),
+        pytest.param([small_pack(0), small_pack(1, pack_job=None)], False, id="no pack"),
+    ],
+)
+def test_survivors_of_two_packs_go_together_where_it_is_worth_it(
+    packs: list[Holding], is_merged: bool
+) -> None:
+    assert (mergeable(packs, now=NOW + timedelta(hours=1)) is not None) is is_merged
+
+
+def test_young_packs_are_left_alone() -> None:
+    packs = [small_pack(0), small_pack(1)]
+
+    assert mergeable(packs, now=NOW + timedelta(seconds=MERGED_AFTER_S / 2)) is None
