@@ -36,6 +36,7 @@ from workers.evaluation import placed
 from workers.hooks.metrics import MetricsHook
 from workers.hooks.order import OrderHook
 from workers.lockstep import Lockstep
+from workers.logs import silence_libraries
 from workers.recipe import config_from_spec
 from workers.reporting.voice import Silence
 from workers.runner import Runner
@@ -243,6 +244,7 @@ def main() -> None:
     parser.add_argument("--peak", type=int)
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    silence_libraries()
     if asked.peak:
         _say_peak(asked.pair, asked.peak)
         return

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.e2e
 PATIENCE_S = 300
 
 
+@pytest.mark.slow  # test_sweep.py has reports and comparisons on the real stack
 def test_one_request_ends_with_a_verdict(shell: Shell, client: TandemClient) -> None:
     teacher = client.launch(RunRequest(preset="quick/instant", changes={"seed": 7}))
     changes = {"teacher": {"run": teacher.id}}

@@ -112,6 +112,7 @@ def assert_is_whole(sweep: FakeSweep, count: int) -> None:
     assert [one.kind for one in sweep.entries].count("closed") == 1
 
 
+@slow
 def test_a_sweep_of_eight_trials_halves_them_and_is_closed(ray: dict[str, str]) -> None:
     spec = a_sweep(scheduler=Asha(), budget=Budget(trials=8), algorithm=RandomSearch())
     with serve(FakeSweep(spec, rising, results={2: "failed", 3: "cancelled"})) as sweep:
@@ -165,6 +166,7 @@ def test_a_search_whose_driver_is_killed_goes_on_as_if_it_had_not_been(
     assert one.debug_string() == other.debug_string()
 
 
+@slow  # tests/integration/test_sweeps_api.py holds that the list takes the first one's words
 def test_two_drivers_at_once_begin_no_trial_twice(ray: dict[str, str]) -> None:
     spec = a_sweep(algorithm=RandomSearch(), budget=Budget(trials=500))
     with (
