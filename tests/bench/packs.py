@@ -7,7 +7,6 @@ Peak memory is of processes of their own, for a process cannot forget its peak.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -187,10 +186,14 @@ def peak_mib(name: str, count: int) -> float:
 def _say_peak(name: str, count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(name, count, Path(folder))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         bench._seconds(bench.runners)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(max(before, peak) / 1024)  # noqa: T201
+    print(_own_peak_kib() / 1024)  # noqa: T201
+
+
+def _own_peak_kib() -> int:
+    """Of this program alone: `getrusage` would count what the process was before it."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 
 
 def ideal(rounds: Sequence[Round], count: int) -> float:
