@@ -43,7 +43,7 @@ def test_a_sweep_is_launched_and_how_to_come_back_is_said(stage: Stage, tandem: 
     stage.http.post("/v1/datasets", json={"root": str(root)})
     stage.add_teacher("digits-teacher", classes=digits)
     words = ("--trials", "8", "--algorithm", "random", "--scheduler", "asha", "--repeats", "2")
-    wanted = (f"{CLS}=loguniform:0.1,10", "schedule.epochs=6")
+    wanted = (f"{CLS}=loguniform:0.1,10", "schedule.epochs=6", "--first", f"{CLS}=1")
 
     planned = tandem("sweep", "digits/bckd", *wanted, *words, "--plan")
     said = tandem("sweep", "digits/bckd", *wanted, *words, "--name", "mine", "--pack", "2")
@@ -54,6 +54,7 @@ def test_a_sweep_is_launched_and_how_to_come_back_is_said(stage: Stage, tandem: 
     made = SimulatedSweep(stage, launched).view
     assert (made["name"], made["spec"]["pack"], made["spec"]["repeats"]) == ("mine", 2, 2)
     assert made["spec"]["base"]["schedule"]["epochs"] == 6
+    assert made["spec"]["first"] == [{CLS: 1}]
 
 
 def test_sweeps_and_trials_are_listed(stage: Stage, tandem: Tandem) -> None:
