@@ -14,7 +14,7 @@ from configs.variants import pack_key, share_a_teacher
 from service.domain.queue import Holding, Waiting
 from service.domain.runs import Run
 
-WAITS_FOR_OTHERS_S = 5.0
+WAITS_FOR_OTHERS_S = 15.0
 """After so long without a newcomer, a pack that is not full starts."""
 
 MERGED_AFTER_S = 600.0
