@@ -22,6 +22,26 @@ Hours = Annotated[float | None, typer.Option(help="No new trial begins after so 
 GpuHours = Annotated[float | None, typer.Option(help="No new trial begins after so many.")]
 
 
+Varied = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="KEY=VALUE...",
+        help="What to vary, as in distillation.cls_weight=loguniform:0.1,10 "
+        "(uniform:a,b loguniform:a,b int:a,b choice:a,b,c; @KEY=VALUE: only then), "
+        "and fields to change, as in schedule.epochs=6.",
+    ),
+]
+First = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="'KEY=VALUE ...'", help="Values to try before any others; repeat it for more."
+    ),
+]
+NoiseRuns = Annotated[
+    int, typer.Option(help="Students alone, by seed, that the noise is known from.", min=0)
+]
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     for command in (sweep, sweeps, trials, stop, extend, promote):
@@ -30,15 +50,7 @@ def register(app: typer.Typer) -> None:
 
 def sweep(
     preset: Annotated[str, typer.Argument(help="What to search around.")],
-    assignments: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="KEY=VALUE...",
-            help="What to vary, as in distillation.cls_weight=loguniform:0.1,10 "
-            "(uniform:a,b loguniform:a,b int:a,b choice:a,b,c; @KEY=VALUE: only then), "
-            "and fields to change, as in schedule.epochs=6.",
-        ),
-    ],
+    assignments: Varied,
     trials: Annotated[int, typer.Option(help="How many points to try.", min=1)] = 16,
     algorithm: Annotated[str, typer.Option(help="tpe, random, grid or strategy.")] = "tpe",
     scheduler: Annotated[str, typer.Option(help="none, asha, hyperband or median.")] = "none",
@@ -46,12 +58,7 @@ def sweep(
     objective: Annotated[
         list[str] | None, typer.Option(help="METRIC[:max|min]; repeat it for several.")
     ] = None,
-    first: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="'KEY=VALUE ...'", help="Values to try before any others; repeat it for more."
-        ),
-    ] = None,
+    first: First = None,
     pack: Annotated[str, typer.Option(help="Trials with one teacher: auto, off or K.")] = "auto",
     concurrency: Annotated[int | None, typer.Option(help="Trials at the same time.")] = None,
     hours: Hours = None,
@@ -60,6 +67,8 @@ def sweep(
     name: Annotated[str | None, typer.Option(help="What to call it.")] = None,
     project: Annotated[str | None, typer.Option(help="Whose share of the cluster.")] = None,
     priority: Annotated[int, typer.Option(help="The larger goes first.")] = 0,
+    baseline: Annotated[bool, typer.Option(help="Compare trials with the student alone.")] = True,
+    noise_runs: NoiseRuns = 3,
     probe: Annotated[bool, typer.Option(help="Show first that every parameter matters.")] = True,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Only show what it would be.")] = False,
@@ -80,6 +89,8 @@ def sweep(
         budget={"trials": trials, "hours": hours, "gpu_hours": gpu_hours},
         first=[changes_from(point.split()) for point in first or ()],
         repeats=repeats,
+        baseline=baseline,
+        noise_runs=noise_runs,
         pack=pack_from(pack),
         concurrency=concurrency,
         probe=probe,
