@@ -4,12 +4,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from typing import Protocol, TypeVar
 
 import structlog
 
 from service.domain.errors import JobRefused, LeaseLost, Unreachable
 from service.domain.meters import NO_METER, Meter
+from service.domain.stored import Unit
+from service.usecases.world import World
 
 _LONGEST_PAUSE_S = 15.0
 
@@ -53,6 +56,13 @@ def each(
             log.warning("loop.job_refused", loop=loop, **about, why=str(error))
         except Exception:
             log.exception("loop.run_failed", loop=loop, **about)
+
+
+def is_on_duty(unit: Unit, duty: str, *, world: World) -> bool:
+    """Whether this service process has a duty that one at a time has; if so, for a lease longer."""
+    now = world.clock.now()
+    until = now + timedelta(seconds=world.rules.lease_s)
+    return unit.duties.hold(duty, owner=world.owner, now=now, until=until)
 
 
 Watch = Callable[[str], AbstractContextManager[None]]

@@ -4,13 +4,12 @@ One service process at a time has this duty. Every step is found by what the dat
 takes one transaction: whoever is killed between two leaves the next one to be done.
 """
 
-from datetime import timedelta
 from functools import partial
 
 import structlog
 
 from service.domain.errors import TandemError, Unreachable
-from service.loops.base import each
+from service.loops.base import each, is_on_duty
 from service.usecases.comparisons import show_comparison, tell_of_baseline
 from service.usecases.reports import compare_once, read_report
 from service.usecases.world import World
@@ -23,10 +22,8 @@ log = structlog.get_logger(__name__)
 
 def compare_twins(world: World) -> None:
     """Tell of baselines, book the reports that are due, read those that are made, show them."""
-    now = world.clock.now()
-    until = now + timedelta(seconds=world.rules.lease_s)
     with world.store.begin() as unit:
-        if not unit.duties.hold(_DUTY, owner=world.owner, now=now, until=until):
+        if not is_on_duty(unit, _DUTY, world=world):
             return
         changed = [*unit.twins.without_baseline(), *unit.twins.with_baseline_again()]
         due = unit.twins.to_compare()

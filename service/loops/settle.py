@@ -1,7 +1,6 @@
 """What is over for us is over for MLflow too, and has all of its numbers there."""
 
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -10,7 +9,7 @@ from service.domain.errors import TrackerRefused
 from service.domain.ports import Order
 from service.domain.runs import Run
 from service.domain.tracking import FINAL_STATUS
-from service.loops.base import each
+from service.loops.base import each, is_on_duty
 from service.usecases.deliveries import has_records_left
 from service.usecases.world import World
 
@@ -22,10 +21,8 @@ log = structlog.get_logger(__name__)
 
 def settle_finished(world: World) -> None:
     """Bring left records and the final status of every finished run to MLflow."""
-    now = world.clock.now()
-    until = now + timedelta(seconds=world.rules.lease_s)
     with world.store.begin() as unit:
-        if not unit.duties.hold(_DUTY, owner=world.owner, now=now, until=until):
+        if not is_on_duty(unit, _DUTY, world=world):
             return
         unsettled = unit.runs.to_settle()
     each(unsettled, partial(_settle, world=world), loop="settle")

@@ -16,7 +16,7 @@ from service.domain.queue import Holding, Left, Preempt, Situation, Start, Wait,
 from service.domain.room import less
 from service.domain.runs import Attempt, Run
 from service.domain.states import RunState
-from service.loops.base import each
+from service.loops.base import each, is_on_duty
 from service.usecases.attempts import start_attempt
 from service.usecases.dependencies import what_it_waits_for
 from service.usecases.endings import ask_to_leave
@@ -75,10 +75,8 @@ def _merge_packs(situation: Situation, starts: Mapping[str, Start], *, world: Wo
 
 
 def _queued_if_on_duty(world: World) -> list[Run]:
-    now = world.clock.now()
-    until = now + timedelta(seconds=world.rules.lease_s)
     with world.store.begin() as unit:
-        if not unit.duties.hold(_DUTY, owner=world.owner, now=now, until=until):
+        if not is_on_duty(unit, _DUTY, world=world):
             return []
         return unit.runs.in_states(RunState.QUEUED)
 

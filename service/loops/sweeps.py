@@ -5,7 +5,7 @@ doubt another one is started.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 import structlog
@@ -14,7 +14,7 @@ from service.domain.errors import TrackerUnreachable
 from service.domain.policy import Job
 from service.domain.runs import Run
 from service.domain.sweeps import SWEEP_OVER, Sweep, SweepState
-from service.loops.base import each
+from service.loops.base import each, is_on_duty
 from service.usecases.runs import show_run
 from service.usecases.sweep_steps import (
     book_baselines,
@@ -59,9 +59,8 @@ class SweepKeeper:
     def turn(self) -> None:
         """One look at each."""
         now = self._world.clock.now()
-        until = now + timedelta(seconds=self._world.rules.lease_s)
         with self._world.store.begin() as unit:
-            if not unit.duties.hold(DUTY, owner=self._world.owner, now=now, until=until):
+            if not is_on_duty(unit, DUTY, world=self._world):
                 return
             live = unit.sweeps.in_states(
                 *(state for state in SweepState if state not in SWEEP_OVER)

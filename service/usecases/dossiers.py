@@ -8,12 +8,9 @@ from configs.spec import (
     PARTS,
     Costs,
     CurvePoint,
-    Dataset,
-    DatasetFiles,
     Dossier,
     DossierRun,
     Ended,
-    NamedDataset,
     ReportSpec,
     RunSpec,
     Suggested,
@@ -23,11 +20,12 @@ from configs.spec import (
     Values,
 )
 from configs.variants import is_taught
-from service.domain.errors import DatasetNotFound, RunNotFound
+from service.domain.errors import RunNotFound
 from service.domain.runs import Run
 from service.domain.states import RunState
 from service.domain.stored import Unit
 from service.usecases.noise import noise_of_spec
+from service.usecases.registry import dataset_files
 from service.usecases.world import World
 
 _STUDENT, _TEACHER = "val", "teacher"
@@ -59,7 +57,7 @@ def dossier_of(spec: ReportSpec, *, world: World) -> Dossier:
     """Everything that a report rests on, as it is now: a later report may know more."""
     with world.store.begin() as unit:
         subject = _run(unit, spec.run) if spec.run else _sweep(unit, spec.sweep or "")
-        dataset = _files(unit, subject.base.data.dataset)
+        dataset = dataset_files(unit, subject.base.data.dataset)
         runs = tuple(_told(unit, run, subject, world=world) for run in subject.runs)
         noise = noise_of_spec(unit, subject.base, project=subject.project).floor
     return Dossier(
@@ -108,15 +106,6 @@ def _with_twins(unit: Unit, runs: Sequence[Run]) -> list[Run]:
         if twin is not None and twin not in found:
             found[twin] = unit.runs.get(twin)
     return list(found.values())
-
-
-def _files(unit: Unit, reference: Dataset) -> DatasetFiles:
-    if not isinstance(reference, NamedDataset):
-        return reference
-    dataset = unit.registry.dataset(reference.name)
-    if dataset is None:
-        raise DatasetNotFound(reference.name)
-    return DatasetFiles(root=str(dataset.root), digest=dataset.manifest.digest)
 
 
 def _told(unit: Unit, run: Run, subject: _Subject, *, world: World) -> DossierRun:

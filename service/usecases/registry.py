@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.known_teachers import way_to_get
-from configs.spec import ClassNames, Detector
+from configs.spec import ClassNames, Dataset, DatasetFiles, Detector, NamedDataset
 from service.domain.errors import DatasetNotFound, NameTaken, PathRefused, TeacherNotFound
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
+from service.domain.stored import Unit
 from service.usecases.world import World
 
 
@@ -90,6 +91,16 @@ def show_dataset(name: str, *, world: World) -> RegisteredDataset:
     if dataset is None:
         raise DatasetNotFound(name)
     return dataset
+
+
+def dataset_files(unit: Unit, reference: Dataset) -> DatasetFiles:
+    """Where the images of a reference lie; `DatasetNotFound` if its name is not registered."""
+    if not isinstance(reference, NamedDataset):
+        return reference
+    dataset = unit.registry.dataset(reference.name)
+    if dataset is None:
+        raise DatasetNotFound(reference.name)
+    return DatasetFiles(root=str(dataset.root), digest=dataset.manifest.digest)
 
 
 def list_datasets(*, world: World) -> list[RegisteredDataset]:

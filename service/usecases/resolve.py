@@ -4,10 +4,7 @@ from pathlib import Path
 
 from configs.known_teachers import way_to_get
 from configs.spec import (
-    Dataset,
-    DatasetFiles,
     JobSpec,
-    NamedDataset,
     NamedTeacher,
     ReportSpec,
     RunFile,
@@ -20,6 +17,7 @@ from service.domain.errors import DatasetNotFound, RunNotFound, TeacherNotFound
 from service.domain.references import as_trained, references_of, with_files
 from service.domain.stored import Unit
 from service.usecases.dossiers import dossier_of
+from service.usecases.registry import dataset_files
 from service.usecases.runs import classes_of_run
 from service.usecases.world import World
 
@@ -34,7 +32,8 @@ def resolved_spec(spec: JobSpec, *, world: World) -> JobSpec:
     with world.store.begin() as unit:
         open_spec = _as_trained(unit, spec)
         references = references_of(open_spec)
-        dataset = _dataset_files(unit, references.dataset)
+        named = references.dataset
+        dataset = None if named is None else dataset_files(unit, named)
         model = _model_files(unit, references.model, world=world)
     if references.run_id is not None and model is not None:
         # Outside of the transaction: it reads the whole file. The worker refuses a missing one.
@@ -47,15 +46,6 @@ def _as_trained(unit: Unit, spec: JobSpec) -> JobSpec:
     run_id = references_of(spec).run_id
     trained = None if run_id is None else unit.runs.get(run_id).spec
     return as_trained(spec, trained) if isinstance(trained, RunSpec) else spec
-
-
-def _dataset_files(unit: Unit, reference: Dataset | None) -> Dataset | None:
-    if not isinstance(reference, NamedDataset):
-        return reference
-    dataset = unit.registry.dataset(reference.name)
-    if dataset is None:
-        raise DatasetNotFound(reference.name)
-    return DatasetFiles(root=str(dataset.root), digest=dataset.manifest.digest)
 
 
 def _model_files(unit: Unit, reference: Teacher | None, *, world: World) -> TeacherFiles | None:
