@@ -3,14 +3,17 @@
 import secrets
 import string
 from dataclasses import replace
+from datetime import datetime
 
-from configs.spec import DatasetFiles, NamedDataset, RunSpec
+from configs.spec import DatasetFiles, JobSpec, NamedDataset, RunSpec
 from service.domain.runs import Event, Run
+from service.domain.states import RunState
 from service.domain.stored import Unit
 from service.domain.twins import best_twin, twin_digest, twin_of, with_digests
 
 _ID_ALPHABET = string.digits + string.ascii_lowercase
 _ID_LENGTH = 12
+_LONGEST_NAME = 200
 
 
 def new_run_id() -> str:
@@ -21,6 +24,29 @@ def new_run_id() -> str:
 def random_letters() -> str:
     """What makes an id one of its own."""
     return "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
+
+
+def queued_run(
+    spec: JobSpec,
+    *,
+    name: str,
+    project: str,
+    priority: int,
+    at: datetime,
+    preset: str | None = None,
+) -> Run:
+    """A new run that waits; what is too long of its name is cut off."""
+    return Run(
+        id=new_run_id(),
+        name=name[:_LONGEST_NAME],
+        preset=preset,
+        spec=spec,
+        state=RunState.QUEUED,
+        created_at=at,
+        changed_at=at,
+        project=project,
+        priority=priority,
+    )
 
 
 def add_run(

@@ -13,10 +13,8 @@ from service.domain.errors import FieldFault, ReportNotFound, RunNotFound, SpecR
 from service.domain.runs import Event, Run
 from service.domain.states import RunState
 from service.domain.stored import Unit
-from service.usecases.booking import add_run, new_run_id
+from service.usecases.booking import add_run, queued_run
 from service.usecases.world import World
-
-_LONGEST_NAME = 200
 
 
 def make_report(run_id: str, *, caller: Caller, world: World) -> tuple[Run, bool]:
@@ -90,16 +88,12 @@ def report_file(run_id: str, format_: ReportFormat, *, world: World) -> bytes:
 
 def _booked(unit: Unit, run: Run, *, by: str, why: str, world: World) -> Run:
     now = world.clock.now()
-    report = Run(
-        id=new_run_id(),
-        name=f"report of {run.name}"[:_LONGEST_NAME],
-        preset=None,
-        spec=ReportSpec(run=run.id, resources=Resources(num_cpus=1), tags=run.spec.tags),
-        state=RunState.QUEUED,
-        created_at=now,
-        changed_at=now,
+    report = queued_run(
+        ReportSpec(run=run.id, resources=Resources(num_cpus=1), tags=run.spec.tags),
+        name=f"report of {run.name}",
         project=run.project,
         priority=run.priority,
+        at=now,
     )
     booked = add_run(unit, report, actor=by, details=why)
     unit.runs.save(replace(run, report_run_id=report.id))

@@ -32,11 +32,10 @@ from service.domain.plan import Plan, make_plan
 from service.domain.ports import Node
 from service.domain.references import references_of
 from service.domain.runs import Attempt, Run
-from service.domain.states import RunState
 from service.domain.stored import MetricPoint, RunFilter, Unit
 from service.domain.twins import BaselineWish, PlannedBaseline, wants_twin
 from service.usecases.access import project_for
-from service.usecases.booking import add_run, new_run_id, reusable_twin
+from service.usecases.booking import add_run, queued_run, reusable_twin
 from service.usecases.nodes import cluster_nodes
 from service.usecases.noise import noise_of_spec
 from service.usecases.teacher_check import teacher_finding
@@ -116,16 +115,13 @@ def launch_run(
     if plan.errors:
         raise SpecRefused([FieldFault(f.field, f.code, f.message) for f in plan.errors])
     now = world.clock.now()
-    run = Run(
-        id=new_run_id(),
+    run = queued_run(
+        plan.spec,
         name=request.name or request.preset or _NAMES[request.task],
-        preset=request.preset,
-        spec=plan.spec,
-        state=RunState.QUEUED,
-        created_at=now,
-        changed_at=now,
         project=project,
         priority=request.priority,
+        at=now,
+        preset=request.preset,
     )
     with world.store.begin() as unit:
         unit.runs.alone()

@@ -29,7 +29,7 @@ from service.domain.sweeps import (
     move_sweep,
     pack_size_of,
 )
-from service.usecases.booking import add_run, new_run_id
+from service.usecases.booking import add_run, queued_run
 from service.usecases.nodes import cluster_nodes
 from service.usecases.trials import SWEEP_ACTOR, baselines_under_way
 from service.usecases.twins import book_twins, missing_noise_seeds
@@ -203,19 +203,14 @@ def _given_up(sweep: Sweep, told: str, *, world: World) -> Sweep:
 
 
 def _launched(unit: Unit, sweep: Sweep, spec: JobSpec, *, name: str, world: World) -> Run:
-    now = world.clock.now()
-    run = Run(
-        id=new_run_id(),
-        name=f"{name} of {sweep.name}"[:200],
-        preset=None,
-        spec=spec,
-        state=RunState.QUEUED,
-        created_at=now,
-        changed_at=now,
+    queued = queued_run(
+        spec,
+        name=f"{name} of {sweep.name}",
         project=sweep.project,
         priority=sweep.priority,
-        sweep_id=sweep.id,
+        at=world.clock.now(),
     )
+    run = replace(queued, sweep_id=sweep.id)
     add_run(unit, run, actor=SWEEP_ACTOR, details=f"The {name} of sweep {sweep.id}.")
     return run
 

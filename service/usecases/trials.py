@@ -1,7 +1,7 @@
 """Trials as runs: begun, stopped, and how far they are."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from configs.spec import (
@@ -16,7 +16,6 @@ from configs.sweep_list import Trial, spec_in_force, trials_of
 from configs.variants import is_taught, trial_spec
 from service.domain.figures import Use, shared, spent_by_project
 from service.domain.runs import Run
-from service.domain.states import RunState
 from service.domain.stored import Unit
 from service.domain.sweeps import Sweep, SweepState
 from service.domain.trials import (
@@ -26,7 +25,7 @@ from service.domain.trials import (
     values_in_words,
     why_no_more_trials,
 )
-from service.usecases.booking import add_run, new_run_id
+from service.usecases.booking import add_run, queued_run
 from service.usecases.wishes import cancel_within
 from service.usecases.world import World
 
@@ -55,16 +54,15 @@ def begin_trial(unit: Unit, sweep: Sweep, entry: Suggested, *, at: datetime) -> 
     ending = f" #{entry.number}"
     name = sweep.name[: _LONGEST_NAME - len(ending)] + ending
     runs = [
-        Run(
-            id=new_run_id(),
-            name=name,
-            preset=sweep.preset,
-            spec=spec,
-            state=RunState.QUEUED,
-            created_at=at,
-            changed_at=at,
-            project=sweep.project,
-            priority=sweep.priority,
+        replace(
+            queued_run(
+                spec,
+                name=name,
+                project=sweep.project,
+                priority=sweep.priority,
+                at=at,
+                preset=sweep.preset,
+            ),
             sweep_id=sweep.id,
             trial=entry.number,
             pack_size=sweep.pack_size,

@@ -1,14 +1,13 @@
 """The twins of a sweep's runs: there already, or booked for it."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from configs.spec import RunSpec
 from configs.variants import baseline_of, family_digest
-from service.domain.runs import Run
-from service.domain.states import RunState
 from service.domain.sweeps import Sweep
 from service.domain.twins import further_seeds, is_sound
-from service.usecases.booking import add_run, dataset_digest_of, new_run_id, reusable_twin
+from service.usecases.booking import add_run, dataset_digest_of, queued_run, reusable_twin
 from service.usecases.world import World
 
 
@@ -27,19 +26,14 @@ def book_twins(
             spec = baseline_of(base.model_copy(update={"seed": seed}))
             twin = reusable_twin(unit, spec, project=sweep.project)
             if twin is None:
-                made = Run(
-                    id=new_run_id(),
+                queued = queued_run(
+                    spec,
                     name=f"{sweep.name[:160]}, student alone, seed {seed}",
-                    preset=None,
-                    spec=spec,
-                    state=RunState.QUEUED,
-                    created_at=now,
-                    changed_at=now,
                     project=sweep.project,
                     priority=sweep.priority,
-                    sweep_id=sweep.id,
-                    pack_size=sweep.pack_size,
+                    at=now,
                 )
+                made = replace(queued, sweep_id=sweep.id, pack_size=sweep.pack_size)
                 why = (
                     f"Booked for sweep {sweep.id} ({sweep.name}): its runs with seed {seed} are "
                     "compared with this one, and it tells how much seeds alone matter."
