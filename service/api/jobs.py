@@ -92,7 +92,7 @@ def _launched(
     response.headers["Location"] = f"/v1/runs/{run.id}"
     if not is_new:
         response.status_code = status.HTTP_200_OK
-    return view_of_run(run, mlflow_url=world.mlflow_url)
+    return view_of_run(run, mlflow_url=world.mlflow_page)
 
 
 def _page(task: Task, query: PageQuery, *, caller: Caller, world: World) -> RunPage:
@@ -105,4 +105,4 @@ def _one(run_id: str, task: Task, *, world: World) -> RunView:
     run = runs.show_run(run_id, world=world)
     if run.task != task:
         raise RunNotFound(run_id)
-    return view_of_run(run, mlflow_url=world.mlflow_url)
+    return view_of_run(run, mlflow_url=world.mlflow_page)

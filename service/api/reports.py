@@ -41,7 +41,7 @@ def make_report(run_id: str, response: Response, world: WorldDep, caller: Caller
     response.headers["Location"] = f"/v1/runs/{run.id}"
     if not is_new:
         response.status_code = status.HTTP_200_OK
-    return view_of_run(run, mlflow_url=world.mlflow_url)
+    return view_of_run(run, mlflow_url=world.mlflow_page)
 
 
 @router.get("/runs/{run_id}/noise")

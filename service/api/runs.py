@@ -30,7 +30,7 @@ def page_of_runs(found: list[Run], *, limit: int, world: World) -> RunPage:
     shown = found[:limit]
     compared = comparisons_of(shown, world=world)
     items = [
-        view_of_run(run, mlflow_url=world.mlflow_url, comparison=compared.get(run.id))
+        view_of_run(run, mlflow_url=world.mlflow_page, comparison=compared.get(run.id))
         for run in shown
     ]
     return RunPage(items=items, next_cursor=items[-1].id if len(found) > limit else None)
@@ -141,7 +141,7 @@ def prioritize_run(
 
 def _view(run: Run, *, world: World) -> RunView:
     compared = comparisons_of([run], world=world)
-    return view_of_run(run, mlflow_url=world.mlflow_url, comparison=compared.get(run.id))
+    return view_of_run(run, mlflow_url=world.mlflow_page, comparison=compared.get(run.id))
 
 
 def _request(body: RunRequest) -> runs.Request:

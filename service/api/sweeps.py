@@ -64,7 +64,7 @@ def list_sweeps(
     )
     found = sweeps.list_sweeps(which, caller=caller, world=world)
     shown = sweep_status.statuses_of(found[: query.limit], world=world)
-    items = [view_of_sweep(one, mlflow_url=world.mlflow_url) for one in shown]
+    items = [view_of_sweep(one, mlflow_url=world.mlflow_page) for one in shown]
     return SweepPage(items=items, next_cursor=items[-1].id if len(found) > query.limit else None)
 
 
@@ -72,7 +72,7 @@ def list_sweeps(
 def show_sweep(sweep_id: str, world: WorldDep) -> SweepView:
     """One sweep: its trials counted, the best so far, what it waits for."""
     found = sweep_status.status_of(sweep_id, world=world)
-    return view_of_sweep(found, mlflow_url=world.mlflow_url)
+    return view_of_sweep(found, mlflow_url=world.mlflow_page)
 
 
 @router.get("/sweeps/{sweep_id}/trials")
@@ -134,7 +134,7 @@ def promote_trial(
     response.headers["Location"] = f"/v1/runs/{run.id}"
     if not is_new:
         response.status_code = status.HTTP_200_OK
-    return view_of_run(run, mlflow_url=world.mlflow_url)
+    return view_of_run(run, mlflow_url=world.mlflow_page)
 
 
 @router.get("/sweeps/{sweep_id}/log", include_in_schema=False)
@@ -162,7 +162,7 @@ def show_standings(sweep_id: str, world: WorldDep, driver: DriverDep) -> Standin
 
 def _view(sweep: Sweep, *, world: World) -> SweepView:
     (found,) = sweep_status.statuses_of([sweep], world=world)
-    return view_of_sweep(found, mlflow_url=world.mlflow_url)
+    return view_of_sweep(found, mlflow_url=world.mlflow_page)
 
 
 def _request(body: SweepRequest) -> sweeps.SweepRequest:

@@ -135,6 +135,15 @@ def parts_of_token(text: str) -> tuple[str, str] | None:
     return None if found is None else (found[1], found[2])
 
 
+def token_from_text(text: str, *, name: str, role: Role, at: datetime) -> Token:
+    """A token whose text is known; `ValueError` if it is none."""
+    parts = parts_of_token(text)
+    if parts is None:
+        raise ValueError("that is no token's text")
+    token_id, secret = parts
+    return Token(token_id, name, role, None, digest_of(secret), created_at=at)
+
+
 def opens(token: Token | None, secret: str, *, at: datetime) -> bool:
     """Whether a secret is that of a good token; it takes the same time for one that is unknown."""
     is_same = hmac.compare_digest(

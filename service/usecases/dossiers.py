@@ -71,7 +71,7 @@ def dossier_of(spec: ReportSpec, *, world: World) -> Dossier:
         noise=noise,
         costs=subject.costs,
         service_url=world.report_url,
-        mlflow_url=world.mlflow_url,
+        mlflow_url=world.mlflow_page,
     )
 
 

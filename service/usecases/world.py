@@ -1,7 +1,9 @@
 """Everything outside of a decision, in one bundle that is passed in."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from service.domain.access import Token
 from service.domain.estimates import NO_PRICES, Prices
 from service.domain.meters import NO_METER, Meter
 from service.domain.ports import Clock, Cluster, Files, LogStore, Tracker
@@ -49,8 +51,16 @@ class World:
     rules: Rules
     report_url: str
     mlflow_url: str
+    """Where workers reach MLflow."""
+
+    mlflow_page: str
+    """Where people open it."""
+
     key: bytes | None = None
     """What workers' seals are made with; none: access control is off and there are none."""
+
+    given_tokens: Mapping[str, Token] = field(default_factory=dict)
+    """Access that the environment gives, by id: good while it does."""
 
     meter: Meter = NO_METER
     owner: str = "service"

@@ -71,6 +71,39 @@ class TestTokens:
         assert ask(guarded, "GET", "/v1/runs", token).status_code == 200
         assert ask(guarded, "GET", "/v1/runs", forged).status_code == 401
 
+    def test_those_that_the_environment_gives_open_what_their_role_does(
+        self, tmp_path: Path
+    ) -> None:
+        admin, viewer = (f"tdm_{digit * 10}_{digit * 43}" for digit in "ab")
+        with open_stage(
+            tmp_path, auth="tokens", admin_token=admin, viewer_token=viewer
+        ) as containers:
+            answers = {
+                name: [
+                    ask(containers, "GET", "/metrics", token).status_code,
+                    ask(containers, "GET", "/v1/audit", token).status_code,
+                ]
+                for name, token in {
+                    "admin": admin,
+                    "viewer": viewer,
+                    "forged": admin[:-1] + "b",
+                }.items()
+            }
+            shown = containers.http.get(
+                "/v1/tokens", headers={"Authorization": f"Bearer {admin}"}
+            ).json()
+
+        assert answers == {"admin": [200, 200], "viewer": [200, 403], "forged": [401, 401]}
+        assert shown == []
+
+    def test_one_that_the_environment_gives_no_more_opens_nothing(self, tmp_path: Path) -> None:
+        token = "tdm_" + "a" * 10 + "_" + "a" * 43
+        with open_stage(tmp_path, auth="tokens", admin_token=token) as before:
+            assert ask(before, "GET", "/v1/runs", token).status_code == 200
+
+        with open_stage(tmp_path, auth="tokens") as after:
+            assert ask(after, "GET", "/v1/runs", token).status_code == 401
+
     def test_one_that_is_over_or_taken_back_opens_nothing(self, guarded: Stage) -> None:
         short, gone = (a_token(guarded, name, Role.VIEWER, days=1) for name in ("a", "b"))
         assert ask(guarded, "GET", "/v1/runs", short).status_code == 200

@@ -201,6 +201,11 @@ def test_every_node_says_what_it_has(theatre: Theatre) -> None:
     assert 0.0 <= node.free_cpus <= 2.0
 
 
+def test_a_token_that_is_given_itself_opens_a_cluster_as_one_in_a_file_does(ray_url: str) -> None:
+    with closing(RayJobs(ray_url, token_file=None, token=TOKEN)) as cluster:
+        assert cluster.look("nothing") is None
+
+
 def test_a_cluster_that_refuses_our_token_says_which_setting_to_mend(
     ray_url: str, connect: Connect
 ) -> None:

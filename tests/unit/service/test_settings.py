@@ -29,6 +29,15 @@ def test_the_example_shows_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None
     assert Settings() == default
 
 
+@pytest.mark.parametrize("name", ["admin_token", "viewer_token"])
+@pytest.mark.parametrize("text", ["", "secret", "tdm_0123456789_short", "tdw_r1.1." + "x" * 43])
+def test_a_given_token_that_is_none_is_refused_and_not_shown(name: str, text: str) -> None:
+    with pytest.raises(ValidationError, match=r"docker/new-env\.sh") as refusal:
+        Settings(**{name: text})  # type: ignore[arg-type]
+
+    assert not text or text not in str(refusal.value)
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::", "tandem.example"])
 def test_an_address_that_others_reach_is_refused_with_a_way_out(host: str) -> None:
     with pytest.raises(ValidationError, match=r"TANDEM_AUTH=tokens.*tandem token create"):

@@ -1,0 +1,94 @@
+"""Writes what each image holds of environment.lock: what Tandem's extras need, all the way down.
+
+pip's own resolver is no way to do it: mmcv-full asks for packages that do not work beside ours
+(opencv-python needs libGL), so everything is installed without looking at dependencies.
+"""
+
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+HERE = Path(__file__).parent
+IMAGES = {
+    "service": ("",),
+    "worker": ("", "worker"),
+    "mlflow": ("mlflow",),
+}
+"""The extras of pyproject.toml that an image holds; "" is what Tandem needs without any."""
+
+NOT_LOCKED = frozenset({"mmcv-full", "opencv-python", "tandem-distill"})
+"""Compiled by mmcv-wheel.sh; headless instead; ourselves."""
+
+
+def main() -> None:
+    """Write the locks, or with --check say whether they are as they should be."""
+    is_check = sys.argv[1:] == ["--check"]
+    stale = []
+    for image in IMAGES:
+        file, text = HERE / f"{image}.lock", lock_of(image)
+        if is_check and (not file.exists() or file.read_text(encoding="utf-8") != text):
+            stale.append(file.name)
+        if not is_check:
+            file.write_text(text, encoding="utf-8")
+    if stale:
+        sys.exit(f"{', '.join(stale)} is not what environment.lock gives: run `make lock`.")
+
+
+def lock_of(image: str) -> str:
+    """The lock of an image."""
+    pins = pins_in(HERE / "environment.lock")
+    extras = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [
+        Requirement(text)
+        for extra in IMAGES[image]
+        for text in (extras["optional-dependencies"][extra] if extra else extras["dependencies"])
+    ]
+    lines = sorted((pins[name] for name in needed(asked) if name in pins), key=str.lower)
+    head = f"# What the image {image} holds. Written by docker/lock.sh (make lock); do not edit."
+    return "\n".join([head, *lines, ""])
+
+
+def pins_in(file: Path) -> dict[str, str]:
+    """Lines of a lock by the name of their package."""
+    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if "==" in line]
+    return {canonicalize_name(line.partition("==")[0]): line for line in lines}
+
+
+def needed(asked: Iterable[Requirement]) -> set[str]:
+    """Everything that is asked for and what that asks for, as far as it is for this machine.
+
+    `SystemExit` if something is asked for that the environment does not have.
+    """
+    todo, seen, names = list(asked), set[tuple[str, str]](), set[str]()
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        for extra in ("", *requirement.extras):
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            names.add(name)
+            todo += _requirements_of(name, extra)
+    return names - NOT_LOCKED
+
+
+def _requirements_of(name: str, extra: str) -> Iterator[Requirement]:
+    try:
+        texts = requires(name) or []
+    except PackageNotFoundError:
+        if name in NOT_LOCKED:
+            return
+        raise SystemExit(f"{name} is needed and not installed: run `make setup`.") from None
+    for text in texts:
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+            yield requirement
+
+
+if __name__ == "__main__":
+    main()

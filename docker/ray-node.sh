@@ -1,0 +1,26 @@
+#!/bin/sh
+# Starts a Ray node in a container.
+#
+#   ray-node head      knows nodes and jobs, takes no run; what it knows is kept in /var/lib/ray
+#   ray-node worker    takes runs, once `tandem-worker doctor` has found that it can train
+#
+# RAY_HEAD: where the head is (ray-head:6379). RAY_WORKER_CPUS: cores that runs may have; all by default.
+set -eu
+case ${1:-} in
+  head)
+    export RAY_gcs_storage=rocksdb RAY_gcs_storage_path=/var/lib/ray/gcs
+    mkdir -p "$RAY_gcs_storage_path"
+    set -- --head --port=6379 --num-cpus=0 --num-gpus=0 --temp-dir=/var/lib/ray \
+      --dashboard-host=0.0.0.0 --dashboard-port=8265
+    ;;
+  worker)
+    tandem-worker doctor
+    set -- "--address=${RAY_HEAD:-ray-head:6379}" ${RAY_WORKER_CPUS:+"--num-cpus=$RAY_WORKER_CPUS"}
+    ;;
+  *)
+    sed -n '2,7p' "$0" >&2
+    exit 2
+    ;;
+esac
+# Nothing of ours passes data through Ray's object store.
+exec ray start "$@" --block --disable-usage-stats --object-store-memory=104857600 --metrics-export-port=8080

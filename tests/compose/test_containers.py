@@ -1,0 +1,223 @@
+"""Everything as containers: one after the other is killed while runs train, and nothing is lost."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from configs.spec import Metric
+from service.api.asked import RunRequest
+from service.api.schemas import RunView
+from service.client import ServiceUnreachable, TandemApiError, TandemClient
+from service.domain.states import RunState
+from tests.compose.conftest import FIGURES, PATIENCE_S, Harbour, when
+from tests.tracking import tracked_run, tracked_steps
+
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(5400)]
+
+VICTIMS = ("service", "ray-worker", "ray-head", "mlflow", "postgres")
+STEPS_AN_EPOCH = 12
+SAID_STEPS = (10, 12)
+"""Steps of an epoch at which metrics are said: every tenth, and the last."""
+
+_EPOCHS = {"teacher": 2, "baseline": 40, "student": 40}
+
+
+def test_nothing_is_lost_whichever_container_is_killed(
+    harbour: Harbour, client: TandemClient, tmp_path: Path
+) -> None:
+    began_s = time.monotonic()
+    teacher = client.launch(_instant("teacher"))
+    when(lambda: _steps(client, teacher.id) > 0)
+    FIGURES.append(("from launch to first step", f"{time.monotonic() - began_s:.0f} s"))
+    runs = {"teacher": teacher.id}
+    pair: list[str] = []
+    for victim in VICTIMS:
+        if not pair or not all(_trains(client, run) for run in pair):
+            pair = _launch_pair(client, teacher.id)
+            runs |= {f"{kind} for {victim}": run for kind, run in zip(_PAIR, pair, strict=True)}
+            when(lambda pair=pair: all(_trains(client, run) for run in pair))  # type: ignore[misc]
+        _kill(harbour, client, victim, pair)
+
+    ended = {name: _ended(client, run) for name, run in runs.items()}
+
+    assert {name: run.state for name, run in ended.items()} == dict.fromkeys(
+        runs, RunState.SUCCEEDED
+    )
+    for name, run in ended.items():
+        _assert_every_step_is_there_once(harbour, client, run, epochs=_EPOCHS[name.split()[0]])
+    student = ended[next(name for name in ended if name.startswith("student"))]
+    assert student.teacher_map == ended["teacher"].latest[Metric.MAP]
+    _assert_loadable(harbour, student, tmp_path)
+
+
+def test_a_run_of_two_processes_spans_two_containers_and_outlives_one(
+    harbour: Harbour, client: TandemClient
+) -> None:
+    harbour.project.compose("up", "--detach", "--no-build", "--scale", "ray-worker=3")
+    when(lambda: _healthy(harbour, "ray-worker") == 3)
+    changes = {
+        "schedule.epochs": 30,
+        "resources.processes": 2,
+        "resources.num_cpus": 2,
+        "checkpoints.every_steps": 6,
+    }
+    run = client.launch(RunRequest(preset="quick/instant", changes=changes, name="two containers"))
+    when(lambda: _steps(client, run.id) > STEPS_AN_EPOCH)
+
+    where = _where_it_trains(harbour)
+    os.kill(_pid(harbour, where[1]), signal.SIGKILL)
+    began_s = time.monotonic()
+    when(lambda: client.run(run.id).attempt == 2 and _attempt_that_trains(client, run.id) == 2)
+    FIGURES.append(("one of two nodes", f"trains on after {time.monotonic() - began_s:.0f} s"))
+    where_then = _where_it_trains(harbour)
+    ended = _ended(client, run.id)
+
+    assert len(where) == 2
+    assert len(where_then) == 2
+    assert ended.state is RunState.SUCCEEDED, ended.message
+    assert [attempt.reason for attempt in client.attempts(run.id)] == ["node_lost", None]
+    _assert_every_step_is_there_once(harbour, client, ended, epochs=30)
+
+
+def test_strangers_do_not_come_in_and_rays_jobs_are_not_published(harbour: Harbour) -> None:
+    with TandemClient(harbour.url) as stranger, pytest.raises(TandemApiError) as refusal:
+        stranger.launch(_instant("teacher"))
+    told = harbour.project.docker("ps", "--format", "{{.Ports}}", *harbour.project.ours)
+    published = {part.split("->")[0] for part in told.replace("\n", ",").split(",") if "->" in part}
+
+    assert refusal.value.problem.status == 401
+    assert {address.strip().rpartition(":")[0] for address in published} == {"127.0.0.1"}
+    assert len(published) == 2
+
+
+_PAIR = ("baseline", "student")
+
+
+def _instant(kind: str, **changes: object) -> RunRequest:
+    preset = "quick/instant_bckd" if kind == "student" else "quick/instant"
+    wanted = {"schedule.epochs": _EPOCHS[kind], "checkpoints.every_steps": 6, **changes}
+    return RunRequest(preset=preset, changes=wanted, name=kind)
+
+
+def _launch_pair(client: TandemClient, teacher_id: str) -> list[str]:
+    """The student alone, and taught."""
+    seed = int(time.monotonic())
+    baseline = client.launch(_instant("baseline", seed=seed))
+    taught = {"teacher": {"run": teacher_id}, "seed": seed}
+    return [baseline.id, client.launch(_instant("student", **taught)).id]
+
+
+def _kill(harbour: Harbour, client: TandemClient, victim: str, pair: list[str]) -> None:
+    """End a container's first process without a word; wait until it is back and the runs are."""
+    (container,) = harbour.project.containers(victim)
+    before = {run: _place(client, run) for run in pair}
+    os.kill(_pid(harbour, container), signal.SIGKILL)
+    began_s = time.monotonic()
+    when(lambda: all(_is_further(client, run, before[run]) for run in pair))
+    goes_on_s = time.monotonic() - began_s
+    when(lambda: harbour.project.is_healthy(container))
+    healthy_s = time.monotonic() - began_s
+    attempts = [_run(client, run).attempt for run in pair]
+    again = sum(now > then for now, (then, _) in zip(attempts, before.values(), strict=True))
+    FIGURES.append(
+        (
+            f"{victim} killed",
+            f"runs go on after {goes_on_s:.0f} s ({again} of 2 by another attempt), "
+            f"healthy after {healthy_s:.0f} s",
+        )
+    )
+
+
+def _pid(harbour: Harbour, container: str) -> int:
+    """Of the container's first process, as this machine counts."""
+    pid = harbour.project.state(container)["Pid"]
+    assert isinstance(pid, int)
+    return pid
+
+
+def _run(client: TandemClient, run_id: str) -> RunView:
+    """The run, as soon as the service answers."""
+    found: list[RunView] = []
+
+    def look() -> bool:
+        try:
+            found.append(client.run(run_id))
+        except (ServiceUnreachable, TandemApiError):
+            return False
+        return True
+
+    when(look)
+    return found[0]
+
+
+def _place(client: TandemClient, run_id: str) -> tuple[int, int]:
+    """Attempt and step."""
+    run = _run(client, run_id)
+    return run.attempt, 0 if run.progress is None else run.progress.step
+
+
+def _is_further(client: TandemClient, run_id: str, before: tuple[int, int]) -> bool:
+    """Whether it has trained on, or is over, with a service that answers."""
+    run = _run(client, run_id)
+    if run.is_over or run.progress is None:
+        return run.is_over
+    if run.progress.attempt == before[0]:
+        return run.progress.step > before[1]
+    return run.progress.attempt > before[0]
+
+
+def _steps(client: TandemClient, run_id: str) -> int:
+    return _place(client, run_id)[1]
+
+
+def _trains(client: TandemClient, run_id: str) -> bool:
+    run = _run(client, run_id)
+    return run.state is RunState.RUNNING and run.progress is not None and run.progress.step > 0
+
+
+def _attempt_that_trains(client: TandemClient, run_id: str) -> int:
+    progress = _run(client, run_id).progress
+    return 0 if progress is None else progress.attempt
+
+
+def _ended(client: TandemClient, run_id: str) -> RunView:
+    when(lambda: _run(client, run_id).is_over, patience_s=2 * PATIENCE_S)
+    return _run(client, run_id)
+
+
+def _healthy(harbour: Harbour, service: str) -> int:
+    return sum(map(harbour.project.is_healthy, harbour.project.containers(service)))
+
+
+def _where_it_trains(harbour: Harbour) -> list[str]:
+    """Containers with a process of Ray Train's."""
+    project = harbour.project
+    return [
+        container
+        for container in project.containers("ray-worker")
+        if project.is_healthy(container) and "RayTrainWorker" in project.docker("top", container)
+    ]
+
+
+def _assert_every_step_is_there_once(
+    harbour: Harbour, client: TandemClient, run: RunView, *, epochs: int
+) -> None:
+    when(lambda: tracked_run(harbour.mlflow_url, run.id).info.status == "FINISHED")
+    wanted = [epoch * STEPS_AN_EPOCH + step for epoch in range(epochs) for step in SAID_STEPS]
+    assert [point.step for point in client.metrics(run.id, key=Metric.LOSS)] == wanted
+    assert tracked_steps(harbour.mlflow_url, run.id, Metric.LOSS) == wanted
+
+
+def _assert_loadable(harbour: Harbour, run: RunView, folder: Path) -> None:
+    """The best student, out of MLflow, is weights and nothing else."""
+    mlflow_run = tracked_run(harbour.mlflow_url, run.id).info.run_id
+    artifact = "checkpoints/best.pth"
+    file = MlflowClient(harbour.mlflow_url).download_artifacts(mlflow_run, artifact, str(folder))
+    found = torch.load(file, map_location="cpu", weights_only=True)
+    assert found["state_dict"]
+    assert all(torch.isfinite(tensor).all() for tensor in found["state_dict"].values())
