@@ -6,13 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 
 from service.domain.errors import SchemaUnknown, StoreUnreachable
 from service.stack.lifecycle import PartState, PartStatus, stack_status
-from service.stack.parts import Part, StackConfig, parts_of
+from service.stack.parts import Part, PartName, StackConfig, parts_of
 from service.stack.ports import holder_of, is_free
 from service.store.schema import described
 
@@ -46,7 +47,9 @@ def examine(config: StackConfig, *, database_url: str) -> Iterator[Finding]:
     for part, status in zip(parts_of(config), statuses, strict=True):
         yield port_finding(part, status)
         yield from health_findings(status)
-    yield from worker_findings(config.bin / "tandem-worker")
+    is_ray_here = any(part.is_ours for part in parts_of(config) if part.name is PartName.RAY)
+    if is_ray_here or find_spec("torch") is not None:
+        yield from worker_findings(config.bin / "tandem-worker")
 
 
 def python_finding(version: tuple[int, ...]) -> Finding:
@@ -107,6 +110,8 @@ def port_finding(part: Part, status: PartStatus) -> Finding:
         return Finding(name, ok=True, detail=f"on another machine: {part.url}")
     if status.pid is not None:
         return Finding(name, ok=True, detail=f"ours, process {status.pid}")
+    if status.answers:
+        return Finding(name, ok=True, detail="answers; `tandem up` did not start it")
     if is_free(part.address.port, host=part.address.host):
         return Finding(name, ok=True, detail="free")
     return Finding(

@@ -45,6 +45,7 @@ def stack_config() -> "StackConfig":
         bin=Path(sys.executable).parent,
         env=dict(os.environ),
         token_file=settings.ray_token_file,
+        ray_token=settings.ray_token.get_secret_value() if settings.ray_token else None,
     )
 
 

@@ -32,7 +32,9 @@ def probe(part: Part, config: StackConfig, *, timeout_s: float = 4.0) -> Health:
 
 
 def _headers(part: Part, config: StackConfig) -> dict[str, str]:
-    if part.name is not PartName.RAY or not config.ray_token_file.exists():
+    if part.name is not PartName.RAY:
         return {}
-    token = config.ray_token_file.read_text(encoding="utf-8").strip()
-    return {"Authorization": f"Bearer {token}"}
+    token, file = config.ray_token, config.ray_token_file
+    if token is None and file.exists():
+        token = file.read_text(encoding="utf-8").strip()
+    return {"Authorization": f"Bearer {token}"} if token else {}

@@ -70,6 +70,8 @@ class PartStatus:
     memory_bytes: int
     log: Path
     detail: str
+    answers: bool = False
+    """Whoever started it."""
 
 
 def start_stack(config: StackConfig, *, watch: Watch) -> None:
@@ -226,6 +228,7 @@ def _status(part: Part, config: StackConfig) -> PartStatus:
         memory_bytes=processes.memory_bytes(family),
         log=part.log,
         detail=health.detail,
+        answers=health.is_up,
     )
 
 

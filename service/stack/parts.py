@@ -40,6 +40,9 @@ class StackConfig:
     token_file: Path | None = None
     """Where the person keeps Ray's token; none lets the stack make one."""
 
+    ray_token: str | None = field(default=None, repr=False)
+    """Ray's token itself, of a cluster elsewhere."""
+
     @property
     def ray_token_file(self) -> Path:
         """The file with the token that Ray asks of everybody."""

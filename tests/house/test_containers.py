@@ -118,8 +118,8 @@ def test_new_secrets_are_good_and_stay(env_file: Path) -> None:
     assert env_file.stat().st_mode & 0o077 == 0
     assert env_file.read_text(encoding="utf-8") == before
     Settings(
-        admin_token=found["TANDEM_ADMIN_TOKEN"],  # type: ignore[arg-type]
-        viewer_token=found["TANDEM_VIEWER_TOKEN"],  # type: ignore[arg-type]
+        admin_token=found["TANDEM_ADMIN_TOKEN"],
+        viewer_token=found["TANDEM_VIEWER_TOKEN"],
     )
 
 
@@ -136,7 +136,7 @@ def test_a_secret_that_a_newer_version_needs_is_added(env_file: Path) -> None:
 
 
 def test_the_locks_of_the_images_are_what_the_environment_gives() -> None:
-    check = [sys.executable, ROOT / "docker" / "image_locks.py", "--check"]
+    check = [sys.executable, str(ROOT / "docker" / "image_locks.py"), "--check"]
     answer = subprocess.run(check, capture_output=True, text=True, check=False)
 
     assert answer.returncode == 0, answer.stderr
@@ -144,7 +144,7 @@ def test_the_locks_of_the_images_are_what_the_environment_gives() -> None:
 
 def test_the_dockerfile_passes_its_linter() -> None:
     hadolint = Path(sys.executable).parent / "hadolint"
-    command = [hadolint, "--no-color", "docker/Dockerfile"]
+    command = [str(hadolint), "--no-color", "docker/Dockerfile"]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert answer.returncode == 0, answer.stdout + answer.stderr

@@ -1,7 +1,9 @@
 """Findings name what is wrong and what to do."""
 
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,12 @@ from service.doctor import (
     disk_finding,
     health_findings,
     memory_finding,
+    port_finding,
     python_finding,
     worker_findings,
 )
 from service.stack.lifecycle import PartState, PartStatus
-from service.stack.parts import PartName
+from service.stack.parts import PartName, StackConfig, parts_of
 
 
 def _status(state: PartState) -> PartStatus:
@@ -47,6 +50,20 @@ def test_only_a_part_that_should_answer_and_does_not_is_a_fault(state: PartState
     assert [finding.ok for finding in findings] == (
         [] if state is PartState.DOWN else [state not in broken]
     )
+
+
+def test_a_part_that_answers_has_its_port_whoever_started_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        config = StackConfig(tmp_path, "127.0.0.1", 8700, url, url, tmp_path, env={})
+        (ray, *_) = parts_of(config)
+        deaf, heard = (
+            port_finding(ray, replace(_status(PartState.DOWN), answers=answers))
+            for answers in (False, True)
+        )
+
+    assert not deaf.ok
+    assert heard.ok
 
 
 def _script(folder: Path, body: str) -> Path:
