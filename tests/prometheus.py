@@ -68,9 +68,8 @@ def prometheus_programs() -> tuple[str, str] | None:
 def config_for(targets: Targets, folder: Path, *, every_s: int = 2) -> Path:
     """The real configuration with these addresses, in a folder that exists."""
     config = yaml.safe_load(CONFIG.read_text())
-    config["global"] |= {
-        name: f"{every_s}s" for name in ("scrape_interval", "scrape_timeout", "evaluation_interval")
-    }
+    pace = ("scrape_interval", "scrape_timeout", "evaluation_interval")
+    config["global"] |= dict.fromkeys(pace, f"{every_s}s")
     config["rule_files"] = [str(ALERTS.parent / name) for name in config["rule_files"]]
     jobs = {job["job_name"]: job for job in config["scrape_configs"]}
     token = folder / "viewer-token"

@@ -107,7 +107,7 @@ def lines(title: str, description: str, *queries: Query, unit: Unit) -> timeseri
         .datasource(DATASOURCE)
         .targets(_over_time(queries))
         .unit(unit)
-        .min(0)
+        .axis_soft_min(0)
         .span(HALF)
         .height(TALL)
         .line_width(2)

@@ -96,8 +96,8 @@ def _learning(made: Dashboard) -> None:
     made.with_panel(
         panels.lines(
             "Student's mAP in parts",
-            "At two overlaps, and of small, middle and large objects.",
-            Query(_of("tandem_run_map", 'whose="student"', by="part"), "{{part}}"),
+            "At two overlaps, and of small, middle and large objects where there are any.",
+            Query(f"{_parts('student')} >= 0", "{{part}}"),
             unit=Unit.SHARE,
         )
     )
@@ -105,11 +105,7 @@ def _learning(made: Dashboard) -> None:
         panels.lines(
             "Behind its teacher, in parts",
             "Teacher's minus student's mAP: what is large is what it has not learned yet.",
-            Query(
-                f"{_of('tandem_run_map', _TEACHER, by='part')} - "
-                f"{_of('tandem_run_map', _STUDENT, by='part')}",
-                "{{part}}",
-            ),
+            Query(f"({_parts('teacher')} >= 0) - ({_parts('student')} >= 0)", "{{part}}"),
             unit=Unit.SHARE,
         )
     )
@@ -145,12 +141,13 @@ def _course(made: Dashboard) -> None:
     )
 
 
-_STUDENT = 'part=~"bbox_mAP.*", whose="student"'
-_TEACHER = 'part=~"bbox_mAP.*", whose="teacher"'
-
-
 def _map(whose: str) -> str:
     return _of("tandem_run_map", f'part="bbox_mAP", whose="{whose}"')
+
+
+def _parts(whose: str) -> str:
+    # A part without any object, as of large ones where all are small, is -1.
+    return _of("tandem_run_map", f'whose="{whose}"', by="part")
 
 
 def _of(metric: str, *matchers: str, by: str = "run") -> str:

@@ -39,7 +39,8 @@ def test_alerts_fire_when_they_should(promtool: str, case: Path) -> None:
 
 
 def test_every_alert_is_tried_where_it_fires_and_where_it_does_not() -> None:
-    fires, rests = set(), set()
+    fires: set[str] = set()
+    rests: set[str] = set()
     for case in CASES:
         for test in yaml.safe_load(case.read_text())["tests"]:
             for tried in test["promql_expr_test"]:
