@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 from grafana_foundation_sdk.builders.stat import Panel as Number
 from grafana_foundation_sdk.builders.timeseries import Panel as Lines
-from grafana_foundation_sdk.models.common import BigValueColorMode, BigValueGraphMode
+from grafana_foundation_sdk.models.common import BigValueColorMode
 from grafana_foundation_sdk.models.dashboard import ValueMap, ValueMappingResult
 
 from dashboards.generate import panels
@@ -22,7 +22,7 @@ def fleet() -> Dashboard:
         description="Service, runs, queue, machines and what was spent.",
         begins="now-6h",
     ).with_variable(mlflow_address())
-    for add in (_health, _runs, _queue, _machines, _spent, _service):
+    for add in (_health, _runs, _queue, _machines, _spent, _service, _workers):
         add(made)
     return made
 
@@ -34,7 +34,9 @@ def _health(made: Dashboard) -> None:
             "What the service needs",
             "Each as /readyz says; `tandem doctor` tells what to do.",
             Query("min by (what) (tandem_up)", "{{what}}"),
-        ).span(10)
+        )
+        .span(10)
+        .no_value("the service does not answer")
     )
     made.with_panel(
         _up(
@@ -44,7 +46,7 @@ def _health(made: Dashboard) -> None:
         ).span(6)
     )
     made.with_panel(
-        panels.number(
+        panels.moment(
             "Alerts that fire",
             "How often each does; what to do says Prometheus, on its page Alerts.",
             Query('count by (alertname) (ALERTS{alertstate="firing"})', "{{alertname}}"),
@@ -52,7 +54,6 @@ def _health(made: Dashboard) -> None:
         )
         .span(8)
         .no_value("none")
-        .graph_mode(BigValueGraphMode.NONE)
         .thresholds(panels.steps((1, BAD)))
     )
 
@@ -201,7 +202,6 @@ def _service(made: Dashboard) -> None:
             Query("max by (loop) (tandem_loop_lag_seconds)", "{{loop}}"),
             unit=Unit.SECONDS,
         )
-        .span(panels.THIRD)
         .thresholds(panels.steps((60, BAD)))
         .thresholds_style(panels.dashed())
     )
@@ -213,8 +213,12 @@ def _service(made: Dashboard) -> None:
                 "sum by (loop) (increase(tandem_loop_failures_total[$__rate_interval]))", "{{loop}}"
             ),
             unit=Unit.COUNT,
-        ).span(panels.THIRD)
+        )
     )
+
+
+def _workers(made: Dashboard) -> None:
+    made.with_row(Row("What workers say"))
     made.with_panel(
         panels.lines(
             "Deliveries of workers",
@@ -222,7 +226,7 @@ def _service(made: Dashboard) -> None:
             Query("sum(rate(tandem_deliveries_total[$__rate_interval]))", "deliveries"),
             Query("sum(rate(tandem_records_total[$__rate_interval]))", "records"),
             unit=Unit.PER_SECOND,
-        ).span(panels.THIRD)
+        ).span(panels.QUARTER)
     )
     made.with_panel(
         panels.lines(
@@ -230,7 +234,7 @@ def _service(made: Dashboard) -> None:
             "Records that a worker has written, and a place does not have yet.",
             Query("max by (name, place) (tandem_run_behind_records)", "{{name}}: {{place}}"),
             unit=Unit.COUNT,
-        ).span(panels.THIRD)
+        ).span(panels.QUARTER)
     )
     made.with_panel(
         panels.lines(
@@ -239,7 +243,7 @@ def _service(made: Dashboard) -> None:
             Query("max(tandem_silence_seconds)", "silence"),
             unit=Unit.SECONDS,
         )
-        .span(panels.THIRD)
+        .span(panels.QUARTER)
         .thresholds(panels.steps((120, WARN), (300, BAD)))
         .thresholds_style(panels.dashed())
     )
@@ -250,7 +254,7 @@ def _service(made: Dashboard) -> None:
             Query("max(tandem_silent_runs)", "silent"),
             Query("max(tandem_unsettled_runs)", "unsettled"),
             unit=Unit.COUNT,
-        ).span(panels.THIRD)
+        ).span(panels.QUARTER)
     )
 
 
@@ -291,9 +295,8 @@ def _up(title: str, description: str, query: Query) -> Number:
         "1": ValueMappingResult(text="up", color=GOOD),
     }
     return (
-        panels.number(title, description, query, unit=Unit.NUMBER)
+        panels.moment(title, description, query, unit=Unit.NUMBER)
         .mappings([ValueMap(options=words)])
-        .graph_mode(BigValueGraphMode.NONE)
         .color_mode(BigValueColorMode.BACKGROUND)
     )
 

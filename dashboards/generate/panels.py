@@ -1,9 +1,10 @@
 """How does a panel look: one function for each kind, so that all of a kind look alike."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from string import ascii_uppercase as LETTERS
+from string import ascii_uppercase
+from typing import TypeVar
 
 from grafana_foundation_sdk.builders import (
     bargauge,
@@ -39,6 +40,8 @@ from grafana_foundation_sdk.models.dashboard import (
     ThresholdsMode,
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+_T = TypeVar("_T")
 
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="tandem-prometheus")
 """As `grafana/provisioning/datasources` declares it."""
@@ -144,14 +147,23 @@ def number(title: str, description: str, *queries: Query, unit: Unit) -> stat.Pa
     )
 
 
+def moment(title: str, description: str, *queries: Query, unit: Unit) -> stat.Panel:
+    """The value now and none of before: what is away must not look as it did last."""
+    return (
+        number(title, description, *queries, unit=unit)
+        .targets(_now(queries))
+        .graph_mode(BigValueGraphMode.NONE)
+    )
+
+
 def bars(title: str, description: str, *queries: Query, unit: Unit) -> bargauge.Panel:
-    """The last value of each series, one below the other."""
+    """The value of each series now, one below the other."""
     return (
         bargauge.Panel()
         .title(title)
         .description(description)
         .datasource(DATASOURCE)
-        .targets(_over_time(queries))
+        .targets(_now(queries))
         .unit(unit)
         .min(0)
         .span(HALF)
@@ -169,7 +181,7 @@ def table(asked: Table) -> tables.Panel:
         .title(asked.title)
         .description(asked.description)
         .datasource(DATASOURCE)
-        .targets(_now(asked.columns))
+        .targets(_as_table(asked.columns))
         .unit(Unit.NUMBER)
         .span(FULL)
         .height(TALL)
@@ -205,26 +217,32 @@ def as_dashes() -> list[DynamicConfigValue]:
 
 def _over_time(queries: Sequence[Query]) -> list[Builder[Dataquery]]:
     return [
-        prometheus.Dataquery()
-        .datasource(DATASOURCE)
-        .expr(query.expr)
-        .legend_format(query.legend)
-        .range()
-        .ref_id(ref)
-        for ref, query in zip(LETTERS, queries, strict=False)
+        _asked(query.expr, ref).legend_format(query.legend).range()
+        for ref, query in _lettered(queries)
     ]
 
 
-def _now(columns: Sequence[Column]) -> list[Builder[Dataquery]]:
+def _now(queries: Sequence[Query]) -> list[Builder[Dataquery]]:
     return [
-        prometheus.Dataquery()
-        .datasource(DATASOURCE)
-        .expr(column.expr)
-        .instant()
-        .format(PromQueryFormat.TABLE)
-        .ref_id(ref)
-        for ref, column in zip(LETTERS, columns, strict=False)
+        _asked(query.expr, ref).legend_format(query.legend).instant()
+        for ref, query in _lettered(queries)
     ]
+
+
+def _as_table(columns: Sequence[Column]) -> list[Builder[Dataquery]]:
+    return [
+        _asked(column.expr, ref).instant().format(PromQueryFormat.TABLE)
+        for ref, column in _lettered(columns)
+    ]
+
+
+def _asked(expr: str, ref: str) -> prometheus.Dataquery:
+    return prometheus.Dataquery().datasource(DATASOURCE).expr(expr).ref_id(ref)
+
+
+def _lettered(items: Sequence[_T]) -> Iterator[tuple[str, _T]]:
+    # Grafana tells queries of a panel apart by letters.
+    return zip(ascii_uppercase, items, strict=False)
 
 
 def _legend() -> common.VizLegendOptions:
@@ -245,8 +263,9 @@ def _last_value() -> common.ReduceDataOptions:
 
 def _columns_in_order(asked: Table) -> DataTransformerConfig:
     # Grafana calls a question's numbers by its letter.
-    numbers = zip(LETTERS, asked.columns, strict=False)
-    names = asked.labels | {f"Value #{ref}": column.title for ref, column in numbers}
+    names = asked.labels | {
+        f"Value #{ref}": column.title for ref, column in _lettered(asked.columns)
+    }
     return DataTransformerConfig(
         id_val="organize",
         options={

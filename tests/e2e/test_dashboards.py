@@ -80,38 +80,41 @@ def _with_metrics_of_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield
 
 
-@pytest.fixture
-def prometheus(shell: Shell, tmp_path: Path) -> Iterator[str]:
-    """The real server with the real configuration, which has this stack's addresses."""
-    targets = Targets(
+def test_prometheus_can_answer_every_panel_and_every_rule(
+    shell: Shell, client: TandemClient, tmp_path: Path
+) -> None:
+    run, sweep = what_shows(shell, client)
+    variables = {"run": run, "sweep": sweep}
+    later = frozenset(GPU_ONLY | AFTER_AN_EVENT | OF_PROMETHEUS)
+
+    with a_prometheus(config_for(targets_of(shell), tmp_path), tmp_path) as url:
+        wait_for_two_scrapes(url)
+
+        assert faults(url, variables=variables, not_yet=later) == []
+        assert documented_metrics(url) >= AFTER_AN_EVENT
+        assert faults(url, variables=variables | {"run": '"'}, not_yet=later) != []
+        told = answers(url, variables)
+
+    assert {one.question.place for one in told if one.series} >= SHOWN
+
+
+def what_shows(shell: Shell, client: TandemClient) -> tuple[str, str]:
+    """A run that trains and a sweep, and beside them a run that waits."""
+    trains = client.launch(RunRequest(preset="quick/instant", changes={"schedule.epochs": 500}))
+    wait_for(lambda: Metric.MAP in client.run(trains.id).latest)
+    every_core = {"resources.num_cpus": os.cpu_count()}
+    client.launch(RunRequest(preset="quick/instant", changes=every_core))
+    learning_rate = "schedule.optimizer.lr=loguniform:1e-4,1e-2"
+    shell.does("sweep", "quick/instant", learning_rate, "--trials", "1")
+    return trains.id, client.sweeps().items[0].id
+
+
+def targets_of(shell: Shell) -> Targets:
+    return Targets(
         service=f"127.0.0.1:{shell.ports[PartName.SERVICE]}",
         mlflow=f"127.0.0.1:{shell.ports[PartName.MLFLOW]}",
         ray_nodes=ray_temp_dir(shell.home) / "prom_metrics_service_discovery.json",
     )
-    with a_prometheus(config_for(targets, tmp_path), tmp_path) as url:
-        yield url
-
-
-def test_prometheus_can_answer_every_panel_and_every_rule(
-    shell: Shell, client: TandemClient, prometheus: str
-) -> None:
-    trains = client.launch(RunRequest(preset="quick/instant", changes={"schedule.epochs": 500}))
-    wait_for(lambda: Metric.MAP in client.run(trains.id).latest)
-    # It waits, for it asks for every core.
-    waits = {"resources.num_cpus": os.cpu_count()}
-    client.launch(RunRequest(preset="quick/instant", changes=waits))
-    learning_rate = "schedule.optimizer.lr=loguniform:1e-4,1e-2"
-    shell.does("sweep", "quick/instant", learning_rate, "--trials", "1", "--no-probe")
-    sweep = client.sweeps().items[0]
-    variables = {"run": trains.id, "sweep": sweep.id}
-
-    wait_for_two_scrapes(prometheus)
-
-    later = frozenset(GPU_ONLY | AFTER_AN_EVENT | OF_PROMETHEUS)
-    assert faults(prometheus, variables=variables, not_yet=later) == []
-    assert documented_metrics(prometheus) >= AFTER_AN_EVENT
-    shown = {one.question.place for one in answers(prometheus, variables) if one.series}
-    assert shown >= SHOWN
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

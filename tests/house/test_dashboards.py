@@ -1,5 +1,6 @@
 """The dashboards in the tree are those that the generator makes, and each panel explains itself."""
 
+import re
 import subprocess
 import sys
 from itertools import combinations
@@ -8,8 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 
-from tests.prometheus import DASHBOARDS, dashboards
+from service.cli import app
+from tests.prometheus import DASHBOARDS, dashboards, metrics_in
 
 ROOT = DASHBOARDS.parent
 COLUMNS = 24
@@ -79,6 +82,19 @@ def test_a_panel_asks_the_data_source_that_is_provisioned(panel: Panel) -> None:
     assert all(one == {"type": source["type"], "uid": source["uid"]} for one in asked)
 
 
+def test_every_command_that_panels_and_alerts_name_exists() -> None:
+    texts = "\n".join(
+        path.read_text()
+        for folder, kind in ((_folder(), "*.json"), (DASHBOARDS / "prometheus", "*.yml"))
+        for path in folder.glob(kind)
+    )
+
+    asked = set(re.findall(r"`tandem ([a-z-]+)", " ".join(texts.split())))
+
+    assert {"show", "doctor", "runs"} <= asked
+    assert asked <= set(get_command(app).commands)  # type: ignore[attr-defined]
+
+
 def test_variables_in_queries_are_declared() -> None:
     for name, dashboard in dashboards().items():
         declared = {variable["name"] for variable in dashboard["templating"]["list"]}
@@ -92,6 +108,20 @@ def test_variables_in_queries_are_declared() -> None:
         }
 
         assert used <= declared, name
+
+
+@pytest.mark.parametrize(
+    ("expr", "names"),
+    [
+        ("up == 0", {"up"}),
+        ('sum by (state) (max by (a, b) (runs{state=~"by|c"}))', {"runs"}),
+        ("histogram_quantile(0.95, sum by (le) (rate(s_bucket[1m])))", {"s_bucket"}),
+        ('label_replace(x, "of", "$1", "name", "(.*)") and on (of) y offset 30m', {"x", "y"}),
+        ("min(a:b / c) > bool 2 * 1e3 or vector(0) unless d", {"a:b", "c", "d"}),
+    ],
+)
+def test_the_metrics_of_a_query_are_found(expr: str, names: set[str]) -> None:
+    assert metrics_in(expr) == names
 
 
 def overlap(one: dict[str, int], other: dict[str, int]) -> bool:

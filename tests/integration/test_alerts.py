@@ -57,7 +57,7 @@ def test_every_alert_is_tried_where_it_fires_and_where_it_does_not() -> None:
 def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, dict[str, str]]) -> None:
     assert rule["labels"]["severity"] in SEVERITIES
     assert rule["annotations"]["summary"].endswith(".")
-    assert re.search(r"`tandem [a-z]+|Old sessions", rule["annotations"]["description"])
+    assert "`tandem " in rule["annotations"]["description"]
 
 
 def assert_success(*command: str) -> None:
