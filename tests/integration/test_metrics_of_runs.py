@@ -156,7 +156,7 @@ class TestOneRun:
 
     def test_once_mlflow_has_everything_nothing_is_said_to_be_lacking(self, stage: Stage) -> None:
         run_id = a_started_run(stage)
-        said = [metrics(stage, 1, loss=1.0), outcome(stage, "succeeded")]
+        said: list[Record] = [metrics(stage, 1, loss=1.0), outcome(stage, "succeeded")]
         spool = stage.home / "runs" / run_id / RunFile.SPOOL
         spool.write_text("".join(one.model_dump_json() + "\n" for one in said))
         tell(stage, run_id, said, behind={"service": 2, "mlflow": 2})

@@ -107,6 +107,11 @@ class TestRuns:
             ("bbox_mAP", "teacher"): 0.4,
         }
 
+    def test_a_size_that_no_object_has_is_left_out(self) -> None:
+        seen = of_run(latest={"val/bbox_mAP": 0.0, "val/bbox_mAP_l": -1.0})
+
+        assert seen["run_map"] == {("bbox_mAP", "student"): 0.0}
+
     def test_what_each_place_lacks_is_told_also_when_it_is_nothing(self) -> None:
         seen = of_run(behind={"service": 0, "mlflow": 120})
 
@@ -144,7 +149,7 @@ class TestSweeps:
         assert of_sweep({0: 0.3, 1: 0.5}, goal=goal)["sweep_best"] == {(): best}
 
     def test_a_trial_that_goes_on_may_be_the_best(self) -> None:
-        entries = [
+        entries: list[SweepEntry] = [
             Suggested(number=0, values={}),
             Judged(number=0, epoch=1, values={MAP: 0.6}, goes_on=True),
         ]
