@@ -137,5 +137,6 @@ def _losses(run: RunAtWork) -> Iterator[tuple[Sequence[str], float]]:
 def _maps(run: RunAtWork) -> Iterator[tuple[Sequence[str], float]]:
     for prefix, whose in ((_STUDENT, "student"), (_TEACHER, "teacher")):
         for key, value in run.latest.items():
-            if key.startswith(prefix + _MAP):
+            # COCO says -1 where no object is of the size.
+            if key.startswith(prefix + _MAP) and value >= 0.0:
                 yield (key.removeprefix(prefix), whose), value
