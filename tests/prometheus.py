@@ -21,7 +21,7 @@ CONFIG = DASHBOARDS / "prometheus" / "prometheus.yml"
 ALERTS = DASHBOARDS / "prometheus" / "alerts.yml"
 JOBS = frozenset({"tandem", "ray", "mlflow"})
 
-_PATIENCE_S = 30
+_PATIENCE_S = 60
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def prometheus_programs() -> tuple[str, str] | None:
     return None if server is None or tool is None else (server, tool)
 
 
-def config_for(targets: Targets, folder: Path, *, every_s: int = 2) -> Path:
+def config_for(targets: Targets, folder: Path, *, every_s: int = 4) -> Path:
     """The real configuration with these addresses, in a folder that exists."""
     config = yaml.safe_load(CONFIG.read_text())
     pace = ("scrape_interval", "scrape_timeout", "evaluation_interval")

@@ -97,7 +97,7 @@ def _learning(made: Dashboard) -> None:
         panels.lines(
             "Student's mAP in parts",
             "At two overlaps, and of small, middle and large objects where there are any.",
-            Query(f"{_parts('student')} >= 0", "{{part}}"),
+            Query(_parts("student"), "{{part}}"),
             unit=Unit.SHARE,
         )
     )
@@ -105,7 +105,7 @@ def _learning(made: Dashboard) -> None:
         panels.lines(
             "Behind its teacher, in parts",
             "Teacher's minus student's mAP: what is large is what it has not learned yet.",
-            Query(f"({_parts('teacher')} >= 0) - ({_parts('student')} >= 0)", "{{part}}"),
+            Query(f"{_parts('teacher')} - {_parts('student')}", "{{part}}"),
             unit=Unit.SHARE,
         )
     )
@@ -146,7 +146,6 @@ def _map(whose: str) -> str:
 
 
 def _parts(whose: str) -> str:
-    # A part without any object, as of large ones where all are small, is -1.
     return _of("tandem_run_map", f'whose="{whose}"', by="part")
 
 
