@@ -3,7 +3,8 @@ BIN := .venv/bin
 TEACHER ?= shipped
 SEED ?= 0
 
-.PHONY: setup demo bccd bccd-data test test-all test-chaos compose-test sweep-demo bench-packs check format lock up down doctor clean teacher
+.PHONY: setup demo bccd bccd-data test test-all test-chaos compose-test sweep-demo bench-packs check format lock \
+  dashboards up down doctor clean teacher
 
 setup: ## The environment in .venv; does nothing when it is up to date.
 	@docker/setup.sh
@@ -58,6 +59,9 @@ doctor: setup ## What is off, and what to do about it.
 
 lock: setup ## Writes docker/environment.lock from the environment as it is.
 	@docker/lock.sh $(BIN)/python
+
+dashboards: setup ## Writes Grafana's dashboards from dashboards/generate.
+	@$(BIN)/python -m dashboards.generate
 
 clean: ## Removes the environment; the compiled mmcv-full stays cached.
 	rm -rf .venv

@@ -87,7 +87,7 @@ def create_app(
     loops = loops if with_loops else []
     answers = Health(world, lambda: {loop.name: loop.age_s for loop in loops})
     meters.add_series(_if_there(Figures(world).series))
-    meters.add_series(lambda: [_what_answers(answers)])
+    meters.add_series(answers.series)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -221,11 +221,6 @@ def _if_there(series: Callable[[], list[Series]]) -> Callable[[], list[Series]]:
             return []
 
     return asked
-
-
-def _what_answers(health: Health) -> Series:
-    up = [((check.name,), float(check.ok)) for check in health.checks()]
-    return Series("up", "Whether what the service needs is as it should be.", ("what",), up)
 
 
 def _give_back(world: World) -> None:

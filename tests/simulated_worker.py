@@ -107,7 +107,9 @@ class SimulatedWorker:
     def deliver(self, *, most: int = 100, twice: bool = False) -> None:
         """Bring what is new; leave if the service says so."""
         records = tuple(self.said[self.delivered : self.delivered + most])
-        body = Delivery(first=self.delivered, records=records).model_dump(mode="json")
+        left = len(self.said) - self.delivered
+        delivery = Delivery(first=self.delivered, records=records, behind={"service": left})
+        body = delivery.model_dump(mode="json")
         url = f"/v1/runs/{self.run_id}/attempts/{self.attempt}/deliveries"
         for _ in range(2 if twice else 1):
             response = self.stage.http.post(url, json=body)

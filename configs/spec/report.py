@@ -102,6 +102,13 @@ Record = Annotated[
 ]
 
 
+Destination = Literal["service", "mlflow"]
+"""Where the records of a spool are brought."""
+
+Behind = dict[Destination, Annotated[int, Field(ge=0, le=2**53)]]
+"""How many of a spool's records each destination lacks."""
+
+
 class Delivery(Contract):
     """Records of a spool in order; an empty one is a heartbeat."""
 
@@ -109,6 +116,8 @@ class Delivery(Contract):
     """Position in the spool of the first record, counted from 0."""
 
     records: tuple[Record, ...]
+    behind: Behind = Field(default_factory=dict)
+    """As this was sent, these records included; nothing is said of one that is missing."""
 
 
 StopKind = Literal["cancel", "pause", "preempt"]

@@ -77,6 +77,11 @@ class LocalFiles:
         self._runs_dir.mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(self._runs_dir).free
 
+    def size_bytes(self) -> int:
+        """Of the file system where the folders of runs are."""
+        self._runs_dir.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(self._runs_dir).total
+
     def has(self, path: Path) -> bool:
         """Whether there is such a file."""
         return path.is_file()

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from configs.spec import (
+    Behind,
     ClassNames,
     Contract,
     DatasetManifest,
@@ -81,6 +82,9 @@ class RunView(Contract):
 
     mlflow_run_id: str | None
     mlflow_url: str | None
+    behind: Behind = Field(default_factory=dict)
+    """Records that the service and MLflow lacked when its worker last spoke."""
+
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -64,6 +64,7 @@ def view_of_run(run: Run, *, mlflow_url: str, comparison: Comparison | None = No
         mlflow_url=None
         if run.mlflow_run_id is None
         else f"{mlflow_url}/#/runs/{run.mlflow_run_id}",
+        behind=run.behind,
         created_at=run.created_at,
         started_at=run.started_at,
         finished_at=run.finished_at,

@@ -12,13 +12,15 @@ from service.domain.states import RunState
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from configs.spec import NoiseFloor
+    from configs.spec import Behind, NoiseFloor
     from service.api.asked import RunRequest
     from service.api.schemas import EventView, PlanView, RunView
     from service.client import TandemClient
 
 _LISTED = 50
 _LAST_LINES = 50
+_ON_THEIR_WAY = 20
+"""Records that a place may lack without being behind."""
 
 RunPrefix = Annotated[str, typer.Argument(metavar="ID", help="The id, or enough of its beginning.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -252,6 +254,7 @@ def _facts(found: "RunView", noise: "NoiseFloor | None") -> "Table":
         "launched": console.moment_text(found.created_at),
         "took": console.duration_text(took_s(found)) if found.started_at else None,
         "MLflow": found.mlflow_url,
+        "behind": behind_text(found.behind),
     }
     for label, value in facts.items():
         if value:
@@ -267,6 +270,17 @@ def _best(found: "RunView") -> str | None:
     if found.best_map is None:
         return None
     return f"{console.score_text(found.best_map)} after epoch {found.best_epoch}"
+
+
+def behind_text(behind: "Behind") -> str | None:
+    """Who lacks records, and how many; none: no more than are always on their way."""
+    names = {"service": "the service", "mlflow": "MLflow"}
+    lacking = [
+        f"{names[place]} lacks {count} records"
+        for place, count in sorted(behind.items())
+        if count > _ON_THEIR_WAY
+    ]
+    return " and ".join(lacking) or None
 
 
 def _events_table(events: "list[EventView]") -> "Table":

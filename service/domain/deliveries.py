@@ -4,16 +4,48 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from configs.spec import FailureReason, Metric, Metrics, Outcome, Progress, Record, Tracked
+from configs.spec import (
+    Behind,
+    Delivery,
+    FailureReason,
+    Metric,
+    Metrics,
+    Outcome,
+    Progress,
+    Record,
+    Tracked,
+)
 from service.domain.runs import Run
 
 
 def after_records(run: Run, records: Sequence[Record], *, at: datetime) -> Run:
     """The run after the next records of its spool; its state is for the loops to change."""
-    run = replace(run, heard_at=at, spool_next=run.spool_next + len(records))
+    run = replace(
+        run,
+        heard_at=at,
+        spool_next=run.spool_next + len(records),
+        behind=_less(run.behind, by=len(records)),
+    )
     for record in records:
         run = _after(run, record)
     return run
+
+
+def heard(run: Run, delivery: Delivery, *, at: datetime) -> Run:
+    """The run after a delivery came, before anything is taken of it."""
+    behind = {**run.behind, **delivery.behind}
+    if "service" in delivery.behind:
+        # What it lacks follows from what it has: the worker may have missed a receipt.
+        end = delivery.first + delivery.behind["service"]
+        behind["service"] = max(0, end - run.spool_next)
+    return replace(run, heard_at=at, behind=behind)
+
+
+def _less(behind: Behind, *, by: int) -> Behind:
+    """What is lacking once the service has so many more."""
+    if "service" not in behind:
+        return behind
+    return {**behind, "service": max(0, behind["service"] - by)}
 
 
 def _after(run: Run, record: Record) -> Run:

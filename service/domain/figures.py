@@ -1,4 +1,4 @@
-"""What attempts cost, as sums: pure."""
+"""A figure with its labels, and what attempts cost, as sums: pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -120,6 +120,9 @@ class Files(Protocol):
     def free_bytes(self) -> int:
         """Room where the folders of runs are."""
 
+    def size_bytes(self) -> int:
+        """Of the file system where the folders of runs are."""
+
     def has(self, path: Path) -> bool:
         """Whether there is such a file."""
 

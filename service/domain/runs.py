@@ -4,7 +4,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
-from configs.spec import DEFAULT_PROJECT, FailureReason, JobSpec, Progress, StopKind, Task, task_of
+from configs.spec import (
+    DEFAULT_PROJECT,
+    Behind,
+    FailureReason,
+    JobSpec,
+    Progress,
+    StopKind,
+    Task,
+    task_of,
+)
 from service.domain.errors import IllegalMove
 from service.domain.states import RunState, is_over, may_move
 
@@ -50,6 +59,9 @@ class Run:
     waiting_for: str | None = None
     spool_next: int = 0
     """Position of the first record that we do not have."""
+
+    behind: Behind = field(default_factory=dict)
+    """Records of its spool that each destination lacks, as its worker said last."""
 
     progress: Progress | None = None
     latest: dict[str, float] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """What is kept, as small protocols: the database implements them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +12,7 @@ from service.domain.comparisons import Comparisons, Twins
 from service.domain.figures import Use
 from service.domain.projects import Project
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
+from service.domain.run_figures import RunAtWork
 from service.domain.runs import Attempt, Event, Run
 from service.domain.states import RunState
 from service.domain.sweeps import Sweep, SweepState
@@ -139,6 +140,9 @@ class Sweeps(Protocol):
 
     def entries(self, sweep_id: str, *, first: int = 0) -> list[SweepEntry]:
         """A sweep's list from a position on."""
+
+    def new_entries(self, known: Mapping[str, int]) -> dict[str, list[SweepEntry]]:
+        """By sweep, what its list has beyond the entries that are known."""
 
     def append(self, sweep_id: str, entries: Sequence[SweepEntry], *, first: int) -> None:
         """Write entries from position `first` on; who `take`s the sweep knows where that is."""
@@ -289,8 +293,8 @@ class Figures(Protocol):
     def oldest_by_project(self, state: RunState) -> dict[str, datetime]:
         """Since when the run is in a state that is longest in it, by project."""
 
-    def last_words(self) -> list[datetime]:
-        """When each worker that trains was last heard."""
+    def runs_at_work(self) -> list[RunAtWork]:
+        """Runs that start or train, oldest first."""
 
     def unsettled(self) -> int:
         """Runs that are over, and not yet for the tracker."""

@@ -1,8 +1,10 @@
 """What a sweep's list says: its trials, what is in force, who is best; and what their runs add."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
+from typing import Final, Literal, get_args
 
 from configs.spec import (
     Closed,
@@ -24,6 +26,11 @@ from service.domain.runs import Run
 from service.domain.states import RunState
 from service.domain.stored import MetricPoint
 
+Standing = Literal["live"] | TrialResult
+"""Where a trial is: it goes on, or how it ended."""
+
+STANDINGS: Final[tuple[Standing, ...]] = ("live", *get_args(TrialResult))
+
 
 @dataclass(frozen=True)
 class TrialRun:
@@ -37,6 +44,11 @@ class TrialRun:
 def live_trials(trials: Mapping[int, Trial]) -> dict[int, Trial]:
     """Those that have not ended."""
     return {number: trial for number, trial in trials.items() if trial.ended is None}
+
+
+def by_result(trials: Iterable[Trial]) -> Counter[Standing]:
+    """How many go on, and how many ended how."""
+    return Counter("live" if trial.ended is None else trial.ended.result for trial in trials)
 
 
 def why_no_more_trials(

@@ -10,7 +10,7 @@ from service.domain.ports import Order
 from service.domain.runs import Run
 from service.domain.tracking import FINAL_STATUS
 from service.loops.base import each, is_on_duty
-from service.usecases.deliveries import has_records_left
+from service.usecases.deliveries import records_left
 from service.usecases.world import World
 
 _DUTY = "settle"
@@ -31,11 +31,12 @@ def settle_finished(world: World) -> None:
 def _settle(run: Run, *, world: World) -> None:
     # Asked first: a shipment would be in vain while MLflow does not answer.
     found = world.tracker.find(run.id, project=run.project)
-    if not has_records_left(run, world=world) or _have_shipped(run, world=world):
-        _set_status(run, mlflow_run_id=run.mlflow_run_id or found, world=world)
+    left = records_left(run, world=world)
+    if left == 0 or _have_shipped(run, world=world):
+        _set_status(run, mlflow_run_id=run.mlflow_run_id or found, left=left, world=world)
 
 
-def _set_status(run: Run, *, mlflow_run_id: str | None, world: World) -> None:
+def _set_status(run: Run, *, mlflow_run_id: str | None, left: int, world: World) -> None:
     if mlflow_run_id is not None:
         at = run.finished_at or world.clock.now()
         try:
@@ -44,7 +45,13 @@ def _set_status(run: Run, *, mlflow_run_id: str | None, world: World) -> None:
             log.warning("run.status_refused", run_id=run.id, why=str(error))
     with world.store.begin() as unit:
         current = unit.runs.take(run.id)
-        unit.runs.save(replace(current, mlflow_run_id=mlflow_run_id, mlflow_agrees=True))
+        settled = replace(
+            current,
+            mlflow_run_id=mlflow_run_id,
+            mlflow_agrees=True,
+            behind={**current.behind, "mlflow": left},
+        )
+        unit.runs.save(settled)
 
 
 def _have_shipped(run: Run, *, world: World) -> bool:

@@ -7,7 +7,9 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from configs.spec import Progress
 from service.domain.figures import Use, shared
+from service.domain.run_figures import RunAtWork
 from service.domain.states import ACTIVE, OVER, RunState
 from service.store.tables import AttemptRow, RunRow, Utc
 
@@ -44,10 +46,10 @@ class SqlFigures:
         found = self._session.execute(query)
         return {project: at for project, at in found if at is not None}
 
-    def last_words(self) -> list[datetime]:
-        """When each worker that trains was last heard."""
-        heard = func.coalesce(RunRow.heard_at, RunRow.changed_at, type_=Utc())
-        return list(self._session.scalars(select(heard).where(RunRow.state == RunState.RUNNING)))
+    def runs_at_work(self) -> list[RunAtWork]:
+        """Runs that start or train, oldest first; without their specs, which are long."""
+        query = _AT_WORK.where(RunRow.state.in_(ACTIVE)).order_by(RunRow.order)
+        return [_at_work(row) for row in self._session.execute(query)]
 
     def unsettled(self) -> int:
         """Runs that are over, and not yet for the tracker."""
@@ -94,6 +96,31 @@ def _use(row: Any, *, until: datetime) -> Use:
     )
 
 
+def _at_work(row: Any) -> RunAtWork:
+    return RunAtWork(
+        id=row.id,
+        name=row.name,
+        project=row.project,
+        state=RunState(row.state),
+        attempt=row.attempt,
+        progress=None if row.progress is None else Progress.model_validate_json(row.progress),
+        latest=row.latest,
+        behind=row.behind,
+        heard_at=row.heard_at,
+    )
+
+
+_AT_WORK = select(
+    RunRow.id,
+    RunRow.name,
+    RunRow.project,
+    RunRow.state,
+    RunRow.attempt,
+    RunRow.progress,
+    RunRow.latest,
+    RunRow.behind,
+    func.coalesce(RunRow.heard_at, RunRow.changed_at, type_=Utc()).label("heard_at"),
+)
 _USE = select(
     RunRow.project,
     AttemptRow.processes,

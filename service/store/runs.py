@@ -34,6 +34,7 @@ _SAME_NAME = (
     "message",
     "waiting_for",
     "spool_next",
+    "behind",
     "latest",
     "best_map",
     "best_epoch",

@@ -1,9 +1,9 @@
 """Sweeps and their lists in the database."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import TypeAdapter
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from configs.spec import Probe, SweepEntry, SweepSpec
@@ -114,6 +114,20 @@ class SqlSweeps:
             .order_by(SweepEntryRow.position)
         )
         return [_ENTRY.validate_json(document) for document in self._session.scalars(query)]
+
+    def new_entries(self, known: Mapping[str, int]) -> dict[str, list[SweepEntry]]:
+        """By sweep, what its list has beyond the entries that are known."""
+        beyond = [
+            and_(SweepEntryRow.sweep_id == sweep_id, SweepEntryRow.position >= count)
+            for sweep_id, count in known.items()
+        ]
+        found: dict[str, list[SweepEntry]] = {sweep_id: [] for sweep_id in known}
+        if not beyond:
+            return found
+        query = select(SweepEntryRow.sweep_id, SweepEntryRow.document).where(or_(*beyond))
+        for sweep_id, document in self._session.execute(query.order_by(SweepEntryRow.position)):
+            found[sweep_id].append(_ENTRY.validate_json(document))
+        return found
 
     def append(self, sweep_id: str, entries: Sequence[SweepEntry], *, first: int) -> None:
         """Write entries from position `first` on; the database refuses a position that is taken."""

@@ -19,6 +19,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from configs.spec import Behind
+
 
 class Utc(TypeDecorator[datetime]):
     """An aware time; SQLite forgets zones, so they are put back."""
@@ -79,6 +81,7 @@ class RunRow(Table):
     message: Mapped[str] = mapped_column(Text)
     waiting_for: Mapped[str | None] = mapped_column(Text)
     spool_next: Mapped[int] = mapped_column(Integer)
+    behind: Mapped[Behind] = mapped_column(JSON, server_default="{}")
     progress: Mapped[str | None] = mapped_column(Text)
     latest: Mapped[dict[str, float]] = mapped_column(JSON)
     best_map: Mapped[float | None] = mapped_column(Float)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from configs.spec import Delivery, Metrics, Note, Receipt, Record, Started
-from service.domain.deliveries import after_records
+from service.domain.deliveries import after_records, heard
 from service.domain.errors import AttemptSuperseded
 from service.domain.runs import Event, Run, move
 from service.domain.states import RunState
@@ -24,8 +24,9 @@ def receive_delivery(run_id: str, number: int, delivery: Delivery, *, world: Wor
         if number != run.attempt or run.state in _BETWEEN_ATTEMPTS:
             raise AttemptSuperseded(run_id, number, run.attempt)
         before = run.spool_next
+        run = heard(run, delivery, at=now)
         if delivery.first > run.spool_next:
-            unit.runs.save(run := replace(run, heard_at=now))
+            unit.runs.save(run)
         else:
             run = take_records(
                 unit, run, delivery.records[run.spool_next - delivery.first :], world=world
@@ -91,7 +92,7 @@ def _note_start(unit: Unit, run_id: str, record: Started) -> None:
     )
 
 
-def has_records_left(run: Run, *, world: World) -> bool:
-    """Whether MLflow still lacks something that a run's worker wrote."""
+def records_left(run: Run, *, world: World) -> int:
+    """How much MLflow still lacks of what a run's worker wrote."""
     shipped = int(world.files.text(world.files.run_dir(run.id) / _POSITION_FILE) or b"0")
-    return bool(world.files.spool_records(run.id, shipped))
+    return len(world.files.spool_records(run.id, shipped))

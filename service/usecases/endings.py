@@ -12,7 +12,7 @@ from service.domain.ports import Order
 from service.domain.runs import Attempt, Event, Run, move, name_for
 from service.domain.states import ACTIVE
 from service.domain.stored import Unit
-from service.usecases.deliveries import has_records_left, take_rest_from_disk
+from service.usecases.deliveries import records_left, take_rest_from_disk
 from service.usecases.logs import keep_rest_of_log
 from service.usecases.world import World
 
@@ -54,7 +54,7 @@ def has_left_its_pack(run: Run, *, world: World) -> bool:
     if run.pack_job is None or run.pending_outcome is None:
         return False
     silent_s = (world.clock.now() - (run.heard_at or run.changed_at)).total_seconds()
-    return silent_s > _LAST_SHIPMENT_S or not has_records_left(run, world=world)
+    return silent_s > _LAST_SHIPMENT_S or records_left(run, world=world) == 0
 
 
 def ask_to_leave(run_id: str, *, makes_room_for: Run, joins: bool = False, world: World) -> None:

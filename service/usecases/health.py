@@ -11,6 +11,7 @@ import structlog
 
 from configs.spec import DEFAULT_PROJECT
 from service.domain.errors import TandemError
+from service.domain.figures import Series
 from service.usecases.world import World
 
 log = structlog.get_logger(__name__)
@@ -50,6 +51,8 @@ class Health:
     _pending: dict[str, Future[str]] = field(default_factory=dict)
     _known: dict[str, Check] = field(default_factory=dict)
     _asked_at_s: float = -_FRESH_S
+    _disk_bytes: tuple[int, int] | None = None
+    """How many are free, and how many there are; none: nobody has answered."""
 
     def checks(self) -> list[Check]:
         """How everything is; asked again at most once a second."""
@@ -64,6 +67,26 @@ class Health:
         if wrong & _NEEDED:
             return "unready"
         return "degraded" if wrong else "ready"
+
+    def series(self) -> list[Series]:
+        """What answers, and the room on the disk; that is left out while nobody knows it."""
+        up = [((check.name,), float(check.ok)) for check in self.checks()]
+        seen = [self._disk_bytes] if self._disk_bytes is not None else []
+        return [
+            Series("up", "Whether what the service needs is as it should be.", ("what",), up),
+            Series(
+                "disk_free_bytes",
+                "Room that is left for the folders of runs.",
+                (),
+                [((), free) for free, _ in seen],
+            ),
+            Series(
+                "disk_size_bytes",
+                "Size of the file system with the folders of runs.",
+                (),
+                [((), size) for _, size in seen],
+            ),
+        ]
 
     def close(self) -> None:
         """Let go of questions that nobody answers."""
@@ -123,7 +146,9 @@ class Health:
         return "can be written"
 
     def _disk(self) -> str:
-        free = self.world.files.free_bytes()
+        self._disk_bytes = None
+        free, size = self.world.files.free_bytes(), self.world.files.size_bytes()
+        self._disk_bytes = (free, size)
         if free < _LEAST_FREE_BYTES:
             raise OSError(f"only {free / 2**20:.0f} MiB are free for the folders of runs")
         return f"{free / 2**30:.0f} GiB free"

@@ -1,6 +1,5 @@
 """How a sweep stands: its trials counted, the best so far, what it waits for; and its report."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from service.domain.runs import Run
 from service.domain.states import RunState
 from service.domain.stored import Unit
 from service.domain.sweeps import Sweep, SweepState, teacher_warning
-from service.domain.trials import best_trial
+from service.domain.trials import best_trial, by_result
 from service.usecases.trials import baselines_under_way
 from service.usecases.world import World
 
@@ -78,14 +77,11 @@ def _what_to_do(sweep: Sweep, run: Run | None) -> str:
 def _status(unit: Unit, sweep: Sweep, *, prices: Prices) -> SweepStatus:
     entries = unit.sweeps.entries(sweep.id)
     trials = trials_of(entries)
-    results = Counter(
-        "live" if trial.ended is None else str(trial.ended.result) for trial in trials.values()
-    )
     return SweepStatus(
         sweep=sweep,
         spec=spec_in_force(sweep.spec, entries),
         trials=len(trials),
-        by_result=dict(results),
+        by_result={str(state): count for state, count in by_result(trials.values()).items()},
         best=best_trial(trials.values(), sweep.spec.objectives[0]),
         waiting_for=_waiting_for(unit, sweep, trials),
         warnings=tuple(_warnings(unit, sweep)),

@@ -102,7 +102,12 @@ def test_times_come_back_aware_and_in_utc(database: Database) -> None:
 
 def test_a_run_keeps_everything_it_has(database: Database) -> None:
     run = a_run(
-        attempt=2, latest={"train/loss": 0.5}, best_map=0.3, message="ü", desired="cancelled"
+        attempt=2,
+        latest={"train/loss": 0.5},
+        behind={"service": 0, "mlflow": 120},
+        best_map=0.3,
+        message="ü",
+        desired="cancelled",
     )
     with database.begin() as unit:
         unit.runs.add(replace(run, message=""))

@@ -1,8 +1,9 @@
 """Who reports, and the places in the service that hear it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from configs.spec import DEFAULT_PROJECT, Contract, RunFile
+from configs.spec import DEFAULT_PROJECT, Behind, Contract, RunFile
 from workers.reporting.log_shipper import LogSink
 from workers.reporting.service_sink import ServiceSink
 
@@ -19,7 +20,9 @@ class Identity(Contract):
     project: str = DEFAULT_PROJECT
 
 
-def service_sink(identity: Identity, *, run_dir: Path) -> ServiceSink | None:
+def service_sink(
+    identity: Identity, *, run_dir: Path, behind: Callable[[], Behind]
+) -> ServiceSink | None:
     """Where records go; none without an address."""
     if identity.report_url is None:
         return None
@@ -28,6 +31,7 @@ def service_sink(identity: Identity, *, run_dir: Path) -> ServiceSink | None:
         run_id=identity.run_id,
         attempt=identity.attempt,
         token_file=run_dir / RunFile.TOKEN,
+        behind=behind,
     )
 
 

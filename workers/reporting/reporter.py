@@ -15,7 +15,9 @@ from typing import Any, Self
 from configs.catalog import parse_job
 from configs.spec import (
     Artifact,
+    Behind,
     DatasetManifest,
+    Destination,
     FailureReason,
     JobSpec,
     Metrics,
@@ -46,7 +48,7 @@ _HEARTBEAT_S = 2.0
 _EMERGENCY_S = 5.0
 _LONGEST_MESSAGE = 8000
 _LONGEST_NOTE = 2000
-_SERVICE = "service"
+_SERVICE: Destination = "service"
 _IDENTITY_FILE = "reporting.json"
 
 log = logging.getLogger(__name__)
@@ -82,7 +84,7 @@ class Reporter:
         if is_live:
             self._spool.keep_reserve()
             self._fill_up()
-        self._service = service_sink(identity, run_dir=run_dir)
+        self._service = service_sink(identity, run_dir=run_dir, behind=self._behind)
         self._mlflow = self._mlflow_sink(identity, spec=spec, is_live=is_live)
         self._shippers = self._make_shippers()
         self._log_sink = log_sink(identity, run_dir=run_dir)
@@ -121,7 +123,7 @@ class Reporter:
     @property
     def left(self) -> dict[str, int]:
         """Records that have not arrived, by the place's name."""
-        return {shipper.name: max(0, shipper.left) for shipper in self._shippers}
+        return {shipper.name: max(0, shipper.left) for shipper in self._shippers.values()}
 
     @property
     def stop_asked(self) -> StopKind | None:
@@ -131,7 +133,9 @@ class Reporter:
     @property
     def is_superseded(self) -> bool:
         """A newer attempt has taken over."""
-        return self._fence.is_crossed() or any(shipper.is_refused for shipper in self._shippers)
+        return self._fence.is_crossed() or any(
+            shipper.is_refused for shipper in self._shippers.values()
+        )
 
     def start(self) -> None:
         """Begin to ship."""
@@ -248,7 +252,7 @@ class Reporter:
         """
         deadline_s = time.monotonic() + patience_s
         for _ in range(2):  # the id of the MLflow run, said when it is found, is a record too
-            arrived = drain_all(self._shippers, deadline_s)
+            arrived = drain_all(list(self._shippers.values()), deadline_s)
         if self._log_shipper is not None:
             self._log_shipper.drain(deadline_s)
         return arrived
@@ -273,7 +277,8 @@ class Reporter:
             log.exception("The spool in %s could not be written through.", self._run_dir)
 
     def _say_what_is_left(self) -> None:
-        left = [f"{s.left} for {s.name}" for s in self._shippers if s.left > 0 and not s.is_refused]
+        shippers = self._shippers.values()
+        left = [f"{s.left} for {s.name}" for s in shippers if s.left > 0 and not s.is_refused]
         if left:
             log.warning(
                 "Records are left: %s. Bring them with: tandem-worker ship --run-dir %s",
@@ -286,7 +291,7 @@ class Reporter:
 
     def _tell_at_once(self, said: Outcome) -> None:
         """Deliver an outcome that is not in the spool, if it is the very next record."""
-        service = next((s for s in self._shippers if s.name == ServiceSink.name), None)
+        service = self._shippers.get(_SERVICE)
         if self._service is None or service is None:
             return
         if not service.drain(time.monotonic() + _EMERGENCY_S):
@@ -308,25 +313,32 @@ class Reporter:
                 text = "The disk was full at the end of an earlier attempt."
                 self._say(Note(at=self._clock(), attempt=self._attempt, text=text))
 
-    def _position_file(self, label: str) -> Path:
-        return self._run_dir / f"spool.{label}.position"
+    def _position_file(self, destination: Destination) -> Path:
+        return self._run_dir / f"spool.{destination}.position"
+
+    def _behind(self) -> Behind:
+        return {place: max(0, shipper.left) for place, shipper in self._shippers.items()}
 
     @property
     def _all_shippers(self) -> list[Shipper[Any]]:
-        return [*self._shippers, *([self._log_shipper] if self._log_shipper else [])]
+        log_shipper = [self._log_shipper] if self._log_shipper else []
+        return [*self._shippers.values(), *log_shipper]
 
-    def _make_shippers(self) -> list[Shipper[Sequence[Record]]]:
-        places = [(_SERVICE, self._service), ("mlflow", self._mlflow)]
-        return [
-            Shipper(
+    def _make_shippers(self) -> dict[Destination, Shipper[Sequence[Record]]]:
+        sinks: dict[Destination, ServiceSink | MlflowSink | None] = {
+            _SERVICE: self._service,
+            "mlflow": self._mlflow,
+        }
+        return {
+            destination: Shipper(
                 self._spool,
                 sink,
-                position_file=self._position_file(label),
+                position_file=self._position_file(destination),
                 heartbeat_s=_HEARTBEAT_S,
             )
-            for label, sink in places
+            for destination, sink in sinks.items()
             if sink is not None
-        ]
+        }
 
     def _make_log_shipper(self) -> Shipper[bytes] | None:
         if self._log_sink is None:

@@ -1,9 +1,9 @@
 """Brings records to the service, and brings back whether the run is to stop."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from configs.spec import Delivery, Receipt, Record, StopKind
+from configs.spec import Behind, Delivery, Receipt, Record, StopKind
 from workers.reporting.service_door import ServiceDoor, understood
 
 
@@ -13,15 +13,24 @@ class ServiceSink:
     name = "the service"
 
     def __init__(
-        self, url: str, *, run_id: str, attempt: int, token_file: Path | None = None
+        self,
+        url: str,
+        *,
+        run_id: str,
+        attempt: int,
+        token_file: Path | None = None,
+        behind: Callable[[], Behind] = dict,
     ) -> None:
+        """`behind`: what each destination lacks, asked at every delivery."""
         self._path = f"/v1/runs/{run_id}/attempts/{attempt}/deliveries"
         self._door = ServiceDoor(url, token_file=token_file)
+        self._behind = behind
         self.stop_asked: StopKind | None = None
 
     def deliver(self, first: int, records: Sequence[Record]) -> int:
         """POST records; an empty delivery is the heartbeat."""
-        body = Delivery(first=first, records=tuple(records)).model_dump_json()
+        delivery = Delivery(first=first, records=tuple(records), behind=self._behind())
+        body = delivery.model_dump_json()
         response = self._door.post(self._path, body, media_type="application/json")
         receipt = understood(Receipt, response)
         self.stop_asked = receipt.stop or self.stop_asked

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
-from configs.spec import Delivery, LogReceipt, Receipt, Record, StopKind
+from configs.spec import Behind, Delivery, LogReceipt, Receipt, Record, StopKind
 
 
 class Answer(NamedTuple):
@@ -29,6 +29,9 @@ class FakeService:
     records: list[Record] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     heartbeats: int = 0
+    said_behind: list[Behind] = field(default_factory=list)
+    """What each delivery said that the places lack."""
+
     stop: StopKind | None = None
     url: str = ""
     log: bytearray = field(default_factory=bytearray)
@@ -54,6 +57,7 @@ class FakeService:
 
     def _take_records(self, body: bytes) -> Answer:
         delivery = Delivery.model_validate_json(body)
+        self.said_behind.append(delivery.behind)
         if not delivery.records:
             self.heartbeats += 1
         if delivery.first <= len(self.records):

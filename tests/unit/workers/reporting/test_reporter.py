@@ -18,6 +18,7 @@ from tests.unit.workers.reporting.fake_service import SUPERSEDED, Answer, FakeSe
 from tests.unit.workers.reporting.records import Ticking, a_run_spec, append_torn_line
 from workers.reporting.identity import Identity
 from workers.reporting.reporter import Reporter, RunFolderUnknown, ship
+from workers.reporting.shipper import BATCH
 from workers.reporting.spool import Spool
 
 
@@ -27,8 +28,14 @@ def service() -> Iterator[FakeService]:
         yield made
 
 
-def open_reporter(run_dir: Path, *, report_url: str | None = None, attempt: int = 1) -> Reporter:
-    identity = Identity(run_id="r1", attempt=attempt, report_url=report_url)
+def open_reporter(
+    run_dir: Path,
+    *,
+    report_url: str | None = None,
+    mlflow_url: str | None = None,
+    attempt: int = 1,
+) -> Reporter:
+    identity = Identity(run_id="r1", attempt=attempt, report_url=report_url, mlflow_url=mlflow_url)
     run_dir.mkdir(exist_ok=True)
     (run_dir / RunFile.SPEC).write_text(a_run_spec().model_dump_json())
     return Reporter.open(run_dir, identity=identity, spec=a_run_spec(), clock=Ticking())
@@ -62,6 +69,46 @@ def test_an_outage_delays_and_loses_nothing(tmp_path: Path, service: FakeService
         say_a_run(reporter)
 
     assert service.records == spooled(tmp_path / "run")
+
+
+def test_heartbeats_say_that_mlflow_lacks_what_it_did_not_take(
+    tmp_path: Path, service: FakeService
+) -> None:
+    with serve(FakeService()) as gone:
+        mlflow_url = gone.url
+    reporter = open_reporter(tmp_path / "run", report_url=service.url, mlflow_url=mlflow_url)
+    reporter.start()
+    for step in range(30):
+        reporter.metrics(step=step, values={"loss": 1.0})
+    wait_for(lambda: len(service.records) == 30)
+    before = service.heartbeats
+
+    wait_for(lambda: service.heartbeats > before)
+
+    assert service.said_behind[-1] == {"service": 0, "mlflow": 30}
+    assert reporter.left == {"the service": 0, "MLflow": 30}
+    reporter.close(patience_s=0)
+
+
+def test_nothing_is_said_of_a_place_that_is_not_there(tmp_path: Path, service: FakeService) -> None:
+    with open_reporter(tmp_path / "run", report_url=service.url) as reporter:
+        say_a_run(reporter)
+
+    assert {place for said in service.said_behind for place in said} == {"service"}
+
+
+def test_after_an_outage_the_first_delivery_says_how_much_there_is(
+    tmp_path: Path, service: FakeService
+) -> None:
+    reporter = open_reporter(tmp_path / "run", report_url=service.url)
+    for step in range(BATCH + 20):
+        reporter.metrics(step=step, values={"loss": 1.0})
+    service.script = [Answer(503)]
+
+    reporter.start()
+    assert reporter.close(patience_s=20)
+
+    assert [said["service"] for said in service.said_behind[:2]] == [BATCH + 20, 20]
 
 
 def test_a_resumed_run_says_only_what_is_new(tmp_path: Path, service: FakeService) -> None:

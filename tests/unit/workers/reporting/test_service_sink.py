@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import Record
+from configs.spec import Behind, Record
 from tests.unit.workers.reporting.fake_service import SUPERSEDED, Answer, FakeService, serve
 from tests.unit.workers.reporting.records import metrics, outcome, started
 from workers.reporting.service_sink import ServiceSink
@@ -41,6 +41,18 @@ def test_an_empty_delivery_is_a_heartbeat(service: FakeService, sink: ServiceSin
     assert sink.deliver(1, []) == 1
 
     assert service.heartbeats == 1
+
+
+def test_every_delivery_says_what_is_lacking_at_its_time(service: FakeService) -> None:
+    left: Behind = {"service": 3, "mlflow": 7}
+    sink = ServiceSink(service.url, run_id="r1", attempt=3, behind=lambda: left)
+    sink.deliver(0, [metrics(1)])
+    left = {"service": 0, "mlflow": 8}
+    sink.deliver(1, [])
+    sink.close()
+
+    assert service.heartbeats == 1
+    assert service.said_behind == [{"service": 3, "mlflow": 7}, {"service": 0, "mlflow": 8}]
 
 
 def test_a_stop_on_a_receipt_is_remembered(service: FakeService, sink: ServiceSink) -> None:

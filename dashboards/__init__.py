@@ -1,0 +1,1 @@
+"""What Prometheus and Grafana are told, and the program that writes Grafana's part."""

@@ -1,0 +1,26 @@
+"""Writes the dashboards: `python -m dashboards.generate [FOLDER]`."""
+
+import sys
+from pathlib import Path
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from dashboards.generate.fleet import fleet
+from dashboards.generate.frame import numbered
+from dashboards.generate.run import run
+from dashboards.generate.sweep import sweep
+
+_FOLDER = Path(__file__).parents[1] / "grafana" / "dashboards"
+_DASHBOARDS = {"fleet": fleet, "run": run, "sweep": sweep}
+
+
+def write_dashboards(folder: Path) -> None:
+    """Each dashboard as a file that Grafana reads."""
+    encoder = JSONEncoder(indent=2, sort_keys=True, ensure_ascii=False)
+    for name, made in _DASHBOARDS.items():
+        text = encoder.encode(numbered(made()))
+        (folder / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_dashboards(Path(sys.argv[1]) if len(sys.argv) > 1 else _FOLDER)

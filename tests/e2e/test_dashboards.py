@@ -1,0 +1,124 @@
+"""What dashboards and alerts ask, asked of the real Prometheus while a run trains."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from configs.spec import Metric
+from service.api.asked import RunRequest
+from service.client import TandemClient
+from service.stack.parts import PartName, ray_temp_dir
+from tests.prometheus import (
+    Targets,
+    a_prometheus,
+    answers,
+    config_for,
+    documented_metrics,
+    faults,
+    prometheus_programs,
+    wait_for_two_scrapes,
+)
+from tests.shell import Shell
+
+pytestmark = pytest.mark.e2e
+
+PATIENCE_S = 240
+
+GPU_ONLY = {"ray_node_gpus_utilization", "ray_node_gram_available", "ray_node_gram_used"}
+"""Ray tells these of a node with a GPU: `METRICS_GAUGES` of its reporter_agent.py."""
+
+AFTER_AN_EVENT = {
+    "tandem_attempts_ended",  # an attempt that has ended
+    "tandem_loop_failures_total",  # a loop's turn that broke
+    "tandem_sweep_best",  # a trial that has been evaluated
+}
+"""The service documents these, and has values once it happened."""
+
+OF_PROMETHEUS = {"ALERTS"}
+"""Made by Prometheus itself, while an alert is pending or fires."""
+
+SHOWN = {
+    "fleet, What the service needs",
+    "fleet, Scraped by Prometheus",
+    "fleet, Runs under way",
+    "fleet, Runs that are not over",
+    "fleet, Runs that wait",
+    "fleet, Longest wait",
+    "fleet, CPU use",
+    "fleet, Memory",
+    "fleet, Disk of Ray",
+    "fleet, Disk of the runs",
+    "fleet, CPU core hours by project",
+    "fleet, Time to answer",
+    "fleet, Time of MLflow to answer",
+    "fleet, Loop lag",
+    "fleet, Deliveries of workers",
+    "fleet, Spool backlog",
+    "run, $run",
+    "run, Progress",
+    "run, Student's mAP",
+    "run, Loss by term",
+    "run, Images per second",
+    "run, Silence",
+    "run, Attempt",
+    "run, Records that a place lacks",
+    "sweep, $sweep",
+    "sweep, Trials by state",
+}
+"""What has something to show while a run trains, one waits, and a sweep has begun."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _with_metrics_of_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    if prometheus_programs() is None:
+        pytest.skip("Prometheus is not installed: apt-get install prometheus")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_EXPOSE_PROMETHEUS", str(tmp_path_factory.mktemp("mlflow")))
+        yield
+
+
+def test_prometheus_can_answer_every_panel_and_every_rule(
+    shell: Shell, client: TandemClient, tmp_path: Path
+) -> None:
+    run, sweep = what_shows(shell, client)
+    variables = {"run": run, "sweep": sweep}
+    later = frozenset(GPU_ONLY | AFTER_AN_EVENT | OF_PROMETHEUS)
+
+    with a_prometheus(config_for(targets_of(shell), tmp_path), tmp_path) as url:
+        wait_for_two_scrapes(url)
+
+        assert faults(url, variables=variables, not_yet=later) == []
+        assert documented_metrics(url) >= AFTER_AN_EVENT
+        assert faults(url, variables=variables | {"run": '"'}, not_yet=later) != []
+        told = answers(url, variables)
+
+    assert {one.question.place for one in told if one.series} >= SHOWN
+
+
+def what_shows(shell: Shell, client: TandemClient) -> tuple[str, str]:
+    """A run that trains and a sweep, and beside them a run that waits."""
+    trains = client.launch(RunRequest(preset="quick/instant", changes={"schedule.epochs": 500}))
+    wait_for(lambda: Metric.MAP in client.run(trains.id).latest)
+    every_core = {"resources.num_cpus": os.cpu_count()}
+    client.launch(RunRequest(preset="quick/instant", changes=every_core))
+    learning_rate = "schedule.optimizer.lr=loguniform:1e-4,1e-2"
+    shell.does("sweep", "quick/instant", learning_rate, "--trials", "1")
+    return trains.id, client.sweeps().items[0].id
+
+
+def targets_of(shell: Shell) -> Targets:
+    return Targets(
+        service=f"127.0.0.1:{shell.ports[PartName.SERVICE]}",
+        mlflow=f"127.0.0.1:{shell.ports[PartName.MLFLOW]}",
+        ray_nodes=ray_temp_dir(shell.home) / "prom_metrics_service_discovery.json",
+    )
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not happen in time"
+        time.sleep(0.2)

@@ -1,0 +1,179 @@
+"""What figures tell of runs and sweeps that go on."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from configs.spec import Ended, Judged, Objective, Progress, Suggested, SweepEntry
+from configs.sweep_list import trials_of
+from service.domain.figures import Series
+from service.domain.run_figures import RunAtWork, series_of_runs
+from service.domain.states import RunState
+from service.domain.sweep_figures import SweepAtWork, series_of_sweeps
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+MAP = "val/bbox_mAP"
+
+Labels = tuple[str, ...]
+
+
+def told(series: list[Series]) -> dict[str, dict[Labels, float]]:
+    """By name; labels without those that every run or sweep has."""
+    return {one.name: {tuple(labels)[3:]: value for labels, value in one.values} for one in series}
+
+
+def of_run(**changes: Any) -> dict[str, dict[Labels, float]]:
+    return told(series_of_runs([a_run_at_work(**changes)], now=NOW))
+
+
+def a_run_at_work(**changes: Any) -> RunAtWork:
+    fields: dict[str, Any] = {
+        "id": "r1",
+        "name": "n",
+        "project": "p",
+        "state": RunState.RUNNING,
+        "attempt": 1,
+        "progress": None,
+        "latest": {},
+        "behind": {},
+        "heard_at": NOW,
+    }
+    return RunAtWork(**(fields | changes))
+
+
+def progress(step: int, steps: int, eta_s: float | None = None) -> Progress:
+    return Progress(
+        at=NOW,
+        attempt=1,
+        phase="training",
+        epoch=1,
+        epochs=2,
+        step=step,
+        steps=steps,
+        eta_s=eta_s,
+    )
+
+
+class TestRuns:
+    """One run, whatever is known of it."""
+
+    def test_a_run_of_which_nothing_is_known_has_an_attempt_and_a_silence(self) -> None:
+        seen = of_run(attempt=2, heard_at=NOW - timedelta(seconds=5))
+
+        assert {name: values for name, values in seen.items() if values} == {
+            "run_attempts": {(): 2},
+            "run_silence_seconds": {(): 5.0},
+        }
+
+    @pytest.mark.parametrize(
+        ("step", "steps", "share"), [(0, 8, {(): 0.0}), (2, 8, {(): 0.25}), (9, 8, {(): 1.0})]
+    )
+    def test_progress_is_a_share_of_the_steps(
+        self, step: int, steps: int, share: dict[Labels, float]
+    ) -> None:
+        assert of_run(progress=progress(step, steps))["run_progress_ratio"] == share
+
+    def test_without_steps_there_is_no_share(self) -> None:
+        assert of_run(progress=progress(0, 0))["run_progress_ratio"] == {}
+
+    @pytest.mark.parametrize(("eta_s", "left"), [(None, {}), (0.0, {(): 0.0}), (9.5, {(): 9.5})])
+    def test_the_time_left_is_the_workers_estimate(
+        self, eta_s: float | None, left: dict[Labels, float]
+    ) -> None:
+        assert of_run(progress=progress(1, 8, eta_s))["run_seconds_left"] == left
+
+    def test_metrics_go_where_they_belong_and_the_others_nowhere(self) -> None:
+        seen = of_run(
+            latest={
+                "train/loss": 3.0,
+                "train/loss_distill_cls": 1.5,
+                "train/lr": 0.1,
+                "train/images_per_s": 12.0,
+                "val/bbox_mAP": 0.3,
+                "val/bbox_mAP_50": 0.5,
+                "teacher/bbox_mAP": 0.4,
+                "budget/cls/all/share": 0.7,
+                "inference/images_per_s": 99.0,
+            }
+        )
+
+        assert seen["run_loss"] == {("loss",): 3.0, ("loss_distill_cls",): 1.5}
+        assert seen["run_images_per_second"] == {(): 12.0}
+        assert seen["run_map"] == {
+            ("bbox_mAP", "student"): 0.3,
+            ("bbox_mAP_50", "student"): 0.5,
+            ("bbox_mAP", "teacher"): 0.4,
+        }
+
+    def test_a_size_that_no_object_has_is_left_out(self) -> None:
+        seen = of_run(latest={"val/bbox_mAP": 0.0, "val/bbox_mAP_l": -1.0})
+
+        assert seen["run_map"] == {("bbox_mAP", "student"): 0.0}
+
+    def test_what_each_place_lacks_is_told_also_when_it_is_nothing(self) -> None:
+        seen = of_run(behind={"service": 0, "mlflow": 120})
+
+        assert seen["run_behind_records"] == {("service",): 0, ("mlflow",): 120}
+
+    def test_runs_are_told_apart_by_id_name_and_project(self) -> None:
+        runs = [a_run_at_work(id="r1", name="same"), a_run_at_work(id="r2", name="same")]
+
+        series = {one.name: one for one in series_of_runs(runs, now=NOW)}
+
+        attempts = series["run_attempts"]
+        assert attempts.labels == ("run", "name", "project")
+        assert [labels for labels, _ in attempts.values] == [
+            ("r1", "same", "p"),
+            ("r2", "same", "p"),
+        ]
+
+
+class TestSweeps:
+    """One sweep, by its list."""
+
+    def test_trials_are_counted_in_every_state_also_where_nobody_is(self) -> None:
+        seen = of_sweep({0: 0.3, 1: 0.5}, live=2)
+
+        assert seen["sweep_trials"] == {
+            ("live",): 2,
+            ("finished",): 2,
+            ("stopped",): 0,
+            ("failed",): 0,
+            ("cancelled",): 0,
+        }
+
+    @pytest.mark.parametrize(("goal", "best"), [("max", 0.5), ("min", 0.3)])
+    def test_the_best_follows_from_the_goal(self, goal: str, best: float) -> None:
+        assert of_sweep({0: 0.3, 1: 0.5}, goal=goal)["sweep_best"] == {(): best}
+
+    def test_a_trial_that_goes_on_may_be_the_best(self) -> None:
+        entries: list[SweepEntry] = [
+            Suggested(number=0, values={}),
+            Judged(number=0, epoch=1, values={MAP: 0.6}, goes_on=True),
+        ]
+
+        seen = told(series_of_sweeps([a_sweep_at_work(entries)]))
+
+        assert seen["sweep_best"] == {(): 0.6}
+
+    def test_before_the_first_evaluation_there_is_no_best(self) -> None:
+        assert of_sweep({}, live=1)["sweep_best"] == {}
+
+
+def of_sweep(
+    finished: Mapping[int, float], *, live: int = 0, goal: str = "max"
+) -> dict[str, dict[Labels, float]]:
+    count = len(finished) + live
+    entries: list[SweepEntry] = [Suggested(number=number, values={}) for number in range(count)]
+    entries += [
+        Ended(number=number, result="finished", epoch=4, values={MAP: value})
+        for number, value in finished.items()
+    ]
+    return told(series_of_sweeps([a_sweep_at_work(entries, goal=goal)]))
+
+
+def a_sweep_at_work(entries: Iterable[SweepEntry], *, goal: str = "max") -> SweepAtWork:
+    objective = Objective.model_validate({"metric": MAP, "goal": goal})
+    return SweepAtWork("s1", "n", "p", objective, trials_of(entries))
