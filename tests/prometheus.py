@@ -21,6 +21,22 @@ CONFIG = DASHBOARDS / "prometheus" / "prometheus.yml"
 ALERTS = DASHBOARDS / "prometheus" / "alerts.yml"
 JOBS = frozenset({"tandem", "ray", "mlflow"})
 
+GPU_ONLY = {"ray_node_gpus_utilization", "ray_node_gram_available", "ray_node_gram_used"}
+"""Ray tells these of a node with a GPU: `METRICS_GAUGES` of its reporter_agent.py."""
+
+AFTER_AN_EVENT = {
+    "tandem_attempts_ended",  # an attempt that has ended
+    "tandem_loop_failures_total",  # a loop's turn that broke
+    "tandem_sweep_best",  # a trial that has been evaluated
+}
+"""The service documents these, and has values once it happened."""
+
+OF_PROMETHEUS = {"ALERTS"}
+"""Made by Prometheus itself, while an alert is pending or fires."""
+
+NOT_YET = frozenset(GPU_ONLY | AFTER_AN_EVENT | OF_PROMETHEUS)
+"""What dashboards and alerts ask for and what need not be there while all is well."""
+
 _PATIENCE_S = 60
 
 

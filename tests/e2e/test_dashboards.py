@@ -12,6 +12,8 @@ from service.api.asked import RunRequest
 from service.client import TandemClient
 from service.stack.parts import PartName, ray_temp_dir
 from tests.prometheus import (
+    AFTER_AN_EVENT,
+    NOT_YET,
     Targets,
     a_prometheus,
     answers,
@@ -26,19 +28,6 @@ from tests.shell import Shell
 pytestmark = pytest.mark.e2e
 
 PATIENCE_S = 240
-
-GPU_ONLY = {"ray_node_gpus_utilization", "ray_node_gram_available", "ray_node_gram_used"}
-"""Ray tells these of a node with a GPU: `METRICS_GAUGES` of its reporter_agent.py."""
-
-AFTER_AN_EVENT = {
-    "tandem_attempts_ended",  # an attempt that has ended
-    "tandem_loop_failures_total",  # a loop's turn that broke
-    "tandem_sweep_best",  # a trial that has been evaluated
-}
-"""The service documents these, and has values once it happened."""
-
-OF_PROMETHEUS = {"ALERTS"}
-"""Made by Prometheus itself, while an alert is pending or fires."""
 
 SHOWN = {
     "fleet, What the service needs",
@@ -85,14 +74,13 @@ def test_prometheus_can_answer_every_panel_and_every_rule(
 ) -> None:
     run, sweep = what_shows(shell, client)
     variables = {"run": run, "sweep": sweep}
-    later = frozenset(GPU_ONLY | AFTER_AN_EVENT | OF_PROMETHEUS)
 
     with a_prometheus(config_for(targets_of(shell), tmp_path), tmp_path) as url:
         wait_for_two_scrapes(url)
 
-        assert faults(url, variables=variables, not_yet=later) == []
+        assert faults(url, variables=variables, not_yet=NOT_YET) == []
         assert documented_metrics(url) >= AFTER_AN_EVENT
-        assert faults(url, variables=variables | {"run": '"'}, not_yet=later) != []
+        assert faults(url, variables=variables | {"run": '"'}, not_yet=NOT_YET) != []
         told = answers(url, variables)
 
     assert {one.question.place for one in told if one.series} >= SHOWN
