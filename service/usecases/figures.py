@@ -17,11 +17,41 @@ _SILENT_AFTER_S = 60.0
 
 
 @dataclass
+class _Spending:
+    """Sums up what attempts had; one that has ended is read once."""
+
+    _spent: dict[str, Spent] = field(default_factory=dict)
+    _read_until: datetime | None = None
+
+    def series(self, unit: Unit, *, now: datetime) -> list[Series]:
+        """With what those have had so far that go on."""
+        ended = unit.figures.ended(self._read_until)
+        for use in ended:
+            self._read_until = max(self._read_until or use.until, use.until)
+        self._spent = spent_by_project(ended, before=self._spent)
+        spent = spent_by_project(unit.figures.active(now), before=self._spent)
+        return [
+            Series(
+                "gpu_seconds",
+                "Seconds of GPUs that attempts had, by project.",
+                ("project",),
+                [((name,), one.gpu_s) for name, one in spent.items()],
+            ),
+            Series(
+                "cpu_seconds",
+                "Seconds of CPU cores that attempts had, by project.",
+                ("project",),
+                [((name,), one.cpu_s) for name, one in spent.items()],
+            ),
+        ]
+
+
+@dataclass
 class Figures:
     """Remembers what never changes any more, so that each scrape asks for little."""
 
     world: World
-    _spending: "_Spending" = field(default_factory=lambda: _Spending())
+    _spending: _Spending = field(default_factory=_Spending)
     _lists: SweepLists = field(default_factory=SweepLists)
     _turn: Lock = field(default_factory=Lock)
 
@@ -97,33 +127,3 @@ def _of_silence(at_work: Sequence[RunAtWork], *, now: datetime) -> list[Series]:
         ),
         Series("silent_runs", "Runs whose worker was not heard for a minute.", (), [((), silent)]),
     ]
-
-
-@dataclass
-class _Spending:
-    """Sums up what attempts had; one that has ended is read once."""
-
-    _spent: dict[str, Spent] = field(default_factory=dict)
-    _read_until: datetime | None = None
-
-    def series(self, unit: Unit, *, now: datetime) -> list[Series]:
-        """With what those have had so far that go on."""
-        ended = unit.figures.ended(self._read_until)
-        for use in ended:
-            self._read_until = max(self._read_until or use.until, use.until)
-        self._spent = spent_by_project(ended, before=self._spent)
-        spent = spent_by_project(unit.figures.active(now), before=self._spent)
-        return [
-            Series(
-                "gpu_seconds",
-                "Seconds of GPUs that attempts had, by project.",
-                ("project",),
-                [((name,), one.gpu_s) for name, one in spent.items()],
-            ),
-            Series(
-                "cpu_seconds",
-                "Seconds of CPU cores that attempts had, by project.",
-                ("project",),
-                [((name,), one.cpu_s) for name, one in spent.items()],
-            ),
-        ]
