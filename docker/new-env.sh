@@ -4,7 +4,7 @@
 #
 #   docker/new-env.sh [FILE]
 set -eu
-file=${1:-$(dirname "$0")/../.env}
+file=${1:-$(cd "$(dirname "$0")/.." && pwd)/.env}
 umask 077
 touch "$file"
 
