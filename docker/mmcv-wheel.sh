@@ -14,7 +14,7 @@ mmcv=1.7.2
 torch=$("$python" -c 'import torch; print(torch.__version__.replace("+", "_"))')
 tag=$("$python" -c 'import sys; print(f"cp{sys.version_info[0]}{sys.version_info[1]}")')
 ops=cpu
-if [ "${FORCE_CUDA:-0}" = 1 ]; then ops=cuda; fi
+if [ "${FORCE_CUDA:-0}" = 1 ]; then ops=cuda-$(printf %s "${TORCH_CUDA_ARCH_LIST:-native}" | tr -c 'A-Za-z0-9.+' _); fi
 cache=${TANDEM_WHEELS:-${XDG_CACHE_HOME:-$HOME/.cache}/tandem/wheels}
 shelf="$cache/mmcv-$mmcv-torch-$torch-$tag-$ops-$(uname -m)"
 
@@ -31,7 +31,7 @@ for tool in gcc g++; do command -v "$tool" >/dev/null || missing+=("$tool"); don
 import pathlib, sys, sysconfig
 sys.exit(not (pathlib.Path(sysconfig.get_paths()["include"]) / "Python.h").exists())
 PY
-if [ "$ops" = cuda ] && ! command -v nvcc >/dev/null; then missing+=("nvcc (the CUDA toolkit)"); fi
+if [ "${FORCE_CUDA:-0}" = 1 ] && ! command -v nvcc >/dev/null; then missing+=("nvcc (the CUDA toolkit)"); fi
 if [ ${#missing[@]} -gt 0 ]; then
   say "mmcv-full $mmcv has to be compiled and this machine lacks: ${missing[*]}."
   say "On Debian or Ubuntu: apt-get install build-essential python3-dev"

@@ -17,9 +17,11 @@ TINY = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    with own_shell(tmp_path_factory.mktemp("stack")) as made:
+    """Shared, for a start takes half a minute: who launches what goes on for long cancels it."""
+    with own_shell(tmp_path_factory.mktemp("stack")) as made, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_EXPOSE_PROMETHEUS", str(tmp_path_factory.mktemp("mlflow")))
         made.does("up")
         made.does("data", "digits", "--name", "digits-tiny", *TINY)
         yield made

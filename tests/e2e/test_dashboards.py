@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,13 @@ from tests.prometheus import (
 )
 from tests.shell import Shell
 
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(
+        prometheus_programs() is None,
+        reason="Prometheus is not installed: apt-get install prometheus",
+    ),
+]
 
 PATIENCE_S = 240
 
@@ -60,20 +66,11 @@ SHOWN = {
 """What has something to show while a run trains, one waits, and a sweep has begun."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _with_metrics_of_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    if prometheus_programs() is None:
-        pytest.skip("Prometheus is not installed: apt-get install prometheus")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_EXPOSE_PROMETHEUS", str(tmp_path_factory.mktemp("mlflow")))
-        yield
-
-
 def test_prometheus_can_answer_every_panel_and_every_rule(
     shell: Shell, client: TandemClient, tmp_path: Path
 ) -> None:
-    run, sweep = what_shows(shell, client)
-    variables = {"run": run, "sweep": sweep}
+    runs, sweep = what_shows(shell, client)
+    variables = {"run": runs[0], "sweep": sweep}
 
     with a_prometheus(config_for(targets_of(shell), tmp_path), tmp_path) as url:
         wait_for_two_scrapes(url)
@@ -83,18 +80,22 @@ def test_prometheus_can_answer_every_panel_and_every_rule(
         assert faults(url, variables=variables | {"run": '"'}, not_yet=NOT_YET) != []
         told = answers(url, variables)
 
+    client.stop_sweep(sweep)
+    for run in runs:
+        client.cancel(run)
+        client.wait(run, timeout_s=PATIENCE_S)
     assert {one.question.place for one in told if one.series} >= SHOWN
 
 
-def what_shows(shell: Shell, client: TandemClient) -> tuple[str, str]:
-    """A run that trains and a sweep, and beside them a run that waits."""
+def what_shows(shell: Shell, client: TandemClient) -> tuple[list[str], str]:
+    """A run that trains, one that waits, and a sweep."""
     trains = client.launch(RunRequest(preset="quick/instant", changes={"schedule.epochs": 500}))
     wait_for(lambda: Metric.MAP in client.run(trains.id).latest)
     every_core = {"resources.num_cpus": os.cpu_count()}
-    client.launch(RunRequest(preset="quick/instant", changes=every_core))
+    waits = client.launch(RunRequest(preset="quick/instant", changes=every_core))
     learning_rate = "schedule.optimizer.lr=loguniform:1e-4,1e-2"
     shell.does("sweep", "quick/instant", learning_rate, "--trials", "1")
-    return trains.id, client.sweeps().items[0].id
+    return [trains.id, waits.id], client.sweeps().items[0].id
 
 
 def targets_of(shell: Shell) -> Targets:
