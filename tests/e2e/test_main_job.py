@@ -74,6 +74,7 @@ def test_a_killed_trainer_goes_on_from_its_last_epoch(shell: Shell, client: Tand
     assert_every_step_is_there_once(shell, client, ended, epochs=4)
 
 
+@pytest.mark.slow  # test_sweep.py has a teacher that is a run
 def test_a_student_waits_for_the_run_that_trains_its_teacher(
     shell: Shell, client: TandemClient
 ) -> None:

@@ -55,6 +55,7 @@ def test_a_stack_comes_up_heals_and_leaves_nothing_behind(shell: Shell) -> None:
     assert {part["state"] for part in shell.parts().values()} == {"down"}
 
 
+@pytest.mark.slow  # test_access.py holds who comes in
 def test_a_stack_for_others_comes_up_and_wants_a_token(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,7 @@ def test_a_trainer_killed_at_a_random_step_goes_on_bit_for_bit(
     assert_equal_runs(tmp_path / "whole", tmp_path / "torn")
 
 
+@pytest.mark.slow  # one process is tried too; two of them are killed by test_group.py
 def test_two_processes_killed_at_a_random_step_go_on_bit_for_bit(
     digits: Path, tmp_path: Path
 ) -> None:

@@ -169,6 +169,7 @@ def test_a_member_that_cannot_begin_leaves_the_others_alone(
     assert_equal_runs(alone / "b", tmp_path / "b")
 
 
+@pytest.mark.slow  # two packs and their survivors, half a minute
 def test_survivors_of_two_packs_that_were_killed_go_on_as_one_pack(
     digits: Path, teacher: dict[str, Any], alone: Path, tmp_path: Path
 ) -> None:

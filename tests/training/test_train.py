@@ -46,6 +46,7 @@ def kill_after_epoch(spec: dict[str, Any], run_dir: Path, epoch: int) -> None:
     process.wait()
 
 
+@pytest.mark.slow  # test_exactness.py kills at any step
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     digits: Path, tmp_path: Path
 ) -> None:
