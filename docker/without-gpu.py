@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Removes from an environment what torch opens only where there is a GPU: about 2.7 of 7 GB.
+"""Removes from an environment what torch opens only where there is a GPU: about 2.3 of 7.3 GB.
 
 without-gpu.py SITE_PACKAGES
 
