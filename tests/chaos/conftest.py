@@ -9,7 +9,7 @@ import pytest
 
 from service.client import TandemClient
 from tests.chaos.theatre import BROKEN, Act, Theatre
-from tests.e2e.conftest import TINY
+from tests.instant import TINY
 from tests.postgres import Postgres, a_postgres, where_postgres_is
 from tests.shell import own_shell
 

@@ -19,14 +19,11 @@ from service.api.asked import RunRequest
 from service.api.schemas import RunView
 from service.client import ServiceUnreachable, TandemApiError, TandemClient
 from service.domain.states import RunState
+from tests.instant import said_steps
 from tests.shell import Shell
 from tests.tracking import tracked_run, tracked_steps
 
 PATIENCE_S = 420.0
-STEPS_AN_EPOCH = 12
-SAID_STEPS = (10, 12)
-"""Steps of an epoch at which metrics are said: every tenth, and the last."""
-
 BROKEN = "digits-broken"
 """A dataset whose images were damaged after it was registered."""
 
@@ -138,7 +135,7 @@ class Theatre:
         ended = self.when(run_id, lambda run: run.is_over)
         act.lost += ended.state is not state
         when(lambda: self._status(run_id) == _FINAL[ended.state])
-        wanted = [epoch * STEPS_AN_EPOCH + step for epoch in range(epochs) for step in SAID_STEPS]
+        wanted = said_steps(epochs)
         ours = [point.step for point in self.client.metrics(run_id, key=Metric.LOSS)]
         theirs = tracked_steps(self.shell.mlflow_url, run_id, Metric.LOSS)
         for steps in (ours, theirs):

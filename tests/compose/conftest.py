@@ -12,7 +12,7 @@ import pytest
 from service.client import TandemClient
 from service.stack.ports import free_port
 from tests.compose.engine import ROOT, NoEngine, Project, find_engine
-from tests.e2e.conftest import TINY
+from tests.instant import TINY
 
 IMAGES = ("service", "worker", "mlflow")
 STARTED = ("postgres", "mlflow", "ray-head", "ray-worker", "service")

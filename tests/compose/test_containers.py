@@ -15,16 +15,13 @@ from service.api.schemas import RunView
 from service.client import ServiceUnreachable, TandemApiError, TandemClient
 from service.domain.states import RunState
 from tests.compose.conftest import FIGURES, PATIENCE_S, Harbour, when
+from tests.instant import STEPS_AN_EPOCH, said_steps
 from tests.prometheus import NOT_YET, faults, wait_for_two_scrapes
 from tests.tracking import tracked_run, tracked_steps
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(5400)]
 
 VICTIMS = ("service", "ray-worker", "ray-head", "mlflow", "postgres")
-STEPS_AN_EPOCH = 12
-SAID_STEPS = (10, 12)
-"""Steps of an epoch at which metrics are said: every tenth, and the last."""
-
 _EPOCHS = {"teacher": 2, "baseline": 60, "student": 60}
 
 
@@ -239,7 +236,7 @@ def _assert_every_step_is_there_once(
     harbour: Harbour, client: TandemClient, run: RunView, *, epochs: int
 ) -> None:
     when(lambda: tracked_run(harbour.mlflow_url, run.id).info.status == "FINISHED")
-    wanted = [epoch * STEPS_AN_EPOCH + step for epoch in range(epochs) for step in SAID_STEPS]
+    wanted = said_steps(epochs)
     assert [point.step for point in client.metrics(run.id, key=Metric.LOSS)] == wanted
     assert tracked_steps(harbour.mlflow_url, run.id, Metric.LOSS) == wanted
 

@@ -5,16 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from service.client import TandemClient
+from tests.instant import TINY
 from tests.shell import Shell, own_shell
-
-TINY = (
-    *("--train", "96"),
-    *("--val", "16"),
-    *("--image-size", "96"),
-    *("--smallest", "12"),
-    *("--largest", "48"),
-    *("--most-objects", "4"),
-)
 
 
 @pytest.fixture(scope="package")

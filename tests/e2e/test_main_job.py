@@ -14,15 +14,13 @@ from service.api.asked import RunRequest
 from service.api.schemas import RunView
 from service.client import TandemApiError, TandemClient
 from service.domain.states import RunState
+from tests.instant import said_steps
 from tests.shell import Shell
 from tests.tracking import tracked_run, tracked_steps
 
 pytestmark = pytest.mark.e2e
 
 PATIENCE_S = 240
-STEPS_AN_EPOCH = 12
-SAID_STEPS = (10, 12)
-"""Steps of an epoch at which metrics are said: every tenth, and the last."""
 
 
 def test_a_run_goes_from_rest_to_mlflow(shell: Shell, client: TandemClient) -> None:
@@ -120,7 +118,7 @@ def test_resources_that_no_node_has_are_refused_by_the_real_cluster(client: Tand
 def assert_every_step_is_there_once(
     shell: Shell, client: TandemClient, run: RunView, *, epochs: int
 ) -> None:
-    wanted = [epoch * STEPS_AN_EPOCH + step for epoch in range(epochs) for step in SAID_STEPS]
+    wanted = said_steps(epochs)
     ours = [point.step for point in client.metrics(run.id, key=Metric.LOSS)]
     assert ours == wanted
     assert tracked_steps(shell.mlflow_url, run.id, Metric.LOSS) == wanted
