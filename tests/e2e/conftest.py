@@ -1,4 +1,4 @@
-"""One stack for all end-to-end tests, with a tiny digits set."""
+"""A stack for each module of end-to-end tests, with a tiny digits set."""
 
 from collections.abc import Iterator
 
@@ -9,9 +9,8 @@ from tests.instant import TINY
 from tests.shell import Shell, own_shell
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """Shared, for a start takes half a minute: who launches what goes on for long cancels it."""
     with own_shell(tmp_path_factory.mktemp("stack")) as made, pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_EXPOSE_PROMETHEUS", str(tmp_path_factory.mktemp("mlflow")))
         made.does("up")
