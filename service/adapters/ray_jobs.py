@@ -99,13 +99,14 @@ class RayJobs:
         return response
 
     def _headers(self) -> dict[str, str]:
-        token = self._token or self._token_in_file()
-        return {"Authorization": f"Bearer {token}"} if token else {}
+        return ray_headers(token_file=self._token_file, token=self._token)
 
-    def _token_in_file(self) -> str | None:
-        if self._token_file is None or not self._token_file.exists():
-            return None
-        return self._token_file.read_text(encoding="ascii").strip()
+
+def ray_headers(*, token_file: Path | None, token: str | None) -> dict[str, str]:
+    """What a request shows to Ray: the token, or that in the file; neither: nothing."""
+    if token is None and token_file is not None and token_file.exists():
+        token = token_file.read_text(encoding="ascii").strip()
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _job_from_order(order: Order) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from service.adapters.ray_jobs import ray_headers
 from service.stack.parts import Part, PartName, StackConfig
 
 
@@ -34,7 +35,4 @@ def probe(part: Part, config: StackConfig, *, timeout_s: float = 4.0) -> Health:
 def _headers(part: Part, config: StackConfig) -> dict[str, str]:
     if part.name is not PartName.RAY:
         return {}
-    token, file = config.ray_token, config.ray_token_file
-    if token is None and file.exists():
-        token = file.read_text(encoding="utf-8").strip()
-    return {"Authorization": f"Bearer {token}"} if token else {}
+    return ray_headers(token_file=config.ray_token_file, token=config.ray_token)

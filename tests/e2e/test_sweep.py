@@ -33,7 +33,7 @@ def test_a_sweep_is_searched_in_packs_compared_and_its_best_is_the_same_alone(
         *("sweep", "quick/instant_bckd", *WEIGHTS, teacher, *options, "--watch"), patience_s=480
     )
 
-    sweep = client.sweeps().items[0]
+    (sweep,) = client.sweeps().items
     trials = client.trials(sweep.id)
     assert sweep.state == "succeeded", sweep.message
     assert sweep.best is not None
