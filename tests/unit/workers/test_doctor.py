@@ -1,6 +1,7 @@
 """GPUs of the driver compared with torch's, and shared memory, on simulated machines."""
 
 import shutil
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -229,10 +230,24 @@ def test_shared_memory_has_two_gib_for_each_gpu_and_one_at_least(
 
 
 def test_this_machine_is_examined_whole() -> None:
-    names = [finding.name for finding in examine()]
+    findings = examine()
 
+    names = [finding.name for finding in findings]
     assert names[:3] == ["versions", "mmcv operators", GPUS_FINDING]
     assert names[-1] == "shared memory"
+    assert "modulated_deform_conv2d" in findings[1].detail
+
+
+def test_a_broken_mmcv_does_not_hide_the_other_findings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "workers.machine.operators", None)
+
+    findings = {finding.name: finding for finding in examine(machine(write_machine(tmp_path)))}
+
+    assert not findings["mmcv operators"].ok
+    assert "make clean setup" in findings["mmcv operators"].advice
+    assert findings[GPUS_FINDING].ok
 
 
 def test_a_report_of_a_gpu_survives_json() -> None:
