@@ -117,3 +117,14 @@ def test_the_newer_name_of_the_allocators_settings_goes_first(
     monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "old")
 
     assert numeric_settings()["allocator"] == "new"
+
+
+@pytest.mark.gpu
+def test_this_machines_gpu_is_described(tmp_path: Path) -> None:
+    facts = written(tmp_path, device=torch.device("cuda", 0))
+
+    (gpu,) = facts["gpus"]
+    assert gpu["name"] == facts["device_name"] == torch.cuda.get_device_name(0)
+    assert gpu["memory_bytes"] > 0
+    assert gpu["driver"] == facts["cuda"]["driver"]
+    assert gpu["driver"] is not None
