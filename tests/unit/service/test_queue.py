@@ -282,12 +282,13 @@ def test_what_a_run_waits_for_beside_room_is_said_and_takes_none() -> None:
 def test_nodes_that_lost_attempts_are_avoided_as_long_as_others_will_do() -> None:
     good = Node(2.0, 2.0, 2.0, 2.0, "good")
     bad = Node(8.0, 8.0, 8.0, 8.0, "bad")
-    avoid = frozenset({"bad"})
+    ids = frozenset({"bad"})
+    avoid = AvoidedNodes(ids, ids)
 
     small = decide(Situation(NOW, (bad, good), (waits("small"),), avoid=avoid))
     large = decide(Situation(NOW, (bad, good), (waits("large", processes=8),), avoid=avoid))
 
-    assert small == [Start(wants("small"), 1, avoid)]
+    assert small == [Start(wants("small"), 1, ids)]
     assert large == [Start(wants("large", processes=8), 8, frozenset())]
 
 
