@@ -63,10 +63,62 @@ def a_group_error(**errors: Exception) -> WorkerGroupError:
     ],
 )
 def test_an_error_of_ray_has_a_cause(error: Exception, reason: FailureReason, said: str) -> None:
-    failure = failure_from_ray(error)
+    failure = failure_from_ray(error, nodes={})
 
     assert failure.reason is reason
     assert said in failure.message
+
+
+@pytest.mark.parametrize(
+    ("error", "node_id"),
+    [
+        (a_group_error(rank1=LOST), "n1"),
+        (a_group_error(rank2=LOST, rank3=LOST), "n2"),
+        (a_group_error(rank0=LOST, rank2=LOST), None),
+        (a_group_error(rank9=LOST), None),
+        (a_group_error(rank0=GONE, rank1=LOST), "n1"),
+        (a_group_error(rank0=GONE, rank1=GONE), None),
+        (a_group_error(rank0=GONE, rank2=KeyError("x")), "n2"),
+        (
+            a_group_error(
+                rank1=WorkerHealthCheckFailedError("A worker died.", OutOfMemoryError("full"))
+            ),
+            "n1",
+        ),
+        (ControllerError(WorkerGroupStartupTimeoutError(2)), None),
+    ],
+    ids=[
+        "killed",
+        "both of one node killed",
+        "on several nodes",
+        "before it said where it is",
+        "another noticed",
+        "out of touch",
+        "one failed and another noticed",
+        "no memory",
+        "no room",
+    ],
+)
+def test_the_node_of_the_process_that_failed_is_named(
+    error: Exception, node_id: str | None
+) -> None:
+    nodes = {0: "n0", 1: "n1", 2: "n2", 3: "n2"}
+
+    assert failure_from_ray(error, nodes=nodes).node_id == node_id
+
+
+def test_processes_leave_word_of_their_nodes_until_the_attempt_starts_again(
+    tmp_path: Path,
+) -> None:
+    slips = Slips(tmp_path, attempt=3)
+    slips.keep_node(0, "n0")
+    slips.keep_node(11, "n1")
+    Slips(tmp_path, attempt=31).keep_node(0, "another attempt's")
+
+    assert slips.nodes() == {0: "n0", 11: "n1"}
+    slips.clear()
+
+    assert slips.nodes() == {}
 
 
 def test_a_process_that_cannot_reach_another_is_not_the_cause() -> None:
