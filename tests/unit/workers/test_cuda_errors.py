@@ -4,7 +4,6 @@ import ctypes
 from collections.abc import Callable
 from pathlib import Path
 
-import nvidia
 import pytest
 import torch
 from torch import distributed
@@ -139,7 +138,8 @@ WORDS = [
 @pytest.fixture(scope="module")
 def description() -> Callable[[int], str]:
     """The installed CUDA runtime's own words for a code; it needs no GPU for that."""
-    (library,) = Path(nvidia.__path__[0]).glob("*/lib/libcudart.so.*")
+    packages = Path(torch.__file__).parents[1]
+    (library,) = packages.glob("nvidia/*/lib/libcudart.so.*")
     describe = ctypes.CDLL(str(library)).cudaGetErrorString
     describe.restype = ctypes.c_char_p
     return lambda code: describe(code).decode()
@@ -147,7 +147,7 @@ def description() -> Callable[[int], str]:
 
 def with_code(code: int, words: str = "CUDA error: words that are not known") -> RuntimeError:
     error = torch.AcceleratorError(words)
-    error.error_code = code
+    vars(error)["error_code"] = code  # as torch does
     return error
 
 
