@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayError
+from ray.train import get_context
 from ray.train.torch import TorchConfig, get_device
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
@@ -92,11 +93,13 @@ def launch(part: Part, placement: Placement) -> ExitCode:
 
 def train_part(config: Mapping[str, str]) -> int:
     """What every process does; Ray finds it by its name."""
+    part = Part.model_validate_json(config["part"])
+    node_id = ray.get_runtime_context().get_node_id()
+    # Before anything that a broken node can make fail.
+    Slips.of(part).keep_node(get_context().get_world_rank(), node_id)
     from workers.part import take_part
 
-    part = Part.model_validate_json(config["part"])
     device = get_device() if part.spec.resources.num_gpus else None
-    node_id = ray.get_runtime_context().get_node_id()
     return int(take_part(part, device=device, node_id=node_id))
 
 

@@ -37,7 +37,6 @@ def take_part(part: Part, *, device: torch.device | None, node_id: str) -> ExitC
     name for the node where this process runs.
     """
     slips = Slips.of(part)
-    slips.keep_node(processes.rank(), node_id)
     write_log(slips.log_of(processes.rank()), also_print=False)
     write_crashes(slips.log_of(processes.rank()))
     leave_start_mark(Path(part.run_dir), attempt=part.identity.attempt, rank=processes.rank())
@@ -71,14 +70,22 @@ def _train(
         )
     except Exception as error:
         log.exception("This process of the group cannot go on.")
-        if not is_others_end(error):
-            cause = cause_of(
-                error,
-                oom_kills=oom_kills_since_start(Path(part.run_dir), attempt=part.identity.attempt),
-                foreign_bytes=CudaContext().foreign_bytes,
-            )
-            slips.keep_failure(Failure(reason=cause.reason, message=cause.message, node_id=node_id))
+        failure = failure_of(error, part=part, node_id=node_id)
+        if failure is not None:
+            slips.keep_failure(failure)
         raise
+
+
+def failure_of(error: Exception, *, part: Part, node_id: str) -> Failure | None:
+    """Why this process failed, on which node; none if it only noticed another one's end."""
+    if is_others_end(error):
+        return None
+    cause = cause_of(
+        error,
+        oom_kills=oom_kills_since_start(Path(part.run_dir), attempt=part.identity.attempt),
+        foreign_bytes=CudaContext().foreign_bytes,
+    )
+    return Failure(reason=cause.reason, message=cause.message, node_id=node_id)
 
 
 def _has_first_spoken(slips: Slips) -> bool:

@@ -2,19 +2,24 @@
 
 import gc
 import json
+import os
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import psutil
 import pytest
 import torch
 
 from configs.catalog import parse_spec
-from configs.spec import ExitCode, PackMember, PackOrder, RunFile
+from configs.spec import Env, ExitCode, PackMember, PackOrder, RunFile
 from tests.digits import write_digits
-from tests.training.runs import a_spec, records, weights
+from tests.training.runs import PATIENCE_S, a_spec, records, weights
 from workers import attempt, compat
 from workers.hooks.control import Termination
 from workers.lockstep import Lockstep
@@ -92,30 +97,44 @@ def pack(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
 
     def start(*, fails: Fails = lambda _name, _step: None, gpu: Any = None) -> ExitCode:
         def take_or_fail(runner: Runner, parts: Any) -> None:
-            (name,) = (name for name, rate in RATES.items() if rate == _rate(runner))
+            (name,) = (name for name, rate in RATES.items() if rate == rate_of(runner))
             if (error := fails(name, runner.iter + 1)) is not None:
                 raise error
             take(runner, parts)
 
         monkeypatch.setattr(Runner, "take", take_or_fail)
-        entries = []
-        for number, (name, spec) in enumerate(specs(digits).items()):
-            (tmp_path / name).mkdir()
-            (tmp_path / name / RunFile.SPEC).write_text(json.dumps(spec))
-            entries.append(
-                PackMember(
-                    run_id=f"r{number:012d}", attempt=1, run_dir=str(tmp_path / name), name=name
-                )
-            )
-        order = PackOrder(id="pack-1", members=tuple(entries))
+        order = an_order(tmp_path, specs(digits))
         parsed = [parse_spec(spec) for spec in specs(digits).values()]
         return train_pack(order, parsed, termination=Termination(), gpu=gpu or SimulatedGpu())
 
     return start
 
 
-def _rate(runner: Runner) -> float:
+def rate_of(runner: Runner) -> float:
     return float(runner.optimizer.param_groups[0]["initial_lr"])
+
+
+def an_order(folder: Path, members: dict[str, dict[str, Any]]) -> PackOrder:
+    """A pack whose members' folders have their names."""
+    entries = []
+    for number, (name, spec) in enumerate(members.items()):
+        run_dir = folder / name
+        run_dir.mkdir()
+        (run_dir / RunFile.SPEC).write_text(json.dumps(spec))
+        entries.append(
+            PackMember(run_id=f"r{number:012d}", attempt=1, run_dir=str(run_dir), name=name)
+        )
+    return PackOrder(id="pack-1", members=tuple(entries))
+
+
+def marked_processes(mark: dict[Env, str]) -> list[psutil.Process]:
+    """Those that were started with `mark` in their environment and still live."""
+    living = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if mark.items() <= process.environ().items():
+                living.append(process)
+    return living
 
 
 def last_words(folder: Path) -> dict[str, str]:
@@ -137,6 +156,59 @@ def test_after_a_sticky_error_only_the_member_that_met_it_is_told(
 
     assert ended.value.code is ExitCode.INTERRUPTED
     assert last_words(tmp_path) == {"b": "bug"}
+
+
+STICKY_PACK = """
+import sys
+from pathlib import Path
+
+import yaml
+
+from configs.catalog import parse_spec
+from configs.spec import PackOrder, RunFile
+from tests.training.test_pack_failures import rate_of, sticky
+from workers import compat
+from workers.hooks.control import Termination
+from workers.pack import train_pack
+from workers.runner import Runner
+
+take = Runner.take
+
+def take_or_fail(runner, parts):
+    if (rate_of(runner), runner.iter) == (2e-3, 1):
+        raise sticky()
+    take(runner, parts)
+
+if __name__ == "__main__":
+    compat.apply()
+    Runner.take = take_or_fail
+    order = PackOrder.model_validate_json(sys.argv[1])
+    files = [Path(member.run_dir) / RunFile.SPEC for member in order.members]
+    specs = [parse_spec(yaml.safe_load(file.read_text())) for file in files]
+    train_pack(order, specs, termination=Termination())
+"""
+
+
+def test_the_process_ends_with_the_word_on_the_disk_and_no_loader_left(
+    digits: Path, tmp_path: Path
+) -> None:
+    members = specs(digits)
+    for spec in members.values():
+        spec["data"] = spec["data"] | {"loader_workers": 1}
+    order = an_order(tmp_path, members)
+    mark = {Env.ATTEMPT: f"sticky-{tmp_path.name}-{os.getpid()}"}
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | mark
+
+    ended = subprocess.run(
+        [sys.executable, "-c", STICKY_PACK, order.model_dump_json()],
+        env=env,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+
+    assert ended.returncode == ExitCode.INTERRUPTED
+    assert last_words(tmp_path) == {"b": "bug"}
+    assert not marked_processes(mark)
 
 
 def test_an_error_that_turns_out_to_be_sticky_is_one(
@@ -166,7 +238,7 @@ def test_all_of_a_member_that_leaves_is_gone_when_memory_is_given_back(
 
     def note(runner: Runner, mode: str) -> None:
         if mode == "before_train_iter":
-            (name,) = (name for name, rate in RATES.items() if rate == _rate(runner))
+            (name,) = (name for name, rate in RATES.items() if rate == rate_of(runner))
             trained[name] = weakref.ref(runner.model)
         call_hook(runner, mode)
 

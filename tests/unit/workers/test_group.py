@@ -13,9 +13,12 @@ from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from configs.spec import FailureReason, Outcome, RunFile
+from tests.unit.workers.reporting.records import a_run_spec
 from workers.failures import is_others_end
-from workers.group import Failure, Slips, Witness, whole_lines
+from workers.group import Failure, Part, Slips, Witness, whole_lines
 from workers.launch import Placement, failure_from_ray
+from workers.part import failure_of
+from workers.reporting.identity import Identity
 
 GONE = RuntimeError("[/x/gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer")
 LOST = WorkerHealthCheckFailedError("A worker died.", ActorDiedError())
@@ -124,6 +127,24 @@ def test_processes_leave_word_of_their_nodes_until_the_attempt_starts_again(
 def test_a_process_that_cannot_reach_another_is_not_the_cause() -> None:
     assert is_others_end(GONE)
     assert not is_others_end(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_a_process_that_fails_names_its_node_and_one_that_notices_names_none(
+    tmp_path: Path,
+) -> None:
+    part = Part(
+        spec=a_run_spec(),
+        identity=Identity(run_id="r1"),
+        run_dir=str(tmp_path),
+        spool_from=0,
+        stall_after_s=300.0,
+    )
+
+    lost = failure_of(RuntimeError("CUDA error: GPU is lost"), part=part, node_id="n7")
+
+    assert lost is not None
+    assert (lost.reason, lost.node_id) == (FailureReason.NODE_LOST, "n7")
+    assert failure_of(GONE, part=part, node_id="n7") is None
 
 
 def test_the_first_failure_is_kept(tmp_path: Path) -> None:
