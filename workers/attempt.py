@@ -7,13 +7,14 @@ from pathlib import Path
 
 from configs.spec import ExitCode, JobSpec, attempt_log
 from workers.errors import StopRequested, Superseded
-from workers.failures import exit_code_of, message_of, reason_of
+from workers.failures import cause_of, exit_code_of, is_sticky
+from workers.gpu_context import CudaContext, GpuContext
 from workers.group import Slips
 from workers.hooks.control import Termination, leave_if_unwanted
 from workers.pulse import STALL_AFTER_S
 from workers.remains import obituary, oom_kills_since_start
 from workers.reporting.identity import Identity
-from workers.reporting.reporter import Reporter
+from workers.reporting.reporter import PATIENCE_S, Reporter
 from workers.reporting.voice import Voice
 from workers.watchdog import watched
 
@@ -70,13 +71,36 @@ def attempt(
             with watched({log_file: reporter}, stall_after_s=stall_after_s):
                 best_map = work(Desk(run_dir, reporter, termination))
         except Exception as error:
-            return told_end(error, voice=reporter, run_dir=run_dir, attempt=identity.attempt)
+            return end_by(error, voice=reporter, run_dir=run_dir, attempt=identity.attempt)
         reporter.outcome("succeeded", best_map=best_map)
         return ExitCode.SUCCEEDED
 
 
-def told_end(error: Exception, *, voice: Voice, run_dir: Path, attempt: int) -> ExitCode:
-    """Say that an attempt ended by `error`, which is being handled; the exit code that says it too.
+def end_by(
+    error: Exception,
+    *,
+    voice: Voice,
+    run_dir: Path,
+    attempt: int,
+    gpu: GpuContext | None = None,
+) -> ExitCode:
+    """Report that the only attempt of this process ended by `error`; returns the exit code.
+
+    A process that cannot use its GPU any more ends here. `error` must still be referred to: the
+    tensors in its traceback cannot be freed without CUDA. `gpu`: none is this process's own.
+    """
+    gpu = gpu or CudaContext()
+    code = told_end(error, voice=voice, run_dir=run_dir, attempt=attempt, gpu=gpu)
+    if is_sticky(error):
+        voice.drain(patience_s=PATIENCE_S)
+        gpu.abandon(code)
+    return code
+
+
+def told_end(
+    error: Exception, *, voice: Voice, run_dir: Path, attempt: int, gpu: GpuContext
+) -> ExitCode:
+    """Say that an attempt ended by `error`; the exit code that says it too.
 
     A superseded attempt says nothing: the run has another voice.
     """
@@ -86,10 +110,14 @@ def told_end(error: Exception, *, voice: Voice, run_dir: Path, attempt: int) -> 
     if isinstance(error, StopRequested):
         voice.outcome("cancelled" if error.ends_the_run else "stopped", message=str(error))
         return ExitCode.CANCELLED if error.ends_the_run else ExitCode.STOPPED
-    reason = reason_of(error, oom_kills=oom_kills_since_start(run_dir, attempt=attempt))
-    log.exception("The attempt failed: %s", reason)
-    voice.outcome("failed", reason=reason, message=message_of(error))
-    return exit_code_of(reason)
+    cause = cause_of(
+        error,
+        oom_kills=oom_kills_since_start(run_dir, attempt=attempt),
+        foreign_bytes=gpu.foreign_bytes,
+    )
+    log.error("The attempt failed: %s", cause.reason, exc_info=error)
+    voice.outcome("failed", reason=cause.reason, message=cause.message)
+    return exit_code_of(cause.reason)
 
 
 def say_how_the_last_ended(voice: Voice, *, run_dir: Path, attempt: int) -> None:

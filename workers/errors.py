@@ -79,6 +79,7 @@ class PackOutOfMemory(WorkerError):
 
     def __init__(self, beside: int, error: Exception) -> None:
         super().__init__(f"There is no memory for it beside {beside} others of its pack: {error}")
+        self.__cause__ = error
 
 
 class GpuUnavailable(WorkerError):

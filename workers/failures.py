@@ -2,13 +2,14 @@
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
-import torch
 from torch import distributed
 
 from configs.spec import ExitCode, FailureReason, is_retryable
+from workers.cuda_errors import CudaFailure, cuda_failure
 from workers.errors import WorkerError
 
 _GLOO = "gloo/transport"
@@ -38,19 +39,16 @@ _REASON_BY_WORDS: Final = tuple(
     (re.compile(words), reason)
     for words, reason in (
         (_SHARED_MEMORY.pattern, FailureReason.HOST_OUT_OF_MEMORY),
-        (r"device-side assert|ncclInvalid(Argument|Usage)", FailureReason.BUG),
-        (
-            r"CUDA(?: error:)? out of memory|cudaErrorMemoryAllocation|_STATUS_ALLOC_FAILED",
-            FailureReason.CUDA_OUT_OF_MEMORY,
-        ),
+        (r"ncclInvalid(Argument|Usage)", FailureReason.BUG),
         (r"DefaultCPUAllocator|Cannot allocate memory", FailureReason.HOST_OUT_OF_MEMORY),
         (r"No space left on device|Disk quota exceeded", FailureReason.DISK_FULL),
         (r"PytorchStreamWriter failed writing", FailureReason.DISK_FULL),
         (r"Input/output error|Stale file handle", FailureReason.NODE_LOST),
         (
-            r"uncorrectable|\bECC\b|unspecified launch failure|\bXid\b|NCCL error|nccl\w*Error",
+            r"NCCL error|NCCL WARN|nccl\w*Error|Watchdog caught collective operation timeout",
             FailureReason.NODE_LOST,
         ),
+        (r"Pin memory thread exited unexpectedly", FailureReason.NODE_LOST),
         (
             rf"{_GLOO}|[Cc]onnection (closed|reset) by peer|Dist(Backend|Network|Store)Error",
             FailureReason.NODE_LOST,
@@ -79,11 +77,21 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or link.__context__
 
 
+def _cuda_failure_behind(error: BaseException) -> CudaFailure | None:
+    """What gave an error its reason, if that was CUDA."""
+    for link in _chain(error):
+        if isinstance(link, WorkerError):
+            return None
+        if (failure := cuda_failure(link)) is not None:
+            return failure
+    return None
+
+
 def _own_reason_of(error: BaseException, *, oom_kills: int) -> FailureReason | None:
     if isinstance(error, WorkerError):
         return error.reason
-    if isinstance(error, torch.OutOfMemoryError):
-        return FailureReason.CUDA_OUT_OF_MEMORY
+    if (failure := cuda_failure(error)) is not None:
+        return failure.reason
     if isinstance(error, MemoryError):
         return FailureReason.HOST_OUT_OF_MEMORY
     if isinstance(error, OSError) and error.errno in _REASON_BY_ERRNO:
@@ -104,9 +112,46 @@ def _reason_by_words(error: BaseException, *, oom_kills: int) -> FailureReason |
 
 
 def message_of(error: BaseException) -> str:
-    """What happened, in one line for people."""
+    """What happened, for people, with what to do about it where that depends on the error."""
     said = f"{type(error).__name__}: {error}"
-    return f"{said} {_SHARED_MEMORY_ADVICE}" if _SHARED_MEMORY.search(said) else said
+    if _SHARED_MEMORY.search(said):
+        return f"{said} {_SHARED_MEMORY_ADVICE}"
+    failure = _cuda_failure_behind(error)
+    return f"{said} {failure.advice}" if failure is not None and failure.advice else said
+
+
+def is_sticky(error: BaseException) -> bool:
+    """Whether this process cannot use its GPU any more after `error`, as far as its words tell."""
+    return any(
+        failure is not None and failure.is_sticky
+        for failure in (cuda_failure(link) for link in _chain(error))
+    )
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why an attempt failed."""
+
+    reason: FailureReason
+    message: str
+
+
+def cause_of(
+    error: BaseException, *, oom_kills: int = 0, foreign_bytes: Callable[[], int] = lambda: 0
+) -> Cause:
+    """Reason and message of a failed attempt that had its GPU to itself.
+
+    `oom_kills`: see `reason_of`. `foreign_bytes` is asked only if the GPU's memory did not do, and
+    answers how much of it other processes hold: then the node is at fault, and not the run.
+    """
+    cause = Cause(reason_of(error, oom_kills=oom_kills), message_of(error))
+    if cause.reason is not FailureReason.CUDA_OUT_OF_MEMORY:
+        return cause
+    foreign = foreign_bytes()
+    if foreign == 0:
+        return cause
+    held = f"{foreign / 2**30:.1f} GiB of the GPU are held by another process."
+    return Cause(FailureReason.NODE_LOST, f"{held} {cause.message}")
 
 
 def exit_code_of(reason: FailureReason) -> ExitCode:
@@ -119,5 +164,10 @@ def exit_code_of(reason: FailureReason) -> ExitCode:
 
 
 def is_others_end(error: BaseException) -> bool:
-    """Whether a process fails only because it cannot reach another one: the cause is over there."""
+    """Whether a process fails only because it cannot reach another one: the cause is over there.
+
+    NCCL also reports what happened to the process's own GPU.
+    """
+    if cuda_failure(error) is not None:
+        return False
     return isinstance(error, distributed.DistError) or _GLOO in str(error)

@@ -31,10 +31,13 @@ class Failure(Contract):
 
     reason: FailureReason
     message: str
+    node_id: str | None = None
+    """Ray's id of the node where it failed; none: no single node is known to be the cause."""
 
 
 class Slips:
-    """An attempt's small files: its processes' logs, its failure, the wish that it leaves."""
+    """An attempt's small files: its processes' logs and nodes, its failure, the wish that it
+    leaves."""
 
     def __init__(self, run_dir: Path, *, attempt: int, spool_from: int = 0) -> None:
         self._run_dir = run_dir
@@ -52,7 +55,7 @@ class Slips:
     def clear(self) -> None:
         """Take away what an earlier start of the same attempt left."""
         self._failure.parent.mkdir(parents=True, exist_ok=True)
-        for file in (self._failure, self._leave):
+        for file in (self._failure, self._leave, *self._node_files()):
             file.unlink(missing_ok=True)
 
     def log_of(self, rank: int) -> Path:
@@ -60,6 +63,23 @@ class Slips:
         if rank == 0:
             return self._run_dir / attempt_log(self._attempt)
         return self._run_dir / RunFile.LOGS / f"attempt-{self._attempt}.rank-{rank}.log"
+
+    def keep_node(self, rank: int, node_id: str) -> None:
+        """Write down where a process runs: one that is killed cannot say it any more."""
+        file = self._run_dir / RunFile.LOGS / f"attempt-{self._attempt}.rank-{rank}.node"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(node_id, encoding="ascii")
+
+    def nodes(self) -> dict[int, str]:
+        """The nodes of those processes that came to say it, by rank."""
+        return {
+            int(file.stem.rpartition("-")[2]): node_id
+            for file in self._node_files()
+            if (node_id := file.read_text(encoding="ascii"))
+        }
+
+    def _node_files(self) -> list[Path]:
+        return sorted((self._run_dir / RunFile.LOGS).glob(f"attempt-{self._attempt}.rank-*.node"))
 
     def ask_to_leave(self) -> None:
         """Have the processes leave at their next step."""

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayError
+from ray.train import get_context
 from ray.train.torch import TorchConfig, get_device
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
@@ -28,6 +29,7 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 from configs.spec import Env, ExitCode, FailureReason, Outcome, Resources
 from workers.errors import Preempted
 from workers.failures import exit_code_of, is_others_end, message_of, reason_of
+from workers.gpu_environment import GPU_VARIABLES, gpu_environment
 from workers.group import Failure, Part, Slips
 from workers.reporting.reporter import Reporter
 
@@ -83,17 +85,22 @@ def launch(part: Part, placement: Placement) -> ExitCode:
         return _exit_code_of_word(said)
     log.error("The attempt failed: %s: %s", failure.reason, failure.message)
     with Reporter.open(run_dir, identity=identity, spec=spec) as reporter:
-        reporter.outcome("failed", reason=failure.reason, message=failure.message)
+        reporter.outcome(
+            "failed", reason=failure.reason, message=failure.message, node_id=failure.node_id
+        )
     return exit_code_of(failure.reason)
 
 
 def train_part(config: Mapping[str, str]) -> int:
     """What every process does; Ray finds it by its name."""
+    part = Part.model_validate_json(config["part"])
+    node_id = ray.get_runtime_context().get_node_id()
+    # Before anything that a broken node can make fail.
+    Slips.of(part).keep_node(get_context().get_world_rank(), node_id)
     from workers.part import take_part
 
-    part = Part.model_validate_json(config["part"])
     device = get_device() if part.spec.resources.num_gpus else None
-    return int(take_part(part, device=device))
+    return int(take_part(part, device=device, node_id=node_id))
 
 
 def _fit(part: Part, *, placement: Placement, slips: Slips) -> Future[Result]:
@@ -141,9 +148,7 @@ def _trainer(part: Part, *, placement: Placement, storage: Path) -> TorchTrainer
     asked = part.spec.resources
     has_gpus = asked.num_gpus > 0
     os.environ |= _TRAIN_SETTINGS
-    # mmcv moves batches to any GPU that torch sees, whatever device it is given.
-    env: dict[str, str] = {} if has_gpus else {"CUDA_VISIBLE_DEVICES": ""}
-    env[Env.ATTEMPT] = os.environ.get(Env.ATTEMPT, "")
+    env = environment_of_processes(os.environ, has_gpus=has_gpus)
     return TorchTrainer(
         train_part,
         train_loop_config={"part": part.model_dump_json()},
@@ -161,6 +166,19 @@ def _trainer(part: Part, *, placement: Placement, storage: Path) -> TorchTrainer
             worker_runtime_env={"env_vars": env},
         ),
     )
+
+
+def environment_of_processes(driver: Mapping[str, str], *, has_gpus: bool) -> dict[str, str]:
+    """What the processes have in their environment beside their node's own.
+
+    What an operator has set for the driver is handed on: theirs may be on other nodes.
+    """
+    env: dict[str, str] = {Env.ATTEMPT: driver.get(Env.ATTEMPT, "")}
+    if not has_gpus:
+        # Libraries make a context on any GPU that they see, whatever device they are given.
+        return env | {"CUDA_VISIBLE_DEVICES": ""}
+    handed_on = {name: driver[name] for name in GPU_VARIABLES if name in driver}
+    return env | handed_on | gpu_environment(driver)
 
 
 def _listen_for_sigterm() -> threading.Event:
@@ -201,13 +219,15 @@ def _attend(fit: Future[Result], *, leaving: threading.Event, slips: Slips) -> N
 def _failure_of(fit: Future[Result], slips: Slips) -> Failure | None:
     """Why the processes could not say how they ended; none if they could."""
     error = fit.exception()
-    return None if error is None else slips.failure() or failure_from_ray(error)
+    if error is None:
+        return None
+    return slips.failure() or failure_from_ray(error, nodes=slips.nodes())
 
 
-def failure_from_ray(error: BaseException) -> Failure:
-    """What an error of Ray means for the attempt."""
+def failure_from_ray(error: BaseException, *, nodes: Mapping[int, str]) -> Failure:
+    """What an error of Ray means for the attempt; `nodes` are those of the processes, by rank."""
     if isinstance(error, WorkerGroupError):
-        return _failure_of_group(error.worker_failures)
+        return _failure_of_group(error.worker_failures, nodes)
     if isinstance(error, PreemptionError):
         return Failure(reason=FailureReason.PREEMPTED, message="A node of the cluster is drained.")
     if isinstance(error, ControllerError):
@@ -218,7 +238,7 @@ def failure_from_ray(error: BaseException) -> Failure:
     return Failure(reason=reason_of(error), message=message_of(error))
 
 
-def _failure_of_group(errors: Mapping[int, BaseException]) -> Failure:
+def _failure_of_group(errors: Mapping[int, BaseException], nodes: Mapping[int, str]) -> Failure:
     lost = {
         rank: error.health_check_failure
         for rank, error in errors.items()
@@ -226,15 +246,32 @@ def _failure_of_group(errors: Mapping[int, BaseException]) -> Failure:
     }
     if any(isinstance(cause, OutOfMemoryError) for cause in lost.values()):
         message = f"A node ran out of memory ({_ranks(lost)})."
-        return Failure(reason=FailureReason.HOST_OUT_OF_MEMORY, message=message)
+        return Failure(
+            reason=FailureReason.HOST_OUT_OF_MEMORY,
+            message=message,
+            node_id=_common_node(lost, nodes),
+        )
     if lost:
         message = f"A training process was lost ({_ranks(lost)})."
-        return Failure(reason=FailureReason.NODE_LOST, message=message)
+        return Failure(
+            reason=FailureReason.NODE_LOST, message=message, node_id=_common_node(lost, nodes)
+        )
     if all(is_others_end(error) for error in errors.values()):
         message = f"The training processes cannot reach each other ({_ranks(errors)})."
         return Failure(reason=FailureReason.NODE_LOST, message=message)
-    rank, first = min(errors.items())
-    return Failure(reason=reason_of(first), message=f"{message_of(first)} (rank {rank})")
+    rank = min(rank for rank, error in errors.items() if not is_others_end(error))
+    first = errors[rank]
+    return Failure(
+        reason=reason_of(first),
+        message=f"{message_of(first)} (rank {rank})",
+        node_id=nodes.get(rank),
+    )
+
+
+def _common_node(ranks: Iterable[int], nodes: Mapping[int, str]) -> str | None:
+    """The node of all these processes; none if they were on several, or it is not known."""
+    of_ranks = {nodes.get(rank) for rank in ranks}
+    return of_ranks.pop() if len(of_ranks) == 1 else None
 
 
 def _ranks(errors: Mapping[int, object]) -> str:

@@ -4,23 +4,23 @@ It costs T + K * S instead of K * (T + S). Each member is a run of its own, with
 checkpoints and end: one that fails, or is not wanted any more, leaves the others as they are.
 """
 
-import gc
 import logging
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-import torch
-
-from configs.spec import ExitCode, PackMember, PackOrder, RunSpec, attempt_log
+from configs.spec import ExitCode, FailureReason, PackMember, PackOrder, RunSpec, attempt_log
 from workers.attempt import say_how_the_last_ended, told_end
 from workers.course import Course, dataset_of
 from workers.distillation.teacher import shared_teachers
 from workers.errors import NanLoss, PackOutOfMemory
 from workers.evaluation import Scores
+from workers.failures import is_sticky, reason_of
+from workers.gpu_context import CudaContext, GpuContext
 from workers.hooks.control import Termination
 from workers.loading import kept
 from workers.lockstep import Lockstep
@@ -38,9 +38,13 @@ log = logging.getLogger(__name__)
 class Member:
     """A run in a pack, from its first word to its last."""
 
-    def __init__(self, spec: RunSpec, *, identity: Identity, run_dir: Path) -> None:
+    def __init__(
+        self, spec: RunSpec, *, identity: Identity, run_dir: Path, gpu: GpuContext
+    ) -> None:
         self.spec = spec
+        self._gpu = gpu
         self.run_dir = run_dir
+        self.run_id = identity.run_id
         self.attempt = identity.attempt
         self.log_file = run_dir / attempt_log(identity.attempt)
         self.voice = Reporter.open(run_dir, identity=identity, spec=spec)
@@ -49,7 +53,7 @@ class Member:
         self._closing: threading.Thread | None = None
 
     @classmethod
-    def of(cls, member: PackMember, order: PackOrder, spec: RunSpec) -> Self:
+    def of(cls, member: PackMember, order: PackOrder, spec: RunSpec, *, gpu: GpuContext) -> Self:
         """A member as the order names it."""
         identity = Identity(
             run_id=member.run_id,
@@ -60,7 +64,7 @@ class Member:
             name=member.name,
             project=member.project,
         )
-        return cls(spec, identity=identity, run_dir=Path(member.run_dir))
+        return cls(spec, identity=identity, run_dir=Path(member.run_dir), gpu=gpu)
 
     @property
     def is_in(self) -> bool:
@@ -77,16 +81,40 @@ class Member:
     def turn(self, *, beside: int) -> Iterator[None]:
         """What goes wrong herein ends this member, and is told; no other hears of it.
 
-        `beside` counts the members that take memory too.
+        `beside` counts the others that took memory when the round of turns began.
         """
+        failure: Exception | None = None
         with speaking_for(self.log_file):
             try:
                 with self._batch_kept():
                     yield
-            except torch.OutOfMemoryError as error:
-                self._leave(self._told(error if beside == 0 else PackOutOfMemory(beside, error)))
             except Exception as error:
-                self._leave(self._told(error))
+                failure = error
+        if failure is not None:
+            self.fail(failure, beside=beside)
+
+    def fail(self, error: Exception, *, beside: int) -> None:
+        """End this member by `error`, which is told; its memory is free for `release_memory` then.
+
+        After an error that leaves the GPU unusable the process ends too. Only this member's end
+        has been told by then, so the others are tried again and none of them is blamed.
+        """
+        if beside and reason_of(error) is FailureReason.CUDA_OUT_OF_MEMORY:
+            error = PackOutOfMemory(beside, error)
+        with speaking_for(self.log_file):
+            code = told_end(
+                error,
+                voice=self.voice,
+                run_dir=self.run_dir,
+                attempt=self.attempt,
+                gpu=self._gpu,
+            )
+        if is_sticky(error) or not self._gpu.is_usable():
+            self.voice.drain(patience_s=PATIENCE_S)
+            log.error("Run %s left the GPU unusable, so its pack's process ends.", self.run_id)
+            self._gpu.abandon(ExitCode.INTERRUPTED)
+        _clear_frames(error)
+        self._leave(code)
 
     @contextmanager
     def _batch_kept(self) -> Iterator[None]:
@@ -96,9 +124,6 @@ class Member:
             if self.course is not None:
                 self.course.keep_offending_batch()
             raise
-
-    def _told(self, error: Exception) -> ExitCode:
-        return told_end(error, voice=self.voice, run_dir=self.run_dir, attempt=self.attempt)
 
     def prepare(self, room: Room, *, termination: Termination) -> None:
         """Build the student, as far as it had come, and say that it starts."""
@@ -125,12 +150,9 @@ class Member:
         self.voice.close(patience_s=PATIENCE_S)
 
     def _leave(self, code: ExitCode) -> None:
-        """Give its memory back at once; what it said is brought while the others go on."""
+        """Let go of the student; what it said is brought while the others go on."""
         self.code = code
         self.course = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
         self._closing = threading.Thread(
             target=self.voice.close, kwargs={"patience_s": PATIENCE_S}, name="closing", daemon=True
         )
@@ -140,47 +162,78 @@ class Member:
 class Pack:
     """Members that share a room, and a teacher if they are taught."""
 
-    def __init__(self, members: Sequence[Member], *, termination: Termination) -> None:
+    def __init__(
+        self, members: Sequence[Member], *, termination: Termination, gpu: GpuContext
+    ) -> None:
         self._members = members
         self._termination = termination
+        self._gpu = gpu
         self._teacher: Scores | None = None
 
     def train(self) -> None:
-        """Until nobody is left."""
+        """Until nobody is left; raises what is no single member's failure."""
         room = self._room()
         if room is None:
             return
-        for member in self._members:
-            with self._turn(member):
-                member.prepare(room, termination=self._termination)
-        for member in self._left():
-            with self._turn(member):
-                self._say_teacher(member)
-        by_runner = {id(member.runner): member for member in self._left()}
+        self._each(lambda member: member.prepare(room, termination=self._termination))
+        self._each(self._say_teacher)
+        students = self._left()
 
         @contextmanager
-        def guard(runner: Runner) -> Iterator[None]:
-            member = by_runner[id(runner)]
-            with self._turn(member):
+        def guard(index: int, beside: int) -> Iterator[None]:
+            member = students[index]
+            with member.turn(beside=beside):
                 yield
-                if runner.is_done and member.is_in:
+                if member.is_in and member.runner.is_done:
                     member.finish(self._teacher)
 
-        runners = [member.runner for member in self._left()]
-        lockstep = Lockstep(runners, room.training, device=room.device, guard=guard)
-        del runners  # so that the memory of a member that leaves is free
+        def make_room(error: Exception, beside: int) -> int:
+            """Without memory for a batch the last student leaves, unless it was alone."""
+            if beside == 0 or reason_of(error) is not FailureReason.CUDA_OUT_OF_MEMORY:
+                raise error
+            index = max(index for index, member in enumerate(students) if member.is_in)
+            students[index].fail(error, beside=beside)
+            return index
+
+        lockstep = Lockstep(
+            [member.runner for member in students],
+            room.training,
+            device=room.device,
+            guard=guard,
+            make_room=make_room,
+            on_departure=self._gpu.release_memory,
+        )
         lockstep.go()
+
+    def end_all(self, error: Exception) -> None:
+        """End everybody who is left by an error that is no single member's.
+
+        Each is told what it would be told alone. If the GPU is unusable nobody is: all are tried
+        again.
+        """
+        if is_sticky(error) or not self._gpu.is_usable():
+            log.error("The GPU is unusable, so the pack's process ends.", exc_info=error)
+            self._gpu.abandon(ExitCode.INTERRUPTED)
+        left = self._left()
+        for member in left:
+            member.fail(error, beside=len(left) - 1)
 
     def _left(self) -> list[Member]:
         return [member for member in self._members if member.is_in]
 
-    def _turn(self, member: Member) -> AbstractContextManager[None]:
-        return member.turn(beside=len(self._left()) - 1)
+    def _each(self, act: Callable[[Member], None]) -> None:
+        """One round of turns."""
+        members = self._left()
+        for member in members:
+            with member.turn(beside=len(members) - 1):
+                act(member)
+            if not member.is_in:
+                self._gpu.release_memory()
 
     def _room(self) -> Room | None:
         """What they share; without it all of them end the same way."""
         for member in self._members:
-            with self._turn(member):
+            with member.turn(beside=len(self._members) - 1):
                 dataset = dataset_of(member.spec)
                 room = make_room(member.spec, dataset=dataset, run_dir=member.run_dir)
                 return replace(room, validation=kept(room.validation))
@@ -195,14 +248,21 @@ class Pack:
         member.course.say_teachers(self._teacher)
 
 
-def train_pack(order: PackOrder, specs: Sequence[RunSpec], *, termination: Termination) -> ExitCode:
+def train_pack(
+    order: PackOrder,
+    specs: Sequence[RunSpec],
+    *,
+    termination: Termination,
+    gpu: GpuContext | None = None,
+) -> ExitCode:
     """Train all members until each has ended; every end is reported, none is raised.
 
     `specs` in the members' order. The exit code is that of success only if all succeeded: else a
-    member without a last word is to be tried again.
+    member without a last word is to be tried again. `gpu`: none is this process's own.
     """
+    gpu = gpu or CudaContext()
     with ExitStack() as stack:
-        members = _opened(order, specs)
+        members = _opened(order, specs, gpu=gpu)
         for member in members:
             stack.callback(member.close)
             member.voice.pulse = members[0].voice.pulse
@@ -210,19 +270,31 @@ def train_pack(order: PackOrder, specs: Sequence[RunSpec], *, termination: Termi
             say_how_the_last_ended(member.voice, run_dir=member.run_dir, attempt=member.attempt)
         voices = {member.log_file: member.voice for member in members}
         with watched(voices, stall_after_s=order.stall_after_s), shared_teachers():
-            Pack(members, termination=termination).train()
+            pack = Pack(members, termination=termination, gpu=gpu)
+            try:
+                pack.train()
+            except Exception as error:
+                pack.end_all(error)
     codes = [member.code for member in members]
     log.info("The pack's members ended: %s.", ", ".join(str(code) for code in codes))
     have_all_succeeded = len(codes) == len(specs) and set(codes) == {ExitCode.SUCCEEDED}
     return ExitCode.SUCCEEDED if have_all_succeeded else ExitCode.INTERRUPTED
 
 
-def _opened(order: PackOrder, specs: Sequence[RunSpec]) -> list[Member]:
+def _opened(order: PackOrder, specs: Sequence[RunSpec], *, gpu: GpuContext) -> list[Member]:
     """Those members whose folders can be written to."""
     members = []
     for member, spec in zip(order.members, specs, strict=True):
         try:
-            members.append(Member.of(member, order, spec))
+            members.append(Member.of(member, order, spec, gpu=gpu))
         except (OSError, SpoolUnreadable):
             log.exception("Run %s cannot be reported, so it is not trained.", member.run_id)
     return members
+
+
+def _clear_frames(error: BaseException) -> None:
+    """Let go of what the functions that failed had at hand: a step's activations, above all."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__

@@ -11,7 +11,8 @@ import torch
 
 from configs.spec import ExitCode
 from workers import compat, processes
-from workers.failures import is_others_end, message_of, reason_of
+from workers.failures import cause_of, is_others_end
+from workers.gpu_context import CudaContext
 from workers.group import Failure, Part, Slips
 from workers.hooks.control import Termination
 from workers.logs import silence_libraries, write_crashes, write_log
@@ -29,10 +30,11 @@ class LeftBehind(Exception):
     """This process has ended, and others may wait for it for good."""
 
 
-def take_part(part: Part, *, device: torch.device | None) -> ExitCode:
+def take_part(part: Part, *, device: torch.device | None, node_id: str) -> ExitCode:
     """Train as one of the group that torch.distributed knows; returns how the attempt ended.
 
-    What the others do not know of is raised, so that they are not waited for.
+    What the others do not know of is raised, so that they are not waited for. `node_id` is Ray's
+    name for the node where this process runs.
     """
     slips = Slips.of(part)
     write_log(slips.log_of(processes.rank()), also_print=False)
@@ -43,14 +45,19 @@ def take_part(part: Part, *, device: torch.device | None) -> ExitCode:
         tidy_earlier(part.identity.run_id, attempt=part.identity.attempt)
     compat.apply()
     with _told_to_leave(slips) as termination:
-        code = _train(part, slips=slips, termination=termination, device=device)
+        code = _train(part, slips=slips, termination=termination, device=device, node_id=node_id)
     if code is ExitCode.REFUSED and (processes.is_first() or not _has_first_spoken(slips)):
         raise LeftBehind("This process was refused; the log says why.")
     return code
 
 
 def _train(
-    part: Part, *, slips: Slips, termination: Termination, device: torch.device | None
+    part: Part,
+    *,
+    slips: Slips,
+    termination: Termination,
+    device: torch.device | None,
+    node_id: str,
 ) -> ExitCode:
     try:
         return train(
@@ -63,11 +70,22 @@ def _train(
         )
     except Exception as error:
         log.exception("This process of the group cannot go on.")
-        if not is_others_end(error):
-            oom_kills = oom_kills_since_start(Path(part.run_dir), attempt=part.identity.attempt)
-            reason = reason_of(error, oom_kills=oom_kills)
-            slips.keep_failure(Failure(reason=reason, message=message_of(error)))
+        failure = failure_of(error, part=part, node_id=node_id)
+        if failure is not None:
+            slips.keep_failure(failure)
         raise
+
+
+def failure_of(error: Exception, *, part: Part, node_id: str) -> Failure | None:
+    """Why this process failed, on which node; none if it only noticed another one's end."""
+    if is_others_end(error):
+        return None
+    cause = cause_of(
+        error,
+        oom_kills=oom_kills_since_start(Path(part.run_dir), attempt=part.identity.attempt),
+        foreign_bytes=CudaContext().foreign_bytes,
+    )
+    return Failure(reason=cause.reason, message=cause.message, node_id=node_id)
 
 
 def _has_first_spoken(slips: Slips) -> bool:

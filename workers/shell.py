@@ -21,6 +21,7 @@ from configs.spec import (
     task_of,
 )
 from workers.children import lead_a_group
+from workers.gpu_environment import gpu_environment
 from workers.logs import silence_libraries, write_crashes, write_log
 from workers.node_processes import submission_id
 from workers.remains import leave_start_mark
@@ -76,8 +77,10 @@ def _begin_job(name: str, attempts: Mapping[Path, int], *, num_gpus: int) -> Non
         leave_start_mark(run_dir, attempt=attempt)
     silence_libraries()
     if num_gpus == 0:
-        # mmcv moves batches to any GPU that torch sees, whatever device it is given.
+        # Libraries make a context on any GPU that they see, whatever device they are given.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    else:
+        os.environ |= gpu_environment(os.environ)
 
 
 def guard_own_cluster() -> None:

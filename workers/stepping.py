@@ -16,6 +16,11 @@ from workers.errors import NanLoss
 _SMALLEST_SCALE = 2.0**-10
 """fp16 gradients that overflow even so much scaled down are not going to be finite."""
 
+_FP16_ADVICE = (
+    "fp16 holds nothing larger than 65504, and the forward pass may have overflowed: "
+    "compute.precision bf16 or tf32 has the range of fp32."
+)
+
 
 class Stepper:
     """Turns batches into updates; a step whose losses or gradients are not finite is not taken."""
@@ -52,7 +57,7 @@ class Stepper:
             is_last = position == len(parts) - 1
             with contextlib.nullcontext() if is_last else self._without_exchange():
                 outputs = self._model.train_step(part, self._optimizer)
-                refuse_strange(outputs["log_vars"], step=number)
+                refuse_strange(outputs["log_vars"], step=number, is_fp16=self.scaler.is_enabled())
                 self.scaler.scale(outputs["loss"] / len(parts)).backward()
             for name, value in outputs["log_vars"].items():
                 log_vars[name] = log_vars.get(name, 0.0) + value / len(parts)
@@ -87,9 +92,13 @@ class Stepper:
         return self._model.no_sync()
 
 
-def refuse_strange(losses: dict[str, float], *, step: int) -> None:
-    """`NanLoss` if a loss is infinite or not a number."""
+def refuse_strange(losses: dict[str, float], *, step: int, is_fp16: bool) -> None:
+    """`NanLoss` if a loss is infinite or not a number.
+
+    Under fp16 too: a smaller scale mends gradients, and not what overflows before the loss.
+    """
     broken = sorted(name for name, value in losses.items() if not math.isfinite(value))
     if broken:
         values = ", ".join(f"{name} = {losses[name]}" for name in broken)
-        raise NanLoss(f"At step {step}: {values}.")
+        advice = f" {_FP16_ADVICE}" if is_fp16 else ""
+        raise NanLoss(f"At step {step}: {values}.{advice}")

@@ -7,7 +7,7 @@ import torch
 
 from configs.spec import ExitCode, RunSpec
 from workers import processes
-from workers.attempt import say_how_the_last_ended, told_end
+from workers.attempt import end_by, say_how_the_last_ended
 from workers.course import Course, dataset_of
 from workers.errors import (
     DatasetError,
@@ -61,7 +61,7 @@ def train(
         except Exception as error:
             if processes.count() > 1 and not isinstance(error, _KNOWN_TO_ALL):
                 raise
-            return told_end(error, voice=voice, run_dir=run_dir, attempt=identity.attempt)
+            return end_by(error, voice=voice, run_dir=run_dir, attempt=identity.attempt)
         voice.outcome("succeeded", best_map=best.best_map, best_epoch=best.best_epoch)
         return ExitCode.SUCCEEDED
 

@@ -7,15 +7,13 @@ heartbeats then, and nobody else would notice.
 import contextlib
 import faulthandler
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import psutil
-
 from configs.spec import ExitCode, FailureReason
+from workers.children import end_with_children
 from workers.pulse import Pulse
 from workers.reporting.voice import Voice
 
@@ -106,10 +104,7 @@ def end_stalled(message: str, voices: Mapping[Path, Voice]) -> None:
     deadline_s = time.monotonic() + _LAST_WORDS_S
     for thread in words:
         thread.join(max(0.0, deadline_s - time.monotonic()))
-    for child in _children():
-        with contextlib.suppress(psutil.Error):
-            child.kill()
-    os._exit(ExitCode.INTERRUPTED)
+    end_with_children(ExitCode.INTERRUPTED)
 
 
 def _say(message: str, log_file: Path, voice: Voice) -> None:
@@ -123,10 +118,3 @@ def _say(message: str, log_file: Path, voice: Voice) -> None:
         voice.outcome("failed", reason=FailureReason.STALLED, message=f"{message} {where}")
         log.error("The attempt failed: %s: %s", FailureReason.STALLED, message)
         voice.drain(patience_s=_PATIENCE_S)
-
-
-def _children() -> list[psutil.Process]:
-    try:
-        return psutil.Process().children(recursive=True)
-    except psutil.Error:
-        return []

@@ -51,8 +51,8 @@ _ADVICE = {
         "for the next sweep."
     ),
     FailureReason.NAN_LOSS: (
-        "Lower schedule.optimizer.lr or the distillation weights, or set schedule.max_grad_norm; "
-        "nan_batch.json names the images of the step."
+        "Lower schedule.optimizer.lr or the distillation weights, set schedule.max_grad_norm, or "
+        "use compute.precision bf16 in place of fp16; nan_batch.json names the images of the step."
     ),
     FailureReason.DATASET_ERROR: (
         "Import the dataset again; `tandem data import-coco` and `import-voc` list every problem."
@@ -66,7 +66,10 @@ _ADVICE = {
     FailureReason.EXPORT_DIFFERS: (
         "Do not use the file. Raise the tolerance if the difference is harmless, else report it."
     ),
-    FailureReason.NODE_LOST: "Nothing to do: the run goes on from its last checkpoint.",
+    FailureReason.NODE_LOST: (
+        "The run goes on from its last checkpoint, elsewhere if the node fails again. If the "
+        "message names a GPU or its driver, run `tandem-worker doctor` on that node."
+    ),
     FailureReason.PREEMPTED: "Nothing to do: the run goes on from its last checkpoint.",
     FailureReason.STALLED: "Look at `tandem logs`; the run goes on from its last checkpoint.",
     FailureReason.DISK_FULL: (

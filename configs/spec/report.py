@@ -95,6 +95,9 @@ class Outcome(Contract):
     message: str = ""
     best_map: float | None = None
     best_epoch: int | None = None
+    node_id: Annotated[str, Field(max_length=64)] | None = None
+    """Ray's id of the node where one process of several failed; none: it is not known, or there
+    is one process, which runs where its job does."""
 
 
 Record = Annotated[

@@ -149,7 +149,8 @@ def _cause(job: Job | None, outcome: Outcome | None) -> tuple[FailureReason, str
 
 def _cause_outside(job: Job) -> tuple[FailureReason, str]:
     said = job.message or job.state
-    if any(word in said.lower() for word in _MEMORY_WORDS):
+    is_killed = job.exit_code not in set(ExitCode)
+    if is_killed and any(word in said.lower() for word in _MEMORY_WORDS):
         return FailureReason.HOST_OUT_OF_MEMORY, f"The node ran out of memory: {said}."
     if job.exit_code in _BY_EXIT:
         return _BY_EXIT[job.exit_code]

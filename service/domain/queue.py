@@ -11,9 +11,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from configs.spec import Resources
+from service.domain.nodes import AvoidedNodes
 from service.domain.ports import Node
 from service.domain.projects import Project
-from service.domain.room import held_for, in_words, less, more, places, processes_now, without
+from service.domain.room import (
+    held_for,
+    in_words,
+    less,
+    more,
+    places,
+    processes_now,
+    without,
+    without_gpus,
+)
 from service.domain.runs import Run, name_for
 
 
@@ -71,7 +81,7 @@ class Situation:
     holding: Sequence[Holding] = ()
     left: Sequence[Left] = ()
     projects: Mapping[str, Project] = field(default_factory=dict)
-    avoid: frozenset[str] = frozenset()
+    avoid: AvoidedNodes = field(default_factory=AvoidedNodes)
     patience_s: float = 120.0
     """How long a run lets smaller ones pass before room is held for it."""
 
@@ -120,7 +130,7 @@ class _Round:
     def __init__(self, situation: Situation) -> None:
         self._situation = situation
         self._avoid = _avoided(situation)
-        self._nodes = without(situation.nodes, self._avoid)
+        self._nodes = _usable(situation.nodes, self._avoid)
         """What is free for the next run in line."""
 
         self._shares = _Shares(situation)
@@ -159,7 +169,8 @@ class _Round:
             return
         self._nodes = less(self._nodes, asked, processes=processes)
         self._shares.take(run.project, asked, processes)
-        yield Start(run, processes, self._avoid, waiting.beside)
+        avoid = self._avoid.for_gpus if asked.num_gpus else self._avoid.for_all
+        yield Start(run, processes, avoid, waiting.beside)
 
     def _without_room(self, waiting: Waiting) -> Iterator[Decision]:
         run, asked = waiting.run, waiting.run.spec.resources
@@ -261,14 +272,19 @@ class _Shares:
         return self._projects.get(name, Project(name))
 
 
-def _avoided(situation: Situation) -> frozenset[str]:
+def _avoided(situation: Situation) -> AvoidedNodes:
     """The nodes to avoid, as long as every run could run without them."""
-    rest = without(situation.nodes, situation.avoid)
-    for waiting in situation.waiting:
-        asked = waiting.run.spec.resources
-        if places(asked, rest, total=True) < asked.processes:
-            return frozenset()
-    return situation.avoid
+    by_all = situation.avoid.for_all
+    for avoid in (situation.avoid, AvoidedNodes(by_all, by_all)):
+        rest = _usable(situation.nodes, avoid)
+        asked = (waiting.run.spec.resources for waiting in situation.waiting)
+        if all(places(one, rest, total=True) >= one.processes for one in asked):
+            return avoid
+    return AvoidedNodes()
+
+
+def _usable(nodes: tuple[Node, ...], avoid: AvoidedNodes) -> tuple[Node, ...]:
+    return without_gpus(without(nodes, avoid.for_all), avoid.for_gpus)
 
 
 def _age(line: deque[Waiting]) -> datetime:

@@ -29,6 +29,14 @@ def without(nodes: tuple[Node, ...], avoided: frozenset[str]) -> tuple[Node, ...
     return tuple(node for node in nodes if node.id not in avoided)
 
 
+def without_gpus(nodes: tuple[Node, ...], avoided: frozenset[str]) -> tuple[Node, ...]:
+    """The nodes, some of which have no GPUs any more that could be used."""
+    return tuple(
+        replace(node, total_gpus=0.0, free_gpus=0.0) if node.id in avoided else node
+        for node in nodes
+    )
+
+
 def held_for(nodes: tuple[Node, ...], asked: Resources) -> tuple[Node, ...]:
     """The nodes with what is free on some of them kept for a run that does not fit yet.
 

@@ -163,7 +163,8 @@ class Attempt:
     ended_at: datetime | None = None
     host: str | None = None
     node_id: str | None = None
-    """Of the node where its job runs, as Ray knows it."""
+    """Of the node where its job runs, as Ray knows it; after a failure of several processes, of the
+    node where one of them failed, or none if that is not known."""
 
     device: str | None = None
     resumed_from_epoch: int | None = None

@@ -122,7 +122,7 @@ def _ended(unit: Unit, run: Run, job: Job | None, *, world: World) -> tuple[Run,
     verdict = after_attempt(run, job, outcome, max_strikes=world.rules.max_attempts)
     ended = _run_after(run, verdict, at=now)
     unit.runs.save(ended)
-    attempt = _close_attempt(unit, run, job, verdict, at=now)
+    attempt = _close_attempt(unit, run, job, outcome, verdict, at=now)
     details = verdict.message or f"Attempt {run.attempt} succeeded."
     unit.events.add(
         Event(run.id, now, "service", "moved", details, run.state, verdict.state, verdict.reason)
@@ -146,7 +146,13 @@ def _run_after(run: Run, verdict: Verdict, *, at: datetime) -> Run:
 
 
 def _close_attempt(
-    unit: Unit, run: Run, job: Job | None, verdict: Verdict, *, at: datetime
+    unit: Unit,
+    run: Run,
+    job: Job | None,
+    outcome: Outcome | None,
+    verdict: Verdict,
+    *,
+    at: datetime,
 ) -> Attempt | None:
     attempt = unit.attempts.get(run.id, run.attempt)
     if attempt is None:
@@ -155,12 +161,24 @@ def _close_attempt(
         attempt,
         ended_at=at,
         exit_code=None if job is None else job.exit_code,
-        node_id=attempt.node_id or (None if job is None else job.node_id),
+        node_id=_node_of(attempt, job, outcome),
         reason=verdict.reason,
         message=verdict.message,
     )
     unit.attempts.save(closed)
     return closed
+
+
+def _node_of(attempt: Attempt, job: Job | None, outcome: Outcome | None) -> str | None:
+    """The node that answers for how an attempt ended: where it ran, or where it failed.
+
+    The job of several processes is only their driver, which trains nothing. If it says that they
+    failed, and not on which node, then no node is to be blamed.
+    """
+    of_job = attempt.node_id or (None if job is None else job.node_id)
+    if attempt.processes == 1 or outcome is None or outcome.result != "failed":
+        return of_job
+    return outcome.node_id
 
 
 def _tidy(run: Run, attempt: Attempt | None, *, world: World) -> None:

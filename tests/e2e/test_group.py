@@ -39,6 +39,7 @@ def test_a_killed_process_of_two_ends_the_attempt_and_the_next_one_goes_on(
     assert [attempt.reason for attempt in attempts] == ["node_lost", None]
     assert [attempt.exit_code for attempt in attempts] == [20, 0]
     assert [attempt.processes for attempt in attempts] == [2, 2]
+    assert attempts[0].node_id, "the killed process had said where it ran"
     assert attempts[1].resumed_from_epoch is not None
     assert attempts[1].resumed_from_epoch >= 1
     assert_every_step_is_there_once(shell, client, ended, epochs=6)

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from configs.spec import FailureReason, Outcome, RunFile
 from service.domain.ports import Node
 from tests.conftest import Stage
 from tests.factories import a_spec
@@ -114,6 +117,47 @@ def test_a_run_that_names_no_smaller_number_waits_for_its_nodes(stage: Stage) ->
     assert stage.run(run_id)["waiting_for"].endswith("to become free")
 
 
+GPU_NODES = tuple(Node(4.0, 4.0, 4.0, 4.0, name) for name in ("good", "bad"))
+
+
+@pytest.mark.parametrize(
+    ("node_id", "avoided"), [("bad", ["bad"]), (None, [])], ids=["named", "not known"]
+)
+def test_the_node_that_failed_is_avoided_and_not_the_drivers(
+    stage: Stage, node_id: str | None, avoided: list[str]
+) -> None:
+    stage.add_dataset()
+    stage.cluster.machines = (*GPU_NODES, Node(2.0, 0.0, 2.0, 0.0, "head"))
+    run_id = stage.launch(spec=a_group_spec(num_gpus=1))["id"]
+    for attempt in (1, 2):
+        stage.turn()
+        job = f"{run_id}-a{attempt}"
+        stage.cluster.nodes_of_jobs[job] = "head"
+        stage.cluster.becomes(job, "running")
+        stage.turn()
+        say_failed(stage, run_id, attempt=attempt, node_id=node_id)
+        stage.cluster.becomes(job, "failed", exit_code=20)
+        stage.turn()
+        stage.clock.advance(70)
+
+    stage.turn()
+
+    assert [attempt["node_id"] for attempt in attempts(stage, run_id)[:2]] == [node_id] * 2
+    command = stage.cluster.orders[f"{run_id}-a3"].command
+    named = [command[at + 1] for at, word in enumerate(command) if word == "--avoid"]
+    assert named == avoided
+
+
+def test_a_driver_that_could_not_speak_answers_for_its_node(stage: Stage) -> None:
+    run_id = a_started_group(stage)
+    stage.cluster.nodes_of_jobs[f"{run_id}-a1"] = "head"
+    stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=-9)
+
+    stage.turn()
+
+    assert attempts(stage, run_id)[0]["node_id"] == "head"
+
+
 def test_a_job_that_was_never_submitted_has_the_same_number_of_processes_again(
     stage: Stage,
 ) -> None:
@@ -141,6 +185,20 @@ def a_started_group(stage: Stage, **resources: Any) -> str:
     run_id: str = stage.launch(spec=a_group_spec(**resources))["id"]
     stage.turn()
     return run_id
+
+
+def say_failed(stage: Stage, run_id: str, *, attempt: int, node_id: str | None) -> None:
+    """The driver's last word, which it could only leave on the disk."""
+    said = Outcome(
+        at=stage.clock.now(),
+        attempt=attempt,
+        result="failed",
+        reason=FailureReason.NODE_LOST,
+        message="A training process was lost (rank 2).",
+        node_id=node_id,
+    )
+    with (stage.home / "runs" / run_id / RunFile.SPOOL).open("a") as spool:
+        spool.write(said.model_dump_json() + "\n")
 
 
 def attempts(stage: Stage, run_id: str) -> list[dict[str, Any]]:

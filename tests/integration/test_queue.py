@@ -75,6 +75,26 @@ def test_a_node_that_loses_three_attempts_is_avoided(stage: Stage) -> None:
     assert stage.cluster.orders[f"{later}-a1"].avoid == frozenset()
 
 
+def test_a_broken_gpu_does_not_take_a_run_until_it_has_failed_for_good(stage: Stage) -> None:
+    good, bad = Node(2.0, 1.0, 2.0, 1.0, "good"), Node(2.0, 1.0, 2.0, 1.0, "bad")
+    stage.cluster.machines = (bad, good)
+    stage.add_dataset()
+    run_id = stage.launch(spec=a_spec(resources={"num_gpus": 1}))["id"]
+    for attempt in (1, 2):
+        stage.turn()
+        stage.cluster.nodes_of_jobs[f"{run_id}-a{attempt}"] = "bad"
+        stage.cluster.becomes(f"{run_id}-a{attempt}", "failed", exit_code=20)
+        stage.turn()
+        stage.clock.advance(6)
+
+    stage.turn()
+
+    assert stage.cluster.orders[f"{run_id}-a3"].avoid == {"bad"}
+    without_gpu = stage.launch(spec=a_spec())["id"]
+    stage.turn()
+    assert stage.cluster.orders[f"{without_gpu}-a1"].avoid == frozenset()
+
+
 def test_a_student_whose_teacher_failed_says_so_and_can_be_tried_again(stage: Stage) -> None:
     stage.add_dataset()
     teacher = stage.launch(spec=a_spec())["id"]

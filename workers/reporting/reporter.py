@@ -226,8 +226,12 @@ class Reporter:
         message: str = "",
         best_map: float | None = None,
         best_epoch: int | None = None,
+        node_id: str | None = None,
     ) -> None:
-        """Say how the attempt ended; where it cannot be written, to the service alone."""
+        """Say how the attempt ended; where it cannot be written, to the service alone.
+
+        `node_id` names the node of a process of several that failed.
+        """
         score = "" if best_map is None else f" Its best mAP is {best_map:.4f}."
         log.info("The attempt %s. %s%s", result, message.partition("\n")[0], score)
         said = Outcome(
@@ -238,6 +242,7 @@ class Reporter:
             message=message[:_LONGEST_MESSAGE],
             best_map=best_map,
             best_epoch=best_epoch,
+            node_id=node_id,
         )
         try:
             self._say(said)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs.spec import ExitCode
+from configs.spec import ExitCode, FailureReason
 from service.domain.policy import Job, after_attempt
 from service.domain.states import RunState
 from tests.factories import a_run
@@ -26,6 +26,14 @@ def test_every_exit_code_leads_to_a_state(code: ExitCode) -> None:
     verdict = after_attempt(a_run(state=RunState.RUNNING, attempt=1), job, None, max_strikes=3)
 
     assert verdict.state is EXPECTED[code]
+
+
+def test_what_ray_quotes_of_a_log_is_no_cause_where_our_program_chose_its_exit_code() -> None:
+    job = Job("failed", exit_code=ExitCode.INTERRUPTED, message="CUDA error: out of memory")
+
+    verdict = after_attempt(a_run(state=RunState.RUNNING, attempt=1), job, None, max_strikes=3)
+
+    assert verdict.reason is FailureReason.NODE_LOST
 
 
 def test_a_node_without_our_program_is_named_and_not_tried_again() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from configs.catalog import parse_spec
 from service.adapters.clock import FixedClock
+from service.domain.nodes import AvoidedNodes
 from service.domain.ports import Node
 from service.domain.projects import Project
 from service.domain.queue import (
@@ -282,13 +283,42 @@ def test_what_a_run_waits_for_beside_room_is_said_and_takes_none() -> None:
 def test_nodes_that_lost_attempts_are_avoided_as_long_as_others_will_do() -> None:
     good = Node(2.0, 2.0, 2.0, 2.0, "good")
     bad = Node(8.0, 8.0, 8.0, 8.0, "bad")
-    avoid = frozenset({"bad"})
+    ids = frozenset({"bad"})
+    avoid = AvoidedNodes(ids, ids)
 
     small = decide(Situation(NOW, (bad, good), (waits("small"),), avoid=avoid))
     large = decide(Situation(NOW, (bad, good), (waits("large", processes=8),), avoid=avoid))
 
-    assert small == [Start(wants("small"), 1, avoid)]
+    assert small == [Start(wants("small"), 1, ids)]
     assert large == [Start(wants("large", processes=8), 8, frozenset())]
+
+
+def test_a_node_whose_gpus_are_avoided_takes_work_that_needs_none() -> None:
+    good = Node(2.0, 2.0, 2.0, 2.0, "good")
+    bad = Node(8.0, 8.0, 8.0, 8.0, "bad")
+    avoid = AvoidedNodes(for_gpus=frozenset({"bad"}))
+    with_gpus = [waits(f"gpu{number}") for number in range(3)]
+    without = [waits(f"cpu{number}", gpus=0) for number in range(3)]
+
+    decisions = decide(Situation(NOW, (bad, good), (*with_gpus, *without), avoid=avoid))
+
+    starts = {one.run.id: one.avoid for one in decisions if isinstance(one, Start)}
+    assert starts == {
+        "gpu0": {"bad"},
+        "gpu1": {"bad"},
+        "cpu0": frozenset(),
+        "cpu1": frozenset(),
+        "cpu2": frozenset(),
+    }
+
+
+def test_gpus_are_avoided_only_as_long_as_others_will_do() -> None:
+    bad = Node(8.0, 8.0, 8.0, 8.0, "bad")
+    avoid = AvoidedNodes(for_gpus=frozenset({"bad"}))
+
+    decisions = decide(Situation(NOW, (bad,), (waits("gpu"),), avoid=avoid))
+
+    assert decisions == [Start(wants("gpu"), 1, frozenset())]
 
 
 a_size = st.tuples(st.integers(0, 2), st.integers(1, 6))

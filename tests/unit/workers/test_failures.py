@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from configs.spec import ExitCode, FailureReason, advice
 from workers.errors import NanLoss
 from workers.failures import exit_code_of, message_of, reason_of
+from workers.stepping import refuse_strange
 
 R = FailureReason
 KILLED = RuntimeError(
@@ -145,3 +146,14 @@ def test_the_exit_code_tells_whether_and_why_to_try_again(
 def test_out_of_memory_names_batch_size_and_resolution(reason: FailureReason) -> None:
     assert "data.batch_size" in advice(reason)
     assert "data.image_size" in advice(reason)
+
+
+def test_a_loss_that_overflows_in_fp16_names_the_precisions_that_do_not() -> None:
+    with pytest.raises(NanLoss) as in_fp16:
+        refuse_strange({"loss_cls": float("inf")}, step=7, is_fp16=True)
+    with pytest.raises(NanLoss) as in_fp32:
+        refuse_strange({"loss_cls": float("inf")}, step=7, is_fp16=False)
+
+    assert "compute.precision bf16 or tf32" in message_of(in_fp16.value)
+    assert "compute.precision" not in message_of(in_fp32.value)
+    assert "compute.precision bf16" in advice(FailureReason.NAN_LOSS)

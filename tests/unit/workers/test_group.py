@@ -13,9 +13,12 @@ from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from configs.spec import FailureReason, Outcome, RunFile
+from tests.unit.workers.reporting.records import a_run_spec
 from workers.failures import is_others_end
-from workers.group import Failure, Slips, Witness, whole_lines
+from workers.group import Failure, Part, Slips, Witness, whole_lines
 from workers.launch import Placement, failure_from_ray
+from workers.part import failure_of
+from workers.reporting.identity import Identity
 
 GONE = RuntimeError("[/x/gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer")
 LOST = WorkerHealthCheckFailedError("A worker died.", ActorDiedError())
@@ -63,15 +66,85 @@ def a_group_error(**errors: Exception) -> WorkerGroupError:
     ],
 )
 def test_an_error_of_ray_has_a_cause(error: Exception, reason: FailureReason, said: str) -> None:
-    failure = failure_from_ray(error)
+    failure = failure_from_ray(error, nodes={})
 
     assert failure.reason is reason
     assert said in failure.message
 
 
+@pytest.mark.parametrize(
+    ("error", "node_id"),
+    [
+        (a_group_error(rank1=LOST), "n1"),
+        (a_group_error(rank2=LOST, rank3=LOST), "n2"),
+        (a_group_error(rank0=LOST, rank2=LOST), None),
+        (a_group_error(rank9=LOST), None),
+        (a_group_error(rank0=GONE, rank1=LOST), "n1"),
+        (a_group_error(rank0=GONE, rank1=GONE), None),
+        (a_group_error(rank0=GONE, rank2=KeyError("x")), "n2"),
+        (
+            a_group_error(
+                rank1=WorkerHealthCheckFailedError("A worker died.", OutOfMemoryError("full"))
+            ),
+            "n1",
+        ),
+        (ControllerError(WorkerGroupStartupTimeoutError(2)), None),
+    ],
+    ids=[
+        "killed",
+        "both of one node killed",
+        "on several nodes",
+        "before it said where it is",
+        "another noticed",
+        "out of touch",
+        "one failed and another noticed",
+        "no memory",
+        "no room",
+    ],
+)
+def test_the_node_of_the_process_that_failed_is_named(
+    error: Exception, node_id: str | None
+) -> None:
+    nodes = {0: "n0", 1: "n1", 2: "n2", 3: "n2"}
+
+    assert failure_from_ray(error, nodes=nodes).node_id == node_id
+
+
+def test_processes_leave_word_of_their_nodes_until_the_attempt_starts_again(
+    tmp_path: Path,
+) -> None:
+    slips = Slips(tmp_path, attempt=3)
+    slips.keep_node(0, "n0")
+    slips.keep_node(11, "n1")
+    Slips(tmp_path, attempt=31).keep_node(0, "another attempt's")
+
+    assert slips.nodes() == {0: "n0", 11: "n1"}
+    slips.clear()
+
+    assert slips.nodes() == {}
+
+
 def test_a_process_that_cannot_reach_another_is_not_the_cause() -> None:
     assert is_others_end(GONE)
     assert not is_others_end(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_a_process_that_fails_names_its_node_and_one_that_notices_names_none(
+    tmp_path: Path,
+) -> None:
+    part = Part(
+        spec=a_run_spec(),
+        identity=Identity(run_id="r1"),
+        run_dir=str(tmp_path),
+        spool_from=0,
+        stall_after_s=300.0,
+    )
+
+    lost = failure_of(RuntimeError("CUDA error: GPU is lost"), part=part, node_id="n7")
+
+    assert lost is not None
+    assert (lost.reason, lost.node_id) == (FailureReason.NODE_LOST, "n7")
+    assert failure_of(GONE, part=part, node_id="n7") is None
 
 
 def test_the_first_failure_is_kept(tmp_path: Path) -> None:

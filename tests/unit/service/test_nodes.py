@@ -1,0 +1,104 @@
+"""Which nodes are avoided, and for what work."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from configs.spec import FailureReason
+from service.adapters.clock import FixedClock
+from service.domain.nodes import AvoidedNodes, nodes_to_avoid
+from service.domain.runs import Attempt
+
+NOW = FixedClock().now()
+LOST = FailureReason.NODE_LOST
+
+
+def an_attempt(
+    number: int, reason: FailureReason | None = LOST, *, node_id: str | None = "n1", **changes: Any
+) -> Attempt:
+    return Attempt(
+        run_id="r1",
+        number=number,
+        submission_id=f"r1-a{number}",
+        created_at=NOW,
+        ended_at=NOW,
+        node_id=node_id,
+        reason=reason,
+        **changes,
+    )
+
+
+def avoided(*attempts: Attempt) -> AvoidedNodes:
+    return nodes_to_avoid(attempts, now=NOW)
+
+
+def some(count: int, reason: FailureReason | None = LOST, **changes: Any) -> list[Attempt]:
+    return [an_attempt(number, reason, **changes) for number in range(1, count + 1)]
+
+
+NOBODY = AvoidedNodes()
+FOR_ALL = AvoidedNodes(frozenset({"n1"}), frozenset({"n1"}))
+FOR_GPUS = AvoidedNodes(frozenset(), frozenset({"n1"}))
+
+
+@pytest.mark.parametrize(
+    ("attempts", "expected"),
+    [
+        (some(2), NOBODY),
+        (some(3), FOR_ALL),
+        (some(1, num_gpus=1), NOBODY),
+        (some(2, num_gpus=1), FOR_GPUS),
+        (some(9, num_gpus=1), FOR_GPUS),
+        (some(2, FailureReason.HOST_OUT_OF_MEMORY, num_gpus=1), NOBODY),
+        (some(3, FailureReason.HOST_OUT_OF_MEMORY, num_gpus=1), FOR_ALL),
+        (some(9, FailureReason.BUG, num_gpus=1), NOBODY),
+        (some(9, FailureReason.CUDA_OUT_OF_MEMORY, num_gpus=1), NOBODY),
+        (some(9, node_id=None), NOBODY),
+    ],
+    ids=[
+        "twice",
+        "three times",
+        "a GPU once",
+        "a GPU twice",
+        "a GPU often",
+        "memory twice",
+        "memory three times",
+        "own faults",
+        "own size",
+        "on no node that is known",
+    ],
+)
+def test_faults_are_counted_by_kind_of_work(
+    attempts: list[Attempt], expected: AvoidedNodes
+) -> None:
+    assert avoided(*attempts) == expected
+
+
+def test_losses_with_and_without_gpus_add_up_for_gpus() -> None:
+    attempts = [an_attempt(1, num_gpus=1), an_attempt(2), an_attempt(3)]
+
+    assert avoided(*attempts) == FOR_GPUS
+
+
+def test_an_end_that_is_well_with_a_gpu_takes_all_back() -> None:
+    well = an_attempt(3, None, num_gpus=1)
+
+    assert avoided(*some(2, num_gpus=1), well) == NOBODY
+
+
+def test_an_end_that_is_well_without_a_gpu_says_nothing_of_it() -> None:
+    assert avoided(*some(2, num_gpus=1), an_attempt(3, None)) == FOR_GPUS
+
+
+def test_members_of_a_pack_lose_their_node_once() -> None:
+    attempts = some(8, num_gpus=1, pack_job="pack-1")
+
+    assert avoided(*attempts) == NOBODY
+    assert avoided(*attempts, an_attempt(9, num_gpus=1, pack_job="pack-2")) == FOR_GPUS
+
+
+def test_what_is_long_ago_does_not_count() -> None:
+    long_ago = NOW + timedelta(seconds=1801)
+
+    assert nodes_to_avoid(some(9), now=long_ago) == NOBODY
