@@ -16,8 +16,8 @@ def gpu_kinds(asked: Resources, nodes: tuple[Node, ...]) -> frozenset[str]:
     """The known kinds of GPUs that a process may get; none of a process that asks for no GPU."""
     if asked.num_gpus == 0:
         return frozenset()
-    able = (node for node in nodes if _places(asked, node=node, total=True))
-    return frozenset(node.gpu_kind for node in able if node.gpu_kind)
+    suitable = (node for node in nodes if _places(asked, node=node, total=True))
+    return frozenset(node.gpu_kind for node in suitable if node.gpu_kind)
 
 
 def less(nodes: tuple[Node, ...], asked: Resources, *, processes: int) -> tuple[Node, ...]:

@@ -110,7 +110,9 @@ def test_a_step_that_is_refused_leaves_no_gradient_behind(bench: Bench, base: Ru
     seen: list[bool] = []
     weight = runner.model.bbox_head.gfl_cls.weight
     weight.register_hook(lambda gradient: gradient * float("nan"))
-    weight.register_post_accumulate_grad_hook(lambda of: seen.append(of.grad is not None))
+    weight.register_post_accumulate_grad_hook(
+        lambda parameter: seen.append(parameter.grad is not None)
+    )
 
     with pytest.raises(NanLoss):
         runner.stepper.step(bench.batch(base), number=1)

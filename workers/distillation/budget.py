@@ -143,9 +143,9 @@ def _dot(first: Gradients, second: Gradients, *, device: torch.device) -> Tensor
     """
     pairs = zip(first, second, strict=True)
     products = [
-        one.to(torch.float32, copy=True).mul_(other).sum()
-        for one, other in pairs
-        if one is not None and other is not None
+        left.to(torch.float32, copy=True).mul_(right).sum()
+        for left, right in pairs
+        if left is not None and right is not None
     ]
     return torch.stack(products).sum() if products else torch.zeros((), device=device)
 

@@ -64,8 +64,8 @@ def _padded(part: Batch, *, longest: int, shortest: int) -> Batch:
     """As if its images filled a batch with these edges, which lies as the images do."""
     height, width = part["img"].shape[-2:]
     wanted = (shortest, longest) if width > height else (longest, shortest)
-    right, below = max(0, wanted[1] - width), max(0, wanted[0] - height)
-    images_B3HW = functional.pad(part["img"], (0, right, 0, below))
+    pad_right, pad_bottom = max(0, wanted[1] - width), max(0, wanted[0] - height)
+    images_B3HW = functional.pad(part["img"], (0, pad_right, 0, pad_bottom))
     shape = (*images_B3HW.shape[-2:], images_B3HW.shape[1])
     metas = [{**meta, "img_shape": shape, "pad_shape": shape} for meta in part["img_metas"]]
     return {**part, "img": images_B3HW, "img_metas": metas}
