@@ -4,6 +4,7 @@ import hashlib
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,22 +35,62 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def save_atomically(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write `checkpoint` so that at every moment `path` is the old file or the whole new one."""
-    _write_atomically(path, lambda file: torch.save(checkpoint, file))
+@dataclass(frozen=True)
+class FileFacts:
+    """What was written into a file."""
+
+    num_bytes: int
+    sha256: str
+    """Of the content, in hexadecimal."""
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+class HashingFile:
+    """Passes bytes on to a file, and knows how many they were and what their SHA-256 is.
+
+    As much of a file as `torch.save` needs; it writes from the first byte to the last.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._num_bytes = 0
+
+    def write(self, content: bytes | memoryview) -> int:
+        """Append to the file; the number of bytes."""
+        self._digest.update(content)
+        self._num_bytes += memoryview(content).nbytes
+        return self._file.write(content)
+
+    def flush(self) -> None:
+        """Pass on what the file holds back."""
+        self._file.flush()
+
+    @property
+    def facts(self) -> FileFacts:
+        """Of what was written so far."""
+        return FileFacts(self._num_bytes, self._digest.hexdigest())
+
+
+def save_atomically(checkpoint: dict[str, Any], path: Path) -> FileFacts:
+    """Write `checkpoint` so that at every moment `path` is the old file or the whole new one.
+
+    It is hashed as it is written, so nobody has to read it again to know what it should hold.
+    """
+    return _write_atomically(path, lambda file: torch.save(checkpoint, file))
+
+
+def write_atomically(path: Path, content: bytes) -> FileFacts:
     """Write `content` so that at every moment `path` is the old file or the whole new one."""
-    _write_atomically(path, lambda file: file.write(content))
+    return _write_atomically(path, lambda file: file.write(content))
 
 
-def _write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def _write_atomically(path: Path, write: Callable[[Any], object]) -> FileFacts:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
         with unfinished.open("wb") as file:
-            write(file)
+            hashing = HashingFile(file)
+            write(hashing)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
@@ -57,6 +98,7 @@ def _write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         # On a full disk, what is left of a failed save would make the next one fail too.
         unfinished.unlink(missing_ok=True)
         raise
+    return hashing.facts
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -110,10 +110,8 @@ class CheckpointStore:
 
     def _write(self, checkpoint: dict[str, Any], *, name: str, **facts: Any) -> None:
         path = self._folder / name
-        save_atomically(checkpoint, path)
-        manifest = Manifest(
-            file=name, num_bytes=path.stat().st_size, sha256=sha256_of(path), **facts
-        )
+        written = save_atomically(checkpoint, path)
+        manifest = Manifest(file=name, num_bytes=written.num_bytes, sha256=written.sha256, **facts)
         write_atomically(path.with_suffix(".json"), manifest.model_dump_json(indent=2).encode())
 
     def _clean_up(self) -> None:

@@ -44,13 +44,16 @@ class Stepper:
         """Update the model by the mean of the losses of the parts, which are on its device.
 
         Returns mmdet's `log_vars` (means over parts and processes) and `num_samples` (images of
-        all processes). Raises `NanLoss` before anything is changed.
+        all processes). Raises `NanLoss` before anything is changed. No gradient is left behind,
+        whatever happens: models that take turns on one device hold none between two steps.
         """
-        with matmul_precision(self._precision):
-            return self._step(parts, number)
+        try:
+            with matmul_precision(self._precision):
+                return self._step(parts, number=number)
+        finally:
+            self._optimizer.zero_grad(set_to_none=True)
 
-    def _step(self, parts: Sequence[Batch], number: int) -> dict[str, Any]:
-        self._optimizer.zero_grad()
+    def _step(self, parts: Sequence[Batch], *, number: int) -> dict[str, Any]:
         log_vars: dict[str, float] = {}
         images = 0
         for position, part in enumerate(parts):

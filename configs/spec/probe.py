@@ -33,7 +33,8 @@ class Costs(Contract):
 
     steps_per_epoch: Annotated[int, Field(ge=1)]
     base_bytes: Annotated[int, Field(ge=0)]
-    """Of memory with one student, at the peak of a step."""
+    """Of memory with one student, at the peak of a step: with the largest batch, and with a look
+    at the losses where the run takes them."""
 
     member_bytes: Annotated[int, Field(ge=0)]
     """What each further student of a pack adds."""
@@ -42,6 +43,7 @@ class Costs(Contract):
     """Memory that a pack may have: the device's, or the host's that is free."""
 
     device: str
+    """What was measured, by its name. None of these numbers holds for another kind of device."""
 
 
 class Probe(Contract):

@@ -19,6 +19,8 @@ from service.domain.ports import Node, Order
 _TIMEOUT_S = 10.0
 _STOP_WAIT_S = 30
 _NODE_ID = "ray.io/node-id"
+_GPU_KIND = "acceleratorType:"
+"""Ray's resource `accelerator_type:`, as its dashboard spells names."""
 _STATES: dict[str, JobState] = {
     "PENDING": "pending",
     "RUNNING": "running",
@@ -154,7 +156,14 @@ def _node_from_usage(usage: dict[str, list[float]], *, id_: str) -> Node:
         free_cpus=cpus - used_cpus,
         free_gpus=gpus - used_gpus,
         id=id_,
+        gpu_kind=_gpu_kind(usage),
     )
+
+
+def _gpu_kind(usage: dict[str, list[float]]) -> str:
+    """Ray shows it as a resource of the node, by the name of its first GPU."""
+    kinds = (name.removeprefix(_GPU_KIND) for name in usage if name.startswith(_GPU_KIND))
+    return next(kinds, "")
 
 
 def _list(response: httpx.Response) -> list[dict[str, Any]]:

@@ -41,6 +41,9 @@ class Node:
     id: str = ""
     """As the cluster knows it; empty: one that could be added."""
 
+    gpu_kind: str = ""
+    """What the cluster calls its GPUs, as A100; empty: it has none, or nobody knows."""
+
 
 class Clock(Protocol):
     """The time."""

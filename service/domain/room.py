@@ -12,6 +12,14 @@ def places(asked: Resources, nodes: tuple[Node, ...], *, total: bool) -> int:
     return sum(_places(asked, node=node, total=total) for node in nodes)
 
 
+def gpu_kinds(asked: Resources, nodes: tuple[Node, ...]) -> frozenset[str]:
+    """The known kinds of GPUs that a process may get; none of a process that asks for no GPU."""
+    if asked.num_gpus == 0:
+        return frozenset()
+    suitable = (node for node in nodes if _places(asked, node=node, total=True))
+    return frozenset(node.gpu_kind for node in suitable if node.gpu_kind)
+
+
 def less(nodes: tuple[Node, ...], asked: Resources, *, processes: int) -> tuple[Node, ...]:
     """The nodes with their first places taken by as many of `processes` as there is room for."""
     return tuple(_fill(nodes, asked, processes))

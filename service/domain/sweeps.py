@@ -135,18 +135,21 @@ def first_state(spec: SweepSpec) -> SweepState:
     return SweepState.PROBING if spec.probe else SweepState.SEARCHING
 
 
-def pack_size_of(sweep: Sweep, probe: Probe | None, *, places: int) -> int:
+def pack_size_of(
+    sweep: Sweep, probe: Probe | None, *, places: int, gpu_kinds: frozenset[str] = frozenset()
+) -> int:
     """How many trials train side by side with one teacher; 1: each by itself.
 
     `places` counts the packs that the cluster has room for: `auto` fills them all before any pack
-    gets larger, for a place that is empty saves nothing.
+    gets larger, for a place that is empty saves nothing. `gpu_kinds` are the kinds of GPUs that a
+    pack may come to: the probe measured the memory of one, so with several `auto` makes no packs.
     """
     asked, base = sweep.spec.pack, sweep.spec.base
     if asked == "off" or base.resources.processes > 1:
         return 1
     if asked != "auto":
         return asked
-    if probe is None:
+    if probe is None or len(gpu_kinds) > 1:
         return 1
     # Trials with different seeds see different batches, and are never in one pack.
     at_once = trials_at_once(sweep.spec)

@@ -18,7 +18,7 @@ from configs.variants import is_taught
 from service.domain.access import seal_of
 from service.domain.policy import Job
 from service.domain.ports import Order
-from service.domain.room import places
+from service.domain.room import gpu_kinds, places
 from service.domain.runs import Run
 from service.domain.states import RunState
 from service.domain.stored import Unit
@@ -109,8 +109,11 @@ def settle_packs(sweep: Sweep, *, world: World) -> Sweep:
     """
     if sweep.driver:
         return sweep
-    room = places(sweep.spec.base.resources, cluster_nodes(world), total=True)
-    size = pack_size_of(sweep, sweep.probe, places=room)
+    asked, nodes = sweep.spec.base.resources, cluster_nodes(world)
+    room, kinds = places(asked, nodes, total=True), gpu_kinds(asked, nodes)
+    if sweep.spec.pack == "auto" and len(kinds) > 1:
+        log.info("sweep.no_packs", sweep_id=sweep.id, gpu_kinds=sorted(kinds))
+    size = pack_size_of(sweep, sweep.probe, places=room, gpu_kinds=kinds)
     with world.store.begin() as unit:
         settled = replace(unit.sweeps.take(sweep.id), pack_size=size, places=max(1, room))
         unit.sweeps.save(settled)

@@ -26,6 +26,7 @@ from service.domain.ports import Cluster, Order
 
 TOKEN = "t" * 64
 LONGEST_S = 60.0
+GPU_KIND = "A100"
 
 Connect = Callable[[str, Path | None], RayJobs]
 
@@ -56,6 +57,7 @@ def ray_url(token_file: Path) -> Iterator[str]:
     command = [
         str(Path(sys.executable).parent / "ray"),
         *("start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2", "--num-gpus=0"),
+        f'--resources={{"accelerator_type:{GPU_KIND}": 1}}',  # as Ray says of a node with GPUs
         *(f"--port={gcs}", f"--ray-client-server-port={client}"),
         *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
         *(f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder / 'ray'}"),
@@ -199,6 +201,14 @@ def test_every_node_says_what_it_has(theatre: Theatre) -> None:
 
     assert (node.total_cpus, node.total_gpus, node.free_gpus) == (2.0, 0.0, 0.0)
     assert 0.0 <= node.free_cpus <= 2.0
+
+
+def test_a_node_says_of_what_kind_its_gpus_are(
+    ray_url: str, connect: Connect, token_file: Path
+) -> None:
+    (node,) = connect(ray_url, token_file).nodes()
+
+    assert node.gpu_kind == GPU_KIND
 
 
 def test_a_token_that_is_given_itself_opens_a_cluster_as_one_in_a_file_does(ray_url: str) -> None:

@@ -89,18 +89,21 @@ class TandemDetector(SingleStageDetector):
         losses: Losses = self.bbox_head.loss(
             *outputs, gt_bboxes, gt_labels, img_metas, gt_bboxes_ignore=gt_bboxes_ignore
         )
+        # Not kept between two steps: students that take turns would hold those of all of them.
+        targets, self.bbox_head.targets = self.bbox_head.targets, None
         if self.teacher is None:
             return losses
         seen = self.teacher.look(images, batch=img)
-        taught = self._taught(Side(self.view, features, outputs), seen, gt_bboxes)
+        student = Side(self.view, features, outputs)
+        taught = self._taught(student, seen, targets=targets, boxes=gt_bboxes)
         self.budget.look(losses, taught, outputs=outputs, features=features)
         return losses | taught
 
-    def _taught(self, student: Side, teacher: Side, boxes: list[Tensor]) -> Losses:
+    def _taught(self, student: Side, teacher: Side, *, targets: Any, boxes: list[Tensor]) -> Losses:
         scene = Scene(
             student=student,
             teacher=teacher,
-            assignment=self.view.assignment(self.bbox_head.targets),
+            assignment=self.view.assignment(targets),
             boxes=boxes,
             teacher_columns=self.teacher_columns,
         )

@@ -14,6 +14,7 @@ from workers.evaluation import evaluate, score
 from workers.loading import validation_loader, whole_dataset
 from workers.probe.bench import Bench, in_this_process
 from workers.probe.memory import begin_peak, peak_bytes, room_bytes, student_bytes
+from workers.probe.shapes import largest_batch
 from workers.runner import Runner
 
 _REPEATS = 5
@@ -31,12 +32,12 @@ def measure_costs(
 
     Memory is measured first: what was there before would count.
     """
-    device = bench.device
+    device, batch = bench.device, bench.batch(spec)
     begin_peak(device)
-    runner, batch = bench.runner(spec), bench.batch(spec)
+    runner = bench.runner(spec)
     for group in runner.optimizer.param_groups:
         group["lr"] = 0.0  # the steps are there to be timed, and not to go astray
-    _steps_of_both(runner, batch, count=2)
+    _take_largest_steps(bench, spec, runner)
     base, member = peak_bytes(device), student_bytes(runner)
     on_part()
     teacher_s = _teacher_s(runner.model.teacher, batch, device)
@@ -78,16 +79,31 @@ def _finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _steps_of_both(runner: Runner, batch: list[Batch], *, count: int) -> None:
-    """At whose peak the teacher's own features are there, too."""
-    teacher = runner.model.teacher
-    if teacher is None:
-        _steps(runner, batch, count=count)
-        return
-    remembered = teacher.remembers
-    teacher.remembers = False
-    _steps(runner, batch, count=count)
-    teacher.remembers = remembered
+def _take_largest_steps(bench: Bench, spec: RunSpec, runner: Runner) -> None:
+    """Two steps that take as much memory as any will: the batch is the largest, the teacher looks
+    at it anew, the optimizer has its state by the second, and that one also looks at the losses.
+    """
+    batch = largest_batch(bench, spec)
+    _take_step(runner, batch, number=1)
+    is_taught = runner.model.teacher is not None
+    _take_step(runner, batch, number=2, looks=is_taught and spec.loss_budget_steps is not None)
+
+
+def _take_step(runner: Runner, batch: list[Batch], *, number: int, looks: bool = False) -> None:
+    """A step that fp16 leaves out, to try smaller scales first, is taken again."""
+    scaler, budget = runner.stepper.scaler, runner.model.budget
+    is_taken = False
+    while not is_taken:
+        scale = scaler.get_scale()
+        budget.is_due = looks
+        runner.stepper.step([_unseen(part) for part in batch], number=number)
+        is_taken = scaler.get_scale() >= scale
+    budget.shares = []
+
+
+def _unseen(part: Batch) -> Batch:
+    """Another view of the images, which no teacher remembers."""
+    return {**part, "img": part["img"][:]}
 
 
 def _steps(runner: Runner, batch: list[Batch], *, count: int) -> None:
@@ -101,9 +117,7 @@ def _teacher_s(teacher: Teacher | None, batch: list[Batch], device: torch.device
 
     def look() -> None:
         for part in batch:
-            images = part["img"]
-            # Another view of them, which it has not seen yet.
-            teacher.look(images, batch=images[:])
+            teacher.look(part["img"], batch=_unseen(part)["img"])
 
     return median_s(look, device=device)
 

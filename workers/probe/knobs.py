@@ -1,16 +1,24 @@
 """Whether a parameter of a sweep moves anything, and what it moves first."""
 
 from collections.abc import Callable, Iterator
+from functools import cached_property, partial
 
 from configs.spec import BALANCE, RATIO, Knob, Probe, RunSpec, Scalar, Space
 from workers.probe.bench import Bench
-from workers.probe.looks import Look, Looks
+from workers.probe.looks import Looks
 from workers.probe.rates import learning_rates
 from workers.probe.settings import Tried, tried
 from workers.probe.units import terms_by_weight
 
 _CLIPPING = "schedule.max_grad_norm"
 _WARMUP_STEPS = "schedule.warmup.iterations"
+_PARTS = {
+    "losses": "the losses",
+    "gradient": "the gradient",
+    "first_update": "the first update",
+    "later_update": "a later update",
+}
+"""What is compared of a look, in the order in which a run comes to it."""
 
 Differs = Callable[[list[RunSpec]], bool]
 
@@ -38,19 +46,20 @@ class Knobs:
         found = tried(space, path, base=self._base, probe=self._probe)
         if len(found.specs) < 2:
             return Knob(has_effect=True, what=f"not known: {found.objection}")
+        specs = list(found.specs.values())
         for moved, differs in self._stages():
-            if differs(list(found.specs.values())):
+            if differs(specs):
                 return Knob(has_effect=True, what=moved)
+        if any(self._looks_differ(specs, part=part) for part in _PARTS):
+            return Knob(has_effect=True, what=f"not known: {self._why_unknown()}")
         return Knob(has_effect=False, what=self._why_nothing(path, found))
 
     def _stages(self) -> Iterator[tuple[str, Differs]]:
         """In the order in which a run comes to them; looking stops at the first difference."""
         yield "the student's shape", self._shapes_differ
         yield "how images are shown to the student", self._images_differ
-        yield "the losses", lambda specs: self._differ(specs, lambda look: look.losses)
-        yield "the gradient", lambda specs: self._differ(specs, lambda look: look.gradient)
-        yield "the first update", lambda specs: self._differ(specs, lambda look: look.first_update)
-        yield "a later update", lambda specs: self._differ(specs, lambda look: look.later_update)
+        for part, words in _PARTS.items():
+            yield words, partial(self._differ, part=part)
         yield "the learning rate of a later step", self._rates_differ
         yield "the number of epochs", lambda specs: len({s.schedule.epochs for s in specs}) > 1
 
@@ -63,9 +72,23 @@ class Knobs:
     def _images_differ(self, specs: list[RunSpec]) -> bool:
         return len(set(map(self._bench.preparation, specs))) > 1
 
-    def _differ(self, specs: list[RunSpec], part: Callable[[Look], object]) -> bool:
-        first, *others = (part(self._looks.of(spec)) for spec in specs)
+    def _differ(self, specs: list[RunSpec], *, part: str) -> bool:
+        """Whether a part of the looks differs, and is the same in two looks at one run."""
+        return self._looks_differ(specs, part=part) and part not in self._changing_parts
+
+    def _looks_differ(self, specs: list[RunSpec], *, part: str) -> bool:
+        first, *others = (getattr(self._looks.of(spec), part) for spec in specs)
         return any(other != first for other in others)
+
+    @cached_property
+    def _changing_parts(self) -> frozenset[str]:
+        """Parts that differ between two looks at the base, so that a difference says nothing."""
+        return self._looks.changing_parts(self._base)
+
+    def _why_unknown(self) -> str:
+        device = "GPU" if self._bench.device.type == "cuda" else self._bench.device.type.upper()
+        parts = ", ".join(words for part, words in _PARTS.items() if part in self._changing_parts)
+        return f"this {device} does not repeat itself: two looks at the base differ in {parts}"
 
     def _rates_differ(self, specs: list[RunSpec]) -> bool:
         """Over the steps that all of them have."""

@@ -1,6 +1,7 @@
 """What two steps of a run on one batch come to: fingerprints that differ if one bit does."""
 
 import contextlib
+import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -53,10 +54,23 @@ class Looks:
         """Two steps of a run, from its first weights."""
         key = spec.model_dump_json()
         if key not in self._known:
-            self._on_look()
-            with _repeatable(self._bench.device):
-                self._known[key] = look_at(self._bench, spec)
+            self._known[key] = self._look(spec)
         return self._known[key]
+
+    def changing_parts(self, spec: RunSpec) -> frozenset[str]:
+        """Fields of `Look` that differ between two looks at one run; none where kernels give the
+        same bits twice. Looks a second time at what is known already."""
+        first, second = self.of(spec), self._look(spec)
+        return frozenset(
+            field.name
+            for field in dataclasses.fields(Look)
+            if getattr(first, field.name) != getattr(second, field.name)
+        )
+
+    def _look(self, spec: RunSpec) -> Look:
+        self._on_look()
+        with repeatable(self._bench.device):
+            return look_at(self._bench, spec)
 
 
 def look_at(bench: Bench, spec: RunSpec) -> Look:
@@ -80,16 +94,22 @@ def fingerprint(tensors: Iterable[Tensor]) -> str:
 
 
 @contextlib.contextmanager
-def _repeatable(device: torch.device) -> Iterator[None]:
-    """Kernels that give the same bits twice; those of a CPU do anyway."""
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Kernels that give the same bits twice, where torch has some; those of a CPU do anyway.
+
+    mmcv's operators know nothing of it: a deformable convolution's backward pass adds in the order
+    in which its threads come.
+    """
     if device.type != "cuda":
         yield
         return
+    was_enabled = torch.are_deterministic_algorithms_enabled()
+    was_warning = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(mode=False)
+        torch.use_deterministic_algorithms(mode=was_enabled, warn_only=was_warning)
 
 
 class _Gradients:

@@ -1,5 +1,6 @@
 """Bytes: what a step takes at its peak, what a student keeps, what a pack may have."""
 
+import gc
 import re
 from pathlib import Path
 
@@ -20,30 +21,34 @@ _LIMITS = (
 def begin_peak(device: torch.device) -> None:
     """Forget the peak so far; a CPU's process has one for life."""
     if device.type == "cuda":
+        # Runners refer to themselves, so those that are done with wait for the collector.
+        gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The most that was in use: of a GPU by tensors, of a host by this whole process."""
+    """The most that was taken: of a GPU by torch's allocator, of a host by this whole process.
+
+    What tensors use of a GPU is less: the allocator keeps pieces between them that are too small.
+    """
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        return torch.cuda.max_memory_reserved(device)
     found = re.search(r"^VmHWM:\s+(\d+) kB", _STATUS.read_text(encoding="ascii"), re.MULTILINE)
     assert found is not None, "Linux says so of every process"
     return int(found[1]) * 1024
 
 
 def student_bytes(runner: Runner) -> int:
-    """Weights, buffers, gradients and the optimizer's state: what stays between two steps."""
+    """Weights, buffers and the optimizer's state: what stays between two steps."""
     tensors = [*runner.model.parameters(), *runner.model.buffers()]
-    gradients = [of.grad for of in runner.model.parameters() if of.grad is not None]
     state = [
         value
         for of_parameter in runner.optimizer.state.values()
         for value in of_parameter.values()
         if isinstance(value, torch.Tensor)
     ]
-    return sum(tensor.numel() * tensor.element_size() for tensor in (*tensors, *gradients, *state))
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*tensors, *state))
 
 
 def room_bytes(device: torch.device) -> int:

@@ -5,7 +5,7 @@ import pytest
 from configs.catalog import parse_spec
 from configs.spec import Resources, RunSpec
 from service.domain.ports import Node
-from service.domain.room import fewer_in_words, less, places, processes_now
+from service.domain.room import fewer_in_words, gpu_kinds, less, places, processes_now
 from tests.factories import a_spec
 
 GPU = Resources(processes=4, num_cpus=2, num_gpus=1)
@@ -26,6 +26,16 @@ def a_group_spec(
     )
     spec["data"] |= {"batch_size": batch}
     return parse_spec(spec)
+
+
+def test_kinds_of_gpus_are_those_of_nodes_where_a_process_could_run() -> None:
+    a100, t4, small = (
+        Node(cpus, 8.0, cpus, 0.0, gpu_kind=kind)
+        for cpus, kind in ((16.0, "A100"), (16.0, "T4"), (1.0, "L4"))
+    )
+
+    assert gpu_kinds(GPU, (a100, t4, small, a_node(16, 8))) == {"A100", "T4"}
+    assert gpu_kinds(CPU, (a100, t4)) == set()
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,14 @@ def test_an_automatic_pack_ends_at_the_budget_at_eight_and_without_a_probe_at_on
     assert pack_size_of(a_sweep(), None, places=1) == 1
 
 
+def test_an_automatic_pack_never_relies_on_the_memory_of_another_kind_of_gpu() -> None:
+    same, mixed = frozenset({"A100"}), frozenset({"A100", "T4"})
+
+    assert pack_size_of(a_sweep(), a_probe(), places=1, gpu_kinds=same) == 3
+    assert pack_size_of(a_sweep(), a_probe(), places=1, gpu_kinds=mixed) == 1
+    assert pack_size_of(a_sweep(spec=a_spec(pack=5)), a_probe(), places=1, gpu_kinds=mixed) == 5
+
+
 def test_a_run_of_several_processes_is_in_no_pack() -> None:
     base = a_bckd_spec(resources={"processes": 2})
 

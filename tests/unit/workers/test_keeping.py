@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from configs.spec import Checkpoints, RunFile
-from workers.checkpoints import load_checkpoint
+from workers import keeping
+from workers.checkpoints import load_checkpoint, sha256_of
 from workers.keeping import CheckpointStore
 
 
@@ -40,6 +41,27 @@ def test_the_last_ones_stay(tmp_path: Path) -> None:
     assert files(tmp_path) == [9, 12]
     assert files(tmp_path, "step-*.json") == [9, 12]
     assert load_checkpoint(tmp_path / RunFile.LAST)["step"] == 12
+
+
+def test_what_is_written_is_known_without_reading_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = a_store(tmp_path)
+    read: list[Path] = []
+
+    def recorded(path: Path) -> str:
+        read.append(path)
+        return sha256_of(path)
+
+    monkeypatch.setattr(keeping, "sha256_of", recorded)
+
+    write(store, 10, size=3_000_000)
+
+    assert read == []
+    (manifest,) = store.manifests("resume")
+    path = tmp_path / RunFile.CHECKPOINTS / manifest.file
+    assert manifest.num_bytes == path.stat().st_size > 12_000_000
+    assert manifest.sha256 == sha256_of(path)
 
 
 def test_every_so_manieth_epoch_stays_for_good(tmp_path: Path) -> None:

@@ -1,0 +1,224 @@
+"""What a probe measures of a device: the memory of a step, and whether it repeats itself."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from configs.catalog import parse_spec
+from configs.spec import Costs, Probe, RunSpec
+from tests.digits import write_digits
+from tests.training.probes import (
+    TRAIN,
+    VAL,
+    a_probe,
+    a_taught_spec,
+    between,
+    knobs_of,
+)
+from workers.course import dataset_of
+from workers.distillation.teacher import shared_teachers
+from workers.errors import NanLoss
+from workers.probe.bench import Bench
+from workers.probe.costs import measure_costs
+from workers.probe.looks import fingerprint, repeatable
+from workers.probe.memory import peak_bytes
+from workers.runner import Runner
+
+PROBE = Probe(
+    knobs={},
+    costs=Costs(
+        load_s=0,
+        teacher_s=0,
+        student_s=0,
+        evaluation_s=0,
+        steps_per_epoch=1,
+        base_bytes=0,
+        member_bytes=0,
+        room_bytes=0,
+        device="cpu",
+    ),
+    detection_loss=1.0,
+    unit_losses={},
+)
+STEPS = {"policy": {"kind": "step", "milestones": [1]}}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"), train=TRAIN, val=VAL)
+
+
+@pytest.fixture(scope="module")
+def base(digits: Path) -> RunSpec:
+    return parse_spec(a_taught_spec(digits))
+
+
+@pytest.fixture(scope="module")
+def bench(base: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    run_dir = tmp_path_factory.mktemp("probe")
+    with shared_teachers():
+        yield Bench(dataset=dataset_of(base), run_dir=run_dir, device=torch.device("cpu"))
+
+
+def test_memory_is_measured_with_the_largest_batch_and_a_look_at_the_losses(
+    bench: Bench, digits: Path
+) -> None:
+    data = {"image_size": [160, 96], "multi_scale": [32, 160], "batch_size": 2}
+    asked = a_taught_spec(digits)
+    spec = parse_spec(asked | {"data": asked["data"] | data})
+    first = tuple(bench.batch(spec)[0]["img"].shape)
+    steps: list[_Step] = []
+
+    measure_costs(_ChangedBench(bench, lambda runner: record_steps(runner, steps)), spec)
+
+    largest = (2, 3, 160, 160)
+    assert first != largest
+    assert steps[:2] == [_Step(largest, looks=False), _Step(largest, looks=True)]
+    assert steps[2:]
+    assert set(steps[2:]) == {_Step(first, looks=False)}
+
+
+def test_a_run_without_looks_at_its_losses_is_measured_without_them(
+    bench: Bench, digits: Path
+) -> None:
+    spec = parse_spec(a_taught_spec(digits) | {"loss_budget_steps": None})
+    steps: list[_Step] = []
+
+    measure_costs(_ChangedBench(bench, lambda runner: record_steps(runner, steps)), spec)
+
+    assert steps
+    assert not any(step.looks for step in steps)
+
+
+def test_a_step_leaves_no_gradient_behind(bench: Bench, base: RunSpec) -> None:
+    runner = bench.runner(base)
+    before = fingerprint(runner.model.parameters())
+
+    runner.stepper.step(bench.batch(base), number=1)
+
+    assert fingerprint(runner.model.parameters()) != before
+    assert all(parameter.grad is None for parameter in runner.model.parameters())
+    assert runner.model.bbox_head.targets is None
+
+
+def test_a_step_that_is_refused_leaves_no_gradient_behind(bench: Bench, base: RunSpec) -> None:
+    runner = bench.runner(base)
+    seen: list[bool] = []
+    weight = runner.model.bbox_head.gfl_cls.weight
+    weight.register_hook(lambda gradient: gradient * float("nan"))
+    weight.register_post_accumulate_grad_hook(
+        lambda parameter: seen.append(parameter.grad is not None)
+    )
+
+    with pytest.raises(NanLoss):
+        runner.stepper.step(bench.batch(base), number=1)
+
+    assert seen == [True]
+    assert all(parameter.grad is None for parameter in runner.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter"),
+    [
+        ("schedule.max_grad_norm", between(1e6, 1e7)),
+        ("schedule.optimizer.weight_decay", between(0, 0.1)),
+    ],
+)
+def test_a_device_that_does_not_repeat_itself_tells_nothing_of_later_steps(
+    bench: Bench, digits: Path, path: str, parameter: dict[str, Any]
+) -> None:
+    asked = a_probe(a_taught_spec(digits), {path: parameter})
+
+    knob = knobs_of(_ChangedBench(bench, add_noise), asked, PROBE).of(asked.space, path)
+
+    assert knob.has_effect
+    assert knob.what == (
+        "not known: this CPU does not repeat itself: two looks at the base differ in the gradient, "
+        "the first update, a later update"
+    )
+
+
+def test_a_device_that_does_not_repeat_itself_still_tells_what_the_losses_show(
+    bench: Bench, digits: Path
+) -> None:
+    space = {
+        "distillation.cls_weight": between(0.5, 2),
+        "schedule.epochs": {"kind": "integer", "low": 3, "high": 5},
+    }
+    asked = a_probe(a_taught_spec(digits, **STEPS), space)
+    knobs = knobs_of(_ChangedBench(bench, add_noise), asked, PROBE)
+
+    assert knobs.of(asked.space, "distillation.cls_weight").what == "the losses"
+    assert knobs.of(asked.space, "schedule.epochs").what == "the number of epochs"
+
+
+@pytest.mark.parametrize("was_enabled", [False, True])
+def test_a_look_leaves_the_choice_of_kernels_as_it_was(was_enabled: bool) -> None:
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(was_enabled)
+    try:
+        with repeatable(torch.device("cuda")):
+            assert torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.are_deterministic_algorithms_enabled() == was_enabled
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def test_memory_that_is_taken_of_a_gpu_is_what_the_allocator_reserved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 10)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: 12)
+
+    assert peak_bytes(torch.device("cuda")) == 12
+
+
+class _ChangedBench(Bench):
+    """Another bench's images, with students that a test has changed."""
+
+    def __init__(self, bench: Bench, change: Callable[[Runner], None]) -> None:
+        run_dir = Path(bench.config(parse_spec(a_taught_spec(bench.dataset.root))).work_dir)
+        super().__init__(dataset=bench.dataset, run_dir=run_dir, device=bench.device)
+        self._change = change
+
+    def runner(self, spec: RunSpec) -> Runner:
+        runner = super().runner(spec)
+        self._change(runner)
+        return runner
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What a step was taken on, and whether it looked at its losses."""
+
+    shape: tuple[int, ...]
+    looks: bool
+
+
+def record_steps(runner: Runner, steps: list[_Step]) -> None:
+    take = runner.stepper.step
+
+    def recorded(parts: Any, *, number: int) -> dict[str, Any]:
+        for part in parts:
+            steps.append(_Step(tuple(part["img"].shape), looks=runner.model.budget.is_due))
+        return take(parts, number=number)
+
+    runner.stepper.step = recorded  # type: ignore[method-assign]
+
+
+def add_noise(runner: Runner) -> None:
+    """As kernels do that add in the order in which their threads come."""
+    for parameter in runner.model.parameters():
+        if parameter.requires_grad:
+            parameter.register_hook(
+                lambda gradient: gradient * (1.0 + 1e-6 * torch.rand((), generator=_noise))
+            )
+
+
+_noise = torch.Generator().manual_seed(0)
+"""Not the one that a step begins with the same numbers."""
