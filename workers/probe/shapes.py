@@ -8,8 +8,8 @@ from mmcv.image import rescale_size
 from torch.nn import functional
 
 from configs.spec import Data, RunSpec
+from workers.batches import Batch
 from workers.probe.bench import Bench
-from workers.stepping import Batch
 
 
 def largest_batch(bench: Bench, spec: RunSpec) -> list[Batch]:
