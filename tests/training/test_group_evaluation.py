@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import distributed
+from torch import distributed, nn
 from torch.multiprocessing.spawn import spawn
 
 from configs.catalog import parse_spec
@@ -15,6 +15,8 @@ from configs.spec import RunSpec
 from tests.detectors import a_detector, a_plain_gfl
 from tests.digits import write_digits
 from tests.training.runs import a_spec
+from tests.training.test_methods import HEADS, a_student
+from tests.training.test_methods import a_detector as a_head_of
 from workers import evaluation, processes
 from workers.data.manifest import check_dataset
 from workers.evaluation import Detections, Scores, evaluate
@@ -113,3 +115,14 @@ def test_running_statistics_are_sent_only_where_a_norm_trains(
     answers: list[dict[str, Any]],
 ) -> None:
     assert all(answer["sends"] == {True: False, False: True} for answer in answers)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_no_norm_of_a_head_waits_for_other_processes(head: str, tmp_path: Path) -> None:
+    """Else the first process alone could not look at its losses: the others would not answer."""
+    student = a_student(tmp_path, a_head_of(head))
+
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(student)
+
+    assert any(isinstance(norm, nn.SyncBatchNorm) for norm in converted.backbone.modules())
+    assert not any(isinstance(norm, nn.SyncBatchNorm) for norm in converted.bbox_head.modules())
