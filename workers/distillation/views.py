@@ -70,10 +70,17 @@ class HeadView(ABC):
         with torch.autocast(maps.device.type, enabled=False):
             return self._decode(maps, level)
 
-    def finish(self, towers: tuple[Tensor, Tensor], level: int) -> Outputs:
-        """What the head would say if its towers gave these two maps, for one level."""
-        classes, boxes = (getattr(self.head, name) for name in self.last_layers or ())
-        return [classes(towers[0])], [self._rescaled(boxes(towers[1]), level)]
+    def class_maps(self, tower_BDHW: Tensor) -> Tensor:
+        """The head's class logits, if its tower for classes gave this map; needs `last_layers`."""
+        return self._last_layer(0)(tower_BDHW)
+
+    def box_maps(self, tower_BDHW: Tensor, level: int) -> Tensor:
+        """The head's output for boxes, if its tower for boxes gave this map of a level."""
+        return self._rescaled(self._last_layer(1)(tower_BDHW), level)
+
+    def _last_layer(self, position: int) -> Any:
+        assert self.last_layers is not None, "the spec refuses CrossKD for such a head"
+        return getattr(self.head, self.last_layers[position])
 
     @abstractmethod
     def assignment(self, targets: Any) -> Assignment:
