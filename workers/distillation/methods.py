@@ -13,7 +13,7 @@ from workers.distillation.losses import classification_loss, disagreement, local
 from workers.distillation.regions import imitation_mask, valuable_region
 from workers.distillation.scene import Scene
 from workers.distillation.softened import edge_divergence_loss, logit_divergence_loss
-from workers.distillation.views import GflView, Outputs, normaliser
+from workers.distillation.views import GflView, Outputs, indices_of, normaliser
 
 Terms = dict[str, list[Tensor]]
 """Weighted values of each term of the loss, one a level."""
@@ -79,7 +79,7 @@ def _bckd(method: Bckd, scene: Scene) -> Terms:
 
 def _bckd_level(method: Bckd, scene: Scene, level: int) -> Iterator[tuple[str, Tensor]]:
     given = scene.assignment
-    if method.levels == "with_positives" and not bool(given.positive_N(level).any()):
+    if method.levels == "with_positives" and not len(given.positive_indices[level]):
         nothing = scene.student.outputs[0][level].sum() * 0.0
         if method.cls_weight:
             yield "loss_distill_cls", nothing
@@ -119,7 +119,7 @@ def _logit_kd(method: LogitKd, scene: Scene) -> Terms:
             * logit_divergence_loss(
                 scene.student_logits(level),
                 scene.teacher_logits(level),
-                positive_N=given.positive_N(level),
+                positive_N=given.positive_indices[level],
                 label_weight_N=given.label_weight_N[level],
                 temperature=method.temperature,
                 num_pos=given.num_pos,
@@ -156,8 +156,8 @@ def _edge_terms(
     assert isinstance(teacher.view, GflView)
     total = normaliser(sum(of.sum() for of in weights), head=student.view.head, like=weights[0])
     values = []
-    for level, weight_N in enumerate(weights):
-        chosen = weight_N > 0
+    chosen_P = indices_of([weight_N > 0 for weight_N in weights])
+    for level, (weight_N, chosen) in enumerate(zip(weights, chosen_P, strict=True)):
         edges = student.view.edges(student.outputs, level)
         value = edge_divergence_loss(
             edges[chosen],
@@ -304,9 +304,7 @@ def _adapter(adapters: nn.ModuleDict, name: str) -> nn.Module | None:
     return adapters[name] if name in adapters else None
 
 
-def _crossed_classes(
-    method: CrossKd, scene: Scene, level: int, adapters: nn.ModuleDict
-) -> Tensor:
+def _crossed_classes(method: CrossKd, scene: Scene, level: int, adapters: nn.ModuleDict) -> Tensor:
     view = scene.teacher.view
     tower = _crossed_tower(
         scene,
