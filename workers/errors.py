@@ -9,6 +9,7 @@ WorkerError               a failed attempt; `reason` is what the service is told
 ├── ExportDiffers
 ├── NanLoss
 ├── PackOutOfMemory
+├── GpuUnavailable
 └── Preempted
 StopRequested             the service wants this attempt to leave; not a failure
 Superseded                a newer attempt has taken over; nothing is reported any more
@@ -78,6 +79,12 @@ class PackOutOfMemory(WorkerError):
 
     def __init__(self, beside: int, error: Exception) -> None:
         super().__init__(f"There is no memory for it beside {beside} others of its pack: {error}")
+
+
+class GpuUnavailable(WorkerError):
+    """The cluster gave this process a GPU that it cannot compute on; another node may do."""
+
+    reason = FailureReason.NODE_LOST
 
 
 class Preempted(WorkerError):

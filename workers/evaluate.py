@@ -13,12 +13,12 @@ from configs.spec import EvaluationSpec, ExitCode, Metric, RunFile, TeacherFiles
 from workers.analysis.matches import write_matches
 from workers.attempt import Desk, attempt
 from workers.curves import curves_picture
+from workers.devices import prepare_device
 from workers.errors import InvalidSpec
 from workers.evaluation import evaluate as detect
 from workers.inference import (
     Images,
     Loaded,
-    device_for,
     files_of,
     image_loader,
     load_model,
@@ -81,7 +81,7 @@ def _evaluate(spec: EvaluationSpec, desk: Desk) -> float:
 def _prepare(spec: EvaluationSpec) -> _Job:
     files, dataset = files_of(spec.model), place_of(spec.data.dataset)
     refuse_other_classes(files, dataset)
-    device = device_for(spec.resources)
+    device = prepare_device(spec.resources)
     return _Job(spec, files, dataset, load_model(files, device=device), device)
 
 
@@ -145,6 +145,7 @@ def _loader(job: _Job, *, batch_size: int) -> DataLoader[Any]:
         split=data.split,
         first=data.images,
         loader_workers=data.loader_workers if batch_size > 1 else 0,
+        pin_memory=job.device.type == "cuda",
     )
     return image_loader(job.files.detector, images, batch_size=batch_size)
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmcv.parallel import scatter_gather
 from pycocotools.cocoeval import COCOeval
 from torch.utils.data import DataLoader
 
 from workers import processes
+from workers.batches import place
 from workers.loading import whole_dataset
 
 MAX_DETECTIONS = (100, 300, 1000)
@@ -36,6 +36,7 @@ class Scores:
     """AP by class name."""
 
     detections: list[Detections]
+    """By image; of several processes only the first one has them."""
 
     @property
     def mean_ap(self) -> float:
@@ -56,22 +57,25 @@ def evaluate(
     mine: list[Detections] = []
     with torch.inference_mode():
         for batch in loader:
-            mine += detector(return_loss=False, rescale=True, **placed(batch, device))
+            mine += detector(return_loss=False, rescale=True, **place(batch, device))
             on_batch()
     detector.train(was_training)
-    return score(interleaved(processes.gathered(mine)), whole_dataset(loader))
+    return _scored(mine, whole_dataset(loader))
+
+
+def _scored(mine: list[Detections], dataset: Any) -> Scores:
+    """The first process's scores of all processes' detections; the others know the numbers only."""
+    by_process = processes.gathered_by_first(mine)
+    scores = None if by_process is None else score(interleaved(by_process), dataset)
+    numbers = None if scores is None else (scores.by_metric, scores.per_class)
+    by_metric, per_class_ap = processes.from_first(numbers)
+    return scores or Scores(by_metric, per_class_ap, detections=[])
 
 
 def interleaved(by_process: list[list[Detections]]) -> list[Detections]:
     """The images' detections in their order: process r of n has images r, r + n, r + 2n, ..."""
     whole = itertools.chain.from_iterable(itertools.zip_longest(*by_process))
     return [detections for detections in whole if detections is not None]
-
-
-def placed(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """A loader's batch without mmcv's containers, on the device."""
-    target = -1 if device.type == "cpu" else device.index
-    return scatter_gather.scatter(batch, [target])[0]
 
 
 def score(detections: list[Detections], dataset: Any) -> Scores:

@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import torch
 from mmdet.models import build_detector
 from torch.utils.data import DataLoader
 
-from configs.spec import Dataset, DatasetFiles, Detector, Model, Resources, TeacherFiles
+from configs.spec import Dataset, DatasetFiles, Detector, Model, TeacherFiles
 from workers.architecture import detector_config
+from workers.batches import HostBatch
 from workers.checkpoints import Weights, load_weights, sha256_of
 from workers.children import dying_with_us
 from workers.data.manifest import check_dataset
 from workers.data.reading import open_dataset
 from workers.errors import InvalidSpec, ModelMismatch
-from workers.loading import collate_all, first_images
+from workers.loading import first_images
 from workers.recipe import DatasetPlace, data_config
 
 _OF_TRAINING_ONLY = "adapters."
@@ -48,21 +48,8 @@ class Images:
     """Only so many; none: all."""
 
     loader_workers: int = 0
-
-
-def device_for(resources: Resources) -> torch.device:
-    """The device that a job was given, with as many threads; deterministic kernels."""
-    torch.set_num_threads(resources.num_cpus)
-    cv2.setNumThreads(0)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    if resources.num_gpus == 0:
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise InvalidSpec(
-            "resources.num_gpus is 1 but this process sees no GPU; say 0, or ask `tandem doctor`."
-        )
-    return torch.device("cuda", torch.cuda.current_device())
+    pin_memory: bool = False
+    """Load into memory from which a GPU copies by itself."""
 
 
 def files_of(model: Model) -> TeacherFiles:
@@ -119,8 +106,9 @@ def image_loader(detector: Detector, images: Images, *, batch_size: int = 1) -> 
         first_images(found, images.first),
         batch_size=batch_size,
         num_workers=images.loader_workers,
-        collate_fn=collate_all,
+        collate_fn=HostBatch.from_samples,
         worker_init_fn=dying_with_us(),
+        pin_memory=images.pin_memory,
     )
 
 

@@ -4,19 +4,19 @@ Two runs with the same seed and data see exactly the same batches, so their diff
 method's; a run that is resumed, with as many processes or fewer, sees those it would have seen.
 """
 
+import multiprocessing
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from mmcv import Config
-from mmcv.parallel import DataContainer, collate
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from configs.spec import RunSpec
 from workers import processes
+from workers.batches import HostBatch
 from workers.children import dying_with_us
 from workers.data.reading import open_dataset
 from workers.errors import InvalidSpec
@@ -43,20 +43,22 @@ class SeededDataset(Dataset[Any]):
     def __init__(self, dataset: Any, *, seed: int) -> None:
         self.dataset = dataset
         self._seed = seed
-        self._epoch = 0
+        # In memory that loader processes share: they outlive an epoch.
+        self._epoch = multiprocessing.RawValue("q", 0)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        random_state = np.random.SeedSequence((self._seed, self._epoch, index)).generate_state(1)[0]
+        sequence = np.random.SeedSequence((self._seed, self._epoch.value, index))
+        random_state = sequence.generate_state(1)[0]
         random.seed(int(random_state))
         np.random.seed(random_state)
         return self.dataset[index]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, counted from 0."""
-        self._epoch = epoch
+        self._epoch.value = epoch
 
 
 class EpochOrder(Sampler[list[int]]):
@@ -134,9 +136,10 @@ def training_loader(config: Config, *, spec: RunSpec) -> DataLoader[Any]:
         SeededDataset(dataset, seed=spec.seed),
         batch_sampler=order,
         num_workers=spec.data.loader_workers,
-        collate_fn=collate_all,
+        collate_fn=HostBatch.from_samples,
         worker_init_fn=dying_with_us(),
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=spec.resources.num_gpus > 0,
+        persistent_workers=spec.data.loader_workers > 0,
     )
 
 
@@ -148,8 +151,9 @@ def validation_loader(config: Config, *, spec: RunSpec) -> DataLoader[Any]:
         Subset(dataset, mine) if processes.count() > 1 else dataset,
         batch_size=spec.evaluation.batch_size,
         num_workers=spec.data.loader_workers,
-        collate_fn=collate_all,
+        collate_fn=HostBatch.from_samples,
         worker_init_fn=dying_with_us(),
+        pin_memory=spec.resources.num_gpus > 0,
     )
 
 
@@ -169,7 +173,7 @@ class Kept:
         batches: list[Any] = []
         for batch in self._loader:
             yield batch
-            self._room -= _num_bytes(batch)
+            self._room -= batch.num_bytes
             if self._room >= 0:
                 batches.append(batch)
             else:
@@ -186,26 +190,10 @@ def kept(loader: DataLoader[Any], *, max_bytes: int = 1 << 29) -> Kept:
     return Kept(loader, max_bytes=max_bytes)
 
 
-def _num_bytes(value: Any) -> int:
-    """Of all tensors in a batch."""
-    if isinstance(value, torch.Tensor):
-        return value.nbytes
-    if isinstance(value, DataContainer):
-        return _num_bytes(value.data)
-    if isinstance(value, dict):
-        return sum(map(_num_bytes, value.values()))
-    return sum(map(_num_bytes, value)) if isinstance(value, list | tuple) else 0
-
-
 def whole_dataset(loader: Any) -> Any:
     """The mmdet dataset behind a validation loader, all processes' images."""
     dataset: Any = loader.dataset
     return dataset.dataset if isinstance(dataset, Subset) else dataset
-
-
-def collate_all(samples: list[Any]) -> Any:
-    """Samples as one mmcv batch, padded to the largest."""
-    return collate(samples, samples_per_gpu=len(samples))
 
 
 def first_images(dataset: Any, count: int | None) -> Any:

@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 
-from workers.evaluation import placed
+from workers.batches import Batch, HostBatch, place_ahead
 from workers.runner import Runner
-from workers.stepping import Batch
 
 Guard = Callable[[Runner], AbstractContextManager[None]]
 """What goes around a student's turn. It may swallow an error, and the student is out then."""
@@ -70,9 +69,12 @@ class Lockstep:
 
     def _batches(self) -> Iterator[list[Batch]]:
         """In parts, on the device: of one tensor a shared teacher makes something once."""
+        return place_ahead(self._host_batches(), self._device)
+
+    def _host_batches(self) -> Iterator[list[HostBatch]]:
         pieces = iter(self._loader)
         while parts := list(itertools.islice(pieces, self._order.share.parts)):
-            yield [placed(part, self._device) for part in parts]
+            yield parts
 
     def _still(self, runners: Sequence[Runner]) -> Iterator[Runner]:
         return (runner for runner in runners if runner in self._going)

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from mmcv.parallel import MMDistributedDataParallel
 from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 _MOST_NUMBERS = 63
 """How many numbers `mean_of` exchanges at most."""
@@ -88,9 +89,36 @@ def gathered(value: Any) -> list[Any]:
     return values
 
 
+def gathered_by_first(value: Any) -> list[Any] | None:
+    """Every process's value in the first one, none in the others; all of them must ask."""
+    if count() == 1:
+        return [value]
+    values: list[Any] | None = [None] * count() if is_first() else None
+    distributed.gather_object(value, values, dst=0)
+    return values
+
+
 def shared(model: nn.Module) -> nn.Module:
-    """The model with gradients averaged over the processes; itself where there is one process."""
-    return model if count() == 1 else MMDistributedDataParallel(model, device_ids=None)
+    """The model with gradients averaged over the processes; itself where there is one process.
+
+    Running statistics are the first process's where a norm is trained; frozen ones, the usual case
+    in detectors, are equal anyway and are not sent at each step.
+    """
+    if count() == 1:
+        return model
+    buffers = _trains_statistics(model)
+    return MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=buffers)
+
+
+def _trains_statistics(model: nn.Module) -> bool:
+    """Whether a batch norm of the model updates its running statistics in training mode."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()  # detectors keep frozen norms in evaluation mode
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    answer = any(norm.training and norm.track_running_stats for norm in norms)
+    for module, mode in modes:
+        module.training = mode
+    return answer
 
 
 def bare(model: nn.Module) -> Any:

@@ -5,7 +5,8 @@ from typing import Any
 
 from mmcv.runner import EpochBasedRunner
 
-from workers.stepping import Batch, Stepper
+from workers.batches import Batch
+from workers.stepping import Stepper
 
 
 class Runner(EpochBasedRunner):

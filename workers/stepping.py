@@ -9,9 +9,9 @@ import torch
 
 from configs.spec import Precision
 from workers import processes
+from workers.batches import Batch
+from workers.devices import matmul_precision
 from workers.errors import NanLoss
-
-Batch = dict[str, Any]
 
 _SMALLEST_SCALE = 2.0**-10
 """fp16 gradients that overflow even so much scaled down are not going to be finite."""
@@ -32,6 +32,7 @@ class Stepper:
         self._model = model
         self._optimizer = optimizer
         self._max_grad_norm = max_grad_norm
+        self._precision: Precision = precision
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     def step(self, parts: Sequence[Batch], *, number: int) -> dict[str, Any]:
@@ -40,6 +41,10 @@ class Stepper:
         Returns mmdet's `log_vars` (means over parts and processes) and `num_samples` (images of
         all processes). Raises `NanLoss` before anything is changed.
         """
+        with matmul_precision(self._precision):
+            return self._step(parts, number)
+
+    def _step(self, parts: Sequence[Batch], number: int) -> dict[str, Any]:
         self._optimizer.zero_grad()
         log_vars: dict[str, float] = {}
         images = 0
@@ -65,7 +70,7 @@ class Stepper:
         if self.scaler.is_enabled() and self.scaler.get_scale() < _SMALLEST_SCALE:
             raise NanLoss(
                 f"At step {number}: gradients overflow in fp16, however small they are scaled; "
-                "use compute.precision bf16 or fp32."
+                "use compute.precision bf16, tf32 or fp32."
             )
 
     def _clipped_norm(self) -> float:

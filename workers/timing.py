@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from configs.spec import Timing
-from workers.evaluation import placed
+from workers.batches import place
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def latency_of(
         for number, batch in enumerate(_endless(loader, timing.warm_up + timing.images)):
             on_image()
             began = time.perf_counter()
-            detector(return_loss=False, rescale=True, **placed(batch, device))
+            detector(return_loss=False, rescale=True, **place(batch, device))
             if number >= timing.warm_up:
                 milliseconds.append(1000 * (time.perf_counter() - began))
     p50, p90, p99 = np.percentile(milliseconds, (50, 90, 99))

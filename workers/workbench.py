@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-import cv2
 import torch
 from mmcv import Config
 from mmcv.runner import build_optimizer
@@ -17,6 +16,7 @@ from torch.utils.data import DataLoader
 import workers.distillation.detector  # noqa: F401  registers what configs name
 from configs.spec import ClassNames, RunSpec
 from workers import processes
+from workers.devices import prepare_device
 from workers.errors import InvalidSpec
 from workers.hooks.budget import BudgetHook
 from workers.hooks.checkpoints import CheckpointsHook
@@ -56,26 +56,6 @@ class Workbench:
         return processes.bare(self.runner.model)
 
 
-def prepare_device(spec: RunSpec, *, assigned: torch.device | None = None) -> torch.device:
-    """The device of this attempt, with as many threads as it was given; deterministic kernels.
-
-    `assigned` is what the cluster gave this process, where it is one of several.
-    """
-    torch.set_num_threads(spec.resources.num_cpus)
-    cv2.setNumThreads(0)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    if spec.resources.num_gpus == 0:
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise InvalidSpec(
-            "resources.num_gpus is 1 but this process sees no GPU; say 0, or ask `tandem doctor`."
-        )
-    device = assigned or torch.device("cuda", torch.cuda.current_device())
-    torch.cuda.set_device(device)
-    return device
-
-
 @dataclass(frozen=True)
 class Room:
     """What students that train side by side share: a device, and the images."""
@@ -98,7 +78,7 @@ def make_room(
 
     `assigned` is the device that the cluster gave this process, where it is one of several.
     """
-    device = prepare_device(spec, assigned=assigned)
+    device = prepare_device(spec.resources, spec.compute, assigned=assigned)
     config = config_from_spec(spec, dataset=dataset, run_dir=run_dir)
     training, validation = training_loader(config, spec=spec), validation_loader(config, spec=spec)
     return Room(device, dataset, training, validation)

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from configs.spec.base import Contract
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
 class Resources(Contract):
@@ -41,7 +41,12 @@ class Compute(Contract):
     """How a step is computed: less precision and memory, the same method."""
 
     precision: Precision = "fp32"
-    """Of the student's forward pass; weights, losses and decoded boxes stay fp32."""
+    """Of the student's forward pass; weights, losses and decoded boxes stay fp32.
+
+    fp32 is IEEE fp32 everywhere. tf32 is for GPUs from NVIDIA Ampere on, and recommended there for
+    training: convolutions and matrix products, forward and backward, use 10 bits of the mantissa
+    inside. Evaluation is always in fp32.
+    """
 
     teacher_precision: Precision | None = None
     """Of the teacher's forward pass; none: the student's."""
@@ -57,6 +62,14 @@ class Compute(Contract):
 
     sync_bn: bool = False
     """BatchNorm over the images of all processes; GPUs only."""
+
+    deterministic: bool = True
+    """Have a GPU choose algorithms that repeat themselves bit for bit on the same GPU and software.
+
+    It holds for convolutions and for torch's operators that have such an algorithm. It does not
+    hold for mmcv's deformable convolutions (VFNet, DCN backbones), nor from one kind of GPU to
+    another. A CPU always repeats itself.
+    """
 
 
 class Checkpoints(Contract):

@@ -186,6 +186,26 @@ class RunSpec(Contract):
                 f"resources.processes {self.resources.processes} and resources.num_gpus "
                 f"{self.resources.num_gpus} it has no effect"
             )
+        if self.compute.sync_bn and self.resources.min_processes is not None:
+            raise ValueError(
+                "compute.sync_bn and resources.min_processes exclude each other: with fewer "
+                "processes BatchNorm would see fewer images at once, and the numbers would move"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _precision_is_of_the_device(self) -> Self:
+        if self.resources.num_gpus > 0:
+            return self
+        if "tf32" in (self.compute.precision, self.compute.teacher_precision):
+            raise ValueError(
+                "compute: tf32 is a precision of GPUs and resources.num_gpus is 0; use fp32"
+            )
+        if not self.compute.deterministic:
+            raise ValueError(
+                "compute.deterministic: false has no effect while resources.num_gpus is 0: a CPU "
+                "always repeats itself"
+            )
         return self
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from configs.spec import DatasetFiles, JobSpec, NamedDataset, NoiseFloor, Resources
+from service.domain.device_findings import device_findings
 from service.domain.findings import Facts, Finding, error
 from service.domain.model_findings import model_findings
 from service.domain.ports import Node
@@ -40,6 +41,7 @@ def make_plan(spec: JobSpec, facts: Facts) -> Plan:
         *_dataset_findings(spec, facts),
         *model_findings(spec, facts),
         *_resource_findings(spec.resources, facts.nodes),
+        *device_findings(spec),
     ]
     run = facts.teacher_run
     waits = run.id if run is not None and run.state is not RunState.SUCCEEDED else None

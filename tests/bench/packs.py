@@ -28,10 +28,10 @@ from configs.spec import RunSpec
 from tests.digits import write_digits
 from workers import compat
 from workers.architecture import detector_config
+from workers.batches import place
 from workers.course import dataset_of
 from workers.data.digits import CLASSES
 from workers.distillation.teacher import shared_teachers
-from workers.evaluation import placed
 from workers.hooks.metrics import MetricsHook
 from workers.hooks.order import OrderHook
 from workers.lockstep import Lockstep
@@ -159,7 +159,7 @@ class Bench:
     def _let_teacher_look(self, batches: list[Any]) -> None:
         teacher = self.runners[0].model.teacher
         for batch in batches:
-            images = placed(batch, self.room.device)["img"]
+            images = place(batch, self.room.device)["img"]
             teacher.look(images, batch=images)
 
     def _seconds(self, runners: Sequence[Runner]) -> float:

@@ -9,12 +9,12 @@ from configs.spec import Precision
 from workers.distillation.scene import Features
 from workers.distillation.views import HeadView, Outputs
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The context of a forward pass; nothing for fp32."""
-    dtype = _DTYPES[precision] if precision != "fp32" else None
+    """The context of a forward pass; nothing for fp32 and tf32, whose tensors are fp32."""
+    dtype = _AUTOCAST_DTYPES.get(precision)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 

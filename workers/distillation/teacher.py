@@ -13,6 +13,7 @@ from torch import Tensor
 
 from configs.spec import Precision
 from workers.checkpoints import load_teacher_weights
+from workers.devices import matmul_precision
 from workers.distillation.precision import look_at
 from workers.distillation.scene import Side
 from workers.distillation.views import view_of
@@ -82,7 +83,7 @@ class Teacher:
         return side
 
     def _look(self, images_B3HW: Tensor) -> Side:
-        with torch.no_grad():
+        with torch.no_grad(), matmul_precision(self.precision):
             features, outputs = look_at(
                 images_B3HW, self.detector, view=self.view, precision=self.precision
             )

@@ -20,6 +20,7 @@ from configs.spec import (
 )
 from workers.attempt import Desk, attempt
 from workers.checkpoints import sha256_of
+from workers.devices import prepare_device
 from workers.errors import InvalidSpec
 from workers.export.agreement import Agreement, Detects, Limits, compare
 from workers.export.card import CARD, MLFLOW, MMDET, ONNX, Comparison, ExportCard
@@ -28,7 +29,7 @@ from workers.export.mmdet_files import CONFIG, WEIGHTS, write_mmdet
 from workers.export.onnx_file import write_onnx
 from workers.export.original import MmdetDetector
 from workers.export.tandem_runtime import OnnxDetector, read_image
-from workers.inference import Loaded, device_for, files_of, load_model, place_of
+from workers.inference import Loaded, files_of, load_model, place_of
 from workers.provenance import whereabouts
 from workers.pulse import STALL_AFTER_S
 from workers.recipe import DatasetPlace, inference_pipeline
@@ -76,7 +77,7 @@ def export(
 def _export(spec: ExportSpec, desk: Desk) -> None:
     job = _prepare(spec, desk)
     desk.reporter.started(
-        whereabouts(device_for(spec.resources)),
+        whereabouts(prepare_device(spec.resources)),
         resumed_from_epoch=0,
         teacher_sha256=None,
         model_sha256=job.model.sha256,
@@ -101,7 +102,7 @@ def _prepare(spec: ExportSpec, desk: Desk) -> _Job:
             raise InvalidSpec(objection)
     if spec.image_size is None:
         raise InvalidSpec("image_size is missing, and the model's run does not say it.")
-    model = load_model(files, device=device_for(spec.resources))
+    model = load_model(files, device=prepare_device(spec.resources))
     folder = desk.run_dir / RunFile.EXPORT
     shutil.rmtree(folder, ignore_errors=True)  # what an earlier attempt left
     return _Job(spec, files, model, place_of(spec.dataset), spec.image_size, folder)

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from mmdet.datasets.pipelines import Compose
 
-from workers.evaluation import Detections, placed
+from workers.batches import HostBatch, place
+from workers.evaluation import Detections
 from workers.export.tandem_runtime import Array, Found
-from workers.loading import collate_all
 
 
 class MmdetDetector:
@@ -26,7 +26,7 @@ class MmdetDetector:
         sample = self._pipeline({"img": np.ascontiguousarray(image_HW3[..., ::-1])})
         device = next(self._module.parameters()).device
         with torch.inference_mode():
-            batch = placed(collate_all([sample]), device)
+            batch = place(HostBatch.from_samples([sample]), device)
             (found,) = self._module(return_loss=False, rescale=True, **batch)
         return found_from(found)
 

@@ -11,11 +11,10 @@ from mmdet.models import build_detector
 from torch.utils.data import DataLoader
 
 from configs.spec import RunSpec
-from workers.evaluation import placed
+from workers.batches import Batch, place
 from workers.loading import training_loader
 from workers.recipe import DatasetPlace, config_from_spec
 from workers.runner import Runner
-from workers.stepping import Batch
 from workers.workbench import build_runner
 
 
@@ -54,7 +53,7 @@ class Bench:
             loader = self.loader(spec)
             order: Any = loader.batch_sampler
             parts = itertools.islice(loader, order.share.parts)
-            self._batches[key] = [placed(part, self.device) for part in parts]
+            self._batches[key] = [place(part, self.device) for part in parts]
         return self._batches[key]
 
     def loader(self, spec: RunSpec) -> DataLoader[Any]:

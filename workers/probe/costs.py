@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from configs.spec import Costs, RunSpec
+from workers.batches import Batch
 from workers.distillation.teacher import Teacher
 from workers.evaluation import evaluate, score
 from workers.loading import validation_loader, whole_dataset
 from workers.probe.bench import Bench, in_this_process
 from workers.probe.memory import begin_peak, peak_bytes, room_bytes, student_bytes
 from workers.runner import Runner
-from workers.stepping import Batch
 
 _REPEATS = 5
 _BUDGET_S = 3.0

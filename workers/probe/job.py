@@ -15,8 +15,8 @@ from configs.spec import (
 from configs.variants import trial_spec
 from workers.attempt import Desk, attempt
 from workers.course import dataset_of
+from workers.devices import prepare_device
 from workers.distillation.teacher import Teacher, shared_teachers
-from workers.inference import device_for
 from workers.probe.bench import Bench
 from workers.probe.costs import measure_costs
 from workers.probe.knobs import Knobs
@@ -60,7 +60,8 @@ def probe(
 
 
 def _probe(spec: ProbeSpec, desk: Desk, cache: ScoreCache | None) -> None:
-    dataset, device = dataset_of(spec.base), device_for(spec.resources)
+    dataset = dataset_of(spec.base)
+    device = prepare_device(spec.resources, spec.base.compute)
     bench = Bench(dataset=dataset, run_dir=desk.run_dir, device=device)
     teacher: Teacher | None = bench.runner(spec.base).model.teacher
     _say_started(bench, teacher, desk)

@@ -27,6 +27,12 @@ NOW = FixedClock().now()
 ROOT = Path("/somewhere")
 RUN = "r" + "0" * 12
 TWO_CPUS = (Node(2.0, 0.0, 0.0, 0.0),)
+A_GPU_SPEC = a_spec(
+    data=a_spec()["data"] | {"loader_workers": 4},
+    compute={"precision": "tf32"},
+    resources={"num_gpus": 1, "num_cpus": 4},
+)
+ONE_GPU = (Node(8.0, 1.0, 8.0, 1.0),)
 
 
 def a_dataset(**changes: Any) -> RegisteredDataset:
@@ -124,7 +130,7 @@ FINDINGS: dict[str, tuple[dict[str, Any], Facts, tuple[str, str]]] = {
         ("resources.num_cpus", "resources_infeasible"),
     ),
     "a GPU where there is none": (
-        a_spec(resources={"num_gpus": 1}),
+        A_GPU_SPEC,
         Facts(dataset=a_dataset(), nodes=TWO_CPUS),
         ("resources.num_gpus", "resources_infeasible"),
     ),
@@ -139,7 +145,7 @@ FINDINGS: dict[str, tuple[dict[str, Any], Facts, tuple[str, str]]] = {
         ("resources.num_cpus", "resources_infeasible"),
     ),
     "a cluster of which nothing is known": (
-        a_spec(resources={"num_gpus": 1}),
+        A_GPU_SPEC,
         Facts(dataset=a_dataset(), nodes=None),
         ("resources", "cluster_unreachable"),
     ),
@@ -151,6 +157,44 @@ def test_a_finding_names_the_field_and_the_cause(
     spec: dict[str, Any], facts: Facts, found: tuple[str, str]
 ) -> None:
     assert codes(spec, facts) == [found]
+
+
+DISAPPOINTMENTS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
+    "few processes load images": (
+        A_GPU_SPEC | {"data": a_spec()["data"]},
+        ("data.loader_workers", "few_loader_workers"),
+    ),
+    "more processes load images than there are cores": (
+        A_GPU_SPEC | {"resources": {"num_gpus": 1}},
+        ("resources.num_cpus", "more_loader_workers_than_cpus"),
+    ),
+    "fp32 leaves the tensor cores idle": (
+        A_GPU_SPEC | {"compute": {}},
+        ("compute.precision", "fp32_without_tensor_cores"),
+    ),
+    "VFNet's head stays in fp32": (
+        A_GPU_SPEC
+        | {
+            "compute": {"precision": "bf16"},
+            "student": a_spec()["student"] | {"head": {"kind": "vfnet"}},
+        },
+        ("compute.precision", "head_stays_fp32"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("spec", "warning"), DISAPPOINTMENTS.values(), ids=DISAPPOINTMENTS.keys())
+def test_a_gpu_that_would_be_used_badly_is_a_warning(
+    spec: dict[str, Any], warning: tuple[str, str]
+) -> None:
+    plan = make_plan(parse_spec(spec), Facts(dataset=a_dataset(), nodes=ONE_GPU))
+
+    assert [(finding.field, finding.code) for finding in plan.findings] == [warning]
+    assert plan.errors == ()
+
+
+def test_a_gpu_that_is_used_well_is_no_finding() -> None:
+    assert codes(A_GPU_SPEC, Facts(dataset=a_dataset(), nodes=ONE_GPU)) == []
 
 
 def test_processes_are_counted_over_the_nodes_and_room_for_all_is_asked_at_first() -> None:
