@@ -300,10 +300,6 @@ def _crossed_tower(
     return maps
 
 
-def _adapter(adapters: nn.ModuleDict, name: str) -> nn.Module | None:
-    return adapters[name] if name in adapters else None
-
-
 def _crossed_classes(method: CrossKd, scene: Scene, level: int, adapters: nn.ModuleDict) -> Tensor:
     view = scene.teacher.view
     tower = _crossed_tower(
@@ -311,7 +307,7 @@ def _crossed_classes(method: CrossKd, scene: Scene, level: int, adapters: nn.Mod
         level,
         tower="cls_convs",
         after_convs=method.after_convs,
-        adapter=_adapter(adapters, _CROSSED_CLS),
+        adapter=getattr(adapters, _CROSSED_CLS, None),
     )
     logits_NC = scene.matched(view.class_logits(([view.class_maps(tower)],), 0))
     return classification_loss(
@@ -329,7 +325,7 @@ def _crossed_boxes(method: CrossKd, scene: Scene, level: int, adapters: nn.Modul
         level,
         tower="reg_convs",
         after_convs=method.after_convs,
-        adapter=_adapter(adapters, _CROSSED_LOC),
+        adapter=getattr(adapters, _CROSSED_LOC, None),
     )
     maps = view.box_maps(tower, level)
     crossed: Outputs = ([], [maps] * scene.num_levels)
