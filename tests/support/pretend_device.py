@@ -85,7 +85,7 @@ class PretendTensor(torch.Tensor):
         owner = next(of.owner for of in _tensors((args, kwargs)) if isinstance(of, PretendTensor))
         return owner.compute(func, args, kwargs or {})
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"PretendTensor(shape={tuple(self.shape)}, dtype={self.dtype})"
 
     def __getitem__(self, index: Any) -> Any:
