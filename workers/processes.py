@@ -7,6 +7,9 @@ from mmcv.parallel import MMDistributedDataParallel
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+_MOST_NUMBERS = 63
+"""How many numbers `mean_of` exchanges at most."""
+
 
 def rank() -> int:
     """Number of this process, from 0."""
@@ -30,6 +33,33 @@ def total(value: Tensor) -> Tensor:
     whole = value.detach().clone()
     distributed.all_reduce(whole)
     return whole
+
+
+def total_number(value: float, *, device: torch.device) -> float:
+    """The sum of the processes' numbers, rounded to fp32; all of them must ask.
+
+    `device` is where the processes exchange it; a single process computes nothing there.
+    """
+    exchanged_on = device if count() > 1 else torch.device("cpu")
+    return float(total(torch.tensor(value, dtype=torch.float32, device=exchanged_on)))
+
+
+def mean_of(values: Tensor) -> list[float]:
+    """The processes' means of some numbers, (N,); all of them must ask, for equally many.
+
+    Raises `AssertionError` where one asks for another number of them. What is exchanged has always
+    one size: exchanges of several sizes would wait for each other.
+    """
+    if count() == 1:
+        return values.tolist()
+    assert len(values) <= _MOST_NUMBERS, f"{len(values)} numbers, {_MOST_NUMBERS} at most"
+    length = values.new_full((1,), float(len(values)))
+    unused = values.new_zeros(_MOST_NUMBERS - len(values))
+    exchanged = torch.cat([length, values / count(), unused])
+    distributed.all_reduce(exchanged)
+    numbers, *means = exchanged.tolist()
+    assert numbers == len(values) * count(), "processes have different numbers of loss terms"
+    return means[: len(values)]
 
 
 def largest(value: int, *, device: torch.device) -> int:

@@ -36,6 +36,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "crosskd": {"method": "crosskd", "after_convs": 1},
 }
 
+WEIGHTS_THAT_MAY_BE_0 = {
+    "bckd": ("cls_weight", "loc_weight"),
+    "ld": ("main_weight", "vlr_weight"),
+    "crosskd": ("cls_weight", "loc_weight"),
+}
+
 
 def a_detector(head: str, *, width: float = 0.125, channels: int = 32, convs: int = 2) -> Detector:
     return Detector.model_validate(
@@ -112,10 +118,32 @@ def test_every_method_teaches_every_head_that_it_can(
     assert {name.removeprefix("loss_") for name in added} <= DISTILLATION_TERMS
     assert all(math.isfinite(value) and value > 0 for value in added.values()), added
     gradients = {n: p.grad for n, p in taught.named_parameters() if p.requires_grad}
-    assert all(g is None or torch.isfinite(g).all() for g in gradients.values())
+    assert not [name for name, g in gradients.items() if g is None or not torch.isfinite(g).all()]
     adapters = [n for n in gradients if n.startswith("adapters.")]
     assert bool(adapters) == (method in ("fine_grained", "pkd", "cwd", "crosskd"))
     assert all(gradients[name].abs().sum() > 0 for name in adapters)
+
+
+@pytest.mark.parametrize(
+    ("head", "method", "weight"),
+    [
+        (head, method, weight)
+        for method, weights in WEIGHTS_THAT_MAY_BE_0.items()
+        for weight in weights
+        for head in HEADS
+        if is_possible(head, method)
+    ],
+)
+def test_a_weight_of_0_leaves_no_parameter_without_a_gradient(
+    tmp_path: Path, head: str, method: str, weight: str
+) -> None:
+    teacher, student = a_detector(head, width=0.25, channels=64), a_detector(head)
+    taught = a_student(tmp_path, student, teacher, METHODS[method] | {weight: 0.0})
+
+    losses_of(taught)
+
+    trained = [(name, p.grad) for name, p in taught.named_parameters() if p.requires_grad]
+    assert [name for name, gradient in trained if gradient is None] == []
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -1,5 +1,6 @@
 """Two processes with half of a batch each learn what one with the whole batch learns."""
 
+import math
 import socket
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,17 @@ def in_a_process(rank: int, port: int, folder: Path) -> None:
         terms, gradients = learned(build(own, head, method), half_of(a_batch(BOXES), rank))
         if rank == 0:
             torch.save({"terms": terms, "gradients": gradients}, folder / f"{name}.pt")
+    torch.save(what_the_exchange_does(rank), folder / f"exchange-{rank}.pt")
     distributed.destroy_process_group()
+
+
+def what_the_exchange_does(rank: int) -> dict[str, Any]:
+    means = processes.mean_of(torch.tensor([1.0, float(rank), math.nan if rank else 0.0]))
+    try:
+        processes.mean_of(torch.zeros(1 + rank))
+    except AssertionError as error:
+        return {"means": means, "refused": str(error)}
+    return {"means": means, "refused": None}
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +111,21 @@ def test_loss_and_gradients_agree_with_one_process(
 
     assert found["terms"] == pytest.approx(terms, rel=1e-5, abs=1e-6)
     assert_near(found["gradients"], gradients)
+
+
+def test_means_are_of_all_processes_and_a_broken_number_breaks_its_own_alone(
+    in_two_processes: Path,
+) -> None:
+    for rank in (0, 1):
+        found = torch.load(in_two_processes / f"exchange-{rank}.pt", weights_only=True)
+        assert found["means"][:2] == [1.0, 0.5]
+        assert math.isnan(found["means"][2])
+
+
+def test_processes_with_different_loss_terms_are_refused(in_two_processes: Path) -> None:
+    for rank in (0, 1):
+        found = torch.load(in_two_processes / f"exchange-{rank}.pt", weights_only=True)
+        assert "different numbers of loss terms" in found["refused"]
 
 
 def assert_near(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:

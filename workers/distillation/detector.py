@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from configs.spec import Compute, Distillation, Lesson, lessons
+from workers import processes
 from workers.distillation import heads as _heads  # noqa: F401  registers them
 from workers.distillation.budget import LossBudget
 from workers.distillation.methods import make_adapters, terms_of
@@ -66,8 +67,14 @@ class TandemDetector(SingleStageDetector):
             sha256=teacher.get("sha256"),
             precision=self.compute.teacher_precision or self.compute.precision,
         )
-        self.teacher_columns = teacher.get("columns")
-        refuse_mismatch(self.bbox_head, self.teacher, columns=self.teacher_columns)
+        columns = teacher.get("columns")
+        refuse_mismatch(self.bbox_head, self.teacher, columns=columns)
+        # A buffer, to be on the device: an index that is a list is copied there at every use.
+        self.register_buffer(
+            "teacher_columns",
+            None if columns is None else torch.tensor(columns),
+            persistent=False,
+        )
         adapters = make_adapters(self.lessons, self, self.teacher.detector)
         # Only where there are any: a student without them has mmdet's state dict, key by key.
         if len(adapters):
@@ -113,10 +120,26 @@ class TandemDetector(SingleStageDetector):
             losses |= terms_of(lesson, scene, adapters)
         return losses
 
+    def _parse_losses(self, losses: Losses) -> tuple[Tensor, dict[str, float]]:
+        """mmdet's: the sum of all losses, and each term's mean over levels and processes.
+
+        Equal to mmdet's, with one wait for the device and one exchange instead of one a term.
+        """
+        terms = {name: _mean(value) for name, value in losses.items()}
+        loss = sum(value for name, value in terms.items() if "loss" in name)
+        terms["loss"] = loss
+        values = processes.mean_of(torch.stack([value.detach() for value in terms.values()]))
+        return loss, dict(zip(terms, values, strict=True))
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         if self.teacher is not None:
             self.teacher.move(fn)
+        self.view.move(fn)
         return super()._apply(fn, recurse)
+
+
+def _mean(value: Tensor | list[Tensor]) -> Any:
+    return sum(of_level.mean() for of_level in value) if isinstance(value, list) else value.mean()
 
 
 def refuse_mismatch(student_head: Any, teacher: Teacher, *, columns: list[int] | None) -> None:

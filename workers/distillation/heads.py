@@ -26,6 +26,7 @@ from mmdet.models.dense_heads import (
 from torch import Tensor
 
 from workers import processes
+from workers.distillation.regions import fcos_targets
 
 _parts: ContextVar[int] = ContextVar("parts", default=1)
 
@@ -63,13 +64,25 @@ class _Remembering:
         return {name: _times(value, pieces) for name, value in losses.items()}
 
 
+class _AssigningByLevel(_Remembering):
+    """A head whose assignment (ATSS) must know how many anchors of each level count."""
+
+    def get_num_level_anchors_inside(
+        self, num_level_anchors: list[int], inside_flags: Tensor
+    ) -> list[int]:
+        """mmdet's counts, with one wait for the device instead of one a level."""
+        by_level = inside_flags.split(num_level_anchors)
+        counts: list[int] = torch.stack([flags.sum() for flags in by_level]).tolist()
+        return counts
+
+
 @HEADS.register_module()
-class TandemGFLHead(_Remembering, GFLHead):
+class TandemGFLHead(_AssigningByLevel, GFLHead):
     """Generalized Focal Loss."""
 
 
 @HEADS.register_module()
-class TandemATSSHead(_Remembering, ATSSHead):
+class TandemATSSHead(_AssigningByLevel, ATSSHead):
     """ATSS."""
 
 
@@ -77,9 +90,37 @@ class TandemATSSHead(_Remembering, ATSSHead):
 class TandemFCOSHead(_Remembering, FCOSHead):
     """FCOS."""
 
+    def _get_target_single(
+        self,
+        gt_bboxes: Tensor,
+        gt_labels: Tensor,
+        points: Tensor,
+        regress_ranges: Tensor,
+        num_points_per_lvl: list[int],
+    ) -> tuple[Tensor, Tensor]:
+        if not self.center_sampling:
+            return super()._get_target_single(
+                gt_bboxes, gt_labels, points, regress_ranges, num_points_per_lvl
+            )
+        strides = [stride * self.center_sample_radius for stride in self.strides]
+        radius_P1 = torch.cat(
+            [
+                points.new_full((count, 1), radius)
+                for count, radius in zip(num_points_per_lvl, strides, strict=True)
+            ]
+        )
+        return fcos_targets(
+            points,
+            gt_bboxes,
+            gt_labels,
+            ranges_P2=regress_ranges,
+            radius_P1=radius_P1,
+            background=self.num_classes,
+        )
+
 
 @HEADS.register_module()
-class TandemVFNetHead(_Remembering, VFNetHead):
+class TandemVFNetHead(_AssigningByLevel, VFNetHead):
     """VarifocalNet."""
 
 
@@ -90,8 +131,8 @@ class TandemRetinaHead(_Remembering, RetinaHead):
     def get_targets(self, *args: Any, **kwargs: Any) -> Any:
         """mmdet's label assignment, with the positives of the whole batch."""
         *rest, num_pos, num_neg = super().get_targets(*args, **kwargs)
-        positives = torch.tensor(float(num_pos), device=rest[0][0].device)
-        return (*rest, float(_over_the_whole_batch(positives)), num_neg)
+        positives = processes.total_number(num_pos, device=rest[0][0].device)
+        return (*rest, positives * _parts.get(), num_neg)
 
 
 def _times(value: Tensor | list[Tensor], factor: int) -> Tensor | list[Tensor]:

@@ -13,7 +13,7 @@ from workers.distillation.losses import classification_loss, disagreement, local
 from workers.distillation.regions import imitation_mask, valuable_region
 from workers.distillation.scene import Scene
 from workers.distillation.softened import edge_divergence_loss, logit_divergence_loss
-from workers.distillation.views import GflView, normaliser
+from workers.distillation.views import GflView, Outputs, indices_of, normaliser
 
 Terms = dict[str, list[Tensor]]
 """Weighted values of each term of the loss, one a level."""
@@ -22,6 +22,9 @@ _VLR_GAMMA = 0.25
 _CROSSING_TEMPERATURE = 1.0
 _SQUARE_IN_STRIDES = 8.0
 """Side of the square that stands for an anchor where a head has points only."""
+
+_CROSSED_CLS, _CROSSED_LOC = "crosskd_cls", "crosskd_loc"
+"""CrossKD's adapters."""
 
 
 def terms_of(lesson: Lesson, scene: Scene, adapters: nn.ModuleDict) -> Terms:
@@ -52,9 +55,11 @@ def make_adapters(lessons: list[Lesson], student: Any, teacher: Any) -> nn.Modul
         elif isinstance(lesson, CrossKd):
             ours = _width_after(student, lesson.after_convs)
             theirs = _width_after(teacher, lesson.after_convs)
-            if ours != theirs:
-                adapters["crosskd_cls"] = nn.Conv2d(ours, theirs, 1)
-                adapters["crosskd_loc"] = nn.Conv2d(ours, theirs, 1)
+            # One that no term uses would get no gradient, which DistributedDataParallel refuses.
+            weights = {_CROSSED_CLS: lesson.cls_weight, _CROSSED_LOC: lesson.loc_weight}
+            for name, weight in weights.items():
+                if ours != theirs and weight:
+                    adapters[name] = nn.Conv2d(ours, theirs, 1)
     return adapters
 
 
@@ -74,7 +79,7 @@ def _bckd(method: Bckd, scene: Scene) -> Terms:
 
 def _bckd_level(method: Bckd, scene: Scene, level: int) -> Iterator[tuple[str, Tensor]]:
     given = scene.assignment
-    if method.levels == "with_positives" and not bool(given.positive_N(level).any()):
+    if method.levels == "with_positives" and not len(given.positive_indices[level]):
         nothing = scene.student.outputs[0][level].sum() * 0.0
         if method.cls_weight:
             yield "loss_distill_cls", nothing
@@ -114,7 +119,7 @@ def _logit_kd(method: LogitKd, scene: Scene) -> Terms:
             * logit_divergence_loss(
                 scene.student_logits(level),
                 scene.teacher_logits(level),
-                positive_N=given.positive_N(level),
+                positive_N=given.positive_indices[level],
                 label_weight_N=given.label_weight_N[level],
                 temperature=method.temperature,
                 num_pos=given.num_pos,
@@ -151,8 +156,8 @@ def _edge_terms(
     assert isinstance(teacher.view, GflView)
     total = normaliser(sum(of.sum() for of in weights), head=student.view.head, like=weights[0])
     values = []
-    for level, weight_N in enumerate(weights):
-        chosen = weight_N > 0
+    chosen_P = indices_of([weight_N > 0 for weight_N in weights])
+    for level, (weight_N, chosen) in enumerate(zip(weights, chosen_P, strict=True)):
         edges = student.view.edges(student.outputs, level)
         value = edge_divergence_loss(
             edges[chosen],
@@ -269,39 +274,42 @@ def _crosskd(method: CrossKd, scene: Scene, *, adapters: nn.ModuleDict) -> Terms
     """
     terms: Terms = {}
     for level in range(scene.num_levels):
-        crossed = _crossed(method, scene, level, adapters)
         if method.cls_weight:
             terms.setdefault("loss_crosskd_cls", []).append(
-                method.cls_weight * _crossed_classes(crossed, scene, level)
+                method.cls_weight * _crossed_classes(method, scene, level, adapters)
             )
         if method.loc_weight:
             terms.setdefault("loss_crosskd_loc", []).append(
-                method.loc_weight * _crossed_boxes(method, crossed, scene, level)
+                method.loc_weight * _crossed_boxes(method, scene, level, adapters)
             )
     return terms
 
 
-def _crossed(method: CrossKd, scene: Scene, level: int, adapters: nn.ModuleDict) -> Any:
-    """What the rest of the teacher's head says to the student's features: maps of one level."""
-    student, teacher = scene.student.view.head, scene.teacher.view.head
-    towers = []
-    for name, ours, theirs in (
-        ("crosskd_cls", student.cls_convs, teacher.cls_convs),
-        ("crosskd_loc", student.reg_convs, teacher.reg_convs),
-    ):
-        maps = scene.student.features[level].float()
-        for conv in ours[: method.after_convs]:
-            maps = conv(maps)
-        if name in adapters:
-            maps = adapters[name](maps)
-        for conv in theirs[method.after_convs :]:
-            maps = conv(maps)
-        towers.append(maps)
-    return scene.teacher.view.finish((towers[0], towers[1]), level)
+def _crossed_tower(
+    scene: Scene, level: int, *, tower: str, after_convs: int, adapter: nn.Module | None
+) -> Tensor:
+    """The student's features through its own first convolutions and the rest of the teacher's."""
+    ours, theirs = (getattr(of.view.head, tower) for of in (scene.student, scene.teacher))
+    maps = scene.student.features[level].float()
+    for conv in ours[:after_convs]:
+        maps = conv(maps)
+    if adapter is not None:
+        maps = adapter(maps)
+    for conv in theirs[after_convs:]:
+        maps = conv(maps)
+    return maps
 
 
-def _crossed_classes(crossed: Any, scene: Scene, level: int) -> Tensor:
-    logits_NC = scene.matched(scene.teacher.view.class_logits(crossed, 0))
+def _crossed_classes(method: CrossKd, scene: Scene, level: int, adapters: nn.ModuleDict) -> Tensor:
+    view = scene.teacher.view
+    tower = _crossed_tower(
+        scene,
+        level,
+        tower="cls_convs",
+        after_convs=method.after_convs,
+        adapter=getattr(adapters, _CROSSED_CLS, None),
+    )
+    logits_NC = scene.matched(view.class_logits(([view.class_maps(tower)],), 0))
     return classification_loss(
         logits_NC,
         scene.teacher_logits(level),
@@ -310,20 +318,28 @@ def _crossed_classes(crossed: Any, scene: Scene, level: int) -> Tensor:
     )
 
 
-def _crossed_boxes(method: CrossKd, crossed: Any, scene: Scene, level: int) -> Tensor:
+def _crossed_boxes(method: CrossKd, scene: Scene, level: int, adapters: nn.ModuleDict) -> Tensor:
     given, view = scene.assignment, scene.teacher.view
+    tower = _crossed_tower(
+        scene,
+        level,
+        tower="reg_convs",
+        after_convs=method.after_convs,
+        adapter=getattr(adapters, _CROSSED_LOC, None),
+    )
+    maps = view.box_maps(tower, level)
+    crossed: Outputs = ([], [maps] * scene.num_levels)
     positive_N = given.positive_N(level).float()
     if isinstance(view, GflView):
         return edge_divergence_loss(
-            view.edges(crossed, 0),
+            view.edges(crossed, level),
             view.edges(scene.teacher.outputs, level),
             weight_N=positive_N,
             temperature=method.temperature or _CROSSING_TEMPERATURE,
             total_weight=given.num_pos,
         )
-    of_level = tuple([output] * scene.num_levels for (output,) in crossed)
     return localization_loss(
-        view.boxes_at_positions(of_level, level),
+        view.boxes_at_positions(crossed, level),
         scene.boxes_of(scene.teacher, level),
         importance_N=positive_N,
         num_pos=given.num_pos,

@@ -29,8 +29,8 @@ class Scene:
     boxes: list[Tensor]
     """True boxes of each image, (M, 4), in pixels."""
 
-    teacher_columns: list[int] | None = None
-    """The student's classes among the teacher's; none: the same in the same order."""
+    teacher_columns: Tensor | None = None
+    """The student's classes among the teacher's, (C,), int64; none: the same, in the same order."""
 
     @property
     def num_levels(self) -> int:

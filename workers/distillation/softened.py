@@ -32,9 +32,11 @@ def logit_divergence_loss(
     temperature: float,
     num_pos: float,
 ) -> Tensor:
-    """Classification distillation at the positive positions (`positive_N`, bool), a scalar.
+    """Classification distillation at the positive positions, a scalar.
 
-    The classes of a position compete in one softmax, as in Hinton et al., arXiv 1503.02531.
+    `positive_N` is a mask (N,), bool, or the ascending indices of the positives, int64, which spare
+    a GPU the waits that a mask costs. The classes of a position compete in one softmax, as in
+    Hinton et al., arXiv 1503.02531.
     """
     divergence_N = softened_divergence(
         student_logits_NC[positive_N], teacher_logits_NC[positive_N], temperature=temperature

@@ -92,3 +92,4 @@ class Teacher:
     def move(self, change: Callable[[Tensor], Tensor]) -> None:
         """Follow the student to another device."""
         self.detector._apply(change)
+        self.view.move(change)

@@ -5,7 +5,9 @@ anchors of a level: image by image, row by row, anchor by anchor.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -37,6 +39,11 @@ class Assignment:
     def positive_N(self, level: int) -> Tensor:
         """Where an object is, as booleans."""
         return (self.labels_N[level] >= 0) & (self.labels_N[level] < self.num_classes)
+
+    @cached_property
+    def positive_indices(self) -> list[Tensor]:
+        """Which positions of each level have an object, ascending, int64."""
+        return indices_of([self.positive_N(level) for level in range(len(self.labels_N))])
 
 
 class HeadView(ABC):
@@ -70,10 +77,28 @@ class HeadView(ABC):
         with torch.autocast(maps.device.type, enabled=False):
             return self._decode(maps, level)
 
-    def finish(self, towers: tuple[Tensor, Tensor], level: int) -> Outputs:
-        """What the head would say if its towers gave these two maps, for one level."""
-        classes, boxes = (getattr(self.head, name) for name in self.last_layers or ())
-        return [classes(towers[0])], [self._rescaled(boxes(towers[1]), level)]
+    def class_maps(self, tower_BDHW: Tensor) -> Tensor:
+        """The head's class logits, if its tower for classes gave this map; needs `last_layers`."""
+        return self._last_layer(0)(tower_BDHW)
+
+    def box_maps(self, tower_BDHW: Tensor, level: int) -> Tensor:
+        """The head's output for boxes, if its tower for boxes gave this map of a level."""
+        return self._rescaled(self._last_layer(1)(tower_BDHW), level)
+
+    def _last_layer(self, position: int) -> Any:
+        assert self.last_layers is not None, "the spec refuses CrossKD for such a head"
+        return getattr(self.head, self.last_layers[position])
+
+    def move(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Bring the head's constants, which are no buffers, to where `change` brings its weights.
+
+        Without this mmdet copies them to the device at each level and call.
+        """
+        generator = self.head.prior_generator
+        if hasattr(generator, "base_anchors"):
+            generator.base_anchors = [
+                _following(anchors, change) for anchors in generator.base_anchors
+            ]
 
     @abstractmethod
     def assignment(self, targets: Any) -> Assignment:
@@ -176,6 +201,11 @@ class VfnetView(HeadView):
     box_output = -1
     needs_fp32 = True  # its deformable convolutions
 
+    def move(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Of a deformable convolution the kernel's own offsets, too."""
+        super().move(change)
+        self.head.dcn_base_offset = _following(self.head.dcn_base_offset, change)
+
     def assignment(self, targets: Any) -> Assignment:
         """As ATSS assigns."""
         labels, weights = targets[:2]
@@ -217,9 +247,26 @@ def normaliser(count: float | Tensor, *, head: Any, like: Tensor) -> float:
     What is divided by it has, as the mean over processes and parts, the whole batch's value.
     """
     parts = getattr(head, "parts", 1)
-    value = torch.as_tensor(count, dtype=torch.float32, device=like.device)
-    whole = float(processes.total(value)) * parts
+    whole = parts * (
+        float(processes.total(count.to(torch.float32)))
+        if isinstance(count, Tensor)
+        else processes.total_number(count, device=like.device)
+    )
     return max(whole, 1.0) / (processes.count() * parts)
+
+
+def indices_of(masks: Sequence[Tensor]) -> list[Tensor]:
+    """Where each of several masks (N,) is true, ascending, int64; one wait for all of them."""
+    counts: list[int] = torch.stack([mask.sum() for mask in masks]).tolist()
+    return [
+        mask.nonzero_static(size=count).squeeze(1)
+        for mask, count in zip(masks, counts, strict=True)
+    ]
+
+
+def _following(constant: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """On the device that `change` brings it to, in its own precision."""
+    return constant.to(change(constant).device)
 
 
 def _anchor_boxes(view: HeadView, maps_BDHW: Tensor, level: int) -> Tensor:
@@ -237,7 +284,8 @@ def _assignment(
 ) -> Assignment:
     flat = [of_level.reshape(-1) for of_level in labels]
     if num_pos is None:
-        num_pos = sum(int(((of >= 0) & (of < head.num_classes)).sum()) for of in flat)
+        counts = [((of >= 0) & (of < head.num_classes)).sum() for of in flat]
+        num_pos = int(torch.stack(counts).sum())
     return Assignment(
         labels_N=flat,
         label_weight_N=[of_level.reshape(-1) for of_level in weights],

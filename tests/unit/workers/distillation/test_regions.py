@@ -12,9 +12,15 @@ import math
 
 import pytest
 import torch
+from mmdet.models.dense_heads import FCOSHead
 from torch import Tensor
 
-from workers.distillation.regions import distance_iou, imitation_mask, valuable_region
+from workers.distillation.regions import (
+    distance_iou,
+    fcos_targets,
+    imitation_mask,
+    valuable_region,
+)
 
 GRID = torch.tensor([[x - 2.0, y - 2.0, x + 2.0, y + 2.0] for y in (2, 4, 6) for x in (2, 4, 6)])
 MIDDLE = torch.tensor([[2.0, 2, 6, 6]])
@@ -223,3 +229,38 @@ def test_without_anchors_the_imitation_mask_is_empty() -> None:
 
     assert mask.dtype is torch.bool
     assert mask.shape == (0,)
+
+
+LEVELS = {8: (-1.0, 64.0), 16: (64.0, 128.0), 32: (128.0, 1e8)}
+"""Ranges of the distances that each stride of an FCOS head stands for."""
+
+
+@pytest.mark.parametrize("boxes", [0, 1, 40])
+def test_targets_of_fcos_are_those_of_mmdets_head(boxes: int) -> None:
+    drawn_from = torch.Generator().manual_seed(boxes)
+    corners_M2 = torch.rand(boxes, 2, generator=drawn_from) * 200.0
+    sides_M2 = torch.rand(boxes, 2, generator=drawn_from) * 180.0 + 1.0
+    boxes_M4 = torch.cat([corners_M2, corners_M2 + sides_M2], dim=1)
+    labels_M = torch.randint(3, (boxes,), generator=drawn_from)
+    head = FCOSHead(3, 8, strides=list(LEVELS), center_sampling=True, norm_cfg=None)
+    sizes = [(256 // stride, 256 // stride) for stride in LEVELS]
+    by_level = head.prior_generator.grid_priors(sizes, dtype=torch.float32, device="cpu")
+    counts = [len(points) for points in by_level]
+    ranges_P2 = torch.tensor(list(LEVELS.values())).repeat_interleave(torch.tensor(counts), dim=0)
+    wanted_P, distances_P4 = head._get_target_single(
+        boxes_M4, labels_M, torch.cat(by_level), ranges_P2, counts
+    )
+
+    radii = torch.tensor([stride * head.center_sample_radius for stride in LEVELS])
+    labels_P, found_P4 = fcos_targets(
+        torch.cat(by_level),
+        boxes_M4,
+        labels_M,
+        ranges_P2=ranges_P2,
+        radius_P1=radii.repeat_interleave(torch.tensor(counts))[:, None],
+        background=3,
+    )
+
+    assert torch.equal(labels_P, wanted_P)
+    assert torch.equal(found_P4, distances_P4)
+    assert bool((labels_P < 3).any()) == bool(boxes)
