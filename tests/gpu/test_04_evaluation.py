@@ -1,0 +1,90 @@
+"""An evaluation on the GPU finds what one on the CPU finds."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from configs.spec import DatasetFiles, ExitCode, RunFile, TeacherFiles
+from tests.digits import write_digits
+from tests.gpu.conftest import RecordFigure
+from tests.jobs import an_evaluation, do, the_teacher
+from workers.evaluation import Scores, evaluate
+from workers.inference import Images, image_loader, load_model, place_of
+
+AP_TOLERANCE = 2e-3
+"""A detection whose score is next to another's may come before it or after it."""
+
+SCORE_TOLERANCE = 1e-3
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"), train=4, val=12)
+
+
+def test_scores_and_detections_are_those_of_the_cpu(
+    digits: Path, device: torch.device, record_figure: RecordFigure
+) -> None:
+    reference = evaluate_teacher(digits, device=torch.device("cpu"))
+    began_s = time.perf_counter()
+
+    scores = evaluate_teacher(digits, device=device)
+
+    record_figure("seconds", time.perf_counter() - began_s, "s")
+    record_figure("mAP", scores.mean_ap, f"(CPU: {reference.mean_ap:.4f})")
+    assert_equal_scores(scores, reference)
+    assert reference.mean_ap > 0.2
+
+
+def test_scores_of_another_detector_are_refused(digits: Path) -> None:
+    reference = evaluate_teacher(digits, device=torch.device("cpu"))
+    detections = [[boxes[:, [1, 0, 3, 2, 4]] for boxes in image] for image in reference.detections]
+    mirrored = Scores(reference.by_metric, reference.per_class, detections)
+
+    with pytest.raises(AssertionError):
+        assert_equal_scores(mirrored, reference)
+
+
+@pytest.mark.gpu
+def test_the_command_evaluates_on_the_gpu(
+    digits: Path, tmp_path: Path, record_figure: RecordFigure
+) -> None:
+    spec = an_evaluation(digits, resources={"num_gpus": 1}, timing={"images": 12})
+
+    assert do(spec, tmp_path / "run") == ExitCode.SUCCEEDED
+
+    report = json.loads((tmp_path / "run" / RunFile.EVALUATION).read_text())
+    assert report["speed"]["device"].startswith("cuda")
+    record_figure("images/s", report["speed"]["images_per_s"], "")
+
+
+def evaluate_teacher(digits: Path, *, device: torch.device) -> Scores:
+    """The shipped digits teacher's scores."""
+    files = TeacherFiles.model_validate(the_teacher())
+    images = Images(dataset=place_of(DatasetFiles(root=str(digits))), size=(96, 96))
+    loader = image_loader(files.detector, images, batch_size=4)
+    return evaluate(load_model(files, device=device).module, loader, device=device)
+
+
+def assert_equal_scores(scores: Scores, reference: Scores) -> None:
+    """COCO's numbers, and every detection that is no near miss of the score threshold."""
+    for name, value in reference.by_metric.items():
+        assert scores.by_metric[name] == pytest.approx(value, abs=AP_TOLERANCE), name
+    for image, expected in zip(scores.detections, reference.detections, strict=True):
+        for boxes, expected_boxes in zip(image, expected, strict=True):
+            assert_equal_boxes(boxes, expected_boxes)
+
+
+def assert_equal_boxes(boxes: np.ndarray, expected: np.ndarray) -> None:
+    """Boxes of a class, (N, 5): of a score above 0.3 each is there, to a hundredth of its size."""
+    for box in expected[expected[:, 4] > 0.3]:
+        edge = max(box[2] - box[0], box[3] - box[1])
+        distances = np.abs(boxes[:, :4] - box[:4]).max(axis=1)
+        assert len(boxes), "no detection of this class"
+        nearest = distances.argmin()
+        assert distances[nearest] <= 0.01 * edge
+        assert boxes[nearest, 4] == pytest.approx(box[4], abs=SCORE_TOLERANCE)

@@ -1,0 +1,96 @@
+"""The whole stack: a run on the GPU from REST to MLflow, and one on the CPU that leaves the GPU alone."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from configs.spec import Metric
+from service.api.asked import RunRequest
+from service.api.schemas import RunView
+from service.client import TandemClient
+from service.domain.states import RunState
+from tests.e2e.test_main_job import trainer_of, wait_for
+from tests.gpu.measurement import release_memory
+from tests.instant import TINY
+from tests.shell import Shell, own_shell
+from tests.tracking import tracked_run
+
+PATIENCE_S = 120
+CUDA_FILE = "/dev/nvidia-uvm"
+"""A process with a CUDA context has it open; one that only asks the driver has not."""
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    release_memory()
+    with own_shell(tmp_path_factory.mktemp("stack")) as made, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_EXPOSE_PROMETHEUS", str(tmp_path_factory.mktemp("mlflow")))
+        made.does("up")
+        made.does("data", "digits", "--name", "digits-tiny", *TINY)
+        yield made
+
+
+@pytest.fixture
+def client(shell: Shell) -> Iterator[TandemClient]:
+    with TandemClient(shell.url) as made:
+        yield made
+
+
+@pytest.mark.gpu
+def test_a_run_trains_on_the_gpu_and_one_on_the_cpu_makes_no_context_there(
+    shell: Shell, client: TandemClient
+) -> None:
+    on_gpu, its_files = launch(client, num_gpus=1)
+    on_cpu, other_files = launch(client, num_gpus=0)
+
+    for run, device in ((on_gpu, "cuda"), (on_cpu, "cpu")):
+        assert run.state is RunState.SUCCEEDED, run.message
+        (attempt,) = client.attempts(run.id)
+        assert (attempt.device or "").startswith(device)
+    wait_for(lambda: tracked_run(shell.mlflow_url, on_gpu.id).info.status == "FINISHED")
+    tracked = tracked_run(shell.mlflow_url, on_gpu.id)
+    assert tracked.data.metrics[Metric.MAP] == pytest.approx(on_gpu.latest[Metric.MAP])
+    if CUDA_FILE not in its_files:
+        pytest.skip(f"both runs are right, but here no process shows {CUDA_FILE}: {its_files}")
+    assert CUDA_FILE not in other_files
+
+
+def test_files_that_a_process_has_open_are_seen(tmp_path: Path) -> None:
+    ours = psutil.Process()
+    with Path("/dev/null").open("rb"), (tmp_path / "other").open("wb"):
+        files = open_devices(ours)
+
+    assert "/dev/null" in files
+    assert str(tmp_path / "other") not in files
+
+
+def launch(client: TandemClient, *, num_gpus: int) -> tuple[RunView, set[str]]:
+    """A short run when it is over, and the devices that its trainer ever had open."""
+    changes = {"schedule.epochs": 2, "resources.num_gpus": num_gpus}
+    run = client.launch(RunRequest(preset="quick/instant", changes=changes))
+    files: set[str] = set()
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not client.run(run.id).is_over:
+        assert time.monotonic() < deadline_s, "it did not end in time"
+        with suppress(psutil.NoSuchProcess):
+            files |= open_devices(trainer_of(run.id))
+        time.sleep(0.1)
+    return client.run(run.id), files
+
+
+def open_devices(process: psutil.Process) -> set[str]:
+    """Device files that a process has open; `psutil.NoSuchProcess` if it has ended."""
+    folder = Path(f"/proc/{process.pid}/fd")
+    files = set()
+    try:
+        for descriptor in folder.iterdir():
+            with suppress(FileNotFoundError):
+                files.add(os.readlink(descriptor))
+    except FileNotFoundError as error:
+        raise psutil.NoSuchProcess(process.pid) from error
+    return {file for file in files if file.startswith("/dev/")}
