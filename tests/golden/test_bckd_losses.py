@@ -97,7 +97,9 @@ def losses_of(
     case: Mapping[str, np.ndarray], *, device: torch.device = CPU
 ) -> tuple[dict[str, list[Tensor]], tuple[list[Tensor], list[Tensor]]]:
     height, width, images, classes, pad_below, pad_right = (int(value) for value in case["meta"])
-    head: TandemGFLHead = a_head(Detector(backbone=ResNet(depth=18)), num_classes=classes).to(device)
+    head: TandemGFLHead = a_head(Detector(backbone=ResNet(depth=18)), num_classes=classes).to(
+        device
+    )
     student = outputs_of("student", case, requires_grad=True, device=device)
     teacher = outputs_of("teacher", case, requires_grad=False, device=device)
     shape = (height - pad_below, width - pad_right, 3)
@@ -125,7 +127,9 @@ def outputs_of(
 ) -> tuple[list[Tensor], list[Tensor]]:
     logits, distributions = (
         [
-            torch.from_numpy(case[f"{side}_{kind}_{level}"]).to(device).requires_grad_(requires_grad)
+            torch.from_numpy(case[f"{side}_{kind}_{level}"])
+            .to(device)
+            .requires_grad_(requires_grad)
             for level in range(LEVELS)
         ]
         for kind in ("cls", "reg")

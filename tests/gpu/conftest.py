@@ -1,4 +1,4 @@
-"""Tests of what only a GPU can show; `make gpu-check` runs them, in the order of their files' numbers.
+"""Tests of what only a GPU can show, which `make gpu-check` runs in the order of their numbers.
 
 A test that asks for `device` runs twice: on the CPU by default, so that its code is known to work
 and its comparison is known to hold where it must, and on the GPU where there is one.

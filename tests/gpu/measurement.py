@@ -39,8 +39,8 @@ def computing_on(kind: DeviceKind) -> Iterator[torch.device]:
 
 def release_memory() -> None:
     """Give the GPU's memory back, for processes that a test starts; none without a GPU."""
-    gc.collect()  # runners refer to themselves
     if torch.cuda.is_initialized():
+        gc.collect()  # runners refer to themselves
         torch.cuda.empty_cache()
 
 

@@ -1,8 +1,8 @@
 """The table of `make gpu-check`: what each test measured, on which GPU, and how long it took.
 
-A plugin of pytest: `python -m pytest -m gpu -p tests.gpu.report --gpu-report build/gpu-check tests/gpu`
-writes build/gpu-check.json and build/gpu-check.md, anew after each test, so that a check that is
-cut short leaves what it found. Without a GPU the exit code is `NOTHING_CHECKED`.
+A plugin of pytest, which is loaded by `-p tests.gpu.report`. `--gpu-report build/gpu-check` has it
+write build/gpu-check.json and build/gpu-check.md, anew after each test, so that a check that is cut
+short leaves what it found. Without a GPU the exit code is `NOTHING_CHECKED`.
 """
 
 import json
@@ -87,7 +87,8 @@ class GpuReport:
             row.outcome = report.outcome
             row.message = _reason_of(report)
         if report.when == "teardown":
-            row.figures = [value for name, value in report.user_properties if name == "figure"]
+            properties: list[tuple[str, Any]] = report.user_properties
+            row.figures = [value for name, value in properties if name == "figure"]
             self.write()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -198,9 +199,9 @@ def _markdown_lines(rows: list[Row], machine: dict[str, str], elapsed_s: float) 
     counts = {row.outcome: 0 for row in rows}
     for row in rows:
         counts[row.outcome] += 1
-    words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "no tests"
+    total = ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "no tests"
     yield ""
-    yield f"{words}; {elapsed_s:.0f} s of {BUDGET_S} s."
+    yield f"{total}; {elapsed_s:.0f} s of {BUDGET_S} s."
 
 
 def _figure_in_words(figure: dict[str, Any]) -> str:

@@ -77,7 +77,11 @@ def test_tf32_rounds_and_fp32_does_not(
 ) -> None:
     refuse_missing_precision("tf32", gpu)
     draw = torch.Generator().manual_seed(0)
-    sides = ((256, 256), (256, 256)) if operation is torch.matmul else ((8, 256, 9, 9), (256, 256, 3, 3))
+    sides = (
+        ((256, 256), (256, 256))
+        if operation is torch.matmul
+        else ((8, 256, 9, 9), (256, 256, 3, 3))
+    )
     left, right = (torch.randn(*side, generator=draw) for side in sides)
     exact = operation(left.double(), right.double())
 

@@ -11,6 +11,7 @@ import torch
 from configs.spec import DatasetFiles, ExitCode, RunFile, TeacherFiles
 from tests.digits import write_digits
 from tests.gpu.conftest import RecordFigure
+from tests.gpu.measurement import computing_on
 from tests.jobs import an_evaluation, do, the_teacher
 from workers.evaluation import Scores, evaluate
 from workers.inference import Images, image_loader, load_model, place_of
@@ -26,10 +27,16 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_digits(tmp_path_factory.mktemp("digits"), train=4, val=12)
 
 
+@pytest.fixture(scope="module")
+def reference(digits: Path) -> Scores:
+    """Of the CPU."""
+    with computing_on("cpu") as cpu:
+        return evaluate_teacher(digits, device=cpu)
+
+
 def test_scores_and_detections_are_those_of_the_cpu(
-    digits: Path, device: torch.device, record_figure: RecordFigure
+    digits: Path, reference: Scores, device: torch.device, record_figure: RecordFigure
 ) -> None:
-    reference = evaluate_teacher(digits, device=torch.device("cpu"))
     began_s = time.perf_counter()
 
     scores = evaluate_teacher(digits, device=device)
@@ -40,8 +47,7 @@ def test_scores_and_detections_are_those_of_the_cpu(
     assert reference.mean_ap > 0.2
 
 
-def test_scores_of_another_detector_are_refused(digits: Path) -> None:
-    reference = evaluate_teacher(digits, device=torch.device("cpu"))
+def test_detections_elsewhere_are_refused(reference: Scores) -> None:
     detections = [[boxes[:, [1, 0, 3, 2, 4]] for boxes in image] for image in reference.detections]
     mirrored = Scores(reference.by_metric, reference.per_class, detections)
 

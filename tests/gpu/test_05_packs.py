@@ -1,4 +1,4 @@
-"""A pack that does not fit into the GPU: who has no room leaves it, and the others finish."""
+"""Members of a pack that have no room on the GPU leave it, and the others finish."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ LARGE_STUDENT = {
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_digits(tmp_path_factory.mktemp("digits"), train=24, val=4)
+    return write_digits(tmp_path_factory.mktemp("digits"), train=16, val=4)
 
 
 @pytest.mark.gpu
@@ -55,12 +55,13 @@ def test_members_without_room_leave_as_members_and_the_others_finish(
 
 def test_a_pack_with_room_trains_to_its_end(digits: Path, tmp_path: Path) -> None:
     members = a_pack(digits, student=STUDENT, num_gpus=0)
+    del members["c"]
 
     memory = train_with_too_little_memory(tmp_path, members, device=torch.device("cpu"))
 
     assert memory.limit == 0
     for folder in ("together", "limited"):
-        assert ends_of(tmp_path / folder) == dict.fromkeys(MEMBERS, "succeeded")
+        assert ends_of(tmp_path / folder) == dict.fromkeys(members, "succeeded")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_other_ends_of_such_a_pack_are_refused(ends: tuple[str, ...]) -> None:
 
 
 def a_pack(digits: Path, *, student: Mapping[str, Any], num_gpus: int) -> dict[str, dict[str, Any]]:
-    """Members that differ in their seed-free weight decay alone."""
+    """Members that differ in their weight decay alone."""
     schedule = a_spec(digits)["schedule"] | {"epochs": 1}
     optimizers = [{"kind": "adamw", "lr": 1e-3, "weight_decay": 0.01 * n} for n in (1, 2, 3)]
     resources = {"num_gpus": num_gpus}
@@ -95,8 +96,8 @@ def a_pack(digits: Path, *, student: Mapping[str, Any], num_gpus: int) -> dict[s
 
 
 def ends_of(folder: Path) -> dict[str, str]:
-    """"succeeded", or the reason of the failure, by member."""
-    last = {name: records(folder / name)[-1] for name in MEMBERS}
+    """ "succeeded", or the reason of the failure, by member."""
+    last = {run_dir.name: records(run_dir)[-1] for run_dir in sorted(folder.iterdir())}
     return {name: record.get("reason") or record["result"] for name, record in last.items()}
 
 

@@ -1,4 +1,4 @@
-"""A run goes on where it was: bit for bit on one GPU, and nearly so from one device to the other."""
+"""A run goes on where it was: bit for bit on one GPU, nearly so from one device to the other."""
 
 import subprocess
 from collections.abc import Callable
@@ -110,9 +110,7 @@ def a_taught_spec(digits: Path, kind: DeviceKind) -> dict[str, Any]:
     )
 
 
-def interrupted_run(
-    digits: Path, folder: Path, *, first: DeviceKind, second: DeviceKind
-) -> Path:
+def interrupted_run(digits: Path, folder: Path, *, first: DeviceKind, second: DeviceKind) -> Path:
     """The folder of a run that was killed on the first device and finished on the second."""
     run_dir = folder / "run"
     process = subprocess.Popen(command(a_taught_spec(digits, first), run_dir))

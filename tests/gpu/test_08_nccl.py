@@ -1,4 +1,4 @@
-"""Processes exchange tensors by NCCL: one by itself, and two that train a run where there are two GPUs."""
+"""NCCL works in one process, and two train a run as one does, where there are two GPUs."""
 
 import socket
 from pathlib import Path
@@ -32,9 +32,7 @@ def test_nccl_works_with_one_process(gpu: torch.device) -> None:
         distributed.destroy_process_group()
 
 
-def test_two_processes_train_a_run_as_one_does(
-    tmp_path: Path, record_figure: RecordFigure
-) -> None:
+def test_two_processes_train_a_run_as_one_does(tmp_path: Path, record_figure: RecordFigure) -> None:
     if torch.cuda.device_count() < 2:
         pytest.skip(f"needs two GPUs, there is {torch.cuda.device_count()}")
     digits = write_digits(tmp_path / "digits", train=24, val=4)

@@ -1,6 +1,5 @@
-"""The whole stack: a run on the GPU from REST to MLflow, and one on the CPU that leaves the GPU alone."""
+"""The whole stack trains on the GPU, and a run on the CPU beside it leaves the GPU alone."""
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -90,7 +89,7 @@ def open_devices(process: psutil.Process) -> set[str]:
     try:
         for descriptor in folder.iterdir():
             with suppress(FileNotFoundError):
-                files.add(os.readlink(descriptor))
+                files.add(str(descriptor.readlink()))
     except FileNotFoundError as error:
         raise psutil.NoSuchProcess(process.pid) from error
     return {file for file in files if file.startswith("/dev/")}
