@@ -1,11 +1,8 @@
 """Is this machine fit to run Tandem? Findings, each with what to do."""
 
-import json
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from service.domain.errors import SchemaUnknown, StoreUnreachable
 from service.stack.lifecycle import PartState, PartStatus, stack_status
 from service.stack.parts import Part, PartName, StackConfig, parts_of
 from service.stack.ports import holder_of, is_free
+from service.stack.trainer import Finding, worker_findings
 from service.store.schema import described
 
 _GIB = 2**30
@@ -23,17 +21,6 @@ _MEMORY_GIB = 4.0
 _DATABASE_ADVICE = (
     "Start it, or correct TANDEM_DATABASE_URL; without that it is an SQLite file in TANDEM_HOME."
 )
-_WORKER_PATIENCE_S = 180.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    name: str
-    ok: bool
-    detail: str
-    advice: str = ""
 
 
 def examine(config: StackConfig, *, database_url: str) -> Iterator[Finding]:
@@ -131,34 +118,4 @@ def health_findings(status: PartStatus) -> Iterator[Finding]:
         ok=status.state in {PartState.UP, PartState.ELSEWHERE},
         detail=f"{status.state}: {status.detail}",
         advice=f"`tandem up` starts it again; its log is {status.log}.",
-    )
-
-
-def worker_findings(
-    command: Path, *, run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run
-) -> tuple[Finding, ...]:
-    """What the trainer finds: torch, CUDA, compiled ops, versions."""
-    try:
-        answer = run(
-            [str(command), "doctor", "--json"],
-            capture_output=True,
-            text=True,
-            timeout=_WORKER_PATIENCE_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return (_worker_broken(str(error)),)
-    try:
-        return tuple(Finding(**item) for item in json.loads(answer.stdout))
-    except (ValueError, TypeError):
-        lines = (answer.stderr or answer.stdout).strip().splitlines()
-        return (_worker_broken(lines[-1] if lines else f"ended with {answer.returncode}"),)
-
-
-def _worker_broken(detail: str) -> Finding:
-    return Finding(
-        "trainer",
-        ok=False,
-        detail=f"`tandem-worker doctor` did not answer: {detail}",
-        advice="Make the environment again: `make setup`.",
     )

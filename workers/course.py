@@ -15,7 +15,7 @@ from workers.evaluation import Scores, evaluate
 from workers.hooks.control import Termination, leave_if_unwanted
 from workers.hooks.evaluation import say_scores
 from workers.loading import whole_dataset
-from workers.provenance import whereabouts, write_environment
+from workers.provenance import gpu_of, whereabouts, write_environment
 from workers.recipe import DatasetPlace
 from workers.reporting.voice import Voice
 from workers.resuming import load_student
@@ -43,11 +43,13 @@ class Course:
             teacher_sha256=None if teacher is None else teacher.sha256,
             dataset=dataset.manifest,
         )
+        gpus = processes.gathered(gpu_of(self.bench.device))
         if not processes.is_first():
             return
         config = self.run_dir / RunFile.CONFIG
         config.write_text(self.bench.config.pretty_text, encoding="utf-8")
-        write_environment(self.run_dir / RunFile.ENVIRONMENT, device=self.bench.device)
+        environment = self.run_dir / RunFile.ENVIRONMENT
+        write_environment(environment, device=self.bench.device, gpus=gpus)
         for file in (RunFile.SPEC, RunFile.CONFIG, RunFile.ENVIRONMENT):
             self.voice.artifact(file)
 

@@ -44,7 +44,7 @@ def prepare_device(
     torch.cuda.set_device(device)
     _try_kernel(device)
     _refuse_without_tf32(compute, device)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(compute.deterministic, warn_only=True)
     return device
 

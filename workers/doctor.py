@@ -1,45 +1,61 @@
 """What training needs of a machine, tried and not only looked up."""
 
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
 
-import mmcv
-import mmdet
-import numpy as np
 import torch
-from mmcv.ops import nms
 
-from configs.spec import Contract
+from workers.machine.driver import NvmlAnswer, query_nvml, read_driver
+from workers.machine.finding import Finding
+from workers.machine.gpu import GpuReport, examine_gpus
+from workers.machine.gpu_findings import TorchBuild, examine_machine
 
-_LEAST_SHARED_MEMORY = 1 << 30
+_GIB = 1 << 30
+_SHARED_MEMORY_FOR_GPU = 2 * _GIB
+"""A run's loaders and NCCL; 4 loaders keep 1.65 GiB of COCO images, at 16 a batch, on their way."""
 
-
-class Finding(Contract):
-    """One check: whether it went well, what was seen, and what to do if not."""
-
-    name: str
-    ok: bool
-    detail: str
-    advice: str = ""
+_LEAST_SHARED_MEMORY = _GIB
+_PACKAGES = ("torch", "mmcv-full", "mmdet", "numpy")
 
 
-def examine() -> list[Finding]:
+@dataclass(frozen=True)
+class Machine:
+    """Where the examination looks; tests pass another."""
+
+    root: Path = Path("/")
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    ask_nvml: Callable[[], NvmlAnswer] = query_nvml
+    torch_build: TorchBuild = field(default_factory=TorchBuild)
+    examine: Callable[..., Sequence[GpuReport]] = examine_gpus
+
+
+def examine(machine: Machine | None = None) -> list[Finding]:
     """All checks; none stops the others."""
-    checks: list[tuple[str, Callable[[], str], str]] = [
-        ("versions", _versions, "Run `make setup`."),
-        (
+    place = machine or Machine()
+    driver = read_driver(place.root, environment=place.environment, ask_nvml=place.ask_nvml)
+    gpus = examine_machine(
+        driver, environment=place.environment, torch_build=place.torch_build, examine=place.examine
+    )
+    shared = place.root / "dev" / "shm"
+    return [
+        _finding("versions", _versions, "Run `make setup`."),
+        _finding(
             "mmcv operators",
             _operators,
             "Run `make clean setup`: mmcv-full was built for another torch.",
         ),
-        ("devices", _devices, "Install a driver that fits torch's CUDA, or train on the CPU."),
-        (
+        *gpus.findings(),
+        _finding(
             "shared memory",
-            _shared_memory,
-            "Set data.loader_workers to 0, or give the container --shm-size=2g.",
+            lambda: _shared_memory(shared, num_gpus=len(gpus.reports)),
+            "Give the container more (RAY_GPU_SHM in .env, or --shm-size; 2 GiB for each GPU), end "
+            "what fills it, or set data.loader_workers to 0.",
         ),
     ]
-    return [_finding(name, check, advice) for name, check, advice in checks]
 
 
 def _finding(name: str, check: Callable[[], str], advice: str) -> Finding:
@@ -52,30 +68,29 @@ def _finding(name: str, check: Callable[[], str], advice: str) -> Finding:
 
 
 def _versions() -> str:
-    return (
-        f"torch {torch.__version__}, mmcv-full {mmcv.__version__}, mmdet {mmdet.__version__}, "
-        f"numpy {np.__version__}"
-    )
+    cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
+    return ", ".join(f"{name} {version(name)}" for name in _PACKAGES) + f", {cuda}"
 
 
 def _operators() -> str:
-    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])
-    _, kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)
-    if kept.tolist() != [0, 2]:
-        raise RuntimeError(f"nms kept {kept.tolist()} instead of [0, 2]")
-    return "the compiled nms runs"
+    # Imported here: a broken mmcv is a finding, and does not hide the others.
+    from workers.machine.operators import TOLERANCE, check_operators, compiled_for  # noqa: PLC0415
+
+    target = compiled_for()
+    differences = check_operators(torch.device("cpu"))
+    return f"compiled for {target}; {', '.join(differences)} are right to {TOLERANCE:g} on the CPU"
 
 
-def _devices() -> str:
-    if not torch.cuda.is_available():
-        return "no GPU; training runs on the CPU"
-    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    torch.zeros(1, device="cuda").item()
-    return ", ".join(names)
-
-
-def _shared_memory() -> str:
-    free = shutil.disk_usage("/dev/shm").free
-    if free < _LEAST_SHARED_MEMORY:
-        raise RuntimeError(f"/dev/shm has {free >> 20} MiB free; data loaders need about 1 GiB")
-    return f"{free >> 20} MiB free in /dev/shm"
+def _shared_memory(folder: Path, *, num_gpus: int) -> str:
+    needed = max(_SHARED_MEMORY_FOR_GPU * num_gpus, _LEAST_SHARED_MEMORY)
+    usage = shutil.disk_usage(folder)
+    if usage.total < needed:
+        raise RuntimeError(
+            f"{folder} has {usage.total / _GIB:.1f} GiB; {num_gpus} GPUs and their loaders need "
+            f"{needed / _GIB:.0f} GiB"
+        )
+    if usage.free < _LEAST_SHARED_MEMORY:
+        raise RuntimeError(
+            f"{folder} has {usage.free >> 20} MiB free; data loaders need about 1 GiB"
+        )
+    return f"{usage.free / _GIB:.1f} of {usage.total / _GIB:.1f} GiB free in {folder}"

@@ -82,9 +82,13 @@ def shared(model: nn.Module) -> nn.Module:
 
 def _trains_statistics(model: nn.Module) -> bool:
     """Whether a batch norm of the model updates its running statistics in training mode."""
-    model.train()
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()  # detectors keep frozen norms in evaluation mode
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    return any(norm.training and norm.track_running_stats for norm in norms)
+    answer = any(norm.training and norm.track_running_stats for norm in norms)
+    for module, mode in modes:
+        module.training = mode
+    return answer
 
 
 def bare(model: nn.Module) -> Any:

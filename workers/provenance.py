@@ -4,13 +4,20 @@ import json
 import os
 import platform
 import socket
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from workers.machine.driver import driver_version
+
 _PACKAGES = ("torch", "torchvision", "mmdet", "mmcv-full", "numpy", "pycocotools", "tandem-distill")
+_FP32_SETTINGS = ("cuda.matmul", "cudnn", "cudnn.conv")
+_ALLOCATOR_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
 @dataclass(frozen=True)
@@ -23,15 +30,54 @@ class Whereabouts:
     versions: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU that a process computes on."""
+
+    host: str
+    device: str
+    """As torch names it in its process."""
+
+    name: str
+    capability: str
+    """The compute capability, as "9.0"."""
+
+    memory_bytes: int
+    driver: str | None
+    """The version of the host's kernel module."""
+
+
 def whereabouts(device: torch.device) -> Whereabouts:
     """This process, and versions of everything a number depends on."""
     versions = {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
     return Whereabouts(socket.gethostname(), os.getpid(), str(device), versions)
 
 
-def write_environment(path: Path, *, device: torch.device) -> None:
-    """Versions, machine and device as JSON."""
+def gpu_of(device: torch.device) -> Gpu | None:
+    """The GPU that this process computes on; none on a CPU."""
+    if device.type != "cuda":
+        return None
+    properties = torch.cuda.get_device_properties(device)
+    return Gpu(
+        host=socket.gethostname(),
+        device=str(device),
+        name=properties.name,
+        capability=f"{properties.major}.{properties.minor}",
+        memory_bytes=properties.total_memory,
+        driver=driver_version(),
+    )
+
+
+def write_environment(
+    path: Path, *, device: torch.device, gpus: Sequence[Gpu | None] | None = None
+) -> None:
+    """Versions, machine, device and numeric settings as JSON.
+
+    To be called when the device is prepared, for the settings are read from torch. `gpus` are those
+    of all processes of a group, in the order of their ranks; none: this process is alone.
+    """
     here = whereabouts(device)
+    devices = [gpu_of(device)] if gpus is None else gpus
     facts = {
         "versions": here.versions,
         "host": here.host,
@@ -39,8 +85,53 @@ def write_environment(path: Path, *, device: torch.device) -> None:
         "device": here.device,
         "device_name": _name_of(device),
         "threads": torch.get_num_threads(),
+        "gpus": [asdict(gpu) for gpu in devices if gpu is not None],
+        "cuda": cuda_versions() if device.type == "cuda" else None,
+        "numerics": numeric_settings(),
     }
     path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def cuda_versions() -> dict[str, str | None]:
+    """Versions of CUDA and of the libraries that torch calls on a GPU."""
+    return {
+        "driver": driver_version(),
+        "cuda": torch.version.cuda,
+        "cudnn": _cudnn_version(),
+        "nccl": ".".join(map(str, torch.cuda.nccl.version())),
+    }
+
+
+def numeric_settings() -> dict[str, Any]:
+    """What of torch's state changes numbers or memory on a GPU, as it is now.
+
+    A `fp32_precision` is "ieee" (fp32), "tf32" or "none": torch's general setting, fp32 by default.
+    """
+    matmul = torch.backends.cuda.matmul
+    return {
+        "fp32_precision": {
+            name: attrgetter(f"{name}.fp32_precision")(torch.backends) for name in _FP32_SETTINGS
+        },
+        "reduced_precision_reduction": {
+            "fp16": matmul.allow_fp16_reduced_precision_reduction,
+            "bf16": matmul.allow_bf16_reduced_precision_reduction,
+        },
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+        "allocator": next(
+            (os.environ[name] for name in _ALLOCATOR_SETTINGS if name in os.environ), None
+        ),
+    }
+
+
+def _cudnn_version() -> str | None:
+    """As "9.24.0"; none: torch was built without it."""
+    number = torch.backends.cudnn.version()
+    if number is None:
+        return None
+    return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
 
 def _name_of(device: torch.device) -> str:

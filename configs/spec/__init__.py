@@ -69,6 +69,7 @@ from configs.spec.jobs import (
 from configs.spec.names import (
     DEFAULT_PROJECT,
     DISTILLATION_TERMS,
+    GPUS_FINDING,
     LOG_CHUNK_BYTES,
     MLFLOW_EXPERIMENT,
     Env,
@@ -168,6 +169,7 @@ __all__ = [
     "BALANCE",
     "DEFAULT_PROJECT",
     "DISTILLATION_TERMS",
+    "GPUS_FINDING",
     "LOG_CHUNK_BYTES",
     "MANIFEST",
     "MLFLOW_EXPERIMENT",

@@ -159,6 +159,9 @@ class Env(StrEnum):
     """The submission id of the attempt: by it a node's processes are told apart."""
 
 
+GPUS_FINDING: Final = "GPUs"
+"""The finding of `tandem-worker doctor` that decides whether a node may offer its GPUs."""
+
 LOG_CHUNK_BYTES: Final = 256 * 1024
 """The longest piece of a log that is sent at once."""
 

@@ -10,7 +10,7 @@ from service.cli.session import load_settings, stack_config
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from service.doctor import Finding
+    from service.stack.trainer import Finding
 
 
 def register(app: typer.Typer) -> None:

@@ -14,6 +14,7 @@ from service.stack.errors import NotOurs, PartFailed, PortTaken
 from service.stack.health import probe
 from service.stack.parts import Part, PartName, StackConfig, parts_of, prepare
 from service.stack.ports import holder_of, is_free
+from service.stack.trainer import Finding, unusable_gpus
 
 LAST_LINES = 20
 _POLL_S = 0.2
@@ -114,6 +115,8 @@ class _Start:
     part: Part
     identity: processes.Identity
     at: float
+    warning: str = ""
+    """What whoever starts the stack has to know of this part."""
 
 
 def _begin(part: Part, config: StackConfig, watch: Watch) -> _Start | None:
@@ -142,12 +145,21 @@ def _require_place(part: Part, watch: Watch) -> None:
 
 
 def _spawn(part: Part, config: StackConfig, watch: Watch) -> _Start:
-    ready = prepare(part, config)
-    began = monotonic()
+    watch(Step(part.name, part.title, "starting", 0.0))
+    fault = unusable_gpus(config) if part.name is PartName.RAY else None
+    ready = prepare(part, config, offers_gpus=fault is None)
     identity = processes.spawn(ready.command, env=ready.env, folder=config.home, log=ready.log)
     processes.remember(identity, ready.pid_file)
-    watch(Step(part.name, part.title, "starting", 0.0))
-    return _Start(ready, identity, began)
+    return _Start(ready, identity, monotonic(), _without_gpus(fault))
+
+
+def _without_gpus(fault: Finding | None) -> str:
+    if fault is None:
+        return ""
+    return (
+        f"Runs get no GPU: {fault.detail}. {fault.advice} Then `tandem down` and `tandem up`; "
+        "`tandem doctor` examines the GPUs again."
+    )
 
 
 def _await(starts: list[_Start], config: StackConfig, watch: Watch) -> None:
@@ -161,7 +173,8 @@ def _await(starts: list[_Start], config: StackConfig, watch: Watch) -> None:
 def _is_ready(start: _Start, config: StackConfig, watch: Watch) -> bool:
     part, seconds = start.part, monotonic() - start.at
     if probe(part, config).is_up:
-        watch(Step(part.name, part.title, "ready", seconds, part.url))
+        detail = f"{part.url}  {start.warning}".rstrip()
+        watch(Step(part.name, part.title, "ready", seconds, detail))
         return True
     if processes.has_ended(start.identity, within_s=_POLL_S):
         raise _failed(start, "ended while starting", watch)

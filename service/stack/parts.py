@@ -14,6 +14,10 @@ OBJECT_STORE_BYTES = 100 * 2**20
 """Nothing of ours passes data through Ray's object store; this is near the least it accepts."""
 
 
+_NO_DEVICES = frozenset({"", "-1"})
+"""Values of CUDA_VISIBLE_DEVICES that hide every GPU; Ray counts one GPU for "-1"."""
+
+
 class PartName(StrEnum):
     """The parts, in the order in which they start."""
 
@@ -42,6 +46,11 @@ class StackConfig:
 
     ray_token: str | None = field(default=None, repr=False)
     """Ray's token itself, of a cluster elsewhere."""
+
+    @property
+    def hides_gpus(self) -> bool:
+        """Whether the person hides this machine's GPUs, as CUDA understands it."""
+        return self.env.get("CUDA_VISIBLE_DEVICES") in _NO_DEVICES
 
     @property
     def ray_token_file(self) -> Path:
@@ -83,8 +92,11 @@ def parts_of(config: StackConfig) -> tuple[Part, ...]:
     return (_ray(config), _mlflow(config), _service(config))
 
 
-def prepare(part: Part, config: StackConfig) -> Part:
-    """The part ready to start: folders, token and free ports exist."""
+def prepare(part: Part, config: StackConfig, *, offers_gpus: bool = True) -> Part:
+    """The part ready to start: folders, token and free ports exist.
+
+    `offers_gpus` says whether Ray may give this machine's GPUs to runs.
+    """
     config.home.mkdir(parents=True, exist_ok=True)
     if part.name is PartName.MLFLOW:
         (config.home / "mlflow" / "artifacts").mkdir(parents=True, exist_ok=True)
@@ -92,7 +104,8 @@ def prepare(part: Part, config: StackConfig) -> Part:
         return part
     (config.home / "ray").mkdir(parents=True, exist_ok=True)
     _ensure_token(config.ray_token_file)
-    return _ray(config, ports=remembered_ports(config.home / "stack" / "ports.json", _RAY_PORTS))
+    ports = remembered_ports(config.home / "stack" / "ports.json", _RAY_PORTS)
+    return _ray(config, ports=ports, offers_gpus=offers_gpus and not config.hides_gpus)
 
 
 def ray_temp_dir(home: Path) -> Path:
@@ -118,7 +131,9 @@ _RAY_PORTS = {
 """Kept between starts: Ray looks for the logs of earlier jobs at the agent's old port."""
 
 
-def _ray(config: StackConfig, *, ports: Mapping[str, int] | None = None) -> Part:
+def _ray(
+    config: StackConfig, *, ports: Mapping[str, int] | None = None, offers_gpus: bool = True
+) -> Part:
     address = address_from_url(config.ray_url, setting="TANDEM_RAY_URL")
     command = [
         str(config.bin / "ray"),
@@ -134,6 +149,8 @@ def _ray(config: StackConfig, *, ports: Mapping[str, int] | None = None) -> Part
         "--min-worker-port=0",
         "--max-worker-port=0",
         *(f"{option}={ports[name]}" for name, option in _RAY_PORTS.items() if ports),
+        # Without the option Ray offers every GPU that the driver shows.
+        *([] if offers_gpus else ["--num-gpus=0"]),
     ]
     env = {
         "RAY_AUTH_MODE": "token",

@@ -107,6 +107,47 @@ def test_our_containers_can_do_nothing_more_than_they_need() -> None:
     assert dockerfile.count("\nUSER 10001") == 3
 
 
+def bytes_of(size: str) -> int:
+    """A size as Docker reads it."""
+    number, unit = re.fullmatch(r"([0-9]+)([mg])b?", size.lower()).groups()  # type: ignore[union-attr]
+    return int(number) * {"m": 2**20, "g": 2**30}[unit]
+
+
+def default_of(value: str) -> str:
+    """The default of a ${VARIABLE:-default}."""
+    variable = re.fullmatch(r"\$\{[A-Z_]+:-(.*)\}", value)
+    return value if variable is None else variable[1]
+
+
+def test_the_worker_with_gpus_has_shared_memory_for_eight() -> None:
+    shared = bytes_of(default_of(STACK["services"]["ray-worker-gpu"]["shm_size"]))
+
+    assert shared >= 8 * 2 * 2**30
+    assert bytes_of(STACK["services"]["ray-worker"]["shm_size"]) >= 2**30
+
+
+def test_the_worker_with_gpus_may_lock_memory() -> None:
+    assert STACK["services"]["ray-worker-gpu"]["ulimits"]["memlock"] == -1
+
+
+def test_every_node_is_given_what_groups_talk_over_and_one_its_gpus() -> None:
+    group = {"NCCL_SOCKET_IFNAME", "NCCL_IB_DISABLE", "NCCL_DEBUG", "GLOO_SOCKET_IFNAME"}
+    gpus = {"RAY_WORKER_GPUS", "CUDA_VISIBLE_DEVICES"}
+
+    for node in ("ray-head", "ray-worker", "ray-worker-gpu"):
+        environment = environment_of(node)
+        assert group <= set(environment)
+        # Set and empty they would mean something: NCCL would look for interfaces without a name.
+        assert all(environment[name] is None for name in group)
+        assert gpus & set(environment) == (gpus if node == "ray-worker-gpu" else set())
+    # Set and empty it hides every GPU.
+    assert environment_of("ray-worker-gpu")["CUDA_VISIBLE_DEVICES"] is None
+    assert (
+        environment_of("ray-worker-gpu")["RAY_AUTH_TOKEN"]
+        == (environment_of("ray-worker")["RAY_AUTH_TOKEN"])
+    )
+
+
 def test_new_secrets_are_good_and_stay(env_file: Path) -> None:
     before = env_file.read_text(encoding="utf-8")
     found = dict(line.split("=", 1) for line in before.splitlines())

@@ -1,5 +1,6 @@
 """Training as the command line does it: whole, resumed, stopped, refused."""
 
+import json
 import signal
 import subprocess
 import time
@@ -100,6 +101,9 @@ def test_a_teacher_teaches_and_its_student_is_a_plain_gfl_checkpoint(
         assert mean_ap == pytest.approx(max(v for (key, _), v in values.items() if key == metric))
     logged = {r["path"] for r in records(tmp_path / "student") if r["kind"] == "artifact"}
     assert RunFile.MATCHES not in logged
+    environment = json.loads((tmp_path / "student" / RunFile.ENVIRONMENT).read_text())
+    assert (environment["device"], environment["gpus"], environment["cuda"]) == ("cpu", [], None)
+    assert environment["numerics"]["cudnn_deterministic"]  # as the device was prepared
 
 
 def test_a_teacher_with_other_classes_ends_the_attempt_with_its_reason(

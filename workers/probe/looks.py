@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from configs.spec import RunSpec
+from workers.batches import Batch
 from workers.errors import NanLoss
 from workers.hooks.order import seed_everything
 from workers.probe.bench import Bench
 from workers.probe.rates import learning_rates
 from workers.runner import Runner
-from workers.stepping import Batch
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "no effect unless it is smaller",
     ),
     "sync_bn of one process": ({"compute": {"sync_bn": True}}, "it has no effect"),
+    "sync_bn of a number of processes that may shrink": (
+        {
+            "compute": {"sync_bn": True},
+            "resources": {"processes": 2, "min_processes": 1, "num_gpus": 1},
+        },
+        "exclude each other",
+    ),
+    "tf32 on a CPU": ({"compute": {"precision": "tf32"}}, "resources.num_gpus is 0"),
+    "a teacher in tf32 on a CPU": ({"compute": {"teacher_precision": "tf32"}}, "use fp32"),
+    "a CPU that need not repeat itself": (
+        {"compute": {"deterministic": False}},
+        "a CPU always repeats itself",
+    ),
     "a head of a kind that is not": (
         {"student": {"backbone": {"depth": 18}, "head": {"kind": "yolo"}}},
         "kind is one of gfl, atss, retina, fcos, vfnet",

@@ -77,7 +77,12 @@ def test_torchs_loader_pins_every_tensor_of_a_batch(
     samples: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pinned: list[Tensor] = []
-    monkeypatch.setattr(Tensor, "pin_memory", lambda self: pinned.append(self) or self)
+
+    def noted(tensor: Tensor) -> Tensor:
+        pinned.append(tensor)
+        return tensor
+
+    monkeypatch.setattr(Tensor, "pin_memory", noted)
     batch = HostBatch.from_samples(samples)
 
     after = pin_memory(batch)

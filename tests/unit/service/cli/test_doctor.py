@@ -9,17 +9,16 @@ from pathlib import Path
 import pytest
 
 from service.doctor import (
-    Finding,
     cores_finding,
     disk_finding,
     health_findings,
     memory_finding,
     port_finding,
     python_finding,
-    worker_findings,
 )
 from service.stack.lifecycle import PartState, PartStatus
 from service.stack.parts import PartName, StackConfig, parts_of
+from service.stack.trainer import Finding, worker_findings
 
 
 def _status(state: PartState) -> PartStatus:

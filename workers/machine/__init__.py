@@ -1,0 +1,1 @@
+"""What this machine has: its NVIDIA driver, its GPUs, and operators that compute right."""

@@ -1,0 +1,12 @@
+"""What an examination of a machine says."""
+
+from configs.spec import Contract
+
+
+class Finding(Contract):
+    """One check: whether it went well, what was seen, and what to do if not."""
+
+    name: str
+    ok: bool
+    detail: str
+    advice: str = ""

@@ -1,0 +1,199 @@
+"""GPUs that the driver shows, compared with those that torch can use."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from configs.spec import GPUS_FINDING
+from workers.machine.driver import DriverView, oldest_driver_for
+from workers.machine.finding import Finding
+from workers.machine.gpu import GpuReport, examine_gpus
+
+_DEFAULT_ADVICE = "Read `nvidia-smi` and, as root, `dmesg | grep -i -e xid -e nvrm`."
+_ADVICE = (
+    (
+        r"\b802\b|system not yet initialized",
+        "The machine has an NVSwitch: start nvidia-fabricmanager, of the driver's own version.",
+    ),
+    (
+        r"\b803\b|unsupported display driver|version mismatch",
+        "Libraries and kernel module are of two driver versions: reboot after a driver's update, "
+        "and make containers anew.",
+    ),
+    (
+        r"\b804\b|forward compatibility was attempted",
+        "cuda-compat is for data-center GPUs: remove it and install a newer driver.",
+    ),
+    (
+        r"\b999\b|unknown error",
+        "Reload the kernel module nvidia_uvm, or reboot; after a standby this is common.",
+    ),
+    (
+        r"\b46\b|busy or unavailable",
+        "Another process has it: `nvidia-smi` shows which, and whether its compute mode is "
+        "exclusive (`nvidia-smi --compute-mode=0` ends that).",
+    ),
+    (
+        r"out of memory",
+        "Other processes hold its memory: `nvidia-smi` shows which.",
+    ),
+    (
+        r"no kernel image|unsupported PTX|device kernel image is invalid",
+        "Compile mmcv-full for this GPU: add its capability to CUDA_ARCHITECTURES and build the "
+        "image again, or `FORCE_CUDA=1 make clean setup`.",
+    ),
+    (
+        r"compiled without operators for GPUs|implementation for device|not compiled with CUDA",
+        "Use the image tandem-worker-cuda, or `FORCE_CUDA=1 make clean setup`; a node without GPUs "
+        "needs CUDA_VISIBLE_DEVICES set and empty (RAY_WORKER_GPUS=0 in a container).",
+    ),
+    (
+        r"No CUDA GPUs are available|\b100\b|no CUDA-capable device|Found no NVIDIA driver",
+        "This process may not open it: look at the permissions of /dev/nvidia*, at the container's "
+        "devices (--gpus all), and at CUDA_VISIBLE_DEVICES.",
+    ),
+    (
+        r"no answer within",
+        "It hangs: read `dmesg | grep -i xid` as root, reset it or reboot.",
+    ),
+    (
+        r"differs from its reference",
+        "It computes wrong results: read `nvidia-smi -q -d ECC`, and take it out of service.",
+    ),
+)
+"""What to do about words or codes of CUDA errors; codes are cudaError_t's."""
+
+
+@dataclass(frozen=True)
+class TorchBuild:
+    """What of torch the comparison needs; tests pass another."""
+
+    cuda: str | None = torch.version.cuda
+    """The CUDA version that torch was built for, as "13.0"; none: for CPUs only."""
+
+    count_gpus: Callable[[], int] = torch.cuda.device_count
+
+
+@dataclass(frozen=True)
+class GpuExamination:
+    """The driver's view, and a report for each GPU that this process may use."""
+
+    driver: DriverView
+    reports: tuple[GpuReport, ...] = ()
+    cuda: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> tuple[GpuReport, ...]:
+        """GPUs that passed."""
+        return tuple(report for report in self.reports if report.is_usable)
+
+    def findings(self) -> Iterator[Finding]:
+        """The comparison, and a finding for each GPU that torch could address."""
+        yield self._comparison()
+        for report in self.reports:
+            if report.name:
+                yield self._finding_of(report)
+
+    def _comparison(self) -> Finding:
+        broken = [report for report in self.reports if not report.is_usable]
+        offered = self.environment.get("RAY_WORKER_GPUS", "")
+        if broken:
+            detail = f"{len(self.usable)} of {len(self.reports)} GPUs can be used; "
+            detail += "; ".join(_grouped(broken))
+            advice = self._advice(broken[0])
+            if self.usable:
+                others = ",".join(report.selector for report in self.usable)
+                advice += f" CUDA_VISIBLE_DEVICES={others} leaves it out."
+            return self._failed(f"{detail}. {self._driver_in_words()}", advice)
+        if offered.isdigit() and int(offered) > len(self.reports):
+            return self._failed(
+                f"RAY_WORKER_GPUS is {offered}, but torch can use {len(self.reports)}",
+                "Lower RAY_WORKER_GPUS, or name every MIG slice in CUDA_VISIBLE_DEVICES.",
+            )
+        return Finding(name=GPUS_FINDING, ok=True, detail=self._healthy_detail())
+
+    def _healthy_detail(self) -> str:
+        if self.reports:
+            return f"all {len(self.reports)} can be used. {self._driver_in_words()}"
+        if self.driver.selectors == ():
+            return "CUDA_VISIBLE_DEVICES hides them; training runs on the CPU"
+        if self.driver.version is not None:
+            return f"none was given to this machine or container. {self._driver_in_words()}"
+        return "none; training runs on the CPU"
+
+    def _failed(self, detail: str, advice: str) -> Finding:
+        return Finding(name=GPUS_FINDING, ok=False, detail=detail, advice=advice)
+
+    def _finding_of(self, report: GpuReport) -> Finding:
+        detail = (
+            f"{report.name}, capability {report.capability}, "
+            f"{report.memory_bytes / 2**30:.1f} GiB, driver {self.driver.version or 'unknown'}; "
+        )
+        if report.is_usable:
+            largest = max(report.differences.values(), default=0.0)
+            detail += f"{', '.join(report.differences)} differ by at most {largest:.1g}"
+            return Finding(name=f"GPU {report.selector}", ok=True, detail=detail)
+        return Finding(
+            name=f"GPU {report.selector}",
+            ok=False,
+            detail=detail + report.error,
+            advice=self._advice(report),
+        )
+
+    def _driver_in_words(self) -> str:
+        words = f"Driver: {self.driver.version or 'unknown'}"
+        if self._is_driver_too_old:
+            words = f"Driver {self._needed_driver} or newer is needed for CUDA {self.cuda}, "
+            words += f"found {self.driver.version}"
+        error = self.driver.nvml.error
+        return f"{words} ({error})" if error else words
+
+    @property
+    def _needed_driver(self) -> int | None:
+        return None if self.cuda is None else oldest_driver_for(self.cuda)
+
+    @property
+    def _is_driver_too_old(self) -> bool:
+        needed, version = self._needed_driver, self.driver.version
+        return needed is not None and version is not None and int(version.split(".")[0]) < needed
+
+    def _advice(self, report: GpuReport) -> str:
+        # With cuda-compat an older driver works, so its number alone is no fault.
+        if self._is_driver_too_old and not report.name:
+            return (
+                f"Install NVIDIA's driver {self._needed_driver} or newer on the host; data-center "
+                "GPUs may use the package cuda-compat instead."
+            )
+        text = f"{report.error} {self.driver.nvml.error}"
+        found = (advice for words, advice in _ADVICE if re.search(words, text, re.IGNORECASE))
+        return next(found, _DEFAULT_ADVICE)
+
+
+def examine_machine(
+    driver: DriverView,
+    *,
+    environment: Mapping[str, str],
+    torch_build: TorchBuild | None = None,
+    examine: Callable[..., Sequence[GpuReport]] = examine_gpus,
+) -> GpuExamination:
+    """Examine every GPU that CUDA_VISIBLE_DEVICES names, or else that the driver or torch shows."""
+    build = torch_build or TorchBuild()
+    selectors = driver.selectors
+    if selectors is None:
+        selectors = tuple(map(str, range(max(driver.num_gpus, build.count_gpus()))))
+    reports: Sequence[GpuReport] = ()
+    if selectors:
+        reports = examine(selectors, is_from_environment=driver.selectors is not None)
+    return GpuExamination(driver, tuple(reports), build.cuda, environment)
+
+
+def _grouped(broken: Sequence[GpuReport]) -> Iterator[str]:
+    """GPUs that fail for the same reason, together."""
+    by_error: dict[str, list[str]] = {}
+    for report in broken:
+        by_error.setdefault(report.error, []).append(report.selector)
+    for error, selectors in by_error.items():
+        yield f"GPU {', '.join(selectors)}: {error}"
