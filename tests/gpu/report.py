@@ -113,14 +113,16 @@ class GpuReport:
     def write(self) -> None:
         """Write both files."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.with_suffix(".md").write_text(self.markdown(), encoding="utf-8")
+        Path(f"{self._path}.md").write_text(self.markdown(), encoding="utf-8")
         document = {
             "machine": self._machine,
-            "seconds": time.monotonic() - self._began_s,
+            "seconds": self._elapsed_s(),
             "budget_seconds": BUDGET_S,
             "tests": [asdict(row) for row in self.rows],
         }
-        self._path.with_suffix(".json").write_text(json.dumps(document, indent=2) + "\n")
+        Path(f"{self._path}.json").write_text(
+            json.dumps(document, indent=2) + "\n", encoding="utf-8"
+        )
 
     def markdown(self) -> str:
         """The machine, a line for each test, and the sum."""

@@ -24,9 +24,9 @@ from tests.training.test_exactness import (
 KILLED_AFTER = 7
 """Steps: in the second epoch of three."""
 
-LOSS_TOLERANCE = 0.02
-"""Relative. The devices round differently, and AdamW's first steps make little of the size of a
-gradient: a component that is nearly 0 moves its weight as far as a large one."""
+LOSS_TOLERANCE = 1e-3
+"""Relative, of the mean over an epoch. Sums in another order (`channels_last`) moved it by 1.2e-5
+in the 15 steps of this run on a CPU, and bf16 by 4.6e-3."""
 
 Uninterrupted = Callable[[DeviceKind], Path]
 
@@ -52,7 +52,7 @@ def uninterrupted(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Uni
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        pytest.param("cpu", "cpu", marks=pytest.mark.slow),  # tests/training has it by default
+        pytest.param("cpu", "cpu", marks=pytest.mark.slow),  # tests/training has it, bit for bit
         pytest.param("cpu", "cuda", marks=pytest.mark.gpu),
         pytest.param("cuda", "cpu", marks=pytest.mark.gpu),
     ],
@@ -74,19 +74,13 @@ def test_a_run_goes_on_on_the_other_device(
     assert devices_of(run_dir) == [first, second]
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param("cpu", marks=pytest.mark.slow),
-        pytest.param("cuda", marks=pytest.mark.gpu),
-    ],
-)
-def test_a_run_killed_and_resumed_on_one_device_is_the_uninterrupted_one_bit_for_bit(
-    digits: Path, tmp_path: Path, uninterrupted: Uninterrupted, kind: DeviceKind
+@pytest.mark.gpu
+def test_a_run_killed_and_resumed_on_one_gpu_is_the_uninterrupted_one_bit_for_bit(
+    digits: Path, tmp_path: Path, uninterrupted: Uninterrupted
 ) -> None:
-    run_dir = interrupted_run(digits, tmp_path, first=kind, second=kind)
+    run_dir = interrupted_run(digits, tmp_path, first="cuda", second="cuda")
 
-    assert_equal_runs(uninterrupted(kind), run_dir)
+    assert_equal_runs(uninterrupted("cuda"), run_dir)
 
 
 def test_losses_of_another_run_are_refused() -> None:

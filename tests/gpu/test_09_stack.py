@@ -1,9 +1,10 @@
-"""The whole stack trains on the GPU, and a run on the CPU beside it leaves the GPU alone."""
+"""The whole stack trains a teacher on the CPU, without the GPU, and a student on the GPU."""
 
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -44,8 +45,9 @@ def client(shell: Shell) -> Iterator[TandemClient]:
 def test_a_run_trains_on_the_gpu_and_one_on_the_cpu_makes_no_context_there(
     shell: Shell, client: TandemClient
 ) -> None:
-    on_gpu, its_files = launch(client, num_gpus=1)
-    on_cpu, other_files = launch(client, num_gpus=0)
+    on_cpu, files_of_cpu_run = launch(client, "quick/instant", {"resources.num_gpus": 0})
+    taught = {"resources.num_gpus": 1, "teacher": {"run": on_cpu.id}}
+    on_gpu, files_of_gpu_run = launch(client, "quick/instant_bckd", taught)
 
     for run, device in ((on_gpu, "cuda"), (on_cpu, "cpu")):
         assert run.state is RunState.SUCCEEDED, run.message
@@ -54,9 +56,10 @@ def test_a_run_trains_on_the_gpu_and_one_on_the_cpu_makes_no_context_there(
     wait_for(lambda: tracked_run(shell.mlflow_url, on_gpu.id).info.status == "FINISHED")
     tracked = tracked_run(shell.mlflow_url, on_gpu.id)
     assert tracked.data.metrics[Metric.MAP] == pytest.approx(on_gpu.latest[Metric.MAP])
-    if CUDA_FILE not in its_files:
-        pytest.skip(f"both runs are right, but here no process shows {CUDA_FILE}: {its_files}")
-    assert CUDA_FILE not in other_files
+    assert on_gpu.teacher_map is not None
+    if CUDA_FILE not in files_of_gpu_run:
+        pytest.skip(f"both runs are right, but no process shows {CUDA_FILE}: {files_of_gpu_run}")
+    assert CUDA_FILE not in files_of_cpu_run
 
 
 def test_files_that_a_process_has_open_are_seen(tmp_path: Path) -> None:
@@ -68,10 +71,9 @@ def test_files_that_a_process_has_open_are_seen(tmp_path: Path) -> None:
     assert str(tmp_path / "other") not in files
 
 
-def launch(client: TandemClient, *, num_gpus: int) -> tuple[RunView, set[str]]:
-    """A short run when it is over, and the devices that its trainer ever had open."""
-    changes = {"schedule.epochs": 2, "resources.num_gpus": num_gpus}
-    run = client.launch(RunRequest(preset="quick/instant", changes=changes))
+def launch(client: TandemClient, preset: str, changes: dict[str, Any]) -> tuple[RunView, set[str]]:
+    """A run when it is over, and the devices that its trainer ever had open."""
+    run = client.launch(RunRequest(preset=preset, changes=changes))
     files: set[str] = set()
     deadline_s = time.monotonic() + PATIENCE_S
     while not client.run(run.id).is_over:

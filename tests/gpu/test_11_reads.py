@@ -59,8 +59,8 @@ def test_such_a_step_trains(tmp_path: Path, device: torch.device) -> None:
 def test_a_read_and_a_copy_are_counted_and_a_kernel_is_not(gpu: torch.device) -> None:
     values = torch.ones(4, device=gpu)
 
-    assert host_waits_of(lambda: values.sum().item()).total() == 1
-    assert host_waits_of(lambda: torch.ones(4).to(gpu)).total() == 1
+    assert host_waits_of(lambda: values.sum().item()).total() > 0
+    assert host_waits_of(lambda: torch.ones(4).to(gpu)).total() > 0
     assert host_waits_of(lambda: values.add_(1)).total() == 0
 
 
