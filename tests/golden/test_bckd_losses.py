@@ -54,6 +54,14 @@ def test_gradients_of_the_distillation_losses_equal_the_published_code(
     assert_published_gradients(losses, student, case)
 
 
+def test_a_loss_that_is_off_by_a_ten_thousandth_is_refused(case: Mapping[str, np.ndarray]) -> None:
+    losses, _ = losses_of(case)
+    losses["loss_distill_cls"] = [1.0001 * value for value in losses["loss_distill_cls"]]
+
+    with pytest.raises(AssertionError):
+        assert_published_losses(losses, case, names=DISTILLATION_LOSSES)
+
+
 def assert_published_losses(
     losses: Mapping[str, list[Tensor]], case: Mapping[str, np.ndarray], *, names: Sequence[str]
 ) -> None:

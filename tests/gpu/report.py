@@ -203,7 +203,8 @@ def _markdown_lines(rows: list[Row], machine: dict[str, str], elapsed_s: float) 
         counts[row.outcome] += 1
     total = ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "no tests"
     yield ""
-    yield f"{total}; {elapsed_s:.0f} s of {BUDGET_S} s."
+    excess = " (TOO LONG)" if elapsed_s > BUDGET_S else ""
+    yield f"{total}; {elapsed_s:.0f} s of {BUDGET_S} s{excess}."
 
 
 def _figure_in_words(figure: dict[str, Any]) -> str:
