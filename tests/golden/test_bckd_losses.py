@@ -1,6 +1,6 @@
 """Our losses and gradients against those of the published code."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from workers.distillation.views import GflView
 
 CASES = sorted((Path(__file__).parent / "bckd").glob("*.npz"))
 LEVELS = 5
+CPU = torch.device("cpu")
 PUBLISHED_WEIGHT_OFFSET = 2e-4
 """The published code adds this to every positive's weight in its box losses; mmdet does not."""
 
@@ -32,9 +33,7 @@ def case(request: pytest.FixtureRequest) -> Mapping[str, np.ndarray]:
 def test_losses_of_every_level_equal_the_published_code(case: Mapping[str, np.ndarray]) -> None:
     losses, _ = losses_of(case)
 
-    for name in ("loss_cls", *DISTILLATION_LOSSES):
-        ours = [value.item() for value in losses[name]]
-        np.testing.assert_allclose(ours, case[name], rtol=1e-5, atol=1e-7, err_msg=name)
+    assert_published_losses(losses, case, names=("loss_cls", *DISTILLATION_LOSSES))
 
 
 def test_box_losses_differ_from_the_published_code_by_its_weight_offset_and_clamp_alone(
@@ -44,9 +43,7 @@ def test_box_losses_differ_from_the_published_code_by_its_weight_offset_and_clam
 
     losses, _ = losses_of(case)
 
-    for name in ("loss_bbox", "loss_dfl"):
-        ours = [value.item() for value in losses[name]]
-        np.testing.assert_allclose(ours, case[name], rtol=1e-5, atol=1e-7, err_msg=name)
+    assert_published_losses(losses, case, names=("loss_bbox", "loss_dfl"))
 
 
 def test_gradients_of_the_distillation_losses_equal_the_published_code(
@@ -54,12 +51,37 @@ def test_gradients_of_the_distillation_losses_equal_the_published_code(
 ) -> None:
     losses, student = losses_of(case)
 
+    assert_published_gradients(losses, student, case)
+
+
+def test_a_loss_that_is_off_by_a_ten_thousandth_is_refused(case: Mapping[str, np.ndarray]) -> None:
+    losses, _ = losses_of(case)
+    losses["loss_distill_cls"] = [1.0001 * value for value in losses["loss_distill_cls"]]
+
+    with pytest.raises(AssertionError):
+        assert_published_losses(losses, case, names=DISTILLATION_LOSSES)
+
+
+def assert_published_losses(
+    losses: Mapping[str, list[Tensor]], case: Mapping[str, np.ndarray], *, names: Sequence[str]
+) -> None:
+    for name in names:
+        ours = [value.item() for value in losses[name]]
+        np.testing.assert_allclose(ours, case[name], rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+def assert_published_gradients(
+    losses: Mapping[str, list[Tensor]],
+    student: tuple[list[Tensor], list[Tensor]],
+    case: Mapping[str, np.ndarray],
+) -> None:
+    """Those of the distillation losses by the student's outputs."""
     sum(sum(losses[name]) for name in DISTILLATION_LOSSES).backward()  # type: ignore[union-attr]
 
     for outputs, key in zip(student, ("grad_distill_cls", "grad_distill_reg"), strict=True):
         for level, output in enumerate(outputs):
             wanted = case[f"{key}_{level}"]
-            ours = np.zeros_like(wanted) if output.grad is None else output.grad.numpy()
+            ours = np.zeros_like(wanted) if output.grad is None else output.grad.cpu().numpy()
             scale = np.abs(wanted).max()
             np.testing.assert_allclose(
                 ours, wanted, rtol=1e-5, atol=1e-5 * scale, err_msg=f"{key}_{level}"
@@ -80,17 +102,19 @@ def published_box_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def losses_of(
-    case: Mapping[str, np.ndarray],
+    case: Mapping[str, np.ndarray], *, device: torch.device = CPU
 ) -> tuple[dict[str, list[Tensor]], tuple[list[Tensor], list[Tensor]]]:
     height, width, images, classes, pad_below, pad_right = (int(value) for value in case["meta"])
-    head: TandemGFLHead = a_head(Detector(backbone=ResNet(depth=18)), num_classes=classes)
-    student = outputs_of("student", case, requires_grad=True)
-    teacher = outputs_of("teacher", case, requires_grad=False)
+    head: TandemGFLHead = a_head(Detector(backbone=ResNet(depth=18)), num_classes=classes).to(
+        device
+    )
+    student = outputs_of("student", case, requires_grad=True, device=device)
+    teacher = outputs_of("teacher", case, requires_grad=False, device=device)
     shape = (height - pad_below, width - pad_right, 3)
     losses = head.loss(
         *student,
-        [torch.from_numpy(case[f"gt_bboxes_{image}"]) for image in range(images)],
-        [torch.from_numpy(case[f"gt_labels_{image}"]) for image in range(images)],
+        [torch.from_numpy(case[f"gt_bboxes_{image}"]).to(device) for image in range(images)],
+        [torch.from_numpy(case[f"gt_labels_{image}"]).to(device) for image in range(images)],
         [{"img_shape": shape, "pad_shape": shape}] * images,
     )
     cls_weight, loc_weight = (float(value) for value in case["alpha"])
@@ -107,11 +131,13 @@ def losses_of(
 
 
 def outputs_of(
-    side: str, case: Mapping[str, np.ndarray], *, requires_grad: bool
+    side: str, case: Mapping[str, np.ndarray], *, requires_grad: bool, device: torch.device
 ) -> tuple[list[Tensor], list[Tensor]]:
     logits, distributions = (
         [
-            torch.from_numpy(case[f"{side}_{kind}_{level}"]).requires_grad_(requires_grad)
+            torch.from_numpy(case[f"{side}_{kind}_{level}"])
+            .to(device)
+            .requires_grad_(requires_grad)
             for level in range(LEVELS)
         ]
         for kind in ("cls", "reg")

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from configs.spec import ExitCode, Metric, RunFile
 from tests.digits import write_digits
@@ -98,16 +97,3 @@ def test_the_loss_budget_is_said_at_its_steps_by_level(digits: Path, tmp_path: P
     keys = {key for key, _ in found}
     assert "budget/distill_cls/all/share" in keys
     assert "budget/bbox/p3/cosine" in keys
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_a_gpu_trains_in_every_precision(digits: Path, tmp_path: Path, precision: str) -> None:
-    compute = {"precision": precision, "channels_last": True}
-    spec = a_short_spec(digits, compute=compute, resources={"num_gpus": 1})
-
-    assert train(spec, tmp_path / "run") == ExitCode.SUCCEEDED
-
-    started = next(r for r in records(tmp_path / "run") if r["kind"] == "started")
-    assert started["device"].startswith("cuda")

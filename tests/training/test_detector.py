@@ -139,14 +139,6 @@ def test_the_teacher_follows_the_student_to_another_type_and_copies_along(tmp_pa
     assert next(student.teacher.detector.parameters()).dtype is torch.float64
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_teacher_follows_the_student_to_a_gpu(tmp_path: Path) -> None:
-    student = a_taught_student(tmp_path).cuda()
-
-    assert next(student.teacher.detector.parameters()).is_cuda
-
-
 @pytest.mark.parametrize(
     "teacher",
     [a_detector(neck=64, channels=64), a_detector(reg_max=16), a_detector(width=0.5)],

@@ -1,0 +1,30 @@
+"""The doctor finds this machine's GPUs fit for work."""
+
+import json
+import subprocess
+
+import pytest
+import torch
+
+from tests.gpu.conftest import RecordFigure
+from tests.training.runs import WORKER
+
+pytestmark = pytest.mark.gpu
+
+SHARED_MEMORY = "shared memory"
+"""A finding about the container, which says nothing about the GPU."""
+
+
+def test_the_doctor_names_the_gpu_and_finds_nothing_wrong_with_it(
+    record_figure: RecordFigure,
+) -> None:
+    answer = subprocess.run(
+        [str(WORKER), "doctor", "--json"], capture_output=True, text=True, timeout=200, check=False
+    )
+
+    findings = {finding["name"]: finding for finding in json.loads(answer.stdout)}
+    for name, finding in findings.items():
+        record_figure(name, finding["detail"], "" if finding["ok"] else "(BAD)")
+    wrong = [name for name, finding in findings.items() if not finding["ok"]]
+    assert set(wrong) <= {SHARED_MEMORY}
+    assert any(torch.cuda.get_device_name(0) in f["detail"] for f in findings.values())

@@ -1,0 +1,99 @@
+"""An evaluation on the GPU finds what one on the CPU finds."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from configs.spec import DatasetFiles, ExitCode, RunFile, TeacherFiles
+from tests.digits import write_digits
+from tests.gpu.conftest import RecordFigure
+from tests.gpu.measurement import computing_on
+from tests.jobs import an_evaluation, do, the_teacher
+from workers.evaluation import Scores, evaluate
+from workers.inference import Images, image_loader, load_model, place_of
+
+AP_TOLERANCE = 2e-3
+"""A detection whose score is next to another's may come before it or after it."""
+
+SCORE_TOLERANCE = 1e-3
+MINIMUM_SCORE = 0.3
+"""Of detections that both devices must find."""
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"), train=4, val=12)
+
+
+@pytest.fixture(scope="module")
+def reference(digits: Path) -> Scores:
+    """Of the CPU."""
+    with computing_on("cpu") as cpu:
+        return evaluate_teacher(digits, device=cpu)
+
+
+def test_scores_and_detections_are_those_of_the_cpu(
+    digits: Path, reference: Scores, device: torch.device, record_figure: RecordFigure
+) -> None:
+    began_s = time.perf_counter()
+
+    scores = evaluate_teacher(digits, device=device)
+
+    record_figure("seconds", time.perf_counter() - began_s, "s")
+    record_figure("mAP", scores.mean_ap, f"(CPU: {reference.mean_ap:.4f})")
+    assert_equal_scores(scores, reference)
+    assert reference.mean_ap > 0.2
+
+
+def test_detections_elsewhere_are_refused(reference: Scores) -> None:
+    detections = [[boxes[:, [1, 0, 3, 2, 4]] for boxes in image] for image in reference.detections]
+    mirrored = Scores(reference.by_metric, reference.per_class, detections)
+
+    with pytest.raises(AssertionError):
+        assert_equal_scores(mirrored, reference)
+
+
+@pytest.mark.gpu
+def test_the_command_evaluates_on_the_gpu(
+    digits: Path, tmp_path: Path, record_figure: RecordFigure
+) -> None:
+    spec = an_evaluation(digits, resources={"num_gpus": 1}, timing={"images": 12})
+
+    assert do(spec, tmp_path / "run") == ExitCode.SUCCEEDED
+
+    report = json.loads((tmp_path / "run" / RunFile.EVALUATION).read_text())
+    assert report["speed"]["device"].startswith("cuda")
+    record_figure("images/s", report["speed"]["images_per_s"], "")
+
+
+def evaluate_teacher(digits: Path, *, device: torch.device) -> Scores:
+    """The shipped digits teacher's scores."""
+    files = TeacherFiles.model_validate(the_teacher())
+    images = Images(dataset=place_of(DatasetFiles(root=str(digits))), size=(96, 96))
+    loader = image_loader(files.detector, images, batch_size=4)
+    return evaluate(load_model(files, device=device).module, loader, device=device)
+
+
+def assert_equal_scores(scores: Scores, reference: Scores) -> None:
+    """COCO's numbers, and every confident detection."""
+    for name, value in reference.by_metric.items():
+        assert scores.by_metric[name] == pytest.approx(value, abs=AP_TOLERANCE), name
+    for image, expected in zip(scores.detections, reference.detections, strict=True):
+        for boxes, expected_boxes in zip(image, expected, strict=True):
+            assert_has_boxes(boxes, expected_boxes)
+            assert_has_boxes(expected_boxes, boxes)
+
+
+def assert_has_boxes(boxes: np.ndarray, expected: np.ndarray) -> None:
+    """Boxes of a class, (N, 5): of a score above 0.3 each is there, to a hundredth of its size."""
+    for box in expected[expected[:, 4] > MINIMUM_SCORE]:
+        edge = max(box[2] - box[0], box[3] - box[1])
+        assert len(boxes), "no detection of this class"
+        distances = np.abs(boxes[:, :4] - box[:4]).max(axis=1)
+        nearest = distances.argmin()
+        assert distances[nearest] <= 0.01 * edge
+        assert boxes[nearest, 4] == pytest.approx(box[4], abs=SCORE_TOLERANCE)

@@ -1,0 +1,121 @@
+"""Members of a pack that have no room on the GPU leave it, and the others finish."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import torch
+
+from configs.spec import FailureReason
+from tests.digits import write_digits
+from tests.gpu.conftest import RecordFigure
+from tests.gpu.measurement import release_memory
+from tests.gpu.pack_process import train_with_too_little_memory
+from tests.training.runs import STUDENT, a_spec, records
+
+ROOT = Path(__file__).parents[2]
+MEMBERS = ("a", "b", "c")
+MIB = 2**20
+
+LARGE_STUDENT = {
+    "backbone": {"depth": 50, "pretrained": None},
+    "neck": {"channels": 256},
+    "head": {"convs": 1, "channels": 256},
+}
+"""It keeps about 320 MiB between two steps of AdamW. On small images that is far more than what
+cuDNN can do without, so that the members cannot all fit by using slower kernels."""
+
+
+ALLOCATOR = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+"""As runs have it: what is free is free for any size."""
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"), train=16, val=4)
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A folder that is removed: the checkpoints of a pack of large students take gigabytes."""
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.mark.gpu
+def test_members_without_room_leave_as_members_and_the_others_finish(
+    digits: Path, scratch: Path, record_figure: RecordFigure
+) -> None:
+    members = a_pack(digits, student=LARGE_STUDENT, num_gpus=1)
+    (scratch / "members.json").write_text(json.dumps(members))
+    release_memory()
+
+    command = [sys.executable, "-m", "tests.gpu.pack_process", str(scratch)]
+    subprocess.run(command, cwd=ROOT, env=os.environ | ALLOCATOR, timeout=200, check=True)
+
+    for name, size in json.loads((scratch / "memory.json").read_text()).items():
+        record_figure(name, size / MIB, "MiB")
+    ends = ends_of(scratch / "limited")
+    record_figure("ends", ", ".join(ends.values()), "")
+    assert set(ends_of(scratch / "together").values()) == {"succeeded"}
+    assert_some_left_for_lack_of_memory(ends.values())
+
+
+def test_a_pack_with_room_trains_to_its_end(digits: Path, tmp_path: Path) -> None:
+    members = a_pack(digits, student=STUDENT, num_gpus=0)
+    del members["c"]
+
+    memory = train_with_too_little_memory(tmp_path, members, device=torch.device("cpu"))
+
+    assert memory.limit == 0
+    for folder in ("together", "limited"):
+        assert ends_of(tmp_path / folder) == dict.fromkeys(members, "succeeded")
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        ("succeeded", "succeeded", "succeeded"),
+        ("pack_out_of_memory", "pack_out_of_memory", "pack_out_of_memory"),
+        ("pack_out_of_memory", "pack_out_of_memory", "cuda_out_of_memory"),
+        ("succeeded", "pack_out_of_memory", "bug"),
+    ],
+    ids=["nobody left", "nobody finished", "one gave up for good", "another reason"],
+)
+def test_other_ends_of_such_a_pack_are_refused(ends: tuple[str, ...]) -> None:
+    with pytest.raises(AssertionError):
+        assert_some_left_for_lack_of_memory(ends)
+
+
+def a_pack(digits: Path, *, student: Mapping[str, Any], num_gpus: int) -> dict[str, dict[str, Any]]:
+    """Members that differ in their weight decay alone."""
+    schedule = a_spec(digits)["schedule"] | {"epochs": 1}
+    optimizers = [{"kind": "adamw", "lr": 1e-3, "weight_decay": 0.01 * n} for n in (1, 2, 3)]
+    resources = {"num_gpus": num_gpus}
+    return {
+        name: a_spec(
+            digits,
+            student=student,
+            schedule=schedule | {"optimizer": optimizer},
+            resources=resources,
+        )
+        for name, optimizer in zip(MEMBERS, optimizers, strict=True)
+    }
+
+
+def ends_of(folder: Path) -> dict[str, str]:
+    """ "succeeded", or the reason of the failure, by member."""
+    last = {run_dir.name: records(run_dir)[-1] for run_dir in sorted(folder.iterdir())}
+    return {name: record.get("reason") or record["result"] for name, record in last.items()}
+
+
+def assert_some_left_for_lack_of_memory(ends: Iterable[str]) -> None:
+    """Some succeeded, and all others may be tried again by themselves."""
+    found = sorted(ends)
+    assert set(found) == {"succeeded", FailureReason.PACK_OUT_OF_MEMORY}, found

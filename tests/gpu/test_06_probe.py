@@ -1,0 +1,119 @@
+"""A probe on the GPU says which settings move nothing, or that it cannot know."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from configs.catalog import parse_spec
+from configs.spec import Costs, Knob, Probe, ProbeSpec, members_that_fit
+from tests.digits import write_digits
+from tests.gpu.conftest import RecordFigure
+from tests.training.runs import a_spec
+from workers.course import dataset_of
+from workers.probe.bench import Bench
+from workers.probe.costs import measure_costs
+from workers.probe.knobs import Knobs
+
+WEIGHT_DECAY = "schedule.optimizer.weight_decay"
+LEARNING_RATE = "schedule.optimizer.lr"
+SPACE = {
+    WEIGHT_DECAY: {"kind": "uniform", "low": 1e-13, "high": 1e-12},
+    LEARNING_RATE: {"kind": "uniform", "low": 1e-4, "high": 1e-2},
+}
+"""The first moves nothing in fp32; the second moves every weight."""
+
+HEADS: dict[str, dict[str, Any]] = {
+    "gfl": {"kind": "gfl", "convs": 1, "channels": 32, "reg_max": 8},
+    "vfnet": {"kind": "vfnet", "convs": 1, "channels": 32},
+}
+"""GFL has deterministic kernels; VFNet's deformable convolution has none for its backward pass."""
+
+UNMEASURED = Costs(
+    load_s=0,
+    teacher_s=0,
+    student_s=0,
+    evaluation_s=0,
+    steps_per_epoch=1,
+    base_bytes=0,
+    member_bytes=0,
+    room_bytes=0,
+    device="",
+)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"), train=8, val=4)
+
+
+@pytest.mark.parametrize(
+    ("device", "head"),
+    [
+        ("cpu", "gfl"),
+        pytest.param("cuda", "gfl", marks=pytest.mark.gpu),
+        pytest.param("cuda", "vfnet", marks=pytest.mark.gpu),
+    ],
+    indirect=["device"],
+)
+def test_two_probes_agree_or_say_that_the_gpu_does_not_repeat_itself(
+    digits: Path, tmp_path: Path, device: torch.device, head: str, record_figure: RecordFigure
+) -> None:
+    first, second = (probe_knobs(digits, tmp_path, device=device, head=head) for _ in range(2))
+
+    record_figure("weight decay of 1e-12", first[WEIGHT_DECAY].what, "")
+    record_figure("learning rate", first[LEARNING_RATE].what, "")
+    for knobs in (first, second):
+        assert_is_dead_or_unknown(knobs[WEIGHT_DECAY], device=device)
+        assert knobs[LEARNING_RATE].has_effect
+
+
+def test_a_dead_setting_that_seems_alive_is_refused() -> None:
+    alive = Knob(has_effect=True, what="a later update")
+    unknown = Knob(has_effect=True, what="not known: this GPU does not repeat itself")
+
+    for kind in ("cpu", "cuda"):
+        with pytest.raises(AssertionError):
+            assert_is_dead_or_unknown(alive, device=torch.device(kind))
+    assert_is_dead_or_unknown(unknown, device=torch.device("cuda"))
+    with pytest.raises(AssertionError):
+        assert_is_dead_or_unknown(unknown, device=torch.device("cpu"))
+
+
+@pytest.mark.gpu
+def test_costs_are_those_of_the_gpu(
+    digits: Path, tmp_path: Path, gpu: torch.device, record_figure: RecordFigure
+) -> None:
+    base = parse_spec(a_base(digits, head="gfl", device=gpu))
+
+    costs = measure_costs(Bench(dataset=dataset_of(base), run_dir=tmp_path, device=gpu), base)
+
+    record_figure("step", 1e3 * costs.student_s, "ms")
+    record_figure("members that fit", members_that_fit(costs), "")
+    assert costs.device == torch.cuda.get_device_name(gpu)
+    assert 0 < costs.member_bytes < costs.base_bytes < costs.room_bytes
+    assert costs.room_bytes < torch.cuda.get_device_properties(gpu).total_memory
+    assert members_that_fit(costs) > 1
+
+
+def probe_knobs(digits: Path, folder: Path, *, device: torch.device, head: str) -> dict[str, Knob]:
+    """What a new probe says of the settings of SPACE."""
+    asked = ProbeSpec.model_validate(
+        {"base": a_base(digits, head=head, device=device), "space": SPACE}
+    )
+    unmeasured = Probe(knobs={}, costs=UNMEASURED, detection_loss=1.0, unit_losses={})
+    bench = Bench(dataset=dataset_of(asked.base), run_dir=folder, device=device)
+    knobs = Knobs(bench, base=asked.base, probe=unmeasured, on_look=lambda: None)
+    return {path: knobs.of(asked.space, path) for path in SPACE}
+
+
+def a_base(digits: Path, *, head: str, device: torch.device) -> dict[str, Any]:
+    student = a_spec(digits)["student"] | {"head": HEADS[head]}
+    return a_spec(digits, student=student, resources={"num_gpus": int(device.type == "cuda")})
+
+
+def assert_is_dead_or_unknown(knob: Knob, *, device: torch.device) -> None:
+    """A CPU repeats itself, so that it knows; a GPU may say that it does not know."""
+    is_unknown = device.type == "cuda" and knob.what.startswith("not known")
+    assert is_unknown or not knob.has_effect, knob

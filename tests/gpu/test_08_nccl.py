@@ -1,0 +1,55 @@
+"""NCCL works in one process, and two train a run as one does, where there are two GPUs."""
+
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed
+
+from configs.spec import ExitCode, Metric
+from tests.digits import write_digits
+from tests.gpu.conftest import RecordFigure
+from tests.training.runs import a_spec, records, said, train
+
+pytestmark = pytest.mark.gpu
+
+LOSS_TOLERANCE = 0.02
+"""Relative, of the first loss that is said: the processes' sums are in another order."""
+
+
+def test_nccl_works_with_one_process(gpu: torch.device) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    distributed.init_process_group("nccl", init_method=address, rank=0, world_size=1)
+    try:
+        values = torch.arange(4.0, device=gpu)
+        distributed.all_reduce(values)
+        distributed.barrier(device_ids=[torch.cuda.current_device()])
+        assert values.tolist() == [0.0, 1.0, 2.0, 3.0]
+    finally:
+        distributed.destroy_process_group()
+
+
+def test_two_processes_train_a_run_as_one_does(tmp_path: Path, record_figure: RecordFigure) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip(f"needs two GPUs, there is {torch.cuda.device_count()}")
+    digits = write_digits(tmp_path / "digits", train=24, val=4)
+    schedule = a_spec(digits)["schedule"] | {"epochs": 1}
+    spec = a_spec(digits, schedule=schedule)
+
+    assert train(spec | {"resources": {"num_gpus": 1}}, tmp_path / "one") == ExitCode.SUCCEEDED
+    both = {"num_gpus": 1, "processes": 2}
+    assert train(spec | {"resources": both}, tmp_path / "two") == ExitCode.SUCCEEDED
+
+    first, second = (first_loss(tmp_path / name) for name in ("one", "two"))
+    record_figure("loss", abs(second / first - 1), "relative")
+    assert second == pytest.approx(first, rel=LOSS_TOLERANCE)
+    (started,) = [r for r in records(tmp_path / "two") if r["kind"] == "started"]
+    assert started["device"].startswith("cuda")
+
+
+def first_loss(run_dir: Path) -> float:
+    losses = {step: value for (key, step), value in said(run_dir).items() if key == Metric.LOSS}
+    return losses[min(losses)]
