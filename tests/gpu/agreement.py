@@ -32,11 +32,11 @@ TOLERANCES: dict[Precision, Tolerance] = {
     "fp16": Tolerance(1.5e-2, 2e-2, 8e-2, "10 bits of mantissa of all features and outputs"),
     "bf16": Tolerance(2e-1, 5e-2, 1e-1, "7 bits of mantissa of all features and outputs"),
 }
-"""The largest differences measured on a CPU, over the heads of test_02_heads.py, are below two fifths
-of these: weights changed by 1e-7 (fp32) 3e-6, 4e-11, 2e-6; mantissas of the operands of
-convolutions and products rounded to 10 bits (tf32) 2.3e-3, 4.3e-3, 1.4e-2; autocast to fp16 3.3e-3,
-4.7e-3, 1.6e-2 and to bf16 7.2e-2 (of a small loss), 1.1e-2, 2.2e-2. In fp32 they are too small for
-tf32, whose smallest differences were 9e-5, 5e-6 and 3e-4."""
+"""The largest differences measured on a CPU, over the heads of test_02_heads.py, are below two
+fifths of these: weights changed by 1e-7 (fp32) 3e-6, 4e-11, 2e-6; mantissas of the operands of
+convolutions and products rounded to 10 bits (tf32) 2.3e-3, 4.3e-3, 1.4e-2; autocast to fp16
+3.3e-3, 4.7e-3, 1.6e-2 and to bf16 7.2e-2 (of a small loss), 1.1e-2, 2.2e-2. In fp32 they are too
+small for tf32, whose smallest differences were 9e-5, 5e-6 and 3e-4."""
 
 
 @dataclass(frozen=True)
