@@ -4,12 +4,18 @@ mmcv's own way (`collate`, then `scatter`) ends on a CPU: its scatter does not r
 torch 2.1 or later, and torch cannot pin what is inside of mmcv's containers.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Self
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Self, TypeVar
 
 import torch
 from mmcv.parallel import DataContainer, collate
 from torch import Tensor
+
+Source = TypeVar("Source")
+Begun = TypeVar("Begun")
+Done = TypeVar("Done")
 
 Batch = dict[str, Any]
 """Keyword arguments of an mmdet model, its tensors on the model's device."""
@@ -44,25 +50,54 @@ def place(batch: HostBatch, device: torch.device) -> Batch:
 
 def place_ahead(batches: Iterable[list[HostBatch]], device: torch.device) -> Iterator[list[Batch]]:
     """Each batch (a list of parts) on `device`; on a GPU the next one is copied meanwhile."""
-    if device.type != "cuda":
-        for parts in batches:
-            yield [place(part, device) for part in parts]
+    if device.type == "cuda":
+        stream = torch.cuda.Stream(device)
+        yield from one_ahead(batches, begin=partial(_begin_copy, stream, device), finish=_arrived)
         return
-    stream = torch.cuda.Stream(device)
-    ahead: tuple[list[Batch], torch.cuda.Event] | None = None
     for parts in batches:
-        with torch.cuda.stream(stream):
-            copied = [place(part, device) for part in parts], stream.record_event()
-        if ahead is not None:
-            yield _arrived(*ahead)
-        ahead = copied
-        del copied
-    if ahead is not None:
-        yield _arrived(*ahead)
+        yield [place(part, device) for part in parts]
 
 
-def _arrived(parts: list[Batch], is_copied: torch.cuda.Event) -> list[Batch]:
+def one_ahead(
+    sources: Iterable[Source],
+    *,
+    begin: Callable[[Source], Begun],
+    finish: Callable[[Begun], Done],
+) -> Iterator[Done]:
+    """What `finish` makes of each source, while the next one has begun already.
+
+    One that finds no GPU memory beside another begins when the other is done with.
+    """
+    begun: deque[Begun] = deque()
+    for source in sources:
+        following = _begun_if_it_fits(source, begin) if begun else begin(source)
+        if begun:
+            yield finish(begun.popleft())  # and keep nothing of it
+        begun.append(begin(source) if following is None else following)
+        del following
+    while begun:
+        yield finish(begun.popleft())
+
+
+def _begun_if_it_fits(source: Source, begin: Callable[[Source], Begun]) -> Begun | None:
+    try:
+        return begin(source)
+    except torch.OutOfMemoryError:
+        return None
+
+
+_Copy = tuple[list[Batch], torch.cuda.Event]
+"""Parts on a GPU, and the event after which their values are there."""
+
+
+def _begin_copy(stream: torch.cuda.Stream, device: torch.device, parts: list[HostBatch]) -> _Copy:
+    with torch.cuda.stream(stream):
+        return [place(part, device) for part in parts], stream.record_event()
+
+
+def _arrived(copy: _Copy) -> list[Batch]:
     """Make the current stream wait for the copy, and the allocator wait for the current stream."""
+    parts, is_copied = copy
     stream = torch.cuda.current_stream()
     stream.wait_event(is_copied)
     for part in parts:

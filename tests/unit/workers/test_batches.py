@@ -1,5 +1,6 @@
 """A batch from samples to a device, compared with mmcv's own way on a CPU."""
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from configs.catalog import parse_spec
 from configs.spec import RunSpec
 from tests.digits import write_digits
 from tests.factories import a_spec
-from workers.batches import HostBatch, place, place_ahead
+from workers.batches import HostBatch, one_ahead, place, place_ahead
 from workers.data.manifest import check_dataset
 from workers.data.reading import open_dataset
 from workers.loading import training_loader
@@ -115,6 +116,58 @@ def test_batches_come_in_their_order_with_all_their_parts(samples: Samples) -> N
     placed = list(place_ahead(batches, CPU))
 
     assert placed == [[dict(part) for part in parts] for parts in batches]
+
+
+class Copies:
+    """Begins and finishes copies to a device that holds two of them; some may find it full."""
+
+    def __init__(self, *, full_once_at: int | None = None, always_full: bool = False) -> None:
+        self.events: list[str] = []
+        self._full_once_at = full_once_at
+        self._always_full = always_full
+
+    def begin(self, number: int) -> int:
+        if self._always_full or number == self._full_once_at:
+            self._full_once_at = None
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        self.events.append(f"begin {number}")
+        return number
+
+    def finish(self, number: int) -> int:
+        self.events.append(f"finish {number}")
+        return number
+
+
+def test_a_copy_begins_before_the_one_before_it_is_used() -> None:
+    copies = Copies()
+
+    assert list(one_ahead(range(3), begin=copies.begin, finish=copies.finish)) == [0, 1, 2]
+
+    assert copies.events == ["begin 0", "begin 1", "finish 0", "begin 2", "finish 1", "finish 2"]
+
+
+def test_a_copy_that_finds_no_memory_beside_another_begins_after_it() -> None:
+    copies = Copies(full_once_at=1)
+
+    assert list(one_ahead(range(3), begin=copies.begin, finish=copies.finish)) == [0, 1, 2]
+
+    assert copies.events == ["begin 0", "finish 0", "begin 1", "begin 2", "finish 1", "finish 2"]
+
+
+def test_a_copy_that_finds_no_memory_alone_fails() -> None:
+    copies = Copies(always_full=True)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        list(one_ahead(range(3), begin=copies.begin, finish=copies.finish))
+
+
+def test_nothing_is_kept_of_a_batch_that_is_used() -> None:
+    batches = one_ahead(range(3), begin=lambda number: torch.ones(number), finish=lambda it: it)
+    first = weakref.ref(next(batches))
+
+    next(batches)
+
+    assert first() is None
 
 
 def tensors_of(value: Any) -> list[Tensor]:
