@@ -78,6 +78,12 @@ def _size(file: Path) -> int:
     return file.stat().st_size
 
 
+def names(folder: Path, *, is_cuda: bool) -> list[str]:
+    """The units that are compiled for a device."""
+    files = sorted(file.name for file in folder.glob("units/*"))
+    return [name for name in files if is_cuda or not name.startswith("cuda_")]
+
+
 def with_units(setup: str) -> str:
     """setup.py of mmcv-full, but compiling the units; `ValueError` if it is not the one known."""
     place = "        ext_ops = extension(\n"

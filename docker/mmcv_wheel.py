@@ -11,6 +11,7 @@ cannot be compiled for CUDA, the reason is printed and they are compiled for the
 FORCE_CUDA=1 that is an error.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -24,9 +25,10 @@ import sysconfig
 import tempfile
 import time
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -40,9 +42,9 @@ SHA256 = "aa276a2c68fa84db9bbcdcf6ae941e30f0cb4a7f175bd283516669e00bab3759"
 GIGABYTES_PER_JOB = 2.5
 """Peak memory of the largest unit."""
 
-CPP_COSTS = {"dispatch": 16.0, "cpu": 26.0, "pybind": 36.0}
-CUDA_COST, CUDA_COST_PER_ARCHITECTURE = 20.0, 20.0
-"""CPU seconds to compile a unit, as measured once; from them the time left is estimated."""
+CPP_COST_S = 105.0
+CUDA_COST_S, CUDA_COST_PER_ARCHITECTURE_S = 150.0, 170.0
+"""CPU seconds to compile everything, as measured once; from them the time left is estimated."""
 
 
 class BuildError(Exception):
@@ -157,8 +159,7 @@ def build(device: Device, folder: Path, output: int, log: Path) -> Path:
     with subprocess.Popen(
         command, cwd=source, env=environment, stdout=output, stderr=subprocess.STDOUT
     ) as compiler:
-        jobs = int(environment["MAX_JOBS"])
-        show_progress(compiler, source / "build", unit_costs(device), jobs=jobs)
+        show_progress(compiler, source, device)
     if compiler.returncode != 0:
         raise BuildError(
             f"{tail_of(log)}\nCompiling mmcv-full failed; the whole output is in {log}"
@@ -225,43 +226,39 @@ def fetch_source(folder: Path, output: int, log: Path) -> Path:
     return folder / f"mmcv-full-{VERSION}"
 
 
-def unit_costs(device: Device) -> dict[str, float]:
-    """CPU seconds to compile each unit, by its name."""
-    if not device.is_cuda:
-        return CPP_COSTS
-    count = len(re.split("[; ]", device.architectures))
-    names = (f"cuda_{number}" for number in range(len(mmcv_units.CUDA_UNITS)))
-    cost = CUDA_COST + count * CUDA_COST_PER_ARCHITECTURE
-    return {**CPP_COSTS, "cuda_bind": CUDA_COST, **dict.fromkeys(names, cost)}
-
-
-def show_progress(
-    compiler: subprocess.Popen[bytes], folder: Path, costs: Mapping[str, float], *, jobs: int
-) -> None:
-    """Until the compiler ends, say every ten seconds how many units are compiled and what is left.
-
-    `costs`: CPU seconds of each unit, by name, on the machine where they were measured.
-    """
+def show_progress(compiler: subprocess.Popen[bytes], source: Path, device: Device) -> None:
+    """Say every ten seconds how many units are compiled and how long the rest takes."""
+    units = mmcv_units.names(source, is_cuda=device.is_cuda)
     began = time.monotonic()
     while True:
         try:
             compiler.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            done = {file.stem for file in folder.glob("**/units/*.o")}
-            say(progress_line(done, costs, elapsed_s=time.monotonic() - began, jobs=jobs))
+            done = len([*source.glob("build/**/units/*.o")])
+            elapsed_s, used_s = time.monotonic() - began, cpu_seconds(compiler.pid)
+            left = time_left(device, elapsed_s=elapsed_s, used_s=used_s)
+            say(f"  mmcv-full: {done} of {len(units)} units compiled, {elapsed_s:.0f} s, {left}")
         else:
             return
 
 
-def progress_line(
-    done: set[str], costs: Mapping[str, float], *, elapsed_s: float, jobs: int
-) -> str:
-    """Units that are compiled, and the time left: at the measured speed once a unit is done."""
-    done_cost = sum(cost for name, cost in costs.items() if name in done)
-    speed = done_cost / elapsed_s if done_cost else float(jobs)
-    left_s = max(0.0, sum(costs.values()) / speed - elapsed_s)
-    left = f"about {left_s:.0f} s left" if left_s else "nearly done"
-    return f"  mmcv-full: {len(done)} of {len(costs)} units compiled, {elapsed_s:.0f} s, {left}"
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process and its descendants have used."""
+    root = psutil.Process(pid)
+    used_s = 0.0
+    for process in (root, *root.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            used_s += times.user + times.children_user
+    return used_s
+
+
+def time_left(device: Device, *, elapsed_s: float, used_s: float) -> str:
+    """How long the rest takes if the compiler gets as much CPU time as until now."""
+    count = len(re.split("[; ]", device.architectures)) if device.is_cuda else 0
+    cuda_cost_s = CUDA_COST_S + CUDA_COST_PER_ARCHITECTURE_S * count if device.is_cuda else 0.0
+    left_s = (CPP_COST_S + cuda_cost_s - used_s) * elapsed_s / max(used_s, 0.1)
+    return f"about {left_s:.0f} s left" if left_s > 0 else "nearly done"
 
 
 def has_cuda_code(wheel: Path) -> bool:

@@ -279,14 +279,22 @@ def test_a_wheel_without_code_for_gpus_is_recognized(
     assert not mmcv_wheel.has_cuda_code(wheel_with(b"ELF .text .data"))
 
 
-def test_progress_says_what_is_done_and_how_long_the_rest_takes(mmcv_wheel: ModuleType) -> None:
-    costs = {"dispatch": 20.0, "cpu": 30.0, "pybind": 50.0}
+def test_the_time_left_follows_from_the_cpu_time_that_the_compiler_gets(
+    mmcv_wheel: ModuleType,
+) -> None:
+    cpu, cuda = mmcv_wheel.Device(), mmcv_wheel.Device("8.6;9.0")
+    half_s = mmcv_wheel.CPP_COST_S / 2
+    cuda_s = mmcv_wheel.CUDA_COST_S + 2 * mmcv_wheel.CUDA_COST_PER_ARCHITECTURE_S
 
-    begun = mmcv_wheel.progress_line(set(), costs, elapsed_s=10.0, jobs=2)
-    halfway = mmcv_wheel.progress_line({"pybind"}, costs, elapsed_s=100.0, jobs=2)
+    alone = mmcv_wheel.time_left(cpu, elapsed_s=half_s / 2, used_s=half_s)
+    crowded = mmcv_wheel.time_left(cpu, elapsed_s=half_s * 4, used_s=half_s)
 
-    assert "0 of 3 units compiled, 10 s, about 40 s left" in begun
-    assert "1 of 3 units compiled, 100 s, about 100 s left" in halfway
+    assert alone == f"about {half_s / 2:.0f} s left"
+    assert crowded == f"about {half_s * 4:.0f} s left"
+    assert mmcv_wheel.time_left(cuda, elapsed_s=half_s, used_s=half_s) == (
+        f"about {half_s + cuda_s:.0f} s left"
+    )
+    assert mmcv_wheel.time_left(cpu, elapsed_s=9.0, used_s=half_s * 3) == "nearly done"
 
 
 def test_every_source_is_in_exactly_one_unit(mmcv_wheel: ModuleType, tmp_path: Path) -> None:
@@ -307,9 +315,8 @@ def test_every_source_is_in_exactly_one_unit(mmcv_wheel: ModuleType, tmp_path: P
     included = re.findall(r'#include "\.\./mmcv/ops/csrc/pytorch/(.*)"', "".join(texts.values()))
     assert sorted(included) == sorted(names)
     assert texts["cpu.cpp"].rstrip().endswith('psamask.cpp"')  # defines macros called min and max
-    assert set(mmcv_wheel.unit_costs(mmcv_wheel.Device("9.0"))) == {
-        Path(name).stem for name in texts
-    }
+    assert set(units.names(tmp_path, is_cuda=True)) == set(texts)
+    assert units.names(tmp_path, is_cuda=False) == ["cpu.cpp", "dispatch.cpp", "pybind.cpp"]
 
 
 SETUP = """\
