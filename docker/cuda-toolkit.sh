@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Brings the part of the CUDA toolkit that mmcv-full's operators are compiled with, and writes cuda.env.
+# Installs the part of the CUDA toolkit that mmcv-full's operators are compiled with, and prints its CUDA_HOME.
 #
 #   docker/cuda-toolkit.sh PYTHON
 #
@@ -7,12 +7,11 @@
 # needs come from the same registry, of torch's own CUDA version: no image of gigabytes, no other base.
 set -euo pipefail
 python=${1:?usage: docker/cuda-toolkit.sh PYTHON}
-"$python" -m pip install --no-deps nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-cccl==13.0.85
+"$python" -m pip --disable-pip-version-check install --quiet --no-deps \
+  nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-cccl==13.0.85 >&2
 home=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nvidia/cu13
 # Where torch looks for it, and under the name that the linker looks for.
 ln -sfn lib "$home/lib64"
 ln -sfn libcudart.so.13 "$home/lib/libcudart.so"
-cat > cuda.env <<ENV
-export CUDA_HOME=$home PATH=$home/bin:$PATH
-ENV
-"$home/bin/nvcc" --version
+"$home/bin/nvcc" --version >&2
+echo "$home"
