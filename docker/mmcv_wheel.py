@@ -43,7 +43,7 @@ GIGABYTES_PER_JOB = 2.5
 """Peak memory of the largest unit."""
 
 CPP_COST_S = 105.0
-CUDA_COST_S, CUDA_COST_PER_ARCHITECTURE_S = 150.0, 170.0
+CUDA_COST_S, CUDA_COST_PER_ARCHITECTURE_S = 250.0, 220.0
 """CPU seconds to compile everything, as measured once; from them the time left is estimated."""
 
 
