@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from configs.catalog import parse_spec
-from configs.spec import Costs, Knob, Probe, ProbeSpec, members_that_fit
+from configs.spec import Knob, ProbeSpec, members_that_fit
 from tests.digits import write_digits
 from tests.gpu.conftest import RecordFigure
+from tests.training.probes import UNMEASURED, knobs_of
 from tests.training.runs import a_spec
 from workers.course import dataset_of
 from workers.probe.bench import Bench
 from workers.probe.costs import measure_costs
-from workers.probe.knobs import Knobs
 
 WEIGHT_DECAY = "schedule.optimizer.weight_decay"
 LEARNING_RATE = "schedule.optimizer.lr"
@@ -29,18 +29,6 @@ HEADS: dict[str, dict[str, Any]] = {
     "vfnet": {"kind": "vfnet", "convs": 1, "channels": 32},
 }
 """GFL has deterministic kernels; VFNet's deformable convolution has none for its backward pass."""
-
-UNMEASURED = Costs(
-    load_s=0,
-    teacher_s=0,
-    student_s=0,
-    evaluation_s=0,
-    steps_per_epoch=1,
-    base_bytes=0,
-    member_bytes=0,
-    room_bytes=0,
-    device="",
-)
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +90,8 @@ def probe_knobs(digits: Path, folder: Path, *, device: torch.device, head: str) 
     asked = ProbeSpec.model_validate(
         {"base": a_base(digits, head=head, device=device), "space": SPACE}
     )
-    unmeasured = Probe(knobs={}, costs=UNMEASURED, detection_loss=1.0, unit_losses={})
     bench = Bench(dataset=dataset_of(asked.base), run_dir=folder, device=device)
-    knobs = Knobs(bench, base=asked.base, probe=unmeasured, on_look=lambda: None)
+    knobs = knobs_of(bench, asked, UNMEASURED)
     return {path: knobs.of(asked.space, path) for path in SPACE}
 
 

@@ -1,15 +1,38 @@
 """What probes are asked in tests: a taught student on the small digits set, and a space."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from configs.spec import Probe, ProbeSpec
+import torch
+
+from configs.spec import Costs, Probe, ProbeSpec, RunSpec
 from tests.jobs import the_teacher
 from tests.training.runs import a_spec
+from workers.course import dataset_of
+from workers.distillation.teacher import shared_teachers
 from workers.probe.bench import Bench
 from workers.probe.knobs import Knobs
 
 TRAIN, VAL, BATCH = 20, 6, 8
+UNMEASURED = Probe(
+    knobs={},
+    costs=Costs(
+        load_s=0,
+        teacher_s=0,
+        student_s=0,
+        evaluation_s=0,
+        steps_per_epoch=1,
+        base_bytes=0,
+        member_bytes=0,
+        room_bytes=0,
+        device="",
+    ),
+    detection_loss=1.0,
+    unit_losses={},
+)
+"""What is known before a probe."""
 
 
 def a_taught_spec(digits: Path, **schedule: Any) -> dict[str, Any]:
@@ -31,3 +54,10 @@ def one_of(*values: Any, **more: Any) -> dict[str, Any]:
 
 def knobs_of(bench: Bench, asked: ProbeSpec, measured: Probe) -> Knobs:
     return Knobs(bench, base=asked.base, probe=measured, on_look=lambda: None)
+
+
+@contextmanager
+def a_bench(base: RunSpec, run_dir: Path) -> Iterator[Bench]:
+    """On the CPU, with one teacher for all students."""
+    with shared_teachers():
+        yield Bench(dataset=dataset_of(base), run_dir=run_dir, device=torch.device("cpu"))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from mmcv.runner import Hook
 
 from configs.catalog import parse_spec
@@ -27,14 +26,13 @@ from tests.training.probes import (
     BATCH,
     TRAIN,
     VAL,
+    a_bench,
     a_probe,
     a_taught_spec,
     between,
     knobs_of,
     one_of,
 )
-from workers.course import dataset_of
-from workers.distillation.teacher import shared_teachers
 from workers.hooks.order import OrderHook
 from workers.lockstep import Lockstep
 from workers.probe.bench import Bench
@@ -58,9 +56,8 @@ def base(digits: Path) -> RunSpec:
 
 @pytest.fixture(scope="module")
 def bench(base: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    run_dir = tmp_path_factory.mktemp("probe")
-    with shared_teachers():
-        yield Bench(dataset=dataset_of(base), run_dir=run_dir, device=torch.device("cpu"))
+    with a_bench(base, tmp_path_factory.mktemp("probe")) as bench:
+        yield bench
 
 
 @pytest.fixture(scope="module")

@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from configs.catalog import parse_spec
-from configs.spec import Costs, Probe, RunSpec
+from configs.spec import RunSpec
 from tests.digits import write_digits
 from tests.training.probes import (
     TRAIN,
+    UNMEASURED,
     VAL,
+    a_bench,
     a_probe,
     a_taught_spec,
     between,
     knobs_of,
 )
-from workers.course import dataset_of
-from workers.distillation.teacher import shared_teachers
 from workers.errors import NanLoss
 from workers.probe.bench import Bench
 from workers.probe.costs import measure_costs
@@ -28,22 +28,6 @@ from workers.probe.looks import fingerprint, repeatable
 from workers.probe.memory import peak_bytes
 from workers.runner import Runner
 
-PROBE = Probe(
-    knobs={},
-    costs=Costs(
-        load_s=0,
-        teacher_s=0,
-        student_s=0,
-        evaluation_s=0,
-        steps_per_epoch=1,
-        base_bytes=0,
-        member_bytes=0,
-        room_bytes=0,
-        device="cpu",
-    ),
-    detection_loss=1.0,
-    unit_losses={},
-)
 STEPS = {"policy": {"kind": "step", "milestones": [1]}}
 
 
@@ -59,9 +43,8 @@ def base(digits: Path) -> RunSpec:
 
 @pytest.fixture(scope="module")
 def bench(base: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    run_dir = tmp_path_factory.mktemp("probe")
-    with shared_teachers():
-        yield Bench(dataset=dataset_of(base), run_dir=run_dir, device=torch.device("cpu"))
+    with a_bench(base, tmp_path_factory.mktemp("probe")) as bench:
+        yield bench
 
 
 def test_memory_is_measured_with_the_largest_batch_and_a_look_at_the_losses(
@@ -133,7 +116,7 @@ def test_a_device_that_does_not_repeat_itself_tells_nothing_of_later_steps(
 ) -> None:
     asked = a_probe(a_taught_spec(digits), {path: parameter})
 
-    knob = knobs_of(_ChangedBench(bench, add_noise), asked, PROBE).of(asked.space, path)
+    knob = knobs_of(_ChangedBench(bench, add_noise), asked, UNMEASURED).of(asked.space, path)
 
     assert knob.has_effect
     assert knob.what == (
@@ -150,7 +133,7 @@ def test_a_device_that_does_not_repeat_itself_still_tells_what_the_losses_show(
         "schedule.epochs": {"kind": "integer", "low": 3, "high": 5},
     }
     asked = a_probe(a_taught_spec(digits, **STEPS), space)
-    knobs = knobs_of(_ChangedBench(bench, add_noise), asked, PROBE)
+    knobs = knobs_of(_ChangedBench(bench, add_noise), asked, UNMEASURED)
 
     assert knobs.of(asked.space, "distillation.cls_weight").what == "the losses"
     assert knobs.of(asked.space, "schedule.epochs").what == "the number of epochs"
