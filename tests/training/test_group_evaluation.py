@@ -1,6 +1,5 @@
 """What a group of processes does once, and what it does not send: scores, running statistics."""
 
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from torch import distributed, nn
-from torch.multiprocessing.spawn import spawn
 
 from configs.catalog import parse_spec
 from configs.spec import RunSpec
 from tests.detectors import a_detector, a_plain_gfl
 from tests.digits import write_digits
+from tests.support.process_groups import run_in_two_processes
 from tests.training.runs import a_spec
 from tests.training.test_methods import HEADS, a_student
 from tests.training.test_methods import a_detector as a_head_of
@@ -94,10 +93,7 @@ def sends_buffers(*, norm_eval: bool) -> bool:
 def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("group")
     write_digits(folder / "digits", train=2, val=NUM_IMAGES)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    spawn(in_a_process, args=(port, folder), nprocs=2)
+    run_in_two_processes(in_a_process, folder)
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 

@@ -1,20 +1,19 @@
 """Two processes with half of a batch each learn what one with the whole batch learns."""
 
 import math
-import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, distributed
-from torch.multiprocessing.spawn import spawn
 
 from tests.detectors import a_batch
+from tests.support.process_groups import run_in_two_processes
 from tests.training.test_methods import HEADS, METHODS, a_detector, a_student
 from workers import processes
 
-ROOT = Path(__file__).parents[2]
 BOXES = [
     [[8.0, 8.0, 40.0, 40.0], [20.0, 4.0, 60.0, 50.0]],
     [[2.0, 2.0, 30.0, 60.0]],
@@ -89,15 +88,19 @@ def what_the_exchange_does(rank: int) -> dict[str, Any]:
     return {"means": means, "refused": None}
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As the processes have: with more of them sums are added in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def in_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT)  # the processes import this module by its name
-        spawn(in_a_process, args=(port, folder), nprocs=2)
+    run_in_two_processes(in_a_process, folder)
     return folder
 
 
