@@ -104,20 +104,21 @@ def build_workbench(
         classes=manifest.classes,
         remembers={"metrics": metrics},
     )
+    progress = ProgressHook(voice, interval_s=PROGRESS_INTERVAL_S)
     evaluation = EvaluationHook(
         voice,
         loader=room.validation,
         checkpoints=checkpoints,
         every_epochs=spec.evaluation.every_epochs,
+        progress=progress,
         termination=termination,
-        device=device,
     )
     runner.register_lr_hook(config.lr_config)
     runner.register_hook(OrderHook(seed=spec.seed), priority="HIGHEST")
     if spec.loss_budget_steps is not None and teacher is not None:
         runner.register_hook(BudgetHook(voice, every_steps=spec.loss_budget_steps))
     runner.register_hook(metrics, priority="NORMAL")
-    runner.register_hook(ProgressHook(voice, interval_s=PROGRESS_INTERVAL_S), priority="NORMAL")
+    runner.register_hook(progress, priority="NORMAL")
     runner.register_hook(evaluation, priority="LOW")
     runner.register_hook(checkpoints, priority="VERY_LOW")
     control = ControlHook(voice, termination=termination, checkpoints=checkpoints, device=device)

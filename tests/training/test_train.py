@@ -99,6 +99,12 @@ def test_a_teacher_teaches_and_its_student_is_a_plain_gfl_checkpoint(
     ):
         mean_ap = parts_of(load_matches(tmp_path / "student" / file))["bbox_mAP"]
         assert mean_ap == pytest.approx(max(v for (key, _), v in values.items() if key == metric))
+    evaluating = [
+        r
+        for r in records(tmp_path / "student")
+        if r["kind"] == "progress" and r["phase"] == "evaluating"
+    ]
+    assert [(r["step"], r["eta_s"]) for r in evaluating] == [(3, 0.0)]
     logged = {r["path"] for r in records(tmp_path / "student") if r["kind"] == "artifact"}
     assert RunFile.MATCHES not in logged
     environment = json.loads((tmp_path / "student" / RunFile.ENVIRONMENT).read_text())

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from mmcv.runner import Hook
 from torch.utils.data import DataLoader
 
@@ -11,6 +10,7 @@ from workers import processes
 from workers.evaluation import Scores, evaluate
 from workers.hooks.checkpoints import CheckpointsHook
 from workers.hooks.control import Termination, leave_if_unwanted
+from workers.hooks.progress import ProgressHook
 from workers.reporting.voice import Voice
 from workers.timing import Stopwatch
 
@@ -28,15 +28,15 @@ class EvaluationHook(Hook):
         loader: DataLoader[Any],
         checkpoints: CheckpointsHook,
         every_epochs: int,
+        progress: ProgressHook,
         termination: Termination,
-        device: torch.device,
     ) -> None:
         self._voice = voice
         self._loader = loader
         self._checkpoints = checkpoints
         self._every_epochs = every_epochs
+        self._progress = progress
         self._termination = termination
-        self._device = device
         self.best: Scores | None = None
 
     def after_train_epoch(self, runner: Any) -> None:
@@ -44,12 +44,12 @@ class EvaluationHook(Hook):
         epoch = runner.epoch + 1
         if epoch % self._every_epochs and epoch != runner.max_epochs:
             return
-        self._say_progress(runner)
+        self._progress.say_evaluating(runner)
         watch = Stopwatch(processes.bare(runner.model))
         scores = evaluate(
             watch,
             self._loader,
-            device=self._device,
+            device=next(runner.model.parameters()).device,
             on_batch=self._after_batch,
         )
         say_scores(self._voice, scores, side="val", step=runner.iter)
@@ -59,16 +59,6 @@ class EvaluationHook(Hook):
             self.best = scores
         self._checkpoints.after_evaluation(runner, scores)
         self._voice.pulse.beat("training")
-
-    def _say_progress(self, runner: Any) -> None:
-        self._voice.progress(
-            phase="evaluating",
-            epoch=runner.epoch + 1,
-            epochs=runner.max_epochs,
-            step=runner.iter,
-            steps=runner.max_iters,
-            eta_s=None,
-        )
 
     def _after_batch(self) -> None:
         self._voice.pulse.beat()

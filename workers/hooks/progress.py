@@ -5,7 +5,7 @@ from typing import Any
 
 from mmcv.runner import Hook
 
-from workers.reporting.voice import Voice
+from workers.reporting.voice import Phase, Voice
 
 
 class ProgressHook(Hook):
@@ -30,14 +30,25 @@ class ProgressHook(Hook):
         if now_s - self._said_s < self._interval_s:
             return
         self._said_s = now_s
-        steps = runner.max_iters
-        done = runner.iter + 1
-        pace_s = (now_s - self._began_s) / (done - self._first_step)
+        self._say(runner, phase="training", done=runner.iter + 1)
+
+    def say_evaluating(self, runner: Any) -> None:
+        """Say that an epoch's steps are done and its student is measured."""
+        self._say(runner, phase="evaluating", done=runner.iter)
+
+    def _say(self, runner: Any, *, phase: Phase, done: int) -> None:
         self._voice.progress(
-            phase="training",
+            phase=phase,
             epoch=runner.epoch + 1,
             epochs=runner.max_epochs,
             step=done,
-            steps=steps,
-            eta_s=pace_s * (steps - done),
+            steps=runner.max_iters,
+            eta_s=self.time_left_s(done=done, steps=runner.max_iters),
         )
+
+    def time_left_s(self, *, done: int, steps: int) -> float | None:
+        """Seconds until `steps`, at the mean pace of this attempt; none: it has made no step."""
+        if done == self._first_step:
+            return None
+        pace_s = (time.monotonic() - self._began_s) / (done - self._first_step)
+        return pace_s * (steps - done)

@@ -1,0 +1,27 @@
+"""How long training takes from here on, at the pace of this attempt."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from workers.hooks.progress import ProgressHook
+from workers.reporting.voice import Silence
+
+
+@pytest.fixture
+def hook(monkeypatch: pytest.MonkeyPatch) -> ProgressHook:
+    """Of an attempt that began after 10 steps, 20 s ago."""
+    times = iter([100.0, 120.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(times))
+    hook = ProgressHook(Silence(), interval_s=1.0)
+    hook.before_run(SimpleNamespace(iter=10))
+    return hook
+
+
+def test_the_time_left_follows_from_the_steps_of_this_attempt(hook: ProgressHook) -> None:
+    assert hook.time_left_s(done=15, steps=25) == pytest.approx(40.0)
+
+
+def test_before_its_first_step_an_attempt_does_not_know_the_time_left(hook: ProgressHook) -> None:
+    assert hook.time_left_s(done=10, steps=25) is None
