@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from configs.spec import JobSpec, RunSpec
-from service.domain.findings import Finding
+from service.domain.findings import Finding, warning
 
 _FEWEST_LOADERS = 4
 """Processes that load images below which a GPU usually waits for them."""
@@ -19,14 +19,14 @@ def device_findings(spec: JobSpec) -> Iterator[Finding]:
 def _loader_findings(spec: RunSpec) -> Iterator[Finding]:
     loaders, cpus = spec.data.loader_workers, spec.resources.num_cpus
     if loaders < _FEWEST_LOADERS:
-        yield _warning(
+        yield warning(
             "data.loader_workers",
             "few_loader_workers",
             f"The GPU is likely to wait for images: data.loader_workers is {loaders}. "
             f"{_FEWEST_LOADERS} or more are usual, with as many resources.num_cpus.",
         )
     if loaders > cpus:
-        yield _warning(
+        yield warning(
             "resources.num_cpus",
             "more_loader_workers_than_cpus",
             f"{loaders} processes load images (data.loader_workers) on resources.num_cpus {cpus}; "
@@ -37,20 +37,16 @@ def _loader_findings(spec: RunSpec) -> Iterator[Finding]:
 def _precision_findings(spec: RunSpec) -> Iterator[Finding]:
     precision = spec.compute.precision
     if precision == "fp32":
-        yield _warning(
+        yield warning(
             "compute.precision",
             "fp32_without_tensor_cores",
             "fp32 is IEEE fp32 and uses no tensor cores; tf32 does, on NVIDIA Ampere and later, "
             "and is recommended for training. Evaluation is in fp32 either way.",
         )
     if precision in ("bf16", "fp16") and spec.student.head.kind == "vfnet":
-        yield _warning(
+        yield warning(
             "compute.precision",
             "head_stays_fp32",
             f"VFNet's head computes in fp32 whatever compute.precision says ({precision}): its "
             "deformable convolutions have no bf16. Backbone and neck gain, the head does not.",
         )
-
-
-def _warning(field: str, code: str, message: str) -> Finding:
-    return Finding("warning", field, code, message)

@@ -41,6 +41,11 @@ def error(field: str, code: str, message: str) -> Finding:
     return Finding("error", field, code, message)
 
 
+def warning(field: str, code: str, message: str) -> Finding:
+    """What a person should know, and what keeps nothing from being queued."""
+    return Finding("warning", field, code, message)
+
+
 def some(names: Sequence[str]) -> str:
     """The first of many names."""
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

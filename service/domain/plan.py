@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from configs.spec import DatasetFiles, JobSpec, NamedDataset, NoiseFloor, Resources
 from service.domain.device_findings import device_findings
-from service.domain.findings import Facts, Finding, error
+from service.domain.findings import Facts, Finding, error, warning
 from service.domain.model_findings import model_findings
 from service.domain.ports import Node
 from service.domain.references import references_of
@@ -67,8 +67,7 @@ def _dataset_findings(spec: JobSpec, facts: Facts) -> Iterator[Finding]:
 
 def _resource_findings(asked: Resources, nodes: tuple[Node, ...] | None) -> Iterator[Finding]:
     if nodes is None:
-        yield Finding(
-            "warning",
+        yield warning(
             "resources",
             "cluster_unreachable",
             "Ray does not answer, so resources were not checked.",
