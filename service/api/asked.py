@@ -47,6 +47,10 @@ class Asked(Contract):
         return document
 
 
+PairPack = Annotated[bool, Field(strict=True)]
+"""Whether a run trains in one process with the baseline that is booked for it."""
+
+
 class Placed(Asked):
     """Whose run it is, and how it stands to others."""
 
@@ -75,6 +79,11 @@ class RunRequest(Placed):
     baseline: BaselineWish = "auto"
     """Whether a taught run is compared with the same student alone, which is booked with it if it
     is not there already; `off`: it is not compared."""
+
+    pack: PairPack = False
+    """Whether the run and the baseline that is booked with it train side by side in one process.
+    They then start together and take the room of one run; beside a baseline that is there already
+    the run trains alone. Refused without a baseline and with several processes."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

@@ -153,10 +153,13 @@ def _request(body: RunRequest) -> runs.Request:
         project=body.project,
         priority=body.priority,
         baseline=body.baseline,
-        digest=runs.request_digest(_as_before_twins(body).encode()),
+        pack=body.pack,
+        digest=runs.request_digest(_as_older_versions_wrote_it(body).encode()),
     )
 
 
-def _as_before_twins(body: RunRequest) -> str:
-    """A request that does not speak of baselines has the digest that older versions gave it."""
-    return body.model_dump_json(exclude={"baseline"} if body.baseline == "auto" else None)
+def _as_older_versions_wrote_it(body: RunRequest) -> str:
+    """A request that leaves newer fields at their defaults has the digest that it always had."""
+    newer = {"baseline": "auto", "pack": False}
+    at_default = {name for name, value in newer.items() if getattr(body, name) == value}
+    return body.model_dump_json(exclude=at_default or None)

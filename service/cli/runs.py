@@ -46,6 +46,10 @@ def run(
     no_baseline: Annotated[
         bool, typer.Option("--no-baseline", help="Do not compare it with the student alone.")
     ] = False,
+    pack: Annotated[
+        bool,
+        typer.Option("--pack", help="Train it and its new baseline side by side in one process."),
+    ] = False,
 ) -> None:
     """Launch a run from a preset; a taught one is compared with the same student alone."""
     from service.api.asked import RunRequest
@@ -58,6 +62,7 @@ def run(
         project=project,
         priority=priority,
         baseline="off" if no_baseline else "auto",
+        pack=pack,
     )
     with open_client() as client:
         if plan:

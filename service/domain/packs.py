@@ -4,13 +4,14 @@ A pack is full, or nobody has come for a while: runs of one search come in quick
 that starts without the others pays for the teacher alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import combinations
 
-from configs.spec import RunSpec
+from configs.spec import JobSpec, RunSpec
 from configs.variants import pack_key, share_a_teacher
+from service.domain.findings import Finding, error, warning
 from service.domain.queue import Holding, Waiting
 from service.domain.runs import Run
 
@@ -22,6 +23,9 @@ MERGED_AFTER_S = 600.0
 
 WORTH_MERGING_S = 300.0
 """Packs that have less to do go on as they are: a new start costs its teacher's measurement too."""
+
+PAIR_SIZE = 2
+"""A run and its baseline."""
 
 _COMING = "others of its pack, which may come within seconds"
 
@@ -43,6 +47,28 @@ def in_packs(waiting: Sequence[Waiting], *, now: datetime) -> list[Waiting]:
             candidates.append(pack)
         pack.append(one)
     return rest + [_as_one(pack, now=now) for pack in packs]
+
+
+def pair_findings(spec: JobSpec, *, has_baseline: bool) -> Iterator[Finding]:
+    """What stands against training a run in one process with its baseline."""
+    if not has_baseline:
+        why = (
+            "A run is packed with its baseline, and this one has none: choose a distillation "
+            "method and leave the baseline on, or leave pack out."
+        )
+        yield error("pack", "no_baseline", why)
+    if spec.resources.processes > 1:
+        why = (
+            f"A pack is one process, and resources.processes is {spec.resources.processes}: leave "
+            "pack out, or ask for one process."
+        )
+        yield error("pack", "several_processes", why)
+    elif spec.resources.num_gpus > 0:
+        why = (
+            "Whether the GPU has memory for both students is not measured before they start. If "
+            "it has not, the one that lacks memory is started again by itself."
+        )
+        yield warning("pack", "memory_unknown", why)
 
 
 def mergeable(holding: Sequence[Holding], *, now: datetime) -> tuple[Holding, Holding] | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from configs.spec import DatasetFiles, JobSpec, NamedDataset, RunSpec
+from service.domain.packs import PAIR_SIZE
 from service.domain.runs import Event, Run
 from service.domain.states import RunState
 from service.domain.stored import Unit
@@ -50,17 +51,27 @@ def queued_run(
 
 
 def add_run(
-    unit: Unit, run: Run, *, actor: str, details: str | None = None, has_twin: bool = False
+    unit: Unit,
+    run: Run,
+    *,
+    actor: str,
+    details: str | None = None,
+    has_twin: bool = False,
+    is_packed: bool = False,
 ) -> Run:
     """Store a new run and that it was launched; with a twin, one that is there or a new one.
 
-    After `unit.runs.alone`: nobody else books the same twin meanwhile.
+    After `unit.runs.alone`: nobody else books the same twin meanwhile. `is_packed`: the run and a
+    twin that is new train side by side in one process; beside a twin that is there already the
+    run trains alone, and waits for nobody.
     """
     why = details or f"Launched as {run.name}."
     if not has_twin or not isinstance(run.spec, RunSpec):
         return _stored(unit, run, actor=actor, why=why)
     twin = reusable_twin(unit, run.spec, project=run.project)
     made = twin or twin_of(run, run.spec, run_id=new_run_id(), at=run.created_at)
+    if is_packed and twin is None:
+        run, made = replace(run, pack_size=PAIR_SIZE), replace(made, pack_size=PAIR_SIZE)
     booked = _stored(unit, replace(run, baseline_run_id=made.id), actor=actor, why=why)
     if twin is None:
         reason = (

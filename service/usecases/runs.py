@@ -28,6 +28,7 @@ from service.domain.errors import (
     SpecRefused,
 )
 from service.domain.findings import Facts
+from service.domain.packs import pair_findings
 from service.domain.plan import Plan, make_plan
 from service.domain.ports import Node
 from service.domain.references import references_of
@@ -64,6 +65,9 @@ class Request:
 
     priority: int = 0
     baseline: BaselineWish = "auto"
+    pack: bool = False
+    """Whether it trains in one process with a baseline that is booked for it."""
+
     digest: str = ""
     """Of the request as it came: what an idempotency key is bound to."""
 
@@ -72,7 +76,12 @@ def plan_run(request: Request, *, caller: Caller, world: World) -> Plan:
     """The dry run; `SpecRefused` if the spec itself is not valid, findings for everything else."""
     project = project_for(request.project, caller=caller)
     return plan_spec(
-        spec_of(request), project=project, baseline=request.baseline, caller=caller, world=world
+        spec_of(request),
+        project=project,
+        baseline=request.baseline,
+        pack=request.pack,
+        caller=caller,
+        world=world,
     )
 
 
@@ -81,6 +90,7 @@ def plan_spec(
     *,
     project: str | None = None,
     baseline: BaselineWish = "auto",
+    pack: bool = False,
     caller: Caller,
     world: World,
 ) -> Plan:
@@ -88,11 +98,14 @@ def plan_spec(
     nodes = _nodes_or_none(world)
     with world.store.begin() as unit:
         plan = make_plan(spec, _facts(unit, spec, nodes, caller=caller))
+        has_twin = wants_twin(spec, baseline)
+        if pack:
+            refused = pair_findings(spec, has_baseline=has_twin)
+            plan = replace(plan, findings=(*plan.findings, *refused))
         if not isinstance(spec, RunSpec):
             return plan
         of = project or project_for(None, caller=caller) or DEFAULT_PROJECT
         warning = teacher_finding(unit, spec, project=of)
-        has_twin = wants_twin(spec, baseline)
         return replace(
             plan,
             findings=(*plan.findings, *([warning] if warning else [])),
@@ -132,6 +145,7 @@ def launch_run(
             run,
             actor=caller.name,
             has_twin=wants_twin(run.spec, request.baseline),
+            is_packed=request.pack,
         )
         if key is not None:
             kept = key_as_kept(key, caller=caller)
