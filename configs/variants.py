@@ -32,15 +32,23 @@ def trial_spec(base: RunSpec, values: Values, *, seed: int, probe: Probe | None 
     """`base` with a trial's values; `SpecError` if they do not go together.
 
     Where a value chooses another method or kind, the base's fields of the old one are left out.
-    A BCKD trial with both weights 0 is the student alone. `ratio` needs what the probe measured.
+    A BCKD trial with both weights 0 is the student alone, with the trial's schedule and student.
+    `ratio` needs what the probe measured.
     """
     fields = with_weights(values, probe)
-    document: dict[str, JsonValue] = base.model_dump(mode="json")
-    for path in sorted(fields, key=lambda path: (path.split(".")[-1] not in _SWITCHES, path)):
-        document = _switched(document, path, fields[path])
+    document = _with_switches(base, fields)
     if _teaches_nothing(document, fields):
-        return baseline_of(base.model_copy(update={"seed": seed}))
+        fields = {path: fields[path] for path in fields if path.split(".")[0] != "distillation"}
+        document = _with_switches(baseline_of(base), fields)
     return parse_spec(changed(document, {**fields, "seed": seed}))
+
+
+def _with_switches(base: RunSpec, fields: Values) -> dict[str, JsonValue]:
+    """The document of `base` with the methods and kinds that `fields` choose."""
+    document: dict[str, JsonValue] = base.model_dump(mode="json")
+    for path in sorted(fields):
+        document = _switched(document, path, fields[path])
+    return document
 
 
 def with_weights(values: Values, probe: Probe | None) -> Values:
