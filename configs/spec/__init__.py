@@ -14,6 +14,8 @@ from configs.spec.comparison import (
     NoiseFloor,
     Pair,
     Report,
+    SeedGain,
+    SeedSpread,
     Transfer,
     Verdict,
 )
@@ -286,6 +288,8 @@ __all__ = [
     "Scalar",
     "Schedule",
     "Scheduler",
+    "SeedGain",
+    "SeedSpread",
     "Sgd",
     "Sha256",
     "Space",

@@ -1,8 +1,8 @@
 """Did it help: a run beside its baseline, with the uncertainty of both; and what a report is of."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from configs.spec.base import Contract, Moment, RunId
 from configs.spec.probe import Costs
@@ -10,6 +10,10 @@ from configs.spec.run import DatasetFiles, RunSpec
 from configs.spec.sweep import SweepEntry, SweepId, SweepSpec, TrialResult, Values
 
 Verdict = Literal["helps", "hurts", "cannot_tell"]
+
+SeedSpread = Literal["pairs", "noise_floor", "unknown"]
+"""What is known of the scatter over seeds: from two or more pairs with different seeds, from a
+noise floor of the same student, data and schedule, or nothing. Then there is no verdict."""
 
 PARTS = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l")
 """mAP and its parts, as metrics name them after `val/`; the first one decides."""
@@ -41,8 +45,24 @@ class Difference(Contract):
     high: float | None = None
 
 
+class SeedGain(Contract):
+    """One pair: a distilled run and its baseline, both with the same seed; mAP from 0 to 1."""
+
+    seed: int
+    run: RunId
+    baseline: RunId
+    run_map: float
+    baseline_map: float
+    gain: float
+    """The run's mAP less its baseline's."""
+
+
 class Comparison(Contract):
-    """A distilled run, or one trial's over several seeds, beside its twins without a teacher."""
+    """A distilled run, or several with different seeds, beside their twins without a teacher.
+
+    A verdict of one pair without a noise floor does not exist: reading an older document that has
+    one gives `cannot_tell`, and making one is an error.
+    """
 
     runs: Annotated[tuple[RunId, ...], Field(min_length=1)]
     baselines: Annotated[tuple[RunId, ...], Field(min_length=1)]
@@ -57,8 +77,45 @@ class Comparison(Contract):
     """Difference in mAP over the teacher's lead of the baseline; none: no teacher that leads."""
 
     verdict: Verdict
+    seed_spread: SeedSpread
     basis: str
     """What the interval rests on, in words."""
+
+    images: Annotated[int, Field(ge=1)] | None = None
+    """Validation images that all runs were measured on; none: an older document."""
+
+    gains: tuple[SeedGain, ...] = ()
+    """Each pair by itself, in the runs' order; empty: an older document."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older_document(cls, document: Any) -> Any:
+        """Documents without `seed_spread` say in their basis alone what they rest on."""
+        if not isinstance(document, dict) or "seed_spread" in document:
+            return document
+        spread = _spread_in_words(document)
+        verdict = "cannot_tell" if spread == "unknown" else document.get("verdict")
+        return {**document, "seed_spread": spread, "verdict": verdict}
+
+    @model_validator(mode="after")
+    def _verdict_rests_on_seeds(self) -> Self:
+        if (self.seed_spread == "pairs") != (len(self.runs) > 1):
+            raise ValueError(
+                f"seed_spread is {self.seed_spread} and the number of pairs {len(self.runs)}"
+            )
+        if self.seed_spread == "unknown" and self.verdict != "cannot_tell":
+            raise ValueError(
+                f"verdict {self.verdict} of one pair without a noise floor: it takes the spread "
+                "over seeds"
+            )
+        return self
+
+
+def _spread_in_words(document: dict[str, Any]) -> SeedSpread:
+    runs = document.get("runs")
+    if isinstance(runs, list | tuple) and len(runs) > 1:
+        return "pairs"
+    return "noise_floor" if "noise floor" in str(document.get("basis", "")) else "unknown"
 
 
 class CurvePoint(Contract):
@@ -87,6 +144,10 @@ class DossierRun(Contract):
     spec: RunSpec
     baseline: RunId | None = None
     """Its twin; none: it is one, or has none."""
+
+    family: str | None = None
+    """Equal for runs that differ in their seed alone, which are compared together; none: a run of
+    a trial, which has its trial's, or of old times."""
 
     best_map: float | None = None
     best_epoch: int | None = None
@@ -167,6 +228,9 @@ class Report(Contract):
     """What programs read of a report; the service takes the comparisons from it."""
 
     title: str
+    conclusion: str = ""
+    """The answer in a sentence, as it stands on top of the page."""
+
     comparisons: tuple[Comparison, ...]
     noise: NoiseFloor | None
     best_trial: int | None = None

@@ -53,7 +53,13 @@ class Tag(StrEnum):
     DATASET_DIGEST = "tandem.dataset_digest"
     HOST = "tandem.host"
     VERDICT = "tandem.verdict"
-    """Of a distilled run beside its baseline, as the three below."""
+    """Of a distilled run beside its baseline, as the five below."""
+
+    CONCLUSION = "tandem.conclusion"
+    """What may be concluded, in one sentence."""
+
+    SEED_SPREAD = "tandem.seed_spread"
+    """What is known of the scatter over seeds; `unknown`: there is no verdict."""
 
     BASELINE_RUN_ID = "tandem.baseline_run_id"
     GAIN_LOW = "tandem.gain_low"

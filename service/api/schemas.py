@@ -15,6 +15,8 @@ from configs.spec import (
     JobSpec,
     NoiseFloor,
     Progress,
+    SeedGain,
+    SeedSpread,
     Task,
     Verdict,
 )
@@ -27,8 +29,19 @@ class ComparisonView(Contract):
     """Whether distillation helped, and how sure that is; mAP from 0 to 1."""
 
     verdict: Verdict
+    """`helps` and `hurts` rest on two or more pairs with different seeds, or on a known noise
+    floor. One pair alone is always `cannot_tell`, and `seed_spread` says why."""
+
+    seed_spread: SeedSpread
+    """What is known of the scatter over seeds. `unknown`: one pair and no noise floor; POST
+    /v1/runs/{run_id}:repeat trains the pairs that tell."""
+
+    conclusion: str
+    """What may be concluded, in one sentence: word for word as the report's headline, the shell
+    and MLflow's tag `tandem.conclusion` say it."""
+
     difference: float
-    """The run's mAP less its baseline's."""
+    """The run's mAP less its baseline's; over several seeds the mean."""
 
     low: float | None
     """The interval that holds the true difference in 95 % of cases; none: unknown."""
@@ -40,6 +53,12 @@ class ComparisonView(Contract):
 
     basis: str
     """What the interval rests on."""
+
+    images: int | None
+    """Validation images that all runs were measured on; none: compared by an older version."""
+
+    gains: list[SeedGain]
+    """Each pair by itself, by seed; empty: compared by an older version."""
 
 
 class RunView(Contract):

@@ -1,5 +1,6 @@
 """From what we have to what the API shows."""
 
+from configs.conclusions import conclusion
 from configs.spec import PARTS, Comparison, Metric, advice
 from service.api.schemas import (
     AttemptView,
@@ -79,12 +80,16 @@ def view_of_comparison(found: Comparison) -> ComparisonView | None:
         return None
     return ComparisonView(
         verdict=found.verdict,
+        seed_spread=found.seed_spread,
+        conclusion=conclusion(found),
         difference=decides.difference,
         low=decides.low,
         high=decides.high,
         teacher_map=found.teacher_map,
         lead_closed=found.lead_closed,
         basis=found.basis,
+        images=found.images,
+        gains=list(found.gains),
     )
 
 

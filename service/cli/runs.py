@@ -231,7 +231,7 @@ def _facts(found: "RunView", noise: "NoiseFloor | None") -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    from service.cli.verdicts import baseline_text, noise_text, verdict_line
+    from service.cli.verdicts import baseline_text, gains_text, noise_text, verdict_line
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
@@ -254,6 +254,7 @@ def _facts(found: "RunView", noise: "NoiseFloor | None") -> "Table":
         "teacher's mAP": console.score_text(found.teacher_map) if found.teacher_map else None,
         "baseline": baseline_text(found),
         "verdict": None if found.comparison is None else verdict_line(found.comparison),
+        "gain by seed": None if found.comparison is None else gains_text(found.comparison),
         "seeds alone": None if noise is None else noise_text(noise),
         "report": found.report,
         "launched": console.moment_text(found.created_at),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
+from configs.conclusions import points_text
 from service.cli import console
 
 if TYPE_CHECKING:
@@ -13,26 +14,23 @@ if TYPE_CHECKING:
     from service.api.schemas import ComparisonView, PlanView, RunView
     from service.client import TandemClient
 
-_HEADLINES = {
-    "helps": "[green]Distillation helps[/]",
-    "hurts": "[red]Distillation hurts[/]",
-    "cannot_tell": "[yellow]Whether distillation helps cannot be told[/]",
-}
+_COLORS = {"helps": "green", "hurts": "red", "cannot_tell": "yellow"}
 _WAITS = "A report compares the taught student with the student alone ..."
 _PATIENCE_S = 180.0
 _POLL_S = 1.0
 
 
 def verdict_line(found: "ComparisonView") -> str:
-    """As in `Distillation helps: +2.3 mAP [+1.1, +3.5]; 41 % of the teacher's lead; ...`."""
-    interval = ""
-    if found.low is not None and found.high is not None:
-        interval = escape(f" [{100 * found.low:+.1f}, {100 * found.high:+.1f}]")
-    words = [f"{_HEADLINES[found.verdict]}: {100 * found.difference:+.1f} mAP{interval}"]
-    if found.lead_closed is not None:
-        words.append(f"{100 * found.lead_closed:.0f} % of the teacher's lead")
-    words.append(escape(found.basis))
-    return "; ".join(words)
+    """The conclusion in its verdict's color, and what its interval rests on."""
+    color = _COLORS[found.verdict]
+    return f"[{color}]{escape(found.conclusion)}[/] {escape(found.basis)}"
+
+
+def gains_text(found: "ComparisonView") -> str | None:
+    """The gain of each seed, as in `+2.3 (seed 0), +1.1 (seed 1)`; none: there is one pair."""
+    if len(found.gains) < 2:
+        return None
+    return ", ".join(f"{points_text(pair.gain)} (seed {pair.seed})" for pair in found.gains)
 
 
 def baseline_text(found: "RunView") -> str | None:

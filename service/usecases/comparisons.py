@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import structlog
 
+from configs.conclusions import conclusion
 from configs.spec import PARTS, Comparison, Tag, gain_metric
 from service.domain.comparisons import KeptComparison
 from service.domain.errors import TrackerRefused
@@ -67,12 +68,15 @@ def metrics_of(comparison: Comparison) -> dict[str, float]:
 
 
 def tags_of(comparison: Comparison) -> dict[str, str]:
-    """The verdict, what it was compared with, and how sure it is."""
+    """The verdict, the sentence, what it was compared with, and how sure it is."""
     tags: dict[str, str] = {
         Tag.VERDICT: comparison.verdict,
+        Tag.SEED_SPREAD: comparison.seed_spread,
         Tag.BASELINE_RUN_ID: ",".join(comparison.baselines),
     }
     decides = comparison.parts.get(PARTS[0])
+    if decides is not None:
+        tags[Tag.CONCLUSION] = conclusion(comparison)
     if decides is not None and decides.low is not None and decides.high is not None:
         tags |= {Tag.GAIN_LOW: f"{decides.low:.6g}", Tag.GAIN_HIGH: f"{decides.high:.6g}"}
     return tags

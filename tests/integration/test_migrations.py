@@ -122,6 +122,37 @@ def test_what_an_older_tandem_cannot_read_is_not_left_to_it(url: str) -> None:
     assert left == ["r00000000000a"]
 
 
+def test_mlflow_is_told_again_of_verdicts_that_rest_on_one_pair_alone(url: str) -> None:
+    alone = "and nothing else: there is one seed, how much seeds differ is unknown"
+    documents = {
+        "helps": {"verdict": "helps", "basis": alone},
+        "cannot_tell": {"verdict": "cannot_tell", "basis": alone},
+        "floor": {"verdict": "helps", "basis": "and the noise floor of 4 runs was added"},
+    }
+    with changing(url) as connection:
+        upgrade(connection, "0013")
+        fill(connection)
+        connection.execute(text("DELETE FROM comparisons"))
+        runs = list(connection.execute(text("SELECT id FROM runs ORDER BY id")).scalars())
+        told = {}
+        for name, document in documents.items():
+            connection.execute(text("DELETE FROM comparisons"))
+            connection.execute(
+                text(
+                    "INSERT INTO comparisons (run_id, document, at, is_shown) "
+                    "VALUES (:run, :document, '2026-11-23 12:00:00', true)"
+                ),
+                {"run": runs[0], "document": json.dumps(document, separators=(",", ":"))},
+            )
+            upgrade(connection, "0014")
+            told[name] = bool(
+                connection.execute(text("SELECT is_shown FROM comparisons")).scalar()
+            )
+            downgrade(connection, "0013")
+
+    assert told == {"helps": False, "cannot_tell": True, "floor": True}
+
+
 def test_migrating_twice_changes_nothing(url: str) -> None:
     database = Database(url)
     database.migrate()

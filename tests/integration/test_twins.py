@@ -236,12 +236,19 @@ class TestComparing:
         assert report["spec"]["resources"]["num_cpus"] == 1
         assert any_stage.run(run_id)["comparison"] == {
             "verdict": "helps",
+            "seed_spread": "noise_floor",
+            "conclusion": (
+                "Distillation helps: +2.3 mAP [+1.1, +3.5] with one seed and the known noise "
+                "floor; closes 41 % of the teacher's lead."
+            ),
             "difference": 0.023,
             "low": 0.011,
             "high": 0.035,
             "teacher_map": 0.4,
             "lead_closed": 0.41,
             "basis": "the noise floor of 5 runs",
+            "images": None,
+            "gains": [],
         }
         listed = any_stage.http.get("/v1/runs").json()["items"]
         assert [run["id"] for run in listed if run["comparison"]] == [run_id]
@@ -343,6 +350,8 @@ class TestShowing:
         }
         assert stage.tracker.tags[f"m-{run_id}"] == {
             "tandem.verdict": "helps",
+            "tandem.seed_spread": "noise_floor",
+            "tandem.conclusion": stage.run(run_id)["comparison"]["conclusion"],
             "tandem.baseline_run_id": twin_id,
             "tandem.gain_low": "0.011",
             "tandem.gain_high": "0.035",

@@ -24,18 +24,27 @@ detectors and three to five seeds, 93.5 to 98.2 %.
 - One seed and a known noise floor: the floor. It was measured on the same images, so what images
   do to each run by itself counts twice, and the interval errs on the wide side: it held 96.6 to
   98.6 %, and images alone 60 to 82 % where seeds differ.
-- One seed alone: images only, and the basis says so.
+- One seed alone: images only. That is an interval of these two models and not of the method, so
+  there is no verdict, whatever the interval holds.
 
 `tests/unit/workers/analysis/test_coverage.py` repeats the main cases.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from configs.spec import PARTS, Comparison, Difference, NoiseFloor, Verdict
+from configs.spec import (
+    PARTS,
+    Comparison,
+    Difference,
+    NoiseFloor,
+    SeedGain,
+    SeedSpread,
+    Verdict,
+)
 from configs.statistics import TWO_SIDED, t_quantile
 from workers.analysis.average_precision import parts_by_resample, ranked
 from workers.analysis.matches import Array, Matches, refuse_other_images
@@ -66,30 +75,46 @@ class Measured:
         return self.run_SP - self.baseline_SP
 
 
+@dataclass(frozen=True)
+class RunPair:
+    """A distilled run and its baseline, with which of their detections are right."""
+
+    seed: int
+    run_id: str
+    baseline_id: str
+    run: Matches
+    baseline: Matches
+
+
 def compare(
-    pairs: Sequence[tuple[Matches, Matches]],
+    pairs: Sequence[RunPair],
     *,
-    run_ids: Sequence[str],
-    baseline_ids: Sequence[str],
     trial: int | None,
     teacher_map: float | None,
     noise: NoiseFloor | None,
 ) -> Comparison:
-    """A run beside its baseline, or a trial's over several seeds, each pair with one seed.
+    """A run beside its baseline, or several, each pair with a seed of its own.
 
-    All must have been measured on the same images; `ValueError` if not.
+    All must have been measured on the same images; `ValueError` if not, and if two pairs have the
+    same seed: they would make the spread over seeds look smaller than it is.
     """
-    measured = measured_pairs(pairs)
+    if len({pair.seed for pair in pairs}) < len(pairs):
+        raise ValueError("two pairs have the same seed")
+    measured = measured_pairs([(pair.run, pair.baseline) for pair in pairs])
     parts = differences(measured, noise=noise)
+    spread = _seed_spread(measured, noise)
     return Comparison(
-        runs=tuple(run_ids),
-        baselines=tuple(baseline_ids),
+        runs=tuple(pair.run_id for pair in pairs),
+        baselines=tuple(pair.baseline_id for pair in pairs),
         trial=trial,
         parts=parts,
         teacher_map=teacher_map,
         lead_closed=_lead_closed(parts.get(_MAP), teacher_map),
-        verdict=_verdict(parts.get(_MAP)),
+        verdict=_verdict(parts.get(_MAP), spread),
+        seed_spread=spread,
         basis=_basis(measured, noise),
+        images=measured.images,
+        gains=tuple(_gains(pairs, measured)) if _MAP in parts else (),
     )
 
 
@@ -204,8 +229,27 @@ def _lead_closed(found: Difference | None, teacher_map: float | None) -> float |
     return found.difference / (teacher_map - found.baseline)
 
 
-def _verdict(found: Difference | None) -> Verdict:
-    if found is None or found.low is None or found.high is None:
+def _seed_spread(measured: Measured, noise: NoiseFloor | None) -> SeedSpread:
+    if len(measured.run_SP) > 1:
+        return "pairs"
+    return "unknown" if noise is None else "noise_floor"
+
+
+def _gains(pairs: Sequence[RunPair], measured: Measured) -> Iterator[SeedGain]:
+    for pair, run_P, baseline_P in zip(pairs, measured.run_SP, measured.baseline_SP, strict=True):
+        run, baseline = float(run_P[0]), float(baseline_P[0])
+        yield SeedGain(
+            seed=pair.seed,
+            run=pair.run_id,
+            baseline=pair.baseline_id,
+            run_map=run,
+            baseline_map=baseline,
+            gain=run - baseline,
+        )
+
+
+def _verdict(found: Difference | None, spread: SeedSpread) -> Verdict:
+    if found is None or found.low is None or found.high is None or spread == "unknown":
         return "cannot_tell"
     if found.low > 0.0:
         return "helps"

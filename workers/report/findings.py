@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 
 from configs.spec import Comparison, Dossier, DossierRun, Report, Transfer
-from workers.analysis.intervals import compare
+from workers.analysis.intervals import RunPair, compare
 from workers.analysis.matches import load_matches
 from workers.analysis.transfer import transfer_of
+from workers.report.headline import headline_of
 from workers.report.importance import importance_of
 from workers.report.trials import (
     Trial,
@@ -32,7 +33,7 @@ def report_of(dossier: Dossier, *, on_step: Callable[[], None] = lambda: None) -
     comparisons = tuple(_comparisons(dossier, on_step=on_step))
     tied = tied_with(best, ranked, objective=objective, noise=dossier.noise) if best else ()
     on_step()
-    return Report(
+    report = Report(
         title=dossier.title,
         comparisons=comparisons,
         noise=dossier.noise,
@@ -43,14 +44,16 @@ def report_of(dossier: Dossier, *, on_step: Callable[[], None] = lambda: None) -
         epochs_saved=sum(epochs_saved(trial) for trial in trials),
         transfer=_transfer(dossier, best),
     )
+    return report.model_copy(update={"conclusion": headline_of(dossier, report).sentence})
 
 
 def _comparisons(dossier: Dossier, *, on_step: Callable[[], None]) -> Iterator[Comparison]:
-    """One for each trial over its seeds, and one for each run that is of no trial."""
+    """One for each trial over its seeds, and one for each family of runs that are of no trial."""
     groups: dict[int | str, list[Twins]] = {}
     for twins in twins_of(dossier):
-        trial = twins[0].trial
-        groups.setdefault(twins[0].id if trial is None else trial, []).append(twins)
+        run = twins[0]
+        of_no_trial = run.family or run.id
+        groups.setdefault(of_no_trial if run.trial is None else run.trial, []).append(twins)
     for group in groups.values():
         on_step()
         names = listed(run.name for run, _ in group)
@@ -68,15 +71,20 @@ def _comparisons(dossier: Dossier, *, on_step: Callable[[], None]) -> Iterator[C
 def _comparison(group: Sequence[Twins], dossier: Dossier) -> Comparison:
     in_order = sorted(group, key=lambda twins: twins[0].spec.seed)
     return compare(
-        [
-            (load_matches(matches_file(run)), load_matches(matches_file(baseline)))
-            for run, baseline in in_order
-        ],
-        run_ids=[run.id for run, _ in in_order],
-        baseline_ids=[baseline.id for _, baseline in in_order],
+        [_run_pair(run, baseline) for run, baseline in in_order],
         trial=in_order[0][0].trial,
         teacher_map=_teacher_map([run for run, _ in in_order]),
         noise=dossier.noise,
+    )
+
+
+def _run_pair(run: DossierRun, baseline: DossierRun) -> RunPair:
+    return RunPair(
+        seed=run.spec.seed,
+        run_id=run.id,
+        baseline_id=baseline.id,
+        run=load_matches(matches_file(run)),
+        baseline=load_matches(matches_file(baseline)),
     )
 
 

@@ -2,16 +2,10 @@
 
 from collections.abc import Iterator
 
+from configs.conclusions import conclusion
 from configs.spec import Comparison, Dossier, Report, Verdict
 from workers.report.content import Headline, Tone
-from workers.report.wording import (
-    DECIDING,
-    counted,
-    gain_in_words,
-    listed,
-    percent,
-    points,
-)
+from workers.report.wording import DECIDING, counted, listed, points
 
 TONES: dict[Verdict, Tone] = {"helps": "good", "hurts": "bad", "cannot_tell": "open"}
 
@@ -34,25 +28,7 @@ def headline_of(dossier: Dossier, report: Report) -> Headline:
         *_best_of_many(main, report),
         *_ties(report),
     )
-    return Headline(_answer(main), support, TONES[main.verdict])
-
-
-def _answer(main: Comparison) -> str:
-    number = gain_in_words(main.parts[DECIDING])
-    if main.verdict == "helps":
-        return f"Distillation helps: {number}{_lead(main)}."
-    if main.verdict == "hurts":
-        return f"Distillation hurts: {number}."
-    return f"Cannot tell whether distillation helps: {number}."
-
-
-def _lead(main: Comparison) -> str:
-    closed = main.lead_closed
-    if closed is None:
-        return ""
-    if closed >= 1.0:
-        return "; the student reaches its teacher"
-    return f"; closes {percent(closed)} of the teacher's lead"
+    return Headline(conclusion(main), support, TONES[main.verdict])
 
 
 def _best_of_many(main: Comparison, report: Report) -> Iterator[str]:

@@ -10,7 +10,6 @@ from workers.report.twins import why_not_compared
 from workers.report.wording import (
     DECIDING,
     PART_TITLES,
-    VERDICTS,
     gain,
     interval,
     method_title,
@@ -21,6 +20,7 @@ from workers.report.wording import (
     seeds_title,
     student_title,
     teacher_title,
+    verdict_in_words,
 )
 
 _MOST_ROWS = 60
@@ -79,7 +79,8 @@ def reading_section(report: Report) -> Section:
         "mAP is COCO's AP over IoU 0.50 to 0.95, in points of 100. A gain is a run less its twin: "
         "the same student, seed and batches without a teacher.",
         "An interval holds the true difference in 95 % of cases. Where it crosses 0, the verdict "
-        "is that one cannot tell.",
+        "is that one cannot tell. One pair of runs without a noise floor gives no verdict: its "
+        "interval is of these two models on other images, and another seed may gain less or more.",
         floor,
     )
     return Section("reading", "How to read this", tuple(map(Words, words)))
@@ -113,6 +114,8 @@ def _answer_blocks(dossier: Dossier, report: Report) -> Iterator[Block]:
         return
     ordered = sorted(report.comparisons, key=lambda comparison: comparison is not main)
     yield _published_table(ordered[:_MOST_ROWS], dossier)
+    if len(main.gains) > 1:
+        yield _seeds_table(main)
     yield _parts_table(main)
     yield parts_picture(main)
 
@@ -169,7 +172,26 @@ def _published_cells(
     yield Cell(gain(difference.difference), tone=tone)
     yield Cell(interval(difference), span=span_of(comparison, all_), tone=tone)
     yield Cell("" if closed is None else percent(closed))
-    yield Cell(VERDICTS[comparison.verdict], tone=tone)
+    yield Cell(verdict_in_words(comparison), tone=tone)
+
+
+def _seeds_table(main: Comparison) -> Table:
+    """The gain of each pair by itself; they are what the spread over seeds is known from."""
+    columns = tuple(
+        Column(title, is_number=True) for title in ("seed", "alone", "distilled", "gain")
+    )
+    rows = tuple(
+        Row(
+            (
+                Cell(str(pair.seed)),
+                Cell(points(pair.baseline_map)),
+                Cell(points(pair.run_map)),
+                Cell(gain(pair.gain)),
+            )
+        )
+        for pair in main.gains
+    )
+    return Table(columns, rows)
 
 
 def _parts_table(main: Comparison) -> Table:

@@ -37,7 +37,7 @@ METHODS = {
     "cwd": "CWD",
     "crosskd": "CrossKD",
 }
-VERDICTS: dict[Verdict, str] = {
+_VERDICTS: dict[Verdict, str] = {
     "helps": "helps",
     "hurts": "hurts",
     "cannot_tell": "cannot tell",
@@ -62,9 +62,11 @@ def interval(difference: Difference) -> str:
     return f"[{gain(difference.low)},{_NO_BREAK}{gain(difference.high)}]"
 
 
-def gain_in_words(difference: Difference) -> str:
-    """As in `+2.3 mAP [+1.1, +3.5]`; number and unit stay on one line."""
-    return f"{gain(difference.difference)}{_NO_BREAK}mAP {_bracketed(interval(difference))}"
+def verdict_in_words(comparison: Comparison) -> str:
+    """The verdict as a cell of a table; of one pair without a noise floor there is none."""
+    if comparison.seed_spread == "unknown":
+        return "not known: one seed"
+    return _VERDICTS[comparison.verdict]
 
 
 def percent(share: float) -> str:
@@ -165,10 +167,6 @@ def safe_url(url: str | None) -> str | None:
     if url is None or urlsplit(url).scheme not in ("http", "https"):
         return None
     return url.rstrip("/")
-
-
-def _bracketed(text: str) -> str:
-    return text if text.startswith("[") else f"({text})"
 
 
 def _unsigned_zero(text: str) -> str:

@@ -130,6 +130,7 @@ def a_comparison(**changes: Any) -> Comparison:
         "baselines": ("r" + "1" * 12,),
         "parts": {"bbox_mAP": Difference(run=0.33, baseline=0.307, difference=0.023)},
         "verdict": "cannot_tell",
+        "seed_spread": "unknown",
         "basis": "one pair of runs",
     }
     return Comparison(**fields | changes)
@@ -138,14 +139,19 @@ def a_comparison(**changes: Any) -> Comparison:
 def test_a_verdict_is_one_line() -> None:
     sure = Difference(run=0.33, baseline=0.307, difference=0.023, low=0.011, high=0.035)
     found = a_comparison(
-        parts={"bbox_mAP": sure}, verdict="helps", lead_closed=0.41, basis="[5 runs]"
+        parts={"bbox_mAP": sure},
+        verdict="helps",
+        seed_spread="noise_floor",
+        lead_closed=0.41,
+        basis="[5 runs]",
     )
 
     view = view_of_comparison(found)
 
     assert view is not None
     assert Text.from_markup(verdict_line(view)).plain == (
-        "Distillation helps: +2.3 mAP [+1.1, +3.5]; 41 % of the teacher's lead; [5 runs]"
+        "Distillation helps: +2.3 mAP [+1.1, +3.5] with one seed and the known noise floor; "
+        "closes 41 % of the teacher's lead. [5 runs]"
     )
 
 
@@ -154,7 +160,9 @@ def test_a_verdict_without_an_interval_says_what_it_rests_on() -> None:
 
     assert view is not None
     assert Text.from_markup(verdict_line(view)).plain == (
-        "Whether distillation helps cannot be told: +2.3 mAP; one pair of runs"
+        "One pair measured: +2.3 mAP (interval unknown) on these images for these two models. "
+        "Whether distillation helps is not known from one seed: `tandem repeat r000000000000 "
+        "--seeds 3` trains the pairs that tell. one pair of runs"
     )
 
 
@@ -164,7 +172,12 @@ def test_a_comparison_without_map_is_none_to_show() -> None:
 
 def test_mlflow_is_told_an_interval_only_where_there_is_one() -> None:
     assert metrics_of(a_comparison()) == {"gain/bbox_mAP": 0.023}
-    assert set(tags_of(a_comparison())) == {"tandem.verdict", "tandem.baseline_run_id"}
+    assert set(tags_of(a_comparison())) == {
+        "tandem.verdict",
+        "tandem.seed_spread",
+        "tandem.conclusion",
+        "tandem.baseline_run_id",
+    }
 
 
 def test_a_baseline_that_is_lost_says_what_mends_it() -> None:

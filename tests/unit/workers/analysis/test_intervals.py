@@ -9,7 +9,13 @@ from configs.spec import PARTS, Comparison, NoiseFloor
 from configs.statistics import noise_floor
 from tests.unit.workers.analysis.scenes import random_detections, random_things, write_dataset
 from tests.unit.workers.analysis.simulation import Model, a_world, seen_by
-from workers.analysis.intervals import compare, half_samples, half_width, measured_pairs
+from workers.analysis.intervals import (
+    RunPair,
+    compare,
+    half_samples,
+    half_width,
+    measured_pairs,
+)
 from workers.analysis.matches import Matches, matches_of
 from workers.evaluation import score
 
@@ -29,9 +35,7 @@ def compared(
     *pairs: Pair, noise: NoiseFloor | None = None, teacher_map: float | None = None
 ) -> Comparison:
     return compare(
-        pairs,
-        run_ids=[RUN] * len(pairs),
-        baseline_ids=[BASELINE] * len(pairs),
+        [RunPair(seed, RUN, BASELINE, *pair) for seed, pair in enumerate(pairs)],
         trial=3,
         teacher_map=teacher_map,
         noise=noise,
@@ -44,7 +48,7 @@ def compared(
     ids=["better", "worse", "alike"],
 )
 def test_the_verdict_is_what_the_interval_says(run: Model, baseline: Model, verdict: str) -> None:
-    comparison = compared(a_pair(run, baseline, seed=1))
+    comparison = compared(*(a_pair(run, baseline, seed=seed) for seed in (1, 2, 3)))
 
     found = comparison.parts["bbox_mAP"]
     assert found.low is not None
@@ -53,6 +57,53 @@ def test_the_verdict_is_what_the_interval_says(run: Model, baseline: Model, verd
     assert comparison.verdict == verdict
     assert (found.low > 0) == (verdict == "helps")
     assert (found.high < 0) == (verdict == "hurts")
+    assert comparison.seed_spread == "pairs"
+
+
+@pytest.mark.parametrize(("run", "baseline"), [(STRONG, WEAK), (WEAK, STRONG)])
+def test_one_pair_without_a_noise_floor_has_no_verdict_whatever_its_interval_holds(
+    run: Model, baseline: Model
+) -> None:
+    comparison = compared(a_pair(run, baseline, seed=1))
+
+    found = comparison.parts["bbox_mAP"]
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low > 0 or found.high < 0
+    assert (comparison.verdict, comparison.seed_spread) == ("cannot_tell", "unknown")
+
+
+def test_one_pair_with_a_noise_floor_has_a_verdict() -> None:
+    noise = NoiseFloor(runs=4, freedom=3, deviation=0.001, floor=0.0045)
+
+    comparison = compared(a_pair(STRONG, WEAK, seed=1), noise=noise)
+
+    assert (comparison.verdict, comparison.seed_spread) == ("helps", "noise_floor")
+
+
+def test_each_pair_is_listed_with_its_seed_and_their_mean_is_the_gain() -> None:
+    comparison = compared(*(a_pair(STRONG, WEAK, seed=seed) for seed in range(3)))
+
+    gains = comparison.gains
+    assert [(pair.seed, pair.run, pair.baseline) for pair in gains] == [
+        (seed, RUN, BASELINE) for seed in range(3)
+    ]
+    assert all(pair.gain == pair.run_map - pair.baseline_map for pair in gains)
+    mean = sum(pair.gain for pair in gains) / 3
+    assert mean == pytest.approx(comparison.parts["bbox_mAP"].difference)
+    assert comparison.images == WORLD.images
+
+
+def test_two_pairs_of_one_seed_are_refused() -> None:
+    pair = a_pair(STRONG, WEAK)
+
+    with pytest.raises(ValueError, match="same seed"):
+        compare(
+            [RunPair(5, RUN, BASELINE, *pair), RunPair(5, RUN, BASELINE, *pair)],
+            trial=None,
+            teacher_map=None,
+            noise=None,
+        )
 
 
 def test_the_numbers_are_cocos_and_absent_sizes_are_left_out(tmp_path: Path) -> None:
@@ -136,7 +187,9 @@ def test_a_noise_floor_widens_the_interval_to_itself_at_least() -> None:
 
     without, widened = compared(pair), compared(pair, noise=noise)
 
-    assert without.verdict == "helps"
+    narrow = without.parts["bbox_mAP"]
+    assert narrow.low is not None
+    assert narrow.low > 0
     assert widened.verdict == "cannot_tell"
     part = widened.parts["bbox_mAP"]
     assert part.high is not None
