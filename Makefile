@@ -2,15 +2,19 @@
 BIN := .venv/bin
 TEACHER ?= shipped
 SEED ?= 0
+SEEDS ?= 0,1,2,3
 
-.PHONY: setup demo bccd bccd-data test test-all test-chaos gpu-check compose-test sweep-demo bench-packs check format lock \
+.PHONY: setup demo demo-search bccd bccd-data test test-all test-chaos gpu-check compose-test sweep-demo bench-packs check format lock \
   dashboards up down doctor clean teacher
 
 setup: ## The environment in .venv; does nothing when it is up to date.
 	@docker/setup.sh
 
-demo: setup ## Teacher, student alone and BCKD student over REST, then a table and the URLs.
-	@$(BIN)/tandem demo --teacher $(TEACHER) --seed $(SEED)
+demo: setup ## Does distillation help? Pairs of students over REST, then a table and a page.
+	@$(BIN)/tandem demo --teacher $(TEACHER) --seeds $(SEEDS)
+
+demo-search: setup ## The search that chose the setting of the demo, on other seeds.
+	@$(BIN)/tandem demo-search
 
 bccd: bccd-data setup ## The same on real blood cell images, with pretrained backbones: make bccd DATA=FOLDER
 	@docker/weights.sh $(BIN)/python

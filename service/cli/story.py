@@ -1,6 +1,7 @@
 """Does distillation help? A teacher, a student alone and the same student taught, side by side."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -22,15 +23,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is told: presets of a teacher and of a student alone and taught, on one dataset."""
+    """Presets of a teacher and of a distilled student, on one dataset."""
 
     name: str
     dataset: str
     teacher_preset: str
-    baseline_preset: str
     taught_preset: str
+    """The student alone, its baseline, follows from it and is booked with each run."""
+
     teacher: str | None
-    """A registered teacher; none: it is trained first."""
+    """A registered teacher; `None`: it is trained first."""
+
+    is_packed: bool = False
+    """Whether each distilled student trains in one process with its baseline."""
 
     changes: "Mapping[str, JsonValue]" = field(default_factory=dict)
     """Fields that differ from the presets in every run, by their dotted names."""
@@ -46,10 +51,12 @@ class _Launched:
     """Seed, label of the student alone, label of the student with BCKD."""
 
 
-def tell(experiment: Experiment, *, seeds: tuple[int, ...], fresh: bool) -> None:
-    """Launch the runs over REST, follow them, and end with a table and the URLs.
+def tell(
+    experiment: Experiment, *, seeds: tuple[int, ...], fresh: bool, page: Path | None = None
+) -> None:
+    """Launch the runs over REST, follow them, and end with a table, the conclusion and the URLs.
 
-    `fresh` trains again what was trained before.
+    `fresh` trains again what was trained before; `page` is where the report is written.
     """
     with open_client() as client:
         launched = _launch(client, experiment, seeds=seeds, fresh=fresh)
@@ -61,6 +68,8 @@ def tell(experiment: Experiment, *, seeds: tuple[int, ...], fresh: bool) -> None
             )
             raise typer.Exit(130) from None
         _report(client, launched, views)
+        if page is not None:
+            _write_page(client, launched, page)
 
 
 def _launch(
@@ -80,22 +89,16 @@ def _launch(
     for seed in seeds:
         suffix = f", seed {seed}" if len(seeds) > 1 else ""
         alone, taught = f"alone{suffix}", f"with BCKD{suffix}"
-        run_ids[alone] = _launch_once(
-            client,
-            experiment,
-            experiment.baseline_preset,
-            f"alone, seed {seed}",
-            changes={"seed": seed},
-            fresh=fresh,
-        ).id
-        run_ids[taught] = _launch_once(
+        distilled = _launch_once(
             client,
             experiment,
             experiment.taught_preset,
             f"BCKD, seed {seed}",
             changes={"seed": seed, "teacher": reference},
             fresh=fresh,
-        ).id
+        )
+        assert distilled.baseline is not None, "a distilled run is booked with its baseline"
+        run_ids |= {alone: distilled.baseline, taught: distilled.id}
         pairs.append((seed, alone, taught))
     return _Launched(run_ids, teacher_label, tuple(pairs))
 
@@ -116,7 +119,10 @@ def _launch_once(
 
     name = f"{experiment.name}: {label}"
     request = RunRequest(
-        preset=preset, changes={**experiment.changes, **(changes or {})}, name=name
+        preset=preset,
+        changes={**experiment.changes, **(changes or {})},
+        name=name,
+        pack=experiment.is_packed and preset == experiment.taught_preset,
     )
     key = uuid4().hex if fresh else f"{experiment.name}-{_digest(client, request, experiment)}"
     launched = client.launch(request, idempotency_key=key)
@@ -170,7 +176,12 @@ def _follow(client: "TandemClient", launched: _Launched) -> "dict[str, RunView]"
 
 def _report(client: "TandemClient", launched: _Launched, views: "Mapping[str, RunView]") -> None:
     from service.cli.runs import took_s
-    from service.cli.story_report import comparison_url, report_table, teacher_scores
+    from service.cli.story_report import (
+        comparison_url,
+        report_table,
+        scope_text,
+        teacher_scores,
+    )
     from service.cli.verdicts import show_verdict
 
     taught = views[launched.pairs[0][2]]
@@ -180,10 +191,8 @@ def _report(client: "TandemClient", launched: _Launched, views: "Mapping[str, Ru
     settings = load_settings()
     out = console.output()
     out.print(report_table(teacher, took_s(trained) if trained else None, pairs))
-    for _, _, bckd in launched.pairs:
-        show_verdict(client, views[bckd].id)
-    if len(pairs) == 1:
-        out.print("One seed says little about a small gain: --seeds 0,1,2 repeats the pair.")
+    show_verdict(client, views[launched.pairs[-1][2]].id, pairs=len(pairs))
+    out.print(scope_text(taught), soft_wrap=True)
     tracked = [view for view in views.values() if view.mlflow_run_id]
     comparison = comparison_url(
         settings.mlflow_url,
@@ -193,6 +202,12 @@ def _report(client: "TandemClient", launched: _Launched, views: "Mapping[str, Ru
     out.print(f"Compare in MLflow  {comparison}", soft_wrap=True)
     out.print(f"API docs           {settings.url}/docs")
     out.print("The stack goes on running; [bold]tandem down[/] stops it.")
+
+
+def _write_page(client: "TandemClient", launched: _Launched, page: Path) -> None:
+    run_id = launched.run_ids[launched.pairs[-1][2]]
+    page.write_text(client.report(run_id, format="html"), encoding="utf-8")
+    console.output().print(f"Report page        {page.resolve().as_uri()}", soft_wrap=True)
 
 
 def _pair(client: "TandemClient", seed: int, alone: "RunView", taught: "RunView") -> "Pair":

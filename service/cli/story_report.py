@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 from rich.table import Table
 
-from configs.spec import Metric
+from configs.spec import Metric, RunSpec
+from service.api.schemas import RunView
 from service.cli import console
 
 
@@ -98,6 +99,18 @@ def report_table(teacher: Scores, teacher_s: float | None, pairs: Sequence[Pair]
             f"mean gain of {len(gains)} seeds", "", "", "", _gain_text(fmean(gains)), "", ""
         )
     return shown
+
+
+def scope_text(distilled: RunView) -> str:
+    """What a verdict holds for: the pair of detectors, the data and the length of the training."""
+    spec = distilled.spec
+    assert isinstance(spec, RunSpec), "an evaluation or an export has no student"
+    epochs, steps = spec.schedule.epochs, distilled.progress
+    length = f"{epochs} epochs" + (f" ({steps.steps} steps)" if steps else "")
+    return (
+        f"That holds for this teacher, a {spec.student.title} trained for {length} and these "
+        "images; with other data or a longer training the gain is another: measure it there."
+    )
 
 
 def comparison_url(mlflow_url: str, *, run_ids: Sequence[str], experiments: Iterable[str]) -> str:

@@ -65,15 +65,20 @@ def noise_text(noise: "NoiseFloor") -> str:
     return f"up to {100 * noise.floor:.1f} mAP of difference, as {noise.runs} runs have shown"
 
 
-def show_verdict(client: "TandemClient", run_id: str, *, patience_s: float = _PATIENCE_S) -> None:
-    """Wait for the report of a run that is over, and print its verdict; why, if there is none."""
+def show_verdict(
+    client: "TandemClient", run_id: str, *, pairs: int = 1, patience_s: float = _PATIENCE_S
+) -> None:
+    """Wait for the report of a run that is over, and print its verdict; why, if there is none.
+
+    `pairs` is how many pairs with different seeds the verdict is to rest on.
+    """
     out = console.output()
     found = client.run(run_id)
-    if found.comparison is None and why_no_verdict(client, found) is None:
+    if not _is_compared(found, pairs) and why_no_verdict(client, found) is None:
         if not out.is_terminal:
             out.print(_WAITS)
         with out.status(_WAITS):
-            found = _when_compared(client, found, patience_s=patience_s)
+            found = _when_compared(client, found, pairs=pairs, patience_s=patience_s)
     if found.comparison is not None:
         out.print(verdict_line(found.comparison), soft_wrap=True)
         out.print(f"`tandem report {run_id}` shows why.")
@@ -99,11 +104,17 @@ def why_no_verdict(client: "TandemClient", found: "RunView") -> str | None:
     return None
 
 
-def _when_compared(client: "TandemClient", found: "RunView", *, patience_s: float) -> "RunView":
+def _when_compared(
+    client: "TandemClient", found: "RunView", *, pairs: int, patience_s: float
+) -> "RunView":
     until_s, pause = time.monotonic() + patience_s, Event()
     while time.monotonic() < until_s:
-        if found.comparison is not None or why_no_verdict(client, found) is not None:
+        if _is_compared(found, pairs) or why_no_verdict(client, found) is not None:
             break
         pause.wait(_POLL_S)
         found = client.run(found.id)
     return found
+
+
+def _is_compared(run: "RunView", pairs: int) -> bool:
+    return run.comparison is not None and max(1, len(run.comparison.gains)) >= pairs
