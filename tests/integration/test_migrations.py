@@ -145,9 +145,7 @@ def test_mlflow_is_told_again_of_verdicts_that_rest_on_one_pair_alone(url: str) 
                 {"run": runs[0], "document": json.dumps(document, separators=(",", ":"))},
             )
             upgrade(connection, "0014")
-            told[name] = bool(
-                connection.execute(text("SELECT is_shown FROM comparisons")).scalar()
-            )
+            told[name] = bool(connection.execute(text("SELECT is_shown FROM comparisons")).scalar())
             downgrade(connection, "0013")
 
     assert told == {"helps": False, "cannot_tell": True, "floor": True}
