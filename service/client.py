@@ -23,6 +23,7 @@ from service.api.asked import (
     PriorityRequest,
     ProjectRequest,
     PromoteRequest,
+    RepeatRequest,
     RunQuery,
     RunRequest,
     SweepQuery,
@@ -41,6 +42,7 @@ from service.api.schemas import (
     PlanView,
     PresetView,
     ProjectView,
+    RepeatView,
     RunPage,
     RunView,
     TeacherView,
@@ -205,6 +207,12 @@ class TandemClient(Wire):
     def prioritize(self, run_id: str, priority: int) -> RunView:
         """Give a run another place in the queue."""
         return self._wish(run_id, "prioritize", body=PriorityRequest(priority=priority))
+
+    def repeat(self, run_id: str, *, seeds: int = 3, pack: bool | None = None) -> RepeatView:
+        """Have a distilled run and its baseline trained with so many seeds in all."""
+        body = RepeatRequest(seeds=seeds, pack=pack)
+        answer = self._ask("POST", f"/v1/runs/{run_id}:repeat", body=body)
+        return RepeatView.model_validate_json(answer.content)
 
     def launch_sweep(
         self, request: SweepRequest, *, idempotency_key: str | None = None

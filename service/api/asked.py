@@ -94,6 +94,17 @@ class RunRequest(Placed):
         return self
 
 
+class RepeatRequest(Asked):
+    """How many seeds a distilled run and its baseline are to be trained with."""
+
+    seeds: Annotated[int, Field(ge=2, le=32, strict=True, examples=[3])] = 3
+    """In all: those that are there already, or under way, count."""
+
+    pack: PairPack | None = None
+    """Whether each new run and its new baseline train side by side in one process; none: as the
+    run itself was launched."""
+
+
 class EvaluationRequest(EvaluationSpec, Placed):
     """A detector to measure: a whole spec, and what to call it."""
 

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.schemas import FieldProblem, ProblemView
 from service.domain import errors
+from service.domain.twins import NothingToRepeat
 from service.log import without_secrets
 
 STATUS: dict[type[errors.TandemError], tuple[int, str]] = {
@@ -28,6 +29,7 @@ STATUS: dict[type[errors.TandemError], tuple[int, str]] = {
     errors.SweepLogMoved: (409, "The sweep's list has moved on"),
     errors.DriverSuperseded: (409, "A newer driver has taken over"),
     errors.NothingToPromote: (409, "There is no trial to promote"),
+    NothingToRepeat: (409, "The run cannot be repeated"),
     errors.EntryRefused: (422, "The sweep's list does not take it"),
     errors.AttemptSuperseded: (409, "A newer attempt has taken over"),
     errors.LeaseLost: (409, "Another service process has taken over"),

@@ -38,6 +38,7 @@ LEAST_ROLE: Final[dict[tuple[str, str], Least]] = {
     ("POST", "/v1/runs/{run_id}:resume"): _RUN,
     ("POST", "/v1/runs/{run_id}:retry"): _RUN,
     ("POST", "/v1/runs/{run_id}:prioritize"): _RUN,
+    ("POST", "/v1/runs/{run_id}:repeat"): _RUN,
     ("POST", "/v1/runs/{run_id}/attempts/{number}/deliveries"): "attempt",
     ("POST", "/v1/runs/{run_id}/attempts/{number}/log"): "attempt",
     ("POST", "/v1/attempts:over"): "any attempt",

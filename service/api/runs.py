@@ -4,19 +4,28 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response, status
 
-from service.api.asked import PriorityRequest, RunQuery, RunRequest
+from service.api.asked import PriorityRequest, RepeatRequest, RunQuery, RunRequest
 from service.api.deps import CallerDep, WorldDep
-from service.api.schemas import AttemptView, BudgetView, MetricView, PlanView, RunPage, RunView
+from service.api.schemas import (
+    AttemptView,
+    BudgetView,
+    MetricView,
+    PlanView,
+    RepeatView,
+    RunPage,
+    RunView,
+)
 from service.api.views import (
     view_of_attempt,
     view_of_budget,
     view_of_plan,
     view_of_point,
+    view_of_repeat,
     view_of_run,
 )
 from service.domain.runs import Run
 from service.domain.stored import RunFilter
-from service.usecases import budget, runs, wishes
+from service.usecases import budget, repeat, runs, wishes
 from service.usecases.comparisons import comparisons_of
 from service.usecases.world import World
 
@@ -137,6 +146,18 @@ def prioritize_run(
     """Give a run another place in the queue."""
     run = wishes.set_priority(run_id, body.priority, caller=caller, world=world)
     return _view(run, world=world)
+
+
+@router.post("/runs/{run_id}:repeat")
+def repeat_run(
+    run_id: str, body: RepeatRequest, response: Response, world: WorldDep, caller: CallerDep
+) -> RepeatView:
+    """Launch what is missing so that a distilled run and its baseline are trained with so many
+    seeds. Its verdict then rests on all of them. Asked again, it launches nothing new."""
+    pairs = repeat.repeat_run(run_id, seeds=body.seeds, pack=body.pack, caller=caller, world=world)
+    if any(pair.is_new for pair in pairs):
+        response.status_code = status.HTTP_201_CREATED
+    return view_of_repeat(run_id, pairs)
 
 
 def _view(run: Run, *, world: World) -> RunView:

@@ -122,6 +122,25 @@ class RunPage(Contract):
     next_cursor: str | None
 
 
+class RepeatedPairView(Contract):
+    """A distilled run and its baseline, both with one seed."""
+
+    seed: int
+    run: str
+    state: RunState
+    baseline: str
+    baseline_state: RunState
+    is_new: bool
+    """Whether the run was launched by this request; else it was there already."""
+
+
+class RepeatView(Contract):
+    """The pairs that a run's verdict is going to rest on, by seed."""
+
+    run: str
+    pairs: list[RepeatedPairView]
+
+
 class AttemptView(Contract):
     """One try of a run: one Ray job."""
 

@@ -1,5 +1,7 @@
 """From what we have to what the API shows."""
 
+from collections.abc import Sequence
+
 from configs.conclusions import conclusion
 from configs.spec import PARTS, Comparison, Metric, advice
 from service.api.schemas import (
@@ -16,6 +18,8 @@ from service.api.schemas import (
     PlannedBaselineView,
     PlanView,
     ProjectView,
+    RepeatedPairView,
+    RepeatView,
     RunView,
     TeacherView,
     TokenView,
@@ -29,6 +33,7 @@ from service.domain.runs import Attempt, Event, Run
 from service.domain.stored import MetricPoint
 from service.domain.twins import PlannedBaseline
 from service.usecases.noise import Noise
+from service.usecases.repeat import RepeatedPair
 
 
 def view_of_run(run: Run, *, mlflow_url: str, comparison: Comparison | None = None) -> RunView:
@@ -90,6 +95,24 @@ def view_of_comparison(found: Comparison) -> ComparisonView | None:
         basis=found.basis,
         images=found.images,
         gains=list(found.gains),
+    )
+
+
+def view_of_repeat(run_id: str, pairs: Sequence[RepeatedPair]) -> RepeatView:
+    """The pairs of a repeated run as the API shows them."""
+    return RepeatView(
+        run=run_id,
+        pairs=[
+            RepeatedPairView(
+                seed=pair.seed,
+                run=pair.run.id,
+                state=pair.run.state,
+                baseline=pair.baseline.id,
+                baseline_state=pair.baseline.state,
+                is_new=pair.is_new,
+            )
+            for pair in pairs
+        ],
     )
 
 

@@ -14,6 +14,7 @@ from service.cli import (
     fsck,
     jobs,
     presets,
+    repeat,
     reports,
     runs,
     stack,
@@ -34,6 +35,7 @@ app = typer.Typer(
 stack.register(app)
 runs.register(app)
 wishes.register(app)
+repeat.register(app)
 sweeps.register(app)
 access.register(app)
 presets.register(app)

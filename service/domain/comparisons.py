@@ -39,6 +39,14 @@ class Score:
     best_map: float
 
 
+MOST_PAIRS = 32
+"""Pairs of one family that are compared together: more cost as much again and tell little."""
+
+
+RunAndBaseline = tuple[Run, Run]
+"""A distilled run and the run of the same student, seed and batches without a teacher."""
+
+
 class Twins(Protocol):
     """Runs of a project that are equal but for something."""
 
@@ -47,6 +55,21 @@ class Twins(Protocol):
 
     def family(self, family_digest: str, *, project: str) -> list[Run]:
         """Those that differ in their seed alone, oldest first."""
+
+    def pairs(self, family_digest: str, *, project: str, are_over: bool) -> list[RunAndBaseline]:
+        """Distilled runs of a family with their baselines, one pair for each seed, oldest first.
+
+        Both have succeeded (`are_over`), or have not ended badly and are not asked to. Of runs
+        with one seed a pair that has succeeded is taken, the oldest; of seeds the newest
+        `MOST_PAIRS`.
+        """
+
+    def equal_pairs(self, spec_digests: Iterable[str], *, project: str) -> list[str]:
+        """Ids of runs outside of sweeps that compute the same numbers as one of these, and have
+        succeeded as their baselines have: the newest ones, a bounded number."""
+
+    def taught_beside(self, baseline_id: str) -> str | None:
+        """The newest run that has this one as its baseline; none: there is none."""
 
     def scores(self, noise_key: str, *, project: str) -> list[Score]:
         """Of those that succeeded and scatter alike, oldest first; equal runs count once."""

@@ -14,7 +14,7 @@ TandemError
 ├── Conflict
 │   ├── IllegalMove          illegal_move, and of a sweep illegal_sweep_move
 │   ├── SweepLogMoved        sweep_log_moved; for a driver of old driver_superseded
-│   ├── NothingToPromote     nothing_to_promote
+│   ├── NothingToPromote     nothing_to_promote; in domain.twins NothingToRepeat
 │   ├── AttemptSuperseded    attempt_superseded
 │   ├── LeaseLost            lease_lost
 │   ├── KeyReused            idempotency_key_reused
@@ -378,19 +378,19 @@ class TrackerRefused(TandemError):
 class Unreachable(TandemError):
     """An outside system does not answer; nothing is known about it."""
 
+    advice = "`tandem status` shows what runs; `tandem up` starts it."
+
 
 class ClusterUnreachable(Unreachable):
     """Ray does not answer."""
 
     code = "cluster_unreachable"
-    advice = "`tandem status` shows what runs; `tandem up` starts it."
 
 
 class TrackerUnreachable(Unreachable):
     """MLflow does not answer."""
 
     code = "tracker_unreachable"
-    advice = "`tandem status` shows what runs; `tandem up` starts it."
 
 
 class StoreUnreachable(Unreachable):

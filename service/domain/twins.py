@@ -7,6 +7,7 @@ from typing import Literal
 
 from configs.spec import RunSpec
 from configs.variants import baseline_of, family_digest, is_taught, noise_key, spec_digest
+from service.domain.errors import Conflict
 from service.domain.runs import Run
 from service.domain.states import RunState
 
@@ -16,6 +17,16 @@ BaselineWish = Literal["auto", "off"]
 _LONGEST_NAME = 200
 _ALONE = ", student alone"
 _LOST = (RunState.FAILED, RunState.CANCELLED)
+
+
+class NothingToRepeat(Conflict):
+    """A run that cannot be trained again with other seeds and compared."""
+
+    code = "nothing_to_repeat"
+    advice = "Repeat a distilled run that has a baseline; `tandem show RUN` says whether it has."
+
+    def __init__(self, run_id: str, why: str) -> None:
+        super().__init__(f"Run {run_id} cannot be repeated: {why}")
 
 
 @dataclass(frozen=True)

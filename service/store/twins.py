@@ -2,17 +2,18 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from configs.spec import Comparison, Metric
-from service.domain.comparisons import KeptComparison, Score
+from service.domain.comparisons import MOST_PAIRS, KeptComparison, RunAndBaseline, Score
 from service.domain.runs import Run
 from service.domain.states import RunState
 from service.store.runs import run_from_row
 from service.store.tables import ComparisonRow, RunRow
 
 _LOST = (RunState.FAILED, RunState.CANCELLED)
+_MOST_EQUAL = 8 * MOST_PAIRS
 
 
 class SqlTwins:
@@ -28,6 +29,61 @@ class SqlTwins:
     def family(self, family_digest: str, *, project: str) -> list[Run]:
         """Those that differ in their seed alone, oldest first."""
         return self._runs(RunRow.family_digest == family_digest, RunRow.project == project)
+
+    def pairs(self, family_digest: str, *, project: str, are_over: bool) -> list[RunAndBaseline]:
+        """Distilled runs of a family with their baselines, one pair for each seed, oldest first."""
+        baseline = aliased(RunRow)
+        are_done = and_(RunRow.state == RunState.SUCCEEDED, baseline.state == RunState.SUCCEEDED)
+        counts = are_done if are_over else and_(_is_sound(RunRow), _is_sound(baseline))
+        place = func.row_number().over(
+            partition_by=RunRow.spec_digest,
+            order_by=(case((are_done, 0), else_=1), RunRow.order),
+        )
+        ranked = (
+            select(RunRow.id, RunRow.order, place.label("place"))
+            .join(baseline, baseline.id == RunRow.baseline_run_id)
+            .where(RunRow.family_digest == family_digest, RunRow.project == project, counts)
+            .subquery()
+        )
+        newest = (
+            select(ranked.c.id)
+            .where(ranked.c.place == 1)
+            .order_by(ranked.c.order.desc())
+            .limit(MOST_PAIRS)
+        )
+        query = (
+            select(RunRow, baseline)
+            .join(baseline, baseline.id == RunRow.baseline_run_id)
+            .where(RunRow.id.in_(newest))
+            .order_by(RunRow.order)
+        )
+        return [
+            (run_from_row(run), run_from_row(alone)) for run, alone in self._session.execute(query)
+        ]
+
+    def equal_pairs(self, spec_digests: Iterable[str], *, project: str) -> list[str]:
+        """Ids of runs outside of sweeps that compute the same numbers as one of these, and have
+        succeeded as their baselines have: the newest ones, a bounded number."""
+        baseline = aliased(RunRow)
+        query = (
+            select(RunRow.id)
+            .join(baseline, baseline.id == RunRow.baseline_run_id)
+            .where(
+                RunRow.spec_digest.in_(list(spec_digests)),
+                RunRow.project == project,
+                RunRow.sweep_id.is_(None),
+                RunRow.state == RunState.SUCCEEDED,
+                baseline.state == RunState.SUCCEEDED,
+            )
+            .order_by(RunRow.order.desc())
+            .limit(_MOST_EQUAL)
+        )
+        return list(self._session.scalars(query))
+
+    def taught_beside(self, baseline_id: str) -> str | None:
+        """The newest run that has this one as its baseline; none: there is none."""
+        query = select(RunRow.id).where(RunRow.baseline_run_id == baseline_id)
+        return self._session.scalar(query.order_by(RunRow.order.desc()).limit(1))
 
     def scores(self, noise_key: str, *, project: str) -> list[Score]:
         """Of those that succeeded and scatter alike, oldest first; equal runs count once.
@@ -160,6 +216,12 @@ class SqlComparisons:
             ComparisonRow.run_id == kept.run_id, ComparisonRow.at == kept.at
         )
         self._session.execute(this.values(is_shown=True))
+
+
+def _is_sound(run: type[RunRow]) -> ColumnElement[bool]:
+    """As `twins.is_sound`; a sweep's trial counts only when it has succeeded: it may be stopped."""
+    is_under_way = and_(run.state.not_in(_LOST), run.desired != "cancelled", run.trial.is_(None))
+    return or_(run.state == RunState.SUCCEEDED, is_under_way)
 
 
 def _with(baseline: type[RunRow]) -> Select[RunRow]:

@@ -20,6 +20,7 @@ from configs.spec import (
     Values,
 )
 from configs.variants import is_taught
+from service.domain.comparisons import MOST_PAIRS
 from service.domain.errors import RunNotFound
 from service.domain.runs import Run
 from service.domain.states import RunState
@@ -79,7 +80,16 @@ def _run(unit: Unit, run_id: str) -> _Subject:
     run = unit.runs.get(run_id)
     if not isinstance(run.spec, RunSpec):
         raise RunNotFound(run_id)
-    return _Subject(run.name, run.project, run.spec, _with_twins(unit, [run]))
+    return _Subject(run.name, run.project, run.spec, _with_twins(unit, _family(unit, run)))
+
+
+def _family(unit: Unit, run: Run) -> list[Run]:
+    """The run, first, and those that differ from it in their seed alone and can be compared."""
+    if run.family_digest is None or run.baseline_run_id is None:
+        return [run]
+    pairs = unit.twins.pairs(run.family_digest, project=run.project, are_over=True)
+    others = [other for other, _ in pairs if other.spec_digest != run.spec_digest]
+    return [run, *others[-(MOST_PAIRS - 1) :]]
 
 
 def _sweep(unit: Unit, sweep_id: str) -> _Subject:
@@ -121,6 +131,7 @@ def _told(unit: Unit, run: Run, subject: _Subject, *, world: World) -> DossierRu
         result=None if trial is None else subject.results.get(trial),
         folder=str(world.files.run_dir(run.id)),
         spec=run.spec,
+        family=None if is_of_sweep else run.family_digest,
         baseline=run.baseline_run_id if run.baseline_run_id in subject.succeeded else None,
         best_map=run.best_map,
         best_epoch=run.best_epoch,

@@ -54,9 +54,7 @@ def read_report(report: Run, *, world: World) -> None:
         if current.is_report_read:
             return
         for comparison in comparisons:
-            for run_id in comparison.runs:
-                if _is_of_project(unit, run_id, report.project):
-                    unit.comparisons.put(KeptComparison(run_id, comparison, now))
+            _keep(unit, comparison, report, at=now)
         _tell_of_no_verdict(unit, report, comparisons, at=now)
         if fault is not None:
             unit.events.add(Event(report.id, now, "service", "refused", fault))
@@ -119,6 +117,35 @@ def _tell_of_no_verdict(
         unit.events.add(Event(subject, at, "service", "no_verdict", details))
 
 
+def _keep(unit: Unit, comparison: Comparison, report: Run, *, at: datetime) -> None:
+    """Have a comparison stand for every run that it rests on, and for those that are equal to one.
+
+    It does not replace one that rests on more pairs: reports of one family may be read in any
+    order.
+    """
+    project = report.project
+    runs = [run for run_id in comparison.runs if (run := _run_of(unit, run_id, project=project))]
+    ids = {run.id for run in runs}
+    if comparison.trial is None:
+        digests = {run.spec_digest for run in runs if run.spec_digest is not None}
+        ids |= set(unit.twins.equal_pairs(digests, project=project))
+    known = unit.comparisons.of_runs(ids)
+    for run_id in sorted(ids):
+        earlier = known.get(run_id)
+        if earlier is None or len(earlier.runs) <= len(comparison.runs):
+            unit.comparisons.put(KeptComparison(run_id, comparison, at))
+            if comparison.trial is None:
+                _show_report_of(unit, run_id, report)
+
+
+def _show_report_of(unit: Unit, run_id: str, report: Run) -> None:
+    """Have a run shown by the newest report that compares it; one that is being made stays."""
+    run = unit.runs.take(run_id)
+    shown = _report_or_none(unit, run)
+    if shown is None or (shown.is_over and shown.id != report.id):
+        unit.runs.save(replace(run, report_run_id=report.id))
+
+
 def _comparisons_in(content: bytes) -> tuple[tuple[Comparison, ...], str | None]:
     """The comparisons of a report's file, or what is wrong with it."""
     try:
@@ -128,11 +155,12 @@ def _comparisons_in(content: bytes) -> tuple[tuple[Comparison, ...], str | None]
         return (), f"{RunFile.REPORT_JSON} of the report cannot be read: {faults}."
 
 
-def _is_of_project(unit: Unit, run_id: str, project: str) -> bool:
+def _run_of(unit: Unit, run_id: str, *, project: str) -> Run | None:
     try:
-        return unit.runs.get(run_id).project == project
+        run = unit.runs.get(run_id)
     except RunNotFound:
-        return False
+        return None
+    return run if run.project == project else None
 
 
 def _nothing_to_tell(run: Run) -> SpecRefused:
