@@ -39,6 +39,27 @@ def test_a_story_ends_with_the_verdict(
     assert "Distillation helps: +2.3 mAP [+1.1, +3.5]" in said(capsys)
 
 
+@pytest.mark.parametrize(("pairs", "waits"), [(1, False), (2, True)])
+def test_a_verdict_of_fewer_pairs_than_asked_for_is_waited_for(
+    stage: Stage,
+    client: TandemClient,
+    capsys: pytest.CaptureFixture[str],
+    pairs: int,
+    waits: bool,
+) -> None:
+    run_id, twin_id = a_pair(stage)
+    train(stage, twin_id, 0.307)
+    train(stage, run_id, 0.33)
+    make_report(stage, stage.run(run_id)["report"], a_comparison(run_id, twin_id))
+    capsys.readouterr()
+
+    show_verdict(client, run_id, pairs=pairs, patience_s=0.0)
+
+    printed = said(capsys)
+    assert ("A report compares" in printed) == waits
+    assert "+2.3 mAP" in printed
+
+
 def test_a_report_that_failed_is_not_waited_for(
     stage: Stage, client: TandemClient, capsys: pytest.CaptureFixture[str]
 ) -> None:

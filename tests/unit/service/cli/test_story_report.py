@@ -3,6 +3,7 @@
 import pytest
 from rich.console import Console
 
+from configs.catalog import spec_from_preset
 from configs.spec import Metric
 from service.cli.demo import seeds_from
 from service.cli.failures import Refused
@@ -14,8 +15,10 @@ from service.cli.story_report import (
     comparison_url,
     gap_closed,
     report_table,
+    scope_text,
     teacher_scores,
 )
+from tests.unit.service.cli.cast import a_view
 
 TEACHER = Scores(0.85, 0.95, 0.9)
 
@@ -75,6 +78,12 @@ def test_several_seeds_are_named_and_averaged() -> None:
     assert "-1.0" in shown
     assert "mean gain of 2 seeds" in shown
     assert "+2.0" in shown
+
+
+def test_a_verdict_is_said_of_its_student_and_its_training() -> None:
+    text = scope_text(a_view(spec=spec_from_preset("digits/bckd", {"schedule.epochs": 5})))
+
+    assert "EfficientNet-Lite0 trained for 5 epochs" in text
 
 
 def test_the_comparison_names_runs_and_experiment() -> None:
