@@ -14,7 +14,7 @@ TandemError
 ├── Conflict
 │   ├── IllegalMove          illegal_move, and of a sweep illegal_sweep_move
 │   ├── SweepLogMoved        sweep_log_moved; for a driver of old driver_superseded
-│   ├── NothingToPromote     nothing_to_promote; in domain.twins NothingToRepeat
+│   ├── NothingToPromote     nothing_to_promote; in domain.twins nothing_to_repeat
 │   ├── AttemptSuperseded    attempt_superseded
 │   ├── LeaseLost            lease_lost
 │   ├── KeyReused            idempotency_key_reused

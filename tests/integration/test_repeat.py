@@ -182,7 +182,7 @@ class TestRenewal:
             train(any_stage, run["id"], 0.33)
 
         dossiers = [
-            dossier_of(ReportSpec(run=run), world=any_stage.world)
+            dossier_of(ReportSpec(run=run, tags={}), world=any_stage.world)
             for run in (second[0], equal["id"], other_family["id"])
         ]
 
@@ -292,7 +292,7 @@ def test_shell_api_report_and_mlflow_say_the_same_words(
         files.leave(baseline_id, student=0.3, teacher=0.95, seed=seed + 10)
     report_id = stage.run(first[0])["report"]
     start(stage, report_id)
-    dossier = dossier_of(ReportSpec(run=first[0]), world=stage.world)
+    dossier = dossier_of(ReportSpec(run=first[0], tags={}), world=stage.world)
     written = report_of(Dossier.model_validate(dossier.model_copy(update={"noise": noise})))
     file = stage.home / "runs" / report_id / RunFile.REPORT_JSON
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """A report as the command line makes it: from runs' folders to a page."""
 
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from configs.spec import DatasetFiles, ExitCode, FailureReason, Report, RunFile
 from tests.dossiers import a_baseline, a_distilled, a_run_dossier, run_id
 from tests.jobs import do, spool_of
 from tests.matches import Runs
+from workers.report.markdown import plain
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,8 @@ def test_a_run_s_report_is_a_page_markdown_and_json_and_all_files_are_logged(
     assert found.transfer is not None
     page = (folder / RunFile.REPORT_PAGE).read_text()
     assert "Distillation helps" in page
+    assert found.conclusion in html.unescape(page)
+    assert plain(found.conclusion) in (folder / RunFile.REPORT_MARKDOWN).read_text()
     assert page.count("data:image/jpeg") == min(12, len(found.transfer.images))
     assert "Distillation helps" in (folder / RunFile.REPORT_MARKDOWN).read_text()
     records = spool_of(folder)
