@@ -50,11 +50,11 @@ if [ ! -x "$python" ]; then
 fi
 quiet=()
 [ -t 2 ] || quiet=(--quiet) # bars for a person, only what goes wrong for a log
-install() { "$python" docker/run_uv.py pip install "${quiet[@]}" --no-deps "$@"; }
+# With bytecode: some machines never write it, and without it each process takes seconds more to start.
+install() { "$python" docker/run_uv.py pip install "${quiet[@]}" --compile-bytecode --no-deps "$@"; }
 
 say "Installing exact versions (about 6 GB on disk, most of it torch: a few minutes the first time)"
 "$python" -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps -r docker/installer.lock
-# Without bytecode, which takes longer than all the rest here: Python writes that of what is imported.
 install --require-hashes -r docker/environment.lock
 packages_s=$((SECONDS - began))
 say "mmcv-full with its compiled operators ($device)"

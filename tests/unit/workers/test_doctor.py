@@ -1,8 +1,11 @@
 """GPUs of the driver compared with torch's, and shared memory, on simulated machines."""
 
+import os
 import shutil
+import subprocess
 import sys
 from collections import namedtuple
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from workers.machine.gpu_findings import TorchBuild, examine_machine
 TOO_OLD = "The NVIDIA driver on your system is too old (found version 12040)."
 NOT_READY = "Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized"
 GIB = 2**30
+ROOT = Path(__file__).parents[3]
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
 
@@ -248,6 +252,60 @@ def test_a_broken_mmcv_does_not_hide_the_other_findings(
     assert not findings["mmcv operators"].ok
     assert "make clean setup" in findings["mmcv operators"].advice
     assert findings[GPUS_FINDING].ok
+
+
+@pytest.fixture
+def uncompiled_mmcv(tmp_path: Path) -> Path:
+    """A folder to import mmcv from as it is without its compiled module, like mmcv-lite."""
+    spec = find_spec("mmcv")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    package = tmp_path / "mmcv"
+    package.mkdir()
+    for file in Path(spec.submodule_search_locations[0]).iterdir():
+        if not file.name.startswith("_ext."):
+            (package / file.name).symlink_to(file)
+    return package
+
+
+EXAMINE = """\
+import workers.doctor
+for finding in workers.doctor.examine():
+    if finding.name == "mmcv operators":
+        print(finding.ok, finding.detail, finding.advice, sep="; ")
+"""
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "detail"),
+    [
+        (None, "No module named 'mmcv._ext'"),
+        ("nms = None", "miss in module _ext"),
+        (
+            "def __getattr__(name): return lambda *inputs, **settings: None",
+            "mmcv._ext is not a compiled module: this is not mmcv-full",
+        ),
+    ],
+    ids=["without_operators", "without_some", "in_python"],
+)
+def test_a_stand_in_for_the_compiled_mmcv_is_a_fault(
+    uncompiled_mmcv: Path, stand_in: str | None, detail: str
+) -> None:
+    if stand_in is not None:
+        (uncompiled_mmcv / "_ext.py").write_text(f"{stand_in}\n", encoding="utf-8")
+    paths = f"{uncompiled_mmcv.parent}{os.pathsep}{ROOT}"
+
+    answer = subprocess.run(
+        [sys.executable, "-c", EXAMINE],
+        env={**os.environ, "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert answer.stdout.startswith("False; ")
+    assert detail in answer.stdout
+    assert "make clean setup" in answer.stdout
 
 
 def test_a_report_of_a_gpu_survives_json() -> None:
