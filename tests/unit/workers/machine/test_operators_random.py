@@ -2,8 +2,8 @@
 
 The heads call `batched_nms` (all of them), `FocalLoss` (RetinaNet, FCOS), which on a CPU is made of
 torch's operators, `DeformConv2d` (VFNet) and, in backbones with DCNv2, `ModulatedDeformConv2d`.
-torchvision computes in float64. `workers.machine.operators` has a third version of each, for the
-doctor, which has no torchvision to compare with on a GPU node without it.
+torchvision computes in float64. The references in `workers.machine.operators`, for the doctor, are
+of one case each and share no code with torchvision either.
 """
 
 import pytest
@@ -130,9 +130,9 @@ def test_deformable_convolutions_and_their_gradients_are_torchvisions(
     else:
         result = deform_conv2d(image, offset, weight, *shape)
 
-    image, weight, offset, *others = references
-    mask, bias = others or (None, None)
+    image, weight, offset = references[:3]
+    reference_mask, reference_bias = references[3:] or (None, None)
     expected = torchvision.ops.deform_conv2d(
-        image, offset, weight, bias, stride, padding, dilation, mask
+        image, offset, weight, reference_bias, stride, padding, dilation, reference_mask
     )
     assert_close_with_gradients(result, expected, leaves, references)
