@@ -7,8 +7,8 @@
 # needs come from the same registry, of torch's own CUDA version: no image of gigabytes, no other base.
 set -euo pipefail
 python=${1:?usage: docker/cuda-toolkit.sh PYTHON}
-"$python" -m pip --disable-pip-version-check install --quiet --no-deps \
-  nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-cccl==13.0.85 >&2
+here=$(dirname "$0")
+"$python" "$here/run_uv.py" pip install --quiet --require-hashes --no-deps -r "$here/cuda-toolkit.lock" >&2
 home=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nvidia/cu13
 # Where torch looks for it, and under the name that the linker looks for.
 ln -sfn lib "$home/lib64"

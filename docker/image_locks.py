@@ -1,9 +1,10 @@
 """Writes what each image holds of environment.lock: what Tandem's extras need, all the way down.
 
-pip's own resolver is no way to do it: mmcv-full asks for packages that do not work beside ours
+A resolver is no way to do it: mmcv-full asks for packages that do not work beside ours
 (opencv-python needs libGL), so everything is installed without looking at dependencies.
 """
 
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,12 @@ IMAGES = {
 }
 """The extras of pyproject.toml that an image holds; "" is what Tandem needs without any."""
 
+BUILDS = {
+    "build-mmcv": ("ninja", "psutil", "setuptools", "wheel"),
+    "build-tandem": ("editables", "hatchling"),
+}
+"""Packages that a stage of the Dockerfile needs to build something, besides what an image holds."""
+
 NOT_LOCKED = frozenset({"mmcv-full", "opencv-python", "tandem-distill"})
 """Compiled by mmcv-wheel.sh; headless instead; ourselves."""
 
@@ -29,8 +36,8 @@ def main() -> None:
     """Write the locks, or with --check say whether they are as they should be."""
     is_check = sys.argv[1:] == ["--check"]
     stale = []
-    for image in IMAGES:
-        file, text = HERE / f"{image}.lock", lock_of(image)
+    for name in (*IMAGES, *BUILDS):
+        file, text = HERE / f"{name}.lock", lock_of(name)
         if is_check and (not file.exists() or file.read_text(encoding="utf-8") != text):
             stale.append(file.name)
         if not is_check:
@@ -39,24 +46,26 @@ def main() -> None:
         sys.exit(f"{', '.join(stale)} is not what environment.lock gives: run `make lock`.")
 
 
-def lock_of(image: str) -> str:
-    """The lock of an image."""
+def lock_of(name: str) -> str:
+    """The lock of an image or of a build stage."""
     pins = pins_in(HERE / "environment.lock")
-    extras = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = [
-        Requirement(text)
-        for extra in IMAGES[image]
-        for text in (extras["optional-dependencies"][extra] if extra else extras["dependencies"])
-    ]
-    lines = sorted((pins[name] for name in needed(asked) if name in pins), key=str.lower)
-    head = f"# What the image {image} holds. Written by docker/lock.sh (make lock); do not edit."
-    return "\n".join([head, *lines, ""])
+    requirements = requirements_of_image(name) if name in IMAGES else BUILDS[name]
+    packages = needed(map(Requirement, requirements))
+    head = f"# What {name} needs. Written by docker/lock.sh (make lock); do not edit."
+    return "\n".join([head, *(pins[package] for package in sorted(packages & pins.keys())), ""])
+
+
+def requirements_of_image(image: str) -> list[str]:
+    """What the extras of an image ask for in pyproject.toml."""
+    project = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {"": project["dependencies"], **project["optional-dependencies"]}
+    return [text for extra in IMAGES[image] for text in extras[extra]]
 
 
 def pins_in(file: Path) -> dict[str, str]:
-    """Lines of a lock by the name of their package."""
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if "==" in line]
-    return {canonicalize_name(line.partition("==")[0]): line for line in lines}
+    """Entries of a lock by the name of their package: a version, then a line for each hash."""
+    entries = re.findall(r"^[^#\s].*(?:\n[ \t].*)*", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return {canonicalize_name(entry.partition("==")[0]): entry for entry in entries}
 
 
 def needed(asked: Iterable[Requirement]) -> set[str]:

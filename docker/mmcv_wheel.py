@@ -129,9 +129,11 @@ def torch_version() -> str:
 
 
 def recipe_digest(device: Device) -> str:
-    """Eight hexadecimal digits of how it is compiled: units, flags, and the compiler for CUDA."""
-    files = ("mmcv_units.py", "cuda-toolkit.sh") if device.is_cuda else ("mmcv_units.py",)
-    return hashlib.sha256(b"".join((HERE / file).read_bytes() for file in files)).hexdigest()[:8]
+    """Eight hexadecimal digits of the source, units and flags, and of the compiler for CUDA."""
+    files = ["mmcv_units.py"]
+    files += ["cuda-toolkit.sh", "cuda-toolkit.lock"] if device.is_cuda else []
+    recipe = [SHA256.encode("ascii"), *((HERE / file).read_bytes() for file in files)]
+    return hashlib.sha256(b"".join(recipe)).hexdigest()[:8]
 
 
 def require_compiler() -> None:
@@ -216,7 +218,9 @@ def fetch_source(folder: Path, output: int, log: Path) -> Path:
     """The unpacked source, of the known SHA-256. `BuildError` if it cannot be had."""
     requirement = folder / "requirement.txt"
     requirement.write_text(f"mmcv-full=={VERSION} --hash=sha256:{SHA256}\n", encoding="ascii")
+    # uv cannot download without installing.
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps"]
+    command += ["--require-hashes"]
     command += ["--no-build-isolation", "--no-binary=mmcv-full", f"--dest={folder}"]
     command += [f"--requirement={requirement}"]
     if subprocess.run(command, stdout=output, stderr=output, check=False).returncode != 0:

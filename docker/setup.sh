@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the environment in .venv: exact versions from docker/environment.lock, mmcv-full compiled once per
-# machine, Tandem itself editable. Does nothing when it is up to date.
+# Makes the environment in .venv: exact versions from docker/environment.lock, whose hashes are checked,
+# mmcv-full compiled once per machine, Tandem itself editable. Does nothing when it is up to date.
 #
 # GPUs are used if the driver lists some: FORCE_CUDA=0 or 1 decides otherwise, see docker/device.sh.
 set -euo pipefail
@@ -10,7 +10,8 @@ venv=.venv
 python=$venv/bin/python
 mark=$venv/.tandem-setup
 device=$(docker/device.sh)
-recipe=(docker/environment.lock docker/{setup,device,mmcv-wheel,cuda-toolkit}.sh docker/mmcv_{wheel,units}.py pyproject.toml)
+recipe=(docker/{environment,installer,cuda-toolkit}.lock docker/{setup,device,mmcv-wheel,cuda-toolkit}.sh
+  docker/{mmcv_wheel,mmcv_units,run_uv}.py pyproject.toml)
 want=$({ cat "${recipe[@]}"; echo "$device"; } | sha256sum | cut -d' ' -f1)
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
@@ -47,18 +48,23 @@ if [ ! -x "$python" ]; then
   say "Making the environment in $venv"
   "$base" -m venv "$venv" || { echo "On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
 fi
-pip=("$python" -m pip --disable-pip-version-check)
-say "Installing exact versions (torch is large: about 6 GB on disk, a few minutes the first time)"
-# The build tools come first: mmcv-full is compiled without isolation, against this very torch.
-"${pip[@]}" install --quiet --upgrade pip
-"${pip[@]}" install --progress-bar on $(grep -E '^(setuptools|wheel|ninja|psutil|numpy|torch|torchvision|opencv-python-headless)==' docker/environment.lock)
+quiet=()
+[ -t 2 ] || quiet=(--quiet) # bars for a person, only what goes wrong for a log
+# With bytecode: some machines never write it, and without it each process takes seconds more to start.
+install() { "$python" docker/run_uv.py pip install "${quiet[@]}" --compile-bytecode --no-deps "$@"; }
+
+say "Installing exact versions (about 6 GB on disk, most of it torch: a few minutes the first time)"
+"$python" -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps -r docker/installer.lock
+install --require-hashes -r docker/environment.lock
+packages_s=$((SECONDS - began))
 say "mmcv-full with its compiled operators ($device)"
+# It is compiled without isolation, against this very torch.
 wheel=$(docker/mmcv-wheel.sh "$PWD/$python" "$device")
-say "Everything else"
-"${pip[@]}" install --progress-bar on -r docker/environment.lock
+mmcv_s=$((SECONDS - began - packages_s))
 # Of another device it has the same version.
-"${pip[@]}" install --quiet --no-deps --force-reinstall "$wheel"
-"${pip[@]}" install --quiet --no-deps --no-build-isolation --editable .
+install --reinstall "$wheel"
+install --no-build-isolation --editable .
 case $wheel in */mmcv-*-cuda_*) made=cuda ;; *) made=cpu ;; esac
 echo "$want $made" > "$mark"
-say "The environment is ready, with operators for $made ($((SECONDS - began)) s). Its commands are in $venv/bin."
+say "The environment is ready, with operators for $made ($((SECONDS - began)) s: packages $packages_s s, mmcv-full $mmcv_s s)." \
+  "Its commands are in $venv/bin."

@@ -149,6 +149,17 @@ def test_each_device_has_a_shelf_of_its_own(
     assert "-cuda_8.6_9.0-" in shelves[3]
 
 
+@pytest.mark.parametrize("device", ["", "9.0"])
+def test_another_source_has_a_shelf_of_its_own(
+    mmcv_wheel: ModuleType, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    before = mmcv_wheel.shelf_for(mmcv_wheel.Device(device))
+
+    monkeypatch.setattr(mmcv_wheel, "SHA256", "0" * 64)
+
+    assert mmcv_wheel.shelf_for(mmcv_wheel.Device(device)) != before
+
+
 @pytest.fixture
 def wheels(mmcv_wheel: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A cache with a wheel for the CPU and none for CUDA."""
@@ -161,7 +172,10 @@ def wheels(mmcv_wheel: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def path_of_wheel(environment: Environment, wheels: Path) -> subprocess.CompletedProcess[str]:
     """mmcv-wheel.sh where no package can be had, not even one that is installed."""
-    nothing = {"PIP_NO_INDEX": "1", "PIP_IGNORE_INSTALLED": "1", "PIP_CONFIG_FILE": os.devnull}
+    uv_settings = wheels.parent / "uv.toml"
+    uv_settings.write_text("[pip]\nreinstall = true\n", encoding="utf-8")
+    nothing = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
+    nothing["UV_CONFIG_FILE"] = str(uv_settings)
     return subprocess.run(
         [DOCKER / "mmcv-wheel.sh", sys.executable],
         env={**environment, **nothing, "TANDEM_WHEELS": str(wheels)},

@@ -1,8 +1,11 @@
 """GPUs of the driver compared with torch's, and shared memory, on simulated machines."""
 
+import os
 import shutil
+import subprocess
 import sys
 from collections import namedtuple
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from workers.machine.gpu_findings import TorchBuild, examine_machine
 TOO_OLD = "The NVIDIA driver on your system is too old (found version 12040)."
 NOT_READY = "Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized"
 GIB = 2**30
+ROOT = Path(__file__).parents[3]
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
 
@@ -248,6 +252,68 @@ def test_a_broken_mmcv_does_not_hide_the_other_findings(
     assert not findings["mmcv operators"].ok
     assert "make clean setup" in findings["mmcv operators"].advice
     assert findings[GPUS_FINDING].ok
+
+
+@pytest.fixture
+def uncompiled_mmcv(tmp_path: Path) -> Path:
+    """A folder to import mmcv from as it is without its compiled module, like mmcv-lite."""
+    spec = find_spec("mmcv")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    package = tmp_path / "mmcv"
+    package.mkdir()
+    for file in Path(spec.submodule_search_locations[0]).iterdir():
+        if not file.name.startswith("_ext."):
+            (package / file.name).symlink_to(file)
+    return package
+
+
+EXAMINE = """\
+import importlib, pathlib, sys
+import workers.doctor
+
+def examine_with(stand_in):
+    if stand_in:
+        pathlib.Path(sys.argv[1]).write_text(stand_in)
+    importlib.invalidate_caches()
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "mmcv" or name == "workers.machine.operators":
+            del sys.modules[name]
+    (finding,) = [each for each in workers.doctor.examine() if each.name == "mmcv operators"]
+    print(finding.ok, finding.detail, finding.advice, sep="; ")
+
+for stand_in in sys.argv[2:]:
+    examine_with(stand_in)
+"""
+"""Prints what the doctor says of each text for mmcv/_ext.py; there is no such file if it is empty.
+
+In one process of its own, for it takes seconds to import torch.
+"""
+
+STAND_INS = {
+    "": "No module named 'mmcv._ext'",
+    "nms = None": "miss in module _ext",
+    "def __getattr__(name): return lambda *inputs, **settings: None": "this is not mmcv-full",
+}
+"""Texts of mmcv/_ext.py, and what is found."""
+
+
+def test_a_stand_in_for_the_compiled_mmcv_is_a_fault(uncompiled_mmcv: Path) -> None:
+    paths = f"{uncompiled_mmcv.parent}{os.pathsep}{ROOT}"
+
+    answer = subprocess.run(
+        [sys.executable, "-c", EXAMINE, str(uncompiled_mmcv / "_ext.py"), *STAND_INS],
+        env={**os.environ, "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    findings = answer.stdout.splitlines()
+    for finding, detail in zip(findings, STAND_INS.values(), strict=True):
+        assert finding.startswith("False; ")
+        assert detail in finding
+        assert "make clean setup" in finding
 
 
 def test_a_report_of_a_gpu_survives_json() -> None:
