@@ -1,11 +1,12 @@
 """Two processes that compute together over gloo."""
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from torch.multiprocessing.spawn import spawn
+
+from service.stack.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,9 +16,6 @@ def run_in_two_processes(work: Callable[[int, int, Path], None], folder: Path) -
 
     `work` is a function of a module, and `port` a free one for `torch.distributed`.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT)  # the processes import the module by its name
-        spawn(work, args=(port, folder), nprocs=2)
+        spawn(work, args=(free_port(), folder), nprocs=2)
