@@ -43,7 +43,7 @@ def test_a_loader_that_never_gives_is_found_and_its_stacks_are_in_the_log(
     os.mkfifo(image)  # nobody ever writes to it
     run_dir = tmp_path / "run"
 
-    process = start(with_loaders(torn, workers=1), run_dir, "--stall-after", "2")
+    process = start(with_loaders(torn, workers=1), run_dir, "--stall-after", "4")
     wait_for(lambda: bool(loaders_of(process)), process)
     loaders = loaders_of(process)
 
@@ -146,7 +146,10 @@ def test_an_attempt_leads_a_group_unless_a_shell_leads_one_for_it(has_session: b
 
 
 def loaders_of(process: Process) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def has_trained(run_dir: Path) -> bool:
