@@ -15,10 +15,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 import torch
 
@@ -31,8 +32,8 @@ WORKER = Path(sys.executable).parent / "tandem-worker"
 class ForkedProcess:
     """A fork of the server's, with what tests use of `subprocess.Popen`."""
 
-    def __init__(self, words: Sequence[str], *, pid: int, status_pipe: int) -> None:
-        self.args = words
+    def __init__(self, what: str, *, pid: int, status_pipe: int) -> None:
+        self.what = what
         self.pid = pid
         self.returncode: int | None = None
         self._status_pipe = status_pipe
@@ -45,7 +46,7 @@ class ForkedProcess:
         """The exit code, when it is there; `subprocess.TimeoutExpired` after `timeout` seconds."""
         code = self._look(timeout)
         if code is None:
-            raise subprocess.TimeoutExpired(list(self.args), timeout or 0.0)
+            raise subprocess.TimeoutExpired(self.what, timeout or 0.0)
         return code
 
     def send_signal(self, number: int) -> None:
@@ -78,18 +79,13 @@ def start_worker(*words: str, stdout: int = 1, stderr: int = 2) -> Process:
     """
     if torch.cuda.is_available():  # CUDA's libraries are not made for forks
         return subprocess.Popen([str(WORKER), *words], stdout=stdout, stderr=stderr)
-    request = {
-        "words": [str(WORKER), *words],
-        "environment": dict(os.environ),
-        "folder": str(Path.cwd()),
-    }
-    data = json.dumps(request).encode()
-    assert len(data) < LONGEST_REQUEST
-    status, status_of_fork = os.pipe()
-    control = _server()
-    socket.send_fds(control, [data], [stdout, stderr, status_of_fork])
-    os.close(status_of_fork)
-    return ForkedProcess(request["words"], pid=int(control.recv(32)), status_pipe=status)
+    return _fork({"words": [str(WORKER), *words]}, stdout=stdout, stderr=stderr)
+
+
+def start_function(function: Callable[..., None], *arguments: int | str) -> ForkedProcess:
+    """A fork that calls a function of a module; an error there is exit code 1."""
+    name = {"module": function.__module__, "function": function.__name__}
+    return _fork({**name, "arguments": arguments}, stdout=1, stderr=2)
 
 
 def start_new_process(*words: str) -> subprocess.Popen[bytes]:
@@ -119,6 +115,17 @@ def output_of_worker(*words: str, timeout_s: float) -> subprocess.CompletedProce
         out.seek(0)
         err.seek(0)
         return subprocess.CompletedProcess(words, code, out.read(), err.read())
+
+
+def _fork(what: dict[str, Any], *, stdout: int, stderr: int) -> ForkedProcess:
+    request = what | {"environment": dict(os.environ), "folder": str(Path.cwd())}
+    data = json.dumps(request).encode()
+    assert len(data) < LONGEST_REQUEST
+    status, status_of_fork = os.pipe()
+    control = _server()
+    socket.send_fds(control, [data], [stdout, stderr, status_of_fork])
+    os.close(status_of_fork)
+    return ForkedProcess(str(what), pid=int(control.recv(32)), status_pipe=status)
 
 
 @cache

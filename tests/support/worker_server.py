@@ -1,9 +1,10 @@
-"""Starts `tandem-worker` as forks of this process, which has imported torch and mmdet already.
+"""Forks this process, which has imported torch and mmdet already, to run what tests ask for.
 
 `tests.support.worker_processes` runs this as a program, with the descriptor of a socket. Each
-message there is one request: a JSON object with the command line, the environment and the working
+message there is one request: a JSON object with what to run, the environment and the working
 folder, and the descriptors of standard output, of standard error and of a pipe that gets the exit
-status. The answer is the process id. The end of the socket ends this process, not its forks.
+status. What to run is the command line of a `tandem-worker`, or a function with its module and its
+arguments. The answer is the process id. The end of the socket ends this process, not its forks.
 """
 
 import json
@@ -15,6 +16,8 @@ import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
 
 LONGEST_REQUEST = 2**17
 """In bytes; Linux allows 212,992 for a message on a socket by default."""
@@ -27,8 +30,8 @@ class WorkerServer:
     control: socket.socket
     status_pipes: dict[int, int] = field(default_factory=dict)
 
-    def serve(self) -> list[str] | None:
-        """Fork for each request; in a fork the command line to run, at the server's end none."""
+    def serve(self) -> dict[str, Any] | None:
+        """Fork for each request; in a fork the request, at the server's end none."""
         woken, wakes = os.pipe()
         for descriptor in (woken, wakes):
             os.set_blocking(descriptor, False)
@@ -49,7 +52,9 @@ class WorkerServer:
                     for descriptor in (woken, wakes, *self.status_pipes.values()):
                         os.close(descriptor)
                     self.control.close()
-                    return _become(json.loads(data), descriptors)
+                    request: dict[str, Any] = json.loads(data)
+                    _prepare(request, descriptors)
+                    return request
                 self._remember(pid, descriptors)
                 self.control.send(str(pid).encode())
 
@@ -69,23 +74,28 @@ class WorkerServer:
                 os.close(pipe)
 
 
-def _become(request: dict[str, object], descriptors: list[int]) -> list[str]:
-    """Give a fork what a new process would have; its command line."""
+def _prepare(request: dict[str, Any], descriptors: list[int]) -> None:
+    """Give a fork what a new process would have."""
     stdout, stderr, status = descriptors
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     for descriptor in (stdout, stderr, status):
         os.close(descriptor)
-    environment, words = request["environment"], request["words"]
-    assert isinstance(environment, dict)
-    assert isinstance(words, list)
     os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(str(request["folder"]))
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
     random.seed()
     np.random.seed()
     torch.seed()
-    return words
+
+
+def _run(request: dict[str, Any]) -> None:
+    if "words" in request:
+        sys.argv = request["words"]
+        cli.main()
+    else:
+        function = getattr(import_module(request["module"]), request["function"])
+        function(*request["arguments"])
 
 
 if __name__ == "__main__":
@@ -101,7 +111,6 @@ if __name__ == "__main__":
     from workers import evaluate, pack, train  # noqa: F401 - so that no fork has to
     from workers.probe import job  # noqa: F401
 
-    words = WorkerServer(socket.socket(fileno=int(sys.argv[1]))).serve()
-    if words is not None:
-        sys.argv = words
-        cli.main()
+    request = WorkerServer(socket.socket(fileno=int(sys.argv[1]))).serve()
+    if request is not None:
+        _run(request)

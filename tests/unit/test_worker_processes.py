@@ -9,7 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.worker_processes import output_of_worker, run_worker, start_worker
+from tests.support.worker_processes import (
+    output_of_worker,
+    run_worker,
+    start_function,
+    start_worker,
+)
 
 PATIENCE_S = 240
 
@@ -53,6 +58,13 @@ def test_a_fork_is_a_process_that_signals_reach(tmp_path: Path) -> None:
     assert process.wait(PATIENCE_S) == -signal.SIGKILL
     assert process.poll() == -signal.SIGKILL
     process.terminate()  # of a process that has ended: nothing
+
+
+def test_a_function_is_called_in_a_fork_and_its_error_is_an_exit_code(tmp_path: Path) -> None:
+    codes = [start_function(os.mkdir, str(tmp_path / "made")).wait(PATIENCE_S) for _ in range(2)]
+
+    assert codes == [0, 1]
+    assert (tmp_path / "made").is_dir()
 
 
 def test_one_that_takes_too_long_is_ended(tmp_path: Path) -> None:
