@@ -38,11 +38,11 @@ class WorkerServer:
         signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         while True:
-            ready, _, _ = select.select([self.control, woken], [], [])
+            ready, _, _ = select.select([self.control.fileno(), woken], [], [])
             if woken in ready:
                 os.read(woken, 4096)
                 self._report_exits()
-            if self.control in ready:
+            if self.control.fileno() in ready:
                 data, descriptors, _, _ = socket.recv_fds(self.control, LONGEST_REQUEST, 3)
                 if not data:
                     return None

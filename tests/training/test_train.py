@@ -14,10 +14,10 @@ import yaml
 from configs.spec import ExitCode, Metric, RunFile
 from tests.detectors import a_detector, a_plain_gfl
 from tests.digits import write_digits
+from tests.support.worker_processes import WORKER
 from tests.training.runs import (
     PATIENCE_S,
     STUDENT,
-    WORKER,
     a_spec,
     records,
     said,
