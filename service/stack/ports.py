@@ -4,6 +4,7 @@ import ipaddress
 import json
 import random
 import socket
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,8 +115,11 @@ def _reserve(port: int) -> bool:
     """Reserve `port` among all processes that choose ports here; whether it was unreserved.
 
     The reservation is an abstract Unix socket: it needs no file, holds for every user in the same
-    network namespace, and the kernel removes it when this process ends, however it ends.
+    network namespace, and the kernel removes it when this process ends, however it ends. Only
+    Linux has them.
     """
+    if sys.platform != "linux":
+        return True
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as holder:
         try:
             holder.bind(f"\0tandem-port-{port}")
