@@ -34,7 +34,7 @@ def test_a_sweep_is_searched_in_packs_compared_and_its_best_is_the_same_alone(
         *("sweep", "quick/instant_bckd", *WEIGHTS, teacher, *options, "--watch"), patience_s=480
     )
 
-    (sweep_id,) = re.findall(r"/v1/sweeps/(\w+)/report", told)
+    (sweep_id,) = set(re.findall(r"/v1/sweeps/(\w+)/report", told))
     sweep = client.sweep(sweep_id)
     trials = client.trials(sweep.id)
     assert sweep.state == "succeeded", sweep.message

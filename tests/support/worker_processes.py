@@ -141,7 +141,8 @@ def _server() -> socket.socket:
 
     def end() -> None:
         ours.close()
-        server.wait(timeout=30)
+        server.kill()
+        server.wait()
 
     atexit.register(end)
     return ours
