@@ -10,7 +10,7 @@ import httpx
 
 from service.stack.ports import free_port
 
-_PATIENCE_S = 60
+_PATIENCE_S = 180
 
 
 class Server:

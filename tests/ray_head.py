@@ -16,7 +16,7 @@ import psutil
 
 from service.stack.ports import free_port
 
-_PATIENCE_S = 60.0
+_PATIENCE_S = 180.0
 
 
 @contextmanager
