@@ -2,8 +2,6 @@
 BIN := .venv/bin
 TEACHER ?= shipped
 SEED ?= 0
-# How many processes share the default tests: a number, or `logical` for one a core.
-TEST_PROCESSES ?= logical
 
 .PHONY: setup demo bccd bccd-data test test-all test-chaos gpu-check compose-test sweep-demo bench-packs check format lock \
   dashboards up down doctor clean teacher
@@ -21,6 +19,8 @@ bccd: bccd-data setup ## The same on real blood cell images, with pretrained bac
 bccd-data: # Before the set-up, which takes minutes.
 	@test -n "$(DATA)" || { echo "Say where BCCD is: make bccd DATA=FOLDER"; exit 2; }
 
+# How many processes share the default tests: a number, or `logical` for one a core.
+test: TEST_PROCESSES ?= logical
 test: setup ## The default tests, under 10 minutes on 2 cores.
 	@$(BIN)/pytest -n $(TEST_PROCESSES) --maxprocesses 4 --durations=10
 
