@@ -23,8 +23,10 @@ bccd: bccd-data setup ## The same on real blood cell images, with pretrained bac
 bccd-data: # Before the set-up, which takes minutes.
 	@test -n "$(DATA)" || { echo "Say where BCCD is: make bccd DATA=FOLDER"; exit 2; }
 
-test: setup ## The default tests, under 15 minutes on 2 cores.
-	@$(BIN)/pytest
+# How many processes share the default tests: a number, or `logical` for one a core.
+test: TEST_PROCESSES ?= logical
+test: setup ## The default tests, under 10 minutes on 2 cores.
+	@$(BIN)/pytest -n $(TEST_PROCESSES) --maxprocesses 4 --durations=10
 
 test-all: setup ## Every test, the slow ones and those for a GPU included.
 	@$(BIN)/pytest -m ''

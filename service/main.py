@@ -4,7 +4,14 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import (
+    ExitStack,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
@@ -160,17 +167,13 @@ def _make_world(
 ) -> tuple[World, ExitStack]:
     """The world, and what closes its connections."""
     database = Database(settings.database)
-    ray_token = settings.ray_token.get_secret_value() if settings.ray_token else None
-    ray = RayJobs(settings.ray_url, token_file=settings.ray_token_path, token=ray_token)
-    mlflow = Mlflow(settings.mlflow_url)
     clock = clock or SystemClock()
     opened = ExitStack()
-    for connection in (database, mlflow, ray):
-        opened.callback(connection.close)
+    opened.callback(database.close)
     world = World(
         store=database,
-        cluster=cluster or ray,
-        tracker=tracker or mlflow,
+        cluster=cluster or opened.enter_context(closing(_ray_jobs(settings))),
+        tracker=tracker or opened.enter_context(closing(Mlflow(settings.mlflow_url))),
         files=LocalFiles(settings.runs_dir, sweeps_dir=settings.sweeps_dir, roots=settings.roots),
         logs=LocalLogStore(settings.logs_dir),
         clock=clock,
@@ -184,6 +187,11 @@ def _make_world(
         owner=f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}",
     )
     return world, opened
+
+
+def _ray_jobs(settings: Settings) -> RayJobs:
+    token = settings.ray_token.get_secret_value() if settings.ray_token else None
+    return RayJobs(settings.ray_url, token_file=settings.ray_token_path, token=token)
 
 
 def _given_tokens(settings: Settings, *, at: datetime) -> dict[str, Token]:

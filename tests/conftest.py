@@ -5,12 +5,15 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from hypothesis import HealthCheck, settings
 
 from service.adapters.clock import FixedClock
 from service.adapters.simulated import SimulatedCluster, SimulatedTracker
@@ -26,6 +29,12 @@ from service.usecases.world import World
 from tests.asgi import AsgiTransport
 from tests.factories import CLASSES, a_detector_spec, write_checkpoint, write_dataset
 from tests.postgres import Postgres, a_postgres, where_postgres_is
+
+pytest_plugins = ("tests.side_by_side", "tests.budget")
+
+# Other work on the machine makes an example slow; pytest's timeout is for those that hang.
+settings.register_profile("tandem", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tandem")
 
 
 @dataclass
@@ -89,9 +98,24 @@ class Stage:
         assert self.http.post("/v1/teachers", json=body).is_success
 
 
+@cache
+def migrated_sqlite() -> bytes:
+    """An SQLite file with the newest schema and nothing in it; made once in each process."""
+    with TemporaryDirectory(prefix="tandem-db-") as folder:
+        database = Database(f"sqlite:///{folder}/tandem.db")
+        database.migrate()
+        database.close()
+        return (Path(folder) / "tandem.db").read_bytes()
+
+
 @contextmanager
 def open_stage(home: Path, **settings: Any) -> Iterator[Stage]:
     """A service that lives in `home`, with other settings where they are given."""
+    file = home / "tandem.db"
+    if "database_url" not in settings and not file.exists():
+        # Each migration takes a while; tests of the migrations themselves start without a schema.
+        home.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(migrated_sqlite())
     cluster, tracker, clock = SimulatedCluster(), SimulatedTracker(), FixedClock()
     app = create_app(
         Settings(home=home, **settings),
@@ -121,11 +145,10 @@ def postgres() -> Iterator[Postgres]:
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A database of each kind, with the newest schema and nothing in it."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'deep' / 'tandem.db'}"
-        database = Database(url)
-        database.migrate()
-        database.close()
-        yield url
+        file = tmp_path / "deep" / "tandem.db"
+        file.parent.mkdir()
+        file.write_bytes(migrated_sqlite())
+        yield f"sqlite:///{file}"
         return
     server: Postgres = request.getfixturevalue("postgres")
     url = server.fresh()

@@ -1,16 +1,14 @@
 """Specs of jobs around the shipped digits teacher, run as the command line does it."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from configs.spec import RunFile
+from tests.support.worker_processes import run_worker
 
-WORKER = Path(sys.executable).parent / "tandem-worker"
 TEACHERS = Path(__file__).parents[1] / "configs" / "teachers"
 PATIENCE_S = 240
 
@@ -45,8 +43,8 @@ def do(spec: dict[str, Any], run_dir: Path) -> int:
     """Runs the command of a spec's task; its exit code."""
     file = run_dir.parent / f"{run_dir.name}.yaml"
     file.write_text(yaml.safe_dump(spec))
-    command = [str(WORKER), spec["task"], "--spec", str(file), "--run-dir", str(run_dir)]
-    return subprocess.run(command, timeout=PATIENCE_S, check=False).returncode
+    words = (spec["task"], "--spec", str(file), "--run-dir", str(run_dir))
+    return run_worker(*words, timeout_s=PATIENCE_S)
 
 
 def spool_of(run_dir: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import psutil
 
 from service.stack.ports import free_port
 
-_PATIENCE_S = 60.0
+_PATIENCE_S = 180.0
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def a_ray_head() -> Iterator[dict[str, str]]:
     """The environment that connects a process with it."""
     # The path of a Unix socket has 107 bytes at most: not pytest's folder.
     folder = Path(tempfile.mkdtemp(prefix="tandem-ray-", dir="/tmp"))
-    port = free_port()
+    port, client, agent, agent_grpc, metrics = (free_port() for _ in range(5))
     env = os.environ | {
         "RAY_ADDRESS": f"127.0.0.1:{port}",
         "RAY_AUTH_MODE": "token",
@@ -35,6 +35,9 @@ def a_ray_head() -> Iterator[dict[str, str]]:
         *("start", "--head", "--block", "--disable-usage-stats", "--include-dashboard=false"),
         *("--num-cpus=2", "--num-gpus=0", "--object-store-memory=80000000"),
         *(f"--port={port}", f"--temp-dir={folder / 'ray'}"),
+        # Ray's defaults are fixed ports, which another head on this machine may hold.
+        *(f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}"),
+        *(f"--dashboard-agent-grpc-port={agent_grpc}", f"--metrics-export-port={metrics}"),
         *("--min-worker-port=0", "--max-worker-port=0"),
     ]
     with (folder / "log").open("w") as log:

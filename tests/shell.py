@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from service.stack.parts import PartName, ray_temp_dir
 from service.stack.ports import free_port
 from service.stack.processes import marked
+from tests.instant import TINY
 
 TANDEM = Path(sys.executable).parent / "tandem"
 PATIENCE_S = 180
@@ -73,6 +75,18 @@ class Shell:
     def survivors(self) -> list[psutil.Process]:
         """Every process that a part of this stack has started and that still runs."""
         return [found for part in PartName for found in marked(f"{self.home}:{part}")]
+
+
+@contextmanager
+def stack_with_tiny_digits(folder: Path) -> Iterator[Shell]:
+    """A shell whose stack is up, with MLflow's metrics, and that has the data of quick/instant."""
+    mlflow_metrics = folder / "mlflow-metrics"
+    mlflow_metrics.mkdir()
+    with own_shell(folder) as made, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_EXPOSE_PROMETHEUS", str(mlflow_metrics))
+        made.does("up")
+        made.does("data", "digits", "--name", "digits-tiny", *TINY)
+        yield made
 
 
 @contextmanager

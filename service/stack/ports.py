@@ -4,6 +4,7 @@ import ipaddress
 import json
 import random
 import socket
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from service.stack.errors import BadAddress
 
 _CHOICE = range(20000, 32000)
 """Above the ports that Ray gives to its workers, below those that Linux gives to clients."""
+
+_reserved: dict[int, int] = {}
+"""Ports that this process has reserved, each with the descriptor of the socket that reserves it."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,11 @@ def holder_of(port: int) -> str:
 def remembered_ports(file: Path, names: Iterable[str]) -> dict[str, int]:
     """A port for each name: as in `file` where still free, else chosen and written there."""
     wanted = tuple(names)
-    ports = {name: port for name, port in _read(file).items() if name in wanted and is_free(port)}
+    ports = {
+        name: port
+        for name, port in _read(file).items()
+        if name in wanted and is_free(port) and (port in _reserved or _reserve(port))
+    }
     for name in wanted:
         if name not in ports:
             ports[name] = free_port(avoid=frozenset(ports.values()))
@@ -91,11 +99,34 @@ def remembered_ports(file: Path, names: Iterable[str]) -> dict[str, int]:
 
 
 def free_port(*, avoid: frozenset[int] = frozenset()) -> int:
-    """A port that nobody listens on, at random so that two stacks seldom choose the same."""
-    for port in random.sample(_CHOICE, k=200):
-        if port not in avoid and is_free(port):
+    """A port that nobody listens on, reserved until this process ends.
+
+    Until the server that is to listen there has started, no other process that asks here gets the
+    same port.
+    """
+    # Not the global generator: a seed would lead two processes to the same ports.
+    for port in random.SystemRandom().sample(_CHOICE, k=200):
+        if port not in avoid and is_free(port) and _reserve(port):
             return port
     raise OSError("none of 200 ports between 20000 and 32000 is free")
+
+
+def _reserve(port: int) -> bool:
+    """Reserve `port` among all processes that choose ports here; whether it was unreserved.
+
+    The reservation is an abstract Unix socket: it needs no file, holds for every user in the same
+    network namespace, and the kernel removes it when this process ends, however it ends. Only
+    Linux has them.
+    """
+    if sys.platform != "linux":
+        return True
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as holder:
+        try:
+            holder.bind(f"\0tandem-port-{port}")
+        except OSError:
+            return False
+        _reserved[port] = holder.detach()
+    return True
 
 
 def _read(file: Path) -> dict[str, int]:

@@ -1,20 +1,16 @@
-"""A stack for each module of end-to-end tests, with a tiny digits set."""
+"""One stack for all end-to-end tests of a process, with a tiny digits set."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from service.client import TandemClient
-from tests.instant import TINY
-from tests.shell import Shell, own_shell
+from tests.shell import Shell, stack_with_tiny_digits
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    with own_shell(tmp_path_factory.mktemp("stack")) as made, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_EXPOSE_PROMETHEUS", str(tmp_path_factory.mktemp("mlflow")))
-        made.does("up")
-        made.does("data", "digits", "--name", "digits-tiny", *TINY)
+    with stack_with_tiny_digits(tmp_path_factory.mktemp("stack")) as made:
         yield made
 
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from configs.spec import Metric, Tag
+from configs.spec import Metric, RunFile, Tag
 from service.api.asked import RunRequest
 from service.api.schemas import RunView
 from service.client import TandemApiError, TandemClient
@@ -50,7 +50,9 @@ def test_a_service_killed_in_the_middle_finds_its_run_again(
     wait_for(lambda: client.run(run.id).latest.get(Metric.LOSS) is not None)
 
     os.kill(shell.parts()["service"]["pid"], signal.SIGKILL)
-    time.sleep(5)
+    spool = shell.home / "runs" / run.id / RunFile.SPOOL
+    unheard = spool.stat().st_size
+    wait_for(lambda: spool.stat().st_size > unheard + 1000)  # it trains on without the service
     shell.does("up")
     ended = client.wait(run.id, timeout_s=PATIENCE_S)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.gpu.conftest import RecordFigure
-from tests.training.runs import WORKER
+from tests.support.worker_processes import WORKER
 
 pytestmark = pytest.mark.gpu
 

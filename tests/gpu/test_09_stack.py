@@ -16,8 +16,7 @@ from service.client import TandemClient
 from service.domain.states import RunState
 from tests.e2e.test_main_job import trainer_of, wait_for
 from tests.gpu.measurement import release_memory
-from tests.instant import TINY
-from tests.shell import Shell, own_shell
+from tests.shell import Shell, stack_with_tiny_digits
 from tests.tracking import tracked_run
 
 PATIENCE_S = 120
@@ -28,10 +27,7 @@ CUDA_FILE = "/dev/nvidia-uvm"
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     release_memory()
-    with own_shell(tmp_path_factory.mktemp("stack")) as made, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_EXPOSE_PROMETHEUS", str(tmp_path_factory.mktemp("mlflow")))
-        made.does("up")
-        made.does("data", "digits", "--name", "digits-tiny", *TINY)
+    with stack_with_tiny_digits(tmp_path_factory.mktemp("stack")) as made:
         yield made
 
 

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from service.domain.errors import BackupRefused, SchemaUnknown
 from service.store.archive import Manifest
 from service.store.backup import write_backup
 from service.store.database import Database
+from service.store.engine import is_sqlite
 from service.store.restore import restore_backup
 from service.store.schema import changing, revision_of, revisions, upgrade
 from service.store.tables import Table
+from tests.conftest import migrated_sqlite
 from tests.factories import a_run
 from tests.postgres import Postgres
 from tests.rows import NOW, Rows, fill, rows_of
@@ -321,6 +323,10 @@ def test_a_database_that_a_service_uses_is_not_touched(postgres: Postgres, file:
 
 
 def filled(url: str) -> Rows:
+    if is_sqlite(url):
+        file = Path(str(make_url(url).database))
+        file.parent.mkdir()
+        file.write_bytes(migrated_sqlite())
     with changing(url) as connection:
         upgrade(connection)
         fill(connection)

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 
 from configs.spec import MLFLOW_EXPERIMENT, Record, RunFile, RunSpec, Tag, Tracked
 from service.stack.ports import free_port
-from tests.integration.test_mlflow_sink import Server
+from tests.mlflow_server import Server
 from tests.tracking import tracked_run
 from tests.unit.workers.reporting.fake_service import FakeService, serve
 from tests.unit.workers.reporting.records import (
@@ -34,16 +34,6 @@ from workers.reporting.shipper import SinkBroken, SinkUnavailable
 from workers.reporting.spool import Spool
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    made = Server(tmp_path_factory.mktemp("mlflow"))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture

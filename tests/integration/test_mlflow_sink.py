@@ -1,21 +1,15 @@
 """The spool's records in a real MLflow server: all of them, once, in one run."""
 
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
 import pytest
 from mlflow import MlflowClient
 
 from configs.catalog import parse_spec
 from configs.spec import DatasetManifest, Metric, RunFile
-from service.stack.ports import free_port
 from tests.factories import a_manifest, a_spec
+from tests.mlflow_server import Server
 from tests.tracking import tracked_run, tracked_steps
 from workers.provenance import Whereabouts
 from workers.reporting.identity import Identity
@@ -27,54 +21,6 @@ SPEC = parse_spec(a_spec())
 HERE = Whereabouts(host="h", pid=1, device="cpu", versions={})
 MANIFEST: DatasetManifest = a_manifest()
 PATIENCE_S = 60
-
-
-class Server:
-    """An MLflow server that can be switched off and on."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        words = [str(Path(sys.executable).parent / "mlflow"), "server", "--host", "127.0.0.1"]
-        words += ["--port", str(self.port), "--workers", "1"]
-        words += ["--backend-store-uri", f"sqlite:///{self._folder / 'mlflow.db'}"]
-        words += ["--artifacts-destination", str(self._folder / "artifacts")]
-        env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        log = (self._folder / "log").open("ab")
-        self._process = subprocess.Popen(
-            words, env=env, stdout=log, stderr=log, start_new_session=True
-        )
-        log.close()
-        deadline_s = time.monotonic() + PATIENCE_S
-        while not self._answers():
-            assert time.monotonic() < deadline_s
-            time.sleep(0.2)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, 9)
-            self._process.wait()
-            self._process = None
-
-    def _answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health", trust_env=False).is_success
-        except httpx.HTTPError:
-            return False
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    made = Server(tmp_path_factory.mktemp("mlflow"))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
 
 
 def a_reporter(server: Server, run_dir: Path, *, attempt: int = 1) -> Reporter:

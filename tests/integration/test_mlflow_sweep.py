@@ -1,6 +1,5 @@
 """A sweep's run in a real MLflow: made once, found again, with trials below it."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 
@@ -10,20 +9,10 @@ from mlflow import MlflowClient
 from configs.spec import Tag
 from service.adapters.mlflow import Mlflow
 from service.domain.errors import TrackerRefused
-from tests.integration.test_mlflow_sink import Server
+from tests.mlflow_server import Server
 
 pytestmark = pytest.mark.e2e
 AT = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    made = Server(tmp_path_factory.mktemp("mlflow"))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
 
 
 @pytest.mark.parametrize("project", ["default", "vision"])

@@ -8,21 +8,11 @@ from mlflow import MlflowClient
 
 from service.adapters.mlflow import Mlflow
 from service.domain.errors import TrackerRefused
-from tests.integration.test_mlflow_sink import Server
+from tests.mlflow_server import Server
 
 pytestmark = pytest.mark.e2e
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    made = Server(tmp_path_factory.mktemp("mlflow"))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture

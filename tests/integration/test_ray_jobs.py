@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from service.adapters.simulated import SimulatedCluster
 from service.domain.errors import ClusterUnreachable
 from service.domain.policy import Job, JobState
 from service.domain.ports import Cluster, Order
+from service.stack.ports import free_port
 
 TOKEN = "t" * 64
 LONGEST_S = 60.0
@@ -53,7 +53,7 @@ def ray_url(token_file: Path) -> Iterator[str]:
     """A Ray head of our own on free ports, gone with everything it started."""
     # The path of a Unix socket has 107 bytes at most: not pytest's folder.
     folder = Path(tempfile.mkdtemp(prefix="tandem-ray-", dir="/tmp"))
-    gcs, dashboard, client, agent = _free_ports(4)
+    gcs, dashboard, client, agent, agent_grpc, metrics = (free_port() for _ in range(6))
     command = [
         str(Path(sys.executable).parent / "ray"),
         *("start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2", "--num-gpus=0"),
@@ -61,6 +61,7 @@ def ray_url(token_file: Path) -> Iterator[str]:
         *(f"--port={gcs}", f"--ray-client-server-port={client}"),
         *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
         *(f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder / 'ray'}"),
+        *(f"--dashboard-agent-grpc-port={agent_grpc}", f"--metrics-export-port={metrics}"),
         *("--object-store-memory=80000000", "--min-worker-port=0", "--max-worker-port=0"),
     ]
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_file)}
@@ -226,10 +227,8 @@ def test_a_cluster_that_refuses_our_token_says_which_setting_to_mend(
 def test_a_cluster_where_nothing_listens_is_unreachable(
     connect: Connect,
 ) -> None:
-    (port,) = _free_ports(1)
-
     with pytest.raises(ClusterUnreachable):
-        connect(f"http://127.0.0.1:{port}", None).look("any")
+        connect(f"http://127.0.0.1:{free_port()}", None).look("any")
 
 
 def test_something_else_at_rays_address_is_unreachable(
@@ -294,13 +293,3 @@ def _family(pid: int, *, folder: Path) -> list[psutil.Process]:
         if any(str(folder) in word for word in process.info["cmdline"] or ()):
             found.add(process)
     return list(found)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for opened in sockets:
-        opened.bind(("127.0.0.1", 0))
-    ports: list[int] = [opened.getsockname()[1] for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports

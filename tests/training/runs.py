@@ -1,8 +1,6 @@
 """Training runs as the command line does them: a spec, a folder, and what is found there."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +8,15 @@ import torch
 import yaml
 
 from configs.spec import Metric, RunFile
+from tests.support.worker_processes import (
+    WORKER,
+    Process,
+    run_worker,
+    start_new_process,
+    start_worker,
+)
 from workers.checkpoints import load_checkpoint
 
-WORKER = Path(sys.executable).parent / "tandem-worker"
 PATIENCE_S = 240
 STUDENT = {
     "backbone": {"depth": 18, "width": 0.125},
@@ -49,9 +53,20 @@ def command(spec: dict[str, Any], run_dir: Path, *, attempt: int = 1) -> list[st
 
 
 def train(spec: dict[str, Any], run_dir: Path, *, attempt: int = 1) -> int:
-    return subprocess.run(
-        command(spec, run_dir, attempt=attempt), timeout=PATIENCE_S, check=False
-    ).returncode
+    _, *words = command(spec, run_dir, attempt=attempt)
+    return run_worker(*words, timeout_s=PATIENCE_S)
+
+
+def start(spec: dict[str, Any], run_dir: Path, *options: str, attempt: int = 1) -> Process:
+    """A trainer that runs, with more options of the command."""
+    _, *words = command(spec, run_dir, attempt=attempt)
+    return start_worker(*words, *options)
+
+
+def start_anew(spec: dict[str, Any], run_dir: Path, *, attempt: int = 1) -> Process:
+    """A trainer that runs as a new process: for what a fork does not show."""
+    _, *words = command(spec, run_dir, attempt=attempt)
+    return start_new_process(*words)
 
 
 def records(run_dir: Path) -> list[dict[str, Any]]:

@@ -1,17 +1,15 @@
 """A user's own set, real microscope images, is imported and trained on."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from configs.spec import ExitCode, RunFile
-from tests.training.runs import STUDENT, records
+from tests.support.worker_processes import run_worker
+from tests.training.runs import PATIENCE_S, STUDENT, records
 
-WORKER = Path(sys.executable).parent / "tandem-worker"
 BCCD = Path(__file__).parents[2].parent / "shared" / "datasets" / "bccd"
 
 
@@ -19,7 +17,7 @@ BCCD = Path(__file__).parents[2].parent / "shared" / "datasets" / "bccd"
 def test_a_students_own_microscope_images_train(tmp_path: Path) -> None:
     cells = tmp_path / "cells"
     options = ("--root", str(BCCD), "--out", str(cells), "--name", "cells", "--drop-bad")
-    assert subprocess.run([WORKER, "data", "import-voc", *options], check=False).returncode == 0
+    assert run_worker("data", "import-voc", *options, timeout_s=PATIENCE_S) == 0
     spec = {
         "student": STUDENT,
         "data": {
@@ -36,9 +34,8 @@ def test_a_students_own_microscope_images_train(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(spec))
     run_dir = tmp_path / "run"
 
-    code = subprocess.run(
-        [WORKER, "train", "--spec", str(file), "--run-dir", str(run_dir)], check=False
-    ).returncode
+    words = ("train", "--spec", str(file), "--run-dir", str(run_dir))
+    code = run_worker(*words, timeout_s=PATIENCE_S)
 
     assert code == ExitCode.SUCCEEDED
     said = [record for record in records(run_dir) if record["kind"] == "metrics"]

@@ -4,7 +4,6 @@ import logging
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,8 +15,19 @@ import torch
 import yaml
 
 from configs.spec import ExitCode, RunFile
+from service.stack.ports import free_port
 from tests.digits import write_digits
-from tests.training.runs import PATIENCE_S, STUDENT, a_spec, command, records, said, train, weights
+from tests.training.runs import (
+    PATIENCE_S,
+    STUDENT,
+    a_spec,
+    records,
+    said,
+    start,
+    start_anew,
+    train,
+    weights,
+)
 from workers.data.digits import CLASSES
 
 log = logging.getLogger(__name__)
@@ -52,10 +62,7 @@ def with_a_teacher(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
 def start_group(spec: dict[str, Any], run_dir: Path, *, count: int, attempt: int) -> list[Any]:
     file = run_dir.parent / f"{run_dir.name}.yaml"
     file.write_text(yaml.safe_dump(spec))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
     arguments = ["-m", "tests.training.group", str(file), str(run_dir), str(attempt)]
     return [
         subprocess.Popen([sys.executable, *arguments], env=os.environ | group | {"RANK": str(rank)})
@@ -102,8 +109,10 @@ def test_a_trainer_killed_at_a_random_step_goes_on_bit_for_bit(
     spec = with_a_teacher(an_exact_spec(digits, data=data), tmp_path)
     assert train(spec, tmp_path / "whole") == ExitCode.SUCCEEDED
 
-    for attempt, step in enumerate(steps, start=1):
-        process = subprocess.Popen(command(spec, tmp_path / "torn", attempt=attempt))
+    # The first as a new process: with another hash seed, and with imports in their own order.
+    ways = (start_anew, start)
+    for attempt, (step, begin) in enumerate(zip(steps, ways, strict=False), start=1):
+        process = begin(spec, tmp_path / "torn", attempt=attempt)
         kill_after_step([process], tmp_path / "torn", step)
     assert train(spec, tmp_path / "torn", attempt=len(steps) + 1) == ExitCode.SUCCEEDED
 
@@ -143,14 +152,14 @@ def test_sigterm_writes_a_checkpoint_of_the_very_step(digits: Path, tmp_path: Pa
     checkpoints = {"every_minutes": None}
     schedule = a_spec(digits)["schedule"] | {"epochs": 100}
     spec = an_exact_spec(digits, checkpoints=checkpoints, schedule=schedule)
-    process = subprocess.Popen(command(spec, tmp_path / "run"))
+    process = start(spec, tmp_path / "run")
     while not any(r["kind"] == "progress" and r["step"] for r in records(tmp_path / "run")):
         time.sleep(0.01)
 
     process.terminate()
     assert process.wait(PATIENCE_S) == ExitCode.INTERRUPTED
 
-    process = subprocess.Popen(command(spec, tmp_path / "run", attempt=2))
+    process = start(spec, tmp_path / "run", attempt=2)
     while not any(r["kind"] == "started" and r["attempt"] == 2 for r in records(tmp_path / "run")):
         time.sleep(0.01)
     process.kill()
@@ -179,7 +188,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(
 ) -> None:
     spec = an_exact_spec(digits)
     assert train(spec, tmp_path / "whole") == ExitCode.SUCCEEDED
-    kill_after_step([subprocess.Popen(command(spec, tmp_path / "torn"))], tmp_path / "torn", 8)
+    kill_after_step([start(spec, tmp_path / "torn")], tmp_path / "torn", 8)
     folder = tmp_path / "torn" / RunFile.CHECKPOINTS
     newest = sorted(folder.glob("step-*.json"))[-1].with_suffix(".pth")
     content = bytearray(newest.read_bytes())

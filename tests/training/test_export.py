@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,8 +18,10 @@ from mmdet.apis import init_detector
 from mmdet.models import build_detector
 
 from configs.spec import Detector, ExitCode, FailureReason, Metric, RunFile
+from service.stack.ports import free_port
 from tests.digits import write_digits
-from tests.jobs import PATIENCE_S, WORKER, an_export, do, spool_of, the_teacher
+from tests.jobs import PATIENCE_S, an_export, do, spool_of, the_teacher
+from tests.support.worker_processes import output_of_worker
 from tests.training.test_methods import HEADS, a_detector, liven
 from workers.architecture import detector_config
 from workers.data.digits import CLASSES
@@ -171,9 +172,7 @@ def test_a_box_that_only_one_side_has_is_counted() -> None:
 
 
 def test_mlflow_serves_the_model_over_http(exported: Path, digits: Path, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     folder = exported / RunFile.EXPORT / "mlflow"
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(folder)]
     options = ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
@@ -214,9 +213,9 @@ def test_predictions_are_drawn_by_an_export_and_by_an_onnx_file(
     image = sorted((digits / "images" / "val").iterdir())[0]
     for number, model in enumerate((exported, exported / RunFile.EXPORT / "student.onnx")):
         out = tmp_path / str(number)
-        command = [str(WORKER), "predict", str(model), str(image), "--out", str(out)]
+        words = ("predict", str(model), str(image), "--out", str(out))
 
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        answer = output_of_worker(*words, timeout_s=PATIENCE_S)
 
         assert answer.returncode == 0, answer.stderr
         assert f"{image} -> {out / image.stem}.png" in answer.stdout
@@ -233,11 +232,9 @@ def test_what_holds_no_detector_or_is_no_image_is_named(
     (tmp_path / "folder").mkdir()
     (tmp_path / "text").write_text("neither image nor model")
     place = tmp_path / model if model else exported
-    command = [str(WORKER), "predict", str(place), str(tmp_path / "text")]
+    words = ("predict", str(place), str(tmp_path / "text"), "--out", str(tmp_path / "out"))
 
-    answer = subprocess.run(
-        [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False
-    )
+    answer = output_of_worker(*words, timeout_s=PATIENCE_S)
 
     assert answer.returncode == ExitCode.REFUSED
     assert why in answer.stderr

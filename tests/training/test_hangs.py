@@ -15,7 +15,8 @@ import pytest
 
 from configs.spec import Env, ExitCode, RunFile, attempt_log
 from tests.digits import write_digits
-from tests.training.runs import PATIENCE_S, a_spec, command, records
+from tests.support.worker_processes import Process
+from tests.training.runs import PATIENCE_S, a_spec, command, records, start, start_anew
 from tests.unit.workers.reporting.fake_service import FakeService, serve
 
 
@@ -42,9 +43,7 @@ def test_a_loader_that_never_gives_is_found_and_its_stacks_are_in_the_log(
     os.mkfifo(image)  # nobody ever writes to it
     run_dir = tmp_path / "run"
 
-    process = subprocess.Popen(
-        [*command(with_loaders(torn, workers=1), run_dir), "--stall-after", "2"]
-    )
+    process = start(with_loaders(torn, workers=1), run_dir, "--stall-after", "4")
     wait_for(lambda: bool(loaders_of(process)), process)
     loaders = loaders_of(process)
 
@@ -58,7 +57,7 @@ def test_a_loader_that_never_gives_is_found_and_its_stacks_are_in_the_log(
 
 
 def test_kill_9_leaves_no_loader(digits: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(command(with_loaders(digits, workers=2), tmp_path / "run"))
+    process = start_anew(with_loaders(digits, workers=2), tmp_path / "run")
     wait_for(lambda: has_trained(tmp_path / "run") and len(loaders_of(process)) == 2, process)
     loaders = loaders_of(process)
     environment = psutil.Process(process.pid).environ()
@@ -74,8 +73,7 @@ def test_kill_9_leaves_no_loader(digits: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_trainer_that_was_frozen_goes_on(digits: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    words = [*command(with_loaders(digits, workers=1), run_dir), "--stall-after", "5"]
-    process = subprocess.Popen(words)
+    process = start(with_loaders(digits, workers=1), run_dir, "--stall-after", "5")
     wait_for(lambda: has_trained(run_dir), process)
 
     process.send_signal(signal.SIGSTOP)
@@ -117,7 +115,7 @@ def test_sigterm_to_all_processes_at_once_is_a_preemption_with_a_checkpoint(
     digits: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    process = subprocess.Popen(command(with_loaders(digits, workers=2), run_dir))
+    process = start(with_loaders(digits, workers=2), run_dir)
     wait_for(lambda: has_trained(run_dir) and len(loaders_of(process)) == 2, process)
 
     for one in [psutil.Process(process.pid), *loaders_of(process)]:
@@ -147,15 +145,18 @@ def test_an_attempt_leads_a_group_unless_a_shell_leads_one_for_it(has_session: b
     assert (group == shell.pid) == has_session
 
 
-def loaders_of(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
+def loaders_of(process: Process) -> list[psutil.Process]:
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def has_trained(run_dir: Path) -> bool:
     return any(r["kind"] == "progress" and r["phase"] == "training" for r in records(run_dir))
 
 
-def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None:
+def wait_for(condition: Callable[[], bool], process: Process) -> None:
     deadline_s = time.monotonic() + PATIENCE_S
     while not condition():
         assert process.poll() is None, "it ended too early"

@@ -10,7 +10,7 @@ import pytest
 
 from configs.spec import ExitCode, Outcome, RunFile, attempt_log
 from tests.digits import write_digits
-from tests.training.runs import PATIENCE_S, a_spec, command, records, train
+from tests.training.runs import PATIENCE_S, a_spec, records, start, train
 from tests.unit.workers.reporting.fake_service import FakeService, serve
 from workers.remains import leave_start_mark
 
@@ -26,14 +26,10 @@ def test_the_whole_log_is_at_the_service_which_wants_a_token(digits: Path, tmp_p
     (run_dir / RunFile.TOKEN).write_text("a secret\n")
     spec = a_spec(digits, schedule=a_spec(digits)["schedule"] | {"epochs": 1})
     with serve(FakeService(token="a secret")) as service:
-        words = [*command(spec, run_dir), "--report-to", service.url]
-
-        answer = subprocess.run(
-            words, timeout=PATIENCE_S, check=False, capture_output=True, text=True
-        )
+        code = start(spec, run_dir, "--report-to", service.url).wait(PATIENCE_S)
 
     log = (run_dir / attempt_log(1)).read_bytes()
-    assert answer.returncode == ExitCode.SUCCEEDED
+    assert code == ExitCode.SUCCEEDED
     assert bytes(service.log) == log
     assert log
     assert b"secret" not in log
@@ -55,9 +51,8 @@ def test_a_full_disk_is_told_by_the_last_word_and_by_the_exit_code(
     digits: Path, small_disk: Path
 ) -> None:
     with serve(FakeService()) as service:
-        words = [*command(a_spec(digits), small_disk / "run"), "--report-to", service.url]
-
-        code = subprocess.run(words, timeout=PATIENCE_S, check=False).returncode
+        process = start(a_spec(digits), small_disk / "run", "--report-to", service.url)
+        code = process.wait(PATIENCE_S)
 
     last = service.records[-1]
     assert code == ExitCode.DISK_FULL

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import pytest
 from configs.catalog import parse_spec
 from configs.spec import ExitCode, PackMember, PackOrder, RunFile
 from tests.digits import write_digits
-from tests.training.runs import PATIENCE_S, STUDENT, WORKER, a_spec, records, said, weights
+from tests.support.worker_processes import start_worker
+from tests.training.runs import PATIENCE_S, STUDENT, a_spec, records, said, weights
 from tests.training.runs import train as train_by_command
 from workers import compat
 from workers.data.digits import CLASSES
@@ -89,7 +89,7 @@ def start(folder: Path, members: dict[str, dict[str, Any]], *, attempt: int = 1)
     order = an_order(folder, members, attempt=attempt)
     file = folder / f"order-{order.id}.json"
     file.write_text(order.model_dump_json())
-    return subprocess.Popen([str(WORKER), "train-pack", str(file)])
+    return start_worker("train-pack", str(file))
 
 
 def kill_after_step(process: Any, run_dir: Path, step: int) -> None:

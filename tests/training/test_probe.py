@@ -1,7 +1,7 @@
 """A probe on the small digits set: what parameters move, what a step costs, what ratios mean."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,10 @@ from configs.spec import (
     members_that_fit,
 )
 from configs.variants import baseline_of, trial_spec
-from tests.digits import write_digits
 from tests.jobs import do, spool_of
 from tests.training.probes import (
     BATCH,
     TRAIN,
-    VAL,
-    a_bench,
     a_probe,
     a_taught_spec,
     between,
@@ -42,22 +39,6 @@ from workers.probe.rates import learning_rates
 from workers.probe.teacher_scores import ScoreCache, teacher_scores
 from workers.probe.units import detection_loss, measure_units
 from workers.stepping import Stepper
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_digits(tmp_path_factory.mktemp("digits"), train=TRAIN, val=VAL)
-
-
-@pytest.fixture(scope="module")
-def base(digits: Path) -> RunSpec:
-    return parse_spec(a_taught_spec(digits))
-
-
-@pytest.fixture(scope="module")
-def bench(base: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with a_bench(base, tmp_path_factory.mktemp("probe")) as bench:
-        yield bench
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """What a probe measures of a device: the memory of a step, and whether it repeats itself."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,8 @@ import torch
 
 from configs.catalog import parse_spec
 from configs.spec import RunSpec
-from tests.digits import write_digits
 from tests.training.probes import (
-    TRAIN,
     UNMEASURED,
-    VAL,
-    a_bench,
     a_probe,
     a_taught_spec,
     between,
@@ -29,22 +25,6 @@ from workers.probe.memory import peak_bytes
 from workers.runner import Runner
 
 STEPS = {"policy": {"kind": "step", "milestones": [1]}}
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_digits(tmp_path_factory.mktemp("digits"), train=TRAIN, val=VAL)
-
-
-@pytest.fixture(scope="module")
-def base(digits: Path) -> RunSpec:
-    return parse_spec(a_taught_spec(digits))
-
-
-@pytest.fixture(scope="module")
-def bench(base: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with a_bench(base, tmp_path_factory.mktemp("probe")) as bench:
-        yield bench
 
 
 def test_memory_is_measured_with_the_largest_batch_and_a_look_at_the_losses(

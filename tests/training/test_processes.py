@@ -65,7 +65,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def in_a_process(rank: int, port: int, folder: Path) -> None:
+def in_a_process(rank: int, port: int, folder_name: str) -> None:
+    folder = Path(folder_name)
     torch.set_num_threads(1)
     address = f"tcp://127.0.0.1:{port}"
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)

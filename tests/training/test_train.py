@@ -14,14 +14,14 @@ import yaml
 from configs.spec import ExitCode, Metric, RunFile
 from tests.detectors import a_detector, a_plain_gfl
 from tests.digits import write_digits
+from tests.support.worker_processes import WORKER
 from tests.training.runs import (
     PATIENCE_S,
     STUDENT,
-    WORKER,
     a_spec,
-    command,
     records,
     said,
+    start,
     train,
     weights,
 )
@@ -37,7 +37,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def kill_after_epoch(spec: dict[str, Any], run_dir: Path, epoch: int) -> None:
-    process = subprocess.Popen(command(spec, run_dir))
+    process = start(spec, run_dir)
     deadline_s = time.monotonic() + PATIENCE_S
     while not any(r["kind"] == "progress" and r["epoch"] > epoch for r in records(run_dir)):
         assert process.poll() is None, "it ended before it could be killed"
@@ -140,7 +140,7 @@ def test_an_exploding_run_ends_at_the_step_where_it_explodes(digits: Path, tmp_p
 
 def test_sigterm_is_a_preemption_that_may_be_tried_again(digits: Path, tmp_path: Path) -> None:
     spec = a_spec(digits, schedule=a_spec(digits)["schedule"] | {"epochs": 100})
-    process = subprocess.Popen(command(spec, tmp_path / "run"))
+    process = start(spec, tmp_path / "run")
     while not any(r["kind"] == "progress" for r in records(tmp_path / "run")):
         time.sleep(0.05)
 

@@ -1,9 +1,13 @@
 """Which ports the stack takes, and what it says when it cannot."""
 
 import os
+import random
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import PIPE
 
 import psutil
 import pytest
@@ -67,6 +71,35 @@ def test_a_free_port_is_free_and_not_avoided() -> None:
 
     assert is_free(port)
     assert free_port(avoid=frozenset({port})) != port
+
+
+def test_a_port_is_chosen_once_even_by_processes_with_the_same_seed() -> None:
+    chosen = []
+    for _ in range(2):
+        random.seed(0)
+        chosen.append(free_port())
+
+    assert chosen[0] != chosen[1]
+
+
+def test_a_port_that_another_process_has_chosen_is_not_ours_until_that_process_ends(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "ports.json"
+    choose = "from service.stack.ports import free_port; print(free_port(), flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", choose], stdin=PIPE, stdout=PIPE, text=True
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        port = int(other.stdout.readline())
+        file.write_text(f'{{"gcs": {port}}}')
+        assert is_free(port)
+        assert remembered_ports(file, ("gcs",))["gcs"] != port
+        other.communicate("\n")
+
+    file.write_text(f'{{"gcs": {port}}}')
+    assert remembered_ports(file, ("gcs",))["gcs"] == port
 
 
 def test_ports_are_remembered(tmp_path: Path) -> None:

@@ -1,0 +1,28 @@
+"""What tests of probes share; a module that wants other digits has a fixture of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from configs.catalog import parse_spec
+from configs.spec import RunSpec
+from tests.digits import write_digits
+from tests.training.probes import TRAIN, VAL, a_bench, a_taught_spec
+from workers.probe.bench import Bench
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"), train=TRAIN, val=VAL)
+
+
+@pytest.fixture(scope="module")
+def base(digits: Path) -> RunSpec:
+    return parse_spec(a_taught_spec(digits))
+
+
+@pytest.fixture(scope="module")
+def bench(base: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with a_bench(base, tmp_path_factory.mktemp("probe")) as bench:
+        yield bench
