@@ -40,13 +40,10 @@ SEARCH_SEED, SEARCH_REPEATS = 101, 2
 
 CLS_WEIGHT, LOC_WEIGHT = "distillation.cls_weight", "distillation.loc_weight"
 SEARCHED_FIELDS = ("schedule.optimizer.lr", CLS_WEIGHT, LOC_WEIGHT)
-SEARCHED = (
-    *((lr, 0.0, 0.0) for lr in (5e-4, 1e-3, 2e-3, 4e-3)),
-    *((lr, 1.0, 4.0) for lr in (1e-3, 2e-3)),
-    *((lr, 4.0, 4.0) for lr in (5e-4, 1e-3, 2e-3)),
-    *((lr, 8.0, 8.0) for lr in (1e-3, 2e-3)),
-    *((lr, 8.0, 2.0) for lr in (1e-3, 2e-3)),
-    (1e-3, 16.0, 4.0),
+SEARCHED = tuple(
+    (lr, *weights)
+    for weights in ((0.0, 0.0), (4.0, 4.0), (8.0, 8.0))
+    for lr in (1e-3, 1.4e-3, 2e-3, 2.8e-3)
 )
 """Learning rate and both weights of each trial; without weights it is the student alone."""
 
@@ -171,7 +168,7 @@ def demo_search(page: Page = Path("demo-search.html")) -> None:
             baseline=False,  # the student alone is among the trials
             noise_runs=0,
             probe=False,
-            pack=len(SEARCHED) // 2,
+            pack=len(SEARCHED),
             name="demo search",
         ),
         page=page,
