@@ -33,7 +33,7 @@ FOUND = Probe.model_validate(
 
 @pytest.fixture
 def base() -> RunSpec:
-    return spec_from_preset("digits/bckd")
+    return spec_from_preset("digits/bckd", {"schedule.epochs": 6})
 
 
 def a_space(base: RunSpec, space: dict[str, Any]) -> Space:
