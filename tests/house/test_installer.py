@@ -201,7 +201,7 @@ def install_from(wheel: Path, digest: str, **settings: str) -> subprocess.Comple
     folder = wheel.parents[2]
     lock = folder / "a.lock"
     lock.write_text(f"tandem-example==1.0 --hash=sha256:{digest}\n", encoding="utf-8")
-    command = [sys.executable, DOCKER / "run_uv.py", "pip", "install", "--no-deps"]
+    command = [sys.executable, str(DOCKER / "run_uv.py"), "pip", "install", "--no-deps"]
     command += ["--require-hashes", "--target", str(folder / "installed"), "-r", str(lock)]
     index = {"PIP_INDEX_URL": wheel.parents[1].as_uri(), "PIP_CONFIG_FILE": os.devnull}
     return subprocess.run(
