@@ -25,7 +25,7 @@ bccd-data: # Before the set-up, which takes minutes.
 
 # How many processes share the default tests: a number, or `logical` for one a core.
 test: TEST_PROCESSES ?= logical
-test: setup ## The default tests, under 10 minutes on 2 cores.
+test: setup ## The default tests, 13 minutes on 2 cores.
 	@$(BIN)/pytest -n $(TEST_PROCESSES) --maxprocesses 4 --durations=10
 
 test-all: setup ## Every test, the slow ones and those for a GPU included.

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from service.client import TandemClient
 
 
+_REPORT_PATIENCE_S = 180.0
+
+
 @dataclass(frozen=True)
 class Experiment:
     """Presets of a teacher and of a distilled student, on one dataset."""
@@ -206,6 +209,9 @@ def _report(client: "TandemClient", launched: _Launched, views: "Mapping[str, Ru
 
 def _write_page(client: "TandemClient", launched: _Launched, page: Path) -> None:
     run_id = launched.run_ids[launched.pairs[-1][2]]
+    report_id = client.run(run_id).report
+    if report_id is not None:
+        client.wait(report_id, timeout_s=_REPORT_PATIENCE_S)
     page.write_text(client.report(run_id, format="html"), encoding="utf-8")
     console.output().print(f"Report page        {page.resolve().as_uri()}", soft_wrap=True)
 

@@ -27,8 +27,8 @@ def _pair(alone: float | None, taught: float | None, *, seed: int = 0) -> Pair:
     return Pair(seed, Scores(alone, 0.8, 0.7), Scores(taught, 0.82, 0.73), alone_s=60, taught_s=125)
 
 
-def _text(*pairs: Pair) -> str:
-    console = Console(width=200, no_color=True)
+def _text(*pairs: Pair, width: int = 200) -> str:
+    console = Console(width=width, no_color=True)
     with console.capture() as capture:
         console.print(report_table(TEACHER, None, pairs))
     return capture.get()
@@ -78,6 +78,12 @@ def test_several_seeds_are_named_and_averaged() -> None:
     assert "-1.0" in shown
     assert "mean gain of 2 seeds" in shown
     assert "+2.0" in shown
+
+
+def test_several_seeds_fit_a_terminal_of_80_characters() -> None:
+    pairs = [_pair(0.65, 0.70, seed=seed) for seed in (0, 1)]
+
+    assert _text(*pairs, width=80).split() == _text(*pairs, width=200).split()
 
 
 def test_a_verdict_is_said_of_its_student_and_its_training() -> None:
