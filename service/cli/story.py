@@ -53,6 +53,11 @@ class _Launched:
     pairs: tuple[tuple[int, str, str], ...]
     """Seed, label of the student alone, label of the student with BCKD."""
 
+    @property
+    def last_distilled(self) -> str:
+        """The run whose report is read: the last one that was launched with BCKD."""
+        return self.run_ids[self.pairs[-1][2]]
+
 
 def tell(
     experiment: Experiment, *, seeds: tuple[int, ...], fresh: bool, page: Path | None = None
@@ -194,7 +199,7 @@ def _report(client: "TandemClient", launched: _Launched, views: "Mapping[str, Ru
     settings = load_settings()
     out = console.output()
     out.print(report_table(teacher, took_s(trained) if trained else None, pairs))
-    show_verdict(client, views[launched.pairs[-1][2]].id, pairs=len(pairs))
+    show_verdict(client, launched.last_distilled, pairs=len(pairs))
     out.print(scope_text(taught), soft_wrap=True)
     tracked = [view for view in views.values() if view.mlflow_run_id]
     comparison = comparison_url(
@@ -208,7 +213,7 @@ def _report(client: "TandemClient", launched: _Launched, views: "Mapping[str, Ru
 
 
 def _write_page(client: "TandemClient", launched: _Launched, page: Path) -> None:
-    run_id = launched.run_ids[launched.pairs[-1][2]]
+    run_id = launched.last_distilled
     report_id = client.run(run_id).report
     if report_id is not None:
         client.wait(report_id, timeout_s=_REPORT_PATIENCE_S)

@@ -19,6 +19,9 @@ from service.domain.states import RunState, is_over, may_move
 
 Desired = Literal["run", "paused", "cancelled"]
 
+LONGEST_NAME = 200
+"""In characters; what is longer is cut off."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -187,6 +190,11 @@ class Event:
     reason: FailureReason | None = None
     id: int | None = None
     """Its place among all events; given by the store."""
+
+
+def name_with_ending(name: str, ending: str) -> str:
+    """A name with an ending that is kept whole; the name is cut off where both are too long."""
+    return name[: LONGEST_NAME - len(ending)] + ending
 
 
 def move(run: Run, to: RunState, *, at: datetime) -> Run:

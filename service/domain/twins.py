@@ -8,13 +8,12 @@ from typing import Literal
 from configs.spec import RunSpec
 from configs.variants import baseline_of, family_digest, is_taught, noise_key, spec_digest
 from service.domain.errors import Conflict
-from service.domain.runs import Run
+from service.domain.runs import Run, name_with_ending
 from service.domain.states import RunState
 
 BaselineWish = Literal["auto", "off"]
 """Whether a taught run is to have a twin."""
 
-_LONGEST_NAME = 200
 _ALONE = ", student alone"
 _LOST = (RunState.FAILED, RunState.CANCELLED)
 
@@ -81,7 +80,7 @@ def twin_of(run: Run, spec: RunSpec, *, run_id: str, at: datetime) -> Run:
     """A new run beside `run`: the student of `spec` alone, in the same place of the queue."""
     return Run(
         id=run_id,
-        name=run.name[: _LONGEST_NAME - len(_ALONE)] + _ALONE,
+        name=name_with_ending(run.name, _ALONE),
         preset=None,
         spec=baseline_of(spec),
         state=RunState.QUEUED,

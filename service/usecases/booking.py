@@ -7,14 +7,13 @@ from datetime import datetime
 
 from configs.spec import DatasetFiles, JobSpec, NamedDataset, RunSpec
 from service.domain.packs import PAIR_SIZE
-from service.domain.runs import Event, Run
+from service.domain.runs import LONGEST_NAME, Event, Run
 from service.domain.states import RunState
 from service.domain.stored import Unit
 from service.domain.twins import best_twin, twin_digest, twin_of, with_digests
 
 _ID_ALPHABET = string.digits + string.ascii_lowercase
 _ID_LENGTH = 12
-_LONGEST_NAME = 200
 
 
 def new_run_id() -> str:
@@ -39,7 +38,7 @@ def queued_run(
     """A new run that waits; what is too long of its name is cut off."""
     return Run(
         id=new_run_id(),
-        name=name[:_LONGEST_NAME],
+        name=name[:LONGEST_NAME],
         preset=preset,
         spec=spec,
         state=RunState.QUEUED,

@@ -10,7 +10,7 @@ from configs.spec import RunSpec
 from configs.variants import family_digest, is_taught
 from service.domain.access import Caller
 from service.domain.errors import FieldFault, SpecRefused
-from service.domain.runs import Run
+from service.domain.runs import Run, name_with_ending
 from service.domain.stored import Unit
 from service.domain.twins import NothingToRepeat, further_seeds, is_sound
 from service.usecases.booking import add_run, dataset_digest_of, queued_run
@@ -21,7 +21,6 @@ _LAST_FIRST_SEED = 2**31 - 1 - 64
 """Seeds end at 2^31 - 1: a run with a later one is repeated with seeds from here on."""
 
 _SEED_IN_NAME = re.compile(r", seed \d+$")
-_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -116,8 +115,7 @@ def _pairs_of(unit: Unit, run: Run) -> list[RepeatedPair]:
 
 def _copy_of(run: Run, spec: RunSpec, *, world: World) -> Run:
     """A new run with this spec in the run's place of the queue, named after it and the seed."""
-    ending = f", seed {spec.seed}"
-    name = _SEED_IN_NAME.sub("", run.name)[: _LONGEST_NAME - len(ending)] + ending
+    name = name_with_ending(_SEED_IN_NAME.sub("", run.name), f", seed {spec.seed}")
     queued = queued_run(
         spec, name=name, project=run.project, priority=run.priority, at=world.clock.now()
     )

@@ -15,7 +15,7 @@ from configs.spec import (
 from configs.sweep_list import Trial, spec_in_force, trials_of
 from configs.variants import is_taught, trial_spec
 from service.domain.figures import Use, shared, spent_by_project
-from service.domain.runs import Run
+from service.domain.runs import Run, name_with_ending
 from service.domain.stored import Unit
 from service.domain.sweeps import Sweep, SweepState
 from service.domain.trials import (
@@ -31,8 +31,6 @@ from service.usecases.world import World
 
 SWEEP_ACTOR = "sweep"
 """Who launches and stops the runs of trials."""
-
-_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,7 @@ def begin_trial(unit: Unit, sweep: Sweep, entry: Suggested, *, at: datetime) -> 
     specs = trial_specs(sweep, entry.values)
     if isinstance(specs, str):
         return []
-    ending = f" #{entry.number}"
-    name = sweep.name[: _LONGEST_NAME - len(ending)] + ending
+    name = name_with_ending(sweep.name, f" #{entry.number}")
     runs = [
         replace(
             queued_run(

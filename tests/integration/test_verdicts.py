@@ -10,7 +10,7 @@ from service.cli.verdicts import show_verdict
 from service.client import TandemClient
 from tests.conftest import Stage
 from tests.factories import a_bckd_spec
-from tests.pairs import a_comparison, a_pair, end, make_report, start, train
+from tests.pairs import a_comparison, a_pair, a_trained_pair, end, make_report, start, train
 
 
 @pytest.fixture
@@ -28,9 +28,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_story_ends_with_the_verdict(
     stage: Stage, client: TandemClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_id, twin_id = a_pair(stage)
-    train(stage, twin_id, 0.307)
-    train(stage, run_id, 0.33)
+    run_id, twin_id = a_trained_pair(stage)
     make_report(stage, stage.run(run_id)["report"], a_comparison(run_id, twin_id))
     capsys.readouterr()
 
@@ -47,9 +45,7 @@ def test_a_verdict_of_fewer_pairs_than_asked_for_is_waited_for(
     pairs: int,
     waits: bool,
 ) -> None:
-    run_id, twin_id = a_pair(stage)
-    train(stage, twin_id, 0.307)
-    train(stage, run_id, 0.33)
+    run_id, twin_id = a_trained_pair(stage)
     make_report(stage, stage.run(run_id)["report"], a_comparison(run_id, twin_id))
     capsys.readouterr()
 
@@ -63,9 +59,7 @@ def test_a_verdict_of_fewer_pairs_than_asked_for_is_waited_for(
 def test_a_report_that_failed_is_not_waited_for(
     stage: Stage, client: TandemClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_id, twin_id = a_pair(stage)
-    train(stage, twin_id, 0.307)
-    train(stage, run_id, 0.33)
+    run_id, _ = a_trained_pair(stage)
     report_id = stage.run(run_id)["report"]
     start(stage, report_id)
     end(stage, report_id, "failed", exit_code=1)
@@ -79,9 +73,7 @@ def test_a_report_that_failed_is_not_waited_for(
 def test_a_report_that_compares_nothing_is_not_waited_for(
     stage: Stage, client: TandemClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_id, twin_id = a_pair(stage)
-    train(stage, twin_id, 0.307)
-    train(stage, run_id, 0.33)
+    run_id, _ = a_trained_pair(stage)
     make_report(stage, stage.run(run_id)["report"])
     capsys.readouterr()
 
@@ -93,9 +85,7 @@ def test_a_report_that_compares_nothing_is_not_waited_for(
 def test_patience_has_an_end(
     stage: Stage, client: TandemClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_id, twin_id = a_pair(stage)
-    train(stage, twin_id, 0.307)
-    train(stage, run_id, 0.33)
+    run_id, _ = a_trained_pair(stage)
     capsys.readouterr()
 
     show_verdict(client, run_id, patience_s=0.0)
@@ -106,9 +96,7 @@ def test_patience_has_an_end(
 def test_show_has_the_baseline_the_verdict_and_what_seeds_do(
     stage: Stage, client: TandemClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_id, twin_id = a_pair(stage)
-    train(stage, twin_id, 0.307)
-    train(stage, run_id, 0.33)
+    run_id, twin_id = a_trained_pair(stage)
     other = stage.launch(spec=a_bckd_spec(seed=1))
     train(stage, other["id"], 0.32)
     make_report(stage, stage.run(run_id)["report"], a_comparison(run_id, twin_id))
