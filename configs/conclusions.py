@@ -1,6 +1,6 @@
 """What may be concluded from a comparison, in one sentence: both sides ask, so all say the same."""
 
-from configs.spec import PARTS, Comparison, Difference
+from configs.protocol.report import PARTS, Comparison, Difference
 
 REPEATED_SEEDS = 3
 """How many seeds are advised where one pair tells nothing about the method."""

@@ -13,45 +13,47 @@ import httpx
 from httpx_sse import ServerSentEvent, connect_sse
 from pydantic import BaseModel
 
-from service.api.asked import (
-    AuditQuery,
+from service.api.schemas.access import AuditPage, AuditQuery, ProjectRequest, ProjectView
+from service.api.schemas.health import HealthView
+from service.api.schemas.registry import (
     DatasetRequest,
-    EvaluationRequest,
-    ExportRequest,
-    ExtendRequest,
-    LogQuery,
-    PriorityRequest,
-    ProjectRequest,
-    PromoteRequest,
-    RepeatRequest,
-    RunQuery,
-    RunRequest,
-    SweepQuery,
-    SweepRequest,
-    TeacherRequest,
-)
-from service.api.schemas import (
-    AttemptView,
-    AuditPage,
-    BudgetView,
     DatasetView,
+    PresetView,
+    TeacherRequest,
+    TeacherView,
+)
+from service.api.schemas.runs import (
+    AttemptView,
+    BudgetView,
+    EvaluationRequest,
     EventView,
-    HealthView,
+    ExportRequest,
+    LogQuery,
     MetricView,
     NoiseView,
     PlanView,
-    PresetView,
-    ProjectView,
+    PriorityRequest,
+    RepeatRequest,
     RepeatView,
     RunPage,
+    RunQuery,
+    RunRequest,
     RunView,
-    TeacherView,
 )
-from service.api.sweep_schemas import SweepPage, SweepPlanView, SweepView, TrialView
-from service.domain.comparisons import ReportFormat
-from service.wire import ServiceUnreachable as ServiceUnreachable
-from service.wire import TandemApiError as TandemApiError
-from service.wire import Wire, error_from, list_from
+from service.api.schemas.sweeps import (
+    ExtendRequest,
+    PromoteRequest,
+    SweepPage,
+    SweepPlanView,
+    SweepQuery,
+    SweepRequest,
+    SweepView,
+    TrialView,
+)
+from service.client_transport import ServiceUnreachable as ServiceUnreachable
+from service.client_transport import TandemApiError as TandemApiError
+from service.client_transport import Wire, error_from, list_from
+from service.domain.repositories.baselines import ReportFormat
 
 _AGAIN_AFTER_S = 0.5
 _SILENCE_S = 45.0

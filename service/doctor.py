@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 
 from service.domain.errors import SchemaUnknown, StoreUnreachable
+from service.stack.components import Part, PartName, StackConfig, parts_of
 from service.stack.lifecycle import PartState, PartStatus, stack_status
-from service.stack.parts import Part, PartName, StackConfig, parts_of
 from service.stack.ports import holder_of, is_free
 from service.stack.trainer import Finding, worker_findings
 from service.store.schema import described

@@ -26,10 +26,18 @@ from service.adapters.log_store import LocalLogStore
 from service.adapters.mlflow import Mlflow
 from service.adapters.prometheus import Meters
 from service.adapters.ray_jobs import RayJobs
-from service.api import (
+from service.adapters.secret_key import key_in
+from service.api import errors
+from service.api.middleware.audit import Auditing
+from service.api.middleware.auth import Gate, limits_from
+from service.api.middleware.errors import Faults
+from service.api.middleware.limits import BodyLimit, HostCheck
+from service.api.middleware.request_id import Answered, RequestIds
+from service.api.middleware.security_headers import SecurityHeaders
+from service.api.openapi import describe_problems
+from service.api.routes import (
     access,
     docs,
-    errors,
     health,
     jobs,
     registry,
@@ -39,32 +47,25 @@ from service.api import (
     sweeps,
     workers,
 )
-from service.api.auditing import Auditing
-from service.api.gate import Gate, limits_from
-from service.api.headers import SecurityHeaders
-from service.api.limits import BodyLimit, HostCheck
-from service.api.openapi import describe_problems
-from service.api.requests import Answered, RequestIds
 from service.domain.access import Role, Token, token_from_text
 from service.domain.errors import StoreUnreachable
 from service.domain.estimates import Prices
-from service.domain.figures import Series
-from service.domain.meters import NO_METER, Meter
+from service.domain.metrics.counters import NO_METER, Meter
+from service.domain.metrics.series import Series
 from service.domain.ports import Clock, Cluster, Tracker
-from service.keys import key_in
 from service.log import configure_logging
 from service.loops.base import Loop, Watch
 from service.loops.comparisons import compare_twins
 from service.loops.reconcile import Reconciler
-from service.loops.settle import settle_finished
 from service.loops.submit import submit_queued
 from service.loops.sweeps import SweepKeeper
+from service.loops.tracker_sync import settle_finished
 from service.settings import Settings
 from service.store.database import Database
 from service.tracing import Tracing
-from service.usecases.figures import Figures
+from service.usecases.context import Rules, World
 from service.usecases.health import Health
-from service.usecases.world import Rules, World
+from service.usecases.metrics import Figures
 
 _VERSION = version("tandem-distill")
 _ENDPOINTS = (runs, jobs, sweeps, reports, streams, registry, access, workers, health, docs)
@@ -143,7 +144,7 @@ def _guard(app: FastAPI, world: World, settings: Settings, *, answered: Answered
     app.add_middleware(Gate, world=world, limits=limits)
     app.add_middleware(Auditing, world=world)
     app.add_middleware(HostCheck, hosts=settings.host_names)
-    app.add_middleware(errors.Faults)
+    app.add_middleware(Faults)
     app.add_middleware(SecurityHeaders, is_https=settings.report_url.startswith("https:"))
     app.add_middleware(RequestIds, answered=answered)
 

@@ -19,13 +19,13 @@ from service.adapters.clock import FixedClock
 from service.adapters.simulated import SimulatedCluster, SimulatedTracker
 from service.loops.comparisons import compare_twins
 from service.loops.reconcile import Reconciler
-from service.loops.settle import settle_finished
 from service.loops.submit import submit_queued
 from service.loops.sweeps import SweepKeeper
+from service.loops.tracker_sync import settle_finished
 from service.main import create_app
 from service.settings import Settings
 from service.store.database import Database
-from service.usecases.world import World
+from service.usecases.context import World
 from tests.asgi import AsgiTransport
 from tests.factories import CLASSES, a_detector_spec, write_checkpoint, write_dataset
 from tests.postgres import Postgres, a_postgres, where_postgres_is

@@ -7,9 +7,9 @@ from mmcv import ConfigDict
 from mmdet.models import build_detector, build_head
 from torch import Tensor
 
-from configs.spec import Detector, GflHead, Neck, ResNet
-from workers.architecture import detector_config
+from configs.spec.detector import Detector, GflHead, Neck, ResNet
 from workers.distillation import detector, heads
+from workers.models.detector_config import detector_config
 
 REGISTERED = (detector.TandemDetector, heads.TandemGFLHead)
 

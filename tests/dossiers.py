@@ -8,34 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from configs.catalog import parse_spec
-from configs.spec import (
+from configs.protocol.names import Metric, RunFile
+from configs.protocol.probe import Costs
+from configs.protocol.report import (
     PARTS,
-    Asha,
-    Closed,
     Comparison,
-    Costs,
     CurvePoint,
-    DatasetFiles,
     Difference,
     Dossier,
     DossierRun,
-    Ended,
-    Judged,
-    LogUniform,
     LostImage,
     LostObject,
-    Metric,
     NoiseFloor,
     Pair,
     Report,
-    RunFile,
-    Suggested,
-    SweepEntry,
-    SweepSpec,
     Transfer,
-    TrialResult,
-    Values,
 )
+from configs.protocol.sweep_log import Closed, Ended, Judged, Suggested, SweepEntry, TrialResult
+from configs.spec.run import DatasetFiles
+from configs.spec.search import Asha, LogUniform
+from configs.spec.sweep import SweepSpec, Values
 from tests.factories import a_bckd_spec, a_spec
 
 AT = datetime(2026, 11, 26, 14, 5, tzinfo=UTC)

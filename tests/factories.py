@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.catalog import parse_spec
-from configs.spec import MANIFEST, DatasetManifest, Detector, ResNet, Split
+from configs.spec.dataset import MANIFEST, DatasetManifest, Split
+from configs.spec.detector import Detector, ResNet
 from service.adapters.clock import FixedClock
 from service.domain.runs import Run
 from service.domain.states import RunState

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from configs.spec import RunFile
+from configs.protocol.names import RunFile
 from tests.support.worker_processes import run_worker
 
 TEACHERS = Path(__file__).parents[1] / "configs" / "teachers"

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from mmdet.datasets import build_dataset
 
-from configs.spec import RunFile
+from configs.protocol.names import RunFile
 from tests.digits import write_digits
 from workers.analysis.matches import matches_of, save_matches
 from workers.data.manifest import read_manifest
-from workers.evaluation import Detections
+from workers.evaluation.coco import Detections
 
 
 class Runs:

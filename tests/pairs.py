@@ -2,18 +2,9 @@
 
 from typing import Any
 
-from configs.spec import (
-    PARTS,
-    Comparison,
-    Delivery,
-    Difference,
-    Metrics,
-    Outcome,
-    Progress,
-    Report,
-    RunFile,
-    Tracked,
-)
+from configs.protocol.names import RunFile
+from configs.protocol.records import Delivery, Metrics, Outcome, Progress, Tracked
+from configs.protocol.report import PARTS, Comparison, Difference, Report
 from tests.conftest import Stage
 from tests.factories import a_bckd_spec
 

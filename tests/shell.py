@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from service.stack.parts import PartName, ray_temp_dir
+from service.stack.components import PartName, ray_temp_dir
 from service.stack.ports import free_port
 from service.stack.processes import marked
 from tests.instant import TINY

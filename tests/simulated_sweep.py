@@ -6,7 +6,9 @@ from typing import Any
 
 import httpx
 
-from configs.spec import Costs, Knob, Metrics, Outcome, Probe, Progress, Record, RunFile
+from configs.protocol.names import RunFile
+from configs.protocol.probe import Costs, Knob, Probe
+from configs.protocol.records import Metrics, Outcome, Progress, Record
 from tests.conftest import Stage
 from tests.factories import a_bckd_spec
 

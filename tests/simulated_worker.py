@@ -10,19 +10,18 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from configs.spec import (
+from configs.protocol.names import ExitCode, RunFile
+from configs.protocol.records import (
     Delivery,
-    ExitCode,
     Metrics,
     Outcome,
     Progress,
     Record,
     Result,
-    RunFile,
     StopKind,
 )
 from service.adapters.simulated import SimulatedCluster
-from service.domain.policy import JobState
+from service.domain.ports import JobState
 from tests.conftest import Stage
 
 STEPS = 8

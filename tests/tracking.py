@@ -3,7 +3,7 @@
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from configs.spec import MLFLOW_EXPERIMENT, Tag
+from configs.protocol.names import MLFLOW_EXPERIMENT, Tag
 
 
 def tracked_run(url: str, run_id: str) -> Run:

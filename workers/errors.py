@@ -17,7 +17,8 @@ Superseded                a newer attempt has taken over; nothing is reported an
 
 from typing import ClassVar
 
-from configs.spec import FailureReason, StopKind
+from configs.protocol.failure import FailureReason
+from configs.protocol.records import StopKind
 
 _WISHES: dict[StopKind, str] = {
     "cancel": "The service asked this run to stop.",

@@ -1,7 +1,44 @@
 """The public words of the spec; both sides of the house speak them."""
 
-from configs.spec.base import Contract, Moment, Name, RunId, Sha256
-from configs.spec.comparison import (
+from configs.protocol.failure import FailureReason, advice, is_retryable
+from configs.protocol.names import (
+    DEFAULT_PROJECT,
+    DISTILLATION_TERMS,
+    GPUS_FINDING,
+    LOG_CHUNK_BYTES,
+    MLFLOW_EXPERIMENT,
+    Env,
+    ExitCode,
+    Metric,
+    RunFile,
+    Tag,
+    attempt_log,
+    budget_metric,
+    experiment_of,
+    gain_metric,
+)
+from configs.protocol.pack import PackMember, PackOrder
+from configs.protocol.probe import Costs, Knob, Probe, members_that_fit
+from configs.protocol.records import (
+    Artifact,
+    AttemptsHere,
+    AttemptsOver,
+    Behind,
+    Delivery,
+    Destination,
+    LogReceipt,
+    Metrics,
+    Note,
+    Outcome,
+    Progress,
+    Receipt,
+    Record,
+    Result,
+    Started,
+    StopKind,
+    Tracked,
+)
+from configs.protocol.report import (
     PARTS,
     Comparison,
     CurvePoint,
@@ -19,6 +56,22 @@ from configs.spec.comparison import (
     Transfer,
     Verdict,
 )
+from configs.protocol.sweep_log import (
+    Appended,
+    Closed,
+    Ended,
+    Evaluated,
+    Extended,
+    Judged,
+    Standings,
+    Suggested,
+    SweepAppend,
+    SweepEntry,
+    SweepLog,
+    TrialResult,
+    TrialStanding,
+)
+from configs.spec.base import Contract, Moment, Name, RunId, Sha256
 from configs.spec.compatibility import Objection, objections
 from configs.spec.compute import Checkpoints, Compute, Precision, Resources
 from configs.spec.dataset import MANIFEST, ClassNames, DatasetManifest, Split
@@ -52,7 +105,6 @@ from configs.spec.distillation import (
     Pkd,
     lessons,
 )
-from configs.spec.failure import FailureReason, advice, is_retryable
 from configs.spec.jobs import (
     EvaluationData,
     EvaluationSpec,
@@ -67,48 +119,6 @@ from configs.spec.jobs import (
     export_objection,
     images_of,
     task_of,
-)
-from configs.spec.names import (
-    DEFAULT_PROJECT,
-    DISTILLATION_TERMS,
-    GPUS_FINDING,
-    LOG_CHUNK_BYTES,
-    MLFLOW_EXPERIMENT,
-    Env,
-    ExitCode,
-    Metric,
-    RunFile,
-    Tag,
-    attempt_log,
-    budget_metric,
-    experiment_of,
-    gain_metric,
-)
-from configs.spec.pack import PackMember, PackOrder
-from configs.spec.probe import (
-    Costs,
-    Knob,
-    Probe,
-    members_that_fit,
-)
-from configs.spec.report import (
-    Artifact,
-    AttemptsHere,
-    AttemptsOver,
-    Behind,
-    Delivery,
-    Destination,
-    LogReceipt,
-    Metrics,
-    Note,
-    Outcome,
-    Progress,
-    Receipt,
-    Record,
-    Result,
-    Started,
-    StopKind,
-    Tracked,
 )
 from configs.spec.run import (
     Data,
@@ -145,27 +155,7 @@ from configs.spec.search import (
     Tpe,
     Uniform,
 )
-from configs.spec.sweep import (
-    Appended,
-    Budget,
-    Closed,
-    Ended,
-    Evaluated,
-    Extended,
-    Judged,
-    Objective,
-    Space,
-    Standings,
-    Suggested,
-    SweepAppend,
-    SweepEntry,
-    SweepId,
-    SweepLog,
-    SweepSpec,
-    TrialResult,
-    TrialStanding,
-    Values,
-)
+from configs.spec.sweep import Budget, Objective, Space, SweepId, SweepSpec, Values
 
 __all__ = [
     "BALANCE",

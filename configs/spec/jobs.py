@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from configs.protocol.report import Dossier
 from configs.spec.base import Contract, Name, RunId
-from configs.spec.comparison import Dossier
 from configs.spec.compute import Resources
 from configs.spec.detector import Detector
 from configs.spec.run import Dataset, Label, Pixels, RunSpec, Teacher

@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from configs.protocol.names import Metric
 from configs.spec.base import Contract, Name
-from configs.spec.names import Metric
 from configs.spec.run import Label, RunSpec
 from configs.spec.search import (
     BALANCE,
@@ -134,111 +134,3 @@ class SweepSpec(Contract):
             if unknown:
                 raise ValueError(f"first.{number}: {', '.join(unknown)} is not in the space")
         return self
-
-
-class Suggested(Contract):
-    """A trial begins; the service makes its runs in the same transaction."""
-
-    kind: Literal["suggested"] = "suggested"
-    number: Annotated[int, Field(ge=0)]
-    values: Values
-
-
-class Judged(Contract):
-    """The scheduler was told of an evaluation, and what it decided."""
-
-    kind: Literal["judged"] = "judged"
-    number: Annotated[int, Field(ge=0)]
-    epoch: Annotated[int, Field(ge=1)]
-    """Whole epochs trained."""
-
-    values: dict[str, float]
-    """By the metric of each objective; over repeats the mean."""
-
-    goes_on: bool
-
-
-TrialResult = Literal["finished", "stopped", "failed", "cancelled"]
-"""`stopped`: by the scheduler, before its last epoch."""
-
-
-class Ended(Contract):
-    """A trial is over."""
-
-    kind: Literal["ended"] = "ended"
-    number: Annotated[int, Field(ge=0)]
-    result: TrialResult
-    epoch: Annotated[int, Field(ge=0)] = 0
-    """Of its last evaluation."""
-
-    values: Annotated[dict[str, float], Field(default_factory=dict)]
-    """Each objective's best over its evaluations; empty if there was none."""
-
-
-class Extended(Contract):
-    """A person gave a finished sweep more to do: later trials follow these."""
-
-    kind: Literal["extended"] = "extended"
-    by: Annotated[str, Field(max_length=64)]
-    budget: Budget
-    space: Space
-    algorithm: Algorithm
-
-
-class Closed(Contract):
-    """The search begins no more trials, and all are over."""
-
-    kind: Literal["closed"] = "closed"
-    why: Annotated[str, Field(max_length=500)]
-
-
-SweepEntry = Annotated[Suggested | Judged | Ended | Extended | Closed, Field(discriminator="kind")]
-
-
-class SweepLog(Contract):
-    """The list from a position on, and what the driver is to do."""
-
-    spec: SweepSpec
-    entries: tuple[SweepEntry, ...]
-    begins_trials: bool
-    """False: stopped, or out of budget. What trains may end first, or was told to leave."""
-
-    concurrency: Annotated[int, Field(ge=1)]
-    """Trials at the same time."""
-
-
-class SweepAppend(Contract):
-    """Entries for the list's end; refused if somebody else has written at `first` before."""
-
-    first: Annotated[int, Field(ge=0)]
-    entries: Annotated[tuple[SweepEntry, ...], Field(min_length=1, max_length=1000)]
-
-
-class Appended(Contract):
-    """The list's length now."""
-
-    next: int
-    begins_trials: bool
-
-
-class Evaluated(Contract):
-    """A trial's objectives after an epoch; over repeats the mean."""
-
-    epoch: Annotated[int, Field(ge=1)]
-    values: dict[str, float]
-
-
-class TrialStanding(Contract):
-    """How far a trial is, as its runs have told the service."""
-
-    number: int
-    evaluations: tuple[Evaluated, ...]
-    result: TrialResult | None = None
-    """None: it goes on."""
-
-
-class Standings(Contract):
-    """Of all trials that have not ended in the list."""
-
-    trials: tuple[TrialStanding, ...]
-    begins_trials: bool

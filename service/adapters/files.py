@@ -10,7 +10,9 @@ from pathlib import Path
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from configs.spec import MANIFEST, DatasetManifest, Record, RunFile
+from configs.protocol.names import RunFile
+from configs.protocol.records import Record
+from configs.spec.dataset import MANIFEST, DatasetManifest
 from service.domain.errors import PathRefused
 
 log = structlog.get_logger(__name__)

@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx
 
-from configs.spec import Tag, experiment_of
+from configs.protocol.names import Tag, experiment_of
 from service.domain.errors import TrackerRefused, TrackerUnreachable
-from service.domain.tracking import TrackerStatus
+from service.domain.ports import TrackerStatus
 
 _TIMEOUT_S = 10.0
 _API = "/api/2.0/mlflow"

@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.domain.figures import Series
-from service.domain.meters import COUNTERS
+from service.domain.metrics.counters import COUNTERS
+from service.domain.metrics.series import Series
 
 _SECONDS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 

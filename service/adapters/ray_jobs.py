@@ -13,8 +13,7 @@ from typing import Any
 import httpx
 
 from service.domain.errors import ClusterUnreachable, JobRefused
-from service.domain.policy import Job, JobState
-from service.domain.ports import Node, Order
+from service.domain.ports import Job, JobState, Node, Order
 
 _TIMEOUT_S = 10.0
 _STOP_WAIT_S = 30

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from configs.spec import Tag
+from configs.protocol.names import Tag
 from service.domain.errors import ClusterUnreachable, TrackerRefused, TrackerUnreachable
-from service.domain.policy import Job, JobState
-from service.domain.ports import Node, Order
-from service.domain.tracking import TrackerStatus
+from service.domain.ports import Job, JobState, Node, Order, TrackerStatus
 
 
 @dataclass

@@ -4,9 +4,9 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from service.api.gate import caller_of, driver_of, known_caller_of
+from service.api.middleware.auth import caller_of, driver_of, known_caller_of
 from service.domain.access import Caller
-from service.usecases.world import World
+from service.usecases.context import World
 
 
 def _world(request: Request) -> World:

@@ -8,11 +8,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.schemas import FieldProblem, ProblemView
+from service.api.schemas.base import FieldProblem, ProblemView
 from service.domain import errors
-from service.domain.twins import NothingToRepeat
+from service.domain.baselines import NothingToRepeat
 from service.log import without_secrets
 
 STATUS: dict[type[errors.TandemError], tuple[int, str]] = {
@@ -137,32 +136,6 @@ def _of_http(_request: Request, error: Exception) -> JSONResponse:
     response = problem(error.status_code, title=detail, detail=detail, code=code)
     response.headers.update(error.headers or {})
     return response
-
-
-class Faults:
-    """Answers what nobody has thought of, inside of what adds headers and ids to every answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; a fault before the answer has begun becomes one."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        has_begun = False
-
-        async def noting(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noting)
-        except Exception as error:
-            if has_begun:
-                raise
-            await _of_anything(Request(scope), error)(scope, receive, send)
 
 
 def _of_anything(request: Request, error: Exception) -> JSONResponse:

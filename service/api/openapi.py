@@ -5,8 +5,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service.api.roles import LEAST_ROLE
-from service.api.schemas import FieldProblem, ProblemView
+from service.api.permissions import LEAST_ROLE
+from service.api.schemas.base import FieldProblem, ProblemView
 
 _REF = "#/components/schemas/{model}"
 _OF_ALL = (400, 413, 421, 429, 503)

@@ -3,37 +3,49 @@
 from collections.abc import Sequence
 
 from configs.conclusions import conclusion
-from configs.spec import PARTS, Comparison, Metric, advice
-from service.api.schemas import (
+from configs.protocol.failure import advice
+from configs.protocol.names import Metric
+from configs.protocol.report import PARTS, Comparison
+from configs.protocol.sweep_log import Evaluated, Judged
+from configs.spec.sweep import Objective
+from service.api.schemas.access import AuditView, ProjectView, TokenView
+from service.api.schemas.registry import DatasetView, TeacherView
+from service.api.schemas.runs import (
     AttemptView,
-    AuditView,
     BudgetPartView,
     BudgetView,
     ComparisonView,
-    DatasetView,
     EventView,
     FindingView,
     MetricView,
     NoiseView,
     PlannedBaselineView,
     PlanView,
-    ProjectView,
     RepeatedPairView,
     RepeatView,
     RunView,
-    TeacherView,
-    TokenView,
+)
+from service.api.schemas.sweeps import (
+    BestView,
+    EstimateView,
+    SweepPlanView,
+    SweepView,
+    TrialRunView,
+    TrialView,
 )
 from service.domain.access import AuditEntry, Token
-from service.domain.budget import Budget
-from service.domain.plan import Plan
-from service.domain.projects import Project
+from service.domain.baselines import PlannedBaseline
+from service.domain.loss_budget import Budget
+from service.domain.planning.plan import Plan
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
-from service.domain.runs import Attempt, Event, Run
-from service.domain.stored import MetricPoint
-from service.domain.twins import PlannedBaseline
-from service.usecases.noise import Noise
-from service.usecases.repeat import RepeatedPair
+from service.domain.runs import Attempt, Event, MetricPoint, Run
+from service.domain.scheduling.projects import Project
+from service.domain.sweeps import Sweep
+from service.usecases.baselines.noise import Noise
+from service.usecases.baselines.repeat import RepeatedPair
+from service.usecases.sweeps.launch import SweepPlan
+from service.usecases.sweeps.status import SweepStatus
+from service.usecases.sweeps.trials import TrialState
 
 
 def view_of_run(run: Run, *, mlflow_url: str, comparison: Comparison | None = None) -> RunView:
@@ -192,3 +204,79 @@ def view_of_token(token: Token) -> TokenView:
 def view_of_entry(entry: AuditEntry) -> AuditView:
     """A line of the audit as the API shows it."""
     return AuditView(**{name: getattr(entry, name) for name in AuditView.model_fields})
+
+
+def view_of_sweep(status: SweepStatus, *, mlflow_url: str) -> SweepView:
+    """A sweep as the API shows it."""
+    sweep = status.sweep
+    known = {name: getattr(sweep, name) for name in SweepView.model_fields if hasattr(sweep, name)}
+    shown = {
+        "spec": status.spec,
+        "warnings": list(status.warnings),
+        "trials": status.trials,
+        "by_result": status.by_result,
+        "best": _best(status),
+        "waits_for": status.waiting_for,
+        "estimate": None if status.estimate is None else EstimateView(**vars(status.estimate)),
+        "mlflow_url": None
+        if sweep.mlflow_run_id is None
+        else f"{mlflow_url}/#/runs/{sweep.mlflow_run_id}",
+    }
+    return SweepView(**{**known, **shown})
+
+
+def view_of_sweep_plan(plan: SweepPlan) -> SweepPlanView:
+    """A plan as the API shows it."""
+    return SweepPlanView(
+        spec=plan.spec,
+        findings=[FindingView(**vars(finding)) for finding in plan.findings],
+        waits_for=plan.waits_for,
+        trials=plan.trials,
+        runs=plan.runs,
+    )
+
+
+def view_of_trial(state: TrialState, sweep: Sweep) -> TrialView:
+    """A trial as the API shows it."""
+    trial, told = state.trial, state.standing.evaluations
+    ended = trial.ended
+    epochs = [one.epoch for one in told] + [one.epoch for one in trial.judged]
+    return TrialView(
+        number=trial.number,
+        values=trial.values,
+        state=ended.result if ended is not None else state.standing.result or "live",
+        runs=[_view_of_run(run) for run in state.runs],
+        epoch=ended.epoch if ended is not None else max(epochs, default=0),
+        objectives=ended.values if ended is not None else _so_far(state, sweep.spec.objectives),
+        message=state.message,
+    )
+
+
+def _best(status: SweepStatus) -> BestView | None:
+    best, objective = status.best, status.sweep.spec.objectives[0]
+    value = None if best is None else best.best(objective)
+    if best is None or value is None:
+        return None
+    return BestView(trial=best.number, values=best.values, objective=value)
+
+
+def _so_far(state: TrialState, objectives: tuple[Objective, ...]) -> dict[str, float]:
+    told: tuple[Evaluated | Judged, ...] = (*state.trial.judged, *state.standing.evaluations)
+    found: dict[str, float] = {}
+    for objective in objectives:
+        values = [one.values[objective.metric] for one in told if objective.metric in one.values]
+        if values:
+            found[objective.metric] = max(values) if objective.goal == "max" else min(values)
+    return found
+
+
+def _view_of_run(run: Run) -> TrialRunView:
+    progress = run.progress
+    return TrialRunView(
+        id=run.id,
+        seed=getattr(run.spec, "seed", 0),
+        state=run.state,
+        epoch=None if progress is None else progress.epoch,
+        epochs=None if progress is None else progress.epochs,
+        mlflow_run_id=run.mlflow_run_id,
+    )

@@ -7,22 +7,22 @@ import typer
 from service.cli import (
     access,
     backup,
-    budget,
     datasets,
-    demo,
     doctor,
     fsck,
     jobs,
+    loss_budget,
     presets,
     repeat,
     reports,
+    run_actions,
     runs,
     stack,
     sweeps,
     teachers,
-    wishes,
 )
-from service.cli.failures import Refusal, refusal_from
+from service.cli.demo import commands
+from service.cli.errors import Refusal, refusal_from
 
 app = typer.Typer(
     name="tandem",
@@ -34,7 +34,7 @@ app = typer.Typer(
 
 stack.register(app)
 runs.register(app)
-wishes.register(app)
+run_actions.register(app)
 repeat.register(app)
 sweeps.register(app)
 access.register(app)
@@ -44,8 +44,8 @@ datasets.register(app)
 doctor.register(app)
 backup.register(app)
 fsck.register(app)
-demo.register(app)
-budget.register(app)
+commands.register(app)
+loss_budget.register(app)
 reports.register(app)
 jobs.register(app)
 
@@ -63,7 +63,7 @@ def main() -> None:
 
 def _show(refusal: Refusal) -> int:
     from service.cli.console import errors
-    from service.cli.failures import rendered
+    from service.cli.errors import rendered
 
     errors().print(rendered(refusal), soft_wrap=True)
     return 1

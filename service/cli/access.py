@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
-from service.cli.failures import Refusal, Refused
+from service.cli.errors import Refusal, Refused
 from service.cli.session import load_settings, open_client
 from service.domain.access import Role
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from service.usecases.world import World
+    from service.usecases.context import World
 
 tokens = typer.Typer(name="token", help="Give access and take it back.", no_args_is_help=True)
 
@@ -107,7 +107,7 @@ def project(
     max_gpus: Annotated[str | None, typer.Option(help="GPUs at a time, or none.")] = None,
 ) -> None:
     """Say how much of the cluster a project's runs may take; what is not named stays."""
-    from service.api.asked import ProjectRequest
+    from service.api.schemas.access import ProjectRequest
 
     with open_client() as client:
         now = client.project(name)
@@ -126,7 +126,7 @@ def audit(
     count: Annotated[int, typer.Option("--last", help="So many.", min=1, max=1000)] = 50,
 ) -> None:
     """Show the last requests that were to change something."""
-    from service.api.asked import AuditQuery
+    from service.api.schemas.access import AuditQuery
 
     shown = console.table(
         "at", "who", "what", "run", "answer", "from", "request", folding=("what",)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
-from service.cli.failures import Refusal, Refused
+from service.cli.errors import Refusal, Refused
 from service.cli.session import load_settings
 
 if TYPE_CHECKING:
     from service.settings import Settings
-    from service.store.archive import Manifest
-    from service.store.backup import Watch
+    from service.store.backup.archive import Manifest
+    from service.store.backup.dump import Watch
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +29,7 @@ def backup(
     """Save the database as it is now, while the service runs; it holds secrets."""
     from datetime import UTC, datetime
 
-    from service.store.backup import write_backup
+    from service.store.backup.dump import write_backup
 
     settings = load_settings()
     with _progress() as watch:
@@ -51,7 +51,7 @@ def restore(
     ] = False,
 ) -> None:
     """Put a backup into an empty database, of SQLite or PostgreSQL, whichever it came from."""
-    from service.store.restore import restore_backup
+    from service.store.backup.restore import restore_backup
 
     settings = load_settings()
     _require_no_service(settings)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
-from service.cli.failures import Refusal, Refused
+from service.cli.errors import Refusal, Refused
 from service.cli.session import load_settings, open_client, stack_config
 
 if TYPE_CHECKING:

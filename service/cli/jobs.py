@@ -13,7 +13,7 @@ from service.cli.session import full_id, load_settings, open_client, stack_confi
 if TYPE_CHECKING:
     from typing import Any
 
-    from service.api.schemas import RunView
+    from service.api.schemas.runs import RunView
     from service.client import TandemClient
 
 Request = TypeVar("Request", bound=BaseModel)
@@ -43,7 +43,7 @@ def evaluate(
     watch: Watch = True,
 ) -> None:
     """Measure a detector: COCO's numbers in all parts, curves, images a second, latency."""
-    from service.api.asked import EvaluationRequest
+    from service.api.schemas.runs import EvaluationRequest
 
     with open_client() as client:
         reference = _reference(client, model, checkpoint)
@@ -77,7 +77,7 @@ def export(
     watch: Watch = True,
 ) -> None:
     """Write a detector in formats of others, each compared with the original."""
-    from service.api.asked import ExportRequest
+    from service.api.schemas.runs import ExportRequest
 
     with open_client() as client:
         asked: dict[str, Any] = {
@@ -130,7 +130,7 @@ def _reference(client: "TandemClient", model: str, checkpoint: str) -> "dict[str
 
 
 def _edges(size: str) -> "list[int] | None":
-    from service.cli.failures import Refusal, Refused
+    from service.cli.errors import Refusal, Refused
 
     if not size:
         return None
@@ -146,7 +146,7 @@ def _checked(kind: type[Request], asked: "dict[str, Any]") -> Request:
     from pydantic import ValidationError
 
     from configs.catalog import problems_from_validation
-    from service.cli.failures import Refusal, Refused
+    from service.cli.errors import Refusal, Refused
 
     try:
         return kind.model_validate(asked)

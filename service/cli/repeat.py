@@ -9,7 +9,7 @@ from service.cli.runs import RunPrefix
 from service.cli.session import full_id, open_client
 
 if TYPE_CHECKING:
-    from service.api.schemas import RepeatedPairView
+    from service.api.schemas.runs import RepeatedPairView
 
 
 def register(app: typer.Typer) -> None:

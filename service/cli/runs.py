@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
-from service.cli.failures import Refusal, Refused
+from service.cli.errors import Refusal, Refused
 from service.cli.session import all_runs, full_id, open_client
 from service.domain.states import RunState
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from configs.spec import Behind, NoiseFloor
-    from service.api.asked import RunRequest
-    from service.api.schemas import EventView, PlanView, RunView
+    from configs.protocol.records import Behind
+    from configs.protocol.report import NoiseFloor
+    from service.api.schemas.runs import EventView, PlanView, RunRequest, RunView
     from service.client import TandemClient
 
 _LISTED = 50
@@ -52,8 +52,8 @@ def run(
     ] = False,
 ) -> None:
     """Launch a run from a preset; a taught one is compared with the same student alone."""
-    from service.api.asked import RunRequest
-    from service.cli.assignments import changes_from
+    from service.api.schemas.runs import RunRequest
+    from service.cli.parsing import changes_from
 
     request = RunRequest(
         preset=preset,
@@ -102,7 +102,7 @@ def runs(
 
 def show(run_id: RunPrefix, as_json: AsJson = False) -> None:
     """Show a run: its numbers, what happened to it, and the last lines of one that ended badly."""
-    from service.api.asked import LogQuery
+    from service.api.schemas.runs import LogQuery
 
     with open_client() as client:
         found = client.run(full_id(client, run_id))
@@ -133,7 +133,7 @@ def logs(
     attempt: Annotated[int | None, typer.Option(help="Only of this attempt.", min=1)] = None,
 ) -> None:
     """Print the log of a run."""
-    from service.api.asked import LogQuery
+    from service.api.schemas.runs import LogQuery
 
     with open_client() as client:
         found = full_id(client, run_id)
@@ -179,14 +179,14 @@ def took_s(run: "RunView") -> float | None:
 
 
 def _last_runs(client: "TandemClient", state: RunState | None) -> "list[RunView]":
-    from service.api.asked import RunQuery
+    from service.api.schemas.runs import RunQuery
 
     return list(client.runs(RunQuery(state=state, limit=_LISTED)).items)
 
 
 def watch_to_its_end(client: "TandemClient", run_id: str) -> "RunView | None":
     """The run when it has ended well; none if nobody waits any more. A bad end is refused."""
-    from service.cli.run_progress import watch_runs
+    from service.cli.progress.runs import watch_runs
 
     try:
         (ended,) = watch_runs(client, {"run": run_id}).values()
@@ -209,7 +209,7 @@ def _plan(client: "TandemClient", request: "RunRequest") -> None:
     import yaml
     from rich.markup import escape
 
-    from service.cli.verdicts import baseline_lines
+    from service.cli.comparisons import baseline_lines
 
     planned: PlanView = client.plan(request)
     typer.echo(yaml.safe_dump(planned.spec.model_dump(mode="json"), sort_keys=False), nl=False)
@@ -231,7 +231,7 @@ def _facts(found: "RunView", noise: "NoiseFloor | None") -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    from service.cli.verdicts import baseline_text, gains_text, noise_text, verdict_line
+    from service.cli.comparisons import baseline_text, gains_text, noise_text, verdict_line
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)

@@ -4,17 +4,17 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from service.cli.console import errors
-from service.cli.failures import Refusal, Refused
+from service.cli.errors import Refusal, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from service.api.schemas import RunView
-    from service.api.sweep_schemas import SweepView
+    from service.api.schemas.runs import RunView
+    from service.api.schemas.sweeps import SweepView
     from service.client import TandemClient
     from service.domain.states import RunState
     from service.settings import Settings
-    from service.stack.parts import StackConfig
+    from service.stack.components import StackConfig
 
 _PAGE = 200
 
@@ -33,7 +33,7 @@ def stack_config() -> "StackConfig":
     import sys
     from pathlib import Path
 
-    from service.stack.parts import StackConfig
+    from service.stack.components import StackConfig
 
     settings = load_settings()
     return StackConfig(
@@ -98,7 +98,7 @@ def id_from_prefix(prefix: str, runs: "Sequence[RunView | SweepView]", *, what: 
 
 def full_sweep_id(client: "TandemClient", prefix: str) -> str:
     """The id of the only sweep whose id begins with `prefix`."""
-    from service.api.asked import SweepQuery
+    from service.api.schemas.sweeps import SweepQuery
 
     found: list[SweepView] = []
     cursor: str | None = None
@@ -112,7 +112,7 @@ def full_sweep_id(client: "TandemClient", prefix: str) -> str:
 
 def all_runs(client: "TandemClient", *, state: "RunState | None" = None) -> "list[RunView]":
     """Every run, page by page, the newest first."""
-    from service.api.asked import RunQuery
+    from service.api.schemas.runs import RunQuery
 
     found: list[RunView] = []
     cursor: str | None = None

@@ -34,7 +34,7 @@ def up() -> None:
 
 def down() -> None:
     """End the service, MLflow and Ray; runs go on at the next `tandem up`."""
-    from service.cli.stack_progress import StackProgress
+    from service.cli.progress.stack import StackProgress
     from service.stack.lifecycle import stop_stack
 
     with StackProgress() as watch:
@@ -71,7 +71,7 @@ def serve() -> None:
 
 def start() -> None:
     """Starts the stack and shows how it comes up."""
-    from service.cli.stack_progress import StackProgress
+    from service.cli.progress.stack import StackProgress
     from service.stack.lifecycle import start_stack
 
     with StackProgress() as watch:
@@ -79,7 +79,7 @@ def start() -> None:
 
 
 def _service_url() -> str:
-    from service.stack.parts import parts_of
+    from service.stack.components import parts_of
 
     return parts_of(stack_config())[-1].url
 

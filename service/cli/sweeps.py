@@ -11,8 +11,7 @@ from service.cli.session import full_sweep_id, open_client
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from service.api.asked import SweepRequest
-    from service.api.sweep_schemas import SweepView
+    from service.api.schemas.sweeps import SweepRequest, SweepView
     from service.client import TandemClient
 
 SweepPrefix = Annotated[
@@ -74,9 +73,14 @@ def sweep(
     plan: Annotated[bool, typer.Option("--plan", help="Only show what it would be.")] = False,
 ) -> None:
     """Search for the best values around a preset."""
-    from service.api.asked import SweepRequest
-    from service.cli.assignments import changes_from
-    from service.cli.space import assignments_from, kind_from, objective_from, pack_from
+    from service.api.schemas.sweeps import SweepRequest
+    from service.cli.parsing import (
+        assignments_from,
+        changes_from,
+        kind_from,
+        objective_from,
+        pack_from,
+    )
 
     wanted = assignments_from(assignments)
     request = SweepRequest(
@@ -128,7 +132,7 @@ def sweeps(as_json: AsJson = False) -> None:
 
 def trials(sweep_id: SweepPrefix, as_json: AsJson = False) -> None:
     """Show a sweep and its trials: values, how far each is and how it ended."""
-    from service.cli.sweep_progress import head_of, table_of
+    from service.cli.progress.sweeps import head_of, table_of
 
     with open_client() as client:
         full = full_sweep_id(client, sweep_id)
@@ -164,9 +168,9 @@ def extend(
     watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
 ) -> None:
     """Have a sweep that is over search on: more trials, other bounds, another algorithm."""
-    from service.api.asked import ExtendRequest
-    from service.cli.failures import Refusal, Refused
-    from service.cli.space import assignments_from, kind_from
+    from service.api.schemas.sweeps import ExtendRequest
+    from service.cli.errors import Refusal, Refused
+    from service.cli.parsing import assignments_from, kind_from
 
     wanted = assignments_from(assignments or ())
     if wanted.changes:
@@ -198,8 +202,8 @@ def promote(
     priority: Annotated[int, typer.Option(help="The larger goes first.")] = 0,
 ) -> None:
     """Launch the best trial as a run of its own, perhaps for the full schedule."""
-    from service.api.asked import PromoteRequest
-    from service.cli.assignments import changes_from
+    from service.api.schemas.sweeps import PromoteRequest
+    from service.cli.parsing import changes_from
 
     request = PromoteRequest(
         trial=trial, changes=changes_from(changes or ()), name=name, priority=priority
@@ -212,7 +216,7 @@ def promote(
 
 def _followed(client: "TandemClient", sweep_id: str, *, watch: bool) -> bool:
     """Whether it is over."""
-    from service.cli.sweep_progress import watch_sweep
+    from service.cli.progress.sweeps import watch_sweep
 
     how_to_come_back = (
         f"`tandem trials {sweep_id}` shows it, `tandem stop {sweep_id}` ends it, "
@@ -231,8 +235,8 @@ def _followed(client: "TandemClient", sweep_id: str, *, watch: bool) -> bool:
 
 
 def _tell_end(client: "TandemClient", ended: "SweepView") -> None:
-    from service.cli.failures import Refusal, Refused
-    from service.cli.sweep_progress import best_in_words
+    from service.cli.errors import Refusal, Refused
+    from service.cli.progress.sweeps import best_in_words
 
     if ended.state == "failed":
         raise Refused(Refusal(f"{ended.id} failed: {ended.message}"))
@@ -263,7 +267,7 @@ def _plan(client: "TandemClient", request: "SweepRequest") -> None:
 def _sweeps_table(found: "list[SweepView]") -> "Table":
     from rich.markup import escape
 
-    from service.cli.sweep_progress import number_text
+    from service.cli.progress.sweeps import number_text
 
     shown = console.table("id", "name", "state", "trials", "best", "launched", folding=("name",))
     for item in found:

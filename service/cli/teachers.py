@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
-from service.cli.failures import Refusal, Refused
+from service.cli.errors import Refusal, Refused
 from service.cli.session import load_settings, open_client, stack_config
 
 if TYPE_CHECKING:
-    from configs.known_teachers import TeacherCard
+    from configs.teacher_catalog import TeacherCard
 
 _app = typer.Typer(help="Detectors that teach.", no_args_is_help=True)
 Replace = Annotated[bool, typer.Option("--replace", help="Take the place of one with this name.")]
@@ -43,7 +43,7 @@ def list_teachers() -> None:
 @_app.command("known")
 def list_known_teachers() -> None:
     """List the teachers that presets name, and how to get each."""
-    from configs.known_teachers import known_teachers
+    from configs.teacher_catalog import known_teachers
 
     shown = console.table(
         "name", "what it is", "mAP", "get it with", folding=("what it is", "get it with")
@@ -85,7 +85,7 @@ def fetch_teacher(
     replace: Replace = False,
 ) -> None:
     """Get a known teacher, check and convert it, and register it."""
-    from configs.known_teachers import known_teachers, way_to_get
+    from configs.teacher_catalog import known_teachers, way_to_get
 
     card = known_teachers().get(name)
     if card is None:
@@ -144,7 +144,7 @@ def register_shipped(name: str) -> None:
 
 def register_teacher(card: dict[str, object], checkpoint: Path, *, replace: bool) -> None:
     """Registers what a card describes; a card may leave out all but name, detector and classes."""
-    from service.api.asked import TeacherRequest
+    from service.api.schemas.registry import TeacherRequest
 
     request = TeacherRequest.model_validate(
         card | {"checkpoint": str(checkpoint), "replace": replace}

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from configs.spec import Costs, SweepSpec
+from configs.protocol.probe import Costs
+from configs.spec.sweep import SweepSpec
 
 _HOUR_S = 3600.0
 

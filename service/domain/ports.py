@@ -4,11 +4,45 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Literal, Protocol
 
-from configs.spec import DatasetManifest, Record
-from service.domain.policy import Job
-from service.domain.tracking import TrackerStatus
+from configs.protocol.names import ExitCode
+from configs.protocol.records import Record
+from configs.spec.dataset import DatasetManifest
+from service.domain.states import RunState
+
+TrackerStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+FINAL_STATUS: Final[dict[RunState, TrackerStatus]] = {
+    RunState.SUCCEEDED: "FINISHED",
+    RunState.FAILED: "FAILED",
+    RunState.CANCELLED: "KILLED",
+}
+"""What MLflow shows of a run that is over."""
+
+
+JobState = Literal["pending", "running", "stopped", "succeeded", "failed"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the cluster says of an attempt's job."""
+
+    state: JobState
+    exit_code: int | None = None
+    message: str = ""
+    node_id: str | None = None
+    """Where it runs, or ran."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its processes are gone."""
+        return self.state in ("stopped", "succeeded", "failed")
+
+    @property
+    def has_left_by_itself(self) -> bool:
+        """Whether it ended as our program ends, so that it left no process behind."""
+        return self.is_over and self.exit_code in set(ExitCode)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from configs.spec import ClassNames, DatasetManifest, Detector
+from configs.spec.dataset import ClassNames, DatasetManifest
+from configs.spec.detector import Detector
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
-from configs.spec import (
-    DEFAULT_PROJECT,
-    Behind,
-    FailureReason,
-    JobSpec,
-    Progress,
-    StopKind,
-    Task,
-    task_of,
-)
+from configs.protocol.failure import FailureReason
+from configs.protocol.names import DEFAULT_PROJECT
+from configs.protocol.records import Behind, Progress, StopKind
+from configs.spec.jobs import JobSpec, Task, task_of
 from service.domain.errors import IllegalMove
 from service.domain.states import RunState, is_over, may_move
 
@@ -217,3 +211,13 @@ def move(run: Run, to: RunState, *, at: datetime) -> Run:
 def name_for(run: Run, *, of: Run) -> str:
     """What another run is told of a run: of one of another project only that it is."""
     return f"run {run.id}" if run.project == of.project else "a run of another project"
+
+
+@dataclass(frozen=True)
+class MetricPoint:
+    """One value of one metric."""
+
+    key: str
+    step: int
+    value: float
+    at: datetime

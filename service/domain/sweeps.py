@@ -5,7 +5,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, Literal
 
-from configs.spec import DEFAULT_PROJECT, Probe, SweepSpec, Tpe, members_that_fit
+from configs.protocol.names import DEFAULT_PROJECT
+from configs.protocol.probe import Probe, members_that_fit
+from configs.spec.search import Tpe
+from configs.spec.sweep import SweepSpec
 from service.domain.errors import IllegalSweepMove
 
 

@@ -6,25 +6,22 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Final, Literal, get_args
 
-from configs.spec import (
+from configs.protocol.sweep_log import (
+    AS_MEANT,
     Closed,
     Ended,
     Evaluated,
     Extended,
-    Objective,
-    Space,
     Suggested,
     SweepEntry,
-    SweepSpec,
+    Trial,
     TrialResult,
     TrialStanding,
-    Values,
 )
-from configs.sweep_list import AS_MEANT, Trial
+from configs.spec.sweep import Objective, Space, SweepSpec, Values
 from service.domain.errors import EntryRefused
-from service.domain.runs import Run
+from service.domain.runs import MetricPoint, Run
 from service.domain.states import RunState
-from service.domain.stored import MetricPoint
 
 Standing = Literal["live"] | TrialResult
 """Where a trial is: it goes on, or how it ended."""

@@ -10,9 +10,9 @@ from typing import Protocol, TypeVar
 import structlog
 
 from service.domain.errors import JobRefused, LeaseLost, Unreachable
-from service.domain.meters import NO_METER, Meter
-from service.domain.stored import Unit
-from service.usecases.world import World
+from service.domain.metrics.counters import NO_METER, Meter
+from service.domain.repositories.unit_of_work import Unit
+from service.usecases.context import World
 
 _LONGEST_PAUSE_S = 15.0
 

@@ -10,9 +10,9 @@ import structlog
 
 from service.domain.errors import TandemError, Unreachable
 from service.loops.base import each, is_on_duty
-from service.usecases.comparisons import show_comparison, tell_of_baseline
+from service.usecases.baselines.comparisons import show_comparison, tell_of_baseline
+from service.usecases.context import World
 from service.usecases.reports import compare_once, read_report
-from service.usecases.world import World
 
 _DUTY = "comparisons"
 _LOOP = "compare"

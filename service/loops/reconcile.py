@@ -11,16 +11,16 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from service.domain.policy import Job
+from service.domain.ports import Job
+from service.domain.repositories.runs import Claim
 from service.domain.runs import Event, Run
 from service.domain.states import RunState
-from service.domain.stored import Claim
 from service.loops.base import each
-from service.usecases.attempts import mark_running, note_node
-from service.usecases.deliveries import hear_from_disk
-from service.usecases.endings import end_attempt, has_left_its_pack, mark_stalled
-from service.usecases.packs import submit_job
-from service.usecases.world import World
+from service.usecases.attempts.finish import end_attempt, has_left_its_pack, mark_stalled
+from service.usecases.attempts.packs import submit_job
+from service.usecases.attempts.records import hear_from_disk
+from service.usecases.attempts.start import mark_running, note_node
+from service.usecases.context import World
 
 DEAF_AFTER_S = 30.0
 """A pause between two turns after which we have not been listening: a laptop asleep."""

@@ -7,23 +7,31 @@ One service process at a time decides, for a decision rests on all runs.
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from configs.spec import Resources
+from configs.spec.compute import Resources
 from service.domain.errors import ClusterUnreachable, NotFound
-from service.domain.nodes import AVOIDED_FOR_S, nodes_to_avoid
-from service.domain.packs import in_packs, mergeable
 from service.domain.ports import Node
-from service.domain.queue import Holding, Left, Preempt, Situation, Start, Wait, Waiting, decide
-from service.domain.room import less
 from service.domain.runs import Attempt, Run
+from service.domain.scheduling.capacity import less
+from service.domain.scheduling.node_health import AVOIDED_FOR_S, nodes_to_avoid
+from service.domain.scheduling.packs import in_packs, mergeable
+from service.domain.scheduling.queue import (
+    Holding,
+    Left,
+    Preempt,
+    Situation,
+    Start,
+    Wait,
+    Waiting,
+    decide,
+)
 from service.domain.states import RunState
 from service.loops.base import each, is_on_duty
-from service.usecases.attempts import start_attempt
-from service.usecases.dependencies import what_it_waits_for
-from service.usecases.endings import ask_to_leave
+from service.usecases.attempts.finish import ask_to_leave
+from service.usecases.attempts.packs import start_pack
+from service.usecases.attempts.start import start_attempt
+from service.usecases.attempts.waiting import fail_queued_run, note_waiting, what_it_waits_for
+from service.usecases.context import World
 from service.usecases.nodes import cluster_nodes
-from service.usecases.packs import start_pack
-from service.usecases.waiting import fail_queued_run, note_waiting
-from service.usecases.world import World
 
 _DUTY = "queue"
 _COUNTED_AFTER_S = 6.0

@@ -11,12 +11,13 @@ from functools import partial
 import structlog
 
 from service.domain.errors import TrackerUnreachable
-from service.domain.policy import Job
+from service.domain.ports import Job
 from service.domain.runs import Run
 from service.domain.sweeps import SWEEP_OVER, Sweep, SweepState
 from service.loops.base import each, is_on_duty
-from service.usecases.runs import show_run
-from service.usecases.sweep_steps import (
+from service.usecases.context import World
+from service.usecases.runs.queries import show_run
+from service.usecases.sweeps.lifecycle import (
     book_baselines,
     driver_ended,
     launch_probe,
@@ -27,8 +28,7 @@ from service.usecases.sweep_steps import (
     take_probe,
     take_report,
 )
-from service.usecases.sweep_tracking import Tracking
-from service.usecases.world import World
+from service.usecases.sweeps.tracking import Tracking
 
 DUTY = "sweeps"
 _TRACK_EVERY_S = 10.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import httpx
 
 from service.adapters.ray_jobs import ray_headers
-from service.stack.parts import Part, PartName, StackConfig
+from service.stack.components import Part, PartName, StackConfig
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from time import monotonic
 from typing import Literal
 
 from service.stack import processes
+from service.stack.components import Part, PartName, StackConfig, parts_of, prepare
 from service.stack.errors import NotOurs, PartFailed, PortTaken
 from service.stack.health import probe
-from service.stack.parts import Part, PartName, StackConfig, parts_of, prepare
 from service.stack.ports import holder_of, is_free
 from service.stack.trainer import Finding, unusable_gpus
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.spec import GPUS_FINDING
-from service.stack.parts import StackConfig
+from configs.protocol.names import GPUS_FINDING
+from service.stack.components import StackConfig
 
 _TIMEOUT_S = 180.0
 _RunCommand = Callable[..., subprocess.CompletedProcess[str]]

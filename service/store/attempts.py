@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from configs.spec import FailureReason
+from configs.protocol.failure import FailureReason
 from service.domain.runs import Attempt
 from service.domain.states import ACTIVE
 from service.store.tables import AttemptRow, RunRow

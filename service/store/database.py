@@ -8,14 +8,17 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service.store.access import SqlAudit, SqlTokens
 from service.store.attempts import SqlAttempts
+from service.store.baselines import SqlComparisons, SqlTwins
 from service.store.engine import open_engine, told_plainly
-from service.store.figures import SqlFigures
-from service.store.records import SqlEvents, SqlPoints, SqlRegistry
+from service.store.events import SqlEvents
+from service.store.leases import SqlDuties
+from service.store.metric_points import SqlPoints
+from service.store.metrics import SqlFigures
+from service.store.projects import SqlProjects
+from service.store.registry import SqlRegistry
 from service.store.runs import SqlRuns
 from service.store.schema import changing, upgrade
-from service.store.sharing import SqlDuties, SqlProjects
 from service.store.sweeps import SqlSweeps
-from service.store.twins import SqlComparisons, SqlTwins
 
 
 @dataclass(frozen=True)

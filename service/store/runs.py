@@ -7,11 +7,13 @@ from pydantic import TypeAdapter
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from configs.spec import FailureReason, JobSpec, Progress
+from configs.protocol.failure import FailureReason
+from configs.protocol.records import Progress
+from configs.spec.jobs import JobSpec
 from service.domain.errors import LeaseLost, RunNotFound
+from service.domain.repositories.runs import Claim, RunFilter
 from service.domain.runs import Run
 from service.domain.states import ACTIVE, OVER, RunState
-from service.domain.stored import Claim, RunFilter
 from service.store.engine import without_nul
 from service.store.tables import KeyRow, RunRow
 

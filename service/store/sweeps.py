@@ -6,9 +6,11 @@ from pydantic import TypeAdapter
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from configs.spec import Probe, SweepEntry, SweepSpec
+from configs.protocol.probe import Probe
+from configs.protocol.sweep_log import SweepEntry
+from configs.spec.sweep import SweepSpec
 from service.domain.errors import SweepNotFound
-from service.domain.stored import SweepFilter
+from service.domain.repositories.sweeps import SweepFilter
 from service.domain.sweeps import Sweep, SweepState
 from service.store.tables import SweepEntryRow, SweepRow
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from configs.spec import Behind
+from configs.protocol.records import Behind
 
 
 class Utc(TypeDecorator[datetime]):

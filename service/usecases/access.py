@@ -13,7 +13,7 @@ from service.domain.access import (
     parts_of_token,
 )
 from service.domain.errors import NotLetIn, OtherProject, TokenNotFound, TokenRefused
-from service.usecases.world import World
+from service.usecases.context import World
 
 _USE_NOTED_EVERY = timedelta(minutes=1)
 

@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-from configs.spec import Metrics, RunFile, RunSpec
+from configs.protocol.names import RunFile
+from configs.protocol.records import Metrics
+from configs.spec.run import RunSpec
 from service.domain.errors import PathRefused, TrackerRefused, Unreachable
+from service.domain.ports import FINAL_STATUS
 from service.domain.runs import Attempt, Event, Run
 from service.domain.states import ACTIVE, OVER, RunState
-from service.domain.tracking import FINAL_STATUS
-from service.usecases.deliveries import take_rest_from_disk
-from service.usecases.world import World
+from service.usecases.attempts.records import take_rest_from_disk
+from service.usecases.context import World
 
 
 @dataclass(frozen=True)

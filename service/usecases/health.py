@@ -9,10 +9,10 @@ from typing import Literal
 
 import structlog
 
-from configs.spec import DEFAULT_PROJECT
+from configs.protocol.names import DEFAULT_PROJECT
 from service.domain.errors import TandemError
-from service.domain.figures import Series
-from service.usecases.world import World
+from service.domain.metrics.series import Series
+from service.usecases.context import World
 
 log = structlog.get_logger(__name__)
 

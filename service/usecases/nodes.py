@@ -3,7 +3,7 @@
 from collections import Counter
 
 from service.domain.ports import Node
-from service.usecases.world import World
+from service.usecases.context import World
 
 
 def cluster_nodes(world: World) -> tuple[Node, ...]:

@@ -2,8 +2,8 @@
 
 from service.domain.access import Caller
 from service.domain.errors import OtherProject
-from service.domain.projects import Project
-from service.usecases.world import World
+from service.domain.scheduling.projects import Project
+from service.usecases.context import World
 
 
 def list_projects(*, caller: Caller, world: World) -> list[Project]:

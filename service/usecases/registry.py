@@ -4,12 +4,14 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.known_teachers import way_to_get
-from configs.spec import ClassNames, Dataset, DatasetFiles, Detector, NamedDataset
+from configs.spec.dataset import ClassNames
+from configs.spec.detector import Detector
+from configs.spec.run import Dataset, DatasetFiles, NamedDataset
+from configs.teacher_catalog import way_to_get
 from service.domain.errors import DatasetNotFound, NameTaken, PathRefused, TeacherNotFound
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
-from service.domain.stored import Unit
-from service.usecases.world import World
+from service.domain.repositories.unit_of_work import Unit
+from service.usecases.context import World
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,19 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from configs.spec import Comparison, Report, ReportSpec, Resources, RunFile, RunSpec
+from configs.protocol.names import RunFile
+from configs.protocol.report import Comparison, Report
+from configs.spec.compute import Resources
+from configs.spec.jobs import ReportSpec
+from configs.spec.run import RunSpec
 from service.domain.access import Caller
-from service.domain.comparisons import REPORT_FILES, KeptComparison, ReportFormat
 from service.domain.errors import FieldFault, ReportNotFound, RunNotFound, SpecRefused
+from service.domain.repositories.baselines import REPORT_FILES, KeptComparison, ReportFormat
+from service.domain.repositories.unit_of_work import Unit
 from service.domain.runs import Event, Run
 from service.domain.states import RunState
-from service.domain.stored import Unit
-from service.usecases.booking import add_run, queued_run
-from service.usecases.world import World
+from service.usecases.context import World
+from service.usecases.runs.enqueue import add_run, queued_run
 
 
 def make_report(run_id: str, *, caller: Caller, world: World) -> tuple[Run, bool]:

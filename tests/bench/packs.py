@@ -24,22 +24,22 @@ from rich.progress import track
 from rich.table import Table
 
 from configs.catalog import parse_spec
-from configs.spec import RunSpec
+from configs.spec.run import RunSpec
 from tests.digits import write_digits
-from workers import compat
-from workers.architecture import detector_config
-from workers.batches import place
-from workers.course import dataset_of
+from workers.data.batches import place
 from workers.data.digits import CLASSES
+from workers.data.resolve import dataset_of
 from workers.distillation.teacher import shared_teachers
-from workers.hooks.metrics import MetricsHook
-from workers.hooks.order import OrderHook
-from workers.lockstep import Lockstep
-from workers.logs import silence_libraries
-from workers.recipe import config_from_spec
-from workers.reporting.voice import Silence
-from workers.runner import Runner
-from workers.workbench import build_runner, make_room
+from workers.models.detector_config import detector_config
+from workers.models.training_config import config_from_spec
+from workers.process import compat
+from workers.process.logs import silence_libraries
+from workers.telemetry.protocol import Silence
+from workers.training.hooks.metrics import MetricsHook
+from workers.training.hooks.seeding import OrderHook
+from workers.training.loop import Lockstep
+from workers.training.runner import Runner
+from workers.training.setup import build_runner, make_room
 
 SIZES = (1, 2, 4, 8)
 DIGITS_TEACHER = Path(__file__).parents[2] / "configs/teachers"

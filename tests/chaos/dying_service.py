@@ -11,8 +11,7 @@ from contextlib import closing
 import uvicorn
 
 from service.adapters.ray_jobs import RayJobs
-from service.domain.policy import Job
-from service.domain.ports import Node, Order
+from service.domain.ports import Job, Node, Order
 from service.main import create_app
 from service.settings import Settings
 

@@ -13,9 +13,9 @@ import httpx
 import psutil
 import pytest
 
-from configs.spec import Metric
-from service.api.asked import RunRequest, SweepRequest
-from service.api.schemas import RunView
+from configs.protocol.names import Metric
+from service.api.schemas.runs import RunRequest, RunView
+from service.api.schemas.sweeps import SweepRequest
 from service.client import ServiceUnreachable, TandemApiError
 from tests.chaos.theatre import Act, Theatre, when
 from tests.tracking import tracked_steps

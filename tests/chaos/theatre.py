@@ -14,9 +14,8 @@ from typing import Any
 
 import psutil
 
-from configs.spec import Env, Metric
-from service.api.asked import RunRequest
-from service.api.schemas import RunView
+from configs.protocol.names import Env, Metric
+from service.api.schemas.runs import RunRequest, RunView
 from service.client import ServiceUnreachable, TandemApiError, TandemClient
 from service.domain.states import RunState
 from tests.instant import said_steps

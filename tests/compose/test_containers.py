@@ -9,9 +9,8 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from configs.spec import Metric
-from service.api.asked import RunRequest
-from service.api.schemas import RunView
+from configs.protocol.names import Metric
+from service.api.schemas.runs import RunRequest, RunView
 from service.client import ServiceUnreachable, TandemApiError, TandemClient
 from service.domain.states import RunState
 from tests.compose.conftest import FIGURES, PATIENCE_S, Harbour, when

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import Metric
-from service.api.asked import RunRequest
+from configs.protocol.names import Metric
+from service.api.schemas.runs import RunRequest
 from service.client import TandemClient
-from service.stack.parts import PartName, ray_temp_dir
+from service.stack.components import PartName, ray_temp_dir
 from tests.prometheus import (
     AFTER_AN_EVENT,
     NOT_YET,

@@ -4,8 +4,9 @@ import time
 
 import pytest
 
-from configs.spec import Report, Tag, gain_metric
-from service.api.asked import RunRequest
+from configs.protocol.names import Tag, gain_metric
+from configs.protocol.report import Report
+from service.api.schemas.runs import RunRequest
 from service.client import TandemClient
 from service.domain.states import RunState
 from tests.shell import Shell

@@ -6,12 +6,12 @@ from contextlib import closing
 import psutil
 import pytest
 
-from configs.spec import RunFile
+from configs.protocol.names import RunFile
 from service.adapters.ray_jobs import RayJobs
-from service.api.asked import RunRequest
+from service.api.schemas.runs import RunRequest
 from service.client import TandemClient
 from service.domain.states import RunState
-from service.stack.parts import PartName
+from service.stack.components import PartName
 from service.stack.processes import marked
 from tests.e2e.test_main_job import (
     PATIENCE_S,

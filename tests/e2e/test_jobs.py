@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import Metric, RunFile
-from service.api.asked import EvaluationRequest, RunQuery, RunRequest
+from configs.protocol.names import Metric, RunFile
+from service.api.schemas.runs import EvaluationRequest, RunQuery, RunRequest
 from service.client import TandemClient
 from service.domain.states import RunState
 from tests.shell import Shell

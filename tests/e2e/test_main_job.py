@@ -9,9 +9,8 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from configs.spec import Metric, RunFile, Tag
-from service.api.asked import RunRequest
-from service.api.schemas import RunView
+from configs.protocol.names import Metric, RunFile, Tag
+from service.api.schemas.runs import RunRequest, RunView
 from service.client import TandemApiError, TandemClient
 from service.domain.states import RunState
 from tests.instant import said_steps

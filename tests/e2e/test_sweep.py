@@ -6,8 +6,9 @@ import re
 import pytest
 from mlflow import MlflowClient
 
-from configs.spec import Metric
-from service.api.asked import PromoteRequest, RunRequest
+from configs.protocol.names import Metric
+from service.api.schemas.runs import RunRequest
+from service.api.schemas.sweeps import PromoteRequest
 from service.client import TandemClient
 from tests.shell import Shell
 

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.spec import Bckd, Detector, ResNet
+from configs.spec.detector import Detector, ResNet
+from configs.spec.distillation import Bckd
 from tests.detectors import a_head
+from workers.distillation.batch import Scene, Side
+from workers.distillation.head_adapters import GflView
 from workers.distillation.heads import TandemGFLHead
 from workers.distillation.methods import terms_of
-from workers.distillation.scene import Scene, Side
-from workers.distillation.views import GflView
 
 CASES = sorted((Path(__file__).parent / "bckd").glob("*.npz"))
 LEVELS = 5

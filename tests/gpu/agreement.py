@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from configs.spec import Precision
+from configs.spec.compute import Precision
 
 
 @dataclass(frozen=True)

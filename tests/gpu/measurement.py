@@ -11,8 +11,8 @@ from typing import Literal
 import cv2
 import torch
 
-from configs.spec import Compute, Resources
-from workers.devices import prepare_device
+from configs.spec.compute import Compute, Resources
+from workers.process.device import prepare_device
 
 DeviceKind = Literal["cpu", "cuda"]
 

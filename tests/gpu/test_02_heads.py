@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from configs.spec import ExitCode, Precision
+from configs.protocol.names import ExitCode
+from configs.spec.compute import Precision
 from tests.detectors import a_batch
 from tests.digits import write_digits
 from tests.gpu.agreement import TOLERANCES, StepResult, assert_within, difference_between
 from tests.gpu.conftest import RecordFigure
 from tests.training.runs import a_spec, records, train
 from tests.training.test_methods import HEADS, METHODS, a_detector, a_student
-from workers.batches import HostBatch, place
-from workers.devices import matmul_precision
+from workers.data.batches import HostBatch, place
+from workers.process.device import matmul_precision
 
 BOXES = [
     [[7.3, 9.1, 41.2, 38.7], [40.9, 24.3, 101.6, 90.2]],

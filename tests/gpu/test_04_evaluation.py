@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from configs.spec import DatasetFiles, ExitCode, RunFile, TeacherFiles
+from configs.protocol.names import ExitCode, RunFile
+from configs.spec.run import DatasetFiles, TeacherFiles
 from tests.digits import write_digits
 from tests.gpu.conftest import RecordFigure
 from tests.gpu.measurement import computing_on
 from tests.jobs import an_evaluation, do, the_teacher
-from workers.evaluation import Scores, evaluate
-from workers.inference import Images, image_loader, load_model, place_of
+from workers.data.resolve import place_of
+from workers.evaluation.coco import Scores, evaluate
+from workers.evaluation.inference import Images, image_loader, load_model
 
 AP_TOLERANCE = 2e-3
 """A detection whose score is next to another's may come before it or after it."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from configs.spec import FailureReason
+from configs.protocol.failure import FailureReason
 from tests.digits import write_digits
 from tests.gpu.conftest import RecordFigure
 from tests.gpu.measurement import release_memory

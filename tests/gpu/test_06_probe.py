@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from configs.catalog import parse_spec
-from configs.spec import Knob, ProbeSpec, members_that_fit
+from configs.protocol.probe import Knob, members_that_fit
+from configs.spec.jobs import ProbeSpec
 from tests.digits import write_digits
 from tests.gpu.conftest import RecordFigure
 from tests.training.probes import UNMEASURED, knobs_of
 from tests.training.runs import a_spec
-from workers.course import dataset_of
-from workers.probe.bench import Bench
+from workers.data.resolve import dataset_of
+from workers.probe.builder import Bench
 from workers.probe.costs import measure_costs
 
 WEIGHT_DECAY = "schedule.optimizer.weight_decay"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from configs.spec import ExitCode, Metric
+from configs.protocol.names import ExitCode, Metric
 from tests.digits import write_digits
 from tests.gpu.conftest import RecordFigure
 from tests.gpu.measurement import DeviceKind

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import distributed
 
-from configs.spec import ExitCode, Metric
+from configs.protocol.names import ExitCode, Metric
 from tests.digits import write_digits
 from tests.gpu.conftest import RecordFigure
 from tests.training.runs import a_spec, records, said, train

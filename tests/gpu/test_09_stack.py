@@ -9,9 +9,8 @@ from typing import Any
 import psutil
 import pytest
 
-from configs.spec import Metric
-from service.api.asked import RunRequest
-from service.api.schemas import RunView
+from configs.protocol.names import Metric
+from service.api.schemas.runs import RunRequest, RunView
 from service.client import TandemClient
 from service.domain.states import RunState
 from tests.e2e.test_main_job import trainer_of, wait_for

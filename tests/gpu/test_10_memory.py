@@ -14,10 +14,10 @@ from tests.gpu.measurement import peak_bytes_of, release_memory
 from tests.jobs import the_teacher
 from tests.training.runs import a_spec
 from tests.training.test_methods import METHODS, a_detector, a_student
-from workers.batches import Batch, HostBatch, place
-from workers.course import dataset_of
+from workers.data.batches import Batch, HostBatch, place
+from workers.data.resolve import dataset_of
 from workers.distillation.teacher import shared_teachers
-from workers.probe.bench import Bench
+from workers.probe.builder import Bench
 from workers.probe.costs import measure_costs
 
 MIB = 2**20

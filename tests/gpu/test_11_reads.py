@@ -12,7 +12,7 @@ from tests.detectors import a_batch
 from tests.gpu.conftest import RecordFigure
 from tests.gpu.measurement import host_waits_of, waits_among
 from tests.training.test_methods import BOXES, METHODS, a_detector, a_student
-from workers.batches import HostBatch, place
+from workers.data.batches import HostBatch, place
 
 Step = Callable[[], None]
 CEILINGS = {
@@ -75,7 +75,7 @@ def test_warnings_are_counted_by_their_place_and_others_are_not_counted() -> Non
 
     waits = waits_among(caught)
 
-    assert waits == {"mmdet/head.py:7": 2, "mmdet/head.py:9": 1, "workers/stepping.py:3": 1}
+    assert waits == {"mmdet/head.py:7": 2, "mmdet/head.py:9": 1, "workers/training/step.py:3": 1}
     assert waits.total() == 4
 
 

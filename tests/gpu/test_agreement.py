@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from configs.spec import Precision
+from configs.spec.compute import Precision
 from tests.gpu.agreement import TOLERANCES, StepResult, assert_within, difference_between
 
 Change = Callable[[StepResult, float], StepResult]

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from configs.spec import RunFile
-from service.api.roles import LEAST_ROLE
+from configs.protocol.names import RunFile
+from service.api.permissions import LEAST_ROLE
 from service.domain.access import Role
 from service.main import create_app
 from service.settings import Settings

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from fastapi.routing import iter_route_contexts
 
-from configs.spec import RunFile
-from service.api.auditing import Auditing
-from service.api.roles import LEAST_ROLE
+from configs.protocol.names import RunFile
+from service.api.middleware.audit import Auditing
+from service.api.permissions import LEAST_ROLE
 from service.domain.access import Role
 from service.domain.errors import TokenRefused
 from service.main import create_app

@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from service.domain.errors import Unreachable
-from service.domain.policy import Job
-from service.domain.ports import Node, Order
+from service.domain.ports import Job, Node, Order
 from service.domain.runs import Event
 from service.domain.states import ACTIVE, RunState, may_move
 from service.loops.reconcile import Reconciler
-from service.loops.settle import settle_finished
 from service.loops.submit import submit_queued
+from service.loops.tracker_sync import settle_finished
 from tests.conftest import Stage, open_stage
 from tests.factories import a_spec
 from tests.simulated_worker import STEPS, SimulatedWorker, loss_at

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from configs.spec import Delivery, Metrics, Outcome, Record, RunFile, Started
-from service.api.asked import RunRequest
+from configs.protocol.names import RunFile
+from configs.protocol.records import Delivery, Metrics, Outcome, Record, Started
+from service.api.schemas.runs import RunRequest
 from service.client import ServiceUnreachable, TandemApiError, TandemClient
 from service.domain.access import LOCAL
 from service.domain.ports import Node
 from service.loops.reconcile import Reconciler
-from service.usecases import runs
+from service.usecases.runs import launch as runs_launch
+from service.usecases.runs import plan
 from tests.conftest import Stage
 from tests.factories import NO_HASH, a_bckd_spec, a_spec, write_checkpoint, write_dataset
 
@@ -210,7 +212,7 @@ class TestIdempotency:
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         stage.add_dataset()
-        request = runs.Request(spec=a_spec(), digest="d")
+        request = plan.Request(spec=a_spec(), digest="d")
         all_have_looked = threading.Barrier(4)
 
         def nodes() -> tuple[Node, ...]:
@@ -220,7 +222,9 @@ class TestIdempotency:
 
         monkeypatch.setattr(stage.cluster, "nodes", nodes)
         with ThreadPoolExecutor(4) as pool:
-            launch = partial(runs.launch_run, request, key="k", caller=LOCAL, world=stage.world)
+            launch = partial(
+                runs_launch.launch_run, request, key="k", caller=LOCAL, world=stage.world
+            )
             made = [future.result() for future in [pool.submit(launch) for _ in range(4)]]
 
         assert len({run.id for run, _ in made}) == 1

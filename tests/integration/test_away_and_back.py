@@ -2,11 +2,13 @@
 
 import pytest
 
-from configs.spec import FailureReason, Record, RunFile
+from configs.protocol.failure import FailureReason
+from configs.protocol.names import RunFile
+from configs.protocol.records import Record
 from service.adapters.files import LocalFiles
 from service.domain.errors import JobRefused
 from service.domain.ports import Order
-from service.usecases.logs import follow_logs
+from service.usecases.runs.logs import follow_logs
 from tests.conftest import Stage
 from tests.factories import a_spec
 from tests.integration.test_run_life import (

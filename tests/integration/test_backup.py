@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import make_url, text
 
 from service.domain.errors import BackupRefused, SchemaUnknown
-from service.store.archive import Manifest
-from service.store.backup import write_backup
+from service.store.backup.archive import Manifest
+from service.store.backup.dump import write_backup
+from service.store.backup.restore import restore_backup
 from service.store.database import Database
 from service.store.engine import is_sqlite
-from service.store.restore import restore_backup
 from service.store.schema import changing, revision_of, revisions, upgrade
 from service.store.tables import Table
 from tests.conftest import migrated_sqlite

@@ -14,7 +14,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoneFree
 
-from configs.spec import Note, Record
+from configs.protocol.records import Note, Record
 from service.domain.errors import RunNotFound, StoreUnreachable
 from service.settings import Settings
 from service.store import engine

@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 
 from configs.catalog import spec_from_preset
-from configs.known_teachers import TeacherCard, class_list
+from configs.teacher_catalog import TeacherCard, class_list
 from service.cli.teachers import import_command
-from service.stack.parts import PartName
+from service.stack.components import PartName
 from service.stack.ports import free_port
 from tests.detectors import a_plain_gfl
 from tests.shell import TANDEM, Shell
-from workers.checkpoints import sha256_of
+from workers.checkpoints.files import sha256_of
 
 
 def test_the_workers_command_brings_a_known_teacher(tmp_path: Path) -> None:

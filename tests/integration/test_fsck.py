@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from configs.spec import Record, RunFile, Tracked
-from service.domain.policy import Job
+from configs.protocol.names import RunFile
+from configs.protocol.records import Record, Tracked
+from service.domain.ports import Job
 from service.domain.runs import Attempt
 from service.usecases.fsck import Fault, faults_of
 from tests.conftest import Stage

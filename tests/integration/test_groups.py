@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from configs.spec import FailureReason, Outcome, RunFile
+from configs.protocol.failure import FailureReason
+from configs.protocol.names import RunFile
+from configs.protocol.records import Outcome
 from service.domain.ports import Node
 from tests.conftest import Stage
 from tests.factories import a_spec

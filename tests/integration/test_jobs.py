@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from configs.spec import RunFile, RunSpec
-from service.api.asked import EvaluationRequest, ExportRequest
+from configs.protocol.names import RunFile
+from configs.spec.run import RunSpec
+from service.api.schemas.runs import EvaluationRequest, ExportRequest
 from service.client import TandemClient
 from service.domain.states import RunState
 from tests.conftest import Stage

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.spec import LOG_CHUNK_BYTES
+from configs.protocol.names import LOG_CHUNK_BYTES
 from service.adapters.log_store import LocalLogStore
 from service.client import TandemClient
 from service.domain.runs import Event
 from service.domain.states import RunState
 from service.stack.ports import free_port
 from service.store.database import Database
-from service.usecases.events import follow_events
-from service.usecases.logs import Place, follow_logs
+from service.usecases.runs.events import follow_events
+from service.usecases.runs.logs import Place, follow_logs
 from tests.conftest import Stage, open_stage
 from tests.factories import a_run, a_spec
 from tests.integration.test_run_life import a_started_run

@@ -10,21 +10,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event
 
-from configs.spec import (
-    Behind,
-    Delivery,
-    Metrics,
-    Record,
-    RunFile,
-    Suggested,
-    SweepEntry,
-    SweepSpec,
-)
+from configs.protocol.names import RunFile
+from configs.protocol.records import Behind, Delivery, Metrics, Record
+from configs.protocol.sweep_log import Suggested, SweepEntry
+from configs.spec.sweep import SweepSpec
 from service.domain.runs import Attempt, move
 from service.domain.states import RunState
 from service.domain.sweeps import Sweep, SweepState
 from service.store.database import Database
-from service.usecases.figures import Figures
+from service.usecases.metrics import Figures
 from tests.conftest import Stage
 from tests.factories import a_run, a_spec
 from tests.integration.test_run_life import a_started_run, metrics, outcome, progress

@@ -12,7 +12,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from configs.spec import MLFLOW_EXPERIMENT, Record, RunFile, RunSpec, Tag, Tracked
+from configs.protocol.names import MLFLOW_EXPERIMENT, RunFile, Tag
+from configs.protocol.records import Record, Tracked
+from configs.spec.run import RunSpec
 from service.stack.ports import free_port
 from tests.mlflow_server import Server
 from tests.tracking import tracked_run
@@ -27,11 +29,11 @@ from tests.unit.workers.reporting.records import (
     outcome,
     started,
 )
-from workers.reporting.identity import Identity
-from workers.reporting.mlflow_sink import MlflowSink, TrackedRun, flat_params
-from workers.reporting.reporter import Reporter, ship
-from workers.reporting.shipper import SinkBroken, SinkUnavailable
-from workers.reporting.spool import Spool
+from workers.telemetry.identity import Identity
+from workers.telemetry.mlflow_sink import MlflowSink, TrackedRun, flat_params
+from workers.telemetry.reporter import Reporter, ship
+from workers.telemetry.shipper import SinkBroken, SinkUnavailable
+from workers.telemetry.spool import Spool
 
 pytestmark = pytest.mark.e2e
 

@@ -7,13 +7,14 @@ import pytest
 from mlflow import MlflowClient
 
 from configs.catalog import parse_spec
-from configs.spec import DatasetManifest, Metric, RunFile
+from configs.protocol.names import Metric, RunFile
+from configs.spec.dataset import DatasetManifest
 from tests.factories import a_manifest, a_spec
 from tests.mlflow_server import Server
 from tests.tracking import tracked_run, tracked_steps
-from workers.provenance import Whereabouts
-from workers.reporting.identity import Identity
-from workers.reporting.reporter import Reporter, ship
+from workers.machine.environment import Whereabouts
+from workers.telemetry.identity import Identity
+from workers.telemetry.reporter import Reporter, ship
 
 pytestmark = pytest.mark.e2e
 

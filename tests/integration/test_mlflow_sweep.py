@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from mlflow import MlflowClient
 
-from configs.spec import Tag
+from configs.protocol.names import Tag
 from service.adapters.mlflow import Mlflow
 from service.domain.errors import TrackerRefused
 from tests.mlflow_server import Server

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from configs.spec import FailureReason, Outcome, PackOrder
-from service.domain.packs import MERGED_AFTER_S, WAITS_FOR_OTHERS_S
+from configs.protocol.failure import FailureReason
+from configs.protocol.pack import PackOrder
+from configs.protocol.records import Outcome
 from service.domain.ports import Node, Order
+from service.domain.scheduling.packs import MERGED_AFTER_S, WAITS_FOR_OTHERS_S
 from tests.conftest import Stage
 from tests.factories import a_bckd_spec
 from tests.simulated_worker import SimulatedWorker

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from configs.spec import PackOrder
-from service.domain.packs import WAITS_FOR_OTHERS_S
+from configs.protocol.pack import PackOrder
 from service.domain.ports import Node
+from service.domain.scheduling.packs import WAITS_FOR_OTHERS_S
 from tests.conftest import Stage
 from tests.factories import a_bckd_spec, a_spec
 

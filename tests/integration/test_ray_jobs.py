@@ -16,12 +16,11 @@ import httpx
 import psutil
 import pytest
 
-from configs.spec import Env
+from configs.protocol.names import Env
 from service.adapters.ray_jobs import RayJobs
 from service.adapters.simulated import SimulatedCluster
 from service.domain.errors import ClusterUnreachable
-from service.domain.policy import Job, JobState
-from service.domain.ports import Cluster, Order
+from service.domain.ports import Cluster, Job, JobState, Order
 from service.stack.ports import free_port
 
 TOKEN = "t" * 64

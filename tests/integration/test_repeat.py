@@ -7,18 +7,20 @@ import pytest
 from rich.text import Text
 
 from configs.conclusions import conclusion
-from configs.spec import Comparison, Dossier, NoiseFloor, Report, ReportSpec, RunFile
+from configs.protocol.names import RunFile
+from configs.protocol.report import Comparison, Dossier, NoiseFloor, Report
+from configs.spec.jobs import ReportSpec
+from service.cli.comparisons import gains_text, verdict_line
 from service.cli.repeat import pair_line
-from service.cli.verdicts import gains_text, verdict_line
 from service.client import TandemApiError, TandemClient
 from service.domain.ports import Node
-from service.usecases.comparisons import tags_of
-from service.usecases.dossiers import dossier_of
+from service.usecases.baselines.comparisons import tags_of
+from service.usecases.report_inputs import dossier_of
 from tests.conftest import Stage
 from tests.factories import a_bckd_spec, a_spec
 from tests.matches import Runs
 from tests.pairs import a_comparison, a_pair, end, make_report, start, train
-from workers.report.findings import report_of
+from workers.report.results.report import report_of
 
 
 @pytest.fixture

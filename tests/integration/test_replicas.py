@@ -10,14 +10,13 @@ import pytest
 
 from service.adapters.clock import FixedClock
 from service.domain.errors import LeaseLost
-from service.domain.policy import Job
-from service.domain.ports import Node
+from service.domain.ports import Job, Node
 from service.domain.runs import Event
 from service.loops.reconcile import Reconciler
 from service.loops.submit import submit_queued
 from service.store.database import Database
-from service.usecases.endings import end_attempt
-from service.usecases.world import World
+from service.usecases.attempts.finish import end_attempt
+from service.usecases.context import World
 from tests.conftest import Stage
 from tests.factories import a_spec
 

@@ -4,7 +4,16 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from configs.spec import Delivery, Metrics, Outcome, Progress, Record, RunFile, Started, Tracked
+from configs.protocol.names import RunFile
+from configs.protocol.records import (
+    Delivery,
+    Metrics,
+    Outcome,
+    Progress,
+    Record,
+    Started,
+    Tracked,
+)
 from service.domain.ports import Node
 from service.main import make_loops
 from tests.conftest import Stage

@@ -13,26 +13,24 @@ from pathlib import Path
 import psutil
 import pytest
 
-from configs.spec import (
+from configs.protocol.names import ExitCode
+from configs.protocol.sweep_log import Closed
+from configs.spec.search import (
     Algorithm,
     Asha,
-    Budget,
-    Closed,
-    ExitCode,
     GridSearch,
     MedianStopping,
     RandomSearch,
     Scheduler,
     Strategy,
-    SweepSpec,
     Tpe,
-    Values,
 )
+from configs.spec.sweep import Budget, SweepSpec, Values
 from tests.ray_head import a_ray_head
 from tests.unit.workers.search.fake_sweep import Answer, FakeSweep, serve
 from tests.unit.workers.search.sweeps import EPOCHS, a_sweep, goodness, played, values_of
-from workers.search.history import History
-from workers.search.judging import Judge
+from workers.search.early_stopping import Judge
+from workers.search.sweep_log import History
 
 TANDEM_WORKER = Path(sys.executable).parent / "tandem-worker"
 PATIENCE_S = 120.0

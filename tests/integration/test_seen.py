@@ -13,11 +13,11 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from configs.spec import FailureReason
+from configs.protocol.failure import FailureReason
 from service.adapters.clock import FixedClock
 from service.adapters.prometheus import Meters
 from service.client import TandemClient
-from service.domain.meters import COUNTERS
+from service.domain.metrics.counters import COUNTERS
 from service.log import configure_logging, without_secrets
 from service.loops.base import Loop
 from service.loops.reconcile import Reconciler

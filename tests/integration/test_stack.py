@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.stack.parts import PartName
+from service.stack.components import PartName
 from service.stack.ports import is_free
 from tests.shell import Shell, own_shell
 

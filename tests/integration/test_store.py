@@ -12,12 +12,12 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
 from configs.catalog import parse_spec
-from configs.spec import Metrics
+from configs.protocol.records import Metrics
 from service.domain.errors import LeaseLost, RunNotFound, StoreUnreachable
-from service.domain.projects import Project
+from service.domain.repositories.runs import RunFilter
 from service.domain.runs import Attempt, Event
+from service.domain.scheduling.projects import Project
 from service.domain.states import RunState
-from service.domain.stored import RunFilter
 from service.store.database import Database
 from service.store.tables import RunRow
 from tests.conftest import open_stage

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from configs.spec import Knob, Tag
-from service.api.asked import ExtendRequest, PromoteRequest, SweepRequest
+from configs.protocol.names import Tag
+from configs.protocol.probe import Knob
+from service.api.schemas.sweeps import ExtendRequest, PromoteRequest, SweepRequest
 from service.client import TandemApiError, TandemClient
 from service.domain.ports import Node
 from tests.conftest import Stage, open_stage

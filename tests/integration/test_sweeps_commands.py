@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from service.cli import app, reports, sweeps
-from service.cli.failures import Refused
-from service.cli.sweep_progress import watch_sweep
+from service.cli.errors import Refused
+from service.cli.progress.sweeps import watch_sweep
 from service.client import TandemApiError, TandemClient
 from tests.conftest import Stage
 from tests.factories import a_manifest, write_dataset

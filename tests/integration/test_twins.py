@@ -8,15 +8,21 @@ from typing import Any
 import pytest
 
 from configs.catalog import parse_spec
-from configs.spec import Dossier, NoDistillation, RunFile, RunSpec, SweepSpec, Uniform
+from configs.protocol.names import RunFile
+from configs.protocol.report import Dossier
+from configs.spec.distillation import NoDistillation
+from configs.spec.run import RunSpec
+from configs.spec.search import Uniform
+from configs.spec.sweep import SweepSpec
 from service.adapters.simulated import SimulatedTracker
 from service.domain.access import LOCAL
 from service.domain.errors import TrackerUnreachable
 from service.domain.sweeps import Sweep, SweepState
 from service.loops.comparisons import compare_twins
 from service.usecases.reports import compare_once
-from service.usecases.runs import Request, launch_run
-from service.usecases.twins import book_twins, missing_noise_seeds
+from service.usecases.runs.launch import launch_run
+from service.usecases.runs.plan import Request
+from service.usecases.sweeps.baselines import book_twins, missing_noise_seeds
 from tests.conftest import Stage
 from tests.factories import a_bckd_spec, a_spec
 from tests.integration.test_replicas import replica

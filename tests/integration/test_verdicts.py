@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.api.asked import RunRequest
+from service.api.schemas.runs import RunRequest
+from service.cli.comparisons import show_verdict
 from service.cli.runs import _facts, _plan
-from service.cli.verdicts import show_verdict
 from service.client import TandemClient
 from tests.conftest import Stage
 from tests.factories import a_bckd_spec

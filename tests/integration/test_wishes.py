@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from configs.spec import FailureReason
+from configs.protocol.failure import FailureReason
 from service.domain.ports import Node
 from tests.conftest import Stage
 from tests.factories import a_spec

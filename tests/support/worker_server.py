@@ -99,17 +99,22 @@ def _run(request: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    from workers.logs import silence_libraries
+    from workers.process.logs import silence_libraries
 
     silence_libraries()
     import numpy as np
     import torch
 
-    from workers import cli, compat
+    from workers import cli
+    from workers.process import compat
 
     compat.apply()
-    from workers import evaluate, pack, train  # noqa: F401 - so that no fork has to
-    from workers.probe import job  # noqa: F401
+    from workers.jobs import (  # noqa: F401 - so that no fork has to
+        evaluate,
+        probe,
+        train,
+        train_pack,
+    )
 
     request = WorkerServer(socket.socket(fileno=int(sys.argv[1]))).serve()
     if request is not None:

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from configs.catalog import parse_spec
-from configs.spec import RunSpec
+from configs.spec.run import RunSpec
 from tests.digits import write_digits
 from tests.training.probes import TRAIN, VAL, a_bench, a_taught_spec
-from workers.probe.bench import Bench
+from workers.probe.builder import Bench
 
 
 @pytest.fixture(scope="module")

@@ -7,19 +7,19 @@ from pathlib import Path
 import yaml
 
 from configs.catalog import parse_spec
-from configs.spec import RunFile
+from configs.protocol.names import RunFile
 
 if __name__ == "__main__":
     spec_file, run_dir, attempt = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     from torch import distributed
 
-    from workers import compat
+    from workers.process import compat
 
     compat.apply()
-    from workers.hooks.control import Termination
-    from workers.reporting.identity import Identity
-    from workers.train import train
+    from workers.attempt.stop import Termination
+    from workers.jobs.train import train
+    from workers.telemetry.identity import Identity
 
     distributed.init_process_group("gloo")
     spec = parse_spec(yaml.safe_load(spec_file.read_text()))

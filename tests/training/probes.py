@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 
-from configs.spec import Costs, Probe, ProbeSpec, RunSpec
+from configs.protocol.probe import Costs, Probe
+from configs.spec.jobs import ProbeSpec
+from configs.spec.run import RunSpec
 from tests.jobs import the_teacher
 from tests.training.runs import a_spec
-from workers.course import dataset_of
+from workers.data.resolve import dataset_of
 from workers.distillation.teacher import shared_teachers
-from workers.probe.bench import Bench
-from workers.probe.knobs import Knobs
+from workers.probe.builder import Bench
+from workers.probe.effects import Knobs
 
 TRAIN, VAL, BATCH = 20, 6, 8
 UNMEASURED = Probe(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import yaml
 
-from configs.spec import Metric, RunFile
+from configs.protocol.names import Metric, RunFile
 from tests.support.worker_processes import (
     WORKER,
     Process,
@@ -15,7 +15,7 @@ from tests.support.worker_processes import (
     start_new_process,
     start_worker,
 )
-from workers.checkpoints import load_checkpoint
+from workers.checkpoints.files import load_checkpoint
 
 PATIENCE_S = 240
 STUDENT = {

@@ -8,8 +8,8 @@ import pytest
 from pycocotools.coco import COCO
 from typer.testing import CliRunner, Result
 
-from configs.spec import ExitCode
-from workers.data.commands import app
+from configs.protocol.names import ExitCode
+from workers.cli.data import app
 from workers.data.manifest import check_dataset
 
 BCCD = Path(__file__).parents[2].parent / "shared" / "datasets" / "bccd"

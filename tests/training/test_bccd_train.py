@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from configs.spec import ExitCode, RunFile
+from configs.protocol.names import ExitCode, RunFile
 from tests.support.worker_processes import run_worker
 from tests.training.runs import PATIENCE_S, STUDENT, records
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from configs.spec import ExitCode, Metric, RunFile
+from configs.protocol.names import ExitCode, Metric, RunFile
 from tests.digits import write_digits
 from tests.training.runs import a_spec, records, said, train
 

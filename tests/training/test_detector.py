@@ -10,11 +10,11 @@ import torch
 from mmcv import ConfigDict
 from mmdet.models import build_detector
 
-from configs.spec import Detector
+from configs.spec.detector import Detector
 from tests.detectors import a_batch, a_detector, a_plain_gfl, class_names
-from workers.architecture import detector_config
-from workers.checkpoints import save_atomically
+from workers.checkpoints.files import save_atomically
 from workers.errors import TeacherMismatch
+from workers.models.detector_config import detector_config
 
 ONE_BOX = [[8.0, 8.0, 40.0, 40.0]]
 

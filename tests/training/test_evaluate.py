@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from configs.spec import ExitCode, FailureReason, Metric, RunFile
+from configs.protocol.failure import FailureReason
+from configs.protocol.names import ExitCode, Metric, RunFile
 from tests.digits import write_digits
 from tests.jobs import an_evaluation, do, spool_of, the_teacher
 from workers.analysis.average_precision import parts_of

@@ -10,7 +10,7 @@ from mmdet.datasets import build_dataset
 
 from tests.digits import write_digits
 from workers.data.digits import CLASSES
-from workers.evaluation import Detections, score
+from workers.evaluation.coco import Detections, score
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from configs.spec import ExitCode, RunFile
+from configs.protocol.names import ExitCode, RunFile
 from service.stack.ports import free_port
 from tests.digits import write_digits
 from tests.training.runs import (

@@ -17,22 +17,25 @@ import torch
 from mmdet.apis import init_detector
 from mmdet.models import build_detector
 
-from configs.spec import Detector, ExitCode, FailureReason, Metric, RunFile
+from configs.protocol.failure import FailureReason
+from configs.protocol.names import ExitCode, Metric, RunFile
+from configs.spec.detector import Detector
 from service.stack.ports import free_port
 from tests.digits import write_digits
 from tests.jobs import PATIENCE_S, an_export, do, spool_of, the_teacher
 from tests.support.worker_processes import output_of_worker
 from tests.training.test_methods import HEADS, a_detector, liven
-from workers.architecture import detector_config
 from workers.data.digits import CLASSES
 from workers.data.manifest import check_dataset
-from workers.export.agreement import Limits, compare
+from workers.data.resolve import DatasetPlace
 from workers.export.card import read_card
+from workers.export.comparison import Limits, compare
 from workers.export.mlflow_model import MlflowDetector, as_base64
 from workers.export.onnx_file import write_onnx
 from workers.export.original import MmdetDetector
 from workers.export.tandem_runtime import Found, OnnxDetector, UnreadableImage, read_image
-from workers.recipe import DatasetPlace, data_config
+from workers.models.detector_config import detector_config
+from workers.models.training_config import data_config
 
 
 @pytest.fixture(scope="module")

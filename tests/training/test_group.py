@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from configs.spec import ExitCode, Metric
+from configs.protocol.names import ExitCode, Metric
 from tests.digits import write_digits
 from tests.training.runs import STUDENT, command, records, said
 

@@ -9,18 +9,20 @@ import torch
 from torch import distributed, nn
 
 from configs.catalog import parse_spec
-from configs.spec import RunSpec
+from configs.spec.run import RunSpec
 from tests.detectors import a_detector, a_plain_gfl
 from tests.digits import write_digits
 from tests.support.process_groups import run_in_two_processes
 from tests.training.runs import a_spec
 from tests.training.test_methods import HEADS, a_student
 from tests.training.test_methods import a_detector as a_head_of
-from workers import evaluation, processes
+from workers import distributed as workers_distributed
+from workers.data.loaders import validation_loader, whole_dataset
 from workers.data.manifest import check_dataset
-from workers.evaluation import Detections, Scores, evaluate
-from workers.loading import validation_loader, whole_dataset
-from workers.recipe import DatasetPlace, config_from_spec
+from workers.data.resolve import DatasetPlace
+from workers.evaluation import coco
+from workers.evaluation.coco import Detections, Scores, evaluate
+from workers.models.training_config import config_from_spec
 
 NUM_IMAGES = 5
 CPU = torch.device("cpu")
@@ -56,13 +58,13 @@ def in_a_process(rank: int, port: int, folder_name: str) -> None:
     address = f"tcp://127.0.0.1:{port}"
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     scored: list[int] = []
-    score = evaluation.score
+    score = coco.score
 
     def counted_score(detections: list[Detections], dataset: Any) -> Scores:
         scored.append(len(detections))
         return score(detections, dataset)
 
-    evaluation.score = counted_score
+    coco.score = counted_score
     loader = a_loader(folder)
     scores = evaluate(Oracle(whole_dataset(loader)), loader, device=CPU)
     sends = {norm_eval: sends_buffers(norm_eval=norm_eval) for norm_eval in (True, False)}
@@ -85,7 +87,7 @@ def sends_buffers(*, norm_eval: bool) -> bool:
     model = a_plain_gfl(a_detector(), num_classes=2)
     model.backbone.norm_eval = norm_eval
     model.backbone.eval()
-    shared: Any = processes.shared(model)
+    shared: Any = workers_distributed.shared(model)
     assert not model.backbone.training, "asking must not change a module's mode"
     return bool(shared.broadcast_buffers)
 

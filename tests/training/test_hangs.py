@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from configs.spec import Env, ExitCode, RunFile, attempt_log
+from configs.protocol.names import Env, ExitCode, RunFile, attempt_log
 from tests.digits import write_digits
 from tests.support.worker_processes import Process
 from tests.training.runs import PATIENCE_S, a_spec, command, records, start, start_anew
@@ -126,7 +126,10 @@ def test_sigterm_to_all_processes_at_once_is_a_preemption_with_a_checkpoint(
     assert list((run_dir / RunFile.CHECKPOINTS).glob("step-*.pth"))
 
 
-LEADS = "import os; from workers.children import lead_a_group; lead_a_group(); print(os.getpgid(0))"
+LEADS = (
+    "import os; from workers.process.children import lead_a_group; "
+    "lead_a_group(); print(os.getpgid(0))"
+)
 
 
 @pytest.mark.parametrize("has_session", [False, True], ids=["in a group", "as a job of Ray"])

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import ExitCode, Outcome, RunFile, attempt_log
+from configs.protocol.names import ExitCode, RunFile, attempt_log
+from configs.protocol.records import Outcome
 from tests.digits import write_digits
 from tests.training.runs import PATIENCE_S, a_spec, records, start, train
 from tests.unit.workers.reporting.fake_service import FakeService, serve
-from workers.remains import leave_start_mark
+from workers.process.oom import leave_start_mark
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from tests.training.test_evaluation import dataset, detections_near_the_truth
-from workers.curves import curves_picture
-from workers.evaluation import score
-from workers.measures import curves_document, measure
+from workers.evaluation.coco import curves_document, measure, score
+from workers.evaluation.pr_curves import curves_picture
 
 __all__ = ["dataset"]
 

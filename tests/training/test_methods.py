@@ -10,12 +10,14 @@ import torch
 from mmcv import ConfigDict
 from mmdet.models import build_detector
 
-from configs.spec import DISTILLATION_TERMS, Bckd, Compute, Detector, Neck, ResNet, lessons
-from configs.spec.distillation import Companions
+from configs.protocol.names import DISTILLATION_TERMS
+from configs.spec.compute import Compute
+from configs.spec.detector import Detector, Neck, ResNet
+from configs.spec.distillation import Bckd, Companions, lessons
 from tests.detectors import a_batch, class_names
-from workers.architecture import detector_config
-from workers.checkpoints import save_atomically
+from workers.checkpoints.files import save_atomically
 from workers.errors import TeacherMismatch
+from workers.models.detector_config import detector_config
 
 BOXES = [[[8.0, 8.0, 40.0, 40.0], [20.0, 4.0, 60.0, 50.0]], []]
 HEADS: dict[str, dict[str, Any]] = {

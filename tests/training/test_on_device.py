@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from configs.catalog import parse_spec
-from configs.spec import RunSpec, TeacherFiles
+from configs.spec.run import RunSpec, TeacherFiles
 from tests.detectors import a_batch
 from tests.digits import write_digits
 from tests.jobs import the_teacher
@@ -22,26 +22,26 @@ from tests.support.device_notes import Note
 from tests.support.pretend_device import PretendDevice, PretendTensor
 from tests.training.runs import a_spec
 from tests.training.test_methods import BOXES, HEADS, METHODS, a_detector, a_student, is_possible
-from workers.batches import HostBatch, place
-from workers.checkpoints import load_checkpoint, save_atomically
-from workers.course import dataset_of
+from workers.checkpoints.files import load_checkpoint, save_atomically
+from workers.data.batches import HostBatch, place
+from workers.data.loaders import validation_loader
+from workers.data.resolve import dataset_of
 from workers.distillation.teacher import shared_teachers
-from workers.evaluation import evaluate
+from workers.evaluation.coco import evaluate
+from workers.evaluation.inference import load_model
 from workers.export.mmdet_files import WEIGHTS, write_mmdet
 from workers.export.original import MmdetDetector
 from workers.export.tandem_runtime import read_image
-from workers.inference import load_model
-from workers.loading import validation_loader
-from workers.lockstep import Lockstep
+from workers.models.training_config import inference_pipeline
 from workers.probe import costs as probe_costs
-from workers.probe.bench import Bench
+from workers.probe.builder import Bench
 from workers.probe.costs import measure_costs
-from workers.probe.looks import look_at
-from workers.probe.units import measure_units
-from workers.recipe import inference_pipeline
-from workers.resuming import checkpoint_of, go_on
-from workers.runner import Runner
-from workers.stepping import Stepper
+from workers.probe.two_steps import look_at
+from workers.probe.unit_losses import measure_units
+from workers.training.loop import Lockstep
+from workers.training.resume import checkpoint_of, go_on
+from workers.training.runner import Runner
+from workers.training.step import Stepper
 
 CPU = torch.device("cpu")
 

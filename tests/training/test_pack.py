@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 
 from configs.catalog import parse_spec
-from configs.spec import ExitCode, PackMember, PackOrder, RunFile
+from configs.protocol.names import ExitCode, RunFile
+from configs.protocol.pack import PackMember, PackOrder
 from tests.digits import write_digits
 from tests.support.worker_processes import start_worker
 from tests.training.runs import PATIENCE_S, STUDENT, a_spec, records, said, weights
 from tests.training.runs import train as train_by_command
-from workers import compat
+from workers.attempt.stop import Termination
 from workers.data.digits import CLASSES
-from workers.hooks.control import Termination
-from workers.pack import train_pack
-from workers.reporting.identity import Identity
-from workers.train import train
+from workers.jobs.train import train
+from workers.jobs.train_pack import train_pack
+from workers.process import compat
+from workers.telemetry.identity import Identity
 
 STEPS_IN_EPOCH = 5
 EPOCHS = 3

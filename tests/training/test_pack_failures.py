@@ -17,16 +17,18 @@ import pytest
 import torch
 
 from configs.catalog import parse_spec
-from configs.spec import Env, ExitCode, PackMember, PackOrder, RunFile
+from configs.protocol.names import Env, ExitCode, RunFile
+from configs.protocol.pack import PackMember, PackOrder
 from tests.digits import write_digits
 from tests.training.runs import PATIENCE_S, a_spec, records, weights
-from workers import attempt, compat
-from workers.hooks.control import Termination
-from workers.lockstep import Lockstep
-from workers.pack import train_pack
-from workers.reporting.identity import Identity
-from workers.runner import Runner
-from workers.train import train
+from workers.attempt import lifecycle
+from workers.attempt.stop import Termination
+from workers.jobs.train import train
+from workers.jobs.train_pack import train_pack
+from workers.process import compat
+from workers.telemetry.identity import Identity
+from workers.training.loop import Lockstep
+from workers.training.runner import Runner
 
 STEPS = 3
 RATES = {"a": 1e-3, "b": 2e-3, "c": 3e-3}
@@ -168,9 +170,9 @@ from configs.catalog import parse_spec
 from configs.spec import PackOrder, RunFile
 from tests.training.test_pack_failures import rate_of, sticky
 from workers import compat
-from workers.hooks.control import Termination
-from workers.pack import train_pack
-from workers.runner import Runner
+from workers.training.hooks.stop import Termination
+from workers.jobs.train_pack import train_pack
+from workers.training.runner import Runner
 
 take = Runner.take
 
@@ -367,7 +369,7 @@ def test_a_run_alone_is_told_of_a_sticky_error_before_its_process_ends(
         raise sticky()
 
     monkeypatch.setattr(Runner, "take", fail)
-    monkeypatch.setattr(attempt, "CudaContext", SimulatedGpu)
+    monkeypatch.setattr(lifecycle, "CudaContext", SimulatedGpu)
     (tmp_path / "a").mkdir()
 
     with pytest.raises(Abandoned) as ended:

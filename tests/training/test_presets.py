@@ -6,18 +6,14 @@ from typing import Any
 import pytest
 
 from configs.catalog import preset_names, spec_from_preset
-from configs.spec import (
-    MANIFEST,
-    Bckd,
-    EfficientNetLite,
-    NamedTeacher,
-    ResNet,
-    RunSpec,
-    TeacherFiles,
-)
+from configs.spec.dataset import MANIFEST
+from configs.spec.detector import EfficientNetLite, ResNet
+from configs.spec.distillation import Bckd
+from configs.spec.run import NamedTeacher, RunSpec, TeacherFiles
 from tests.detectors import class_names
 from tests.factories import a_manifest
-from workers.recipe import DatasetPlace, config_from_spec
+from workers.data.resolve import DatasetPlace
+from workers.models.training_config import config_from_spec
 
 PAPER = "coco/bckd_r50_from_r101"
 R101 = spec_from_preset("coco/baseline_r50").student.model_copy(

@@ -9,17 +9,11 @@ import pytest
 from mmcv.runner import Hook
 
 from configs.catalog import parse_spec
-from configs.spec import (
-    ExitCode,
-    Knob,
-    Metric,
-    Probe,
-    RunFile,
-    RunSpec,
-    Values,
-    members_that_fit,
-)
-from configs.variants import baseline_of, trial_spec
+from configs.derived_specs import baseline_of, trial_spec
+from configs.protocol.names import ExitCode, Metric, RunFile
+from configs.protocol.probe import Knob, Probe, members_that_fit
+from configs.spec.run import RunSpec
+from configs.spec.sweep import Values
 from tests.jobs import do, spool_of
 from tests.training.probes import (
     BATCH,
@@ -30,15 +24,15 @@ from tests.training.probes import (
     knobs_of,
     one_of,
 )
-from workers.hooks.order import OrderHook
-from workers.lockstep import Lockstep
-from workers.probe.bench import Bench
+from workers.probe.builder import Bench
 from workers.probe.costs import measure_costs
-from workers.probe.looks import fingerprint, look_at
-from workers.probe.rates import learning_rates
+from workers.probe.learning_rates import learning_rates
 from workers.probe.teacher_scores import ScoreCache, teacher_scores
-from workers.probe.units import detection_loss, measure_units
-from workers.stepping import Stepper
+from workers.probe.two_steps import fingerprint, look_at
+from workers.probe.unit_losses import detection_loss, measure_units
+from workers.training.hooks.seeding import OrderHook
+from workers.training.loop import Lockstep
+from workers.training.step import Stepper
 
 
 @pytest.fixture(scope="module")

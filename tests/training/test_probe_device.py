@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from configs.catalog import parse_spec
-from configs.spec import RunSpec
+from configs.spec.run import RunSpec
 from tests.training.probes import (
     UNMEASURED,
     a_probe,
@@ -18,11 +18,11 @@ from tests.training.probes import (
     knobs_of,
 )
 from workers.errors import NanLoss
-from workers.probe.bench import Bench
+from workers.probe.builder import Bench
 from workers.probe.costs import measure_costs
-from workers.probe.looks import fingerprint, repeatable
 from workers.probe.memory import peak_bytes
-from workers.runner import Runner
+from workers.probe.two_steps import fingerprint, repeatable
+from workers.training.runner import Runner
 
 STEPS = {"policy": {"kind": "step", "milestones": [1]}}
 

@@ -12,7 +12,7 @@ from torch import Tensor, distributed
 from tests.detectors import a_batch
 from tests.support.process_groups import run_in_two_processes
 from tests.training.test_methods import HEADS, METHODS, a_detector, a_student
-from workers import processes
+from workers import distributed as workers_distributed
 
 BOXES = [
     [[8.0, 8.0, 40.0, 40.0], [20.0, 4.0, 60.0, 50.0]],
@@ -34,7 +34,7 @@ def half_of(batch: dict[str, Any], rank: int) -> dict[str, Any]:
 
 def learned(student: Any, batch: dict[str, Any]) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Loss terms and gradients of one step."""
-    model: Any = processes.shared(student)
+    model: Any = workers_distributed.shared(student)
     outputs = model.train_step(batch, None)
     outputs["loss"].backward()
     gradients = {n: p.grad for n, p in student.named_parameters() if p.grad is not None}
@@ -81,9 +81,9 @@ def in_a_process(rank: int, port: int, folder_name: str) -> None:
 
 
 def what_the_exchange_does(rank: int) -> dict[str, Any]:
-    means = processes.mean_of(torch.tensor([1.0, float(rank), math.nan if rank else 0.0]))
+    means = workers_distributed.mean_of(torch.tensor([1.0, float(rank), math.nan if rank else 0.0]))
     try:
-        processes.mean_of(torch.zeros(1 + rank))
+        workers_distributed.mean_of(torch.zeros(1 + rank))
     except AssertionError as error:
         return {"means": means, "refused": str(error)}
     return {"means": means, "refused": None}

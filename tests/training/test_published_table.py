@@ -14,26 +14,16 @@ from mmcv.runner import build_optimizer
 from mmdet.models import build_detector
 
 from configs.catalog import preset_names, spec_from_preset
-from configs.known_teachers import class_list, known_teachers
-from configs.spec import (
-    AdamW,
-    Bckd,
-    MobileNetV2,
-    NamedTeacher,
-    NoDistillation,
-    ResNet,
-    RunSpec,
-    Schedule,
-    Sgd,
-    StepPolicy,
-    SwinTransformer,
-    TeacherFiles,
-    Warmup,
-)
+from configs.spec.detector import MobileNetV2, ResNet, SwinTransformer
+from configs.spec.distillation import Bckd, NoDistillation
+from configs.spec.run import NamedTeacher, RunSpec, TeacherFiles
+from configs.spec.schedule import AdamW, Schedule, Sgd, StepPolicy, Warmup
+from configs.teacher_catalog import class_list, known_teachers
 from tests.detectors import a_batch
 from tests.factories import a_manifest
-from workers.architecture import detector_config
-from workers.recipe import DatasetPlace, config_from_spec
+from workers.data.resolve import DatasetPlace
+from workers.models.detector_config import detector_config
+from workers.models.training_config import config_from_spec
 
 COCO = [name for name in preset_names() if name.startswith("coco/")]
 TAUGHT = [name for name in COCO if "_from_" in name]

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from configs.spec import DatasetFiles, ExitCode, FailureReason, Report, RunFile
+from configs.protocol.failure import FailureReason
+from configs.protocol.names import ExitCode, RunFile
+from configs.protocol.report import Report
+from configs.spec.run import DatasetFiles
 from tests.dossiers import a_baseline, a_distilled, a_run_dossier, run_id
 from tests.jobs import do, spool_of
 from tests.matches import Runs
-from workers.report.markdown import plain
+from workers.report.render.markdown import plain
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,14 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 from configs.catalog import spec_from_preset
-from configs.known_teachers import class_list
-from configs.spec import Detector, ExitCode, Neck, RetinaHead, SwinTransformer
+from configs.protocol.names import ExitCode
+from configs.spec.detector import Detector, Neck, RetinaHead, SwinTransformer
+from configs.teacher_catalog import class_list
 from tests.conftest import Stage
 from tests.detectors import a_detector, a_plain_gfl, class_names
-from workers.architecture import detector_config
-from workers.checkpoints import load_checkpoint, load_teacher_weights, sha256_of
-from workers.teachers.commands import app
+from workers.checkpoints.files import load_checkpoint, load_teacher_weights, sha256_of
+from workers.cli.teachers import app
+from workers.models.detector_config import detector_config
 
 CLASSES = class_names(4)
 

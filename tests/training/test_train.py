@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from configs.spec import ExitCode, Metric, RunFile
+from configs.protocol.names import ExitCode, Metric, RunFile
 from tests.detectors import a_detector, a_plain_gfl
 from tests.digits import write_digits
 from tests.support.worker_processes import WORKER
@@ -27,7 +27,7 @@ from tests.training.runs import (
 )
 from workers.analysis.average_precision import parts_of
 from workers.analysis.matches import load_matches
-from workers.checkpoints import load_checkpoint
+from workers.checkpoints.files import load_checkpoint
 from workers.data.digits import CLASSES
 
 

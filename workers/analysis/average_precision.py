@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.spec import PARTS
+from configs.protocol.report import PARTS
 from workers.analysis.matches import AREAS, IOUS, Matches
 
 Array = np.ndarray[Any, np.dtype[Any]]

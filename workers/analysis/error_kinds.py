@@ -7,7 +7,7 @@ from typing import get_args
 
 import numpy as np
 
-from configs.spec import ErrorKind
+from configs.protocol.report import ErrorKind
 from workers.analysis.matches import Array, Matches
 
 SHOWN_SCORE = 0.3

@@ -36,7 +36,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from configs.spec import (
+from configs.protocol.report import (
     PARTS,
     Comparison,
     Difference,
@@ -45,7 +45,7 @@ from configs.spec import (
     SeedSpread,
     Verdict,
 )
-from configs.statistics import TWO_SIDED, t_quantile
+from configs.seed_noise import TWO_SIDED, t_quantile
 from workers.analysis.average_precision import parts_by_resample, ranked
 from workers.analysis.matches import Array, Matches, refuse_other_images
 

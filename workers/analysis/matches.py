@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
-from configs.spec import RunFile
-from workers.checkpoints import write_atomically
-from workers.evaluation import MAX_DETECTIONS, Detections, Scores
+from configs.protocol.names import RunFile
+from workers.checkpoints.files import write_atomically
+from workers.evaluation.coco import MAX_DETECTIONS, Detections, Scores
 
 AREAS = ("all", "s", "m", "l")
 """COCO's ranges of area: any, below 32^2 pixels, up to 96^2, above."""

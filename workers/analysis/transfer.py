@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from configs.spec import ErrorKind, LostImage, LostObject, Pair, Transfer
+from configs.protocol.report import ErrorKind, LostImage, LostObject, Pair, Transfer
 from workers.analysis.average_precision import average_precision, mean_over_classes, ranked
 from workers.analysis.error_kinds import count_errors, found_score
 from workers.analysis.matches import AREAS, IOUS, Array, Matches, refuse_other_images

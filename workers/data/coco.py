@@ -13,8 +13,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from configs.spec import ClassNames
-from workers.data.draft import Draft, DraftBox, DraftImage
+from configs.spec.dataset import ClassNames
+from workers.data.parsed import Draft, DraftBox, DraftImage
 from workers.data.problems import Problem, ProblemCode, shown
 
 _SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}

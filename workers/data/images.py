@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from configs.spec import Sha256
+from configs.spec.base import Sha256
 
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
 """What both Pillow and OpenCV, which the trainer uses, can read."""

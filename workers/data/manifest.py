@@ -14,7 +14,8 @@ from typing import Literal, TypedDict
 
 from pydantic import ValidationError
 
-from configs.spec import MANIFEST, ClassNames, DatasetManifest, Sha256, Split
+from configs.spec.base import Sha256
+from configs.spec.dataset import MANIFEST, ClassNames, DatasetManifest, Split
 from workers.errors import DatasetError
 
 PartName = Literal["train", "val"]

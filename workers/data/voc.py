@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
 
-from workers.data.draft import Draft, DraftBox, DraftImage
 from workers.data.images import UnsafePath, locate
+from workers.data.parsed import Draft, DraftBox, DraftImage
 from workers.data.problems import Problem, ProblemCode, shown
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")

@@ -11,16 +11,17 @@ from mmdet.models.detectors import SingleStageDetector
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from configs.spec import Compute, Distillation, Lesson, lessons
-from workers import processes
+from configs.spec.compute import Compute
+from configs.spec.distillation import Distillation, Lesson, lessons
+from workers import distributed
 from workers.distillation import heads as _heads  # noqa: F401  registers them
-from workers.distillation.budget import LossBudget
+from workers.distillation.activation_checkpointing import recompute_backbone
+from workers.distillation.batch import Scene, Side
+from workers.distillation.forward import look_at
+from workers.distillation.head_adapters import view_of
+from workers.distillation.loss_budget import LossBudget
 from workers.distillation.methods import make_adapters, terms_of
-from workers.distillation.precision import look_at
-from workers.distillation.recomputation import recompute_backbone
-from workers.distillation.scene import Scene, Side
 from workers.distillation.teacher import Teacher, invited_teacher
-from workers.distillation.views import view_of
 from workers.errors import TeacherMismatch
 
 Losses = dict[str, Any]
@@ -128,7 +129,7 @@ class TandemDetector(SingleStageDetector):
         terms = {name: _mean(value) for name, value in losses.items()}
         loss = sum(value for name, value in terms.items() if "loss" in name)
         terms["loss"] = loss
-        values = processes.mean_of(torch.stack([value.detach() for value in terms.values()]))
+        values = distributed.mean_of(torch.stack([value.detach() for value in terms.values()]))
         return loss, dict(zip(terms, values, strict=True))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

@@ -25,14 +25,14 @@ from mmdet.models.dense_heads import (
 )
 from torch import Tensor
 
-from workers import processes
-from workers.distillation.regions import fcos_targets
+from workers import distributed
+from workers.distillation.losses.regions import fcos_targets
 
 _parts: ContextVar[int] = ContextVar("parts", default=1)
 
 
 def _over_the_whole_batch(value: Tensor) -> Tensor:
-    return processes.total(value) * _parts.get()
+    return distributed.total(value) * _parts.get()
 
 
 for _module in (atss_head, fcos_head, gfl_head, vfnet_head):
@@ -60,7 +60,7 @@ class _Remembering:
             losses = super().loss(*args, **kwargs)  # type: ignore[misc]
         finally:
             _parts.reset(token)
-        pieces = processes.count() * self.parts
+        pieces = distributed.count() * self.parts
         return {name: _times(value, pieces) for name, value in losses.items()}
 
 
@@ -131,7 +131,7 @@ class TandemRetinaHead(_Remembering, RetinaHead):
     def get_targets(self, *args: Any, **kwargs: Any) -> Any:
         """mmdet's label assignment, with the positives of the whole batch."""
         *rest, num_pos, num_neg = super().get_targets(*args, **kwargs)
-        positives = processes.total_number(num_pos, device=rest[0][0].device)
+        positives = distributed.total_number(num_pos, device=rest[0][0].device)
         return (*rest, positives * _parts.get(), num_neg)
 
 

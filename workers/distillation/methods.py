@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from configs.spec import Bckd, CrossKd, Cwd, FineGrained, Ld, Lesson, LogitKd, Pkd
-from workers.distillation.imitation import cwd_loss, fine_grained_loss, pkd_loss
-from workers.distillation.losses import classification_loss, disagreement, localization_loss
-from workers.distillation.regions import imitation_mask, valuable_region
-from workers.distillation.scene import Scene
-from workers.distillation.softened import edge_divergence_loss, logit_divergence_loss
-from workers.distillation.views import GflView, Outputs, indices_of, normaliser
+from configs.spec.distillation import Bckd, CrossKd, Cwd, FineGrained, Ld, Lesson, LogitKd, Pkd
+from workers.distillation.batch import Scene
+from workers.distillation.head_adapters import GflView, Outputs, indices_of, normaliser
+from workers.distillation.losses.bckd import classification_loss, disagreement, localization_loss
+from workers.distillation.losses.features import cwd_loss, fine_grained_loss, pkd_loss
+from workers.distillation.losses.regions import imitation_mask, valuable_region
+from workers.distillation.losses.softened import edge_divergence_loss, logit_divergence_loss
 
 Terms = dict[str, list[Tensor]]
 """Weighted values of each term of the loss, one a level."""

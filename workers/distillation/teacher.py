@@ -11,12 +11,12 @@ from mmcv import ConfigDict
 from mmdet.models import build_detector
 from torch import Tensor
 
-from configs.spec import Precision
-from workers.checkpoints import load_teacher_weights
-from workers.devices import matmul_precision
-from workers.distillation.precision import look_at
-from workers.distillation.scene import Side
-from workers.distillation.views import view_of
+from configs.spec.compute import Precision
+from workers.checkpoints.files import load_teacher_weights
+from workers.distillation.batch import Side
+from workers.distillation.forward import look_at
+from workers.distillation.head_adapters import view_of
+from workers.process.device import matmul_precision
 
 _shared: ContextVar[dict[tuple[object, ...], "Teacher"] | None] = ContextVar("shared", default=None)
 

@@ -4,7 +4,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from configs.spec import ClassNames, Contract, Detector, ExportFormat, Sha256
+from configs.spec.base import Contract, Sha256
+from configs.spec.dataset import ClassNames
+from configs.spec.detector import Detector
+from configs.spec.jobs import ExportFormat
 
 CARD = "card.json"
 ONNX, MMDET, MLFLOW = "student.onnx", "mmdet", "mlflow"

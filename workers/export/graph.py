@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import nms
 
-from configs.spec import Detector
-from workers.architecture import normalization
-from workers.distillation.views import HeadView, as_rows, view_of
+from configs.spec.detector import Detector
+from workers.distillation.head_adapters import HeadView, as_rows, view_of
+from workers.models.detector_config import normalization
 
 _LARGEST_STRIDE = 32
 """Images are padded to a multiple of it, as in training (configs/mmdet)."""

@@ -5,10 +5,11 @@ from typing import Any
 
 from mmcv import Config
 
-from configs.spec import TeacherFiles
-from workers.architecture import detector_config, template
-from workers.checkpoints import save_atomically
-from workers.recipe import DatasetPlace, data_config
+from configs.spec.run import TeacherFiles
+from workers.checkpoints.files import save_atomically
+from workers.data.resolve import DatasetPlace
+from workers.models.detector_config import detector_config, template
+from workers.models.training_config import data_config
 
 CONFIG, WEIGHTS = "config.py", "student.pth"
 
@@ -34,5 +35,5 @@ def write_mmdet(
     config.data = data_config(files.detector, dataset=dataset, image_size=image_size)
     if files.detector.backbone.kind == "efficientnet_lite":
         config.model.backbone.pretrained = False
-        config.custom_imports = {"imports": ["workers.backbones"]}
+        config.custom_imports = {"imports": ["workers.models.efficientnet_lite"]}
     Config(config._cfg_dict.to_dict()).dump(str(folder / CONFIG))

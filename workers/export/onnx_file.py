@@ -10,7 +10,7 @@ import onnx
 import torch
 from torch.export import Dim
 
-from configs.spec import Detector
+from configs.spec.detector import Detector
 from workers.errors import InvalidSpec
 from workers.export.graph import DetectorGraph
 from workers.export.tandem_runtime import CLASSES, IMAGE_SIZE

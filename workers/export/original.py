@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from mmdet.datasets.pipelines import Compose
 
-from workers.batches import HostBatch, place
-from workers.evaluation import Detections
+from workers.data.batches import HostBatch, place
+from workers.evaluation.coco import Detections
 from workers.export.tandem_runtime import Array, Found
 
 

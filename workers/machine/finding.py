@@ -1,6 +1,6 @@
 """What an examination of a machine says."""
 
-from configs.spec import Contract
+from configs.spec.base import Contract
 
 
 class Finding(Contract):

@@ -15,8 +15,8 @@ from functools import partial
 import torch
 from pydantic import Field
 
-from configs.spec import Contract
-from workers.logs import silence_libraries
+from configs.spec.base import Contract
+from workers.process.logs import silence_libraries
 
 _TIMEOUT_S = 90.0
 """Starting Python, torch and CUDA takes about 10 s."""

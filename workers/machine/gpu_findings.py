@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from configs.spec import GPUS_FINDING
+from configs.protocol.names import GPUS_FINDING
 from workers.machine.driver import DriverView, oldest_driver_for
 from workers.machine.finding import Finding
 from workers.machine.gpu import GpuReport, examine_gpus

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from configs.spec import Costs, RunSpec
-from workers.batches import Batch
+from configs.protocol.probe import Costs
+from configs.spec.run import RunSpec
+from workers.data.batches import Batch
+from workers.data.loaders import validation_loader, whole_dataset
 from workers.distillation.teacher import Teacher
-from workers.evaluation import evaluate, score
-from workers.loading import validation_loader, whole_dataset
-from workers.probe.bench import Bench, in_this_process
+from workers.evaluation.coco import evaluate, score
+from workers.probe.builder import Bench, in_this_process
 from workers.probe.memory import begin_peak, peak_bytes, room_bytes, student_bytes
 from workers.probe.shapes import largest_batch
-from workers.runner import Runner
+from workers.training.runner import Runner
 
 _REPEATS = 5
 _BUDGET_S = 3.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from workers.runner import Runner
+from workers.training.runner import Runner
 
 _LEFT_FOR_OTHERS = 0.1
 _STATUS = Path("/proc/self/status")

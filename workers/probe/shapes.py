@@ -7,9 +7,9 @@ import numpy as np
 from mmcv.image import rescale_size
 from torch.nn import functional
 
-from configs.spec import Data, RunSpec
-from workers.batches import Batch
-from workers.probe.bench import Bench
+from configs.spec.run import Data, RunSpec
+from workers.data.batches import Batch
+from workers.probe.builder import Bench
 
 
 def largest_batch(bench: Bench, spec: RunSpec) -> list[Batch]:

@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from configs.spec import RunSpec, TeacherFiles
-from workers.checkpoints import write_atomically
+from configs.spec.run import RunSpec, TeacherFiles
+from workers.checkpoints.files import write_atomically
+from workers.data.loaders import validation_loader
 from workers.distillation.teacher import Teacher
-from workers.evaluation import evaluate
-from workers.loading import validation_loader
-from workers.probe.bench import Bench, in_this_process
+from workers.evaluation.coco import evaluate
+from workers.probe.builder import Bench, in_this_process
 
 _SCORES: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, float])
 

@@ -3,17 +3,11 @@
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
-from configs.spec import (
-    Comparison,
-    Difference,
-    Metric,
-    RunSpec,
-    RunTeacher,
-    Scalar,
-    TeacherFiles,
-    Verdict,
-    lessons,
-)
+from configs.protocol.names import Metric
+from configs.protocol.report import Comparison, Difference, Verdict
+from configs.spec.distillation import lessons
+from configs.spec.run import RunSpec, RunTeacher, TeacherFiles
+from configs.spec.search import Scalar
 
 MINUS = "\N{MINUS SIGN}"
 _NO_BREAK = "\N{NO-BREAK SPACE}"

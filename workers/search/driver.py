@@ -20,12 +20,13 @@ from ray import tune
 from ray.exceptions import RayError
 from ray.tune.error import TuneError
 
-from configs.spec import Closed, ExitCode
-from workers.search.board import Board
-from workers.search.ledger import Leaving, Ledger, SweepDoor
+from configs.protocol.names import ExitCode
+from configs.protocol.sweep_log import Closed
 from workers.search.scheduler import WrittenScheduler
 from workers.search.searcher import ListedSearch
-from workers.search.trials import Followed, send_followers_little
+from workers.search.sweep_log import Leaving, Ledger, SweepDoor
+from workers.search.trial_status import Board
+from workers.search.tune_trial import Followed, send_followers_little
 
 _OBJECT_STORE_BYTES = 80_000_000
 _FOLLOWER_BYTES = 64 * 2**20

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from configs.spec import Judged
-from workers.search.board import Board
-from workers.search.judging import Judge
-from workers.search.ledger import Ledger
+from configs.protocol.sweep_log import Judged
+from workers.search.early_stopping import Judge
+from workers.search.sweep_log import Ledger
+from workers.search.trial_status import Board
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController

@@ -11,12 +11,13 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.experiment import Experiment, Trial
 from ray.tune.search import SearchAlgorithm
 
-from configs.spec import ExitCode, Suggested
-from workers.search.board import Board
-from workers.search.ledger import Leaving, Ledger
-from workers.search.suggestions import suggest
-from workers.search.trials import FollowedTrial
-from workers.search.waiting import Wait
+from configs.protocol.names import ExitCode
+from configs.protocol.sweep_log import Suggested
+from workers.search.space import Wait
+from workers.search.suggest import suggest
+from workers.search.sweep_log import Leaving, Ledger
+from workers.search.trial_status import Board
+from workers.search.tune_trial import FollowedTrial
 
 _SHARE_OF_NODE = 0.0001
 """The least that Ray tells apart; it binds a process to the node and leaves room for 10,000."""

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 
-from configs.spec import Choice, Integer, LogUniform, Parameter, Scalar, Uniform, Values
+from configs.spec.search import Choice, Integer, LogUniform, Parameter, Scalar, Uniform
+from configs.spec.sweep import Values
 
 _DIGITS = 6
 """Significant ones of a value that is drawn: people read it, and no more of it matters."""
@@ -139,3 +141,8 @@ def _with_digits(value: float, digits: int) -> float:
 def _mark(value: Scalar) -> tuple[str, Scalar]:
     kind = "bool" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
     return kind, value
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Ask again when another trial has ended."""

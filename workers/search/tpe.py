@@ -14,10 +14,11 @@ from optuna.distributions import (
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from configs.spec import Choice, Integer, LogUniform, Parameter, Scalar, SweepSpec, Tpe, Values
-from configs.sweep_list import Trial
-from workers.search.history import score
+from configs.protocol.sweep_log import Trial
+from configs.spec.search import Choice, Integer, LogUniform, Parameter, Scalar, Tpe
+from configs.spec.sweep import SweepSpec, Values
 from workers.search.space import point, rounded, same_value
+from workers.search.sweep_log import score
 
 
 def by_tpe(plan: SweepSpec, algorithm: Tpe, trials: Sequence[Trial], *, draw: int) -> Values:

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from configs.spec import ClassNames
-from workers.checkpoints import CLASS_LAYER_ENDINGS, Weights
+from configs.spec.dataset import ClassNames
+from workers.checkpoints.files import CLASS_LAYER_ENDINGS, Weights
 
 _WRAPPINGS = ("module.", "student.")
 """What DistributedDataParallel and distillers put before the names of a detector's own layers."""

@@ -1,5 +1,5 @@
 # A dense detector: a backbone and an FPN over strides 8 to 128. The files beside this folder add the head;
-# backbone, channels, classes and pretrained weights are filled in by workers/architecture.py.
+# backbone, channels, classes and pretrained weights are filled in by workers/models/detector_config.py.
 model = dict(
     backbone=dict(),
     neck=dict(

@@ -12,7 +12,9 @@ from configs.catalog import (
     parse_spec,
     spec_from_preset,
 )
-from configs.spec import AdamW, Bckd, NamedTeacher
+from configs.spec.distillation import Bckd
+from configs.spec.run import NamedTeacher
+from configs.spec.schedule import AdamW
 from tests.factories import a_bckd_spec, a_spec
 
 

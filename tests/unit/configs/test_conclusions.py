@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from configs.conclusions import conclusion, points_text
-from configs.spec import Comparison, Difference, Verdict
+from configs.protocol.report import Comparison, Difference, Verdict
 
 RUNS = tuple(f"r{number:012d}" for number in range(3))
 BASELINES = tuple(f"r{number:012d}" for number in range(3, 6))

@@ -3,7 +3,8 @@
 import pytest
 
 from configs.catalog import SpecError, parse_job
-from configs.spec import EvaluationSpec, ExportSpec, RunSpec, RunTeacher, task_of
+from configs.spec.jobs import EvaluationSpec, ExportSpec, task_of
+from configs.spec.run import RunSpec, RunTeacher
 from tests.factories import a_spec
 
 RUN = "r" + "0" * 12

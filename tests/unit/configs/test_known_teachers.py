@@ -4,8 +4,15 @@ import pytest
 from pydantic import ValidationError
 
 from configs.catalog import preset_names, spec_from_preset
-from configs.known_teachers import TeacherCard, class_list, class_lists, known_teachers, way_to_get
-from configs.spec import NamedTeacher, SwinTransformer
+from configs.spec.detector import SwinTransformer
+from configs.spec.run import NamedTeacher
+from configs.teacher_catalog import (
+    TeacherCard,
+    class_list,
+    class_lists,
+    known_teachers,
+    way_to_get,
+)
 
 
 @pytest.mark.parametrize("name", preset_names())

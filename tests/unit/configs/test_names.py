@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs.spec import DEFAULT_PROJECT, experiment_of
+from configs.protocol.names import DEFAULT_PROJECT, experiment_of
 
 
 @pytest.mark.parametrize(

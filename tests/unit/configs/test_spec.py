@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from configs.catalog import SpecError, parse_spec
-from configs.spec import Bckd, EfficientNetLite, Ld, Pkd, RetinaHead, RunSpec, lessons
+from configs.spec.detector import EfficientNetLite, RetinaHead
+from configs.spec.distillation import Bckd, Ld, Pkd, lessons
+from configs.spec.run import RunSpec
 from tests.factories import a_bckd_spec, a_spec
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from configs.statistics import noise_floor, t_quantile
+from configs.seed_noise import noise_floor, t_quantile
 
 
 @pytest.mark.parametrize("freedom", [1, 1.5, 2, 3, 4.7, 10, 30, 299, 5000, 1e6])

@@ -3,8 +3,11 @@
 import pytest
 
 from configs.catalog import spec_from_preset
-from configs.spec import MobileNetV2, NoDistillation, RunSpec, Values
-from configs.variants import trial_spec
+from configs.derived_specs import trial_spec
+from configs.spec.detector import MobileNetV2
+from configs.spec.distillation import NoDistillation
+from configs.spec.run import RunSpec
+from configs.spec.sweep import Values
 
 BOTH_OFF: Values = {"distillation.cls_weight": 0.0, "distillation.loc_weight": 0.0}
 

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from configs.spec import Behind, Delivery, Note
-from service.domain.deliveries import after_records, heard
+from configs.protocol.records import Behind, Delivery, Note
 from service.domain.runs import Run
+from service.domain.worker_records import after_records, heard
 from tests.factories import a_run
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

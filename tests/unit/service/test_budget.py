@@ -3,8 +3,8 @@
 import pytest
 
 from service.adapters.clock import FixedClock
-from service.domain.budget import budget_from_points
-from service.domain.stored import MetricPoint
+from service.domain.loss_budget import budget_from_points
+from service.domain.runs import MetricPoint
 
 NOW = FixedClock().now()
 

@@ -3,7 +3,8 @@
 import pytest
 
 from configs.catalog import parse_spec
-from configs.spec import Costs, SweepSpec
+from configs.protocol.probe import Costs
+from configs.spec.sweep import SweepSpec
 from service.domain.estimates import Prices, estimate
 from tests.factories import a_bckd_spec
 

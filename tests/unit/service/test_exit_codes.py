@@ -2,8 +2,10 @@
 
 import pytest
 
-from configs.spec import ExitCode, FailureReason
-from service.domain.policy import Job, after_attempt
+from configs.protocol.failure import FailureReason
+from configs.protocol.names import ExitCode
+from service.domain.ports import Job
+from service.domain.scheduling.outcomes import after_attempt
 from service.domain.states import RunState
 from tests.factories import a_run
 

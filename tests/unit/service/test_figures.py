@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from configs.spec import Ended, Judged, Objective, Progress, Suggested, SweepEntry
-from configs.sweep_list import trials_of
-from service.domain.figures import Series
-from service.domain.run_figures import RunAtWork, series_of_runs
+from configs.protocol.records import Progress
+from configs.protocol.sweep_log import Ended, Judged, Suggested, SweepEntry, trials_of
+from configs.spec.sweep import Objective
+from service.domain.metrics.runs import RunAtWork, series_of_runs
+from service.domain.metrics.series import Series
+from service.domain.metrics.sweeps import SweepAtWork, series_of_sweeps
 from service.domain.states import RunState
-from service.domain.sweep_figures import SweepAtWork, series_of_sweeps
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MAP = "val/bbox_mAP"

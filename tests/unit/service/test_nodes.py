@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from configs.spec import FailureReason
+from configs.protocol.failure import FailureReason
 from service.adapters.clock import FixedClock
-from service.domain.nodes import AvoidedNodes, nodes_to_avoid
 from service.domain.runs import Attempt
+from service.domain.scheduling.node_health import AvoidedNodes, nodes_to_avoid
 
 NOW = FixedClock().now()
 LOST = FailureReason.NODE_LOST

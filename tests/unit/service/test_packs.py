@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from configs.catalog import parse_spec
-from configs.spec import Progress
+from configs.protocol.records import Progress
 from service.adapters.clock import FixedClock
-from service.domain.packs import MERGED_AFTER_S, WAITS_FOR_OTHERS_S, in_packs, mergeable
 from service.domain.ports import Node
-from service.domain.queue import Holding, Situation, Start, Wait, Waiting, decide
+from service.domain.scheduling.packs import MERGED_AFTER_S, WAITS_FOR_OTHERS_S, in_packs, mergeable
+from service.domain.scheduling.queue import Holding, Situation, Start, Wait, Waiting, decide
 from tests.factories import a_bckd_spec, a_run, a_spec
 
 NOW = FixedClock().now()

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from configs.catalog import parse_spec
-from configs.spec import ClassNames, Detector
+from configs.spec.dataset import ClassNames
+from configs.spec.detector import Detector
 from service.adapters.clock import FixedClock
-from service.domain.findings import Facts
-from service.domain.plan import make_plan
+from service.domain.planning.findings import Facts
+from service.domain.planning.plan import make_plan
 from service.domain.ports import Node
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.states import RunState

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
-from configs.spec import FailureReason, Outcome, Progress, advice, is_retryable
+from configs.protocol.failure import FailureReason, advice, is_retryable
+from configs.protocol.records import Outcome, Progress
 from service.adapters.clock import FixedClock
-from service.domain.policy import Job, after_attempt
-from service.domain.retries import RETRIES, pause_s
+from service.domain.ports import Job
+from service.domain.scheduling.outcomes import after_attempt
+from service.domain.scheduling.retries import RETRIES, pause_s
 from service.domain.states import RunState
 from tests.factories import a_run
 

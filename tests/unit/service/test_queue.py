@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from configs.catalog import parse_spec
 from service.adapters.clock import FixedClock
-from service.domain.nodes import AvoidedNodes
 from service.domain.ports import Node
-from service.domain.projects import Project
-from service.domain.queue import (
+from service.domain.runs import Run
+from service.domain.scheduling.capacity import places
+from service.domain.scheduling.node_health import AvoidedNodes
+from service.domain.scheduling.projects import Project
+from service.domain.scheduling.queue import (
     Decision,
     Holding,
     Left,
@@ -24,8 +26,6 @@ from service.domain.queue import (
     Waiting,
     decide,
 )
-from service.domain.room import places
-from service.domain.runs import Run
 from service.domain.states import RunState
 from tests.factories import a_run, a_spec
 

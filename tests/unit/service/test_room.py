@@ -3,9 +3,16 @@
 import pytest
 
 from configs.catalog import parse_spec
-from configs.spec import Resources, RunSpec
+from configs.spec.compute import Resources
+from configs.spec.run import RunSpec
 from service.domain.ports import Node
-from service.domain.room import fewer_in_words, gpu_kinds, less, places, processes_now
+from service.domain.scheduling.capacity import (
+    fewer_in_words,
+    gpu_kinds,
+    less,
+    places,
+    processes_now,
+)
 from tests.factories import a_spec
 
 GPU = Resources(processes=4, num_cpus=2, num_gpus=1)

@@ -5,28 +5,27 @@ from typing import Any
 
 import pytest
 
-from configs.spec import (
-    Budget,
+from configs.protocol.probe import Knob
+from configs.protocol.records import Progress
+from configs.protocol.sweep_log import (
     Closed,
     Ended,
     Extended,
-    GridSearch,
     Judged,
-    Knob,
-    Objective,
-    Progress,
-    RandomSearch,
     Suggested,
     SweepEntry,
-    SweepSpec,
-    Uniform,
+    Trial,
+    is_closed,
+    spec_in_force,
+    trials_of,
 )
-from configs.sweep_list import Trial, is_closed, spec_in_force, trials_of
+from configs.spec.search import GridSearch, RandomSearch, Uniform
+from configs.spec.sweep import Budget, Objective, SweepSpec
 from service.adapters.clock import FixedClock
 from service.domain.errors import EntryRefused, IllegalSweepMove
+from service.domain.planning.sweep_findings import grid_size, sweep_findings
+from service.domain.runs import MetricPoint
 from service.domain.states import RunState
-from service.domain.stored import MetricPoint
-from service.domain.sweep_findings import grid_size, sweep_findings
 from service.domain.sweeps import (
     SWEEP_MOVES,
     Sweep,

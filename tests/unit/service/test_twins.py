@@ -6,14 +6,15 @@ import pytest
 from rich.text import Text
 
 from configs.catalog import parse_spec, preset_names, spec_from_preset
-from configs.spec import Comparison, Difference, ExportSpec, NamedTeacher, RunSpec
-from configs.variants import baseline_of, is_taught
+from configs.derived_specs import baseline_of, is_taught
+from configs.protocol.report import Comparison, Difference
+from configs.spec.jobs import ExportSpec
+from configs.spec.run import NamedTeacher, RunSpec
 from service.adapters.clock import FixedClock
-from service.api.schemas import PlannedBaselineView, PlanView
+from service.api.schemas.runs import PlannedBaselineView, PlanView
 from service.api.views import view_of_comparison
-from service.cli.verdicts import baseline_lines, baseline_text, verdict_line
-from service.domain.states import RunState
-from service.domain.twins import (
+from service.cli.comparisons import baseline_lines, baseline_text, verdict_line
+from service.domain.baselines import (
     best_twin,
     further_seeds,
     twin_digest,
@@ -21,7 +22,8 @@ from service.domain.twins import (
     wants_twin,
     with_digests,
 )
-from service.usecases.comparisons import metrics_of, tags_of
+from service.domain.states import RunState
+from service.usecases.baselines.comparisons import metrics_of, tags_of
 from tests.factories import NO_HASH, a_bckd_spec, a_run, a_spec
 from tests.unit.service.cli.cast import a_view
 

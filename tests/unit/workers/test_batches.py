@@ -12,14 +12,15 @@ from torch import Tensor
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from configs.catalog import parse_spec
-from configs.spec import RunSpec
+from configs.spec.run import RunSpec
 from tests.digits import write_digits
 from tests.factories import a_spec
-from workers.batches import HostBatch, one_ahead, place, place_ahead
+from workers.data.batches import HostBatch, one_ahead, place, place_ahead
+from workers.data.datasets import open_dataset
+from workers.data.loaders import training_loader
 from workers.data.manifest import check_dataset
-from workers.data.reading import open_dataset
-from workers.loading import training_loader
-from workers.recipe import DatasetPlace, config_from_spec
+from workers.data.resolve import DatasetPlace
+from workers.models.training_config import config_from_spec
 
 CPU = torch.device("cpu")
 META = torch.device("meta")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from workers.checkpoints import (
+from workers.checkpoints.files import (
     load_checkpoint,
     load_teacher_weights,
     load_weights,

@@ -10,7 +10,7 @@ from mmcv.ops import nms
 from mmcv.parallel import MMDistributedDataParallel
 from mmcv.runner.checkpoint import _load_checkpoint, get_torchvision_models
 
-from workers import compat
+from workers.process import compat
 
 
 def test_the_fixes_are_harmless_when_repeated() -> None:

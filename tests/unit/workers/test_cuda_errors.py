@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import distributed
 
-from configs.spec import FailureReason
-from workers.cuda_errors import cuda_failure
-from workers.failures import is_others_end, is_sticky, message_of, reason_of
+from configs.protocol.failure import FailureReason
+from workers.attempt.failures import is_others_end, is_sticky, message_of, reason_of
+from workers.process.cuda_errors import cuda_failure
 
 OOM, LOST, BUG = (
     FailureReason.CUDA_OUT_OF_MEMORY,

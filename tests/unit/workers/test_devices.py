@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from configs.spec import Compute, FailureReason, Resources
-from workers.devices import matmul_precision, prepare_device
+from configs.protocol.failure import FailureReason
+from configs.spec.compute import Compute, Resources
 from workers.errors import GpuUnavailable, InvalidSpec
+from workers.process.device import matmul_precision, prepare_device
 
 GPU = Resources(num_gpus=1)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-import workers.doctor
-from configs.spec import GPUS_FINDING
+import workers.cli.doctor
+from configs.protocol.names import GPUS_FINDING
 from tests.unit.workers.machine.machines import machine, usable_gpu, write_machine
-from workers.doctor import Machine, examine
+from workers.cli.doctor import Machine, examine
 from workers.machine.driver import NvmlAnswer, read_driver
 from workers.machine.finding import Finding
 from workers.machine.gpu import GpuReport
@@ -225,7 +225,7 @@ def test_shared_memory_has_two_gib_for_each_gpu_and_one_at_least(
     root = write_machine(tmp_path, device_files=num_gpus, driver="580.1")
     usage = Usage(total_gib * GIB, (total_gib - free_gib) * GIB, int(free_gib * GIB))
     monkeypatch.setattr(shutil, "disk_usage", {root / "dev" / "shm": usage}.get)
-    monkeypatch.setattr(workers.doctor, "_operators", lambda: "not of interest")
+    monkeypatch.setattr(workers.cli.doctor, "_operators", lambda: "not of interest")
 
     findings = {finding.name: finding for finding in examine(machine(root))}
 
@@ -270,7 +270,7 @@ def uncompiled_mmcv(tmp_path: Path) -> Path:
 
 EXAMINE = """\
 import importlib, pathlib, sys
-import workers.doctor
+import workers.cli.doctor
 
 def examine_with(stand_in):
     if stand_in:
@@ -279,7 +279,7 @@ def examine_with(stand_in):
     for name in list(sys.modules):
         if name.partition(".")[0] == "mmcv" or name == "workers.machine.operators":
             del sys.modules[name]
-    (finding,) = [each for each in workers.doctor.examine() if each.name == "mmcv operators"]
+    (finding,) = [each for each in workers.cli.doctor.examine() if each.name == "mmcv operators"]
     print(finding.ok, finding.detail, finding.advice, sep="; ")
 
 for stand_in in sys.argv[2:]:

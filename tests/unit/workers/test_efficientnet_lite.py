@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from configs.spec import Detector
-from workers.architecture import detector_config
-from workers.backbones.efficientnet_lite import TandemEfficientNetLite
+from configs.spec.detector import Detector
 from workers.errors import InvalidSpec
+from workers.models.detector_config import detector_config
+from workers.models.efficientnet_lite import TandemEfficientNetLite
 
 IMAGE = torch.rand(1, 3, 64, 96)
 
@@ -120,7 +120,7 @@ def test_whoever_has_a_config_can_build_it() -> None:
     code = (
         "from configs.spec import Detector\n"
         "from mmdet.models import build_detector\n"
-        "from workers.architecture import detector_config\n"
+        "from workers.models.detector_config import detector_config\n"
         "asked = {'backbone': {'kind': 'efficientnet_lite'}}\n"
         "build_detector(detector_config(Detector.model_validate(asked), classes=('cat',)))\n"
     )

@@ -8,10 +8,11 @@ import torch
 from torch import distributed
 from torch.utils.data import DataLoader
 
-from configs.spec import ExitCode, FailureReason, advice
+from configs.protocol.failure import FailureReason, advice
+from configs.protocol.names import ExitCode
+from workers.attempt.failures import exit_code_of, message_of, reason_of
 from workers.errors import NanLoss
-from workers.failures import exit_code_of, message_of, reason_of
-from workers.stepping import refuse_strange
+from workers.training.step import refuse_strange
 
 R = FailureReason
 KILLED = RuntimeError(

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs.spec import ExitCode, FailureReason
-from workers.failures import cause_of
-from workers.gpu_context import CudaContext
+from configs.protocol.failure import FailureReason
+from configs.protocol.names import ExitCode
+from workers.attempt.failures import cause_of
+from workers.process.gpu_context import CudaContext
 
 GIB = 1 << 30
 OOM = torch.OutOfMemoryError("CUDA out of memory.")
@@ -120,7 +121,7 @@ def test_an_abandoned_process_runs_nothing_any_more(tmp_path: Path) -> None:
         "import atexit, sys\n"
         "from pathlib import Path\n"
         "from configs.spec import ExitCode\n"
-        "from workers.gpu_context import CudaContext\n"
+        "from workers.process.gpu_context import CudaContext\n"
         "atexit.register(lambda: Path(sys.argv[1]).touch())\n"
         "CudaContext().abandon(ExitCode.INTERRUPTED)\n"
     )

@@ -2,8 +2,8 @@
 
 import pytest
 
-from workers.gpu_environment import gpu_environment
-from workers.launch import environment_of_processes
+from workers.process.gpu_environment import gpu_environment
+from workers.ray_train.launcher import environment_of_processes
 
 GROWING = "expandable_segments:True"
 

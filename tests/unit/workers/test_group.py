@@ -12,13 +12,15 @@ from ray.train.v2._internal.exceptions import (
 from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
-from configs.spec import FailureReason, Outcome, RunFile
+from configs.protocol.failure import FailureReason
+from configs.protocol.names import RunFile
+from configs.protocol.records import Outcome
 from tests.unit.workers.reporting.records import a_run_spec
-from workers.failures import is_others_end
-from workers.group import Failure, Part, Slips, Witness, whole_lines
-from workers.launch import Placement, failure_from_ray
-from workers.part import failure_of
-from workers.reporting.identity import Identity
+from workers.attempt.failures import is_others_end
+from workers.attempt.files import Failure, Part, Slips, Witness, whole_lines
+from workers.ray_train.launcher import Placement, failure_from_ray
+from workers.ray_train.worker import failure_of
+from workers.telemetry.identity import Identity
 
 GONE = RuntimeError("[/x/gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer")
 LOST = WorkerHealthCheckFailedError("A worker died.", ActorDiedError())

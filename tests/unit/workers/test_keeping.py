@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from configs.spec import Checkpoints, RunFile
-from workers import keeping
-from workers.checkpoints import load_checkpoint, sha256_of
-from workers.keeping import CheckpointStore
+from configs.protocol.names import RunFile
+from configs.spec.compute import Checkpoints
+from workers.checkpoints import store as checkpoints_store
+from workers.checkpoints.files import load_checkpoint, sha256_of
+from workers.checkpoints.store import CheckpointStore
 
 
 def a_store(folder: Path, said: list[str] | None = None, **policy: Any) -> CheckpointStore:
@@ -53,7 +54,7 @@ def test_what_is_written_is_known_without_reading_it_again(
         read.append(path)
         return sha256_of(path)
 
-    monkeypatch.setattr(keeping, "sha256_of", recorded)
+    monkeypatch.setattr(checkpoints_store, "sha256_of", recorded)
 
     write(store, 10, size=3_000_000)
 

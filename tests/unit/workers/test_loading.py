@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from workers.loading import EpochOrder, SeededDataset, Share
+from workers.data.loaders import EpochOrder, SeededDataset, Share
 
 
 class Dice:

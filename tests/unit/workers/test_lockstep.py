@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from workers.lockstep import Guard, Lockstep
-from workers.runner import Runner
+from workers.training.loop import Guard, Lockstep
+from workers.training.runner import Runner
 
 STEPS = 4
 OOM = torch.OutOfMemoryError("CUDA out of memory.")

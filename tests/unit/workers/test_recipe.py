@@ -7,10 +7,13 @@ import pytest
 from mmcv import Config
 
 from configs.catalog import parse_spec
-from configs.spec import Bckd, Detector, GflHead, Neck, ResNet, TeacherFiles
+from configs.spec.detector import Detector, GflHead, Neck, ResNet
+from configs.spec.distillation import Bckd
+from configs.spec.run import TeacherFiles
 from tests.factories import CLASSES, a_bckd_spec, a_manifest, a_spec
-from workers.architecture import detector_config
-from workers.recipe import DatasetPlace, config_from_spec
+from workers.data.resolve import DatasetPlace
+from workers.models.detector_config import detector_config
+from workers.models.training_config import config_from_spec
 
 PLACE = DatasetPlace(Path("/data/pets"), a_manifest())
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import FailureReason, RunFile
-from workers.remains import (
+from configs.protocol.failure import FailureReason
+from configs.protocol.names import RunFile
+from workers.process.oom import (
     StartMark,
     cause_of_death,
     leave_start_mark,

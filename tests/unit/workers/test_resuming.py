@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from configs.catalog import parse_spec
-from configs.spec import TeacherFiles
+from configs.spec.run import TeacherFiles
 from tests.factories import CLASSES, a_bckd_spec, a_detector_spec, a_manifest
-from workers.resuming import differences, run_identity
+from workers.training.resume import differences, run_identity
 
 TEACHER = "a" * 64
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from configs.spec import Env, ExitCode
+from configs.protocol.names import Env, ExitCode
 from tests.unit.workers.reporting.fake_service import Answer, FakeService, serve
-from workers.node_processes import earlier_attempts, end, processes_by_attempt, submission_id
-from workers.tidying import tidy, tidy_earlier
+from workers.attempt.cleanup import tidy, tidy_earlier
+from workers.process.node import earlier_attempts, end, processes_by_attempt, submission_id
 
 WORKER = Path(sys.executable).parent / "tandem-worker"
 SLEEPS = "import os, time; os.write(1, b'ready\\n'); time.sleep(600)"

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from configs.spec import Timing
-from workers.timing import Stopwatch, latency_of
+from configs.spec.jobs import Timing
+from workers.evaluation.timing import Stopwatch, latency_of
 
 CPU = torch.device("cpu")
 

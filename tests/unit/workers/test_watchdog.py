@@ -13,18 +13,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from configs.spec import ExitCode, Outcome, RunFile
-from workers.group import Slips
-from workers.pulse import Pulse
-from workers.watchdog import Watchdog
+from configs.protocol.names import ExitCode, RunFile
+from configs.protocol.records import Outcome
+from workers.attempt.files import Slips
+from workers.attempt.watchdog import Watchdog
+from workers.telemetry.heartbeat import Pulse
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 20.0
 
 BEATING = """
 import sys, time
-from workers.pulse import Pulse
-from workers.watchdog import Watchdog
+from workers.telemetry.heartbeat import Pulse
+from workers.attempt.watchdog import Watchdog
 
 pulse = Pulse()
 pulse.beat("training")
@@ -41,10 +42,10 @@ while time.monotonic() < until_s:
 HANGING = """
 import multiprocessing, os, sys, time
 from pathlib import Path
-from workers.group import Slips, Witness
-from workers.reporting.identity import Identity
-from workers.reporting.reporter import Reporter
-from workers.watchdog import watched
+from workers.attempt.files import Slips, Witness
+from workers.telemetry.identity import Identity
+from workers.telemetry.reporter import Reporter
+from workers.attempt.watchdog import watched
 from tests.unit.workers.reporting.records import a_run_spec
 
 run_dir, who = Path(sys.argv[1]), sys.argv[2]
@@ -161,7 +162,8 @@ def test_a_stalled_process_that_is_not_the_first_leaves_a_slip(tmp_path: Path) -
 
 def test_a_crash_leaves_where_it_was_in_the_log(tmp_path: Path) -> None:
     script = (
-        "import ctypes, sys; from pathlib import Path; from workers.logs import write_crashes\n"
+        "import ctypes, sys; from pathlib import Path\n"
+        "from workers.process.logs import write_crashes\n"
         "def where_it_crashed(): ctypes.string_at(0)\n"
         "write_crashes(Path(sys.argv[1])); where_it_crashed()"
     )

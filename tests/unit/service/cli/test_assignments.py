@@ -3,8 +3,8 @@
 import pytest
 from pydantic import JsonValue
 
-from service.cli.assignments import changes_from
-from service.cli.failures import Refused
+from service.cli.errors import Refused
+from service.cli.parsing import changes_from
 
 
 @pytest.mark.parametrize(

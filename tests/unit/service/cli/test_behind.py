@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs.spec import Behind
+from configs.protocol.records import Behind
 from service.cli import console
 from service.cli.runs import _facts, behind_text
 from tests.unit.service.cli.cast import a_view

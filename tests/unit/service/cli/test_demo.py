@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.cli.demo import common_changes
-from service.cli.failures import Refused
+from service.cli.demo.commands import common_changes
+from service.cli.errors import Refused
 
 
 def test_changes_are_for_every_run() -> None:

@@ -16,8 +16,8 @@ from service.doctor import (
     port_finding,
     python_finding,
 )
+from service.stack.components import PartName, StackConfig, parts_of
 from service.stack.lifecycle import PartState, PartStatus
-from service.stack.parts import PartName, StackConfig, parts_of
 from service.stack.trainer import Finding, worker_findings
 
 

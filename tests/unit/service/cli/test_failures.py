@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from service.cli.failures import Refusal, Refused, refusal_from, rendered
+from service.cli.errors import Refusal, Refused, refusal_from, rendered
 from service.settings import Settings
 from service.stack.errors import PartFailed, PortTaken
 

@@ -3,9 +3,11 @@
 import pytest
 from rich.console import Console
 
-from configs.spec import FailureReason, Metric, Progress
-from service.api.schemas import RunView
-from service.cli.run_progress import block_for, is_settled, line_for
+from configs.protocol.failure import FailureReason
+from configs.protocol.names import Metric
+from configs.protocol.records import Progress
+from service.api.schemas.runs import RunView
+from service.cli.progress.runs import block_for, is_settled, line_for
 from service.domain.states import RunState
 from tests.unit.service.cli.cast import NOW, a_view
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.cli.failures import Refused
+from service.cli.errors import Refused
 from service.cli.session import id_from_prefix
 from tests.unit.service.cli.cast import a_view
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from configs.spec import SweepSpec
-from service.cli.failures import Refused
-from service.cli.space import assignments_from, kind_from, objective_from, pack_from
+from configs.spec.sweep import SweepSpec
+from service.cli.errors import Refused
+from service.cli.parsing import assignments_from, kind_from, objective_from, pack_from
 from tests.factories import a_bckd_spec
 
 CLS = "distillation.cls_weight"

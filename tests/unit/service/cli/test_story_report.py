@@ -4,10 +4,9 @@ import pytest
 from rich.console import Console
 
 from configs.catalog import spec_from_preset
-from configs.spec import Metric
-from service.cli.demo import seeds_from
-from service.cli.failures import Refused
-from service.cli.story_report import (
+from configs.protocol.names import Metric
+from service.cli.demo.commands import seeds_from
+from service.cli.demo.summary import (
     Pair,
     Point,
     Scores,
@@ -18,6 +17,7 @@ from service.cli.story_report import (
     scope_text,
     teacher_scores,
 )
+from service.cli.errors import Refused
 from tests.unit.service.cli.cast import a_view
 
 TEACHER = Scores(0.85, 0.95, 0.9)

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console, RenderableType
 
 from configs.catalog import spec_from_preset
-from configs.spec import SweepSpec
-from service.api.sweep_schemas import BestView, SweepView, TrialView
-from service.cli.sweep_progress import (
+from configs.spec.sweep import SweepSpec
+from service.api.schemas.sweeps import BestView, SweepView, TrialView
+from service.cli.progress.sweeps import (
     SweepProgress,
     head_of,
     line_for,

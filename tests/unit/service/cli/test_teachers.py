@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from configs.catalog import preset_names
-from configs.known_teachers import known_teachers
+from configs.teacher_catalog import known_teachers
 from service.cli import app
-from service.cli.failures import Refused
+from service.cli.errors import Refused
 from service.cli.teachers import import_command
 
 WIDE = {"COLUMNS": "200"}

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import GPUS_FINDING
+from configs.protocol.names import GPUS_FINDING
 from service.stack import lifecycle
+from service.stack.components import Part, PartName, StackConfig
 from service.stack.health import Health
 from service.stack.lifecycle import Step, last_lines, start_stack, stop_stack
-from service.stack.parts import Part, PartName, StackConfig
 from service.stack.ports import free_port
 from service.stack.trainer import Finding
 

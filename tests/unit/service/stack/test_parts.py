@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from service.stack.components import PartName, StackConfig, parts_of, prepare, ray_temp_dir
 from service.stack.lifecycle import last_lines
-from service.stack.parts import PartName, StackConfig, parts_of, prepare, ray_temp_dir
 from service.stack.processes import MARK
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import GPUS_FINDING
-from service.stack.parts import StackConfig, parts_of, prepare
+from configs.protocol.names import GPUS_FINDING
+from service.stack.components import StackConfig, parts_of, prepare
 from service.stack.trainer import Finding, unusable_gpus
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

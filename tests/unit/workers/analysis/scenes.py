@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from mmdet.datasets import build_dataset
 
-from workers.evaluation import Detections
+from workers.evaluation.coco import Detections
 
 CLASSES = ("cat", "dog", "owl")
 _CATEGORIES = {"cat": 4, "dog": 7, "owl": 9}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.spec import PARTS
+from configs.protocol.report import PARTS
 from tests.unit.workers.analysis.scenes import (
     Thing,
     random_detections,
@@ -20,7 +20,7 @@ from workers.analysis.average_precision import (
     ranked,
 )
 from workers.analysis.matches import matches_of
-from workers.evaluation import Detections, score
+from workers.evaluation.coco import Detections, score
 
 IMAGES = 30
 EXACT = 1e-12

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from configs.spec import NoiseFloor
-from configs.statistics import noise_floor
+from configs.protocol.report import NoiseFloor
+from configs.seed_noise import noise_floor
 from tests.unit.workers.analysis.simulation import Model, World, a_world, seen_by, shifted
 from workers.analysis.average_precision import parts_of
 from workers.analysis.intervals import Measured, half_width, measured_pairs

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.spec import PARTS, Comparison, NoiseFloor
-from configs.statistics import noise_floor
+from configs.protocol.report import PARTS, Comparison, NoiseFloor
+from configs.seed_noise import noise_floor
 from tests.unit.workers.analysis.scenes import random_detections, random_things, write_dataset
 from tests.unit.workers.analysis.simulation import Model, a_world, seen_by
 from workers.analysis.intervals import (
@@ -17,7 +17,7 @@ from workers.analysis.intervals import (
     measured_pairs,
 )
 from workers.analysis.matches import Matches, matches_of
-from workers.evaluation import score
+from workers.evaluation.coco import score
 
 RUN, BASELINE = "r00000000run0", "r0000baseline"
 WORLD = a_world(120, seed=1)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.spec import RunFile
+from configs.protocol.names import RunFile
 from tests.unit.workers.analysis.scenes import (
     Thing,
     detections_of,
@@ -23,7 +23,7 @@ from workers.analysis.matches import (
     save_matches,
     write_matches,
 )
-from workers.evaluation import score
+from workers.evaluation.coco import score
 
 BOX = (10.0, 10.0, 50.0, 50.0)
 OFF = (14.0, 10.0, 54.0, 50.0)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.workers.data.factories import CocoFolder, coco_box, coco_image
 from workers.data.coco import read_coco
-from workers.data.draft import Draft
+from workers.data.parsed import Draft
 from workers.data.problems import ProblemCode
 
 

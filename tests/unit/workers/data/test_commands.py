@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from configs.spec import MANIFEST, ExitCode
+from configs.protocol.names import ExitCode
+from configs.spec.dataset import MANIFEST
 from tests.unit.workers.data.factories import CocoFolder, VocFolder, voc_object, voc_xml
-from workers.data.commands import app
+from workers.cli.data import app
 from workers.data.manifest import read_manifest
 
 FEW = ("--train", "4", "--val", "2", "--empty-share", "0")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import MANIFEST
-from workers.data.folders import new_folder, refuse_if_taken
+from configs.spec.dataset import MANIFEST
+from workers.data.atomic_folder import new_folder, refuse_if_taken
 from workers.errors import DatasetError
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from configs.spec import MANIFEST
+from configs.spec.dataset import MANIFEST
 from tests.unit.workers.data.factories import (
     COCO_BOX,
     CocoFolder,
@@ -20,9 +20,9 @@ from tests.unit.workers.data.factories import (
     write_image,
 )
 from workers.data.coco import read_coco
-from workers.data.draft import Draft
-from workers.data.importing import Dropped, Handling, Imported, Wanted, import_drafts
+from workers.data.importer import Dropped, Handling, Imported, Wanted, import_drafts
 from workers.data.manifest import Origin, PartName, check_dataset, recompute_digest
+from workers.data.parsed import Draft
 from workers.data.problems import ImportRefused, Problem, ProblemCode, meaning
 from workers.data.voc import read_voc
 from workers.errors import DatasetError

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import MANIFEST, DatasetManifest, FailureReason
+from configs.protocol.failure import FailureReason
+from configs.spec.dataset import MANIFEST, DatasetManifest
 from workers.data.digits import CLASSES, DigitsRecipe, draw_part
 from workers.data.manifest import (
     PARTS,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.digits import write_digits
-from workers.data.reading import open_dataset
+from workers.data.datasets import open_dataset
 from workers.errors import DatasetError
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from workers.distillation.budget import LossBudget, Share
+from workers.distillation.loss_budget import LossBudget, Share
 
 SIDES = (40, 20, 10, 5, 3)
 BATCH, CLASSES, EDGES, CHANNELS = 2, 80, 68, 256

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from workers.distillation.imitation import cwd_loss, fine_grained_loss, pkd_loss
+from workers.distillation.losses.features import cwd_loss, fine_grained_loss, pkd_loss
 
 LN3 = math.log(3)
 # softmax([ln 3, 0]) = (3/4, 1/4) against softmax([0, 0]) = (1/2, 1/2)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from workers.distillation.losses import (
+from workers.distillation.losses.bckd import (
     classification_loss,
     disagreement,
     generalized_iou,

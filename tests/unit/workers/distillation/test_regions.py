@@ -15,7 +15,7 @@ import torch
 from mmdet.models.dense_heads import FCOSHead
 from torch import Tensor
 
-from workers.distillation.regions import (
+from workers.distillation.losses.regions import (
     distance_iou,
     fcos_targets,
     imitation_mask,

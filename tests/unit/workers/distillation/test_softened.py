@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from workers.distillation.softened import (
+from workers.distillation.losses.softened import (
     edge_divergence_loss,
     logit_divergence_loss,
     softened_divergence,

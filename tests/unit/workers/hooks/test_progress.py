@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from workers.hooks.progress import ProgressHook
-from workers.reporting.voice import Silence
+from workers.telemetry.protocol import Silence
+from workers.training.hooks.progress import ProgressHook
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from workers.doctor import Machine
+from workers.cli.doctor import Machine
 from workers.machine.driver import NvmlAnswer
 from workers.machine.gpu import GpuReport
 from workers.machine.gpu_findings import TorchBuild

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from workers.machine import operators
+from workers.machine.environment import numeric_settings
 from workers.machine.operators import CHECKS, OperatorCheck, OperatorFault, check_operators
-from workers.provenance import numeric_settings
 
 CPU = torch.device("cpu")
 

@@ -5,8 +5,12 @@ from typing import Any
 import pytest
 
 from configs.catalog import spec_from_preset
-from configs.spec import Probe, ProbeSpec, RunSpec, Scalar, Space
-from workers.probe.settings import candidates, setting, tried
+from configs.protocol.probe import Probe
+from configs.spec.jobs import ProbeSpec
+from configs.spec.run import RunSpec
+from configs.spec.search import Scalar
+from configs.spec.sweep import Space
+from workers.probe.candidates import candidates, setting, tried
 
 DEPTH = "student.backbone.depth"
 KIND = "student.backbone.kind"

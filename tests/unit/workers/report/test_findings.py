@@ -4,17 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import (
-    DatasetFiles,
-    Dossier,
-    DossierRun,
-    Ended,
-    Metric,
-    Report,
-    RunFile,
-    Suggested,
-    SweepEntry,
-)
+from configs.protocol.names import Metric, RunFile
+from configs.protocol.report import Dossier, DossierRun, Report
+from configs.protocol.sweep_log import Ended, Suggested, SweepEntry
+from configs.spec.run import DatasetFiles
 from tests.dossiers import (
     CLS,
     LOC,
@@ -28,7 +21,7 @@ from tests.dossiers import (
     run_id,
 )
 from tests.matches import Runs
-from workers.report.findings import report_of
+from workers.report.results.report import report_of
 
 
 @pytest.fixture(scope="module")

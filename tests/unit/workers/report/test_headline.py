@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import Comparison
+from configs.protocol.report import Comparison
 from tests.dossiers import (
     a_baseline,
     a_comparison,
@@ -14,7 +14,7 @@ from tests.dossiers import (
     a_sweep_dossier,
     a_sweep_report,
 )
-from workers.report.headline import headline_of, main_comparison
+from workers.report.sections.headline import headline_of, main_comparison
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import Choice, Objective, Parameter
+from configs.spec.search import Choice, Parameter
+from configs.spec.sweep import Objective
 from tests.dossiers import CLS, LOC, a_sweep_dossier
-from workers.report.importance import importance_of
-from workers.report.trials import Trial, finished, trials_of
+from workers.report.results.importance import importance_of
+from workers.report.results.trials import Trial, finished, trials_of
 
 NORM = "student.backbone.norm_eval"
 

@@ -15,10 +15,10 @@ from tests.dossiers import (
     a_sweep_report,
     keep_detections,
 )
-from workers.report.content import Photo
-from workers.report.markdown import Markdown, markdown_of, plain
-from workers.report.photos import Photos
-from workers.report.story import content_of
+from workers.report.blocks import Photo
+from workers.report.plots.images import Photos
+from workers.report.render.markdown import Markdown, markdown_of, plain
+from workers.report.sections.document import content_of
 
 EVIL = "<img src=x onerror=alert(1)> | [a](javascript:x) `b` **c**\n# d"
 

@@ -7,19 +7,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from configs.spec import (
-    Choice,
-    Dossier,
-    Ended,
-    LostImage,
-    Metric,
-    NoScheduler,
-    Objective,
-    Pair,
-    Report,
-    Suggested,
-    SweepEntry,
-)
+from configs.protocol.names import Metric
+from configs.protocol.report import Dossier, LostImage, Pair, Report
+from configs.protocol.sweep_log import Ended, Suggested, SweepEntry
+from configs.spec.search import Choice, NoScheduler
+from configs.spec.sweep import Objective
 from tests.dossiers import (
     CLS,
     LOC,
@@ -36,9 +28,9 @@ from tests.dossiers import (
     a_transfer,
     keep_detections,
 )
-from workers.report.page import page_of
-from workers.report.photos import Photos, photos_of
-from workers.report.story import content_of
+from workers.report.plots.images import Photos, photos_of
+from workers.report.render.html import page_of
+from workers.report.sections.document import content_of
 
 EVIL = "<script>alert('&')</script>\"'|*_`[x](javascript:x) $\\frac{ 数字 $"
 EVERY_RUN = ["answer", "curves", "transfer", "runs", "reading"]

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from tests.dossiers import a_lost_image
-from workers.pictures import COLOURS
-from workers.report.photos import MOST_PHOTOS, photos_of
+from workers.evaluation.drawing import COLOURS
+from workers.report.plots.images import MOST_PHOTOS, photos_of
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import Dossier, Ended, Metric, Objective, Report, Suggested, SweepEntry
+from configs.protocol.names import Metric
+from configs.protocol.report import Dossier, Report
+from configs.protocol.sweep_log import Ended, Suggested, SweepEntry
+from configs.spec.sweep import Objective
 from tests.dossiers import (
     CLS,
     NOISE,
@@ -16,8 +19,8 @@ from tests.dossiers import (
     a_sweep_report,
     a_sweep_spec,
 )
-from workers.report.content import Nothing, Section, Table, Words
-from workers.report.sweep_sections import search_of, sweep_sections
+from workers.report.blocks import Nothing, Section, Table, Words
+from workers.report.sections.sweep import search_of, sweep_sections
 
 
 def section(key: str, dossier: Dossier, report: Report) -> Section:

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import Dossier, Ended, Metric, NoiseFloor, Objective, Suggested
+from configs.protocol.names import Metric
+from configs.protocol.report import Dossier, NoiseFloor
+from configs.protocol.sweep_log import Ended, Suggested
+from configs.spec.sweep import Objective
 from tests.dossiers import CLS, NOISE, a_baseline, a_distilled, a_run_dossier, a_sweep_dossier
-from workers.report.trials import Trial, epochs_saved, finished, tied_with, trials_of
+from workers.report.results.trials import Trial, epochs_saved, finished, tied_with, trials_of
 
 
 def a_trial(number: int, value: float, *, seeds: int = 1, folder: Path = Path()) -> Trial:

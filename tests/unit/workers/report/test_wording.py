@@ -3,7 +3,7 @@
 import pytest
 
 from configs.catalog import parse_spec
-from configs.spec import RunSpec
+from configs.spec.run import RunSpec
 from tests.dossiers import a_difference
 from tests.factories import a_bckd_spec, a_spec
 from workers.report.wording import (

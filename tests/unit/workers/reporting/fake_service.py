@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
-from configs.spec import Behind, Delivery, LogReceipt, Receipt, Record, StopKind
+from configs.protocol.records import Behind, Delivery, LogReceipt, Receipt, Record, StopKind
 
 
 class Answer(NamedTuple):

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from configs.spec import Artifact, Metrics, Outcome, Progress, RunSpec, Started
+from configs.protocol.records import Artifact, Metrics, Outcome, Progress, Started
+from configs.spec.run import RunSpec
 from tests.factories import a_spec
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from workers.reporting import fence
-from workers.reporting.fence import Fence
+from workers.telemetry import fencing
+from workers.telemetry.fencing import Fence
 
 
 @pytest.fixture(autouse=True)
 def always_looking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fence, "_LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(fencing, "_LOOK_EVERY_S", 0.0)
 
 
 @pytest.mark.parametrize(

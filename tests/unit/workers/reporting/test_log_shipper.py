@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import LOG_CHUNK_BYTES, attempt_log
+from configs.protocol.names import LOG_CHUNK_BYTES, attempt_log
 from tests.unit.workers.reporting.fake_service import SUPERSEDED, Answer, FakeService, serve
 from tests.unit.workers.reporting.test_reporter import open_reporter, wait_for
-from workers.reporting.log_shipper import LogSink, log_shipper
-from workers.reporting.shipper import Pace, Shipper
+from workers.telemetry.log_sink import LogSink, log_shipper
+from workers.telemetry.shipper import Pace, Shipper
 
 BRISK = Pace(gather_s=0.0, first_pause_s=0.01, longest_pause_s=0.05, last_pause_s=0.05)
 

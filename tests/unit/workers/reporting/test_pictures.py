@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workers.pictures import COLOURS, Array, Panel, contact_sheet, side_by_side
+from workers.evaluation.drawing import COLOURS, Array, Panel, contact_sheet, side_by_side
 
 NAMES = ("cat", "a class with a long name")
 GREY = 120

@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import FailureReason, Metrics, Outcome, Record, RunFile
+from configs.protocol.failure import FailureReason
+from configs.protocol.names import RunFile
+from configs.protocol.records import Metrics, Outcome, Record
 from tests.unit.workers.reporting.fake_service import SUPERSEDED, Answer, FakeService, serve
 from tests.unit.workers.reporting.records import Ticking, a_run_spec, append_torn_line
-from workers.reporting.identity import Identity
-from workers.reporting.reporter import Reporter, RunFolderUnknown, ship
-from workers.reporting.shipper import BATCH
-from workers.reporting.spool import Spool
+from workers.telemetry.identity import Identity
+from workers.telemetry.reporter import Reporter, RunFolderUnknown, ship
+from workers.telemetry.shipper import BATCH
+from workers.telemetry.spool import Spool
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import Behind, Record
+from configs.protocol.records import Behind, Record
 from tests.unit.workers.reporting.fake_service import SUPERSEDED, Answer, FakeService, serve
 from tests.unit.workers.reporting.records import metrics, outcome, started
-from workers.reporting.service_sink import ServiceSink
-from workers.reporting.shipper import SinkBroken, SinkRefused, SinkUnavailable
+from workers.telemetry.service_sink import ServiceSink
+from workers.telemetry.shipper import SinkBroken, SinkRefused, SinkUnavailable
 
 
 @pytest.fixture

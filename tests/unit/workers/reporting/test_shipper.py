@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from configs.spec import Metrics, Record
+from configs.protocol.records import Metrics, Record
 from tests.unit.workers.reporting.test_spool import a_metric
-from workers.reporting.shipper import Shipper, SinkRefused, SinkUnavailable
-from workers.reporting.spool import Spool
+from workers.telemetry.shipper import Shipper, SinkRefused, SinkUnavailable
+from workers.telemetry.spool import Spool
 
 
 class Place:

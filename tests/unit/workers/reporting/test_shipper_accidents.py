@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from configs.spec import Record
+from configs.protocol.records import Record
 from tests.unit.workers.reporting.records import metrics
-from workers.reporting.shipper import (
+from workers.telemetry.shipper import (
     Pace,
     Shipper,
     SinkBroken,
@@ -21,7 +21,7 @@ from workers.reporting.shipper import (
     SinkUnavailable,
     drain_all,
 )
-from workers.reporting.spool import Spool
+from workers.telemetry.spool import Spool
 
 AnyShipper = Shipper[Any]
 BRISK = Pace(gather_s=0.0, first_pause_s=0.01, longest_pause_s=0.05, last_pause_s=0.05)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import Metrics, Tracked
-from workers.reporting.spool import Spool
+from configs.protocol.records import Metrics, Tracked
+from workers.telemetry.spool import Spool
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

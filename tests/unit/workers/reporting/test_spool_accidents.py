@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import Metrics, Record
+from configs.protocol.records import Metrics, Record
 from tests.unit.workers.reporting.records import NOON, append_torn_line, metrics, outcome, progress
-from workers.reporting.spool import Spool, SpoolUnreadable
+from workers.telemetry.spool import Spool, SpoolUnreadable
 
 
 @pytest.fixture

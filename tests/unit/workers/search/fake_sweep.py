@@ -8,22 +8,21 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
-from configs.spec import (
+from configs.protocol.names import Metric
+from configs.protocol.sweep_log import (
     Appended,
     Ended,
     Evaluated,
     Judged,
-    Metric,
     Standings,
     Suggested,
     SweepAppend,
     SweepEntry,
     SweepLog,
-    SweepSpec,
     TrialResult,
     TrialStanding,
-    Values,
 )
+from configs.spec.sweep import SweepSpec, Values
 
 Curve = Callable[[Values], Sequence[float]]
 """A trial's mAP after each of its epochs."""

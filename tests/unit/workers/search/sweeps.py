@@ -5,22 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 from configs.catalog import parse_spec
-from configs.spec import (
-    Choice,
-    Ended,
-    Integer,
-    Judged,
-    LogUniform,
-    Metric,
-    Suggested,
-    SweepEntry,
-    SweepSpec,
-    Values,
-)
+from configs.protocol.names import Metric
+from configs.protocol.sweep_log import Ended, Judged, Suggested, SweepEntry
+from configs.spec.search import Choice, Integer, LogUniform
+from configs.spec.sweep import SweepSpec, Values
 from tests.factories import a_bckd_spec
-from workers.search.history import History
-from workers.search.suggestions import suggest
-from workers.search.waiting import Wait
+from workers.search.space import Wait
+from workers.search.suggest import suggest
+from workers.search.sweep_log import History
 
 CLS, LOC = "distillation.cls_weight", "distillation.loc_weight"
 EPOCHS = 9

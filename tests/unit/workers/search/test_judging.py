@@ -4,23 +4,21 @@ import numpy as np
 import pytest
 
 from configs.catalog import parse_spec
-from configs.spec import (
+from configs.protocol.names import Metric
+from configs.protocol.sweep_log import Judged, Suggested
+from configs.spec.search import (
     Asha,
     Choice,
     Hyperband,
-    Judged,
     MedianStopping,
-    Metric,
     NoScheduler,
-    Objective,
     Scheduler,
-    Suggested,
-    SweepSpec,
 )
+from configs.spec.sweep import Objective, SweepSpec
 from tests.factories import a_bckd_spec
 from tests.unit.workers.search.sweeps import CLS, EPOCHS, LOC, a_log_range, a_sweep
-from workers.search.history import History
-from workers.search.judging import Judge
+from workers.search.early_stopping import Judge
+from workers.search.sweep_log import History
 
 SCHEDULERS: dict[str, Scheduler] = {
     "none": NoScheduler(),

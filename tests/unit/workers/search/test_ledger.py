@@ -6,22 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from configs.spec import (
-    Budget,
-    ExitCode,
-    Extended,
-    Judged,
-    Metric,
-    RandomSearch,
-    Suggested,
-    SweepEntry,
-    Values,
-)
+from configs.protocol.names import ExitCode, Metric
+from configs.protocol.sweep_log import Extended, Judged, Suggested, SweepEntry
+from configs.spec.search import RandomSearch
+from configs.spec.sweep import Budget, Values
 from tests.unit.workers.search.fake_sweep import Answer, FakeSweep, serve
 from tests.unit.workers.search.sweeps import CLS, LOC, a_sweep, goodness
-from workers.search.board import Board
-from workers.search.following import Follower, notice_of
-from workers.search.ledger import Leaving, Ledger, SweepDoor
+from workers.search.follower import Follower, notice_of
+from workers.search.sweep_log import Leaving, Ledger, SweepDoor
+from workers.search.trial_status import Board
 
 AWAY = Answer(503, "starting")
 VALUES: Values = {CLS: 1.0, LOC: 4.0}

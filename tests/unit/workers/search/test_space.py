@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.spec import Choice, Integer, LogUniform, Parameter, Uniform
+from configs.spec.search import Choice, Integer, LogUniform, Parameter, Uniform
 from tests.unit.workers.search.sweeps import a_choice, a_log_range, an_integer
 from workers.search.space import cut, drawn, in_order, key, point, points
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from configs.spec import Strategy, Suggested
+from configs.protocol.sweep_log import Suggested
+from configs.spec.search import Strategy
 from tests.unit.workers.search.sweeps import (
     CLS,
     LOC,
@@ -15,11 +16,10 @@ from tests.unit.workers.search.sweeps import (
     played,
     values_of,
 )
-from workers.search.history import History
-from workers.search.space import key
-from workers.search.strategy import neighbours
-from workers.search.suggestions import suggest
-from workers.search.waiting import Wait
+from workers.search.coordinate import neighbours
+from workers.search.space import Wait, key
+from workers.search.suggest import suggest
+from workers.search.sweep_log import History
 
 SWEEP = a_sweep(algorithm=Strategy(points=5))
 

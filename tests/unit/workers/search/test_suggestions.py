@@ -2,23 +2,18 @@
 
 import pytest
 
-from configs.spec import (
+from configs.protocol.names import Metric
+from configs.protocol.sweep_log import Ended, Extended, Judged, Suggested
+from configs.spec.search import (
     Algorithm,
     Asha,
-    Budget,
     Choice,
-    Ended,
-    Extended,
     GridSearch,
-    Judged,
-    Metric,
-    Objective,
     Parameter,
     RandomSearch,
-    Suggested,
-    SweepSpec,
     Tpe,
 )
+from configs.spec.sweep import Budget, Objective, SweepSpec
 from tests.unit.workers.search.sweeps import (
     CLS,
     LOC,
@@ -31,10 +26,9 @@ from tests.unit.workers.search.sweeps import (
     played,
     values_of,
 )
-from workers.search.history import History
-from workers.search.space import key
-from workers.search.suggestions import suggest
-from workers.search.waiting import Wait
+from workers.search.space import Wait, key
+from workers.search.suggest import suggest
+from workers.search.sweep_log import History
 
 ALGORITHMS: dict[str, Algorithm] = {
     "grid": GridSearch(points=4),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.teachers.gate import Gate, HostRefused, is_public
+from workers.teachers.allowed_hosts import Gate, HostRefused, is_public
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "2606:4700::1111", "64:ff9b::5db8:d822"])

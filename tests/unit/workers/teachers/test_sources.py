@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pyarrow.fs import FileSystem, LocalFileSystem
 
-from workers.teachers.gate import Gate
-from workers.teachers.sources import Outside, SourceUnusable, local_copy, shown, the_outside
+from workers.teachers.allowed_hosts import Gate
+from workers.teachers.download import Outside, SourceUnusable, local_copy, shown, the_outside
 
 CONTENT = os.urandom(3 << 20)
 LOCALHOST = "127.0.0.1"

@@ -1,0 +1,87 @@
+"""Requests and responses of projects, tokens and the audit log."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
+
+from configs.spec.base import Contract, Name
+from service.api.schemas.base import _PRINTABLE, Asked
+from service.domain.access import Role
+
+
+class ProjectRequest(Asked):
+    """How much of the cluster a project's runs may take."""
+
+    weight: Annotated[float, Field(gt=0, le=1000, strict=True)] = 1.0
+    max_runs: Annotated[int | None, Field(ge=0, lt=2**31, strict=True)] = None
+    max_gpus: Annotated[int | None, Field(ge=0, lt=2**31, strict=True)] = None
+
+
+class TokenRequest(Asked):
+    """Access to be given."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=_PRINTABLE)]
+    role: Role = Role.RUNNER
+    project: Name | None = None
+    """Only runs of this one; none: of all."""
+
+    expires_at: AwareDatetime | None = None
+
+
+class AuditQuery(Contract):
+    """Which part of the audit."""
+
+    before: Annotated[int | None, Field(ge=1, lt=2**31)] = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class ProjectView(Contract):
+    """A project."""
+
+    name: str
+    weight: float
+    max_runs: int | None
+    max_gpus: int | None
+
+
+class TokenView(Contract):
+    """Somebody's access."""
+
+    id: str
+    name: str
+    role: Role
+    project: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class NewTokenView(Contract):
+    """A token that was just made, and its text, which is shown once."""
+
+    token: TokenView
+    text: str
+
+
+class AuditView(Contract):
+    """A request that was to change something."""
+
+    id: int
+    at: datetime
+    actor: str
+    method: str
+    path: str
+    status: int
+    request_id: str
+    address: str
+    run_id: str | None
+    token_id: str | None
+
+
+class AuditPage(Contract):
+    """The newest first; `next_before` asks for those before."""
+
+    items: list[AuditView]
+    next_before: int | None

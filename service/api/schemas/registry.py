@@ -1,0 +1,61 @@
+"""Requests and responses of datasets, teachers and presets."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from configs.spec.base import Contract, Name, Sha256
+from configs.spec.dataset import ClassNames, DatasetManifest
+from configs.spec.detector import Detector
+from service.api.schemas.base import Asked
+
+
+class DatasetRequest(Asked):
+    """A dataset's folder to be given a name."""
+
+    root: Annotated[str, Field(min_length=1)]
+    name: Name | None = None
+    replace: bool = False
+
+
+class TeacherRequest(Asked):
+    """A trained detector to be given a name."""
+
+    name: Name
+    checkpoint: Annotated[str, Field(min_length=1)]
+    detector: Detector
+    classes: ClassNames
+    sha256: Sha256 | None = None
+    measured_map: Annotated[float, Field(ge=0, le=1)] | None = None
+    source: Annotated[str, Field(max_length=2000)] = ""
+    replace: bool = False
+
+
+class PresetView(Contract):
+    """An experiment with a name."""
+
+    name: str
+    summary: str
+
+
+class DatasetView(Contract):
+    """A registered dataset."""
+
+    name: str
+    root: str
+    manifest: DatasetManifest
+    registered_at: datetime
+
+
+class TeacherView(Contract):
+    """A registered teacher."""
+
+    name: str
+    checkpoint: str
+    sha256: str
+    detector: Detector
+    classes: ClassNames
+    measured_map: float | None
+    source: str
+    registered_at: datetime

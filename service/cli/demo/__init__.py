@@ -1,0 +1,1 @@
+"""`tandem demo`: a distillation experiment from nothing to a verdict."""

@@ -1,0 +1,154 @@
+"""Runs while they train: one block each, alive on a terminal and a line per change elsewhere."""
+
+from collections.abc import Iterable, Mapping
+from threading import Event
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from configs.protocol.names import Metric
+from service.api.schemas.runs import RunView
+from service.cli import console
+from service.client import TandemClient
+from service.domain.states import RunState
+
+_POLL_S = 1.0
+_TERMS = (
+    Metric.LOSS,
+    Metric.LOSS_CLS,
+    Metric.LOSS_BBOX,
+    Metric.LOSS_DFL,
+    Metric.LOSS_DISTILL_CLS,
+    Metric.LOSS_DISTILL_LOC,
+)
+
+
+def watch_runs(client: TandemClient, run_ids: Mapping[str, str]) -> dict[str, RunView]:
+    """Shows the runs, by label, until all have ended or one ended badly; returns the last views."""
+    progress = RunsProgress()
+    pause = Event()
+    with progress:
+        while True:
+            views = {label: client.run(run_id) for label, run_id in run_ids.items()}
+            progress.show(views)
+            if is_settled(views.values()):
+                return views
+            pause.wait(_POLL_S)
+
+
+def is_settled(views: Iterable[RunView]) -> bool:
+    """Whether waiting longer would not change the answer."""
+    known = tuple(views)
+    badly = any(view.is_over and view.state is not RunState.SUCCEEDED for view in known)
+    return badly or all(view.is_over for view in known)
+
+
+class RunsProgress:
+    """The picture of some runs."""
+
+    def __init__(self) -> None:
+        self._out = console.output()
+        self._views: dict[str, RunView] = {}
+        self._said: dict[str, str] = {}
+        self._live = Live(console=self._out, get_renderable=self._rendered, refresh_per_second=4)
+
+    def __enter__(self) -> "RunsProgress":
+        if self._out.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._out.is_terminal:
+            self._live.stop()
+
+    def show(self, views: Mapping[str, RunView]) -> None:
+        """Takes the newest views; without a terminal, prints what has changed."""
+        self._views = dict(views)
+        if self._out.is_terminal:
+            return
+        for label, view in views.items():
+            line = line_for(view)
+            if self._said.get(label) != line:
+                self._said[label] = line
+                self._out.print(f"{label}: {escape(line)}", soft_wrap=True)
+
+    def _rendered(self) -> RenderableType:
+        return Group(*(block_for(label, view) for label, view in self._views.items()))
+
+
+def block_for(label: str, view: RunView) -> RenderableType:
+    """A run as a bar with its numbers below."""
+    head = Table.grid(padding=(0, 1))
+    for width in (16, 10, 30, 14):
+        head.add_column(width=width, no_wrap=True)
+    head.add_column(no_wrap=True)
+    progress = view.progress
+    done, total = (progress.step, progress.steps) if progress else (0, 1)
+    if view.state == "succeeded":
+        done = total
+    head.add_row(
+        f"[bold]{escape(label)}[/]",
+        console.state_text(view.state),
+        _bar(done, total),
+        _position(view),
+        _eta(view),
+    )
+    return Group(head, f"                 {escape(_below(view))}")
+
+
+def line_for(view: RunView) -> str:
+    """A run in one line that changes when something worth saying has happened."""
+    words = [str(view.state), _position(view) if view.progress else ""]
+    if not view.is_over and view.state != "running":
+        words.append(view.waiting_for or "")
+    if view.progress and view.state == "running":
+        words.append(view.progress.phase)
+    score = view.latest.get(Metric.MAP)
+    words.append(f"mAP {console.score_text(score)}" if score is not None else "")
+    words.append(view.message if view.state == "failed" else "")
+    return "  ".join(word for word in words if word)
+
+
+def _position(view: RunView) -> str:
+    progress = view.progress
+    return f"epoch {progress.epoch}/{progress.epochs}" if progress else ""
+
+
+def _eta(view: RunView) -> str:
+    progress = view.progress
+    if progress is None or view.is_over:
+        return ""
+    left = f"{console.duration_text(progress.eta_s)} left" if progress.eta_s is not None else ""
+    return f"step {progress.step}/{progress.steps}  {left}"
+
+
+def _below(view: RunView) -> str:
+    if view.state in {"queued", "starting"}:
+        return f"waits: {view.waiting_for}" if view.waiting_for else "waits for a worker"
+    words = [
+        f"{term.removeprefix('train/')} {view.latest[term]:.3f}"
+        for term in _TERMS
+        if term in view.latest
+    ]
+    score = view.latest.get(Metric.MAP)
+    if score is not None:
+        words.append(f"mAP {console.score_text(score)}")
+    if view.progress and view.state == "running" and view.progress.phase != "training":
+        words.append(view.progress.phase)
+    if view.message and view.state in {"failed", "cancelled"}:
+        words.append(view.message)
+    return "  ".join(words) or "prepares"
+
+
+def _bar(done: int, total: int) -> ProgressBar:
+    return ProgressBar(
+        total=max(total, 1),
+        completed=done,
+        width=30,
+        style="bright_black",
+        complete_style="blue",
+        finished_style="green",
+    )

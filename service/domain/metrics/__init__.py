@@ -1,0 +1,1 @@
+"""Time series for Prometheus, computed from rows and counters."""

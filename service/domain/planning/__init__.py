@@ -1,0 +1,1 @@
+"""What a request would do before it is launched: references, findings, a plan."""

@@ -1,0 +1,1 @@
+"""Interfaces of the store, one module for each kind of row."""

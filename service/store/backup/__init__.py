@@ -1,0 +1,1 @@
+"""Copies of the database that restore on either engine."""

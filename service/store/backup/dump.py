@@ -1,0 +1,107 @@
+"""The whole database into a file, as it is at one moment, while services go on writing."""
+
+import base64
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+from sqlalchemy import Connection, Table, func, select
+from sqlalchemy.engine import make_url
+
+from service.domain.errors import BackupRefused
+from service.store.backup.archive import Manifest, Row, Writer
+from service.store.engine import is_sqlite, open_for_reading, told_plainly
+from service.store.schema import require_known, revision_of, table_names, tables_there
+
+Watch = Callable[[str, int, int], None]
+"""Is told the table, how many of its rows are done, and how many there are."""
+
+_ROWS_AT_ONCE = 500
+
+
+def write_backup(
+    url: str, path: Path, *, files: Mapping[str, Path], at: datetime, watch: Watch
+) -> Manifest:
+    """Write a backup; `BackupRefused` if there is a file already, or nothing to save.
+
+    `files` are small files that belong to the database; those that exist are taken along.
+    """
+    _require_something(url)
+    engine = open_for_reading(url)
+    try:
+        with (
+            _private(path) as file,
+            zipfile.ZipFile(file, "w") as archive,
+            told_plainly(),
+            engine.begin() as connection,
+        ):
+            revision = revision_of(connection)
+            if revision is None:
+                raise _nothing(url)
+            require_known(revision)
+            writer = Writer(archive)
+            for table in tables_there(connection, table_names(revision)):
+                writer.add_table(table.name, _rows(connection, table, watch=watch))
+            for name, kept in files.items():
+                if kept.is_file():
+                    writer.add_file(name, kept.read_bytes())
+            kind = connection.dialect.name
+            tandem = version("tandem-distill")
+            return writer.finish(tandem=tandem, revision=revision, kind=kind, made_at=at)
+    finally:
+        engine.dispose()
+
+
+def _require_something(url: str) -> None:
+    file = make_url(url).database
+    if is_sqlite(url) and not (file and Path(file).is_file()):
+        raise _nothing(url)
+
+
+def _nothing(url: str) -> BackupRefused:
+    where = make_url(url).render_as_string(hide_password=True)
+    return BackupRefused(f"There is no database of Tandem at {where}, so nothing was written.")
+
+
+@contextmanager
+def _private(path: Path) -> Iterator[IO[bytes]]:
+    """A file that nobody else may read; it has its name when it is whole, and only then."""
+    if path.exists():
+        raise BackupRefused(f"{path} is there already; choose another name, or move it away.")
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        unfinished.unlink(missing_ok=True)
+        handle = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.rename(path)
+    except OSError as error:
+        raise BackupRefused(f"{path} cannot be written: {error.strerror}.") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _rows(connection: Connection, table: Table, *, watch: Watch) -> Iterator[Row]:
+    total = connection.scalar(select(func.count()).select_from(table)) or 0
+    query = select(table).order_by(*table.primary_key)
+    streaming = connection.execution_options(yield_per=_ROWS_AT_ONCE)
+    watch(table.name, 0, total)
+    for number, row in enumerate(streaming.execute(query).mappings(), start=1):
+        yield {name: _plain(value) for name, value in row.items()}
+        if number % _ROWS_AT_ONCE == 0 or number == total:
+            watch(table.name, number, total)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; JSON refuses what is missing here."""
+    if isinstance(value, datetime):
+        aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return aware.isoformat()
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value

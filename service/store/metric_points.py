@@ -1,0 +1,41 @@
+"""Metric points in the database."""
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.orm import Session
+
+from configs.protocol.records import Metrics
+from service.domain.runs import MetricPoint
+from service.store.tables import PointRow
+
+
+class SqlPoints:
+    """Implements `stored.Points`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, run_id: str, records: list[Metrics]) -> None:
+        """Store values; one that is there already stays as it is."""
+        rows = [
+            {"run_id": run_id, "key": key, "step": record.step, "value": value, "at": record.at}
+            for record in records
+            for key, value in record.values.items()
+        ]
+        if rows:
+            is_sqlite = self._session.get_bind().dialect.name == "sqlite"
+            insert = sqlite_insert(PointRow) if is_sqlite else postgresql_insert(PointRow)
+            self._session.execute(insert.on_conflict_do_nothing(), rows)
+
+    def of_run(self, run_id: str, *, key: str | None) -> list[MetricPoint]:
+        """By key, then step."""
+        query = (
+            select(PointRow).where(PointRow.run_id == run_id).order_by(PointRow.key, PointRow.step)
+        )
+        if key is not None:
+            query = query.where(PointRow.key == key)
+        return [
+            MetricPoint(key=row.key, step=row.step, value=row.value, at=row.at)
+            for row in self._session.scalars(query)
+        ]

@@ -1,0 +1,88 @@
+"""Datasets and teachers in the database."""
+
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from configs.spec.dataset import DatasetManifest
+from configs.spec.detector import Detector
+from service.domain.registry import RegisteredDataset, RegisteredTeacher
+from service.store.tables import DatasetRow, TeacherRow
+
+
+class SqlRegistry:
+    """Implements `stored.Registry`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def dataset(self, name: str) -> RegisteredDataset | None:
+        """The dataset with this name."""
+        row = self._session.get(DatasetRow, name)
+        return None if row is None else _dataset_from_row(row)
+
+    def datasets(self) -> list[RegisteredDataset]:
+        """By name."""
+        query = select(DatasetRow).order_by(DatasetRow.name)
+        return [_dataset_from_row(row) for row in self._session.scalars(query)]
+
+    def put_dataset(self, dataset: RegisteredDataset) -> None:
+        """Add or replace."""
+        self._session.merge(
+            DatasetRow(
+                name=dataset.name,
+                root=str(dataset.root),
+                manifest=dataset.manifest.model_dump_json(),
+                registered_at=dataset.registered_at,
+            )
+        )
+        self._session.flush()
+
+    def teacher(self, name: str) -> RegisteredTeacher | None:
+        """The teacher with this name."""
+        row = self._session.get(TeacherRow, name)
+        return None if row is None else _teacher_from_row(row)
+
+    def teachers(self) -> list[RegisteredTeacher]:
+        """By name."""
+        query = select(TeacherRow).order_by(TeacherRow.name)
+        return [_teacher_from_row(row) for row in self._session.scalars(query)]
+
+    def put_teacher(self, teacher: RegisteredTeacher) -> None:
+        """Add or replace."""
+        self._session.merge(
+            TeacherRow(
+                name=teacher.name,
+                checkpoint=str(teacher.checkpoint),
+                sha256=teacher.sha256,
+                detector=teacher.detector.model_dump_json(),
+                classes=list(teacher.classes),
+                measured_map=teacher.measured_map,
+                source=teacher.source,
+                registered_at=teacher.registered_at,
+            )
+        )
+        self._session.flush()
+
+
+def _dataset_from_row(row: DatasetRow) -> RegisteredDataset:
+    return RegisteredDataset(
+        name=row.name,
+        root=Path(row.root),
+        manifest=DatasetManifest.model_validate_json(row.manifest),
+        registered_at=row.registered_at,
+    )
+
+
+def _teacher_from_row(row: TeacherRow) -> RegisteredTeacher:
+    return RegisteredTeacher(
+        name=row.name,
+        checkpoint=Path(row.checkpoint),
+        sha256=row.sha256,
+        detector=Detector.model_validate_json(row.detector),
+        classes=tuple(row.classes),
+        measured_map=row.measured_map,
+        source=row.source,
+        registered_at=row.registered_at,
+    )

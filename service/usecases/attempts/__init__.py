@@ -1,0 +1,1 @@
+"""An attempt from its start to its end, as the service sees it."""

@@ -1,0 +1,1 @@
+"""Baselines of distilled runs: finding, repeating, comparing, and their noise."""

@@ -1,0 +1,1 @@
+"""Runs: plan, launch, act on, query."""

@@ -1,0 +1,1 @@
+"""Sweeps: launch, act on, drive, report."""

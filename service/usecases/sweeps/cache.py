@@ -1,0 +1,45 @@
+"""The lists of the sweeps that go on, remembered: they only grow, so each entry is read once."""
+
+from dataclasses import dataclass, field
+
+from configs.protocol.sweep_log import Trial, note
+from service.domain.metrics.sweeps import SweepAtWork
+from service.domain.repositories.unit_of_work import Unit
+from service.domain.sweeps import SWEEP_OVER, SweepState
+
+
+@dataclass
+class _List:
+    length: int = 0
+    trials: dict[int, Trial] = field(default_factory=dict)
+
+
+@dataclass
+class SweepLists:
+    """What was read of each list so far; not for several threads at once."""
+
+    _lists: dict[str, _List] = field(default_factory=dict)
+
+    def sweeps_at_work(self, unit: Unit) -> list[SweepAtWork]:
+        """Sweeps that are not over with all of their trials, oldest first."""
+        sweeps = unit.sweeps.in_states(*(set(SweepState) - SWEEP_OVER))
+        self._lists = {sweep.id: self._lists.get(sweep.id, _List()) for sweep in sweeps}
+        self._read_on(unit)
+        return [
+            SweepAtWork(
+                id=sweep.id,
+                name=sweep.name,
+                project=sweep.project,
+                objective=sweep.spec.objectives[0],
+                trials=self._lists[sweep.id].trials,
+            )
+            for sweep in sweeps
+        ]
+
+    def _read_on(self, unit: Unit) -> None:
+        known = {sweep_id: one.length for sweep_id, one in self._lists.items()}
+        for sweep_id, entries in unit.sweeps.new_entries(known).items():
+            one = self._lists[sweep_id]
+            for entry in entries:
+                note(entry, one.trials)
+            one.length += len(entries)

@@ -1,0 +1,1 @@
+"""Checkpoint files, and which of them are kept."""

@@ -1,0 +1,57 @@
+"""How a dataset's folder comes into being: whole, or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from configs.spec.dataset import MANIFEST
+from workers.errors import DatasetError
+
+
+def refuse_if_taken(out: Path, *, replace: bool, sources: Sequence[Path] = ()) -> None:
+    """`DatasetError` if a dataset cannot be put at `out`; costs nothing, so ask before the work."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / MANIFEST).is_file():
+        raise DatasetError(f"{out} exists and is no dataset; choose another folder.")
+    if not replace:
+        raise DatasetError(
+            f"{out} holds a dataset already; choose another folder or say --replace."
+        )
+    for source in sources:
+        if source.resolve().is_relative_to(out.resolve()):
+            raise DatasetError(f"{source} lies in {out}, which --replace would remove.")
+
+
+@contextmanager
+def new_folder(out: Path, *, replace: bool) -> Iterator[Path]:
+    """An empty folder beside `out` that becomes `out` at the end, and vanishes after an error."""
+    out = out.resolve()
+    refuse_if_taken(out, replace=replace)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        _put(unfinished, out, replace=replace)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _put(unfinished: Path, out: Path, *, replace: bool) -> None:
+    """Rename; a folder cannot be renamed onto a full one, so an old dataset steps aside first."""
+    refuse_if_taken(out, replace=replace)
+    if not out.exists() or not any(out.iterdir()):
+        unfinished.rename(out)
+        return
+    old = unfinished.with_suffix(".old")
+    out.rename(old)
+    try:
+        unfinished.rename(out)
+    except OSError:
+        old.rename(out)
+        raise
+    shutil.rmtree(old)

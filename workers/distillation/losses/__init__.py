@@ -1,0 +1,1 @@
+"""Distillation losses as functions of tensors."""

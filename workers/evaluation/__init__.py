@@ -1,0 +1,1 @@
+"""COCO evaluation, inference, timing, and pictures of detections."""

@@ -1,0 +1,55 @@
+"""Which validation images are drawn at the end of a run, and with whose boxes."""
+
+from pathlib import Path
+from typing import Any
+
+import mmcv
+import numpy as np
+from PIL import Image
+
+from configs.protocol.names import RunFile
+from workers.evaluation.coco import Detections, Scores
+from workers.evaluation.drawing import COLOURS, Panel, contact_sheet, side_by_side
+
+_SCORE_SHOWN = 0.3
+
+
+def write_pictures(
+    run_dir: Path, dataset: Any, *, student: Scores, teacher: Scores | None, count: int
+) -> list[str]:
+    """Draw `count` validation images; paths relative to the run's folder, overview first."""
+    count = min(count, len(dataset))
+    if count == 0:
+        return []
+    (run_dir / RunFile.PICTURES).mkdir(exist_ok=True)
+    pictures, paths = [], []
+    for index in np.linspace(0, len(dataset) - 1, count).round().astype(int):
+        picture = _picture(dataset, int(index), student=student, teacher=teacher)
+        pictures.append(picture)
+        name = Path(dataset.data_infos[index]["file_name"]).stem
+        paths.append(_save(picture, run_dir, f"{name}.png"))
+    return [_save(contact_sheet(pictures), run_dir, "overview.png"), *paths]
+
+
+def _picture(dataset: Any, index: int, *, student: Scores, teacher: Scores | None) -> Image.Image:
+    facts = dataset.data_infos[index]
+    image = mmcv.imread(str(Path(dataset.img_prefix) / facts["file_name"]), channel_order="rgb")
+    truth = dataset.get_ann_info(index)
+    panels = [Panel("truth", COLOURS["truth"], truth["bboxes"], truth["labels"])]
+    if teacher is not None:
+        panels.append(_panel("teacher", teacher.detections[index]))
+    panels.append(_panel("student", student.detections[index]))
+    return side_by_side(image, panels, class_names=dataset.CLASSES)
+
+
+def _panel(side: str, detections: Detections) -> Panel:
+    rows = np.concatenate(detections)
+    labels = np.repeat(np.arange(len(detections)), [len(of_class) for of_class in detections])
+    shown = rows[:, 4] >= _SCORE_SHOWN
+    return Panel(side, COLOURS[side], rows[shown, :4], labels[shown], rows[shown, 4])
+
+
+def _save(picture: Image.Image, run_dir: Path, name: str) -> str:
+    path = f"{RunFile.PICTURES}/{name}"
+    picture.save(run_dir / path)
+    return path

@@ -1,0 +1,1 @@
+"""The kinds of job: train, train a pack, evaluate, predict, export, report, probe."""

@@ -1,0 +1,1 @@
+"""Detector and training configs of mmdet, made from a spec."""

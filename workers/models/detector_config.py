@@ -1,0 +1,168 @@
+"""A `Detector` as mmdet builds it: backbone, pyramid and head in mmdet's keys."""
+
+from importlib.resources import as_file, files
+from typing import Any
+
+from mmcv import Config, ConfigDict
+from mmdet.models.utils import make_divisible
+
+from configs.spec.dataset import ClassNames
+from configs.spec.detector import (
+    Backbone,
+    Detector,
+    EfficientNetLite,
+    GflHead,
+    Head,
+    MobileNetV2,
+    ResNet,
+    RetinaHead,
+    SwinTransformer,
+)
+from workers.models import efficientnet_lite as _backbones  # noqa: F401  whoever has a config can build it
+
+_PUBLISHED_GROUPS = 32
+_RESNET_CHANNELS = 64
+_BOTTLENECK_EXPANSION = 4
+_MOBILENET_OUTPUTS = {1: 24, 2: 32, 4: 96, 6: 320}
+"""Channels of the blocks whose features the pyramid sees, at strides 4, 8, 16, 32."""
+
+_MOBILENET_WEIGHTS = "open-mmlab://mmdet/mobilenet_v2"
+_SWIN_CHANNELS = 96
+_SWIN_HEADS = (3, 6, 12, 24)
+_SWIN_DEPTHS = {"tiny": (2, 2, 6, 2), "small": (2, 2, 18, 2)}
+_SWIN_WEIGHTS = (
+    "https://github.com/SwinTransformer/storage/releases/download/v1.0.0/"
+    "swin_{size}_patch4_window7_224.pth"
+)
+_LITE_CHANNELS = {0: [24, 40, 112, 320], 1: [24, 40, 112, 320], 2: [24, 48, 120, 352]}
+"""Of EfficientNet-Lite, at strides 4, 8, 16, 32."""
+
+_SINGLE_ANCHOR = {"octave_base_scale": 8, "scales_per_octave": 1, "ratios": [1.0]}
+
+_NORMALIZATION: dict[str, dict[str, Any]] = {
+    "imagenet": {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "to_rgb": True},
+    "caffe": {"mean": [103.53, 116.28, 123.675], "std": [1.0, 1.0, 1.0], "to_rgb": False},
+    "half": {"mean": [127.0, 127.0, 127.0], "std": [128.0, 128.0, 128.0], "to_rgb": True},
+}
+
+
+def template(head_kind: str) -> Config:
+    """Our mmdet config for a kind of head, before anything is filled in."""
+    with as_file(files("configs").joinpath("mmdet")) as folder:
+        return Config.fromfile(str(folder / f"{head_kind}.py"))
+
+
+def detector_config(detector: Detector, *, classes: ClassNames) -> ConfigDict:
+    """A plain mmdet detector; its weights come later, but for ImageNet backbones."""
+    model: dict[str, Any] = template(detector.head.kind)._cfg_dict.model.to_dict()
+    backbone, channels = _backbone_config(detector.backbone)
+    model["backbone"] = backbone
+    model["neck"] |= {"in_channels": channels, "out_channels": detector.neck.channels}
+    model["bbox_head"] |= {
+        "num_classes": len(classes),
+        "in_channels": detector.neck.channels,
+        "stacked_convs": detector.head.convs,
+        "feat_channels": detector.head.channels,
+    }
+    _fill_in_head(model["bbox_head"], detector.head)
+    return ConfigDict(model)
+
+
+def normalization(detector: Detector) -> dict[str, Any]:
+    """Mean, deviation and channel order of the images that the backbone expects."""
+    return _NORMALIZATION[detector.normalize]
+
+
+def _fill_in_head(config: dict[str, Any], head: Head) -> None:
+    if isinstance(head, RetinaHead):
+        if head.anchors == 1:
+            config["anchor_generator"] |= _SINGLE_ANCHOR
+        return
+    config["norm_cfg"] = {"type": "GN", "num_groups": _groups(head), "requires_grad": True}
+    if isinstance(head, GflHead):
+        config["reg_max"] = head.reg_max
+
+
+def _groups(head: Head) -> int:
+    """GroupNorm's groups: 32 as published, fewer where a group would be a single channel.
+
+    One channel at one position (the coarsest level of a small image) has nothing to normalise by.
+    """
+    return min(_PUBLISHED_GROUPS, head.channels // 2)
+
+
+def _backbone_config(backbone: Backbone) -> tuple[dict[str, Any], list[int]]:
+    """mmdet's backbone, and its channels at strides 4, 8, 16, 32."""
+    if isinstance(backbone, MobileNetV2):
+        return _mobilenet_v2(backbone)
+    if isinstance(backbone, SwinTransformer):
+        return _swin(backbone)
+    if isinstance(backbone, EfficientNetLite):
+        return _efficientnet_lite(backbone)
+    return _resnet(backbone)
+
+
+def _resnet(backbone: ResNet) -> tuple[dict[str, Any], list[int]]:
+    first = round(_RESNET_CHANNELS * backbone.width)
+    expansion = _BOTTLENECK_EXPANSION if backbone.depth >= 50 else 1
+    config: dict[str, Any] = {
+        "type": "ResNet",
+        "depth": backbone.depth,
+        "num_stages": 4,
+        "out_indices": (0, 1, 2, 3),
+        "base_channels": first,
+        "frozen_stages": backbone.frozen_stages,
+        "norm_cfg": {"type": "BN", "requires_grad": True},
+        "norm_eval": backbone.norm_eval,
+        "style": "pytorch",
+    }
+    if backbone.pretrained is not None:
+        config["init_cfg"] = _pretrained(f"torchvision://resnet{backbone.depth}")
+    return config, [first * expansion * 2**stage for stage in range(4)]
+
+
+def _mobilenet_v2(backbone: MobileNetV2) -> tuple[dict[str, Any], list[int]]:
+    config: dict[str, Any] = {
+        "type": "MobileNetV2",
+        "widen_factor": backbone.width,
+        "out_indices": tuple(_MOBILENET_OUTPUTS),
+        "frozen_stages": backbone.frozen_stages,
+        "norm_eval": backbone.norm_eval,
+    }
+    if backbone.pretrained is not None:
+        config["init_cfg"] = _pretrained(_MOBILENET_WEIGHTS)
+    return config, [
+        make_divisible(channels * backbone.width, 8) for channels in _MOBILENET_OUTPUTS.values()
+    ]
+
+
+def _swin(backbone: SwinTransformer) -> tuple[dict[str, Any], list[int]]:
+    first = round(_SWIN_CHANNELS * backbone.width)
+    config: dict[str, Any] = {
+        "type": "SwinTransformer",
+        "embed_dims": first,
+        "depths": _SWIN_DEPTHS[backbone.size],
+        "num_heads": tuple(max(1, round(heads * backbone.width)) for heads in _SWIN_HEADS),
+        "window_size": 7,
+        "drop_path_rate": backbone.drop_path,
+        "out_indices": (0, 1, 2, 3),
+        "convert_weights": True,
+    }
+    if backbone.pretrained is not None:
+        config["init_cfg"] = _pretrained(_SWIN_WEIGHTS.format(size=backbone.size))
+    return config, [first * 2**stage for stage in range(4)]
+
+
+def _efficientnet_lite(backbone: EfficientNetLite) -> tuple[dict[str, Any], list[int]]:
+    config = {
+        "type": "TandemEfficientNetLite",
+        "variant": backbone.variant,
+        "frozen_stages": backbone.frozen_stages,
+        "norm_eval": backbone.norm_eval,
+        "pretrained": backbone.pretrained is not None,
+    }
+    return config, _LITE_CHANNELS[backbone.variant]
+
+
+def _pretrained(checkpoint: str) -> dict[str, str]:
+    return {"type": "Pretrained", "checkpoint": checkpoint}

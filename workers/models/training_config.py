@@ -1,0 +1,160 @@
+"""What mmdet is told: a `RunSpec` as an mmcv `Config`."""
+
+from pathlib import Path
+from typing import Any
+
+from mmcv import Config, ConfigDict
+
+from configs.spec.dataset import ClassNames, Split
+from configs.spec.detector import Detector
+from configs.spec.distillation import NoDistillation
+from configs.spec.run import RunSpec, TeacherFiles
+from configs.spec.schedule import AdamW, CosinePolicy, Schedule
+from workers.data.resolve import DatasetPlace
+from workers.models.detector_config import detector_config, normalization, template
+
+
+def config_from_spec(spec: RunSpec, *, dataset: DatasetPlace, run_dir: Path) -> Config:
+    """The whole configuration of a training run, ready for mmcv's runner and mmdet's builders."""
+    config = template(spec.student.head.kind)
+    config.model = student_config(spec, classes=dataset.manifest.classes)
+    config.data = _data_config(spec, dataset=dataset)
+    config.optimizer = _optimizer_config(spec)
+    config.optimizer_config = {"grad_clip": _grad_clip(spec.schedule)}
+    config.lr_config = _lr_config(spec.schedule)
+    config.runner.max_epochs = spec.schedule.epochs
+    config.seed = spec.seed
+    config.work_dir = str(run_dir)
+    # For mmdet's own tools, which know our classes only if the config names their modules.
+    config.custom_imports = {
+        "imports": ["workers.distillation.detector", "workers.models.efficientnet_lite"]
+    }
+    return config
+
+
+def student_config(spec: RunSpec, *, classes: ClassNames) -> ConfigDict:
+    """The model that learns: a detector as we train it, with or without a teacher beside it."""
+    student = detector_config(spec.student, classes=classes)
+    student["type"] = "TandemDetector"
+    student["bbox_head"]["type"] = f"Tandem{student['bbox_head']['type']}"
+    student["compute"] = spec.compute.model_dump()
+    if isinstance(spec.distillation, NoDistillation) or not isinstance(spec.teacher, TeacherFiles):
+        return student
+    student["teacher"] = {
+        "config": detector_config(spec.teacher.detector, classes=spec.teacher.classes),
+        "checkpoint": spec.teacher.checkpoint,
+        "sha256": spec.teacher.sha256,
+        "columns": teacher_columns(spec, classes=classes),
+    }
+    student["distillation"] = spec.distillation.model_dump()
+    return student
+
+
+def teacher_columns(spec: RunSpec, *, classes: ClassNames) -> list[int] | None:
+    """Which of the teacher's classes are the student's, in the student's order; none: all.
+
+    Where the teacher lacks one of them, the service has refused the spec; here it is -1 too many.
+    """
+    if spec.teacher_classes == "same" or not isinstance(spec.teacher, TeacherFiles):
+        return None
+    known = {name: column for column, name in enumerate(spec.teacher.classes)}
+    return [known.get(name, -1) for name in classes]
+
+
+def data_config(
+    detector: Detector, *, dataset: DatasetPlace, image_size: tuple[int, int]
+) -> dict[str, Any]:
+    """mmdet's datasets and pipelines for images as `detector` expects them."""
+    data: dict[str, Any] = template(detector.head.kind)._cfg_dict.data.to_dict()
+    manifest = dataset.manifest
+    for name, split in (("train", manifest.train), ("val", manifest.val), ("test", manifest.val)):
+        data[name] |= _files_of(split, dataset=dataset)
+        _adapt(data[name]["pipeline"], detector, image_size=image_size)
+    return data
+
+
+def inference_pipeline(detector: Detector, *, image_size: tuple[int, int]) -> list[dict[str, Any]]:
+    """What images go through before `detector` looks at them, from a file on."""
+    data: dict[str, Any] = template(detector.head.kind)._cfg_dict.data.to_dict()
+    pipeline: list[dict[str, Any]] = data["test"]["pipeline"]
+    _adapt(pipeline, detector, image_size=image_size)
+    return pipeline
+
+
+def _data_config(spec: RunSpec, *, dataset: DatasetPlace) -> dict[str, Any]:
+    data = data_config(spec.student, dataset=dataset, image_size=spec.data.image_size)
+    _, _, resize, flip, *_ = data["train"]["pipeline"]
+    flip["flip_ratio"] = spec.data.flip
+    if spec.data.multi_scale is not None:
+        longest = spec.data.image_size[0]
+        resize["img_scale"] = [(longest, shortest) for shortest in spec.data.multi_scale]
+        resize["multiscale_mode"] = "range"
+    data["samples_per_gpu"] = spec.data.batch_size
+    data["workers_per_gpu"] = spec.data.loader_workers
+    return data
+
+
+def _adapt(
+    pipeline: list[dict[str, Any]], detector: Detector, *, image_size: tuple[int, int]
+) -> None:
+    for step in _steps(pipeline):
+        if step["type"] in ("Resize", "MultiScaleFlipAug") and "img_scale" in step:
+            step["img_scale"] = image_size
+        if step["type"] == "Normalize":
+            step |= normalization(detector)
+
+
+def _steps(pipeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The steps of a pipeline, those inside of another step included."""
+    return [*pipeline, *(inner for step in pipeline for inner in step.get("transforms", ()))]
+
+
+def _files_of(split: Split, *, dataset: DatasetPlace) -> dict[str, Any]:
+    return {
+        "ann_file": str(dataset.root / split.annotations),
+        "img_prefix": str(dataset.root / split.images),
+        "classes": list(dataset.manifest.classes),
+    }
+
+
+def _optimizer_config(spec: RunSpec) -> dict[str, Any]:
+    optimizer = spec.schedule.optimizer
+    scale = spec.data.batch_size / (spec.schedule.lr_for_batch_size or spec.data.batch_size)
+    if isinstance(optimizer, AdamW):
+        return {
+            "type": "AdamW",
+            "lr": optimizer.lr * scale,
+            "weight_decay": optimizer.weight_decay,
+            "paramwise_cfg": {"norm_decay_mult": 0.0, "bias_decay_mult": 0.0},
+        }
+    return {
+        "type": "SGD",
+        "lr": optimizer.lr * scale,
+        "momentum": optimizer.momentum,
+        "weight_decay": optimizer.weight_decay,
+    }
+
+
+def _grad_clip(schedule: Schedule) -> dict[str, float] | None:
+    if schedule.max_grad_norm is None:
+        return None
+    return {"max_norm": schedule.max_grad_norm, "norm_type": 2}
+
+
+def _lr_config(schedule: Schedule) -> dict[str, Any]:
+    policy = schedule.policy
+    if isinstance(policy, CosinePolicy):
+        config: dict[str, Any] = {
+            "policy": "CosineAnnealing",
+            "min_lr_ratio": policy.min_lr_ratio,
+            "by_epoch": False,
+        }
+    else:
+        config = {"policy": "step", "step": list(policy.milestones), "gamma": policy.gamma}
+    if schedule.warmup is not None:
+        config |= {
+            "warmup": "linear",
+            "warmup_iters": schedule.warmup.iterations,
+            "warmup_ratio": schedule.warmup.ratio,
+        }
+    return config

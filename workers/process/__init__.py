@@ -1,0 +1,1 @@
+"""The operating-system side of a worker: processes, devices, logs, CUDA errors."""

@@ -1,0 +1,192 @@
+"""What an error of CUDA, or of a library on top of it, means for a run and for its process.
+
+Codes and descriptions are those of the CUDA 13 runtime (`driver_types.h`, `cudaGetErrorString`).
+An error is sticky if it leaves the process without a usable CUDA context: each later call fails in
+the same way, so the process has to end. An error code is trusted before the words of a message.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+from configs.protocol.failure import FailureReason
+
+
+@dataclass(frozen=True)
+class CudaFailure:
+    """A class of errors with one cause."""
+
+    reason: FailureReason
+    is_sticky: bool = False
+    advice: str = ""
+
+
+OUT_OF_MEMORY: Final = CudaFailure(FailureReason.CUDA_OUT_OF_MEMORY)
+HOST_OUT_OF_MEMORY: Final = CudaFailure(FailureReason.HOST_OUT_OF_MEMORY)
+
+NOT_BUILT_FOR_GPU: Final = CudaFailure(
+    FailureReason.NODE_LOST,
+    advice=(
+        "This node's software was built without its GPU: build the image with its compute "
+        "capability in CUDA_ARCHITECTURES."
+    ),
+)
+"""Retried, for in a cluster with several kinds of GPU another node may have one that it knows."""
+
+NOT_SUPPORTED: Final = CudaFailure(
+    FailureReason.NODE_LOST,
+    advice=(
+        "This node's GPU or driver does not support the call; if it has no virtual memory "
+        "management, set PYTORCH_ALLOC_CONF=expandable_segments:False there."
+    ),
+)
+
+DRIVER_FAILED: Final = CudaFailure(
+    FailureReason.NODE_LOST,
+    is_sticky=True,
+    advice="Run `tandem-worker doctor` on the node; its NVIDIA driver needs attention.",
+)
+
+GPU_FAILED: Final = CudaFailure(FailureReason.NODE_LOST, is_sticky=True)
+
+LIBRARY_FAILED: Final = CudaFailure(FailureReason.NODE_LOST)
+"""cuDNN or cuBLAS say that a kernel failed and not why, so whether it is sticky is not known."""
+
+KERNEL_IS_WRONG: Final = CudaFailure(
+    FailureReason.BUG,
+    is_sticky=True,
+    advice="CUDA_LAUNCH_BLOCKING=1 in the worker's environment makes the traceback exact.",
+)
+
+_BY_CODE: Final[dict[int, tuple[CudaFailure, str]]] = {
+    2: (OUT_OF_MEMORY, "out of memory"),
+    3: (DRIVER_FAILED, "initialization error"),
+    34: (DRIVER_FAILED, "CUDA driver is a stub library"),
+    35: (DRIVER_FAILED, "CUDA driver version is insufficient for CUDA runtime version"),
+    36: (DRIVER_FAILED, "API call is not supported in the installed CUDA driver"),
+    46: (DRIVER_FAILED, "CUDA-capable device(s) is/are busy or unavailable"),
+    49: (DRIVER_FAILED, "incompatible driver context"),
+    98: (NOT_BUILT_FOR_GPU, "invalid device function"),
+    100: (DRIVER_FAILED, "no CUDA-capable device is detected"),
+    101: (DRIVER_FAILED, "invalid device ordinal"),
+    102: (DRIVER_FAILED, "device doesn't have valid Grid license"),
+    103: (DRIVER_FAILED, "integrity checks failed"),
+    127: (DRIVER_FAILED, "startup failure in cuda runtime"),
+    200: (NOT_BUILT_FOR_GPU, "device kernel image is invalid"),
+    201: (KERNEL_IS_WRONG, "invalid device context"),
+    209: (NOT_BUILT_FOR_GPU, "no kernel image is available for execution on the device"),
+    214: (GPU_FAILED, "uncorrectable ECC error encountered"),
+    218: (NOT_BUILT_FOR_GPU, "a PTX JIT compilation failed"),
+    220: (GPU_FAILED, "uncorrectable NVLink error detected during the execution"),
+    221: (NOT_BUILT_FOR_GPU, "PTX JIT compiler library not found"),
+    222: (NOT_BUILT_FOR_GPU, "the provided PTX was compiled with an unsupported toolchain."),
+    223: (NOT_BUILT_FOR_GPU, "PTX JIT compilation was disabled"),
+    226: (GPU_FAILED, "Invalid access of peer GPU memory over nvlink or a hardware error"),
+    302: (DRIVER_FAILED, "shared object symbol not found"),
+    303: (DRIVER_FAILED, "shared object initialization failed"),
+    304: (DRIVER_FAILED, "OS call failed or operation not supported on this OS"),
+    700: (KERNEL_IS_WRONG, "an illegal memory access was encountered"),
+    702: (GPU_FAILED, "the launch timed out and was terminated"),
+    709: (GPU_FAILED, "context is destroyed"),
+    710: (KERNEL_IS_WRONG, "device-side assert triggered"),
+    714: (GPU_FAILED, "hardware stack error"),
+    715: (GPU_FAILED, "an illegal instruction was encountered"),
+    716: (KERNEL_IS_WRONG, "misaligned address"),
+    717: (KERNEL_IS_WRONG, "operation not supported on global/shared address space"),
+    718: (GPU_FAILED, "invalid program counter"),
+    719: (GPU_FAILED, "unspecified launch failure"),
+    721: (KERNEL_IS_WRONG, "tensor memory not completely freed"),
+    801: (NOT_SUPPORTED, "operation not supported"),
+    802: (DRIVER_FAILED, "system not yet initialized"),
+    803: (DRIVER_FAILED, "system has unsupported display driver / cuda driver combination"),
+    804: (DRIVER_FAILED, "forward compatibility was attempted on non supported HW"),
+    805: (
+        DRIVER_FAILED,
+        "MPS client failed to connect to the MPS control daemon or the MPS server",
+    ),
+    806: (
+        DRIVER_FAILED,
+        "the remote procedural call between the MPS server and the MPS client failed",
+    ),
+    807: (DRIVER_FAILED, "MPS server is not ready to accept new MPS client requests"),
+    808: (
+        DRIVER_FAILED,
+        "the hardware resources required to create MPS client have been exhausted",
+    ),
+    809: (
+        DRIVER_FAILED,
+        "the hardware resources required to support device connections have been exhausted",
+    ),
+    810: (DRIVER_FAILED, "the MPS client has been terminated by the server"),
+    911: (GPU_FAILED, "an async error has occured in external entity outside of CUDA"),
+    999: (GPU_FAILED, "unknown error"),
+}
+"""What is not here is wrong use of the API: a bug after which the context is still usable."""
+
+_BEFORE_A_DESCRIPTION = r"(?:CUDA (?:driver )?error: |\bError \d+: |Cuda failure (?:\d+ )?')"
+"""torch's runtime and driver calls, torch's count of devices, NCCL."""
+
+_BY_WORDS: Final = (
+    (
+        OUT_OF_MEMORY,
+        r"CUDA out of memory|cudaErrorMemoryAllocation|_STATUS_ALLOC_FAILED"
+        r"|INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED|cuMem\w+\b.*out of memory"
+        r"|expandable_segments: memory mapping failed with OOM"
+        # A handle takes memory when it is made, and convolutions take it for their workspace.
+        r"|CU(BLAS|DNN|SOLVER|SPARSE)_STATUS_NOT_INITIALIZED"
+        r"|(FIND|GET) was unable to find an engine|Unable to find a valid cuDNN algorithm",
+    ),
+    (HOST_OUT_OF_MEMORY, r"INTERNAL_ERROR_HOST_ALLOCATION_FAILED"),
+    (
+        KERNEL_IS_WRONG,
+        r"device-side assert|illegal memory access|misaligned address",
+    ),
+    (
+        NOT_BUILT_FOR_GPU,
+        r"implementation for device cuda|not compiled with (GPU|CUDA) support"
+        r"|Torch not compiled with CUDA enabled|no kernel image is available"
+        r"|not compatible with the current PyTorch installation|_ARCH_MISMATCH",
+    ),
+    (
+        DRIVER_FAILED,
+        r"No CUDA GPUs are available|Unexpected error from cudaGetDeviceCount|CUDA unknown error"
+        r"|Found no NVIDIA driver|NVIDIA driver on your system is too old|busy or unavailable"
+        r"|Driver/library version mismatch|INCOMPATIBLE_CUDA|system not yet initialized"
+        r"|CUDNN_STATUS_(SUBLIBRARY|VERSION|SERIALIZATION_VERSION)_|_STATUS_LICENSE_ERROR"
+        r"|unsupported display driver|forward compatibility was attempted",
+    ),
+    (
+        GPU_FAILED,
+        r"uncorrectable|\bECC\b|unspecified launch failure|\bXid\b|NVLink error|GPU is lost"
+        r"|fallen off the bus|hardware stack error|launch timed out and was terminated"
+        r"|unhandled cuda error|ncclUnhandledCudaError",
+    ),
+    (LIBRARY_FAILED, r"CU\w+_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|MAPPING_ERROR)"),
+)
+
+
+def _compiled() -> tuple[tuple[re.Pattern[str], CudaFailure], ...]:
+    """The longest description first, for one may begin like another."""
+    described = sorted(_BY_CODE.values(), key=lambda row: len(row[1]), reverse=True)
+    from_codes = [
+        (re.compile(_BEFORE_A_DESCRIPTION + re.escape(words)), failure)
+        for failure, words in described
+    ]
+    return (*from_codes, *((re.compile(words), failure) for failure, words in _BY_WORDS))
+
+
+_PATTERNS: Final = _compiled()
+
+
+def cuda_failure(error: BaseException) -> CudaFailure | None:
+    """The class that one error belongs to, its causes not looked at; none: it is not of CUDA."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return OUT_OF_MEMORY
+    code = getattr(error, "error_code", None)
+    if isinstance(error, torch.AcceleratorError) and code is not None:
+        row = _BY_CODE.get(code)
+        return None if row is None else row[0]
+    words = str(error)
+    return next((failure for pattern, failure in _PATTERNS if pattern.search(words)), None)

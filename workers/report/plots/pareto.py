@@ -1,0 +1,58 @@
+"""Two objectives against each other: which trials no other one beats in both."""
+
+from collections.abc import Sequence
+
+from configs.spec.sweep import Objective
+from workers.report.blocks import Picture
+from workers.report.plots.style import FAINT, INK, QUIET, STUDENT, picture, sheet
+from workers.report.results.trials import Trial
+from workers.report.wording import is_ap, metric_title
+
+
+def front_picture(trials: Sequence[Trial], objectives: tuple[Objective, Objective]) -> Picture:
+    """Two objectives against each other; on the line nothing is better in both."""
+    best = {trial.number for trial in front_of(trials, objectives)}
+    first, second = objectives
+    with sheet(3.7) as (figure, (axes,)):
+        for trial in trials:
+            x, y = (_shown(trial, objective) for objective in (second, first))
+            is_best = trial.number in best
+            axes.plot(
+                x, y, "o", color=STUDENT if is_best else QUIET, markersize=8 if is_best else 6
+            )
+            axes.annotate(
+                str(trial.number), (x, y), xytext=(6, 5), textcoords="offset points",
+                fontsize=8.5, color=INK if is_best else FAINT,
+            )  # fmt: skip
+        line = sorted((_shown(t, second), _shown(t, first)) for t in trials if t.number in best)
+        axes.plot([x for x, _ in line], [y for _, y in line], color=STUDENT, linewidth=1.2)
+        axes.set_xlabel(metric_title(second.metric))
+        axes.set_title(metric_title(first.metric))
+        axes.margins(0.1)
+        return picture(
+            figure,
+            name="pareto-front",
+            caption="Numbers are trials. On the line no other trial is better in both objectives.",
+            alt="Pareto front of two objectives",
+        )
+
+
+def front_of(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
+    """Trials that no other one beats in one objective without losing in another."""
+    return [
+        trial
+        for trial in trials
+        if not any(_dominates(other, trial, objectives) for other in trials)
+    ]
+
+
+def _dominates(one: Trial, other: Trial, objectives: Sequence[Objective]) -> bool:
+    pairs = [(_shown(one, o), _shown(other, o), o.goal) for o in objectives]
+    signed = [(a - b) * (1 if goal == "max" else -1) for a, b, goal in pairs]
+    return all(step >= 0 for step in signed) and any(step > 0 for step in signed)
+
+
+def _shown(trial: Trial, objective: Objective) -> float:
+    value = trial.value(objective)
+    assert value is not None
+    return value * (100.0 if is_ap(objective.metric) else 1.0)

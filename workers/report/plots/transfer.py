@@ -1,0 +1,139 @@
+"""Pictures of what a student did not learn: by class, size, IoU and kind of error."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+
+from configs.protocol.report import ErrorKind, Pair, Transfer
+from workers.report.blocks import Picture
+from workers.report.plots.style import INK, QUIET, STUDENT, TEACHER, picture, sheet
+
+SIZES = {"s": "small (area up to 32²)", "m": "medium", "l": "large (area from 96²)"}
+ERRORS: dict[ErrorKind, str] = {
+    "classification": "wrong class",
+    "localisation": "wrong place",
+    "duplicate": "found twice",
+    "background": "nothing there",
+    "missed": "missed",
+}
+MOST_CLASSES = 20
+_ROW_IN, _FRAME_IN = 0.31, 0.8
+
+
+def classes_picture(transfer: Transfer) -> Picture:
+    """AP of teacher and student by class, the largest lag first."""
+    lags = widest(transfer.by_class)
+    left = len([pair for pair in transfer.by_class.values() if lag(pair) is not None]) - len(lags)
+    rest = f" {left} classes with a smaller lag are left out." if left > 0 else ""
+    return _dumbbells(
+        lags,
+        name="transfer-by-class",
+        caption=f"AP over IoU 0.50 to 0.95, in points; the largest lag first.{rest}",
+    )
+
+
+def sizes_picture(transfer: Transfer) -> Picture:
+    """AP of teacher and student by the objects' size."""
+    rows = [(SIZES[size], transfer.by_size[size]) for size in ("s", "m", "l")
+            if size in transfer.by_size]  # fmt: skip
+    return _dumbbells(
+        [(title, pair) for title, pair in rows if lag(pair) is not None],
+        name="transfer-by-size",
+        caption="AP by the objects' size in pixels, in points.",
+    )
+
+
+def iou_picture(transfer: Transfer) -> Picture:
+    """AP over IoU thresholds, and how many errors of each kind."""
+    with sheet(3.1, columns=2) as (figure, (left, right)):
+        _draw_ious(left, transfer.by_iou)
+        _draw_errors(right, transfer.errors)
+        return picture(
+            figure,
+            name="transfer-by-iou-and-error",
+            caption="On the left AP, in points, by how well a box has to lie: a gap that widens to "
+            "the right is one of localisation. On the right errors at IoU 0.5 among detections "
+            "with a score of 0.3 or more, after TIDE (Bolya et al., 2020).",
+            alt="Teacher and student by IoU and by kind of error",
+        )
+
+
+def lag(pair: Pair) -> float | None:
+    """How far the student is behind; none where one of the two has no number."""
+    if pair.teacher is None or pair.student is None:
+        return None
+    return pair.teacher - pair.student
+
+
+def widest(pairs: Mapping[str, Pair], *, most: int = MOST_CLASSES) -> list[tuple[str, Pair]]:
+    """Those with the largest lag, in order."""
+    known = [(name, pair, lag(pair)) for name, pair in pairs.items()]
+    ordered = sorted(
+        ((behind, name, pair) for name, pair, behind in known if behind is not None),
+        key=lambda row: (-row[0], row[1]),
+    )
+    return [(name, pair) for _, name, pair in ordered[:most]]
+
+
+def _dumbbells(rows: Sequence[tuple[str, Pair]], *, name: str, caption: str) -> Picture:
+    with sheet(_FRAME_IN + _ROW_IN * len(rows)) as (figure, (axes,)):
+        for row, (_, pair) in enumerate(rows):
+            assert pair.teacher is not None
+            assert pair.student is not None
+            teacher, student = 100 * pair.teacher, 100 * pair.student
+            axes.plot((student, teacher), (row, row), color=QUIET, linewidth=3.0, zorder=1)
+            axes.plot(teacher, row, "D", color=TEACHER, markersize=7, label="teacher")
+            axes.plot(student, row, "o", color=STUDENT, markersize=8, label="student")
+        axes.set_yticks(range(len(rows)), [_short(title) for title, _ in rows])
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.grid(visible=False, axis="y")
+        axes.spines["left"].set_visible(False)
+        _legend(axes)
+        return picture(figure, name=name, caption=caption, alt="Teacher and student side by side")
+
+
+def _draw_ious(axes: Axes, by_iou: Mapping[str, Pair]) -> None:
+    axes.set_title("AP by IoU")
+    for side, colour, marker in (("teacher", TEACHER, "D"), ("student", STUDENT, "o")):
+        known = [(float(iou), getattr(pair, side)) for iou, pair in sorted(by_iou.items())]
+        points = [(iou, 100 * value) for iou, value in known if value is not None]
+        xs, ys = [x for x, _ in points], [y for _, y in points]
+        axes.plot(xs, ys, color=colour, marker=marker, markersize=4.5, label=side, clip_on=False)
+    axes.set_ylim(bottom=0.0)
+    axes.legend(loc="best")
+
+
+def _draw_errors(axes: Axes, errors: Mapping[ErrorKind, Pair]) -> None:
+    axes.set_title("Errors of each kind")
+    kinds = [kind for kind in ERRORS if kind in errors]
+    for offset, side, colour in ((-0.19, "teacher", TEACHER), (0.19, "student", STUDENT)):
+        counts = [getattr(errors[kind], side) or 0.0 for kind in kinds]
+        rows = [row + offset for row in range(len(kinds))]
+        axes.barh(rows, counts, height=0.34, color=colour, label=side)
+        for row, count in zip(rows, counts, strict=True):
+            axes.annotate(
+                f"{count:.0f}", (count, row), xytext=(4, 0), textcoords="offset points",
+                va="center", fontsize=8.5, color=INK,
+            )  # fmt: skip
+    axes.set_yticks(range(len(kinds)), [ERRORS[kind] for kind in kinds])
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.set_ylim(len(kinds) - 0.5, -0.5)
+    axes.set_xticks([])
+    axes.grid(visible=False)
+    axes.margins(x=0.14)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _legend(axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    by_label = dict(zip(labels, handles, strict=True))
+    axes.legend(
+        list(by_label.values()), list(by_label), ncols=2, loc="lower right",
+        bbox_to_anchor=(1.0, 1.0), borderaxespad=0.0,
+    )  # fmt: skip
+
+
+def _short(title: str, *, most: int = 28) -> str:
+    return title if len(title) <= most else f"{title[: most - 1]}…"

@@ -1,0 +1,111 @@
+"""A report as Markdown, with its pictures as files beside it."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from workers.report.blocks import (
+    Block,
+    Cell,
+    Content,
+    Gallery,
+    Nothing,
+    Picture,
+    Row,
+    Section,
+    Table,
+    Words,
+)
+from workers.report.plots.style import for_file
+from workers.report.render.html import moment
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]#|~])")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+@dataclass(frozen=True)
+class Markdown:
+    """The text, and by name the files that it shows."""
+
+    text: str
+    files: dict[str, bytes]
+
+
+def markdown_of(content: Content) -> Markdown:
+    """The text and its pictures."""
+    lines = list(_lines(content))
+    files: dict[str, bytes] = {}
+    for section in content.sections:
+        for block in section.blocks:
+            files |= _files(block)
+    return Markdown("\n\n".join(lines) + "\n", files)
+
+
+def plain(text: str) -> str:
+    """Words as themselves: neither Markdown nor HTML, on one line."""
+    escaped = _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return "".join(_ENTITIES.get(letter, letter) for letter in escaped)
+
+
+def _lines(content: Content) -> Iterator[str]:
+    yield f"# {plain(content.title)}"
+    yield f"**{plain(content.headline.sentence)}**"
+    for sentence in content.headline.support:
+        yield plain(sentence)
+    yield f"{plain(content.subject)}, {moment(content.at)}"
+    if content.links:
+        yield " · ".join(f"[{plain(link.title)}](<{link.href}>)" for link in content.links)
+    for section in content.sections:
+        yield from _section_lines(section)
+
+
+def _section_lines(section: Section) -> Iterator[str]:
+    yield f"## {plain(section.title)}"
+    for block in section.blocks:
+        yield from _block_lines(block)
+
+
+def _block_lines(block: Block) -> Iterator[str]:
+    if isinstance(block, Words):
+        yield plain(block.text)
+    elif isinstance(block, Nothing):
+        yield f"*{plain(block.why)}*"
+    elif isinstance(block, Table):
+        yield "\n".join(_table_lines(block))
+    elif isinstance(block, Picture):
+        yield f"![{plain(block.alt)}]({block.name}.svg)"
+        yield f"*{plain(block.caption)}*"
+    else:
+        for photo in block.photos:
+            yield f"![{plain(photo.caption)}]({photo.name}.jpg)"
+            yield f"*{plain(photo.caption)}*"
+
+
+def _table_lines(table: Table) -> Iterator[str]:
+    yield _row(plain(column.title) for column in table.columns)
+    yield _row("---:" if column.is_number else "---" for column in table.columns)
+    for row in table.rows:
+        yield _row(_cells(row))
+
+
+def _row(cells: Iterator[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(row: Row) -> Iterator[str]:
+    for cell in row.cells:
+        text = _cell(cell)
+        yield f"**{text}**" if row.is_marked and text else text
+
+
+def _cell(cell: Cell) -> str:
+    text = plain(cell.text)
+    return text if cell.href is None else f"[{text}](<{cell.href}>)"
+
+
+def _files(block: Block) -> dict[str, bytes]:
+    if isinstance(block, Picture):
+        return {f"{block.name}.svg": for_file(block.svg).encode()}
+    if isinstance(block, Gallery):
+        return {f"{photo.name}.jpg": photo.jpeg for photo in block.photos}
+    return {}

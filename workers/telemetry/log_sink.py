@@ -1,0 +1,88 @@
+"""Brings an attempt's log to the service while it is written."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from configs.protocol.names import LOG_CHUNK_BYTES, attempt_log
+from configs.protocol.records import LogReceipt
+from workers.telemetry.service_client import NoSuchPlace, ServiceDoor, understood
+from workers.telemetry.shipper import Pace, Shipper, SinkRefused
+
+PACE = Pace(gather_s=2.0)
+"""A log that grows all the time is a request every 2 s."""
+
+_LOOK_EVERY_S = 0.5
+
+
+class LogFile:
+    """Implements `Source` for a file that others write: positions are bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._woken = threading.Event()
+
+    def __len__(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def read(self, position: int, *, limit: int) -> bytes:
+        """Up to `limit` bytes."""
+        with self._path.open("rb") as file:
+            file.seek(position)
+            return file.read(limit)
+
+    def wait_beyond(
+        self, position: int, *, timeout_s: float, unless: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Look at the file until it is longer: whoever writes it does not know of us."""
+        deadline_s = time.monotonic() + timeout_s
+        while len(self) <= position and not unless() and time.monotonic() < deadline_s:
+            if self._woken.wait(_LOOK_EVERY_S):
+                self._woken.clear()
+        return len(self) > position
+
+    def wake(self) -> None:
+        """Let who waits look again."""
+        self._woken.set()
+
+
+class LogSink:
+    """The service's endpoint for the log of one attempt."""
+
+    name = "the service's log"
+
+    def __init__(
+        self, url: str, *, run_id: str, attempt: int, token_file: Path | None = None
+    ) -> None:
+        self._path = f"/v1/runs/{run_id}/attempts/{attempt}/log"
+        self._door = ServiceDoor(url, token_file=token_file)
+
+    def deliver(self, first: int, piece: bytes) -> int:
+        """POST bytes that begin at `first`; returns how many of the log the service has."""
+        path = f"{self._path}?offset={first}"
+        try:
+            response = self._door.post(path, piece, media_type="application/octet-stream")
+        except NoSuchPlace as error:  # the log stays in its file, and nobody waits for it
+            raise SinkRefused(str(error)) from error
+        return understood(LogReceipt, response).next
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._door.close()
+
+
+def log_shipper(sink: LogSink, *, run_dir: Path, attempt: int, pace: Pace = PACE) -> Shipper[bytes]:
+    """What brings an attempt's log; it lives without heartbeats."""
+    log = run_dir / attempt_log(attempt)
+    return Shipper(
+        LogFile(log),
+        sink,
+        position_file=log.with_suffix(".position"),
+        heartbeat_s=None,
+        batch=LOG_CHUNK_BYTES,
+        pace=pace,
+    )

@@ -1,0 +1,1 @@
+"""The training loop, its setup, its hooks, and how it resumes."""

@@ -1,0 +1,107 @@
+"""One optimizer step: forward and backward of each part, then the update, or nothing at all."""
+
+import contextlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from configs.spec.compute import Precision
+from workers import distributed
+from workers.data.batches import Batch
+from workers.errors import NanLoss
+from workers.process.device import matmul_precision
+
+_SMALLEST_SCALE = 2.0**-10
+"""fp16 gradients that overflow even so much scaled down are not going to be finite."""
+
+_FP16_ADVICE = (
+    "fp16 holds nothing larger than 65504, and the forward pass may have overflowed: "
+    "compute.precision bf16 or tf32 has the range of fp32."
+)
+
+
+class Stepper:
+    """Turns batches into updates; a step whose losses or gradients are not finite is not taken."""
+
+    def __init__(
+        self,
+        model: Any,
+        optimizer: torch.optim.Optimizer,
+        *,
+        device: torch.device,
+        precision: Precision,
+        max_grad_norm: float | None,
+    ) -> None:
+        self._model = model
+        self._optimizer = optimizer
+        self._max_grad_norm = max_grad_norm
+        self._precision: Precision = precision
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+    def step(self, parts: Sequence[Batch], *, number: int) -> dict[str, Any]:
+        """Update the model by the mean of the losses of the parts, which are on its device.
+
+        Returns mmdet's `log_vars` (means over parts and processes) and `num_samples` (images of
+        all processes). Raises `NanLoss` before anything is changed. No gradient is left behind,
+        whatever happens: models that take turns on one device hold none between two steps.
+        """
+        try:
+            with matmul_precision(self._precision):
+                return self._step(parts, number=number)
+        finally:
+            self._optimizer.zero_grad(set_to_none=True)
+
+    def _step(self, parts: Sequence[Batch], *, number: int) -> dict[str, Any]:
+        log_vars: dict[str, float] = {}
+        images = 0
+        for position, part in enumerate(parts):
+            is_last = position == len(parts) - 1
+            with contextlib.nullcontext() if is_last else self._without_exchange():
+                outputs = self._model.train_step(part, self._optimizer)
+                refuse_strange(outputs["log_vars"], step=number, is_fp16=self.scaler.is_enabled())
+                self.scaler.scale(outputs["loss"] / len(parts)).backward()
+            for name, value in outputs["log_vars"].items():
+                log_vars[name] = log_vars.get(name, 0.0) + value / len(parts)
+            images += outputs["num_samples"]
+        self._update(number)
+        return {"log_vars": log_vars, "num_samples": images * distributed.count()}
+
+    def _update(self, number: int) -> None:
+        self.scaler.unscale_(self._optimizer)
+        norm = self._clipped_norm()
+        if not self.scaler.is_enabled() and not math.isfinite(norm):
+            raise NanLoss(f"At step {number}: the gradient's norm is {norm}.")
+        self.scaler.step(self._optimizer)
+        self.scaler.update()
+        if self.scaler.is_enabled() and self.scaler.get_scale() < _SMALLEST_SCALE:
+            raise NanLoss(
+                f"At step {number}: gradients overflow in fp16, however small they are scaled; "
+                "use compute.precision bf16, tf32 or fp32."
+            )
+
+    def _clipped_norm(self) -> float:
+        parameters = [p for p in self._model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self._max_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self._max_grad_norm, norm)
+        return float(norm)
+
+    def _without_exchange(self) -> contextlib.AbstractContextManager[None]:
+        """Gradients are exchanged once a step, after its last part."""
+        if distributed.count() == 1:
+            return contextlib.nullcontext()
+        return self._model.no_sync()
+
+
+def refuse_strange(losses: dict[str, float], *, step: int, is_fp16: bool) -> None:
+    """`NanLoss` if a loss is infinite or not a number.
+
+    Under fp16 too: a smaller scale mends gradients, and not what overflows before the loss.
+    """
+    broken = sorted(name for name, value in losses.items() if not math.isfinite(value))
+    if broken:
+        values = ", ".join(f"{name} = {losses[name]}" for name in broken)
+        advice = f" {_FP16_ADVICE}" if is_fp16 else ""
+        raise NanLoss(f"At step {step}: {values}.{advice}")
