@@ -77,15 +77,17 @@ def load_preset(name: str) -> Preset:
         document = written.spec or {}
     else:
         document = load_preset(written.based_on).document
-    return Preset(name=name, summary=written.summary, document=changed(document, written.changes))
+    return Preset(
+        name=name, summary=written.summary, document=apply_changes(document, written.changes)
+    )
 
 
 def spec_from_preset(name: str, changes: Mapping[str, JsonValue] | None = None) -> RunSpec:
     """The spec of a preset after `changes`, keyed by dotted field; `SpecError` if it cannot be."""
-    return parse_spec(changed(load_preset(name).document, changes or {}))
+    return parse_spec(apply_changes(load_preset(name).document, changes or {}))
 
 
-def changed(document: Document, changes: Mapping[str, JsonValue]) -> Document:
+def apply_changes(document: Document, changes: Mapping[str, JsonValue]) -> Document:
     """A copy of `document` with the value at each dotted path replaced."""
     result = document
     for path, value in changes.items():

@@ -1,38 +1,38 @@
 """What may be concluded from a comparison, in one sentence: both sides ask, so all say the same."""
 
-from configs.protocol.report import PARTS, Comparison, Difference
+from configs.protocol.report import MAP_PARTS, Comparison, Difference
 
-REPEATED_SEEDS = 3
+RECOMMENDED_SEEDS = 3
 """How many seeds are advised where one pair tells nothing about the method."""
 
 
-def conclusion(comparison: Comparison) -> str:
+def conclude(comparison: Comparison) -> str:
     """The sentence for a comparison that has mAP among its parts; else `KeyError`.
 
     It stands word for word in the API, at the shell, on top of reports and in MLflow's tag. mAP is
     in points of 100, in plain characters, so that it can be searched for and compared.
     """
-    gain = gain_text(comparison.parts[PARTS[0]])
+    gain = format_gain(comparison.parts[MAP_PARTS[0]])
     if comparison.seed_spread == "unknown":
         return _of_one_pair(comparison, gain)
     seeds = len(comparison.runs)
     support = f" over {seeds} seeds" if seeds > 1 else " with one seed and the known noise floor"
     if comparison.verdict == "helps":
-        return f"Distillation helps: {gain}{support}{_lead(comparison.lead_closed)}."
+        return f"Distillation helps: {gain}{support}{_lead(comparison.gap_closed)}."
     if comparison.verdict == "hurts":
         return f"Distillation hurts: {gain}{support}."
     return f"Cannot tell whether distillation helps: {gain}{support}."
 
 
-def gain_text(difference: Difference) -> str:
+def format_gain(difference: Difference) -> str:
     """As in `+2.3 mAP [+1.1, +3.5]`."""
     interval = "(interval unknown)"
     if difference.low is not None and difference.high is not None:
-        interval = f"[{points_text(difference.low)}, {points_text(difference.high)}]"
-    return f"{points_text(difference.difference)} mAP {interval}"
+        interval = f"[{format_points(difference.low)}, {format_points(difference.high)}]"
+    return f"{format_points(difference.difference)} mAP {interval}"
 
 
-def points_text(difference: float) -> str:
+def format_points(difference: float) -> str:
     """A difference of mAP in points of 100 with its sign; without one if it rounds to zero."""
     text = f"{100.0 * difference:+.1f}"
     return "0.0" if float(text) == 0.0 else text
@@ -43,7 +43,7 @@ def _of_one_pair(comparison: Comparison, gain: str) -> str:
     return (
         f"One pair measured: {gain} on {images} for these two models. Whether distillation helps "
         f"is not known from one seed: `tandem repeat {comparison.runs[0]} --seeds "
-        f"{REPEATED_SEEDS}` trains the pairs that tell."
+        f"{RECOMMENDED_SEEDS}` trains the pairs that tell."
     )
 
 

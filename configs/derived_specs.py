@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from configs.catalog import changed, parse_spec
+from configs.catalog import apply_changes, parse_spec
 from configs.protocol.probe import Probe
-from configs.spec.distillation import Bckd, NoDistillation, lessons
+from configs.spec.distillation import Bckd, NoDistillation, iter_methods
 from configs.spec.run import RunSpec
 from configs.spec.search import BALANCE, RATIO
 from configs.spec.sweep import Values
@@ -23,9 +23,9 @@ _WITHOUT_EFFECT: dict[str, Any] = {
     "resources": True,
     "checkpoints": True,
     "tags": True,
-    "loss_budget_steps": True,
+    "loss_shares_every_steps": True,
     "evaluation": {"pictures"},
-    "data": {"loader_workers"},
+    "data": {"num_workers"},
 }
 """Fields that move no number of a run."""
 
@@ -39,12 +39,12 @@ def trial_spec(base: RunSpec, values: Values, *, seed: int, probe: Probe | None 
     A BCKD trial with both weights 0 is the student alone, with the trial's schedule and student.
     `ratio` needs what the probe measured.
     """
-    fields = with_weights(values, probe)
+    fields = resolve_weights(values, probe)
     document = _with_switches(base, fields)
     if _teaches_nothing(document, fields):
         fields = {path: fields[path] for path in fields if path.split(".")[0] != "distillation"}
-        document = _with_switches(baseline_of(base), fields)
-    return parse_spec(changed(document, {**fields, "seed": seed}))
+        document = _with_switches(baseline_spec(base), fields)
+    return parse_spec(apply_changes(document, {**fields, "seed": seed}))
 
 
 def _with_switches(base: RunSpec, fields: Values) -> dict[str, JsonValue]:
@@ -55,7 +55,7 @@ def _with_switches(base: RunSpec, fields: Values) -> dict[str, JsonValue]:
     return document
 
 
-def with_weights(values: Values, probe: Probe | None) -> Values:
+def resolve_weights(values: Values, probe: Probe | None) -> Values:
     """Values with the two weights that `ratio` and `balance` stand for in their place."""
     if RATIO not in values:
         return dict(values)
@@ -70,7 +70,7 @@ def with_weights(values: Values, probe: Probe | None) -> Values:
     }
 
 
-def baseline_of(spec: RunSpec) -> RunSpec:
+def baseline_spec(spec: RunSpec) -> RunSpec:
     """The same student, seed and batches without a teacher."""
     compute = spec.compute.model_copy(update={"teacher_precision": None})
     return spec.model_copy(
@@ -83,9 +83,9 @@ def baseline_of(spec: RunSpec) -> RunSpec:
     )
 
 
-def is_taught(spec: RunSpec) -> bool:
+def is_distilled(spec: RunSpec) -> bool:
     """Whether a teacher takes part."""
-    return any(True for _ in lessons(spec.distillation))
+    return any(True for _ in iter_methods(spec.distillation))
 
 
 def spec_digest(spec: RunSpec, *, dataset_digest: str) -> str:
@@ -95,31 +95,31 @@ def spec_digest(spec: RunSpec, *, dataset_digest: str) -> str:
     return _digest(fields)
 
 
-def family_digest(spec: RunSpec, *, dataset_digest: str) -> str:
+def seedless_digest(spec: RunSpec, *, dataset_digest: str) -> str:
     """Equal for runs that differ in their seed alone."""
     return spec_digest(spec.model_copy(update={"seed": 0}), dataset_digest=dataset_digest)
 
 
-def noise_key(spec: RunSpec, *, dataset_digest: str) -> str:
+def seed_group_key(spec: RunSpec, *, dataset_digest: str) -> str:
     """Equal for runs of one student on the same data and schedule, whoever teaches: they scatter
     alike over seeds."""
-    return family_digest(baseline_of(spec), dataset_digest=dataset_digest)
+    return seedless_digest(baseline_spec(spec), dataset_digest=dataset_digest)
 
 
 def pack_key(spec: RunSpec) -> str:
     """Equal for runs that can train side by side: same batches, student and, if any, teacher.
 
-    The teacher is no part of it: a baseline goes along with any; see `share_a_teacher`.
+    The teacher is no part of it: a baseline goes along with any; see `can_share_teacher`.
     """
-    alone = baseline_of(spec)
+    alone = baseline_spec(spec)
     fields = alone.model_dump(mode="json", exclude={"tags": True, "checkpoints": True})
     fields["schedule"] = {"epochs": spec.schedule.epochs}
     return _digest(fields)
 
 
-def share_a_teacher(one: RunSpec, other: RunSpec) -> bool:
+def can_share_teacher(one: RunSpec, other: RunSpec) -> bool:
     """Whether two runs of one pack key have the same teacher, or one of them has none."""
-    if not (is_taught(one) and is_taught(other)):
+    if not (is_distilled(one) and is_distilled(other)):
         return True
     return (one.teacher, one.teacher_classes, one.compute.teacher_precision) == (
         other.teacher,
@@ -132,7 +132,7 @@ def _teaches_nothing(document: Mapping[str, JsonValue], fields: Values) -> bool:
     method = document["distillation"]
     if not isinstance(method, dict) or method["method"] != Bckd().method:
         return False
-    companions = method.get("also")
+    companions = method.get("extra")
     if isinstance(companions, dict) and any(companions.values()):
         return False
     return all(fields.get(f"distillation.{name}", method.get(name)) == 0 for name in _WEIGHTS)
@@ -148,7 +148,7 @@ def _switched(document: dict[str, JsonValue], path: str, value: JsonValue) -> di
         holder = holder.get(name) if isinstance(holder, dict) else None
     if not isinstance(holder, dict) or holder.get(last) == value:
         return document
-    return changed(document, {".".join(parents): {last: value}})
+    return apply_changes(document, {".".join(parents): {last: value}})
 
 
 def _digest(fields: Any) -> str:

@@ -7,7 +7,7 @@ import yaml
 from pydantic import Field, TypeAdapter, model_validator
 
 from configs.catalog import spec_from_preset
-from configs.spec.base import Contract, Name, Share
+from configs.spec.base import Contract, Fraction, Name
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import Detector
 
@@ -30,7 +30,7 @@ class TeacherCard(Contract):
     shipped: bool = False
     """Weights and card come with Tandem, in `configs/teachers`."""
 
-    published_map: Share | None = None
+    published_map: Fraction | None = None
 
     @model_validator(mode="after")
     def _a_file_from_elsewhere_can_be_checked(self) -> Self:
@@ -60,7 +60,7 @@ def known_teachers() -> dict[str, TeacherCard]:
     return _Cards.validate_python(yaml.safe_load(text))
 
 
-def way_to_get(name: str) -> str:
+def how_to_get_teacher(name: str) -> str:
     """What a person can do who misses the teacher `name`, as a sentence."""
     card = known_teachers().get(name)
     if card is None:
@@ -76,13 +76,13 @@ def way_to_get(name: str) -> str:
     )
 
 
-def class_lists() -> tuple[str, ...]:
+def class_list_names() -> tuple[str, ...]:
     """The names of the lists in `configs/classes`."""
     entries = files("configs").joinpath("classes").iterdir()
     return tuple(sorted(entry.name.removesuffix(".txt") for entry in entries))
 
 
-def class_list(name: str) -> ClassNames:
+def load_class_list(name: str) -> ClassNames:
     """The class names in `configs/classes`, in the order of the outputs."""
     text = files("configs").joinpath("classes", f"{name}.txt").read_text(encoding="utf-8")
     return tuple(text.splitlines())

@@ -8,7 +8,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from service.api.schemas.base import ProblemView
 
-View = TypeVar("View", bound=BaseModel)
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class ServiceUnreachable(Exception):
@@ -26,7 +26,7 @@ class TandemApiError(Exception):
         self.problem = problem
 
 
-class Wire:
+class ApiTransport:
     """The service at `url`; a context manager."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Wire:
         """Close the connections."""
         self._http.close()
 
-    def _ask(
+    def _request(
         self,
         method: str,
         path: str,
@@ -72,7 +72,7 @@ class Wire:
     ) -> httpx.Response:
         response = self._send(method, path, body=body, params=params, headers=headers)
         if not response.is_success:
-            raise error_from(response)
+            raise parse_error(response)
         return response
 
     def _send(
@@ -94,12 +94,12 @@ class Wire:
             raise ServiceUnreachable(self.url) from error
 
 
-def list_from(kind: type[View], response: httpx.Response) -> list[View]:
+def parse_list(kind: type[ModelT], response: httpx.Response) -> list[ModelT]:
     """An answer that is a list."""
     return TypeAdapter(list[kind]).validate_json(response.content)  # type: ignore[valid-type]
 
 
-def error_from(response: httpx.Response) -> TandemApiError:
+def parse_error(response: httpx.Response) -> TandemApiError:
     """A refusal as an error, whoever answered."""
     try:
         problem = ProblemView.model_validate_json(response.content)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import psutil
 
-from service.domain.errors import SchemaUnknown, StoreUnreachable
-from service.stack.components import Part, PartName, StackConfig, parts_of
-from service.stack.lifecycle import PartState, PartStatus, stack_status
-from service.stack.ports import holder_of, is_free
-from service.stack.trainer import Finding, worker_findings
-from service.store.schema import described
+from service.domain.errors import DatabaseUnreachable, SchemaUnknown
+from service.stack.components import Component, ComponentName, StackConfig, build_components
+from service.stack.lifecycle import ComponentState, ComponentStatus, get_stack_status
+from service.stack.ports import describe_port_holder, is_port_free
+from service.stack.trainer import CheckResult, run_worker_doctor
+from service.store.schema import describe_database
 
 _GIB = 2**30
 _DISK_GIB = 5.0
@@ -23,25 +23,27 @@ _DATABASE_ADVICE = (
 )
 
 
-def examine(config: StackConfig, *, database_url: str) -> Iterator[Finding]:
+def run_checks(config: StackConfig, *, database_url: str) -> Iterator[CheckResult]:
     """Every finding, the quick ones first."""
-    yield python_finding(sys.version_info[:3])
-    yield disk_finding(config.home)
-    yield memory_finding(psutil.virtual_memory().available)
-    yield cores_finding(psutil.cpu_count() or 1)
-    yield database_finding(database_url)
-    statuses = stack_status(config)
-    for part, status in zip(parts_of(config), statuses, strict=True):
-        yield port_finding(part, status)
-        yield from health_findings(status)
-    is_ray_here = any(part.is_ours for part in parts_of(config) if part.name is PartName.RAY)
+    yield check_python(sys.version_info[:3])
+    yield check_disk(config.home)
+    yield check_memory(psutil.virtual_memory().available)
+    yield check_cores(psutil.cpu_count() or 1)
+    yield check_database(database_url)
+    statuses = get_stack_status(config)
+    for part, status in zip(build_components(config), statuses, strict=True):
+        yield check_port(part, status)
+        yield from check_component(status)
+    is_ray_here = any(
+        part.is_local for part in build_components(config) if part.name is ComponentName.RAY
+    )
     if is_ray_here or find_spec("torch") is not None:
-        yield from worker_findings(config.bin / "tandem-worker")
+        yield from run_worker_doctor(config.bin / "tandem-worker")
 
 
-def python_finding(version: tuple[int, ...]) -> Finding:
+def check_python(version: tuple[int, ...]) -> CheckResult:
     """mmcv-full 1.7.2 is compiled for one Python."""
-    return Finding(
+    return CheckResult(
         "python",
         ok=version[:2] == (3, 11),
         detail=".".join(map(str, version)),
@@ -49,11 +51,11 @@ def python_finding(version: tuple[int, ...]) -> Finding:
     )
 
 
-def disk_finding(home: Path) -> Finding:
+def check_disk(home: Path) -> CheckResult:
     """Checkpoints, MLflow's artifacts and logs need room."""
     there = next(folder for folder in (home, *home.parents) if folder.exists())
     free_gib = shutil.disk_usage(there).free / _GIB
-    return Finding(
+    return CheckResult(
         "disk",
         ok=free_gib >= _DISK_GIB,
         detail=f"{free_gib:.0f} GiB free for {home}",
@@ -61,10 +63,10 @@ def disk_finding(home: Path) -> Finding:
     )
 
 
-def memory_finding(available_bytes: int) -> Finding:
+def check_memory(available_bytes: int) -> CheckResult:
     """The stack takes about 1.5 GiB, a small run on the CPU one more."""
     available_gib = available_bytes / _GIB
-    return Finding(
+    return CheckResult(
         "memory",
         ok=available_gib >= _MEMORY_GIB,
         detail=f"{available_gib:.1f} GiB available",
@@ -72,9 +74,9 @@ def memory_finding(available_bytes: int) -> Finding:
     )
 
 
-def cores_finding(num_cores: int) -> Finding:
+def check_cores(num_cores: int) -> CheckResult:
     """One core trains, but everything else waits for it."""
-    return Finding(
+    return CheckResult(
         "cores",
         ok=num_cores >= 2,
         detail=f"{num_cores} cores",
@@ -82,40 +84,40 @@ def cores_finding(num_cores: int) -> Finding:
     )
 
 
-def database_finding(url: str) -> Finding:
+def check_database(url: str) -> CheckResult:
     """The database answers, and no newer Tandem has been at it; its password is not shown."""
     try:
-        return Finding("database", ok=True, detail=described(url))
-    except (StoreUnreachable, SchemaUnknown) as error:
-        return Finding("database", ok=False, detail=str(error), advice=_DATABASE_ADVICE)
+        return CheckResult("database", ok=True, detail=describe_database(url))
+    except (DatabaseUnreachable, SchemaUnknown) as error:
+        return CheckResult("database", ok=False, detail=str(error), advice=_DATABASE_ADVICE)
 
 
-def port_finding(part: Part, status: PartStatus) -> Finding:
+def check_port(part: Component, status: ComponentStatus) -> CheckResult:
     """The port is free, or it is ours."""
     name = f"port {part.address.port} ({part.title})"
-    if not part.is_ours:
-        return Finding(name, ok=True, detail=f"on another machine: {part.url}")
+    if not part.is_local:
+        return CheckResult(name, ok=True, detail=f"on another machine: {part.url}")
     if status.pid is not None:
-        return Finding(name, ok=True, detail=f"ours, process {status.pid}")
-    if status.answers:
-        return Finding(name, ok=True, detail="answers; `tandem up` did not start it")
-    if is_free(part.address.port, host=part.address.host):
-        return Finding(name, ok=True, detail="free")
-    return Finding(
+        return CheckResult(name, ok=True, detail=f"ours, process {status.pid}")
+    if status.is_responding:
+        return CheckResult(name, ok=True, detail="answers; `tandem up` did not start it")
+    if is_port_free(part.address.port, host=part.address.host):
+        return CheckResult(name, ok=True, detail="free")
+    return CheckResult(
         name,
         ok=False,
-        detail=f"taken by {holder_of(part.address.port)}",
+        detail=f"taken by {describe_port_holder(part.address.port)}",
         advice=f"End that process, or choose another port with {part.setting}.",
     )
 
 
-def health_findings(status: PartStatus) -> Iterator[Finding]:
+def check_component(status: ComponentStatus) -> Iterator[CheckResult]:
     """A part that is meant to run answers; one that was never started is no fault."""
-    if status.state is PartState.DOWN:
+    if status.state is ComponentState.DOWN:
         return
-    yield Finding(
+    yield CheckResult(
         status.name,
-        ok=status.state in {PartState.UP, PartState.ELSEWHERE},
+        ok=status.state in {ComponentState.UP, ComponentState.ELSEWHERE},
         detail=f"{status.state}: {status.detail}",
         advice=f"`tandem up` starts it again; its log is {status.log}.",
     )

@@ -23,12 +23,12 @@ def configure_logging(kind: LogFormat = "console", level: LogLevel = "info") -> 
     finish: list[structlog.typing.Processor] = (
         [
             structlog.processors.format_exc_info,
-            masked,
+            mask_secrets,
             structlog.processors.JSONRenderer(default=str),
         ]
         if kind == "json"
         else [
-            masked,
+            mask_secrets,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stdout.isatty(),
                 exception_formatter=structlog.dev.plain_traceback,
@@ -46,15 +46,17 @@ def configure_logging(kind: LogFormat = "console", level: LogLevel = "info") -> 
     )
 
 
-def masked(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def mask_secrets(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     """The event without what looks like a token or a password."""
     for key, value in event.items():
         if isinstance(value, str):
-            event[key] = without_secrets(value)
+            event[key] = redact_secrets(value)
     return event
 
 
-def without_secrets(text: str) -> str:
+def redact_secrets(text: str) -> str:
     """A text that may be written down."""
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)

@@ -23,17 +23,17 @@ from fastapi import FastAPI
 from service.adapters.clock import SystemClock
 from service.adapters.files import LocalFiles
 from service.adapters.log_store import LocalLogStore
-from service.adapters.mlflow import Mlflow
-from service.adapters.prometheus import Meters
+from service.adapters.mlflow import MlflowTracker
+from service.adapters.prometheus import PrometheusMetrics
 from service.adapters.ray_jobs import RayJobs
-from service.adapters.secret_key import key_in
+from service.adapters.secret_key import load_or_create_key
 from service.api import errors
-from service.api.middleware.audit import Auditing
-from service.api.middleware.auth import Gate, limits_from
-from service.api.middleware.errors import Faults
-from service.api.middleware.limits import BodyLimit, HostCheck
-from service.api.middleware.request_id import Answered, RequestIds
-from service.api.middleware.security_headers import SecurityHeaders
+from service.api.middleware.audit import AuditMiddleware
+from service.api.middleware.auth import AuthMiddleware, parse_rate_limits
+from service.api.middleware.errors import ErrorMiddleware
+from service.api.middleware.limits import BodySizeLimitMiddleware, TrustedHostMiddleware
+from service.api.middleware.request_id import OnResponse, RequestIdMiddleware
+from service.api.middleware.security_headers import SecurityHeadersMiddleware
 from service.api.openapi import describe_problems
 from service.api.routes import (
     access,
@@ -48,24 +48,24 @@ from service.api.routes import (
     workers,
 )
 from service.domain.access import Role, Token, token_from_text
-from service.domain.errors import StoreUnreachable
+from service.domain.errors import DatabaseUnreachable
 from service.domain.estimates import Prices
-from service.domain.metrics.counters import NO_METER, Meter
+from service.domain.metrics.counters import NULL_COUNTERS, Counters
 from service.domain.metrics.series import Series
 from service.domain.ports import Clock, Cluster, Tracker
 from service.log import configure_logging
-from service.loops.base import Loop, Watch
-from service.loops.comparisons import compare_twins
+from service.loops.base import Loop, TurnContext
+from service.loops.comparisons import compare_baselines
 from service.loops.reconcile import Reconciler
 from service.loops.submit import submit_queued
-from service.loops.sweeps import SweepKeeper
-from service.loops.tracker_sync import settle_finished
+from service.loops.sweeps import SweepReconciler
+from service.loops.tracker_sync import sync_finished_runs
 from service.settings import Settings
 from service.store.database import Database
 from service.tracing import Tracing
-from service.usecases.context import Rules, World
-from service.usecases.health import Health
-from service.usecases.metrics import Figures
+from service.usecases.context import Context, Policy
+from service.usecases.health import HealthMonitor
+from service.usecases.metrics import MetricsCollector
 
 _VERSION = version("tandem-distill")
 _ENDPOINTS = (runs, jobs, sweeps, reports, streams, registry, access, workers, health, docs)
@@ -85,28 +85,26 @@ def create_app(
 ) -> FastAPI:
     """The API with its loops; the outside systems may be given, for tests and simulations."""
     configure_logging(settings.log_format, settings.log_level)
-    meters = Meters(_VERSION)
-    world, opened = _make_world(
-        settings, cluster=cluster, tracker=tracker, clock=clock, meter=meters
-    )
+    meters = PrometheusMetrics(_VERSION)
+    ctx, opened = _make_world(settings, cluster=cluster, tracker=tracker, clock=clock, meter=meters)
     tracing = _tracing(settings)
-    watch = meters.turn if tracing is None else tracing.around_turns(meters.turn)
-    loops = make_loops(world, interval_s=settings.poll_interval_s, watch=watch)
+    watch = meters.observe_turn if tracing is None else tracing.trace_turns(meters.observe_turn)
+    loops = make_loops(ctx, interval_s=settings.poll_interval_s, turn_context=watch)
     loops = loops if with_loops else []
-    answers = Health(world, lambda: {loop.name: loop.age_s for loop in loops})
-    meters.add_series(_if_there(Figures(world).series))
-    meters.add_series(answers.series)
+    answers = HealthMonitor(ctx, lambda: {loop.name: loop.age_s for loop in loops})
+    meters.register_series(_if_there(MetricsCollector(ctx).series))
+    meters.register_series(answers.series)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        world.store.migrate()
+        ctx.store.migrate()
         for loop in loops:
             loop.start()
         log.info("service.started", url=settings.url, home=str(settings.home))
         yield
         for loop in loops:
             loop.stop(timeout_s=_STOP_LOOPS_S)
-        _give_back(world)
+        _give_back(ctx)
         answers.close()
         opened.close()
         if tracing is not None:
@@ -121,14 +119,14 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.world, app.state.scrape, app.state.health = world, meters.text, answers
-    errors.install(app)
+    app.state.ctx, app.state.scrape, app.state.health = ctx, meters.render, answers
+    errors.install_error_handlers(app)
     for module in _ENDPOINTS:
         app.include_router(module.router)
     describe_problems(app)
-    _guard(app, world, settings, answered=meters.answered)
+    _guard(app, ctx, settings, on_response=meters.observe_request)
     if tracing is not None:
-        app.add_middleware(tracing.around_requests)
+        app.add_middleware(tracing.trace_requests)
     return app
 
 
@@ -137,25 +135,27 @@ def _tracing(settings: Settings) -> Tracing | None:
     return None if endpoint is None else Tracing(endpoint, version=_VERSION)
 
 
-def _guard(app: FastAPI, world: World, settings: Settings, *, answered: Answered) -> None:
+def _guard(app: FastAPI, ctx: Context, settings: Settings, *, on_response: OnResponse) -> None:
     """What a request passes on its way in; the last one that is added is the first."""
-    limits = limits_from(settings.rate_limit, settings.refusal_limit)
-    app.add_middleware(BodyLimit)
-    app.add_middleware(Gate, world=world, limits=limits)
-    app.add_middleware(Auditing, world=world)
-    app.add_middleware(HostCheck, hosts=settings.host_names)
-    app.add_middleware(Faults)
-    app.add_middleware(SecurityHeaders, is_https=settings.report_url.startswith("https:"))
-    app.add_middleware(RequestIds, answered=answered)
+    limits = parse_rate_limits(settings.rate_limit, settings.refusal_limit)
+    app.add_middleware(BodySizeLimitMiddleware)
+    app.add_middleware(AuthMiddleware, ctx=ctx, limits=limits)
+    app.add_middleware(AuditMiddleware, ctx=ctx)
+    app.add_middleware(TrustedHostMiddleware, hosts=settings.allowed_hosts)
+    app.add_middleware(ErrorMiddleware)
+    app.add_middleware(
+        SecurityHeadersMiddleware, is_https=settings.service_url.startswith("https:")
+    )
+    app.add_middleware(RequestIdMiddleware, on_response=on_response)
 
 
 @contextmanager
-def open_world(settings: Settings) -> Iterator[World]:
+def open_context(settings: Settings) -> Iterator[Context]:
     """What usecases act on, for a command that needs no service: the schema is the newest."""
-    world, opened = _make_world(settings)
+    ctx, opened = _make_world(settings)
     with opened:
-        world.store.migrate()
-        yield world
+        ctx.store.migrate()
+        yield ctx
 
 
 def _make_world(
@@ -164,30 +164,34 @@ def _make_world(
     cluster: Cluster | None = None,
     tracker: Tracker | None = None,
     clock: Clock | None = None,
-    meter: Meter = NO_METER,
-) -> tuple[World, ExitStack]:
+    meter: Counters = NULL_COUNTERS,
+) -> tuple[Context, ExitStack]:
     """The world, and what closes its connections."""
-    database = Database(settings.database)
+    database = Database(settings.sqlalchemy_url)
     clock = clock or SystemClock()
     opened = ExitStack()
     opened.callback(database.close)
-    world = World(
+    ctx = Context(
         store=database,
         cluster=cluster or opened.enter_context(closing(_ray_jobs(settings))),
-        tracker=tracker or opened.enter_context(closing(Mlflow(settings.mlflow_url))),
-        files=LocalFiles(settings.runs_dir, sweeps_dir=settings.sweeps_dir, roots=settings.roots),
+        tracker=tracker or opened.enter_context(closing(MlflowTracker(settings.mlflow_url))),
+        files=LocalFiles(
+            settings.runs_dir, sweeps_dir=settings.sweeps_dir, roots=settings.registry_roots
+        ),
         logs=LocalLogStore(settings.logs_dir),
         clock=clock,
-        rules=_rules(settings),
-        report_url=settings.report_url,
+        policy=_rules(settings),
+        service_url=settings.service_url,
         mlflow_url=settings.mlflow_url,
-        mlflow_page=settings.mlflow_public_url or settings.mlflow_url,
-        key=key_in(settings.key_file) if settings.auth == "tokens" else None,
-        given_tokens=_given_tokens(settings, at=clock.now()),
-        meter=meter,
+        mlflow_public_url=settings.mlflow_public_url or settings.mlflow_url,
+        signing_key=load_or_create_key(settings.signing_key_file)
+        if settings.auth == "tokens"
+        else None,
+        static_tokens=_given_tokens(settings, at=clock.now()),
+        counters=meter,
         owner=f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}",
     )
-    return world, opened
+    return ctx, opened
 
 
 def _ray_jobs(settings: Settings) -> RayJobs:
@@ -206,13 +210,13 @@ def _given_tokens(settings: Settings, *, at: datetime) -> dict[str, Token]:
     return {token.id: token for token in tokens}
 
 
-def _rules(settings: Settings) -> Rules:
-    return Rules(
+def _rules(settings: Settings) -> Policy:
+    return Policy(
         max_attempts=settings.max_attempts,
-        stall_after_s=settings.stall_after_s,
-        lost_after_s=settings.lost_after_s,
+        stall_timeout_s=settings.stall_timeout_s,
+        lost_timeout_s=settings.lost_timeout_s,
         stop_grace_s=settings.stop_grace_s,
-        patience_s=settings.patience_s,
+        backfill_timeout_s=settings.backfill_timeout_s,
         prices=Prices(settings.gpu_hour_price, settings.cpu_hour_price),
         autoscales_to=tuple(
             (shape.cpus, shape.gpus) for shape in settings.autoscales_to for _ in range(shape.count)
@@ -226,36 +230,39 @@ def _if_there(series: Callable[[], list[Series]]) -> Callable[[], list[Series]]:
     def asked() -> list[Series]:
         try:
             return series()
-        except StoreUnreachable:
+        except DatabaseUnreachable:
             return []
 
     return asked
 
 
-def _give_back(world: World) -> None:
+def _give_back(ctx: Context) -> None:
     """Others need not wait until our leases are over."""
-    with suppress(StoreUnreachable), world.store.begin() as unit:
-        unit.runs.release(world.owner)
-        unit.duties.release(world.owner)
+    with suppress(DatabaseUnreachable), ctx.store.transaction() as uow:
+        uow.runs.release(ctx.owner)
+        uow.leader_leases.release(ctx.owner)
 
 
 def make_loops(
-    world: World, *, interval_s: float, watch: Watch = lambda _: nullcontext()
+    ctx: Context, *, interval_s: float, turn_context: TurnContext = lambda _: nullcontext()
 ) -> list[Loop]:
     """What goes on without requests."""
     steps: dict[str, Callable[[], None]] = {
-        "submit": partial(submit_queued, world),
-        "reconcile": Reconciler(world).turn,
-        "settle": partial(settle_finished, world),
-        "compare": partial(compare_twins, world),
-        "sweeps": SweepKeeper(world).turn,
+        "submit": partial(submit_queued, ctx),
+        "reconcile": Reconciler(ctx).run_once,
+        "settle": partial(sync_finished_runs, ctx),
+        "compare": partial(compare_baselines, ctx),
+        "sweeps": SweepReconciler(ctx).run_once,
     }
-    return [Loop(name, step, interval_s=interval_s, watch=watch) for name, step in steps.items()]
+    return [
+        Loop(name, step, interval_s=interval_s, turn_context=turn_context)
+        for name, step in steps.items()
+    ]
 
 
 def serve(settings: Settings) -> None:
     """Run the service until it is told to stop; what is wrong with the database is said first."""
-    Database(settings.database).migrate()
+    Database(settings.sqlalchemy_url).migrate()
     uvicorn.run(
         create_app(settings),
         host=settings.host,

@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.domain.access import parts_of_token
+from service.domain.access import parse_token
 from service.log import LogFormat, LogLevel
 
 _EVERYWHERE = frozenset({"0.0.0.0", "::"})
@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     max_attempts: Annotated[int, Field(ge=1)] = 3
     """Bad ends in a row, without progress, after which a run has failed."""
 
-    patience_s: Seconds = 120.0
+    backfill_timeout_s: Seconds = 120.0
     """How long a run in the queue lets smaller ones pass before room is held for it."""
 
     autoscales_to: tuple[NodeShape, ...] = ()
@@ -112,8 +112,8 @@ class Settings(BaseSettings):
     """What a core's hour costs, for sweeps without GPUs."""
 
     poll_interval_s: Seconds = 1.0
-    stall_after_s: Seconds = 300.0
-    lost_after_s: Seconds = 90.0
+    stall_timeout_s: Seconds = 300.0
+    lost_timeout_s: Seconds = 90.0
     """Silence after which an attempt that Ray does not know counts as lost."""
 
     stop_grace_s: Seconds = 30.0
@@ -147,7 +147,7 @@ class Settings(BaseSettings):
     @field_validator("admin_token", "viewer_token")
     @classmethod
     def _is_token(cls, token: SecretStr | None) -> SecretStr | None:
-        if token is not None and parts_of_token(token.get_secret_value()) is None:
+        if token is not None and parse_token(token.get_secret_value()) is None:
             raise ValueError(
                 "it is no token of Tandem's: that is tdm_, 10 hexadecimal digits, _ and 43 letters "
                 "and digits drawn by chance; docker/new-env.sh writes one"
@@ -174,7 +174,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _others_need_tokens(self) -> Self:
-        public = urlsplit(self.report_url).hostname or self.host
+        public = urlsplit(self.service_url).hostname or self.host
         if self.auth == "off" and not (_is_loopback(self.host) and _is_loopback(public)):
             raise ValueError(
                 f"the API would be reached from other machines ({self.host}, {public}), and access "
@@ -195,25 +195,25 @@ class Settings(BaseSettings):
         return f"http://{host}:{self.port}"
 
     @property
-    def host_names(self) -> frozenset[str]:
+    def allowed_hosts(self) -> frozenset[str]:
         """Names that a request may call this service by."""
-        public = urlsplit(self.report_url).hostname or self.host
+        public = urlsplit(self.service_url).hostname or self.host
         return frozenset({"127.0.0.1", "::1", "localhost", self.host, public})
 
     @property
-    def report_url(self) -> str:
+    def service_url(self) -> str:
         """Where workers deliver their records."""
         return self.public_url or self.url
 
     @property
-    def database(self) -> str:
+    def sqlalchemy_url(self) -> str:
         """The database's URL."""
         return self.database_url or f"sqlite:///{self.home / 'tandem.db'}"
 
     @property
-    def files_of_database(self) -> dict[str, Path]:
+    def database_side_files(self) -> dict[str, Path]:
         """Small files without which the database is not whole: a backup takes them along."""
-        return {"secret": self.key_file}
+        return {"secret": self.signing_key_file}
 
     @property
     def runs_dir(self) -> Path:
@@ -231,7 +231,7 @@ class Settings(BaseSettings):
         return self.ray_token_file or self.home / "ray" / "token"
 
     @property
-    def key_file(self) -> Path:
+    def signing_key_file(self) -> Path:
         """Where the key lies that workers' tokens are made with."""
         return self.secret_file or self.home / "secret"
 
@@ -251,7 +251,7 @@ class Settings(BaseSettings):
         return self.home / "teachers"
 
     @property
-    def roots(self) -> tuple[Path, ...]:
+    def registry_roots(self) -> tuple[Path, ...]:
         """Every folder that registered paths may lie in."""
         return (self.home, *(root.expanduser().resolve() for root in self.allowed_roots))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from service.loops.base import Watch
+from service.loops.base import TurnContext
 
 
 class Tracing:
@@ -23,7 +23,7 @@ class Tracing:
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("tandem")
 
-    def around_requests(self, app: ASGIApp) -> ASGIApp:
+    def trace_requests(self, app: ASGIApp) -> ASGIApp:
         """The app, with a span around every request."""
         from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 
@@ -32,7 +32,7 @@ class Tracing:
         )
         return traced  # type: ignore[no-any-return]
 
-    def around_turns(self, watch: Watch) -> Watch:
+    def trace_turns(self, watch: TurnContext) -> TurnContext:
         """What goes around every turn of a loop, with a span around that."""
 
         def turn(loop: str) -> AbstractContextManager[None]:

@@ -17,15 +17,15 @@ from hypothesis import HealthCheck, settings
 
 from service.adapters.clock import FixedClock
 from service.adapters.simulated import SimulatedCluster, SimulatedTracker
-from service.loops.comparisons import compare_twins
+from service.loops.comparisons import compare_baselines
 from service.loops.reconcile import Reconciler
 from service.loops.submit import submit_queued
-from service.loops.sweeps import SweepKeeper
-from service.loops.tracker_sync import settle_finished
+from service.loops.sweeps import SweepReconciler
+from service.loops.tracker_sync import sync_finished_runs
 from service.main import create_app
 from service.settings import Settings
 from service.store.database import Database
-from service.usecases.context import World
+from service.usecases.context import Context
 from tests.asgi import AsgiTransport
 from tests.factories import CLASSES, a_detector_spec, write_checkpoint, write_dataset
 from tests.postgres import Postgres, a_postgres, where_postgres_is
@@ -48,26 +48,26 @@ class Stage:
     tracker: SimulatedTracker
     clock: FixedClock
     reconciler: Reconciler
-    sweeps: SweepKeeper
+    sweeps: SweepReconciler
     transport: AsgiTransport
 
     @property
-    def world(self) -> World:
-        world: World = self.app.state.world
-        return world
+    def ctx(self) -> Context:
+        ctx: Context = self.app.state.ctx
+        return ctx
 
     def turn(self) -> None:
         """Every loop takes one step."""
-        submit_queued(self.world)
-        self.reconciler.turn()
-        settle_finished(self.world)
-        self.sweeps.turn()
-        compare_twins(self.world)
+        submit_queued(self.ctx)
+        self.reconciler.run_once()
+        sync_finished_runs(self.ctx)
+        self.sweeps.run_once()
+        compare_baselines(self.ctx)
 
     def restart(self) -> None:
         """What the service had in memory is gone, and it listens from now on."""
-        self.reconciler = Reconciler(self.world, deaf_after_s=math.inf)
-        self.sweeps = SweepKeeper(self.world)
+        self.reconciler = Reconciler(self.ctx, max_gap_s=math.inf)
+        self.sweeps = SweepReconciler(self.ctx)
 
     def forget(self, statement: str) -> None:
         """Something goes missing in the database, behind everybody's back."""
@@ -126,8 +126,8 @@ def open_stage(home: Path, **settings: Any) -> Iterator[Stage]:
     )
     transport = AsgiTransport(app)
     with httpx.Client(transport=transport, base_url="http://localhost") as http:
-        reconciler = Reconciler(app.state.world, deaf_after_s=math.inf)
-        sweeps = SweepKeeper(app.state.world)
+        reconciler = Reconciler(app.state.ctx, max_gap_s=math.inf)
+        sweeps = SweepReconciler(app.state.ctx)
         yield Stage(app, http, home, cluster, tracker, clock, reconciler, sweeps, transport)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from configs.spec.detector import Detector, GflHead, Neck, ResNet
 from workers.distillation import detector, heads
-from workers.models.detector_config import detector_config
+from workers.models.detector_config import build_detector_config
 
 REGISTERED = (detector.TandemDetector, heads.TandemGFLHead)
 
@@ -29,7 +29,7 @@ def class_names(count: int) -> tuple[str, ...]:
 
 
 def a_head(spec: Detector, *, num_classes: int) -> Any:
-    model = detector_config(spec, classes=class_names(num_classes))
+    model = build_detector_config(spec, classes=class_names(num_classes))
     return build_head(
         ConfigDict(
             model.bbox_head,
@@ -42,7 +42,7 @@ def a_head(spec: Detector, *, num_classes: int) -> Any:
 
 def a_plain_gfl(spec: Detector, *, num_classes: int, seed: int = 0) -> Any:
     torch.manual_seed(seed)
-    model = build_detector(detector_config(spec, classes=class_names(num_classes)))
+    model = build_detector(build_detector_config(spec, classes=class_names(num_classes)))
     model.init_weights()
     return model
 

@@ -11,20 +11,27 @@ from configs.catalog import parse_spec
 from configs.protocol.names import Metric, RunFile
 from configs.protocol.probe import Costs
 from configs.protocol.report import (
-    PARTS,
+    MAP_PARTS,
     Comparison,
     CurvePoint,
     Difference,
-    Dossier,
-    DossierRun,
-    LostImage,
-    LostObject,
+    MissedImage,
+    MissedObject,
     NoiseFloor,
-    Pair,
     Report,
+    ReportInputs,
+    ReportRun,
+    TeacherStudent,
     Transfer,
 )
-from configs.protocol.sweep_log import Closed, Ended, Judged, Suggested, SweepEntry, TrialResult
+from configs.protocol.sweep_log import (
+    SweepClosed,
+    SweepEntry,
+    TrialEnded,
+    TrialJudged,
+    TrialResult,
+    TrialSuggested,
+)
 from configs.spec.run import DatasetFiles
 from configs.spec.search import Asha, LogUniform
 from configs.spec.sweep import SweepSpec, Values
@@ -53,10 +60,10 @@ def a_curve(best: float, *, epochs: int = EPOCHS) -> tuple[CurvePoint, ...]:
     )
 
 
-def a_baseline(folder: Path, *, number: int = 0, **changes: Any) -> DossierRun:
+def a_baseline(folder: Path, *, number: int = 0, **changes: Any) -> ReportRun:
     spec = parse_spec(a_spec(schedule={"epochs": EPOCHS}, seed=changes.pop("seed", 0)))
     best = changes.get("best_map", 0.341)
-    return DossierRun(
+    return ReportRun(
         **{
             "id": run_id(number),
             "name": f"alone-{number}",
@@ -74,10 +81,10 @@ def a_baseline(folder: Path, *, number: int = 0, **changes: Any) -> DossierRun:
     )
 
 
-def a_distilled(folder: Path, *, number: int, **changes: Any) -> DossierRun:
+def a_distilled(folder: Path, *, number: int, **changes: Any) -> ReportRun:
     spec = parse_spec(a_bckd_spec(schedule={"epochs": EPOCHS}, seed=changes.pop("seed", 0)))
     best = changes.get("best_map", 0.364)
-    return DossierRun(
+    return ReportRun(
         **{
             "id": run_id(number),
             "name": f"taught-{number}",
@@ -109,7 +116,9 @@ def a_difference(gain: float, *, half: float | None = 0.012, baseline: float = 0
 def a_comparison(**changes: Any) -> Comparison:
     gain = changes.pop("gain", 0.023)
     half = changes.pop("half", 0.012)
-    parts = {name: a_difference(gain * (1 + 0.2 * at), half=half) for at, name in enumerate(PARTS)}
+    parts = {
+        name: a_difference(gain * (1 + 0.2 * at), half=half) for at, name in enumerate(MAP_PARTS)
+    }
     low, high = parts["bbox_mAP"].low, parts["bbox_mAP"].high
     verdict = "cannot_tell"
     if low is not None and high is not None:
@@ -120,7 +129,7 @@ def a_comparison(**changes: Any) -> Comparison:
             "baselines": (run_id(0),),
             "parts": parts,
             "teacher_map": 0.397,
-            "lead_closed": gain / 0.056,
+            "gap_closed": gain / 0.056,
             "verdict": verdict,
             "basis": "The 5000 validation images were resampled, and the noise floor was added.",
         }
@@ -128,43 +137,43 @@ def a_comparison(**changes: Any) -> Comparison:
     )
 
 
-def a_transfer(run: int = 1, *, images: Sequence[LostImage] = ()) -> Transfer:
+def a_transfer(run: int = 1, *, images: Sequence[MissedImage] = ()) -> Transfer:
     dice = random.Random(1)
     names = ("person", "bicycle", "car", "traffic light", "dining table", "bird", "hair drier")
     teachers = {name: dice.uniform(0.2, 0.7) for name in names}
     return Transfer(
         run=run_id(run),
         by_class={
-            name: Pair(teacher=ap, student=ap - dice.uniform(-0.02, 0.12))
+            name: TeacherStudent(teacher=ap, student=ap - dice.uniform(-0.02, 0.12))
             for name, ap in teachers.items()
         },
         by_size={
-            "s": Pair(teacher=0.22, student=0.17),
-            "m": Pair(teacher=0.44, student=0.40),
-            "l": Pair(teacher=0.55, student=0.53),
+            "s": TeacherStudent(teacher=0.22, student=0.17),
+            "m": TeacherStudent(teacher=0.44, student=0.40),
+            "l": TeacherStudent(teacher=0.55, student=0.53),
         },
         by_iou={
-            f"{iou / 100:.2f}": Pair(
+            f"{iou / 100:.2f}": TeacherStudent(
                 teacher=0.57 * (1 - ((iou - 50) / 60) ** 2), student=0.55 - (iou - 50) / 95
             )
             for iou in range(50, 100, 5)
         },
         errors={
-            "classification": Pair(teacher=210, student=288),
-            "localisation": Pair(teacher=640, student=811),
-            "duplicate": Pair(teacher=12, student=15),
-            "background": Pair(teacher=350, student=371),
-            "missed": Pair(teacher=1420, student=1893),
+            "classification": TeacherStudent(teacher=210, student=288),
+            "localization": TeacherStudent(teacher=640, student=811),
+            "duplicate": TeacherStudent(teacher=12, student=15),
+            "background": TeacherStudent(teacher=350, student=371),
+            "missed": TeacherStudent(teacher=1420, student=1893),
         },
         images=tuple(images),
     )
 
 
-def a_lost_image(file: str, *, class_name: str = "person", boxes: int = 2) -> LostImage:
-    return LostImage(
+def a_lost_image(file: str, *, class_name: str = "person", boxes: int = 2) -> MissedImage:
+    return MissedImage(
         file=file,
-        lost=tuple(
-            LostObject(
+        objects=tuple(
+            MissedObject(
                 class_name=class_name,
                 box=(10.0 + 30 * at, 20.0, 50.0 + 30 * at, 80.0),
                 teacher_score=0.9 - at / 10,
@@ -182,14 +191,14 @@ COSTS = Costs(
     steps_per_epoch=100,
     base_bytes=0,
     member_bytes=0,
-    room_bytes=0,
+    available_bytes=0,
     device="cpu",
 )
 """A student's epoch takes a minute."""
 
 
-def a_run_dossier(folder: Path, **changes: Any) -> Dossier:
-    return Dossier(
+def a_run_dossier(folder: Path, **changes: Any) -> ReportInputs:
+    return ReportInputs(
         **{
             "title": "bckd_r18_from_r101",
             "at": AT,
@@ -232,7 +241,7 @@ def a_sweep_spec(**changes: Any) -> SweepSpec:
     )
 
 
-def a_sweep_dossier(folder: Path, *, trials: int = 12, **changes: Any) -> Dossier:
+def a_sweep_dossier(folder: Path, *, trials: int = 12, **changes: Any) -> ReportInputs:
     """A sweep whose every fourth trial the scheduler stopped; the last one failed."""
     dice = random.Random(3)
     runs = [a_baseline(folder)]
@@ -259,14 +268,16 @@ def a_sweep_dossier(folder: Path, *, trials: int = 12, **changes: Any) -> Dossie
                 curve=a_curve(best, epochs=epoch),
             )
         )
-        entries.append(Suggested(number=number, values=values))
+        entries.append(TrialSuggested(number=number, values=values))
         if epoch:
             goes_on = result == "finished"
             judged = {Metric.MAP.value: best}
-            entries.append(Judged(number=number, epoch=4, values=judged, goes_on=goes_on))
+            entries.append(
+                TrialJudged(number=number, epoch=4, values=judged, should_continue=goes_on)
+            )
         found = {Metric.MAP.value: best} if epoch else {}
-        entries.append(Ended(number=number, result=result, epoch=epoch, values=found))
-    entries.append(Closed(why="the budget of 12 trials is spent"))
+        entries.append(TrialEnded(number=number, result=result, epoch=epoch, values=found))
+    entries.append(SweepClosed(why="the budget of 12 trials is spent"))
     given = {
         "title": "Two weights and a learning rate",
         "runs": tuple(runs),
@@ -279,7 +290,7 @@ def a_sweep_dossier(folder: Path, *, trials: int = 12, **changes: Any) -> Dossie
     return a_run_dossier(folder, **(given | changes))
 
 
-def a_sweep_report(dossier: Dossier, **changes: Any) -> Report:
+def a_sweep_report(dossier: ReportInputs, **changes: Any) -> Report:
     """With a comparison of every finished trial."""
     whole = [r for r in dossier.runs if r.trial is not None and r.result == "finished"]
     best = max(whole, key=lambda run: run.best_map or 0.0)
@@ -307,7 +318,7 @@ def a_sweep_report(dossier: Dossier, **changes: Any) -> Report:
     return a_run_report(**(given | changes))
 
 
-def keep_detections(dossier: Dossier) -> None:
+def keep_detections(dossier: ReportInputs) -> None:
     """Empty files where finished runs have theirs: for pages, which do not read them."""
     for run in dossier.runs:
         if run.result == "finished":

@@ -71,6 +71,6 @@ def a_run(**changes: Any) -> Run:
         spec=parse_spec(a_spec()),
         state=RunState.QUEUED,
         created_at=now,
-        changed_at=now,
+        updated_at=now,
     )
     return replace(run, **changes)

@@ -23,7 +23,7 @@ def the_teacher() -> dict[str, Any]:
 
 
 def an_evaluation(digits: Path, **changes: Any) -> dict[str, Any]:
-    data = {"dataset": {"root": str(digits)}, "image_size": [96, 96], "loader_workers": 0}
+    data = {"dataset": {"root": str(digits)}, "image_size": [96, 96], "num_workers": 0}
     spec = {"task": "evaluate", "model": the_teacher(), "data": data, "timing": {"images": 4}}
     return spec | changes
 

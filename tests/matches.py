@@ -10,7 +10,7 @@ from mmdet.datasets import build_dataset
 
 from configs.protocol.names import RunFile
 from tests.digits import write_digits
-from workers.analysis.matches import matches_of, save_matches
+from workers.analysis.matches import match_detections, save_matches
 from workers.data.manifest import read_manifest
 from workers.evaluation.coco import Detections
 
@@ -44,7 +44,7 @@ class Runs:
             self._save(place / RunFile.TEACHER_MATCHES, share=teacher, seed=1000)
 
     def _save(self, path: Path, *, share: float, seed: int) -> None:
-        save_matches(matches_of(self._detections(share, seed), self._dataset), path)
+        save_matches(match_detections(self._detections(share, seed), self._dataset), path)
 
     def _detections(self, share: float, seed: int) -> list[Detections]:
         random = np.random.default_rng(seed)

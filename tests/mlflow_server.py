@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from service.stack.ports import free_port
+from service.stack.ports import choose_free_port
 
 _PATIENCE_S = 180
 
@@ -17,7 +17,7 @@ class Server:
     """An MLflow server that can be switched off and on."""
 
     def __init__(self, folder: Path) -> None:
-        self.port = free_port()
+        self.port = choose_free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None

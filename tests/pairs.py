@@ -4,7 +4,7 @@ from typing import Any
 
 from configs.protocol.names import RunFile
 from configs.protocol.records import Delivery, Metrics, Outcome, Progress, Tracked
-from configs.protocol.report import PARTS, Comparison, Difference, Report
+from configs.protocol.report import MAP_PARTS, Comparison, Difference, Report
 from tests.conftest import Stage
 from tests.factories import a_bckd_spec
 
@@ -35,11 +35,11 @@ def train(
     at = stage.clock.now()
     curve = {STEPS_PER_EPOCH: score / 2, 2 * STEPS_PER_EPOCH: score}
     records: list[Any] = [
-        Metrics(at=at, attempt=1, step=step, values={f"val/{part}": value for part in PARTS})
+        Metrics(at=at, attempt=1, step=step, values={f"val/{part}": value for part in MAP_PARTS})
         for step, value in curve.items()
     ]
     if teacher is not None:
-        measured = {f"teacher/{part}": teacher for part in PARTS}
+        measured = {f"teacher/{part}": teacher for part in MAP_PARTS}
         records.insert(0, Metrics(at=at, attempt=1, step=0, values=measured))
     if tracked:
         records.append(Tracked(at=at, attempt=1, mlflow_run_id=f"m-{run_id}"))
@@ -76,7 +76,7 @@ def start(stage: Stage, run_id: str) -> None:
 def end(stage: Stage, run_id: str, state: Any, *, exit_code: int) -> None:
     """A run's job is over, and everybody takes one look."""
     attempt = stage.run(run_id)["attempt"]
-    stage.cluster.becomes(f"{run_id}-a{attempt}", state, exit_code=exit_code)
+    stage.cluster.set_job_state(f"{run_id}-a{attempt}", state, exit_code=exit_code)
     stage.turn()
 
 
@@ -106,7 +106,7 @@ def a_comparison(run_id: str, twin_id: str, **changes: Any) -> Comparison:
             "bbox_mAP_s": Difference(run=0.1, baseline=0.11, difference=-0.01),
         },
         "teacher_map": 0.4,
-        "lead_closed": 0.41,
+        "gap_closed": 0.41,
         "verdict": "helps",
         "basis": "the noise floor of 5 runs",
     }

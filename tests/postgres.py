@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, text
 
-from service.stack.ports import free_port
+from service.stack.ports import choose_free_port
 from service.store.database import Database
 
 _TEMPLATE = "tandem_template"
@@ -103,7 +103,7 @@ class Postgres:
 def a_postgres(programs: Path) -> Iterator[Postgres]:
     """A server with a migrated template database; everything is gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="tandem-pg-", dir="/tmp"))
-    server = Postgres(programs, folder, free_port(), count(1))
+    server = Postgres(programs, folder, choose_free_port(), count(1))
     password = folder / "password"
     password.write_text("secret")
     if os.geteuid() == 0:

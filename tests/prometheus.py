@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import yaml
 
-from service.stack.ports import free_port
+from service.stack.ports import choose_free_port
 
 DASHBOARDS = Path(__file__).parents[1] / "dashboards"
 CONFIG = DASHBOARDS / "prometheus" / "prometheus.yml"
@@ -104,7 +104,7 @@ def a_prometheus(config: Path, folder: Path) -> Iterator[str]:
     """A server with this configuration, and where it answers."""
     programs = prometheus_programs()
     assert programs is not None
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{choose_free_port()}"
     log = folder / "prometheus.log"
     with log.open("wb") as said:
         server = subprocess.Popen(

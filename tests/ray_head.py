@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from service.stack.ports import free_port
+from service.stack.ports import choose_free_port
 
 _PATIENCE_S = 180.0
 
@@ -24,7 +24,7 @@ def a_ray_head() -> Iterator[dict[str, str]]:
     """The environment that connects a process with it."""
     # The path of a Unix socket has 107 bytes at most: not pytest's folder.
     folder = Path(tempfile.mkdtemp(prefix="tandem-ray-", dir="/tmp"))
-    port, client, agent, agent_grpc, metrics = (free_port() for _ in range(5))
+    port, client, agent, agent_grpc, metrics = (choose_free_port() for _ in range(5))
     env = os.environ | {
         "RAY_ADDRESS": f"127.0.0.1:{port}",
         "RAY_AUTH_MODE": "token",

@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
-from service.stack.components import PartName, ray_temp_dir
-from service.stack.ports import free_port
-from service.stack.processes import marked
+from service.stack.components import ComponentName, ray_temp_dir
+from service.stack.ports import choose_free_port
+from service.stack.processes import find_marked_processes
 from tests.instant import TINY
 
 TANDEM = Path(sys.executable).parent / "tandem"
@@ -28,25 +28,25 @@ class Shell:
     """Runs `tandem` for a stack in `home`."""
 
     home: Path
-    ports: dict[PartName, int]
+    ports: dict[ComponentName, int]
 
     @property
     def env(self) -> dict[str, str]:
         return {
             **os.environ,
             "TANDEM_HOME": str(self.home),
-            "TANDEM_PORT": str(self.ports[PartName.SERVICE]),
-            "TANDEM_RAY_URL": f"http://127.0.0.1:{self.ports[PartName.RAY]}",
+            "TANDEM_PORT": str(self.ports[ComponentName.SERVICE]),
+            "TANDEM_RAY_URL": f"http://127.0.0.1:{self.ports[ComponentName.RAY]}",
             "TANDEM_MLFLOW_URL": self.mlflow_url,
         }
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.ports[PartName.SERVICE]}"
+        return f"http://127.0.0.1:{self.ports[ComponentName.SERVICE]}"
 
     @property
     def mlflow_url(self) -> str:
-        return f"http://127.0.0.1:{self.ports[PartName.MLFLOW]}"
+        return f"http://127.0.0.1:{self.ports[ComponentName.MLFLOW]}"
 
     def tandem(
         self, *words: str, patience_s: float = PATIENCE_S
@@ -74,7 +74,11 @@ class Shell:
 
     def survivors(self) -> list[psutil.Process]:
         """Every process that a part of this stack has started and that still runs."""
-        return [found for part in PartName for found in marked(f"{self.home}:{part}")]
+        return [
+            found
+            for part in ComponentName
+            for found in find_marked_processes(f"{self.home}:{part}")
+        ]
 
 
 @contextmanager
@@ -92,7 +96,7 @@ def stack_with_tiny_digits(folder: Path) -> Iterator[Shell]:
 @contextmanager
 def own_shell(folder: Path) -> Iterator[Shell]:
     """A shell that takes its stack down at the end."""
-    made = Shell(home=folder / "home", ports={part: free_port() for part in PartName})
+    made = Shell(home=folder / "home", ports={part: choose_free_port() for part in ComponentName})
     yield made
     made.tandem("down")
     shutil.rmtree(ray_temp_dir(made.home), ignore_errors=True)

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from configs.protocol.names import RunFile
-from configs.protocol.probe import Costs, Knob, Probe
+from configs.protocol.probe import Costs, ParameterEffect, Probe
 from configs.protocol.records import Metrics, Outcome, Progress, Record
 from tests.conftest import Stage
 from tests.factories import a_bckd_spec
@@ -46,11 +46,13 @@ def a_probe(**changes: Any) -> Probe:
         steps_per_epoch=STEPS_AN_EPOCH,
         base_bytes=1000,
         member_bytes=500,
-        room_bytes=2100,
+        available_bytes=2100,
         device="cpu",
     )
     probe = Probe(
-        knobs={path: Knob(has_effect=True, what="the losses") for path in (CLS, LOC)},
+        effects={
+            path: ParameterEffect(has_effect=True, detail="the losses") for path in (CLS, LOC)
+        },
         costs=costs,
         detection_loss=2.0,
         unit_losses={CLS: 0.5, LOC: 0.25},
@@ -161,7 +163,7 @@ class SimulatedSweep:
         self.deliver(run_id, outcome)
         is_well = result == "succeeded"
         job = f"{run_id}-a{attempt}"
-        self.stage.cluster.becomes(job, "succeeded" if is_well else "failed", exit_code=0)
+        self.stage.cluster.set_job_state(job, "succeeded" if is_well else "failed", exit_code=0)
         self.stage.turn()
 
     def leave_probe(self, probe: Probe | None = None) -> None:

@@ -107,14 +107,16 @@ class SimulatedWorker:
         """Bring what is new; leave if the service says so."""
         records = tuple(self.said[self.delivered : self.delivered + most])
         left = len(self.said) - self.delivered
-        delivery = Delivery(first=self.delivered, records=records, behind={"service": left})
+        delivery = Delivery(
+            first=self.delivered, records=records, pending_records={"service": left}
+        )
         body = delivery.model_dump(mode="json")
         url = f"/v1/runs/{self.run_id}/attempts/{self.attempt}/deliveries"
         for _ in range(2 if twice else 1):
             response = self.stage.http.post(url, json=body)
             if response.status_code == 409:
                 self.has_left = True
-                self._ends("failed", ExitCode.FENCED)
+                self._ends("failed", ExitCode.SUPERSEDED)
                 return
             assert response.status_code in (200, 503), response.text
             if response.status_code == 503:
@@ -137,7 +139,7 @@ class SimulatedWorker:
 
     def _ends(self, state: JobState, exit_code: int) -> None:
         if self.job in self._cluster.jobs_by_id and not self._cluster.jobs_by_id[self.job].is_over:
-            self._cluster.becomes(self.job, state, exit_code=exit_code)
+            self._cluster.set_job_state(self.job, state, exit_code=exit_code)
 
     def _say(self, record: Record) -> None:
         self.said.append(record)

@@ -8,103 +8,105 @@ from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 _MOST_NUMBERS = 63
-"""How many numbers `mean_of` exchanges at most."""
+"""How many numbers `all_reduce_mean` exchanges at most."""
 
 
-def rank() -> int:
+def get_rank() -> int:
     """Number of this process, from 0."""
     return distributed.get_rank() if _is_group() else 0
 
 
-def count() -> int:
+def get_world_size() -> int:
     """How many processes train together."""
     return distributed.get_world_size() if _is_group() else 1
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this process reports, evaluates and writes for all."""
-    return rank() == 0
+    return get_rank() == 0
 
 
-def total(value: Tensor) -> Tensor:
+def all_reduce_sum(value: Tensor) -> Tensor:
     """The sum of the processes' values; all of them must ask."""
-    if count() == 1:
+    if get_world_size() == 1:
         return value
     whole = value.detach().clone()
     distributed.all_reduce(whole)
     return whole
 
 
-def total_number(value: float, *, device: torch.device) -> float:
+def all_reduce_sum_scalar(value: float, *, device: torch.device) -> float:
     """The sum of the processes' numbers, rounded to fp32; all of them must ask.
 
     `device` is where the processes exchange it; a single process computes nothing there.
     """
-    exchanged_on = device if count() > 1 else torch.device("cpu")
-    return float(total(torch.tensor(value, dtype=torch.float32, device=exchanged_on)))
+    exchanged_on = device if get_world_size() > 1 else torch.device("cpu")
+    return float(all_reduce_sum(torch.tensor(value, dtype=torch.float32, device=exchanged_on)))
 
 
-def mean_of(values: Tensor) -> list[float]:
+def all_reduce_mean(values: Tensor) -> list[float]:
     """The processes' means of some numbers, (N,); all of them must ask, for equally many.
 
     Raises `AssertionError` where one asks for another number of them. What is exchanged has always
     one size: exchanges of several sizes would wait for each other.
     """
-    if count() == 1:
+    if get_world_size() == 1:
         return values.tolist()
     assert len(values) <= _MOST_NUMBERS, f"{len(values)} numbers, {_MOST_NUMBERS} at most"
     length = values.new_full((1,), float(len(values)))
     unused = values.new_zeros(_MOST_NUMBERS - len(values))
-    exchanged = torch.cat([length, values / count(), unused])
+    exchanged = torch.cat([length, values / get_world_size(), unused])
     distributed.all_reduce(exchanged)
     numbers, *means = exchanged.tolist()
-    assert numbers == len(values) * count(), "processes have different numbers of loss terms"
+    assert numbers == len(values) * get_world_size(), (
+        "processes have different numbers of loss terms"
+    )
     return means[: len(values)]
 
 
-def largest(value: int, *, device: torch.device) -> int:
+def all_reduce_max(value: int, *, device: torch.device) -> int:
     """The largest of the processes' values; all of them must ask."""
-    if count() == 1:
+    if get_world_size() == 1:
         return value
     agreed = torch.tensor(value, device=device)
     distributed.all_reduce(agreed, op=distributed.ReduceOp.MAX)
     return int(agreed)
 
 
-def from_first(value: Any) -> Any:
+def broadcast_object(value: Any) -> Any:
     """The first process's value; all of them must ask."""
-    if count() == 1:
+    if get_world_size() == 1:
         return value
     values = [value]
     distributed.broadcast_object_list(values, src=0)
     return values[0]
 
 
-def gathered(value: Any) -> list[Any]:
+def all_gather_object(value: Any) -> list[Any]:
     """Every process's value, in all of them."""
-    if count() == 1:
+    if get_world_size() == 1:
         return [value]
-    values: list[Any] = [None] * count()
+    values: list[Any] = [None] * get_world_size()
     distributed.all_gather_object(values, value)
     return values
 
 
-def gathered_by_first(value: Any) -> list[Any] | None:
+def gather_object(value: Any) -> list[Any] | None:
     """Every process's value in the first one, none in the others; all of them must ask."""
-    if count() == 1:
+    if get_world_size() == 1:
         return [value]
-    values: list[Any] | None = [None] * count() if is_first() else None
+    values: list[Any] | None = [None] * get_world_size() if is_main_process() else None
     distributed.gather_object(value, values, dst=0)
     return values
 
 
-def shared(model: nn.Module) -> nn.Module:
+def wrap_ddp(model: nn.Module) -> nn.Module:
     """The model with gradients averaged over the processes; itself where there is one process.
 
     Running statistics are the first process's where a norm is trained; frozen ones, the usual case
     in detectors, are equal anyway and are not sent at each step.
     """
-    if count() == 1:
+    if get_world_size() == 1:
         return model
     buffers = _trains_statistics(model)
     return MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=buffers)
@@ -121,8 +123,8 @@ def _trains_statistics(model: nn.Module) -> bool:
     return answer
 
 
-def bare(model: nn.Module) -> Any:
-    """The detector inside of what `shared` made."""
+def unwrap_ddp(model: nn.Module) -> Any:
+    """The detector inside of what `wrap_ddp` made."""
     return model.module if isinstance(model, MMDistributedDataParallel) else model
 
 

@@ -78,8 +78,10 @@ class PackOutOfMemory(WorkerError):
 
     reason = FailureReason.PACK_OUT_OF_MEMORY
 
-    def __init__(self, beside: int, error: Exception) -> None:
-        super().__init__(f"There is no memory for it beside {beside} others of its pack: {error}")
+    def __init__(self, num_others: int, error: Exception) -> None:
+        super().__init__(
+            f"There is no memory for it beside {num_others} others of its pack: {error}"
+        )
         self.__cause__ = error
 
 
@@ -100,7 +102,7 @@ class StopRequested(Exception):
 
     def __init__(self, kind: StopKind) -> None:
         super().__init__(_WISHES[kind])
-        self.ends_the_run = kind == "cancel"
+        self.ends_run = kind == "cancel"
 
 
 class Superseded(Exception):

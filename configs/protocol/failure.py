@@ -38,13 +38,13 @@ _RETRYABLE = frozenset(
 
 _ADVICE = {
     FailureReason.CUDA_OUT_OF_MEMORY: (
-        "Lower data.batch_size or data.image_size; or keep both and raise compute.accumulate, set "
-        "compute.checkpoint_backbone, or use compute.precision bf16."
+        "Lower data.batch_size or data.image_size; or keep both and raise compute.grad_accumulation_steps, set "
+        "compute.activation_checkpointing, or use compute.precision bf16."
     ),
     FailureReason.HOST_OUT_OF_MEMORY: (
         "The run goes on by itself after a pause, for it may have been a neighbour's doing; if it "
-        "comes again, lower data.loader_workers, data.batch_size or data.image_size, or raise "
-        "compute.accumulate."
+        "comes again, lower data.num_workers, data.batch_size or data.image_size, or raise "
+        "compute.grad_accumulation_steps."
     ),
     FailureReason.PACK_OUT_OF_MEMORY: (
         "Nothing to do: the run goes on by itself, from its last checkpoint. Say a smaller pack "

@@ -114,13 +114,13 @@ DISTILLATION_TERMS: Final = frozenset(
 """Terms of the loss that come from a teacher, without `loss_`; others are the detector's own."""
 
 
-def budget_metric(term: str, what: str, *, level: int | None) -> str:
+def loss_share_metric(term: str, quantity: str, *, level: int | None) -> str:
     """A term's `share` of the gradient or its `cosine`, at one feature level or at all (none).
 
     Level 0 is called p3 (stride 8), as the pyramid's levels are in the literature.
     """
     place = "all" if level is None else f"p{level + 3}"
-    return f"budget/{term.removeprefix('loss_')}/{place}/{what}"
+    return f"loss_share/{term.removeprefix('loss_')}/{place}/{quantity}"
 
 
 def gain_metric(part: str) -> str:
@@ -128,7 +128,7 @@ def gain_metric(part: str) -> str:
     return f"gain/{part}"
 
 
-def attempt_log(attempt: int) -> str:
+def attempt_log_path(attempt: int) -> str:
     """The log of an attempt, relative to the run's folder."""
     return f"{RunFile.LOGS}/attempt-{attempt}.log"
 
@@ -150,7 +150,7 @@ class ExitCode(IntEnum):
     OUT_OF_MEMORY = 22
     """The host's memory, not a GPU's, did not do: another attempt follows after a pause."""
 
-    FENCED = 30
+    SUPERSEDED = 30
     """A newer attempt has taken over."""
 
     CANCELLED = 40
@@ -178,6 +178,6 @@ MLFLOW_EXPERIMENT: Final = "tandem"
 DEFAULT_PROJECT: Final = "default"
 
 
-def experiment_of(project: str) -> str:
+def experiment_name(project: str) -> str:
     """The MLflow experiment that a project's runs are logged to."""
     return MLFLOW_EXPERIMENT if project == DEFAULT_PROJECT else f"{MLFLOW_EXPERIMENT}/{project}"

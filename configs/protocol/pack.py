@@ -19,13 +19,13 @@ class PackMember(Contract):
     project: str = DEFAULT_PROJECT
 
 
-class PackOrder(Contract):
+class PackJob(Contract):
     """Everything that the process of a pack is told."""
 
     id: str
     """The job's: by it a node's processes are told apart."""
 
     members: Annotated[tuple[PackMember, ...], Field(min_length=1, max_length=64)]
-    report_url: str | None = None
+    service_url: str | None = None
     mlflow_url: str | None = None
-    stall_after_s: Annotated[float, Field(ge=1.0)] = 300.0
+    stall_timeout_s: Annotated[float, Field(ge=1.0)] = 300.0

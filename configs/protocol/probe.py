@@ -7,11 +7,11 @@ from pydantic import Field
 from configs.spec.base import Contract
 
 
-class Knob(Contract):
+class ParameterEffect(Contract):
     """Whether a parameter moves anything."""
 
     has_effect: bool
-    what: str
+    detail: str
     """What it moved first: the losses, the gradient, the first update, the learning rate of a later
     step, the student's shape; or why nothing."""
 
@@ -39,7 +39,7 @@ class Costs(Contract):
     member_bytes: Annotated[int, Field(ge=0)]
     """What each further student of a pack adds."""
 
-    room_bytes: Annotated[int, Field(ge=0)]
+    available_bytes: Annotated[int, Field(ge=0)]
     """Memory that a pack may have: the device's, or the host's that is free."""
 
     device: str
@@ -49,7 +49,7 @@ class Costs(Contract):
 class Probe(Contract):
     """One probe's result."""
 
-    knobs: dict[str, Knob]
+    effects: dict[str, ParameterEffect]
     costs: Costs
     detection_loss: float
     """Of the student at its beginning, on the batch."""
@@ -61,7 +61,7 @@ class Probe(Contract):
     """On the validation images that the spec names; none where they were not measured."""
 
 
-def members_that_fit(costs: Costs) -> int:
+def max_pack_size(costs: Costs) -> int:
     """How many students a pack has room for; one at least, for that one was measured."""
-    room = costs.room_bytes - costs.base_bytes
+    room = costs.available_bytes - costs.base_bytes
     return 1 + max(0, room // max(1, costs.member_bytes))

@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from configs.protocol.failure import FailureReason
-from configs.spec.base import Contract, Moment, Sha256
+from configs.spec.base import Contract, Sha256, UtcDatetime
 
 
 class Started(Contract):
     """An attempt has begun: where, on what, and from which epoch."""
 
     kind: Literal["started"] = "started"
-    at: Moment
+    at: UtcDatetime
     attempt: int
     host: str
     pid: int
@@ -30,7 +30,7 @@ class Metrics(Contract):
     """Values of one step; the same step is never said twice with another time."""
 
     kind: Literal["metrics"] = "metrics"
-    at: Moment
+    at: UtcDatetime
     attempt: int
     step: Annotated[int, Field(ge=0, le=2**53)]
     """Optimizer steps since the run began."""
@@ -42,7 +42,7 @@ class Progress(Contract):
     """How far training is."""
 
     kind: Literal["progress"] = "progress"
-    at: Moment
+    at: UtcDatetime
     attempt: int
     phase: Literal["preparing", "training", "evaluating", "finishing"]
     epoch: int
@@ -56,7 +56,7 @@ class Artifact(Contract):
     """A file of the run's folder that belongs in the tracker."""
 
     kind: Literal["artifact"] = "artifact"
-    at: Moment
+    at: UtcDatetime
     attempt: int
     path: str
     """Relative to the run's folder; its folder there is its folder in the tracker."""
@@ -66,7 +66,7 @@ class Tracked(Contract):
     """The MLflow run that this run is logged to, for life."""
 
     kind: Literal["tracked"] = "tracked"
-    at: Moment
+    at: UtcDatetime
     attempt: int
     mlflow_run_id: str
 
@@ -75,7 +75,7 @@ class Note(Contract):
     """Something worth a line among the run's events: a fall-back, a clean-up, fewer processes."""
 
     kind: Literal["note"] = "note"
-    at: Moment
+    at: UtcDatetime
     attempt: int
     text: Annotated[str, Field(max_length=2000)]
 
@@ -88,7 +88,7 @@ class Outcome(Contract):
     """The last word of an attempt."""
 
     kind: Literal["outcome"] = "outcome"
-    at: Moment
+    at: UtcDatetime
     attempt: int
     result: Result
     reason: FailureReason | None = None
@@ -108,7 +108,7 @@ Record = Annotated[
 Destination = Literal["service", "mlflow"]
 """Where the records of a spool are brought."""
 
-Behind = dict[Destination, Annotated[int, Field(ge=0, le=2**53)]]
+PendingRecords = dict[Destination, Annotated[int, Field(ge=0, le=2**53)]]
 """How many of a spool's records each destination lacks."""
 
 
@@ -119,7 +119,7 @@ class Delivery(Contract):
     """Position in the spool of the first record, counted from 0."""
 
     records: tuple[Record, ...]
-    behind: Behind = Field(default_factory=dict)
+    pending_records: PendingRecords = Field(default_factory=dict)
     """As this was sent, these records included; nothing is said of one that is missing."""
 
 
@@ -137,16 +137,16 @@ class Receipt(Contract):
     """Write a checkpoint and leave; none: go on."""
 
 
-class AttemptsHere(Contract):
+class NodeAttempts(Contract):
     """What a node asks of the service: attempts that have processes there, by submission id."""
 
     attempts: tuple[str, ...]
 
 
-class AttemptsOver(Contract):
+class FinishedAttempts(Contract):
     """The service's answer: those of them that its database says are over."""
 
-    over: tuple[str, ...]
+    finished: tuple[str, ...]
 
 
 class LogReceipt(Contract):

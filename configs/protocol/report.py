@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from configs.protocol.probe import Costs
 from configs.protocol.sweep_log import SweepEntry, TrialResult
-from configs.spec.base import Contract, Moment, RunId
+from configs.spec.base import Contract, RunId, UtcDatetime
 from configs.spec.run import DatasetFiles, RunSpec
 from configs.spec.sweep import SweepId, SweepSpec, Values
 
@@ -16,7 +16,7 @@ SeedSpread = Literal["pairs", "noise_floor", "unknown"]
 """What is known of the scatter over seeds: from two or more pairs with different seeds, from a
 noise floor of the same student, data and schedule, or nothing. Then there is no verdict."""
 
-PARTS = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l")
+MAP_PARTS = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l")
 """mAP and its parts, as metrics name them after `val/`; the first one decides."""
 
 
@@ -71,10 +71,10 @@ class Comparison(Contract):
 
     trial: int | None = None
     parts: dict[str, Difference]
-    """By name as in `PARTS`; those without objects of that size are left out."""
+    """By name as in `MAP_PARTS`; those without objects of that size are left out."""
 
     teacher_map: float | None = None
-    lead_closed: float | None = None
+    gap_closed: float | None = None
     """Difference in mAP over the teacher's lead of the baseline; none: no teacher that leads."""
 
     verdict: Verdict
@@ -127,15 +127,15 @@ class CurvePoint(Contract):
     values: dict[str, float]
 
 
-Role = Literal["baseline", "distilled"]
+RunRole = Literal["baseline", "distilled"]
 
 
-class DossierRun(Contract):
+class ReportRun(Contract):
     """What a report is told of a run."""
 
     id: RunId
     name: str
-    role: Role
+    role: RunRole
     trial: int | None = None
     values: Values
     result: TrialResult | None = None
@@ -146,25 +146,25 @@ class DossierRun(Contract):
     baseline: RunId | None = None
     """Its twin; none: it is one, or has none."""
 
-    family: str | None = None
+    seedless_digest: str | None = None
     """Equal for runs that differ in their seed alone, which are compared together; none: a run of
     a trial, which has its trial's, or of old times."""
 
     best_map: float | None = None
     best_epoch: int | None = None
     teacher: dict[str, float]
-    """The teacher's numbers on the same images, by name as in `PARTS`; empty without one."""
+    """The teacher's numbers on the same images, by name as in `MAP_PARTS`; empty without one."""
 
     curve: tuple[CurvePoint, ...]
 
 
-class Dossier(Contract):
+class ReportInputs(Contract):
     """Everything a report rests on, as the service knows it when the report begins."""
 
     title: str
-    at: Moment
+    at: UtcDatetime
     dataset: DatasetFiles
-    runs: tuple[DossierRun, ...]
+    runs: tuple[ReportRun, ...]
     sweep_id: SweepId | None = None
     sweep: SweepSpec | None = None
     entries: tuple[SweepEntry, ...] = ()
@@ -176,19 +176,19 @@ class Dossier(Contract):
     mlflow_url: str | None = None
 
 
-ErrorKind = Literal["classification", "localisation", "duplicate", "background", "missed"]
+ErrorKind = Literal["classification", "localization", "duplicate", "background", "missed"]
 """After Bolya et al. (TIDE, ECCV 2020): the right place with a wrong class, the right class in a
 place not quite right, a second detection of an object, a detection of nothing, an object missed."""
 
 
-class Pair(Contract):
+class TeacherStudent(Contract):
     """A number of the teacher and of the student; none where there are no objects of the kind."""
 
     teacher: float | None
     student: float | None
 
 
-class LostObject(Contract):
+class MissedObject(Contract):
     """An object that the teacher finds and the student does not (IoU 0.5, the right class)."""
 
     class_name: str
@@ -198,30 +198,30 @@ class LostObject(Contract):
     teacher_score: float
 
 
-class LostImage(Contract):
+class MissedImage(Contract):
     """An image where the teacher is right and the student is not."""
 
     file: str
     """Relative to the validation images' folder."""
 
-    lost: Annotated[tuple[LostObject, ...], Field(min_length=1)]
+    objects: Annotated[tuple[MissedObject, ...], Field(min_length=1)]
 
 
 class Transfer(Contract):
     """Where a student is behind its teacher, on the same images."""
 
     run: RunId
-    by_class: dict[str, Pair]
+    by_class: dict[str, TeacherStudent]
     """AP over IoU 0.50 to 0.95."""
 
-    by_size: dict[Literal["s", "m", "l"], Pair]
-    by_iou: dict[str, Pair]
+    by_size: dict[Literal["s", "m", "l"], TeacherStudent]
+    by_iou: dict[str, TeacherStudent]
     """AP at `0.50`, `0.55` to `0.95`."""
 
-    errors: dict[ErrorKind, Pair]
+    errors: dict[ErrorKind, TeacherStudent]
     """How many of each kind, at IoU 0.5 and scores of 0.3 or more."""
 
-    images: tuple[LostImage, ...]
+    images: tuple[MissedImage, ...]
     """Those with the most lost objects first."""
 
 

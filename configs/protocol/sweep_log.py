@@ -13,7 +13,7 @@ from configs.spec.search import (
 from configs.spec.sweep import Budget, Objective, Space, SweepSpec, Values
 
 
-class Suggested(Contract):
+class TrialSuggested(Contract):
     """A trial begins; the service makes its runs in the same transaction."""
 
     kind: Literal["suggested"] = "suggested"
@@ -21,7 +21,7 @@ class Suggested(Contract):
     values: Values
 
 
-class Judged(Contract):
+class TrialJudged(Contract):
     """The scheduler was told of an evaluation, and what it decided."""
 
     kind: Literal["judged"] = "judged"
@@ -32,14 +32,14 @@ class Judged(Contract):
     values: dict[str, float]
     """By the metric of each objective; over repeats the mean."""
 
-    goes_on: bool
+    should_continue: bool
 
 
 TrialResult = Literal["finished", "stopped", "failed", "cancelled"]
 """`stopped`: by the scheduler, before its last epoch."""
 
 
-class Ended(Contract):
+class TrialEnded(Contract):
     """A trial is over."""
 
     kind: Literal["ended"] = "ended"
@@ -52,7 +52,7 @@ class Ended(Contract):
     """Each objective's best over its evaluations; empty if there was none."""
 
 
-class Extended(Contract):
+class SweepExtended(Contract):
     """A person gave a finished sweep more to do: later trials follow these."""
 
     kind: Literal["extended"] = "extended"
@@ -62,14 +62,17 @@ class Extended(Contract):
     algorithm: Algorithm
 
 
-class Closed(Contract):
+class SweepClosed(Contract):
     """The search begins no more trials, and all are over."""
 
     kind: Literal["closed"] = "closed"
     why: Annotated[str, Field(max_length=500)]
 
 
-SweepEntry = Annotated[Suggested | Judged | Ended | Extended | Closed, Field(discriminator="kind")]
+SweepEntry = Annotated[
+    TrialSuggested | TrialJudged | TrialEnded | SweepExtended | SweepClosed,
+    Field(discriminator="kind"),
+]
 
 
 class SweepLog(Contract):
@@ -77,51 +80,51 @@ class SweepLog(Contract):
 
     spec: SweepSpec
     entries: tuple[SweepEntry, ...]
-    begins_trials: bool
+    allows_new_trials: bool
     """False: stopped, or out of budget. What trains may end first, or was told to leave."""
 
     concurrency: Annotated[int, Field(ge=1)]
     """Trials at the same time."""
 
 
-class SweepAppend(Contract):
+class SweepLogAppend(Contract):
     """Entries for the list's end; refused if somebody else has written at `first` before."""
 
     first: Annotated[int, Field(ge=0)]
     entries: Annotated[tuple[SweepEntry, ...], Field(min_length=1, max_length=1000)]
 
 
-class Appended(Contract):
+class AppendReceipt(Contract):
     """The list's length now."""
 
     next: int
-    begins_trials: bool
+    allows_new_trials: bool
 
 
-class Evaluated(Contract):
+class TrialEvaluation(Contract):
     """A trial's objectives after an epoch; over repeats the mean."""
 
     epoch: Annotated[int, Field(ge=1)]
     values: dict[str, float]
 
 
-class TrialStanding(Contract):
+class TrialProgress(Contract):
     """How far a trial is, as its runs have told the service."""
 
     number: int
-    evaluations: tuple[Evaluated, ...]
+    evaluations: tuple[TrialEvaluation, ...]
     result: TrialResult | None = None
     """None: it goes on."""
 
 
-class Standings(Contract):
+class SearchProgress(Contract):
     """Of all trials that have not ended in the list."""
 
-    trials: tuple[TrialStanding, ...]
-    begins_trials: bool
+    trials: tuple[TrialProgress, ...]
+    allows_new_trials: bool
 
 
-AS_MEANT: tuple[TrialResult, ...] = ("finished", "stopped")
+COMPLETED_RESULTS: tuple[TrialResult, ...] = ("finished", "stopped")
 """Results of trials that were trained as they were meant to: their values count."""
 
 
@@ -131,58 +134,58 @@ class Trial:
 
     number: int
     values: Values
-    judged: tuple[Judged, ...] = ()
-    ended: Ended | None = None
+    judgments: tuple[TrialJudged, ...] = ()
+    ended: TrialEnded | None = None
 
     @property
     def is_stopped(self) -> bool:
         """Whether the scheduler has ended it."""
-        return any(not one.goes_on for one in self.judged)
+        return any(not one.should_continue for one in self.judgments)
 
     @property
     def last_epoch(self) -> int:
         """Of the newest evaluation in the list; 0: there is none."""
-        return self.judged[-1].epoch if self.judged else 0
+        return self.judgments[-1].epoch if self.judgments else 0
 
-    def best(self, objective: Objective) -> float | None:
+    def best_value(self, objective: Objective) -> float | None:
         """Its best value of an objective so far."""
-        told = [one.values for one in self.judged]
+        told = [one.values for one in self.judgments]
         if self.ended is not None:
             told.append(self.ended.values)
-        return best_of(objective, told)
+        return best_value(objective, told)
 
 
-def best_of(objective: Objective, told: Iterable[dict[str, float]]) -> float | None:
+def best_value(objective: Objective, evaluations: Iterable[dict[str, float]]) -> float | None:
     """The best value of an objective among what evaluations found; none: no one measured it."""
-    found = [values[objective.metric] for values in told if objective.metric in values]
+    found = [values[objective.metric] for values in evaluations if objective.metric in values]
     if not found:
         return None
     return max(found) if objective.goal == "max" else min(found)
 
 
-def trials_of(entries: Iterable[SweepEntry]) -> dict[int, Trial]:
+def replay_trials(entries: Iterable[SweepEntry]) -> dict[int, Trial]:
     """All trials so far, by number."""
     trials: dict[int, Trial] = {}
     for entry in entries:
-        note(entry, trials)
+        apply_entry(entry, trials)
     return trials
 
 
-def note(entry: SweepEntry, trials: dict[int, Trial]) -> None:
+def apply_entry(entry: SweepEntry, trials: dict[int, Trial]) -> None:
     """Add to `trials` what one entry says of them."""
-    if isinstance(entry, Suggested):
+    if isinstance(entry, TrialSuggested):
         trials[entry.number] = Trial(entry.number, entry.values)
-    elif isinstance(entry, Judged):
+    elif isinstance(entry, TrialJudged):
         trial = trials[entry.number]
-        trials[entry.number] = replace(trial, judged=(*trial.judged, entry))
-    elif isinstance(entry, Ended):
+        trials[entry.number] = replace(trial, judgments=(*trial.judgments, entry))
+    elif isinstance(entry, TrialEnded):
         trials[entry.number] = replace(trials[entry.number], ended=entry)
 
 
-def spec_in_force(spec: SweepSpec, entries: Iterable[SweepEntry]) -> SweepSpec:
+def active_spec(spec: SweepSpec, entries: Iterable[SweepEntry]) -> SweepSpec:
     """The spec with the budget, the space and the algorithm of the last extension."""
     for entry in entries:
-        if isinstance(entry, Extended):
+        if isinstance(entry, SweepExtended):
             spec = spec.model_copy(
                 update={
                     "budget": entry.budget,
@@ -197,6 +200,6 @@ def is_closed(entries: Iterable[SweepEntry]) -> bool:
     """Whether the search has ended, and was not taken up again."""
     closed = False
     for entry in entries:
-        if isinstance(entry, Closed | Extended):
-            closed = isinstance(entry, Closed)
+        if isinstance(entry, SweepClosed | SweepExtended):
+            closed = isinstance(entry, SweepClosed)
     return closed

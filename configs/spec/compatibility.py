@@ -10,10 +10,10 @@ from configs.spec.distillation import (
     CrossKd,
     Distillation,
     Ld,
-    Lesson,
     LogitKd,
+    Method,
     NoDistillation,
-    lessons,
+    iter_methods,
 )
 
 _ATSS = "ATSS"
@@ -21,7 +21,7 @@ _ASSIGNER = {"gfl": _ATSS, "atss": _ATSS, "vfnet": _ATSS, "retina": "max-IoU", "
 
 
 @dataclass(frozen=True)
-class Objection:
+class Incompatibility:
     """Why a teacher cannot teach a student (error), or probably will not help it (warning)."""
 
     severity: Literal["error", "warning"]
@@ -29,20 +29,20 @@ class Objection:
     message: str
 
 
-def objections(
+def find_incompatibilities(
     student: Detector, teacher: Detector, distillation: Distillation
-) -> tuple[Objection, ...]:
+) -> tuple[Incompatibility, ...]:
     """Everything that stands between the two; strides are the same for all our detectors."""
     if isinstance(distillation, NoDistillation):
         return ()
     found = list(_of_images(student, teacher))
-    for lesson in lessons(distillation):
+    for lesson in iter_methods(distillation):
         found += _of_lesson(lesson, student, teacher)
     found += _of_assigners(student, teacher)
     return tuple(dict.fromkeys(found))
 
 
-def _of_images(student: Detector, teacher: Detector) -> Iterator[Objection]:
+def _of_images(student: Detector, teacher: Detector) -> Iterator[Incompatibility]:
     if student.normalize != teacher.normalize:
         yield _error(
             "normalization_differs",
@@ -51,7 +51,7 @@ def _of_images(student: Detector, teacher: Detector) -> Iterator[Objection]:
         )
 
 
-def _of_lesson(lesson: Lesson, student: Detector, teacher: Detector) -> Iterator[Objection]:
+def _of_lesson(lesson: Method, student: Detector, teacher: Detector) -> Iterator[Incompatibility]:
     if isinstance(lesson, Bckd | LogitKd) and student.anchors != teacher.anchors:
         yield _error(
             "anchors_differ",
@@ -64,7 +64,7 @@ def _of_lesson(lesson: Lesson, student: Detector, teacher: Detector) -> Iterator
         yield from _of_crossing(lesson, student, teacher)
 
 
-def _of_edges(student: Detector, teacher: Detector) -> Iterator[Objection]:
+def _of_edges(student: Detector, teacher: Detector) -> Iterator[Incompatibility]:
     ours, theirs = student.head, teacher.head
     if not isinstance(theirs, GflHead):
         yield _error(
@@ -80,7 +80,9 @@ def _of_edges(student: Detector, teacher: Detector) -> Iterator[Objection]:
         )
 
 
-def _of_crossing(lesson: CrossKd, student: Detector, teacher: Detector) -> Iterator[Objection]:
+def _of_crossing(
+    lesson: CrossKd, student: Detector, teacher: Detector
+) -> Iterator[Incompatibility]:
     ours, theirs = student.head, teacher.head
     if (ours.kind, student.anchors) != (theirs.kind, teacher.anchors):
         yield _error(
@@ -96,10 +98,10 @@ def _of_crossing(lesson: CrossKd, student: Detector, teacher: Detector) -> Itera
         )
 
 
-def _of_assigners(student: Detector, teacher: Detector) -> Iterator[Objection]:
+def _of_assigners(student: Detector, teacher: Detector) -> Iterator[Incompatibility]:
     ours, theirs = _ASSIGNER[student.head.kind], _ASSIGNER[teacher.head.kind]
     if ours != theirs:
-        yield Objection(
+        yield Incompatibility(
             "warning",
             "assigners_differ",
             f"The student learns by {ours} label assignment and the teacher by {theirs}; such "
@@ -108,5 +110,5 @@ def _of_assigners(student: Detector, teacher: Detector) -> Iterator[Objection]:
         )
 
 
-def _error(code: str, message: str) -> Objection:
-    return Objection("error", code, message)
+def _error(code: str, message: str) -> Incompatibility:
+    return Incompatibility("error", code, message)

@@ -54,10 +54,10 @@ class Compute(Contract):
     channels_last: bool = False
     """Keep images and features as NHWC, which tensor cores and AVX prefer."""
 
-    accumulate: Annotated[int, Field(ge=1, le=256)] = 1
+    grad_accumulation_steps: Annotated[int, Field(ge=1, le=256)] = 1
     """Parts that a process cuts its share of the batch into, one after the other."""
 
-    checkpoint_backbone: bool = False
+    activation_checkpointing: bool = False
     """Compute the backbone's features twice rather than keep them (gradient checkpointing)."""
 
     sync_bn: bool = False

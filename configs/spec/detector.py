@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from configs.spec.base import Contract, Share
+from configs.spec.base import Contract, Fraction
 
 STRIDES = (8, 16, 32, 64, 128)
 """Pixels between the positions of each feature level."""
@@ -49,7 +49,7 @@ class SwinTransformer(Contract):
     width: Annotated[float, Field(ge=0.25, le=1.0, multiple_of=0.25)] = 1.0
     """Share of the published 96 channels and 3, 6, 12, 24 attention heads."""
 
-    drop_path: Share = 0.2
+    drop_path: Fraction = 0.2
     """Probability that a block of the deepest stage is left out; it rises with depth."""
 
     pretrained: Pretrained = None

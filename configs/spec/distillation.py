@@ -102,7 +102,7 @@ class CrossKd(Contract):
         return self
 
 
-class Companions(Contract):
+class ExtraMethods(Contract):
     """Methods that teach beside BCKD, each with its own weights."""
 
     logit_kd: LogitKd | None = None
@@ -127,7 +127,7 @@ class Bckd(Contract):
     levels: Literal["with_positives", "all"] = "with_positives"
     """Feature levels that teach: those with a positive position, as published, or every one."""
 
-    also: Companions = Companions()
+    extra: ExtraMethods = ExtraMethods()
     """Other methods at the same time, as in `also: {pkd: {weight: 6}}`."""
 
     @model_validator(mode="after")
@@ -136,20 +136,20 @@ class Bckd(Contract):
         return self
 
 
-Lesson = Bckd | LogitKd | Ld | FineGrained | Pkd | Cwd | CrossKd
+Method = Bckd | LogitKd | Ld | FineGrained | Pkd | Cwd | CrossKd
 """A method that needs a teacher."""
 
-Distillation = Annotated[NoDistillation | Lesson, Field(discriminator="method")]
+Distillation = Annotated[NoDistillation | Method, Field(discriminator="method")]
 
 
-def lessons(distillation: Distillation) -> Iterator[Lesson]:
+def iter_methods(distillation: Distillation) -> Iterator[Method]:
     """Every method at work: the chosen one, and those beside it."""
     if isinstance(distillation, NoDistillation):
         return
     yield distillation
     if isinstance(distillation, Bckd):
-        for name in Companions.model_fields:
-            companion = getattr(distillation.also, name)
+        for name in ExtraMethods.model_fields:
+            companion = getattr(distillation.extra, name)
             if companion is not None:
                 yield companion
 

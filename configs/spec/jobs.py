@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from configs.protocol.report import Dossier
+from configs.protocol.report import ReportInputs
 from configs.spec.base import Contract, Name, RunId
 from configs.spec.compute import Resources
 from configs.spec.detector import Detector
@@ -54,7 +54,7 @@ class EvaluationData(Contract):
     images: Annotated[int, Field(ge=1)] | None = None
     """The first so many images only; none: all."""
 
-    loader_workers: Annotated[int, Field(ge=0, le=64)] = 2
+    num_workers: Annotated[int, Field(ge=0, le=64)] = 2
     """Processes that read images; 0 does it in the measuring process."""
 
 
@@ -126,7 +126,7 @@ class ReportSpec(Contract):
     task: Literal["report"] = "report"
     run: RunId | None = None
     sweep: SweepId | None = None
-    dossier: Dossier | None = None
+    inputs: ReportInputs | None = None
     """Filled in by the service when the job starts."""
 
     resources: Resources = Resources()
@@ -139,7 +139,7 @@ class ReportSpec(Contract):
         return self
 
 
-def export_objection(detector: Detector, format_: ExportFormat) -> str | None:
+def explain_unsupported_export(detector: Detector, format_: ExportFormat) -> str | None:
     """Why a detector cannot be written in a format; none: it can."""
     if format_ != "checkpoint" and detector.head.kind == "vfnet":
         return (
@@ -170,7 +170,7 @@ JobSpec = Annotated[
 """Everything a run can be asked to do; only a spec that trains does not say so."""
 
 
-def images_of(spec: JobSpec) -> Dataset | None:
+def get_dataset(spec: JobSpec) -> Dataset | None:
     """The dataset that a job looks at; none if it leaves that open."""
     if isinstance(spec, RunSpec | EvaluationSpec):
         return spec.data.dataset
@@ -178,9 +178,9 @@ def images_of(spec: JobSpec) -> Dataset | None:
         return spec.dataset
     if isinstance(spec, ProbeSpec):
         return spec.base.data.dataset
-    return None if spec.dossier is None else spec.dossier.dataset
+    return None if spec.inputs is None else spec.inputs.dataset
 
 
-def task_of(spec: JobSpec) -> Task:
+def get_task(spec: JobSpec) -> Task:
     """What a spec asks for."""
     return "train" if isinstance(spec, RunSpec) else spec.task

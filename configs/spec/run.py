@@ -4,11 +4,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from configs.spec.base import Contract, Name, RunId, Sha256, Share
+from configs.spec.base import Contract, Fraction, Name, RunId, Sha256
 from configs.spec.compute import Checkpoints, Compute, Resources
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import Detector, GflHead
-from configs.spec.distillation import CrossKd, Distillation, Ld, NoDistillation, lessons
+from configs.spec.distillation import CrossKd, Distillation, Ld, NoDistillation, iter_methods
 from configs.spec.schedule import Schedule
 
 
@@ -80,7 +80,7 @@ class Data(Contract):
     multi_scale: tuple[Pixels, Pixels] | None = None
     """Shortest edge of training images, drawn anew from this range each time; none: fixed."""
 
-    flip: Share = 0.5
+    flip: Fraction = 0.5
     """Probability that a training image is mirrored."""
 
     train_images: Annotated[int, Field(ge=1)] | None = None
@@ -89,7 +89,7 @@ class Data(Contract):
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
     """Images in one optimizer step, over all processes."""
 
-    loader_workers: Annotated[int, Field(ge=0, le=64)] = 2
+    num_workers: Annotated[int, Field(ge=0, le=64)] = 2
     """Processes that read and augment images; 0 does it in the training process."""
 
 
@@ -120,7 +120,7 @@ class RunSpec(Contract):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     compute: Compute = Compute()
     checkpoints: Checkpoints = Checkpoints()
-    loss_budget_steps: Annotated[int, Field(ge=1)] | None = 100
+    loss_shares_every_steps: Annotated[int, Field(ge=1)] | None = 100
     """Steps between two looks at what each term of the loss does; none: never."""
 
     resources: Resources = Resources()
@@ -151,7 +151,7 @@ class RunSpec(Contract):
     @model_validator(mode="after")
     def _method_fits_the_students_head(self) -> Self:
         head = self.student.head
-        for lesson in lessons(self.distillation):
+        for lesson in iter_methods(self.distillation):
             if isinstance(lesson, Ld) and head.kind != "gfl":
                 raise ValueError(
                     "distillation: ld distils the edge distributions of GFL heads, and "
@@ -173,11 +173,11 @@ class RunSpec(Contract):
 
     @model_validator(mode="after")
     def _batch_can_be_shared(self) -> Self:
-        parts = self.resources.processes * self.compute.accumulate
+        parts = self.resources.processes * self.compute.grad_accumulation_steps
         if self.data.batch_size % parts:
             raise ValueError(
                 f"data.batch_size {self.data.batch_size} cannot be shared by "
-                f"{self.resources.processes} processes in {self.compute.accumulate} parts each; "
+                f"{self.resources.processes} processes in {self.compute.grad_accumulation_steps} parts each; "
                 f"make it a multiple of {parts}"
             )
         if self.compute.sync_bn and (self.resources.num_gpus == 0 or self.resources.processes == 1):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from configs.spec.base import Contract, Share
+from configs.spec.base import Contract, Fraction
 
 LearningRate = Annotated[float, Field(gt=0.0, le=10.0)]
 WeightDecay = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -39,7 +39,7 @@ class CosinePolicy(Contract):
     """The learning rate falls along half a cosine, iteration by iteration."""
 
     kind: Literal["cosine"] = "cosine"
-    min_lr_ratio: Share = 0.01
+    min_lr_ratio: Fraction = 0.01
     """What is left of the learning rate at the end."""
 
 

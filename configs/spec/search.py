@@ -16,7 +16,7 @@ the probe measures both on a batch; the weights follow from it and from `BALANCE
 BALANCE: Literal["balance"] = "balance"
 """Beside `RATIO`: the classification term's share of the distillation terms; 0.5 without it."""
 
-SWEPT: tuple[str, ...] = ("distillation.", "schedule.", "student.")
+SWEEPABLE_PREFIXES: tuple[str, ...] = ("distillation.", "schedule.", "student.")
 """Fields of a run's spec that a sweep may vary begin so."""
 
 Conditions = Annotated[dict[str, tuple[Scalar, ...]], Field(default_factory=dict)]
@@ -109,7 +109,7 @@ class Tpe(Contract):
     startup: Annotated[int, Field(ge=1, le=1000)] = 8
 
 
-class Strategy(Contract):
+class CoordinateSearch(Contract):
     """What the two weights of BCKD need: anchors, each weight by itself, a check around the best.
 
     The terms act on separate towers of the head, so two one-dimensional sweeps (`points` values
@@ -117,11 +117,13 @@ class Strategy(Contract):
     `distillation.loc_weight` in the space, and nothing else.
     """
 
-    kind: Literal["strategy"] = "strategy"
+    kind: Literal["coordinate"] = "coordinate"
     points: Annotated[int, Field(ge=2, le=16)] = 5
 
 
-Algorithm = Annotated[GridSearch | RandomSearch | Tpe | Strategy, Field(discriminator="kind")]
+Algorithm = Annotated[
+    GridSearch | RandomSearch | Tpe | CoordinateSearch, Field(discriminator="kind")
+]
 
 
 class NoScheduler(Contract):

@@ -14,14 +14,14 @@ from configs.spec.run import Label, RunSpec
 from configs.spec.search import (
     BALANCE,
     RATIO,
-    SWEPT,
+    SWEEPABLE_PREFIXES,
     Algorithm,
+    CoordinateSearch,
     NoScheduler,
     Pack,
     Parameter,
     Scalar,
     Scheduler,
-    Strategy,
     Tpe,
 )
 
@@ -62,7 +62,7 @@ class SweepSpec(Contract):
     algorithm: Algorithm = Tpe()
     scheduler: Scheduler = NoScheduler()
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=4)] = (Objective(),)
-    first: Annotated[tuple[Values, ...], Field(max_length=256)] = ()
+    initial_points: Annotated[tuple[Values, ...], Field(max_length=256)] = ()
     """Values of the first trials, before the algorithm is asked; what is left out is the base's."""
 
     budget: Budget = Budget()
@@ -90,7 +90,7 @@ class SweepSpec(Contract):
     @model_validator(mode="after")
     def _space_is_of_fields_that_may_vary(self) -> Self:
         for path, parameter in self.space.items():
-            if path not in (RATIO, BALANCE) and not path.startswith(SWEPT):
+            if path not in (RATIO, BALANCE) and not path.startswith(SWEEPABLE_PREFIXES):
                 raise ValueError(
                     f"space: {path} cannot be swept; fields of distillation, schedule and student "
                     f"can, and {RATIO} and {BALANCE}"
@@ -115,21 +115,21 @@ class SweepSpec(Contract):
 
     @model_validator(mode="after")
     def _algorithm_fits(self) -> Self:
-        if isinstance(self.algorithm, Strategy) and set(self.space) != set(_STRATEGY_NEEDS):
+        if isinstance(self.algorithm, CoordinateSearch) and set(self.space) != set(_STRATEGY_NEEDS):
             raise ValueError(
-                f"algorithm: strategy is for {' and '.join(_STRATEGY_NEEDS)}, both and alone"
+                f"algorithm: coordinate is for {' and '.join(_STRATEGY_NEEDS)}, both and alone"
             )
         if len(self.objectives) > 1 and not isinstance(self.scheduler, NoScheduler):
             raise ValueError("scheduler: one that stops trials needs a single objective")
-        if len(self.objectives) > 1 and isinstance(self.algorithm, Strategy):
-            raise ValueError("algorithm: strategy needs a single objective")
+        if len(self.objectives) > 1 and isinstance(self.algorithm, CoordinateSearch):
+            raise ValueError("algorithm: coordinate needs a single objective")
         if len({objective.metric for objective in self.objectives}) != len(self.objectives):
             raise ValueError("objectives: each metric once")
         return self
 
     @model_validator(mode="after")
     def _first_points_are_of_the_space(self) -> Self:
-        for number, values in enumerate(self.first):
+        for number, values in enumerate(self.initial_points):
             unknown = sorted(values.keys() - self.space.keys())
             if unknown:
                 raise ValueError(f"first.{number}: {', '.join(unknown)} is not in the space")

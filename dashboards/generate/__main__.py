@@ -5,20 +5,24 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from dashboards.generate.fleet import fleet
-from dashboards.generate.frame import numbered
-from dashboards.generate.run import run
-from dashboards.generate.sweep import sweep
+from dashboards.generate.fleet import build_fleet_dashboard
+from dashboards.generate.frame import build_with_panel_ids
+from dashboards.generate.run import build_run_dashboard
+from dashboards.generate.sweep import build_sweep_dashboard
 
 _FOLDER = Path(__file__).parents[1] / "grafana" / "dashboards"
-_DASHBOARDS = {"fleet": fleet, "run": run, "sweep": sweep}
+_DASHBOARDS = {
+    "fleet": build_fleet_dashboard,
+    "run": build_run_dashboard,
+    "sweep": build_sweep_dashboard,
+}
 
 
 def write_dashboards(folder: Path) -> None:
     """Each dashboard as a file that Grafana reads."""
     encoder = JSONEncoder(indent=2, sort_keys=True, ensure_ascii=False)
     for name, made in _DASHBOARDS.items():
-        text = encoder.encode(numbered(made()))
+        text = encoder.encode(build_with_panel_ids(made()))
         (folder / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
 
 

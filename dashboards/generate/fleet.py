@@ -7,21 +7,21 @@ from grafana_foundation_sdk.models.common import BigValueColorMode
 from grafana_foundation_sdk.models.dashboard import ValueMap, ValueMappingResult
 
 from dashboards.generate import panels
-from dashboards.generate.frame import a_dashboard, mlflow_address
+from dashboards.generate.frame import create_dashboard, mlflow_url_variable
 from dashboards.generate.panels import BAD, GOOD, WARN, Query, Unit
-from dashboards.generate.run_table import run_table
+from dashboards.generate.run_table import build_run_table
 
 _OVER = 'state=~"succeeded|failed|cancelled"'
 _NOT_OVER = 'state!~"succeeded|failed|cancelled"'
 
 
-def fleet() -> Dashboard:
+def build_fleet_dashboard() -> Dashboard:
     """The dashboard of whoever looks after the machines."""
-    made = a_dashboard(
+    made = create_dashboard(
         "fleet",
         description="Service, runs, queue, machines and what was spent.",
-        begins="now-6h",
-    ).with_variable(mlflow_address())
+        time_from="now-6h",
+    ).with_variable(mlflow_url_variable())
     for add in (_health, _runs, _queue, _machines, _spent, _service, _workers):
         add(made)
     return made
@@ -46,7 +46,7 @@ def _health(made: Dashboard) -> None:
         ).span(6)
     )
     made.with_panel(
-        panels.moment(
+        panels.instant_stat_panel(
             "Alerts that fire",
             "How often each does; what to do says Prometheus, on its page Alerts.",
             Query('count by (alertname) (ALERTS{alertstate="firing"})', "{{alertname}}"),
@@ -54,21 +54,21 @@ def _health(made: Dashboard) -> None:
         )
         .span(8)
         .no_value("none")
-        .thresholds(panels.steps((1, BAD)))
+        .thresholds(panels.threshold_steps((1, BAD)))
     )
 
 
 def _runs(made: Dashboard) -> None:
     made.with_row(Row("Runs"))
     made.with_panel(
-        run_table(
+        build_run_table(
             "Runs under way",
             "Starting and running ones; a click opens the run, `tandem show ID` says more.",
-            chosen=lambda series: series,
+            select=lambda series: series,
         )
     )
     made.with_panel(
-        panels.stacked(
+        panels.stacked_panel(
             "Runs that are not over",
             "By state, all projects together.",
             Query(_runs_by_state(_NOT_OVER), "{{state}}"),
@@ -76,7 +76,7 @@ def _runs(made: Dashboard) -> None:
         ).span(panels.THIRD)
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Runs that are over",
             "How many there are of each end, since the beginning.",
             Query(_runs_by_state(_OVER), "{{state}}"),
@@ -84,7 +84,7 @@ def _runs(made: Dashboard) -> None:
         ).span(panels.THIRD)
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Attempts' ends by cause",
             "Since the beginning; none: well, or as somebody asked.",
             Query("max by (reason) (tandem_attempts_ended)", "{{reason}}"),
@@ -96,7 +96,7 @@ def _runs(made: Dashboard) -> None:
 def _queue(made: Dashboard) -> None:
     made.with_row(Row("Queue"))
     made.with_panel(
-        panels.stacked(
+        panels.stacked_panel(
             "Runs that wait",
             "By project; `tandem show ID` says a run's place and why it waits.",
             Query("max by (project) (tandem_queue_depth)", "{{project}}"),
@@ -104,18 +104,18 @@ def _queue(made: Dashboard) -> None:
         ).span(panels.THIRD)
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Longest wait",
             "Of the run that has waited longest, by project.",
             Query("max by (project) (tandem_queue_oldest_seconds)", "{{project}}"),
             unit=Unit.SECONDS,
         )
         .span(panels.THIRD)
-        .thresholds(panels.steps((3600, WARN)))
-        .thresholds_style(panels.dashed())
+        .thresholds(panels.threshold_steps((3600, WARN)))
+        .thresholds_style(panels.dashed_thresholds())
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Runs that changed hands",
             "Asked to make room for others, or taken over from another service process.",
             Query("sum(increase(tandem_preemptions_total[$__rate_interval]))", "made room"),
@@ -162,10 +162,10 @@ def _machines(made: Dashboard) -> None:
             "In use where Ray works.",
             "ray_node_disk_utilization_percentage / 100",
             by="ip",
-        ).thresholds(panels.steps((0.9, BAD)))
+        ).thresholds(panels.threshold_steps((0.9, BAD)))
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Disk of the runs",
             "What is free, and all there is, where runs keep checkpoints, spools and logs.",
             Query("min(tandem_disk_free_bytes)", "free"),
@@ -183,7 +183,7 @@ def _spent(made: Dashboard) -> None:
     ):
         grown = f"max_over_time({metric}[$__range]) - min_over_time({metric}[$__range])"
         made.with_panel(
-            panels.bars(
+            panels.bar_gauge_panel(
                 title,
                 "What attempts had for themselves, used or not.",
                 Query(f"max by (project) ({grown}) / 3600", "{{project}}"),
@@ -196,17 +196,17 @@ def _service(made: Dashboard) -> None:
     made.with_row(Row("Service"))
     _requests(made)
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Loop lag",
             "Since a loop's last whole turn; above a minute the service calls itself unready.",
             Query("max by (loop) (tandem_loop_lag_seconds)", "{{loop}}"),
             unit=Unit.SECONDS,
         )
-        .thresholds(panels.steps((60, BAD)))
-        .thresholds_style(panels.dashed())
+        .thresholds(panels.threshold_steps((60, BAD)))
+        .thresholds_style(panels.dashed_thresholds())
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Turns of loops that failed",
             "The service's log says why.",
             Query(
@@ -220,7 +220,7 @@ def _service(made: Dashboard) -> None:
 def _workers(made: Dashboard) -> None:
     made.with_row(Row("What workers say"))
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Deliveries of workers",
             "Heartbeats count as deliveries, records are what was new in them.",
             Query("sum(rate(tandem_deliveries_total[$__rate_interval]))", "deliveries"),
@@ -229,30 +229,30 @@ def _workers(made: Dashboard) -> None:
         ).span(panels.QUARTER)
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Spool backlog",
             "Records that a worker has written, and a place does not have yet.",
-            Query("max by (name, place) (tandem_run_behind_records)", "{{name}}: {{place}}"),
+            Query("max by (name, place) (tandem_run_pending_records)", "{{name}}: {{place}}"),
             unit=Unit.COUNT,
         ).span(panels.QUARTER)
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Longest silence",
             "Of a worker that trains; after 5 minutes its run is stopped as stalled.",
-            Query("max(tandem_silence_seconds)", "silence"),
+            Query("max(tandem_heartbeat_age_seconds)", "silence"),
             unit=Unit.SECONDS,
         )
         .span(panels.QUARTER)
-        .thresholds(panels.steps((120, WARN), (300, BAD)))
-        .thresholds_style(panels.dashed())
+        .thresholds(panels.threshold_steps((120, WARN), (300, BAD)))
+        .thresholds_style(panels.dashed_thresholds())
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Runs that are not as they should be",
             "Not heard for a minute, or over but not for MLflow.",
-            Query("max(tandem_silent_runs)", "silent"),
-            Query("max(tandem_unsettled_runs)", "unsettled"),
+            Query("max(tandem_stale_heartbeat_runs)", "silent"),
+            Query("max(tandem_mlflow_unsynced_runs)", "unsettled"),
             unit=Unit.COUNT,
         ).span(panels.QUARTER)
     )
@@ -260,7 +260,7 @@ def _workers(made: Dashboard) -> None:
 
 def _requests(made: Dashboard) -> None:
     made.with_panel(
-        panels.stacked(
+        panels.stacked_panel(
             "Requests to the service",
             "By HTTP status; 5xx are faults of ours.",
             Query(
@@ -270,7 +270,7 @@ def _requests(made: Dashboard) -> None:
         ).span(panels.THIRD)
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Time to answer",
             "Of the service, over all endpoints.",
             Query(_quantile(0.5, "tandem_http_request_seconds"), "half within"),
@@ -279,7 +279,7 @@ def _requests(made: Dashboard) -> None:
         ).span(panels.THIRD)
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Time of MLflow to answer",
             "What workers and the service wait for; training does not.",
             Query(_quantile(0.5, "mlflow_http_request_duration_seconds"), "half within"),
@@ -295,14 +295,14 @@ def _up(title: str, description: str, query: Query) -> Number:
         "1": ValueMappingResult(text="up", color=GOOD),
     }
     return (
-        panels.moment(title, description, query, unit=Unit.NUMBER)
+        panels.instant_stat_panel(title, description, query, unit=Unit.NUMBER)
         .mappings([ValueMap(options=words)])
         .color_mode(BigValueColorMode.BACKGROUND)
     )
 
 
 def _given(resource: str, title: str) -> Lines:
-    return panels.stacked(
+    return panels.stacked_panel(
         title,
         "Ray's reservations: used ones are those of runs.",
         Query(f'sum by (State) (ray_resources{{Name="{resource}"}})', "{{State}}"),
@@ -313,7 +313,7 @@ def _given(resource: str, title: str) -> Lines:
 def _share(title: str, description: str, expr: str, *, by: str) -> Lines:
     legend = " GPU ".join(f"{{{{{label}}}}}" for label in by.split(", "))
     query = Query(f"max by ({by}) ({expr})", legend)
-    return panels.lines(title, description, query, unit=Unit.SHARE).max(1)
+    return panels.time_series_panel(title, description, query, unit=Unit.SHARE).max(1)
 
 
 def _runs_by_state(matcher: str) -> str:

@@ -21,14 +21,14 @@ _MLFLOW = "http://localhost:5500"
 """Where a browser finds MLflow, until the reader says another place."""
 
 
-def a_dashboard(name: str, *, description: str, begins: str) -> Dashboard:
+def create_dashboard(name: str, *, description: str, time_from: str) -> Dashboard:
     """An empty one, with links to the others and to MLflow."""
     return (
         Dashboard(f"Tandem {name}")
         .uid(f"tandem-{name}")
         .description(description)
         .tags([_TAG])
-        .time(begins, "now")
+        .time(time_from, "now")
         .refresh("15s")
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .link(
@@ -49,14 +49,14 @@ def a_dashboard(name: str, *, description: str, begins: str) -> Dashboard:
     )
 
 
-def mlflow_address() -> TextBoxVariable:
+def mlflow_url_variable() -> TextBoxVariable:
     """Where the link to MLflow leads."""
     return TextBoxVariable("mlflow").label("MLflow at").default_value(_MLFLOW)
 
 
-def one_of(label: str, *, known_by: str) -> QueryVariable:
+def id_variable(label: str, *, metric: str) -> QueryVariable:
     """One run or sweep of the time shown: the reader sees names, the queries get its id."""
-    seen = f"max by ({label}, name) (last_over_time({known_by}[$__range]))"
+    seen = f"max by ({label}, name) (last_over_time({metric}[$__range]))"
     return (
         QueryVariable(label)
         .label(label.capitalize())
@@ -68,7 +68,7 @@ def one_of(label: str, *, known_by: str) -> QueryVariable:
     )
 
 
-def numbered(made: Dashboard) -> models.Dashboard:
+def build_with_panel_ids(made: Dashboard) -> models.Dashboard:
     """The dashboard with an id for each panel, as Grafana wants it."""
     whole = made.build()
     for number, panel in enumerate(whole.panels or [], start=1):
@@ -76,7 +76,7 @@ def numbered(made: Dashboard) -> models.Dashboard:
     return whole
 
 
-def link_to(name: str, *, field: str) -> DashboardLink:
+def dashboard_link(name: str, *, field: str) -> DashboardLink:
     """From a row of a table to the dashboard of what it is about."""
     shown = f"${{__data.fields.{field}}}"
     url = f"/d/tandem-{name}?var-{name}={shown}&${{__url_time_range}}"

@@ -78,7 +78,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Column:
+class MetricColumn:
     """A column of a table: a number for each row."""
 
     title: str
@@ -89,7 +89,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class MetricTable:
     """A row for each combination of labels, a column for each question."""
 
     title: str
@@ -97,11 +97,13 @@ class Table:
     labels: dict[str, str]
     """Which labels become columns, with their titles."""
 
-    columns: Sequence[Column] = field(default_factory=tuple)
+    columns: Sequence[MetricColumn] = field(default_factory=tuple)
     sort_by: str = ""
 
 
-def lines(title: str, description: str, *queries: Query, unit: Unit) -> timeseries.Panel:
+def time_series_panel(
+    title: str, description: str, *queries: Query, unit: Unit
+) -> timeseries.Panel:
     """What changes over time."""
     return (
         timeseries.Panel()
@@ -123,13 +125,17 @@ def lines(title: str, description: str, *queries: Query, unit: Unit) -> timeseri
     )
 
 
-def stacked(title: str, description: str, *queries: Query, unit: Unit) -> timeseries.Panel:
+def stacked_panel(title: str, description: str, *queries: Query, unit: Unit) -> timeseries.Panel:
     """Parts of a whole over time."""
     stacking = common.StackingConfig().mode(StackingMode.NORMAL).group("A")
-    return lines(title, description, *queries, unit=unit).stacking(stacking).fill_opacity(30)
+    return (
+        time_series_panel(title, description, *queries, unit=unit)
+        .stacking(stacking)
+        .fill_opacity(30)
+    )
 
 
-def number(title: str, description: str, *queries: Query, unit: Unit) -> stat.Panel:
+def stat_panel(title: str, description: str, *queries: Query, unit: Unit) -> stat.Panel:
     """The last value, large, with its course behind it."""
     return (
         stat.Panel()
@@ -143,20 +149,20 @@ def number(title: str, description: str, *queries: Query, unit: Unit) -> stat.Pa
         .graph_mode(BigValueGraphMode.AREA)
         .color_mode(BigValueColorMode.VALUE)
         .reduce_options(_last_value())
-        .thresholds(steps())
+        .thresholds(threshold_steps())
     )
 
 
-def moment(title: str, description: str, *queries: Query, unit: Unit) -> stat.Panel:
+def instant_stat_panel(title: str, description: str, *queries: Query, unit: Unit) -> stat.Panel:
     """The value now and none of before: what is away must not look as it did last."""
     return (
-        number(title, description, *queries, unit=unit)
+        stat_panel(title, description, *queries, unit=unit)
         .targets(_now(queries))
         .graph_mode(BigValueGraphMode.NONE)
     )
 
 
-def bars(title: str, description: str, *queries: Query, unit: Unit) -> bargauge.Panel:
+def bar_gauge_panel(title: str, description: str, *queries: Query, unit: Unit) -> bargauge.Panel:
     """The value of each series now, one below the other."""
     return (
         bargauge.Panel()
@@ -174,7 +180,7 @@ def bars(title: str, description: str, *queries: Query, unit: Unit) -> bargauge.
     )
 
 
-def table(asked: Table) -> tables.Panel:
+def table_panel(asked: MetricTable) -> tables.Panel:
     """How everything is at this moment, row by row."""
     panel = (
         tables.Panel()
@@ -195,7 +201,7 @@ def table(asked: Table) -> tables.Panel:
     return panel
 
 
-def steps(*above: tuple[float, str]) -> dashboard.ThresholdsConfig:
+def threshold_steps(*above: tuple[float, str]) -> dashboard.ThresholdsConfig:
     """Colours from values on; good below the first."""
     begin = Threshold(value=None, color=GOOD)
     return (
@@ -205,12 +211,12 @@ def steps(*above: tuple[float, str]) -> dashboard.ThresholdsConfig:
     )
 
 
-def dashed() -> common.GraphThresholdsStyleConfig:
+def dashed_thresholds() -> common.GraphThresholdsStyleConfig:
     """Thresholds drawn as lines."""
     return common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED)
 
 
-def as_dashes() -> list[DynamicConfigValue]:
+def dashed_line() -> list[DynamicConfigValue]:
     """A series that is there to compare with."""
     return [DynamicConfigValue("custom.lineStyle", LineStyle(fill="dash", dash=[10, 8]))]
 
@@ -229,7 +235,7 @@ def _now(queries: Sequence[Query]) -> list[Builder[Dataquery]]:
     ]
 
 
-def _as_table(columns: Sequence[Column]) -> list[Builder[Dataquery]]:
+def _as_table(columns: Sequence[MetricColumn]) -> list[Builder[Dataquery]]:
     return [
         _asked(column.expr, ref).instant().format(PromQueryFormat.TABLE)
         for ref, column in _lettered(columns)
@@ -261,7 +267,7 @@ def _last_value() -> common.ReduceDataOptions:
     return common.ReduceDataOptions().calcs(["lastNotNull"]).values(False)
 
 
-def _columns_in_order(asked: Table) -> DataTransformerConfig:
+def _columns_in_order(asked: MetricTable) -> DataTransformerConfig:
     # Grafana calls a question's numbers by its letter.
     names = asked.labels | {
         f"Value #{ref}": column.title for ref, column in _lettered(asked.columns)
@@ -276,7 +282,7 @@ def _columns_in_order(asked: Table) -> DataTransformerConfig:
     )
 
 
-def _look_of(column: Column) -> list[DynamicConfigValue]:
+def _look_of(column: MetricColumn) -> list[DynamicConfigValue]:
     look = [DynamicConfigValue("unit", column.unit)]
     if column.is_gauge:
         look += [

@@ -4,19 +4,19 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 from grafana_foundation_sdk.models.common import BigValueGraphMode
 
 from dashboards.generate import panels
-from dashboards.generate.frame import a_dashboard, mlflow_address, one_of
+from dashboards.generate.frame import create_dashboard, id_variable, mlflow_url_variable
 from dashboards.generate.panels import BAD, WARN, Query, Unit
 
 
-def run() -> Dashboard:
+def build_run_dashboard() -> Dashboard:
     """The dashboard of whoever waits for a run."""
-    made = a_dashboard(
+    made = create_dashboard(
         "run",
         description="One run while it trains; MLflow keeps its numbers afterwards.",
-        begins="now-3h",
+        time_from="now-3h",
     )
-    made.with_variable(one_of("run", known_by="tandem_run_attempts"))
-    made.with_variable(mlflow_address())
+    made.with_variable(id_variable("run", metric="tandem_run_attempts"))
+    made.with_variable(mlflow_url_variable())
     for add in (_at_a_glance, _learning, _course):
         add(made)
     return made
@@ -25,7 +25,7 @@ def run() -> Dashboard:
 def _at_a_glance(made: Dashboard) -> None:
     made.with_row(Row("At a glance"))
     made.with_panel(
-        panels.number(
+        panels.stat_panel(
             "Progress",
             "Share of the training steps that are done.",
             Query(_of("tandem_run_progress_ratio"), "progress"),
@@ -33,7 +33,7 @@ def _at_a_glance(made: Dashboard) -> None:
         )
     )
     made.with_panel(
-        panels.number(
+        panels.stat_panel(
             "Time left",
             "As the worker estimates it, from its last steps.",
             Query(_of("tandem_run_seconds_left"), "left"),
@@ -41,7 +41,7 @@ def _at_a_glance(made: Dashboard) -> None:
         )
     )
     made.with_panel(
-        panels.number(
+        panels.stat_panel(
             "Student's mAP",
             "Of the last evaluation.",
             Query(_map("student"), "student"),
@@ -49,7 +49,7 @@ def _at_a_glance(made: Dashboard) -> None:
         ).decimals(1)
     )
     made.with_panel(
-        panels.number(
+        panels.stat_panel(
             "Behind its teacher",
             "By how much the student's mAP is lower; negative if it is higher.",
             Query(f"{_map('teacher')} - {_map('student')}", "behind"),
@@ -57,15 +57,15 @@ def _at_a_glance(made: Dashboard) -> None:
         ).decimals(1)
     )
     made.with_panel(
-        panels.number(
+        panels.stat_panel(
             "Silence",
             "Since its worker was last heard; `tandem logs ID` shows what it does.",
-            Query(_of("tandem_run_silence_seconds"), "silence"),
+            Query(_of("tandem_run_heartbeat_age_seconds"), "silence"),
             unit=Unit.SECONDS,
-        ).thresholds(panels.steps((60, WARN), (300, BAD)))
+        ).thresholds(panels.threshold_steps((60, WARN), (300, BAD)))
     )
     made.with_panel(
-        panels.number(
+        panels.stat_panel(
             "Attempt",
             "The how manyth; `tandem show ID` says how the others ended.",
             Query(_of("tandem_run_attempts"), "attempt"),
@@ -77,16 +77,16 @@ def _at_a_glance(made: Dashboard) -> None:
 def _learning(made: Dashboard) -> None:
     made.with_row(Row("Does it learn?"))
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "mAP of student and teacher",
             "On the same validation images; the teacher was measured before the first step.",
             Query(_map("student"), "student"),
             Query(_map("teacher"), "teacher"),
             unit=Unit.SHARE,
-        ).override_by_name("teacher", panels.as_dashes())
+        ).override_by_name("teacher", panels.dashed_line())
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Loss by term",
             "The whole loss, and its parts with their weights.",
             Query(_of("tandem_run_loss", by="term"), "{{term}}"),
@@ -94,7 +94,7 @@ def _learning(made: Dashboard) -> None:
         )
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Student's mAP in parts",
             "At two overlaps, and of small, middle and large objects where there are any.",
             Query(_parts("student"), "{{part}}"),
@@ -102,7 +102,7 @@ def _learning(made: Dashboard) -> None:
         )
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Behind its teacher, in parts",
             "Teacher's minus student's mAP: what is large is what it has not learned yet.",
             Query(f"{_parts('teacher')} - {_parts('student')}", "{{part}}"),
@@ -114,7 +114,7 @@ def _learning(made: Dashboard) -> None:
 def _course(made: Dashboard) -> None:
     made.with_row(Row("Its course"))
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Progress over time",
             "A flat piece is a pause, a stall or a repeated part.",
             Query(_of("tandem_run_progress_ratio"), "progress"),
@@ -124,7 +124,7 @@ def _course(made: Dashboard) -> None:
         .span(panels.THIRD)
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Images per second",
             "In training, evaluations left out.",
             Query(_of("tandem_run_images_per_second"), "images/s"),
@@ -132,10 +132,10 @@ def _course(made: Dashboard) -> None:
         ).span(panels.THIRD)
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Records that a place lacks",
             "Written by the worker, and not yet with the service or with MLflow.",
-            Query(_of("tandem_run_behind_records", by="place"), "{{place}}"),
+            Query(_of("tandem_run_pending_records", by="place"), "{{place}}"),
             unit=Unit.COUNT,
         ).span(panels.THIRD)
     )

@@ -3,23 +3,23 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
 from dashboards.generate import panels
-from dashboards.generate.frame import a_dashboard, mlflow_address, one_of
+from dashboards.generate.frame import create_dashboard, id_variable, mlflow_url_variable
 from dashboards.generate.panels import Query, Unit
-from dashboards.generate.run_table import run_table
+from dashboards.generate.run_table import build_run_table
 
 _SWEEP = 'sweep="$sweep"'
 _STUDENT = 'tandem_run_map{part="bbox_mAP", whose="student"}'
 
 
-def sweep() -> Dashboard:
+def build_sweep_dashboard() -> Dashboard:
     """The dashboard of whoever searches."""
-    made = a_dashboard(
+    made = create_dashboard(
         "sweep",
         description="One sweep while it searches; its report tells what came of it.",
-        begins="now-6h",
+        time_from="now-6h",
     )
-    made.with_variable(one_of("sweep", known_by="tandem_sweep_trials"))
-    made.with_variable(mlflow_address())
+    made.with_variable(id_variable("sweep", metric="tandem_sweep_trials"))
+    made.with_variable(mlflow_url_variable())
     for add in (_trials, _runs):
         add(made)
     return made
@@ -28,7 +28,7 @@ def sweep() -> Dashboard:
 def _trials(made: Dashboard) -> None:
     made.with_row(Row("Trials"))
     made.with_panel(
-        panels.number(
+        panels.stat_panel(
             "Trials",
             "That were begun, however they ended.",
             Query(f"sum({_trials_by_state()})", "trials"),
@@ -36,7 +36,7 @@ def _trials(made: Dashboard) -> None:
         ).height(panels.TALL)
     )
     made.with_panel(
-        panels.number(
+        panels.stat_panel(
             "Best objective",
             "Of a trial that goes on or has finished.",
             Query(f"max(tandem_sweep_best{{{_SWEEP}}})", "best"),
@@ -46,7 +46,7 @@ def _trials(made: Dashboard) -> None:
         .height(panels.TALL)
     )
     made.with_panel(
-        panels.stacked(
+        panels.stacked_panel(
             "Trials by state",
             "Live ones go on, the scheduler ended stopped ones; `tandem trials ID` lists all.",
             Query(_trials_by_state(), "{{state}}"),
@@ -54,7 +54,7 @@ def _trials(made: Dashboard) -> None:
         ).span(panels.THIRD)
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Best objective so far",
             "Where it has been flat for long, more trials will hardly help.",
             Query(f"max(tandem_sweep_best{{{_SWEEP}}})", "best"),
@@ -66,14 +66,14 @@ def _trials(made: Dashboard) -> None:
 def _runs(made: Dashboard) -> None:
     made.with_row(Row("Runs of its trials"))
     made.with_panel(
-        run_table(
+        build_run_table(
             "Trials that train",
             "A click opens the run; what a trial's values are says `tandem trials ID`.",
-            chosen=_of_trials,
+            select=_of_trials,
         )
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "mAP by trial",
             "Of the student, for the trials that train.",
             Query(_by_trial(_STUDENT), "{{name}}"),
@@ -81,7 +81,7 @@ def _runs(made: Dashboard) -> None:
         )
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Loss by trial",
             "The whole loss; trials with other weights are not compared by it.",
             Query(_by_trial('tandem_run_loss{term="loss"}'), "{{name}}"),
@@ -89,7 +89,7 @@ def _runs(made: Dashboard) -> None:
         )
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Images per second, all trials",
             "What the sweep gets through: students in a pack share their teacher's looks.",
             Query(f"sum({_by_run('tandem_run_images_per_second')})", "images/s"),
@@ -97,7 +97,7 @@ def _runs(made: Dashboard) -> None:
         )
     )
     made.with_panel(
-        panels.lines(
+        panels.time_series_panel(
             "Trials that train at once",
             "Those in packs included; more than there are places for single runs are packed.",
             Query(f"count({_by_run('tandem_run_attempts')})", "runs"),

@@ -68,7 +68,7 @@ class LocalFiles:
             raise PathRefused(field, path, "there is no such file that can be read")
         return resolved
 
-    def try_to_write(self) -> None:
+    def check_writable(self) -> None:
         """Raises `OSError` if nothing can be written where the folders of runs are."""
         self._runs_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self._runs_dir, buffering=0) as probe:

@@ -25,13 +25,13 @@ class LocalLogStore:
         folder = self._folder(run_id, attempt)
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder):
-            end = self.end(run_id, attempt)
+            end = self.size_bytes(run_id, attempt)
             new = content[end - offset :] if offset <= end else b""
             if new:
                 self._write(folder, end, new)
             return end + len(new)
 
-    def end(self, run_id: str, attempt: int) -> int:
+    def size_bytes(self, run_id: str, attempt: int) -> int:
         """How many bytes there are."""
         pieces = self._pieces(run_id, attempt)
         if not pieces:

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from configs.protocol.names import Tag, experiment_of
+from configs.protocol.names import Tag, experiment_name
 from service.domain.errors import TrackerRefused, TrackerUnreachable
 from service.domain.ports import TrackerStatus
 
@@ -14,7 +14,7 @@ _TIMEOUT_S = 10.0
 _API = "/api/2.0/mlflow"
 
 
-class Mlflow:
+class MlflowTracker:
     """Implements `ports.Tracker`."""
 
     def __init__(self, url: str) -> None:
@@ -91,12 +91,12 @@ class Mlflow:
         return str(runs[0]["info"]["run_id"]) if runs else None
 
     def _experiment(self, project: str) -> str | None:
-        name = experiment_of(project)
+        name = experiment_name(project)
         found = self._ask("GET", "/experiments/get-by-name", params={"experiment_name": name})
         return None if found is None else str(found["experiment"]["experiment_id"])
 
     def _new_experiment(self, project: str) -> str:
-        made = self._ask("POST", "/experiments/create", json={"name": experiment_of(project)})
+        made = self._ask("POST", "/experiments/create", json={"name": experiment_name(project)})
         if made is None:
             raise TrackerUnreachable("MLflow does not make experiments.")
         return str(made["experiment_id"])

@@ -8,20 +8,20 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.domain.metrics.counters import COUNTERS
+from service.domain.metrics.counters import COUNTER_DESCRIPTIONS
 from service.domain.metrics.series import Series
 
 _SECONDS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 
 
-class Meters:
+class PrometheusMetrics:
     """Implements `Meter` and `Watch`; one for each service."""
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
         self._counters = {
             name: Counter(f"tandem_{name}", what, registry=self.registry)
-            for name, what in COUNTERS.items()
+            for name, what in COUNTER_DESCRIPTIONS.items()
         }
         self._requests = Counter(
             "tandem_http_requests",
@@ -64,13 +64,13 @@ class Meters:
         """Add to a counter."""
         self._counters[name].inc(amount)
 
-    def answered(self, method: str, endpoint: str, status: int, took_s: float) -> None:
+    def observe_request(self, method: str, endpoint: str, status: int, took_s: float) -> None:
         """A request was answered."""
         self._requests.labels(method, endpoint, str(status)).inc()
         self._request_s.labels(method, endpoint).observe(took_s)
 
     @contextmanager
-    def turn(self, loop: str) -> Iterator[None]:
+    def observe_turn(self, loop: str) -> Iterator[None]:
         """A turn of a loop."""
         began_s = monotonic()
         try:
@@ -83,11 +83,11 @@ class Meters:
         ended_s = monotonic()
         self._lag_s.labels(loop).set_function(lambda: monotonic() - ended_s)
 
-    def add_series(self, series: Callable[[], list[Series]]) -> None:
+    def register_series(self, series: Callable[[], list[Series]]) -> None:
         """Have these asked for at every scrape."""
         self.registry.register(_Asking(series))
 
-    def text(self) -> bytes:
+    def render(self) -> bytes:
         """Everything, as Prometheus reads it."""
         return generate_latest(self.registry)
 
@@ -99,7 +99,7 @@ class _Asking(Collector):
     def collect(self) -> Iterator[Metric]:
         """The values of this moment."""
         for one in self._series():
-            family = GaugeMetricFamily(f"tandem_{one.name}", one.what, labels=one.labels)
+            family = GaugeMetricFamily(f"tandem_{one.name}", one.description, labels=one.labels)
             for labels, value in one.values:
                 family.add_metric(labels, value)
             yield family

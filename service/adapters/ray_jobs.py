@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from service.domain.errors import ClusterUnreachable, JobRefused
-from service.domain.ports import Job, JobState, Node, Order
+from service.domain.ports import Job, JobRequest, JobState, Node
 
 _TIMEOUT_S = 10.0
 _STOP_WAIT_S = 30
@@ -39,14 +39,14 @@ class RayJobs:
         self._token = token
         self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=False)
 
-    def submit(self, order: Order) -> None:
+    def submit(self, order: JobRequest) -> None:
         """Submit a job; one that is there already stays as it is."""
         response = self._ask("POST", "/api/jobs/", json=_job_from_order(order))
-        if response.is_success or self.look(order.submission_id) is not None:
+        if response.is_success or self.get_job(order.submission_id) is not None:
             return
         raise JobRefused(order.submission_id, _last_line(response.text))
 
-    def look(self, submission_id: str) -> Job | None:
+    def get_job(self, submission_id: str) -> Job | None:
         """The job's state and exit code; none if Ray does not know it."""
         response = self._ask("GET", f"/api/jobs/{submission_id}")
         if response.status_code == httpx.codes.NOT_FOUND:
@@ -110,7 +110,7 @@ def ray_headers(*, token_file: Path | None, token: str | None) -> dict[str, str]
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _job_from_order(order: Order) -> dict[str, Any]:
+def _job_from_order(order: JobRequest) -> dict[str, Any]:
     where = _selector(order)
     return {
         **({"entrypoint_label_selector": where} if where else {}),
@@ -138,7 +138,7 @@ def _job_from_facts(facts: dict[str, Any]) -> Job:
     )
 
 
-def _selector(order: Order) -> dict[str, str]:
+def _selector(order: JobRequest) -> dict[str, str]:
     if order.node_id is not None:
         return {_NODE_ID: order.node_id}
     if order.avoid:

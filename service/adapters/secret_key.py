@@ -7,11 +7,11 @@ from pathlib import Path
 _BYTES = 32
 
 
-class KeyUnusable(Exception):
+class InvalidKeyFile(Exception):
     """The file is there, but holds no key."""
 
 
-def key_in(file: Path) -> bytes:
+def load_or_create_key(file: Path) -> bytes:
     """The key in a file; made there if there is none, readable by its owner only."""
     if not file.exists():
         _make(file)
@@ -20,7 +20,7 @@ def key_in(file: Path) -> bytes:
     except ValueError:
         key = b""
     if len(key) < _BYTES:
-        raise KeyUnusable(
+        raise InvalidKeyFile(
             f"{file} holds no key of {_BYTES} bytes in hexadecimal digits. Remove it, and a new "
             "one is made; workers that run then go on, and their records are taken at their end."
         )

@@ -6,35 +6,35 @@ from datetime import datetime
 
 from configs.protocol.names import Tag
 from service.domain.errors import ClusterUnreachable, TrackerRefused, TrackerUnreachable
-from service.domain.ports import Job, JobState, Node, Order, TrackerStatus
+from service.domain.ports import Job, JobRequest, JobState, Node, TrackerStatus
 
 
 @dataclass
 class SimulatedCluster:
     """Implements `ports.Cluster`: jobs wait until somebody says what becomes of them."""
 
-    machines: tuple[Node, ...] = (Node(2.0, 0.0, 2.0, 0.0),)
+    cluster_nodes: tuple[Node, ...] = (Node(2.0, 0.0, 2.0, 0.0),)
     is_reachable: bool = True
     ignores_stops: bool = False
-    orders: dict[str, Order] = field(default_factory=dict)
+    job_requests: dict[str, JobRequest] = field(default_factory=dict)
     jobs_by_id: dict[str, Job] = field(default_factory=dict)
-    nodes_of_jobs: dict[str, str] = field(default_factory=dict)
+    node_ids_by_job: dict[str, str] = field(default_factory=dict)
     stopped: list[str] = field(default_factory=list)
-    printed: dict[str, str] = field(default_factory=dict)
-    logs_asked: list[str] = field(default_factory=list)
+    logs_by_job: dict[str, str] = field(default_factory=dict)
+    requested_logs: list[str] = field(default_factory=list)
 
-    def submit(self, order: Order) -> None:
+    def submit(self, order: JobRequest) -> None:
         """Take a job, once."""
         self._answer()
         if order.submission_id not in self.jobs_by_id:
-            self.orders[order.submission_id] = order
+            self.job_requests[order.submission_id] = order
             self.jobs_by_id[order.submission_id] = Job("pending")
 
-    def look(self, submission_id: str) -> Job | None:
+    def get_job(self, submission_id: str) -> Job | None:
         """What was last said of the job."""
         self._answer()
         job = self.jobs_by_id.get(submission_id)
-        return job and replace(job, node_id=self.nodes_of_jobs.get(submission_id))
+        return job and replace(job, node_id=self.node_ids_by_job.get(submission_id))
 
     def jobs(self) -> dict[str, Job]:
         """All that it has not forgotten."""
@@ -52,19 +52,21 @@ class SimulatedCluster:
     def logs(self, submission_id: str) -> str:
         """What the job printed."""
         self._answer()
-        self.logs_asked.append(submission_id)
-        return self.printed.get(submission_id, "")
+        self.requested_logs.append(submission_id)
+        return self.logs_by_job.get(submission_id, "")
 
     def nodes(self) -> tuple[Node, ...]:
         """The machines."""
         self._answer()
-        return self.machines
+        return self.cluster_nodes
 
-    def becomes(self, submission_id: str, state: JobState, *, exit_code: int | None = None) -> None:
+    def set_job_state(
+        self, submission_id: str, state: JobState, *, exit_code: int | None = None
+    ) -> None:
         """Say what becomes of a job."""
         self.jobs_by_id[submission_id] = Job(state, exit_code=exit_code)
 
-    def forget_everything(self) -> None:
+    def forget_jobs(self) -> None:
         """A head that was restarted without its memory."""
         self.jobs_by_id.clear()
 

@@ -4,16 +4,16 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from service.api.middleware.auth import caller_of, driver_of, known_caller_of
+from service.api.middleware.auth import get_caller, get_driver_number, get_optional_caller
 from service.domain.access import Caller
-from service.usecases.context import World
+from service.usecases.context import Context
 
 
-def _world(request: Request) -> World:
-    return cast("World", request.app.state.world)
+def _world(request: Request) -> Context:
+    return cast("Context", request.app.state.ctx)
 
 
-WorldDep = Annotated[World, Depends(_world)]
-CallerDep = Annotated[Caller, Depends(caller_of)]
-KnownCallerDep = Annotated[Caller | None, Depends(known_caller_of)]
-DriverDep = Annotated[int | None, Depends(driver_of)]
+ContextDep = Annotated[Context, Depends(_world)]
+CallerDep = Annotated[Caller, Depends(get_caller)]
+OptionalCallerDep = Annotated[Caller | None, Depends(get_optional_caller)]
+DriverDep = Annotated[int | None, Depends(get_driver_number)]

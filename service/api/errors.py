@@ -12,27 +12,27 @@ from starlette.exceptions import HTTPException
 from service.api.schemas.base import FieldProblem, ProblemView
 from service.domain import errors
 from service.domain.baselines import NothingToRepeat
-from service.log import without_secrets
+from service.log import redact_secrets
 
 STATUS: dict[type[errors.TandemError], tuple[int, str]] = {
     errors.PresetNotFound: (422, "There is no such preset"),
     errors.NotFound: (404, "Not found"),
     errors.SpecRefused: (422, "The spec cannot run"),
     errors.PathRefused: (422, "The path cannot be used"),
-    errors.NotLetIn: (401, "A token is needed"),
-    errors.NotAllowed: (403, "Not allowed"),
+    errors.Unauthenticated: (401, "A token is needed"),
+    errors.Forbidden: (403, "Not allowed"),
     errors.TokenRefused: (422, "There can be no such token"),
-    errors.PieceTooLarge: (413, "The piece is too large"),
-    errors.IllegalMove: (409, "The run's state does not allow it"),
-    errors.IllegalSweepMove: (409, "The sweep's state does not allow it"),
-    errors.SweepLogMoved: (409, "The sweep's list has moved on"),
+    errors.LogChunkTooLarge: (413, "The piece is too large"),
+    errors.InvalidTransition: (409, "The run's state does not allow it"),
+    errors.InvalidSweepTransition: (409, "The sweep's state does not allow it"),
+    errors.SweepLogConflict: (409, "The sweep's list has moved on"),
     errors.DriverSuperseded: (409, "A newer driver has taken over"),
     errors.NothingToPromote: (409, "There is no trial to promote"),
     NothingToRepeat: (409, "The run cannot be repeated"),
     errors.EntryRefused: (422, "The sweep's list does not take it"),
     errors.AttemptSuperseded: (409, "A newer attempt has taken over"),
     errors.LeaseLost: (409, "Another service process has taken over"),
-    errors.KeyReused: (409, "The idempotency key was used before"),
+    errors.IdempotencyKeyReused: (409, "The idempotency key was used before"),
     errors.NameTaken: (409, "The name is taken"),
     errors.ValueRefused: (422, "A value is too large"),
     errors.SchemaUnknown: (503, "The database has another schema"),
@@ -41,22 +41,22 @@ STATUS: dict[type[errors.TandemError], tuple[int, str]] = {
     errors.TrackerRefused: (502, "MLflow does not take it"),
     errors.ClusterUnreachable: (503, "Ray does not answer"),
     errors.TrackerUnreachable: (503, "MLflow does not answer"),
-    errors.StoreUnreachable: (503, "The database does not answer"),
+    errors.DatabaseUnreachable: (503, "The database does not answer"),
 }
 _MEDIA_TYPE = "application/problem+json"
 
 log = structlog.get_logger(__name__)
 
 
-def install(app: FastAPI) -> None:
+def install_error_handlers(app: FastAPI) -> None:
     """Have every error of `app` answered with a problem document."""
     app.add_exception_handler(errors.TandemError, _of_ours)
     app.add_exception_handler(RequestValidationError, _of_request)
     app.add_exception_handler(HTTPException, _of_http)
-    app.add_exception_handler(Exception, _of_anything)
+    app.add_exception_handler(Exception, handle_unexpected_error)
 
 
-def status_of(error: errors.TandemError) -> tuple[int, str]:
+def http_status(error: errors.TandemError) -> tuple[int, str]:
     """HTTP status and title of an error: those of its nearest class in the table."""
     for kind in type(error).__mro__:
         if kind in STATUS:
@@ -64,11 +64,13 @@ def status_of(error: errors.TandemError) -> tuple[int, str]:
     raise KeyError(type(error).__name__)
 
 
-def answer_to(error: errors.TandemError) -> JSONResponse:
+def error_response(error: errors.TandemError) -> JSONResponse:
     """An error as a problem document."""
-    status, title = status_of(error)
-    fields = [FieldProblem(field=f.field, code=f.code, message=f.message) for f in error.faults]
-    response = problem(
+    status, title = http_status(error)
+    fields = [
+        FieldProblem(field=f.field, code=f.code, message=f.message) for f in error.field_errors
+    ]
+    response = problem_response(
         status,
         title=title,
         detail=str(error),
@@ -81,7 +83,7 @@ def answer_to(error: errors.TandemError) -> JSONResponse:
     return response
 
 
-def problem(
+def problem_response(
     status: int,
     *,
     title: str,
@@ -96,7 +98,7 @@ def problem(
         type=f"urn:tandem:problem:{code}",
         title=title,
         status=status,
-        detail=without_secrets(detail),
+        detail=redact_secrets(detail),
         code=code,
         errors=faults,
         advice=advice,
@@ -105,12 +107,12 @@ def problem(
 
 
 def _without_secrets(field: str, message: str) -> dict[str, str]:
-    return {"field": without_secrets(field), "message": without_secrets(message)}
+    return {"field": redact_secrets(field), "message": redact_secrets(message)}
 
 
 def _of_ours(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.TandemError)
-    return answer_to(error)
+    return error_response(error)
 
 
 def _of_request(_request: Request, error: Exception) -> JSONResponse:
@@ -120,7 +122,7 @@ def _of_request(_request: Request, error: Exception) -> JSONResponse:
         for item in error.errors()
     ]
     detail = "; ".join(f"{f.field}: {f.message}" if f.field else f.message for f in fields)
-    return problem(
+    return problem_response(
         422, title="The request is not valid", detail=detail, code="invalid_request", fields=fields
     )
 
@@ -133,15 +135,16 @@ def _of_http(_request: Request, error: Exception) -> JSONResponse:
         413: "body_too_large",
     }.get(error.status_code, "http_error")
     detail = str(error.detail)
-    response = problem(error.status_code, title=detail, detail=detail, code=code)
+    response = problem_response(error.status_code, title=detail, detail=detail, code=code)
     response.headers.update(error.headers or {})
     return response
 
 
-def _of_anything(request: Request, error: Exception) -> JSONResponse:
+def handle_unexpected_error(request: Request, error: Exception) -> JSONResponse:
+    """Log what no handler expected, and answer 500 without its details."""
     log.error("request.failed", path=request.url.path, exc_info=error)
     detail = "The service has a fault; its log says more (`tandem status` shows where it is)."
-    return problem(500, title="Internal error", detail=detail, code="internal_error")
+    return problem_response(500, title="Internal error", detail=detail, code="internal_error")
 
 
 def _field(location: tuple[Any, ...]) -> str:

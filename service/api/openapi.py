@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service.api.permissions import LEAST_ROLE
+from service.api.permissions import ENDPOINT_ACCESS
 from service.api.schemas.base import FieldProblem, ProblemView
 
 _REF = "#/components/schemas/{model}"
@@ -41,7 +41,7 @@ def describe_problems(app: FastAPI) -> None:
 
 def _add(operation: dict[str, Any], method: str, path: str) -> None:
     statuses = {*_OF_ALL}
-    if LEAST_ROLE[method, path] != "anybody":
+    if ENDPOINT_ACCESS[method, path] != "anybody":
         statuses |= {*_OF_TOKENS}
     if operation.get("parameters") or "requestBody" in operation:
         statuses |= {*_WITH_INPUT}

@@ -8,13 +8,13 @@ from starlette.types import Scope
 
 from service.domain.access import Role
 
-Least = Role | Literal["anybody", "anybody, in short", "attempt", "any attempt", "driver"]
+Access = Role | Literal["anybody", "anybody, in short", "attempt", "any attempt", "driver"]
 """`anybody, in short`: without a token it says less. `attempt`: the worker of the attempt in the
 path, by its seal; `any attempt`: any worker. `driver`: a driver of the sweep in the path."""
 
 _LOOK, _RUN, _ADMIN = Role.VIEWER, Role.RUNNER, Role.ADMIN
 
-LEAST_ROLE: Final[dict[tuple[str, str], Least]] = {
+ENDPOINT_ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("GET", "/healthz"): "anybody",
     ("GET", "/readyz"): "anybody, in short",
     ("GET", "/docs"): "anybody",
@@ -78,12 +78,12 @@ LEAST_ROLE: Final[dict[tuple[str, str], Least]] = {
     ("GET", "/v1/audit"): _ADMIN,
 }
 
-OF_WORKERS: Final[frozenset[Least]] = frozenset({"attempt", "any attempt", "driver"})
+WORKER_ACCESS: Final[frozenset[Access]] = frozenset({"attempt", "any attempt", "driver"})
 
-OF_ALL_PROJECTS: Final = frozenset({"/metrics"})
+CROSS_PROJECT_PATHS: Final = frozenset({"/metrics"})
 """Shows figures of every project: a token of one does not open it."""
 
-NOT_AUDITED: Final = frozenset({"/v1/runs:plan", "/v1/sweeps:plan"})
+UNAUDITED_PATHS: Final = frozenset({"/v1/runs:plan", "/v1/sweeps:plan"})
 """POST requests of people that change nothing."""
 
 
@@ -94,12 +94,12 @@ class Endpoint:
     path: str | None
     """As in the table; none: there is no such endpoint."""
 
-    least: Least
-    named: dict[str, str]
+    access: Access
+    path_params: dict[str, str]
     """What its path names, as a run's id."""
 
 
-def endpoint_of(scope: Scope) -> Endpoint:
+def match_endpoint(scope: Scope) -> Endpoint:
     """The endpoint of a request. That there is none is learned only by who has a token."""
     method = "GET" if scope["method"] == "HEAD" else scope["method"]
     for of, path, pattern, least in _ENDPOINTS:
@@ -109,5 +109,6 @@ def endpoint_of(scope: Scope) -> Endpoint:
 
 
 _ENDPOINTS = [
-    (method, path, compile_path(path)[0], least) for (method, path), least in LEAST_ROLE.items()
+    (method, path, compile_path(path)[0], least)
+    for (method, path), least in ENDPOINT_ACCESS.items()
 ]

@@ -2,21 +2,20 @@
 
 from collections.abc import Sequence
 
-from configs.conclusions import conclusion
+from configs.conclusions import conclude
 from configs.protocol.failure import advice
 from configs.protocol.names import Metric
-from configs.protocol.report import PARTS, Comparison
-from configs.protocol.sweep_log import Evaluated, Judged
+from configs.protocol.report import MAP_PARTS, Comparison
+from configs.protocol.sweep_log import TrialEvaluation, TrialJudged
 from configs.spec.sweep import Objective
 from service.api.schemas.access import AuditView, ProjectView, TokenView
 from service.api.schemas.registry import DatasetView, TeacherView
 from service.api.schemas.runs import (
     AttemptView,
-    BudgetPartView,
-    BudgetView,
     ComparisonView,
     EventView,
     FindingView,
+    LossSharesView,
     MetricView,
     NoiseView,
     PlannedBaselineView,
@@ -24,6 +23,7 @@ from service.api.schemas.runs import (
     RepeatedPairView,
     RepeatView,
     RunView,
+    TermShareView,
 )
 from service.api.schemas.sweeps import (
     BestView,
@@ -35,20 +35,20 @@ from service.api.schemas.sweeps import (
 )
 from service.domain.access import AuditEntry, Token
 from service.domain.baselines import PlannedBaseline
-from service.domain.loss_budget import Budget
+from service.domain.loss_budget import LossShares
 from service.domain.planning.plan import Plan
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.runs import Attempt, Event, MetricPoint, Run
 from service.domain.scheduling.projects import Project
 from service.domain.sweeps import Sweep
-from service.usecases.baselines.noise import Noise
-from service.usecases.baselines.repeat import RepeatedPair
+from service.usecases.baselines.noise import SeedNoise
+from service.usecases.baselines.repeat import SeedPair
 from service.usecases.sweeps.launch import SweepPlan
 from service.usecases.sweeps.status import SweepStatus
 from service.usecases.sweeps.trials import TrialState
 
 
-def view_of_run(run: Run, *, mlflow_url: str, comparison: Comparison | None = None) -> RunView:
+def to_run_view(run: Run, *, mlflow_url: str, comparison: Comparison | None = None) -> RunView:
     """A run as the API shows it."""
     return RunView(
         id=run.id,
@@ -74,52 +74,52 @@ def view_of_run(run: Run, *, mlflow_url: str, comparison: Comparison | None = No
         teacher_map=run.latest.get(Metric.TEACHER_MAP),
         sweep_id=run.sweep_id,
         trial=run.trial,
-        baseline=run.baseline_run_id,
+        baseline_run_id=run.baseline_run_id,
         is_baseline_lost=run.is_baseline_lost,
-        comparison=None if comparison is None else view_of_comparison(comparison),
-        report=run.report_run_id,
+        comparison=None if comparison is None else to_comparison_view(comparison),
+        report_run_id=run.report_run_id,
         mlflow_run_id=run.mlflow_run_id,
         mlflow_url=None
         if run.mlflow_run_id is None
         else f"{mlflow_url}/#/runs/{run.mlflow_run_id}",
-        behind=run.behind,
+        pending_records=run.pending_records,
         created_at=run.created_at,
         started_at=run.started_at,
         finished_at=run.finished_at,
-        heard_at=run.heard_at,
+        last_seen_at=run.last_seen_at,
     )
 
 
-def view_of_comparison(found: Comparison) -> ComparisonView | None:
+def to_comparison_view(found: Comparison) -> ComparisonView | None:
     """A comparison as the API shows it: what decides; none if mAP is not among its parts."""
-    decides = found.parts.get(PARTS[0])
+    decides = found.parts.get(MAP_PARTS[0])
     if decides is None:
         return None
     return ComparisonView(
         verdict=found.verdict,
         seed_spread=found.seed_spread,
-        conclusion=conclusion(found),
+        conclusion=conclude(found),
         difference=decides.difference,
         low=decides.low,
         high=decides.high,
         teacher_map=found.teacher_map,
-        lead_closed=found.lead_closed,
+        gap_closed=found.gap_closed,
         basis=found.basis,
         images=found.images,
         gains=list(found.gains),
     )
 
 
-def view_of_repeat(run_id: str, pairs: Sequence[RepeatedPair]) -> RepeatView:
+def to_repeat_view(run_id: str, pairs: Sequence[SeedPair]) -> RepeatView:
     """The pairs of a repeated run as the API shows them."""
     return RepeatView(
-        run=run_id,
+        run_id=run_id,
         pairs=[
             RepeatedPairView(
                 seed=pair.seed,
-                run=pair.run.id,
+                run_id=pair.run.id,
                 state=pair.run.state,
-                baseline=pair.baseline.id,
+                baseline_run_id=pair.baseline.id,
                 baseline_state=pair.baseline.state,
                 is_new=pair.is_new,
             )
@@ -128,33 +128,35 @@ def view_of_repeat(run_id: str, pairs: Sequence[RepeatedPair]) -> RepeatView:
     )
 
 
-def view_of_noise(noise: Noise) -> NoiseView:
+def to_noise_view(noise: SeedNoise) -> NoiseView:
     """What is known about seeds as the API shows it."""
     return NoiseView(noise=noise.floor, runs=list(noise.run_ids))
 
 
-def view_of_attempt(attempt: Attempt) -> AttemptView:
+def to_attempt_view(attempt: Attempt) -> AttemptView:
     """An attempt as the API shows it."""
     return AttemptView(**{name: getattr(attempt, name) for name in AttemptView.model_fields})
 
 
-def view_of_event(event: Event) -> EventView:
+def to_event_view(event: Event) -> EventView:
     """An event as the API shows it."""
     return EventView(**{name: getattr(event, name) for name in EventView.model_fields})
 
 
-def view_of_point(point: MetricPoint) -> MetricView:
+def to_metric_view(point: MetricPoint) -> MetricView:
     """A metric value as the API shows it."""
     return MetricView(key=point.key, step=point.step, value=point.value, at=point.at)
 
 
-def view_of_budget(budget: Budget) -> BudgetView:
+def to_loss_shares_view(budget: LossShares) -> LossSharesView:
     """A loss budget as the API shows it."""
-    parts = [BudgetPartView(**vars(part)) for part in budget.parts]
-    return BudgetView(looks=budget.looks, step=budget.step, parts=parts, verdict=budget.verdict)
+    parts = [TermShareView(**vars(part)) for part in budget.parts]
+    return LossSharesView(
+        samples=budget.samples, step=budget.step, parts=parts, verdict=budget.verdict
+    )
 
 
-def view_of_plan(plan: Plan) -> PlanView:
+def to_plan_view(plan: Plan) -> PlanView:
     """A plan as the API shows it."""
     findings = [
         FindingView(severity=f.severity, field=f.field, code=f.code, message=f.message)
@@ -163,7 +165,7 @@ def view_of_plan(plan: Plan) -> PlanView:
     return PlanView(
         spec=plan.spec,
         findings=findings,
-        waits_for=plan.waits_for,
+        waiting_for=plan.waiting_for,
         baseline=None if plan.baseline is None else _view_of_baseline(plan.baseline),
         noise=plan.noise,
     )
@@ -172,11 +174,11 @@ def view_of_plan(plan: Plan) -> PlanView:
 def _view_of_baseline(planned: PlannedBaseline) -> PlannedBaselineView:
     run = planned.run
     if run is None:
-        return PlannedBaselineView(run=None, state=None, best_map=None)
-    return PlannedBaselineView(run=run.id, state=run.state, best_map=run.best_map)
+        return PlannedBaselineView(run_id=None, state=None, best_map=None)
+    return PlannedBaselineView(run_id=run.id, state=run.state, best_map=run.best_map)
 
 
-def view_of_dataset(dataset: RegisteredDataset) -> DatasetView:
+def to_dataset_view(dataset: RegisteredDataset) -> DatasetView:
     """A dataset as the API shows it."""
     return DatasetView(
         name=dataset.name,
@@ -186,27 +188,27 @@ def view_of_dataset(dataset: RegisteredDataset) -> DatasetView:
     )
 
 
-def view_of_teacher(teacher: RegisteredTeacher) -> TeacherView:
+def to_teacher_view(teacher: RegisteredTeacher) -> TeacherView:
     """A teacher as the API shows it."""
     return TeacherView(**{**vars(teacher), "checkpoint": str(teacher.checkpoint)})
 
 
-def view_of_project(project: Project) -> ProjectView:
+def to_project_view(project: Project) -> ProjectView:
     """A project as the API shows it."""
     return ProjectView(**vars(project))
 
 
-def view_of_token(token: Token) -> TokenView:
+def to_token_view(token: Token) -> TokenView:
     """A token as the API shows it: without its digest."""
     return TokenView(**{name: getattr(token, name) for name in TokenView.model_fields})
 
 
-def view_of_entry(entry: AuditEntry) -> AuditView:
+def to_audit_view(entry: AuditEntry) -> AuditView:
     """A line of the audit as the API shows it."""
     return AuditView(**{name: getattr(entry, name) for name in AuditView.model_fields})
 
 
-def view_of_sweep(status: SweepStatus, *, mlflow_url: str) -> SweepView:
+def to_sweep_view(status: SweepStatus, *, mlflow_url: str) -> SweepView:
     """A sweep as the API shows it."""
     sweep = status.sweep
     known = {name: getattr(sweep, name) for name in SweepView.model_fields if hasattr(sweep, name)}
@@ -216,7 +218,7 @@ def view_of_sweep(status: SweepStatus, *, mlflow_url: str) -> SweepView:
         "trials": status.trials,
         "by_result": status.by_result,
         "best": _best(status),
-        "waits_for": status.waiting_for,
+        "waiting_for": status.waiting_for,
         "estimate": None if status.estimate is None else EstimateView(**vars(status.estimate)),
         "mlflow_url": None
         if sweep.mlflow_run_id is None
@@ -225,26 +227,26 @@ def view_of_sweep(status: SweepStatus, *, mlflow_url: str) -> SweepView:
     return SweepView(**{**known, **shown})
 
 
-def view_of_sweep_plan(plan: SweepPlan) -> SweepPlanView:
+def to_sweep_plan_view(plan: SweepPlan) -> SweepPlanView:
     """A plan as the API shows it."""
     return SweepPlanView(
         spec=plan.spec,
         findings=[FindingView(**vars(finding)) for finding in plan.findings],
-        waits_for=plan.waits_for,
+        waiting_for=plan.waiting_for,
         trials=plan.trials,
         runs=plan.runs,
     )
 
 
-def view_of_trial(state: TrialState, sweep: Sweep) -> TrialView:
+def to_trial_view(state: TrialState, sweep: Sweep) -> TrialView:
     """A trial as the API shows it."""
     trial, told = state.trial, state.standing.evaluations
     ended = trial.ended
-    epochs = [one.epoch for one in told] + [one.epoch for one in trial.judged]
+    epochs = [one.epoch for one in told] + [one.epoch for one in trial.judgments]
     return TrialView(
         number=trial.number,
         values=trial.values,
-        state=ended.result if ended is not None else state.standing.result or "live",
+        state=ended.result if ended is not None else state.standing.result or "running",
         runs=[_view_of_run(run) for run in state.runs],
         epoch=ended.epoch if ended is not None else max(epochs, default=0),
         objectives=ended.values if ended is not None else _so_far(state, sweep.spec.objectives),
@@ -254,14 +256,17 @@ def view_of_trial(state: TrialState, sweep: Sweep) -> TrialView:
 
 def _best(status: SweepStatus) -> BestView | None:
     best, objective = status.best, status.sweep.spec.objectives[0]
-    value = None if best is None else best.best(objective)
+    value = None if best is None else best.best_value(objective)
     if best is None or value is None:
         return None
     return BestView(trial=best.number, values=best.values, objective=value)
 
 
 def _so_far(state: TrialState, objectives: tuple[Objective, ...]) -> dict[str, float]:
-    told: tuple[Evaluated | Judged, ...] = (*state.trial.judged, *state.standing.evaluations)
+    told: tuple[TrialEvaluation | TrialJudged, ...] = (
+        *state.trial.judgments,
+        *state.standing.evaluations,
+    )
     found: dict[str, float] = {}
     for objective in objectives:
         values = [one.values[objective.metric] for one in told if objective.metric in one.values]

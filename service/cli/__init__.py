@@ -22,7 +22,7 @@ from service.cli import (
     teachers,
 )
 from service.cli.demo import commands
-from service.cli.errors import Refusal, refusal_from
+from service.cli.errors import ErrorMessage, explain_error
 
 app = typer.Typer(
     name="tandem",
@@ -55,15 +55,15 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        refusal = refusal_from(error)
+        refusal = explain_error(error)
         if refusal is None:
             raise
         sys.exit(_show(refusal))
 
 
-def _show(refusal: Refusal) -> int:
-    from service.cli.console import errors
-    from service.cli.errors import rendered
+def _show(refusal: ErrorMessage) -> int:
+    from service.cli.console import error_output
+    from service.cli.errors import render_error
 
-    errors().print(rendered(refusal), soft_wrap=True)
+    error_output().print(render_error(refusal), soft_wrap=True)
     return 1

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
-from service.cli.errors import Refusal, Refused
+from service.cli.errors import CliError, ErrorMessage
 from service.cli.session import load_settings, open_client
 from service.domain.access import Role
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from service.usecases.context import World
+    from service.usecases.context import Context
 
 tokens = typer.Typer(name="token", help="Give access and take it back.", no_args_is_help=True)
 
@@ -40,13 +40,13 @@ def create(
     """Make a token; it is shown this once. Works on the database: no service needs to run."""
     from service.usecases.access import create_token
 
-    for world in _open_world():
+    for ctx in _open_world():
         token, text = create_token(
-            name, role=role, project=project, expires_at=_end_of(expires, world=world), world=world
+            name, role=role, project=project, expires_at=_end_of(expires, ctx=ctx), ctx=ctx
         )
     typer.echo(text)
     where = f" of project {token.project}" if token.project else ""
-    console.errors().print(
+    console.error_output().print(
         f"Token {token.id} for {token.name}, {token.role}{where}. It is not shown again: keep it "
         "in TANDEM_TOKEN, or in a file that only you can read (TANDEM_TOKEN_FILE)."
     )
@@ -58,19 +58,19 @@ def list_() -> None:
     from service.usecases.access import list_tokens
 
     shown = console.table("id", "name", "role", "project", "made", "ends", "last used", "state")
-    for world in _open_world():
-        now = world.clock.now()
-        for token in list_tokens(world=world):
+    for ctx in _open_world():
+        now = ctx.clock.now()
+        for token in list_tokens(ctx=ctx):
             is_revoked = token.revoked_at is not None
-            state = "good" if token.is_good(now) else "revoked" if is_revoked else "expired"
+            state = "good" if token.is_valid(now) else "revoked" if is_revoked else "expired"
             shown.add_row(
                 token.id,
                 token.name,
                 token.role,
                 token.project or "all",
-                console.moment_text(token.created_at),
-                console.moment_text(token.expires_at),
-                console.moment_text(token.last_used_at),
+                console.format_time(token.created_at),
+                console.format_time(token.expires_at),
+                console.format_time(token.last_used_at),
                 state,
             )
     console.output().print(shown)
@@ -81,8 +81,8 @@ def revoke(token_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     """Take access back, from the next request on."""
     from service.usecases.access import revoke_token
 
-    for world in _open_world():
-        token = revoke_token(token_id, world=world)
+    for ctx in _open_world():
+        token = revoke_token(token_id, ctx=ctx)
     console.output().print(f"Token {token.id} of {token.name} opens nothing any more.")
 
 
@@ -134,7 +134,7 @@ def audit(
     with open_client() as client:
         for entry in client.audit(AuditQuery(limit=count)).items:
             shown.add_row(
-                console.moment_text(entry.at),
+                console.format_time(entry.at),
                 f"{entry.actor} {entry.token_id or ''}".rstrip(),
                 f"{entry.method} {entry.path}",
                 entry.run_id or "-",
@@ -152,10 +152,10 @@ def _most(said: str | None, now: int | None) -> int | None:
         return None
     if said.isdigit():
         return int(said)
-    raise Refused(Refusal(f"{said!r} is no number.", advice=("Give a number, or none.",)))
+    raise CliError(ErrorMessage(f"{said!r} is no number.", advice=("Give a number, or none.",)))
 
 
-def _end_of(period: str | None, *, world: "World") -> "datetime | None":
+def _end_of(period: str | None, *, ctx: "Context") -> "datetime | None":
     from datetime import timedelta
 
     if period is None:
@@ -163,12 +163,12 @@ def _end_of(period: str | None, *, world: "World") -> "datetime | None":
     found = _PERIOD.fullmatch(period)
     if found is None:
         advice = ("Write hours, days or weeks: 12h, 30d, 8w.",)
-        raise Refused(Refusal(f"{period!r} is no period.", advice=advice))
-    return world.clock.now() + timedelta(hours=int(found[1]) * _HOURS[found[2]])
+        raise CliError(ErrorMessage(f"{period!r} is no period.", advice=advice))
+    return ctx.clock.now() + timedelta(hours=int(found[1]) * _HOURS[found[2]])
 
 
-def _open_world() -> "Iterator[World]":
-    from service.main import open_world
+def _open_world() -> "Iterator[Context]":
+    from service.main import open_context
 
-    with open_world(load_settings()) as world:
-        yield world
+    with open_context(load_settings()) as ctx:
+        yield ctx

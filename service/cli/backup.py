@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
-from service.cli.errors import Refusal, Refused
+from service.cli.errors import CliError, ErrorMessage
 from service.cli.session import load_settings
 
 if TYPE_CHECKING:
     from service.settings import Settings
-    from service.store.backup.archive import Manifest
-    from service.store.backup.dump import Watch
+    from service.store.backup.archive import BackupManifest
+    from service.store.backup.dump import RowProgressCallback
 
 
 def register(app: typer.Typer) -> None:
@@ -34,11 +34,11 @@ def backup(
     settings = load_settings()
     with _progress() as watch:
         made = write_backup(
-            settings.database,
+            settings.sqlalchemy_url,
             file,
-            files=settings.files_of_database,
+            files=settings.database_side_files,
             at=datetime.now(UTC),
-            watch=watch,
+            on_progress=watch,
         )
     _say(f"{file} holds {_content(made)}. Whoever can read it can read what the service knows.")
     _say(f"Not in it, copy by yourself: {_elsewhere(settings)}.")
@@ -57,17 +57,17 @@ def restore(
     _require_no_service(settings)
     with _progress() as watch:
         made = restore_backup(
-            settings.database,
+            settings.sqlalchemy_url,
             file,
-            files=settings.files_of_database,
+            files=settings.database_side_files,
             replace=replace,
-            watch=watch,
+            on_progress=watch,
         )
-    _say(f"The database holds {_content(made)}, as on {made.made_at:%Y-%m-%d %H:%M} UTC.")
+    _say(f"The database holds {_content(made)}, as on {made.created_at:%Y-%m-%d %H:%M} UTC.")
     _say(f"Not in the backup, copy by yourself: {_elsewhere(settings)}.")
 
 
-def _content(made: "Manifest") -> str:
+def _content(made: "BackupManifest") -> str:
     filled = sum(1 for member in made.tables.values() if member.rows)
     beside = f" and {', '.join(sorted(made.files))}" if made.files else ""
     return f"{made.rows} rows of {filled} tables{beside} (from {made.kind}, schema {made.revision})"
@@ -82,7 +82,7 @@ def _elsewhere(settings: "Settings") -> str:
 def _require_no_service(settings: "Settings") -> None:
     if _is_something_at(settings.url):
         advice = ("`tandem down` stops it; then ask again.",)
-        raise Refused(Refusal(f"A service is at {settings.url}.", advice=advice))
+        raise CliError(ErrorMessage(f"A service is at {settings.url}.", advice=advice))
 
 
 def _is_something_at(url: str) -> bool:
@@ -98,7 +98,7 @@ def _is_something_at(url: str) -> bool:
 
 
 @contextmanager
-def _progress() -> "Iterator[Watch]":
+def _progress() -> "Iterator[RowProgressCallback]":
     """A bar for each table while it is worked on."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-STATE_COLOURS = {
+STATE_COLORS = {
     "queued": "yellow",
     "starting": "cyan",
     "running": "blue",
@@ -29,7 +29,7 @@ STATE_COLOURS = {
     "elsewhere": "green",
     "down": "dim",
     "dead": "red",
-    "deaf": "red",
+    "unresponsive": "red",
     "unreachable": "red",
 }
 
@@ -41,7 +41,7 @@ def output() -> "Console":
     return Console(highlight=False, soft_wrap=False)
 
 
-def errors() -> "Console":
+def error_output() -> "Console":
     """Where complaints go."""
     from rich.console import Console
 
@@ -64,17 +64,17 @@ def table(*columns: str, folding: tuple[str, ...] = ()) -> "Table":
     return made
 
 
-def state_text(state: str) -> str:
+def format_state(state: str) -> str:
     """A state in its colour."""
-    return f"[{STATE_COLOURS.get(state, 'white')}]{state}[/]"
+    return f"[{STATE_COLORS.get(state, 'white')}]{state}[/]"
 
 
-def score_text(value: float | None) -> str:
+def format_score(value: float | None) -> str:
     """An mAP as papers write it, times 100."""
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def duration_text(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """A duration at a glance."""
     if seconds is None:
         return "-"
@@ -86,11 +86,11 @@ def duration_text(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def moment_text(moment: datetime | None) -> str:
+def format_time(moment: datetime | None) -> str:
     """A time in the zone of whoever looks."""
     return "-" if moment is None else f"{moment.astimezone():%m-%d %H:%M:%S}"
 
 
-def size_text(num_bytes: int) -> str:
+def format_memory(num_bytes: int) -> str:
     """Memory at a glance."""
     return f"{num_bytes / 2**20:.0f} MiB" if num_bytes else "-"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
-from service.cli.errors import Refusal, Refused
-from service.cli.session import load_settings, open_client, stack_config
+from service.cli.errors import CliError, ErrorMessage
+from service.cli.session import load_settings, load_stack_config, open_client
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,17 +83,17 @@ def make_dataset(kind: str, *, name: str, options: "Sequence[str]") -> Path:
     """Lets a worker write a dataset under the home, then registers it if the service is up."""
     import subprocess
 
-    worker = str(stack_config().bin / "tandem-worker")
+    worker = str(load_stack_config().bin / "tandem-worker")
     if _HELP & set(options):
         raise typer.Exit(subprocess.run([worker, "data", kind, "--help"], check=False).returncode)
     if not name:
-        raise Refused(Refusal("The dataset needs a name.", advice=("Give it with --name.",)))
+        raise CliError(ErrorMessage("The dataset needs a name.", advice=("Give it with --name.",)))
     folder = load_settings().datasets_dir / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     command = [worker, "data", kind, *options, "--out", str(folder), "--name", name]
     if subprocess.run(command, check=False).returncode != 0:
-        raise Refused(
-            Refusal(
+        raise CliError(
+            ErrorMessage(
                 f"{folder} was not made.",
                 advice=("The lines above say why; nothing was registered.",),
             )

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
-from service.cli.session import load_settings, stack_config
+from service.cli.session import load_settings, load_stack_config
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from service.stack.trainer import Finding
+    from service.stack.trainer import CheckResult
 
 
 def register(app: typer.Typer) -> None:
@@ -24,21 +24,21 @@ def doctor(
     """Examine this machine and the stack, and say what to do."""
     from dataclasses import asdict
 
-    from service.doctor import examine
+    from service.doctor import run_checks
 
-    config = stack_config()
+    config = load_stack_config()
     if as_json:
-        findings = tuple(examine(config, database_url=load_settings().database))
+        findings = tuple(run_checks(config, database_url=load_settings().sqlalchemy_url))
         console.print_json([asdict(finding) for finding in findings])
     else:
         with console.output().status("Examining (the trainer takes a few seconds) …"):
-            findings = tuple(examine(config, database_url=load_settings().database))
+            findings = tuple(run_checks(config, database_url=load_settings().sqlalchemy_url))
         console.output().print(_rendered(findings))
     if any(not finding.ok for finding in findings):
         raise typer.Exit(1)
 
 
-def _rendered(findings: "tuple[Finding, ...]") -> "RenderableType":
+def _rendered(findings: "tuple[CheckResult, ...]") -> "RenderableType":
     from rich.console import Group
     from rich.markup import escape
 

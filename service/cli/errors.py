@@ -9,66 +9,66 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class ErrorMessage:
     """Why a command did not do what was asked: what, which field, what to do."""
 
-    what: str
+    summary: str
     fields: tuple[tuple[str, str], ...] = ()
     """Each field that is wrong, and what is wrong with it."""
 
     advice: tuple[str, ...] = ()
-    quoted: tuple[str, ...] = ()
+    log_lines: tuple[str, ...] = ()
     """Lines of a log that show the cause."""
 
 
-class Refused(Exception):
+class CliError(Exception):
     """A command that cannot go on."""
 
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.what)
-        self.refusal = refusal
+    def __init__(self, error_message: ErrorMessage) -> None:
+        super().__init__(error_message.summary)
+        self.error_message = error_message
 
 
-def refusal_from(error: Exception) -> Refusal | None:
+def explain_error(error: Exception) -> ErrorMessage | None:
     """The refusal behind an exception; none if it is a bug of ours."""
     from pydantic import ValidationError
 
     from service.domain.errors import TandemError
     from service.stack.errors import StackError
 
-    if isinstance(error, Refused):
-        return error.refusal
+    if isinstance(error, CliError):
+        return error.error_message
     if isinstance(error, StackError):
         lines = getattr(error, "last_lines", ())
-        return Refusal(error.message, advice=(error.advice,), quoted=lines)
+        return ErrorMessage(error.message, advice=(error.advice,), log_lines=lines)
     if isinstance(error, TandemError):
-        return Refusal(str(error), advice=(error.advice or "",))
+        return ErrorMessage(str(error), advice=(error.advice or "",))
     if isinstance(error, ValidationError):
         return _from_validation(error)
     return _from_client(error)
 
 
-def rendered(refusal: Refusal) -> "RenderableType":
+def render_error(refusal: ErrorMessage) -> "RenderableType":
     """The refusal on a terminal."""
     from rich.console import Group
     from rich.text import Text
 
-    lines = [Text.assemble(("✘ ", "red"), (refusal.what, "bold"))]
+    lines = [Text.assemble(("✘ ", "red"), (refusal.summary, "bold"))]
     for name, message in refusal.fields:
         lines.append(Text.assemble("  ", (name or "spec", "yellow"), f": {message}"))
-    lines += [Text(f"  │ {line}", style="dim") for line in refusal.quoted]
+    lines += [Text(f"  │ {line}", style="dim") for line in refusal.log_lines]
     lines += [Text.assemble(("→ ", "cyan"), advice) for advice in refusal.advice if advice]
     return Group(*lines)
 
 
-def _from_validation(error: "ValidationError") -> Refusal:
+def _from_validation(error: "ValidationError") -> ErrorMessage:
     is_setting = error.title == "Settings"
     fields = tuple(
         (_field(item["loc"], is_setting=is_setting), item["msg"]) for item in error.errors()
     )
     if is_setting:
-        return Refusal("A setting is wrong.", fields, advice=("Correct the environment.",))
-    return Refusal(f"{error.title} is not as it should be.", fields)
+        return ErrorMessage("A setting is wrong.", fields, advice=("Correct the environment.",))
+    return ErrorMessage(f"{error.title} is not as it should be.", fields)
 
 
 def _field(location: tuple[int | str, ...], *, is_setting: bool) -> str:
@@ -78,15 +78,15 @@ def _field(location: tuple[int | str, ...], *, is_setting: bool) -> str:
     return ".".join(words)
 
 
-def _from_client(error: Exception) -> Refusal | None:
+def _from_client(error: Exception) -> ErrorMessage | None:
     from service.client import ServiceUnreachable, TandemApiError
 
     if isinstance(error, ServiceUnreachable):
-        return Refusal(str(error), advice=("`tandem status` shows what runs.",))
+        return ErrorMessage(str(error), advice=("`tandem status` shows what runs.",))
     if not isinstance(error, TandemApiError):
         return None
     problem = error.problem
     fields = tuple((item.field, item.message) for item in problem.errors)
     if fields:
-        return Refusal(f"{problem.title}.", fields)
-    return Refusal(problem.detail, advice=(problem.advice or "",))
+        return ErrorMessage(f"{problem.title}.", fields)
+    return ErrorMessage(problem.detail, advice=(problem.advice or "",))

@@ -26,17 +26,17 @@ def fsck(
 
     Ends with 1 if something does not agree, with 0 if everything does or was mended.
     """
-    from service.main import open_world
-    from service.usecases.fsck import faults_of
+    from service.main import open_context
+    from service.usecases.fsck import find_faults
 
     found: list[Fault] = []
     left = 0
-    with open_world(load_settings()) as world:
-        for fault in faults_of(world):
+    with open_context(load_settings()) as ctx:
+        for fault in find_faults(ctx):
             found.append(fault)
-            is_mended = repair and fault.mend is not None
-            if fault.mend is not None and repair:
-                fault.mend()
+            is_mended = repair and fault.apply_repair is not None
+            if fault.apply_repair is not None and repair:
+                fault.apply_repair()
             left += not is_mended
             if not as_json:
                 _say(fault, is_mended=is_mended)
@@ -45,7 +45,7 @@ def fsck(
         console.print_json(documents)
     elif not found:
         console.output().print("[green]✔[/] Rows, Ray, MLflow and the disk agree.")
-    elif left and not repair and any(fault.mend for fault in found):
+    elif left and not repair and any(fault.apply_repair for fault in found):
         console.output().print("`tandem fsck --repair` mends what can be mended.")
     if left:
         raise typer.Exit(1)
@@ -55,7 +55,7 @@ def _say(fault: "Fault", *, is_mended: bool) -> None:
     from rich.text import Text
 
     mark, colour = ("✔", "green") if is_mended else ("✘", "red")
-    line = Text.assemble((f"{mark} ", colour), (fault.about, "bold"), f" {fault.what}")
+    line = Text.assemble((f"{mark} ", colour), (fault.subject, "bold"), f" {fault.message}")
     if fault.repair is not None:
         line.append(f" {fault.repair}" if is_mended else f" Repair: {fault.repair}", style="dim")
     console.output().print(line, soft_wrap=True)
@@ -64,7 +64,7 @@ def _say(fault: "Fault", *, is_mended: bool) -> None:
 def _document(fault: "Fault") -> "JsonValue":
     return {
         "kind": fault.kind,
-        "about": fault.about,
-        "what": fault.what,
+        "about": fault.subject,
+        "what": fault.message,
         "repair": fault.repair,
     }

@@ -8,7 +8,7 @@ import typer
 from pydantic import BaseModel
 
 from service.cli import console
-from service.cli.session import full_id, load_settings, open_client, stack_config
+from service.cli.session import load_settings, load_stack_config, open_client, resolve_run_id
 
 if TYPE_CHECKING:
     from typing import Any
@@ -104,7 +104,7 @@ def predict(
     import subprocess
 
     command = [
-        *(str(stack_config().bin / "tandem-worker"), "predict", str(_place(model))),
+        *(str(load_stack_config().bin / "tandem-worker"), "predict", str(_place(model))),
         *(str(image) for image in images),
         *("--out", str(out), "--score", str(score)),
     ]
@@ -117,7 +117,7 @@ def _place(model: str) -> Path:
     if path.exists():
         return path
     with open_client() as client:
-        return load_settings().runs_dir / full_id(client, model)
+        return load_settings().runs_dir / resolve_run_id(client, model)
 
 
 def _reference(client: "TandemClient", model: str, checkpoint: str) -> "dict[str, str]":
@@ -125,19 +125,21 @@ def _reference(client: "TandemClient", model: str, checkpoint: str) -> "dict[str
     if any(teacher.name == model for teacher in client.teachers()):
         return {"name": model}
     if _RUN_ID.fullmatch(model):
-        return {"run": full_id(client, model), "checkpoint": checkpoint}
+        return {"run": resolve_run_id(client, model), "checkpoint": checkpoint}
     return {"name": model}
 
 
 def _edges(size: str) -> "list[int] | None":
-    from service.cli.errors import Refusal, Refused
+    from service.cli.errors import CliError, ErrorMessage
 
     if not size:
         return None
     try:
         longest, shortest = (int(edge) for edge in size.lower().split("x"))
     except ValueError:
-        raise Refused(Refusal(f"--size {size} is no size.", advice=("As in 1333x800.",))) from None
+        raise CliError(
+            ErrorMessage(f"--size {size} is no size.", advice=("As in 1333x800.",))
+        ) from None
     return [longest, shortest]
 
 
@@ -146,24 +148,24 @@ def _checked(kind: type[Request], asked: "dict[str, Any]") -> Request:
     from pydantic import ValidationError
 
     from configs.catalog import problems_from_validation
-    from service.cli.errors import Refusal, Refused
+    from service.cli.errors import CliError, ErrorMessage
 
     try:
         return kind.model_validate(asked)
     except ValidationError as error:
         fields = tuple((p.field, p.message) for p in problems_from_validation(error, asked))
-        raise Refused(Refusal("This cannot be asked.", fields=fields)) from None
+        raise CliError(ErrorMessage("This cannot be asked.", fields=fields)) from None
 
 
 def _followed(client: "TandemClient", launched: "RunView", *, watch: bool) -> "RunView | None":
     """The job when it is over; none if nobody waits for it."""
-    from service.cli.runs import watch_to_its_end
+    from service.cli.runs import watch_run
 
     console.output().print(f"Launched [bold]{launched.id}[/] ({launched.name})")
     if not watch:
         console.output().print(f"`tandem logs -f {launched.id}` follows it.")
         return None
-    return watch_to_its_end(client, launched.id)
+    return watch_run(client, launched.id)
 
 
 def _show_numbers(ended: "RunView") -> None:

@@ -6,12 +6,12 @@ import typer
 
 from service.cli import console
 from service.cli.runs import RunPrefix
-from service.cli.session import full_id, open_client
+from service.cli.session import open_client, resolve_run_id
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from service.api.schemas.runs import BudgetPartView, BudgetView
+    from service.api.schemas.runs import LossSharesView, TermShareView
 
 _BAR = 20
 _PLACES = ("p3", "p4", "p5", "p6", "p7")
@@ -19,26 +19,26 @@ _PLACES = ("p3", "p4", "p5", "p6", "p7")
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command()(budget)
+    app.command()(loss_shares)
 
 
-def budget(run_id: RunPrefix) -> None:
+def loss_shares(run_id: RunPrefix) -> None:
     """Show what each term of a run's loss does: its share of the gradient, and its direction."""
     with open_client() as client:
-        found = client.budget(full_id(client, run_id))
+        found = client.loss_shares(resolve_run_id(client, run_id))
     out = console.output()
     if found.parts:
-        out.print(table_of(found))
+        out.print(build_loss_shares_table(found))
     out.print(found.verdict)
 
 
-def table_of(found: "BudgetView") -> "Table":
+def build_loss_shares_table(found: "LossSharesView") -> "Table":
     """Terms of the detector, then of the teacher; shares in percent, by level too."""
     shown = console.table("term", "share", "", "with the labels", *_PLACES)
-    by_place = {(part.term, part.place): part for part in found.parts}
+    by_place = {(part.term, part.level): part for part in found.parts}
     overall = sorted(
-        (part for part in found.parts if part.place == "all"),
-        key=lambda part: (part.is_taught, -part.share),
+        (part for part in found.parts if part.level == "all"),
+        key=lambda part: (part.is_distillation, -part.share),
     )
     for part in overall:
         shown.add_row(
@@ -51,10 +51,10 @@ def table_of(found: "BudgetView") -> "Table":
     return shown
 
 
-def _bar(part: "BudgetPartView") -> str:
-    colour = "cyan" if part.is_taught else "green"
+def _bar(part: "TermShareView") -> str:
+    colour = "cyan" if part.is_distillation else "green"
     return f"[{colour}]{'━' * round(part.share * _BAR)}[/]"
 
 
-def _share_text(part: "BudgetPartView | None") -> str:
+def _share_text(part: "TermShareView | None") -> str:
     return "" if part is None else f"{100 * part.share:.0f}"

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.cli.errors import Refusal, Refused
+from service.cli.errors import CliError, ErrorMessage
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -21,7 +21,7 @@ class Assignments:
     changes: "dict[str, JsonValue]"
 
 
-def assignments_from(items: Iterable[str]) -> Assignments:
+def parse_assignments(items: Iterable[str]) -> Assignments:
     """Tells parameters (`uniform:`, `loguniform:`, `int:`, `choice:`) from plain changes."""
     space: dict[str, JsonValue] = {}
     plain: list[str] = []
@@ -32,22 +32,26 @@ def assignments_from(items: Iterable[str]) -> Assignments:
             plain.append(item)
             continue
         if path.strip() in space:
-            raise Refused(Refusal(f"{path.strip()} is given twice.", advice=("Give it once.",)))
+            raise CliError(
+                ErrorMessage(f"{path.strip()} is given twice.", advice=("Give it once.",))
+            )
         space[path.strip()] = _parameter(path.strip(), _KINDS[kind.strip()], rest)
-    changes = changes_from(plain)
+    changes = parse_changes(plain)
     if both := sorted(space.keys() & changes.keys()):
-        raise Refused(Refusal(f"{both[0]} is given twice.", advice=("Sweep it or change it.",)))
+        raise CliError(
+            ErrorMessage(f"{both[0]} is given twice.", advice=("Sweep it or change it.",))
+        )
     return Assignments(space, changes)
 
 
-def kind_from(text: str) -> "dict[str, JsonValue]":
+def parse_kind(text: str) -> "dict[str, JsonValue]":
     """A kind and its settings, as in `asha` or `asha:grace_epochs=2,factor=4`."""
     kind, _, rest = text.partition(":")
-    settings = changes_from(part for part in rest.split(",") if part.strip())
+    settings = parse_changes(part for part in rest.split(",") if part.strip())
     return {"kind": kind.strip(), **settings}
 
 
-def objective_from(text: str) -> "dict[str, JsonValue]":
+def parse_objective(text: str) -> "dict[str, JsonValue]":
     """A metric and where it should go, as in `val/bbox_mAP:max`; max if it is not said."""
     metric, colon, goal = text.rpartition(":")
     if colon and goal in ("max", "min"):
@@ -55,7 +59,7 @@ def objective_from(text: str) -> "dict[str, JsonValue]":
     return {"metric": text}
 
 
-def pack_from(text: str) -> "JsonValue":
+def parse_pack(text: str) -> "JsonValue":
     """`auto`, `off` or a size."""
     return int(text) if text.isdigit() else text
 
@@ -71,7 +75,7 @@ def _parameter(path: str, kind: str, text: str) -> "dict[str, JsonValue]":
         parameter["low"], parameter["high"] = values
     else:
         advice = (f"As in {path}=uniform:0.5,2.",)
-        raise Refused(Refusal(f"{path} needs two bounds, and got {body!r}.", advice=advice))
+        raise CliError(ErrorMessage(f"{path} needs two bounds, and got {body!r}.", advice=advice))
     if conditions:
         parameter["when"] = dict(_condition(path, condition) for condition in conditions)
     return parameter
@@ -81,7 +85,7 @@ def _condition(path: str, text: str) -> "tuple[str, JsonValue]":
     other, equals, values = text.partition("=")
     if not equals or not other.strip():
         advice = (f"As in {path}=uniform:1,10@distillation.method=pkd.",)
-        raise Refused(Refusal(f"The condition {text!r} of {path} is none.", advice=advice))
+        raise CliError(ErrorMessage(f"The condition {text!r} of {path} is none.", advice=advice))
     return other.strip(), [_scalar(part) for part in values.split(",")]
 
 
@@ -98,7 +102,7 @@ def _scalar(text: str) -> "JsonValue":
         return value
 
 
-def changes_from(assignments: Iterable[str]) -> "dict[str, JsonValue]":
+def parse_changes(assignments: Iterable[str]) -> "dict[str, JsonValue]":
     """Dotted fields and their values, read as YAML, as in `data.image_size=[96,96]`."""
     import yaml
 
@@ -106,25 +110,27 @@ def changes_from(assignments: Iterable[str]) -> "dict[str, JsonValue]":
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator or not key.strip():
-            raise Refused(_no_assignment(assignment))
+            raise CliError(_no_assignment(assignment))
         if key.strip() in changes:
-            raise Refused(Refusal(f"{key.strip()} is given twice.", advice=("Give it once.",)))
+            raise CliError(
+                ErrorMessage(f"{key.strip()} is given twice.", advice=("Give it once.",))
+            )
         try:
             changes[key.strip()] = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise Refused(_no_yaml(key.strip(), text)) from error
+            raise CliError(_no_yaml(key.strip(), text)) from error
     return changes
 
 
-def _no_assignment(text: str) -> Refusal:
-    return Refusal(
+def _no_assignment(text: str) -> ErrorMessage:
+    return ErrorMessage(
         f"{text!r} is not of the form key=value.",
         advice=("Write a change as a dotted field and a value, as in schedule.epochs=3.",),
     )
 
 
-def _no_yaml(key: str, text: str) -> Refusal:
-    return Refusal(
+def _no_yaml(key: str, text: str) -> ErrorMessage:
+    return ErrorMessage(
         f"The value of {key} is not readable: {text}",
         advice=(
             "Values are YAML: 3, 0.5, true, [96, 96], {name: digits}. Quote them in the shell.",

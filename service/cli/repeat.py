@@ -6,7 +6,7 @@ import typer
 
 from service.cli import console
 from service.cli.runs import RunPrefix
-from service.cli.session import full_id, open_client
+from service.cli.session import open_client, resolve_run_id
 
 if TYPE_CHECKING:
     from service.api.schemas.runs import RepeatedPairView
@@ -31,22 +31,22 @@ def repeat(
 ) -> None:
     """Train a distilled run and its baseline with further seeds: its verdict rests on all."""
     with open_client() as client:
-        repeated = client.repeat(full_id(client, run_id), seeds=seeds, pack=pack)
+        repeated = client.repeat(resolve_run_id(client, run_id), seeds=seeds, pack=pack)
     out = console.output()
     for pair in repeated.pairs:
-        out.print(pair_line(pair), soft_wrap=True)
+        out.print(format_pair(pair), soft_wrap=True)
     out.print(
-        f"When all have succeeded, `tandem show {repeated.run}` says whether distillation helps.",
+        f"When all have succeeded, `tandem show {repeated.run_id}` says whether distillation helps.",
         soft_wrap=True,
     )
 
 
-def pair_line(pair: "RepeatedPairView") -> str:
+def format_pair(pair: "RepeatedPairView") -> str:
     """One pair: launched now, or there already with the states of both runs."""
     if pair.is_new:
         beside = "new" if pair.baseline_state == "queued" else pair.baseline_state
-        return f"Seed {pair.seed}: launched {pair.run}; its baseline is {pair.baseline} ({beside})."
+        return f"Seed {pair.seed}: launched {pair.run_id}; its baseline is {pair.baseline_run_id} ({beside})."
     return (
-        f"Seed {pair.seed}: {pair.run} ({pair.state}) and its baseline {pair.baseline} "
+        f"Seed {pair.seed}: {pair.run_id} ({pair.state}) and its baseline {pair.baseline_run_id} "
         f"({pair.baseline_state}) are there already."
     )

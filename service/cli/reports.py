@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
-from service.cli.runs import watch_to_its_end
-from service.cli.session import full_id, full_sweep_id, open_client
+from service.cli.runs import watch_run
+from service.cli.session import open_client, resolve_run_id, resolve_sweep_id
 
 if TYPE_CHECKING:
     from service.client import TandemClient
 
 
-class Form(StrEnum):
+class OutputFormat(StrEnum):
     """What a report is read with."""
 
     MD = "md"
@@ -31,9 +31,9 @@ def report(
     about: Annotated[
         str, typer.Argument(metavar="RUN|SWEEP", help="The id, or enough of its beginning.")
     ],
-    form: Annotated[
-        Form, typer.Option("--format", help="Text, a page, or for programs.")
-    ] = Form.MD,
+    output_format: Annotated[
+        OutputFormat, typer.Option("--format", help="Text, a page, or for programs.")
+    ] = OutputFormat.MD,
     out: Annotated[Path | None, typer.Option(help="Write it into this file.")] = None,
     open_: Annotated[
         Path | None,
@@ -48,7 +48,7 @@ def report(
         found = _found(client, about, again=again)
         if found is None:
             return
-        content = client.report(found, format="html" if open_ else form.value)
+        content = client.report(found, format="html" if open_ else output_format.value)
     target = open_ or out
     if target is None:
         typer.echo(content, nl=False)
@@ -62,13 +62,13 @@ def report(
 def _found(client: "TandemClient", about: str, *, again: bool) -> str | None:
     """The whole id of what has a report; none: nobody waits for one any more."""
     if about.startswith("s"):
-        return full_sweep_id(client, about)
-    found = full_id(client, about)
-    if (again or client.run(found).report is None) and not _made(client, found):
+        return resolve_sweep_id(client, about)
+    found = resolve_run_id(client, about)
+    if (again or client.run(found).report_run_id is None) and not _made(client, found):
         return None
     return found
 
 
 def _made(client: "TandemClient", run_id: str) -> bool:
     """Whether a new report is there; false: nobody waits for it any more."""
-    return watch_to_its_end(client, client.make_report(run_id).id) is not None
+    return watch_run(client, client.create_report(run_id).id) is not None

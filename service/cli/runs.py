@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
-from service.cli.errors import Refusal, Refused
-from service.cli.session import all_runs, full_id, open_client
+from service.cli.errors import CliError, ErrorMessage
+from service.cli.session import list_all_runs, open_client, resolve_run_id
 from service.domain.states import RunState
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from configs.protocol.records import Behind
+    from configs.protocol.records import PendingRecords
     from configs.protocol.report import NoiseFloor
     from service.api.schemas.runs import EventView, PlanView, RunRequest, RunView
     from service.client import TandemClient
@@ -53,11 +53,11 @@ def run(
 ) -> None:
     """Launch a run from a preset; a taught one is compared with the same student alone."""
     from service.api.schemas.runs import RunRequest
-    from service.cli.parsing import changes_from
+    from service.cli.parsing import parse_changes
 
     request = RunRequest(
         preset=preset,
-        changes=changes_from(changes or ()),
+        changes=parse_changes(changes or ()),
         name=name,
         project=project,
         priority=priority,
@@ -70,12 +70,14 @@ def run(
             return
         launched = client.launch(request)
         console.output().print(f"Launched [bold]{launched.id}[/] ({launched.preset})")
-        if launched.baseline:
-            console.output().print(f"It is compared with the student alone: {launched.baseline}.")
+        if launched.baseline_run_id:
+            console.output().print(
+                f"It is compared with the student alone: {launched.baseline_run_id}."
+            )
         if watch:
-            ended = watch_to_its_end(client, launched.id)
+            ended = watch_run(client, launched.id)
             if ended is not None:
-                score = console.score_text(ended.best_map)
+                score = console.format_score(ended.best_map)
                 console.output().print(f"mAP {score}  {ended.mlflow_url or ''}")
             return
     console.output().print(f"`tandem logs -f {launched.id}` follows it, `tandem runs` lists all.")
@@ -90,14 +92,14 @@ def runs(
 ) -> None:
     """List runs, the newest first."""
     with open_client() as client:
-        found = all_runs(client, state=state) if everything else _last_runs(client, state)
+        found = list_all_runs(client, state=state) if everything else _last_runs(client, state)
     if as_json:
         console.print_json([item.model_dump(mode="json") for item in found])
         return
     if not found:
         console.output().print("No runs yet; `tandem run quick/instant` launches one.")
         return
-    console.output().print(runs_table(found))
+    console.output().print(build_runs_table(found))
 
 
 def show(run_id: RunPrefix, as_json: AsJson = False) -> None:
@@ -105,7 +107,7 @@ def show(run_id: RunPrefix, as_json: AsJson = False) -> None:
     from service.api.schemas.runs import LogQuery
 
     with open_client() as client:
-        found = client.run(full_id(client, run_id))
+        found = client.run(resolve_run_id(client, run_id))
         events = client.events(found.id)
         has_ended_badly = found.state == "failed" or (found.reason is not None)
         noise = client.noise(found.id).noise if found.task == "train" else None
@@ -136,7 +138,7 @@ def logs(
     from service.api.schemas.runs import LogQuery
 
     with open_client() as client:
-        found = full_id(client, run_id)
+        found = resolve_run_id(client, run_id)
         if not follow:
             query = LogQuery(tail=tail, search=search, attempt=attempt)
             typer.echo(client.logs(found, query), nl=False)
@@ -145,10 +147,10 @@ def logs(
             for text in client.follow_logs(found):
                 typer.echo(text, nl=False)
         except KeyboardInterrupt:
-            console.errors().print(f"\nThe run goes on; `tandem cancel {found}` ends it.")
+            console.error_output().print(f"\nThe run goes on; `tandem cancel {found}` ends it.")
 
 
-def runs_table(found: "list[RunView]") -> "Table":
+def build_runs_table(found: "list[RunView]") -> "Table":
     """Runs, one a line."""
     from rich.markup import escape
 
@@ -160,16 +162,16 @@ def runs_table(found: "list[RunView]") -> "Table":
         shown.add_row(
             item.id,
             escape(item.name),
-            console.state_text(item.state),
+            console.format_state(item.state),
             f"{progress.epoch}/{progress.epochs}" if progress else "-",
-            console.score_text(item.best_map),
-            console.duration_text(took_s(item)),
-            console.moment_text(item.created_at)[:-3],
+            console.format_score(item.best_map),
+            console.format_duration(run_duration_s(item)),
+            console.format_time(item.created_at)[:-3],
         )
     return shown
 
 
-def took_s(run: "RunView") -> float | None:
+def run_duration_s(run: "RunView") -> float | None:
     """How long a run trained, or has trained so far."""
     from datetime import UTC, datetime
 
@@ -184,7 +186,7 @@ def _last_runs(client: "TandemClient", state: RunState | None) -> "list[RunView]
     return list(client.runs(RunQuery(state=state, limit=_LISTED)).items)
 
 
-def watch_to_its_end(client: "TandemClient", run_id: str) -> "RunView | None":
+def watch_run(client: "TandemClient", run_id: str) -> "RunView | None":
     """The run when it has ended well; none if nobody waits any more. A bad end is refused."""
     from service.cli.progress.runs import watch_runs
 
@@ -199,8 +201,8 @@ def watch_to_its_end(client: "TandemClient", run_id: str) -> "RunView | None":
     if ended.state != "succeeded":
         cause = ended.message or ended.reason or "no cause is known"
         log = f"Its log: tandem logs {ended.id}"
-        raise Refused(
-            Refusal(f"{ended.id} {ended.state}: {cause}", advice=(ended.advice or "", log))
+        raise CliError(
+            ErrorMessage(f"{ended.id} {ended.state}: {cause}", advice=(ended.advice or "", log))
         )
     return ended
 
@@ -209,7 +211,7 @@ def _plan(client: "TandemClient", request: "RunRequest") -> None:
     import yaml
     from rich.markup import escape
 
-    from service.cli.comparisons import baseline_lines
+    from service.cli.comparisons import format_planned_baseline
 
     planned: PlanView = client.plan(request)
     typer.echo(yaml.safe_dump(planned.spec.model_dump(mode="json"), sort_keys=False), nl=False)
@@ -219,9 +221,9 @@ def _plan(client: "TandemClient", request: "RunRequest") -> None:
         out.print(
             f"[{colour}]{finding.severity}[/] {finding.field or 'spec'}: {escape(finding.message)}"
         )
-    if planned.waits_for:
-        out.print(f"It would wait for {planned.waits_for}.")
-    for line in baseline_lines(planned):
+    if planned.waiting_for:
+        out.print(f"It would wait for {planned.waiting_for}.")
+    for line in format_planned_baseline(planned):
         out.print(line)
     if any(finding.severity == "error" for finding in planned.findings):
         raise typer.Exit(1)
@@ -231,7 +233,12 @@ def _facts(found: "RunView", noise: "NoiseFloor | None") -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    from service.cli.comparisons import baseline_text, gains_text, noise_text, verdict_line
+    from service.cli.comparisons import (
+        format_baseline,
+        format_gains,
+        format_noise_floor,
+        format_verdict,
+    )
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
@@ -240,7 +247,7 @@ def _facts(found: "RunView", noise: "NoiseFloor | None") -> "Table":
     facts = {
         "run": f"[bold]{found.id}[/] {escape(found.name)}",
         "preset": found.preset,
-        "state": console.state_text(found.state),
+        "state": console.format_state(found.state),
         "project": found.project if found.project != "default" else None,
         "priority": str(found.priority) if found.priority else None,
         "in the queue": f"place {found.queue_position}" if found.queue_position else None,
@@ -251,22 +258,22 @@ def _facts(found: "RunView", noise: "NoiseFloor | None") -> "Table":
         "attempt": str(found.attempt),
         "epoch": f"{progress.epoch} of {progress.epochs} ({progress.phase})" if progress else None,
         "best mAP": _best(found),
-        "teacher's mAP": console.score_text(found.teacher_map) if found.teacher_map else None,
-        "baseline": baseline_text(found),
-        "verdict": None if found.comparison is None else verdict_line(found.comparison),
-        "gain by seed": None if found.comparison is None else gains_text(found.comparison),
-        "seeds alone": None if noise is None else noise_text(noise),
-        "report": found.report,
-        "launched": console.moment_text(found.created_at),
-        "took": console.duration_text(took_s(found)) if found.started_at else None,
+        "teacher's mAP": console.format_score(found.teacher_map) if found.teacher_map else None,
+        "baseline": format_baseline(found),
+        "verdict": None if found.comparison is None else format_verdict(found.comparison),
+        "gain by seed": None if found.comparison is None else format_gains(found.comparison),
+        "seeds alone": None if noise is None else format_noise_floor(noise),
+        "report": found.report_run_id,
+        "launched": console.format_time(found.created_at),
+        "took": console.format_duration(run_duration_s(found)) if found.started_at else None,
         "MLflow": found.mlflow_url,
-        "behind": behind_text(found.behind),
+        "behind": format_pending_records(found.pending_records),
     }
     for label, value in facts.items():
         if value:
             grid.add_row(f"[dim]{label}[/]", value)
     for metric, number in sorted(found.latest.items()):
-        if metric.startswith("budget/"):
+        if metric.startswith("loss_share/"):
             continue  # `tandem budget` shows these
         grid.add_row(f"[dim]{metric}[/]", f"{number:.4g}")
     return grid
@@ -275,10 +282,10 @@ def _facts(found: "RunView", noise: "NoiseFloor | None") -> "Table":
 def _best(found: "RunView") -> str | None:
     if found.best_map is None:
         return None
-    return f"{console.score_text(found.best_map)} after epoch {found.best_epoch}"
+    return f"{console.format_score(found.best_map)} after epoch {found.best_epoch}"
 
 
-def behind_text(behind: "Behind") -> str | None:
+def format_pending_records(behind: "PendingRecords") -> str | None:
     """Who lacks records, and how many; none: no more than are always on their way."""
     names = {"service": "the service", "mlflow": "MLflow"}
     lacking = [
@@ -296,7 +303,7 @@ def _events_table(events: "list[EventView]") -> "Table":
     for event in events:
         why = " ".join(filter(None, (event.reason, event.details)))
         shown.add_row(
-            console.moment_text(event.at),
+            console.format_time(event.at),
             event.actor,
             event.kind,
             event.from_state or "",

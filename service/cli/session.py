@@ -3,8 +3,8 @@
 from functools import cache
 from typing import TYPE_CHECKING
 
-from service.cli.console import errors
-from service.cli.errors import Refusal, Refused
+from service.cli.console import error_output
+from service.cli.errors import CliError, ErrorMessage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ def load_settings() -> "Settings":
     return Settings()
 
 
-def stack_config() -> "StackConfig":
+def load_stack_config() -> "StackConfig":
     """Where the stack of these settings lives."""
     import os
     import sys
@@ -53,10 +53,10 @@ def open_client() -> "TandemClient":
     """The service over HTTP; use it as a context manager."""
     from service.client import TandemClient
 
-    return TandemClient(load_settings().url, token=token_of_settings())
+    return TandemClient(load_settings().url, token=load_token())
 
 
-def token_of_settings() -> str | None:
+def load_token() -> str | None:
     """What is shown to the service: TANDEM_TOKEN, else what is in TANDEM_TOKEN_FILE."""
     settings = load_settings()
     if settings.token is not None:
@@ -65,38 +65,40 @@ def token_of_settings() -> str | None:
     if not file.is_file():
         return None
     if file.stat().st_mode & 0o077:
-        errors().print(f"{file} can be read by others: chmod 600 {file}", style="yellow")
+        error_output().print(f"{file} can be read by others: chmod 600 {file}", style="yellow")
     try:
         return file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         advice = ("Put the token there again, or set TANDEM_TOKEN.",)
-        raise Refused(Refusal(f"{file} holds no token: {error}", advice=advice)) from error
+        raise CliError(ErrorMessage(f"{file} holds no token: {error}", advice=advice)) from error
 
 
-def full_id(client: "TandemClient", prefix: str) -> str:
+def resolve_run_id(client: "TandemClient", prefix: str) -> str:
     """The id of the only run whose id begins with `prefix`."""
-    return id_from_prefix(prefix, all_runs(client))
+    return match_id_prefix(prefix, list_all_runs(client))
 
 
-def id_from_prefix(prefix: str, runs: "Sequence[RunView | SweepView]", *, what: str = "run") -> str:
+def match_id_prefix(
+    prefix: str, runs: "Sequence[RunView | SweepView]", *, noun: str = "run"
+) -> str:
     """The id among `runs` that is `prefix`, or the only one that begins with it."""
     matches = [run for run in runs if run.id.startswith(prefix)]
     exact = [run for run in matches if run.id == prefix]
     if len(exact or matches) == 1:
         return (exact or matches)[0].id
     if not matches:
-        every = "`tandem runs --all` lists every run." if what == "run" else "`tandem sweeps`."
-        raise Refused(Refusal(f"No {what}'s id begins with {prefix!r}.", advice=(every,)))
-    raise Refused(
-        Refusal(
-            f"{len(matches)} {what}s begin with {prefix!r}.",
+        every = "`tandem runs --all` lists every run." if noun == "run" else "`tandem sweeps`."
+        raise CliError(ErrorMessage(f"No {noun}'s id begins with {prefix!r}.", advice=(every,)))
+    raise CliError(
+        ErrorMessage(
+            f"{len(matches)} {noun}s begin with {prefix!r}.",
             fields=tuple((run.id, run.name) for run in matches[:10]),
             advice=("Give more letters of the id.",),
         )
     )
 
 
-def full_sweep_id(client: "TandemClient", prefix: str) -> str:
+def resolve_sweep_id(client: "TandemClient", prefix: str) -> str:
     """The id of the only sweep whose id begins with `prefix`."""
     from service.api.schemas.sweeps import SweepQuery
 
@@ -107,10 +109,10 @@ def full_sweep_id(client: "TandemClient", prefix: str) -> str:
         found += page.items
         cursor = page.next_cursor
         if cursor is None:
-            return id_from_prefix(prefix, found, what="sweep")
+            return match_id_prefix(prefix, found, noun="sweep")
 
 
-def all_runs(client: "TandemClient", *, state: "RunState | None" = None) -> "list[RunView]":
+def list_all_runs(client: "TandemClient", *, state: "RunState | None" = None) -> "list[RunView]":
     """Every run, page by page, the newest first."""
     from service.api.schemas.runs import RunQuery
 
@@ -124,7 +126,7 @@ def all_runs(client: "TandemClient", *, state: "RunState | None" = None) -> "lis
             return found
 
 
-def count_runs() -> dict[str, int]:
+def count_runs_by_state() -> dict[str, int]:
     """How many runs are in each state."""
     with open_client() as client:
         return {state: count for state, count in client.health().runs_by_state.items() if count}

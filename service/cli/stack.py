@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
-from service.cli.session import load_settings, stack_config
+from service.cli.session import load_settings, load_stack_config
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
     from rich.table import Table
 
-    from service.stack.lifecycle import PartStatus
+    from service.stack.lifecycle import ComponentStatus
 
 
 def register(app: typer.Typer) -> None:
@@ -24,8 +24,8 @@ def register(app: typer.Typer) -> None:
 
 def up() -> None:
     """Start what is missing: Ray, MLflow and the service."""
-    start()
-    config = stack_config()
+    start_stack_with_progress()
+    config = load_stack_config()
     out = console.output()
     out.print(f"API docs  {_service_url()}/docs")
     out.print(f"MLflow    {config.mlflow_url}")
@@ -38,16 +38,16 @@ def down() -> None:
     from service.stack.lifecycle import stop_stack
 
     with StackProgress() as watch:
-        stop_stack(stack_config(), watch=watch)
+        stop_stack(load_stack_config(), on_progress=watch)
 
 
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show how the parts are, and the runs by state."""
-    from service.stack.lifecycle import stack_status
+    from service.stack.lifecycle import get_stack_status
 
-    found = stack_status(stack_config())
+    found = get_stack_status(load_stack_config())
     counts = _runs_by_state(found)
     if as_json:
         parts: list[JsonValue] = [_document(part) for part in found]
@@ -56,7 +56,7 @@ def status(
     out = console.output()
     out.print(_table(found))
     if counts:
-        out.print("Runs: " + ", ".join(f"{n} {console.state_text(s)}" for s, n in counts.items()))
+        out.print("Runs: " + ", ".join(f"{n} {console.format_state(s)}" for s, n in counts.items()))
     out.print(f"Logs: {found[0].log.parent}", soft_wrap=True)
     if any(part.state not in {"up", "elsewhere"} for part in found):
         out.print("`tandem up` starts what is missing.")
@@ -69,28 +69,28 @@ def serve() -> None:
     serve_service(load_settings())
 
 
-def start() -> None:
+def start_stack_with_progress() -> None:
     """Starts the stack and shows how it comes up."""
     from service.cli.progress.stack import StackProgress
     from service.stack.lifecycle import start_stack
 
     with StackProgress() as watch:
-        start_stack(stack_config(), watch=watch)
+        start_stack(load_stack_config(), on_progress=watch)
 
 
 def _service_url() -> str:
-    from service.stack.components import parts_of
+    from service.stack.components import build_components
 
-    return parts_of(stack_config())[-1].url
-
-
-def _runs_by_state(parts: "tuple[PartStatus, ...]") -> dict[str, int]:
-    from service.cli.session import count_runs
-
-    return count_runs() if parts[-1].state in {"up", "elsewhere"} else {}
+    return build_components(load_stack_config())[-1].url
 
 
-def _document(part: "PartStatus") -> "JsonValue":
+def _runs_by_state(parts: "tuple[ComponentStatus, ...]") -> dict[str, int]:
+    from service.cli.session import count_runs_by_state
+
+    return count_runs_by_state() if parts[-1].state in {"up", "elsewhere"} else {}
+
+
+def _document(part: "ComponentStatus") -> "JsonValue":
     return {
         "name": part.name,
         "state": part.state,
@@ -103,21 +103,21 @@ def _document(part: "PartStatus") -> "JsonValue":
     }
 
 
-def _table(parts: "tuple[PartStatus, ...]") -> "Table":
+def _table(parts: "tuple[ComponentStatus, ...]") -> "Table":
     shown = console.table("part", "state", "pid", "url", "up for", "memory")
     for part in parts:
         shown.add_row(
             part.title,
-            console.state_text(part.state),
+            console.format_state(part.state),
             str(part.pid or "-"),
             part.url,
-            console.duration_text(_uptime_s(part)),
-            console.size_text(part.memory_bytes),
+            console.format_duration(_uptime_s(part)),
+            console.format_memory(part.memory_bytes),
         )
     return shown
 
 
-def _uptime_s(part: "PartStatus") -> float | None:
+def _uptime_s(part: "ComponentStatus") -> float | None:
     from time import time
 
     return None if part.started_at is None else time() - part.started_at

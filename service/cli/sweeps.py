@@ -6,7 +6,7 @@ import typer
 
 from service.cli import console
 from service.cli.runs import AsJson
-from service.cli.session import full_sweep_id, open_client
+from service.cli.session import open_client, resolve_sweep_id
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,10 +48,10 @@ def register(app: typer.Typer) -> None:
 
 
 def sweep(
-    preset: Annotated[str, typer.Argument(help="What to search around.")],
+    preset: Annotated[str, typer.Argument(help="What to launch_and_watch around.")],
     assignments: Varied,
     trials: Annotated[int, typer.Option(help="How many points to try.", min=1)] = 16,
-    algorithm: Annotated[str, typer.Option(help="tpe, random, grid or strategy.")] = "tpe",
+    algorithm: Annotated[str, typer.Option(help="tpe, random, grid or coordinate.")] = "tpe",
     scheduler: Annotated[str, typer.Option(help="none, asha, hyperband or median.")] = "none",
     repeats: Annotated[int, typer.Option(help="Runs of each trial, by seed.", min=1)] = 1,
     objective: Annotated[
@@ -62,7 +62,7 @@ def sweep(
     concurrency: Annotated[int | None, typer.Option(help="Trials at the same time.")] = None,
     hours: Hours = None,
     gpu_hours: GpuHours = None,
-    seed: Annotated[int, typer.Option(help="Of the search.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the launch_and_watch.")] = 0,
     name: Annotated[str | None, typer.Option(help="What to call it.")] = None,
     project: Annotated[str | None, typer.Option(help="Whose share of the cluster.")] = None,
     priority: Annotated[int, typer.Option(help="The larger goes first.")] = 0,
@@ -75,27 +75,27 @@ def sweep(
     """Search for the best values around a preset."""
     from service.api.schemas.sweeps import SweepRequest
     from service.cli.parsing import (
-        assignments_from,
-        changes_from,
-        kind_from,
-        objective_from,
-        pack_from,
+        parse_assignments,
+        parse_changes,
+        parse_kind,
+        parse_objective,
+        parse_pack,
     )
 
-    wanted = assignments_from(assignments)
+    wanted = parse_assignments(assignments)
     request = SweepRequest(
         preset=preset,
         changes=wanted.changes,
         space=wanted.space,
-        algorithm=kind_from(algorithm),
-        scheduler=kind_from(scheduler),
-        objectives=[objective_from(text) for text in objective] if objective else None,
+        algorithm=parse_kind(algorithm),
+        scheduler=parse_kind(scheduler),
+        objectives=[parse_objective(text) for text in objective] if objective else None,
         budget={"trials": trials, "hours": hours, "gpu_hours": gpu_hours},
-        first=[changes_from(point.split()) for point in first or ()],
+        initial_points=[parse_changes(point.split()) for point in first or ()],
         repeats=repeats,
         baseline=baseline,
         noise_runs=noise_runs,
-        pack=pack_from(pack),
+        pack=parse_pack(pack),
         concurrency=concurrency,
         probe=probe,
         seed=seed,
@@ -107,10 +107,10 @@ def sweep(
         if plan:
             _plan(client, request)
             return
-        search(client, request, watch=watch)
+        launch_and_watch(client, request, watch=watch)
 
 
-def search(client: "TandemClient", request: "SweepRequest", *, watch: bool) -> str | None:
+def launch_and_watch(client: "TandemClient", request: "SweepRequest", *, watch: bool) -> str | None:
     """Launch a sweep, and follow it; its id once it is over, else none."""
     launched = client.launch_sweep(request)
     console.output().print(f"Launched [bold]{launched.id}[/] (sweep of {launched.preset})")
@@ -132,27 +132,27 @@ def sweeps(as_json: AsJson = False) -> None:
 
 def trials(sweep_id: SweepPrefix, as_json: AsJson = False) -> None:
     """Show a sweep and its trials: values, how far each is and how it ended."""
-    from service.cli.progress.sweeps import head_of, table_of
+    from service.cli.progress.sweeps import build_trials_table, render_sweep_summary
 
     with open_client() as client:
-        full = full_sweep_id(client, sweep_id)
+        full = resolve_sweep_id(client, sweep_id)
         shown, found = client.sweep(full), client.trials(full)
     if as_json:
         document = shown.model_dump(mode="json")
-        document["trials_told"] = [trial.model_dump(mode="json") for trial in found]
+        document["trial_details"] = [trial.model_dump(mode="json") for trial in found]
         console.print_json(document)
         return
     out = console.output()
-    out.print(head_of(shown))
-    out.print(table_of(shown, found))
+    out.print(render_sweep_summary(shown))
+    out.print(build_trials_table(shown, found))
 
 
 def stop(sweep_id: SweepPrefix) -> None:
     """Begin no more trials and end those that go on; what they reached is kept."""
     with open_client() as client:
-        found = client.stop_sweep(full_sweep_id(client, sweep_id))
+        found = client.stop_sweep(resolve_sweep_id(client, sweep_id))
     follows = "" if found.is_over else ": its trials leave, and a report follows"
-    console.output().print(f"{found.id} is {console.state_text(found.state)}{follows}")
+    console.output().print(f"{found.id} is {console.format_state(found.state)}{follows}")
 
 
 def extend(
@@ -169,25 +169,25 @@ def extend(
 ) -> None:
     """Have a sweep that is over search on: more trials, other bounds, another algorithm."""
     from service.api.schemas.sweeps import ExtendRequest
-    from service.cli.errors import Refusal, Refused
-    from service.cli.parsing import assignments_from, kind_from
+    from service.cli.errors import CliError, ErrorMessage
+    from service.cli.parsing import parse_assignments, parse_kind
 
-    wanted = assignments_from(assignments or ())
+    wanted = parse_assignments(assignments or ())
     if wanted.changes:
         advice = ("Only what is swept can have other bounds, as in KEY=uniform:0.5,2.",)
-        raise Refused(Refusal(f"{min(wanted.changes)} is no parameter.", advice=advice))
+        raise CliError(ErrorMessage(f"{min(wanted.changes)} is no parameter.", advice=advice))
     with open_client() as client:
-        full = full_sweep_id(client, sweep_id)
+        full = resolve_sweep_id(client, sweep_id)
         known = client.sweep(full).spec.model_dump(mode="json")["space"]
         request = ExtendRequest(
             trials=trials,
             hours=hours,
             gpu_hours=gpu_hours,
             space={**known, **wanted.space} if wanted.space else None,
-            algorithm=None if algorithm is None else kind_from(algorithm),
+            algorithm=None if algorithm is None else parse_kind(algorithm),
         )
         extended = client.extend_sweep(full, request)
-        console.output().print(f"{extended.id} is {console.state_text(extended.state)} again")
+        console.output().print(f"{extended.id} is {console.format_state(extended.state)} again")
         _followed(client, full, watch=watch)
 
 
@@ -203,13 +203,13 @@ def promote(
 ) -> None:
     """Launch the best trial as a run of its own, perhaps for the full schedule."""
     from service.api.schemas.sweeps import PromoteRequest
-    from service.cli.parsing import changes_from
+    from service.cli.parsing import parse_changes
 
     request = PromoteRequest(
-        trial=trial, changes=changes_from(changes or ()), name=name, priority=priority
+        trial=trial, changes=parse_changes(changes or ()), name=name, priority=priority
     )
     with open_client() as client:
-        launched = client.promote(full_sweep_id(client, sweep_id), request)
+        launched = client.promote(resolve_sweep_id(client, sweep_id), request)
     console.output().print(f"Launched [bold]{launched.id}[/] ({launched.name})")
     console.output().print(f"`tandem logs -f {launched.id}` follows it.")
 
@@ -235,13 +235,13 @@ def _followed(client: "TandemClient", sweep_id: str, *, watch: bool) -> bool:
 
 
 def _tell_end(client: "TandemClient", ended: "SweepView") -> None:
-    from service.cli.errors import Refusal, Refused
-    from service.cli.progress.sweeps import best_in_words
+    from service.cli.errors import CliError, ErrorMessage
+    from service.cli.progress.sweeps import format_best_trial
 
     if ended.state == "failed":
-        raise Refused(Refusal(f"{ended.id} failed: {ended.message}"))
+        raise CliError(ErrorMessage(f"{ended.id} failed: {ended.message}"))
     out = console.output()
-    out.print(f"best: {best_in_words(ended)}", soft_wrap=True)
+    out.print(f"best: {format_best_trial(ended)}", soft_wrap=True)
     out.print(f"report: {client.url}{client.report_path(ended.id)}", soft_wrap=True)
     if ended.mlflow_url:
         out.print(f"MLflow: {ended.mlflow_url}", soft_wrap=True)
@@ -267,7 +267,7 @@ def _plan(client: "TandemClient", request: "SweepRequest") -> None:
 def _sweeps_table(found: "list[SweepView]") -> "Table":
     from rich.markup import escape
 
-    from service.cli.progress.sweeps import number_text
+    from service.cli.progress.sweeps import format_metric_value
 
     shown = console.table("id", "name", "state", "trials", "best", "launched", folding=("name",))
     for item in found:
@@ -275,9 +275,9 @@ def _sweeps_table(found: "list[SweepView]") -> "Table":
         shown.add_row(
             item.id,
             escape(item.name),
-            console.state_text(item.state),
+            console.format_state(item.state),
             f"{item.trials}/{item.spec.budget.trials}",
-            "-" if item.best is None else number_text(metric, item.best.objective),
-            console.moment_text(item.created_at)[:-3],
+            "-" if item.best is None else format_metric_value(metric, item.best.objective),
+            console.format_time(item.created_at)[:-3],
         )
     return shown

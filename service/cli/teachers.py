@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
-from service.cli.errors import Refusal, Refused
-from service.cli.session import load_settings, open_client, stack_config
+from service.cli.errors import CliError, ErrorMessage
+from service.cli.session import load_settings, load_stack_config, open_client
 
 if TYPE_CHECKING:
     from configs.teacher_catalog import TeacherCard
@@ -34,7 +34,7 @@ def list_teachers() -> None:
             teacher.name,
             teacher.detector.title,
             str(len(teacher.classes)),
-            console.score_text(teacher.measured_map),
+            console.format_score(teacher.measured_map),
             teacher.source,
         )
     console.output().print(shown)
@@ -51,7 +51,7 @@ def list_known_teachers() -> None:
     for name, card in known_teachers().items():
         command = f"teachers fetch {name}" if card.can_be_fetched else f"run {card.preset}"
         shown.add_row(
-            name, card.summary, console.score_text(card.published_map), f"tandem {command}"
+            name, card.summary, console.format_score(card.published_map), f"tandem {command}"
         )
     console.output().print(shown)
 
@@ -85,20 +85,22 @@ def fetch_teacher(
     replace: Replace = False,
 ) -> None:
     """Get a known teacher, check and convert it, and register it."""
-    from configs.teacher_catalog import known_teachers, way_to_get
+    from configs.teacher_catalog import how_to_get_teacher, known_teachers
 
     card = known_teachers().get(name)
     if card is None:
-        raise Refused(
-            Refusal(
+        raise CliError(
+            ErrorMessage(
                 f"Nothing is known of a teacher {name!r}.",
                 advice=("`tandem teachers known` lists those that can be fetched.",),
             )
         )
     if not card.can_be_fetched:
-        raise Refused(Refusal(f"There is no file of {name!r}.", advice=(way_to_get(name),)))
+        raise CliError(
+            ErrorMessage(f"There is no file of {name!r}.", advice=(how_to_get_teacher(name),))
+        )
     if card.shipped:
-        register_shipped(name)
+        register_shipped_teacher(name)
         return
     weights = _import(name, card, source=source)
     document = _read_card(weights.with_suffix(".json"))
@@ -107,7 +109,7 @@ def fetch_teacher(
     _register_if_up(document, weights, replace=replace)
 
 
-def import_command(
+def build_import_command(
     name: str, card: "TeacherCard", *, worker: Path, source: str | None, out: Path
 ) -> list[str]:
     """The worker's command that brings a known teacher to the folder `out`."""
@@ -120,7 +122,7 @@ def import_command(
     ]
 
 
-def register_shipped(name: str) -> None:
+def register_shipped_teacher(name: str) -> None:
     """Registers a teacher that comes with Tandem, from a copy in the home."""
     import json
     from importlib.resources import files
@@ -128,8 +130,8 @@ def register_shipped(name: str) -> None:
     shipped = files("configs").joinpath("teachers")
     card, weights = shipped.joinpath(f"{name}.json"), shipped.joinpath(f"{name}.pth")
     if not card.is_file() or not weights.is_file():
-        raise Refused(
-            Refusal(
+        raise CliError(
+            ErrorMessage(
                 f"This installation has no {name.replace('-', ' ')}.",
                 advice=("Train one: `make demo TEACHER=train`, or `tandem demo --teacher train`.",),
             )
@@ -161,11 +163,11 @@ def _import(name: str, card: "TeacherCard", *, source: str | None) -> Path:
     import subprocess
 
     out = load_settings().teachers_dir
-    worker = stack_config().bin / "tandem-worker"
-    command = import_command(name, card, worker=worker, source=source, out=out)
+    worker = load_stack_config().bin / "tandem-worker"
+    command = build_import_command(name, card, worker=worker, source=source, out=out)
     if subprocess.run(command, check=False).returncode != 0:
-        raise Refused(
-            Refusal(
+        raise CliError(
+            ErrorMessage(
                 f"The teacher {name!r} was not brought here.",
                 advice=(
                     "The lines above say why; nothing was registered. If this machine has no way "
@@ -180,16 +182,16 @@ def _read_card(file: Path) -> dict[str, object]:
     import yaml
 
     if not file.exists():
-        raise Refused(
-            Refusal(
+        raise CliError(
+            ErrorMessage(
                 f"There is no card {file}.",
                 advice=("Write one with name, detector and classes, and give it with --card.",),
             )
         )
     document = yaml.safe_load(file.read_text(encoding="utf-8"))
     if not isinstance(document, dict):
-        raise Refused(
-            Refusal(f"{file} is not a mapping.", advice=("Write name: ..., detector: ....",))
+        raise CliError(
+            ErrorMessage(f"{file} is not a mapping.", advice=("Write name: ..., detector: ....",))
         )
     return document
 

@@ -22,7 +22,7 @@ class Role(StrEnum):
     ADMIN = "admin"
     """Set projects, give and take back access, read the audit."""
 
-    def reaches(self, least: "Role") -> bool:
+    def includes(self, least: "Role") -> bool:
         """Whether this role is `least` or a larger one."""
         order = list(Role)
         return order.index(self) >= order.index(least)
@@ -37,16 +37,16 @@ class Caller:
     project: str | None = None
     token_id: str | None = None
 
-    def may_do_what(self, least: Role) -> bool:
+    def has_role(self, least: Role) -> bool:
         """Whether the role reaches; what an admin does is for all projects, so one must see all."""
-        return self.role.reaches(least) and (least is not Role.ADMIN or self.project is None)
+        return self.role.includes(least) and (least is not Role.ADMIN or self.project is None)
 
-    def sees(self, project: str) -> bool:
+    def can_see(self, project: str) -> bool:
         """Whether things of a project exist for this caller."""
         return self.project in (None, project)
 
 
-LOCAL = Caller("user", Role.ADMIN)
+LOCAL_CALLER = Caller("user", Role.ADMIN)
 """Whoever sits at this machine, where access control is off."""
 
 
@@ -67,7 +67,7 @@ class Token:
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
 
-    def is_good(self, at: datetime) -> bool:
+    def is_valid(self, at: datetime) -> bool:
         """Whether it opens anything."""
         has_expired = self.expires_at is not None and self.expires_at <= at
         return self.revoked_at is None and not has_expired
@@ -99,7 +99,7 @@ class AuditEntry:
 
 
 @dataclass(frozen=True)
-class AttemptSeal:
+class AttemptToken:
     """What a worker shows: good for the records of one attempt, and for nothing else."""
 
     run_id: str
@@ -108,7 +108,7 @@ class AttemptSeal:
     attempt: int
 
     @property
-    def is_of_driver(self) -> bool:
+    def is_driver(self) -> bool:
         """Whether the driver of a sweep shows it, and no worker of a run."""
         return self.run_id.startswith("s")
 
@@ -118,18 +118,18 @@ _SEAL = re.compile(r"tdw_([a-z0-9]{1,16})\.([0-9]{1,6})\.([A-Za-z0-9_-]{43})")
 _NOBODYS_DIGEST = "0" * 64
 
 
-def new_token_text() -> tuple[str, str, str]:
+def generate_token() -> tuple[str, str, str]:
     """The id, the digest that is kept, and the text that its owner is shown once."""
     token_id, secret = secrets.token_hex(5), secrets.token_urlsafe(32)
-    return token_id, digest_of(secret), f"tdm_{token_id}_{secret}"
+    return token_id, hash_secret(secret), f"tdm_{token_id}_{secret}"
 
 
-def digest_of(secret: str) -> str:
+def hash_secret(secret: str) -> str:
     """What is kept of a secret."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def parts_of_token(text: str) -> tuple[str, str] | None:
+def parse_token(text: str) -> tuple[str, str] | None:
     """Id and secret of a token's text; none if it is no token."""
     found = _TOKEN.fullmatch(text)
     return None if found is None else (found[1], found[2])
@@ -137,32 +137,32 @@ def parts_of_token(text: str) -> tuple[str, str] | None:
 
 def token_from_text(text: str, *, name: str, role: Role, at: datetime) -> Token:
     """A token whose text is known; `ValueError` if it is none."""
-    parts = parts_of_token(text)
+    parts = parse_token(text)
     if parts is None:
         raise ValueError("that is no token's text")
     token_id, secret = parts
-    return Token(token_id, name, role, None, digest_of(secret), created_at=at)
+    return Token(token_id, name, role, None, hash_secret(secret), created_at=at)
 
 
-def opens(token: Token | None, secret: str, *, at: datetime) -> bool:
+def verify_secret(token: Token | None, secret: str, *, at: datetime) -> bool:
     """Whether a secret is that of a good token; it takes the same time for one that is unknown."""
     is_same = hmac.compare_digest(
-        digest_of(secret), _NOBODYS_DIGEST if token is None else token.digest
+        hash_secret(secret), _NOBODYS_DIGEST if token is None else token.digest
     )
-    return token is not None and is_same and token.is_good(at)
+    return token is not None and is_same and token.is_valid(at)
 
 
-def seal_of(run_id: str, attempt: int, *, key: bytes) -> str:
+def make_attempt_token(run_id: str, attempt: int, *, key: bytes) -> str:
     """The text that the worker of an attempt shows."""
     mac = hmac.digest(key, f"{run_id}.{attempt}".encode(), "sha256")
     return f"tdw_{run_id}.{attempt}.{urlsafe_b64encode(mac).decode().rstrip('=')}"
 
 
-def seal_from(text: str, *, key: bytes) -> AttemptSeal | None:
+def verify_attempt_token(text: str, *, key: bytes) -> AttemptToken | None:
     """The attempt that a text is the seal of; none if it is no seal of ours."""
     found = _SEAL.fullmatch(text)
     if found is None:
         return None
     run_id, attempt = found[1], int(found[2])
-    is_ours = hmac.compare_digest(text, seal_of(run_id, attempt, key=key))
-    return AttemptSeal(run_id, attempt) if is_ours else None
+    is_ours = hmac.compare_digest(text, make_attempt_token(run_id, attempt, key=key))
+    return AttemptToken(run_id, attempt) if is_ours else None

@@ -6,18 +6,18 @@ from datetime import datetime
 from typing import Literal
 
 from configs.derived_specs import (
-    baseline_of,
-    family_digest,
-    is_taught,
-    noise_key,
+    baseline_spec,
+    is_distilled,
+    seed_group_key,
+    seedless_digest,
     spec_digest,
 )
 from configs.spec.run import RunSpec
 from service.domain.errors import Conflict
-from service.domain.runs import Run, name_with_ending
+from service.domain.runs import Run, truncate_with_suffix
 from service.domain.states import RunState
 
-BaselineWish = Literal["auto", "off"]
+BaselineMode = Literal["auto", "off"]
 """Whether a taught run is to have a twin."""
 
 _ALONE = ", student alone"
@@ -42,9 +42,9 @@ class PlannedBaseline:
     """One that is there; none: it would be booked."""
 
 
-def wants_twin(spec: object, wish: BaselineWish) -> bool:
+def needs_baseline(spec: object, mode: BaselineMode) -> bool:
     """Whether a run with this spec is to have a twin."""
-    return wish == "auto" and isinstance(spec, RunSpec) and is_taught(spec)
+    return mode == "auto" and isinstance(spec, RunSpec) and is_distilled(spec)
 
 
 def with_digests(run: Run, *, dataset_digest: str) -> Run:
@@ -54,17 +54,17 @@ def with_digests(run: Run, *, dataset_digest: str) -> Run:
     return replace(
         run,
         spec_digest=spec_digest(run.spec, dataset_digest=dataset_digest),
-        family_digest=family_digest(run.spec, dataset_digest=dataset_digest),
-        noise_key=noise_key(run.spec, dataset_digest=dataset_digest),
+        seedless_digest=seedless_digest(run.spec, dataset_digest=dataset_digest),
+        seed_group_key=seed_group_key(run.spec, dataset_digest=dataset_digest),
     )
 
 
-def twin_digest(spec: RunSpec, *, dataset_digest: str) -> str:
+def baseline_digest(spec: RunSpec, *, dataset_digest: str) -> str:
     """What the twins of a run are found by."""
-    return spec_digest(baseline_of(spec), dataset_digest=dataset_digest)
+    return spec_digest(baseline_spec(spec), dataset_digest=dataset_digest)
 
 
-def best_twin(equal: Sequence[Run]) -> Run | None:
+def choose_baseline(equal: Sequence[Run]) -> Run | None:
     """The one to compare with: of those that have not ended badly one that succeeded, the oldest.
 
     A sweep's trial counts only when it has succeeded: its scheduler may stop it before.
@@ -82,24 +82,24 @@ def is_sound(run: Run) -> bool:
     )
 
 
-def twin_of(run: Run, spec: RunSpec, *, run_id: str, at: datetime) -> Run:
+def make_baseline(run: Run, spec: RunSpec, *, run_id: str, at: datetime) -> Run:
     """A new run beside `run`: the student of `spec` alone, in the same place of the queue."""
     return Run(
         id=run_id,
-        name=name_with_ending(run.name, _ALONE),
+        name=truncate_with_suffix(run.name, _ALONE),
         preset=None,
-        spec=baseline_of(spec),
+        spec=baseline_spec(spec),
         state=RunState.QUEUED,
         created_at=at,
-        changed_at=at,
+        updated_at=at,
         project=run.project,
         priority=run.priority,
     )
 
 
-def further_seeds(first: int, *, wanted: int, have: Iterable[int]) -> list[int]:
+def choose_new_seeds(first: int, *, wanted: int, existing: Iterable[int]) -> list[int]:
     """Seeds from `first` up that are not there yet, as many as are missing to `wanted`."""
-    known = set(have)
+    known = set(existing)
     missing: list[int] = []
     seed = first
     while len(known) + len(missing) < wanted:

@@ -4,23 +4,23 @@ TandemError
 ├── NotFound                 run_not_found, dataset_not_found, teacher_not_found, preset_not_found,
 │                            checkpoint_missing, dependency_failed, token_not_found,
 │                            sweep_not_found, report_not_found
-├── NotLetIn                 not_let_in
+├── NotLetIn                 unauthenticated
 ├── NotAllowed
-│   ├── RoleTooSmall         role_too_small
-│   └── OtherProject         other_project
+│   ├── RoleTooSmall         insufficient_role
+│   └── OtherProject         project_forbidden
 ├── TokenRefused             token_refused
 ├── SpecRefused              spec_refused: the spec cannot be, or cannot run here
 ├── EntryRefused             sweep_entry_refused: what a driver may not write
 ├── Conflict
 │   ├── IllegalMove          illegal_move, and of a sweep illegal_sweep_move
-│   ├── SweepLogMoved        sweep_log_moved; for a driver of old driver_superseded
+│   ├── SweepLogMoved        sweep_log_conflict; for a driver of old driver_superseded
 │   ├── NothingToPromote     nothing_to_promote; in domain.twins nothing_to_repeat
 │   ├── AttemptSuperseded    attempt_superseded
 │   ├── LeaseLost            lease_lost
 │   ├── KeyReused            idempotency_key_reused
 │   └── NameTaken            name_taken
 ├── PathRefused              path_refused
-├── PieceTooLarge            piece_too_large
+├── PieceTooLarge            log_chunk_too_large
 ├── ValueRefused             value_refused
 ├── SchemaUnknown            schema_unknown
 ├── BackupRefused            backup_refused
@@ -36,7 +36,7 @@ from typing import ClassVar
 
 
 @dataclass(frozen=True)
-class FieldFault:
+class FieldError:
     """One field that is wrong: as people write it, why, and what to do."""
 
     field: str
@@ -49,7 +49,7 @@ class TandemError(Exception):
 
     code: ClassVar[str] = "error"
     advice: ClassVar[str | None] = None
-    faults: tuple[FieldFault, ...] = ()
+    field_errors: tuple[FieldError, ...] = ()
 
 
 class NotFound(TandemError):
@@ -79,8 +79,8 @@ class ReportNotFound(NotFound):
 
     code = "report_not_found"
 
-    def __init__(self, what: str, *, what_to_do: str) -> None:
-        super().__init__(f"There is no report of {what}. {what_to_do}")
+    def __init__(self, what: str, *, hint: str) -> None:
+        super().__init__(f"There is no report of {what}. {hint}")
 
 
 class DatasetNotFound(NotFound):
@@ -99,8 +99,8 @@ class TeacherNotFound(NotFound):
 
     code = "teacher_not_found"
 
-    def __init__(self, name: str, *, way_to_get: str) -> None:
-        super().__init__(f"No teacher is called {name!r}. {way_to_get}")
+    def __init__(self, name: str, *, hint: str) -> None:
+        super().__init__(f"No teacher is called {name!r}. {hint}")
 
 
 class PresetNotFound(NotFound):
@@ -111,7 +111,7 @@ class PresetNotFound(NotFound):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        self.faults = (FieldFault("preset", self.code, message),)
+        self.faults = (FieldError("preset", self.code, message),)
 
 
 class DependencyFailed(NotFound):
@@ -144,10 +144,10 @@ class TokenNotFound(NotFound):
         super().__init__(f"There is no token {token_id}. `tandem token list` shows them.")
 
 
-class NotLetIn(TandemError):
+class Unauthenticated(TandemError):
     """No token, or none that opens anything; why is nobody's business."""
 
-    code = "not_let_in"
+    code = "unauthenticated"
     advice = (
         "Show a token that is good, as `Authorization: Bearer ...`; an admin makes one with "
         "`tandem token create`."
@@ -157,24 +157,24 @@ class NotLetIn(TandemError):
         super().__init__("This service wants a token, and what was shown is not a good one.")
 
 
-class NotAllowed(TandemError):
+class Forbidden(TandemError):
     """The caller is known, but may not do this."""
 
 
-class RoleTooSmall(NotAllowed):
+class InsufficientRole(Forbidden):
     """The caller's role does not reach."""
 
-    code = "role_too_small"
+    code = "insufficient_role"
 
     def __init__(self, role: str, least: str, *, project: str | None = None) -> None:
         of_all = " of all projects" if role == least and project is not None else ""
         super().__init__(f"This needs the role {least}{of_all}, and your token's is {role}.")
 
 
-class OtherProject(NotAllowed):
+class ProjectForbidden(Forbidden):
     """The caller's token is for another project."""
 
-    code = "other_project"
+    code = "project_forbidden"
 
     def __init__(self, asked: str, own: str) -> None:
         super().__init__(f"Your token is for project {own!r}, not for {asked!r}.")
@@ -187,7 +187,7 @@ class TokenRefused(TandemError):
 
     def __init__(self, field: str, why: str) -> None:
         super().__init__(why)
-        self.faults = (FieldFault(field, self.code, why),)
+        self.faults = (FieldError(field, self.code, why),)
 
 
 class SpecRefused(TandemError):
@@ -198,11 +198,11 @@ class SpecRefused(TandemError):
         "Nothing was created; correct the fields and ask again. POST /v1/runs:plan is the dry run."
     )
 
-    def __init__(self, faults: Sequence[FieldFault]) -> None:
+    def __init__(self, field_errors: Sequence[FieldError]) -> None:
         super().__init__(
-            "; ".join(f"{f.field}: {f.message}" if f.field else f.message for f in faults)
+            "; ".join(f"{f.field}: {f.message}" if f.field else f.message for f in field_errors)
         )
-        self.faults = tuple(faults)
+        self.faults = tuple(field_errors)
 
 
 class EntryRefused(TandemError):
@@ -212,14 +212,14 @@ class EntryRefused(TandemError):
 
     def __init__(self, number: int, why: str) -> None:
         super().__init__(f"entries.{number}: {why}")
-        self.faults = (FieldFault(f"entries.{number}", self.code, why),)
+        self.faults = (FieldError(f"entries.{number}", self.code, why),)
 
 
 class Conflict(TandemError):
     """The request does not fit the state of things."""
 
 
-class IllegalMove(Conflict):
+class InvalidTransition(Conflict):
     """A run cannot go from its state to the one that is asked for."""
 
     code = "illegal_move"
@@ -228,7 +228,7 @@ class IllegalMove(Conflict):
         super().__init__(f"Run {run_id} is {from_state} and cannot become {to_state}.")
 
 
-class IllegalSweepMove(Conflict):
+class InvalidSweepTransition(Conflict):
     """A sweep cannot go from its state to the one that is asked for."""
 
     code = "illegal_sweep_move"
@@ -237,10 +237,10 @@ class IllegalSweepMove(Conflict):
         super().__init__(f"Sweep {sweep_id} is {from_state} and cannot become {to_state}.")
 
 
-class SweepLogMoved(Conflict):
+class SweepLogConflict(Conflict):
     """Somebody else has written into a sweep's list, or there would be a gap."""
 
-    code = "sweep_log_moved"
+    code = "sweep_log_conflict"
     advice = "Read the list again and go on from its end."
 
     def __init__(self, sweep_id: str, first: int, length: int) -> None:
@@ -285,7 +285,7 @@ class LeaseLost(Conflict):
         super().__init__(f"Run {run_id} is looked after by {owner} now.")
 
 
-class KeyReused(Conflict):
+class IdempotencyKeyReused(Conflict):
     """An idempotency key came again with another request."""
 
     code = "idempotency_key_reused"
@@ -315,13 +315,13 @@ class PathRefused(TandemError):
 
     def __init__(self, field: str, path: Path, why: str) -> None:
         super().__init__(f"{path}: {why}")
-        self.faults = (FieldFault(field, self.code, f"{path}: {why}"),)
+        self.faults = (FieldError(field, self.code, f"{path}: {why}"),)
 
 
-class PieceTooLarge(TandemError):
+class LogChunkTooLarge(TandemError):
     """A piece of a log is longer than one may be."""
 
-    code = "piece_too_large"
+    code = "log_chunk_too_large"
 
     def __init__(self, most_bytes: int) -> None:
         super().__init__(f"A piece of a log may have {most_bytes} bytes; send it in several.")
@@ -393,7 +393,7 @@ class TrackerUnreachable(Unreachable):
     code = "tracker_unreachable"
 
 
-class StoreUnreachable(Unreachable):
+class DatabaseUnreachable(Unreachable):
     """The database does not answer, or dropped the connection."""
 
     code = "database_unreachable"

@@ -24,7 +24,7 @@ class Estimate:
     """Of all trials trained to their end: schedulers only make it less."""
 
     hours: float
-    """By the clock, with all of the cluster's places for it."""
+    """By the clock, with all of the cluster's slots for it."""
 
     gpu_hours: float
     cpu_hours: float
@@ -38,9 +38,9 @@ class Estimate:
 
 
 def estimate(
-    spec: SweepSpec, costs: Costs, *, pack_size: int, places: int, prices: Prices
+    spec: SweepSpec, costs: Costs, *, pack_size: int, slots: int, prices: Prices
 ) -> Estimate:
-    """Time and money of a sweep; `places` counts the jobs that run at the same time."""
+    """Time and money of a sweep; `slots` counts the jobs that run at the same time."""
     runs = spec.budget.trials * spec.repeats
     jobs = -(-runs // pack_size)
     packed_s = sum(
@@ -53,10 +53,10 @@ def estimate(
     gpu_hours = hours * asked.num_gpus * asked.processes
     cpu_hours = hours * asked.num_cpus * asked.processes
     return Estimate(
-        hours=hours / max(1, min(places, jobs)),
+        hours=hours / max(1, min(slots, jobs)),
         gpu_hours=gpu_hours,
         cpu_hours=cpu_hours,
-        separate_hours=separate_s / _HOUR_S / max(1, min(places, runs)),
+        separate_hours=separate_s / _HOUR_S / max(1, min(slots, runs)),
         saved=1.0 - packed_s / separate_s,
         price=_price(prices, gpu_hours=gpu_hours, cpu_hours=cpu_hours),
     )

@@ -7,7 +7,7 @@ from statistics import fmean
 from configs.protocol.names import DISTILLATION_TERMS
 from service.domain.runs import MetricPoint
 
-_PREFIX = "budget/"
+_PREFIX = "loss_share/"
 _ALL = "all"
 _RECENT = 0.25
 """The last quarter of the looks says what is so now; at the beginning all losses are large."""
@@ -18,34 +18,34 @@ _AGAINST = -0.2
 
 
 @dataclass(frozen=True)
-class Part:
+class LevelLossShare:
     """One term's part of the gradient at one place: a feature level, or all of them."""
 
     term: str
-    place: str
+    level: str
     """`all`, or `p3` (stride 8) to `p7` (stride 128)."""
 
     share: float
     cosine: float
     """With the gradient of the detector's own losses, from -1 to 1."""
 
-    is_taught: bool
+    is_distillation: bool
 
 
 @dataclass(frozen=True)
-class Budget:
+class LossShares:
     """What every term did lately, and what it comes to."""
 
-    looks: int
+    samples: int
     step: int | None
     """Of the last look."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[LevelLossShare, ...]
     verdict: str
 
 
-def budget_from_points(points: Iterable[MetricPoint]) -> Budget:
-    """The budget of a run from its metrics; others than `budget/` are left aside."""
+def loss_shares_from_points(points: Iterable[MetricPoint]) -> LossShares:
+    """The budget of a run from its metrics; others than `loss_share/` are left aside."""
     ours = [point for point in points if point.key.startswith(_PREFIX)]
     steps = sorted({point.step for point in ours})
     recent = set(steps[-max(1, round(len(steps) * _RECENT)) :])
@@ -55,22 +55,22 @@ def budget_from_points(points: Iterable[MetricPoint]) -> Budget:
             _, term, place, what = point.key.split("/")
             values.setdefault((term, place), {}).setdefault(what, []).append(point.value)
     parts = tuple(
-        Part(
+        LevelLossShare(
             term,
             place,
             share=fmean(said["share"]),
             cosine=fmean(said["cosine"]),
-            is_taught=term in DISTILLATION_TERMS,
+            is_distillation=term in DISTILLATION_TERMS,
         )
         for (term, place), said in sorted(values.items())
     )
-    return Budget(len(steps), steps[-1] if steps else None, parts, _verdict(parts))
+    return LossShares(len(steps), steps[-1] if steps else None, parts, _verdict(parts))
 
 
-def _verdict(parts: Sequence[Part]) -> str:
-    taught = [part for part in parts if part.is_taught and part.place == _ALL]
+def _verdict(parts: Sequence[LevelLossShare]) -> str:
+    taught = [part for part in parts if part.is_distillation and part.level == _ALL]
     if not taught:
-        return "No look was taken yet: a distilled run takes one every loss_budget_steps."
+        return "No look was taken yet: a distilled run takes one every loss_shares_every_steps."
     share = sum(part.share for part in taught)
     said = f"Distillation is {100 * share:.0f} % of the gradient"
     if share < _NOTHING:

@@ -40,13 +40,13 @@ class Job:
         return self.state in ("stopped", "succeeded", "failed")
 
     @property
-    def has_left_by_itself(self) -> bool:
+    def has_exited_by_itself(self) -> bool:
         """Whether it ended as our program ends, so that it left no process behind."""
         return self.is_over and self.exit_code in set(ExitCode)
 
 
 @dataclass(frozen=True)
-class Order:
+class JobRequest:
     """A job to submit: its command line and what it takes."""
 
     submission_id: str
@@ -89,10 +89,10 @@ class Clock(Protocol):
 class Cluster(Protocol):
     """Where jobs run. Every method may raise `ClusterUnreachable`."""
 
-    def submit(self, order: Order) -> None:
+    def submit(self, order: JobRequest) -> None:
         """Submit a job; a second submit of the same id changes nothing."""
 
-    def look(self, submission_id: str) -> Job | None:
+    def get_job(self, submission_id: str) -> Job | None:
         """What the cluster says of a job; none if it does not know it."""
 
     def jobs(self) -> dict[str, Job]:
@@ -151,7 +151,7 @@ class Files(Protocol):
     def file(self, path: Path, *, field: str) -> Path:
         """A file's path, resolved; `PathRefused` if it is none or leaves the allowed roots."""
 
-    def try_to_write(self) -> None:
+    def check_writable(self) -> None:
         """Raises `OSError` if nothing can be written where the folders of runs are."""
 
     def free_bytes(self) -> int:
@@ -182,7 +182,7 @@ class LogStore(Protocol):
     def append(self, run_id: str, attempt: int, *, offset: int, content: bytes) -> int:
         """Keep what is new of `content`; returns the offset to go on from."""
 
-    def end(self, run_id: str, attempt: int) -> int:
+    def size_bytes(self, run_id: str, attempt: int) -> int:
         """How many bytes there are."""
 
     def read(self, run_id: str, attempt: int, *, offset: int, limit: int) -> bytes:

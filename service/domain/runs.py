@@ -6,14 +6,14 @@ from typing import Literal
 
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import DEFAULT_PROJECT
-from configs.protocol.records import Behind, Progress, StopKind
-from configs.spec.jobs import JobSpec, Task, task_of
-from service.domain.errors import IllegalMove
-from service.domain.states import RunState, is_over, may_move
+from configs.protocol.records import PendingRecords, Progress, StopKind
+from configs.spec.jobs import JobSpec, Task, get_task
+from service.domain.errors import InvalidTransition
+from service.domain.states import RunState, can_transition, is_over
 
-Desired = Literal["run", "paused", "cancelled"]
+DesiredState = Literal["run", "paused", "cancelled"]
 
-LONGEST_NAME = 200
+MAX_NAME_LENGTH = 200
 """In characters; what is longer is cut off."""
 
 
@@ -27,22 +27,22 @@ class Run:
     spec: JobSpec
     state: RunState
     created_at: datetime
-    changed_at: datetime
+    updated_at: datetime
     project: str = DEFAULT_PROJECT
     priority: int = 0
     """The larger goes first, and may have a smaller one make room."""
 
-    desired: Desired = "run"
+    desired: DesiredState = "run"
     preempted_for: str | None = None
     """The run that this one's attempt makes room for."""
 
     attempt: int = 0
     """Number of the current attempt; 0 before the first."""
 
-    strikes: int = 0
+    consecutive_failures: int = 0
     """Attempts in a row that ended badly without getting further than any before."""
 
-    furthest_step: int = 0
+    max_step: int = 0
     """The last step of all attempts but the current one."""
 
     not_before: datetime | None = None
@@ -54,10 +54,10 @@ class Run:
     reason: FailureReason | None = None
     message: str = ""
     waiting_for: str | None = None
-    spool_next: int = 0
+    next_spool_position: int = 0
     """Position of the first record that we do not have."""
 
-    behind: Behind = field(default_factory=dict)
+    pending_records: PendingRecords = field(default_factory=dict)
     """Records of its spool that each destination lacks, as its worker said last."""
 
     progress: Progress | None = None
@@ -65,23 +65,23 @@ class Run:
     best_map: float | None = None
     best_epoch: int | None = None
     mlflow_run_id: str | None = None
-    mlflow_agrees: bool = True
+    mlflow_synced: bool = True
     """Whether MLflow shows the status that our state implies."""
 
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    heard_at: datetime | None = None
-    stop_asked_at: datetime | None = None
+    last_seen_at: datetime | None = None
+    stop_requested_at: datetime | None = None
     pending_outcome: str | None = None
     """The last word of the current attempt, before its job is seen to be over."""
 
     spec_digest: str | None = None
     """Equal for runs that compute the same numbers; none: a job, or a run of old times."""
 
-    family_digest: str | None = None
+    seedless_digest: str | None = None
     """Equal for runs that differ in their seed alone."""
 
-    noise_key: str | None = None
+    seed_group_key: str | None = None
     """Equal for runs that scatter alike over seeds."""
 
     baseline_run_id: str | None = None
@@ -111,7 +111,7 @@ class Run:
     @property
     def task(self) -> Task:
         """What it does: train, evaluate or export."""
-        return task_of(self.spec)
+        return get_task(self.spec)
 
     @property
     def stop_kind(self) -> StopKind | None:
@@ -186,29 +186,29 @@ class Event:
     """Its place among all events; given by the store."""
 
 
-def name_with_ending(name: str, ending: str) -> str:
+def truncate_with_suffix(name: str, ending: str) -> str:
     """A name with an ending that is kept whole; the name is cut off where both are too long."""
-    return name[: LONGEST_NAME - len(ending)] + ending
+    return name[: MAX_NAME_LENGTH - len(ending)] + ending
 
 
-def move(run: Run, to: RunState, *, at: datetime) -> Run:
-    """The run in another state; `IllegalMove` if the table does not have the move."""
-    if not may_move(run.state, to):
-        raise IllegalMove(run.id, run.state, to)
+def transition(run: Run, to: RunState, *, at: datetime) -> Run:
+    """The run in another state; `InvalidTransition` if the table does not have the move."""
+    if not can_transition(run.state, to):
+        raise InvalidTransition(run.id, run.state, to)
     ends = is_over(to)
     return replace(
         run,
         state=to,
-        changed_at=at,
+        updated_at=at,
         started_at=run.started_at or (at if to is RunState.RUNNING else None),
         finished_at=at if ends else None,
         waiting_for=None,
         queue_position=None,
-        mlflow_agrees=not ends,
+        mlflow_synced=not ends,
     )
 
 
-def name_for(run: Run, *, of: Run) -> str:
+def name_visible_to(run: Run, *, of: Run) -> str:
     """What another run is told of a run: of one of another project only that it is."""
     return f"run {run.id}" if run.project == of.project else "a run of another project"
 

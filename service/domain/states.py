@@ -19,7 +19,7 @@ class RunState(StrEnum):
 _Q, _S, _R, _P = RunState.QUEUED, RunState.STARTING, RunState.RUNNING, RunState.PAUSED
 _OK, _BAD, _END = RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED
 
-MOVES: Final[dict[RunState, frozenset[RunState]]] = {
+TRANSITIONS: Final[dict[RunState, frozenset[RunState]]] = {
     _Q: frozenset({_S, _P, _BAD, _END}),
     _S: frozenset({_R, _Q, _P, _OK, _BAD, _END}),
     _R: frozenset({_Q, _P, _OK, _BAD, _END}),
@@ -33,18 +33,18 @@ MOVES: Final[dict[RunState, frozenset[RunState]]] = {
 A failed or cancelled one is queued again only when a person says so.
 """
 
-OVER: Final = frozenset({_OK, _BAD, _END})
+FINISHED_STATES: Final = frozenset({_OK, _BAD, _END})
 """Nothing follows by itself."""
 
-ACTIVE: Final = frozenset({RunState.STARTING, RunState.RUNNING})
+ACTIVE_STATES: Final = frozenset({RunState.STARTING, RunState.RUNNING})
 """An attempt exists."""
 
 
 def is_over(state: RunState) -> bool:
     """Whether nothing follows by itself."""
-    return state in OVER
+    return state in FINISHED_STATES
 
 
-def may_move(from_state: RunState, to_state: RunState) -> bool:
+def can_transition(from_state: RunState, to_state: RunState) -> bool:
     """Whether the table has this move."""
-    return to_state in MOVES[from_state]
+    return to_state in TRANSITIONS[from_state]

@@ -6,10 +6,10 @@ from enum import StrEnum
 from typing import Final, Literal
 
 from configs.protocol.names import DEFAULT_PROJECT
-from configs.protocol.probe import Probe, members_that_fit
+from configs.protocol.probe import Probe, max_pack_size
 from configs.spec.search import Tpe
 from configs.spec.sweep import SweepSpec
-from service.domain.errors import IllegalSweepMove
+from service.domain.errors import InvalidSweepTransition
 
 
 class SweepState(StrEnum):
@@ -26,7 +26,7 @@ class SweepState(StrEnum):
 _PROBE, _SEARCH, _REPORT = SweepState.PROBING, SweepState.SEARCHING, SweepState.REPORTING
 _OK, _BAD, _STOP = SweepState.SUCCEEDED, SweepState.FAILED, SweepState.STOPPED
 
-SWEEP_MOVES: Final[dict[SweepState, frozenset[SweepState]]] = {
+SWEEP_TRANSITIONS: Final[dict[SweepState, frozenset[SweepState]]] = {
     _PROBE: frozenset({_SEARCH, _BAD, _STOP}),
     _SEARCH: frozenset({_REPORT, _BAD, _STOP}),
     _REPORT: frozenset({_OK, _STOP}),
@@ -36,7 +36,7 @@ SWEEP_MOVES: Final[dict[SweepState, frozenset[SweepState]]] = {
 }
 """From each state, those that may follow. Only a person has one that is over search again."""
 
-SWEEP_OVER: Final = frozenset({_OK, _BAD, _STOP})
+FINISHED_SWEEP_STATES: Final = frozenset({_OK, _BAD, _STOP})
 """Nothing follows by itself."""
 
 _LARGEST_PACK = 8
@@ -46,7 +46,7 @@ _LEAST_TEACHER_MAP = 0.01
 _LEAST_PART = 0.5
 """Of the mAP that a teacher is known for, on other images."""
 
-Wants = Literal["search", "stop"]
+DesiredSweepState = Literal["search", "stop"]
 
 
 @dataclass(frozen=True)
@@ -59,44 +59,44 @@ class Sweep:
     spec: SweepSpec
     state: SweepState
     created_at: datetime
-    changed_at: datetime
+    updated_at: datetime
     created_by: str
     project: str = DEFAULT_PROJECT
     priority: int = 0
     """Of its trials' runs."""
 
-    wants: Wants = "search"
+    desired: DesiredSweepState = "search"
     message: str = ""
     driver: int = 0
     """Number of the driver that may write into the list; 0 before the first."""
 
-    driver_position: int = 0
+    driver_log_start: int = 0
     """The list's length when this driver was submitted."""
 
-    strikes: int = 0
+    consecutive_failures: int = 0
     """Drivers in a row that ended badly without a new entry."""
 
     not_before: datetime | None = None
     """No driver starts earlier: the pause after a bad end."""
 
-    heard_at: datetime | None = None
+    last_seen_at: datetime | None = None
     """When its driver last asked or told us something; to within some seconds."""
 
     searching_since: datetime | None = None
-    searched_s: float = 0.0
+    search_duration_s: float = 0.0
     """How long it has searched, before `searching_since`."""
 
     pack_size: int = 1
     """How many of its students train side by side with one teacher; settled when it searches."""
 
-    places: int = 1
+    slots: int = 1
     """Jobs of its students that the cluster had room for when that was settled."""
 
     probe: Probe | None = None
     probe_run_id: str | None = None
     report_run_id: str | None = None
     mlflow_run_id: str | None = None
-    mlflow_agrees: bool = False
+    mlflow_synced: bool = False
     """Whether MLflow shows how it ended, with all of its trials below it."""
 
     finished_at: datetime | None = None
@@ -104,42 +104,42 @@ class Sweep:
     @property
     def is_over(self) -> bool:
         """Whether nothing more will happen by itself."""
-        return self.state in SWEEP_OVER
+        return self.state in FINISHED_SWEEP_STATES
 
     @property
     def driver_job(self) -> str:
         """The Ray job of the current driver; the same number gives the same id."""
         return f"{self.id}-d{self.driver}"
 
-    def hours_searched(self, now: datetime) -> float:
+    def search_hours(self, now: datetime) -> float:
         """How long it has searched, over all of its extensions."""
         since = self.searching_since
         going_on_s = 0.0 if since is None else (now - since).total_seconds()
-        return (self.searched_s + going_on_s) / 3600.0
+        return (self.search_duration_s + going_on_s) / 3600.0
 
 
-def move_sweep(sweep: Sweep, to: SweepState, *, at: datetime) -> Sweep:
-    """The sweep in another state; `IllegalSweepMove` if the table does not have the move."""
-    if to not in SWEEP_MOVES[sweep.state]:
-        raise IllegalSweepMove(sweep.id, sweep.state, to)
+def transition_sweep(sweep: Sweep, to: SweepState, *, at: datetime) -> Sweep:
+    """The sweep in another state; `InvalidSweepTransition` if the table does not have the move."""
+    if to not in SWEEP_TRANSITIONS[sweep.state]:
+        raise InvalidSweepTransition(sweep.id, sweep.state, to)
     return replace(
         sweep,
         state=to,
-        changed_at=at,
+        updated_at=at,
         searching_since=at if to is SweepState.SEARCHING else None,
-        searched_s=sweep.hours_searched(at) * 3600.0,
-        finished_at=at if to in SWEEP_OVER else None,
-        mlflow_agrees=False,
+        search_duration_s=sweep.search_hours(at) * 3600.0,
+        finished_at=at if to in FINISHED_SWEEP_STATES else None,
+        mlflow_synced=False,
     )
 
 
-def first_state(spec: SweepSpec) -> SweepState:
+def initial_state(spec: SweepSpec) -> SweepState:
     """Where a new sweep begins."""
     return SweepState.PROBING if spec.probe else SweepState.SEARCHING
 
 
-def pack_size_of(
-    sweep: Sweep, probe: Probe | None, *, places: int, gpu_kinds: frozenset[str] = frozenset()
+def choose_pack_size(
+    sweep: Sweep, probe: Probe | None, *, slots: int, gpu_kinds: frozenset[str] = frozenset()
 ) -> int:
     """How many trials train side by side with one teacher; 1: each by itself.
 
@@ -155,12 +155,12 @@ def pack_size_of(
     if probe is None or len(gpu_kinds) > 1:
         return 1
     # Trials with different seeds see different batches, and are never in one pack.
-    at_once = trials_at_once(sweep.spec)
-    for_each = -(-at_once * sweep.spec.repeats // max(1, places))
-    return max(1, min(members_that_fit(probe.costs), _LARGEST_PACK, for_each, at_once))
+    at_once = max_concurrent_trials(sweep.spec)
+    for_each = -(-at_once * sweep.spec.repeats // max(1, slots))
+    return max(1, min(max_pack_size(probe.costs), _LARGEST_PACK, for_each, at_once))
 
 
-def trials_at_once(spec: SweepSpec) -> int:
+def max_concurrent_trials(spec: SweepSpec) -> int:
     """How many trials may train at the same time, had the cluster room for all.
 
     What learns from trials is to have seen some before it suggests the rest; those that it draws at
@@ -174,9 +174,11 @@ def trials_at_once(spec: SweepSpec) -> int:
     return trials
 
 
-def idle_knobs(probe: Probe) -> str | None:
+def describe_ineffective_parameters(probe: Probe) -> str | None:
     """Which parameters move nothing, and why a search over them would be in vain; none: all do."""
-    idle = [f"{path} ({knob.what})" for path, knob in probe.knobs.items() if not knob.has_effect]
+    idle = [
+        f"{path} ({knob.detail})" for path, knob in probe.effects.items() if not knob.has_effect
+    ]
     if not idle:
         return None
     return f"No effect: {'; '.join(sorted(idle))}. A search over that would find noise alone."

@@ -7,26 +7,26 @@ from math import ceil
 from typing import Final, Literal, get_args
 
 from configs.protocol.sweep_log import (
-    AS_MEANT,
-    Closed,
-    Ended,
-    Evaluated,
-    Extended,
-    Suggested,
+    COMPLETED_RESULTS,
+    SweepClosed,
     SweepEntry,
+    SweepExtended,
     Trial,
+    TrialEnded,
+    TrialEvaluation,
+    TrialProgress,
     TrialResult,
-    TrialStanding,
+    TrialSuggested,
 )
 from configs.spec.sweep import Objective, Space, SweepSpec, Values
 from service.domain.errors import EntryRefused
 from service.domain.runs import MetricPoint, Run
 from service.domain.states import RunState
 
-Standing = Literal["live"] | TrialResult
+TrialStatus = Literal["running"] | TrialResult
 """Where a trial is: it goes on, or how it ended."""
 
-STANDINGS: Final[tuple[Standing, ...]] = ("live", *get_args(TrialResult))
+TRIAL_STATUSES: Final[tuple[TrialStatus, ...]] = ("running", *get_args(TrialResult))
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class TrialRun:
     """By metric, in the order of steps."""
 
 
-def live_trials(trials: Mapping[int, Trial]) -> dict[int, Trial]:
+def running_trials(trials: Mapping[int, Trial]) -> dict[int, Trial]:
     """Those that have not ended."""
     return {number: trial for number, trial in trials.items() if trial.ended is None}
 
 
-def by_result(trials: Iterable[Trial]) -> Counter[Standing]:
+def count_by_status(trials: Iterable[Trial]) -> Counter[TrialStatus]:
     """How many go on, and how many ended how."""
-    return Counter("live" if trial.ended is None else trial.ended.result for trial in trials)
+    return Counter("running" if trial.ended is None else trial.ended.result for trial in trials)
 
 
-def why_no_more_trials(
+def describe_exhausted_budget(
     spec: SweepSpec, *, trials: int, hours: float, gpu_hours: float
 ) -> str | None:
     """What of the budget in force is used up; none: another trial may begin."""
@@ -68,37 +68,37 @@ def best_trial(trials: Iterable[Trial], objective: Objective) -> Trial | None:
     found = [
         (sign * value, -trial.number, trial)
         for trial in trials
-        if (value := trial.best(objective)) is not None and _can_be_best(trial)
+        if (value := trial.best_value(objective)) is not None and _can_be_best(trial)
     ]
     return max(found, key=lambda one: one[:2])[2] if found else None
 
 
 def _can_be_best(trial: Trial) -> bool:
-    return trial.ended is None or trial.ended.result in AS_MEANT
+    return trial.ended is None or trial.ended.result in COMPLETED_RESULTS
 
 
 def check_entries(
     new: Sequence[SweepEntry], *, trials: Mapping[int, Trial], space: Space, closed: bool
 ) -> None:
     """Raises `EntryRefused` for the first entry that a driver may not write."""
-    live, begun = set(live_trials(trials)), len(trials)
+    live, begun = set(running_trials(trials)), len(trials)
     for at, entry in enumerate(new):
-        if closed or isinstance(entry, Extended):
+        if closed or isinstance(entry, SweepExtended):
             raise EntryRefused(at, "the search is closed; a person extends it")
-        if isinstance(entry, Suggested):
+        if isinstance(entry, TrialSuggested):
             _check_suggested(at, entry, following=begun, space=space)
             live.add(entry.number)
             begun += 1
-        elif isinstance(entry, Closed):
+        elif isinstance(entry, SweepClosed):
             _check_all_over(at, live)
             closed = True
         elif entry.number not in live:
             raise EntryRefused(at, f"trial {entry.number} does not go on")
-        elif isinstance(entry, Ended):
+        elif isinstance(entry, TrialEnded):
             live.discard(entry.number)
 
 
-def _check_suggested(at: int, entry: Suggested, *, following: int, space: Space) -> None:
+def _check_suggested(at: int, entry: TrialSuggested, *, following: int, space: Space) -> None:
     if entry.number != following:
         raise EntryRefused(at, f"the next trial is {following}, not {entry.number}")
     unknown = sorted(entry.values.keys() - space.keys())
@@ -106,14 +106,14 @@ def _check_suggested(at: int, entry: Suggested, *, following: int, space: Space)
         raise EntryRefused(at, f"{', '.join(unknown)} is not in the space")
 
 
-def _check_all_over(at: int, live: set[int]) -> None:
-    if live:
-        raise EntryRefused(at, f"trial {min(live)} still goes on")
+def _check_all_over(at: int, running: set[int]) -> None:
+    if running:
+        raise EntryRefused(at, f"trial {min(running)} still goes on")
 
 
-def standing_of(
+def compute_standing(
     trial: Trial, runs: Sequence[TrialRun], objectives: Sequence[Objective], *, why: str | None
-) -> TrialStanding:
+) -> TrialProgress:
     """How far a trial is; `why` says what keeps its values from being a spec."""
     evaluations = _evaluations(runs, [objective.metric for objective in objectives])
     result: TrialResult | None
@@ -121,7 +121,7 @@ def standing_of(
         result = "cancelled" if why is None else "failed"
     else:
         result = _result(trial, [one.run for one in runs])
-    return TrialStanding(number=trial.number, evaluations=evaluations, result=result)
+    return TrialProgress(number=trial.number, evaluations=evaluations, result=result)
 
 
 def _result(trial: Trial, runs: Sequence[Run]) -> TrialResult | None:
@@ -135,13 +135,13 @@ def _result(trial: Trial, runs: Sequence[Run]) -> TrialResult | None:
     return "stopped" if trial.is_stopped else "cancelled"
 
 
-def _evaluations(runs: Sequence[TrialRun], metrics: Sequence[str]) -> tuple[Evaluated, ...]:
+def _evaluations(runs: Sequence[TrialRun], metrics: Sequence[str]) -> tuple[TrialEvaluation, ...]:
     by_run = [_by_epoch(one, metrics) for one in runs]
     if not by_run:
         return ()
     epochs = set(by_run[0]).intersection(*by_run[1:])
     return tuple(
-        Evaluated(
+        TrialEvaluation(
             epoch=epoch,
             values={
                 metric: sum(each[epoch][metric] for each in by_run) / len(by_run)
@@ -172,7 +172,7 @@ def _by_epoch(one: TrialRun, metrics: Sequence[str]) -> dict[int, dict[str, floa
     return {epoch: values for epoch, values in found.items() if len(values) == len(metrics)}
 
 
-def values_in_words(values: Values) -> str:
+def format_values(values: Values) -> str:
     """A trial's values in one line."""
     words = [
         f"{path}={value:.4g}" if isinstance(value, float) else f"{path}={value}"

@@ -7,10 +7,10 @@ from datetime import datetime
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import Metric
 from configs.protocol.records import (
-    Behind,
     Delivery,
     Metrics,
     Outcome,
+    PendingRecords,
     Progress,
     Record,
     Tracked,
@@ -18,30 +18,30 @@ from configs.protocol.records import (
 from service.domain.runs import Run
 
 
-def after_records(run: Run, records: Sequence[Record], *, at: datetime) -> Run:
+def update_from_records(run: Run, records: Sequence[Record], *, at: datetime) -> Run:
     """The run after the next records of its spool; its state is for the loops to change."""
     run = replace(
         run,
-        heard_at=at,
-        spool_next=run.spool_next + len(records),
-        behind=_less(run.behind, by=len(records)),
+        last_seen_at=at,
+        next_spool_position=run.next_spool_position + len(records),
+        pending_records=_less(run.pending_records, by=len(records)),
     )
     for record in records:
         run = _after(run, record)
     return run
 
 
-def heard(run: Run, delivery: Delivery, *, at: datetime) -> Run:
+def update_from_delivery(run: Run, delivery: Delivery, *, at: datetime) -> Run:
     """The run after a delivery came, before anything is taken of it."""
-    behind = {**run.behind, **delivery.behind}
-    if "service" in delivery.behind:
+    behind = {**run.pending_records, **delivery.pending_records}
+    if "service" in delivery.pending_records:
         # What it lacks follows from what it has: the worker may have missed a receipt.
-        end = delivery.first + delivery.behind["service"]
-        behind["service"] = max(0, end - run.spool_next)
-    return replace(run, heard_at=at, behind=behind)
+        end = delivery.first + delivery.pending_records["service"]
+        behind["service"] = max(0, end - run.next_spool_position)
+    return replace(run, last_seen_at=at, pending_records=behind)
 
 
-def _less(behind: Behind, *, by: int) -> Behind:
+def _less(behind: PendingRecords, *, by: int) -> PendingRecords:
     """What is lacking once the service has so many more."""
     if "service" not in behind:
         return behind

@@ -10,9 +10,9 @@ from typing import Protocol, TypeVar
 import structlog
 
 from service.domain.errors import JobRefused, LeaseLost, Unreachable
-from service.domain.metrics.counters import NO_METER, Meter
-from service.domain.repositories.unit_of_work import Unit
-from service.usecases.context import World
+from service.domain.metrics.counters import NULL_COUNTERS, Counters
+from service.domain.repositories.unit_of_work import UnitOfWork
+from service.usecases.context import Context
 
 _LONGEST_PAUSE_S = 15.0
 
@@ -27,30 +27,30 @@ class HasId(Protocol):
         """Its id."""
 
 
-Thing = TypeVar("Thing", bound=HasId)
+WorkItemT = TypeVar("WorkItemT", bound=HasId)
 
 
-def each(
-    things: Iterable[Thing],
-    step: Callable[[Thing], None],
+def for_each_isolated(
+    things: Iterable[WorkItemT],
+    step: Callable[[WorkItemT], None],
     *,
     loop: str,
-    meter: Meter = NO_METER,
-    named: str = "run_id",
+    counters: Counters = NULL_COUNTERS,
+    id_field: str = "run_id",
 ) -> None:
     """Take `step` for every run or sweep; one that fails keeps no other from its own.
 
     An outside system that does not answer ends the turn: it is the same for all.
     """
     for thing in things:
-        about = {named: thing.id}
+        about = {id_field: thing.id}
         try:
             with structlog.contextvars.bound_contextvars(**about):
                 step(thing)
         except Unreachable:
             raise
         except LeaseLost as error:
-            meter.count("lease_conflicts")
+            counters.count("lease_conflicts")
             log.info("loop.lease_lost", loop=loop, **about, why=str(error))
         except JobRefused as error:
             log.warning("loop.job_refused", loop=loop, **about, why=str(error))
@@ -58,14 +58,14 @@ def each(
             log.exception("loop.run_failed", loop=loop, **about)
 
 
-def is_on_duty(unit: Unit, duty: str, *, world: World) -> bool:
+def is_leader(uow: UnitOfWork, duty: str, *, ctx: Context) -> bool:
     """Whether this service process has a duty that one at a time has; if so, for a lease longer."""
-    now = world.clock.now()
-    until = now + timedelta(seconds=world.rules.lease_s)
-    return unit.duties.hold(duty, owner=world.owner, now=now, until=until)
+    now = ctx.clock.now()
+    until = now + timedelta(seconds=ctx.policy.lease_s)
+    return uow.leader_leases.acquire(duty, owner=ctx.owner, now=now, until=until)
 
 
-Watch = Callable[[str], AbstractContextManager[None]]
+TurnContext = Callable[[str], AbstractContextManager[None]]
 """What goes around every turn of the loop with this name."""
 
 
@@ -78,11 +78,11 @@ class Loop:
         step: Callable[[], None],
         *,
         interval_s: float,
-        watch: Watch = lambda _: nullcontext(),
+        turn_context: TurnContext = lambda _: nullcontext(),
     ) -> None:
         self.name = name
-        self._watch = watch
-        self.ended_at_s = time.monotonic()
+        self._watch = turn_context
+        self.last_turn_ended_s = time.monotonic()
 
         self._step = step
         self._interval_s = interval_s
@@ -93,7 +93,7 @@ class Loop:
     @property
     def age_s(self) -> float:
         """Seconds since its last turn came to its end."""
-        return time.monotonic() - self.ended_at_s
+        return time.monotonic() - self.last_turn_ended_s
 
     def start(self) -> None:
         """Begin."""
@@ -113,7 +113,7 @@ class Loop:
         try:
             with self._watch(self.name):
                 self._step()
-            self.ended_at_s = time.monotonic()
+            self.last_turn_ended_s = time.monotonic()
         except Unreachable as error:
             if self._pause_s == self._interval_s:
                 log.warning("loop.waits", loop=self.name, why=str(error))

@@ -9,10 +9,10 @@ from functools import partial
 import structlog
 
 from service.domain.errors import TandemError, Unreachable
-from service.loops.base import each, is_on_duty
-from service.usecases.baselines.comparisons import show_comparison, tell_of_baseline
-from service.usecases.context import World
-from service.usecases.reports import compare_once, read_report
+from service.loops.base import for_each_isolated, is_leader
+from service.usecases.baselines.comparisons import sync_comparison, update_baseline_status
+from service.usecases.context import Context
+from service.usecases.reports import enqueue_comparison_report, import_report
 
 _DUTY = "comparisons"
 _LOOP = "compare"
@@ -20,27 +20,30 @@ _LOOP = "compare"
 log = structlog.get_logger(__name__)
 
 
-def compare_twins(world: World) -> None:
+def compare_baselines(ctx: Context) -> None:
     """Tell of baselines, book the reports that are due, read those that are made, show them."""
-    with world.store.begin() as unit:
-        if not is_on_duty(unit, _DUTY, world=world):
+    with ctx.store.transaction() as uow:
+        if not is_leader(uow, _DUTY, ctx=ctx):
             return
-        changed = [*unit.twins.without_baseline(), *unit.twins.with_baseline_again()]
-        due = unit.twins.to_compare()
-        made = unit.twins.reports_to_read()
-    each(changed, lambda run: tell_of_baseline(run.id, world=world), loop=_LOOP)
-    each(due, lambda run: compare_once(run.id, world=world), loop=_LOOP)
-    each(made, partial(read_report, world=world), loop=_LOOP)
-    _show(world)
+        changed = [
+            *uow.baselines.find_with_lost_baseline(),
+            *uow.baselines.find_with_restored_baseline(),
+        ]
+        due = uow.baselines.find_uncompared()
+        made = uow.baselines.find_unread_reports()
+    for_each_isolated(changed, lambda run: update_baseline_status(run.id, ctx=ctx), loop=_LOOP)
+    for_each_isolated(due, lambda run: enqueue_comparison_report(run.id, ctx=ctx), loop=_LOOP)
+    for_each_isolated(made, partial(import_report, ctx=ctx), loop=_LOOP)
+    _show(ctx)
 
 
-def _show(world: World) -> None:
+def _show(ctx: Context) -> None:
     """One that cannot be shown keeps no other from it; MLflow's silence is the same for all."""
-    with world.store.begin() as unit:
-        unshown = unit.comparisons.to_show()
+    with ctx.store.transaction() as uow:
+        unshown = uow.comparisons.not_synced()
     for kept in unshown:
         try:
-            show_comparison(kept, world=world)
+            sync_comparison(kept, ctx=ctx)
         except Unreachable:
             raise
         except TandemError as error:

@@ -13,24 +13,24 @@ import structlog
 from service.domain.errors import TrackerUnreachable
 from service.domain.ports import Job
 from service.domain.runs import Run
-from service.domain.sweeps import SWEEP_OVER, Sweep, SweepState
-from service.loops.base import each, is_on_duty
-from service.usecases.context import World
-from service.usecases.runs.queries import show_run
+from service.domain.sweeps import FINISHED_SWEEP_STATES, Sweep, SweepState
+from service.loops.base import for_each_isolated, is_leader
+from service.usecases.context import Context
+from service.usecases.runs.queries import get_run
 from service.usecases.sweeps.lifecycle import (
-    book_baselines,
-    driver_ended,
+    apply_probe,
+    enqueue_sweep_baselines,
+    finish_sweep,
+    fix_pack_size,
+    handle_driver_exit,
     launch_probe,
     launch_report,
-    settle_packs,
-    stop_before_probe,
+    stop_unprobed_sweep,
     submit_driver,
-    take_probe,
-    take_report,
 )
-from service.usecases.sweeps.tracking import Tracking
+from service.usecases.sweeps.tracking import SweepTracker
 
-DUTY = "sweeps"
+LEASE = "sweeps"
 _TRACK_EVERY_S = 10.0
 
 log = structlog.get_logger(__name__)
@@ -40,35 +40,37 @@ log = structlog.get_logger(__name__)
 class _Watch:
     """What we have seen of a driver."""
 
-    heard_at: datetime | None
+    last_seen_at: datetime | None
     """Its last word, as the row says it."""
 
     since: datetime
     """When we saw that first."""
 
 
-class SweepKeeper:
+class SweepReconciler:
     """Looks at every sweep that is not over, and at those that MLflow does not show yet."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, ctx: Context) -> None:
+        self._world = ctx
         self._watches: dict[str, _Watch] = {}
-        self._tracking = Tracking()
+        self._tracking = SweepTracker()
         self._tracked_at: datetime | None = None
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         """One look at each."""
         now = self._world.clock.now()
-        with self._world.store.begin() as unit:
-            if not is_on_duty(unit, DUTY, world=self._world):
+        with self._world.store.transaction() as uow:
+            if not is_leader(uow, LEASE, ctx=self._world):
                 return
-            live = unit.sweeps.in_states(
-                *(state for state in SweepState if state not in SWEEP_OVER)
+            live = uow.sweeps.in_states(
+                *(state for state in SweepState if state not in FINISHED_SWEEP_STATES)
             )
         searching = {one.driver_job for one in live if one.state is SweepState.SEARCHING}
         self._watches = {job: seen for job, seen in self._watches.items() if job in searching}
         try:
-            each(live, self._step, loop=DUTY, named="sweep_id", meter=self._world.meter)
+            for_each_isolated(
+                live, self._step, loop=LEASE, id_field="sweep_id", counters=self._world.counters
+            )
         finally:
             self._track(now)
 
@@ -82,48 +84,48 @@ class SweepKeeper:
 
     def _probing(self, sweep: Sweep) -> None:
         run = self._run(sweep.probe_run_id)
-        if run is None and sweep.wants == "stop":
-            stop_before_probe(sweep.id, world=self._world)
+        if run is None and sweep.desired == "stop":
+            stop_unprobed_sweep(sweep.id, ctx=self._world)
         elif run is None:
-            launch_probe(sweep.id, world=self._world)
+            launch_probe(sweep.id, ctx=self._world)
         elif run.is_over:
-            take_probe(sweep, run, world=self._world)
+            apply_probe(sweep, run, ctx=self._world)
 
     def _searching(self, sweep: Sweep) -> None:
         if sweep.driver == 0 or sweep.not_before is not None:
             if sweep.not_before is None or sweep.not_before <= self._world.clock.now():
-                settled = settle_packs(sweep, world=self._world)
-                book_baselines(settled, world=self._world)
-                submit_driver(sweep.id, world=self._world)
+                settled = fix_pack_size(sweep, ctx=self._world)
+                enqueue_sweep_baselines(settled, ctx=self._world)
+                submit_driver(sweep.id, ctx=self._world)
             return
-        job = self._world.cluster.look(sweep.driver_job)
-        ended = partial(driver_ended, sweep, job, world=self._world)
+        job = self._world.cluster.get_job(sweep.driver_job)
+        ended = partial(handle_driver_exit, sweep, job, ctx=self._world)
         if job is None:
             # It was never submitted, or a head without memory was started.
             ended(why="is not known to Ray")
         elif job.is_over:
             ended(why=_end_in_words(job))
-        elif self._silence_s(sweep) > self._world.rules.lost_after_s:
+        elif self._silence_s(sweep) > self._world.policy.lost_timeout_s:
             # A head may show a dead job as running (ray#65037): asking for logs wakes it.
             self._world.cluster.stop(sweep.driver_job)
-            ended(why=f"was not heard for {self._world.rules.lost_after_s:g} s")
+            ended(why=f"was not heard for {self._world.policy.lost_timeout_s:g} s")
 
     def _reporting(self, sweep: Sweep) -> None:
         run = self._run(sweep.report_run_id)
         if run is None:
-            launch_report(sweep.id, world=self._world)
+            launch_report(sweep.id, ctx=self._world)
         elif run.is_over:
-            take_report(sweep.id, run, world=self._world)
+            finish_sweep(sweep.id, run, ctx=self._world)
 
     def _run(self, run_id: str | None) -> Run | None:
-        return None if run_id is None else show_run(run_id, world=self._world)
+        return None if run_id is None else get_run(run_id, ctx=self._world)
 
     def _silence_s(self, sweep: Sweep) -> float:
         """How long nothing was heard of a driver, on our own clock."""
         now = self._world.clock.now()
-        seen = self._watches.setdefault(sweep.driver_job, _Watch(sweep.heard_at, now))
-        if seen.heard_at != sweep.heard_at:
-            seen.heard_at, seen.since = sweep.heard_at, now
+        seen = self._watches.setdefault(sweep.driver_job, _Watch(sweep.last_seen_at, now))
+        if seen.last_seen_at != sweep.last_seen_at:
+            seen.last_seen_at, seen.since = sweep.last_seen_at, now
         return (now - seen.since).total_seconds()
 
     def _track(self, now: datetime) -> None:
@@ -132,11 +134,13 @@ class SweepKeeper:
         if waited is not None and 0 <= waited < _TRACK_EVERY_S:
             return
         self._tracked_at = now
-        with self._world.store.begin() as unit:
-            unsettled = unit.sweeps.to_settle()
-        track = partial(self._tracking.show, world=self._world)
+        with self._world.store.transaction() as uow:
+            unsettled = uow.sweeps.not_synced()
+        track = partial(self._tracking.sync, ctx=self._world)
         try:
-            each(unsettled, track, loop=DUTY, named="sweep_id", meter=self._world.meter)
+            for_each_isolated(
+                unsettled, track, loop=LEASE, id_field="sweep_id", counters=self._world.counters
+            )
         except TrackerUnreachable as error:
             log.info("sweeps.not_tracked", why=str(error))
 

@@ -6,11 +6,11 @@ from functools import partial
 import structlog
 
 from service.domain.errors import TrackerRefused
-from service.domain.ports import FINAL_STATUS, Order
+from service.domain.ports import FINAL_STATUS, JobRequest
 from service.domain.runs import Run
-from service.loops.base import each, is_on_duty
-from service.usecases.attempts.records import records_left
-from service.usecases.context import World
+from service.loops.base import for_each_isolated, is_leader
+from service.usecases.attempts.records import count_unshipped_records
+from service.usecases.context import Context
 
 _DUTY = "settle"
 _MOST_SHIPMENTS = 5
@@ -18,51 +18,51 @@ _MOST_SHIPMENTS = 5
 log = structlog.get_logger(__name__)
 
 
-def settle_finished(world: World) -> None:
+def sync_finished_runs(ctx: Context) -> None:
     """Bring left records and the final status of every finished run to MLflow."""
-    with world.store.begin() as unit:
-        if not is_on_duty(unit, _DUTY, world=world):
+    with ctx.store.transaction() as uow:
+        if not is_leader(uow, _DUTY, ctx=ctx):
             return
-        unsettled = unit.runs.to_settle()
-    each(unsettled, partial(_settle, world=world), loop="settle")
+        unsettled = uow.runs.not_synced()
+    for_each_isolated(unsettled, partial(_settle, ctx=ctx), loop="settle")
 
 
-def _settle(run: Run, *, world: World) -> None:
+def _settle(run: Run, *, ctx: Context) -> None:
     # Asked first: a shipment would be in vain while MLflow does not answer.
-    found = world.tracker.find(run.id, project=run.project)
-    left = records_left(run, world=world)
-    if left == 0 or _have_shipped(run, world=world):
-        _set_status(run, mlflow_run_id=run.mlflow_run_id or found, left=left, world=world)
+    found = ctx.tracker.find(run.id, project=run.project)
+    left = count_unshipped_records(run, ctx=ctx)
+    if left == 0 or _have_shipped(run, ctx=ctx):
+        _set_status(run, mlflow_run_id=run.mlflow_run_id or found, left=left, ctx=ctx)
 
 
-def _set_status(run: Run, *, mlflow_run_id: str | None, left: int, world: World) -> None:
+def _set_status(run: Run, *, mlflow_run_id: str | None, left: int, ctx: Context) -> None:
     if mlflow_run_id is not None:
-        at = run.finished_at or world.clock.now()
+        at = run.finished_at or ctx.clock.now()
         try:
-            world.tracker.set_status(mlflow_run_id, FINAL_STATUS[run.state], at=at)
+            ctx.tracker.set_status(mlflow_run_id, FINAL_STATUS[run.state], at=at)
         except TrackerRefused as error:
             log.warning("run.status_refused", run_id=run.id, why=str(error))
-    with world.store.begin() as unit:
-        current = unit.runs.take(run.id)
+    with ctx.store.transaction() as uow:
+        current = uow.runs.get_for_update(run.id)
         settled = replace(
             current,
             mlflow_run_id=mlflow_run_id,
-            mlflow_agrees=True,
-            behind={**current.behind, "mlflow": left},
+            mlflow_synced=True,
+            pending_records={**current.pending_records, "mlflow": left},
         )
-        unit.runs.save(settled)
+        uow.runs.save(settled)
 
 
-def _have_shipped(run: Run, *, world: World) -> bool:
-    """Let a small job ship what the trainer could not; whether nothing more is to be hoped for.
+def _have_shipped(run: Run, *, ctx: Context) -> bool:
+    """Let a small job flush what the trainer could not; whether nothing more is to be hoped for.
 
     MLflow may go away under a shipment, so one that failed is followed by another.
     """
     for number in range(1, _MOST_SHIPMENTS + 1):
-        submission_id = f"{run.submission_id}-ship{number}"
-        job = world.cluster.look(submission_id)
+        submission_id = f"{run.submission_id}-flush{number}"
+        job = ctx.cluster.get_job(submission_id)
         if job is None:
-            _ship(run, submission_id, world=world)
+            _ship(run, submission_id, ctx=ctx)
             return False
         if not job.is_over or job.state == "succeeded":
             return job.is_over
@@ -70,10 +70,10 @@ def _have_shipped(run: Run, *, world: World) -> bool:
     return True
 
 
-def _ship(run: Run, submission_id: str, *, world: World) -> None:
-    folder = str(world.files.run_dir(run.id))
-    command = ("tandem-worker", "ship", "--run-dir", folder)
-    world.cluster.submit(
-        Order(submission_id, command, num_cpus=1, num_gpus=0, metadata={"run_id": run.id})
+def _ship(run: Run, submission_id: str, *, ctx: Context) -> None:
+    folder = str(ctx.files.run_dir(run.id))
+    command = ("tandem-worker", "flush", "--run-dir", folder)
+    ctx.cluster.submit(
+        JobRequest(submission_id, command, num_cpus=1, num_gpus=0, metadata={"run_id": run.id})
     )
     log.info("run.shipping", run_id=run.id)

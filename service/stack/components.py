@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from service.stack.ports import Address, address_from_url, remembered_ports
-from service.stack.processes import MARK
+from service.stack.ports import Address, load_or_choose_ports, parse_address
+from service.stack.processes import MARKER_ENV
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Nothing of ours passes data through Ray's object store; this is near the least it accepts."""
@@ -18,7 +18,7 @@ _NO_DEVICES = frozenset({"", "-1"})
 """Values of CUDA_VISIBLE_DEVICES that hide every GPU; Ray counts one GPU for "-1"."""
 
 
-class PartName(StrEnum):
+class ComponentName(StrEnum):
     """The parts, in the order in which they start."""
 
     RAY = "ray"
@@ -59,52 +59,54 @@ class StackConfig:
 
 
 @dataclass(frozen=True)
-class Part:
+class Component:
     """One process of the stack."""
 
-    name: PartName
+    name: ComponentName
     title: str
     url: str
     address: Address
     setting: str
     """The setting that moves it elsewhere."""
 
-    probe: str
+    health_path: str
     """A path that only answers 200 when real work is possible."""
 
-    patience_s: float
+    start_timeout_s: float
     """How long it may take to start."""
 
     command: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)
     pid_file: Path
     log: Path
-    mark: str
+    marker: str
 
     @property
-    def is_ours(self) -> bool:
+    def is_local(self) -> bool:
         """Whether it is to run on this machine."""
-        return self.address.is_here
+        return self.address.is_local
 
 
-def parts_of(config: StackConfig) -> tuple[Part, ...]:
+def build_components(config: StackConfig) -> tuple[Component, ...]:
     """Every part, in the order in which they start."""
     return (_ray(config), _mlflow(config), _service(config))
 
 
-def prepare(part: Part, config: StackConfig, *, offers_gpus: bool = True) -> Part:
+def prepare_component(
+    part: Component, config: StackConfig, *, offers_gpus: bool = True
+) -> Component:
     """The part ready to start: folders, token and free ports exist.
 
     `offers_gpus` says whether Ray may give this machine's GPUs to runs.
     """
     config.home.mkdir(parents=True, exist_ok=True)
-    if part.name is PartName.MLFLOW:
+    if part.name is ComponentName.MLFLOW:
         (config.home / "mlflow" / "artifacts").mkdir(parents=True, exist_ok=True)
-    if part.name is not PartName.RAY:
+    if part.name is not ComponentName.RAY:
         return part
     (config.home / "ray").mkdir(parents=True, exist_ok=True)
     _ensure_token(config.ray_token_file)
-    ports = remembered_ports(config.home / "stack" / "ports.json", _RAY_PORTS)
+    ports = load_or_choose_ports(config.home / "stack" / "ports.json", _RAY_PORTS)
     return _ray(config, ports=ports, offers_gpus=offers_gpus and not config.hides_gpus)
 
 
@@ -133,8 +135,8 @@ _RAY_PORTS = {
 
 def _ray(
     config: StackConfig, *, ports: Mapping[str, int] | None = None, offers_gpus: bool = True
-) -> Part:
-    address = address_from_url(config.ray_url, setting="TANDEM_RAY_URL")
+) -> Component:
+    address = parse_address(config.ray_url, setting="TANDEM_RAY_URL")
     command = [
         str(config.bin / "ray"),
         "start",
@@ -167,7 +169,7 @@ def _ray(
     }
     return _part(
         config,
-        PartName.RAY,
+        ComponentName.RAY,
         title="Ray",
         url=config.ray_url,
         setting="TANDEM_RAY_URL",
@@ -177,8 +179,8 @@ def _ray(
     )
 
 
-def _mlflow(config: StackConfig) -> Part:
-    address = address_from_url(config.mlflow_url, setting="TANDEM_MLFLOW_URL")
+def _mlflow(config: StackConfig) -> Component:
+    address = parse_address(config.mlflow_url, setting="TANDEM_MLFLOW_URL")
     folder = config.home / "mlflow"
     command = (
         str(config.bin / "mlflow"),
@@ -197,7 +199,7 @@ def _mlflow(config: StackConfig) -> Part:
     }
     return _part(
         config,
-        PartName.MLFLOW,
+        ComponentName.MLFLOW,
         title="MLflow",
         url=config.mlflow_url,
         setting="TANDEM_MLFLOW_URL",
@@ -207,7 +209,7 @@ def _mlflow(config: StackConfig) -> Part:
     )
 
 
-def _service(config: StackConfig) -> Part:
+def _service(config: StackConfig) -> Component:
     env = {
         "TANDEM_HOME": str(config.home),
         "TANDEM_HOST": config.host,
@@ -218,7 +220,7 @@ def _service(config: StackConfig) -> Part:
     }
     return _part(
         config,
-        PartName.SERVICE,
+        ComponentName.SERVICE,
         title="Service",
         url=f"http://{config.host}:{config.port}",
         setting="TANDEM_PORT",
@@ -231,7 +233,7 @@ def _service(config: StackConfig) -> Part:
 
 def _part(  # noqa: PLR0913 - one argument for each way in which the parts differ
     config: StackConfig,
-    name: PartName,
+    name: ComponentName,
     *,
     title: str,
     url: str,
@@ -239,24 +241,26 @@ def _part(  # noqa: PLR0913 - one argument for each way in which the parts diffe
     probe: str,
     command: tuple[str, ...],
     env: Mapping[str, str],
-) -> Part:
+) -> Component:
     mark = f"{config.home}:{name}"
-    kept_back = _NOT_INHERITED if name is PartName.SERVICE else _NOT_INHERITED | _OF_THE_SERVICE
+    kept_back = (
+        _NOT_INHERITED if name is ComponentName.SERVICE else _NOT_INHERITED | _OF_THE_SERVICE
+    )
     inherited = {key: value for key, value in config.env.items() if key not in kept_back}
     path = f"{config.bin}:{config.env.get('PATH', '')}".rstrip(":")
-    return Part(
+    return Component(
         name=name,
         title=title,
         url=url.rstrip("/"),
-        address=address_from_url(url, setting=setting),
+        address=parse_address(url, setting=setting),
         setting=setting,
-        probe=probe,
-        patience_s=90.0,
+        health_path=probe,
+        start_timeout_s=90.0,
         command=command,
-        env={**inherited, "PATH": path, **env, MARK: mark},
+        env={**inherited, "PATH": path, **env, MARKER_ENV: mark},
         pid_file=config.home / "stack" / f"{name}.json",
         log=config.home / "logs" / f"{name}.log",
-        mark=mark,
+        marker=mark,
     )
 
 

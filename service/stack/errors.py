@@ -21,34 +21,36 @@ class StackError(Exception):
         self.advice = advice
 
 
-class PortTaken(StackError):
+class PortInUse(StackError):
     """Somebody else listens where a part should."""
 
     code = "port_taken"
 
-    def __init__(self, port: int, *, part: str, holder: str, setting: str) -> None:
+    def __init__(self, port: int, *, component: str, holder: str, setting: str) -> None:
         super().__init__(
-            f"Port {port}, which {part} needs, is taken by {holder}.",
+            f"Port {port}, which {component} needs, is taken by {holder}.",
             advice=f"End that process, or choose another port with {setting}.",
         )
         self.port = port
 
 
-class PartFailed(StackError):
+class ComponentFailed(StackError):
     """A part ended or stayed silent while starting."""
 
     code = "part_failed"
 
-    def __init__(self, part: str, *, what: str, log: Path, last_lines: tuple[str, ...]) -> None:
+    def __init__(
+        self, component: str, *, problem: str, log: Path, last_lines: tuple[str, ...]
+    ) -> None:
         super().__init__(
-            f"{part} {what}.", advice=f"Read {log}; `tandem doctor` checks the environment."
+            f"{component} {problem}.", advice=f"Read {log}; `tandem doctor` checks the environment."
         )
-        self.part = part
+        self.component = component
         self.log = log
         self.last_lines = last_lines
 
 
-class NotOurs(StackError):
+class RemoteUnreachable(StackError):
     """A part is configured on another machine and does not answer."""
 
     code = "not_ours"
@@ -60,7 +62,7 @@ class NotOurs(StackError):
         )
 
 
-class BadAddress(StackError):
+class InvalidAddress(StackError):
     """A setting is no address that we can listen on."""
 
     code = "bad_address"

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from service.stack.errors import BadAddress
+from service.stack.errors import InvalidAddress
 
 _CHOICE = range(20000, 32000)
 """Above the ports that Ray gives to its workers, below those that Linux gives to clients."""
@@ -29,7 +29,7 @@ class Address:
     port: int
 
     @property
-    def is_here(self) -> bool:
+    def is_local(self) -> bool:
         """Whether this machine can listen there."""
         if self.host == "localhost":
             return True
@@ -45,7 +45,7 @@ def _own_addresses() -> set[str]:
     return {address.address for addresses in found for address in addresses}
 
 
-def address_from_url(url: str, *, setting: str) -> Address:
+def parse_address(url: str, *, setting: str) -> Address:
     """Host and port of a plain http address."""
     parts = urlsplit(url)
     try:
@@ -53,11 +53,11 @@ def address_from_url(url: str, *, setting: str) -> Address:
     except ValueError:
         port = None
     if parts.scheme not in {"http", "https"} or not parts.hostname or port is None:
-        raise BadAddress(url, setting=setting)
+        raise InvalidAddress(url, setting=setting)
     return Address(parts.hostname, port)
 
 
-def is_free(port: int, *, host: str = "") -> bool:
+def is_port_free(port: int, *, host: str = "") -> bool:
     """Whether a server could listen on `port` now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -68,7 +68,7 @@ def is_free(port: int, *, host: str = "") -> bool:
     return True
 
 
-def holder_of(port: int) -> str:
+def describe_port_holder(port: int) -> str:
     """Who listens on `port`, in words."""
     try:
         connections = psutil.net_connections(kind="tcp")
@@ -82,23 +82,23 @@ def holder_of(port: int) -> str:
     return "another process"
 
 
-def remembered_ports(file: Path, names: Iterable[str]) -> dict[str, int]:
+def load_or_choose_ports(file: Path, names: Iterable[str]) -> dict[str, int]:
     """A port for each name: as in `file` where still free, else chosen and written there."""
     wanted = tuple(names)
     ports = {
         name: port
         for name, port in _read(file).items()
-        if name in wanted and is_free(port) and (port in _reserved or _reserve(port))
+        if name in wanted and is_port_free(port) and (port in _reserved or _reserve(port))
     }
     for name in wanted:
         if name not in ports:
-            ports[name] = free_port(avoid=frozenset(ports.values()))
+            ports[name] = choose_free_port(excluded=frozenset(ports.values()))
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(ports, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return ports
 
 
-def free_port(*, avoid: frozenset[int] = frozenset()) -> int:
+def choose_free_port(*, excluded: frozenset[int] = frozenset()) -> int:
     """A port that nobody listens on, reserved until this process ends.
 
     Until the server that is to listen there has started, no other process that asks here gets the
@@ -106,7 +106,7 @@ def free_port(*, avoid: frozenset[int] = frozenset()) -> int:
     """
     # Not the global generator: a seed would lead two processes to the same ports.
     for port in random.SystemRandom().sample(_CHOICE, k=200):
-        if port not in avoid and is_free(port) and _reserve(port):
+        if port not in excluded and is_port_free(port) and _reserve(port):
             return port
     raise OSError("none of 200 ports between 20000 and 32000 is free")
 

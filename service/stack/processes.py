@@ -10,21 +10,23 @@ from pathlib import Path
 
 import psutil
 
-MARK = "TANDEM_STACK_PART"
+MARKER_ENV = "TANDEM_STACK_PART"
 """Environment variable by which we know processes that a part of ours has started."""
 
 _SAME_START_S = 1.0
 
 
 @dataclass(frozen=True)
-class Identity:
+class ProcessIdentity:
     """A process for certain: ids are used again, an id with its start time is not."""
 
     pid: int
     started_at: float
 
 
-def spawn(command: Sequence[str], *, env: Mapping[str, str], folder: Path, log: Path) -> Identity:
+def spawn(
+    command: Sequence[str], *, env: Mapping[str, str], folder: Path, log: Path
+) -> ProcessIdentity:
     """Starts `command` in a session of its own, in `folder`, its output appended to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     shell = shutil.which("sh") or "/bin/sh"
@@ -40,25 +42,25 @@ def spawn(command: Sequence[str], *, env: Mapping[str, str], folder: Path, log: 
         ],
         setsid=True,
     )
-    return Identity(pid, psutil.Process(pid).create_time())
+    return ProcessIdentity(pid, psutil.Process(pid).create_time())
 
 
-def remember(identity: Identity, file: Path) -> None:
+def write_pid_file(identity: ProcessIdentity, file: Path) -> None:
     """Writes the pid file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(asdict(identity)) + "\n", encoding="utf-8")
 
 
-def recall(file: Path) -> Identity | None:
+def read_pid_file(file: Path) -> ProcessIdentity | None:
     """The process of a pid file; none where there is no such file or it is not one of ours."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        return Identity(int(found["pid"]), float(found["started_at"]))
+        return ProcessIdentity(int(found["pid"]), float(found["started_at"]))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
-def living(identity: Identity | None) -> psutil.Process | None:
+def find_process(identity: ProcessIdentity | None) -> psutil.Process | None:
     """The process if it still runs and is the same one."""
     if identity is None:
         return None
@@ -72,22 +74,22 @@ def living(identity: Identity | None) -> psutil.Process | None:
     return process
 
 
-def has_ended(identity: Identity, *, within_s: float) -> bool:
+def wait_for_exit(identity: ProcessIdentity, *, timeout_s: float) -> bool:
     """Waits a little for the process to end; ends a zombie of ours on the way."""
-    process = living(identity)
+    process = find_process(identity)
     if process is None:
         return True
     try:
-        process.wait(timeout=within_s)
+        process.wait(timeout=timeout_s)
     except psutil.TimeoutExpired:
         return False
     return True
 
 
-def family_of(identity: Identity | None, *, mark: str) -> list[psutil.Process]:
+def find_process_tree(identity: ProcessIdentity | None, *, marker: str) -> list[psutil.Process]:
     """The process, its descendants, and all that carry `mark`, even when their parents are gone."""
-    root = living(identity)
-    found = marked(mark)
+    root = find_process(identity)
+    found = find_marked_processes(marker)
     if root is not None:
         found += [root, *_descendants(root)]
         found += [process for process in psutil.process_iter() if _session(process) == root.pid]
@@ -96,35 +98,35 @@ def family_of(identity: Identity | None, *, mark: str) -> list[psutil.Process]:
     return list({process.pid: process for process in found if not _is_me(process)}.values())
 
 
-def marked(mark: str) -> list[psutil.Process]:
+def find_marked_processes(mark: str) -> list[psutil.Process]:
     """Processes that inherited `mark` in their environment."""
     return [process for process in psutil.process_iter() if _mark_of(process) == mark]
 
 
-def end(processes: Iterable[psutil.Process], *, patience_s: float) -> list[psutil.Process]:
+def terminate(processes: Iterable[psutil.Process], *, timeout_s: float) -> list[psutil.Process]:
     """Asks processes to end and waits; those that have not ended are returned."""
     asked = list(processes)
     for process in asked:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             process.terminate()
-    return _wait(asked, patience_s)
+    return _wait(asked, timeout_s)
 
 
-def kill(processes: Iterable[psutil.Process], *, patience_s: float = 5.0) -> list[psutil.Process]:
+def kill(processes: Iterable[psutil.Process], *, timeout_s: float = 5.0) -> list[psutil.Process]:
     """Ends processes without asking; those that even then remain are returned."""
     killed = list(processes)
     for process in killed:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             process.kill()
-    return _wait(killed, patience_s)
+    return _wait(killed, timeout_s)
 
 
-def in_other_sessions(processes: Iterable[psutil.Process], root: int) -> list[psutil.Process]:
+def filter_other_sessions(processes: Iterable[psutil.Process], root: int) -> list[psutil.Process]:
     """Those that left the session of `root`: under Ray, the commands of its jobs."""
     return [process for process in processes if _session(process) not in {root, None}]
 
 
-def memory_bytes(processes: Iterable[psutil.Process]) -> int:
+def sum_memory_bytes(processes: Iterable[psutil.Process]) -> int:
     """Memory of all, shared pages counted once where the kernel tells."""
     return sum(_memory_of(process) for process in processes)
 
@@ -150,7 +152,7 @@ def _session(process: psutil.Process) -> int | None:
 
 def _mark_of(process: psutil.Process) -> str | None:
     try:
-        return process.environ().get(MARK)
+        return process.environ().get(MARKER_ENV)
     except (psutil.Error, OSError):
         return None
 

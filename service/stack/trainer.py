@@ -14,7 +14,7 @@ _RunCommand = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One thing that was looked at."""
 
     name: str
@@ -23,7 +23,9 @@ class Finding:
     advice: str = ""
 
 
-def worker_findings(command: Path, *, run: _RunCommand = subprocess.run) -> tuple[Finding, ...]:
+def run_worker_doctor(
+    command: Path, *, run: _RunCommand = subprocess.run
+) -> tuple[CheckResult, ...]:
     """What the trainer finds: torch, CUDA, compiled ops, versions."""
     try:
         answer = run(
@@ -36,15 +38,15 @@ def worker_findings(command: Path, *, run: _RunCommand = subprocess.run) -> tupl
     except (OSError, subprocess.TimeoutExpired) as error:
         return (_worker_broken(str(error)),)
     try:
-        return tuple(Finding(**item) for item in json.loads(answer.stdout))
+        return tuple(CheckResult(**item) for item in json.loads(answer.stdout))
     except (ValueError, TypeError):
         lines = (answer.stderr or answer.stdout).strip().splitlines()
         return (_worker_broken(lines[-1] if lines else f"ended with {answer.returncode}"),)
 
 
-def unusable_gpus(
+def check_gpus(
     config: StackConfig, *, root: Path = Path("/"), run: _RunCommand = subprocess.run
-) -> Finding | None:
+) -> CheckResult | None:
     """Why this machine's GPUs must not be offered to runs; none: they may, or there are none.
 
     Ray counts GPUs by NVML, whether torch can use them or not. The trainer is asked, which takes
@@ -52,7 +54,7 @@ def unusable_gpus(
     """
     if config.hides_gpus or not _shows_gpu(root):
         return None
-    findings = worker_findings(config.bin / "tandem-worker", run=run)
+    findings = run_worker_doctor(config.bin / "tandem-worker", run=run)
     answer = {finding.name: finding for finding in findings}.get(GPUS_FINDING)
     if answer is None:
         return next(finding for finding in findings if not finding.ok)
@@ -64,8 +66,8 @@ def _shows_gpu(root: Path) -> bool:
     return (root / "dev" / "dxg").exists() or any(root.glob("dev/nvidia[0-9]*"))
 
 
-def _worker_broken(detail: str) -> Finding:
-    return Finding(
+def _worker_broken(detail: str) -> CheckResult:
+    return CheckResult(
         "trainer",
         ok=False,
         detail=f"`tandem-worker doctor` did not answer: {detail}",

@@ -30,13 +30,13 @@ class SqlTokens:
         self._session.merge(TokenRow(**vars(token)))
         self._session.flush()
 
-    def note_use(self, token_id: str, *, at: datetime) -> None:
+    def record_use(self, token_id: str, *, at: datetime) -> None:
         """Write down when it was shown, and nothing else: it may be revoked at this moment."""
         shown = update(TokenRow).where(TokenRow.id == token_id)
         self._session.execute(shown.values(last_used_at=at))
 
 
-class SqlAudit:
+class SqlAuditLog:
     """Implements `stored.Audit`."""
 
     def __init__(self, session: Session) -> None:

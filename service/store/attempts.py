@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from configs.protocol.failure import FailureReason
 from service.domain.runs import Attempt
-from service.domain.states import ACTIVE
+from service.domain.states import ACTIVE_STATES
 from service.store.tables import AttemptRow, RunRow
 
 
@@ -62,7 +62,7 @@ class SqlAttempts:
         query = (
             select(AttemptRow)
             .join(RunRow, (RunRow.id == AttemptRow.run_id) & (RunRow.attempt == AttemptRow.number))
-            .where(RunRow.state.in_(ACTIVE))
+            .where(RunRow.state.in_(ACTIVE_STATES))
         )
         return {row.run_id: _attempt_from_row(row) for row in self._session.scalars(query)}
 

@@ -7,62 +7,64 @@ from sqlalchemy.orm import Session, aliased
 
 from configs.protocol.names import Metric
 from configs.protocol.report import Comparison
-from service.domain.repositories.baselines import MOST_PAIRS, KeptComparison, RunAndBaseline, Score
+from service.domain.repositories.baselines import MAX_PAIRS, RunAndBaseline, Score, StoredComparison
 from service.domain.runs import Run
 from service.domain.states import RunState
 from service.store.runs import run_from_row
 from service.store.tables import ComparisonRow, RunRow
 
 _LOST = (RunState.FAILED, RunState.CANCELLED)
-_MOST_EQUAL = 8 * MOST_PAIRS
+_MOST_EQUAL = 8 * MAX_PAIRS
 
 
-class SqlTwins:
+class SqlBaselines:
     """Implements `comparisons.Twins`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def equal(self, spec_digest: str, *, project: str) -> list[Run]:
+    def find_by_spec_digest(self, spec_digest: str, *, project: str) -> list[Run]:
         """Those that compute the same numbers, oldest first."""
         return self._runs(RunRow.spec_digest == spec_digest, RunRow.project == project)
 
-    def family(self, family_digest: str, *, project: str) -> list[Run]:
+    def find_by_seedless_digest(self, seedless_digest: str, *, project: str) -> list[Run]:
         """Those that differ in their seed alone, oldest first."""
-        return self._runs(RunRow.family_digest == family_digest, RunRow.project == project)
+        return self._runs(RunRow.seedless_digest == seedless_digest, RunRow.project == project)
 
-    def pairs(self, family_digest: str, *, project: str, are_over: bool) -> list[RunAndBaseline]:
+    def find_pairs(
+        self, seedless_digest: str, *, project: str, are_over: bool
+    ) -> list[RunAndBaseline]:
         """Distilled runs of a family with their baselines, one pair for each seed, oldest first."""
         baseline = aliased(RunRow)
         are_done = and_(RunRow.state == RunState.SUCCEEDED, baseline.state == RunState.SUCCEEDED)
         counts = are_done if are_over else and_(_is_sound(RunRow), _is_sound(baseline))
         place = func.row_number().over(
             partition_by=RunRow.spec_digest,
-            order_by=(case((are_done, 0), else_=1), RunRow.order),
+            order_by=(case((are_done, 0), else_=1), RunRow.sequence),
         )
         ranked = (
-            select(RunRow.id, RunRow.order, place.label("place"))
+            select(RunRow.id, RunRow.sequence, place.label("place"))
             .join(baseline, baseline.id == RunRow.baseline_run_id)
-            .where(RunRow.family_digest == family_digest, RunRow.project == project, counts)
+            .where(RunRow.seedless_digest == seedless_digest, RunRow.project == project, counts)
             .subquery()
         )
         newest = (
             select(ranked.c.id)
             .where(ranked.c.place == 1)
             .order_by(ranked.c.order.desc())
-            .limit(MOST_PAIRS)
+            .limit(MAX_PAIRS)
         )
         query = (
             select(RunRow, baseline)
             .join(baseline, baseline.id == RunRow.baseline_run_id)
             .where(RunRow.id.in_(newest))
-            .order_by(RunRow.order)
+            .order_by(RunRow.sequence)
         )
         return [
             (run_from_row(run), run_from_row(alone)) for run, alone in self._session.execute(query)
         ]
 
-    def equal_pairs(self, spec_digests: Iterable[str], *, project: str) -> list[str]:
+    def find_equal_pairs(self, spec_digests: Iterable[str], *, project: str) -> list[str]:
         """Ids of runs outside of sweeps that compute the same numbers as one of these, and have
         succeeded as their baselines have: the newest ones, a bounded number."""
         baseline = aliased(RunRow)
@@ -76,25 +78,25 @@ class SqlTwins:
                 RunRow.state == RunState.SUCCEEDED,
                 baseline.state == RunState.SUCCEEDED,
             )
-            .order_by(RunRow.order.desc())
+            .order_by(RunRow.sequence.desc())
             .limit(_MOST_EQUAL)
         )
         return list(self._session.scalars(query))
 
-    def taught_beside(self, baseline_id: str) -> str | None:
+    def find_distilled_run(self, baseline_id: str) -> str | None:
         """The newest run that has this one as its baseline; none: there is none."""
         query = select(RunRow.id).where(RunRow.baseline_run_id == baseline_id)
-        return self._session.scalar(query.order_by(RunRow.order.desc()).limit(1))
+        return self._session.scalar(query.order_by(RunRow.sequence.desc()).limit(1))
 
-    def scores(self, noise_key: str, *, project: str) -> list[Score]:
+    def find_scores(self, seed_group_key: str, *, project: str) -> list[Score]:
         """Of those that succeeded and scatter alike, oldest first; equal runs count once.
 
         The same seed twice says nothing about seeds: it would make the noise look smaller.
         """
         first = (
-            select(func.min(RunRow.order))
+            select(func.min(RunRow.sequence))
             .where(
-                RunRow.noise_key == noise_key,
+                RunRow.seed_group_key == seed_group_key,
                 RunRow.project == project,
                 RunRow.state == RunState.SUCCEEDED,
                 RunRow.best_map.is_not(None),
@@ -102,9 +104,9 @@ class SqlTwins:
             .group_by(RunRow.spec_digest)
         )
         query = (
-            select(RunRow.id, RunRow.family_digest, RunRow.best_map)
-            .where(RunRow.order.in_(first))
-            .order_by(RunRow.order)
+            select(RunRow.id, RunRow.seedless_digest, RunRow.best_map)
+            .where(RunRow.sequence.in_(first))
+            .order_by(RunRow.sequence)
         )
         return [
             Score(run_id, family or "", score)
@@ -112,18 +114,18 @@ class SqlTwins:
             if score is not None
         ]
 
-    def that_measured_a_teacher(self, *, project: str, limit: int) -> list[Run]:
+    def find_with_teacher_map(self, *, project: str, limit: int) -> list[Run]:
         """Those that know their teacher's mAP, newest first."""
         measured = RunRow.latest[str(Metric.TEACHER_MAP)].as_float()
         query = (
             select(RunRow)
             .where(RunRow.project == project, RunRow.task == "train", measured.is_not(None))
-            .order_by(RunRow.order.desc())
+            .order_by(RunRow.sequence.desc())
             .limit(limit)
         )
         return [run_from_row(row) for row in self._session.scalars(query)]
 
-    def wanted_elsewhere(self, sweep_id: str) -> set[str]:
+    def find_external_baselines(self, sweep_id: str) -> set[str]:
         """Runs of a sweep that are the baselines of runs outside of it."""
         baseline = aliased(RunRow)
         query = (
@@ -137,7 +139,7 @@ class SqlTwins:
         )
         return set(self._session.scalars(query))
 
-    def without_baseline(self) -> list[Run]:
+    def find_with_lost_baseline(self) -> list[Run]:
         """Those whose baseline has failed or is cancelled, and nobody was told."""
         baseline = aliased(RunRow)
         return self._read(
@@ -148,14 +150,14 @@ class SqlTwins:
             )
         )
 
-    def with_baseline_again(self) -> list[Run]:
+    def find_with_restored_baseline(self) -> list[Run]:
         """Those whose baseline was lost, and goes on or has succeeded."""
         baseline = aliased(RunRow)
         return self._read(
             _with(baseline).where(baseline.state.not_in(_LOST), RunRow.is_baseline_lost.is_(True))
         )
 
-    def to_compare(self) -> list[Run]:
+    def find_uncompared(self) -> list[Run]:
         """Those outside of sweeps that succeeded, as their baselines did, and have no report."""
         baseline = aliased(RunRow)
         return self._read(
@@ -167,7 +169,7 @@ class SqlTwins:
             )
         )
 
-    def reports_to_read(self) -> list[Run]:
+    def find_unread_reports(self) -> list[Run]:
         """Reports that succeeded, and nobody has taken the comparisons from them."""
         return self._runs(
             RunRow.task == "report",
@@ -179,7 +181,7 @@ class SqlTwins:
         return self._read(select(RunRow).where(*conditions))
 
     def _read(self, query: Select[RunRow]) -> list[Run]:
-        return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.order))]
+        return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.sequence))]
 
 
 class SqlComparisons:
@@ -188,14 +190,14 @@ class SqlComparisons:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def put(self, kept: KeptComparison) -> None:
+    def put(self, kept: StoredComparison) -> None:
         """Add or replace; the tracker is to be told."""
         self._session.merge(
             ComparisonRow(
                 run_id=kept.run_id,
                 document=kept.comparison.model_dump_json(),
                 at=kept.at,
-                is_shown=False,
+                mlflow_synced=False,
             )
         )
         self._session.flush()
@@ -205,18 +207,18 @@ class SqlComparisons:
         query = select(ComparisonRow).where(ComparisonRow.run_id.in_(list(run_ids)))
         return {row.run_id: _kept_from_row(row).comparison for row in self._session.scalars(query)}
 
-    def to_show(self) -> list[KeptComparison]:
+    def not_synced(self) -> list[StoredComparison]:
         """Those that the tracker was not told."""
-        query = select(ComparisonRow).where(ComparisonRow.is_shown.is_(False))
+        query = select(ComparisonRow).where(ComparisonRow.mlflow_synced.is_(False))
         rows = self._session.scalars(query.order_by(ComparisonRow.at, ComparisonRow.run_id))
         return [_kept_from_row(row) for row in rows]
 
-    def note_shown(self, kept: KeptComparison) -> None:
+    def record_synced(self, kept: StoredComparison) -> None:
         """The tracker has it; a newer one of the same run stays to be told."""
         this = update(ComparisonRow).where(
             ComparisonRow.run_id == kept.run_id, ComparisonRow.at == kept.at
         )
-        self._session.execute(this.values(is_shown=True))
+        self._session.execute(this.values(mlflow_synced=True))
 
 
 def _is_sound(run: type[RunRow]) -> ColumnElement[bool]:
@@ -229,5 +231,5 @@ def _with(baseline: type[RunRow]) -> Select[RunRow]:
     return select(RunRow).join(baseline, baseline.id == RunRow.baseline_run_id)
 
 
-def _kept_from_row(row: ComparisonRow) -> KeptComparison:
-    return KeptComparison(row.run_id, Comparison.model_validate_json(row.document), row.at)
+def _kept_from_row(row: ComparisonRow) -> StoredComparison:
+    return StoredComparison(row.run_id, Comparison.model_validate_json(row.document), row.at)

@@ -6,38 +6,38 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.store.access import SqlAudit, SqlTokens
+from service.store.access import SqlAuditLog, SqlTokens
 from service.store.attempts import SqlAttempts
-from service.store.baselines import SqlComparisons, SqlTwins
-from service.store.engine import open_engine, told_plainly
+from service.store.baselines import SqlBaselines, SqlComparisons
+from service.store.engine import open_engine, translate_db_errors
 from service.store.events import SqlEvents
-from service.store.leases import SqlDuties
-from service.store.metric_points import SqlPoints
-from service.store.metrics import SqlFigures
+from service.store.leases import SqlLeaderLeases
+from service.store.metric_points import SqlMetricPoints
+from service.store.metrics import SqlMetricsQueries
 from service.store.projects import SqlProjects
 from service.store.registry import SqlRegistry
 from service.store.runs import SqlRuns
-from service.store.schema import changing, upgrade
+from service.store.schema import schema_transaction, upgrade
 from service.store.sweeps import SqlSweeps
 
 
 @dataclass(frozen=True)
-class SqlUnit:
+class SqlUnitOfWork:
     """Implements `stored.Unit`."""
 
     runs: SqlRuns
     sweeps: SqlSweeps
     attempts: SqlAttempts
     events: SqlEvents
-    points: SqlPoints
-    twins: SqlTwins
+    metric_points: SqlMetricPoints
+    baselines: SqlBaselines
     comparisons: SqlComparisons
     registry: SqlRegistry
     projects: SqlProjects
-    duties: SqlDuties
+    leader_leases: SqlLeaderLeases
     tokens: SqlTokens
-    audit: SqlAudit
-    figures: SqlFigures
+    audit: SqlAuditLog
+    metrics: SqlMetricsQueries
 
 
 class Database:
@@ -50,22 +50,22 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the schema to the newest version; `SchemaUnknown` if a newer Tandem made it."""
-        with changing(self._url) as connection:
+        with schema_transaction(self._url) as connection:
             upgrade(connection)
 
     @contextmanager
-    def begin(self) -> Iterator[SqlUnit]:
+    def transaction(self) -> Iterator[SqlUnitOfWork]:
         """One transaction: committed at the end, rolled back on an error.
 
         `StoreUnreachable` if the database goes away under it, is locked or full. Nothing is tried
         again in here, not even after a deadlock: what is in the `with` can only be run once.
         """
-        with told_plainly(), self._sessions() as session:
+        with translate_db_errors(), self._sessions() as session:
             yield _unit(session)
-            with told_plainly(at_commit=True):
+            with translate_db_errors(at_commit=True):
                 session.commit()
 
-    def another(self) -> "Database":
+    def clone(self) -> "Database":
         """The same database over connections of its own: for another service process."""
         return Database(self._url)
 
@@ -74,19 +74,19 @@ class Database:
         self._engine.dispose()
 
 
-def _unit(session: Session) -> SqlUnit:
-    return SqlUnit(
+def _unit(session: Session) -> SqlUnitOfWork:
+    return SqlUnitOfWork(
         runs=SqlRuns(session),
         sweeps=SqlSweeps(session),
         attempts=SqlAttempts(session),
         events=SqlEvents(session),
-        points=SqlPoints(session),
-        twins=SqlTwins(session),
+        metric_points=SqlMetricPoints(session),
+        baselines=SqlBaselines(session),
         comparisons=SqlComparisons(session),
         registry=SqlRegistry(session),
         projects=SqlProjects(session),
-        duties=SqlDuties(session),
+        leader_leases=SqlLeaderLeases(session),
         tokens=SqlTokens(session),
-        audit=SqlAudit(session),
-        figures=SqlFigures(session),
+        audit=SqlAuditLog(session),
+        metrics=SqlMetricsQueries(session),
     )

@@ -16,25 +16,25 @@ from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.pool import NullPool
 
-from service.domain.errors import StoreUnreachable, ValueRefused
+from service.domain.errors import DatabaseUnreachable, ValueRefused
 
-PATIENCE_S = 20.0
+LOCK_TIMEOUT_S = 20.0
 """How long a transaction waits for what another one holds."""
 
 _AGAIN_AFTER_S = 0.05
 
-APPLICATION = "tandem"
+APPLICATION_NAME = "tandem"
 """What PostgreSQL calls our connections."""
 
 _CONNECT = {
-    "application_name": APPLICATION,
+    "application_name": APPLICATION_NAME,
     "connect_timeout": 5,
     # A server that vanished is noticed; a service that froze holds no locks for ever.
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
-    "options": f"-c lock_timeout={PATIENCE_S:.0f}s -c idle_in_transaction_session_timeout=60s",
+    "options": f"-c lock_timeout={LOCK_TIMEOUT_S:.0f}s -c idle_in_transaction_session_timeout=60s",
     # Plans outlive a migration by another service, and do not pass through a pooler.
     "prepare_threshold": None,
 }
@@ -48,7 +48,7 @@ _AWAY = {
 _AWAY_CLASSES = ("08", "53", "57", "58")
 
 
-def without_nul(text: str) -> str:
+def replace_nul(text: str) -> str:
     """The text with a visible sign in the place of each NUL."""
     return text.replace("\x00", "\ufffd")
 
@@ -81,25 +81,25 @@ def open_for_reading(url: str) -> Engine:
     )
 
 
-def cause_of(error: DBAPIError) -> str:
+def driver_message(error: DBAPIError) -> str:
     """What the driver says, without the statement and its values."""
     return str(error.orig).strip().partition("\n")[0].rstrip(".")
 
 
 @contextmanager
-def told_plainly(*, at_commit: bool = False) -> Iterator[None]:
-    """A database that is away, locked or full becomes `StoreUnreachable`; faults of ours stay.
+def translate_db_errors(*, at_commit: bool = False) -> Iterator[None]:
+    """A database that is away, locked or full becomes `DatabaseUnreachable`; faults of ours stay.
 
     A value that it has no room for is `ValueRefused`.
     """
     try:
         yield
     except NoneFree as error:
-        raise StoreUnreachable(
+        raise DatabaseUnreachable(
             "All connections to the database are in use. Nothing was changed."
         ) from error
     except DataError as error:
-        raise ValueRefused(cause_of(error)) from error
+        raise ValueRefused(driver_message(error)) from error
     except OverflowError as error:
         # SQLite's driver says it so of a number with more than 64 bits.
         if "SQLite INTEGER" not in str(error):
@@ -109,12 +109,12 @@ def told_plainly(*, at_commit: bool = False) -> Iterator[None]:
         sentence = _sentence(error, at_commit=at_commit)
         if sentence is None:
             raise
-        raise StoreUnreachable(sentence) from error
+        raise DatabaseUnreachable(sentence) from error
 
 
 def _sentence(error: DBAPIError, *, at_commit: bool) -> str | None:
     """What happened, without the statement and its values; none: a fault of ours."""
-    code, cause = _code(error), cause_of(error)
+    code, cause = _code(error), driver_message(error)
     if code in _FULL:
         return f"There is no room left for the database: {cause}. Nothing was changed."
     if code in _HELD:
@@ -141,7 +141,7 @@ class _Words(Dumper):
     """PostgreSQL takes no NUL in text, but what a worker quotes may have one."""
 
     def dump(self, text: str) -> bytes:
-        return without_nul(text).encode()
+        return replace_nul(text).encode()
 
 
 def _open_postgresql(url: str, **options: Any) -> Engine:
@@ -164,15 +164,15 @@ def _open_postgresql(url: str, **options: Any) -> Engine:
 
 def _cleaned(value: Any) -> Any:
     if isinstance(value, dict):
-        return {without_nul(key): _cleaned(item) for key, item in value.items()}
+        return {replace_nul(key): _cleaned(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_cleaned(item) for item in value]
-    return without_nul(value) if isinstance(value, str) else value
+    return replace_nul(value) if isinstance(value, str) else value
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
     """Change the journal's mode; of two that open a new file at once, SQLite lets none wait."""
-    deadline_s = time.monotonic() + PATIENCE_S
+    deadline_s = time.monotonic() + LOCK_TIMEOUT_S
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -193,7 +193,7 @@ def _open_sqlite(url: str, *, begin: str, keys: bool) -> Engine:
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
         # sqlite3 would open transactions by itself, too late to be safe; see DECISIONS 11.
         connection.isolation_level = None
-        connection.execute(f"PRAGMA busy_timeout = {PATIENCE_S * 1000:.0f}")
+        connection.execute(f"PRAGMA busy_timeout = {LOCK_TIMEOUT_S * 1000:.0f}")
         _write_ahead(connection)
         for pragma in (
             "synchronous = NORMAL",

@@ -7,10 +7,10 @@ from sqlalchemy.orm import Session
 
 from configs.protocol.records import Metrics
 from service.domain.runs import MetricPoint
-from service.store.tables import PointRow
+from service.store.tables import MetricPointRow
 
 
-class SqlPoints:
+class SqlMetricPoints:
     """Implements `stored.Points`."""
 
     def __init__(self, session: Session) -> None:
@@ -25,16 +25,20 @@ class SqlPoints:
         ]
         if rows:
             is_sqlite = self._session.get_bind().dialect.name == "sqlite"
-            insert = sqlite_insert(PointRow) if is_sqlite else postgresql_insert(PointRow)
+            insert = (
+                sqlite_insert(MetricPointRow) if is_sqlite else postgresql_insert(MetricPointRow)
+            )
             self._session.execute(insert.on_conflict_do_nothing(), rows)
 
     def of_run(self, run_id: str, *, key: str | None) -> list[MetricPoint]:
         """By key, then step."""
         query = (
-            select(PointRow).where(PointRow.run_id == run_id).order_by(PointRow.key, PointRow.step)
+            select(MetricPointRow)
+            .where(MetricPointRow.run_id == run_id)
+            .order_by(MetricPointRow.key, MetricPointRow.step)
         )
         if key is not None:
-            query = query.where(PointRow.key == key)
+            query = query.where(MetricPointRow.key == key)
         return [
             MetricPoint(key=row.key, step=row.step, value=row.value, at=row.at)
             for row in self._session.scalars(query)

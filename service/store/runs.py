@@ -11,11 +11,11 @@ from configs.protocol.failure import FailureReason
 from configs.protocol.records import Progress
 from configs.spec.jobs import JobSpec
 from service.domain.errors import LeaseLost, RunNotFound
-from service.domain.repositories.runs import Claim, RunFilter
+from service.domain.repositories.runs import LeasedRun, RunFilter
 from service.domain.runs import Run
-from service.domain.states import ACTIVE, OVER, RunState
-from service.store.engine import without_nul
-from service.store.tables import KeyRow, RunRow
+from service.domain.states import ACTIVE_STATES, FINISHED_STATES, RunState
+from service.store.engine import replace_nul
+from service.store.tables import IdempotencyKeyRow, RunRow
 
 _SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 _ADDING = 7_410_001
@@ -28,30 +28,30 @@ _SAME_NAME = (
     "project",
     "priority",
     "preempted_for",
-    "strikes",
-    "furthest_step",
+    "consecutive_failures",
+    "max_step",
     "not_before",
     "queue_position",
     "attempt",
     "message",
     "waiting_for",
-    "spool_next",
-    "behind",
+    "next_spool_position",
+    "pending_records",
     "latest",
     "best_map",
     "best_epoch",
     "pending_outcome",
     "mlflow_run_id",
-    "mlflow_agrees",
+    "mlflow_synced",
     "created_at",
-    "changed_at",
+    "updated_at",
     "started_at",
     "finished_at",
-    "heard_at",
-    "stop_asked_at",
+    "last_seen_at",
+    "stop_requested_at",
     "spec_digest",
-    "family_digest",
-    "noise_key",
+    "seedless_digest",
+    "seed_group_key",
     "baseline_run_id",
     "is_baseline_lost",
     "report_run_id",
@@ -70,14 +70,14 @@ class SqlRuns:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def alone(self) -> None:
+    def lock_inserts(self) -> None:
         """Until the end of the transaction no other one adds runs."""
         if self._session.get_bind().dialect.name == "postgresql":
             self._session.execute(select(func.pg_advisory_xact_lock(_ADDING)))
 
     def add(self, run: Run) -> None:
         """Store a new run after all others; after `alone`."""
-        last = self._session.scalar(select(func.max(RunRow.order))) or 0
+        last = self._session.scalar(select(func.max(RunRow.sequence))) or 0
         row = RunRow(
             id=run.id,
             order=last + 1,
@@ -93,7 +93,7 @@ class SqlRuns:
         """The run as it is; `RunNotFound` if there is none."""
         return run_from_row(self._row(run_id))
 
-    def take(self, run_id: str, *, owner: str | None = None) -> Run:
+    def get_for_update(self, run_id: str, *, owner: str | None = None) -> Run:
         """The run to be changed: until the end of the transaction nobody else changes it.
 
         Given an `owner`, `LeaseLost` if another one looks after the run.
@@ -106,7 +106,9 @@ class SqlRuns:
             raise LeaseLost(run_id, row.lease_owner)
         return run_from_row(row)
 
-    def claim(self, *states: RunState, owner: str, now: datetime, until: datetime) -> list[Claim]:
+    def lease(
+        self, *states: RunState, owner: str, now: datetime, until: datetime
+    ) -> list[LeasedRun]:
         """Runs in these states that no other owner looks after: ours until `until`, oldest first.
 
         Rows that another transaction holds are left out: they come with the next turn.
@@ -117,14 +119,14 @@ class SqlRuns:
         query = (
             select(RunRow)
             .where(RunRow.state.in_(states), is_free)
-            .order_by(RunRow.order)
+            .order_by(RunRow.sequence)
             .with_for_update(skip_locked=True)
         )
         claims = []
         for row in self._session.scalars(query):
             before = row.lease_owner
             row.lease_owner, row.lease_until = owner, until
-            claims.append(Claim(run_from_row(row), before if before != owner else None))
+            claims.append(LeasedRun(run_from_row(row), before if before != owner else None))
         self._session.flush()
         return claims
 
@@ -140,7 +142,7 @@ class SqlRuns:
 
     def page(self, which: RunFilter) -> list[Run]:
         """Newest first."""
-        query = select(RunRow).order_by(RunRow.order.desc()).limit(which.limit)
+        query = select(RunRow).order_by(RunRow.sequence.desc()).limit(which.limit)
         if which.state is not None:
             query = query.where(RunRow.state == which.state)
         if which.task is not None:
@@ -155,41 +157,43 @@ class SqlRuns:
             query = query.where(RunRow.trial == which.trial)
         if which.tag is not None:
             key, value = which.tag
-            query = query.where(RunRow.tags[without_nul(key)].as_string() == value)
+            query = query.where(RunRow.tags[replace_nul(key)].as_string() == value)
         if which.before is not None:
-            query = query.where(RunRow.order < self._row(which.before).order)
+            query = query.where(RunRow.sequence < self._row(which.before).sequence)
         return [run_from_row(row) for row in self._session.scalars(query)]
 
     def in_states(self, *states: RunState) -> list[Run]:
         """All runs in these states, oldest first."""
-        query = select(RunRow).where(RunRow.state.in_(states)).order_by(RunRow.order)
+        query = select(RunRow).where(RunRow.state.in_(states)).order_by(RunRow.sequence)
         return [run_from_row(row) for row in self._session.scalars(query)]
 
     def of_pack(self, job: str) -> list[Run]:
         """Those whose current attempt is part of a pack and not over, oldest first."""
-        query = select(RunRow).where(RunRow.pack_job == job, RunRow.state.in_(ACTIVE))
-        return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.order))]
+        query = select(RunRow).where(RunRow.pack_job == job, RunRow.state.in_(ACTIVE_STATES))
+        return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.sequence))]
 
     def of_sweep(self, sweep_id: str, *, trials: Collection[int] | None = None) -> list[Run]:
         """A sweep's runs, oldest first; of some of its trials only, if they are given."""
-        query = select(RunRow).where(RunRow.sweep_id == sweep_id).order_by(RunRow.order)
+        query = select(RunRow).where(RunRow.sweep_id == sweep_id).order_by(RunRow.sequence)
         if trials is not None:
             query = query.where(RunRow.trial.in_(trials))
         return [run_from_row(row) for row in self._session.scalars(query)]
 
-    def to_settle(self) -> list[Run]:
+    def not_synced(self) -> list[Run]:
         """Runs that are over, but not yet for MLflow, oldest first."""
-        query = select(RunRow).where(RunRow.state.in_(OVER), RunRow.mlflow_agrees.is_(False))
-        return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.order))]
+        query = select(RunRow).where(
+            RunRow.state.in_(FINISHED_STATES), RunRow.mlflow_synced.is_(False)
+        )
+        return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.sequence))]
 
-    def key_owner(self, key: str) -> tuple[str, str] | None:
+    def find_idempotency_key(self, key: str) -> tuple[str, str] | None:
         """Request digest and run id of an idempotency key."""
-        row = self._session.get(KeyRow, key)
+        row = self._session.get(IdempotencyKeyRow, key)
         return None if row is None else (row.request_digest, row.run_id)
 
-    def remember_key(self, key: str, *, request_digest: str, run_id: str) -> None:
+    def add_idempotency_key(self, key: str, *, request_digest: str, run_id: str) -> None:
         """Bind an idempotency key to a run."""
-        self._session.add(KeyRow(key=key, request_digest=request_digest, run_id=run_id))
+        self._session.add(IdempotencyKeyRow(key=key, request_digest=request_digest, run_id=run_id))
         self._session.flush()
 
     def _row(self, run_id: str) -> RunRow:

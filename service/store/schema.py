@@ -13,7 +13,7 @@ from sqlalchemy import Connection, MetaData, Table, create_engine, func, inspect
 from sqlalchemy.engine import make_url
 
 from service.domain.errors import SchemaUnknown
-from service.store.engine import is_sqlite, open_for_changes, open_for_reading, told_plainly
+from service.store.engine import is_sqlite, open_for_changes, open_for_reading, translate_db_errors
 
 VERSION_TABLE = "alembic_version"
 _MIGRATING = 7_410_000
@@ -21,11 +21,11 @@ _MIGRATING = 7_410_000
 
 
 @contextmanager
-def changing(url: str) -> Iterator[Connection]:
+def schema_transaction(url: str) -> Iterator[Connection]:
     """One transaction of somebody who changes the schema; others that want to wait."""
     engine = open_for_changes(url)
     try:
-        with told_plainly(), engine.begin() as connection:
+        with translate_db_errors(), engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 # Several services may start at once: one migrates, the others find it done.
                 connection.execute(text("SET LOCAL lock_timeout = 0"))
@@ -37,7 +37,7 @@ def changing(url: str) -> Iterator[Connection]:
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
     """Bring the schema up; `SchemaUnknown` if we do not know the one there is."""
-    require_known(revision_of(connection))
+    check_known_revision(current_revision(connection))
     command.upgrade(_config(connection), revision)
 
 
@@ -46,7 +46,7 @@ def downgrade(connection: Connection, revision: str) -> None:
     command.downgrade(_config(connection), revision)
 
 
-def revision_of(connection: Connection) -> str | None:
+def current_revision(connection: Connection) -> str | None:
     """The schema's revision; none if there is no schema yet."""
     return MigrationContext.configure(connection).get_current_revision()
 
@@ -57,13 +57,13 @@ def revisions() -> list[str]:
     return [script.revision for script in found][::-1]
 
 
-def require_known(revision: str | None, *, what: str = "The database") -> None:
+def check_known_revision(revision: str | None, *, what: str = "The database") -> None:
     """`SchemaUnknown` if a newer Tandem made it."""
     if revision is not None and revision not in revisions():
         raise SchemaUnknown(revision, newest=revisions()[-1], what=what)
 
 
-def described(url: str) -> str:
+def describe_database(url: str) -> str:
     """Which database it is and at which revision, without its password.
 
     `StoreUnreachable` if it does not answer, `SchemaUnknown` if a newer Tandem made it.
@@ -77,11 +77,11 @@ def described(url: str) -> str:
         return f"{where}, not made yet"
     engine = open_for_reading(url)
     try:
-        with told_plainly(), engine.begin() as connection:
-            revision = revision_of(connection)
+        with translate_db_errors(), engine.begin() as connection:
+            revision = current_revision(connection)
     finally:
         engine.dispose()
-    require_known(revision)
+    check_known_revision(revision)
     return f"{where}, " + (f"schema {revision}" if revision else "empty")
 
 
@@ -96,7 +96,7 @@ def table_names(revision: str) -> frozenset[str]:
     return names
 
 
-def tables_there(connection: Connection, names: frozenset[str]) -> list[Table]:
+def reflect_tables(connection: Connection, names: frozenset[str]) -> list[Table]:
     """Those of these tables that there are, as they are; what others refer to comes first."""
     found = MetaData()
     there = names & set(inspect(connection).get_table_names())

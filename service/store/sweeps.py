@@ -23,24 +23,24 @@ _SAME_NAME = (
     "preset",
     "project",
     "priority",
-    "wants",
+    "desired",
     "message",
     "created_by",
     "driver",
-    "driver_position",
-    "strikes",
+    "driver_log_start",
+    "consecutive_failures",
     "not_before",
-    "heard_at",
+    "last_seen_at",
     "searching_since",
-    "searched_s",
+    "search_duration_s",
     "pack_size",
-    "places",
+    "slots",
     "probe_run_id",
     "report_run_id",
     "mlflow_run_id",
-    "mlflow_agrees",
+    "mlflow_synced",
     "created_at",
-    "changed_at",
+    "updated_at",
     "finished_at",
 )
 """Fields that a row and a sweep share as they are."""
@@ -52,14 +52,14 @@ class SqlSweeps:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def alone(self) -> None:
+    def lock_inserts(self) -> None:
         """Until the end of the transaction no other one adds sweeps."""
         if self._session.get_bind().dialect.name == "postgresql":
             self._session.execute(select(func.pg_advisory_xact_lock(_ADDING)))
 
     def add(self, sweep: Sweep, *, key: str | None = None, digest: str | None = None) -> None:
         """Store a new sweep after all others, and the key that made it; after `alone`."""
-        last = self._session.scalar(select(func.max(SweepRow.order))) or 0
+        last = self._session.scalar(select(func.max(SweepRow.sequence))) or 0
         row = SweepRow(id=sweep.id, order=last + 1, key=key, request_digest=digest)
         _fill(row, sweep)
         self._session.add(row)
@@ -69,7 +69,7 @@ class SqlSweeps:
         """The sweep as it is; `SweepNotFound` if there is none."""
         return _sweep_from_row(self._row(sweep_id))
 
-    def take(self, sweep_id: str) -> Sweep:
+    def get_for_update(self, sweep_id: str) -> Sweep:
         """The sweep to be changed: until the end of the transaction nobody else changes it."""
         query = select(SweepRow).where(SweepRow.id == sweep_id).with_for_update()
         row = self._session.scalar(query.execution_options(populate_existing=True))
@@ -84,26 +84,28 @@ class SqlSweeps:
 
     def page(self, which: SweepFilter) -> list[Sweep]:
         """Newest first."""
-        query = select(SweepRow).order_by(SweepRow.order.desc()).limit(which.limit)
+        query = select(SweepRow).order_by(SweepRow.sequence.desc()).limit(which.limit)
         if which.state is not None:
             query = query.where(SweepRow.state == which.state)
         if which.project is not None:
             query = query.where(SweepRow.project == which.project)
         if which.before is not None:
-            query = query.where(SweepRow.order < self._row(which.before).order)
+            query = query.where(SweepRow.sequence < self._row(which.before).sequence)
         return [_sweep_from_row(row) for row in self._session.scalars(query)]
 
     def in_states(self, *states: SweepState) -> list[Sweep]:
         """All sweeps in these states, oldest first."""
-        query = select(SweepRow).where(SweepRow.state.in_(states)).order_by(SweepRow.order)
+        query = select(SweepRow).where(SweepRow.state.in_(states)).order_by(SweepRow.sequence)
         return [_sweep_from_row(row) for row in self._session.scalars(query)]
 
-    def to_settle(self) -> list[Sweep]:
+    def not_synced(self) -> list[Sweep]:
         """Sweeps of which MLflow does not show everything yet, oldest first."""
-        query = select(SweepRow).where(SweepRow.mlflow_agrees.is_(False)).order_by(SweepRow.order)
+        query = (
+            select(SweepRow).where(SweepRow.mlflow_synced.is_(False)).order_by(SweepRow.sequence)
+        )
         return [_sweep_from_row(row) for row in self._session.scalars(query)]
 
-    def key_owner(self, key: str) -> tuple[str, str] | None:
+    def find_idempotency_key(self, key: str) -> tuple[str, str] | None:
         """Request digest and sweep id of an idempotency key."""
         row = self._session.scalar(select(SweepRow).where(SweepRow.key == key))
         return None if row is None else (row.request_digest or "", row.id)

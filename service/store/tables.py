@@ -19,10 +19,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from configs.protocol.records import Behind
+from configs.protocol.records import PendingRecords
 
 
-class Utc(TypeDecorator[datetime]):
+class UtcDateTime(TypeDecorator[datetime]):
     """An aware time; SQLite forgets zones, so they are put back."""
 
     impl = DateTime(timezone=True)
@@ -45,17 +45,17 @@ class Utc(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
-class Table(DeclarativeBase):
+class Base(DeclarativeBase):
     """All our tables."""
 
 
-class RunRow(Table):
+class RunRow(Base):
     """A run."""
 
     __tablename__ = "runs"
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True)
-    order: Mapped[int] = mapped_column(Integer, unique=True)
+    sequence: Mapped[int] = mapped_column(Integer, unique=True)
     """Counts up with every run: pages are cut by it."""
 
     name: Mapped[str] = mapped_column(String(200))
@@ -68,38 +68,38 @@ class RunRow(Table):
     project: Mapped[str] = mapped_column(String(64), index=True, server_default="default")
     priority: Mapped[int] = mapped_column(Integer, server_default="0")
     preempted_for: Mapped[str | None] = mapped_column(String(16))
-    strikes: Mapped[int] = mapped_column(Integer, server_default="0")
-    furthest_step: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    not_before: Mapped[datetime | None] = mapped_column(Utc)
+    consecutive_failures: Mapped[int] = mapped_column(Integer, server_default="0")
+    max_step: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    not_before: Mapped[datetime | None] = mapped_column(UtcDateTime)
     queue_position: Mapped[int | None] = mapped_column(Integer)
     lease_owner: Mapped[str | None] = mapped_column(String(64))
     """The service process that looks after the run; it alone acts on its job."""
 
-    lease_until: Mapped[datetime | None] = mapped_column(Utc)
+    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     attempt: Mapped[int] = mapped_column(Integer)
     reason: Mapped[str | None] = mapped_column(String(32))
     message: Mapped[str] = mapped_column(Text)
     waiting_for: Mapped[str | None] = mapped_column(Text)
-    spool_next: Mapped[int] = mapped_column(Integer)
-    behind: Mapped[Behind] = mapped_column(JSON, server_default="{}")
+    next_spool_position: Mapped[int] = mapped_column(Integer)
+    pending_records: Mapped[PendingRecords] = mapped_column(JSON, server_default="{}")
     progress: Mapped[str | None] = mapped_column(Text)
     latest: Mapped[dict[str, float]] = mapped_column(JSON)
     best_map: Mapped[float | None] = mapped_column(Float)
     best_epoch: Mapped[int | None] = mapped_column(Integer)
     pending_outcome: Mapped[str | None] = mapped_column(Text)
     mlflow_run_id: Mapped[str | None] = mapped_column(String(64))
-    mlflow_agrees: Mapped[bool]
-    created_at: Mapped[datetime] = mapped_column(Utc)
-    changed_at: Mapped[datetime] = mapped_column(Utc)
-    started_at: Mapped[datetime | None] = mapped_column(Utc)
-    finished_at: Mapped[datetime | None] = mapped_column(Utc)
-    heard_at: Mapped[datetime | None] = mapped_column(Utc)
-    stop_asked_at: Mapped[datetime | None] = mapped_column(Utc)
+    mlflow_synced: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_seen_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    stop_requested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     spec_digest: Mapped[str | None] = mapped_column(String(64), index=True)
     """Equal for runs that compute the same numbers; none: a job, or a run of old times."""
 
-    family_digest: Mapped[str | None] = mapped_column(String(64), index=True)
-    noise_key: Mapped[str | None] = mapped_column(String(64), index=True)
+    seedless_digest: Mapped[str | None] = mapped_column(String(64), index=True)
+    seed_group_key: Mapped[str | None] = mapped_column(String(64), index=True)
     baseline_run_id: Mapped[str | None] = mapped_column(String(16), index=True)
     is_baseline_lost: Mapped[bool] = mapped_column(Boolean, server_default=false())
     report_run_id: Mapped[str | None] = mapped_column(String(16), index=True)
@@ -111,13 +111,13 @@ class RunRow(Table):
     """Of the sweep; none: a run for the whole of it, as its probe."""
 
 
-class SweepRow(Table):
+class SweepRow(Base):
     """A sweep."""
 
     __tablename__ = "sweeps"
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True)
-    order: Mapped[int] = mapped_column(Integer, unique=True)
+    sequence: Mapped[int] = mapped_column(Integer, unique=True)
     """Counts up with every sweep: pages are cut by it."""
 
     name: Mapped[str] = mapped_column(String(200))
@@ -126,33 +126,33 @@ class SweepRow(Table):
     priority: Mapped[int] = mapped_column(Integer)
     spec: Mapped[str] = mapped_column(Text)
     state: Mapped[str] = mapped_column(String(16), index=True)
-    wants: Mapped[str] = mapped_column(String(16))
+    desired: Mapped[str] = mapped_column(String(16))
     message: Mapped[str] = mapped_column(Text)
     created_by: Mapped[str] = mapped_column(String(64))
     driver: Mapped[int] = mapped_column(Integer)
-    driver_position: Mapped[int] = mapped_column(Integer)
-    strikes: Mapped[int] = mapped_column(Integer)
-    not_before: Mapped[datetime | None] = mapped_column(Utc)
-    heard_at: Mapped[datetime | None] = mapped_column(Utc)
-    searching_since: Mapped[datetime | None] = mapped_column(Utc)
+    driver_log_start: Mapped[int] = mapped_column(Integer)
+    consecutive_failures: Mapped[int] = mapped_column(Integer)
+    not_before: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_seen_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    searching_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
     pack_size: Mapped[int] = mapped_column(Integer, server_default="1")
-    places: Mapped[int] = mapped_column(Integer, server_default="1")
-    searched_s: Mapped[float] = mapped_column(Float)
+    slots: Mapped[int] = mapped_column(Integer, server_default="1")
+    search_duration_s: Mapped[float] = mapped_column(Float)
     probe: Mapped[str | None] = mapped_column(Text)
     probe_run_id: Mapped[str | None] = mapped_column(String(16))
     report_run_id: Mapped[str | None] = mapped_column(String(16))
     mlflow_run_id: Mapped[str | None] = mapped_column(String(64))
-    mlflow_agrees: Mapped[bool]
-    created_at: Mapped[datetime] = mapped_column(Utc)
-    changed_at: Mapped[datetime] = mapped_column(Utc)
-    finished_at: Mapped[datetime | None] = mapped_column(Utc)
+    mlflow_synced: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     key: Mapped[str | None] = mapped_column(String(200), unique=True)
     """The idempotency key of the request that made it."""
 
     request_digest: Mapped[str | None] = mapped_column(String(64))
 
 
-class SweepEntryRow(Table):
+class SweepEntryRow(Base):
     """One entry of a sweep's list; only ever added."""
 
     __tablename__ = "sweep_entries"
@@ -162,7 +162,7 @@ class SweepEntryRow(Table):
     document: Mapped[str] = mapped_column(Text)
 
 
-class AttemptRow(Table):
+class AttemptRow(Base):
     """One try of a run."""
 
     __tablename__ = "attempts"
@@ -170,12 +170,12 @@ class AttemptRow(Table):
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
     number: Mapped[int] = mapped_column(Integer, primary_key=True)
     submission_id: Mapped[str] = mapped_column(String(64), unique=True)
-    created_at: Mapped[datetime] = mapped_column(Utc)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     processes: Mapped[int] = mapped_column(Integer, server_default="1")
     num_cpus: Mapped[int] = mapped_column(Integer, server_default="1")
     num_gpus: Mapped[int] = mapped_column(Integer, server_default="0")
     pack_job: Mapped[str | None] = mapped_column(String(16), index=True)
-    ended_at: Mapped[datetime | None] = mapped_column(Utc, index=True)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
     host: Mapped[str | None] = mapped_column(Text)
     node_id: Mapped[str | None] = mapped_column(String(64))
     device: Mapped[str | None] = mapped_column(Text)
@@ -185,14 +185,14 @@ class AttemptRow(Table):
     message: Mapped[str] = mapped_column(Text)
 
 
-class EventRow(Table):
+class EventRow(Base):
     """Something that happened to a run; only ever added."""
 
     __tablename__ = "events"
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
-    at: Mapped[datetime] = mapped_column(Utc)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
     actor: Mapped[str] = mapped_column(String(64))
     kind: Mapped[str] = mapped_column(String(32))
     details: Mapped[str] = mapped_column(Text)
@@ -201,7 +201,7 @@ class EventRow(Table):
     reason: Mapped[str | None] = mapped_column(String(32))
 
 
-class PointRow(Table):
+class MetricPointRow(Base):
     """One value of one metric; the key makes replays harmless."""
 
     __tablename__ = "metric_points"
@@ -211,22 +211,22 @@ class PointRow(Table):
     key: Mapped[str] = mapped_column(String(250), primary_key=True)
     step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     value: Mapped[float] = mapped_column(Float)
-    at: Mapped[datetime] = mapped_column(Utc)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
-class ComparisonRow(Table):
+class ComparisonRow(Base):
     """What became of a distilled run beside its baseline: the newest report's word."""
 
     __tablename__ = "comparisons"
 
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
     document: Mapped[str] = mapped_column(Text)
-    at: Mapped[datetime] = mapped_column(Utc)
-    is_shown: Mapped[bool] = mapped_column(Boolean, index=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    mlflow_synced: Mapped[bool] = mapped_column(Boolean, index=True)
     """Whether MLflow has it."""
 
 
-class KeyRow(Table):
+class IdempotencyKeyRow(Base):
     """An idempotency key and the run it made."""
 
     __tablename__ = "idempotency_keys"
@@ -236,7 +236,7 @@ class KeyRow(Table):
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
 
 
-class DatasetRow(Table):
+class DatasetRow(Base):
     """A registered dataset."""
 
     __tablename__ = "datasets"
@@ -244,10 +244,10 @@ class DatasetRow(Table):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     root: Mapped[str] = mapped_column(Text)
     manifest: Mapped[str] = mapped_column(Text)
-    registered_at: Mapped[datetime] = mapped_column(Utc)
+    registered_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
-class TeacherRow(Table):
+class TeacherRow(Base):
     """A registered teacher."""
 
     __tablename__ = "teachers"
@@ -259,10 +259,10 @@ class TeacherRow(Table):
     classes: Mapped[list[str]] = mapped_column(JSON)
     measured_map: Mapped[float | None] = mapped_column(Float)
     source: Mapped[str] = mapped_column(Text)
-    registered_at: Mapped[datetime] = mapped_column(Utc)
+    registered_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
-class ProjectRow(Table):
+class ProjectRow(Base):
     """A project: how much of the cluster its runs may take."""
 
     __tablename__ = "projects"
@@ -273,17 +273,17 @@ class ProjectRow(Table):
     max_gpus: Mapped[int | None] = mapped_column(Integer)
 
 
-class DutyRow(Table):
+class LeaderLeaseRow(Base):
     """Something that one service process at a time does."""
 
-    __tablename__ = "duties"
+    __tablename__ = "leader_leases"
 
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     owner: Mapped[str] = mapped_column(String(64))
-    until: Mapped[datetime] = mapped_column(Utc)
+    until: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
-class TokenRow(Table):
+class TokenRow(Base):
     """Somebody's access; of the secret only a digest."""
 
     __tablename__ = "tokens"
@@ -293,19 +293,19 @@ class TokenRow(Table):
     role: Mapped[str] = mapped_column(String(16))
     project: Mapped[str | None] = mapped_column(String(64))
     digest: Mapped[str] = mapped_column(String(64))
-    created_at: Mapped[datetime] = mapped_column(Utc)
-    expires_at: Mapped[datetime | None] = mapped_column(Utc)
-    revoked_at: Mapped[datetime | None] = mapped_column(Utc)
-    last_used_at: Mapped[datetime | None] = mapped_column(Utc)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
-class AuditRow(Table):
+class AuditRow(Base):
     """A request that was to change something."""
 
     __tablename__ = "audit"
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
-    at: Mapped[datetime] = mapped_column(Utc)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
     actor: Mapped[str] = mapped_column(String(64))
     method: Mapped[str] = mapped_column(String(8))
     path: Mapped[str] = mapped_column(Text)

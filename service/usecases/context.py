@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 from service.domain.access import Token
 from service.domain.estimates import NO_PRICES, Prices
-from service.domain.metrics.counters import NO_METER, Meter
+from service.domain.metrics.counters import NULL_COUNTERS, Counters
 from service.domain.ports import Clock, Cluster, Files, LogStore, Tracker
 from service.domain.repositories.unit_of_work import Store
 
 
 @dataclass(frozen=True)
-class Rules:
+class Policy:
     """Numbers that a person may set."""
 
     max_attempts: int = 3
@@ -20,26 +20,26 @@ class Rules:
     lease_s: float = 15.0
     """After so long without a word of its service process, another one looks after a run."""
 
-    patience_s: float = 120.0
+    backfill_timeout_s: float = 120.0
     """How long a run in the queue lets smaller ones pass."""
 
     autoscales_to: tuple[tuple[float, float], ...] = ()
     """CPUs and GPUs of each node that the cluster has when it is largest."""
 
     prices: Prices = NO_PRICES
-    stall_after_s: float = 300.0
+    stall_timeout_s: float = 300.0
     stop_grace_s: float = 30.0
-    lost_after_s: float = 90.0
+    lost_timeout_s: float = 90.0
     """Silence after which an attempt that the cluster does not know counts as lost: as long as a
     driver without a head may live on."""
 
-    fewer_after_s: float = 30.0
+    shrink_timeout_s: float = 30.0
     """How long a run that may go on with fewer processes waits for room for all of them: Ray takes
     some seconds to count what a lost attempt has given back."""
 
 
 @dataclass(frozen=True)
-class World:
+class Context:
     """What usecases and loops act on."""
 
     store: Store
@@ -48,20 +48,20 @@ class World:
     files: Files
     logs: LogStore
     clock: Clock
-    rules: Rules
-    report_url: str
+    policy: Policy
+    service_url: str
     mlflow_url: str
     """Where workers reach MLflow."""
 
-    mlflow_page: str
+    mlflow_public_url: str
     """Where people open it."""
 
-    key: bytes | None = None
+    signing_key: bytes | None = None
     """What workers' seals are made with; none: access control is off and there are none."""
 
-    given_tokens: Mapping[str, Token] = field(default_factory=dict)
+    static_tokens: Mapping[str, Token] = field(default_factory=dict)
     """Access that the environment gives, by id: good while it does."""
 
-    meter: Meter = NO_METER
+    counters: Counters = NULL_COUNTERS
     owner: str = "service"
     """This service process among all: who holds its leases."""

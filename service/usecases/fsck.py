@@ -10,9 +10,9 @@ from configs.spec.run import RunSpec
 from service.domain.errors import PathRefused, TrackerRefused, Unreachable
 from service.domain.ports import FINAL_STATUS
 from service.domain.runs import Attempt, Event, Run
-from service.domain.states import ACTIVE, OVER, RunState
-from service.usecases.attempts.records import take_rest_from_disk
-from service.usecases.context import World
+from service.domain.states import ACTIVE_STATES, FINISHED_STATES, RunState
+from service.usecases.attempts.records import import_spool
+from service.usecases.context import Context
 
 
 @dataclass(frozen=True)
@@ -20,57 +20,57 @@ class Fault:
     """Two places that do not agree."""
 
     kind: str
-    about: str
+    subject: str
     """The run, dataset, teacher or job."""
 
-    what: str
+    message: str
     repair: str | None = None
     """What `mend` does; none: a person has to."""
 
-    mend: Callable[[], None] | None = None
+    apply_repair: Callable[[], None] | None = None
 
 
-def faults_of(world: World) -> Iterator[Fault]:
+def find_faults(ctx: Context) -> Iterator[Fault]:
     """Everything that does not agree; outside systems that do not answer are a fault, once."""
-    with world.store.begin() as unit:
-        runs = unit.runs.in_states(*RunState)
-        attempts = {run.id: unit.attempts.of_run(run.id) for run in runs}
-    yield from _link_faults(runs, world=world)
+    with ctx.store.transaction() as uow:
+        runs = uow.runs.in_states(*RunState)
+        attempts = {run.id: uow.attempts.of_run(run.id) for run in runs}
+    yield from _link_faults(runs, ctx=ctx)
     for run in runs:
-        yield from _row_faults(run, attempts[run.id], world=world)
-        yield from _disk_faults(run, world=world)
-    yield from _ray_faults(runs, attempts, world=world)
-    yield from _mlflow_faults(runs, world=world)
-    yield from _registry_faults(world=world)
+        yield from _row_faults(run, attempts[run.id], ctx=ctx)
+        yield from _disk_faults(run, ctx=ctx)
+    yield from _ray_faults(runs, attempts, ctx=ctx)
+    yield from _mlflow_faults(runs, ctx=ctx)
+    yield from _registry_faults(ctx=ctx)
 
 
-def _row_faults(run: Run, attempts: list[Attempt], *, world: World) -> Iterator[Fault]:
+def _row_faults(run: Run, attempts: list[Attempt], *, ctx: Context) -> Iterator[Fault]:
     numbers = [attempt.number for attempt in attempts]
     if numbers != list(range(1, run.attempt + 1)):
         yield Fault("attempts", run.id, f"It is at attempt {run.attempt}, but has {numbers}.")
     for attempt in attempts:
-        is_current = attempt.number == run.attempt and run.state in ACTIVE
+        is_current = attempt.number == run.attempt and run.state in ACTIVE_STATES
         if attempt.ended_at is None and not is_current:
             yield Fault(
                 "attempt_open",
                 run.id,
                 f"Attempt {attempt.number} has no end, and the run is {run.state}.",
                 repair="The attempt ends now.",
-                mend=partial(_close, attempt, world=world),
+                apply_repair=partial(_close, attempt, ctx=ctx),
             )
-    with world.store.begin() as unit:
-        moves = [event for event in unit.events.of_run(run.id) if event.to_state is not None]
+    with ctx.store.transaction() as uow:
+        moves = [event for event in uow.events.of_run(run.id) if event.to_state is not None]
     if moves and moves[-1].to_state is not run.state:
         yield Fault(
             "state",
             run.id,
             f"It is {run.state}, but its last event says {moves[-1].to_state}.",
             repair="An event says so.",
-            mend=partial(_say_state, run, moves[-1], world=world),
+            apply_repair=partial(_say_state, run, moves[-1], ctx=ctx),
         )
 
 
-def _link_faults(runs: list[Run], *, world: World) -> Iterator[Fault]:
+def _link_faults(runs: list[Run], *, ctx: Context) -> Iterator[Fault]:
     """Runs that name another one, as their baseline or report, that is not there."""
     known = {run.id for run in runs}
     for run in runs:
@@ -80,7 +80,7 @@ def _link_faults(runs: list[Run], *, world: World) -> Iterator[Fault]:
                 run.id,
                 f"Its baseline, run {run.baseline_run_id}, is not there: it is never compared.",
                 repair="It has no baseline any more.",
-                mend=partial(_forget_baseline, run, world=world),
+                apply_repair=partial(_forget_baseline, run, ctx=ctx),
             )
         if run.report_run_id is not None and run.report_run_id not in known:
             yield Fault(
@@ -88,52 +88,52 @@ def _link_faults(runs: list[Run], *, world: World) -> Iterator[Fault]:
                 run.id,
                 f"Its report, run {run.report_run_id}, is not there.",
                 repair="It has no report any more: another one may be made.",
-                mend=partial(_forget_report, run, world=world),
+                apply_repair=partial(_forget_report, run, ctx=ctx),
             )
 
 
-def _disk_faults(run: Run, *, world: World) -> Iterator[Fault]:
-    records = world.files.spool_records(run.id, 0)
-    if len(records) < run.spool_next:
+def _disk_faults(run: Run, *, ctx: Context) -> Iterator[Fault]:
+    records = ctx.files.spool_records(run.id, 0)
+    if len(records) < run.next_spool_position:
         yield Fault(
             "spool_short",
             run.id,
-            f"We took {run.spool_next} records, but its spool has {len(records)}: "
+            f"We took {run.next_spool_position} records, but its spool has {len(records)}: "
             "its folder was changed or lies elsewhere.",
         )
-    elif len(records) > run.spool_next and run.state not in ACTIVE:
+    elif len(records) > run.next_spool_position and run.state not in ACTIVE_STATES:
         yield Fault(
             "spool_left",
             run.id,
-            f"{len(records) - run.spool_next} records of its spool were never taken.",
+            f"{len(records) - run.next_spool_position} records of its spool were never taken.",
             repair="They are taken.",
-            mend=partial(_take_rest, run, world=world),
+            apply_repair=partial(_take_rest, run, ctx=ctx),
         )
-    said = [record for record in records[: run.spool_next] if isinstance(record, Metrics)]
-    missing = _missing_points(run, said, world=world)
+    said = [record for record in records[: run.next_spool_position] if isinstance(record, Metrics)]
+    missing = _missing_points(run, said, ctx=ctx)
     if missing:
         yield Fault(
             "points",
             run.id,
             f"{missing} metric values of its spool are not in the database.",
             repair="They are put there.",
-            mend=partial(_add_points, run, said, world=world),
+            apply_repair=partial(_add_points, run, said, ctx=ctx),
         )
     if run.state is RunState.SUCCEEDED and isinstance(run.spec, RunSpec):
         for file in (RunFile.LAST, RunFile.BEST):
-            if not world.files.has(world.files.run_dir(run.id) / file):
+            if not ctx.files.has(ctx.files.run_dir(run.id) / file):
                 yield Fault("checkpoint", run.id, f"It succeeded, but {file} is gone.")
 
 
 def _ray_faults(
-    runs: list[Run], attempts: dict[str, list[Attempt]], *, world: World
+    runs: list[Run], attempts: dict[str, list[Attempt]], *, ctx: Context
 ) -> Iterator[Fault]:
     try:
-        jobs = world.cluster.jobs()
+        jobs = ctx.cluster.jobs()
     except Unreachable as error:
         yield Fault("ray", "Ray", str(error))
         return
-    active = {run.job_id: run for run in runs if run.state in ACTIVE}
+    active = {run.job_id: run for run in runs if run.state in ACTIVE_STATES}
     for job_id, run in active.items():
         job = jobs.get(job_id)
         if job is None or job.is_over:
@@ -150,16 +150,16 @@ def _ray_faults(
                 job_id,
                 "Its attempt is over, but its job lives.",
                 repair="The job is stopped.",
-                mend=partial(world.cluster.stop, job_id),
+                apply_repair=partial(ctx.cluster.stop, job_id),
             )
 
 
-def _mlflow_faults(runs: list[Run], *, world: World) -> Iterator[Fault]:
+def _mlflow_faults(runs: list[Run], *, ctx: Context) -> Iterator[Fault]:
     for run in runs:
-        if run.state not in OVER or run.mlflow_run_id is None or not run.mlflow_agrees:
+        if run.state not in FINISHED_STATES or run.mlflow_run_id is None or not run.mlflow_synced:
             continue
         try:
-            status = world.tracker.status(run.mlflow_run_id)
+            status = ctx.tracker.status(run.mlflow_run_id)
         except TrackerRefused:
             status = None
         except Unreachable as error:
@@ -174,69 +174,69 @@ def _mlflow_faults(runs: list[Run], *, world: World) -> Iterator[Fault]:
                 run.id,
                 f"It is {run.state}, but MLflow shows {status}.",
                 repair="The service tells MLflow again.",
-                mend=partial(_tell_again, run, world=world),
+                apply_repair=partial(_tell_again, run, ctx=ctx),
             )
 
 
-def _registry_faults(*, world: World) -> Iterator[Fault]:
-    with world.store.begin() as unit:
-        datasets, teachers = unit.registry.datasets(), unit.registry.teachers()
+def _registry_faults(*, ctx: Context) -> Iterator[Fault]:
+    with ctx.store.transaction() as uow:
+        datasets, teachers = uow.registry.datasets(), uow.registry.teachers()
     for dataset in datasets:
         try:
-            found = world.files.manifest(dataset.root)
+            found = ctx.files.manifest(dataset.root)
         except PathRefused as error:
             yield Fault("dataset", dataset.name, str(error))
             continue
         if found.digest != dataset.manifest.digest:
             yield Fault("dataset", dataset.name, f"{dataset.root} holds another dataset by now.")
     for teacher in teachers:
-        sha256 = world.files.sha256(teacher.checkpoint)
+        sha256 = ctx.files.sha256(teacher.checkpoint)
         if sha256 is None:
             yield Fault("teacher", teacher.name, f"{teacher.checkpoint} is gone.")
         elif sha256 != teacher.sha256:
             yield Fault("teacher", teacher.name, f"{teacher.checkpoint} is another file by now.")
 
 
-def _missing_points(run: Run, said: list[Metrics], *, world: World) -> int:
-    with world.store.begin() as unit:
-        have = {(point.key, point.step) for point in unit.points.of_run(run.id, key=None)}
+def _missing_points(run: Run, said: list[Metrics], *, ctx: Context) -> int:
+    with ctx.store.transaction() as uow:
+        have = {(point.key, point.step) for point in uow.metric_points.of_run(run.id, key=None)}
     return len({(key, one.step) for one in said for key in one.values} - have)
 
 
-def _forget_baseline(run: Run, *, world: World) -> None:
-    with world.store.begin() as unit:
-        unit.runs.save(replace(unit.runs.take(run.id), baseline_run_id=None))
+def _forget_baseline(run: Run, *, ctx: Context) -> None:
+    with ctx.store.transaction() as uow:
+        uow.runs.save(replace(uow.runs.get_for_update(run.id), baseline_run_id=None))
 
 
-def _forget_report(run: Run, *, world: World) -> None:
-    with world.store.begin() as unit:
-        unit.runs.save(replace(unit.runs.take(run.id), report_run_id=None))
+def _forget_report(run: Run, *, ctx: Context) -> None:
+    with ctx.store.transaction() as uow:
+        uow.runs.save(replace(uow.runs.get_for_update(run.id), report_run_id=None))
 
 
-def _close(attempt: Attempt, *, world: World) -> None:
-    with world.store.begin() as unit:
-        unit.attempts.save(replace(attempt, ended_at=world.clock.now()))
+def _close(attempt: Attempt, *, ctx: Context) -> None:
+    with ctx.store.transaction() as uow:
+        uow.attempts.save(replace(attempt, ended_at=ctx.clock.now()))
 
 
-def _say_state(run: Run, last: Event, *, world: World) -> None:
-    with world.store.begin() as unit:
+def _say_state(run: Run, last: Event, *, ctx: Context) -> None:
+    with ctx.store.transaction() as uow:
         details = "Its last event said otherwise."
-        now = world.clock.now()
-        unit.events.add(
+        now = ctx.clock.now()
+        uow.events.add(
             Event(run.id, now, "fsck", "moved", details, last.to_state, run.state, run.reason)
         )
 
 
-def _take_rest(run: Run, *, world: World) -> None:
-    take_rest_from_disk(run.id, world=world)
+def _take_rest(run: Run, *, ctx: Context) -> None:
+    import_spool(run.id, ctx=ctx)
 
 
-def _add_points(run: Run, said: list[Metrics], *, world: World) -> None:
-    with world.store.begin() as unit:
-        unit.points.add(run.id, said)
+def _add_points(run: Run, said: list[Metrics], *, ctx: Context) -> None:
+    with ctx.store.transaction() as uow:
+        uow.metric_points.add(run.id, said)
 
 
-def _tell_again(run: Run, *, world: World) -> None:
-    with world.store.begin() as unit:
-        current = unit.runs.take(run.id)
-        unit.runs.save(replace(current, mlflow_agrees=False))
+def _tell_again(run: Run, *, ctx: Context) -> None:
+    with ctx.store.transaction() as uow:
+        current = uow.runs.get_for_update(run.id)
+        uow.runs.save(replace(current, mlflow_synced=False))

@@ -12,7 +12,7 @@ import structlog
 from configs.protocol.names import DEFAULT_PROJECT
 from service.domain.errors import TandemError
 from service.domain.metrics.series import Series
-from service.usecases.context import World
+from service.usecases.context import Context
 
 log = structlog.get_logger(__name__)
 
@@ -40,10 +40,10 @@ class Check:
 
 
 @dataclass
-class Health:
+class HealthMonitor:
     """Asks, and remembers since when each is as it is."""
 
-    world: World
+    ctx: Context
     loop_ages: LoopAges
     _pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(8, thread_name_prefix="health")
@@ -125,29 +125,29 @@ class Health:
     def _note(self, name: str, ok: bool, detail: str) -> None:
         before = self._known.get(name)
         is_news = before is None or before.ok is not ok
-        since = self.world.clock.now() if is_news or before is None else before.since
+        since = self.ctx.clock.now() if is_news or before is None else before.since
         self._known[name] = Check(name, ok, detail, since)
 
     def _database(self) -> str:
-        with self.world.store.begin() as unit:
-            unit.events.last_id()
+        with self.ctx.store.transaction() as uow:
+            uow.events.last_id()
         return "answers"
 
     def _ray(self) -> str:
-        nodes = self.world.cluster.nodes()
+        nodes = self.ctx.cluster.nodes()
         return f"{len(nodes)} nodes"
 
     def _mlflow(self) -> str:
-        self.world.tracker.find("none", project=DEFAULT_PROJECT)
+        self.ctx.tracker.find("none", project=DEFAULT_PROJECT)
         return "answers"
 
     def _folders(self) -> str:
-        self.world.files.try_to_write()
+        self.ctx.files.check_writable()
         return "can be written"
 
     def _disk(self) -> str:
         self._disk_bytes = None
-        free, size = self.world.files.free_bytes(), self.world.files.size_bytes()
+        free, size = self.ctx.files.free_bytes(), self.ctx.files.size_bytes()
         self._disk_bytes = (free, size)
         if free < _LEAST_FREE_BYTES:
             raise OSError(f"only {free / 2**20:.0f} MiB are free for the folders of runs")

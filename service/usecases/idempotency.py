@@ -10,7 +10,7 @@ def request_digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def key_as_kept(key: str, *, caller: Caller) -> str:
+def scope_key(key: str, *, caller: Caller) -> str:
     """Every project has keys of its own: else one would be answered with a run of another."""
     if caller.project is None:
         return key

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
 
-from service.domain.metrics.runs import RunAtWork, series_of_runs
-from service.domain.metrics.series import Series, Spent, spent_by_project
-from service.domain.metrics.sweeps import series_of_sweeps
-from service.domain.repositories.unit_of_work import Unit
+from service.domain.metrics.runs import ActiveRun, run_series
+from service.domain.metrics.series import ResourceTotals, Series, totals_by_project
+from service.domain.metrics.sweeps import sweep_series
+from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.states import RunState
-from service.usecases.context import World
-from service.usecases.sweeps.cache import SweepLists
+from service.usecases.context import Context
+from service.usecases.sweeps.cache import SweepLogCache
 
 _SILENT_AFTER_S = 60.0
 
@@ -20,16 +20,16 @@ _SILENT_AFTER_S = 60.0
 class _Spending:
     """Sums up what attempts had; one that has ended is read once."""
 
-    _spent: dict[str, Spent] = field(default_factory=dict)
+    _spent: dict[str, ResourceTotals] = field(default_factory=dict)
     _read_until: datetime | None = None
 
-    def series(self, unit: Unit, *, now: datetime) -> list[Series]:
+    def series(self, uow: UnitOfWork, *, now: datetime) -> list[Series]:
         """With what those have had so far that go on."""
-        ended = unit.figures.ended(self._read_until)
+        ended = uow.metrics.ended_usage(self._read_until)
         for use in ended:
             self._read_until = max(self._read_until or use.until, use.until)
-        self._spent = spent_by_project(ended, before=self._spent)
-        spent = spent_by_project(unit.figures.active(now), before=self._spent)
+        self._spent = totals_by_project(ended, before=self._spent)
+        spent = totals_by_project(uow.metrics.active_usage(now), before=self._spent)
         return [
             Series(
                 "gpu_seconds",
@@ -47,12 +47,12 @@ class _Spending:
 
 
 @dataclass
-class Figures:
+class MetricsCollector:
     """Remembers what never changes any more, so that each scrape asks for little."""
 
-    world: World
+    ctx: Context
     _spending: _Spending = field(default_factory=_Spending)
-    _lists: SweepLists = field(default_factory=SweepLists)
+    _lists: SweepLogCache = field(default_factory=SweepLogCache)
     _turn: Lock = field(default_factory=Lock)
 
     def series(self) -> list[Series]:
@@ -60,22 +60,22 @@ class Figures:
 
         Scrapes take turns: two at once would remember the same twice.
         """
-        with self._turn, self.world.store.begin() as unit:
-            now = self.world.clock.now()
-            at_work = unit.figures.runs_at_work()
+        with self._turn, self.ctx.store.transaction() as uow:
+            now = self.ctx.clock.now()
+            at_work = uow.metrics.active_runs()
             return [
-                *_of_queue(unit, now=now),
-                *_of_ends(unit),
+                *_of_queue(uow, now=now),
+                *_of_ends(uow),
                 *_of_silence(at_work, now=now),
-                *self._spending.series(unit, now=now),
-                *series_of_runs(at_work, now=now),
-                *series_of_sweeps(self._lists.sweeps_at_work(unit)),
+                *self._spending.series(uow, now=now),
+                *run_series(at_work, now=now),
+                *sweep_series(self._lists.read_active_sweeps(uow)),
             ]
 
 
-def _of_queue(unit: Unit, *, now: datetime) -> list[Series]:
-    counts = unit.figures.runs()
-    oldest = unit.figures.oldest_by_project(RunState.QUEUED)
+def _of_queue(uow: UnitOfWork, *, now: datetime) -> list[Series]:
+    counts = uow.metrics.count_runs()
+    oldest = uow.metrics.oldest_by_project(RunState.QUEUED)
     return [
         Series("runs", "Runs by state and project.", ("state", "project"), counts.items()),
         Series(
@@ -97,8 +97,8 @@ def _of_queue(unit: Unit, *, now: datetime) -> list[Series]:
     ]
 
 
-def _of_ends(unit: Unit) -> list[Series]:
-    reasons = unit.figures.attempts_by_reason()
+def _of_ends(uow: UnitOfWork) -> list[Series]:
+    reasons = uow.metrics.count_attempts_by_reason()
     return [
         Series(
             "attempts_ended",
@@ -107,23 +107,28 @@ def _of_ends(unit: Unit) -> list[Series]:
             [((reason or "none",), count) for reason, count in reasons.items()],
         ),
         Series(
-            "unsettled_runs",
+            "mlflow_unsynced_runs",
             "Runs that are over, but not for MLflow.",
             (),
-            [((), unit.figures.unsettled())],
+            [((), uow.metrics.count_untracked())],
         ),
     ]
 
 
-def _of_silence(at_work: Sequence[RunAtWork], *, now: datetime) -> list[Series]:
-    silences = [run.silence_s(now) for run in at_work if run.state is RunState.RUNNING]
+def _of_silence(at_work: Sequence[ActiveRun], *, now: datetime) -> list[Series]:
+    silences = [run.heartbeat_age_s(now) for run in at_work if run.state is RunState.RUNNING]
     silent = sum(silence > _SILENT_AFTER_S for silence in silences)
     return [
         Series(
-            "silence_seconds",
+            "heartbeat_age_seconds",
             "The longest silence of a worker that trains.",
             (),
             [((), max(silences, default=0.0))],
         ),
-        Series("silent_runs", "Runs whose worker was not heard for a minute.", (), [((), silent)]),
+        Series(
+            "stale_heartbeat_runs",
+            "Runs whose worker was not heard for a minute.",
+            (),
+            [((), silent)],
+        ),
     ]

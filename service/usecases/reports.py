@@ -12,71 +12,71 @@ from configs.spec.compute import Resources
 from configs.spec.jobs import ReportSpec
 from configs.spec.run import RunSpec
 from service.domain.access import Caller
-from service.domain.errors import FieldFault, ReportNotFound, RunNotFound, SpecRefused
-from service.domain.repositories.baselines import REPORT_FILES, KeptComparison, ReportFormat
-from service.domain.repositories.unit_of_work import Unit
+from service.domain.errors import FieldError, ReportNotFound, RunNotFound, SpecRefused
+from service.domain.repositories.baselines import REPORT_FILES, ReportFormat, StoredComparison
+from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Event, Run
 from service.domain.states import RunState
-from service.usecases.context import World
-from service.usecases.runs.enqueue import add_run, queued_run
+from service.usecases.context import Context
+from service.usecases.runs.enqueue import add_run, create_queued_run
 
 
-def make_report(run_id: str, *, caller: Caller, world: World) -> tuple[Run, bool]:
+def request_report(run_id: str, *, caller: Caller, ctx: Context) -> tuple[Run, bool]:
     """Book a new report of a run that succeeded, and whether it is new.
 
     One that waits or is being made is the answer: what it will say is as new.
     """
-    with world.store.begin() as unit:
-        unit.runs.alone()
-        run = unit.runs.take(run_id)
+    with ctx.store.transaction() as uow:
+        uow.runs.lock_inserts()
+        run = uow.runs.get_for_update(run_id)
         if run.state is not RunState.SUCCEEDED or not isinstance(run.spec, RunSpec):
             raise _nothing_to_tell(run)
-        earlier = _report_or_none(unit, run)
+        earlier = _report_or_none(uow, run)
         if earlier is not None and not earlier.is_over:
             return earlier, False
         why = f"A report of run {run.id}, as asked."
-        return _booked(unit, run, by=caller.name, why=why, world=world), True
+        return _booked(uow, run, by=caller.name, why=why, ctx=ctx), True
 
 
-def compare_once(run_id: str, *, world: World) -> None:
+def enqueue_comparison_report(run_id: str, *, ctx: Context) -> None:
     """Book the report that compares a run with its twin, if nobody has booked one before."""
-    with world.store.begin() as unit:
-        unit.runs.alone()
-        run = unit.runs.take(run_id)
+    with ctx.store.transaction() as uow:
+        uow.runs.lock_inserts()
+        run = uow.runs.get_for_update(run_id)
         if run.report_run_id is None:
             why = f"Run {run.id} and its baseline, run {run.baseline_run_id}, have both succeeded."
-            _booked(unit, run, by="service", why=why, world=world)
+            _booked(uow, run, by="service", why=why, ctx=ctx)
 
 
-def read_report(report: Run, *, world: World) -> None:
+def import_report(report: Run, *, ctx: Context) -> None:
     """Keep the comparisons of a report that succeeded; one that cannot be read is told, once."""
-    now = world.clock.now()
-    content = world.files.text(world.files.run_dir(report.id) / RunFile.REPORT_JSON)
+    now = ctx.clock.now()
+    content = ctx.files.text(ctx.files.run_dir(report.id) / RunFile.REPORT_JSON)
     comparisons, fault = _comparisons_in(content)
-    with world.store.begin() as unit:
-        current = unit.runs.take(report.id)
+    with ctx.store.transaction() as uow:
+        current = uow.runs.get_for_update(report.id)
         if current.is_report_read:
             return
         for comparison in comparisons:
-            _keep(unit, comparison, report, at=now)
-        _tell_of_no_verdict(unit, report, comparisons, at=now)
+            _keep(uow, comparison, report, at=now)
+        _tell_of_no_verdict(uow, report, comparisons, at=now)
         if fault is not None:
-            unit.events.add(Event(report.id, now, "service", "refused", fault))
-        unit.runs.save(replace(current, is_report_read=True))
+            uow.events.add(Event(report.id, now, "service", "refused", fault))
+        uow.runs.save(replace(current, is_report_read=True))
 
 
-def report_file(run_id: str, format_: ReportFormat, *, world: World) -> bytes:
+def read_report_file(run_id: str, format_: ReportFormat, *, ctx: Context) -> bytes:
     """One of the files of a run's newest report; `ReportNotFound` says what to do without one."""
-    with world.store.begin() as unit:
-        run = unit.runs.get(run_id)
-        report = run if run.task == "report" else _report_or_none(unit, run)
+    with ctx.store.transaction() as uow:
+        run = uow.runs.get(run_id)
+        report = run if run.task == "report" else _report_or_none(uow, run)
     what = f"run {run_id}"
     if report is None:
-        raise ReportNotFound(what, what_to_do=_how_to_get_one(run))
+        raise ReportNotFound(what, hint=_how_to_get_one(run))
     if not report.is_over:
         why = f"Run {report.id} makes it and is {report.state}; ask again when it has succeeded."
-        raise ReportNotFound(what, what_to_do=why)
-    content = world.files.text(world.files.run_dir(report.id) / REPORT_FILES[format_])
+        raise ReportNotFound(what, hint=why)
+    content = ctx.files.text(ctx.files.run_dir(report.id) / REPORT_FILES[format_])
     if report.state is not RunState.SUCCEEDED or not content:
         state = report.state if report.state is not RunState.SUCCEEDED else "without its files"
         why = (
@@ -84,70 +84,70 @@ def report_file(run_id: str, format_: ReportFormat, *, world: World) -> bytes:
             f"`tandem retry {report.id}` tries it again; POST /v1/runs/{run_id}:report makes "
             "another one."
         )
-        raise ReportNotFound(what, what_to_do=why)
+        raise ReportNotFound(what, hint=why)
     return content
 
 
-def _booked(unit: Unit, run: Run, *, by: str, why: str, world: World) -> Run:
-    now = world.clock.now()
-    report = queued_run(
+def _booked(uow: UnitOfWork, run: Run, *, by: str, why: str, ctx: Context) -> Run:
+    now = ctx.clock.now()
+    report = create_queued_run(
         ReportSpec(run=run.id, resources=Resources(num_cpus=1), tags=run.spec.tags),
         name=f"report of {run.name}",
         project=run.project,
         priority=run.priority,
         at=now,
     )
-    booked = add_run(unit, report, actor=by, details=why)
-    unit.runs.save(replace(run, report_run_id=report.id))
-    unit.events.add(Event(run.id, now, by, "report", f"Run {report.id} makes a report of it."))
+    booked = add_run(uow, report, actor=by, details=why)
+    uow.runs.save(replace(run, report_run_id=report.id))
+    uow.events.add(Event(run.id, now, by, "report", f"Run {report.id} makes a report of it."))
     return booked
 
 
-def _report_or_none(unit: Unit, run: Run) -> Run | None:
-    return None if run.report_run_id is None else unit.runs.get(run.report_run_id)
+def _report_or_none(uow: UnitOfWork, run: Run) -> Run | None:
+    return None if run.report_run_id is None else uow.runs.get(run.report_run_id)
 
 
 def _tell_of_no_verdict(
-    unit: Unit, report: Run, comparisons: Sequence[Comparison], *, at: datetime
+    uow: UnitOfWork, report: Run, comparisons: Sequence[Comparison], *, at: datetime
 ) -> None:
     """Whoever waits for a verdict hears that this report has none."""
     subject = report.spec.run if isinstance(report.spec, ReportSpec) else None
     if subject is None or any(subject in comparison.runs for comparison in comparisons):
         return
-    if unit.runs.get(subject).baseline_run_id is not None:
+    if uow.runs.get(subject).baseline_run_id is not None:
         details = (
             f"Report {report.id} compares it with nothing; `tandem report {subject}` says why."
         )
-        unit.events.add(Event(subject, at, "service", "no_verdict", details))
+        uow.events.add(Event(subject, at, "service", "no_verdict", details))
 
 
-def _keep(unit: Unit, comparison: Comparison, report: Run, *, at: datetime) -> None:
+def _keep(uow: UnitOfWork, comparison: Comparison, report: Run, *, at: datetime) -> None:
     """Have a comparison stand for every run that it rests on, and for those that are equal to one.
 
     It does not replace one that rests on more pairs: reports of one family may be read in any
     order.
     """
     project = report.project
-    runs = [run for run_id in comparison.runs if (run := _run_of(unit, run_id, project=project))]
+    runs = [run for run_id in comparison.runs if (run := _run_of(uow, run_id, project=project))]
     ids = {run.id for run in runs}
     if comparison.trial is None:
         digests = {run.spec_digest for run in runs if run.spec_digest is not None}
-        ids |= set(unit.twins.equal_pairs(digests, project=project))
-    known = unit.comparisons.of_runs(ids)
+        ids |= set(uow.baselines.find_equal_pairs(digests, project=project))
+    known = uow.comparisons.of_runs(ids)
     for run_id in sorted(ids):
         earlier = known.get(run_id)
         if earlier is None or len(earlier.runs) <= len(comparison.runs):
-            unit.comparisons.put(KeptComparison(run_id, comparison, at))
+            uow.comparisons.put(StoredComparison(run_id, comparison, at))
             if comparison.trial is None:
-                _show_report_of(unit, run_id, report)
+                _show_report_of(uow, run_id, report)
 
 
-def _show_report_of(unit: Unit, run_id: str, report: Run) -> None:
+def _show_report_of(uow: UnitOfWork, run_id: str, report: Run) -> None:
     """Have a run shown by the newest report that compares it; one that is being made stays."""
-    run = unit.runs.take(run_id)
-    shown = _report_or_none(unit, run)
+    run = uow.runs.get_for_update(run_id)
+    shown = _report_or_none(uow, run)
     if shown is None or (shown.is_over and shown.id != report.id):
-        unit.runs.save(replace(run, report_run_id=report.id))
+        uow.runs.save(replace(run, report_run_id=report.id))
 
 
 def _comparisons_in(content: bytes) -> tuple[tuple[Comparison, ...], str | None]:
@@ -159,9 +159,9 @@ def _comparisons_in(content: bytes) -> tuple[tuple[Comparison, ...], str | None]
         return (), f"{RunFile.REPORT_JSON} of the report cannot be read: {faults}."
 
 
-def _run_of(unit: Unit, run_id: str, *, project: str) -> Run | None:
+def _run_of(uow: UnitOfWork, run_id: str, *, project: str) -> Run | None:
     try:
-        run = unit.runs.get(run_id)
+        run = uow.runs.get(run_id)
     except RunNotFound:
         return None
     return run if run.project == project else None
@@ -172,7 +172,7 @@ def _nothing_to_tell(run: Run) -> SpecRefused:
         f"it is {run.state}" if isinstance(run.spec, RunSpec) else f"it does not train: {run.task}"
     )
     message = f"A report is of a training run that has succeeded, and run {run.id} cannot: {what}."
-    return SpecRefused([FieldFault("run", "nothing_to_report", message)])
+    return SpecRefused([FieldError("run", "nothing_to_report", message)])
 
 
 def _how_to_get_one(run: Run) -> str:

@@ -26,20 +26,20 @@ from rich.table import Table
 from configs.catalog import parse_spec
 from configs.spec.run import RunSpec
 from tests.digits import write_digits
-from workers.data.batches import place
+from workers.data.batches import to_device
 from workers.data.digits import CLASSES
-from workers.data.resolve import dataset_of
-from workers.distillation.teacher import shared_teachers
-from workers.models.detector_config import detector_config
-from workers.models.training_config import config_from_spec
+from workers.data.resolve import resolve_run_dataset
+from workers.distillation.teacher import share_teachers
+from workers.models.detector_config import build_detector_config
+from workers.models.training_config import build_training_config
 from workers.process import compat
 from workers.process.logs import silence_libraries
-from workers.telemetry.protocol import Silence
+from workers.telemetry.protocol import NullReporter
 from workers.training.hooks.metrics import MetricsHook
-from workers.training.hooks.seeding import OrderHook
-from workers.training.loop import Lockstep
+from workers.training.hooks.seeding import StepSeedHook
+from workers.training.loop import TrainLoop
 from workers.training.runner import Runner
-from workers.training.setup import build_runner, make_room
+from workers.training.setup import build_runner, build_shared_inputs
 
 SIZES = (1, 2, 4, 8)
 DIGITS_TEACHER = Path(__file__).parents[2] / "configs/teachers"
@@ -79,10 +79,10 @@ def a_pair(name: str, folder: Path) -> dict[str, Any]:
             "dataset": {"root": str(digits)},
             "image_size": [scale.image_size, scale.image_size],
             "batch_size": scale.batch_size,
-            "loader_workers": 0,
+            "num_workers": 0,
         },
         "schedule": {"epochs": 1, "optimizer": {"kind": "adamw", "lr": 2e-3}, "max_grad_norm": 10},
-        "loss_budget_steps": None,
+        "loss_shares_every_steps": None,
     }
     if name == "digits":
         card = json.loads((DIGITS_TEACHER / "digits-teacher.json").read_text())
@@ -106,7 +106,7 @@ def a_pair(name: str, folder: Path) -> dict[str, Any]:
 
 def _untrained(document: dict[str, Any], file: Path) -> Path:
     """A teacher with its first weights: a forward costs the same whatever it has learned."""
-    detector = build_detector(detector_config(parse_spec(document).student, classes=CLASSES))
+    detector = build_detector(build_detector_config(parse_spec(document).student, classes=CLASSES))
     torch.save({"state_dict": detector.state_dict()}, file)
     return file
 
@@ -126,21 +126,23 @@ class Bench:
     """One pair: students that are made once and trained again and again."""
 
     def __init__(self, name: str, count: int, folder: Path) -> None:
-        compat.apply()
+        compat.apply_patches()
         self.name = name
         specs = trials(a_pair(name, folder), count)
-        self.room = make_room(specs[0], dataset=dataset_of(specs[0]), run_dir=folder)
-        with shared_teachers():
+        self.room = build_shared_inputs(
+            specs[0], dataset=resolve_run_dataset(specs[0]), run_dir=folder
+        )
+        with share_teachers():
             self.runners = [self._student(spec, folder) for spec in specs]
 
     def _student(self, spec: RunSpec, folder: Path) -> Runner:
-        config = config_from_spec(spec, dataset=self.room.dataset, run_dir=folder)
+        config = build_training_config(spec, dataset=self.room.dataset, run_dir=folder)
         runner = build_runner(
             config, spec=spec, device=self.room.device, classes=self.room.dataset.manifest.classes
         )
         runner.register_lr_hook(config.lr_config)
-        runner.register_hook(OrderHook(seed=spec.seed), priority="HIGHEST")
-        runner.register_hook(MetricsHook(Silence(), interval_steps=10), priority="NORMAL")
+        runner.register_hook(StepSeedHook(seed=spec.seed), priority="HIGHEST")
+        runner.register_hook(MetricsHook(NullReporter(), interval_steps=10), priority="NORMAL")
         return runner
 
     def round(self, sizes: Sequence[int] = SIZES) -> Round:
@@ -159,13 +161,13 @@ class Bench:
     def _let_teacher_look(self, batches: list[Any]) -> None:
         teacher = self.runners[0].model.teacher
         for batch in batches:
-            images = place(batch, self.room.device)["img"]
+            images = to_device(batch, self.room.device)["img"]
             teacher.look(images, batch=images)
 
     def _seconds(self, runners: Sequence[Runner]) -> float:
         for runner in runners:
             runner.go_on_from(epoch=0, step=0)
-        return _timed(Lockstep(runners, self.room.training, device=self.room.device).go)
+        return _timed(TrainLoop(runners, self.room.training, device=self.room.device).run)
 
 
 def _timed(act: Callable[[], object]) -> float:

@@ -17,8 +17,8 @@ _DISK_MIB = 1536
 ACTS: list[Act] = []
 _SETTINGS = {
     # Short patience: what takes minutes by default is to be seen here in seconds.
-    "TANDEM_STALL_AFTER_S": "20",
-    "TANDEM_LOST_AFTER_S": "15",
+    "TANDEM_STALL_TIMEOUT_S": "20",
+    "TANDEM_LOST_TIMEOUT_S": "15",
     "TANDEM_STOP_GRACE_S": "8",
     "OMP_NUM_THREADS": "1",
 }

@@ -11,7 +11,7 @@ from contextlib import closing
 import uvicorn
 
 from service.adapters.ray_jobs import RayJobs
-from service.domain.ports import Job, Node, Order
+from service.domain.ports import Job, JobRequest, Node
 from service.main import create_app
 from service.settings import Settings
 
@@ -35,15 +35,15 @@ class DyingCluster:
         self._point = point
         self._looks = 0
 
-    def submit(self, order: Order) -> None:
+    def submit(self, order: JobRequest) -> None:
         """Submit a job, or die around it."""
         self._die_at("before submit")
         self._ray.submit(order)
         self._die_at("after submit")
 
-    def look(self, submission_id: str) -> Job | None:
+    def get_job(self, submission_id: str) -> Job | None:
         """What Ray says of a job, unless that is the step."""
-        job = self._ray.look(submission_id)
+        job = self._ray.get_job(submission_id)
         if job is not None and job.is_over:
             self._die_at("before the end is written")
         if job is not None and job.state == "running":

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from service.domain.states import RunState
-from service.stack.ports import free_port
+from service.stack.ports import choose_free_port
 from tests.chaos.dying_service import POINTS
 from tests.chaos.theatre import (
     BROKEN,
@@ -199,7 +199,7 @@ def test_the_disk_of_a_run_fills_up(theatre: Theatre) -> None:
 
 def test_two_services_race_for_the_same_runs(theatre: Theatre) -> None:
     with theatre.act("two services over one database, each killed once") as act:
-        second = _start_dying_service(theatre, "never", port=free_port())
+        second = _start_dying_service(theatre, "never", port=choose_free_port())
         try:
             runs = [theatre.launch(act, epochs=4) for _ in range(2)]
             theatre.when_training(runs[0])

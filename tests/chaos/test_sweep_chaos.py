@@ -47,7 +47,7 @@ def kill_driver(theatre: Theatre, sweep_id: str) -> None:
     found = [
         process
         for process in psutil.process_iter(["cmdline"])
-        if {"drive", sweep_id} <= set(process.info["cmdline"] or ())
+        if {"sweep-driver", sweep_id} <= set(process.info["cmdline"] or ())
     ]
     assert found, "no driver lives"
     for process in found:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.client import TandemClient
-from service.stack.ports import free_port
+from service.stack.ports import choose_free_port
 from tests.compose.engine import ROOT, NoEngine, Project, find_engine
 from tests.instant import TINY
 
@@ -47,7 +47,7 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harbour]:
     env_file = tmp_path_factory.mktemp("compose") / "env"
     subprocess.run([ROOT / "docker" / "new-env.sh", env_file], check=True, capture_output=True)
     name = f"tandem-test-{secrets.token_hex(3)}"
-    ports = {part: free_port() for part in ("TANDEM_PORT", "MLFLOW_PORT", "PROMETHEUS_PORT")}
+    ports = {part: choose_free_port() for part in ("TANDEM_PORT", "MLFLOW_PORT", "PROMETHEUS_PORT")}
     # Two processes of two cores each then need two containers, however many cores there are.
     given = {"IMAGE_TAG": name, "RAY_WORKER_CPUS": "2", "COMPOSE_PROFILES": ""}
     more = {**{part: str(port) for part, port in ports.items()}, **given}

@@ -41,10 +41,10 @@ def test_the_blood_cells_story_ends_with_its_table_and_is_found_again(tmp_path: 
         again = shell.does("bccd", "--data", str(BCCD), *TINY, patience_s=PATIENCE_S)
 
     assert set(runs) == {"bccd/teacher", "bccd/bckd", None}
-    assert runs["bccd/bckd"].baseline == runs[None].id
+    assert runs["bccd/bckd"].baseline_run_id == runs[None].id
     assert {run.state for run in runs.values()} == {RunState.SUCCEEDED}
     assert runs["bccd/bckd"].teacher_map == pytest.approx(runs["bccd/teacher"].best_map, abs=1e-6)
-    assert runs["bccd/bckd"].baseline == runs["bccd/baseline"].id
+    assert runs["bccd/bckd"].baseline_run_id == runs["bccd/baseline"].id
     for words in (
         *("student alone", "student with BCKD", "gap closed"),
         *("One pair measured", "tandem repeat", "Compare in MLflow"),

@@ -10,7 +10,7 @@ import pytest
 from configs.protocol.names import Metric
 from service.api.schemas.runs import RunRequest
 from service.client import TandemClient
-from service.stack.components import PartName, ray_temp_dir
+from service.stack.components import ComponentName, ray_temp_dir
 from tests.prometheus import (
     AFTER_AN_EVENT,
     NOT_YET,
@@ -100,8 +100,8 @@ def what_shows(shell: Shell, client: TandemClient) -> tuple[list[str], str]:
 
 def targets_of(shell: Shell) -> Targets:
     return Targets(
-        service=f"127.0.0.1:{shell.ports[PartName.SERVICE]}",
-        mlflow=f"127.0.0.1:{shell.ports[PartName.MLFLOW]}",
+        service=f"127.0.0.1:{shell.ports[ComponentName.SERVICE]}",
+        mlflow=f"127.0.0.1:{shell.ports[ComponentName.MLFLOW]}",
         ray_nodes=ray_temp_dir(shell.home) / "prom_metrics_service_discovery.json",
     )
 

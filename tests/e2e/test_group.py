@@ -11,8 +11,8 @@ from service.adapters.ray_jobs import RayJobs
 from service.api.schemas.runs import RunRequest
 from service.client import TandemClient
 from service.domain.states import RunState
-from service.stack.components import PartName
-from service.stack.processes import marked
+from service.stack.components import ComponentName
+from service.stack.processes import find_marked_processes
 from tests.e2e.test_main_job import (
     PATIENCE_S,
     assert_every_step_is_there_once,
@@ -83,7 +83,7 @@ def test_a_stopped_job_leaves_with_a_checkpoint_and_goes_on(
 
 
 def members(shell: Shell) -> list[psutil.Process]:
-    ours = marked(f"{shell.home}:{PartName.RAY}")
+    ours = find_marked_processes(f"{shell.home}:{ComponentName.RAY}")
     return [process for process in ours if "RayTrainWorker" in " ".join(process.cmdline())]
 
 

@@ -22,7 +22,7 @@ def test_a_student_is_measured_exported_and_asked(
     teacher = client.launch(RunRequest(preset="quick/instant"))
     changes = {"teacher": {"run": teacher.id}, "distillation.method": "bckd", "seed": 1}
     student = client.launch(
-        RunRequest(preset="quick/instant", changes=changes | {"loss_budget_steps": 5})
+        RunRequest(preset="quick/instant", changes=changes | {"loss_shares_every_steps": 5})
     )
     asked = {"model": {"run": student.id}, "data": {"dataset": {"name": "digits-tiny"}}}
     evaluation = client.evaluate(EvaluationRequest.model_validate(asked))
@@ -39,8 +39,11 @@ def test_a_student_is_measured_exported_and_asked(
     assert document["speed"]["images_per_s"] > 0
     assert (folder / RunFile.CURVES_PICTURE).stat().st_size > 1000
 
-    budget = client.budget(student.id)
-    assert {part.term for part in budget.parts if part.is_taught} == {"distill_cls", "distill_loc"}
+    budget = client.loss_shares(student.id)
+    assert {part.term for part in budget.parts if part.is_distillation} == {
+        "distill_cls",
+        "distill_loc",
+    }
     assert "of the gradient" in shell.does("budget", student.id)
     assert "val/bbox_mAP" in shell.does("evaluate", student.id, "--data", "digits-tiny")
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from configs.spec.detector import Detector, ResNet
 from configs.spec.distillation import Bckd
 from tests.detectors import a_head
-from workers.distillation.batch import Scene, Side
-from workers.distillation.head_adapters import GflView
+from workers.distillation.batch import DetectorOutputs, DistillationBatch
+from workers.distillation.head_adapters import GflHeadAdapter
 from workers.distillation.heads import TandemGFLHead
-from workers.distillation.methods import terms_of
+from workers.distillation.methods import compute_terms
 
 CASES = sorted((Path(__file__).parent / "bckd").glob("*.npz"))
 LEVELS = 5
@@ -119,15 +119,15 @@ def losses_of(
         [{"img_shape": shape, "pad_shape": shape}] * images,
     )
     cls_weight, loc_weight = (float(value) for value in case["alpha"])
-    view = GflView(head)
-    scene = Scene(
-        student=Side(view, features=tuple(student[0]), outputs=student),
-        teacher=Side(view, features=tuple(teacher[0]), outputs=teacher),
-        assignment=view.assignment(head.targets),
+    view = GflHeadAdapter(head)
+    scene = DistillationBatch(
+        student=DetectorOutputs(view, features=tuple(student[0]), outputs=student),
+        teacher=DetectorOutputs(view, features=tuple(teacher[0]), outputs=teacher),
+        assignment=view.read_assignment(head.targets),
         boxes=[],
     )
     method = Bckd(cls_weight=cls_weight, loc_weight=loc_weight)
-    losses |= terms_of(method, scene, nn.ModuleDict())
+    losses |= compute_terms(method, scene, nn.ModuleDict())
     return losses, student
 
 

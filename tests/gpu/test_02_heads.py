@@ -17,7 +17,7 @@ from tests.gpu.agreement import TOLERANCES, StepResult, assert_within, differenc
 from tests.gpu.conftest import RecordFigure
 from tests.training.runs import a_spec, records, train
 from tests.training.test_methods import HEADS, METHODS, a_detector, a_student
-from workers.data.batches import HostBatch, place
+from workers.data.batches import HostBatch, to_device
 from workers.process.device import matmul_precision
 
 BOXES = [
@@ -144,7 +144,7 @@ def a_taught_student(head: str, folder: Path, **compute: Any) -> Any:
 def take_step(head: str, folder: Path, *, device: torch.device, precision: Precision) -> StepResult:
     """One forward and backward pass of a student that BCKD teaches, from the same weights."""
     student = a_taught_student(head, folder, precision=precision).to(device)
-    batch = place(HostBatch(a_batch(BOXES, size=IMAGE_SIZE)), device)
+    batch = to_device(HostBatch(a_batch(BOXES, size=IMAGE_SIZE)), device)
     scale = LOSS_SCALE.get(precision, 1.0)
     with matmul_precision(precision):
         total, losses = student._parse_losses(student.forward_train(**batch))

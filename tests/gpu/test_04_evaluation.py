@@ -14,9 +14,9 @@ from tests.digits import write_digits
 from tests.gpu.conftest import RecordFigure
 from tests.gpu.measurement import computing_on
 from tests.jobs import an_evaluation, do, the_teacher
-from workers.data.resolve import place_of
-from workers.evaluation.coco import Scores, evaluate
-from workers.evaluation.inference import Images, image_loader, load_model
+from workers.data.resolve import resolve_dataset
+from workers.evaluation.coco import CocoMetrics, evaluate
+from workers.evaluation.inference import ImageSelection, build_image_loader, load_model
 
 AP_TOLERANCE = 2e-3
 """A detection whose score is next to another's may come before it or after it."""
@@ -32,14 +32,14 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def reference(digits: Path) -> Scores:
+def reference(digits: Path) -> CocoMetrics:
     """Of the CPU."""
     with computing_on("cpu") as cpu:
         return evaluate_teacher(digits, device=cpu)
 
 
 def test_scores_and_detections_are_those_of_the_cpu(
-    digits: Path, reference: Scores, device: torch.device, record_figure: RecordFigure
+    digits: Path, reference: CocoMetrics, device: torch.device, record_figure: RecordFigure
 ) -> None:
     began_s = time.perf_counter()
 
@@ -51,9 +51,9 @@ def test_scores_and_detections_are_those_of_the_cpu(
     assert reference.mean_ap > 0.2
 
 
-def test_detections_elsewhere_are_refused(reference: Scores) -> None:
+def test_detections_elsewhere_are_refused(reference: CocoMetrics) -> None:
     detections = [[boxes[:, [1, 0, 3, 2, 4]] for boxes in image] for image in reference.detections]
-    mirrored = Scores(reference.by_metric, reference.per_class, detections)
+    mirrored = CocoMetrics(reference.by_metric, reference.ap_by_class, detections)
 
     with pytest.raises(AssertionError):
         assert_equal_scores(mirrored, reference)
@@ -72,15 +72,15 @@ def test_the_command_evaluates_on_the_gpu(
     record_figure("images/s", report["speed"]["images_per_s"], "")
 
 
-def evaluate_teacher(digits: Path, *, device: torch.device) -> Scores:
+def evaluate_teacher(digits: Path, *, device: torch.device) -> CocoMetrics:
     """The shipped digits teacher's scores."""
     files = TeacherFiles.model_validate(the_teacher())
-    images = Images(dataset=place_of(DatasetFiles(root=str(digits))), size=(96, 96))
-    loader = image_loader(files.detector, images, batch_size=4)
+    images = ImageSelection(dataset=resolve_dataset(DatasetFiles(root=str(digits))), size=(96, 96))
+    loader = build_image_loader(files.detector, images, batch_size=4)
     return evaluate(load_model(files, device=device).module, loader, device=device)
 
 
-def assert_equal_scores(scores: Scores, reference: Scores) -> None:
+def assert_equal_scores(scores: CocoMetrics, reference: CocoMetrics) -> None:
     """COCO's numbers, and every confident detection."""
     for name, value in reference.by_metric.items():
         assert scores.by_metric[name] == pytest.approx(value, abs=AP_TOLERANCE), name

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from configs.catalog import parse_spec
-from configs.protocol.probe import Knob, members_that_fit
+from configs.protocol.probe import ParameterEffect, max_pack_size
 from configs.spec.jobs import ProbeSpec
 from tests.digits import write_digits
 from tests.gpu.conftest import RecordFigure
 from tests.training.probes import UNMEASURED, knobs_of
 from tests.training.runs import a_spec
-from workers.data.resolve import dataset_of
-from workers.probe.builder import Bench
+from workers.data.resolve import resolve_run_dataset
+from workers.probe.builder import StudentFactory
 from workers.probe.costs import measure_costs
 
 WEIGHT_DECAY = "schedule.optimizer.weight_decay"
@@ -51,16 +51,16 @@ def test_two_probes_agree_or_say_that_the_gpu_does_not_repeat_itself(
 ) -> None:
     first, second = (probe_knobs(digits, tmp_path, device=device, head=head) for _ in range(2))
 
-    record_figure("weight decay of 1e-12", first[WEIGHT_DECAY].what, "")
-    record_figure("learning rate", first[LEARNING_RATE].what, "")
-    for knobs in (first, second):
-        assert_is_dead_or_unknown(knobs[WEIGHT_DECAY], device=device)
-        assert knobs[LEARNING_RATE].has_effect
+    record_figure("weight decay of 1e-12", first[WEIGHT_DECAY].detail, "")
+    record_figure("learning rate", first[LEARNING_RATE].detail, "")
+    for effects in (first, second):
+        assert_is_dead_or_unknown(effects[WEIGHT_DECAY], device=device)
+        assert effects[LEARNING_RATE].has_effect
 
 
 def test_a_dead_setting_that_seems_alive_is_refused() -> None:
-    alive = Knob(has_effect=True, what="a later update")
-    unknown = Knob(has_effect=True, what="not known: this GPU does not repeat itself")
+    alive = ParameterEffect(has_effect=True, detail="a later update")
+    unknown = ParameterEffect(has_effect=True, detail="not known: this GPU does not repeat itself")
 
     for kind in ("cpu", "cuda"):
         with pytest.raises(AssertionError):
@@ -76,24 +76,28 @@ def test_costs_are_those_of_the_gpu(
 ) -> None:
     base = parse_spec(a_base(digits, head="gfl", device=gpu))
 
-    costs = measure_costs(Bench(dataset=dataset_of(base), run_dir=tmp_path, device=gpu), base)
+    costs = measure_costs(
+        StudentFactory(dataset=resolve_run_dataset(base), run_dir=tmp_path, device=gpu), base
+    )
 
     record_figure("step", 1e3 * costs.student_s, "ms")
-    record_figure("members that fit", members_that_fit(costs), "")
+    record_figure("members that fit", max_pack_size(costs), "")
     assert costs.device == torch.cuda.get_device_name(gpu)
-    assert 0 < costs.member_bytes < costs.base_bytes < costs.room_bytes
-    assert costs.room_bytes < torch.cuda.get_device_properties(gpu).total_memory
-    assert members_that_fit(costs) > 1
+    assert 0 < costs.member_bytes < costs.base_bytes < costs.available_bytes
+    assert costs.available_bytes < torch.cuda.get_device_properties(gpu).total_memory
+    assert max_pack_size(costs) > 1
 
 
-def probe_knobs(digits: Path, folder: Path, *, device: torch.device, head: str) -> dict[str, Knob]:
+def probe_knobs(
+    digits: Path, folder: Path, *, device: torch.device, head: str
+) -> dict[str, ParameterEffect]:
     """What a new probe says of the settings of SPACE."""
     asked = ProbeSpec.model_validate(
         {"base": a_base(digits, head=head, device=device), "space": SPACE}
     )
-    bench = Bench(dataset=dataset_of(asked.base), run_dir=folder, device=device)
-    knobs = knobs_of(bench, asked, UNMEASURED)
-    return {path: knobs.of(asked.space, path) for path in SPACE}
+    factory = StudentFactory(dataset=resolve_run_dataset(asked.base), run_dir=folder, device=device)
+    effects = knobs_of(factory, asked, UNMEASURED)
+    return {path: effects.analyze(asked.space, path) for path in SPACE}
 
 
 def a_base(digits: Path, *, head: str, device: torch.device) -> dict[str, Any]:
@@ -101,7 +105,7 @@ def a_base(digits: Path, *, head: str, device: torch.device) -> dict[str, Any]:
     return a_spec(digits, student=student, resources={"num_gpus": int(device.type == "cuda")})
 
 
-def assert_is_dead_or_unknown(knob: Knob, *, device: torch.device) -> None:
+def assert_is_dead_or_unknown(knob: ParameterEffect, *, device: torch.device) -> None:
     """A CPU repeats itself, so that it knows; a GPU may say that it does not know."""
-    is_unknown = device.type == "cuda" and knob.what.startswith("not known")
+    is_unknown = device.type == "cuda" and knob.detail.startswith("not known")
     assert is_unknown or not knob.has_effect, knob

@@ -14,10 +14,10 @@ from tests.gpu.measurement import peak_bytes_of, release_memory
 from tests.jobs import the_teacher
 from tests.training.runs import a_spec
 from tests.training.test_methods import METHODS, a_detector, a_student
-from workers.data.batches import Batch, HostBatch, place
-from workers.data.resolve import dataset_of
-from workers.distillation.teacher import shared_teachers
-from workers.probe.builder import Bench
+from workers.data.batches import Batch, HostBatch, to_device
+from workers.data.resolve import resolve_run_dataset
+from workers.distillation.teacher import share_teachers
+from workers.probe.builder import StudentFactory
 from workers.probe.costs import measure_costs
 
 MIB = 2**20
@@ -32,7 +32,7 @@ def test_a_look_at_the_loss_shares_adds_little_to_the_peak(
 ) -> None:
     student = a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), METHODS["bckd"]).to(device)
     size = IMAGE_SIZE[device.type]
-    batch = place(HostBatch(a_batch([[[8.0, 8.0, 40.0, 40.0]], []], size=size)), device)
+    batch = to_device(HostBatch(a_batch([[[8.0, 8.0, 40.0, 40.0]], []], size=size)), device)
     outputs = bytes_of_outputs(student, batch["img"])
     step_bytes(student, batch, device=device, looks=False)  # libraries take memory of their own
 
@@ -62,8 +62,8 @@ def test_the_probes_memory_covers_steps_that_look_at_their_losses(
             resources={"num_gpus": 1},
         )
     )
-    with shared_teachers():
-        bench = Bench(dataset=dataset_of(spec), run_dir=tmp_path, device=gpu)
+    with share_teachers():
+        bench = StudentFactory(dataset=resolve_run_dataset(spec), run_dir=tmp_path, device=gpu)
         costs = measure_costs(bench, spec)
     release_memory()
 
@@ -71,7 +71,7 @@ def test_the_probes_memory_covers_steps_that_look_at_their_losses(
         runner, batch = bench.runner(spec), bench.batch(spec)
         for number in (1, 2, 3):
             runner.model.budget.is_due = number == 3
-            runner.stepper.step(batch, number=number)
+            runner.train_step.step(batch, number=number)
 
     peak = peak_bytes_of(take_steps, gpu)
 

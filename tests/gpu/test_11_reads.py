@@ -12,7 +12,7 @@ from tests.detectors import a_batch
 from tests.gpu.conftest import RecordFigure
 from tests.gpu.measurement import host_waits_of, waits_among
 from tests.training.test_methods import BOXES, METHODS, a_detector, a_student
-from workers.data.batches import HostBatch, place
+from workers.data.batches import HostBatch, to_device
 
 Step = Callable[[], None]
 CEILINGS = {
@@ -90,7 +90,7 @@ def a_step(folder: Path, head: str, method: str, *, device: torch.device) -> tup
     teacher = a_detector(head, width=0.25, channels=64)
     student = a_student(folder, a_detector(head), teacher, METHODS[method]).to(device)
     optimizer = torch.optim.SGD(student.parameters(), lr=1e-3)
-    batch = place(HostBatch(a_batch(BOXES)), device)
+    batch = to_device(HostBatch(a_batch(BOXES)), device)
 
     def step() -> None:
         total, _ = student._parse_losses(student.forward_train(**batch))

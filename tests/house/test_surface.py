@@ -8,7 +8,7 @@ from typer.main import get_command
 
 import configs.spec
 from configs.catalog import preset_names, spec_from_preset
-from service.api.errors import status_of
+from service.api.errors import http_status
 from service.cli import app
 from service.domain import errors
 from service.settings import Settings
@@ -41,7 +41,7 @@ def test_the_public_words_of_the_spec_exist_and_are_listed_once() -> None:
 def test_every_error_has_a_code_of_its_own_a_status_and_a_place_in_the_tree(
     error: type[errors.TandemError],
 ) -> None:
-    status, title = status_of(error.__new__(error))
+    status, title = http_status(error.__new__(error))
 
     assert error.code != errors.TandemError.code
     assert 400 <= status < 600

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from configs.protocol.names import RunFile
-from service.api.permissions import LEAST_ROLE
+from service.api.permissions import ENDPOINT_ACCESS
 from service.domain.access import Role
 from service.main import create_app
 from service.settings import Settings
@@ -32,7 +32,7 @@ def a_token(
     stage: Stage, name: str, role: Role, *, project: str | None = None, days: int | None = None
 ) -> str:
     ends = None if days is None else stage.clock.now() + timedelta(days=days)
-    _, text = create_token(name, role=role, project=project, expires_at=ends, world=stage.world)
+    _, text = create_token(name, role=role, project=project, expires_at=ends, ctx=stage.ctx)
     return text
 
 
@@ -61,7 +61,7 @@ class TestTokens:
 
         assert response.status_code == 401
         assert response.headers["WWW-Authenticate"] == "Bearer"
-        assert response.json()["code"] == "not_let_in"
+        assert response.json()["code"] == "unauthenticated"
         assert response.text == ask(guarded, "GET", "/v1/runs", "tdm_other").text
 
     def test_one_with_another_secret_opens_nothing(self, guarded: Stage) -> None:
@@ -161,9 +161,9 @@ class TestRoles:
             (method.upper(), path) for path, methods in paths.items() for method in methods
         }
 
-        assert endpoints <= set(LEAST_ROLE)
+        assert endpoints <= set(ENDPOINT_ACCESS)
         shown = {path for _, path in endpoints}
-        hidden = {path for _, path in LEAST_ROLE} - shown
+        hidden = {path for _, path in ENDPOINT_ACCESS} - shown
         assert hidden == {
             "/docs",
             "/docs/{name}",
@@ -199,7 +199,7 @@ class TestRoles:
 
         assert response.status_code == status, response.text
         if status == 403:
-            assert response.json()["code"] == "role_too_small"
+            assert response.json()["code"] == "insufficient_role"
 
     @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])
     def test_health_needs_no_token(self, guarded: Stage, path: str) -> None:
@@ -240,7 +240,7 @@ class TestProjects:
         )
 
         assert made.json()["project"] == "ours"
-        assert (elsewhere.status_code, elsewhere.json()["code"]) == (403, "other_project")
+        assert (elsewhere.status_code, elsewhere.json()["code"]) == (403, "project_forbidden")
         events = guarded.http.get(f"/v1/runs/{made.json()['id']}/events").json()
         assert events[0]["actor"] == "us"
 
@@ -302,9 +302,9 @@ class TestWorkers:
 
     def test_the_key_outlives_the_service(self, tmp_path: Path) -> None:
         with open_stage(tmp_path, auth="tokens") as first:
-            key = first.world.key
+            key = first.ctx.signing_key
         with open_stage(tmp_path, auth="tokens") as second:
-            assert second.world.key == key
+            assert second.ctx.signing_key == key
         assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
 
 
@@ -334,11 +334,11 @@ class TestAudit:
             guarded.http.put(f"/v1/projects/p{number}", json={})
 
         first = guarded.http.get("/v1/audit?limit=3").json()
-        rest = guarded.http.get(f"/v1/audit?limit=3&before={first['next_before']}").json()
+        rest = guarded.http.get(f"/v1/audit?limit=3&before={first['next_cursor']}").json()
 
         paths = [line["path"][-2:] for line in first["items"] + rest["items"]]
         assert paths == ["p4", "p3", "p2", "p1", "p0"]
-        assert rest["next_before"] is None
+        assert rest["next_cursor"] is None
 
     def test_what_workers_bring_is_no_line(self, stage: Stage) -> None:
         run_id, _ = a_started_run(stage)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.stack.ports import free_port
+from service.stack.ports import choose_free_port
 from tests.integration.test_logs_and_events import a_service
 from tests.shell import TANDEM
 
@@ -35,7 +35,7 @@ def test_the_first_token_needs_no_service_and_opens_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = tandem("token", "create", "ada", "--role", "admin", "--expires", "30d", home=tmp_path)
-    token, port = made.stdout.strip(), free_port()
+    token, port = made.stdout.strip(), choose_free_port()
     monkeypatch.setenv("TANDEM_AUTH", "tokens")
     service = a_service(tmp_path, port)
     try:

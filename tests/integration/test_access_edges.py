@@ -9,8 +9,8 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 from configs.protocol.names import RunFile
-from service.api.middleware.audit import Auditing
-from service.api.permissions import LEAST_ROLE
+from service.api.middleware.audit import AuditMiddleware
+from service.api.permissions import ENDPOINT_ACCESS
 from service.domain.access import Role
 from service.domain.errors import TokenRefused
 from service.main import create_app
@@ -57,7 +57,7 @@ class TestOtherProjects:
         assert [answer.status_code for answer in (first, other, again)] == [201, 201, 200]
         assert first.json()["id"] != other.json()["id"] == again.json()["id"]
         assert other.json()["project"] == "ours"
-        assert launched(ours, project="theirs").json()["code"] == "other_project"
+        assert launched(ours, project="theirs").json()["code"] == "project_forbidden"
         reused = launched(ours, name="other").json()
         assert (reused["code"], "k" * 200 in reused["detail"]) == ("idempotency_key_reused", True)
 
@@ -86,7 +86,7 @@ class TestOtherProjects:
         ready = ask(guarded, "GET", "/readyz", ours).json()
 
         assert [project["name"] for project in listed] == ["ours"]
-        assert (shown.status_code, shown.json()["code"]) == (403, "other_project")
+        assert (shown.status_code, shown.json()["code"]) == (403, "project_forbidden")
         assert ask(guarded, "GET", "/v1/projects/ours", ours).json()["max_runs"] == 2
         assert ready["runs_by_state"]["queued"] == 0
         assert guarded.http.get("/readyz").json()["runs_by_state"]["queued"] == 1
@@ -119,9 +119,9 @@ class TestMoreThanARole:
         token_id = ours.split("_")[1]
         guarded.http.delete(f"/v1/tokens/{token_id}")
 
-        with guarded.world.store.begin() as unit:
-            unit.tokens.note_use(token_id, at=guarded.clock.now())
-            token = unit.tokens.get(token_id)
+        with guarded.ctx.store.transaction() as uow:
+            uow.tokens.record_use(token_id, at=guarded.clock.now())
+            token = uow.tokens.get(token_id)
 
         assert token is not None
         assert token.revoked_at is not None
@@ -150,7 +150,7 @@ class TestMoreThanARole:
             for method in set(found.methods or ()) - {"HEAD"}
         }
 
-        assert routes == set(LEAST_ROLE)
+        assert routes == set(ENDPOINT_ACCESS)
 
     @pytest.mark.parametrize("name", ["x" * 64, "A", "a b", "a%00b", "%2e%2e"])
     def test_a_project_is_called_as_projects_of_runs_are(self, guarded: Stage, name: str) -> None:
@@ -285,7 +285,7 @@ class TestAudit:
         def fail(*_: Any, **__: Any) -> None:
             raise RuntimeError("the disk is full")
 
-        monkeypatch.setattr(f"{Auditing.__module__}.write_audit", fail)
+        monkeypatch.setattr(f"{AuditMiddleware.__module__}.write_audit", fail)
 
         response = guarded.http.put("/v1/projects/ours", json={})
 

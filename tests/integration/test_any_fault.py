@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from service.domain.errors import Unreachable
-from service.domain.ports import Job, Node, Order
+from service.domain.ports import Job, JobRequest, Node
 from service.domain.runs import Event
-from service.domain.states import ACTIVE, RunState, may_move
+from service.domain.states import ACTIVE_STATES, RunState, can_transition
 from service.loops.reconcile import Reconciler
 from service.loops.submit import submit_queued
-from service.loops.tracker_sync import settle_finished
+from service.loops.tracker_sync import sync_finished_runs
 from tests.conftest import Stage, open_stage
 from tests.factories import a_spec
 from tests.simulated_worker import STEPS, SimulatedWorker, loss_at
@@ -43,7 +43,7 @@ class AnyFault(RuleBasedStateMachine):
         home = Path(self.opened.enter_context(tempfile.TemporaryDirectory()))
         # Bad ends in a row are not what is tested here: nobody should run out of them by chance.
         self.stage = self.opened.enter_context(open_stage(home, max_attempts=1000))
-        self.stage.cluster.machines = (Node(3.0, 0.0, 3.0, 0.0, "n1"),)
+        self.stage.cluster.cluster_nodes = (Node(3.0, 0.0, 3.0, 0.0, "n1"),)
         self.stage.add_dataset()
         self.workers: dict[str, SimulatedWorker] = {}
         self.cancelled: set[str] = set()
@@ -128,11 +128,11 @@ class AnyFault(RuleBasedStateMachine):
 
     @rule()
     def the_service_is_killed(self) -> None:
-        self.stage.reconciler = Reconciler(self.stage.world, deaf_after_s=1e9)
+        self.stage.reconciler = Reconciler(self.stage.ctx, max_gap_s=1e9)
 
     @rule()
     def the_head_forgets_everything(self) -> None:
-        self.stage.cluster.forget_everything()
+        self.stage.cluster.forget_jobs()
 
     @rule(is_up=st.booleans())
     def ray_comes_or_goes(self, is_up: bool) -> None:
@@ -151,7 +151,7 @@ class AnyFault(RuleBasedStateMachine):
             for before, after in itertools.pairwise(moves):
                 assert before.to_state is after.from_state
                 assert after.from_state is not None
-                assert may_move(after.from_state, after.to_state or RunState.QUEUED)
+                assert can_transition(after.from_state, after.to_state or RunState.QUEUED)
 
     @invariant()
     def no_metric_has_a_gap_or_a_double(self) -> None:
@@ -163,9 +163,9 @@ class AnyFault(RuleBasedStateMachine):
 
     def take_a_turn(self) -> None:
         for step in (
-            lambda: submit_queued(self.stage.world),
-            self.stage.reconciler.turn,
-            lambda: settle_finished(self.stage.world),
+            lambda: submit_queued(self.stage.ctx),
+            self.stage.reconciler.run_once,
+            lambda: sync_finished_runs(self.stage.ctx),
         ):
             with suppress(Unreachable):
                 step()
@@ -174,27 +174,27 @@ class AnyFault(RuleBasedStateMachine):
     def start_workers(self) -> None:
         """What Ray does: a pending job begins, once."""
         cluster = self.stage.cluster
-        for job, order in list(cluster.orders.items()):
+        for job, order in list(cluster.job_requests.items()):
             known = cluster.jobs_by_id.get(job)
             if known is None or known.is_over or job in self.workers:
                 continue
             if order.command[1] == "train":
                 self.begin(job, order)
             else:
-                cluster.becomes(job, "succeeded", exit_code=0)
-            if order.command[1] == "ship":
+                cluster.set_job_state(job, "succeeded", exit_code=0)
+            if order.command[1] == "flush":
                 self.has_shipped(order.metadata["run_id"])
         running = sum(cluster.jobs_by_id.get(job) == Job("running") for job in self.workers)
-        cluster.machines = (Node(3.0, 0.0, max(0.0, 3.0 - running), 0.0, "n1"),)
+        cluster.cluster_nodes = (Node(3.0, 0.0, max(0.0, 3.0 - running), 0.0, "n1"),)
 
-    def begin(self, job: str, order: Order) -> None:
+    def begin(self, job: str, order: JobRequest) -> None:
         """An attempt begins by ending what earlier ones left on its node."""
         run_id, attempt = order.metadata["run_id"], int(order.metadata["attempt"])
         for worker in self.workers.values():
             worker.has_left |= worker.run_id == run_id
         self.workers[job] = SimulatedWorker(self.stage, run_id, attempt)
-        self.stage.cluster.nodes_of_jobs[job] = "n1"
-        self.stage.cluster.becomes(job, "running")
+        self.stage.cluster.node_ids_by_job[job] = "n1"
+        self.stage.cluster.set_job_state(job, "running")
 
     def has_shipped(self, run_id: str) -> None:
         folder = self.stage.home / "runs" / run_id
@@ -238,17 +238,17 @@ class AnyFault(RuleBasedStateMachine):
             assert all(one["ended_at"] for one in attempts)
 
     def events(self, run_id: str) -> list[Event]:
-        with self.stage.world.store.begin() as unit:
-            return unit.events.of_run(run_id)
+        with self.stage.ctx.store.transaction() as uow:
+            return uow.events.of_run(run_id)
 
     def steps(self, run_id: str) -> list[int]:
-        with self.stage.world.store.begin() as unit:
-            points = unit.points.of_run(run_id, key="train/loss")
+        with self.stage.ctx.store.transaction() as uow:
+            points = uow.metric_points.of_run(run_id, key="train/loss")
         assert all(point.value == loss_at(point.step) for point in points)
         return [point.step for point in points]
 
 
-NOT_OVER = {RunState.QUEUED, RunState.PAUSED, *ACTIVE}
+NOT_OVER = {RunState.QUEUED, RunState.PAUSED, *ACTIVE_STATES}
 
 AnyFault.TestCase.settings = settings(
     max_examples=EXAMPLES,

@@ -12,7 +12,7 @@ from configs.protocol.names import RunFile
 from configs.protocol.records import Delivery, Metrics, Outcome, Record, Started
 from service.api.schemas.runs import RunRequest
 from service.client import ServiceUnreachable, TandemApiError, TandemClient
-from service.domain.access import LOCAL
+from service.domain.access import LOCAL_CALLER
 from service.domain.ports import Node
 from service.loops.reconcile import Reconciler
 from service.usecases.runs import launch as runs_launch
@@ -36,7 +36,7 @@ class TestSilence:
 
     def test_after_a_pause_between_two_turns_silence_counts_anew(self, stage: Stage) -> None:
         run_id = a_running_run(stage)
-        stage.reconciler = Reconciler(stage.world)
+        stage.reconciler = Reconciler(stage.ctx)
         stage.clock.advance(10_000)
 
         stage.turn()
@@ -63,7 +63,7 @@ class TestSilence:
         stage.turn()
         stage.turn()
 
-        assert stage.cluster.logs_asked == [f"{run_id}-a1"]
+        assert stage.cluster.requested_logs == [f"{run_id}-a1"]
 
     def test_a_job_that_cannot_be_stopped_is_given_up_on(self, stage: Stage) -> None:
         run_id = a_running_run(stage)
@@ -80,7 +80,7 @@ class TestSilence:
 
     def test_a_job_that_is_never_taken_ends_as_lost(self, stage: Stage) -> None:
         run_id = a_starting_run(stage)
-        stage.cluster.forget_everything()
+        stage.cluster.forget_jobs()
         stage.clock.advance(91)
 
         stage.turn()
@@ -93,8 +93,8 @@ class TestAttempts:
 
     def test_a_process_whose_attempt_was_given_up_is_refused_at_once(self, stage: Stage) -> None:
         run_id = a_running_run(stage)
-        stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=-9)
-        stage.reconciler.turn()
+        stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=-9)
+        stage.reconciler.run_once()
         assert stage.run(run_id)["state"] == "queued"
 
         response = deliver(stage, run_id, [])
@@ -108,13 +108,13 @@ class TestAttempts:
 
         deliver(stage, run_id, [metrics(stage, 9)], first=7)
 
-        heard_at = stage.run(run_id)["heard_at"]
-        assert heard_at == stage.clock.now().isoformat().replace("+00:00", "Z")
+        last_seen_at = stage.run(run_id)["last_seen_at"]
+        assert last_seen_at == stage.clock.now().isoformat().replace("+00:00", "Z")
 
     def test_each_says_where_it_ran_and_how_it_ended(self, stage: Stage) -> None:
         run_id = a_running_run(stage)
         deliver(stage, run_id, [started(stage)])
-        stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=-9)
+        stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=-9)
         stage.turn()
         stage.turn()
 
@@ -132,7 +132,7 @@ class TestAttempts:
         spec_file = stage.home / "runs" / run_id / RunFile.SPEC
         before = spec_file.read_text()
         replace_teacher(stage)
-        stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=-9)
+        stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=-9)
 
         stage.turn()
         stage.turn()
@@ -147,14 +147,14 @@ class TestAttempts:
         checkpoint = write_checkpoint(stage.home / "runs" / teacher / RunFile.BEST)
         student = stage.launch(spec=a_bckd_spec(teacher={"run": teacher}))["id"]
         deliver(stage, teacher, [outcome(stage, "succeeded")])
-        stage.cluster.becomes(f"{teacher}-a1", "succeeded", exit_code=0)
+        stage.cluster.set_job_state(f"{teacher}-a1", "succeeded", exit_code=0)
 
         stage.turn()
         stage.turn()
 
         written = json.loads((stage.home / "runs" / student / RunFile.SPEC).read_text())
         assert written["teacher"]["checkpoint"] == str(checkpoint)
-        assert written["teacher"]["sha256"] == stage.world.files.sha256(checkpoint)
+        assert written["teacher"]["sha256"] == stage.ctx.files.sha256(checkpoint)
 
 
 class TestOneBadRun:
@@ -165,7 +165,7 @@ class TestOneBadRun:
         spool = stage.home / "runs" / bad / RunFile.SPOOL
         spool.write_bytes(b"\xff not a record\n")
         for run_id in (bad, good):
-            stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=1)
+            stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=1)
 
         stage.turn()
 
@@ -176,7 +176,7 @@ class TestOneBadRun:
         (stage.home / "runs" / bad / "spool.mlflow.position").write_text("?")
         for run_id in (bad, good):
             stage.tracker.runs[run_id] = f"m-{run_id}"
-            stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=1)
+            stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=1)
 
         stage.turn()
 
@@ -197,7 +197,7 @@ class TestRoom:
     def test_once_ray_has_counted_its_word_is_taken(self, stage: Stage) -> None:
         a_running_run(stage, resources={"num_cpus": 2})
         waiting = stage.launch(spec=a_spec(resources={"num_cpus": 1}))["id"]
-        stage.cluster.machines = (Node(4.0, 0.0, 2.0, 0.0),)
+        stage.cluster.cluster_nodes = (Node(4.0, 0.0, 2.0, 0.0),)
         stage.clock.advance(7)
 
         stage.turn()
@@ -212,18 +212,18 @@ class TestIdempotency:
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         stage.add_dataset()
-        request = plan.Request(spec=a_spec(), digest="d")
+        request = plan.LaunchRun(spec=a_spec(), digest="d")
         all_have_looked = threading.Barrier(4)
 
         def nodes() -> tuple[Node, ...]:
             # Every request has found the key unused, and none has made its run yet.
             all_have_looked.wait(timeout=10)
-            return stage.cluster.machines
+            return stage.cluster.cluster_nodes
 
         monkeypatch.setattr(stage.cluster, "nodes", nodes)
         with ThreadPoolExecutor(4) as pool:
             launch = partial(
-                runs_launch.launch_run, request, key="k", caller=LOCAL, world=stage.world
+                runs_launch.launch_run, request, key="k", caller=LOCAL_CALLER, ctx=stage.ctx
             )
             made = [future.result() for future in [pool.submit(launch) for _ in range(4)]]
 
@@ -282,8 +282,8 @@ class TestHealth:
 class TestLogs:
     def test_of_a_job_that_left_no_file_rays_are_shown(self, stage: Stage) -> None:
         run_id = a_running_run(stage)
-        stage.cluster.printed[f"{run_id}-a1"] = "tandem-worker: not found\n"
-        stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=127)
+        stage.cluster.logs_by_job[f"{run_id}-a1"] = "tandem-worker: not found\n"
+        stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=127)
         stage.turn()
 
         shown = stage.http.get(f"/v1/runs/{run_id}/logs").text
@@ -308,7 +308,7 @@ class TestClient:
         run = tandem.launch(request, idempotency_key="k")
         stage.turn()
         deliver(stage, run.id, [metrics(stage, 1), outcome(stage, "succeeded")])
-        stage.cluster.becomes(f"{run.id}-a1", "succeeded", exit_code=0)
+        stage.cluster.set_job_state(f"{run.id}-a1", "succeeded", exit_code=0)
         stage.turn()
         ended = tandem.wait(run.id, timeout_s=1)
 
@@ -357,7 +357,7 @@ def a_starting_run(stage: Stage, spec: dict[str, Any] | None = None, **changes: 
 def a_running_run(stage: Stage, spec: dict[str, Any] | None = None, **changes: Any) -> str:
     run_id = a_starting_run(stage, spec, **changes)
     assert deliver(stage, run_id, []).is_success
-    stage.cluster.becomes(f"{run_id}-a1", "running")
+    stage.cluster.set_job_state(f"{run_id}-a1", "running")
     return run_id
 
 

@@ -7,7 +7,7 @@ from configs.protocol.names import RunFile
 from configs.protocol.records import Record
 from service.adapters.files import LocalFiles
 from service.domain.errors import JobRefused
-from service.domain.ports import Order
+from service.domain.ports import JobRequest
 from service.usecases.runs.logs import follow_logs
 from tests.conftest import Stage
 from tests.factories import a_spec
@@ -30,31 +30,31 @@ class TestTracker:
         step_quietly(stage, "reconcile")
         step_quietly(stage, "settle")
 
-        assert list(stage.cluster.orders) == [f"{run_id}-a1"]
+        assert list(stage.cluster.job_requests) == [f"{run_id}-a1"]
 
     def test_a_shipment_that_failed_is_followed_by_another(self, stage: Stage) -> None:
         run_id = a_run_with_records_left(stage)
         stage.turn()
-        stage.cluster.becomes(f"{run_id}-a1-ship1", "failed", exit_code=20)
+        stage.cluster.set_job_state(f"{run_id}-a1-ship1", "failed", exit_code=20)
 
         stage.turn()
 
-        assert f"{run_id}-a1-ship2" in stage.cluster.orders
+        assert f"{run_id}-a1-ship2" in stage.cluster.job_requests
         assert stage.tracker.statuses == {}
 
     def test_a_run_that_was_deleted_there_holds_up_no_other(self, stage: Stage) -> None:
         deleted, kept = a_started_run(stage), a_started_run(stage)
         for run_id in (deleted, kept):
             stage.tracker.runs[run_id] = f"m-{run_id}"
-            stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=1)
+            stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=1)
         stage.tracker.deleted.add(f"m-{deleted}")
 
         step_quietly(stage, "reconcile")
         step_quietly(stage, "settle")
 
         assert stage.tracker.statuses == {f"m-{kept}": "FAILED"}
-        with stage.world.store.begin() as unit:
-            assert unit.runs.to_settle() == []
+        with stage.ctx.store.transaction() as uow:
+            assert uow.runs.not_synced() == []
 
 
 class TestJobs:
@@ -63,7 +63,7 @@ class TestJobs:
     def test_why_a_job_is_refused_is_told_once(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def refuse(order: Order) -> None:
+        def refuse(order: JobRequest) -> None:
             raise JobRefused(order.submission_id, "no agent")
 
         monkeypatch.setattr(stage.cluster, "submit", refuse)
@@ -84,8 +84,8 @@ class TestJobs:
 
         said = outcome(stage, "failed").model_copy(update={"reason": FailureReason.PREEMPTED})
         deliver(stage, run_id, [said])
-        stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=20)
-        stage.reconciler.turn()
+        stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=20)
+        stage.reconciler.run_once()
 
         assert stage.run(run_id)["reason"] == "stalled"
 
@@ -106,8 +106,8 @@ def test_records_behind_a_delivery_that_comes_in_between_are_taken(
         return found
 
     monkeypatch.setattr(LocalFiles, "spool_records", read_slowly)
-    stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=10)
-    stage.reconciler.turn()
+    stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=10)
+    stage.reconciler.run_once()
 
     assert stage.run(run_id)["reason"] == "nan_loss"
 
@@ -115,7 +115,7 @@ def test_records_behind_a_delivery_that_comes_in_between_are_taken(
 def test_following_a_log_that_does_not_grow_gives_the_thread_back(stage: Stage) -> None:
     run_id = a_started_run(stage)
 
-    texts = follow_logs(run_id, world=stage.world)
+    texts = follow_logs(run_id, ctx=stage.ctx)
 
     assert [next(texts), next(texts)] == [None, None]
 
@@ -139,7 +139,7 @@ def a_run_with_records_left(stage: Stage) -> str:
     run_id = a_started_run(stage)
     write_spool(stage, run_id, [outcome(stage, "succeeded")])
     stage.tracker.runs[run_id] = "m1"
-    stage.cluster.becomes(f"{run_id}-a1", "succeeded", exit_code=0)
+    stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
     return run_id
 
 

@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import make_url, text
 
 from service.domain.errors import BackupRefused, SchemaUnknown
-from service.store.backup.archive import Manifest
+from service.store.backup.archive import BackupManifest
 from service.store.backup.dump import write_backup
 from service.store.backup.restore import restore_backup
 from service.store.database import Database
 from service.store.engine import is_sqlite
-from service.store.schema import changing, revision_of, revisions, upgrade
-from service.store.tables import Table
+from service.store.schema import current_revision, revisions, schema_transaction, upgrade
+from service.store.tables import Base
 from tests.conftest import migrated_sqlite
 from tests.factories import a_run
 from tests.postgres import Postgres
@@ -60,7 +60,7 @@ class TestFromEitherToEither:
         made = save(there, file)
         put_back(there := fresh(target), file)
 
-        assert set(made.tables) == set(Table.metadata.tables)
+        assert set(made.tables) == set(Base.metadata.tables)
         assert all(member.rows == 2 for member in made.tables.values())
         assert content(there) == before
 
@@ -73,12 +73,12 @@ class TestFromEitherToEither:
 
         database = Database(there)
         database.migrate()
-        with database.begin() as unit:
-            unit.runs.alone()
-            unit.runs.add(a_run())
-            (launched,) = unit.events.of_run("r00000000000a")
-            unit.events.add(launched.__class__(a_run().id, NOW, "user", "launched", "?"))
-            (added,) = unit.events.of_run(a_run().id)
+        with database.transaction() as uow:
+            uow.runs.lock_inserts()
+            uow.runs.add(a_run())
+            (launched,) = uow.events.of_run("r00000000000a")
+            uow.events.add(launched.__class__(a_run().id, NOW, "user", "launched", "?"))
+            (added,) = uow.events.of_run(a_run().id)
         database.close()
 
         assert added.id is not None
@@ -88,7 +88,7 @@ class TestFromEitherToEither:
     def test_a_backup_of_an_older_schema_is_brought_up(
         self, fresh: Fresh, file: Path, source: str, target: str
     ) -> None:
-        with changing(there := fresh(source)) as connection:
+        with schema_transaction(there := fresh(source)) as connection:
             upgrade(connection, "0004")
             fill(connection)
 
@@ -96,8 +96,8 @@ class TestFromEitherToEither:
         put_back(there := fresh(target), file)
 
         assert made.revision == "0004"
-        with changing(there) as connection:
-            assert revision_of(connection) == revisions()[-1]
+        with schema_transaction(there) as connection:
+            assert current_revision(connection) == revisions()[-1]
             projects = connection.execute(text("SELECT project FROM runs")).scalars().all()
         assert projects == ["default", "default"]
 
@@ -112,16 +112,16 @@ class TestWriting:
 
         def write_meanwhile(table: str, done: int, _total: int) -> None:
             if table == "runs" and done == 0:
-                with database.begin() as unit:
-                    unit.runs.add(a_run())
-                    unit.projects.put(unit.projects.get("meanwhile"))
+                with database.transaction() as uow:
+                    uow.runs.add(a_run())
+                    uow.projects.put(uow.projects.get("meanwhile"))
 
         made = save(url, file, watch=write_meanwhile)
 
         assert made.tables["runs"].rows == 2
         assert made.tables["projects"].rows == 2
-        with database.begin() as unit:
-            assert unit.runs.get(a_run().id)
+        with database.transaction() as uow:
+            assert uow.runs.get(a_run().id)
         database.close()
 
     def test_a_failure_in_the_middle_leaves_no_file(
@@ -164,11 +164,11 @@ class TestRefusing:
         save(source, file)
         database = Database(target := fresh(kind))
         database.migrate()
-        with database.begin() as unit:
-            assert unit.duties.hold("queue", owner="gone", now=NOW, until=NOW)
+        with database.transaction() as uow:
+            assert uow.leader_leases.acquire("queue", owner="gone", now=NOW, until=NOW)
         database.close()
         put_back(target, file)
-        with changing(target) as connection:
+        with schema_transaction(target) as connection:
             connection.execute(text("DELETE FROM metric_points WHERE step = 7"))
         changed = content(target)
 
@@ -182,7 +182,7 @@ class TestRefusing:
     def test_a_row_that_cannot_be_put_back_changes_nothing(
         self, fresh: Fresh, file: Path, kind: str
     ) -> None:
-        with changing(source := fresh("sqlite")) as connection:
+        with schema_transaction(source := fresh("sqlite")) as connection:
             upgrade(connection)
             fill(connection)
             connection.execute(text("UPDATE events SET run_id = 'gone'"))
@@ -209,17 +209,17 @@ class TestRefusing:
     ) -> None:
         filled(source := fresh(kind))
         save(source, file)
-        with changing(target := fresh(kind)) as connection:
+        with schema_transaction(target := fresh(kind)) as connection:
             connection.execute(text("CREATE TABLE runs (theirs INTEGER)"))
         with pytest.raises(BackupRefused, match="not Tandem's"):
             put_back(target, file, replace=True)
 
-        with changing(target) as connection:
+        with schema_transaction(target) as connection:
             connection.execute(text("DROP TABLE runs"))
             connection.execute(text("CREATE TABLE other (theirs INTEGER)"))
             connection.execute(text("INSERT INTO other VALUES (1)"))
         put_back(target, file, replace=True)
-        with changing(target) as connection:
+        with schema_transaction(target) as connection:
             assert connection.execute(text("SELECT theirs FROM other")).scalar() == 1
 
 
@@ -313,8 +313,8 @@ def test_a_database_that_a_service_uses_is_not_touched(postgres: Postgres, file:
     filled(url := postgres.empty())
     save(url, file)
     service = Database(url)
-    with service.begin() as unit:
-        unit.figures.runs()
+    with service.transaction() as uow:
+        uow.metrics.count_runs()
 
     with pytest.raises(BackupRefused, match="A service uses the database"):
         put_back(url, file, replace=True)
@@ -327,14 +327,14 @@ def filled(url: str) -> Rows:
         file = Path(str(make_url(url).database))
         file.parent.mkdir()
         file.write_bytes(migrated_sqlite())
-    with changing(url) as connection:
+    with schema_transaction(url) as connection:
         upgrade(connection)
         fill(connection)
         return rows_of(connection)
 
 
 def content(url: str) -> Rows:
-    with changing(url) as connection:
+    with schema_transaction(url) as connection:
         return rows_of(connection)
 
 
@@ -344,14 +344,14 @@ def nobody(_table: str, _done: int, _total: int) -> None:
 
 def save(
     url: str, file: Path, *, secret: Path | None = None, watch: Callable[..., None] = nobody
-) -> Manifest:
+) -> BackupManifest:
     files = {} if secret is None else {"secret": secret}
-    return write_backup(url, file, files=files, at=NOW, watch=watch)
+    return write_backup(url, file, files=files, at=NOW, on_progress=watch)
 
 
 def put_back(url: str, file: Path, *, secret: Path | None = None, replace: bool = False) -> None:
     files = {} if secret is None else {"secret": secret}
-    restore_backup(url, file, files=files, replace=replace, watch=nobody)
+    restore_backup(url, file, files=files, replace=replace, on_progress=nobody)
 
 
 def rewrite(file: Path, member: str, change: Callable[[bytes], bytes] | None) -> None:

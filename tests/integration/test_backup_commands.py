@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from service.doctor import database_finding
+from service.doctor import check_database
 from service.settings import Settings
-from service.stack.ports import free_port
-from service.store.schema import changing, upgrade
+from service.stack.ports import choose_free_port
+from service.store.schema import schema_transaction, upgrade
 from tests.conftest import open_stage
 from tests.factories import a_spec
 from tests.postgres import Postgres
@@ -48,7 +48,7 @@ def test_a_database_moves_from_sqlite_to_postgresql_while_the_service_runs(
 
 
 def test_nothing_is_restored_while_a_service_answers(tmp_path: Path) -> None:
-    with changing(Settings(home=tmp_path).database) as connection:
+    with schema_transaction(Settings(home=tmp_path).sqlalchemy_url) as connection:
         upgrade(connection)
         fill(connection)
         before = rows_of(connection)
@@ -61,12 +61,12 @@ def test_nothing_is_restored_while_a_service_answers(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert f"A service is at http://127.0.0.1:{port}" in refused.stderr
     assert "tandem down" in refused.stderr
-    with changing(Settings(home=tmp_path).database) as connection:
+    with schema_transaction(Settings(home=tmp_path).sqlalchemy_url) as connection:
         assert rows_of(connection) == before
 
 
 def test_a_service_does_not_start_on_a_newer_database(tmp_path: Path) -> None:
-    with changing(Settings(home=tmp_path).database) as connection:
+    with schema_transaction(Settings(home=tmp_path).sqlalchemy_url) as connection:
         upgrade(connection)
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
 
@@ -93,11 +93,11 @@ def test_the_doctor_says_how_the_database_is_and_no_password(
     postgres: Postgres, wrong: str
 ) -> None:
     good = Settings(database_url=postgres.fresh())
-    bad_url = good.database.replace(":secret@", ":hush@")
+    bad_url = good.sqlalchemy_url.replace(":secret@", ":hush@")
     if wrong == "port":
-        bad_url = bad_url.replace(f":{postgres.port}/", f":{free_port()}/")
+        bad_url = bad_url.replace(f":{postgres.port}/", f":{choose_free_port()}/")
 
-    well, ill = database_finding(good.database), database_finding(bad_url)
+    well, ill = check_database(good.sqlalchemy_url), check_database(bad_url)
 
     assert well.ok, well
     assert "PostgreSQL" in well.detail
@@ -108,7 +108,7 @@ def test_the_doctor_says_how_the_database_is_and_no_password(
 
 
 def test_the_doctor_finds_an_sqlite_file_that_is_not_there_yet_in_order(tmp_path: Path) -> None:
-    finding = database_finding(Settings(home=tmp_path / "new").database)
+    finding = check_database(Settings(home=tmp_path / "new").sqlalchemy_url)
 
     assert finding.ok
     assert "not made yet" in finding.detail
@@ -118,7 +118,7 @@ def test_the_doctor_finds_an_sqlite_file_that_is_not_there_yet_in_order(tmp_path
 def tandem(
     *words: str, home: Path, port: int | None = None, database_url: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "TANDEM_HOME": str(home), "TANDEM_PORT": str(port or free_port())}
+    env = {**os.environ, "TANDEM_HOME": str(home), "TANDEM_PORT": str(port or choose_free_port())}
     if database_url:
         env["TANDEM_DATABASE_URL"] = database_url
     return subprocess.run(

@@ -15,11 +15,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoneFree
 
 from configs.protocol.records import Note, Record
-from service.domain.errors import RunNotFound, StoreUnreachable
+from service.domain.errors import DatabaseUnreachable, RunNotFound
 from service.settings import Settings
 from service.store import engine
 from service.store.database import Database
-from service.store.schema import changing
+from service.store.schema import schema_transaction
 from tests.conftest import Stage, open_stage
 from tests.factories import a_run, a_spec
 from tests.integration.test_run_life import (
@@ -41,7 +41,7 @@ class TestSqlite:
     ) -> None:
         run_id = a_started_run(stage)
         monkeypatch.setattr(engine, "PATIENCE_S", 0.1)
-        stage.world.store._engine.dispose()  # type: ignore[attr-defined]
+        stage.ctx.store._engine.dispose()  # type: ignore[attr-defined]
         other = sqlite3.connect(stage.home / "tandem.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
 
@@ -56,7 +56,7 @@ class TestSqlite:
 
     def test_a_full_disk_is_a_503_and_writes_nothing_by_halves(self, stage: Stage) -> None:
         run_id = a_started_run(stage)
-        store = stage.world.store
+        store = stage.ctx.store
         assert isinstance(store, Database)
         store._engine.dispose()
         event.listen(store._engine, "connect", allow_no_more_pages)
@@ -117,50 +117,50 @@ class TestPostgresql:
         database = Database(postgres.fresh())
 
         def add_and_lose() -> None:
-            with database.begin() as unit:
-                unit.runs.add(a_run())
+            with database.transaction() as uow:
+                uow.runs.add(a_run())
                 postgres.cut()
 
-        with pytest.raises(StoreUnreachable, match="which may be there"):
+        with pytest.raises(DatabaseUnreachable, match="which may be there"):
             add_and_lose()
 
-        with pytest.raises(RunNotFound), database.begin() as unit:
-            unit.runs.get(a_run().id)
+        with pytest.raises(RunNotFound), database.transaction() as uow:
+            uow.runs.get(a_run().id)
         database.close()
 
     def test_a_fault_of_ours_on_a_dead_connection_is_still_told(self, postgres: Postgres) -> None:
         database = Database(postgres.fresh())
 
         def lose_and_fail() -> None:
-            with database.begin() as unit:
-                unit.runs.add(a_run())
+            with database.transaction() as uow:
+                uow.runs.add(a_run())
                 postgres.cut()
                 raise ZeroDivisionError
 
-        with pytest.raises((ZeroDivisionError, StoreUnreachable)):
+        with pytest.raises((ZeroDivisionError, DatabaseUnreachable)):
             lose_and_fail()
 
-        with database.begin() as unit:
-            unit.runs.add(a_run())
+        with database.transaction() as uow:
+            uow.runs.add(a_run())
         database.close()
 
     def test_of_two_that_wait_for_each_other_one_goes_on_and_one_is_told(
         self, postgres: Postgres
     ) -> None:
         database = Database(postgres.fresh())
-        with database.begin() as unit:
+        with database.transaction() as uow:
             for name in ("a", "b"):
-                unit.runs.add(a_run(id=name))
+                uow.runs.add(a_run(id=name))
         both_hold_one = threading.Barrier(2)
         told: list[str] = []
 
         def take(first: str, second: str) -> None:
             try:
-                with database.begin() as unit:
-                    unit.runs.take(first)
+                with database.transaction() as uow:
+                    uow.runs.get_for_update(first)
                     both_hold_one.wait(timeout=20)
-                    unit.runs.take(second)
-            except StoreUnreachable as error:
+                    uow.runs.get_for_update(second)
+            except DatabaseUnreachable as error:
                 told.append(str(error))
 
         threads = [threading.Thread(target=take, args=pair) for pair in (("a", "b"), ("b", "a"))]
@@ -177,13 +177,13 @@ class TestPostgresql:
         url = postgres.fresh()
         holder = Database(url)
         other = Database(f"{url}?options=-c%20lock_timeout%3D100ms")
-        with holder.begin() as unit:
-            unit.runs.add(a_run())
+        with holder.transaction() as uow:
+            uow.runs.add(a_run())
 
-        with holder.begin() as unit:
-            unit.runs.take(a_run().id)
-            with pytest.raises(StoreUnreachable, match="holds"), other.begin() as waiting:
-                waiting.runs.take(a_run().id)
+        with holder.transaction() as uow:
+            uow.runs.get_for_update(a_run().id)
+            with pytest.raises(DatabaseUnreachable, match="holds"), other.transaction() as waiting:
+                waiting.runs.get_for_update(a_run().id)
         holder.close()
         other.close()
 
@@ -246,12 +246,12 @@ class TestWhatIsSaid:
         assert any_stage.run(run_id)["state"] == "starting"
 
     def test_a_missing_table_is_a_fault_of_ours_and_no_outage(self, database_url: str) -> None:
-        with changing(database_url) as connection:
-            connection.execute(text("DROP TABLE duties"))
+        with schema_transaction(database_url) as connection:
+            connection.execute(text("DROP TABLE leader_leases"))
         database = Database(database_url)
 
-        with pytest.raises(DBAPIError), database.begin() as unit:
-            unit.duties.release("a")
+        with pytest.raises(DBAPIError), database.transaction() as uow:
+            uow.leader_leases.release("a")
         database.close()
 
     @pytest.mark.parametrize(
@@ -265,20 +265,20 @@ class TestWhatIsSaid:
         ids=lambda value: type(value).__name__,
     )
     def test_what_postgresql_says_is_understood(self, cause: psycopg.Error, words: str) -> None:
-        with pytest.raises(StoreUnreachable, match=words), engine.told_plainly():
+        with pytest.raises(DatabaseUnreachable, match=words), engine.translate_db_errors():
             raise DBAPIError("INSERT", {}, cause)
 
     def test_more_work_than_connections_is_told(self) -> None:
-        with pytest.raises(StoreUnreachable, match="in use"), engine.told_plainly():
+        with pytest.raises(DatabaseUnreachable, match="in use"), engine.translate_db_errors():
             raise NoneFree
 
     @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
     def test_a_url_as_people_have_it_works(self, postgres: Postgres, scheme: str) -> None:
         _, _, rest = postgres.fresh().partition("://")
-        database = Database(Settings(database_url=f"{scheme}://{rest}").database)
+        database = Database(Settings(database_url=f"{scheme}://{rest}").sqlalchemy_url)
 
-        with database.begin() as unit:
-            unit.runs.add(a_run())
+        with database.transaction() as uow:
+            uow.runs.add(a_run())
         database.close()
 
     @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 
 from configs.catalog import spec_from_preset
-from configs.teacher_catalog import TeacherCard, class_list
-from service.cli.teachers import import_command
-from service.stack.components import PartName
-from service.stack.ports import free_port
+from configs.teacher_catalog import TeacherCard, load_class_list
+from service.cli.teachers import build_import_command
+from service.stack.components import ComponentName
+from service.stack.ports import choose_free_port
 from tests.detectors import a_plain_gfl
 from tests.shell import TANDEM, Shell
-from workers.checkpoints.files import sha256_of
+from workers.checkpoints.files import compute_sha256
 
 
 def test_the_workers_command_brings_a_known_teacher(tmp_path: Path) -> None:
@@ -24,9 +24,9 @@ def test_the_workers_command_brings_a_known_teacher(tmp_path: Path) -> None:
         preset="quick/instant",
         classes="coco",
         source="https://example.org/theirs.pth",
-        sha256=sha256_of(tmp_path / "theirs.pth")[:8],
+        sha256=compute_sha256(tmp_path / "theirs.pth")[:8],
     )
-    command = import_command(
+    command = build_import_command(
         "tiny",
         card,
         worker=TANDEM.with_name("tandem-worker"),
@@ -39,12 +39,14 @@ def test_the_workers_command_brings_a_known_teacher(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
     written = json.loads((tmp_path / "out" / "tiny.json").read_text(encoding="utf-8"))
-    assert written["sha256"] == sha256_of(tmp_path / "out" / "tiny.pth")
-    assert written["classes"] == list(class_list("coco"))
+    assert written["sha256"] == compute_sha256(tmp_path / "out" / "tiny.pth")
+    assert written["classes"] == list(load_class_list("coco"))
 
 
 def test_another_file_than_the_known_one_is_not_registered(tmp_path: Path) -> None:
-    shell = Shell(home=tmp_path / "home", ports={part: free_port() for part in PartName})
+    shell = Shell(
+        home=tmp_path / "home", ports={part: choose_free_port() for part in ComponentName}
+    )
     (tmp_path / "other.pth").write_bytes(b"other")
 
     answer = shell.tandem(

@@ -10,7 +10,7 @@ from configs.protocol.names import RunFile
 from configs.protocol.records import Record, Tracked
 from service.domain.ports import Job
 from service.domain.runs import Attempt
-from service.usecases.fsck import Fault, faults_of
+from service.usecases.fsck import Fault, find_faults
 from tests.conftest import Stage
 from tests.factories import write_checkpoint
 from tests.integration.test_away_and_back import write_spool
@@ -31,24 +31,24 @@ def run_id(stage: Stage) -> str:
     for file in (RunFile.LAST, RunFile.BEST):
         write_checkpoint(stage.home / "runs" / run_id / file)
     (stage.home / "runs" / run_id / "spool.mlflow.position").write_text("3")
-    stage.cluster.becomes(f"{run_id}-a1", "succeeded", exit_code=0)
+    stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
     stage.turn()
     return run_id
 
 
 def faults(stage: Stage) -> list[Fault]:
-    return list(faults_of(stage.world))
+    return list(find_faults(stage.ctx))
 
 
 def mended(stage: Stage) -> list[str]:
     """The kinds of all faults; each is mended, and a second look finds none of those again."""
     found = faults(stage)
     for fault in found:
-        if fault.mend is not None:
-            fault.mend()
+        if fault.apply_repair is not None:
+            fault.apply_repair()
     stage.turn()
     assert [fault.kind for fault in faults(stage)] == [
-        fault.kind for fault in found if fault.mend is None
+        fault.kind for fault in found if fault.apply_repair is None
     ]
     return [fault.kind for fault in found]
 
@@ -86,15 +86,15 @@ def test_a_checkpoint_that_is_gone_is_told(stage: Stage, run_id: str) -> None:
 
     (fault,) = faults(stage)
 
-    assert (fault.kind, fault.about) == ("checkpoint", run_id)
-    assert RunFile.BEST in fault.what
+    assert (fault.kind, fault.subject) == ("checkpoint", run_id)
+    assert RunFile.BEST in fault.message
 
 
 def test_an_attempt_without_an_end_is_closed(stage: Stage, run_id: str) -> None:
-    with stage.world.store.begin() as unit:
-        attempt = unit.attempts.get(run_id, 1)
+    with stage.ctx.store.transaction() as uow:
+        attempt = uow.attempts.get(run_id, 1)
         assert isinstance(attempt, Attempt)
-        unit.attempts.save(replace(attempt, ended_at=None))
+        uow.attempts.save(replace(attempt, ended_at=None))
 
     assert mended(stage) == ["attempt_open"]
 
@@ -133,7 +133,7 @@ def test_files_that_changed_or_went_are_told(stage: Stage, run_id: str) -> None:
     shutil.rmtree(stage.home / "datasets" / "pets")
     (stage.home / "teachers" / "big.pth").write_bytes(b"others")
 
-    assert [(fault.kind, fault.about) for fault in faults(stage)] == [
+    assert [(fault.kind, fault.subject) for fault in faults(stage)] == [
         ("dataset", "pets"),
         ("teacher", "big"),
     ]
@@ -147,7 +147,7 @@ def test_what_does_not_answer_is_a_fault_once(stage: Stage, run_id: str) -> None
 
 def test_a_run_that_goes_on_is_no_fault(stage: Stage) -> None:
     run_id = a_started_run(stage)
-    stage.cluster.becomes(f"{run_id}-a1", "running")
+    stage.cluster.set_job_state(f"{run_id}-a1", "running")
     stage.clock.advance(timedelta(hours=1).total_seconds())
 
     assert faults(stage) == []

@@ -19,7 +19,7 @@ ALL_TAKEN = (Node(2.0, 0.0, 0.0, 0.0), Node(2.0, 0.0, 0.0, 0.0))
 def test_a_driver_that_takes_no_core_places_the_processes_over_the_nodes(stage: Stage) -> None:
     run_id = a_started_group(stage)
 
-    order = stage.cluster.orders[f"{run_id}-a1"]
+    order = stage.cluster.job_requests[f"{run_id}-a1"]
 
     assert (order.num_cpus, order.num_gpus) == (0, 0)
     assert option(order.command, "--processes") == "4"
@@ -32,14 +32,14 @@ def test_processes_that_ray_has_not_counted_yet_leave_no_room_for_others(stage: 
 
     stage.turn()
     assert stage.run(other)["state"] == "queued"
-    stage.cluster.machines = (*FOUR_FREE, Node(1.0, 0.0, 1.0, 0.0))
+    stage.cluster.cluster_nodes = (*FOUR_FREE, Node(1.0, 0.0, 1.0, 0.0))
     stage.turn()
 
     assert stage.run(other)["state"] == "starting"
 
 
 def test_more_processes_than_the_cluster_has_room_for_are_refused(stage: Stage) -> None:
-    stage.cluster.machines = TWO_FREE
+    stage.cluster.cluster_nodes = TWO_FREE
     stage.add_dataset()
 
     response = stage.http.post("/v1/runs", json={"spec": a_group_spec()})
@@ -51,10 +51,10 @@ def test_more_processes_than_the_cluster_has_room_for_are_refused(stage: Stage) 
 
 
 def test_the_first_attempt_waits_for_room_for_all_and_says_so(stage: Stage) -> None:
-    stage.cluster.machines = FOUR_FREE
+    stage.cluster.cluster_nodes = FOUR_FREE
     stage.add_dataset()
     run_id = stage.launch(spec=a_group_spec())["id"]
-    stage.cluster.machines = TWO_FREE
+    stage.cluster.cluster_nodes = TWO_FREE
 
     stage.turn()
     stage.clock.advance(1000)
@@ -66,8 +66,8 @@ def test_the_first_attempt_waits_for_room_for_all_and_says_so(stage: Stage) -> N
 
 def test_after_a_loss_fewer_processes_go_on_with_the_same_batches(stage: Stage) -> None:
     run_id = a_started_group(stage)
-    stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=20)
-    stage.cluster.machines = TWO_FREE
+    stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=20)
+    stage.cluster.cluster_nodes = TWO_FREE
 
     stage.turn()
     stage.turn()
@@ -76,7 +76,7 @@ def test_after_a_loss_fewer_processes_go_on_with_the_same_batches(stage: Stage) 
     stage.turn()
 
     assert stage.run(run_id)["state"] == "starting"
-    assert option(stage.cluster.orders[f"{run_id}-a2"].command, "--processes") == "2"
+    assert option(stage.cluster.job_requests[f"{run_id}-a2"].command, "--processes") == "2"
     assert [attempt["processes"] for attempt in attempts(stage, run_id)] == [4, 2]
     words = "Goes on with 2 of 4 processes; batches are cut into twice as many parts."
     assert words in [event["details"] for event in events(stage, run_id)]
@@ -84,32 +84,32 @@ def test_after_a_loss_fewer_processes_go_on_with_the_same_batches(stage: Stage) 
 
 def test_a_single_process_that_goes_on_is_the_job_itself(stage: Stage) -> None:
     run_id = a_started_group(stage)
-    stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=20)
-    stage.cluster.machines = (Node(1.0, 0.0, 1.0, 0.0),)
+    stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=20)
+    stage.cluster.cluster_nodes = (Node(1.0, 0.0, 1.0, 0.0),)
     stage.turn()
     stage.clock.advance(31)
 
     stage.turn()
 
-    order = stage.cluster.orders[f"{run_id}-a2"]
+    order = stage.cluster.job_requests[f"{run_id}-a2"]
     assert (order.num_cpus, option(order.command, "--processes")) == (1, "1")
 
 
 def test_all_processes_go_on_where_all_have_room_again(stage: Stage) -> None:
     run_id = a_started_group(stage)
-    stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=20)
+    stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=20)
 
     stage.turn()
     stage.turn()
 
     assert [attempt["processes"] for attempt in attempts(stage, run_id)] == [4, 4]
-    assert "fewer_processes" not in [event["kind"] for event in events(stage, run_id)]
+    assert "processes_reduced" not in [event["kind"] for event in events(stage, run_id)]
 
 
 def test_a_run_that_names_no_smaller_number_waits_for_its_nodes(stage: Stage) -> None:
     run_id = a_started_group(stage, min_processes=None)
-    stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=20)
-    stage.cluster.machines = ALL_TAKEN
+    stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=20)
+    stage.cluster.cluster_nodes = ALL_TAKEN
     stage.turn()
     stage.clock.advance(1000)
 
@@ -129,31 +129,31 @@ def test_the_node_that_failed_is_avoided_and_not_the_drivers(
     stage: Stage, node_id: str | None, avoided: list[str]
 ) -> None:
     stage.add_dataset()
-    stage.cluster.machines = (*GPU_NODES, Node(2.0, 0.0, 2.0, 0.0, "head"))
+    stage.cluster.cluster_nodes = (*GPU_NODES, Node(2.0, 0.0, 2.0, 0.0, "head"))
     run_id = stage.launch(spec=a_group_spec(num_gpus=1))["id"]
     for attempt in (1, 2):
         stage.turn()
         job = f"{run_id}-a{attempt}"
-        stage.cluster.nodes_of_jobs[job] = "head"
-        stage.cluster.becomes(job, "running")
+        stage.cluster.node_ids_by_job[job] = "head"
+        stage.cluster.set_job_state(job, "running")
         stage.turn()
         say_failed(stage, run_id, attempt=attempt, node_id=node_id)
-        stage.cluster.becomes(job, "failed", exit_code=20)
+        stage.cluster.set_job_state(job, "failed", exit_code=20)
         stage.turn()
         stage.clock.advance(70)
 
     stage.turn()
 
     assert [attempt["node_id"] for attempt in attempts(stage, run_id)[:2]] == [node_id] * 2
-    command = stage.cluster.orders[f"{run_id}-a3"].command
+    command = stage.cluster.job_requests[f"{run_id}-a3"].command
     named = [command[at + 1] for at, word in enumerate(command) if word == "--avoid"]
     assert named == avoided
 
 
 def test_a_driver_that_could_not_speak_answers_for_its_node(stage: Stage) -> None:
     run_id = a_started_group(stage)
-    stage.cluster.nodes_of_jobs[f"{run_id}-a1"] = "head"
-    stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=-9)
+    stage.cluster.node_ids_by_job[f"{run_id}-a1"] = "head"
+    stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=-9)
 
     stage.turn()
 
@@ -164,17 +164,17 @@ def test_a_job_that_was_never_submitted_has_the_same_number_of_processes_again(
     stage: Stage,
 ) -> None:
     run_id = a_started_group(stage)
-    stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=20)
-    stage.cluster.machines = TWO_FREE
+    stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=20)
+    stage.cluster.cluster_nodes = TWO_FREE
     stage.turn()
     stage.clock.advance(31)
     stage.turn()
-    stage.cluster.forget_everything()
-    stage.cluster.machines = FOUR_FREE
+    stage.cluster.forget_jobs()
+    stage.cluster.cluster_nodes = FOUR_FREE
 
     stage.turn()
 
-    assert option(stage.cluster.orders[f"{run_id}-a2"].command, "--processes") == "2"
+    assert option(stage.cluster.job_requests[f"{run_id}-a2"].command, "--processes") == "2"
 
 
 def a_group_spec(**resources: Any) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def a_group_spec(**resources: Any) -> dict[str, Any]:
 
 
 def a_started_group(stage: Stage, **resources: Any) -> str:
-    stage.cluster.machines = FOUR_FREE
+    stage.cluster.cluster_nodes = FOUR_FREE
     stage.add_dataset()
     run_id: str = stage.launch(spec=a_group_spec(**resources))["id"]
     stage.turn()

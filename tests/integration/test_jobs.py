@@ -30,14 +30,14 @@ def a_trained_run(stage: Stage) -> str:
     best = stage.home / "runs" / run_id / RunFile.BEST
     best.parent.mkdir(parents=True, exist_ok=True)
     best.write_bytes(b"weights")
-    with stage.world.store.begin() as unit:
-        unit.runs.save(replace(unit.runs.get(run_id), state=RunState.SUCCEEDED))
+    with stage.ctx.store.transaction() as uow:
+        uow.runs.save(replace(uow.runs.get(run_id), state=RunState.SUCCEEDED))
     return run_id
 
 
 def command_of(stage: Stage, run_id: str) -> list[str]:
     stage.turn()
-    return list(stage.cluster.orders[f"{run_id}-a1"].command)
+    return list(stage.cluster.job_requests[f"{run_id}-a1"].command)
 
 
 def spec_on_disk(stage: Stage, run_id: str) -> dict[str, Any]:

@@ -17,10 +17,10 @@ from service.adapters.log_store import LocalLogStore
 from service.client import TandemClient
 from service.domain.runs import Event
 from service.domain.states import RunState
-from service.stack.ports import free_port
+from service.stack.ports import choose_free_port
 from service.store.database import Database
 from service.usecases.runs.events import follow_events
-from service.usecases.runs.logs import Place, follow_logs
+from service.usecases.runs.logs import LogPosition, follow_logs
 from tests.conftest import Stage, open_stage
 from tests.factories import a_run, a_spec
 from tests.integration.test_run_life import a_started_run
@@ -60,7 +60,7 @@ class TestPieces:
         )
 
         assert response.status_code == 413
-        assert response.json()["code"] == "piece_too_large"
+        assert response.json()["code"] == "log_chunk_too_large"
 
     @pytest.mark.parametrize("path", ["nobody/attempts/1/log", "..%2f..%2fx/attempts/1/log"])
     def test_a_piece_of_no_run_is_refused(self, stage: Stage, path: str) -> None:
@@ -73,7 +73,7 @@ class TestPieces:
         bring(stage, run_id, b"early\n", 0)
         write_log(stage, run_id, "early\nlate\n")
 
-        stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=-9)
+        stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=-9)
         stage.turn()
         (stage.home / "runs" / run_id / "logs" / "attempt-1.log").unlink()
 
@@ -81,11 +81,11 @@ class TestPieces:
 
     def test_what_ray_kept_is_taken_where_there_is_nothing_else(self, stage: Stage) -> None:
         run_id = a_started_run(stage)
-        stage.cluster.printed[f"{run_id}-a1"] = "cannot execute\n"
+        stage.cluster.logs_by_job[f"{run_id}-a1"] = "cannot execute\n"
 
-        stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=127)
+        stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=127)
         stage.turn()
-        stage.cluster.forget_everything()
+        stage.cluster.forget_jobs()
 
         assert stage.http.get(f"/v1/runs/{run_id}/logs").text == "cannot execute\n"
 
@@ -100,7 +100,7 @@ class TestPieces:
         for offset, length in cuts:
             store.append("r1", 1, offset=offset, content=content[offset : offset + length])
 
-        end = store.end("r1", 1)
+        end = store.size_bytes("r1", 1)
 
         assert store.read("r1", 1, offset=0, limit=1000) == content[:end]
         assert store.read("r1", 1, offset=end // 2, limit=7) == content[end // 2 : end][:7]
@@ -150,7 +150,7 @@ class TestFollowing:
 
     def test_no_letter_is_cut_in_the_middle(self, stage: Stage) -> None:
         run_id = a_started_run(stage)
-        following = follow_logs(run_id, world=stage.world)
+        following = follow_logs(run_id, ctx=stage.ctx)
         texts = []
         for at, byte in enumerate(TEXT.encode()):
             bring(stage, run_id, bytes([byte]), at)
@@ -164,11 +164,11 @@ class TestFollowing:
         run_id = two_attempts(stage)
         ends(stage, run_id, attempt=2)
 
-        whole = "".join(piece.text for piece in follow_logs(run_id, world=stage.world) if piece)
-        for place in (Place(1, 4), Place(1, 19), Place(2, 0), Place(2, 5)):
-            rest = [piece for piece in follow_logs(run_id, since=place, world=stage.world) if piece]
+        whole = "".join(piece.text for piece in follow_logs(run_id, ctx=stage.ctx) if piece)
+        for place in (LogPosition(1, 4), LogPosition(1, 19), LogPosition(2, 0), LogPosition(2, 5)):
+            rest = [piece for piece in follow_logs(run_id, since=place, ctx=stage.ctx) if piece]
             assert whole.endswith("".join(piece.text for piece in rest))
-            assert rest[-1].behind == Place(2, len("a2 first\na2 second\n"))
+            assert rest[-1].end == LogPosition(2, len("a2 first\na2 second\n"))
 
     def test_as_events_each_piece_has_its_place_and_the_end_is_said(self, stage: Stage) -> None:
         run_id = two_attempts(stage)
@@ -185,7 +185,7 @@ class TestFollowing:
     def test_a_service_that_is_killed_in_the_middle_loses_and_doubles_nothing(
         self, tmp_path: Path
     ) -> None:
-        port = free_port()
+        port = choose_free_port()
         lines = [f"step {number}\n" for number in range(400)]
         service = a_service(tmp_path, port)
         heard: list[str] = []
@@ -239,7 +239,7 @@ class TestEvents:
 
     def test_they_are_told_as_they_happen_and_once(self, any_stage: Stage) -> None:
         stage = any_stage
-        following = follow_events(None, run_id=None, project=None, world=stage.world)
+        following = follow_events(None, run_id=None, project=None, ctx=stage.ctx)
         assert next(following) is None
         stage.add_dataset()
 
@@ -264,15 +264,15 @@ class TestEvents:
         with open_stage(tmp_path, database_url=postgres.fresh()) as stage:
             stage.add_dataset()
             run_id = stage.launch(spec=a_spec())["id"]
-            following = follow_events(None, run_id=None, project=None, world=stage.world)
+            following = follow_events(None, run_id=None, project=None, ctx=stage.ctx)
             assert next(following) is None
-            store = stage.world.store
+            store = stage.ctx.store
             assert isinstance(store, Database)
-            slow = store.another()
+            slow = store.clone()
             now = stage.clock.now()
-            with slow.begin() as late:
+            with slow.transaction() as late:
                 late.events.add(Event(run_id, now, "a", "late", ""))
-                with store.begin() as quick:
+                with store.transaction() as quick:
                     quick.events.add(Event(run_id, now, "b", "quick", ""))
                 first = next(following)
             slow.close()
@@ -286,7 +286,7 @@ class TestEvents:
 
 def a_service(home: Path, port: int) -> subprocess.Popen[bytes]:
     """The service as a process of its own; its Ray and MLflow are away."""
-    nowhere = f"http://127.0.0.1:{free_port()}"
+    nowhere = f"http://127.0.0.1:{choose_free_port()}"
     env = {
         **os.environ,
         "TANDEM_HOME": str(home),
@@ -309,16 +309,16 @@ def a_service(home: Path, port: int) -> subprocess.Popen[bytes]:
 
 def a_run_that_trains(home: Path) -> str:
     database = Database(f"sqlite:///{home / 'tandem.db'}")
-    with database.begin() as unit:
-        unit.runs.add(a_run(state=RunState.RUNNING, attempt=1))
+    with database.transaction() as uow:
+        uow.runs.add(a_run(state=RunState.RUNNING, attempt=1))
     database.close()
     return a_run().id
 
 
 def over(home: Path, run_id: str) -> None:
     database = Database(f"sqlite:///{home / 'tandem.db'}")
-    with database.begin() as unit:
-        unit.runs.save(replace(unit.runs.take(run_id), state=RunState.SUCCEEDED))
+    with database.transaction() as uow:
+        uow.runs.save(replace(uow.runs.get_for_update(run_id), state=RunState.SUCCEEDED))
     database.close()
 
 
@@ -338,7 +338,7 @@ def write_log(stage: Stage, run_id: str, text: str, *, attempt: int = 1) -> None
 def two_attempts(stage: Stage) -> str:
     run_id = a_started_run(stage)
     write_log(stage, run_id, "a1 first\na1 second\n")
-    stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=-9)
+    stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=-9)
     stage.turn()
     stage.turn()
     write_log(stage, run_id, "a2 first\na2 second\n", attempt=2)
@@ -346,7 +346,7 @@ def two_attempts(stage: Stage) -> str:
 
 
 def ends(stage: Stage, run_id: str, *, attempt: int) -> None:
-    stage.cluster.becomes(f"{run_id}-a{attempt}", "succeeded", exit_code=0)
+    stage.cluster.set_job_state(f"{run_id}-a{attempt}", "succeeded", exit_code=0)
     stage.turn()
     assert stage.run(run_id)["state"] == "succeeded"
 

@@ -11,14 +11,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event
 
 from configs.protocol.names import RunFile
-from configs.protocol.records import Behind, Delivery, Metrics, Record
-from configs.protocol.sweep_log import Suggested, SweepEntry
+from configs.protocol.records import Delivery, Metrics, PendingRecords, Record
+from configs.protocol.sweep_log import SweepEntry, TrialSuggested
 from configs.spec.sweep import SweepSpec
-from service.domain.runs import Attempt, move
+from service.domain.runs import Attempt, transition
 from service.domain.states import RunState
 from service.domain.sweeps import Sweep, SweepState
 from service.store.database import Database
-from service.usecases.metrics import Figures
+from service.usecases.metrics import MetricsCollector
 from tests.conftest import Stage
 from tests.factories import a_run, a_spec
 from tests.integration.test_run_life import a_started_run, metrics, outcome, progress
@@ -63,10 +63,10 @@ def tell(
     records: Sequence[Record],
     *,
     first: int = 0,
-    behind: Behind | None = None,
+    behind: PendingRecords | None = None,
 ) -> None:
     attempt = stage.run(run_id)["attempt"]
-    body = Delivery(first=first, records=tuple(records), behind=behind or {})
+    body = Delivery(first=first, records=tuple(records), pending_records=behind or {})
     url = f"/v1/runs/{run_id}/attempts/{attempt}/deliveries"
     assert stage.http.post(url, json=body.model_dump(mode="json")).is_success
 
@@ -79,7 +79,7 @@ class TestOneRun:
         run_id = a_started_run(stage)
         values = {"train/loss": 2.5, "train/images_per_s": 8.0, "teacher/bbox_mAP": 0.5}
         said = Metrics(at=stage.clock.now(), attempt=1, step=1, values=values)
-        behind: Behind = {"service": 3, "mlflow": 120}
+        behind: PendingRecords = {"service": 3, "mlflow": 120}
         tell(stage, run_id, [progress(stage), said, metrics(stage, 1, mAP=0.25)], behind=behind)
         stage.clock.advance(7)
 
@@ -87,13 +87,13 @@ class TestOneRun:
             "progress_ratio": {(): 0.25},
             "images_per_second": {(): 8.0},
             "seconds_left": {(): 3.0},
-            "silence_seconds": {(): 7.0},
+            "heartbeat_age_seconds": {(): 7.0},
             "attempts": {(): 1.0},
             "loss": {("loss",): 2.5},
             "map": {("bbox_mAP", "student"): 0.25, ("bbox_mAP", "teacher"): 0.5},
-            "behind_records": {("mlflow",): 120.0, ("service",): 0.0},
+            "pending_records": {("mlflow",): 120.0, ("service",): 0.0},
         }
-        assert stage.run(run_id)["behind"] == {"service": 0, "mlflow": 120}
+        assert stage.run(run_id)["pending_records"] == {"service": 0, "mlflow": 120}
 
     def test_a_run_that_starts_is_there_before_its_worker_speaks(self, stage: Stage) -> None:
         stage.add_dataset()
@@ -102,14 +102,14 @@ class TestOneRun:
         stage.turn()
         stage.clock.advance(4)
 
-        assert of_runs(stage) == {"attempts": {(): 1.0}, "silence_seconds": {(): 4.0}}
+        assert of_runs(stage) == {"attempts": {(): 1.0}, "heartbeat_age_seconds": {(): 4.0}}
 
     def test_a_run_that_leaves_takes_its_series_along(self, stage: Stage) -> None:
         run_id = a_started_run(stage)
         tell(stage, run_id, [progress(stage), metrics(stage, 1, loss=1.0)])
         assert of_runs(stage)
         tell(stage, run_id, [outcome(stage, "succeeded")], first=2)
-        stage.cluster.becomes(f"{run_id}-a1", "succeeded", exit_code=0)
+        stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
         stage.turn()
 
         assert of_runs(stage) == {}
@@ -117,7 +117,7 @@ class TestOneRun:
     def test_another_attempt_keeps_what_the_last_one_said(self, stage: Stage) -> None:
         run_id = a_started_run(stage)
         tell(stage, run_id, [progress(stage)], behind={"service": 1, "mlflow": 40})
-        stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=-9)
+        stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=-9)
         stage.turn()
         assert of_runs(stage) == {}
         stage.clock.advance(10)
@@ -126,7 +126,7 @@ class TestOneRun:
         seen = of_runs(stage)
 
         assert (seen["attempts"], seen["progress_ratio"]) == ({(): 2.0}, {(): 0.25})
-        assert seen["behind_records"][("mlflow",)] == 40
+        assert seen["pending_records"][("mlflow",)] == 40
 
     def test_the_number_of_a_worker_that_is_heard_no_more_stays(self, stage: Stage) -> None:
         run_id = a_started_run(stage)
@@ -134,7 +134,7 @@ class TestOneRun:
         stage.clock.advance(50)
         tell(stage, run_id, [])
 
-        assert of_runs(stage)["behind_records"] == {("service",): 0, ("mlflow",): 12}
+        assert of_runs(stage)["pending_records"] == {("service",): 0, ("mlflow",): 12}
 
     def test_a_name_may_be_any_text(self, any_stage: Stage) -> None:
         any_stage.add_dataset()
@@ -145,8 +145,8 @@ class TestOneRun:
 
     def test_a_row_of_old_times_may_have_lines_in_its_name(self, stage: Stage) -> None:
         name = f'two\nlines\r\n# TYPE "{NAME}'
-        with stage.world.store.begin() as unit:
-            unit.runs.add(a_run(state=RunState.RUNNING, name=name, project="größe"))
+        with stage.ctx.store.transaction() as uow:
+            uow.runs.add(a_run(state=RunState.RUNNING, name=name, project="größe"))
 
         assert named(stage) == {(name, "größe")}
 
@@ -156,14 +156,14 @@ class TestOneRun:
         spool = stage.home / "runs" / run_id / RunFile.SPOOL
         spool.write_text("".join(one.model_dump_json() + "\n" for one in said))
         tell(stage, run_id, said, behind={"service": 2, "mlflow": 2})
-        stage.cluster.becomes(f"{run_id}-a1", "succeeded", exit_code=0)
+        stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
         stage.turn()
-        assert stage.run(run_id)["behind"] == {"service": 0, "mlflow": 2}
+        assert stage.run(run_id)["pending_records"] == {"service": 0, "mlflow": 2}
 
         (spool.parent / "spool.mlflow.position").write_text("2")
         stage.turn()
 
-        assert stage.run(run_id)["behind"] == {"service": 0, "mlflow": 0}
+        assert stage.run(run_id)["pending_records"] == {"service": 0, "mlflow": 0}
 
 
 class TestOneSweep:
@@ -171,7 +171,7 @@ class TestOneSweep:
 
     def test_its_trials_and_its_best_are_told(self, any_stage: Stage) -> None:
         sweep = searching_sweep(any_stage, name=NAME)
-        assert of_sweeps(any_stage)["trials"][("live",)] == 0
+        assert of_sweeps(any_stage)["trials"][("running",)] == 0
         assert "best" not in of_sweeps(any_stage)
         trained(sweep, 0, 0.3)
         trained(sweep, 1, 0.5)
@@ -180,7 +180,7 @@ class TestOneSweep:
         seen = of_sweeps(any_stage)
 
         assert seen["trials"] == {
-            ("live",): 1,
+            ("running",): 1,
             ("finished",): 2,
             ("stopped",): 0,
             ("failed",): 0,
@@ -232,35 +232,35 @@ class TestCost:
         assert len(few) == len(many) == len(again) == STATEMENTS_A_SCRAPE
         assert sum(name == "tandem_run_loss" for name, *_ in samples(any_stage)) == 200
         lives = [
-            value for name, labels, value in samples(any_stage) if labels.get("state") == "live"
+            value for name, labels, value in samples(any_stage) if labels.get("state") == "running"
         ]
         assert lives == [50, 50, 50]
 
     def test_an_entry_of_a_sweep_is_read_once(self, stage: Stage) -> None:
         fill(stage, runs=0, sweeps=1)
         of_sweeps(stage)
-        with stage.world.store.begin() as unit:
-            (sweep,) = unit.sweeps.in_states(SweepState.SEARCHING)
-            new = unit.sweeps.new_entries({sweep.id: 49})
+        with stage.ctx.store.transaction() as uow:
+            (sweep,) = uow.sweeps.in_states(SweepState.SEARCHING)
+            new = uow.sweeps.new_entries({sweep.id: 49})
 
         assert [entry.kind for entry in new[sweep.id]] == ["suggested"]
-        assert of_sweeps(stage)["trials"][("live",)] == 50
+        assert of_sweeps(stage)["trials"][("running",)] == 50
 
     def test_scrapes_at_the_same_time_count_nothing_twice(self, any_stage: Stage) -> None:
         stage = any_stage
         run_id = a_started_run(stage)
         stage.clock.advance(10)
-        stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=10)
+        stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=10)
         stage.turn()
 
         with ThreadPoolExecutor(4) as pool:
             for _ in range(20):
-                figures, together = Figures(stage.world), Barrier(4)
+                figures, together = MetricsCollector(stage.ctx), Barrier(4)
                 asked = [pool.submit(seconds_of_cpus, figures, together) for _ in range(4)]
                 assert [one.result() for one in asked] == [10.0] * 4
 
 
-def seconds_of_cpus(figures: Figures, together: Barrier) -> float:
+def seconds_of_cpus(figures: MetricsCollector, together: Barrier) -> float:
     together.wait(timeout=20)
     (series,) = [one for one in figures.series() if one.name == "cpu_seconds"]
     return sum(value for _, value in series.values)
@@ -284,7 +284,7 @@ def asked_by_a_scrape(stage: Stage) -> list[str]:
 @contextmanager
 def statements(stage: Stage) -> Iterator[list[str]]:
     """What is asked of the database meanwhile, but for what begins a transaction."""
-    store = stage.world.store
+    store = stage.ctx.store
     assert isinstance(store, Database)
     asked: list[str] = []
 
@@ -300,19 +300,23 @@ def statements(stage: Stage) -> Iterator[list[str]]:
 def fill(stage: Stage, *, runs: int, sweeps: int) -> None:
     """Runs that train, and sweeps with 50 trials that go on, as if they had been launched."""
     now = stage.clock.now()
-    with stage.world.store.begin() as unit:
-        there, lists = unit.figures.runs_at_work(), unit.sweeps.in_states(SweepState.SEARCHING)
+    with stage.ctx.store.transaction() as uow:
+        there, lists = uow.metrics.active_runs(), uow.sweeps.in_states(SweepState.SEARCHING)
         for number in range(len(there), runs):
             queued = a_run(id=f"r{number:012d}", latest={"train/loss": 1.0})
-            at_work = move(move(queued, RunState.STARTING, at=now), RunState.RUNNING, at=now)
-            unit.runs.add(replace(at_work, progress=progress(stage), behind={"mlflow": number}))
+            at_work = transition(
+                transition(queued, RunState.STARTING, at=now), RunState.RUNNING, at=now
+            )
+            uow.runs.add(
+                replace(at_work, progress=progress(stage), pending_records={"mlflow": number})
+            )
             job = f"p{number // 2:012d}"
-            unit.attempts.add(Attempt(queued.id, 1, f"{queued.id}-a1", now, pack_job=job))
+            uow.attempts.add(Attempt(queued.id, 1, f"{queued.id}-a1", now, pack_job=job))
         asked = a_sweep()
         spec = SweepSpec.model_validate({"base": asked["spec"], "space": asked["space"]})
         for number in range(len(lists), sweeps):
             sweep_id = f"s{number:012d}"
-            unit.sweeps.add(
+            uow.sweeps.add(
                 Sweep(
                     id=sweep_id,
                     name=f"sweep {number}",
@@ -320,12 +324,12 @@ def fill(stage: Stage, *, runs: int, sweeps: int) -> None:
                     spec=spec,
                     state=SweepState.SEARCHING,
                     created_at=now,
-                    changed_at=now,
+                    updated_at=now,
                     created_by="user",
                 )
             )
             entries: list[SweepEntry] = [
-                Suggested(number=trial, values={"distillation.cls_weight": 1.0})
+                TrialSuggested(number=trial, values={"distillation.cls_weight": 1.0})
                 for trial in range(50)
             ]
-            unit.sweeps.append(sweep_id, entries, first=0)
+            uow.sweeps.append(sweep_id, entries, first=0)

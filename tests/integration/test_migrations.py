@@ -14,8 +14,8 @@ from sqlalchemy import Connection, text
 from service.domain.errors import SchemaUnknown
 from service.store.database import Database
 from service.store.engine import open_for_reading
-from service.store.schema import changing, downgrade, revision_of, revisions, upgrade
-from service.store.tables import Table
+from service.store.schema import current_revision, downgrade, revisions, schema_transaction, upgrade
+from service.store.tables import Base
 from tests.postgres import Postgres
 from tests.rows import common, fill, rows_of
 
@@ -36,41 +36,41 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("revision", revisions())
 def test_rows_survive_the_way_to_the_newest_schema_and_back(url: str, revision: str) -> None:
-    with changing(url) as connection:
+    with schema_transaction(url) as connection:
         upgrade(connection, revision)
         fill(connection)
         before = rows_of(connection)
 
-    with changing(url) as connection:
+    with schema_transaction(url) as connection:
         upgrade(connection)
         there, kept = common(before, rows_of(connection))
         assert kept == there
         assert differences(connection) == []
 
     for lower in down_from(NEWEST, to=revision):
-        with changing(url) as connection:
+        with schema_transaction(url) as connection:
             downgrade(connection, lower)
-    with changing(url) as connection:
+    with schema_transaction(url) as connection:
         assert rows_of(connection) == before
 
 
 def test_rows_of_the_newest_schema_survive_each_step_down_as_far_as_there_is_a_place_for_them(
     url: str,
 ) -> None:
-    with changing(url) as connection:
+    with schema_transaction(url) as connection:
         upgrade(connection)
         fill(connection)
         before = rows_of(connection)
 
     for lower in down_from(NEWEST, to=FIRST):
-        with changing(url) as connection:
+        with schema_transaction(url) as connection:
             downgrade(connection, lower)
             there, kept = common(before, rows_of(connection))
             assert kept == there, lower
             if url.startswith("sqlite"):
                 assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
 
-    with changing(url) as connection:
+    with schema_transaction(url) as connection:
         upgrade(connection)
         there, kept = common(before, rows_of(connection))
         assert kept["events"] == there["events"]
@@ -82,7 +82,7 @@ def test_rows_of_the_newest_schema_survive_each_step_down_as_far_as_there_is_a_p
 
 
 def test_a_run_from_before_attempts_had_rows_gets_one(url: str) -> None:
-    with changing(url) as connection:
+    with schema_transaction(url) as connection:
         upgrade(connection, "0001")
         fill(connection)
         upgrade(connection)
@@ -94,7 +94,7 @@ def test_a_run_from_before_attempts_had_rows_gets_one(url: str) -> None:
 
 def test_words_that_mean_nothing_any_more_are_taken_out_of_specs(url: str) -> None:
     old = {"precision": "fp32", "student": {"kind": "gfl", "depth": 18}, "seed": 3}
-    with changing(url) as connection:
+    with schema_transaction(url) as connection:
         upgrade(connection, "0002")
         fill(connection)
         connection.execute(text("UPDATE runs SET spec = :spec"), {"spec": json.dumps(old)})
@@ -106,7 +106,7 @@ def test_words_that_mean_nothing_any_more_are_taken_out_of_specs(url: str) -> No
 
 
 def test_what_an_older_tandem_cannot_read_is_not_left_to_it(url: str) -> None:
-    with changing(url) as connection:
+    with schema_transaction(url) as connection:
         upgrade(connection)
         fill(connection)
         connection.execute(
@@ -129,7 +129,7 @@ def test_mlflow_is_told_again_of_verdicts_that_rest_on_one_pair_alone(url: str) 
         "cannot_tell": {"verdict": "cannot_tell", "basis": alone},
         "floor": {"verdict": "helps", "basis": "and the noise floor of 4 runs was added"},
     }
-    with changing(url) as connection:
+    with schema_transaction(url) as connection:
         upgrade(connection, "0013")
         fill(connection)
         connection.execute(text("DELETE FROM comparisons"))
@@ -154,37 +154,37 @@ def test_mlflow_is_told_again_of_verdicts_that_rest_on_one_pair_alone(url: str) 
 def test_migrating_twice_changes_nothing(url: str) -> None:
     database = Database(url)
     database.migrate()
-    with changing(url) as connection:
+    with schema_transaction(url) as connection:
         fill(connection)
         before = rows_of(connection)
 
     database.migrate()
 
-    with changing(url) as connection:
+    with schema_transaction(url) as connection:
         assert rows_of(connection) == before
     database.close()
 
 
 def test_a_migration_that_fails_leaves_the_schema_as_it_was(url: str) -> None:
     def upgrade_and_fail() -> None:
-        with changing(url) as connection:
+        with schema_transaction(url) as connection:
             upgrade(connection)
             raise ZeroDivisionError
 
-    with changing(url) as connection:
+    with schema_transaction(url) as connection:
         upgrade(connection, FIRST)
     with pytest.raises(ZeroDivisionError):
         upgrade_and_fail()
 
-    with changing(url) as connection:
-        assert revision_of(connection) == FIRST
+    with schema_transaction(url) as connection:
+        assert current_revision(connection) == FIRST
         upgrade(connection)
 
 
 def test_a_newer_database_is_refused_in_a_sentence_and_left_alone(url: str) -> None:
     database = Database(url)
     database.migrate()
-    with changing(url) as connection:
+    with schema_transaction(url) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
 
     with pytest.raises(SchemaUnknown, match="revision 9999") as told:
@@ -192,8 +192,8 @@ def test_a_newer_database_is_refused_in_a_sentence_and_left_alone(url: str) -> N
 
     assert told.value.advice is not None
     assert NEWEST in str(told.value)
-    with changing(url) as connection:
-        assert revision_of(connection) == "9999"
+    with schema_transaction(url) as connection:
+        assert current_revision(connection) == "9999"
     database.close()
 
 
@@ -219,7 +219,7 @@ def differences(connection: Connection) -> list[object]:
     context = MigrationContext.configure(
         connection, opts={"compare_type": True, "compare_server_default": False}
     )
-    return list(compare_metadata(context, Table.metadata))
+    return list(compare_metadata(context, Base.metadata))
 
 
 def down_from(revision: str, *, to: str) -> list[str]:

@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from configs.protocol.names import MLFLOW_EXPERIMENT, RunFile, Tag
 from configs.protocol.records import Record, Tracked
 from configs.spec.run import RunSpec
-from service.stack.ports import free_port
+from service.stack.ports import choose_free_port
 from tests.mlflow_server import Server
 from tests.tracking import tracked_run
 from tests.unit.workers.reporting.fake_service import FakeService, serve
@@ -29,10 +29,10 @@ from tests.unit.workers.reporting.records import (
     outcome,
     started,
 )
-from workers.telemetry.identity import Identity
-from workers.telemetry.mlflow_sink import MlflowSink, TrackedRun, flat_params
-from workers.telemetry.reporter import Reporter, ship
-from workers.telemetry.shipper import SinkBroken, SinkUnavailable
+from workers.telemetry.identity import AttemptIdentity
+from workers.telemetry.mlflow_sink import MlflowSink, TrackedRun, flatten_params
+from workers.telemetry.reporter import SpoolReporter, flush_run
+from workers.telemetry.shipper import SinkProtocolError, SinkUnavailable
 from workers.telemetry.spool import Spool
 
 pytestmark = pytest.mark.e2e
@@ -151,7 +151,7 @@ def test_params_are_the_spec_and_the_first_ones_stand(server: Server, run_dir: P
     a_sink(server, run_dir, spec=moved).deliver(0, [metrics(1)])
 
     run = the_run(server, run_dir)
-    assert run.data.params == flat_params(spec)
+    assert run.data.params == flatten_params(spec)
     assert run.data.params["seed"] == "0"
     assert steps(server, run) == [1]
 
@@ -234,14 +234,14 @@ def test_a_run_that_was_deleted_is_made_anew_with_everything(server: Server, run
     (run_dir / RunFile.SPEC).write_text(a_run_spec().model_dump_json())
     reporter = open_reporter(server, run_dir)
     reporter.start()
-    reporter.metrics(step=1, values={"loss": 1.0})
-    wait_for(lambda: reporter.left == {"MLflow": 0})
+    reporter.report_metrics(step=1, values={"loss": 1.0})
+    wait_for(lambda: reporter.pending == {"MLflow": 0})
     first = the_run(server, run_dir).info.run_id
 
     client(server).delete_run(first)
-    reporter.metrics(step=2, values={"loss": 0.5})
+    reporter.report_metrics(step=2, values={"loss": 0.5})
 
-    assert reporter.close(patience_s=30)
+    assert reporter.close(timeout_s=30)
     run = the_run(server, run_dir)
     assert run.info.run_id != first
     assert steps(server, run) == [1, 2]
@@ -257,7 +257,7 @@ def test_an_experiment_that_was_deleted_is_left_to_people(server: Server, run_di
     client(server).delete_experiment(experiment_id)
 
     try:
-        with pytest.raises(SinkBroken, match="mlflow experiments restore"):
+        with pytest.raises(SinkProtocolError, match="mlflow experiments restore"):
             a_sink(server, run_dir).deliver(0, [])
     finally:
         client(server).restore_experiment(experiment_id)
@@ -272,7 +272,7 @@ def test_both_places_have_everything_and_random_states_are_untouched(
     python, numpy = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
 
     with serve(FakeService()) as service:
-        with open_reporter(server, run_dir, report_url=service.url) as reporter:
+        with open_reporter(server, run_dir, service_url=service.url) as reporter:
             say_a_run(reporter, run_dir)
         told = service.records
 
@@ -291,7 +291,7 @@ def test_a_lost_position_file_doubles_nothing(server: Server, run_dir: Path) -> 
     before = spooled(run_dir)
     (run_dir / "spool.mlflow.position").unlink()
 
-    assert ship(run_dir, patience_s=60)
+    assert flush_run(run_dir, timeout_s=60)
 
     run = the_run(server, run_dir)
     assert steps(server, run) == list(range(50))
@@ -304,11 +304,11 @@ def test_a_server_killed_in_the_middle_is_a_delay(
 ) -> None:
     with open_reporter(server, run_dir) as reporter:
         for step in range(25):
-            reporter.metrics(step=step, values={"loss": 1.0 / (step + 1)})
-        wait_for(lambda: reporter.left == {"MLflow": 0})
+            reporter.report_metrics(step=step, values={"loss": 1.0 / (step + 1)})
+        wait_for(lambda: reporter.pending == {"MLflow": 0})
         with away(server):
             for step in range(25, 50):
-                reporter.metrics(step=step, values={"loss": 1.0 / (step + 1)})
+                reporter.report_metrics(step=step, values={"loss": 1.0 / (step + 1)})
             wait_for(lambda: "MLflow is away" in caplog.text)
 
     assert steps(server, the_run(server, run_dir)) == list(range(50))
@@ -325,14 +325,14 @@ def test_a_server_that_comes_only_after_the_run_gets_everything(
         reporter = open_reporter(server, run_dir)
         reporter.start()
         say_a_run(reporter, run_dir)
-        has_arrived = reporter.close(patience_s=1)
+        has_arrived = reporter.close(timeout_s=1)
         spent_s = time.monotonic() - began_s
 
     assert not has_arrived
     assert spent_s < 10
-    assert reporter.left == {"MLflow": 52}
-    assert f"tandem-worker ship --run-dir {run_dir}" in caplog.text
-    assert ship(run_dir, patience_s=60)
+    assert reporter.pending == {"MLflow": 52}
+    assert f"tandem-worker flush --run-dir {run_dir}" in caplog.text
+    assert flush_run(run_dir, timeout_s=60)
     run = the_run(server, run_dir)
     assert steps(server, run) == list(range(50))
     assert names(server, run.info.run_id) == ["config.py"]
@@ -340,7 +340,7 @@ def test_a_server_that_comes_only_after_the_run_gets_everything(
 
 
 def test_a_server_that_is_away_is_noticed_at_once(run_dir: Path) -> None:
-    sink = a_sink(f"http://127.0.0.1:{free_port()}", run_dir)
+    sink = a_sink(f"http://127.0.0.1:{choose_free_port()}", run_dir)
     began_s = time.monotonic()
 
     with pytest.raises(SinkUnavailable):
@@ -388,10 +388,10 @@ def a_sink(  # noqa: PLR0913 - one argument for each way in which sinks differ
     return MlflowSink(
         server if isinstance(server, str) else server.url,
         tracked,
-        closes_run=closes_run,
+        sets_final_status=closes_run,
         is_live=is_live,
-        known=lambda: found[-1] if found else None,
-        on_found=note,
+        get_known_run_id=lambda: found[-1] if found else None,
+        on_run_found=note,
     )
 
 
@@ -406,21 +406,21 @@ def until_taken(sink: MlflowSink, records: list[Record], *, pause_s: float) -> N
 
 
 def open_reporter(
-    server: Server, run_dir: Path, *, report_url: str | None = None, attempt: int = 1
-) -> Reporter:
-    identity = Identity(
-        run_id=run_dir.name, attempt=attempt, report_url=report_url, mlflow_url=server.url
+    server: Server, run_dir: Path, *, service_url: str | None = None, attempt: int = 1
+) -> SpoolReporter:
+    identity = AttemptIdentity(
+        run_id=run_dir.name, attempt=attempt, service_url=service_url, mlflow_url=server.url
     )
     (run_dir / RunFile.SPEC).write_text(a_run_spec().model_dump_json())
-    return Reporter.open(run_dir, identity=identity, spec=a_run_spec(), clock=Ticking())
+    return SpoolReporter.open(run_dir, identity=identity, spec=a_run_spec(), clock=Ticking())
 
 
-def say_a_run(reporter: Reporter, run_dir: Path) -> None:
+def say_a_run(reporter: SpoolReporter, run_dir: Path) -> None:
     (run_dir / RunFile.CONFIG).write_text("epochs = 2")
     for step in range(50):
-        reporter.metrics(step=step, values={"loss": 1.0 / (step + 1)})
-    reporter.artifact(RunFile.CONFIG)
-    reporter.outcome("succeeded", best_map=0.4, best_epoch=2)
+        reporter.report_metrics(step=step, values={"loss": 1.0 / (step + 1)})
+    reporter.report_artifact(RunFile.CONFIG)
+    reporter.report_outcome("succeeded", best_map=0.4, best_epoch=2)
 
 
 def the_run(server: Server, run_dir: Path) -> Run:

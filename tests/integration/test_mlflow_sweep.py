@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 
 from configs.protocol.names import Tag
-from service.adapters.mlflow import Mlflow
+from service.adapters.mlflow import MlflowTracker
 from service.domain.errors import TrackerRefused
 from tests.mlflow_server import Server
 
@@ -17,7 +17,7 @@ AT = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 
 @pytest.mark.parametrize("project", ["default", "vision"])
 def test_a_parent_is_made_once_and_has_its_trials_below_it(server: Server, project: str) -> None:
-    with closing(Mlflow(server.url)) as tracker:
+    with closing(MlflowTracker(server.url)) as tracker:
         sweep_id = f"s-{project}"
         assert tracker.find_sweep(sweep_id, project=project) is None
 
@@ -36,7 +36,7 @@ def test_a_parent_is_made_once_and_has_its_trials_below_it(server: Server, proje
 
 
 def test_what_is_not_there_or_deleted_is_refused(server: Server) -> None:
-    with closing(Mlflow(server.url)) as tracker:
+    with closing(MlflowTracker(server.url)) as tracker:
         gone = tracker.make_run("g", project="default", tags={}, at=AT)
         MlflowClient(server.url).delete_run(gone)
 

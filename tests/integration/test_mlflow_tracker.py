@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from mlflow import MlflowClient
 
-from service.adapters.mlflow import Mlflow
+from service.adapters.mlflow import MlflowTracker
 from service.domain.errors import TrackerRefused
 from tests.mlflow_server import Server
 
@@ -16,14 +16,14 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def tracker(server: Server) -> Iterator[Mlflow]:
-    made = Mlflow(server.url)
+def tracker(server: Server) -> Iterator[MlflowTracker]:
+    made = MlflowTracker(server.url)
     yield made
     made.close()
 
 
 def test_numbers_that_are_told_again_are_there_once_also_of_a_run_that_is_over(
-    server: Server, tracker: Mlflow
+    server: Server, tracker: MlflowTracker
 ) -> None:
     run_id = tracker.make_run("r", project="default", tags={}, at=NOON)
     tracker.set_status(run_id, "FINISHED", at=NOON)
@@ -38,7 +38,7 @@ def test_numbers_that_are_told_again_are_there_once_also_of_a_run_that_is_over(
     assert client.get_run(run_id).info.status == "FINISHED"
 
 
-def test_of_two_moments_the_later_is_shown(server: Server, tracker: Mlflow) -> None:
+def test_of_two_moments_the_later_is_shown(server: Server, tracker: MlflowTracker) -> None:
     run_id = tracker.make_run("r", project="default", tags={}, at=NOON)
 
     tracker.log_metrics(run_id, {"gain/bbox_mAP": 0.03}, at=NOON)
@@ -48,7 +48,7 @@ def test_of_two_moments_the_later_is_shown(server: Server, tracker: Mlflow) -> N
 
 
 def test_a_run_that_was_deleted_there_or_never_was_is_refused(
-    server: Server, tracker: Mlflow
+    server: Server, tracker: MlflowTracker
 ) -> None:
     run_id = tracker.make_run("r", project="default", tags={}, at=NOON)
     MlflowClient(server.url).delete_run(run_id)

@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from service.main import create_app
 from service.settings import Settings
-from service.stack.ports import free_port
+from service.stack.ports import choose_free_port
 from tests.factories import write_dataset
 from tests.integration.test_logs_and_events import a_service
 
@@ -28,7 +28,7 @@ WITHOUT_END = "/v1/events/stream"
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BaseSchema]:
     """A service that runs, with a dataset; its Ray and MLflow are away."""
-    home, port = tmp_path_factory.mktemp("api"), free_port()
+    home, port = tmp_path_factory.mktemp("api"), choose_free_port()
     url = f"http://127.0.0.1:{port}"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TANDEM_RATE_LIMIT", "100000000/minute")

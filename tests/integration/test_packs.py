@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from configs.protocol.failure import FailureReason
-from configs.protocol.pack import PackOrder
+from configs.protocol.pack import PackJob
 from configs.protocol.records import Outcome
-from service.domain.ports import Node, Order
-from service.domain.scheduling.packs import MERGED_AFTER_S, WAITS_FOR_OTHERS_S
+from service.domain.ports import JobRequest, Node
+from service.domain.scheduling.packs import MIN_MERGE_AGE_S, PACK_FILL_TIMEOUT_S
 from tests.conftest import Stage
 from tests.factories import a_bckd_spec
 from tests.simulated_worker import SimulatedWorker
@@ -30,20 +30,22 @@ def queue(stage: Stage, count: int, *, pack_size: int = 3, **changes: Any) -> li
         distillation = {"method": "bckd", "cls_weight": number + 1}
         spec = a_bckd_spec(distillation=distillation) | changes
         ids.append(stage.launch(spec=spec, baseline="off")["id"])
-    with stage.world.store.begin() as unit:
+    with stage.ctx.store.transaction() as uow:
         for run_id in ids:
-            unit.runs.save(replace(unit.runs.take(run_id), pack_size=pack_size))
+            uow.runs.save(replace(uow.runs.get_for_update(run_id), pack_size=pack_size))
     return ids
 
 
-def the_pack(stage: Stage) -> tuple[str, Order]:
+def the_pack(stage: Stage) -> tuple[str, JobRequest]:
     """The newest job that is a pack's."""
-    packs = [(job, order) for job, order in stage.cluster.orders.items() if job.startswith("p")]
+    packs = [
+        (job, order) for job, order in stage.cluster.job_requests.items() if job.startswith("p")
+    ]
     return packs[-1]
 
 
-def told_to(order: Order) -> PackOrder:
-    return PackOrder.model_validate_json(Path(order.command[-1]).read_text())
+def told_to(order: JobRequest) -> PackJob:
+    return PackJob.model_validate_json(Path(order.command[-1]).read_text())
 
 
 def workers(stage: Stage, runs: list[str], *, attempt: int = 1) -> dict[str, SimulatedWorker]:
@@ -55,7 +57,7 @@ def states(stage: Stage, runs: list[str]) -> list[str]:
 
 
 def test_runs_start_as_one_job_that_takes_the_room_of_one(stage: Stage, members: list[str]) -> None:
-    stage.cluster.machines = (Node(2.0, 0.0, 2.0, 0.0, "n1"),)
+    stage.cluster.cluster_nodes = (Node(2.0, 0.0, 2.0, 0.0, "n1"),)
     (other,) = queue(stage, 1, pack_size=1, seed=5)
 
     stage.turn()
@@ -65,7 +67,7 @@ def test_runs_start_as_one_job_that_takes_the_room_of_one(stage: Stage, members:
     assert [member.run_id for member in told.members] == members
     assert (order.num_cpus, told.id) == (1, job)
     assert states(stage, [*members, other]) == ["starting"] * 4
-    assert len(stage.cluster.orders) == 2
+    assert len(stage.cluster.job_requests) == 2
 
 
 def test_each_member_ends_when_it_has_had_its_last_word_and_the_rest_go_on(
@@ -73,7 +75,7 @@ def test_each_member_ends_when_it_has_had_its_last_word_and_the_rest_go_on(
 ) -> None:
     stage.turn()
     job, _ = the_pack(stage)
-    stage.cluster.becomes(job, "running")
+    stage.cluster.set_job_state(job, "running")
     by_run = workers(stage, members)
     first = by_run[members[0]]
     while not first.has_left:
@@ -86,7 +88,7 @@ def test_each_member_ends_when_it_has_had_its_last_word_and_the_rest_go_on(
 
     assert states(stage, members) == ["succeeded", "running", "running"]
     assert stage.cluster.stopped == []
-    assert not any(name.endswith("-tidy") for name in stage.cluster.orders)
+    assert not any(name.endswith("-cleanup") for name in stage.cluster.job_requests)
 
 
 def test_one_that_is_cancelled_leaves_and_no_other_is_stopped(
@@ -94,7 +96,7 @@ def test_one_that_is_cancelled_leaves_and_no_other_is_stopped(
 ) -> None:
     stage.turn()
     job, _ = the_pack(stage)
-    stage.cluster.becomes(job, "running")
+    stage.cluster.set_job_state(job, "running")
     by_run = workers(stage, members)
     stage.http.post(f"/v1/runs/{members[1]}:cancel")
     for worker in by_run.values():
@@ -118,41 +120,41 @@ def test_one_that_is_cancelled_leaves_and_no_other_is_stopped(
 def test_a_pack_that_is_killed_comes_back_as_a_pack(stage: Stage, members: list[str]) -> None:
     stage.turn()
     job, _ = the_pack(stage)
-    stage.cluster.becomes(job, "running")
-    stage.cluster.nodes_of_jobs[job] = "n1"
+    stage.cluster.set_job_state(job, "running")
+    stage.cluster.node_ids_by_job[job] = "n1"
     for worker in workers(stage, members).values():
         worker.train()
         worker.deliver()
     stage.turn()
-    stage.cluster.becomes(job, "failed", exit_code=-9)
+    stage.cluster.set_job_state(job, "failed", exit_code=-9)
 
     stage.turn()
-    stage.clock.advance(2 * WAITS_FOR_OTHERS_S)
+    stage.clock.advance(2 * PACK_FILL_TIMEOUT_S)
     stage.turn()
 
     again, order = the_pack(stage)
     told = told_to(order)
     assert again != job
-    assert sum(name.endswith("-tidy") for name in stage.cluster.orders) == 1
+    assert sum(name.endswith("-cleanup") for name in stage.cluster.job_requests) == 1
     assert {member.attempt for member in told.members} == {2}
     assert states(stage, members) == ["starting"] * 3
 
 
 def test_survivors_of_two_packs_become_one(stage: Stage) -> None:
-    stage.cluster.machines = (Node(2.0, 0.0, 2.0, 0.0, "n1"),)
+    stage.cluster.cluster_nodes = (Node(2.0, 0.0, 2.0, 0.0, "n1"),)
     stage.add_dataset()
     stage.add_teacher()
     runs = queue(stage, 4, pack_size=2)
     stage.turn()
-    jobs = [job for job in stage.cluster.orders if job.startswith("p")]
+    jobs = [job for job in stage.cluster.job_requests if job.startswith("p")]
     assert len(jobs) == 2
     for run in (runs[0], runs[2]):
         stage.http.post(f"/v1/runs/{run}:cancel")
     for job in jobs:
-        stage.cluster.becomes(job, "failed", exit_code=-9)
+        stage.cluster.set_job_state(job, "failed", exit_code=-9)
 
     stage.turn()
-    stage.clock.advance(2 * WAITS_FOR_OTHERS_S)
+    stage.clock.advance(2 * PACK_FILL_TIMEOUT_S)
     stage.turn()
 
     _, order = the_pack(stage)
@@ -162,13 +164,13 @@ def test_survivors_of_two_packs_become_one(stage: Stage) -> None:
 
 
 def test_two_packs_that_have_shrunk_make_room_by_going_together(stage: Stage) -> None:
-    stage.cluster.machines = (Node(2.0, 0.0, 2.0, 0.0, "n1"),)
+    stage.cluster.cluster_nodes = (Node(2.0, 0.0, 2.0, 0.0, "n1"),)
     stage.add_dataset()
     stage.add_teacher()
     runs = queue(stage, 4, pack_size=2)
     stage.turn()
-    for job in list(stage.cluster.orders):
-        stage.cluster.becomes(job, "running")
+    for job in list(stage.cluster.job_requests):
+        stage.cluster.set_job_state(job, "running")
     survivors = {run: SimulatedWorker(stage, run, 1) for run in (runs[0], runs[2])}
     for run in (runs[1], runs[3]):
         stage.http.post(f"/v1/runs/{run}:cancel")
@@ -182,9 +184,9 @@ def test_two_packs_that_have_shrunk_make_room_by_going_together(stage: Stage) ->
         worker._say(worker._progress().model_copy(update={"eta_s": 7200.0}))
         worker.deliver()
     stage.turn()
-    stage.cluster.machines = (Node(2.0, 0.0, 0.0, 0.0, "n1"),)
+    stage.cluster.cluster_nodes = (Node(2.0, 0.0, 0.0, 0.0, "n1"),)
     (waits,) = queue(stage, 1, pack_size=1, seed=5)
-    stage.clock.advance(MERGED_AFTER_S)
+    stage.clock.advance(MIN_MERGE_AGE_S)
     for worker in survivors.values():
         worker._say(worker._progress().model_copy(update={"eta_s": 7200.0}))
         worker.deliver()
@@ -194,11 +196,11 @@ def test_two_packs_that_have_shrunk_make_room_by_going_together(stage: Stage) ->
         worker.deliver()
         worker.train()
         worker.deliver()
-    for job in [job for job in stage.cluster.orders if job.startswith("p")]:
-        stage.cluster.becomes(job, "failed", exit_code=20)
-    stage.cluster.machines = (Node(2.0, 0.0, 2.0, 0.0, "n1"),)
+    for job in [job for job in stage.cluster.job_requests if job.startswith("p")]:
+        stage.cluster.set_job_state(job, "failed", exit_code=20)
+    stage.cluster.cluster_nodes = (Node(2.0, 0.0, 2.0, 0.0, "n1"),)
     stage.turn()
-    stage.clock.advance(2 * WAITS_FOR_OTHERS_S)
+    stage.clock.advance(2 * PACK_FILL_TIMEOUT_S)
     stage.turn()
 
     _, order = the_pack(stage)
@@ -213,12 +215,12 @@ def test_a_service_that_died_before_it_submitted_submits_the_same_pack(
 ) -> None:
     stage.turn()
     job, order = the_pack(stage)
-    stage.cluster.forget_everything()
-    stage.cluster.orders.clear()
+    stage.cluster.forget_jobs()
+    stage.cluster.job_requests.clear()
 
     stage.turn()
 
-    assert stage.cluster.orders[job].command == order.command
+    assert stage.cluster.job_requests[job].command == order.command
 
 
 def test_a_pack_is_over_for_its_node_when_all_of_its_members_are(
@@ -226,14 +228,14 @@ def test_a_pack_is_over_for_its_node_when_all_of_its_members_are(
 ) -> None:
     stage.turn()
     job, _ = the_pack(stage)
-    stage.cluster.becomes(job, "running")
+    stage.cluster.set_job_state(job, "running")
 
     def over() -> list[str]:
         body = {"attempts": [job, "pnobody"]}
         return list(stage.http.post("/v1/attempts:over", json=body).json()["over"])
 
     before = over()
-    stage.cluster.becomes(job, "failed", exit_code=-9)
+    stage.cluster.set_job_state(job, "failed", exit_code=-9)
     stage.turn()
 
     assert before == []
@@ -245,7 +247,7 @@ def test_a_member_without_memory_beside_others_trains_alone_next_time(
 ) -> None:
     stage.turn()
     job, _ = the_pack(stage)
-    stage.cluster.becomes(job, "running")
+    stage.cluster.set_job_state(job, "running")
     worker = SimulatedWorker(stage, members[0], 1)
     reason = FailureReason.PACK_OUT_OF_MEMORY
     worker._say(
@@ -258,23 +260,23 @@ def test_a_member_without_memory_beside_others_trains_alone_next_time(
     stage.clock.advance(60)
     stage.turn()
 
-    assert stage.cluster.orders[f"{members[0]}-a2"].command[1] == "train"
+    assert stage.cluster.job_requests[f"{members[0]}-a2"].command[1] == "train"
     assert stage.run(members[1])["state"] == "running"
 
 
 def test_what_a_pack_costs_is_counted_once(stage: Stage, members: list[str]) -> None:
     stage.turn()
     job, _ = the_pack(stage)
-    stage.cluster.becomes(job, "running")
+    stage.cluster.set_job_state(job, "running")
     stage.turn()
     stage.clock.advance(100)
 
-    with stage.world.store.begin() as unit:
-        active = unit.figures.active(stage.clock.now())
-    stage.cluster.becomes(job, "succeeded", exit_code=0)
+    with stage.ctx.store.transaction() as uow:
+        active = uow.metrics.active_usage(stage.clock.now())
+    stage.cluster.set_job_state(job, "succeeded", exit_code=0)
     stage.turn()
-    with stage.world.store.begin() as unit:
-        ended = unit.figures.ended(None)
+    with stage.ctx.store.transaction() as uow:
+        ended = uow.metrics.ended_usage(None)
 
     assert [(use.until - use.since).total_seconds() for use in active] == [100.0]
     assert [(use.until - use.since).total_seconds() for use in ended] == [100.0]

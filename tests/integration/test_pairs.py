@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from configs.protocol.pack import PackOrder
+from configs.protocol.pack import PackJob
 from service.domain.ports import Node
-from service.domain.scheduling.packs import WAITS_FOR_OTHERS_S
+from service.domain.scheduling.packs import PACK_FILL_TIMEOUT_S
 from tests.conftest import Stage
 from tests.factories import a_bckd_spec, a_spec
 
@@ -21,7 +21,7 @@ def pair(stage: Stage) -> tuple[str, str]:
 
 
 def prepare(stage: Stage) -> None:
-    stage.cluster.machines = (Node(1.0, 0.0, 1.0, 0.0, "n1"),)
+    stage.cluster.cluster_nodes = (Node(1.0, 0.0, 1.0, 0.0, "n1"),)
     stage.add_dataset()
     stage.add_teacher()
 
@@ -29,8 +29,8 @@ def prepare(stage: Stage) -> None:
 def members(stage: Stage) -> list[list[str]]:
     """The runs of each pack that was submitted."""
     orders = [
-        PackOrder.model_validate_json(Path(order.command[-1]).read_text())
-        for job, order in stage.cluster.orders.items()
+        PackJob.model_validate_json(Path(order.command[-1]).read_text())
+        for job, order in stage.cluster.job_requests.items()
         if job.startswith("p")
     ]
     return [[member.run_id for member in order.members] for order in orders]
@@ -47,7 +47,7 @@ def test_both_start_at_once_as_one_job_in_the_room_of_one(
 
     assert members(stage) == [list(pair)]
     assert states(stage, *pair) == ["starting", "starting"]
-    assert [order.num_cpus for order in stage.cluster.orders.values()] == [1]
+    assert [order.num_cpus for order in stage.cluster.job_requests.values()] == [1]
 
 
 def test_without_pack_each_has_a_job_of_its_own(stage: Stage) -> None:
@@ -65,11 +65,11 @@ def test_beside_a_baseline_that_is_there_a_run_starts_alone_and_waits_for_nobody
     stage: Stage, is_over: bool
 ) -> None:
     prepare(stage)
-    stage.cluster.machines = (Node(2.0, 0.0, 2.0, 0.0, "n1"),)
+    stage.cluster.cluster_nodes = (Node(2.0, 0.0, 2.0, 0.0, "n1"),)
     alone = stage.launch(spec=a_spec())["id"]
     if is_over:
         stage.turn()
-        stage.cluster.becomes(f"{alone}-a1", "succeeded", exit_code=0)
+        stage.cluster.set_job_state(f"{alone}-a1", "succeeded", exit_code=0)
         stage.turn()
 
     run = stage.launch(spec=a_bckd_spec(), pack=True)
@@ -85,7 +85,7 @@ def test_a_member_that_is_cancelled_before_the_start_leaves_the_other_to_start_a
 ) -> None:
     run, baseline = pair
     stage.http.post(f"/v1/runs/{run}:cancel")
-    stage.clock.advance(WAITS_FOR_OTHERS_S + 1)
+    stage.clock.advance(PACK_FILL_TIMEOUT_S + 1)
 
     stage.turn()
 
@@ -98,11 +98,11 @@ def test_a_member_that_was_paused_goes_on_alone_when_the_other_is_under_way(
 ) -> None:
     run, baseline = pair
     stage.http.post(f"/v1/runs/{run}:pause")
-    stage.clock.advance(WAITS_FOR_OTHERS_S + 1)
+    stage.clock.advance(PACK_FILL_TIMEOUT_S + 1)
     stage.turn()
-    stage.cluster.machines = (Node(2.0, 0.0, 2.0, 0.0, "n1"),)
+    stage.cluster.cluster_nodes = (Node(2.0, 0.0, 2.0, 0.0, "n1"),)
     stage.http.post(f"/v1/runs/{run}:resume")
-    stage.clock.advance(WAITS_FOR_OTHERS_S + 1)
+    stage.clock.advance(PACK_FILL_TIMEOUT_S + 1)
 
     stage.turn()
 
@@ -112,10 +112,10 @@ def test_a_member_that_was_paused_goes_on_alone_when_the_other_is_under_way(
 
 def test_a_pair_whose_job_is_lost_comes_back_as_a_pair(stage: Stage, pair: tuple[str, str]) -> None:
     stage.turn()
-    (job,) = stage.cluster.orders
-    stage.cluster.becomes(job, "failed", exit_code=-9)
+    (job,) = stage.cluster.job_requests
+    stage.cluster.set_job_state(job, "failed", exit_code=-9)
     stage.turn()
-    stage.clock.advance(2 * WAITS_FOR_OTHERS_S)
+    stage.clock.advance(2 * PACK_FILL_TIMEOUT_S)
 
     stage.turn()
 
@@ -134,7 +134,7 @@ def test_what_cannot_be_packed_is_refused_before_anything_is_queued(
     stage: Stage, request_: dict[str, Any], code: str
 ) -> None:
     prepare(stage)
-    stage.cluster.machines = (Node(2.0, 0.0, 2.0, 0.0, "n1"),)
+    stage.cluster.cluster_nodes = (Node(2.0, 0.0, 2.0, 0.0, "n1"),)
 
     answer = stage.http.post("/v1/runs", json={**request_, "pack": True})
 
@@ -147,7 +147,7 @@ def test_what_cannot_be_packed_is_refused_before_anything_is_queued(
 
 def test_on_a_gpu_the_plan_warns_that_the_memory_of_both_is_not_known(stage: Stage) -> None:
     prepare(stage)
-    stage.cluster.machines = (Node(4.0, 1.0, 4.0, 1.0, "n1"),)
+    stage.cluster.cluster_nodes = (Node(4.0, 1.0, 4.0, 1.0, "n1"),)
     spec = a_bckd_spec(resources={"num_cpus": 1, "num_gpus": 1})
 
     plan = stage.http.post("/v1/runs:plan", json={"spec": spec, "pack": True}).json()

@@ -20,8 +20,8 @@ from configs.protocol.names import Env
 from service.adapters.ray_jobs import RayJobs
 from service.adapters.simulated import SimulatedCluster
 from service.domain.errors import ClusterUnreachable
-from service.domain.ports import Cluster, Job, JobState, Order
-from service.stack.ports import free_port
+from service.domain.ports import Cluster, Job, JobRequest, JobState
+from service.stack.ports import choose_free_port
 
 TOKEN = "t" * 64
 LONGEST_S = 60.0
@@ -52,7 +52,7 @@ def ray_url(token_file: Path) -> Iterator[str]:
     """A Ray head of our own on free ports, gone with everything it started."""
     # The path of a Unix socket has 107 bytes at most: not pytest's folder.
     folder = Path(tempfile.mkdtemp(prefix="tandem-ray-", dir="/tmp"))
-    gcs, dashboard, client, agent, agent_grpc, metrics = (free_port() for _ in range(6))
+    gcs, dashboard, client, agent, agent_grpc, metrics = (choose_free_port() for _ in range(6))
     command = [
         str(Path(sys.executable).parent / "ray"),
         *("start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2", "--num-gpus=0"),
@@ -99,8 +99,8 @@ def theatre(
     cluster = SimulatedCluster()
 
     def play(job: str, state: JobState, exit_code: int | None, printed: str) -> None:
-        cluster.becomes(job, state, exit_code=exit_code)
-        cluster.printed[job] = printed
+        cluster.set_job_state(job, state, exit_code=exit_code)
+        cluster.logs_by_job[job] = printed
 
     return Theatre(cluster, play)
 
@@ -108,7 +108,7 @@ def theatre(
 def test_nobody_knows_a_job_that_was_never_submitted(theatre: Theatre) -> None:
     theatre.cluster.stop("nobody")
 
-    assert theatre.cluster.look("nobody") is None
+    assert theatre.cluster.get_job("nobody") is None
     assert theatre.cluster.logs("nobody") == ""
 
 
@@ -181,7 +181,7 @@ def test_a_job_runs_where_it_is_sent_and_not_where_it_is_not_to_run(
     cluster.submit(kept_away)
 
     assert when_over(cluster, "sent").node_id == node.id
-    waiting = cluster.look("kept-away")
+    waiting = cluster.get_job("kept-away")
     assert waiting is not None
     assert waiting.state == "pending"
 
@@ -213,7 +213,7 @@ def test_a_node_says_of_what_kind_its_gpus_are(
 
 def test_a_token_that_is_given_itself_opens_a_cluster_as_one_in_a_file_does(ray_url: str) -> None:
     with closing(RayJobs(ray_url, token_file=None, token=TOKEN)) as cluster:
-        assert cluster.look("nothing") is None
+        assert cluster.get_job("nothing") is None
 
 
 def test_a_cluster_that_refuses_our_token_says_which_setting_to_mend(
@@ -227,7 +227,7 @@ def test_a_cluster_where_nothing_listens_is_unreachable(
     connect: Connect,
 ) -> None:
     with pytest.raises(ClusterUnreachable):
-        connect(f"http://127.0.0.1:{free_port()}", None).look("any")
+        connect(f"http://127.0.0.1:{choose_free_port()}", None).get_job("any")
 
 
 def test_something_else_at_rays_address_is_unreachable(
@@ -242,9 +242,9 @@ def test_something_else_at_rays_address_is_unreachable(
         cluster.nodes()
 
 
-def an_order(job: str, script: str, *arguments: str) -> Order:
+def an_order(job: str, script: str, *arguments: str) -> JobRequest:
     command = ("sh", "-c", script, "sh", *arguments)
-    return Order(job, command, num_cpus=1, num_gpus=0, metadata={"run_id": "r"})
+    return JobRequest(job, command, num_cpus=1, num_gpus=0, metadata={"run_id": "r"})
 
 
 def when_over(cluster: Cluster, job: str) -> Job:
@@ -254,11 +254,11 @@ def when_over(cluster: Cluster, job: str) -> Job:
 def when(cluster: Cluster, job: str, is_so: Callable[[Job], bool]) -> Job:
     deadline = time.monotonic() + LONGEST_S
     while time.monotonic() < deadline:
-        found = cluster.look(job)
+        found = cluster.get_job(job)
         if found is not None and is_so(found):
             return found
         time.sleep(0.1)
-    raise TimeoutError(f"{job} is {cluster.look(job)}")
+    raise TimeoutError(f"{job} is {cluster.get_job(job)}")
 
 
 def _wait_for_head(cluster: RayJobs, folder: Path) -> None:

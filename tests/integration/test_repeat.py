@@ -6,21 +6,21 @@ from typing import Any
 import pytest
 from rich.text import Text
 
-from configs.conclusions import conclusion
+from configs.conclusions import conclude
 from configs.protocol.names import RunFile
-from configs.protocol.report import Comparison, Dossier, NoiseFloor, Report
+from configs.protocol.report import Comparison, NoiseFloor, Report, ReportInputs
 from configs.spec.jobs import ReportSpec
-from service.cli.comparisons import gains_text, verdict_line
-from service.cli.repeat import pair_line
+from service.cli.comparisons import format_gains, format_verdict
+from service.cli.repeat import format_pair
 from service.client import TandemApiError, TandemClient
 from service.domain.ports import Node
-from service.usecases.baselines.comparisons import tags_of
-from service.usecases.report_inputs import dossier_of
+from service.usecases.baselines.comparisons import comparison_tags
+from service.usecases.report_inputs import build_report_inputs
 from tests.conftest import Stage
 from tests.factories import a_bckd_spec, a_spec
 from tests.matches import Runs
 from tests.pairs import a_comparison, a_pair, end, make_report, start, train
-from workers.report.results.report import report_of
+from workers.report.results.report import build_report
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ class TestRepeat:
         repeated = client.repeat(run_id, seeds=3)
 
         first, *new = repeated.pairs
-        assert (first.seed, first.run, first.baseline, first.is_new) == (
+        assert (first.seed, first.run_id, first.baseline_run_id, first.is_new) == (
             4,
             run_id,
             baseline_id,
@@ -63,13 +63,13 @@ class TestRepeat:
         )
         assert [(pair.seed, pair.is_new) for pair in new] == [(5, True), (6, True)]
         for pair in new:
-            run, baseline = stage.run(pair.run), stage.run(pair.baseline)
+            run, baseline = stage.run(pair.run_id), stage.run(pair.baseline_run_id)
             assert run["spec"] == stage.run(run_id)["spec"] | {"seed": pair.seed}
             assert baseline["spec"]["seed"] == pair.seed
-            assert run["baseline"] == pair.baseline
+            assert run["baseline"] == pair.baseline_run_id
             assert run["name"].endswith(f", seed {pair.seed}")
-        assert pair_line(first).endswith("are there already.")
-        assert f"launched {new[0].run}" in pair_line(new[0])
+        assert format_pair(first).endswith("are there already.")
+        assert f"launched {new[0].run_id}" in format_pair(new[0])
 
     def test_again_it_launches_nothing_from_whichever_of_the_runs(
         self, stage: Stage, client: TandemClient
@@ -77,8 +77,11 @@ class TestRepeat:
         run_id, _ = a_pair(stage)
         first = client.repeat(run_id, seeds=3)
 
-        for again in (client.repeat(run_id, seeds=3), client.repeat(first.pairs[2].run, seeds=2)):
-            assert [pair.run for pair in again.pairs] == [pair.run for pair in first.pairs]
+        for again in (
+            client.repeat(run_id, seeds=3),
+            client.repeat(first.pairs[2].run_id, seeds=2),
+        ):
+            assert [pair.run_id for pair in again.pairs] == [pair.run_id for pair in first.pairs]
             assert not any(pair.is_new for pair in again.pairs)
         answer = stage.http.post(f"/v1/runs/{run_id}:repeat", json={"seeds": 3})
         assert answer.status_code == 200
@@ -95,33 +98,33 @@ class TestRepeat:
         repeated = client.repeat(run_id, seeds=2)
 
         assert [(pair.seed, pair.is_new) for pair in repeated.pairs] == [(0, False), (1, True)]
-        assert repeated.pairs[0].run == run_id
-        assert repeated.pairs[1].run != lost["id"]
-        assert repeated.pairs[1].baseline == lost["baseline"]
+        assert repeated.pairs[0].run_id == run_id
+        assert repeated.pairs[1].run_id != lost["id"]
+        assert repeated.pairs[1].baseline_run_id == lost["baseline"]
 
     def test_packed_each_new_pair_is_one_job(self, stage: Stage, client: TandemClient) -> None:
         run_id, _ = a_pair(stage)
-        stage.cluster.machines = (Node(8.0, 0.0, 8.0, 0.0, "n1"),)
+        stage.cluster.cluster_nodes = (Node(8.0, 0.0, 8.0, 0.0, "n1"),)
 
         repeated = client.repeat(run_id, seeds=3, pack=True)
         stage.turn()
 
-        packs = [job for job in stage.cluster.orders if job.startswith("p")]
+        packs = [job for job in stage.cluster.job_requests if job.startswith("p")]
         assert len(packs) == 2
-        assert {stage.run(pair.run)["state"] for pair in repeated.pairs} == {"starting"}
+        assert {stage.run(pair.run_id)["state"] for pair in repeated.pairs} == {"starting"}
 
     def test_a_pair_that_was_launched_packed_is_repeated_packed(
         self, stage: Stage, client: TandemClient
     ) -> None:
         stage.add_dataset()
         stage.add_teacher()
-        stage.cluster.machines = (Node(8.0, 0.0, 8.0, 0.0, "n1"),)
+        stage.cluster.cluster_nodes = (Node(8.0, 0.0, 8.0, 0.0, "n1"),)
         run = stage.launch(spec=a_bckd_spec(), pack=True)
 
         client.repeat(run["id"], seeds=2)
         stage.turn()
 
-        assert len([job for job in stage.cluster.orders if job.startswith("p")]) == 2
+        assert len([job for job in stage.cluster.job_requests if job.startswith("p")]) == 2
 
     @pytest.mark.parametrize("seeds", [1, 33])
     def test_seeds_are_two_to_thirty_two(self, stage: Stage, seeds: int) -> None:
@@ -184,7 +187,7 @@ class TestRenewal:
             train(any_stage, run["id"], 0.33)
 
         dossiers = [
-            dossier_of(ReportSpec(run=run, tags={}), world=any_stage.world)
+            build_report_inputs(ReportSpec(run=run, tags={}), ctx=any_stage.ctx)
             for run in (second[0], equal["id"], other_family["id"])
         ]
 
@@ -195,7 +198,7 @@ class TestRenewal:
             [other_family["id"]],
         ]
         family = [run for run in dossiers[0].runs if run.role == "distilled"]
-        assert len({run.family for run in family}) == 1
+        assert len({run.seedless_digest for run in family}) == 1
         assert all(run.baseline for run in family)
 
     def test_a_further_pair_renews_the_verdict_of_the_earlier_ones(
@@ -209,17 +212,17 @@ class TestRenewal:
         assert (before.verdict, before.seed_spread) == ("cannot_tell", "unknown")
         assert f"tandem repeat {first[0]} --seeds 3" in before.conclusion
         new = client.repeat(first[0], seeds=2).pairs[1]
-        succeed(stage, (new.run, new.baseline))
-        report = stage.run(new.run)["report"]
+        succeed(stage, (new.run_id, new.baseline_run_id))
+        report = stage.run(new.run_id)["report"]
 
-        make_report(stage, report, over_seeds(stage, first[0], new.run))
+        make_report(stage, report, over_seeds(stage, first[0], new.run_id))
 
-        for run_id in (first[0], new.run):
+        for run_id in (first[0], new.run_id):
             found = client.run(run_id)
             assert found.comparison is not None
             assert (found.comparison.verdict, found.comparison.seed_spread) == ("helps", "pairs")
             assert "over 2 seeds" in found.comparison.conclusion
-            assert found.report == report
+            assert found.report_run_id == report
             tags = stage.tracker.tags[f"m-{run_id}"]
             assert tags["tandem.verdict"] == "helps"
             assert tags["tandem.conclusion"] == found.comparison.conclusion
@@ -239,7 +242,7 @@ class TestRenewal:
         assert stage.run(first[0])["comparison"]["verdict"] == "helps"
 
     def test_an_equal_run_has_the_verdict_of_its_family(self, stage: Stage) -> None:
-        stage.cluster.machines = (Node(8.0, 0.0, 8.0, 0.0, "n1"),)
+        stage.cluster.cluster_nodes = (Node(8.0, 0.0, 8.0, 0.0, "n1"),)
         first = a_pair(stage)
         equal = stage.launch(spec=a_bckd_spec())["id"]
         other = stage.launch(spec=a_bckd_spec(seed=1))
@@ -265,7 +268,7 @@ class TestRenewal:
                 "RUN", first[0]
             ).replace("BASE", first[1])
             + '{"run":0.33,"baseline":0.307,"difference":0.023,"low":0.011,"high":0.035}},'
-            + '"teacher_map":0.4,"lead_closed":0.41,"verdict":"helps","basis":"The 500 validation '
+            + '"teacher_map":0.4,"gap_closed":0.41,"verdict":"helps","basis":"The 500 validation '
             + "images were resampled, and nothing else: there is one seed.\"}'"
         )
 
@@ -294,8 +297,8 @@ def test_shell_api_report_and_mlflow_say_the_same_words(
         files.leave(baseline_id, student=0.3, teacher=0.95, seed=seed + 10)
     report_id = stage.run(first[0])["report"]
     start(stage, report_id)
-    dossier = dossier_of(ReportSpec(run=first[0], tags={}), world=stage.world)
-    written = report_of(Dossier.model_validate(dossier.model_copy(update={"noise": noise})))
+    dossier = build_report_inputs(ReportSpec(run=first[0], tags={}), ctx=stage.ctx)
+    written = build_report(ReportInputs.model_validate(dossier.model_copy(update={"noise": noise})))
     file = stage.home / "runs" / report_id / RunFile.REPORT_JSON
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(written.model_dump_json())
@@ -305,14 +308,14 @@ def test_shell_api_report_and_mlflow_say_the_same_words(
 
     assert view is not None
     (comparison,) = written.comparisons
-    sentence = conclusion(comparison)
+    sentence = conclude(comparison)
     assert Report.model_validate_json(file.read_text()).conclusion == sentence
     assert view.conclusion == sentence
-    assert tags_of(comparison)["tandem.conclusion"] == sentence
+    assert comparison_tags(comparison)["tandem.conclusion"] == sentence
     assert stage.tracker.tags[f"m-{first[0]}"]["tandem.conclusion"] == sentence
-    assert Text.from_markup(verdict_line(view)).plain.startswith(sentence)
+    assert Text.from_markup(format_verdict(view)).plain.startswith(sentence)
     is_known = pairs > 1 or noise is not None
     assert (view.verdict == "helps") == is_known
     assert ("is not known from one seed" in sentence) != is_known
     assert [pair.seed for pair in view.gains] == list(range(pairs))
-    assert (gains_text(view) is None) == (pairs == 1)
+    assert (format_gains(view) is None) == (pairs == 1)

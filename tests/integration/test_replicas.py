@@ -16,7 +16,7 @@ from service.loops.reconcile import Reconciler
 from service.loops.submit import submit_queued
 from service.store.database import Database
 from service.usecases.attempts.finish import end_attempt
-from service.usecases.context import World
+from service.usecases.context import Context
 from tests.conftest import Stage
 from tests.factories import a_spec
 
@@ -25,25 +25,25 @@ from tests.factories import a_spec
 class Replica:
     """A service of its own: connections, clock, name, memory."""
 
-    world: World
+    ctx: Context
     clock: FixedClock
     reconciler: Reconciler
 
     def turn(self) -> None:
-        submit_queued(self.world)
-        self.reconciler.turn()
+        submit_queued(self.ctx)
+        self.reconciler.run_once()
 
 
 @contextmanager
 def replica(stage: Stage, owner: str, *, ahead_s: float = 0.0) -> Iterator[Replica]:
     clock = FixedClock(stage.clock.now())
     clock.advance(ahead_s)
-    store = stage.world.store
+    store = stage.ctx.store
     assert isinstance(store, Database)
-    database = store.another()
-    world = replace(stage.world, store=database, owner=owner, clock=clock)
+    database = store.clone()
+    ctx = replace(stage.ctx, store=database, owner=owner, clock=clock)
     try:
-        yield Replica(world, clock, Reconciler(world, deaf_after_s=1e9))
+        yield Replica(ctx, clock, Reconciler(ctx, max_gap_s=1e9))
     finally:
         database.close()
 
@@ -70,7 +70,7 @@ def test_a_run_has_one_service_and_another_one_takes_over_when_it_is_silent(
     stage: Stage, a: Replica, b: Replica
 ) -> None:
     run_id = a_started_run(stage, a)
-    stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=-9)
+    stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=-9)
     b.turn()
     assert stage.run(run_id)["state"] == "starting"
 
@@ -85,13 +85,13 @@ def test_a_run_has_one_service_and_another_one_takes_over_when_it_is_silent(
 
 def test_one_that_lost_its_lease_cannot_end_a_run(stage: Stage, a: Replica, b: Replica) -> None:
     run_id = a_started_run(stage, a)
-    with a.world.store.begin() as unit:
-        run = unit.runs.get(run_id)
+    with a.ctx.store.transaction() as uow:
+        run = uow.runs.get(run_id)
     b.clock.advance(16)
     b.turn()
 
     with pytest.raises(LeaseLost):
-        end_attempt(run, Job("failed", exit_code=-9), world=a.world)
+        end_attempt(run, Job("failed", exit_code=-9), ctx=a.ctx)
 
     assert stage.run(run_id)["state"] == "starting"
     assert stage.run(run_id)["attempt"] == 1
@@ -100,7 +100,7 @@ def test_one_that_lost_its_lease_cannot_end_a_run(stage: Stage, a: Replica, b: R
 @pytest.mark.parametrize("ahead_s", [-600.0, 600.0])
 def test_a_clock_that_is_wrong_loses_no_run(stage: Stage, a: Replica, ahead_s: float) -> None:
     run_id = a_started_run(stage, a)
-    stage.cluster.becomes(f"{run_id}-a1", "running")
+    stage.cluster.set_job_state(f"{run_id}-a1", "running")
     with replica(stage, "wrong", ahead_s=ahead_s) as wrong:
         for _ in range(20):
             for one in (a, wrong):
@@ -117,7 +117,7 @@ def test_a_clock_that_is_wrong_loses_no_run(stage: Stage, a: Replica, ahead_s: f
 
 
 def test_all_at_once_they_start_every_run_once(stage: Stage) -> None:
-    stage.cluster.machines = (Node(100.0, 0.0, 100.0, 0.0, "n1"),)
+    stage.cluster.cluster_nodes = (Node(100.0, 0.0, 100.0, 0.0, "n1"),)
     stage.add_dataset()
     runs = [stage.launch(spec=a_spec())["id"] for _ in range(12)]
     failures: list[Exception] = []
@@ -141,7 +141,7 @@ def test_all_at_once_they_start_every_run_once(stage: Stage) -> None:
 
     assert failures == []
     assert [stage.run(run)["attempt"] for run in runs] == [1] * 12
-    assert set(stage.cluster.orders) == {f"{run}-a1" for run in runs}
+    assert set(stage.cluster.job_requests) == {f"{run}-a1" for run in runs}
     starts = Counter(
         event.run_id for run in runs for event in events(stage, run) if event.to_state == "starting"
     )
@@ -156,5 +156,5 @@ def a_started_run(stage: Stage, by: Replica) -> str:
 
 
 def events(stage: Stage, run_id: str) -> list[Event]:
-    with stage.world.store.begin() as unit:
-        return unit.events.of_run(run_id)
+    with stage.ctx.store.transaction() as uow:
+        return uow.events.of_run(run_id)

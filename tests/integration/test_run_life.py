@@ -27,7 +27,7 @@ def test_a_run_is_queued_submitted_runs_and_succeeds(stage: Stage) -> None:
     deliver(stage, run_id, [started(stage), progress(stage), metrics(stage, 10, loss=2.0)])
     assert stage.run(run_id)["state"] == "running"
     deliver(stage, run_id, [metrics(stage, 20, mAP=0.4), outcome(stage, "succeeded")], first=3)
-    stage.cluster.becomes(f"{run_id}-a1", "succeeded", exit_code=0)
+    stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
     stage.turn()
 
     run = stage.run(run_id)
@@ -41,7 +41,7 @@ def test_a_run_is_queued_submitted_runs_and_succeeds(stage: Stage) -> None:
 def test_the_job_is_a_plain_command_with_what_it_takes(stage: Stage) -> None:
     run_id = a_started_run(stage, resources={"num_cpus": 2})
 
-    order = stage.cluster.orders[f"{run_id}-a1"]
+    order = stage.cluster.job_requests[f"{run_id}-a1"]
 
     assert order.command[:2] == ("tandem-worker", "train")
     assert order.num_cpus == 2
@@ -81,7 +81,7 @@ def test_a_delivery_after_a_gap_is_asked_for_again(stage: Stage) -> None:
 
 def test_records_of_an_attempt_that_is_over_are_refused(stage: Stage) -> None:
     run_id = a_started_run(stage)
-    stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=-9)
+    stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=-9)
     stage.turn()
     stage.turn()
 
@@ -99,7 +99,7 @@ def test_what_a_worker_could_not_deliver_is_read_from_its_spool(stage: Stage) ->
     spool.write_text(
         "".join(record.model_dump_json() + "\n" for record in records) + '{"kind": "met'
     )
-    stage.cluster.becomes(f"{run_id}-a1", "succeeded", exit_code=0)
+    stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
 
     stage.turn()
 
@@ -111,7 +111,7 @@ def test_a_killed_worker_is_tried_again_until_the_budget_is_spent(stage: Stage) 
     run_id = a_started_run(stage)
 
     for attempt in (1, 2, 3):
-        stage.cluster.becomes(f"{run_id}-a{attempt}", "failed", exit_code=-9)
+        stage.cluster.set_job_state(f"{run_id}-a{attempt}", "failed", exit_code=-9)
         stage.turn()
         stage.clock.advance(10)
         stage.turn()
@@ -125,7 +125,7 @@ def test_a_killed_worker_is_tried_again_until_the_budget_is_spent(stage: Stage) 
 
 def test_a_job_that_was_never_submitted_is_submitted_again(stage: Stage) -> None:
     run_id = a_started_run(stage)
-    stage.cluster.forget_everything()
+    stage.cluster.forget_jobs()
 
     stage.turn()
 
@@ -136,7 +136,7 @@ def test_a_job_that_was_never_submitted_is_submitted_again(stage: Stage) -> None
 def test_a_job_that_ray_forgot_is_lost_only_after_silence(stage: Stage) -> None:
     run_id = a_started_run(stage)
     deliver(stage, run_id, [])
-    stage.cluster.forget_everything()
+    stage.cluster.forget_jobs()
 
     stage.turn()
     assert stage.run(run_id)["state"] == "running"
@@ -151,7 +151,7 @@ def test_a_job_that_ray_forgot_is_lost_only_after_silence(stage: Stage) -> None:
 def test_a_silent_trainer_is_stopped_and_tried_again(stage: Stage) -> None:
     run_id = a_started_run(stage)
     deliver(stage, run_id, [])
-    stage.cluster.becomes(f"{run_id}-a1", "running")
+    stage.cluster.set_job_state(f"{run_id}-a1", "running")
     stage.clock.advance(301)
 
     stage.turn()
@@ -181,7 +181,7 @@ def test_cancel_while_queued_needs_no_cluster(stage: Stage) -> None:
     response = stage.http.post(f"/v1/runs/{run_id}:cancel")
 
     assert response.json()["state"] == "cancelled"
-    assert stage.cluster.orders == {}
+    assert stage.cluster.job_requests == {}
 
 
 def test_cancel_while_running_tells_the_worker_first_and_ray_later(stage: Stage) -> None:
@@ -204,7 +204,7 @@ def test_cancel_while_running_tells_the_worker_first_and_ray_later(stage: Stage)
 def test_a_run_that_is_over_cannot_be_cancelled(stage: Stage) -> None:
     run_id = a_started_run(stage)
     deliver(stage, run_id, [outcome(stage, "succeeded")])
-    stage.cluster.becomes(f"{run_id}-a1", "succeeded", exit_code=0)
+    stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
     stage.turn()
 
     response = stage.http.post(f"/v1/runs/{run_id}:cancel")
@@ -215,7 +215,7 @@ def test_a_run_that_is_over_cannot_be_cancelled(stage: Stage) -> None:
 
 def test_a_run_waits_for_room_and_says_so_once(stage: Stage) -> None:
     first = a_started_run(stage, resources={"num_cpus": 2})
-    stage.cluster.machines = (Node(2.0, 0.0, 0.0, 0.0),)
+    stage.cluster.cluster_nodes = (Node(2.0, 0.0, 0.0, 0.0),)
     second = stage.launch(spec=a_spec())["id"]
 
     for _ in range(3):
@@ -235,7 +235,7 @@ def test_a_student_waits_for_its_teacher_and_gets_its_best_checkpoint(stage: Sta
     write_checkpoint(stage.home / "runs" / teacher / RunFile.BEST)
 
     deliver(stage, teacher, [outcome(stage, "succeeded")])
-    stage.cluster.becomes(f"{teacher}-a1", "succeeded", exit_code=0)
+    stage.cluster.set_job_state(f"{teacher}-a1", "succeeded", exit_code=0)
     stage.turn()
     stage.turn()
 
@@ -248,7 +248,7 @@ def test_a_student_waits_for_its_teacher_and_gets_its_best_checkpoint(stage: Sta
 def test_a_student_whose_teacher_failed_fails_and_says_why(stage: Stage) -> None:
     teacher = a_started_run(stage)
     student = stage.launch(spec=a_bckd_spec(teacher={"run": teacher}))["id"]
-    stage.cluster.becomes(f"{teacher}-a1", "failed", exit_code=1)
+    stage.cluster.set_job_state(f"{teacher}-a1", "failed", exit_code=1)
 
     stage.turn()
     stage.turn()
@@ -262,7 +262,7 @@ def test_mlflow_is_told_the_end_as_soon_as_it_answers(stage: Stage) -> None:
     tracked = Tracked(at=stage.clock.now(), attempt=1, mlflow_run_id="m1")
     deliver(stage, run_id, [tracked, outcome(stage, "succeeded")])
     (stage.home / "runs" / run_id / "spool.mlflow.position").write_text("2")
-    stage.cluster.becomes(f"{run_id}-a1", "succeeded", exit_code=0)
+    stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
     stage.tracker.is_reachable = False
     step_quietly(stage, "reconcile")
     step_quietly(stage, "settle")
@@ -280,13 +280,13 @@ def test_records_that_never_reached_mlflow_are_shipped_before_the_end_is_told(st
     spool = stage.home / "runs" / run_id / RunFile.SPOOL
     spool.write_text(outcome(stage, "succeeded").model_dump_json() + "\n")
     stage.tracker.runs[run_id] = "m1"
-    stage.cluster.becomes(f"{run_id}-a1", "succeeded", exit_code=0)
+    stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
     stage.turn()
 
-    shipping = stage.cluster.orders[f"{run_id}-a1-ship1"]
-    assert shipping.command[:2] == ("tandem-worker", "ship")
+    shipping = stage.cluster.job_requests[f"{run_id}-a1-ship1"]
+    assert shipping.command[:2] == ("tandem-worker", "flush")
     assert stage.tracker.statuses == {}
-    stage.cluster.becomes(f"{run_id}-a1-ship1", "succeeded", exit_code=0)
+    stage.cluster.set_job_state(f"{run_id}-a1-ship1", "succeeded", exit_code=0)
     stage.turn()
 
     assert stage.tracker.statuses == {"m1": "FINISHED"}
@@ -338,7 +338,7 @@ def test_logs_of_a_run_that_is_over_come_from_its_folder_and_following_ends(stag
     log.parent.mkdir(parents=True)
     log.write_text("the loss falls\n")
     deliver(stage, run_id, [outcome(stage, "succeeded")])
-    stage.cluster.becomes(f"{run_id}-a1", "succeeded", exit_code=0)
+    stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
     stage.turn()
 
     plain = stage.http.get(f"/v1/runs/{run_id}/logs").text
@@ -356,7 +356,7 @@ def a_started_run(stage: Stage, spec: dict[str, Any] | None = None, **changes: A
 
 def step_quietly(stage: Stage, name: str) -> None:
     """A step as its loop takes it: an outside system that is away is no fault."""
-    loop = next(loop for loop in make_loops(stage.world, interval_s=1.0) if loop.name == name)
+    loop = next(loop for loop in make_loops(stage.ctx, interval_s=1.0) if loop.name == name)
     loop._step_safely()
 
 

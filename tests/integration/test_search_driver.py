@@ -14,23 +14,23 @@ import psutil
 import pytest
 
 from configs.protocol.names import ExitCode
-from configs.protocol.sweep_log import Closed
+from configs.protocol.sweep_log import SweepClosed
 from configs.spec.search import (
     Algorithm,
     Asha,
+    CoordinateSearch,
     GridSearch,
     MedianStopping,
     RandomSearch,
     Scheduler,
-    Strategy,
     Tpe,
 )
 from configs.spec.sweep import Budget, SweepSpec, Values
 from tests.ray_head import a_ray_head
 from tests.unit.workers.search.fake_sweep import Answer, FakeSweep, serve
 from tests.unit.workers.search.sweeps import EPOCHS, a_sweep, goodness, played, values_of
-from workers.search.early_stopping import Judge
-from workers.search.sweep_log import History
+from workers.search.early_stopping import EarlyStopper
+from workers.search.sweep_log import ReplayedSweep
 
 TANDEM_WORKER = Path(sys.executable).parent / "tandem-worker"
 PATIENCE_S = 120.0
@@ -57,7 +57,15 @@ def rising(values: Values) -> Sequence[float]:
 
 @contextmanager
 def a_driver(sweep: FakeSweep, ray: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    command = ["drive", "--sweep", sweep.id, "--report-to", sweep.url, "--look-every", "0.05"]
+    command = [
+        "sweep-driver",
+        "--sweep",
+        sweep.id,
+        "--service-url",
+        sweep.url,
+        "--poll-interval",
+        "0.05",
+    ]
     with subprocess.Popen(
         [str(TANDEM_WORKER), *command],
         env=ray,
@@ -106,7 +114,7 @@ def assert_is_whole(sweep: FakeSweep, count: int) -> None:
     assert numbers(sweep) == list(range(count))
     ends = Counter(one.number for one in sweep.entries if one.kind == "ended")
     assert ends == Counter(range(count))
-    assert isinstance(sweep.entries[-1], Closed)
+    assert isinstance(sweep.entries[-1], SweepClosed)
     assert [one.kind for one in sweep.entries].count("closed") == 1
 
 
@@ -128,7 +136,7 @@ def test_a_sweep_of_eight_trials_halves_them_and_is_closed(ray: dict[str, str]) 
         last = [judged for judged in sweep.judged() if judged.number == one.number][-1]
         assert one.epoch == last.epoch
         assert one.values == last.values
-        assert last.goes_on == (one.result != "stopped")
+        assert last.should_continue == (one.result != "stopped")
         assert (one.epoch == EPOCHS) == (one.result == "finished")
     assert sweep.suggested() == values_of(played(spec, 8))
     assert "Trial 0 begins" in said
@@ -160,7 +168,7 @@ def test_a_search_whose_driver_is_killed_goes_on_as_if_it_had_not_been(
 
     assert sweep.entries == whole.entries
     assert_is_whole(sweep, 7)
-    one, other = (Judge(History(spec, fake.entries)) for fake in (whole, sweep))
+    one, other = (EarlyStopper(ReplayedSweep(spec, fake.entries)) for fake in (whole, sweep))
     assert one.debug_string() == other.debug_string()
 
 
@@ -173,11 +181,11 @@ def test_two_drivers_at_once_begin_no_trial_twice(ray: dict[str, str]) -> None:
         a_driver(sweep, ray) as other,
     ):
         wait_for(lambda: one.poll() is not None or other.poll() is not None)
-        sweep.begins_trials = False
+        sweep.allows_new_trials = False
         said = [driver.communicate(timeout=PATIENCE_S)[0] for driver in (one, other)]
 
     codes = {one.returncode, other.returncode}
-    assert codes == {ExitCode.SUCCEEDED, ExitCode.FENCED}, said
+    assert codes == {ExitCode.SUCCEEDED, ExitCode.SUPERSEDED}, said
     assert_is_whole(sweep, len(numbers(sweep)))
 
 
@@ -220,7 +228,7 @@ def test_a_sweep_whose_trials_may_begin_no_more_ends_with_those_that_train(
     spec = a_sweep(algorithm=RandomSearch(), budget=Budget(trials=50))
     with serve(FakeSweep(spec, rising)) as sweep, a_driver(sweep, ray) as driver:
         wait_for(lambda: len(sweep.judged()) > 2)
-        sweep.begins_trials = False
+        sweep.allows_new_trials = False
         said, _ = driver.communicate(timeout=PATIENCE_S)
 
     assert driver.returncode == ExitCode.SUCCEEDED, said
@@ -231,7 +239,7 @@ def test_a_sweep_whose_trials_may_begin_no_more_ends_with_those_that_train(
 
 @slow
 def test_the_strategy_runs_to_the_end_of_its_points(ray: dict[str, str]) -> None:
-    spec: SweepSpec = a_sweep(algorithm=Strategy(points=3), budget=Budget(trials=50))
+    spec: SweepSpec = a_sweep(algorithm=CoordinateSearch(points=3), budget=Budget(trials=50))
     with serve(FakeSweep(spec, rising, concurrency=4)) as sweep:
         drive(sweep, ray)
         count = len(sweep.entries)

@@ -15,14 +15,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from configs.protocol.failure import FailureReason
 from service.adapters.clock import FixedClock
-from service.adapters.prometheus import Meters
+from service.adapters.prometheus import PrometheusMetrics
 from service.client import TandemClient
-from service.domain.metrics.counters import COUNTERS
-from service.log import configure_logging, without_secrets
+from service.domain.metrics.counters import COUNTER_DESCRIPTIONS
+from service.log import configure_logging, redact_secrets
 from service.loops.base import Loop
 from service.loops.reconcile import Reconciler
-from service.stack.ports import free_port
-from service.usecases.health import Health
+from service.stack.ports import choose_free_port
+from service.usecases.health import HealthMonitor
 from tests.conftest import Stage, open_stage
 from tests.factories import a_spec
 from tests.integration.test_logs_and_events import a_run_that_trains, a_service
@@ -50,8 +50,8 @@ class TestMetrics:
         said = outcome(stage, "failed").model_copy(update={"reason": FailureReason.NAN_LOSS})
         deliver(stage, run_id, [metrics(stage, 1, loss=1.0), said])
         stage.clock.advance(100)
-        stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=10)
-        stage.reconciler.turn()
+        stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=10)
+        stage.reconciler.run_once()
 
         seen = scraped(stage)
 
@@ -64,13 +64,13 @@ class TestMetrics:
         assert seen["tandem_deliveries_total", ()] == 1
         assert seen["tandem_records_total", ()] == 2
         assert seen["tandem_http_requests_total", ("/v1/runs", "POST", "201")] == 2
-        assert seen["tandem_unsettled_runs", ()] == 1
+        assert seen["tandem_mlflow_unsynced_runs", ()] == 1
 
     def test_time_that_was_spent_is_counted_once(self, stage: Stage) -> None:
         run_id = a_started_run(stage, resources={"num_cpus": 2})
         stage.clock.advance(10)
         assert scraped(stage)["tandem_cpu_seconds", ("default",)] == 20
-        stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=10)
+        stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=10)
         stage.turn()
 
         for _ in range(2):
@@ -84,7 +84,10 @@ class TestMetrics:
 
         seen = scraped(stage)
 
-        assert (seen["tandem_silence_seconds", ()], seen["tandem_silent_runs", ()]) == (61, 1)
+        assert (
+            seen["tandem_heartbeat_age_seconds", ()],
+            seen["tandem_stale_heartbeat_runs", ()],
+        ) == (61, 1)
 
     def test_what_does_not_answer_is_zero(self, stage: Stage) -> None:
         stage.cluster.is_reachable = False
@@ -99,7 +102,7 @@ class TestMetrics:
         text = stage.http.get("/metrics").text
         families = {family.name for family in text_string_to_metric_families(text)}
         ours = {name for name in families if name.startswith("tandem_")}
-        ours -= {f"tandem_{name}_created" for name in COUNTERS}
+        ours -= {f"tandem_{name}_created" for name in COUNTER_DESCRIPTIONS}
 
         document = DOCUMENT.read_text(encoding="utf-8")
 
@@ -107,7 +110,7 @@ class TestMetrics:
         assert {name for name in ours if not name.endswith("_created")} == told
 
     def test_a_loop_that_turns_has_no_lag_and_one_that_fails_is_counted(self, stage: Stage) -> None:
-        meters = Meters("1")
+        meters = PrometheusMetrics("1")
         turned, fails = threading.Event(), threading.Event()
 
         def fail() -> None:
@@ -115,8 +118,8 @@ class TestMetrics:
             raise ZeroDivisionError
 
         loops = [
-            Loop("good", turned.set, interval_s=0.01, watch=meters.turn),
-            Loop("bad", fail, interval_s=0.01, watch=meters.turn),
+            Loop("good", turned.set, interval_s=0.01, turn_context=meters.observe_turn),
+            Loop("bad", fail, interval_s=0.01, turn_context=meters.observe_turn),
         ]
         for loop in loops:
             loop.start()
@@ -125,7 +128,7 @@ class TestMetrics:
         for loop in loops:
             loop.stop(timeout_s=5)
 
-        text = meters.text().decode()
+        text = meters.render().decode()
 
         assert 'tandem_loop_lag_seconds{loop="good"}' in text
         assert 'tandem_loop_failures_total{loop="bad"} 1.0' in text
@@ -138,7 +141,7 @@ class TestReadiness:
     def test_room_is_found_before_anything_was_ever_written(self, stage: Stage) -> None:
         assert not (stage.home / "runs").exists()
 
-        assert stage.world.files.free_bytes() > 0
+        assert stage.ctx.files.free_bytes() > 0
 
     def test_everything_is_there(self, stage: Stage) -> None:
         answer = stage.http.get("/readyz")
@@ -184,7 +187,7 @@ class TestReadiness:
     def test_who_hangs_holds_nobody_up(self, stage: Stage) -> None:
         release = threading.Event()
         stage.cluster.nodes = release.wait  # type: ignore[assignment,method-assign]
-        health = Health(stage.world, dict)
+        health = HealthMonitor(stage.ctx, dict)
         began_s = time.monotonic()
 
         checks = {check.name: check for check in health.checks()}
@@ -196,7 +199,7 @@ class TestReadiness:
         health.close()
 
     def test_since_when_it_is_so_is_kept(self, stage: Stage) -> None:
-        health = Health(stage.world, dict)
+        health = HealthMonitor(stage.ctx, dict)
         assert isinstance(stage.clock, FixedClock)
         began = stage.clock.now()
         health.checks()
@@ -209,7 +212,7 @@ class TestReadiness:
         health.close()
 
     def test_a_loop_that_stands_still_is_told(self, stage: Stage) -> None:
-        health = Health(stage.world, lambda: {"reconcile": 61.0, "submit": 1.0})
+        health = HealthMonitor(stage.ctx, lambda: {"reconcile": 61.0, "submit": 1.0})
 
         assert health.readiness() == "unready"
         health.close()
@@ -229,7 +232,7 @@ class TestLog:
         ],
     )
     def test_secrets_are_not_written(self, text: str, kept: str) -> None:
-        assert without_secrets(text) == kept
+        assert redact_secrets(text) == kept
 
     def test_as_json_a_line_is_a_document_with_the_request(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -251,8 +254,8 @@ class TestLog:
         def fail(_: str) -> None:
             raise ZeroDivisionError
 
-        stage.cluster.look = fail  # type: ignore[assignment]
-        Reconciler(stage.world).turn()
+        stage.cluster.get_job = fail  # type: ignore[assignment]
+        Reconciler(stage.ctx).run_once()
 
         assert f"run_id={run_id}" in capsys.readouterr().out
 
@@ -268,7 +271,7 @@ def test_traces_go_where_they_are_asked_to(tmp_path: Path) -> None:
 
 
 def test_a_service_that_is_told_to_end_lets_go_of_those_who_listen(tmp_path: Path) -> None:
-    port = free_port()
+    port = choose_free_port()
     service = a_service(tmp_path, port)
     run_id = a_run_that_trains(tmp_path)
     ended = threading.Event()

@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.stack.components import PartName
-from service.stack.ports import is_free
+from service.stack.components import ComponentName
+from service.stack.ports import is_port_free
 from tests.shell import Shell, own_shell
 
 pytestmark = pytest.mark.e2e
@@ -35,7 +35,7 @@ def test_a_stack_comes_up_heals_and_leaves_nothing_behind(shell: Shell) -> None:
     assert "Traceback" not in refused.stderr
 
     again = shell.tandem("up")
-    assert again.stdout.count("already up") == len(PartName)
+    assert again.stdout.count("already up") == len(ComponentName)
     assert {name: part["pid"] for name, part in shell.parts().items()} == {
         name: part["pid"] for name, part in started.items()
     }
@@ -51,7 +51,7 @@ def test_a_stack_comes_up_heals_and_leaves_nothing_behind(shell: Shell) -> None:
     down = shell.tandem("down")
     assert down.returncode == 0, down.stderr
     assert shell.survivors() == []
-    assert all(is_free(port) for port in shell.ports.values())
+    assert all(is_port_free(port) for port in shell.ports.values())
     assert {part["state"] for part in shell.parts().values()} == {"down"}
 
 
@@ -87,19 +87,19 @@ def test_down_with_nothing_running_is_harmless(shell: Shell) -> None:
     answer = shell.tandem("down")
 
     assert answer.returncode == 0
-    assert answer.stdout.count("not running") == len(PartName)
+    assert answer.stdout.count("not running") == len(ComponentName)
 
 
 def test_a_taken_port_is_named_with_its_holder_and_its_setting(shell: Shell) -> None:
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", shell.ports[PartName.RAY]))
+        listener.bind(("127.0.0.1", shell.ports[ComponentName.RAY]))
         listener.listen()
 
         answer = shell.tandem("up")
 
     assert answer.returncode == 1
     words = " ".join(answer.stderr.split())
-    assert str(shell.ports[PartName.RAY]) in words
+    assert str(shell.ports[ComponentName.RAY]) in words
     assert f"process {os.getpid()}" in words
     assert "TANDEM_RAY_URL" in words
     assert "Traceback" not in answer.stderr

@@ -25,9 +25,7 @@ def guarded(tmp_path: Path) -> Iterator[Stage]:
 
 
 def a_token(stage: Stage, role: Role, *, project: str | None = None) -> str:
-    _, text = create_token(
-        "somebody", role=role, project=project, expires_at=None, world=stage.world
-    )
+    _, text = create_token("somebody", role=role, project=project, expires_at=None, ctx=stage.ctx)
     return text
 
 
@@ -42,7 +40,7 @@ def seal_file(sweep: SimulatedSweep) -> Path:
 def test_the_driver_is_told_where_its_seal_is_and_nobody_else_reads_it(guarded: Stage) -> None:
     sweep = searching_sweep(guarded)
 
-    command = guarded.cluster.orders[f"{sweep.id}-d1"].command
+    command = guarded.cluster.job_requests[f"{sweep.id}-d1"].command
 
     assert command[-2:] == ("--token-file", str(seal_file(sweep)))
     assert stat.S_IMODE(seal_file(sweep).stat().st_mode) == 0o600
@@ -85,7 +83,7 @@ def test_people_and_workers_do_not_speak_for_drivers(guarded: Stage) -> None:
 def test_a_driver_that_was_replaced_is_refused_and_writes_nothing(guarded: Stage) -> None:
     sweep = searching_sweep(guarded)
     old, path = seal_file(sweep).read_text(), f"/v1/sweeps/{sweep.id}/log"
-    guarded.cluster.becomes(f"{sweep.id}-d1", "failed", exit_code=1)
+    guarded.cluster.set_job_state(f"{sweep.id}-d1", "failed", exit_code=1)
     guarded.turn()
     guarded.clock.advance(5)
     guarded.turn()

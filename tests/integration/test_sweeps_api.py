@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from configs.protocol.names import Tag
-from configs.protocol.probe import Knob
+from configs.protocol.probe import ParameterEffect
 from service.api.schemas.sweeps import ExtendRequest, PromoteRequest, SweepRequest
 from service.client import TandemApiError, TandemClient
 from service.domain.ports import Node
@@ -37,8 +37,8 @@ def test_a_sweep_is_probed_searched_and_reported(any_stage: Stage) -> None:
     sweep.leave_probe()
     any_stage.turn()
     assert (sweep.state, sweep.view["pack_size"]) == ("searching", 1)
-    order = any_stage.cluster.orders[f"{sweep.id}-d1"]
-    assert order.command[:4] == ("tandem-worker", "drive", "--sweep", sweep.id)
+    order = any_stage.cluster.job_requests[f"{sweep.id}-d1"]
+    assert order.command[:4] == ("tandem-worker", "sweep-driver", "--sweep", sweep.id)
     assert order.num_cpus == 0
 
     first = trained(sweep, 0, 0.3, **{CLS: 1.0, LOC: 1})
@@ -52,7 +52,7 @@ def test_a_sweep_is_probed_searched_and_reported(any_stage: Stage) -> None:
         "objective": 0.5,
     }
 
-    assert sweep.close().json() == {"next": 5, "begins_trials": False}
+    assert sweep.close().json() == {"next": 5, "allows_new_trials": False}
     any_stage.turn()
     any_stage.turn()
     assert sweep.state == "reporting"
@@ -116,8 +116,8 @@ BAD = {
     "below what may be": ({"space": {CLS: RANGE | {"low": -1}}}, f"space.{CLS}"),
     "a condition on nothing": ({"space": {CLS: RANGE | {"when": {"x": [1]}}}}, "space"),
     "two words for one": ({"space": {CLS: RANGE, "ratio": RANGE}}, "space"),
-    "a strategy of one": (
-        {"space": {CLS: RANGE}, "algorithm": {"kind": "strategy"}},
+    "a coordinate of one": (
+        {"space": {CLS: RANGE}, "algorithm": {"kind": "coordinate"}},
         "algorithm",
     ),
     "an unknown algorithm": ({"algorithm": {"kind": "magic"}}, "algorithm"),
@@ -198,9 +198,9 @@ def test_a_parameter_without_effect_ends_the_sweep_before_it_costs_anything(stag
     sweep = launch_sweep(stage)
     stage.turn()
     stage.turn()
-    idle = Knob(has_effect=False, what="no level has positives")
+    idle = ParameterEffect(has_effect=False, detail="no level has positives")
 
-    sweep.leave_probe(a_probe(knobs={CLS: a_probe().knobs[CLS], LOC: idle}))
+    sweep.leave_probe(a_probe(effects={CLS: a_probe().effects[CLS], LOC: idle}))
 
     assert sweep.state == "failed"
     assert f"{LOC} (no level has positives)" in sweep.view["message"]
@@ -241,9 +241,9 @@ def test_entries_are_written_once_and_where_they_belong(stage: Stage) -> None:
     gap = sweep.write({**entry, "number": 1}, first=5)
     skipped = sweep.write({**entry, "number": 2}, first=1)
 
-    assert (first.json(), again.json()) == ({"next": 1, "begins_trials": True},) * 2
-    assert (other.status_code, other.json()["code"]) == (409, "sweep_log_moved")
-    assert (gap.status_code, gap.json()["code"]) == (409, "sweep_log_moved")
+    assert (first.json(), again.json()) == ({"next": 1, "allows_new_trials": True},) * 2
+    assert (other.status_code, other.json()["code"]) == (409, "sweep_log_conflict")
+    assert (gap.status_code, gap.json()["code"]) == (409, "sweep_log_conflict")
     assert (skipped.status_code, skipped.json()["errors"][0]["field"]) == (422, "entries.0")
     assert len(sweep.entries) == 1
     assert len(stage.http.get("/v1/runs", params={"sweep": sweep.id}).json()["items"]) == 1
@@ -261,7 +261,7 @@ def test_entries_that_are_refused_leave_nothing_half_done(stage: Stage) -> None:
 
 
 def test_repeats_are_runs_with_seeds_of_their_own_whose_mean_counts(stage: Stage) -> None:
-    stage.cluster.machines = (Node(4.0, 0.0, 4.0, 0.0),)
+    stage.cluster.cluster_nodes = (Node(4.0, 0.0, 4.0, 0.0),)
     sweep = searching_sweep(stage, repeats=2, tags={"team": "a"})
     runs = sweep.suggest(0)
     stage.turn()
@@ -297,12 +297,18 @@ def test_a_trial_that_the_scheduler_stops_is_told_why(stage: Stage) -> None:
     sweep.tell(run_id, 1, 0.1234)
 
     sweep.write(
-        {"kind": "judged", "number": 0, "epoch": 1, "values": {MAP: 0.1234}, "goes_on": False}
+        {
+            "kind": "judged",
+            "number": 0,
+            "epoch": 1,
+            "values": {MAP: 0.1234},
+            "should_continue": False,
+        }
     )
 
     assert stage.run(run_id)["desired"] == "cancelled"
     events = stage.http.get(f"/v1/runs/{run_id}/events").json()
-    (told,) = [event for event in events if event["kind"] == "cancel_asked"]
+    (told,) = [event for event in events if event["kind"] == "cancel_requested"]
     assert told["actor"] == "sweep"
     assert told["details"].startswith("Stopped by asha after epoch 1: its val/bbox_mAP was 0.1234")
     sweep.finish(run_id, "cancelled")
@@ -321,13 +327,13 @@ def test_a_trial_that_a_person_cancels_is_cancelled(stage: Stage) -> None:
 def test_a_used_up_budget_begins_no_more_trials(stage: Stage) -> None:
     sweep = searching_sweep(stage, budget={"trials": 9, "hours": 1})
     sweep.suggest(0)
-    assert sweep.log()["begins_trials"]
+    assert sweep.log()["allows_new_trials"]
 
     stage.clock.advance(3600)
 
-    assert not sweep.log()["begins_trials"]
+    assert not sweep.log()["allows_new_trials"]
     late = sweep.write({"kind": "suggested", "number": 1, "values": {CLS: 1.0, LOC: 1}})
-    assert late.json()["begins_trials"] is False
+    assert late.json()["allows_new_trials"] is False
     assert sweep.trials[1]["runs"] == []
     assert sweep.standings()[1]["result"] == "cancelled"
 
@@ -363,8 +369,8 @@ def test_a_stopped_sweep_ends_its_trials_and_still_reports(stage: Stage) -> None
 
     stopped = stage.http.post(f"/v1/sweeps/{sweep.id}:stop").json()
 
-    assert (stopped["state"], stopped["wants"]) == ("searching", "stop")
-    assert not sweep.log()["begins_trials"]
+    assert (stopped["state"], stopped["desired"]) == ("searching", "stop")
+    assert not sweep.log()["allows_new_trials"]
     assert {stage.run(run_id)["desired"] for run_id in (waits, trains)} == {"cancelled"}
     for number, run_id in enumerate((waits, trains), start=1):
         sweep.finish(run_id, "cancelled")
@@ -432,7 +438,7 @@ def test_a_finished_sweep_is_extended_and_searches_on(stage: Stage) -> None:
     assert extended["spec"]["space"][CLS]["high"] == 50
     assert sweep.entries[-1]["kind"] == "extended"
     stage.turn()
-    assert f"{sweep.id}-d2" in stage.cluster.orders
+    assert f"{sweep.id}-d2" in stage.cluster.job_requests
     trained(sweep, 1, 0.4, **{CLS: 40.0, LOC: 1})
     closed(sweep)
     assert sweep.state == "succeeded"
@@ -501,7 +507,7 @@ def test_the_best_trial_becomes_a_run_of_its_own(stage: Stage) -> None:
 def test_trials_are_compared_with_the_student_alone_and_seeds_tell_the_noise(
     stage: Stage,
 ) -> None:
-    stage.cluster.machines = (Node(9.0, 0.0, 9.0, 0.0),)
+    stage.cluster.cluster_nodes = (Node(9.0, 0.0, 9.0, 0.0),)
     sweep = searching_sweep(stage, baseline=True, noise_runs=2)
     alone = stage.http.get("/v1/runs", params={"sweep": sweep.id}).json()["items"]
     assert [run["spec"]["seed"] for run in alone] == [1, 0]
@@ -513,7 +519,7 @@ def test_trials_are_compared_with_the_student_alone_and_seeds_tell_the_noise(
 
     assert stage.run(run_id)["baseline"] == alone[1]["id"]
     assert (sweep.state, sweep.view["report_run_id"]) == ("reporting", None)
-    assert "a baseline, run" in sweep.view["waits_for"]
+    assert "a baseline, run" in sweep.view["waiting_for"]
     for run in alone:
         sweep.finish(run["id"])
     stage.turn()
@@ -560,24 +566,24 @@ def test_runs_are_found_by_their_sweep_and_trial(stage: Stage) -> None:
 
 def test_a_driver_that_dies_is_followed_by_another_after_a_pause(stage: Stage) -> None:
     sweep = searching_sweep(stage)
-    stage.cluster.printed[f"{sweep.id}-d1"] = "starts\nImportError: no ray\n"
+    stage.cluster.logs_by_job[f"{sweep.id}-d1"] = "starts\nImportError: no ray\n"
 
-    stage.cluster.becomes(f"{sweep.id}-d1", "failed", exit_code=1)
+    stage.cluster.set_job_state(f"{sweep.id}-d1", "failed", exit_code=1)
     stage.turn()
 
-    assert sweep.view["strikes"] == 1
+    assert sweep.view["consecutive_failures"] == 1
     assert "ImportError: no ray" in sweep.view["message"]
-    assert f"{sweep.id}-d2" not in stage.cluster.orders
+    assert f"{sweep.id}-d2" not in stage.cluster.job_requests
     stage.clock.advance(2)
     stage.turn()
-    assert f"{sweep.id}-d2" in stage.cluster.orders
+    assert f"{sweep.id}-d2" in stage.cluster.job_requests
 
 
 def test_ten_drivers_that_do_nothing_are_enough(stage: Stage) -> None:
     sweep = searching_sweep(stage)
     (run_id,) = sweep.suggest(0)
     for number in range(1, 12):
-        stage.cluster.becomes(f"{sweep.id}-d{number}", "failed", exit_code=1)
+        stage.cluster.set_job_state(f"{sweep.id}-d{number}", "failed", exit_code=1)
         stage.turn()
         stage.clock.advance(200)
         stage.turn()
@@ -593,35 +599,35 @@ def test_a_driver_that_got_further_begins_anew_to_be_counted(stage: Stage) -> No
     sweep = searching_sweep(stage)
     for number in range(1, 4):
         sweep.suggest(number - 1)
-        stage.cluster.becomes(f"{sweep.id}-d{number}", "failed", exit_code=1)
+        stage.cluster.set_job_state(f"{sweep.id}-d{number}", "failed", exit_code=1)
         stage.turn()
         stage.clock.advance(10)
         stage.turn()
 
-    assert (sweep.view["driver"], sweep.view["strikes"]) == (4, 1)
+    assert (sweep.view["driver"], sweep.view["consecutive_failures"]) == (4, 1)
 
 
 def test_a_head_without_memory_gets_another_driver(stage: Stage) -> None:
     sweep = searching_sweep(stage)
 
-    stage.cluster.forget_everything()
+    stage.cluster.forget_jobs()
     stage.turn()
     stage.clock.advance(5)
     stage.turn()
 
-    assert f"{sweep.id}-d2" in stage.cluster.orders
+    assert f"{sweep.id}-d2" in stage.cluster.job_requests
 
 
 def test_a_driver_that_is_not_heard_is_replaced(stage: Stage) -> None:
     sweep = searching_sweep(stage)
-    stage.cluster.becomes(f"{sweep.id}-d1", "running")
+    stage.cluster.set_job_state(f"{sweep.id}-d1", "running")
     stage.turn()
     stage.clock.advance(60)
     sweep.standings()
     stage.turn()
     stage.clock.advance(60)
     stage.turn()
-    assert sweep.view["strikes"] == 0
+    assert sweep.view["consecutive_failures"] == 0
 
     stage.clock.advance(60)
     stage.turn()
@@ -635,11 +641,15 @@ def test_ray_away_ends_no_driver(stage: Stage) -> None:
     stage.cluster.is_reachable = False
 
     with pytest.raises(Exception, match="switched off"):
-        stage.sweeps.turn()
+        stage.sweeps.run_once()
 
     stage.cluster.is_reachable = True
     stage.turn()
-    assert (sweep.state, sweep.view["strikes"], sweep.view["driver"]) == ("searching", 0, 1)
+    assert (sweep.state, sweep.view["consecutive_failures"], sweep.view["driver"]) == (
+        "searching",
+        0,
+        1,
+    )
 
 
 def test_a_service_that_restarts_goes_on_where_it_was(stage: Stage) -> None:
@@ -658,7 +668,7 @@ def test_a_service_that_restarts_goes_on_where_it_was(stage: Stage) -> None:
     stage.turn()
 
     assert sweep.state == "succeeded"
-    jobs = [job for job in stage.cluster.orders if job.startswith(sweep.id)]
+    jobs = [job for job in stage.cluster.job_requests if job.startswith(sweep.id)]
     assert jobs == [f"{sweep.id}-d1"]
     tasks = [run["task"] for run in stage.http.get("/v1/runs").json()["items"]]
     assert sorted(tasks) == ["probe", "report", "train"]
@@ -685,8 +695,8 @@ def test_mlflow_shows_the_trials_below_their_sweep(stage: Stage) -> None:
     assert stage.tracker.tags["m-trial"] == {Tag.PARENT: parent}
     assert stage.tracker.statuses[parent] == "FINISHED"
     assert stage.tracker.metrics[parent][MAP] == 0.3
-    with stage.world.store.begin() as unit:
-        assert unit.sweeps.to_settle() == []
+    with stage.ctx.store.transaction() as uow:
+        assert uow.sweeps.not_synced() == []
 
 
 def test_a_sweep_that_was_deleted_in_mlflow_is_left_alone(stage: Stage) -> None:
@@ -699,8 +709,8 @@ def test_a_sweep_that_was_deleted_in_mlflow_is_left_alone(stage: Stage) -> None:
     stage.turn()
 
     assert sweep.state == "succeeded"
-    with stage.world.store.begin() as unit:
-        assert unit.sweeps.to_settle() == []
+    with stage.ctx.store.transaction() as uow:
+        assert uow.sweeps.not_synced() == []
 
 
 def test_the_client_asks_everything(stage: Stage) -> None:
@@ -721,6 +731,6 @@ def test_the_client_asks_everything(stage: Stage) -> None:
         assert client.report(view.id) == "# Did it help?"
         assert client.promote(view.id, PromoteRequest()).state == "queued"
         assert client.extend_sweep(view.id, ExtendRequest(trials=1)).state == "searching"
-        assert client.stop_sweep(view.id).wants == "stop"
+        assert client.stop_sweep(view.id).desired == "stop"
         with pytest.raises(TandemApiError, match="no sweep"):
             client.sweep("s000000000000")

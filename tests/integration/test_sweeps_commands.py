@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from service.cli import app, reports, sweeps
-from service.cli.errors import Refused
+from service.cli.errors import CliError
 from service.cli.progress.sweeps import watch_sweep
 from service.client import TandemApiError, TandemClient
 from tests.conftest import Stage
@@ -68,7 +68,7 @@ def test_sweeps_and_trials_are_listed(stage: Stage, tandem: Tandem) -> None:
     assert sweep.id in listed
     assert "30.0" in listed
     assert "trial 0 (cls_weight=2.5, loc_weight=1): val/bbox_mAP 30.0" in shown
-    assert "live" in shown
+    assert "running" in shown
     assert "finished" in tandem("trials", sweep.id, "--json").output
 
 
@@ -117,7 +117,7 @@ def test_what_is_wrong_is_refused_before_or_by_the_service(stage: Stage, tandem:
     not_over = tandem("extend", sweep.id, "--trials", "2")
     no_parameter = tandem("extend", sweep.id, "schedule.epochs=3")
 
-    assert isinstance(no_bounds.exception, Refused)
-    assert isinstance(no_such.exception, Refused)
+    assert isinstance(no_bounds.exception, CliError)
+    assert isinstance(no_such.exception, CliError)
     assert isinstance(not_over.exception, TandemApiError)
-    assert isinstance(no_parameter.exception, Refused)
+    assert isinstance(no_parameter.exception, CliError)

@@ -9,20 +9,20 @@ import pytest
 
 from configs.catalog import parse_spec
 from configs.protocol.names import RunFile
-from configs.protocol.report import Dossier
+from configs.protocol.report import ReportInputs
 from configs.spec.distillation import NoDistillation
 from configs.spec.run import RunSpec
 from configs.spec.search import Uniform
 from configs.spec.sweep import SweepSpec
 from service.adapters.simulated import SimulatedTracker
-from service.domain.access import LOCAL
+from service.domain.access import LOCAL_CALLER
 from service.domain.errors import TrackerUnreachable
 from service.domain.sweeps import Sweep, SweepState
-from service.loops.comparisons import compare_twins
-from service.usecases.reports import compare_once
+from service.loops.comparisons import compare_baselines
+from service.usecases.reports import enqueue_comparison_report
 from service.usecases.runs.launch import launch_run
-from service.usecases.runs.plan import Request
-from service.usecases.sweeps.baselines import book_twins, missing_noise_seeds
+from service.usecases.runs.plan import LaunchRun
+from service.usecases.sweeps.baselines import enqueue_baselines, find_missing_noise_seeds
 from tests.conftest import Stage
 from tests.factories import a_bckd_spec, a_spec
 from tests.integration.test_replicas import replica
@@ -139,12 +139,12 @@ class TestBooking:
         with replica(any_stage, "a") as a, replica(any_stage, "b") as b:
             found: list[str | None] = []
 
-            def launch(world: Any, spec: dict[str, Any]) -> None:
-                run, _ = launch_run(Request(spec=spec), key=None, caller=LOCAL, world=world)
+            def launch(ctx: Any, spec: dict[str, Any]) -> None:
+                run, _ = launch_run(LaunchRun(spec=spec), key=None, caller=LOCAL_CALLER, ctx=ctx)
                 found.append(run.baseline_run_id)
 
             threads = [
-                threading.Thread(target=launch, args=(one.world, spec))
+                threading.Thread(target=launch, args=(one.ctx, spec))
                 for one, spec in zip((a, b), specs, strict=True)
             ]
             for thread in threads:
@@ -251,7 +251,7 @@ class TestComparing:
             "low": 0.011,
             "high": 0.035,
             "teacher_map": 0.4,
-            "lead_closed": 0.41,
+            "gap_closed": 0.41,
             "basis": "the noise floor of 5 runs",
             "images": None,
             "gains": [],
@@ -267,10 +267,10 @@ class TestComparing:
         report_id = stage.run(run_id)["report"]
         start(stage, report_id)
 
-        command = stage.cluster.orders[f"{report_id}-a1"].command
+        command = stage.cluster.job_requests[f"{report_id}-a1"].command
         written = json.loads((stage.home / "runs" / report_id / RunFile.SPEC).read_text())
 
-        dossier = Dossier.model_validate(written["dossier"])
+        dossier = ReportInputs.model_validate(written["dossier"])
         taught, alone = dossier.runs
         assert command[:2] == ("tandem-worker", "report")
         assert (taught.id, taught.role, taught.baseline) == (run_id, "distilled", twin_id)
@@ -306,7 +306,7 @@ class TestComparing:
         any_stage.turn()
         train(any_stage, twin_id, 0.3)
 
-        assert kinds(any_stage, run_id)[-3:] == ["baseline_lost", "baseline_back", "report"]
+        assert kinds(any_stage, run_id)[-3:] == ["baseline_lost", "baseline_recovered", "report"]
         assert any_stage.run(run_id)["is_baseline_lost"] is False
 
     def test_what_was_refused_a_baseline_is_not_compared(self, stage: Stage) -> None:
@@ -392,8 +392,8 @@ class TestShowing:
         stage.tracker.deleted.add(f"m-{run_id}")
         make_report(stage, stage.run(run_id)["report"], a_comparison(run_id, twin_id))
 
-        with stage.world.store.begin() as unit:
-            assert unit.comparisons.to_show() == []
+        with stage.ctx.store.transaction() as uow:
+            assert uow.comparisons.not_synced() == []
 
     def test_a_newer_report_is_shown_again(self, stage: Stage) -> None:
         run_id, twin_id = a_compared_pair(stage)
@@ -516,15 +516,15 @@ class TestNoise:
         _, twin_id = a_pair(stage, seed=1)
         base = parse_spec(a_bckd_spec())
         sweep = a_sweep(stage, base)
-        seeds = missing_noise_seeds(base, 3, project="default", world=stage.world)
+        seeds = find_missing_noise_seeds(base, 3, project="default", ctx=stage.ctx)
 
-        booked = book_twins(base, [*seeds, 1], sweep=sweep, world=stage.world)
-        again = book_twins(base, [*seeds, 1], sweep=sweep, world=stage.world)
+        booked = enqueue_baselines(base, [*seeds, 1], sweep=sweep, ctx=stage.ctx)
+        again = enqueue_baselines(base, [*seeds, 1], sweep=sweep, ctx=stage.ctx)
 
         assert seeds == [0, 2]
         assert booked == again
         assert booked[1] == twin_id
-        assert missing_noise_seeds(base, 3, project="default", world=stage.world) == []
+        assert find_missing_noise_seeds(base, 3, project="default", ctx=stage.ctx) == []
         made = stage.run(booked[2])
         assert made["spec"]["seed"] == 2
         assert made["spec"]["teacher"] is None
@@ -537,7 +537,7 @@ class TestKilledInBetween:
         train(stage, twin_id, 0.3)
         first = stage.run(run_id)["report"]
 
-        compare_once(run_id, world=stage.world)
+        enqueue_comparison_report(run_id, ctx=stage.ctx)
 
         assert stage.run(run_id)["report"] == first
         assert len(ids(stage)) == 3
@@ -551,22 +551,22 @@ class TestKilledInBetween:
         stage.turn()
 
         assert json.dumps(stage.tracker.metrics, sort_keys=True) == before
-        with stage.world.store.begin() as unit:
-            assert unit.comparisons.to_show() == []
+        with stage.ctx.store.transaction() as uow:
+            assert uow.comparisons.not_synced() == []
 
     def test_mlflow_that_goes_away_between_number_and_tag_has_both_once(self, stage: Stage) -> None:
         run_id, _ = a_compared_pair(stage)
         stage.forget("UPDATE comparisons SET is_shown = 0")
         stage.tracker.tags.clear()
         with pytest.raises(TrackerUnreachable):
-            compare_twins(replace(stage.world, tracker=Dropping(runs=stage.tracker.runs)))
+            compare_baselines(replace(stage.ctx, tracker=Dropping(runs=stage.tracker.runs)))
 
         stage.turn()
 
         assert stage.tracker.metrics[f"m-{run_id}"]["gain/bbox_mAP"] == 0.023
         assert stage.tracker.tags[f"m-{run_id}"]["tandem.verdict"] == "helps"
-        with stage.world.store.begin() as unit:
-            assert unit.comparisons.to_show() == []
+        with stage.ctx.store.transaction() as uow:
+            assert uow.comparisons.not_synced() == []
 
     def test_a_twin_that_cannot_be_stored_takes_its_run_along(self, stage: Stage) -> None:
         stage.add_dataset()
@@ -594,8 +594,8 @@ class TestKilledInBetween:
     def test_of_two_services_one_compares(self, stage: Stage) -> None:
         run_id, twin_id = a_pair(stage)
         train(stage, twin_id, 0.3)
-        other = replace(stage.world, owner="other")
-        compare_twins(other)
+        other = replace(stage.ctx, owner="other")
+        compare_baselines(other)
 
         train(stage, run_id, 0.33)
 
@@ -647,6 +647,6 @@ def a_sweep(stage: Stage, base: RunSpec) -> Sweep:
         spec=SweepSpec(base=base, space=weights, tags={}),
         state=SweepState.SEARCHING,
         created_at=now,
-        changed_at=now,
+        updated_at=now,
         created_by="me",
     )

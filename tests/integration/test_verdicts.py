@@ -32,7 +32,7 @@ def test_a_story_ends_with_the_verdict(
     make_report(stage, stage.run(run_id)["report"], a_comparison(run_id, twin_id))
     capsys.readouterr()
 
-    show_verdict(client, run_id, patience_s=0.0)
+    show_verdict(client, run_id, timeout_s=0.0)
 
     assert "Distillation helps: +2.3 mAP [+1.1, +3.5]" in said(capsys)
 
@@ -49,7 +49,7 @@ def test_a_verdict_of_fewer_pairs_than_asked_for_is_waited_for(
     make_report(stage, stage.run(run_id)["report"], a_comparison(run_id, twin_id))
     capsys.readouterr()
 
-    show_verdict(client, run_id, pairs=pairs, patience_s=0.0)
+    show_verdict(client, run_id, pairs=pairs, timeout_s=0.0)
 
     printed = said(capsys)
     assert ("A report compares" in printed) == waits
@@ -65,7 +65,7 @@ def test_a_report_that_failed_is_not_waited_for(
     end(stage, report_id, "failed", exit_code=1)
     capsys.readouterr()
 
-    show_verdict(client, run_id, patience_s=600.0)
+    show_verdict(client, run_id, timeout_s=600.0)
 
     assert f"report {report_id} has failed" in said(capsys)
 
@@ -77,7 +77,7 @@ def test_a_report_that_compares_nothing_is_not_waited_for(
     make_report(stage, stage.run(run_id)["report"])
     capsys.readouterr()
 
-    show_verdict(client, run_id, patience_s=600.0)
+    show_verdict(client, run_id, timeout_s=600.0)
 
     assert f"`tandem report {run_id}` says why" in said(capsys)
 
@@ -88,7 +88,7 @@ def test_patience_has_an_end(
     run_id, _ = a_trained_pair(stage)
     capsys.readouterr()
 
-    show_verdict(client, run_id, patience_s=0.0)
+    show_verdict(client, run_id, timeout_s=0.0)
 
     assert "no verdict yet" in said(capsys)
 

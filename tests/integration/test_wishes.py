@@ -21,7 +21,7 @@ class TestPause:
         ask(stage, run_id, "pause")
         stage.turn()
         assert stage.run(run_id)["state"] == "paused"
-        assert stage.cluster.orders == {}
+        assert stage.cluster.job_requests == {}
         ask(stage, run_id, "resume")
         stage.turn()
 
@@ -32,7 +32,7 @@ class TestPause:
 
         ask(stage, run_id, "pause")
         receipt = deliver(stage, run_id, [outcome(stage, "stopped")])
-        stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=50)
+        stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=50)
         stage.turn()
 
         assert receipt["stop"] == "pause"
@@ -56,7 +56,7 @@ class TestPause:
     def test_one_that_nobody_can_stop_is_given_up_and_swept_away(self, stage: Stage) -> None:
         run_id = a_running_run(stage)
         stage.cluster.ignores_stops = True
-        stage.cluster.nodes_of_jobs[f"{run_id}-a1"] = "n1"
+        stage.cluster.node_ids_by_job[f"{run_id}-a1"] = "n1"
         ask(stage, run_id, "pause")
         stage.turn()
 
@@ -64,8 +64,8 @@ class TestPause:
         stage.turn()
 
         assert stage.run(run_id)["state"] == "paused"
-        tidied = stage.cluster.orders[f"{run_id}-a1-tidy"]
-        assert tidied.command[:2] == ("tandem-worker", "tidy")
+        tidied = stage.cluster.job_requests[f"{run_id}-a1-cleanup"]
+        assert tidied.command[:2] == ("tandem-worker", "cleanup")
         assert tidied.node_id == "n1"
 
     def test_one_that_succeeds_meanwhile_has_succeeded(self, stage: Stage) -> None:
@@ -73,7 +73,7 @@ class TestPause:
         ask(stage, run_id, "pause")
 
         deliver(stage, run_id, [outcome(stage, "succeeded")])
-        stage.cluster.becomes(f"{run_id}-a1", "succeeded", exit_code=0)
+        stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
         stage.turn()
 
         assert stage.run(run_id)["state"] == "succeeded"
@@ -134,15 +134,15 @@ class TestPriority:
         small = a_running_run(stage, resources={"num_cpus": 2})
         stage.clock.advance(60)
         deliver(stage, small, [progress(stage)])
-        stage.cluster.machines = (Node(2.0, 0.0, 0.0, 0.0, "n1"),)
+        stage.cluster.cluster_nodes = (Node(2.0, 0.0, 0.0, 0.0, "n1"),)
         pressing = stage.launch(spec=a_spec(), priority=10)["id"]
 
         stage.turn()
         receipt = deliver(stage, small, [outcome(stage, "stopped")], first=1)
         assert receipt["stop"] == "preempt"
         assert small in stage.run(pressing)["waiting_for"]
-        stage.cluster.becomes(f"{small}-a1", "failed", exit_code=50)
-        stage.cluster.machines = (Node(2.0, 0.0, 2.0, 0.0, "n1"),)
+        stage.cluster.set_job_state(f"{small}-a1", "failed", exit_code=50)
+        stage.cluster.cluster_nodes = (Node(2.0, 0.0, 2.0, 0.0, "n1"),)
         stage.turn()
         stage.turn()
 
@@ -153,7 +153,7 @@ class TestPriority:
 
     def test_a_run_that_waits_can_be_given_another_place(self, stage: Stage) -> None:
         stage.add_dataset()
-        stage.cluster.machines = (Node(2.0, 0.0, 0.0, 0.0, "n1"),)
+        stage.cluster.cluster_nodes = (Node(2.0, 0.0, 0.0, 0.0, "n1"),)
         first, second = (stage.launch(spec=a_spec())["id"] for _ in range(2))
         stage.turn()
         assert [stage.run(run)["queue_position"] for run in (first, second)] == [1, 2]
@@ -171,7 +171,7 @@ class TestPriority:
             update={"reason": FailureReason.TRACKER_UNAVAILABLE}
         )
         deliver(stage, run_id, [said])
-        stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=20)
+        stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=20)
 
         stage.turn()
         stage.turn()
@@ -185,7 +185,7 @@ class TestPriority:
 
 def test_a_node_learns_which_attempts_are_over_and_nothing_of_unknown_ones(stage: Stage) -> None:
     run_id = a_running_run(stage)
-    stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=-9)
+    stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=-9)
     stage.turn()
     stage.turn()
     asked = [f"{run_id}-a1", f"{run_id}-a2", "somebody-elses-a1"]
@@ -203,13 +203,13 @@ def ask(stage: Stage, run_id: str, wish: str) -> dict[str, Any]:
 
 def a_running_run(stage: Stage, **changes: Any) -> str:
     run_id = a_started_run(stage, **changes)
-    stage.cluster.becomes(f"{run_id}-a1", "running")
+    stage.cluster.set_job_state(f"{run_id}-a1", "running")
     deliver(stage, run_id, [])
     return run_id
 
 
 def a_failed_run(stage: Stage) -> str:
     run_id = a_running_run(stage)
-    stage.cluster.becomes(f"{run_id}-a1", "failed", exit_code=1)
+    stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=1)
     stage.turn()
     return run_id

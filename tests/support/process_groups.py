@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from service.stack.ports import free_port
+from service.stack.ports import choose_free_port
 from tests.support.worker_processes import start_function
 
 _PATIENCE_S = 240
@@ -15,7 +15,7 @@ def run_in_two_processes(work: Callable[[int, int, str], None], folder: Path) ->
 
     `work` is a function of a module, and `port` a free one for `torch.distributed`.
     """
-    port = free_port()
+    port = choose_free_port()
     processes = [start_function(work, rank, port, str(folder)) for rank in (0, 1)]
     deadline_s = time.monotonic() + _PATIENCE_S
     try:

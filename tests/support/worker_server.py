@@ -108,7 +108,7 @@ if __name__ == "__main__":
     from workers import cli
     from workers.process import compat
 
-    compat.apply()
+    compat.apply_patches()
     from workers.jobs import (  # noqa: F401 - so that no fork has to
         evaluate,
         probe,

@@ -9,7 +9,7 @@ from configs.catalog import parse_spec
 from configs.spec.run import RunSpec
 from tests.digits import write_digits
 from tests.training.probes import TRAIN, VAL, a_bench, a_taught_spec
-from workers.probe.builder import Bench
+from workers.probe.builder import StudentFactory
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +23,6 @@ def base(digits: Path) -> RunSpec:
 
 
 @pytest.fixture(scope="module")
-def bench(base: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with a_bench(base, tmp_path_factory.mktemp("probe")) as bench:
-        yield bench
+def factory(base: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudentFactory]:
+    with a_bench(base, tmp_path_factory.mktemp("probe")) as factory:
+        yield factory

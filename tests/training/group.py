@@ -16,10 +16,10 @@ if __name__ == "__main__":
 
     from workers.process import compat
 
-    compat.apply()
+    compat.apply_patches()
     from workers.attempt.stop import Termination
     from workers.jobs.train import train
-    from workers.telemetry.identity import Identity
+    from workers.telemetry.identity import AttemptIdentity
 
     distributed.init_process_group("gloo")
     spec = parse_spec(yaml.safe_load(spec_file.read_text()))
@@ -29,7 +29,7 @@ if __name__ == "__main__":
     distributed.barrier()
     termination = Termination()
     termination.install()
-    identity = Identity(run_id=run_dir.name, attempt=attempt)
+    identity = AttemptIdentity(run_id=run_dir.name, attempt=attempt)
     code = train(spec, identity=identity, run_dir=run_dir, termination=termination)
     distributed.destroy_process_group()
     sys.exit(code)

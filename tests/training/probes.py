@@ -12,14 +12,14 @@ from configs.spec.jobs import ProbeSpec
 from configs.spec.run import RunSpec
 from tests.jobs import the_teacher
 from tests.training.runs import a_spec
-from workers.data.resolve import dataset_of
-from workers.distillation.teacher import shared_teachers
-from workers.probe.builder import Bench
-from workers.probe.effects import Knobs
+from workers.data.resolve import resolve_run_dataset
+from workers.distillation.teacher import share_teachers
+from workers.probe.builder import StudentFactory
+from workers.probe.effects import EffectAnalyzer
 
 TRAIN, VAL, BATCH = 20, 6, 8
 UNMEASURED = Probe(
-    knobs={},
+    effects={},
     costs=Costs(
         load_s=0,
         teacher_s=0,
@@ -28,7 +28,7 @@ UNMEASURED = Probe(
         steps_per_epoch=1,
         base_bytes=0,
         member_bytes=0,
-        room_bytes=0,
+        available_bytes=0,
         device="",
     ),
     detection_loss=1.0,
@@ -54,12 +54,14 @@ def one_of(*values: Any, **more: Any) -> dict[str, Any]:
     return {"kind": "choice", "values": list(values)} | more
 
 
-def knobs_of(bench: Bench, asked: ProbeSpec, measured: Probe) -> Knobs:
-    return Knobs(bench, base=asked.base, probe=measured, on_look=lambda: None)
+def knobs_of(factory: StudentFactory, asked: ProbeSpec, measured: Probe) -> EffectAnalyzer:
+    return EffectAnalyzer(factory, base=asked.base, probe=measured, on_trace=lambda: None)
 
 
 @contextmanager
-def a_bench(base: RunSpec, run_dir: Path) -> Iterator[Bench]:
+def a_bench(base: RunSpec, run_dir: Path) -> Iterator[StudentFactory]:
     """On the CPU, with one teacher for all students."""
-    with shared_teachers():
-        yield Bench(dataset=dataset_of(base), run_dir=run_dir, device=torch.device("cpu"))
+    with share_teachers():
+        yield StudentFactory(
+            dataset=resolve_run_dataset(base), run_dir=run_dir, device=torch.device("cpu")
+        )

@@ -33,7 +33,7 @@ def a_spec(digits: Path, **changes: Any) -> dict[str, Any]:
             "dataset": {"root": str(digits)},
             "image_size": [96, 96],
             "batch_size": 8,
-            "loader_workers": 0,
+            "num_workers": 0,
         },
         "schedule": {
             "epochs": 3,

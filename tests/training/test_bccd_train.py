@@ -25,7 +25,7 @@ def test_a_students_own_microscope_images_train(tmp_path: Path) -> None:
             "image_size": [320, 240],
             "batch_size": 4,
             "train_images": 12,
-            "loader_workers": 2,
+            "num_workers": 2,
         },
         "schedule": {"epochs": 1, "optimizer": {"kind": "adamw"}, "max_grad_norm": 10.0},
         "evaluation": {"val_images": 4, "pictures": 2, "batch_size": 2},

@@ -29,7 +29,7 @@ def values(run_dir: Path, metric: str) -> list[float]:
     [
         pytest.param({"precision": "bf16"}, marks=pytest.mark.slow),
         pytest.param({"precision": "fp16"}, marks=pytest.mark.slow),
-        {"channels_last": True, "checkpoint_backbone": True, "accumulate": 4},
+        {"channels_last": True, "activation_checkpointing": True, "grad_accumulation_steps": 4},
     ],
     ids=["bf16", "fp16", "little memory"],
 )
@@ -87,12 +87,12 @@ def test_the_loss_budget_is_said_at_its_steps_by_level(digits: Path, tmp_path: P
         teacher=teacher,
         distillation={"method": "bckd"},
         schedule=schedule | {"epochs": 2},
-        loss_budget_steps=3,
+        loss_shares_every_steps=3,
     )
 
     assert train(spec, tmp_path / "run") == ExitCode.SUCCEEDED
 
-    found = {key for key in said(tmp_path / "run") if key[0].startswith("budget/")}
+    found = {key for key in said(tmp_path / "run") if key[0].startswith("loss_share/")}
     assert {step for _, step in found} == {3}
     keys = {key for key, _ in found}
     assert "budget/distill_cls/all/share" in keys

@@ -14,7 +14,7 @@ from configs.spec.detector import Detector
 from tests.detectors import a_batch, a_detector, a_plain_gfl, class_names
 from workers.checkpoints.files import save_atomically
 from workers.errors import TeacherMismatch
-from workers.models.detector_config import detector_config
+from workers.models.detector_config import build_detector_config
 
 ONE_BOX = [[8.0, 8.0, 40.0, 40.0]]
 
@@ -31,7 +31,7 @@ def a_taught_student(
     checkpoint = folder / "teacher.pth"
     weights = a_plain_gfl(teacher, num_classes=teacher_classes, seed=1).state_dict()
     save_atomically({"meta": {}, "state_dict": weights}, checkpoint)
-    config = detector_config(a_detector(), classes=class_names(3))
+    config = build_detector_config(a_detector(), classes=class_names(3))
     config.bbox_head.type = "TandemGFLHead"
     torch.manual_seed(0)
     student = build_detector(
@@ -39,7 +39,7 @@ def a_taught_student(
             config,
             type="TandemDetector",
             teacher={
-                "config": detector_config(teacher, classes=class_names(built_for)),
+                "config": build_detector_config(teacher, classes=class_names(built_for)),
                 "checkpoint": str(checkpoint),
                 "sha256": None,
             },

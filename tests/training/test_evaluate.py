@@ -10,7 +10,7 @@ from configs.protocol.failure import FailureReason
 from configs.protocol.names import ExitCode, Metric, RunFile
 from tests.digits import write_digits
 from tests.jobs import an_evaluation, do, spool_of, the_teacher
-from workers.analysis.average_precision import parts_of
+from workers.analysis.average_precision import compute_parts
 from workers.analysis.matches import load_matches
 
 
@@ -34,7 +34,7 @@ def test_a_detector_is_measured_and_timed(digits: Path, tmp_path: Path) -> None:
     (said,) = [record["values"] for record in spool if record["kind"] == "metrics"]
     assert said[Metric.MAP] == pytest.approx(report["coco"]["bbox_mAP"])
     assert said[Metric.LATENCY_P50_MS] <= said[Metric.LATENCY_P90_MS]
-    parts = parts_of(load_matches(tmp_path / "run" / RunFile.MATCHES))
+    parts = compute_parts(load_matches(tmp_path / "run" / RunFile.MATCHES))
     assert parts["bbox_mAP"] == pytest.approx(report["coco"]["bbox_mAP"], abs=1e-12)
     logged = {record["path"] for record in spool if record["kind"] == "artifact"}
     assert {RunFile.EVALUATION, RunFile.CURVES, RunFile.CURVES_PICTURE} <= logged

@@ -10,7 +10,7 @@ from mmdet.datasets import build_dataset
 
 from tests.digits import write_digits
 from workers.data.digits import CLASSES
-from workers.evaluation.coco import Detections, score
+from workers.evaluation.coco import Detections, compute_metrics
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_scores_equal_those_of_mmdet(dataset: Any) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         theirs = dataset.evaluate(detections, metric="bbox")
 
-    ours = score(detections, dataset).by_metric
+    ours = compute_metrics(detections, dataset).by_metric
 
     assert 0 < ours["bbox_mAP"] < 1
     for name, value in ours.items():
@@ -56,14 +56,14 @@ def test_scores_equal_those_of_mmdet(dataset: Any) -> None:
 
 
 def test_perfect_detections_score_one_in_every_class(dataset: Any) -> None:
-    scores = score(detections_near_the_truth(dataset, shift=0.0), dataset)
+    scores = compute_metrics(detections_near_the_truth(dataset, shift=0.0), dataset)
 
     assert scores.mean_ap == pytest.approx(1.0)
-    known = [value for value in scores.per_class.values() if value != -1.0]
+    known = [value for value in scores.ap_by_class.values() if value != -1.0]
     assert known == pytest.approx([1.0] * len(known))
 
 
 def test_a_detector_that_finds_nothing_scores_zero(dataset: Any) -> None:
     nothing = [[np.zeros((0, 5), dtype=np.float32)] * len(CLASSES)] * len(dataset)
 
-    assert score(nothing, dataset).by_metric["bbox_mAP_50"] == 0.0
+    assert compute_metrics(nothing, dataset).by_metric["bbox_mAP_50"] == 0.0

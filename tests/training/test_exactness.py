@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from configs.protocol.names import ExitCode, RunFile
-from service.stack.ports import free_port
+from service.stack.ports import choose_free_port
 from tests.digits import write_digits
 from tests.training.runs import (
     PATIENCE_S,
@@ -55,14 +55,18 @@ def with_a_teacher(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
         "detector": STUDENT,
         "classes": list(CLASSES),
     }
-    distillation = {"method": "bckd", "also": {"pkd": {"weight": 1.0}}}
-    return spec | {"teacher": teacher, "distillation": distillation, "loss_budget_steps": 4}
+    distillation = {"method": "bckd", "extra": {"pkd": {"weight": 1.0}}}
+    return spec | {"teacher": teacher, "distillation": distillation, "loss_shares_every_steps": 4}
 
 
 def start_group(spec: dict[str, Any], run_dir: Path, *, count: int, attempt: int) -> list[Any]:
     file = run_dir.parent / f"{run_dir.name}.yaml"
     file.write_text(yaml.safe_dump(spec))
-    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
+    group = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(choose_free_port()),
+        "WORLD_SIZE": str(count),
+    }
     arguments = ["-m", "tests.training.group", str(file), str(run_dir), str(attempt)]
     return [
         subprocess.Popen([sys.executable, *arguments], env=os.environ | group | {"RANK": str(rank)})
@@ -99,13 +103,13 @@ def assert_equal_runs(whole: Path, torn: Path) -> None:
     assert said(whole) == said(torn)
 
 
-@pytest.mark.parametrize("loader_workers", [pytest.param(0, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_trainer_killed_at_a_random_step_goes_on_bit_for_bit(
-    digits: Path, tmp_path: Path, loader_workers: int
+    digits: Path, tmp_path: Path, num_workers: int
 ) -> None:
     steps = sorted({a_step_inside_an_epoch() for _ in range(2)})
     log.warning("killed after steps %s", steps)
-    data = a_spec(digits)["data"] | {"loader_workers": loader_workers, "flip": 0.5}
+    data = a_spec(digits)["data"] | {"num_workers": num_workers, "flip": 0.5}
     spec = with_a_teacher(an_exact_spec(digits, data=data), tmp_path)
     assert train(spec, tmp_path / "whole") == ExitCode.SUCCEEDED
 

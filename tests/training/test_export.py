@@ -20,22 +20,27 @@ from mmdet.models import build_detector
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import ExitCode, Metric, RunFile
 from configs.spec.detector import Detector
-from service.stack.ports import free_port
+from service.stack.ports import choose_free_port
 from tests.digits import write_digits
 from tests.jobs import PATIENCE_S, an_export, do, spool_of, the_teacher
 from tests.support.worker_processes import output_of_worker
 from tests.training.test_methods import HEADS, a_detector, liven
 from workers.data.digits import CLASSES
 from workers.data.manifest import check_dataset
-from workers.data.resolve import DatasetPlace
+from workers.data.resolve import LocalDataset
 from workers.export.card import read_card
-from workers.export.comparison import Limits, compare
-from workers.export.mlflow_model import MlflowDetector, as_base64
+from workers.export.comparison import DetectionLimits, compare
+from workers.export.mlflow_model import MlflowDetector, encode_image
 from workers.export.onnx_file import write_onnx
 from workers.export.original import MmdetDetector
-from workers.export.tandem_runtime import Found, OnnxDetector, UnreadableImage, read_image
-from workers.models.detector_config import detector_config
-from workers.models.training_config import data_config
+from workers.export.tandem_runtime import (
+    ImageDecodeError,
+    ImageDetections,
+    OnnxDetector,
+    read_image,
+)
+from workers.models.detector_config import build_detector_config
+from workers.models.training_config import build_data_config
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +119,7 @@ def test_mlflows_model_answers_with_names(exported: Path, digits: Path) -> None:
 def test_every_head_that_can_be_written_agrees(tmp_path: Path, digits: Path, head: str) -> None:
     spec = a_detector(head)
     torch.manual_seed(0)
-    model = build_detector(detector_config(spec, classes=CLASSES))
+    model = build_detector(build_detector_config(spec, classes=CLASSES))
     model.init_weights()
     liven(model)
     for name, parameter in model.bbox_head.named_parameters():
@@ -127,16 +132,16 @@ def test_every_head_that_can_be_written_agrees(tmp_path: Path, digits: Path, hea
         MmdetDetector(model, pipeline_of(spec, digits)),
         OnnxDetector(tmp_path / "d.onnx"),
         images_of(digits)[:3],
-        limits=Limits(0.05, 100, 1e-3),
+        limits=DetectionLimits(0.05, 100, 1e-3),
     )
 
     assert agreement.boxes > 20
-    agreement.refuse_beyond(1e-3, what=head)
+    agreement.check_within(1e-3, what=head)
 
 
 def pipeline_of(spec: Detector, digits: Path) -> list[dict[str, Any]]:
-    place = DatasetPlace(digits, check_dataset(digits, digest=None))
-    data = data_config(spec, dataset=place, image_size=(96, 96))
+    place = LocalDataset(digits, check_dataset(digits, digest=None))
+    data = build_data_config(spec, dataset=place, image_size=(96, 96))
     pipeline: list[dict[str, Any]] = data["test"]["pipeline"]
     return pipeline
 
@@ -155,27 +160,31 @@ def test_a_head_that_cannot_be_written_is_refused_with_the_reason(
 
 
 def test_a_difference_beyond_the_tolerance_is_told_with_its_size() -> None:
-    ours = Found(np.array([[0.0, 0, 10, 10]]), np.array([0.9]), np.array([1]))
-    shifted = Found(ours.boxes_N4 + 0.01, ours.scores_N, ours.labels_N)
+    ours = ImageDetections(np.array([[0.0, 0, 10, 10]]), np.array([0.9]), np.array([1]))
+    shifted = ImageDetections(ours.boxes_N4 + 0.01, ours.scores_N, ours.labels_N)
 
-    agreement = compare(Fixed(ours), Fixed(shifted), [np.zeros(1)], limits=Limits(0.05, 100, 1e-3))
+    agreement = compare(
+        Fixed(ours), Fixed(shifted), [np.zeros(1)], limits=DetectionLimits(0.05, 100, 1e-3)
+    )
 
     assert agreement.largest_edge_difference_px == pytest.approx(0.01)
     with pytest.raises(Exception, match=r"differs by 0\.01 px"):
-        agreement.refuse_beyond(1e-3, what="The file")
+        agreement.check_within(1e-3, what="The file")
 
 
 def test_a_box_that_only_one_side_has_is_counted() -> None:
-    ours = Found(np.array([[0.0, 0, 10, 10]]), np.array([0.9]), np.array([1]))
-    nothing = Found(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=int))
+    ours = ImageDetections(np.array([[0.0, 0, 10, 10]]), np.array([0.9]), np.array([1]))
+    nothing = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=int))
 
-    agreement = compare(Fixed(ours), Fixed(nothing), [np.zeros(1)], limits=Limits(0.05, 100, 1e-3))
+    agreement = compare(
+        Fixed(ours), Fixed(nothing), [np.zeros(1)], limits=DetectionLimits(0.05, 100, 1e-3)
+    )
 
     assert agreement.unmatched == 1
 
 
 def test_mlflow_serves_the_model_over_http(exported: Path, digits: Path, tmp_path: Path) -> None:
-    port = free_port()
+    port = choose_free_port()
     folder = exported / RunFile.EXPORT / "mlflow"
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(folder)]
     options = ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
@@ -185,13 +194,15 @@ def test_mlflow_serves_the_model_over_http(exported: Path, digits: Path, tmp_pat
     )
     image = images_of(digits)[0]
     try:
-        answer = ask_when_up(f"http://127.0.0.1:{port}", as_base64(image))
+        answer = ask_when_up(f"http://127.0.0.1:{port}", encode_image(image))
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
     rows = answer["predictions"]
-    wanted = OnnxDetector(exported / RunFile.EXPORT / "student.onnx").detect(image).confident(0.05)
+    wanted = (
+        OnnxDetector(exported / RunFile.EXPORT / "student.onnx").detect(image).filter_by_score(0.05)
+    )
     assert [row["score"] for row in rows] == pytest.approx(list(wanted.scores_N), abs=1e-6)
     assert {row["name"] for row in rows} <= set(CLASSES)
 
@@ -244,13 +255,13 @@ def test_what_holds_no_detector_or_is_no_image_is_named(
 
 
 def test_what_is_no_image_is_refused() -> None:
-    with pytest.raises(UnreadableImage):
+    with pytest.raises(ImageDecodeError):
         read_image(b"text")
 
 
 class Fixed:
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: ImageDetections) -> None:
         self._found = found
 
-    def detect(self, image_HW3: Any) -> Found:
+    def detect(self, image_HW3: Any) -> ImageDetections:
         return self._found

@@ -86,7 +86,7 @@ def test_a_frozen_process_is_found_by_the_other_that_waits_for_it(
     digits: Path, tmp_path: Path, frozen: str
 ) -> None:
     run_dir = tmp_path / "run"
-    words = [*command(a_spec(digits, epochs=500), run_dir), "--stall-after", "5"]
+    words = [*command(a_spec(digits, epochs=500), run_dir), "--stall-timeout", "5"]
     driver = subprocess.Popen(words)
     wait_for(lambda: has_epoch(run_dir, 2), driver)
     members = members_of(driver)
@@ -125,7 +125,7 @@ def a_spec(digits: Path, *, epochs: int = EPOCHS) -> dict[str, Any]:
             "dataset": {"root": str(digits)},
             "image_size": [96, 96],
             "batch_size": 8,
-            "loader_workers": 0,
+            "num_workers": 0,
         },
         "schedule": {"epochs": epochs, "optimizer": {"kind": "adamw", "lr": 2e-3}},
         "evaluation": {"pictures": 1, "batch_size": 4},

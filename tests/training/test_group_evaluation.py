@@ -17,12 +17,12 @@ from tests.training.runs import a_spec
 from tests.training.test_methods import HEADS, a_student
 from tests.training.test_methods import a_detector as a_head_of
 from workers import distributed as workers_distributed
-from workers.data.loaders import validation_loader, whole_dataset
+from workers.data.loaders import build_validation_loader, unwrap_dataset
 from workers.data.manifest import check_dataset
-from workers.data.resolve import DatasetPlace
+from workers.data.resolve import LocalDataset
 from workers.evaluation import coco
-from workers.evaluation.coco import Detections, Scores, evaluate
-from workers.models.training_config import config_from_spec
+from workers.evaluation.coco import CocoMetrics, Detections, evaluate
+from workers.models.training_config import build_training_config
 
 NUM_IMAGES = 5
 CPU = torch.device("cpu")
@@ -58,15 +58,15 @@ def in_a_process(rank: int, port: int, folder_name: str) -> None:
     address = f"tcp://127.0.0.1:{port}"
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     scored: list[int] = []
-    score = coco.score
+    score = coco.compute_metrics
 
-    def counted_score(detections: list[Detections], dataset: Any) -> Scores:
+    def counted_score(detections: list[Detections], dataset: Any) -> CocoMetrics:
         scored.append(len(detections))
         return score(detections, dataset)
 
-    coco.score = counted_score
+    coco.compute_metrics = counted_score
     loader = a_loader(folder)
-    scores = evaluate(Oracle(whole_dataset(loader)), loader, device=CPU)
+    scores = evaluate(Oracle(unwrap_dataset(loader)), loader, device=CPU)
     sends = {norm_eval: sends_buffers(norm_eval=norm_eval) for norm_eval in (True, False)}
     torch.save(
         {"scored": scored, "map": scores.mean_ap, "images": len(scores.detections), "sends": sends},
@@ -79,15 +79,17 @@ def a_loader(folder: Path) -> Any:
     spec = parse_spec(a_spec(folder / "digits"))
     assert isinstance(spec, RunSpec)
     root = folder / "digits"
-    place = DatasetPlace(root, check_dataset(root, digest=None))
-    return validation_loader(config_from_spec(spec, dataset=place, run_dir=folder), spec=spec)
+    place = LocalDataset(root, check_dataset(root, digest=None))
+    return build_validation_loader(
+        build_training_config(spec, dataset=place, run_dir=folder), spec=spec
+    )
 
 
 def sends_buffers(*, norm_eval: bool) -> bool:
     model = a_plain_gfl(a_detector(), num_classes=2)
     model.backbone.norm_eval = norm_eval
     model.backbone.eval()
-    shared: Any = workers_distributed.shared(model)
+    shared: Any = workers_distributed.wrap_ddp(model)
     assert not model.backbone.training, "asking must not change a module's mode"
     return bool(shared.broadcast_buffers)
 

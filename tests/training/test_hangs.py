@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from configs.protocol.names import Env, ExitCode, RunFile, attempt_log
+from configs.protocol.names import Env, ExitCode, RunFile, attempt_log_path
 from tests.digits import write_digits
 from tests.support.worker_processes import Process
 from tests.training.runs import PATIENCE_S, a_spec, command, records, start, start_anew
@@ -29,7 +29,7 @@ def with_loaders(digits: Path, *, workers: int, epochs: int = 500) -> dict[str, 
     spec = a_spec(digits)
     return a_spec(
         digits,
-        data=spec["data"] | {"loader_workers": workers},
+        data=spec["data"] | {"num_workers": workers},
         schedule=spec["schedule"] | {"epochs": epochs},
     )
 
@@ -43,14 +43,14 @@ def test_a_loader_that_never_gives_is_found_and_its_stacks_are_in_the_log(
     os.mkfifo(image)  # nobody ever writes to it
     run_dir = tmp_path / "run"
 
-    process = start(with_loaders(torn, workers=1), run_dir, "--stall-after", "4")
+    process = start(with_loaders(torn, workers=1), run_dir, "--stall-timeout", "4")
     wait_for(lambda: bool(loaders_of(process)), process)
     loaders = loaders_of(process)
 
     assert process.wait(PATIENCE_S) == ExitCode.INTERRUPTED
     last = records(run_dir)[-1]
     assert (last["kind"], last["result"], last["reason"]) == ("outcome", "failed", "stalled")
-    log = (run_dir / attempt_log(1)).read_text()
+    log = (run_dir / attempt_log_path(1)).read_text()
     assert "What every thread is at" in log
     assert "dataloader.py" in log
     assert psutil.wait_procs(loaders, timeout=5)[1] == []
@@ -73,7 +73,7 @@ def test_kill_9_leaves_no_loader(digits: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_trainer_that_was_frozen_goes_on(digits: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    process = start(with_loaders(digits, workers=1), run_dir, "--stall-after", "5")
+    process = start(with_loaders(digits, workers=1), run_dir, "--stall-timeout", "5")
     wait_for(lambda: has_trained(run_dir), process)
 
     process.send_signal(signal.SIGSTOP)
@@ -91,7 +91,7 @@ def test_a_trainer_that_was_frozen_goes_on(digits: Path, tmp_path: Path) -> None
 def test_the_next_attempt_ends_what_the_last_one_left_before_it_begins(
     digits: Path, tmp_path: Path
 ) -> None:
-    words = ["--run-id", f"r{time.monotonic_ns():012x}"[:13], "--report-to"]
+    words = ["--run-id", f"r{time.monotonic_ns():012x}"[:13], "--service-url"]
     with serve(FakeService()) as service:
         spec = with_loaders(digits, workers=1, epochs=4)
         first = command(spec, tmp_path / "run")
@@ -108,7 +108,7 @@ def test_the_next_attempt_ends_what_the_last_one_left_before_it_begins(
     left.wait(1)
     assert code == ExitCode.SUCCEEDED
     assert not [process for process in family if process.is_running()]
-    assert "Ended " in (tmp_path / "run" / attempt_log(2)).read_text()
+    assert "Ended " in (tmp_path / "run" / attempt_log_path(2)).read_text()
 
 
 def test_sigterm_to_all_processes_at_once_is_a_preemption_with_a_checkpoint(
@@ -127,8 +127,8 @@ def test_sigterm_to_all_processes_at_once_is_a_preemption_with_a_checkpoint(
 
 
 LEADS = (
-    "import os; from workers.process.children import lead_a_group; "
-    "lead_a_group(); print(os.getpgid(0))"
+    "import os; from workers.process.children import become_group_leader; "
+    "become_group_leader(); print(os.getpgid(0))"
 )
 
 

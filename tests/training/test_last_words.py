@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from configs.protocol.names import ExitCode, RunFile, attempt_log
+from configs.protocol.names import ExitCode, RunFile, attempt_log_path
 from configs.protocol.records import Outcome
 from tests.digits import write_digits
 from tests.training.runs import PATIENCE_S, a_spec, records, start, train
 from tests.unit.workers.reporting.fake_service import FakeService, serve
-from workers.process.oom import leave_start_mark
+from workers.process.oom import write_start_record
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +27,9 @@ def test_the_whole_log_is_at_the_service_which_wants_a_token(digits: Path, tmp_p
     (run_dir / RunFile.TOKEN).write_text("a secret\n")
     spec = a_spec(digits, schedule=a_spec(digits)["schedule"] | {"epochs": 1})
     with serve(FakeService(token="a secret")) as service:
-        code = start(spec, run_dir, "--report-to", service.url).wait(PATIENCE_S)
+        code = start(spec, run_dir, "--service-url", service.url).wait(PATIENCE_S)
 
-    log = (run_dir / attempt_log(1)).read_bytes()
+    log = (run_dir / attempt_log_path(1)).read_bytes()
     assert code == ExitCode.SUCCEEDED
     assert bytes(service.log) == log
     assert log
@@ -52,7 +52,7 @@ def test_a_full_disk_is_told_by_the_last_word_and_by_the_exit_code(
     digits: Path, small_disk: Path
 ) -> None:
     with serve(FakeService()) as service:
-        process = start(a_spec(digits), small_disk / "run", "--report-to", service.url)
+        process = start(a_spec(digits), small_disk / "run", "--service-url", service.url)
         code = process.wait(PATIENCE_S)
 
     last = service.records[-1]
@@ -67,7 +67,7 @@ def test_an_attempt_says_that_the_kernel_killed_the_one_before(
     run_dir = tmp_path / "run"
     counter = tmp_path / "memory.events"
     counter.write_text("oom 1\noom_kill 1\n")
-    mark = leave_start_mark(run_dir, attempt=1).model_dump()
+    mark = write_start_record(run_dir, attempt=1).model_dump()
     mark |= {"pid": 2**22 + 1, "counter": str(counter), "oom_kills": 0}
     (run_dir / RunFile.LOGS / "attempt-1.start.json").write_text(json.dumps(mark))
     refused = a_spec(digits, data=a_spec(digits)["data"] | {"dataset": {"root": str(tmp_path)}})

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.training.test_evaluation import dataset, detections_near_the_truth
-from workers.evaluation.coco import curves_document, measure, score
-from workers.evaluation.pr_curves import curves_picture
+from workers.evaluation.coco import build_curves_document, compute_detailed_metrics, compute_metrics
+from workers.evaluation.pr_curves import draw_pr_curves
 
 __all__ = ["dataset"]
 
@@ -13,22 +13,27 @@ __all__ = ["dataset"]
 def test_average_precision_is_the_one_that_training_says(dataset: object) -> None:
     detections = detections_near_the_truth(dataset, shift=2.0)
 
-    measures, scores = measure(detections, dataset), score(detections, dataset)
+    measures, scores = (
+        compute_detailed_metrics(detections, dataset),
+        compute_metrics(detections, dataset),
+    )
 
     for name, value in scores.by_metric.items():
         assert measures.by_metric[name] == pytest.approx(value)
-    assert measures.ap_by_class == pytest.approx(scores.per_class)
+    assert measures.ap_by_class == pytest.approx(scores.ap_by_class)
 
 
 def test_recall_grows_with_the_detections_that_count(dataset: object) -> None:
-    found = measure(detections_near_the_truth(dataset, shift=0.0), dataset).by_metric
+    found = compute_detailed_metrics(
+        detections_near_the_truth(dataset, shift=0.0), dataset
+    ).by_metric
 
     assert found["bbox_AR_1"] < found["bbox_AR_10"] <= found["bbox_AR_100"]
     assert found["bbox_AR_100"] == pytest.approx(1.0)
 
 
 def test_the_area_under_a_curve_is_its_average_precision(dataset: object) -> None:
-    measures = measure(detections_near_the_truth(dataset, shift=2.0), dataset)
+    measures = compute_detailed_metrics(detections_near_the_truth(dataset, shift=2.0), dataset)
 
     for name, curve in measures.curves.items():
         if measures.ap_by_class[name] != -1.0:
@@ -37,7 +42,9 @@ def test_the_area_under_a_curve_is_its_average_precision(dataset: object) -> Non
 
 
 def test_curves_are_json_without_numbers_that_are_none(dataset: object) -> None:
-    document = curves_document(measure(detections_near_the_truth(dataset, shift=1.0), dataset))
+    document = build_curves_document(
+        compute_detailed_metrics(detections_near_the_truth(dataset, shift=1.0), dataset)
+    )
 
     assert document["recall"][0] == 0.0
     assert document["recall"][-1] == 1.0
@@ -48,7 +55,7 @@ def test_curves_are_json_without_numbers_that_are_none(dataset: object) -> None:
 def test_finding_nothing_is_zero_and_can_be_drawn(dataset: object) -> None:
     nothing = [[np.zeros((0, 5), dtype=np.float32)] * 10] * 6
 
-    measures = measure(nothing, dataset)
+    measures = compute_detailed_metrics(nothing, dataset)
 
     assert set(measures.by_metric.values()) == {0.0}
-    assert curves_picture(measures).width > 1000
+    assert draw_pr_curves(measures).width > 1000

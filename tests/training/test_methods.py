@@ -13,11 +13,11 @@ from mmdet.models import build_detector
 from configs.protocol.names import DISTILLATION_TERMS
 from configs.spec.compute import Compute
 from configs.spec.detector import Detector, Neck, ResNet
-from configs.spec.distillation import Bckd, Companions, lessons
+from configs.spec.distillation import Bckd, ExtraMethods, iter_methods
 from tests.detectors import a_batch, class_names
 from workers.checkpoints.files import save_atomically
 from workers.errors import TeacherMismatch
-from workers.models.detector_config import detector_config
+from workers.models.detector_config import build_detector_config
 
 BOXES = [[[8.0, 8.0, 40.0, 40.0], [20.0, 4.0, 60.0, 50.0]], []]
 HEADS: dict[str, dict[str, Any]] = {
@@ -66,11 +66,11 @@ def a_student(
     **compute: Any,
 ) -> Any:
     """A student of 3 classes in training mode, taught if there is a method."""
-    config = detector_config(student, classes=class_names(3))
+    config = build_detector_config(student, classes=class_names(3))
     config.bbox_head.type = f"Tandem{config.bbox_head.type}"
     config.update(type="TandemDetector", compute=Compute(**compute).model_dump())
     if teacher is not None:
-        plain = detector_config(teacher, classes=class_names(teacher_classes))
+        plain = build_detector_config(teacher, classes=class_names(teacher_classes))
         torch.manual_seed(1)
         model = build_detector(copy.deepcopy(plain))
         model.init_weights()
@@ -151,7 +151,7 @@ def test_a_weight_of_0_leaves_no_parameter_without_a_gradient(
 @pytest.mark.parametrize("head", HEADS)
 def test_a_students_own_losses_are_those_of_mmdets_head(tmp_path: Path, head: str) -> None:
     ours = a_student(tmp_path, a_detector(head))
-    plain = build_detector(detector_config(a_detector(head), classes=class_names(3))).train()
+    plain = build_detector(build_detector_config(a_detector(head), classes=class_names(3))).train()
     plain.load_state_dict(ours.state_dict(), strict=True)
     batch = a_batch(BOXES)
 
@@ -222,13 +222,13 @@ def test_heads_of_different_kinds_teach_each_other_where_positions_agree(
 
 
 def test_all_methods_teach_together(tmp_path: Path) -> None:
-    also = {name: method for name, method in METHODS.items() if name != "bckd"}
-    method = {"method": "bckd", "also": also}
+    extra = {name: method for name, method in METHODS.items() if name != "bckd"}
+    method = {"method": "bckd", "extra": extra}
 
     taught = a_student(tmp_path, a_detector("gfl"), a_detector("gfl", channels=64), method)
     _, values = losses_of(taught)
 
-    assert len(list(lessons(Bckd(also=Companions(**also))))) == len(METHODS)
+    assert len(list(iter_methods(Bckd(extra=ExtraMethods(**extra))))) == len(METHODS)
     own = {"loss", "loss_cls", "loss_bbox", "loss_dfl"}
     assert len(values.keys() - own) == 10
 
@@ -309,7 +309,7 @@ def test_the_teacher_has_a_precision_of_its_own(tmp_path: Path) -> None:
 
 def test_recomputing_the_backbone_changes_nothing_bit_for_bit(tmp_path: Path) -> None:
     kept = a_student(tmp_path, a_detector("gfl"))
-    recomputed = a_student(tmp_path, a_detector("gfl"), checkpoint_backbone=True)
+    recomputed = a_student(tmp_path, a_detector("gfl"), activation_checkpointing=True)
 
     for student in (kept, recomputed):
         losses_of(student)
@@ -322,11 +322,11 @@ def test_recomputing_the_backbone_changes_nothing_bit_for_bit(tmp_path: Path) ->
 
 def test_the_loss_budget_says_which_terms_do_something(tmp_path: Path) -> None:
     taught = a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), METHODS["bckd"])
-    taught.budget.is_due = True
+    taught.loss_shares.is_due = True
 
     losses_of(taught)
 
-    overall = {share.term: share for share in taught.budget.shares if share.level is None}
+    overall = {share.term: share for share in taught.loss_shares.shares if share.level is None}
     assert set(overall) == {
         *("loss_cls", "loss_bbox", "loss_dfl"),
         *("loss_distill_cls", "loss_distill_loc"),
@@ -334,7 +334,7 @@ def test_the_loss_budget_says_which_terms_do_something(tmp_path: Path) -> None:
     assert sum(share.share for share in overall.values()) == pytest.approx(1.0)
     assert all(share.share > 0 for share in overall.values())
     assert all(-1.0 <= share.cosine <= 1.0 for share in overall.values())
-    assert {share.level for share in taught.budget.shares} == {None, 0, 1, 2, 3, 4}
+    assert {share.level for share in taught.loss_shares.shares} == {None, 0, 1, 2, 3, 4}
 
 
 def test_ten_times_the_weight_is_ten_times_the_gradient(tmp_path: Path) -> None:
@@ -342,11 +342,11 @@ def test_ten_times_the_weight_is_ten_times_the_gradient(tmp_path: Path) -> None:
     for weight in (1.0, 10.0):
         method = {"method": "bckd", "cls_weight": weight, "loc_weight": 0.0}
         taught = a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), method)
-        taught.budget.is_due = True
+        taught.loss_shares.is_due = True
         losses_of(taught)
         norms += [
             share.norm
-            for share in taught.budget.shares
+            for share in taught.loss_shares.shares
             if (share.term, share.level) == ("loss_distill_cls", None)
         ]
 
@@ -357,7 +357,7 @@ def test_a_look_at_the_budget_leaves_the_gradients_alone(tmp_path: Path) -> None
     looked, not_looked = (
         a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), METHODS["bckd"]) for _ in range(2)
     )
-    looked.budget.is_due = True
+    looked.loss_shares.is_due = True
 
     for student in (looked, not_looked):
         losses_of(student)
@@ -368,10 +368,10 @@ def test_a_look_at_the_budget_leaves_the_gradients_alone(tmp_path: Path) -> None
 
 def test_a_method_on_features_has_a_share_too(tmp_path: Path) -> None:
     taught = a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), METHODS["pkd"])
-    taught.budget.is_due = True
+    taught.loss_shares.is_due = True
 
     losses_of(taught)
 
-    shares = {share.term: share.share for share in taught.budget.shares if share.level is None}
+    shares = {share.term: share.share for share in taught.loss_shares.shares if share.level is None}
     assert shares["loss_pkd"] > 0
     assert shares["loss_cls"] > 0

@@ -23,25 +23,25 @@ from tests.support.pretend_device import PretendDevice, PretendTensor
 from tests.training.runs import a_spec
 from tests.training.test_methods import BOXES, HEADS, METHODS, a_detector, a_student, is_possible
 from workers.checkpoints.files import load_checkpoint, save_atomically
-from workers.data.batches import HostBatch, place
-from workers.data.loaders import validation_loader
-from workers.data.resolve import dataset_of
-from workers.distillation.teacher import shared_teachers
+from workers.data.batches import HostBatch, to_device
+from workers.data.loaders import build_validation_loader
+from workers.data.resolve import resolve_run_dataset
+from workers.distillation.teacher import share_teachers
 from workers.evaluation.coco import evaluate
 from workers.evaluation.inference import load_model
 from workers.export.mmdet_files import WEIGHTS, write_mmdet
 from workers.export.original import MmdetDetector
 from workers.export.tandem_runtime import read_image
-from workers.models.training_config import inference_pipeline
+from workers.models.training_config import build_inference_pipeline
 from workers.probe import costs as probe_costs
-from workers.probe.builder import Bench
+from workers.probe.builder import StudentFactory
 from workers.probe.costs import measure_costs
-from workers.probe.two_steps import look_at
-from workers.probe.unit_losses import measure_units
-from workers.training.loop import Lockstep
-from workers.training.resume import checkpoint_of, go_on
+from workers.probe.two_steps import trace_two_steps
+from workers.probe.unit_losses import measure_unit_losses
+from workers.training.loop import TrainLoop
+from workers.training.resume import build_checkpoint, resume_runner
 from workers.training.runner import Runner
-from workers.training.step import Stepper
+from workers.training.step import TrainStep
 
 CPU = torch.device("cpu")
 
@@ -131,17 +131,17 @@ def a_step(
     those of the CPU.
     """
     optimizer = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9)
-    stepper = Stepper(
+    train_step = TrainStep(
         student, optimizer, device=device, precision=precision, max_grad_norm=max_grad_norm
     )
-    losses: dict[str, float] = stepper.step([place_on(device, a_batch(BOXES))], number=1)[
+    losses: dict[str, float] = train_step.step([place_on(device, a_batch(BOXES))], number=1)[
         "log_vars"
     ]
     return losses
 
 
 def place_on(device: torch.device, batch: dict[str, Any]) -> dict[str, Any]:
-    return place(HostBatch(batch), device)
+    return to_device(HostBatch(batch), device)
 
 
 @pytest.mark.parametrize(
@@ -177,9 +177,9 @@ def assert_equal(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
 
 
 def test_all_methods_together_with_less_memory_and_precision(tmp_path: Path) -> None:
-    also = {name: method for name, method in METHODS.items() if name != "bckd"}
-    method = {"method": "bckd", "also": also}
-    compute = {"channels_last": True, "checkpoint_backbone": True, "precision": "fp16"}
+    extra = {name: method for name, method in METHODS.items() if name != "bckd"}
+    method = {"method": "bckd", "extra": extra}
+    compute = {"channels_last": True, "activation_checkpointing": True, "precision": "fp16"}
     student = a_taught_student(tmp_path, "gfl", method, **compute)
     with PretendDevice() as device:
         student.to(device.device, memory_format=torch.channels_last)
@@ -205,7 +205,7 @@ def test_the_students_classes_among_the_teachers_are_picked_on_the_device(tmp_pa
 def test_a_look_at_the_loss_shares(tmp_path: Path, method: str) -> None:
     here, there = (a_taught_student(tmp_path, "gfl", METHODS[method]) for _ in range(2))
     for student in (here, there):
-        student.budget.is_due = True
+        student.loss_shares.is_due = True
     with PretendDevice() as device:
         a_step(here, CPU)
         there.to(device.device)
@@ -213,7 +213,7 @@ def test_a_look_at_the_loss_shares(tmp_path: Path, method: str) -> None:
         a_step(there, device.device)
 
     assert_within(device, f"step with loss shares: gfl, {method}")
-    assert there.budget.shares == here.budget.shares
+    assert there.loss_shares.shares == here.loss_shares.shares
 
 
 @pytest.fixture(scope="module")
@@ -234,8 +234,8 @@ def a_taught_run(digits: Path, *, optimizer: Any = None, **changes: Any) -> RunS
     return parse_spec(a_spec(digits, schedule=schedule, **(taught | sizes | changes)))
 
 
-def a_bench(spec: RunSpec, run_dir: Path, device: torch.device) -> Bench:
-    return Bench(dataset=dataset_of(spec), run_dir=run_dir, device=device)
+def a_bench(spec: RunSpec, run_dir: Path, device: torch.device) -> StudentFactory:
+    return StudentFactory(dataset=resolve_run_dataset(spec), run_dir=run_dir, device=device)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -243,11 +243,11 @@ def test_detections_of_every_head(tmp_path: Path, digits: Path, head: str) -> No
     detector = a_student(tmp_path, a_detector(head)).eval()
     detector.bbox_head.test_cfg.score_thr = 1e-3  # it has learnt nothing
     spec = a_taught_run(digits)
-    (batch,) = validation_loader(a_bench(spec, tmp_path, CPU).config(spec), spec=spec)
+    (batch,) = build_validation_loader(a_bench(spec, tmp_path, CPU).config(spec), spec=spec)
 
     def found_on(device: torch.device) -> list[np.ndarray]:
         with torch.inference_mode():
-            by_image = detector(return_loss=False, rescale=True, **place(batch, device))
+            by_image = detector(return_loss=False, rescale=True, **to_device(batch, device))
         return [boxes for of_image in by_image for boxes in of_image]
 
     wanted = found_on(CPU)
@@ -265,7 +265,7 @@ def test_detections_of_every_head(tmp_path: Path, digits: Path, head: str) -> No
 def test_an_evaluation_gives_the_scores_of_the_cpu(tmp_path: Path, digits: Path) -> None:
     files = TeacherFiles.model_validate(the_teacher())
     spec = a_taught_run(digits)
-    loader = validation_loader(a_bench(spec, tmp_path, CPU).config(spec), spec=spec)
+    loader = build_validation_loader(a_bench(spec, tmp_path, CPU).config(spec), spec=spec)
     wanted = evaluate(load_model(files, device=CPU).module, loader, device=CPU)
     with PretendDevice() as device:
         model = load_model(files, device=device.device).module
@@ -281,10 +281,10 @@ def a_pack(digits: Path, run_dir: Path, device: torch.device) -> list[Runner]:
     """Two students of one teacher after an epoch side by side."""
     methods = [{"method": "bckd", "cls_weight": weight} for weight in (1.0, 2.0)]
     specs = [a_taught_run(digits, distillation=method) for method in methods]
-    with shared_teachers():
+    with share_teachers():
         bench = a_bench(specs[0], run_dir, device)
         runners = [bench.runner(spec) for spec in specs]
-        Lockstep(runners, bench.loader(specs[0]), device=device).go()
+        TrainLoop(runners, bench.loader(specs[0]), device=device).run()
     return runners
 
 
@@ -306,13 +306,13 @@ def test_a_probe_measures_costs_units_and_fingerprints(
 ) -> None:
     monkeypatch.setattr(probe_costs, "_REPEATS", 1)
     spec = a_taught_run(digits)
-    with PretendDevice(), shared_teachers():
-        wanted = look_at(a_bench(spec, tmp_path, CPU), spec)
-    with PretendDevice() as device, shared_teachers():
+    with PretendDevice(), share_teachers():
+        wanted = trace_two_steps(a_bench(spec, tmp_path, CPU), spec)
+    with PretendDevice() as device, share_teachers():
         there = a_bench(spec, tmp_path, device.device)
         costs = measure_costs(there, spec)
-        units = measure_units(there, spec)
-        found = look_at(there, spec)
+        units = measure_unit_losses(there, spec)
+        found = trace_two_steps(there, spec)
 
     assert_within(device, "probe")
     assert found == wanted
@@ -322,11 +322,11 @@ def test_a_probe_measures_costs_units_and_fingerprints(
 
 def test_an_export_takes_a_model_on_the_device(tmp_path: Path, digits: Path) -> None:
     files = TeacherFiles.model_validate(the_teacher())
-    pipeline = inference_pipeline(files.detector, image_size=(96, 96))
+    pipeline = build_inference_pipeline(files.detector, image_size=(96, 96))
     image = read_image(min((digits / "images" / "val").iterdir()))
     model = load_model(files, device=CPU).module
     wanted, weights = MmdetDetector(model, pipeline).detect(image), model.state_dict()
-    dataset = dataset_of(a_taught_run(digits))
+    dataset = resolve_run_dataset(a_taught_run(digits))
     with PretendDevice() as device:
         model = load_model(files, device=device.device).module
         found = MmdetDetector(model, pipeline).detect(image)
@@ -339,8 +339,8 @@ def test_an_export_takes_a_model_on_the_device(tmp_path: Path, digits: Path) -> 
 
 def saved(runner: Runner, path: Path) -> dict[str, Any]:
     """A runner's checkpoint, as the next attempt finds it."""
-    checkpoint = checkpoint_of(
-        runner, identity={}, classes=("a",), epoch=0, step=runner.iter, memory={}
+    checkpoint = build_checkpoint(
+        runner, identity={}, classes=("a",), epoch=0, step=runner.iter, hook_states={}
     )
     save_atomically(checkpoint, path)
     return load_checkpoint(path)
@@ -358,26 +358,26 @@ def test_a_run_goes_on_from_the_device_on_the_cpu_and_back(
     with PretendDevice() as device:
         there = a_bench(spec, tmp_path, device.device)
         first = there.runner(spec)
-        first.stepper.step(there.batch(spec), number=1)
+        first.train_step.step(there.batch(spec), number=1)
         on_device = saved(first, tmp_path / "device.pth")
     second = here.runner(spec)
-    go_on(second, on_device, identity={})
+    resume_runner(second, on_device, identity={})
     on_cpu = saved(second, tmp_path / "cpu.pth")
     for part in ("state_dict", "optimizer", "scaler"):
         assert_equal(flat(on_cpu[part]), flat(on_device[part]))
     with PretendDevice() as device:
         third = there.runner(spec)
-        go_on(third, on_cpu, identity={})
+        resume_runner(third, on_cpu, identity={})
         state = [value for of in third.optimizer.state.values() for value in of.values()]
         assert all(isinstance(of, PretendTensor) for of in third.model.parameters())
         assert any(isinstance(of, PretendTensor) for of in state)
-        third.stepper.step(there.batch(spec), number=2)
+        third.train_step.step(there.batch(spec), number=2)
         back = saved(third, tmp_path / "back.pth")
 
     assert_within(device, f"resume: {optimizer['kind']}, {precision}")
     if precision == "fp32":
         with PretendDevice():
-            second.stepper.step(here.batch(spec), number=2)
+            second.train_step.step(here.batch(spec), number=2)
         assert_equal(flat(back["state_dict"]), flat(second.model.state_dict()))
     assert on_device["scaler"] == {} or on_device["scaler"]["scale"] > 1
 

@@ -11,7 +11,7 @@ import pytest
 
 from configs.catalog import parse_spec
 from configs.protocol.names import ExitCode, RunFile
-from configs.protocol.pack import PackMember, PackOrder
+from configs.protocol.pack import PackJob, PackMember
 from tests.digits import write_digits
 from tests.support.worker_processes import start_worker
 from tests.training.runs import PATIENCE_S, STUDENT, a_spec, records, said, weights
@@ -21,7 +21,7 @@ from workers.data.digits import CLASSES
 from workers.jobs.train import train
 from workers.jobs.train_pack import train_pack
 from workers.process import compat
-from workers.telemetry.identity import Identity
+from workers.telemetry.identity import AttemptIdentity
 
 STEPS_IN_EPOCH = 5
 EPOCHS = 3
@@ -65,7 +65,7 @@ def specs(digits: Path, teacher: dict[str, Any], **changes: Any) -> dict[str, di
     return taught | {"alone": base}
 
 
-def an_order(folder: Path, members: dict[str, dict[str, Any]], *, attempt: int = 1) -> PackOrder:
+def an_order(folder: Path, members: dict[str, dict[str, Any]], *, attempt: int = 1) -> PackJob:
     """A pack whose members' folders have their names."""
     entries = []
     for number, (name, spec) in enumerate(members.items()):
@@ -75,12 +75,12 @@ def an_order(folder: Path, members: dict[str, dict[str, Any]], *, attempt: int =
         entries.append(
             PackMember(run_id=f"r{number:012d}", attempt=attempt, run_dir=str(run_dir), name=name)
         )
-    return PackOrder(id=f"pack-{os.urandom(4).hex()}", members=tuple(entries))
+    return PackJob(id=f"pack-{os.urandom(4).hex()}", members=tuple(entries))
 
 
 def train_here(folder: Path, members: dict[str, dict[str, Any]], *, attempt: int = 1) -> ExitCode:
     """In this very process."""
-    compat.apply()
+    compat.apply_patches()
     order = an_order(folder, members, attempt=attempt)
     parsed = [parse_spec(spec) for spec in members.values()]
     return train_pack(order, parsed, termination=Termination())
@@ -116,12 +116,12 @@ def assert_equal_runs(one: Path, other: Path) -> None:
 def alone(digits: Path, teacher: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every member trained by itself, without packs."""
     folder = tmp_path_factory.mktemp("alone")
-    compat.apply()
+    compat.apply_patches()
     for name, spec in specs(digits, teacher).items():
         (folder / name).mkdir()
         code = train(
             parse_spec(spec),
-            identity=Identity(run_id=name),
+            identity=AttemptIdentity(run_id=name),
             run_dir=folder / name,
             termination=Termination(),
         )

@@ -18,7 +18,7 @@ import torch
 
 from configs.catalog import parse_spec
 from configs.protocol.names import Env, ExitCode, RunFile
-from configs.protocol.pack import PackMember, PackOrder
+from configs.protocol.pack import PackJob, PackMember
 from tests.digits import write_digits
 from tests.training.runs import PATIENCE_S, a_spec, records, weights
 from workers.attempt import lifecycle
@@ -26,8 +26,8 @@ from workers.attempt.stop import Termination
 from workers.jobs.train import train
 from workers.jobs.train_pack import train_pack
 from workers.process import compat
-from workers.telemetry.identity import Identity
-from workers.training.loop import Lockstep
+from workers.telemetry.identity import AttemptIdentity
+from workers.training.loop import TrainLoop
 from workers.training.runner import Runner
 
 STEPS = 3
@@ -63,7 +63,7 @@ class SimulatedGpu:
     def foreign_bytes(self) -> int:
         return self.foreign
 
-    def abandon(self, code: ExitCode) -> NoReturn:
+    def exit_process(self, code: ExitCode) -> NoReturn:
         raise Abandoned(code)
 
 
@@ -94,7 +94,7 @@ def specs(digits: Path) -> dict[str, dict[str, Any]]:
 @pytest.fixture
 def pack(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ExitCode]:
     """Trains the three in this process, in a folder each."""
-    compat.apply()
+    compat.apply_patches()
     take = Runner.take
 
     def start(*, fails: Fails = lambda _name, _step: None, gpu: Any = None) -> ExitCode:
@@ -116,7 +116,7 @@ def rate_of(runner: Runner) -> float:
     return float(runner.optimizer.param_groups[0]["initial_lr"])
 
 
-def an_order(folder: Path, members: dict[str, dict[str, Any]]) -> PackOrder:
+def an_order(folder: Path, members: dict[str, dict[str, Any]]) -> PackJob:
     """A pack whose members' folders have their names."""
     entries = []
     for number, (name, spec) in enumerate(members.items()):
@@ -126,7 +126,7 @@ def an_order(folder: Path, members: dict[str, dict[str, Any]]) -> PackOrder:
         entries.append(
             PackMember(run_id=f"r{number:012d}", attempt=1, run_dir=str(run_dir), name=name)
         )
-    return PackOrder(id="pack-1", members=tuple(entries))
+    return PackJob(id="pack-1", members=tuple(entries))
 
 
 def marked_processes(mark: dict[Env, str]) -> list[psutil.Process]:
@@ -196,7 +196,7 @@ def test_the_process_ends_with_the_word_on_the_disk_and_no_loader_left(
 ) -> None:
     members = specs(digits)
     for spec in members.values():
-        spec["data"] = spec["data"] | {"loader_workers": 1}
+        spec["data"] = spec["data"] | {"num_workers": 1}
     order = an_order(tmp_path, members)
     mark = {Env.ATTEMPT: f"sticky-{tmp_path.name}-{os.getpid()}"}
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | mark
@@ -293,16 +293,16 @@ def test_the_last_member_ends_as_it_would_alone(
 
 def failing_batches(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> None:
     """Have a batch fail before it is anybody's turn, in the second step, once for each error."""
-    batches, left = Lockstep._batches, list(errors)
+    batches, left = TrainLoop._batches, list(errors)
 
-    def fail_first(loop: Lockstep) -> Iterator[Any]:
+    def fail_first(loop: TrainLoop) -> Iterator[Any]:
         for number, batch in enumerate(batches(loop)):
             at_second = number + loop._order._first_step == 1
             if at_second and left:
                 raise left.pop(0)
             yield batch
 
-    monkeypatch.setattr(Lockstep, "_batches", fail_first)
+    monkeypatch.setattr(TrainLoop, "_batches", fail_first)
 
 
 def test_without_memory_for_a_batch_the_last_member_leaves_and_no_other_notices(
@@ -315,7 +315,7 @@ def test_without_memory_for_a_batch_the_last_member_leaves_and_no_other_notices(
     alone.mkdir(parents=True)
     train(
         parse_spec(specs(digits)["a"]),
-        identity=Identity(run_id="a"),
+        identity=AttemptIdentity(run_id="a"),
         run_dir=alone,
         termination=Termination(),
     )
@@ -375,7 +375,7 @@ def test_a_run_alone_is_told_of_a_sticky_error_before_its_process_ends(
     with pytest.raises(Abandoned) as ended:
         train(
             parse_spec(specs(digits)["a"]),
-            identity=Identity(run_id="a"),
+            identity=AttemptIdentity(run_id="a"),
             run_dir=tmp_path / "a",
             termination=Termination(),
         )

@@ -12,8 +12,8 @@ from configs.spec.distillation import Bckd
 from configs.spec.run import NamedTeacher, RunSpec, TeacherFiles
 from tests.detectors import class_names
 from tests.factories import a_manifest
-from workers.data.resolve import DatasetPlace
-from workers.models.training_config import config_from_spec
+from workers.data.resolve import LocalDataset
+from workers.models.training_config import build_training_config
 
 PAPER = "coco/bckd_r50_from_r101"
 R101 = spec_from_preset("coco/baseline_r50").student.model_copy(
@@ -25,7 +25,7 @@ R101 = spec_from_preset("coco/baseline_r50").student.model_copy(
 def test_every_preset_is_a_spec_and_becomes_a_config(name: str, tmp_path: Path) -> None:
     spec = spec_from_preset(name)
 
-    config = config_from_spec(resolved(spec), dataset=a_place(tmp_path), run_dir=tmp_path)
+    config = build_training_config(resolved(spec), dataset=a_place(tmp_path), run_dir=tmp_path)
 
     assert config.runner.max_epochs == spec.schedule.epochs
     assert MANIFEST not in config.pretty_text
@@ -70,8 +70,8 @@ def test_the_blood_cells_teacher_sees_what_its_student_sees() -> None:
     )
 
 
-def a_place(root: Path) -> DatasetPlace:
-    return DatasetPlace(root, a_manifest(classes=class_names(80)))
+def a_place(root: Path) -> LocalDataset:
+    return LocalDataset(root, a_manifest(classes=class_names(80)))
 
 
 def resolved(spec: RunSpec, **changes: Any) -> RunSpec:

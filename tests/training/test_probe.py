@@ -9,9 +9,9 @@ import pytest
 from mmcv.runner import Hook
 
 from configs.catalog import parse_spec
-from configs.derived_specs import baseline_of, trial_spec
+from configs.derived_specs import baseline_spec, trial_spec
 from configs.protocol.names import ExitCode, Metric, RunFile
-from configs.protocol.probe import Knob, Probe, members_that_fit
+from configs.protocol.probe import ParameterEffect, Probe, max_pack_size
 from configs.spec.run import RunSpec
 from configs.spec.sweep import Values
 from tests.jobs import do, spool_of
@@ -24,38 +24,38 @@ from tests.training.probes import (
     knobs_of,
     one_of,
 )
-from workers.probe.builder import Bench
+from workers.probe.builder import StudentFactory
 from workers.probe.costs import measure_costs
 from workers.probe.learning_rates import learning_rates
-from workers.probe.teacher_scores import ScoreCache, teacher_scores
-from workers.probe.two_steps import fingerprint, look_at
-from workers.probe.unit_losses import detection_loss, measure_units
-from workers.training.hooks.seeding import OrderHook
-from workers.training.loop import Lockstep
-from workers.training.step import Stepper
+from workers.probe.teacher_scores import ScoreCache, measure_teacher_scores
+from workers.probe.two_steps import fingerprint, trace_two_steps
+from workers.probe.unit_losses import detection_loss, measure_unit_losses
+from workers.training.hooks.seeding import StepSeedHook
+from workers.training.loop import TrainLoop
+from workers.training.step import TrainStep
 
 
 @pytest.fixture(scope="module")
-def measured(bench: Bench, base: RunSpec) -> Probe:
-    units = measure_units(bench, base)
+def measured(factory: StudentFactory, base: RunSpec) -> Probe:
+    units = measure_unit_losses(factory, base)
     return Probe(
-        knobs={},
-        costs=measure_costs(bench, base),
+        effects={},
+        costs=measure_costs(factory, base),
         detection_loss=units.detection,
         unit_losses=units.by_weight,
     )
 
 
-Looking = Callable[[dict[str, Any], str, dict[str, Any]], Knob]
+Looking = Callable[[dict[str, Any], str, dict[str, Any]], ParameterEffect]
 
 
 @pytest.fixture
-def look(bench: Bench, digits: Path, measured: Probe) -> Looking:
+def look(factory: StudentFactory, digits: Path, measured: Probe) -> Looking:
     """Whether a parameter moves anything with a schedule."""
 
-    def of(schedule: dict[str, Any], path: str, parameter: dict[str, Any]) -> Knob:
+    def of(schedule: dict[str, Any], path: str, parameter: dict[str, Any]) -> ParameterEffect:
         asked = a_probe(a_taught_spec(digits, **schedule), {path: parameter})
-        return knobs_of(bench, asked, measured).of(asked.space, path)
+        return knobs_of(factory, asked, measured).analyze(asked.space, path)
 
     return of
 
@@ -87,7 +87,7 @@ def test_a_parameter_is_said_to_move_what_it_moves_first(
     knob = look(schedule, path, parameter)
 
     assert knob.has_effect
-    assert knob.what.startswith(moved)
+    assert knob.detail.startswith(moved)
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_a_parameter_that_moves_nothing_is_found_with_its_reason(
     knob = look(schedule, path, parameter)
 
     assert not knob.has_effect
-    assert reason in knob.what
+    assert reason in knob.detail
 
 
 def test_a_parameter_that_exists_with_another_kind_only_is_looked_at_with_it(
-    bench: Bench, digits: Path, measured: Probe
+    factory: StudentFactory, digits: Path, measured: Probe
 ) -> None:
     asked = a_probe(
         a_taught_spec(digits),
@@ -119,46 +119,46 @@ def test_a_parameter_that_exists_with_another_kind_only_is_looked_at_with_it(
             ),
         },
     )
-    knobs = knobs_of(bench, asked, measured)
+    effects = knobs_of(factory, asked, measured)
 
-    kind = knobs.of(asked.space, "schedule.optimizer.kind")
-    momentum = knobs.of(asked.space, "schedule.optimizer.momentum")
+    kind = effects.analyze(asked.space, "schedule.optimizer.kind")
+    momentum = effects.analyze(asked.space, "schedule.optimizer.momentum")
 
-    assert kind.what == "the first update"
-    assert momentum.what == "a later update"
+    assert kind.detail == "the first update"
+    assert momentum.detail == "a later update"
 
 
 def test_the_ratio_and_its_balance_move_the_losses(
-    bench: Bench, digits: Path, measured: Probe
+    factory: StudentFactory, digits: Path, measured: Probe
 ) -> None:
     asked = a_probe(a_taught_spec(digits), {"ratio": between(0.1, 2), "balance": between(0.2, 0.8)})
-    knobs = knobs_of(bench, asked, measured)
+    effects = knobs_of(factory, asked, measured)
 
-    assert knobs.of(asked.space, "ratio").what == "the losses"
-    assert knobs.of(asked.space, "balance").what == "the losses"
+    assert effects.analyze(asked.space, "ratio").detail == "the losses"
+    assert effects.analyze(asked.space, "balance").detail == "the losses"
 
 
 def test_a_ratio_of_a_term_that_is_0_moves_nothing(
-    bench: Bench, digits: Path, measured: Probe
+    factory: StudentFactory, digits: Path, measured: Probe
 ) -> None:
     asked = a_probe(a_taught_spec(digits), {"ratio": between(0.1, 2)})
     silent = measured.model_copy(
         update={"unit_losses": measured.unit_losses | {"distillation.loc_weight": 0.0}}
     )
 
-    knob = knobs_of(bench, asked, silent).of(asked.space, "ratio")
+    knob = knobs_of(factory, asked, silent).analyze(asked.space, "ratio")
 
     assert not knob.has_effect
-    assert "distillation.loc_weight weighs a term that is 0" in knob.what
+    assert "distillation.loc_weight weighs a term that is 0" in knob.detail
 
 
 def test_weights_of_a_ratio_give_that_ratio_on_the_batch(
-    bench: Bench, base: RunSpec, measured: Probe
+    factory: StudentFactory, base: RunSpec, measured: Probe
 ) -> None:
     values: Values = {"ratio": 0.5, "balance": 0.25}
     spec = trial_spec(base, values, seed=base.seed, probe=measured)
 
-    losses = look_at(bench, spec).losses
+    losses = trace_two_steps(factory, spec).losses
 
     own = detection_loss(losses)
     assert own == pytest.approx(measured.detection_loss, rel=1e-6)
@@ -166,77 +166,83 @@ def test_weights_of_a_ratio_give_that_ratio_on_the_batch(
     assert losses["loss_distill_loc"] / own == pytest.approx(0.375, rel=1e-5)
 
 
-def test_weights_of_methods_beside_bckd_are_measured_too(bench: Bench, digits: Path) -> None:
-    method = {"method": "bckd", "loc_weight": 0.0, "also": {"pkd": {"weight": 6.0}}}
+def test_weights_of_methods_beside_bckd_are_measured_too(
+    factory: StudentFactory, digits: Path
+) -> None:
+    method = {"method": "bckd", "loc_weight": 0.0, "extra": {"pkd": {"weight": 6.0}}}
     spec = parse_spec(a_taught_spec(digits) | {"distillation": method})
 
-    units = measure_units(bench, spec)
+    units = measure_unit_losses(factory, spec)
 
     assert units.by_weight.keys() == {
         "distillation.cls_weight",
         "distillation.loc_weight",
-        "distillation.also.pkd.weight",
+        "distillation.extra.pkd.weight",
     }
     assert all(value > 0 for value in units.by_weight.values())
 
 
-def test_the_first_step_is_the_one_that_training_takes(bench: Bench, base: RunSpec) -> None:
-    runner = bench.runner(base)
-    runner.register_lr_hook(dict(bench.config(base).lr_config))
-    runner.register_hook(OrderHook(seed=base.seed), priority="HIGHEST")
+def test_the_first_step_is_the_one_that_training_takes(
+    factory: StudentFactory, base: RunSpec
+) -> None:
+    runner = factory.runner(base)
+    runner.register_lr_hook(dict(factory.config(base).lr_config))
+    runner.register_hook(StepSeedHook(seed=base.seed), priority="HIGHEST")
     runner.register_hook(_OneStep())
 
     with pytest.raises(_Enough):
-        Lockstep([runner], bench.loader(base), device=bench.device).go()
+        TrainLoop([runner], factory.loader(base), device=factory.device).run()
 
-    assert fingerprint(runner.model.parameters()) == look_at(bench, base).first_update
+    assert fingerprint(runner.model.parameters()) == trace_two_steps(factory, base).first_update
 
 
 @pytest.mark.parametrize("policy", [{}, STEPS | {"warmup": {"iterations": 4, "ratio": 0.1}}])
 def test_learning_rates_are_those_that_training_has(
-    bench: Bench, digits: Path, policy: dict[str, Any]
+    factory: StudentFactory, digits: Path, policy: dict[str, Any]
 ) -> None:
     spec = parse_spec(a_taught_spec(digits, **policy))
-    runner = bench.runner(baseline_of(spec))
-    runner.stepper = _Idle()
-    runner.register_lr_hook(dict(bench.config(spec).lr_config))
+    runner = factory.runner(baseline_spec(spec))
+    runner.train_step = _Idle()
+    runner.register_lr_hook(dict(factory.config(spec).lr_config))
     heard = _Rates()
     runner.register_hook(heard)
 
-    Lockstep([runner], bench.loader(spec), device=bench.device).go()
+    TrainLoop([runner], factory.loader(spec), device=factory.device).run()
 
-    steps = bench.steps_per_epoch(spec)
-    assert heard.rates == list(learning_rates(bench.config(spec), steps_per_epoch=steps))
+    steps = factory.steps_per_epoch(spec)
+    assert heard.rates == list(learning_rates(factory.config(spec), steps_per_epoch=steps))
 
 
-def test_costs_are_of_this_machine(bench: Bench, base: RunSpec, measured: Probe) -> None:
+def test_costs_are_of_this_machine(factory: StudentFactory, base: RunSpec, measured: Probe) -> None:
     costs = measured.costs
 
     assert costs.steps_per_epoch == -(-TRAIN // BATCH)
     assert min(costs.load_s, costs.teacher_s, costs.student_s, costs.evaluation_s) > 0
-    assert 0 < costs.member_bytes < costs.base_bytes < costs.room_bytes
-    assert members_that_fit(costs) > 1
-    weights = sum(weight.nbytes for weight in bench.runner(base).model.parameters())
+    assert 0 < costs.member_bytes < costs.base_bytes < costs.available_bytes
+    assert max_pack_size(costs) > 1
+    weights = sum(weight.nbytes for weight in factory.runner(base).model.parameters())
     assert 3 * weights <= costs.member_bytes < 3.1 * weights  # and AdamW's two; no gradients
 
 
-def test_without_a_teacher_there_is_nothing_of_it_to_pay(bench: Bench, base: RunSpec) -> None:
-    alone = baseline_of(base)
+def test_without_a_teacher_there_is_nothing_of_it_to_pay(
+    factory: StudentFactory, base: RunSpec
+) -> None:
+    alone = baseline_spec(base)
 
-    costs = measure_costs(bench, alone)
+    costs = measure_costs(factory, alone)
 
     assert costs.teacher_s == 0
-    assert measure_units(bench, alone).by_weight == {}
-    assert teacher_scores(bench, alone, None) is None
+    assert measure_unit_losses(factory, alone).by_weight == {}
+    assert measure_teacher_scores(factory, alone, None) is None
 
 
-def test_a_teacher_is_measured_once(bench: Bench, base: RunSpec, tmp_path: Path) -> None:
-    teacher = bench.runner(base).model.teacher
+def test_a_teacher_is_measured_once(factory: StudentFactory, base: RunSpec, tmp_path: Path) -> None:
+    teacher = factory.runner(base).model.teacher
     looks: list[None] = []
 
     def ask(spec: RunSpec) -> dict[str, float] | None:
-        return teacher_scores(
-            bench, spec, teacher, cache=ScoreCache(tmp_path), on_batch=lambda: looks.append(None)
+        return measure_teacher_scores(
+            factory, spec, teacher, cache=ScoreCache(tmp_path), on_batch=lambda: looks.append(None)
         )
 
     first = ask(base)
@@ -262,7 +268,7 @@ def test_the_command_writes_what_it_found(digits: Path, tmp_path: Path) -> None:
 
     assert code == ExitCode.SUCCEEDED
     found = Probe.model_validate(json.loads((tmp_path / "run" / RunFile.PROBE).read_text()))
-    assert {path: knob.has_effect for path, knob in found.knobs.items()} == {
+    assert {path: knob.has_effect for path, knob in found.effects.items()} == {
         "distillation.cls_weight": True,
         "schedule.max_grad_norm": False,
     }
@@ -296,7 +302,7 @@ class _Rates(Hook):
         self.rates.append(runner.current_lr()[0])
 
 
-class _Idle(Stepper):
+class _Idle(TrainStep):
     def __init__(self) -> None:
         pass
 

@@ -18,25 +18,25 @@ from tests.training.probes import (
     knobs_of,
 )
 from workers.errors import NanLoss
-from workers.probe.builder import Bench
+from workers.probe.builder import StudentFactory
 from workers.probe.costs import measure_costs
 from workers.probe.memory import peak_bytes
-from workers.probe.two_steps import fingerprint, repeatable
+from workers.probe.two_steps import deterministic_kernels, fingerprint
 from workers.training.runner import Runner
 
 STEPS = {"policy": {"kind": "step", "milestones": [1]}}
 
 
 def test_memory_is_measured_with_the_largest_batch_and_a_look_at_the_losses(
-    bench: Bench, digits: Path
+    factory: StudentFactory, digits: Path
 ) -> None:
     data = {"image_size": [160, 96], "multi_scale": [32, 160], "batch_size": 2}
     asked = a_taught_spec(digits)
     spec = parse_spec(asked | {"data": asked["data"] | data})
-    first = tuple(bench.batch(spec)[0]["img"].shape)
+    first = tuple(factory.batch(spec)[0]["img"].shape)
     steps: list[_Step] = []
 
-    measure_costs(_ChangedBench(bench, lambda runner: record_steps(runner, steps)), spec)
+    measure_costs(_ChangedBench(factory, lambda runner: record_steps(runner, steps)), spec)
 
     largest = (2, 3, 160, 160)
     assert first != largest
@@ -46,30 +46,32 @@ def test_memory_is_measured_with_the_largest_batch_and_a_look_at_the_losses(
 
 
 def test_a_run_without_looks_at_its_losses_is_measured_without_them(
-    bench: Bench, digits: Path
+    factory: StudentFactory, digits: Path
 ) -> None:
-    spec = parse_spec(a_taught_spec(digits) | {"loss_budget_steps": None})
+    spec = parse_spec(a_taught_spec(digits) | {"loss_shares_every_steps": None})
     steps: list[_Step] = []
 
-    measure_costs(_ChangedBench(bench, lambda runner: record_steps(runner, steps)), spec)
+    measure_costs(_ChangedBench(factory, lambda runner: record_steps(runner, steps)), spec)
 
     assert steps
     assert not any(step.looks for step in steps)
 
 
-def test_a_step_leaves_no_gradient_behind(bench: Bench, base: RunSpec) -> None:
-    runner = bench.runner(base)
+def test_a_step_leaves_no_gradient_behind(factory: StudentFactory, base: RunSpec) -> None:
+    runner = factory.runner(base)
     before = fingerprint(runner.model.parameters())
 
-    runner.stepper.step(bench.batch(base), number=1)
+    runner.train_step.step(factory.batch(base), number=1)
 
     assert fingerprint(runner.model.parameters()) != before
     assert all(parameter.grad is None for parameter in runner.model.parameters())
     assert runner.model.bbox_head.targets is None
 
 
-def test_a_step_that_is_refused_leaves_no_gradient_behind(bench: Bench, base: RunSpec) -> None:
-    runner = bench.runner(base)
+def test_a_step_that_is_refused_leaves_no_gradient_behind(
+    factory: StudentFactory, base: RunSpec
+) -> None:
+    runner = factory.runner(base)
     seen: list[bool] = []
     weight = runner.model.bbox_head.gfl_cls.weight
     weight.register_hook(lambda gradient: gradient * float("nan"))
@@ -78,7 +80,7 @@ def test_a_step_that_is_refused_leaves_no_gradient_behind(bench: Bench, base: Ru
     )
 
     with pytest.raises(NanLoss):
-        runner.stepper.step(bench.batch(base), number=1)
+        runner.train_step.step(factory.batch(base), number=1)
 
     assert seen == [True]
     assert all(parameter.grad is None for parameter in runner.model.parameters())
@@ -92,31 +94,31 @@ def test_a_step_that_is_refused_leaves_no_gradient_behind(bench: Bench, base: Ru
     ],
 )
 def test_a_device_that_does_not_repeat_itself_tells_nothing_of_later_steps(
-    bench: Bench, digits: Path, path: str, parameter: dict[str, Any]
+    factory: StudentFactory, digits: Path, path: str, parameter: dict[str, Any]
 ) -> None:
     asked = a_probe(a_taught_spec(digits), {path: parameter})
 
-    knob = knobs_of(_ChangedBench(bench, add_noise), asked, UNMEASURED).of(asked.space, path)
+    knob = knobs_of(_ChangedBench(factory, add_noise), asked, UNMEASURED).analyze(asked.space, path)
 
     assert knob.has_effect
-    assert knob.what == (
+    assert knob.detail == (
         "not known: this CPU does not repeat itself: two looks at the base differ in the gradient, "
         "the first update, a later update"
     )
 
 
 def test_a_device_that_does_not_repeat_itself_still_tells_what_the_losses_show(
-    bench: Bench, digits: Path
+    factory: StudentFactory, digits: Path
 ) -> None:
     space = {
         "distillation.cls_weight": between(0.5, 2),
         "schedule.epochs": {"kind": "integer", "low": 3, "high": 5},
     }
     asked = a_probe(a_taught_spec(digits, **STEPS), space)
-    knobs = knobs_of(_ChangedBench(bench, add_noise), asked, UNMEASURED)
+    effects = knobs_of(_ChangedBench(factory, add_noise), asked, UNMEASURED)
 
-    assert knobs.of(asked.space, "distillation.cls_weight").what == "the losses"
-    assert knobs.of(asked.space, "schedule.epochs").what == "the number of epochs"
+    assert effects.analyze(asked.space, "distillation.cls_weight").detail == "the losses"
+    assert effects.analyze(asked.space, "schedule.epochs").detail == "the number of epochs"
 
 
 @pytest.mark.parametrize("was_enabled", [False, True])
@@ -124,7 +126,7 @@ def test_a_look_leaves_the_choice_of_kernels_as_it_was(was_enabled: bool) -> Non
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(was_enabled)
     try:
-        with repeatable(torch.device("cuda")):
+        with deterministic_kernels(torch.device("cuda")):
             assert torch.is_deterministic_algorithms_warn_only_enabled()
         assert torch.are_deterministic_algorithms_enabled() == was_enabled
         assert not torch.is_deterministic_algorithms_warn_only_enabled()
@@ -141,12 +143,12 @@ def test_memory_that_is_taken_of_a_gpu_is_what_the_allocator_reserved(
     assert peak_bytes(torch.device("cuda")) == 12
 
 
-class _ChangedBench(Bench):
+class _ChangedBench(StudentFactory):
     """Another bench's images, with students that a test has changed."""
 
-    def __init__(self, bench: Bench, change: Callable[[Runner], None]) -> None:
-        run_dir = Path(bench.config(parse_spec(a_taught_spec(bench.dataset.root))).work_dir)
-        super().__init__(dataset=bench.dataset, run_dir=run_dir, device=bench.device)
+    def __init__(self, factory: StudentFactory, change: Callable[[Runner], None]) -> None:
+        run_dir = Path(factory.config(parse_spec(a_taught_spec(factory.dataset.root))).work_dir)
+        super().__init__(dataset=factory.dataset, run_dir=run_dir, device=factory.device)
         self._change = change
 
     def runner(self, spec: RunSpec) -> Runner:
@@ -164,14 +166,14 @@ class _Step:
 
 
 def record_steps(runner: Runner, steps: list[_Step]) -> None:
-    take = runner.stepper.step
+    take = runner.train_step.step
 
     def recorded(parts: Any, *, number: int) -> dict[str, Any]:
         for part in parts:
-            steps.append(_Step(tuple(part["img"].shape), looks=runner.model.budget.is_due))
+            steps.append(_Step(tuple(part["img"].shape), looks=runner.model.loss_shares.is_due))
         return take(parts, number=number)
 
-    runner.stepper.step = recorded  # type: ignore[method-assign]
+    runner.train_step.step = recorded  # type: ignore[method-assign]
 
 
 def add_noise(runner: Runner) -> None:

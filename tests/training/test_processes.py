@@ -22,7 +22,7 @@ BOXES = [
 ]
 EVERYTHING_BUT_PKD = {
     "method": "bckd",
-    "also": {name: m for name, m in METHODS.items() if name not in ("bckd", "pkd")},
+    "extra": {name: m for name, m in METHODS.items() if name not in ("bckd", "pkd")},
 }
 """PKD takes means and deviations over a batch, so its batches are each process's own."""
 
@@ -34,7 +34,7 @@ def half_of(batch: dict[str, Any], rank: int) -> dict[str, Any]:
 
 def learned(student: Any, batch: dict[str, Any]) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Loss terms and gradients of one step."""
-    model: Any = workers_distributed.shared(student)
+    model: Any = workers_distributed.wrap_ddp(student)
     outputs = model.train_step(batch, None)
     outputs["loss"].backward()
     gradients = {n: p.grad for n, p in student.named_parameters() if p.grad is not None}
@@ -43,7 +43,7 @@ def learned(student: Any, batch: dict[str, Any]) -> tuple[dict[str, float], dict
 
 def in_parts(student: Any, batch: dict[str, Any]) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Mean loss terms and gradients of one step in two parts."""
-    student.bbox_head.parts = 2
+    student.bbox_head.micro_batches = 2
     terms: dict[str, float] = {}
     for part in (0, 1):
         outputs = student.train_step(half_of(batch, part), None)
@@ -81,9 +81,11 @@ def in_a_process(rank: int, port: int, folder_name: str) -> None:
 
 
 def what_the_exchange_does(rank: int) -> dict[str, Any]:
-    means = workers_distributed.mean_of(torch.tensor([1.0, float(rank), math.nan if rank else 0.0]))
+    means = workers_distributed.all_reduce_mean(
+        torch.tensor([1.0, float(rank), math.nan if rank else 0.0])
+    )
     try:
-        workers_distributed.mean_of(torch.zeros(1 + rank))
+        workers_distributed.all_reduce_mean(torch.zeros(1 + rank))
     except AssertionError as error:
         return {"means": means, "refused": str(error)}
     return {"means": means, "refused": None}

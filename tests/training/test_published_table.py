@@ -18,12 +18,12 @@ from configs.spec.detector import MobileNetV2, ResNet, SwinTransformer
 from configs.spec.distillation import Bckd, NoDistillation
 from configs.spec.run import NamedTeacher, RunSpec, TeacherFiles
 from configs.spec.schedule import AdamW, Schedule, Sgd, StepPolicy, Warmup
-from configs.teacher_catalog import class_list, known_teachers
+from configs.teacher_catalog import known_teachers, load_class_list
 from tests.detectors import a_batch
 from tests.factories import a_manifest
-from workers.data.resolve import DatasetPlace
-from workers.models.detector_config import detector_config
-from workers.models.training_config import config_from_spec
+from workers.data.resolve import LocalDataset
+from workers.models.detector_config import build_detector_config
+from workers.models.training_config import build_training_config
 
 COCO = [name for name in preset_names() if name.startswith("coco/")]
 TAUGHT = [name for name in COCO if "_from_" in name]
@@ -35,7 +35,7 @@ TABLE = {
     "coco/bckd_mobilenet_v2_from_r101": ("gfl-r101-coco-2x-ms", None),
     "coco/bckd_r50_from_swin_t": ("gfl-swin-t-coco-2x-ms", 50),
 }
-CLASSES = class_list("coco")
+CLASSES = load_class_list("coco")
 FileOf = Callable[[str], Path]
 
 
@@ -52,7 +52,7 @@ def file_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileOf]:
     @cache
     def made(name: str) -> Path:
         torch.manual_seed(0)
-        config = detector_config(known_teachers()[name].detector, classes=CLASSES)
+        config = build_detector_config(known_teachers()[name].detector, classes=CLASSES)
         config.backbone.pop("init_cfg")
         teacher = build_detector(config)
         teacher.init_weights()
@@ -159,9 +159,9 @@ def a_step(student: Any, optimizer: torch.optim.Optimizer) -> dict[str, float]:
 
 def a_config(spec: RunSpec, root: Path, *, file_of: FileOf = lambda name: Path(name)) -> Config:
     """The preset as mmdet reads it, but for the ImageNet weights, which need a download."""
-    config = config_from_spec(
+    config = build_training_config(
         with_teacher_as_files(spec, file_of),
-        dataset=DatasetPlace(root, a_manifest(classes=CLASSES)),
+        dataset=LocalDataset(root, a_manifest(classes=CLASSES)),
         run_dir=root,
     )
     config.model.backbone.pop("init_cfg")

@@ -14,7 +14,7 @@ from configs.spec.run import DatasetFiles
 from tests.dossiers import a_baseline, a_distilled, a_run_dossier, run_id
 from tests.jobs import do, spool_of
 from tests.matches import Runs
-from workers.report.render.markdown import plain
+from workers.report.render.markdown import escape_markdown
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_a_run_s_report_is_a_page_markdown_and_json_and_all_files_are_logged(
     page = (folder / RunFile.REPORT_PAGE).read_text()
     assert "Distillation helps" in page
     assert found.conclusion in html.unescape(page)
-    assert plain(found.conclusion) in (folder / RunFile.REPORT_MARKDOWN).read_text()
+    assert escape_markdown(found.conclusion) in (folder / RunFile.REPORT_MARKDOWN).read_text()
     assert page.count("data:image/jpeg") == min(12, len(found.transfer.images))
     assert "Distillation helps" in (folder / RunFile.REPORT_MARKDOWN).read_text()
     records = spool_of(folder)

@@ -17,12 +17,12 @@ from typer.testing import CliRunner, Result
 from configs.catalog import spec_from_preset
 from configs.protocol.names import ExitCode
 from configs.spec.detector import Detector, Neck, RetinaHead, SwinTransformer
-from configs.teacher_catalog import class_list
+from configs.teacher_catalog import load_class_list
 from tests.conftest import Stage
 from tests.detectors import a_detector, a_plain_gfl, class_names
-from workers.checkpoints.files import load_checkpoint, load_teacher_weights, sha256_of
+from workers.checkpoints.files import compute_sha256, load_checkpoint, load_teacher_weights
 from workers.cli.teachers import app
-from workers.models.detector_config import detector_config
+from workers.models.detector_config import build_detector_config
 
 CLASSES = class_names(4)
 
@@ -102,7 +102,7 @@ def looks(model: Any) -> list[Tensor]:
 def the_imported(
     out: Path, *, detector: Detector | None = None, classes: tuple[str, ...] = CLASSES
 ) -> Any:
-    model = build_detector(detector_config(detector or a_detector(), classes=classes))
+    model = build_detector(build_detector_config(detector or a_detector(), classes=classes))
     load_teacher_weights(model, out / "old.pth", sha256=card_of(out)["sha256"])
     return model
 
@@ -143,7 +143,7 @@ def test_the_original_file_of_the_papers_teacher_fits_its_preset(tmp_path: Path)
     model = a_plain_gfl(spec_without_download(spec), num_classes=80)
     # In half precision, as pytest keeps the files of its last runs.
     torch.save({"meta": {}, "state_dict": model.half().state_dict()}, tmp_path / "r101.pth")
-    digest = sha256_of(tmp_path / "r101.pth")
+    digest = compute_sha256(tmp_path / "r101.pth")
 
     said = import_teacher(
         tmp_path / "r101.pth",
@@ -153,7 +153,7 @@ def test_the_original_file_of_the_papers_teacher_fits_its_preset(tmp_path: Path)
 
     assert said.exit_code == 0, said.output
     card = card_of(tmp_path / "out")
-    assert card["classes"] == list(class_list("coco"))
+    assert card["classes"] == list(load_class_list("coco"))
     assert card["detector"]["backbone"]["depth"] == 101
     assert card["detector"]["backbone"]["pretrained"] is None
     assert digest in card["source"]
@@ -247,7 +247,7 @@ def test_classes_that_differ_from_the_files_are_named(
 def test_another_number_of_classes_is_told_where_the_file_names_none(
     tmp_path: Path, detector: Detector
 ) -> None:
-    model = build_detector(detector_config(detector, classes=CLASSES))
+    model = build_detector(build_detector_config(detector, classes=CLASSES))
     torch.save({"state_dict": model.state_dict()}, tmp_path / "original.pth")
 
     said = import_teacher(

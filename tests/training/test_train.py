@@ -25,7 +25,7 @@ from tests.training.runs import (
     train,
     weights,
 )
-from workers.analysis.average_precision import parts_of
+from workers.analysis.average_precision import compute_parts
 from workers.analysis.matches import load_matches
 from workers.checkpoints.files import load_checkpoint
 from workers.data.digits import CLASSES
@@ -97,7 +97,7 @@ def test_a_teacher_teaches_and_its_student_is_a_plain_gfl_checkpoint(
         (RunFile.MATCHES, Metric.MAP),
         (RunFile.TEACHER_MATCHES, Metric.TEACHER_MAP),
     ):
-        mean_ap = parts_of(load_matches(tmp_path / "student" / file))["bbox_mAP"]
+        mean_ap = compute_parts(load_matches(tmp_path / "student" / file))["bbox_mAP"]
         assert mean_ap == pytest.approx(max(v for (key, _), v in values.items() if key == metric))
     evaluating = [
         r

@@ -36,7 +36,7 @@ def test_a_fork_has_the_environment_and_the_folder_of_whoever_starts_it(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "60")
 
-    narrow = output_of_worker("ship", "--run-dir", "run", timeout_s=PATIENCE_S)
+    narrow = output_of_worker("flush", "--run-dir", "run", timeout_s=PATIENCE_S)
     helped = output_of_worker("--help", timeout_s=PATIENCE_S)
 
     assert "run" in narrow.stdout + narrow.stderr

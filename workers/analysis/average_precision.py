@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.protocol.report import PARTS
+from configs.protocol.report import MAP_PARTS
 from workers.analysis.matches import AREAS, IOUS, Matches
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -73,7 +73,7 @@ class Ranking:
     """Where the sums begin and end: of the first kind, of the second kind."""
 
 
-def ranked(matches: Matches) -> Ranking:
+def rank_detections(matches: Matches) -> Ranking:
     """Sort a model's detections for all weights to come."""
     order_D = np.lexsort((-matches.score_D, matches.class_D))
     class_D, image_D = matches.class_D[order_D], matches.image_D[order_D]
@@ -123,16 +123,18 @@ def average_precision(ranking: Ranking, weights_BI: Array) -> Array:
     return np.where(objects_BAC[:, :, None, :] > 0, summed.reshape(shape), np.nan)
 
 
-def parts_by_resample(ranking: Ranking, weights_BI: Array) -> Array:
-    """mAP and its parts, in the order of `PARTS`, for each row of weights; NaN without objects."""
+def compute_parts_by_resample(ranking: Ranking, weights_BI: Array) -> Array:
+    """mAP and its parts, in the order of `MAP_PARTS`, for each row of weights; NaN without objects."""
     found = [_parts(average_precision(ranking, some)) for some in _portions(ranking, weights_BI)]
     return np.concatenate(found)
 
 
-def parts_of(matches: Matches) -> dict[str, float]:
-    """mAP and its parts by name as in `PARTS`, as COCO's own code says; NaN without objects."""
-    values = parts_by_resample(ranked(matches), np.ones((1, len(matches.files)), dtype=np.int32))
-    return dict(zip(PARTS, values[0].tolist(), strict=True))
+def compute_parts(matches: Matches) -> dict[str, float]:
+    """mAP and its parts by name as in `MAP_PARTS`, as COCO's own code says; NaN without objects."""
+    values = compute_parts_by_resample(
+        rank_detections(matches), np.ones((1, len(matches.files)), dtype=np.int32)
+    )
+    return dict(zip(MAP_PARTS, values[0].tolist(), strict=True))
 
 
 def mean_over_classes(ap_BATC: Array) -> Array:
@@ -145,7 +147,7 @@ def mean_over_classes(ap_BATC: Array) -> Array:
 
 def _parts(ap_BATC: Array) -> Array:
     mean_BAT = mean_over_classes(ap_BATC)
-    columns = [mean_BAT[(slice(None), *_PLACES[name])] for name in PARTS]
+    columns = [mean_BAT[(slice(None), *_PLACES[name])] for name in MAP_PARTS]
     return np.stack([c if c.ndim == 1 else c.mean(axis=1) for c in columns], axis=1)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from configs.protocol.report import ErrorKind
 from workers.analysis.matches import Array, Matches
 
-SHOWN_SCORE = 0.3
+MIN_SCORE = 0.3
 """Detections below it are not looked at."""
 
 FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
@@ -40,18 +40,18 @@ def count_errors(matches: Matches) -> dict[ErrorKind, int]:
     return {kind: counts[kind] for kind in get_args(ErrorKind)}
 
 
-def found_score(matches: Matches) -> Array:
+def object_scores(matches: Matches) -> Array:
     """The score with which each object is found at IoU 0.5 and in its class, (G,); NaN if not."""
     score_G = np.full(len(matches.image_G), np.nan)
-    hits = np.flatnonzero(matches.right_DAT[:, 0, 0] & (matches.score_D >= SHOWN_SCORE))
+    hits = np.flatnonzero(matches.right_DAT[:, 0, 0] & (matches.score_D >= MIN_SCORE))
     score_G[matches.object_D[hits]] = matches.score_D[hits]
     return score_G
 
 
 def _scenes(matches: Matches) -> Iterator[_Scene]:
     counted_D = ~matches.right_DAT[:, 0, 0] & ~matches.ignored_DAT[:, 0, 0]
-    wrong_D = counted_D & (matches.score_D >= SHOWN_SCORE)
-    is_found_G = ~np.isnan(found_score(matches))
+    wrong_D = counted_D & (matches.score_D >= MIN_SCORE)
+    is_found_G = ~np.isnan(object_scores(matches))
     images = len(matches.files)
     wrong = _by_image(matches.image_D, wrong_D, images=images)
     objects = _by_image(matches.image_G, ~matches.crowd_G, images=images)
@@ -78,8 +78,8 @@ def _errors(scene: _Scene) -> Iterator[ErrorKind]:
     is_meant_N = scene.is_found_N.copy()
     for iou_N, is_same_N in zip(iou_WN, is_same_WN, strict=True):
         kind = _kind(iou_N, is_same_N)
-        if kind in ("classification", "localisation"):
-            meant_N = is_same_N if kind == "localisation" else ~is_same_N
+        if kind in ("classification", "localization"):
+            meant_N = is_same_N if kind == "localization" else ~is_same_N
             is_meant_N[np.argmax(np.where(meant_N, iou_N, -1.0))] = True
         yield kind
     for _ in range(int((~is_meant_N).sum())):
@@ -91,7 +91,7 @@ def _kind(iou_N: Array, is_same_N: Array) -> ErrorKind:
     same = float(np.max(iou_N, where=is_same_N, initial=0.0))
     other = float(np.max(iou_N, where=~is_same_N, initial=0.0))
     if BACKGROUND_IOU <= same < FOREGROUND_IOU:
-        return "localisation"
+        return "localization"
     if other >= FOREGROUND_IOU:
         return "classification"
     return "duplicate" if same >= FOREGROUND_IOU else "background"

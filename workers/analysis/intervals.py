@@ -37,7 +37,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from configs.protocol.report import (
-    PARTS,
+    MAP_PARTS,
     Comparison,
     Difference,
     NoiseFloor,
@@ -46,8 +46,8 @@ from configs.protocol.report import (
     Verdict,
 )
 from configs.seed_noise import TWO_SIDED, t_quantile
-from workers.analysis.average_precision import parts_by_resample, ranked
-from workers.analysis.matches import Array, Matches, refuse_other_images
+from workers.analysis.average_precision import compute_parts_by_resample, rank_detections
+from workers.analysis.matches import Array, Matches, check_same_images
 
 RESAMPLES = 1000
 
@@ -55,12 +55,12 @@ _SEED = 0
 _FEWEST_KNOWN = 0.5
 """Share of the resamples that must have objects of a size, else its interval is unknown."""
 
-_MAP = PARTS[0]
+_MAP = MAP_PARTS[0]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """mAP and its parts of S pairs; P parts as in `PARTS`, B half-samples, NaN without objects."""
+class PairMeasurements:
+    """mAP and its parts of S pairs; P parts as in `MAP_PARTS`, B half-samples, NaN without objects."""
 
     run_SP: Array
     baseline_SP: Array
@@ -100,8 +100,8 @@ def compare(
     """
     if len({pair.seed for pair in pairs}) < len(pairs):
         raise ValueError("two pairs have the same seed")
-    measured = measured_pairs([(pair.run, pair.baseline) for pair in pairs])
-    parts = differences(measured, noise=noise)
+    measured = measure_pairs([(pair.run, pair.baseline) for pair in pairs])
+    parts = compute_differences(measured, noise=noise)
     spread = _seed_spread(measured, noise)
     return Comparison(
         runs=tuple(pair.run_id for pair in pairs),
@@ -109,7 +109,7 @@ def compare(
         trial=trial,
         parts=parts,
         teacher_map=teacher_map,
-        lead_closed=_lead_closed(parts.get(_MAP), teacher_map),
+        gap_closed=_lead_closed(parts.get(_MAP), teacher_map),
         verdict=_verdict(parts.get(_MAP), spread),
         seed_spread=spread,
         basis=_basis(measured, noise),
@@ -118,22 +118,25 @@ def compare(
     )
 
 
-def measured_pairs(
+def measure_pairs(
     pairs: Sequence[tuple[Matches, Matches]], *, resamples: int = RESAMPLES
-) -> Measured:
+) -> PairMeasurements:
     """Both models of each pair on all images and on the same halves of them."""
     for run, baseline in pairs:
-        refuse_other_images(pairs[0][0], run)
-        refuse_other_images(pairs[0][0], baseline)
+        check_same_images(pairs[0][0], run)
+        check_same_images(pairs[0][0], baseline)
     images = len(pairs[0][0].files)
     weights_BI = np.concatenate(
-        [np.ones((1, images), dtype=np.int32), half_samples(images, count=resamples)]
+        [np.ones((1, images), dtype=np.int32), draw_half_samples(images, count=resamples)]
     )
     values = np.array(
-        [[parts_by_resample(ranked(model), weights_BI) for model in pair] for pair in pairs]
+        [
+            [compute_parts_by_resample(rank_detections(model), weights_BI) for model in pair]
+            for pair in pairs
+        ]
     )
     run_SBP, baseline_SBP = values[:, 0], values[:, 1]
-    return Measured(
+    return PairMeasurements(
         run_SP=run_SBP[:, 0],
         baseline_SP=baseline_SBP[:, 0],
         resampled_SBP=(run_SBP - baseline_SBP)[:, 1:],
@@ -141,16 +144,18 @@ def measured_pairs(
     )
 
 
-def half_samples(images: int, *, count: int) -> Array:
+def draw_half_samples(images: int, *, count: int) -> Array:
     """Rows of 1 for images that are drawn and 0 for others, always the same ones."""
     keys_BI = np.random.default_rng(_SEED).random((count, images))
     return (np.argsort(keys_BI, axis=1) < images // 2).astype(np.int32)
 
 
-def differences(measured: Measured, *, noise: NoiseFloor | None) -> dict[str, Difference]:
+def compute_differences(
+    measured: PairMeasurements, *, noise: NoiseFloor | None
+) -> dict[str, Difference]:
     """By part, those without objects left out."""
     found = {}
-    for part, name in enumerate(PARTS):
+    for part, name in enumerate(MAP_PARTS):
         run, baseline = measured.run_SP[:, part], measured.baseline_SP[:, part]
         if np.isnan(run).any():
             continue
@@ -166,7 +171,9 @@ def differences(measured: Measured, *, noise: NoiseFloor | None) -> dict[str, Di
     return found
 
 
-def half_width(measured: Measured, part: int = 0, *, noise: NoiseFloor | None) -> float | None:
+def half_width(
+    measured: PairMeasurements, part: int = 0, *, noise: NoiseFloor | None
+) -> float | None:
     """Half the length of a part's interval; none: too few images have such objects."""
     images = _image_error(measured, part)
     if images is None:
@@ -185,7 +192,7 @@ def half_width(measured: Measured, part: int = 0, *, noise: NoiseFloor | None) -
     return _joined(measured, images, of_seeds, freedom=noise.freedom)
 
 
-def _joined(measured: Measured, images: float, seeds: float, *, freedom: int) -> float:
+def _joined(measured: PairMeasurements, images: float, seeds: float, *, freedom: int) -> float:
     """Two standard errors as half a 95 % interval; `freedom` is that of the seeds' error."""
     whole = math.hypot(images, seeds)
     if whole == 0.0:
@@ -196,7 +203,7 @@ def _joined(measured: Measured, images: float, seeds: float, *, freedom: int) ->
     return max(weighted, seeds_t * seeds)
 
 
-def _image_error(measured: Measured, part: int) -> float | None:
+def _image_error(measured: PairMeasurements, part: int) -> float | None:
     """The standard error that images alone give to the seeds' mean difference."""
     mean_B = _known(measured, part).mean(axis=0)
     if len(mean_B) < _FEWEST_KNOWN * measured.resampled_SBP.shape[1] or len(mean_B) < 2:
@@ -204,7 +211,7 @@ def _image_error(measured: Measured, part: int) -> float | None:
     return math.sqrt(float(np.var(mean_B, ddof=1)) * _correction(measured))
 
 
-def _own_variance(measured: Measured, part: int) -> float:
+def _own_variance(measured: PairMeasurements, part: int) -> float:
     """The variance that images give to each seed's difference and not to the others'."""
     known_SB = _known(measured, part)
     rest_SB = known_SB - known_SB.mean(axis=0)
@@ -212,12 +219,12 @@ def _own_variance(measured: Measured, part: int) -> float:
     return float(np.var(rest_SB, axis=1, ddof=1).sum()) / freedom * _correction(measured)
 
 
-def _known(measured: Measured, part: int) -> Array:
+def _known(measured: PairMeasurements, part: int) -> Array:
     resampled_SB = measured.resampled_SBP[:, :, part]
     return resampled_SB[:, ~np.isnan(resampled_SB).any(axis=0)]
 
 
-def _correction(measured: Measured) -> float:
+def _correction(measured: PairMeasurements) -> float:
     """From the variance of samples without replacement to that of all images; 1 for even halves."""
     drawn = measured.images // 2
     return drawn / (measured.images - drawn)
@@ -229,13 +236,13 @@ def _lead_closed(found: Difference | None, teacher_map: float | None) -> float |
     return found.difference / (teacher_map - found.baseline)
 
 
-def _seed_spread(measured: Measured, noise: NoiseFloor | None) -> SeedSpread:
+def _seed_spread(measured: PairMeasurements, noise: NoiseFloor | None) -> SeedSpread:
     if len(measured.run_SP) > 1:
         return "pairs"
     return "unknown" if noise is None else "noise_floor"
 
 
-def _gains(pairs: Sequence[RunPair], measured: Measured) -> Iterator[SeedGain]:
+def _gains(pairs: Sequence[RunPair], measured: PairMeasurements) -> Iterator[SeedGain]:
     for pair, run_P, baseline_P in zip(pairs, measured.run_SP, measured.baseline_SP, strict=True):
         run, baseline = float(run_P[0]), float(baseline_P[0])
         yield SeedGain(
@@ -256,7 +263,7 @@ def _verdict(found: Difference | None, spread: SeedSpread) -> Verdict:
     return "hurts" if found.high < 0.0 else "cannot_tell"
 
 
-def _basis(measured: Measured, noise: NoiseFloor | None) -> str:
+def _basis(measured: PairMeasurements, noise: NoiseFloor | None) -> str:
     seeds = len(measured.run_SP)
     images = f"The {measured.images} validation images were resampled, the same for both models"
     if seeds > 1:

@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from configs.protocol.names import RunFile
 from workers.checkpoints.files import write_atomically
-from workers.evaluation.coco import MAX_DETECTIONS, Detections, Scores
+from workers.evaluation.coco import MAX_DETECTIONS, CocoMetrics, Detections
 
 AREAS = ("all", "s", "m", "l")
 """COCO's ranges of area: any, below 32^2 pixels, up to 96^2, above."""
@@ -68,7 +68,7 @@ class Matches:
     """How many there are to be found."""
 
 
-def matches_of(detections: list[Detections], dataset: Any) -> Matches:
+def match_detections(detections: list[Detections], dataset: Any) -> Matches:
     """What COCO's judge says of one list of detections per image of an mmdet CocoDataset.
 
     An image's 100 best of each class count, as in the project's mAP; detectors here have no more
@@ -87,12 +87,14 @@ def matches_of(detections: list[Detections], dataset: Any) -> Matches:
 
 
 def write_matches(
-    run_dir: Path, dataset: Any, *, student: Scores, teacher: Scores | None = None
+    run_dir: Path, dataset: Any, *, student: CocoMetrics, teacher: CocoMetrics | None = None
 ) -> None:
     """Leave in the run's folder which detections are right, for reports to come."""
-    save_matches(matches_of(student.detections, dataset), run_dir / RunFile.MATCHES)
+    save_matches(match_detections(student.detections, dataset), run_dir / RunFile.MATCHES)
     if teacher is not None:
-        save_matches(matches_of(teacher.detections, dataset), run_dir / RunFile.TEACHER_MATCHES)
+        save_matches(
+            match_detections(teacher.detections, dataset), run_dir / RunFile.TEACHER_MATCHES
+        )
 
 
 def save_matches(matches: Matches, path: Path) -> None:
@@ -114,7 +116,7 @@ def load_matches(path: Path) -> Matches:
     return Matches(class_names=class_names, files=files, **values)
 
 
-def refuse_other_images(one: Matches, other: Matches) -> None:
+def check_same_images(one: Matches, other: Matches) -> None:
     """`ValueError` if two models were not measured on the same images and objects."""
     same = one.files == other.files and one.class_names == other.class_names
     if not (same and np.array_equal(one.box_G4, other.box_G4)):

@@ -5,17 +5,17 @@ from typing import Any, get_args
 
 import numpy as np
 
-from configs.protocol.report import ErrorKind, LostImage, LostObject, Pair, Transfer
-from workers.analysis.average_precision import average_precision, mean_over_classes, ranked
-from workers.analysis.error_kinds import count_errors, found_score
-from workers.analysis.matches import AREAS, IOUS, Array, Matches, refuse_other_images
+from configs.protocol.report import ErrorKind, MissedImage, MissedObject, TeacherStudent, Transfer
+from workers.analysis.average_precision import average_precision, mean_over_classes, rank_detections
+from workers.analysis.error_kinds import count_errors, object_scores
+from workers.analysis.matches import AREAS, IOUS, Array, Matches, check_same_images
 
-MOST_IMAGES = 24
+MAX_IMAGES = 24
 
 
-def transfer_of(run_id: str, student: Matches, teacher: Matches) -> Transfer:
+def compute_transfer(run_id: str, student: Matches, teacher: Matches) -> Transfer:
     """A student beside its teacher; `ValueError` if they were measured on different images."""
-    refuse_other_images(student, teacher)
+    check_same_images(student, teacher)
     ap_2ATC = np.stack([_average_precision(teacher), _average_precision(student)])
     mean_2AT = mean_over_classes(ap_2ATC)
     errors = count_errors(teacher), count_errors(student)
@@ -30,41 +30,43 @@ def transfer_of(run_id: str, student: Matches, teacher: Matches) -> Transfer:
             size: _pair(mean_2AT[:, AREAS.index(size)].mean(axis=1)) for size in ("s", "m", "l")
         },
         by_iou={f"{iou:.2f}": _pair(mean_2AT[:, 0, at]) for at, iou in enumerate(IOUS)},
-        errors={kind: Pair(teacher=errors[0][kind], student=errors[1][kind]) for kind in kinds},
+        errors={
+            kind: TeacherStudent(teacher=errors[0][kind], student=errors[1][kind]) for kind in kinds
+        },
         images=tuple(_lost_images(student, teacher)),
     )
 
 
 def _average_precision(matches: Matches) -> Array:
     once = np.ones((1, len(matches.files)), dtype=np.int32)
-    ap_ATC: Array = average_precision(ranked(matches), once)[0]
+    ap_ATC: Array = average_precision(rank_detections(matches), once)[0]
     return ap_ATC
 
 
-def _pair(values_2: Any) -> Pair:
+def _pair(values_2: Any) -> TeacherStudent:
     teacher, student = (None if np.isnan(value) else float(value) for value in values_2)
-    return Pair(teacher=teacher, student=student)
+    return TeacherStudent(teacher=teacher, student=student)
 
 
-def _lost_images(student: Matches, teacher: Matches) -> list[LostImage]:
+def _lost_images(student: Matches, teacher: Matches) -> list[MissedImage]:
     """Those with the most lost objects first, then in the images' order."""
-    score_G = found_score(teacher)
-    lost = np.flatnonzero(~np.isnan(score_G) & np.isnan(found_score(student)))
+    score_G = object_scores(teacher)
+    lost = np.flatnonzero(~np.isnan(score_G) & np.isnan(object_scores(student)))
     images, counts = np.unique(teacher.image_G[lost], return_counts=True)
-    chosen = images[np.argsort(-counts, kind="stable")][:MOST_IMAGES]
+    chosen = images[np.argsort(-counts, kind="stable")][:MAX_IMAGES]
     return [
-        LostImage(
+        MissedImage(
             file=teacher.files[image],
-            lost=tuple(_lost_objects(teacher, score_G, lost[teacher.image_G[lost] == image])),
+            objects=tuple(_lost_objects(teacher, score_G, lost[teacher.image_G[lost] == image])),
         )
         for image in chosen
     ]
 
 
-def _lost_objects(teacher: Matches, score_G: Array, places: Array) -> list[LostObject]:
+def _lost_objects(teacher: Matches, score_G: Array, places: Array) -> list[MissedObject]:
     """Those that the teacher is surest of first."""
     return [
-        LostObject(
+        MissedObject(
             class_name=teacher.class_names[teacher.class_G[place]],
             box=tuple(teacher.box_G4[place].tolist()),
             teacher_score=float(score_G[place]),

@@ -7,59 +7,67 @@ from pathlib import Path
 import psutil
 
 from configs.protocol.names import ExitCode
-from configs.protocol.records import AttemptsHere, AttemptsOver
-from workers.process.node import earlier_attempts, end, processes_by_attempt
-from workers.telemetry.service_client import ServiceDoor, understood
+from configs.protocol.records import FinishedAttempts, NodeAttempts
+from workers.process.node import (
+    filter_earlier_attempts,
+    find_attempt_processes,
+    terminate_processes,
+)
+from workers.telemetry.service_client import ServiceClient, parse_response
 from workers.telemetry.shipper import SinkUnavailable
 
 _ASK = "/v1/attempts:over"
 
 log = logging.getLogger(__name__)
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
-def tidy(
-    url: str, *, spared: Iterable[str] = (), token_file: Path | None = None, say: Say = log.info
+def clean_up_node(
+    url: str,
+    *,
+    exclude: Iterable[str] = (),
+    token_file: Path | None = None,
+    notify: Notify = log.info,
 ) -> ExitCode:
     """End the processes of every attempt that the service calls over, and of no other.
 
     A service that does not answer is no reason to end anything (exit code 20).
     """
-    here = processes_by_attempt()
-    asked = sorted(here.keys() - set(spared))
+    here = find_attempt_processes()
+    asked = sorted(here.keys() - set(exclude))
     if not asked:
-        say("No attempt has processes here.")
+        notify("No attempt has processes here.")
         return ExitCode.SUCCEEDED
-    door = ServiceDoor(url, token_file=token_file)
+    door = ServiceClient(url, token_file=token_file)
     try:
-        body = AttemptsHere(attempts=tuple(asked)).model_dump_json()
+        body = NodeAttempts(attempts=tuple(asked)).model_dump_json()
         response = door.post(_ASK, body, media_type="application/json")
-        over = set(understood(AttemptsOver, response).over)
+        over = set(parse_response(FinishedAttempts, response).finished)
     except SinkUnavailable as error:
-        say(f"The service cannot be asked, so nothing is ended: {error}")
+        notify(f"The service cannot be asked, so nothing is ended: {error}")
         return ExitCode.INTERRUPTED
     finally:
         door.close()
-    return _end_all([name for name in asked if name in over], here, say=say)
+    return _end_all([name for name in asked if name in over], here, say=notify)
 
 
-def tidy_earlier(run_id: str, *, attempt: int) -> None:
+def end_earlier_attempts(run_id: str, *, attempt: int) -> None:
     """End what earlier attempts of a run left here: they are over, for this attempt exists."""
-    here = processes_by_attempt()
-    _end_all(earlier_attempts(here, run_id=run_id, attempt=attempt), here, say=log.warning)
+    here = find_attempt_processes()
+    _end_all(filter_earlier_attempts(here, run_id=run_id, attempt=attempt), here, say=log.warning)
 
 
 def _end_all(
-    names: Sequence[str], here: Mapping[str, list[psutil.Process]], *, say: Say
+    names: Sequence[str], here: Mapping[str, list[psutil.Process]], *, say: Notify
 ) -> ExitCode:
     code = ExitCode.SUCCEEDED
     for name in names:
-        ended = end(here[name])
-        if ended.gone:
-            say(f"Ended {name}: {_numbers(ended.gone)}.")
-        if ended.left:
-            say(f"{name} cannot be ended: {_numbers(ended.left)}; the kernel holds it.")
+        ended = terminate_processes(here[name])
+        if ended.ended:
+            say(f"Ended {name}: {_numbers(ended.ended)}.")
+        if ended.unkillable:
+            say(f"{name} cannot be ended: {_numbers(ended.unkillable)}; the kernel holds it.")
             code = ExitCode.INTERRUPTED
     if not names:
         log.debug("No attempt that is over has processes here.")

@@ -11,7 +11,7 @@ from torch import distributed
 from configs.protocol.failure import FailureReason, is_retryable
 from configs.protocol.names import ExitCode
 from workers.errors import WorkerError
-from workers.process.cuda_errors import CudaFailure, cuda_failure
+from workers.process.cuda_errors import CudaFailure, classify_cuda_error
 
 _GLOO = "gloo/transport"
 """Where a plain RuntimeError comes from when another process is gone, or silent for too long."""
@@ -23,7 +23,7 @@ _SHARED_MEMORY = re.compile(
 
 _SHARED_MEMORY_ADVICE = (
     "Its loaders ran out of shared memory: give the container more (--shm-size=2g), or set "
-    "data.loader_workers to 0."
+    "data.num_workers to 0."
 )
 
 _LOADER_WAS_KILLED = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
@@ -60,7 +60,7 @@ _REASON_BY_WORDS: Final = tuple(
 whose words are found. A loader's own error has lost its number on the way."""
 
 
-def reason_of(error: BaseException, *, oom_kills: int = 0) -> FailureReason:
+def classify_error(error: BaseException, *, oom_kills: int = 0) -> FailureReason:
     """The cause of a failed attempt; `bug` is what nobody foresaw.
 
     What says nothing by itself may have come while another was handled: torch, which writes a file
@@ -83,7 +83,7 @@ def _cuda_failure_behind(error: BaseException) -> CudaFailure | None:
     for link in _chain(error):
         if isinstance(link, WorkerError):
             return None
-        if (failure := cuda_failure(link)) is not None:
+        if (failure := classify_cuda_error(link)) is not None:
             return failure
     return None
 
@@ -91,7 +91,7 @@ def _cuda_failure_behind(error: BaseException) -> CudaFailure | None:
 def _own_reason_of(error: BaseException, *, oom_kills: int) -> FailureReason | None:
     if isinstance(error, WorkerError):
         return error.reason
-    if (failure := cuda_failure(error)) is not None:
+    if (failure := classify_cuda_error(error)) is not None:
         return failure.reason
     if isinstance(error, MemoryError):
         return FailureReason.HOST_OUT_OF_MEMORY
@@ -112,7 +112,7 @@ def _reason_by_words(error: BaseException, *, oom_kills: int) -> FailureReason |
     return None
 
 
-def message_of(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What happened, for people, with what to do about it where that depends on the error."""
     said = f"{type(error).__name__}: {error}"
     if _SHARED_MEMORY.search(said):
@@ -125,37 +125,37 @@ def is_sticky(error: BaseException) -> bool:
     """Whether this process cannot use its GPU any more after `error`, as far as its words tell."""
     return any(
         failure is not None and failure.is_sticky
-        for failure in (cuda_failure(link) for link in _chain(error))
+        for failure in (classify_cuda_error(link) for link in _chain(error))
     )
 
 
 @dataclass(frozen=True)
-class Cause:
+class FailureCause:
     """Why an attempt failed."""
 
     reason: FailureReason
     message: str
 
 
-def cause_of(
+def diagnose_failure(
     error: BaseException, *, oom_kills: int = 0, foreign_bytes: Callable[[], int] = lambda: 0
-) -> Cause:
+) -> FailureCause:
     """Reason and message of a failed attempt that had its GPU to itself.
 
-    `oom_kills`: see `reason_of`. `foreign_bytes` is asked only if the GPU's memory did not do, and
+    `oom_kills`: see `classify_error`. `foreign_bytes` is asked only if the GPU's memory did not do, and
     answers how much of it other processes hold: then the node is at fault, and not the run.
     """
-    cause = Cause(reason_of(error, oom_kills=oom_kills), message_of(error))
+    cause = FailureCause(classify_error(error, oom_kills=oom_kills), describe_error(error))
     if cause.reason is not FailureReason.CUDA_OUT_OF_MEMORY:
         return cause
     foreign = foreign_bytes()
     if foreign == 0:
         return cause
     held = f"{foreign / 2**30:.1f} GiB of the GPU are held by another process."
-    return Cause(FailureReason.NODE_LOST, f"{held} {cause.message}")
+    return FailureCause(FailureReason.NODE_LOST, f"{held} {cause.message}")
 
 
-def exit_code_of(reason: FailureReason) -> ExitCode:
+def exit_code_for(reason: FailureReason) -> ExitCode:
     """How the process ends after a failure; where no last word arrives, it has to do alone."""
     if reason is FailureReason.DISK_FULL:
         return ExitCode.DISK_FULL
@@ -164,11 +164,11 @@ def exit_code_of(reason: FailureReason) -> ExitCode:
     return ExitCode.INTERRUPTED if is_retryable(reason) else ExitCode.REFUSED
 
 
-def is_others_end(error: BaseException) -> bool:
+def is_peer_failure(error: BaseException) -> bool:
     """Whether a process fails only because it cannot reach another one: the cause is over there.
 
     NCCL also reports what happened to the process's own GPU.
     """
-    if cuda_failure(error) is not None:
+    if classify_cuda_error(error) is not None:
         return False
     return isinstance(error, distributed.DistError) or _GLOO in str(error)

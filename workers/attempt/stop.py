@@ -9,21 +9,21 @@ from workers.errors import Preempted, StopRequested, Superseded
 _STOPS: tuple[StopKind, ...] = ("preempt", "pause", "cancel")
 
 
-_GO_ON, _FIRST_STOP = 0, 1
+_GO_ON, FIRST_STOP_REQUEST = 0, 1
 
 
-_TERMINATE = _FIRST_STOP + len(_STOPS)
+TERMINATE = FIRST_STOP_REQUEST + len(_STOPS)
 
 
-_SUPERSEDED = _TERMINATE + 1
+_SUPERSEDED = TERMINATE + 1
 """Orders as numbers, the more pressing the larger: processes agree on the largest."""
 
 
-class Orders(Protocol):
+class StopSource(Protocol):
     """Where it is heard whether this attempt is still wanted."""
 
     @property
-    def stop_asked(self) -> StopKind | None:
+    def requested_stop(self) -> StopKind | None:
         """Why the service wants this attempt to leave; none: it does not."""
 
     @property
@@ -35,7 +35,7 @@ class Termination:
     """Remembers that the machine asked this process to leave (SIGTERM)."""
 
     def __init__(self) -> None:
-        self.requested = False
+        self.is_requested = False
 
     def install(self) -> None:
         """Take over SIGTERM; main thread only."""
@@ -43,27 +43,29 @@ class Termination:
 
     def request(self) -> None:
         """Ask this process to leave."""
-        self.requested = True
+        self.is_requested = True
 
 
-def leave_if_unwanted(orders: Orders, *, termination: Termination) -> None:
+def raise_if_stopped(orders: StopSource, *, termination: Termination) -> None:
     """`Superseded`, `StopRequested` or `Preempted` if this process alone is to end."""
-    _leave(_order(orders, termination))
+    raise_for_signal(stop_signal(orders, termination))
 
 
-def _order(orders: Orders, termination: Termination) -> int:
+def stop_signal(orders: StopSource, termination: Termination) -> int:
+    """What this process has to do now, as a number that ranks can agree on; 0 to go on."""
     if orders.is_superseded:
         return _SUPERSEDED
-    if termination.requested:
-        return _TERMINATE
-    asked = orders.stop_asked
-    return _GO_ON if asked is None else _FIRST_STOP + _STOPS.index(asked)
+    if termination.is_requested:
+        return TERMINATE
+    asked = orders.requested_stop
+    return _GO_ON if asked is None else FIRST_STOP_REQUEST + _STOPS.index(asked)
 
 
-def _leave(order: int) -> None:
+def raise_for_signal(order: int) -> None:
+    """`Superseded`, `StopRequested` or `Preempted` for a signal that is not 0."""
     if order == _SUPERSEDED:
         raise Superseded("A newer attempt of this run has taken over.")
-    if order == _TERMINATE:
+    if order == TERMINATE:
         raise Preempted("The process was asked to terminate (SIGTERM).")
     if order != _GO_ON:
-        raise StopRequested(_STOPS[order - _FIRST_STOP])
+        raise StopRequested(_STOPS[order - FIRST_STOP_REQUEST])

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import ExitCode
-from workers.process.children import end_with_children
-from workers.telemetry.heartbeat import Pulse
-from workers.telemetry.protocol import Voice
+from workers.process.children import kill_process_tree
+from workers.telemetry.heartbeat import Heartbeat
+from workers.telemetry.protocol import Reporter
 
 _SLOW_PHASES = {"preparing": 3, "finishing": 3}
 """Where one step is a download, a whole model or a whole file, patience is so many times as long;
@@ -33,11 +33,11 @@ class Watchdog:
     """A thread that calls `on_stall`, once, when nothing has beaten for too long."""
 
     def __init__(
-        self, pulse: Pulse, *, stall_after_s: float, on_stall: Callable[[str], None]
+        self, heartbeat: Heartbeat, *, stall_timeout_s: float, on_stall: Callable[[str], None]
     ) -> None:
-        self._pulse = pulse
-        self._stall_after_s = stall_after_s
-        self._look_every_s = min(_LONGEST_LOOK_S, stall_after_s / 10)
+        self._pulse = heartbeat
+        self._stall_after_s = stall_timeout_s
+        self._look_every_s = min(_LONGEST_LOOK_S, stall_timeout_s / 10)
         self._on_stall = on_stall
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
@@ -51,14 +51,14 @@ class Watchdog:
         self._is_over.set()
 
     def _run(self) -> None:
-        known, silent_s, looked_s = self._pulse.beats, 0.0, time.monotonic()
+        known, silent_s, looked_s = self._pulse.num_beats, 0.0, time.monotonic()
         while not self._is_over.wait(self._look_every_s):
             now_s = time.monotonic()
             # While the process was stopped, or the machine asleep, nobody could have beaten.
             silent_s += min(now_s - looked_s, 2 * self._look_every_s)
             looked_s = now_s
-            if self._pulse.beats != known:
-                known, silent_s = self._pulse.beats, 0.0
+            if self._pulse.num_beats != known:
+                known, silent_s = self._pulse.num_beats, 0.0
             elif silent_s >= self._limit_s:
                 self._on_stall(self._message(silent_s))
                 return
@@ -68,22 +68,22 @@ class Watchdog:
         return self._stall_after_s * _SLOW_PHASES.get(self._pulse.phase, 1)
 
     def _message(self, silent_s: float) -> str:
-        since = self._pulse.last_at.strftime("%Y-%m-%d %H:%M:%S UTC")
+        since = self._pulse.last_beat_at.strftime("%Y-%m-%d %H:%M:%S UTC")
         return f"Nothing has moved for {silent_s:.0f} s, since {since}, while {self._pulse.phase}."
 
 
 @contextlib.contextmanager
-def watched(voices: Mapping[Path, Voice], *, stall_after_s: float) -> Iterator[None]:
+def watch_for_stalls(voices: Mapping[Path, Reporter], *, stall_timeout_s: float) -> Iterator[None]:
     """Watch this process's main loop as long as the context lasts.
 
     `voices` of the runs that it trains, by each one's log; they have one pulse.
     """
 
     def end(message: str) -> None:
-        end_stalled(message, voices)
+        end_stalled_process(message, voices)
 
-    pulse = next(iter(voices.values())).pulse
-    watchdog = Watchdog(pulse, stall_after_s=stall_after_s, on_stall=end)
+    heartbeat = next(iter(voices.values())).heartbeat
+    watchdog = Watchdog(heartbeat, stall_timeout_s=stall_timeout_s, on_stall=end)
     watchdog.start()
     try:
         yield
@@ -91,7 +91,7 @@ def watched(voices: Mapping[Path, Voice], *, stall_after_s: float) -> Iterator[N
         watchdog.stop()
 
 
-def end_stalled(message: str, voices: Mapping[Path, Voice]) -> None:
+def end_stalled_process(message: str, voices: Mapping[Path, Reporter]) -> None:
     """Leave the stacks in each log and the reason with each voice, and end this process for good.
 
     Whatever hangs may hold a lock that the last words need, so they get threads and some time.
@@ -105,10 +105,10 @@ def end_stalled(message: str, voices: Mapping[Path, Voice]) -> None:
     deadline_s = time.monotonic() + _LAST_WORDS_S
     for thread in words:
         thread.join(max(0.0, deadline_s - time.monotonic()))
-    end_with_children(ExitCode.INTERRUPTED)
+    kill_process_tree(ExitCode.INTERRUPTED)
 
 
-def _say(message: str, log_file: Path, voice: Voice) -> None:
+def _say(message: str, log_file: Path, reporter: Reporter) -> None:
     try:
         with log_file.open("a", encoding="utf-8") as file:
             file.write(f"{message} What every thread is at:\n")
@@ -116,6 +116,8 @@ def _say(message: str, log_file: Path, voice: Voice) -> None:
             faulthandler.dump_traceback(file, all_threads=True)
     finally:
         where = f"The stacks of all threads are in {log_file.name}."
-        voice.outcome("failed", reason=FailureReason.STALLED, message=f"{message} {where}")
+        reporter.report_outcome(
+            "failed", reason=FailureReason.STALLED, message=f"{message} {where}"
+        )
         log.error("The attempt failed: %s: %s", FailureReason.STALLED, message)
-        voice.drain(patience_s=_PATIENCE_S)
+        reporter.drain(timeout_s=_PATIENCE_S)

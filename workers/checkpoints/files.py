@@ -23,10 +23,10 @@ CLASS_LAYER_ENDINGS = tuple(
 _SHOWN_KEYS = 5
 _BLOCK_BYTES = 1 << 20
 
-Weights = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 
-def sha256_of(path: Path) -> str:
+def compute_sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -36,7 +36,7 @@ def sha256_of(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class FileFacts:
+class FileDigest:
     """What was written into a file."""
 
     num_bytes: int
@@ -44,7 +44,7 @@ class FileFacts:
     """Of the content, in hexadecimal."""
 
 
-class HashingFile:
+class HashingWriter:
     """Passes bytes on to a file, and knows how many they were and what their SHA-256 is.
 
     As much of a file as `torch.save` needs; it writes from the first byte to the last.
@@ -66,12 +66,12 @@ class HashingFile:
         self._file.flush()
 
     @property
-    def facts(self) -> FileFacts:
+    def file_digest(self) -> FileDigest:
         """Of what was written so far."""
-        return FileFacts(self._num_bytes, self._digest.hexdigest())
+        return FileDigest(self._num_bytes, self._digest.hexdigest())
 
 
-def save_atomically(checkpoint: dict[str, Any], path: Path) -> FileFacts:
+def save_atomically(checkpoint: dict[str, Any], path: Path) -> FileDigest:
     """Write `checkpoint` so that at every moment `path` is the old file or the whole new one.
 
     It is hashed as it is written, so nobody has to read it again to know what it should hold.
@@ -79,17 +79,17 @@ def save_atomically(checkpoint: dict[str, Any], path: Path) -> FileFacts:
     return _write_atomically(path, lambda file: torch.save(checkpoint, file))
 
 
-def write_atomically(path: Path, content: bytes) -> FileFacts:
+def write_atomically(path: Path, content: bytes) -> FileDigest:
     """Write `content` so that at every moment `path` is the old file or the whole new one."""
     return _write_atomically(path, lambda file: file.write(content))
 
 
-def _write_atomically(path: Path, write: Callable[[Any], object]) -> FileFacts:
+def _write_atomically(path: Path, write: Callable[[Any], object]) -> FileDigest:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
         with unfinished.open("wb") as file:
-            hashing = HashingFile(file)
+            hashing = HashingWriter(file)
             write(hashing)
             file.flush()
             os.fsync(file.fileno())
@@ -98,7 +98,7 @@ def _write_atomically(path: Path, write: Callable[[Any], object]) -> FileFacts:
         # On a full disk, what is left of a failed save would make the next one fail too.
         unfinished.unlink(missing_ok=True)
         raise
-    return hashing.facts
+    return hashing.file_digest
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def load_weights(path: Path) -> Weights:
+def load_weights(path: Path) -> StateDict:
     """The weights of an mmdet checkpoint or of a bare state dict; DDP's `module.` is taken off.
 
     Raises `ValueError` if the file holds something else.
@@ -131,7 +131,7 @@ def load_teacher_weights(model: nn.Module, path: Path, *, sha256: str | None) ->
     """
     if not path.is_file():
         raise TeacherMismatch(f"There is no teacher checkpoint at {path}.")
-    found = sha256_of(path)
+    found = compute_sha256(path)
     if sha256 is not None and found != sha256:
         raise TeacherMismatch(
             f"The teacher checkpoint {path} is not the registered one: its SHA-256 is {found}, "
@@ -148,7 +148,7 @@ def load_teacher_weights(model: nn.Module, path: Path, *, sha256: str | None) ->
     return found
 
 
-def _readable_weights(path: Path) -> Weights:
+def _readable_weights(path: Path) -> StateDict:
     try:
         return load_weights(path)
     # What torch raises: code or another format, a file without content, a cut archive.
@@ -159,7 +159,7 @@ def _readable_weights(path: Path) -> Weights:
         ) from error
 
 
-def _differences(wanted: Weights, given: Weights) -> list[str]:
+def _differences(wanted: StateDict, given: StateDict) -> list[str]:
     problems = _class_count_difference(wanted, given)
     missing = sorted(wanted.keys() - given.keys())
     unexpected = sorted(given.keys() - wanted.keys())
@@ -178,7 +178,7 @@ def _differences(wanted: Weights, given: Weights) -> list[str]:
     return problems
 
 
-def _class_count_difference(wanted: Weights, given: Weights) -> list[str]:
+def _class_count_difference(wanted: StateDict, given: StateDict) -> list[str]:
     for name in wanted.keys() & given.keys():
         ours, theirs = wanted[name].shape, given[name].shape
         if name.endswith(CLASS_LAYER_ENDINGS) and ours[0] != theirs[0]:

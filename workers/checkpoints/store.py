@@ -16,9 +16,9 @@ from configs.protocol.names import RunFile
 from configs.spec.base import Contract, Sha256
 from configs.spec.compute import Checkpoints
 from workers.checkpoints.files import (
+    compute_sha256,
     load_checkpoint,
     save_atomically,
-    sha256_of,
     write_atomically,
 )
 
@@ -26,14 +26,14 @@ _BYTES_IN_GIB = 2**30
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["resume", "student"]
+CheckpointKind = Literal["resume", "student"]
 
 
-class Manifest(Contract):
+class CheckpointManifest(Contract):
     """What lies in a checkpoint file."""
 
     file: str
-    kind: Kind
+    kind: CheckpointKind
     """`resume`: to go on from; `student`: weights alone."""
 
     step: int
@@ -54,15 +54,15 @@ class CheckpointStore:
         run_dir: Path,
         policy: Checkpoints,
         *,
-        say: Callable[[str], None] = log.info,
+        notify: Callable[[str], None] = log.info,
     ) -> None:
         """`say` is told what is worth to be known: what was freed, and what is damaged."""
         self._run_dir = run_dir
         self._folder = run_dir / RunFile.CHECKPOINTS
         self._policy = policy
-        self._say = say
+        self._say = notify
 
-    def save_to_go_on(
+    def save_resume(
         self, checkpoint: dict[str, Any], *, step: int, epoch: int, ends_epoch: bool
     ) -> None:
         """Write a checkpoint to go on from, and let older ones go."""
@@ -87,27 +87,27 @@ class CheckpointStore:
             ends_epoch=True,
             mean_ap=mean_ap,
         )
-        best = _best_first(self.manifests("student"))[0]
+        best = _best_first(self.list_manifests("student"))[0]
         _link(self._folder / best.file, self._run_dir / RunFile.BEST)
         self._clean_up()
 
-    def newest(self) -> dict[str, Any] | None:
+    def load_newest(self) -> dict[str, Any] | None:
         """The newest whole checkpoint to go on from; damaged ones are passed over, and said."""
-        for manifest in sorted(self.manifests("resume"), key=lambda m: m.step, reverse=True):
+        for manifest in sorted(self.list_manifests("resume"), key=lambda m: m.step, reverse=True):
             path = self._folder / manifest.file
-            if sha256_of(path) == manifest.sha256:
+            if compute_sha256(path) == manifest.sha256:
                 return load_checkpoint(path)
             self._say(f"{manifest.file} is damaged; the checkpoint before it is tried.")
         return None
 
-    def manifests(self, kind: Kind) -> list[Manifest]:
+    def list_manifests(self, kind: CheckpointKind) -> list[CheckpointManifest]:
         """Of all checkpoints of a kind whose file is there with its size."""
         return [m for m in self._all_manifests() if m.kind == kind]
 
-    def _all_manifests(self) -> Iterator[Manifest]:
+    def _all_manifests(self) -> Iterator[CheckpointManifest]:
         for path in sorted(self._folder.glob("*.json")):
             try:
-                manifest = Manifest.model_validate_json(path.read_bytes())
+                manifest = CheckpointManifest.model_validate_json(path.read_bytes())
             except ValidationError:
                 self._say(f"{path.name} is damaged, so its checkpoint does not count.")
                 continue
@@ -118,12 +118,14 @@ class CheckpointStore:
     def _write(self, checkpoint: dict[str, Any], *, name: str, **facts: Any) -> None:
         path = self._folder / name
         written = save_atomically(checkpoint, path)
-        manifest = Manifest(file=name, num_bytes=written.num_bytes, sha256=written.sha256, **facts)
+        manifest = CheckpointManifest(
+            file=name, num_bytes=written.num_bytes, sha256=written.sha256, **facts
+        )
         write_atomically(path.with_suffix(".json"), manifest.model_dump_json(indent=2).encode())
 
     def _clean_up(self) -> None:
-        resumable = sorted(self.manifests("resume"), key=lambda m: m.step, reverse=True)
-        students = _best_first(self.manifests("student"))
+        resumable = sorted(self.list_manifests("resume"), key=lambda m: m.step, reverse=True)
+        students = _best_first(self.list_manifests("student"))
         gone = [m for m in resumable[self._policy.keep_last :] if not self._is_for_good(m)]
         gone += students[self._policy.keep_best :]
         left = [m for m in (*resumable, *students) if m not in gone]
@@ -137,11 +139,13 @@ class CheckpointStore:
             names = ", ".join(name for name, _ in freed)
             log.info("Freed %.3f GiB: %s.", gib, names)
 
-    def _is_for_good(self, manifest: Manifest) -> bool:
+    def _is_for_good(self, manifest: CheckpointManifest) -> bool:
         every = self._policy.keep_every_epochs
         return every is not None and manifest.ends_epoch and manifest.epoch % every == 0
 
-    def _over_budget(self, left: list[Manifest], *, never: list[Manifest]) -> list[Manifest]:
+    def _over_budget(
+        self, left: list[CheckpointManifest], *, never: list[CheckpointManifest]
+    ) -> list[CheckpointManifest]:
         """The oldest that must go for the rest to fit; the newest and the best never do."""
         if self._policy.max_gib is None:
             return []
@@ -166,7 +170,7 @@ class CheckpointStore:
         return path.name, num_bytes
 
 
-def _best_first(manifests: list[Manifest]) -> list[Manifest]:
+def _best_first(manifests: list[CheckpointManifest]) -> list[CheckpointManifest]:
     """By mAP; of equals the earlier one."""
     return sorted(manifests, key=lambda m: (-(m.mean_ap or 0.0), m.step))
 

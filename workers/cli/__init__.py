@@ -11,23 +11,23 @@ from configs.protocol.names import DEFAULT_PROJECT, ExitCode
 from configs.spec.run import RunSpec
 from workers.cli import jobs
 from workers.cli.options import (
-    Attempt,
-    MlflowUrl,
+    AttemptOption,
+    MlflowUrlOption,
     NameOption,
-    Project,
-    ReportTo,
-    RunDir,
+    ProjectOption,
+    RunDirOption,
     RunIdOption,
-    SpecFile,
-    StallAfter,
+    ServiceUrlOption,
+    SpecFileOption,
+    StallTimeoutOption,
 )
-from workers.cli.startup import begin_attempt, begin_pack, guard_own_cluster
+from workers.cli.startup import prepare_attempt, prepare_pack, secure_local_cluster
 from workers.process.logs import silence_libraries
-from workers.telemetry.heartbeat import STALL_AFTER_S
-from workers.telemetry.identity import Identity
+from workers.telemetry.heartbeat import DEFAULT_STALL_TIMEOUT_S
+from workers.telemetry.identity import AttemptIdentity
 
 if TYPE_CHECKING:
-    from workers.attempt.files import Part
+    from workers.attempt.files import ProcessSpec
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -39,48 +39,50 @@ def _root() -> None:
 
 @app.command()
 def train(
-    spec: SpecFile,
-    run_dir: RunDir,
+    spec: SpecFileOption,
+    run_dir: RunDirOption,
     run_id: RunIdOption = "",
-    attempt: Attempt = 1,
+    attempt: AttemptOption = 1,
     processes: Annotated[
         int | None, typer.Option(help="Train with fewer processes than the spec says.", min=1)
     ] = None,
-    report_to: ReportTo = None,
-    mlflow: MlflowUrl = None,
+    service_url: ServiceUrlOption = None,
+    mlflow_url: MlflowUrlOption = None,
     preset: Annotated[str | None, typer.Option(help="The preset the spec came from.")] = None,
     name: NameOption = None,
-    project: Project = DEFAULT_PROJECT,
-    stall_after: StallAfter = STALL_AFTER_S,
+    project: ProjectOption = DEFAULT_PROJECT,
+    stall_timeout: StallTimeoutOption = DEFAULT_STALL_TIMEOUT_S,
     avoid: Annotated[
         list[str] | None,
         typer.Option(help="A node of Ray where no process of several is to be; repeatable."),
     ] = None,
 ) -> None:
     """Train one run; started again with the same folder, it goes on after its last epoch."""
-    identity = Identity(
+    identity = AttemptIdentity(
         run_id=run_id or run_dir.resolve().name,
         attempt=attempt,
-        report_url=report_to,
-        mlflow_url=mlflow,
+        service_url=service_url,
+        mlflow_url=mlflow_url,
         preset=preset,
         name=name,
         project=project,
     )
-    asked = begin_attempt(spec, task="train", identity=identity, run_dir=run_dir)
+    asked = prepare_attempt(spec, task="train", identity=identity, run_dir=run_dir)
     assert isinstance(asked, RunSpec)
     folder = run_dir.resolve()
     count = processes or asked.resources.processes
     if count == 1:
-        sys.exit(_train_here(asked, identity=identity, run_dir=folder, stall_after_s=stall_after))
-    from workers.attempt.files import Part, whole_lines
+        sys.exit(
+            _train_here(asked, identity=identity, run_dir=folder, stall_timeout_s=stall_timeout)
+        )
+    from workers.attempt.files import ProcessSpec, complete_spool_bytes
 
-    part = Part(
+    part = ProcessSpec(
         spec=asked,
         identity=identity,
         run_dir=str(folder),
-        spool_from=whole_lines(folder),
-        stall_after_s=stall_after,
+        spool_offset=complete_spool_bytes(folder),
+        stall_timeout_s=stall_timeout,
     )
     sys.exit(_train_on_ray(part, count=count, avoid=tuple(avoid or ())))
 
@@ -90,10 +92,10 @@ def train_pack(
     order: Annotated[Path, typer.Argument(help="The pack's order, as JSON.", exists=True)],
 ) -> None:
     """Train several runs side by side with one teacher; each goes on after its last checkpoint."""
-    asked, specs = begin_pack(order)
+    asked, specs = prepare_pack(order)
     from workers.process import compat
 
-    compat.apply()
+    compat.apply_patches()
     from workers.attempt.stop import Termination
     from workers.jobs.train_pack import train_pack as train_side_by_side
 
@@ -103,11 +105,11 @@ def train_pack(
 
 
 def _train_here(
-    spec: RunSpec, *, identity: Identity, run_dir: Path, stall_after_s: float
+    spec: RunSpec, *, identity: AttemptIdentity, run_dir: Path, stall_timeout_s: float
 ) -> ExitCode:
     from workers.process import compat
 
-    compat.apply()
+    compat.apply_patches()
     from workers.attempt.stop import Termination
     from workers.jobs.train import train as train_run
 
@@ -118,30 +120,30 @@ def _train_here(
         identity=identity,
         run_dir=run_dir,
         termination=termination,
-        stall_after_s=stall_after_s,
+        stall_timeout_s=stall_timeout_s,
     )
 
 
-def _train_on_ray(part: "Part", *, count: int, avoid: tuple[str, ...]) -> ExitCode:
-    guard_own_cluster()
-    from workers.ray_train.launcher import Placement, launch
+def _train_on_ray(part: "ProcessSpec", *, count: int, avoid: tuple[str, ...]) -> ExitCode:
+    secure_local_cluster()
+    from workers.ray_train.launcher import Placement, launch_processes
 
-    return launch(part, Placement(count, avoid))
+    return launch_processes(part, Placement(count, avoid))
 
 
 @app.command()
-def ship(
-    run_dir: RunDir,
-    patience_s: Annotated[float, typer.Option(help="How long to try, in seconds.")] = 60.0,
+def flush(
+    run_dir: RunDirOption,
+    timeout_s: Annotated[float, typer.Option(help="How long to try, in seconds.")] = 60.0,
 ) -> None:
     """Bring records that a run left behind to the service and MLflow."""
     silence_libraries()
-    from workers.telemetry.reporter import RunFolderUnknown
-    from workers.telemetry.reporter import ship as ship_records
+    from workers.telemetry.reporter import NotARunFolder
+    from workers.telemetry.reporter import flush_run as ship_records
 
     try:
-        arrived = ship_records(run_dir.resolve(), patience_s=patience_s)
-    except RunFolderUnknown as unknown:
+        arrived = ship_records(run_dir.resolve(), timeout_s=timeout_s)
+    except NotARunFolder as unknown:
         print(unknown, file=sys.stderr)
         sys.exit(ExitCode.REFUSED)
     print("Everything arrived." if arrived else "Records are left; try again later.")
@@ -150,7 +152,7 @@ def ship(
 
 @app.command(name="make-teacher")
 def make_teacher_of(
-    run_dir: RunDir,
+    run_dir: RunDirOption,
     name: Annotated[str, typer.Option(help="What the teacher is called.")],
     out: Annotated[Path, typer.Option(help="Folder for the weights and their card.")],
 ) -> None:
@@ -158,7 +160,7 @@ def make_teacher_of(
     silence_libraries()
     from workers.process import compat
 
-    compat.apply()
+    compat.apply_patches()
     from workers.jobs.make_teacher import make_teacher
 
     out.mkdir(parents=True, exist_ok=True)
@@ -172,9 +174,9 @@ def doctor(
 ) -> None:
     """Check what training needs on this machine."""
     silence_libraries()
-    from workers.cli.doctor import examine
+    from workers.cli.doctor import run_checks
 
-    findings = examine()
+    findings = run_checks()
     if as_json:
         print(json.dumps([finding.model_dump() for finding in findings]))
     else:
@@ -185,7 +187,7 @@ def doctor(
     sys.exit(0 if all(finding.ok for finding in findings) else 1)
 
 
-jobs.register(app)
+jobs.register_commands(app)
 
 
 def main() -> None:
@@ -198,7 +200,7 @@ def main() -> None:
         silence_libraries()
         from workers.process import compat
 
-        compat.apply()
+        compat.apply_patches()
         from workers.cli.teachers import app as teacher_app
 
         app.add_typer(teacher_app, name="teacher")

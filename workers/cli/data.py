@@ -15,21 +15,26 @@ from rich.table import Table
 from configs.protocol.names import ExitCode
 from configs.spec.base import Name
 from configs.spec.dataset import MANIFEST, ClassNames, DatasetManifest
-from workers.data.atomic_folder import new_folder, refuse_if_taken
+from workers.data.atomic_folder import check_output_folder, open_atomic_folder
 from workers.data.coco import read_coco
-from workers.data.digits import CLASSES, LICENCE, DigitsRecipe, draw_part
-from workers.data.importer import Handling, Imported, Wanted, import_drafts
+from workers.data.digits import CLASSES, LICENSE, DigitsRecipe, draw_split
+from workers.data.importer import (
+    DatasetImportRequest,
+    DatasetImportResult,
+    ImportOptions,
+    import_dataset,
+)
 from workers.data.manifest import (
-    PARTS,
+    SPLITS,
     Origin,
-    PartName,
+    SplitName,
     check_dataset,
     read_manifest,
     recompute_digest,
     write_manifest,
 )
-from workers.data.parsed import Draft
-from workers.data.problems import ImportRefused, Problem, ProblemCode, count_by_code, meaning
+from workers.data.parsed import ParsedSplit
+from workers.data.problems import ImportRefused, Problem, ProblemCode, count_by_code, describe_code
 from workers.data.voc import read_voc
 from workers.errors import DatasetError
 
@@ -59,30 +64,30 @@ def _split(text: str) -> ClassNames:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-Out = Annotated[Path, typer.Option(help="The dataset's folder.")]
-Named = Annotated[str, typer.Option(help="What the dataset is called.", callback=_name_from)]
-Replace = Annotated[
+OutOption = Annotated[Path, typer.Option(help="The dataset's folder.")]
+NameOption = Annotated[str, typer.Option(help="What the dataset is called.", callback=_name_from)]
+ReplaceOption = Annotated[
     bool, typer.Option("--replace", help="Take the place of a dataset that is there.")
 ]
-DropBad = Annotated[
+DropBadOption = Annotated[
     bool, typer.Option("--drop-bad", help="Leave out bad boxes and images that cannot be used.")
 ]
-Classes = Annotated[
+ClassesOption = Annotated[
     str,
     typer.Option(
         help="Class names with commas between, in the order of the outputs.", callback=_classes_from
     ),
 ]
-Licence = Annotated[str, typer.Option(help="What the data may be used for.")]
-Folder = Annotated[Path, typer.Option(exists=True, file_okay=False)]
-File = Annotated[Path, typer.Option(exists=True, dir_okay=False)]
+LicenceOption = Annotated[str, typer.Option(help="What the data may be used for.")]
+FolderOption = Annotated[Path, typer.Option(exists=True, file_okay=False)]
+FileOption = Annotated[Path, typer.Option(exists=True, dir_okay=False)]
 
 
 @app.command()
 def digits(
     *,
-    out: Out,
-    name: Named = "digits",
+    out: OutOption,
+    name: NameOption = "digits",
     train: Annotated[int, typer.Option(min=1, help="Training images.")] = _PROPORTIONS.train,
     val: Annotated[int, typer.Option(min=1, help="Validation images.")] = _PROPORTIONS.val,
     image_size: Annotated[
@@ -103,7 +108,7 @@ def digits(
     seed: Annotated[
         int, typer.Option(min=0, help="Another seed, another set.")
     ] = _PROPORTIONS.seed,
-    replace: Replace = False,
+    replace: ReplaceOption = False,
 ) -> None:
     """Handwritten digits on photographs: a real detection set without a download.
 
@@ -135,16 +140,16 @@ def digits(
 @app.command("import-coco")
 def import_coco(
     *,
-    out: Out,
-    name: Named,
+    out: OutOption,
+    name: NameOption,
     train_annotations: Annotated[Path, typer.Option(help="COCO file to train on.")],
-    train_images: Annotated[Path, typer.Option(help="Folder of its images.")],
+    train_images: Annotated[Path, typer.Option(help="FolderOption of its images.")],
     val_annotations: Annotated[Path, typer.Option(help="COCO file to validate on.")],
-    val_images: Annotated[Path, typer.Option(help="Folder of its images.")],
-    classes: Classes = "",
-    licence: Licence = "not stated",
-    drop_bad: DropBad = False,
-    replace: Replace = False,
+    val_images: Annotated[Path, typer.Option(help="FolderOption of its images.")],
+    classes: ClassesOption = "",
+    licence: LicenceOption = "not stated",
+    drop_bad: DropBadOption = False,
+    replace: ReplaceOption = False,
 ) -> None:
     """Bring in a set in COCO format, after a look at everything in it.
 
@@ -152,26 +157,28 @@ def import_coco(
     """
     train, train_classes = read_coco(train_annotations, train_images)
     val, val_classes = read_coco(val_annotations, val_images)
-    wanted = Wanted(
+    wanted = DatasetImportRequest(
         name=name,
         classes=_split(classes) or train_classes or val_classes,
         origin=Origin(f"COCO files {train_annotations} and {val_annotations}", licence),
     )
-    _import({"train": train, "val": val}, out, wanted, Handling(drop_bad, replace))
+    _import({"train": train, "val": val}, out, wanted, ImportOptions(drop_bad, replace))
 
 
 @app.command("import-voc")
 def import_voc(
     *,
-    out: Out,
-    name: Named,
-    root: Annotated[Path, typer.Option(help="Folder with Annotations, ImageSets, JPEGImages.")],
+    out: OutOption,
+    name: NameOption,
+    root: Annotated[
+        Path, typer.Option(help="FolderOption with Annotations, ImageSets, JPEGImages.")
+    ],
     train_set: Annotated[str, typer.Option(help="List in ImageSets/Main to train on.")] = "train",
     val_set: Annotated[str, typer.Option(help="List in ImageSets/Main to validate on.")] = "val",
-    classes: Classes = "",
-    licence: Licence = "not stated",
-    drop_bad: DropBad = False,
-    replace: Replace = False,
+    classes: ClassesOption = "",
+    licence: LicenceOption = "not stated",
+    drop_bad: DropBadOption = False,
+    replace: ReplaceOption = False,
     refresh: Annotated[
         bool, typer.Option(help="Take the place of an earlier import of the same folder and lists.")
     ] = False,
@@ -180,20 +187,20 @@ def import_voc(
 
     Classes are those that occur, sorted, unless named.
     """
-    drafts: dict[PartName, Draft] = {
+    drafts: dict[SplitName, ParsedSplit] = {
         "train": read_voc(root, train_set),
         "val": read_voc(root, val_set),
     }
     found = {
         box.label for draft in drafts.values() for image in draft.images for box in image.boxes
     }
-    wanted = Wanted(
+    wanted = DatasetImportRequest(
         name=name,
         classes=_split(classes) or tuple(sorted(found)),
         origin=Origin(f"Pascal VOC folder {root}, lists {train_set} and {val_set}", licence),
     )
     replaces = replace or (refresh and _came_from(out, wanted.origin))
-    _import(drafts, out, wanted, Handling(drop_bad, replaces))
+    _import(drafts, out, wanted, ImportOptions(drop_bad, replaces))
 
 
 def _came_from(out: Path, origin: Origin) -> bool:
@@ -223,26 +230,29 @@ def _digits_already(
 
 
 def _make_digits(out: Path, *, name: str, recipe: DigitsRecipe, replace: bool) -> DatasetManifest:
-    refuse_if_taken(out, replace=replace)
+    check_output_folder(out, replace=replace)
     with (
-        new_folder(out, replace=replace) as folder,
+        open_atomic_folder(out, replace=replace) as folder,
         _progress("Drawing digits", total=recipe.train + recipe.val) as advance,
     ):
-        parts = {part: draw_part(folder, part, recipe, on_image=advance) for part in PARTS}
+        parts = {part: draw_split(folder, part, recipe, on_image=advance) for part in SPLITS}
         return write_manifest(
-            folder, name=name, classes=CLASSES, parts=parts, origin=Origin(str(recipe), LICENCE)
+            folder, name=name, classes=CLASSES, contents=parts, origin=Origin(str(recipe), LICENSE)
         )
 
 
 def _import(
-    drafts: Mapping[PartName, Draft], out: Path, wanted: Wanted, handling: Handling
+    drafts: Mapping[SplitName, ParsedSplit],
+    out: Path,
+    wanted: DatasetImportRequest,
+    handling: ImportOptions,
 ) -> None:
     total = sum(len(draft.images) for draft in drafts.values())
     with _refusals():
         try:
             with _progress("Checking images", total=total) as advance:
-                imported = import_drafts(
-                    drafts, out, wanted=wanted, handling=handling, on_image=advance
+                imported = import_dataset(
+                    drafts, out, request=wanted, options=handling, on_image=advance
                 )
         except ImportRefused as refused:
             _report(refused.problems)
@@ -253,7 +263,7 @@ def _import(
 
 
 def _remedy(problems: tuple[Problem, ...]) -> str:
-    if any(problem.code is ProblemCode.EMPTY_PART for problem in problems):
+    if any(problem.code is ProblemCode.EMPTY_SPLIT for problem in problems):
         return "Nothing was written: without the above, train or val is left with nothing."
     return "Nothing was written. Mend the above, or leave it out with --drop-bad."
 
@@ -267,11 +277,11 @@ def _report(problems: tuple[Problem, ...]) -> None:
         output.print(str(problem), markup=False, soft_wrap=True)
     table = Table("problems", "kind", "", box=SIMPLE_HEAD, pad_edge=False)
     for code, count in count_by_code(problems).items():
-        table.add_row(str(count), code.value, meaning(code))
+        table.add_row(str(count), code.value, describe_code(code))
     output.print(table)
 
 
-def _account(imported: Imported) -> None:
+def _account(imported: DatasetImportResult) -> None:
     """What was done to the data on the way."""
     output = _output()
     for part, dropped in imported.dropped.items():

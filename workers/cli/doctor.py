@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from workers.machine.driver import NvmlAnswer, query_nvml, read_driver
-from workers.machine.finding import Finding
+from workers.machine.driver import NvmlResult, query_nvml, read_driver
+from workers.machine.finding import MachineFinding
 from workers.machine.gpu import GpuReport, examine_gpus
 from workers.machine.gpu_findings import TorchBuild, examine_machine
 
@@ -23,19 +23,19 @@ _PACKAGES = ("torch", "mmcv-full", "mmdet", "numpy")
 
 
 @dataclass(frozen=True)
-class Machine:
+class DoctorEnvironment:
     """Where the examination looks; tests pass another."""
 
     root: Path = Path("/")
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    ask_nvml: Callable[[], NvmlAnswer] = query_nvml
+    ask_nvml: Callable[[], NvmlResult] = query_nvml
     torch_build: TorchBuild = field(default_factory=TorchBuild)
     examine: Callable[..., Sequence[GpuReport]] = examine_gpus
 
 
-def examine(machine: Machine | None = None) -> list[Finding]:
+def run_checks(machine: DoctorEnvironment | None = None) -> list[MachineFinding]:
     """All checks; none stops the others."""
-    place = machine or Machine()
+    place = machine or DoctorEnvironment()
     driver = read_driver(place.root, environment=place.environment, ask_nvml=place.ask_nvml)
     gpus = examine_machine(
         driver, environment=place.environment, torch_build=place.torch_build, examine=place.examine
@@ -53,16 +53,16 @@ def examine(machine: Machine | None = None) -> list[Finding]:
             "shared memory",
             lambda: _shared_memory(shared, num_gpus=len(gpus.reports)),
             "Give the container more (RAY_GPU_SHM in .env, or --shm-size; 2 GiB for each GPU), end "
-            "what fills it, or set data.loader_workers to 0.",
+            "what fills it, or set data.num_workers to 0.",
         ),
     ]
 
 
-def _finding(name: str, check: Callable[[], str], advice: str) -> Finding:
+def _finding(name: str, check: Callable[[], str], advice: str) -> MachineFinding:
     try:
-        return Finding(name=name, ok=True, detail=check())
+        return MachineFinding(name=name, ok=True, detail=check())
     except Exception as error:
-        return Finding(
+        return MachineFinding(
             name=name, ok=False, detail=f"{type(error).__name__}: {error}", advice=advice
         )
 
@@ -74,9 +74,9 @@ def _versions() -> str:
 
 def _operators() -> str:
     # Imported here: a broken mmcv is a finding, and does not hide the others.
-    from workers.machine.operators import TOLERANCE, check_operators, compiled_for  # noqa: PLC0415
+    from workers.machine.operators import TOLERANCE, check_operators, compiled_targets  # noqa: PLC0415
 
-    target = compiled_for()
+    target = compiled_targets()
     differences = check_operators(torch.device("cpu"))
     return f"compiled for {target}; {', '.join(differences)} are right to {TOLERANCE:g} on the CPU"
 

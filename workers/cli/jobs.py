@@ -1,4 +1,4 @@
-"""Commands of `tandem-worker` that do not train: `evaluate`, `probe`, `drive` and others."""
+"""Commands of `tandem-worker` that do not train: `evaluate`, `probe`, `sweep_driver` and others."""
 
 import sys
 from collections.abc import Callable
@@ -11,94 +11,94 @@ import typer
 from configs.protocol.names import DEFAULT_PROJECT, ExitCode
 from configs.spec.jobs import Task
 from workers.cli.options import (
-    Attempt,
-    MlflowUrl,
+    AttemptOption,
+    MlflowUrlOption,
     NameOption,
-    Project,
-    ReportTo,
-    RunDir,
+    ProjectOption,
+    RunDirOption,
     RunIdOption,
-    SpecFile,
-    StallAfter,
+    ServiceUrlOption,
+    SpecFileOption,
+    StallTimeoutOption,
 )
-from workers.cli.startup import begin_attempt, guard_own_cluster
-from workers.process.logs import silence_libraries, write_log
-from workers.telemetry.heartbeat import STALL_AFTER_S
-from workers.telemetry.identity import Identity
+from workers.cli.startup import prepare_attempt, secure_local_cluster
+from workers.process.logs import configure_logging, silence_libraries
+from workers.telemetry.heartbeat import DEFAULT_STALL_TIMEOUT_S
+from workers.telemetry.identity import AttemptIdentity
 
-Loads = Callable[[], Callable[..., ExitCode]]
+JobLoader = Callable[[], Callable[..., ExitCode]]
 """Imports what does a job, and with it torch and mmdet: not before it is asked for."""
 
 
-def register(app: typer.Typer) -> None:
+def register_commands(app: typer.Typer) -> None:
     """Adds the commands."""
     for task, (loads, says) in _JOBS.items():
         app.command(name=task, help=says)(_job(task, loads))
-    for command in (probe, predict, tidy, drive):
+    for command in (probe, predict, cleanup, sweep_driver):
         app.command()(command)
 
 
-def _job(task: Task, loads: Loads) -> Callable[..., None]:
+def _job(task: Task, loads: JobLoader) -> Callable[..., None]:
     """The command of a job that takes its spec and nothing else."""
 
     def command(
-        spec: SpecFile,
-        run_dir: RunDir,
+        spec: SpecFileOption,
+        run_dir: RunDirOption,
         run_id: RunIdOption = "",
-        attempt: Attempt = 1,
-        report_to: ReportTo = None,
-        mlflow: MlflowUrl = None,
+        attempt: AttemptOption = 1,
+        service_url: ServiceUrlOption = None,
+        mlflow_url: MlflowUrlOption = None,
         name: NameOption = None,
-        project: Project = DEFAULT_PROJECT,
-        stall_after: StallAfter = STALL_AFTER_S,
+        project: ProjectOption = DEFAULT_PROJECT,
+        stall_timeout: StallTimeoutOption = DEFAULT_STALL_TIMEOUT_S,
     ) -> None:
-        identity = _identity(run_dir, run_id, attempt, report_to, mlflow, name, project)
-        _do(task, loads, spec, identity=identity, run_dir=run_dir, stall_after_s=stall_after)
+        identity = _identity(run_dir, run_id, attempt, service_url, mlflow_url, name, project)
+        _do(task, loads, spec, identity=identity, run_dir=run_dir, stall_timeout_s=stall_timeout)
 
     return command
 
 
 def probe(
-    spec: SpecFile,
-    run_dir: RunDir,
+    spec: SpecFileOption,
+    run_dir: RunDirOption,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for the mAP of teachers, measured once each.")
     ] = None,
     run_id: RunIdOption = "",
-    attempt: Attempt = 1,
-    report_to: ReportTo = None,
-    mlflow: MlflowUrl = None,
+    attempt: AttemptOption = 1,
+    service_url: ServiceUrlOption = None,
+    mlflow_url: MlflowUrlOption = None,
     name: NameOption = None,
-    project: Project = DEFAULT_PROJECT,
-    stall_after: StallAfter = STALL_AFTER_S,
+    project: ProjectOption = DEFAULT_PROJECT,
+    stall_timeout: StallTimeoutOption = DEFAULT_STALL_TIMEOUT_S,
 ) -> None:
     """Look before a sweep: which parameters move anything, what a step costs."""
-    identity = _identity(run_dir, run_id, attempt, report_to, mlflow, name, project)
+    identity = _identity(run_dir, run_id, attempt, service_url, mlflow_url, name, project)
 
     def loads() -> Callable[..., ExitCode]:
         from workers.jobs.probe import probe as run_probe
 
         return partial(run_probe, cache=cache)
 
-    _do("probe", loads, spec, identity=identity, run_dir=run_dir, stall_after_s=stall_after)
+    _do("probe", loads, spec, identity=identity, run_dir=run_dir, stall_timeout_s=stall_timeout)
 
 
 def _do(
     task: Task,
-    loads: Loads,
+    loads: JobLoader,
     spec: Path,
     *,
-    identity: Identity,
+    identity: AttemptIdentity,
     run_dir: Path,
-    stall_after_s: float,
+    stall_timeout_s: float,
 ) -> None:
     """Do a job, and end the process as it ended."""
-    asked = begin_attempt(spec, task=task, identity=identity, run_dir=run_dir)
+    asked = prepare_attempt(spec, task=task, identity=identity, run_dir=run_dir)
     from workers.process import compat
 
-    compat.apply()
+    compat.apply_patches()
     folder = run_dir.resolve()
-    sys.exit(loads()(asked, identity=identity, run_dir=folder, stall_after_s=stall_after_s))
+    sys.exit(loads()(asked, identity=identity, run_dir=folder, stall_timeout_s=stall_timeout_s))
 
 
 def _evaluation() -> Callable[..., ExitCode]:
@@ -119,7 +119,7 @@ def _report() -> Callable[..., ExitCode]:
     return report
 
 
-_JOBS: dict[Task, tuple[Loads, str]] = {
+_JOBS: dict[Task, tuple[JobLoader, str]] = {
     "evaluate": (_evaluation, "Measure a detector on a dataset: COCO's numbers, curves, speed."),
     "export": (
         _export,
@@ -142,25 +142,25 @@ def predict(
     silence_libraries()
     from workers.process import compat
 
-    compat.apply()
+    compat.apply_patches()
     from workers.errors import WorkerError
-    from workers.export.tandem_runtime import UnreadableImage
-    from workers.jobs.predict import detector_at
+    from workers.export.tandem_runtime import ImageDecodeError
+    from workers.jobs.predict import load_detector
     from workers.jobs.predict import predict as draw
 
     try:
-        for prediction in draw(detector_at(model), images, out=out, score=score):
+        for prediction in draw(load_detector(model), images, out=out, score=score):
             print(f"{prediction.image} -> {prediction.picture}")
             for line in prediction.lines():
                 print(f"  {line}")
-    except (UnreadableImage, WorkerError) as error:
+    except (ImageDecodeError, WorkerError) as error:
         print(error, file=sys.stderr)
         sys.exit(ExitCode.REFUSED)
 
 
-def tidy(
-    report_to: Annotated[str, typer.Option(help="The service's address.")],
-    spared: Annotated[
+def cleanup(
+    service_url: Annotated[str, typer.Option(help="The service's address.")],
+    exclude: Annotated[
         list[str] | None,
         typer.Option("--except", help="An attempt that is left alone, by its submission id."),
     ] = None,
@@ -170,18 +170,18 @@ def tidy(
 ) -> None:
     """End what attempts that are over left behind on this node."""
     silence_libraries()
-    from workers.attempt.cleanup import tidy as tidy_node
+    from workers.attempt.cleanup import clean_up_node as tidy_node
 
-    sys.exit(tidy_node(report_to, spared=spared or (), token_file=token_file, say=print))
+    sys.exit(tidy_node(service_url, exclude=exclude or (), token_file=token_file, notify=print))
 
 
-def drive(
+def sweep_driver(
     sweep: Annotated[str, typer.Option(help="The sweep's id.")],
-    report_to: Annotated[str, typer.Option(help="The service's address.")],
+    service_url: Annotated[str, typer.Option(help="The service's address.")],
     token_file: Annotated[
         Path | None, typer.Option(help="A file with the token that the service wants.")
     ] = None,
-    look_every: Annotated[
+    poll_interval: Annotated[
         float, typer.Option(help="Seconds between two looks at the trials.", min=0.05)
     ] = 1.0,
 ) -> None:
@@ -189,29 +189,29 @@ def drive(
 
     It keeps nothing: killed, it is started again and goes on with the list at the service.
     """
-    write_log(also_print=True)
+    configure_logging(to_stderr=True)
     silence_libraries()
-    guard_own_cluster()
-    from workers.search.driver import Sweep
-    from workers.search.driver import drive as drive_sweep
+    secure_local_cluster()
+    from workers.search.driver import DriverConfig
+    from workers.search.driver import run_driver as drive_sweep
 
-    sys.exit(drive_sweep(Sweep(sweep, report_to, token_file, look_every)))
+    sys.exit(drive_sweep(DriverConfig(sweep, service_url, token_file, poll_interval)))
 
 
 def _identity(
     run_dir: Path,
     run_id: str,
     attempt: int,
-    report_to: str | None,
-    mlflow: str | None,
+    service_url: str | None,
+    mlflow_url: str | None,
     name: str | None,
     project: str,
-) -> Identity:
-    return Identity(
+) -> AttemptIdentity:
+    return AttemptIdentity(
         run_id=run_id or run_dir.resolve().name,
         attempt=attempt,
-        report_url=report_to,
-        mlflow_url=mlflow,
+        service_url=service_url,
+        mlflow_url=mlflow_url,
         name=name,
         project=project,
     )

@@ -17,11 +17,21 @@ from configs.protocol.names import ExitCode
 from configs.spec.base import Name
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import Detector
-from configs.teacher_catalog import Sha256Prefix, class_list, class_lists
+from configs.teacher_catalog import Sha256Prefix, class_list_names, load_class_list
 from workers.errors import TeacherMismatch
-from workers.teachers.conversion import Comparison
-from workers.teachers.download import OnBytes, SourceUnusable, shown, the_outside
-from workers.teachers.importer import DoesNotFit, Imported, Wanted, import_teacher
+from workers.teachers.conversion import WeightsComparison
+from workers.teachers.download import (
+    OnBytes,
+    SourceUnusable,
+    default_download_context,
+    redact_source,
+)
+from workers.teachers.importer import (
+    TeacherImportRequest,
+    TeacherImportResult,
+    WeightsMismatch,
+    import_teacher,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Bring a teacher in.")
 
@@ -81,7 +91,7 @@ def import_command(
 
     It is read without running what is in it, and compared with the detector layer by layer.
     """
-    wanted = Wanted(
+    wanted = TeacherImportRequest(
         name=name,
         detector=_detector_from(preset, detector),
         classes=_classes_from(classes),
@@ -90,9 +100,13 @@ def import_command(
     )
     with _refusals():
         out.mkdir(parents=True, exist_ok=True)
-        with _progress(f"Reading {shown(source)}") as on_bytes:
+        with _progress(f"Reading {redact_source(source)}") as on_bytes:
             imported = import_teacher(
-                source, wanted=wanted, out=out, outside=the_outside(), on_bytes=on_bytes
+                source,
+                request=wanted,
+                out=out,
+                context=default_download_context(),
+                on_bytes=on_bytes,
             )
         _show(imported)
 
@@ -116,12 +130,12 @@ def _detector_from(preset: str | None, file: Path | None) -> Detector:
 def _classes_from(text: str | None) -> ClassNames | None:
     if text is None:
         return None
-    if text in class_lists():
-        return class_list(text)
+    if text in class_list_names():
+        return load_class_list(text)
     file = Path(text)
     if not file.is_file():
         raise typer.BadParameter(
-            f"there is no file {text}; lists with a name: {', '.join(class_lists())}."
+            f"there is no file {text}; lists with a name: {', '.join(class_list_names())}."
         )
     lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
     names = tuple(line for line in lines if line)
@@ -130,20 +144,20 @@ def _classes_from(text: str | None) -> ClassNames | None:
     return names
 
 
-def _show(imported: Imported) -> None:
+def _show(imported: TeacherImportResult) -> None:
     _report(imported.comparison)
     output = _output()
     output.print(f"{imported.weights}: SHA-256 {imported.card['sha256']}", soft_wrap=True)
 
 
-def _report(comparison: Comparison) -> None:
+def _report(comparison: WeightsComparison) -> None:
     """How many layers were found, and the names of those that were not."""
     _say("matched", comparison.matched, named=False)
     _say("computed: they follow from the architecture", comparison.constants)
     _say("missing", comparison.missing)
-    _say("of another shape", comparison.misshapen)
-    by_reason = sorted(comparison.left_out, key=lambda item: item.why or "")
-    for why, items in groupby(by_reason, key=lambda item: item.why):
+    _say("of another shape", comparison.mismatched)
+    by_reason = sorted(comparison.unused, key=lambda item: item.reason or "")
+    for why, items in groupby(by_reason, key=lambda item: item.reason):
         what = f"left out: {why}" if why else "unexpected: the detector has no such layer"
         _say(what, tuple(item.name for item in items))
 
@@ -165,7 +179,7 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except (TeacherMismatch, SourceUnusable, OSError) as error:
-        if isinstance(error, DoesNotFit):
+        if isinstance(error, WeightsMismatch):
             _report(error.comparison)
         message = f"Nothing was written. {error}"
         _errors().print(message, style="bold red", markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from configs.spec.dataset import MANIFEST
 from workers.errors import DatasetError
 
 
-def refuse_if_taken(out: Path, *, replace: bool, sources: Sequence[Path] = ()) -> None:
+def check_output_folder(out: Path, *, replace: bool, sources: Sequence[Path] = ()) -> None:
     """`DatasetError` if a dataset cannot be put at `out`; costs nothing, so ask before the work."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
@@ -26,10 +26,10 @@ def refuse_if_taken(out: Path, *, replace: bool, sources: Sequence[Path] = ()) -
 
 
 @contextmanager
-def new_folder(out: Path, *, replace: bool) -> Iterator[Path]:
+def open_atomic_folder(out: Path, *, replace: bool) -> Iterator[Path]:
     """An empty folder beside `out` that becomes `out` at the end, and vanishes after an error."""
     out = out.resolve()
-    refuse_if_taken(out, replace=replace)
+    check_output_folder(out, replace=replace)
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}.{os.getpid()}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -43,7 +43,7 @@ def new_folder(out: Path, *, replace: bool) -> Iterator[Path]:
 
 def _put(unfinished: Path, out: Path, *, replace: bool) -> None:
     """Rename; a folder cannot be renamed onto a full one, so an old dataset steps aside first."""
-    refuse_if_taken(out, replace=replace)
+    check_output_folder(out, replace=replace)
     if not out.exists() or not any(out.iterdir()):
         unfinished.rename(out)
         return

@@ -39,7 +39,7 @@ class HostBatch(dict[str, Any]):
         return sum(tensor.nbytes for tensor in _tensors(self))
 
 
-def place(batch: HostBatch, device: torch.device) -> Batch:
+def to_device(batch: HostBatch, device: torch.device) -> Batch:
     """The batch with its tensors on `device`; copies from pinned memory do not block.
 
     A tensor that is on the device already stays the same object.
@@ -48,20 +48,22 @@ def place(batch: HostBatch, device: torch.device) -> Batch:
     return placed
 
 
-def place_ahead(batches: Iterable[list[HostBatch]], device: torch.device) -> Iterator[list[Batch]]:
+def prefetch_to_device(
+    batches: Iterable[list[HostBatch]], device: torch.device
+) -> Iterator[list[Batch]]:
     """Each batch (a list of parts) on `device`; on a GPU the next one is copied meanwhile."""
     if device.type == "cuda":
         stream = torch.cuda.Stream(device)
-        yield from one_ahead(batches, begin=partial(_begin_copy, stream, device), finish=_arrived)
+        yield from prefetch(batches, start=partial(_begin_copy, stream, device), finish=_arrived)
         return
     for parts in batches:
-        yield [place(part, device) for part in parts]
+        yield [to_device(part, device) for part in parts]
 
 
-def one_ahead(
+def prefetch(
     sources: Iterable[Source],
     *,
-    begin: Callable[[Source], Begun],
+    start: Callable[[Source], Begun],
     finish: Callable[[Begun], Done],
 ) -> Iterator[Done]:
     """What `finish` makes of each source, while the next one has begun already.
@@ -70,10 +72,10 @@ def one_ahead(
     """
     begun: deque[Begun] = deque()
     for source in sources:
-        following = _begun_if_it_fits(source, begin) if begun else begin(source)
+        following = _begun_if_it_fits(source, start) if begun else start(source)
         if begun:
             yield finish(begun.popleft())  # and keep nothing of it
-        begun.append(begin(source) if following is None else following)
+        begun.append(start(source) if following is None else following)
         del following
     while begun:
         yield finish(begun.popleft())
@@ -92,7 +94,7 @@ _Copy = tuple[list[Batch], torch.cuda.Event]
 
 def _begin_copy(stream: torch.cuda.Stream, device: torch.device, parts: list[HostBatch]) -> _Copy:
     with torch.cuda.stream(stream):
-        return [place(part, device) for part in parts], stream.record_event()
+        return [to_device(part, device) for part in parts], stream.record_event()
 
 
 def _arrived(copy: _Copy) -> list[Batch]:

@@ -14,8 +14,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from configs.spec.dataset import ClassNames
-from workers.data.parsed import Draft, DraftBox, DraftImage
-from workers.data.problems import Problem, ProblemCode, shown
+from workers.data.parsed import ParsedBox, ParsedImage, ParsedSplit
+from workers.data.problems import Problem, ProblemCode, display_path
 
 _SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}
 
@@ -61,10 +61,10 @@ class _Reading:
     problems: list[Problem] = field(default_factory=list)
 
     def note(self, where: str, code: ProblemCode, message: str, image: str | None = None) -> None:
-        self.problems.append(Problem(shown(self.path), where, code, message, image))
+        self.problems.append(Problem(display_path(self.path), where, code, message, image))
 
 
-def read_coco(annotations: Path, images_dir: Path) -> tuple[Draft, ClassNames]:
+def read_coco(annotations: Path, images_dir: Path) -> tuple[ParsedSplit, ClassNames]:
     """The images and boxes of a COCO file, and its classes in the order of their ids."""
     reading = _Reading(annotations)
     document = _load(reading)
@@ -72,18 +72,18 @@ def read_coco(annotations: Path, images_dir: Path) -> tuple[Draft, ClassNames]:
     images, known_ids = _images(document, reading)
     boxes = _boxes(document, reading, names, images, known_ids)
     drafts = tuple(
-        DraftImage(
+        ParsedImage(
             file=annotations,
-            where=f"image {image.id}",
+            location=f"image {image.id}",
             name=image.file_name,
             size=(image.width, image.height),
-            size_where=f"image {image.id}",
+            size_location=f"image {image.id}",
             boxes=tuple(boxes[image.id]),
             id=image.id,
         )
         for image in images.values()
     )
-    draft = Draft(
+    draft = ParsedSplit(
         file=annotations,
         images_dir=images_dir,
         images=drafts,
@@ -213,9 +213,9 @@ def _boxes(
     names: Mapping[int, str],
     images: Mapping[int, _Image],
     known_ids: set[int],
-) -> dict[int, list[DraftBox]]:
+) -> dict[int, list[ParsedBox]]:
     """Boxes by the id of their image."""
-    boxes: dict[int, list[DraftBox]] = {identifier: [] for identifier in images}
+    boxes: dict[int, list[ParsedBox]] = {identifier: [] for identifier in images}
     positions: dict[int, int] = {}
     for position, annotation in _entries(document, "annotations", _Annotation, reading):
         where = f"annotation {annotation.id}"
@@ -237,10 +237,10 @@ def _boxes(
     return boxes
 
 
-def _box(annotation: _Annotation, where: str, label: str) -> DraftBox:
+def _box(annotation: _Annotation, where: str, label: str) -> ParsedBox:
     left, top, width, height = annotation.bbox
-    return DraftBox(
-        where=where,
+    return ParsedBox(
+        location=where,
         label=label,
         edges=(left, top, width, height),
         is_crowd=bool(annotation.iscrowd),

@@ -18,11 +18,18 @@ from typing import Any
 import cv2
 import numpy as np
 
-from workers.data.manifest import Coco, CocoBox, CocoCategory, CocoImage, Part, PartName
+from workers.data.manifest import (
+    CocoBox,
+    CocoCategory,
+    CocoDocument,
+    CocoImage,
+    SplitContents,
+    SplitName,
+)
 from workers.errors import DatasetError
 
 CLASSES = tuple("0123456789")
-LICENCE = (
+LICENSE = (
     "Digits: UCI optdigits, CC BY 4.0. Photographs: CC BY 2.0 (see scikit-learn's sample images)."
 )
 
@@ -40,7 +47,7 @@ _CELLS = 8
 _ROOM = 1.5
 """How many times its size the square has that a digit is tilted in."""
 
-_SEED_WORDS: dict[PartName, int] = {"train": 0, "val": 1}
+_SEED_WORDS: dict[SplitName, int] = {"train": 0, "val": 1}
 # Lossless, so that pictures do not depend on a codec's version; more effort saves little.
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 
@@ -82,7 +89,7 @@ class DigitsRecipe:
 
 
 @dataclass(frozen=True)
-class Material:
+class DigitSources:
     """Digits (K, 8, 8) in [0, 1] with labels, and photographs (H, W, 3) to put them on."""
 
     digits: Array
@@ -91,18 +98,22 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnDigit:
     """One object: its class, and the tight box around its ink as left, top, width, height."""
 
     label: int
     box: tuple[int, int, int, int]
 
 
-def draw_part(
-    root: Path, part: PartName, recipe: DigitsRecipe, *, on_image: Callable[[], None] = lambda: None
-) -> Part:
+def draw_split(
+    root: Path,
+    part: SplitName,
+    recipe: DigitsRecipe,
+    *,
+    on_image: Callable[[], None] = lambda: None,
+) -> SplitContents:
     """Write the images of one part under `root`."""
-    material = material_of(part)
+    material = load_sources(part)
     folder = root / "images" / part
     folder.mkdir(parents=True, exist_ok=True)
     count = recipe.train if part == "train" else recipe.val
@@ -110,7 +121,7 @@ def draw_part(
     boxes: list[CocoBox] = []
     hashes: list[str] = []
     for index in range(count):
-        picture, drawn = draw_image(material, recipe, part=part, index=index)
+        picture, drawn = draw_image(material, recipe, split=part, index=index)
         content = cv2.imencode(".png", picture[..., ::-1], _PNG)[1].tobytes()
         image = _listed(index, size=recipe.image_size)
         (folder / image["file_name"]).write_bytes(content)
@@ -123,23 +134,23 @@ def draw_part(
     categories: list[CocoCategory] = [
         {"id": label, "name": name} for label, name in enumerate(CLASSES, start=1)
     ]
-    document = Coco(images=images, annotations=boxes, categories=categories)
-    return Part(document, tuple(hashes))
+    document = CocoDocument(images=images, annotations=boxes, categories=categories)
+    return SplitContents(document, tuple(hashes))
 
 
-def material_of(part: PartName) -> Material:
+def load_sources(part: SplitName) -> DigitSources:
     """The digits and the regions of the photographs that belong to `part`."""
     from sklearn.datasets import load_digits, load_sample_images  # noqa: PLC0415 - takes seconds
 
     digits = load_digits()
-    chosen = digits_of(part, digits.target)
+    chosen = select_digits(part, digits.target)
     photographs = tuple(_region_of(part, image) for image in load_sample_images().images)
-    return Material(
+    return DigitSources(
         (digits.images[chosen] / 16.0).astype(np.float32), digits.target[chosen], photographs
     )
 
 
-def digits_of(part: PartName, labels: Array) -> Array:
+def select_digits(part: SplitName, labels: Array) -> Array:
     """Which digits belong to `part`: of every class the first fifth is for validation."""
     chosen: list[int] = []
     for label in range(len(CLASSES)):
@@ -150,13 +161,13 @@ def digits_of(part: PartName, labels: Array) -> Array:
 
 
 def draw_image(
-    material: Material, recipe: DigitsRecipe, *, part: PartName, index: int
-) -> tuple[Array, tuple[Drawn, ...]]:
+    material: DigitSources, recipe: DigitsRecipe, *, split: SplitName, index: int
+) -> tuple[Array, tuple[DrawnDigit, ...]]:
     """Image `index` of a part, (H, W, 3) in RGB, and its objects."""
-    random = np.random.default_rng((recipe.seed, _SEED_WORDS[part], index))
+    random = np.random.default_rng((recipe.seed, _SEED_WORDS[split], index))
     picture = _background(material, recipe, random)
     covered = np.zeros(picture.shape[:2], dtype=bool)
-    drawn: list[Drawn] = []
+    drawn: list[DrawnDigit] = []
     if random.random() >= recipe.empty_share:
         for _ in range(random.integers(1, recipe.most_objects + 1)):
             object_ = _draw_digit(picture, covered, material, recipe, random)
@@ -165,12 +176,12 @@ def draw_image(
     return np.clip(picture, 0, 255).astype(np.uint8), tuple(drawn)
 
 
-def _region_of(part: PartName, photograph: Array) -> Array:
+def _region_of(part: SplitName, photograph: Array) -> Array:
     cut = round(photograph.shape[1] * (1.0 - 2 * _VALIDATION_SHARE))
     return photograph[:, cut:] if part == "val" else photograph[:, :cut]
 
 
-def _background(material: Material, recipe: DigitsRecipe, random: np.random.Generator) -> Array:
+def _background(material: DigitSources, recipe: DigitsRecipe, random: np.random.Generator) -> Array:
     photograph = material.photographs[random.integers(len(material.photographs))]
     height, width = photograph.shape[:2]
     side = int(random.integers(_SMALLEST_CROP, min(height, width) + 1))
@@ -187,10 +198,10 @@ def _background(material: Material, recipe: DigitsRecipe, random: np.random.Gene
 def _draw_digit(
     picture: Array,
     covered: Array,
-    material: Material,
+    material: DigitSources,
     recipe: DigitsRecipe,
     random: np.random.Generator,
-) -> Drawn | None:
+) -> DrawnDigit | None:
     which = int(random.integers(len(material.labels)))
     # Every scale is as frequent as any other.
     size = round(float(np.exp(random.uniform(np.log(recipe.smallest), np.log(recipe.largest)))))
@@ -203,7 +214,7 @@ def _draw_digit(
         if covered[window].mean() <= _MOST_COVERED:
             _paint(picture[window], ink, random)
             covered[window] = True
-            return Drawn(int(material.labels[which]), (left, top, width, height))
+            return DrawnDigit(int(material.labels[which]), (left, top, width, height))
     return None
 
 
@@ -236,7 +247,7 @@ def _listed(index: int, *, size: int) -> CocoImage:
     return {"id": index + 1, "file_name": f"{index:06d}.png", "width": size, "height": size}
 
 
-def _annotations(drawn: tuple[Drawn, ...], *, image_id: int, first_id: int) -> list[CocoBox]:
+def _annotations(drawn: tuple[DrawnDigit, ...], *, image_id: int, first_id: int) -> list[CocoBox]:
     return [
         {
             "id": identifier,

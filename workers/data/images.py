@@ -31,7 +31,7 @@ class UnsafePath(ValueError):
     """A path in somebody's annotations leads out of the folder it belongs to."""
 
 
-class UnreadableImage(Exception):
+class ImageDecodeError(Exception):
     """A file is not an image, or not a whole one."""
 
 
@@ -46,7 +46,7 @@ class ImageFile:
     sha256: Sha256
 
 
-def locate(folder: Path, name: str) -> Path:
+def resolve_image_path(folder: Path, name: str) -> Path:
     """The file called `name` in `folder`, links followed; `UnsafePath` if it lies elsewhere."""
     relative = PurePosixPath(name)
     if relative.is_absolute() or ".." in relative.parts or "\0" in name or not relative.parts:
@@ -61,7 +61,7 @@ def locate(folder: Path, name: str) -> Path:
 
 
 def inspect_image(path: Path) -> ImageFile:
-    """Read a whole image file; `UnreadableImage` says what is wrong with it."""
+    """Read a whole image file; `ImageDecodeError` says what is wrong with it."""
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
@@ -72,7 +72,7 @@ def inspect_image(path: Path) -> ImageFile:
             image.draft("L", (image.width // _QUICK_SHARE, image.height // _QUICK_SHARE))
             image.load()
     except UnidentifiedImageError as error:
-        raise UnreadableImage(f"it is none of {', '.join(_FORMATS)}") from error
+        raise ImageDecodeError(f"it is none of {', '.join(_FORMATS)}") from error
     except _BROKEN as error:
-        raise UnreadableImage(str(error)) from error
+        raise ImageDecodeError(str(error)) from error
     return ImageFile(path, size, hashlib.sha256(content).hexdigest())

@@ -8,15 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.spec.dataset import ClassNames, DatasetManifest
-from workers.data.atomic_folder import new_folder, refuse_if_taken
-from workers.data.manifest import PARTS, Coco, CocoBox, Origin, Part, PartName, write_manifest
-from workers.data.parsed import Draft
+from workers.data.atomic_folder import check_output_folder, open_atomic_folder
+from workers.data.manifest import (
+    SPLITS,
+    CocoBox,
+    CocoDocument,
+    Origin,
+    SplitContents,
+    SplitName,
+    write_manifest,
+)
+from workers.data.parsed import ParsedSplit
 from workers.data.problems import ImportRefused, Problem, ProblemCode
-from workers.data.validation import Checked, CheckedImage, check
+from workers.data.validation import ValidatedImage, ValidatedSplits, validate_splits
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DatasetImportRequest:
     """What the new dataset is to be called, and where it comes from."""
 
     name: str
@@ -27,7 +35,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Handling:
+class ImportOptions:
     """What may be done to get there."""
 
     drop_bad: bool = False
@@ -37,7 +45,7 @@ class Handling:
 
 
 @dataclass(frozen=True)
-class Dropped:
+class DroppedCounts:
     """What of one part was left out."""
 
     num_images: int
@@ -46,12 +54,12 @@ class Dropped:
 
 
 @dataclass(frozen=True)
-class Imported:
+class DatasetImportResult:
     """What came of an import."""
 
     manifest: DatasetManifest
     problems: tuple[Problem, ...]
-    dropped: Mapping[PartName, Dropped]
+    dropped: Mapping[SplitName, DroppedCounts]
     num_trimmed: int
     """Boxes that reached a pixel or less out of their image."""
 
@@ -60,32 +68,34 @@ class Imported:
     """Images that had to be copied, by the reason."""
 
 
-def import_drafts(
-    drafts: Mapping[PartName, Draft],
+def import_dataset(
+    drafts: Mapping[SplitName, ParsedSplit],
     out: Path,
     *,
-    wanted: Wanted,
-    handling: Handling,
+    request: DatasetImportRequest,
+    options: ImportOptions,
     on_image: Callable[[], None] = lambda: None,
-) -> Imported:
+) -> DatasetImportResult:
     """Write `train` and `val` to `out`, or nothing and raise `ImportRefused` with every problem."""
     sources = [place for draft in drafts.values() for place in (draft.file, draft.images_dir)]
-    refuse_if_taken(out, replace=handling.replace, sources=sources)
-    checked = check(drafts, frozenset(wanted.classes), on_image=on_image)
-    is_empty = any(problem.code is ProblemCode.EMPTY_PART for problem in checked.problems)
-    if is_empty or (checked.problems and not handling.drop_bad):
+    check_output_folder(out, replace=options.replace, sources=sources)
+    checked = validate_splits(drafts, frozenset(request.classes), on_image=on_image)
+    is_empty = any(problem.code is ProblemCode.EMPTY_SPLIT for problem in checked.problems)
+    if is_empty or (checked.problems and not options.drop_bad):
         raise ImportRefused(checked.problems)
-    with new_folder(out, replace=handling.replace) as folder:
+    with open_atomic_folder(out, replace=options.replace) as folder:
         reasons = Counter(
-            _place(image, folder, part) for part in PARTS for image in checked.images[part]
+            _place(image, folder, part) for part in SPLITS for image in checked.images[part]
         )
-        manifest = _write(checked, folder, wanted)
+        manifest = _write(checked, folder, request)
     num_linked = reasons.pop("", 0)
-    dropped = {part: _dropped(drafts[part], checked.images[part]) for part in PARTS}
-    return Imported(manifest, checked.problems, dropped, checked.num_trimmed, num_linked, reasons)
+    dropped = {part: _dropped(drafts[part], checked.images[part]) for part in SPLITS}
+    return DatasetImportResult(
+        manifest, checked.problems, dropped, checked.num_trimmed, num_linked, reasons
+    )
 
 
-def _place(image: CheckedImage, folder: Path, part: PartName) -> str:
+def _place(image: ValidatedImage, folder: Path, part: SplitName) -> str:
     """Link the image, which costs no space, or else copy it and return why."""
     target = folder / "images" / part / image.name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -97,29 +107,29 @@ def _place(image: CheckedImage, folder: Path, part: PartName) -> str:
     return ""
 
 
-def _write(checked: Checked, folder: Path, wanted: Wanted) -> DatasetManifest:
+def _write(checked: ValidatedSplits, folder: Path, wanted: DatasetImportRequest) -> DatasetManifest:
     parts = {
-        part: Part(
+        part: SplitContents(
             _document(checked.images[part], wanted.classes),
             tuple(image.file.sha256 for image in checked.images[part]),
         )
-        for part in PARTS
+        for part in SPLITS
     }
     return write_manifest(
-        folder, name=wanted.name, classes=wanted.classes, parts=parts, origin=wanted.origin
+        folder, name=wanted.name, classes=wanted.classes, contents=parts, origin=wanted.origin
     )
 
 
-def _document(images: tuple[CheckedImage, ...], classes: ClassNames) -> Coco:
+def _document(images: tuple[ValidatedImage, ...], classes: ClassNames) -> CocoDocument:
     """Image ids stay; annotations are counted from 1, and so are categories, as classes go."""
     category_ids = {name: identifier for identifier, name in enumerate(classes, start=1)}
     boxes: list[CocoBox] = []
     for image in images:
-        for box in image.draft.boxes:
+        for box in image.parsed.boxes:
             boxes.append(
                 {
                     "id": len(boxes) + 1,
-                    "image_id": image.draft.id,
+                    "image_id": image.parsed.id,
                     "category_id": category_ids[box.label],
                     "bbox": list(box.edges),
                     "area": box.edges[2] * box.edges[3] if box.area is None else box.area,
@@ -129,10 +139,10 @@ def _document(images: tuple[CheckedImage, ...], classes: ClassNames) -> Coco:
     return {
         "images": [
             {
-                "id": image.draft.id,
+                "id": image.parsed.id,
                 "file_name": image.name,
-                "width": image.draft.size[0],
-                "height": image.draft.size[1],
+                "width": image.parsed.size[0],
+                "height": image.parsed.size[1],
             }
             for image in images
         ],
@@ -143,6 +153,6 @@ def _document(images: tuple[CheckedImage, ...], classes: ClassNames) -> Coco:
     }
 
 
-def _dropped(draft: Draft, images: tuple[CheckedImage, ...]) -> Dropped:
-    num_boxes = sum(len(image.draft.boxes) for image in images)
-    return Dropped(draft.num_listed_images - len(images), draft.num_listed_boxes - num_boxes)
+def _dropped(draft: ParsedSplit, images: tuple[ValidatedImage, ...]) -> DroppedCounts:
+    num_boxes = sum(len(image.parsed.boxes) for image in images)
+    return DroppedCounts(draft.num_listed_images - len(images), draft.num_listed_boxes - num_boxes)

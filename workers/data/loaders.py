@@ -19,22 +19,22 @@ from workers import distributed
 from workers.data.batches import HostBatch
 from workers.data.datasets import open_dataset
 from workers.errors import InvalidSpec
-from workers.process.children import dying_with_us
+from workers.process.children import make_worker_init_fn
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one process sees of every batch: `parts` pieces, one after the other."""
+class BatchShard:
+    """What one process sees of every batch: `micro_batches` pieces, one after the other."""
 
     rank: int = 0
     processes: int = 1
-    parts: int = 1
+    micro_batches: int = 1
 
     def pieces(self, batch: np.ndarray) -> Iterator[list[int]]:
         """This process's pieces of a batch of image numbers."""
-        pieces = np.split(batch, self.processes * self.parts)
-        for part in range(self.parts):
-            yield [int(index) for index in pieces[part * self.processes + self.rank]]
+        pieces = np.split(batch, self.processes * self.micro_batches)
+        for micro_batch in range(self.micro_batches):
+            yield [int(index) for index in pieces[micro_batch * self.processes + self.rank]]
 
 
 class SeededDataset(Dataset[Any]):
@@ -61,7 +61,7 @@ class SeededDataset(Dataset[Any]):
         self._epoch.value = epoch
 
 
-class EpochOrder(Sampler[list[int]]):
+class GroupedBatchSampler(Sampler[list[int]]):
     """All images once an epoch, shuffled by (seed, epoch); images of one orientation share a batch.
 
     Batches of one orientation waste less padding; as mmdet's GroupSampler, an incomplete batch is
@@ -69,7 +69,7 @@ class EpochOrder(Sampler[list[int]]):
     """
 
     def __init__(
-        self, orientations: np.ndarray, *, batch_size: int, seed: int, share: Share
+        self, orientations: np.ndarray, *, batch_size: int, seed: int, share: BatchShard
     ) -> None:
         self._orientations = orientations
         self._batch_size = batch_size
@@ -82,7 +82,7 @@ class EpochOrder(Sampler[list[int]]):
         """Batches in an epoch."""
 
     def __len__(self) -> int:
-        return (self.steps - self._first_step) * self.share.parts
+        return (self.steps - self._first_step) * self.share.micro_batches
 
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self._batches()[self._first_step :]:
@@ -108,56 +108,56 @@ class EpochOrder(Sampler[list[int]]):
         return list(np.resize(images, full_length).reshape(-1, self._batch_size))
 
 
-def share_of(spec: RunSpec) -> Share:
+def batch_shard(spec: RunSpec) -> BatchShard:
     """This process's share of every batch.
 
     With fewer processes than the spec's, batches are cut into more parts: their size stays.
     """
-    pieces = spec.resources.processes * spec.compute.accumulate
-    here = distributed.count()
+    pieces = spec.resources.processes * spec.compute.grad_accumulation_steps
+    here = distributed.get_world_size()
     if pieces % here:
         raise InvalidSpec(
             f"{here} processes cannot share batches that are cut into {pieces} pieces "
-            "(resources.processes times compute.accumulate)."
+            "(resources.processes times compute.grad_accumulation_steps)."
         )
-    return Share(rank=distributed.rank(), processes=here, parts=pieces // here)
+    return BatchShard(rank=distributed.get_rank(), processes=here, micro_batches=pieces // here)
 
 
-def training_loader(config: Config, *, spec: RunSpec) -> DataLoader[Any]:
+def build_training_loader(config: Config, *, spec: RunSpec) -> DataLoader[Any]:
     """This process's pieces of training batches, `spec.data.batch_size` images over all."""
-    dataset = first_images(open_dataset(config.data.train), spec.data.train_images)
-    order = EpochOrder(
+    dataset = limit_images(open_dataset(config.data.train), spec.data.train_images)
+    order = GroupedBatchSampler(
         np.asarray(dataset.flag, dtype=np.int64),
         batch_size=spec.data.batch_size,
         seed=spec.seed,
-        share=share_of(spec),
+        share=batch_shard(spec),
     )
     return DataLoader(
         SeededDataset(dataset, seed=spec.seed),
         batch_sampler=order,
-        num_workers=spec.data.loader_workers,
+        num_workers=spec.data.num_workers,
         collate_fn=HostBatch.from_samples,
-        worker_init_fn=dying_with_us(),
+        worker_init_fn=make_worker_init_fn(),
         pin_memory=spec.resources.num_gpus > 0,
-        persistent_workers=spec.data.loader_workers > 0,
+        persistent_workers=spec.data.num_workers > 0,
     )
 
 
-def validation_loader(config: Config, *, spec: RunSpec) -> DataLoader[Any]:
+def build_validation_loader(config: Config, *, spec: RunSpec) -> DataLoader[Any]:
     """This process's validation images: every one belongs to exactly one process."""
-    dataset = first_images(open_dataset(config.data.val), spec.evaluation.val_images)
-    mine = range(distributed.rank(), len(dataset), distributed.count())
+    dataset = limit_images(open_dataset(config.data.val), spec.evaluation.val_images)
+    mine = range(distributed.get_rank(), len(dataset), distributed.get_world_size())
     return DataLoader(
-        Subset(dataset, mine) if distributed.count() > 1 else dataset,
+        Subset(dataset, mine) if distributed.get_world_size() > 1 else dataset,
         batch_size=spec.evaluation.batch_size,
-        num_workers=spec.data.loader_workers,
+        num_workers=spec.data.num_workers,
         collate_fn=HostBatch.from_samples,
-        worker_init_fn=dying_with_us(),
+        worker_init_fn=make_worker_init_fn(),
         pin_memory=spec.resources.num_gpus > 0,
     )
 
 
-class Kept:
+class CachedLoader:
     """A loader's batches, loaded once if they fit into memory; else anew every time."""
 
     def __init__(self, loader: DataLoader[Any], *, max_bytes: int) -> None:
@@ -185,18 +185,18 @@ class Kept:
         return len(self._loader)
 
 
-def kept(loader: DataLoader[Any], *, max_bytes: int = 1 << 29) -> Kept:
+def cache_batches(loader: DataLoader[Any], *, max_bytes: int = 1 << 29) -> CachedLoader:
     """For students that are measured on the same images one after the other."""
-    return Kept(loader, max_bytes=max_bytes)
+    return CachedLoader(loader, max_bytes=max_bytes)
 
 
-def whole_dataset(loader: Any) -> Any:
+def unwrap_dataset(loader: Any) -> Any:
     """The mmdet dataset behind a validation loader, all processes' images."""
     dataset: Any = loader.dataset
     return dataset.dataset if isinstance(dataset, Subset) else dataset
 
 
-def first_images(dataset: Any, count: int | None) -> Any:
+def limit_images(dataset: Any, count: int | None) -> Any:
     """An mmdet dataset cut down to its first images."""
     if count is None or count >= len(dataset):
         return dataset

@@ -18,8 +18,8 @@ from configs.spec.base import Sha256
 from configs.spec.dataset import MANIFEST, ClassNames, DatasetManifest, Split
 from workers.errors import DatasetError
 
-PartName = Literal["train", "val"]
-PARTS: tuple[PartName, ...] = ("train", "val")
+SplitName = Literal["train", "val"]
+SPLITS: tuple[SplitName, ...] = ("train", "val")
 
 
 class CocoImage(TypedDict):
@@ -53,7 +53,7 @@ class CocoCategory(TypedDict):
     name: str
 
 
-class Coco(TypedDict):
+class CocoDocument(TypedDict):
     """A COCO file."""
 
     images: list[CocoImage]
@@ -62,10 +62,10 @@ class Coco(TypedDict):
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitContents:
     """One part of a dataset, whose images are in their place already."""
 
-    document: Coco
+    document: CocoDocument
     image_hashes: tuple[Sha256, ...]
     """Of the image files, in the order of the document."""
 
@@ -79,10 +79,15 @@ class Origin:
 
 
 def write_manifest(
-    root: Path, *, name: str, classes: ClassNames, parts: dict[PartName, Part], origin: Origin
+    root: Path,
+    *,
+    name: str,
+    classes: ClassNames,
+    contents: dict[SplitName, SplitContents],
+    origin: Origin,
 ) -> DatasetManifest:
     """Write the COCO files and the manifest beside images that are there already."""
-    splits = {part: _write_split(root, part, parts[part].document) for part in PARTS}
+    splits = {part: _write_split(root, part, contents[part].document) for part in SPLITS}
     manifest = DatasetManifest(
         name=name,
         classes=classes,
@@ -91,9 +96,9 @@ def write_manifest(
         digest=_digest(
             (
                 splits[part].annotations_sha256,
-                _named_hashes(parts[part].document, parts[part].image_hashes),
+                _named_hashes(contents[part].document, contents[part].image_hashes),
             )
-            for part in PARTS
+            for part in SPLITS
         ),
         source=origin.source,
         licence=origin.licence,
@@ -159,11 +164,11 @@ def _hashes_on_disk(root: Path, split: Split) -> tuple[Sha256, NamedHashes]:
     return annotations_sha256, ((name, _sha256_of(root / split.images / name)) for name in names)
 
 
-def _named_hashes(document: Coco, hashes: tuple[Sha256, ...]) -> NamedHashes:
+def _named_hashes(document: CocoDocument, hashes: tuple[Sha256, ...]) -> NamedHashes:
     return zip((image["file_name"] for image in document["images"]), hashes, strict=True)
 
 
-def _write_split(root: Path, part: PartName, document: Coco) -> Split:
+def _write_split(root: Path, part: SplitName, document: CocoDocument) -> Split:
     content = _canonical(document)
     path = root / "annotations" / f"{part}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +182,7 @@ def _write_split(root: Path, part: PartName, document: Coco) -> Split:
     )
 
 
-def _canonical(document: Coco) -> bytes:
+def _canonical(document: CocoDocument) -> bytes:
     """Equal documents give equal bytes, so the file's hash is the document's."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode() + b"\n"

@@ -7,10 +7,10 @@ from workers.data.problems import Problem
 
 
 @dataclass(frozen=True)
-class DraftBox:
+class ParsedBox:
     """A box whose edges are numbers, finite ones."""
 
-    where: str
+    location: str
     label: str
     edges: tuple[float, float, float, float]
     """Left, top, width, height in pixels from the image's corner."""
@@ -21,34 +21,34 @@ class DraftBox:
 
 
 @dataclass(frozen=True)
-class DraftImage:
+class ParsedImage:
     """An image that annotations name."""
 
     file: Path
     """Where it is annotated."""
 
-    where: str
+    location: str
     name: str
     """Relative to the folder of images."""
 
     size: tuple[int, int]
     """Width and height as annotated."""
 
-    size_where: str
+    size_location: str
 
-    boxes: tuple[DraftBox, ...]
+    boxes: tuple[ParsedBox, ...]
     id: int
 
 
 @dataclass(frozen=True)
-class Draft:
+class ParsedSplit:
     """One part of a dataset as it was read."""
 
     file: Path
     """What was read: the COCO file, or the list of VOC images."""
 
     images_dir: Path
-    images: tuple[DraftImage, ...]
+    images: tuple[ParsedImage, ...]
     problems: tuple[Problem, ...]
     num_listed_images: int
     num_listed_boxes: int

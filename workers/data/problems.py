@@ -29,7 +29,7 @@ class ProblemCode(StrEnum):
     DEGENERATE_BOX = "degenerate_box"
     BOX_OUTSIDE = "box_outside"
     LEAK = "leak"
-    EMPTY_PART = "empty_part"
+    EMPTY_SPLIT = "empty_split"
 
 
 _MEANINGS = {
@@ -51,7 +51,7 @@ _MEANINGS = {
     ProblemCode.DEGENERATE_BOX: "a box narrower or lower than 1 pixel",
     ProblemCode.BOX_OUTSIDE: "a box that reaches out of its image",
     ProblemCode.LEAK: "an image in both train and val",
-    ProblemCode.EMPTY_PART: "train or val without any usable box",
+    ProblemCode.EMPTY_SPLIT: "train or val without any usable box",
 }
 
 
@@ -60,7 +60,7 @@ class Problem:
     """One thing that is wrong."""
 
     file: str
-    where: str
+    location: str
     """`line 12` of an XML file or a list, `image 7` or `annotation 9` of a JSON file."""
 
     code: ProblemCode
@@ -70,7 +70,7 @@ class Problem:
 
     def __str__(self) -> str:
         of_image = "" if self.image is None or self.image in self.message else f" ({self.image})"
-        return f"{self.file}: {self.where}: {self.code}: {self.message}{of_image}"
+        return f"{self.file}: {self.location}: {self.code}: {self.message}{of_image}"
 
 
 class ImportRefused(Exception):
@@ -81,12 +81,12 @@ class ImportRefused(Exception):
         self.problems = tuple(problems)
 
 
-def meaning(code: ProblemCode) -> str:
+def describe_code(code: ProblemCode) -> str:
     """The kind of problem in words."""
     return _MEANINGS[code]
 
 
-def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+def sort_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """By file and place, each once: train and val may share a file."""
     return tuple(sorted(dict.fromkeys(problems), key=_place))
 
@@ -96,12 +96,12 @@ def count_by_code(problems: Iterable[Problem]) -> dict[ProblemCode, int]:
     return dict(Counter(problem.code for problem in problems).most_common())
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """A file as reports name it."""
     return path.as_posix()
 
 
 def _place(problem: Problem) -> tuple[str, list[tuple[int, str]]]:
     """`line 9` comes before `line 10`."""
-    words = re.findall(r"\d+|\D+", problem.where)
+    words = re.findall(r"\d+|\D+", problem.location)
     return problem.file, [(int(word), "") if word.isdecimal() else (-1, word) for word in words]

@@ -10,22 +10,22 @@ from workers.errors import InvalidSpec
 
 
 @dataclass(frozen=True)
-class DatasetPlace:
+class LocalDataset:
     """A dataset and the folder it lies in."""
 
     root: Path
     manifest: DatasetManifest
 
 
-def place_of(dataset: Dataset | None) -> DatasetPlace:
+def resolve_dataset(dataset: Dataset | None) -> LocalDataset:
     """The dataset as files, checked; names are for the service."""
     if not isinstance(dataset, DatasetFiles):
         raise InvalidSpec("the dataset is a name, which the service resolves; give its root.")
     root = Path(dataset.root)
-    return DatasetPlace(root, check_dataset(root, digest=dataset.digest))
+    return LocalDataset(root, check_dataset(root, digest=dataset.digest))
 
 
-def dataset_of(spec: RunSpec) -> DatasetPlace:
+def resolve_run_dataset(spec: RunSpec) -> LocalDataset:
     """The dataset as files; names are for the service."""
     if isinstance(spec.teacher, NamedTeacher | RunTeacher):
         raise InvalidSpec("teacher is a name, which the service resolves; give teacher.checkpoint.")
@@ -34,4 +34,4 @@ def dataset_of(spec: RunSpec) -> DatasetPlace:
             "data.dataset is a name, which the service resolves; give data.dataset.root."
         )
     root = Path(spec.data.dataset.root)
-    return DatasetPlace(root, check_dataset(root, digest=spec.data.dataset.digest))
+    return LocalDataset(root, check_dataset(root, digest=spec.data.dataset.digest))

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
 
-from workers.data.images import UnsafePath, locate
-from workers.data.parsed import Draft, DraftBox, DraftImage
-from workers.data.problems import Problem, ProblemCode, shown
+from workers.data.images import UnsafePath, resolve_image_path
+from workers.data.parsed import ParsedBox, ParsedImage, ParsedSplit
+from workers.data.problems import Problem, ProblemCode, display_path
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG", ".BMP")
@@ -35,7 +35,7 @@ class _Listed:
     name: str
 
     def problem(self, code: ProblemCode, message: str) -> Problem:
-        return Problem(shown(self.list_file), f"line {self.line}", code, message, self.name)
+        return Problem(display_path(self.list_file), f"line {self.line}", code, message, self.name)
 
 
 @dataclass
@@ -59,10 +59,10 @@ class _Malformed(Exception):
         self.line = line
 
 
-def read_voc(root: Path, image_set: str) -> Draft:
+def read_voc(root: Path, image_set: str) -> ParsedSplit:
     """The images and boxes of `ImageSets/Main/<image_set>.txt`."""
     list_file = root / "ImageSets" / "Main" / f"{image_set}.txt"
-    images: list[DraftImage] = []
+    images: list[ParsedImage] = []
     problems: list[Problem] = []
     num_boxes = 0
     listed = list(_read_list(list_file, problems))
@@ -79,7 +79,7 @@ def read_voc(root: Path, image_set: str) -> Draft:
         num_boxes += num_listed
         if image is not None:
             images.append(image)
-    return Draft(
+    return ParsedSplit(
         file=list_file,
         images_dir=root / "JPEGImages",
         images=tuple(images),
@@ -94,10 +94,12 @@ def _read_list(path: Path, problems: list[Problem]) -> Iterator[_Listed]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         why = error.strerror or str(error)
-        problems.append(Problem(shown(path), "whole file", ProblemCode.MISSING_FILE, why))
+        problems.append(Problem(display_path(path), "whole file", ProblemCode.MISSING_FILE, why))
         return
     except UnicodeDecodeError as error:
-        problems.append(Problem(shown(path), "whole file", ProblemCode.MALFORMED_FILE, str(error)))
+        problems.append(
+            Problem(display_path(path), "whole file", ProblemCode.MALFORMED_FILE, str(error))
+        )
         return
     for number, line in enumerate(lines, start=1):
         words = line.split()
@@ -110,15 +112,15 @@ def _read_list(path: Path, problems: list[Problem]) -> Iterator[_Listed]:
 
 def _read_image(
     root: Path, listed: _Listed, *, number: int
-) -> tuple[DraftImage | None, list[Problem], int]:
+) -> tuple[ParsedImage | None, list[Problem], int]:
     """The image, its problems, and how many boxes it lists."""
     try:
-        locate(root / "Annotations", f"{listed.name}.xml")
+        resolve_image_path(root / "Annotations", f"{listed.name}.xml")
     except UnsafePath as error:
         return None, [listed.problem(ProblemCode.UNSAFE_PATH, str(error))], 0
     path = root / "Annotations" / f"{listed.name}.xml"
     if not path.is_file():
-        message = f"{shown(path)} is not there"
+        message = f"{display_path(path)} is not there"
         return None, [listed.problem(ProblemCode.MISSING_FILE, message)], 0
     image_name = _image_name(root / "JPEGImages", listed.name)
     try:
@@ -132,12 +134,12 @@ def _read_image(
     size = _size(tree, faults)
     image = None
     if size is not None:
-        image = DraftImage(
+        image = ParsedImage(
             file=path,
-            where=f"line {(tree.child('filename') or tree).line}",
+            location=f"line {(tree.child('filename') or tree).line}",
             name=image_name,
             size=size,
-            size_where=f"line {(tree.child('size') or tree).line}",
+            size_location=f"line {(tree.child('size') or tree).line}",
             boxes=tuple(boxes),
             id=number,
         )
@@ -151,7 +153,7 @@ def _image_name(images_dir: Path, name: str) -> str:
 
 def _problem(path: Path, fault: Fault, image_name: str) -> Problem:
     line, code, message = fault
-    return Problem(shown(path), f"line {line}", code, message, image_name)
+    return Problem(display_path(path), f"line {line}", code, message, image_name)
 
 
 def _parse(path: Path) -> _Element:
@@ -199,7 +201,7 @@ def _size(tree: _Element, faults: list[Fault]) -> tuple[int, int] | None:
     return round(width), round(height)
 
 
-def _box(element: _Element, faults: list[Fault]) -> DraftBox | None:
+def _box(element: _Element, faults: list[Fault]) -> ParsedBox | None:
     before = len(faults)
     name = _child(element, "name", faults)
     if name is not None and not name.text:
@@ -213,8 +215,8 @@ def _box(element: _Element, faults: list[Fault]) -> DraftBox | None:
     if name is None or edges is None or len(faults) > before:
         return None
     left, top, right, bottom = edges
-    return DraftBox(
-        where=f"line {element.line}",
+    return ParsedBox(
+        location=f"line {element.line}",
         label=name.text,
         edges=(left - 1, top - 1, right - left, bottom - top),
         is_crowd=bool(is_difficult),

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 _BLOCKS: tuple[type[nn.Module], ...] = (BasicBlock, Bottleneck, InvertedResidual, SwinBlock)
 
 
-def recompute_backbone(backbone: nn.Module) -> None:
+def enable_activation_checkpointing(backbone: nn.Module) -> None:
     """Have every block of `backbone` forget its features until the backward pass needs them.
 
     Outputs, gradients and running statistics stay the same, bit for bit.

@@ -4,27 +4,27 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from workers.distillation.head_adapters import Assignment, HeadView, Outputs
+from workers.distillation.head_adapters import Assignment, HeadAdapter, Outputs
 
 Features = tuple[Tensor, ...]
 """What the pyramid gives, (B, D, H, W) by level."""
 
 
 @dataclass(frozen=True)
-class Side:
+class DetectorOutputs:
     """What one detector made of the batch."""
 
-    view: HeadView
+    head_adapter: HeadAdapter
     features: Features
     outputs: Outputs
 
 
 @dataclass(frozen=True)
-class Scene:
+class DistillationBatch:
     """Both sides, the labels, and how the classes of the two correspond."""
 
-    student: Side
-    teacher: Side
+    student: DetectorOutputs
+    teacher: DetectorOutputs
     assignment: Assignment
     boxes: list[Tensor]
     """True boxes of each image, (M, 4), in pixels."""
@@ -39,18 +39,20 @@ class Scene:
 
     def student_logits(self, level: int) -> Tensor:
         """(N, C)."""
-        return self.student.view.class_logits(self.student.outputs, level)
+        return self.student.head_adapter.class_logits(self.student.outputs, level)
 
     def teacher_logits(self, level: int) -> Tensor:
         """(N, C), the student's classes in the student's order."""
-        return self.matched(self.teacher.view.class_logits(self.teacher.outputs, level))
+        return self.select_student_classes(
+            self.teacher.head_adapter.class_logits(self.teacher.outputs, level)
+        )
 
-    def matched(self, teacher_logits_NC: Tensor) -> Tensor:
+    def select_student_classes(self, teacher_logits_NC: Tensor) -> Tensor:
         """The columns of the student's classes."""
         if self.teacher_columns is None:
             return teacher_logits_NC
         return teacher_logits_NC[:, self.teacher_columns]
 
-    def boxes_of(self, side: Side, level: int) -> Tensor:
+    def decode_boxes(self, side: DetectorOutputs, level: int) -> Tensor:
         """(N, 4), in strides."""
-        return side.view.boxes_at_positions(side.outputs, level)
+        return side.head_adapter.decode_boxes(side.outputs, level)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from configs.spec.compute import Precision
 from workers.distillation.batch import Features
-from workers.distillation.head_adapters import HeadView, Outputs
+from workers.distillation.head_adapters import HeadAdapter, Outputs
 
 _AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -18,8 +18,8 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
-def look_at(
-    images_B3HW: Tensor, detector: Any, *, view: HeadView, precision: Precision
+def forward_detector(
+    images_B3HW: Tensor, detector: Any, *, head_adapter: HeadAdapter, precision: Precision
 ) -> tuple[Features, Outputs]:
     """What a detector's pyramid and head make of a batch.
 
@@ -28,7 +28,7 @@ def look_at(
     device = images_B3HW.device
     with autocast(device, precision):
         features = tuple(detector.extract_feat(images_B3HW))
-    with autocast(device, "fp32" if view.needs_fp32 else precision):
-        given = tuple(maps.float() for maps in features) if view.needs_fp32 else features
+    with autocast(device, "fp32" if head_adapter.needs_fp32 else precision):
+        given = tuple(maps.float() for maps in features) if head_adapter.needs_fp32 else features
         outputs = detector.bbox_head(given)
     return features, tuple([of_level.float() for of_level in output] for output in outputs)

@@ -43,10 +43,10 @@ class Assignment:
     @cached_property
     def positive_indices(self) -> list[Tensor]:
         """Which positions of each level have an object, ascending, int64."""
-        return indices_of([self.positive_N(level) for level in range(len(self.labels_N))])
+        return nonzero_indices([self.positive_N(level) for level in range(len(self.labels_N))])
 
 
-class HeadView(ABC):
+class HeadAdapter(ABC):
     """A head as `class_logits` and `boxes_at_positions`."""
 
     box_output = 1
@@ -68,20 +68,20 @@ class HeadView(ABC):
 
     def class_logits(self, outputs: Outputs, level: int) -> Tensor:
         """Logits of every class, (N, C)."""
-        return as_rows(outputs[0][level], self.head.cls_out_channels)
+        return flatten_positions(outputs[0][level], self.head.cls_out_channels)
 
-    def boxes_at_positions(self, outputs: Outputs, level: int) -> Tensor:
+    def decode_boxes(self, outputs: Outputs, level: int) -> Tensor:
         """Decoded boxes, (N, 4), in strides."""
         maps = outputs[self.box_output][level]
         # Decoding is fp32: autocast would round edges to 1/64 of their value.
         with torch.autocast(maps.device.type, enabled=False):
             return self._decode(maps, level)
 
-    def class_maps(self, tower_BDHW: Tensor) -> Tensor:
+    def predict_class_maps(self, tower_BDHW: Tensor) -> Tensor:
         """The head's class logits, if its tower for classes gave this map; needs `last_layers`."""
         return self._last_layer(0)(tower_BDHW)
 
-    def box_maps(self, tower_BDHW: Tensor, level: int) -> Tensor:
+    def predict_box_maps(self, tower_BDHW: Tensor, level: int) -> Tensor:
         """The head's output for boxes, if its tower for boxes gave this map of a level."""
         return self._rescaled(self._last_layer(1)(tower_BDHW), level)
 
@@ -101,7 +101,7 @@ class HeadView(ABC):
             ]
 
     @abstractmethod
-    def assignment(self, targets: Any) -> Assignment:
+    def read_assignment(self, targets: Any) -> Assignment:
         """What the head's `get_targets` said of the batch."""
 
     @abstractmethod
@@ -118,31 +118,33 @@ class HeadView(ABC):
         return priors.repeat(maps_BDHW.shape[0], 1)
 
 
-class GflView(HeadView):
+class GflHeadAdapter(HeadAdapter):
     """Edges are expectations of distributions, from the anchor's centre."""
 
     last_layers = ("gfl_cls", "gfl_reg")
 
     def edges(self, outputs: Outputs, level: int) -> Tensor:
         """Logits of the edge distributions, (N, 4, reg_max + 1)."""
-        return as_rows(outputs[1][level], 4 * (self.head.reg_max + 1)).unflatten(1, (4, -1))
+        return flatten_positions(outputs[1][level], 4 * (self.head.reg_max + 1)).unflatten(
+            1, (4, -1)
+        )
 
-    def assignment(self, targets: Any) -> Assignment:
+    def read_assignment(self, targets: Any) -> Assignment:
         """As ATSS assigns."""
         return _atss_assignment(self.head, targets)
 
     def _decode(self, maps_BDHW: Tensor, level: int) -> Tensor:
         centres_N2 = self.head.anchor_center(self._priors(maps_BDHW, level)) / self.strides[level]
-        distances_N4 = self.head.integral(as_rows(maps_BDHW, 4 * (self.head.reg_max + 1)))
+        distances_N4 = self.head.integral(flatten_positions(maps_BDHW, 4 * (self.head.reg_max + 1)))
         return self.head.bbox_coder.decode(centres_N2, distances_N4)
 
 
-class AtssView(HeadView):
+class AtssHeadAdapter(HeadAdapter):
     """Boxes are offsets of one anchor."""
 
     last_layers = ("atss_cls", "atss_reg")
 
-    def assignment(self, targets: Any) -> Assignment:
+    def read_assignment(self, targets: Any) -> Assignment:
         """As ATSS assigns."""
         return _atss_assignment(self.head, targets)
 
@@ -150,12 +152,12 @@ class AtssView(HeadView):
         return _anchor_boxes(self, maps_BDHW, level)
 
 
-class RetinaView(HeadView):
+class RetinaHeadAdapter(HeadAdapter):
     """Boxes are offsets of several anchors."""
 
     last_layers = ("retina_cls", "retina_reg")
 
-    def assignment(self, targets: Any) -> Assignment:
+    def read_assignment(self, targets: Any) -> Assignment:
         """By IoU with the anchors; between the two thresholds labels are ignored."""
         labels, weights, *_, num_pos, _ = targets
         return _assignment(self.head, labels, weights, num_pos)
@@ -167,12 +169,12 @@ class RetinaView(HeadView):
         return _anchor_boxes(self, maps_BDHW, level)
 
 
-class FcosView(HeadView):
+class FcosHeadAdapter(HeadAdapter):
     """Boxes are distances from points."""
 
     last_layers = ("conv_cls", "conv_reg")
 
-    def assignment(self, targets: Any) -> Assignment:
+    def read_assignment(self, targets: Any) -> Assignment:
         """By place and size; every position counts."""
         labels = targets[0]
         return _assignment(
@@ -181,7 +183,7 @@ class FcosView(HeadView):
 
     def _decode(self, maps_BDHW: Tensor, level: int) -> Tensor:
         stride = self.strides[level]
-        distances_N4 = as_rows(maps_BDHW, 4)
+        distances_N4 = flatten_positions(maps_BDHW, 4)
         # In training the head gives distances in strides, otherwise in pixels.
         if not (self.head.training and self.head.norm_on_bbox):
             distances_N4 = distances_N4 / stride
@@ -195,7 +197,7 @@ class FcosView(HeadView):
         return distances * self.strides[level] if in_pixels else distances
 
 
-class VfnetView(HeadView):
+class VfnetHeadAdapter(HeadAdapter):
     """Boxes are distances from points, refined once: the refined ones count."""
 
     box_output = -1
@@ -206,7 +208,7 @@ class VfnetView(HeadView):
         super().move(change)
         self.head.dcn_base_offset = _following(self.head.dcn_base_offset, change)
 
-    def assignment(self, targets: Any) -> Assignment:
+    def read_assignment(self, targets: Any) -> Assignment:
         """As ATSS assigns."""
         labels, weights = targets[:2]
         return _assignment(self.head, labels, list(weights.split([of.numel() for of in labels])))
@@ -214,20 +216,20 @@ class VfnetView(HeadView):
     def _decode(self, maps_BDHW: Tensor, level: int) -> Tensor:
         stride = self.strides[level]
         points_N2 = self._priors(maps_BDHW, level) / stride
-        return self.head.bbox_coder.decode(points_N2, as_rows(maps_BDHW, 4) / stride)
+        return self.head.bbox_coder.decode(points_N2, flatten_positions(maps_BDHW, 4) / stride)
 
 
 # VFNetHead is both an ATSSHead and an FCOSHead, so it comes first.
-_VIEWS: tuple[tuple[type, type[HeadView]], ...] = (
-    (VFNetHead, VfnetView),
-    (GFLHead, GflView),
-    (ATSSHead, AtssView),
-    (RetinaHead, RetinaView),
-    (FCOSHead, FcosView),
+_VIEWS: tuple[tuple[type, type[HeadAdapter]], ...] = (
+    (VFNetHead, VfnetHeadAdapter),
+    (GFLHead, GflHeadAdapter),
+    (ATSSHead, AtssHeadAdapter),
+    (RetinaHead, RetinaHeadAdapter),
+    (FCOSHead, FcosHeadAdapter),
 )
 
 
-def view_of(head: Any) -> HeadView:
+def build_head_adapter(head: Any) -> HeadAdapter:
     """The view of an mmdet head; `TeacherMismatch` if there is none for it."""
     for kind, view in _VIEWS:
         if isinstance(head, kind):
@@ -236,26 +238,26 @@ def view_of(head: Any) -> HeadView:
     raise TeacherMismatch(f"A {type(head).__name__} cannot be compared with; known are {known}.")
 
 
-def as_rows(maps_BDHW: Tensor, width: int) -> Tensor:
+def flatten_positions(maps_BDHW: Tensor, width: int) -> Tensor:
     """(B, A * width, H, W) as (N, width), in fp32."""
     return maps_BDHW.permute(0, 2, 3, 1).reshape(-1, width).float()
 
 
-def normaliser(count: float | Tensor, *, head: Any, like: Tensor) -> float:
+def global_normalizer(count: float | Tensor, *, head: Any, like: Tensor) -> float:
     """One piece's share of a count over the whole batch, which is at least 1.
 
-    What is divided by it has, as the mean over processes and parts, the whole batch's value.
+    What is divided by it has, as the mean over processes and micro_batches, the whole batch's value.
     """
-    parts = getattr(head, "parts", 1)
-    whole = parts * (
-        float(distributed.total(count.to(torch.float32)))
+    micro_batches = getattr(head, "micro_batches", 1)
+    whole = micro_batches * (
+        float(distributed.all_reduce_sum(count.to(torch.float32)))
         if isinstance(count, Tensor)
-        else distributed.total_number(count, device=like.device)
+        else distributed.all_reduce_sum_scalar(count, device=like.device)
     )
-    return max(whole, 1.0) / (distributed.count() * parts)
+    return max(whole, 1.0) / (distributed.get_world_size() * micro_batches)
 
 
-def indices_of(masks: Sequence[Tensor]) -> list[Tensor]:
+def nonzero_indices(masks: Sequence[Tensor]) -> list[Tensor]:
     """Where each of several masks (N,) is true, ascending, int64; one wait for all of them."""
     counts: list[int] = torch.stack([mask.sum() for mask in masks]).tolist()
     return [
@@ -269,9 +271,12 @@ def _following(constant: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
     return constant.to(change(constant).device)
 
 
-def _anchor_boxes(view: HeadView, maps_BDHW: Tensor, level: int) -> Tensor:
+def _anchor_boxes(view: HeadAdapter, maps_BDHW: Tensor, level: int) -> Tensor:
     anchors_N4 = view._priors(maps_BDHW, level)
-    return view.head.bbox_coder.decode(anchors_N4, as_rows(maps_BDHW, 4)) / view.strides[level]
+    return (
+        view.head.bbox_coder.decode(anchors_N4, flatten_positions(maps_BDHW, 4))
+        / view.strides[level]
+    )
 
 
 def _atss_assignment(head: Any, targets: Any) -> Assignment:
@@ -289,6 +294,6 @@ def _assignment(
     return Assignment(
         labels_N=flat,
         label_weight_N=[of_level.reshape(-1) for of_level in weights],
-        num_pos=normaliser(num_pos, head=head, like=flat[0]),
+        num_pos=global_normalizer(num_pos, head=head, like=flat[0]),
         num_classes=head.num_classes,
     )

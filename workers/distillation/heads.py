@@ -32,7 +32,7 @@ _parts: ContextVar[int] = ContextVar("parts", default=1)
 
 
 def _over_the_whole_batch(value: Tensor) -> Tensor:
-    return distributed.total(value) * _parts.get()
+    return distributed.all_reduce_sum(value) * _parts.get()
 
 
 for _module in (atss_head, fcos_head, gfl_head, vfnet_head):
@@ -45,7 +45,7 @@ class _Remembering:
     """Keeps what `get_targets` said, for the distillation losses of the same batch."""
 
     targets: Any = None
-    parts: int = 1
+    micro_batches: int = 1
     """Pieces that a process sees of its share of a batch, one after the other."""
 
     def get_targets(self, *args: Any, **kwargs: Any) -> Any:
@@ -55,12 +55,12 @@ class _Remembering:
 
     def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """mmdet's losses; their mean over processes and parts is the whole batch's."""
-        token = _parts.set(self.parts)
+        token = _parts.set(self.micro_batches)
         try:
             losses = super().loss(*args, **kwargs)  # type: ignore[misc]
         finally:
             _parts.reset(token)
-        pieces = distributed.count() * self.parts
+        pieces = distributed.get_world_size() * self.micro_batches
         return {name: _times(value, pieces) for name, value in losses.items()}
 
 
@@ -131,7 +131,7 @@ class TandemRetinaHead(_Remembering, RetinaHead):
     def get_targets(self, *args: Any, **kwargs: Any) -> Any:
         """mmdet's label assignment, with the positives of the whole batch."""
         *rest, num_pos, num_neg = super().get_targets(*args, **kwargs)
-        positives = distributed.total_number(num_pos, device=rest[0][0].device)
+        positives = distributed.all_reduce_sum_scalar(num_pos, device=rest[0][0].device)
         return (*rest, positives * _parts.get(), num_neg)
 
 

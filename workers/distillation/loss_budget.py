@@ -21,7 +21,7 @@ Gradients = list[Tensor | None]
 
 
 @dataclass(frozen=True)
-class Share:
+class TermShare:
     """One term at one feature level, or at all of them (level none)."""
 
     term: str
@@ -69,14 +69,14 @@ class _Measurement:
         return any(_Projection.over(levels).norm == 0.0 for levels in self.by_term.values())
 
 
-class LossBudget:
+class LossShareMeter:
     """Looks at the losses of a step when it is asked to; a step that is not asked costs nothing."""
 
     def __init__(self) -> None:
         self.is_due = False
-        self.shares: list[Share] = []
+        self.shares: list[TermShare] = []
 
-    def look(
+    def measure(
         self,
         own: dict[str, Any],
         taught: dict[str, Any],
@@ -150,7 +150,7 @@ def _dot(first: Gradients, second: Gradients, *, device: torch.device) -> Tensor
     return torch.stack(products).sum() if products else torch.zeros((), device=device)
 
 
-def _shares(measurement: _Measurement) -> Iterator[Share]:
+def _shares(measurement: _Measurement) -> Iterator[TermShare]:
     """Of all levels together, then of each."""
     levels: list[int | None] = [None, *range(len(measurement.detector))]
     for level in levels:
@@ -160,7 +160,7 @@ def _shares(measurement: _Measurement) -> Iterator[Share]:
         sum_of_norms = sum(projection.norm for projection in by_term.values())
         detector = _at(measurement.detector, level)
         for name, projection in by_term.items():
-            yield Share(
+            yield TermShare(
                 term=name,
                 level=level,
                 norm=projection.norm,

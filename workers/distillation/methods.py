@@ -7,9 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from configs.spec.distillation import Bckd, CrossKd, Cwd, FineGrained, Ld, Lesson, LogitKd, Pkd
-from workers.distillation.batch import Scene
-from workers.distillation.head_adapters import GflView, Outputs, indices_of, normaliser
+from configs.spec.distillation import Bckd, CrossKd, Cwd, FineGrained, Ld, LogitKd, Method, Pkd
+from workers.distillation.batch import DistillationBatch
+from workers.distillation.head_adapters import (
+    GflHeadAdapter,
+    Outputs,
+    global_normalizer,
+    nonzero_indices,
+)
 from workers.distillation.losses.bckd import classification_loss, disagreement, localization_loss
 from workers.distillation.losses.features import cwd_loss, fine_grained_loss, pkd_loss
 from workers.distillation.losses.regions import imitation_mask, valuable_region
@@ -27,7 +32,7 @@ _CROSSED_CLS, _CROSSED_LOC = "crosskd_cls", "crosskd_loc"
 """CrossKD's adapters."""
 
 
-def terms_of(lesson: Lesson, scene: Scene, adapters: nn.ModuleDict) -> Terms:
+def compute_terms(lesson: Method, scene: DistillationBatch, adapters: nn.ModuleDict) -> Terms:
     """The terms of one method; those of weight 0 are left out and cost nothing."""
     make: dict[type, Callable[..., Terms]] = {
         Bckd: _bckd,
@@ -41,7 +46,7 @@ def terms_of(lesson: Lesson, scene: Scene, adapters: nn.ModuleDict) -> Terms:
     return make[type(lesson)](lesson, scene)
 
 
-def make_adapters(lessons: list[Lesson], student: Any, teacher: Any) -> nn.ModuleDict:
+def build_feature_adapters(lessons: list[Method], student: Any, teacher: Any) -> nn.ModuleDict:
     """1x1 convolutions to the teacher's channels where the student's differ, by name.
 
     They learn with the student and are no part of what is exported.
@@ -68,7 +73,7 @@ def _width_after(detector: Any, convs: int) -> int:
     return int(head.feat_channels if convs else head.in_channels)
 
 
-def _bckd(method: Bckd, scene: Scene) -> Terms:
+def _bckd(method: Bckd, scene: DistillationBatch) -> Terms:
     """Yang et al., ICCV 2023: sections 3.2 and 3.3."""
     terms: Terms = {}
     for level in range(scene.num_levels):
@@ -77,7 +82,7 @@ def _bckd(method: Bckd, scene: Scene) -> Terms:
     return terms
 
 
-def _bckd_level(method: Bckd, scene: Scene, level: int) -> Iterator[tuple[str, Tensor]]:
+def _bckd_level(method: Bckd, scene: DistillationBatch, level: int) -> Iterator[tuple[str, Tensor]]:
     given = scene.assignment
     if method.levels == "with_positives" and not len(given.positive_indices[level]):
         nothing = scene.student.outputs[0][level].sum() * 0.0
@@ -102,15 +107,15 @@ def _bckd_level(method: Bckd, scene: Scene, level: int) -> Iterator[tuple[str, T
             "loss_distill_loc",
             method.loc_weight
             * localization_loss(
-                scene.boxes_of(scene.student, level),
-                scene.boxes_of(scene.teacher, level),
+                scene.decode_boxes(scene.student, level),
+                scene.decode_boxes(scene.teacher, level),
                 importance_N=importance_N,
                 num_pos=given.num_pos,
             ),
         )
 
 
-def _logit_kd(method: LogitKd, scene: Scene) -> Terms:
+def _logit_kd(method: LogitKd, scene: DistillationBatch) -> Terms:
     """Hinton et al., 2015, at positive positions."""
     given = scene.assignment
     return {
@@ -129,7 +134,7 @@ def _logit_kd(method: LogitKd, scene: Scene) -> Terms:
     }
 
 
-def _ld(method: Ld, scene: Scene) -> Terms:
+def _ld(method: Ld, scene: DistillationBatch) -> Terms:
     """Zheng et al., CVPR 2022.
 
     Positives weigh as in GFL's own box losses: by the student's largest score. Each region is
@@ -149,19 +154,21 @@ def _ld(method: Ld, scene: Scene) -> Terms:
 
 
 def _edge_terms(
-    method: Ld, scene: Scene, weights: list[Tensor], term_weight: float
+    method: Ld, scene: DistillationBatch, weights: list[Tensor], term_weight: float
 ) -> list[Tensor]:
     student, teacher = scene.student, scene.teacher
-    assert isinstance(student.view, GflView)
-    assert isinstance(teacher.view, GflView)
-    total = normaliser(sum(of.sum() for of in weights), head=student.view.head, like=weights[0])
+    assert isinstance(student.head_adapter, GflHeadAdapter)
+    assert isinstance(teacher.head_adapter, GflHeadAdapter)
+    total = global_normalizer(
+        sum(of.sum() for of in weights), head=student.head_adapter.head, like=weights[0]
+    )
     values = []
-    chosen_P = indices_of([weight_N > 0 for weight_N in weights])
+    chosen_P = nonzero_indices([weight_N > 0 for weight_N in weights])
     for level, (weight_N, chosen) in enumerate(zip(weights, chosen_P, strict=True)):
-        edges = student.view.edges(student.outputs, level)
+        edges = student.head_adapter.edges(student.outputs, level)
         value = edge_divergence_loss(
             edges[chosen],
-            teacher.view.edges(teacher.outputs, level)[chosen],
+            teacher.head_adapter.edges(teacher.outputs, level)[chosen],
             weight_N=weight_N[chosen],
             temperature=method.temperature,
             total_weight=total,
@@ -170,9 +177,9 @@ def _edge_terms(
     return values
 
 
-def valuable_regions(scene: Scene, *, gamma: float) -> list[Tensor]:
+def valuable_regions(scene: DistillationBatch, *, gamma: float) -> list[Tensor]:
     """LD's valuable localization region by level, (N,): near an object, and not positive."""
-    head = scene.student.view.head
+    head = scene.student.head_adapter.head
     sizes = [maps.shape[-2:] for maps in scene.student.outputs[0]]
     device = scene.student.outputs[0][0].device
     anchors = head.prior_generator.grid_priors(sizes, device=device)
@@ -197,11 +204,13 @@ def valuable_regions(scene: Scene, *, gamma: float) -> list[Tensor]:
     return [torch.cat(of_level) for of_level in zip(*by_image, strict=True)]
 
 
-def _fine_grained(method: FineGrained, scene: Scene, *, adapters: nn.ModuleDict) -> Terms:
+def _fine_grained(
+    method: FineGrained, scene: DistillationBatch, *, adapters: nn.ModuleDict
+) -> Terms:
     """Wang et al., CVPR 2019."""
     masks = imitation_masks(scene, threshold=method.threshold)
-    total = normaliser(
-        sum(mask.sum() for mask in masks), head=scene.student.view.head, like=masks[0]
+    total = global_normalizer(
+        sum(mask.sum() for mask in masks), head=scene.student.head_adapter.head, like=masks[0]
     )
     return {
         "loss_fine_grained": [
@@ -211,7 +220,7 @@ def _fine_grained(method: FineGrained, scene: Scene, *, adapters: nn.ModuleDict)
     }
 
 
-def imitation_masks(scene: Scene, *, threshold: float) -> list[Tensor]:
+def imitation_masks(scene: DistillationBatch, *, threshold: float) -> list[Tensor]:
     """Places near an object by level, (B, H, W); anchors are the student's, or squares of 8."""
     features = scene.student.features
     # A box's best anchor is sought over all levels: on a level alone even bad ones would be near.
@@ -224,20 +233,20 @@ def imitation_masks(scene: Scene, *, threshold: float) -> list[Tensor]:
     return [mask.unflatten(1, size) for mask, size in zip(by_level, sizes, strict=True)]
 
 
-def _anchors(scene: Scene, level: int) -> Tensor:
+def _anchors(scene: DistillationBatch, level: int) -> Tensor:
     """Anchors at each place of a level, (P, A, 4)."""
     maps = scene.student.features[level]
-    generator = scene.student.view.head.prior_generator
+    generator = scene.student.head_adapter.head.prior_generator
     priors = generator.single_level_grid_priors(
         maps.shape[-2:], level_idx=level, device=maps.device
     )
     if priors.shape[-1] == 4:
         return priors.unflatten(0, (maps.shape[-2] * maps.shape[-1], -1))
-    half = _SQUARE_IN_STRIDES / 2.0 * scene.student.view.strides[level]
+    half = _SQUARE_IN_STRIDES / 2.0 * scene.student.head_adapter.strides[level]
     return torch.cat([priors - half, priors + half], dim=1).unsqueeze(1)
 
 
-def _pkd(method: Pkd, scene: Scene, *, adapters: nn.ModuleDict) -> Terms:
+def _pkd(method: Pkd, scene: DistillationBatch, *, adapters: nn.ModuleDict) -> Terms:
     """Cao et al., NeurIPS 2022."""
     return {
         "loss_pkd": [
@@ -247,7 +256,7 @@ def _pkd(method: Pkd, scene: Scene, *, adapters: nn.ModuleDict) -> Terms:
     }
 
 
-def _cwd(method: Cwd, scene: Scene, *, adapters: nn.ModuleDict) -> Terms:
+def _cwd(method: Cwd, scene: DistillationBatch, *, adapters: nn.ModuleDict) -> Terms:
     """Shu et al., ICCV 2021."""
     return {
         "loss_cwd": [
@@ -258,14 +267,14 @@ def _cwd(method: Cwd, scene: Scene, *, adapters: nn.ModuleDict) -> Terms:
 
 
 def _feature_pairs(
-    scene: Scene, adapters: nn.ModuleDict, name: str
+    scene: DistillationBatch, adapters: nn.ModuleDict, name: str
 ) -> Iterator[tuple[Tensor, Tensor]]:
     adapt = adapters[name] if name in adapters else nn.Identity()
     for ours, theirs in zip(scene.student.features, scene.teacher.features, strict=True):
         yield adapt(ours.float()), theirs.float()
 
 
-def _crosskd(method: CrossKd, scene: Scene, *, adapters: nn.ModuleDict) -> Terms:
+def _crosskd(method: CrossKd, scene: DistillationBatch, *, adapters: nn.ModuleDict) -> Terms:
     """Wang et al., CVPR 2024, sections 3.2 and 3.3, from the paper.
 
     Classes: quality focal loss to the teacher's scores at every position, which with exponent 1 is
@@ -286,10 +295,10 @@ def _crosskd(method: CrossKd, scene: Scene, *, adapters: nn.ModuleDict) -> Terms
 
 
 def _crossed_tower(
-    scene: Scene, level: int, *, tower: str, after_convs: int, adapter: nn.Module | None
+    scene: DistillationBatch, level: int, *, tower: str, after_convs: int, adapter: nn.Module | None
 ) -> Tensor:
     """The student's features through its own first convolutions and the rest of the teacher's."""
-    ours, theirs = (getattr(of.view.head, tower) for of in (scene.student, scene.teacher))
+    ours, theirs = (getattr(of.head_adapter.head, tower) for of in (scene.student, scene.teacher))
     maps = scene.student.features[level].float()
     for conv in ours[:after_convs]:
         maps = conv(maps)
@@ -300,8 +309,10 @@ def _crossed_tower(
     return maps
 
 
-def _crossed_classes(method: CrossKd, scene: Scene, level: int, adapters: nn.ModuleDict) -> Tensor:
-    view = scene.teacher.view
+def _crossed_classes(
+    method: CrossKd, scene: DistillationBatch, level: int, adapters: nn.ModuleDict
+) -> Tensor:
+    view = scene.teacher.head_adapter
     tower = _crossed_tower(
         scene,
         level,
@@ -309,7 +320,9 @@ def _crossed_classes(method: CrossKd, scene: Scene, level: int, adapters: nn.Mod
         after_convs=method.after_convs,
         adapter=getattr(adapters, _CROSSED_CLS, None),
     )
-    logits_NC = scene.matched(view.class_logits(([view.class_maps(tower)],), 0))
+    logits_NC = scene.select_student_classes(
+        view.class_logits(([view.predict_class_maps(tower)],), 0)
+    )
     return classification_loss(
         logits_NC,
         scene.teacher_logits(level),
@@ -318,8 +331,10 @@ def _crossed_classes(method: CrossKd, scene: Scene, level: int, adapters: nn.Mod
     )
 
 
-def _crossed_boxes(method: CrossKd, scene: Scene, level: int, adapters: nn.ModuleDict) -> Tensor:
-    given, view = scene.assignment, scene.teacher.view
+def _crossed_boxes(
+    method: CrossKd, scene: DistillationBatch, level: int, adapters: nn.ModuleDict
+) -> Tensor:
+    given, view = scene.assignment, scene.teacher.head_adapter
     tower = _crossed_tower(
         scene,
         level,
@@ -327,10 +342,10 @@ def _crossed_boxes(method: CrossKd, scene: Scene, level: int, adapters: nn.Modul
         after_convs=method.after_convs,
         adapter=getattr(adapters, _CROSSED_LOC, None),
     )
-    maps = view.box_maps(tower, level)
+    maps = view.predict_box_maps(tower, level)
     crossed: Outputs = ([], [maps] * scene.num_levels)
     positive_N = given.positive_N(level).float()
-    if isinstance(view, GflView):
+    if isinstance(view, GflHeadAdapter):
         return edge_divergence_loss(
             view.edges(crossed, level),
             view.edges(scene.teacher.outputs, level),
@@ -339,8 +354,8 @@ def _crossed_boxes(method: CrossKd, scene: Scene, level: int, adapters: nn.Modul
             total_weight=given.num_pos,
         )
     return localization_loss(
-        view.boxes_at_positions(crossed, level),
-        scene.boxes_of(scene.teacher, level),
+        view.decode_boxes(crossed, level),
+        scene.decode_boxes(scene.teacher, level),
         importance_N=positive_N,
         num_pos=given.num_pos,
     )

@@ -13,16 +13,16 @@ from torch import Tensor
 
 from configs.spec.compute import Precision
 from workers.checkpoints.files import load_teacher_weights
-from workers.distillation.batch import Side
-from workers.distillation.forward import look_at
-from workers.distillation.head_adapters import view_of
+from workers.distillation.batch import DetectorOutputs
+from workers.distillation.forward import forward_detector
+from workers.distillation.head_adapters import build_head_adapter
 from workers.process.device import matmul_precision
 
 _shared: ContextVar[dict[tuple[object, ...], "Teacher"] | None] = ContextVar("shared", default=None)
 
 
 @contextmanager
-def shared_teachers() -> Iterator[None]:
+def share_teachers() -> Iterator[None]:
     """Students that are built herein and name one teacher have one, which looks at a batch once."""
     token = _shared.set({})
     try:
@@ -31,7 +31,7 @@ def shared_teachers() -> Iterator[None]:
         _shared.reset(token)
 
 
-def invited_teacher(
+def get_or_load_teacher(
     config: ConfigDict, *, checkpoint: Path, sha256: str | None, precision: Precision
 ) -> "Teacher":
     """The teacher of a student: its own, or the one that it shares.
@@ -44,7 +44,7 @@ def invited_teacher(
     key = (repr(config), checkpoint, sha256, precision)
     if key not in at_hand:
         at_hand[key] = Teacher(config, checkpoint=checkpoint, sha256=sha256, precision=precision)
-        at_hand[key].remembers = True
+        at_hand[key].caches_outputs = True
     return at_hand[key]
 
 
@@ -55,7 +55,7 @@ class Teacher:
     train mode and gradient synchronisation.
     """
 
-    remembers = False
+    caches_outputs = False
     """Whether it keeps what it made of the last batch, for the next student."""
 
     def __init__(
@@ -63,13 +63,13 @@ class Teacher:
     ) -> None:
         self.detector: Any = build_detector(config)
         self.sha256 = load_teacher_weights(self.detector, checkpoint, sha256=sha256)
-        self.view = view_of(self.detector.bbox_head)
+        self.head_adapter = build_head_adapter(self.detector.bbox_head)
         self.precision: Precision = precision
         self.detector.eval()
         self.detector.requires_grad_(requires_grad=False)
-        self._last: tuple[Tensor, Side] | None = None
+        self._last: tuple[Tensor, DetectorOutputs] | None = None
 
-    def look(self, images_B3HW: Tensor, *, batch: Tensor) -> Side:
+    def forward(self, images_B3HW: Tensor, *, batch: Tensor) -> DetectorOutputs:
         """What it makes of a batch, without gradients.
 
         `batch` is what the loop gave: `images_B3HW` may be the same in another memory format.
@@ -78,18 +78,18 @@ class Teacher:
             return self._last[1]
         self._last = None  # before the next one takes memory
         side = self._look(images_B3HW)
-        if self.remembers:
+        if self.caches_outputs:
             self._last = (batch, side)
         return side
 
-    def _look(self, images_B3HW: Tensor) -> Side:
+    def _look(self, images_B3HW: Tensor) -> DetectorOutputs:
         with torch.no_grad(), matmul_precision(self.precision):
-            features, outputs = look_at(
-                images_B3HW, self.detector, view=self.view, precision=self.precision
+            features, outputs = forward_detector(
+                images_B3HW, self.detector, head_adapter=self.head_adapter, precision=self.precision
             )
-        return Side(self.view, features=features, outputs=outputs)
+        return DetectorOutputs(self.head_adapter, features=features, outputs=outputs)
 
     def move(self, change: Callable[[Tensor], Tensor]) -> None:
         """Follow the student to another device."""
         self.detector._apply(change)
-        self.view.move(change)
+        self.head_adapter.move(change)

@@ -13,8 +13,8 @@ from pycocotools.cocoeval import COCOeval
 from torch.utils.data import DataLoader
 
 from workers import distributed
-from workers.data.batches import place
-from workers.data.loaders import whole_dataset
+from workers.data.batches import to_device
+from workers.data.loaders import unwrap_dataset
 
 MAX_DETECTIONS = (100, 300, 1000)
 """Detections per image that count, as in mmdet's CocoDataset.evaluate."""
@@ -26,13 +26,13 @@ _STATISTICS = {"": 0, "_50": 1, "_75": 2, "_s": 3, "_m": 4, "_l": 5}
 
 
 @dataclass(frozen=True)
-class Scores:
+class CocoMetrics:
     """COCO's numbers; -1 where no object of that size exists."""
 
     by_metric: dict[str, float]
     """`bbox_mAP`, `bbox_mAP_50`, `_75`, `_s`, `_m`, `_l`."""
 
-    per_class: dict[str, float]
+    ap_by_class: dict[str, float]
     """AP by class name."""
 
     detections: list[Detections]
@@ -50,46 +50,48 @@ def evaluate(
     *,
     device: torch.device,
     on_batch: Callable[[], None] = lambda: None,
-) -> Scores:
+) -> CocoMetrics:
     """Measure an mmdet model on the images of `loader`; of all processes, if there are several."""
     was_training = detector.training
     detector.eval()
     mine: list[Detections] = []
     with torch.inference_mode():
         for batch in loader:
-            mine += detector(return_loss=False, rescale=True, **place(batch, device))
+            mine += detector(return_loss=False, rescale=True, **to_device(batch, device))
             on_batch()
     detector.train(was_training)
-    return _scored(mine, whole_dataset(loader))
+    return _scored(mine, unwrap_dataset(loader))
 
 
-def _scored(mine: list[Detections], dataset: Any) -> Scores:
+def _scored(mine: list[Detections], dataset: Any) -> CocoMetrics:
     """The first process's scores of all processes' detections; the others know the numbers only."""
-    by_process = distributed.gathered_by_first(mine)
-    scores = None if by_process is None else score(interleaved(by_process), dataset)
-    numbers = None if scores is None else (scores.by_metric, scores.per_class)
-    by_metric, per_class_ap = distributed.from_first(numbers)
-    return scores or Scores(by_metric, per_class_ap, detections=[])
+    by_process = distributed.gather_object(mine)
+    scores = None if by_process is None else compute_metrics(merge_ranks(by_process), dataset)
+    numbers = None if scores is None else (scores.by_metric, scores.ap_by_class)
+    by_metric, per_class_ap = distributed.broadcast_object(numbers)
+    return scores or CocoMetrics(by_metric, per_class_ap, detections=[])
 
 
-def interleaved(by_process: list[list[Detections]]) -> list[Detections]:
+def merge_ranks(by_process: list[list[Detections]]) -> list[Detections]:
     """The images' detections in their order: process r of n has images r, r + n, r + 2n, ..."""
     whole = itertools.chain.from_iterable(itertools.zip_longest(*by_process))
     return [detections for detections in whole if detections is not None]
 
 
-def score(detections: list[Detections], dataset: Any) -> Scores:
+def compute_metrics(detections: list[Detections], dataset: Any) -> CocoMetrics:
     """COCO's numbers for one list of detections per image of an mmdet CocoDataset."""
     predictions = dataset._det2json(detections)
     if not predictions:
         metrics = {f"bbox_mAP{suffix}": 0.0 for suffix in _STATISTICS}
-        return Scores(metrics, dict.fromkeys(dataset.CLASSES, 0.0), detections)
-    judge = judged(predictions, dataset, max_detections=MAX_DETECTIONS)
+        return CocoMetrics(metrics, dict.fromkeys(dataset.CLASSES, 0.0), detections)
+    judge = run_cocoeval(predictions, dataset, max_detections=MAX_DETECTIONS)
     metrics = {f"bbox_mAP{suffix}": float(judge.stats[at]) for suffix, at in _STATISTICS.items()}
-    return Scores(metrics, per_class(judge, dataset), detections)
+    return CocoMetrics(metrics, compute_ap_by_class(judge, dataset), detections)
 
 
-def judged(predictions: list[Any], dataset: Any, *, max_detections: tuple[int, ...]) -> COCOeval:
+def run_cocoeval(
+    predictions: list[Any], dataset: Any, *, max_detections: tuple[int, ...]
+) -> COCOeval:
     """COCO's judge after its work on predictions in COCO's own format; there must be some."""
     # pycocotools prints what it does; the numbers are said elsewhere.
     with contextlib.redirect_stdout(io.StringIO()):
@@ -103,7 +105,7 @@ def judged(predictions: list[Any], dataset: Any, *, max_detections: tuple[int, .
     return judge
 
 
-def per_class(judge: Any, dataset: Any) -> dict[str, float]:
+def compute_ap_by_class(judge: Any, dataset: Any) -> dict[str, float]:
     """AP by class name; -1 where there are no objects of a class."""
     precision = judge.eval["precision"][:, :, :, 0, -1]
     values = {}
@@ -142,7 +144,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
-class Curve:
+class PrecisionCurve:
     """Precision at 101 recalls from 0 to 1; NaN where there are no objects."""
 
     at_50: Array
@@ -152,7 +154,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Measures:
+class DetailedCocoMetrics:
     """How good detections are; -1 where no object of that size or class exists."""
 
     by_metric: dict[str, float]
@@ -160,33 +162,33 @@ class Measures:
     ar_by_class: dict[str, float]
     """Recall with 100 detections per image, over the thresholds 0.50 to 0.95."""
 
-    curves: dict[str, Curve]
+    curves: dict[str, PrecisionCurve]
     """By class."""
 
-    overall: Curve
+    overall: PrecisionCurve
     """The mean over the classes that have objects."""
 
 
-def measure(detections: list[Detections], dataset: Any) -> Measures:
+def compute_detailed_metrics(detections: list[Detections], dataset: Any) -> DetailedCocoMetrics:
     """COCO's numbers for one list of detections per image of an mmdet CocoDataset."""
     predictions = dataset._det2json(detections)
     if not predictions:
         return _nothing_found(dataset)
-    judge = judged(predictions, dataset, max_detections=MAX_DETECTIONS)
+    judge = run_cocoeval(predictions, dataset, max_detections=MAX_DETECTIONS)
     precision = np.where(judge.eval["precision"] < 0, np.nan, judge.eval["precision"])
     curves = {
         name: _curve(precision[:, :, column, 0, -1]) for column, name in enumerate(dataset.CLASSES)
     }
-    return Measures(
+    return DetailedCocoMetrics(
         by_metric={name: float(value) for name, value in zip(_METRICS, judge.stats, strict=True)},
-        ap_by_class=per_class(judge, dataset),
+        ap_by_class=compute_ap_by_class(judge, dataset),
         ar_by_class=_recall_by_class(judge, dataset),
         curves=curves,
         overall=_mean_of(list(curves.values())),
     )
 
 
-def curves_document(measures: Measures) -> dict[str, Any]:
+def build_curves_document(measures: DetailedCocoMetrics) -> dict[str, Any]:
     """The curves as JSON holds them; null where there are no objects."""
     return {
         "recall": [round(float(recall), 2) for recall in _RECALLS],
@@ -195,15 +197,15 @@ def curves_document(measures: Measures) -> dict[str, Any]:
     }
 
 
-def _curve(precision_TR: Array) -> Curve:
-    return Curve(precision_TR[_IOU_50], precision_TR[_IOU_75], precision_TR.mean(axis=0))
+def _curve(precision_TR: Array) -> PrecisionCurve:
+    return PrecisionCurve(precision_TR[_IOU_50], precision_TR[_IOU_75], precision_TR.mean(axis=0))
 
 
-def _mean_of(curves: list[Curve]) -> Curve:
+def _mean_of(curves: list[PrecisionCurve]) -> PrecisionCurve:
     known = [curve for curve in curves if not np.isnan(curve.at_50).any()]
     if not known:
         return curves[0]
-    return Curve(
+    return PrecisionCurve(
         np.mean([curve.at_50 for curve in known], axis=0),
         np.mean([curve.at_75 for curve in known], axis=0),
         np.mean([curve.mean for curve in known], axis=0),
@@ -215,11 +217,11 @@ def _recall_by_class(judge: Any, dataset: Any) -> dict[str, float]:
     return {name: float(recall_TK[:, column].mean()) for column, name in enumerate(dataset.CLASSES)}
 
 
-def _nothing_found(dataset: Any) -> Measures:
+def _nothing_found(dataset: Any) -> DetailedCocoMetrics:
     flat = np.zeros_like(_RECALLS)
-    nothing = Curve(flat, flat, flat)
+    nothing = PrecisionCurve(flat, flat, flat)
     zeros = dict.fromkeys(dataset.CLASSES, 0.0)
-    return Measures(
+    return DetailedCocoMetrics(
         by_metric=dict.fromkeys(_METRICS, 0.0),
         ap_by_class=zeros,
         ar_by_class=zeros,
@@ -228,7 +230,7 @@ def _nothing_found(dataset: Any) -> Measures:
     )
 
 
-def _rows(curve: Curve) -> dict[str, list[float | None]]:
+def _rows(curve: PrecisionCurve) -> dict[str, list[float | None]]:
     named = {"0.50": curve.at_50, "0.75": curve.at_75, "0.50:0.95": curve.mean}
     return {
         name: [None if np.isnan(value) else round(float(value), 4) for value in values]

@@ -18,11 +18,11 @@ _GAP = 12
 _MARGIN = 12
 _INK = (34, 34, 34)
 _PAPER = (255, 255, 255)
-COLOURS = {"truth": (0, 114, 178), "teacher": (230, 159, 0), "student": (204, 51, 119)}
+COLORS = {"truth": (0, 114, 178), "teacher": (230, 159, 0), "student": (204, 51, 119)}
 """Told apart by colour-blind people too (Okabe and Ito, 2008)."""
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels of the panel."""
 
@@ -32,13 +32,13 @@ class Panel:
     """One detector's view, or the truth: boxes (N, 4) in pixels, class indices, scores."""
 
     title: str
-    colour: Colour
+    color: Color
     boxes_N4: Array
     labels_N: Array
     scores_N: Array | None = None
 
 
-def side_by_side(
+def draw_side_by_side(
     image_HW3: Array, panels: Sequence[Panel], *, class_names: Sequence[str]
 ) -> Image.Image:
     """The image once per panel, in RGB, with that panel's boxes on it."""
@@ -70,16 +70,16 @@ def draw_boxes(
     for left, top, right, bottom in reversed(boxes):
         # The white line outside makes the colour stand out on dark images as well.
         pen.rectangle((left - 2, top - 2, right + 2, bottom + 2), outline=_PAPER, width=1)
-        pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=panel.colour, width=3)
+        pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=panel.color, width=3)
     taken: list[Rectangle] = []
     for index, box in zip(order, boxes, strict=True):
         caption = class_names[int(panel.labels_N[index])]
         if panel.scores_N is not None:
             caption += f" {panel.scores_N[index]:.2f}"
-        taken.append(_draw_caption(picture, caption, box, colour=panel.colour, taken=taken))
+        taken.append(_draw_caption(picture, caption, box, colour=panel.color, taken=taken))
 
 
-def contact_sheet(pictures: Sequence[Image.Image]) -> Image.Image:
+def stack_vertically(pictures: Sequence[Image.Image]) -> Image.Image:
     """All pictures under each other."""
     width = max(picture.width for picture in pictures) + 2 * _MARGIN
     height = sum(picture.height + _MARGIN for picture in pictures) + _MARGIN
@@ -95,7 +95,7 @@ def _draw_header(sheet: Image.Image, panel: Panel, *, left: int) -> None:
     pen = ImageDraw.Draw(sheet)
     number = len(panel.boxes_N4)
     middle = _HEADER // 2 - 1
-    pen.rectangle((left, middle - 7, left + 14, middle + 7), fill=panel.colour)
+    pen.rectangle((left, middle - 7, left + 14, middle + 7), fill=panel.color)
     count = "nothing" if number == 0 else "1 box" if number == 1 else f"{number} boxes"
     pen.text((left + 23, middle), f"{panel.title}: {count}", _INK, _font(18), anchor="lm")
 
@@ -117,7 +117,7 @@ def _draw_caption(
     caption: str,
     box: Rectangle,
     *,
-    colour: Colour,
+    colour: Color,
     taken: Sequence[Rectangle],
 ) -> Rectangle:
     pen, font = ImageDraw.Draw(picture), _font(13)
@@ -158,7 +158,7 @@ def _overlap(place: Rectangle, taken: Sequence[Rectangle]) -> float:
     )
 
 
-def _legible_on(colour: Colour) -> Colour:
+def _legible_on(colour: Color) -> Color:
     red, green, blue = colour
     return _INK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else _PAPER
 

@@ -12,15 +12,15 @@ from torch.utils.data import DataLoader
 from configs.spec.detector import Detector
 from configs.spec.jobs import Model
 from configs.spec.run import TeacherFiles
-from workers.checkpoints.files import Weights, load_weights, sha256_of
+from workers.checkpoints.files import StateDict, compute_sha256, load_weights
 from workers.data.batches import HostBatch
 from workers.data.datasets import open_dataset
-from workers.data.loaders import first_images
-from workers.data.resolve import DatasetPlace
+from workers.data.loaders import limit_images
+from workers.data.resolve import LocalDataset
 from workers.errors import InvalidSpec, ModelMismatch
-from workers.models.detector_config import detector_config
-from workers.models.training_config import data_config
-from workers.process.children import dying_with_us
+from workers.models.detector_config import build_detector_config
+from workers.models.training_config import build_data_config
+from workers.process.children import make_worker_init_fn
 
 _OF_TRAINING_ONLY = "adapters."
 """Weights of a student's last checkpoint that help it to learn and are no part of it."""
@@ -29,7 +29,7 @@ ImageSize = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedDetector:
     """A detector with its weights, in evaluation mode."""
 
     module: Any
@@ -40,28 +40,28 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageSelection:
     """Which images are looked at, and how large."""
 
-    dataset: DatasetPlace
+    dataset: LocalDataset
     size: ImageSize | None
     split: Literal["val", "train"] = "val"
-    first: int | None = None
+    max_images: int | None = None
     """Only so many; none: all."""
 
-    loader_workers: int = 0
+    num_workers: int = 0
     pin_memory: bool = False
     """Load into memory from which a GPU copies by itself."""
 
 
-def files_of(model: Model) -> TeacherFiles:
+def resolve_model_files(model: Model) -> TeacherFiles:
     """The model as files; names are for the service."""
     if not isinstance(model, TeacherFiles):
         raise InvalidSpec("model is a name, which the service resolves; give model.checkpoint.")
     return model
 
 
-def load_model(files: TeacherFiles, *, device: torch.device) -> Loaded:
+def load_model(files: TeacherFiles, *, device: torch.device) -> LoadedDetector:
     """The detector of a checkpoint.
 
     Raises `ModelMismatch` if the file is missing, unreadable, another one than its SHA-256 says, or
@@ -70,14 +70,14 @@ def load_model(files: TeacherFiles, *, device: torch.device) -> Loaded:
     path = Path(files.checkpoint)
     if not path.is_file():
         raise ModelMismatch(f"There is no checkpoint at {path}.")
-    found = sha256_of(path)
+    found = compute_sha256(path)
     if files.sha256 is not None and found != files.sha256:
         raise ModelMismatch(
             f"The checkpoint {path} is not the one that was meant: its SHA-256 is {found}, "
             f"expected {files.sha256}."
         )
     module = build_detector(
-        detector_config(_without_downloads(files.detector), classes=files.classes)
+        build_detector_config(_without_downloads(files.detector), classes=files.classes)
     )
     try:
         module.load_state_dict(_weights(path), strict=True)
@@ -86,22 +86,24 @@ def load_model(files: TeacherFiles, *, device: torch.device) -> Loaded:
             f"The checkpoint {path} does not fit its architecture and classes: {error}"
         ) from error
     module.CLASSES = files.classes
-    return Loaded(module.to(device).eval(), found)
+    return LoadedDetector(module.to(device).eval(), found)
 
 
-def image_loader(detector: Detector, images: Images, *, batch_size: int = 1) -> DataLoader[Any]:
+def build_image_loader(
+    detector: Detector, images: ImageSelection, *, batch_size: int = 1
+) -> DataLoader[Any]:
     """Images in their order, as `detector` expects them."""
     if images.size is None:
         raise InvalidSpec("image_size is missing, and the model's run does not say it.")
-    config = data_config(detector, dataset=images.dataset, image_size=images.size)
+    config = build_data_config(detector, dataset=images.dataset, image_size=images.size)
     asked = config["val"] | {key: config[images.split][key] for key in ("ann_file", "img_prefix")}
     found = open_dataset(asked)
     return DataLoader(
-        first_images(found, images.first),
+        limit_images(found, images.max_images),
         batch_size=batch_size,
-        num_workers=images.loader_workers,
+        num_workers=images.num_workers,
         collate_fn=HostBatch.from_samples,
-        worker_init_fn=dying_with_us(),
+        worker_init_fn=make_worker_init_fn(),
         pin_memory=images.pin_memory,
     )
 
@@ -112,7 +114,7 @@ def _without_downloads(detector: Detector) -> Detector:
     return detector.model_copy(update={"backbone": backbone})
 
 
-def _weights(path: Path) -> Weights:
+def _weights(path: Path) -> StateDict:
     try:
         weights = load_weights(path)
     # What torch raises: code or another format, a file without content, a cut archive.

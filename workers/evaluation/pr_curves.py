@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from workers.evaluation.coco import Array, Curve, Measures
+from workers.evaluation.coco import Array, DetailedCocoMetrics, PrecisionCurve
 
 _SIDE = 420
 """Pixels of a plot's edge."""
@@ -18,7 +18,7 @@ _MOST_FAINT = 100
 """With more classes than these, lines of single classes say nothing."""
 
 
-def curves_picture(measures: Measures) -> Image.Image:
+def draw_pr_curves(measures: DetailedCocoMetrics) -> Image.Image:
     """Three plots side by side: IoU 0.50, 0.75, and the mean of 0.50 to 0.95."""
     width = _LEFT + 3 * _SIDE + 2 * _GAP + 24
     sheet = Image.new("RGB", (width, _TOP + _SIDE + _BOTTOM), _PAPER)
@@ -34,7 +34,7 @@ def curves_picture(measures: Measures) -> Image.Image:
 
 
 def _plots() -> Iterator[tuple[str, str]]:
-    names = (name for name in Curve.__dataclass_fields__)
+    names = (name for name in PrecisionCurve.__dataclass_fields__)
     yield from zip(("IoU 0.50", "IoU 0.75", "IoU 0.50 to 0.95"), names, strict=True)
 
 

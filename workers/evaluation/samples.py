@@ -8,14 +8,14 @@ import numpy as np
 from PIL import Image
 
 from configs.protocol.names import RunFile
-from workers.evaluation.coco import Detections, Scores
-from workers.evaluation.drawing import COLOURS, Panel, contact_sheet, side_by_side
+from workers.evaluation.coco import CocoMetrics, Detections
+from workers.evaluation.drawing import COLORS, Panel, draw_side_by_side, stack_vertically
 
 _SCORE_SHOWN = 0.3
 
 
-def write_pictures(
-    run_dir: Path, dataset: Any, *, student: Scores, teacher: Scores | None, count: int
+def write_sample_images(
+    run_dir: Path, dataset: Any, *, student: CocoMetrics, teacher: CocoMetrics | None, count: int
 ) -> list[str]:
     """Draw `count` validation images; paths relative to the run's folder, overview first."""
     count = min(count, len(dataset))
@@ -28,25 +28,27 @@ def write_pictures(
         pictures.append(picture)
         name = Path(dataset.data_infos[index]["file_name"]).stem
         paths.append(_save(picture, run_dir, f"{name}.png"))
-    return [_save(contact_sheet(pictures), run_dir, "overview.png"), *paths]
+    return [_save(stack_vertically(pictures), run_dir, "overview.png"), *paths]
 
 
-def _picture(dataset: Any, index: int, *, student: Scores, teacher: Scores | None) -> Image.Image:
+def _picture(
+    dataset: Any, index: int, *, student: CocoMetrics, teacher: CocoMetrics | None
+) -> Image.Image:
     facts = dataset.data_infos[index]
     image = mmcv.imread(str(Path(dataset.img_prefix) / facts["file_name"]), channel_order="rgb")
     truth = dataset.get_ann_info(index)
-    panels = [Panel("truth", COLOURS["truth"], truth["bboxes"], truth["labels"])]
+    panels = [Panel("truth", COLORS["truth"], truth["bboxes"], truth["labels"])]
     if teacher is not None:
         panels.append(_panel("teacher", teacher.detections[index]))
     panels.append(_panel("student", student.detections[index]))
-    return side_by_side(image, panels, class_names=dataset.CLASSES)
+    return draw_side_by_side(image, panels, class_names=dataset.CLASSES)
 
 
 def _panel(side: str, detections: Detections) -> Panel:
     rows = np.concatenate(detections)
     labels = np.repeat(np.arange(len(detections)), [len(of_class) for of_class in detections])
     shown = rows[:, 4] >= _SCORE_SHOWN
-    return Panel(side, COLOURS[side], rows[shown, :4], labels[shown], rows[shown, 4])
+    return Panel(side, COLORS[side], rows[shown, :4], labels[shown], rows[shown, 4])
 
 
 def _save(picture: Image.Image, run_dir: Path, name: str) -> str:

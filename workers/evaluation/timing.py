@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from configs.spec.jobs import Timing
-from workers.data.batches import place
+from workers.data.batches import to_device
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class Setting:
+class TimingConditions:
     """What a time is worth nothing without."""
 
     device: str
@@ -38,7 +38,7 @@ class Setting:
 
 
 @dataclass
-class Stopwatch:
+class TimedDetector:
     """A detector that counts the time in its calls; it looks like the one inside.
 
     The first batch is not counted, unless it is the only one: it sets up caches and kernels.
@@ -76,7 +76,7 @@ class Stopwatch:
         return sum(self.images[first:]) / sum(self.seconds[first:])
 
 
-def latency_of(
+def measure_latency(
     detector: Any,
     loader: DataLoader[Any],
     timing: Timing,
@@ -93,7 +93,7 @@ def latency_of(
         for number, batch in enumerate(_endless(loader, timing.warm_up + timing.images)):
             on_image()
             began = time.perf_counter()
-            detector(return_loss=False, rescale=True, **place(batch, device))
+            detector(return_loss=False, rescale=True, **to_device(batch, device))
             if number >= timing.warm_up:
                 milliseconds.append(1000 * (time.perf_counter() - began))
     p50, p90, p99 = np.percentile(milliseconds, (50, 90, 99))
@@ -106,8 +106,8 @@ def latency_of(
     )
 
 
-def speed_document(
-    setting: Setting, *, images_per_s: float, latency: Latency | None
+def build_speed_document(
+    setting: TimingConditions, *, images_per_s: float, latency: Latency | None
 ) -> dict[str, Any]:
     """Speed as JSON holds it."""
     return {

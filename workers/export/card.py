@@ -14,7 +14,7 @@ ONNX, MMDET, MLFLOW = "student.onnx", "mmdet", "mlflow"
 """Files and folders in the export's folder."""
 
 
-class Comparison(Contract):
+class ExportComparison(Contract):
     """How an exported file differs from the original on the same images."""
 
     images: int
@@ -37,7 +37,7 @@ class ExportCard(Contract):
     dataset_digest: Sha256
     """Of the dataset whose images were compared."""
 
-    comparisons: dict[ExportFormat, Comparison] = Field(default_factory=dict)
+    comparisons: dict[ExportFormat, ExportComparison] = Field(default_factory=dict)
     sha256_by_file: dict[str, Sha256] = Field(default_factory=dict)
 
 

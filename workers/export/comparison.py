@@ -7,28 +7,28 @@ from typing import Protocol
 import numpy as np
 
 from workers.errors import ExportDiffers
-from workers.export.tandem_runtime import Array, Found
+from workers.export.tandem_runtime import Array, ImageDetections
 
 _SAME_BOX_PX = 1.0
 """Boxes of one class whose edges are no farther apart are taken for the same object."""
 
 
-class Detects(Protocol):
+class ImageDetector(Protocol):
     """Anything that finds objects in an RGB image."""
 
-    def detect(self, image_HW3: Array) -> Found:
+    def detect(self, image_HW3: Array) -> ImageDetections:
         """What is in the image."""
 
 
 @dataclass(frozen=True)
-class Limits:
+class DetectionLimits:
     """Where a detector leaves boxes out; one more or less is chance there."""
 
     score: float
     per_image: int
     tolerance: float
 
-    def is_chance(self, score: float, ours: Found, theirs: Found) -> bool:
+    def is_borderline(self, score: float, ours: ImageDetections, theirs: ImageDetections) -> bool:
         """Whether a box of this score may be missing on one side."""
         if score <= self.score + self.tolerance:
             return True
@@ -51,7 +51,7 @@ class Agreement:
     unmatched: int
     """Boxes that only one of them has, but for those at the edge of being left out."""
 
-    def refuse_beyond(self, tolerance: float, *, what: str) -> None:
+    def check_within(self, tolerance: float, *, what: str) -> None:
         """`ExportDiffers` if edges (pixels) or scores differ by more."""
         largest = max(self.largest_edge_difference_px, self.largest_score_difference)
         if largest <= tolerance and self.unmatched == 0:
@@ -65,7 +65,11 @@ class Agreement:
 
 
 def compare(
-    original: Detects, exported: Detects, images: Iterable[Array], *, limits: Limits
+    original: ImageDetector,
+    exported: ImageDetector,
+    images: Iterable[Array],
+    *,
+    limits: DetectionLimits,
 ) -> Agreement:
     """Shows the same images to both."""
     pairs = [_of_image(original.detect(image), exported.detect(image), limits) for image in images]
@@ -78,7 +82,7 @@ def compare(
     )
 
 
-def _of_image(ours: Found, theirs: Found, limits: Limits) -> Agreement:
+def _of_image(ours: ImageDetections, theirs: ImageDetections, limits: DetectionLimits) -> Agreement:
     """Every box with the nearest one of its class; the order of equal scores does not count."""
     free = np.ones(len(theirs.scores_N), dtype=bool)
     edges, scores, alone = [0.0], [0.0], []
@@ -94,5 +98,5 @@ def _of_image(ours: Found, theirs: Found, limits: Limits) -> Agreement:
         edges.append(float(edge_N[nearest]))
         scores.append(float(score_N[nearest]))
     alone += [float(score) for score in theirs.scores_N[free]]
-    unmatched = sum(not limits.is_chance(score, ours, theirs) for score in alone)
+    unmatched = sum(not limits.is_borderline(score, ours, theirs) for score in alone)
     return Agreement(1, len(edges) - 1, max(edges), max(scores), unmatched)

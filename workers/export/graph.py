@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchvision.ops import nms
 
 from configs.spec.detector import Detector
-from workers.distillation.head_adapters import HeadView, as_rows, view_of
-from workers.models.detector_config import normalization
+from workers.distillation.head_adapters import HeadAdapter, build_head_adapter, flatten_positions
+from workers.models.detector_config import get_normalization
 
 _LARGEST_STRIDE = 32
 """Images are padded to a multiple of it, as in training (configs/mmdet)."""
@@ -27,9 +27,9 @@ class DetectorGraph(nn.Module):
     def __init__(self, model: Any, detector: Detector) -> None:
         super().__init__()
         self._model = model
-        self._view: HeadView = view_of(model.bbox_head)
+        self._view: HeadAdapter = build_head_adapter(model.bbox_head)
         self._test = model.bbox_head.test_cfg
-        normalize = normalization(detector)
+        normalize = get_normalization(detector)
         self._reverses_channels = not normalize["to_rgb"]
         self._mean_1311 = nn.Buffer(_as_channels(normalize["mean"]))
         self._scale_1311 = nn.Buffer(1.0 / _as_channels(normalize["std"]))
@@ -55,7 +55,7 @@ class DetectorGraph(nn.Module):
     def _candidates(self, outputs: Any, level: int) -> tuple[Tensor, Tensor, Tensor]:
         """The `nms_pre` best of a level: boxes in pixels, scores, labels."""
         classes = self._view.head.cls_out_channels
-        boxes_N4 = self._view.boxes_at_positions(outputs, level) * self._view.strides[level]
+        boxes_N4 = self._view.decode_boxes(outputs, level) * self._view.strides[level]
         scores = self._view.class_logits(outputs, level).sigmoid().flatten()
         scores = torch.where(scores > self._test.score_thr, scores, _NOTHING)
         # Filled up, so that there are always as many as are asked for.
@@ -63,7 +63,7 @@ class DetectorGraph(nn.Module):
         best, index = F.pad(scores, (0, most), value=_NOTHING).topk(most)
         position = (index // classes).clamp(max=boxes_N4.shape[0] - 1)
         if self._has_centerness(outputs):
-            centerness_N = as_rows(outputs[2][level], 1).flatten().sigmoid()
+            centerness_N = flatten_positions(outputs[2][level], 1).flatten().sigmoid()
             best = torch.where(best > 0, best * centerness_N[position], best)
         return boxes_N4[position], best, index % classes
 

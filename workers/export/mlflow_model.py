@@ -15,7 +15,7 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from workers.export import tandem_runtime
-from workers.export.tandem_runtime import Array, Found
+from workers.export.tandem_runtime import Array, ImageDetections
 
 _HERE = Path(__file__).parent
 _PACKAGES = ("mlflow", "numpy", "onnxruntime", "opencv-python-headless", "pandas")
@@ -44,23 +44,23 @@ class MlflowDetector:
     def __init__(self, folder: Path) -> None:
         self._model = mlflow.pyfunc.load_model(str(folder))
 
-    def detect(self, image_HW3: Array) -> Found:
+    def detect(self, image_HW3: Array) -> ImageDetections:
         """What is in an RGB image of bytes; it travels as PNG, which loses nothing."""
-        table = self._model.predict(pd.DataFrame({"image": [as_base64(image_HW3)]}))
-        return found_in(table)
+        table = self._model.predict(pd.DataFrame({"image": [encode_image(image_HW3)]}))
+        return parse_predictions(table)
 
 
-def as_base64(image_HW3: Array) -> str:
+def encode_image(image_HW3: Array) -> str:
     """An RGB image as the model takes it."""
     _, png = cv2.imencode(".png", cv2.cvtColor(image_HW3, cv2.COLOR_RGB2BGR))
     return base64.b64encode(png.tobytes()).decode("ascii")
 
 
-def found_in(table: pd.DataFrame) -> Found:
+def parse_predictions(table: pd.DataFrame) -> ImageDetections:
     """The model's table for a single image."""
     boxes_N4 = table[["left", "top", "right", "bottom"]].to_numpy(dtype=np.float32)
     scores_N = table["score"].to_numpy(dtype=np.float32)
-    return Found(boxes_N4, scores_N, table["label"].to_numpy(dtype=np.int64))
+    return ImageDetections(boxes_N4, scores_N, table["label"].to_numpy(dtype=np.int64))
 
 
 def _signature() -> ModelSignature:

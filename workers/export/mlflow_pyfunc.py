@@ -13,7 +13,7 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext  # type: ignore[attr-defined]
-from tandem_runtime import Array, Found, OnnxDetector, UnreadableImage, read_image
+from tandem_runtime import Array, ImageDecodeError, ImageDetections, OnnxDetector, read_image
 
 COLUMNS = ("image", "left", "top", "right", "bottom", "score", "label", "name")
 _DEFAULT_SCORE = 0.05
@@ -40,11 +40,13 @@ class ServedDetector(PythonModel):
         rows = [
             row
             for number, image in enumerate(model_input["image"])
-            for row in self._rows(number, self._detector.detect(_decoded(image)).confident(score))
+            for row in self._rows(
+                number, self._detector.detect(_decoded(image)).filter_by_score(score)
+            )
         ]
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
-    def _rows(self, number: int, found: Found) -> Iterable[tuple[Any, ...]]:
+    def _rows(self, number: int, found: ImageDetections) -> Iterable[tuple[Any, ...]]:
         for box, score, label in zip(found.boxes_N4, found.scores_N, found.labels_N, strict=True):
             edges = (float(edge) for edge in box)
             yield (number, *edges, float(score), int(label), self._detector.classes[int(label)])
@@ -53,7 +55,7 @@ class ServedDetector(PythonModel):
 def _decoded(image: str) -> Array:
     try:
         return read_image(base64.b64decode(image, validate=True))
-    except (binascii.Error, UnreadableImage) as error:
+    except (binascii.Error, ImageDecodeError) as error:
         raise MlflowException.invalid_parameter_value(
             f"`image` is to be a JPEG or PNG file in base64: {error}"
         ) from error

@@ -7,9 +7,9 @@ from mmcv import Config
 
 from configs.spec.run import TeacherFiles
 from workers.checkpoints.files import save_atomically
-from workers.data.resolve import DatasetPlace
-from workers.models.detector_config import detector_config, template
-from workers.models.training_config import data_config
+from workers.data.resolve import LocalDataset
+from workers.models.detector_config import build_detector_config, load_template
+from workers.models.training_config import build_data_config
 
 CONFIG, WEIGHTS = "config.py", "student.pth"
 
@@ -19,7 +19,7 @@ def write_mmdet(
     model: Any,
     files: TeacherFiles,
     *,
-    dataset: DatasetPlace,
+    dataset: LocalDataset,
     image_size: tuple[int, int],
 ) -> None:
     """`config.py` and `student.pth`: `mmdet.apis.init_detector` takes them as they are.
@@ -29,10 +29,10 @@ def write_mmdet(
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: weight.cpu() for name, weight in model.state_dict().items()}
     save_atomically({"meta": {"CLASSES": files.classes}, "state_dict": weights}, folder / WEIGHTS)
-    config = template(files.detector.head.kind)
-    config.model = detector_config(files.detector, classes=files.classes)
+    config = load_template(files.detector.head.kind)
+    config.model = build_detector_config(files.detector, classes=files.classes)
     config.model.backbone.pop("init_cfg", None)
-    config.data = data_config(files.detector, dataset=dataset, image_size=image_size)
+    config.data = build_data_config(files.detector, dataset=dataset, image_size=image_size)
     if files.detector.backbone.kind == "efficientnet_lite":
         config.model.backbone.pretrained = False
         config.custom_imports = {"imports": ["workers.models.efficientnet_lite"]}

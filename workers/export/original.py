@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from mmdet.datasets.pipelines import Compose
 
-from workers.data.batches import HostBatch, place
+from workers.data.batches import HostBatch, to_device
 from workers.evaluation.coco import Detections
-from workers.export.tandem_runtime import Array, Found
+from workers.export.tandem_runtime import Array, ImageDetections
 
 
 class MmdetDetector:
@@ -21,19 +21,19 @@ class MmdetDetector:
         self._pipeline = Compose([{"type": "LoadImageFromWebcam"}, *steps])
         self.classes: tuple[str, ...] = tuple(module.CLASSES)
 
-    def detect(self, image_HW3: Array) -> Found:
+    def detect(self, image_HW3: Array) -> ImageDetections:
         """What is in an RGB image of bytes."""
         sample = self._pipeline({"img": np.ascontiguousarray(image_HW3[..., ::-1])})
         device = next(self._module.parameters()).device
         with torch.inference_mode():
-            batch = place(HostBatch.from_samples([sample]), device)
+            batch = to_device(HostBatch.from_samples([sample]), device)
             (found,) = self._module(return_loss=False, rescale=True, **batch)
-        return found_from(found)
+        return to_image_detections(found)
 
 
-def found_from(detections: Detections) -> Found:
+def to_image_detections(detections: Detections) -> ImageDetections:
     """mmdet's boxes by class as one list, the most confident first."""
     rows = np.concatenate(detections)
     labels = np.repeat(np.arange(len(detections)), [len(of_class) for of_class in detections])
     order = np.argsort(-rows[:, 4], kind="stable")
-    return Found(rows[order, :4], rows[order, 4], labels[order])
+    return ImageDetections(rows[order, :4], rows[order, 4], labels[order])

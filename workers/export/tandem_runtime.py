@@ -22,7 +22,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
-class Found:
+class ImageDetections:
     """What a detector found in one image, the most confident first."""
 
     boxes_N4: Array
@@ -32,13 +32,13 @@ class Found:
     labels_N: Array
     """Class indices."""
 
-    def confident(self, score: float) -> "Found":
+    def filter_by_score(self, score: float) -> "ImageDetections":
         """What has at least this score."""
         kept = self.scores_N >= score
-        return Found(self.boxes_N4[kept], self.scores_N[kept], self.labels_N[kept])
+        return ImageDetections(self.boxes_N4[kept], self.scores_N[kept], self.labels_N[kept])
 
 
-class UnreadableImage(ValueError):
+class ImageDecodeError(ValueError):
     """No image that OpenCV can read."""
 
 
@@ -67,14 +67,14 @@ class OnnxDetector:
         longest, shortest = json.loads(said[IMAGE_SIZE])
         self.image_size: tuple[int, int] = (int(longest), int(shortest))
 
-    def detect(self, image_HW3: Array) -> Found:
+    def detect(self, image_HW3: Array) -> ImageDetections:
         """What is in an RGB image of bytes."""
         resized, scale_4 = _resized(image_HW3, self.image_size)
         image_13HW = resized.transpose(2, 0, 1)[None].astype(np.float32)
         boxes, scores, labels = self._session.run(
             ["boxes", "scores", "labels"], {"image": np.ascontiguousarray(image_13HW)}
         )
-        return Found(boxes / scale_4, scores, labels)
+        return ImageDetections(boxes / scale_4, scores, labels)
 
 
 def read_image(source: Path | bytes) -> Array:
@@ -83,7 +83,7 @@ def read_image(source: Path | bytes) -> Array:
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
     if image is None:
         what = str(source) if isinstance(source, Path) else f"{len(content)} bytes"
-        raise UnreadableImage(f"{what}: no image that OpenCV can read.")
+        raise ImageDecodeError(f"{what}: no image that OpenCV can read.")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

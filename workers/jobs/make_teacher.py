@@ -10,13 +10,13 @@ from mmdet.models import build_detector
 from configs.protocol.names import RunFile
 from configs.spec.run import DatasetFiles, RunSpec
 from workers.checkpoints.files import load_teacher_weights, load_weights, save_atomically
-from workers.data.loaders import validation_loader
+from workers.data.loaders import build_validation_loader
 from workers.data.manifest import check_dataset
-from workers.data.resolve import DatasetPlace
+from workers.data.resolve import LocalDataset
 from workers.errors import InvalidSpec
 from workers.evaluation.coco import evaluate
-from workers.models.detector_config import detector_config
-from workers.models.training_config import config_from_spec
+from workers.models.detector_config import build_detector_config
+from workers.models.training_config import build_training_config
 
 
 def make_teacher(run_dir: Path, *, name: str, out: Path) -> dict[str, Any]:
@@ -25,14 +25,16 @@ def make_teacher(run_dir: Path, *, name: str, out: Path) -> dict[str, Any]:
     if not isinstance(spec.data.dataset, DatasetFiles):
         raise InvalidSpec("The run's spec names its dataset; make it from a run's own folder.")
     root = Path(spec.data.dataset.root)
-    dataset = DatasetPlace(root, check_dataset(root, digest=spec.data.dataset.digest))
+    dataset = LocalDataset(root, check_dataset(root, digest=spec.data.dataset.digest))
     weights = {key: _halved(value) for key, value in load_weights(run_dir / RunFile.BEST).items()}
     path = out / f"{name}.pth"
     save_atomically({"meta": {"CLASSES": dataset.manifest.classes}, "state_dict": weights}, path)
 
-    detector = build_detector(detector_config(spec.student, classes=dataset.manifest.classes))
+    detector = build_detector(build_detector_config(spec.student, classes=dataset.manifest.classes))
     sha256 = load_teacher_weights(detector, path, sha256=None)
-    loader = validation_loader(config_from_spec(spec, dataset=dataset, run_dir=run_dir), spec=spec)
+    loader = build_validation_loader(
+        build_training_config(spec, dataset=dataset, run_dir=run_dir), spec=spec
+    )
     scores = evaluate(detector, loader, device=torch.device("cpu"))
     card = {
         "name": name,

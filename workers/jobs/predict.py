@@ -13,20 +13,20 @@ from configs.protocol.names import RunFile
 from configs.spec.run import RunSpec, TeacherFiles
 from workers.checkpoints.files import load_checkpoint
 from workers.errors import ModelMismatch
-from workers.evaluation.drawing import COLOURS, Panel, side_by_side
+from workers.evaluation.drawing import COLORS, Panel, draw_side_by_side
 from workers.evaluation.inference import load_model
 from workers.export.card import CARD, ONNX
 from workers.export.original import MmdetDetector
-from workers.export.tandem_runtime import Array, Found, OnnxDetector, read_image
-from workers.models.training_config import inference_pipeline
+from workers.export.tandem_runtime import Array, ImageDetections, OnnxDetector, read_image
+from workers.models.training_config import build_inference_pipeline
 
 
-class Detector(Protocol):
+class ImageDetector(Protocol):
     """Finds objects in images and knows what they are called."""
 
     classes: tuple[str, ...]
 
-    def detect(self, image_HW3: Array) -> Found:
+    def detect(self, image_HW3: Array) -> ImageDetections:
         """What is in an RGB image of bytes."""
 
 
@@ -36,19 +36,22 @@ class Prediction:
 
     image: Path
     picture: Path
-    found: Found
+    detections: ImageDetections
     classes: tuple[str, ...]
 
     def lines(self) -> Iterator[str]:
         """Class, score and box, the most confident first."""
         for box, score, label in zip(
-            self.found.boxes_N4, self.found.scores_N, self.found.labels_N, strict=True
+            self.detections.boxes_N4,
+            self.detections.scores_N,
+            self.detections.labels_N,
+            strict=True,
         ):
             edges = " ".join(f"{edge:.1f}" for edge in box)
             yield f"{self.classes[int(label)]} {score:.3f}  {edges}"
 
 
-def detector_at(path: Path) -> Detector:
+def load_detector(path: Path) -> ImageDetector:
     """The detector in an ONNX file, in an export's folder or in a run's.
 
     Raises `ModelMismatch` if there is none.
@@ -68,7 +71,7 @@ def detector_at(path: Path) -> Detector:
 
 
 def predict(
-    detector: Detector, images: Iterable[Path], *, out: Path, score: float
+    detector: ImageDetector, images: Iterable[Path], *, out: Path, score: float
 ) -> Iterator[Prediction]:
     """Draw what is found with at least `score`, image by image, into `out`.
 
@@ -78,11 +81,11 @@ def predict(
     taken: set[Path] = set()
     for path in images:
         image = read_image(path)
-        found = detector.detect(image).confident(score)
-        colour = COLOURS["student"]
+        found = detector.detect(image).filter_by_score(score)
+        colour = COLORS["student"]
         panel = Panel("found", colour, found.boxes_N4, found.labels_N, found.scores_N)
         picture = _free_name(out, path, taken)
-        side_by_side(image, [panel], class_names=detector.classes).save(picture)
+        draw_side_by_side(image, [panel], class_names=detector.classes).save(picture)
         yield Prediction(path, picture, found, detector.classes)
 
 
@@ -107,7 +110,7 @@ def _trained_detector(run_dir: Path) -> MmdetDetector:
         classes=tuple(load_checkpoint(checkpoint)["meta"]["CLASSES"]),
     )
     model = load_model(files, device=torch.device("cpu"))
-    pipeline = inference_pipeline(spec.student, image_size=spec.data.image_size)
+    pipeline = build_inference_pipeline(spec.student, image_size=spec.data.image_size)
     return MmdetDetector(model.module, pipeline)
 
 

@@ -5,23 +5,23 @@ from pathlib import Path
 
 from configs.derived_specs import trial_spec
 from configs.protocol.names import ExitCode, RunFile
-from configs.protocol.probe import Knob, Probe
+from configs.protocol.probe import ParameterEffect, Probe
 from configs.spec.jobs import ProbeSpec
 from configs.spec.run import RunSpec
 from configs.spec.search import RATIO
-from workers.attempt.lifecycle import Desk, attempt
-from workers.data.resolve import dataset_of
-from workers.distillation.teacher import Teacher, shared_teachers
-from workers.machine.environment import whereabouts, write_environment
-from workers.probe.builder import Bench
-from workers.probe.candidates import candidates, setting
+from workers.attempt.lifecycle import JobContext, run_job
+from workers.data.resolve import resolve_run_dataset
+from workers.distillation.teacher import Teacher, share_teachers
+from workers.machine.environment import get_process_info, write_environment
+from workers.probe.builder import StudentFactory
+from workers.probe.candidates import candidate_values, values_with_parents
 from workers.probe.costs import measure_costs
-from workers.probe.effects import Knobs
-from workers.probe.teacher_scores import ScoreCache, teacher_scores
-from workers.probe.unit_losses import measure_units
+from workers.probe.effects import EffectAnalyzer
+from workers.probe.teacher_scores import ScoreCache, measure_teacher_scores
+from workers.probe.unit_losses import measure_unit_losses
 from workers.process.device import prepare_device
-from workers.telemetry.heartbeat import STALL_AFTER_S
-from workers.telemetry.identity import Identity
+from workers.telemetry.heartbeat import DEFAULT_STALL_TIMEOUT_S
+from workers.telemetry.identity import AttemptIdentity
 
 _BEFORE_KNOBS = 3
 """Things that are measured: losses, costs, the teacher."""
@@ -32,85 +32,93 @@ log = logging.getLogger(__name__)
 def probe(
     spec: ProbeSpec,
     *,
-    identity: Identity,
+    identity: AttemptIdentity,
     run_dir: Path,
     cache: Path | None = None,
-    stall_after_s: float = STALL_AFTER_S,
+    stall_timeout_s: float = DEFAULT_STALL_TIMEOUT_S,
 ) -> ExitCode:
     """Look at a sweep's base and parameters; every end is reported, none is raised.
 
     `cache` is a folder for the mAP of teachers, so that each is measured once; none: each time.
     """
 
-    def work(desk: Desk) -> None:
-        with shared_teachers():
-            _probe(spec, desk, None if cache is None else ScoreCache(cache))
+    def work(ctx: JobContext) -> None:
+        with share_teachers():
+            _probe(spec, ctx, None if cache is None else ScoreCache(cache))
 
-    return attempt(
+    return run_job(
         spec,
         work,
         identity=identity,
         run_dir=run_dir,
-        stall_after_s=stall_after_s,
+        stall_timeout_s=stall_timeout_s,
     )
 
 
-def _probe(spec: ProbeSpec, desk: Desk, cache: ScoreCache | None) -> None:
-    dataset = dataset_of(spec.base)
+def _probe(spec: ProbeSpec, ctx: JobContext, cache: ScoreCache | None) -> None:
+    dataset = resolve_run_dataset(spec.base)
     device = prepare_device(spec.resources, spec.base.compute)
-    bench = Bench(dataset=dataset, run_dir=desk.run_dir, device=device)
-    teacher: Teacher | None = bench.runner(spec.base).model.teacher
-    _say_started(bench, teacher, desk)
+    factory = StudentFactory(dataset=dataset, run_dir=ctx.run_dir, device=device)
+    teacher: Teacher | None = factory.runner(spec.base).model.teacher
+    _say_started(factory, teacher, ctx)
     total = _BEFORE_KNOBS + len(spec.space)
-    desk.progress(done=0, total=total)
-    costs = measure_costs(bench, spec.base, on_part=desk.leave_if_unwanted)
-    desk.progress(done=1, total=total)
-    units = measure_units(bench, _measured_for_ratio(spec))
-    desk.progress(done=2, total=total)
-    mean_ap = _teacher_map(bench, spec.base, teacher, desk, cache)
+    ctx.report_progress(done=0, total=total)
+    costs = measure_costs(factory, spec.base, on_progress=ctx.raise_if_stopped)
+    ctx.report_progress(done=1, total=total)
+    units = measure_unit_losses(factory, _measured_for_ratio(spec))
+    ctx.report_progress(done=2, total=total)
+    mean_ap = _teacher_map(factory, spec.base, teacher, ctx, cache)
     found = Probe(
-        knobs={},
+        effects={},
         costs=costs,
         detection_loss=units.detection,
         unit_losses=units.by_weight,
         teacher_map=mean_ap,
     )
-    whole = found.model_copy(update={"knobs": _knobs(bench, spec, found, desk)})
-    desk.write(RunFile.PROBE, whole.model_dump_json(indent=2) + "\n")
+    whole = found.model_copy(update={"effects": _knobs(factory, spec, found, ctx)})
+    ctx.write_artifact(RunFile.PROBE, whole.model_dump_json(indent=2) + "\n")
 
 
-def _knobs(bench: Bench, spec: ProbeSpec, found: Probe, desk: Desk) -> dict[str, Knob]:
+def _knobs(
+    factory: StudentFactory, spec: ProbeSpec, found: Probe, ctx: JobContext
+) -> dict[str, ParameterEffect]:
     total = _BEFORE_KNOBS + len(spec.space)
-    knobs = Knobs(bench, base=spec.base, probe=found, on_look=desk.leave_if_unwanted)
-    by_path: dict[str, Knob] = {}
+    effects = EffectAnalyzer(factory, base=spec.base, probe=found, on_trace=ctx.raise_if_stopped)
+    by_path: dict[str, ParameterEffect] = {}
     for path in spec.space:
-        desk.progress(done=_BEFORE_KNOBS + len(by_path), total=total)
-        by_path[path] = knobs.of(spec.space, path)
-        log.info("%s: %s.", path, by_path[path].what)
-    desk.progress(done=total, total=total, is_last=True)
+        ctx.report_progress(done=_BEFORE_KNOBS + len(by_path), total=total)
+        by_path[path] = effects.analyze(spec.space, path)
+        log.info("%s: %s.", path, by_path[path].detail)
+    ctx.report_progress(done=total, total=total, is_last=True)
     return by_path
 
 
-def _say_started(bench: Bench, teacher: Teacher | None, desk: Desk) -> None:
-    desk.reporter.started(
-        whereabouts(bench.device),
+def _say_started(factory: StudentFactory, teacher: Teacher | None, ctx: JobContext) -> None:
+    ctx.reporter.report_start(
+        get_process_info(factory.device),
         resumed_from_epoch=0,
         teacher_sha256=None if teacher is None else teacher.sha256,
-        dataset=bench.dataset.manifest,
+        dataset=factory.dataset.manifest,
     )
-    write_environment(desk.run_dir / RunFile.ENVIRONMENT, device=bench.device)
+    write_environment(ctx.run_dir / RunFile.ENVIRONMENT, device=factory.device)
     for file in (RunFile.SPEC, RunFile.ENVIRONMENT):
-        desk.reporter.artifact(file)
+        ctx.reporter.report_artifact(file)
 
 
 def _teacher_map(
-    bench: Bench, base: RunSpec, teacher: Teacher | None, desk: Desk, cache: ScoreCache | None
+    factory: StudentFactory,
+    base: RunSpec,
+    teacher: Teacher | None,
+    ctx: JobContext,
+    cache: ScoreCache | None,
 ) -> float | None:
-    scores = teacher_scores(bench, base, teacher, cache=cache, on_batch=desk.leave_if_unwanted)
+    scores = measure_teacher_scores(
+        factory, base, teacher, cache=cache, on_batch=ctx.raise_if_stopped
+    )
     if scores is None:
         return None
     values = {f"teacher/{name}": value for name, value in scores.items()}
-    desk.reporter.metrics(step=0, values=values)
+    ctx.reporter.report_metrics(step=0, values=values)
     return scores["bbox_mAP"]
 
 
@@ -118,6 +126,8 @@ def _measured_for_ratio(spec: ProbeSpec) -> RunSpec:
     """The base, of the method with which `ratio` exists."""
     if RATIO not in spec.space:
         return spec.base
-    values = setting(spec.space, RATIO, candidates(spec.space[RATIO])[0], base=spec.base)
+    values = values_with_parents(
+        spec.space, RATIO, candidate_values(spec.space[RATIO])[0], base=spec.base
+    )
     del values[RATIO]
     return trial_spec(spec.base, values, seed=spec.base.seed)

@@ -8,11 +8,11 @@ import torch
 from configs.protocol.names import ExitCode
 from configs.spec.run import RunSpec
 from workers import distributed
-from workers.attempt.files import Slips, Witness
-from workers.attempt.lifecycle import end_by, say_how_the_last_ended
+from workers.attempt.files import AttemptFiles, FailureReporter
+from workers.attempt.lifecycle import finish_with_error, report_previous_oom_kill
 from workers.attempt.stop import Termination
-from workers.attempt.watchdog import watched
-from workers.data.resolve import dataset_of
+from workers.attempt.watchdog import watch_for_stalls
+from workers.data.resolve import resolve_run_dataset
 from workers.errors import (
     DatasetError,
     InvalidSpec,
@@ -22,14 +22,14 @@ from workers.errors import (
     Superseded,
     TeacherMismatch,
 )
-from workers.telemetry.heartbeat import STALL_AFTER_S
-from workers.telemetry.identity import Identity
-from workers.telemetry.protocol import Voice
-from workers.telemetry.reporter import Reporter
+from workers.telemetry.heartbeat import DEFAULT_STALL_TIMEOUT_S
+from workers.telemetry.identity import AttemptIdentity
+from workers.telemetry.protocol import Reporter
+from workers.telemetry.reporter import SpoolReporter
 from workers.training.hooks.checkpoints import CheckpointsHook
-from workers.training.loop import Lockstep
-from workers.training.run import Course
-from workers.training.setup import build_workbench, make_room
+from workers.training.loop import TrainLoop
+from workers.training.run import TrainingRun
+from workers.training.setup import build_shared_inputs, build_training_setup
 
 _KNOWN_TO_ALL = (
     *(Superseded, StopRequested, Preempted),
@@ -41,60 +41,70 @@ _KNOWN_TO_ALL = (
 def train(
     spec: RunSpec,
     *,
-    identity: Identity,
+    identity: AttemptIdentity,
     run_dir: Path,
     termination: Termination,
     device: torch.device | None = None,
-    stall_after_s: float = STALL_AFTER_S,
+    stall_timeout_s: float = DEFAULT_STALL_TIMEOUT_S,
 ) -> ExitCode:
     """Train until the run ends or this attempt does; every end is reported, none is raised.
 
     Where several processes train together, each calls this, on the `device` it was given; the
     first one reports.
     """
-    log_file = Slips(run_dir, attempt=identity.attempt).log_of(distributed.rank())
-    with _voice(spec, identity=identity, run_dir=run_dir) as voice:
-        say_how_the_last_ended(voice, run_dir=run_dir, attempt=identity.attempt)
+    log_file = AttemptFiles(run_dir, attempt=identity.attempt).log_file(distributed.get_rank())
+    with _voice(spec, identity=identity, run_dir=run_dir) as reporter:
+        report_previous_oom_kill(reporter, run_dir=run_dir, attempt=identity.attempt)
         try:
-            with watched({log_file: voice}, stall_after_s=stall_after_s):
+            with watch_for_stalls({log_file: reporter}, stall_timeout_s=stall_timeout_s):
                 best = _train(
-                    spec, run_dir=run_dir, voice=voice, termination=termination, assigned=device
+                    spec,
+                    run_dir=run_dir,
+                    reporter=reporter,
+                    termination=termination,
+                    assigned=device,
                 )
         except Exception as error:
-            if distributed.count() > 1 and not isinstance(error, _KNOWN_TO_ALL):
+            if distributed.get_world_size() > 1 and not isinstance(error, _KNOWN_TO_ALL):
                 raise
-            return end_by(error, voice=voice, run_dir=run_dir, attempt=identity.attempt)
-        voice.outcome("succeeded", best_map=best.best_map, best_epoch=best.best_epoch)
+            return finish_with_error(
+                error, reporter=reporter, run_dir=run_dir, attempt=identity.attempt
+            )
+        reporter.report_outcome("succeeded", best_map=best.best_map, best_epoch=best.best_epoch)
         return ExitCode.SUCCEEDED
 
 
 def _voice(
-    spec: RunSpec, *, identity: Identity, run_dir: Path
-) -> contextlib.AbstractContextManager[Voice]:
-    if not distributed.is_first():
-        return contextlib.nullcontext(Witness(Slips(run_dir, attempt=identity.attempt)))
-    return Reporter.open(run_dir, identity=identity, spec=spec)
+    spec: RunSpec, *, identity: AttemptIdentity, run_dir: Path
+) -> contextlib.AbstractContextManager[Reporter]:
+    if not distributed.is_main_process():
+        return contextlib.nullcontext(
+            FailureReporter(AttemptFiles(run_dir, attempt=identity.attempt))
+        )
+    return SpoolReporter.open(run_dir, identity=identity, spec=spec)
 
 
 def _train(
     spec: RunSpec,
     *,
     run_dir: Path,
-    voice: Voice,
+    reporter: Reporter,
     termination: Termination,
     assigned: torch.device | None,
 ) -> CheckpointsHook:
-    dataset = dataset_of(spec)
-    room = make_room(spec, dataset=dataset, run_dir=run_dir, assigned=assigned)
-    bench = build_workbench(spec, room, run_dir=run_dir, voice=voice, termination=termination)
-    course = Course(spec, run_dir, voice, bench)
-    course.say_started(dataset)
-    teacher = course.measure_teacher(termination=termination)
-    course.say_teachers(teacher)
+    dataset = resolve_run_dataset(spec)
+    room = build_shared_inputs(spec, dataset=dataset, run_dir=run_dir, assigned_device=assigned)
+    bench = build_training_setup(
+        spec, room, run_dir=run_dir, reporter=reporter, termination=termination
+    )
+    course = TrainingRun(spec, run_dir, reporter, bench)
+    course.report_started(dataset)
+    teacher = course.evaluate_teacher(termination=termination)
+    course.report_teacher_metrics(teacher)
     try:
-        Lockstep([bench.runner], room.training, device=room.device).go()
+        TrainLoop([bench.runner], room.training, device=room.device).run()
     except NanLoss:
-        course.keep_offending_batch()
+        course.write_nan_batch()
         raise
     course.finish(teacher)
     return bench.checkpoints

@@ -14,55 +14,55 @@ from pathlib import Path
 from typing import Self
 
 from configs.protocol.failure import FailureReason
-from configs.protocol.names import ExitCode, attempt_log
-from configs.protocol.pack import PackMember, PackOrder
+from configs.protocol.names import ExitCode, attempt_log_path
+from configs.protocol.pack import PackJob, PackMember
 from configs.spec.run import RunSpec
-from workers.attempt.failures import is_sticky, reason_of
-from workers.attempt.lifecycle import say_how_the_last_ended, told_end
+from workers.attempt.failures import classify_error, is_sticky
+from workers.attempt.lifecycle import report_error, report_previous_oom_kill
 from workers.attempt.stop import Termination
-from workers.attempt.watchdog import watched
-from workers.data.loaders import kept
-from workers.data.resolve import dataset_of
-from workers.distillation.teacher import shared_teachers
+from workers.attempt.watchdog import watch_for_stalls
+from workers.data.loaders import cache_batches
+from workers.data.resolve import resolve_run_dataset
+from workers.distillation.teacher import share_teachers
 from workers.errors import NanLoss, PackOutOfMemory
-from workers.evaluation.coco import Scores
+from workers.evaluation.coco import CocoMetrics
 from workers.process.gpu_context import CudaContext, GpuContext
-from workers.process.logs import speaking_for
-from workers.telemetry.identity import Identity
-from workers.telemetry.reporter import PATIENCE_S, Reporter
+from workers.process.logs import log_context
+from workers.telemetry.identity import AttemptIdentity
+from workers.telemetry.reporter import DRAIN_TIMEOUT_S, SpoolReporter
 from workers.telemetry.spool import SpoolUnreadable
-from workers.training.loop import Lockstep
-from workers.training.run import Course
+from workers.training.loop import TrainLoop
+from workers.training.run import TrainingRun
 from workers.training.runner import Runner
-from workers.training.setup import Room, build_workbench, make_room
+from workers.training.setup import SharedInputs, build_shared_inputs, build_training_setup
 
 log = logging.getLogger(__name__)
 
 
-class Member:
+class PackedRun:
     """A run in a pack, from its first word to its last."""
 
     def __init__(
-        self, spec: RunSpec, *, identity: Identity, run_dir: Path, gpu: GpuContext
+        self, spec: RunSpec, *, identity: AttemptIdentity, run_dir: Path, gpu: GpuContext
     ) -> None:
         self.spec = spec
         self._gpu = gpu
         self.run_dir = run_dir
         self.run_id = identity.run_id
         self.attempt = identity.attempt
-        self.log_file = run_dir / attempt_log(identity.attempt)
-        self.voice = Reporter.open(run_dir, identity=identity, spec=spec)
-        self.course: Course | None = None
-        self.code: ExitCode | None = None
+        self.log_file = run_dir / attempt_log_path(identity.attempt)
+        self.reporter = SpoolReporter.open(run_dir, identity=identity, spec=spec)
+        self.training_run: TrainingRun | None = None
+        self.exit_code: ExitCode | None = None
         self._closing: threading.Thread | None = None
 
     @classmethod
-    def of(cls, member: PackMember, order: PackOrder, spec: RunSpec, *, gpu: GpuContext) -> Self:
+    def open(cls, member: PackMember, order: PackJob, spec: RunSpec, *, gpu: GpuContext) -> Self:
         """A member as the order names it."""
-        identity = Identity(
+        identity = AttemptIdentity(
             run_id=member.run_id,
             attempt=member.attempt,
-            report_url=order.report_url,
+            service_url=order.service_url,
             mlflow_url=order.mlflow_url,
             preset=member.preset,
             name=member.name,
@@ -71,52 +71,52 @@ class Member:
         return cls(spec, identity=identity, run_dir=Path(member.run_dir), gpu=gpu)
 
     @property
-    def is_in(self) -> bool:
+    def is_active(self) -> bool:
         """Whether it has not ended."""
-        return self.code is None
+        return self.exit_code is None
 
     @property
     def runner(self) -> Runner:
         """What drives it, once it is prepared."""
-        assert self.course is not None
-        return self.course.bench.runner
+        assert self.training_run is not None
+        return self.training_run.setup.runner
 
     @contextmanager
-    def turn(self, *, beside: int) -> Iterator[None]:
+    def catch_failure(self, *, num_others: int) -> Iterator[None]:
         """What goes wrong herein ends this member, and is told; no other hears of it.
 
         `beside` counts the others that took memory when the round of turns began.
         """
         failure: Exception | None = None
-        with speaking_for(self.log_file):
+        with log_context(self.log_file):
             try:
                 with self._batch_kept():
                     yield
             except Exception as error:
                 failure = error
         if failure is not None:
-            self.fail(failure, beside=beside)
+            self.fail(failure, num_others=num_others)
 
-    def fail(self, error: Exception, *, beside: int) -> None:
+    def fail(self, error: Exception, *, num_others: int) -> None:
         """End this member by `error`, which is told; its memory is free for `release_memory` then.
 
         After an error that leaves the GPU unusable the process ends too. Only this member's end
         has been told by then, so the others are tried again and none of them is blamed.
         """
-        if beside and reason_of(error) is FailureReason.CUDA_OUT_OF_MEMORY:
-            error = PackOutOfMemory(beside, error)
-        with speaking_for(self.log_file):
-            code = told_end(
+        if num_others and classify_error(error) is FailureReason.CUDA_OUT_OF_MEMORY:
+            error = PackOutOfMemory(num_others, error)
+        with log_context(self.log_file):
+            code = report_error(
                 error,
-                voice=self.voice,
+                reporter=self.reporter,
                 run_dir=self.run_dir,
                 attempt=self.attempt,
                 gpu=self._gpu,
             )
         if is_sticky(error) or not self._gpu.is_usable():
-            self.voice.drain(patience_s=PATIENCE_S)
+            self.reporter.drain(timeout_s=DRAIN_TIMEOUT_S)
             log.error("Run %s left the GPU unusable, so its pack's process ends.", self.run_id)
-            self._gpu.abandon(ExitCode.INTERRUPTED)
+            self._gpu.exit_process(ExitCode.INTERRUPTED)
         _clear_frames(error)
         self._leave(code)
 
@@ -125,24 +125,26 @@ class Member:
         try:
             yield
         except NanLoss:
-            if self.course is not None:
-                self.course.keep_offending_batch()
+            if self.training_run is not None:
+                self.training_run.write_nan_batch()
             raise
 
-    def prepare(self, room: Room, *, termination: Termination) -> None:
+    def prepare(self, room: SharedInputs, *, termination: Termination) -> None:
         """Build the student, as far as it had come, and say that it starts."""
-        bench = build_workbench(
-            self.spec, room, run_dir=self.run_dir, voice=self.voice, termination=termination
+        bench = build_training_setup(
+            self.spec, room, run_dir=self.run_dir, reporter=self.reporter, termination=termination
         )
-        self.course = Course(self.spec, self.run_dir, self.voice, bench)
-        self.course.say_started(room.dataset)
+        self.training_run = TrainingRun(self.spec, self.run_dir, self.reporter, bench)
+        self.training_run.report_started(room.dataset)
 
-    def finish(self, teacher: Scores | None) -> None:
+    def finish(self, teacher: CocoMetrics | None) -> None:
         """Write the results and say that it succeeded."""
-        assert self.course is not None
-        self.course.finish(teacher if self.course.bench.model.teacher is not None else None)
-        checkpoints = self.course.bench.checkpoints
-        self.voice.outcome(
+        assert self.training_run is not None
+        self.training_run.finish(
+            teacher if self.training_run.setup.model.teacher is not None else None
+        )
+        checkpoints = self.training_run.setup.checkpoints
+        self.reporter.report_outcome(
             "succeeded", best_map=checkpoints.best_map, best_epoch=checkpoints.best_epoch
         )
         self._leave(ExitCode.SUCCEEDED)
@@ -151,28 +153,31 @@ class Member:
         """Wait until everything it said has arrived, or patience ends."""
         if self._closing is not None:
             self._closing.join()
-        self.voice.close(patience_s=PATIENCE_S)
+        self.reporter.close(timeout_s=DRAIN_TIMEOUT_S)
 
     def _leave(self, code: ExitCode) -> None:
         """Let go of the student; what it said is brought while the others go on."""
-        self.code = code
-        self.course = None
+        self.exit_code = code
+        self.training_run = None
         self._closing = threading.Thread(
-            target=self.voice.close, kwargs={"patience_s": PATIENCE_S}, name="closing", daemon=True
+            target=self.reporter.close,
+            kwargs={"timeout_s": DRAIN_TIMEOUT_S},
+            name="closing",
+            daemon=True,
         )
         self._closing.start()
 
 
-class Pack:
+class PackTrainer:
     """Members that share a room, and a teacher if they are taught."""
 
     def __init__(
-        self, members: Sequence[Member], *, termination: Termination, gpu: GpuContext
+        self, members: Sequence[PackedRun], *, termination: Termination, gpu: GpuContext
     ) -> None:
         self._members = members
         self._termination = termination
         self._gpu = gpu
-        self._teacher: Scores | None = None
+        self._teacher: CocoMetrics | None = None
 
     def train(self) -> None:
         """Until nobody is left; raises what is no single member's failure."""
@@ -186,30 +191,30 @@ class Pack:
         @contextmanager
         def guard(index: int, beside: int) -> Iterator[None]:
             member = students[index]
-            with member.turn(beside=beside):
+            with member.catch_failure(num_others=beside):
                 yield
-                if member.is_in and member.runner.is_done:
+                if member.is_active and member.runner.is_done:
                     member.finish(self._teacher)
 
         def make_room(error: Exception, beside: int) -> int:
             """Without memory for a batch the last student leaves, unless it was alone."""
-            if beside == 0 or reason_of(error) is not FailureReason.CUDA_OUT_OF_MEMORY:
+            if beside == 0 or classify_error(error) is not FailureReason.CUDA_OUT_OF_MEMORY:
                 raise error
-            index = max(index for index, member in enumerate(students) if member.is_in)
-            students[index].fail(error, beside=beside)
+            index = max(index for index, member in enumerate(students) if member.is_active)
+            students[index].fail(error, num_others=beside)
             return index
 
-        lockstep = Lockstep(
+        lockstep = TrainLoop(
             [member.runner for member in students],
             room.training,
             device=room.device,
             guard=guard,
-            make_room=make_room,
-            on_departure=self._gpu.release_memory,
+            evict=make_room,
+            on_student_end=self._gpu.release_memory,
         )
-        lockstep.go()
+        lockstep.run()
 
-    def end_all(self, error: Exception) -> None:
+    def fail_all(self, error: Exception) -> None:
         """End everybody who is left by an error that is no single member's.
 
         Each is told what it would be told alone. If the GPU is unusable nobody is: all are tried
@@ -217,43 +222,43 @@ class Pack:
         """
         if is_sticky(error) or not self._gpu.is_usable():
             log.error("The GPU is unusable, so the pack's process ends.", exc_info=error)
-            self._gpu.abandon(ExitCode.INTERRUPTED)
+            self._gpu.exit_process(ExitCode.INTERRUPTED)
         left = self._left()
         for member in left:
-            member.fail(error, beside=len(left) - 1)
+            member.fail(error, num_others=len(left) - 1)
 
-    def _left(self) -> list[Member]:
-        return [member for member in self._members if member.is_in]
+    def _left(self) -> list[PackedRun]:
+        return [member for member in self._members if member.is_active]
 
-    def _each(self, act: Callable[[Member], None]) -> None:
+    def _each(self, act: Callable[[PackedRun], None]) -> None:
         """One round of turns."""
         members = self._left()
         for member in members:
-            with member.turn(beside=len(members) - 1):
+            with member.catch_failure(num_others=len(members) - 1):
                 act(member)
-            if not member.is_in:
+            if not member.is_active:
                 self._gpu.release_memory()
 
-    def _room(self) -> Room | None:
+    def _room(self) -> SharedInputs | None:
         """What they share; without it all of them end the same way."""
         for member in self._members:
-            with member.turn(beside=len(self._members) - 1):
-                dataset = dataset_of(member.spec)
-                room = make_room(member.spec, dataset=dataset, run_dir=member.run_dir)
-                return replace(room, validation=kept(room.validation))
+            with member.catch_failure(num_others=len(self._members) - 1):
+                dataset = resolve_run_dataset(member.spec)
+                room = build_shared_inputs(member.spec, dataset=dataset, run_dir=member.run_dir)
+                return replace(room, validation=cache_batches(room.validation))
         return None
 
-    def _say_teacher(self, member: Member) -> None:
+    def _say_teacher(self, member: PackedRun) -> None:
         """It is measured once, for all that it teaches."""
-        if member.course is None or member.course.bench.model.teacher is None:
+        if member.training_run is None or member.training_run.setup.model.teacher is None:
             return
         if self._teacher is None:
-            self._teacher = member.course.measure_teacher(termination=self._termination)
-        member.course.say_teachers(self._teacher)
+            self._teacher = member.training_run.evaluate_teacher(termination=self._termination)
+        member.training_run.report_teacher_metrics(self._teacher)
 
 
 def train_pack(
-    order: PackOrder,
+    order: PackJob,
     specs: Sequence[RunSpec],
     *,
     termination: Termination,
@@ -269,28 +274,30 @@ def train_pack(
         members = _opened(order, specs, gpu=gpu)
         for member in members:
             stack.callback(member.close)
-            member.voice.pulse = members[0].voice.pulse
-            member.voice.start()
-            say_how_the_last_ended(member.voice, run_dir=member.run_dir, attempt=member.attempt)
-        voices = {member.log_file: member.voice for member in members}
-        with watched(voices, stall_after_s=order.stall_after_s), shared_teachers():
-            pack = Pack(members, termination=termination, gpu=gpu)
+            member.reporter.heartbeat = members[0].reporter.heartbeat
+            member.reporter.start()
+            report_previous_oom_kill(
+                member.reporter, run_dir=member.run_dir, attempt=member.attempt
+            )
+        voices = {member.log_file: member.reporter for member in members}
+        with watch_for_stalls(voices, stall_timeout_s=order.stall_timeout_s), share_teachers():
+            pack = PackTrainer(members, termination=termination, gpu=gpu)
             try:
                 pack.train()
             except Exception as error:
-                pack.end_all(error)
-    codes = [member.code for member in members]
+                pack.fail_all(error)
+    codes = [member.exit_code for member in members]
     log.info("The pack's members ended: %s.", ", ".join(str(code) for code in codes))
     have_all_succeeded = len(codes) == len(specs) and set(codes) == {ExitCode.SUCCEEDED}
     return ExitCode.SUCCEEDED if have_all_succeeded else ExitCode.INTERRUPTED
 
 
-def _opened(order: PackOrder, specs: Sequence[RunSpec], *, gpu: GpuContext) -> list[Member]:
+def _opened(order: PackJob, specs: Sequence[RunSpec], *, gpu: GpuContext) -> list[PackedRun]:
     """Those members whose folders can be written to."""
     members = []
     for member, spec in zip(order.members, specs, strict=True):
         try:
-            members.append(Member.of(member, order, spec, gpu=gpu))
+            members.append(PackedRun.open(member, order, spec, gpu=gpu))
         except (OSError, SpoolUnreadable):
             log.exception("Run %s cannot be reported, so it is not trained.", member.run_id)
     return members

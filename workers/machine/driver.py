@@ -19,7 +19,7 @@ _DEVICE_SELECTOR = re.compile(r"\d+|(?:GPU|MIG)-\S+")
 
 
 @dataclass(frozen=True)
-class NvmlAnswer:
+class NvmlResult:
     """What NVML, the library behind `nvidia-smi`, answered. Ray counts a node's GPUs by it."""
 
     num_gpus: int = 0
@@ -28,7 +28,7 @@ class NvmlAnswer:
 
 
 @dataclass(frozen=True)
-class DriverView:
+class DriverInfo:
     """GPUs as the driver shows them."""
 
     version: str | None
@@ -37,7 +37,7 @@ class DriverView:
     num_device_files: int
     """Files /dev/nvidia0, /dev/nvidia1, ...: GPUs that this machine or container was given."""
 
-    nvml: NvmlAnswer
+    nvml: NvmlResult
     selectors: tuple[str, ...] | None
     """What CUDA_VISIBLE_DEVICES names: indices, or UUIDs of GPUs or MIG slices.
 
@@ -54,13 +54,13 @@ def read_driver(
     root: Path = Path("/"),
     *,
     environment: Mapping[str, str] = os.environ,
-    ask_nvml: Callable[[], NvmlAnswer] | None = None,
-) -> DriverView:
+    ask_nvml: Callable[[], NvmlResult] | None = None,
+) -> DriverInfo:
     """The driver's view of the machine whose `/dev` and `/proc` are below `root`.
 
     Whether GPUs are there is not read from /proc: a container without GPUs has its host's.
     """
-    return DriverView(
+    return DriverInfo(
         version=driver_version(root),
         num_device_files=len(list(root.glob("dev/nvidia[0-9]*"))),
         nvml=(ask_nvml or query_nvml)(),
@@ -77,24 +77,24 @@ def driver_version(root: Path = Path("/")) -> str | None:
     return None
 
 
-def oldest_driver_for(cuda: str) -> int | None:
+def min_driver_branch(cuda: str) -> int | None:
     """The driver branch that a CUDA version as "13.0" needs at least; none: not known."""
     return _OLDEST_DRIVER.get(int(cuda.split(".")[0]))
 
 
-def query_nvml() -> NvmlAnswer:
+def query_nvml() -> NvmlResult:
     """How many GPUs NVML counts. CUDA_VISIBLE_DEVICES does not change the number."""
     try:
         library = ctypes.CDLL(_NVML_LIBRARY)
     except OSError:
-        return NvmlAnswer()
+        return NvmlResult()
     if status := library.nvmlInit_v2():
-        return NvmlAnswer(error=_nvml_error(library, status))
+        return NvmlResult(error=_nvml_error(library, status))
     try:
         count = ctypes.c_uint()
         if status := library.nvmlDeviceGetCount_v2(ctypes.byref(count)):
-            return NvmlAnswer(error=_nvml_error(library, status))
-        return NvmlAnswer(num_gpus=count.value)
+            return NvmlResult(error=_nvml_error(library, status))
+        return NvmlResult(num_gpus=count.value)
     finally:
         library.nvmlShutdown()
 

@@ -21,7 +21,7 @@ _ALLOCATOR_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
 @dataclass(frozen=True)
-class Whereabouts:
+class ProcessInfo:
     """The process that trains."""
 
     host: str
@@ -31,7 +31,7 @@ class Whereabouts:
 
 
 @dataclass(frozen=True)
-class Gpu:
+class GpuInfo:
     """A GPU that a process computes on."""
 
     host: str
@@ -47,18 +47,18 @@ class Gpu:
     """The version of the host's kernel module."""
 
 
-def whereabouts(device: torch.device) -> Whereabouts:
+def get_process_info(device: torch.device) -> ProcessInfo:
     """This process, and versions of everything a number depends on."""
     versions = {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
-    return Whereabouts(socket.gethostname(), os.getpid(), str(device), versions)
+    return ProcessInfo(socket.gethostname(), os.getpid(), str(device), versions)
 
 
-def gpu_of(device: torch.device) -> Gpu | None:
+def get_gpu_info(device: torch.device) -> GpuInfo | None:
     """The GPU that this process computes on; none on a CPU."""
     if device.type != "cuda":
         return None
     properties = torch.cuda.get_device_properties(device)
-    return Gpu(
+    return GpuInfo(
         host=socket.gethostname(),
         device=str(device),
         name=properties.name,
@@ -69,15 +69,15 @@ def gpu_of(device: torch.device) -> Gpu | None:
 
 
 def write_environment(
-    path: Path, *, device: torch.device, gpus: Sequence[Gpu | None] | None = None
+    path: Path, *, device: torch.device, gpus: Sequence[GpuInfo | None] | None = None
 ) -> None:
     """Versions, machine, device and numeric settings as JSON.
 
     To be called when the device is prepared, for the settings are read from torch. `gpus` are those
     of all processes of a group, in the order of their ranks; none: this process is alone.
     """
-    here = whereabouts(device)
-    devices = [gpu_of(device)] if gpus is None else gpus
+    here = get_process_info(device)
+    devices = [get_gpu_info(device)] if gpus is None else gpus
     facts = {
         "versions": here.versions,
         "host": here.host,

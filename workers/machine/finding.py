@@ -3,7 +3,7 @@
 from configs.spec.base import Contract
 
 
-class Finding(Contract):
+class MachineFinding(Contract):
     """One check: whether it went well, what was seen, and what to do if not."""
 
     name: str

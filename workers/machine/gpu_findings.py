@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 
 from configs.protocol.names import GPUS_FINDING
-from workers.machine.driver import DriverView, oldest_driver_for
-from workers.machine.finding import Finding
+from workers.machine.driver import DriverInfo, min_driver_branch
+from workers.machine.finding import MachineFinding
 from workers.machine.gpu import GpuReport, examine_gpus
 
 _DEFAULT_ADVICE = "Read `nvidia-smi` and, as root, `dmesg | grep -i -e xid -e nvrm`."
@@ -80,7 +80,7 @@ class TorchBuild:
 class GpuExamination:
     """The driver's view, and a report for each GPU that this process may use."""
 
-    driver: DriverView
+    driver: DriverInfo
     reports: tuple[GpuReport, ...] = ()
     cuda: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -90,14 +90,14 @@ class GpuExamination:
         """GPUs that passed."""
         return tuple(report for report in self.reports if report.is_usable)
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> Iterator[MachineFinding]:
         """The comparison, and a finding for each GPU that torch could address."""
         yield self._comparison()
         for report in self.reports:
             if report.name:
                 yield self._finding_of(report)
 
-    def _comparison(self) -> Finding:
+    def _comparison(self) -> MachineFinding:
         broken = [report for report in self.reports if not report.is_usable]
         offered = self.environment.get("RAY_WORKER_GPUS", "")
         if broken:
@@ -113,7 +113,7 @@ class GpuExamination:
                 f"RAY_WORKER_GPUS is {offered}, but torch can use {len(self.reports)}",
                 "Lower RAY_WORKER_GPUS, or name every MIG slice in CUDA_VISIBLE_DEVICES.",
             )
-        return Finding(name=GPUS_FINDING, ok=True, detail=self._healthy_detail())
+        return MachineFinding(name=GPUS_FINDING, ok=True, detail=self._healthy_detail())
 
     def _healthy_detail(self) -> str:
         if self.reports:
@@ -124,10 +124,10 @@ class GpuExamination:
             return f"none was given to this machine or container. {self._driver_in_words()}"
         return "none; training runs on the CPU"
 
-    def _failed(self, detail: str, advice: str) -> Finding:
-        return Finding(name=GPUS_FINDING, ok=False, detail=detail, advice=advice)
+    def _failed(self, detail: str, advice: str) -> MachineFinding:
+        return MachineFinding(name=GPUS_FINDING, ok=False, detail=detail, advice=advice)
 
-    def _finding_of(self, report: GpuReport) -> Finding:
+    def _finding_of(self, report: GpuReport) -> MachineFinding:
         detail = (
             f"{report.name}, capability {report.capability}, "
             f"{report.memory_bytes / 2**30:.1f} GiB, driver {self.driver.version or 'unknown'}; "
@@ -135,8 +135,8 @@ class GpuExamination:
         if report.is_usable:
             largest = max(report.differences.values(), default=0.0)
             detail += f"{', '.join(report.differences)} differ by at most {largest:.1g}"
-            return Finding(name=f"GPU {report.selector}", ok=True, detail=detail)
-        return Finding(
+            return MachineFinding(name=f"GPU {report.selector}", ok=True, detail=detail)
+        return MachineFinding(
             name=f"GPU {report.selector}",
             ok=False,
             detail=detail + report.error,
@@ -153,7 +153,7 @@ class GpuExamination:
 
     @property
     def _needed_driver(self) -> int | None:
-        return None if self.cuda is None else oldest_driver_for(self.cuda)
+        return None if self.cuda is None else min_driver_branch(self.cuda)
 
     @property
     def _is_driver_too_old(self) -> bool:
@@ -173,7 +173,7 @@ class GpuExamination:
 
 
 def examine_machine(
-    driver: DriverView,
+    driver: DriverInfo,
     *,
     environment: Mapping[str, str],
     torch_build: TorchBuild | None = None,

@@ -32,7 +32,7 @@ _GAMMA, _ALPHA = 2.0, 0.25
 _NMS_IOU = 0.5
 
 
-class OperatorFault(Exception):
+class OperatorError(Exception):
     """An operator is missing, or what it computes is wrong."""
 
 
@@ -51,7 +51,7 @@ class OperatorCheck:
 def check_operators(device: torch.device) -> dict[str, float]:
     """The relative difference of each operator's results on `device` from their reference.
 
-    Raises `OperatorFault` if mmcv has no compiled operators for the device, or if a difference is
+    Raises `OperatorError` if mmcv has no compiled operators for the device, or if a difference is
     above `TOLERANCE`; what an operator itself raises is passed on.
     """
     _require_compiled(device)
@@ -64,21 +64,21 @@ def check_operators(device: torch.device) -> dict[str, float]:
         _CONVOLUTIONS.fp32_precision = precision
 
 
-def compiled_for() -> str:
+def compiled_targets() -> str:
     """What mmcv's operators were compiled for: "CPU" or "CPU and CUDA 13.0".
 
-    Raises `OperatorFault` if `mmcv._ext` is no compiled module.
+    Raises `OperatorError` if `mmcv._ext` is no compiled module.
     """
     spec = find_spec("mmcv._ext")
     if spec is None or not (spec.origin or "").endswith(tuple(EXTENSION_SUFFIXES)):
-        raise OperatorFault("mmcv._ext is not a compiled module: this is not mmcv-full")
+        raise OperatorError("mmcv._ext is not a compiled module: this is not mmcv-full")
     cuda = get_compiling_cuda_version()
     return "CPU" if cuda == "not available" else f"CPU and CUDA {cuda}"
 
 
 def _require_compiled(device: torch.device) -> None:
-    if device.type != "cpu" and compiled_for() == "CPU":
-        raise OperatorFault("mmcv-full was compiled without operators for GPUs")
+    if device.type != "cpu" and compiled_targets() == "CPU":
+        raise OperatorError("mmcv-full was compiled without operators for GPUs")
 
 
 def _difference(check: OperatorCheck, device: torch.device) -> float:
@@ -93,7 +93,7 @@ def _difference(check: OperatorCheck, device: torch.device) -> float:
     # Each by itself: `max` passes over NaN.
     for difference in differences:
         if not difference <= TOLERANCE:
-            raise OperatorFault(
+            raise OperatorError(
                 f"{check.name} on {device} differs from its reference by {difference:.2g}, allowed "
                 f"are {TOLERANCE:g}"
             )

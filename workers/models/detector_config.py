@@ -46,15 +46,15 @@ _NORMALIZATION: dict[str, dict[str, Any]] = {
 }
 
 
-def template(head_kind: str) -> Config:
+def load_template(head_kind: str) -> Config:
     """Our mmdet config for a kind of head, before anything is filled in."""
     with as_file(files("configs").joinpath("mmdet")) as folder:
         return Config.fromfile(str(folder / f"{head_kind}.py"))
 
 
-def detector_config(detector: Detector, *, classes: ClassNames) -> ConfigDict:
+def build_detector_config(detector: Detector, *, classes: ClassNames) -> ConfigDict:
     """A plain mmdet detector; its weights come later, but for ImageNet backbones."""
-    model: dict[str, Any] = template(detector.head.kind)._cfg_dict.model.to_dict()
+    model: dict[str, Any] = load_template(detector.head.kind)._cfg_dict.model.to_dict()
     backbone, channels = _backbone_config(detector.backbone)
     model["backbone"] = backbone
     model["neck"] |= {"in_channels": channels, "out_channels": detector.neck.channels}
@@ -68,7 +68,7 @@ def detector_config(detector: Detector, *, classes: ClassNames) -> ConfigDict:
     return ConfigDict(model)
 
 
-def normalization(detector: Detector) -> dict[str, Any]:
+def get_normalization(detector: Detector) -> dict[str, Any]:
     """Mean, deviation and channel order of the images that the backbone expects."""
     return _NORMALIZATION[detector.normalize]
 

@@ -10,14 +10,14 @@ from configs.spec.detector import Detector
 from configs.spec.distillation import NoDistillation
 from configs.spec.run import RunSpec, TeacherFiles
 from configs.spec.schedule import AdamW, CosinePolicy, Schedule
-from workers.data.resolve import DatasetPlace
-from workers.models.detector_config import detector_config, normalization, template
+from workers.data.resolve import LocalDataset
+from workers.models.detector_config import build_detector_config, get_normalization, load_template
 
 
-def config_from_spec(spec: RunSpec, *, dataset: DatasetPlace, run_dir: Path) -> Config:
+def build_training_config(spec: RunSpec, *, dataset: LocalDataset, run_dir: Path) -> Config:
     """The whole configuration of a training run, ready for mmcv's runner and mmdet's builders."""
-    config = template(spec.student.head.kind)
-    config.model = student_config(spec, classes=dataset.manifest.classes)
+    config = load_template(spec.student.head.kind)
+    config.model = build_student_config(spec, classes=dataset.manifest.classes)
     config.data = _data_config(spec, dataset=dataset)
     config.optimizer = _optimizer_config(spec)
     config.optimizer_config = {"grad_clip": _grad_clip(spec.schedule)}
@@ -32,25 +32,25 @@ def config_from_spec(spec: RunSpec, *, dataset: DatasetPlace, run_dir: Path) -> 
     return config
 
 
-def student_config(spec: RunSpec, *, classes: ClassNames) -> ConfigDict:
+def build_student_config(spec: RunSpec, *, classes: ClassNames) -> ConfigDict:
     """The model that learns: a detector as we train it, with or without a teacher beside it."""
-    student = detector_config(spec.student, classes=classes)
+    student = build_detector_config(spec.student, classes=classes)
     student["type"] = "TandemDetector"
     student["bbox_head"]["type"] = f"Tandem{student['bbox_head']['type']}"
     student["compute"] = spec.compute.model_dump()
     if isinstance(spec.distillation, NoDistillation) or not isinstance(spec.teacher, TeacherFiles):
         return student
     student["teacher"] = {
-        "config": detector_config(spec.teacher.detector, classes=spec.teacher.classes),
+        "config": build_detector_config(spec.teacher.detector, classes=spec.teacher.classes),
         "checkpoint": spec.teacher.checkpoint,
         "sha256": spec.teacher.sha256,
-        "columns": teacher_columns(spec, classes=classes),
+        "columns": select_teacher_columns(spec, classes=classes),
     }
     student["distillation"] = spec.distillation.model_dump()
     return student
 
 
-def teacher_columns(spec: RunSpec, *, classes: ClassNames) -> list[int] | None:
+def select_teacher_columns(spec: RunSpec, *, classes: ClassNames) -> list[int] | None:
     """Which of the teacher's classes are the student's, in the student's order; none: all.
 
     Where the teacher lacks one of them, the service has refused the spec; here it is -1 too many.
@@ -61,11 +61,11 @@ def teacher_columns(spec: RunSpec, *, classes: ClassNames) -> list[int] | None:
     return [known.get(name, -1) for name in classes]
 
 
-def data_config(
-    detector: Detector, *, dataset: DatasetPlace, image_size: tuple[int, int]
+def build_data_config(
+    detector: Detector, *, dataset: LocalDataset, image_size: tuple[int, int]
 ) -> dict[str, Any]:
     """mmdet's datasets and pipelines for images as `detector` expects them."""
-    data: dict[str, Any] = template(detector.head.kind)._cfg_dict.data.to_dict()
+    data: dict[str, Any] = load_template(detector.head.kind)._cfg_dict.data.to_dict()
     manifest = dataset.manifest
     for name, split in (("train", manifest.train), ("val", manifest.val), ("test", manifest.val)):
         data[name] |= _files_of(split, dataset=dataset)
@@ -73,16 +73,18 @@ def data_config(
     return data
 
 
-def inference_pipeline(detector: Detector, *, image_size: tuple[int, int]) -> list[dict[str, Any]]:
+def build_inference_pipeline(
+    detector: Detector, *, image_size: tuple[int, int]
+) -> list[dict[str, Any]]:
     """What images go through before `detector` looks at them, from a file on."""
-    data: dict[str, Any] = template(detector.head.kind)._cfg_dict.data.to_dict()
+    data: dict[str, Any] = load_template(detector.head.kind)._cfg_dict.data.to_dict()
     pipeline: list[dict[str, Any]] = data["test"]["pipeline"]
     _adapt(pipeline, detector, image_size=image_size)
     return pipeline
 
 
-def _data_config(spec: RunSpec, *, dataset: DatasetPlace) -> dict[str, Any]:
-    data = data_config(spec.student, dataset=dataset, image_size=spec.data.image_size)
+def _data_config(spec: RunSpec, *, dataset: LocalDataset) -> dict[str, Any]:
+    data = build_data_config(spec.student, dataset=dataset, image_size=spec.data.image_size)
     _, _, resize, flip, *_ = data["train"]["pipeline"]
     flip["flip_ratio"] = spec.data.flip
     if spec.data.multi_scale is not None:
@@ -90,7 +92,7 @@ def _data_config(spec: RunSpec, *, dataset: DatasetPlace) -> dict[str, Any]:
         resize["img_scale"] = [(longest, shortest) for shortest in spec.data.multi_scale]
         resize["multiscale_mode"] = "range"
     data["samples_per_gpu"] = spec.data.batch_size
-    data["workers_per_gpu"] = spec.data.loader_workers
+    data["workers_per_gpu"] = spec.data.num_workers
     return data
 
 
@@ -101,7 +103,7 @@ def _adapt(
         if step["type"] in ("Resize", "MultiScaleFlipAug") and "img_scale" in step:
             step["img_scale"] = image_size
         if step["type"] == "Normalize":
-            step |= normalization(detector)
+            step |= get_normalization(detector)
 
 
 def _steps(pipeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -109,7 +111,7 @@ def _steps(pipeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [*pipeline, *(inner for step in pipeline for inner in step.get("transforms", ()))]
 
 
-def _files_of(split: Split, *, dataset: DatasetPlace) -> dict[str, Any]:
+def _files_of(split: Split, *, dataset: LocalDataset) -> dict[str, Any]:
     return {
         "ann_file": str(dataset.root / split.annotations),
         "img_prefix": str(dataset.root / split.images),

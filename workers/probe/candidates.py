@@ -13,29 +13,31 @@ from configs.spec.sweep import Space, Values
 
 
 @dataclass(frozen=True)
-class Tried:
+class CandidateSpecs:
     """A parameter's values, each with the others as in the base."""
 
     specs: dict[Scalar, RunSpec]
-    objection: str
+    error: str
     """Why a value is not among them; empty: nothing is said against any."""
 
 
-def tried(space: Space, path: str, *, base: RunSpec, probe: Probe) -> Tried:
+def build_candidate_specs(
+    space: Space, path: str, *, base: RunSpec, probe: Probe
+) -> CandidateSpecs:
     """The base with a parameter at its extremes; where one cannot be, with what is between them."""
     specs: dict[Scalar, RunSpec] = {}
     objection = ""
-    for value in candidates(space[path]):
+    for value in candidate_values(space[path]):
         if len(specs) == 2 and not isinstance(space[path], Choice):
             break
         try:
             specs[value] = _variant(space, path, value, base=base, probe=probe)
         except SpecError as error:
             objection = str(error)
-    return Tried(specs, objection)
+    return CandidateSpecs(specs, objection)
 
 
-def candidates(parameter: Parameter) -> tuple[Scalar, ...]:
+def candidate_values(parameter: Parameter) -> tuple[Scalar, ...]:
     """Low, high and the middle of a range; all values of a choice."""
     if isinstance(parameter, Choice):
         return parameter.values
@@ -44,7 +46,7 @@ def candidates(parameter: Parameter) -> tuple[Scalar, ...]:
     return (low, high, middle)
 
 
-def setting(space: Space, path: str, value: Scalar, *, base: RunSpec) -> Values:
+def values_with_parents(space: Space, path: str, value: Scalar, *, base: RunSpec) -> Values:
     """The value, and values of others with which the parameter exists: the base's if they do."""
     values: Values = {path: value}
     waiting = [path]
@@ -57,7 +59,7 @@ def setting(space: Space, path: str, value: Scalar, *, base: RunSpec) -> Values:
 
 
 def _variant(space: Space, path: str, value: Scalar, *, base: RunSpec, probe: Probe) -> RunSpec:
-    values = setting(space, path, value, base=base)
+    values = values_with_parents(space, path, value, base=base)
     try:
         return trial_spec(base, values, seed=base.seed, probe=probe)
     except SpecError:
@@ -71,7 +73,7 @@ def _variant(space: Space, path: str, value: Scalar, *, base: RunSpec, probe: Pr
 def _parents(space: Space, path: str) -> Iterator[tuple[str, tuple[Scalar, ...]]]:
     yield from space[path].when.items()
     if path == BALANCE:
-        yield RATIO, candidates(space[RATIO])
+        yield RATIO, candidate_values(space[RATIO])
 
 
 def _chosen(allowed: tuple[Scalar, ...], *, now: object) -> Scalar:
@@ -91,5 +93,5 @@ def _completed(space: Space, values: Values) -> Values:
     for path, parameter in space.items():
         exists = all(more.get(parent) in allowed for parent, allowed in parameter.when.items())
         if path not in more and parameter.when and exists:
-            more[path] = candidates(parameter)[0]
+            more[path] = candidate_values(parameter)[0]
     return more

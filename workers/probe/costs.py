@@ -10,11 +10,11 @@ import torch
 from configs.protocol.probe import Costs
 from configs.spec.run import RunSpec
 from workers.data.batches import Batch
-from workers.data.loaders import validation_loader, whole_dataset
+from workers.data.loaders import build_validation_loader, unwrap_dataset
 from workers.distillation.teacher import Teacher
-from workers.evaluation.coco import evaluate, score
-from workers.probe.builder import Bench, in_this_process
-from workers.probe.memory import begin_peak, peak_bytes, room_bytes, student_bytes
+from workers.evaluation.coco import compute_metrics, evaluate
+from workers.probe.builder import StudentFactory, disable_loader_workers
+from workers.probe.memory import available_bytes, peak_bytes, reset_peak, student_bytes
 from workers.probe.shapes import largest_batch
 from workers.training.runner import Runner
 
@@ -27,33 +27,33 @@ _EVALUATED_BATCHES = 2
 
 
 def measure_costs(
-    bench: Bench, spec: RunSpec, *, on_part: Callable[[], None] = lambda: None
+    factory: StudentFactory, spec: RunSpec, *, on_progress: Callable[[], None] = lambda: None
 ) -> Costs:
     """What steps of a run cost here; its batch in one process, whatever the spec says of several.
 
     Memory is measured first: what was there before would count.
     """
-    device, batch = bench.device, bench.batch(spec)
-    begin_peak(device)
-    runner = bench.runner(spec)
+    device, batch = factory.device, factory.batch(spec)
+    reset_peak(device)
+    runner = factory.runner(spec)
     for group in runner.optimizer.param_groups:
         group["lr"] = 0.0  # the steps are there to be timed, and not to go astray
-    _take_largest_steps(bench, spec, runner)
+    _take_largest_steps(factory, spec, runner)
     base, member = peak_bytes(device), student_bytes(runner)
-    on_part()
+    on_progress()
     teacher_s = _teacher_s(runner.model.teacher, batch, device)
-    on_part()
+    on_progress()
     student_s = _student_s(runner, batch, device, teacher_s=teacher_s)
-    on_part()
+    on_progress()
     return Costs(
-        load_s=_load_s(bench, spec),
+        load_s=_load_s(factory, spec),
         teacher_s=teacher_s,
         student_s=student_s,
-        evaluation_s=_evaluation_s(bench, spec, runner),
-        steps_per_epoch=bench.steps_per_epoch(spec),
+        evaluation_s=_evaluation_s(factory, spec, runner),
+        steps_per_epoch=factory.steps_per_epoch(spec),
         base_bytes=base,
         member_bytes=member,
-        room_bytes=room_bytes(device),
+        available_bytes=available_bytes(device),
         device=_name_of(device),
     )
 
@@ -80,26 +80,28 @@ def _finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _take_largest_steps(bench: Bench, spec: RunSpec, runner: Runner) -> None:
+def _take_largest_steps(factory: StudentFactory, spec: RunSpec, runner: Runner) -> None:
     """Two steps that take as much memory as any will: the batch is the largest, the teacher looks
     at it anew, the optimizer has its state by the second, and that one also looks at the losses.
     """
-    batch = largest_batch(bench, spec)
+    batch = largest_batch(factory, spec)
     _take_step(runner, batch, number=1)
     is_taught = runner.model.teacher is not None
-    _take_step(runner, batch, number=2, looks=is_taught and spec.loss_budget_steps is not None)
+    _take_step(
+        runner, batch, number=2, looks=is_taught and spec.loss_shares_every_steps is not None
+    )
 
 
 def _take_step(runner: Runner, batch: list[Batch], *, number: int, looks: bool = False) -> None:
     """A step that fp16 leaves out, to try smaller scales first, is taken again."""
-    scaler, budget = runner.stepper.scaler, runner.model.budget
+    scaler, loss_shares = runner.train_step.scaler, runner.model.loss_shares
     is_taken = False
     while not is_taken:
         scale = scaler.get_scale()
-        budget.is_due = looks
-        runner.stepper.step([_unseen(part) for part in batch], number=number)
+        loss_shares.is_due = looks
+        runner.train_step.step([_unseen(part) for part in batch], number=number)
         is_taken = scaler.get_scale() >= scale
-    budget.shares = []
+    loss_shares.shares = []
 
 
 def _unseen(part: Batch) -> Batch:
@@ -109,7 +111,7 @@ def _unseen(part: Batch) -> Batch:
 
 def _steps(runner: Runner, batch: list[Batch], *, count: int) -> None:
     for number in range(1, count + 1):
-        runner.stepper.step(batch, number=number)
+        runner.train_step.step(batch, number=number)
 
 
 def _teacher_s(teacher: Teacher | None, batch: list[Batch], device: torch.device) -> float:
@@ -118,7 +120,7 @@ def _teacher_s(teacher: Teacher | None, batch: list[Batch], device: torch.device
 
     def look() -> None:
         for part in batch:
-            teacher.look(part["img"], batch=_unseen(part)["img"])
+            teacher.forward(part["img"], batch=_unseen(part)["img"])
 
     return median_s(look, device=device)
 
@@ -133,10 +135,10 @@ def _student_s(
     return step_s if remembers_all else max(0.0, step_s - teacher_s)
 
 
-def _load_s(bench: Bench, spec: RunSpec) -> float:
-    batches = iter(bench.loader(spec))
-    parts = len(bench.batch(spec))
-    count = min(_LOADED_BATCHES, bench.steps_per_epoch(spec))
+def _load_s(factory: StudentFactory, spec: RunSpec) -> float:
+    batches = iter(factory.loader(spec))
+    parts = len(factory.batch(spec))
+    count = min(_LOADED_BATCHES, factory.steps_per_epoch(spec))
     cpu = torch.device("cpu")
     return float(
         np.median(
@@ -145,26 +147,30 @@ def _load_s(bench: Bench, spec: RunSpec) -> float:
     )
 
 
-def _evaluation_s(bench: Bench, spec: RunSpec, runner: Runner) -> float:
+def _evaluation_s(factory: StudentFactory, spec: RunSpec, runner: Runner) -> float:
     """Loading and the student's forward, and COCO's judgement of what the teacher finds.
 
     A student that has learnt nothing finds nothing, so that there would be nothing to judge.
     """
-    whole = _validation(bench, spec, images=spec.evaluation.val_images)
+    whole = _validation(factory, spec, images=spec.evaluation.val_images)
     few = _EVALUATED_BATCHES * spec.evaluation.batch_size
-    count = min(few, len(whole_dataset(whole)))
-    loader = _validation(bench, spec, images=count)
-    seconds = _timed_s(lambda: evaluate(runner.model, loader, device=bench.device), bench.device)
+    count = min(few, len(unwrap_dataset(whole)))
+    loader = _validation(factory, spec, images=count)
+    seconds = _timed_s(
+        lambda: evaluate(runner.model, loader, device=factory.device), factory.device
+    )
     if runner.model.teacher is not None:
-        found = evaluate(runner.model.teacher.detector, loader, device=bench.device)
-        seconds += _timed_s(lambda: score(found.detections, whole_dataset(loader)), bench.device)
-    return seconds * len(whole_dataset(whole)) / count
+        found = evaluate(runner.model.teacher.detector, loader, device=factory.device)
+        seconds += _timed_s(
+            lambda: compute_metrics(found.detections, unwrap_dataset(loader)), factory.device
+        )
+    return seconds * len(unwrap_dataset(whole)) / count
 
 
-def _validation(bench: Bench, spec: RunSpec, *, images: int | None) -> Any:
+def _validation(factory: StudentFactory, spec: RunSpec, *, images: int | None) -> Any:
     evaluation = spec.evaluation.model_copy(update={"val_images": images})
-    asked = in_this_process(spec).model_copy(update={"evaluation": evaluation})
-    return validation_loader(bench.config(asked), spec=asked)
+    asked = disable_loader_workers(spec).model_copy(update={"evaluation": evaluation})
+    return build_validation_loader(factory.config(asked), spec=asked)
 
 
 def _name_of(device: torch.device) -> str:

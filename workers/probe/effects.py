@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 
-from configs.protocol.probe import Knob, Probe
+from configs.protocol.probe import ParameterEffect, Probe
 from configs.spec.run import RunSpec
 from configs.spec.search import BALANCE, RATIO, Scalar
 from configs.spec.sweep import Space
-from workers.probe.builder import Bench
-from workers.probe.candidates import Tried, tried
+from workers.probe.builder import StudentFactory
+from workers.probe.candidates import CandidateSpecs, build_candidate_specs
 from workers.probe.learning_rates import learning_rates
-from workers.probe.two_steps import Looks
+from workers.probe.two_steps import TraceCache
 from workers.probe.unit_losses import terms_by_weight
 
 _CLIPPING = "schedule.max_grad_norm"
@@ -26,36 +26,36 @@ _PARTS = {
 Differs = Callable[[list[RunSpec]], bool]
 
 
-class Knobs:
+class EffectAnalyzer:
     """Compares runs that differ in one parameter, on one batch and over the schedule."""
 
     def __init__(
-        self, bench: Bench, *, base: RunSpec, probe: Probe, on_look: Callable[[], None]
+        self, factory: StudentFactory, *, base: RunSpec, probe: Probe, on_trace: Callable[[], None]
     ) -> None:
         """`probe`: as much of it as is known, for the weights that `ratio` stands for."""
-        self._bench = bench
+        self._bench = factory
         self._base = base
         self._probe = probe
-        self._looks = Looks(bench, on_look=on_look)
+        self._looks = TraceCache(factory, on_trace=on_trace)
 
-    def of(self, space: Space, path: str) -> Knob:
+    def analyze(self, space: Space, path: str) -> ParameterEffect:
         """What the parameter moves first; nothing, if two values of it are never told apart."""
         if path in (RATIO, BALANCE) and (missing := self._weight_without_a_loss()):
-            return Knob(
+            return ParameterEffect(
                 has_effect=False,
-                what=f"{missing} weighs a term that is 0 on the batch, so that no weight makes it "
+                detail=f"{missing} weighs a term that is 0 on the batch, so that no weight makes it "
                 "a share of the detector's own losses",
             )
-        found = tried(space, path, base=self._base, probe=self._probe)
+        found = build_candidate_specs(space, path, base=self._base, probe=self._probe)
         if len(found.specs) < 2:
-            return Knob(has_effect=True, what=f"not known: {found.objection}")
+            return ParameterEffect(has_effect=True, detail=f"not known: {found.error}")
         specs = list(found.specs.values())
         for moved, differs in self._stages():
             if differs(specs):
-                return Knob(has_effect=True, what=moved)
+                return ParameterEffect(has_effect=True, detail=moved)
         if any(self._looks_differ(specs, part=part) for part in _PARTS):
-            return Knob(has_effect=True, what=f"not known: {self._why_unknown()}")
-        return Knob(has_effect=False, what=self._why_nothing(path, found))
+            return ParameterEffect(has_effect=True, detail=f"not known: {self._why_unknown()}")
+        return ParameterEffect(has_effect=False, detail=self._why_nothing(path, found))
 
     def _stages(self) -> Iterator[tuple[str, Differs]]:
         """In the order in which a run comes to them; looking stops at the first difference."""
@@ -69,24 +69,24 @@ class Knobs:
     def _shapes_differ(self, specs: list[RunSpec]) -> bool:
         if all(spec.student == specs[0].student for spec in specs):
             return False
-        first, *others = map(self._bench.shape, specs)
+        first, *others = map(self._bench.weight_shapes, specs)
         return any(other != first for other in others)
 
     def _images_differ(self, specs: list[RunSpec]) -> bool:
-        return len(set(map(self._bench.preparation, specs))) > 1
+        return len(set(map(self._bench.preprocessing_key, specs))) > 1
 
     def _differ(self, specs: list[RunSpec], *, part: str) -> bool:
         """Whether a part of the looks differs, and is the same in two looks at one run."""
         return self._looks_differ(specs, part=part) and part not in self._changing_parts
 
     def _looks_differ(self, specs: list[RunSpec], *, part: str) -> bool:
-        first, *others = (getattr(self._looks.of(spec), part) for spec in specs)
+        first, *others = (getattr(self._looks.get(spec), part) for spec in specs)
         return any(other != first for other in others)
 
     @cached_property
     def _changing_parts(self) -> frozenset[str]:
         """Parts that differ between two looks at the base, so that a difference says nothing."""
-        return self._looks.changing_parts(self._base)
+        return self._looks.nondeterministic_fields(self._base)
 
     def _why_unknown(self) -> str:
         device = "GPU" if self._bench.device.type == "cuda" else self._bench.device.type.upper()
@@ -111,8 +111,8 @@ class Knobs:
                 return weight
         return None
 
-    def _why_nothing(self, path: str, found: Tried) -> str:
-        looks = [self._looks.of(spec) for spec in found.specs.values()]
+    def _why_nothing(self, path: str, found: CandidateSpecs) -> str:
+        looks = [self._looks.get(spec) for spec in found.specs.values()]
         spec = next(iter(found.specs.values()))
         if path == _CLIPPING:
             norm = max(look.norm for look in looks)
@@ -131,7 +131,7 @@ class Knobs:
         )
 
 
-def _range(found: Tried) -> str:
+def _range(found: CandidateSpecs) -> str:
     """The values that were compared, as part of a sentence."""
     values = sorted(found.specs, key=_rank)
     if len(values) == 2:

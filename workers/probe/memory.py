@@ -18,7 +18,7 @@ _LIMITS = (
 """What a container may have, in either version of the kernel's groups."""
 
 
-def begin_peak(device: torch.device) -> None:
+def reset_peak(device: torch.device) -> None:
     """Forget the peak so far; a CPU's process has one for life."""
     if device.type == "cuda":
         # Runners refer to themselves, so those that are done with wait for the collector.
@@ -51,7 +51,7 @@ def student_bytes(runner: Runner) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in (*tensors, *state))
 
 
-def room_bytes(device: torch.device) -> int:
+def available_bytes(device: torch.device) -> int:
     """What is free or ours already, but for a tenth."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)

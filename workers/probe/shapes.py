@@ -9,19 +9,19 @@ from torch.nn import functional
 
 from configs.spec.run import Data, RunSpec
 from workers.data.batches import Batch
-from workers.probe.builder import Bench
+from workers.probe.builder import StudentFactory
 
 
-def largest_batch(bench: Bench, spec: RunSpec) -> list[Batch]:
+def largest_batch(factory: StudentFactory, spec: RunSpec) -> list[Batch]:
     """The parts of the first batch, padded with zeros to the largest shape that training will see.
 
     The labels are the first batch's.
     """
-    loader: Any = bench.loader(spec)
+    loader: Any = factory.loader(spec)
     longest, shortest = largest_edges(
-        loader.dataset.dataset, spec.data, divisor=_pad_divisor(bench, spec)
+        loader.dataset.dataset, spec.data, divisor=_pad_divisor(factory, spec)
     )
-    return [_padded(part, longest=longest, shortest=shortest) for part in bench.batch(spec)]
+    return [_padded(part, longest=longest, shortest=shortest) for part in factory.batch(spec)]
 
 
 def largest_edges(dataset: Any, data: Data, *, divisor: int) -> tuple[int, int]:
@@ -55,8 +55,8 @@ def _multiple(edge: int, *, of: int) -> int:
     return -(-edge // of) * of
 
 
-def _pad_divisor(bench: Bench, spec: RunSpec) -> int:
-    pipeline = bench.config(spec).data.train.pipeline
+def _pad_divisor(factory: StudentFactory, spec: RunSpec) -> int:
+    pipeline = factory.config(spec).data.train.pipeline
     return next(int(step.size_divisor) for step in pipeline if step.type == "Pad")
 
 

@@ -11,10 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from configs.spec.run import RunSpec, TeacherFiles
 from workers.checkpoints.files import write_atomically
-from workers.data.loaders import validation_loader
+from workers.data.loaders import build_validation_loader
 from workers.distillation.teacher import Teacher
 from workers.evaluation.coco import evaluate
-from workers.probe.builder import Bench, in_this_process
+from workers.probe.builder import StudentFactory, disable_loader_workers
 
 _SCORES: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, float])
 
@@ -25,14 +25,14 @@ class ScoreCache:
 
     folder: Path
 
-    def find(self, key: str) -> dict[str, float] | None:
+    def load(self, key: str) -> dict[str, float] | None:
         """COCO's numbers; none: not measured yet, or not readable any more."""
         try:
             return _SCORES.validate_json(self._file(key).read_bytes())
         except (OSError, ValidationError):
             return None
 
-    def keep(self, key: str, scores: dict[str, float]) -> None:
+    def save(self, key: str, scores: dict[str, float]) -> None:
         """Write COCO's numbers down."""
         write_atomically(self._file(key), _SCORES.dump_json(scores, indent=2) + b"\n")
 
@@ -40,8 +40,8 @@ class ScoreCache:
         return self.folder / f"{key}.json"
 
 
-def teacher_scores(
-    bench: Bench,
+def measure_teacher_scores(
+    factory: StudentFactory,
     spec: RunSpec,
     teacher: Teacher | None,
     *,
@@ -51,27 +51,27 @@ def teacher_scores(
     """COCO's numbers; none without a teacher, or if it knows other classes than the labels."""
     if teacher is None or spec.teacher_classes != "same":
         return None
-    key = score_key(bench, spec, sha256=teacher.sha256)
-    known = None if cache is None else cache.find(key)
+    key = score_key(factory, spec, sha256=teacher.sha256)
+    known = None if cache is None else cache.load(key)
     if known is not None:
         return known
-    loader = validation_loader(bench.config(spec), spec=in_this_process(spec))
-    found = evaluate(teacher.detector, loader, device=bench.device, on_batch=on_batch)
+    loader = build_validation_loader(factory.config(spec), spec=disable_loader_workers(spec))
+    found = evaluate(teacher.detector, loader, device=factory.device, on_batch=on_batch)
     scores = found.by_metric
     if cache is not None:
-        cache.keep(key, scores)
+        cache.save(key, scores)
     return scores
 
 
-def score_key(bench: Bench, spec: RunSpec, *, sha256: str) -> str:
+def score_key(factory: StudentFactory, spec: RunSpec, *, sha256: str) -> str:
     """Equal where the same teacher sees the same images in the same way."""
     assert isinstance(spec.teacher, TeacherFiles)
-    shown: Any = bench.config(spec).data.val.pipeline
+    shown: Any = factory.config(spec).data.val.pipeline
     what = {
         "teacher": sha256,
         "detector": spec.teacher.detector.model_dump(mode="json"),
         "classes": spec.teacher.classes,
-        "dataset": bench.dataset.manifest.digest,
+        "dataset": factory.dataset.manifest.digest,
         "images": spec.evaluation.val_images,
         "pipeline": shown,
     }

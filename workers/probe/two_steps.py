@@ -15,14 +15,14 @@ from torch import Tensor
 from configs.spec.run import RunSpec
 from workers.data.batches import Batch
 from workers.errors import NanLoss
-from workers.probe.builder import Bench
+from workers.probe.builder import StudentFactory
 from workers.probe.learning_rates import learning_rates
 from workers.training.hooks.seeding import seed_everything
 from workers.training.runner import Runner
 
 
 @dataclass(frozen=True)
-class Look:
+class TwoStepTrace:
     """Two steps; a step that cannot be taken has its error's words for a fingerprint."""
 
     losses: dict[str, float]
@@ -42,47 +42,49 @@ class Look:
     small decays need it to show."""
 
 
-class Looks:
+class TraceCache:
     """Looks at specs, once at each."""
 
-    def __init__(self, bench: Bench, *, on_look: Callable[[], None] = lambda: None) -> None:
-        self._bench = bench
-        self._on_look = on_look
-        self._known: dict[str, Look] = {}
+    def __init__(
+        self, factory: StudentFactory, *, on_trace: Callable[[], None] = lambda: None
+    ) -> None:
+        self._bench = factory
+        self._on_look = on_trace
+        self._known: dict[str, TwoStepTrace] = {}
 
-    def of(self, spec: RunSpec) -> Look:
+    def get(self, spec: RunSpec) -> TwoStepTrace:
         """Two steps of a run, from its first weights."""
         key = spec.model_dump_json()
         if key not in self._known:
             self._known[key] = self._look(spec)
         return self._known[key]
 
-    def changing_parts(self, spec: RunSpec) -> frozenset[str]:
-        """Fields of `Look` that differ between two looks at one run; none where kernels give the
+    def nondeterministic_fields(self, spec: RunSpec) -> frozenset[str]:
+        """Fields of `TwoStepTrace` that differ between two looks at one run; none where kernels give the
         same bits twice. Looks a second time at what is known already."""
-        first, second = self.of(spec), self._look(spec)
+        first, second = self.get(spec), self._look(spec)
         return frozenset(
             field.name
-            for field in dataclasses.fields(Look)
+            for field in dataclasses.fields(TwoStepTrace)
             if getattr(first, field.name) != getattr(second, field.name)
         )
 
-    def _look(self, spec: RunSpec) -> Look:
+    def _look(self, spec: RunSpec) -> TwoStepTrace:
         self._on_look()
-        with repeatable(self._bench.device):
-            return look_at(self._bench, spec)
+        with deterministic_kernels(self._bench.device):
+            return trace_two_steps(self._bench, spec)
 
 
-def look_at(bench: Bench, spec: RunSpec) -> Look:
+def trace_two_steps(factory: StudentFactory, spec: RunSpec) -> TwoStepTrace:
     """Two steps on the first batch, with the random states that training would have."""
-    runner, batch = bench.runner(spec), bench.batch(spec)
-    config = bench.config(spec)
-    rates = learning_rates(config, steps_per_epoch=bench.steps_per_epoch(spec))
+    runner, batch = factory.runner(spec), factory.batch(spec)
+    config = factory.config(spec)
+    rates = learning_rates(config, steps_per_epoch=factory.steps_per_epoch(spec))
     gradients = _Gradients(runner)
     losses, first_update = _step(runner, batch, seed=spec.seed, number=1, rate=next(rates))
     gradient, norm = gradients.fingerprint, gradients.norm
     _, later_update = _step(runner, batch, seed=spec.seed, number=2, rate=config.optimizer.lr)
-    return Look(losses, gradient, max(norm, gradients.norm), first_update, later_update)
+    return TwoStepTrace(losses, gradient, max(norm, gradients.norm), first_update, later_update)
 
 
 def fingerprint(tensors: Iterable[Tensor]) -> str:
@@ -94,7 +96,7 @@ def fingerprint(tensors: Iterable[Tensor]) -> str:
 
 
 @contextlib.contextmanager
-def repeatable(device: torch.device) -> Iterator[None]:
+def deterministic_kernels(device: torch.device) -> Iterator[None]:
     """Kernels that give the same bits twice, where torch has some; those of a CPU do anyway.
 
     mmcv's operators know nothing of it: a deformable convolution's backward pass adds in the order
@@ -116,7 +118,7 @@ class _Gradients:
     """The gradient of a model's last step, taken down before anybody clips it."""
 
     def __init__(self, runner: Runner) -> None:
-        self._scaler = runner.stepper.scaler
+        self._scaler = runner.train_step.scaler
         self._seen: dict[str, tuple[str, float]] = {}
         for name, parameter in runner.model.named_parameters():
             if parameter.requires_grad:
@@ -154,10 +156,10 @@ def _step(
 
 def _taken_step(runner: Runner, batch: list[Batch], *, seed: int, number: int) -> dict[str, float]:
     """A step that fp16 leaves out, to try smaller scales first, is taken again."""
-    scaler = runner.stepper.scaler
+    scaler = runner.train_step.scaler
     while True:
         scale = scaler.get_scale()
         seed_everything(seed, number - 1, 0)
-        outputs: dict[str, Any] = runner.stepper.step(batch, number=number)
+        outputs: dict[str, Any] = runner.train_step.step(batch, number=number)
         if scaler.get_scale() >= scale:
             return dict(outputs["log_vars"])

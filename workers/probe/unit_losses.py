@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from configs.protocol.names import DISTILLATION_TERMS
-from configs.spec.distillation import Bckd, Companions, Distillation, Lesson, NoDistillation
+from configs.spec.distillation import Bckd, Distillation, ExtraMethods, Method, NoDistillation
 from configs.spec.run import RunSpec
-from workers.probe.builder import Bench
+from workers.probe.builder import StudentFactory
 from workers.training.hooks.seeding import seed_everything
 
 _TERMS: dict[str, dict[str, str]] = {
@@ -21,7 +21,7 @@ _TERMS: dict[str, dict[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Units:
+class UnitLosses:
     """Losses of the student's first weights on the first batch."""
 
     detection: float
@@ -31,14 +31,14 @@ class Units:
     """Of each taught term at weight 1, by the field of its weight."""
 
 
-def measure_units(bench: Bench, spec: RunSpec) -> Units:
+def measure_unit_losses(factory: StudentFactory, spec: RunSpec) -> UnitLosses:
     """One look at the batch with every weight at 1; `NanLoss` if a loss is no number."""
     even = spec.model_copy(update={"distillation": _at_one(spec.distillation)})
-    runner = bench.runner(even)
+    runner = factory.runner(even)
     seed_everything(spec.seed, 0, 0)
-    losses = runner.stepper.step(bench.batch(even), number=1)["log_vars"]
+    losses = runner.train_step.step(factory.batch(even), number=1)["log_vars"]
     terms = terms_by_weight(spec.distillation)
-    return Units(
+    return UnitLosses(
         detection=detection_loss(losses),
         by_weight={field: losses[f"loss_{term}"] for field, term in terms.items()},
     )
@@ -61,14 +61,14 @@ def terms_by_weight(distillation: Distillation) -> dict[str, str]:
     }
 
 
-def _places(lesson: Lesson) -> dict[str, Lesson]:
+def _places(lesson: Method) -> dict[str, Method]:
     """Every method at work, by its field in a spec."""
     places = {"distillation": lesson}
     if isinstance(lesson, Bckd):
-        for name in Companions.model_fields:
-            companion = getattr(lesson.also, name)
+        for name in ExtraMethods.model_fields:
+            companion = getattr(lesson.extra, name)
             if companion is not None:
-                places[f"distillation.also.{name}"] = companion
+                places[f"distillation.extra.{name}"] = companion
     return places
 
 
@@ -78,10 +78,10 @@ def _at_one(distillation: Distillation) -> Distillation:
     even = _lesson_at_one(distillation)
     if not isinstance(even, Bckd):
         return even
-    beside = {name: getattr(even.also, name) for name in Companions.model_fields}
+    beside = {name: getattr(even.extra, name) for name in ExtraMethods.model_fields}
     others = {name: _lesson_at_one(lesson) for name, lesson in beside.items() if lesson is not None}
-    return even.model_copy(update={"also": even.also.model_copy(update=others)})
+    return even.model_copy(update={"extra": even.extra.model_copy(update=others)})
 
 
-def _lesson_at_one(lesson: Lesson) -> Lesson:
+def _lesson_at_one(lesson: Method) -> Method:
     return lesson.model_copy(update=dict.fromkeys(_TERMS[lesson.method], 1.0))

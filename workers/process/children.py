@@ -16,7 +16,7 @@ from configs.protocol.names import ExitCode
 _PR_SET_PDEATHSIG = 1
 
 
-def dying_with_us() -> Callable[[int], None]:
+def make_worker_init_fn() -> Callable[[int], None]:
     """What a loader's worker does at its start: it ends with this process, and not before.
 
     Ray sends SIGTERM to all of a job's processes at once. A loader that obeyed would be a fault to
@@ -38,7 +38,7 @@ def _die_with(parent: int, _worker: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)  # it died before the kernel was asked
 
 
-def end_with_children(code: ExitCode) -> NoReturn:
+def kill_process_tree(code: ExitCode) -> NoReturn:
     """End this process at once, with all that it started; nothing is cleaned up."""
     for child in _children():
         with contextlib.suppress(psutil.Error):
@@ -57,7 +57,7 @@ def _ignore_once(number: int, _frame: object) -> None:
     signal.signal(number, signal.SIG_DFL)
 
 
-def lead_a_group() -> None:
+def become_group_leader() -> None:
     """Make this process the head of a group of its own, so that all of it can be signalled.
 
     In a terminal the shell sees to that, and a background group could not read from it. Ray runs a

@@ -54,7 +54,7 @@ GPU_FAILED: Final = CudaFailure(FailureReason.NODE_LOST, is_sticky=True)
 LIBRARY_FAILED: Final = CudaFailure(FailureReason.NODE_LOST)
 """cuDNN or cuBLAS say that a kernel failed and not why, so whether it is sticky is not known."""
 
-KERNEL_IS_WRONG: Final = CudaFailure(
+KERNEL_FAULT: Final = CudaFailure(
     FailureReason.BUG,
     is_sticky=True,
     advice="CUDA_LAUNCH_BLOCKING=1 in the worker's environment makes the traceback exact.",
@@ -75,7 +75,7 @@ _BY_CODE: Final[dict[int, tuple[CudaFailure, str]]] = {
     103: (DRIVER_FAILED, "integrity checks failed"),
     127: (DRIVER_FAILED, "startup failure in cuda runtime"),
     200: (NOT_BUILT_FOR_GPU, "device kernel image is invalid"),
-    201: (KERNEL_IS_WRONG, "invalid device context"),
+    201: (KERNEL_FAULT, "invalid device context"),
     209: (NOT_BUILT_FOR_GPU, "no kernel image is available for execution on the device"),
     214: (GPU_FAILED, "uncorrectable ECC error encountered"),
     218: (NOT_BUILT_FOR_GPU, "a PTX JIT compilation failed"),
@@ -87,17 +87,17 @@ _BY_CODE: Final[dict[int, tuple[CudaFailure, str]]] = {
     302: (DRIVER_FAILED, "shared object symbol not found"),
     303: (DRIVER_FAILED, "shared object initialization failed"),
     304: (DRIVER_FAILED, "OS call failed or operation not supported on this OS"),
-    700: (KERNEL_IS_WRONG, "an illegal memory access was encountered"),
+    700: (KERNEL_FAULT, "an illegal memory access was encountered"),
     702: (GPU_FAILED, "the launch timed out and was terminated"),
     709: (GPU_FAILED, "context is destroyed"),
-    710: (KERNEL_IS_WRONG, "device-side assert triggered"),
+    710: (KERNEL_FAULT, "device-side assert triggered"),
     714: (GPU_FAILED, "hardware stack error"),
     715: (GPU_FAILED, "an illegal instruction was encountered"),
-    716: (KERNEL_IS_WRONG, "misaligned address"),
-    717: (KERNEL_IS_WRONG, "operation not supported on global/shared address space"),
+    716: (KERNEL_FAULT, "misaligned address"),
+    717: (KERNEL_FAULT, "operation not supported on global/shared address space"),
     718: (GPU_FAILED, "invalid program counter"),
     719: (GPU_FAILED, "unspecified launch failure"),
-    721: (KERNEL_IS_WRONG, "tensor memory not completely freed"),
+    721: (KERNEL_FAULT, "tensor memory not completely freed"),
     801: (NOT_SUPPORTED, "operation not supported"),
     802: (DRIVER_FAILED, "system not yet initialized"),
     803: (DRIVER_FAILED, "system has unsupported display driver / cuda driver combination"),
@@ -140,7 +140,7 @@ _BY_WORDS: Final = (
     ),
     (HOST_OUT_OF_MEMORY, r"INTERNAL_ERROR_HOST_ALLOCATION_FAILED"),
     (
-        KERNEL_IS_WRONG,
+        KERNEL_FAULT,
         r"device-side assert|illegal memory access|misaligned address",
     ),
     (
@@ -180,7 +180,7 @@ def _compiled() -> tuple[tuple[re.Pattern[str], CudaFailure], ...]:
 _PATTERNS: Final = _compiled()
 
 
-def cuda_failure(error: BaseException) -> CudaFailure | None:
+def classify_cuda_error(error: BaseException) -> CudaFailure | None:
     """The class that one error belongs to, its causes not looked at; none: it is not of CUDA."""
     if isinstance(error, torch.OutOfMemoryError):
         return OUT_OF_MEMORY

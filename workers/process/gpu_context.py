@@ -11,7 +11,7 @@ import torch
 
 from configs.protocol.names import ExitCode
 from workers import distributed
-from workers.process.children import end_with_children
+from workers.process.children import kill_process_tree
 
 _OWN_OVERHEAD_BYTES = 1 << 30
 """What a context, its kernels, cuBLAS and cuDNN take at most beside torch's allocator; NCCL's
@@ -32,7 +32,7 @@ class GpuContext(Protocol):
     def foreign_bytes(self) -> int:
         """Memory of the GPU that other processes hold; 0 if it is too little to be sure."""
 
-    def abandon(self, code: ExitCode) -> NoReturn:
+    def exit_process(self, code: ExitCode) -> NoReturn:
         """End this process at once, without another call to CUDA."""
 
 
@@ -74,9 +74,9 @@ class CudaContext:
             log.exception("The GPU does not say how much memory is free.")
             return 0
         foreign: int = total - free - self._cuda.memory_reserved()
-        overhead = _OWN_OVERHEAD_BYTES * (1 if distributed.count() == 1 else 2)
+        overhead = _OWN_OVERHEAD_BYTES * (1 if distributed.get_world_size() == 1 else 2)
         return foreign if foreign > overhead else 0
 
-    def abandon(self, code: ExitCode) -> NoReturn:
+    def exit_process(self, code: ExitCode) -> NoReturn:
         """Python's own end would free tensors, and freeing may call CUDA, which aborts or hangs."""
-        end_with_children(code)
+        kill_process_tree(code)

@@ -13,7 +13,7 @@ _speaker: ContextVar[Path | None] = ContextVar("speaker", default=None)
 
 
 @contextmanager
-def speaking_for(log_file: Path) -> Iterator[None]:
+def log_context(log_file: Path) -> Iterator[None]:
     """What is logged herein goes to one log of several; what nobody logs for goes to all."""
     token = _speaker.set(log_file)
     try:
@@ -22,10 +22,10 @@ def speaking_for(log_file: Path) -> Iterator[None]:
         _speaker.reset(token)
 
 
-def write_log(*paths: Path, also_print: bool) -> None:
+def configure_logging(*paths: Path, to_stderr: bool) -> None:
     """Append what this process logs to files; others' handlers are taken away."""
     handlers: list[logging.Handler] = [_file_handler(path) for path in paths]
-    if also_print:
+    if to_stderr:
         handlers.append(logging.StreamHandler())
     for handler in handlers:
         handler.setFormatter(_LINE)
@@ -39,7 +39,7 @@ def _file_handler(path: Path) -> logging.Handler:
     return handler
 
 
-def write_crashes(path: Path) -> None:
+def enable_faulthandler(path: Path) -> None:
     """Append where every thread was to a file, should this process die of a signal as SIGSEGV.
 
     The file stays open: nothing can be opened then.

@@ -27,11 +27,11 @@ _LOOK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True)
-class Ended:
+class TerminationResult:
     """What became of processes that were to end."""
 
-    gone: tuple[int, ...]
-    left: tuple[int, ...]
+    ended: tuple[int, ...]
+    unkillable: tuple[int, ...]
     """Those that even SIGKILL did not end: the kernel holds them."""
 
 
@@ -40,7 +40,7 @@ def submission_id(run_id: str, attempt: int) -> str:
     return f"{run_id}-a{attempt}"
 
 
-def earlier_attempts(attempts: Iterable[str], *, run_id: str, attempt: int) -> list[str]:
+def filter_earlier_attempts(attempts: Iterable[str], *, run_id: str, attempt: int) -> list[str]:
     """Those of the same run with a lower number."""
     return [
         name
@@ -51,7 +51,7 @@ def earlier_attempts(attempts: Iterable[str], *, run_id: str, attempt: int) -> l
     ]
 
 
-def processes_by_attempt() -> dict[str, list[psutil.Process]]:
+def find_attempt_processes() -> dict[str, list[psutil.Process]]:
     """This node's processes of attempts, by submission id; never this one nor its ancestors."""
     everybody = list(psutil.process_iter())
     ours = {process.pid: name for process in everybody if (name := _attempt_of(process))}
@@ -66,7 +66,9 @@ def processes_by_attempt() -> dict[str, list[psutil.Process]]:
     return found
 
 
-def end(processes: Sequence[psutil.Process], *, to_leave_s: float = _TO_LEAVE_S) -> Ended:
+def terminate_processes(
+    processes: Sequence[psutil.Process], *, grace_period_s: float = _TO_LEAVE_S
+) -> TerminationResult:
     """End processes: they may leave by themselves (SIGTERM) for a while, and are killed then.
 
     Loaders, which are forks of a process that is to end, are not asked: it takes them along, and
@@ -76,10 +78,10 @@ def end(processes: Sequence[psutil.Process], *, to_leave_s: float = _TO_LEAVE_S)
     asked = [p for p in processes if words[p.pid] != words.get(_parent_of(p), ())]
     _send(processes, signal.SIGCONT)
     _send(asked, signal.SIGTERM)
-    _alive_after(asked, to_leave_s)
+    _alive_after(asked, grace_period_s)
     _send(processes, signal.SIGKILL)
     left = tuple(process.pid for process in _alive_after(processes, _TO_DIE_S))
-    return Ended(tuple(p.pid for p in processes if p.pid not in left), left)
+    return TerminationResult(tuple(p.pid for p in processes if p.pid not in left), left)
 
 
 def _attempt_of(process: psutil.Process) -> str | None:
@@ -136,8 +138,8 @@ def _send(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
             process.send_signal(number)
 
 
-def _alive_after(processes: Sequence[psutil.Process], patience_s: float) -> list[psutil.Process]:
-    deadline_s = time.monotonic() + patience_s
+def _alive_after(processes: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    deadline_s = time.monotonic() + timeout_s
     while alive := [process for process in processes if _is_alive(process)]:
         if time.monotonic() > deadline_s:
             break

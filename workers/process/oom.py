@@ -20,7 +20,7 @@ _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-class StartMark(Contract):
+class StartRecord(Contract):
     """Who began an attempt, and where the kernel's count stood then."""
 
     host: str
@@ -37,10 +37,10 @@ class StartMark(Contract):
     oom_kills: int
 
 
-def leave_start_mark(run_dir: Path, *, attempt: int, rank: int = 0) -> StartMark:
+def write_start_record(run_dir: Path, *, attempt: int, rank: int = 0) -> StartRecord:
     """Write down that this process began a part of an attempt."""
-    counter = oom_counter()
-    mark = StartMark(
+    counter = find_oom_counter()
+    mark = StartRecord(
         host=socket.gethostname(),
         boot=_boot_id(),
         pid=os.getpid(),
@@ -62,12 +62,12 @@ def oom_kills_since_start(run_dir: Path, *, attempt: int) -> int:
     return max((_growth(mark) for mark in _marks(run_dir, attempt)), default=0)
 
 
-def cause_of_death(run_dir: Path, *, attempt: int) -> FailureReason | None:
+def oom_kill_cause(run_dir: Path, *, attempt: int) -> FailureReason | None:
     """Why an attempt of this host ended without a word, as far as the kernel tells."""
     return FailureReason.HOST_OUT_OF_MEMORY if _killed(run_dir, attempt) else None
 
 
-def obituary(run_dir: Path, *, attempt: int) -> str | None:
+def oom_kill_message(run_dir: Path, *, attempt: int) -> str | None:
     """A sentence about an attempt of this host that the kernel ended; none if it did not."""
     mark = _killed(run_dir, attempt)
     if mark is None:
@@ -78,7 +78,7 @@ def obituary(run_dir: Path, *, attempt: int) -> str | None:
     )
 
 
-def oom_counter(*, proc: Path = _PROC, cgroups: Path = _CGROUPS) -> Path | None:
+def find_oom_counter(*, proc: Path = _PROC, cgroups: Path = _CGROUPS) -> Path | None:
     """The file in which the kernel counts this process's cgroup's victims; none: there is none."""
     try:
         lines = (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
@@ -101,32 +101,32 @@ def _candidates(controllers: str, path: str, cgroups: Path) -> Iterator[Path]:
         yield from (folder / path / "memory.oom_control", folder / "memory.oom_control")
 
 
-def _killed(run_dir: Path, attempt: int) -> StartMark | None:
+def _killed(run_dir: Path, attempt: int) -> StartRecord | None:
     for mark in _marks(run_dir, attempt):
         if _growth(mark) > 0 and not _is_alive(mark):
             return mark
     return None
 
 
-def _marks(run_dir: Path, attempt: int) -> Iterator[StartMark]:
+def _marks(run_dir: Path, attempt: int) -> Iterator[StartRecord]:
     """Those that were left on this host since it started."""
     here = (socket.gethostname(), _boot_id())
     for file in sorted((run_dir / RunFile.LOGS).glob(f"attempt-{attempt}.*start.json")):
         try:
-            mark = StartMark.model_validate_json(file.read_bytes())
+            mark = StartRecord.model_validate_json(file.read_bytes())
         except (OSError, ValidationError):
             continue
         if (mark.host, mark.boot) == here:
             yield mark
 
 
-def _growth(mark: StartMark) -> int:
+def _growth(mark: StartRecord) -> int:
     if mark.counter is None:
         return 0
     return max(0, _count_in(Path(mark.counter)) - mark.oom_kills)
 
 
-def _is_alive(mark: StartMark) -> bool:
+def _is_alive(mark: StartRecord) -> bool:
     try:
         return psutil.Process(mark.pid).create_time() == mark.created
     except psutil.NoSuchProcess:

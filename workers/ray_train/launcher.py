@@ -1,7 +1,7 @@
 """Has Ray train one run with several processes, and says how that ended if they cannot.
 
 Beside `workers.search` the only place that imports ray. The driver runs no training and no mmdet:
-what trains is imported where it trains, in `train_part`.
+what trains is imported where it trains, in `train_process`.
 """
 
 import logging
@@ -30,11 +30,11 @@ from configs.protocol.failure import FailureReason
 from configs.protocol.names import Env, ExitCode
 from configs.protocol.records import Outcome
 from configs.spec.compute import Resources
-from workers.attempt.failures import exit_code_of, is_others_end, message_of, reason_of
-from workers.attempt.files import Failure, Part, Slips
+from workers.attempt.failures import classify_error, describe_error, exit_code_for, is_peer_failure
+from workers.attempt.files import AttemptFiles, ProcessFailure, ProcessSpec
 from workers.errors import Preempted
 from workers.process.gpu_environment import GPU_VARIABLES, gpu_environment
-from workers.telemetry.reporter import Reporter
+from workers.telemetry.reporter import SpoolReporter
 
 _PATIENCE_S = 25.0
 """After SIGTERM: Ray kills a job 30 s after it has asked it to end."""
@@ -59,59 +59,61 @@ log = logging.getLogger(__name__)
 class Placement:
     """How many processes there are, and where none of them may be."""
 
-    count: int
-    avoid: tuple[str, ...] = ()
+    num_processes: int
+    excluded_nodes: tuple[str, ...] = ()
     """Ray's ids of nodes."""
 
     @property
     def label_selector(self) -> dict[str, str] | None:
         """What Ray is told of nodes."""
-        return {_NODE_LABEL: f"!in({','.join(self.avoid)})"} if self.avoid else None
+        return (
+            {_NODE_LABEL: f"!in({','.join(self.excluded_nodes)})"} if self.excluded_nodes else None
+        )
 
 
-def launch(part: Part, placement: Placement) -> ExitCode:
+def launch_processes(part: ProcessSpec, placement: Placement) -> ExitCode:
     """Train with several processes; every end is reported, none is raised.
 
     Their cluster is the one of `RAY_ADDRESS`, or one of their own that ends with them.
     """
     spec, identity, run_dir = part.spec, part.identity, Path(part.run_dir)
-    slips = Slips.of(part)
+    slips = AttemptFiles.for_process(part)
     slips.clear()
-    log.info("Trains with %d processes on Ray.", placement.count)
+    log.info("Trains with %d processes on Ray.", placement.num_processes)
     fit = _fit(part, placement=placement, slips=slips)
     failure = _failure_of(fit, slips)
     if failure is None:
         code: Any = fit.result().return_value
         return ExitCode(code)
-    said = slips.last_word()
+    said = slips.read_outcome()
     if said is not None:
         return _exit_code_of_word(said)
     log.error("The attempt failed: %s: %s", failure.reason, failure.message)
-    with Reporter.open(run_dir, identity=identity, spec=spec) as reporter:
-        reporter.outcome(
+    with SpoolReporter.open(run_dir, identity=identity, spec=spec) as reporter:
+        reporter.report_outcome(
             "failed", reason=failure.reason, message=failure.message, node_id=failure.node_id
         )
-    return exit_code_of(failure.reason)
+    return exit_code_for(failure.reason)
 
 
-def train_part(config: Mapping[str, str]) -> int:
+def train_process(config: Mapping[str, str]) -> int:
     """What every process does; Ray finds it by its name."""
-    part = Part.model_validate_json(config["part"])
+    part = ProcessSpec.model_validate_json(config["part"])
     node_id = ray.get_runtime_context().get_node_id()
     # Before anything that a broken node can make fail.
-    Slips.of(part).keep_node(get_context().get_world_rank(), node_id)
-    from workers.ray_train.worker import take_part
+    AttemptFiles.for_process(part).write_node_id(get_context().get_world_rank(), node_id)
+    from workers.ray_train.worker import run_process
 
     device = get_device() if part.spec.resources.num_gpus else None
-    return int(take_part(part, device=device, node_id=node_id))
+    return int(run_process(part, device=device, node_id=node_id))
 
 
-def _fit(part: Part, *, placement: Placement, slips: Slips) -> Future[Result]:
+def _fit(part: ProcessSpec, *, placement: Placement, slips: AttemptFiles) -> Future[Result]:
     """What became of the group, for better or worse."""
     storage = Path(part.run_dir) / "ray" / f"attempt-{part.identity.attempt}"
     shutil.rmtree(storage, ignore_errors=True)
     try:
-        with _cluster(part.spec.resources, count=placement.count):
+        with _cluster(part.spec.resources, count=placement.num_processes):
             leaving = _listen_for_sigterm()
             fit = _in_background(_trainer(part, placement=placement, storage=storage).fit)
             _attend(fit, leaving=leaving, slips=slips)
@@ -147,17 +149,17 @@ def _cluster(asked: Resources, *, count: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def _trainer(part: Part, *, placement: Placement, storage: Path) -> TorchTrainer:
+def _trainer(part: ProcessSpec, *, placement: Placement, storage: Path) -> TorchTrainer:
     asked = part.spec.resources
     has_gpus = asked.num_gpus > 0
     os.environ |= _TRAIN_SETTINGS
-    env = environment_of_processes(os.environ, has_gpus=has_gpus)
+    env = process_environment(os.environ, has_gpus=has_gpus)
     return TorchTrainer(
-        train_part,
+        train_process,
         train_loop_config={"part": part.model_dump_json()},
         torch_config=TorchConfig(backend="nccl" if has_gpus else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=placement.count,
+            num_workers=placement.num_processes,
             use_gpu=has_gpus,
             resources_per_worker={"CPU": asked.num_cpus, "GPU": asked.num_gpus},
             label_selector=placement.label_selector,
@@ -171,7 +173,7 @@ def _trainer(part: Part, *, placement: Placement, storage: Path) -> TorchTrainer
     )
 
 
-def environment_of_processes(driver: Mapping[str, str], *, has_gpus: bool) -> dict[str, str]:
+def process_environment(driver: Mapping[str, str], *, has_gpus: bool) -> dict[str, str]:
     """What the processes have in their environment beside their node's own.
 
     What an operator has set for the driver is handed on: theirs may be on other nodes.
@@ -210,38 +212,42 @@ def _failed(error: Exception) -> Future[Result]:
     return future
 
 
-def _attend(fit: Future[Result], *, leaving: threading.Event, slips: Slips) -> None:
+def _attend(fit: Future[Result], *, leaving: threading.Event, slips: AttemptFiles) -> None:
     """Wait for the end; after SIGTERM only as long as is left."""
     while not fit.done() and not leaving.is_set():
         wait([fit], timeout=_LOOK_EVERY_S)
     if not fit.done():
-        slips.ask_to_leave()
+        slips.request_stop()
         wait([fit], timeout=_PATIENCE_S)
 
 
-def _failure_of(fit: Future[Result], slips: Slips) -> Failure | None:
+def _failure_of(fit: Future[Result], slips: AttemptFiles) -> ProcessFailure | None:
     """Why the processes could not say how they ended; none if they could."""
     error = fit.exception()
     if error is None:
         return None
-    return slips.failure() or failure_from_ray(error, nodes=slips.nodes())
+    return slips.read_failure() or failure_from_ray(error, nodes=slips.read_node_ids())
 
 
-def failure_from_ray(error: BaseException, *, nodes: Mapping[int, str]) -> Failure:
+def failure_from_ray(error: BaseException, *, nodes: Mapping[int, str]) -> ProcessFailure:
     """What an error of Ray means for the attempt; `nodes` are those of the processes, by rank."""
     if isinstance(error, WorkerGroupError):
         return _failure_of_group(error.worker_failures, nodes)
     if isinstance(error, PreemptionError):
-        return Failure(reason=FailureReason.PREEMPTED, message="A node of the cluster is drained.")
+        return ProcessFailure(
+            reason=FailureReason.PREEMPTED, message="A node of the cluster is drained."
+        )
     if isinstance(error, ControllerError):
         message = f"The training processes could not be started: {error.controller_failure}"
-        return Failure(reason=FailureReason.NODE_LOST, message=message)
+        return ProcessFailure(reason=FailureReason.NODE_LOST, message=message)
     if isinstance(error, RayError | ConnectionError):
-        return Failure(reason=FailureReason.NODE_LOST, message=message_of(error))
-    return Failure(reason=reason_of(error), message=message_of(error))
+        return ProcessFailure(reason=FailureReason.NODE_LOST, message=describe_error(error))
+    return ProcessFailure(reason=classify_error(error), message=describe_error(error))
 
 
-def _failure_of_group(errors: Mapping[int, BaseException], nodes: Mapping[int, str]) -> Failure:
+def _failure_of_group(
+    errors: Mapping[int, BaseException], nodes: Mapping[int, str]
+) -> ProcessFailure:
     lost = {
         rank: error.health_check_failure
         for rank, error in errors.items()
@@ -249,24 +255,24 @@ def _failure_of_group(errors: Mapping[int, BaseException], nodes: Mapping[int, s
     }
     if any(isinstance(cause, OutOfMemoryError) for cause in lost.values()):
         message = f"A node ran out of memory ({_ranks(lost)})."
-        return Failure(
+        return ProcessFailure(
             reason=FailureReason.HOST_OUT_OF_MEMORY,
             message=message,
             node_id=_common_node(lost, nodes),
         )
     if lost:
         message = f"A training process was lost ({_ranks(lost)})."
-        return Failure(
+        return ProcessFailure(
             reason=FailureReason.NODE_LOST, message=message, node_id=_common_node(lost, nodes)
         )
-    if all(is_others_end(error) for error in errors.values()):
+    if all(is_peer_failure(error) for error in errors.values()):
         message = f"The training processes cannot reach each other ({_ranks(errors)})."
-        return Failure(reason=FailureReason.NODE_LOST, message=message)
-    rank = min(rank for rank, error in errors.items() if not is_others_end(error))
+        return ProcessFailure(reason=FailureReason.NODE_LOST, message=message)
+    rank = min(rank for rank, error in errors.items() if not is_peer_failure(error))
     first = errors[rank]
-    return Failure(
-        reason=reason_of(first),
-        message=f"{message_of(first)} (rank {rank})",
+    return ProcessFailure(
+        reason=classify_error(first),
+        message=f"{describe_error(first)} (rank {rank})",
         node_id=nodes.get(rank),
     )
 
@@ -288,4 +294,4 @@ def _exit_code_of_word(said: Outcome) -> ExitCode:
         return ExitCode.STOPPED
     if said.result == "cancelled" or said.reason is None:
         return ExitCode.CANCELLED
-    return exit_code_of(said.reason)
+    return exit_code_for(said.reason)

@@ -60,17 +60,17 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Words:
+class Paragraph:
     """A paragraph."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Nothing:
+class Placeholder:
     """Why there is nothing to show."""
 
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Gallery:
     photos: tuple[Photo, ...]
 
 
-Block = Words | Nothing | Table | Picture | Gallery
+Block = Paragraph | Placeholder | Table | Picture | Gallery
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Content:
+class ReportContent:
     """A whole report."""
 
     title: str

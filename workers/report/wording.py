@@ -5,13 +5,13 @@ from urllib.parse import urlsplit
 
 from configs.protocol.names import Metric
 from configs.protocol.report import Comparison, Difference, Verdict
-from configs.spec.distillation import lessons
+from configs.spec.distillation import iter_methods
 from configs.spec.run import RunSpec, RunTeacher, TeacherFiles
 from configs.spec.search import Scalar
 
 MINUS = "\N{MINUS SIGN}"
 _NO_BREAK = "\N{NO-BREAK SPACE}"
-DECIDING = "bbox_mAP"
+PRIMARY_PART = "bbox_mAP"
 """The part that verdicts are about."""
 
 PART_TITLES = {
@@ -22,7 +22,7 @@ PART_TITLES = {
     "bbox_mAP_m": "medium objects",
     "bbox_mAP_l": "large objects",
 }
-METHODS = {
+METHOD_TITLES = {
     "bckd": "BCKD",
     "logit_kd": "logit KD",
     "ld": "LD",
@@ -39,45 +39,45 @@ _VERDICTS: dict[Verdict, str] = {
 _MINUTE_S, _HOUR_S = 60, 3600
 
 
-def points(value: float | None) -> str:
+def format_points(value: float | None) -> str:
     """mAP in points of 100 with one decimal, as papers print it."""
     return "unknown" if value is None else _unsigned_zero(f"{100.0 * value:.1f}")
 
 
-def gain(value: float) -> str:
+def format_gain(value: float) -> str:
     """A difference of mAP in points, with its sign."""
     return _unsigned_zero(f"{100.0 * value:+.1f}")
 
 
-def interval(difference: Difference) -> str:
+def format_interval(difference: Difference) -> str:
     """The 95 % interval of a difference in points, as in `[+1.1, +3.5]`."""
     if difference.low is None or difference.high is None:
         return "interval unknown"
-    return f"[{gain(difference.low)},{_NO_BREAK}{gain(difference.high)}]"
+    return f"[{format_gain(difference.low)},{_NO_BREAK}{format_gain(difference.high)}]"
 
 
-def verdict_in_words(comparison: Comparison) -> str:
+def format_verdict(comparison: Comparison) -> str:
     """The verdict as a cell of a table; of one pair without a noise floor there is none."""
     if comparison.seed_spread == "unknown":
         return "not known: one seed"
     return _VERDICTS[comparison.verdict]
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     """A share of 1 in whole percent."""
     return f"{round(100.0 * share)}{_NO_BREAK}%".replace("-", MINUS)
 
 
-def scalar(value: Scalar) -> str:
+def format_scalar(value: Scalar) -> str:
     """A parameter's value, with three digits if it is a number with a point."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.3g}".replace("-", MINUS) if isinstance(value, float) else str(value)
 
 
-def measured(metric: str, value: float) -> str:
+def format_metric(metric: str, value: float) -> str:
     """A value of a metric: AP in points, anything else as it is."""
-    return points(value) if is_ap(metric) else f"{value:.4g}".replace("-", MINUS)
+    return format_points(value) if is_ap(metric) else f"{value:.4g}".replace("-", MINUS)
 
 
 def is_ap(metric: str) -> bool:
@@ -94,7 +94,7 @@ def metric_title(metric: str) -> str:
     return PART_TITLES.get(metric.removeprefix("val/"), metric)
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """As in `3 h 12 min`."""
     if seconds < _MINUTE_S:
         return f"{seconds:.0f} s"
@@ -103,18 +103,18 @@ def duration(seconds: float) -> str:
     return f"{hours} h {rest:02d} min" if hours else f"{minutes} min"
 
 
-def counted(number: int, noun: str) -> str:
+def format_count(number: int, noun: str) -> str:
     """As in `1 trial`, `3 trials`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def listed(words: Iterable[object], *, last: str = "and") -> str:
+def join_words(words: Iterable[object], *, conjunction: str = "and") -> str:
     """As in `3, 5 and 8`."""
     *others, final = [str(word) for word in words]
-    return f"{', '.join(others)} {last} {final}" if others else final
+    return f"{', '.join(others)} {conjunction} {final}" if others else final
 
 
-def short_names(paths: Sequence[str]) -> dict[str, str]:
+def shorten_paths(paths: Sequence[str]) -> dict[str, str]:
     """Dotted fields by their last word, or whole where two of them end alike."""
     lasts = [path.rsplit(".", 1)[-1] for path in paths]
     return {
@@ -140,7 +140,7 @@ def teacher_title(spec: RunSpec) -> str:
 
 def method_title(spec: RunSpec) -> str:
     """The methods at work, as in `BCKD + PKD`."""
-    names = [METHODS[lesson.method] for lesson in lessons(spec.distillation)]
+    names = [METHOD_TITLES[lesson.method] for lesson in iter_methods(spec.distillation)]
     return " + ".join(names) or "none"
 
 
@@ -148,12 +148,12 @@ def schedule_title(spec: RunSpec) -> str:
     """Epochs, with the name that papers have for twelve of them, or two times and three times."""
     epochs = spec.schedule.epochs
     name = {12: "1x", 24: "2x", 36: "3x"}.get(epochs)
-    return f"{counted(epochs, 'epoch')}{f' ({name})' if name else ''}"
+    return f"{format_count(epochs, 'epoch')}{f' ({name})' if name else ''}"
 
 
 def seeds_title(comparison: Comparison) -> str:
     """Over how many seeds a comparison is."""
-    return counted(len(comparison.runs), "seed")
+    return format_count(len(comparison.runs), "seed")
 
 
 def safe_url(url: str | None) -> str | None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from configs.protocol.sweep_log import Trial
-from configs.spec.search import Choice, Integer, Parameter, Strategy
+from configs.spec.search import Choice, CoordinateSearch, Integer, Parameter
 from configs.spec.sweep import SweepSpec, Values
-from workers.search.space import Wait, cut, key
+from workers.search.space import Wait, grid_values, point_key
 from workers.search.sweep_log import score
 
 CLS, LOC = "distillation.cls_weight", "distillation.loc_weight"
@@ -39,16 +39,16 @@ class _Known:
         return max(useful, key=lambda one: one[0])[1] if useful else _PUBLISHED
 
     def _score(self, weights: Weights) -> tuple[bool, float] | None:
-        return score(self.trials[key(_values(weights))], self.plan.objectives[0])
+        return score(self.trials[point_key(_values(weights))], self.plan.objectives[0])
 
 
-def by_strategy(
-    plan: SweepSpec, algorithm: Strategy, trials: Sequence[Trial]
+def suggest_by_coordinate(
+    plan: SweepSpec, algorithm: CoordinateSearch, trials: Sequence[Trial]
 ) -> Values | Wait | None:
     """The first point of the first stage that is not over."""
-    known = _Known(plan, {key(trial.values): trial for trial in trials})
+    known = _Known(plan, {point_key(trial.values): trial for trial in trials})
     cls_steps, loc_steps = (
-        tuple(float(step) for step in cut(plan.space[path], algorithm.points))
+        tuple(float(step) for step in grid_values(plan.space[path], algorithm.points))
         for path in (CLS, LOC)
     )
     stages: tuple[Callable[[list[Weights]], list[Weights]], ...] = (
@@ -61,9 +61,9 @@ def by_strategy(
     for stage in stages:
         points = [weights for weights in stage(so_far) if weights != _NOTHING]
         for weights in points:
-            if key(_values(weights)) not in known.trials:
+            if point_key(_values(weights)) not in known.trials:
                 return _values(weights)
-        if any(known.trials[key(_values(weights))].ended is None for weights in points):
+        if any(known.trials[point_key(_values(weights))].ended is None for weights in points):
             return Wait()
         so_far += points
     return None
@@ -75,18 +75,18 @@ def _values(weights: Weights) -> Values:
 
 def _around(best: Weights, plan: SweepSpec, points: int) -> list[Weights]:
     cls, loc = (
-        neighbours(plan.space[path], weight, points=points)
+        neighbors(plan.space[path], weight, points=points)
         for path, weight in zip((CLS, LOC), best, strict=True)
     )
     return [(one, other) for one in cls for other in loc]
 
 
-def neighbours(parameter: Parameter, value: float, *, points: int) -> tuple[float, ...]:
+def neighbors(parameter: Parameter, value: float, *, points: int) -> tuple[float, ...]:
     """A value between the two that lie half a step (by magnitude) beside it, within the range.
 
     Beside 0 lies the smallest step; beside a value of a choice its next ones.
     """
-    steps = sorted(float(step) for step in cut(parameter, points))
+    steps = sorted(float(step) for step in grid_values(parameter, points))
     if isinstance(parameter, Choice):
         below, above = (
             [step for step in steps if step < value],

@@ -21,12 +21,12 @@ from ray.exceptions import RayError
 from ray.tune.error import TuneError
 
 from configs.protocol.names import ExitCode
-from configs.protocol.sweep_log import Closed
-from workers.search.scheduler import WrittenScheduler
-from workers.search.searcher import ListedSearch
-from workers.search.sweep_log import Leaving, Ledger, SweepDoor
-from workers.search.trial_status import Board
-from workers.search.tune_trial import Followed, send_followers_little
+from configs.protocol.sweep_log import SweepClosed
+from workers.search.scheduler import LoggedScheduler
+from workers.search.searcher import LoggedSearchAlgorithm
+from workers.search.sweep_log import DriverExit, SweepLogClient, SweepLogMirror
+from workers.search.trial_status import TrialStatusWriter
+from workers.search.tune_trial import MonitoredTrainable, register_null_serializers
 
 _OBJECT_STORE_BYTES = 80_000_000
 _FOLLOWER_BYTES = 64 * 2**20
@@ -46,21 +46,23 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Sweep:
+class DriverConfig:
     """Which sweep, and where its list is."""
 
     id: str
     url: str
     token_file: Path | None = None
-    look_every_s: float = 1.0
+    poll_interval_s: float = 1.0
 
 
-def drive(sweep: Sweep) -> ExitCode:
+def run_driver(sweep: DriverConfig) -> ExitCode:
     """Run a sweep to its end; every end is an exit code, none is raised."""
     try:
-        with closing(SweepDoor(sweep.url, sweep=sweep.id, token_file=sweep.token_file)) as door:
-            why = _to_its_end(Ledger(door), look_every_s=sweep.look_every_s)
-    except Leaving as leaving:
+        with closing(
+            SweepLogClient(sweep.url, sweep=sweep.id, token_file=sweep.token_file)
+        ) as door:
+            why = _to_its_end(SweepLogMirror(door), look_every_s=sweep.poll_interval_s)
+    except DriverExit as leaving:
         log.error("The driver leaves: %s", leaving.message)  # noqa: TRY400
         return leaving.exit_code
     except (RayError, TuneError, ConnectionError):
@@ -70,48 +72,48 @@ def drive(sweep: Sweep) -> ExitCode:
     return ExitCode.SUCCEEDED
 
 
-def _to_its_end(ledger: Ledger, *, look_every_s: float) -> str:
+def _to_its_end(ledger: SweepLogMirror, *, look_every_s: float) -> str:
     """Why the sweep is closed now, if it was not before."""
-    history = ledger.history
+    history = ledger.sweep
     if history.is_closed:
         return "It was so before."
     going_on = sum(trial.ended is None for trial in history.trials)
     log.info("%d trials so far, of which %d go on.", len(history.trials), going_on)
     why = _search(ledger, look_every_s=look_every_s)
-    ledger.append(Closed(why=why))
+    ledger.append(SweepClosed(why=why))
     return why
 
 
-def _search(ledger: Ledger, *, look_every_s: float) -> str:
+def _search(ledger: SweepLogMirror, *, look_every_s: float) -> str:
     """Follow trials until none is left and none begins; why it ended."""
     with tempfile.TemporaryDirectory(prefix="tandem-sweep-") as folder, _cluster() as node:
         notices, storage = Path(folder) / "notices", Path(folder) / "tune"
         notices.mkdir()
         _leave_at_once_when_asked(folder)
-        board = Board(notices, ledger, every_s=look_every_s)
-        at_a_time = followers(ledger.concurrency, free_bytes=psutil.virtual_memory().available)
-        search = ListedSearch(ledger, board, node=node, at_a_time=at_a_time)
+        board = TrialStatusWriter(notices, ledger, interval_s=look_every_s)
+        at_a_time = count_monitors(ledger.concurrency, free_bytes=psutil.virtual_memory().available)
+        search = LoggedSearchAlgorithm(ledger, board, node=node, max_concurrent=at_a_time)
         if not search.is_finished():
             os.environ |= _TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(at_a_time)}
-            _tune(search, WrittenScheduler(ledger, board), storage=storage)
-        return search.reason_to_end() or "No trial is left."
+            _tune(search, LoggedScheduler(ledger, board), storage=storage)
+        return search.end_reason() or "No trial is left."
 
 
-def followers(asked: int, *, free_bytes: int) -> int:
+def count_monitors(requested: int, *, free_bytes: int) -> int:
     """Trials at the same time: as asked, if processes that follow them fit into this node."""
     room = max(1, int(free_bytes * _SHARE_OF_MEMORY / _FOLLOWER_BYTES))
-    if room < asked:
-        log.warning("This node has memory to follow %d trials at a time, not %d.", room, asked)
-    return min(room, asked)
+    if room < requested:
+        log.warning("This node has memory to follow %d trials at a time, not %d.", room, requested)
+    return min(room, requested)
 
 
-def _tune(search: ListedSearch, scheduler: WrittenScheduler, *, storage: Path) -> None:
-    send_followers_little()
+def _tune(search: LoggedSearchAlgorithm, scheduler: LoggedScheduler, *, storage: Path) -> None:
+    register_null_serializers()
     # It warns that trials wrote no results, and of what it cannot know of ours.
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     # Not `Tuner`, which would pickle search and scheduler to restore them: the list does that.
     tune.run(
-        Followed,
+        MonitoredTrainable,
         name="sweep",
         search_alg=search,
         scheduler=scheduler,

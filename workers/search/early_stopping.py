@@ -18,7 +18,7 @@ from ray.tune.schedulers import (
 
 from configs.spec.search import Asha, Choice, Hyperband, MedianStopping
 from configs.spec.sweep import Objective, SweepSpec, Values
-from workers.search.sweep_log import History
+from workers.search.sweep_log import ReplayedSweep
 
 _EPOCHS = "schedule.epochs"
 _EPOCH = "epoch"
@@ -38,20 +38,20 @@ class _Nobody:
         return []
 
 
-class Judge:
+class EarlyStopper:
     """Decides after each evaluation of a trial; what the list says already was so decided."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: ReplayedSweep) -> None:
         self._history = history
         self._objective = history.spec.objectives[0]
         self._scheduler = _scheduler(history.spec, self._objective)
         self._tune: Any = _Nobody()
         self._known: set[int] = set()
         self._stopped: set[int] = set()
-        for judged in history.judged:
-            self.goes_on(judged.number, epoch=judged.epoch, values=judged.values)
+        for judged in history.judgments:
+            self.should_continue(judged.number, epoch=judged.epoch, values=judged.values)
 
-    def goes_on(self, number: int, *, epoch: int, values: dict[str, float]) -> bool:
+    def should_continue(self, number: int, *, epoch: int, values: dict[str, float]) -> bool:
         """Whether a trial trains on after an evaluation; after its last epoch it always does.
 
         Of a trial that it would have stopped the scheduler hears no more, even if it goes on.
@@ -66,7 +66,7 @@ class Judge:
             return True
         self._stopped.add(number)
         own = self._history.trials[number].values
-        return epoch >= epochs_of(self._history.spec, own)
+        return epoch >= trial_epochs(self._history.spec, own)
 
     def debug_string(self) -> str:
         """The scheduler's own words on its state."""
@@ -84,7 +84,7 @@ class Judge:
         self._known.add(number)
 
 
-def epochs_of(spec: SweepSpec, values: Values) -> int:
+def trial_epochs(spec: SweepSpec, values: Values) -> int:
     """How long a trial trains."""
     return int(values.get(_EPOCHS, spec.base.schedule.epochs))
 

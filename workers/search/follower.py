@@ -12,12 +12,12 @@ from typing import Any
 _LOOK_EVERY_S = 0.1
 
 
-def notice_of(folder: Path, number: int) -> Path:
+def status_file(folder: Path, number: int) -> Path:
     """Where a trial's notice lies."""
     return folder / f"{number}.json"
 
 
-class Follower:
+class TrialMonitor:
     """Follows the trial `number`, whose notice lies in `folder`; what Ray Tune asks of an actor."""
 
     def __init__(self, config: dict[str, Any], storage: None = None) -> None:
@@ -25,7 +25,7 @@ class Follower:
 
     def reset(self, config: dict[str, Any], storage: None = None) -> bool:  # noqa: ARG002
         """Begin with a trial, maybe after another one."""
-        self._notice = notice_of(Path(config["folder"]), config["number"])
+        self._notice = status_file(Path(config["folder"]), config["number"])
         self._epoch = 0
         return True
 
@@ -62,5 +62,5 @@ class Follower:
         return {"epoch": self._epoch, "result": notice["result"], "done": True}
 
 
-def nothing(_: object) -> None:
+def to_none(_: object) -> None:
     """What arrives of things that a follower does not need."""

@@ -15,12 +15,12 @@ _ALL_DIGITS = 12
 _HALF = 0.5
 
 
-def key(values: Values) -> Hashable:
+def point_key(values: Values) -> Hashable:
     """Equal for two points that are the same trial."""
     return tuple(sorted((path, _mark(value)) for path, value in values.items()))
 
 
-def in_order(space: Mapping[str, Parameter]) -> tuple[tuple[str, Parameter], ...]:
+def topological_order(space: Mapping[str, Parameter]) -> tuple[tuple[str, Parameter], ...]:
     """Parameters by name, each after those it depends on; who waits for itself never exists."""
     waiting = dict(sorted(space.items()))
     ready: dict[str, Parameter] = {}
@@ -32,7 +32,7 @@ def in_order(space: Mapping[str, Parameter]) -> tuple[tuple[str, Parameter], ...
         waiting = {path: one for path, one in waiting.items() if path not in turn}
 
 
-def exists(parameter: Parameter, values: Values) -> bool:
+def is_active(parameter: Parameter, values: Values) -> bool:
     """Whether a parameter is there beside these values."""
     return all(
         path in values and _mark(values[path]) in set(map(_mark, allowed))
@@ -40,23 +40,25 @@ def exists(parameter: Parameter, values: Values) -> bool:
     )
 
 
-def point(space: Mapping[str, Parameter], choose: Callable[[str, Parameter], Scalar]) -> Values:
+def build_point(
+    space: Mapping[str, Parameter], choose: Callable[[str, Parameter], Scalar]
+) -> Values:
     """One point, a value chosen for every parameter that exists."""
     values: Values = {}
-    for path, parameter in in_order(space):
-        if exists(parameter, values):
+    for path, parameter in topological_order(space):
+        if is_active(parameter, values):
             values[path] = choose(path, parameter)
     return values
 
 
-def points(
+def iter_points(
     space: Mapping[str, Parameter], steps: Callable[[Parameter], Sequence[Scalar]]
 ) -> Iterator[Values]:
     """Every combination of the parameters' steps, once, in a fixed order."""
-    yield from _below(in_order(space), steps, {})
+    yield from _below(topological_order(space), steps, {})
 
 
-def drawn(parameter: Parameter, random: Random) -> Scalar:
+def sample(parameter: Parameter, random: Random) -> Scalar:
     """A value by chance."""
     if isinstance(parameter, Choice):
         return random.choice(parameter.values)
@@ -64,16 +66,16 @@ def drawn(parameter: Parameter, random: Random) -> Scalar:
         return _drawn_integer(parameter, random)
     if isinstance(parameter, LogUniform):
         low, high = math.log(parameter.low), math.log(parameter.high)
-        return rounded(parameter, math.exp(random.uniform(low, high)))
-    return rounded(parameter, random.uniform(parameter.low, parameter.high))
+        return round_value(parameter, math.exp(random.uniform(low, high)))
+    return round_value(parameter, random.uniform(parameter.low, parameter.high))
 
 
-def rounded(parameter: Uniform | LogUniform, value: float) -> float:
+def round_value(parameter: Uniform | LogUniform, value: float) -> float:
     """A value with few digits, within its bounds."""
     return min(max(_with_digits(value, _DIGITS), parameter.low), parameter.high)
 
 
-def cut(parameter: Parameter, count: int) -> tuple[Scalar, ...]:
+def grid_values(parameter: Parameter, count: int) -> tuple[Scalar, ...]:
     """A range in `count` steps, evenly or by magnitude; of a choice all values."""
     if isinstance(parameter, Choice):
         return parameter.values
@@ -97,7 +99,7 @@ def all_values(parameter: Parameter) -> Sequence[Scalar]:
     return range(parameter.low, parameter.high + 1)
 
 
-def same_value(one: Scalar, other: Scalar) -> bool:
+def is_same_value(one: Scalar, other: Scalar) -> bool:
     """Whether two values are one: 1 is 1.0, but not true."""
     return _mark(one) == _mark(other)
 
@@ -111,7 +113,7 @@ def _below(
         yield dict(values)
         return
     (path, parameter), *rest = parameters
-    if not exists(parameter, values):
+    if not is_active(parameter, values):
         yield from _below(rest, steps, values)
         return
     for value in steps(parameter):

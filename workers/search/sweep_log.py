@@ -12,24 +12,24 @@ from typing import TypeVar
 
 from configs.protocol.names import ExitCode
 from configs.protocol.sweep_log import (
-    AS_MEANT,
-    Appended,
-    Closed,
-    Ended,
-    Judged,
-    Standings,
-    SweepAppend,
+    COMPLETED_RESULTS,
+    AppendReceipt,
+    SearchProgress,
+    SweepClosed,
     SweepEntry,
     SweepLog,
+    SweepLogAppend,
     Trial,
+    TrialEnded,
+    TrialJudged,
     TrialResult,
-    best_of,
-    note,
-    spec_in_force,
+    active_spec,
+    apply_entry,
+    best_value,
 )
 from configs.spec.sweep import Objective, SweepSpec
-from workers.telemetry.service_client import Conflict, ServiceDoor, understood
-from workers.telemetry.shipper import SinkBroken, SinkRefused, SinkUnavailable
+from workers.telemetry.service_client import ServiceClient, SinkConflict, parse_response
+from workers.telemetry.shipper import SinkProtocolError, SinkRefused, SinkUnavailable
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
@@ -40,7 +40,7 @@ Answer = TypeVar("Answer")
 log = logging.getLogger(__name__)
 
 
-class Leaving(SystemExit):
+class DriverExit(SystemExit):
     """The driver ends here; passes through Ray Tune, which catches every `Exception`."""
 
     def __init__(self, code: ExitCode, message: str) -> None:
@@ -49,7 +49,7 @@ class Leaving(SystemExit):
         self.message = message
 
 
-class SweepDoor:
+class SweepLogClient:
     """What a driver asks the service about one sweep, with all the patience there is."""
 
     def __init__(
@@ -60,27 +60,29 @@ class SweepDoor:
         token_file: Path | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._door = ServiceDoor(url, token_file=token_file)
+        self._door = ServiceClient(url, token_file=token_file)
         self._path = f"/v1/sweeps/{sweep}"
         self._sleep = sleep
 
     def read_log(self) -> SweepLog:
         """The sweep and its whole list."""
-        return self._patiently(lambda: understood(SweepLog, self._door.get(f"{self._path}/log")))
+        return self._patiently(
+            lambda: parse_response(SweepLog, self._door.get(f"{self._path}/log"))
+        )
 
-    def append(self, entries: SweepAppend) -> Appended:
+    def append(self, entries: SweepLogAppend) -> AppendReceipt:
         """Add to the list; if the answer is lost, the same entries are sent again."""
         body = entries.model_dump_json()
         return self._patiently(
-            lambda: understood(
-                Appended, self._door.post(f"{self._path}/log", body, media_type=_JSON)
+            lambda: parse_response(
+                AppendReceipt, self._door.post(f"{self._path}/log", body, media_type=_JSON)
             )
         )
 
-    def standings(self) -> Standings:
+    def read_standings(self) -> SearchProgress:
         """How far the trials are."""
         return self._patiently(
-            lambda: understood(Standings, self._door.get(f"{self._path}/standings"))
+            lambda: parse_response(SearchProgress, self._door.get(f"{self._path}/standings"))
         )
 
     def close(self) -> None:
@@ -92,53 +94,53 @@ class SweepDoor:
         while True:
             try:
                 return ask()
-            except (Conflict, SinkRefused) as conflict:
+            except (SinkConflict, SinkRefused) as conflict:
                 message = f"Another driver, or a person, wrote to the list. {conflict}"
-                raise Leaving(ExitCode.FENCED, message) from conflict
-            except SinkBroken as refusal:
-                raise Leaving(ExitCode.REFUSED, str(refusal)) from refusal
+                raise DriverExit(ExitCode.SUPERSEDED, message) from conflict
+            except SinkProtocolError as refusal:
+                raise DriverExit(ExitCode.REFUSED, str(refusal)) from refusal
             except SinkUnavailable as trouble:
                 log.warning("The service is not there (%s); waits %g s.", trouble, pause_s)
             self._sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-class Ledger:
+class SweepLogMirror:
     """The list as it is known here, always as long as the service's."""
 
-    def __init__(self, door: SweepDoor) -> None:
+    def __init__(self, door: SweepLogClient) -> None:
         told = door.read_log()
-        self.history = History(told.spec, told.entries)
-        self.begins_trials = told.begins_trials
+        self.sweep = ReplayedSweep(told.spec, told.entries)
+        self.allows_new_trials = told.allows_new_trials
         self.concurrency = told.concurrency
         self._door = door
 
     def append(self, *entries: SweepEntry) -> None:
-        """All of them or none; `Leaving` if somebody else has written before."""
-        answer = self._door.append(SweepAppend(first=self.history.length, entries=entries))
+        """All of them or none; `DriverExit` if somebody else has written before."""
+        answer = self._door.append(SweepLogAppend(first=self.sweep.length, entries=entries))
         for entry in entries:
-            self.history.add(entry)
-        self.begins_trials = answer.begins_trials
+            self.sweep.add(entry)
+        self.allows_new_trials = answer.allows_new_trials
 
-    def standings(self) -> Standings:
+    def read_standings(self) -> SearchProgress:
         """How far the trials are, from the service."""
-        told = self._door.standings()
-        self.begins_trials = told.begins_trials
+        told = self._door.read_standings()
+        self.allows_new_trials = told.allows_new_trials
         return told
 
 
-class History:
+class ReplayedSweep:
     """The list of a sweep, entry by entry."""
 
     def __init__(self, spec: SweepSpec, entries: Iterable[SweepEntry] = ()) -> None:
         self.spec = spec
         self.length = 0
         self.is_closed = False
-        self.plan = spec
+        self.active_spec = spec
         """The spec in force: as it was asked, or as a person extended it."""
 
         self._trials: dict[int, Trial] = {}
-        self._judged: list[Judged] = []
+        self._judged: list[TrialJudged] = []
         for entry in entries:
             self.add(entry)
 
@@ -148,23 +150,25 @@ class History:
         return list(self._trials.values())
 
     @property
-    def judged(self) -> Sequence[Judged]:
+    def judgments(self) -> Sequence[TrialJudged]:
         """Of all trials, in the list's order."""
         return self._judged
 
     def add(self, entry: SweepEntry) -> None:
         """One thing more happened."""
         self.length += 1
-        note(entry, self._trials)
-        if isinstance(entry, Judged):
+        apply_entry(entry, self._trials)
+        if isinstance(entry, TrialJudged):
             self._judged.append(entry)
-        self.plan = spec_in_force(self.plan, [entry])
-        self.is_closed = isinstance(entry, Closed)
+        self.active_spec = active_spec(self.active_spec, [entry])
+        self.is_closed = isinstance(entry, SweepClosed)
 
-    def end_of(self, number: int, result: TrialResult, *, last: Judged | None = None) -> Ended:
+    def build_ended(
+        self, number: int, result: TrialResult, *, last: TrialJudged | None = None
+    ) -> TrialEnded:
         """What is written of a trial's end; `last`: a judgement that is not in the list yet."""
-        judged = [*self._trials[number].judged, *([] if last is None else [last])]
-        return Ended(
+        judged = [*self._trials[number].judgments, *([] if last is None else [last])]
+        return TrialEnded(
             number=number,
             result=result,
             epoch=judged[-1].epoch if judged else 0,
@@ -172,16 +176,16 @@ class History:
         )
 
 
-def best_values(objectives: Iterable[Objective], judged: Sequence[Judged]) -> dict[str, float]:
+def best_values(objectives: Iterable[Objective], judged: Sequence[TrialJudged]) -> dict[str, float]:
     """Each objective's best over some evaluations, by metric."""
     told = [one.values for one in judged]
-    found = {objective.metric: best_of(objective, told) for objective in objectives}
+    found = {objective.metric: best_value(objective, told) for objective in objectives}
     return {metric: value for metric, value in found.items() if value is not None}
 
 
 def score(trial: Trial, objective: Objective) -> tuple[bool, float] | None:
     """Larger is better, and a finished trial before a stopped one; none: it has no result."""
-    if trial.ended is None or trial.ended.result not in AS_MEANT:
+    if trial.ended is None or trial.ended.result not in COMPLETED_RESULTS:
         return None
     value = trial.ended.values.get(objective.metric)
     if value is None:

@@ -17,11 +17,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from configs.protocol.sweep_log import Trial
 from configs.spec.search import Choice, Integer, LogUniform, Parameter, Scalar, Tpe
 from configs.spec.sweep import SweepSpec, Values
-from workers.search.space import point, rounded, same_value
+from workers.search.space import build_point, is_same_value, round_value
 from workers.search.sweep_log import score
 
 
-def by_tpe(plan: SweepSpec, algorithm: Tpe, trials: Sequence[Trial], *, draw: int) -> Values:
+def suggest_by_tpe(
+    plan: SweepSpec, algorithm: Tpe, trials: Sequence[Trial], *, draw: int
+) -> Values:
     """Values that promise more than the others so far; the `draw` of one trial are independent."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
@@ -35,7 +37,7 @@ def by_tpe(plan: SweepSpec, algorithm: Tpe, trials: Sequence[Trial], *, draw: in
     )
     study.add_trials([_as_optuna_knows(trial, plan) for trial in trials])
     asked = study.ask()
-    return point(plan.space, lambda path, parameter: _asked_value(asked, path, parameter))
+    return build_point(plan.space, lambda path, parameter: _asked_value(asked, path, parameter))
 
 
 def _seed(*parts: int) -> int:
@@ -49,7 +51,9 @@ def _asked_value(asked: optuna.Trial, path: str, parameter: Parameter) -> Scalar
     if isinstance(parameter, Integer):
         return asked.suggest_int(path, parameter.low, parameter.high, log=parameter.log)
     is_log = isinstance(parameter, LogUniform)
-    return rounded(parameter, asked.suggest_float(path, parameter.low, parameter.high, log=is_log))
+    return round_value(
+        parameter, asked.suggest_float(path, parameter.low, parameter.high, log=is_log)
+    )
 
 
 def _as_optuna_knows(trial: Trial, plan: SweepSpec) -> FrozenTrial:
@@ -75,7 +79,7 @@ def _coordinates(
 
 def _place(parameter: Parameter, value: Scalar) -> float | None:
     if isinstance(parameter, Choice):
-        places = (n for n, one in enumerate(parameter.values) if same_value(one, value))
+        places = (n for n, one in enumerate(parameter.values) if is_same_value(one, value))
         return next(places, None)
     if isinstance(value, bool | str) or not parameter.low <= value <= parameter.high:
         return None

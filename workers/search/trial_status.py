@@ -6,50 +6,50 @@ from collections.abc import Callable
 from pathlib import Path
 
 from configs.protocol.names import ExitCode
-from configs.protocol.sweep_log import TrialStanding
-from workers.search.follower import notice_of
-from workers.search.sweep_log import Leaving, Ledger
+from configs.protocol.sweep_log import TrialProgress
+from workers.search.follower import status_file
+from workers.search.sweep_log import DriverExit, SweepLogMirror
 
 
-class Board:
+class TrialStatusWriter:
     """Asks the service now and then, for all trials at once."""
 
     def __init__(
         self,
         folder: Path,
-        ledger: Ledger,
+        ledger: SweepLogMirror,
         *,
-        every_s: float,
+        interval_s: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.folder = folder
         self._ledger = ledger
-        self._every_s = every_s
+        self._every_s = interval_s
         self._monotonic = monotonic
         self._next_look = monotonic()
         self._written: dict[int, str] = {}
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Bring the notices up to date, if it is time."""
         if self._monotonic() < self._next_look:
             return
-        for standing in self._ledger.standings().trials:
-            if standing.number >= len(self._ledger.history.trials):
+        for standing in self._ledger.read_standings().trials:
+            if standing.number >= len(self._ledger.sweep.trials):
                 message = f"Another driver began trial {standing.number}."
-                raise Leaving(ExitCode.FENCED, message)
+                raise DriverExit(ExitCode.SUPERSEDED, message)
             self._write(standing)
         self._next_look = self._monotonic() + self._every_s
 
-    def _write(self, standing: TrialStanding) -> None:
+    def _write(self, standing: TrialProgress) -> None:
         """What is in the list already is not told again."""
-        trial = self._ledger.history.trials[standing.number]
+        trial = self._ledger.sweep.trials[standing.number]
         new = [one for one in standing.evaluations if one.epoch > trial.last_epoch]
         new.sort(key=lambda one: one.epoch)
         notice = {"evaluations": [one.model_dump() for one in new], "result": standing.result}
         text = json.dumps(notice)
         if self._written.get(standing.number) == text:
             return
-        path = notice_of(self.folder, standing.number)
+        path = status_file(self.folder, standing.number)
         beside = path.with_suffix(".new")
         beside.write_text(text, encoding="utf-8")
         beside.replace(path)

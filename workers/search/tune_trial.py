@@ -11,22 +11,22 @@ from ray.tune.experiment import Trial
 from ray.tune.experiment.trial import _TrialInfo
 from ray.util import register_serializer
 
-from workers.search.follower import Follower, nothing
+from workers.search.follower import TrialMonitor, to_none
 
 
-class FollowedTrial(Trial):
-    """A trial whose process is a `Follower`."""
+class MonitoredTrial(Trial):
+    """A trial whose process is a `TrialMonitor`."""
 
     def get_trainable_cls(self) -> Any:
         """The class of the process; called by Tune."""
-        return Follower
+        return TrialMonitor
 
 
-class Followed(Trainable):
+class MonitoredTrainable(Trainable):
     """The name under which Tune knows such trials; none is ever made."""
 
 
-def send_followers_little() -> None:
+def register_null_serializers() -> None:
     """From now on Tune's own belongings stay in this process; Ray has to be connected."""
     for kind in (StorageContext, _TrialInfo):
-        register_serializer(kind, serializer=nothing, deserializer=nothing)
+        register_serializer(kind, serializer=to_none, deserializer=to_none)

@@ -12,8 +12,8 @@ from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.request import getproxies, proxy_bypass
 
-HOSTS = "TANDEM_SOURCE_HOSTS"
-PRIVATE = "TANDEM_ALLOW_PRIVATE_SOURCES"
+HOSTS_VARIABLE = "TANDEM_SOURCE_HOSTS"
+ALLOW_PRIVATE_VARIABLE = "TANDEM_ALLOW_PRIVATE_SOURCES"
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _HTTPS_PORT = 443
@@ -27,7 +27,7 @@ class HostRefused(Exception):
 
 
 @dataclass(frozen=True)
-class Gate:
+class AllowedHosts:
     """Says of a host whether it may be reached, and at which addresses."""
 
     hosts: tuple[str, ...] = ()
@@ -39,15 +39,17 @@ class Gate:
     is_public: Callable[[str], bool] = lambda address: is_public(address)
 
     @classmethod
-    def of(cls, environment: Mapping[str, str] = os.environ) -> "Gate":
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "AllowedHosts":
         """As the environment says."""
-        patterns = (pattern.strip().lower() for pattern in environment.get(HOSTS, "").split(","))
+        patterns = (
+            pattern.strip().lower() for pattern in environment.get(HOSTS_VARIABLE, "").split(",")
+        )
         return cls(
             hosts=tuple(pattern for pattern in patterns if pattern),
-            allows_private=environment.get(PRIVATE, "") == "1",
+            allows_private=environment.get(ALLOW_PRIVATE_VARIABLE, "") == "1",
         )
 
-    def addresses(self, host: str, port: int | None = None) -> tuple[str, ...]:
+    def resolve_addresses(self, host: str, port: int | None = None) -> tuple[str, ...]:
         """Where `host` may be reached; connect to one of these and to nothing else.
 
         Raises `HostRefused`. One address that is refused is enough: whoever answers for the name
@@ -73,7 +75,7 @@ class Gate:
         if self.hosts and not any(fnmatchcase(name, pattern) for pattern in self.hosts):
             raise HostRefused(
                 f"{name} is none of the hosts that files are brought from ({', '.join(self.hosts)};"
-                f" {HOSTS})."
+                f" {HOSTS_VARIABLE})."
             )
 
     def _refuse_local_name(self, name: str) -> None:
@@ -101,9 +103,7 @@ def _wrapped(address: IPv6Address) -> IPv4Address | None:
 
 
 def _refusal(host: str, what: str) -> str:
-    return (
-        f"{host} is {what}; nothing is brought from there unless {PRIVATE}=1 is in the environment."
-    )
+    return f"{host} is {what}; nothing is brought from there unless {ALLOW_PRIVATE_VARIABLE}=1 is in the environment."
 
 
 def _addresses_of(host: str, port: int) -> Sequence[str]:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 from pyarrow.fs import FileSystem
 
-from workers.teachers.allowed_hosts import Gate, HostRefused
+from workers.teachers.allowed_hosts import AllowedHosts, HostRefused
 
 MAX_BYTES = 8 << 30
 """Nothing larger is brought here; the largest detectors have about 1 GiB."""
@@ -29,27 +29,29 @@ class SourceUnusable(Exception):
 
 
 @dataclass(frozen=True)
-class Outside:
+class DownloadContext:
     """How the world beyond this machine is reached, and how much of it is let in."""
 
-    client: Callable[[], httpx.Client]
-    filesystem_of: Callable[[str], tuple[FileSystem, str]]
+    make_client: Callable[[], httpx.Client]
+    resolve_filesystem: Callable[[str], tuple[FileSystem, str]]
     """The filesystem of an s3:// URL, and the path in it."""
 
     max_bytes: int = MAX_BYTES
-    gate: Gate = field(default_factory=Gate.of)
+    allowed_hosts: AllowedHosts = field(default_factory=AllowedHosts.from_environment)
     """Which hosts may be reached at all."""
 
 
-def the_outside() -> Outside:
+def default_download_context() -> DownloadContext:
     """https with the proxies and certificates of the environment, S3 with its credentials."""
-    return Outside(
-        client=lambda: httpx.Client(timeout=_TIMEOUT_S), filesystem_of=FileSystem.from_uri
+    return DownloadContext(
+        make_client=lambda: httpx.Client(timeout=_TIMEOUT_S), resolve_filesystem=FileSystem.from_uri
     )
 
 
 @contextmanager
-def local_copy(source: str, *, within: Path, outside: Outside, on_bytes: OnBytes) -> Iterator[Path]:
+def open_local_copy(
+    source: str, *, folder: Path, context: DownloadContext, on_bytes: OnBytes
+) -> Iterator[Path]:
     """The file at `source`, as long as the context lasts; a local one is not copied.
 
     Raises `SourceUnusable`; what was brought to the folder `within` is removed at the end.
@@ -59,18 +61,18 @@ def local_copy(source: str, *, within: Path, outside: Outside, on_bytes: OnBytes
         yield _local_file(source)
         return
     if kind not in ("https", "s3"):
-        raise SourceUnusable(f"{shown(source)}: only files, https:// and s3:// are read.")
+        raise SourceUnusable(f"{redact_source(source)}: only files, https:// and s3:// are read.")
     bring = _bring_over_https if kind == "https" else _bring_from_s3
-    brought = within / f"brought.{os.getpid()}.unfinished"
+    brought = folder / f"brought.{os.getpid()}.unfinished"
     try:
         with brought.open("wb") as file:
-            bring(source, file, outside=outside, on_bytes=on_bytes)
+            bring(source, file, outside=context, on_bytes=on_bytes)
         yield brought
     finally:
         brought.unlink(missing_ok=True)
 
 
-def shown(source: str) -> str:
+def redact_source(source: str) -> str:
     """A source as it may be written down: without folders of this machine and without secrets."""
     if "://" not in source:
         return Path(source).name
@@ -85,59 +87,70 @@ def _local_file(source: str) -> Path:
     return path
 
 
-def _bring_over_https(url: str, file: BinaryIO, *, outside: Outside, on_bytes: OnBytes) -> None:
+def _bring_over_https(
+    url: str, file: BinaryIO, *, outside: DownloadContext, on_bytes: OnBytes
+) -> None:
     try:
-        with outside.client() as client, _answer(client, url, gate=outside.gate) as response:
+        with (
+            outside.make_client() as client,
+            _answer(client, url, gate=outside.allowed_hosts) as response,
+        ):
             length = response.headers.get("content-length", "")
             total = int(length) if length.isdigit() else None
             blocks = response.iter_raw(_BLOCK_BYTES)
             _write(blocks, file, total=total, limit=outside.max_bytes, on_bytes=on_bytes)
     except HostRefused as error:
-        raise SourceUnusable(f"{shown(url)} was not brought here: {error}") from error
+        raise SourceUnusable(f"{redact_source(url)} was not brought here: {error}") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise SourceUnusable(f"{shown(url)} was not brought here: {error!r}") from error
+        raise SourceUnusable(f"{redact_source(url)} was not brought here: {error!r}") from error
 
 
-def _bring_from_s3(url: str, file: BinaryIO, *, outside: Outside, on_bytes: OnBytes) -> None:
+def _bring_from_s3(
+    url: str, file: BinaryIO, *, outside: DownloadContext, on_bytes: OnBytes
+) -> None:
     try:
         for endpoint in parse_qs(urlsplit(url).query).get("endpoint_override", []):
-            outside.gate.addresses(urlsplit(f"//{endpoint.rpartition('//')[2]}").hostname or "")
-        filesystem, path = outside.filesystem_of(url)
+            outside.allowed_hosts.resolve_addresses(
+                urlsplit(f"//{endpoint.rpartition('//')[2]}").hostname or ""
+            )
+        filesystem, path = outside.resolve_filesystem(url)
         with filesystem.open_input_file(path) as incoming:
             blocks = iter(lambda: incoming.read(_BLOCK_BYTES), b"")
             _write(blocks, file, total=incoming.size(), limit=outside.max_bytes, on_bytes=on_bytes)
     except (OSError, ValueError, HostRefused) as error:
-        raise SourceUnusable(f"{shown(url)} was not brought here: {error}") from error
+        raise SourceUnusable(f"{redact_source(url)} was not brought here: {error}") from error
 
 
 @contextmanager
-def _answer(client: httpx.Client, url: str, *, gate: Gate) -> Iterator[httpx.Response]:
+def _answer(client: httpx.Client, url: str, *, gate: AllowedHosts) -> Iterator[httpx.Response]:
     """The answer after redirects, of which none may leave https or the gate's hosts."""
     place = httpx.URL(url)
     for _ in range(_MOST_REDIRECTS + 1):
         if place.scheme != "https":
-            raise SourceUnusable(f"{shown(url)} leads to {shown(str(place))}, not to https.")
+            raise SourceUnusable(
+                f"{redact_source(url)} leads to {redact_source(str(place))}, not to https."
+            )
         response = _sent(client, place, gate=gate)
         try:
             if not response.has_redirect_location:
                 if not response.is_success:
-                    raise SourceUnusable(f"{shown(url)} answers {response.status_code}.")
+                    raise SourceUnusable(f"{redact_source(url)} answers {response.status_code}.")
                 yield response
                 return
             place = place.join(response.headers["location"])
         finally:
             response.close()
-    raise SourceUnusable(f"{shown(url)} redirects more than {_MOST_REDIRECTS} times.")
+    raise SourceUnusable(f"{redact_source(url)} redirects more than {_MOST_REDIRECTS} times.")
 
 
-def _sent(client: httpx.Client, place: httpx.URL, *, gate: Gate) -> httpx.Response:
+def _sent(client: httpx.Client, place: httpx.URL, *, gate: AllowedHosts) -> httpx.Response:
     """The answer of the first address that lets us in.
 
     The connection goes to an address that was looked at, so a name that is resolved anew, and to
     something else, is of no use; the certificate is the name's all the same.
     """
     headers = {"accept-encoding": "identity", "host": place.netloc.decode("ascii")}
-    if not (addresses := gate.addresses(place.host, place.port)):
+    if not (addresses := gate.resolve_addresses(place.host, place.port)):
         request = client.build_request("GET", place, headers=headers)
         return client.send(request, stream=True, follow_redirects=False)
     for number, address in enumerate(addresses, start=1):

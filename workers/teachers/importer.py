@@ -11,31 +11,36 @@ from mmdet.models import build_detector
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import Detector
 from workers.checkpoints.files import (
+    compute_sha256,
     load_checkpoint,
     load_teacher_weights,
     save_atomically,
-    sha256_of,
     write_atomically,
 )
 from workers.errors import TeacherMismatch
 from workers.models import efficientnet_lite as _backbones  # noqa: F401  registers them
-from workers.models.detector_config import detector_config
-from workers.teachers.conversion import Comparison, classes_of, compare, weights_of
-from workers.teachers.download import OnBytes, Outside, local_copy, shown
+from workers.models.detector_config import build_detector_config
+from workers.teachers.conversion import (
+    WeightsComparison,
+    compare_weights,
+    extract_classes,
+    extract_weights,
+)
+from workers.teachers.download import DownloadContext, OnBytes, open_local_copy, redact_source
 
 _SHOWN_CLASSES = 5
 
 
-class DoesNotFit(TeacherMismatch):
+class WeightsMismatch(TeacherMismatch):
     """The file's layers are not those of the detector; `comparison` names each."""
 
-    def __init__(self, message: str, *, comparison: Comparison) -> None:
+    def __init__(self, message: str, *, comparison: WeightsComparison) -> None:
         super().__init__(message)
         self.comparison = comparison
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TeacherImportRequest:
     """What the file is said to be."""
 
     name: str
@@ -51,48 +56,53 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Imported:
+class TeacherImportResult:
     """A teacher that is here: its card, and how its layers were found."""
 
     weights: Path
     card: dict[str, Any]
-    comparison: Comparison
+    comparison: WeightsComparison
 
 
 def import_teacher(
-    source: str, *, wanted: Wanted, out: Path, outside: Outside, on_bytes: OnBytes
-) -> Imported:
+    source: str,
+    *,
+    request: TeacherImportRequest,
+    out: Path,
+    context: DownloadContext,
+    on_bytes: OnBytes,
+) -> TeacherImportResult:
     """Write `<name>.pth`, weights alone, and `<name>.json`, its card, to the folder `out`.
 
     Raises `SourceUnusable`, and `TeacherMismatch` for another file than `sha256` says, for one that
-    cannot be read without running code, and (`DoesNotFit`) for one of another detector.
+    cannot be read without running code, and (`WeightsMismatch`) for one of another detector.
     """
-    with local_copy(source, within=out, outside=outside, on_bytes=on_bytes) as file:
-        digest = _checked_digest(file, wanted=wanted, source=source)
+    with open_local_copy(source, folder=out, context=context, on_bytes=on_bytes) as file:
+        digest = _checked_digest(file, wanted=request, source=source)
         checkpoint = _read(file, source=source)
-    classes = _agreed_classes(classes_of(checkpoint), wanted.classes, source=source)
-    detector = build_detector(detector_config(wanted.detector, classes=classes))
-    comparison = compare(weights_of(checkpoint), detector.state_dict())
-    _refuse_what_does_not_fit(comparison, wanted=wanted, classes=classes)
+    classes = _agreed_classes(extract_classes(checkpoint), request.classes, source=source)
+    detector = build_detector(build_detector_config(request.detector, classes=classes))
+    comparison = compare_weights(extract_weights(checkpoint), detector.state_dict())
+    _refuse_what_does_not_fit(comparison, wanted=request, classes=classes)
 
-    path = out / f"{wanted.name}.pth"
+    path = out / f"{request.name}.pth"
     save_atomically({"meta": {"CLASSES": classes}, "state_dict": comparison.weights}, path)
     card = {
-        "name": wanted.name,
+        "name": request.name,
         "sha256": load_teacher_weights(detector, path, sha256=None),
-        "detector": wanted.detector.model_dump(mode="json"),
+        "detector": request.detector.model_dump(mode="json"),
         "classes": list(classes),
-        "source": f"{shown(source)} (SHA-256 {digest}), by tandem-worker teacher import",
+        "source": f"{redact_source(source)} (SHA-256 {digest}), by tandem-worker teacher import",
     }
     write_atomically(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode("utf-8"))
-    return Imported(path, card, comparison)
+    return TeacherImportResult(path, card, comparison)
 
 
-def _checked_digest(file: Path, *, wanted: Wanted, source: str) -> str:
-    digest = sha256_of(file)
+def _checked_digest(file: Path, *, wanted: TeacherImportRequest, source: str) -> str:
+    digest = compute_sha256(file)
     if wanted.sha256 is not None and not digest.startswith(wanted.sha256):
         raise TeacherMismatch(
-            f"{shown(source)} is not the file that is meant: its SHA-256 is {digest}, expected "
+            f"{redact_source(source)} is not the file that is meant: its SHA-256 is {digest}, expected "
             f"{wanted.sha256}. It was not opened."
         )
     return digest
@@ -101,11 +111,11 @@ def _checked_digest(file: Path, *, wanted: Wanted, source: str) -> str:
 def _read(file: Path, *, source: str) -> dict[str, Any]:
     try:
         checkpoint = load_checkpoint(file)
-        weights_of(checkpoint)
+        extract_weights(checkpoint)
     # What torch raises: code or another format, a file without content, a cut archive.
     except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
         raise TeacherMismatch(
-            f"{shown(source)} is damaged or holds more than weights and plain values, which could "
+            f"{redact_source(source)} is damaged or holds more than weights and plain values, which could "
             f"be code; it was not loaded. ({_first_line(error)})"
         ) from error
     return checkpoint
@@ -116,11 +126,11 @@ def _agreed_classes(
 ) -> ClassNames:
     classes = said or of_file
     if classes is None:
-        raise TeacherMismatch(f"{shown(source)} does not name its classes; give --classes.")
+        raise TeacherMismatch(f"{redact_source(source)} does not name its classes; give --classes.")
     if of_file is None or of_file == classes:
         return classes
     raise TeacherMismatch(
-        f"{shown(source)} knows {len(of_file)} classes and {len(classes)} are given: "
+        f"{redact_source(source)} knows {len(of_file)} classes and {len(classes)} are given: "
         f"{_class_differences(of_file, classes)}."
     )
 
@@ -138,24 +148,24 @@ def _class_differences(of_file: ClassNames, said: ClassNames) -> str:
 
 
 def _refuse_what_does_not_fit(
-    comparison: Comparison, *, wanted: Wanted, classes: ClassNames
+    comparison: WeightsComparison, *, wanted: TeacherImportRequest, classes: ClassNames
 ) -> None:
     if comparison.class_counts is not None:
         theirs = comparison.class_counts[0] // wanted.detector.anchors
-        raise DoesNotFit(
+        raise WeightsMismatch(
             f"The file knows {theirs} classes and {len(classes)} are given ({_some(classes)}); "
             "give --classes with its own, in the order of its outputs.",
             comparison=comparison,
         )
     if not comparison.fits:
-        raise DoesNotFit(
+        raise WeightsMismatch(
             f"{len(comparison.missing)} layers of the detector are missing from the file and "
-            f"{len(comparison.misshapen)} have another shape; it is another architecture, so give "
+            f"{len(comparison.mismatched)} have another shape; it is another architecture, so give "
             "another --preset or --detector.",
             comparison=comparison,
         )
     if comparison.unexplained and not wanted.drop_unknown:
-        raise DoesNotFit(
+        raise WeightsMismatch(
             f"The file has {len(comparison.unexplained)} layers that the detector lacks: a smaller "
             "architecture than the file's would fit, too, and be wrong. Give another --preset or "
             "--detector, or leave them out with --drop-unknown.",

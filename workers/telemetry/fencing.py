@@ -17,7 +17,7 @@ class _Attempt(BaseModel):
     attempt: int
 
 
-class Fence:
+class AttemptFence:
     """Looks at who reported last from a run's folder, now and then."""
 
     def __init__(self, file: Path, *, attempt: int) -> None:
@@ -26,7 +26,7 @@ class Fence:
         self._looked_at_s = time.monotonic()
         self._is_crossed = False
 
-    def is_crossed(self) -> bool:
+    def is_superseded(self) -> bool:
         """Whether a newer attempt has begun."""
         now_s = time.monotonic()
         if not self._is_crossed and now_s - self._looked_at_s >= _LOOK_EVERY_S:

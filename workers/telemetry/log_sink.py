@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from configs.protocol.names import LOG_CHUNK_BYTES, attempt_log
+from configs.protocol.names import LOG_CHUNK_BYTES, attempt_log_path
 from configs.protocol.records import LogReceipt
-from workers.telemetry.service_client import NoSuchPlace, ServiceDoor, understood
-from workers.telemetry.shipper import Pace, Shipper, SinkRefused
+from workers.telemetry.service_client import EndpointNotFound, ServiceClient, parse_response
+from workers.telemetry.shipper import Shipper, ShipperTiming, SinkRefused
 
-PACE = Pace(gather_s=2.0)
+LOG_TIMING = ShipperTiming(batch_interval_s=2.0)
 """A log that grows all the time is a request every 2 s."""
 
 _LOOK_EVERY_S = 0.5
@@ -35,12 +35,12 @@ class LogFile:
             file.seek(position)
             return file.read(limit)
 
-    def wait_beyond(
-        self, position: int, *, timeout_s: float, unless: Callable[[], bool] = lambda: False
+    def wait_for_growth(
+        self, position: int, *, timeout_s: float, should_stop: Callable[[], bool] = lambda: False
     ) -> bool:
         """Look at the file until it is longer: whoever writes it does not know of us."""
         deadline_s = time.monotonic() + timeout_s
-        while len(self) <= position and not unless() and time.monotonic() < deadline_s:
+        while len(self) <= position and not should_stop() and time.monotonic() < deadline_s:
             if self._woken.wait(_LOOK_EVERY_S):
                 self._woken.clear()
         return len(self) > position
@@ -59,30 +59,32 @@ class LogSink:
         self, url: str, *, run_id: str, attempt: int, token_file: Path | None = None
     ) -> None:
         self._path = f"/v1/runs/{run_id}/attempts/{attempt}/log"
-        self._door = ServiceDoor(url, token_file=token_file)
+        self._door = ServiceClient(url, token_file=token_file)
 
     def deliver(self, first: int, piece: bytes) -> int:
         """POST bytes that begin at `first`; returns how many of the log the service has."""
         path = f"{self._path}?offset={first}"
         try:
             response = self._door.post(path, piece, media_type="application/octet-stream")
-        except NoSuchPlace as error:  # the log stays in its file, and nobody waits for it
+        except EndpointNotFound as error:  # the log stays in its file, and nobody waits for it
             raise SinkRefused(str(error)) from error
-        return understood(LogReceipt, response).next
+        return parse_response(LogReceipt, response).next
 
     def close(self) -> None:
         """Close the connection."""
         self._door.close()
 
 
-def log_shipper(sink: LogSink, *, run_dir: Path, attempt: int, pace: Pace = PACE) -> Shipper[bytes]:
+def build_log_shipper(
+    sink: LogSink, *, run_dir: Path, attempt: int, timing: ShipperTiming = LOG_TIMING
+) -> Shipper[bytes]:
     """What brings an attempt's log; it lives without heartbeats."""
-    log = run_dir / attempt_log(attempt)
+    log = run_dir / attempt_log_path(attempt)
     return Shipper(
         LogFile(log),
         sink,
         position_file=log.with_suffix(".position"),
         heartbeat_s=None,
-        batch=LOG_CHUNK_BYTES,
-        pace=pace,
+        batch_size=LOG_CHUNK_BYTES,
+        timing=timing,
     )

@@ -20,13 +20,13 @@ from pydantic import JsonValue
 
 from configs.protocol.names import MLFLOW_EXPERIMENT, Tag
 from configs.protocol.records import Artifact, Metrics, Outcome, Record, Started
-from configs.spec.jobs import JobSpec, images_of, task_of
+from configs.spec.jobs import JobSpec, get_dataset, get_task
 from configs.spec.run import DatasetFiles
-from workers.telemetry.shipper import SinkBroken, SinkUnavailable
+from workers.telemetry.shipper import SinkProtocolError, SinkUnavailable
 
 _METRICS_A_BATCH = 1000
 _LONGEST_PARAM = 6000
-_NO_PARAMS = {"tags", "checkpoints", "resources", "loss_budget_steps", "dossier"}
+_NO_PARAMS = {"tags", "checkpoints", "resources", "loss_shares_every_steps", "dossier"}
 _DATASET_DIGEST_LENGTH = 36
 _DATASET_CONTEXT = "train/validation"
 """MLflow shows one context per dataset, and ours hold both parts."""
@@ -62,19 +62,19 @@ class MlflowSink:
         url: str,
         tracked: TrackedRun,
         *,
-        closes_run: bool,
+        sets_final_status: bool,
         is_live: bool,
-        known: Callable[[], str | None],
-        on_found: Callable[[str], None],
+        get_known_run_id: Callable[[], str | None],
+        on_run_found: Callable[[str], None],
     ) -> None:
         """`closes_run`: nobody else sets the final status. `is_live`: an attempt is going on."""
-        be_brief()
+        configure_mlflow_client()
         self._client = MlflowClient(tracking_uri=url)
         self._tracked = tracked
-        self._closes_run = closes_run
+        self._closes_run = sets_final_status
         self._is_live = is_live
-        self._known = known
-        self._on_found = on_found
+        self._known = get_known_run_id
+        self._on_found = on_run_found
         self._run_id: str | None = None
 
     def deliver(self, first: int, records: Sequence[Record]) -> int:
@@ -116,7 +116,7 @@ class MlflowSink:
         if experiment is None:
             return str(self._client.create_experiment(name))
         if experiment.lifecycle_stage == "deleted":
-            raise SinkBroken(
+            raise SinkProtocolError(
                 f"its experiment {name!r} was deleted; bring it back with "
                 f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`."
             )
@@ -133,7 +133,7 @@ class MlflowSink:
         tags = {
             **tracked.spec.tags,
             str(Tag.RUN_ID): tracked.run_id,
-            str(Tag.TASK): task_of(tracked.spec),
+            str(Tag.TASK): get_task(tracked.spec),
         }
         if tracked.preset is not None:
             tags[str(Tag.PRESET)] = tracked.preset
@@ -160,7 +160,7 @@ class MlflowSink:
         """MLflow refuses another value for a param it has; the first one stands."""
         params = [
             Param(key, value)
-            for key, value in flat_params(self._tracked.spec).items()
+            for key, value in flatten_params(self._tracked.spec).items()
             if key not in run.data.params
         ]
         self._client.log_batch(run.info.run_id, params=params, synchronous=True)
@@ -197,7 +197,7 @@ class MlflowSink:
             self._client.update_run(run_id, status="RUNNING")
 
     def _dataset_input(self, record: Started) -> DatasetInput:
-        dataset = images_of(self._tracked.spec)
+        dataset = get_dataset(self._tracked.spec)
         root = dataset.root if isinstance(dataset, DatasetFiles) else None
         entity = Dataset(
             name=record.dataset_name,
@@ -228,12 +228,12 @@ class MlflowSink:
             self._run_id = None
             if error.error_code == _SOMEBODY_WAS_FASTER:
                 raise SinkUnavailable(_first_line(error)) from error
-            raise SinkBroken(_first_line(error)) from error
+            raise SinkProtocolError(_first_line(error)) from error
         except (MlflowException, requests.RequestException) as error:
             raise SinkUnavailable(_first_line(error)) from error
 
 
-def be_brief() -> None:
+def configure_mlflow_client() -> None:
     """Let mlflow's HTTP give up at once, for the shipper knows better when to try again.
 
     mlflow reads these at each request and nowhere else can they be set (3.17.2,
@@ -246,7 +246,7 @@ def be_brief() -> None:
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 
-def flat_params(spec: JobSpec) -> dict[str, str]:
+def flatten_params(spec: JobSpec) -> dict[str, str]:
     """The spec as MLflow params: dotted fields that are set and can move a number, and short."""
     document = spec.model_dump(mode="json", exclude=_NO_PARAMS)
     return {

@@ -6,28 +6,28 @@ from typing import Any, Literal, Protocol
 from configs.protocol.failure import FailureReason
 from configs.protocol.records import Result, StopKind
 from configs.spec.dataset import DatasetManifest
-from workers.machine.environment import Whereabouts
-from workers.telemetry.heartbeat import Pulse
+from workers.machine.environment import ProcessInfo
+from workers.telemetry.heartbeat import Heartbeat
 
 Phase = Literal["preparing", "training", "evaluating", "finishing"]
 
 
-class Voice(Protocol):
+class Reporter(Protocol):
     """Takes what the trainer says."""
 
-    pulse: Pulse
+    heartbeat: Heartbeat
 
     @property
-    def stop_asked(self) -> StopKind | None:
+    def requested_stop(self) -> StopKind | None:
         """Why the service wants this attempt to leave; none: it does not."""
 
     @property
     def is_superseded(self) -> bool:
         """A newer attempt has taken over."""
 
-    def started(
+    def report_start(
         self,
-        where: Whereabouts,
+        where: ProcessInfo,
         *,
         resumed_from_epoch: int,
         teacher_sha256: str | None,
@@ -35,10 +35,10 @@ class Voice(Protocol):
     ) -> None:
         """Say where this attempt runs, on what, and from which epoch."""
 
-    def metrics(self, *, step: int, values: Mapping[str, float]) -> None:
+    def report_metrics(self, *, step: int, values: Mapping[str, float]) -> None:
         """Say the values of one step."""
 
-    def progress(
+    def report_progress(
         self,
         *,
         phase: Phase,
@@ -50,13 +50,13 @@ class Voice(Protocol):
     ) -> None:
         """Say how far training is."""
 
-    def artifact(self, path: str) -> None:
+    def report_artifact(self, path: str) -> None:
         """Have a file of the run's folder kept."""
 
-    def note(self, text: str) -> None:
+    def report_note(self, text: str) -> None:
         """Say something that people should find among the run's events."""
 
-    def outcome(
+    def report_outcome(
         self,
         result: Result,
         *,
@@ -67,38 +67,38 @@ class Voice(Protocol):
     ) -> None:
         """Say how the attempt ended."""
 
-    def drain(self, *, patience_s: float) -> bool:
+    def drain(self, *, timeout_s: float) -> bool:
         """Bring everything to where it belongs; whether it is there."""
 
 
-class Silence:
-    """Implements `Voice`: one process of a run speaks for all, the others say nothing."""
+class NullReporter:
+    """Implements `Reporter`: one process of a run speaks for all, the others say nothing."""
 
-    stop_asked: StopKind | None = None
+    requested_stop: StopKind | None = None
     is_superseded = False
 
     def __init__(self) -> None:
-        self.pulse = Pulse()
+        self.heartbeat = Heartbeat()
 
-    def started(self, where: Whereabouts, **facts: Any) -> None:
+    def report_start(self, where: ProcessInfo, **facts: Any) -> None:
         """Nothing."""
 
-    def metrics(self, *, step: int, values: Mapping[str, float]) -> None:
+    def report_metrics(self, *, step: int, values: Mapping[str, float]) -> None:
         """Nothing."""
 
-    def progress(self, *, phase: Phase, **_: Any) -> None:
+    def report_progress(self, *, phase: Phase, **_: Any) -> None:
         """Nothing, but that another phase may have begun."""
-        self.pulse.beat(phase)
+        self.heartbeat.beat(phase)
 
-    def artifact(self, path: str) -> None:
+    def report_artifact(self, path: str) -> None:
         """Nothing."""
 
-    def note(self, text: str) -> None:
+    def report_note(self, text: str) -> None:
         """Nothing."""
 
-    def outcome(self, result: Result, **facts: Any) -> None:
+    def report_outcome(self, result: Result, **facts: Any) -> None:
         """Nothing."""
 
-    def drain(self, *, patience_s: float) -> bool:  # noqa: ARG002
+    def drain(self, *, timeout_s: float) -> bool:  # noqa: ARG002
         """Nothing is left, for nothing was said."""
         return True

@@ -14,14 +14,14 @@ from typing import Any, Self
 
 from configs.catalog import parse_job
 from configs.protocol.failure import FailureReason
-from configs.protocol.names import RunFile, experiment_of
+from configs.protocol.names import RunFile, experiment_name
 from configs.protocol.records import (
     Artifact,
-    Behind,
     Destination,
     Metrics,
     Note,
     Outcome,
+    PendingRecords,
     Progress,
     Record,
     Result,
@@ -31,18 +31,18 @@ from configs.protocol.records import (
 )
 from configs.spec.dataset import DatasetManifest
 from configs.spec.jobs import JobSpec
-from workers.machine.environment import Whereabouts
-from workers.telemetry.fencing import Fence
-from workers.telemetry.heartbeat import Pulse
-from workers.telemetry.identity import Identity, log_sink, service_sink
-from workers.telemetry.log_sink import log_shipper
+from workers.machine.environment import ProcessInfo
+from workers.telemetry.fencing import AttemptFence
+from workers.telemetry.heartbeat import Heartbeat
+from workers.telemetry.identity import AttemptIdentity, build_log_sink, build_service_sink
+from workers.telemetry.log_sink import build_log_shipper
 from workers.telemetry.mlflow_sink import MlflowSink, TrackedRun
 from workers.telemetry.protocol import Phase
 from workers.telemetry.service_sink import ServiceSink
 from workers.telemetry.shipper import Shipper, SinkRefused, SinkUnavailable, drain_all
 from workers.telemetry.spool import Spool
 
-PATIENCE_S = 60.0
+DRAIN_TIMEOUT_S = 60.0
 _HEARTBEAT_S = 2.0
 _EMERGENCY_S = 5.0
 _LONGEST_MESSAGE = 8000
@@ -53,7 +53,7 @@ _IDENTITY_FILE = "reporting.json"
 log = logging.getLogger(__name__)
 
 
-class RunFolderUnknown(Exception):
+class NotARunFolder(Exception):
     """No run has reported from a folder."""
 
     def __init__(self, run_dir: Path) -> None:
@@ -63,14 +63,14 @@ class RunFolderUnknown(Exception):
         )
 
 
-class Reporter:
+class SpoolReporter:
     """Writes records and ships them while the trainer goes on; a context manager."""
 
     def __init__(
         self,
         run_dir: Path,
         *,
-        identity: Identity,
+        identity: AttemptIdentity,
         spec: JobSpec,
         clock: Callable[[], datetime],
         is_live: bool = True,
@@ -81,23 +81,23 @@ class Reporter:
         self._clock = clock
         self._spool = Spool(run_dir / RunFile.SPOOL)
         if is_live:
-            self._spool.keep_reserve()
+            self._spool.allocate_reserve()
             self._fill_up()
-        self._service = service_sink(identity, run_dir=run_dir, behind=self._behind)
+        self._service = build_service_sink(identity, run_dir=run_dir, pending_records=self._behind)
         self._mlflow = self._mlflow_sink(identity, spec=spec, is_live=is_live)
         self._shippers = self._make_shippers()
-        self._log_sink = log_sink(identity, run_dir=run_dir)
+        self._log_sink = build_log_sink(identity, run_dir=run_dir)
         self._log_shipper = self._make_log_shipper()
-        self._fence = Fence(run_dir / _IDENTITY_FILE, attempt=identity.attempt)
+        self._fence = AttemptFence(run_dir / _IDENTITY_FILE, attempt=identity.attempt)
         self._is_closed = False
-        self.pulse = Pulse()
+        self.heartbeat = Heartbeat()
 
     @classmethod
     def open(
         cls,
         run_dir: Path,
         *,
-        identity: Identity,
+        identity: AttemptIdentity,
         spec: JobSpec,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> Self:
@@ -117,33 +117,33 @@ class Reporter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close(patience_s=PATIENCE_S)
+        self.close(timeout_s=DRAIN_TIMEOUT_S)
 
     @property
-    def left(self) -> dict[str, int]:
+    def pending(self) -> dict[str, int]:
         """Records that have not arrived, by the place's name."""
-        return {shipper.name: max(0, shipper.left) for shipper in self._shippers.values()}
+        return {shipper.name: max(0, shipper.pending) for shipper in self._shippers.values()}
 
     @property
-    def stop_asked(self) -> StopKind | None:
+    def requested_stop(self) -> StopKind | None:
         """Why the service wants this attempt to leave; none: it does not."""
-        return None if self._service is None else self._service.stop_asked
+        return None if self._service is None else self._service.requested_stop
 
     @property
     def is_superseded(self) -> bool:
         """A newer attempt has taken over."""
-        return self._fence.is_crossed() or any(
+        return self._fence.is_superseded() or any(
             shipper.is_refused for shipper in self._shippers.values()
         )
 
     def start(self) -> None:
-        """Begin to ship."""
+        """Begin to flush."""
         for shipper in self._all_shippers:
             shipper.start()
 
-    def started(
+    def report_start(
         self,
-        where: Whereabouts,
+        where: ProcessInfo,
         *,
         resumed_from_epoch: int,
         teacher_sha256: str | None,
@@ -171,19 +171,19 @@ class Reporter:
             )
         )
 
-    def metrics(self, *, step: int, values: Mapping[str, float]) -> None:
+    def report_metrics(self, *, step: int, values: Mapping[str, float]) -> None:
         """Say the values of one step, unless an earlier attempt said them."""
         finite = {key: value for key, value in values.items() if math.isfinite(value)}
         if len(finite) < len(values):
             strange = sorted(values.keys() - finite.keys())
             log.warning("Not a number at step %d, and not reported: %s.", step, ", ".join(strange))
-        is_new = self._spool.append_unsaid(
+        is_new = self._spool.append_unreported(
             Metrics(at=self._clock(), attempt=self._attempt, step=step, values=finite)
         )
         if is_new:
             log.info("Step %d: %s", step, _in_words(finite))
 
-    def progress(
+    def report_progress(
         self,
         *,
         phase: Phase,
@@ -194,7 +194,7 @@ class Reporter:
         eta_s: float | None,
     ) -> None:
         """Say how far training is."""
-        self.pulse.beat(phase)
+        self.heartbeat.beat(phase)
         self._say(
             Progress(
                 at=self._clock(),
@@ -208,16 +208,16 @@ class Reporter:
             )
         )
 
-    def artifact(self, path: str) -> None:
+    def report_artifact(self, path: str) -> None:
         """Have a file of the run's folder logged to MLflow; `path` is relative to the folder."""
         self._say(Artifact(at=self._clock(), attempt=self._attempt, path=path))
 
-    def note(self, text: str) -> None:
+    def report_note(self, text: str) -> None:
         """Say something that people should find among the run's events."""
         log.info("%s", text)
         self._say(Note(at=self._clock(), attempt=self._attempt, text=text[:_LONGEST_NOTE]))
 
-    def outcome(
+    def report_outcome(
         self,
         result: Result,
         *,
@@ -249,26 +249,26 @@ class Reporter:
             log.exception("The outcome (%s) could not be written to %s.", result, self._run_dir)
             self._tell_at_once(said)
 
-    def drain(self, *, patience_s: float) -> bool:
+    def drain(self, *, timeout_s: float) -> bool:
         """Ship what there is, the log last, for at most `patience_s`; whether all records arrived.
 
         Shipping goes on: the watchdog calls this beside a trainer that hangs.
         """
-        deadline_s = time.monotonic() + patience_s
+        deadline_s = time.monotonic() + timeout_s
         for _ in range(2):  # the id of the MLflow run, said when it is found, is a record too
             arrived = drain_all(list(self._shippers.values()), deadline_s)
         if self._log_shipper is not None:
             self._log_shipper.drain(deadline_s)
         return arrived
 
-    def close(self, *, patience_s: float) -> bool:
+    def close(self, *, timeout_s: float) -> bool:
         """Ship what is left for at most `patience_s`; whether everything arrived."""
         if not self._is_closed:
             self._is_closed = True
-            self.drain(patience_s=patience_s)
+            self.drain(timeout_s=timeout_s)
             self._end_shipping()
             self._say_what_is_left()
-        return not any(self.left.values())
+        return not any(self.pending.values())
 
     def _end_shipping(self) -> None:
         have_ended = [shipper.stop() for shipper in self._all_shippers]
@@ -282,10 +282,10 @@ class Reporter:
 
     def _say_what_is_left(self) -> None:
         shippers = self._shippers.values()
-        left = [f"{s.left} for {s.name}" for s in shippers if s.left > 0 and not s.is_refused]
+        left = [f"{s.pending} for {s.name}" for s in shippers if s.pending > 0 and not s.is_refused]
         if left:
             log.warning(
-                "Records are left: %s. Bring them with: tandem-worker ship --run-dir %s",
+                "Records are left: %s. Bring them with: tandem-worker flush --run-dir %s",
                 ", ".join(left),
                 shlex.quote(str(self._run_dir)),
             )
@@ -320,8 +320,8 @@ class Reporter:
     def _position_file(self, destination: Destination) -> Path:
         return self._run_dir / f"spool.{destination}.position"
 
-    def _behind(self) -> Behind:
-        return {place: max(0, shipper.left) for place, shipper in self._shippers.items()}
+    def _behind(self) -> PendingRecords:
+        return {place: max(0, shipper.pending) for place, shipper in self._shippers.items()}
 
     @property
     def _all_shippers(self) -> list[Shipper[Any]]:
@@ -347,10 +347,10 @@ class Reporter:
     def _make_log_shipper(self) -> Shipper[bytes] | None:
         if self._log_sink is None:
             return None
-        return log_shipper(self._log_sink, run_dir=self._run_dir, attempt=self._attempt)
+        return build_log_shipper(self._log_sink, run_dir=self._run_dir, attempt=self._attempt)
 
     def _mlflow_sink(
-        self, identity: Identity, *, spec: JobSpec, is_live: bool
+        self, identity: AttemptIdentity, *, spec: JobSpec, is_live: bool
     ) -> MlflowSink | None:
         if identity.mlflow_url is None:
             return None
@@ -358,17 +358,17 @@ class Reporter:
             run_id=identity.run_id,
             name=identity.name or identity.preset or identity.run_id,
             preset=identity.preset,
-            experiment=experiment_of(identity.project),
+            experiment=experiment_name(identity.project),
             spec=spec,
             run_dir=self._run_dir,
         )
         return MlflowSink(
             identity.mlflow_url,
             tracked,
-            closes_run=identity.report_url is None,
+            sets_final_status=identity.service_url is None,
             is_live=is_live,
-            known=lambda: self._spool.mlflow_run_id,
-            on_found=self._note_tracked,
+            get_known_run_id=lambda: self._spool.mlflow_run_id,
+            on_run_found=self._note_tracked,
         )
 
     def _note_tracked(self, mlflow_run_id: str) -> None:
@@ -376,16 +376,16 @@ class Reporter:
             self._say(Tracked(at=self._clock(), attempt=self._attempt, mlflow_run_id=mlflow_run_id))
 
 
-def ship(run_dir: Path, *, patience_s: float = PATIENCE_S) -> bool:
+def flush_run(run_dir: Path, *, timeout_s: float = DRAIN_TIMEOUT_S) -> bool:
     """Bring what a run's processes left behind to the service and MLflow; whether all arrived."""
     try:
-        identity = Identity.model_validate_json((run_dir / _IDENTITY_FILE).read_bytes())
+        identity = AttemptIdentity.model_validate_json((run_dir / _IDENTITY_FILE).read_bytes())
     except FileNotFoundError as error:
-        raise RunFolderUnknown(run_dir) from error
+        raise NotARunFolder(run_dir) from error
     spec = parse_job(json.loads((run_dir / RunFile.SPEC).read_bytes()))
-    reporter = Reporter(run_dir, identity=identity, spec=spec, clock=_utc_now, is_live=False)
+    reporter = SpoolReporter(run_dir, identity=identity, spec=spec, clock=_utc_now, is_live=False)
     reporter.start()
-    return reporter.close(patience_s=patience_s)
+    return reporter.close(timeout_s=timeout_s)
 
 
 def _utc_now() -> datetime:
@@ -395,5 +395,5 @@ def _utc_now() -> datetime:
 def _in_words(values: Mapping[str, float]) -> str:
     """Values as a line of the log; those of the loss budget are for `tandem budget`."""
     return ", ".join(
-        f"{key} {value:.4g}" for key, value in values.items() if not key.startswith("budget/")
+        f"{key} {value:.4g}" for key, value in values.items() if not key.startswith("loss_share/")
     )

@@ -6,32 +6,32 @@ from typing import TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from workers.telemetry.shipper import SinkBroken, SinkRefused, SinkUnavailable
+from workers.telemetry.shipper import SinkProtocolError, SinkRefused, SinkUnavailable
 
 _TIMEOUT_S = 5.0
 _SUPERSEDED = "attempt_superseded"
 _LATER = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_EARLY, httpx.codes.TOO_MANY_REQUESTS}
 _NOT_LET_IN = {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
 
-Answer = TypeVar("Answer", bound=BaseModel)
+ResponseT = TypeVar("ResponseT", bound=BaseModel)
 
 
-class NoSuchPlace(SinkBroken):
+class EndpointNotFound(SinkProtocolError):
     """The service does not know the address: it is an older one, or has forgotten the run."""
 
 
-class Conflict(SinkBroken):
+class SinkConflict(SinkProtocolError):
     """Somebody else was there before."""
 
 
-_KINDS: dict[int, type[SinkBroken]] = {
-    httpx.codes.NOT_FOUND: NoSuchPlace,
-    httpx.codes.METHOD_NOT_ALLOWED: NoSuchPlace,
-    httpx.codes.CONFLICT: Conflict,
+_KINDS: dict[int, type[SinkProtocolError]] = {
+    httpx.codes.NOT_FOUND: EndpointNotFound,
+    httpx.codes.METHOD_NOT_ALLOWED: EndpointNotFound,
+    httpx.codes.CONFLICT: SinkConflict,
 }
 
 
-class ServiceDoor:
+class ServiceClient:
     """Requests to one service; where a token file is there, each shows what is in it."""
 
     def __init__(self, url: str, *, token_file: Path | None = None) -> None:
@@ -87,7 +87,9 @@ class ServiceDoor:
             raise SinkUnavailable(answer)
         if response.status_code in _NOT_LET_IN:
             answer = f"{answer} {self._about_the_token()}"
-        raise _KINDS.get(response.status_code, SinkBroken)(f"{response.url} answers {answer}")
+        raise _KINDS.get(response.status_code, SinkProtocolError)(
+            f"{response.url} answers {answer}"
+        )
 
     def _about_the_token(self) -> str:
         if self._token_file is None:
@@ -96,12 +98,12 @@ class ServiceDoor:
         return f"The token in {self._token_file} {state}."
 
 
-def understood(kind: type[Answer], response: httpx.Response) -> Answer:
-    """What the service answers; `SinkBroken` if it is something else."""
+def parse_response(kind: type[ResponseT], response: httpx.Response) -> ResponseT:
+    """What the service answers; `SinkProtocolError` if it is something else."""
     try:
         return kind.model_validate_json(response.content)
     except ValidationError as error:
-        raise SinkBroken(
+        raise SinkProtocolError(
             f"{response.url} gives no {kind.__name__.lower()}: {response.text[:200]}"
         ) from error
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from configs.protocol.records import Behind, Delivery, Receipt, Record, StopKind
-from workers.telemetry.service_client import ServiceDoor, understood
+from configs.protocol.records import Delivery, PendingRecords, Receipt, Record, StopKind
+from workers.telemetry.service_client import ServiceClient, parse_response
 
 
 class ServiceSink:
@@ -19,21 +19,21 @@ class ServiceSink:
         run_id: str,
         attempt: int,
         token_file: Path | None = None,
-        behind: Callable[[], Behind] = dict,
+        pending_records: Callable[[], PendingRecords] = dict,
     ) -> None:
         """`behind`: what each destination lacks, asked at every delivery."""
         self._path = f"/v1/runs/{run_id}/attempts/{attempt}/deliveries"
-        self._door = ServiceDoor(url, token_file=token_file)
-        self._behind = behind
-        self.stop_asked: StopKind | None = None
+        self._door = ServiceClient(url, token_file=token_file)
+        self._behind = pending_records
+        self.requested_stop: StopKind | None = None
 
     def deliver(self, first: int, records: Sequence[Record]) -> int:
         """POST records; an empty delivery is the heartbeat."""
-        delivery = Delivery(first=first, records=tuple(records), behind=self._behind())
+        delivery = Delivery(first=first, records=tuple(records), pending_records=self._behind())
         body = delivery.model_dump_json()
         response = self._door.post(self._path, body, media_type="application/json")
-        receipt = understood(Receipt, response)
-        self.stop_asked = receipt.stop or self.stop_asked
+        receipt = parse_response(Receipt, response)
+        self.requested_stop = receipt.stop or self.requested_stop
         return receipt.next
 
     def close(self) -> None:

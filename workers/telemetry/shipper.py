@@ -10,33 +10,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-BATCH = 500
+BATCH_SIZE = 500
 """Records of one delivery."""
 
 _IDLE_S = 3600.0
 
-Cargo = TypeVar("Cargo")
-Given = TypeVar("Given", covariant=True)
-Taken = TypeVar("Taken", contravariant=True)
+ItemT = TypeVar("ItemT")
+ItemT_co = TypeVar("ItemT_co", covariant=True)
+ItemT_contra = TypeVar("ItemT_contra", contravariant=True)
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Pace:
+class ShipperTiming:
     """How long a shipper waits, in seconds, when there is something to bring."""
 
-    gather_s: float = 0.2
+    batch_interval_s: float = 0.2
     """After a delivery, so that the next one has more than one record."""
 
-    first_pause_s: float = 0.5
-    longest_pause_s: float = 15.0
+    initial_backoff_s: float = 0.5
+    max_backoff_s: float = 15.0
     """While a place is away, pauses double from the first to the longest."""
 
-    last_pause_s: float = 1.0
+    max_flush_backoff_s: float = 1.0
     """The longest pause while somebody waits for the end."""
 
-    last_delivery_s: float = 2.0
+    stop_timeout_s: float = 2.0
     """What a delivery that is under way gets at the end."""
 
 
@@ -44,7 +44,7 @@ class SinkUnavailable(Exception):
     """The place cannot be reached or cannot take records now; try again later."""
 
 
-class SinkBroken(SinkUnavailable):
+class SinkProtocolError(SinkUnavailable):
     """The place is there, but its answer makes no sense to us: somebody has to look."""
 
 
@@ -52,17 +52,17 @@ class SinkRefused(Exception):
     """The place does not want this attempt's records any more."""
 
 
-class Source(Protocol[Given]):
+class AppendOnlySource(Protocol[ItemT_co]):
     """What grows at its end: a spool counts in records, a log in bytes."""
 
     def __len__(self) -> int:
         """Position of its end."""
 
-    def read(self, position: int, *, limit: int) -> Given:
+    def read(self, position: int, *, limit: int) -> ItemT_co:
         """Up to `limit` from `position` on."""
 
-    def wait_beyond(
-        self, position: int, *, timeout_s: float, unless: Callable[[], bool] = lambda: False
+    def wait_for_growth(
+        self, position: int, *, timeout_s: float, should_stop: Callable[[], bool] = lambda: False
     ) -> bool:
         """Wait for something at `position`, or `unless`, asked at `wake`; whether it is there."""
 
@@ -70,38 +70,38 @@ class Source(Protocol[Given]):
         """Let everybody who waits look again."""
 
 
-class Sink(Protocol[Taken]):
+class Sink(Protocol[ItemT_contra]):
     """A place that takes what a source gives."""
 
     name: str
 
-    def deliver(self, first: int, cargo: Taken, /) -> int:
+    def deliver(self, first: int, cargo: ItemT_contra, /) -> int:
         """Take what is at position `first` and on; an empty delivery says that we live.
 
         Returns the position that is wanted next. Raises `SinkUnavailable` or `SinkRefused`.
         """
 
 
-class Shipper(Generic[Cargo]):
+class Shipper(Generic[ItemT]):
     """A thread that brings a source's growth to a sink; its position outlives the process."""
 
     def __init__(
         self,
-        source: Source[Cargo],
-        sink: Sink[Cargo],
+        source: AppendOnlySource[ItemT],
+        sink: Sink[ItemT],
         *,
         position_file: Path,
         heartbeat_s: float | None,
-        batch: int = BATCH,
-        pace: Pace = Pace(),
+        batch_size: int = BATCH_SIZE,
+        timing: ShipperTiming = ShipperTiming(),
     ) -> None:
         """`heartbeat_s`: silence after which an empty delivery says that we live; none: never."""
         self._source = source
         self._sink = sink
         self._position_file = position_file
         self._heartbeat_s = heartbeat_s
-        self._batch = batch
-        self._pace = pace
+        self._batch = batch_size
+        self._pace = timing
         self._position = min(_read_position(position_file), len(source))
         self._is_behind = False
         self._pause_s = 0.0
@@ -120,7 +120,7 @@ class Shipper(Generic[Cargo]):
         return self._sink.name
 
     @property
-    def left(self) -> int:
+    def pending(self) -> int:
         """Records, or bytes, that were not delivered yet."""
         return len(self._source) - self._position
 
@@ -128,19 +128,19 @@ class Shipper(Generic[Cargo]):
         """Begin to ship."""
         self._thread.start()
 
-    def hurry(self) -> None:
+    def flush(self) -> None:
         """Pause no longer than needed from now on, for somebody waits for the end."""
         self._hurry.set()
 
     def drain(self, deadline_s: float) -> bool:
         """Ship until nothing is left or the clock shows `deadline_s`; whether all is there."""
-        self.hurry()
+        self.flush()
         with self._tried:
             self._tried.wait_for(
-                lambda: self.left <= 0 or self.is_refused,
+                lambda: self.pending <= 0 or self.is_refused,
                 timeout=max(0.0, deadline_s - time.monotonic()),
             )
-        return self.left <= 0
+        return self.pending <= 0
 
     def stop(self) -> bool:
         """End the thread; what is left stays where it is. Whether it has ended by now.
@@ -150,15 +150,15 @@ class Shipper(Generic[Cargo]):
         self._stopping.set()
         self._hurry.set()
         self._source.wake()
-        self._thread.join(self._pace.last_delivery_s)
+        self._thread.join(self._pace.stop_timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stopping.is_set() and not self.is_refused:
-            has_grown = self._source.wait_beyond(
+            has_grown = self._source.wait_for_growth(
                 self._position,
                 timeout_s=self._heartbeat_s or _IDLE_S,
-                unless=self._stopping.is_set,
+                should_stop=self._stopping.is_set,
             )
             if self._stopping.is_set():
                 return
@@ -176,7 +176,7 @@ class Shipper(Generic[Cargo]):
         except SinkRefused as error:
             log.warning("%s refuses this attempt: %s", self._sink.name, error)
             self.is_refused = True
-        except SinkBroken as error:
+        except SinkProtocolError as error:
             self._note_fault(f"{error}")
         except SinkUnavailable as error:
             self._note_away(error)
@@ -205,8 +205,8 @@ class Shipper(Generic[Cargo]):
         if self._trouble is None:
             log.warning("%s is away (%s); training goes on, records wait.", self._sink.name, error)
             self._trouble = ""
-        longer_s = max(self._pace.first_pause_s, self._pause_s * 2)
-        self._pause_s = min(longer_s, self._pace.longest_pause_s)
+        longer_s = max(self._pace.initial_backoff_s, self._pause_s * 2)
+        self._pause_s = min(longer_s, self._pace.max_backoff_s)
 
     def _note_fault(self, what: str, error: Exception | None = None) -> None:
         """Say the same fault once, with its traceback if it has one, and try again slowly."""
@@ -218,7 +218,7 @@ class Shipper(Generic[Cargo]):
                 exc_info=error,
             )
             self._trouble = what
-        self._pause_s = self._pace.longest_pause_s
+        self._pause_s = self._pace.max_backoff_s
 
     def _note_back(self) -> None:
         if self._trouble is not None:
@@ -229,15 +229,15 @@ class Shipper(Generic[Cargo]):
     def _rest(self) -> None:
         pause_s = self._pause_s * self._dice.uniform(0.5, 1.0)
         if not self._hurry.is_set():
-            self._hurry.wait(max(pause_s, self._pace.gather_s))
+            self._hurry.wait(max(pause_s, self._pace.batch_interval_s))
         elif pause_s > 0.0:
-            self._stopping.wait(min(pause_s, self._pace.last_pause_s))
+            self._stopping.wait(min(pause_s, self._pace.max_flush_backoff_s))
 
 
 def drain_all(shippers: Sequence[Shipper[Any]], deadline_s: float) -> bool:
     """Drain side by side: all hurry before anybody is waited for; whether all is there."""
     for shipper in shippers:
-        shipper.hurry()
+        shipper.flush()
     drained = [shipper.drain(deadline_s) for shipper in shippers]
     return all(drained)
 

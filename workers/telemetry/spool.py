@@ -78,22 +78,22 @@ class Spool:
                 self.sync()
             self._grown.notify_all()
 
-    def keep_reserve(self) -> None:
+    def allocate_reserve(self) -> None:
         """Hold as much of the disk as an outcome needs, for the day when it is full."""
         with contextlib.suppress(OSError), self._reserve.open("wb") as file:
             file.write(bytes(_RESERVE_BYTES))
             file.flush()
             os.fsync(file.fileno())
 
-    def append_unsaid(self, record: Metrics) -> bool:
+    def append_unreported(self, record: Metrics) -> bool:
         """Write those values of `record` that no attempt has said; whether there were any."""
         with self._grown:
-            values = self.unsaid(record.step, record.values)
+            values = self.unreported(record.step, record.values)
             if values:
                 self.append(record.model_copy(update={"values": values}))
             return bool(values)
 
-    def unsaid(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
+    def unreported(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
         """Those of `values` that no attempt has said at `step` or later.
 
         A resumed run repeats the steps after its last checkpoint with the same results, so what was
@@ -119,12 +119,12 @@ class Spool:
             lines = file.read(end - starts[0]).splitlines()
         return [_RECORDS.validate_json(line) for line in lines]
 
-    def wait_beyond(
-        self, position: int, *, timeout_s: float, unless: Callable[[], bool] = lambda: False
+    def wait_for_growth(
+        self, position: int, *, timeout_s: float, should_stop: Callable[[], bool] = lambda: False
     ) -> bool:
         """Wait for a record at `position`, or `unless`, asked at `wake`; whether it is there."""
         with self._grown:
-            self._grown.wait_for(lambda: len(self._starts) > position or unless(), timeout_s)
+            self._grown.wait_for(lambda: len(self._starts) > position or should_stop(), timeout_s)
             return len(self._starts) > position
 
     def wake(self) -> None:

@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from workers.data.batches import Batch, HostBatch, place_ahead
+from workers.data.batches import Batch, HostBatch, prefetch_to_device
 from workers.training.runner import Runner
 
-Guard = Callable[[int, int], AbstractContextManager[None]]
+TurnGuard = Callable[[int, int], AbstractContextManager[None]]
 """`guard(index, beside)` goes around a student's turn: its place among all that there were, and how
 many others trained when the round began. It may swallow an error, and the student is out then."""
 
-MakeRoom = Callable[[Exception, int], int]
+EvictStudent = Callable[[Exception, int], int]
 """`make_room(error, beside)` follows a batch that could not be made ready, which is nobody's turn.
 It puts one student out and returns its index, for the batch to be tried again; or it raises."""
 
@@ -28,7 +28,7 @@ def _make_no_room(error: Exception, _beside: int) -> int:
     raise error
 
 
-class Lockstep:
+class TrainLoop:
     """Drives runners of the same seed, data and length over one loader.
 
     Those that were interrupted at different steps begin with the earliest; a later one looks on
@@ -41,9 +41,9 @@ class Lockstep:
         loader: Any,
         *,
         device: torch.device,
-        guard: Guard = lambda _index, _beside: nullcontext(),
-        make_room: MakeRoom = _make_no_room,
-        on_departure: Callable[[], None] = lambda: None,
+        guard: TurnGuard = lambda _index, _beside: nullcontext(),
+        evict: EvictStudent = _make_no_room,
+        on_student_end: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_departure` is called when a student is out and its memory can be given back."""
         self._going = dict(enumerate(runners))
@@ -51,11 +51,11 @@ class Lockstep:
         self._order = loader.batch_sampler
         self._device = device
         self._guard = guard
-        self._make_room = make_room
-        self._on_departure = on_departure
+        self._make_room = evict
+        self._on_departure = on_student_end
         self._stream: Iterator[list[Batch]] = iter(())
 
-    def go(self) -> None:
+    def run(self) -> None:
         """Train until nobody is left: every student has had its last epoch, or is out."""
         begin = partial(Runner.begin, steps_per_epoch=self._order.steps)
         self._round(list(self._going), begin)
@@ -83,7 +83,7 @@ class Lockstep:
                     begin = partial(Runner.begin_epoch, loader=self._loader)
                     self._turn(index, begin, beside=beside)
                 if step >= first:
-                    self._turn(index, partial(Runner.take, parts=batch), beside=beside)
+                    self._turn(index, partial(Runner.run_iter, micro_batches=batch), beside=beside)
             del batch
         self._round(first_steps, Runner.end_epoch)
 
@@ -106,7 +106,7 @@ class Lockstep:
 
     def _batches(self) -> Iterator[list[Batch]]:
         """In parts, on the device: of one tensor a shared teacher makes something once."""
-        return place_ahead(self._host_batches(), self._device)
+        return prefetch_to_device(self._host_batches(), self._device)
 
     def _host_batches(self) -> Iterator[list[HostBatch]]:
         pieces = iter(self._loader)

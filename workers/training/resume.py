@@ -20,9 +20,9 @@ _FREE = {
     "resources": True,
     "checkpoints": True,
     "tags": True,
-    "loss_budget_steps": True,
+    "loss_shares_every_steps": True,
     "evaluation": {"pictures"},
-    "data": {"loader_workers", "dataset"},
+    "data": {"num_workers", "dataset"},
     "teacher": {"checkpoint", "sha256"},
 }
 """What may change between two attempts: it moves no number."""
@@ -36,14 +36,14 @@ def run_identity(
     return {"spec": fields, "dataset": dataset.digest, "teacher": teacher_sha256}
 
 
-def checkpoint_of(
+def build_checkpoint(
     runner: Runner,
     *,
     identity: dict[str, Any],
     classes: ClassNames,
     epoch: int,
     step: int,
-    memory: dict[str, Any],
+    hook_states: dict[str, Any],
 ) -> Checkpoint:
     """Everything that the rest of training depends on.
 
@@ -56,15 +56,15 @@ def checkpoint_of(
             "epoch": epoch,
             "iter": step,
             "identity": json.dumps(identity, sort_keys=True),
-            "memory": memory,
+            "memory": hook_states,
         },
-        "state_dict": weights_to_cpu(get_state_dict(distributed.bare(runner.model))),
+        "state_dict": weights_to_cpu(get_state_dict(distributed.unwrap_ddp(runner.model))),
         "optimizer": runner.optimizer.state_dict(),
-        "scaler": runner.stepper.scaler.state_dict(),
+        "scaler": runner.train_step.scaler.state_dict(),
     }
 
 
-def student_of(checkpoint: Checkpoint) -> Checkpoint:
+def extract_student(checkpoint: Checkpoint) -> Checkpoint:
     """The student alone: mmdet's detector, without optimizer and adapters to the teacher."""
     meta = {key: checkpoint["meta"][key] for key in ("CLASSES", "epoch", "iter")}
     weights = {
@@ -75,28 +75,28 @@ def student_of(checkpoint: Checkpoint) -> Checkpoint:
     return {"meta": meta, "state_dict": weights}
 
 
-def go_on(runner: Runner, checkpoint: Checkpoint, *, identity: dict[str, Any]) -> None:
+def resume_runner(runner: Runner, checkpoint: Checkpoint, *, identity: dict[str, Any]) -> None:
     """Bring `runner` to where it was; `ResumeRefused` if the checkpoint is another run's."""
     meta = checkpoint["meta"]
     before = json.loads(meta["identity"])
-    found = list(differences(before, json.loads(json.dumps(identity))))
+    found = list(find_differences(before, json.loads(json.dumps(identity))))
     if found:
         raise ResumeRefused(
             "The checkpoint in this folder is of another run: " + "; ".join(found) + ". Launch "
             "a new run for a new spec; this one goes on only as it began."
         )
-    distributed.bare(runner.model).load_state_dict(checkpoint["state_dict"], strict=True)
+    distributed.unwrap_ddp(runner.model).load_state_dict(checkpoint["state_dict"], strict=True)
     runner.optimizer.load_state_dict(checkpoint["optimizer"])
-    runner.stepper.scaler.load_state_dict(checkpoint["scaler"])
+    runner.train_step.scaler.load_state_dict(checkpoint["scaler"])
     runner.go_on_from(epoch=meta["epoch"], step=meta["iter"])
 
 
-def differences(before: Any, now: Any, *, field: str = "") -> Iterator[str]:
+def find_differences(before: Any, now: Any, *, field: str = "") -> Iterator[str]:
     """Where two documents differ, as `field: old, now new`."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in sorted(before.keys() | now.keys()):
             path = f"{field}.{key}" if field else key
-            yield from differences(before.get(key), now.get(key), field=path)
+            yield from find_differences(before.get(key), now.get(key), field=path)
     elif before != now:
         yield f"{field}: {before}, now {now}"
 

@@ -6,7 +6,7 @@ from typing import Any
 from mmcv.runner import EpochBasedRunner
 
 from workers.data.batches import Batch
-from workers.training.step import Stepper
+from workers.training.step import TrainStep
 
 
 class Runner(EpochBasedRunner):
@@ -17,16 +17,16 @@ class Runner(EpochBasedRunner):
     out pauses of 2 s an epoch, which guard loaders that we do not use.
     """
 
-    def __init__(self, *, stepper: Stepper, **arguments: Any) -> None:
+    def __init__(self, *, train_step: TrainStep, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.stepper = stepper
+        self.train_step = train_step
 
     @property
     def is_done(self) -> bool:
         """Whether the last epoch is over."""
         return bool(self._epoch >= self._max_epochs)
 
-    def go_on_from(self, *, epoch: int, step: int) -> None:
+    def resume_from(self, *, epoch: int, step: int) -> None:
         """Begin after `epoch` whole epochs and `step` steps in all."""
         self._epoch = epoch
         self._iter = step
@@ -44,11 +44,11 @@ class Runner(EpochBasedRunner):
         self._inner_iter = self._iter - self._epoch * loader.batch_sampler.steps
         self.call_hook("before_train_epoch")
 
-    def take(self, parts: Sequence[Batch]) -> None:
+    def run_iter(self, micro_batches: Sequence[Batch]) -> None:
         """One step on a batch, which is on the model's device already."""
-        self.data_batch = parts
+        self.data_batch = micro_batches
         self.call_hook("before_train_iter")
-        self.outputs = self.stepper.step(parts, number=self._iter + 1)
+        self.outputs = self.train_step.step(micro_batches, number=self._iter + 1)
         self.call_hook("after_train_iter")
         del self.data_batch
         self._iter += 1

@@ -19,22 +19,22 @@ from configs.spec.run import RunSpec
 from workers import distributed
 from workers.attempt.stop import Termination
 from workers.checkpoints.store import CheckpointStore
-from workers.data.loaders import share_of, training_loader, validation_loader
-from workers.data.resolve import DatasetPlace
+from workers.data.loaders import batch_shard, build_training_loader, build_validation_loader
+from workers.data.resolve import LocalDataset
 from workers.errors import InvalidSpec
-from workers.models.training_config import config_from_spec
+from workers.models.training_config import build_training_config
 from workers.process.device import prepare_device
-from workers.telemetry.protocol import Voice
+from workers.telemetry.protocol import Reporter
 from workers.training.hooks.checkpoints import CheckpointsHook
 from workers.training.hooks.evaluation import EvaluationHook
-from workers.training.hooks.loss_budget import BudgetHook
+from workers.training.hooks.loss_budget import LossSharesHook
 from workers.training.hooks.metrics import MetricsHook
 from workers.training.hooks.progress import ProgressHook
-from workers.training.hooks.seeding import OrderHook, seed_everything
-from workers.training.hooks.stop import ControlHook
-from workers.training.resume import go_on, run_identity
+from workers.training.hooks.seeding import StepSeedHook, seed_everything
+from workers.training.hooks.stop import StopHook
+from workers.training.resume import resume_runner, run_identity
 from workers.training.runner import Runner
-from workers.training.step import Stepper
+from workers.training.step import TrainStep
 
 METRIC_INTERVAL_STEPS = 10
 PROGRESS_INTERVAL_S = 1.0
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Workbench:
+class TrainingSetup:
     """A run that can begin: `runner` drives, the rest is asked afterwards."""
 
     runner: Runner
@@ -56,60 +56,68 @@ class Workbench:
     @property
     def model(self) -> Any:
         """The student, with its teacher if it has one."""
-        return distributed.bare(self.runner.model)
+        return distributed.unwrap_ddp(self.runner.model)
 
 
 @dataclass(frozen=True)
-class Room:
+class SharedInputs:
     """What students that train side by side share: a device, and the images."""
 
     device: torch.device
-    dataset: DatasetPlace
+    dataset: LocalDataset
     training: DataLoader[Any]
     validation: Any
     """Batches of validation images, as a `DataLoader` gives them."""
 
 
-def make_room(
+def build_shared_inputs(
     spec: RunSpec,
     *,
-    dataset: DatasetPlace,
+    dataset: LocalDataset,
     run_dir: Path,
-    assigned: torch.device | None = None,
-) -> Room:
+    assigned_device: torch.device | None = None,
+) -> SharedInputs:
     """The device and the images of a run, or of those that train beside it.
 
     `assigned` is the device that the cluster gave this process, where it is one of several.
     """
-    device = prepare_device(spec.resources, spec.compute, assigned=assigned)
-    config = config_from_spec(spec, dataset=dataset, run_dir=run_dir)
-    training, validation = training_loader(config, spec=spec), validation_loader(config, spec=spec)
-    return Room(device, dataset, training, validation)
+    device = prepare_device(spec.resources, spec.compute, assigned=assigned_device)
+    config = build_training_config(spec, dataset=dataset, run_dir=run_dir)
+    training, validation = (
+        build_training_loader(config, spec=spec),
+        build_validation_loader(config, spec=spec),
+    )
+    return SharedInputs(device, dataset, training, validation)
 
 
-def build_workbench(
-    spec: RunSpec, room: Room, *, run_dir: Path, voice: Voice, termination: Termination
-) -> Workbench:
+def build_training_setup(
+    spec: RunSpec,
+    room: SharedInputs,
+    *,
+    run_dir: Path,
+    reporter: Reporter,
+    termination: Termination,
+) -> TrainingSetup:
     """Everything ready to run, resumed if the run's folder has a checkpoint."""
     device, manifest = room.device, room.dataset.manifest
-    config = config_from_spec(spec, dataset=room.dataset, run_dir=run_dir)
+    config = build_training_config(spec, dataset=room.dataset, run_dir=run_dir)
     runner = build_runner(config, spec=spec, device=device, classes=manifest.classes)
-    teacher = distributed.bare(runner.model).teacher
+    teacher = distributed.unwrap_ddp(runner.model).teacher
     identity = run_identity(
         spec, dataset=manifest, teacher_sha256=None if teacher is None else teacher.sha256
     )
-    metrics = MetricsHook(voice, interval_steps=METRIC_INTERVAL_STEPS)
-    store = CheckpointStore(run_dir, spec.checkpoints, say=voice.note)
+    metrics = MetricsHook(reporter, interval_steps=METRIC_INTERVAL_STEPS)
+    store = CheckpointStore(run_dir, spec.checkpoints, notify=reporter.report_note)
     checkpoints = CheckpointsHook(
         store,
         policy=spec.checkpoints,
         identity=identity,
         classes=manifest.classes,
-        remembers={"metrics": metrics},
+        stateful_hooks={"metrics": metrics},
     )
-    progress = ProgressHook(voice, interval_s=PROGRESS_INTERVAL_S)
+    progress = ProgressHook(reporter, interval_s=PROGRESS_INTERVAL_S)
     evaluation = EvaluationHook(
-        voice,
+        reporter,
         loader=room.validation,
         checkpoints=checkpoints,
         every_epochs=spec.evaluation.every_epochs,
@@ -117,21 +125,21 @@ def build_workbench(
         termination=termination,
     )
     runner.register_lr_hook(config.lr_config)
-    runner.register_hook(OrderHook(seed=spec.seed), priority="HIGHEST")
-    if spec.loss_budget_steps is not None and teacher is not None:
-        runner.register_hook(BudgetHook(voice, every_steps=spec.loss_budget_steps))
+    runner.register_hook(StepSeedHook(seed=spec.seed), priority="HIGHEST")
+    if spec.loss_shares_every_steps is not None and teacher is not None:
+        runner.register_hook(LossSharesHook(reporter, every_steps=spec.loss_shares_every_steps))
     runner.register_hook(metrics, priority="NORMAL")
     runner.register_hook(progress, priority="NORMAL")
     runner.register_hook(evaluation, priority="LOW")
     runner.register_hook(checkpoints, priority="VERY_LOW")
-    control = ControlHook(voice, termination=termination, checkpoints=checkpoints, device=device)
+    control = StopHook(reporter, termination=termination, checkpoints=checkpoints, device=device)
     runner.register_hook(control, priority="LOWEST")
-    if (newest := store.newest()) is not None:
-        go_on(runner, newest, identity=identity)
+    if (newest := store.load_newest()) is not None:
+        resume_runner(runner, newest, identity=identity)
         checkpoints.recall(newest["meta"]["memory"])
         if runner.iter:
-            voice.note(f"Goes on after epoch {runner.epoch}, step {runner.iter}.")
-    return Workbench(runner, config, room.validation, checkpoints, evaluation, device)
+            reporter.report_note(f"Goes on after epoch {runner.epoch}, step {runner.iter}.")
+    return TrainingSetup(runner, config, room.validation, checkpoints, evaluation, device)
 
 
 def build_runner(
@@ -142,11 +150,11 @@ def build_runner(
     model = build_detector(config.model)
     _begin(model)
     model.CLASSES = classes
-    model.bbox_head.parts = share_of(spec).parts
+    model.bbox_head.micro_batches = batch_shard(spec).micro_batches
     model = _placed(model, spec=spec, device=device)
     optimizer = build_optimizer(model, config.optimizer)
-    model = distributed.shared(model)
-    stepper = Stepper(
+    model = distributed.wrap_ddp(model)
+    train_step = TrainStep(
         model,
         optimizer,
         device=device,
@@ -154,7 +162,7 @@ def build_runner(
         max_grad_norm=spec.schedule.max_grad_norm,
     )
     return Runner(
-        stepper=stepper,
+        train_step=train_step,
         model=model,
         optimizer=optimizer,
         logger=logging.getLogger("mmcv"),

@@ -22,7 +22,7 @@ _FP16_ADVICE = (
 )
 
 
-class Stepper:
+class TrainStep:
     """Turns batches into updates; a step whose losses or gradients are not finite is not taken."""
 
     def __init__(
@@ -60,13 +60,13 @@ class Stepper:
             is_last = position == len(parts) - 1
             with contextlib.nullcontext() if is_last else self._without_exchange():
                 outputs = self._model.train_step(part, self._optimizer)
-                refuse_strange(outputs["log_vars"], step=number, is_fp16=self.scaler.is_enabled())
+                check_finite(outputs["log_vars"], step=number, is_fp16=self.scaler.is_enabled())
                 self.scaler.scale(outputs["loss"] / len(parts)).backward()
             for name, value in outputs["log_vars"].items():
                 log_vars[name] = log_vars.get(name, 0.0) + value / len(parts)
             images += outputs["num_samples"]
         self._update(number)
-        return {"log_vars": log_vars, "num_samples": images * distributed.count()}
+        return {"log_vars": log_vars, "num_samples": images * distributed.get_world_size()}
 
     def _update(self, number: int) -> None:
         self.scaler.unscale_(self._optimizer)
@@ -90,12 +90,12 @@ class Stepper:
 
     def _without_exchange(self) -> contextlib.AbstractContextManager[None]:
         """Gradients are exchanged once a step, after its last part."""
-        if distributed.count() == 1:
+        if distributed.get_world_size() == 1:
             return contextlib.nullcontext()
         return self._model.no_sync()
 
 
-def refuse_strange(losses: dict[str, float], *, step: int, is_fp16: bool) -> None:
+def check_finite(losses: dict[str, float], *, step: int, is_fp16: bool) -> None:
     """`NanLoss` if a loss is infinite or not a number.
 
     Under fp16 too: a smaller scale mends gradients, and not what overflows before the loss.

@@ -7,11 +7,11 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.permissions import NOT_AUDITED, OF_WORKERS, endpoint_of
+from service.api.permissions import UNAUDITED_PATHS, WORKER_ACCESS, match_endpoint
 from service.domain.access import AuditEntry, Caller
-from service.log import without_secrets
+from service.log import redact_secrets
 from service.usecases.access import write_audit
-from service.usecases.context import World
+from service.usecases.context import Context
 
 _CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _TOO_MANY_REQUESTS = 429
@@ -21,12 +21,12 @@ _RUN = re.compile(r"/v1/runs/(r[0-9a-z]{12})(?:[:/]|$)")
 log = structlog.get_logger(__name__)
 
 
-class Auditing:
+class AuditMiddleware:
     """Writes the line after the answer: who, what, and how it was answered; never what was sent."""
 
-    def __init__(self, app: ASGIApp, *, world: World) -> None:
+    def __init__(self, app: ASGIApp, *, ctx: Context) -> None:
         self._app = app
-        self._world = world
+        self._world = ctx
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and note its status."""
@@ -64,7 +64,7 @@ class Auditing:
             token_id=None if caller is None else caller.token_id,
         )
         try:
-            write_audit(entry, world=self._world)
+            write_audit(entry, ctx=self._world)
         except Exception as error:  # the answer is on its way, and is right whatever happens here
             log.exception("audit.lost", **{**vars(entry), "at": str(entry.at)}, why=str(error))
 
@@ -72,8 +72,8 @@ class Auditing:
 def _is_to_be_noted(scope: Scope) -> bool:
     if scope["method"] not in _CHANGES:
         return False
-    endpoint = endpoint_of(scope)
-    return endpoint.path not in NOT_AUDITED and endpoint.least not in OF_WORKERS
+    endpoint = match_endpoint(scope)
+    return endpoint.path not in UNAUDITED_PATHS and endpoint.access not in WORKER_ACCESS
 
 
 def _run_of(path: str) -> str | None:
@@ -84,4 +84,4 @@ def _run_of(path: str) -> str | None:
 def _as_kept(path: str) -> str:
     """A path may be anything: it may hold a token by mistake, and what no database takes."""
     printable = "".join(letter if letter.isprintable() else "?" for letter in path[:_LONGEST])
-    return without_secrets(printable)
+    return redact_secrets(printable)

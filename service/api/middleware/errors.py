@@ -3,10 +3,10 @@
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.errors import _of_anything
+from service.api.errors import handle_unexpected_error
 
 
-class Faults:
+class ErrorMiddleware:
     """Answers what nobody has thought of, inside of what adds headers and ids to every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -29,4 +29,4 @@ class Faults:
         except Exception as error:
             if has_begun:
                 raise
-            await _of_anything(Request(scope), error)(scope, receive, send)
+            await handle_unexpected_error(Request(scope), error)(scope, receive, send)

@@ -5,14 +5,14 @@ from urllib.parse import urlsplit
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.errors import problem
+from service.api.errors import problem_response
 
-MOST_BYTES = 8 * 1024 * 1024
-_TOO_LARGE = f"A body may have {MOST_BYTES} bytes."
+MAX_BODY_BYTES = 8 * 1024 * 1024
+_TOO_LARGE = f"A body may have {MAX_BODY_BYTES} bytes."
 
 
-class BodyLimit:
-    """Refuses bodies over `MOST_BYTES`, announced or not."""
+class BodySizeLimitMiddleware:
+    """Refuses bodies over `MAX_BODY_BYTES`, announced or not."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -24,8 +24,8 @@ class BodyLimit:
             return
         headers = dict(scope["headers"])
         announced = headers.get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced) > MOST_BYTES:
-            refusal = problem(
+        if not announced.isdigit() or int(announced) > MAX_BODY_BYTES:
+            refusal = problem_response(
                 413, title="The body is too large", detail=_TOO_LARGE, code="body_too_large"
             )
             await refusal(scope, receive, send)
@@ -36,7 +36,7 @@ class BodyLimit:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > MOST_BYTES:
+            if seen > MAX_BODY_BYTES:
                 # FastAPI passes this on from wherever it reads the body.
                 raise HTTPException(413, _TOO_LARGE)
             return message
@@ -44,7 +44,7 @@ class BodyLimit:
         await self._app(scope, counted, send)
 
 
-class HostCheck:
+class TrustedHostMiddleware:
     """Refuses requests that were sent to a name which is not ours.
 
     Where access control is off, a web page in the user's browser could otherwise reach the API
@@ -62,7 +62,9 @@ class HostCheck:
             return
         known = ", ".join(sorted(self._hosts))
         detail = f"This service answers to {known}; TANDEM_PUBLIC_URL adds a name."
-        refusal = problem(421, title="The host is another one", detail=detail, code="other_host")
+        refusal = problem_response(
+            421, title="The host is another one", detail=detail, code="other_host"
+        )
         await refusal(scope, receive, send)
 
 

@@ -9,25 +9,25 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.permissions import endpoint_of
-from service.log import without_secrets
+from service.api.permissions import match_endpoint
+from service.log import redact_secrets
 
 _SANE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _QUIET = ("/healthz", "/readyz", "/metrics")
 _OF_WORKERS = ("/deliveries", "/log")
 
-Answered = Callable[[str, str, int, float], None]
+OnResponse = Callable[[str, str, int, float], None]
 """Told of every answer: method, endpoint, status, seconds."""
 
 log = structlog.get_logger(__name__)
 
 
-class RequestIds:
+class RequestIdMiddleware:
     """Takes the id that comes, if it is one, else makes one; a line for every request."""
 
-    def __init__(self, app: ASGIApp, *, answered: Answered) -> None:
+    def __init__(self, app: ASGIApp, *, on_response: OnResponse) -> None:
         self._app = app
-        self._answered = answered
+        self._answered = on_response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its id."""
@@ -35,7 +35,7 @@ class RequestIds:
             await self._app(scope, receive, send)
             return
         came = Headers(scope=scope).get("x-request-id", "")
-        is_sane = _SANE.fullmatch(came) and without_secrets(came) == came
+        is_sane = _SANE.fullmatch(came) and redact_secrets(came) == came
         request_id = came if is_sane else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
         began_s, status = time.monotonic(), 500
@@ -52,7 +52,7 @@ class RequestIds:
                 await self._app(scope, receive, with_id)
             finally:
                 took_s = time.monotonic() - began_s
-                endpoint = endpoint_of(scope).path or "none"
+                endpoint = match_endpoint(scope).path or "none"
                 self._answered(scope["method"], endpoint, status, took_s)
                 _tell(scope, status, took_ms=1000 * took_s)
 

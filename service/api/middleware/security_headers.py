@@ -23,7 +23,7 @@ _REPORT = (
 """Of a report, which is one file with its pictures in it, and without scripts."""
 
 
-class SecurityHeaders:
+class SecurityHeadersMiddleware:
     """Adds them; over https also that it stays with https."""
 
     def __init__(self, app: ASGIApp, *, is_https: bool) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, status
 
 from configs.spec.base import Name
-from service.api.deps import CallerDep, WorldDep
+from service.api.deps import CallerDep, ContextDep
 from service.api.schemas.access import (
     AuditPage,
     AuditQuery,
@@ -15,67 +15,67 @@ from service.api.schemas.access import (
     TokenRequest,
     TokenView,
 )
-from service.api.views import view_of_entry, view_of_project, view_of_token
+from service.api.views import to_audit_view, to_project_view, to_token_view
 from service.usecases import access, projects
 
 router = APIRouter(prefix="/v1", tags=["projects, tokens, audit"])
 
 
 @router.get("/projects")
-def list_projects(world: WorldDep, caller: CallerDep) -> list[ProjectView]:
+def list_projects(ctx: ContextDep, caller: CallerDep) -> list[ProjectView]:
     """Projects that have limits or a weight of their own."""
-    found = projects.list_projects(caller=caller, world=world)
-    return [view_of_project(project) for project in found]
+    found = projects.list_projects(caller=caller, ctx=ctx)
+    return [to_project_view(project) for project in found]
 
 
 @router.get("/projects/{name}")
-def show_project(name: Name, world: WorldDep, caller: CallerDep) -> ProjectView:
+def show_project(name: Name, ctx: ContextDep, caller: CallerDep) -> ProjectView:
     """One project; one that nobody set has no limits."""
-    return view_of_project(projects.show_project(name, caller=caller, world=world))
+    return to_project_view(projects.get_project(name, caller=caller, ctx=ctx))
 
 
 @router.put("/projects/{name}")
-def set_project(name: Name, body: ProjectRequest, world: WorldDep) -> ProjectView:
+def set_project(name: Name, body: ProjectRequest, ctx: ContextDep) -> ProjectView:
     """Say how much of the cluster a project's runs may take."""
     project = projects.set_project(
         name,
         weight=body.weight,
         max_runs=body.max_runs,
         max_gpus=body.max_gpus,
-        world=world,
+        ctx=ctx,
     )
-    return view_of_project(project)
+    return to_project_view(project)
 
 
 @router.post("/tokens", status_code=status.HTTP_201_CREATED)
-def create_token(body: TokenRequest, world: WorldDep) -> NewTokenView:
+def create_token(body: TokenRequest, ctx: ContextDep) -> NewTokenView:
     """Give somebody access; the text of the token is shown this once."""
     token, text = access.create_token(
         body.name,
         role=body.role,
         project=body.project,
         expires_at=body.expires_at,
-        world=world,
+        ctx=ctx,
     )
-    return NewTokenView(token=view_of_token(token), text=text)
+    return NewTokenView(token=to_token_view(token), text=text)
 
 
 @router.get("/tokens")
-def list_tokens(world: WorldDep) -> list[TokenView]:
+def list_tokens(ctx: ContextDep) -> list[TokenView]:
     """Who has or had access."""
-    return [view_of_token(token) for token in access.list_tokens(world=world)]
+    return [to_token_view(token) for token in access.list_tokens(ctx=ctx)]
 
 
 @router.delete("/tokens/{token_id}")
-def revoke_token(token_id: str, world: WorldDep) -> TokenView:
+def revoke_token(token_id: str, ctx: ContextDep) -> TokenView:
     """Take access back."""
-    return view_of_token(access.revoke_token(token_id, world=world))
+    return to_token_view(access.revoke_token(token_id, ctx=ctx))
 
 
 @router.get("/audit")
-def list_audit(world: WorldDep, query: Annotated[AuditQuery, Query()]) -> AuditPage:
+def list_audit(ctx: ContextDep, query: Annotated[AuditQuery, Query()]) -> AuditPage:
     """Requests that were to change something, the newest first."""
-    found = access.read_audit(before=query.before, limit=query.limit + 1, world=world)
-    items = [view_of_entry(entry) for entry in found[: query.limit]]
+    found = access.read_audit(cursor=query.cursor, limit=query.limit + 1, ctx=ctx)
+    items = [to_audit_view(entry) for entry in found[: query.limit]]
     more = items[-1].id if len(found) > query.limit else None
-    return AuditPage(items=items, next_before=more)
+    return AuditPage(items=items, next_cursor=more)

@@ -6,13 +6,13 @@ from typing import Annotated, cast
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from service.api.deps import KnownCallerDep, WorldDep
+from service.api.deps import ContextDep, OptionalCallerDep
 from service.api.schemas.health import CheckView, HealthView
 from service.domain.access import Caller
-from service.domain.errors import StoreUnreachable
+from service.domain.errors import DatabaseUnreachable
 from service.domain.states import RunState
-from service.usecases.context import World
-from service.usecases.health import Health
+from service.usecases.context import Context
+from service.usecases.health import HealthMonitor
 
 router = APIRouter(tags=["health"])
 
@@ -20,8 +20,8 @@ Scrape = Callable[[], bytes]
 """Everything that is counted, as Prometheus reads it."""
 
 
-def _health(request: Request) -> Health:
-    return cast("Health", request.app.state.health)
+def _health(request: Request) -> HealthMonitor:
+    return cast("HealthMonitor", request.app.state.health)
 
 
 def _scrape(request: Request) -> Scrape:
@@ -37,9 +37,9 @@ def alive() -> dict[str, str]:
 @router.get("/readyz", responses={503: {"model": HealthView}}, response_model_exclude_unset=True)
 def ready(
     response: Response,
-    world: WorldDep,
-    caller: KnownCallerDep,
-    health: Annotated[Health, Depends(_health)],
+    ctx: ContextDep,
+    caller: OptionalCallerDep,
+    health: Annotated[HealthMonitor, Depends(_health)],
 ) -> HealthView:
     """Each thing that is needed, and since when it is as it is; to strangers the status only.
 
@@ -58,7 +58,7 @@ def ready(
         ray=ok["ray"],
         mlflow=ok["mlflow"],
         checks=[CheckView(**vars(check)) for check in checks],
-        runs_by_state=_counts(world, caller),
+        runs_by_state=_counts(ctx, caller),
     )
 
 
@@ -68,13 +68,13 @@ def metrics(scrape: Annotated[Scrape, Depends(_scrape)]) -> Response:
     return Response(scrape(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _counts(world: World, caller: Caller) -> dict[RunState, int]:
+def _counts(ctx: Context, caller: Caller) -> dict[RunState, int]:
     counts = dict.fromkeys(RunState, 0)
     try:
-        with world.store.begin() as unit:
-            found = unit.figures.runs()
-    except StoreUnreachable:
+        with ctx.store.transaction() as uow:
+            found = uow.metrics.count_runs()
+    except DatabaseUnreachable:
         return {}
     for (state, project), count in found.items():
-        counts[state] += count if caller.sees(project) else 0
+        counts[state] += count if caller.can_see(project) else 0
     return counts

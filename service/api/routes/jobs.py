@@ -5,16 +5,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response, status
 
 from configs.spec.jobs import Task
-from service.api.deps import CallerDep, WorldDep
-from service.api.routes.runs import IdempotencyKey, page_of_runs
+from service.api.deps import CallerDep, ContextDep
+from service.api.routes.runs import IdempotencyKey, make_run_page
 from service.api.schemas.base import PageQuery
 from service.api.schemas.runs import EvaluationRequest, ExportRequest, RunPage, RunView
-from service.api.views import view_of_run
+from service.api.views import to_run_view
 from service.domain.access import Caller
 from service.domain.errors import RunNotFound
 from service.domain.repositories.runs import RunFilter
 from service.usecases import idempotency
-from service.usecases.context import World
+from service.usecases.context import Context
 from service.usecases.runs import launch, plan, queries
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
@@ -24,52 +24,52 @@ router = APIRouter(prefix="/v1", tags=["jobs"])
 def launch_evaluation(
     body: EvaluationRequest,
     response: Response,
-    world: WorldDep,
+    ctx: ContextDep,
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> RunView:
     """Measure a detector on a dataset: COCO's numbers, curves, images a second, latency."""
-    return _launched(body, "evaluate", response, key=idempotency_key, caller=caller, world=world)
+    return _launched(body, "evaluate", response, key=idempotency_key, caller=caller, ctx=ctx)
 
 
 @router.get("/evaluations")
 def list_evaluations(
-    world: WorldDep, caller: CallerDep, query: Annotated[PageQuery, Query()]
+    ctx: ContextDep, caller: CallerDep, query: Annotated[PageQuery, Query()]
 ) -> RunPage:
     """Evaluations, newest first."""
-    return _page("evaluate", query, caller=caller, world=world)
+    return _page("evaluate", query, caller=caller, ctx=ctx)
 
 
 @router.get("/evaluations/{run_id}")
-def show_evaluation(run_id: str, world: WorldDep) -> RunView:
+def show_evaluation(run_id: str, ctx: ContextDep) -> RunView:
     """One evaluation; its numbers are in `latest`."""
-    return _one(run_id, "evaluate", world=world)
+    return _one(run_id, "evaluate", ctx=ctx)
 
 
 @router.post("/exports", status_code=status.HTTP_201_CREATED)
 def launch_export(
     body: ExportRequest,
     response: Response,
-    world: WorldDep,
+    ctx: ContextDep,
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> RunView:
     """Write a detector as an mmdet checkpoint, an ONNX graph, a model that MLflow serves."""
-    return _launched(body, "export", response, key=idempotency_key, caller=caller, world=world)
+    return _launched(body, "export", response, key=idempotency_key, caller=caller, ctx=ctx)
 
 
 @router.get("/exports")
 def list_exports(
-    world: WorldDep, caller: CallerDep, query: Annotated[PageQuery, Query()]
+    ctx: ContextDep, caller: CallerDep, query: Annotated[PageQuery, Query()]
 ) -> RunPage:
     """Exports, newest first."""
-    return _page("export", query, caller=caller, world=world)
+    return _page("export", query, caller=caller, ctx=ctx)
 
 
 @router.get("/exports/{run_id}")
-def show_export(run_id: str, world: WorldDep) -> RunView:
+def show_export(run_id: str, ctx: ContextDep) -> RunView:
     """One export; its files are in MLflow and in the run's folder."""
-    return _one(run_id, "export", world=world)
+    return _one(run_id, "export", ctx=ctx)
 
 
 def _launched(
@@ -79,9 +79,9 @@ def _launched(
     *,
     key: str | None,
     caller: Caller,
-    world: World,
+    ctx: Context,
 ) -> RunView:
-    request = plan.Request(
+    request = plan.LaunchRun(
         spec=body.model_dump(mode="json", exclude={"name", "project", "priority"}),
         task=task,
         name=body.name,
@@ -89,21 +89,21 @@ def _launched(
         priority=body.priority,
         digest=idempotency.request_digest(f"{task} {body.model_dump_json()}".encode()),
     )
-    run, is_new = launch.launch_run(request, key=key, caller=caller, world=world)
+    run, is_new = launch.launch_run(request, key=key, caller=caller, ctx=ctx)
     response.headers["Location"] = f"/v1/runs/{run.id}"
     if not is_new:
         response.status_code = status.HTTP_200_OK
-    return view_of_run(run, mlflow_url=world.mlflow_page)
+    return to_run_view(run, mlflow_url=ctx.mlflow_public_url)
 
 
-def _page(task: Task, query: PageQuery, *, caller: Caller, world: World) -> RunPage:
+def _page(task: Task, query: PageQuery, *, caller: Caller, ctx: Context) -> RunPage:
     which = RunFilter(task=task, before=query.cursor, limit=query.limit + 1)
-    found = queries.list_runs(which, caller=caller, world=world)
-    return page_of_runs(found, limit=query.limit, world=world)
+    found = queries.list_runs(which, caller=caller, ctx=ctx)
+    return make_run_page(found, limit=query.limit, ctx=ctx)
 
 
-def _one(run_id: str, task: Task, *, world: World) -> RunView:
-    run = queries.show_run(run_id, world=world)
+def _one(run_id: str, task: Task, *, ctx: Context) -> RunView:
+    run = queries.get_run(run_id, ctx=ctx)
     if run.task != task:
         raise RunNotFound(run_id)
-    return view_of_run(run, mlflow_url=world.mlflow_page)
+    return to_run_view(run, mlflow_url=ctx.mlflow_public_url)

@@ -5,7 +5,7 @@ from pathlib import Path
 from fastapi import APIRouter, Response, status
 
 from configs.catalog import load_preset, preset_names
-from service.api.deps import WorldDep
+from service.api.deps import ContextDep
 from service.api.schemas.registry import (
     DatasetRequest,
     DatasetView,
@@ -13,39 +13,39 @@ from service.api.schemas.registry import (
     TeacherRequest,
     TeacherView,
 )
-from service.api.views import view_of_dataset, view_of_teacher
+from service.api.views import to_dataset_view, to_teacher_view
 from service.usecases import registry
 
 router = APIRouter(prefix="/v1", tags=["datasets, teachers, presets"])
 
 
 @router.post("/datasets", status_code=status.HTTP_201_CREATED)
-def register_dataset(body: DatasetRequest, response: Response, world: WorldDep) -> DatasetView:
+def register_dataset(body: DatasetRequest, response: Response, ctx: ContextDep) -> DatasetView:
     """Give the dataset in a folder a name."""
     dataset, is_new = registry.register_dataset(
-        Path(body.root), name=body.name, replace=body.replace, world=world
+        Path(body.root), name=body.name, replace=body.replace, ctx=ctx
     )
     if not is_new:
         response.status_code = status.HTTP_200_OK
-    return view_of_dataset(dataset)
+    return to_dataset_view(dataset)
 
 
 @router.get("/datasets")
-def list_datasets(world: WorldDep) -> list[DatasetView]:
+def list_datasets(ctx: ContextDep) -> list[DatasetView]:
     """All datasets."""
-    return [view_of_dataset(dataset) for dataset in registry.list_datasets(world=world)]
+    return [to_dataset_view(dataset) for dataset in registry.list_datasets(ctx=ctx)]
 
 
 @router.get("/datasets/{name}")
-def show_dataset(name: str, world: WorldDep) -> DatasetView:
+def show_dataset(name: str, ctx: ContextDep) -> DatasetView:
     """One dataset."""
-    return view_of_dataset(registry.show_dataset(name, world=world))
+    return to_dataset_view(registry.get_dataset(name, ctx=ctx))
 
 
 @router.post("/teachers", status_code=status.HTTP_201_CREATED)
-def register_teacher(body: TeacherRequest, response: Response, world: WorldDep) -> TeacherView:
+def register_teacher(body: TeacherRequest, response: Response, ctx: ContextDep) -> TeacherView:
     """Give a trained detector a name."""
-    offer = registry.TeacherOffer(
+    offer = registry.TeacherRegistration(
         name=body.name,
         checkpoint=Path(body.checkpoint),
         detector=body.detector,
@@ -54,22 +54,22 @@ def register_teacher(body: TeacherRequest, response: Response, world: WorldDep) 
         measured_map=body.measured_map,
         source=body.source,
     )
-    teacher, is_new = registry.register_teacher(offer, replace=body.replace, world=world)
+    teacher, is_new = registry.register_teacher(offer, replace=body.replace, ctx=ctx)
     if not is_new:
         response.status_code = status.HTTP_200_OK
-    return view_of_teacher(teacher)
+    return to_teacher_view(teacher)
 
 
 @router.get("/teachers")
-def list_teachers(world: WorldDep) -> list[TeacherView]:
+def list_teachers(ctx: ContextDep) -> list[TeacherView]:
     """All teachers."""
-    return [view_of_teacher(teacher) for teacher in registry.list_teachers(world=world)]
+    return [to_teacher_view(teacher) for teacher in registry.list_teachers(ctx=ctx)]
 
 
 @router.get("/teachers/{name}")
-def show_teacher(name: str, world: WorldDep) -> TeacherView:
+def show_teacher(name: str, ctx: ContextDep) -> TeacherView:
     """One teacher."""
-    return view_of_teacher(registry.show_teacher(name, world=world))
+    return to_teacher_view(registry.get_teacher(name, ctx=ctx))
 
 
 @router.get("/presets")

@@ -11,10 +11,10 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import AppStatus
 
-from service.api.deps import CallerDep, WorldDep
+from service.api.deps import CallerDep, ContextDep
 from service.api.schemas.runs import EventQuery, EventView, LogQuery
-from service.api.views import view_of_event
-from service.usecases.access import project_for
+from service.api.views import to_event_view
+from service.usecases.access import resolve_project
 from service.usecases.runs import events, logs, queries
 
 router = APIRouter(prefix="/v1", tags=["logs and events"])
@@ -32,7 +32,7 @@ _PLACE = re.compile(r"(\d{1,6}):(\d{1,18})")
 @router.get("/runs/{run_id}/logs", response_class=PlainTextResponse)
 def show_logs(
     run_id: str,
-    world: WorldDep,
+    ctx: ContextDep,
     query: Annotated[LogQuery, Query()],
     last_event_id: LastEventId = None,
     accept: Accept = "",
@@ -43,41 +43,41 @@ def show_logs(
     goes on behind it, so that a connection that was lost loses nothing.
     """
     if query.follow:
-        return _followed(run_id, query, last_event_id, as_events=_SSE in accept, world=world)
+        return _followed(run_id, query, last_event_id, as_events=_SSE in accept, ctx=ctx)
     if query.tail is not None:
-        text = logs.last_lines(run_id, query.tail, attempt=query.attempt, world=world)
+        text = logs.read_last_lines(run_id, query.tail, attempt=query.attempt, ctx=ctx)
     elif query.search is not None:
-        text = logs.matching_lines(run_id, query.search, attempt=query.attempt, world=world)
+        text = logs.search_log(run_id, query.search, attempt=query.attempt, ctx=ctx)
     else:
-        text = logs.logs_of_run(run_id, attempt=query.attempt, offset=query.offset, world=world)
+        text = logs.read_log(run_id, attempt=query.attempt, offset=query.offset, ctx=ctx)
     return PlainTextResponse(text)
 
 
 @router.get("/runs/{run_id}/events")
-def list_events_of_run(run_id: str, world: WorldDep, after: int = 0) -> list[EventView]:
+def list_events_of_run(run_id: str, ctx: ContextDep, after: int = 0) -> list[EventView]:
     """What happened to a run: why it waits, why it stopped."""
-    found = events.events_of_run(run_id, after=after, world=world)
-    return [view_of_event(event) for event in found]
+    found = events.list_run_events(run_id, after=after, ctx=ctx)
+    return [to_event_view(event) for event in found]
 
 
 @router.get("/events")
 def list_events(
-    world: WorldDep, caller: CallerDep, query: Annotated[EventQuery, Query()]
+    ctx: ContextDep, caller: CallerDep, query: Annotated[EventQuery, Query()]
 ) -> list[EventView]:
     """What happened to all runs, in the order in which it did."""
-    found = events.events_after(
+    found = events.list_events_after(
         query.after,
         run_id=query.run,
-        project=project_for(query.project, caller=caller),
+        project=resolve_project(query.project, caller=caller),
         limit=query.limit,
-        world=world,
+        ctx=ctx,
     )
-    return [view_of_event(event) for event in found]
+    return [to_event_view(event) for event in found]
 
 
 @router.get("/events/stream", response_class=EventSourceResponse)
 def stream_events(
-    world: WorldDep,
+    ctx: ContextDep,
     caller: CallerDep,
     query: Annotated[EventQuery, Query()],
     last_event_id: LastEventId = None,
@@ -87,42 +87,42 @@ def stream_events(
     found = events.follow_events(
         since if since is not None else query.after or None,
         run_id=query.run,
-        project=project_for(query.project, caller=caller),
-        world=world,
+        project=resolve_project(query.project, caller=caller),
+        ctx=ctx,
     )
 
     async def sent() -> AsyncIterator[ServerSentEvent]:
         async for event in _paced(found):
-            view = view_of_event(event)
+            view = to_event_view(event)
             yield ServerSentEvent(view.model_dump_json(), id=str(view.id), event=view.kind)
 
     return EventSourceResponse(sent(), ping=_PING_EVERY_S)
 
 
 def _followed(
-    run_id: str, query: LogQuery, last_event_id: str | None, *, as_events: bool, world: WorldDep
+    run_id: str, query: LogQuery, last_event_id: str | None, *, as_events: bool, ctx: ContextDep
 ) -> Response:
-    queries.show_run(run_id, world=world)
-    place = _place_from(last_event_id) or logs.Place(query.attempt or 1, query.offset)
-    pieces = logs.follow_logs(run_id, since=place, world=world)
+    queries.get_run(run_id, ctx=ctx)
+    place = _place_from(last_event_id) or logs.LogPosition(query.attempt or 1, query.offset)
+    pieces = logs.follow_logs(run_id, since=place, ctx=ctx)
     if not as_events:
         return StreamingResponse(_texts(pieces), media_type="text/plain; charset=utf-8")
 
     async def sent() -> AsyncIterator[ServerSentEvent]:
         async for piece in _paced(pieces):
-            behind = f"{piece.behind.attempt}:{piece.behind.offset}"
+            behind = f"{piece.end.attempt}:{piece.end.offset}"
             yield ServerSentEvent(piece.text, id=behind)
         yield ServerSentEvent("", event="end")
 
     return EventSourceResponse(sent(), ping=_PING_EVERY_S)
 
 
-def _place_from(last_event_id: str | None) -> logs.Place | None:
+def _place_from(last_event_id: str | None) -> logs.LogPosition | None:
     found = _PLACE.fullmatch(last_event_id or "")
-    return None if found is None else logs.Place(int(found[1]), int(found[2]))
+    return None if found is None else logs.LogPosition(int(found[1]), int(found[2]))
 
 
-async def _texts(pieces: Iterator[logs.Piece | None]) -> AsyncIterator[str]:
+async def _texts(pieces: Iterator[logs.LogChunk | None]) -> AsyncIterator[str]:
     async for piece in _paced(pieces):
         yield piece.text
 

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response, status
 
-from configs.protocol.sweep_log import Appended, Standings, SweepAppend, SweepLog
-from service.api.deps import CallerDep, DriverDep, WorldDep
-from service.api.routes.reports import REPORT_ANSWERS, REPORT_TYPES
+from configs.protocol.sweep_log import AppendReceipt, SearchProgress, SweepLog, SweepLogAppend
+from service.api.deps import CallerDep, ContextDep, DriverDep
+from service.api.routes.reports import REPORT_MEDIA_TYPES, REPORT_RESPONSES
 from service.api.routes.runs import IdempotencyKey
 from service.api.schemas.runs import ReportQuery, RunView
 from service.api.schemas.sweeps import (
@@ -19,12 +19,12 @@ from service.api.schemas.sweeps import (
     SweepView,
     TrialView,
 )
-from service.api.views import view_of_run, view_of_sweep, view_of_sweep_plan, view_of_trial
+from service.api.views import to_run_view, to_sweep_plan_view, to_sweep_view, to_trial_view
 from service.domain.repositories.sweeps import SweepFilter
 from service.domain.sweeps import Sweep
-from service.usecases.context import World
+from service.usecases.context import Context
 from service.usecases.idempotency import request_digest
-from service.usecases.runs.plan import Request
+from service.usecases.runs.plan import LaunchRun
 from service.usecases.sweeps import (
     actions,
     driver_log,
@@ -44,81 +44,79 @@ _OF_THE_RUN = {"name", "project", "priority", "preset", "changes", "spec"}
 def launch_sweep(
     body: SweepRequest,
     response: Response,
-    world: WorldDep,
+    ctx: ContextDep,
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> SweepView:
     """Search around a run, from a preset with changes or from a whole spec."""
-    sweep, is_new = launch.launch_sweep(
-        _request(body), key=idempotency_key, caller=caller, world=world
-    )
+    sweep, is_new = launch.launch_sweep(_request(body), key=idempotency_key, caller=caller, ctx=ctx)
     response.headers["Location"] = f"/v1/sweeps/{sweep.id}"
     if not is_new:
         response.status_code = status.HTTP_200_OK
-    return _view(sweep, world=world)
+    return _view(sweep, ctx=ctx)
 
 
 @router.post("/sweeps:plan")
-def plan_sweep(body: SweepRequest, world: WorldDep, caller: CallerDep) -> SweepPlanView:
+def plan_sweep(body: SweepRequest, ctx: ContextDep, caller: CallerDep) -> SweepPlanView:
     """The dry run: the resolved spec and everything that stands against it."""
-    return view_of_sweep_plan(launch.plan_sweep(_request(body), caller=caller, world=world))
+    return to_sweep_plan_view(launch.plan_sweep(_request(body), caller=caller, ctx=ctx))
 
 
 @router.get("/sweeps")
 def list_sweeps(
-    world: WorldDep, caller: CallerDep, query: Annotated[SweepQuery, Query()]
+    ctx: ContextDep, caller: CallerDep, query: Annotated[SweepQuery, Query()]
 ) -> SweepPage:
     """Sweeps, newest first."""
     which = SweepFilter(
         state=query.state, project=query.project, before=query.cursor, limit=query.limit + 1
     )
-    found = launch.list_sweeps(which, caller=caller, world=world)
-    shown = sweeps_status.statuses_of(found[: query.limit], world=world)
-    items = [view_of_sweep(one, mlflow_url=world.mlflow_page) for one in shown]
+    found = launch.list_sweeps(which, caller=caller, ctx=ctx)
+    shown = sweeps_status.get_statuses(found[: query.limit], ctx=ctx)
+    items = [to_sweep_view(one, mlflow_url=ctx.mlflow_public_url) for one in shown]
     return SweepPage(items=items, next_cursor=items[-1].id if len(found) > query.limit else None)
 
 
 @router.get("/sweeps/{sweep_id}")
-def show_sweep(sweep_id: str, world: WorldDep) -> SweepView:
+def show_sweep(sweep_id: str, ctx: ContextDep) -> SweepView:
     """One sweep: its trials counted, the best so far, what it waits for."""
-    found = sweeps_status.status_of(sweep_id, world=world)
-    return view_of_sweep(found, mlflow_url=world.mlflow_page)
+    found = sweeps_status.get_status(sweep_id, ctx=ctx)
+    return to_sweep_view(found, mlflow_url=ctx.mlflow_public_url)
 
 
 @router.get("/sweeps/{sweep_id}/trials")
-def list_trials(sweep_id: str, world: WorldDep) -> list[TrialView]:
+def list_trials(sweep_id: str, ctx: ContextDep) -> list[TrialView]:
     """A sweep's trials: values, runs, how far they are and how they ended."""
-    sweep, found = trials.trials_of_sweep(sweep_id, world=world)
-    return [view_of_trial(one, sweep) for one in found]
+    sweep, found = trials.list_trials(sweep_id, ctx=ctx)
+    return [to_trial_view(one, sweep) for one in found]
 
 
-@router.get("/sweeps/{sweep_id}/report", response_class=Response, responses=REPORT_ANSWERS)
-def show_report(sweep_id: str, world: WorldDep, query: Annotated[ReportQuery, Query()]) -> Response:
+@router.get("/sweeps/{sweep_id}/report", response_class=Response, responses=REPORT_RESPONSES)
+def show_report(sweep_id: str, ctx: ContextDep, query: Annotated[ReportQuery, Query()]) -> Response:
     """The pages about a sweep: did it help, by how much, where not."""
-    content = sweeps_status.report_of_sweep(sweep_id, query.format, world=world)
-    return Response(content, media_type=REPORT_TYPES[query.format])
+    content = sweeps_status.read_sweep_report(sweep_id, query.format, ctx=ctx)
+    return Response(content, media_type=REPORT_MEDIA_TYPES[query.format])
 
 
 @router.post("/sweeps/{sweep_id}:stop")
-def stop_sweep(sweep_id: str, world: WorldDep, caller: CallerDep) -> SweepView:
+def stop_sweep(sweep_id: str, ctx: ContextDep, caller: CallerDep) -> SweepView:
     """Begin no more trials and end those that go on; what they reached is kept."""
-    return _view(actions.stop_sweep(sweep_id, caller=caller, world=world), world=world)
+    return _view(actions.stop_sweep(sweep_id, caller=caller, ctx=ctx), ctx=ctx)
 
 
 @router.post("/sweeps/{sweep_id}:extend")
 def extend_sweep(
-    sweep_id: str, body: ExtendRequest, world: WorldDep, caller: CallerDep
+    sweep_id: str, body: ExtendRequest, ctx: ContextDep, caller: CallerDep
 ) -> SweepView:
     """Have a sweep that is over search on: more trials, other bounds, another algorithm."""
-    extension = actions.Extension(
+    extension = actions.SweepExtension(
         trials=body.trials,
         hours=body.hours,
         gpu_hours=body.gpu_hours,
         space=body.space,
         algorithm=body.algorithm,
     )
-    extended = actions.extend_sweep(sweep_id, extension, caller=caller, world=world)
-    return _view(extended, world=world)
+    extended = actions.extend_sweep(sweep_id, extension, caller=caller, ctx=ctx)
+    return _view(extended, ctx=ctx)
 
 
 @router.post("/sweeps/{sweep_id}:promote", status_code=status.HTTP_201_CREATED)
@@ -126,12 +124,12 @@ def promote_trial(
     sweep_id: str,
     body: PromoteRequest,
     response: Response,
-    world: WorldDep,
+    ctx: ContextDep,
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> RunView:
     """Launch the best trial, or another one, as a run of its own."""
-    promotion = actions.Promotion(
+    promotion = actions.TrialPromotion(
         trial=body.trial,
         changes=body.changes,
         name=body.name,
@@ -139,45 +137,47 @@ def promote_trial(
         digest=request_digest(f"{sweep_id} {body.model_dump_json()}".encode()),
     )
     run, is_new = actions.promote_trial(
-        sweep_id, promotion, key=idempotency_key, caller=caller, world=world
+        sweep_id, promotion, key=idempotency_key, caller=caller, ctx=ctx
     )
     response.headers["Location"] = f"/v1/runs/{run.id}"
     if not is_new:
         response.status_code = status.HTTP_200_OK
-    return view_of_run(run, mlflow_url=world.mlflow_page)
+    return to_run_view(run, mlflow_url=ctx.mlflow_public_url)
 
 
 @router.get("/sweeps/{sweep_id}/log", include_in_schema=False)
 def read_log(
     sweep_id: str,
-    world: WorldDep,
+    ctx: ContextDep,
     driver: DriverDep,
     first: Annotated[int, Query(ge=0, lt=2**31)] = 0,
 ) -> SweepLog:
     """A driver reads the list."""
-    return driver_log.log_of(sweep_id, first=first, driver=driver, world=world)
+    return driver_log.read_log(sweep_id, first=first, driver=driver, ctx=ctx)
 
 
 @router.post("/sweeps/{sweep_id}/log", include_in_schema=False)
-def append_to_log(sweep_id: str, body: SweepAppend, world: WorldDep, driver: DriverDep) -> Appended:
+def append_to_log(
+    sweep_id: str, body: SweepLogAppend, ctx: ContextDep, driver: DriverDep
+) -> AppendReceipt:
     """A driver writes into the list."""
-    return driver_log.append(sweep_id, body, driver=driver, world=world)
+    return driver_log.append_entries(sweep_id, body, driver=driver, ctx=ctx)
 
 
 @router.get("/sweeps/{sweep_id}/standings", include_in_schema=False)
-def show_standings(sweep_id: str, world: WorldDep, driver: DriverDep) -> Standings:
+def show_standings(sweep_id: str, ctx: ContextDep, driver: DriverDep) -> SearchProgress:
     """A driver asks how far the trials are."""
-    return driver_log.standings(sweep_id, driver=driver, world=world)
+    return driver_log.read_standings(sweep_id, driver=driver, ctx=ctx)
 
 
-def _view(sweep: Sweep, *, world: World) -> SweepView:
-    (found,) = sweeps_status.statuses_of([sweep], world=world)
-    return view_of_sweep(found, mlflow_url=world.mlflow_page)
+def _view(sweep: Sweep, *, ctx: Context) -> SweepView:
+    (found,) = sweeps_status.get_statuses([sweep], ctx=ctx)
+    return to_sweep_view(found, mlflow_url=ctx.mlflow_public_url)
 
 
-def _request(body: SweepRequest) -> launch.SweepRequest:
-    return launch.SweepRequest(
-        base=Request(preset=body.preset, changes=body.changes, spec=body.spec),
+def _request(body: SweepRequest) -> launch.LaunchSweep:
+    return launch.LaunchSweep(
+        base=LaunchRun(preset=body.preset, changes=body.changes, spec=body.spec),
         search=body.model_dump(mode="json", exclude=_OF_THE_RUN, exclude_none=True),
         name=body.name,
         project=body.project,

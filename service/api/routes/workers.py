@@ -7,26 +7,26 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from configs.protocol.names import LOG_CHUNK_BYTES
-from configs.protocol.records import AttemptsHere, AttemptsOver, Delivery, LogReceipt, Receipt
-from service.api.deps import WorldDep
-from service.domain.errors import PieceTooLarge
+from configs.protocol.records import Delivery, FinishedAttempts, LogReceipt, NodeAttempts, Receipt
+from service.api.deps import ContextDep
+from service.domain.errors import LogChunkTooLarge
 from service.usecases.attempts import records
-from service.usecases.attempts.records import attempts_over
+from service.usecases.attempts.records import list_finished_attempts
 from service.usecases.runs import logs
 
 router = APIRouter(prefix="/v1", include_in_schema=False)
 
 
-class AttemptsAsked(AttemptsHere):
+class AttemptsQuery(NodeAttempts):
     """No more of them, and no longer names, than one answer is for."""
 
     attempts: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=1000)]
 
 
 @router.post("/runs/{run_id}/attempts/{number}/deliveries")
-def receive_delivery(run_id: str, number: int, body: Delivery, world: WorldDep) -> Receipt:
+def receive_delivery(run_id: str, number: int, body: Delivery, ctx: ContextDep) -> Receipt:
     """Take a worker's records."""
-    return records.receive_delivery(run_id, number, body, world=world)
+    return records.receive_delivery(run_id, number, body, ctx=ctx)
 
 
 @router.post("/runs/{run_id}/attempts/{number}/log")
@@ -34,20 +34,20 @@ async def receive_log(
     run_id: str,
     number: Annotated[int, Path(ge=1)],
     request: Request,
-    world: WorldDep,
+    ctx: ContextDep,
     offset: Annotated[int, Query(ge=0)] = 0,
 ) -> LogReceipt:
     """Take a piece of a worker's log."""
     content = await request.body()
     if len(content) > LOG_CHUNK_BYTES:
-        raise PieceTooLarge(LOG_CHUNK_BYTES)
+        raise LogChunkTooLarge(LOG_CHUNK_BYTES)
     end = await run_in_threadpool(
-        logs.take_piece, run_id, number, offset=offset, content=content, world=world
+        logs.append_log_chunk, run_id, number, offset=offset, content=content, ctx=ctx
     )
     return LogReceipt(next=end)
 
 
 @router.post("/attempts:over")
-def list_attempts_over(body: AttemptsAsked, world: WorldDep) -> AttemptsOver:
+def list_attempts_over(body: AttemptsQuery, ctx: ContextDep) -> FinishedAttempts:
     """Which of the attempts that have processes on a node are over."""
-    return AttemptsOver(over=tuple(attempts_over(body.attempts, world=world)))
+    return FinishedAttempts(finished=tuple(list_finished_attempts(body.attempts, ctx=ctx)))

@@ -6,11 +6,11 @@ from typing import Annotated
 from pydantic import AwareDatetime, Field
 
 from configs.spec.base import Contract, Name
-from service.api.schemas.base import _PRINTABLE, Asked
+from service.api.schemas.base import PRINTABLE, RequestModel
 from service.domain.access import Role
 
 
-class ProjectRequest(Asked):
+class ProjectRequest(RequestModel):
     """How much of the cluster a project's runs may take."""
 
     weight: Annotated[float, Field(gt=0, le=1000, strict=True)] = 1.0
@@ -18,10 +18,10 @@ class ProjectRequest(Asked):
     max_gpus: Annotated[int | None, Field(ge=0, lt=2**31, strict=True)] = None
 
 
-class TokenRequest(Asked):
+class TokenRequest(RequestModel):
     """Access to be given."""
 
-    name: Annotated[str, Field(min_length=1, max_length=64, pattern=_PRINTABLE)]
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=PRINTABLE)]
     role: Role = Role.RUNNER
     project: Name | None = None
     """Only runs of this one; none: of all."""
@@ -32,7 +32,7 @@ class TokenRequest(Asked):
 class AuditQuery(Contract):
     """Which part of the audit."""
 
-    before: Annotated[int | None, Field(ge=1, lt=2**31)] = None
+    cursor: Annotated[int | None, Field(ge=1, lt=2**31)] = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
@@ -81,7 +81,7 @@ class AuditView(Contract):
 
 
 class AuditPage(Contract):
-    """The newest first; `next_before` asks for those before."""
+    """The newest first; `next_cursor` asks for those before."""
 
     items: list[AuditView]
-    next_before: int | None
+    next_cursor: int | None

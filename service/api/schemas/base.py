@@ -7,18 +7,18 @@ from pydantic import Field, JsonValue, model_validator
 
 from configs.spec.base import Contract, Name
 
-_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 """A name is an argument of the job's command line: no shell takes a NUL there."""
 
 
-RunName = Annotated[str, Field(min_length=1, max_length=200, pattern=_PRINTABLE)]
+RunName = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)]
 """What a run is called on screen."""
 
 
 Priority = Annotated[int, Field(ge=-100, le=100, strict=True)]
 
 
-class Asked(Contract):
+class RequestModel(Contract):
     """What a person asks; text that cannot be written down is refused."""
 
     @model_validator(mode="before")
@@ -33,7 +33,7 @@ class Asked(Contract):
         return document
 
 
-class Placed(Asked):
+class LaunchOptions(RequestModel):
     """Whose run it is, and how it stands to others."""
 
     name: RunName | None = None

@@ -8,10 +8,10 @@ from pydantic import Field
 from configs.spec.base import Contract, Name, Sha256
 from configs.spec.dataset import ClassNames, DatasetManifest
 from configs.spec.detector import Detector
-from service.api.schemas.base import Asked
+from service.api.schemas.base import RequestModel
 
 
-class DatasetRequest(Asked):
+class DatasetRequest(RequestModel):
     """A dataset's folder to be given a name."""
 
     root: Annotated[str, Field(min_length=1)]
@@ -19,7 +19,7 @@ class DatasetRequest(Asked):
     replace: bool = False
 
 
-class TeacherRequest(Asked):
+class TeacherRequest(RequestModel):
     """A trained detector to be given a name."""
 
     name: Name

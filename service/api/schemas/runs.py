@@ -6,14 +6,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from configs.protocol.failure import FailureReason
-from configs.protocol.records import Behind, Progress
+from configs.protocol.records import PendingRecords, Progress
 from configs.protocol.report import NoiseFloor, SeedGain, SeedSpread, Verdict
 from configs.spec.base import Contract
 from configs.spec.jobs import EvaluationSpec, ExportSpec, JobSpec, Task
-from service.api.schemas.base import Asked, PageQuery, Placed, Priority
-from service.domain.baselines import BaselineWish
+from service.api.schemas.base import LaunchOptions, PageQuery, Priority, RequestModel
+from service.domain.baselines import BaselineMode
 from service.domain.repositories.baselines import ReportFormat
-from service.domain.runs import Desired
+from service.domain.runs import DesiredState
 from service.domain.states import RunState, is_over
 
 
@@ -40,7 +40,7 @@ class ComparisonView(Contract):
 
     high: float | None
     teacher_map: float | None
-    lead_closed: float | None
+    gap_closed: float | None
     """The difference over the teacher's lead of the baseline; none: no teacher that leads."""
 
     basis: str
@@ -63,7 +63,7 @@ class RunView(Contract):
     project: str
     priority: int
     state: RunState
-    desired: Desired
+    desired: DesiredState
     spec: JobSpec
     attempt: int
     reason: FailureReason | None
@@ -77,14 +77,14 @@ class RunView(Contract):
     best_map: float | None
     best_epoch: int | None
     teacher_map: float | None
-    baseline: str | None
+    baseline_run_id: str | None
     """The run of the same student, seed and batches without a teacher."""
 
     is_baseline_lost: bool
     """Whether that has failed or is cancelled: there is no verdict until it is retried."""
 
     comparison: ComparisonView | None
-    report: str | None
+    report_run_id: str | None
     """The newest run that makes pages about it."""
 
     sweep_id: str | None = None
@@ -93,13 +93,13 @@ class RunView(Contract):
 
     mlflow_run_id: str | None
     mlflow_url: str | None
-    behind: Behind = Field(default_factory=dict)
+    pending_records: PendingRecords = Field(default_factory=dict)
     """Records that the service and MLflow lacked when its worker last spoke."""
 
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    heard_at: datetime | None
+    last_seen_at: datetime | None
 
     @property
     def is_over(self) -> bool:
@@ -118,9 +118,9 @@ class RepeatedPairView(Contract):
     """A distilled run and its baseline, both with one seed."""
 
     seed: int
-    run: str
+    run_id: str
     state: RunState
-    baseline: str
+    baseline_run_id: str
     baseline_state: RunState
     is_new: bool
     """Whether the run was launched by this request; else it was there already."""
@@ -129,7 +129,7 @@ class RepeatedPairView(Contract):
 class RepeatView(Contract):
     """The pairs that a run's verdict is going to rest on, by seed."""
 
-    run: str
+    run_id: str
     pairs: list[RepeatedPairView]
 
 
@@ -185,7 +185,7 @@ class FindingView(Contract):
 class PlannedBaselineView(Contract):
     """The run that a taught one would be compared with."""
 
-    run: str | None
+    run_id: str | None
     """One that is there; none: it would be booked."""
 
     state: RunState | None
@@ -197,7 +197,7 @@ class PlanView(Contract):
 
     spec: JobSpec
     findings: list[FindingView]
-    waits_for: str | None
+    waiting_for: str | None
     baseline: PlannedBaselineView | None
     noise: NoiseFloor | None
     """What runs like it differ by if they differ in their seed alone; none: not known yet."""
@@ -213,22 +213,22 @@ class NoiseView(Contract):
     """What it rests on, oldest first: each that succeeds sharpens it."""
 
 
-class BudgetPartView(Contract):
+class TermShareView(Contract):
     """One term's part of the gradient, at all feature levels or at one."""
 
     term: str
-    place: str
+    level: str
     share: float
     cosine: float
-    is_taught: bool
+    is_distillation: bool
 
 
-class BudgetView(Contract):
+class LossSharesView(Contract):
     """What each term of a run's loss does."""
 
-    looks: int
+    samples: int
     step: int | None
-    parts: list[BudgetPartView]
+    parts: list[TermShareView]
     verdict: str
 
 
@@ -236,13 +236,13 @@ PairPack = Annotated[bool, Field(strict=True)]
 """Whether a run trains in one process with the baseline that is booked for it."""
 
 
-class PriorityRequest(Asked):
+class PriorityRequest(RequestModel):
     """Another place in the queue."""
 
     priority: Priority
 
 
-class RunRequest(Placed):
+class RunRequest(LaunchOptions):
     """A run to launch: a preset with changes by dotted field, or a whole spec."""
 
     preset: Annotated[str | None, Field(examples=["digits/bckd"])] = None
@@ -250,7 +250,7 @@ class RunRequest(Placed):
         default_factory=dict, examples=[{"distillation.loc_weight": 2.0}]
     )
     spec: dict[str, JsonValue] | None = None
-    baseline: BaselineWish = "auto"
+    baseline: BaselineMode = "auto"
     """Whether a taught run is compared with the same student alone, which is booked with it if it
     is not there already; `off`: it is not compared."""
 
@@ -268,7 +268,7 @@ class RunRequest(Placed):
         return self
 
 
-class RepeatRequest(Asked):
+class RepeatRequest(RequestModel):
     """How many seeds a distilled run and its baseline are to be trained with."""
 
     seeds: Annotated[int, Field(ge=2, le=32, strict=True, examples=[3])] = 3
@@ -279,11 +279,11 @@ class RepeatRequest(Asked):
     run itself was launched."""
 
 
-class EvaluationRequest(EvaluationSpec, Placed):
+class EvaluationRequest(EvaluationSpec, LaunchOptions):
     """A detector to measure: a whole spec, and what to call it."""
 
 
-class ExportRequest(ExportSpec, Placed):
+class ExportRequest(ExportSpec, LaunchOptions):
     """A detector to write in formats of others: a whole spec, and what to call it."""
 
 

@@ -9,10 +9,10 @@ from configs.protocol.probe import Probe
 from configs.protocol.sweep_log import TrialResult
 from configs.spec.base import Contract
 from configs.spec.sweep import SweepSpec, Values
-from service.api.schemas.base import Asked, PageQuery, Placed, Priority, RunName
+from service.api.schemas.base import LaunchOptions, PageQuery, Priority, RequestModel, RunName
 from service.api.schemas.runs import FindingView
 from service.domain.states import RunState
-from service.domain.sweeps import SWEEP_OVER, SweepState, Wants
+from service.domain.sweeps import FINISHED_SWEEP_STATES, DesiredSweepState, SweepState
 
 
 class BestView(Contract):
@@ -51,7 +51,7 @@ class SweepView(Contract):
     project: str
     priority: int
     state: SweepState
-    wants: Wants
+    desired: DesiredSweepState
     message: str
     warnings: list[str]
     spec: SweepSpec
@@ -61,12 +61,12 @@ class SweepView(Contract):
     """That have begun."""
 
     by_result: dict[str, int]
-    """How many ended how; `live`: those that go on."""
+    """How many ended how; `running`: those that go on."""
 
     best: BestView | None
-    waits_for: str | None
+    waiting_for: str | None
     driver: int
-    strikes: int
+    consecutive_failures: int
     pack_size: int
     estimate: EstimateView | None
     probe: Probe | None
@@ -76,13 +76,13 @@ class SweepView(Contract):
     mlflow_url: str | None
     created_by: str
     created_at: datetime
-    changed_at: datetime
+    updated_at: datetime
     finished_at: datetime | None
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more will happen by itself."""
-        return self.state in SWEEP_OVER
+        return self.state in FINISHED_SWEEP_STATES
 
 
 class SweepPage(Contract):
@@ -97,7 +97,7 @@ class SweepPlanView(Contract):
 
     spec: SweepSpec
     findings: list[FindingView]
-    waits_for: str | None
+    waiting_for: str | None
     trials: int
     """At most."""
 
@@ -120,7 +120,7 @@ class TrialView(Contract):
 
     number: int
     values: Values
-    state: Literal["live"] | TrialResult
+    state: Literal["running"] | TrialResult
     runs: list[TrialRunView]
     epoch: int
     """Whole epochs of which the objectives are known."""
@@ -132,7 +132,7 @@ class TrialView(Contract):
     """Why it has no runs; else empty."""
 
 
-class SweepRequest(Placed):
+class SweepRequest(LaunchOptions):
     """A sweep to launch: a run to search around, as `RunRequest` says it, and how to search.
 
     Everything but the run is as in `configs.spec.SweepSpec`; what is left out is as there.
@@ -152,7 +152,7 @@ class SweepRequest(Placed):
     algorithm: dict[str, JsonValue] | None = None
     scheduler: dict[str, JsonValue] | None = None
     objectives: list[JsonValue] | None = None
-    first: list[JsonValue] | None = None
+    initial_points: list[JsonValue] | None = None
     budget: dict[str, JsonValue] | None = None
     concurrency: JsonValue = None
     repeats: JsonValue = None
@@ -172,7 +172,7 @@ class SweepRequest(Placed):
         return self
 
 
-class ExtendRequest(Asked):
+class ExtendRequest(RequestModel):
     """More for a finished sweep to do."""
 
     trials: Annotated[int | None, Field(ge=1, le=10_000, strict=True)] = None
@@ -188,7 +188,7 @@ class ExtendRequest(Asked):
     algorithm: dict[str, JsonValue] | None = None
 
 
-class PromoteRequest(Asked):
+class PromoteRequest(RequestModel):
     """A trial to be trained as a run of its own."""
 
     trial: Annotated[int | None, Field(ge=0, lt=2**31, strict=True)] = None

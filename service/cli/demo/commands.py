@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.demo.experiment import Experiment, tell
-from service.cli.errors import Refusal, Refused
+from service.cli.demo.experiment import Experiment, run_experiment
+from service.cli.errors import CliError, ErrorMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +29,7 @@ DIGITS = Experiment(
     name="demo",
     dataset="digits",
     teacher_preset="digits/teacher",
-    taught_preset="digits/bckd",
+    distilled_preset="digits/bckd",
     teacher="digits-teacher",
     is_packed=True,
 )
@@ -39,8 +39,8 @@ SEARCH_SEED, SEARCH_REPEATS = 101, 2
 """Seeds of the search are 101 and 102: the demo reports none of them."""
 
 CLS_WEIGHT, LOC_WEIGHT = "distillation.cls_weight", "distillation.loc_weight"
-SEARCHED_FIELDS = ("schedule.optimizer.lr", CLS_WEIGHT, LOC_WEIGHT)
-SEARCHED = tuple(
+SEARCH_FIELDS = ("schedule.optimizer.lr", CLS_WEIGHT, LOC_WEIGHT)
+SEARCH_POINTS = tuple(
     (lr, *weights)
     for weights in ((0.0, 0.0), (4.0, 4.0), (8.0, 8.0))
     for lr in (1e-3, 1.4e-3, 2e-3, 2.8e-3)
@@ -51,7 +51,7 @@ CELLS = Experiment(
     name="bccd",
     dataset="bccd",
     teacher_preset="bccd/teacher",
-    taught_preset="bccd/bckd",
+    distilled_preset="bccd/bckd",
     teacher=None,
 )
 
@@ -96,14 +96,14 @@ def demo(
 
     from service.cli.datasets import make_dataset
 
-    chosen = seeds_from(seeds)
-    common = common_changes(changes or ())
+    chosen = parse_seeds(seeds)
+    common = parse_common_changes(changes or ())
     _prepare_digits()
     experiment = replace(DIGITS, changes=common)
     if teacher is TeacherChoice.TRAIN:
         make_dataset("digits", name="digits-large", options=LARGE_DIGITS)
         experiment = replace(experiment, teacher=None)
-    tell(experiment, seeds=chosen, fresh=fresh, page=page)
+    run_experiment(experiment, seeds=chosen, fresh=fresh, page=page)
 
 
 def bccd(
@@ -119,14 +119,14 @@ def bccd(
     from dataclasses import replace
 
     from service.cli.datasets import make_dataset
-    from service.cli.stack import start
+    from service.cli.stack import start_stack_with_progress
 
-    chosen = seeds_from(seeds) if seeds else (seed,)
-    experiment = replace(CELLS, changes=common_changes(changes or ()))
-    start()
+    chosen = parse_seeds(seeds) if seeds else (seed,)
+    experiment = replace(CELLS, changes=parse_common_changes(changes or ()))
+    start_stack_with_progress()
     options = [f"--root={data.resolve()}", "--drop-bad", "--refresh"]
     make_dataset("import-voc", name=CELLS.dataset, options=options)
-    tell(experiment, seeds=chosen, fresh=fresh)
+    run_experiment(experiment, seeds=chosen, fresh=fresh)
 
 
 def sweep_demo(
@@ -135,12 +135,12 @@ def sweep_demo(
 ) -> None:
     """Search the two weights of BCKD on digits, students packed beside one teacher; then a page."""
     from service.api.schemas.sweeps import SweepRequest
-    from service.cli.parsing import assignments_from
+    from service.cli.parsing import parse_assignments
 
     weights = [f"{CLS_WEIGHT}=loguniform:0.25,16", f"{LOC_WEIGHT}=loguniform:0.25,16"]
     request = SweepRequest(
         preset="digits/sweep",
-        space=assignments_from(weights).space,
+        space=parse_assignments(weights).space,
         scheduler={"kind": "asha", "grace_epochs": 2, "factor": 2},
         budget={"trials": trials},
         name="sweep demo",
@@ -159,16 +159,21 @@ def demo_search(page: Page = Path("demo-search.html")) -> None:
             preset="digits/bckd",
             changes={"seed": SEARCH_SEED},
             space={
-                name: {"kind": "choice", "values": sorted({point[index] for point in SEARCHED})}
-                for index, name in enumerate(SEARCHED_FIELDS)
+                name: {
+                    "kind": "choice",
+                    "values": sorted({point[index] for point in SEARCH_POINTS}),
+                }
+                for index, name in enumerate(SEARCH_FIELDS)
             },
-            first=[dict(zip(SEARCHED_FIELDS, point, strict=True)) for point in SEARCHED],
-            budget={"trials": len(SEARCHED)},
+            initial_points=[
+                dict(zip(SEARCH_FIELDS, point, strict=True)) for point in SEARCH_POINTS
+            ],
+            budget={"trials": len(SEARCH_POINTS)},
             repeats=SEARCH_REPEATS,
             baseline=False,  # the student alone is among the trials
             noise_runs=0,
             probe=False,
-            pack=len(SEARCHED),
+            pack=len(SEARCH_POINTS),
             name="demo search",
         ),
         page=page,
@@ -178,35 +183,35 @@ def demo_search(page: Page = Path("demo-search.html")) -> None:
 def _prepare_digits() -> None:
     """The stack, the students' images and the teacher that comes with Tandem."""
     from service.cli.datasets import make_dataset
-    from service.cli.stack import start
-    from service.cli.teachers import register_shipped
+    from service.cli.stack import start_stack_with_progress
+    from service.cli.teachers import register_shipped_teacher
 
-    start()
+    start_stack_with_progress()
     make_dataset("digits", name=DIGITS.dataset, options=SMALL_DIGITS)
     assert DIGITS.teacher is not None
-    register_shipped(DIGITS.teacher)
+    register_shipped_teacher(DIGITS.teacher)
 
 
 def _search(request: "SweepRequest", *, page: Path) -> None:
-    from service.cli.reports import Form, report
+    from service.cli.reports import OutputFormat, report
     from service.cli.session import open_client
-    from service.cli.sweeps import search
+    from service.cli.sweeps import launch_and_watch
 
     with open_client() as client:
-        sweep_id = search(client, request, watch=True)
+        sweep_id = launch_and_watch(client, request, watch=True)
     if sweep_id is not None:
-        report(sweep_id, form=Form.HTML, out=page)
+        report(sweep_id, output_format=OutputFormat.HTML, out=page)
 
 
-def common_changes(assignments: "Iterable[str]") -> "dict[str, JsonValue]":
+def parse_common_changes(assignments: "Iterable[str]") -> "dict[str, JsonValue]":
     """Changes to every run of a story; its seeds and its teacher are not among them."""
-    from service.cli.parsing import changes_from
+    from service.cli.parsing import parse_changes
 
-    changes = changes_from(assignments)
+    changes = parse_changes(assignments)
     for key in changes:
         if key == "seed" or key.split(".")[0] == "teacher":
-            raise Refused(
-                Refusal(
+            raise CliError(
+                ErrorMessage(
                     f"{key} is not changed for all runs at once.",
                     advice=("The seed is said with --seed; the teacher is trained first.",),
                 )
@@ -214,12 +219,12 @@ def common_changes(assignments: "Iterable[str]") -> "dict[str, JsonValue]":
     return changes
 
 
-def seeds_from(text: str) -> tuple[int, ...]:
+def parse_seeds(text: str) -> tuple[int, ...]:
     """Seeds as written, `0,1,2`."""
     try:
         found = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
-        raise Refused(
-            Refusal(f"--seeds {text} is no list of numbers.", advice=("As in 0,1,2.",))
+        raise CliError(
+            ErrorMessage(f"--seeds {text} is no list of numbers.", advice=("As in 0,1,2.",))
         ) from None
     return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from service.cli import console
-from service.cli.errors import Refusal, Refused
+from service.cli.errors import CliError, ErrorMessage
 from service.cli.session import load_settings, open_client
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from service.api.schemas.runs import RunRequest, RunView
-    from service.cli.demo.summary import Pair
+    from service.cli.demo.summary import StudentPair
     from service.client import TandemClient
 
 
@@ -30,7 +30,7 @@ class Experiment:
     name: str
     dataset: str
     teacher_preset: str
-    taught_preset: str
+    distilled_preset: str
     """The student alone, its baseline, follows from it and is booked with each run."""
 
     teacher: str | None
@@ -58,7 +58,7 @@ class _Launched:
         return self.run_ids[self.pairs[-1][2]]
 
 
-def tell(
+def run_experiment(
     experiment: Experiment, *, seeds: tuple[int, ...], fresh: bool, page: Path | None = None
 ) -> None:
     """Launch the runs over REST, follow them, and end with a table, the conclusion and the URLs.
@@ -99,13 +99,13 @@ def _launch(
         distilled = _launch_once(
             client,
             experiment,
-            experiment.taught_preset,
+            experiment.distilled_preset,
             f"BCKD, seed {seed}",
             changes={"seed": seed, "teacher": reference},
             fresh=fresh,
         )
-        assert distilled.baseline is not None, "a distilled run is booked with its baseline"
-        run_ids |= {alone: distilled.baseline, taught: distilled.id}
+        assert distilled.baseline_run_id is not None, "a distilled run is booked with its baseline"
+        run_ids |= {alone: distilled.baseline_run_id, taught: distilled.id}
         pairs.append((seed, alone, taught))
     return _Launched(run_ids, teacher_label, tuple(pairs))
 
@@ -129,7 +129,7 @@ def _launch_once(
         preset=preset,
         changes={**experiment.changes, **(changes or {})},
         name=name,
-        pack=experiment.is_packed and preset == experiment.taught_preset,
+        pack=experiment.is_packed and preset == experiment.distilled_preset,
     )
     key = uuid4().hex if fresh else f"{experiment.name}-{_digest(client, request, experiment)}"
     launched = client.launch(request, idempotency_key=key)
@@ -171,11 +171,11 @@ def _follow(client: "TandemClient", launched: _Launched) -> "dict[str, RunView]"
     views = watch_runs(client, launched.run_ids)
     for label, view in views.items():
         if view.is_over and view.state != "succeeded":
-            raise Refused(
-                Refusal(
+            raise CliError(
+                ErrorMessage(
                     f"{label} ({view.id}) {view.state}: {view.message or view.reason or '?'}",
                     advice=(view.advice or "", f"Its log: tandem logs {view.id}"),
-                    quoted=tuple(client.logs(view.id).splitlines()[-15:]),
+                    log_lines=tuple(client.logs(view.id).splitlines()[-15:]),
                 )
             )
     return views
@@ -183,20 +183,25 @@ def _follow(client: "TandemClient", launched: _Launched) -> "dict[str, RunView]"
 
 def _report(client: "TandemClient", launched: _Launched, views: "Mapping[str, RunView]") -> None:
     from service.cli.comparisons import show_verdict
-    from service.cli.demo.summary import comparison_url, report_table, scope_text, teacher_scores
-    from service.cli.runs import took_s
+    from service.cli.demo.summary import (
+        build_comparison_url,
+        build_summary_table,
+        format_scope,
+        read_teacher_scores,
+    )
+    from service.cli.runs import run_duration_s
 
     taught = views[launched.pairs[0][2]]
-    teacher = teacher_scores(taught.latest)
+    teacher = read_teacher_scores(taught.latest)
     trained = views[launched.teacher_label] if launched.teacher_label else None
     pairs = [_pair(client, seed, views[alone], views[bckd]) for seed, alone, bckd in launched.pairs]
     settings = load_settings()
     out = console.output()
-    out.print(report_table(teacher, took_s(trained) if trained else None, pairs))
+    out.print(build_summary_table(teacher, run_duration_s(trained) if trained else None, pairs))
     show_verdict(client, launched.last_distilled, pairs=len(pairs))
-    out.print(scope_text(taught), soft_wrap=True)
+    out.print(format_scope(taught), soft_wrap=True)
     tracked = [view for view in views.values() if view.mlflow_run_id]
-    comparison = comparison_url(
+    comparison = build_comparison_url(
         settings.mlflow_url,
         run_ids=[view.mlflow_run_id for view in tracked if view.mlflow_run_id],
         experiments=_experiments(tracked),
@@ -208,23 +213,29 @@ def _report(client: "TandemClient", launched: _Launched, views: "Mapping[str, Ru
 
 def _write_page(client: "TandemClient", launched: _Launched, page: Path) -> None:
     run_id = launched.last_distilled
-    report_id = client.run(run_id).report
+    report_id = client.run(run_id).report_run_id
     if report_id is not None:
         client.wait(report_id, timeout_s=_REPORT_PATIENCE_S)
     page.write_text(client.report(run_id, format="html"), encoding="utf-8")
     console.output().print(f"Report page        {page.resolve().as_uri()}", soft_wrap=True)
 
 
-def _pair(client: "TandemClient", seed: int, alone: "RunView", taught: "RunView") -> "Pair":
-    from service.cli.demo.summary import Pair, Point, best_scores
-    from service.cli.runs import took_s
+def _pair(client: "TandemClient", seed: int, alone: "RunView", taught: "RunView") -> "StudentPair":
+    from service.cli.demo.summary import ScorePoint, StudentPair, select_best_scores
+    from service.cli.runs import run_duration_s
 
     scores = [
-        best_scores(Point(item.key, item.step, item.value) for item in client.metrics(view.id))
+        select_best_scores(
+            ScorePoint(item.key, item.step, item.value) for item in client.metrics(view.id)
+        )
         for view in (alone, taught)
     ]
-    return Pair(
-        seed, alone=scores[0], taught=scores[1], alone_s=took_s(alone), taught_s=took_s(taught)
+    return StudentPair(
+        seed,
+        baseline=scores[0],
+        distilled=scores[1],
+        baseline_s=run_duration_s(alone),
+        distilled_s=run_duration_s(taught),
     )
 
 

@@ -15,7 +15,7 @@ from service.cli import console
 
 
 @dataclass(frozen=True)
-class Scores:
+class DetectorScores:
     """COCO scores of one detector, from 0 to 1."""
 
     map: float | None
@@ -24,7 +24,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Point:
+class ScorePoint:
     """One value of one metric."""
 
     key: str
@@ -33,53 +33,55 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Pair:
+class StudentPair:
     """A student alone and the same student with BCKD."""
 
     seed: int
-    alone: Scores
-    taught: Scores
-    alone_s: float | None
-    taught_s: float | None
+    baseline: DetectorScores
+    distilled: DetectorScores
+    baseline_s: float | None
+    distilled_s: float | None
 
     @property
     def gain(self) -> float | None:
         """mAP with BCKD less mAP alone."""
-        if self.alone.map is None or self.taught.map is None:
+        if self.baseline.map is None or self.distilled.map is None:
             return None
-        return self.taught.map - self.alone.map
+        return self.distilled.map - self.baseline.map
 
 
-def best_scores(points: Iterable[Point]) -> Scores:
+def select_best_scores(points: Iterable[ScorePoint]) -> DetectorScores:
     """The scores of the evaluation with the best mAP, all three of the same one."""
     by_step: dict[int, dict[str, float]] = {}
     for point in points:
         by_step.setdefault(point.step, {})[point.key] = point.value
     measured = [values for _, values in sorted(by_step.items()) if Metric.MAP in values]
     if not measured:
-        return Scores(None, None, None)
+        return DetectorScores(None, None, None)
     best = max(measured, key=lambda values: values[Metric.MAP])
-    return Scores(best[Metric.MAP], best.get(Metric.MAP_50), best.get(Metric.MAP_75))
+    return DetectorScores(best[Metric.MAP], best.get(Metric.MAP_50), best.get(Metric.MAP_75))
 
 
-def teacher_scores(latest: Mapping[str, float]) -> Scores:
+def read_teacher_scores(latest: Mapping[str, float]) -> DetectorScores:
     """The teacher's scores as the run that it teaches has measured them."""
-    return Scores(
+    return DetectorScores(
         latest.get(Metric.TEACHER_MAP),
         latest.get(Metric.TEACHER_MAP_50),
         latest.get(Metric.TEACHER_MAP_75),
     )
 
 
-def gap_closed(teacher: Scores, pair: Pair) -> float | None:
+def compute_gap_closed(teacher: DetectorScores, pair: StudentPair) -> float | None:
     """Which share of the way from student to teacher BCKD went."""
-    if teacher.map is None or pair.alone.map is None or pair.gain is None:
+    if teacher.map is None or pair.baseline.map is None or pair.gain is None:
         return None
-    gap = teacher.map - pair.alone.map
+    gap = teacher.map - pair.baseline.map
     return pair.gain / gap if gap > 0 else None
 
 
-def report_table(teacher: Scores, teacher_s: float | None, pairs: Sequence[Pair]) -> Table:
+def build_summary_table(
+    teacher: DetectorScores, teacher_s: float | None, pairs: Sequence[StudentPair]
+) -> Table:
     """The answer, in the units of papers."""
     # Several pairs have longer labels, and leave no room for a column of times in 80 characters.
     times = ("time",) if len(pairs) == 1 else ()
@@ -87,14 +89,14 @@ def report_table(teacher: Scores, teacher_s: float | None, pairs: Sequence[Pair]
     _add(shown, "teacher", teacher, seconds=teacher_s)
     for pair in pairs:
         suffix = f", seed {pair.seed}" if len(pairs) > 1 else ""
-        _add(shown, f"student alone{suffix}", pair.alone, seconds=pair.alone_s)
+        _add(shown, f"student alone{suffix}", pair.baseline, seconds=pair.baseline_s)
         _add(
             shown,
             f"student with BCKD{suffix}",
-            pair.taught,
+            pair.distilled,
             gain=pair.gain,
-            closed=gap_closed(teacher, pair),
-            seconds=pair.taught_s,
+            closed=compute_gap_closed(teacher, pair),
+            seconds=pair.distilled_s,
         )
     gains = [pair.gain for pair in pairs if pair.gain is not None]
     if len(gains) > 1:
@@ -102,7 +104,7 @@ def report_table(teacher: Scores, teacher_s: float | None, pairs: Sequence[Pair]
     return shown
 
 
-def scope_text(distilled: RunView) -> str:
+def format_scope(distilled: RunView) -> str:
     """What a verdict holds for: the pair of detectors, the data and the length of the training."""
     spec = distilled.spec
     assert isinstance(spec, RunSpec), "an evaluation or an export has no student"
@@ -114,7 +116,9 @@ def scope_text(distilled: RunView) -> str:
     )
 
 
-def comparison_url(mlflow_url: str, *, run_ids: Sequence[str], experiments: Iterable[str]) -> str:
+def build_comparison_url(
+    mlflow_url: str, *, run_ids: Sequence[str], experiments: Iterable[str]
+) -> str:
     """MLflow's page that lays the runs side by side."""
     runs = quote(json.dumps(list(run_ids), separators=(",", ":")))
     of = quote(json.dumps(sorted(set(experiments)), separators=(",", ":")))
@@ -124,7 +128,7 @@ def comparison_url(mlflow_url: str, *, run_ids: Sequence[str], experiments: Iter
 def _add(
     shown: Table,
     label: str,
-    scores: Scores,
+    scores: DetectorScores,
     *,
     gain: float | None = None,
     closed: float | None = None,
@@ -132,12 +136,12 @@ def _add(
 ) -> None:
     cells = (
         label,
-        console.score_text(scores.map),
-        console.score_text(scores.map_50),
-        console.score_text(scores.map_75),
+        console.format_score(scores.map),
+        console.format_score(scores.map_50),
+        console.format_score(scores.map_75),
         "" if gain is None else _gain_text(gain),
         "" if closed is None else f"{100 * closed:.0f} %",
-        console.duration_text(seconds) if seconds is not None else "",
+        console.format_duration(seconds) if seconds is not None else "",
     )
     shown.add_row(*cells[: len(shown.columns)])
 

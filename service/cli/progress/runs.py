@@ -34,12 +34,12 @@ def watch_runs(client: TandemClient, run_ids: Mapping[str, str]) -> dict[str, Ru
         while True:
             views = {label: client.run(run_id) for label, run_id in run_ids.items()}
             progress.show(views)
-            if is_settled(views.values()):
+            if should_stop_watching(views.values()):
                 return views
             pause.wait(_POLL_S)
 
 
-def is_settled(views: Iterable[RunView]) -> bool:
+def should_stop_watching(views: Iterable[RunView]) -> bool:
     """Whether waiting longer would not change the answer."""
     known = tuple(views)
     badly = any(view.is_over and view.state is not RunState.SUCCEEDED for view in known)
@@ -70,16 +70,16 @@ class RunsProgress:
         if self._out.is_terminal:
             return
         for label, view in views.items():
-            line = line_for(view)
+            line = format_run_line(view)
             if self._said.get(label) != line:
                 self._said[label] = line
                 self._out.print(f"{label}: {escape(line)}", soft_wrap=True)
 
     def _rendered(self) -> RenderableType:
-        return Group(*(block_for(label, view) for label, view in self._views.items()))
+        return Group(*(render_run(label, view) for label, view in self._views.items()))
 
 
-def block_for(label: str, view: RunView) -> RenderableType:
+def render_run(label: str, view: RunView) -> RenderableType:
     """A run as a bar with its numbers below."""
     head = Table.grid(padding=(0, 1))
     for width in (16, 10, 30, 14):
@@ -91,7 +91,7 @@ def block_for(label: str, view: RunView) -> RenderableType:
         done = total
     head.add_row(
         f"[bold]{escape(label)}[/]",
-        console.state_text(view.state),
+        console.format_state(view.state),
         _bar(done, total),
         _position(view),
         _eta(view),
@@ -99,7 +99,7 @@ def block_for(label: str, view: RunView) -> RenderableType:
     return Group(head, f"                 {escape(_below(view))}")
 
 
-def line_for(view: RunView) -> str:
+def format_run_line(view: RunView) -> str:
     """A run in one line that changes when something worth saying has happened."""
     words = [str(view.state), _position(view) if view.progress else ""]
     if not view.is_over and view.state != "running":
@@ -107,7 +107,7 @@ def line_for(view: RunView) -> str:
     if view.progress and view.state == "running":
         words.append(view.progress.phase)
     score = view.latest.get(Metric.MAP)
-    words.append(f"mAP {console.score_text(score)}" if score is not None else "")
+    words.append(f"mAP {console.format_score(score)}" if score is not None else "")
     words.append(view.message if view.state == "failed" else "")
     return "  ".join(word for word in words if word)
 
@@ -121,7 +121,7 @@ def _eta(view: RunView) -> str:
     progress = view.progress
     if progress is None or view.is_over:
         return ""
-    left = f"{console.duration_text(progress.eta_s)} left" if progress.eta_s is not None else ""
+    left = f"{console.format_duration(progress.eta_s)} left" if progress.eta_s is not None else ""
     return f"step {progress.step}/{progress.steps}  {left}"
 
 
@@ -135,7 +135,7 @@ def _below(view: RunView) -> str:
     ]
     score = view.latest.get(Metric.MAP)
     if score is not None:
-        words.append(f"mAP {console.score_text(score)}")
+        words.append(f"mAP {console.format_score(score)}")
     if view.progress and view.state == "running" and view.progress.phase != "training":
         words.append(view.progress.phase)
     if view.message and view.state in {"failed", "cancelled"}:

@@ -9,8 +9,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 
 from service.cli import console
-from service.stack.components import PartName
-from service.stack.lifecycle import Step
+from service.stack.components import ComponentName
+from service.stack.lifecycle import ComponentProgress
 
 _SIGNS = {
     "ready": "[green]✔[/]",
@@ -27,7 +27,7 @@ class StackProgress:
 
     def __init__(self) -> None:
         self._out = console.output()
-        self._steps: dict[PartName, Step] = {}
+        self._steps: dict[ComponentName, ComponentProgress] = {}
         self._spinner = Spinner("dots")
         self._live = Live(console=self._out, get_renderable=self._rendered, refresh_per_second=8)
 
@@ -45,10 +45,10 @@ class StackProgress:
         if self._out.is_terminal:
             self._live.stop()
 
-    def __call__(self, step: Step) -> None:
+    def __call__(self, step: ComponentProgress) -> None:
         """Takes note of what happens to a part."""
-        before = self._steps.get(step.part)
-        self._steps[step.part] = step
+        before = self._steps.get(step.component)
+        self._steps[step.component] = step
         if not self._out.is_terminal and (before is None or before.phase != step.phase):
             self._out.print(f"{step.title:8} {_words(step)}")
 
@@ -59,7 +59,7 @@ class StackProgress:
         return Group(grid)
 
 
-def _words(step: Step) -> str:
+def _words(step: ComponentProgress) -> str:
     took = f" {step.seconds:.1f} s" if step.seconds >= 0.05 else ""
     detail = f"  {step.detail}" if step.detail else ""
     return f"{step.phase}{took}{detail}"

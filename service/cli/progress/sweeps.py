@@ -53,9 +53,9 @@ class SweepProgress:
         self._shown = (view, trials)
         if self._out.is_terminal:
             return
-        self._say("sweep", line_for(view))
+        self._say("sweep", format_sweep_line(view))
         for trial in trials:
-            self._say(f"trial {trial.number}", trial_line(view, trial))
+            self._say(f"trial {trial.number}", format_trial_line(view, trial))
 
     def _say(self, label: str, line: str) -> None:
         if self._said.get(label) != line:
@@ -66,20 +66,22 @@ class SweepProgress:
         if self._shown is None:
             return ""
         view, trials = self._shown
-        return Group(head_of(view), table_of(view, most_telling(trials)))
+        return Group(
+            render_sweep_summary(view), build_trials_table(view, select_shown_trials(trials))
+        )
 
 
-def head_of(view: SweepView) -> RenderableType:
+def render_sweep_summary(view: SweepView) -> RenderableType:
     """What a sweep is, how far, and what it waits for."""
     lines = [
-        f"[bold]{view.id}[/] {escape(view.name)}  {console.state_text(view.state)}  "
+        f"[bold]{view.id}[/] {escape(view.name)}  {console.format_state(view.state)}  "
         f"{_counts(view)}",
-        f"best: {escape(best_in_words(view))}",
+        f"best: {escape(format_best_trial(view))}",
     ]
     if view.estimate is not None:
         lines.append(f"[dim]{escape(_estimate_in_words(view))}[/]")
-    if view.waits_for:
-        lines.append(f"[dim]waits for {escape(view.waits_for)}[/]")
+    if view.waiting_for:
+        lines.append(f"[dim]waits for {escape(view.waiting_for)}[/]")
     if view.message:
         lines.append(f"[dim]{escape(view.message)}[/]")
     lines += [f"[yellow]{escape(warning)}[/]" for warning in view.warnings]
@@ -104,7 +106,7 @@ def _hours(hours: float) -> str:
     return f"{hours:.1f} h" if hours >= 1.0 else f"{hours * 60:.0f} min"
 
 
-def table_of(view: SweepView, trials: Sequence[TrialView]) -> Table:
+def build_trials_table(view: SweepView, trials: Sequence[TrialView]) -> Table:
     """Trials, one a line; the best is bold."""
     metrics = [objective.metric for objective in view.spec.objectives]
     shown = console.table("trial", "values", "state", "epoch", *metrics, folding=("values",))
@@ -114,8 +116,8 @@ def table_of(view: SweepView, trials: Sequence[TrialView]) -> Table:
         style = "bold" if is_best else ""
         shown.add_row(
             str(trial.number),
-            escape(values_text(trial)),
-            console.state_text(trial.state),
+            escape(format_trial_values(trial)),
+            console.format_state(trial.state),
             f"{trial.epoch}/{_epochs(trial) or epochs}",
             *(_value(trial, metric) for metric in metrics),
             style=style,
@@ -123,52 +125,52 @@ def table_of(view: SweepView, trials: Sequence[TrialView]) -> Table:
     return shown
 
 
-def most_telling(trials: Sequence[TrialView]) -> list[TrialView]:
+def select_shown_trials(trials: Sequence[TrialView]) -> list[TrialView]:
     """Those that go on and the newest others, as many as a screen has room for."""
-    live = [trial for trial in trials if trial.state == "live"]
+    live = [trial for trial in trials if trial.state == "running"]
     room = max(0, _MOST_LINES - len(live))
-    others = [trial for trial in trials if trial.state != "live"]
+    others = [trial for trial in trials if trial.state != "running"]
     kept = others[len(others) - min(room, len(others)) :]
     return sorted([*live, *kept], key=lambda trial: trial.number)
 
 
-def line_for(view: SweepView) -> str:
+def format_sweep_line(view: SweepView) -> str:
     """A sweep in one line that changes when something worth saying has happened."""
     words = [str(view.state), _counts(view)]
     if view.best is not None:
-        words.append(f"best {best_in_words(view)}")
-    if view.waits_for and view.state != "searching":
-        words.append(f"waits for {view.waits_for}")
+        words.append(f"best {format_best_trial(view)}")
+    if view.waiting_for and view.state != "searching":
+        words.append(f"waits for {view.waiting_for}")
     words.append(view.message)
     return "  ".join(word for word in words if word)
 
 
-def trial_line(view: SweepView, trial: TrialView) -> str:
+def format_trial_line(view: SweepView, trial: TrialView) -> str:
     """A trial in one line."""
     metrics = [objective.metric for objective in view.spec.objectives]
     told = [f"{metric} {_value(trial, metric)}" for metric in metrics if metric in trial.objectives]
     epoch = f"epoch {trial.epoch}" if trial.epoch else ""
-    words = [trial.state, values_text(trial), epoch, *told, trial.message]
+    words = [trial.state, format_trial_values(trial), epoch, *told, trial.message]
     return "  ".join(word for word in words if word)
 
 
-def best_in_words(view: SweepView) -> str:
+def format_best_trial(view: SweepView) -> str:
     """The best trial with its value; or that there is none yet."""
     best, metric = view.best, view.spec.objectives[0].metric
     if best is None:
         return "none yet"
     values = ", ".join(f"{_last(path)}={_scalar(value)}" for path, value in best.values.items())
-    return f"trial {best.trial} ({values}): {metric} {number_text(metric, best.objective)}"
+    return f"trial {best.trial} ({values}): {metric} {format_metric_value(metric, best.objective)}"
 
 
-def values_text(trial: TrialView) -> str:
+def format_trial_values(trial: TrialView) -> str:
     """A trial's values, each by the last part of its name."""
     return " ".join(f"{_last(path)}={_scalar(value)}" for path, value in trial.values.items())
 
 
-def number_text(metric: str, value: float) -> str:
+def format_metric_value(metric: str, value: float) -> str:
     """A value of a metric; an mAP as papers write it."""
-    return console.score_text(value) if "mAP" in metric else f"{value:.4g}"
+    return console.format_score(value) if "mAP" in metric else f"{value:.4g}"
 
 
 def _counts(view: SweepView) -> str:
@@ -179,7 +181,7 @@ def _counts(view: SweepView) -> str:
 
 def _value(trial: TrialView, metric: str) -> str:
     value = trial.objectives.get(metric)
-    return "-" if value is None else number_text(metric, value)
+    return "-" if value is None else format_metric_value(metric, value)
 
 
 def _epochs(trial: TrialView) -> int | None:

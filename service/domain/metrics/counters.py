@@ -3,14 +3,14 @@
 from typing import Protocol
 
 
-class Meter(Protocol):
+class Counters(Protocol):
     """Counts."""
 
     def count(self, name: str, amount: float = 1.0) -> None:
-        """Add to a counter of `COUNTERS`."""
+        """Add to a counter of `COUNTER_DESCRIPTIONS`."""
 
 
-COUNTERS = {
+COUNTER_DESCRIPTIONS = {
     "lease_conflicts": "Steps that were given up because another service process had the run.",
     "leases_taken_over": "Runs that this process took over from another one.",
     "deliveries": "Deliveries of workers, heartbeats included.",
@@ -21,11 +21,11 @@ COUNTERS = {
 """Every counter, with what it counts."""
 
 
-class NoMeter:
-    """Implements `Meter`: counts nothing."""
+class NullCounters:
+    """Implements `Counters`: counts nothing."""
 
     def count(self, name: str, amount: float = 1.0) -> None:
         """Nothing."""
 
 
-NO_METER = NoMeter()
+NULL_COUNTERS = NullCounters()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from configs.protocol.names import Metric
-from configs.protocol.records import Behind, Progress
+from configs.protocol.records import PendingRecords, Progress
 from service.domain.metrics.series import Series
 from service.domain.states import RunState
 
@@ -17,7 +17,7 @@ Values = Iterable[tuple[Sequence[str], float]]
 
 
 @dataclass(frozen=True)
-class RunAtWork:
+class ActiveRun:
     """A run that starts or trains, as far as figures tell of it."""
 
     id: str
@@ -27,21 +27,21 @@ class RunAtWork:
     attempt: int
     progress: Progress | None
     latest: Mapping[str, float]
-    behind: Behind
-    heard_at: datetime
+    pending_records: PendingRecords
+    last_seen_at: datetime
     """When its worker was last heard; before its first word, since when the run starts."""
 
-    def silence_s(self, now: datetime) -> float:
+    def heartbeat_age_s(self, now: datetime) -> float:
         """How long nothing was heard of it."""
-        return (now - self.heard_at).total_seconds()
+        return (now - self.last_seen_at).total_seconds()
 
 
-def series_of_runs(runs: Sequence[RunAtWork], *, now: datetime) -> list[Series]:
+def run_series(runs: Sequence[ActiveRun], *, now: datetime) -> list[Series]:
     """Everything that is told of runs by their names; what is not known of one is left out."""
     return [*_of_training(runs), *_of_attempts(runs, now=now), *_of_numbers(runs)]
 
 
-def _of_training(runs: Sequence[RunAtWork]) -> list[Series]:
+def _of_training(runs: Sequence[ActiveRun]) -> list[Series]:
     return [
         _series("run_progress_ratio", "Share of a run's steps that is done.", runs, _share_done),
         _series(
@@ -59,13 +59,13 @@ def _of_training(runs: Sequence[RunAtWork]) -> list[Series]:
     ]
 
 
-def _of_attempts(runs: Sequence[RunAtWork], *, now: datetime) -> list[Series]:
+def _of_attempts(runs: Sequence[ActiveRun], *, now: datetime) -> list[Series]:
     return [
         _series(
-            "run_silence_seconds",
+            "run_heartbeat_age_seconds",
             "Seconds since a run's worker was last heard.",
             runs,
-            lambda run: _if_known(run.silence_s(now)),
+            lambda run: _if_known(run.heartbeat_age_s(now)),
         ),
         _series(
             "run_attempts",
@@ -74,16 +74,16 @@ def _of_attempts(runs: Sequence[RunAtWork], *, now: datetime) -> list[Series]:
             lambda run: _if_known(run.attempt),
         ),
         _series(
-            "run_behind_records",
+            "run_pending_records",
             "Records of a run that a place lacks, as its worker said last.",
             runs,
-            lambda run: [((place,), count) for place, count in run.behind.items()],
+            lambda run: [((place,), count) for place, count in run.pending_records.items()],
             labels=("place",),
         ),
     ]
 
 
-def _of_numbers(runs: Sequence[RunAtWork]) -> list[Series]:
+def _of_numbers(runs: Sequence[ActiveRun]) -> list[Series]:
     return [
         _series(
             "run_loss",
@@ -105,8 +105,8 @@ def _of_numbers(runs: Sequence[RunAtWork]) -> list[Series]:
 def _series(
     name: str,
     what: str,
-    runs: Iterable[RunAtWork],
-    values: Callable[[RunAtWork], Values],
+    runs: Iterable[ActiveRun],
+    values: Callable[[ActiveRun], Values],
     *,
     labels: tuple[str, ...] = (),
 ) -> Series:
@@ -122,20 +122,20 @@ def _if_known(value: float | None) -> Values:
     return [] if value is None else [((), value)]
 
 
-def _share_done(run: RunAtWork) -> Values:
+def _share_done(run: ActiveRun) -> Values:
     progress = run.progress
     if progress is None or progress.steps < 1:
         return []
     return [((), min(1.0, max(0.0, progress.step / progress.steps)))]
 
 
-def _losses(run: RunAtWork) -> Iterator[tuple[Sequence[str], float]]:
+def _losses(run: ActiveRun) -> Iterator[tuple[Sequence[str], float]]:
     for key, value in run.latest.items():
         if key.startswith(_TRAIN) and "loss" in key:
             yield (key.removeprefix(_TRAIN),), value
 
 
-def _maps(run: RunAtWork) -> Iterator[tuple[Sequence[str], float]]:
+def _maps(run: ActiveRun) -> Iterator[tuple[Sequence[str], float]]:
     for prefix, whose in ((_STUDENT, "student"), (_TEACHER, "teacher")):
         for key, value in run.latest.items():
             # COCO says -1 where no object is of the size.

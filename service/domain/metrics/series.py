@@ -12,14 +12,14 @@ class Series:
     name: str
     """Without the program's own name in front."""
 
-    what: str
+    description: str
     labels: tuple[str, ...]
     values: Iterable[tuple[Sequence[str], float]]
     """By the values of its labels."""
 
 
 @dataclass(frozen=True)
-class Use:
+class Usage:
     """What an attempt had, and how long."""
 
     project: str
@@ -33,16 +33,16 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Spent:
+class ResourceTotals:
     """Seconds of cores and of GPUs."""
 
     cpu_s: float = 0.0
     gpu_s: float = 0.0
 
 
-def shared(uses: Iterable[Use]) -> list[Use]:
+def merge_packs(uses: Iterable[Usage]) -> list[Usage]:
     """The same, members of one pack as one: they have its room together, from first to last."""
-    alone, packs = [], dict[str, list[Use]]()
+    alone, packs = [], dict[str, list[Usage]]()
     for use in uses:
         if use.pack_job is None:
             alone.append(use)
@@ -58,13 +58,15 @@ def shared(uses: Iterable[Use]) -> list[Use]:
     ]
 
 
-def spent_by_project(uses: Iterable[Use], *, before: Mapping[str, Spent]) -> dict[str, Spent]:
+def totals_by_project(
+    uses: Iterable[Usage], *, before: Mapping[str, ResourceTotals]
+) -> dict[str, ResourceTotals]:
     """The sums with these uses added."""
     sums = dict(before)
     for use in uses:
         seconds = max(0.0, (use.until - use.since).total_seconds()) * use.processes
-        spent = sums.get(use.project, Spent())
-        sums[use.project] = Spent(
+        spent = sums.get(use.project, ResourceTotals())
+        sums[use.project] = ResourceTotals(
             cpu_s=spent.cpu_s + seconds * use.num_cpus, gpu_s=spent.gpu_s + seconds * use.num_gpus
         )
     return sums

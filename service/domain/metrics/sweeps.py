@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from configs.protocol.sweep_log import Trial
 from configs.spec.sweep import Objective
 from service.domain.metrics.series import Series
-from service.domain.trials import STANDINGS, best_trial, by_result
+from service.domain.trials import TRIAL_STATUSES, best_trial, count_by_status
 
 _SWEEP = ("sweep", "name", "project")
 
 
 @dataclass(frozen=True)
-class SweepAtWork:
+class ActiveSweep:
     """A sweep that is not over, as far as figures tell of it."""
 
     id: str
@@ -24,7 +24,7 @@ class SweepAtWork:
     trials: Mapping[int, Trial]
 
 
-def series_of_sweeps(sweeps: Sequence[SweepAtWork]) -> list[Series]:
+def sweep_series(sweeps: Sequence[ActiveSweep]) -> list[Series]:
     """Their trials by state, those that nobody is in included; and the best so far."""
     return [
         Series(
@@ -34,8 +34,8 @@ def series_of_sweeps(sweeps: Sequence[SweepAtWork]) -> list[Series]:
             [
                 ((one.id, one.name, one.project, state), counts[state])
                 for one in sweeps
-                for counts in [by_result(one.trials.values())]
-                for state in STANDINGS
+                for counts in [count_by_status(one.trials.values())]
+                for state in TRIAL_STATUSES
             ],
         ),
         Series(
@@ -47,9 +47,9 @@ def series_of_sweeps(sweeps: Sequence[SweepAtWork]) -> list[Series]:
     ]
 
 
-def _best(sweeps: Iterable[SweepAtWork]) -> Iterable[tuple[Sequence[str], float]]:
+def _best(sweeps: Iterable[ActiveSweep]) -> Iterable[tuple[Sequence[str], float]]:
     for one in sweeps:
         best = best_trial(one.trials.values(), one.objective)
-        value = None if best is None else best.best(one.objective)
+        value = None if best is None else best.best_value(one.objective)
         if value is not None:
             yield (one.id, one.name, one.project), value

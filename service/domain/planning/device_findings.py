@@ -18,19 +18,19 @@ def device_findings(spec: JobSpec) -> Iterator[Finding]:
 
 
 def _loader_findings(spec: RunSpec) -> Iterator[Finding]:
-    loaders, cpus = spec.data.loader_workers, spec.resources.num_cpus
+    loaders, cpus = spec.data.num_workers, spec.resources.num_cpus
     if loaders < _FEWEST_LOADERS:
         yield warning(
-            "data.loader_workers",
+            "data.num_workers",
             "few_loader_workers",
-            f"The GPU is likely to wait for images: data.loader_workers is {loaders}. "
+            f"The GPU is likely to wait for images: data.num_workers is {loaders}. "
             f"{_FEWEST_LOADERS} or more are usual, with as many resources.num_cpus.",
         )
     if loaders > cpus:
         yield warning(
             "resources.num_cpus",
             "more_loader_workers_than_cpus",
-            f"{loaders} processes load images (data.loader_workers) on resources.num_cpus {cpus}; "
+            f"{loaders} processes load images (data.num_workers) on resources.num_cpus {cpus}; "
             "raise num_cpus so that each has a core.",
         )
 

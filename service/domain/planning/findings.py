@@ -28,7 +28,7 @@ class Facts:
     teacher: RegisteredTeacher | None = None
     """The detector that is named: a teacher, or the model of a job."""
 
-    way_to_get_teacher: str = ""
+    teacher_hint: str = ""
     """What to do if the teacher is not there, as a sentence."""
 
     teacher_run: Run | None = None
@@ -46,6 +46,6 @@ def warning(field: str, code: str, message: str) -> Finding:
     return Finding("warning", field, code, message)
 
 
-def some(names: Sequence[str]) -> str:
+def abbreviate(names: Sequence[str]) -> str:
     """The first of many names."""
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

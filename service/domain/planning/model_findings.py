@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from configs.spec.compatibility import objections
+from configs.spec.compatibility import find_incompatibilities
 from configs.spec.detector import Detector
-from configs.spec.jobs import EvaluationSpec, ExportSpec, JobSpec, export_objection
+from configs.spec.jobs import EvaluationSpec, ExportSpec, JobSpec, explain_unsupported_export
 from configs.spec.run import NamedTeacher, RunSpec, RunTeacher, TeacherFiles
-from service.domain.planning.findings import Facts, Finding, error, some
+from service.domain.planning.findings import Facts, Finding, abbreviate, error
 from service.domain.planning.references import References, references_of
 from service.domain.states import RunState
 
@@ -33,7 +33,7 @@ def _named(reference: NamedTeacher, spec: JobSpec, facts: Facts) -> Iterator[Fin
         yield error(
             field,
             "teacher_not_found",
-            f"No teacher is called {reference.name!r}. {facts.way_to_get_teacher}".rstrip(),
+            f"No teacher is called {reference.name!r}. {facts.teacher_hint}".rstrip(),
         )
         return
     yield from _class_findings(field, facts.teacher.classes, spec, facts)
@@ -64,11 +64,11 @@ def _of_run(reference: RunTeacher, spec: JobSpec, facts: Facts) -> Iterator[Find
 def _fit_findings(field: str, model: Detector, spec: JobSpec) -> Iterator[Finding]:
     """Whether a teacher can teach the student, and a model be written in the formats."""
     if isinstance(spec, RunSpec):
-        for objection in objections(spec.student, model, spec.distillation):
+        for objection in find_incompatibilities(spec.student, model, spec.distillation):
             yield Finding(objection.severity, field, objection.code, objection.message)
     elif isinstance(spec, ExportSpec):
         for format_ in spec.formats:
-            if why := export_objection(model, format_):
+            if why := explain_unsupported_export(model, format_):
                 yield error("formats", "format_impossible", f"{format_}: {why}.")
 
 
@@ -105,7 +105,7 @@ def _class_findings(
                 field,
                 "teacher_classes_missing",
                 f"The teacher does not know {len(unknown)} of the dataset's {len(ours)} classes "
-                f"({some(unknown)}), so they cannot be matched by name.",
+                f"({abbreviate(unknown)}), so they cannot be matched by name.",
             )
     elif tuple(classes) != ours:
         can_match = isinstance(spec, RunSpec) and set(ours) <= set(classes)
@@ -113,7 +113,7 @@ def _class_findings(
         yield error(
             field,
             "teacher_classes_differ",
-            f"The detector knows {len(classes)} classes ({some(classes)}) and the dataset "
-            f"{facts.dataset.name!r} has {len(ours)} ({some(ours)}); "
+            f"The detector knows {len(classes)} classes ({abbreviate(classes)}) and the dataset "
+            f"{facts.dataset.name!r} has {len(ours)} ({abbreviate(ours)}); "
             f"both must be the same, in the same order{hint}.",
         )

@@ -13,7 +13,7 @@ from service.domain.planning.findings import Facts, Finding, error, warning
 from service.domain.planning.model_findings import model_findings
 from service.domain.planning.references import references_of
 from service.domain.ports import Node
-from service.domain.scheduling.capacity import in_words, places
+from service.domain.scheduling.capacity import count_slots, describe_resources
 from service.domain.states import RunState
 
 
@@ -23,7 +23,7 @@ class Plan:
 
     spec: JobSpec
     findings: tuple[Finding, ...]
-    waits_for: str | None
+    waiting_for: str | None
     """The run whose checkpoint is the model, if it is not trained yet."""
 
     baseline: PlannedBaseline | None = None
@@ -76,7 +76,7 @@ def _resource_findings(asked: Resources, nodes: tuple[Node, ...] | None) -> Iter
             "Ray does not answer, so resources were not checked.",
         )
         return
-    room = places(asked, nodes, total=True)
+    room = count_slots(asked, nodes, total=True)
     if room >= asked.processes:
         return
     has = (
@@ -87,7 +87,7 @@ def _resource_findings(asked: Resources, nodes: tuple[Node, ...] | None) -> Iter
     yield error(
         _field_too_large(asked, nodes, room=room),
         "resources_infeasible",
-        f"Asked is room for {in_words(asked)}, but the cluster{short} has {has}.",
+        f"Asked is room for {describe_resources(asked)}, but the cluster{short} has {has}.",
     )
 
 

@@ -37,12 +37,12 @@ def references_of(spec: JobSpec) -> References:
     return References(spec.dataset, "dataset", spec.model, "model")
 
 
-def with_files(spec: JobSpec, *, dataset: Dataset | None, model: Teacher | None) -> JobSpec:
+def replace_references(spec: JobSpec, *, dataset: Dataset | None, model: Teacher | None) -> JobSpec:
     """The spec with other references: files where names were."""
     if isinstance(spec, ReportSpec):
         return spec
     if isinstance(spec, ProbeSpec):
-        base = with_files(spec.base, dataset=dataset, model=model)
+        base = replace_references(spec.base, dataset=dataset, model=model)
         return spec.model_copy(update={"base": base})
     if isinstance(spec, RunSpec):
         data = spec.data.model_copy(update={"dataset": dataset})
@@ -53,7 +53,7 @@ def with_files(spec: JobSpec, *, dataset: Dataset | None, model: Teacher | None)
     return spec.model_copy(update={"dataset": dataset, "model": model})
 
 
-def as_trained(spec: JobSpec, trained: RunSpec) -> JobSpec:
+def fill_from_training(spec: JobSpec, trained: RunSpec) -> JobSpec:
     """A job with what it leaves open as the model's run had it: image size, dataset."""
     if isinstance(spec, EvaluationSpec) and spec.data.image_size is None:
         data = spec.data.model_copy(update={"image_size": trained.data.image_size})

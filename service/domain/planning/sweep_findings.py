@@ -30,8 +30,8 @@ def sweep_findings(spec: SweepSpec) -> Iterator[Finding]:
     """Everything that speaks against a search, parameter by parameter."""
     for path in spec.space:
         yield from _parameter_findings(path, spec)
-    for number, values in enumerate(spec.first):
-        if (why := why_no_spec(spec.base, values, repeats=spec.repeats)) is not None:
+    for number, values in enumerate(spec.initial_points):
+        if (why := explain_invalid_values(spec.base, values, repeats=spec.repeats)) is not None:
             yield error(f"first.{number}", "no_valid_trial", why)
     yield from _scheduler_findings(spec)
     yield from _budget_findings(spec)
@@ -45,7 +45,7 @@ def grid_size(space: Space, points: int) -> int:
     return prod(_grid_values(parameter, points) for parameter in space.values())
 
 
-def why_no_spec(base: RunSpec, values: Values, *, repeats: int) -> str | None:
+def explain_invalid_values(base: RunSpec, values: Values, *, repeats: int) -> str | None:
     """Why a trial with these values could not be; none: it can."""
     try:
         known = _without_ratio(values)
@@ -80,7 +80,7 @@ def _parameter_findings(path: str, spec: SweepSpec) -> Iterator[Finding]:
             why = f"{path} never exists: its conditions contradict each other."
             yield error(f"space.{path}", "never_there", why)
             return
-        if (why_not := why_no_spec(spec.base, values, repeats=spec.repeats)) is not None:
+        if (why_not := explain_invalid_values(spec.base, values, repeats=spec.repeats)) is not None:
             text = f"With {path} = {value} there is no valid run: {why_not}"
             yield error(f"space.{path}", "no_valid_trial", text)
             return

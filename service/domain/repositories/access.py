@@ -32,11 +32,11 @@ class Tokens(Protocol):
     def put(self, token: Token) -> None:
         """Add or replace."""
 
-    def note_use(self, token_id: str, *, at: datetime) -> None:
+    def record_use(self, token_id: str, *, at: datetime) -> None:
         """Write down when it was shown."""
 
 
-class Audit(Protocol):
+class AuditLog(Protocol):
     """Requests that were to change something, append-only."""
 
     def add(self, entry: AuditEntry) -> None:

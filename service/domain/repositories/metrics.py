@@ -3,31 +3,31 @@
 from datetime import datetime
 from typing import Protocol
 
-from service.domain.metrics.runs import RunAtWork
-from service.domain.metrics.series import Use
+from service.domain.metrics.runs import ActiveRun
+from service.domain.metrics.series import Usage
 from service.domain.states import RunState
 
 
-class Figures(Protocol):
+class MetricsQueries(Protocol):
     """Counts and sums over runs and attempts."""
 
-    def runs(self) -> dict[tuple[RunState, str], int]:
+    def count_runs(self) -> dict[tuple[RunState, str], int]:
         """How many runs there are, by state and project."""
 
-    def attempts_by_reason(self) -> dict[str | None, int]:
+    def count_attempts_by_reason(self) -> dict[str | None, int]:
         """How many attempts have ended, by cause."""
 
     def oldest_by_project(self, state: RunState) -> dict[str, datetime]:
         """Since when the run is in a state that is longest in it, by project."""
 
-    def runs_at_work(self) -> list[RunAtWork]:
+    def active_runs(self) -> list[ActiveRun]:
         """Runs that start or train, oldest first."""
 
-    def unsettled(self) -> int:
+    def count_untracked(self) -> int:
         """Runs that are over, and not yet for the tracker."""
 
-    def ended(self, since: datetime | None) -> list[Use]:
+    def ended_usage(self, since: datetime | None) -> list[Usage]:
         """What attempts had that ended after a moment; none: all that ended."""
 
-    def active(self, now: datetime) -> list[Use]:
+    def active_usage(self, now: datetime) -> list[Usage]:
         """What attempts have that go on."""

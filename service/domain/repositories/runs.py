@@ -27,18 +27,18 @@ class RunFilter:
 
 
 @dataclass(frozen=True)
-class Claim:
+class LeasedRun:
     """A run that is ours to look after."""
 
     run: Run
-    taken_from: str | None
+    previous_owner: str | None
     """Who had it before; none: nobody, or ourselves."""
 
 
 class Runs(Protocol):
     """Runs as stored."""
 
-    def alone(self) -> None:
+    def lock_inserts(self) -> None:
         """Until the end of the transaction no other one adds runs."""
 
     def add(self, run: Run) -> None:
@@ -47,10 +47,12 @@ class Runs(Protocol):
     def get(self, run_id: str) -> Run:
         """The run as it is; `RunNotFound` if there is none."""
 
-    def take(self, run_id: str, *, owner: str | None = None) -> Run:
+    def get_for_update(self, run_id: str, *, owner: str | None = None) -> Run:
         """The run to be changed; given an `owner`, `LeaseLost` if another one looks after it."""
 
-    def claim(self, *states: RunState, owner: str, now: datetime, until: datetime) -> list[Claim]:
+    def lease(
+        self, *states: RunState, owner: str, now: datetime, until: datetime
+    ) -> list[LeasedRun]:
         """Runs that no other owner looks after: ours until `until`, oldest first."""
 
     def release(self, owner: str) -> None:
@@ -71,13 +73,13 @@ class Runs(Protocol):
     def of_sweep(self, sweep_id: str, *, trials: Collection[int] | None = None) -> list[Run]:
         """A sweep's runs, oldest first; of some of its trials only, if they are given."""
 
-    def to_settle(self) -> list[Run]:
+    def not_synced(self) -> list[Run]:
         """Runs that are over for us and not yet for MLflow."""
 
-    def key_owner(self, key: str) -> tuple[str, str] | None:
+    def find_idempotency_key(self, key: str) -> tuple[str, str] | None:
         """Request digest and run id of an idempotency key."""
 
-    def remember_key(self, key: str, *, request_digest: str, run_id: str) -> None:
+    def add_idempotency_key(self, key: str, *, request_digest: str, run_id: str) -> None:
         """Bind an idempotency key to a run."""
 
 
@@ -130,7 +132,7 @@ class Events(Protocol):
         """The largest number that is given; 0 before the first."""
 
 
-class Points(Protocol):
+class MetricPoints(Protocol):
     """Metric values; the same (run, key, step) is kept once."""
 
     def add(self, run_id: str, records: list[Metrics]) -> None:

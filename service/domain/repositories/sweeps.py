@@ -21,7 +21,7 @@ class SweepFilter:
 class Sweeps(Protocol):
     """Sweeps and their lists, as stored."""
 
-    def alone(self) -> None:
+    def lock_inserts(self) -> None:
         """Until the end of the transaction no other one adds sweeps."""
 
     def add(self, sweep: Sweep, *, key: str | None = None, digest: str | None = None) -> None:
@@ -30,7 +30,7 @@ class Sweeps(Protocol):
     def get(self, sweep_id: str) -> Sweep:
         """The sweep as it is; `SweepNotFound` if there is none."""
 
-    def take(self, sweep_id: str) -> Sweep:
+    def get_for_update(self, sweep_id: str) -> Sweep:
         """The sweep to be changed: until the end of the transaction nobody else changes it."""
 
     def save(self, sweep: Sweep) -> None:
@@ -42,10 +42,10 @@ class Sweeps(Protocol):
     def in_states(self, *states: SweepState) -> list[Sweep]:
         """All sweeps in these states, oldest first."""
 
-    def to_settle(self) -> list[Sweep]:
+    def not_synced(self) -> list[Sweep]:
         """Sweeps of which MLflow does not show everything yet, oldest first."""
 
-    def key_owner(self, key: str) -> tuple[str, str] | None:
+    def find_idempotency_key(self, key: str) -> tuple[str, str] | None:
         """Request digest and sweep id of an idempotency key."""
 
     def entries(self, sweep_id: str, *, first: int = 0) -> list[SweepEntry]:

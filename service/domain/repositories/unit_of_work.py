@@ -4,25 +4,25 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
-from service.domain.repositories.access import Audit, Projects, Tokens
-from service.domain.repositories.baselines import Comparisons, Twins
-from service.domain.repositories.metrics import Figures
+from service.domain.repositories.access import AuditLog, Projects, Tokens
+from service.domain.repositories.baselines import Baselines, Comparisons
+from service.domain.repositories.metrics import MetricsQueries
 from service.domain.repositories.registry import Registry
-from service.domain.repositories.runs import Attempts, Events, Points, Runs
+from service.domain.repositories.runs import Attempts, Events, MetricPoints, Runs
 from service.domain.repositories.sweeps import Sweeps
 
 
-class Duties(Protocol):
+class LeaderLeases(Protocol):
     """What one service process at a time does."""
 
-    def hold(self, name: str, *, owner: str, now: datetime, until: datetime) -> bool:
+    def acquire(self, name: str, *, owner: str, now: datetime, until: datetime) -> bool:
         """Whether `owner` has the duty until `until`."""
 
     def release(self, owner: str) -> None:
         """Give all duties of `owner` back."""
 
 
-class Unit(Protocol):
+class UnitOfWork(Protocol):
     """One transaction."""
 
     @property
@@ -42,11 +42,11 @@ class Unit(Protocol):
         """What happened."""
 
     @property
-    def points(self) -> Points:
+    def metric_points(self) -> MetricPoints:
         """Metric values."""
 
     @property
-    def twins(self) -> Twins:
+    def baselines(self) -> Baselines:
         """Runs that are equal but for something."""
 
     @property
@@ -66,22 +66,22 @@ class Unit(Protocol):
         """Who has access."""
 
     @property
-    def audit(self) -> Audit:
+    def audit(self) -> AuditLog:
         """Who changed what."""
 
     @property
-    def figures(self) -> Figures:
+    def metrics(self) -> MetricsQueries:
         """Counts and sums."""
 
     @property
-    def duties(self) -> Duties:
+    def leader_leases(self) -> LeaderLeases:
         """What one service process at a time does."""
 
 
 class Store(Protocol):
     """Makes transactions: committed at the end, rolled back on an error."""
 
-    def begin(self) -> AbstractContextManager[Unit]:
+    def transaction(self) -> AbstractContextManager[UnitOfWork]:
         """One transaction."""
 
     def migrate(self) -> None:

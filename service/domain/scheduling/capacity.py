@@ -9,7 +9,7 @@ from configs.spec.run import RunSpec
 from service.domain.ports import Node
 
 
-def places(asked: Resources, nodes: tuple[Node, ...], *, total: bool) -> int:
+def count_slots(asked: Resources, nodes: tuple[Node, ...], *, total: bool) -> int:
     """How many processes the cluster could ever (`total`) or can now take, node by node."""
     return sum(_places(asked, node=node, total=total) for node in nodes)
 
@@ -22,24 +22,24 @@ def gpu_kinds(asked: Resources, nodes: tuple[Node, ...]) -> frozenset[str]:
     return frozenset(node.gpu_kind for node in suitable if node.gpu_kind)
 
 
-def less(nodes: tuple[Node, ...], asked: Resources, *, processes: int) -> tuple[Node, ...]:
+def reserve(nodes: tuple[Node, ...], asked: Resources, *, processes: int) -> tuple[Node, ...]:
     """The nodes with their first places taken by as many of `processes` as there is room for."""
     return tuple(_fill(nodes, asked, processes))
 
 
-def more(
+def release(
     nodes: tuple[Node, ...], asked: Resources, *, processes: int, node_id: str | None
 ) -> tuple[Node, ...]:
     """The nodes when a run's processes have left them; where those are is not always known."""
     return tuple(_empty(nodes, asked, processes, node_id))
 
 
-def without(nodes: tuple[Node, ...], avoided: frozenset[str]) -> tuple[Node, ...]:
+def exclude(nodes: tuple[Node, ...], avoided: frozenset[str]) -> tuple[Node, ...]:
     """The nodes but for those that are avoided."""
     return tuple(node for node in nodes if node.id not in avoided)
 
 
-def without_gpus(nodes: tuple[Node, ...], avoided: frozenset[str]) -> tuple[Node, ...]:
+def exclude_gpus(nodes: tuple[Node, ...], avoided: frozenset[str]) -> tuple[Node, ...]:
     """The nodes, some of which have no GPUs any more that could be used."""
     return tuple(
         replace(node, total_gpus=0.0, free_gpus=0.0) if node.id in avoided else node
@@ -47,7 +47,7 @@ def without_gpus(nodes: tuple[Node, ...], avoided: frozenset[str]) -> tuple[Node
     )
 
 
-def held_for(nodes: tuple[Node, ...], asked: Resources) -> tuple[Node, ...]:
+def hold(nodes: tuple[Node, ...], asked: Resources) -> tuple[Node, ...]:
     """The nodes with what is free on some of them kept for a run that does not fit yet.
 
     Those with the most free are kept: what ends there brings the run nearest to its start.
@@ -61,22 +61,22 @@ def held_for(nodes: tuple[Node, ...], asked: Resources) -> tuple[Node, ...]:
     return tuple(_kept(node, asked, kept[at]) for at, node in enumerate(nodes))
 
 
-def processes_now(spec: JobSpec, *, room: int, may_be_fewer: bool) -> int | None:
+def choose_num_processes(spec: JobSpec, *, slots: int, allows_fewer: bool) -> int | None:
     """How many processes to start where there is room for `room`; none: wait.
 
     Fewer than the spec's are the most that its batches can be shared by.
     """
     asked = spec.resources
-    if room >= asked.processes:
+    if slots >= asked.processes:
         return asked.processes
-    if not isinstance(spec, RunSpec) or asked.min_processes is None or not may_be_fewer:
+    if not isinstance(spec, RunSpec) or asked.min_processes is None or not allows_fewer:
         return None
-    pieces = asked.processes * spec.compute.accumulate
-    possible = range(asked.min_processes, room + 1)
+    pieces = asked.processes * spec.compute.grad_accumulation_steps
+    possible = range(asked.min_processes, slots + 1)
     return max((count for count in possible if pieces % count == 0), default=None)
 
 
-def in_words(asked: Resources) -> str:
+def describe_resources(asked: Resources) -> str:
     """What has to find room."""
     each = f"{asked.num_cpus} CPUs and {asked.num_gpus} GPUs"
     if asked.processes == 1:
@@ -84,7 +84,7 @@ def in_words(asked: Resources) -> str:
     return f"{asked.processes} processes with {each} each"
 
 
-def fewer_in_words(asked: Resources, processes: int) -> str:
+def describe_fewer_processes(asked: Resources, processes: int) -> str:
     """What becomes of the batches when an attempt has fewer processes than were asked for."""
     wanted = asked.processes
     times = wanted / processes

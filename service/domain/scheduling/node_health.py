@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from configs.protocol.failure import FailureReason
 from service.domain.runs import Attempt
 
-AVOIDED_FOR_S = 1800.0
+AVOIDANCE_WINDOW_S = 1800.0
 _FAULTS_OF_A_NODE = frozenset(
     {
         FailureReason.NODE_LOST,
@@ -32,13 +32,13 @@ class AvoidedNodes:
     """By what needs a GPU; these and those for all."""
 
 
-def nodes_to_avoid(attempts: Iterable[Attempt], *, now: datetime) -> AvoidedNodes:
+def find_nodes_to_avoid(attempts: Iterable[Attempt], *, now: datetime) -> AvoidedNodes:
     """Nodes where attempts ended badly too often in half an hour, none well since.
 
     `attempts` are those that have ended, in the order in which they did. A lost attempt that had a
     GPU does not keep work away that needs none: the GPU may be what failed.
     """
-    since = now - timedelta(seconds=AVOIDED_FOR_S)
+    since = now - timedelta(seconds=AVOIDANCE_WINDOW_S)
     recent = [one for one in attempts if one.ended_at is not None and one.ended_at >= since]
     for_all = _at_fault([one for one in recent if not _is_gpu_loss(one)], most=_MOST_FAULTS)
     lost_or_well = [

@@ -7,7 +7,7 @@ from configs.protocol.names import ExitCode
 from configs.protocol.records import Outcome
 from service.domain.ports import Job
 from service.domain.runs import Run
-from service.domain.scheduling.retries import RETRIES, most_strikes, pause_s
+from service.domain.scheduling.retries import RETRY_POLICIES, failure_limit, retry_delay_s
 from service.domain.states import RunState
 
 _COMMAND_NOT_FOUND = 127
@@ -32,64 +32,77 @@ _MEMORY_WORDS = ("out of memory", "outofmemory", "oom")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class AttemptVerdict:
     """What a run becomes after an attempt."""
 
     state: RunState
     reason: FailureReason | None
     message: str
-    strikes: int = 0
+    consecutive_failures: int = 0
     """Bad ends in a row without progress, this one included."""
 
-    pause_s: float = 0.0
+    retry_delay_s: float = 0.0
     """How long the run rests before its next attempt."""
 
 
-def after_attempt(
-    run: Run, job: Job | None, outcome: Outcome | None, *, max_strikes: int
-) -> Verdict:
+def conclude_attempt(
+    run: Run, job: Job | None, outcome: Outcome | None, *, max_consecutive_failures: int
+) -> AttemptVerdict:
     """The state after an attempt whose job is over (or unknown to the cluster: none).
 
     The worker's last word decides; without one, the job's exit code. What cannot pass by itself
     ends a run whatever was wished of it; then the wishes count; then the budget of the cause.
     """
     if _has_succeeded(job, outcome):
-        return Verdict(RunState.SUCCEEDED, None, "")
+        return AttemptVerdict(RunState.SUCCEEDED, None, "")
     if run.desired == "cancelled" or _was_cancelled(job, outcome):
-        return Verdict(RunState.CANCELLED, None, "Cancelled as asked.")
+        return AttemptVerdict(RunState.CANCELLED, None, "Cancelled as asked.")
     reason, message = _cause(job, outcome)
-    if reason not in RETRIES:
-        return Verdict(RunState.FAILED, reason, message)
+    if reason not in RETRY_POLICIES:
+        return AttemptVerdict(RunState.FAILED, reason, message)
     if run.stop_kind is not None or _has_left_as_asked(job, outcome):
         return _after_leaving(run)
-    return _after_bad_end(run, reason, message, max_strikes=max_strikes)
+    return _after_bad_end(run, reason, message, max_consecutive_failures=max_consecutive_failures)
 
 
-def _after_leaving(run: Run) -> Verdict:
+def _after_leaving(run: Run) -> AttemptVerdict:
     """It left because we asked, which is no bad end."""
     if run.desired == "paused":
-        return Verdict(RunState.PAUSED, None, "Paused as asked.", strikes=run.strikes)
+        return AttemptVerdict(
+            RunState.PAUSED, None, "Paused as asked.", consecutive_failures=run.consecutive_failures
+        )
     if run.preempted_for is not None:
         message = "It made room for another run and goes on when there is room again."
-        return Verdict(RunState.QUEUED, FailureReason.PREEMPTED, message, strikes=run.strikes)
-    return Verdict(RunState.QUEUED, None, "It left and goes on.", strikes=run.strikes)
+        return AttemptVerdict(
+            RunState.QUEUED,
+            FailureReason.PREEMPTED,
+            message,
+            consecutive_failures=run.consecutive_failures,
+        )
+    return AttemptVerdict(
+        RunState.QUEUED, None, "It left and goes on.", consecutive_failures=run.consecutive_failures
+    )
 
 
-def _after_bad_end(run: Run, reason: FailureReason, message: str, *, max_strikes: int) -> Verdict:
-    strikes = 1 if _got_further(run) else run.strikes + 1
-    most = most_strikes(reason, limit=max_strikes)
-    if strikes >= most:
-        message = f"{message} It was bad end {strikes} of {most} in a row without progress."
-        return Verdict(RunState.FAILED, reason, message, strikes)
-    rest_s = pause_s(reason, strikes=strikes)
+def _after_bad_end(
+    run: Run, reason: FailureReason, message: str, *, max_consecutive_failures: int
+) -> AttemptVerdict:
+    consecutive_failures = 1 if _got_further(run) else run.consecutive_failures + 1
+    most = failure_limit(reason, limit=max_consecutive_failures)
+    if consecutive_failures >= most:
+        message = (
+            f"{message} It was bad end {consecutive_failures} of {most} in a row without progress."
+        )
+        return AttemptVerdict(RunState.FAILED, reason, message, consecutive_failures)
+    rest_s = retry_delay_s(reason, consecutive_failures=consecutive_failures)
     soon = f", after {rest_s:g} s" if rest_s else ""
     message = f"{message} Another attempt goes on from the last checkpoint{soon}."
-    return Verdict(RunState.QUEUED, reason, message, strikes, rest_s)
+    return AttemptVerdict(RunState.QUEUED, reason, message, consecutive_failures, rest_s)
 
 
 def _got_further(run: Run) -> bool:
     """Whether this attempt trained beyond all before it: then its end is the first of a row."""
-    return run.progress is not None and run.progress.step > run.furthest_step
+    return run.progress is not None and run.progress.step > run.max_step
 
 
 def _has_succeeded(job: Job | None, outcome: Outcome | None) -> bool:

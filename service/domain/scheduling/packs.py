@@ -9,20 +9,20 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import combinations
 
-from configs.derived_specs import pack_key, share_a_teacher
+from configs.derived_specs import can_share_teacher, pack_key
 from configs.spec.jobs import JobSpec
 from configs.spec.run import RunSpec
 from service.domain.planning.findings import Finding, error, warning
 from service.domain.runs import Run
-from service.domain.scheduling.queue import Holding, Waiting
+from service.domain.scheduling.queue import QueuedRun, RunningRun
 
-WAITS_FOR_OTHERS_S = 15.0
+PACK_FILL_TIMEOUT_S = 15.0
 """After so long without a newcomer, a pack that is not full starts."""
 
-MERGED_AFTER_S = 600.0
+MIN_MERGE_AGE_S = 600.0
 """Younger packs are not merged: what was just started is not stopped for little."""
 
-WORTH_MERGING_S = 300.0
+MIN_REMAINING_TO_MERGE_S = 300.0
 """Packs that have less to do go on as they are: a new start costs its teacher's measurement too."""
 
 PAIR_SIZE = 2
@@ -31,11 +31,11 @@ PAIR_SIZE = 2
 _COMING = "others of its pack, which may come within seconds"
 
 
-def in_packs(waiting: Sequence[Waiting], *, now: datetime) -> list[Waiting]:
+def group_into_packs(waiting: Sequence[QueuedRun], *, now: datetime) -> list[QueuedRun]:
     """The same runs, those that can train side by side as one: its oldest, and the rest beside."""
-    packs: list[list[Waiting]] = []
-    rest: list[Waiting] = []
-    open_packs: dict[tuple[str, str, int, int] | None, list[list[Waiting]]] = {}
+    packs: list[list[QueuedRun]] = []
+    rest: list[QueuedRun] = []
+    open_packs: dict[tuple[str, str, int, int] | None, list[list[QueuedRun]]] = {}
     for one in sorted(waiting, key=lambda one: one.run.created_at):
         spec = one.run.spec
         if not isinstance(spec, RunSpec) or not _may_join(one):
@@ -72,33 +72,35 @@ def pair_findings(spec: JobSpec, *, has_baseline: bool) -> Iterator[Finding]:
         yield warning("pack", "memory_unknown", why)
 
 
-def mergeable(holding: Sequence[Holding], *, now: datetime) -> tuple[Holding, Holding] | None:
+def find_mergeable_packs(
+    holding: Sequence[RunningRun], *, now: datetime
+) -> tuple[RunningRun, RunningRun] | None:
     """Two packs that have shrunk so far that one place holds them both; none: there are no two."""
     packs = [held for held in holding if _can_merge(held, now=now)]
     packs.sort(key=_size)
     return next((pair for pair in combinations(packs, 2) if _go_together(*pair)), None)
 
 
-def _can_merge(held: Holding, *, now: datetime) -> bool:
-    runs = (held.run, *held.beside)
+def _can_merge(held: RunningRun, *, now: datetime) -> bool:
+    runs = (held.run, *held.packmates)
     if held.run.pack_job is None or any(run.stop_kind is not None for run in runs):
         return False
-    is_settled = (now - held.run.changed_at).total_seconds() >= MERGED_AFTER_S
-    return is_settled and all(_left_s(run) >= WORTH_MERGING_S for run in runs)
+    is_settled = (now - held.run.updated_at).total_seconds() >= MIN_MERGE_AGE_S
+    return is_settled and all(_left_s(run) >= MIN_REMAINING_TO_MERGE_S for run in runs)
 
 
-def _go_together(one: Holding, other: Holding) -> bool:
+def _go_together(one: RunningRun, other: RunningRun) -> bool:
     if _size(one) + _size(other) > one.run.pack_size or _kind(one.run) != _kind(other.run):
         return False
     ours, theirs = (
-        [run.spec for run in (held.run, *held.beside) if isinstance(run.spec, RunSpec)]
+        [run.spec for run in (held.run, *held.packmates) if isinstance(run.spec, RunSpec)]
         for held in (one, other)
     )
-    return all(share_a_teacher(mine, yours) for mine in ours for yours in theirs)
+    return all(can_share_teacher(mine, yours) for mine in ours for yours in theirs)
 
 
-def _size(held: Holding) -> int:
-    return 1 + len(held.beside)
+def _size(held: RunningRun) -> int:
+    return 1 + len(held.packmates)
 
 
 def _kind(run: Run) -> tuple[str, str, int, int] | None:
@@ -113,29 +115,29 @@ def _left_s(run: Run) -> float:
     return 0.0 if run.progress is None else run.progress.eta_s or 0.0
 
 
-def _may_join(one: Waiting) -> bool:
-    return one.run.pack_size > 1 and one.held_back is None
+def _may_join(one: QueuedRun) -> bool:
+    return one.run.pack_size > 1 and one.blocked_by is None
 
 
-def _has_place(pack: Sequence[Waiting], spec: RunSpec) -> bool:
+def _has_place(pack: Sequence[QueuedRun], spec: RunSpec) -> bool:
     if len(pack) >= pack[0].run.pack_size:
         return False
     specs = (other.run.spec for other in pack)
-    return all(isinstance(other, RunSpec) and share_a_teacher(spec, other) for other in specs)
+    return all(isinstance(other, RunSpec) and can_share_teacher(spec, other) for other in specs)
 
 
-def _as_one(pack: Sequence[Waiting], *, now: datetime) -> Waiting:
+def _as_one(pack: Sequence[QueuedRun], *, now: datetime) -> QueuedRun:
     first = pack[0]
     newest = max(_came(one.run) for one in pack)
     is_full = len(pack) >= first.run.pack_size
-    is_coming = not is_full and (now - newest).total_seconds() < WAITS_FOR_OTHERS_S
+    is_coming = not is_full and (now - newest).total_seconds() < PACK_FILL_TIMEOUT_S
     return replace(
         first,
-        beside=tuple(one.run for one in pack[1:]),
-        held_back=_COMING if is_coming else first.held_back,
+        packmates=tuple(one.run for one in pack[1:]),
+        blocked_by=_COMING if is_coming else first.blocked_by,
     )
 
 
 def _came(run: Run) -> datetime:
     """Since when it could start: a pause after a bad end is not waited out twice."""
-    return max(run.changed_at, run.not_before or run.changed_at)
+    return max(run.updated_at, run.not_before or run.updated_at)

@@ -12,38 +12,38 @@ from datetime import datetime
 
 from configs.spec.compute import Resources
 from service.domain.ports import Node
-from service.domain.runs import Run, name_for
+from service.domain.runs import Run, name_visible_to
 from service.domain.scheduling.capacity import (
-    held_for,
-    in_words,
-    less,
-    more,
-    places,
-    processes_now,
-    without,
-    without_gpus,
+    choose_num_processes,
+    count_slots,
+    describe_resources,
+    exclude,
+    exclude_gpus,
+    hold,
+    release,
+    reserve,
 )
 from service.domain.scheduling.node_health import AvoidedNodes
 from service.domain.scheduling.projects import Project
 
 
 @dataclass(frozen=True)
-class Waiting:
+class QueuedRun:
     """A run in the queue."""
 
     run: Run
-    held_back: str | None = None
+    blocked_by: str | None = None
     """What it waits for beside room, as its teacher; none: it could start."""
 
-    may_be_fewer: bool = False
+    allows_fewer: bool = False
     """Whether it goes on with fewer processes than its spec asks for."""
 
-    beside: tuple[Run, ...] = ()
+    packmates: tuple[Run, ...] = ()
     """Runs that would start in the same process, and take no room of their own."""
 
 
 @dataclass(frozen=True)
-class Holding:
+class RunningRun:
     """A run that has room now."""
 
     run: Run
@@ -51,43 +51,43 @@ class Holding:
     node_id: str | None = None
     """Where, if it is one process and that is known."""
 
-    beside: tuple[Run, ...] = ()
+    packmates: tuple[Run, ...] = ()
     """Runs in the same process."""
 
     @property
-    def is_leaving(self) -> bool:
+    def is_stopping(self) -> bool:
         """Whether its room will be free soon."""
-        return all(run.stop_kind is not None for run in (self.run, *self.beside))
+        return all(run.stop_kind is not None for run in (self.run, *self.packmates))
 
 
 @dataclass(frozen=True)
-class Left:
+class ReleasedCapacity:
     """Room that an attempt has left so lately that the cluster may not have counted it yet."""
 
-    asked: Resources
+    resources: Resources
     processes: int
     node_id: str | None = None
 
 
 @dataclass(frozen=True)
-class Situation:
+class ClusterSnapshot:
     """Everything that a decision rests on."""
 
     now: datetime
     nodes: tuple[Node, ...]
     """With what is free, less what has started and is not counted yet."""
 
-    waiting: Sequence[Waiting] = ()
-    holding: Sequence[Holding] = ()
-    left: Sequence[Left] = ()
+    queued: Sequence[QueuedRun] = ()
+    running: Sequence[RunningRun] = ()
+    released: Sequence[ReleasedCapacity] = ()
     projects: Mapping[str, Project] = field(default_factory=dict)
     avoid: AvoidedNodes = field(default_factory=AvoidedNodes)
-    patience_s: float = 120.0
+    backfill_timeout_s: float = 120.0
     """How long a run lets smaller ones pass before room is held for it."""
 
 
 @dataclass(frozen=True)
-class Start:
+class StartDecision:
     """This run starts now."""
 
     run: Run
@@ -95,12 +95,12 @@ class Start:
     avoid: frozenset[str] = frozenset()
     """Nodes where it is not to run."""
 
-    beside: tuple[Run, ...] = ()
+    packmates: tuple[Run, ...] = ()
     """Runs that start in the same process."""
 
 
 @dataclass(frozen=True)
-class Wait:
+class WaitDecision:
     """This run waits: its place among those that do, and why."""
 
     run: Run
@@ -109,17 +109,17 @@ class Wait:
 
 
 @dataclass(frozen=True)
-class Preempt:
+class PreemptDecision:
     """This run leaves with a checkpoint, to make room."""
 
     run: Run
-    makes_room_for: Run
+    preempted_for: Run
 
 
-Decision = Start | Wait | Preempt
+Decision = StartDecision | WaitDecision | PreemptDecision
 
 
-def decide(situation: Situation) -> list[Decision]:
+def schedule_runs(situation: ClusterSnapshot) -> list[Decision]:
     """What becomes of every waiting run."""
     return list(_Round(situation).decisions())
 
@@ -127,14 +127,14 @@ def decide(situation: Situation) -> list[Decision]:
 class _Round:
     """One look at the queue, from its head to its end."""
 
-    def __init__(self, situation: Situation) -> None:
+    def __init__(self, situation: ClusterSnapshot) -> None:
         self._situation = situation
         self._avoid = _avoided(situation)
         self._nodes = _usable(situation.nodes, self._avoid)
         """What is free for the next run in line."""
 
         self._shares = _Shares(situation)
-        self._leaving = {held.run.id for held in situation.holding if held.is_leaving}
+        self._leaving = {held.run.id for held in situation.running if held.is_stopping}
         self._position = 0
 
     def decisions(self) -> Iterator[Decision]:
@@ -142,10 +142,10 @@ class _Round:
         for waiting in self._in_line():
             yield from self._of(waiting)
 
-    def _in_line(self) -> Iterator[Waiting]:
+    def _in_line(self) -> Iterator[QueuedRun]:
         """By priority, then by share, which changes as runs start, then by age."""
-        by_priority: dict[int, dict[str, deque[Waiting]]] = {}
-        for waiting in sorted(self._situation.waiting, key=lambda one: one.run.created_at):
+        by_priority: dict[int, dict[str, deque[QueuedRun]]] = {}
+        for waiting in sorted(self._situation.queued, key=lambda one: one.run.created_at):
             lines = by_priority.setdefault(waiting.run.priority, {})
             lines.setdefault(waiting.run.project, deque()).append(waiting)
         for priority in sorted(by_priority, reverse=True):
@@ -156,93 +156,93 @@ class _Round:
                 if not lines[project]:
                     del lines[project]
 
-    def _of(self, waiting: Waiting) -> Iterator[Decision]:
+    def _of(self, waiting: QueuedRun) -> Iterator[Decision]:
         run, asked = waiting.run, waiting.run.spec.resources
-        why = waiting.held_back or self._shares.objection(run)
+        why = waiting.blocked_by or self._shares.objection(run)
         if why is not None:
             yield from self._wait(waiting, why)
             return
-        room = places(asked, self._nodes, total=False)
-        processes = processes_now(run.spec, room=room, may_be_fewer=waiting.may_be_fewer)
+        room = count_slots(asked, self._nodes, total=False)
+        processes = choose_num_processes(run.spec, slots=room, allows_fewer=waiting.allows_fewer)
         if processes is None:
             yield from self._without_room(waiting)
             return
-        self._nodes = less(self._nodes, asked, processes=processes)
+        self._nodes = reserve(self._nodes, asked, processes=processes)
         self._shares.take(run.project, asked, processes)
         avoid = self._avoid.for_gpus if asked.num_gpus else self._avoid.for_all
-        yield Start(run, processes, avoid, waiting.beside)
+        yield StartDecision(run, processes, avoid, waiting.packmates)
 
-    def _without_room(self, waiting: Waiting) -> Iterator[Decision]:
+    def _without_room(self, waiting: QueuedRun) -> Iterator[Decision]:
         run, asked = waiting.run, waiting.run.spec.resources
-        possible = places(asked, self._nodes, total=True)
+        possible = count_slots(asked, self._nodes, total=True)
         if possible < asked.processes:
             has = "none" if possible == 0 else f"room for {possible}"
-            yield from self._wait(waiting, f"{in_words(asked)}; the cluster has {has}")
+            yield from self._wait(waiting, f"{describe_resources(asked)}; the cluster has {has}")
             return
         soon = self._expected()
-        fits_soon = places(asked, soon, total=False) >= asked.processes
+        fits_soon = count_slots(asked, soon, total=False) >= asked.processes
         victims = [] if fits_soon else self._victims(run, soon)
-        leaving = [held.run for held in self._situation.holding if held.run.id in self._leaving]
+        leaving = [held.run for held in self._situation.running if held.run.id in self._leaving]
         self._leaving |= {victim.run.id for victim in victims}
         for victim in victims:
-            yield from (Preempt(one, run) for one in (victim.run, *victim.beside))
+            yield from (PreemptDecision(one, run) for one in (victim.run, *victim.packmates))
         for_it = [left for left in leaving if left.preempted_for == run.id]
         if victims or fits_soon or self._has_waited_long(run):
-            self._nodes = held_for(self._nodes, asked)
+            self._nodes = hold(self._nodes, asked)
         why = _why(run, [*for_it, *(victim.run for victim in victims)])
         yield from self._wait(waiting, why)
 
     def _expected(self) -> tuple[Node, ...]:
         """What will be free when all have left that are leaving, and what was left is counted."""
         nodes = self._nodes
-        for left in self._situation.left:
-            nodes = more(nodes, left.asked, processes=left.processes, node_id=left.node_id)
-        for held in self._situation.holding:
+        for left in self._situation.released:
+            nodes = release(nodes, left.resources, processes=left.processes, node_id=left.node_id)
+        for held in self._situation.running:
             if held.run.id in self._leaving:
                 nodes = _with_room_of(held, nodes)
         return nodes
 
-    def _victims(self, run: Run, soon: tuple[Node, ...]) -> list[Holding]:
+    def _victims(self, run: Run, soon: tuple[Node, ...]) -> list[RunningRun]:
         """The least, then the youngest of smaller priority that make room if they leave."""
         asked = run.spec.resources
         candidates = [
             held
-            for held in self._situation.holding
+            for held in self._situation.running
             if held.run.priority < run.priority
             and held.run.task == "train"
             and held.run.id not in self._leaving
         ]
-        candidates.sort(key=lambda held: held.run.changed_at, reverse=True)
+        candidates.sort(key=lambda held: held.run.updated_at, reverse=True)
         candidates.sort(key=lambda held: held.run.priority)
-        chosen: list[Holding] = []
+        chosen: list[RunningRun] = []
         for held in candidates:
             chosen.append(held)
             soon = _with_room_of(held, soon)
-            if places(asked, soon, total=False) >= asked.processes:
+            if count_slots(asked, soon, total=False) >= asked.processes:
                 return _needed(chosen, asked, self._expected())
         return []
 
     def _has_waited_long(self, run: Run) -> bool:
-        waited = self._situation.now - max(run.changed_at, run.not_before or run.changed_at)
-        return waited.total_seconds() >= self._situation.patience_s
+        waited = self._situation.now - max(run.updated_at, run.not_before or run.updated_at)
+        return waited.total_seconds() >= self._situation.backfill_timeout_s
 
-    def _wait(self, waiting: Waiting, why: str) -> Iterator[Wait]:
-        for run in (waiting.run, *waiting.beside):
+    def _wait(self, waiting: QueuedRun, why: str) -> Iterator[WaitDecision]:
+        for run in (waiting.run, *waiting.packmates):
             self._position += 1
-            yield Wait(run, self._position, why)
+            yield WaitDecision(run, self._position, why)
 
 
 class _Shares:
     """How much each project has."""
 
-    def __init__(self, situation: Situation) -> None:
+    def __init__(self, situation: ClusterSnapshot) -> None:
         self._projects = situation.projects
         self._all_cpus = sum(node.total_cpus for node in situation.nodes) or 1.0
         self._all_gpus = sum(node.total_gpus for node in situation.nodes)
         self._runs: dict[str, int] = {}
         self._cpus: dict[str, float] = {}
         self._gpus: dict[str, float] = {}
-        for held in situation.holding:
+        for held in situation.running:
             self.take(held.run.project, held.run.spec.resources, held.processes)
 
     def take(self, project: str, asked: Resources, processes: int) -> None:
@@ -272,38 +272,38 @@ class _Shares:
         return self._projects.get(name, Project(name))
 
 
-def _avoided(situation: Situation) -> AvoidedNodes:
+def _avoided(situation: ClusterSnapshot) -> AvoidedNodes:
     """The nodes to avoid, as long as every run could run without them."""
     by_all = situation.avoid.for_all
     for avoid in (situation.avoid, AvoidedNodes(by_all, by_all)):
         rest = _usable(situation.nodes, avoid)
-        asked = (waiting.run.spec.resources for waiting in situation.waiting)
-        if all(places(one, rest, total=True) >= one.processes for one in asked):
+        asked = (waiting.run.spec.resources for waiting in situation.queued)
+        if all(count_slots(one, rest, total=True) >= one.processes for one in asked):
             return avoid
     return AvoidedNodes()
 
 
 def _usable(nodes: tuple[Node, ...], avoid: AvoidedNodes) -> tuple[Node, ...]:
-    return without_gpus(without(nodes, avoid.for_all), avoid.for_gpus)
+    return exclude_gpus(exclude(nodes, avoid.for_all), avoid.for_gpus)
 
 
-def _age(line: deque[Waiting]) -> datetime:
+def _age(line: deque[QueuedRun]) -> datetime:
     return line[0].run.created_at
 
 
 def _why(run: Run, leaving: Sequence[Run]) -> str:
-    what = in_words(run.spec.resources)
+    what = describe_resources(run.spec.resources)
     if not leaving:
         return f"{what} to become free"
-    names = dict.fromkeys(name_for(left, of=run) for left in leaving)
+    names = dict.fromkeys(name_visible_to(left, of=run) for left in leaving)
     return f"{what}; room is made by {', '.join(list(names)[:3])}"
 
 
-def _with_room_of(held: Holding, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-    return more(nodes, held.run.spec.resources, processes=held.processes, node_id=held.node_id)
+def _with_room_of(held: RunningRun, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+    return release(nodes, held.run.spec.resources, processes=held.processes, node_id=held.node_id)
 
 
-def _needed(chosen: list[Holding], asked: Resources, soon: tuple[Node, ...]) -> list[Holding]:
+def _needed(chosen: list[RunningRun], asked: Resources, soon: tuple[Node, ...]) -> list[RunningRun]:
     """Those without whom there is not room enough: the first ones may have become superfluous."""
     needed = list(chosen)
     for held in chosen[:-1]:
@@ -311,6 +311,6 @@ def _needed(chosen: list[Holding], asked: Resources, soon: tuple[Node, ...]) -> 
         nodes = soon
         for other in rest:
             nodes = _with_room_of(other, nodes)
-        if places(asked, nodes, total=False) >= asked.processes:
+        if count_slots(asked, nodes, total=False) >= asked.processes:
             needed = rest
     return needed

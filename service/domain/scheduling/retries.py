@@ -7,40 +7,40 @@ from configs.protocol.failure import FailureReason
 
 
 @dataclass(frozen=True)
-class Retry:
+class RetryPolicy:
     """The patience with a cause that may pass."""
 
-    first_pause_s: float
-    longest_pause_s: float
-    most_strikes: int | None = None
+    initial_delay_s: float
+    max_delay_s: float
+    max_consecutive_failures: int | None = None
     """Bad ends in a row without progress, if fewer than for other causes."""
 
-    first_at_once: bool = False
+    is_first_immediate: bool = False
     """Whether the first one is followed by an attempt without any pause."""
 
 
-RETRIES: Final[dict[FailureReason, Retry]] = {
-    FailureReason.NODE_LOST: Retry(5.0, 300.0, first_at_once=True),
-    FailureReason.PREEMPTED: Retry(10.0, 300.0, first_at_once=True),
-    FailureReason.PACK_OUT_OF_MEMORY: Retry(5.0, 300.0, first_at_once=True),
-    FailureReason.STALLED: Retry(10.0, 600.0, first_at_once=True),
-    FailureReason.TRACKER_UNAVAILABLE: Retry(30.0, 600.0),
-    FailureReason.DISK_FULL: Retry(60.0, 900.0),
-    FailureReason.HOST_OUT_OF_MEMORY: Retry(60.0, 900.0, most_strikes=2),
+RETRY_POLICIES: Final[dict[FailureReason, RetryPolicy]] = {
+    FailureReason.NODE_LOST: RetryPolicy(5.0, 300.0, is_first_immediate=True),
+    FailureReason.PREEMPTED: RetryPolicy(10.0, 300.0, is_first_immediate=True),
+    FailureReason.PACK_OUT_OF_MEMORY: RetryPolicy(5.0, 300.0, is_first_immediate=True),
+    FailureReason.STALLED: RetryPolicy(10.0, 600.0, is_first_immediate=True),
+    FailureReason.TRACKER_UNAVAILABLE: RetryPolicy(30.0, 600.0),
+    FailureReason.DISK_FULL: RetryPolicy(60.0, 900.0),
+    FailureReason.HOST_OUT_OF_MEMORY: RetryPolicy(60.0, 900.0, max_consecutive_failures=2),
 }
 """Causes of the machines. What is not here would end the same way again."""
 
 
-def most_strikes(reason: FailureReason, *, limit: int) -> int:
+def failure_limit(reason: FailureReason, *, limit: int) -> int:
     """Bad ends in a row, without progress, after which a run has failed."""
-    own = RETRIES[reason].most_strikes
+    own = RETRY_POLICIES[reason].max_consecutive_failures
     return limit if own is None else min(own, limit)
 
 
-def pause_s(reason: FailureReason, *, strikes: int) -> float:
-    """How long a run rests after its bad end number `strikes` in a row; it doubles."""
-    rule = RETRIES[reason]
-    if rule.first_at_once and strikes == 1:
+def retry_delay_s(reason: FailureReason, *, consecutive_failures: int) -> float:
+    """How long a run rests after its bad end number `consecutive_failures` in a row; it doubles."""
+    rule = RETRY_POLICIES[reason]
+    if rule.is_first_immediate and consecutive_failures == 1:
         return 0.0
-    doublings = strikes - (2 if rule.first_at_once else 1)
-    return min(rule.first_pause_s * 2.0 ** min(doublings, 16), rule.longest_pause_s)
+    doublings = consecutive_failures - (2 if rule.is_first_immediate else 1)
+    return min(rule.initial_delay_s * 2.0 ** min(doublings, 16), rule.max_delay_s)

@@ -24,7 +24,7 @@ _CHUNK = 2**20
 _UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
-class Member(BaseModel):
+class ArchiveMember(BaseModel):
     """One file of a backup."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,7 +35,7 @@ class Member(BaseModel):
     """Of a table; none: it is no table."""
 
 
-class Manifest(BaseModel):
+class BackupManifest(BaseModel):
     """What a backup holds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,9 +48,9 @@ class Manifest(BaseModel):
     kind: str
     """Of the database that they come from."""
 
-    made_at: AwareDatetime
-    tables: dict[str, Member]
-    files: dict[str, Member]
+    created_at: AwareDatetime
+    tables: dict[str, ArchiveMember]
+    files: dict[str, ArchiveMember]
 
     @property
     def rows(self) -> int:
@@ -58,13 +58,13 @@ class Manifest(BaseModel):
         return sum(member.rows or 0 for member in self.tables.values())
 
 
-class Writer:
+class ArchiveWriter:
     """Puts tables and files into a new backup."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._zip = archive
-        self._tables: dict[str, Member] = {}
-        self._files: dict[str, Member] = {}
+        self._tables: dict[str, ArchiveMember] = {}
+        self._files: dict[str, ArchiveMember] = {}
 
     def add_table(self, name: str, rows: Iterable[Row]) -> None:
         """A table's rows, in an order in which they can be put back."""
@@ -75,30 +75,32 @@ class Writer:
         """A small file that belongs to the database."""
         self._files[name] = self._written(f"files/{name}", [content], are_rows=False)
 
-    def finish(self, *, tandem: str, revision: str, kind: str, made_at: datetime) -> Manifest:
+    def finish(
+        self, *, tandem: str, revision: str, kind: str, created_at: datetime
+    ) -> BackupManifest:
         """Write down what it holds."""
-        manifest = Manifest(
+        manifest = BackupManifest(
             tandem=tandem,
             revision=revision,
             kind=kind,
-            made_at=made_at,
+            created_at=created_at,
             tables=self._tables,
             files=self._files,
         )
         self._zip.writestr(_entry(_MANIFEST), manifest.model_dump_json(indent=2))
         return manifest
 
-    def _written(self, path: str, pieces: Iterable[bytes], *, are_rows: bool) -> Member:
+    def _written(self, path: str, pieces: Iterable[bytes], *, are_rows: bool) -> ArchiveMember:
         digest, count = hashlib.sha256(), 0
         with self._zip.open(_entry(path), "w", force_zip64=True) as file:
             for piece in pieces:
                 file.write(piece)
                 digest.update(piece)
                 count += 1
-        return Member(path=path, sha256=digest.hexdigest(), rows=count if are_rows else None)
+        return ArchiveMember(path=path, sha256=digest.hexdigest(), rows=count if are_rows else None)
 
 
-class Reader:
+class ArchiveReader:
     """Reads a backup that is whole: every file is compared with its digest first."""
 
     def __init__(self, archive: zipfile.ZipFile, *, path: Path) -> None:
@@ -118,13 +120,13 @@ class Reader:
         """A file that was kept beside the database."""
         return self._zip.read(self.manifest.files[name].path)
 
-    def _manifest(self) -> Manifest:
+    def _manifest(self) -> BackupManifest:
         try:
-            return Manifest.model_validate_json(self._zip.read(_MANIFEST))
+            return BackupManifest.model_validate_json(self._zip.read(_MANIFEST))
         except (KeyError, ValidationError) as error:
             raise _damaged(self._path, "it has no manifest that can be read") from error
 
-    def _compare(self, member: Member) -> None:
+    def _compare(self, member: ArchiveMember) -> None:
         digest = hashlib.sha256()
         try:
             with self._zip.open(member.path) as file:
@@ -137,7 +139,7 @@ class Reader:
 
 
 @contextmanager
-def open_archive(path: Path) -> Iterator[Reader]:
+def open_archive(path: Path) -> Iterator[ArchiveReader]:
     """A backup to read; `BackupRefused` if it is none, or damaged."""
     try:
         archive = zipfile.ZipFile(path)
@@ -147,7 +149,7 @@ def open_archive(path: Path) -> Iterator[Reader]:
         raise _damaged(path, str(error)) from error
     with archive:
         try:
-            reader = Reader(archive, path=path)
+            reader = ArchiveReader(archive, path=path)
         except _UNREADABLE as error:
             raise _damaged(path, str(error)) from error
         yield reader

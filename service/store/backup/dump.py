@@ -14,19 +14,24 @@ from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.engine import make_url
 
 from service.domain.errors import BackupRefused
-from service.store.backup.archive import Manifest, Row, Writer
-from service.store.engine import is_sqlite, open_for_reading, told_plainly
-from service.store.schema import require_known, revision_of, table_names, tables_there
+from service.store.backup.archive import ArchiveWriter, BackupManifest, Row
+from service.store.engine import is_sqlite, open_for_reading, translate_db_errors
+from service.store.schema import check_known_revision, current_revision, reflect_tables, table_names
 
-Watch = Callable[[str, int, int], None]
+RowProgressCallback = Callable[[str, int, int], None]
 """Is told the table, how many of its rows are done, and how many there are."""
 
 _ROWS_AT_ONCE = 500
 
 
 def write_backup(
-    url: str, path: Path, *, files: Mapping[str, Path], at: datetime, watch: Watch
-) -> Manifest:
+    url: str,
+    path: Path,
+    *,
+    files: Mapping[str, Path],
+    at: datetime,
+    on_progress: RowProgressCallback,
+) -> BackupManifest:
     """Write a backup; `BackupRefused` if there is a file already, or nothing to save.
 
     `files` are small files that belong to the database; those that exist are taken along.
@@ -37,22 +42,22 @@ def write_backup(
         with (
             _private(path) as file,
             zipfile.ZipFile(file, "w") as archive,
-            told_plainly(),
+            translate_db_errors(),
             engine.begin() as connection,
         ):
-            revision = revision_of(connection)
+            revision = current_revision(connection)
             if revision is None:
                 raise _nothing(url)
-            require_known(revision)
-            writer = Writer(archive)
-            for table in tables_there(connection, table_names(revision)):
-                writer.add_table(table.name, _rows(connection, table, watch=watch))
+            check_known_revision(revision)
+            writer = ArchiveWriter(archive)
+            for table in reflect_tables(connection, table_names(revision)):
+                writer.add_table(table.name, _rows(connection, table, watch=on_progress))
             for name, kept in files.items():
                 if kept.is_file():
                     writer.add_file(name, kept.read_bytes())
             kind = connection.dialect.name
             tandem = version("tandem-distill")
-            return writer.finish(tandem=tandem, revision=revision, kind=kind, made_at=at)
+            return writer.finish(tandem=tandem, revision=revision, kind=kind, created_at=at)
     finally:
         engine.dispose()
 
@@ -88,7 +93,7 @@ def _private(path: Path) -> Iterator[IO[bytes]]:
         unfinished.unlink(missing_ok=True)
 
 
-def _rows(connection: Connection, table: Table, *, watch: Watch) -> Iterator[Row]:
+def _rows(connection: Connection, table: Table, *, watch: RowProgressCallback) -> Iterator[Row]:
     total = connection.scalar(select(func.count()).select_from(table)) or 0
     query = select(table).order_by(*table.primary_key)
     streaming = connection.execution_options(yield_per=_ROWS_AT_ONCE)

@@ -12,27 +12,32 @@ from sqlalchemy import JSON, Connection, DateTime, LargeBinary, Table, func, ins
 from sqlalchemy.exc import DataError, IntegrityError
 
 from service.domain.errors import BackupRefused
-from service.store.backup.archive import Manifest, Reader, Row, open_archive
-from service.store.backup.dump import Watch
-from service.store.engine import APPLICATION, cause_of
+from service.store.backup.archive import ArchiveReader, BackupManifest, Row, open_archive
+from service.store.backup.dump import RowProgressCallback
+from service.store.engine import APPLICATION_NAME, driver_message
 from service.store.schema import (
     VERSION_TABLE,
-    changing,
-    require_known,
-    revision_of,
+    check_known_revision,
+    current_revision,
+    reflect_tables,
+    schema_transaction,
     table_names,
-    tables_there,
     upgrade,
 )
 
 _ROWS_AT_ONCE = 500
-_PASSING = {"duties"}
+_PASSING = {"leader_leases"}
 """Who does what for the next seconds: nobody misses it."""
 
 
 def restore_backup(
-    url: str, path: Path, *, files: Mapping[str, Path], replace: bool, watch: Watch
-) -> Manifest:
+    url: str,
+    path: Path,
+    *,
+    files: Mapping[str, Path],
+    replace: bool,
+    on_progress: RowProgressCallback,
+) -> BackupManifest:
     """Put a backup back and bring it to the newest schema; the whole file is checked first.
 
     `BackupRefused` if it is damaged, somebody uses the database, or there is something in the way
@@ -40,15 +45,15 @@ def restore_backup(
     """
     with open_archive(path) as archive:
         manifest = archive.manifest
-        require_known(manifest.revision, what="The backup")
+        check_known_revision(manifest.revision, what="The backup")
         kept = {files[name]: archive.file(name) for name in manifest.files if name in files}
         if not replace:
             _require_free(kept)
-        with changing(url) as connection:
+        with schema_transaction(url) as connection:
             _require_unused(connection)
             _make_room(connection, manifest, replace=replace)
             upgrade(connection, manifest.revision)
-            _fill(connection, archive, watch=watch)
+            _fill(connection, archive, watch=on_progress)
             upgrade(connection)
             _require_sound(connection)
             unfinished = {target: _unfinished(target, content) for target, content in kept.items()}
@@ -73,7 +78,7 @@ def _require_unused(connection: Connection) -> None:
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
             "AND application_name = :ours AND pid <> pg_backend_pid()"
         ),
-        {"ours": APPLICATION},
+        {"ours": APPLICATION_NAME},
     )
     if others:
         raise BackupRefused(
@@ -81,11 +86,11 @@ def _require_unused(connection: Connection) -> None:
         )
 
 
-def _make_room(connection: Connection, manifest: Manifest, *, replace: bool) -> None:
-    there = revision_of(connection)
-    require_known(there)
+def _make_room(connection: Connection, manifest: BackupManifest, *, replace: bool) -> None:
+    there = current_revision(connection)
+    check_known_revision(there)
     names = table_names(manifest.revision) | (table_names(there) if there else frozenset())
-    tables = tables_there(connection, names)
+    tables = reflect_tables(connection, names)
     if tables and there is None:
         raise BackupRefused(
             f"The database has a table {tables[0].name} that is not Tandem's; choose another one."
@@ -102,9 +107,9 @@ def _make_room(connection: Connection, manifest: Manifest, *, replace: bool) -> 
     connection.execute(text(f"DROP TABLE IF EXISTS {VERSION_TABLE}"))
 
 
-def _fill(connection: Connection, archive: Reader, *, watch: Watch) -> None:
+def _fill(connection: Connection, archive: ArchiveReader, *, watch: RowProgressCallback) -> None:
     manifest = archive.manifest
-    tables = tables_there(connection, table_names(manifest.revision))
+    tables = reflect_tables(connection, table_names(manifest.revision))
     if {table.name for table in tables} != set(manifest.tables):
         raise BackupRefused(f"The backup does not have the tables of revision {manifest.revision}.")
     for table in tables:
@@ -113,14 +118,19 @@ def _fill(connection: Connection, archive: Reader, *, watch: Watch) -> None:
         try:
             _fill_table(connection, table, rows, total=total, watch=watch)
         except (DataError, IntegrityError) as error:
-            why = f"The table {table.name} does not take a row: {cause_of(error)}."
+            why = f"The table {table.name} does not take a row: {driver_message(error)}."
             raise BackupRefused(f"{why} Nothing was changed.") from error
         if connection.dialect.name == "postgresql":
             _count_on(connection, table)
 
 
 def _fill_table(
-    connection: Connection, table: Table, rows: Iterator[Row], *, total: int, watch: Watch
+    connection: Connection,
+    table: Table,
+    rows: Iterator[Row],
+    *,
+    total: int,
+    watch: RowProgressCallback,
 ) -> None:
     readers = {column.name: _reader(column.type) for column in table.columns}
     done = 0

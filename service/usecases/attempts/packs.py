@@ -3,89 +3,89 @@
 from collections.abc import Sequence
 
 from configs.protocol.names import Env
-from configs.protocol.pack import PackMember, PackOrder
+from configs.protocol.pack import PackJob, PackMember
 from service.domain.errors import JobRefused, NotFound
-from service.domain.ports import Order
+from service.domain.ports import JobRequest
 from service.domain.runs import Event, Run
 from service.domain.states import RunState
 from service.usecases.attempts.start import (
-    begin_attempt,
-    leave_seal,
-    note_refusal,
+    create_attempt,
+    record_job_rejection,
     submit_attempt,
+    write_attempt_token,
     write_spec_once,
 )
 from service.usecases.attempts.waiting import fail_queued_run
-from service.usecases.context import World
-from service.usecases.runs.enqueue import random_letters
+from service.usecases.context import Context
+from service.usecases.runs.enqueue import random_id_suffix
 
 
-def start_pack(runs: Sequence[Run], *, avoid: frozenset[str], world: World) -> None:
+def start_pack(runs: Sequence[Run], *, avoid: frozenset[str], ctx: Context) -> None:
     """Make the next attempt of every run that is still queued, and submit one job for all.
 
     One that can never start fails alone.
     """
-    job, started = f"p{random_letters()}", []
-    ready = [run for run in runs if _has_spec(run, world=world)]
-    now = world.clock.now()
-    with world.store.begin() as unit:
+    job, started = f"p{random_id_suffix()}", []
+    ready = [run for run in runs if _has_spec(run, ctx=ctx)]
+    now = ctx.clock.now()
+    with ctx.store.transaction() as uow:
         for run in ready:
-            current = unit.runs.take(run.id)
+            current = uow.runs.get_for_update(run.id)
             if current.state is RunState.QUEUED:
-                begun = begin_attempt(unit, current, processes=1, at=now, pack_job=job)
+                begun = create_attempt(uow, current, processes=1, at=now, pack_job=job)
                 started.append(begun)
         for run in started:
             beside = ", ".join(other.id for other in started if other is not run) or "nobody"
             details = f"It trains side by side with {beside}."
-            unit.events.add(Event(run.id, now, "queue", "packed", details))
+            uow.events.add(Event(run.id, now, "queue", "packed", details))
     if started:
-        submit_pack(job, avoid=avoid, world=world)
+        submit_pack(job, avoid=avoid, ctx=ctx)
 
 
-def submit_job(run: Run, *, world: World) -> None:
+def submit_job(run: Run, *, ctx: Context) -> None:
     """Submit the job of a run's current attempt, its own or its pack's."""
     if run.pack_job is None:
-        submit_attempt(run, world=world)
+        submit_attempt(run, ctx=ctx)
     else:
-        submit_pack(run.pack_job, world=world)
+        submit_pack(run.pack_job, ctx=ctx)
 
 
-def submit_pack(job: str, *, avoid: frozenset[str] = frozenset(), world: World) -> None:
+def submit_pack(job: str, *, avoid: frozenset[str] = frozenset(), ctx: Context) -> None:
     """Submit a pack's job for those of its runs that go on; a refusal is told once, and raised."""
-    with world.store.begin() as unit:
-        members = unit.runs.of_pack(job)
+    with ctx.store.transaction() as uow:
+        members = uow.runs.of_pack(job)
     for run in members:
-        leave_seal(run, world=world)
+        write_attempt_token(run, ctx=ctx)
     try:
-        world.cluster.submit(_order_of(job, members, avoid=avoid, world=world))
+        ctx.cluster.submit(_order_of(job, members, avoid=avoid, ctx=ctx))
     except JobRefused as error:
         for run in members:
-            note_refusal(run, why=str(error), world=world)
+            record_job_rejection(run, why=str(error), ctx=ctx)
         raise
 
 
-def _has_spec(run: Run, *, world: World) -> bool:
+def _has_spec(run: Run, *, ctx: Context) -> bool:
     try:
-        write_spec_once(run, world=world)
+        write_spec_once(run, ctx=ctx)
     except NotFound as error:
-        fail_queued_run(run, error, world=world)
+        fail_queued_run(run, error, ctx=ctx)
         return False
     return True
 
 
-def _order_of(job: str, runs: Sequence[Run], *, avoid: frozenset[str], world: World) -> Order:
+def _order_of(job: str, runs: Sequence[Run], *, avoid: frozenset[str], ctx: Context) -> JobRequest:
     first = runs[0]
-    order = PackOrder(
+    order = PackJob(
         id=job,
-        members=tuple(_member(run, world=world) for run in runs),
-        report_url=world.report_url,
-        mlflow_url=world.mlflow_url,
-        stall_after_s=world.rules.stall_after_s,
+        members=tuple(_member(run, ctx=ctx) for run in runs),
+        service_url=ctx.service_url,
+        mlflow_url=ctx.mlflow_url,
+        stall_timeout_s=ctx.policy.stall_timeout_s,
     )
-    file = world.files.run_dir(first.id) / "packs" / f"{job}.json"
-    world.files.write(file, order.model_dump_json(indent=2))
+    file = ctx.files.run_dir(first.id) / "packs" / f"{job}.json"
+    ctx.files.write(file, order.model_dump_json(indent=2))
     asked = first.spec.resources
-    return Order(
+    return JobRequest(
         submission_id=job,
         command=("tandem-worker", "train-pack", str(file)),
         num_cpus=asked.num_cpus,
@@ -96,11 +96,11 @@ def _order_of(job: str, runs: Sequence[Run], *, avoid: frozenset[str], world: Wo
     )
 
 
-def _member(run: Run, *, world: World) -> PackMember:
+def _member(run: Run, *, ctx: Context) -> PackMember:
     return PackMember(
         run_id=run.id,
         attempt=run.attempt,
-        run_dir=str(world.files.run_dir(run.id)),
+        run_dir=str(ctx.files.run_dir(run.id)),
         name=run.name,
         preset=run.preset,
         project=run.project,

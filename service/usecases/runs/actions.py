@@ -4,112 +4,114 @@ from dataclasses import replace
 from datetime import datetime
 
 from service.domain.access import Caller
-from service.domain.errors import IllegalMove
-from service.domain.repositories.unit_of_work import Unit
-from service.domain.runs import Event, Run, move
+from service.domain.errors import InvalidTransition
+from service.domain.repositories.unit_of_work import UnitOfWork
+from service.domain.runs import Event, Run, transition
 from service.domain.states import RunState
-from service.usecases.context import World
+from service.usecases.context import Context
 
 _AT_REST = (RunState.QUEUED, RunState.PAUSED)
 
 
-def cancel_run(run_id: str, *, caller: Caller, world: World) -> Run:
-    """Have a run end; one without an attempt ends at once, `IllegalMove` if it ended otherwise."""
-    now = world.clock.now()
-    with world.store.begin() as unit:
-        run = unit.runs.take(run_id)
+def cancel_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
+    """Have a run end; one without an attempt ends at once, `InvalidTransition` if it ended otherwise."""
+    now = ctx.clock.now()
+    with ctx.store.transaction() as uow:
+        run = uow.runs.get_for_update(run_id)
         if run.state is RunState.CANCELLED or (run.desired == "cancelled" and not run.is_over):
             return run
         if run.is_over:
-            raise IllegalMove(run.id, run.state, RunState.CANCELLED)
-        return cancel_within(unit, run, actor=caller.name, why="", at=now)
+            raise InvalidTransition(run.id, run.state, RunState.CANCELLED)
+        return cancel_in_transaction(uow, run, actor=caller.name, why="", at=now)
 
 
-def cancel_within(unit: Unit, run: Run, *, actor: str, why: str, at: datetime) -> Run:
+def cancel_in_transaction(uow: UnitOfWork, run: Run, *, actor: str, why: str, at: datetime) -> Run:
     """Have a run end that is not over, as a part of more; after `unit.runs.take`."""
     if run.desired == "cancelled":
         return run
     wanted = replace(run, desired="cancelled")
     if run.state in _AT_REST:
         details = why or "Cancelled at rest."
-        return _moved(unit, wanted, RunState.CANCELLED, actor, at, details)
-    return _told(unit, wanted, "cancel_asked", actor, at, why=why)
+        return _moved(uow, wanted, RunState.CANCELLED, actor, at, details)
+    return _told(uow, wanted, "cancel_requested", actor, at, why=why)
 
 
-def pause_run(run_id: str, *, caller: Caller, world: World) -> Run:
+def pause_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
     """Have a run's attempt leave with a checkpoint, and start no other until it is resumed."""
-    now = world.clock.now()
-    with world.store.begin() as unit:
-        run = unit.runs.take(run_id)
+    now = ctx.clock.now()
+    with ctx.store.transaction() as uow:
+        run = uow.runs.get_for_update(run_id)
         if run.desired == "paused":
             return run
         if run.is_over or run.desired == "cancelled":
-            raise IllegalMove(run.id, run.state, RunState.PAUSED)
+            raise InvalidTransition(run.id, run.state, RunState.PAUSED)
         wanted = replace(run, desired="paused")
         if run.state is RunState.QUEUED:
             return _moved(
-                unit, wanted, RunState.PAUSED, caller.name, now, "Paused before it started."
+                uow, wanted, RunState.PAUSED, caller.name, now, "Paused before it started."
             )
-        return _told(unit, wanted, "pause_asked", caller.name, now)
+        return _told(uow, wanted, "pause_requested", caller.name, now)
 
 
-def resume_run(run_id: str, *, caller: Caller, world: World) -> Run:
+def resume_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
     """Queue a paused run again; it goes on from its last checkpoint."""
-    now = world.clock.now()
-    with world.store.begin() as unit:
-        run = unit.runs.take(run_id)
+    now = ctx.clock.now()
+    with ctx.store.transaction() as uow:
+        run = uow.runs.get_for_update(run_id)
         if run.state is RunState.PAUSED:
             wanted = replace(run, desired="run", not_before=None)
-            return _moved(unit, wanted, RunState.QUEUED, caller.name, now, "Resumed.")
+            return _moved(uow, wanted, RunState.QUEUED, caller.name, now, "Resumed.")
         if run.is_over or run.desired == "cancelled":
-            raise IllegalMove(run.id, run.state, RunState.QUEUED)
+            raise InvalidTransition(run.id, run.state, RunState.QUEUED)
         if run.desired == "run":
             return run
         # If its worker was told already, it leaves, and another attempt follows at once.
-        changed = replace(run, desired="run", stop_asked_at=None)
-        unit.runs.save(changed)
-        unit.events.add(Event(run.id, now, caller.name, "resume_asked", "It is not to pause."))
+        changed = replace(run, desired="run", stop_requested_at=None)
+        uow.runs.save(changed)
+        uow.events.add(Event(run.id, now, caller.name, "resume_requested", "It is not to pause."))
         return changed
 
 
-def retry_run(run_id: str, *, caller: Caller, world: World) -> Run:
+def retry_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
     """Queue a failed or cancelled run again, from its last checkpoint, with a fresh budget."""
-    now = world.clock.now()
-    with world.store.begin() as unit:
-        run = unit.runs.take(run_id)
+    now = ctx.clock.now()
+    with ctx.store.transaction() as uow:
+        run = uow.runs.get_for_update(run_id)
         if run.state not in (RunState.FAILED, RunState.CANCELLED):
-            raise IllegalMove(run.id, run.state, RunState.QUEUED)
-        wanted = replace(run, desired="run", strikes=0, not_before=None, reason=None, message="")
-        return _moved(unit, wanted, RunState.QUEUED, caller.name, now, "Tried again as asked.")
+            raise InvalidTransition(run.id, run.state, RunState.QUEUED)
+        wanted = replace(
+            run, desired="run", consecutive_failures=0, not_before=None, reason=None, message=""
+        )
+        return _moved(uow, wanted, RunState.QUEUED, caller.name, now, "Tried again as asked.")
 
 
-def set_priority(run_id: str, priority: int, *, caller: Caller, world: World) -> Run:
-    """Give a run another place in the queue; `IllegalMove` if it is over."""
-    now = world.clock.now()
-    with world.store.begin() as unit:
-        run = unit.runs.take(run_id)
+def set_priority(run_id: str, priority: int, *, caller: Caller, ctx: Context) -> Run:
+    """Give a run another place in the queue; `InvalidTransition` if it is over."""
+    now = ctx.clock.now()
+    with ctx.store.transaction() as uow:
+        run = uow.runs.get_for_update(run_id)
         if run.is_over:
-            raise IllegalMove(run.id, run.state, run.state)
+            raise InvalidTransition(run.id, run.state, run.state)
         if run.priority == priority:
             return run
         changed = replace(run, priority=priority)
         details = f"From {run.priority} to {priority}."
-        unit.runs.save(changed)
-        unit.events.add(Event(run.id, now, caller.name, "priority", details))
+        uow.runs.save(changed)
+        uow.events.add(Event(run.id, now, caller.name, "priority", details))
         return changed
 
 
-def _moved(unit: Unit, run: Run, to: RunState, actor: str, now: datetime, details: str) -> Run:
-    moved = move(run, to, at=now)
-    unit.runs.save(moved)
-    unit.events.add(Event(run.id, now, actor, "moved", details, run.state, to))
+def _moved(uow: UnitOfWork, run: Run, to: RunState, actor: str, now: datetime, details: str) -> Run:
+    moved = transition(run, to, at=now)
+    uow.runs.save(moved)
+    uow.events.add(Event(run.id, now, actor, "moved", details, run.state, to))
     return moved
 
 
-def _told(unit: Unit, run: Run, kind: str, actor: str, now: datetime, *, why: str = "") -> Run:
+def _told(uow: UnitOfWork, run: Run, kind: str, actor: str, now: datetime, *, why: str = "") -> Run:
     """Its worker hears of it at its next word; the job is stopped if that takes too long."""
-    asked = replace(run, stop_asked_at=run.stop_asked_at or now)
-    unit.runs.save(asked)
+    asked = replace(run, stop_requested_at=run.stop_requested_at or now)
+    uow.runs.save(asked)
     details = f"{why} The worker is told at its next word.".strip()
-    unit.events.add(Event(run.id, now, actor, kind, details))
+    uow.events.add(Event(run.id, now, actor, kind, details))
     return asked

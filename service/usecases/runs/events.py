@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from service.domain.runs import Event
-from service.usecases.context import World
+from service.usecases.context import Context
 
 _MOST = 500
 _LATE_S = 30.0
@@ -11,42 +11,42 @@ _LATE_S = 30.0
 PostgreSQL an earlier number may be seen later. Events this young are looked at again."""
 
 
-def events_of_run(run_id: str, *, after: int = 0, world: World) -> list[Event]:
+def list_run_events(run_id: str, *, after: int = 0, ctx: Context) -> list[Event]:
     """Everything that happened to a run, after an event."""
-    with world.store.begin() as unit:
-        unit.runs.get(run_id)
-        return [event for event in unit.events.of_run(run_id) if (event.id or 0) > after]
+    with ctx.store.transaction() as uow:
+        uow.runs.get(run_id)
+        return [event for event in uow.events.of_run(run_id) if (event.id or 0) > after]
 
 
-def events_after(
-    after: int, *, run_id: str | None, project: str | None, limit: int, world: World
+def list_events_after(
+    after: int, *, run_id: str | None, project: str | None, limit: int, ctx: Context
 ) -> list[Event]:
     """Events of all runs after one of them."""
-    with world.store.begin() as unit:
-        return unit.events.after(after, run_id=run_id, project=project, limit=limit)
+    with ctx.store.transaction() as uow:
+        return uow.events.after(after, run_id=run_id, project=project, limit=limit)
 
 
 def follow_events(
-    after: int | None, *, run_id: str | None, project: str | None, world: World
+    after: int | None, *, run_id: str | None, project: str | None, ctx: Context
 ) -> Iterator[Event | None]:
     """Events as they happen; none where there is nothing new yet. Without `after`: the new ones."""
-    with world.store.begin() as unit:
-        last = unit.events.last_id() if after is None else after
+    with ctx.store.transaction() as uow:
+        last = uow.events.last_id() if after is None else after
     told: dict[int, Event] = {}
     while True:
-        found = events_after(last, run_id=run_id, project=project, limit=_MOST, world=world)
+        found = list_events_after(last, run_id=run_id, project=project, limit=_MOST, ctx=ctx)
         new = [event for event in found if event.id not in told]
         for event in new:
             told[event.id or 0] = event
             yield event
-        last = _settled(last, told, world=world)
+        last = _settled(last, told, ctx=ctx)
         if not new:
             yield None
 
 
-def _settled(last: int, told: dict[int, Event], *, world: World) -> int:
+def _settled(last: int, told: dict[int, Event], *, ctx: Context) -> int:
     """The last event before which nothing can come any more; it and those before are forgotten."""
-    now = world.clock.now()
+    now = ctx.clock.now()
     for number in sorted(told):
         if (now - told[number].at).total_seconds() < _LATE_S:
             break

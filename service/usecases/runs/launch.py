@@ -3,19 +3,19 @@
 from configs.protocol.names import DEFAULT_PROJECT
 from configs.spec.jobs import Task
 from service.domain.access import Caller
-from service.domain.baselines import wants_twin
+from service.domain.baselines import needs_baseline
 from service.domain.errors import (
-    FieldFault,
-    KeyReused,
+    FieldError,
+    IdempotencyKeyReused,
     SpecRefused,
 )
-from service.domain.repositories.unit_of_work import Unit
+from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
-from service.usecases.access import project_for
-from service.usecases.context import World
-from service.usecases.idempotency import key_as_kept
-from service.usecases.runs.enqueue import add_run, queued_run
-from service.usecases.runs.plan import Request, plan_run
+from service.usecases.access import resolve_project
+from service.usecases.context import Context
+from service.usecases.idempotency import scope_key
+from service.usecases.runs.enqueue import add_run, create_queued_run
+from service.usecases.runs.plan import LaunchRun, plan_run
 
 _NAMES: dict[Task, str] = {
     "train": "run",
@@ -27,20 +27,20 @@ _NAMES: dict[Task, str] = {
 
 
 def launch_run(
-    request: Request, *, key: str | None, caller: Caller, world: World
+    request: LaunchRun, *, key: str | None, caller: Caller, ctx: Context
 ) -> tuple[Run, bool]:
     """Queue a run, and whether it is new: the same idempotency key gives the same run.
 
     A taught one is booked together with its twin without a teacher, unless that is refused.
     """
-    project = project_for(request.project, caller=caller) or DEFAULT_PROJECT
-    if key is not None and (earlier := _earlier_run(key, request, caller=caller, world=world)):
+    project = resolve_project(request.project, caller=caller) or DEFAULT_PROJECT
+    if key is not None and (earlier := _earlier_run(key, request, caller=caller, ctx=ctx)):
         return earlier, False
-    plan = plan_run(request, caller=caller, world=world)
+    plan = plan_run(request, caller=caller, ctx=ctx)
     if plan.errors:
-        raise SpecRefused([FieldFault(f.field, f.code, f.message) for f in plan.errors])
-    now = world.clock.now()
-    run = queued_run(
+        raise SpecRefused([FieldError(f.field, f.code, f.message) for f in plan.errors])
+    now = ctx.clock.now()
+    run = create_queued_run(
         plan.spec,
         name=request.name or request.preset or _NAMES[request.task],
         project=project,
@@ -48,33 +48,33 @@ def launch_run(
         at=now,
         preset=request.preset,
     )
-    with world.store.begin() as unit:
-        unit.runs.alone()
-        if key is not None and (earlier := _owner_of_key(unit, key, request, caller=caller)):
+    with ctx.store.transaction() as uow:
+        uow.runs.lock_inserts()
+        if key is not None and (earlier := _owner_of_key(uow, key, request, caller=caller)):
             return earlier, False
         run = add_run(
-            unit,
+            uow,
             run,
             actor=caller.name,
-            has_twin=wants_twin(run.spec, request.baseline),
+            has_baseline=needs_baseline(run.spec, request.baseline),
             is_packed=request.pack,
         )
         if key is not None:
-            kept = key_as_kept(key, caller=caller)
-            unit.runs.remember_key(kept, request_digest=request.digest, run_id=run.id)
+            kept = scope_key(key, caller=caller)
+            uow.runs.add_idempotency_key(kept, request_digest=request.digest, run_id=run.id)
     return run, True
 
 
-def _earlier_run(key: str, request: Request, *, caller: Caller, world: World) -> Run | None:
-    with world.store.begin() as unit:
-        return _owner_of_key(unit, key, request, caller=caller)
+def _earlier_run(key: str, request: LaunchRun, *, caller: Caller, ctx: Context) -> Run | None:
+    with ctx.store.transaction() as uow:
+        return _owner_of_key(uow, key, request, caller=caller)
 
 
-def _owner_of_key(unit: Unit, key: str, request: Request, *, caller: Caller) -> Run | None:
-    owner = unit.runs.key_owner(key_as_kept(key, caller=caller))
+def _owner_of_key(uow: UnitOfWork, key: str, request: LaunchRun, *, caller: Caller) -> Run | None:
+    owner = uow.runs.find_idempotency_key(scope_key(key, caller=caller))
     if owner is None:
         return None
     digest, run_id = owner
     if digest != request.digest:
-        raise KeyReused(key)
-    return unit.runs.get(run_id)
+        raise IdempotencyKeyReused(key)
+    return uow.runs.get(run_id)

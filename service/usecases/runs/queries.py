@@ -8,54 +8,56 @@ from service.domain.access import Caller
 from service.domain.errors import (
     RunNotFound,
 )
-from service.domain.loss_budget import Budget, budget_from_points
+from service.domain.loss_budget import LossShares, loss_shares_from_points
 from service.domain.planning.references import references_of
 from service.domain.repositories.runs import RunFilter
-from service.domain.repositories.unit_of_work import Unit
+from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Attempt, MetricPoint, Run
-from service.usecases.access import project_for
-from service.usecases.context import World
+from service.usecases.access import resolve_project
+from service.usecases.context import Context
 
 
-def budget_of_run(run_id: str, *, world: World) -> Budget:
+def get_loss_shares(run_id: str, *, ctx: Context) -> LossShares:
     """The loss budget of a run; `RunNotFound` if there is none."""
-    with world.store.begin() as unit:
-        unit.runs.get(run_id)
-        points = unit.points.of_run(run_id, key=None)
-    return budget_from_points(points)
+    with ctx.store.transaction() as uow:
+        uow.runs.get(run_id)
+        points = uow.metric_points.of_run(run_id, key=None)
+    return loss_shares_from_points(points)
 
 
-def show_run(run_id: str, *, world: World) -> Run:
+def get_run(run_id: str, *, ctx: Context) -> Run:
     """A run; `RunNotFound` if there is none."""
-    with world.store.begin() as unit:
-        return unit.runs.get(run_id)
+    with ctx.store.transaction() as uow:
+        return uow.runs.get(run_id)
 
 
-def list_runs(which: RunFilter, *, caller: Caller, world: World) -> list[Run]:
+def list_runs(run_filter: RunFilter, *, caller: Caller, ctx: Context) -> list[Run]:
     """Runs that the caller may see, newest first."""
-    which = replace(which, project=project_for(which.project, caller=caller))
-    with world.store.begin() as unit:
-        if which.before is not None and not caller.sees(unit.runs.get(which.before).project):
-            raise RunNotFound(which.before)
-        return unit.runs.page(which)
+    run_filter = replace(run_filter, project=resolve_project(run_filter.project, caller=caller))
+    with ctx.store.transaction() as uow:
+        if run_filter.before is not None and not caller.can_see(
+            uow.runs.get(run_filter.before).project
+        ):
+            raise RunNotFound(run_filter.before)
+        return uow.runs.page(run_filter)
 
 
-def attempts_of_run(run_id: str, *, world: World) -> list[Attempt]:
+def list_attempts(run_id: str, *, ctx: Context) -> list[Attempt]:
     """The tries of a run."""
-    with world.store.begin() as unit:
-        unit.runs.get(run_id)
-        return unit.attempts.of_run(run_id)
+    with ctx.store.transaction() as uow:
+        uow.runs.get(run_id)
+        return uow.attempts.of_run(run_id)
 
 
-def metrics_of_run(run_id: str, *, key: str | None, world: World) -> list[MetricPoint]:
+def list_metric_points(run_id: str, *, key: str | None, ctx: Context) -> list[MetricPoint]:
     """Metric values by key and step."""
-    with world.store.begin() as unit:
-        unit.runs.get(run_id)
-        return unit.points.of_run(run_id, key=key)
+    with ctx.store.transaction() as uow:
+        uow.runs.get(run_id)
+        return uow.metric_points.of_run(run_id, key=key)
 
 
-def classes_of_run(unit: Unit, run: Run) -> ClassNames | None:
+def get_run_classes(uow: UnitOfWork, run: Run) -> ClassNames | None:
     """The classes that a run's student knows; none if its dataset is not registered any more."""
     reference = references_of(run.spec).dataset
-    dataset = unit.registry.dataset(reference.name) if isinstance(reference, NamedDataset) else None
+    dataset = uow.registry.dataset(reference.name) if isinstance(reference, NamedDataset) else None
     return None if dataset is None else dataset.manifest.classes

@@ -3,31 +3,31 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from configs.derived_specs import baseline_of, family_digest
+from configs.derived_specs import baseline_spec, seedless_digest
 from configs.spec.run import RunSpec
-from service.domain.baselines import further_seeds, is_sound
+from service.domain.baselines import choose_new_seeds, is_sound
 from service.domain.sweeps import Sweep
-from service.usecases.baselines.lookup import dataset_digest_of, reusable_twin
-from service.usecases.context import World
-from service.usecases.runs.enqueue import add_run, queued_run
+from service.usecases.baselines.lookup import find_reusable_baseline, get_dataset_digest
+from service.usecases.context import Context
+from service.usecases.runs.enqueue import add_run, create_queued_run
 
 
-def book_twins(
-    base: RunSpec, seeds: Iterable[int], *, sweep: Sweep, world: World
+def enqueue_baselines(
+    base: RunSpec, seeds: Iterable[int], *, sweep: Sweep, ctx: Context
 ) -> dict[int, str]:
     """By seed the run of `base` without its teacher: reused, or booked for the sweep.
 
     Called again it finds what it has booked, so whoever was killed in between calls it again.
     """
-    now = world.clock.now()
+    now = ctx.clock.now()
     found: dict[int, str] = {}
-    with world.store.begin() as unit:
-        unit.runs.alone()
+    with ctx.store.transaction() as uow:
+        uow.runs.lock_inserts()
         for seed in seeds:
-            spec = baseline_of(base.model_copy(update={"seed": seed}))
-            twin = reusable_twin(unit, spec, project=sweep.project)
+            spec = baseline_spec(base.model_copy(update={"seed": seed}))
+            twin = find_reusable_baseline(uow, spec, project=sweep.project)
             if twin is None:
-                queued = queued_run(
+                queued = create_queued_run(
                     spec,
                     name=f"{sweep.name[:160]}, student alone, seed {seed}",
                     project=sweep.project,
@@ -39,23 +39,27 @@ def book_twins(
                     f"Booked for sweep {sweep.id} ({sweep.name}): its runs with seed {seed} are "
                     "compared with this one, and it tells how much seeds alone matter."
                 )
-                twin = add_run(unit, made, actor="service", details=why)
+                twin = add_run(uow, made, actor="service", details=why)
             found[seed] = twin.id
     return found
 
 
-def missing_noise_seeds(base: RunSpec, wanted: int, *, project: str, world: World) -> list[int]:
+def find_missing_noise_seeds(
+    base: RunSpec, wanted: int, *, project: str, ctx: Context
+) -> list[int]:
     """Which further seeds' baselines are needed so that there are `wanted` of this student.
 
     Those that run or wait count as well; the seeds go on from the base's.
     """
-    alone = baseline_of(base)
-    with world.store.begin() as unit:
-        digest = dataset_digest_of(unit, alone)
+    alone = baseline_spec(base)
+    with ctx.store.transaction() as uow:
+        digest = get_dataset_digest(uow, alone)
         family = (
             []
             if digest is None
-            else unit.twins.family(family_digest(alone, dataset_digest=digest), project=project)
+            else uow.baselines.find_by_seedless_digest(
+                seedless_digest(alone, dataset_digest=digest), project=project
+            )
         )
     have = {run.spec.seed for run in family if is_sound(run) and isinstance(run.spec, RunSpec)}
-    return further_seeds(base.seed, wanted=wanted, have=have)
+    return choose_new_seeds(base.seed, wanted=wanted, existing=have)

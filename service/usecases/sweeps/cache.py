@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from configs.protocol.sweep_log import Trial, note
-from service.domain.metrics.sweeps import SweepAtWork
-from service.domain.repositories.unit_of_work import Unit
-from service.domain.sweeps import SWEEP_OVER, SweepState
+from configs.protocol.sweep_log import Trial, apply_entry
+from service.domain.metrics.sweeps import ActiveSweep
+from service.domain.repositories.unit_of_work import UnitOfWork
+from service.domain.sweeps import FINISHED_SWEEP_STATES, SweepState
 
 
 @dataclass
@@ -15,18 +15,18 @@ class _List:
 
 
 @dataclass
-class SweepLists:
+class SweepLogCache:
     """What was read of each list so far; not for several threads at once."""
 
     _lists: dict[str, _List] = field(default_factory=dict)
 
-    def sweeps_at_work(self, unit: Unit) -> list[SweepAtWork]:
+    def read_active_sweeps(self, uow: UnitOfWork) -> list[ActiveSweep]:
         """Sweeps that are not over with all of their trials, oldest first."""
-        sweeps = unit.sweeps.in_states(*(set(SweepState) - SWEEP_OVER))
+        sweeps = uow.sweeps.in_states(*(set(SweepState) - FINISHED_SWEEP_STATES))
         self._lists = {sweep.id: self._lists.get(sweep.id, _List()) for sweep in sweeps}
-        self._read_on(unit)
+        self._read_on(uow)
         return [
-            SweepAtWork(
+            ActiveSweep(
                 id=sweep.id,
                 name=sweep.name,
                 project=sweep.project,
@@ -36,10 +36,10 @@ class SweepLists:
             for sweep in sweeps
         ]
 
-    def _read_on(self, unit: Unit) -> None:
+    def _read_on(self, uow: UnitOfWork) -> None:
         known = {sweep_id: one.length for sweep_id, one in self._lists.items()}
-        for sweep_id, entries in unit.sweeps.new_entries(known).items():
+        for sweep_id, entries in uow.sweeps.new_entries(known).items():
             one = self._lists[sweep_id]
             for entry in entries:
-                note(entry, one.trials)
+                apply_entry(entry, one.trials)
             one.length += len(entries)

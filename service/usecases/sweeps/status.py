@@ -3,19 +3,19 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from configs.protocol.sweep_log import SweepEntry, Trial, spec_in_force, trials_of
+from configs.protocol.sweep_log import SweepEntry, Trial, active_spec, replay_trials
 from configs.spec.run import NamedTeacher
 from configs.spec.sweep import SweepSpec
 from service.domain.errors import ReportNotFound
 from service.domain.estimates import Estimate, Prices, estimate
 from service.domain.repositories.baselines import REPORT_FILES, ReportFormat
-from service.domain.repositories.unit_of_work import Unit
+from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
 from service.domain.states import RunState
 from service.domain.sweeps import Sweep, SweepState, teacher_warning
-from service.domain.trials import best_trial, by_result
-from service.usecases.context import World
-from service.usecases.sweeps.trials import baselines_under_way
+from service.domain.trials import best_trial, count_by_status
+from service.usecases.context import Context
+from service.usecases.sweeps.trials import list_unfinished_baselines
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class SweepStatus:
     """That have begun."""
 
     by_result: dict[str, int]
-    """How many ended how; `live` are those that go on."""
+    """How many ended how; `running` are those that go on."""
 
     best: Trial | None
     """By the first objective."""
@@ -41,28 +41,28 @@ class SweepStatus:
     """None: no step was timed, or nothing is settled yet."""
 
 
-def status_of(sweep_id: str, *, world: World) -> SweepStatus:
+def get_status(sweep_id: str, *, ctx: Context) -> SweepStatus:
     """A sweep, and how it stands."""
-    with world.store.begin() as unit:
-        return _status(unit, unit.sweeps.get(sweep_id), prices=world.rules.prices)
+    with ctx.store.transaction() as uow:
+        return _status(uow, uow.sweeps.get(sweep_id), prices=ctx.policy.prices)
 
 
-def statuses_of(sweeps: Iterable[Sweep], *, world: World) -> list[SweepStatus]:
+def get_statuses(sweeps: Iterable[Sweep], *, ctx: Context) -> list[SweepStatus]:
     """How each of some sweeps stands."""
-    with world.store.begin() as unit:
-        return [_status(unit, sweep, prices=world.rules.prices) for sweep in sweeps]
+    with ctx.store.transaction() as uow:
+        return [_status(uow, sweep, prices=ctx.policy.prices) for sweep in sweeps]
 
 
-def report_of_sweep(sweep_id: str, format_: ReportFormat, *, world: World) -> bytes:
+def read_sweep_report(sweep_id: str, format_: ReportFormat, *, ctx: Context) -> bytes:
     """The report's file; `ReportNotFound` says why there is none, and what to do."""
-    with world.store.begin() as unit:
-        sweep = unit.sweeps.get(sweep_id)
-        run = None if sweep.report_run_id is None else unit.runs.get(sweep.report_run_id)
+    with ctx.store.transaction() as uow:
+        sweep = uow.sweeps.get(sweep_id)
+        run = None if sweep.report_run_id is None else uow.runs.get(sweep.report_run_id)
     if run is not None and run.state is RunState.SUCCEEDED:
-        content = world.files.text(world.files.run_dir(run.id) / REPORT_FILES[format_])
+        content = ctx.files.text(ctx.files.run_dir(run.id) / REPORT_FILES[format_])
         if content:
             return content
-    raise ReportNotFound(f"sweep {sweep.id}", what_to_do=_what_to_do(sweep, run))
+    raise ReportNotFound(f"sweep {sweep.id}", hint=_what_to_do(sweep, run))
 
 
 def _what_to_do(sweep: Sweep, run: Run | None) -> str:
@@ -75,17 +75,17 @@ def _what_to_do(sweep: Sweep, run: Run | None) -> str:
     return f"Run {run.id}, which was to make it, is {run.state}; `tandem retry {run.id}`."
 
 
-def _status(unit: Unit, sweep: Sweep, *, prices: Prices) -> SweepStatus:
-    entries = unit.sweeps.entries(sweep.id)
-    trials = trials_of(entries)
+def _status(uow: UnitOfWork, sweep: Sweep, *, prices: Prices) -> SweepStatus:
+    entries = uow.sweeps.entries(sweep.id)
+    trials = replay_trials(entries)
     return SweepStatus(
         sweep=sweep,
-        spec=spec_in_force(sweep.spec, entries),
+        spec=active_spec(sweep.spec, entries),
         trials=len(trials),
-        by_result={str(state): count for state, count in by_result(trials.values()).items()},
+        by_result={str(state): count for state, count in count_by_status(trials.values()).items()},
         best=best_trial(trials.values(), sweep.spec.objectives[0]),
-        waiting_for=_waiting_for(unit, sweep, trials),
-        warnings=tuple(_warnings(unit, sweep)),
+        waiting_for=_waiting_for(uow, sweep, trials),
+        warnings=tuple(_warnings(uow, sweep)),
         estimate=_estimate(sweep, entries, prices=prices),
     )
 
@@ -93,37 +93,37 @@ def _status(unit: Unit, sweep: Sweep, *, prices: Prices) -> SweepStatus:
 def _estimate(sweep: Sweep, entries: Sequence[SweepEntry], *, prices: Prices) -> Estimate | None:
     if sweep.probe is None or sweep.driver == 0:
         return None
-    in_force, costs = spec_in_force(sweep.spec, entries), sweep.probe.costs
-    return estimate(in_force, costs, pack_size=sweep.pack_size, places=sweep.places, prices=prices)
+    in_force, costs = active_spec(sweep.spec, entries), sweep.probe.costs
+    return estimate(in_force, costs, pack_size=sweep.pack_size, slots=sweep.slots, prices=prices)
 
 
-def _warnings(unit: Unit, sweep: Sweep) -> Iterator[str]:
+def _warnings(uow: UnitOfWork, sweep: Sweep) -> Iterator[str]:
     """What is odd about the teacher, as the probe found it."""
     if sweep.probe is None:
         return
     teacher = sweep.spec.base.teacher
-    known = unit.registry.teacher(teacher.name) if isinstance(teacher, NamedTeacher) else None
+    known = uow.registry.teacher(teacher.name) if isinstance(teacher, NamedTeacher) else None
     warning = teacher_warning(sweep.probe, None if known is None else known.measured_map)
     if warning is not None:
         yield warning
 
 
-def _waiting_for(unit: Unit, sweep: Sweep, trials: dict[int, Trial]) -> str | None:
+def _waiting_for(uow: UnitOfWork, sweep: Sweep, trials: dict[int, Trial]) -> str | None:
     if sweep.state is SweepState.PROBING:
-        return _of_run(unit, "its probe", sweep.probe_run_id)
+        return _of_run(uow, "its probe", sweep.probe_run_id)
     if sweep.state is SweepState.SEARCHING:
-        return _search_waits_for(unit, sweep, trials)
+        return _search_waits_for(uow, sweep, trials)
     if sweep.state is not SweepState.REPORTING:
         return None
-    missing = next(iter(baselines_under_way(unit, sweep)), None)
+    missing = next(iter(list_unfinished_baselines(uow, sweep)), None)
     if sweep.report_run_id is None and missing is not None:
-        return _of_run(unit, "a baseline", missing.id)
-    return _of_run(unit, "its report", sweep.report_run_id)
+        return _of_run(uow, "a baseline", missing.id)
+    return _of_run(uow, "its report", sweep.report_run_id)
 
 
-def _search_waits_for(unit: Unit, sweep: Sweep, trials: dict[int, Trial]) -> str | None:
+def _search_waits_for(uow: UnitOfWork, sweep: Sweep, trials: dict[int, Trial]) -> str | None:
     live = [number for number, trial in trials.items() if trial.ended is None]
-    runs = [run for run in unit.runs.of_sweep(sweep.id, trials=live) if not run.is_over]
+    runs = [run for run in uow.runs.of_sweep(sweep.id, trials=live) if not run.is_over]
     if not runs:
         return "its driver, which begins the next trials"
     if all(run.state is RunState.QUEUED for run in runs):
@@ -131,9 +131,9 @@ def _search_waits_for(unit: Unit, sweep: Sweep, trials: dict[int, Trial]) -> str
     return None
 
 
-def _of_run(unit: Unit, what: str, run_id: str | None) -> str:
+def _of_run(uow: UnitOfWork, what: str, run_id: str | None) -> str:
     if run_id is None:
         return what
-    run = unit.runs.get(run_id)
+    run = uow.runs.get(run_id)
     why = f", which waits for {run.waiting_for}" if run.waiting_for else ""
     return f"{what}, run {run.id}{why}"

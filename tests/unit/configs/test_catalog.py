@@ -7,7 +7,7 @@ import pytest
 from configs.catalog import (
     SpecError,
     UnknownPreset,
-    changed,
+    apply_changes,
     load_preset,
     parse_spec,
     spec_from_preset,
@@ -36,7 +36,7 @@ def test_changes_replace_single_fields() -> None:
 def test_changes_leave_the_original_as_it_was() -> None:
     document = a_spec()
 
-    changed(document, {"schedule.epochs": 9})
+    apply_changes(document, {"schedule.epochs": 9})
 
     assert document["schedule"]["epochs"] == 2
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from configs.conclusions import conclusion, points_text
+from configs.conclusions import conclude, format_points
 from configs.protocol.report import Comparison, Difference, Verdict
 
 RUNS = tuple(f"r{number:012d}" for number in range(3))
@@ -62,7 +62,7 @@ def test_an_older_document_is_read_under_the_rule(
     ("document", "sentence"),
     [
         (
-            a_document(pairs=3, seed_spread="pairs", lead_closed=0.41),
+            a_document(pairs=3, seed_spread="pairs", gap_closed=0.41),
             "Distillation helps: +2.3 mAP [+1.1, +3.5] over 3 seeds; closes 41 % of the teacher's "
             "lead.",
         ),
@@ -71,7 +71,7 @@ def test_an_older_document_is_read_under_the_rule(
             "Distillation hurts: -2.3 mAP [-3.5, -1.1] over 2 seeds.",
         ),
         (
-            a_document(seed_spread="noise_floor", lead_closed=1.2),
+            a_document(seed_spread="noise_floor", gap_closed=1.2),
             "Distillation helps: +2.3 mAP [+1.1, +3.5] with one seed and the known noise floor; "
             "the student reaches its teacher.",
         ),
@@ -89,7 +89,7 @@ def test_an_older_document_is_read_under_the_rule(
     ids=["helps", "hurts", "noise floor", "cannot tell", "one pair"],
 )
 def test_each_kind_of_comparison_has_its_sentence(document: dict[str, Any], sentence: str) -> None:
-    assert conclusion(Comparison(**document)) == sentence
+    assert conclude(Comparison(**document)) == sentence
 
 
 def test_an_unknown_interval_is_said() -> None:
@@ -98,11 +98,11 @@ def test_an_unknown_interval_is_said() -> None:
 
     found = Comparison(**(document | {"parts": {"bbox_mAP": part}}))
 
-    assert "helps: 0.0 mAP (interval unknown) over 2 seeds" in conclusion(found)
+    assert "helps: 0.0 mAP (interval unknown) over 2 seeds" in conclude(found)
 
 
 @pytest.mark.parametrize(
     ("difference", "text"), [(0.0123, "+1.2"), (-0.02, "-2.0"), (-0.0004, "0.0"), (0.0, "0.0")]
 )
 def test_points_have_a_sign_unless_they_are_zero(difference: float, text: str) -> None:
-    assert points_text(difference) == text
+    assert format_points(difference) == text

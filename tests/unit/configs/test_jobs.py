@@ -3,7 +3,7 @@
 import pytest
 
 from configs.catalog import SpecError, parse_job
-from configs.spec.jobs import EvaluationSpec, ExportSpec, task_of
+from configs.spec.jobs import EvaluationSpec, ExportSpec, get_task
 from configs.spec.run import RunSpec, RunTeacher
 from tests.factories import a_spec
 
@@ -12,7 +12,7 @@ RUN = "r" + "0" * 12
 
 def test_a_spec_without_a_task_trains() -> None:
     assert isinstance(parse_job(a_spec()), RunSpec)
-    assert task_of(parse_job(a_spec())) == "train"
+    assert get_task(parse_job(a_spec())) == "train"
 
 
 def test_an_evaluation_names_a_model_and_a_dataset() -> None:

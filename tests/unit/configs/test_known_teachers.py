@@ -8,10 +8,10 @@ from configs.spec.detector import SwinTransformer
 from configs.spec.run import NamedTeacher
 from configs.teacher_catalog import (
     TeacherCard,
-    class_list,
-    class_lists,
+    class_list_names,
+    how_to_get_teacher,
     known_teachers,
-    way_to_get,
+    load_class_list,
 )
 
 
@@ -28,9 +28,9 @@ def test_every_known_teacher_can_be_had_and_is_of_an_architecture(name: str) -> 
     card = known_teachers()[name]
 
     assert card.detector == spec_from_preset(card.preset).student
-    assert card.classes is None or class_list(card.classes)
-    assert ("teachers fetch" in way_to_get(name)) == card.can_be_fetched
-    assert (f"tandem run {card.preset}" in way_to_get(name)) != card.can_be_fetched
+    assert card.classes is None or load_class_list(card.classes)
+    assert ("teachers fetch" in how_to_get_teacher(name)) == card.can_be_fetched
+    assert (f"tandem run {card.preset}" in how_to_get_teacher(name)) != card.can_be_fetched
 
 
 def test_the_papers_teacher_is_mmdets_file_by_its_published_hash() -> None:
@@ -43,19 +43,19 @@ def test_the_papers_teacher_is_mmdets_file_by_its_published_hash() -> None:
 
 def test_the_swin_teacher_is_trained_by_its_preset() -> None:
     assert isinstance(known_teachers()["gfl-swin-t-coco-2x-ms"].detector.backbone, SwinTransformer)
-    assert "coco/teacher_swin_t" in way_to_get("gfl-swin-t-coco-2x-ms")
+    assert "coco/teacher_swin_t" in how_to_get_teacher("gfl-swin-t-coco-2x-ms")
 
 
 def test_the_classes_of_coco_are_the_80_in_order() -> None:
-    coco = class_list("coco")
+    coco = load_class_list("coco")
 
-    assert class_lists() == ("coco",)
+    assert class_list_names() == ("coco",)
     assert (len(coco), len(set(coco))) == (80, 80)
     assert (coco[0], coco[39], coco[79]) == ("person", "bottle", "toothbrush")
 
 
 def test_an_unknown_name_is_answered_with_where_to_look() -> None:
-    assert "tandem teachers known" in way_to_get("big")
+    assert "tandem teachers known" in how_to_get_teacher("big")
 
 
 @pytest.mark.parametrize(

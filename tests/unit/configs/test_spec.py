@@ -6,7 +6,7 @@ import pytest
 
 from configs.catalog import SpecError, parse_spec
 from configs.spec.detector import EfficientNetLite, RetinaHead
-from configs.spec.distillation import Bckd, Ld, Pkd, lessons
+from configs.spec.distillation import Bckd, Ld, Pkd, iter_methods
 from configs.spec.run import RunSpec
 from tests.factories import a_bckd_spec, a_spec
 
@@ -28,7 +28,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "ld beside bckd for another head": (
         {
-            "distillation": {"method": "bckd", "also": {"ld": {}}},
+            "distillation": {"method": "bckd", "extra": {"ld": {}}},
             "student": {"backbone": {"depth": 18}, "head": {"kind": "atss"}},
         },
         "student.head.kind is atss",
@@ -57,7 +57,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"resources": {"processes": 3}},
         "data.batch_size 4 cannot be shared by 3 processes",
     ),
-    "parts that do not divide": ({"compute": {"accumulate": 3}}, "make it a multiple of 3"),
+    "parts that do not divide": (
+        {"compute": {"grad_accumulation_steps": 3}},
+        "make it a multiple of 3",
+    ),
     "elastic to the same number": (
         {"resources": {"processes": 2, "min_processes": 2}},
         "no effect unless it is smaller",
@@ -110,7 +113,7 @@ def test_a_spec_survives_json_whatever_it_holds() -> None:
                 "backbone": {"kind": "efficientnet_lite", "variant": 2},
                 "head": {"kind": "retina", "anchors": 1},
             },
-            distillation={"method": "bckd", "also": {"pkd": {"weight": 3}, "cwd": {}}},
+            distillation={"method": "bckd", "extra": {"pkd": {"weight": 3}, "cwd": {}}},
         )
     )
 
@@ -122,9 +125,9 @@ def test_a_spec_survives_json_whatever_it_holds() -> None:
 
 
 def test_the_methods_at_work_are_the_chosen_one_and_those_beside_it() -> None:
-    spec = parse_spec(a_bckd_spec(distillation={"method": "bckd", "also": {"pkd": {}, "ld": {}}}))
+    spec = parse_spec(a_bckd_spec(distillation={"method": "bckd", "extra": {"pkd": {}, "ld": {}}}))
 
-    assert {type(lesson) for lesson in lessons(spec.distillation)} == {Bckd, Pkd, Ld}
+    assert {type(lesson) for lesson in iter_methods(spec.distillation)} == {Bckd, Pkd, Ld}
 
 
 def test_an_old_spec_without_kinds_is_a_gfl_on_a_resnet() -> None:

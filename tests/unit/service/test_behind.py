@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from configs.protocol.records import Behind, Delivery, Note
+from configs.protocol.records import Delivery, Note, PendingRecords
 from service.domain.runs import Run
-from service.domain.worker_records import after_records, heard
+from service.domain.worker_records import update_from_delivery, update_from_records
 from tests.factories import a_run
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -18,10 +18,12 @@ def notes(count: int) -> tuple[Note, ...]:
 
 def taken(run: Run, delivery: Delivery) -> Run:
     """As the service takes a delivery: what is new of it."""
-    run = heard(run, delivery, at=NOW)
-    if delivery.first > run.spool_next:
+    run = update_from_delivery(run, delivery, at=NOW)
+    if delivery.first > run.next_spool_position:
         return run
-    return after_records(run, delivery.records[run.spool_next - delivery.first :], at=NOW)
+    return update_from_records(
+        run, delivery.records[run.next_spool_position - delivery.first :], at=NOW
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,33 +41,37 @@ def taken(run: Run, delivery: Delivery) -> Run:
 def test_what_the_service_lacks_follows_from_what_it_has(
     has: int, first: int, brings: int, said: int, lacks: int
 ) -> None:
-    delivery = Delivery(first=first, records=notes(brings), behind={"service": said})
+    delivery = Delivery(first=first, records=notes(brings), pending_records={"service": said})
 
-    run = taken(a_run(spool_next=has), delivery)
+    run = taken(a_run(next_spool_position=has), delivery)
 
-    assert run.behind == {"service": lacks}
+    assert run.pending_records == {"service": lacks}
 
 
 def test_what_mlflow_lacks_is_what_the_worker_says() -> None:
     before = a_run(behind={"service": 4, "mlflow": 9})
 
-    run = taken(before, Delivery(first=0, records=notes(2), behind={"service": 2, "mlflow": 31}))
+    run = taken(
+        before, Delivery(first=0, records=notes(2), pending_records={"service": 2, "mlflow": 31})
+    )
 
-    assert run.behind == {"service": 0, "mlflow": 31}
+    assert run.pending_records == {"service": 0, "mlflow": 31}
 
 
 @pytest.mark.parametrize("before", [{}, {"mlflow": 9}])
-def test_a_worker_that_says_nothing_changes_nothing(before: Behind) -> None:
-    assert taken(a_run(behind=before), Delivery(first=0, records=notes(2))).behind == before
+def test_a_worker_that_says_nothing_changes_nothing(before: PendingRecords) -> None:
+    assert (
+        taken(a_run(behind=before), Delivery(first=0, records=notes(2))).pending_records == before
+    )
 
 
 def test_what_is_read_from_the_disk_is_not_lacking_any_more() -> None:
-    run = after_records(a_run(behind={"service": 5, "mlflow": 9}), notes(3), at=NOW)
+    run = update_from_records(a_run(behind={"service": 5, "mlflow": 9}), notes(3), at=NOW)
 
-    assert run.behind == {"service": 2, "mlflow": 9}
+    assert run.pending_records == {"service": 2, "mlflow": 9}
 
 
 def test_a_delivery_of_an_older_worker_is_valid() -> None:
     delivery = Delivery.model_validate_json('{"first": 0, "records": []}')
 
-    assert delivery.behind == {}
+    assert delivery.pending_records == {}

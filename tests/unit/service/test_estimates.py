@@ -1,4 +1,4 @@
-"""What a sweep takes: packs share the teacher, places share the work."""
+"""What a sweep takes: packs share the teacher, slots share the work."""
 
 import pytest
 
@@ -16,7 +16,7 @@ COSTS = Costs(
     steps_per_epoch=450,
     base_bytes=0,
     member_bytes=0,
-    room_bytes=0,
+    available_bytes=0,
     device="cpu",
 )
 """Alone a run of two epochs takes an hour; in a pack, each further student a quarter more."""
@@ -29,7 +29,7 @@ def a_sweep(*, num_gpus: int = 0) -> SweepSpec:
 
 
 @pytest.mark.parametrize(
-    ("pack_size", "places", "hours", "saved"),
+    ("pack_size", "slots", "hours", "saved"),
     [
         pytest.param(1, 1, 8.0, 0.0, id="one by one"),
         pytest.param(4, 1, 3.5, 0.5625, id="two packs, one after the other"),
@@ -40,7 +40,7 @@ def a_sweep(*, num_gpus: int = 0) -> SweepSpec:
 def test_a_pack_costs_one_teacher_and_all_its_students(
     pack_size: int, places: int, hours: float, saved: float
 ) -> None:
-    found = estimate(a_sweep(), COSTS, pack_size=pack_size, places=places, prices=Prices())
+    found = estimate(a_sweep(), COSTS, pack_size=pack_size, slots=places, prices=Prices())
 
     assert found.hours == pytest.approx(hours)
     assert found.saved == pytest.approx(saved)
@@ -50,8 +50,8 @@ def test_a_pack_costs_one_teacher_and_all_its_students(
 def test_a_price_is_of_gpus_where_there_are_some_and_else_of_cores() -> None:
     prices = Prices(gpu_hour=2.0, cpu_hour=0.1)
 
-    on_gpus = estimate(a_sweep(num_gpus=1), COSTS, pack_size=4, places=1, prices=prices)
-    on_cores = estimate(a_sweep(), COSTS, pack_size=4, places=1, prices=prices)
+    on_gpus = estimate(a_sweep(num_gpus=1), COSTS, pack_size=4, slots=1, prices=prices)
+    on_cores = estimate(a_sweep(), COSTS, pack_size=4, slots=1, prices=prices)
 
     assert (on_gpus.gpu_hours, on_gpus.price) == pytest.approx((3.5, 7.0))
     assert on_cores.price == pytest.approx(0.35)

@@ -7,11 +7,17 @@ from typing import Any
 import pytest
 
 from configs.protocol.records import Progress
-from configs.protocol.sweep_log import Ended, Judged, Suggested, SweepEntry, trials_of
+from configs.protocol.sweep_log import (
+    SweepEntry,
+    TrialEnded,
+    TrialJudged,
+    TrialSuggested,
+    replay_trials,
+)
 from configs.spec.sweep import Objective
-from service.domain.metrics.runs import RunAtWork, series_of_runs
+from service.domain.metrics.runs import ActiveRun, run_series
 from service.domain.metrics.series import Series
-from service.domain.metrics.sweeps import SweepAtWork, series_of_sweeps
+from service.domain.metrics.sweeps import ActiveSweep, sweep_series
 from service.domain.states import RunState
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -26,10 +32,10 @@ def told(series: list[Series]) -> dict[str, dict[Labels, float]]:
 
 
 def of_run(**changes: Any) -> dict[str, dict[Labels, float]]:
-    return told(series_of_runs([a_run_at_work(**changes)], now=NOW))
+    return told(run_series([a_run_at_work(**changes)], now=NOW))
 
 
-def a_run_at_work(**changes: Any) -> RunAtWork:
+def a_run_at_work(**changes: Any) -> ActiveRun:
     fields: dict[str, Any] = {
         "id": "r1",
         "name": "n",
@@ -38,10 +44,10 @@ def a_run_at_work(**changes: Any) -> RunAtWork:
         "attempt": 1,
         "progress": None,
         "latest": {},
-        "behind": {},
-        "heard_at": NOW,
+        "pending_records": {},
+        "last_seen_at": NOW,
     }
-    return RunAtWork(**(fields | changes))
+    return ActiveRun(**(fields | changes))
 
 
 def progress(step: int, steps: int, eta_s: float | None = None) -> Progress:
@@ -61,11 +67,11 @@ class TestRuns:
     """One run, whatever is known of it."""
 
     def test_a_run_of_which_nothing_is_known_has_an_attempt_and_a_silence(self) -> None:
-        seen = of_run(attempt=2, heard_at=NOW - timedelta(seconds=5))
+        seen = of_run(attempt=2, last_seen_at=NOW - timedelta(seconds=5))
 
         assert {name: values for name, values in seen.items() if values} == {
             "run_attempts": {(): 2},
-            "run_silence_seconds": {(): 5.0},
+            "run_heartbeat_age_seconds": {(): 5.0},
         }
 
     @pytest.mark.parametrize(
@@ -116,12 +122,12 @@ class TestRuns:
     def test_what_each_place_lacks_is_told_also_when_it_is_nothing(self) -> None:
         seen = of_run(behind={"service": 0, "mlflow": 120})
 
-        assert seen["run_behind_records"] == {("service",): 0, ("mlflow",): 120}
+        assert seen["run_pending_records"] == {("service",): 0, ("mlflow",): 120}
 
     def test_runs_are_told_apart_by_id_name_and_project(self) -> None:
         runs = [a_run_at_work(id="r1", name="same"), a_run_at_work(id="r2", name="same")]
 
-        series = {one.name: one for one in series_of_runs(runs, now=NOW)}
+        series = {one.name: one for one in run_series(runs, now=NOW)}
 
         attempts = series["run_attempts"]
         assert attempts.labels == ("run", "name", "project")
@@ -138,7 +144,7 @@ class TestSweeps:
         seen = of_sweep({0: 0.3, 1: 0.5}, live=2)
 
         assert seen["sweep_trials"] == {
-            ("live",): 2,
+            ("running",): 2,
             ("finished",): 2,
             ("stopped",): 0,
             ("failed",): 0,
@@ -151,11 +157,11 @@ class TestSweeps:
 
     def test_a_trial_that_goes_on_may_be_the_best(self) -> None:
         entries: list[SweepEntry] = [
-            Suggested(number=0, values={}),
-            Judged(number=0, epoch=1, values={MAP: 0.6}, goes_on=True),
+            TrialSuggested(number=0, values={}),
+            TrialJudged(number=0, epoch=1, values={MAP: 0.6}, should_continue=True),
         ]
 
-        seen = told(series_of_sweeps([a_sweep_at_work(entries)]))
+        seen = told(sweep_series([a_sweep_at_work(entries)]))
 
         assert seen["sweep_best"] == {(): 0.6}
 
@@ -167,14 +173,16 @@ def of_sweep(
     finished: Mapping[int, float], *, live: int = 0, goal: str = "max"
 ) -> dict[str, dict[Labels, float]]:
     count = len(finished) + live
-    entries: list[SweepEntry] = [Suggested(number=number, values={}) for number in range(count)]
+    entries: list[SweepEntry] = [
+        TrialSuggested(number=number, values={}) for number in range(count)
+    ]
     entries += [
-        Ended(number=number, result="finished", epoch=4, values={MAP: value})
+        TrialEnded(number=number, result="finished", epoch=4, values={MAP: value})
         for number, value in finished.items()
     ]
-    return told(series_of_sweeps([a_sweep_at_work(entries, goal=goal)]))
+    return told(sweep_series([a_sweep_at_work(entries, goal=goal)]))
 
 
-def a_sweep_at_work(entries: Iterable[SweepEntry], *, goal: str = "max") -> SweepAtWork:
+def a_sweep_at_work(entries: Iterable[SweepEntry], *, goal: str = "max") -> ActiveSweep:
     objective = Objective.model_validate({"metric": MAP, "goal": goal})
-    return SweepAtWork("s1", "n", "p", objective, trials_of(entries))
+    return ActiveSweep("s1", "n", "p", objective, replay_trials(entries))

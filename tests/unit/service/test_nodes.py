@@ -8,7 +8,7 @@ import pytest
 from configs.protocol.failure import FailureReason
 from service.adapters.clock import FixedClock
 from service.domain.runs import Attempt
-from service.domain.scheduling.node_health import AvoidedNodes, nodes_to_avoid
+from service.domain.scheduling.node_health import AvoidedNodes, find_nodes_to_avoid
 
 NOW = FixedClock().now()
 LOST = FailureReason.NODE_LOST
@@ -30,7 +30,7 @@ def an_attempt(
 
 
 def avoided(*attempts: Attempt) -> AvoidedNodes:
-    return nodes_to_avoid(attempts, now=NOW)
+    return find_nodes_to_avoid(attempts, now=NOW)
 
 
 def some(count: int, reason: FailureReason | None = LOST, **changes: Any) -> list[Attempt]:
@@ -101,4 +101,4 @@ def test_members_of_a_pack_lose_their_node_once() -> None:
 def test_what_is_long_ago_does_not_count() -> None:
     long_ago = NOW + timedelta(seconds=1801)
 
-    assert nodes_to_avoid(some(9), now=long_ago) == NOBODY
+    assert find_nodes_to_avoid(some(9), now=long_ago) == NOBODY

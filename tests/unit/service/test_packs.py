@@ -10,24 +10,36 @@ from configs.catalog import parse_spec
 from configs.protocol.records import Progress
 from service.adapters.clock import FixedClock
 from service.domain.ports import Node
-from service.domain.scheduling.packs import MERGED_AFTER_S, WAITS_FOR_OTHERS_S, in_packs, mergeable
-from service.domain.scheduling.queue import Holding, Situation, Start, Wait, Waiting, decide
+from service.domain.scheduling.packs import (
+    MIN_MERGE_AGE_S,
+    PACK_FILL_TIMEOUT_S,
+    find_mergeable_packs,
+    group_into_packs,
+)
+from service.domain.scheduling.queue import (
+    ClusterSnapshot,
+    QueuedRun,
+    RunningRun,
+    StartDecision,
+    WaitDecision,
+    schedule_runs,
+)
 from tests.factories import a_bckd_spec, a_run, a_spec
 
 NOW = FixedClock().now()
-LATER = NOW + timedelta(seconds=2 * WAITS_FOR_OTHERS_S)
+LATER = NOW + timedelta(seconds=2 * PACK_FILL_TIMEOUT_S)
 
 
-def waiting(number: int, *, pack_size: int = 4, spec: Any = None, **changes: Any) -> Waiting:
+def waiting(number: int, *, pack_size: int = 4, spec: Any = None, **changes: Any) -> QueuedRun:
     run = a_run(id=f"r{number:012d}", spec=parse_spec(spec or a_bckd_spec()))
     created = NOW + timedelta(milliseconds=number)
-    return Waiting(
-        replace(run, pack_size=pack_size, created_at=created, changed_at=created, **changes)
+    return QueuedRun(
+        replace(run, pack_size=pack_size, created_at=created, updated_at=created, **changes)
     )
 
 
-def sizes(packs: list[Waiting]) -> list[int]:
-    return sorted(1 + len(pack.beside) for pack in packs)
+def sizes(packs: list[QueuedRun]) -> list[int]:
+    return sorted(1 + len(pack.packmates) for pack in packs)
 
 
 def test_runs_that_differ_in_their_weights_alone_go_together_up_to_the_size() -> None:
@@ -36,14 +48,14 @@ def test_runs_that_differ_in_their_weights_alone_go_together_up_to_the_size() ->
         for number in range(6)
     ]
 
-    packs = in_packs(runs, now=LATER)
+    packs = group_into_packs(runs, now=LATER)
 
     assert sizes(packs) == [2, 4]
-    assert packs[0].run.id < packs[0].beside[0].id
+    assert packs[0].run.id < packs[0].packmates[0].id
 
 
 def test_a_student_alone_goes_along_with_those_that_are_taught() -> None:
-    packs = in_packs([waiting(0), waiting(1, spec=a_spec()), waiting(2)], now=LATER)
+    packs = group_into_packs([waiting(0), waiting(1, spec=a_spec()), waiting(2)], now=LATER)
 
     assert sizes(packs) == [3]
 
@@ -60,13 +72,13 @@ def test_other_batches_students_teachers_and_projects_stay_apart() -> None:
         waiting(6, pack_size=1),
     ]
 
-    assert sizes(in_packs(runs, now=LATER)) == [1] * 7
+    assert sizes(group_into_packs(runs, now=LATER)) == [1] * 7
 
 
 def test_one_that_waits_for_its_teacher_holds_no_other_up() -> None:
-    held = replace(waiting(0), held_back="its teacher")
+    held = replace(waiting(0), blocked_by="its teacher")
 
-    packs = in_packs([held, waiting(1), waiting(2)], now=LATER)
+    packs = group_into_packs([held, waiting(1), waiting(2)], now=LATER)
 
     assert sizes(packs) == [1, 2]
 
@@ -74,22 +86,22 @@ def test_one_that_waits_for_its_teacher_holds_no_other_up() -> None:
 def test_a_pack_with_room_left_waits_a_moment_for_others_and_a_full_one_does_not() -> None:
     soon = NOW + timedelta(seconds=1)
 
-    (partial,) = in_packs([waiting(0), waiting(1)], now=soon)
-    (full,) = in_packs([waiting(number, pack_size=2) for number in range(2)], now=soon)
+    (partial,) = group_into_packs([waiting(0), waiting(1)], now=soon)
+    (full,) = group_into_packs([waiting(number, pack_size=2) for number in range(2)], now=soon)
 
-    assert partial.held_back is not None
-    assert full.held_back is None
+    assert partial.blocked_by is not None
+    assert full.blocked_by is None
 
 
 def test_a_pack_takes_the_room_of_one_and_its_members_wait_in_line() -> None:
     nodes = (Node(1.0, 0.0, 1.0, 0.0, "n1"),)
-    packs = in_packs([waiting(number, pack_size=2) for number in range(4)], now=LATER)
+    packs = group_into_packs([waiting(number, pack_size=2) for number in range(4)], now=LATER)
 
-    decisions = decide(Situation(now=LATER, nodes=nodes, waiting=packs))
+    decisions = schedule_runs(ClusterSnapshot(now=LATER, nodes=nodes, queued=packs))
 
-    starts = [one for one in decisions if isinstance(one, Start)]
-    waits = [one for one in decisions if isinstance(one, Wait)]
-    assert [(start.run.id[-1], len(start.beside)) for start in starts] == [("0", 1)]
+    starts = [one for one in decisions if isinstance(one, StartDecision)]
+    waits = [one for one in decisions if isinstance(one, WaitDecision)]
+    assert [(start.run.id[-1], len(start.packmates)) for start in starts] == [("0", 1)]
     assert [wait.position for wait in waits] == [1, 2]
 
 
@@ -97,11 +109,11 @@ def test_room_of_a_pack_is_free_soon_only_when_all_of_it_leave() -> None:
     goes, stays = (waiting(number).run for number in range(2))
     goes = replace(goes, desired="cancelled")
 
-    assert not Holding(goes, 1, beside=(stays,)).is_leaving
-    assert Holding(goes, 1, beside=(replace(stays, desired="paused"),)).is_leaving
+    assert not RunningRun(goes, 1, packmates=(stays,)).is_stopping
+    assert RunningRun(goes, 1, packmates=(replace(stays, desired="paused"),)).is_stopping
 
 
-def small_pack(*numbers: int, eta_s: float = 3600.0, **changes: Any) -> Holding:
+def small_pack(*numbers: int, eta_s: float = 3600.0, **changes: Any) -> RunningRun:
     """What is left of a pack of four that has trained for an hour."""
     progress = Progress(
         at=NOW,
@@ -115,7 +127,7 @@ def small_pack(*numbers: int, eta_s: float = 3600.0, **changes: Any) -> Holding:
     )
     given: dict[str, Any] = {"pack_job": f"p{numbers[0]}", "progress": progress}
     first, *rest = (replace(waiting(number).run, **(given | changes)) for number in numbers)
-    return Holding(first, 1, beside=tuple(rest))
+    return RunningRun(first, 1, packmates=tuple(rest))
 
 
 @pytest.mark.parametrize(
@@ -131,12 +143,12 @@ def small_pack(*numbers: int, eta_s: float = 3600.0, **changes: Any) -> Holding:
     ],
 )
 def test_survivors_of_two_packs_go_together_where_it_is_worth_it(
-    packs: list[Holding], is_merged: bool
+    packs: list[RunningRun], is_merged: bool
 ) -> None:
-    assert (mergeable(packs, now=NOW + timedelta(hours=1)) is not None) is is_merged
+    assert (find_mergeable_packs(packs, now=NOW + timedelta(hours=1)) is not None) is is_merged
 
 
 def test_young_packs_are_left_alone() -> None:
     packs = [small_pack(0), small_pack(1)]
 
-    assert mergeable(packs, now=NOW + timedelta(seconds=MERGED_AFTER_S / 2)) is None
+    assert find_mergeable_packs(packs, now=NOW + timedelta(seconds=MIN_MERGE_AGE_S / 2)) is None

@@ -29,7 +29,7 @@ ROOT = Path("/somewhere")
 RUN = "r" + "0" * 12
 TWO_CPUS = (Node(2.0, 0.0, 0.0, 0.0),)
 A_GPU_SPEC = a_spec(
-    data=a_spec()["data"] | {"loader_workers": 4},
+    data=a_spec()["data"] | {"num_workers": 4},
     compute={"precision": "tf32"},
     resources={"num_gpus": 1, "num_cpus": 4},
 )
@@ -65,7 +65,7 @@ def test_nothing_stands_against_a_spec_whose_things_are_there() -> None:
     plan = make_plan(parse_spec(a_bckd_spec()), facts)
 
     assert plan.findings == ()
-    assert plan.waits_for is None
+    assert plan.waiting_for is None
 
 
 FINDINGS: dict[str, tuple[dict[str, Any], Facts, tuple[str, str]]] = {
@@ -163,7 +163,7 @@ def test_a_finding_names_the_field_and_the_cause(
 DISAPPOINTMENTS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
     "few processes load images": (
         A_GPU_SPEC | {"data": a_spec()["data"]},
-        ("data.loader_workers", "few_loader_workers"),
+        ("data.num_workers", "few_loader_workers"),
     ),
     "more processes load images than there are cores": (
         A_GPU_SPEC | {"resources": {"num_gpus": 1}},
@@ -222,7 +222,7 @@ def test_a_student_waits_for_its_teacher_until_that_has_succeeded(state: RunStat
 
     plan = make_plan(parse_spec(a_bckd_spec(teacher={"run": RUN})), facts)
 
-    assert plan.waits_for == (None if state is RunState.SUCCEEDED else RUN)
+    assert plan.waiting_for == (None if state is RunState.SUCCEEDED else RUN)
     assert bool(plan.errors) is (state in (RunState.FAILED, RunState.CANCELLED))
 
 

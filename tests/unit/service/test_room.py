@@ -7,11 +7,11 @@ from configs.spec.compute import Resources
 from configs.spec.run import RunSpec
 from service.domain.ports import Node
 from service.domain.scheduling.capacity import (
-    fewer_in_words,
+    choose_num_processes,
+    count_slots,
+    describe_fewer_processes,
     gpu_kinds,
-    less,
-    places,
-    processes_now,
+    reserve,
 )
 from tests.factories import a_spec
 
@@ -29,7 +29,7 @@ def a_group_spec(
 ) -> RunSpec:
     spec = a_spec(
         resources={"processes": processes, "min_processes": least},
-        compute={"accumulate": accumulate},
+        compute={"grad_accumulation_steps": accumulate},
     )
     spec["data"] |= {"batch_size": batch}
     return parse_spec(spec)
@@ -67,27 +67,27 @@ def test_kinds_of_gpus_are_those_of_nodes_where_a_process_could_run() -> None:
 def test_places_are_counted_node_by_node(
     asked: Resources, nodes: tuple[Node, ...], room: int
 ) -> None:
-    assert places(asked, nodes, total=False) == room
+    assert count_slots(asked, nodes, total=False) == room
 
 
 def test_what_is_in_use_counts_for_what_could_ever_fit() -> None:
     nodes = (a_node(8, free=(0, 0)),)
 
-    assert places(CPU, nodes, total=True) == 4
-    assert places(CPU, nodes, total=False) == 0
+    assert count_slots(CPU, nodes, total=True) == 4
+    assert count_slots(CPU, nodes, total=False) == 0
 
 
 def test_places_are_taken_from_the_first_node_on() -> None:
     nodes = (a_node(16, 2), a_node(16, 8))
 
-    left = less(nodes, GPU, processes=3)
+    left = reserve(nodes, GPU, processes=3)
 
     assert [(node.free_cpus, node.free_gpus) for node in left] == [(12, 0), (14, 7)]
     assert [node.total_gpus for node in left] == [2, 8]
 
 
 def test_more_processes_than_places_take_what_there_is() -> None:
-    left = less((a_node(4),), CPU, processes=4)
+    left = reserve((a_node(4),), CPU, processes=4)
 
     assert [node.free_cpus for node in left] == [0]
 
@@ -114,7 +114,7 @@ STARTS: dict[str, tuple[RunSpec, int, bool, int | None]] = {
 def test_as_many_start_as_fit_and_share_every_batch(
     spec: RunSpec, room: int, may_be_fewer: bool, started: int | None
 ) -> None:
-    assert processes_now(spec, room=room, may_be_fewer=may_be_fewer) == started
+    assert choose_num_processes(spec, slots=room, allows_fewer=may_be_fewer) == started
 
 
 @pytest.mark.parametrize(
@@ -126,4 +126,7 @@ def test_as_many_start_as_fit_and_share_every_batch(
     ],
 )
 def test_fewer_processes_are_told_in_words(processes: int, words: str) -> None:
-    assert fewer_in_words(a_group_spec(4, least=1, accumulate=3).resources, processes) == words
+    assert (
+        describe_fewer_processes(a_group_spec(4, least=1, accumulate=3).resources, processes)
+        == words
+    )

@@ -54,8 +54,8 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
 
 
 def test_workers_report_to_the_public_address_where_there_is_one() -> None:
-    assert Settings().report_url == "http://127.0.0.1:8700"
-    assert Settings(auth="tokens", public_url="http://head:8700").report_url == "http://head:8700"
+    assert Settings().service_url == "http://127.0.0.1:8700"
+    assert Settings(auth="tokens", public_url="http://head:8700").service_url == "http://head:8700"
 
 
 def test_listening_everywhere_needs_an_address_to_report_to() -> None:

@@ -5,9 +5,9 @@ from itertools import product
 import pytest
 
 from service.adapters.clock import FixedClock
-from service.domain.errors import IllegalMove
-from service.domain.runs import move
-from service.domain.states import MOVES, RunState, is_over, may_move
+from service.domain.errors import InvalidTransition
+from service.domain.runs import transition
+from service.domain.states import TRANSITIONS, RunState, can_transition, is_over
 from tests.factories import a_run
 
 PAIRS = list(product(RunState, RunState))
@@ -20,15 +20,15 @@ def test_a_move_happens_if_and_only_if_the_table_has_it(
 ) -> None:
     run = a_run(state=from_state)
 
-    if may_move(from_state, to_state):
-        assert move(run, to_state, at=NOW).state is to_state
+    if can_transition(from_state, to_state):
+        assert transition(run, to_state, at=NOW).state is to_state
         return
-    with pytest.raises(IllegalMove, match=f"is {from_state} and cannot become {to_state}"):
-        move(run, to_state, at=NOW)
+    with pytest.raises(InvalidTransition, match=f"is {from_state} and cannot become {to_state}"):
+        transition(run, to_state, at=NOW)
 
 
 def test_every_state_has_a_row_in_the_table() -> None:
-    assert set(MOVES) == set(RunState)
+    assert set(TRANSITIONS) == set(RunState)
 
 
 def test_three_states_are_over() -> None:
@@ -38,7 +38,7 @@ def test_three_states_are_over() -> None:
 
 
 def test_the_end_of_a_run_is_news_for_mlflow() -> None:
-    ended = move(a_run(state=RunState.RUNNING), RunState.SUCCEEDED, at=NOW)
+    ended = transition(a_run(state=RunState.RUNNING), RunState.SUCCEEDED, at=NOW)
 
-    assert not ended.mlflow_agrees
+    assert not ended.mlflow_synced
     assert ended.finished_at == NOW

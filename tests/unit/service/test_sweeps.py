@@ -5,44 +5,44 @@ from typing import Any
 
 import pytest
 
-from configs.protocol.probe import Knob
+from configs.protocol.probe import ParameterEffect
 from configs.protocol.records import Progress
 from configs.protocol.sweep_log import (
-    Closed,
-    Ended,
-    Extended,
-    Judged,
-    Suggested,
+    SweepClosed,
     SweepEntry,
+    SweepExtended,
     Trial,
+    TrialEnded,
+    TrialJudged,
+    TrialSuggested,
+    active_spec,
     is_closed,
-    spec_in_force,
-    trials_of,
+    replay_trials,
 )
 from configs.spec.search import GridSearch, RandomSearch, Uniform
 from configs.spec.sweep import Budget, Objective, SweepSpec
 from service.adapters.clock import FixedClock
-from service.domain.errors import EntryRefused, IllegalSweepMove
+from service.domain.errors import EntryRefused, InvalidSweepTransition
 from service.domain.planning.sweep_findings import grid_size, sweep_findings
 from service.domain.runs import MetricPoint
 from service.domain.states import RunState
 from service.domain.sweeps import (
-    SWEEP_MOVES,
+    SWEEP_TRANSITIONS,
     Sweep,
     SweepState,
-    idle_knobs,
-    move_sweep,
-    pack_size_of,
+    choose_pack_size,
+    describe_ineffective_parameters,
     teacher_warning,
+    transition_sweep,
 )
 from service.domain.trials import (
     TrialRun,
     best_trial,
     check_entries,
-    live_trials,
-    standing_of,
-    values_in_words,
-    why_no_more_trials,
+    compute_standing,
+    describe_exhausted_budget,
+    format_values,
+    running_trials,
 )
 from tests.factories import a_bckd_spec, a_run
 from tests.simulated_sweep import CLS, LOC, MAP, a_probe
@@ -69,22 +69,22 @@ def a_sweep(state: SweepState = SweepState.SEARCHING, **changes: Any) -> Sweep:
         spec=spec,
         state=state,
         created_at=NOW,
-        changed_at=NOW,
+        updated_at=NOW,
         created_by="somebody",
     )
     return replace(sweep, **changes)
 
 
-def suggested(number: int, **values: Any) -> Suggested:
-    return Suggested(number=number, values=values or {CLS: 1.0})
+def suggested(number: int, **values: Any) -> TrialSuggested:
+    return TrialSuggested(number=number, values=values or {CLS: 1.0})
 
 
-def judged(number: int, epoch: int, value: float, *, goes_on: bool = True) -> Judged:
-    return Judged(number=number, epoch=epoch, values={MAP: value}, goes_on=goes_on)
+def judged(number: int, epoch: int, value: float, *, goes_on: bool = True) -> TrialJudged:
+    return TrialJudged(number=number, epoch=epoch, values={MAP: value}, should_continue=goes_on)
 
 
-def ended(number: int, result: Any = "finished", **fields: Any) -> Ended:
-    return Ended(number=number, result=result, **fields)
+def ended(number: int, result: Any = "finished", **fields: Any) -> TrialEnded:
+    return TrialEnded(number=number, result=result, **fields)
 
 
 def told(step: int, value: float, *, at: int, **changes: Any) -> TrialRun:
@@ -108,24 +108,24 @@ def told(step: int, value: float, *, at: int, **changes: Any) -> TrialRun:
 def test_a_sweep_moves_as_the_table_says(from_: SweepState, to: SweepState) -> None:
     sweep = a_sweep(from_)
 
-    if to in SWEEP_MOVES[from_]:
-        assert move_sweep(sweep, to, at=NOW).state is to
+    if to in SWEEP_TRANSITIONS[from_]:
+        assert transition_sweep(sweep, to, at=NOW).state is to
     else:
-        with pytest.raises(IllegalSweepMove):
-            move_sweep(sweep, to, at=NOW)
+        with pytest.raises(InvalidSweepTransition):
+            transition_sweep(sweep, to, at=NOW)
 
 
 def test_hours_of_searching_add_up_over_extensions() -> None:
     clock = FixedClock()
-    sweep = move_sweep(a_sweep(SweepState.PROBING), SweepState.SEARCHING, at=clock.now())
+    sweep = transition_sweep(a_sweep(SweepState.PROBING), SweepState.SEARCHING, at=clock.now())
     clock.advance(3600)
-    sweep = move_sweep(sweep, SweepState.REPORTING, at=clock.now())
+    sweep = transition_sweep(sweep, SweepState.REPORTING, at=clock.now())
     clock.advance(3600)
-    sweep = move_sweep(sweep, SweepState.SUCCEEDED, at=clock.now())
-    sweep = move_sweep(sweep, SweepState.SEARCHING, at=clock.now())
+    sweep = transition_sweep(sweep, SweepState.SUCCEEDED, at=clock.now())
+    sweep = transition_sweep(sweep, SweepState.SEARCHING, at=clock.now())
     clock.advance(1800)
 
-    assert sweep.hours_searched(clock.now()) == pytest.approx(1.5)
+    assert sweep.search_hours(clock.now()) == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize(
@@ -134,39 +134,43 @@ def test_hours_of_searching_add_up_over_extensions() -> None:
 def test_a_pack_is_as_large_as_asked_or_as_fits(pack: Any, expected: int) -> None:
     sweep = a_sweep(spec=a_spec(pack=pack))
 
-    assert pack_size_of(sweep, a_probe(), places=1) == expected
+    assert choose_pack_size(sweep, a_probe(), slots=1) == expected
 
 
 def test_an_automatic_pack_ends_at_the_budget_at_eight_and_without_a_probe_at_one() -> None:
     roomy = a_probe().model_copy(
-        update={"costs": a_probe().costs.model_copy(update={"room_bytes": 10**9})}
+        update={"costs": a_probe().costs.model_copy(update={"available_bytes": 10**9})}
     )
 
-    assert pack_size_of(a_sweep(), roomy, places=1) == 8
-    assert pack_size_of(a_sweep(spec=a_spec(budget={"trials": 2}, repeats=2)), roomy, places=1) == 2
-    assert pack_size_of(a_sweep(), None, places=1) == 1
+    assert choose_pack_size(a_sweep(), roomy, slots=1) == 8
+    assert (
+        choose_pack_size(a_sweep(spec=a_spec(budget={"trials": 2}, repeats=2)), roomy, slots=1) == 2
+    )
+    assert choose_pack_size(a_sweep(), None, slots=1) == 1
 
 
 def test_an_automatic_pack_never_relies_on_the_memory_of_another_kind_of_gpu() -> None:
     same, mixed = frozenset({"A100"}), frozenset({"A100", "T4"})
 
-    assert pack_size_of(a_sweep(), a_probe(), places=1, gpu_kinds=same) == 3
-    assert pack_size_of(a_sweep(), a_probe(), places=1, gpu_kinds=mixed) == 1
-    assert pack_size_of(a_sweep(spec=a_spec(pack=5)), a_probe(), places=1, gpu_kinds=mixed) == 5
+    assert choose_pack_size(a_sweep(), a_probe(), slots=1, gpu_kinds=same) == 3
+    assert choose_pack_size(a_sweep(), a_probe(), slots=1, gpu_kinds=mixed) == 1
+    assert choose_pack_size(a_sweep(spec=a_spec(pack=5)), a_probe(), slots=1, gpu_kinds=mixed) == 5
 
 
 def test_a_run_of_several_processes_is_in_no_pack() -> None:
     base = a_bckd_spec(resources={"processes": 2})
 
-    assert pack_size_of(a_sweep(spec=a_spec(base=base, pack=4)), None, places=1) == 1
+    assert choose_pack_size(a_sweep(spec=a_spec(base=base, pack=4)), None, slots=1) == 1
 
 
 def test_a_knob_without_effect_is_named_with_its_reason() -> None:
-    idle = Knob(has_effect=False, what="the term is 0 at the beginning")
-    probe = a_probe(knobs={CLS: a_probe().knobs[CLS], LOC: idle})
+    idle = ParameterEffect(has_effect=False, detail="the term is 0 at the beginning")
+    probe = a_probe(effects={CLS: a_probe().effects[CLS], LOC: idle})
 
-    assert idle_knobs(a_probe()) is None
-    assert "distillation.loc_weight (the term is 0 at the beginning)" in (idle_knobs(probe) or "")
+    assert describe_ineffective_parameters(a_probe()) is None
+    assert "distillation.loc_weight (the term is 0 at the beginning)" in (
+        describe_ineffective_parameters(probe) or ""
+    )
 
 
 @pytest.mark.parametrize(
@@ -198,12 +202,12 @@ def test_trials_are_what_the_list_says() -> None:
         judged(1, 1, 0.1, goes_on=False),
     ]
 
-    trials = trials_of(entries)
+    trials = replay_trials(entries)
 
-    assert set(live_trials(trials)) == {1}
+    assert set(running_trials(trials)) == {1}
     assert trials[1].is_stopped
-    assert trials[0].best(MAXIMISE) == 0.3
-    assert trials[0].best(Objective(goal="min")) == 0.2
+    assert trials[0].best_value(MAXIMISE) == 0.3
+    assert trials[0].best_value(Objective(goal="min")) == 0.2
 
 
 def test_the_best_is_of_trials_that_trained_as_they_were_meant_to() -> None:
@@ -211,7 +215,7 @@ def test_the_best_is_of_trials_that_trained_as_they_were_meant_to() -> None:
     entries += [judged(0, 1, 0.3), judged(1, 1, 0.9), judged(2, 1, 0.3)]
     entries += [ended(0, "stopped", values={MAP: 0.3}), ended(1, "failed", values={MAP: 0.9})]
 
-    best = best_trial(trials_of(entries).values(), MAXIMISE)
+    best = best_trial(replay_trials(entries).values(), MAXIMISE)
 
     assert best is not None
     assert best.number == 0
@@ -221,11 +225,11 @@ def test_the_best_is_of_trials_that_trained_as_they_were_meant_to() -> None:
 def test_the_last_extension_is_in_force_and_opens_what_was_closed() -> None:
     wider = {CLS: Uniform(low=0.0, high=9.0, when={})}
     entries: list[SweepEntry] = [
-        Closed(why="done"),
-        Extended(by="me", budget=Budget(trials=9), space=wider, algorithm=RandomSearch()),
+        SweepClosed(why="done"),
+        SweepExtended(by="me", budget=Budget(trials=9), space=wider, algorithm=RandomSearch()),
     ]
 
-    in_force = spec_in_force(a_spec(), entries)
+    in_force = active_spec(a_spec(), entries)
 
     assert (in_force.budget.trials, in_force.space) == (9, wider)
     assert in_force.algorithm == RandomSearch()
@@ -242,7 +246,7 @@ def test_no_trial_begins_when_a_part_of_the_budget_is_used_up(
 ) -> None:
     spec = a_spec(budget={"trials": 4, "hours": 2, "gpu_hours": 3})
 
-    why = why_no_more_trials(spec, trials=trials, hours=hours, gpu_hours=gpu_hours)
+    why = describe_exhausted_budget(spec, trials=trials, hours=hours, gpu_hours=gpu_hours)
 
     assert (why is None) if words is None else (words in (why or ""))
 
@@ -256,24 +260,34 @@ def test_no_trial_begins_when_a_part_of_the_budget_is_used_up(
         ([judged(0, 1, 0.1)], "trial 0 does not go on"),
         ([judged(7, 1, 0.1)], "trial 7 does not go on"),
         ([ended(1), ended(1)], "trial 1 does not go on"),
-        ([Closed(why="tired")], "trial 1 still goes on"),
-        ([ended(1), Closed(why="done"), suggested(2)], "closed"),
+        ([SweepClosed(why="tired")], "trial 1 still goes on"),
+        ([ended(1), SweepClosed(why="done"), suggested(2)], "closed"),
         (
-            [Extended(by="me", budget=Budget(), space=a_spec().space, algorithm=RandomSearch())],
+            [
+                SweepExtended(
+                    by="me", budget=Budget(), space=a_spec().space, algorithm=RandomSearch()
+                )
+            ],
             "a person extends",
         ),
     ],
 )
 def test_a_driver_may_not_write_what_does_not_follow(new: list[SweepEntry], words: str) -> None:
-    trials = trials_of([suggested(0), suggested(1), ended(0)])
+    trials = replay_trials([suggested(0), suggested(1), ended(0)])
 
     with pytest.raises(EntryRefused, match=words):
         check_entries(new, trials=trials, space=a_spec().space, closed=False)
 
 
 def test_what_follows_may_be_written() -> None:
-    trials = trials_of([suggested(0)])
-    new: list[SweepEntry] = [suggested(1), judged(1, 1, 0.2), ended(1), ended(0), Closed(why="x")]
+    trials = replay_trials([suggested(0)])
+    new: list[SweepEntry] = [
+        suggested(1),
+        judged(1, 1, 0.2),
+        ended(1),
+        ended(0),
+        SweepClosed(why="x"),
+    ]
 
     check_entries(new, trials=trials, space=a_spec().space, closed=False)
 
@@ -281,7 +295,7 @@ def test_what_follows_may_be_written() -> None:
 def test_an_evaluation_is_of_a_whole_epoch_of_all_repeats() -> None:
     runs = [told(2 * STEPS, 0.2, at=20), told(2 * STEPS, 0.4, at=33)]
 
-    standing = standing_of(Trial(0, {}), runs, [MAXIMISE], why=None)
+    standing = compute_standing(Trial(0, {}), runs, [MAXIMISE], why=None)
 
     (told_once,) = standing.evaluations
     assert told_once.epoch == 2
@@ -292,15 +306,15 @@ def test_an_evaluation_is_of_a_whole_epoch_of_all_repeats() -> None:
 def test_an_epoch_that_one_repeat_has_not_reached_does_not_count() -> None:
     runs = [told(STEPS, 0.2, at=20), told(2 * STEPS, 0.4, at=20)]
 
-    assert standing_of(Trial(0, {}), runs, [MAXIMISE], why=None).evaluations == ()
+    assert compute_standing(Trial(0, {}), runs, [MAXIMISE], why=None).evaluations == ()
 
 
 def test_a_value_within_an_epoch_counts_when_the_epoch_is_over() -> None:
     early = told(15, 0.2, at=17)
     late = told(15, 0.2, at=20)
 
-    assert standing_of(Trial(0, {}), [early], [MAXIMISE], why=None).evaluations == ()
-    assert standing_of(Trial(0, {}), [late], [MAXIMISE], why=None).evaluations[0].epoch == 2
+    assert compute_standing(Trial(0, {}), [early], [MAXIMISE], why=None).evaluations == ()
+    assert compute_standing(Trial(0, {}), [late], [MAXIMISE], why=None).evaluations[0].epoch == 2
 
 
 @pytest.mark.parametrize(
@@ -322,12 +336,12 @@ def test_a_trials_end_follows_from_those_of_its_runs(
     trial = Trial(0, {}, (judged(0, 1, 0.1, goes_on=not stopped),))
     runs = [TrialRun(a_run(state=RunState(state))) for state in states]
 
-    assert standing_of(trial, runs, [MAXIMISE], why=None).result == expected
+    assert compute_standing(trial, runs, [MAXIMISE], why=None).result == expected
 
 
 def test_a_trial_without_runs_has_failed_or_never_began() -> None:
-    assert standing_of(Trial(0, {}), [], [MAXIMISE], why="no spec").result == "failed"
-    assert standing_of(Trial(0, {}), [], [MAXIMISE], why=None).result == "cancelled"
+    assert compute_standing(Trial(0, {}), [], [MAXIMISE], why="no spec").result == "failed"
+    assert compute_standing(Trial(0, {}), [], [MAXIMISE], why=None).result == "cancelled"
 
 
 @pytest.mark.parametrize(
@@ -507,5 +521,5 @@ def test_epochs_that_are_swept_count_for_the_scheduler() -> None:
 
 
 def test_values_are_told_in_one_line() -> None:
-    assert values_in_words({CLS: 0.123456, LOC: 2}) == f"{CLS}=0.1235, {LOC}=2"
-    assert values_in_words({}) == "the base's own values"
+    assert format_values({CLS: 0.123456, LOC: 2}) == f"{CLS}=0.1235, {LOC}=2"
+    assert format_values({}) == "the base's own values"

@@ -15,12 +15,12 @@ from configs.catalog import parse_spec
 from configs.spec.run import RunSpec
 from tests.digits import write_digits
 from tests.factories import a_spec
-from workers.data.batches import HostBatch, one_ahead, place, place_ahead
+from workers.data.batches import HostBatch, prefetch, prefetch_to_device, to_device
 from workers.data.datasets import open_dataset
-from workers.data.loaders import training_loader
+from workers.data.loaders import build_training_loader
 from workers.data.manifest import check_dataset
-from workers.data.resolve import DatasetPlace
-from workers.models.training_config import config_from_spec
+from workers.data.resolve import LocalDataset
+from workers.models.training_config import build_training_config
 
 CPU = torch.device("cpu")
 META = torch.device("meta")
@@ -34,14 +34,14 @@ def a_run_spec(**changes: Any) -> RunSpec:
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> DatasetPlace:
+def digits(tmp_path_factory: pytest.TempPathFactory) -> LocalDataset:
     root = write_digits(tmp_path_factory.mktemp("digits"), train=3, val=3)
-    return DatasetPlace(root, check_dataset(root, digest=None))
+    return LocalDataset(root, check_dataset(root, digest=None))
 
 
 @pytest.fixture(params=["train", "val"])
-def samples(request: pytest.FixtureRequest, digits: DatasetPlace, tmp_path: Path) -> Samples:
-    config = config_from_spec(a_run_spec(), dataset=digits, run_dir=tmp_path)
+def samples(request: pytest.FixtureRequest, digits: LocalDataset, tmp_path: Path) -> Samples:
+    config = build_training_config(a_run_spec(), dataset=digits, run_dir=tmp_path)
     dataset = open_dataset(config.data[request.param])
     return [dataset[index] for index in range(3)]
 
@@ -49,7 +49,7 @@ def samples(request: pytest.FixtureRequest, digits: DatasetPlace, tmp_path: Path
 def test_a_batch_on_a_cpu_is_what_mmcv_makes_of_the_samples(samples: Samples) -> None:
     by_mmcv = scatter_gather.scatter(collate(samples, samples_per_gpu=len(samples)), [-1])[0]
 
-    ours = place(HostBatch.from_samples(samples), CPU)
+    ours = to_device(HostBatch.from_samples(samples), CPU)
 
     assert_equal(ours, by_mmcv)
 
@@ -59,17 +59,17 @@ def test_on_another_device_every_tensor_is_there_and_the_rest_is_as_it_was(
 ) -> None:
     batch = HostBatch.from_samples(samples)
 
-    elsewhere = place(batch, META)
+    elsewhere = to_device(batch, META)
 
     assert {tensor.device for tensor in tensors_of(elsewhere)} == {META}
     assert len(tensors_of(elsewhere)) == len(tensors_of(batch)) > 0
-    assert_equal(elsewhere, place(batch, CPU), compare_values=False)
+    assert_equal(elsewhere, to_device(batch, CPU), compare_values=False)
 
 
 def test_a_tensor_that_is_on_the_device_already_stays_the_same_object(samples: Samples) -> None:
     batch = HostBatch.from_samples(samples)
 
-    placed = place(batch, CPU)
+    placed = to_device(batch, CPU)
 
     for before, after in zip(tensors_of(batch), tensors_of(placed), strict=True):
         assert after is before
@@ -96,11 +96,13 @@ def test_torchs_loader_pins_every_tensor_of_a_batch(
 
 @pytest.mark.parametrize("num_gpus", [0, 1])
 def test_batches_are_pinned_for_runs_on_a_gpu_only(
-    digits: DatasetPlace, tmp_path: Path, num_gpus: int
+    digits: LocalDataset, tmp_path: Path, num_gpus: int
 ) -> None:
     spec = a_run_spec(resources={"num_gpus": num_gpus})
 
-    loader = training_loader(config_from_spec(spec, dataset=digits, run_dir=tmp_path), spec=spec)
+    loader = build_training_loader(
+        build_training_config(spec, dataset=digits, run_dir=tmp_path), spec=spec
+    )
 
     assert loader.pin_memory is (num_gpus == 1)
 
@@ -114,7 +116,7 @@ def test_bytes_of_a_batch_are_those_of_its_tensors(samples: Samples) -> None:
 def test_batches_come_in_their_order_with_all_their_parts(samples: Samples) -> None:
     batches = [[HostBatch(number=number), HostBatch(number=-number)] for number in range(3)]
 
-    placed = list(place_ahead(batches, CPU))
+    placed = list(prefetch_to_device(batches, CPU))
 
     assert placed == [[dict(part) for part in parts] for parts in batches]
 
@@ -142,7 +144,7 @@ class Copies:
 def test_a_copy_begins_before_the_one_before_it_is_used() -> None:
     copies = Copies()
 
-    assert list(one_ahead(range(3), begin=copies.begin, finish=copies.finish)) == [0, 1, 2]
+    assert list(prefetch(range(3), start=copies.begin, finish=copies.finish)) == [0, 1, 2]
 
     assert copies.events == ["begin 0", "begin 1", "finish 0", "begin 2", "finish 1", "finish 2"]
 
@@ -150,7 +152,7 @@ def test_a_copy_begins_before_the_one_before_it_is_used() -> None:
 def test_a_copy_that_finds_no_memory_beside_another_begins_after_it() -> None:
     copies = Copies(full_once_at=1)
 
-    assert list(one_ahead(range(3), begin=copies.begin, finish=copies.finish)) == [0, 1, 2]
+    assert list(prefetch(range(3), start=copies.begin, finish=copies.finish)) == [0, 1, 2]
 
     assert copies.events == ["begin 0", "finish 0", "begin 1", "begin 2", "finish 1", "finish 2"]
 
@@ -159,11 +161,11 @@ def test_a_copy_that_finds_no_memory_alone_fails() -> None:
     copies = Copies(always_full=True)
 
     with pytest.raises(torch.OutOfMemoryError):
-        list(one_ahead(range(3), begin=copies.begin, finish=copies.finish))
+        list(prefetch(range(3), start=copies.begin, finish=copies.finish))
 
 
 def test_nothing_is_kept_of_a_batch_that_is_used() -> None:
-    batches = one_ahead(range(3), begin=lambda number: torch.ones(number), finish=lambda it: it)
+    batches = prefetch(range(3), start=lambda number: torch.ones(number), finish=lambda it: it)
     first = weakref.ref(next(batches))
 
     next(batches)

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from workers.checkpoints.files import (
+    compute_sha256,
     load_checkpoint,
     load_teacher_weights,
     load_weights,
     save_atomically,
-    sha256_of,
 )
 from workers.errors import TeacherMismatch
 
@@ -71,7 +71,7 @@ def test_half_precision_weights_fill_a_full_precision_model(tmp_path: Path) -> N
     digest = load_teacher_weights(model, tmp_path / "half.pth", sha256=None)
 
     assert model.weight.dtype is torch.float32
-    assert digest == sha256_of(tmp_path / "half.pth")
+    assert digest == compute_sha256(tmp_path / "half.pth")
 
 
 def test_another_file_than_the_registered_one_is_refused(tmp_path: Path) -> None:

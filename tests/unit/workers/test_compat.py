@@ -14,8 +14,8 @@ from workers.process import compat
 
 
 def test_the_fixes_are_harmless_when_repeated() -> None:
-    compat.apply()
-    compat.apply()
+    compat.apply_patches()
+    compat.apply_patches()
 
     assert vars(np)["int"] is int
     assert vars(np)["float"] is float
@@ -38,7 +38,7 @@ class Trap:
 def test_code_in_a_cached_backbone_is_refused_and_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compat.apply()
+    compat.apply_patches()
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     name = Path(get_torchvision_models()["resnet18"]).name
     cached = tmp_path / "hub" / "checkpoints" / name

@@ -9,8 +9,8 @@ import torch
 from torch import distributed
 
 from configs.protocol.failure import FailureReason
-from workers.attempt.failures import is_others_end, is_sticky, message_of, reason_of
-from workers.process.cuda_errors import cuda_failure
+from workers.attempt.failures import classify_error, describe_error, is_peer_failure, is_sticky
+from workers.process.cuda_errors import classify_cuda_error
 
 OOM, LOST, BUG = (
     FailureReason.CUDA_OUT_OF_MEMORY,
@@ -157,7 +157,7 @@ def test_a_code_has_a_cause_whatever_the_words(
 ) -> None:
     error = with_code(code)
 
-    assert (reason_of(error), is_sticky(error)) == expected
+    assert (classify_error(error), is_sticky(error)) == expected
 
 
 @pytest.mark.parametrize("prefix", ["CUDA error: ", "CUDA driver error: ", "Cuda failure 7 '"])
@@ -170,27 +170,27 @@ def test_the_words_of_the_runtime_for_a_code_mean_the_same(
 ) -> None:
     error = RuntimeError(f"{prefix}{description(code)}\nCUDA kernel errors might be asynchronous")
 
-    assert (reason_of(error), is_sticky(error)) == expected
+    assert (classify_error(error), is_sticky(error)) == expected
 
 
 @pytest.mark.parametrize(("words", "reason", "sticky"), WORDS, ids=[row[0][:50] for row in WORDS])
 def test_words_without_a_code_have_a_cause(words: str, reason: FailureReason, sticky: bool) -> None:
     error = RuntimeError(words)
 
-    assert (reason_of(error), is_sticky(error)) == (reason, sticky)
+    assert (classify_error(error), is_sticky(error)) == (reason, sticky)
 
 
 def test_a_code_is_trusted_before_words() -> None:
     error = with_code(2, "CUDA error: device-side assert triggered")
 
-    assert reason_of(error) is OOM
+    assert classify_error(error) is OOM
     assert not is_sticky(error)
 
 
 def test_an_error_of_something_else_is_not_of_cuda() -> None:
-    assert cuda_failure(RuntimeError("out of memory: the host's")) is None
-    assert cuda_failure(OSError("Input/output error")) is None
-    assert cuda_failure(with_code(1)) is None
+    assert classify_cuda_error(RuntimeError("out of memory: the host's")) is None
+    assert classify_cuda_error(OSError("Input/output error")) is None
+    assert classify_cuda_error(with_code(1)) is None
 
 
 def test_what_is_sticky_stays_so_behind_what_came_of_it() -> None:
@@ -216,12 +216,12 @@ def test_what_is_sticky_stays_so_behind_what_came_of_it() -> None:
 def test_a_message_says_what_to_do_where_it_depends_on_the_error(
     error: Exception, advice: str
 ) -> None:
-    assert advice in message_of(error)
+    assert advice in describe_error(error)
 
 
 def test_a_process_whose_own_gpu_fails_inside_of_nccl_does_not_blame_another() -> None:
     own = distributed.DistBackendError("NCCL error, Last error: Cuda failure 2 'out of memory'")
     others = distributed.DistBackendError("NCCL error: remote process exited or network error")
 
-    assert not is_others_end(own)
-    assert is_others_end(others)
+    assert not is_peer_failure(own)
+    assert is_peer_failure(others)

@@ -13,9 +13,9 @@ import pytest
 import workers.cli.doctor
 from configs.protocol.names import GPUS_FINDING
 from tests.unit.workers.machine.machines import machine, usable_gpu, write_machine
-from workers.cli.doctor import Machine, examine
-from workers.machine.driver import NvmlAnswer, read_driver
-from workers.machine.finding import Finding
+from workers.cli.doctor import DoctorEnvironment, run_checks
+from workers.machine.driver import NvmlResult, read_driver
+from workers.machine.finding import MachineFinding
 from workers.machine.gpu import GpuReport
 from workers.machine.gpu_findings import TorchBuild, examine_machine
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
 
-def gpu_findings(place: Machine) -> list[Finding]:
+def gpu_findings(place: DoctorEnvironment) -> list[MachineFinding]:
     driver = read_driver(place.root, environment=place.environment, ask_nvml=place.ask_nvml)
     examination = examine_machine(
         driver,
@@ -37,7 +37,7 @@ def gpu_findings(place: Machine) -> list[Finding]:
     return list(examination.findings())
 
 
-def comparison(place: Machine) -> Finding:
+def comparison(place: DoctorEnvironment) -> MachineFinding:
     first = gpu_findings(place)[0]
     assert first.name == GPUS_FINDING
     return first
@@ -53,7 +53,7 @@ def test_a_machine_without_gpus_is_fit(tmp_path: Path) -> None:
 def test_every_gpu_is_named_with_capability_memory_and_driver(tmp_path: Path) -> None:
     root = write_machine(tmp_path, device_files=2, driver="580.95.05")
 
-    summary, *each = gpu_findings(machine(root, nvml=NvmlAnswer(num_gpus=2)))
+    summary, *each = gpu_findings(machine(root, nvml=NvmlResult(num_gpus=2)))
 
     assert summary.ok
     assert "all 2" in summary.detail
@@ -75,7 +75,7 @@ def test_gpus_that_torch_cannot_see_are_a_fault_that_names_the_driver(tmp_path: 
 
 
 def test_a_gpu_that_only_nvml_shows_is_a_fault_if_torch_cannot_use_it(tmp_path: Path) -> None:
-    place = machine(write_machine(tmp_path), nvml=NvmlAnswer(num_gpus=1), errors={"0": "none"})
+    place = machine(write_machine(tmp_path), nvml=NvmlResult(num_gpus=1), errors={"0": "none"})
 
     assert not comparison(place).ok
 
@@ -227,14 +227,14 @@ def test_shared_memory_has_two_gib_for_each_gpu_and_one_at_least(
     monkeypatch.setattr(shutil, "disk_usage", {root / "dev" / "shm": usage}.get)
     monkeypatch.setattr(workers.cli.doctor, "_operators", lambda: "not of interest")
 
-    findings = {finding.name: finding for finding in examine(machine(root))}
+    findings = {finding.name: finding for finding in run_checks(machine(root))}
 
     assert findings["shared memory"].ok is is_ok
     assert is_ok or "RAY_GPU_SHM" in findings["shared memory"].advice
 
 
 def test_this_machine_is_examined_whole() -> None:
-    findings = examine()
+    findings = run_checks()
 
     names = [finding.name for finding in findings]
     assert names[:3] == ["versions", "mmcv operators", GPUS_FINDING]
@@ -247,7 +247,7 @@ def test_a_broken_mmcv_does_not_hide_the_other_findings(
 ) -> None:
     monkeypatch.setitem(sys.modules, "workers.machine.operators", None)
 
-    findings = {finding.name: finding for finding in examine(machine(write_machine(tmp_path)))}
+    findings = {finding.name: finding for finding in run_checks(machine(write_machine(tmp_path)))}
 
     assert not findings["mmcv operators"].ok
     assert "make clean setup" in findings["mmcv operators"].advice
@@ -279,7 +279,7 @@ def examine_with(stand_in):
     for name in list(sys.modules):
         if name.partition(".")[0] == "mmcv" or name == "workers.machine.operators":
             del sys.modules[name]
-    (finding,) = [each for each in workers.cli.doctor.examine() if each.name == "mmcv operators"]
+    (finding,) = [each for each in workers.cli.doctor.run_checks() if each.name == "mmcv operators"]
     print(finding.ok, finding.detail, finding.advice, sep="; ")
 
 for stand_in in sys.argv[2:]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from configs.spec.detector import Detector
 from workers.errors import InvalidSpec
-from workers.models.detector_config import detector_config
+from workers.models.detector_config import build_detector_config
 from workers.models.efficientnet_lite import TandemEfficientNetLite
 
 IMAGE = torch.rand(1, 3, 64, 96)
@@ -50,7 +50,7 @@ def a_backbone(variant: int = 0, **options: object) -> TandemEfficientNetLite:
 @pytest.mark.parametrize("variant", [0, 1, 2])
 def test_features_have_the_strides_and_channels_that_the_pyramid_is_told(variant: int) -> None:
     asked = {"backbone": {"kind": "efficientnet_lite", "variant": variant}}
-    neck = detector_config(Detector.model_validate(asked), classes=("cat",)).neck
+    neck = build_detector_config(Detector.model_validate(asked), classes=("cat",)).neck
 
     features = a_backbone(variant)(IMAGE)
 

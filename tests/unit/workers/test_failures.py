@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader
 
 from configs.protocol.failure import FailureReason, advice
 from configs.protocol.names import ExitCode
-from workers.attempt.failures import exit_code_of, message_of, reason_of
+from workers.attempt.failures import classify_error, describe_error, exit_code_for
 from workers.errors import NanLoss
-from workers.training.step import refuse_strange
+from workers.training.step import check_finite
 
 R = FailureReason
 KILLED = RuntimeError(
@@ -68,7 +68,7 @@ CAUSES = [
 
 @pytest.mark.parametrize(("error", "reason"), CAUSES, ids=[f"{error!r:.50}" for error, _ in CAUSES])
 def test_a_cause_is_found(error: Exception, reason: FailureReason) -> None:
-    assert reason_of(error) is reason
+    assert classify_error(error) is reason
 
 
 def test_a_cause_is_found_behind_what_came_of_it() -> None:
@@ -76,19 +76,19 @@ def test_a_cause_is_found_behind_what_came_of_it() -> None:
     error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
     error.__context__ = behind
 
-    assert reason_of(error) is FailureReason.DISK_FULL
+    assert classify_error(error) is FailureReason.DISK_FULL
 
 
 def test_a_loader_that_the_kernel_killed_for_memory_is_told_from_one_that_was_killed() -> None:
-    assert reason_of(KILLED, oom_kills=1) is FailureReason.HOST_OUT_OF_MEMORY
-    assert reason_of(RuntimeError("shapes do not match"), oom_kills=1) is FailureReason.BUG
+    assert classify_error(KILLED, oom_kills=1) is FailureReason.HOST_OUT_OF_MEMORY
+    assert classify_error(RuntimeError("shapes do not match"), oom_kills=1) is FailureReason.BUG
 
 
 def test_torchs_own_words_for_no_memory_are_known() -> None:
     with pytest.raises(RuntimeError) as failed:
         torch.empty(10**15)
 
-    assert reason_of(failed.value) is FailureReason.HOST_OUT_OF_MEMORY
+    assert classify_error(failed.value) is FailureReason.HOST_OUT_OF_MEMORY
 
 
 class Deadly:
@@ -116,12 +116,12 @@ def test_torchs_own_words_for_a_loader_that_failed_are_known(dataset: Deadly) ->
     with pytest.raises((RuntimeError, OSError)) as failed:
         next(iter(loader))
 
-    assert reason_of(failed.value) is FailureReason.NODE_LOST
+    assert classify_error(failed.value) is FailureReason.NODE_LOST
 
 
 def test_shared_memory_that_is_too_small_is_said_with_what_to_do() -> None:
-    assert "--shm-size" in message_of(BUS_ERROR)
-    assert "--shm-size" not in message_of(KILLED)
+    assert "--shm-size" in describe_error(BUS_ERROR)
+    assert "--shm-size" not in describe_error(KILLED)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_shared_memory_that_is_too_small_is_said_with_what_to_do() -> None:
 def test_the_exit_code_tells_whether_and_why_to_try_again(
     reason: FailureReason, code: ExitCode
 ) -> None:
-    assert exit_code_of(reason) is code
+    assert exit_code_for(reason) is code
 
 
 @pytest.mark.parametrize(
@@ -151,10 +151,10 @@ def test_out_of_memory_names_batch_size_and_resolution(reason: FailureReason) ->
 
 def test_a_loss_that_overflows_in_fp16_names_the_precisions_that_do_not() -> None:
     with pytest.raises(NanLoss) as in_fp16:
-        refuse_strange({"loss_cls": float("inf")}, step=7, is_fp16=True)
+        check_finite({"loss_cls": float("inf")}, step=7, is_fp16=True)
     with pytest.raises(NanLoss) as in_fp32:
-        refuse_strange({"loss_cls": float("inf")}, step=7, is_fp16=False)
+        check_finite({"loss_cls": float("inf")}, step=7, is_fp16=False)
 
-    assert "compute.precision bf16 or tf32" in message_of(in_fp16.value)
-    assert "compute.precision" not in message_of(in_fp32.value)
+    assert "compute.precision bf16 or tf32" in describe_error(in_fp16.value)
+    assert "compute.precision" not in describe_error(in_fp32.value)
     assert "compute.precision bf16" in advice(FailureReason.NAN_LOSS)

@@ -11,7 +11,7 @@ import torch
 
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import ExitCode
-from workers.attempt.failures import cause_of
+from workers.attempt.failures import diagnose_failure
 from workers.process.gpu_context import CudaContext
 
 GIB = 1 << 30
@@ -64,7 +64,7 @@ class SimulatedCuda:
 def test_memory_that_others_hold_is_the_nodes_fault(others: int, reason: FailureReason) -> None:
     cuda = SimulatedCuda(reserved=30 * GIB, used_by_others=others)
 
-    cause = cause_of(OOM, foreign_bytes=CudaContext(cuda).foreign_bytes)
+    cause = diagnose_failure(OOM, foreign_bytes=CudaContext(cuda).foreign_bytes)
 
     assert cause.reason is reason
 
@@ -72,7 +72,7 @@ def test_memory_that_others_hold_is_the_nodes_fault(others: int, reason: Failure
 def test_it_is_said_how_much_others_hold() -> None:
     cuda = SimulatedCuda(used_by_others=40 * GIB)
 
-    cause = cause_of(OOM, foreign_bytes=CudaContext(cuda).foreign_bytes)
+    cause = diagnose_failure(OOM, foreign_bytes=CudaContext(cuda).foreign_bytes)
 
     assert "40.0 GiB of the GPU are held by another process" in cause.message
 
@@ -80,7 +80,7 @@ def test_it_is_said_how_much_others_hold() -> None:
 def test_only_a_lack_of_memory_makes_anybody_ask_for_memory() -> None:
     cuda = SimulatedCuda(used_by_others=40 * GIB)
 
-    cause = cause_of(KeyError("x"), foreign_bytes=CudaContext(cuda).foreign_bytes)
+    cause = diagnose_failure(KeyError("x"), foreign_bytes=CudaContext(cuda).foreign_bytes)
 
     assert cause.reason is FailureReason.BUG
     assert cuda.calls == []
@@ -123,7 +123,7 @@ def test_an_abandoned_process_runs_nothing_any_more(tmp_path: Path) -> None:
         "from configs.spec import ExitCode\n"
         "from workers.process.gpu_context import CudaContext\n"
         "atexit.register(lambda: Path(sys.argv[1]).touch())\n"
-        "CudaContext().abandon(ExitCode.INTERRUPTED)\n"
+        "CudaContext().exit_process(ExitCode.INTERRUPTED)\n"
     )
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from workers.process.gpu_environment import gpu_environment
-from workers.ray_train.launcher import environment_of_processes
+from workers.ray_train.launcher import process_environment
 
 GROWING = "expandable_segments:True"
 
@@ -27,7 +27,7 @@ def test_an_operators_workspace_is_left_alone() -> None:
 
 
 def test_processes_of_a_group_have_the_same_environment_as_a_run_alone() -> None:
-    env = environment_of_processes({"TANDEM_ATTEMPT": "r1-a2"}, has_gpus=True)
+    env = process_environment({"TANDEM_ATTEMPT": "r1-a2"}, has_gpus=True)
 
     assert env == {"TANDEM_ATTEMPT": "r1-a2"} | gpu_environment({})
 
@@ -35,13 +35,13 @@ def test_processes_of_a_group_have_the_same_environment_as_a_run_alone() -> None
 def test_what_is_set_for_the_driver_is_handed_on_to_its_group() -> None:
     mine = {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:128"}
 
-    env = environment_of_processes(mine, has_gpus=True)
+    env = process_environment(mine, has_gpus=True)
 
     assert env["PYTORCH_CUDA_ALLOC_CONF"] == "max_split_size_mb:128"
     assert "PYTORCH_ALLOC_CONF" not in env
 
 
 def test_processes_without_gpus_see_none() -> None:
-    env = environment_of_processes({}, has_gpus=False)
+    env = process_environment({}, has_gpus=False)
 
     assert env == {"TANDEM_ATTEMPT": "", "CUDA_VISIBLE_DEVICES": ""}

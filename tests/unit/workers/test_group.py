@@ -16,15 +16,21 @@ from configs.protocol.failure import FailureReason
 from configs.protocol.names import RunFile
 from configs.protocol.records import Outcome
 from tests.unit.workers.reporting.records import a_run_spec
-from workers.attempt.failures import is_others_end
-from workers.attempt.files import Failure, Part, Slips, Witness, whole_lines
+from workers.attempt.failures import is_peer_failure
+from workers.attempt.files import (
+    AttemptFiles,
+    FailureReporter,
+    ProcessFailure,
+    ProcessSpec,
+    complete_spool_bytes,
+)
 from workers.ray_train.launcher import Placement, failure_from_ray
-from workers.ray_train.worker import failure_of
-from workers.telemetry.identity import Identity
+from workers.ray_train.worker import diagnose_process_failure
+from workers.telemetry.identity import AttemptIdentity
 
 GONE = RuntimeError("[/x/gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer")
 LOST = WorkerHealthCheckFailedError("A worker died.", ActorDiedError())
-BROKEN = Failure(reason=FailureReason.BUG, message="it broke")
+BROKEN = ProcessFailure(reason=FailureReason.BUG, message="it broke")
 
 
 def a_group_error(**errors: Exception) -> WorkerGroupError:
@@ -115,90 +121,92 @@ def test_the_node_of_the_process_that_failed_is_named(
 def test_processes_leave_word_of_their_nodes_until_the_attempt_starts_again(
     tmp_path: Path,
 ) -> None:
-    slips = Slips(tmp_path, attempt=3)
-    slips.keep_node(0, "n0")
-    slips.keep_node(11, "n1")
-    Slips(tmp_path, attempt=31).keep_node(0, "another attempt's")
+    slips = AttemptFiles(tmp_path, attempt=3)
+    slips.write_node_id(0, "n0")
+    slips.write_node_id(11, "n1")
+    AttemptFiles(tmp_path, attempt=31).write_node_id(0, "another attempt's")
 
-    assert slips.nodes() == {0: "n0", 11: "n1"}
+    assert slips.read_node_ids() == {0: "n0", 11: "n1"}
     slips.clear()
 
-    assert slips.nodes() == {}
+    assert slips.read_node_ids() == {}
 
 
 def test_a_process_that_cannot_reach_another_is_not_the_cause() -> None:
-    assert is_others_end(GONE)
-    assert not is_others_end(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert is_peer_failure(GONE)
+    assert not is_peer_failure(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 def test_a_process_that_fails_names_its_node_and_one_that_notices_names_none(
     tmp_path: Path,
 ) -> None:
-    part = Part(
+    part = ProcessSpec(
         spec=a_run_spec(),
-        identity=Identity(run_id="r1"),
+        identity=AttemptIdentity(run_id="r1"),
         run_dir=str(tmp_path),
-        spool_from=0,
-        stall_after_s=300.0,
+        spool_offset=0,
+        stall_timeout_s=300.0,
     )
 
-    lost = failure_of(RuntimeError("CUDA error: GPU is lost"), part=part, node_id="n7")
+    lost = diagnose_process_failure(
+        RuntimeError("CUDA error: GPU is lost"), process_spec=part, node_id="n7"
+    )
 
     assert lost is not None
     assert (lost.reason, lost.node_id) == (FailureReason.NODE_LOST, "n7")
-    assert failure_of(GONE, part=part, node_id="n7") is None
+    assert diagnose_process_failure(GONE, process_spec=part, node_id="n7") is None
 
 
 def test_the_first_failure_is_kept(tmp_path: Path) -> None:
-    slips = Slips(tmp_path, attempt=2)
+    slips = AttemptFiles(tmp_path, attempt=2)
 
-    slips.keep_failure(BROKEN)
-    slips.keep_failure(Failure(reason=FailureReason.NAN_LOSS, message="later"))
+    slips.write_failure(BROKEN)
+    slips.write_failure(ProcessFailure(reason=FailureReason.NAN_LOSS, message="later"))
 
-    assert slips.failure() == BROKEN
-    assert Slips(tmp_path, attempt=1).failure() is None
+    assert slips.read_failure() == BROKEN
+    assert AttemptFiles(tmp_path, attempt=1).read_failure() is None
 
 
 def test_a_failure_whose_writer_died_over_it_is_none(tmp_path: Path) -> None:
     (tmp_path / RunFile.LOGS).mkdir()
     (tmp_path / RunFile.LOGS / "attempt-1.failure.json").write_text('{"reason": "b')
 
-    assert Slips(tmp_path, attempt=1).failure() is None
+    assert AttemptFiles(tmp_path, attempt=1).read_failure() is None
 
 
 def test_an_attempt_that_starts_again_forgets_failure_and_wish(tmp_path: Path) -> None:
-    slips = Slips(tmp_path, attempt=1)
-    slips.keep_failure(BROKEN)
-    slips.ask_to_leave()
-    assert slips.is_to_leave()
+    slips = AttemptFiles(tmp_path, attempt=1)
+    slips.write_failure(BROKEN)
+    slips.request_stop()
+    assert slips.is_stop_requested()
 
     slips.clear()
 
-    assert slips.failure() is None
-    assert not slips.is_to_leave()
+    assert slips.read_failure() is None
+    assert not slips.is_stop_requested()
 
 
 def test_a_witness_keeps_failures_and_nothing_else(tmp_path: Path) -> None:
-    slips = Slips(tmp_path, attempt=1)
+    slips = AttemptFiles(tmp_path, attempt=1)
 
-    Witness(slips).outcome("cancelled", message="as asked")
-    assert slips.failure() is None
-    Witness(slips).outcome("failed", reason=FailureReason.BUG, message="it broke")
+    FailureReporter(slips).report_outcome("cancelled", message="as asked")
+    assert slips.read_failure() is None
+    FailureReporter(slips).report_outcome("failed", reason=FailureReason.BUG, message="it broke")
 
-    assert slips.failure() == BROKEN
+    assert slips.read_failure() == BROKEN
 
 
 def test_the_last_word_is_the_attempts_own_and_new(tmp_path: Path) -> None:
     spool = tmp_path / RunFile.SPOOL
-    assert Slips(tmp_path, attempt=1).last_word() is None
+    assert AttemptFiles(tmp_path, attempt=1).read_outcome() is None
 
     spool.write_text(an_outcome(1) + '{"torn')
-    earlier = whole_lines(tmp_path)
+    earlier = complete_spool_bytes(tmp_path)
     spool.write_text(an_outcome(1) + an_outcome(2))
 
-    assert Slips(tmp_path, attempt=1).last_word() is not None
-    assert Slips(tmp_path, attempt=1, spool_from=earlier).last_word() is None
-    said = Slips(tmp_path, attempt=2, spool_from=earlier).last_word()
+    assert AttemptFiles(tmp_path, attempt=1).read_outcome() is not None
+    assert AttemptFiles(tmp_path, attempt=1, spool_offset=earlier).read_outcome() is None
+    said = AttemptFiles(tmp_path, attempt=2, spool_offset=earlier).read_outcome()
     assert said is not None
     assert said.attempt == 2
 

@@ -9,19 +9,19 @@ import torch
 from configs.protocol.names import RunFile
 from configs.spec.compute import Checkpoints
 from workers.checkpoints import store as checkpoints_store
-from workers.checkpoints.files import load_checkpoint, sha256_of
+from workers.checkpoints.files import compute_sha256, load_checkpoint
 from workers.checkpoints.store import CheckpointStore
 
 
 def a_store(folder: Path, said: list[str] | None = None, **policy: Any) -> CheckpointStore:
     return CheckpointStore(
-        folder, Checkpoints(**policy), say=(said if said is not None else []).append
+        folder, Checkpoints(**policy), notify=(said if said is not None else []).append
     )
 
 
 def write(store: CheckpointStore, step: int, *, size: int = 10) -> None:
     checkpoint = {"step": step, "weights": torch.zeros(size)}
-    store.save_to_go_on(checkpoint, step=step, epoch=step // 10, ends_epoch=step % 10 == 0)
+    store.save_resume(checkpoint, step=step, epoch=step // 10, ends_epoch=step % 10 == 0)
 
 
 def write_student(store: CheckpointStore, step: int, mean_ap: float) -> None:
@@ -52,17 +52,17 @@ def test_what_is_written_is_known_without_reading_it_again(
 
     def recorded(path: Path) -> str:
         read.append(path)
-        return sha256_of(path)
+        return compute_sha256(path)
 
-    monkeypatch.setattr(checkpoints_store, "sha256_of", recorded)
+    monkeypatch.setattr(checkpoints_store, "compute_sha256", recorded)
 
     write(store, 10, size=3_000_000)
 
     assert read == []
-    (manifest,) = store.manifests("resume")
+    (manifest,) = store.list_manifests("resume")
     path = tmp_path / RunFile.CHECKPOINTS / manifest.file
     assert manifest.num_bytes == path.stat().st_size > 12_000_000
-    assert manifest.sha256 == sha256_of(path)
+    assert manifest.sha256 == compute_sha256(path)
 
 
 def test_every_so_manieth_epoch_stays_for_good(tmp_path: Path) -> None:
@@ -136,14 +136,14 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damag
         case "gone":
             path.unlink()
 
-    newest = store.newest()
+    newest = store.load_newest()
 
     assert newest is not None
     assert newest["step"] == 2
 
 
 def test_without_any_whole_checkpoint_a_run_begins(tmp_path: Path) -> None:
-    assert a_store(tmp_path).newest() is None
+    assert a_store(tmp_path).load_newest() is None
 
 
 def test_what_a_killed_writer_left_is_taken_away(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from workers.data.loaders import EpochOrder, SeededDataset, Share
+from workers.data.loaders import BatchShard, GroupedBatchSampler, SeededDataset
 
 
 class Dice:
@@ -17,14 +17,14 @@ class Dice:
         return index, float(np.random.random())
 
 
-ALONE = Share()
+ALONE = BatchShard()
 ORIENTATIONS = np.array([0, 1, 0, 1, 0, 1, 1])
 
 
 def an_order(
-    epoch: int, *, seed: int = 0, batch_size: int = 2, step: int = 0, share: Share = ALONE
+    epoch: int, *, seed: int = 0, batch_size: int = 2, step: int = 0, share: BatchShard = ALONE
 ) -> list[list[int]]:
-    order = EpochOrder(ORIENTATIONS, batch_size=batch_size, seed=seed, share=share)
+    order = GroupedBatchSampler(ORIENTATIONS, batch_size=batch_size, seed=seed, share=share)
     order.begin(epoch, step=step)
     return list(order)
 
@@ -51,7 +51,8 @@ def test_processes_and_parts_share_every_batch_of_one_process() -> None:
     whole = an_order(1, batch_size=4)
 
     shared = [
-        an_order(1, batch_size=4, share=Share(rank=rank, processes=2, parts=2)) for rank in (0, 1)
+        an_order(1, batch_size=4, share=BatchShard(rank=rank, processes=2, micro_batches=2))
+        for rank in (0, 1)
     ]
 
     pieces = [zip(*(iter(of_process),) * 2, strict=True) for of_process in shared]
@@ -60,8 +61,8 @@ def test_processes_and_parts_share_every_batch_of_one_process() -> None:
 
 
 def test_fewer_processes_see_the_same_images_in_each_part() -> None:
-    four = [an_order(0, batch_size=4, share=Share(rank, 4, 1)) for rank in range(4)]
-    two = [an_order(0, batch_size=4, share=Share(rank, 2, 2)) for rank in range(2)]
+    four = [an_order(0, batch_size=4, share=BatchShard(rank, 4, 1)) for rank in range(4)]
+    two = [an_order(0, batch_size=4, share=BatchShard(rank, 2, 2)) for rank in range(2)]
 
     assert two[0][:2] == [four[0][0], four[2][0]]
     assert two[1][:2] == [four[1][0], four[3][0]]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from workers.training.loop import Guard, Lockstep
+from workers.training.loop import TrainLoop, TurnGuard
 from workers.training.runner import Runner
 
 STEPS = 4
@@ -34,8 +34,8 @@ class SimulatedStepper:
 class SimulatedRunner(Runner):
     """A runner without a config: a model of one weight, and no hooks."""
 
-    def __init__(self, stepper: SimulatedStepper, *, epochs: int = 1) -> None:
-        self.stepper: Any = stepper
+    def __init__(self, train_step: SimulatedStepper, *, epochs: int = 1) -> None:
+        self.train_step: Any = train_step
         self.model = torch.nn.Linear(1, 1)
         self._epoch = self._iter = 0
         self._max_epochs = epochs
@@ -74,7 +74,7 @@ class SimulatedLoader:
             yield {"number": torch.tensor(number)}
 
 
-def swallowing(besides: list[int]) -> Guard:
+def swallowing(besides: list[int]) -> TurnGuard:
     """Ends a student by what it raises, and notes how many others there were."""
 
     @contextmanager
@@ -89,8 +89,8 @@ def swallowing(besides: list[int]) -> Guard:
 
 def lockstep(
     runners: list[SimulatedRunner], loader: SimulatedLoader | None = None, **options: Any
-) -> Lockstep:
-    return Lockstep(runners, loader or SimulatedLoader(), device=torch.device("cpu"), **options)
+) -> TrainLoop:
+    return TrainLoop(runners, loader or SimulatedLoader(), device=torch.device("cpu"), **options)
 
 
 def test_a_student_that_is_out_is_gone_when_its_memory_is_to_be_given_back() -> None:
@@ -103,7 +103,7 @@ def test_a_student_that_is_out_is_gone_when_its_memory_is_to_be_given_back() -> 
 
     loop = lockstep(runners, guard=swallowing([]), on_departure=note)
     del runners
-    loop.go()
+    loop.run()
 
     assert alive[0] == (False, False)
 
@@ -112,7 +112,7 @@ def test_students_that_fail_in_one_step_all_had_the_others_beside_them() -> None
     besides: list[int] = []
     runners = [SimulatedRunner(SimulatedStepper(fails_at=2)) for _ in range(3)]
 
-    lockstep(runners, guard=swallowing(besides)).go()
+    lockstep(runners, guard=swallowing(besides)).run()
 
     assert besides == [2, 2, 2]
 
@@ -121,7 +121,7 @@ def test_a_student_that_fails_a_step_later_is_alone() -> None:
     besides: list[int] = []
     runners = [SimulatedRunner(SimulatedStepper(fails_at=step)) for step in (2, 3)]
 
-    lockstep(runners, guard=swallowing(besides)).go()
+    lockstep(runners, guard=swallowing(besides)).run()
 
     assert besides == [1, 0]
 
@@ -135,7 +135,7 @@ def test_a_batch_that_found_no_memory_is_made_again_for_those_who_stay() -> None
         asked.append((error, beside))
         return 2
 
-    lockstep([SimulatedRunner(one) for one in steppers], loader, make_room=last_leaves).go()
+    lockstep([SimulatedRunner(one) for one in steppers], loader, make_room=last_leaves).run()
 
     assert asked == [(OOM, 2)]
     assert loader.batch_sampler.begun == [(0, 0), (0, 2)]
@@ -154,7 +154,7 @@ def test_the_number_beside_is_that_of_the_step_also_when_a_batch_fails_twice() -
         return next(leaving)
 
     runners = [SimulatedRunner(SimulatedStepper()) for _ in range(2)]
-    lockstep(runners, loader, make_room=fails_again).go()
+    lockstep(runners, loader, make_room=fails_again).run()
 
     assert besides == [1, 1]
 
@@ -165,7 +165,7 @@ def test_what_nobody_makes_room_for_is_raised(make_room: Callable[..., int] | No
     runners = [SimulatedRunner(SimulatedStepper()) for _ in range(2)]
 
     with pytest.raises(torch.OutOfMemoryError):
-        lockstep(runners, SimulatedLoader(at2=OOM), **options).go()
+        lockstep(runners, SimulatedLoader(at2=OOM), **options).run()
 
 
 def test_a_student_that_joins_later_looks_on_until_its_step_has_come() -> None:
@@ -173,7 +173,7 @@ def test_a_student_that_joins_later_looks_on_until_its_step_has_come() -> None:
     runners = [SimulatedRunner(early), SimulatedRunner(late)]
     runners[1].go_on_from(epoch=0, step=3)
 
-    lockstep(runners).go()
+    lockstep(runners).run()
 
     assert early.seen == [0, 1, 2, 3]
     assert late.seen == [3]

@@ -11,15 +11,17 @@ from configs.spec.detector import Detector, GflHead, Neck, ResNet
 from configs.spec.distillation import Bckd
 from configs.spec.run import TeacherFiles
 from tests.factories import CLASSES, a_bckd_spec, a_manifest, a_spec
-from workers.data.resolve import DatasetPlace
-from workers.models.detector_config import detector_config
-from workers.models.training_config import config_from_spec
+from workers.data.resolve import LocalDataset
+from workers.models.detector_config import build_detector_config
+from workers.models.training_config import build_training_config
 
-PLACE = DatasetPlace(Path("/data/pets"), a_manifest())
+PLACE = LocalDataset(Path("/data/pets"), a_manifest())
 
 
 def a_config(**changes: Any) -> Config:
-    return config_from_spec(parse_spec(a_spec(**changes)), dataset=PLACE, run_dir=Path("/runs/r"))
+    return build_training_config(
+        parse_spec(a_spec(**changes)), dataset=PLACE, run_dir=Path("/runs/r")
+    )
 
 
 def test_files_classes_and_sizes_are_those_of_spec_and_dataset() -> None:
@@ -50,7 +52,7 @@ def test_the_neck_takes_what_the_backbone_gives(
 ) -> None:
     detector = Detector(backbone=ResNet(depth=depth, width=width), neck=Neck(channels=64))
 
-    model = detector_config(detector, classes=CLASSES)
+    model = build_detector_config(detector, classes=CLASSES)
 
     assert model.neck.in_channels == channels
     assert model.bbox_head.in_channels == 64
@@ -61,7 +63,7 @@ def test_the_neck_takes_what_the_backbone_gives(
 def test_a_group_of_the_head_has_two_channels_at_least(channels: int, groups: int) -> None:
     detector = Detector(backbone=ResNet(depth=18), head=GflHead(channels=channels))
 
-    assert detector_config(detector, classes=CLASSES).bbox_head.norm_cfg.num_groups == groups
+    assert build_detector_config(detector, classes=CLASSES).bbox_head.norm_cfg.num_groups == groups
 
 
 def test_schedules_and_optimizers_become_mmcvs() -> None:
@@ -91,7 +93,7 @@ def test_a_student_with_a_teacher_gets_its_files_and_weights() -> None:
         checkpoint="/t.pth", detector=Detector(backbone=ResNet(depth=34)), classes=CLASSES
     )
 
-    model = config_from_spec(
+    model = build_training_config(
         spec.model_copy(update={"teacher": teacher}), dataset=PLACE, run_dir=Path("/r")
     ).model
 

@@ -10,12 +10,12 @@ import pytest
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import RunFile
 from workers.process.oom import (
-    StartMark,
-    cause_of_death,
-    leave_start_mark,
-    obituary,
-    oom_counter,
+    StartRecord,
+    find_oom_counter,
+    oom_kill_cause,
+    oom_kill_message,
     oom_kills_since_start,
+    write_start_record,
 )
 
 DEAD = 2**22 + 1
@@ -28,11 +28,11 @@ def a_counter(file: Path, kills: int) -> Path:
     return file
 
 
-def a_mark(run_dir: Path, counting: Path, **changes: object) -> StartMark:
+def a_mark(run_dir: Path, counting: Path, **changes: object) -> StartRecord:
     """Attempt 1's, when 2 had been killed; its process is gone."""
-    mark = leave_start_mark(run_dir, attempt=1)
+    mark = write_start_record(run_dir, attempt=1)
     facts = {"pid": DEAD, "counter": str(counting), "oom_kills": 2}
-    changed = StartMark.model_validate(mark.model_dump() | facts | changes)
+    changed = StartRecord.model_validate(mark.model_dump() | facts | changes)
     (run_dir / RunFile.LOGS / "attempt-1.start.json").write_text(changed.model_dump_json())
     return changed
 
@@ -52,21 +52,21 @@ def test_the_kernels_count_is_found(tmp_path: Path, of_process: str, file: str) 
     (tmp_path / "proc" / "self" / "cgroup").write_text(of_process + "\n")
     counter = a_counter(tmp_path / "cgroup" / file, 0)
 
-    assert oom_counter(proc=tmp_path / "proc", cgroups=tmp_path / "cgroup") == counter
+    assert find_oom_counter(proc=tmp_path / "proc", cgroups=tmp_path / "cgroup") == counter
 
 
 def test_a_machine_without_a_count_says_nothing(tmp_path: Path) -> None:
-    assert oom_counter(proc=tmp_path, cgroups=tmp_path) is None
+    assert find_oom_counter(proc=tmp_path, cgroups=tmp_path) is None
     assert oom_kills_since_start(tmp_path, attempt=1) == 0
-    assert cause_of_death(tmp_path, attempt=1) is None
+    assert oom_kill_cause(tmp_path, attempt=1) is None
 
 
 def test_an_attempt_that_the_kernel_ended_is_known(tmp_path: Path) -> None:
     a_mark(tmp_path, a_counter(tmp_path / "events", 3))
 
-    assert cause_of_death(tmp_path, attempt=1) is FailureReason.HOST_OUT_OF_MEMORY
-    assert "oom_kill rose from 2 to 3" in (obituary(tmp_path, attempt=1) or "")
-    assert obituary(tmp_path, attempt=2) is None
+    assert oom_kill_cause(tmp_path, attempt=1) is FailureReason.HOST_OUT_OF_MEMORY
+    assert "oom_kill rose from 2 to 3" in (oom_kill_message(tmp_path, attempt=1) or "")
+    assert oom_kill_message(tmp_path, attempt=2) is None
 
 
 @pytest.mark.parametrize(
@@ -85,14 +85,14 @@ def test_what_is_no_proof_is_no_cause(
 ) -> None:
     a_mark(tmp_path, a_counter(tmp_path / "events", kills), **changes)
 
-    assert cause_of_death(tmp_path, attempt=1) is None
+    assert oom_kill_cause(tmp_path, attempt=1) is None
 
 
 def test_a_process_that_lives_was_not_killed_and_hears_of_its_children(tmp_path: Path) -> None:
-    mark = leave_start_mark(tmp_path, attempt=1)
+    mark = write_start_record(tmp_path, attempt=1)
     a_mark(tmp_path, a_counter(tmp_path / "events", 3), pid=os.getpid(), created=mark.created)
 
-    assert cause_of_death(tmp_path, attempt=1) is None
+    assert oom_kill_cause(tmp_path, attempt=1) is None
     assert oom_kills_since_start(tmp_path, attempt=1) == 1
 
 
@@ -100,7 +100,7 @@ def test_another_process_with_the_same_number_is_another_one(tmp_path: Path) -> 
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         a_mark(tmp_path, a_counter(tmp_path / "events", 3), pid=other.pid, created=1.0)
 
-        assert cause_of_death(tmp_path, attempt=1) is FailureReason.HOST_OUT_OF_MEMORY
+        assert oom_kill_cause(tmp_path, attempt=1) is FailureReason.HOST_OUT_OF_MEMORY
         other.communicate(b"\n")
 
 
@@ -108,4 +108,4 @@ def test_a_mark_that_was_cut_off_is_none(tmp_path: Path) -> None:
     a_mark(tmp_path, a_counter(tmp_path / "events", 3))
     (tmp_path / RunFile.LOGS / "attempt-1.start.json").write_text('{"host": "x')
 
-    assert cause_of_death(tmp_path, attempt=1) is None
+    assert oom_kill_cause(tmp_path, attempt=1) is None

@@ -7,7 +7,7 @@ import pytest
 from configs.catalog import parse_spec
 from configs.spec.run import TeacherFiles
 from tests.factories import CLASSES, a_bckd_spec, a_detector_spec, a_manifest
-from workers.training.resume import differences, run_identity
+from workers.training.resume import find_differences, run_identity
 
 TEACHER = "a" * 64
 
@@ -43,7 +43,7 @@ def an_identity(
     ids=["teacher", "dataset", "seed", "weight", "precision"],
 )
 def test_another_run_is_told_by_its_only_difference(changes: dict[str, Any], told: str) -> None:
-    assert list(differences(an_identity(), an_identity(**changes))) == [told]
+    assert list(find_differences(an_identity(), an_identity(**changes))) == [told]
 
 
 @pytest.mark.parametrize(
@@ -56,4 +56,4 @@ def test_another_run_is_told_by_its_only_difference(changes: dict[str, Any], tol
     ],
 )
 def test_what_moves_no_number_may_change(changes: dict[str, Any]) -> None:
-    assert list(differences(an_identity(), an_identity(**changes))) == []
+    assert list(find_differences(an_identity(), an_identity(**changes))) == []

@@ -14,8 +14,13 @@ import pytest
 
 from configs.protocol.names import Env, ExitCode
 from tests.unit.workers.reporting.fake_service import Answer, FakeService, serve
-from workers.attempt.cleanup import tidy, tidy_earlier
-from workers.process.node import earlier_attempts, end, processes_by_attempt, submission_id
+from workers.attempt.cleanup import clean_up_node, end_earlier_attempts
+from workers.process.node import (
+    filter_earlier_attempts,
+    find_attempt_processes,
+    submission_id,
+    terminate_processes,
+)
 
 WORKER = Path(sys.executable).parent / "tandem-worker"
 SLEEPS = "import os, time; os.write(1, b'ready\\n'); time.sleep(600)"
@@ -102,7 +107,7 @@ def test_what_the_service_calls_over_is_ended_and_the_rest_lives(
     alive = [node.sleeper(f"{run}-a2"), node.sleeper(None)]
     service.over = (f"{run}-a1", "r-of-another-node-a7")
 
-    assert tidy(service.url, say=said.append) is ExitCode.SUCCEEDED
+    assert clean_up_node(service.url, notify=said.append) is ExitCode.SUCCEEDED
 
     assert gone(over)
     assert all(is_alive(process) for process in alive)
@@ -117,7 +122,7 @@ def test_forks_of_an_attempt_end_with_it(node: Node, service: OverService) -> No
     assert len(family) == 2
     service.over = (f"{run}-a1",)
 
-    tidy(service.url)
+    clean_up_node(service.url)
 
     assert gone(family)
 
@@ -131,19 +136,19 @@ def test_an_attempt_without_its_environment_is_known_by_its_command_line(
     family = [parent, *children_of(parent.pid)]
     service.over = (f"{run}-a3",)
 
-    tidy(service.url)
+    clean_up_node(service.url)
 
     assert gone(family)
 
 
-@pytest.mark.parametrize("words", [("ship", "--run-id", "RUN"), ("train", "--run-dir", "RUN")])
+@pytest.mark.parametrize("words", [("flush", "--run-id", "RUN"), ("train", "--run-dir", "RUN")])
 def test_other_commands_and_runs_without_an_id_are_no_attempts(
     node: Node, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     run = run_id()
     process = node.worker(tmp_path, *(word.replace("RUN", run) for word in words))
 
-    found = [name for name in processes_by_attempt() if name.startswith(run)]
+    found = [name for name in find_attempt_processes() if name.startswith(run)]
 
     assert found == []
     assert is_alive(process)
@@ -153,10 +158,10 @@ def test_a_frozen_process_and_one_that_does_not_listen_end_as_well(node: Node) -
     frozen, deaf = node.sleeper(None), node.sleeper(None, IS_DEAF)
     frozen.suspend()
 
-    ended = end([frozen, deaf], to_leave_s=0.5)
+    ended = terminate_processes([frozen, deaf], grace_period_s=0.5)
 
     assert gone([frozen, deaf])
-    assert (ended.gone, ended.left) == ((frozen.pid, deaf.pid), ())
+    assert (ended.ended, ended.unkillable) == ((frozen.pid, deaf.pid), ())
 
 
 def test_an_exception_is_not_even_asked_about(node: Node, service: OverService) -> None:
@@ -164,7 +169,7 @@ def test_an_exception_is_not_even_asked_about(node: Node, service: OverService) 
     spared = node.sleeper(f"{run}-a1")
     service.over = (f"{run}-a1",)
 
-    tidy(service.url, spared=[f"{run}-a1"])
+    clean_up_node(service.url, exclude=[f"{run}-a1"])
 
     assert is_alive(spared)
     assert f"{run}-a1" not in service.asked
@@ -179,7 +184,7 @@ def test_a_service_that_does_not_say_ends_nothing(
     process = node.sleeper(f"{run_id()}-a1")
     service.script = [answer]
 
-    assert tidy(service.url) is ExitCode.INTERRUPTED
+    assert clean_up_node(service.url) is ExitCode.INTERRUPTED
 
     assert is_alive(process)
 
@@ -189,7 +194,7 @@ def test_a_service_that_is_away_ends_nothing(node: Node) -> None:
     with serve(OverService()) as gone_by:
         url = gone_by.url
 
-    assert tidy(url) is ExitCode.INTERRUPTED
+    assert clean_up_node(url) is ExitCode.INTERRUPTED
     assert is_alive(process)
 
 
@@ -199,7 +204,7 @@ def test_the_tidier_and_whoever_started_it_are_spared(
     run = run_id()
     service.over = (f"{run}-a1",)
     monkeypatch.setenv(Env.ATTEMPT, f"{run}-a1")
-    words = [str(WORKER), "tidy", "--report-to", service.url]
+    words = [str(WORKER), "cleanup", "--service-url", service.url]
     parent = (
         "import subprocess, sys; "
         f"sys.exit(subprocess.run({words!r}, env={{**__import__('os').environ}}).returncode)"
@@ -217,7 +222,7 @@ def test_the_command_shows_the_token_and_says_what_it_ended(
     process = node.sleeper(f"{run}-a1")
     service.token, service.over = "secret", (f"{run}-a1",)
     file.write_text("secret\n")
-    words = [str(WORKER), "tidy", "--report-to", service.url]
+    words = [str(WORKER), "cleanup", "--service-url", service.url]
 
     refused = subprocess.run(words, capture_output=True, text=True, check=False)
     assert refused.returncode == ExitCode.INTERRUPTED
@@ -236,7 +241,7 @@ def test_an_attempt_ends_what_earlier_ones_of_its_run_left(node: Node) -> None:
     earlier = [node.sleeper(f"{run}-a1"), node.sleeper(f"{run}-a2")]
     alive = [node.sleeper(name) for name in (f"{run}-a3", f"{run}-a10", f"{other}-a1")]
 
-    tidy_earlier(run, attempt=3)
+    end_earlier_attempts(run, attempt=3)
 
     assert gone(earlier)
     assert all(is_alive(process) for process in alive)
@@ -245,7 +250,7 @@ def test_an_attempt_ends_what_earlier_ones_of_its_run_left(node: Node) -> None:
 def test_attempts_are_compared_as_numbers() -> None:
     names = ["r1-a1", "r1-a2", "r1-a10", "r1-a9-ship1", "r12-a1", "r1", "x"]
 
-    assert earlier_attempts(names, run_id="r1", attempt=10) == ["r1-a1", "r1-a2"]
+    assert filter_earlier_attempts(names, run_id="r1", attempt=10) == ["r1-a1", "r1-a2"]
     assert submission_id("r1", 2) == "r1-a2"
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from configs.spec.jobs import Timing
-from workers.evaluation.timing import Stopwatch, latency_of
+from workers.evaluation.timing import TimedDetector, measure_latency
 
 CPU = torch.device("cpu")
 
@@ -33,7 +33,7 @@ def loader(*, images: int, batch_size: int) -> DataLoader[Any]:
 
 
 def test_a_stopwatch_answers_as_the_detector_does_and_counts_images() -> None:
-    watch = Stopwatch(Detector())
+    watch = TimedDetector(Detector())
 
     answers = [watch(**batch) for batch in loader(images=5, batch_size=2)]
 
@@ -42,19 +42,19 @@ def test_a_stopwatch_answers_as_the_detector_does_and_counts_images() -> None:
 
 
 def test_the_first_batch_does_not_count_where_there_are_more() -> None:
-    watch = Stopwatch(Detector(), seconds=[10.0, 1.0, 1.0], images=[2, 2, 2])
+    watch = TimedDetector(Detector(), seconds=[10.0, 1.0, 1.0], images=[2, 2, 2])
 
     assert watch.images_per_s == pytest.approx(2.0)
 
 
 def test_an_only_batch_counts() -> None:
-    assert Stopwatch(Detector(), seconds=[4.0], images=[2]).images_per_s == pytest.approx(0.5)
+    assert TimedDetector(Detector(), seconds=[4.0], images=[2]).images_per_s == pytest.approx(0.5)
 
 
 def test_few_images_are_timed_again_and_the_warm_up_is_left_out() -> None:
     detector = Detector()
 
-    latency = latency_of(
+    latency = measure_latency(
         detector, loader(images=3, batch_size=1), Timing(images=8, warm_up=2), device=CPU
     )
 

@@ -15,37 +15,37 @@ import pytest
 
 from configs.protocol.names import ExitCode, RunFile
 from configs.protocol.records import Outcome
-from workers.attempt.files import Slips
+from workers.attempt.files import AttemptFiles
 from workers.attempt.watchdog import Watchdog
-from workers.telemetry.heartbeat import Pulse
+from workers.telemetry.heartbeat import Heartbeat
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 20.0
 
 BEATING = """
 import sys, time
-from workers.telemetry.heartbeat import Pulse
+from workers.telemetry.heartbeat import Heartbeat
 from workers.attempt.watchdog import Watchdog
 
-pulse = Pulse()
-pulse.beat("training")
+heartbeat = Heartbeat()
+heartbeat.beat("training")
 def stalled(message):
     print(message, flush=True)
-Watchdog(pulse, stall_after_s=0.5, on_stall=stalled).start()
+Watchdog(heartbeat, stall_timeout_s=0.5, on_stall=stalled).start()
 print("ready", flush=True)
 until_s = time.monotonic() + float(sys.argv[1])
 while time.monotonic() < until_s:
-    pulse.beat()
+    heartbeat.beat()
     time.sleep(0.02)
 """
 
 HANGING = """
 import multiprocessing, os, sys, time
 from pathlib import Path
-from workers.attempt.files import Slips, Witness
-from workers.telemetry.identity import Identity
-from workers.telemetry.reporter import Reporter
-from workers.attempt.watchdog import watched
+from workers.attempt.files import AttemptFiles, FailureReporter
+from workers.telemetry.identity import AttemptIdentity
+from workers.telemetry.reporter import SpoolReporter
+from workers.attempt.watchdog import watch_for_stalls
 from tests.unit.workers.reporting.records import a_run_spec
 
 run_dir, who = Path(sys.argv[1]), sys.argv[2]
@@ -57,11 +57,11 @@ def collective_that_never_returns():
 if __name__ == "__main__":
     multiprocessing.get_context("fork").Process(target=collective_that_never_returns).start()
     if who == "first":
-        voice = Reporter.open(run_dir, identity=Identity(run_id="r1"), spec=a_run_spec())
+        reporter = SpoolReporter.open(run_dir, identity=AttemptIdentity(run_id="r1"), spec=a_run_spec())
     else:
-        voice = Witness(Slips(run_dir, attempt=1))
-    voice.pulse.beat("training")
-    with watched({run_dir / "logs" / "attempt-1.log": voice}, stall_after_s=0.4):
+        reporter = FailureReporter(AttemptFiles(run_dir, attempt=1))
+    reporter.heartbeat.beat("training")
+    with watch_for_stalls({run_dir / "logs" / "attempt-1.log": reporter}, stall_timeout_s=0.4):
         collective_that_never_returns()
 """
 
@@ -75,9 +75,9 @@ def started(script: str, *words: str) -> subprocess.Popen[str]:
 
 def test_silence_is_a_stall_once() -> None:
     heard: list[str] = []
-    pulse = Pulse()
-    pulse.beat("training")
-    watchdog = Watchdog(pulse, stall_after_s=0.1, on_stall=heard.append)
+    heartbeat = Heartbeat()
+    heartbeat.beat("training")
+    watchdog = Watchdog(heartbeat, stall_timeout_s=0.1, on_stall=heard.append)
 
     watchdog.start()
     wait_for(lambda: bool(heard))
@@ -85,19 +85,19 @@ def test_silence_is_a_stall_once() -> None:
 
     assert len(heard) == 1
     assert "while training" in heard[0]
-    assert pulse.last_at.strftime("%H:%M:%S") in heard[0]
+    assert heartbeat.last_beat_at.strftime("%H:%M:%S") in heard[0]
 
 
 def test_beats_keep_it_quiet_and_so_does_the_end() -> None:
     heard: list[str] = []
-    pulse = Pulse()
-    pulse.beat("evaluating")
-    watchdog = Watchdog(pulse, stall_after_s=0.3, on_stall=heard.append)
+    heartbeat = Heartbeat()
+    heartbeat.beat("evaluating")
+    watchdog = Watchdog(heartbeat, stall_timeout_s=0.3, on_stall=heard.append)
 
     watchdog.start()
     until_s = time.monotonic() + 1.0
     while time.monotonic() < until_s:
-        pulse.beat()
+        heartbeat.beat()
         time.sleep(0.02)
     watchdog.stop()
     time.sleep(0.6)
@@ -108,11 +108,11 @@ def test_beats_keep_it_quiet_and_so_does_the_end() -> None:
 @pytest.mark.parametrize("phase", ["preparing", "finishing"])
 def test_what_comes_before_the_first_step_and_after_the_last_has_more_time(phase: str) -> None:
     heard = threading.Event()
-    pulse = Pulse()
-    pulse.beat(phase)
+    heartbeat = Heartbeat()
+    heartbeat.beat(phase)
     began_s = time.monotonic()
 
-    Watchdog(pulse, stall_after_s=0.3, on_stall=lambda _: heard.set()).start()
+    Watchdog(heartbeat, stall_timeout_s=0.3, on_stall=lambda _: heard.set()).start()
 
     assert heard.wait(PATIENCE_S)
     assert time.monotonic() - began_s > 0.8
@@ -145,7 +145,7 @@ def test_a_stall_leaves_stacks_reason_and_no_process_behind(tmp_path: Path) -> N
     (last,) = outcomes(tmp_path)
     assert (last["result"], last["reason"]) == ("failed", "stalled")
     assert "while training" in last["message"]
-    assert Slips(tmp_path, attempt=1).last_word() is not None
+    assert AttemptFiles(tmp_path, attempt=1).read_outcome() is not None
     _, alive = psutil.wait_procs(family, timeout=5)
     assert alive == []
 
@@ -154,7 +154,7 @@ def test_a_stalled_process_that_is_not_the_first_leaves_a_slip(tmp_path: Path) -
     with started(HANGING, str(tmp_path), "another") as process:
         assert process.wait(PATIENCE_S) == ExitCode.INTERRUPTED
 
-    failure = Slips(tmp_path, attempt=1).failure()
+    failure = AttemptFiles(tmp_path, attempt=1).read_failure()
     assert failure is not None
     assert failure.reason == "stalled"
     assert not (tmp_path / RunFile.SPOOL).exists()
@@ -163,9 +163,9 @@ def test_a_stalled_process_that_is_not_the_first_leaves_a_slip(tmp_path: Path) -
 def test_a_crash_leaves_where_it_was_in_the_log(tmp_path: Path) -> None:
     script = (
         "import ctypes, sys; from pathlib import Path\n"
-        "from workers.process.logs import write_crashes\n"
+        "from workers.process.logs import enable_faulthandler\n"
         "def where_it_crashed(): ctypes.string_at(0)\n"
-        "write_crashes(Path(sys.argv[1])); where_it_crashed()"
+        "enable_faulthandler(Path(sys.argv[1])); where_it_crashed()"
     )
     log = tmp_path / "attempt-1.log"
 

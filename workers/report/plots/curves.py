@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from configs.protocol.names import Metric
-from configs.protocol.report import PARTS, Comparison, DossierRun
+from configs.protocol.report import MAP_PARTS, Comparison, ReportRun
 from workers.report.blocks import Picture
 from workers.report.plots.style import (
-    ALONE,
     BAD,
+    BASELINE,
     FAINT,
     GOOD,
     INK,
@@ -20,10 +20,10 @@ from workers.report.plots.style import (
     QUIET,
     STUDENT,
     TEACHER,
-    picture,
-    sheet,
+    open_figure,
+    to_picture,
 )
-from workers.report.wording import PART_TITLES, gain, percent
+from workers.report.wording import PART_TITLES, format_gain, format_percent
 
 _MOST_CURVES = 40
 _MOST_POINTS = 120
@@ -41,20 +41,22 @@ _LEGEND = (
     "student alone",
 )
 
-Standing = Literal["best", "tied", "other"]
+CurveRank = Literal["best", "tied", "other"]
 
 
 @dataclass(frozen=True)
-class Curve:
+class RunCurve:
     """One run's mAP in points over epochs."""
 
     epochs: tuple[float, ...]
     values: tuple[float, ...]
-    run: DossierRun
-    standing: Standing = "other"
+    run: ReportRun
+    rank: CurveRank = "other"
 
 
-def curves_of(runs: Iterable[DossierRun], *, best: int | None, tied: Iterable[int]) -> list[Curve]:
+def build_curves(
+    runs: Iterable[ReportRun], *, best: int | None, tied: Iterable[int]
+) -> list[RunCurve]:
     """Those that were evaluated, thinned to what a picture can show."""
     equal, curves = set(tied), []
     for run in runs:
@@ -66,7 +68,7 @@ def curves_of(runs: Iterable[DossierRun], *, best: int | None, tied: Iterable[in
         every = -(-len(points) // _MOST_POINTS)
         kept = [*points[:-1:every], points[-1]]
         curves.append(
-            Curve(
+            RunCurve(
                 tuple(epoch for epoch, _ in kept),
                 tuple(value for _, value in kept),
                 run,
@@ -76,10 +78,10 @@ def curves_of(runs: Iterable[DossierRun], *, best: int | None, tied: Iterable[in
     return curves
 
 
-def curves_picture(curves: Sequence[Curve], *, teacher_map: float | None) -> Picture:
+def plot_curves(curves: Sequence[RunCurve], *, teacher_map: float | None) -> Picture:
     """mAP over epochs; baselines dashed, the best in the foreground."""
     drawn = sorted(curves, key=_depth)[-_MOST_CURVES:]
-    with sheet(3.7) as (figure, (axes,)):
+    with open_figure(3.7) as (figure, (axes,)):
         for curve in drawn:
             _draw_curve(axes, curve)
         if teacher_map is not None:
@@ -91,7 +93,7 @@ def curves_picture(curves: Sequence[Curve], *, teacher_map: float | None) -> Pic
         handles, labels = axes.get_legend_handles_labels()
         axes.legend(*_in_order(handles, labels), loc="best")
         left = len(curves) - len(drawn)
-        return picture(
+        return to_picture(
             figure,
             name="learning-curves",
             caption="Each line is a run; dashed lines are students alone."
@@ -100,10 +102,10 @@ def curves_picture(curves: Sequence[Curve], *, teacher_map: float | None) -> Pic
         )
 
 
-def parts_picture(comparison: Comparison) -> Picture:
+def plot_parts(comparison: Comparison) -> Picture:
     """The gain with its interval, for mAP and each of its parts."""
-    names = [name for name in PARTS if name in comparison.parts]
-    with sheet(_FRAME_IN + _ROW_IN * len(names)) as (figure, (axes,)):
+    names = [name for name in MAP_PARTS if name in comparison.parts]
+    with open_figure(_FRAME_IN + _ROW_IN * len(names)) as (figure, (axes,)):
         axes.axvline(0.0, color=INK, linewidth=1.0)
         for row, name in enumerate(names):
             _draw_part(axes, row, comparison, name)
@@ -114,7 +116,7 @@ def parts_picture(comparison: Comparison) -> Picture:
         axes.spines["left"].set_visible(False)
         axes.set_xlabel("points gained over the student alone, with the 95 % interval")
         axes.margins(x=0.12)
-        return picture(
+        return to_picture(
             figure,
             name="gain-by-part",
             caption="An interval that crosses the line at 0 is no evidence of a difference.",
@@ -122,14 +124,14 @@ def parts_picture(comparison: Comparison) -> Picture:
         )
 
 
-def importance_picture(importance: Mapping[str, float], names: Mapping[str, str]) -> Picture:
+def plot_importance(importance: Mapping[str, float], names: Mapping[str, str]) -> Picture:
     """Shares of parameters as bars, the largest on top."""
     ordered = sorted(importance.items(), key=lambda item: -item[1])
-    with sheet(_BARS_FRAME_IN + _ROW_IN * len(ordered)) as (figure, (axes,)):
+    with open_figure(_BARS_FRAME_IN + _ROW_IN * len(ordered)) as (figure, (axes,)):
         shares = [share for _, share in ordered]
         axes.barh(range(len(ordered)), shares, color=STUDENT, height=0.56)
         for row, share in enumerate(shares):
-            axes.text(share + 0.008, row, percent(share), va="center", color=INK)
+            axes.text(share + 0.008, row, format_percent(share), va="center", color=INK)
         axes.set_yticks(range(len(ordered)), [names.get(path, path) for path, _ in ordered])
         axes.tick_params(axis="y", labelcolor=INK)
         axes.set_ylim(len(ordered) - 0.5, -0.5)
@@ -138,7 +140,7 @@ def importance_picture(importance: Mapping[str, float], names: Mapping[str, str]
         axes.set_xticks([])
         for spine in axes.spines.values():
             spine.set_visible(False)
-        return picture(
+        return to_picture(
             figure,
             name="importance",
             caption="Share of the objective's variance over the trials (functional ANOVA).",
@@ -146,26 +148,26 @@ def importance_picture(importance: Mapping[str, float], names: Mapping[str, str]
         )
 
 
-def _standing(trial: int | None, *, best: int | None, tied: set[int]) -> Standing:
+def _standing(trial: int | None, *, best: int | None, tied: set[int]) -> CurveRank:
     if trial is None or (best is None and not tied):
         return "other"
     return "best" if trial == best else "tied" if trial in tied else "other"
 
 
-def _depth(curve: Curve) -> int:
+def _depth(curve: RunCurve) -> int:
     """What is drawn later lies in front."""
     if curve.run.role == "baseline":
         return 2
-    return {"other": 0, "tied": 1, "best": 3}[curve.standing]
+    return {"other": 0, "tied": 1, "best": 3}[curve.rank]
 
 
-def _draw_curve(axes: Axes, curve: Curve) -> None:
-    label, colour, width, opacity = _look(curve)
+def _draw_curve(axes: Axes, curve: RunCurve) -> None:
+    label, color, width, opacity = _look(curve)
     is_alone = curve.run.role == "baseline"
     axes.plot(
         curve.epochs,
         curve.values,
-        color=colour,
+        color=color,
         linewidth=width,
         alpha=opacity,
         linestyle="--" if is_alone else "-",
@@ -174,10 +176,10 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
     )
 
 
-def _look(curve: Curve) -> tuple[str, str, float, float]:
+def _look(curve: RunCurve) -> tuple[str, str, float, float]:
     """Label, colour, width and opacity."""
     if curve.run.role == "baseline":
-        return "student alone", ALONE, 1.8, 1.0
+        return "student alone", BASELINE, 1.8, 1.0
     if curve.run.trial is None:
         return "with distillation", STUDENT, 2.2, 1.0
     looks = {
@@ -185,7 +187,7 @@ def _look(curve: Curve) -> tuple[str, str, float, float]:
         "tied": ("not told apart from it", STUDENT, 1.4, 0.7),
         "other": ("other trials", QUIET, 1.1, 0.8),
     }
-    return looks[curve.standing]
+    return looks[curve.rank]
 
 
 def _level(axes: Axes, value: float, title: str) -> None:
@@ -203,13 +205,13 @@ def _draw_part(axes: Axes, row: int, comparison: Comparison, name: str) -> None:
     difference = comparison.parts[name]
     low, high = difference.low, difference.high
     middle = 100 * difference.difference
-    colour = FAINT
+    color = FAINT
     if low is not None and high is not None:
-        colour = GOOD if low > 0 else BAD if high < 0 else FAINT
-        axes.plot((100 * low, 100 * high), (row, row), color=colour, linewidth=3.2)
-    axes.plot(middle, row, "o", color=colour, markersize=7.5, markeredgecolor=PAPER)
+        color = GOOD if low > 0 else BAD if high < 0 else FAINT
+        axes.plot((100 * low, 100 * high), (row, row), color=color, linewidth=3.2)
+    axes.plot(middle, row, "o", color=color, markersize=7.5, markeredgecolor=PAPER)
     axes.annotate(
-        gain(difference.difference),
+        format_gain(difference.difference),
         (middle, row),
         xytext=(0, 8),
         textcoords="offset points",

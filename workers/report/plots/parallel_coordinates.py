@@ -12,24 +12,26 @@ from matplotlib.path import Path
 
 from configs.spec.search import LogUniform, Scalar
 from workers.report.blocks import Picture
-from workers.report.plots.style import FAINT, INK, PAPER, QUIET, picture, sheet
-from workers.report.plots.trials import Search, is_number
-from workers.report.results.trials import Trial
-from workers.report.wording import scalar
+from workers.report.plots.style import FAINT, INK, PAPER, QUIET, open_figure, to_picture
+from workers.report.plots.trials import SearchResults, is_number
+from workers.report.results.trials import ReportTrial
+from workers.report.wording import format_scalar
 
 _MOST_LINES = 100
 
 
-def parallel_picture(search: Search) -> Picture:
+def plot_parallel_coordinates(search: SearchResults) -> Picture:
     """Every trial as a line over its parameters to its objective."""
     paths = list(search.space)
     columns = [*paths, None]
-    drawn = sorted(search.trials, key=lambda trial: trial.number in search.equals)[-_MOST_LINES:]
+    drawn = sorted(search.trials, key=lambda trial: trial.number in search.best_and_tied)[
+        -_MOST_LINES:
+    ]
     ladders = {path: _Ladder.of(path, search) for path in paths}
-    with sheet(4.0) as (figure, (axes,)):
+    with open_figure(4.0) as (figure, (axes,)):
         for trial in drawn:
             heights = [ladders[path].height(trial.values.get(path)) for path in paths]
-            heights.append(float(search.scale(search.shown(trial))))
+            heights.append(float(search.scale(search.display_value(trial))))
             _draw_line(axes, heights, trial, search)
         for place in range(len(columns)):
             axes.axvline(place, color=QUIET, linewidth=1.0, zorder=1)
@@ -46,7 +48,7 @@ def parallel_picture(search: Search) -> Picture:
         for spine in axes.spines.values():
             spine.set_visible(False)
         left = len(search.trials) - len(drawn)
-        return picture(
+        return to_picture(
             figure,
             name="parallel-coordinates",
             caption="Each line is a trial that trained to its end, coloured by its objective; "
@@ -68,11 +70,11 @@ class _Ladder:
     is_log: bool
 
     @classmethod
-    def of(cls, path: str, search: Search) -> "_Ladder":
+    def of(cls, path: str, search: SearchResults) -> "_Ladder":
         """Over the values that the trials have."""
         seen = [trial.values[path] for trial in search.trials if path in trial.values]
         if not seen or not all(is_number(value) for value in seen):
-            words = tuple(dict.fromkeys(scalar(value) for value in sorted(seen, key=str)))
+            words = tuple(dict.fromkeys(format_scalar(value) for value in sorted(seen, key=str)))
             return cls(words or ("",), 0.0, 1.0, is_log=False)
         numbers = [float(value) for value in seen]
         is_log = isinstance(search.space[path], LogUniform) and min(numbers) > 0
@@ -83,7 +85,7 @@ class _Ladder:
         if value is None:
             return float("nan")
         if self.words:
-            return self._step(self.words.index(scalar(value)))
+            return self._step(self.words.index(format_scalar(value)))
         if self.high == self.low:
             return 0.5
         low, high, here = (
@@ -111,22 +113,24 @@ class _Ladder:
         if self.words:
             return [(self._step(index), word) for index, word in enumerate(self.words)]
         if self.high == self.low:
-            return [(0.5, scalar(self.low))]
-        return [(0.0, scalar(self.low)), (1.0, scalar(self.high))]
+            return [(0.5, format_scalar(self.low))]
+        return [(0.0, format_scalar(self.low)), (1.0, format_scalar(self.high))]
 
     def _step(self, index: int) -> float:
         return 0.5 if len(self.words) == 1 else index / (len(self.words) - 1)
 
 
-def _draw_line(axes: Axes, heights: Sequence[float], trial: Trial, search: Search) -> None:
-    is_equal = trial.number in search.equals
+def _draw_line(
+    axes: Axes, heights: Sequence[float], trial: ReportTrial, search: SearchResults
+) -> None:
+    is_equal = trial.number in search.best_and_tied
     if (path := _smooth(heights)) is None:
         return
     axes.add_patch(
         PathPatch(
             path,
             fill=False,
-            edgecolor=search.colours(search.scale(search.shown(trial))),
+            edgecolor=search.colormap(search.scale(search.display_value(trial))),
             linewidth=2.6 if is_equal else 1.2,
             alpha=1.0 if is_equal else 0.7,
             zorder=3 if is_equal else 2,
@@ -149,10 +153,10 @@ def _smooth(heights: Sequence[float]) -> Path | None:
     return Path(points, codes) if points else None
 
 
-def _draw_objective_ticks(axes: Axes, place: int, search: Search) -> None:
+def _draw_objective_ticks(axes: Axes, place: int, search: SearchResults) -> None:
     for height, value in enumerate(search.limits):
         axes.annotate(
-            search.shown_words(value),
+            search.format_display_value(value),
             (place, height),
             xytext=(5, 0),
             textcoords="offset points",

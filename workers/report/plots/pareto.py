@@ -4,16 +4,18 @@ from collections.abc import Sequence
 
 from configs.spec.sweep import Objective
 from workers.report.blocks import Picture
-from workers.report.plots.style import FAINT, INK, QUIET, STUDENT, picture, sheet
-from workers.report.results.trials import Trial
+from workers.report.plots.style import FAINT, INK, QUIET, STUDENT, open_figure, to_picture
+from workers.report.results.trials import ReportTrial
 from workers.report.wording import is_ap, metric_title
 
 
-def front_picture(trials: Sequence[Trial], objectives: tuple[Objective, Objective]) -> Picture:
+def plot_pareto_front(
+    trials: Sequence[ReportTrial], objectives: tuple[Objective, Objective]
+) -> Picture:
     """Two objectives against each other; on the line nothing is better in both."""
-    best = {trial.number for trial in front_of(trials, objectives)}
+    best = {trial.number for trial in pareto_front(trials, objectives)}
     first, second = objectives
-    with sheet(3.7) as (figure, (axes,)):
+    with open_figure(3.7) as (figure, (axes,)):
         for trial in trials:
             x, y = (_shown(trial, objective) for objective in (second, first))
             is_best = trial.number in best
@@ -29,7 +31,7 @@ def front_picture(trials: Sequence[Trial], objectives: tuple[Objective, Objectiv
         axes.set_xlabel(metric_title(second.metric))
         axes.set_title(metric_title(first.metric))
         axes.margins(0.1)
-        return picture(
+        return to_picture(
             figure,
             name="pareto-front",
             caption="Numbers are trials. On the line no other trial is better in both objectives.",
@@ -37,7 +39,9 @@ def front_picture(trials: Sequence[Trial], objectives: tuple[Objective, Objectiv
         )
 
 
-def front_of(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
+def pareto_front(
+    trials: Sequence[ReportTrial], objectives: Sequence[Objective]
+) -> list[ReportTrial]:
     """Trials that no other one beats in one objective without losing in another."""
     return [
         trial
@@ -46,13 +50,13 @@ def front_of(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[T
     ]
 
 
-def _dominates(one: Trial, other: Trial, objectives: Sequence[Objective]) -> bool:
+def _dominates(one: ReportTrial, other: ReportTrial, objectives: Sequence[Objective]) -> bool:
     pairs = [(_shown(one, o), _shown(other, o), o.goal) for o in objectives]
     signed = [(a - b) * (1 if goal == "max" else -1) for a, b, goal in pairs]
     return all(step >= 0 for step in signed) and any(step > 0 for step in signed)
 
 
-def _shown(trial: Trial, objective: Objective) -> float:
+def _shown(trial: ReportTrial, objective: Objective) -> float:
     value = trial.value(objective)
     assert value is not None
     return value * (100.0 if is_ap(objective.metric) else 1.0)

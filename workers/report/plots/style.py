@@ -26,14 +26,14 @@ PALETTE = {
     "paper": ("#010207", "#ffffff", "#171c23"),
     "student": ("#010208", "#0072b2", "#56b4e9"),
     "teacher": ("#010209", "#c27d00", "#e6a52e"),
-    "alone": ("#01020a", "#5d6875", "#aab4c0"),
+    "baseline": ("#01020a", "#5d6875", "#aab4c0"),
     "good": ("#01020b", "#00805d", "#2cc397"),
     "bad": ("#01020c", "#c04f00", "#ff8a4c"),
 }
 """By name a stand-in, the light and the dark colour; told apart by colour-blind people too, after
 Okabe and Ito (2008), darkened or lightened to stand out from the paper."""
 
-INK, FAINT, GRID, QUIET, PAPER, STUDENT, TEACHER, ALONE, GOOD, BAD = (
+INK, FAINT, GRID, QUIET, PAPER, STUDENT, TEACHER, BASELINE, GOOD, BAD = (
     stand_in for stand_in, _, _ in PALETTE.values()
 )
 WIDTH_IN = 8.4
@@ -81,16 +81,16 @@ _STYLE: Any = {
 
 
 @contextmanager
-def sheet(height_in: float, *, columns: int = 1) -> Iterator[tuple[Figure, Sequence[Axes]]]:
-    """A figure with plots beside each other, to be drawn on and handed to `picture`."""
+def open_figure(height_in: float, *, columns: int = 1) -> Iterator[tuple[Figure, Sequence[Axes]]]:
+    """A figure with plots beside each other, to be drawn on and handed to `to_picture`."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)
         yield figure, list(axes[0])
 
 
-def picture(figure: Figure, *, name: str, caption: str, alt: str) -> Picture:
-    """The figure as SVG that can stand inside of a page; to be called while `sheet` is open."""
+def to_picture(figure: Figure, *, name: str, caption: str, alt: str) -> Picture:
+    """The figure as SVG that can stand inside of a page; to be called while `open_figure` is open."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # matplotlib only measures with its own letters; the page's have those that it lacks.
@@ -99,28 +99,28 @@ def picture(figure: Figure, *, name: str, caption: str, alt: str) -> Picture:
     return Picture(name, _inlined(buffer.getvalue()), caption, alt)
 
 
-def colour_map() -> Colormap:
+def color_map() -> Colormap:
     """From low to high; equally told apart along its whole length."""
     viridis = mpl.colormaps["viridis"]
     steps = [_FIRST + (_LAST - _FIRST) * step / (_STEPS - 1) for step in range(_STEPS)]
     return LinearSegmentedColormap.from_list("tandem", [viridis(step) for step in steps], _STEPS)
 
 
-def for_page(svg: str) -> str:
+def color_for_page(svg: str) -> str:
     """With the page's CSS variables as colours."""
     return _filled(svg, {name: f"var(--{name})" for name in PALETTE})
 
 
-def for_file(svg: str) -> str:
+def color_for_file(svg: str) -> str:
     """As a file of its own: light colours on white paper."""
-    light = {name: colour for name, (_, colour, _) in PALETTE.items()}
+    light = {name: color for name, (_, color, _) in PALETTE.items()}
     paper = f'<rect width="100%" height="100%" fill="{light["paper"]}"/>'
     return _filled(re.sub(r"(<svg[^>]*>)", rf"\1{paper}", svg, count=1), light) + "\n"
 
 
-def _filled(svg: str, colours: dict[str, str]) -> str:
-    for name, colour in colours.items():
-        svg = svg.replace(PALETTE[name][0], colour)
+def _filled(svg: str, colors: dict[str, str]) -> str:
+    for name, color in colors.items():
+        svg = svg.replace(PALETTE[name][0], color)
     return svg
 
 

@@ -4,26 +4,28 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
-from configs.protocol.report import ErrorKind, Pair, Transfer
+from configs.protocol.report import ErrorKind, TeacherStudent, Transfer
 from workers.report.blocks import Picture
-from workers.report.plots.style import INK, QUIET, STUDENT, TEACHER, picture, sheet
+from workers.report.plots.style import INK, QUIET, STUDENT, TEACHER, open_figure, to_picture
 
 SIZES = {"s": "small (area up to 32²)", "m": "medium", "l": "large (area from 96²)"}
 ERRORS: dict[ErrorKind, str] = {
     "classification": "wrong class",
-    "localisation": "wrong place",
+    "localization": "wrong place",
     "duplicate": "found twice",
     "background": "nothing there",
     "missed": "missed",
 }
-MOST_CLASSES = 20
+MAX_CLASSES = 20
 _ROW_IN, _FRAME_IN = 0.31, 0.8
 
 
-def classes_picture(transfer: Transfer) -> Picture:
+def plot_classes(transfer: Transfer) -> Picture:
     """AP of teacher and student by class, the largest lag first."""
-    lags = widest(transfer.by_class)
-    left = len([pair for pair in transfer.by_class.values() if lag(pair) is not None]) - len(lags)
+    lags = widest_gaps(transfer.by_class)
+    left = len([pair for pair in transfer.by_class.values() if ap_gap(pair) is not None]) - len(
+        lags
+    )
     rest = f" {left} classes with a smaller lag are left out." if left > 0 else ""
     return _dumbbells(
         lags,
@@ -32,42 +34,44 @@ def classes_picture(transfer: Transfer) -> Picture:
     )
 
 
-def sizes_picture(transfer: Transfer) -> Picture:
+def plot_sizes(transfer: Transfer) -> Picture:
     """AP of teacher and student by the objects' size."""
     rows = [(SIZES[size], transfer.by_size[size]) for size in ("s", "m", "l")
             if size in transfer.by_size]  # fmt: skip
     return _dumbbells(
-        [(title, pair) for title, pair in rows if lag(pair) is not None],
+        [(title, pair) for title, pair in rows if ap_gap(pair) is not None],
         name="transfer-by-size",
         caption="AP by the objects' size in pixels, in points.",
     )
 
 
-def iou_picture(transfer: Transfer) -> Picture:
+def plot_ious_and_errors(transfer: Transfer) -> Picture:
     """AP over IoU thresholds, and how many errors of each kind."""
-    with sheet(3.1, columns=2) as (figure, (left, right)):
+    with open_figure(3.1, columns=2) as (figure, (left, right)):
         _draw_ious(left, transfer.by_iou)
         _draw_errors(right, transfer.errors)
-        return picture(
+        return to_picture(
             figure,
             name="transfer-by-iou-and-error",
             caption="On the left AP, in points, by how well a box has to lie: a gap that widens to "
-            "the right is one of localisation. On the right errors at IoU 0.5 among detections "
+            "the right is one of localization. On the right errors at IoU 0.5 among detections "
             "with a score of 0.3 or more, after TIDE (Bolya et al., 2020).",
             alt="Teacher and student by IoU and by kind of error",
         )
 
 
-def lag(pair: Pair) -> float | None:
+def ap_gap(pair: TeacherStudent) -> float | None:
     """How far the student is behind; none where one of the two has no number."""
     if pair.teacher is None or pair.student is None:
         return None
     return pair.teacher - pair.student
 
 
-def widest(pairs: Mapping[str, Pair], *, most: int = MOST_CLASSES) -> list[tuple[str, Pair]]:
+def widest_gaps(
+    pairs: Mapping[str, TeacherStudent], *, most: int = MAX_CLASSES
+) -> list[tuple[str, TeacherStudent]]:
     """Those with the largest lag, in order."""
-    known = [(name, pair, lag(pair)) for name, pair in pairs.items()]
+    known = [(name, pair, ap_gap(pair)) for name, pair in pairs.items()]
     ordered = sorted(
         ((behind, name, pair) for name, pair, behind in known if behind is not None),
         key=lambda row: (-row[0], row[1]),
@@ -75,8 +79,8 @@ def widest(pairs: Mapping[str, Pair], *, most: int = MOST_CLASSES) -> list[tuple
     return [(name, pair) for _, name, pair in ordered[:most]]
 
 
-def _dumbbells(rows: Sequence[tuple[str, Pair]], *, name: str, caption: str) -> Picture:
-    with sheet(_FRAME_IN + _ROW_IN * len(rows)) as (figure, (axes,)):
+def _dumbbells(rows: Sequence[tuple[str, TeacherStudent]], *, name: str, caption: str) -> Picture:
+    with open_figure(_FRAME_IN + _ROW_IN * len(rows)) as (figure, (axes,)):
         for row, (_, pair) in enumerate(rows):
             assert pair.teacher is not None
             assert pair.student is not None
@@ -90,27 +94,29 @@ def _dumbbells(rows: Sequence[tuple[str, Pair]], *, name: str, caption: str) -> 
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
         _legend(axes)
-        return picture(figure, name=name, caption=caption, alt="Teacher and student side by side")
+        return to_picture(
+            figure, name=name, caption=caption, alt="Teacher and student side by side"
+        )
 
 
-def _draw_ious(axes: Axes, by_iou: Mapping[str, Pair]) -> None:
+def _draw_ious(axes: Axes, by_iou: Mapping[str, TeacherStudent]) -> None:
     axes.set_title("AP by IoU")
-    for side, colour, marker in (("teacher", TEACHER, "D"), ("student", STUDENT, "o")):
+    for side, color, marker in (("teacher", TEACHER, "D"), ("student", STUDENT, "o")):
         known = [(float(iou), getattr(pair, side)) for iou, pair in sorted(by_iou.items())]
         points = [(iou, 100 * value) for iou, value in known if value is not None]
         xs, ys = [x for x, _ in points], [y for _, y in points]
-        axes.plot(xs, ys, color=colour, marker=marker, markersize=4.5, label=side, clip_on=False)
+        axes.plot(xs, ys, color=color, marker=marker, markersize=4.5, label=side, clip_on=False)
     axes.set_ylim(bottom=0.0)
     axes.legend(loc="best")
 
 
-def _draw_errors(axes: Axes, errors: Mapping[ErrorKind, Pair]) -> None:
+def _draw_errors(axes: Axes, errors: Mapping[ErrorKind, TeacherStudent]) -> None:
     axes.set_title("Errors of each kind")
     kinds = [kind for kind in ERRORS if kind in errors]
-    for offset, side, colour in ((-0.19, "teacher", TEACHER), (0.19, "student", STUDENT)):
+    for offset, side, color in ((-0.19, "teacher", TEACHER), (0.19, "student", STUDENT)):
         counts = [getattr(errors[kind], side) or 0.0 for kind in kinds]
         rows = [row + offset for row in range(len(kinds))]
-        axes.barh(rows, counts, height=0.34, color=colour, label=side)
+        axes.barh(rows, counts, height=0.34, color=color, label=side)
         for row, count in zip(rows, counts, strict=True):
             axes.annotate(
                 f"{count:.0f}", (count, row), xytext=(4, 0), textcoords="offset points",

@@ -7,17 +7,17 @@ from matplotlib.colors import Colormap, Normalize
 
 from configs.spec.search import Scalar
 from configs.spec.sweep import Objective, Space
-from workers.report.plots.style import colour_map
-from workers.report.results.trials import Trial
+from workers.report.plots.style import color_map
+from workers.report.results.trials import ReportTrial
 from workers.report.wording import is_ap, metric_title
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchResults:
     """Finished trials, and which of them noise does not tell apart from the best."""
 
-    trials: Sequence[Trial]
-    others: Sequence[Trial]
+    trials: Sequence[ReportTrial]
+    other_trials: Sequence[ReportTrial]
     """Those that were stopped or failed."""
 
     space: Space
@@ -29,12 +29,12 @@ class Search:
     """Of noise, in what is shown; none: unknown, or the objective is not mAP."""
 
     @property
-    def equals(self) -> set[int]:
+    def best_and_tied(self) -> set[int]:
         """The best and what is tied with it."""
         return {*self.tied, *([] if self.best is None else [self.best])}
 
     @property
-    def factor(self) -> float:
+    def display_factor(self) -> float:
         """What the objective is multiplied with to be shown."""
         return 100.0 if is_ap(self.objective.metric) else 1.0
 
@@ -43,21 +43,21 @@ class Search:
         """The objective as people call it."""
         return metric_title(self.objective.metric)
 
-    def shown(self, trial: Trial) -> float:
+    def display_value(self, trial: ReportTrial) -> float:
         """The objective of a finished trial, as it is shown."""
         value = trial.value(self.objective)
         assert value is not None
-        return value * self.factor
+        return value * self.display_factor
 
     @property
-    def colours(self) -> Colormap:
+    def colormap(self) -> Colormap:
         """Bright is good, whichever way the objective should go."""
-        return colour_map() if self.objective.goal == "max" else colour_map().reversed()
+        return color_map() if self.objective.goal == "max" else color_map().reversed()
 
     @property
     def limits(self) -> tuple[float, float]:
         """The lowest and the highest trial, as they are shown; apart even where all are equal."""
-        values = [self.shown(trial) for trial in self.trials]
+        values = [self.display_value(trial) for trial in self.trials]
         low, high = min(values), max(values)
         return (low, high) if high > low else (low - 0.5, high + 0.5)
 
@@ -66,9 +66,9 @@ class Search:
         """From the lowest to the highest trial."""
         return Normalize(*self.limits)
 
-    def shown_words(self, value: float) -> str:
+    def format_display_value(self, value: float) -> str:
         """A value that is multiplied already, in words."""
-        return f"{value:.1f}" if self.factor > 1 else f"{value:.3g}"
+        return f"{value:.1f}" if self.display_factor > 1 else f"{value:.3g}"
 
 
 def is_number(value: Scalar | None) -> bool:

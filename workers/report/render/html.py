@@ -6,11 +6,11 @@ from datetime import datetime
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from workers.report.blocks import Block, Content, Photo, Picture
-from workers.report.plots.style import PALETTE, for_page
+from workers.report.blocks import Block, Photo, Picture, ReportContent
+from workers.report.plots.style import PALETTE, color_for_page
 
 
-def page_of(content: Content) -> str:
+def render_page(content: ReportContent) -> str:
     """The page; every word is escaped, whoever chose it."""
     environment = Environment(
         loader=PackageLoader("workers.report"),
@@ -19,13 +19,18 @@ def page_of(content: Content) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"moment": moment, "drawn": _drawn, "source": _source, "kind": _kind}
+    environment.filters |= {
+        "moment": format_moment,
+        "drawn": _drawn,
+        "source": _source,
+        "kind": _kind,
+    }
     return environment.get_template("page.html.jinja").render(
         content=content, light=_variables(1), dark=_variables(2)
     )
 
 
-def moment(at: datetime) -> str:
+def format_moment(at: datetime) -> str:
     """As in `26 November 2026, 14:05 UTC`."""
     return f"{at.day} {at:%B %Y, %H:%M} UTC"
 
@@ -36,7 +41,7 @@ def _kind(block: Block) -> str:
 
 def _drawn(picture: Picture) -> Markup:
     """matplotlib has escaped the words in it."""
-    return Markup(for_page(picture.svg))
+    return Markup(color_for_page(picture.svg))
 
 
 def _source(photo: Photo) -> str:
@@ -45,5 +50,5 @@ def _source(photo: Photo) -> str:
 
 def _variables(column: int) -> Markup:
     """The palette as CSS: 1 its light colours, 2 its dark ones."""
-    lines = [f"--{name}: {colours[column]};" for name, colours in PALETTE.items()]
+    lines = [f"--{name}: {colors[column]};" for name, colors in PALETTE.items()]
     return Markup(" ".join(lines))

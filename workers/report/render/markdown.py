@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from workers.report.blocks import (
     Block,
     Cell,
-    Content,
     Gallery,
-    Nothing,
+    Paragraph,
     Picture,
+    Placeholder,
+    ReportContent,
     Row,
     Section,
     Table,
-    Words,
 )
-from workers.report.plots.style import for_file
-from workers.report.render.html import moment
+from workers.report.plots.style import color_for_file
+from workers.report.render.html import format_moment
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#|~])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -31,7 +31,7 @@ class Markdown:
     files: dict[str, bytes]
 
 
-def markdown_of(content: Content) -> Markdown:
+def render_markdown(content: ReportContent) -> Markdown:
     """The text and its pictures."""
     lines = list(_lines(content))
     files: dict[str, bytes] = {}
@@ -41,48 +41,50 @@ def markdown_of(content: Content) -> Markdown:
     return Markdown("\n\n".join(lines) + "\n", files)
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Words as themselves: neither Markdown nor HTML, on one line."""
     escaped = _SPECIAL.sub(r"\\\1", " ".join(text.split()))
     return "".join(_ENTITIES.get(letter, letter) for letter in escaped)
 
 
-def _lines(content: Content) -> Iterator[str]:
-    yield f"# {plain(content.title)}"
-    yield f"**{plain(content.headline.sentence)}**"
+def _lines(content: ReportContent) -> Iterator[str]:
+    yield f"# {escape_markdown(content.title)}"
+    yield f"**{escape_markdown(content.headline.sentence)}**"
     for sentence in content.headline.support:
-        yield plain(sentence)
-    yield f"{plain(content.subject)}, {moment(content.at)}"
+        yield escape_markdown(sentence)
+    yield f"{escape_markdown(content.subject)}, {format_moment(content.at)}"
     if content.links:
-        yield " · ".join(f"[{plain(link.title)}](<{link.href}>)" for link in content.links)
+        yield " · ".join(
+            f"[{escape_markdown(link.title)}](<{link.href}>)" for link in content.links
+        )
     for section in content.sections:
         yield from _section_lines(section)
 
 
 def _section_lines(section: Section) -> Iterator[str]:
-    yield f"## {plain(section.title)}"
+    yield f"## {escape_markdown(section.title)}"
     for block in section.blocks:
         yield from _block_lines(block)
 
 
 def _block_lines(block: Block) -> Iterator[str]:
-    if isinstance(block, Words):
-        yield plain(block.text)
-    elif isinstance(block, Nothing):
-        yield f"*{plain(block.why)}*"
+    if isinstance(block, Paragraph):
+        yield escape_markdown(block.text)
+    elif isinstance(block, Placeholder):
+        yield f"*{escape_markdown(block.reason)}*"
     elif isinstance(block, Table):
         yield "\n".join(_table_lines(block))
     elif isinstance(block, Picture):
-        yield f"![{plain(block.alt)}]({block.name}.svg)"
-        yield f"*{plain(block.caption)}*"
+        yield f"![{escape_markdown(block.alt)}]({block.name}.svg)"
+        yield f"*{escape_markdown(block.caption)}*"
     else:
         for photo in block.photos:
-            yield f"![{plain(photo.caption)}]({photo.name}.jpg)"
-            yield f"*{plain(photo.caption)}*"
+            yield f"![{escape_markdown(photo.caption)}]({photo.name}.jpg)"
+            yield f"*{escape_markdown(photo.caption)}*"
 
 
 def _table_lines(table: Table) -> Iterator[str]:
-    yield _row(plain(column.title) for column in table.columns)
+    yield _row(escape_markdown(column.title) for column in table.columns)
     yield _row("---:" if column.is_number else "---" for column in table.columns)
     for row in table.rows:
         yield _row(_cells(row))
@@ -99,13 +101,13 @@ def _cells(row: Row) -> Iterator[str]:
 
 
 def _cell(cell: Cell) -> str:
-    text = plain(cell.text)
+    text = escape_markdown(cell.text)
     return text if cell.href is None else f"[{text}](<{cell.href}>)"
 
 
 def _files(block: Block) -> dict[str, bytes]:
     if isinstance(block, Picture):
-        return {f"{block.name}.svg": for_file(block.svg).encode()}
+        return {f"{block.name}.svg": color_for_file(block.svg).encode()}
     if isinstance(block, Gallery):
         return {f"{photo.name}.jpg": photo.jpeg for photo in block.photos}
     return {}

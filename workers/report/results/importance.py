@@ -13,14 +13,14 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from configs.spec.search import Choice, Integer, LogUniform, Parameter, Scalar
 from configs.spec.sweep import Objective, Space
-from workers.report.results.trials import Trial
+from workers.report.results.trials import ReportTrial
 
 _FEWEST = 4
 """Below so many trials shares would say more about chance than about parameters."""
 
 
-def importance_of(
-    trials: Sequence[Trial], *, space: Space, objective: Objective
+def compute_importance(
+    trials: Sequence[ReportTrial], *, space: Space, objective: Objective
 ) -> dict[str, float]:
     """Shares of 1 by parameter, the largest first; `trials` have finished.
 
@@ -48,7 +48,9 @@ def importance_of(
     return dict(get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)))
 
 
-def _distributions(trials: Sequence[Trial], space: Space) -> Iterator[tuple[str, BaseDistribution]]:
+def _distributions(
+    trials: Sequence[ReportTrial], space: Space
+) -> Iterator[tuple[str, BaseDistribution]]:
     for path, parameter in space.items():
         seen = [trial.values[path] for trial in trials if path in trial.values]
         if len(seen) == len(trials) and len(set(map(str, seen))) > 1:

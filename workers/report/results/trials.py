@@ -6,25 +6,31 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from configs.protocol.names import Metric
-from configs.protocol.report import Dossier, DossierRun, NoiseFloor
-from configs.protocol.sweep_log import Ended, Extended, Judged, Suggested, TrialResult
+from configs.protocol.report import NoiseFloor, ReportInputs, ReportRun
+from configs.protocol.sweep_log import (
+    SweepExtended,
+    TrialEnded,
+    TrialJudged,
+    TrialResult,
+    TrialSuggested,
+)
 from configs.spec.sweep import Objective, Space, Values
 
 
 @dataclass(frozen=True)
-class Trial:
+class ReportTrial:
     """One point of a sweep with what became of it."""
 
     number: int
     values: Values
-    runs: tuple[DossierRun, ...]
+    runs: tuple[ReportRun, ...]
     result: TrialResult | None
     """None: it goes on."""
 
     epoch: int
     """Of its last evaluation."""
 
-    measured: dict[str, float]
+    best_values: dict[str, float]
     """By metric, each objective's best; over repeats the mean."""
 
     @property
@@ -35,8 +41,8 @@ class Trial:
     @property
     def map(self) -> float | None:
         """Best mAP; over repeats the mean."""
-        if Metric.MAP in self.measured:
-            return self.measured[Metric.MAP]
+        if Metric.MAP in self.best_values:
+            return self.best_values[Metric.MAP]
         known = [run.best_map for run in self.runs if run.best_map is not None]
         return fmean(known) if known else None
 
@@ -49,14 +55,14 @@ class Trial:
         """Its number for an objective; none: it has none."""
         if objective.metric == Metric.MAP:
             return self.map
-        return self.measured.get(objective.metric)
+        return self.best_values.get(objective.metric)
 
 
-def trials_of(dossier: Dossier) -> tuple[Trial, ...]:
+def build_report_trials(dossier: ReportInputs) -> tuple[ReportTrial, ...]:
     """Every trial that the list or a run names, by number."""
-    begun = {e.number: e for e in dossier.entries if isinstance(e, Suggested)}
-    ended = {e.number: e for e in dossier.entries if isinstance(e, Ended)}
-    judged = {e.number: e for e in dossier.entries if isinstance(e, Judged)}
+    begun = {e.number: e for e in dossier.entries if isinstance(e, TrialSuggested)}
+    ended = {e.number: e for e in dossier.entries if isinstance(e, TrialEnded)}
+    judged = {e.number: e for e in dossier.entries if isinstance(e, TrialJudged)}
     numbers = begun.keys() | {run.trial for run in dossier.runs if run.trial is not None}
     trials = []
     for number in sorted(numbers):
@@ -64,39 +70,43 @@ def trials_of(dossier: Dossier) -> tuple[Trial, ...]:
         end, judgement = ended.get(number), judged.get(number)
         values = begun[number].values if number in begun else runs[0].values
         trials.append(
-            Trial(
+            ReportTrial(
                 number=number,
                 values=values,
                 runs=runs,
                 result=end.result if end else _result_of(runs),
                 epoch=end.epoch if end else judgement.epoch if judgement else 0,
-                measured=dict(end.values if end else judgement.values if judgement else {}),
+                best_values=dict(end.values if end else judgement.values if judgement else {}),
             )
         )
     return tuple(trials)
 
 
-def objective_of(dossier: Dossier) -> Objective:
+def get_objective(dossier: ReportInputs) -> Objective:
     """What decides which trial is the best: the first objective, mAP without a sweep."""
     return dossier.sweep.objectives[0] if dossier.sweep else Objective()
 
 
-def space_of(dossier: Dossier) -> Space:
+def get_space(dossier: ReportInputs) -> Space:
     """What is varied, as the sweep was last extended; empty without one."""
-    extensions = [entry.space for entry in dossier.entries if isinstance(entry, Extended)]
+    extensions = [entry.space for entry in dossier.entries if isinstance(entry, SweepExtended)]
     if dossier.sweep is None:
         return {}
     return extensions[-1] if extensions else dossier.sweep.space
 
 
-def finished(trials: Iterable[Trial], objective: Objective) -> list[Trial]:
+def rank_finished(trials: Iterable[ReportTrial], objective: Objective) -> list[ReportTrial]:
     """Trials that trained to their end and have a number, the best first."""
     known = [t for t in trials if t.result == "finished" and t.value(objective) is not None]
     return sorted(known, key=lambda trial: -_towards_best(trial, objective))
 
 
-def tied_with(
-    best: Trial, trials: Sequence[Trial], *, objective: Objective, noise: NoiseFloor | None
+def find_ties(
+    best: ReportTrial,
+    trials: Sequence[ReportTrial],
+    *,
+    objective: Objective,
+    noise: NoiseFloor | None,
 ) -> tuple[int, ...]:
     """Numbers of the finished trials whose difference from the best is within the noise floor.
 
@@ -113,25 +123,25 @@ def tied_with(
     )
 
 
-def floor_between(one: Trial, other: Trial, noise: NoiseFloor) -> float:
+def floor_between(one: ReportTrial, other: ReportTrial, noise: NoiseFloor) -> float:
     """The floor for a difference of two means: sqrt(n) lower where both are over n seeds."""
     return noise.floor * math.sqrt((1 / one.seeds + 1 / other.seeds) / 2)
 
 
-def epochs_saved(trial: Trial) -> int:
+def epochs_saved(trial: ReportTrial) -> int:
     """What a trial's runs did not train because the scheduler stopped it."""
     if trial.result != "stopped":
         return 0
     return max(0, trial.epochs - trial.epoch) * trial.seeds
 
 
-def _towards_best(trial: Trial, objective: Objective) -> float:
+def _towards_best(trial: ReportTrial, objective: Objective) -> float:
     value = trial.value(objective)
     assert value is not None
     return value if objective.goal == "max" else -value
 
 
-def _result_of(runs: Sequence[DossierRun]) -> TrialResult | None:
+def _result_of(runs: Sequence[ReportRun]) -> TrialResult | None:
     """A trial's end by its runs, where the list does not tell: the worst of them."""
     results = {run.result for run in runs}
     for worst in ("failed", "cancelled", "stopped"):

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from configs.conclusions import conclusion
-from configs.protocol.report import Comparison, Dossier, Report, Verdict
+from configs.conclusions import conclude
+from configs.protocol.report import Comparison, Report, ReportInputs, Verdict
 from workers.report.blocks import Headline, Tone
-from workers.report.wording import DECIDING, counted, listed, points
+from workers.report.wording import PRIMARY_PART, format_count, format_points, join_words
 
-TONES: dict[Verdict, Tone] = {"helps": "good", "hurts": "bad", "cannot_tell": "open"}
+VERDICT_TONES: dict[Verdict, Tone] = {"helps": "good", "hurts": "bad", "cannot_tell": "open"}
 
 
 def main_comparison(report: Report) -> Comparison | None:
@@ -18,7 +18,7 @@ def main_comparison(report: Report) -> Comparison | None:
     return max(report.comparisons, key=_gain, default=None)
 
 
-def headline_of(dossier: Dossier, report: Report) -> Headline:
+def build_headline(dossier: ReportInputs, report: Report) -> Headline:
     """What stands on top of the page."""
     main = main_comparison(report)
     if main is None:
@@ -28,7 +28,7 @@ def headline_of(dossier: Dossier, report: Report) -> Headline:
         *_best_of_many(main, report),
         *_ties(report),
     )
-    return Headline(conclusion(main), support, TONES[main.verdict])
+    return Headline(conclude(main), support, VERDICT_TONES[main.verdict])
 
 
 def _best_of_many(main: Comparison, report: Report) -> Iterator[str]:
@@ -54,8 +54,8 @@ def _ties(report: Report) -> Iterator[str]:
     noun = "trial" if len(tied) == 1 else "trials"
     verb = "is" if len(tied) == 1 else "are"
     yield (
-        f"{counted(len(tied), 'other trial')} ({noun} {listed(tied)}) {verb} not told apart from "
-        f"the best: one run differs from another by up to {points(report.noise.floor)} mAP by its "
+        f"{format_count(len(tied), 'other trial')} ({noun} {join_words(tied)}) {verb} not told apart from "
+        f"the best: one run differs from another by up to {format_points(report.noise.floor)} mAP by its "
         "seed alone."
     )
 
@@ -65,7 +65,7 @@ def _best_alone(report: Report) -> Iterator[str]:
         yield f"The best trial is {report.best_trial}."
 
 
-def _why_no_answer(dossier: Dossier) -> str:
+def _why_no_answer(dossier: ReportInputs) -> str:
     distilled = [run for run in dossier.runs if run.role == "distilled"]
     if not distilled:
         return "There is nothing to compare: no run of this report is distilled."
@@ -82,4 +82,4 @@ def _sentence(text: str) -> str:
 
 
 def _gain(comparison: Comparison) -> float:
-    return comparison.parts[DECIDING].difference
+    return comparison.parts[PRIMARY_PART].difference

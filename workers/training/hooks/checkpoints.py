@@ -9,17 +9,17 @@ from configs.spec.compute import Checkpoints
 from configs.spec.dataset import ClassNames
 from workers import distributed
 from workers.checkpoints.store import CheckpointStore
-from workers.evaluation.coco import Scores
-from workers.training.resume import Checkpoint, checkpoint_of, student_of
+from workers.evaluation.coco import CocoMetrics
+from workers.training.resume import Checkpoint, build_checkpoint, extract_student
 
 
-class Remembers(Protocol):
+class StatefulHook(Protocol):
     """A hook whose state belongs to a checkpoint."""
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Plain values."""
 
-    def recall(self, memory: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take them back."""
 
 
@@ -33,13 +33,13 @@ class CheckpointsHook(Hook):
         policy: Checkpoints,
         identity: dict[str, Any],
         classes: ClassNames,
-        remembers: dict[str, Remembers],
+        stateful_hooks: dict[str, StatefulHook],
     ) -> None:
         self._store = store
         self._policy = policy
         self._identity = identity
         self._classes = classes
-        self._remembers = remembers
+        self._remembers = stateful_hooks
         self._written_s = time.monotonic()
         self.best_map = -1.0
         self.best_epoch: int | None = None
@@ -48,9 +48,9 @@ class CheckpointsHook(Hook):
         """Write in the middle of an epoch, if it is time."""
         is_last_of_epoch = runner.inner_iter + 1 == runner.data_loader.batch_sampler.steps
         if not is_last_of_epoch and self._is_due(runner.iter + 1):
-            self.save_between(runner)
+            self.save_mid_epoch(runner)
 
-    def save_between(self, runner: Any) -> None:
+    def save_mid_epoch(self, runner: Any) -> None:
         """Write after a step of an unfinished epoch."""
         self._save(runner, epoch=runner.epoch, step=runner.iter + 1, ends_epoch=False)
 
@@ -58,23 +58,25 @@ class CheckpointsHook(Hook):
         """Write after every epoch."""
         self._save(runner, epoch=runner.epoch + 1, step=runner.iter, ends_epoch=True)
 
-    def after_evaluation(self, runner: Any, scores: Scores) -> None:
+    def after_evaluation(self, runner: Any, scores: CocoMetrics) -> None:
         """Keep the student if this evaluation is among the best so far."""
         if scores.mean_ap > self.best_map:
             self.best_map = scores.mean_ap
             self.best_epoch = runner.epoch + 1
-        if distributed.is_first():
-            student = student_of(self._checkpoint(runner, epoch=runner.epoch + 1, step=runner.iter))
+        if distributed.is_main_process():
+            student = extract_student(
+                self._checkpoint(runner, epoch=runner.epoch + 1, step=runner.iter)
+            )
             self._store.save_student(
                 student, step=runner.iter, epoch=runner.epoch + 1, mean_ap=scores.mean_ap
             )
 
-    def recall(self, memory: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what an earlier attempt remembered."""
-        self.best_map = float(memory["best_map"])
-        self.best_epoch = memory["best_epoch"]
+        self.best_map = float(state["best_map"])
+        self.best_epoch = state["best_epoch"]
         for name, hook in self._remembers.items():
-            hook.recall(memory[name])
+            hook.load_state_dict(state[name])
 
     def _is_due(self, step: int) -> bool:
         steps, minutes = self._policy.every_steps, self._policy.every_minutes
@@ -84,17 +86,18 @@ class CheckpointsHook(Hook):
 
     def _save(self, runner: Any, *, epoch: int, step: int, ends_epoch: bool) -> None:
         self._written_s = time.monotonic()
-        if distributed.is_first():
+        if distributed.is_main_process():
             checkpoint = self._checkpoint(runner, epoch=epoch, step=step)
-            self._store.save_to_go_on(checkpoint, step=step, epoch=epoch, ends_epoch=ends_epoch)
+            self._store.save_resume(checkpoint, step=step, epoch=epoch, ends_epoch=ends_epoch)
 
     def _checkpoint(self, runner: Any, *, epoch: int, step: int) -> Checkpoint:
         memory = {"best_map": self.best_map, "best_epoch": self.best_epoch}
-        return checkpoint_of(
+        return build_checkpoint(
             runner,
             identity=self._identity,
             classes=self._classes,
             epoch=epoch,
             step=step,
-            memory=memory | {name: hook.memory() for name, hook in self._remembers.items()},
+            hook_states=memory
+            | {name: hook.state_dict() for name, hook in self._remembers.items()},
         )

@@ -6,27 +6,27 @@ from typing import Any
 from mmcv.runner import Hook
 
 from configs.protocol.names import Metric
-from workers.telemetry.protocol import Voice
+from workers.telemetry.protocol import Reporter
 
 
 class MetricsHook(Hook):
     """Says means over an interval of steps; an interval never spans two epochs."""
 
-    def __init__(self, voice: Voice, *, interval_steps: int) -> None:
-        self._voice = voice
+    def __init__(self, reporter: Reporter, *, interval_steps: int) -> None:
+        self._voice = reporter
         self._interval_steps = interval_steps
         self._sums: dict[str, float] = {}
         self._begin()
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The sums of an unfinished interval."""
         return {"sums": dict(self._sums), "steps": self._steps}
 
-    def recall(self, memory: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with an interval; its speed is measured over the steps of this attempt."""
         self._begin()
-        self._sums = dict(memory["sums"])
-        self._steps = int(memory["steps"])
+        self._sums = dict(state["sums"])
+        self._steps = int(state["steps"])
 
     def before_train_epoch(self, _runner: Any) -> None:
         """The time before the first step is not the steps'."""
@@ -47,7 +47,7 @@ class MetricsHook(Hook):
         values = {f"train/{name}": total / self._steps for name, total in self._sums.items()}
         values[Metric.LEARNING_RATE] = runner.current_lr()[0]
         values[Metric.IMAGES_PER_S] = self._images / (time.monotonic() - self._since_s)
-        self._voice.metrics(step=runner.iter + 1, values=values)
+        self._voice.report_metrics(step=runner.iter + 1, values=values)
         self._begin()
 
     def _begin(self) -> None:

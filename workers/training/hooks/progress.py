@@ -5,14 +5,14 @@ from typing import Any
 
 from mmcv.runner import Hook
 
-from workers.telemetry.protocol import Phase, Voice
+from workers.telemetry.protocol import Phase, Reporter
 
 
 class ProgressHook(Hook):
     """Says epoch, step and the time left, at most every `interval_s`."""
 
-    def __init__(self, voice: Voice, *, interval_s: float) -> None:
-        self._voice = voice
+    def __init__(self, reporter: Reporter, *, interval_s: float) -> None:
+        self._voice = reporter
         self._interval_s = interval_s
         self._first_step = 0
         self._began_s = 0.0
@@ -25,30 +25,30 @@ class ProgressHook(Hook):
 
     def after_train_iter(self, runner: Any) -> None:
         """Say how far it is, if the last word is old enough."""
-        self._voice.pulse.beat("training")
+        self._voice.heartbeat.beat("training")
         now_s = time.monotonic()
         if now_s - self._said_s < self._interval_s:
             return
         self._said_s = now_s
         self._say(runner, phase="training", done=runner.iter + 1)
 
-    def say_evaluating(self, runner: Any) -> None:
+    def report_evaluating(self, runner: Any) -> None:
         """Say that an epoch's steps are done and its student is measured."""
         self._say(runner, phase="evaluating", done=runner.iter)
 
     def _say(self, runner: Any, *, phase: Phase, done: int) -> None:
-        self._voice.progress(
+        self._voice.report_progress(
             phase=phase,
             epoch=runner.epoch + 1,
             epochs=runner.max_epochs,
             step=done,
             steps=runner.max_iters,
-            eta_s=self.time_left_s(done=done, steps=runner.max_iters),
+            eta_s=self.estimate_time_left_s(current_step=done, steps=runner.max_iters),
         )
 
-    def time_left_s(self, *, done: int, steps: int) -> float | None:
+    def estimate_time_left_s(self, *, current_step: int, steps: int) -> float | None:
         """Seconds until `steps`, at the mean pace of this attempt; none: it has made no step."""
-        if done == self._first_step:
+        if current_step == self._first_step:
             return None
-        pace_s = (time.monotonic() - self._began_s) / (done - self._first_step)
-        return pace_s * (steps - done)
+        pace_s = (time.monotonic() - self._began_s) / (current_step - self._first_step)
+        return pace_s * (steps - current_step)

@@ -10,7 +10,7 @@ from mmcv.runner import Hook
 from workers import distributed
 
 
-class OrderHook(Hook):
+class StepSeedHook(Hook):
     """Makes a step the same whether or not the run was interrupted before it."""
 
     def __init__(self, *, seed: int) -> None:
@@ -18,7 +18,7 @@ class OrderHook(Hook):
 
     def before_train_iter(self, runner: Any) -> None:
         """Seed the generators; the step's images are loaded, with generators of their own."""
-        seed_everything(self._seed, runner.iter, distributed.rank())
+        seed_everything(self._seed, runner.iter, distributed.get_rank())
 
 
 def seed_everything(*seeds: int) -> None:

@@ -6,16 +6,23 @@ import torch
 from mmcv.runner import Hook
 
 from workers import distributed
-from workers.attempt.stop import _FIRST_STOP, _TERMINATE, Orders, Termination, _leave, _order
+from workers.attempt.stop import (
+    FIRST_STOP_REQUEST,
+    TERMINATE,
+    StopSource,
+    Termination,
+    raise_for_signal,
+    stop_signal,
+)
 from workers.training.hooks.checkpoints import CheckpointsHook
 
 
-class ControlHook(Hook):
+class StopHook(Hook):
     """Ends the loop between two steps; what was learned is written down before."""
 
     def __init__(
         self,
-        orders: Orders,
+        orders: StopSource,
         *,
         termination: Termination,
         checkpoints: CheckpointsHook,
@@ -28,9 +35,9 @@ class ControlHook(Hook):
 
     def after_train_iter(self, runner: Any) -> None:
         """`Superseded`, `StopRequested` or `Preempted` if this attempt is to end."""
-        order = _order(self._orders, self._termination)
-        agreed = distributed.largest(order, device=self._device)
+        order = stop_signal(self._orders, self._termination)
+        agreed = distributed.all_reduce_max(order, device=self._device)
         is_last_of_epoch = runner.inner_iter + 1 == runner.data_loader.batch_sampler.steps
-        if _FIRST_STOP <= agreed <= _TERMINATE and not is_last_of_epoch:
+        if FIRST_STOP_REQUEST <= agreed <= TERMINATE and not is_last_of_epoch:
             self._checkpoints.save_between(runner)
-        _leave(agreed)
+        raise_for_signal(agreed)

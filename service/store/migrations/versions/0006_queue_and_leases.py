@@ -16,7 +16,7 @@ def _new_of_runs():
         sa.Column("priority", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("preempted_for", sa.String(16), nullable=True),
         sa.Column("strikes", sa.Integer(), nullable=False, server_default="0"),
-        sa.Column("furthest_step", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("max_step", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("not_before", Utc(timezone=True), nullable=True),
         sa.Column("queue_position", sa.Integer(), nullable=True),
         sa.Column("lease_owner", sa.String(64), nullable=True),

@@ -22,7 +22,7 @@ def upgrade() -> None:
         )
     with op.batch_alter_table("runs") as batch:
         batch.alter_column(
-            "furthest_step",
+            "max_step",
             existing_type=sa.Integer(),
             type_=sa.BigInteger(),
             existing_nullable=False,
@@ -33,10 +33,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Narrow them again; values that an older Tandem has no room for are dropped."""
     op.execute(f"DELETE FROM metric_points WHERE step > {_LARGEST} OR length(key) > 64")
-    op.execute(f"UPDATE runs SET furthest_step = {_LARGEST} WHERE furthest_step > {_LARGEST}")
+    op.execute(f"UPDATE runs SET max_step = {_LARGEST} WHERE max_step > {_LARGEST}")
     with op.batch_alter_table("runs") as batch:
         batch.alter_column(
-            "furthest_step",
+            "max_step",
             existing_type=sa.BigInteger(),
             type_=sa.Integer(),
             existing_nullable=False,

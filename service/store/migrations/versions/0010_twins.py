@@ -10,7 +10,7 @@ down_revision = "0009"
 branch_labels = None
 depends_on = None
 
-_UNKNOWN_BEFORE = ("spec_digest", "family_digest", "noise_key")
+_UNKNOWN_BEFORE = ("spec_digest", "seedless_digest", "seed_group_key")
 _LINKS = ("baseline_run_id", "report_run_id")
 
 

@@ -42,6 +42,6 @@ def a_view(state: RunState = RunState.RUNNING, **changes: Any) -> RunView:
         "created_at": NOW,
         "started_at": None,
         "finished_at": None,
-        "heard_at": None,
+        "last_seen_at": None,
     }
     return RunView(**(fields | changes))

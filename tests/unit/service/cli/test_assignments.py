@@ -3,8 +3,8 @@
 import pytest
 from pydantic import JsonValue
 
-from service.cli.errors import Refused
-from service.cli.parsing import changes_from
+from service.cli.errors import CliError
+from service.cli.parsing import parse_changes
 
 
 @pytest.mark.parametrize(
@@ -19,12 +19,12 @@ from service.cli.parsing import changes_from
     ],
 )
 def test_a_value_is_yaml(text: str, key: str, value: JsonValue) -> None:
-    assert changes_from([text]) == {key: value}
+    assert parse_changes([text]) == {key: value}
 
 
 @pytest.mark.parametrize("texts", [["epochs"], ["=3"], ["a=[1"], ["a=1", "a=2"]])
 def test_what_is_no_change_is_refused_with_advice(texts: list[str]) -> None:
-    with pytest.raises(Refused) as caught:
-        changes_from(texts)
+    with pytest.raises(CliError) as caught:
+        parse_changes(texts)
 
-    assert caught.value.refusal.advice
+    assert caught.value.error_message.advice

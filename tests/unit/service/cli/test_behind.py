@@ -2,9 +2,9 @@
 
 import pytest
 
-from configs.protocol.records import Behind
+from configs.protocol.records import PendingRecords
 from service.cli import console
-from service.cli.runs import _facts, behind_text
+from service.cli.runs import _facts, format_pending_records
 from tests.unit.service.cli.cast import a_view
 
 
@@ -20,8 +20,8 @@ from tests.unit.service.cli.cast import a_view
         ),
     ],
 )
-def test_who_is_really_behind_is_said(behind: Behind, said: str | None) -> None:
-    assert behind_text(behind) == said
+def test_who_is_really_behind_is_said(behind: PendingRecords, said: str | None) -> None:
+    assert format_pending_records(behind) == said
 
 
 def test_a_runs_facts_have_it_in_words(capsys: pytest.CaptureFixture[str]) -> None:

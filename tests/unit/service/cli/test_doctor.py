@@ -9,45 +9,45 @@ from pathlib import Path
 import pytest
 
 from service.doctor import (
-    cores_finding,
-    disk_finding,
-    health_findings,
-    memory_finding,
-    port_finding,
-    python_finding,
+    check_component,
+    check_cores,
+    check_disk,
+    check_memory,
+    check_port,
+    check_python,
 )
-from service.stack.components import PartName, StackConfig, parts_of
-from service.stack.lifecycle import PartState, PartStatus
-from service.stack.trainer import Finding, worker_findings
+from service.stack.components import ComponentName, StackConfig, build_components
+from service.stack.lifecycle import ComponentState, ComponentStatus
+from service.stack.trainer import CheckResult, run_worker_doctor
 
 
-def _status(state: PartState) -> PartStatus:
-    return PartStatus(
-        PartName.RAY, "Ray", state, "http://h:1", None, None, 0, Path("/l"), "answers"
+def _status(state: ComponentState) -> ComponentStatus:
+    return ComponentStatus(
+        ComponentName.RAY, "Ray", state, "http://h:1", None, None, 0, Path("/l"), "answers"
     )
 
 
 @pytest.mark.parametrize(
     "finding",
-    [python_finding((3, 12, 0)), memory_finding(2**20), cores_finding(1)],
+    [check_python((3, 12, 0)), check_memory(2**20), check_cores(1)],
     ids=lambda finding: finding.name,
 )
-def test_what_is_wrong_comes_with_advice(finding: Finding) -> None:
+def test_what_is_wrong_comes_with_advice(finding: CheckResult) -> None:
     assert not finding.ok
     assert finding.advice
 
 
 def test_the_disk_of_a_home_that_is_not_there_yet_is_examined(tmp_path: Path) -> None:
-    assert "GiB free" in disk_finding(tmp_path / "not" / "yet").detail
+    assert "GiB free" in check_disk(tmp_path / "not" / "yet").detail
 
 
-@pytest.mark.parametrize("state", PartState)
-def test_only_a_part_that_should_answer_and_does_not_is_a_fault(state: PartState) -> None:
-    findings = list(health_findings(_status(state)))
+@pytest.mark.parametrize("state", ComponentState)
+def test_only_a_part_that_should_answer_and_does_not_is_a_fault(state: ComponentState) -> None:
+    findings = list(check_component(_status(state)))
 
-    broken = {PartState.DEAD, PartState.DEAF, PartState.UNREACHABLE}
+    broken = {ComponentState.DEAD, ComponentState.UNRESPONSIVE, ComponentState.UNREACHABLE}
     assert [finding.ok for finding in findings] == (
-        [] if state is PartState.DOWN else [state not in broken]
+        [] if state is ComponentState.DOWN else [state not in broken]
     )
 
 
@@ -55,9 +55,9 @@ def test_a_part_that_answers_has_its_port_whoever_started_it(tmp_path: Path) -> 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         config = StackConfig(tmp_path, "127.0.0.1", 8700, url, url, tmp_path, env={})
-        (ray, *_) = parts_of(config)
+        (ray, *_) = build_components(config)
         deaf, heard = (
-            port_finding(ray, replace(_status(PartState.DOWN), answers=answers))
+            check_port(ray, replace(_status(ComponentState.DOWN), is_responding=answers))
             for answers in (False, True)
         )
 
@@ -77,19 +77,19 @@ def test_the_trainer_speaks_for_itself(tmp_path: Path) -> None:
         tmp_path, """print('[{"name": "torch", "ok": true, "detail": "2", "advice": ""}]')"""
     )
 
-    assert worker_findings(command) == (Finding("torch", ok=True, detail="2"),)
+    assert run_worker_doctor(command) == (CheckResult("torch", ok=True, detail="2"),)
 
 
 @pytest.mark.parametrize("body", ["raise SystemExit('no torch')", "print('{}x')", "print('[{}]')"])
 def test_a_trainer_that_cannot_speak_is_a_fault(tmp_path: Path, body: str) -> None:
-    (finding,) = worker_findings(_script(tmp_path, body))
+    (finding,) = run_worker_doctor(_script(tmp_path, body))
 
     assert not finding.ok
     assert finding.advice
 
 
 def test_a_missing_trainer_is_a_fault(tmp_path: Path) -> None:
-    (finding,) = worker_findings(tmp_path / "nothing")
+    (finding,) = run_worker_doctor(tmp_path / "nothing")
 
     assert not finding.ok
 
@@ -98,6 +98,6 @@ def test_a_silent_trainer_is_a_fault() -> None:
     def never(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
         raise subprocess.TimeoutExpired("tandem-worker", 1)
 
-    (finding,) = worker_findings(Path("x"), run=never)
+    (finding,) = run_worker_doctor(Path("x"), run=never)
 
     assert not finding.ok

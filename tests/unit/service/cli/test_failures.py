@@ -6,20 +6,20 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from service.cli.errors import Refusal, Refused, refusal_from, rendered
+from service.cli.errors import CliError, ErrorMessage, explain_error, render_error
 from service.settings import Settings
-from service.stack.errors import PartFailed, PortTaken
+from service.stack.errors import ComponentFailed, PortInUse
 
 
-def _text(refusal: Refusal) -> str:
+def _text(refusal: ErrorMessage) -> str:
     console = Console(width=200, no_color=True)
     with console.capture() as capture:
-        console.print(rendered(refusal))
+        console.print(render_error(refusal))
     return capture.get()
 
 
 def test_a_refusal_shows_what_field_and_advice() -> None:
-    shown = _text(Refusal("No.", fields=(("data.flip", "at most 1"),), advice=("Lower it.",)))
+    shown = _text(ErrorMessage("No.", fields=(("data.flip", "at most 1"),), advice=("Lower it.",)))
 
     assert "No." in shown
     assert "data.flip: at most 1" in shown
@@ -27,21 +27,21 @@ def test_a_refusal_shows_what_field_and_advice() -> None:
 
 
 def test_text_in_brackets_is_not_markup() -> None:
-    assert "[red]x[/nothing]" in _text(Refusal("[red]x[/nothing]"))
+    assert "[red]x[/nothing]" in _text(ErrorMessage("[red]x[/nothing]"))
 
 
 def test_a_taken_port_names_port_holder_and_setting() -> None:
-    error = PortTaken(8265, part="Ray", holder="process 7 (nginx)", setting="TANDEM_RAY_URL")
+    error = PortInUse(8265, component="Ray", holder="process 7 (nginx)", setting="TANDEM_RAY_URL")
 
-    shown = _text(refusal_from(error) or Refusal(""))
+    shown = _text(explain_error(error) or ErrorMessage(""))
 
     assert all(word in shown for word in ("8265", "process 7 (nginx)", "TANDEM_RAY_URL"))
 
 
 def test_a_failed_part_quotes_its_log() -> None:
-    error = PartFailed("MLflow", what="ended", log=Path("/l"), last_lines=("boom",))
+    error = ComponentFailed("MLflow", problem="ended", log=Path("/l"), last_lines=("boom",))
 
-    assert "│ boom" in _text(refusal_from(error) or Refusal(""))
+    assert "│ boom" in _text(explain_error(error) or ErrorMessage(""))
 
 
 def test_a_wrong_setting_is_named_as_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,16 +50,16 @@ def test_a_wrong_setting_is_named_as_it_is_set(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ValidationError) as caught:
         Settings()
 
-    refusal = refusal_from(caught.value)
+    refusal = explain_error(caught.value)
     assert refusal is not None
     assert refusal.fields[0][0] == "TANDEM_PORT"
 
 
 def test_a_refused_command_keeps_its_refusal() -> None:
-    refusal = Refusal("No.")
+    refusal = ErrorMessage("No.")
 
-    assert refusal_from(Refused(refusal)) is refusal
+    assert explain_error(CliError(refusal)) is refusal
 
 
 def test_a_bug_is_no_refusal() -> None:
-    assert refusal_from(RuntimeError("ours")) is None
+    assert explain_error(RuntimeError("ours")) is None

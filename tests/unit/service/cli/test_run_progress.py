@@ -7,7 +7,7 @@ from configs.protocol.failure import FailureReason
 from configs.protocol.names import Metric
 from configs.protocol.records import Progress
 from service.api.schemas.runs import RunView
-from service.cli.progress.runs import block_for, is_settled, line_for
+from service.cli.progress.runs import format_run_line, render_run, should_stop_watching
 from service.domain.states import RunState
 from tests.unit.service.cli.cast import NOW, a_view
 
@@ -21,7 +21,7 @@ def _progress(step: int = 30) -> Progress:
 def _text(view: RunView) -> str:
     console = Console(width=140, no_color=True)
     with console.capture() as capture:
-        console.print(block_for("alone", view))
+        console.print(render_run("alone", view))
     return capture.get()
 
 
@@ -43,20 +43,20 @@ def test_a_failed_run_shows_its_message_as_it_is() -> None:
     view = a_view(RunState.FAILED, reason=FailureReason.BUG, message="[x] at [/y]")
 
     assert "[x] at [/y]" in _text(view)
-    assert "[x] at [/y]" in line_for(view)
+    assert "[x] at [/y]" in format_run_line(view)
 
 
 def test_a_line_changes_with_the_epoch_but_not_with_the_step() -> None:
     early, late = (a_view(progress=_progress(step)) for step in (31, 32))
 
-    assert line_for(early) == line_for(late)
-    assert "epoch 2/6" in line_for(early)
+    assert format_run_line(early) == format_run_line(late)
+    assert "epoch 2/6" in format_run_line(early)
 
 
 @pytest.mark.parametrize("state", RunState)
 def test_every_state_can_be_shown(state: RunState) -> None:
     assert state in _text(a_view(state))
-    assert state in line_for(a_view(state))
+    assert state in format_run_line(a_view(state))
 
 
 @pytest.mark.parametrize(
@@ -71,4 +71,4 @@ def test_every_state_can_be_shown(state: RunState) -> None:
 def test_waiting_ends_with_all_or_with_the_first_that_ended_badly(
     states: tuple[RunState, ...], settled: bool
 ) -> None:
-    assert is_settled(a_view(state) for state in states) is settled
+    assert should_stop_watching(a_view(state) for state in states) is settled

@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.cli.errors import Refused
-from service.cli.session import id_from_prefix
+from service.cli.errors import CliError
+from service.cli.session import match_id_prefix
 from tests.unit.service.cli.cast import a_view
 
 RUNS = [a_view(id="raaaaaaaaaaa1"), a_view(id="raaaaaaaaaaa2"), a_view(id="rbbbbbbbbbbb1")]
@@ -11,16 +11,19 @@ RUNS = [a_view(id="raaaaaaaaaaa1"), a_view(id="raaaaaaaaaaa2"), a_view(id="rbbbb
 
 @pytest.mark.parametrize("prefix", ["rb", "rbbbbbbbbbbb1"])
 def test_a_beginning_that_fits_one_run_is_enough(prefix: str) -> None:
-    assert id_from_prefix(prefix, RUNS) == "rbbbbbbbbbbb1"
+    assert match_id_prefix(prefix, RUNS) == "rbbbbbbbbbbb1"
 
 
 def test_a_beginning_that_fits_several_lists_them() -> None:
-    with pytest.raises(Refused) as caught:
-        id_from_prefix("ra", RUNS)
+    with pytest.raises(CliError) as caught:
+        match_id_prefix("ra", RUNS)
 
-    assert [name for name, _ in caught.value.refusal.fields] == ["raaaaaaaaaaa1", "raaaaaaaaaaa2"]
+    assert [name for name, _ in caught.value.error_message.fields] == [
+        "raaaaaaaaaaa1",
+        "raaaaaaaaaaa2",
+    ]
 
 
 def test_a_beginning_that_fits_none_says_so() -> None:
-    with pytest.raises(Refused, match="No run"):
-        id_from_prefix("rz", RUNS)
+    with pytest.raises(CliError, match="No run"):
+        match_id_prefix("rz", RUNS)

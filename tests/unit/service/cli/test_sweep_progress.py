@@ -10,11 +10,11 @@ from configs.spec.sweep import SweepSpec
 from service.api.schemas.sweeps import BestView, SweepView, TrialView
 from service.cli.progress.sweeps import (
     SweepProgress,
-    head_of,
-    line_for,
-    most_telling,
-    table_of,
-    trial_line,
+    build_trials_table,
+    format_sweep_line,
+    format_trial_line,
+    render_sweep_summary,
+    select_shown_trials,
 )
 from service.domain.sweeps import SweepState
 from tests.unit.service.cli.cast import NOW
@@ -36,16 +36,16 @@ def a_view(state: SweepState = SweepState.SEARCHING, **changes: Any) -> SweepVie
         "project": "default",
         "priority": 0,
         "state": state,
-        "wants": "search",
+        "desired": "search",
         "message": "",
         "warnings": [],
         "spec": spec,
         "trials": 2,
-        "by_result": {"live": 1, "finished": 1},
+        "by_result": {"running": 1, "finished": 1},
         "best": None,
-        "waits_for": None,
+        "waiting_for": None,
         "driver": 1,
-        "strikes": 0,
+        "consecutive_failures": 0,
         "pack_size": 1,
         "estimate": None,
         "probe": None,
@@ -55,7 +55,7 @@ def a_view(state: SweepState = SweepState.SEARCHING, **changes: Any) -> SweepVie
         "mlflow_url": None,
         "created_by": "me",
         "created_at": NOW,
-        "changed_at": NOW,
+        "updated_at": NOW,
         "finished_at": None,
     }
     return SweepView(**(fields | changes))
@@ -65,7 +65,7 @@ def a_trial(number: int = 0, **changes: Any) -> TrialView:
     fields: dict[str, Any] = {
         "number": number,
         "values": {CLS: 0.123456},
-        "state": "live",
+        "state": "running",
         "runs": [],
         "epoch": 2,
         "objectives": {MAP: 0.4125},
@@ -83,11 +83,17 @@ def text_of(shown: RenderableType) -> str:
 
 def test_a_sweep_shows_its_trials_with_values_epoch_and_map() -> None:
     best = BestView(trial=0, values={CLS: 0.123456}, objective=0.4125)
-    view = a_view(best=best, waits_for="room", warnings=["The teacher is weak."])
+    view = a_view(best=best, waiting_for="room", warnings=["The teacher is weak."])
 
-    shown = text_of(head_of(view)) + text_of(table_of(view, [a_trial()]))
+    shown = text_of(render_sweep_summary(view)) + text_of(build_trials_table(view, [a_trial()]))
 
-    for words in ("2 of 16 trials (1 finished, 1 live)", "cls_weight=0.1235", "2/", "41.2", "room"):
+    for words in (
+        "2 of 16 trials (1 finished, 1 running)",
+        "cls_weight=0.1235",
+        "2/",
+        "41.2",
+        "room",
+    ):
         assert words in shown
     assert "The teacher is weak." in shown
 
@@ -96,7 +102,7 @@ def test_trials_that_go_on_are_always_there_and_of_the_others_the_newest() -> No
     trials = [a_trial(number, state="finished") for number in range(40)]
     trials[3] = a_trial(3)
 
-    shown = [trial.number for trial in most_telling(trials)]
+    shown = [trial.number for trial in select_shown_trials(trials)]
 
     assert shown == [3, *range(17, 40)]
 
@@ -104,15 +110,15 @@ def test_trials_that_go_on_are_always_there_and_of_the_others_the_newest() -> No
 def test_lines_change_when_something_is_worth_saying() -> None:
     view = a_view()
 
-    assert line_for(view) != line_for(a_view(trials=3))
-    assert trial_line(view, a_trial()) != trial_line(view, a_trial(epoch=3))
-    assert "it broke" in trial_line(view, a_trial(state="failed", message="it broke"))
+    assert format_sweep_line(view) != format_sweep_line(a_view(trials=3))
+    assert format_trial_line(view, a_trial()) != format_trial_line(view, a_trial(epoch=3))
+    assert "it broke" in format_trial_line(view, a_trial(state="failed", message="it broke"))
 
 
 @pytest.mark.parametrize("state", SweepState)
 def test_every_state_can_be_shown(state: SweepState) -> None:
-    assert state in text_of(head_of(a_view(state)))
-    assert state in line_for(a_view(state))
+    assert state in text_of(render_sweep_summary(a_view(state)))
+    assert state in format_sweep_line(a_view(state))
 
 
 def test_without_a_terminal_only_what_has_changed_is_printed(

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from configs.catalog import preset_names
 from configs.teacher_catalog import known_teachers
 from service.cli import app
-from service.cli.errors import Refused
-from service.cli.teachers import import_command
+from service.cli.errors import CliError
+from service.cli.teachers import build_import_command
 
 WIDE = {"COLUMNS": "200"}
 
@@ -35,7 +35,7 @@ def test_every_preset_is_listed_folder_by_folder() -> None:
 def test_a_known_teacher_is_fetched_by_its_hash_from_its_source() -> None:
     card = known_teachers()["gfl-r101-coco-2x-ms"]
 
-    words = import_command(
+    words = build_import_command(
         "gfl-r101-coco-2x-ms", card, worker=Path("/bin/w"), source=None, out=Path("/out")
     )
 
@@ -57,5 +57,5 @@ def test_a_known_teacher_is_fetched_by_its_hash_from_its_source() -> None:
 def test_what_cannot_be_fetched_is_said_with_what_to_do(name: str, advice: str) -> None:
     said = CliRunner().invoke(app, ["teachers", "fetch", name])
 
-    assert isinstance(said.exception, Refused)
-    assert advice in said.exception.refusal.advice[0]
+    assert isinstance(said.exception, CliError)
+    assert advice in said.exception.error_message.advice[0]

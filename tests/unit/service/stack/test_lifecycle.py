@@ -7,17 +7,17 @@ import pytest
 
 from configs.protocol.names import GPUS_FINDING
 from service.stack import lifecycle
-from service.stack.components import Part, PartName, StackConfig
-from service.stack.health import Health
-from service.stack.lifecycle import Step, last_lines, start_stack, stop_stack
-from service.stack.ports import free_port
-from service.stack.trainer import Finding
+from service.stack.components import Component, ComponentName, StackConfig
+from service.stack.health import HealthCheck
+from service.stack.lifecycle import ComponentProgress, read_last_lines, start_stack, stop_stack
+from service.stack.ports import choose_free_port
+from service.stack.trainer import CheckResult
 
-FAULT = Finding(GPUS_FINDING, ok=False, detail="0 of 2 GPUs can be used", advice="Update it.")
+FAULT = CheckResult(GPUS_FINDING, ok=False, detail="0 of 2 GPUs can be used", advice="Update it.")
 
 
-def answers_when_it_has_written(part: Part, config: StackConfig) -> Health:
-    return Health(is_up=bool(last_lines(part.log)), detail="answers")
+def answers_when_it_has_written(part: Component, config: StackConfig) -> HealthCheck:
+    return HealthCheck(is_up=bool(read_last_lines(part.log)), detail="answers")
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StackCon
     for name in ("ray", "mlflow", "tandem"):
         (commands / name).write_text('#!/bin/sh\necho "$@"\nexec sleep 60\n')
         (commands / name).chmod(0o755)
-    service, ray, mlflow = (free_port() for _ in range(3))
+    service, ray, mlflow = (choose_free_port() for _ in range(3))
     made = StackConfig(
         home=tmp_path / "home",
         host="127.0.0.1",
@@ -39,23 +39,23 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StackCon
     )
     monkeypatch.setattr(lifecycle, "probe", answers_when_it_has_written)
     yield made
-    stop_stack(made, watch=lambda step: None)
+    stop_stack(made, on_progress=lambda step: None)
 
 
 @pytest.mark.parametrize("fault", [FAULT, None], ids=["unusable", "usable"])
 def test_ray_offers_no_gpus_that_torch_cannot_use_and_whoever_starts_it_is_told(
-    config: StackConfig, monkeypatch: pytest.MonkeyPatch, fault: Finding | None
+    config: StackConfig, monkeypatch: pytest.MonkeyPatch, fault: CheckResult | None
 ) -> None:
     monkeypatch.setattr(lifecycle, "unusable_gpus", lambda config: fault)
-    steps: list[Step] = []
+    steps: list[ComponentProgress] = []
 
-    start_stack(config, watch=steps.append)
+    start_stack(config, on_progress=steps.append)
 
-    ready = {step.part: step.detail for step in steps if step.phase == "ready"}
-    assert set(ready) == set(PartName)
-    arguments = last_lines(config.home / "logs" / "ray.log")
+    ready = {step.component: step.detail for step in steps if step.phase == "ready"}
+    assert set(ready) == set(ComponentName)
+    arguments = read_last_lines(config.home / "logs" / "ray.log")
     assert "start --head" in arguments[0]
     assert ("--num-gpus=0" in arguments[0]) is (fault is not None)
     for words in ("no GPU", FAULT.detail, FAULT.advice, "tandem doctor"):
-        assert (words in ready[PartName.RAY]) is (fault is not None)
-    assert "no GPU" not in ready[PartName.SERVICE]
+        assert (words in ready[ComponentName.RAY]) is (fault is not None)
+    assert "no GPU" not in ready[ComponentName.SERVICE]

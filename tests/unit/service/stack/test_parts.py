@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from service.stack.components import PartName, StackConfig, parts_of, prepare, ray_temp_dir
-from service.stack.lifecycle import last_lines
-from service.stack.processes import MARK
+from service.stack.components import (
+    ComponentName,
+    StackConfig,
+    build_components,
+    prepare_component,
+    ray_temp_dir,
+)
+from service.stack.lifecycle import read_last_lines
+from service.stack.processes import MARKER_ENV
 
 
 @pytest.fixture
@@ -25,22 +31,22 @@ def config(tmp_path: Path) -> StackConfig:
 
 
 def test_parts_start_in_the_order_of_their_names(config: StackConfig) -> None:
-    assert [part.name for part in parts_of(config)] == list(PartName)
+    assert [part.name for part in build_components(config)] == list(ComponentName)
 
 
 def test_every_part_finds_our_commands_first_and_carries_its_mark(config: StackConfig) -> None:
-    for part in parts_of(config):
+    for part in build_components(config):
         assert part.env["PATH"] == "/env/bin:/usr/bin"
         assert part.env["LANG"] == "C"
         assert "RAY_ADDRESS" not in part.env
-        assert part.env[MARK] == part.mark
-        assert part.is_ours
+        assert part.env[MARKER_ENV] == part.marker
+        assert part.is_local
 
 
 def test_secrets_of_people_and_of_the_service_do_not_reach_jobs(config: StackConfig) -> None:
     secrets = {"TANDEM_TOKEN": "tdm_x", "TANDEM_DATABASE_URL": "postgresql://u:p@h/d"}
 
-    ray, mlflow, service = parts_of(replace(config, env={**config.env, **secrets}))
+    ray, mlflow, service = build_components(replace(config, env={**config.env, **secrets}))
 
     assert not secrets.keys() & ray.env.keys()
     assert not secrets.keys() & mlflow.env.keys()
@@ -50,20 +56,22 @@ def test_secrets_of_people_and_of_the_service_do_not_reach_jobs(config: StackCon
 def test_marks_differ_between_homes(config: StackConfig, tmp_path: Path) -> None:
     other = replace(config, home=tmp_path / "other")
 
-    assert not {part.mark for part in parts_of(config)} & {part.mark for part in parts_of(other)}
+    assert not {part.marker for part in build_components(config)} & {
+        part.marker for part in build_components(other)
+    }
     assert ray_temp_dir(config.home) != ray_temp_dir(other.home)
 
 
 def test_ray_is_prepared_with_a_private_token_and_ports_that_stay(config: StackConfig) -> None:
-    ray = parts_of(config)[0]
+    ray = build_components(config)[0]
 
-    ready = prepare(ray, config)
+    ready = prepare_component(ray, config)
 
     assert stat.S_IMODE(config.ray_token_file.stat().st_mode) == 0o600
     assert len(config.ray_token_file.read_text()) == 64
     assert ready.env["RAY_AUTH_MODE"] == "token"
     assert any(word.startswith("--ray-client-server-port=") for word in ready.command)
-    assert prepare(ray, config).command == ready.command
+    assert prepare_component(ray, config).command == ready.command
 
 
 def test_a_token_of_the_person_is_used(config: StackConfig, tmp_path: Path) -> None:
@@ -71,14 +79,14 @@ def test_a_token_of_the_person_is_used(config: StackConfig, tmp_path: Path) -> N
     own.write_text("secret")
     config = replace(config, token_file=own)
 
-    ray, _, service = (prepare(part, config) for part in parts_of(config))
+    ray, _, service = (prepare_component(part, config) for part in build_components(config))
 
     assert own.read_text() == "secret"
     assert ray.env["RAY_AUTH_TOKEN_PATH"] == service.env["TANDEM_RAY_TOKEN_FILE"] == str(own)
 
 
 def test_the_service_is_told_the_same_addresses(config: StackConfig) -> None:
-    service = parts_of(config)[-1]
+    service = build_components(config)[-1]
 
     assert service.url == "http://127.0.0.1:18700"
     assert service.env["TANDEM_HOME"] == str(config.home)
@@ -86,13 +94,13 @@ def test_the_service_is_told_the_same_addresses(config: StackConfig) -> None:
 
 
 def test_a_part_on_another_machine_is_not_ours(config: StackConfig) -> None:
-    ray = parts_of(replace(config, ray_url="http://ray.lab:8265"))[0]
+    ray = build_components(replace(config, ray_url="http://ray.lab:8265"))[0]
 
-    assert not ray.is_ours
+    assert not ray.is_local
 
 
 def test_the_last_lines_of_a_log_leave_out_empty_ones(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("a\n\nb\nc\n")
 
-    assert last_lines(tmp_path / "log", 2) == ("b", "c")
-    assert last_lines(tmp_path / "none") == ()
+    assert read_last_lines(tmp_path / "log", 2) == ("b", "c")
+    assert read_last_lines(tmp_path / "none") == ()

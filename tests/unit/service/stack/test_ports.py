@@ -12,14 +12,14 @@ from subprocess import PIPE
 import psutil
 import pytest
 
-from service.stack.errors import BadAddress
+from service.stack.errors import InvalidAddress
 from service.stack.ports import (
     Address,
-    address_from_url,
-    free_port,
-    holder_of,
-    is_free,
-    remembered_ports,
+    choose_free_port,
+    describe_port_holder,
+    is_port_free,
+    load_or_choose_ports,
+    parse_address,
 )
 
 
@@ -32,15 +32,15 @@ def taken() -> Iterator[int]:
 
 
 def test_an_address_is_read_from_a_url() -> None:
-    assert address_from_url("http://127.0.0.1:8265", setting="X") == Address("127.0.0.1", 8265)
+    assert parse_address("http://127.0.0.1:8265", setting="X") == Address("127.0.0.1", 8265)
 
 
 @pytest.mark.parametrize(
     "url", ["127.0.0.1:8265", "http://127.0.0.1", "http://h:99999", "ftp://h:1", ""]
 )
 def test_what_is_no_address_names_the_setting(url: str) -> None:
-    with pytest.raises(BadAddress) as caught:
-        address_from_url(url, setting="TANDEM_RAY_URL")
+    with pytest.raises(InvalidAddress) as caught:
+        parse_address(url, setting="TANDEM_RAY_URL")
 
     assert "TANDEM_RAY_URL" in caught.value.message
 
@@ -58,26 +58,26 @@ def test_what_is_no_address_names_the_setting(url: str) -> None:
     ],
 )
 def test_what_this_machine_can_listen_on_is_here(host: str, here: bool) -> None:
-    assert Address(host, 1).is_here is here
+    assert Address(host, 1).is_local is here
 
 
 def test_a_taken_port_is_not_free_and_its_holder_is_named(taken: int) -> None:
-    assert not is_free(taken, host="127.0.0.1")
-    assert str(os.getpid()) in holder_of(taken)
+    assert not is_port_free(taken, host="127.0.0.1")
+    assert str(os.getpid()) in describe_port_holder(taken)
 
 
 def test_a_free_port_is_free_and_not_avoided() -> None:
-    port = free_port()
+    port = choose_free_port()
 
-    assert is_free(port)
-    assert free_port(avoid=frozenset({port})) != port
+    assert is_port_free(port)
+    assert choose_free_port(excluded=frozenset({port})) != port
 
 
 def test_a_port_is_chosen_once_even_by_processes_with_the_same_seed() -> None:
     chosen = []
     for _ in range(2):
         random.seed(0)
-        chosen.append(free_port())
+        chosen.append(choose_free_port())
 
     assert chosen[0] != chosen[1]
 
@@ -94,18 +94,18 @@ def test_a_port_that_another_process_has_chosen_is_not_ours_until_that_process_e
         assert other.stdout is not None
         port = int(other.stdout.readline())
         file.write_text(f'{{"gcs": {port}}}')
-        assert is_free(port)
-        assert remembered_ports(file, ("gcs",))["gcs"] != port
+        assert is_port_free(port)
+        assert load_or_choose_ports(file, ("gcs",))["gcs"] != port
         other.communicate("\n")
 
     file.write_text(f'{{"gcs": {port}}}')
-    assert remembered_ports(file, ("gcs",))["gcs"] == port
+    assert load_or_choose_ports(file, ("gcs",))["gcs"] == port
 
 
 def test_ports_are_remembered(tmp_path: Path) -> None:
-    first = remembered_ports(tmp_path / "deep" / "ports.json", ("gcs", "agent"))
+    first = load_or_choose_ports(tmp_path / "deep" / "ports.json", ("gcs", "agent"))
 
-    assert remembered_ports(tmp_path / "deep" / "ports.json", ("gcs", "agent")) == first
+    assert load_or_choose_ports(tmp_path / "deep" / "ports.json", ("gcs", "agent")) == first
     assert len(set(first.values())) == 2
 
 
@@ -113,10 +113,10 @@ def test_a_remembered_port_that_was_taken_is_chosen_anew_and_the_others_stay(
     tmp_path: Path, taken: int
 ) -> None:
     file = tmp_path / "ports.json"
-    kept = free_port()
+    kept = choose_free_port()
     file.write_text(f'{{"gcs": {taken}, "agent": {kept}}}')
 
-    ports = remembered_ports(file, ("gcs", "agent"))
+    ports = load_or_choose_ports(file, ("gcs", "agent"))
 
     assert ports["agent"] == kept
     assert ports["gcs"] != taken
@@ -126,11 +126,11 @@ def test_a_broken_file_of_ports_is_written_anew(tmp_path: Path) -> None:
     file = tmp_path / "ports.json"
     file.write_text("{")
 
-    assert set(remembered_ports(file, ("gcs",))) == {"gcs"}
+    assert set(load_or_choose_ports(file, ("gcs",))) == {"gcs"}
 
 
 def test_an_address_of_one_of_its_cards_is_here() -> None:
     cards = psutil.net_if_addrs().values()
     own = {one.address for card in cards for one in card if one.family is socket.AF_INET}
 
-    assert all(Address(address, 1).is_here for address in own)
+    assert all(Address(address, 1).is_local for address in own)

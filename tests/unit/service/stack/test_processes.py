@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from service.stack import processes
-from service.stack.processes import MARK, Identity
+from service.stack.processes import MARKER_ENV, ProcessIdentity
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 PARENT = [
@@ -21,9 +21,12 @@ PARENT = [
 ]
 
 
-def _spawn(command: list[str], folder: Path, mark: str) -> Identity:
+def _spawn(command: list[str], folder: Path, mark: str) -> ProcessIdentity:
     return processes.spawn(
-        command, env={**os.environ, MARK: mark}, folder=folder, log=folder / "logs" / "part.log"
+        command,
+        env={**os.environ, MARKER_ENV: mark},
+        folder=folder,
+        log=folder / "logs" / "part.log",
     )
 
 
@@ -32,32 +35,32 @@ def _started(folder: Path) -> bool:
 
 
 def test_a_pid_file_brings_the_process_back(tmp_path: Path) -> None:
-    identity = Identity(os.getpid(), psutil.Process().create_time())
+    identity = ProcessIdentity(os.getpid(), psutil.Process().create_time())
 
-    processes.remember(identity, tmp_path / "deep" / "part.json")
+    processes.write_pid_file(identity, tmp_path / "deep" / "part.json")
 
-    assert processes.recall(tmp_path / "deep" / "part.json") == identity
+    assert processes.read_pid_file(tmp_path / "deep" / "part.json") == identity
 
 
 @pytest.mark.parametrize("text", ["", "{}", "12", '{"pid": "x", "started_at": 1}', "[1, 2]"])
 def test_a_broken_pid_file_is_no_process(tmp_path: Path, text: str) -> None:
     (tmp_path / "part.json").write_text(text)
 
-    assert processes.recall(tmp_path / "part.json") is None
+    assert processes.read_pid_file(tmp_path / "part.json") is None
 
 
 def test_another_process_with_the_same_id_is_not_ours() -> None:
-    ours = Identity(os.getpid(), psutil.Process().create_time())
+    ours = ProcessIdentity(os.getpid(), psutil.Process().create_time())
 
-    assert processes.living(ours) is not None
-    assert processes.living(replace(ours, started_at=ours.started_at - 100)) is None
+    assert processes.find_process(ours) is not None
+    assert processes.find_process(replace(ours, started_at=ours.started_at - 100)) is None
 
 
 def test_a_process_that_ended_at_once_is_not_living(tmp_path: Path) -> None:
     identity = _spawn([sys.executable, "-c", "print('bye')"], tmp_path, "t:ended")
 
-    assert processes.has_ended(identity, within_s=10)
-    assert processes.living(identity) is None
+    assert processes.wait_for_exit(identity, timeout_s=10)
+    assert processes.find_process(identity) is None
     assert (tmp_path / "logs" / "part.log").read_text() == "bye\n"
 
 
@@ -65,9 +68,12 @@ def test_a_process_is_in_a_session_of_its_own_and_ends_when_asked(tmp_path: Path
     identity = _spawn(SLEEP, tmp_path, "t:alone")
 
     assert os.getsid(identity.pid) == identity.pid
-    assert not processes.has_ended(identity, within_s=0.05)
-    assert processes.end(processes.family_of(identity, mark="t:alone"), patience_s=10) == []
-    assert processes.living(identity) is None
+    assert not processes.wait_for_exit(identity, timeout_s=0.05)
+    assert (
+        processes.terminate(processes.find_process_tree(identity, marker="t:alone"), timeout_s=10)
+        == []
+    )
+    assert processes.find_process(identity) is None
 
 
 def test_a_child_in_another_session_is_family_even_when_its_parent_was_killed(
@@ -75,13 +81,13 @@ def test_a_child_in_another_session_is_family_even_when_its_parent_was_killed(
 ) -> None:
     identity = _spawn(PARENT, tmp_path, "t:orphan")
     while not _started(tmp_path):
-        processes.has_ended(identity, within_s=0.05)
+        processes.wait_for_exit(identity, timeout_s=0.05)
     processes.kill([psutil.Process(identity.pid)])
 
-    orphans = processes.family_of(None, mark="t:orphan")
+    orphans = processes.find_process_tree(None, marker="t:orphan")
 
     assert len(orphans) == 1
-    assert processes.in_other_sessions(orphans, identity.pid) == orphans
-    assert processes.memory_bytes(orphans) > 0
+    assert processes.filter_other_sessions(orphans, identity.pid) == orphans
+    assert processes.sum_memory_bytes(orphans) > 0
     assert processes.kill(orphans) == []
-    assert processes.marked("t:orphan") == []
+    assert processes.find_marked_processes("t:orphan") == []

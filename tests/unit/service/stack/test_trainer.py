@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from configs.protocol.names import GPUS_FINDING
-from service.stack.components import StackConfig, parts_of, prepare
-from service.stack.trainer import Finding, unusable_gpus
+from service.stack.components import StackConfig, build_components, prepare_component
+from service.stack.trainer import CheckResult, check_gpus
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-FAULT = Finding(GPUS_FINDING, ok=False, detail="0 of 1 GPUs can be used", advice="Install it.")
+FAULT = CheckResult(GPUS_FINDING, ok=False, detail="0 of 1 GPUs can be used", advice="Install it.")
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def config(tmp_path: Path) -> StackConfig:
     return StackConfig(tmp_path / "home", "127.0.0.1", 18700, url, url, Path("/env/bin"), env={})
 
 
-def trainer(*findings: Finding) -> Run:
+def trainer(*findings: CheckResult) -> Run:
     """`tandem-worker doctor --json` with these findings."""
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -47,7 +47,7 @@ def machine_with(tmp_path: Path, *names: str) -> Path:
 def test_without_a_gpu_nobody_is_asked(config: StackConfig, tmp_path: Path) -> None:
     root = machine_with(tmp_path, "nvidiactl", "null")
 
-    assert unusable_gpus(config, root=root, run=never) is None
+    assert check_gpus(config, root=root, run=never) is None
 
 
 @pytest.mark.parametrize("value", ["", "-1"])
@@ -56,40 +56,43 @@ def test_hidden_gpus_are_not_examined_and_not_offered(
 ) -> None:
     hidden = replace(config, env={"CUDA_VISIBLE_DEVICES": value})
 
-    assert unusable_gpus(hidden, root=machine_with(tmp_path, "nvidia0"), run=never) is None
-    assert "--num-gpus=0" in prepare(parts_of(hidden)[0], hidden).command
+    assert check_gpus(hidden, root=machine_with(tmp_path, "nvidia0"), run=never) is None
+    assert "--num-gpus=0" in prepare_component(build_components(hidden)[0], hidden).command
 
 
 @pytest.mark.parametrize("file", ["nvidia0", "nvidia12", "dxg"])
 def test_usable_gpus_may_be_offered(config: StackConfig, tmp_path: Path, file: str) -> None:
-    good = trainer(Finding(GPUS_FINDING, ok=True, detail="all 1 can be used"))
+    good = trainer(CheckResult(GPUS_FINDING, ok=True, detail="all 1 can be used"))
 
-    assert unusable_gpus(config, root=machine_with(tmp_path, file), run=good) is None
-    assert not any("--num-gpus" in word for word in prepare(parts_of(config)[0], config).command)
+    assert check_gpus(config, root=machine_with(tmp_path, file), run=good) is None
+    assert not any(
+        "--num-gpus" in word
+        for word in prepare_component(build_components(config)[0], config).command
+    )
 
 
 def test_gpus_that_torch_cannot_use_are_not_offered(config: StackConfig, tmp_path: Path) -> None:
-    fault = unusable_gpus(config, root=machine_with(tmp_path, "nvidia0"), run=trainer(FAULT))
+    fault = check_gpus(config, root=machine_with(tmp_path, "nvidia0"), run=trainer(FAULT))
 
     assert fault == FAULT
-    command = prepare(parts_of(config)[0], config, offers_gpus=False).command
+    command = prepare_component(build_components(config)[0], config, offers_gpus=False).command
     assert "--num-gpus=0" in command
 
 
 def test_other_faults_do_not_keep_gpus_back(config: StackConfig, tmp_path: Path) -> None:
     findings = trainer(
-        Finding("shared memory", ok=False, detail="little", advice="more"),
-        Finding(GPUS_FINDING, ok=True, detail="all 1 can be used"),
+        CheckResult("shared memory", ok=False, detail="little", advice="more"),
+        CheckResult(GPUS_FINDING, ok=True, detail="all 1 can be used"),
     )
 
-    assert unusable_gpus(config, root=machine_with(tmp_path, "nvidia0"), run=findings) is None
+    assert check_gpus(config, root=machine_with(tmp_path, "nvidia0"), run=findings) is None
 
 
 def test_a_trainer_that_cannot_answer_gets_no_gpus(config: StackConfig, tmp_path: Path) -> None:
     def broken(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
         raise OSError("no such file")
 
-    fault = unusable_gpus(config, root=machine_with(tmp_path, "nvidia0"), run=broken)
+    fault = check_gpus(config, root=machine_with(tmp_path, "nvidia0"), run=broken)
 
     assert fault is not None
     assert "did not answer" in fault.detail

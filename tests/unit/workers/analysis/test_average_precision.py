@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.protocol.report import PARTS
+from configs.protocol.report import MAP_PARTS
 from tests.unit.workers.analysis.scenes import (
     Thing,
     random_detections,
@@ -15,12 +15,12 @@ from tests.unit.workers.analysis.scenes import (
 )
 from workers.analysis.average_precision import (
     average_precision,
-    parts_by_resample,
-    parts_of,
-    ranked,
+    compute_parts,
+    compute_parts_by_resample,
+    rank_detections,
 )
-from workers.analysis.matches import matches_of
-from workers.evaluation.coco import Detections, score
+from workers.analysis.matches import match_detections
+from workers.evaluation.coco import Detections, compute_metrics
 
 IMAGES = 30
 EXACT = 1e-12
@@ -33,9 +33,9 @@ def test_with_every_image_once_it_is_cocos(tmp_path: Path, noise: float, ties: b
     dataset = write_dataset(tmp_path / "made.json", things, images=IMAGES)
     detections = random_detections(things, images=IMAGES, noise=noise, ties=ties)
 
-    ours = parts_of(matches_of(detections, dataset))
+    ours = compute_parts(match_detections(detections, dataset))
 
-    theirs = score(detections, dataset)
+    theirs = compute_metrics(detections, dataset)
     assert 0.1 < theirs.mean_ap < 1.0
     assert ours == pytest.approx(theirs.by_metric, abs=EXACT)
 
@@ -45,10 +45,12 @@ def test_by_class_it_is_cocos(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "made.json", things, images=IMAGES)
     detections = random_detections(things, images=IMAGES, noise=3.0)
 
-    ap_BATC = average_precision(ranked(matches_of(detections, dataset)), np.ones((1, IMAGES)))
+    ap_BATC = average_precision(
+        rank_detections(match_detections(detections, dataset)), np.ones((1, IMAGES))
+    )
 
     by_class = dict(zip(dataset.CLASSES, ap_BATC[0, 0].mean(axis=0).tolist(), strict=True))
-    assert by_class == pytest.approx(score(detections, dataset).per_class, abs=EXACT)
+    assert by_class == pytest.approx(compute_metrics(detections, dataset).ap_by_class, abs=EXACT)
 
 
 def test_an_image_that_counts_twice_is_an_image_that_is_there_twice(tmp_path: Path) -> None:
@@ -57,13 +59,15 @@ def test_an_image_that_counts_twice_is_an_image_that_is_there_twice(tmp_path: Pa
     dataset = write_dataset(tmp_path / "once.json", things, images=IMAGES)
     weights_BI = np.random.default_rng(1).multinomial(IMAGES, [1 / IMAGES] * IMAGES, size=20)
 
-    values = parts_by_resample(ranked(matches_of(detections, dataset)), weights_BI)
+    values = compute_parts_by_resample(
+        rank_detections(match_detections(detections, dataset)), weights_BI
+    )
 
     for number, weights_I in enumerate(weights_BI):
         repeated, again = _repeated(things, detections, weights_I)
         literal = write_dataset(tmp_path / f"{number}.json", repeated, images=IMAGES)
-        theirs = score(again, literal).by_metric
-        ours = dict(zip(PARTS, values[number].tolist(), strict=True))
+        theirs = compute_metrics(again, literal).by_metric
+        ours = dict(zip(MAP_PARTS, values[number].tolist(), strict=True))
         assert ours == pytest.approx(theirs, abs=EXACT)
 
 
@@ -85,7 +89,7 @@ def test_sizes_without_objects_are_not_numbers(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "made.json", things, images=2)
     detections = random_detections(things, images=2, noise=0.0)
 
-    parts = parts_of(matches_of(detections, dataset))
+    parts = compute_parts(match_detections(detections, dataset))
 
     assert np.isnan([parts["bbox_mAP_m"], parts["bbox_mAP_l"]]).all()
     assert parts["bbox_mAP_s"] == parts["bbox_mAP"]
@@ -97,6 +101,6 @@ def test_a_detector_that_finds_nothing_has_zero(tmp_path: Path) -> None:
         [np.zeros((0, 5), dtype=np.float32)] * 3 for _ in range(IMAGES)
     ]
 
-    parts = parts_of(matches_of(nothing, dataset))
+    parts = compute_parts(match_detections(nothing, dataset))
 
-    assert parts == dict.fromkeys(PARTS, 0.0)
+    assert parts == dict.fromkeys(MAP_PARTS, 0.0)

@@ -11,8 +11,8 @@ import numpy as np
 from configs.protocol.report import NoiseFloor
 from configs.seed_noise import noise_floor
 from tests.unit.workers.analysis.simulation import Model, World, a_world, seen_by, shifted
-from workers.analysis.average_precision import parts_of
-from workers.analysis.intervals import Measured, half_width, measured_pairs
+from workers.analysis.average_precision import compute_parts
+from workers.analysis.intervals import PairMeasurements, half_width, measure_pairs
 from workers.analysis.matches import Matches
 
 IMAGES = 60
@@ -29,7 +29,7 @@ class Sample:
 
     number: int
     world: World
-    measured: Measured
+    measured: PairMeasurements
 
 
 def samples(*, seeds: int, seeds_differ: float) -> list[Sample]:
@@ -41,7 +41,7 @@ def samples(*, seeds: int, seeds_differ: float) -> list[Sample]:
             (a_run(number, world, 0, seed, shift[0]), a_run(number, world, 1, seed, shift[1]))
             for seed, shift in enumerate(shifts.tolist())
         ]
-        found.append(Sample(number, world, measured_pairs(pairs, resamples=RESAMPLES)))
+        found.append(Sample(number, world, measure_pairs(pairs, resamples=RESAMPLES)))
     return found
 
 
@@ -55,7 +55,7 @@ def noise_of(sample: Sample, *, runs: int, seeds_differ: float) -> NoiseFloor | 
     """The floor that other runs of the baseline show on the same images."""
     shifts = np.random.default_rng((sample.number, 5)).normal(0, seeds_differ, runs).tolist()
     maps = [
-        parts_of(a_run(sample.number, sample.world, 1, 100 + seed, shift))["bbox_mAP"]
+        compute_parts(a_run(sample.number, sample.world, 1, 100 + seed, shift))["bbox_mAP"]
         for seed, shift in enumerate(shifts)
     ]
     return noise_floor([maps])
@@ -65,7 +65,9 @@ def true_difference(*, seeds_differ: float) -> float:
     world = a_world(20_000, seed=1)
     shifts, weights = np.polynomial.hermite_e.hermegauss(3)
     maps = [
-        parts_of(seen_by(shifted(model, seeds_differ * shift), world, seed=2, method_seed=column))
+        compute_parts(
+            seen_by(shifted(model, seeds_differ * shift), world, seed=2, method_seed=column)
+        )
         for column, model in enumerate(METHODS)
         for shift in shifts
     ]

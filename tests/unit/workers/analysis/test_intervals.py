@@ -5,19 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.protocol.report import PARTS, Comparison, NoiseFloor
+from configs.protocol.report import MAP_PARTS, Comparison, NoiseFloor
 from configs.seed_noise import noise_floor
 from tests.unit.workers.analysis.scenes import random_detections, random_things, write_dataset
 from tests.unit.workers.analysis.simulation import Model, a_world, seen_by
 from workers.analysis.intervals import (
     RunPair,
     compare,
-    half_samples,
+    draw_half_samples,
     half_width,
-    measured_pairs,
+    measure_pairs,
 )
-from workers.analysis.matches import Matches, matches_of
-from workers.evaluation.coco import score
+from workers.analysis.matches import Matches, match_detections
+from workers.evaluation.coco import compute_metrics
 
 RUN, BASELINE = "r00000000run0", "r0000baseline"
 WORLD = a_world(120, seed=1)
@@ -111,10 +111,12 @@ def test_the_numbers_are_cocos_and_absent_sizes_are_left_out(tmp_path: Path) -> 
     dataset = write_dataset(tmp_path / "made.json", things, images=20)
     detections = [random_detections(things, images=20, noise=noise) for noise in (2.0, 4.0)]
 
-    comparison = compared((matches_of(detections[0], dataset), matches_of(detections[1], dataset)))
+    comparison = compared(
+        (match_detections(detections[0], dataset), match_detections(detections[1], dataset))
+    )
 
-    run, baseline = (score(of_model, dataset).by_metric for of_model in detections)
-    assert list(comparison.parts) == [part for part in PARTS if part != "bbox_mAP_l"]
+    run, baseline = (compute_metrics(of_model, dataset).by_metric for of_model in detections)
+    assert list(comparison.parts) == [part for part in MAP_PARTS if part != "bbox_mAP_l"]
     for name, part in comparison.parts.items():
         assert part.run == pytest.approx(run[name], abs=1e-12)
         assert part.difference == pytest.approx(run[name] - baseline[name], abs=1e-12)
@@ -136,9 +138,9 @@ def test_a_model_beside_itself_differs_by_nothing() -> None:
 
 def test_both_see_the_same_images_so_what_is_hard_for_both_does_not_count() -> None:
     pair = a_pair(WEAK, WEAK)
-    alone = measured_pairs([(model, EMPTY) for model in pair])
+    alone = measure_pairs([(model, EMPTY) for model in pair])
 
-    paired = half_width(measured_pairs([pair]), noise=None)
+    paired = half_width(measure_pairs([pair]), noise=None)
 
     unpaired = 1.96 * np.hypot(*alone.resampled_SBP[:, :, 0].std(axis=1))
     assert paired is not None
@@ -146,12 +148,12 @@ def test_both_see_the_same_images_so_what_is_hard_for_both_does_not_count() -> N
 
 
 def test_half_of_the_images_are_drawn_each_time_and_always_the_same() -> None:
-    halves_BI = half_samples(7, count=400)
+    halves_BI = draw_half_samples(7, count=400)
 
     assert (halves_BI.sum(axis=1) == 3).all()
     assert set(halves_BI.ravel().tolist()) == {0, 1}
     assert halves_BI.mean(axis=0) == pytest.approx([3 / 7] * 7, abs=0.08)
-    assert np.array_equal(halves_BI, half_samples(7, count=400))
+    assert np.array_equal(halves_BI, draw_half_samples(7, count=400))
 
 
 EMPTY = seen_by(Model(-9.0, false_per_image=0.0), WORLD, seed=1)
@@ -209,7 +211,7 @@ def test_the_closed_lead_is_a_share_of_the_teachers(
 
     comparison = compared(pair, teacher_map=teacher_map)
 
-    assert comparison.lead_closed == (None if closed is None else pytest.approx(closed))
+    assert comparison.gap_closed == (None if closed is None else pytest.approx(closed))
 
 
 def test_one_image_alone_gives_no_interval() -> None:

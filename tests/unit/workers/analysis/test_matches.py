@@ -19,11 +19,11 @@ from workers.analysis.matches import (
     IOUS,
     Matches,
     load_matches,
-    matches_of,
+    match_detections,
     save_matches,
     write_matches,
 )
-from workers.evaluation.coco import score
+from workers.evaluation.coco import compute_metrics
 
 BOX = (10.0, 10.0, 50.0, 50.0)
 OFF = (14.0, 10.0, 54.0, 50.0)
@@ -33,7 +33,7 @@ CROWD = (200.0, 200.0, 380.0, 380.0)
 def made_matches(tmp_path: Path) -> Matches:
     things = random_things(12)
     dataset = write_dataset(tmp_path / "made.json", things, images=12)
-    return matches_of(random_detections(things, images=12, noise=2.0), dataset)
+    return match_detections(random_detections(things, images=12, noise=2.0), dataset)
 
 
 def test_each_detection_is_right_ignored_or_wrong(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_each_detection_is_right_ignored_or_wrong(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "made.json", truth, images=2)
     found: Any = [(0, "cat", OFF, 0.5), (1, "dog", BOX, 0.9), (1, "dog", CROWD, 0.8)]
 
-    matches = matches_of(detections_of(found, images=2), dataset)
+    matches = match_detections(detections_of(found, images=2), dataset)
 
     assert matches.files == ("0.png", "1.png")
     assert matches.class_D.tolist() == [0, 1, 1]
@@ -97,7 +97,8 @@ def test_a_run_leaves_its_students_and_its_teachers(tmp_path: Path) -> None:
     things = random_things(12)
     dataset = write_dataset(tmp_path / "made.json", things, images=12)
     student, teacher = (
-        score(random_detections(things, images=12, noise=noise), dataset) for noise in (4.0, 0.0)
+        compute_metrics(random_detections(things, images=12, noise=noise), dataset)
+        for noise in (4.0, 0.0)
     )
 
     write_matches(tmp_path, dataset, student=student, teacher=teacher)
@@ -114,7 +115,9 @@ def test_without_a_teacher_there_is_one_file(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "made.json", things, images=3)
 
     write_matches(
-        tmp_path, dataset, student=score(random_detections(things, images=3, noise=1.0), dataset)
+        tmp_path,
+        dataset,
+        student=compute_metrics(random_detections(things, images=3, noise=1.0), dataset),
     )
 
     assert [(tmp_path / name).exists() for name in _FILES] == [True, False]

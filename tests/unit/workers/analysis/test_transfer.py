@@ -7,8 +7,8 @@ import pytest
 
 from tests.unit.workers.analysis.scenes import Thing, detections_of, write_dataset
 from workers.analysis.error_kinds import count_errors
-from workers.analysis.matches import Matches, matches_of
-from workers.analysis.transfer import MOST_IMAGES, transfer_of
+from workers.analysis.matches import Matches, match_detections
+from workers.analysis.transfer import MAX_IMAGES, compute_transfer
 
 BOX = (10.0, 10.0, 50.0, 50.0)
 HALF_OFF = (30.0, 10.0, 70.0, 50.0)
@@ -23,7 +23,7 @@ def matches(
     tmp_path: Path, *found: Found, truth: tuple[Thing, ...] = TRUTH, images: int = 4
 ) -> Matches:
     dataset: Any = write_dataset(tmp_path / "made.json", truth, images=images)
-    return matches_of(detections_of(found, images=images), dataset)
+    return match_detections(detections_of(found, images=images), dataset)
 
 
 @pytest.mark.parametrize(
@@ -33,12 +33,12 @@ def matches(
         ([("cat", BOX, 0.9)], {}),
         ([("cat", BOX, 0.2)], {"missed": 1}),
         ([("dog", BOX, 0.9)], {"classification": 1}),
-        ([("cat", HALF_OFF, 0.9)], {"localisation": 1}),
+        ([("cat", HALF_OFF, 0.9)], {"localization": 1}),
         ([("cat", BOX, 0.9), ("cat", BOX, 0.8)], {"duplicate": 1}),
         ([("cat", BOX, 0.9), ("dog", FAR, 0.8)], {"background": 1}),
         ([("dog", HALF_OFF, 0.9)], {"background": 1, "missed": 1}),
         ([("cat", BOX, 0.9), ("cat", HALF_OFF, 0.4), ("dog", BOX, 0.4), ("owl", FAR, 0.1)],
-         {"localisation": 1, "classification": 1}),
+         {"localization": 1, "classification": 1}),
         ([("cat", BOX, 0.9), ("cat", CROWD, 0.9)], {}),
     ],
     ids=["missed", "right", "unsure", "class", "place", "twice", "nothing", "both", "all", "crowd"],
@@ -57,7 +57,7 @@ def test_a_student_stands_beside_its_teacher(tmp_path: Path) -> None:
     teacher = matches(tmp_path, *[(thing.image, thing.name, BOX, 0.9) for thing in TRUTH])
     student = matches(tmp_path, (0, "cat", BOX, 0.8), (1, "cat", BOX, 0.7))
 
-    transfer = transfer_of("r0123456789ab", student, teacher)
+    transfer = compute_transfer("r0123456789ab", student, teacher)
 
     assert transfer.by_class["dog"].model_dump() == pytest.approx({"teacher": 1.0, "student": 0.0})
     assert transfer.by_class["owl"].model_dump() == {"teacher": None, "student": None}
@@ -82,22 +82,25 @@ def test_what_only_the_teacher_finds_is_lost(tmp_path: Path) -> None:
     )
     student = matches(tmp_path, (0, "cat", BOX, 0.4), (1, "dog", BOX, 0.1), truth=truth)
 
-    images = transfer_of("r0123456789ab", student, teacher).images
+    images = compute_transfer("r0123456789ab", student, teacher).images
 
     assert [image.file for image in images] == ["2.png", "1.png"]
-    assert [(lost.class_name, lost.box) for lost in images[0].lost] == [("owl", FAR), ("cat", BOX)]
-    assert images[0].lost[0].teacher_score == pytest.approx(0.8)
+    assert [(lost.class_name, lost.box) for lost in images[0].objects] == [
+        ("owl", FAR),
+        ("cat", BOX),
+    ]
+    assert images[0].objects[0].teacher_score == pytest.approx(0.8)
 
 
 def test_only_so_many_images_are_shown(tmp_path: Path) -> None:
-    count = MOST_IMAGES + 6
+    count = MAX_IMAGES + 6
     truth = tuple(Thing(image, "cat", BOX) for image in range(count))
     teacher = matches(
         tmp_path, *[(image, "cat", BOX, 0.9) for image in range(count)], truth=truth, images=count
     )
     student = matches(tmp_path, truth=truth, images=count)
 
-    assert len(transfer_of("r0123456789ab", student, teacher).images) == MOST_IMAGES
+    assert len(compute_transfer("r0123456789ab", student, teacher).images) == MAX_IMAGES
 
 
 def test_other_images_are_refused(tmp_path: Path) -> None:
@@ -105,4 +108,4 @@ def test_other_images_are_refused(tmp_path: Path) -> None:
     student = matches(tmp_path, images=5)
 
     with pytest.raises(ValueError, match="same images"):
-        transfer_of("r0123456789ab", student, teacher)
+        compute_transfer("r0123456789ab", student, teacher)

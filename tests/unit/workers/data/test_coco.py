@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.workers.data.factories import CocoFolder, coco_box, coco_image
 from workers.data.coco import read_coco
-from workers.data.parsed import Draft
+from workers.data.parsed import ParsedSplit
 from workers.data.problems import ProblemCode
 
 
@@ -16,13 +16,13 @@ def coco(tmp_path: Path) -> CocoFolder:
     return CocoFolder(tmp_path)
 
 
-def read(coco: CocoFolder) -> Draft:
+def read(coco: CocoFolder) -> ParsedSplit:
     coco.save()
     return read_coco(coco.train_json, coco.root / "train")[0]
 
 
-def places(draft: Draft) -> list[tuple[ProblemCode, str]]:
-    return [(problem.code, problem.where) for problem in draft.problems]
+def places(draft: ParsedSplit) -> list[tuple[ProblemCode, str]]:
+    return [(problem.code, problem.location) for problem in draft.problems]
 
 
 def test_a_whole_file_is_read(coco: CocoFolder) -> None:

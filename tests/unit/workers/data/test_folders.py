@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from configs.spec.dataset import MANIFEST
-from workers.data.atomic_folder import new_folder, refuse_if_taken
+from workers.data.atomic_folder import check_output_folder, open_atomic_folder
 from workers.errors import DatasetError
 
 
@@ -20,13 +20,13 @@ def existing(folder: Path) -> Path:
 
 
 def interrupt_the_making_of(out: Path) -> None:
-    with new_folder(out, replace=False) as folder:
+    with open_atomic_folder(out, replace=False) as folder:
         fill(folder)
         raise KeyboardInterrupt
 
 
 def make_while_somebody_else_does(out: Path) -> None:
-    with new_folder(out, replace=False) as folder:
+    with open_atomic_folder(out, replace=False) as folder:
         fill(folder)
         existing(out)
 
@@ -34,7 +34,7 @@ def make_while_somebody_else_does(out: Path) -> None:
 def test_the_folder_appears_at_the_end(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "pets"
 
-    with new_folder(out, replace=False) as folder:
+    with open_atomic_folder(out, replace=False) as folder:
         fill(folder)
         assert not out.exists()
         assert folder.parent == out.parent
@@ -53,7 +53,7 @@ def test_nothing_is_left_after_an_error(tmp_path: Path) -> None:
 def test_a_dataset_is_not_overwritten_unasked(tmp_path: Path) -> None:
     out = existing(tmp_path / "pets")
 
-    with pytest.raises(DatasetError, match="--replace"), new_folder(out, replace=False):
+    with pytest.raises(DatasetError, match="--replace"), open_atomic_folder(out, replace=False):
         pass
 
     assert (out / MANIFEST).read_text() == "old"
@@ -62,7 +62,7 @@ def test_a_dataset_is_not_overwritten_unasked(tmp_path: Path) -> None:
 def test_a_dataset_is_replaced_when_asked(tmp_path: Path) -> None:
     out = existing(tmp_path / "pets")
 
-    with new_folder(out, replace=True) as folder:
+    with open_atomic_folder(out, replace=True) as folder:
         fill(folder)
         assert (out / MANIFEST).read_text() == "old"
 
@@ -73,7 +73,7 @@ def test_a_dataset_is_replaced_when_asked(tmp_path: Path) -> None:
 def test_an_old_dataset_stays_when_the_new_one_fails(tmp_path: Path) -> None:
     out = existing(tmp_path / "pets")
 
-    with pytest.raises(OSError, match="disk"), new_folder(out, replace=True):
+    with pytest.raises(OSError, match="disk"), open_atomic_folder(out, replace=True):
         raise OSError("disk full")
 
     assert (out / MANIFEST).read_text() == "old"
@@ -83,7 +83,10 @@ def test_an_old_dataset_stays_when_the_new_one_fails(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_dataset_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
 
-    with pytest.raises(DatasetError, match="no dataset"), new_folder(tmp_path, replace=True):
+    with (
+        pytest.raises(DatasetError, match="no dataset"),
+        open_atomic_folder(tmp_path, replace=True),
+    ):
         pass
 
     assert (tmp_path / "thesis.tex").read_text() == "precious"
@@ -102,7 +105,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
     out = tmp_path / "pets"
     out.mkdir()
 
-    with new_folder(out, replace=False) as folder:
+    with open_atomic_folder(out, replace=False) as folder:
         fill(folder)
 
     assert (out / MANIFEST).exists()
@@ -112,4 +115,4 @@ def test_a_source_inside_of_what_is_replaced_is_saved(tmp_path: Path) -> None:
     out = existing(tmp_path / "pets")
 
     with pytest.raises(DatasetError, match="would remove"):
-        refuse_if_taken(out, replace=True, sources=[out / "images" / "train"])
+        check_output_folder(out, replace=True, sources=[out / "images" / "train"])

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.unit.workers.data.factories import write_image
-from workers.data.images import UnreadableImage, UnsafePath, inspect_image, locate
+from workers.data.images import ImageDecodeError, UnsafePath, inspect_image, resolve_image_path
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from workers.data.images import UnreadableImage, UnsafePath, inspect_image, loca
 )
 def test_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UnsafePath):
-        locate(tmp_path, name)
+        resolve_image_path(tmp_path, name)
 
 
 def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
@@ -25,21 +25,21 @@ def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
     (tmp_path / "images" / "a.jpg").symlink_to(secret)
 
     with pytest.raises(UnsafePath, match="link"):
-        locate(tmp_path / "images", "a.jpg")
+        resolve_image_path(tmp_path / "images", "a.jpg")
 
 
 def test_a_link_that_goes_round_in_circles_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").symlink_to(tmp_path / "a.jpg")
 
     with pytest.raises(UnsafePath):
-        locate(tmp_path, "a.jpg")
+        resolve_image_path(tmp_path, "a.jpg")
 
 
 def test_a_link_within_the_folder_is_followed(tmp_path: Path) -> None:
     image = write_image(tmp_path / "deep" / "real.jpg")
     (tmp_path / "a.jpg").symlink_to(image)
 
-    assert locate(tmp_path, "a.jpg") == image.resolve()
+    assert resolve_image_path(tmp_path, "a.jpg") == image.resolve()
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.bmp", "a.webp", "a.tiff"])
@@ -52,7 +52,7 @@ def test_an_image_that_is_cut_short_is_unreadable(tmp_path: Path, name: str) -> 
     image = write_image(tmp_path / name, size=(200, 200))
     image.write_bytes(image.read_bytes()[:-5000])
 
-    with pytest.raises(UnreadableImage):
+    with pytest.raises(ImageDecodeError):
         inspect_image(image)
 
 
@@ -60,7 +60,7 @@ def test_an_image_that_is_cut_short_is_unreadable(tmp_path: Path, name: str) -> 
 def test_what_is_no_image_is_unreadable(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
 
-    with pytest.raises(UnreadableImage):
+    with pytest.raises(ImageDecodeError):
         inspect_image(tmp_path / "a.jpg")
 
 

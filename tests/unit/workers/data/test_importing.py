@@ -20,14 +20,20 @@ from tests.unit.workers.data.factories import (
     write_image,
 )
 from workers.data.coco import read_coco
-from workers.data.importer import Dropped, Handling, Imported, Wanted, import_drafts
-from workers.data.manifest import Origin, PartName, check_dataset, recompute_digest
-from workers.data.parsed import Draft
-from workers.data.problems import ImportRefused, Problem, ProblemCode, meaning
+from workers.data.importer import (
+    DatasetImportRequest,
+    DatasetImportResult,
+    DroppedCounts,
+    ImportOptions,
+    import_dataset,
+)
+from workers.data.manifest import Origin, SplitName, check_dataset, recompute_digest
+from workers.data.parsed import ParsedSplit
+from workers.data.problems import ImportRefused, Problem, ProblemCode, describe_code
 from workers.data.voc import read_voc
 from workers.errors import DatasetError
 
-DROP = Handling(drop_bad=True)
+DROP = ImportOptions(drop_bad=True)
 
 
 @pytest.fixture
@@ -45,7 +51,7 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "ours" / "pets"
 
 
-def drafts_of(theirs: CocoFolder | VocFolder) -> Mapping[PartName, Draft]:
+def drafts_of(theirs: CocoFolder | VocFolder) -> Mapping[SplitName, ParsedSplit]:
     if isinstance(theirs, VocFolder):
         return {"train": read_voc(theirs.root, "train"), "val": read_voc(theirs.root, "val")}
     theirs.save()
@@ -58,11 +64,11 @@ def drafts_of(theirs: CocoFolder | VocFolder) -> Mapping[PartName, Draft]:
 def bring_in(
     theirs: CocoFolder | VocFolder,
     out: Path,
-    handling: Handling = Handling(),  # noqa: B008 - frozen
+    handling: ImportOptions = ImportOptions(),  # noqa: B008 - frozen
     classes: tuple[str, ...] = ("dog", "cat"),
-) -> Imported:
-    wanted = Wanted("pets", classes, Origin("here", "free"))
-    return import_drafts(drafts_of(theirs), out, wanted=wanted, handling=handling)
+) -> DatasetImportResult:
+    wanted = DatasetImportRequest("pets", classes, Origin("here", "free"))
+    return import_dataset(drafts_of(theirs), out, request=wanted, options=handling)
 
 
 def refused(theirs: CocoFolder | VocFolder, out: Path) -> tuple[Problem, ...]:
@@ -186,7 +192,7 @@ def test_boxes_are_judged(
     problems = bring_in(coco, out, DROP).problems
 
     assert {problem.code for problem in problems} == set(codes)
-    assert {problem.where for problem in problems} <= {"annotation 5"}
+    assert {problem.location for problem in problems} <= {"annotation 5"}
 
 
 def break_coco(coco: CocoFolder) -> None:
@@ -244,16 +250,16 @@ def test_one_report_has_every_problem_with_file_and_id(coco: CocoFolder, out: Pa
 
     problems = refused(coco, out)
 
-    assert {(problem.where, problem.code) for problem in problems} == COCO_FLAWS
+    assert {(problem.location, problem.code) for problem in problems} == COCO_FLAWS
     assert {problem.file for problem in problems} == {str(coco.train_json)}
     assert len(problems) == len(COCO_FLAWS)
 
 
 def test_every_kind_of_problem_is_tested_and_explained() -> None:
-    whole_files = {ProblemCode.MISSING_FILE, ProblemCode.MALFORMED_FILE, ProblemCode.EMPTY_PART}
+    whole_files = {ProblemCode.MISSING_FILE, ProblemCode.MALFORMED_FILE, ProblemCode.EMPTY_SPLIT}
 
     assert {code for _, code in COCO_FLAWS} | whole_files == set(ProblemCode)
-    assert all(meaning(code) for code in ProblemCode)
+    assert all(describe_code(code) for code in ProblemCode)
 
 
 def test_dropping_keeps_the_rest_and_says_how_much_went(coco: CocoFolder, out: Path) -> None:
@@ -263,7 +269,7 @@ def test_dropping_keeps_the_rest_and_says_how_much_went(coco: CocoFolder, out: P
 
     assert [image["file_name"] for image in document(out)["images"]] == ["a.png"]
     assert [box["bbox"] for box in document(out)["annotations"]] == [COCO_BOX]
-    assert imported.dropped == {"train": Dropped(10, 7), "val": Dropped(0, 0)}
+    assert imported.dropped == {"train": DroppedCounts(10, 7), "val": DroppedCounts(0, 0)}
     assert sorted(path.name for path in (out / "images" / "train").iterdir()) == ["a.png"]
 
 
@@ -285,7 +291,7 @@ def test_one_report_of_a_voc_folder_has_files_and_lines(voc: VocFolder, out: Pat
     problems = refused(voc, out)
 
     folder = voc.root / "Annotations"
-    assert [(problem.file, problem.where, problem.code) for problem in problems] == [
+    assert [(problem.file, problem.location, problem.code) for problem in problems] == [
         (f"{folder}/a.xml", "line 8", ProblemCode.DEGENERATE_BOX),
         (f"{folder}/a.xml", "line 12", ProblemCode.UNKNOWN_CLASS),
         (f"{folder}/b.xml", "line 3", ProblemCode.SIZE_MISMATCH),
@@ -321,7 +327,7 @@ def test_a_part_without_boxes_is_refused_even_when_dropping(coco: CocoFolder, ou
     with pytest.raises(ImportRefused) as caught:
         bring_in(coco, out, DROP)
 
-    assert [problem.code for problem in caught.value.problems] == [ProblemCode.EMPTY_PART]
+    assert [problem.code for problem in caught.value.problems] == [ProblemCode.EMPTY_SPLIT]
     assert not out.exists()
 
 
@@ -331,7 +337,7 @@ def test_a_dataset_is_not_replaced_unasked(coco: CocoFolder, out: Path) -> None:
     with pytest.raises(DatasetError, match="--replace"):
         bring_in(coco, out)
     del coco.train["annotations"][0]
-    second = bring_in(coco, out, Handling(replace=True))
+    second = bring_in(coco, out, ImportOptions(replace=True))
 
     assert first.manifest.digest != second.manifest.digest
     assert json.loads((out / MANIFEST).read_text())["digest"] == second.manifest.digest
@@ -339,10 +345,12 @@ def test_a_dataset_is_not_replaced_unasked(coco: CocoFolder, out: Path) -> None:
 
 
 def test_an_import_that_is_interrupted_leaves_nothing(coco: CocoFolder, out: Path) -> None:
-    wanted = Wanted("pets", ("dog", "cat"), Origin("here", "free"))
+    wanted = DatasetImportRequest("pets", ("dog", "cat"), Origin("here", "free"))
 
     with pytest.raises(KeyboardInterrupt):
-        import_drafts(drafts_of(coco), out, wanted=wanted, handling=Handling(), on_image=interrupt)
+        import_dataset(
+            drafts_of(coco), out, request=wanted, options=ImportOptions(), on_image=interrupt
+        )
 
     assert not out.parent.exists()
 

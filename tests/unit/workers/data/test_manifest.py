@@ -8,9 +8,9 @@ import pytest
 
 from configs.protocol.failure import FailureReason
 from configs.spec.dataset import MANIFEST, DatasetManifest
-from workers.data.digits import CLASSES, DigitsRecipe, draw_part
+from workers.data.digits import CLASSES, DigitsRecipe, draw_split
 from workers.data.manifest import (
-    PARTS,
+    SPLITS,
     Origin,
     check_dataset,
     read_manifest,
@@ -29,9 +29,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def make(root: Path) -> DatasetManifest:
-    parts = {part: draw_part(root, part, RECIPE) for part in PARTS}
+    parts = {part: draw_split(root, part, RECIPE) for part in SPLITS}
     return write_manifest(
-        root, name="digits", classes=CLASSES, parts=parts, origin=Origin("made", "free")
+        root, name="digits", classes=CLASSES, contents=parts, origin=Origin("made", "free")
     )
 
 
@@ -67,7 +67,7 @@ def test_another_image_gives_another_digest(root: Path) -> None:
 
 def test_images_in_another_order_give_another_digest(tmp_path: Path) -> None:
     make(tmp_path)
-    parts = {part: draw_part(tmp_path, part, RECIPE) for part in PARTS}
+    parts = {part: draw_split(tmp_path, part, RECIPE) for part in SPLITS}
     for listed in parts["train"].document["images"], parts["train"].document["annotations"]:
         listed.reverse()
     parts["train"] = type(parts["train"])(
@@ -75,7 +75,7 @@ def test_images_in_another_order_give_another_digest(tmp_path: Path) -> None:
     )
 
     turned = write_manifest(
-        tmp_path / "turned", name="digits", classes=CLASSES, parts=parts, origin=Origin("", "")
+        tmp_path / "turned", name="digits", classes=CLASSES, contents=parts, origin=Origin("", "")
     )
 
     assert turned.digest != read_manifest(tmp_path).digest

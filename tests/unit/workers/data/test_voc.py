@@ -78,7 +78,7 @@ def test_a_missing_annotation_names_the_line_of_the_list(voc: VocFolder) -> None
 
     problem = only_problem(voc)
 
-    assert (problem.code, problem.where) == (ProblemCode.MISSING_FILE, "line 2")
+    assert (problem.code, problem.location) == (ProblemCode.MISSING_FILE, "line 2")
     assert problem.file.endswith("train.txt")
 
 
@@ -87,7 +87,7 @@ def test_an_image_that_is_listed_twice_is_read_once(voc: VocFolder) -> None:
 
     problem = only_problem(voc)
 
-    assert (problem.code, problem.where) == (ProblemCode.DUPLICATE_FILE_NAME, "line 3")
+    assert (problem.code, problem.location) == (ProblemCode.DUPLICATE_FILE_NAME, "line 3")
     assert len(read_voc(voc.root, "train").images) == 2
 
 
@@ -97,7 +97,7 @@ def test_a_listed_name_that_leads_out_is_refused(voc: VocFolder, name: str) -> N
 
     problem = only_problem(voc)
 
-    assert (problem.code, problem.where) == (ProblemCode.UNSAFE_PATH, "line 2")
+    assert (problem.code, problem.location) == (ProblemCode.UNSAFE_PATH, "line 2")
 
 
 def test_an_annotation_that_links_elsewhere_is_refused(voc: VocFolder) -> None:
@@ -124,7 +124,7 @@ def test_malformed_xml_is_reported_with_its_line(voc: VocFolder, xml: str, line:
 
     problem = only_problem(voc)
 
-    assert (problem.code, problem.where) == (ProblemCode.MALFORMED_FILE, f"line {line}")
+    assert (problem.code, problem.location) == (ProblemCode.MALFORMED_FILE, f"line {line}")
     assert problem.file.endswith("a.xml")
     assert problem.image == "a.jpg"
 
@@ -164,7 +164,7 @@ def test_a_flawed_object_is_reported_with_its_line(
     draft = read_voc(voc.root, "train")
 
     (problem,) = draft.problems
-    assert (problem.code, problem.where) == (code, f"line {line}")
+    assert (problem.code, problem.location) == (code, f"line {line}")
     assert [box.label for box in draft.images[0].boxes] == ["dog"]
     assert draft.num_listed_boxes == 3
 
@@ -190,7 +190,7 @@ def test_an_image_without_size_is_reported(
 
     problem = only_problem(voc)
 
-    assert (problem.code, problem.where) == (code, "line 3")
+    assert (problem.code, problem.location) == (code, "line 3")
 
 
 def test_a_missing_size_is_a_missing_field(voc: VocFolder) -> None:
@@ -198,4 +198,4 @@ def test_a_missing_size_is_a_missing_field(voc: VocFolder) -> None:
 
     problem = only_problem(voc)
 
-    assert (problem.code, problem.where) == (ProblemCode.MISSING_FIELD, "line 1")
+    assert (problem.code, problem.location) == (ProblemCode.MISSING_FIELD, "line 1")

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from workers.distillation.loss_budget import LossBudget, Share
+from workers.distillation.loss_budget import LossShareMeter, TermShare
 
 SIDES = (40, 20, 10, 5, 3)
 BATCH, CLASSES, EDGES, CHANNELS = 2, 80, 68, 256
@@ -57,10 +57,10 @@ class Scene:
             for name, value in losses.items()
         }
 
-    def look(self) -> list[Share]:
-        budget = LossBudget()
+    def look(self) -> list[TermShare]:
+        budget = LossShareMeter()
         budget.is_due = True
-        budget.look(self.own, self.taught, outputs=self.outputs, features=self.features)
+        budget.measure(self.own, self.taught, outputs=self.outputs, features=self.features)
         return budget.shares
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from workers.telemetry.protocol import Silence
+from workers.telemetry.protocol import NullReporter
 from workers.training.hooks.progress import ProgressHook
 
 
@@ -14,7 +14,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> ProgressHook:
     """Of an attempt that began after 10 steps, 20 s ago."""
     times = iter([100.0, 120.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(times))
-    hook = ProgressHook(Silence(), interval_s=1.0)
+    hook = ProgressHook(NullReporter(), interval_s=1.0)
     hook.before_run(SimpleNamespace(iter=10))
     return hook
 

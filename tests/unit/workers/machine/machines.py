@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from workers.cli.doctor import Machine
-from workers.machine.driver import NvmlAnswer
+from workers.cli.doctor import DoctorEnvironment
+from workers.machine.driver import NvmlResult
 from workers.machine.gpu import GpuReport
 from workers.machine.gpu_findings import TorchBuild
 
@@ -65,15 +65,15 @@ def machine(
     *,
     environment: dict[str, str] | None = None,
     errors: dict[str, str] | None = None,
-    nvml: NvmlAnswer | None = None,
+    nvml: NvmlResult | None = None,
     torch_gpus: int = 0,
     calls: list[tuple[str, ...]] | None = None,
-) -> Machine:
+) -> DoctorEnvironment:
     """A machine below `root` for which torch was built with CUDA 13.0."""
-    return Machine(
+    return DoctorEnvironment(
         root=root,
         environment=environment or {},
-        ask_nvml=lambda: nvml or NvmlAnswer(),
+        ask_nvml=lambda: nvml or NvmlResult(),
         torch_build=TorchBuild(cuda="13.0", count_gpus=lambda: torch_gpus),
         examine=examination(errors or {}, calls=calls),
     )

@@ -6,9 +6,9 @@ import pytest
 
 from tests.unit.workers.machine.machines import OPEN, PROPRIETARY, write_machine
 from workers.machine.driver import (
-    NvmlAnswer,
+    NvmlResult,
     driver_version,
-    oldest_driver_for,
+    min_driver_branch,
     query_nvml,
     read_driver,
 )
@@ -30,7 +30,7 @@ def test_only_gpus_count_among_the_device_files(tmp_path: Path) -> None:
     driver = read_driver(
         write_machine(tmp_path, device_files=11, driver="580.1"),
         environment={},
-        ask_nvml=NvmlAnswer,
+        ask_nvml=NvmlResult,
     )
 
     assert (driver.num_device_files, driver.num_gpus) == (11, 11)
@@ -38,7 +38,7 @@ def test_only_gpus_count_among_the_device_files(tmp_path: Path) -> None:
 
 def test_a_container_without_gpus_sees_its_hosts_driver_and_no_gpu(tmp_path: Path) -> None:
     driver = read_driver(
-        write_machine(tmp_path, driver="580.1"), environment={}, ask_nvml=NvmlAnswer
+        write_machine(tmp_path, driver="580.1"), environment={}, ask_nvml=NvmlResult
     )
 
     assert (driver.version, driver.num_gpus) == ("580.1", 0)
@@ -46,7 +46,7 @@ def test_a_container_without_gpus_sees_its_hosts_driver_and_no_gpu(tmp_path: Pat
 
 def test_gpus_without_device_files_are_known_from_nvml(tmp_path: Path) -> None:
     driver = read_driver(
-        write_machine(tmp_path), environment={}, ask_nvml=lambda: NvmlAnswer(num_gpus=2)
+        write_machine(tmp_path), environment={}, ask_nvml=lambda: NvmlResult(num_gpus=2)
     )
 
     assert driver.num_gpus == 2
@@ -70,22 +70,22 @@ def test_cuda_visible_devices_is_read_as_cuda_reads_it(
 ) -> None:
     environment = {"CUDA_VISIBLE_DEVICES": value}
 
-    driver = read_driver(tmp_path, environment=environment, ask_nvml=NvmlAnswer)
+    driver = read_driver(tmp_path, environment=environment, ask_nvml=NvmlResult)
 
     assert driver.selectors == selectors
 
 
 def test_an_unset_variable_selects_nothing_in_particular(tmp_path: Path) -> None:
-    assert read_driver(tmp_path, environment={}, ask_nvml=NvmlAnswer).selectors is None
+    assert read_driver(tmp_path, environment={}, ask_nvml=NvmlResult).selectors is None
 
 
 def test_the_oldest_driver_is_that_of_the_major_version() -> None:
-    assert [oldest_driver_for(cuda) for cuda in ("12.4", "13.0", "13.2")] == [525, 580, 580]
-    assert oldest_driver_for("99.0") is None
+    assert [min_driver_branch(cuda) for cuda in ("12.4", "13.0", "13.2")] == [525, 580, 580]
+    assert min_driver_branch("99.0") is None
 
 
 def test_a_machine_without_nvml_has_no_gpus_and_no_error() -> None:
     if Path("/proc/driver/nvidia").exists():
         pytest.skip("this machine has NVIDIA's driver")
 
-    assert query_nvml() == NvmlAnswer()
+    assert query_nvml() == NvmlResult()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from workers.machine import environment
-from workers.machine.environment import Gpu, gpu_of, numeric_settings, write_environment
+from workers.machine.environment import GpuInfo, get_gpu_info, numeric_settings, write_environment
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda", 1)
@@ -62,14 +62,14 @@ def test_a_gpu_is_described_with_its_driver_and_libraries(tmp_path: Path) -> Non
 def test_a_cpu_has_no_gpu_and_no_cuda(tmp_path: Path) -> None:
     facts = written(tmp_path, device=CPU)
 
-    assert gpu_of(CPU) is None
+    assert get_gpu_info(CPU) is None
     assert (facts["gpus"], facts["cuda"]) == ([], None)
     assert facts["threads"] == torch.get_num_threads()
 
 
 @pytest.mark.usefixtures("h200", "versions")
 def test_the_gpus_of_all_processes_of_a_group_are_listed(tmp_path: Path) -> None:
-    gpus = [Gpu(f"node-{rank}", "cuda:0", "NVIDIA L4", "8.9", 24, "580.1") for rank in range(3)]
+    gpus = [GpuInfo(f"node-{rank}", "cuda:0", "NVIDIA L4", "8.9", 24, "580.1") for rank in range(3)]
 
     facts = written(tmp_path, device=GPU, gpus=gpus)
 

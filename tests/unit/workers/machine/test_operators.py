@@ -9,7 +9,7 @@ from torch import Tensor
 
 from workers.machine import operators
 from workers.machine.environment import numeric_settings
-from workers.machine.operators import CHECKS, OperatorCheck, OperatorFault, check_operators
+from workers.machine.operators import CHECKS, OperatorCheck, OperatorError, check_operators
 
 CPU = torch.device("cpu")
 
@@ -50,7 +50,7 @@ def test_a_wrong_last_result_is_found(
     wrong = OperatorCheck(check.name, lambda at: change(check.compute(at)), check.reference)
     monkeypatch.setattr(operators, "CHECKS", (wrong,))
 
-    with pytest.raises(OperatorFault, match=check.name):
+    with pytest.raises(OperatorError, match=check.name):
         check_operators(CPU)
 
 
@@ -68,8 +68,8 @@ def test_a_stand_in_for_the_compiled_module_is_told_apart(
 ) -> None:
     monkeypatch.setattr(operators, "find_spec", lambda name: spec)
 
-    with pytest.raises(OperatorFault, match="not a compiled module"):
-        operators.compiled_for()
+    with pytest.raises(OperatorError, match="not a compiled module"):
+        operators.compiled_targets()
 
 
 def test_a_wheel_without_gpu_operators_does_not_do_for_a_gpu(
@@ -77,12 +77,12 @@ def test_a_wheel_without_gpu_operators_does_not_do_for_a_gpu(
 ) -> None:
     monkeypatch.setattr(operators, "get_compiling_cuda_version", lambda: "not available")
 
-    assert operators.compiled_for() == "CPU"
-    with pytest.raises(OperatorFault, match="without operators for GPUs"):
+    assert operators.compiled_targets() == "CPU"
+    with pytest.raises(OperatorError, match="without operators for GPUs"):
         check_operators(torch.device("cuda", 0))
 
 
 def test_a_wheel_with_gpu_operators_says_of_which_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operators, "get_compiling_cuda_version", lambda: "13.0")
 
-    assert operators.compiled_for() == "CPU and CUDA 13.0"
+    assert operators.compiled_targets() == "CPU and CUDA 13.0"

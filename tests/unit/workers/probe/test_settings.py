@@ -10,14 +10,14 @@ from configs.spec.jobs import ProbeSpec
 from configs.spec.run import RunSpec
 from configs.spec.search import Scalar
 from configs.spec.sweep import Space
-from workers.probe.candidates import candidates, setting, tried
+from workers.probe.candidates import build_candidate_specs, candidate_values, values_with_parents
 
 DEPTH = "student.backbone.depth"
 KIND = "student.backbone.kind"
 
 FOUND = Probe.model_validate(
     {
-        "knobs": {},
+        "effects": {},
         "costs": {
             "load_s": 0,
             "teacher_s": 0,
@@ -26,7 +26,7 @@ FOUND = Probe.model_validate(
             "steps_per_epoch": 1,
             "base_bytes": 0,
             "member_bytes": 0,
-            "room_bytes": 0,
+            "available_bytes": 0,
             "device": "cpu",
         },
         "detection_loss": 2.0,
@@ -62,7 +62,7 @@ def test_a_range_is_looked_at_from_its_ends(
 ) -> None:
     space = a_space(base, {"schedule.epochs": parameter})
 
-    assert candidates(space["schedule.epochs"]) == values
+    assert candidate_values(space["schedule.epochs"]) == values
 
 
 def test_the_others_stay_as_in_the_base(base: RunSpec) -> None:
@@ -74,7 +74,7 @@ def test_the_others_stay_as_in_the_base(base: RunSpec) -> None:
         },
     )
 
-    found = tried(space, "distillation.cls_weight", base=base, probe=FOUND)
+    found = build_candidate_specs(space, "distillation.cls_weight", base=base, probe=FOUND)
 
     assert list(found.specs) == [0, 2]
     assert {spec.schedule.epochs for spec in found.specs.values()} == {base.schedule.epochs}
@@ -84,7 +84,7 @@ def test_what_a_parameter_depends_on_is_as_in_the_base_if_it_exists_there(base: 
     kinds = one_of("mobilenet_v2", "resnet")
     space = a_space(base, {KIND: kinds, DEPTH: one_of(18, 34, when={KIND: ["resnet"]})})
 
-    assert setting(space, DEPTH, 34, base=base) == {DEPTH: 34, KIND: "resnet"}
+    assert values_with_parents(space, DEPTH, 34, base=base) == {DEPTH: 34, KIND: "resnet"}
 
 
 def test_another_kind_comes_with_the_fields_that_it_needs(base: RunSpec) -> None:
@@ -94,7 +94,7 @@ def test_another_kind_comes_with_the_fields_that_it_needs(base: RunSpec) -> None
     kinds = one_of("mobilenet_v2", "resnet")
     space = a_space(mobile, {KIND: kinds, DEPTH: one_of(18, 34, when={KIND: ["resnet"]})})
 
-    found = tried(space, KIND, base=mobile, probe=FOUND)
+    found = build_candidate_specs(space, KIND, base=mobile, probe=FOUND)
 
     backbones = [spec.student.backbone.kind for spec in found.specs.values()]
     assert backbones == ["mobilenet_v2", "resnet"]
@@ -107,7 +107,7 @@ def test_where_an_end_cannot_be_the_middle_is_looked_at(base: RunSpec) -> None:
     late = RunSpec.model_validate(base.model_dump(mode="json") | {"schedule": falling})
     space = a_space(late, {"schedule.epochs": {"kind": "integer", "low": 1, "high": 9}})
 
-    found = tried(space, "schedule.epochs", base=late, probe=FOUND)
+    found = build_candidate_specs(space, "schedule.epochs", base=late, probe=FOUND)
 
     assert list(found.specs) == [9, 5]
 
@@ -115,10 +115,10 @@ def test_where_an_end_cannot_be_the_middle_is_looked_at(base: RunSpec) -> None:
 def test_what_cannot_be_at_all_has_the_reason(base: RunSpec) -> None:
     space = a_space(base, {"schedule.optimizer.momentum": one_of(0.5, 0.9)})
 
-    found = tried(space, "schedule.optimizer.momentum", base=base, probe=FOUND)
+    found = build_candidate_specs(space, "schedule.optimizer.momentum", base=base, probe=FOUND)
 
     assert found.specs == {}
-    assert "momentum" in found.objection
+    assert "momentum" in found.error
 
 
 def test_a_balance_is_looked_at_beside_a_ratio(base: RunSpec) -> None:
@@ -130,7 +130,7 @@ def test_a_balance_is_looked_at_beside_a_ratio(base: RunSpec) -> None:
         },
     )
 
-    found = tried(space, "balance", base=base, probe=FOUND)
+    found = build_candidate_specs(space, "balance", base=base, probe=FOUND)
 
     weights = [
         (spec.distillation.cls_weight, spec.distillation.loc_weight)  # type: ignore[union-attr]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from configs.protocol.names import Metric, RunFile
-from configs.protocol.report import Dossier, DossierRun, Report
-from configs.protocol.sweep_log import Ended, Suggested, SweepEntry
+from configs.protocol.report import Report, ReportInputs, ReportRun
+from configs.protocol.sweep_log import SweepEntry, TrialEnded, TrialSuggested
 from configs.spec.run import DatasetFiles
 from tests.dossiers import (
     CLS,
@@ -21,7 +21,7 @@ from tests.dossiers import (
     run_id,
 )
 from tests.matches import Runs
-from workers.report.results.report import report_of
+from workers.report.results.report import build_report
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return runs
 
 
-def a_dossier(runs: Runs, *members: DossierRun, **changes: object) -> Dossier:
+def a_dossier(runs: Runs, *members: ReportRun, **changes: object) -> ReportInputs:
     data = DatasetFiles(root=str(runs.data))
     return a_run_dossier(runs.folder, runs=members, dataset=data, **changes)
 
@@ -41,7 +41,7 @@ def a_dossier(runs: Runs, *members: DossierRun, **changes: object) -> Dossier:
 def test_a_distilled_run_is_compared_with_its_twin(runs: Runs) -> None:
     baseline, taught = a_baseline(runs.folder), a_distilled(runs.folder, number=2)
 
-    report = report_of(a_dossier(runs, baseline, taught))
+    report = build_report(a_dossier(runs, baseline, taught))
 
     (comparison,) = report.comparisons
     assert (comparison.runs, comparison.baselines) == ((run_id(2),), (run_id(0),))
@@ -59,7 +59,7 @@ def test_seeds_of_a_trial_are_one_comparison_each_with_the_twin_of_its_seed(runs
         a_distilled(runs.folder, number=2, seed=0, trial=0, baseline=run_id(0)),
     )
 
-    (comparison,) = report_of(a_dossier(runs, *members)).comparisons
+    (comparison,) = build_report(a_dossier(runs, *members)).comparisons
 
     assert comparison.trial == 0
     assert comparison.runs == (run_id(2), run_id(3))
@@ -76,7 +76,7 @@ def test_runs_without_a_whole_twin_or_without_files_get_no_interval(runs: Runs) 
         a_distilled(runs.folder, number=7),
     )
 
-    assert report_of(a_dossier(runs, *members)).comparisons == ()
+    assert build_report(a_dossier(runs, *members)).comparisons == ()
 
 
 def test_a_damaged_file_costs_its_own_comparison_only(
@@ -90,7 +90,7 @@ def test_a_damaged_file_costs_its_own_comparison_only(
         a_distilled(tmp_path, number=5, name="half"),
     )
 
-    report = report_of(a_dossier(runs, *members))
+    report = build_report(a_dossier(runs, *members))
 
     assert [comparison.runs for comparison in report.comparisons] == [(run_id(2),)]
     assert "No comparison of half" in caplog.text
@@ -103,23 +103,23 @@ def test_what_did_not_transfer_is_of_the_best_distilled_run(runs: Runs) -> None:
         a_distilled(runs.folder, number=4, best_map=0.30),
     )
 
-    transfer = report_of(a_dossier(runs, *members)).transfer
+    transfer = build_report(a_dossier(runs, *members)).transfer
 
     assert transfer is not None
     assert transfer.run == run_id(3)
     assert transfer.images
 
 
-def a_sweep_of(runs: Runs, *maps: float) -> Dossier:
+def a_sweep_of(runs: Runs, *maps: float) -> ReportInputs:
     """A trial for each mAP, all of run 2's detections; the last one was stopped after 4 epochs."""
     members, entries = [a_baseline(runs.folder)], list[SweepEntry]()
     for number, best in enumerate(maps):
         is_last = number == len(maps) - 1
         result = "stopped" if is_last else "finished"
         values = {CLS: 0.5 + number, LOC: 4.0, "schedule.optimizer.lr": 0.01}
-        entries.append(Suggested(number=number, values=values))
+        entries.append(TrialSuggested(number=number, values=values))
         entries.append(
-            Ended(
+            TrialEnded(
                 number=number,
                 result=result,
                 epoch=4 if is_last else 12,
@@ -140,7 +140,7 @@ def a_sweep_of(runs: Runs, *maps: float) -> Dossier:
 
 
 def test_a_sweep_has_a_best_trial_ties_importance_and_what_it_saved(runs: Runs) -> None:
-    report = report_of(a_sweep_of(runs, 0.33, 0.36, 0.355, 0.34, 0.30))
+    report = build_report(a_sweep_of(runs, 0.33, 0.36, 0.355, 0.34, 0.30))
 
     assert report.best_trial == 1
     assert report.tied_with_best == (2,)
@@ -152,19 +152,19 @@ def test_a_sweep_has_a_best_trial_ties_importance_and_what_it_saved(runs: Runs) 
 
 
 def test_too_few_finished_trials_have_no_importance(runs: Runs) -> None:
-    assert report_of(a_sweep_of(runs, 0.33, 0.36, 0.355, 0.30)).importance == {}
+    assert build_report(a_sweep_of(runs, 0.33, 0.36, 0.355, 0.30)).importance == {}
 
 
 def test_the_worker_is_asked_between_comparisons_whether_it_is_still_wanted(runs: Runs) -> None:
     asked: list[None] = []
 
-    report_of(a_sweep_of(runs, 0.33, 0.36, 0.30), on_step=lambda: asked.append(None))
+    build_report(a_sweep_of(runs, 0.33, 0.36, 0.30), on_step=lambda: asked.append(None))
 
     assert len(asked) >= 3
 
 
 def test_a_report_comes_back_from_json_as_it_was(runs: Runs, tmp_path: Path) -> None:
-    found = report_of(a_sweep_of(runs, 0.33, 0.36, 0.355, 0.34, 0.30))
+    found = build_report(a_sweep_of(runs, 0.33, 0.36, 0.355, 0.34, 0.30))
     made = a_sweep_report(a_sweep_dossier(tmp_path))
 
     for report in (found, made):
@@ -174,7 +174,7 @@ def test_a_report_comes_back_from_json_as_it_was(runs: Runs, tmp_path: Path) -> 
 def test_a_difference_within_the_floor_is_no_tie_where_the_floor_is_unknown(runs: Runs) -> None:
     dossier = a_sweep_of(runs, 0.36, 0.36, 0.30).model_copy(update={"noise": None})
 
-    report = report_of(dossier)
+    report = build_report(dossier)
 
     assert report.noise is None
     assert report.tied_with_best == ()

@@ -14,7 +14,7 @@ from tests.dossiers import (
     a_sweep_dossier,
     a_sweep_report,
 )
-from workers.report.sections.headline import headline_of, main_comparison
+from workers.report.sections.headline import build_headline, main_comparison
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ from workers.report.sections.headline import headline_of, main_comparison
             "good",
         ),
         (
-            a_comparison(gain=0.023, half=0.012, lead_closed=None),
+            a_comparison(gain=0.023, half=0.012, gap_closed=None),
             "Distillation helps: +2.3 mAP [+1.1, +3.5] with one seed and the known noise floor.",
             "good",
         ),
@@ -62,7 +62,7 @@ def test_every_verdict_has_its_sentence(
 ) -> None:
     report = a_run_report(comparisons=(comparison,))
 
-    headline = headline_of(a_run_dossier(tmp_path), report)
+    headline = build_headline(a_run_dossier(tmp_path), report)
 
     assert headline.sentence == sentence
     assert headline.tone == tone
@@ -72,7 +72,7 @@ def test_one_pair_without_a_noise_floor_says_what_it_takes_to_know(tmp_path: Pat
     comparison = a_comparison(seed_spread="unknown", verdict="cannot_tell", images=500)
     report = a_run_report(comparisons=(comparison,))
 
-    headline = headline_of(a_run_dossier(tmp_path), report)
+    headline = build_headline(a_run_dossier(tmp_path), report)
 
     assert headline.sentence == (
         "One pair measured: +2.3 mAP [+1.1, +3.5] on these 500 images for these two models. "
@@ -83,7 +83,7 @@ def test_one_pair_without_a_noise_floor_says_what_it_takes_to_know(tmp_path: Pat
 
 
 def test_a_headline_says_what_it_rests_on(tmp_path: Path) -> None:
-    headline = headline_of(a_run_dossier(tmp_path), a_run_report())
+    headline = build_headline(a_run_dossier(tmp_path), a_run_report())
 
     assert headline.support == (
         "The 5000 validation images were resampled, and the noise floor was added.",
@@ -96,7 +96,7 @@ def test_of_a_sweep_it_is_the_best_trials_answer_with_a_warning_and_its_ties(
     dossier = a_sweep_dossier(tmp_path)
     report = a_sweep_report(dossier)
 
-    headline = headline_of(dossier, report)
+    headline = build_headline(dossier, report)
 
     main = main_comparison(report)
     assert main is not None
@@ -114,7 +114,7 @@ def test_where_the_best_trial_has_no_comparison_another_one_answers_and_says_so(
     report = a_sweep_report(dossier)
     others = tuple(c for c in report.comparisons if c.trial != report.best_trial)
 
-    headline = headline_of(dossier, report.model_copy(update={"comparisons": others}))
+    headline = build_headline(dossier, report.model_copy(update={"comparisons": others}))
 
     assert headline.support[1].startswith("This is trial 4: the best one, trial 6, cannot")
 
@@ -125,7 +125,7 @@ def test_without_a_comparison_it_says_what_is_missing(tmp_path: Path) -> None:
     unfinished = a_run_dossier(tmp_path)
     report = a_run_report(comparisons=())
 
-    sentences = [headline_of(d, report).sentence for d in (alone, unpaired, unfinished)]
+    sentences = [build_headline(d, report).sentence for d in (alone, unpaired, unfinished)]
 
     assert [sentence.partition(": ")[2] for sentence in sentences] == [
         "no run of this report is distilled.",

@@ -17,8 +17,8 @@ from tests.dossiers import (
 )
 from workers.report.blocks import Photo
 from workers.report.plots.images import Photos
-from workers.report.render.markdown import Markdown, markdown_of, plain
-from workers.report.sections.document import content_of
+from workers.report.render.markdown import Markdown, escape_markdown, render_markdown
+from workers.report.sections.document import build_content
 
 EVIL = "<img src=x onerror=alert(1)> | [a](javascript:x) `b` **c**\n# d"
 
@@ -28,8 +28,8 @@ def markdown(tmp_path_factory: pytest.TempPathFactory) -> Markdown:
     dossier = a_sweep_dossier(tmp_path_factory.mktemp("sweep"))
     keep_detections(dossier)
     photos = Photos((Photo("lost-01", b"jpeg", "a.jpg: 1 object lost"),), ())
-    return markdown_of(
-        content_of(dossier, a_sweep_report(dossier), photos=photos, dataset="digits")
+    return render_markdown(
+        build_content(dossier, a_sweep_report(dossier), photos=photos, dataset="digits")
     )
 
 
@@ -76,7 +76,7 @@ def test_names_of_people_are_neither_markdown_nor_html(tmp_path: Path) -> None:
     dossier = a_run_dossier(tmp_path, title=EVIL, runs=runs)
     report = a_run_report(title=EVIL)
 
-    text = markdown_of(content_of(dossier, report, photos=Photos((), ()), dataset=EVIL)).text
+    text = render_markdown(build_content(dossier, report, photos=Photos((), ()), dataset=EVIL)).text
 
     assert "<img" not in text
     assert not re.search(r"(?<!\\)\]\(javascript", text)
@@ -84,4 +84,4 @@ def test_names_of_people_are_neither_markdown_nor_html(tmp_path: Path) -> None:
 
 
 def test_words_stay_on_one_line_and_mean_themselves() -> None:
-    assert plain("a|b\n# *c* <d> [e](f)") == r"a\|b \# \*c\* &lt;d&gt; \[e\](f)"
+    assert escape_markdown("a|b\n# *c* <d> [e](f)") == r"a\|b \# \*c\* &lt;d&gt; \[e\](f)"

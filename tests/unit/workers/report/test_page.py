@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from configs.protocol.names import Metric
-from configs.protocol.report import Dossier, LostImage, Pair, Report
-from configs.protocol.sweep_log import Ended, Suggested, SweepEntry
+from configs.protocol.report import MissedImage, Report, ReportInputs, TeacherStudent
+from configs.protocol.sweep_log import SweepEntry, TrialEnded, TrialSuggested
 from configs.spec.search import Choice, NoScheduler
 from configs.spec.sweep import Objective
 from tests.dossiers import (
@@ -28,9 +28,9 @@ from tests.dossiers import (
     a_transfer,
     keep_detections,
 )
-from workers.report.plots.images import Photos, photos_of
-from workers.report.render.html import page_of
-from workers.report.sections.document import content_of
+from workers.report.plots.images import Photos, draw_photos
+from workers.report.render.html import render_page
+from workers.report.sections.document import build_content
 
 EVIL = "<script>alert('&')</script>\"'|*_`[x](javascript:x) $\\frac{ 数字 $"
 EVERY_RUN = ["answer", "curves", "transfer", "runs", "reading"]
@@ -57,16 +57,18 @@ class Outline(HTMLParser):
 
 
 def the_page(
-    dossier: Dossier, report: Report, *, photos: Photos | None = None, dataset: str = "digits"
+    dossier: ReportInputs, report: Report, *, photos: Photos | None = None, dataset: str = "digits"
 ) -> str:
-    return page_of(content_of(dossier, report, photos=photos or Photos((), ()), dataset=dataset))
+    return render_page(
+        build_content(dossier, report, photos=photos or Photos((), ()), dataset=dataset)
+    )
 
 
 def text_of(page: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page))
 
 
-def a_grid(folder: Path) -> Dossier:
+def a_grid(folder: Path) -> ReportInputs:
     """Every pair of some weights, with two objectives."""
     runs, entries = [a_baseline(folder)], list[SweepEntry]()
     for number, (cls, loc) in enumerate(itertools.product((0.0, 1.0, 2.0), (1.0, 4.0))):
@@ -75,8 +77,8 @@ def a_grid(folder: Path) -> Dossier:
         runs.append(
             a_distilled(folder, number=number + 1, trial=number, values=values, best_map=best)
         )
-        entries.append(Suggested(number=number, values=values))
-        entries.append(Ended(number=number, result="finished", epoch=12, values=found))
+        entries.append(TrialSuggested(number=number, values=values))
+        entries.append(TrialEnded(number=number, result="finished", epoch=12, values=found))
     space = {
         CLS: Choice(values=(0.0, 1.0, 2.0), when={}),
         LOC: Choice(values=(1.0, 4.0), when={}),
@@ -139,7 +141,9 @@ def test_names_of_people_are_words_and_nothing_else(tmp_path: Path) -> None:
     run = a_distilled(tmp_path, number=1, name=EVIL)
     dossier = a_run_dossier(tmp_path, title=EVIL, runs=(a_baseline(tmp_path, name=EVIL), run))
     transfer = a_transfer(images=[a_lost_image(EVIL)])
-    transfer = transfer.model_copy(update={"by_class": {EVIL: Pair(teacher=0.5, student=0.4)}})
+    transfer = transfer.model_copy(
+        update={"by_class": {EVIL: TeacherStudent(teacher=0.5, student=0.4)}}
+    )
     report = a_run_report(title=EVIL, comparisons=(a_comparison(basis=EVIL),), transfer=transfer)
 
     page = the_page(dossier, report, photos=Photos((), (EVIL,)), dataset=EVIL)
@@ -209,10 +213,10 @@ def test_runs_that_were_not_compared_say_why(tmp_path: Path) -> None:
 
 def test_images_are_inside_of_the_page_and_those_that_are_gone_are_named(tmp_path: Path) -> None:
     Image.new("RGB", (2000, 1000), "navy").save(tmp_path / "one.jpg")
-    images: list[LostImage] = [a_lost_image("one.jpg"), a_lost_image("gone.jpg")]
+    images: list[MissedImage] = [a_lost_image("one.jpg"), a_lost_image("gone.jpg")]
     report = a_run_report(transfer=a_transfer(images=images))
 
-    page = the_page(a_run_dossier(tmp_path), report, photos=photos_of(images, folder=tmp_path))
+    page = the_page(a_run_dossier(tmp_path), report, photos=draw_photos(images, folder=tmp_path))
 
     assert page.count("data:image/jpeg;base64,") == 1
     assert "one.jpg: 2 objects lost (2 person)" in page

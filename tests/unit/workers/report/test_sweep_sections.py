@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from configs.protocol.names import Metric
-from configs.protocol.report import Dossier, Report
-from configs.protocol.sweep_log import Ended, Suggested, SweepEntry
+from configs.protocol.report import Report, ReportInputs
+from configs.protocol.sweep_log import SweepEntry, TrialEnded, TrialSuggested
 from configs.spec.sweep import Objective
 from tests.dossiers import (
     CLS,
@@ -19,17 +19,17 @@ from tests.dossiers import (
     a_sweep_report,
     a_sweep_spec,
 )
-from workers.report.blocks import Nothing, Section, Table, Words
-from workers.report.sections.sweep import search_of, sweep_sections
+from workers.report.blocks import Paragraph, Placeholder, Section, Table
+from workers.report.sections.sweep import build_search_results, sweep_sections
 
 
-def section(key: str, dossier: Dossier, report: Report) -> Section:
+def section(key: str, dossier: ReportInputs, report: Report) -> Section:
     return next(part for part in sweep_sections(dossier, report) if part.key == key)
 
 
 def said(part: Section) -> str:
-    texts = [b.text if isinstance(b, Words) else b.why for b in part.blocks
-             if isinstance(b, Words | Nothing)]  # fmt: skip
+    texts = [b.text if isinstance(b, Paragraph) else b.reason for b in part.blocks
+             if isinstance(b, Paragraph | Placeholder)]  # fmt: skip
     return " ".join(texts)
 
 
@@ -38,13 +38,13 @@ def standings(part: Section) -> dict[str, str]:
     return {row.cells[0].text: row.cells[1].text for row in table.rows}
 
 
-def a_small_sweep(folder: Path, *maps: float, seeds: int = 1) -> Dossier:
+def a_small_sweep(folder: Path, *maps: float, seeds: int = 1) -> ReportInputs:
     entries, runs = list[SweepEntry](), []
     for number, best in enumerate(maps):
         values = {CLS: 1.0 + number}
-        entries.append(Suggested(number=number, values=values))
+        entries.append(TrialSuggested(number=number, values=values))
         found = {Metric.MAP.value: best}
-        entries.append(Ended(number=number, result="finished", epoch=12, values=found))
+        entries.append(TrialEnded(number=number, result="finished", epoch=12, values=found))
         for seed in range(seeds):
             at = 100 * number + seed
             runs.append(a_distilled(folder, number=at, trial=number, values=values, seed=seed))
@@ -98,7 +98,7 @@ def test_a_single_finished_trial_is_ahead_of_nothing(tmp_path: Path) -> None:
 def test_the_floor_that_is_shown_is_that_of_means(tmp_path: Path, seeds: int, floor: float) -> None:
     dossier = a_small_sweep(tmp_path, 0.34, 0.37, seeds=seeds)
 
-    search = search_of(dossier, a_run_report(best_trial=1, noise=NOISE))
+    search = build_search_results(dossier, a_run_report(best_trial=1, noise=NOISE))
 
     assert search.floor == pytest.approx(floor)
 
@@ -106,7 +106,9 @@ def test_the_floor_that_is_shown_is_that_of_means(tmp_path: Path, seeds: int, fl
 def test_another_metric_has_no_floor(tmp_path: Path) -> None:
     sweep = a_sweep_spec(objectives=(Objective(metric=Metric.MAP_50),))
     entries = tuple(
-        Ended(number=n, result="finished", epoch=12, values={Metric.MAP_50.value: 0.5 + n / 50})
+        TrialEnded(
+            number=n, result="finished", epoch=12, values={Metric.MAP_50.value: 0.5 + n / 50}
+        )
         for n in range(2)
     )
     dossier = a_small_sweep(tmp_path, 0.3, 0.3).model_copy(
@@ -134,4 +136,4 @@ def test_equal_numbers_everywhere_are_drawn_too(tmp_path: Path) -> None:
 
     part = section("parameters", dossier, a_run_report(best_trial=0, tied_with_best=(1, 2, 3)))
 
-    assert not any(isinstance(block, Nothing) for block in part.blocks)
+    assert not any(isinstance(block, Placeholder) for block in part.blocks)

@@ -5,25 +5,31 @@ from pathlib import Path
 import pytest
 
 from configs.protocol.names import Metric
-from configs.protocol.report import Dossier, NoiseFloor
-from configs.protocol.sweep_log import Ended, Suggested
+from configs.protocol.report import NoiseFloor, ReportInputs
+from configs.protocol.sweep_log import TrialEnded, TrialSuggested
 from configs.spec.sweep import Objective
 from tests.dossiers import CLS, NOISE, a_baseline, a_distilled, a_run_dossier, a_sweep_dossier
-from workers.report.results.trials import Trial, epochs_saved, finished, tied_with, trials_of
+from workers.report.results.trials import (
+    ReportTrial,
+    build_report_trials,
+    epochs_saved,
+    find_ties,
+    rank_finished,
+)
 
 
-def a_trial(number: int, value: float, *, seeds: int = 1, folder: Path = Path()) -> Trial:
+def a_trial(number: int, value: float, *, seeds: int = 1, folder: Path = Path()) -> ReportTrial:
     runs = tuple(
         a_distilled(folder, number=100 * number + seed, trial=number, seed=seed)
         for seed in range(seeds)
     )
-    return Trial(number, {CLS: 1.0}, runs, "finished", 12, {Metric.MAP: value})
+    return ReportTrial(number, {CLS: 1.0}, runs, "finished", 12, {Metric.MAP: value})
 
 
-def ties(*trials: Trial, noise: NoiseFloor | None = NOISE) -> tuple[int, ...]:
+def ties(*trials: ReportTrial, noise: NoiseFloor | None = NOISE) -> tuple[int, ...]:
     objective = Objective()
-    ranked = finished(trials, objective)
-    return tied_with(ranked[0], ranked, objective=objective, noise=noise)
+    ranked = rank_finished(trials, objective)
+    return find_ties(ranked[0], ranked, objective=objective, noise=noise)
 
 
 def test_a_trial_within_the_floor_of_the_best_is_tied_with_it_and_one_beyond_is_not() -> None:
@@ -45,19 +51,19 @@ def test_without_a_floor_nothing_is_called_tied() -> None:
 
 def test_the_floor_is_one_of_map_and_of_no_other_metric() -> None:
     objective = Objective(metric=Metric.LATENCY_P50_MS, goal="min")
-    slow = Trial(0, {}, (), "finished", 12, {Metric.LATENCY_P50_MS: 5.0})
-    fast = Trial(1, {}, (), "finished", 12, {Metric.LATENCY_P50_MS: 4.999})
+    slow = ReportTrial(0, {}, (), "finished", 12, {Metric.LATENCY_P50_MS: 5.0})
+    fast = ReportTrial(1, {}, (), "finished", 12, {Metric.LATENCY_P50_MS: 4.999})
 
-    ranked = finished([slow, fast], objective)
+    ranked = rank_finished([slow, fast], objective)
 
     assert [trial.number for trial in ranked] == [1, 0]
-    assert tied_with(ranked[0], ranked, objective=objective, noise=NOISE) == ()
+    assert find_ties(ranked[0], ranked, objective=objective, noise=NOISE) == ()
 
 
 def test_trials_that_did_not_train_to_their_end_are_not_ranked(tmp_path: Path) -> None:
-    trials = trials_of(a_sweep_dossier(tmp_path))
+    trials = build_report_trials(a_sweep_dossier(tmp_path))
 
-    ranked = finished(trials, Objective())
+    ranked = rank_finished(trials, Objective())
 
     assert len(trials) == 12
     assert {trial.number for trial in ranked} == {0, 1, 2, 4, 5, 6, 8, 9, 10}
@@ -65,7 +71,7 @@ def test_trials_that_did_not_train_to_their_end_are_not_ranked(tmp_path: Path) -
 
 def test_what_a_stopped_trial_saved_counts_for_each_of_its_runs() -> None:
     trial = a_trial(0, 0.3, seeds=3)
-    stopped = Trial(0, {}, trial.runs, "stopped", 4, {})
+    stopped = ReportTrial(0, {}, trial.runs, "stopped", 4, {})
 
     assert epochs_saved(stopped) == 3 * 8
     assert epochs_saved(trial) == 0
@@ -79,7 +85,7 @@ def test_a_trial_that_the_list_does_not_end_is_known_by_its_runs(tmp_path: Path)
     )
     dossier = a_run_dossier(tmp_path, runs=(a_baseline(tmp_path), *seeds))
 
-    whole, failed = trials_of(dossier)
+    whole, failed = build_report_trials(dossier)
 
     assert (whole.result, whole.seeds) == ("finished", 2)
     assert whole.map == pytest.approx(0.37)
@@ -87,22 +93,22 @@ def test_a_trial_that_the_list_does_not_end_is_known_by_its_runs(tmp_path: Path)
 
 
 def test_a_trial_that_has_just_begun_has_no_runs_and_no_number(tmp_path: Path) -> None:
-    entries = (Suggested(number=0, values={CLS: 1.0}),)
+    entries = (TrialSuggested(number=0, values={CLS: 1.0}),)
 
-    (trial,) = trials_of(a_run_dossier(tmp_path, runs=(), entries=entries))
+    (trial,) = build_report_trials(a_run_dossier(tmp_path, runs=(), entries=entries))
 
     assert (trial.result, trial.map, trial.epoch, trial.seeds) == (None, None, 0, 1)
 
 
 def test_the_list_decides_over_what_runs_say(tmp_path: Path) -> None:
     entries = (
-        Suggested(number=0, values={CLS: 1.0}),
-        Ended(number=0, result="stopped", epoch=3, values={Metric.MAP.value: 0.2}),
+        TrialSuggested(number=0, values={CLS: 1.0}),
+        TrialEnded(number=0, result="stopped", epoch=3, values={Metric.MAP.value: 0.2}),
     )
-    dossier: Dossier = a_run_dossier(
+    dossier: ReportInputs = a_run_dossier(
         tmp_path, runs=(a_distilled(tmp_path, number=1, trial=0),), entries=entries
     )
 
-    (trial,) = trials_of(dossier)
+    (trial,) = build_report_trials(dossier)
 
     assert (trial.result, trial.map, trial.epoch) == ("stopped", 0.2, 3)

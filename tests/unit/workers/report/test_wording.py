@@ -7,17 +7,17 @@ from configs.spec.run import RunSpec
 from tests.dossiers import a_difference
 from tests.factories import a_bckd_spec, a_spec
 from workers.report.wording import (
-    duration,
-    gain,
-    interval,
-    listed,
+    format_duration,
+    format_gain,
+    format_interval,
+    format_percent,
+    format_points,
+    format_scalar,
+    join_words,
     method_title,
-    percent,
-    points,
     safe_url,
-    scalar,
     schedule_title,
-    short_names,
+    shorten_paths,
     teacher_title,
 )
 
@@ -27,24 +27,24 @@ MINUS, BREAK = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        (points(0.40149), "40.1"),
-        (points(None), "unknown"),
-        (gain(0.0234), "+2.3"),
-        (gain(-0.0234), f"{MINUS}2.3"),
-        (gain(-0.0004), "0.0"),
-        (interval(a_difference(0.01, half=0.02)), f"[{MINUS}1.0,{BREAK}+3.0]"),
-        (interval(a_difference(0.01, half=None)), "interval unknown"),
-        (percent(0.414), f"41{BREAK}%"),
-        (percent(-0.001), f"0{BREAK}%"),
-        (duration(42.4), "42 s"),
-        (duration(3 * 3600 + 12 * 60), "3 h 12 min"),
-        (duration(119), "2 min"),
-        (scalar(0.000123456), "0.000123"),
-        (scalar(True), "yes"),
-        (scalar("swin"), "swin"),
-        (scalar(12), "12"),
-        (listed([3]), "3"),
-        (listed([3, 5, 8]), "3, 5 and 8"),
+        (format_points(0.40149), "40.1"),
+        (format_points(None), "unknown"),
+        (format_gain(0.0234), "+2.3"),
+        (format_gain(-0.0234), f"{MINUS}2.3"),
+        (format_gain(-0.0004), "0.0"),
+        (format_interval(a_difference(0.01, half=0.02)), f"[{MINUS}1.0,{BREAK}+3.0]"),
+        (format_interval(a_difference(0.01, half=None)), "interval unknown"),
+        (format_percent(0.414), f"41{BREAK}%"),
+        (format_percent(-0.001), f"0{BREAK}%"),
+        (format_duration(42.4), "42 s"),
+        (format_duration(3 * 3600 + 12 * 60), "3 h 12 min"),
+        (format_duration(119), "2 min"),
+        (format_scalar(0.000123456), "0.000123"),
+        (format_scalar(True), "yes"),
+        (format_scalar("swin"), "swin"),
+        (format_scalar(12), "12"),
+        (join_words([3]), "3"),
+        (join_words([3, 5, 8]), "3, 5 and 8"),
     ],
 )
 def test_a_number_is_said_as_papers_and_people_say_it(said: str, expected: str) -> None:
@@ -52,7 +52,7 @@ def test_a_number_is_said_as_papers_and_people_say_it(said: str, expected: str) 
 
 
 def test_parameters_have_short_names_unless_two_end_alike() -> None:
-    names = short_names(
+    names = shorten_paths(
         ["distillation.cls_weight", "student.neck.channels", "student.head.channels"]
     )
 
@@ -75,7 +75,7 @@ def test_only_addresses_of_the_web_are_led_to(url: str | None, expected: str | N
 
 def test_a_run_is_named_as_in_the_published_table() -> None:
     spec = a_run_spec(
-        distillation={"method": "bckd", "also": {"pkd": {"weight": 6}}}, schedule={"epochs": 12}
+        distillation={"method": "bckd", "extra": {"pkd": {"weight": 6}}}, schedule={"epochs": 12}
     )
 
     assert (teacher_title(spec), method_title(spec)) == ("big", "BCKD + PKD")

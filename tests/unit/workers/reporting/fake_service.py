@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
-from configs.protocol.records import Behind, Delivery, LogReceipt, Receipt, Record, StopKind
+from configs.protocol.records import Delivery, LogReceipt, PendingRecords, Receipt, Record, StopKind
 
 
 class Answer(NamedTuple):
@@ -29,7 +29,7 @@ class FakeService:
     records: list[Record] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     heartbeats: int = 0
-    said_behind: list[Behind] = field(default_factory=list)
+    said_behind: list[PendingRecords] = field(default_factory=list)
     """What each delivery said that the places lack."""
 
     stop: StopKind | None = None
@@ -57,7 +57,7 @@ class FakeService:
 
     def _take_records(self, body: bytes) -> Answer:
         delivery = Delivery.model_validate_json(body)
-        self.said_behind.append(delivery.behind)
+        self.said_behind.append(delivery.pending_records)
         if not delivery.records:
             self.heartbeats += 1
         if delivery.first <= len(self.records):

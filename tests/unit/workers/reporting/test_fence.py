@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from workers.telemetry import fencing
-from workers.telemetry.fencing import Fence
+from workers.telemetry.fencing import AttemptFence
 
 
 @pytest.fixture(autouse=True)
@@ -31,15 +31,15 @@ def test_only_a_newer_one_is_a_reason_to_leave(
     if content is not None:
         file.write_text(content)
 
-    assert Fence(file, attempt=2).is_crossed() is crossed
+    assert AttemptFence(file, attempt=2).is_superseded() is crossed
 
 
 def test_once_crossed_it_stays_so(tmp_path: Path) -> None:
     file = tmp_path / "reporting.json"
     file.write_text('{"attempt": 3}')
-    found = Fence(file, attempt=2)
-    assert found.is_crossed()
+    found = AttemptFence(file, attempt=2)
+    assert found.is_superseded()
 
     file.unlink()
 
-    assert found.is_crossed()
+    assert found.is_superseded()

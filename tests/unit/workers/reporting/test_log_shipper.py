@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from configs.protocol.names import LOG_CHUNK_BYTES, attempt_log
+from configs.protocol.names import LOG_CHUNK_BYTES, attempt_log_path
 from tests.unit.workers.reporting.fake_service import SUPERSEDED, Answer, FakeService, serve
 from tests.unit.workers.reporting.test_reporter import open_reporter, wait_for
-from workers.telemetry.log_sink import LogSink, log_shipper
-from workers.telemetry.shipper import Pace, Shipper
+from workers.telemetry.log_sink import LogSink, build_log_shipper
+from workers.telemetry.shipper import Shipper, ShipperTiming
 
-BRISK = Pace(gather_s=0.0, first_pause_s=0.01, longest_pause_s=0.05, last_pause_s=0.05)
+BRISK = ShipperTiming(
+    batch_interval_s=0.0, initial_backoff_s=0.01, max_backoff_s=0.05, max_flush_backoff_s=0.05
+)
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def service() -> Iterator[FakeService]:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    file = tmp_path / attempt_log(2)
+    file = tmp_path / attempt_log_path(2)
     file.parent.mkdir(parents=True)
     return file
 
@@ -32,7 +34,7 @@ def log(tmp_path: Path) -> Path:
 @pytest.fixture
 def shipper(service: FakeService, log: Path) -> Iterator[Shipper[bytes]]:
     sink = LogSink(service.url, run_id="r1", attempt=2)
-    made = log_shipper(sink, run_dir=log.parents[1], attempt=2, pace=BRISK)
+    made = build_log_shipper(sink, run_dir=log.parents[1], attempt=2, timing=BRISK)
     made.start()
     yield made
     assert made.stop()
@@ -116,10 +118,10 @@ def test_a_silent_log_is_no_request(
 def test_the_last_lines_are_there_when_the_reporter_closes(
     service: FakeService, tmp_path: Path
 ) -> None:
-    log = tmp_path / "run" / attempt_log(1)
-    with open_reporter(tmp_path / "run", report_url=service.url) as reporter:
+    log = tmp_path / "run" / attempt_log_path(1)
+    with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
         log.parent.mkdir()
-        reporter.outcome("succeeded")
+        reporter.report_outcome("succeeded")
         log.write_bytes(b"almost\n" * 1000 + b"done\n")
 
     assert bytes(service.log) == log.read_bytes()
@@ -131,7 +133,7 @@ def test_a_later_process_goes_on_where_the_last_one_was(service: FakeService, lo
         with log.open("ab") as file:
             file.write(line)
         sink = LogSink(service.url, run_id="r1", attempt=2)
-        shipper = log_shipper(sink, run_dir=log.parents[1], attempt=2, pace=BRISK)
+        shipper = build_log_shipper(sink, run_dir=log.parents[1], attempt=2, timing=BRISK)
         shipper.start()
         assert shipper.drain(time.monotonic() + 10)
         shipper.stop()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workers.evaluation.drawing import COLOURS, Array, Panel, contact_sheet, side_by_side
+from workers.evaluation.drawing import COLORS, Array, Panel, draw_side_by_side, stack_vertically
 
 NAMES = ("cat", "a class with a long name")
 GREY = 120
@@ -17,11 +17,11 @@ def an_image(width: int, height: int) -> Array:
 def a_panel(title: str, *boxes: tuple[float, float, float, float]) -> Panel:
     scores = None if title == "truth" else np.linspace(0.9, 0.3, len(boxes))
     labels = np.arange(len(boxes)) % len(NAMES)
-    return Panel(title, COLOURS[title], np.array(boxes).reshape(-1, 4), labels, scores)
+    return Panel(title, COLORS[title], np.array(boxes).reshape(-1, 4), labels, scores)
 
 
 def pixels_of(picture: Image.Image, title: str) -> int:
-    return int((np.asarray(picture) == COLOURS[title]).all(axis=-1).sum())
+    return int((np.asarray(picture) == COLORS[title]).all(axis=-1).sum())
 
 
 @pytest.mark.parametrize(
@@ -32,31 +32,31 @@ def pixels_of(picture: Image.Image, title: str) -> int:
 def test_panels_stand_side_by_side_at_a_legible_size(
     size: tuple[int, int], panel_size: tuple[int, int]
 ) -> None:
-    panels = [a_panel(title, (10, 10, 50, 60)) for title in COLOURS]
+    panels = [a_panel(title, (10, 10, 50, 60)) for title in COLORS]
 
-    three = side_by_side(an_image(*size), panels, class_names=NAMES)
-    two = side_by_side(an_image(*size), panels[::2], class_names=NAMES)
+    three = draw_side_by_side(an_image(*size), panels, class_names=NAMES)
+    two = draw_side_by_side(an_image(*size), panels[::2], class_names=NAMES)
 
     assert three.width > 3 * panel_size[0] > two.width > 2 * panel_size[0]
     assert three.height == two.height > panel_size[1]
-    assert all(pixels_of(three, title) > 500 for title in COLOURS)
+    assert all(pixels_of(three, title) > 500 for title in COLORS)
     assert pixels_of(two, "teacher") == 0
 
 
 def test_a_box_is_drawn_where_it_is() -> None:
     panel = a_panel("truth", (40, 60, 120, 130))
 
-    picture = np.asarray(side_by_side(an_image(160, 160), [panel], class_names=NAMES))
+    picture = np.asarray(draw_side_by_side(an_image(160, 160), [panel], class_names=NAMES))
 
     header = picture.shape[0] - 480
-    is_blue = (picture[header:] == COLOURS["truth"]).all(axis=-1)
+    is_blue = (picture[header:] == COLORS["truth"]).all(axis=-1)
     assert is_blue[3 * 60 : 3 * 130, 3 * 40].all()
     assert is_blue[3 * 130, 3 * 40 : 3 * 120].all()
     assert not is_blue[3 * 70 : 3 * 120, 3 * 50 : 3 * 110].any()
 
 
 def test_nothing_found_is_a_clean_image() -> None:
-    picture = side_by_side(an_image(160, 160), [a_panel("student")], class_names=NAMES)
+    picture = draw_side_by_side(an_image(160, 160), [a_panel("student")], class_names=NAMES)
 
     assert (np.asarray(picture)[-480:, :480] == GREY).all()
 
@@ -87,28 +87,28 @@ def test_boxes_beyond_the_image_and_without_an_area_are_drawn_as_far_as_possible
 def test_the_image_itself_is_left_alone() -> None:
     image = an_image(640, 480)
 
-    side_by_side(image, [a_panel("truth", (10, 10, 600, 400))], class_names=NAMES)
+    draw_side_by_side(image, [a_panel("truth", (10, 10, 600, 400))], class_names=NAMES)
 
     assert (image == GREY).all()
 
 
 def test_a_sheet_has_all_pictures_under_each_other() -> None:
-    wide = side_by_side(an_image(1333, 800), [a_panel("truth")] * 2, class_names=NAMES)
-    tall = side_by_side(an_image(100, 400), [a_panel("truth")] * 3, class_names=NAMES)
+    wide = draw_side_by_side(an_image(1333, 800), [a_panel("truth")] * 2, class_names=NAMES)
+    tall = draw_side_by_side(an_image(100, 400), [a_panel("truth")] * 3, class_names=NAMES)
 
-    sheet = contact_sheet([wide, tall])
+    sheet = stack_vertically([wide, tall])
 
     assert sheet.width >= max(wide.width, tall.width)
     assert sheet.height >= wide.height + tall.height
 
 
 def picture_of(panel: Panel) -> Image.Image:
-    return side_by_side(an_image(160, 160), [panel], class_names=NAMES)
+    return draw_side_by_side(an_image(160, 160), [panel], class_names=NAMES)
 
 
 def caption_pixels(box: tuple[float, float, float, float]) -> int:
     """What the longer class name adds to a box."""
     panel = a_panel("student", box)
-    named = side_by_side(an_image(160, 160), [panel], class_names=(NAMES[1], ""))
-    nameless = side_by_side(an_image(160, 160), [panel], class_names=("", ""))
+    named = draw_side_by_side(an_image(160, 160), [panel], class_names=(NAMES[1], ""))
+    nameless = draw_side_by_side(an_image(160, 160), [panel], class_names=("", ""))
     return pixels_of(named, "student") - pixels_of(nameless, "student")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from configs.protocol.records import Behind, Record
+from configs.protocol.records import PendingRecords, Record
 from tests.unit.workers.reporting.fake_service import SUPERSEDED, Answer, FakeService, serve
 from tests.unit.workers.reporting.records import metrics, outcome, started
 from workers.telemetry.service_sink import ServiceSink
-from workers.telemetry.shipper import SinkBroken, SinkRefused, SinkUnavailable
+from workers.telemetry.shipper import SinkProtocolError, SinkRefused, SinkUnavailable
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def test_an_empty_delivery_is_a_heartbeat(service: FakeService, sink: ServiceSin
 
 
 def test_every_delivery_says_what_is_lacking_at_its_time(service: FakeService) -> None:
-    left: Behind = {"service": 3, "mlflow": 7}
-    sink = ServiceSink(service.url, run_id="r1", attempt=3, behind=lambda: left)
+    left: PendingRecords = {"service": 3, "mlflow": 7}
+    sink = ServiceSink(service.url, run_id="r1", attempt=3, pending_records=lambda: left)
     sink.deliver(0, [metrics(1)])
     left = {"service": 0, "mlflow": 8}
     sink.deliver(1, [])
@@ -61,7 +61,7 @@ def test_a_stop_on_a_receipt_is_remembered(service: FakeService, sink: ServiceSi
     service.stop = None
     sink.deliver(0, [])
 
-    assert sink.stop_asked == "pause"
+    assert sink.requested_stop == "pause"
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 429, 408])
@@ -73,7 +73,7 @@ def test_an_answer_that_will_pass_is_to_be_tried_again(
     with pytest.raises(SinkUnavailable, match=str(status)) as raised:
         sink.deliver(0, [metrics(1)])
 
-    assert not isinstance(raised.value, SinkBroken)
+    assert not isinstance(raised.value, SinkProtocolError)
     assert sink.deliver(0, [metrics(1)]) == 1
 
 
@@ -83,7 +83,7 @@ def test_an_answer_that_somebody_must_look_at_says_where_and_why(
 ) -> None:
     service.script = [Answer(status, json.dumps({"code": "x", "detail": "There is no run r1."}))]
 
-    with pytest.raises(SinkBroken, match=rf"/v1/runs/r1/.* {status}: There is no run r1"):
+    with pytest.raises(SinkProtocolError, match=rf"/v1/runs/r1/.* {status}: There is no run r1"):
         sink.deliver(0, [metrics(1)])
 
 
@@ -98,7 +98,7 @@ def test_any_other_conflict_is_no_refusal(service: FakeService, sink: ServiceSin
     service.script = [Answer(409, json.dumps({"code": "illegal_move"})), Answer(409, "nginx")]
 
     for _ in range(2):
-        with pytest.raises(SinkBroken):
+        with pytest.raises(SinkProtocolError):
             sink.deliver(0, [metrics(1)])
 
 
@@ -107,7 +107,7 @@ def test_an_answer_that_is_no_receipt_is_not_believed(
 ) -> None:
     service.script = [Answer(200, "<html>hello</html>")]
 
-    with pytest.raises(SinkBroken, match="no receipt"):
+    with pytest.raises(SinkProtocolError, match="no receipt"):
         sink.deliver(0, [metrics(1)])
 
 
@@ -121,7 +121,7 @@ def test_a_runs_token_is_shown_and_read_again_when_it_is_refused(
 
     service.token = "second"
     file.write_text("second\n")
-    with pytest.raises(SinkBroken):
+    with pytest.raises(SinkProtocolError):
         sink.deliver(1, [])
 
     assert sink.deliver(1, []) == 1
@@ -137,7 +137,7 @@ def test_a_token_that_does_not_do_is_named_by_its_file_and_not_told(
         file.write_text(content)
     sink = ServiceSink(service.url, run_id="r1", attempt=1, token_file=file)
 
-    with pytest.raises(SinkBroken, match=r"401: Who are you\?.*report\.token") as raised:
+    with pytest.raises(SinkProtocolError, match=r"401: Who are you\?.*report\.token") as raised:
         sink.deliver(0, [metrics(1)])
 
     assert "wrong" not in str(raised.value)

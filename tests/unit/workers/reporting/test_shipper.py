@@ -98,7 +98,7 @@ def test_a_drain_ends_in_time_and_says_what_is_left(spool: Spool, tmp_path: Path
     shipper = a_shipper(spool, Place(away=1000), tmp_path)
 
     arrived = shipper.drain(time.monotonic() + 0.1)
-    left = shipper.left
+    left = shipper.pending
     shipper.stop()
 
     assert not arrived
@@ -111,4 +111,4 @@ def test_a_refusal_is_final(spool: Spool, tmp_path: Path) -> None:
     wait_for(lambda: shipper.is_refused)
     shipper.stop()
 
-    assert shipper.left == 4
+    assert shipper.pending == 4

@@ -14,9 +14,9 @@ import pytest
 from configs.protocol.records import Record
 from tests.unit.workers.reporting.records import metrics
 from workers.telemetry.shipper import (
-    Pace,
     Shipper,
-    SinkBroken,
+    ShipperTiming,
+    SinkProtocolError,
     SinkRefused,
     SinkUnavailable,
     drain_all,
@@ -24,7 +24,9 @@ from workers.telemetry.shipper import (
 from workers.telemetry.spool import Spool
 
 AnyShipper = Shipper[Any]
-BRISK = Pace(gather_s=0.0, first_pause_s=0.01, longest_pause_s=0.05, last_pause_s=0.05)
+BRISK = ShipperTiming(
+    batch_interval_s=0.0, initial_backoff_s=0.01, max_backoff_s=0.05, max_flush_backoff_s=0.05
+)
 
 
 class SimulatedSink:
@@ -57,9 +59,11 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 def ship(spool: Spool, tmp_path: Path) -> Iterator[Callable[..., AnyShipper]]:
     made: list[AnyShipper] = []
 
-    def start(sink: SimulatedSink, *, heartbeat_s: float = 30.0, pace: Pace = BRISK) -> AnyShipper:
+    def start(
+        sink: SimulatedSink, *, heartbeat_s: float = 30.0, pace: ShipperTiming = BRISK
+    ) -> AnyShipper:
         file = tmp_path / "spool.sink.position"
-        shipper = Shipper(spool, sink, position_file=file, heartbeat_s=heartbeat_s, pace=pace)
+        shipper = Shipper(spool, sink, position_file=file, heartbeat_s=heartbeat_s, timing=pace)
         shipper.start()
         made.append(shipper)
         return shipper
@@ -138,12 +142,12 @@ def test_a_refusal_ends_the_shipping(
     wait_for(lambda: shipper.is_refused)
 
     assert not shipper.drain(soon())
-    assert shipper.left == 1
+    assert shipper.pending == 1
     assert sink.calls == 1
     assert "attempt 2 reports" in caplog.text
 
 
-@pytest.mark.parametrize("trouble", [SinkBroken("HTTP 422"), ValueError("never foreseen")])
+@pytest.mark.parametrize("trouble", [SinkProtocolError("HTTP 422"), ValueError("never foreseen")])
 def test_a_fault_is_said_once_and_the_thread_lives_on(
     spool: Spool,
     ship: Callable[..., AnyShipper],
@@ -181,8 +185,8 @@ def test_a_position_that_cannot_be_written_does_not_end_the_shipping(
 def test_a_drain_does_not_wait_for_a_pause_to_end(
     spool: Spool, ship: Callable[..., AnyShipper]
 ) -> None:
-    sink = SimulatedSink(SinkBroken("look at this"))
-    shipper = ship(sink, pace=replace(BRISK, longest_pause_s=30.0))
+    sink = SimulatedSink(SinkProtocolError("look at this"))
+    shipper = ship(sink, pace=replace(BRISK, max_backoff_s=30.0))
     spool.append(metrics(1))
     wait_for(lambda: sink.calls == 1)
     began_s = time.monotonic()
@@ -197,9 +201,9 @@ def test_a_place_that_is_away_does_not_keep_another_from_hurrying(
 ) -> None:
     gone = SimulatedSink(*[SinkUnavailable("away") for _ in range(1000)])
     back = SimulatedSink(SinkUnavailable("away"))
-    slow = replace(BRISK, first_pause_s=30.0, longest_pause_s=30.0)
+    slow = replace(BRISK, initial_backoff_s=30.0, max_backoff_s=30.0)
     shippers = [
-        Shipper(spool, sink, position_file=tmp_path / name, heartbeat_s=30.0, pace=slow)
+        Shipper(spool, sink, position_file=tmp_path / name, heartbeat_s=30.0, timing=slow)
         for name, sink in (("gone.position", gone), ("back.position", back))
     ]
     spool.append(metrics(1))

@@ -76,8 +76,8 @@ def test_a_step_that_was_said_is_not_said_again_after_a_resume(
     resumed = opened()
 
     values = {"train/loss": 1.0, "val/bbox_mAP": 0.3}
-    assert resumed.unsaid(10, values) == {"val/bbox_mAP": 0.3}
-    assert resumed.unsaid(20, values) == values
+    assert resumed.unreported(10, values) == {"val/bbox_mAP": 0.3}
+    assert resumed.unreported(20, values) == values
 
 
 def test_it_knows_whether_the_mlflow_run_was_named(
@@ -97,6 +97,6 @@ def test_a_wait_ends_with_a_new_record_or_with_time(
 ) -> None:
     spool = opened()
 
-    assert not spool.wait_beyond(0, timeout_s=0.01)
+    assert not spool.wait_for_growth(0, timeout_s=0.01)
     spool.append(a_metric(1, loss=1.0))
-    assert spool.wait_beyond(0, timeout_s=0.01)
+    assert spool.wait_for_growth(0, timeout_s=0.01)

@@ -53,7 +53,7 @@ def test_a_replayed_point_is_not_said_again(path: Path) -> None:
     spool = Spool(path)
     later = NOON.replace(hour=18)
 
-    said = [spool.append_unsaid(metrics(step, at=later, attempt=2)) for step in (10, 20, 30)]
+    said = [spool.append_unreported(metrics(step, at=later, attempt=2)) for step in (10, 20, 30)]
     spool.close()
 
     assert said == [False, False, True]
@@ -64,7 +64,7 @@ def test_keys_are_judged_one_by_one(path: Path) -> None:
     write(path, metrics(10, loss=1.0, lr=0.1), metrics(20, loss=0.5))
     spool = Spool(path)
 
-    spool.append_unsaid(metrics(20, loss=9.0, lr=0.2, mAP=0.3))
+    spool.append_unreported(metrics(20, loss=9.0, lr=0.2, mAP=0.3))
     spool.close()
 
     assert values_of(read(path)[-1]) == {"lr": 0.2, "mAP": 0.3}
@@ -73,8 +73,8 @@ def test_keys_are_judged_one_by_one(path: Path) -> None:
 def test_what_this_process_said_is_not_said_again_either(path: Path) -> None:
     spool = Spool(path)
 
-    assert spool.append_unsaid(metrics(10))
-    assert not spool.append_unsaid(metrics(10))
+    assert spool.append_unreported(metrics(10))
+    assert not spool.append_unreported(metrics(10))
     spool.close()
 
 
@@ -180,7 +180,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_has_room_for_the_last_word(small_disk: Path) -> None:
     spool = Spool(small_disk / "spool.jsonl")
     spool.append(metrics(1))
-    spool.keep_reserve()
+    spool.allocate_reserve()
     with (small_disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
         while True:
             ballast.write(bytes(4096))

@@ -10,17 +10,17 @@ from typing import NamedTuple
 
 from configs.protocol.names import Metric
 from configs.protocol.sweep_log import (
-    Appended,
-    Ended,
-    Evaluated,
-    Judged,
-    Standings,
-    Suggested,
-    SweepAppend,
+    AppendReceipt,
+    SearchProgress,
     SweepEntry,
     SweepLog,
+    SweepLogAppend,
+    TrialEnded,
+    TrialEvaluation,
+    TrialJudged,
+    TrialProgress,
     TrialResult,
-    TrialStanding,
+    TrialSuggested,
 )
 from configs.spec.sweep import SweepSpec, Values
 
@@ -48,7 +48,7 @@ class FakeSweep:
     results: dict[int, TrialResult] = field(default_factory=dict)
     """Of trials that end before their first evaluation, by number."""
 
-    begins_trials: bool = True
+    allows_new_trials: bool = True
     looks: int = 0
     url: str = ""
     _epochs: dict[int, int] = field(default_factory=dict)
@@ -65,45 +65,48 @@ class FakeSweep:
             return self._log() if method == "GET" else self._append(body)
 
     def suggested(self) -> list[Values]:
-        return [one.values for one in self.entries if isinstance(one, Suggested)]
+        return [one.values for one in self.entries if isinstance(one, TrialSuggested)]
 
-    def judged(self) -> list[Judged]:
-        return [one for one in self.entries if isinstance(one, Judged)]
+    def judged(self) -> list[TrialJudged]:
+        return [one for one in self.entries if isinstance(one, TrialJudged)]
 
-    def ended(self) -> dict[int, Ended]:
-        return {one.number: one for one in self.entries if isinstance(one, Ended)}
+    def ended(self) -> dict[int, TrialEnded]:
+        return {one.number: one for one in self.entries if isinstance(one, TrialEnded)}
 
     def _log(self) -> Answer:
         told = SweepLog(
             spec=self.spec,
             entries=tuple(self.entries),
-            begins_trials=self.begins_trials,
+            allows_new_trials=self.allows_new_trials,
             concurrency=self.concurrency,
         )
         return Answer(200, told.model_dump_json())
 
     def _append(self, body: bytes) -> Answer:
-        asked = SweepAppend.model_validate_json(body)
+        asked = SweepLogAppend.model_validate_json(body)
         there = self.entries[asked.first : asked.first + len(asked.entries)]
         if there and there != list(asked.entries):
             return Answer(409, json.dumps({"code": "list_moved_on", "detail": "Too late."}))
         if not there:
             self.entries += asked.entries
-        receipt = Appended(next=len(self.entries), begins_trials=self.begins_trials)
+        receipt = AppendReceipt(next=len(self.entries), allows_new_trials=self.allows_new_trials)
         return Answer(200, receipt.model_dump_json())
 
     def _standings(self) -> Answer:
         self.looks += 1
         ended = self.ended()
         going_on = [
-            one for one in self.entries if isinstance(one, Suggested) and one.number not in ended
+            one
+            for one in self.entries
+            if isinstance(one, TrialSuggested) and one.number not in ended
         ]
-        told = Standings(
-            trials=tuple(self._standing(one) for one in going_on), begins_trials=self.begins_trials
+        told = SearchProgress(
+            trials=tuple(self._standing(one) for one in going_on),
+            allows_new_trials=self.allows_new_trials,
         )
         return Answer(200, told.model_dump_json())
 
-    def _standing(self, trial: Suggested) -> TrialStanding:
+    def _standing(self, trial: TrialSuggested) -> TrialProgress:
         curve = self.curve(trial.values)
         epoch = self._epochs.get(trial.number, 0) + 1
         self._epochs[trial.number] = epoch
@@ -111,10 +114,10 @@ class FakeSweep:
         if trial.number in self.results:
             curve, result = (), self.results[trial.number] if epoch > 1 else None
         evaluations = tuple(
-            Evaluated(epoch=number, values={Metric.MAP: value})
+            TrialEvaluation(epoch=number, values={Metric.MAP: value})
             for number, value in enumerate(curve[:epoch], start=1)
         )
-        return TrialStanding(number=trial.number, evaluations=evaluations, result=result)
+        return TrialProgress(number=trial.number, evaluations=evaluations, result=result)
 
 
 @contextmanager

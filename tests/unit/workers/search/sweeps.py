@@ -6,13 +6,13 @@ from typing import Any
 
 from configs.catalog import parse_spec
 from configs.protocol.names import Metric
-from configs.protocol.sweep_log import Ended, Judged, Suggested, SweepEntry
+from configs.protocol.sweep_log import SweepEntry, TrialEnded, TrialJudged, TrialSuggested
 from configs.spec.search import Choice, Integer, LogUniform
 from configs.spec.sweep import SweepSpec, Values
 from tests.factories import a_bckd_spec
 from workers.search.space import Wait
 from workers.search.suggest import suggest
-from workers.search.sweep_log import History
+from workers.search.sweep_log import ReplayedSweep
 
 CLS, LOC = "distillation.cls_weight", "distillation.loc_weight"
 EPOCHS = 9
@@ -49,11 +49,11 @@ def goodness(values: Values) -> float:
 
 def played(
     spec: SweepSpec, count: int, *, score: Callable[[Values], float | None] = goodness
-) -> History:
+) -> ReplayedSweep:
     """A search of at most `count` trials, one after the other; no score: the trial failed."""
-    history = History(spec)
+    history = ReplayedSweep(spec)
     while len(history.trials) < count:
-        values = suggest(history.plan, history.trials)
+        values = suggest(history.active_spec, history.trials)
         if values is None:
             break
         assert not isinstance(values, Wait)
@@ -64,14 +64,14 @@ def played(
 
 def a_trial(number: int, values: Values, score: float | None) -> list[SweepEntry]:
     """All entries of one trial."""
-    begun = Suggested(number=number, values=values)
+    begun = TrialSuggested(number=number, values=values)
     if score is None:
-        return [begun, Ended(number=number, result="failed", values={})]
+        return [begun, TrialEnded(number=number, result="failed", values={})]
     told = {Metric.MAP: score}
-    judged = Judged(number=number, epoch=EPOCHS, values=told, goes_on=True)
-    ended = Ended(number=number, result="finished", epoch=EPOCHS, values=told)
+    judged = TrialJudged(number=number, epoch=EPOCHS, values=told, should_continue=True)
+    ended = TrialEnded(number=number, result="finished", epoch=EPOCHS, values=told)
     return [begun, judged, ended]
 
 
-def values_of(history: History) -> list[Values]:
+def values_of(history: ReplayedSweep) -> list[Values]:
     return [trial.values for trial in history.trials]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.search.driver import followers
+from workers.search.driver import count_monitors
 
 GIB = 2**30
 
@@ -15,4 +15,4 @@ GIB = 2**30
 def test_as_many_trials_are_followed_as_asked_if_the_node_has_room(
     asked: int, free_gib: float, expected: int
 ) -> None:
-    assert followers(asked, free_bytes=int(free_gib * GIB)) == expected
+    assert count_monitors(asked, free_bytes=int(free_gib * GIB)) == expected

@@ -5,7 +5,7 @@ import pytest
 
 from configs.catalog import parse_spec
 from configs.protocol.names import Metric
-from configs.protocol.sweep_log import Judged, Suggested
+from configs.protocol.sweep_log import TrialJudged, TrialSuggested
 from configs.spec.search import (
     Asha,
     Choice,
@@ -17,8 +17,8 @@ from configs.spec.search import (
 from configs.spec.sweep import Objective, SweepSpec
 from tests.factories import a_bckd_spec
 from tests.unit.workers.search.sweeps import CLS, EPOCHS, LOC, a_log_range, a_sweep
-from workers.search.early_stopping import Judge
-from workers.search.sweep_log import History
+from workers.search.early_stopping import EarlyStopper
+from workers.search.sweep_log import ReplayedSweep
 
 SCHEDULERS: dict[str, Scheduler] = {
     "none": NoScheduler(),
@@ -30,9 +30,9 @@ SCHEDULERS: dict[str, Scheduler] = {
 each_scheduler = pytest.mark.parametrize("scheduler", SCHEDULERS.values(), ids=SCHEDULERS.keys())
 
 
-def begun(spec: SweepSpec, count: int) -> History:
+def begun(spec: SweepSpec, count: int) -> ReplayedSweep:
     values = {CLS: 1.0, LOC: 4.0}
-    return History(spec, [Suggested(number=one, values=values) for one in range(count)])
+    return ReplayedSweep(spec, [TrialSuggested(number=one, values=values) for one in range(count)])
 
 
 def evaluations(count: int) -> list[tuple[int, int, float]]:
@@ -45,15 +45,19 @@ def evaluations(count: int) -> list[tuple[int, int, float]]:
     ]
 
 
-def play(history: History, told: list[tuple[int, int, float]], judge: Judge) -> list[Judged]:
+def play(
+    history: ReplayedSweep, told: list[tuple[int, int, float]], judge: EarlyStopper
+) -> list[TrialJudged]:
     """What is decided; a trial that is stopped is evaluated no more."""
-    decided: list[Judged] = []
+    decided: list[TrialJudged] = []
     for number, epoch, value in told:
-        if any(not one.goes_on for one in history.trials[number].judged):
+        if any(not one.should_continue for one in history.trials[number].judgments):
             continue
         values = {str(Metric.MAP): value}
-        goes_on = judge.goes_on(number, epoch=epoch, values=values)
-        decided.append(Judged(number=number, epoch=epoch, values=values, goes_on=goes_on))
+        goes_on = judge.should_continue(number, epoch=epoch, values=values)
+        decided.append(
+            TrialJudged(number=number, epoch=epoch, values=values, should_continue=goes_on)
+        )
         history.add(decided[-1])
     return decided
 
@@ -62,14 +66,14 @@ def play(history: History, told: list[tuple[int, int, float]], judge: Judge) -> 
 def test_a_judge_that_is_rebuilt_decides_as_the_first_one_would_have(scheduler: Scheduler) -> None:
     spec, told = a_sweep(scheduler=scheduler), evaluations(12)
     whole = begun(spec, 12)
-    first = Judge(whole)
+    first = EarlyStopper(whole)
     decided = play(whole, told, first)
 
     for cut in (0, 7, 20, len(decided)):
         history = begun(spec, 12)
         for judged in decided[:cut]:
             history.add(judged)
-        again = Judge(history)
+        again = EarlyStopper(history)
         known = {(one.number, one.epoch) for one in decided[:cut]}
         rest = [one for one in told if one[:2] not in known]
         assert play(history, rest, again) == decided[cut:]
@@ -82,7 +86,9 @@ def test_only_a_scheduler_stops_trials(scheduler: Scheduler) -> None:
     history = begun(spec, 12)
 
     stopped = {
-        one.number for one in play(history, evaluations(12), Judge(history)) if not one.goes_on
+        one.number
+        for one in play(history, evaluations(12), EarlyStopper(history))
+        if not one.should_continue
     }
 
     assert bool(stopped) == (not isinstance(scheduler, NoScheduler))
@@ -92,19 +98,19 @@ def test_only_a_scheduler_stops_trials(scheduler: Scheduler) -> None:
 
 def test_less_can_be_better() -> None:
     spec = a_sweep(scheduler=Asha(factor=2), objectives=(Objective(goal="min"),))
-    judge = Judge(begun(spec, 3))
+    judge = EarlyStopper(begun(spec, 3))
 
-    assert judge.goes_on(0, epoch=1, values={Metric.MAP: 0.2})
-    assert judge.goes_on(1, epoch=1, values={Metric.MAP: 0.1})
-    assert not judge.goes_on(2, epoch=1, values={Metric.MAP: 0.3})
+    assert judge.should_continue(0, epoch=1, values={Metric.MAP: 0.2})
+    assert judge.should_continue(1, epoch=1, values={Metric.MAP: 0.1})
+    assert not judge.should_continue(2, epoch=1, values={Metric.MAP: 0.3})
 
 
 def test_after_its_last_epoch_a_trial_is_not_stopped() -> None:
     spec = a_sweep(scheduler=Asha(grace_epochs=EPOCHS, factor=2))
-    judge = Judge(begun(spec, 3))
+    judge = EarlyStopper(begun(spec, 3))
 
     kept = [
-        judge.goes_on(number, epoch=EPOCHS, values={Metric.MAP: value})
+        judge.should_continue(number, epoch=EPOCHS, values={Metric.MAP: value})
         for number, value in enumerate((0.3, 0.2, 0.1))
     ]
 
@@ -112,18 +118,18 @@ def test_after_its_last_epoch_a_trial_is_not_stopped() -> None:
 
 
 def test_a_trial_is_not_judged_by_rungs_that_its_evaluations_passed_over() -> None:
-    judge = Judge(begun(a_sweep(scheduler=Asha(factor=3)), 2))
-    judge.goes_on(0, epoch=1, values={Metric.MAP: 0.3})
-    judge.goes_on(0, epoch=2, values={Metric.MAP: 0.4})
+    judge = EarlyStopper(begun(a_sweep(scheduler=Asha(factor=3)), 2))
+    judge.should_continue(0, epoch=1, values={Metric.MAP: 0.3})
+    judge.should_continue(0, epoch=2, values={Metric.MAP: 0.4})
 
-    assert judge.goes_on(1, epoch=4, values={Metric.MAP: 0.1})
-    assert judge.goes_on(1, epoch=8, values={Metric.MAP: 0.1})
+    assert judge.should_continue(1, epoch=4, values={Metric.MAP: 0.1})
+    assert judge.should_continue(1, epoch=8, values={Metric.MAP: 0.1})
 
 
 def test_an_evaluation_without_the_objective_decides_nothing() -> None:
-    judge = Judge(begun(a_sweep(scheduler=Asha()), 1))
+    judge = EarlyStopper(begun(a_sweep(scheduler=Asha()), 1))
 
-    assert judge.goes_on(0, epoch=1, values={})
+    assert judge.should_continue(0, epoch=1, values={})
 
 
 def test_brackets_are_drawn_for_a_trial_and_leave_numpys_generator_alone() -> None:
@@ -131,13 +137,13 @@ def test_brackets_are_drawn_for_a_trial_and_leave_numpys_generator_alone() -> No
     values = {str(Metric.MAP): 0.1}
     np.random.seed(7)
     expected = np.random.random()
-    one, other = Judge(begun(spec, 9)), Judge(begun(spec, 9))
+    one, other = EarlyStopper(begun(spec, 9)), EarlyStopper(begun(spec, 9))
     np.random.seed(7)
 
     for number in range(9):
-        one.goes_on(number, epoch=EPOCHS, values=values)
+        one.should_continue(number, epoch=EPOCHS, values=values)
     for number in reversed(range(9)):
-        other.goes_on(number, epoch=EPOCHS, values=values)
+        other.should_continue(number, epoch=EPOCHS, values=values)
 
     assert np.random.random() == expected
     assert one.debug_string() == other.debug_string()
@@ -148,4 +154,4 @@ def test_rungs_go_up_to_the_longest_trial() -> None:
     base = parse_spec(a_bckd_spec(schedule={"epochs": 2}))
     spec = a_sweep(scheduler=Asha(factor=2), space=space, base=base)
 
-    assert "Iter 16.000" in Judge(begun(spec, 1)).debug_string()
+    assert "Iter 16.000" in EarlyStopper(begun(spec, 1)).debug_string()

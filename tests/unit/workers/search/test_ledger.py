@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from configs.protocol.names import ExitCode, Metric
-from configs.protocol.sweep_log import Extended, Judged, Suggested, SweepEntry
+from configs.protocol.sweep_log import SweepEntry, SweepExtended, TrialJudged, TrialSuggested
 from configs.spec.search import RandomSearch
 from configs.spec.sweep import Budget, Values
 from tests.unit.workers.search.fake_sweep import Answer, FakeSweep, serve
 from tests.unit.workers.search.sweeps import CLS, LOC, a_sweep, goodness
-from workers.search.follower import Follower, notice_of
-from workers.search.sweep_log import Leaving, Ledger, SweepDoor
-from workers.search.trial_status import Board
+from workers.search.follower import TrialMonitor, status_file
+from workers.search.sweep_log import DriverExit, SweepLogClient, SweepLogMirror
+from workers.search.trial_status import TrialStatusWriter
 
 AWAY = Answer(503, "starting")
 VALUES: Values = {CLS: 1.0, LOC: 4.0}
@@ -32,34 +32,36 @@ def pauses() -> list[float]:
 
 
 @pytest.fixture
-def door(sweep: FakeSweep, pauses: list[float]) -> Iterator[SweepDoor]:
-    with closing(SweepDoor(sweep.url, sweep=sweep.id, sleep=pauses.append)) as door:
+def door(sweep: FakeSweep, pauses: list[float]) -> Iterator[SweepLogClient]:
+    with closing(SweepLogClient(sweep.url, sweep=sweep.id, sleep=pauses.append)) as door:
         yield door
 
 
-def begin(number: int) -> Suggested:
-    return Suggested(number=number, values=VALUES)
+def begin(number: int) -> TrialSuggested:
+    return TrialSuggested(number=number, values=VALUES)
 
 
-def judge(number: int, epoch: int) -> Judged:
-    return Judged(number=number, epoch=epoch, values={Metric.MAP: 0.1}, goes_on=True)
+def judge(number: int, epoch: int) -> TrialJudged:
+    return TrialJudged(number=number, epoch=epoch, values={Metric.MAP: 0.1}, should_continue=True)
 
 
-def test_what_is_appended_is_at_the_service_and_here(sweep: FakeSweep, door: SweepDoor) -> None:
-    ledger = Ledger(door)
+def test_what_is_appended_is_at_the_service_and_here(
+    sweep: FakeSweep, door: SweepLogClient
+) -> None:
+    ledger = SweepLogMirror(door)
 
     ledger.append(begin(0), judge(0, 1))
 
     assert sweep.entries == [begin(0), judge(0, 1)]
-    assert ledger.history.length == 2
-    assert ledger.history.trials[0].last_epoch == 1
-    assert Ledger(door).history.trials == ledger.history.trials
+    assert ledger.sweep.length == 2
+    assert ledger.sweep.trials[0].last_epoch == 1
+    assert SweepLogMirror(door).sweep.trials == ledger.sweep.trials
 
 
 def test_a_service_that_is_away_is_waited_for_ever_longer(
-    sweep: FakeSweep, door: SweepDoor, pauses: list[float]
+    sweep: FakeSweep, door: SweepLogClient, pauses: list[float]
 ) -> None:
-    ledger = Ledger(door)
+    ledger = SweepLogMirror(door)
     sweep.script = [AWAY] * 9
 
     ledger.append(begin(0))
@@ -68,8 +70,10 @@ def test_a_service_that_is_away_is_waited_for_ever_longer(
     assert sweep.entries == [begin(0)]
 
 
-def test_an_entry_whose_answer_was_lost_is_there_once(sweep: FakeSweep, door: SweepDoor) -> None:
-    ledger = Ledger(door)
+def test_an_entry_whose_answer_was_lost_is_there_once(
+    sweep: FakeSweep, door: SweepLogClient
+) -> None:
+    ledger = SweepLogMirror(door)
     sweep.entries.append(begin(0))  # it arrived, but nobody heard
 
     ledger.append(begin(0))
@@ -80,62 +84,62 @@ def test_an_entry_whose_answer_was_lost_is_there_once(sweep: FakeSweep, door: Sw
 @pytest.mark.parametrize(
     "written",
     [
-        Suggested(number=0, values={CLS: 2.0, LOC: 4.0}),
-        Extended(by="me", budget=Budget(), space=a_sweep().space, algorithm=RandomSearch()),
+        TrialSuggested(number=0, values={CLS: 2.0, LOC: 4.0}),
+        SweepExtended(by="me", budget=Budget(), space=a_sweep().space, algorithm=RandomSearch()),
     ],
     ids=["another driver", "a person"],
 )
 def test_a_driver_whose_list_is_old_leaves(
-    sweep: FakeSweep, door: SweepDoor, written: SweepEntry
+    sweep: FakeSweep, door: SweepLogClient, written: SweepEntry
 ) -> None:
-    ledger = Ledger(door)
+    ledger = SweepLogMirror(door)
     sweep.entries.append(written)
 
-    with pytest.raises(Leaving) as leaving:
+    with pytest.raises(DriverExit) as leaving:
         ledger.append(begin(0))
 
-    assert leaving.value.exit_code is ExitCode.FENCED
+    assert leaving.value.exit_code is ExitCode.SUPERSEDED
     assert sweep.entries == [written]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 def test_a_service_that_refuses_ends_the_driver_with_its_words(
-    sweep: FakeSweep, door: SweepDoor, status: int
+    sweep: FakeSweep, door: SweepLogClient, status: int
 ) -> None:
     sweep.script = [Answer(status, '{"detail": "Not for you."}')]
 
-    with pytest.raises(Leaving, match=str(int(ExitCode.REFUSED))) as leaving:
-        Ledger(door)
+    with pytest.raises(DriverExit, match=str(int(ExitCode.REFUSED))) as leaving:
+        SweepLogMirror(door)
 
     assert "Not for you." in leaving.value.message
 
 
 def test_what_the_service_says_of_new_trials_is_heard_with_every_answer(
-    sweep: FakeSweep, door: SweepDoor
+    sweep: FakeSweep, door: SweepLogClient
 ) -> None:
-    ledger = Ledger(door)
-    heard = [ledger.begins_trials]
-    sweep.begins_trials = False
+    ledger = SweepLogMirror(door)
+    heard = [ledger.allows_new_trials]
+    sweep.allows_new_trials = False
     ledger.append(begin(0))
-    heard.append(ledger.begins_trials)
-    sweep.begins_trials = True
-    ledger.standings()
-    heard.append(ledger.begins_trials)
+    heard.append(ledger.allows_new_trials)
+    sweep.allows_new_trials = True
+    ledger.read_standings()
+    heard.append(ledger.allows_new_trials)
 
     assert heard == [True, False, True]
 
 
 def test_a_notice_tells_what_the_list_does_not_know_yet(
-    sweep: FakeSweep, door: SweepDoor, tmp_path: Path
+    sweep: FakeSweep, door: SweepLogClient, tmp_path: Path
 ) -> None:
     now = [0.0]
-    ledger = Ledger(door)
+    ledger = SweepLogMirror(door)
     ledger.append(begin(0))
-    board = Board(tmp_path, ledger, every_s=1.0, monotonic=lambda: now[0])
-    follower = Follower({"number": 0, "folder": str(tmp_path)})
+    board = TrialStatusWriter(tmp_path, ledger, interval_s=1.0, monotonic=lambda: now[0])
+    follower = TrialMonitor({"number": 0, "folder": str(tmp_path)})
     told = []
     for _ in range(4):
-        board.look()
+        board.poll()
         told.append(follower.train())
         if "result" not in told[-1]:
             ledger.append(judge(0, told[-1]["epoch"]))
@@ -149,28 +153,30 @@ def test_a_notice_tells_what_the_list_does_not_know_yet(
         "done": False,
     }
     assert told[3] == {"epoch": 3, "result": "finished", "done": True}
-    assert '"evaluations": []' in notice_of(tmp_path, 0).read_text(encoding="utf-8")
+    assert '"evaluations": []' in status_file(tmp_path, 0).read_text(encoding="utf-8")
 
 
 def test_the_service_is_asked_no_more_often_than_said(
-    sweep: FakeSweep, door: SweepDoor, tmp_path: Path
+    sweep: FakeSweep, door: SweepLogClient, tmp_path: Path
 ) -> None:
     now = [0.0]
-    board = Board(tmp_path, Ledger(door), every_s=1.0, monotonic=lambda: now[0])
+    board = TrialStatusWriter(
+        tmp_path, SweepLogMirror(door), interval_s=1.0, monotonic=lambda: now[0]
+    )
 
     for now[0] in (0.0, 0.1, 0.9, 1.0, 1.5):
-        board.look()
+        board.poll()
 
     assert sweep.looks == 2
 
 
 def test_a_trial_that_another_driver_began_is_a_reason_to_leave(
-    sweep: FakeSweep, door: SweepDoor, tmp_path: Path
+    sweep: FakeSweep, door: SweepLogClient, tmp_path: Path
 ) -> None:
-    board = Board(tmp_path, Ledger(door), every_s=1.0)
+    board = TrialStatusWriter(tmp_path, SweepLogMirror(door), interval_s=1.0)
     sweep.entries.append(begin(0))
 
-    with pytest.raises(Leaving) as leaving:
-        board.look()
+    with pytest.raises(DriverExit) as leaving:
+        board.poll()
 
-    assert leaving.value.exit_code is ExitCode.FENCED
+    assert leaving.value.exit_code is ExitCode.SUPERSEDED

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from configs.spec.search import Choice, Integer, LogUniform, Parameter, Uniform
 from tests.unit.workers.search.sweeps import a_choice, a_log_range, an_integer
-from workers.search.space import cut, drawn, in_order, key, point, points
+from workers.search.space import (
+    build_point,
+    grid_values,
+    iter_points,
+    point_key,
+    sample,
+    topological_order,
+)
 
 KIND = "schedule.optimizer.kind"
 MOMENTUM = "schedule.optimizer.momentum"
@@ -18,14 +25,14 @@ DEPENDENT: dict[str, Parameter] = {
 
 
 def test_a_range_is_cut_evenly_and_one_of_magnitudes_by_magnitude() -> None:
-    assert cut(Uniform(low=0, high=1, when={}), 5) == (0, 0.25, 0.5, 0.75, 1)
-    assert cut(a_log_range(0.25, 4), 5) == (0.25, 0.5, 1, 2, 4)
-    assert cut(an_integer(1, 4), 64) == (1, 2, 3, 4)
-    assert cut(an_integer(1, 100, log=True), 3) == (1, 10, 100)
+    assert grid_values(Uniform(low=0, high=1, when={}), 5) == (0, 0.25, 0.5, 0.75, 1)
+    assert grid_values(a_log_range(0.25, 4), 5) == (0.25, 0.5, 1, 2, 4)
+    assert grid_values(an_integer(1, 4), 64) == (1, 2, 3, 4)
+    assert grid_values(an_integer(1, 100, log=True), 3) == (1, 10, 100)
 
 
 def test_a_conditional_parameter_is_only_where_its_condition_holds() -> None:
-    there = list(points(DEPENDENT, lambda one: cut(one, 3)))
+    there = list(iter_points(DEPENDENT, lambda one: grid_values(one, 3)))
 
     assert there == [
         {KIND: "sgd", MOMENTUM: 0.8},
@@ -41,19 +48,19 @@ def test_parameters_that_wait_for_each_other_never_exist() -> None:
         "student.c": a_choice(1, 2),
     }
 
-    assert [path for path, _ in in_order(circle)] == ["student.c"]
+    assert [path for path, _ in topological_order(circle)] == ["student.c"]
 
 
 def test_the_order_in_which_a_space_is_written_changes_nothing() -> None:
     turned = dict(reversed(DEPENDENT.items()))
 
-    assert in_order(turned) == in_order(DEPENDENT)
+    assert topological_order(turned) == topological_order(DEPENDENT)
 
 
 def test_numbers_are_the_same_however_they_are_written_but_true_is_not_one() -> None:
-    assert key({"a": 1}) == key({"a": 1.0})
-    assert key({"a": 1}) != key({"a": True})
-    assert key({"a": "1"}) != key({"a": 1})
+    assert point_key({"a": 1}) == point_key({"a": 1.0})
+    assert point_key({"a": 1}) != point_key({"a": True})
+    assert point_key({"a": "1"}) != point_key({"a": 1})
 
 
 @st.composite
@@ -81,7 +88,7 @@ def spaces(draw: st.DrawFn) -> dict[str, Parameter]:
 def test_what_is_drawn_lies_in_the_space(space: dict[str, Parameter], seed: int) -> None:
     random = Random(seed)
 
-    values = point(space, lambda _, parameter: drawn(parameter, random))
+    values = build_point(space, lambda _, parameter: sample(parameter, random))
 
     for path, parameter in space.items():
         holds = all(values.get(parent) in allowed for parent, allowed in parameter.when.items())
@@ -92,9 +99,9 @@ def test_what_is_drawn_lies_in_the_space(space: dict[str, Parameter], seed: int)
 
 @given(spaces())
 def test_a_grid_has_every_point_once(space: dict[str, Parameter]) -> None:
-    there = list(points(space, lambda one: cut(one, 2)))
+    there = list(iter_points(space, lambda one: grid_values(one, 2)))
 
-    assert len(set(map(key, there))) == len(there)
+    assert len(set(map(point_key, there))) == len(there)
     assert all(lies_in(one[path], space[path]) for one in there for path in one)
 
 

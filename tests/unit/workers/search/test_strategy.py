@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs.protocol.sweep_log import Suggested
-from configs.spec.search import Strategy
+from configs.protocol.sweep_log import TrialSuggested
+from configs.spec.search import CoordinateSearch
 from tests.unit.workers.search.sweeps import (
     CLS,
     LOC,
@@ -16,15 +16,15 @@ from tests.unit.workers.search.sweeps import (
     played,
     values_of,
 )
-from workers.search.coordinate import neighbours
-from workers.search.space import Wait, key
+from workers.search.coordinate import neighbors
+from workers.search.space import Wait, point_key
 from workers.search.suggest import suggest
-from workers.search.sweep_log import History
+from workers.search.sweep_log import ReplayedSweep
 
-SWEEP = a_sweep(algorithm=Strategy(points=5))
+SWEEP = a_sweep(algorithm=CoordinateSearch(points=5))
 
 
-def weights(history: History) -> list[tuple[float, float]]:
+def weights(history: ReplayedSweep) -> list[tuple[float, float]]:
     return [(float(values[CLS]), float(values[LOC])) for values in values_of(history)]
 
 
@@ -44,18 +44,18 @@ def test_it_takes_anchors_then_each_weight_then_a_check_around_the_best() -> Non
 
 
 def test_it_waits_for_what_it_needs_to_know() -> None:
-    history = History(SWEEP)
+    history = ReplayedSweep(SWEEP)
     for number in range(3):
-        values = suggest(history.plan, history.trials)
+        values = suggest(history.active_spec, history.trials)
         assert isinstance(values, dict)
-        history.add(Suggested(number=number, values=values))
+        history.add(TrialSuggested(number=number, values=values))
 
-    assert suggest(history.plan, history.trials) == Wait()
+    assert suggest(history.active_spec, history.trials) == Wait()
 
     for number, values in enumerate(values_of(history)):
         for entry in a_trial(number, values, goodness(values))[1:]:
             history.add(entry)
-    assert suggest(history.plan, history.trials) == {CLS: 0.25, LOC: 4.0}
+    assert suggest(history.active_spec, history.trials) == {CLS: 0.25, LOC: 4.0}
 
 
 def test_trials_that_failed_are_never_the_best() -> None:
@@ -73,13 +73,13 @@ def test_where_every_trial_failed_the_published_setting_stands() -> None:
 def test_the_student_alone_is_no_trial() -> None:
     space = {CLS: a_choice(0.0, 1.0, 2.0), LOC: a_choice(0.0, 4.0)}
     history = played(
-        a_sweep(algorithm=Strategy(points=3), space=space),
+        a_sweep(algorithm=CoordinateSearch(points=3), space=space),
         100,
         score=lambda one: float(one[CLS]) - float(one[LOC]),
     )
 
     assert (0, 0) not in weights(history)
-    assert len({key(one) for one in values_of(history)}) == len(history.trials)
+    assert len({point_key(one) for one in values_of(history)}) == len(history.trials)
 
 
 @pytest.mark.parametrize(
@@ -95,4 +95,4 @@ def test_the_student_alone_is_no_trial() -> None:
 def test_neighbours_lie_within_the_range(
     parameter: object, value: float, expected: tuple[float, ...]
 ) -> None:
-    assert neighbours(parameter, value, points=5) == expected  # type: ignore[arg-type]
+    assert neighbors(parameter, value, points=5) == expected  # type: ignore[arg-type]

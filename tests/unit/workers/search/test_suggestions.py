@@ -3,7 +3,7 @@
 import pytest
 
 from configs.protocol.names import Metric
-from configs.protocol.sweep_log import Ended, Extended, Judged, Suggested
+from configs.protocol.sweep_log import SweepExtended, TrialEnded, TrialJudged, TrialSuggested
 from configs.spec.search import (
     Algorithm,
     Asha,
@@ -26,9 +26,9 @@ from tests.unit.workers.search.sweeps import (
     played,
     values_of,
 )
-from workers.search.space import Wait, key
+from workers.search.space import Wait, point_key
 from workers.search.suggest import suggest
-from workers.search.sweep_log import History
+from workers.search.sweep_log import ReplayedSweep
 
 ALGORITHMS: dict[str, Algorithm] = {
     "grid": GridSearch(points=4),
@@ -52,11 +52,11 @@ def test_a_search_that_is_rebuilt_suggests_what_the_first_one_did(algorithm: Alg
 
     for number, trial in enumerate(whole.trials):
         again = SweepSpec.model_validate_json(spec.model_dump_json())
-        history = History(again)
+        history = ReplayedSweep(again)
         for known in whole.trials[:number]:
             for entry in a_trial(known.number, known.values, goodness(known.values)):
                 history.add(entry)
-        assert suggest(history.plan, history.trials) == trial.values
+        assert suggest(history.active_spec, history.trials) == trial.values
 
 
 @each_algorithm
@@ -66,15 +66,15 @@ def test_no_point_comes_twice_and_a_space_with_an_end_is_exhausted(algorithm: Al
     history = played(spec, 100, score=lambda values: float(len(values)))
 
     assert len(history.trials) == 6
-    assert len({key(values) for values in values_of(history)}) == 6
-    assert suggest(history.plan, history.trials) is None
+    assert len({point_key(values) for values in values_of(history)}) == 6
+    assert suggest(history.active_spec, history.trials) is None
 
 
 @pytest.mark.parametrize("algorithm", [RandomSearch(), Tpe(startup=2)], ids=["random", "tpe"])
 def test_another_seed_is_another_search(algorithm: Algorithm) -> None:
     one, other = (played(a_sweep(algorithm=algorithm, seed=seed), 4) for seed in (0, 1))
 
-    assert not set(map(key, values_of(one))) & set(map(key, values_of(other)))
+    assert not set(map(point_key, values_of(one))) & set(map(point_key, values_of(other)))
 
 
 def test_a_grid_has_every_combination_in_a_fixed_order() -> None:
@@ -97,7 +97,7 @@ def test_points_that_a_person_names_come_first_and_once(algorithm: Algorithm) ->
     )
 
     assert values_of(history)[:3] == list(named[:3])
-    assert len({key(values) for values in values_of(history)}) == 8
+    assert len({point_key(values) for values in values_of(history)}) == 8
 
 
 def test_tpe_ends_nearer_to_the_best_than_chance() -> None:
@@ -113,9 +113,9 @@ def test_trials_of_one_pack_differ_though_none_of_them_has_ended() -> None:
     history = played(a_sweep(algorithm=Tpe(startup=4)), 10)
 
     for number in range(10, 18):
-        values = suggest(history.plan, history.trials)
+        values = suggest(history.active_spec, history.trials)
         assert isinstance(values, dict)
-        history.add(Suggested(number=number, values=values))
+        history.add(TrialSuggested(number=number, values=values))
 
     pack = values_of(history)[10:]
     assert len({values[CLS] for values in pack}) == 8
@@ -130,22 +130,22 @@ def test_what_ended_badly_or_was_stopped_is_known_to_tpe() -> None:
     spec = a_sweep(algorithm=Tpe(startup=2), scheduler=Asha())
     history = played(spec, 6, score=lambda values: None if float(values[CLS]) > 1 else 0.4)
     stopped = {Metric.MAP: 0.1}
-    history.add(Suggested(number=6, values={CLS: 0.3, LOC: 2.0}))
-    history.add(Judged(number=6, epoch=1, values=stopped, goes_on=False))
-    history.add(Ended(number=6, result="stopped", epoch=1, values=stopped))
+    history.add(TrialSuggested(number=6, values={CLS: 0.3, LOC: 2.0}))
+    history.add(TrialJudged(number=6, epoch=1, values=stopped, should_continue=False))
+    history.add(TrialEnded(number=6, result="stopped", epoch=1, values=stopped))
 
-    assert isinstance(suggest(history.plan, history.trials), dict)
+    assert isinstance(suggest(history.active_spec, history.trials), dict)
 
 
 def test_several_objectives_each_have_their_direction() -> None:
     objectives = (Objective(), Objective(metric="inference/latency_p50_ms", goal="min"))
-    history = History(a_sweep(algorithm=Tpe(startup=4), objectives=objectives))
+    history = ReplayedSweep(a_sweep(algorithm=Tpe(startup=4), objectives=objectives))
     for number in range(20):
-        values = suggest(history.plan, history.trials)
+        values = suggest(history.active_spec, history.trials)
         assert isinstance(values, dict)
         told = {Metric.MAP: goodness(values), "inference/latency_p50_ms": float(values[CLS])}
-        history.add(Suggested(number=number, values=values))
-        history.add(Ended(number=number, result="finished", epoch=9, values=told))
+        history.add(TrialSuggested(number=number, values=values))
+        history.add(TrialEnded(number=number, result="finished", epoch=9, values=told))
 
     late = sorted(float(values[CLS]) for values in values_of(history)[10:])
 
@@ -157,12 +157,12 @@ def test_what_a_person_extends_holds_for_later_trials(algorithm: Algorithm) -> N
     history = played(a_sweep(algorithm=algorithm, budget=Budget(trials=4)), 4)
     space: dict[str, Parameter] = {CLS: a_log_range(8, 16), LOC: a_log_range(1, 2)}
     history.add(
-        Extended(by="me", budget=Budget(trials=8), space=space, algorithm=ALGORITHMS["random"])
+        SweepExtended(by="me", budget=Budget(trials=8), space=space, algorithm=ALGORITHMS["random"])
     )
 
-    values = suggest(history.plan, history.trials)
+    values = suggest(history.active_spec, history.trials)
 
     assert not isinstance(values, Wait)
     assert values is not None
     assert float(values[CLS]) >= 8
-    assert history.plan.budget.trials == 8
+    assert history.active_spec.budget.trials == 8

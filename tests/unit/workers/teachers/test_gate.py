@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.teachers.allowed_hosts import Gate, HostRefused, is_public
+from workers.teachers.allowed_hosts import AllowedHosts, HostRefused, is_public
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "2606:4700::1111", "64:ff9b::5db8:d822"])
@@ -39,8 +39,8 @@ def test_an_address_of_a_network_of_ones_own_is_not(address: str) -> None:
     assert not is_public(address)
 
 
-def a_gate(*addresses: str, is_proxied: bool = False, **facts: object) -> Gate:
-    return Gate(
+def a_gate(*addresses: str, is_proxied: bool = False, **facts: object) -> AllowedHosts:
+    return AllowedHosts(
         resolve=lambda host, port: addresses,
         is_proxied=lambda host: is_proxied,
         **facts,  # type: ignore[arg-type]
@@ -50,29 +50,29 @@ def a_gate(*addresses: str, is_proxied: bool = False, **facts: object) -> Gate:
 def test_a_public_host_is_reached_at_the_addresses_that_it_has() -> None:
     gate = a_gate("93.184.216.34", "2606:4700::1111")
 
-    assert gate.addresses("example.org") == ("93.184.216.34", "2606:4700::1111")
+    assert gate.resolve_addresses("example.org") == ("93.184.216.34", "2606:4700::1111")
 
 
 def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:
     with pytest.raises(HostRefused, match=r"example\.org is at 10\.0\.0\.1"):
-        a_gate("93.184.216.34", "10.0.0.1").addresses("example.org")
+        a_gate("93.184.216.34", "10.0.0.1").resolve_addresses("example.org")
 
 
 def test_a_host_without_an_address_is_refused() -> None:
     with pytest.raises(HostRefused, match="no address"):
-        a_gate().addresses("example.org")
+        a_gate().resolve_addresses("example.org")
 
 
 def test_a_name_that_does_not_exist_is_refused() -> None:
     with pytest.raises(HostRefused, match="cannot be resolved"):
-        Gate(is_proxied=lambda host: False).addresses("no-such-host.invalid")
+        AllowedHosts(is_proxied=lambda host: False).resolve_addresses("no-such-host.invalid")
 
 
 @pytest.mark.parametrize("host", ["example.org", "EXAMPLE.org.", "files.example.org"])
 def test_a_listed_host_is_reached_however_it_is_written(host: str) -> None:
     gate = a_gate("93.184.216.34", hosts=("example.org", "*.example.org"))
 
-    assert gate.addresses(host)
+    assert gate.resolve_addresses(host)
 
 
 @pytest.mark.parametrize("host", ["example.com", "notexample.org", "example.org.evil.com"])
@@ -80,17 +80,17 @@ def test_a_host_that_is_not_listed_is_refused(host: str) -> None:
     gate = a_gate("93.184.216.34", hosts=("example.org", "*.example.org"))
 
     with pytest.raises(HostRefused, match="TANDEM_SOURCE_HOSTS"):
-        gate.addresses(host)
+        gate.resolve_addresses(host)
 
 
 @pytest.mark.parametrize("host", ["localhost", "db", "metadata.google.internal", "127.0.0.1"])
 def test_a_proxy_is_not_asked_for_what_is_inside(host: str) -> None:
     with pytest.raises(HostRefused):
-        a_gate("127.0.0.1", is_proxied=True).addresses(host)
+        a_gate("127.0.0.1", is_proxied=True).resolve_addresses(host)
 
 
 def test_a_proxy_finds_public_hosts_by_itself() -> None:
-    assert a_gate(is_proxied=True).addresses("example.org") == ()
+    assert a_gate(is_proxied=True).resolve_addresses("example.org") == ()
 
 
 def test_the_environment_lists_hosts_and_allows_private_ones() -> None:
@@ -99,10 +99,10 @@ def test_the_environment_lists_hosts_and_allows_private_ones() -> None:
         "TANDEM_ALLOW_PRIVATE_SOURCES": "1",
     }
 
-    gate = Gate.of(environment)
+    gate = AllowedHosts.from_environment(environment)
 
     assert gate.hosts == ("example.org", "*.s3.example")
     assert gate.allows_private
-    assert not Gate.of({}).allows_private
+    assert not AllowedHosts.from_environment({}).allows_private
     with pytest.raises(HostRefused, match="none of the hosts"):
-        gate.addresses("localhost")
+        gate.resolve_addresses("localhost")

@@ -18,8 +18,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pyarrow.fs import FileSystem, LocalFileSystem
 
-from workers.teachers.allowed_hosts import Gate
-from workers.teachers.download import Outside, SourceUnusable, local_copy, shown, the_outside
+from workers.teachers.allowed_hosts import AllowedHosts
+from workers.teachers.download import (
+    DownloadContext,
+    SourceUnusable,
+    default_download_context,
+    open_local_copy,
+    redact_source,
+)
 
 CONTENT = os.urandom(3 << 20)
 LOCALHOST = "127.0.0.1"
@@ -64,7 +70,7 @@ class Shop(BaseHTTPRequestHandler):
 @dataclass(frozen=True)
 class Served:
     url: str
-    outside: Outside
+    outside: DownloadContext
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +84,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     thread.start()
     trusting = ssl.create_default_context(cafile=certificate)
     outside = replace(
-        the_outside(),
-        gate=Gate(allows_private=True),
-        client=lambda: httpx.Client(verify=trusting, trust_env=False, timeout=5.0),
+        default_download_context(),
+        allowed_hosts=AllowedHosts(allows_private=True),
+        make_client=lambda: httpx.Client(verify=trusting, trust_env=False, timeout=5.0),
     )
     yield Served(f"https://{LOCALHOST}:{server.server_port}", outside)
     server.shutdown()
@@ -117,18 +123,18 @@ def a_certificate(path: Path) -> Path:
     return path
 
 
-def in_a_folder(folder: Path) -> Outside:
+def in_a_folder(folder: Path) -> DownloadContext:
     """S3 as a folder: bucket and key are a path in it."""
 
     def filesystem_of(url: str) -> tuple[FileSystem, str]:
         parts = urlsplit(url)
         return LocalFileSystem(), f"{folder}/{parts.netloc}{parts.path}"
 
-    return replace(the_outside(), filesystem_of=filesystem_of)
+    return replace(default_download_context(), resolve_filesystem=filesystem_of)
 
 
-def brought(source: str, *, within: Path, outside: Outside) -> bytes:
-    with local_copy(source, within=within, outside=outside, on_bytes=ignore) as file:
+def brought(source: str, *, within: Path, outside: DownloadContext) -> bytes:
+    with open_local_copy(source, folder=within, context=outside, on_bytes=ignore) as file:
         content = file.read_bytes()
     assert list(within.iterdir()) == []
     return content
@@ -148,10 +154,10 @@ def test_a_file_comes_over_https(shop: Served, tmp_path: Path, path: str) -> Non
 def test_progress_is_told_in_bytes(shop: Served, tmp_path: Path) -> None:
     told: list[tuple[int, int | None]] = []
 
-    with local_copy(
+    with open_local_copy(
         f"{shop.url}/t.pth",
-        within=tmp_path,
-        outside=shop.outside,
+        folder=tmp_path,
+        context=shop.outside,
         on_bytes=lambda here, total: told.append((here, total)),
     ):
         pass
@@ -183,7 +189,7 @@ def test_a_redirect_into_this_network_is_not_followed(shop: Served, tmp_path: Pa
         brought(f"https://{SHOP_NAME}:{port}/inwards.pth", within=tmp_path, outside=guarded)
 
 
-def behind_a_gate(shop: Served, *, asked: list[str]) -> Outside:
+def behind_a_gate(shop: Served, *, asked: list[str]) -> DownloadContext:
     """The shop's name leads to it, and its address counts as public if it was found by name."""
     by_name = "127.0.0.1"
 
@@ -191,8 +197,10 @@ def behind_a_gate(shop: Served, *, asked: list[str]) -> Outside:
         asked.append(host)
         return [by_name if host == SHOP_NAME else f"::ffff:{host}"]
 
-    gate = Gate(resolve=resolve, is_proxied=lambda host: False, is_public=lambda a: a == by_name)
-    return replace(shop.outside, gate=gate)
+    gate = AllowedHosts(
+        resolve=resolve, is_proxied=lambda host: False, is_public=lambda a: a == by_name
+    )
+    return replace(shop.outside, allowed_hosts=gate)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +217,9 @@ def behind_a_gate(shop: Served, *, asked: list[str]) -> Outside:
     ],
 )
 def test_nothing_is_brought_from_this_network(tmp_path: Path, source: str) -> None:
-    outside = replace(the_outside(), gate=Gate(is_proxied=lambda host: False))
+    outside = replace(
+        default_download_context(), allowed_hosts=AllowedHosts(is_proxied=lambda host: False)
+    )
 
     with pytest.raises(SourceUnusable, match="TANDEM_ALLOW_PRIVATE_SOURCES"):
         brought(source, within=tmp_path, outside=outside)
@@ -244,7 +254,7 @@ def test_a_file_that_is_too_large_is_not_brought(shop: Served, tmp_path: Path, p
 
 
 def test_a_server_that_nobody_vouches_for_is_refused(shop: Served, tmp_path: Path) -> None:
-    strict = replace(shop.outside, client=lambda: httpx.Client(trust_env=False, timeout=5.0))
+    strict = replace(shop.outside, make_client=lambda: httpx.Client(trust_env=False, timeout=5.0))
 
     with pytest.raises(SourceUnusable, match="CERTIFICATE_VERIFY_FAILED"):
         brought(f"{shop.url}/t.pth", within=tmp_path, outside=strict)
@@ -274,20 +284,22 @@ def test_a_key_that_is_not_in_the_bucket_is_named(tmp_path: Path) -> None:
 def test_a_file_comes_from_real_s3(tmp_path: Path) -> None:
     source = os.environ["TANDEM_TEST_S3_FILE"]
 
-    assert brought(source, within=tmp_path, outside=the_outside())
+    assert brought(source, within=tmp_path, outside=default_download_context())
 
 
 @pytest.mark.parametrize("source", ["http://example.org/t.pth", "ftp://example.org/t.pth"])
 def test_what_anybody_could_change_on_the_way_is_refused(tmp_path: Path, source: str) -> None:
     with pytest.raises(SourceUnusable, match="only files, https:// and s3://"):
-        brought(source, within=tmp_path, outside=the_outside())
+        brought(source, within=tmp_path, outside=default_download_context())
 
 
 def test_a_local_file_stays_where_it_is(tmp_path: Path) -> None:
     file = tmp_path / "t.pth"
     file.write_bytes(b"weights")
 
-    with local_copy(str(file), within=tmp_path, outside=the_outside(), on_bytes=ignore) as copy:
+    with open_local_copy(
+        str(file), folder=tmp_path, context=default_download_context(), on_bytes=ignore
+    ) as copy:
         assert copy == file
 
     assert file.exists()
@@ -295,7 +307,7 @@ def test_a_local_file_stays_where_it_is(tmp_path: Path) -> None:
 
 def test_a_local_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceUnusable, match="There is no file"):
-        brought(str(tmp_path / "none.pth"), within=tmp_path, outside=the_outside())
+        brought(str(tmp_path / "none.pth"), within=tmp_path, outside=default_download_context())
 
 
 @pytest.mark.parametrize(
@@ -307,4 +319,4 @@ def test_a_local_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_written_down_has_neither_folders_nor_secrets(source: str, as_written: str) -> None:
-    assert shown(source) == as_written
+    assert redact_source(source) == as_written
