@@ -167,27 +167,28 @@ from pathlib import Path
 import yaml
 
 from configs.catalog import parse_spec
-from configs.spec import PackOrder, RunFile
+from configs.protocol.names import RunFile
+from configs.protocol.pack import PackJob
 from tests.training.test_pack_failures import rate_of, sticky
-from workers import compat
-from workers.training.hooks.stop import Termination
+from workers.attempt.stop import Termination
 from workers.jobs.train_pack import train_pack
+from workers.process import compat
 from workers.training.runner import Runner
 
-take = Runner.take
+run_iter = Runner.run_iter
 
-def take_or_fail(runner, parts):
+def run_iter_or_fail(runner, micro_batches):
     if (rate_of(runner), runner.iter) == (2e-3, 1):
         raise sticky()
-    take(runner, parts)
+    run_iter(runner, micro_batches)
 
 if __name__ == "__main__":
     compat.apply()
-    Runner.take = take_or_fail
-    order = PackOrder.model_validate_json(sys.argv[1])
-    files = [Path(member.run_dir) / RunFile.SPEC for member in order.members]
+    Runner.run_iter = run_iter_or_fail
+    job = PackJob.model_validate_json(sys.argv[1])
+    files = [Path(member.run_dir) / RunFile.SPEC for member in job.members]
     specs = [parse_spec(yaml.safe_load(file.read_text())) for file in files]
-    train_pack(order, specs, termination=Termination())
+    train_pack(job, specs, termination=Termination())
 """
 
 

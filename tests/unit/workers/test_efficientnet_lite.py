@@ -118,7 +118,7 @@ def test_imagenet_weights_fit_or_their_package_is_named(variant: int) -> None:
 def test_whoever_has_a_config_can_build_it() -> None:
     """In a process of its own: here somebody has registered the backbone already."""
     code = (
-        "from configs.spec import Detector\n"
+        "from configs.spec.detector import Detector\n"
         "from mmdet.models import build_detector\n"
         "from workers.models.detector_config import detector_config\n"
         "asked = {'backbone': {'kind': 'efficientnet_lite'}}\n"

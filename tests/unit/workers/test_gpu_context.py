@@ -120,7 +120,7 @@ def test_an_abandoned_process_runs_nothing_any_more(tmp_path: Path) -> None:
     script = (
         "import atexit, sys\n"
         "from pathlib import Path\n"
-        "from configs.spec import ExitCode\n"
+        "from configs.protocol.names import ExitCode\n"
         "from workers.process.gpu_context import CudaContext\n"
         "atexit.register(lambda: Path(sys.argv[1]).touch())\n"
         "CudaContext().exit_process(ExitCode.INTERRUPTED)\n"
