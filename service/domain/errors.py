@@ -344,10 +344,17 @@ class SchemaUnknown(TandemError):
         "Use the Tandem that made it, or a newer one; TANDEM_DATABASE_URL chooses another database."
     )
 
-    def __init__(self, revision: str, *, newest: str, what: str = "The database") -> None:
+    def __init__(
+        self, revision: str, *, oldest: str, newest: str, what: str = "The database"
+    ) -> None:
+        origin = (
+            "An older Tandem made it, whose runs this one cannot read: start with a new TANDEM_HOME"
+            if revision < oldest
+            else "A newer Tandem made it, or another program"
+        )
         super().__init__(
-            f"{what} is at schema revision {revision}, which this Tandem does not know; the newest "
-            f"it knows is {newest}. A newer Tandem made it, or another program."
+            f"{what} is at schema revision {revision}, which this Tandem does not know; it knows "
+            f"{oldest} to {newest}. {origin}."
         )
 
 

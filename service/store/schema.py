@@ -58,9 +58,10 @@ def revisions() -> list[str]:
 
 
 def check_known_revision(revision: str | None, *, what: str = "The database") -> None:
-    """`SchemaUnknown` if a newer Tandem made it."""
-    if revision is not None and revision not in revisions():
-        raise SchemaUnknown(revision, newest=revisions()[-1], what=what)
+    """`SchemaUnknown` if another Tandem made it: a newer one, or one before the first release."""
+    known = revisions()
+    if revision is not None and revision not in known:
+        raise SchemaUnknown(revision, oldest=known[0], newest=known[-1], what=what)
 
 
 def describe_database(url: str) -> str:
