@@ -33,11 +33,11 @@ test-all: setup ## Every test, the slow ones and those for a GPU included.
 
 test-chaos: setup ## Everything is killed while runs train, and a table says what was lost.
 	@TANDEM_CHAOS_EXAMPLES=300 TANDEM_API_EXAMPLES=100 $(BIN)/pytest -m 'chaos or not chaos' \
-	  tests/chaos tests/integration/test_any_fault.py tests/integration/test_openapi.py
+	  tests/chaos tests/integration/loops/test_random_faults.py tests/integration/api/test_openapi.py
 
 gpu-check: $(if $(GPU_CHECK_PYTHON),,setup) ## What only a GPU shows, and a table of it; ten minutes at most.
 	@$(or $(GPU_CHECK_PYTHON),$(BIN)/python) -m pytest -m gpu -v --tb=short --continue-on-collection-errors \
-	  -p tests.gpu.report --gpu-report $(or $(GPU_CHECK_REPORT),build/gpu-check) tests/gpu
+	  -p tests.support.gpu.report --gpu-report $(or $(GPU_CHECK_REPORT),build/gpu-check) tests/gpu
 
 compose-test: setup ## Builds the images, runs everything as containers and kills one after the other.
 	@$(BIN)/pytest -m compose tests/compose

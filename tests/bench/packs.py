@@ -25,7 +25,7 @@ from rich.table import Table
 
 from configs.catalog import parse_spec
 from configs.spec.run import RunSpec
-from tests.digits import write_digits
+from tests.support.training.digits import write_digits
 from workers.data.batches import to_device
 from workers.data.digits import CLASSES
 from workers.data.resolve import resolve_run_dataset

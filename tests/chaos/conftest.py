@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from service.client import TandemClient
-from tests.chaos.theatre import BROKEN, Act, Theatre
-from tests.instant import TINY
-from tests.postgres import Postgres, a_postgres, where_postgres_is
-from tests.shell import own_shell
+from tests.support.service.postgres import Postgres, a_postgres, where_postgres_is
+from tests.support.stack.chaos_stack import BROKEN, Act, Theatre
+from tests.support.stack.quick_preset import TINY
+from tests.support.stack.shell import own_shell
 
 _DISK_MIB = 1536
 ACTS: list[Act] = []

@@ -17,8 +17,8 @@ from configs.protocol.names import Metric
 from service.api.schemas.runs import RunRequest, RunView
 from service.api.schemas.sweeps import SweepRequest
 from service.client import ServiceUnreachable, TandemApiError
-from tests.chaos.theatre import Act, Theatre, when
-from tests.tracking import tracked_steps
+from tests.support.stack.chaos_stack import Act, Theatre, when
+from tests.support.stack.mlflow_runs import tracked_steps
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1500)]
 

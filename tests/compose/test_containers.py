@@ -13,10 +13,10 @@ from configs.protocol.names import Metric
 from service.api.schemas.runs import RunRequest, RunView
 from service.client import ServiceUnreachable, TandemApiError, TandemClient
 from service.domain.states import RunState
-from tests.compose.conftest import FIGURES, PATIENCE_S, Harbour, when
-from tests.instant import STEPS_AN_EPOCH, said_steps
-from tests.prometheus import NOT_YET, faults, wait_for_two_scrapes
-from tests.tracking import tracked_run, tracked_steps
+from tests.support.stack.containers import FIGURES, PATIENCE_S, ComposeStack, when
+from tests.support.stack.mlflow_runs import tracked_run, tracked_steps
+from tests.support.stack.prometheus import NOT_YET, faults, wait_for_two_scrapes
+from tests.support.stack.quick_preset import STEPS_AN_EPOCH, said_steps
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(5400)]
 
@@ -25,7 +25,7 @@ _EPOCHS = {"teacher": 2, "baseline": 60, "student": 60}
 
 
 def test_nothing_is_lost_whichever_container_is_killed(
-    harbour: Harbour, client: TandemClient, tmp_path: Path
+    stack: ComposeStack, client: TandemClient, tmp_path: Path
 ) -> None:
     began_s = time.monotonic()
     teacher = client.launch(_instant("teacher"))
@@ -38,7 +38,7 @@ def test_nothing_is_lost_whichever_container_is_killed(
             pair = _launch_pair(client, teacher.id)
             runs |= {f"{kind} for {victim}": run for kind, run in zip(_PAIR, pair, strict=True)}
             when(lambda pair=pair: all(_trains(client, run) for run in pair))  # type: ignore[misc]
-        _kill(harbour, client, victim, pair)
+        _kill(stack, client, victim, pair)
 
     ended = {name: _ended(client, run) for name, run in runs.items()}
 
@@ -46,16 +46,16 @@ def test_nothing_is_lost_whichever_container_is_killed(
         runs, RunState.SUCCEEDED
     )
     for name, run in ended.items():
-        _assert_every_step_is_there_once(harbour, client, run, epochs=_EPOCHS[name.split()[0]])
+        _assert_every_step_is_there_once(stack, client, run, epochs=_EPOCHS[name.split()[0]])
     student = ended[next(name for name in ended if name.startswith("student"))]
     assert student.teacher_map == ended["teacher"].latest[Metric.MAP]
-    _assert_loadable(harbour, student, tmp_path)
+    _assert_loadable(stack, student, tmp_path)
 
 
 def test_a_run_of_two_processes_spans_two_containers_and_outlives_one(
-    harbour: Harbour, client: TandemClient
+    stack: ComposeStack, client: TandemClient
 ) -> None:
-    harbour.project.compose("up", "--detach", "--no-build", "--scale", "ray-worker=3")
+    stack.project.compose("up", "--detach", "--no-build", "--scale", "ray-worker=3")
     # Ray counts what its nodes have every few seconds.
     when(lambda: _nodes(client) == 4)
     changes = {
@@ -67,34 +67,34 @@ def test_a_run_of_two_processes_spans_two_containers_and_outlives_one(
     run = client.launch(RunRequest(preset="quick/instant", changes=changes, name="two containers"))
     when(lambda: _steps(client, run.id) > STEPS_AN_EPOCH)
 
-    where = _where_it_trains(harbour)
-    os.kill(_pid(harbour, where[1]), signal.SIGKILL)
+    where = _where_it_trains(stack)
+    os.kill(_pid(stack, where[1]), signal.SIGKILL)
     began_s = time.monotonic()
     when(lambda: client.run(run.id).attempt == 2 and _attempt_that_trains(client, run.id) == 2)
     FIGURES.append(("one of two nodes", f"trains on after {time.monotonic() - began_s:.0f} s"))
-    where_then = _where_it_trains(harbour)
+    where_then = _where_it_trains(stack)
     ended = _ended(client, run.id)
 
     assert len(where) == 2
     assert len(where_then) == 2
     assert ended.state is RunState.SUCCEEDED, ended.message
     assert [attempt.reason for attempt in client.attempts(run.id)] == ["node_lost", None]
-    _assert_every_step_is_there_once(harbour, client, ended, epochs=30)
+    _assert_every_step_is_there_once(stack, client, ended, epochs=30)
 
 
 def test_prometheus_can_answer_every_panel_and_every_rule(
-    harbour: Harbour, client: TandemClient
+    stack: ComposeStack, client: TandemClient
 ) -> None:
-    harbour.project.compose("--profile", "observability", "up", "--detach", "prometheus")
+    stack.project.compose("--profile", "observability", "up", "--detach", "prometheus")
     trains = client.launch(RunRequest(preset="quick/instant", changes={"schedule.epochs": 500}))
     taught = {"teacher": {"run": trains.id}}
     waits = client.launch(RunRequest(preset="quick/instant_bckd", changes=taught))
     learning_rate = "schedule.optimizer.lr=loguniform:1e-4,1e-2"
     words = ("sweep", "quick/instant", learning_rate, "--trials", "1")
-    harbour.project.compose("run", "--rm", "-T", "tandem", *words)
+    stack.project.compose("run", "--rm", "-T", "tandem", *words)
     sweep = client.sweeps().items[0].id
     when(lambda: Metric.MAP in client.run(trains.id).latest)
-    url = f"http://127.0.0.1:{harbour.ports['PROMETHEUS_PORT']}"
+    url = f"http://127.0.0.1:{stack.ports['PROMETHEUS_PORT']}"
 
     wait_for_two_scrapes(url, patience_s=PATIENCE_S)
     found = faults(url, variables={"run": trains.id, "sweep": sweep}, not_yet=NOT_YET)
@@ -105,10 +105,10 @@ def test_prometheus_can_answer_every_panel_and_every_rule(
     assert found == []
 
 
-def test_strangers_do_not_come_in_and_rays_jobs_are_not_published(harbour: Harbour) -> None:
-    with TandemClient(harbour.url) as stranger, pytest.raises(TandemApiError) as refusal:
+def test_strangers_do_not_come_in_and_rays_jobs_are_not_published(stack: ComposeStack) -> None:
+    with TandemClient(stack.url) as stranger, pytest.raises(TandemApiError) as refusal:
         stranger.launch(_instant("teacher"))
-    told = harbour.project.docker("ps", "--format", "{{.Ports}}", *harbour.project.ours)
+    told = stack.project.docker("ps", "--format", "{{.Ports}}", *stack.project.ours)
     published = {part.split("->")[0] for part in told.replace("\n", ",").split(",") if "->" in part}
 
     assert refusal.value.problem.status == 401
@@ -133,19 +133,19 @@ def _launch_pair(client: TandemClient, teacher_id: str) -> list[str]:
     return [baseline.id, client.launch(_instant("student", **taught)).id]
 
 
-def _kill(harbour: Harbour, client: TandemClient, victim: str, pair: list[str]) -> None:
+def _kill(stack: ComposeStack, client: TandemClient, victim: str, pair: list[str]) -> None:
     """End a container's first process without a word; wait until it is back and the runs are."""
-    (container,) = harbour.project.containers(victim)
+    (container,) = stack.project.containers(victim)
     before = {run: _place(client, run) for run in pair}
-    started_at = harbour.project.state(container)["StartedAt"]
+    started_at = stack.project.state(container)["StartedAt"]
     # What trained in there is found again by its next attempt; all others train on.
     least = 1 if victim == "ray-worker" else 0
-    os.kill(_pid(harbour, container), signal.SIGKILL)
+    os.kill(_pid(stack, container), signal.SIGKILL)
     began_s = time.monotonic()
     when(lambda: all(_is_further(client, run, *before[run], least=least) for run in pair))
     goes_on_s = time.monotonic() - began_s
-    when(lambda: harbour.project.state(container)["StartedAt"] != started_at)
-    when(lambda: harbour.project.is_healthy(container))
+    when(lambda: stack.project.state(container)["StartedAt"] != started_at)
+    when(lambda: stack.project.is_healthy(container))
     healthy_s = time.monotonic() - began_s
     attempts = [_run(client, run).attempt for run in pair]
     again = sum(now > then for now, (then, _) in zip(attempts, before.values(), strict=True))
@@ -158,9 +158,9 @@ def _kill(harbour: Harbour, client: TandemClient, victim: str, pair: list[str]) 
     )
 
 
-def _pid(harbour: Harbour, container: str) -> int:
+def _pid(stack: ComposeStack, container: str) -> int:
     """Of the container's first process, as this machine counts."""
-    pid = harbour.project.state(container)["Pid"]
+    pid = stack.project.state(container)["Pid"]
     assert isinstance(pid, int)
     return pid
 
@@ -221,9 +221,9 @@ def _nodes(client: TandemClient) -> int:
     return int(told.split()[0])
 
 
-def _where_it_trains(harbour: Harbour) -> list[str]:
+def _where_it_trains(stack: ComposeStack) -> list[str]:
     """Containers with a process of Ray Train's."""
-    project = harbour.project
+    project = stack.project
     return [
         container
         for container in project.containers("ray-worker")
@@ -232,19 +232,19 @@ def _where_it_trains(harbour: Harbour) -> list[str]:
 
 
 def _assert_every_step_is_there_once(
-    harbour: Harbour, client: TandemClient, run: RunView, *, epochs: int
+    stack: ComposeStack, client: TandemClient, run: RunView, *, epochs: int
 ) -> None:
-    when(lambda: tracked_run(harbour.mlflow_url, run.id).info.status == "FINISHED")
+    when(lambda: tracked_run(stack.mlflow_url, run.id).info.status == "FINISHED")
     wanted = said_steps(epochs)
     assert [point.step for point in client.metrics(run.id, key=Metric.LOSS)] == wanted
-    assert tracked_steps(harbour.mlflow_url, run.id, Metric.LOSS) == wanted
+    assert tracked_steps(stack.mlflow_url, run.id, Metric.LOSS) == wanted
 
 
-def _assert_loadable(harbour: Harbour, run: RunView, folder: Path) -> None:
+def _assert_loadable(stack: ComposeStack, run: RunView, folder: Path) -> None:
     """The best student, out of MLflow, is weights and nothing else."""
-    mlflow_run = tracked_run(harbour.mlflow_url, run.id).info.run_id
+    mlflow_run = tracked_run(stack.mlflow_url, run.id).info.run_id
     artifact = "checkpoints/best.pth"
-    file = MlflowClient(harbour.mlflow_url).download_artifacts(mlflow_run, artifact, str(folder))
+    file = MlflowClient(stack.mlflow_url).download_artifacts(mlflow_run, artifact, str(folder))
     found = torch.load(file, map_location="cpu", weights_only=True)
     assert found["state_dict"]
     assert all(torch.isfinite(tensor).all() for tensor in found["state_dict"].values())

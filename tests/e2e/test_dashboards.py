@@ -11,7 +11,7 @@ from configs.protocol.names import Metric
 from service.api.schemas.runs import RunRequest
 from service.client import TandemClient
 from service.stack.components import ComponentName, ray_temp_dir
-from tests.prometheus import (
+from tests.support.stack.prometheus import (
     AFTER_AN_EVENT,
     NOT_YET,
     Targets,
@@ -23,7 +23,7 @@ from tests.prometheus import (
     prometheus_programs,
     wait_for_two_scrapes,
 )
-from tests.shell import Shell
+from tests.support.stack.shell import Shell
 
 pytestmark = [
     pytest.mark.e2e,

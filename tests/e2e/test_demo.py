@@ -6,7 +6,7 @@ import pytest
 
 from service.client import TandemClient
 from service.domain.states import RunState
-from tests.shell import own_shell
+from tests.support.stack.shell import own_shell
 
 TINY = (
     "schedule.epochs=1",

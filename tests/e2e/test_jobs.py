@@ -9,7 +9,7 @@ from configs.protocol.names import Metric, RunFile
 from service.api.schemas.runs import EvaluationRequest, RunQuery, RunRequest
 from service.client import TandemClient
 from service.domain.states import RunState
-from tests.shell import Shell
+from tests.support.stack.shell import Shell
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

@@ -10,7 +10,7 @@ from configs.protocol.names import Metric
 from service.api.schemas.runs import RunRequest
 from service.api.schemas.sweeps import PromoteRequest
 from service.client import TandemClient
-from tests.shell import Shell
+from tests.support.stack.shell import Shell
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1600)]
 

@@ -9,10 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from tests.gpu.measurement import computing_on
-
-RecordFigure = Callable[[str, float | int | str, str], None]
-"""Puts a measured figure (name, value, unit) into the table of `make gpu-check`."""
+from tests.support.gpu.measurement import RecordFigure, computing_on
 
 GPU_TEST_TIMEOUT_S = 240
 

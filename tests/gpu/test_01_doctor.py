@@ -6,8 +6,8 @@ import subprocess
 import pytest
 import torch
 
-from tests.gpu.conftest import RecordFigure
-from tests.support.worker_processes import WORKER
+from tests.support.gpu.measurement import RecordFigure
+from tests.support.training.worker_processes import WORKER
 
 pytestmark = pytest.mark.gpu
 

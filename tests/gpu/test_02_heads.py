@@ -11,12 +11,12 @@ from torch.nn import functional
 
 from configs.protocol.names import ExitCode
 from configs.spec.compute import Precision
-from tests.detectors import a_batch
-from tests.digits import write_digits
-from tests.gpu.agreement import TOLERANCES, StepResult, assert_within, difference_between
-from tests.gpu.conftest import RecordFigure
-from tests.training.runs import a_spec, records, train
-from tests.training.test_methods import HEADS, METHODS, a_detector, a_student
+from tests.support.gpu.agreement import TOLERANCES, StepResult, assert_within, difference_between
+from tests.support.gpu.measurement import RecordFigure
+from tests.support.training.detectors import a_batch
+from tests.support.training.digits import write_digits
+from tests.support.training.distilled_students import HEADS, METHODS, a_detector, a_student
+from tests.support.training.runs import a_spec, records, train
 from workers.data.batches import HostBatch, to_device
 from workers.process.device import matmul_precision
 

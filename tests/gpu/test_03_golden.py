@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.golden.test_bckd_losses import (
+from tests.support.training.published_losses import (
     CASES,
     DISTILLATION_LOSSES,
     assert_published_gradients,

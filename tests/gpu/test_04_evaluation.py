@@ -10,10 +10,9 @@ import torch
 
 from configs.protocol.names import ExitCode, RunFile
 from configs.spec.run import DatasetFiles, TeacherFiles
-from tests.digits import write_digits
-from tests.gpu.conftest import RecordFigure
-from tests.gpu.measurement import computing_on
-from tests.jobs import an_evaluation, do, the_teacher
+from tests.support.gpu.measurement import RecordFigure, computing_on
+from tests.support.training.digits import write_digits
+from tests.support.training.jobs import an_evaluation, do, the_teacher
 from workers.data.resolve import resolve_dataset
 from workers.evaluation.coco import CocoMetrics, evaluate
 from workers.evaluation.inference import ImageSelection, build_image_loader, load_model

@@ -13,11 +13,10 @@ import pytest
 import torch
 
 from configs.protocol.failure import FailureReason
-from tests.digits import write_digits
-from tests.gpu.conftest import RecordFigure
-from tests.gpu.measurement import release_memory
-from tests.gpu.pack_process import train_with_too_little_memory
-from tests.training.runs import STUDENT, a_spec, records
+from tests.support.gpu.measurement import RecordFigure, release_memory
+from tests.support.gpu.pack_process import train_with_too_little_memory
+from tests.support.training.digits import write_digits
+from tests.support.training.runs import STUDENT, a_spec, records
 
 ROOT = Path(__file__).parents[2]
 MEMBERS = ("a", "b", "c")
@@ -56,7 +55,7 @@ def test_members_without_room_leave_as_members_and_the_others_finish(
     (scratch / "members.json").write_text(json.dumps(members))
     release_memory()
 
-    command = [sys.executable, "-m", "tests.gpu.pack_process", str(scratch)]
+    command = [sys.executable, "-m", "tests.support.gpu.pack_process", str(scratch)]
     subprocess.run(command, cwd=ROOT, env=os.environ | ALLOCATOR, timeout=200, check=True)
 
     for name, size in json.loads((scratch / "memory.json").read_text()).items():

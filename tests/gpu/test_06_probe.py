@@ -9,10 +9,10 @@ import torch
 from configs.catalog import parse_spec
 from configs.protocol.probe import ParameterEffect, max_pack_size
 from configs.spec.jobs import ProbeSpec
-from tests.digits import write_digits
-from tests.gpu.conftest import RecordFigure
-from tests.training.probes import UNMEASURED, knobs_of
-from tests.training.runs import a_spec
+from tests.support.gpu.measurement import RecordFigure
+from tests.support.training.digits import write_digits
+from tests.support.training.probes import UNMEASURED, knobs_of
+from tests.support.training.runs import a_spec
 from workers.data.resolve import resolve_run_dataset
 from workers.probe.builder import StudentFactory
 from workers.probe.costs import measure_costs

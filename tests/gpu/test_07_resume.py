@@ -9,17 +9,16 @@ from typing import Any
 import pytest
 
 from configs.protocol.names import ExitCode, Metric
-from tests.digits import write_digits
-from tests.gpu.conftest import RecordFigure
-from tests.gpu.measurement import DeviceKind
-from tests.jobs import the_teacher
-from tests.training.runs import a_spec, command, records, said, train
-from tests.training.test_exactness import (
+from tests.support.gpu.measurement import DeviceKind, RecordFigure
+from tests.support.training.digits import write_digits
+from tests.support.training.jobs import the_teacher
+from tests.support.training.resumed_runs import (
     STEPS_IN_EPOCH,
     an_exact_spec,
     assert_equal_runs,
     kill_after_step,
 )
+from tests.support.training.runs import a_spec, command, records, said, train
 
 KILLED_AFTER = 7
 """Steps: in the second epoch of three."""

@@ -8,9 +8,9 @@ import torch
 from torch import distributed
 
 from configs.protocol.names import ExitCode, Metric
-from tests.digits import write_digits
-from tests.gpu.conftest import RecordFigure
-from tests.training.runs import a_spec, records, said, train
+from tests.support.gpu.measurement import RecordFigure
+from tests.support.training.digits import write_digits
+from tests.support.training.runs import a_spec, records, said, train
 
 pytestmark = pytest.mark.gpu
 

@@ -13,10 +13,10 @@ from configs.protocol.names import Metric
 from service.api.schemas.runs import RunRequest, RunView
 from service.client import TandemClient
 from service.domain.states import RunState
-from tests.e2e.test_main_job import trainer_of, wait_for
-from tests.gpu.measurement import release_memory
-from tests.shell import Shell, stack_with_tiny_digits
-from tests.tracking import tracked_run
+from tests.support.gpu.measurement import release_memory
+from tests.support.stack.e2e_runs import trainer_of, wait_for
+from tests.support.stack.mlflow_runs import tracked_run
+from tests.support.stack.shell import Shell, stack_with_tiny_digits
 
 PATIENCE_S = 120
 CUDA_FILE = "/dev/nvidia-uvm"

@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from configs.catalog import parse_spec
-from tests.detectors import a_batch
-from tests.digits import write_digits
-from tests.gpu.conftest import RecordFigure
-from tests.gpu.measurement import peak_bytes_of, release_memory
-from tests.jobs import the_teacher
-from tests.training.runs import a_spec
-from tests.training.test_methods import METHODS, a_detector, a_student
+from tests.support.gpu.measurement import RecordFigure, peak_bytes_of, release_memory
+from tests.support.training.detectors import a_batch
+from tests.support.training.digits import write_digits
+from tests.support.training.distilled_students import METHODS, a_detector, a_student
+from tests.support.training.jobs import the_teacher
+from tests.support.training.runs import a_spec
 from workers.data.batches import Batch, HostBatch, to_device
 from workers.data.resolve import resolve_run_dataset
 from workers.distillation.teacher import share_teachers

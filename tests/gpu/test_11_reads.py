@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.detectors import a_batch
-from tests.gpu.conftest import RecordFigure
-from tests.gpu.measurement import host_waits_of, waits_among
-from tests.training.test_methods import BOXES, METHODS, a_detector, a_student
+from tests.support.gpu.measurement import RecordFigure, host_waits_of, waits_among
+from tests.support.training.detectors import a_batch
+from tests.support.training.distilled_students import BOXES, METHODS, a_detector, a_student
 from workers.data.batches import HostBatch, to_device
 
 Step = Callable[[], None]

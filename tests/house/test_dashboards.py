@@ -12,7 +12,7 @@ import yaml
 from typer.main import get_command
 
 from service.cli import app
-from tests.prometheus import DASHBOARDS, dashboards, metrics_in
+from tests.support.stack.prometheus import DASHBOARDS, dashboards, metrics_in
 
 ROOT = DASHBOARDS.parent
 COLUMNS = 24

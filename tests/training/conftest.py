@@ -7,8 +7,8 @@ import pytest
 
 from configs.catalog import parse_spec
 from configs.spec.run import RunSpec
-from tests.digits import write_digits
-from tests.training.probes import TRAIN, VAL, a_bench, a_taught_spec
+from tests.support.training.digits import write_digits
+from tests.support.training.probes import TRAIN, VAL, a_bench, a_taught_spec
 from workers.probe.builder import StudentFactory
 
 

@@ -15,7 +15,7 @@ from configs.catalog import (
 from configs.spec.distillation import Bckd
 from configs.spec.run import NamedTeacher
 from configs.spec.schedule import AdamW
-from tests.factories import a_bckd_spec, a_spec
+from tests.support.factories import a_bckd_spec, a_spec
 
 
 def fields_of(document: Any) -> set[str]:

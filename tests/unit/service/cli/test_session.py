@@ -4,7 +4,7 @@ import pytest
 
 from service.cli.errors import CliError
 from service.cli.session import match_id_prefix
-from tests.unit.service.cli.cast import a_view
+from tests.support.service.run_views import a_view
 
 RUNS = [a_view(id="raaaaaaaaaaa1"), a_view(id="raaaaaaaaaaa2"), a_view(id="rbbbbbbbbbbb1")]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs.protocol.report import MAP_PARTS
-from tests.unit.workers.analysis.scenes import (
+from tests.support.workers.detection_scenes import (
     Thing,
     random_detections,
     random_things,

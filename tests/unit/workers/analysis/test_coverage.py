@@ -10,7 +10,7 @@ import numpy as np
 
 from configs.protocol.report import NoiseFloor
 from configs.seed_noise import noise_floor
-from tests.unit.workers.analysis.simulation import Model, World, a_world, seen_by, shifted
+from tests.support.workers.simulated_detectors import Model, World, a_world, seen_by, shifted
 from workers.analysis.average_precision import compute_parts
 from workers.analysis.intervals import PairMeasurements, half_width, measure_pairs
 from workers.analysis.matches import Matches

@@ -7,8 +7,8 @@ import pytest
 
 from configs.protocol.report import MAP_PARTS, Comparison, NoiseFloor
 from configs.seed_noise import noise_floor
-from tests.unit.workers.analysis.scenes import random_detections, random_things, write_dataset
-from tests.unit.workers.analysis.simulation import Model, a_world, seen_by
+from tests.support.workers.detection_scenes import random_detections, random_things, write_dataset
+from tests.support.workers.simulated_detectors import Model, a_world, seen_by
 from workers.analysis.intervals import (
     RunPair,
     compare,

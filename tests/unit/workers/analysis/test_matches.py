@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.protocol.names import RunFile
-from tests.unit.workers.analysis.scenes import (
+from tests.support.workers.detection_scenes import (
     Thing,
     detections_of,
     random_detections,

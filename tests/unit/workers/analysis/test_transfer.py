@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.workers.analysis.scenes import Thing, detections_of, write_dataset
+from tests.support.workers.detection_scenes import Thing, detections_of, write_dataset
 from workers.analysis.error_kinds import count_errors
 from workers.analysis.matches import Matches, match_detections
 from workers.analysis.transfer import MAX_IMAGES, compute_transfer

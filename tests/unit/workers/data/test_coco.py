@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.workers.data.factories import CocoFolder, coco_box, coco_image
+from tests.support.workers.dataset_folders import CocoFolder, coco_box, coco_image
 from workers.data.coco import read_coco
 from workers.data.parsed import ParsedSplit
 from workers.data.problems import ProblemCode

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.unit.workers.data.factories import write_image
+from tests.support.workers.dataset_folders import write_image
 from workers.data.images import ImageDecodeError, UnsafePath, inspect_image, resolve_image_path
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.workers.data.factories import VOC_BOX, VocFolder, voc_object, voc_xml
+from tests.support.workers.dataset_folders import VOC_BOX, VocFolder, voc_object, voc_xml
 from workers.data.problems import Problem, ProblemCode
 from workers.data.voc import read_voc
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.workers.machine.machines import OPEN, PROPRIETARY, write_machine
+from tests.support.workers.machines import OPEN, PROPRIETARY, write_machine
 from workers.machine.driver import (
     NvmlResult,
     driver_version,

@@ -4,8 +4,8 @@ import pytest
 
 from configs.catalog import parse_spec
 from configs.spec.run import RunSpec
-from tests.dossiers import a_difference
-from tests.factories import a_bckd_spec, a_spec
+from tests.support.factories import a_bckd_spec, a_spec
+from tests.support.workers.report_inputs import a_difference
 from workers.report.wording import (
     format_duration,
     format_gain,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.spec.search import Choice, Integer, LogUniform, Parameter, Uniform
-from tests.unit.workers.search.sweeps import a_choice, a_log_range, an_integer
+from tests.support.workers.sweeps import a_choice, a_log_range, an_integer
 from workers.search.space import (
     build_point,
     grid_values,

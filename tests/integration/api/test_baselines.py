@@ -1,0 +1,295 @@
+"""Did it help? Baselines that are booked, reused or refused, and what a pair of runs comes to."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from configs.catalog import parse_spec
+from configs.spec.distillation import NoDistillation
+from configs.spec.run import RunSpec
+from configs.spec.search import Uniform
+from configs.spec.sweep import SweepSpec
+from service.domain.access import LOCAL_CALLER
+from service.domain.sweeps import Sweep, SweepState
+from service.usecases.runs.launch import launch_run
+from service.usecases.runs.plan import LaunchRun
+from service.usecases.sweeps.baselines import enqueue_baselines, find_missing_noise_seeds
+from tests.support.factories import a_bckd_spec, a_spec
+from tests.support.service.baseline_pairs import a_pair, kinds, train
+from tests.support.service.replicas import replica
+from tests.support.service.runs import run_ids
+from tests.support.service.stage import Stage
+
+
+class TestBooking:
+    def test_a_taught_run_is_booked_with_its_student_alone(self, stage: Stage) -> None:
+        run_id, twin_id = a_pair(stage, seed=3, tags={"team": "a"})
+
+        run, twin = stage.run(run_id), stage.run(twin_id)
+        expected = run["spec"] | {"teacher": None}
+        expected["distillation"] = NoDistillation().model_dump(mode="json")
+        assert twin["spec"] == expected
+        assert (twin["name"], twin["preset"]) == (f"{run['name']}, student alone", None)
+        assert (twin["project"], twin["priority"]) == (run["project"], run["priority"])
+        assert twin["baseline"] is None
+        why = stage.http.get(f"/v1/runs/{twin_id}/events").json()[0]["details"]
+        assert run_id in why
+        assert "without a teacher" in why
+        assert kinds(stage, run_id) == ["launched", "baseline"]
+
+    def test_a_run_without_a_teacher_has_none(self, stage: Stage) -> None:
+        stage.add_dataset()
+
+        run = stage.launch(spec=a_spec())
+
+        assert run["baseline"] is None
+        assert run_ids(stage) == [run["id"]]
+
+    def test_another_way_to_teach_the_same_student_reuses_its_baseline(self, stage: Stage) -> None:
+        _, twin_id = a_pair(stage)
+
+        again = stage.launch(spec=a_bckd_spec(distillation={"method": "pkd"}, tags={"k": "v"}))
+
+        assert again["baseline"] == twin_id
+        assert len(run_ids(stage)) == 3
+
+    def test_a_baseline_that_a_person_launched_is_reused(self, stage: Stage) -> None:
+        stage.add_dataset()
+        stage.add_teacher()
+        alone = stage.launch(spec=a_spec(resources={"num_cpus": 2}))["id"]
+
+        assert stage.launch(spec=a_bckd_spec())["baseline"] == alone
+
+    def test_another_seed_or_schedule_has_a_baseline_of_its_own(self, stage: Stage) -> None:
+        _, twin_id = a_pair(stage)
+
+        others = [a_bckd_spec(seed=1), a_bckd_spec(schedule={"epochs": 3})]
+
+        twins = {stage.launch(spec=spec)["baseline"] for spec in others}
+        assert len(twins | {twin_id}) == 3
+
+    def test_one_that_succeeded_is_preferred_to_an_older_one(self, stage: Stage) -> None:
+        stage.add_dataset()
+        stage.add_teacher()
+        stage.launch(spec=a_spec())
+        newer = stage.launch(spec=a_spec())["id"]
+        train(stage, newer, 0.3)
+
+        assert stage.launch(spec=a_bckd_spec())["baseline"] == newer
+
+    def test_one_that_failed_or_is_cancelled_is_not_reused(self, stage: Stage) -> None:
+        _, twin_id = a_pair(stage)
+        stage.http.post(f"/v1/runs/{twin_id}:cancel")
+
+        again = stage.launch(spec=a_bckd_spec())
+
+        assert again["baseline"] not in (None, twin_id)
+
+    def test_a_dataset_that_was_replaced_makes_another_run(self, stage: Stage) -> None:
+        _, twin_id = a_pair(stage)
+        stage.forget(
+            'UPDATE datasets SET manifest = replace(manifest, \'"digest":"0\', \'"digest":"1\')'
+        )
+
+        assert stage.launch(spec=a_bckd_spec())["baseline"] != twin_id
+
+    def test_a_baseline_can_be_refused(self, stage: Stage) -> None:
+        stage.add_dataset()
+        stage.add_teacher()
+
+        run = stage.launch(spec=a_bckd_spec(), baseline="off")
+
+        assert run["baseline"] is None
+        assert run_ids(stage) == [run["id"]]
+
+    def test_projects_do_not_share_baselines(self, stage: Stage) -> None:
+        _, twin_id = a_pair(stage)
+
+        theirs = stage.launch(spec=a_bckd_spec(), project="theirs")
+
+        assert theirs["baseline"] != twin_id
+        assert stage.run(theirs["baseline"])["project"] == "theirs"
+
+    def test_the_same_idempotency_key_books_nothing_twice(self, stage: Stage) -> None:
+        stage.add_dataset()
+        stage.add_teacher()
+        headers = {"Idempotency-Key": "once"}
+
+        first, again = (
+            stage.http.post("/v1/runs", json={"spec": a_bckd_spec()}, headers=headers).json()
+            for _ in range(2)
+        )
+
+        assert first == again
+        assert len(run_ids(stage)) == 2
+
+    def test_launches_at_the_same_moment_book_one_baseline(self, any_stage: Stage) -> None:
+        any_stage.add_dataset()
+        any_stage.add_teacher()
+        specs = [a_bckd_spec(), a_bckd_spec(distillation={"method": "pkd"})]
+        with replica(any_stage, "a") as a, replica(any_stage, "b") as b:
+            found: list[str | None] = []
+
+            def launch(ctx: Any, spec: dict[str, Any]) -> None:
+                run, _ = launch_run(LaunchRun(spec=spec), key=None, caller=LOCAL_CALLER, ctx=ctx)
+                found.append(run.baseline_run_id)
+
+            threads = [
+                threading.Thread(target=launch, args=(one.ctx, spec))
+                for one, spec in zip((a, b), specs, strict=True)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        assert len(found) == 2
+        assert len(set(found)) == 1
+        assert len(run_ids(any_stage)) == 3
+
+
+class TestPlanning:
+    def test_a_plan_says_that_a_baseline_would_be_booked_and_books_none(self, stage: Stage) -> None:
+        stage.add_dataset()
+        stage.add_teacher()
+
+        planned = plan(stage, spec=a_bckd_spec())
+
+        assert planned["baseline"] == {"run": None, "state": None, "best_map": None}
+        assert run_ids(stage) == []
+
+    def test_a_plan_names_the_baseline_that_would_be_reused(self, stage: Stage) -> None:
+        _, twin_id = a_pair(stage)
+        train(stage, twin_id, 0.3)
+
+        planned = plan(stage, spec=a_bckd_spec())
+
+        assert planned["baseline"] == {"run": twin_id, "state": "succeeded", "best_map": 0.3}
+        assert plan(stage, spec=a_bckd_spec(), baseline="off")["baseline"] is None
+        assert plan(stage, spec=a_bckd_spec(), project="theirs")["baseline"]["run"] is None
+
+    def test_a_teacher_that_is_no_better_than_the_student_is_told_of(
+        self, any_stage: Stage
+    ) -> None:
+        run_id, twin_id = a_pair(any_stage)
+        train(any_stage, run_id, 0.32, teacher=0.31)
+        train(any_stage, twin_id, 0.33)
+
+        warnings = plan(any_stage, spec=a_bckd_spec(distillation={"method": "pkd"}))["findings"]
+
+        assert [(one["severity"], one["code"]) for one in warnings] == [
+            ("warning", "teacher_not_better")
+        ]
+        for word in ("31.0", run_id, "33.0", twin_id):
+            assert word in warnings[0]["message"]
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"teacher": {"name": "other"}},
+            {"data": {"dataset": {"name": "pets"}, "image_size": [128, 128], "batch_size": 4}},
+            {"seed": 1},
+        ],
+        ids=["another teacher", "larger images", "a student that nobody measured"],
+    )
+    def test_nothing_is_said_of_what_was_not_measured(
+        self, stage: Stage, changes: dict[str, Any]
+    ) -> None:
+        run_id, twin_id = a_pair(stage)
+        stage.add_teacher("other")
+        train(stage, run_id, 0.32, teacher=0.31)
+        train(stage, twin_id, 0.33)
+
+        assert plan(stage, spec=a_bckd_spec(**changes))["findings"] == []
+
+    def test_a_teacher_that_leads_is_none_of_our_business(self, stage: Stage) -> None:
+        run_id, twin_id = a_pair(stage)
+        train(stage, run_id, 0.32, teacher=0.4)
+        train(stage, twin_id, 0.33)
+
+        assert plan(stage, spec=a_bckd_spec())["findings"] == []
+
+
+class TestNoise:
+    def test_it_is_unknown_until_two_seeds_have_succeeded_and_grows_with_each(
+        self, any_stage: Stage
+    ) -> None:
+        any_stage.add_dataset()
+        runs = [any_stage.launch(spec=a_spec(seed=seed))["id"] for seed in range(3)]
+        freedoms = []
+
+        for run_id, score in zip(runs, (0.30, 0.32, 0.31), strict=True):
+            train(any_stage, run_id, score)
+            noise = any_stage.http.get(f"/v1/runs/{run_id}/noise").json()
+            freedoms.append(noise["noise"] and noise["noise"]["freedom"])
+
+        assert freedoms == [None, 1, 2]
+        assert noise["runs"] == runs
+        assert plan(any_stage, spec=a_spec(seed=9))["noise"] == noise["noise"]
+
+    def test_taught_runs_scatter_as_their_baselines_do(self, stage: Stage) -> None:
+        stage.add_teacher()
+        stage.add_dataset()
+        for seed, score in enumerate((0.30, 0.32)):
+            run_id = stage.launch(spec=a_bckd_spec(seed=seed), baseline="off")["id"]
+            train(stage, run_id, score)
+
+        noise = plan(stage, spec=a_spec())["noise"]
+
+        assert (noise["runs"], noise["freedom"]) == (2, 1)
+
+    def test_a_seed_that_was_trained_twice_counts_once(self, stage: Stage) -> None:
+        stage.add_dataset()
+        for _ in range(2):
+            train(stage, stage.launch(spec=a_spec())["id"], 0.3)
+
+        assert plan(stage, spec=a_spec())["noise"] is None
+
+    def test_the_runs_of_other_projects_do_not_count(self, stage: Stage) -> None:
+        stage.add_dataset()
+        for seed, score in enumerate((0.30, 0.32)):
+            run_id = stage.launch(spec=a_spec(seed=seed), project="theirs")["id"]
+            train(stage, run_id, score)
+
+        assert plan(stage, spec=a_spec())["noise"] is None
+        assert plan(stage, spec=a_spec(), project="theirs")["noise"] is not None
+
+    def test_a_sweep_learns_which_seeds_are_missing_and_books_them_once(self, stage: Stage) -> None:
+        _, twin_id = a_pair(stage, seed=1)
+        base = parse_spec(a_bckd_spec())
+        sweep = a_sweep(stage, base)
+        seeds = find_missing_noise_seeds(base, 3, project="default", ctx=stage.ctx)
+
+        booked = enqueue_baselines(base, [*seeds, 1], sweep=sweep, ctx=stage.ctx)
+        again = enqueue_baselines(base, [*seeds, 1], sweep=sweep, ctx=stage.ctx)
+
+        assert seeds == [0, 2]
+        assert booked == again
+        assert booked[1] == twin_id
+        assert find_missing_noise_seeds(base, 3, project="default", ctx=stage.ctx) == []
+        made = stage.run(booked[2])
+        assert made["spec"]["seed"] == 2
+        assert made["spec"]["teacher"] is None
+
+
+def plan(stage: Stage, **body: Any) -> dict[str, Any]:
+    response = stage.http.post("/v1/runs:plan", json=body)
+    assert response.status_code == 200, response.text
+    return dict(response.json())
+
+
+def a_sweep(stage: Stage, base: RunSpec) -> Sweep:
+    """One that is only a name here: what it searches is none of the twins' business."""
+    now = stage.clock.now()
+    weights = {"distillation.loc_weight": Uniform(low=0.0, high=4.0, when={})}
+    return Sweep(
+        id="s" + "0" * 12,
+        name="weights",
+        preset=None,
+        spec=SweepSpec(base=base, space=weights, tags={}),
+        state=SweepState.SEARCHING,
+        created_at=now,
+        updated_at=now,
+        created_by="me",
+    )

@@ -1,0 +1,38 @@
+"""The page of the API works without any other place on earth."""
+
+import re
+
+from tests.support.service.stage import Stage
+
+
+def test_the_page_loads_nothing_from_elsewhere(stage: Stage) -> None:
+    page = stage.http.get("/docs")
+
+    assert page.status_code == 200
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(loaded) == 4
+    for path in loaded:
+        assert path.startswith("/docs/")
+        assert stage.http.get(path).status_code == 200
+    assert "<script>" not in page.text
+
+
+def test_its_policy_allows_what_lies_beside_it_only(stage: Stage) -> None:
+    policy = stage.http.get("/docs").headers["Content-Security-Policy"]
+
+    assert "https:" not in policy
+    assert "unsafe" not in policy
+    assert "script-src 'self'" in policy
+    assert "script-src" not in stage.http.get("/v1/runs").headers["Content-Security-Policy"]
+
+
+def test_what_the_page_needs_is_what_it_says_it_is(stage: Stage) -> None:
+    bundle = stage.http.get("/docs/swagger-ui-bundle.js")
+
+    assert bundle.headers["content-type"].startswith("text/javascript")
+    assert re.search(r'PACKAGE_VERSION:"5\.', bundle.text), "older ones know no OpenAPI 3.1"
+
+
+def test_nothing_else_is_beside_it(stage: Stage) -> None:
+    for path in ("/docs/core.py", "/docs/..%2fcore.py", "/docs/none", "/redoc"):
+        assert stage.http.get(path).status_code == 404

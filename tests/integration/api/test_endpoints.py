@@ -1,0 +1,159 @@
+"""What the service holds on to when things go wrong, and the API's promises beside a run's life."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+
+from service.api.schemas.runs import RunRequest
+from service.client import ServiceUnreachable, TandemApiError, TandemClient
+from service.domain.access import LOCAL_CALLER
+from service.domain.ports import Node
+from service.usecases.runs import launch as runs_launch
+from service.usecases.runs import plan
+from tests.support.factories import NO_HASH, a_spec, write_dataset
+from tests.support.service.runs import a_running_run, a_started_run, deliver, metrics, outcome
+from tests.support.service.stage import Stage
+
+
+class TestIdempotency:
+    """A key belongs to one request."""
+
+    def test_requests_at_the_same_time_make_one_run(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stage.add_dataset()
+        request = plan.LaunchRun(spec=a_spec(), digest="d")
+        all_have_looked = threading.Barrier(4)
+
+        def nodes() -> tuple[Node, ...]:
+            # Every request has found the key unused, and none has made its run yet.
+            all_have_looked.wait(timeout=10)
+            return stage.cluster.cluster_nodes
+
+        monkeypatch.setattr(stage.cluster, "nodes", nodes)
+        with ThreadPoolExecutor(4) as pool:
+            launch = partial(
+                runs_launch.launch_run, request, key="k", caller=LOCAL_CALLER, ctx=stage.ctx
+            )
+            made = [future.result() for future in [pool.submit(launch) for _ in range(4)]]
+
+        assert len({run.id for run, _ in made}) == 1
+        assert [is_new for _, is_new in made].count(True) == 1
+        assert len(stage.http.get("/v1/runs").json()["items"]) == 1
+
+
+class TestRegistry:
+    """Datasets and teachers by name."""
+
+    def test_the_same_dataset_again_changes_nothing(self, stage: Stage) -> None:
+        root = write_dataset(stage.home / "datasets" / "pets")
+        first = stage.http.post("/v1/datasets", json={"root": str(root)})
+        stage.clock.advance(60)
+
+        again = stage.http.post("/v1/datasets", json={"root": str(root)})
+
+        assert (first.status_code, again.status_code) == (201, 200)
+        assert again.json() == first.json()
+
+    def test_another_teacher_under_a_known_name_is_a_conflict(self, stage: Stage) -> None:
+        stage.add_teacher(classes=("cat", "dog"))
+        known = stage.http.get("/v1/teachers/big").json()
+        body = {key: known[key] for key in ("name", "checkpoint", "detector")}
+
+        response = stage.http.post("/v1/teachers", json=body | {"classes": ["dog", "cat"]})
+
+        assert response.status_code == 409
+        assert stage.http.get("/v1/teachers/big").json() == known
+
+    def test_a_teacher_with_another_hash_than_said_is_refused(self, stage: Stage) -> None:
+        stage.add_teacher()
+        known = stage.http.get("/v1/teachers/big").json()
+        body = {key: known[key] for key in ("checkpoint", "detector", "classes")}
+
+        response = stage.http.post("/v1/teachers", json=body | {"name": "b", "sha256": NO_HASH})
+
+        assert response.status_code == 422
+        assert response.json()["errors"][0]["field"] == "sha256"
+
+
+class TestHealth:
+    @pytest.mark.parametrize("away", ["cluster", "tracker"])
+    def test_the_service_says_which_part_does_not_answer(self, stage: Stage, away: str) -> None:
+        getattr(stage, away).is_reachable = False
+
+        health = stage.http.get("/readyz").json()
+
+        assert health["status"] == "degraded"
+        assert health["ray"] is (away != "cluster")
+        assert health["mlflow"] is (away != "tracker")
+        assert 'tandem_up{what="database"} 1.0' in stage.http.get("/metrics").text
+
+
+class TestLogs:
+    def test_of_a_job_that_left_no_file_rays_are_shown(self, stage: Stage) -> None:
+        run_id = a_running_run(stage)
+        stage.cluster.logs_by_job[f"{run_id}-a1"] = "tandem-worker: not found\n"
+        stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=127)
+        stage.turn()
+
+        shown = stage.http.get(f"/v1/runs/{run_id}/logs").text
+        followed = stage.http.get(f"/v1/runs/{run_id}/logs", params={"follow": True}).text
+
+        assert shown == followed == "tandem-worker: not found\n"
+
+    def test_of_a_run_that_does_not_exist_are_a_404_even_when_followed(self, stage: Stage) -> None:
+        response = stage.http.get("/v1/runs/r1/logs", params={"follow": True})
+
+        assert response.status_code == 404
+
+
+class TestClient:
+    def test_a_run_from_its_launch_to_its_end(self, stage: Stage) -> None:
+        tandem = TandemClient("http://localhost", transport=stage.transport)
+        root = write_dataset(stage.home / "datasets" / "pets")
+        tandem.register_dataset(root)
+        request = RunRequest(spec=a_spec(), name="mine")
+        assert tandem.plan(request).findings == []
+
+        run = tandem.launch(request, idempotency_key="k")
+        stage.turn()
+        deliver(stage, run.id, [metrics(stage, 1, loss=1.0), outcome(stage, "succeeded")])
+        stage.cluster.set_job_state(f"{run.id}-a1", "succeeded", exit_code=0)
+        stage.turn()
+        ended = tandem.wait(run.id, timeout_s=1)
+
+        assert tandem.launch(request, idempotency_key="k").id == run.id
+        assert (ended.name, ended.state) == ("mine", "succeeded")
+        assert [point.value for point in tandem.metrics(run.id, key="train/loss")] == [1.0]
+        assert [event.to_state for event in tandem.events(run.id)][-1] == "succeeded"
+        assert [attempt.number for attempt in tandem.attempts(run.id)] == [1]
+        assert [found.id for found in tandem.runs().items] == [run.id]
+        assert "".join(tandem.follow_logs(run.id)) == tandem.logs(run.id) == ""
+        assert tandem.health().status == "ready"
+        assert "quick/instant" in [preset.name for preset in tandem.presets()]
+
+    def test_a_refusal_carries_the_problem(self, stage: Stage) -> None:
+        tandem = TandemClient("http://localhost", transport=stage.transport)
+
+        with pytest.raises(TandemApiError) as caught:
+            tandem.launch(RunRequest(spec=a_spec()))
+
+        assert caught.value.problem.code == "spec_refused"
+        assert caught.value.problem.advice
+        assert [error.field for error in caught.value.problem.errors] == ["data.dataset.name"]
+
+    def test_a_wait_that_is_too_short_says_where_the_run_is(self, stage: Stage) -> None:
+        tandem = TandemClient("http://localhost", transport=stage.transport)
+        run_id = a_started_run(stage)
+
+        with pytest.raises(TimeoutError, match="starting"):
+            tandem.wait(run_id, timeout_s=0, poll_s=0)
+
+    def test_without_a_service_it_says_how_to_start_one(self) -> None:
+        with (
+            TandemClient("http://127.0.0.1:9", timeout_s=2) as tandem,
+            pytest.raises(ServiceUnreachable, match="tandem up"),
+        ):
+            tandem.runs()

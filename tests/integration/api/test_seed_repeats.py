@@ -1,0 +1,328 @@
+"""Pairs with further seeds: what is launched, what is reused, and verdicts that rest on all."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from rich.text import Text
+
+from configs.conclusions import conclude
+from configs.protocol.names import RunFile
+from configs.protocol.report import Comparison, NoiseFloor, Report, ReportInputs
+from configs.spec.jobs import ReportSpec
+from service.cli.comparisons import format_gains, format_verdict
+from service.cli.repeat import format_pair
+from service.client import TandemApiError, TandemClient
+from service.domain.ports import Node
+from service.usecases.baselines.comparisons import comparison_tags
+from service.usecases.report_inputs import build_report_inputs
+from tests.support.factories import a_bckd_spec, a_spec
+from tests.support.service.baseline_pairs import (
+    a_comparison,
+    a_pair,
+    end,
+    make_report,
+    start,
+    train,
+)
+from tests.support.service.stage import Stage
+from tests.support.workers.saved_detections import Runs
+from workers.report.results.report import build_report
+
+
+@pytest.fixture
+def client(stage: Stage) -> Iterator[TandemClient]:
+    with TandemClient("http://localhost", transport=stage.transport) as made:
+        yield made
+
+
+def succeed(stage: Stage, *pairs: tuple[str, str]) -> None:
+    for run_id, baseline_id in pairs:
+        train(stage, baseline_id, 0.307)
+        train(stage, run_id, 0.33, tracked=True)
+
+
+def over_seeds(stage: Stage, *runs: str, **changes: Any) -> Comparison:
+    baselines = tuple(stage.run(run)["baseline"] for run in runs)
+    fields = {"runs": runs, "baselines": baselines, "seed_spread": "pairs"}
+    return a_comparison(runs[0], baselines[0], **(fields | changes))
+
+
+def of_one_pair(stage: Stage, run: str) -> Comparison:
+    baseline = stage.run(run)["baseline"]
+    return a_comparison(run, baseline, seed_spread="unknown", verdict="cannot_tell", images=500)
+
+
+class TestRepeat:
+    def test_what_is_missing_is_launched_with_the_seeds_that_follow(
+        self, stage: Stage, client: TandemClient
+    ) -> None:
+        run_id, baseline_id = a_pair(stage, seed=4)
+
+        repeated = client.repeat(run_id, seeds=3)
+
+        first, *new = repeated.pairs
+        assert (first.seed, first.run_id, first.baseline_run_id, first.is_new) == (
+            4,
+            run_id,
+            baseline_id,
+            False,
+        )
+        assert [(pair.seed, pair.is_new) for pair in new] == [(5, True), (6, True)]
+        for pair in new:
+            run, baseline = stage.run(pair.run_id), stage.run(pair.baseline_run_id)
+            assert run["spec"] == stage.run(run_id)["spec"] | {"seed": pair.seed}
+            assert baseline["spec"]["seed"] == pair.seed
+            assert run["baseline"] == pair.baseline_run_id
+            assert run["name"].endswith(f", seed {pair.seed}")
+        assert format_pair(first).endswith("are there already.")
+        assert f"launched {new[0].run_id}" in format_pair(new[0])
+
+    def test_again_it_launches_nothing_from_whichever_of_the_runs(
+        self, stage: Stage, client: TandemClient
+    ) -> None:
+        run_id, _ = a_pair(stage)
+        first = client.repeat(run_id, seeds=3)
+
+        for again in (
+            client.repeat(run_id, seeds=3),
+            client.repeat(first.pairs[2].run_id, seeds=2),
+        ):
+            assert [pair.run_id for pair in again.pairs] == [pair.run_id for pair in first.pairs]
+            assert not any(pair.is_new for pair in again.pairs)
+        answer = stage.http.post(f"/v1/runs/{run_id}:repeat", json={"seeds": 3})
+        assert answer.status_code == 200
+        assert len(stage.http.get("/v1/runs").json()["items"]) == 6
+
+    def test_a_run_of_the_same_seed_counts_once_and_one_that_ended_badly_does_not(
+        self, stage: Stage, client: TandemClient
+    ) -> None:
+        run_id, _ = a_pair(stage)
+        stage.launch(spec=a_bckd_spec())
+        lost = stage.launch(spec=a_bckd_spec(seed=1))
+        stage.http.post(f"/v1/runs/{lost['id']}:cancel")
+
+        repeated = client.repeat(run_id, seeds=2)
+
+        assert [(pair.seed, pair.is_new) for pair in repeated.pairs] == [(0, False), (1, True)]
+        assert repeated.pairs[0].run_id == run_id
+        assert repeated.pairs[1].run_id != lost["id"]
+        assert repeated.pairs[1].baseline_run_id == lost["baseline"]
+
+    def test_packed_each_new_pair_is_one_job(self, stage: Stage, client: TandemClient) -> None:
+        run_id, _ = a_pair(stage)
+        stage.cluster.cluster_nodes = (Node(8.0, 0.0, 8.0, 0.0, "n1"),)
+
+        repeated = client.repeat(run_id, seeds=3, pack=True)
+        stage.turn()
+
+        packs = [job for job in stage.cluster.job_requests if job.startswith("p")]
+        assert len(packs) == 2
+        assert {stage.run(pair.run_id)["state"] for pair in repeated.pairs} == {"starting"}
+
+    def test_a_pair_that_was_launched_packed_is_repeated_packed(
+        self, stage: Stage, client: TandemClient
+    ) -> None:
+        stage.add_dataset()
+        stage.add_teacher()
+        stage.cluster.cluster_nodes = (Node(8.0, 0.0, 8.0, 0.0, "n1"),)
+        run = stage.launch(spec=a_bckd_spec(), pack=True)
+
+        client.repeat(run["id"], seeds=2)
+        stage.turn()
+
+        assert len([job for job in stage.cluster.job_requests if job.startswith("p")]) == 2
+
+    @pytest.mark.parametrize("seeds", [1, 33])
+    def test_seeds_are_two_to_thirty_two(self, stage: Stage, seeds: int) -> None:
+        run_id, _ = a_pair(stage)
+
+        answer = stage.http.post(f"/v1/runs/{run_id}:repeat", json={"seeds": seeds})
+
+        assert answer.status_code == 422
+
+    def test_what_cannot_be_repeated_is_refused_with_what_to_do(
+        self, stage: Stage, client: TandemClient
+    ) -> None:
+        run_id, baseline_id = a_pair(stage)
+        alone = stage.launch(spec=a_spec(seed=8))["id"]
+        single = stage.launch(spec=a_bckd_spec(seed=9), baseline="off")["id"]
+        lost = stage.launch(spec=a_bckd_spec(seed=7))
+        stage.http.post(f"/v1/runs/{lost['baseline']}:cancel")
+        succeed(stage, (run_id, baseline_id))
+        job = stage.run(run_id)["report"]
+        expected = {
+            baseline_id: f"`tandem repeat {run_id}`",
+            alone: "nothing to compare",
+            single: "without --no-baseline",
+            lost["id"]: f"`tandem retry {lost['baseline']}`",
+            job: "does not train",
+        }
+
+        for refused, what_to_do in expected.items():
+            with pytest.raises(TandemApiError, match="cannot be repeated") as told:
+                client.repeat(refused, seeds=3)
+            assert what_to_do in str(told.value)
+        answer = stage.http.post(f"/v1/runs/{single}:repeat", json={"seeds": 3})
+        assert (answer.status_code, answer.json()["code"]) == (409, "nothing_to_repeat")
+        assert answer.json()["advice"]
+
+    def test_a_run_whose_dataset_was_replaced_is_refused(
+        self, stage: Stage, client: TandemClient
+    ) -> None:
+        run_id, _ = a_pair(stage)
+        stage.forget(
+            'UPDATE datasets SET manifest = replace(manifest, \'"digest":"0\', \'"digest":"1\')'
+        )
+
+        with pytest.raises(TandemApiError, match="its dataset is not the one"):
+            client.repeat(run_id, seeds=3)
+
+
+class TestRenewal:
+    def test_a_report_has_all_pairs_of_its_family_that_have_succeeded(
+        self, any_stage: Stage
+    ) -> None:
+        first = a_pair(any_stage)
+        others = [any_stage.launch(spec=a_bckd_spec(seed=seed)) for seed in (1, 2, 3)]
+        equal = any_stage.launch(spec=a_bckd_spec())
+        other_family = any_stage.launch(spec=a_bckd_spec(distillation={"method": "pkd"}))
+        second, third, unfinished = ((run["id"], run["baseline"]) for run in others)
+        succeed(any_stage, first, second, third)
+        train(any_stage, unfinished[1], 0.3)
+        for run in (equal, other_family):
+            train(any_stage, run["id"], 0.33)
+
+        dossiers = [
+            build_report_inputs(ReportSpec(run=run, tags={}), ctx=any_stage.ctx)
+            for run in (second[0], equal["id"], other_family["id"])
+        ]
+
+        taught = [[run.id for run in one.runs if run.role == "distilled"] for one in dossiers]
+        assert taught == [
+            [second[0], first[0], third[0]],
+            [equal["id"], second[0], third[0]],
+            [other_family["id"]],
+        ]
+        family = [run for run in dossiers[0].runs if run.role == "distilled"]
+        assert len({run.seedless_digest for run in family}) == 1
+        assert all(run.baseline for run in family)
+
+    def test_a_further_pair_renews_the_verdict_of_the_earlier_ones(
+        self, stage: Stage, client: TandemClient
+    ) -> None:
+        first = a_pair(stage)
+        succeed(stage, first)
+        make_report(stage, stage.run(first[0])["report"], of_one_pair(stage, first[0]))
+        before = client.run(first[0]).comparison
+        assert before is not None
+        assert (before.verdict, before.seed_spread) == ("cannot_tell", "unknown")
+        assert f"tandem repeat {first[0]} --seeds 3" in before.conclusion
+        new = client.repeat(first[0], seeds=2).pairs[1]
+        succeed(stage, (new.run_id, new.baseline_run_id))
+        report = stage.run(new.run_id)["report"]
+
+        make_report(stage, report, over_seeds(stage, first[0], new.run_id))
+
+        for run_id in (first[0], new.run_id):
+            found = client.run(run_id)
+            assert found.comparison is not None
+            assert (found.comparison.verdict, found.comparison.seed_spread) == ("helps", "pairs")
+            assert "over 2 seeds" in found.comparison.conclusion
+            assert found.report_run_id == report
+            tags = stage.tracker.tags[f"m-{run_id}"]
+            assert tags["tandem.verdict"] == "helps"
+            assert tags["tandem.conclusion"] == found.comparison.conclusion
+
+    def test_a_report_that_is_read_late_does_not_replace_one_with_more_pairs(
+        self, stage: Stage
+    ) -> None:
+        first = a_pair(stage)
+        other = stage.launch(spec=a_bckd_spec(seed=1))
+        second = (other["id"], other["baseline"])
+        succeed(stage, first, second)
+        late, early = (stage.run(run)["report"] for run in (first[0], second[0]))
+        make_report(stage, early, over_seeds(stage, first[0], second[0]))
+
+        make_report(stage, late, of_one_pair(stage, first[0]))
+
+        assert stage.run(first[0])["comparison"]["verdict"] == "helps"
+
+    def test_an_equal_run_has_the_verdict_of_its_family(self, stage: Stage) -> None:
+        stage.cluster.cluster_nodes = (Node(8.0, 0.0, 8.0, 0.0, "n1"),)
+        first = a_pair(stage)
+        equal = stage.launch(spec=a_bckd_spec())["id"]
+        other = stage.launch(spec=a_bckd_spec(seed=1))
+        second = (other["id"], other["baseline"])
+        succeed(stage, first)
+        train(stage, equal, 0.33)
+        make_report(stage, stage.run(equal)["report"], of_one_pair(stage, equal))
+        succeed(stage, second)
+
+        make_report(stage, stage.run(second[0])["report"], over_seeds(stage, first[0], second[0]))
+
+        assert stage.run(equal)["comparison"]["seed_spread"] == "pairs"
+
+    def test_a_verdict_that_an_older_version_stored_is_shown_under_the_rule(
+        self, stage: Stage
+    ) -> None:
+        first = a_pair(stage)
+        succeed(stage, first)
+        make_report(stage, stage.run(first[0])["report"], of_one_pair(stage, first[0]))
+        stage.forget(
+            "UPDATE comparisons SET is_shown = 0, document = '"
+            + '{"runs":["RUN"],"baselines":["BASE"],"trial":null,"parts":{"bbox_mAP":'.replace(
+                "RUN", first[0]
+            ).replace("BASE", first[1])
+            + '{"run":0.33,"baseline":0.307,"difference":0.023,"low":0.011,"high":0.035}},'
+            + '"teacher_map":0.4,"gap_closed":0.41,"verdict":"helps","basis":"The 500 validation '
+            + "images were resampled, and nothing else: there is one seed.\"}'"
+        )
+
+        stage.turn()
+
+        found = stage.run(first[0])["comparison"]
+        assert (found["verdict"], found["seed_spread"]) == ("cannot_tell", "unknown")
+        assert stage.tracker.tags[f"m-{first[0]}"]["tandem.verdict"] == "cannot_tell"
+
+
+NOISE = NoiseFloor(runs=4, freedom=3, deviation=0.001, floor=0.0045)
+
+
+@pytest.mark.parametrize(("pairs", "noise"), [(1, None), (1, NOISE), (3, None)])
+def test_shell_api_report_and_mlflow_say_the_same_words(
+    stage: Stage, client: TandemClient, pairs: int, noise: NoiseFloor | None
+) -> None:
+    """From the files of real runs, through the report that a worker would write."""
+    first = a_pair(stage)
+    others = [stage.launch(spec=a_bckd_spec(seed=seed)) for seed in range(1, pairs)]
+    runs = [first, *((run["id"], run["baseline"]) for run in others)]
+    succeed(stage, *runs)
+    files = Runs(stage.home / "runs")
+    for seed, (run_id, baseline_id) in enumerate(runs):
+        files.leave(run_id, student=0.85 + 0.01 * seed, teacher=0.95, seed=seed)
+        files.leave(baseline_id, student=0.3, teacher=0.95, seed=seed + 10)
+    report_id = stage.run(first[0])["report"]
+    start(stage, report_id)
+    dossier = build_report_inputs(ReportSpec(run=first[0], tags={}), ctx=stage.ctx)
+    written = build_report(ReportInputs.model_validate(dossier.model_copy(update={"noise": noise})))
+    file = stage.home / "runs" / report_id / RunFile.REPORT_JSON
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(written.model_dump_json())
+    end(stage, report_id, "succeeded", exit_code=0)
+
+    view = client.run(first[0]).comparison
+
+    assert view is not None
+    (comparison,) = written.comparisons
+    sentence = conclude(comparison)
+    assert Report.model_validate_json(file.read_text()).conclusion == sentence
+    assert view.conclusion == sentence
+    assert comparison_tags(comparison)["tandem.conclusion"] == sentence
+    assert stage.tracker.tags[f"m-{first[0]}"]["tandem.conclusion"] == sentence
+    assert Text.from_markup(format_verdict(view)).plain.startswith(sentence)
+    is_known = pairs > 1 or noise is not None
+    assert (view.verdict == "helps") == is_known
+    assert ("is not known from one seed" in sentence) != is_known
+    assert [pair.seed for pair in view.gains] == list(range(pairs))
+    assert (format_gains(view) is None) == (pairs == 1)

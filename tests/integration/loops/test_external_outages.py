@@ -1,0 +1,143 @@
+"""What happens to a run when an outside system refuses it, forgets it or comes back late."""
+
+import pytest
+
+from configs.protocol.failure import FailureReason
+from configs.protocol.records import Record
+from service.adapters.files import LocalFiles
+from service.domain.errors import JobRefused
+from service.domain.ports import JobRequest
+from service.usecases.runs.logs import follow_logs
+from tests.support.factories import a_spec
+from tests.support.service.runs import (
+    a_started_run,
+    deliver,
+    metrics,
+    outcome,
+    step_quietly,
+    write_spool,
+)
+from tests.support.service.stage import Stage
+
+
+class TestTracker:
+    """MLflow is away, or has lost a run."""
+
+    def test_no_shipment_is_tried_while_it_is_away(self, stage: Stage) -> None:
+        run_id = a_run_with_records_left(stage)
+        stage.tracker.is_reachable = False
+
+        step_quietly(stage, "reconcile")
+        step_quietly(stage, "settle")
+
+        assert list(stage.cluster.job_requests) == [f"{run_id}-a1"]
+
+    def test_a_shipment_that_failed_is_followed_by_another(self, stage: Stage) -> None:
+        run_id = a_run_with_records_left(stage)
+        stage.turn()
+        stage.cluster.set_job_state(f"{run_id}-a1-ship1", "failed", exit_code=20)
+
+        stage.turn()
+
+        assert f"{run_id}-a1-ship2" in stage.cluster.job_requests
+        assert stage.tracker.statuses == {}
+
+    def test_a_run_that_was_deleted_there_holds_up_no_other(self, stage: Stage) -> None:
+        deleted, kept = a_started_run(stage), a_started_run(stage)
+        for run_id in (deleted, kept):
+            stage.tracker.runs[run_id] = f"m-{run_id}"
+            stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=1)
+        stage.tracker.deleted.add(f"m-{deleted}")
+
+        step_quietly(stage, "reconcile")
+        step_quietly(stage, "settle")
+
+        assert stage.tracker.statuses == {f"m-{kept}": "FAILED"}
+        with stage.ctx.store.transaction() as uow:
+            assert uow.runs.not_synced() == []
+
+
+class TestJobs:
+    """Ray refuses a job, or we stop it."""
+
+    def test_why_a_job_is_refused_is_told_once(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(order: JobRequest) -> None:
+            raise JobRefused(order.submission_id, "no agent")
+
+        monkeypatch.setattr(stage.cluster, "submit", refuse)
+        run_id = a_started_run(stage)
+        stage.turn()
+
+        events = stage.http.get(f"/v1/runs/{run_id}/events").json()
+
+        assert "no agent" in stage.run(run_id)["message"]
+        assert [event["kind"] for event in events] == ["launched", "moved", "refused"]
+
+    def test_a_trainer_that_we_stopped_was_stalled_and_not_preempted(self, stage: Stage) -> None:
+        run_id = a_started_run(stage)
+        deliver(stage, run_id, [])
+        stage.cluster.ignores_stops = True
+        stage.clock.advance(301)
+        stage.turn()
+
+        said = outcome(stage, "failed").model_copy(update={"reason": FailureReason.PREEMPTED})
+        deliver(stage, run_id, [said])
+        stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=20)
+        stage.reconciler.run_once()
+
+        assert stage.run(run_id)["reason"] == "stalled"
+
+
+def test_records_behind_a_delivery_that_comes_in_between_are_taken(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = a_started_run(stage)
+    said = outcome(stage, "failed").model_copy(update={"reason": FailureReason.NAN_LOSS})
+    records: list[Record] = [metrics(stage, 1, loss=1.0), said]
+    write_spool(stage, run_id, records)
+    read = LocalFiles.spool_records
+
+    def read_slowly(files: LocalFiles, which: str, position: int) -> list[Record]:
+        found = read(files, which, position)
+        if position == 0:
+            deliver(stage, run_id, records[:1])
+        return found
+
+    monkeypatch.setattr(LocalFiles, "spool_records", read_slowly)
+    stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=10)
+    stage.reconciler.run_once()
+
+    assert stage.run(run_id)["reason"] == "nan_loss"
+
+
+def test_following_a_log_that_does_not_grow_gives_the_thread_back(stage: Stage) -> None:
+    run_id = a_started_run(stage)
+
+    texts = follow_logs(run_id, ctx=stage.ctx)
+
+    assert [next(texts), next(texts)] == [None, None]
+
+
+def test_a_name_that_no_shell_takes_is_refused(stage: Stage) -> None:
+    stage.add_dataset()
+
+    response = stage.http.post("/v1/runs", json={"spec": a_spec(), "name": "a\x00b"})
+
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "name"
+
+
+def test_a_fault_of_the_whole_spec_reads_as_a_sentence(stage: Stage) -> None:
+    response = stage.http.post("/v1/runs", json={"spec": a_spec(distillation={"method": "bckd"})})
+
+    assert response.json()["detail"].startswith("distillation.method is bckd")
+
+
+def a_run_with_records_left(stage: Stage) -> str:
+    run_id = a_started_run(stage)
+    write_spool(stage, run_id, [outcome(stage, "succeeded")])
+    stage.tracker.runs[run_id] = "m1"
+    stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
+    return run_id

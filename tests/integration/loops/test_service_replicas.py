@@ -1,0 +1,128 @@
+"""Several services over one database: each run is looked after by one, and ends once."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from service.domain.errors import LeaseLost
+from service.domain.ports import Job, Node
+from service.domain.runs import Event
+from service.usecases.attempts.finish import end_attempt
+from tests.support.factories import a_spec
+from tests.support.service.replicas import Replica, replica
+from tests.support.service.stage import Stage
+
+
+@pytest.fixture
+def stage(any_stage: Stage) -> Stage:
+    """Every test here is for both kinds of databases."""
+    return any_stage
+
+
+@pytest.fixture
+def a(stage: Stage) -> Iterator[Replica]:
+    with replica(stage, "a") as made:
+        yield made
+
+
+@pytest.fixture
+def b(stage: Stage) -> Iterator[Replica]:
+    with replica(stage, "b") as made:
+        yield made
+
+
+def test_a_run_has_one_service_and_another_one_takes_over_when_it_is_silent(
+    stage: Stage, a: Replica, b: Replica
+) -> None:
+    run_id = a_started_run(stage, a)
+    stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=-9)
+    b.turn()
+    assert stage.run(run_id)["state"] == "starting"
+
+    b.clock.advance(16)
+    b.turn()
+
+    assert stage.run(run_id)["state"] in ("queued", "starting")
+    assert [one.details for one in events(stage, run_id) if one.kind == "lease"] == [
+        "Looked after by b instead of a."
+    ]
+
+
+def test_one_that_lost_its_lease_cannot_end_a_run(stage: Stage, a: Replica, b: Replica) -> None:
+    run_id = a_started_run(stage, a)
+    with a.ctx.store.transaction() as uow:
+        run = uow.runs.get(run_id)
+    b.clock.advance(16)
+    b.turn()
+
+    with pytest.raises(LeaseLost):
+        end_attempt(run, Job("failed", exit_code=-9), ctx=a.ctx)
+
+    assert stage.run(run_id)["state"] == "starting"
+    assert stage.run(run_id)["attempt"] == 1
+
+
+@pytest.mark.parametrize("ahead_s", [-600.0, 600.0])
+def test_a_clock_that_is_wrong_loses_no_run(stage: Stage, a: Replica, ahead_s: float) -> None:
+    run_id = a_started_run(stage, a)
+    stage.cluster.set_job_state(f"{run_id}-a1", "running")
+    with replica(stage, "wrong", ahead_s=ahead_s) as wrong:
+        for _ in range(20):
+            for one in (a, wrong):
+                with suppress(LeaseLost):
+                    one.turn()
+                one.clock.advance(5)
+            stage.clock.advance(5)
+            stage.http.post(
+                f"/v1/runs/{run_id}/attempts/1/deliveries", json={"first": 0, "records": []}
+            )
+
+    assert stage.run(run_id)["state"] == "running"
+    assert stage.cluster.stopped == []
+
+
+def test_all_at_once_they_start_every_run_once(stage: Stage) -> None:
+    stage.cluster.cluster_nodes = (Node(100.0, 0.0, 100.0, 0.0, "n1"),)
+    stage.add_dataset()
+    runs = [stage.launch(spec=a_spec())["id"] for _ in range(12)]
+    failures: list[Exception] = []
+    together = threading.Barrier(4)
+
+    def work(name: str) -> None:
+        with replica(stage, name) as one:
+            together.wait(timeout=10)
+            for _ in range(5):
+                try:
+                    one.turn()
+                except Exception as error:
+                    failures.append(error)
+                one.clock.advance(7)
+
+    threads = [threading.Thread(target=work, args=(f"replica-{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+    assert [stage.run(run)["attempt"] for run in runs] == [1] * 12
+    assert set(stage.cluster.job_requests) == {f"{run}-a1" for run in runs}
+    starts = Counter(
+        event.run_id for run in runs for event in events(stage, run) if event.to_state == "starting"
+    )
+    assert set(starts.values()) == {1}
+
+
+def a_started_run(stage: Stage, by: Replica) -> str:
+    stage.add_dataset()
+    run_id: str = stage.launch(spec=a_spec())["id"]
+    by.turn()
+    return run_id
+
+
+def events(stage: Stage, run_id: str) -> list[Event]:
+    with stage.ctx.store.transaction() as uow:
+        return uow.events.of_run(run_id)

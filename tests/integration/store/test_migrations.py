@@ -1,0 +1,142 @@
+"""The schema goes up and down on both databases, with rows in it, and by one service at a time."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, text
+
+from service.domain.errors import SchemaUnknown
+from service.store.database import Database
+from service.store.engine import open_for_reading
+from service.store.schema import current_revision, downgrade, revisions, schema_transaction, upgrade
+from service.store.tables import Base
+from tests.support.service.database_rows import fill, rows_of
+from tests.support.service.postgres import Postgres
+
+NEWEST = revisions()[-1]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of each kind with nothing in it."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'tandem.db'}"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    made = server.empty()
+    yield made
+    server.drop(made)
+
+
+def test_rows_survive_an_upgrade_to_the_schema_that_is_there(url: str) -> None:
+    with schema_transaction(url) as connection:
+        upgrade(connection)
+        fill(connection)
+        before = rows_of(connection)
+
+    with schema_transaction(url) as connection:
+        upgrade(connection)
+        assert rows_of(connection) == before
+        assert differences(connection) == []
+
+
+def test_the_schema_goes_down_to_nothing_and_up_again(url: str) -> None:
+    with schema_transaction(url) as connection:
+        upgrade(connection)
+        fill(connection)
+        downgrade(connection, "base")
+        assert rows_of(connection) == {}
+        upgrade(connection)
+        assert differences(connection) == []
+
+
+def test_migrating_twice_changes_nothing(url: str) -> None:
+    database = Database(url)
+    database.migrate()
+    with schema_transaction(url) as connection:
+        fill(connection)
+        before = rows_of(connection)
+
+    database.migrate()
+
+    with schema_transaction(url) as connection:
+        assert rows_of(connection) == before
+    database.close()
+
+
+def test_a_migration_that_fails_leaves_the_schema_as_it_was(url: str) -> None:
+    def upgrade_and_fail() -> None:
+        with schema_transaction(url) as connection:
+            upgrade(connection)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        upgrade_and_fail()
+
+    with schema_transaction(url) as connection:
+        assert current_revision(connection) is None
+        upgrade(connection)
+        assert differences(connection) == []
+
+
+def test_a_newer_database_is_refused_in_a_sentence_and_left_alone(url: str) -> None:
+    database = Database(url)
+    database.migrate()
+    with schema_transaction(url) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    with pytest.raises(SchemaUnknown, match="revision 9999") as told:
+        database.migrate()
+
+    assert told.value.advice is not None
+    assert NEWEST in str(told.value)
+    with schema_transaction(url) as connection:
+        assert current_revision(connection) == "9999"
+    database.close()
+
+
+@pytest.mark.parametrize("revision", ["0001", "0014"])
+def test_a_database_from_before_the_first_release_is_refused_and_left_alone(
+    url: str, revision: str
+) -> None:
+    database = Database(url)
+    database.migrate()
+    with schema_transaction(url) as connection:
+        connection.execute(text(f"UPDATE alembic_version SET version_num = '{revision}'"))
+
+    with pytest.raises(SchemaUnknown, match=r"older Tandem .* new TANDEM_HOME"):
+        database.migrate()
+
+    with schema_transaction(url) as connection:
+        assert current_revision(connection) == revision
+    database.close()
+
+
+def test_two_services_that_start_at_once_on_an_empty_database_both_come_up(url: str) -> None:
+    code = (
+        "import sys; from service.store.database import Database; Database(sys.argv[1]).migrate()"
+    )
+    starts = [
+        subprocess.Popen([sys.executable, "-c", code, url], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [start.communicate(timeout=60)[1] for start in starts]
+
+    assert [start.returncode for start in starts] == [0, 0], said
+    engine = open_for_reading(url)
+    with engine.begin() as connection:
+        assert differences(connection) == []
+        assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar() == 1
+    engine.dispose()
+
+
+def differences(connection: Connection) -> list[object]:
+    context = MigrationContext.configure(
+        connection, opts={"compare_type": True, "compare_server_default": False}
+    )
+    return list(compare_metadata(context, Base.metadata))

@@ -1,0 +1,350 @@
+"""The store on SQLite and PostgreSQL: constraints, replays, time zones, leases, many threads."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
+
+from configs.catalog import parse_spec
+from configs.protocol.records import Metrics
+from service.domain.errors import DatabaseUnreachable, LeaseLost, RunNotFound
+from service.domain.repositories.runs import RunFilter
+from service.domain.runs import Attempt, Event
+from service.domain.scheduling.projects import Project
+from service.domain.states import RunState
+from service.store.database import Database
+from service.store.tables import RunRow
+from tests.support.factories import a_run, a_spec
+from tests.support.service.postgres import Postgres
+from tests.support.service.stage import open_stage
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+def test_a_sqlite_file_is_in_wal_mode_and_keeps_foreign_keys(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'tandem.db'}")
+    with database.transaction() as uow:
+        session = uow.runs._session
+        mode = session.scalar(text("PRAGMA journal_mode"))
+        keys = session.scalar(text("PRAGMA foreign_keys"))
+    database.close()
+
+    assert (mode, keys) == ("wal", 1)
+
+
+def test_an_event_of_no_run_is_refused(database: Database) -> None:
+    with pytest.raises(IntegrityError, match=r"(?i)foreign key"), database.transaction() as uow:
+        uow.events.add(Event("r" + "9" * 12, NOW, "user", "launched", "?"))
+
+
+def test_an_attempt_is_made_once(database: Database) -> None:
+    run = a_run()
+    with database.transaction() as uow:
+        uow.runs.add(run)
+        uow.attempts.add(Attempt(run.id, 1, f"{run.id}-a1", NOW))
+
+    with pytest.raises(IntegrityError, match=r"(?i)unique"), database.transaction() as uow:
+        uow.attempts.add(Attempt(run.id, 2, f"{run.id}-a1", NOW))
+
+
+def test_what_a_failed_transaction_wrote_is_gone(database: Database) -> None:
+    def add_and_fail() -> None:
+        with database.transaction() as uow:
+            uow.runs.add(a_run())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        add_and_fail()
+
+    with pytest.raises(RunNotFound), database.transaction() as uow:
+        uow.runs.get(a_run().id)
+
+
+def test_a_metric_that_comes_again_keeps_its_first_value(database: Database) -> None:
+    run = a_run()
+    first = Metrics(at=NOW, attempt=1, step=1, values={"train/loss": 2.0})
+    again = Metrics(at=NOW, attempt=2, step=1, values={"train/loss": 9.0, "train/lr": 0.1})
+    with database.transaction() as uow:
+        uow.runs.add(run)
+        uow.metric_points.add(run.id, [first])
+        uow.metric_points.add(run.id, [again])
+
+        points = uow.metric_points.of_run(run.id, key=None)
+
+    assert [(p.key, p.value) for p in points] == [("train/loss", 2.0), ("train/lr", 0.1)]
+
+
+def test_times_come_back_aware_and_in_utc(database: Database) -> None:
+    elsewhere = timezone(timedelta(hours=9))
+    run = a_run(created_at=NOW.astimezone(elsewhere), last_seen_at=NOW)
+    with database.transaction() as uow:
+        uow.runs.add(run)
+
+    with database.transaction() as uow:
+        stored = uow.runs.get(run.id)
+
+    assert stored.created_at == NOW
+    assert stored.created_at.utcoffset() == timedelta(0)
+
+
+def test_a_run_keeps_everything_it_has(database: Database) -> None:
+    run = a_run(
+        attempt=2,
+        latest={"train/loss": 0.5},
+        behind={"service": 0, "mlflow": 120},
+        best_map=0.3,
+        message="ü",
+        desired="cancelled",
+    )
+    with database.transaction() as uow:
+        uow.runs.add(replace(run, message=""))
+        uow.runs.save(run)
+
+    with database.transaction() as uow:
+        assert uow.runs.get(run.id) == run
+
+
+def test_threads_that_read_and_write_at_once_lose_nothing(database: Database) -> None:
+    run = a_run()
+    with database.transaction() as uow:
+        uow.runs.add(run)
+
+    def count_up() -> None:
+        for _ in range(20):
+            with database.transaction() as uow:
+                current = uow.runs.get_for_update(run.id)
+                uow.runs.save(replace(current, next_spool_position=current.next_spool_position + 1))
+
+    threads = [threading.Thread(target=count_up) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    with database.transaction() as uow:
+        assert uow.runs.get(run.id).next_spool_position == 80
+
+
+def test_threads_that_add_runs_at_once_give_each_a_place(database: Database) -> None:
+    def add(thread: int) -> None:
+        for number in range(5):
+            with database.transaction() as uow:
+                uow.runs.lock_inserts()
+                uow.runs.add(a_run(id=f"r{thread}{number}"))
+
+    at_once(add, threads=4)
+
+    with database.transaction() as uow:
+        orders = uow.runs._session.scalars(select(RunRow.sequence).order_by(RunRow.sequence)).all()
+    assert list(orders) == list(range(1, 21))
+
+
+def test_a_run_belongs_to_one_owner_until_its_time_is_over(database: Database) -> None:
+    with database.transaction() as uow:
+        uow.runs.add(a_run(state=RunState.RUNNING))
+
+    assert claimed(database, "a") == [(a_run().id, None)]
+    assert claimed(database, "b") == []
+    assert claimed(database, "a") == [(a_run().id, None)]
+    assert claimed(database, "b", later_s=31) == [(a_run().id, "a")]
+    with pytest.raises(LeaseLost), database.transaction() as uow:
+        uow.runs.get_for_update(a_run().id, owner="a")
+    with database.transaction() as uow:
+        uow.runs.release("b")
+        assert uow.runs.get_for_update(a_run().id, owner="a").id == a_run().id
+
+
+def test_of_owners_that_claim_at_once_each_run_gets_exactly_one(database: Database) -> None:
+    ids = [f"r{number:02}" for number in range(20)]
+    with database.transaction() as uow:
+        for run_id in ids:
+            uow.runs.add(a_run(id=run_id, state=RunState.RUNNING))
+    found: set[tuple[str, str]] = set()
+
+    def claim(owner: int) -> None:
+        for _ in range(5):
+            found.update((run, f"owner-{owner}") for run, _ in claimed(database, f"owner-{owner}"))
+
+    at_once(claim, threads=4)
+
+    with database.transaction() as uow:
+        rows = uow.runs._session.scalars(select(RunRow)).all()
+    assert sorted(found) == [(row.id, row.lease_owner) for row in rows]
+    assert [run for run, _ in sorted(found)] == ids
+
+
+def test_a_claim_does_not_wait_for_a_row_that_is_held(postgres: Postgres) -> None:
+    url = postgres.fresh()
+    holder, other = Database(url), Database(url)
+    with holder.transaction() as uow:
+        for name in ("held", "free"):
+            uow.runs.add(a_run(id=name, state=RunState.RUNNING))
+
+    with holder.transaction() as uow:
+        uow.runs.get_for_update("held")
+        assert [run for run, _ in claimed(other, "b")] == ["free"]
+
+    assert [run for run, _ in claimed(other, "b")] == ["held", "free"]
+    holder.close()
+    other.close()
+
+
+def test_a_duty_has_one_owner_until_its_time_is_over(database: Database) -> None:
+    def hold(owner: str, *, later_s: float = 0.0) -> bool:
+        now = NOW + timedelta(seconds=later_s)
+        with database.transaction() as uow:
+            return uow.leader_leases.acquire(
+                "queue", owner=owner, now=now, until=now + timedelta(seconds=15)
+            )
+
+    assert [hold("a"), hold("b"), hold("a", later_s=10)] == [True, False, True]
+    assert [hold("b", later_s=20), hold("b", later_s=26)] == [False, True]
+    with database.transaction() as uow:
+        uow.leader_leases.release("b")
+    assert hold("a", later_s=26)
+
+
+def test_a_project_that_nobody_set_has_no_limits(database: Database) -> None:
+    strict = Project("strict", weight=2.0, max_runs=1, max_gpus=0)
+    with database.transaction() as uow:
+        uow.projects.put(Project("strict"))
+        uow.projects.put(strict)
+
+        assert uow.projects.get("other") == Project("other")
+        assert uow.projects.all() == [strict]
+
+
+def test_runs_are_found_by_a_tag_whatever_its_letters(database: Database) -> None:
+    tags = {"team": "größe", "a.b": 'say "x"', "by": "100%'", "empty": ""}
+    with database.transaction() as uow:
+        uow.runs.add(a_run(id="tagged", spec=parse_spec(a_spec(tags=tags))))
+        uow.runs.add(a_run(id="plain"))
+
+        found = {
+            key: [run.id for run in uow.runs.page(RunFilter(tag=(key, value)))]
+            for key, value in tags.items()
+        }
+
+        assert found == {key: ["tagged"] for key in tags}
+        assert uow.runs.page(RunFilter(tag=("team", "other"))) == []
+        for key in ("none", 'o"k', "o'k", "$[0]", "%s"):
+            assert uow.runs.page(RunFilter(tag=(key, "größe"))) == []
+
+
+def test_runs_keep_their_order_through_pages_and_changes(database: Database) -> None:
+    ids = [f"r{number}" for number in range(5)]
+    over = {"state": RunState.FAILED, "mlflow_synced": False, "project": "p", "preset": "q"}
+    with database.transaction() as uow:
+        for run_id in ids:
+            uow.runs.add(a_run(id=run_id, **over))
+    for run_id in ids[::2]:
+        with database.transaction() as uow:
+            uow.runs.save(replace(uow.runs.get_for_update(run_id), message="changed"))
+
+    with database.transaction() as uow:
+        page = [run.id for run in uow.runs.page(RunFilter(project="p", preset="q", limit=2))]
+        rest = [run.id for run in uow.runs.page(RunFilter(before=page[-1]))]
+        assert page + rest == ids[::-1]
+        assert [run.id for run in uow.runs.in_states(RunState.FAILED)] == ids
+        assert [run.id for run in uow.runs.not_synced()] == ids
+
+
+def test_attempts_that_ended_come_in_the_order_in_which_they_did(database: Database) -> None:
+    with database.transaction() as uow:
+        uow.runs.add(a_run(state=RunState.RUNNING, attempt=3))
+        for number, minutes in ((1, 5), (2, 1), (3, None)):
+            ended = None if minutes is None else NOW + timedelta(minutes=minutes)
+            uow.attempts.add(Attempt(a_run().id, number, f"a{number}", NOW, ended_at=ended))
+
+        assert [one.number for one in uow.attempts.ended_since(NOW)] == [2, 1]
+        assert uow.attempts.current()[a_run().id].number == 3
+
+
+class TestTheDatabaseGoesAway:
+    """PostgreSQL is stopped, or drops its connections."""
+
+    def test_a_dropped_connection_is_not_handed_out_again(self, postgres: Postgres) -> None:
+        database = Database(postgres.fresh())
+        with database.transaction() as uow:
+            uow.runs.add(a_run())
+
+        assert postgres.cut() > 0
+
+        with database.transaction() as uow:
+            assert uow.runs.get(a_run().id) == a_run()
+        database.close()
+
+    def test_one_that_drops_in_the_middle_is_told_and_nothing_is_written(
+        self, postgres: Postgres
+    ) -> None:
+        database = Database(postgres.fresh())
+
+        def add_and_lose() -> None:
+            with database.transaction() as uow:
+                uow.runs.add(a_run())
+                postgres.cut()
+                uow.runs.get(a_run().id)
+                uow.runs.add(a_run(id="other"))
+
+        with pytest.raises(DatabaseUnreachable) as told:
+            add_and_lose()
+
+        assert "secret" not in str(told.value)
+        with pytest.raises(RunNotFound), database.transaction() as uow:
+            uow.runs.get(a_run().id)
+        database.close()
+
+    def test_a_service_answers_503_while_it_is_stopped_and_goes_on_by_itself(
+        self, postgres: Postgres, tmp_path: Path
+    ) -> None:
+        with open_stage(tmp_path, database_url=postgres.fresh()) as stage:
+            stage.add_dataset()
+            run_id = stage.launch(spec=a_spec())["id"]
+            postgres.stop()
+            try:
+                answers = [
+                    stage.http.get(f"/v1/runs/{run_id}"),
+                    stage.http.post("/v1/runs", json={"spec": a_spec()}),
+                    stage.http.post(f"/v1/runs/{run_id}:cancel"),
+                ]
+                with pytest.raises(DatabaseUnreachable):
+                    stage.reconciler.run_once()
+            finally:
+                postgres.start()
+
+            assert {answer.status_code for answer in answers} == {503}
+            assert {answer.json()["code"] for answer in answers} == {"database_unreachable"}
+            assert "secret" not in "".join(answer.text for answer in answers)
+            stage.turn()
+            assert stage.run(run_id)["state"] == "starting"
+            assert len(stage.http.get("/v1/runs").json()["items"]) == 1
+
+
+def claimed(
+    database: Database, owner: str, *, later_s: float = 0.0
+) -> list[tuple[str, str | None]]:
+    now = NOW + timedelta(seconds=later_s)
+    with database.transaction() as uow:
+        claims = uow.runs.lease(
+            RunState.RUNNING, owner=owner, now=now, until=now + timedelta(seconds=30)
+        )
+    return [(claim.run.id, claim.previous_owner) for claim in claims]
+
+
+def at_once(work: Callable[[int], None], *, threads: int) -> None:
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work, number) for number in range(threads)]:
+            done.result(timeout=60)

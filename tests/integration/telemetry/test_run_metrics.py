@@ -1,0 +1,335 @@
+"""Runs and sweeps at `/metrics`: there while they go on, cheap, whatever they are called."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from threading import Barrier
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import event
+
+from configs.protocol.names import RunFile
+from configs.protocol.records import Delivery, Metrics, PendingRecords, Record
+from configs.protocol.sweep_log import SweepEntry, TrialSuggested
+from configs.spec.sweep import SweepSpec
+from service.domain.runs import Attempt, transition
+from service.domain.states import RunState
+from service.domain.sweeps import Sweep, SweepState
+from service.store.database import Database
+from service.usecases.metrics import MetricsCollector
+from tests.support.factories import a_run, a_spec
+from tests.support.service.runs import a_started_run, metrics, outcome, progress
+from tests.support.service.simulated_sweep import a_sweep, closed, searching_sweep, trained
+from tests.support.service.stage import Stage
+
+NAME = 'the "quick" one\\n\\\\ größer 猫\u2028 {x="1"} '
+STATEMENTS_A_SCRAPE = 11
+"""Those that begin transactions are not counted."""
+
+
+def of_runs(stage: Stage) -> dict[str, dict[tuple[str, ...], float]]:
+    """What is told of the only run: by metric, by the labels that it does not always have."""
+    return scraped(stage, "tandem_run_", common=("run", "name", "project"))
+
+
+def of_sweeps(stage: Stage) -> dict[str, dict[tuple[str, ...], float]]:
+    return scraped(stage, "tandem_sweep_", common=("sweep", "name", "project"))
+
+
+def scraped(
+    stage: Stage, prefix: str, *, common: Sequence[str]
+) -> dict[str, dict[tuple[str, ...], float]]:
+    found: dict[str, dict[tuple[str, ...], float]] = {}
+    for name, labels, value in samples(stage):
+        if name.startswith(prefix):
+            more = tuple(text for key, text in labels.items() if key not in common)
+            found.setdefault(name.removeprefix(prefix), {})[more] = value
+    return found
+
+
+def samples(stage: Stage) -> Iterator[tuple[str, Mapping[str, str], float]]:
+    response = stage.http.get("/metrics")
+    assert response.status_code == 200
+    for family in text_string_to_metric_families(response.text):
+        for sample in family.samples:
+            yield sample.name, sample.labels, sample.value
+
+
+def tell(
+    stage: Stage,
+    run_id: str,
+    records: Sequence[Record],
+    *,
+    first: int = 0,
+    behind: PendingRecords | None = None,
+) -> None:
+    attempt = stage.run(run_id)["attempt"]
+    body = Delivery(first=first, records=tuple(records), pending_records=behind or {})
+    url = f"/v1/runs/{run_id}/attempts/{attempt}/deliveries"
+    assert stage.http.post(url, json=body.model_dump(mode="json")).is_success
+
+
+class TestOneRun:
+    """From its start to its end."""
+
+    def test_what_its_worker_said_last_is_told(self, any_stage: Stage) -> None:
+        stage = any_stage
+        run_id = a_started_run(stage)
+        values = {"train/loss": 2.5, "train/images_per_s": 8.0, "teacher/bbox_mAP": 0.5}
+        said = Metrics(at=stage.clock.now(), attempt=1, step=1, values=values)
+        behind: PendingRecords = {"service": 3, "mlflow": 120}
+        tell(stage, run_id, [progress(stage), said, metrics(stage, 1, mAP=0.25)], behind=behind)
+        stage.clock.advance(7)
+
+        assert of_runs(stage) == {
+            "progress_ratio": {(): 0.25},
+            "images_per_second": {(): 8.0},
+            "seconds_left": {(): 3.0},
+            "heartbeat_age_seconds": {(): 7.0},
+            "attempts": {(): 1.0},
+            "loss": {("loss",): 2.5},
+            "map": {("bbox_mAP", "student"): 0.25, ("bbox_mAP", "teacher"): 0.5},
+            "pending_records": {("mlflow",): 120.0, ("service",): 0.0},
+        }
+        assert stage.run(run_id)["pending_records"] == {"service": 0, "mlflow": 120}
+
+    def test_a_run_that_starts_is_there_before_its_worker_speaks(self, stage: Stage) -> None:
+        stage.add_dataset()
+        stage.launch(spec=a_spec())
+        assert of_runs(stage) == {}
+        stage.turn()
+        stage.clock.advance(4)
+
+        assert of_runs(stage) == {"attempts": {(): 1.0}, "heartbeat_age_seconds": {(): 4.0}}
+
+    def test_a_run_that_leaves_takes_its_series_along(self, stage: Stage) -> None:
+        run_id = a_started_run(stage)
+        tell(stage, run_id, [progress(stage), metrics(stage, 1, loss=1.0)])
+        assert of_runs(stage)
+        tell(stage, run_id, [outcome(stage, "succeeded")], first=2)
+        stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
+        stage.turn()
+
+        assert of_runs(stage) == {}
+
+    def test_another_attempt_keeps_what_the_last_one_said(self, stage: Stage) -> None:
+        run_id = a_started_run(stage)
+        tell(stage, run_id, [progress(stage)], behind={"service": 1, "mlflow": 40})
+        stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=-9)
+        stage.turn()
+        assert of_runs(stage) == {}
+        stage.clock.advance(10)
+        stage.turn()
+
+        seen = of_runs(stage)
+
+        assert (seen["attempts"], seen["progress_ratio"]) == ({(): 2.0}, {(): 0.25})
+        assert seen["pending_records"][("mlflow",)] == 40
+
+    def test_the_number_of_a_worker_that_is_heard_no_more_stays(self, stage: Stage) -> None:
+        run_id = a_started_run(stage)
+        tell(stage, run_id, [], behind={"service": 0, "mlflow": 12})
+        stage.clock.advance(50)
+        tell(stage, run_id, [])
+
+        assert of_runs(stage)["pending_records"] == {("service",): 0, ("mlflow",): 12}
+
+    def test_a_name_may_be_any_text(self, any_stage: Stage) -> None:
+        any_stage.add_dataset()
+        any_stage.launch(spec=a_spec(), name=NAME, project="other")
+        any_stage.turn()
+
+        assert named(any_stage) == {(NAME, "other")}
+
+    def test_a_row_of_old_times_may_have_lines_in_its_name(self, stage: Stage) -> None:
+        name = f'two\nlines\r\n# TYPE "{NAME}'
+        with stage.ctx.store.transaction() as uow:
+            uow.runs.add(a_run(state=RunState.RUNNING, name=name, project="größe"))
+
+        assert named(stage) == {(name, "größe")}
+
+    def test_once_mlflow_has_everything_nothing_is_said_to_be_lacking(self, stage: Stage) -> None:
+        run_id = a_started_run(stage)
+        said: list[Record] = [metrics(stage, 1, loss=1.0), outcome(stage, "succeeded")]
+        spool = stage.home / "runs" / run_id / RunFile.SPOOL
+        spool.write_text("".join(one.model_dump_json() + "\n" for one in said))
+        tell(stage, run_id, said, behind={"service": 2, "mlflow": 2})
+        stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
+        stage.turn()
+        assert stage.run(run_id)["pending_records"] == {"service": 0, "mlflow": 2}
+
+        (spool.parent / "spool.mlflow.position").write_text("2")
+        stage.turn()
+
+        assert stage.run(run_id)["pending_records"] == {"service": 0, "mlflow": 0}
+
+
+class TestOneSweep:
+    """While it is not over."""
+
+    def test_its_trials_and_its_best_are_told(self, any_stage: Stage) -> None:
+        sweep = searching_sweep(any_stage, name=NAME)
+        assert of_sweeps(any_stage)["trials"][("running",)] == 0
+        assert "best" not in of_sweeps(any_stage)
+        trained(sweep, 0, 0.3)
+        trained(sweep, 1, 0.5)
+        sweep.suggest(2)
+
+        seen = of_sweeps(any_stage)
+
+        assert seen["trials"] == {
+            ("running",): 1,
+            ("finished",): 2,
+            ("stopped",): 0,
+            ("failed",): 0,
+            ("cancelled",): 0,
+        }
+        assert seen["best"] == {(): 0.5}
+        named = {labels["name"] for name, labels, _ in samples(any_stage) if "_sweep_" in name}
+        assert named == {NAME}
+
+    def test_what_was_read_before_is_as_right_as_what_is_read_anew(self, stage: Stage) -> None:
+        sweep = searching_sweep(stage)
+        for number in range(3):
+            trained(sweep, number, 0.1 * number)
+            of_sweeps(stage)
+
+        seen = of_sweeps(stage)
+
+        assert seen["trials"][("finished",)] == len(sweep.trials) == 3
+        assert seen["best"] == {(): pytest.approx(0.2)}
+
+    def test_a_sweep_that_is_over_is_gone_and_one_that_searches_again_is_whole(
+        self, stage: Stage
+    ) -> None:
+        sweep = searching_sweep(stage)
+        trained(sweep, 0, 0.4)
+        assert of_sweeps(stage)
+        closed(sweep)
+        assert sweep.state == "succeeded"
+        assert of_sweeps(stage) == {}
+
+        extended = stage.http.post(f"/v1/sweeps/{sweep.id}:extend", json={"trials": 2})
+        assert extended.is_success, extended.text
+
+        seen = of_sweeps(stage)
+        assert seen["trials"][("finished",)] == 1
+        assert seen["best"] == {(): 0.4}
+
+
+class TestCost:
+    """A scrape asks the database as often however much goes on."""
+
+    def test_many_runs_and_sweeps_take_as_many_statements_as_few(self, any_stage: Stage) -> None:
+        fill(any_stage, runs=2, sweeps=1)
+        few = asked_by_a_scrape(any_stage)
+        fill(any_stage, runs=200, sweeps=3)
+
+        many, again = asked_by_a_scrape(any_stage), asked_by_a_scrape(any_stage)
+
+        assert len(few) == len(many) == len(again) == STATEMENTS_A_SCRAPE
+        assert sum(name == "tandem_run_loss" for name, *_ in samples(any_stage)) == 200
+        lives = [
+            value for name, labels, value in samples(any_stage) if labels.get("state") == "running"
+        ]
+        assert lives == [50, 50, 50]
+
+    def test_an_entry_of_a_sweep_is_read_once(self, stage: Stage) -> None:
+        fill(stage, runs=0, sweeps=1)
+        of_sweeps(stage)
+        with stage.ctx.store.transaction() as uow:
+            (sweep,) = uow.sweeps.in_states(SweepState.SEARCHING)
+            new = uow.sweeps.new_entries({sweep.id: 49})
+
+        assert [entry.kind for entry in new[sweep.id]] == ["suggested"]
+        assert of_sweeps(stage)["trials"][("running",)] == 50
+
+    def test_scrapes_at_the_same_time_count_nothing_twice(self, any_stage: Stage) -> None:
+        stage = any_stage
+        run_id = a_started_run(stage)
+        stage.clock.advance(10)
+        stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=10)
+        stage.turn()
+
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(20):
+                figures, together = MetricsCollector(stage.ctx), Barrier(4)
+                asked = [pool.submit(seconds_of_cpus, figures, together) for _ in range(4)]
+                assert [one.result() for one in asked] == [10.0] * 4
+
+
+def seconds_of_cpus(figures: MetricsCollector, together: Barrier) -> float:
+    together.wait(timeout=20)
+    (series,) = [one for one in figures.series() if one.name == "cpu_seconds"]
+    return sum(value for _, value in series.values)
+
+
+def named(stage: Stage) -> set[tuple[str, str]]:
+    return {
+        (labels["name"], labels["project"])
+        for metric, labels, _ in samples(stage)
+        if metric.startswith("tandem_run_")
+    }
+
+
+def asked_by_a_scrape(stage: Stage) -> list[str]:
+    stage.app.state.health._asked_at_s = 0.0
+    with statements(stage) as asked:
+        assert stage.http.get("/metrics").status_code == 200
+    return asked
+
+
+@contextmanager
+def statements(stage: Stage) -> Iterator[list[str]]:
+    """What is asked of the database meanwhile, but for what begins a transaction."""
+    store = stage.ctx.store
+    assert isinstance(store, Database)
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if not statement.startswith("BEGIN"):
+            asked.append(statement)
+
+    event.listen(store._engine, "before_cursor_execute", note)
+    yield asked
+    event.remove(store._engine, "before_cursor_execute", note)
+
+
+def fill(stage: Stage, *, runs: int, sweeps: int) -> None:
+    """Runs that train, and sweeps with 50 trials that go on, as if they had been launched."""
+    now = stage.clock.now()
+    with stage.ctx.store.transaction() as uow:
+        there, lists = uow.metrics.active_runs(), uow.sweeps.in_states(SweepState.SEARCHING)
+        for number in range(len(there), runs):
+            queued = a_run(id=f"r{number:012d}", latest={"train/loss": 1.0})
+            at_work = transition(
+                transition(queued, RunState.STARTING, at=now), RunState.RUNNING, at=now
+            )
+            uow.runs.add(
+                replace(at_work, progress=progress(stage), pending_records={"mlflow": number})
+            )
+            job = f"p{number // 2:012d}"
+            uow.attempts.add(Attempt(queued.id, 1, f"{queued.id}-a1", now, pack_job=job))
+        asked = a_sweep()
+        spec = SweepSpec.model_validate({"base": asked["spec"], "space": asked["space"]})
+        for number in range(len(lists), sweeps):
+            sweep_id = f"s{number:012d}"
+            uow.sweeps.add(
+                Sweep(
+                    id=sweep_id,
+                    name=f"sweep {number}",
+                    preset=None,
+                    spec=spec,
+                    state=SweepState.SEARCHING,
+                    created_at=now,
+                    updated_at=now,
+                    created_by="user",
+                )
+            )
+            entries: list[SweepEntry] = [
+                TrialSuggested(number=trial, values={"distillation.cls_weight": 1.0})
+                for trial in range(50)
+            ]
+            uow.sweeps.append(sweep_id, entries, first=0)

@@ -1,0 +1,62 @@
+"""A process that trains a pack whose members do not all fit into a GPU.
+
+`python -m tests.support.gpu.pack_process FOLDER` reads the members' specs by name from
+FOLDER/members.json. It trains the first one by itself (FOLDER/alone) and all of them
+(FOLDER/together), and then all of them with less memory than that took (FOLDER/limited), which
+torch's allocator enforces for this process. What it measured is in
+FOLDER/memory.json. On a CPU nothing is measured or limited.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.support.gpu.measurement import peak_bytes_of, release_memory
+from tests.support.training.packs import train_here
+
+PART_OF_FURTHER_MEMBERS = 0.75
+"""Of the bytes that further members take: of two of them there is room for one and a half."""
+
+
+@dataclass(frozen=True)
+class PackMemory:
+    """Peaks of the bytes in tensors, and the limit of the third training."""
+
+    alone: int
+    together: int
+    limit: int
+
+
+def train_with_too_little_memory(
+    folder: Path, members: Mapping[str, dict[str, Any]], *, device: torch.device
+) -> PackMemory:
+    """Train as the module says; the device is that of the members' specs."""
+    first = next(iter(members))
+    alone = peak_bytes_of(lambda: train_here(folder / "alone", {first: members[first]}), device)
+    release_memory()
+    together = peak_bytes_of(lambda: train_here(folder / "together", dict(members)), device)
+    release_memory()
+    limit = alone + int(PART_OF_FURTHER_MEMBERS * (together - alone))
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(limit / total, device)
+    train_here(folder / "limited", dict(members))
+    return PackMemory(alone, together, limit)
+
+
+def main(folder: Path) -> None:
+    """Read the members, train, and write what was measured."""
+    members = json.loads((folder / "members.json").read_text())
+    uses_gpu = next(iter(members.values()))["resources"]["num_gpus"] > 0
+    device = torch.device("cuda", 0) if uses_gpu else torch.device("cpu")
+    memory = train_with_too_little_memory(folder, members, device=device)
+    (folder / "memory.json").write_text(json.dumps(asdict(memory)))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

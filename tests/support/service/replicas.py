@@ -1,0 +1,39 @@
+"""Further services over the database of a stage."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from service.adapters.clock import FixedClock
+from service.loops.reconcile import Reconciler
+from service.loops.submit import submit_queued
+from service.store.database import Database
+from service.usecases.context import Context
+from tests.support.service.stage import Stage
+
+
+@dataclass
+class Replica:
+    """A service of its own: connections, clock, name, memory."""
+
+    ctx: Context
+    clock: FixedClock
+    reconciler: Reconciler
+
+    def turn(self) -> None:
+        submit_queued(self.ctx)
+        self.reconciler.run_once()
+
+
+@contextmanager
+def replica(stage: Stage, owner: str, *, ahead_s: float = 0.0) -> Iterator[Replica]:
+    clock = FixedClock(stage.clock.now())
+    clock.advance(ahead_s)
+    store = stage.ctx.store
+    assert isinstance(store, Database)
+    database = store.clone()
+    ctx = replace(stage.ctx, store=database, owner=owner, clock=clock)
+    try:
+        yield Replica(ctx, clock, Reconciler(ctx, max_gap_s=1e9))
+    finally:
+        database.close()

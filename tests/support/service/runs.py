@@ -1,0 +1,105 @@
+"""Runs of a stage, and the records that their workers would deliver."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from configs.protocol.names import RunFile
+from configs.protocol.records import (
+    Delivery,
+    Metrics,
+    Outcome,
+    Progress,
+    Record,
+    Started,
+)
+from service.main import make_loops
+from tests.support.factories import NO_HASH, a_spec
+from tests.support.service.stage import Stage
+
+
+def write_spool(stage: Stage, run_id: str, records: list[Record]) -> None:
+    spool = stage.home / "runs" / run_id / RunFile.SPOOL
+    spool.write_text("".join(record.model_dump_json() + "\n" for record in records))
+
+
+def a_started_run(stage: Stage, spec: dict[str, Any] | None = None, **changes: Any) -> str:
+    stage.add_dataset()
+    run_id: str = stage.launch(spec=spec or a_spec(**changes))["id"]
+    stage.turn()
+    return run_id
+
+
+def a_running_run(stage: Stage, spec: dict[str, Any] | None = None, **changes: Any) -> str:
+    run_id = a_started_run(stage, spec, **changes)
+    deliver(stage, run_id, [])
+    stage.cluster.set_job_state(f"{run_id}-a1", "running")
+    return run_id
+
+
+def run_ids(stage: Stage) -> list[str]:
+    return [run["id"] for run in stage.http.get("/v1/runs").json()["items"]]
+
+
+def step_quietly(stage: Stage, name: str) -> None:
+    """A step as its loop takes it: an outside system that is away is no fault."""
+    loop = next(loop for loop in make_loops(stage.ctx, interval_s=1.0) if loop.name == name)
+    loop._step_safely()
+
+
+def deliver(
+    stage: Stage, run_id: str, records: Sequence[Record], *, first: int = 0
+) -> dict[str, Any]:
+    attempt = stage.run(run_id)["attempt"]
+    url = f"/v1/runs/{run_id}/attempts/{attempt}/deliveries"
+    response = stage.http.post(url, json=a_delivery(records, first=first))
+    assert response.status_code == 200, response.text
+    return dict(response.json())
+
+
+def a_delivery(records: Sequence[Record], *, first: int = 0) -> dict[str, Any]:
+    return Delivery(first=first, records=tuple(records)).model_dump(mode="json")
+
+
+def started(stage: Stage) -> Started:
+    return Started(
+        at=stage.clock.now(),
+        attempt=1,
+        host="h",
+        pid=1,
+        device="cpu",
+        resumed_from_epoch=0,
+        teacher_sha256=None,
+        dataset_name="pets",
+        dataset_digest=NO_HASH,
+        versions={},
+    )
+
+
+def progress(stage: Stage) -> Progress:
+    return Progress(
+        at=stage.clock.now(),
+        attempt=1,
+        phase="training",
+        epoch=1,
+        epochs=2,
+        step=1,
+        steps=4,
+        eta_s=3.0,
+    )
+
+
+def metrics(
+    stage: Stage, step: int, *, loss: float | None = None, mAP: float | None = None
+) -> Metrics:
+    values = {"train/loss": loss, "val/bbox_mAP": mAP}
+    return Metrics(
+        at=stage.clock.now() + timedelta(seconds=step),
+        attempt=1,
+        step=step,
+        values={key: value for key, value in values.items() if value is not None},
+    )
+
+
+def outcome(stage: Stage, result: Any) -> Outcome:
+    return Outcome(at=stage.clock.now(), attempt=1, result=result)

@@ -1,0 +1,126 @@
+"""A service over a simulated cluster and tracker, whose loops a test runs by hand."""
+
+import math
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from service.adapters.clock import FixedClock
+from service.adapters.simulated import SimulatedCluster, SimulatedTracker
+from service.loops.comparisons import compare_baselines
+from service.loops.reconcile import Reconciler
+from service.loops.submit import submit_queued
+from service.loops.sweeps import SweepReconciler
+from service.loops.tracker_sync import sync_finished_runs
+from service.main import create_app
+from service.settings import Settings
+from service.store.database import Database
+from service.usecases.context import Context
+from tests.support.factories import CLASSES, a_detector_spec, write_checkpoint, write_dataset
+from tests.support.service.asgi import AsgiTransport
+
+ON_BOTH_DATABASES = pytest.mark.parametrize("stage", ["sqlite", "postgresql"], indirect=True)
+"""Runs a test that asks for `stage` on SQLite and on PostgreSQL."""
+
+
+@dataclass
+class Stage:
+    """A service without threads: a test turns its loops by hand."""
+
+    app: FastAPI
+    http: httpx.Client
+    home: Path
+    cluster: SimulatedCluster
+    tracker: SimulatedTracker
+    clock: FixedClock
+    reconciler: Reconciler
+    sweeps: SweepReconciler
+    transport: AsgiTransport
+
+    @property
+    def ctx(self) -> Context:
+        ctx: Context = self.app.state.ctx
+        return ctx
+
+    def turn(self) -> None:
+        """Every loop takes one step."""
+        submit_queued(self.ctx)
+        self.reconciler.run_once()
+        sync_finished_runs(self.ctx)
+        self.sweeps.run_once()
+        compare_baselines(self.ctx)
+
+    def restart(self) -> None:
+        """What the service had in memory is gone, and it listens from now on."""
+        self.reconciler = Reconciler(self.ctx, max_gap_s=math.inf)
+        self.sweeps = SweepReconciler(self.ctx)
+
+    def forget(self, statement: str) -> None:
+        """Something goes missing in the database, behind everybody's back."""
+        with sqlite3.connect(self.home / "tandem.db") as connection:
+            connection.execute(statement)
+        connection.close()
+
+    def launch(self, **body: Any) -> dict[str, Any]:
+        response = self.http.post("/v1/runs", json=body)
+        assert response.status_code == 201, response.text
+        return dict(response.json())
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        return dict(self.http.get(f"/v1/runs/{run_id}").json())
+
+    def add_dataset(self, name: str = "pets") -> None:
+        root = write_dataset(self.home / "datasets" / name)
+        assert self.http.post("/v1/datasets", json={"root": str(root), "name": name}).is_success
+
+    def add_teacher(self, name: str = "big", classes: tuple[str, ...] = CLASSES) -> None:
+        checkpoint = write_checkpoint(self.home / "teachers" / f"{name}.pth")
+        body = {
+            "name": name,
+            "checkpoint": str(checkpoint),
+            "detector": a_detector_spec().model_dump(mode="json"),
+            "classes": list(classes),
+        }
+        assert self.http.post("/v1/teachers", json=body).is_success
+
+
+@cache
+def migrated_sqlite() -> bytes:
+    """An SQLite file with the newest schema and nothing in it; made once in each process."""
+    with TemporaryDirectory(prefix="tandem-db-") as folder:
+        database = Database(f"sqlite:///{folder}/tandem.db")
+        database.migrate()
+        database.close()
+        return (Path(folder) / "tandem.db").read_bytes()
+
+
+@contextmanager
+def open_stage(home: Path, **settings: Any) -> Iterator[Stage]:
+    """A service that lives in `home`, with other settings where they are given."""
+    file = home / "tandem.db"
+    if "database_url" not in settings and not file.exists():
+        # Each migration takes a while; tests of the migrations themselves start without a schema.
+        home.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(migrated_sqlite())
+    cluster, tracker, clock = SimulatedCluster(), SimulatedTracker(), FixedClock()
+    app = create_app(
+        Settings(home=home, **settings),
+        cluster=cluster,
+        tracker=tracker,
+        clock=clock,
+        with_loops=False,
+    )
+    transport = AsgiTransport(app)
+    with httpx.Client(transport=transport, base_url="http://localhost") as http:
+        reconciler = Reconciler(app.state.ctx, max_gap_s=math.inf)
+        sweeps = SweepReconciler(app.state.ctx)
+        yield Stage(app, http, home, cluster, tracker, clock, reconciler, sweeps, transport)

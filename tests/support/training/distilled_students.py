@@ -1,0 +1,86 @@
+"""Small detectors of every head, and students that each method distills."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmcv import ConfigDict
+from mmdet.models import build_detector
+
+from configs.spec.compute import Compute
+from configs.spec.detector import Detector, Neck, ResNet
+from tests.support.training.detectors import class_names
+from workers.checkpoints.files import save_atomically
+from workers.models.detector_config import build_detector_config
+
+BOXES = [[[8.0, 8.0, 40.0, 40.0], [20.0, 4.0, 60.0, 50.0]], []]
+HEADS: dict[str, dict[str, Any]] = {
+    "gfl": {"kind": "gfl", "reg_max": 8},
+    "atss": {"kind": "atss"},
+    "retina": {"kind": "retina"},
+    "retina with one anchor": {"kind": "retina", "anchors": 1},
+    "fcos": {"kind": "fcos"},
+    "vfnet": {"kind": "vfnet"},
+}
+METHODS: dict[str, dict[str, Any]] = {
+    "bckd": {"method": "bckd"},
+    "logit_kd": {"method": "logit_kd"},
+    "ld": {"method": "ld", "vlr_weight": 0.25},
+    "fine_grained": {"method": "fine_grained"},
+    "pkd": {"method": "pkd"},
+    "cwd": {"method": "cwd"},
+    "crosskd": {"method": "crosskd", "after_convs": 1},
+}
+
+
+def a_detector(head: str, *, width: float = 0.125, channels: int = 32, convs: int = 2) -> Detector:
+    return Detector.model_validate(
+        {
+            "backbone": ResNet(depth=18, width=width),
+            "neck": Neck(channels=channels),
+            "head": {**HEADS[head], "convs": convs, "channels": channels},
+        }
+    )
+
+
+def a_student(
+    folder: Path,
+    student: Detector,
+    teacher: Detector | None = None,
+    method: dict[str, Any] | None = None,
+    *,
+    teacher_classes: int = 3,
+    columns: list[int] | None = None,
+    **compute: Any,
+) -> Any:
+    """A student of 3 classes in training mode, taught if there is a method."""
+    config = build_detector_config(student, classes=class_names(3))
+    config.bbox_head.type = f"Tandem{config.bbox_head.type}"
+    config.update(type="TandemDetector", compute=Compute(**compute).model_dump())
+    if teacher is not None:
+        plain = build_detector_config(teacher, classes=class_names(teacher_classes))
+        torch.manual_seed(1)
+        model = build_detector(copy.deepcopy(plain))
+        model.init_weights()
+        liven(model)
+        save_atomically({"meta": {}, "state_dict": model.state_dict()}, folder / "teacher.pth")
+        given = {"config": plain, "checkpoint": str(folder / "teacher.pth"), "columns": columns}
+        config.update(teacher=given, distillation=method)
+    torch.manual_seed(0)
+    built = build_detector(ConfigDict(config))
+    built.init_weights()
+    liven(built)
+    return built.train()
+
+
+def liven(model: Any) -> None:
+    """Class scores that are not all 1 %, so that losses say something."""
+    for name, parameter in model.bbox_head.named_parameters():
+        if name.endswith(("cls.weight", "reg.weight")):
+            torch.nn.init.normal_(parameter, std=0.1)
+
+
+def is_possible(head: str, method: str) -> bool:
+    """Whether the spec lets them come together."""
+    return not (method == "ld" and head != "gfl") and not (method == "crosskd" and head == "vfnet")

@@ -1,0 +1,93 @@
+"""Training runs as the command line does them: a spec, a folder, and what is found there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from configs.protocol.names import Metric, RunFile
+from tests.support.training.worker_processes import (
+    WORKER,
+    Process,
+    run_worker,
+    start_new_process,
+    start_worker,
+)
+from workers.checkpoints.files import load_checkpoint
+
+PATIENCE_S = 240
+STUDENT = {
+    "backbone": {"depth": 18, "width": 0.125},
+    "neck": {"channels": 32},
+    "head": {"convs": 1, "channels": 32, "reg_max": 8},
+}
+UNTIMED = (Metric.IMAGES_PER_S, Metric.INFERENCE_IMAGES_PER_S)
+
+
+def a_spec(digits: Path, **changes: Any) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "student": STUDENT,
+        "data": {
+            "dataset": {"root": str(digits)},
+            "image_size": [96, 96],
+            "batch_size": 8,
+            "num_workers": 0,
+        },
+        "schedule": {
+            "epochs": 3,
+            "optimizer": {"kind": "adamw", "lr": 2e-3},
+            "max_grad_norm": 10.0,
+        },
+        "evaluation": {"pictures": 1, "batch_size": 4},
+    }
+    return spec | changes
+
+
+def command(spec: dict[str, Any], run_dir: Path, *, attempt: int = 1) -> list[str]:
+    file = run_dir.parent / f"{run_dir.name}.yaml"
+    file.write_text(yaml.safe_dump(spec))
+    options = ("--spec", str(file), "--run-dir", str(run_dir), "--attempt", str(attempt))
+    return [str(WORKER), "train", *options]
+
+
+def train(spec: dict[str, Any], run_dir: Path, *, attempt: int = 1) -> int:
+    _, *words = command(spec, run_dir, attempt=attempt)
+    return run_worker(*words, timeout_s=PATIENCE_S)
+
+
+def start(spec: dict[str, Any], run_dir: Path, *options: str, attempt: int = 1) -> Process:
+    """A trainer that runs, with more options of the command."""
+    _, *words = command(spec, run_dir, attempt=attempt)
+    return start_worker(*words, *options)
+
+
+def start_anew(spec: dict[str, Any], run_dir: Path, *, attempt: int = 1) -> Process:
+    """A trainer that runs as a new process: for what a fork does not show."""
+    _, *words = command(spec, run_dir, attempt=attempt)
+    return start_new_process(*words)
+
+
+def records(run_dir: Path) -> list[dict[str, Any]]:
+    spool = run_dir / RunFile.SPOOL
+    if not spool.exists():
+        return []
+    whole, _, _ = spool.read_text().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def said(run_dir: Path) -> dict[tuple[str, int], float]:
+    """Every metric value by key and step; a value that is said twice fails."""
+    values: dict[tuple[str, int], float] = {}
+    for record in records(run_dir):
+        for key, value in record.get("values", {}).items():
+            assert (key, record["step"]) not in values, "said twice"
+            if key not in UNTIMED:
+                values[key, record["step"]] = value
+    return values
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = load_checkpoint(run_dir / RunFile.LAST)["state_dict"]
+    return state

@@ -1,0 +1,337 @@
+"""Dossiers of runs and of sweeps for tests, with reports that fit them: made-up numbers."""
+
+import math
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from configs.catalog import parse_spec
+from configs.protocol.names import Metric, RunFile
+from configs.protocol.probe import Costs
+from configs.protocol.report import (
+    MAP_PARTS,
+    Comparison,
+    CurvePoint,
+    Difference,
+    MissedImage,
+    MissedObject,
+    NoiseFloor,
+    Report,
+    ReportInputs,
+    ReportRun,
+    TeacherStudent,
+    Transfer,
+)
+from configs.protocol.sweep_log import (
+    SweepClosed,
+    SweepEntry,
+    TrialEnded,
+    TrialJudged,
+    TrialResult,
+    TrialSuggested,
+)
+from configs.spec.run import DatasetFiles
+from configs.spec.search import Asha, LogUniform
+from configs.spec.sweep import SweepSpec, Values
+from tests.support.factories import a_bckd_spec, a_spec
+
+AT = datetime(2026, 11, 26, 14, 5, tzinfo=UTC)
+SWEEP = "s" + "0" * 12
+CLS, LOC = "distillation.cls_weight", "distillation.loc_weight"
+NOISE = NoiseFloor(runs=3, freedom=2, deviation=0.0026, floor=0.0114)
+EPOCHS = 12
+TEACHER = {"bbox_mAP": 0.397, "bbox_mAP_50": 0.571}
+
+
+def run_id(number: int) -> str:
+    return f"r{number:012d}"
+
+
+def a_curve(best: float, *, epochs: int = EPOCHS) -> tuple[CurvePoint, ...]:
+    return tuple(
+        CurvePoint(
+            step=100 * epoch,
+            epoch=epoch,
+            values={Metric.MAP: best * (1 - math.exp(-epoch / 3)) / (1 - math.exp(-EPOCHS / 3))},
+        )
+        for epoch in range(1, epochs + 1)
+    )
+
+
+def a_baseline(folder: Path, *, number: int = 0, **changes: Any) -> ReportRun:
+    spec = parse_spec(a_spec(schedule={"epochs": EPOCHS}, seed=changes.pop("seed", 0)))
+    best = changes.get("best_map", 0.341)
+    return ReportRun(
+        **{
+            "id": run_id(number),
+            "name": f"alone-{number}",
+            "role": "baseline",
+            "values": {},
+            "folder": str(folder / run_id(number)),
+            "spec": spec,
+            "best_map": best,
+            "best_epoch": EPOCHS,
+            "teacher": {},
+            "curve": a_curve(best or 0.0),
+            "result": "finished",
+        }
+        | changes
+    )
+
+
+def a_distilled(folder: Path, *, number: int, **changes: Any) -> ReportRun:
+    spec = parse_spec(a_bckd_spec(schedule={"epochs": EPOCHS}, seed=changes.pop("seed", 0)))
+    best = changes.get("best_map", 0.364)
+    return ReportRun(
+        **{
+            "id": run_id(number),
+            "name": f"taught-{number}",
+            "role": "distilled",
+            "values": {},
+            "folder": str(folder / run_id(number)),
+            "spec": spec,
+            "baseline": run_id(0),
+            "best_map": best,
+            "best_epoch": EPOCHS,
+            "teacher": TEACHER,
+            "curve": a_curve(best or 0.0),
+            "result": "finished",
+        }
+        | changes
+    )
+
+
+def a_difference(gain: float, *, half: float | None = 0.012, baseline: float = 0.341) -> Difference:
+    return Difference(
+        run=baseline + gain,
+        baseline=baseline,
+        difference=gain,
+        low=None if half is None else gain - half,
+        high=None if half is None else gain + half,
+    )
+
+
+def a_comparison(**changes: Any) -> Comparison:
+    gain = changes.pop("gain", 0.023)
+    half = changes.pop("half", 0.012)
+    parts = {
+        name: a_difference(gain * (1 + 0.2 * at), half=half) for at, name in enumerate(MAP_PARTS)
+    }
+    low, high = parts["bbox_mAP"].low, parts["bbox_mAP"].high
+    verdict = "cannot_tell"
+    if low is not None and high is not None:
+        verdict = "helps" if low > 0 else "hurts" if high < 0 else "cannot_tell"
+    return Comparison(
+        **{
+            "runs": (run_id(1),),
+            "baselines": (run_id(0),),
+            "parts": parts,
+            "teacher_map": 0.397,
+            "gap_closed": gain / 0.056,
+            "verdict": verdict,
+            "basis": "The 5000 validation images were resampled, and the noise floor was added.",
+        }
+        | changes
+    )
+
+
+def a_transfer(run: int = 1, *, images: Sequence[MissedImage] = ()) -> Transfer:
+    dice = random.Random(1)
+    names = ("person", "bicycle", "car", "traffic light", "dining table", "bird", "hair drier")
+    teachers = {name: dice.uniform(0.2, 0.7) for name in names}
+    return Transfer(
+        run=run_id(run),
+        by_class={
+            name: TeacherStudent(teacher=ap, student=ap - dice.uniform(-0.02, 0.12))
+            for name, ap in teachers.items()
+        },
+        by_size={
+            "s": TeacherStudent(teacher=0.22, student=0.17),
+            "m": TeacherStudent(teacher=0.44, student=0.40),
+            "l": TeacherStudent(teacher=0.55, student=0.53),
+        },
+        by_iou={
+            f"{iou / 100:.2f}": TeacherStudent(
+                teacher=0.57 * (1 - ((iou - 50) / 60) ** 2), student=0.55 - (iou - 50) / 95
+            )
+            for iou in range(50, 100, 5)
+        },
+        errors={
+            "classification": TeacherStudent(teacher=210, student=288),
+            "localization": TeacherStudent(teacher=640, student=811),
+            "duplicate": TeacherStudent(teacher=12, student=15),
+            "background": TeacherStudent(teacher=350, student=371),
+            "missed": TeacherStudent(teacher=1420, student=1893),
+        },
+        images=tuple(images),
+    )
+
+
+def a_lost_image(file: str, *, class_name: str = "person", boxes: int = 2) -> MissedImage:
+    return MissedImage(
+        file=file,
+        objects=tuple(
+            MissedObject(
+                class_name=class_name,
+                box=(10.0 + 30 * at, 20.0, 50.0 + 30 * at, 80.0),
+                teacher_score=0.9 - at / 10,
+            )
+            for at in range(boxes)
+        ),
+    )
+
+
+COSTS = Costs(
+    load_s=0.1,
+    teacher_s=0.4,
+    student_s=0.5,
+    evaluation_s=10.0,
+    steps_per_epoch=100,
+    base_bytes=0,
+    member_bytes=0,
+    available_bytes=0,
+    device="cpu",
+)
+"""A student's epoch takes a minute."""
+
+
+def a_run_dossier(folder: Path, **changes: Any) -> ReportInputs:
+    return ReportInputs(
+        **{
+            "title": "bckd_r18_from_r101",
+            "at": AT,
+            "dataset": DatasetFiles(root=str(folder / "data")),
+            "runs": (a_baseline(folder), a_distilled(folder, number=1)),
+            "noise": NOISE,
+            "service_url": "http://tandem.example:8000",
+            "mlflow_url": "http://mlflow.example:5000",
+        }
+        | changes
+    )
+
+
+def a_run_report(**changes: Any) -> Report:
+    return Report(
+        **{
+            "title": "bckd_r18_from_r101",
+            "comparisons": (a_comparison(),),
+            "noise": NOISE,
+            "importance": {},
+            "transfer": a_transfer(),
+        }
+        | changes
+    )
+
+
+def a_sweep_spec(**changes: Any) -> SweepSpec:
+    return SweepSpec(
+        **{
+            "base": parse_spec(a_bckd_spec(schedule={"epochs": EPOCHS})),
+            "space": {
+                CLS: LogUniform(low=0.1, high=10.0, when={}),
+                LOC: LogUniform(low=0.4, high=40.0, when={}),
+                "schedule.optimizer.lr": LogUniform(low=0.001, high=0.05, when={}),
+            },
+            "scheduler": Asha(),
+            "tags": {},
+        }
+        | changes
+    )
+
+
+def a_sweep_dossier(folder: Path, *, trials: int = 12, **changes: Any) -> ReportInputs:
+    """A sweep whose every fourth trial the scheduler stopped; the last one failed."""
+    dice = random.Random(3)
+    runs = [a_baseline(folder)]
+    entries: list[SweepEntry] = []
+    for number in range(trials):
+        values: Values = {
+            CLS: 10 ** dice.uniform(-1, 1),
+            LOC: 4 * 10 ** dice.uniform(-1, 1),
+            "schedule.optimizer.lr": 10 ** dice.uniform(-3, -1.3),
+        }
+        result: TrialResult = "stopped" if number % 4 == 3 else "finished"
+        epoch = 4 if result == "stopped" else EPOCHS
+        best = _score(values) * (0.8 if result == "stopped" else 1.0)
+        if number == trials - 1:
+            result, epoch, best = "failed", 0, 0.0
+        runs.append(
+            a_distilled(
+                folder,
+                number=number + 1,
+                trial=number,
+                values=values,
+                result=result,
+                best_map=best or None,
+                curve=a_curve(best, epochs=epoch),
+            )
+        )
+        entries.append(TrialSuggested(number=number, values=values))
+        if epoch:
+            goes_on = result == "finished"
+            judged = {Metric.MAP.value: best}
+            entries.append(
+                TrialJudged(number=number, epoch=4, values=judged, should_continue=goes_on)
+            )
+        found = {Metric.MAP.value: best} if epoch else {}
+        entries.append(TrialEnded(number=number, result=result, epoch=epoch, values=found))
+    entries.append(SweepClosed(why="the budget of 12 trials is spent"))
+    given = {
+        "title": "Two weights and a learning rate",
+        "runs": tuple(runs),
+        "sweep_id": SWEEP,
+        "sweep": a_sweep_spec(),
+        "entries": tuple(entries),
+        "costs": COSTS,
+        "at": AT + timedelta(hours=9),
+    }
+    return a_run_dossier(folder, **(given | changes))
+
+
+def a_sweep_report(dossier: ReportInputs, **changes: Any) -> Report:
+    """With a comparison of every finished trial."""
+    whole = [r for r in dossier.runs if r.trial is not None and r.result == "finished"]
+    best = max(whole, key=lambda run: run.best_map or 0.0)
+    assert best.best_map is not None
+    tied = [
+        run.trial
+        for run in whole
+        if run is not best and best.best_map - (run.best_map or 0.0) <= NOISE.floor
+    ]
+    given = {
+        "title": dossier.title,
+        "comparisons": tuple(
+            a_comparison(
+                runs=(run.id,), trial=run.trial, gain=(run.best_map or 0.0) - 0.341, half=0.008
+            )
+            for run in whole
+        ),
+        "best_trial": best.trial,
+        "tied_with_best": tuple(tied),
+        "importance": {"schedule.optimizer.lr": 0.55, LOC: 0.27, CLS: 0.18},
+        "epochs_trained": 12 * len(whole) + 12,
+        "epochs_saved": 24,
+        "transfer": a_transfer(int(best.id[1:])),
+    }
+    return a_run_report(**(given | changes))
+
+
+def keep_detections(dossier: ReportInputs) -> None:
+    """Empty files where finished runs have theirs: for pages, which do not read them."""
+    for run in dossier.runs:
+        if run.result == "finished":
+            file = Path(run.folder) / RunFile.MATCHES
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+
+
+def _score(values: Values) -> float:
+    cls, loc, lr = (float(value) for value in values.values())
+    return (
+        0.372
+        - 0.006 * math.log10(cls) ** 2
+        - 0.008 * math.log10(loc / 4) ** 2
+        - 0.03 * math.log10(lr / 0.01) ** 2
+    )

@@ -1,0 +1,129 @@
+"""What a group of processes does once, and what it does not send: scores, running statistics."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed, nn
+
+from configs.catalog import parse_spec
+from configs.spec.run import RunSpec
+from tests.support.training.detectors import a_detector, a_plain_gfl
+from tests.support.training.digits import write_digits
+from tests.support.training.distilled_students import HEADS, a_student
+from tests.support.training.distilled_students import a_detector as a_head_of
+from tests.support.training.process_groups import run_in_two_processes
+from tests.support.training.runs import a_spec
+from workers import distributed as workers_distributed
+from workers.data.loaders import build_validation_loader, unwrap_dataset
+from workers.data.manifest import check_dataset
+from workers.data.resolve import LocalDataset
+from workers.evaluation import coco
+from workers.evaluation.coco import CocoMetrics, Detections, evaluate
+from workers.models.training_config import build_training_config
+
+NUM_IMAGES = 5
+CPU = torch.device("cpu")
+
+
+class Oracle:
+    """A detector that knows the truth about every image of a dataset."""
+
+    training = False
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+        self._index = {info["filename"]: at for at, info in enumerate(dataset.data_infos)}
+
+    def eval(self) -> None: ...
+
+    def train(self, mode: bool) -> None: ...
+
+    def __call__(self, *, img_metas: Any, **_: Any) -> list[Detections]:
+        (metas,) = img_metas
+        return [self._truth(meta["ori_filename"]) for meta in metas]
+
+    def _truth(self, name: str) -> Detections:
+        truth = self._dataset.get_ann_info(self._index[name])
+        rows = np.concatenate([truth["bboxes"], np.ones((len(truth["bboxes"]), 1))], axis=1)
+        classes = range(len(self._dataset.CLASSES))
+        return [rows[truth["labels"] == label].astype(np.float32) for label in classes]
+
+
+def in_a_process(rank: int, port: int, folder_name: str) -> None:
+    folder = Path(folder_name)
+    torch.set_num_threads(1)
+    address = f"tcp://127.0.0.1:{port}"
+    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    scored: list[int] = []
+    score = coco.compute_metrics
+
+    def counted_score(detections: list[Detections], dataset: Any) -> CocoMetrics:
+        scored.append(len(detections))
+        return score(detections, dataset)
+
+    coco.compute_metrics = counted_score
+    loader = a_loader(folder)
+    scores = evaluate(Oracle(unwrap_dataset(loader)), loader, device=CPU)
+    sends = {norm_eval: sends_buffers(norm_eval=norm_eval) for norm_eval in (True, False)}
+    torch.save(
+        {"scored": scored, "map": scores.mean_ap, "images": len(scores.detections), "sends": sends},
+        folder / f"{rank}.pt",
+    )
+    distributed.destroy_process_group()
+
+
+def a_loader(folder: Path) -> Any:
+    spec = parse_spec(a_spec(folder / "digits"))
+    assert isinstance(spec, RunSpec)
+    root = folder / "digits"
+    place = LocalDataset(root, check_dataset(root, digest=None))
+    return build_validation_loader(
+        build_training_config(spec, dataset=place, run_dir=folder), spec=spec
+    )
+
+
+def sends_buffers(*, norm_eval: bool) -> bool:
+    model = a_plain_gfl(a_detector(), num_classes=2)
+    model.backbone.norm_eval = norm_eval
+    model.backbone.eval()
+    shared: Any = workers_distributed.wrap_ddp(model)
+    assert not model.backbone.training, "asking must not change a module's mode"
+    return bool(shared.broadcast_buffers)
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("group")
+    write_digits(folder / "digits", train=2, val=NUM_IMAGES)
+    run_in_two_processes(in_a_process, folder)
+    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+
+
+def test_only_the_first_process_scores_and_all_know_the_numbers(
+    answers: list[dict[str, Any]],
+) -> None:
+    first, second = answers
+
+    assert (first["scored"], second["scored"]) == ([NUM_IMAGES], [])
+    assert first["map"] == second["map"] == pytest.approx(1.0)
+    assert (first["images"], second["images"]) == (NUM_IMAGES, 0)
+
+
+def test_running_statistics_are_sent_only_where_a_norm_trains(
+    answers: list[dict[str, Any]],
+) -> None:
+    assert all(answer["sends"] == {True: False, False: True} for answer in answers)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_no_norm_of_a_head_waits_for_other_processes(head: str, tmp_path: Path) -> None:
+    """Else the first process alone could not look at its losses: the others would not answer."""
+    student = a_student(tmp_path, a_head_of(head))
+
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(student)
+
+    assert any(isinstance(norm, nn.SyncBatchNorm) for norm in converted.backbone.modules())
+    assert not any(isinstance(norm, nn.SyncBatchNorm) for norm in converted.bbox_head.modules())

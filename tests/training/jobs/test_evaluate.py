@@ -1,0 +1,70 @@
+"""An evaluation as the command line does it: measured, refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.protocol.failure import FailureReason
+from configs.protocol.names import ExitCode, Metric, RunFile
+from tests.support.training.digits import write_digits
+from tests.support.training.jobs import an_evaluation, do, spool_of, the_teacher
+from workers.analysis.average_precision import compute_parts
+from workers.analysis.matches import load_matches
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"), train=4, val=6)
+
+
+def test_a_detector_is_measured_and_timed(digits: Path, tmp_path: Path) -> None:
+    code = do(an_evaluation(digits), tmp_path / "run")
+
+    assert code == ExitCode.SUCCEEDED
+    report = json.loads((tmp_path / "run" / RunFile.EVALUATION).read_text())
+    assert 0.2 < report["coco"]["bbox_mAP"] < report["coco"]["bbox_AR_100"]
+    assert report["images"] == 6
+    assert report["speed"]["device"] == "cpu"
+    assert report["speed"]["threads"] == 1
+    assert report["speed"]["single_images"]["images"] == 4
+    spool = spool_of(tmp_path / "run")
+    assert spool[-1]["best_map"] == pytest.approx(report["coco"]["bbox_mAP"])
+    (said,) = [record["values"] for record in spool if record["kind"] == "metrics"]
+    assert said[Metric.MAP] == pytest.approx(report["coco"]["bbox_mAP"])
+    assert said[Metric.LATENCY_P50_MS] <= said[Metric.LATENCY_P90_MS]
+    parts = compute_parts(load_matches(tmp_path / "run" / RunFile.MATCHES))
+    assert parts["bbox_mAP"] == pytest.approx(report["coco"]["bbox_mAP"], abs=1e-12)
+    logged = {record["path"] for record in spool if record["kind"] == "artifact"}
+    assert {RunFile.EVALUATION, RunFile.CURVES, RunFile.CURVES_PICTURE} <= logged
+    assert all((tmp_path / "run" / path).is_file() for path in logged)
+
+
+def test_training_images_can_be_measured_on_too(digits: Path, tmp_path: Path) -> None:
+    data = an_evaluation(digits)["data"] | {"split": "train", "images": 3}
+
+    code = do(an_evaluation(digits, data=data, timing=None), tmp_path / "run")
+
+    assert code == ExitCode.SUCCEEDED
+    report = json.loads((tmp_path / "run" / RunFile.EVALUATION).read_text())
+    assert report["images"] == 3
+    assert report["speed"]["single_images"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"sha256": "0" * 64}, FailureReason.MODEL_MISMATCH),
+        ({"checkpoint": "/nowhere.pth"}, FailureReason.MODEL_MISMATCH),
+        ({"classes": ["one", "two"]}, FailureReason.INVALID_SPEC),
+        ({"detector": {"backbone": {"depth": 18}}}, FailureReason.MODEL_MISMATCH),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused(
+    digits: Path, tmp_path: Path, changes: dict[str, Any], reason: FailureReason
+) -> None:
+    code = do(an_evaluation(digits, model=the_teacher() | changes), tmp_path / "run")
+
+    assert code == ExitCode.REFUSED
+    assert spool_of(tmp_path / "run")[-1]["reason"] == reason

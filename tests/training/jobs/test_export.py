@@ -1,0 +1,267 @@
+"""An export as the command line does it: files that find what the original finds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+import torch
+from mmdet.apis import init_detector
+from mmdet.models import build_detector
+
+from configs.protocol.failure import FailureReason
+from configs.protocol.names import ExitCode, Metric, RunFile
+from configs.spec.detector import Detector
+from service.stack.ports import choose_free_port
+from tests.support.training.digits import write_digits
+from tests.support.training.distilled_students import HEADS, a_detector, liven
+from tests.support.training.jobs import PATIENCE_S, an_export, do, spool_of, the_teacher
+from tests.support.training.worker_processes import output_of_worker
+from workers.data.digits import CLASSES
+from workers.data.manifest import check_dataset
+from workers.data.resolve import LocalDataset
+from workers.export.card import read_card
+from workers.export.comparison import DetectionLimits, compare
+from workers.export.mlflow_model import MlflowDetector, encode_image
+from workers.export.onnx_file import write_onnx
+from workers.export.original import MmdetDetector
+from workers.export.tandem_runtime import (
+    ImageDecodeError,
+    ImageDetections,
+    OnnxDetector,
+    read_image,
+)
+from workers.models.detector_config import build_detector_config
+from workers.models.training_config import build_data_config
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"), train=4, val=6)
+
+
+@pytest.fixture(scope="module")
+def exported(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("jobs") / "run"
+    assert do(an_export(digits), run_dir) == ExitCode.SUCCEEDED
+    return run_dir
+
+
+def images_of(digits: Path) -> list[Any]:
+    return [read_image(path) for path in sorted((digits / "images" / "val").iterdir())]
+
+
+def test_every_format_finds_what_the_original_finds(exported: Path) -> None:
+    card = read_card(exported / RunFile.EXPORT)
+
+    assert set(card.comparisons) == {"checkpoint", "onnx", "mlflow"}
+    for comparison in card.comparisons.values():
+        assert comparison.boxes > 0
+        assert comparison.largest_edge_difference_px <= 1e-3
+        assert comparison.largest_score_difference <= 1e-3
+    (said,) = [r["values"] for r in spool_of(exported) if r["kind"] == "metrics"]
+    assert said[Metric.EXPORT_EDGE_DIFFERENCE] <= 1e-3
+
+
+def test_the_files_are_artifacts_and_their_hashes_are_on_the_card(exported: Path) -> None:
+    folder = exported / RunFile.EXPORT
+    card = json.loads((folder / "card.json").read_text())
+
+    logged = {record["path"] for record in spool_of(exported) if record["kind"] == "artifact"}
+
+    assert {f"{RunFile.EXPORT}/{name}" for name in card["sha256_by_file"]} <= logged
+    assert all((folder / name).is_file() for name in card["sha256_by_file"])
+
+
+def test_mmdet_alone_loads_the_checkpoint(exported: Path) -> None:
+    folder = exported / RunFile.EXPORT / "mmdet"
+
+    text = (folder / "config.py").read_text()
+    model = init_detector(str(folder / "config.py"), str(folder / "student.pth"), device="cpu")
+
+    assert "Tandem" not in text
+    assert type(model).__name__ == "GFL"
+    assert tuple(model.CLASSES) == CLASSES
+
+
+def test_the_onnx_file_looks_at_images_of_any_size(exported: Path, digits: Path) -> None:
+    onnx_file = next((exported / RunFile.EXPORT).glob("*.onnx"))
+    detector = OnnxDetector(onnx_file)
+    image = images_of(digits)[0]
+
+    for size in ((60, 90), (200, 120), (96, 96)):
+        found = detector.detect(cv2.resize(image, size))
+
+        assert (found.boxes_N4[:, 2] <= size[0] + 1e-3).all()
+        assert (found.boxes_N4[:, 3] <= size[1] + 1e-3).all()
+    assert detector.classes == CLASSES
+
+
+def test_mlflows_model_answers_with_names(exported: Path, digits: Path) -> None:
+    detector = MlflowDetector(exported / RunFile.EXPORT / "mlflow")
+
+    found = detector.detect(images_of(digits)[0])
+
+    assert len(found.scores_N) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's exporter warns of itself
+@pytest.mark.parametrize("head", [head for head in HEADS if head != "vfnet"])
+def test_every_head_that_can_be_written_agrees(tmp_path: Path, digits: Path, head: str) -> None:
+    spec = a_detector(head)
+    torch.manual_seed(0)
+    model = build_detector(build_detector_config(spec, classes=CLASSES))
+    model.init_weights()
+    liven(model)
+    for name, parameter in model.bbox_head.named_parameters():
+        if name.endswith("cls.bias"):
+            torch.nn.init.constant_(parameter, -2.5)
+    model.CLASSES = CLASSES
+    write_onnx(tmp_path / "d.onnx", model.eval(), spec, image_size=(96, 96))
+
+    agreement = compare(
+        MmdetDetector(model, pipeline_of(spec, digits)),
+        OnnxDetector(tmp_path / "d.onnx"),
+        images_of(digits)[:3],
+        limits=DetectionLimits(0.05, 100, 1e-3),
+    )
+
+    assert agreement.boxes > 20
+    agreement.check_within(1e-3, what=head)
+
+
+def pipeline_of(spec: Detector, digits: Path) -> list[dict[str, Any]]:
+    place = LocalDataset(digits, check_dataset(digits, digest=None))
+    data = build_data_config(spec, dataset=place, image_size=(96, 96))
+    pipeline: list[dict[str, Any]] = data["test"]["pipeline"]
+    return pipeline
+
+
+def test_a_head_that_cannot_be_written_is_refused_with_the_reason(
+    digits: Path, tmp_path: Path
+) -> None:
+    detector = the_teacher()["detector"] | {"head": {"kind": "vfnet"}}
+
+    code = do(an_export(digits, model=the_teacher() | {"detector": detector}), tmp_path / "run")
+
+    last = spool_of(tmp_path / "run")[-1]
+    assert code == ExitCode.REFUSED
+    assert last["reason"] == FailureReason.INVALID_SPEC
+    assert "deformable convolutions" in last["message"]
+
+
+def test_a_difference_beyond_the_tolerance_is_told_with_its_size() -> None:
+    ours = ImageDetections(np.array([[0.0, 0, 10, 10]]), np.array([0.9]), np.array([1]))
+    shifted = ImageDetections(ours.boxes_N4 + 0.01, ours.scores_N, ours.labels_N)
+
+    agreement = compare(
+        Fixed(ours), Fixed(shifted), [np.zeros(1)], limits=DetectionLimits(0.05, 100, 1e-3)
+    )
+
+    assert agreement.largest_edge_difference_px == pytest.approx(0.01)
+    with pytest.raises(Exception, match=r"differs by 0\.01 px"):
+        agreement.check_within(1e-3, what="The file")
+
+
+def test_a_box_that_only_one_side_has_is_counted() -> None:
+    ours = ImageDetections(np.array([[0.0, 0, 10, 10]]), np.array([0.9]), np.array([1]))
+    nothing = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=int))
+
+    agreement = compare(
+        Fixed(ours), Fixed(nothing), [np.zeros(1)], limits=DetectionLimits(0.05, 100, 1e-3)
+    )
+
+    assert agreement.unmatched == 1
+
+
+def test_mlflow_serves_the_model_over_http(exported: Path, digits: Path, tmp_path: Path) -> None:
+    port = choose_free_port()
+    folder = exported / RunFile.EXPORT / "mlflow"
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(folder)]
+    options = ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    bin_first = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    server = subprocess.Popen(
+        [*command, *options], env=os.environ | bin_first, cwd=tmp_path, start_new_session=True
+    )
+    image = images_of(digits)[0]
+    try:
+        answer = ask_when_up(f"http://127.0.0.1:{port}", encode_image(image))
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+    rows = answer["predictions"]
+    wanted = (
+        OnnxDetector(exported / RunFile.EXPORT / "student.onnx").detect(image).filter_by_score(0.05)
+    )
+    assert [row["score"] for row in rows] == pytest.approx(list(wanted.scores_N), abs=1e-6)
+    assert {row["name"] for row in rows} <= set(CLASSES)
+
+
+def ask_when_up(url: str, image: str) -> dict[str, Any]:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline_s:
+        try:
+            if httpx.get(f"{url}/ping", trust_env=False).is_success:
+                break
+        except httpx.TransportError:
+            time.sleep(0.2)
+    body = {"dataframe_split": {"columns": ["image"], "data": [[image]]}}
+    answer = httpx.post(f"{url}/invocations", json=body, trust_env=False, timeout=60)
+    assert answer.is_success, answer.text
+    return dict(answer.json())
+
+
+def test_predictions_are_drawn_by_an_export_and_by_an_onnx_file(
+    exported: Path, digits: Path, tmp_path: Path
+) -> None:
+    image = sorted((digits / "images" / "val").iterdir())[0]
+    for number, model in enumerate((exported, exported / RunFile.EXPORT / "student.onnx")):
+        out = tmp_path / str(number)
+        words = ("predict", str(model), str(image), "--out", str(out))
+
+        answer = output_of_worker(*words, timeout_s=PATIENCE_S)
+
+        assert answer.returncode == 0, answer.stderr
+        assert f"{image} -> {out / image.stem}.png" in answer.stdout
+        assert (out / f"{image.stem}.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [("folder", "holds no detector"), ("text", "cannot be opened"), ("", "OpenCV")],
+)
+def test_what_holds_no_detector_or_is_no_image_is_named(
+    exported: Path, digits: Path, tmp_path: Path, model: str, why: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text").write_text("neither image nor model")
+    place = tmp_path / model if model else exported
+    words = ("predict", str(place), str(tmp_path / "text"), "--out", str(tmp_path / "out"))
+
+    answer = output_of_worker(*words, timeout_s=PATIENCE_S)
+
+    assert answer.returncode == ExitCode.REFUSED
+    assert why in answer.stderr
+
+
+def test_what_is_no_image_is_refused() -> None:
+    with pytest.raises(ImageDecodeError):
+        read_image(b"text")
+
+
+class Fixed:
+    def __init__(self, found: ImageDetections) -> None:
+        self._found = found
+
+    def detect(self, image_HW3: Any) -> ImageDetections:
+        return self._found

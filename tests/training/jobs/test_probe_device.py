@@ -1,0 +1,183 @@
+"""What a probe measures of a device: the memory of a step, and whether it repeats itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from configs.catalog import parse_spec
+from configs.spec.run import RunSpec
+from tests.support.training.probes import UNMEASURED, a_probe, a_taught_spec, between, knobs_of
+from workers.errors import NanLoss
+from workers.probe.builder import StudentFactory
+from workers.probe.costs import measure_costs
+from workers.probe.memory import peak_bytes
+from workers.probe.two_steps import deterministic_kernels, fingerprint
+from workers.training.runner import Runner
+
+STEPS = {"policy": {"kind": "step", "milestones": [1]}}
+
+
+def test_memory_is_measured_with_the_largest_batch_and_a_look_at_the_losses(
+    factory: StudentFactory, digits: Path
+) -> None:
+    data = {"image_size": [160, 96], "multi_scale": [32, 160], "batch_size": 2}
+    asked = a_taught_spec(digits)
+    spec = parse_spec(asked | {"data": asked["data"] | data})
+    first = tuple(factory.batch(spec)[0]["img"].shape)
+    steps: list[_Step] = []
+
+    measure_costs(_ChangedBench(factory, lambda runner: record_steps(runner, steps)), spec)
+
+    largest = (2, 3, 160, 160)
+    assert first != largest
+    assert steps[:2] == [_Step(largest, looks=False), _Step(largest, looks=True)]
+    assert steps[2:]
+    assert set(steps[2:]) == {_Step(first, looks=False)}
+
+
+def test_a_run_without_looks_at_its_losses_is_measured_without_them(
+    factory: StudentFactory, digits: Path
+) -> None:
+    spec = parse_spec(a_taught_spec(digits) | {"loss_shares_every_steps": None})
+    steps: list[_Step] = []
+
+    measure_costs(_ChangedBench(factory, lambda runner: record_steps(runner, steps)), spec)
+
+    assert steps
+    assert not any(step.looks for step in steps)
+
+
+def test_a_step_leaves_no_gradient_behind(factory: StudentFactory, base: RunSpec) -> None:
+    runner = factory.runner(base)
+    before = fingerprint(runner.model.parameters())
+
+    runner.train_step.step(factory.batch(base), number=1)
+
+    assert fingerprint(runner.model.parameters()) != before
+    assert all(parameter.grad is None for parameter in runner.model.parameters())
+    assert runner.model.bbox_head.targets is None
+
+
+def test_a_step_that_is_refused_leaves_no_gradient_behind(
+    factory: StudentFactory, base: RunSpec
+) -> None:
+    runner = factory.runner(base)
+    seen: list[bool] = []
+    weight = runner.model.bbox_head.gfl_cls.weight
+    weight.register_hook(lambda gradient: gradient * float("nan"))
+    weight.register_post_accumulate_grad_hook(
+        lambda parameter: seen.append(parameter.grad is not None)
+    )
+
+    with pytest.raises(NanLoss):
+        runner.train_step.step(factory.batch(base), number=1)
+
+    assert seen == [True]
+    assert all(parameter.grad is None for parameter in runner.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter"),
+    [
+        ("schedule.max_grad_norm", between(1e6, 1e7)),
+        ("schedule.optimizer.weight_decay", between(0, 0.1)),
+    ],
+)
+def test_a_device_that_does_not_repeat_itself_tells_nothing_of_later_steps(
+    factory: StudentFactory, digits: Path, path: str, parameter: dict[str, Any]
+) -> None:
+    asked = a_probe(a_taught_spec(digits), {path: parameter})
+
+    knob = knobs_of(_ChangedBench(factory, add_noise), asked, UNMEASURED).analyze(asked.space, path)
+
+    assert knob.has_effect
+    assert knob.detail == (
+        "not known: this CPU does not repeat itself: two looks at the base differ in the gradient, "
+        "the first update, a later update"
+    )
+
+
+def test_a_device_that_does_not_repeat_itself_still_tells_what_the_losses_show(
+    factory: StudentFactory, digits: Path
+) -> None:
+    space = {
+        "distillation.cls_weight": between(0.5, 2),
+        "schedule.epochs": {"kind": "integer", "low": 3, "high": 5},
+    }
+    asked = a_probe(a_taught_spec(digits, **STEPS), space)
+    effects = knobs_of(_ChangedBench(factory, add_noise), asked, UNMEASURED)
+
+    assert effects.analyze(asked.space, "distillation.cls_weight").detail == "the losses"
+    assert effects.analyze(asked.space, "schedule.epochs").detail == "the number of epochs"
+
+
+@pytest.mark.parametrize("was_enabled", [False, True])
+def test_a_look_leaves_the_choice_of_kernels_as_it_was(was_enabled: bool) -> None:
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(was_enabled)
+    try:
+        with deterministic_kernels(torch.device("cuda")):
+            assert torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.are_deterministic_algorithms_enabled() == was_enabled
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def test_memory_that_is_taken_of_a_gpu_is_what_the_allocator_reserved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 10)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: 12)
+
+    assert peak_bytes(torch.device("cuda")) == 12
+
+
+class _ChangedBench(StudentFactory):
+    """Another bench's images, with students that a test has changed."""
+
+    def __init__(self, factory: StudentFactory, change: Callable[[Runner], None]) -> None:
+        run_dir = Path(factory.config(parse_spec(a_taught_spec(factory.dataset.root))).work_dir)
+        super().__init__(dataset=factory.dataset, run_dir=run_dir, device=factory.device)
+        self._change = change
+
+    def runner(self, spec: RunSpec) -> Runner:
+        runner = super().runner(spec)
+        self._change(runner)
+        return runner
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What a step was taken on, and whether it looked at its losses."""
+
+    shape: tuple[int, ...]
+    looks: bool
+
+
+def record_steps(runner: Runner, steps: list[_Step]) -> None:
+    take = runner.train_step.step
+
+    def recorded(parts: Any, *, number: int) -> dict[str, Any]:
+        for part in parts:
+            steps.append(_Step(tuple(part["img"].shape), looks=runner.model.loss_shares.is_due))
+        return take(parts, number=number)
+
+    runner.train_step.step = recorded  # type: ignore[method-assign]
+
+
+def add_noise(runner: Runner) -> None:
+    """As kernels do that add in the order in which their threads come."""
+    for parameter in runner.model.parameters():
+        if parameter.requires_grad:
+            parameter.register_hook(
+                lambda gradient: gradient * (1.0 + 1e-6 * torch.rand((), generator=_noise))
+            )
+
+
+_noise = torch.Generator().manual_seed(0)
+"""Not the one that a step begins with the same numbers."""

@@ -1,0 +1,350 @@
+"""Checkpoints of other tools become teachers: the same detector, or a reason why not."""
+
+import copy
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmdet.models import build_detector
+from torch import Tensor
+from typer.testing import CliRunner, Result
+
+from configs.catalog import spec_from_preset
+from configs.protocol.names import ExitCode
+from configs.spec.detector import Detector, Neck, RetinaHead, SwinTransformer
+from configs.teacher_catalog import load_class_list
+from tests.support.service.stage import Stage
+from tests.support.training.detectors import a_detector, a_plain_gfl, class_names
+from workers.checkpoints.files import compute_sha256, load_checkpoint, load_teacher_weights
+from workers.cli.teachers import app
+from workers.models.detector_config import build_detector_config
+
+CLASSES = class_names(4)
+
+
+class Trap:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("code from a checkpoint ran",)
+
+
+def import_teacher(source: Path, out: Path, *options: str, name: str = "old") -> Result:
+    """`tandem-worker teacher import`; the tiny detector of these tests unless a preset is named."""
+    architecture: tuple[str, ...] = ()
+    if not {"--preset", "--detector"} & set(options):
+        architecture = ("--detector", str(written(a_detector(), out.parent / "detector.json")))
+    return CliRunner().invoke(
+        app, ["import", str(source), "--name", name, "--out", str(out), *architecture, *options]
+    )
+
+
+def written(detector: Detector, path: Path) -> Path:
+    path.write_text(detector.model_dump_json(), encoding="utf-8")
+    return path
+
+
+def listed(classes: tuple[str, ...], path: Path) -> str:
+    path.write_text("\n".join(classes), encoding="utf-8")
+    return str(path)
+
+
+def as_old_mmdet_wrote(
+    model: Any, path: Path, *, classes: tuple[str, ...] | None = CLASSES, **extra: Any
+) -> Path:
+    """A checkpoint as of mmdet 2.1 with torch 1.3 and numpy 1: tar-like, optimizer and all."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    torch.autograd.backward([weight.sum() for weight in model.parameters()])
+    optimizer.step()
+    meta = {
+        "mmdet_version": "2.1.0+unknown",
+        "config": "model = dict(type='GFL')",
+        "CLASSES": classes,
+        "epoch": np.int64(24),
+        "iter": 175944,
+        "best": {"bbox_mAP": np.float64(0.447), "per_class": np.arange(3.0)},
+        "time": "Mon Jun 29 20:01:26 2020",
+    }
+    checkpoint = {
+        "meta": meta,
+        "state_dict": OrderedDict(model.state_dict()),
+        "optimizer": optimizer.state_dict(),
+        **extra,
+    }
+    torch.save(checkpoint, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes().replace(b"cnumpy._core.", b"cnumpy.core."))
+    return path
+
+
+def as_a_bckd_student(model: Any, path: Path) -> Path:
+    """As the authors' runs leave it: several processes, an EMA hook, the teacher beside it."""
+    weights = model.state_dict()
+    given = {f"module.{name}": tensor for name, tensor in weights.items()}
+    averaged = {f"ema_{name.replace('.', '_')}": tensor * 0.5 for name, tensor in weights.items()}
+    teacher = {f"teacher_model.{name}": tensor * 2 for name, tensor in weights.items()}
+    meta = {"mmdet_version": "2.28.2", "CLASSES": CLASSES, "epoch": 12, "hook_msgs": {}}
+    state = OrderedDict({**given, **averaged, **teacher})
+    torch.save({"meta": meta, "state_dict": state, "optimizer": {"state": {}}}, path)
+    return path
+
+
+def looks(model: Any) -> list[Tensor]:
+    """What a detector says about one image, before anything is thrown away."""
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        scores, boxes = model.eval().forward_dummy(image)
+    return [*scores, *boxes]
+
+
+def the_imported(
+    out: Path, *, detector: Detector | None = None, classes: tuple[str, ...] = CLASSES
+) -> Any:
+    model = build_detector(build_detector_config(detector or a_detector(), classes=classes))
+    load_teacher_weights(model, out / "old.pth", sha256=card_of(out)["sha256"])
+    return model
+
+
+def card_of(out: Path) -> dict[str, Any]:
+    return dict(json.loads((out / "old.json").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("write", [as_old_mmdet_wrote, as_a_bckd_student])
+def test_an_original_checkpoint_becomes_the_very_same_detector(
+    tmp_path: Path, write: Callable[[Any, Path], Path]
+) -> None:
+    model = a_plain_gfl(a_detector(), num_classes=4)
+    source = write(model, tmp_path / "original.pth")
+
+    said = import_teacher(source, tmp_path / "out")
+
+    assert said.exit_code == 0, said.output
+    ours = looks(the_imported(tmp_path / "out"))
+    assert all(torch.equal(one, other) for one, other in zip(ours, looks(model), strict=True))
+
+
+def test_of_a_checkpoint_weights_and_classes_alone_are_kept(tmp_path: Path) -> None:
+    model = a_plain_gfl(a_detector(), num_classes=4)
+    as_a_bckd_student(model, tmp_path / "original.pth")
+
+    said = import_teacher(tmp_path / "original.pth", tmp_path / "out")
+
+    kept = load_checkpoint(tmp_path / "out" / "old.pth")
+    assert kept.keys() == {"meta", "state_dict"}
+    assert kept["state_dict"].keys() == model.state_dict().keys()
+    for words in ("matched", "left out: a distiller's teacher", "ema_backbone_bn1_bias"):
+        assert words in said.output
+
+
+def test_the_original_file_of_the_papers_teacher_fits_its_preset(tmp_path: Path) -> None:
+    spec = spec_from_preset("coco/teacher_r101").student
+    model = a_plain_gfl(spec_without_download(spec), num_classes=80)
+    # In half precision, as pytest keeps the files of its last runs.
+    torch.save({"meta": {}, "state_dict": model.half().state_dict()}, tmp_path / "r101.pth")
+    digest = compute_sha256(tmp_path / "r101.pth")
+
+    said = import_teacher(
+        tmp_path / "r101.pth",
+        tmp_path / "out",
+        *("--preset", "coco/teacher_r101", "--classes", "coco", "--sha256", digest[:8]),
+    )
+
+    assert said.exit_code == 0, said.output
+    card = card_of(tmp_path / "out")
+    assert card["classes"] == list(load_class_list("coco"))
+    assert card["detector"]["backbone"]["depth"] == 101
+    assert card["detector"]["backbone"]["pretrained"] is None
+    assert digest in card["source"]
+    assert str(tmp_path) not in card["source"]
+
+
+def test_the_same_file_gives_the_same_teacher_again(tmp_path: Path) -> None:
+    as_old_mmdet_wrote(a_plain_gfl(a_detector(), num_classes=4), tmp_path / "original.pth")
+
+    import_teacher(tmp_path / "original.pth", tmp_path / "out")
+    first = card_of(tmp_path / "out")
+    import_teacher(tmp_path / "original.pth", tmp_path / "out")
+
+    assert card_of(tmp_path / "out") == first
+
+
+def test_a_card_is_what_the_registry_takes(tmp_path: Path, stage: Stage) -> None:
+    model = a_plain_gfl(a_detector(), num_classes=4)
+    as_old_mmdet_wrote(model, tmp_path / "original.pth")
+    out = stage.home / "teachers"
+    import_teacher(tmp_path / "original.pth", out)
+
+    answer = stage.http.post(
+        "/v1/teachers", json=card_of(out) | {"checkpoint": str(out / "old.pth")}
+    )
+
+    assert answer.status_code == 201, answer.text
+
+
+def test_buffers_that_follow_from_the_architecture_need_not_be_there(tmp_path: Path) -> None:
+    detector = Detector(
+        backbone=SwinTransformer(kind="swin", width=0.25, drop_path=0.0),
+        neck=Neck(channels=32),
+        head=a_detector().head,
+    )
+    model = a_plain_gfl(detector, num_classes=4)
+    weights = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if not name.endswith(("relative_position_index", "integral.project"))
+    }
+    torch.save({"state_dict": weights}, tmp_path / "original.pth")
+
+    said = import_teacher(
+        tmp_path / "original.pth",
+        tmp_path / "out",
+        *("--detector", str(written(detector, tmp_path / "swin.json"))),
+        *("--classes", listed(CLASSES, tmp_path / "classes.txt")),
+    )
+
+    assert said.exit_code == 0, said.output
+    assert "they follow from the architecture" in said.output
+    ours = looks(the_imported(tmp_path / "out", detector=detector))
+    assert all(torch.equal(one, other) for one, other in zip(ours, looks(model), strict=True))
+
+
+def refused(said: Result, out: Path) -> str:
+    """What was said, on one line; nothing must have been written."""
+    assert said.exit_code == ExitCode.REFUSED, said.output
+    assert not out.exists() or list(out.iterdir()) == []
+    return " ".join(said.output.split())
+
+
+@pytest.mark.parametrize(
+    ("classes", "difference"),
+    [
+        (("class-0", "class-1", "dog"), "only in the file: class-2, class-3; only given: dog"),
+        (CLASSES[::-1], "the same ones in another order"),
+    ],
+    ids=["others", "another order"],
+)
+def test_classes_that_differ_from_the_files_are_named(
+    tmp_path: Path, classes: tuple[str, ...], difference: str
+) -> None:
+    as_old_mmdet_wrote(a_plain_gfl(a_detector(), num_classes=4), tmp_path / "original.pth")
+
+    said = import_teacher(
+        tmp_path / "original.pth",
+        tmp_path / "out",
+        *("--classes", listed(classes, tmp_path / "classes.txt")),
+    )
+
+    assert difference in refused(said, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [a_detector(), a_detector().model_copy(update={"head": RetinaHead(kind="retina", convs=1)})],
+    ids=["gfl", "retina"],
+)
+def test_another_number_of_classes_is_told_where_the_file_names_none(
+    tmp_path: Path, detector: Detector
+) -> None:
+    model = build_detector(build_detector_config(detector, classes=CLASSES))
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "original.pth")
+
+    said = import_teacher(
+        tmp_path / "original.pth",
+        tmp_path / "out",
+        *("--detector", str(written(detector, tmp_path / "detector.json"))),
+        *("--classes", listed(("cat", "dog"), tmp_path / "classes.txt")),
+    )
+
+    assert "knows 4 classes and 2 are given (cat, dog)" in refused(said, tmp_path / "out")
+
+
+def test_a_file_that_names_no_classes_needs_to_be_told_them(tmp_path: Path) -> None:
+    model = a_plain_gfl(a_detector(), num_classes=4)
+    as_old_mmdet_wrote(model, tmp_path / "original.pth", classes=None)
+
+    said = import_teacher(tmp_path / "original.pth", tmp_path / "out")
+
+    assert "give --classes" in refused(said, tmp_path / "out")
+
+
+def test_missing_and_misshapen_layers_are_named(tmp_path: Path) -> None:
+    model = a_plain_gfl(a_detector(), num_classes=4)
+    weights = copy.copy(model.state_dict())
+    del weights["neck.lateral_convs.0.conv.weight"]
+    weights["bbox_head.gfl_reg.bias"] = torch.zeros(7)
+    torch.save({"meta": {"CLASSES": CLASSES}, "state_dict": weights}, tmp_path / "original.pth")
+
+    words = refused(import_teacher(tmp_path / "original.pth", tmp_path / "out"), tmp_path / "out")
+
+    assert "1 missing - neck.lateral_convs.0.conv.weight" in words
+    assert "1 of another shape - bbox_head.gfl_reg.bias (7,), not (36,)" in words
+
+
+def test_a_deeper_detector_is_not_cut_to_a_shallower_one(tmp_path: Path) -> None:
+    deeper = a_detector().model_copy(
+        update={"backbone": a_detector().backbone.model_copy(update={"depth": 34})}
+    )
+    as_old_mmdet_wrote(a_plain_gfl(deeper, num_classes=4), tmp_path / "original.pth")
+
+    strict = import_teacher(tmp_path / "original.pth", tmp_path / "out")
+
+    assert "unexpected: the detector has no such layer" in refused(strict, tmp_path / "out")
+    lenient = import_teacher(tmp_path / "original.pth", tmp_path / "out", "--drop-unknown")
+    assert lenient.exit_code == 0, lenient.output
+
+
+def test_another_file_than_the_one_that_is_meant_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "original.pth").write_bytes(b"anything")
+
+    said = import_teacher(tmp_path / "original.pth", tmp_path / "out", "--sha256", "dd12f847")
+
+    assert "expected dd12f847. It was not opened" in refused(said, tmp_path / "out")
+
+
+def test_code_in_a_checkpoint_is_refused_and_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = a_plain_gfl(a_detector(), num_classes=4)
+    as_old_mmdet_wrote(model, tmp_path / "original.pth", hooks=Trap())
+
+    words = refused(import_teacher(tmp_path / "original.pth", tmp_path / "out"), tmp_path / "out")
+
+    assert "holds more than weights" in words
+    assert "code from a checkpoint ran" not in words + capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [{}, {"state_dict": {}}, {"state_dict": {"w": 1}}, [1]])
+def test_a_file_without_weights_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "original.pth")
+
+    said = import_teacher(tmp_path / "original.pth", tmp_path / "out")
+
+    assert "no weights by name" in refused(said, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--name", "Big Name"),
+        ("--sha256", "dd12"),
+        ("--preset", "coco/none"),
+        ("--classes", "cocoa"),
+        ("--preset", "coco/teacher_r101", "--detector", __file__),
+    ],
+    ids=["name", "short hash", "preset", "class list", "two architectures"],
+)
+def test_options_that_make_no_sense_are_refused(tmp_path: Path, options: tuple[str, ...]) -> None:
+    (tmp_path / "original.pth").write_bytes(b"")
+
+    said = import_teacher(tmp_path / "original.pth", tmp_path / "out", *options)
+
+    assert said.exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def spec_without_download(detector: Detector) -> Detector:
+    """The detector without its ImageNet weights, which need a download."""
+    backbone = detector.backbone.model_copy(update={"pretrained": None})
+    return detector.model_copy(update={"backbone": backbone})

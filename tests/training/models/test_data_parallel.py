@@ -1,0 +1,156 @@
+"""Two processes with half of a batch each learn what one with the whole batch learns."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, distributed
+
+from tests.support.training.detectors import a_batch
+from tests.support.training.distilled_students import HEADS, METHODS, a_detector, a_student
+from tests.support.training.process_groups import run_in_two_processes
+from workers import distributed as workers_distributed
+
+BOXES = [
+    [[8.0, 8.0, 40.0, 40.0], [20.0, 4.0, 60.0, 50.0]],
+    [[2.0, 2.0, 30.0, 60.0]],
+    [],
+    [[10.0, 30.0, 50.0, 62.0]],
+]
+EVERYTHING_BUT_PKD = {
+    "method": "bckd",
+    "extra": {name: m for name, m in METHODS.items() if name not in ("bckd", "pkd")},
+}
+"""PKD takes means and deviations over a batch, so its batches are each process's own."""
+
+
+def half_of(batch: dict[str, Any], rank: int) -> dict[str, Any]:
+    mine = slice(2 * rank, 2 * rank + 2)
+    return {key: value[mine] for key, value in batch.items()}
+
+
+def learned(student: Any, batch: dict[str, Any]) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Loss terms and gradients of one step."""
+    model: Any = workers_distributed.wrap_ddp(student)
+    outputs = model.train_step(batch, None)
+    outputs["loss"].backward()
+    gradients = {n: p.grad for n, p in student.named_parameters() if p.grad is not None}
+    return dict(outputs["log_vars"]), gradients
+
+
+def in_parts(student: Any, batch: dict[str, Any]) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Mean loss terms and gradients of one step in two parts."""
+    student.bbox_head.micro_batches = 2
+    terms: dict[str, float] = {}
+    for part in (0, 1):
+        outputs = student.train_step(half_of(batch, part), None)
+        (outputs["loss"] / 2).backward()
+        for name, value in outputs["log_vars"].items():
+            terms[name] = terms.get(name, 0.0) + value / 2
+    return terms, {n: p.grad for n, p in student.named_parameters() if p.grad is not None}
+
+
+def build(folder: Path, head: str, method: dict[str, Any]) -> Any:
+    student = a_student(folder, a_detector(head), a_detector(head, channels=64), method)
+    student.backbone.eval()  # BatchNorm over half of a batch is another BatchNorm
+    return student
+
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    **{head: (head, METHODS["bckd"]) for head in HEADS if head != "retina with one anchor"},
+    "gfl with every method": ("gfl", EVERYTHING_BUT_PKD),
+}
+
+
+def in_a_process(rank: int, port: int, folder_name: str) -> None:
+    folder = Path(folder_name)
+    torch.set_num_threads(1)
+    address = f"tcp://127.0.0.1:{port}"
+    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    for name, (head, method) in CASES.items():
+        own = folder / name / str(rank)
+        own.mkdir(parents=True)
+        terms, gradients = learned(build(own, head, method), half_of(a_batch(BOXES), rank))
+        if rank == 0:
+            torch.save({"terms": terms, "gradients": gradients}, folder / f"{name}.pt")
+    torch.save(what_the_exchange_does(rank), folder / f"exchange-{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def what_the_exchange_does(rank: int) -> dict[str, Any]:
+    means = workers_distributed.all_reduce_mean(
+        torch.tensor([1.0, float(rank), math.nan if rank else 0.0])
+    )
+    try:
+        workers_distributed.all_reduce_mean(torch.zeros(1 + rank))
+    except AssertionError as error:
+        return {"means": means, "refused": str(error)}
+    return {"means": means, "refused": None}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As the processes have: with more of them sums are added in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def in_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("processes")
+    run_in_two_processes(in_a_process, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_loss_and_gradients_agree_with_one_process(
+    tmp_path: Path, in_two_processes: Path, name: str
+) -> None:
+    terms, gradients = learned(build(tmp_path, *CASES[name]), a_batch(BOXES))
+
+    found = torch.load(in_two_processes / f"{name}.pt", weights_only=True)
+
+    assert found["terms"] == pytest.approx(terms, rel=1e-5, abs=1e-6)
+    assert_near(found["gradients"], gradients)
+
+
+def test_means_are_of_all_processes_and_a_broken_number_breaks_its_own_alone(
+    in_two_processes: Path,
+) -> None:
+    for rank in (0, 1):
+        found = torch.load(in_two_processes / f"exchange-{rank}.pt", weights_only=True)
+        assert found["means"][:2] == [1.0, 0.5]
+        assert math.isnan(found["means"][2])
+
+
+def test_processes_with_different_loss_terms_are_refused(in_two_processes: Path) -> None:
+    for rank in (0, 1):
+        found = torch.load(in_two_processes / f"exchange-{rank}.pt", weights_only=True)
+        assert "different numbers of loss terms" in found["refused"]
+
+
+def assert_near(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        # Some gradients are zero but for rounding: a bias moves no softmax over places.
+        tolerance = 1e-5 * float(gradient.abs().max()) + 1e-7
+        torch.testing.assert_close(
+            found[name], gradient, rtol=1e-5, atol=tolerance, msg=f"{name} differs"
+        )
+
+
+@pytest.mark.parametrize("head", ["gfl", "retina", "fcos"])
+def test_two_parts_with_as_many_objects_each_are_the_whole(tmp_path: Path, head: str) -> None:
+    batch = a_batch([BOXES[0], BOXES[2], BOXES[0], BOXES[2]])
+    batch["img"][2:] = batch["img"][:2]
+    terms, gradients = learned(build(tmp_path, head, METHODS["bckd"]), batch)
+
+    found, found_gradients = in_parts(build(tmp_path, head, METHODS["bckd"]), batch)
+
+    assert found == pytest.approx(terms, rel=1e-5, abs=1e-6)
+    assert_near(found_gradients, gradients)

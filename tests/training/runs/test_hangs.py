@@ -1,0 +1,167 @@
+"""Trainers that hang, are frozen or killed: what their own process and the kernel make of it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from configs.protocol.names import Env, ExitCode, RunFile, attempt_log_path
+from tests.support.training.digits import write_digits
+from tests.support.training.runs import PATIENCE_S, a_spec, command, records, start, start_anew
+from tests.support.training.worker_processes import Process
+from tests.support.workers.fake_service import FakeService, serve
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"), train=24, val=4)
+
+
+def with_loaders(digits: Path, *, workers: int, epochs: int = 500) -> dict[str, Any]:
+    spec = a_spec(digits)
+    return a_spec(
+        digits,
+        data=spec["data"] | {"num_workers": workers},
+        schedule=spec["schedule"] | {"epochs": epochs},
+    )
+
+
+def test_a_loader_that_never_gives_is_found_and_its_stacks_are_in_the_log(
+    digits: Path, tmp_path: Path
+) -> None:
+    torn = Path(shutil.copytree(digits, tmp_path / "digits"))
+    image = next((torn / "images" / "train").iterdir())
+    image.unlink()
+    os.mkfifo(image)  # nobody ever writes to it
+    run_dir = tmp_path / "run"
+
+    process = start(with_loaders(torn, workers=1), run_dir, "--stall-timeout", "4")
+    wait_for(lambda: bool(loaders_of(process)), process)
+    loaders = loaders_of(process)
+
+    assert process.wait(PATIENCE_S) == ExitCode.INTERRUPTED
+    last = records(run_dir)[-1]
+    assert (last["kind"], last["result"], last["reason"]) == ("outcome", "failed", "stalled")
+    log = (run_dir / attempt_log_path(1)).read_text()
+    assert "What every thread is at" in log
+    assert "dataloader.py" in log
+    assert psutil.wait_procs(loaders, timeout=5)[1] == []
+
+
+def test_kill_9_leaves_no_loader(digits: Path, tmp_path: Path) -> None:
+    process = start_anew(with_loaders(digits, workers=2), tmp_path / "run")
+    wait_for(lambda: has_trained(tmp_path / "run") and len(loaders_of(process)) == 2, process)
+    loaders = loaders_of(process)
+    environment = psutil.Process(process.pid).environ()
+
+    process.kill()
+
+    process.wait(PATIENCE_S)
+    assert psutil.wait_procs(loaders, timeout=2)[1] == []
+    assert Env.ATTEMPT not in environment  # it is found by its command line, or its children's
+    assert (tmp_path / "run" / RunFile.LOGS / "attempt-1.start.json").exists()
+
+
+@pytest.mark.slow
+def test_a_trainer_that_was_frozen_goes_on(digits: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    process = start(with_loaders(digits, workers=1), run_dir, "--stall-timeout", "5")
+    wait_for(lambda: has_trained(run_dir), process)
+
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(12)
+    process.send_signal(signal.SIGCONT)
+    known = len(records(run_dir))
+    wait_for(lambda: len(records(run_dir)) > known + 2, process)
+
+    process.terminate()
+    assert process.wait(PATIENCE_S) == ExitCode.INTERRUPTED
+    assert records(run_dir)[-1]["reason"] == "preempted"
+
+
+@pytest.mark.slow
+def test_the_next_attempt_ends_what_the_last_one_left_before_it_begins(
+    digits: Path, tmp_path: Path
+) -> None:
+    words = ["--run-id", f"r{time.monotonic_ns():012x}"[:13], "--service-url"]
+    with serve(FakeService()) as service:
+        spec = with_loaders(digits, workers=1, epochs=4)
+        first = command(spec, tmp_path / "run")
+        left = subprocess.Popen([*first, *words, service.url])
+        wait_for(lambda: has_trained(tmp_path / "run"), left)
+        left.send_signal(signal.SIGSTOP)
+        family = [psutil.Process(left.pid), *loaders_of(left)]
+
+        second = command(spec, tmp_path / "run", attempt=2)
+        code = subprocess.run(
+            [*second, *words, service.url], timeout=PATIENCE_S, check=False
+        ).returncode
+
+    left.wait(1)
+    assert code == ExitCode.SUCCEEDED
+    assert not [process for process in family if process.is_running()]
+    assert "Ended " in (tmp_path / "run" / attempt_log_path(2)).read_text()
+
+
+def test_sigterm_to_all_processes_at_once_is_a_preemption_with_a_checkpoint(
+    digits: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    process = start(with_loaders(digits, workers=2), run_dir)
+    wait_for(lambda: has_trained(run_dir) and len(loaders_of(process)) == 2, process)
+
+    for one in [psutil.Process(process.pid), *loaders_of(process)]:
+        one.terminate()  # as Ray stops a job
+
+    assert process.wait(PATIENCE_S) == ExitCode.INTERRUPTED
+    assert records(run_dir)[-1]["reason"] == "preempted"
+    assert list((run_dir / RunFile.CHECKPOINTS).glob("step-*.pth"))
+
+
+LEADS = (
+    "import os; from workers.process.children import become_group_leader; "
+    "become_group_leader(); print(os.getpgid(0))"
+)
+
+
+@pytest.mark.parametrize("has_session", [False, True], ids=["in a group", "as a job of Ray"])
+def test_an_attempt_leads_a_group_unless_a_shell_leads_one_for_it(has_session: bool) -> None:
+    words = f"{sys.executable} -c '{LEADS}'; true"
+    shell = subprocess.Popen(
+        ["sh", "-c", words],
+        start_new_session=has_session,
+        process_group=None if has_session else 0,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    group = int(shell.communicate(timeout=PATIENCE_S)[0])
+
+    assert (group == shell.pid) == has_session
+
+
+def loaders_of(process: Process) -> list[psutil.Process]:
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def has_trained(run_dir: Path) -> bool:
+    return any(r["kind"] == "progress" and r["phase"] == "training" for r in records(run_dir))
+
+
+def wait_for(condition: Callable[[], bool], process: Process) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert process.poll() is None, "it ended too early"
+        assert time.monotonic() < deadline_s, "it did not happen in time"
+        time.sleep(0.02)

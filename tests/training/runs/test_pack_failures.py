@@ -1,0 +1,376 @@
+"""What ends one member of a pack, what ends all, and what an unusable GPU means for each."""
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psutil
+import pytest
+import torch
+
+from configs.catalog import parse_spec
+from configs.protocol.names import Env, ExitCode, RunFile
+from configs.protocol.pack import PackJob, PackMember
+from tests.support.training.digits import write_digits
+from tests.support.training.pack_failures import rate_of, sticky
+from tests.support.training.runs import PATIENCE_S, a_spec, records, weights
+from workers.attempt import lifecycle
+from workers.attempt.stop import Termination
+from workers.jobs.train import train
+from workers.jobs.train_pack import train_pack
+from workers.process import compat
+from workers.telemetry.identity import AttemptIdentity
+from workers.training.loop import TrainLoop
+from workers.training.runner import Runner
+
+STEPS = 3
+RATES = {"a": 1e-3, "b": 2e-3, "c": 3e-3}
+GIB = 1 << 30
+
+Fails = Callable[[str, int], Exception | None]
+"""What a member's turn raises at a step, counted from 1; none: nothing."""
+
+
+class Abandoned(BaseException):
+    """The process has ended."""
+
+    def __init__(self, code: ExitCode) -> None:
+        super().__init__(code.name)
+        self.code = code
+
+
+@dataclass
+class SimulatedGpu:
+    """Implements `GpuContext`."""
+
+    usable: bool = True
+    foreign: int = 0
+    released: int = 0
+
+    def is_usable(self) -> bool:
+        return self.usable
+
+    def release_memory(self) -> None:
+        self.released += 1
+
+    def foreign_bytes(self) -> int:
+        return self.foreign
+
+    def exit_process(self, code: ExitCode) -> NoReturn:
+        raise Abandoned(code)
+
+
+def no_memory() -> Exception:
+    return torch.OutOfMemoryError("CUDA out of memory.")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"), train=8 * STEPS, val=4)
+
+
+def specs(digits: Path) -> dict[str, dict[str, Any]]:
+    """Three that differ by their learning rate."""
+    schedule = {"epochs": 1, "max_grad_norm": 10.0}
+    return {
+        name: a_spec(digits, schedule=schedule | {"optimizer": {"kind": "adamw", "lr": rate}})
+        for name, rate in RATES.items()
+    }
+
+
+@pytest.fixture
+def pack(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ExitCode]:
+    """Trains the three in this process, in a folder each."""
+    compat.apply_patches()
+    run_iter = Runner.run_iter
+
+    def start(*, fails: Fails = lambda _name, _step: None, gpu: Any = None) -> ExitCode:
+        def run_iter_or_fail(runner: Runner, micro_batches: Any) -> None:
+            (name,) = (name for name, rate in RATES.items() if rate == rate_of(runner))
+            if (error := fails(name, runner.iter + 1)) is not None:
+                raise error
+            run_iter(runner, micro_batches)
+
+        monkeypatch.setattr(Runner, "run_iter", run_iter_or_fail)
+        order = an_order(tmp_path, specs(digits))
+        parsed = [parse_spec(spec) for spec in specs(digits).values()]
+        return train_pack(order, parsed, termination=Termination(), gpu=gpu or SimulatedGpu())
+
+    return start
+
+
+def an_order(folder: Path, members: dict[str, dict[str, Any]]) -> PackJob:
+    """A pack whose members' folders have their names."""
+    entries = []
+    for number, (name, spec) in enumerate(members.items()):
+        run_dir = folder / name
+        run_dir.mkdir()
+        (run_dir / RunFile.SPEC).write_text(json.dumps(spec))
+        entries.append(
+            PackMember(run_id=f"r{number:012d}", attempt=1, run_dir=str(run_dir), name=name)
+        )
+    return PackJob(id="pack-1", members=tuple(entries))
+
+
+def marked_processes(mark: dict[Env, str]) -> list[psutil.Process]:
+    """Those that were started with `mark` in their environment and still live."""
+    living = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if mark.items() <= process.environ().items():
+                living.append(process)
+    return living
+
+
+def last_words(folder: Path) -> dict[str, str]:
+    """Reason or result by member; a member without a last word is not in it."""
+    words = {}
+    for name in RATES:
+        outcomes = [one for one in records(folder / name) if one["kind"] == "outcome"]
+        assert len(outcomes) <= 1
+        if outcomes:
+            words[name] = outcomes[0]["reason"] or outcomes[0]["result"]
+    return words
+
+
+def test_after_a_sticky_error_only_the_member_that_met_it_is_told(
+    pack: Callable[..., ExitCode], tmp_path: Path
+) -> None:
+    with pytest.raises(Abandoned) as ended:
+        pack(fails=lambda name, step: sticky() if (name, step) == ("b", 2) else None)
+
+    assert ended.value.code is ExitCode.INTERRUPTED
+    assert last_words(tmp_path) == {"b": "bug"}
+
+
+STICKY_PACK = """
+import sys
+from pathlib import Path
+
+import yaml
+
+from configs.catalog import parse_spec
+from configs.protocol.names import RunFile
+from configs.protocol.pack import PackJob
+from tests.support.training.pack_failures import rate_of, sticky
+from workers.attempt.stop import Termination
+from workers.jobs.train_pack import train_pack
+from workers.process import compat
+from workers.training.runner import Runner
+
+run_iter = Runner.run_iter
+
+def run_iter_or_fail(runner, micro_batches):
+    if (rate_of(runner), runner.iter) == (2e-3, 1):
+        raise sticky()
+    run_iter(runner, micro_batches)
+
+if __name__ == "__main__":
+    compat.apply_patches()
+    Runner.run_iter = run_iter_or_fail
+    order = PackJob.model_validate_json(sys.argv[1])
+    files = [Path(member.run_dir) / RunFile.SPEC for member in order.members]
+    specs = [parse_spec(yaml.safe_load(file.read_text())) for file in files]
+    train_pack(order, specs, termination=Termination())
+"""
+
+
+def test_the_process_ends_with_the_word_on_the_disk_and_no_loader_left(
+    digits: Path, tmp_path: Path
+) -> None:
+    members = specs(digits)
+    for spec in members.values():
+        spec["data"] = spec["data"] | {"num_workers": 1}
+    order = an_order(tmp_path, members)
+    mark = {Env.ATTEMPT: f"sticky-{tmp_path.name}-{os.getpid()}"}
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])} | mark
+
+    ended = subprocess.run(
+        [sys.executable, "-c", STICKY_PACK, order.model_dump_json()],
+        env=env,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+
+    assert ended.returncode == ExitCode.INTERRUPTED
+    assert last_words(tmp_path) == {"b": "bug"}
+    assert not marked_processes(mark)
+
+
+def test_an_error_that_turns_out_to_be_sticky_is_one(
+    pack: Callable[..., ExitCode], tmp_path: Path
+) -> None:
+    failed = RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
+
+    with pytest.raises(Abandoned):
+        pack(
+            fails=lambda name, step: failed if (name, step) == ("b", 2) else None,
+            gpu=SimulatedGpu(usable=False),
+        )
+
+    assert last_words(tmp_path) == {"b": "node_lost"}
+
+
+def test_all_of_a_member_that_leaves_is_gone_when_memory_is_given_back(
+    pack: Callable[..., ExitCode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: dict[str, weakref.ref[Any]] = {}
+    alive: list[set[str]] = []
+
+    class Watching(SimulatedGpu):
+        def release_memory(self) -> None:
+            gc.collect()
+            alive.append({name for name, model in trained.items() if model() is not None})
+
+    def note(runner: Runner, mode: str) -> None:
+        if mode == "before_train_iter":
+            (name,) = (name for name, rate in RATES.items() if rate == rate_of(runner))
+            trained[name] = weakref.ref(runner.model)
+        call_hook(runner, mode)
+
+    call_hook = Runner.call_hook
+    monkeypatch.setattr(Runner, "call_hook", note)
+
+    pack(fails=lambda name, step: no_memory() if (name, step) == ("b", 2) else None, gpu=Watching())
+
+    assert trained.keys() == RATES.keys()
+    assert alive[0] == {"a", "c"}
+    assert alive[-1] == set()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [no_memory, lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling")],
+    ids=["torch's own", "cuBLAS's"],
+)
+def test_a_batch_that_is_too_large_for_each_is_final_for_none(
+    pack: Callable[..., ExitCode], tmp_path: Path, error: Callable[[], Exception]
+) -> None:
+    gpu = SimulatedGpu()
+
+    code = pack(fails=lambda _name, step: error() if step == 2 else None, gpu=gpu)
+
+    assert code is ExitCode.INTERRUPTED
+    assert last_words(tmp_path) == dict.fromkeys(RATES, "pack_out_of_memory")
+    assert gpu.released >= len(RATES)
+
+
+@pytest.mark.parametrize(
+    ("foreign", "reason"),
+    [(0, "cuda_out_of_memory"), (40 * GIB, "node_lost")],
+    ids=["the GPU to itself", "others on it"],
+)
+def test_the_last_member_ends_as_it_would_alone(
+    pack: Callable[..., ExitCode], tmp_path: Path, foreign: int, reason: str
+) -> None:
+    def fails(name: str, step: int) -> Exception | None:
+        return no_memory() if step == {"a": 3, "b": 1, "c": 2}[name] else None
+
+    pack(fails=fails, gpu=SimulatedGpu(foreign=foreign))
+
+    assert last_words(tmp_path) == {
+        "a": reason,
+        "b": "pack_out_of_memory",
+        "c": "pack_out_of_memory",
+    }
+
+
+def failing_batches(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> None:
+    """Have a batch fail before it is anybody's turn, in the second step, once for each error."""
+    batches, left = TrainLoop._batches, list(errors)
+
+    def fail_first(loop: TrainLoop) -> Iterator[Any]:
+        for number, batch in enumerate(batches(loop)):
+            at_second = number + loop._order._first_step == 1
+            if at_second and left:
+                raise left.pop(0)
+            yield batch
+
+    monkeypatch.setattr(TrainLoop, "_batches", fail_first)
+
+
+def test_without_memory_for_a_batch_the_last_member_leaves_and_no_other_notices(
+    pack: Callable[..., ExitCode],
+    digits: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = tmp_path / "alone" / "a"
+    alone.mkdir(parents=True)
+    train(
+        parse_spec(specs(digits)["a"]),
+        identity=AttemptIdentity(run_id="a"),
+        run_dir=alone,
+        termination=Termination(),
+    )
+    failing_batches(monkeypatch, no_memory())
+
+    pack()
+
+    assert last_words(tmp_path) == {"a": "succeeded", "b": "succeeded", "c": "pack_out_of_memory"}
+    ours, theirs = weights(tmp_path / "a"), weights(alone)
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].equal(theirs[name]) for name in ours)
+
+
+def test_a_batch_that_fits_beside_nobody_is_final_for_none(
+    pack: Callable[..., ExitCode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_batches(monkeypatch, *(no_memory() for _ in RATES))
+
+    assert pack() is ExitCode.INTERRUPTED
+
+    assert last_words(tmp_path) == dict.fromkeys(RATES, "pack_out_of_memory")
+
+
+def test_the_end_of_the_loader_is_told_to_each_as_if_it_were_alone(
+    pack: Callable[..., ExitCode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. Details are lost")
+    failing_batches(monkeypatch, killed)
+
+    assert pack() is ExitCode.INTERRUPTED
+
+    assert last_words(tmp_path) == dict.fromkeys(RATES, "node_lost")
+
+
+def test_a_sticky_error_in_nobodys_turn_is_told_to_nobody(
+    pack: Callable[..., ExitCode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_batches(monkeypatch, sticky())
+
+    with pytest.raises(Abandoned) as ended:
+        pack()
+
+    assert ended.value.code is ExitCode.INTERRUPTED
+    assert last_words(tmp_path) == {}
+
+
+def test_a_run_alone_is_told_of_a_sticky_error_before_its_process_ends(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_runner: Runner, **_: Any) -> None:
+        raise sticky()
+
+    monkeypatch.setattr(Runner, "run_iter", fail)
+    monkeypatch.setattr(lifecycle, "CudaContext", SimulatedGpu)
+    (tmp_path / "a").mkdir()
+
+    with pytest.raises(Abandoned) as ended:
+        train(
+            parse_spec(specs(digits)["a"]),
+            identity=AttemptIdentity(run_id="a"),
+            run_dir=tmp_path / "a",
+            termination=Termination(),
+        )
+
+    assert ended.value.code is ExitCode.REFUSED
+    assert last_words(tmp_path) == {"a": "bug"}

@@ -1,0 +1,137 @@
+"""Settings that would do nothing, or cannot be, are refused by name."""
+
+from typing import Any
+
+import pytest
+
+from configs.catalog import SpecError, parse_spec
+from configs.spec.detector import EfficientNetLite, RetinaHead
+from configs.spec.distillation import Bckd, Ld, Pkd, iter_methods
+from configs.spec.run import RunSpec
+from tests.support.factories import a_bckd_spec, a_spec
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "ld without weights": (
+        {"distillation": {"method": "ld", "main_weight": 0, "vlr_weight": 0}},
+        "both 0",
+    ),
+    "a region that weighs nothing": (
+        {"distillation": {"method": "ld", "vlr_gamma": 0.5}},
+        "vlr_gamma has no effect",
+    ),
+    "ld for another head": (
+        {
+            "distillation": {"method": "ld"},
+            "student": {"backbone": {"depth": 18}, "head": {"kind": "fcos"}},
+        },
+        "student.head.kind is fcos",
+    ),
+    "ld beside bckd for another head": (
+        {
+            "distillation": {"method": "bckd", "extra": {"ld": {}}},
+            "student": {"backbone": {"depth": 18}, "head": {"kind": "atss"}},
+        },
+        "student.head.kind is atss",
+    ),
+    "crosskd through a head without towers": (
+        {
+            "distillation": {"method": "crosskd"},
+            "student": {"backbone": {"depth": 18}, "head": {"kind": "vfnet"}},
+        },
+        "vfnet has none",
+    ),
+    "crossing after the last convolution": (
+        {"distillation": {"method": "crosskd", "after_convs": 6}},
+        "student.head.convs is 4",
+    ),
+    "a temperature for boxes that are no distributions": (
+        {
+            "distillation": {"method": "crosskd", "temperature": 2},
+            "student": {"backbone": {"depth": 18}, "head": {"kind": "atss"}},
+        },
+        "no effect with student.head.kind atss",
+    ),
+    "a setting of another method": ({"distillation": {"method": "pkd", "cls_weight": 1}}, "extra"),
+    "a weight of zero": ({"distillation": {"method": "pkd", "weight": 0}}, "greater than 0"),
+    "a batch that cannot be shared": (
+        {"resources": {"processes": 3}},
+        "data.batch_size 4 cannot be shared by 3 processes",
+    ),
+    "parts that do not divide": (
+        {"compute": {"grad_accumulation_steps": 3}},
+        "make it a multiple of 3",
+    ),
+    "elastic to the same number": (
+        {"resources": {"processes": 2, "min_processes": 2}},
+        "no effect unless it is smaller",
+    ),
+    "sync_bn of one process": ({"compute": {"sync_bn": True}}, "it has no effect"),
+    "sync_bn of a number of processes that may shrink": (
+        {
+            "compute": {"sync_bn": True},
+            "resources": {"processes": 2, "min_processes": 1, "num_gpus": 1},
+        },
+        "exclude each other",
+    ),
+    "tf32 on a CPU": ({"compute": {"precision": "tf32"}}, "resources.num_gpus is 0"),
+    "a teacher in tf32 on a CPU": ({"compute": {"teacher_precision": "tf32"}}, "use fp32"),
+    "a CPU that need not repeat itself": (
+        {"compute": {"deterministic": False}},
+        "a CPU always repeats itself",
+    ),
+    "a head of a kind that is not": (
+        {"student": {"backbone": {"depth": 18}, "head": {"kind": "yolo"}}},
+        "kind is one of gfl, atss, retina, fcos, vfnet",
+    ),
+    "weights that are not": (
+        {"student": {"backbone": {"depth": 18, "width": 0.5, "pretrained": "imagenet"}}},
+        "width 1.0",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "why"), REFUSED.values(), ids=REFUSED)
+def test_what_would_do_nothing_is_refused(changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        parse_spec(a_bckd_spec(**changes))
+
+    assert why.lower() in str(refused.value).lower()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"compute": {"teacher_precision": "bf16"}}, {"teacher_classes": "by_name"}]
+)
+def test_settings_of_a_teacher_are_refused_without_one(changes: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match="no effect without a teacher"):
+        parse_spec(a_spec(**changes))
+
+
+def test_a_spec_survives_json_whatever_it_holds() -> None:
+    spec = parse_spec(
+        a_bckd_spec(
+            student={
+                "backbone": {"kind": "efficientnet_lite", "variant": 2},
+                "head": {"kind": "retina", "anchors": 1},
+            },
+            distillation={"method": "bckd", "extra": {"pkd": {"weight": 3}, "cwd": {}}},
+        )
+    )
+
+    again = RunSpec.model_validate_json(spec.model_dump_json())
+
+    assert again == spec
+    assert isinstance(again.student.backbone, EfficientNetLite)
+    assert isinstance(again.student.head, RetinaHead)
+
+
+def test_the_methods_at_work_are_the_chosen_one_and_those_beside_it() -> None:
+    spec = parse_spec(a_bckd_spec(distillation={"method": "bckd", "extra": {"pkd": {}, "ld": {}}}))
+
+    assert {type(lesson) for lesson in iter_methods(spec.distillation)} == {Bckd, Pkd, Ld}
+
+
+def test_an_old_spec_without_kinds_is_a_gfl_on_a_resnet() -> None:
+    student = parse_spec(a_spec()).student
+
+    assert (student.head.kind, student.backbone.kind) == ("gfl", "resnet")
+    assert student.title == "GFL ResNet-18 x 0.25"

@@ -1,0 +1,74 @@
+"""Runs on screen while they train."""
+
+import pytest
+from rich.console import Console
+
+from configs.protocol.failure import FailureReason
+from configs.protocol.names import Metric
+from configs.protocol.records import Progress
+from service.api.schemas.runs import RunView
+from service.cli.progress.runs import format_run_line, render_run, should_stop_watching
+from service.domain.states import RunState
+from tests.support.service.run_views import NOW, a_view
+
+
+def _progress(step: int = 30) -> Progress:
+    return Progress(
+        at=NOW, attempt=1, phase="training", epoch=2, epochs=6, step=step, steps=90, eta_s=75.0
+    )
+
+
+def _text(view: RunView) -> str:
+    console = Console(width=140, no_color=True)
+    with console.capture() as capture:
+        console.print(render_run("alone", view))
+    return capture.get()
+
+
+def test_a_training_run_shows_epoch_step_losses_map_and_what_is_left() -> None:
+    latest = {Metric.LOSS: 1.5, Metric.LOSS_DISTILL_LOC: 0.25, Metric.MAP: 0.412}
+
+    shown = _text(a_view(progress=_progress(), latest=latest))
+
+    words = ("epoch 2/6", "step 30/90", "1 min 15 s left", "loss 1.500", "loss_distill_loc 0.250")
+    assert all(word in shown for word in (*words, "mAP 41.2"))
+
+
+def test_a_waiting_run_says_what_for() -> None:
+    assert "waits: its teacher" in _text(a_view(RunState.QUEUED, waiting_for="its teacher"))
+    assert "waits for a worker" in _text(a_view(RunState.QUEUED))
+
+
+def test_a_failed_run_shows_its_message_as_it_is() -> None:
+    view = a_view(RunState.FAILED, reason=FailureReason.BUG, message="[x] at [/y]")
+
+    assert "[x] at [/y]" in _text(view)
+    assert "[x] at [/y]" in format_run_line(view)
+
+
+def test_a_line_changes_with_the_epoch_but_not_with_the_step() -> None:
+    early, late = (a_view(progress=_progress(step)) for step in (31, 32))
+
+    assert format_run_line(early) == format_run_line(late)
+    assert "epoch 2/6" in format_run_line(early)
+
+
+@pytest.mark.parametrize("state", RunState)
+def test_every_state_can_be_shown(state: RunState) -> None:
+    assert state in _text(a_view(state))
+    assert state in format_run_line(a_view(state))
+
+
+@pytest.mark.parametrize(
+    ("states", "settled"),
+    [
+        ((RunState.SUCCEEDED, RunState.SUCCEEDED), True),
+        ((RunState.SUCCEEDED, RunState.RUNNING), False),
+        ((RunState.FAILED, RunState.RUNNING), True),
+        ((RunState.CANCELLED, RunState.QUEUED), True),
+    ],
+)
+def test_waiting_ends_with_all_or_with_the_first_that_ended_badly(
+    states: tuple[RunState, ...], settled: bool
+) -> None:
+    assert should_stop_watching(a_view(state) for state in states) is settled

@@ -1,0 +1,134 @@
+"""A sweep on screen while it searches."""
+
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from configs.catalog import spec_from_preset
+from configs.spec.sweep import SweepSpec
+from service.api.schemas.sweeps import BestView, SweepView, TrialView
+from service.cli.progress.sweeps import (
+    SweepProgress,
+    build_trials_table,
+    format_sweep_line,
+    format_trial_line,
+    render_sweep_summary,
+    select_shown_trials,
+)
+from service.domain.sweeps import SweepState
+from tests.support.service.run_views import NOW
+
+CLS, MAP = "distillation.cls_weight", "val/bbox_mAP"
+
+
+def a_view(state: SweepState = SweepState.SEARCHING, **changes: Any) -> SweepView:
+    spec = SweepSpec.model_validate(
+        {
+            "base": spec_from_preset("digits/bckd"),
+            "space": {CLS: {"kind": "uniform", "low": 0, "high": 1}},
+        }
+    )
+    fields: dict[str, Any] = {
+        "id": "s0123456789ab",
+        "name": "n",
+        "preset": "digits/bckd",
+        "project": "default",
+        "priority": 0,
+        "state": state,
+        "desired": "search",
+        "message": "",
+        "warnings": [],
+        "spec": spec,
+        "trials": 2,
+        "by_result": {"running": 1, "finished": 1},
+        "best": None,
+        "waiting_for": None,
+        "driver": 1,
+        "consecutive_failures": 0,
+        "pack_size": 1,
+        "estimate": None,
+        "probe": None,
+        "probe_run_id": None,
+        "report_run_id": None,
+        "mlflow_run_id": None,
+        "mlflow_url": None,
+        "created_by": "me",
+        "created_at": NOW,
+        "updated_at": NOW,
+        "finished_at": None,
+    }
+    return SweepView(**(fields | changes))
+
+
+def a_trial(number: int = 0, **changes: Any) -> TrialView:
+    fields: dict[str, Any] = {
+        "number": number,
+        "values": {CLS: 0.123456},
+        "state": "running",
+        "runs": [],
+        "epoch": 2,
+        "objectives": {MAP: 0.4125},
+        "message": "",
+    }
+    return TrialView(**(fields | changes))
+
+
+def text_of(shown: RenderableType) -> str:
+    console = Console(width=160, no_color=True)
+    with console.capture() as capture:
+        console.print(shown)
+    return capture.get()
+
+
+def test_a_sweep_shows_its_trials_with_values_epoch_and_map() -> None:
+    best = BestView(trial=0, values={CLS: 0.123456}, objective=0.4125)
+    view = a_view(best=best, waiting_for="room", warnings=["The teacher is weak."])
+
+    shown = text_of(render_sweep_summary(view)) + text_of(build_trials_table(view, [a_trial()]))
+
+    for words in (
+        "2 of 16 trials (1 finished, 1 running)",
+        "cls_weight=0.1235",
+        "2/",
+        "41.2",
+        "room",
+    ):
+        assert words in shown
+    assert "The teacher is weak." in shown
+
+
+def test_trials_that_go_on_are_always_there_and_of_the_others_the_newest() -> None:
+    trials = [a_trial(number, state="finished") for number in range(40)]
+    trials[3] = a_trial(3)
+
+    shown = [trial.number for trial in select_shown_trials(trials)]
+
+    assert shown == [3, *range(17, 40)]
+
+
+def test_lines_change_when_something_is_worth_saying() -> None:
+    view = a_view()
+
+    assert format_sweep_line(view) != format_sweep_line(a_view(trials=3))
+    assert format_trial_line(view, a_trial()) != format_trial_line(view, a_trial(epoch=3))
+    assert "it broke" in format_trial_line(view, a_trial(state="failed", message="it broke"))
+
+
+@pytest.mark.parametrize("state", SweepState)
+def test_every_state_can_be_shown(state: SweepState) -> None:
+    assert state in text_of(render_sweep_summary(a_view(state)))
+    assert state in format_sweep_line(a_view(state))
+
+
+def test_without_a_terminal_only_what_has_changed_is_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with SweepProgress() as progress:
+        progress.show(a_view(), [a_trial()])
+        progress.show(a_view(), [a_trial()])
+        progress.show(a_view(), [a_trial(epoch=3)])
+
+    told = capsys.readouterr().out
+    assert told.count("sweep: ") == 1
+    assert told.count("trial 0: ") == 2

@@ -1,0 +1,281 @@
+"""The dry run: every finding, from the facts alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.catalog import parse_spec
+from configs.spec.dataset import ClassNames
+from configs.spec.detector import Detector
+from service.adapters.clock import FixedClock
+from service.domain.planning.findings import Facts
+from service.domain.planning.plan import make_plan
+from service.domain.ports import Node
+from service.domain.registry import RegisteredDataset, RegisteredTeacher
+from service.domain.states import RunState
+from tests.support.factories import (
+    CLASSES,
+    NO_HASH,
+    a_bckd_spec,
+    a_detector_spec,
+    a_manifest,
+    a_run,
+    a_spec,
+)
+
+NOW = FixedClock().now()
+ROOT = Path("/somewhere")
+RUN = "r" + "0" * 12
+TWO_CPUS = (Node(2.0, 0.0, 0.0, 0.0),)
+A_GPU_SPEC = a_spec(
+    data=a_spec()["data"] | {"num_workers": 4},
+    compute={"precision": "tf32"},
+    resources={"num_gpus": 1, "num_cpus": 4},
+)
+ONE_GPU = (Node(8.0, 1.0, 8.0, 1.0),)
+
+
+def a_dataset(**changes: Any) -> RegisteredDataset:
+    manifest = a_manifest(**changes)
+    return RegisteredDataset("pets", ROOT, manifest, NOW)
+
+
+def a_teacher(classes: ClassNames = CLASSES, detector: Detector | None = None) -> RegisteredTeacher:
+    return RegisteredTeacher(
+        name="big",
+        checkpoint=ROOT / "big.pth",
+        sha256=NO_HASH,
+        detector=detector or a_detector_spec(),
+        classes=classes,
+        measured_map=None,
+        source="",
+        registered_at=NOW,
+    )
+
+
+def codes(spec: dict[str, Any], facts: Facts) -> list[tuple[str, str]]:
+    plan = make_plan(parse_spec(spec), facts)
+    return [(finding.field, finding.code) for finding in plan.findings]
+
+
+def test_nothing_stands_against_a_spec_whose_things_are_there() -> None:
+    facts = Facts(dataset=a_dataset(), teacher=a_teacher(), nodes=TWO_CPUS)
+
+    plan = make_plan(parse_spec(a_bckd_spec()), facts)
+
+    assert plan.findings == ()
+    assert plan.waiting_for is None
+
+
+FINDINGS: dict[str, tuple[dict[str, Any], Facts, tuple[str, str]]] = {
+    "no dataset": (
+        a_spec(),
+        Facts(nodes=TWO_CPUS),
+        ("data.dataset.name", "dataset_not_found"),
+    ),
+    "a dataset by its path": (
+        a_spec(data={"dataset": {"root": "/data"}}),
+        Facts(nodes=TWO_CPUS),
+        ("data.dataset.root", "not_by_path"),
+    ),
+    "no teacher": (
+        a_bckd_spec(),
+        Facts(dataset=a_dataset(), nodes=TWO_CPUS),
+        ("teacher.name", "teacher_not_found"),
+    ),
+    "a teacher by its path": (
+        a_bckd_spec(
+            teacher={
+                "checkpoint": "/t.pth",
+                "detector": a_detector_spec().model_dump(mode="json"),
+                "classes": list(CLASSES),
+            }
+        ),
+        Facts(dataset=a_dataset(), nodes=TWO_CPUS),
+        ("teacher.checkpoint", "not_by_path"),
+    ),
+    "a teacher with other classes": (
+        a_bckd_spec(),
+        Facts(dataset=a_dataset(), teacher=a_teacher(("bird",)), nodes=TWO_CPUS),
+        ("teacher.name", "teacher_classes_differ"),
+    ),
+    "a teacher with the classes in another order": (
+        a_bckd_spec(),
+        Facts(dataset=a_dataset(), teacher=a_teacher(CLASSES[::-1]), nodes=TWO_CPUS),
+        ("teacher.name", "teacher_classes_differ"),
+    ),
+    "no teacher run": (
+        a_bckd_spec(teacher={"run": RUN}),
+        Facts(dataset=a_dataset(), nodes=TWO_CPUS),
+        ("teacher.run", "run_not_found"),
+    ),
+    "a teacher run that failed": (
+        a_bckd_spec(teacher={"run": RUN}),
+        Facts(dataset=a_dataset(), teacher_run=a_run(state=RunState.FAILED), nodes=TWO_CPUS),
+        ("teacher.run", "teacher_run_failed"),
+    ),
+    "a teacher run with other classes": (
+        a_bckd_spec(teacher={"run": RUN}),
+        Facts(
+            dataset=a_dataset(),
+            teacher_run=a_run(),
+            teacher_run_classes=("bird",),
+            nodes=TWO_CPUS,
+        ),
+        ("teacher.run", "teacher_classes_differ"),
+    ),
+    "more CPUs than any node has": (
+        a_spec(resources={"num_cpus": 3}),
+        Facts(dataset=a_dataset(), nodes=TWO_CPUS * 2),
+        ("resources.num_cpus", "resources_infeasible"),
+    ),
+    "a GPU where there is none": (
+        A_GPU_SPEC,
+        Facts(dataset=a_dataset(), nodes=TWO_CPUS),
+        ("resources.num_gpus", "resources_infeasible"),
+    ),
+    "more processes than the nodes have room for": (
+        a_spec(resources={"processes": 4}),
+        Facts(dataset=a_dataset(), nodes=(Node(3.0, 0.0, 0.0, 0.0),)),
+        ("resources.processes", "resources_infeasible"),
+    ),
+    "processes of which none finds room": (
+        a_spec(resources={"processes": 2, "num_cpus": 3}),
+        Facts(dataset=a_dataset(), nodes=TWO_CPUS * 2),
+        ("resources.num_cpus", "resources_infeasible"),
+    ),
+    "a cluster of which nothing is known": (
+        A_GPU_SPEC,
+        Facts(dataset=a_dataset(), nodes=None),
+        ("resources", "cluster_unreachable"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("spec", "facts", "found"), FINDINGS.values(), ids=FINDINGS.keys())
+def test_a_finding_names_the_field_and_the_cause(
+    spec: dict[str, Any], facts: Facts, found: tuple[str, str]
+) -> None:
+    assert codes(spec, facts) == [found]
+
+
+DISAPPOINTMENTS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
+    "few processes load images": (
+        A_GPU_SPEC | {"data": a_spec()["data"]},
+        ("data.num_workers", "few_loader_workers"),
+    ),
+    "more processes load images than there are cores": (
+        A_GPU_SPEC | {"resources": {"num_gpus": 1}},
+        ("resources.num_cpus", "more_loader_workers_than_cpus"),
+    ),
+    "fp32 leaves the tensor cores idle": (
+        A_GPU_SPEC | {"compute": {}},
+        ("compute.precision", "fp32_without_tensor_cores"),
+    ),
+    "VFNet's head stays in fp32": (
+        A_GPU_SPEC
+        | {
+            "compute": {"precision": "bf16"},
+            "student": a_spec()["student"] | {"head": {"kind": "vfnet"}},
+        },
+        ("compute.precision", "head_stays_fp32"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("spec", "warning"), DISAPPOINTMENTS.values(), ids=DISAPPOINTMENTS.keys())
+def test_a_gpu_that_would_be_used_badly_is_a_warning(
+    spec: dict[str, Any], warning: tuple[str, str]
+) -> None:
+    plan = make_plan(parse_spec(spec), Facts(dataset=a_dataset(), nodes=ONE_GPU))
+
+    assert [(finding.field, finding.code) for finding in plan.findings] == [warning]
+    assert plan.errors == ()
+
+
+def test_a_gpu_that_is_used_well_is_no_finding() -> None:
+    assert codes(A_GPU_SPEC, Facts(dataset=a_dataset(), nodes=ONE_GPU)) == []
+
+
+def test_processes_are_counted_over_the_nodes_and_room_for_all_is_asked_at_first() -> None:
+    spec = parse_spec(a_spec(resources={"processes": 4, "min_processes": 2}))
+
+    plan = make_plan(spec, Facts(dataset=a_dataset(), nodes=TWO_CPUS * 2))
+    (finding,) = make_plan(spec, Facts(dataset=a_dataset(), nodes=TWO_CPUS)).findings
+
+    assert plan.findings == ()
+    assert "4 processes with 1 CPUs and 0 GPUs each" in finding.message
+    assert "room for 2" in finding.message
+
+
+def test_a_cluster_that_does_not_answer_keeps_nobody_from_launching() -> None:
+    plan = make_plan(parse_spec(a_spec()), Facts(dataset=a_dataset()))
+
+    assert [finding.severity for finding in plan.findings] == ["warning"]
+    assert plan.errors == ()
+
+
+@pytest.mark.parametrize("state", RunState)
+def test_a_student_waits_for_its_teacher_until_that_has_succeeded(state: RunState) -> None:
+    facts = Facts(dataset=a_dataset(), teacher_run=a_run(state=state), nodes=TWO_CPUS)
+
+    plan = make_plan(parse_spec(a_bckd_spec(teacher={"run": RUN})), facts)
+
+    assert plan.waiting_for == (None if state is RunState.SUCCEEDED else RUN)
+    assert bool(plan.errors) is (state in (RunState.FAILED, RunState.CANCELLED))
+
+
+PAIRS = {
+    "anchors": ({"kind": "retina"}, {"method": "bckd"}, "anchors_differ"),
+    "no distributions": ({"kind": "atss"}, {"method": "ld"}, "no_edge_distributions"),
+    "reg_max": ({"reg_max": 8}, {"method": "ld"}, "reg_max_differs"),
+    "kinds": ({"kind": "atss"}, {"method": "crosskd"}, "heads_differ"),
+    "too few convolutions": ({"convs": 2}, {"method": "crosskd"}, "after_convs_too_large"),
+    "assigners": ({"kind": "fcos"}, {"method": "bckd"}, "assigners_differ"),
+}
+
+
+@pytest.mark.parametrize(("head", "method", "code"), PAIRS.values(), ids=PAIRS)
+def test_a_pair_that_cannot_be_compared_says_why_not(
+    head: dict[str, Any], method: dict[str, Any], code: str
+) -> None:
+    teacher = Detector.model_validate({"backbone": {"depth": 34}, "head": head})
+    facts = Facts(dataset=a_dataset(), teacher=a_teacher(detector=teacher), nodes=TWO_CPUS)
+
+    found = codes(a_bckd_spec(distillation=method), facts)
+
+    assert ("teacher.name", code) in found
+
+
+def test_images_that_are_normalized_otherwise_are_an_error() -> None:
+    teacher = Detector.model_validate({"backbone": {"depth": 34}, "normalize": "caffe"})
+    facts = Facts(dataset=a_dataset(), teacher=a_teacher(detector=teacher), nodes=TWO_CPUS)
+
+    assert codes(a_bckd_spec(), facts) == [("teacher.name", "normalization_differs")]
+
+
+def test_methods_on_features_need_no_agreement_of_heads() -> None:
+    teacher = Detector.model_validate({"backbone": {"depth": 34}, "head": {"kind": "retina"}})
+    facts = Facts(dataset=a_dataset(), teacher=a_teacher(detector=teacher), nodes=TWO_CPUS)
+
+    plan = make_plan(parse_spec(a_bckd_spec(distillation={"method": "pkd"})), facts)
+
+    assert plan.errors == ()
+
+
+def test_a_teacher_with_more_classes_is_matched_by_name_when_asked() -> None:
+    more = ("bird", *reversed(CLASSES))
+    facts = Facts(dataset=a_dataset(), teacher=a_teacher(classes=more), nodes=TWO_CPUS)
+
+    assert codes(a_bckd_spec(), facts) == [("teacher.name", "teacher_classes_differ")]
+    assert codes(a_bckd_spec(teacher_classes="by_name"), facts) == []
+
+
+def test_a_class_that_no_name_matches_is_named() -> None:
+    facts = Facts(dataset=a_dataset(), teacher=a_teacher(classes=("dog",)), nodes=TWO_CPUS)
+
+    plan = make_plan(parse_spec(a_bckd_spec(teacher_classes="by_name")), facts)
+
+    assert [finding.code for finding in plan.errors] == ["teacher_classes_missing"]
+    assert "cat" in plan.errors[0].message

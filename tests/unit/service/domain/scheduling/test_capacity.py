@@ -1,0 +1,132 @@
+"""Where processes have room and how many of them start, from numbers alone."""
+
+import pytest
+
+from configs.catalog import parse_spec
+from configs.spec.compute import Resources
+from configs.spec.run import RunSpec
+from service.domain.ports import Node
+from service.domain.scheduling.capacity import (
+    choose_num_processes,
+    count_slots,
+    describe_fewer_processes,
+    gpu_kinds,
+    reserve,
+)
+from tests.support.factories import a_spec
+
+GPU = Resources(processes=4, num_cpus=2, num_gpus=1)
+CPU = Resources(processes=4, num_cpus=2)
+
+
+def a_node(cpus: float, gpus: float = 0.0, *, free: tuple[float, float] | None = None) -> Node:
+    free_cpus, free_gpus = free or (cpus, gpus)
+    return Node(cpus, gpus, free_cpus, free_gpus)
+
+
+def a_group_spec(
+    processes: int, *, least: int | None = None, accumulate: int = 1, batch: int = 24
+) -> RunSpec:
+    spec = a_spec(
+        resources={"processes": processes, "min_processes": least},
+        compute={"grad_accumulation_steps": accumulate},
+    )
+    spec["data"] |= {"batch_size": batch}
+    return parse_spec(spec)
+
+
+def test_kinds_of_gpus_are_those_of_nodes_where_a_process_could_run() -> None:
+    a100, t4, small = (
+        Node(cpus, 8.0, cpus, 0.0, gpu_kind=kind)
+        for cpus, kind in ((16.0, "A100"), (16.0, "T4"), (1.0, "L4"))
+    )
+
+    assert gpu_kinds(GPU, (a100, t4, small, a_node(16, 8))) == {"A100", "T4"}
+    assert gpu_kinds(CPU, (a100, t4)) == set()
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "room"),
+    [
+        (CPU, (), 0),
+        (CPU, (a_node(3), a_node(3)), 2),
+        (CPU, (a_node(4), a_node(2), a_node(1)), 3),
+        (GPU, (a_node(16, 2), a_node(3, 8)), 3),
+        (GPU, (a_node(16, 0),), 0),
+        (GPU, (a_node(8, 8, free=(8, 1)),), 1),
+    ],
+    ids=[
+        "no node",
+        "halves on two nodes are no place",
+        "nodes of three sizes",
+        "GPUs here, CPUs there",
+        "no GPU",
+        "GPUs in use",
+    ],
+)
+def test_places_are_counted_node_by_node(
+    asked: Resources, nodes: tuple[Node, ...], room: int
+) -> None:
+    assert count_slots(asked, nodes, total=False) == room
+
+
+def test_what_is_in_use_counts_for_what_could_ever_fit() -> None:
+    nodes = (a_node(8, free=(0, 0)),)
+
+    assert count_slots(CPU, nodes, total=True) == 4
+    assert count_slots(CPU, nodes, total=False) == 0
+
+
+def test_places_are_taken_from_the_first_node_on() -> None:
+    nodes = (a_node(16, 2), a_node(16, 8))
+
+    left = reserve(nodes, GPU, processes=3)
+
+    assert [(node.free_cpus, node.free_gpus) for node in left] == [(12, 0), (14, 7)]
+    assert [node.total_gpus for node in left] == [2, 8]
+
+
+def test_more_processes_than_places_take_what_there_is() -> None:
+    left = reserve((a_node(4),), CPU, processes=4)
+
+    assert [node.free_cpus for node in left] == [0]
+
+
+STARTS: dict[str, tuple[RunSpec, int, bool, int | None]] = {
+    "room for all": (a_group_spec(4), 4, False, 4),
+    "more room than needed": (a_group_spec(4, least=1), 9, True, 4),
+    "one place too few": (a_group_spec(4), 3, True, None),
+    "the first attempt waits": (a_group_spec(4, least=1), 3, False, None),
+    "three do not share four pieces": (a_group_spec(4, least=1), 3, True, 2),
+    "three share twelve pieces": (a_group_spec(4, least=1, accumulate=3), 3, True, 3),
+    "fewer than the least": (a_group_spec(8, least=4), 3, True, None),
+    "none between the least and the room": (a_group_spec(4, least=3), 3, True, None),
+    "just the least": (a_group_spec(8, least=4), 4, True, 4),
+    "no room at all": (a_group_spec(4, least=1), 0, True, None),
+    "one process, no room": (a_group_spec(1), 0, True, None),
+    "one process": (a_group_spec(1), 1, False, 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("spec", "room", "may_be_fewer", "started"), STARTS.values(), ids=STARTS.keys()
+)
+def test_as_many_start_as_fit_and_share_every_batch(
+    spec: RunSpec, room: int, may_be_fewer: bool, started: int | None
+) -> None:
+    assert choose_num_processes(spec, slots=room, allows_fewer=may_be_fewer) == started
+
+
+@pytest.mark.parametrize(
+    ("processes", "words"),
+    [
+        (2, "Goes on with 2 of 4 processes; batches are cut into twice as many parts."),
+        (1, "Goes on with 1 of 4 processes; batches are cut into 4 times as many parts."),
+        (3, "Goes on with 3 of 4 processes; batches are cut into 1.33 times as many parts."),
+    ],
+)
+def test_fewer_processes_are_told_in_words(processes: int, words: str) -> None:
+    assert (
+        describe_fewer_processes(a_group_spec(4, least=1, accumulate=3).resources, processes)
+        == words
+    )

@@ -1,0 +1,213 @@
+"""Which run is a twin, how it is made, and how a verdict reads."""
+
+from typing import Any
+
+import pytest
+from rich.text import Text
+
+from configs.catalog import parse_spec, preset_names, spec_from_preset
+from configs.derived_specs import baseline_spec, is_distilled
+from configs.protocol.report import Comparison, Difference
+from configs.spec.jobs import ExportSpec
+from configs.spec.run import NamedTeacher, RunSpec
+from service.adapters.clock import FixedClock
+from service.api.schemas.runs import PlannedBaselineView, PlanView
+from service.api.views import to_comparison_view
+from service.cli.comparisons import format_baseline, format_planned_baseline, format_verdict
+from service.domain.baselines import (
+    baseline_digest,
+    choose_baseline,
+    choose_new_seeds,
+    make_baseline,
+    needs_baseline,
+    with_digests,
+)
+from service.domain.states import RunState
+from service.usecases.baselines.comparisons import comparison_metrics, comparison_tags
+from tests.support.factories import NO_HASH, a_bckd_spec, a_run, a_spec
+from tests.support.service.run_views import a_view
+
+OTHER_HASH = "1" * 64
+TAUGHT = parse_spec(a_bckd_spec())
+
+
+@pytest.mark.parametrize(
+    ("states", "chosen"),
+    [
+        ((), None),
+        (("failed", "cancelled"), None),
+        (("running", "queued"), 0),
+        (("queued", "succeeded", "succeeded"), 1),
+        (("failed", "paused"), 1),
+    ],
+    ids=str,
+)
+def test_the_twin_is_the_oldest_that_succeeded_or_still_may(
+    states: tuple[str, ...], chosen: int | None
+) -> None:
+    equal = [a_run(id=f"r{at:012}", state=RunState(state)) for at, state in enumerate(states)]
+
+    found = choose_baseline(equal)
+
+    assert found == (None if chosen is None else equal[chosen])
+
+
+def test_one_that_is_asked_to_end_is_no_twin() -> None:
+    assert choose_baseline([a_run(state=RunState.RUNNING, desired="cancelled")]) is None
+
+
+def test_a_trial_of_a_sweep_counts_only_when_it_has_succeeded() -> None:
+    trial = a_run(state=RunState.RUNNING, trial=3)
+
+    assert choose_baseline([trial]) is None
+    assert choose_baseline([a_run(state=RunState.SUCCEEDED, trial=3)]) is not None
+
+
+@pytest.mark.parametrize(
+    ("spec", "wish", "wanted"),
+    [
+        (TAUGHT, "auto", True),
+        (TAUGHT, "off", False),
+        (parse_spec(a_spec()), "auto", False),
+        (ExportSpec(model=NamedTeacher(name="big"), tags={}), "auto", False),
+    ],
+    ids=["taught", "refused", "alone", "a job"],
+)
+def test_only_a_taught_run_has_a_twin(spec: Any, wish: Any, wanted: bool) -> None:
+    assert needs_baseline(spec, wish) is wanted
+
+
+def test_a_twin_of_a_run_with_the_longest_name_has_a_name_that_fits() -> None:
+    run = a_run(name="n" * 200, spec=TAUGHT, preset="digits/bckd", priority=3, project="p")
+
+    twin = make_baseline(run, TAUGHT, run_id="r" + "1" * 12, at=FixedClock().now())
+
+    assert len(twin.name) == 200
+    assert twin.name.endswith(", student alone")
+    assert (twin.preset, twin.priority, twin.project) == (None, 3, "p")
+    assert twin.spec == baseline_spec(TAUGHT)
+
+
+def test_a_twin_is_found_by_the_digest_that_it_has_itself() -> None:
+    twin = with_digests(a_run(spec=baseline_spec(TAUGHT)), dataset_digest=NO_HASH)
+    taught = with_digests(a_run(spec=TAUGHT), dataset_digest=NO_HASH)
+
+    assert twin.spec_digest == baseline_digest(TAUGHT, dataset_digest=NO_HASH)
+    assert twin.spec_digest != baseline_digest(TAUGHT, dataset_digest=OTHER_HASH)
+    assert twin.seed_group_key == taught.seed_group_key
+    assert twin.seedless_digest != taught.seedless_digest
+
+
+@pytest.mark.parametrize(
+    "name", [one for one in preset_names() if is_distilled(spec_from_preset(one))]
+)
+def test_the_twin_of_every_preset_is_a_spec_that_can_be_read_again(name: str) -> None:
+    twin = baseline_spec(spec_from_preset(name))
+
+    assert RunSpec.model_validate_json(twin.model_dump_json()) == twin
+
+
+@pytest.mark.parametrize("story", ["digits", "bccd"])
+def test_the_stories_baseline_is_the_twin_of_their_taught_student(story: str) -> None:
+    alone, taught = (spec_from_preset(f"{story}/{one}") for one in ("baseline", "bckd"))
+
+    digests = {baseline_digest(spec, dataset_digest=NO_HASH) for spec in (alone, taught)}
+
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "wanted", "have", "missing"),
+    [(0, 3, (), [0, 1, 2]), (0, 3, (1,), [0, 2]), (5, 2, (0, 5), []), (5, 3, (0, 5), [6])],
+)
+def test_the_seeds_that_are_missing_follow_the_first(
+    first: int, wanted: int, have: tuple[int, ...], missing: list[int]
+) -> None:
+    assert choose_new_seeds(first, wanted=wanted, existing=have) == missing
+
+
+def a_comparison(**changes: Any) -> Comparison:
+    fields: dict[str, Any] = {
+        "runs": ("r" + "0" * 12,),
+        "baselines": ("r" + "1" * 12,),
+        "parts": {"bbox_mAP": Difference(run=0.33, baseline=0.307, difference=0.023)},
+        "verdict": "cannot_tell",
+        "seed_spread": "unknown",
+        "basis": "one pair of runs",
+    }
+    return Comparison(**fields | changes)
+
+
+def test_a_verdict_is_one_line() -> None:
+    sure = Difference(run=0.33, baseline=0.307, difference=0.023, low=0.011, high=0.035)
+    found = a_comparison(
+        parts={"bbox_mAP": sure},
+        verdict="helps",
+        seed_spread="noise_floor",
+        gap_closed=0.41,
+        basis="[5 runs]",
+    )
+
+    view = to_comparison_view(found)
+
+    assert view is not None
+    assert Text.from_markup(format_verdict(view)).plain == (
+        "Distillation helps: +2.3 mAP [+1.1, +3.5] with one seed and the known noise floor; "
+        "closes 41 % of the teacher's lead. [5 runs]"
+    )
+
+
+def test_a_verdict_without_an_interval_says_what_it_rests_on() -> None:
+    view = to_comparison_view(a_comparison())
+
+    assert view is not None
+    assert Text.from_markup(format_verdict(view)).plain == (
+        "One pair measured: +2.3 mAP (interval unknown) on these images for these two models. "
+        "Whether distillation helps is not known from one seed: `tandem repeat r000000000000 "
+        "--seeds 3` trains the pairs that tell. one pair of runs"
+    )
+
+
+def test_a_comparison_without_map_is_none_to_show() -> None:
+    assert to_comparison_view(a_comparison(parts={})) is None
+
+
+def test_mlflow_is_told_an_interval_only_where_there_is_one() -> None:
+    assert comparison_metrics(a_comparison()) == {"gain/bbox_mAP": 0.023}
+    assert set(comparison_tags(a_comparison())) == {
+        "tandem.verdict",
+        "tandem.seed_spread",
+        "tandem.conclusion",
+        "tandem.baseline_run_id",
+    }
+
+
+def test_a_baseline_that_is_lost_says_what_mends_it() -> None:
+    twin = "r" + "1" * 12
+
+    assert format_baseline(a_view()) is None
+    assert format_baseline(a_view(baseline=twin)) == twin
+    assert f"tandem retry {twin}" in (
+        format_baseline(a_view(baseline=twin, is_baseline_lost=True)) or ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("baseline", "words"),
+    [
+        (PlannedBaselineView(run_id=None, state=None, best_map=None), "--no-baseline"),
+        (
+            PlannedBaselineView(run_id="r1", state=RunState.SUCCEEDED, best_map=0.312),
+            "r1 again (succeeded, mAP 31.2)",
+        ),
+    ],
+    ids=["booked", "reused"],
+)
+def test_a_plan_says_which_baseline_there_would_be(
+    baseline: PlannedBaselineView, words: str
+) -> None:
+    planned = PlanView(spec=TAUGHT, findings=[], waiting_for=None, baseline=baseline, noise=None)
+
+    (line,) = format_planned_baseline(planned)
+
+    assert words in line

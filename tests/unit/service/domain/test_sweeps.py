@@ -1,0 +1,525 @@
+"""A sweep's moves, what its list says, and what stands against it: pure."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from configs.protocol.probe import ParameterEffect
+from configs.protocol.records import Progress
+from configs.protocol.sweep_log import (
+    SweepClosed,
+    SweepEntry,
+    SweepExtended,
+    Trial,
+    TrialEnded,
+    TrialJudged,
+    TrialSuggested,
+    active_spec,
+    is_closed,
+    replay_trials,
+)
+from configs.spec.search import GridSearch, RandomSearch, Uniform
+from configs.spec.sweep import Budget, Objective, SweepSpec
+from service.adapters.clock import FixedClock
+from service.domain.errors import EntryRefused, InvalidSweepTransition
+from service.domain.planning.sweep_findings import grid_size, sweep_findings
+from service.domain.runs import MetricPoint
+from service.domain.states import RunState
+from service.domain.sweeps import (
+    SWEEP_TRANSITIONS,
+    Sweep,
+    SweepState,
+    choose_pack_size,
+    describe_ineffective_parameters,
+    teacher_warning,
+    transition_sweep,
+)
+from service.domain.trials import (
+    TrialRun,
+    best_trial,
+    check_entries,
+    compute_standing,
+    describe_exhausted_budget,
+    format_values,
+    running_trials,
+)
+from tests.support.factories import a_bckd_spec, a_run
+from tests.support.service.simulated_sweep import CLS, LOC, MAP, a_probe
+
+NOW = FixedClock().now()
+MAXIMISE = Objective()
+STEPS = 10
+
+
+def a_spec(**changes: Any) -> SweepSpec:
+    fields: dict[str, Any] = {
+        "base": a_bckd_spec(schedule={"epochs": 4}),
+        "space": {CLS: {"kind": "uniform", "low": 0.5, "high": 2.0}},
+    }
+    return SweepSpec.model_validate(fields | changes)
+
+
+def a_sweep(state: SweepState = SweepState.SEARCHING, **changes: Any) -> Sweep:
+    spec = changes.pop("spec", None) or a_spec()
+    sweep = Sweep(
+        id="s" + "0" * 12,
+        name="a sweep",
+        preset=None,
+        spec=spec,
+        state=state,
+        created_at=NOW,
+        updated_at=NOW,
+        created_by="somebody",
+    )
+    return replace(sweep, **changes)
+
+
+def suggested(number: int, **values: Any) -> TrialSuggested:
+    return TrialSuggested(number=number, values=values or {CLS: 1.0})
+
+
+def judged(number: int, epoch: int, value: float, *, goes_on: bool = True) -> TrialJudged:
+    return TrialJudged(number=number, epoch=epoch, values={MAP: value}, should_continue=goes_on)
+
+
+def ended(number: int, result: Any = "finished", **fields: Any) -> TrialEnded:
+    return TrialEnded(number=number, result=result, **fields)
+
+
+def told(step: int, value: float, *, at: int, **changes: Any) -> TrialRun:
+    """A run of four epochs that is at a step, and one value that it told."""
+    progress = Progress(
+        at=NOW,
+        attempt=1,
+        phase="training",
+        epoch=1,
+        epochs=4,
+        step=at,
+        steps=4 * STEPS,
+        eta_s=None,
+    )
+    run = a_run(progress=progress, state=changes.pop("state", RunState.RUNNING))
+    return TrialRun(run, {MAP: [MetricPoint(MAP, step, value, NOW)]})
+
+
+@pytest.mark.parametrize("to", SweepState)
+@pytest.mark.parametrize("from_", SweepState)
+def test_a_sweep_moves_as_the_table_says(from_: SweepState, to: SweepState) -> None:
+    sweep = a_sweep(from_)
+
+    if to in SWEEP_TRANSITIONS[from_]:
+        assert transition_sweep(sweep, to, at=NOW).state is to
+    else:
+        with pytest.raises(InvalidSweepTransition):
+            transition_sweep(sweep, to, at=NOW)
+
+
+def test_hours_of_searching_add_up_over_extensions() -> None:
+    clock = FixedClock()
+    sweep = transition_sweep(a_sweep(SweepState.PROBING), SweepState.SEARCHING, at=clock.now())
+    clock.advance(3600)
+    sweep = transition_sweep(sweep, SweepState.REPORTING, at=clock.now())
+    clock.advance(3600)
+    sweep = transition_sweep(sweep, SweepState.SUCCEEDED, at=clock.now())
+    sweep = transition_sweep(sweep, SweepState.SEARCHING, at=clock.now())
+    clock.advance(1800)
+
+    assert sweep.search_hours(clock.now()) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("pack", "expected"), [("off", 1), (5, 5), ("auto", 3)], ids=["off", "a size", "auto"]
+)
+def test_a_pack_is_as_large_as_asked_or_as_fits(pack: Any, expected: int) -> None:
+    sweep = a_sweep(spec=a_spec(pack=pack))
+
+    assert choose_pack_size(sweep, a_probe(), slots=1) == expected
+
+
+def test_an_automatic_pack_ends_at_the_budget_at_eight_and_without_a_probe_at_one() -> None:
+    roomy = a_probe().model_copy(
+        update={"costs": a_probe().costs.model_copy(update={"available_bytes": 10**9})}
+    )
+
+    assert choose_pack_size(a_sweep(), roomy, slots=1) == 8
+    assert (
+        choose_pack_size(a_sweep(spec=a_spec(budget={"trials": 2}, repeats=2)), roomy, slots=1) == 2
+    )
+    assert choose_pack_size(a_sweep(), None, slots=1) == 1
+
+
+def test_an_automatic_pack_never_relies_on_the_memory_of_another_kind_of_gpu() -> None:
+    same, mixed = frozenset({"A100"}), frozenset({"A100", "T4"})
+
+    assert choose_pack_size(a_sweep(), a_probe(), slots=1, gpu_kinds=same) == 3
+    assert choose_pack_size(a_sweep(), a_probe(), slots=1, gpu_kinds=mixed) == 1
+    assert choose_pack_size(a_sweep(spec=a_spec(pack=5)), a_probe(), slots=1, gpu_kinds=mixed) == 5
+
+
+def test_a_run_of_several_processes_is_in_no_pack() -> None:
+    base = a_bckd_spec(resources={"processes": 2})
+
+    assert choose_pack_size(a_sweep(spec=a_spec(base=base, pack=4)), None, slots=1) == 1
+
+
+def test_a_knob_without_effect_is_named_with_its_reason() -> None:
+    idle = ParameterEffect(has_effect=False, detail="the term is 0 at the beginning")
+    probe = a_probe(effects={CLS: a_probe().effects[CLS], LOC: idle})
+
+    assert describe_ineffective_parameters(a_probe()) is None
+    assert "distillation.loc_weight (the term is 0 at the beginning)" in (
+        describe_ineffective_parameters(probe) or ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("measured", "known", "words"),
+    [
+        (0.4, 0.42, None),
+        (0.4, None, None),
+        (None, 0.4, None),
+        (0.1, 0.4, "registered"),
+        (0.0, None, "little to teach"),
+    ],
+    ids=["as known", "not known", "not measured", "far below", "nothing"],
+)
+def test_a_teacher_that_is_not_what_it_was_is_told(
+    measured: float | None, known: float | None, words: str | None
+) -> None:
+    warning = teacher_warning(a_probe(teacher_map=measured), known)
+
+    assert (warning is None) if words is None else (words in (warning or ""))
+
+
+def test_trials_are_what_the_list_says() -> None:
+    entries: list[SweepEntry] = [
+        suggested(0),
+        suggested(1),
+        judged(0, 1, 0.3),
+        judged(0, 2, 0.2),
+        ended(0, epoch=2, values={MAP: 0.3}),
+        judged(1, 1, 0.1, goes_on=False),
+    ]
+
+    trials = replay_trials(entries)
+
+    assert set(running_trials(trials)) == {1}
+    assert trials[1].is_stopped
+    assert trials[0].best_value(MAXIMISE) == 0.3
+    assert trials[0].best_value(Objective(goal="min")) == 0.2
+
+
+def test_the_best_is_of_trials_that_trained_as_they_were_meant_to() -> None:
+    entries: list[SweepEntry] = [suggested(0), suggested(1), suggested(2), suggested(3)]
+    entries += [judged(0, 1, 0.3), judged(1, 1, 0.9), judged(2, 1, 0.3)]
+    entries += [ended(0, "stopped", values={MAP: 0.3}), ended(1, "failed", values={MAP: 0.9})]
+
+    best = best_trial(replay_trials(entries).values(), MAXIMISE)
+
+    assert best is not None
+    assert best.number == 0
+    assert best_trial([Trial(0, {})], MAXIMISE) is None
+
+
+def test_the_last_extension_is_in_force_and_opens_what_was_closed() -> None:
+    wider = {CLS: Uniform(low=0.0, high=9.0, when={})}
+    entries: list[SweepEntry] = [
+        SweepClosed(why="done"),
+        SweepExtended(by="me", budget=Budget(trials=9), space=wider, algorithm=RandomSearch()),
+    ]
+
+    in_force = active_spec(a_spec(), entries)
+
+    assert (in_force.budget.trials, in_force.space) == (9, wider)
+    assert in_force.algorithm == RandomSearch()
+    assert is_closed(entries[:1])
+    assert not is_closed(entries)
+
+
+@pytest.mark.parametrize(
+    ("trials", "hours", "gpu_hours", "words"),
+    [(4, 0, 0, "4 trials"), (0, 2, 0, "2 hours"), (0, 0, 3, "3 GPU hours"), (3, 1, 2, None)],
+)
+def test_no_trial_begins_when_a_part_of_the_budget_is_used_up(
+    trials: int, hours: float, gpu_hours: float, words: str | None
+) -> None:
+    spec = a_spec(budget={"trials": 4, "hours": 2, "gpu_hours": 3})
+
+    why = describe_exhausted_budget(spec, trials=trials, hours=hours, gpu_hours=gpu_hours)
+
+    assert (why is None) if words is None else (words in (why or ""))
+
+
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        ([suggested(3)], "next trial is 2"),
+        ([suggested(2), suggested(2)], "next trial is 3"),
+        ([suggested(2, other=1)], "other is not in the space"),
+        ([judged(0, 1, 0.1)], "trial 0 does not go on"),
+        ([judged(7, 1, 0.1)], "trial 7 does not go on"),
+        ([ended(1), ended(1)], "trial 1 does not go on"),
+        ([SweepClosed(why="tired")], "trial 1 still goes on"),
+        ([ended(1), SweepClosed(why="done"), suggested(2)], "closed"),
+        (
+            [
+                SweepExtended(
+                    by="me", budget=Budget(), space=a_spec().space, algorithm=RandomSearch()
+                )
+            ],
+            "a person extends",
+        ),
+    ],
+)
+def test_a_driver_may_not_write_what_does_not_follow(new: list[SweepEntry], words: str) -> None:
+    trials = replay_trials([suggested(0), suggested(1), ended(0)])
+
+    with pytest.raises(EntryRefused, match=words):
+        check_entries(new, trials=trials, space=a_spec().space, closed=False)
+
+
+def test_what_follows_may_be_written() -> None:
+    trials = replay_trials([suggested(0)])
+    new: list[SweepEntry] = [
+        suggested(1),
+        judged(1, 1, 0.2),
+        ended(1),
+        ended(0),
+        SweepClosed(why="x"),
+    ]
+
+    check_entries(new, trials=trials, space=a_spec().space, closed=False)
+
+
+def test_an_evaluation_is_of_a_whole_epoch_of_all_repeats() -> None:
+    runs = [told(2 * STEPS, 0.2, at=20), told(2 * STEPS, 0.4, at=33)]
+
+    standing = compute_standing(Trial(0, {}), runs, [MAXIMISE], why=None)
+
+    (told_once,) = standing.evaluations
+    assert told_once.epoch == 2
+    assert told_once.values[MAP] == pytest.approx(0.3)
+    assert standing.result is None
+
+
+def test_an_epoch_that_one_repeat_has_not_reached_does_not_count() -> None:
+    runs = [told(STEPS, 0.2, at=20), told(2 * STEPS, 0.4, at=20)]
+
+    assert compute_standing(Trial(0, {}), runs, [MAXIMISE], why=None).evaluations == ()
+
+
+def test_a_value_within_an_epoch_counts_when_the_epoch_is_over() -> None:
+    early = told(15, 0.2, at=17)
+    late = told(15, 0.2, at=20)
+
+    assert compute_standing(Trial(0, {}), [early], [MAXIMISE], why=None).evaluations == ()
+    assert compute_standing(Trial(0, {}), [late], [MAXIMISE], why=None).evaluations[0].epoch == 2
+
+
+@pytest.mark.parametrize(
+    ("states", "stopped", "expected"),
+    [
+        (["succeeded", "succeeded"], False, "finished"),
+        (["succeeded", "running"], False, None),
+        (["failed", "succeeded"], False, "failed"),
+        (["failed", "running"], False, None),
+        (["cancelled", "succeeded"], True, "stopped"),
+        (["succeeded", "succeeded"], True, "finished"),
+        (["cancelled", "cancelled"], False, "cancelled"),
+        (["paused", "succeeded"], False, None),
+    ],
+)
+def test_a_trials_end_follows_from_those_of_its_runs(
+    states: list[str], stopped: bool, expected: str | None
+) -> None:
+    trial = Trial(0, {}, (judged(0, 1, 0.1, goes_on=not stopped),))
+    runs = [TrialRun(a_run(state=RunState(state))) for state in states]
+
+    assert compute_standing(trial, runs, [MAXIMISE], why=None).result == expected
+
+
+def test_a_trial_without_runs_has_failed_or_never_began() -> None:
+    assert compute_standing(Trial(0, {}), [], [MAXIMISE], why="no spec").result == "failed"
+    assert compute_standing(Trial(0, {}), [], [MAXIMISE], why=None).result == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        ({"space": {CLS: {"kind": "uniform", "low": -1, "high": 1}}}, f"space.{CLS}", "cls_weight"),
+        (
+            {"space": {"distillation.typo": {"kind": "choice", "values": [1, 2]}}},
+            "space.distillation.typo",
+            "typo",
+        ),
+        (
+            {"space": {CLS: {"kind": "choice", "values": [1, "much"]}}},
+            f"space.{CLS}",
+            "= much",
+        ),
+        (
+            {"space": {"ratio": {"kind": "choice", "values": ["a", "b"]}}},
+            "space.ratio",
+            "float",
+        ),
+        ({"first": [{CLS: -3}]}, "first.0", "cls_weight"),
+        (
+            {"scheduler": {"kind": "asha", "grace_epochs": 4}},
+            "scheduler.grace_epochs",
+            "4 epochs",
+        ),
+        ({"budget": {"gpu_hours": 1}}, "budget.gpu_hours", "CPU"),
+        (
+            {
+                "space": {
+                    CLS: {
+                        "kind": "uniform",
+                        "low": 1,
+                        "high": 2,
+                        "when": {"distillation.levels": ["all"]},
+                    },
+                    "distillation.levels": {"kind": "choice", "values": ["with_positives", "x"]},
+                }
+            },
+            f"space.{CLS}",
+            "never exists",
+        ),
+    ],
+)
+def test_what_stands_against_a_sweep_names_the_field(
+    changes: dict[str, Any], field: str, words: str
+) -> None:
+    found = [one for one in sweep_findings(a_spec(**changes)) if one.severity == "error"]
+
+    assert found[0].field == field
+    assert words in found[0].message
+
+
+def test_a_conditional_parameter_is_tried_where_it_exists() -> None:
+    space = {
+        "distillation.method": {"kind": "choice", "values": ["bckd", "pkd"]},
+        "distillation.weight": {
+            "kind": "loguniform",
+            "low": 1,
+            "high": 10,
+            "when": {"distillation.method": ["pkd"]},
+        },
+        CLS: {"kind": "uniform", "low": 0, "high": 1, "when": {"distillation.method": ["bckd"]}},
+    }
+
+    assert list(sweep_findings(a_spec(space=space))) == []
+
+
+def test_a_parameter_that_another_method_does_not_have_is_found() -> None:
+    space = {
+        "distillation.method": {"kind": "choice", "values": ["bckd", "pkd"]},
+        CLS: {"kind": "uniform", "low": 0, "high": 1},
+    }
+
+    (found, *_) = sweep_findings(a_spec(space=space))
+
+    assert found.severity == "error"
+    assert "pkd" in found.message
+
+
+def test_the_ratio_and_the_balance_stand_for_the_weights() -> None:
+    space = {
+        "ratio": {"kind": "loguniform", "low": 0.1, "high": 10},
+        "balance": {"kind": "uniform", "low": 0.1, "high": 0.9},
+    }
+
+    assert list(sweep_findings(a_spec(space=space))) == []
+
+
+def test_a_grid_that_is_larger_than_the_budget_is_told() -> None:
+    space = {
+        CLS: {"kind": "uniform", "low": 0, "high": 1},
+        LOC: {"kind": "choice", "values": [0, 1, 2]},
+    }
+    spec = a_spec(space=space, algorithm=GridSearch(points=4), budget={"trials": 5})
+
+    (found,) = sweep_findings(spec)
+
+    assert (found.severity, grid_size(spec.space, 4)) == ("warning", 12)
+    assert "12" in found.message
+
+
+def test_a_metric_that_no_run_logs_and_a_bracket_that_stops_nothing_are_told() -> None:
+    spec = a_spec(
+        objectives=[{"metric": "val/typo"}],
+        scheduler={"kind": "hyperband", "grace_epochs": 1, "factor": 2, "brackets": 3},
+    )
+
+    found = list(sweep_findings(spec))
+
+    assert {one.code for one in found} == {"unknown_metric", "bracket_never_stops"}
+    assert all(one.severity == "warning" for one in found)
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        (
+            {
+                CLS: {"kind": "uniform", "low": 0, "high": 1, "when": {LOC: [5]}},
+                LOC: {"kind": "integer", "low": 1, "high": 4},
+            },
+            "never exists",
+        ),
+        (
+            {
+                CLS: {"kind": "uniform", "low": 1, "high": 2, "when": {LOC: [2]}},
+                LOC: {"kind": "uniform", "low": 1, "high": 4, "when": {CLS: [2]}},
+            },
+            "never exists",
+        ),
+        ({"ratio": {"kind": "uniform", "low": -1, "high": 1}}, "ratio is 0 or more"),
+        (
+            {
+                "ratio": {"kind": "uniform", "low": 1, "high": 2},
+                "balance": {"kind": "uniform", "low": 0.5, "high": 2},
+            },
+            "share from 0 to 1",
+        ),
+    ],
+    ids=["outside of its bounds", "two that need each other", "ratio", "balance"],
+)
+def test_what_can_never_be_a_trial_is_found(space: dict[str, Any], words: str) -> None:
+    found = [one for one in sweep_findings(a_spec(space=space)) if one.severity == "error"]
+
+    assert words in found[0].message
+
+
+def test_a_condition_on_a_number_within_its_bounds_can_hold() -> None:
+    space = {
+        CLS: {"kind": "uniform", "low": 1, "high": 2, "when": {LOC: [2]}},
+        LOC: {"kind": "integer", "low": 1, "high": 4},
+    }
+
+    assert list(sweep_findings(a_spec(space=space))) == []
+    assert grid_size(a_spec(space=space).space, 3) == 9
+    assert grid_size(a_spec(space=space).space, 5) == 20
+
+
+def test_more_tags_than_a_run_may_have_are_refused() -> None:
+    tags = {f"t{number}": "x" for number in range(32)}
+
+    (found,) = sweep_findings(a_spec(base=a_bckd_spec(tags={"mine": "x"}), tags=tags))
+
+    assert found.field == "tags"
+
+
+def test_epochs_that_are_swept_count_for_the_scheduler() -> None:
+    space = {"schedule.epochs": {"kind": "integer", "low": 2, "high": 8}}
+    scheduler = {"kind": "median", "grace_epochs": 3}
+
+    (found,) = sweep_findings(a_spec(space=space, scheduler=scheduler))
+
+    assert found.field == "scheduler.grace_epochs"
+    assert "2 epochs" in found.message
+
+
+def test_values_are_told_in_one_line() -> None:
+    assert format_values({CLS: 0.123456, LOC: 2}) == f"{CLS}=0.1235, {LOC}=2"
+    assert format_values({}) == "the base's own values"

@@ -1,0 +1,233 @@
+"""What processes of a group and their driver tell each other, and what Ray's errors mean."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+)
+from ray.train.v2.api.config import ScalingConfig
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+
+from configs.protocol.failure import FailureReason
+from configs.protocol.names import RunFile
+from configs.protocol.records import Outcome
+from tests.support.workers.records import a_run_spec
+from workers.attempt.failures import is_peer_failure
+from workers.attempt.files import (
+    AttemptFiles,
+    FailureReporter,
+    ProcessFailure,
+    ProcessSpec,
+    complete_spool_bytes,
+)
+from workers.ray_train.launcher import Placement, failure_from_ray
+from workers.ray_train.worker import diagnose_process_failure
+from workers.telemetry.identity import AttemptIdentity
+
+GONE = RuntimeError("[/x/gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer")
+LOST = WorkerHealthCheckFailedError("A worker died.", ActorDiedError())
+BROKEN = ProcessFailure(reason=FailureReason.BUG, message="it broke")
+
+
+def a_group_error(**errors: Exception) -> WorkerGroupError:
+    by_rank = {int(name.removeprefix("rank")): error for name, error in errors.items()}
+    return WorkerGroupError("somebody failed", by_rank)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "said"),
+    [
+        (a_group_error(rank1=LOST), FailureReason.NODE_LOST, "lost (rank 1)"),
+        (a_group_error(rank0=GONE, rank2=LOST), FailureReason.NODE_LOST, "lost (rank 2)"),
+        (a_group_error(rank0=GONE, rank1=GONE), FailureReason.NODE_LOST, "rank 0, 1"),
+        (a_group_error(rank1=KeyError("x")), FailureReason.BUG, "KeyError: 'x' (rank 1)"),
+        (
+            a_group_error(
+                rank1=WorkerHealthCheckFailedError("A worker died.", OutOfMemoryError("full"))
+            ),
+            FailureReason.HOST_OUT_OF_MEMORY,
+            "memory (rank 1)",
+        ),
+        (
+            ControllerError(WorkerGroupStartupTimeoutError(2)),
+            FailureReason.NODE_LOST,
+            "could not be started",
+        ),
+        (RayActorError(), FailureReason.NODE_LOST, "RayActorError"),
+        (ConnectionError("no head"), FailureReason.NODE_LOST, "no head"),
+        (KeyError("x"), FailureReason.BUG, "KeyError"),
+    ],
+    ids=[
+        "killed",
+        "killed, and another noticed",
+        "out of touch",
+        "broken code",
+        "no memory",
+        "no room",
+        "the controller died",
+        "nobody at its address",
+        "our own fault",
+    ],
+)
+def test_an_error_of_ray_has_a_cause(error: Exception, reason: FailureReason, said: str) -> None:
+    failure = failure_from_ray(error, nodes={})
+
+    assert failure.reason is reason
+    assert said in failure.message
+
+
+@pytest.mark.parametrize(
+    ("error", "node_id"),
+    [
+        (a_group_error(rank1=LOST), "n1"),
+        (a_group_error(rank2=LOST, rank3=LOST), "n2"),
+        (a_group_error(rank0=LOST, rank2=LOST), None),
+        (a_group_error(rank9=LOST), None),
+        (a_group_error(rank0=GONE, rank1=LOST), "n1"),
+        (a_group_error(rank0=GONE, rank1=GONE), None),
+        (a_group_error(rank0=GONE, rank2=KeyError("x")), "n2"),
+        (
+            a_group_error(
+                rank1=WorkerHealthCheckFailedError("A worker died.", OutOfMemoryError("full"))
+            ),
+            "n1",
+        ),
+        (ControllerError(WorkerGroupStartupTimeoutError(2)), None),
+    ],
+    ids=[
+        "killed",
+        "both of one node killed",
+        "on several nodes",
+        "before it said where it is",
+        "another noticed",
+        "out of touch",
+        "one failed and another noticed",
+        "no memory",
+        "no room",
+    ],
+)
+def test_the_node_of_the_process_that_failed_is_named(
+    error: Exception, node_id: str | None
+) -> None:
+    nodes = {0: "n0", 1: "n1", 2: "n2", 3: "n2"}
+
+    assert failure_from_ray(error, nodes=nodes).node_id == node_id
+
+
+def test_processes_leave_word_of_their_nodes_until_the_attempt_starts_again(
+    tmp_path: Path,
+) -> None:
+    slips = AttemptFiles(tmp_path, attempt=3)
+    slips.write_node_id(0, "n0")
+    slips.write_node_id(11, "n1")
+    AttemptFiles(tmp_path, attempt=31).write_node_id(0, "another attempt's")
+
+    assert slips.read_node_ids() == {0: "n0", 11: "n1"}
+    slips.clear()
+
+    assert slips.read_node_ids() == {}
+
+
+def test_a_process_that_cannot_reach_another_is_not_the_cause() -> None:
+    assert is_peer_failure(GONE)
+    assert not is_peer_failure(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_a_process_that_fails_names_its_node_and_one_that_notices_names_none(
+    tmp_path: Path,
+) -> None:
+    part = ProcessSpec(
+        spec=a_run_spec(),
+        identity=AttemptIdentity(run_id="r1"),
+        run_dir=str(tmp_path),
+        spool_offset=0,
+        stall_timeout_s=300.0,
+    )
+
+    lost = diagnose_process_failure(
+        RuntimeError("CUDA error: GPU is lost"), process_spec=part, node_id="n7"
+    )
+
+    assert lost is not None
+    assert (lost.reason, lost.node_id) == (FailureReason.NODE_LOST, "n7")
+    assert diagnose_process_failure(GONE, process_spec=part, node_id="n7") is None
+
+
+def test_the_first_failure_is_kept(tmp_path: Path) -> None:
+    slips = AttemptFiles(tmp_path, attempt=2)
+
+    slips.write_failure(BROKEN)
+    slips.write_failure(ProcessFailure(reason=FailureReason.NAN_LOSS, message="later"))
+
+    assert slips.read_failure() == BROKEN
+    assert AttemptFiles(tmp_path, attempt=1).read_failure() is None
+
+
+def test_a_failure_whose_writer_died_over_it_is_none(tmp_path: Path) -> None:
+    (tmp_path / RunFile.LOGS).mkdir()
+    (tmp_path / RunFile.LOGS / "attempt-1.failure.json").write_text('{"reason": "b')
+
+    assert AttemptFiles(tmp_path, attempt=1).read_failure() is None
+
+
+def test_an_attempt_that_starts_again_forgets_failure_and_wish(tmp_path: Path) -> None:
+    slips = AttemptFiles(tmp_path, attempt=1)
+    slips.write_failure(BROKEN)
+    slips.request_stop()
+    assert slips.is_stop_requested()
+
+    slips.clear()
+
+    assert slips.read_failure() is None
+    assert not slips.is_stop_requested()
+
+
+def test_a_witness_keeps_failures_and_nothing_else(tmp_path: Path) -> None:
+    slips = AttemptFiles(tmp_path, attempt=1)
+
+    FailureReporter(slips).report_outcome("cancelled", message="as asked")
+    assert slips.read_failure() is None
+    FailureReporter(slips).report_outcome("failed", reason=FailureReason.BUG, message="it broke")
+
+    assert slips.read_failure() == BROKEN
+
+
+def test_the_last_word_is_the_attempts_own_and_new(tmp_path: Path) -> None:
+    spool = tmp_path / RunFile.SPOOL
+    assert AttemptFiles(tmp_path, attempt=1).read_outcome() is None
+
+    spool.write_text(an_outcome(1) + '{"torn')
+    earlier = complete_spool_bytes(tmp_path)
+    spool.write_text(an_outcome(1) + an_outcome(2))
+
+    assert AttemptFiles(tmp_path, attempt=1).read_outcome() is not None
+    assert AttemptFiles(tmp_path, attempt=1, spool_offset=earlier).read_outcome() is None
+    said = AttemptFiles(tmp_path, attempt=2, spool_offset=earlier).read_outcome()
+    assert said is not None
+    assert said.attempt == 2
+
+
+def an_outcome(attempt: int) -> str:
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    return Outcome(at=now, attempt=attempt, result="succeeded").model_dump_json() + "\n"
+
+
+@pytest.mark.parametrize(
+    ("avoided", "selector"),
+    [
+        ((), None),
+        (("ab",), {"ray.io/node-id": "!in(ab)"}),
+        (("ab", "cd"), {"ray.io/node-id": "!in(ab,cd)"}),
+    ],
+)
+def test_nodes_that_are_avoided_are_told_to_ray(
+    avoided: tuple[str, ...], selector: dict[str, str] | None
+) -> None:
+    placement = Placement(2, avoided)
+
+    assert placement.label_selector == selector
+    assert ScalingConfig(num_workers=2, label_selector=placement.label_selector)

@@ -1,0 +1,199 @@
+"""`tandem-worker data` as a person meets it."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from configs.protocol.names import ExitCode
+from configs.spec.dataset import MANIFEST
+from tests.support.workers.dataset_folders import CocoFolder, VocFolder, voc_object, voc_xml
+from workers.cli.data import app
+from workers.data.manifest import read_manifest
+
+FEW = ("--train", "4", "--val", "2", "--empty-share", "0")
+
+
+def data(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "ours" / "set"
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> VocFolder:
+    return VocFolder(tmp_path / "theirs")
+
+
+def import_voc(voc: VocFolder, out: Path, *options: str) -> Result:
+    return data("import-voc", "--root", voc.root, "--out", out, "--name", "pets", *options)
+
+
+def test_digits_are_made_and_described(out: Path) -> None:
+    said = data("digits", "--out", out, "--name", "digits-few", *FEW)
+
+    manifest = read_manifest(out)
+    assert said.exit_code == 0
+    assert manifest.name == "digits-few"
+    for words in ("digits-few, 10 classes: 0, 1", "4 images", manifest.digest, str(out)):
+        assert words in said.output
+
+
+def test_digits_that_are_there_already_are_left_alone(out: Path) -> None:
+    data("digits", "--out", out, *FEW)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+
+    said = data("digits", "--out", out, *FEW)
+
+    assert said.exit_code == 0
+    assert "nothing was done" in said.output
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_other_digits_need_leave_to_replace(out: Path) -> None:
+    data("digits", "--out", out, *FEW)
+
+    refused = data("digits", "--out", out, *FEW, "--seed", "1")
+    replaced = data("digits", "--out", out, *FEW, "--seed", "1", "--replace")
+
+    assert refused.exit_code == ExitCode.REFUSED
+    assert "--replace" in refused.output
+    assert replaced.exit_code == 0
+    assert "seed 1" in read_manifest(out).source
+
+
+def test_digits_that_were_damaged_are_noticed_and_can_be_made_again(out: Path) -> None:
+    data("digits", "--out", out, *FEW)
+    digest = read_manifest(out).digest
+    next((out / "images" / "val").iterdir()).write_bytes(b"")
+
+    refused = data("digits", "--out", out, *FEW)
+    mended = data("digits", "--out", out, *FEW, "--replace")
+
+    assert refused.exit_code == ExitCode.REFUSED
+    assert mended.exit_code == 0
+    assert "nothing was done" not in mended.output
+    assert digest in mended.output
+
+
+def test_sizes_of_digits_follow_the_size_of_images(out: Path) -> None:
+    data("digits", "--out", out, *FEW, "--image-size", "320")
+
+    assert "smallest 28, largest 144" in read_manifest(out).source
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--name", "Big Name"), ("--largest", "150"), ("--train", "0")],
+    ids=["name", "too large", "no images"],
+)
+def test_options_that_make_no_sense_are_refused(out: Path, options: tuple[str, ...]) -> None:
+    said = data("digits", "--out", out, *options)
+
+    assert said.exit_code == 2
+    assert not out.exists()
+
+
+def test_problems_are_lines_and_counts_and_nothing_is_written(voc: VocFolder, out: Path) -> None:
+    voc.annotate("a", voc_xml(voc_object(), voc_object(box=(9, 9, 9, 9))))
+    voc.image("b").unlink()
+
+    said = import_voc(voc, out)
+
+    assert said.exit_code == ExitCode.REFUSED
+    assert f"{voc.xml('a')}: line 8: degenerate_box: cat" in said.output
+    assert f"{voc.xml('b')}: line 2: missing_image:" in said.output
+    assert "1          degenerate_box" in said.output
+    assert "--drop-bad" in said.output
+    assert not out.parent.exists()
+
+
+def test_what_was_dropped_is_said(voc: VocFolder, out: Path) -> None:
+    voc.annotate("a", voc_xml(voc_object(), voc_object(box=(9, 9, 9, 9))))
+    voc.image("b").unlink()
+
+    said = import_voc(voc, out, "--drop-bad")
+
+    assert said.exit_code == 0
+    assert "Left out of train: 1 images, 2 boxes." in said.output
+    assert "Hard-linked: 2 images" in said.output
+    assert "pets, 1 classes: cat" in said.output
+
+
+def test_classes_of_voc_are_those_that_occur_in_order(voc: VocFolder, out: Path) -> None:
+    voc.annotate("c", voc_xml(voc_object("zebra"), voc_object("ant")))
+
+    import_voc(voc, out)
+
+    assert read_manifest(out).classes == ("ant", "cat", "zebra")
+
+
+def test_named_classes_keep_their_order_and_others_are_unknown(voc: VocFolder, out: Path) -> None:
+    voc.annotate("b", voc_xml(voc_object("zebra"), voc_object("ant")))
+
+    said = import_voc(voc, out, "--classes", "zebra, cat", "--drop-bad")
+
+    assert "'ant' is not among the classes" in said.output
+    assert read_manifest(out).classes == ("zebra", "cat")
+
+
+def test_coco_is_brought_in_with_its_classes(tmp_path: Path, out: Path) -> None:
+    coco = CocoFolder(tmp_path / "theirs")
+    coco.save()
+
+    said = data(
+        "import-coco",
+        *("--out", out, "--name", "pets", "--licence", "CC BY 4.0"),
+        *("--train-annotations", coco.train_json, "--train-images", coco.root / "train"),
+        *("--val-annotations", coco.val_json, "--val-images", coco.root / "val"),
+    )
+
+    assert said.exit_code == 0, said.output
+    assert read_manifest(out).classes == ("dog", "cat")
+    assert read_manifest(out).licence == "CC BY 4.0"
+
+
+def test_a_folder_without_anything_is_refused_without_a_traceback(
+    tmp_path: Path, out: Path
+) -> None:
+    said = data("import-voc", "--root", tmp_path, "--out", out, "--name", "pets", "--drop-bad")
+
+    assert said.exit_code == ExitCode.REFUSED
+    assert "train.txt: whole file: missing_file" in said.output
+    assert "left with nothing" in said.output
+
+
+def test_a_folder_with_other_things_is_never_replaced(voc: VocFolder, out: Path) -> None:
+    out.mkdir(parents=True)
+    (out / "thesis.tex").write_text("precious")
+
+    said = import_voc(voc, out, "--replace")
+
+    assert said.exit_code == ExitCode.REFUSED
+    assert "no dataset" in said.output
+    assert not (out / MANIFEST).exists()
+
+
+def test_a_voc_folder_is_imported_again_with_what_changed_in_it(voc: VocFolder, out: Path) -> None:
+    import_voc(voc, out)
+    voc.add("a", voc_object(), voc_object(box=(1, 1, 9, 9)))
+
+    refused = import_voc(voc, out)
+    refreshed = import_voc(voc, out, "--refresh")
+
+    assert refused.exit_code == ExitCode.REFUSED
+    assert refreshed.exit_code == 0, refreshed.output
+    assert read_manifest(out).train.num_boxes == 3
+
+
+def test_a_refresh_replaces_nothing_that_came_from_elsewhere(voc: VocFolder, out: Path) -> None:
+    import_voc(voc, out)
+    before = read_manifest(out)
+
+    said = import_voc(voc, out, "--train-set", "val", "--val-set", "train", "--refresh")
+
+    assert said.exit_code == ExitCode.REFUSED
+    assert read_manifest(out) == before

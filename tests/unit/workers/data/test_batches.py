@@ -1,0 +1,200 @@
+"""A batch from samples to a device, compared with mmcv's own way on a CPU."""
+
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmcv.parallel import collate, scatter_gather
+from torch import Tensor
+from torch.utils.data._utils.pin_memory import pin_memory
+
+from configs.catalog import parse_spec
+from configs.spec.run import RunSpec
+from tests.support.factories import a_spec
+from tests.support.training.digits import write_digits
+from workers.data.batches import HostBatch, prefetch, prefetch_to_device, to_device
+from workers.data.datasets import open_dataset
+from workers.data.loaders import build_training_loader
+from workers.data.manifest import check_dataset
+from workers.data.resolve import LocalDataset
+from workers.models.training_config import build_training_config
+
+CPU = torch.device("cpu")
+META = torch.device("meta")
+Samples = list[dict[str, Any]]
+
+
+def a_run_spec(**changes: Any) -> RunSpec:
+    spec = parse_spec(a_spec(**changes))
+    assert isinstance(spec, RunSpec)
+    return spec
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> LocalDataset:
+    root = write_digits(tmp_path_factory.mktemp("digits"), train=3, val=3)
+    return LocalDataset(root, check_dataset(root, digest=None))
+
+
+@pytest.fixture(params=["train", "val"])
+def samples(request: pytest.FixtureRequest, digits: LocalDataset, tmp_path: Path) -> Samples:
+    config = build_training_config(a_run_spec(), dataset=digits, run_dir=tmp_path)
+    dataset = open_dataset(config.data[request.param])
+    return [dataset[index] for index in range(3)]
+
+
+def test_a_batch_on_a_cpu_is_what_mmcv_makes_of_the_samples(samples: Samples) -> None:
+    by_mmcv = scatter_gather.scatter(collate(samples, samples_per_gpu=len(samples)), [-1])[0]
+
+    ours = to_device(HostBatch.from_samples(samples), CPU)
+
+    assert_equal(ours, by_mmcv)
+
+
+def test_on_another_device_every_tensor_is_there_and_the_rest_is_as_it_was(
+    samples: Samples,
+) -> None:
+    batch = HostBatch.from_samples(samples)
+
+    elsewhere = to_device(batch, META)
+
+    assert {tensor.device for tensor in tensors_of(elsewhere)} == {META}
+    assert len(tensors_of(elsewhere)) == len(tensors_of(batch)) > 0
+    assert_equal(elsewhere, to_device(batch, CPU), compare_values=False)
+
+
+def test_a_tensor_that_is_on_the_device_already_stays_the_same_object(samples: Samples) -> None:
+    batch = HostBatch.from_samples(samples)
+
+    placed = to_device(batch, CPU)
+
+    for before, after in zip(tensors_of(batch), tensors_of(placed), strict=True):
+        assert after is before
+
+
+def test_torchs_loader_pins_every_tensor_of_a_batch(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned: list[Tensor] = []
+
+    def noted(tensor: Tensor) -> Tensor:
+        pinned.append(tensor)
+        return tensor
+
+    monkeypatch.setattr(Tensor, "pin_memory", noted)
+    batch = HostBatch.from_samples(samples)
+
+    after = pin_memory(batch)
+
+    assert isinstance(after, HostBatch)
+    assert len(pinned) == len(tensors_of(batch))
+    assert_equal(after, batch)
+
+
+@pytest.mark.parametrize("num_gpus", [0, 1])
+def test_batches_are_pinned_for_runs_on_a_gpu_only(
+    digits: LocalDataset, tmp_path: Path, num_gpus: int
+) -> None:
+    spec = a_run_spec(resources={"num_gpus": num_gpus})
+
+    loader = build_training_loader(
+        build_training_config(spec, dataset=digits, run_dir=tmp_path), spec=spec
+    )
+
+    assert loader.pin_memory is (num_gpus == 1)
+
+
+def test_bytes_of_a_batch_are_those_of_its_tensors(samples: Samples) -> None:
+    batch = HostBatch.from_samples(samples)
+
+    assert batch.num_bytes == sum(tensor.nbytes for tensor in tensors_of(batch))
+
+
+def test_batches_come_in_their_order_with_all_their_parts(samples: Samples) -> None:
+    batches = [[HostBatch(number=number), HostBatch(number=-number)] for number in range(3)]
+
+    placed = list(prefetch_to_device(batches, CPU))
+
+    assert placed == [[dict(part) for part in parts] for parts in batches]
+
+
+class Copies:
+    """Begins and finishes copies to a device that holds two of them; some may find it full."""
+
+    def __init__(self, *, full_once_at: int | None = None, always_full: bool = False) -> None:
+        self.events: list[str] = []
+        self._full_once_at = full_once_at
+        self._always_full = always_full
+
+    def begin(self, number: int) -> int:
+        if self._always_full or number == self._full_once_at:
+            self._full_once_at = None
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        self.events.append(f"begin {number}")
+        return number
+
+    def finish(self, number: int) -> int:
+        self.events.append(f"finish {number}")
+        return number
+
+
+def test_a_copy_begins_before_the_one_before_it_is_used() -> None:
+    copies = Copies()
+
+    assert list(prefetch(range(3), start=copies.begin, finish=copies.finish)) == [0, 1, 2]
+
+    assert copies.events == ["begin 0", "begin 1", "finish 0", "begin 2", "finish 1", "finish 2"]
+
+
+def test_a_copy_that_finds_no_memory_beside_another_begins_after_it() -> None:
+    copies = Copies(full_once_at=1)
+
+    assert list(prefetch(range(3), start=copies.begin, finish=copies.finish)) == [0, 1, 2]
+
+    assert copies.events == ["begin 0", "finish 0", "begin 1", "begin 2", "finish 1", "finish 2"]
+
+
+def test_a_copy_that_finds_no_memory_alone_fails() -> None:
+    copies = Copies(always_full=True)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        list(prefetch(range(3), start=copies.begin, finish=copies.finish))
+
+
+def test_nothing_is_kept_of_a_batch_that_is_used() -> None:
+    batches = prefetch(range(3), start=lambda number: torch.ones(number), finish=lambda it: it)
+    first = weakref.ref(next(batches))
+
+    next(batches)
+
+    assert first() is None
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    items = value.values() if isinstance(value, dict) else value
+    return [t for item in items for t in tensors_of(item)] if isinstance(value, dict | list) else []
+
+
+def assert_equal(ours: Any, theirs: Any, *, compare_values: bool = True) -> None:
+    """Equal in structure and types, and, if asked, in every value."""
+    if isinstance(theirs, dict):
+        assert isinstance(ours, dict)
+        assert set(ours) == set(theirs)
+        for key in theirs:
+            assert_equal(ours[key], theirs[key], compare_values=compare_values)
+    elif isinstance(theirs, list | tuple):
+        assert len(ours) == len(theirs)
+        for mine, other in zip(ours, theirs, strict=True):
+            assert_equal(mine, other, compare_values=compare_values)
+    elif isinstance(theirs, Tensor):
+        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+        assert not compare_values or torch.equal(ours, theirs)
+    elif isinstance(theirs, np.ndarray):
+        assert np.array_equal(ours, theirs)
+    else:
+        assert ours == theirs

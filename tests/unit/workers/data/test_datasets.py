@@ -1,0 +1,51 @@
+"""An image that is gone or damaged is a fault of the dataset, and is told by its name."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.training.digits import write_digits
+from workers.data.datasets import open_dataset
+from workers.errors import DatasetError
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Any:
+    root = tmp_path / "digits"
+    write_digits(root, train=3, val=1)
+    return open_dataset(
+        {
+            "type": "CocoDataset",
+            "ann_file": str(next(root.rglob("*train*.json"))),
+            "img_prefix": str(root / "images" / "train"),
+            "classes": tuple("0123456789"),
+            "pipeline": [{"type": "LoadImageFromFile"}],
+            "test_mode": True,
+        }
+    )
+
+
+def file_of(dataset: Any, index: int) -> Path:
+    return Path(dataset.img_prefix) / str(dataset.data_infos[index]["filename"])
+
+
+def test_an_image_is_read(dataset: Any) -> None:
+    assert dataset[0]["img"].ndim == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"no image"], ids=["empty", "something else"])
+def test_a_damaged_image_is_named(dataset: Any, content: bytes) -> None:
+    file = file_of(dataset, 1)
+    file.write_bytes(content)
+
+    with pytest.raises(DatasetError, match=file.name):
+        dataset[1]
+
+
+def test_an_image_that_is_gone_is_named(dataset: Any) -> None:
+    file = file_of(dataset, 1)
+    file.unlink()
+
+    with pytest.raises(DatasetError, match=f"{file.name} is gone"):
+        dataset[1]

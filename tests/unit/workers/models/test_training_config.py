@@ -1,0 +1,104 @@
+"""A spec as mmdet's config: every field arrives where it belongs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mmcv import Config
+
+from configs.catalog import parse_spec
+from configs.spec.detector import Detector, GflHead, Neck, ResNet
+from configs.spec.distillation import Bckd
+from configs.spec.run import TeacherFiles
+from tests.support.factories import CLASSES, a_bckd_spec, a_manifest, a_spec
+from workers.data.resolve import LocalDataset
+from workers.models.detector_config import build_detector_config
+from workers.models.training_config import build_training_config
+
+PLACE = LocalDataset(Path("/data/pets"), a_manifest())
+
+
+def a_config(**changes: Any) -> Config:
+    return build_training_config(
+        parse_spec(a_spec(**changes)), dataset=PLACE, run_dir=Path("/runs/r")
+    )
+
+
+def test_files_classes_and_sizes_are_those_of_spec_and_dataset() -> None:
+    data = a_config(data={"dataset": {"name": "pets"}, "image_size": [320, 160], "flip": 0.25}).data
+
+    assert data.train.ann_file == "/data/pets/annotations/train.json"
+    assert data.val.img_prefix == "/data/pets/images/val"
+    assert tuple(data.train.classes) == CLASSES
+    assert data.train.pipeline[2].img_scale == (320, 160)
+    assert data.train.pipeline[3].flip_ratio == 0.25
+    assert data.val.pipeline[1].img_scale == (320, 160)
+
+
+def test_images_without_objects_are_trained_on_too() -> None:
+    assert a_config().data.train.filter_empty_gt is False
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "channels"),
+    [
+        (50, 1.0, [256, 512, 1024, 2048]),
+        (18, 0.25, [16, 32, 64, 128]),
+        (34, 0.5, [32, 64, 128, 256]),
+    ],
+)
+def test_the_neck_takes_what_the_backbone_gives(
+    depth: Any, width: float, channels: list[int]
+) -> None:
+    detector = Detector(backbone=ResNet(depth=depth, width=width), neck=Neck(channels=64))
+
+    model = build_detector_config(detector, classes=CLASSES)
+
+    assert model.neck.in_channels == channels
+    assert model.bbox_head.in_channels == 64
+    assert model.bbox_head.num_classes == 2
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(256, 32), (64, 32), (32, 16)])
+def test_a_group_of_the_head_has_two_channels_at_least(channels: int, groups: int) -> None:
+    detector = Detector(backbone=ResNet(depth=18), head=GflHead(channels=channels))
+
+    assert build_detector_config(detector, classes=CLASSES).bbox_head.norm_cfg.num_groups == groups
+
+
+def test_schedules_and_optimizers_become_mmcvs() -> None:
+    stepped = a_config(
+        schedule={
+            "epochs": 12,
+            "optimizer": {"kind": "sgd", "lr": 0.01},
+            "policy": {"kind": "step", "milestones": [8, 11]},
+            "warmup": {"iterations": 500},
+            "max_grad_norm": 35,
+        }
+    )
+    smooth = a_config(schedule={"epochs": 2, "optimizer": {"kind": "adamw"}})
+
+    assert stepped.optimizer.type == "SGD"
+    assert stepped.lr_config.step == [8, 11]
+    assert stepped.lr_config.warmup_iters == 500
+    assert stepped.optimizer_config.grad_clip.max_norm == 35
+    assert smooth.optimizer.type == "AdamW"
+    assert smooth.lr_config.policy == "CosineAnnealing"
+    assert smooth.optimizer_config.grad_clip is None
+
+
+def test_a_student_with_a_teacher_gets_its_files_and_weights() -> None:
+    spec = parse_spec(a_bckd_spec(distillation={"method": "bckd", "loc_weight": 2.0}))
+    teacher = TeacherFiles(
+        checkpoint="/t.pth", detector=Detector(backbone=ResNet(depth=34)), classes=CLASSES
+    )
+
+    model = build_training_config(
+        spec.model_copy(update={"teacher": teacher}), dataset=PLACE, run_dir=Path("/r")
+    ).model
+
+    assert model.type == "TandemDetector"
+    assert model.teacher.config.type == "GFL"
+    assert model.teacher.config.backbone.depth == 34
+    assert model.teacher.checkpoint == "/t.pth"
+    assert Bckd(**model.distillation) == Bckd(loc_weight=2.0)

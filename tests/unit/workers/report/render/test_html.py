@@ -1,0 +1,231 @@
+"""The page of a run and of a sweep: whole, by itself, and safe whatever people call things."""
+
+import itertools
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+from PIL import Image
+
+from configs.protocol.names import Metric
+from configs.protocol.report import MissedImage, Report, ReportInputs, TeacherStudent
+from configs.protocol.sweep_log import SweepEntry, TrialEnded, TrialSuggested
+from configs.spec.search import Choice, NoScheduler
+from configs.spec.sweep import Objective
+from tests.support.workers.report_inputs import (
+    CLS,
+    LOC,
+    SWEEP,
+    a_baseline,
+    a_comparison,
+    a_distilled,
+    a_lost_image,
+    a_run_dossier,
+    a_run_report,
+    a_sweep_dossier,
+    a_sweep_report,
+    a_sweep_spec,
+    a_transfer,
+    keep_detections,
+)
+from workers.report.plots.images import Photos, draw_photos
+from workers.report.render.html import render_page
+from workers.report.sections.document import build_content
+
+EVIL = "<script>alert('&')</script>\"'|*_`[x](javascript:x) $\\frac{ 数字 $"
+EVERY_RUN = ["answer", "curves", "transfer", "runs", "reading"]
+OF_SWEEPS = ["trials", "weights", "parameters", "importance", "stopped", "front"]
+
+
+class Outline(HTMLParser):
+    """What a page is made of."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sections: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        known = dict(attrs)
+        if tag == "section":
+            self.sections.append(str(known["id"]))
+        self.addresses += [str(known[name]) for name in ("href", "src") if known.get(name)]
+
+
+def the_page(
+    dossier: ReportInputs, report: Report, *, photos: Photos | None = None, dataset: str = "digits"
+) -> str:
+    return render_page(
+        build_content(dossier, report, photos=photos or Photos((), ()), dataset=dataset)
+    )
+
+
+def text_of(page: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page))
+
+
+def a_grid(folder: Path) -> ReportInputs:
+    """Every pair of some weights, with two objectives."""
+    runs, entries = [a_baseline(folder)], list[SweepEntry]()
+    for number, (cls, loc) in enumerate(itertools.product((0.0, 1.0, 2.0), (1.0, 4.0))):
+        values, best = {CLS: cls, LOC: loc}, 0.36 - 0.01 * abs(cls - 1)
+        found = {Metric.MAP.value: best, Metric.INFERENCE_IMAGES_PER_S.value: 50.0 + number % 4}
+        runs.append(
+            a_distilled(folder, number=number + 1, trial=number, values=values, best_map=best)
+        )
+        entries.append(TrialSuggested(number=number, values=values))
+        entries.append(TrialEnded(number=number, result="finished", epoch=12, values=found))
+    space = {
+        CLS: Choice(values=(0.0, 1.0, 2.0), when={}),
+        LOC: Choice(values=(1.0, 4.0), when={}),
+    }
+    objectives = (Objective(), Objective(metric=Metric.INFERENCE_IMAGES_PER_S))
+    sweep = a_sweep_spec(space=space, scheduler=NoScheduler(), objectives=objectives)
+    return a_run_dossier(
+        folder, runs=tuple(runs), entries=tuple(entries), sweep=sweep, sweep_id=SWEEP
+    )
+
+
+def test_a_run_has_its_answer_curves_transfer_and_runs(tmp_path: Path) -> None:
+    dossier = a_run_dossier(tmp_path)
+    keep_detections(dossier)
+
+    page = the_page(dossier, a_run_report())
+
+    assert Outline(page).sections == EVERY_RUN
+    assert "Distillation helps" in page
+    assert page.count("<svg") >= 6
+
+
+def test_a_sweep_of_twelve_trials_has_every_section_with_something_in_it(tmp_path: Path) -> None:
+    dossier = a_sweep_dossier(tmp_path)
+    keep_detections(dossier)
+
+    page = the_page(dossier, a_sweep_report(dossier))
+
+    assert Outline(page).sections == [EVERY_RUN[0], *OF_SWEEPS, *EVERY_RUN[1:]]
+    words = text_of(page)
+    assert "Trials 0, 4, 5, 6, 9 and 10 are not told apart" in words
+    assert words.count(" not told apart ") >= 6
+    assert "stopped 2 of 12 trials: 120 epochs were trained instead of 144" in words
+    assert "about 16 min of steps" in words
+    assert "This sweep has 1 objective, not two." in words
+    assert 50_000 < len(page) < 600_000
+
+
+def test_a_grid_is_a_heat_map_and_two_objectives_have_a_front(tmp_path: Path) -> None:
+    dossier = a_grid(tmp_path)
+
+    page = the_page(dossier, a_sweep_report(dossier))
+
+    assert "Outlined cells are not told apart from the best." in page
+    assert "On the line no other trial is better in both objectives" in page
+    assert "This sweep has no scheduler" in page
+
+
+def test_a_page_needs_no_network_and_runs_no_script(tmp_path: Path) -> None:
+    dossier = a_sweep_dossier(tmp_path)
+
+    outline = Outline(the_page(dossier, a_sweep_report(dossier)))
+
+    assert not {"script", "link", "iframe", "object"} & set(outline.tags)
+    known = ("#", "data:image/jpeg;base64,", "http://tandem.example:8000/", "http://mlflow.example")
+    assert all(address.startswith(known) for address in outline.addresses)
+
+
+def test_names_of_people_are_words_and_nothing_else(tmp_path: Path) -> None:
+    run = a_distilled(tmp_path, number=1, name=EVIL)
+    dossier = a_run_dossier(tmp_path, title=EVIL, runs=(a_baseline(tmp_path, name=EVIL), run))
+    transfer = a_transfer(images=[a_lost_image(EVIL)])
+    transfer = transfer.model_copy(
+        update={"by_class": {EVIL: TeacherStudent(teacher=0.5, student=0.4)}}
+    )
+    report = a_run_report(title=EVIL, comparisons=(a_comparison(basis=EVIL),), transfer=transfer)
+
+    page = the_page(dossier, report, photos=Photos((), (EVIL,)), dataset=EVIL)
+
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "script" not in Outline(page).tags
+
+
+def test_an_address_that_is_none_of_the_web_is_no_link(tmp_path: Path) -> None:
+    dossier = a_run_dossier(
+        tmp_path, service_url="javascript:alert(1)//", mlflow_url="data:text/html,x"
+    )
+
+    page = the_page(dossier, a_run_report())
+
+    assert "javascript:" not in page
+    assert "text/html" not in page
+
+
+def test_every_run_leads_to_the_api(tmp_path: Path) -> None:
+    dossier = a_run_dossier(tmp_path)
+
+    addresses = Outline(the_page(dossier, a_run_report())).addresses
+
+    for run in dossier.runs:
+        assert f"http://tandem.example:8000/v1/runs/{run.id}" in addresses
+    assert "http://mlflow.example:5000" in addresses
+
+
+def test_a_report_of_nothing_says_everywhere_why(tmp_path: Path) -> None:
+    dossier = a_run_dossier(
+        tmp_path,
+        runs=(a_distilled(tmp_path, number=1, baseline=None, curve=(), teacher={}),),
+        sweep=a_sweep_spec(scheduler=NoScheduler()),
+        sweep_id=SWEEP,
+        service_url=None,
+        mlflow_url=None,
+        noise=None,
+    )
+    report = a_run_report(comparisons=(), transfer=None, noise=None)
+
+    page = the_page(dossier, report)
+
+    assert page.count('class="nothing"') == 9
+    assert page.count("<svg") == 0
+
+
+def test_runs_that_were_not_compared_say_why(tmp_path: Path) -> None:
+    runs = (
+        a_baseline(tmp_path),
+        a_distilled(tmp_path, number=1),
+        a_distilled(tmp_path, number=2, baseline=None),
+        a_distilled(tmp_path, number=3, result="stopped"),
+        a_distilled(tmp_path, number=4, baseline="r" + "9" * 12),
+    )
+    dossier = a_run_dossier(tmp_path, runs=runs)
+    keep_detections(a_run_dossier(tmp_path, runs=(runs[2], runs[4])))
+
+    words = text_of(the_page(dossier, a_run_report(comparisons=(), transfer=None)))
+
+    assert words.count("none: it kept no detections") == 2
+    assert "none: it has no twin without a teacher" in words
+    assert "none: stopped" in words
+    assert "none: its twin has not trained to the end, or kept no detections" in words
+
+
+def test_images_are_inside_of_the_page_and_those_that_are_gone_are_named(tmp_path: Path) -> None:
+    Image.new("RGB", (2000, 1000), "navy").save(tmp_path / "one.jpg")
+    images: list[MissedImage] = [a_lost_image("one.jpg"), a_lost_image("gone.jpg")]
+    report = a_run_report(transfer=a_transfer(images=images))
+
+    page = the_page(a_run_dossier(tmp_path), report, photos=draw_photos(images, folder=tmp_path))
+
+    assert page.count("data:image/jpeg;base64,") == 1
+    assert "one.jpg: 2 objects lost (2 person)" in page
+    assert "Images that could not be read: gone.jpg." in page
+
+
+def test_pictures_take_the_page_s_colours_light_and_dark(tmp_path: Path) -> None:
+    page = the_page(a_run_dossier(tmp_path), a_run_report())
+
+    assert "#0102" not in page
+    assert "stroke: var(--student)" in page
+    assert "@media (prefers-color-scheme: dark) { :root { --ink: #e8ecf1;" in page

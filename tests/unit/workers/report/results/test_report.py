@@ -1,0 +1,180 @@
+"""From a dossier and the files of runs to a report's numbers."""
+
+from pathlib import Path
+
+import pytest
+
+from configs.protocol.names import Metric, RunFile
+from configs.protocol.report import Report, ReportInputs, ReportRun
+from configs.protocol.sweep_log import SweepEntry, TrialEnded, TrialSuggested
+from configs.spec.run import DatasetFiles
+from tests.support.workers.report_inputs import (
+    CLS,
+    LOC,
+    SWEEP,
+    a_baseline,
+    a_distilled,
+    a_run_dossier,
+    a_sweep_dossier,
+    a_sweep_report,
+    a_sweep_spec,
+    run_id,
+)
+from tests.support.workers.saved_detections import Runs
+from workers.report.results.report import build_report
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """0 and 1: students alone with two seeds; 2 and 3: taught ones; 4: a bad one."""
+    runs = Runs(tmp_path_factory.mktemp("runs"))
+    for number, student in enumerate((0.3, 0.35, 0.85, 0.9, 0.1)):
+        runs.leave(run_id(number), student=student, teacher=0.95, seed=number)
+    return runs
+
+
+def a_dossier(runs: Runs, *members: ReportRun, **changes: object) -> ReportInputs:
+    data = DatasetFiles(root=str(runs.data))
+    return a_run_dossier(runs.folder, runs=members, dataset=data, **changes)
+
+
+def test_a_distilled_run_is_compared_with_its_twin(runs: Runs) -> None:
+    baseline, taught = a_baseline(runs.folder), a_distilled(runs.folder, number=2)
+
+    report = build_report(a_dossier(runs, baseline, taught))
+
+    (comparison,) = report.comparisons
+    assert (comparison.runs, comparison.baselines) == ((run_id(2),), (run_id(0),))
+    assert comparison.parts["bbox_mAP"].difference > 0.2
+    assert comparison.verdict == "helps"
+    assert comparison.teacher_map == 0.397
+    assert report.best_trial is None
+
+
+def test_seeds_of_a_trial_are_one_comparison_each_with_the_twin_of_its_seed(runs: Runs) -> None:
+    members = (
+        a_baseline(runs.folder, number=0, seed=0),
+        a_baseline(runs.folder, number=1, seed=1),
+        a_distilled(runs.folder, number=3, seed=1, trial=0, baseline=run_id(1)),
+        a_distilled(runs.folder, number=2, seed=0, trial=0, baseline=run_id(0)),
+    )
+
+    (comparison,) = build_report(a_dossier(runs, *members)).comparisons
+
+    assert comparison.trial == 0
+    assert comparison.runs == (run_id(2), run_id(3))
+    assert comparison.baselines == (run_id(0), run_id(1))
+
+
+def test_runs_without_a_whole_twin_or_without_files_get_no_interval(runs: Runs) -> None:
+    members = (
+        a_baseline(runs.folder),
+        a_baseline(runs.folder, number=1, result="failed"),
+        a_distilled(runs.folder, number=2, baseline=None),
+        a_distilled(runs.folder, number=3, baseline=run_id(1)),
+        a_distilled(runs.folder, number=4, result="stopped"),
+        a_distilled(runs.folder, number=7),
+    )
+
+    assert build_report(a_dossier(runs, *members)).comparisons == ()
+
+
+def test_a_damaged_file_costs_its_own_comparison_only(
+    runs: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / run_id(5)).mkdir()
+    (tmp_path / run_id(5) / RunFile.MATCHES).write_bytes(b"PK half a file")
+    members = (
+        a_baseline(runs.folder),
+        a_distilled(runs.folder, number=2),
+        a_distilled(tmp_path, number=5, name="half"),
+    )
+
+    report = build_report(a_dossier(runs, *members))
+
+    assert [comparison.runs for comparison in report.comparisons] == [(run_id(2),)]
+    assert "No comparison of half" in caplog.text
+
+
+def test_what_did_not_transfer_is_of_the_best_distilled_run(runs: Runs) -> None:
+    members = (
+        a_baseline(runs.folder),
+        a_distilled(runs.folder, number=3, best_map=0.38),
+        a_distilled(runs.folder, number=4, best_map=0.30),
+    )
+
+    transfer = build_report(a_dossier(runs, *members)).transfer
+
+    assert transfer is not None
+    assert transfer.run == run_id(3)
+    assert transfer.images
+
+
+def a_sweep_of(runs: Runs, *maps: float) -> ReportInputs:
+    """A trial for each mAP, all of run 2's detections; the last one was stopped after 4 epochs."""
+    members, entries = [a_baseline(runs.folder)], list[SweepEntry]()
+    for number, best in enumerate(maps):
+        is_last = number == len(maps) - 1
+        result = "stopped" if is_last else "finished"
+        values = {CLS: 0.5 + number, LOC: 4.0, "schedule.optimizer.lr": 0.01}
+        entries.append(TrialSuggested(number=number, values=values))
+        entries.append(
+            TrialEnded(
+                number=number,
+                result=result,
+                epoch=4 if is_last else 12,
+                values={Metric.MAP.value: best},
+            )
+        )
+        members.append(
+            a_distilled(
+                runs.folder,
+                number=10 + number,
+                trial=number,
+                values=values,
+                result=result,
+                best_map=best,
+            ).model_copy(update={"folder": str(runs.folder / run_id(2))})
+        )
+    return a_dossier(runs, *members, sweep=a_sweep_spec(), sweep_id=SWEEP, entries=tuple(entries))
+
+
+def test_a_sweep_has_a_best_trial_ties_importance_and_what_it_saved(runs: Runs) -> None:
+    report = build_report(a_sweep_of(runs, 0.33, 0.36, 0.355, 0.34, 0.30))
+
+    assert report.best_trial == 1
+    assert report.tied_with_best == (2,)
+    assert report.importance == {CLS: 1.0}
+    assert (report.epochs_trained, report.epochs_saved) == (4 * 12 + 4, 8)
+    assert [comparison.trial for comparison in report.comparisons] == [0, 1, 2, 3]
+    assert report.transfer is not None
+    assert report.transfer.run == run_id(11)
+
+
+def test_too_few_finished_trials_have_no_importance(runs: Runs) -> None:
+    assert build_report(a_sweep_of(runs, 0.33, 0.36, 0.355, 0.30)).importance == {}
+
+
+def test_the_worker_is_asked_between_comparisons_whether_it_is_still_wanted(runs: Runs) -> None:
+    asked: list[None] = []
+
+    build_report(a_sweep_of(runs, 0.33, 0.36, 0.30), on_step=lambda: asked.append(None))
+
+    assert len(asked) >= 3
+
+
+def test_a_report_comes_back_from_json_as_it_was(runs: Runs, tmp_path: Path) -> None:
+    found = build_report(a_sweep_of(runs, 0.33, 0.36, 0.355, 0.34, 0.30))
+    made = a_sweep_report(a_sweep_dossier(tmp_path))
+
+    for report in (found, made):
+        assert Report.model_validate_json(report.model_dump_json()) == report
+
+
+def test_a_difference_within_the_floor_is_no_tie_where_the_floor_is_unknown(runs: Runs) -> None:
+    dossier = a_sweep_of(runs, 0.36, 0.36, 0.30).model_copy(update={"noise": None})
+
+    report = build_report(dossier)
+
+    assert report.noise is None
+    assert report.tied_with_best == ()

@@ -1,0 +1,139 @@
+"""What is said of a sweep's trials, and what is not."""
+
+from pathlib import Path
+
+import pytest
+
+from configs.protocol.names import Metric
+from configs.protocol.report import Report, ReportInputs
+from configs.protocol.sweep_log import SweepEntry, TrialEnded, TrialSuggested
+from configs.spec.sweep import Objective
+from tests.support.workers.report_inputs import (
+    CLS,
+    NOISE,
+    SWEEP,
+    a_distilled,
+    a_run_dossier,
+    a_run_report,
+    a_sweep_dossier,
+    a_sweep_report,
+    a_sweep_spec,
+)
+from workers.report.blocks import Paragraph, Placeholder, Section, Table
+from workers.report.sections.sweep import build_search_results, sweep_sections
+
+
+def section(key: str, dossier: ReportInputs, report: Report) -> Section:
+    return next(part for part in sweep_sections(dossier, report) if part.key == key)
+
+
+def said(part: Section) -> str:
+    texts = [b.text if isinstance(b, Paragraph) else b.reason for b in part.blocks
+             if isinstance(b, Paragraph | Placeholder)]  # fmt: skip
+    return " ".join(texts)
+
+
+def standings(part: Section) -> dict[str, str]:
+    (table,) = [block for block in part.blocks if isinstance(block, Table)]
+    return {row.cells[0].text: row.cells[1].text for row in table.rows}
+
+
+def a_small_sweep(folder: Path, *maps: float, seeds: int = 1) -> ReportInputs:
+    entries, runs = list[SweepEntry](), []
+    for number, best in enumerate(maps):
+        values = {CLS: 1.0 + number}
+        entries.append(TrialSuggested(number=number, values=values))
+        found = {Metric.MAP.value: best}
+        entries.append(TrialEnded(number=number, result="finished", epoch=12, values=found))
+        for seed in range(seeds):
+            at = 100 * number + seed
+            runs.append(a_distilled(folder, number=at, trial=number, values=values, seed=seed))
+    return a_run_dossier(
+        folder, runs=tuple(runs), entries=tuple(entries), sweep=a_sweep_spec(), sweep_id=SWEEP
+    )
+
+
+def test_trials_within_the_floor_of_the_best_come_first_and_in_no_order(tmp_path: Path) -> None:
+    dossier = a_sweep_dossier(tmp_path)
+
+    found = standings(section("trials", dossier, a_sweep_report(dossier)))
+
+    assert list(found)[:6] == ["0", "4", "5", "6", "9", "10"]
+    assert {found[number] for number in ("0", "4", "5", "6", "9", "10")} == {"not told apart"}
+    assert [float(found[n].replace("\N{MINUS SIGN}", "-")) for n in ("8", "2", "1")] == [
+        -1.2,
+        -1.6,
+        -2.2,
+    ]
+    assert {found[number] for number in ("3", "7", "11")} == {""}
+
+
+def test_a_trial_beyond_the_floor_of_all_others_is_ahead(tmp_path: Path) -> None:
+    dossier = a_small_sweep(tmp_path, 0.34, 0.37)
+
+    part = section("trials", dossier, a_run_report(best_trial=1))
+
+    assert "Trial 1 is ahead of every other one by more than the noise floor of 1.1" in said(part)
+    assert standings(part)["1"] == "ahead"
+
+
+def test_without_a_floor_the_order_is_called_one_of_numbers(tmp_path: Path) -> None:
+    dossier = a_small_sweep(tmp_path, 0.34, 0.37)
+
+    part = section("trials", dossier, a_run_report(best_trial=1, noise=None))
+
+    assert "an order of numbers, not of quality" in said(part)
+    assert standings(part)["1"] == "first by its number"
+
+
+def test_a_single_finished_trial_is_ahead_of_nothing(tmp_path: Path) -> None:
+    dossier = a_small_sweep(tmp_path, 0.34)
+
+    part = section("trials", dossier, a_run_report(best_trial=0))
+
+    assert said(part) == "Only trial 0 has trained to its end, so nothing is compared."
+
+
+@pytest.mark.parametrize(("seeds", "floor"), [(1, 1.14), (4, 0.57)])
+def test_the_floor_that_is_shown_is_that_of_means(tmp_path: Path, seeds: int, floor: float) -> None:
+    dossier = a_small_sweep(tmp_path, 0.34, 0.37, seeds=seeds)
+
+    search = build_search_results(dossier, a_run_report(best_trial=1, noise=NOISE))
+
+    assert search.floor == pytest.approx(floor)
+
+
+def test_another_metric_has_no_floor(tmp_path: Path) -> None:
+    sweep = a_sweep_spec(objectives=(Objective(metric=Metric.MAP_50),))
+    entries = tuple(
+        TrialEnded(
+            number=n, result="finished", epoch=12, values={Metric.MAP_50.value: 0.5 + n / 50}
+        )
+        for n in range(2)
+    )
+    dossier = a_small_sweep(tmp_path, 0.3, 0.3).model_copy(
+        update={"sweep": sweep, "entries": entries}
+    )
+
+    part = section("trials", dossier, a_run_report(best_trial=1))
+
+    assert said(part).startswith("Ordered by AP at IoU 0.50. The noise floor is one of mAP")
+
+
+def test_a_space_without_both_weights_has_no_map_of_them(tmp_path: Path) -> None:
+    dossier = a_small_sweep(tmp_path, 0.34, 0.37)
+    sweep = a_sweep_spec(space={CLS: a_sweep_spec().space[CLS]})
+
+    part = section(
+        "weights", dossier.model_copy(update={"sweep": sweep}), a_run_report(best_trial=1)
+    )
+
+    assert said(part) == "This sweep does not vary both weights of BCKD."
+
+
+def test_equal_numbers_everywhere_are_drawn_too(tmp_path: Path) -> None:
+    dossier = a_small_sweep(tmp_path, 0.34, 0.34, 0.34, 0.34)
+
+    part = section("parameters", dossier, a_run_report(best_trial=0, tied_with_best=(1, 2, 3)))
+
+    assert not any(isinstance(block, Placeholder) for block in part.blocks)

@@ -1,0 +1,144 @@
+"""An attempt's log reaches the service while it grows, whole and in order."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from configs.protocol.names import LOG_CHUNK_BYTES, attempt_log_path
+from tests.support.workers.fake_service import SUPERSEDED, Answer, FakeService, serve
+from tests.support.workers.reporters import open_reporter, wait_for
+from workers.telemetry.log_sink import LogSink, build_log_shipper
+from workers.telemetry.shipper import Shipper, ShipperTiming
+
+BRISK = ShipperTiming(
+    batch_interval_s=0.0, initial_backoff_s=0.01, max_backoff_s=0.05, max_flush_backoff_s=0.05
+)
+
+
+@pytest.fixture
+def service() -> Iterator[FakeService]:
+    with serve(FakeService()) as made:
+        yield made
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    file = tmp_path / attempt_log_path(2)
+    file.parent.mkdir(parents=True)
+    return file
+
+
+@pytest.fixture
+def shipper(service: FakeService, log: Path) -> Iterator[Shipper[bytes]]:
+    sink = LogSink(service.url, run_id="r1", attempt=2)
+    made = build_log_shipper(sink, run_dir=log.parents[1], attempt=2, timing=BRISK)
+    made.start()
+    yield made
+    assert made.stop()
+    sink.close()
+
+
+def test_a_log_that_grows_arrives_byte_by_byte(
+    service: FakeService, log: Path, shipper: Shipper[bytes]
+) -> None:
+    log.write_bytes("Käse\n".encode() * LOG_CHUNK_BYTES)
+    wait_for(lambda: len(service.log) == log.stat().st_size)
+    with log.open("ab") as file:
+        file.write(b"the last line\n")
+
+    assert shipper.drain(time.monotonic() + 10)
+    assert bytes(service.log) == log.read_bytes()
+    assert service.paths[0] == "/v1/runs/r1/attempts/2/log?offset=0"
+    assert max(service.piece_sizes) == LOG_CHUNK_BYTES
+
+
+def test_an_outage_delays_and_loses_nothing(
+    service: FakeService, log: Path, shipper: Shipper[bytes]
+) -> None:
+    service.script = [Answer(503), Answer(503), Answer(200, "<html>")]
+
+    log.write_bytes(b"a line\n" * 100)
+
+    assert shipper.drain(time.monotonic() + 10)
+    assert bytes(service.log) == log.read_bytes()
+
+
+def test_the_service_says_where_to_go_on(
+    service: FakeService, log: Path, shipper: Shipper[bytes]
+) -> None:
+    log.write_bytes(b"0123456789")
+    service.log += b"01234"  # what another process brought, whose position was lost
+    wait_for(lambda: bytes(service.log) == b"0123456789")
+
+    service.log.clear()  # and now it has forgotten everything
+    with log.open("ab") as file:
+        file.write(b"ab")
+
+    wait_for(lambda: bytes(service.log) == b"0123456789ab")
+
+
+def test_a_service_that_has_more_than_there_is_is_no_reason_to_hurry(
+    service: FakeService, log: Path, shipper: Shipper[bytes]
+) -> None:
+    service.log += b"x" * 50
+    log.write_bytes(b"0123456789")
+
+    assert shipper.drain(time.monotonic() + 10)
+    time.sleep(0.2)
+
+    assert len(service.paths) <= 2
+
+
+@pytest.mark.parametrize("answer", [SUPERSEDED, Answer(404), Answer(405)])
+def test_a_service_that_does_not_want_it_is_left_in_peace(
+    service: FakeService, log: Path, shipper: Shipper[bytes], answer: Answer
+) -> None:
+    service.script = [answer]
+    log.write_bytes(b"a line\n")
+
+    wait_for(lambda: shipper.is_refused)
+    with log.open("ab") as file:
+        file.write(b"another\n")
+
+    assert not shipper.drain(time.monotonic() + 5)
+    assert len(service.paths) == 1
+
+
+def test_a_silent_log_is_no_request(
+    service: FakeService, log: Path, shipper: Shipper[bytes]
+) -> None:
+    time.sleep(0.2)
+
+    assert service.paths == []
+
+
+def test_the_last_lines_are_there_when_the_reporter_closes(
+    service: FakeService, tmp_path: Path
+) -> None:
+    log = tmp_path / "run" / attempt_log_path(1)
+    with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
+        log.parent.mkdir()
+        reporter.report_outcome("succeeded")
+        log.write_bytes(b"almost\n" * 1000 + b"done\n")
+
+    assert bytes(service.log) == log.read_bytes()
+    assert service.paths[-1].startswith("/v1/runs/r1/attempts/1/log")
+
+
+def test_a_later_process_goes_on_where_the_last_one_was(service: FakeService, log: Path) -> None:
+    for line in (b"one\n", b"two\n"):
+        with log.open("ab") as file:
+            file.write(line)
+        sink = LogSink(service.url, run_id="r1", attempt=2)
+        shipper = build_log_shipper(sink, run_dir=log.parents[1], attempt=2, timing=BRISK)
+        shipper.start()
+        assert shipper.drain(time.monotonic() + 10)
+        shipper.stop()
+        sink.close()
+
+    assert bytes(service.log) == b"one\ntwo\n"
+    assert [path.rpartition("=")[2] for path in service.paths] == ["0", "4"]
+    assert threading.active_count() < 20

@@ -1,0 +1,324 @@
+"""The reporter: what the trainer sees of all this."""
+
+import json
+import logging
+import math
+import random
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from configs.protocol.failure import FailureReason
+from configs.protocol.names import RunFile
+from configs.protocol.records import Metrics, Outcome, Record
+from tests.support.workers.fake_service import SUPERSEDED, Answer, FakeService, serve
+from tests.support.workers.records import append_torn_line
+from tests.support.workers.reporters import open_reporter, wait_for
+from workers.telemetry.reporter import NotARunFolder, SpoolReporter, flush_run
+from workers.telemetry.shipper import BATCH_SIZE
+from workers.telemetry.spool import Spool
+
+
+@pytest.fixture
+def service() -> Iterator[FakeService]:
+    with serve(FakeService()) as made:
+        yield made
+
+
+def test_without_addresses_records_stay_in_the_spool(tmp_path: Path) -> None:
+    with open_reporter(tmp_path / "run") as reporter:
+        reporter.report_metrics(step=1, values={"loss": 1.0})
+        reporter.report_outcome("succeeded")
+
+    assert [record.kind for record in spooled(tmp_path / "run")] == ["metrics", "outcome"]
+    assert reporter.pending == {}
+    assert reporter.requested_stop is None
+    assert not reporter.is_superseded
+
+
+def test_everything_said_arrives_before_the_reporter_closes(
+    tmp_path: Path, service: FakeService
+) -> None:
+    with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
+        say_a_run(reporter)
+
+    assert service.records == spooled(tmp_path / "run")
+    assert reporter.pending == {"the service": 0}
+
+
+def test_an_outage_delays_and_loses_nothing(tmp_path: Path, service: FakeService) -> None:
+    service.script = [Answer(503), Answer(503)]
+
+    with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
+        say_a_run(reporter)
+
+    assert service.records == spooled(tmp_path / "run")
+
+
+def test_heartbeats_say_that_mlflow_lacks_what_it_did_not_take(
+    tmp_path: Path, service: FakeService
+) -> None:
+    with serve(FakeService()) as gone:
+        mlflow_url = gone.url
+    reporter = open_reporter(tmp_path / "run", service_url=service.url, mlflow_url=mlflow_url)
+    reporter.start()
+    for step in range(30):
+        reporter.report_metrics(step=step, values={"loss": 1.0})
+    wait_for(lambda: len(service.records) == 30)
+    before = service.heartbeats
+
+    wait_for(lambda: service.heartbeats > before)
+
+    assert service.said_behind[-1] == {"service": 0, "mlflow": 30}
+    assert reporter.pending == {"the service": 0, "MLflow": 30}
+    reporter.close(timeout_s=0)
+
+
+def test_nothing_is_said_of_a_place_that_is_not_there(tmp_path: Path, service: FakeService) -> None:
+    with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
+        say_a_run(reporter)
+
+    assert {place for said in service.said_behind for place in said} == {"service"}
+
+
+def test_after_an_outage_the_first_delivery_says_how_much_there_is(
+    tmp_path: Path, service: FakeService
+) -> None:
+    reporter = open_reporter(tmp_path / "run", service_url=service.url)
+    for step in range(BATCH_SIZE + 20):
+        reporter.report_metrics(step=step, values={"loss": 1.0})
+    service.script = [Answer(503)]
+
+    reporter.start()
+    assert reporter.close(timeout_s=20)
+
+    assert [said["service"] for said in service.said_behind[:2]] == [BATCH_SIZE + 20, 20]
+
+
+def test_a_resumed_run_says_only_what_is_new(tmp_path: Path, service: FakeService) -> None:
+    with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
+        reporter.report_metrics(step=10, values={"loss": 1.0})
+        reporter.report_metrics(step=20, values={"loss": 0.5})
+    append_torn_line(tmp_path / "run" / RunFile.SPOOL)
+
+    with open_reporter(tmp_path / "run", service_url=service.url, attempt=2) as reporter:
+        for step, loss in ((10, 1.0), (20, 0.5), (30, 0.25)):
+            reporter.report_metrics(step=step, values={"loss": loss})
+
+    points = [record for record in service.records if isinstance(record, Metrics)]
+    assert [(point.step, point.attempt) for point in points] == [(10, 1), (20, 1), (30, 2)]
+
+
+def test_the_services_wish_to_stop_reaches_the_trainer(
+    tmp_path: Path, service: FakeService
+) -> None:
+    service.stop = "cancel"
+
+    with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
+        reporter.report_progress(phase="training", epoch=1, epochs=2, step=1, steps=10, eta_s=None)
+        wait_for(lambda: reporter.requested_stop == "cancel")
+
+    assert not reporter.is_superseded
+
+
+def test_a_newer_attempt_reaches_the_trainer_and_nothing_waits_for_it(
+    tmp_path: Path, service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.script = [SUPERSEDED]
+    began_s = time.monotonic()
+
+    with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
+        reporter.report_metrics(step=1, values={"loss": 1.0})
+        wait_for(lambda: reporter.is_superseded)
+        reporter.report_metrics(step=2, values={"loss": 1.0})
+
+    assert time.monotonic() - began_s < 20
+    assert service.records == []
+    assert "Records are left" not in caplog.text
+
+
+def test_what_is_left_is_said_with_the_command_that_brings_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_dir = tmp_path / "my run"
+    with serve(FakeService()) as gone:
+        url = gone.url
+    reporter = open_reporter(run_dir, service_url=url)
+    reporter.start()
+    say_a_run(reporter)
+
+    assert not reporter.close(timeout_s=0.2)
+
+    assert reporter.pending == {"the service": 4}
+    assert f"4 for the service. Bring them with: tandem-worker flush --run-dir '{run_dir}'" in (
+        caplog.text
+    )
+
+
+def test_what_is_left_is_shipped_later_and_only_once(tmp_path: Path, service: FakeService) -> None:
+    reporter = open_reporter(tmp_path / "run", service_url=service.url)
+    say_a_run(reporter)  # and the process is killed: nothing was ever shipped
+    append_torn_line(tmp_path / "run" / RunFile.SPOOL)
+
+    assert flush_run(tmp_path / "run", timeout_s=20)
+    assert flush_run(tmp_path / "run", timeout_s=20)
+
+    assert service.records == spooled(tmp_path / "run")
+    assert [record.kind for record in service.records] == [
+        "metrics",
+        "metrics",
+        "artifact",
+        "outcome",
+    ]
+
+
+def test_shipping_from_a_folder_that_is_none_of_ours_says_so(tmp_path: Path) -> None:
+    with pytest.raises(NotARunFolder, match=r"reporting\.json"):
+        flush_run(tmp_path)
+
+
+def test_who_reports_is_on_the_disk_for_those_who_ship_later(tmp_path: Path) -> None:
+    open_reporter(tmp_path / "run", service_url="http://127.0.0.1:1", attempt=3)
+
+    identity = json.loads((tmp_path / "run" / "reporting.json").read_text())
+
+    assert identity["run_id"] == "r1"
+    assert identity["attempt"] == 3
+    assert identity["service_url"] == "http://127.0.0.1:1"
+
+
+def test_a_value_that_is_no_number_is_left_out_and_training_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_reporter(tmp_path / "run") as reporter:
+        reporter.report_metrics(step=1, values={"loss": 1.0, "speed": math.inf, "mAP": math.nan})
+        reporter.report_metrics(step=2, values={"loss": math.nan})
+
+    (point,) = spooled(tmp_path / "run")
+    assert isinstance(point, Metrics)
+    assert point.values == {"loss": 1.0}
+    assert "Not a number at step 1, and not reported: mAP, speed." in caplog.text
+
+
+def test_a_service_that_hangs_does_not_hold_up_the_trainer(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        reporter = open_reporter(tmp_path / "run", service_url=url)
+        reporter.start()
+        reporter.report_metrics(step=0, values={"loss": 1.0})
+        began_s = time.monotonic()
+
+        for step in range(1, 200):
+            reporter.report_metrics(step=step, values={"loss": 1.0})
+
+        assert time.monotonic() - began_s < 2
+    assert not reporter.close(timeout_s=0)
+    assert len(spooled(tmp_path / "run")) == 200
+
+
+def test_a_full_disk_does_not_hide_why_a_run_failed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reporter = open_reporter(tmp_path / "run")
+    for step in range(1000):
+        reporter.report_metrics(step=step, values={"loss": 1.0})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    full = (tmp_path / "run" / RunFile.SPOOL).stat().st_size
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (full, hard))
+    try:
+        reporter.report_outcome("failed", reason=FailureReason.DISK_FULL)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert "The outcome (failed) could not be written" in caplog.text
+    reporter.close(timeout_s=0)
+
+
+def test_an_outcome_that_finds_no_room_is_told_to_the_service_and_positions_stay(
+    tmp_path: Path, service: FakeService
+) -> None:
+    with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
+        for step in range(20):
+            reporter.report_metrics(step=step, values={"loss": 1.0})
+        with no_file_larger_than((tmp_path / "run" / RunFile.SPOOL).stat().st_size):
+            reporter.report_outcome("failed", reason=FailureReason.DISK_FULL)
+            reporter.drain(timeout_s=5)
+    said = service.records[-1]
+    assert isinstance(said, Outcome)
+    assert said.reason is FailureReason.DISK_FULL
+
+    with open_reporter(tmp_path / "run", service_url=service.url, attempt=2) as reporter:
+        reporter.report_metrics(step=20, values={"loss": 0.5})
+
+    assert [record.kind for record in service.records[-2:]] == ["outcome", "metrics"]
+    assert len(spooled(tmp_path / "run")) == len(service.records)
+
+
+def test_an_outcome_is_not_told_before_what_was_said_before(tmp_path: Path) -> None:
+    with serve(FakeService()) as gone:
+        url = gone.url
+    reporter = open_reporter(tmp_path / "run", service_url=url)
+    reporter.report_metrics(step=1, values={"loss": 1.0})
+
+    with no_file_larger_than((tmp_path / "run" / RunFile.SPOOL).stat().st_size):
+        reporter.report_outcome("failed", reason=FailureReason.DISK_FULL)
+
+    assert not (tmp_path / "run" / "spool.service.position").exists()
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_message_of_any_length_is_told(tmp_path: Path, service: FakeService) -> None:
+    with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
+        reporter.report_outcome("failed", reason=FailureReason.BUG, message="x" * 1_000_000)
+
+    (said,) = service.records
+    assert isinstance(said, Outcome)
+    assert 1000 < len(said.message) < 10_000
+
+
+def test_reporting_does_not_touch_the_random_state(tmp_path: Path, service: FakeService) -> None:
+    service.script = [Answer(503)]
+    before = random.getstate()
+
+    with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
+        say_a_run(reporter)
+
+    assert random.getstate() == before
+
+
+def test_a_quiet_run_warns_of_nothing(
+    tmp_path: Path, service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
+        say_a_run(reporter)
+
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def say_a_run(reporter: SpoolReporter) -> None:
+    reporter.report_metrics(step=1, values={"loss": 1.0})
+    reporter.report_metrics(step=2, values={"loss": 0.5})
+    reporter.report_artifact("config.py")
+    reporter.report_outcome("succeeded", best_map=0.4, best_epoch=2)
+
+
+def spooled(run_dir: Path) -> list[Record]:
+    spool = Spool(run_dir / RunFile.SPOOL)
+    records = spool.read(0, limit=10_000)
+    spool.close()
+    return records

@@ -1,0 +1,114 @@
+"""Records reach a place once and in order, however often it is away."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.protocol.records import Metrics, Record
+from tests.support.workers.records import a_metric
+from workers.telemetry.shipper import Shipper, SinkRefused, SinkUnavailable
+from workers.telemetry.spool import Spool
+
+
+class Place:
+    """A sink that is away at first, and keeps what it gets."""
+
+    name = "the place"
+
+    def __init__(self, *, away: int = 0) -> None:
+        self.away = away
+        self.kept: list[int] = []
+        self.heartbeats = 0
+
+    def deliver(self, first: int, records: Sequence[Record]) -> int:
+        if self.away > 0:
+            self.away -= 1
+            raise SinkUnavailable("closed")
+        self.heartbeats += not records
+        steps = [record.step for record in records if isinstance(record, Metrics)]
+        self.kept += steps[max(0, len(self.kept) - first) :]
+        return first + len(records)
+
+
+class Refusing(Place):
+    def deliver(self, first: int, records: Sequence[Record]) -> int:
+        raise SinkRefused("another attempt")
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    made = Spool(tmp_path / "spool.jsonl")
+    for step in range(4):
+        made.append(a_metric(step, loss=1.0))
+    yield made
+    made.close()
+
+
+def a_shipper(spool: Spool, place: Place, folder: Path) -> Shipper[Any]:
+    shipper = Shipper(spool, place, position_file=folder / "position", heartbeat_s=0.02)
+    shipper.start()
+    return shipper
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+def test_everything_arrives_once_and_in_order_after_an_outage(spool: Spool, tmp_path: Path) -> None:
+    place = Place(away=2)
+    shipper = a_shipper(spool, place, tmp_path)
+    spool.append(a_metric(4, loss=1.0))
+
+    arrived = shipper.drain(time.monotonic() + 10)
+    shipper.stop()
+
+    assert arrived
+    assert place.kept == [0, 1, 2, 3, 4]
+
+
+def test_another_process_goes_on_where_the_last_one_was(spool: Spool, tmp_path: Path) -> None:
+    first = a_shipper(spool, Place(), tmp_path)
+    assert first.drain(time.monotonic() + 10)
+    first.stop()
+    spool.append(a_metric(9, loss=1.0))
+
+    place = Place()
+    second = a_shipper(spool, place, tmp_path)
+    assert second.drain(time.monotonic() + 10)
+    second.stop()
+
+    assert place.kept == [9]
+
+
+def test_silence_is_a_heartbeat(spool: Spool, tmp_path: Path) -> None:
+    place = Place()
+    shipper = a_shipper(spool, place, tmp_path)
+
+    wait_for(lambda: place.heartbeats >= 2)
+    shipper.stop()
+
+
+def test_a_drain_ends_in_time_and_says_what_is_left(spool: Spool, tmp_path: Path) -> None:
+    shipper = a_shipper(spool, Place(away=1000), tmp_path)
+
+    arrived = shipper.drain(time.monotonic() + 0.1)
+    left = shipper.pending
+    shipper.stop()
+
+    assert not arrived
+    assert left == 4
+
+
+def test_a_refusal_is_final(spool: Spool, tmp_path: Path) -> None:
+    shipper = a_shipper(spool, Refusing(), tmp_path)
+
+    wait_for(lambda: shipper.is_refused)
+    shipper.stop()
+
+    assert shipper.pending == 4

@@ -1,0 +1,253 @@
+"""Shippers on bad days: they say so once, lose nothing, and are never in the trainer's way."""
+
+import logging
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.protocol.records import Record
+from tests.support.workers.records import metrics
+from workers.telemetry.shipper import (
+    Shipper,
+    ShipperTiming,
+    SinkProtocolError,
+    SinkRefused,
+    SinkUnavailable,
+    drain_all,
+)
+from workers.telemetry.spool import Spool
+
+AnyShipper = Shipper[Any]
+BRISK = ShipperTiming(
+    batch_interval_s=0.0, initial_backoff_s=0.01, max_backoff_s=0.05, max_flush_backoff_s=0.05
+)
+
+
+class SimulatedSink:
+    """Keeps what it is given; raises what it is told to raise first."""
+
+    name = "the sink"
+
+    def __init__(self, *troubles: Exception) -> None:
+        self.troubles = list(troubles)
+        self.records: list[Record] = []
+        self.calls = 0
+
+    def deliver(self, first: int, records: Sequence[Record]) -> int:
+        self.calls += 1
+        if self.troubles:
+            raise self.troubles.pop(0)
+        if first <= len(self.records):
+            self.records += records[len(self.records) - first :]
+        return len(self.records)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    made = Spool(tmp_path / "spool.jsonl")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ship(spool: Spool, tmp_path: Path) -> Iterator[Callable[..., AnyShipper]]:
+    made: list[AnyShipper] = []
+
+    def start(
+        sink: SimulatedSink, *, heartbeat_s: float = 30.0, pace: ShipperTiming = BRISK
+    ) -> AnyShipper:
+        file = tmp_path / "spool.sink.position"
+        shipper = Shipper(spool, sink, position_file=file, heartbeat_s=heartbeat_s, timing=pace)
+        shipper.start()
+        made.append(shipper)
+        return shipper
+
+    yield start
+    for shipper in made:
+        assert shipper.stop()
+
+
+def test_everything_arrives_once_and_in_order(
+    spool: Spool, ship: Callable[..., AnyShipper]
+) -> None:
+    sink = SimulatedSink()
+    shipper = ship(sink)
+
+    for step in range(1200):
+        spool.append(metrics(step))
+
+    assert shipper.drain(soon())
+    assert sink.records == [metrics(step) for step in range(1200)]
+
+
+def test_what_was_said_while_a_place_was_away_arrives_when_it_is_back(
+    spool: Spool, ship: Callable[..., AnyShipper], caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = SimulatedSink(*[SinkUnavailable("connection refused") for _ in range(3)])
+    shipper = ship(sink)
+
+    for step in range(5):
+        spool.append(metrics(step))
+
+    assert shipper.drain(soon())
+    assert sink.records == [metrics(step) for step in range(5)]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the sink is away (connection refused); training goes on, records wait.",
+        "the sink is back.",
+    ]
+
+
+@pytest.mark.parametrize("content", ["", "-5", "twelve", "99"])
+def test_a_position_file_that_is_wrong_does_no_harm(
+    spool: Spool, ship: Callable[..., AnyShipper], tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "spool.sink.position").write_text(content)
+    spool.append(metrics(1))
+    sink = SimulatedSink()
+    shipper = ship(sink, heartbeat_s=0.02)
+
+    wait_for(lambda: sink.records == [metrics(1)])
+
+    assert shipper.drain(soon())
+
+
+def test_a_place_that_lost_records_gets_them_again(
+    spool: Spool, ship: Callable[..., AnyShipper]
+) -> None:
+    sink = SimulatedSink()
+    shipper = ship(sink)
+    spool.append(metrics(1))
+    spool.append(metrics(2))
+    assert shipper.drain(soon())
+
+    sink.records.clear()
+    spool.append(metrics(3))
+
+    wait_for(lambda: sink.records == [metrics(1), metrics(2), metrics(3)])
+
+
+def test_a_refusal_ends_the_shipping(
+    spool: Spool, ship: Callable[..., AnyShipper], caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = SimulatedSink(SinkRefused("attempt 2 reports"))
+    shipper = ship(sink)
+    spool.append(metrics(1))
+
+    wait_for(lambda: shipper.is_refused)
+
+    assert not shipper.drain(soon())
+    assert shipper.pending == 1
+    assert sink.calls == 1
+    assert "attempt 2 reports" in caplog.text
+
+
+@pytest.mark.parametrize("trouble", [SinkProtocolError("HTTP 422"), ValueError("never foreseen")])
+def test_a_fault_is_said_once_and_the_thread_lives_on(
+    spool: Spool,
+    ship: Callable[..., AnyShipper],
+    caplog: pytest.LogCaptureFixture,
+    trouble: Exception,
+) -> None:
+    sink = SimulatedSink(trouble, trouble)
+    shipper = ship(sink)
+    spool.append(metrics(1))
+
+    assert shipper.drain(soon())
+
+    faults = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(faults) == 1
+    assert str(trouble) in faults[0].getMessage()
+    assert sink.records == [metrics(1)]
+
+
+def test_a_position_that_cannot_be_written_does_not_end_the_shipping(
+    spool: Spool, ship: Callable[..., AnyShipper], tmp_path: Path
+) -> None:
+    (tmp_path / "spool.sink.unfinished").mkdir()
+    sink = SimulatedSink()
+    shipper = ship(sink)
+
+    spool.append(metrics(1))
+
+    assert shipper.drain(soon())
+    shutil.rmtree(tmp_path / "spool.sink.unfinished")
+    spool.append(metrics(2))
+    assert shipper.drain(soon())
+    assert sink.records == [metrics(1), metrics(2)]
+
+
+def test_a_drain_does_not_wait_for_a_pause_to_end(
+    spool: Spool, ship: Callable[..., AnyShipper]
+) -> None:
+    sink = SimulatedSink(SinkProtocolError("look at this"))
+    shipper = ship(sink, pace=replace(BRISK, max_backoff_s=30.0))
+    spool.append(metrics(1))
+    wait_for(lambda: sink.calls == 1)
+    began_s = time.monotonic()
+
+    assert shipper.drain(soon())
+
+    assert time.monotonic() - began_s < 5
+
+
+def test_a_place_that_is_away_does_not_keep_another_from_hurrying(
+    spool: Spool, tmp_path: Path
+) -> None:
+    gone = SimulatedSink(*[SinkUnavailable("away") for _ in range(1000)])
+    back = SimulatedSink(SinkUnavailable("away"))
+    slow = replace(BRISK, initial_backoff_s=30.0, max_backoff_s=30.0)
+    shippers = [
+        Shipper(spool, sink, position_file=tmp_path / name, heartbeat_s=30.0, timing=slow)
+        for name, sink in (("gone.position", gone), ("back.position", back))
+    ]
+    spool.append(metrics(1))
+    for shipper in shippers:
+        shipper.start()
+    wait_for(lambda: gone.calls == 1 and back.calls == 1)
+
+    assert not drain_all(shippers, time.monotonic() + 1.0)
+
+    assert back.records == [metrics(1)]
+    assert [shipper.stop() for shipper in shippers] == [True, True]
+
+
+def test_stopping_does_not_wait_for_the_next_heartbeat(
+    spool: Spool, ship: Callable[..., AnyShipper]
+) -> None:
+    sink = SimulatedSink()
+    shipper = ship(sink)
+    began_s = time.monotonic()
+
+    assert shipper.stop()
+
+    assert time.monotonic() - began_s < 1
+
+
+def test_shipping_does_not_touch_the_random_state_that_training_draws_from(
+    spool: Spool, ship: Callable[..., AnyShipper]
+) -> None:
+    before = random.getstate()
+    sink = SimulatedSink(SinkUnavailable("away"), SinkUnavailable("away"))
+    shipper = ship(sink)
+
+    spool.append(metrics(1))
+    assert shipper.drain(soon())
+
+    assert random.getstate() == before
+
+
+def soon() -> float:
+    return time.monotonic() + 20
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline_s = soon()
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not happen in time"
+        time.sleep(0.005)

@@ -1,0 +1,95 @@
+"""What was said is never lost nor said twice."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from configs.protocol.records import Metrics, Tracked
+from tests.support.workers.records import START, a_metric
+from workers.telemetry.spool import Spool
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Callable[[], Spool]]:
+    """Opens the same spool again and again, and closes all at the end."""
+    with ExitStack() as stack:
+
+        def open_again() -> Spool:
+            return stack.enter_context(closing(Spool(tmp_path / "spool.jsonl")))
+
+        yield open_again
+
+
+def test_records_are_read_from_any_position(opened: Callable[[], Spool], tmp_path: Path) -> None:
+    spool = opened()
+    for step in range(5):
+        spool.append(a_metric(step, loss=1.0))
+
+    read = spool.read(2, limit=2)
+
+    assert [record.step for record in read if isinstance(record, Metrics)] == [2, 3]
+    assert spool.read(5, limit=10) == []
+    assert len(spool) == 5
+
+
+def test_a_spool_that_is_opened_again_goes_on(opened: Callable[[], Spool], tmp_path: Path) -> None:
+    first = opened()
+    first.append(a_metric(1, loss=1.0))
+    first.close()
+
+    second = opened()
+    second.append(a_metric(2, loss=0.5))
+
+    assert [r.step for r in second.read(0, limit=9) if isinstance(r, Metrics)] == [1, 2]
+
+
+def test_a_torn_line_is_cut_off(opened: Callable[[], Spool], tmp_path: Path) -> None:
+    path = tmp_path / "spool.jsonl"
+    spool = opened()
+    spool.append(a_metric(1, loss=1.0))
+    spool.close()
+    with path.open("ab") as file:
+        file.write(b'{"kind": "metr')
+
+    again = opened()
+    again.append(a_metric(2, loss=0.5))
+
+    assert [r.step for r in again.read(0, limit=9) if isinstance(r, Metrics)] == [1, 2]
+
+
+def test_a_step_that_was_said_is_not_said_again_after_a_resume(
+    opened: Callable[[], Spool], tmp_path: Path
+) -> None:
+    spool = opened()
+    spool.append(a_metric(10, loss=1.0, lr=0.1))
+    spool.close()
+
+    resumed = opened()
+
+    values = {"train/loss": 1.0, "val/bbox_mAP": 0.3}
+    assert resumed.unreported(10, values) == {"val/bbox_mAP": 0.3}
+    assert resumed.unreported(20, values) == values
+
+
+def test_it_knows_whether_the_mlflow_run_was_named(
+    opened: Callable[[], Spool], tmp_path: Path
+) -> None:
+    spool = opened()
+    assert not spool.is_tracked
+
+    spool.append(Tracked(at=START, attempt=1, mlflow_run_id="m"))
+    spool.close()
+
+    assert opened().is_tracked
+
+
+def test_a_wait_ends_with_a_new_record_or_with_time(
+    opened: Callable[[], Spool], tmp_path: Path
+) -> None:
+    spool = opened()
+
+    assert not spool.wait_for_growth(0, timeout_s=0.01)
+    spool.append(a_metric(1, loss=1.0))
+    assert spool.wait_for_growth(0, timeout_s=0.01)

@@ -1,0 +1,199 @@
+"""The spool on bad days: torn lines, full disks, zombies, many threads, replays."""
+
+import resource
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from configs.protocol.records import Metrics, Record
+from tests.support.workers.records import NOON, append_torn_line, metrics, outcome, progress
+from workers.telemetry.spool import Spool, SpoolUnreadable
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "spool.jsonl"
+
+
+def test_what_was_just_said_can_be_read(path: Path) -> None:
+    spool = Spool(path)
+
+    for step in range(5):
+        spool.append(metrics(step))
+
+        assert spool.read(step, limit=10) == [metrics(step)]
+    spool.close()
+
+
+def test_a_spool_that_is_nothing_but_a_torn_line_begins_anew(path: Path) -> None:
+    path.parent.mkdir()
+    append_torn_line(path)
+
+    write(path, metrics(1))
+
+    assert read(path) == [metrics(1)]
+
+
+def test_a_line_that_is_no_record_is_named(path: Path) -> None:
+    write(path, metrics(1))
+    with path.open("a") as file:
+        file.write("not a record\n")
+
+    with pytest.raises(SpoolUnreadable, match=r"Line 2 of .*spool.jsonl is not a record"):
+        Spool(path)
+
+
+def test_a_replayed_point_is_not_said_again(path: Path) -> None:
+    write(path, metrics(10), metrics(20))
+    spool = Spool(path)
+    later = NOON.replace(hour=18)
+
+    said = [spool.append_unreported(metrics(step, at=later, attempt=2)) for step in (10, 20, 30)]
+    spool.close()
+
+    assert said == [False, False, True]
+    assert read(path) == [metrics(10), metrics(20), metrics(30, at=later, attempt=2)]
+
+
+def test_keys_are_judged_one_by_one(path: Path) -> None:
+    write(path, metrics(10, loss=1.0, lr=0.1), metrics(20, loss=0.5))
+    spool = Spool(path)
+
+    spool.append_unreported(metrics(20, loss=9.0, lr=0.2, mAP=0.3))
+    spool.close()
+
+    assert values_of(read(path)[-1]) == {"lr": 0.2, "mAP": 0.3}
+
+
+def test_what_this_process_said_is_not_said_again_either(path: Path) -> None:
+    spool = Spool(path)
+
+    assert spool.append_unreported(metrics(10))
+    assert not spool.append_unreported(metrics(10))
+    spool.close()
+
+
+def test_threads_do_not_tear_each_others_lines(path: Path) -> None:
+    spool = Spool(path)
+
+    def speak() -> None:
+        for step in range(200):
+            spool.append(progress(step))
+
+    speakers = [threading.Thread(target=speak) for _ in range(4)]
+    for speaker in speakers:
+        speaker.start()
+    for speaker in speakers:
+        speaker.join()
+
+    assert len(spool) == 800
+    assert spool.read(0, limit=1000) == read(path)
+    spool.close()
+
+
+def test_lines_of_a_process_that_lives_on_do_not_shift_ours(path: Path) -> None:
+    ours, zombie = Spool(path), Spool(path)
+
+    ours.append(metrics(1))
+    zombie.append(metrics(2))
+    ours.append(metrics(3))
+
+    assert ours.read(0, limit=9) == [metrics(1), metrics(2), metrics(3)]
+    assert ours.read(2, limit=9) == [metrics(3)]
+    ours.close()
+    zombie.close()
+
+
+def test_half_a_line_on_a_full_disk_does_not_spoil_the_next(path: Path) -> None:
+    spool = Spool(path)
+    for step in range(1000):
+        spool.append(progress(step))
+
+    with files_no_larger_than(path.stat().st_size + 20), pytest.raises(OSError, match="too large"):
+        spool.append(metrics(1))
+    spool.append(metrics(2))
+
+    assert spool.read(1000, limit=9) == [metrics(2)]
+    assert len(read(path)) == 1001
+    spool.close()
+
+
+def test_reading_in_small_pieces_gives_the_whole(path: Path) -> None:
+    said = [metrics(step) for step in range(1234)]
+    write(path, *said)
+    spool = Spool(path)
+    heard: list[Record] = []
+
+    while piece := spool.read(len(heard), limit=100):
+        heard += piece
+
+    assert heard == said
+    spool.close()
+
+
+def write(path: Path, *records: Record) -> None:
+    spool = Spool(path)
+    for record in records:
+        spool.append(record)
+    spool.close()
+
+
+def read(path: Path) -> list[Record]:
+    spool = Spool(path)
+    records = spool.read(0, limit=10_000)
+    spool.close()
+    return records
+
+
+def values_of(record: Record) -> dict[str, float]:
+    assert isinstance(record, Metrics)
+    return record.values
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """The nearest thing to a full disk that a process can give itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_has_room_for_the_last_word(small_disk: Path) -> None:
+    spool = Spool(small_disk / "spool.jsonl")
+    spool.append(metrics(1))
+    spool.allocate_reserve()
+    with (small_disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+        while True:
+            ballast.write(bytes(4096))
+    with pytest.raises(OSError, match="No space left"):
+        say_all(spool, steps=1000)
+    known = len(spool)
+
+    spool.append(outcome())
+
+    assert spool.read(known, limit=10) == [outcome()]
+    spool.close()
+
+
+def say_all(spool: Spool, *, steps: int) -> None:
+    for step in range(steps):
+        spool.append(metrics(step))

@@ -1,0 +1,59 @@
+"""What makes a run this one, and how another one is told apart."""
+
+from typing import Any
+
+import pytest
+
+from configs.catalog import parse_spec
+from configs.spec.run import TeacherFiles
+from tests.support.factories import CLASSES, a_bckd_spec, a_detector_spec, a_manifest
+from workers.training.resume import find_differences, run_identity
+
+TEACHER = "a" * 64
+
+
+def an_identity(
+    *, teacher_sha256: str = TEACHER, digest: str = "0" * 64, **changes: Any
+) -> dict[str, Any]:
+    spec = parse_spec(a_bckd_spec(**changes))
+    files = TeacherFiles(
+        checkpoint=f"/{teacher_sha256[:4]}.pth",
+        sha256=teacher_sha256,
+        detector=a_detector_spec(),
+        classes=CLASSES,
+    )
+    dataset = a_manifest().model_copy(update={"digest": digest})
+    return run_identity(
+        spec.model_copy(update={"teacher": files}), dataset=dataset, teacher_sha256=teacher_sha256
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"teacher_sha256": "b" * 64}, f"teacher: {TEACHER}, now {'b' * 64}"),
+        ({"digest": "1" * 64}, f"dataset: {'0' * 64}, now {'1' * 64}"),
+        ({"seed": 3}, "spec.seed: 0, now 3"),
+        (
+            {"distillation": {"method": "bckd", "loc_weight": 2.0}},
+            "spec.distillation.loc_weight: 4.0, now 2.0",
+        ),
+        ({"compute": {"precision": "bf16"}}, "spec.compute.precision: fp32, now bf16"),
+    ],
+    ids=["teacher", "dataset", "seed", "weight", "precision"],
+)
+def test_another_run_is_told_by_its_only_difference(changes: dict[str, Any], told: str) -> None:
+    assert list(find_differences(an_identity(), an_identity(**changes))) == [told]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"resources": {"num_cpus": 8, "processes": 2}},
+        {"checkpoints": {"keep_last": 9}},
+        {"tags": {"mood": "good"}},
+        {"evaluation": {"pictures": 0}},
+    ],
+)
+def test_what_moves_no_number_may_change(changes: dict[str, Any]) -> None:
+    assert list(find_differences(an_identity(), an_identity(**changes))) == []
