@@ -1,4 +1,4 @@
-# `make demo` and `make test` do everything from a fresh clone; the rest is for developers.
+# `make demo` and `make test` work in a fresh clone; the other targets are for developers.
 BIN := .venv/bin
 TEACHER ?= shipped
 SEED ?= 0
@@ -7,74 +7,74 @@ SEEDS ?= 0,1,2,3
 .PHONY: setup demo demo-search bccd bccd-data test test-all test-chaos gpu-check compose-test sweep-demo bench-packs check format lock \
   dashboards up down doctor clean teacher
 
-setup: ## The environment in .venv; does nothing when it is up to date.
+setup: ## Creates or updates the environment in .venv.
 	@docker/setup.sh
 
-demo: setup ## Does distillation help? Pairs of students over REST, then a table and a page.
+demo: setup ## Trains students with and without distillation; prints a table and writes a report.
 	@$(BIN)/tandem demo --teacher $(TEACHER) --seeds $(SEEDS)
 
-demo-search: setup ## The search that chose the setting of the demo, on other seeds.
+demo-search: setup ## Repeats the search that chose the settings of the demo.
 	@$(BIN)/tandem demo-search
 
-bccd: bccd-data setup ## The same on real blood cell images, with pretrained backbones: make bccd DATA=FOLDER
+bccd: bccd-data setup ## The demo on blood cell images, with pretrained backbones: make bccd DATA=FOLDER
 	@docker/weights.sh $(BIN)/python
 	@$(BIN)/tandem bccd --data $(DATA) --seed $(SEED)
 
-bccd-data: # Before the set-up, which takes minutes.
-	@test -n "$(DATA)" || { echo "Say where BCCD is: make bccd DATA=FOLDER"; exit 2; }
+bccd-data: # Checked before the setup, which takes minutes.
+	@test -n "$(DATA)" || { echo "Pass the folder of BCCD: make bccd DATA=FOLDER"; exit 2; }
 
-# How many processes share the default tests: a number, or `logical` for one a core.
+# Number of processes of the default tests, or `logical` for one per core.
 test: TEST_PROCESSES ?= logical
-test: setup ## The default tests, 13 minutes on 2 cores.
+test: setup ## Runs the default tests, about 12 minutes on 2 cores.
 	@$(BIN)/pytest -n $(TEST_PROCESSES) --maxprocesses 4 --durations=10
 
-test-all: setup ## Every test, the slow ones and those for a GPU included.
+test-all: setup ## Runs all tests, including slow ones and those that need a GPU.
 	@$(BIN)/pytest -m ''
 
-test-chaos: setup ## Everything is killed while runs train, and a table says what was lost.
+test-chaos: setup ## Kills every component while runs train, and prints what was lost.
 	@TANDEM_CHAOS_EXAMPLES=300 TANDEM_API_EXAMPLES=100 $(BIN)/pytest -m 'chaos or not chaos' \
 	  tests/chaos tests/integration/loops/test_random_faults.py tests/integration/api/test_openapi.py
 
-gpu-check: $(if $(GPU_CHECK_PYTHON),,setup) ## What only a GPU shows, and a table of it; ten minutes at most.
+gpu-check: $(if $(GPU_CHECK_PYTHON),,setup) ## Runs the tests that need a GPU, at most ten minutes; writes a table of measurements.
 	@$(or $(GPU_CHECK_PYTHON),$(BIN)/python) -m pytest -m gpu -v --tb=short --continue-on-collection-errors \
 	  -p tests.support.gpu.report --gpu-report $(or $(GPU_CHECK_REPORT),build/gpu-check) tests/gpu
 
-compose-test: setup ## Builds the images, runs everything as containers and kills one after the other.
+compose-test: setup ## Builds the images, runs all containers and kills each of them.
 	@$(BIN)/pytest -m compose tests/compose
 
-sweep-demo: setup ## The weights of BCKD searched on digits: 12 trials in packs, and a report's page.
+sweep-demo: setup ## Searches the loss weights of BCKD on digits: 12 trials in packs; writes a report.
 	@$(BIN)/tandem sweep-demo
 
-bench-packs: setup ## What packs save: K students with one teacher against one after the other.
+bench-packs: setup ## Measures what packs save: K students with one teacher against separate runs.
 	@$(BIN)/python -m tests.bench.packs
 
-check: setup ## Style, types and import arrows.
+check: setup ## Checks style, types and import contracts.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-format: setup
+format: setup ## Fixes style and formatting.
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-up: setup ## The stack: Ray, MLflow and the service.
+up: setup ## Starts the stack: Ray, MLflow and the service.
 	@$(BIN)/tandem up
 
 down: ## Stops the stack.
 	@$(BIN)/tandem down
 
-doctor: setup ## What is off, and what to do about it.
+doctor: setup ## Checks this machine and the stack, and shows how to fix what fails.
 	@$(BIN)/tandem doctor
 
-lock: setup ## Writes docker/environment.lock from the environment as it is.
+lock: setup ## Writes docker/environment.lock from the present environment.
 	@docker/lock.sh $(BIN)/python
 
-dashboards: setup ## Writes Grafana's dashboards from dashboards/generate.
+dashboards: setup ## Generates Grafana's dashboards from dashboards/generate.
 	@$(BIN)/python -m dashboards.generate
 
-clean: ## Removes the environment; the compiled mmcv-full stays cached.
+clean: ## Removes the environment; the compiled mmcv-full remains cached.
 	rm -rf .venv
 
-teacher: setup ## Packs the digits teacher from a finished run of digits/teacher: make teacher RUN_DIR=...
+teacher: setup ## Exports the digits teacher from a finished run of digits/teacher: make teacher RUN_DIR=...
 	@$(BIN)/tandem-worker make-teacher --run-dir $(RUN_DIR) --name digits-teacher --out configs/teachers

@@ -1,1 +1,1 @@
-"""What can be asked for: the language (`spec`), sentences in it (`experiments`), mmdet's part."""
+"""Specs of runs and sweeps, the protocol between service and workers, presets, mmdet configs."""

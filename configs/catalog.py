@@ -1,4 +1,4 @@
-"""Finds presets by name, and turns a preset and a person's changes into a `RunSpec`."""
+"""Loads presets by name, and builds a `RunSpec` from a preset and changes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _JOB: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 
 
 class PresetFile(Contract):
-    """A preset as written: a whole spec, or changes to another preset."""
+    """A preset file: a complete spec, or changes to another preset."""
 
     summary: str
     based_on: str | None = None
@@ -28,7 +28,7 @@ class PresetFile(Contract):
 
 @dataclass(frozen=True)
 class Preset:
-    """An experiment with a name."""
+    """A named experiment; `document` has the changes of all its bases applied."""
 
     name: str
     summary: str
@@ -37,14 +37,14 @@ class Preset:
 
 @dataclass(frozen=True)
 class SpecProblem:
-    """One thing that is wrong with a spec: the field as people write it, and what to do."""
+    """One problem of a spec: the dotted field as people write it, and what to do."""
 
     field: str
     message: str
 
 
 class SpecError(ValueError):
-    """A spec that cannot be: every problem at once."""
+    """An invalid spec, with all of its problems."""
 
     def __init__(self, problems: tuple[SpecProblem, ...]) -> None:
         super().__init__(
@@ -54,49 +54,51 @@ class SpecError(ValueError):
 
 
 class UnknownPreset(LookupError):
-    """No preset has this name."""
+    """There is no preset of this name."""
 
     def __init__(self, name: str) -> None:
-        known = ", ".join(preset_names())
-        super().__init__(f"There is no preset {name!r}. Presets: {known}.")
+        names = ", ".join(preset_names())
+        super().__init__(f"There is no preset {name!r}. Presets: {names}.")
         self.name = name
 
 
 def preset_names() -> tuple[str, ...]:
-    """All presets, sorted; a name is the path under `configs/experiments` without `.yaml`."""
-    return tuple(sorted(_names_under(_experiments(), prefix="")))
+    """All preset names, sorted: paths under `configs/experiments` without `.yaml`."""
+    return tuple(sorted(_list_names(_experiments_folder(), prefix="")))
 
 
 def load_preset(name: str) -> Preset:
-    """The preset `name`, what it is based on worked in; `UnknownPreset` if there is none."""
+    """Load a preset and resolve its `based_on`. Raises `UnknownPreset`."""
     if name not in preset_names():
         raise UnknownPreset(name)
-    text = _experiments().joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    written = PresetFile.model_validate(yaml.safe_load(text))
-    if written.based_on is None:
-        document = written.spec or {}
+    text = _experiments_folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    preset_file = PresetFile.model_validate(yaml.safe_load(text))
+    if preset_file.based_on is None:
+        document = preset_file.spec or {}
     else:
-        document = load_preset(written.based_on).document
+        document = load_preset(preset_file.based_on).document
     return Preset(
-        name=name, summary=written.summary, document=apply_changes(document, written.changes)
+        name=name,
+        summary=preset_file.summary,
+        document=apply_changes(document, preset_file.changes),
     )
 
 
 def spec_from_preset(name: str, changes: Mapping[str, JsonValue] | None = None) -> RunSpec:
-    """The spec of a preset after `changes`, keyed by dotted field; `SpecError` if it cannot be."""
+    """The spec of a preset after `changes`, keyed by dotted field. Raises `SpecError`."""
     return parse_spec(apply_changes(load_preset(name).document, changes or {}))
 
 
 def apply_changes(document: Document, changes: Mapping[str, JsonValue]) -> Document:
-    """A copy of `document` with the value at each dotted path replaced."""
+    """A copy of `document` with the value at each dotted path replaced. Raises `SpecError`."""
     result = document
     for path, value in changes.items():
-        result = _with_value(result, path.split("."), value, whole=path)
+        result = _replace_value(result, path.split("."), value, dotted_path=path)
     return result
 
 
 def parse_spec(document: JsonValue) -> RunSpec:
-    """A document as a `RunSpec`; `SpecError` names every field that is wrong."""
+    """Validate a training spec. Raises `SpecError` with every invalid field."""
     try:
         return RunSpec.model_validate(document)
     except ValidationError as error:
@@ -104,7 +106,7 @@ def parse_spec(document: JsonValue) -> RunSpec:
 
 
 def parse_job(document: JsonValue) -> JobSpec:
-    """A document as the spec of its task; `SpecError` names every field that is wrong."""
+    """Validate a spec of any task. Raises `SpecError` with every invalid field."""
     try:
         return _JOB.validate_python(document)
     except ValidationError as error:
@@ -112,55 +114,58 @@ def parse_job(document: JsonValue) -> JobSpec:
 
 
 def problems_from_validation(error: ValidationError, document: Any) -> tuple[SpecProblem, ...]:
-    """Pydantic's errors with fields as people write them, without the names of union members."""
+    """Pydantic's errors with dotted fields as people write them, without tags of unions."""
     return tuple(
         SpecProblem(
-            _field(item["loc"], document, is_missing=item["type"] == "missing"),
-            _message(item["msg"]),
+            _dotted_field(item["loc"], document, is_missing=item["type"] == "missing"),
+            _clean_message(item["msg"]),
         )
         for item in error.errors()
     )
 
 
-def _experiments() -> Traversable:
+def _experiments_folder() -> Traversable:
     return files("configs").joinpath("experiments")
 
 
-def _names_under(folder: Traversable, *, prefix: str) -> list[str]:
+def _list_names(folder: Traversable, *, prefix: str) -> list[str]:
     names: list[str] = []
     for entry in folder.iterdir():
         if entry.is_dir():
-            names += _names_under(entry, prefix=f"{prefix}{entry.name}/")
+            names += _list_names(entry, prefix=f"{prefix}{entry.name}/")
         elif entry.name.endswith(".yaml"):
             names.append(prefix + entry.name.removesuffix(".yaml"))
     return names
 
 
-def _with_value(document: Document, path: list[str], value: JsonValue, *, whole: str) -> Document:
-    head, *rest = path
-    if not rest:
-        return {**document, head: value}
-    inner = document.get(head)
-    if inner is None:
-        inner = {}
-    if not isinstance(inner, dict):
-        raise SpecError((SpecProblem(whole, f"{head} is a plain value and has no fields"),))
-    return {**document, head: _with_value(inner, rest, value, whole=whole)}
+def _replace_value(
+    document: Document, path: list[str], value: JsonValue, *, dotted_path: str
+) -> Document:
+    key, *remaining = path
+    if not remaining:
+        return {**document, key: value}
+    child = document.get(key)
+    if child is None:
+        child = {}
+    if not isinstance(child, dict):
+        raise SpecError((SpecProblem(dotted_path, f"{key} is a plain value and has no fields"),))
+    return {**document, key: _replace_value(child, remaining, value, dotted_path=dotted_path)}
 
 
-def _field(location: tuple[int | str, ...], document: Any, *, is_missing: bool) -> str:
-    parts: list[str] = []
-    here = document
-    for index, step in enumerate(location):
-        absent = is_missing and index == len(location) - 1
-        if isinstance(here, dict) and (step in here or absent):
-            parts.append(str(step))
-            here = here.get(step)
-        elif isinstance(here, list | tuple) and isinstance(step, int):
-            parts.append(str(step))
-            here = here[step] if step < len(here) else None
-    return ".".join(parts)
+def _dotted_field(location: tuple[int | str, ...], document: Any, *, is_missing: bool) -> str:
+    """The path of `location` that exists in the document; other elements are tags of unions."""
+    path: list[str] = []
+    node = document
+    for index, key in enumerate(location):
+        is_missing_key = is_missing and index == len(location) - 1
+        if isinstance(node, dict) and (key in node or is_missing_key):
+            path.append(str(key))
+            node = node.get(key)
+        elif isinstance(node, list | tuple) and isinstance(key, int):
+            path.append(str(key))
+            node = node[key] if key < len(node) else None
+    return ".".join(path)
 
 
-def _message(text: str) -> str:
+def _clean_message(text: str) -> str:
     return text.removeprefix("Value error, ")

@@ -1,31 +1,31 @@
-"""What may be concluded from a comparison, in one sentence: both sides ask, so all say the same."""
+"""Sentences for the result of a comparison, shared by the service and the workers."""
 
 from configs.protocol.report import MAP_PARTS, Comparison, Difference
 
 RECOMMENDED_SEEDS = 3
-"""How many seeds are advised where one pair tells nothing about the method."""
+"""Number of seeds to recommend where a single pair allows no conclusion."""
 
 
 def conclude(comparison: Comparison) -> str:
-    """The sentence for a comparison that has mAP among its parts; else `KeyError`.
+    """The conclusion of a comparison in one sentence. Raises `KeyError` if mAP was not compared.
 
-    It stands word for word in the API, at the shell, on top of reports and in MLflow's tag. mAP is
-    in points of 100, in plain characters, so that it can be searched for and compared.
+    The API, the shell, reports and MLflow's tag all show the same sentence. mAP is in points of
+    100, in ASCII, so that people can search for it.
     """
     gain = format_gain(comparison.parts[MAP_PARTS[0]])
     if comparison.seed_spread == "unknown":
-        return _of_one_pair(comparison, gain)
+        return _conclude_from_one_pair(comparison, gain)
     seeds = len(comparison.runs)
     support = f" over {seeds} seeds" if seeds > 1 else " with one seed and the known noise floor"
     if comparison.verdict == "helps":
-        return f"Distillation helps: {gain}{support}{_lead(comparison.gap_closed)}."
+        return f"Distillation helps: {gain}{support}{_format_gap_closed(comparison.gap_closed)}."
     if comparison.verdict == "hurts":
         return f"Distillation hurts: {gain}{support}."
     return f"Cannot tell whether distillation helps: {gain}{support}."
 
 
 def format_gain(difference: Difference) -> str:
-    """As in `+2.3 mAP [+1.1, +3.5]`."""
+    """The difference with its interval, as in `+2.3 mAP [+1.1, +3.5]`."""
     interval = "(interval unknown)"
     if difference.low is not None and difference.high is not None:
         interval = f"[{format_points(difference.low)}, {format_points(difference.high)}]"
@@ -33,23 +33,23 @@ def format_gain(difference: Difference) -> str:
 
 
 def format_points(difference: float) -> str:
-    """A difference of mAP in points of 100 with its sign; without one if it rounds to zero."""
+    """A difference in mAP, in points of 100, with its sign unless it rounds to zero."""
     text = f"{100.0 * difference:+.1f}"
     return "0.0" if float(text) == 0.0 else text
 
 
-def _of_one_pair(comparison: Comparison, gain: str) -> str:
+def _conclude_from_one_pair(comparison: Comparison, gain: str) -> str:
     images = "these images" if comparison.images is None else f"these {comparison.images} images"
     return (
         f"One pair measured: {gain} on {images} for these two models. Whether distillation helps "
         f"is not known from one seed: `tandem repeat {comparison.runs[0]} --seeds "
-        f"{RECOMMENDED_SEEDS}` trains the pairs that tell."
+        f"{RECOMMENDED_SEEDS}` trains more pairs."
     )
 
 
-def _lead(closed: float | None) -> str:
+def _format_gap_closed(closed: float | None) -> str:
     if closed is None:
         return ""
     if closed >= 1.0:
         return "; the student reaches its teacher"
-    return f"; closes {round(100.0 * closed)} % of the teacher's lead"
+    return f"; closes {round(100.0 * closed)} % of the gap to its teacher"

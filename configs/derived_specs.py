@@ -1,4 +1,4 @@
-"""Specs that follow from another one: a trial's, a baseline's; and what makes two of them equal."""
+"""Specs derived from other specs (trials, baselines), and digests that tell equal ones."""
 
 import hashlib
 import json
@@ -14,12 +14,12 @@ from configs.spec.run import RunSpec
 from configs.spec.search import BALANCE, RATIO
 from configs.spec.sweep import Values
 
-_SWITCHES = ("method", "kind")
-"""Fields that say which fields their neighbours are."""
+_DISCRIMINATORS = ("method", "kind")
+"""Fields that decide which other fields their object has."""
 
 _WEIGHTS = ("cls_weight", "loc_weight")
 _CLS, _LOC = (f"distillation.{name}" for name in _WEIGHTS)
-_WITHOUT_EFFECT: dict[str, Any] = {
+_NO_EFFECT: dict[str, Any] = {
     "resources": True,
     "checkpoints": True,
     "tags": True,
@@ -27,51 +27,51 @@ _WITHOUT_EFFECT: dict[str, Any] = {
     "evaluation": {"pictures"},
     "data": {"num_workers"},
 }
-"""Fields that move no number of a run."""
+"""Fields that do not affect a run's results."""
 
-_EVEN = 0.5
+_DEFAULT_BALANCE = 0.5
 
 
 def trial_spec(base: RunSpec, values: Values, *, seed: int, probe: Probe | None = None) -> RunSpec:
-    """`base` with a trial's values; `SpecError` if they do not go together.
+    """`base` with a trial's values. Raises `SpecError` if they do not fit together.
 
-    Where a value chooses another method or kind, the base's fields of the old one are left out.
-    A BCKD trial with both weights 0 is the student alone, with the trial's schedule and student.
-    `ratio` needs what the probe measured.
+    Where a value chooses another method or kind, the fields of the old one are dropped. A BCKD
+    trial with both weights 0 becomes a baseline with the trial's schedule and student. `ratio`
+    needs a probe, and raises `ValueError` without one.
     """
     fields = resolve_weights(values, probe)
-    document = _with_switches(base, fields)
-    if _teaches_nothing(document, fields):
+    document = _apply_discriminators(base, fields)
+    if _is_without_distillation(document, fields):
         fields = {path: fields[path] for path in fields if path.split(".")[0] != "distillation"}
-        document = _with_switches(baseline_spec(base), fields)
+        document = _apply_discriminators(baseline_spec(base), fields)
     return parse_spec(apply_changes(document, {**fields, "seed": seed}))
 
 
-def _with_switches(base: RunSpec, fields: Values) -> dict[str, JsonValue]:
-    """The document of `base` with the methods and kinds that `fields` choose."""
+def _apply_discriminators(base: RunSpec, fields: Values) -> dict[str, JsonValue]:
+    """The document of `base` after the values of `fields` that choose methods and kinds."""
     document: dict[str, JsonValue] = base.model_dump(mode="json")
     for path in sorted(fields):
-        document = _switched(document, path, fields[path])
+        document = _set_discriminator(document, path, fields[path])
     return document
 
 
 def resolve_weights(values: Values, probe: Probe | None) -> Values:
-    """Values with the two weights that `ratio` and `balance` stand for in their place."""
+    """Replace `ratio` and `balance` by the two weights that they stand for."""
     if RATIO not in values:
         return dict(values)
     if probe is None:
-        raise ValueError("ratio is measured by a probe, and there is none")
-    share = float(values.get(BALANCE, _EVEN))
-    whole = float(values[RATIO]) * probe.detection_loss
-    rest = {path: value for path, value in values.items() if path not in (RATIO, BALANCE)}
-    return rest | {
-        _CLS: whole * share / probe.unit_losses[_CLS],
-        _LOC: whole * (1.0 - share) / probe.unit_losses[_LOC],
+        raise ValueError("the parameter ratio needs the measurements of a probe, and there is none")
+    share = float(values.get(BALANCE, _DEFAULT_BALANCE))
+    distillation_loss = float(values[RATIO]) * probe.detection_loss
+    fields = {path: value for path, value in values.items() if path not in (RATIO, BALANCE)}
+    return fields | {
+        _CLS: distillation_loss * share / probe.unit_losses[_CLS],
+        _LOC: distillation_loss * (1.0 - share) / probe.unit_losses[_LOC],
     }
 
 
 def baseline_spec(spec: RunSpec) -> RunSpec:
-    """The same student, seed and batches without a teacher."""
+    """The baseline of a distilled run: the same student, seed and batches without a teacher."""
     compute = spec.compute.model_copy(update={"teacher_precision": None})
     return spec.model_copy(
         update={
@@ -84,69 +84,72 @@ def baseline_spec(spec: RunSpec) -> RunSpec:
 
 
 def is_distilled(spec: RunSpec) -> bool:
-    """Whether a teacher takes part."""
+    """Whether at least one method distills from a teacher."""
     return any(True for _ in iter_methods(spec.distillation))
 
 
 def spec_digest(spec: RunSpec, *, dataset_digest: str) -> str:
-    """Equal for runs that compute the same numbers: what may differ is left out."""
-    fields = spec.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+    """Digest of all fields that affect results: equal for runs that compute the same numbers."""
+    fields = spec.model_dump(mode="json", exclude=_NO_EFFECT)
     fields["data"]["dataset"] = dataset_digest
     return _digest(fields)
 
 
 def seedless_digest(spec: RunSpec, *, dataset_digest: str) -> str:
-    """Equal for runs that differ in their seed alone."""
+    """Digest that is equal for runs that differ in their seed alone."""
     return spec_digest(spec.model_copy(update={"seed": 0}), dataset_digest=dataset_digest)
 
 
 def seed_group_key(spec: RunSpec, *, dataset_digest: str) -> str:
-    """Equal for runs of one student on the same data and schedule, whoever teaches: they scatter
-    alike over seeds."""
+    """Digest that is equal for runs of one student on the same data and schedule, with any teacher:
+    their results vary alike over seeds."""
     return seedless_digest(baseline_spec(spec), dataset_digest=dataset_digest)
 
 
 def pack_key(spec: RunSpec) -> str:
-    """Equal for runs that can train side by side: same batches, student and, if any, teacher.
+    """Digest that is equal for runs that can train in one pack: same batches, epochs and student.
 
-    The teacher is no part of it: a baseline goes along with any; see `can_share_teacher`.
+    It leaves the teacher out, because a baseline fits into any pack; see `can_share_teacher`.
     """
-    alone = baseline_spec(spec)
-    fields = alone.model_dump(mode="json", exclude={"tags": True, "checkpoints": True})
+    baseline = baseline_spec(spec)
+    fields = baseline.model_dump(mode="json", exclude={"tags": True, "checkpoints": True})
     fields["schedule"] = {"epochs": spec.schedule.epochs}
     return _digest(fields)
 
 
-def can_share_teacher(one: RunSpec, other: RunSpec) -> bool:
-    """Whether two runs of one pack key have the same teacher, or one of them has none."""
-    if not (is_distilled(one) and is_distilled(other)):
+def can_share_teacher(first: RunSpec, second: RunSpec) -> bool:
+    """Whether two runs of one pack key have the same teacher, or at least one has none."""
+    if not (is_distilled(first) and is_distilled(second)):
         return True
-    return (one.teacher, one.teacher_classes, one.compute.teacher_precision) == (
-        other.teacher,
-        other.teacher_classes,
-        other.compute.teacher_precision,
+    return (first.teacher, first.teacher_classes, first.compute.teacher_precision) == (
+        second.teacher,
+        second.teacher_classes,
+        second.compute.teacher_precision,
     )
 
 
-def _teaches_nothing(document: Mapping[str, JsonValue], fields: Values) -> bool:
+def _is_without_distillation(document: Mapping[str, JsonValue], fields: Values) -> bool:
     method = document["distillation"]
     if not isinstance(method, dict) or method["method"] != Bckd().method:
         return False
-    companions = method.get("extra")
-    if isinstance(companions, dict) and any(companions.values()):
+    extra = method.get("extra")
+    if isinstance(extra, dict) and any(extra.values()):
         return False
     return all(fields.get(f"distillation.{name}", method.get(name)) == 0 for name in _WEIGHTS)
 
 
-def _switched(document: dict[str, JsonValue], path: str, value: JsonValue) -> dict[str, JsonValue]:
-    """The document with the value in it; another method or kind sweeps its neighbours away."""
+def _set_discriminator(
+    document: dict[str, JsonValue], path: str, value: JsonValue
+) -> dict[str, JsonValue]:
+    """The document with another method or kind at `path`, which drops the neighboring fields; the
+    same document if `path` is no discriminator or has the value already."""
     *parents, last = path.split(".")
-    if last not in _SWITCHES:
+    if last not in _DISCRIMINATORS:
         return document
-    holder: Any = document
+    node: Any = document
     for name in parents:
-        holder = holder.get(name) if isinstance(holder, dict) else None
-    if not isinstance(holder, dict) or holder.get(last) == value:
+        node = node.get(name) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or node.get(last) == value:
         return document
     return apply_changes(document, {".".join(parents): {last: value}})
 

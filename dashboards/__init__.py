@@ -1,1 +1,1 @@
-"""What Prometheus and Grafana are told, and the program that writes Grafana's part."""
+"""Configuration of Prometheus and Grafana, and the generator of Grafana's dashboards."""

@@ -1,7 +1,7 @@
-"""Writes what each image holds of environment.lock: what Tandem's extras need, all the way down.
+"""Writes a lock for each image: the entries of environment.lock that its extras need.
 
-A resolver is no way to do it: mmcv-full asks for packages that do not work beside ours
-(opencv-python needs libGL), so everything is installed without looking at dependencies.
+No resolver is used: mmcv-full requires packages that conflict with ours (opencv-python needs
+libGL), so the packages of a lock are installed without their dependencies being resolved.
 """
 
 import re
@@ -14,66 +14,68 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-HERE = Path(__file__).parent
+DOCKER_DIR = Path(__file__).parent
 IMAGES = {
     "service": ("",),
     "worker": ("", "worker"),
     "mlflow": ("mlflow",),
 }
-"""The extras of pyproject.toml that an image holds; "" is what Tandem needs without any."""
+"""The extras of pyproject.toml in each image; "" stands for the base dependencies."""
 
 BUILDS = {
     "build-mmcv": ("ninja", "psutil", "setuptools", "wheel"),
     "build-tandem": ("editables", "hatchling"),
 }
-"""Packages that a stage of the Dockerfile needs to build something, besides what an image holds."""
+"""Packages that a build stage of the Dockerfile needs, besides those of the images."""
 
 NOT_LOCKED = frozenset({"mmcv-full", "opencv-python", "tandem-distill"})
-"""Compiled by mmcv-wheel.sh; headless instead; ourselves."""
+"""Compiled by mmcv-wheel.sh; replaced by the headless variant; this project."""
 
 
 def main() -> None:
-    """Write the locks, or with --check say whether they are as they should be."""
+    """Write the locks, or with --check verify that they are up to date."""
     is_check = sys.argv[1:] == ["--check"]
     stale = []
     for name in (*IMAGES, *BUILDS):
-        file, text = HERE / f"{name}.lock", lock_of(name)
+        file, text = DOCKER_DIR / f"{name}.lock", build_lock(name)
         if is_check and (not file.exists() or file.read_text(encoding="utf-8") != text):
             stale.append(file.name)
         if not is_check:
             file.write_text(text, encoding="utf-8")
     if stale:
-        sys.exit(f"{', '.join(stale)} is not what environment.lock gives: run `make lock`.")
+        sys.exit(f"{', '.join(stale)} is out of date with environment.lock: run `make lock`.")
 
 
-def lock_of(name: str) -> str:
-    """The lock of an image or of a build stage."""
-    pins = pins_in(HERE / "environment.lock")
-    requirements = requirements_of_image(name) if name in IMAGES else BUILDS[name]
-    packages = needed(map(Requirement, requirements))
+def build_lock(name: str) -> str:
+    """The text of the lock of an image or build stage."""
+    pins = read_pins(DOCKER_DIR / "environment.lock")
+    requirements = get_image_requirements(name) if name in IMAGES else BUILDS[name]
+    packages = resolve_dependencies(map(Requirement, requirements))
     head = f"# What {name} needs. Written by docker/lock.sh (make lock); do not edit."
     return "\n".join([head, *(pins[package] for package in sorted(packages & pins.keys())), ""])
 
 
-def requirements_of_image(image: str) -> list[str]:
-    """What the extras of an image ask for in pyproject.toml."""
-    project = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+def get_image_requirements(image: str) -> list[str]:
+    """Requirements in pyproject.toml of the extras of an image."""
+    project = tomllib.loads((DOCKER_DIR.parent / "pyproject.toml").read_text(encoding="utf-8"))[
+        "project"
+    ]
     extras = {"": project["dependencies"], **project["optional-dependencies"]}
     return [text for extra in IMAGES[image] for text in extras[extra]]
 
 
-def pins_in(file: Path) -> dict[str, str]:
-    """Entries of a lock by the name of their package: a version, then a line for each hash."""
+def read_pins(file: Path) -> dict[str, str]:
+    """Entries of a lock by package name: the version, and a line for each hash."""
     entries = re.findall(r"^[^#\s].*(?:\n[ \t].*)*", file.read_text(encoding="utf-8"), re.MULTILINE)
     return {canonicalize_name(entry.partition("==")[0]): entry for entry in entries}
 
 
-def needed(asked: Iterable[Requirement]) -> set[str]:
-    """Everything that is asked for and what that asks for, as far as it is for this machine.
+def resolve_dependencies(requirements: Iterable[Requirement]) -> set[str]:
+    """Names of the required packages with all their dependencies, for this platform.
 
-    `SystemExit` if something is asked for that the environment does not have.
+    Raises `SystemExit` if the environment lacks one of them.
     """
-    todo, seen, names = list(asked), set[tuple[str, str]](), set[str]()
+    todo, seen, names = list(requirements), set[tuple[str, str]](), set[str]()
     while todo:
         requirement = todo.pop()
         name = canonicalize_name(requirement.name)

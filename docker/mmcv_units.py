@@ -18,7 +18,7 @@ CUDA_UNITS = (
     "carafe_naive_cuda iou3d_cuda voxelization_cuda",
     "correlation_cuda min_area_polygons",
 )
-"""CUDA sources that cannot be in just any unit; all others go where there is least.
+"""CUDA sources that must be in separate units; the others are added to the smallest units.
 
 Apart, because they define the same names: four sources for rotated boxes, convex_iou, iou3d and
 min_area_polygons (Point, EPS, MAXN); those for rotated boxes and carafe (divideUP); carafe,
@@ -29,13 +29,13 @@ torch/script.h, as far as it can be.
 """
 
 CXX_FLAGS = ["-std=c++20", "-g0", "-O2"]
-"""They come behind those of Python's own build (-g -O3), and the last one of a kind counts."""
+"""Appended to the flags of Python's own build (-g -O3), which they override."""
 
 NVCC_FLAGS = ["-std=c++20", "-Xcompiler=-O2"]
 
 
 def write(folder: Path) -> None:
-    """Write the units of the unpacked source in a folder and change its setup.py."""
+    """Write the units into the folder of the unpacked source, and change its setup.py."""
     sources = folder / "mmcv/ops/csrc/pytorch"
     units = folder / "units"
     units.mkdir()
@@ -47,10 +47,10 @@ def write(folder: Path) -> None:
 
 
 def cpp_units(sources: Path) -> dict[str, list[Path]]:
-    """C++ sources by the name of their unit, in the order in which it includes them.
+    """C++ sources by unit name, in the order in which the unit includes them.
 
-    roi_align, roi_align_rotated and rotated_feature_align define the same templates, so each is in
-    another unit; psamask is the last of its own, because it defines macros called min and max.
+    roi_align, roi_align_rotated and rotated_feature_align define the same templates, so they are in
+    different units; psamask is the last of its unit, because it defines macros min and max.
     """
     cpu, pybind = sources / "cpu", sources / "pybind.cpp"
     rotated = cpu / "roi_align_rotated.cpp"
@@ -65,11 +65,11 @@ def cpp_units(sources: Path) -> dict[str, list[Path]]:
 
 
 def cuda_units(sources: Path) -> dict[str, list[Path]]:
-    """CUDA sources by the name of their unit."""
+    """CUDA sources by unit name, balanced by size."""
     cuda = sources / "cuda"
     units = [[cuda / f"{name}.cu" for name in names.split()] for names in CUDA_UNITS]
-    placed = {file for unit in units for file in unit}
-    for file in sorted({*cuda.glob("*.cu")} - placed, key=_size, reverse=True):
+    assigned = {file for unit in units for file in unit}
+    for file in sorted({*cuda.glob("*.cu")} - assigned, key=_size, reverse=True):
         min(units, key=lambda unit: sum(map(_size, unit))).append(file)
     return {f"cuda_{number}.cu": sorted(unit) for number, unit in enumerate(units)}
 
@@ -79,15 +79,15 @@ def _size(file: Path) -> int:
 
 
 def names(folder: Path, *, is_cuda: bool) -> list[str]:
-    """The units that are compiled for a device."""
+    """Names of the units that are compiled with or without CUDA."""
     files = sorted(file.name for file in folder.glob("units/*"))
     return [name for name in files if is_cuda or not name.startswith("cuda_")]
 
 
 def with_units(setup: str) -> str:
-    """setup.py of mmcv-full, but compiling the units; `ValueError` if it is not the one known."""
-    place = "        ext_ops = extension(\n"
-    if setup.count(place) != 1:
+    """Change setup.py of mmcv-full to compile the units; `ValueError` for another version."""
+    anchor = "        ext_ops = extension(\n"
+    if setup.count(anchor) != 1:
         raise ValueError("setup.py of mmcv-full is not the one of 1.7.2.")
     lines = f"""\
         op_files = [file for file in sorted(glob.glob('./units/*'))
@@ -96,4 +96,4 @@ def with_units(setup: str) -> str:
         if 'nvcc' in extra_compile_args:
             extra_compile_args['nvcc'] += {NVCC_FLAGS}
 """
-    return setup.replace("-std=c++17", "-std=c++20").replace(place, lines + place)
+    return setup.replace("-std=c++17", "-std=c++20").replace(anchor, lines + anchor)

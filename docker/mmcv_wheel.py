@@ -30,8 +30,8 @@ from pathlib import Path
 
 import psutil
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+DOCKER_DIR = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCKER_DIR))
 
 import mmcv_units  # noqa: E402
 
@@ -67,8 +67,8 @@ class Device:
 
 
 def main() -> None:
-    """Print the path of the wheel."""
-    device = device_asked_for(" ".join(sys.argv[1:]))
+    """Print the path of the wheel; compile it first if necessary."""
+    device = parse_device(" ".join(sys.argv[1:]))
     try:
         wheel = wheel_for(device)
     except BuildError as error:
@@ -79,10 +79,10 @@ def main() -> None:
     print(wheel)
 
 
-def device_asked_for(argument: str) -> Device:
-    """The device of an argument, or what device.sh decides on if that is empty."""
+def parse_device(argument: str) -> Device:
+    """The device that the argument names; the one that device.sh detects if it is empty."""
     if not argument:
-        command = [HERE / "device.sh"]
+        command = [DOCKER_DIR / "device.sh"]
         argument = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     kind, _, architectures = argument.strip().partition(" ")
     if kind not in ("cpu", "cuda") or bool(architectures) != (kind == "cuda"):
@@ -91,23 +91,23 @@ def device_asked_for(argument: str) -> Device:
 
 
 def wheel_for(device: Device) -> Path:
-    """The wheel for a device: from its shelf, or compiled. `BuildError` if it cannot be."""
-    shelf = shelf_for(device)
-    for wheel in shelf.glob("*.whl"):
+    """The wheel for a device, from the cache or compiled; `BuildError` if that fails."""
+    cache_folder = cache_folder_for(device)
+    for wheel in cache_folder.glob("*.whl"):
         return wheel
     require_compiler()
-    shelf.mkdir(parents=True, exist_ok=True)
-    log = shelf.parent / f"{shelf.name}.log"
+    cache_folder.mkdir(parents=True, exist_ok=True)
+    log = cache_folder.parent / f"{cache_folder.name}.log"
     with tempfile.TemporaryDirectory() as folder, log.open("w", encoding="utf-8") as output:
         built = build(device, Path(folder), output.fileno(), log)
-        # On the same file system first, so that a wheel on a shelf is always complete.
-        moved = shelf / f"{built.name}.{os.getpid()}"
+        # On the same file system first, so that a wheel on a cache_folder is always complete.
+        moved = cache_folder / f"{built.name}.{os.getpid()}"
         shutil.copyfile(built, moved)
-    return moved.rename(shelf / built.name)
+    return moved.rename(cache_folder / built.name)
 
 
-def shelf_for(device: Device) -> Path:
-    """The folder of the wheel: its name has everything that changes the wheel's bytes."""
+def cache_folder_for(device: Device) -> Path:
+    """The cache folder of the wheel; its name has everything that the wheel depends on."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tandem" / "wheels"
     return Path(os.environ.get("TANDEM_WHEELS") or cache) / "-".join(
         (
@@ -121,7 +121,7 @@ def shelf_for(device: Device) -> Path:
 
 
 def torch_version() -> str:
-    """Of the torch to compile against, without importing it."""
+    """Version of the torch to compile against, read without importing torch."""
     package = importlib.util.find_spec("torch")
     if package is None or package.origin is None:
         raise BuildError("torch is not installed: mmcv-full is compiled against it.")
@@ -129,27 +129,28 @@ def torch_version() -> str:
 
 
 def recipe_digest(device: Device) -> str:
-    """Eight hexadecimal digits of the source, units and flags, and of the compiler for CUDA."""
+    """Digest of source, units and flags, and of the CUDA compiler: eight hexadecimal digits."""
     files = ["mmcv_units.py"]
     files += ["cuda-toolkit.sh", "cuda-toolkit.lock"] if device.is_cuda else []
-    recipe = [SHA256.encode("ascii"), *((HERE / file).read_bytes() for file in files)]
+    recipe = [SHA256.encode("ascii"), *((DOCKER_DIR / file).read_bytes() for file in files)]
     return hashlib.sha256(b"".join(recipe)).hexdigest()[:8]
 
 
 def require_compiler() -> None:
-    """`BuildError` that names what this machine lacks to compile C++ for Python."""
+    """Raise `BuildError` that names what is missing to compile C++ for Python."""
     headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
     missing = [tool for tool in ("gcc", "g++") if shutil.which(tool) is None]
     missing += [] if headers.exists() else ["the Python headers"]
     if missing:
         raise BuildError(
-            f"mmcv-full {VERSION} has to be compiled. Missing here: {', '.join(missing)}.\n"
+            f"mmcv-full {VERSION} has to be compiled. Missing on this machine: "
+            f"{', '.join(missing)}.\n"
             "On Debian or Ubuntu: apt-get install build-essential python3-dev"
         )
 
 
 def build(device: Device, folder: Path, output: int, log: Path) -> Path:
-    """The compiled wheel in a folder. `BuildError` if a step fails."""
+    """Compile the wheel into a folder; `BuildError` if a step fails."""
     say(
         f"Compiling mmcv-full {VERSION} ({device}) on torch {torch_version()}, once on this machine"
     )
@@ -164,7 +165,7 @@ def build(device: Device, folder: Path, output: int, log: Path) -> Path:
         show_progress(compiler, source, device)
     if compiler.returncode != 0:
         raise BuildError(
-            f"{tail_of(log)}\nCompiling mmcv-full failed; the whole output is in {log}"
+            f"{read_tail(log)}\nCompiling mmcv-full failed; the whole output is in {log}"
         )
     (wheel,) = (folder / "dist").glob("*.whl")
     if has_cuda_code(wheel) != device.is_cuda:
@@ -173,7 +174,7 @@ def build(device: Device, folder: Path, output: int, log: Path) -> Path:
 
 
 def build_environment(device: Device) -> dict[str, str]:
-    """Environment variables that leave mmcv's setup.py nothing to decide."""
+    """Environment variables that determine everything in mmcv's setup.py."""
     jobs = int(os.environ.get("MAX_JOBS") or default_jobs())
     binaries = [str(Path(sys.executable).parent)]
     settings = {"MMCV_WITH_OPS": "1", "MAX_JOBS": str(jobs)}
@@ -194,7 +195,7 @@ def build_environment(device: Device) -> dict[str, str]:
 
 
 def default_jobs() -> int:
-    """As many as there are cores and memory for."""
+    """Number of compiler jobs for the available cores and memory."""
     memory = re.search(
         r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii")
     )
@@ -203,8 +204,8 @@ def default_jobs() -> int:
 
 
 def cuda_home() -> str:
-    """CUDA_HOME with a compiler, installed now. `BuildError` if it cannot be had."""
-    command = [HERE / "cuda-toolkit.sh", sys.executable]
+    """Install the CUDA compiler; returns its CUDA_HOME. `BuildError` if that fails."""
+    command = [DOCKER_DIR / "cuda-toolkit.sh", sys.executable]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode != 0:
         raise BuildError(
@@ -215,7 +216,7 @@ def cuda_home() -> str:
 
 
 def fetch_source(folder: Path, output: int, log: Path) -> Path:
-    """The unpacked source, of the known SHA-256. `BuildError` if it cannot be had."""
+    """Download and unpack the source, verified by its SHA-256; `BuildError` if that fails."""
     requirement = folder / "requirement.txt"
     requirement.write_text(f"mmcv-full=={VERSION} --hash=sha256:{SHA256}\n", encoding="ascii")
     # uv cannot download without installing.
@@ -224,30 +225,31 @@ def fetch_source(folder: Path, output: int, log: Path) -> Path:
     command += ["--no-build-isolation", "--no-binary=mmcv-full", f"--dest={folder}"]
     command += [f"--requirement={requirement}"]
     if subprocess.run(command, stdout=output, stderr=output, check=False).returncode != 0:
-        raise BuildError(f"{tail_of(log)}\nThe source of mmcv-full could not be fetched.")
+        raise BuildError(f"{read_tail(log)}\nThe source of mmcv-full could not be fetched.")
     (archive,) = folder.glob("*.tar.gz")
     shutil.unpack_archive(archive, folder)
     return folder / f"mmcv-full-{VERSION}"
 
 
 def show_progress(compiler: subprocess.Popen[bytes], source: Path, device: Device) -> None:
-    """Say every ten seconds how many units are compiled and how long the rest takes."""
+    """Print every ten seconds how many units are compiled, and the estimated time left."""
     units = mmcv_units.names(source, is_cuda=device.is_cuda)
-    began = time.monotonic()
+    start_s = time.monotonic()
     while True:
         try:
             compiler.wait(timeout=10)
         except subprocess.TimeoutExpired:
             done = len([*source.glob("build/**/units/*.o")])
-            elapsed_s, used_s = time.monotonic() - began, cpu_seconds(compiler.pid)
-            left = time_left(device, elapsed_s=elapsed_s, used_s=used_s)
-            say(f"  mmcv-full: {done} of {len(units)} units compiled, {elapsed_s:.0f} s, {left}")
+            elapsed_s, used_s = time.monotonic() - start_s, cpu_seconds(compiler.pid)
+            time_left = estimate_time_left(device, elapsed_s=elapsed_s, used_s=used_s)
+            progress = f"{done} of {len(units)} units compiled"
+            say(f"  mmcv-full: {progress}, {elapsed_s:.0f} s, {time_left}")
         else:
             return
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time that a process and its descendants have used."""
+    """CPU time in seconds of a process and its descendants."""
     root = psutil.Process(pid)
     used_s = 0.0
     for process in (root, *root.children(recursive=True)):
@@ -257,8 +259,8 @@ def cpu_seconds(pid: int) -> float:
     return used_s
 
 
-def time_left(device: Device, *, elapsed_s: float, used_s: float) -> str:
-    """How long the rest takes if the compiler gets as much CPU time as until now."""
+def estimate_time_left(device: Device, *, elapsed_s: float, used_s: float) -> str:
+    """Estimate the remaining time from the CPU time that the compiler has used so far."""
     count = len(re.split("[; ]", device.architectures)) if device.is_cuda else 0
     cuda_cost_s = CUDA_COST_S + CUDA_COST_PER_ARCHITECTURE_S * count if device.is_cuda else 0.0
     left_s = (CPP_COST_S + cuda_cost_s - used_s) * elapsed_s / max(used_s, 0.1)
@@ -266,19 +268,19 @@ def time_left(device: Device, *, elapsed_s: float, used_s: float) -> str:
 
 
 def has_cuda_code(wheel: Path) -> bool:
-    """Whether the operators in a wheel have a section for machine code of GPUs."""
+    """Whether the operators in a wheel have a section of GPU machine code."""
     with zipfile.ZipFile(wheel) as archive:
         (library,) = (name for name in archive.namelist() if name.startswith("mmcv/_ext."))
         return b".nv_fatbin" in archive.read(library)
 
 
-def tail_of(log: Path) -> str:
-    """The last lines of a file."""
+def read_tail(log: Path) -> str:
+    """The last 30 lines of a log file."""
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:])
 
 
 def say(text: str) -> None:
-    """Standard output is for the path."""
+    """Print to standard error; standard output is for the path of the wheel."""
     print(text, file=sys.stderr, flush=True)
 
 

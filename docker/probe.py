@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Whether an address answers 200: the health of a container that has no curl.
+"""Health check of a container without curl: succeeds if an address answers with 200.
 
-probe URL; where RAY_AUTH_TOKEN is set it is shown.
+Usage: probe URL. RAY_AUTH_TOKEN, if set, is sent as bearer token.
 """
 
 import os
@@ -11,10 +11,10 @@ import urllib.request
 
 
 def main() -> None:
-    """Say what is wrong, and end with 1."""
+    """Exit with 1 and the error if the request fails."""
     token = os.environ.get("RAY_AUTH_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    # Nobody's proxy: what is asked is this container.
+    # No proxy: the address is in this container.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(urllib.request.Request(sys.argv[1], headers=headers), timeout=4):

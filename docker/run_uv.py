@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Runs uv for the environment of this interpreter, with the settings that pip has on this machine.
+"""Runs uv in the environment of this interpreter, with pip's settings on this machine.
 
-PYTHON run_uv.py ARGUMENTS...
+Usage: PYTHON run_uv.py ARGUMENTS...
 
-uv reads none of pip's configuration. Where an index, a proxy or a company's certificate is set for
-pip, in a file or as PIP_*, it is handed to uv in the variables that uv knows. Variables of uv that
-are set already stay as they are. pip's constraints are left out: a lock leaves no choice.
+uv does not read pip's configuration. An index, a proxy or a certificate that is configured for pip,
+in a file or as PIP_*, is passed to uv in environment variables. Variables of uv that are set
+already take precedence. pip's constraints are ignored, because a lock fixes all versions.
 """
 
 import ast
@@ -26,17 +26,17 @@ VARIABLES = {
     "client-cert": ("SSL_CLIENT_CERT",),
     "proxy": ("ALL_PROXY", "all_proxy"),
 }
-"""uv's variable for each setting of pip, then other names of that variable."""
+"""For each setting of pip, uv's variable and the aliases of that variable."""
 
 SEPARATORS = {"UV_FIND_LINKS": ","}
-"""Between several values, if it is not a space."""
+"""Separators of lists in variables; a space if not listed."""
 
 SECTIONS = ("global", "install", ":env:")
 """Sections of pip's configuration; a later one overrides an earlier one."""
 
 
 def main() -> None:
-    """Replace this process by uv."""
+    """Replace this process by uv, with its settings in the environment."""
     uv = Path(sys.executable).with_name("uv")
     settings = read_pip_settings()
     arguments = [str(uv), *sys.argv[1:]]
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def read_pip_settings() -> dict[str, str]:
-    """pip's settings by name, as `pip install` would take them from files and PIP_*."""
+    """pip's settings by name, as `pip install` reads them from files and PIP_*."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return parse_settings(listing)
@@ -66,33 +66,33 @@ def parse_settings(listing: str) -> dict[str, str]:
     return {name: value for section in SECTIONS for name, value in settings[section].items()}
 
 
-def uv_variables(settings: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """Variables for uv that say what `settings` of pip say, without those that are `given`."""
+def uv_variables(settings: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Translate pip's settings into uv's variables, except those that `environment` has."""
     variables: dict[str, str] = {}
     for setting, names in VARIABLES.items():
-        if settings.get(setting) and not any(name in given for name in names):
+        if settings.get(setting) and not any(name in environment for name in names):
             separator = SEPARATORS.get(names[0], " ")
             variables[names[0]] = separator.join(settings[setting].split())
     if "UV_INDEX" in variables:
-        # As pip does: a release may be in any index. What is installed has the hash of a lock, so
-        # the danger that uv's name warns of (a package of the same name elsewhere) is none.
+        # As pip does: a release may be in any index. Dependency confusion, which uv's name for this
+        # warns of, is not possible, because packages are verified by the hashes of a lock.
         variables["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     paths = ssl.get_default_verify_paths()
     if paths.cafile or paths.capath:
-        # pip trusts what the system trusts; uv, on its own, only what it brings along.
+        # pip trusts the system's certificates; uv, by default, only those it ships.
         variables["UV_SYSTEM_CERTS"] = "1"
-    return {name: value for name, value in variables.items() if name not in given}
+    return {name: value for name, value in variables.items() if name not in environment}
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
-    """Where uv keeps what it downloaded."""
+    """The folder of uv's cache."""
     home = Path(environment.get("HOME") or Path.home())
     caches = Path(environment.get("XDG_CACHE_HOME") or home / ".cache")
     return Path(environment.get("UV_CACHE_DIR") or caches / "uv").absolute()
 
 
 def can_hardlink(cache: Path) -> bool:
-    """Whether the cache and this environment are on one file system; uv warns if they are not."""
+    """Whether cache and environment are on the same file system; otherwise uv would warn."""
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     return existing.stat().st_dev == Path(sys.prefix).stat().st_dev
 

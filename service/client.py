@@ -1,4 +1,4 @@
-"""A typed client of the API: the CLI and the end-to-end tests use it, and so can you.
+"""A typed client of the API; the CLI uses it too.
 
 with TandemClient("http://127.0.0.1:8700") as tandem:
     run = tandem.launch(RunRequest(preset="digits/bckd"))
@@ -55,20 +55,20 @@ from service.client_transport import ServiceUnreachable as ServiceUnreachable
 from service.client_transport import TandemApiError as TandemApiError
 from service.domain.repositories.baselines import ReportFormat
 
-_AGAIN_AFTER_S = 0.5
-_SILENCE_S = 45.0
-"""A stream says every 15 s that it lives."""
+_RECONNECT_DELAY_S = 0.5
+_STREAM_READ_TIMEOUT_S = 45.0
+"""Three times the 15 s between two keep-alive comments of a stream."""
 
 
-def _look_away(_view: RunView) -> None:
+def _ignore(_view: RunView) -> None:
     pass
 
 
 class TandemClient(ApiTransport):
-    """Everything that a person can ask, with its types."""
+    """All endpoints for users, with request and response models."""
 
     def launch(self, request: RunRequest, *, idempotency_key: str | None = None) -> RunView:
-        """Launch a run; the same key gives the same run."""
+        """Launch a run; a repeated idempotency key returns the run of the first request."""
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         response = self._request("POST", "/v1/runs", body=request, headers=headers)
         return RunView.model_validate_json(response.content)
@@ -76,30 +76,30 @@ class TandemClient(ApiTransport):
     def evaluate(
         self, request: EvaluationRequest, *, idempotency_key: str | None = None
     ) -> RunView:
-        """Measure a detector; the same key gives the same evaluation."""
+        """Launch an evaluation of a detector; idempotent by key."""
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         response = self._request("POST", "/v1/evaluations", body=request, headers=headers)
         return RunView.model_validate_json(response.content)
 
     def export(self, request: ExportRequest, *, idempotency_key: str | None = None) -> RunView:
-        """Write a detector in formats of others; the same key gives the same export."""
+        """Launch an export of a detector to other formats; idempotent by key."""
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         response = self._request("POST", "/v1/exports", body=request, headers=headers)
         return RunView.model_validate_json(response.content)
 
     def plan(self, request: RunRequest) -> PlanView:
-        """The dry run."""
+        """Resolve and validate a run without launching it."""
         return PlanView.model_validate_json(
             self._request("POST", "/v1/runs:plan", body=request).content
         )
 
     def runs(self, query: RunQuery | None = None) -> RunPage:
-        """Runs, newest first."""
+        """List runs, page by page, the newest first."""
         params = (query or RunQuery()).model_dump(mode="json", exclude_none=True)
         return RunPage.model_validate_json(self._request("GET", "/v1/runs", params=params).content)
 
     def run(self, run_id: str) -> RunView:
-        """One run."""
+        """Get a run by its id."""
         return RunView.model_validate_json(self._request("GET", f"/v1/runs/{run_id}").content)
 
     def wait(
@@ -108,9 +108,9 @@ class TandemClient(ApiTransport):
         *,
         timeout_s: float,
         poll_s: float = 0.5,
-        on_view: Callable[[RunView], None] = _look_away,
+        on_view: Callable[[RunView], None] = _ignore,
     ) -> RunView:
-        """The run when it is over; `TimeoutError` if it is not in time."""
+        """Poll a run until it is over; raise `TimeoutError` after `timeout_s`."""
         deadline_s = time.monotonic() + timeout_s
         while True:
             view = self.run(run_id)
@@ -122,72 +122,72 @@ class TandemClient(ApiTransport):
             time.sleep(poll_s)
 
     def events(self, run_id: str) -> list[EventView]:
-        """What happened to a run."""
+        """List the events of a run, the oldest first."""
         return parse_list(EventView, self._request("GET", f"/v1/runs/{run_id}/events"))
 
     def attempts(self, run_id: str) -> list[AttemptView]:
-        """The tries of a run."""
+        """List the attempts of a run."""
         return parse_list(AttemptView, self._request("GET", f"/v1/runs/{run_id}/attempts"))
 
     def metrics(self, run_id: str, *, key: str | None = None) -> list[MetricView]:
-        """Metric values by key and step."""
+        """List the metric values of a run, optionally of one key."""
         params = {} if key is None else {"key": key}
         return parse_list(
             MetricView, self._request("GET", f"/v1/runs/{run_id}/metrics", params=params)
         )
 
     def loss_shares(self, run_id: str) -> LossSharesView:
-        """What each term of the loss does."""
-        answer = self._request("GET", f"/v1/runs/{run_id}/loss-budget")
-        return LossSharesView.model_validate_json(answer.content)
+        """Get each loss term's share of the gradient."""
+        response = self._request("GET", f"/v1/runs/{run_id}/loss-budget")
+        return LossSharesView.model_validate_json(response.content)
 
     def noise(self, run_id: str) -> NoiseView:
-        """By how much runs like this one differ in their seed alone."""
+        """Get the noise floor: the spread of runs that differ only in their seed."""
         return NoiseView.model_validate_json(
             self._request("GET", f"/v1/runs/{run_id}/noise").content
         )
 
-    def report(self, about: str, *, format: ReportFormat = "md") -> str:
-        """The newest report of a run or a sweep, by its id."""
-        return self._request("GET", self.report_path(about), params={"format": format}).text
+    def report(self, subject_id: str, *, format: ReportFormat = "md") -> str:
+        """Get the newest report of a run or a sweep."""
+        return self._request("GET", self.report_path(subject_id), params={"format": format}).text
 
     def create_report(self, run_id: str) -> RunView:
-        """Have a report made of a run; the run that makes it."""
-        return self._wish(run_id, "report")
+        """Launch a report of a run; return the run that writes it."""
+        return self._run_action(run_id, "report")
 
     def logs(self, run_id: str, query: LogQuery | None = None) -> str:
-        """What the worker printed."""
+        """Get the worker's log as text."""
         params = (query or LogQuery()).model_dump(mode="json", exclude_defaults=True)
         return self._request("GET", f"/v1/runs/{run_id}/logs", params=params).text
 
     def follow_logs(self, run_id: str, *, reconnect_timeout_s: float = 120.0) -> Iterator[str]:
-        """What the worker prints, until the run is over.
+        """Stream the worker's log until the run is over.
 
-        A connection that is lost is made again, for up to `patience_s`, and goes on where it was.
+        Reconnect after a lost connection, for up to `reconnect_timeout_s`, and resume the stream.
         """
-        place, lost_at_s = "", None
+        event_id, lost_at_s = "", None
         while True:
             try:
-                for piece in self._log_pieces(run_id, place):
-                    if piece.event == "end":
+                for event in self._stream_log(run_id, event_id):
+                    if event.event == "end":
                         return
-                    lost_at_s, place = None, piece.id or place
-                    yield piece.data
+                    lost_at_s, event_id = None, event.id or event_id
+                    yield event.data
             except httpx.TransportError as error:
                 lost_at_s = lost_at_s or time.monotonic()
                 if time.monotonic() - lost_at_s > reconnect_timeout_s:
                     raise ServiceUnreachable(self.url) from error
-            time.sleep(_AGAIN_AFTER_S)
+            time.sleep(_RECONNECT_DELAY_S)
 
-    def _log_pieces(self, run_id: str, place: str) -> Iterator[ServerSentEvent]:
-        headers = {"Last-Event-ID": place} if place else {}
+    def _stream_log(self, run_id: str, last_event_id: str) -> Iterator[ServerSentEvent]:
+        headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
         with connect_sse(
             self._http,
             "GET",
             f"/v1/runs/{run_id}/logs",
             params={"follow": True},
             headers=headers,
-            timeout=httpx.Timeout(30.0, read=_SILENCE_S),
+            timeout=httpx.Timeout(30.0, read=_STREAM_READ_TIMEOUT_S),
         ) as source:
             if not source.response.is_success:
                 source.response.read()
@@ -195,137 +195,138 @@ class TandemClient(ApiTransport):
             yield from source.iter_sse()
 
     def cancel(self, run_id: str) -> RunView:
-        """Have a run end."""
-        return self._wish(run_id, "cancel")
+        """Cancel a run; it keeps its checkpoints."""
+        return self._run_action(run_id, "cancel")
 
     def pause(self, run_id: str) -> RunView:
-        """Have a run leave with a checkpoint until it is resumed."""
-        return self._wish(run_id, "pause")
+        """Stop a run with a checkpoint until it is resumed."""
+        return self._run_action(run_id, "pause")
 
     def resume(self, run_id: str) -> RunView:
-        """Queue a paused run again."""
-        return self._wish(run_id, "resume")
+        """Queue a paused run again, from its last checkpoint."""
+        return self._run_action(run_id, "resume")
 
     def retry(self, run_id: str) -> RunView:
-        """Queue a failed or cancelled run again, from its last checkpoint."""
-        return self._wish(run_id, "retry")
+        """Queue a failed or cancelled run again."""
+        return self._run_action(run_id, "retry")
 
     def prioritize(self, run_id: str, priority: int) -> RunView:
-        """Give a run another place in the queue."""
-        return self._wish(run_id, "prioritize", body=PriorityRequest(priority=priority))
+        """Change the priority of a run."""
+        return self._run_action(run_id, "prioritize", body=PriorityRequest(priority=priority))
 
     def repeat(self, run_id: str, *, seeds: int = 3, pack: bool | None = None) -> RepeatView:
-        """Have a distilled run and its baseline trained with so many seeds in all."""
+        """Repeat a distilled run and its baseline until there are `seeds` seeds in all."""
         body = RepeatRequest(seeds=seeds, pack=pack)
-        answer = self._request("POST", f"/v1/runs/{run_id}:repeat", body=body)
-        return RepeatView.model_validate_json(answer.content)
+        response = self._request("POST", f"/v1/runs/{run_id}:repeat", body=body)
+        return RepeatView.model_validate_json(response.content)
 
     def launch_sweep(
         self, request: SweepRequest, *, idempotency_key: str | None = None
     ) -> SweepView:
-        """Search around a run; the same key gives the same sweep."""
+        """Launch a sweep; idempotent by key."""
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         response = self._request("POST", "/v1/sweeps", body=request, headers=headers)
         return SweepView.model_validate_json(response.content)
 
     def plan_sweep(self, request: SweepRequest) -> SweepPlanView:
-        """The dry run of a sweep."""
-        answer = self._request("POST", "/v1/sweeps:plan", body=request)
-        return SweepPlanView.model_validate_json(answer.content)
+        """Resolve and validate a sweep without launching it."""
+        response = self._request("POST", "/v1/sweeps:plan", body=request)
+        return SweepPlanView.model_validate_json(response.content)
 
     def sweeps(self, query: SweepQuery | None = None) -> SweepPage:
-        """Sweeps, newest first."""
+        """List sweeps, page by page, the newest first."""
         params = (query or SweepQuery()).model_dump(mode="json", exclude_none=True)
         return SweepPage.model_validate_json(
             self._request("GET", "/v1/sweeps", params=params).content
         )
 
     def sweep(self, sweep_id: str) -> SweepView:
-        """One sweep."""
+        """Get a sweep by its id."""
         return SweepView.model_validate_json(self._request("GET", f"/v1/sweeps/{sweep_id}").content)
 
     def trials(self, sweep_id: str) -> list[TrialView]:
-        """The trials of a sweep."""
+        """List the trials of a sweep."""
         return parse_list(TrialView, self._request("GET", f"/v1/sweeps/{sweep_id}/trials"))
 
     def stop_sweep(self, sweep_id: str) -> SweepView:
-        """Begin no more trials and end those that go on."""
-        answer = self._request("POST", f"/v1/sweeps/{sweep_id}:stop")
-        return SweepView.model_validate_json(answer.content)
+        """Stop a sweep and its running trials."""
+        response = self._request("POST", f"/v1/sweeps/{sweep_id}:stop")
+        return SweepView.model_validate_json(response.content)
 
     def extend_sweep(self, sweep_id: str, request: ExtendRequest) -> SweepView:
-        """Have a sweep that is over search on."""
-        answer = self._request("POST", f"/v1/sweeps/{sweep_id}:extend", body=request)
-        return SweepView.model_validate_json(answer.content)
+        """Continue a finished sweep with more trials."""
+        response = self._request("POST", f"/v1/sweeps/{sweep_id}:extend", body=request)
+        return SweepView.model_validate_json(response.content)
 
     def promote(
         self, sweep_id: str, request: PromoteRequest, *, idempotency_key: str | None = None
     ) -> RunView:
-        """Launch a sweep's best trial, or another one, as a run of its own."""
+        """Launch the best trial of a sweep, or another one, as a separate run."""
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         path = f"/v1/sweeps/{sweep_id}:promote"
-        answer = self._request("POST", path, body=request, headers=headers)
-        return RunView.model_validate_json(answer.content)
+        response = self._request("POST", path, body=request, headers=headers)
+        return RunView.model_validate_json(response.content)
 
-    def report_path(self, about: str) -> str:
-        """Where the report about a sweep or a run is, below the service's address."""
-        return f"/v1/{'sweeps' if about.startswith('s') else 'runs'}/{about}/report"
+    def report_path(self, subject_id: str) -> str:
+        """Path of the report of a run or a sweep, relative to the service's URL."""
+        collection = "sweeps" if subject_id.startswith("s") else "runs"
+        return f"/v1/{collection}/{subject_id}/report"
 
     def register_dataset(
         self, root: Path, *, name: str | None = None, replace: bool = False
     ) -> DatasetView:
-        """Give the dataset in a folder a name."""
+        """Register the dataset in a folder under a name."""
         body = DatasetRequest(root=str(root), name=name, replace=replace)
         return DatasetView.model_validate_json(
             self._request("POST", "/v1/datasets", body=body).content
         )
 
     def datasets(self) -> list[DatasetView]:
-        """All datasets."""
+        """List the registered datasets."""
         return parse_list(DatasetView, self._request("GET", "/v1/datasets"))
 
     def register_teacher(self, request: TeacherRequest) -> TeacherView:
-        """Give a trained detector a name."""
+        """Register a trained detector as a teacher."""
         return TeacherView.model_validate_json(
             self._request("POST", "/v1/teachers", body=request).content
         )
 
     def teachers(self) -> list[TeacherView]:
-        """All teachers."""
+        """List the registered teachers."""
         return parse_list(TeacherView, self._request("GET", "/v1/teachers"))
 
     def presets(self) -> list[PresetView]:
-        """All presets."""
+        """List the presets of the service."""
         return parse_list(PresetView, self._request("GET", "/v1/presets"))
 
     def projects(self) -> list[ProjectView]:
-        """Projects that have limits or a weight of their own."""
+        """List projects with their own limits or weight."""
         return parse_list(ProjectView, self._request("GET", "/v1/projects"))
 
     def project(self, name: str) -> ProjectView:
-        """One project."""
-        answer = self._request("GET", f"/v1/projects/{name}")
-        return ProjectView.model_validate_json(answer.content)
+        """Get a project; one without its own settings has the defaults."""
+        response = self._request("GET", f"/v1/projects/{name}")
+        return ProjectView.model_validate_json(response.content)
 
     def set_project(self, name: str, request: ProjectRequest) -> ProjectView:
-        """Say how much of the cluster a project's runs may take."""
-        answer = self._request("PUT", f"/v1/projects/{name}", body=request)
-        return ProjectView.model_validate_json(answer.content)
+        """Set a project's weight and limits."""
+        response = self._request("PUT", f"/v1/projects/{name}", body=request)
+        return ProjectView.model_validate_json(response.content)
 
     def audit(self, query: AuditQuery | None = None) -> AuditPage:
-        """Requests that were to change something, the newest first."""
+        """List audited requests, the newest first."""
         params = (query or AuditQuery()).model_dump(mode="json", exclude_none=True)
         return AuditPage.model_validate_json(
             self._request("GET", "/v1/audit", params=params).content
         )
 
     def health(self) -> HealthView:
-        """Whether the service and what it needs answer."""
-        answer = self._send("GET", "/readyz")
-        if answer.status_code not in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE):
-            raise parse_error(answer)
-        return HealthView.model_validate_json(answer.content)
+        """Get the readiness of the service and its dependencies."""
+        response = self._send("GET", "/readyz")
+        if response.status_code not in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE):
+            raise parse_error(response)
+        return HealthView.model_validate_json(response.content)
 
-    def _wish(self, run_id: str, wish: str, *, body: BaseModel | None = None) -> RunView:
-        answer = self._request("POST", f"/v1/runs/{run_id}:{wish}", body=body)
-        return RunView.model_validate_json(answer.content)
+    def _run_action(self, run_id: str, action: str, *, body: BaseModel | None = None) -> RunView:
+        response = self._request("POST", f"/v1/runs/{run_id}:{action}", body=body)
+        return RunView.model_validate_json(response.content)

@@ -1,4 +1,4 @@
-"""Requests to the service, and its refusals as errors."""
+"""HTTP transport of the client: requests, and error responses as exceptions."""
 
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -12,14 +12,14 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class ServiceUnreachable(Exception):
-    """Nothing answers at the service's address."""
+    """The service does not answer at its address."""
 
     def __init__(self, url: str) -> None:
         super().__init__(f"The service does not answer at {url}. Start it with `tandem up`.")
 
 
 class TandemApiError(Exception):
-    """The service refused a request; `problem` says what, which field, and what to do."""
+    """The service rejected a request; `problem` holds the reason, the fields and advice."""
 
     def __init__(self, problem: ProblemView) -> None:
         super().__init__(f"{problem.title}: {problem.detail}")
@@ -27,7 +27,10 @@ class TandemApiError(Exception):
 
 
 class ApiTransport:
-    """The service at `url`; a context manager."""
+    """HTTP connections to the service at `url`; a context manager.
+
+    Raises `ServiceUnreachable` without an answer, `TandemApiError` if the answer is an error.
+    """
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class ApiTransport:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close all HTTP connections."""
         self._http.close()
 
     def _request(
@@ -85,22 +88,26 @@ class ApiTransport:
         headers: dict[str, str] | None = None,
     ) -> httpx.Response:
         content = None if body is None else body.model_dump_json()
-        kind = {} if body is None else {"content-type": "application/json"}
+        content_type = {} if body is None else {"content-type": "application/json"}
         try:
             return self._http.request(
-                method, path, content=content, params=params, headers={**kind, **(headers or {})}
+                method,
+                path,
+                content=content,
+                params=params,
+                headers={**content_type, **(headers or {})},
             )
         except httpx.TransportError as error:
             raise ServiceUnreachable(self.url) from error
 
 
-def parse_list(kind: type[ModelT], response: httpx.Response) -> list[ModelT]:
-    """An answer that is a list."""
-    return TypeAdapter(list[kind]).validate_json(response.content)  # type: ignore[valid-type]
+def parse_list(model: type[ModelT], response: httpx.Response) -> list[ModelT]:
+    """Parse a response whose body is a list of `model`."""
+    return TypeAdapter(list[model]).validate_json(response.content)  # type: ignore[valid-type]
 
 
 def parse_error(response: httpx.Response) -> TandemApiError:
-    """A refusal as an error, whoever answered."""
+    """Convert an error response, even one that the service did not write, e.g. a proxy's."""
     try:
         problem = ProblemView.model_validate_json(response.content)
     except ValidationError:

@@ -1,4 +1,4 @@
-"""Is this machine fit to run Tandem? Findings, each with what to do."""
+"""Checks of `tandem doctor`: this machine, the database and the components of the stack."""
 
 import shutil
 import sys
@@ -19,30 +19,32 @@ _GIB = 2**30
 _DISK_GIB = 5.0
 _MEMORY_GIB = 4.0
 _DATABASE_ADVICE = (
-    "Start it, or correct TANDEM_DATABASE_URL; without that it is an SQLite file in TANDEM_HOME."
+    "Start it, or correct TANDEM_DATABASE_URL; by default it is an SQLite file in TANDEM_HOME."
 )
 
 
 def run_checks(config: StackConfig, *, database_url: str) -> Iterator[CheckResult]:
-    """Every finding, the quick ones first."""
+    """Run all checks, the fast ones first."""
     yield check_python(sys.version_info[:3])
     yield check_disk(config.home)
     yield check_memory(psutil.virtual_memory().available)
     yield check_cores(psutil.cpu_count() or 1)
     yield check_database(database_url)
     statuses = get_stack_status(config)
-    for part, status in zip(build_components(config), statuses, strict=True):
-        yield check_port(part, status)
+    for component, status in zip(build_components(config), statuses, strict=True):
+        yield check_port(component, status)
         yield from check_component(status)
-    is_ray_here = any(
-        part.is_local for part in build_components(config) if part.name is ComponentName.RAY
+    runs_ray = any(
+        component.is_local
+        for component in build_components(config)
+        if component.name is ComponentName.RAY
     )
-    if is_ray_here or find_spec("torch") is not None:
+    if runs_ray or find_spec("torch") is not None:
         yield from run_worker_doctor(config.bin / "tandem-worker")
 
 
 def check_python(version: tuple[int, ...]) -> CheckResult:
-    """mmcv-full 1.7.2 is compiled for one Python."""
+    """Require Python 3.11: mmcv-full 1.7.2 is compiled for it."""
     return CheckResult(
         "python",
         ok=version[:2] == (3, 11),
@@ -52,9 +54,9 @@ def check_python(version: tuple[int, ...]) -> CheckResult:
 
 
 def check_disk(home: Path) -> CheckResult:
-    """Checkpoints, MLflow's artifacts and logs need room."""
-    there = next(folder for folder in (home, *home.parents) if folder.exists())
-    free_gib = shutil.disk_usage(there).free / _GIB
+    """Require free space for checkpoints, MLflow's artifacts and logs."""
+    existing_folder = next(folder for folder in (home, *home.parents) if folder.exists())
+    free_gib = shutil.disk_usage(existing_folder).free / _GIB
     return CheckResult(
         "disk",
         ok=free_gib >= _DISK_GIB,
@@ -64,7 +66,7 @@ def check_disk(home: Path) -> CheckResult:
 
 
 def check_memory(available_bytes: int) -> CheckResult:
-    """The stack takes about 1.5 GiB, a small run on the CPU one more."""
+    """The stack takes about 1.5 GiB, a small run on the CPU 1 GiB more."""
     available_gib = available_bytes / _GIB
     return CheckResult(
         "memory",
@@ -75,44 +77,44 @@ def check_memory(available_bytes: int) -> CheckResult:
 
 
 def check_cores(num_cores: int) -> CheckResult:
-    """One core trains, but everything else waits for it."""
+    """Training takes one core; the service and its clients need another one."""
     return CheckResult(
         "cores",
         ok=num_cores >= 2,
         detail=f"{num_cores} cores",
-        advice="With one core runs train one after the other and the service answers slowly.",
+        advice="With one core, only one run trains at a time and the service responds slowly.",
     )
 
 
 def check_database(url: str) -> CheckResult:
-    """The database answers, and no newer Tandem has been at it; its password is not shown."""
+    """Check that the database answers with a known schema; its password is not shown."""
     try:
         return CheckResult("database", ok=True, detail=describe_database(url))
     except (DatabaseUnreachable, SchemaUnknown) as error:
         return CheckResult("database", ok=False, detail=str(error), advice=_DATABASE_ADVICE)
 
 
-def check_port(part: Component, status: ComponentStatus) -> CheckResult:
-    """The port is free, or it is ours."""
-    name = f"port {part.address.port} ({part.title})"
-    if not part.is_local:
-        return CheckResult(name, ok=True, detail=f"on another machine: {part.url}")
+def check_port(component: Component, status: ComponentStatus) -> CheckResult:
+    """Check that the component's port is free, or used by the component itself."""
+    name = f"port {component.address.port} ({component.title})"
+    if not component.is_local:
+        return CheckResult(name, ok=True, detail=f"on another machine: {component.url}")
     if status.pid is not None:
-        return CheckResult(name, ok=True, detail=f"ours, process {status.pid}")
+        return CheckResult(name, ok=True, detail=f"used by the stack, process {status.pid}")
     if status.is_responding:
-        return CheckResult(name, ok=True, detail="answers; `tandem up` did not start it")
-    if is_port_free(part.address.port, host=part.address.host):
+        return CheckResult(name, ok=True, detail="answers, but was not started by `tandem up`")
+    if is_port_free(component.address.port, host=component.address.host):
         return CheckResult(name, ok=True, detail="free")
     return CheckResult(
         name,
         ok=False,
-        detail=f"taken by {describe_port_holder(part.address.port)}",
-        advice=f"End that process, or choose another port with {part.setting}.",
+        detail=f"in use by {describe_port_holder(component.address.port)}",
+        advice=f"End that process, or choose another port with {component.setting}.",
     )
 
 
 def check_component(status: ComponentStatus) -> Iterator[CheckResult]:
-    """A part that is meant to run answers; one that was never started is no fault."""
+    """Check that a started component answers; one that was never started passes."""
     if status.state is ComponentState.DOWN:
         return
     yield CheckResult(

@@ -1,4 +1,4 @@
-"""How the service writes its log: one event a line, without secrets and values of variables."""
+"""Logging of the service: one event per line, without secrets and local variables."""
 
 import logging
 import re
@@ -18,15 +18,15 @@ _SECRETS = (
 )
 
 
-def configure_logging(kind: LogFormat = "console", level: LogLevel = "info") -> None:
-    """For people, or as JSON for programs; tracebacks are plain, for values may be secrets."""
-    finish: list[structlog.typing.Processor] = (
+def configure_logging(log_format: LogFormat = "console", level: LogLevel = "info") -> None:
+    """Configure structlog; tracebacks omit local variables, whose values may be secrets."""
+    renderers: list[structlog.typing.Processor] = (
         [
             structlog.processors.format_exc_info,
             mask_secrets,
             structlog.processors.JSONRenderer(default=str),
         ]
-        if kind == "json"
+        if log_format == "json"
         else [
             mask_secrets,
             structlog.dev.ConsoleRenderer(
@@ -41,7 +41,7 @@ def configure_logging(kind: LogFormat = "console", level: LogLevel = "info") -> 
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *finish,
+            *renderers,
         ],
     )
 
@@ -49,7 +49,7 @@ def configure_logging(kind: LogFormat = "console", level: LogLevel = "info") -> 
 def mask_secrets(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """The event without what looks like a token or a password."""
+    """A structlog processor that replaces tokens and passwords in an event."""
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = redact_secrets(value)
@@ -57,7 +57,7 @@ def mask_secrets(
 
 
 def redact_secrets(text: str) -> str:
-    """A text that may be written down."""
-    for pattern, instead in _SECRETS:
-        text = pattern.sub(instead, text)
+    """Replace the tokens and passwords in a text by `...`."""
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
     return text

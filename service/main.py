@@ -1,4 +1,4 @@
-"""The composition root: settings in, a running control plane out."""
+"""The composition root: builds the application, its loops and its context from the settings."""
 
 import os
 import secrets
@@ -68,9 +68,9 @@ from service.usecases.health import HealthMonitor
 from service.usecases.metrics import MetricsCollector
 
 _VERSION = version("tandem-distill")
-_ENDPOINTS = (runs, jobs, sweeps, reports, streams, registry, access, workers, health, docs)
-_STOP_LOOPS_S = 15.0
-_SHUTDOWN_S = 10
+_ROUTE_MODULES = (runs, jobs, sweeps, reports, streams, registry, access, workers, health, docs)
+_STOP_LOOPS_TIMEOUT_S = 15.0
+_SHUTDOWN_TIMEOUT_S = 10
 
 log = structlog.get_logger(__name__)
 
@@ -83,17 +83,21 @@ def create_app(
     clock: Clock | None = None,
     with_loops: bool = True,
 ) -> FastAPI:
-    """The API with its loops; the outside systems may be given, for tests and simulations."""
+    """The API with its loops; tests and simulations may pass their own ports."""
     configure_logging(settings.log_format, settings.log_level)
-    meters = PrometheusMetrics(_VERSION)
-    ctx, opened = _make_world(settings, cluster=cluster, tracker=tracker, clock=clock, meter=meters)
-    tracing = _tracing(settings)
-    watch = meters.observe_turn if tracing is None else tracing.trace_turns(meters.observe_turn)
-    loops = make_loops(ctx, interval_s=settings.poll_interval_s, turn_context=watch)
+    metrics = PrometheusMetrics(_VERSION)
+    ctx, resources = _build_context(
+        settings, cluster=cluster, tracker=tracker, clock=clock, counters=metrics
+    )
+    tracing = _build_tracing(settings)
+    turn_context = (
+        metrics.observe_turn if tracing is None else tracing.trace_turns(metrics.observe_turn)
+    )
+    loops = make_loops(ctx, interval_s=settings.poll_interval_s, turn_context=turn_context)
     loops = loops if with_loops else []
-    answers = HealthMonitor(ctx, lambda: {loop.name: loop.age_s for loop in loops})
-    meters.register_series(_if_there(MetricsCollector(ctx).series))
-    meters.register_series(answers.series)
+    health_monitor = HealthMonitor(ctx, lambda: {loop.name: loop.age_s for loop in loops})
+    metrics.register_series(_empty_without_database(MetricsCollector(ctx).series))
+    metrics.register_series(health_monitor.series)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -103,10 +107,10 @@ def create_app(
         log.info("service.started", url=settings.url, home=str(settings.home))
         yield
         for loop in loops:
-            loop.stop(timeout_s=_STOP_LOOPS_S)
-        _give_back(ctx)
-        answers.close()
-        opened.close()
+            loop.stop(timeout_s=_STOP_LOOPS_TIMEOUT_S)
+        _release_leases(ctx)
+        health_monitor.close()
+        resources.close()
         if tracing is not None:
             tracing.close()
         log.info("service.stopped")
@@ -119,24 +123,26 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.ctx, app.state.scrape, app.state.health = ctx, meters.render, answers
+    app.state.ctx, app.state.scrape, app.state.health = ctx, metrics.render, health_monitor
     errors.install_error_handlers(app)
-    for module in _ENDPOINTS:
+    for module in _ROUTE_MODULES:
         app.include_router(module.router)
     describe_problems(app)
-    _guard(app, ctx, settings, on_response=meters.observe_request)
+    _add_middlewares(app, ctx, settings, on_response=metrics.observe_request)
     if tracing is not None:
         app.add_middleware(tracing.trace_requests)
     return app
 
 
-def _tracing(settings: Settings) -> Tracing | None:
+def _build_tracing(settings: Settings) -> Tracing | None:
     endpoint = settings.otel_endpoint
     return None if endpoint is None else Tracing(endpoint, version=_VERSION)
 
 
-def _guard(app: FastAPI, ctx: Context, settings: Settings, *, on_response: OnResponse) -> None:
-    """What a request passes on its way in; the last one that is added is the first."""
+def _add_middlewares(
+    app: FastAPI, ctx: Context, settings: Settings, *, on_response: OnResponse
+) -> None:
+    """Add the middlewares; a request passes them in reverse order, the last added one first."""
     limits = parse_rate_limits(settings.rate_limit, settings.refusal_limit)
     app.add_middleware(BodySizeLimitMiddleware)
     app.add_middleware(AuthMiddleware, ctx=ctx, limits=limits)
@@ -151,47 +157,47 @@ def _guard(app: FastAPI, ctx: Context, settings: Settings, *, on_response: OnRes
 
 @contextmanager
 def open_context(settings: Settings) -> Iterator[Context]:
-    """What usecases act on, for a command that needs no service: the schema is the newest."""
-    ctx, opened = _make_world(settings)
-    with opened:
+    """A context for commands that work without a running service; migrates the database first."""
+    ctx, resources = _build_context(settings)
+    with resources:
         ctx.store.migrate()
         yield ctx
 
 
-def _make_world(
+def _build_context(
     settings: Settings,
     *,
     cluster: Cluster | None = None,
     tracker: Tracker | None = None,
     clock: Clock | None = None,
-    meter: Counters = NULL_COUNTERS,
+    counters: Counters = NULL_COUNTERS,
 ) -> tuple[Context, ExitStack]:
-    """The world, and what closes its connections."""
+    """The context, and a stack that closes its connections."""
     database = Database(settings.sqlalchemy_url)
     clock = clock or SystemClock()
-    opened = ExitStack()
-    opened.callback(database.close)
+    resources = ExitStack()
+    resources.callback(database.close)
     ctx = Context(
         store=database,
-        cluster=cluster or opened.enter_context(closing(_ray_jobs(settings))),
-        tracker=tracker or opened.enter_context(closing(MlflowTracker(settings.mlflow_url))),
+        cluster=cluster or resources.enter_context(closing(_ray_jobs(settings))),
+        tracker=tracker or resources.enter_context(closing(MlflowTracker(settings.mlflow_url))),
         files=LocalFiles(
             settings.runs_dir, sweeps_dir=settings.sweeps_dir, roots=settings.registry_roots
         ),
         logs=LocalLogStore(settings.logs_dir),
         clock=clock,
-        policy=_rules(settings),
+        policy=_build_policy(settings),
         service_url=settings.service_url,
         mlflow_url=settings.mlflow_url,
         mlflow_public_url=settings.mlflow_public_url or settings.mlflow_url,
         signing_key=load_or_create_key(settings.signing_key_file)
         if settings.auth == "tokens"
         else None,
-        static_tokens=_given_tokens(settings, at=clock.now()),
-        counters=meter,
+        static_tokens=_build_static_tokens(settings, at=clock.now()),
+        counters=counters,
         owner=f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}",
     )
-    return ctx, opened
+    return ctx, resources
 
 
 def _ray_jobs(settings: Settings) -> RayJobs:
@@ -199,18 +205,18 @@ def _ray_jobs(settings: Settings) -> RayJobs:
     return RayJobs(settings.ray_url, token_file=settings.ray_token_path, token=token)
 
 
-def _given_tokens(settings: Settings, *, at: datetime) -> dict[str, Token]:
-    """Access that the environment gives, by id."""
-    given = {Role.ADMIN: settings.admin_token, Role.VIEWER: settings.viewer_token}
+def _build_static_tokens(settings: Settings, *, at: datetime) -> dict[str, Token]:
+    """The tokens that the settings define, by id."""
+    secrets_by_role = {Role.ADMIN: settings.admin_token, Role.VIEWER: settings.viewer_token}
     tokens = [
         token_from_text(text.get_secret_value(), name=f"the {role} token", role=role, at=at)
-        for role, text in given.items()
+        for role, text in secrets_by_role.items()
         if text is not None
     ]
     return {token.id: token for token in tokens}
 
 
-def _rules(settings: Settings) -> Policy:
+def _build_policy(settings: Settings) -> Policy:
     return Policy(
         max_attempts=settings.max_attempts,
         stall_timeout_s=settings.stall_timeout_s,
@@ -224,20 +230,21 @@ def _rules(settings: Settings) -> Policy:
     )
 
 
-def _if_there(series: Callable[[], list[Series]]) -> Callable[[], list[Series]]:
-    """Nothing while the database is away: what is counted here is shown all the same."""
+def _empty_without_database(series: Callable[[], list[Series]]) -> Callable[[], list[Series]]:
+    """Make `series` return an empty list while the database is unreachable, so that a scrape
+    still returns the metrics of this process."""
 
-    def asked() -> list[Series]:
+    def get_series() -> list[Series]:
         try:
             return series()
         except DatabaseUnreachable:
             return []
 
-    return asked
+    return get_series
 
 
-def _give_back(ctx: Context) -> None:
-    """Others need not wait until our leases are over."""
+def _release_leases(ctx: Context) -> None:
+    """Release all leases, so that other service processes can take over at once."""
     with suppress(DatabaseUnreachable), ctx.store.transaction() as uow:
         uow.runs.release(ctx.owner)
         uow.leader_leases.release(ctx.owner)
@@ -246,11 +253,11 @@ def _give_back(ctx: Context) -> None:
 def make_loops(
     ctx: Context, *, interval_s: float, turn_context: TurnContext = lambda _: nullcontext()
 ) -> list[Loop]:
-    """What goes on without requests."""
+    """All background loops, not yet started."""
     steps: dict[str, Callable[[], None]] = {
         "submit": partial(submit_queued, ctx),
         "reconcile": Reconciler(ctx).run_once,
-        "settle": partial(sync_finished_runs, ctx),
+        "tracker_sync": partial(sync_finished_runs, ctx),
         "compare": partial(compare_baselines, ctx),
         "sweeps": SweepReconciler(ctx).run_once,
     }
@@ -261,12 +268,12 @@ def make_loops(
 
 
 def serve(settings: Settings) -> None:
-    """Run the service until it is told to stop; what is wrong with the database is said first."""
+    """Run the service until a signal stops it; database errors are raised before it starts."""
     Database(settings.sqlalchemy_url).migrate()
     uvicorn.run(
         create_app(settings),
         host=settings.host,
         port=settings.port,
         log_level="warning",
-        timeout_graceful_shutdown=_SHUTDOWN_S,
+        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
     )

@@ -1,4 +1,4 @@
-"""What can be set from outside: variables that begin with TANDEM_. Read by main and cli."""
+"""Settings from environment variables with the prefix TANDEM_; read by `main` and `cli`."""
 
 import ipaddress
 from pathlib import Path
@@ -19,12 +19,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.domain.access import parse_token
 from service.log import LogFormat, LogLevel
 
-_EVERYWHERE = frozenset({"0.0.0.0", "::"})
+_WILDCARD_HOSTS = frozenset({"0.0.0.0", "::"})
 Seconds = Annotated[float, Field(gt=0)]
 
 
 class NodeShape(BaseModel):
-    """Nodes of one kind."""
+    """Resources and number of equal nodes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,7 +34,7 @@ class NodeShape(BaseModel):
 
 
 class Settings(BaseSettings):
-    """The service's settings; `.env.example` shows each with its default."""
+    """Settings of the service; `.env.example` lists them with their defaults."""
 
     model_config = SettingsConfigDict(
         env_prefix="TANDEM_", frozen=True, extra="ignore", hide_input_in_errors=True
@@ -47,212 +47,214 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=1, le=65535)] = 8700
     ray_url: str = "http://127.0.0.1:8265"
     ray_token_file: Path | None = None
-    """A file with Ray's authentication token; none if Ray's authentication is off."""
+    """File with Ray's authentication token; `None` uses the file of the local stack, if any."""
 
     ray_token: SecretStr | None = None
-    """That token itself, where there is no file."""
+    """Ray's authentication token; takes precedence over the file."""
 
     mlflow_url: str = "http://127.0.0.1:5500"
     mlflow_public_url: str | None = None
-    """Where people open MLflow; by default the address that service and workers use."""
+    """Where browsers open MLflow; `None` uses `mlflow_url`."""
 
     database_url: Annotated[str | None, Field(repr=False)] = None
-    """SQLite's or PostgreSQL's, with its password; none: SQLite in `home`."""
+    """URL of SQLite or PostgreSQL, with the password; `None` uses SQLite in `home`."""
 
     public_url: str | None = None
-    """Where workers reach this service; by default the address it listens on."""
+    """Where workers reach this service; `None` uses the address it listens on."""
 
     auth: Literal["off", "tokens"] = "off"
-    """Whether every request needs a token; off only on this machine."""
+    """Whether every request needs a token; `off` is allowed only on loopback addresses."""
 
     admin_token: SecretStr | None = None
-    """A token of role admin that is good as long as it is set: for containers."""
+    """An admin token that is valid while it is set: for containers."""
 
     viewer_token: SecretStr | None = None
-    """The same of role viewer, for Prometheus."""
+    """A viewer token that is valid while it is set: for Prometheus."""
 
     secret_file: Path | None = None
-    """The key that workers' tokens are made with; by default `secret` in `home`."""
+    """File with the key that signs workers' tokens; `None` uses `secret` in `home`."""
 
     token: SecretStr | None = None
-    """What the command line shows to the service."""
+    """The token with which the command line authenticates."""
 
     token_file: Path = Path("~/.config/tandem/token")
-    """A file with that token, if it is not given itself."""
+    """File with that token; used if `token` is not set."""
 
     log_format: LogFormat = "console"
-    """For people, or `json` for programs."""
+    """`console` for people, `json` for programs."""
 
     log_level: LogLevel = "info"
     otel_endpoint: str | None = None
-    """Where traces go (OTLP over HTTP); none: there are none."""
+    """Endpoint for traces (OTLP over HTTP); `None` disables tracing."""
 
     rate_limit: str = "1200/minute"
-    """Requests of one token, or of one address where access control is off."""
+    """Limit of requests per token, or per address while access control is off."""
 
     refusal_limit: str = "30/minute"
-    """Requests of one address without a good token."""
+    """Limit of unauthenticated requests per address."""
 
     allowed_roots: tuple[Path, ...] = ()
-    """Folders beside `home` that datasets and teachers may be registered from."""
+    """Folders outside of `home` from which datasets and teachers may be registered."""
 
     max_attempts: Annotated[int, Field(ge=1)] = 3
-    """Bad ends in a row, without progress, after which a run has failed."""
+    """A run fails after this many consecutive failed attempts without progress."""
 
     backfill_timeout_s: Seconds = 120.0
-    """How long a run in the queue lets smaller ones pass before room is held for it."""
+    """How long smaller runs may overtake a waiting run before capacity is reserved for it."""
 
     autoscales_to: tuple[NodeShape, ...] = ()
-    """Nodes that the cluster has when it is largest, as JSON; empty: no more than there are."""
+    """Nodes of the cluster at its largest size, as JSON; empty without autoscaling."""
 
     gpu_hour_price: Annotated[float, Field(ge=0.0)] | None = None
-    """What a GPU's hour costs, in whatever currency: sweeps are told their price."""
+    """Price of one GPU hour, in any currency, for cost estimates of sweeps."""
 
     cpu_hour_price: Annotated[float, Field(ge=0.0)] | None = None
-    """What a core's hour costs, for sweeps without GPUs."""
+    """Price of one core hour, for cost estimates of sweeps without GPUs."""
 
     poll_interval_s: Seconds = 1.0
     stall_timeout_s: Seconds = 300.0
     lost_timeout_s: Seconds = 90.0
-    """Silence after which an attempt that Ray does not know counts as lost."""
+    """An attempt that Ray does not know is lost after this long without a heartbeat."""
 
     stop_grace_s: Seconds = 30.0
 
     @field_validator("home")
     @classmethod
-    def _absolute(cls, home: Path) -> Path:
+    def _resolve_home(cls, home: Path) -> Path:
         return home.expanduser().resolve()
 
     @field_validator("database_url")
     @classmethod
-    def _with_driver(cls, url: str | None) -> str | None:
-        """As SQLAlchemy wants it; what is wrong is said without the URL, which has a password."""
+    def _normalize_database_url(cls, url: str | None) -> str | None:
+        """Add SQLAlchemy's driver; errors omit the URL, because it contains a password."""
         if url is None:
             return None
-        scheme, _, rest = url.partition("://")
+        scheme, _, location = url.partition("://")
         if scheme in {"postgres", "postgresql"}:
             scheme = "postgresql+psycopg"
-        if scheme not in {"postgresql+psycopg", "sqlite"} or not rest:
+        if scheme not in {"postgresql+psycopg", "sqlite"} or not location:
             raise ValueError(
-                "it begins with sqlite:/// and a path, or is "
+                "it must be sqlite:/// with a path, or "
                 "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
             )
-        if scheme != "sqlite" and not _is_address(rest):
+        if scheme != "sqlite" and not _has_valid_address(location):
             raise ValueError(
-                "it has no host or port that can be read; in a password write @ as %40, "
+                "its host or port cannot be parsed; in a password write @ as %40, "
                 ": as %3A, / as %2F and % as %25"
             )
-        return f"{scheme}://{rest}"
+        return f"{scheme}://{location}"
 
     @field_validator("admin_token", "viewer_token")
     @classmethod
-    def _is_token(cls, token: SecretStr | None) -> SecretStr | None:
+    def _check_token(cls, token: SecretStr | None) -> SecretStr | None:
         if token is not None and parse_token(token.get_secret_value()) is None:
             raise ValueError(
-                "it is no token of Tandem's: that is tdm_, 10 hexadecimal digits, _ and 43 letters "
-                "and digits drawn by chance; docker/new-env.sh writes one"
+                "it is not a token of Tandem: tdm_, 10 hexadecimal digits, _ and 43 random letters "
+                "and digits; docker/new-env.sh generates one"
             )
         return token
 
     @field_validator("public_url", "mlflow_public_url")
     @classmethod
-    def _is_web_address(cls, url: str | None) -> str | None:
+    def _check_web_address(cls, url: str | None) -> str | None:
         if url is not None and not (
             url.startswith(("http://", "https://")) and urlsplit(url).hostname
         ):
-            raise ValueError("it is a web address, as in http://head:8700 or https://tandem.lab")
+            raise ValueError(
+                "it must be a web address, such as http://head:8700 or https://tandem.lab"
+            )
         return url
 
     @field_validator("rate_limit", "refusal_limit")
     @classmethod
-    def _is_a_rate(cls, rate: str) -> str:
+    def _check_rate(cls, rate: str) -> str:
         try:
             parse(rate)
         except ValueError as error:
-            raise ValueError(f"{rate!r} is no rate; write it as 600/minute") from error
+            raise ValueError(f"{rate!r} is not a rate; write it as 600/minute") from error
         return rate
 
     @model_validator(mode="after")
-    def _others_need_tokens(self) -> Self:
-        public = urlsplit(self.service_url).hostname or self.host
-        if self.auth == "off" and not (_is_loopback(self.host) and _is_loopback(public)):
+    def _check_network_access(self) -> Self:
+        public_host = urlsplit(self.service_url).hostname or self.host
+        if self.auth == "off" and not (_is_loopback(self.host) and _is_loopback(public_host)):
             raise ValueError(
-                f"the API would be reached from other machines ({self.host}, {public}), and access "
-                "control is off; set TANDEM_AUTH=tokens and make a token for yourself with "
-                "`tandem token create NAME --role admin`, or set TANDEM_HOST=127.0.0.1"
+                f"other machines could reach the API ({self.host}, {public_host}) while access "
+                "control is off; set TANDEM_AUTH=tokens and create a token with "
+                "`tandem tokens create NAME --role admin`, or set TANDEM_HOST=127.0.0.1"
             )
-        if self.host in _EVERYWHERE and self.public_url is None:
+        if self.host in _WILDCARD_HOSTS and self.public_url is None:
             raise ValueError(
-                f"TANDEM_HOST={self.host} listens everywhere, but is no address that workers could "
-                "report to; set TANDEM_PUBLIC_URL to how they reach this machine"
+                f"TANDEM_HOST={self.host} listens on all interfaces, but workers cannot send to "
+                "it; set TANDEM_PUBLIC_URL to the address at which they reach this machine"
             )
         return self
 
     @property
     def url(self) -> str:
-        """The service's own address."""
+        """Local base URL of the service."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
     @property
     def allowed_hosts(self) -> frozenset[str]:
-        """Names that a request may call this service by."""
-        public = urlsplit(self.service_url).hostname or self.host
-        return frozenset({"127.0.0.1", "::1", "localhost", self.host, public})
+        """Allowed values of a request's Host header."""
+        public_host = urlsplit(self.service_url).hostname or self.host
+        return frozenset({"127.0.0.1", "::1", "localhost", self.host, public_host})
 
     @property
     def service_url(self) -> str:
-        """Where workers deliver their records."""
+        """Base URL at which workers reach the service."""
         return self.public_url or self.url
 
     @property
     def sqlalchemy_url(self) -> str:
-        """The database's URL."""
+        """URL of the database, as SQLAlchemy expects it."""
         return self.database_url or f"sqlite:///{self.home / 'tandem.db'}"
 
     @property
     def database_side_files(self) -> dict[str, Path]:
-        """Small files without which the database is not whole: a backup takes them along."""
+        """Files that belong to the database, by the name under which a backup contains them."""
         return {"secret": self.signing_key_file}
 
     @property
     def runs_dir(self) -> Path:
-        """One folder per run."""
+        """Parent of the folders of runs."""
         return self.home / "runs"
 
     @property
     def sweeps_dir(self) -> Path:
-        """One folder per sweep."""
+        """Parent of the folders of sweeps."""
         return self.home / "sweeps"
 
     @property
     def ray_token_path(self) -> Path:
-        """The file with Ray's token: the one that is named, else that of the local stack."""
+        """File with Ray's token: the configured one, else that of the local stack."""
         return self.ray_token_file or self.home / "ray" / "token"
 
     @property
     def signing_key_file(self) -> Path:
-        """Where the key lies that workers' tokens are made with."""
+        """File with the key that signs workers' tokens."""
         return self.secret_file or self.home / "secret"
 
     @property
     def logs_dir(self) -> Path:
-        """Logs of all attempts, as their workers bring them."""
+        """Folder for the uploaded logs of attempts."""
         return self.home / "logs-of-runs"
 
     @property
     def datasets_dir(self) -> Path:
-        """Where `tandem data` writes."""
+        """Where `tandem data` writes datasets."""
         return self.home / "datasets"
 
     @property
     def teachers_dir(self) -> Path:
-        """Teachers that came with Tandem."""
+        """Folder for the teachers of the catalog."""
         return self.home / "teachers"
 
     @property
     def registry_roots(self) -> tuple[Path, ...]:
-        """Every folder that registered paths may lie in."""
+        """Folders that may contain registered datasets and teachers."""
         return (self.home, *(root.expanduser().resolve() for root in self.allowed_roots))
 
 
@@ -263,9 +265,9 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _is_address(rest: str) -> bool:
+def _has_valid_address(location: str) -> bool:
     try:
-        parts = urlsplit(f"any://{rest}")
+        parts = urlsplit(f"any://{location}")
         port = parts.port
     except ValueError:
         return False

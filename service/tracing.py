@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry, where somebody takes them; else nothing of it is even imported."""
+"""OpenTelemetry traces; its packages are imported only if tracing is configured."""
 
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
@@ -9,7 +9,7 @@ from service.loops.base import TurnContext
 
 
 class Tracing:
-    """Sends spans of requests and of loops' turns to an endpoint (OTLP over HTTP)."""
+    """Exports spans of requests and of loop turns to an endpoint (OTLP over HTTP)."""
 
     def __init__(self, endpoint: str, *, version: str) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -24,7 +24,7 @@ class Tracing:
         self._tracer = self._provider.get_tracer("tandem")
 
     def trace_requests(self, app: ASGIApp) -> ASGIApp:
-        """The app, with a span around every request."""
+        """Wrap an ASGI application so that every request is a span."""
         from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 
         traced: Any = OpenTelemetryMiddleware(
@@ -32,17 +32,17 @@ class Tracing:
         )
         return traced  # type: ignore[no-any-return]
 
-    def trace_turns(self, watch: TurnContext) -> TurnContext:
-        """What goes around every turn of a loop, with a span around that."""
+    def trace_turns(self, turn_context: TurnContext) -> TurnContext:
+        """Wrap a turn context so that every turn of a loop is a span."""
 
         def turn(loop: str) -> AbstractContextManager[None]:
             stack = ExitStack()
             stack.enter_context(self._tracer.start_as_current_span(f"turn of {loop}"))
-            stack.enter_context(watch(loop))
+            stack.enter_context(turn_context(loop))
             return stack  # type: ignore[return-value]
 
         return turn
 
     def close(self) -> None:
-        """Send what is left."""
+        """Export the remaining spans."""
         self._provider.shutdown()

@@ -1,4 +1,7 @@
-"""This process among those that train together: which one it is, and how they agree."""
+"""Rank, world size and collectives of the training processes; no-ops in a single process.
+
+All processes have to call a collective. Names are those of torch.distributed and detectron2.
+"""
 
 from typing import Any
 
@@ -7,74 +10,74 @@ from mmcv.parallel import MMDistributedDataParallel
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-_MOST_NUMBERS = 63
-"""How many numbers `all_reduce_mean` exchanges at most."""
+_MAX_MEANS = 63
+"""The most numbers that one call of `all_reduce_mean` exchanges."""
 
 
 def get_rank() -> int:
-    """Number of this process, from 0."""
-    return distributed.get_rank() if _is_group() else 0
+    """0 in a single process."""
+    return distributed.get_rank() if _has_process_group() else 0
 
 
 def get_world_size() -> int:
-    """How many processes train together."""
-    return distributed.get_world_size() if _is_group() else 1
+    """Number of training processes; 1 without a process group."""
+    return distributed.get_world_size() if _has_process_group() else 1
 
 
 def is_main_process() -> bool:
-    """Whether this process reports, evaluates and writes for all."""
+    """Whether this is rank 0, which reports, and writes files for all."""
     return get_rank() == 0
 
 
 def all_reduce_sum(value: Tensor) -> Tensor:
-    """The sum of the processes' values; all of them must ask."""
+    """The sum over all processes, without a gradient where there are several."""
     if get_world_size() == 1:
         return value
-    whole = value.detach().clone()
-    distributed.all_reduce(whole)
-    return whole
+    total = value.detach().clone()
+    distributed.all_reduce(total)
+    return total
 
 
 def all_reduce_sum_scalar(value: float, *, device: torch.device) -> float:
-    """The sum of the processes' numbers, rounded to fp32; all of them must ask.
+    """The sum over all processes, rounded to fp32.
 
-    `device` is where the processes exchange it; a single process computes nothing there.
+    `device` is that of the collective; a single process does not use it.
     """
-    exchanged_on = device if get_world_size() > 1 else torch.device("cpu")
-    return float(all_reduce_sum(torch.tensor(value, dtype=torch.float32, device=exchanged_on)))
+    tensor_device = device if get_world_size() > 1 else torch.device("cpu")
+    return float(all_reduce_sum(torch.tensor(value, dtype=torch.float32, device=tensor_device)))
 
 
 def all_reduce_mean(values: Tensor) -> list[float]:
-    """The processes' means of some numbers, (N,); all of them must ask, for equally many.
+    """Means over all processes of N values, (N,).
 
-    Raises `AssertionError` where one asks for another number of them. What is exchanged has always
-    one size: exchanges of several sizes would wait for each other.
+    Raises `AssertionError` if the processes pass different N. The tensor that is exchanged has a
+    fixed size, because a collective with different sizes would hang.
     """
     if get_world_size() == 1:
         return values.tolist()
-    assert len(values) <= _MOST_NUMBERS, f"{len(values)} numbers, {_MOST_NUMBERS} at most"
+    assert len(values) <= _MAX_MEANS, f"{len(values)} numbers, {_MAX_MEANS} at most"
     length = values.new_full((1,), float(len(values)))
-    unused = values.new_zeros(_MOST_NUMBERS - len(values))
-    exchanged = torch.cat([length, values / get_world_size(), unused])
-    distributed.all_reduce(exchanged)
-    numbers, *means = exchanged.tolist()
-    assert numbers == len(values) * get_world_size(), (
+    unused = values.new_zeros(_MAX_MEANS - len(values))
+    buffer = torch.cat([length, values / get_world_size(), unused])
+    distributed.all_reduce(buffer)
+    total_length, *means = buffer.tolist()
+    assert total_length == len(values) * get_world_size(), (
         "processes have different numbers of loss terms"
     )
     return means[: len(values)]
 
 
 def all_reduce_max(value: int, *, device: torch.device) -> int:
-    """The largest of the processes' values; all of them must ask."""
+    """The maximum over all processes."""
     if get_world_size() == 1:
         return value
-    agreed = torch.tensor(value, device=device)
-    distributed.all_reduce(agreed, op=distributed.ReduceOp.MAX)
-    return int(agreed)
+    maximum = torch.tensor(value, device=device)
+    distributed.all_reduce(maximum, op=distributed.ReduceOp.MAX)
+    return int(maximum)
 
 
 def broadcast_object(value: Any) -> Any:
-    """The first process's value; all of them must ask."""
+    """The value of rank 0; the other processes' values are ignored."""
     if get_world_size() == 1:
         return value
     values = [value]
@@ -83,7 +86,7 @@ def broadcast_object(value: Any) -> Any:
 
 
 def all_gather_object(value: Any) -> list[Any]:
-    """Every process's value, in all of them."""
+    """The values of all processes, by rank."""
     if get_world_size() == 1:
         return [value]
     values: list[Any] = [None] * get_world_size()
@@ -92,7 +95,7 @@ def all_gather_object(value: Any) -> list[Any]:
 
 
 def gather_object(value: Any) -> list[Any] | None:
-    """Every process's value in the first one, none in the others; all of them must ask."""
+    """The values of all processes, by rank, in rank 0; None in the others."""
     if get_world_size() == 1:
         return [value]
     values: list[Any] | None = [None] * get_world_size() if is_main_process() else None
@@ -101,10 +104,10 @@ def gather_object(value: Any) -> list[Any] | None:
 
 
 def wrap_ddp(model: nn.Module) -> nn.Module:
-    """The model with gradients averaged over the processes; itself where there is one process.
+    """The model in DDP, or itself in a single process.
 
-    Running statistics are the first process's where a norm is trained; frozen ones, the usual case
-    in detectors, are equal anyway and are not sent at each step.
+    Buffers are broadcast from rank 0 only if a batch norm updates its running statistics. Frozen
+    ones, the usual case in detectors, are equal in all processes.
     """
     if get_world_size() == 1:
         return model
@@ -113,20 +116,20 @@ def wrap_ddp(model: nn.Module) -> nn.Module:
 
 
 def _trains_statistics(model: nn.Module) -> bool:
-    """Whether a batch norm of the model updates its running statistics in training mode."""
+    """Whether a batch norm updates its running statistics in training mode."""
     modes = [(module, module.training) for module in model.modules()]
-    model.train()  # detectors keep frozen norms in evaluation mode
+    model.train()  # detectors keep frozen norms in eval mode
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    answer = any(norm.training and norm.track_running_stats for norm in norms)
+    updates_statistics = any(norm.training and norm.track_running_stats for norm in norms)
     for module, mode in modes:
         module.training = mode
-    return answer
+    return updates_statistics
 
 
 def unwrap_ddp(model: nn.Module) -> Any:
-    """The detector inside of what `wrap_ddp` made."""
+    """The model that was passed to `wrap_ddp`."""
     return model.module if isinstance(model, MMDistributedDataParallel) else model
 
 
-def _is_group() -> bool:
+def _has_process_group() -> bool:
     return distributed.is_available() and distributed.is_initialized()

@@ -1,6 +1,6 @@
-"""What can end an attempt, as one tree.
+"""Exceptions that end an attempt, as one tree.
 
-WorkerError               a failed attempt; `reason` is what the service is told
+WorkerError               a failed attempt; `reason` is reported to the service
 ├── InvalidSpec
 │   └── ResumeRefused
 ├── DatasetError
@@ -11,8 +11,8 @@ WorkerError               a failed attempt; `reason` is what the service is told
 ├── PackOutOfMemory
 ├── GpuUnavailable
 └── Preempted
-StopRequested             the service wants this attempt to leave; not a failure
-Superseded                a newer attempt has taken over; nothing is reported any more
+StopRequested             the service wants this attempt to stop; not a failure
+Superseded                a newer attempt has taken over; this one reports no outcome
 """
 
 from typing import ClassVar
@@ -20,88 +20,88 @@ from typing import ClassVar
 from configs.protocol.failure import FailureReason
 from configs.protocol.records import StopKind
 
-_WISHES: dict[StopKind, str] = {
+_STOP_MESSAGES: dict[StopKind, str] = {
     "cancel": "The service asked this run to stop.",
     "pause": "The service asked this run to pause.",
-    "preempt": "The service asked this run to make room for another.",
+    "preempt": "The service preempted this run in favor of another.",
 }
 
 
 class WorkerError(Exception):
-    """An attempt that cannot go on."""
+    """Base class of the failures that have a reason of their own."""
 
     reason: ClassVar[FailureReason]
 
 
 class InvalidSpec(WorkerError):
-    """The spec asks for what this process cannot do."""
+    """The spec requires what this process cannot do."""
 
     reason = FailureReason.INVALID_SPEC
 
 
 class ResumeRefused(InvalidSpec):
-    """The checkpoint to go on from is of a run with another spec, teacher or dataset."""
+    """The checkpoint to resume from belongs to another spec, teacher or dataset."""
 
 
 class DatasetError(WorkerError):
-    """The dataset is missing, unreadable, or not the one that was meant."""
+    """The dataset is missing, unreadable, or has another digest than expected."""
 
     reason = FailureReason.DATASET_ERROR
 
 
 class TeacherMismatch(WorkerError):
-    """The teacher's checkpoint is missing, not the one that was meant, or does not fit."""
+    """The teacher's checkpoint is missing, has another hash than expected, or does not fit."""
 
     reason = FailureReason.TEACHER_MISMATCH
 
 
 class ModelMismatch(WorkerError):
-    """The checkpoint of a model that is measured or exported is missing, or does not fit."""
+    """The checkpoint of a model to evaluate or export is missing, or does not fit."""
 
     reason = FailureReason.MODEL_MISMATCH
 
 
 class ExportDiffers(WorkerError):
-    """An exported file does not find what the original finds."""
+    """An exported model's detections differ from the original's."""
 
     reason = FailureReason.EXPORT_DIFFERS
 
 
 class NanLoss(WorkerError):
-    """A loss is infinite or not a number."""
+    """A loss is infinite or NaN."""
 
     reason = FailureReason.NAN_LOSS
 
 
 class PackOutOfMemory(WorkerError):
-    """A GPU has no memory for this student beside the others of its pack; alone it may have."""
+    """The GPU's memory does not suffice for this student with its pack; alone, it may."""
 
     reason = FailureReason.PACK_OUT_OF_MEMORY
 
     def __init__(self, num_others: int, error: Exception) -> None:
         super().__init__(
-            f"There is no memory for it beside {num_others} others of its pack: {error}"
+            f"The GPU's memory does not suffice with {num_others} others of its pack: {error}"
         )
         self.__cause__ = error
 
 
 class GpuUnavailable(WorkerError):
-    """The cluster gave this process a GPU that it cannot compute on; another node may do."""
+    """The GPU that the cluster assigned does not work; one of another node may."""
 
     reason = FailureReason.NODE_LOST
 
 
 class Preempted(WorkerError):
-    """The machine asked the process to leave."""
+    """The process received SIGTERM."""
 
     reason = FailureReason.PREEMPTED
 
 
 class StopRequested(Exception):
-    """The service asked the attempt to leave: the run ends, or goes on later."""
+    """The service asked the attempt to stop: the run ends, or resumes later."""
 
     def __init__(self, kind: StopKind) -> None:
-        super().__init__(_WISHES[kind])
+        super().__init__(_STOP_MESSAGES[kind])
         self.ends_run = kind == "cancel"
 
 

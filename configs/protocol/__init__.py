@@ -1,1 +1,1 @@
-"""What service and workers say to each other: records, job files, sweep logs, exit codes."""
+"""The protocol between service and workers: records, job files, sweep logs, exit codes."""

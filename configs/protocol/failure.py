@@ -1,10 +1,10 @@
-"""Why an attempt ended badly: data, from which retry, final state and advice follow."""
+"""Reasons of failed attempts; retries, final states and advice follow from them."""
 
 from enum import StrEnum
 
 
 class FailureReason(StrEnum):
-    """The causes that the service and the workers tell apart."""
+    """Why an attempt failed."""
 
     CUDA_OUT_OF_MEMORY = "cuda_out_of_memory"
     HOST_OUT_OF_MEMORY = "host_out_of_memory"
@@ -38,16 +38,17 @@ _RETRYABLE = frozenset(
 
 _ADVICE = {
     FailureReason.CUDA_OUT_OF_MEMORY: (
-        "Lower data.batch_size or data.image_size; or keep both and raise compute.grad_accumulation_steps, set "
-        "compute.activation_checkpointing, or use compute.precision bf16."
+        "Lower data.batch_size or data.image_size; or keep both and raise "
+        "compute.grad_accumulation_steps, set compute.activation_checkpointing, or use "
+        "compute.precision bf16."
     ),
     FailureReason.HOST_OUT_OF_MEMORY: (
-        "The run goes on by itself after a pause, for it may have been a neighbour's doing; if it "
-        "comes again, lower data.num_workers, data.batch_size or data.image_size, or raise "
+        "The run resumes by itself after a pause, since another process may have used the memory; "
+        "if it happens again, lower data.num_workers, data.batch_size or data.image_size, or raise "
         "compute.grad_accumulation_steps."
     ),
     FailureReason.PACK_OUT_OF_MEMORY: (
-        "Nothing to do: the run goes on by itself, from its last checkpoint. Say a smaller pack "
+        "Nothing to do: the run resumes by itself, from its last checkpoint. Choose a smaller pack "
         "for the next sweep."
     ),
     FailureReason.NAN_LOSS: (
@@ -61,35 +62,35 @@ _ADVICE = {
         "Register the teacher with the architecture and classes that its checkpoint has."
     ),
     FailureReason.MODEL_MISMATCH: (
-        "Name the model with the architecture and classes that its checkpoint has."
+        "Give the model the architecture and classes that its checkpoint has."
     ),
     FailureReason.EXPORT_DIFFERS: (
         "Do not use the file. Raise the tolerance if the difference is harmless, else report it."
     ),
     FailureReason.NODE_LOST: (
-        "The run goes on from its last checkpoint, elsewhere if the node fails again. If the "
+        "The run resumes from its last checkpoint, on another node if this one fails again. If the "
         "message names a GPU or its driver, run `tandem-worker doctor` on that node."
     ),
-    FailureReason.PREEMPTED: "Nothing to do: the run goes on from its last checkpoint.",
-    FailureReason.STALLED: "Look at `tandem logs`; the run goes on from its last checkpoint.",
+    FailureReason.PREEMPTED: "Nothing to do: the run resumes from its last checkpoint.",
+    FailureReason.STALLED: "See `tandem logs`; the run resumes from its last checkpoint.",
     FailureReason.DISK_FULL: (
-        "The run goes on by itself after a pause; free space under its folder, or set "
+        "The run resumes by itself after a pause; free space under its folder, or set "
         "checkpoints.max_gib."
     ),
-    FailureReason.TRACKER_UNAVAILABLE: "Start MLflow again with `tandem up`; nothing was lost.",
+    FailureReason.TRACKER_UNAVAILABLE: "Start MLflow again with `tandem up`; no data was lost.",
     FailureReason.INVALID_SPEC: "Correct the spec; `tandem run PRESET --plan` shows what is wrong.",
     FailureReason.DEPENDENCY_FAILED: (
-        "Mend the run that it waits for with `tandem retry`, then retry this one."
+        "Fix the run that it waits for and `tandem retry` it, then retry this one."
     ),
     FailureReason.BUG: "Read the traceback in `tandem logs` and report it.",
 }
 
 
 def is_retryable(reason: FailureReason) -> bool:
-    """Whether another attempt may end differently with nothing changed."""
+    """Whether another attempt may succeed without any change."""
     return reason in _RETRYABLE
 
 
 def advice(reason: FailureReason) -> str:
-    """What a person can do about it, in one sentence."""
+    """What the user can do about a failure."""
     return _ADVICE[reason]

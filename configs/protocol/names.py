@@ -1,11 +1,11 @@
-"""Names that two sides must agree on: metrics, tags, files, environment, exit codes. Each once."""
+"""Names that service and workers share: metrics, tags, files, environment, exit codes."""
 
 from enum import IntEnum, StrEnum
 from typing import Final
 
 
 class Metric(StrEnum):
-    """Metrics as MLflow, the API and the dashboards show them."""
+    """Metric keys in MLflow, the API and the dashboards."""
 
     LOSS = "train/loss"
     LOSS_CLS = "train/loss_cls"
@@ -38,13 +38,13 @@ class Tag(StrEnum):
     """Tags of an MLflow run."""
 
     RUN_ID = "tandem.run_id"
-    """What finds the MLflow run of a run again: there is exactly one."""
+    """Identifies the one MLflow run of a run."""
 
     SWEEP_ID = "tandem.sweep_id"
-    """What finds the MLflow run of a sweep again: there is exactly one."""
+    """Identifies the one MLflow run of a sweep."""
 
     PARENT = "mlflow.parentRunId"
-    """MLflow's own: the run that this one is shown below."""
+    """MLflow's own tag: the parent that MLflow nests a run under."""
 
     PRESET = "tandem.preset"
     TASK = "tandem.task"
@@ -53,13 +53,13 @@ class Tag(StrEnum):
     DATASET_DIGEST = "tandem.dataset_digest"
     HOST = "tandem.host"
     VERDICT = "tandem.verdict"
-    """Of a distilled run beside its baseline, as the five below."""
+    """The verdict of a distilled run against its baseline; so are the five tags below."""
 
     CONCLUSION = "tandem.conclusion"
-    """What may be concluded, in one sentence."""
+    """The conclusion of the comparison, in one sentence."""
 
     SEED_SPREAD = "tandem.seed_spread"
-    """What is known of the scatter over seeds; `unknown`: there is no verdict."""
+    """What is known of the variation over seeds. `unknown` means that there is no verdict."""
 
     BASELINE_RUN_ID = "tandem.baseline_run_id"
     GAIN_LOW = "tandem.gain_low"
@@ -84,7 +84,7 @@ class RunFile(StrEnum):
     EXPORT = "export"
     NAN_BATCH = "nan_batch.json"
     MATCHES = "matches.npz"
-    """Of the best student's detections: which are right, image by image."""
+    """Which detections of the best student are correct, image by image."""
 
     TEACHER_MATCHES = "teacher_matches.npz"
     PROBE = "probe.json"
@@ -94,7 +94,7 @@ class RunFile(StrEnum):
     REPORT_MARKDOWN = "report/report.md"
     LOGS = "logs"
     TOKEN = "report.token"
-    """What the run's worker shows to the service; for its own run only. Readable by its owner."""
+    """The token that authenticates the run's worker to the service. Readable by its owner only."""
 
 
 DISTILLATION_TERMS: Final = frozenset(
@@ -111,73 +111,74 @@ DISTILLATION_TERMS: Final = frozenset(
         "crosskd_loc",
     }
 )
-"""Terms of the loss that come from a teacher, without `loss_`; others are the detector's own."""
+"""Loss terms of distillation, without `loss_`. All others are the detector's own."""
 
 
 def loss_share_metric(term: str, quantity: str, *, level: int | None) -> str:
-    """A term's `share` of the gradient or its `cosine`, at one feature level or at all (none).
+    """Metric key of a term's `share` of the gradient or its `cosine`, at one feature level.
 
-    Level 0 is called p3 (stride 8), as the pyramid's levels are in the literature.
+    Level 0 is p3 (stride 8), as the pyramid's levels are called in the literature. None stands for
+    all levels.
     """
-    place = "all" if level is None else f"p{level + 3}"
-    return f"loss_share/{term.removeprefix('loss_')}/{place}/{quantity}"
+    level_name = "all" if level is None else f"p{level + 3}"
+    return f"loss_share/{term.removeprefix('loss_')}/{level_name}/{quantity}"
 
 
 def gain_metric(part: str) -> str:
-    """How much a distilled run is better than its baseline, in one part of mAP."""
+    """Metric key of the gain of a distilled run over its baseline, in one part of mAP."""
     return f"gain/{part}"
 
 
 def attempt_log_path(attempt: int) -> str:
-    """The log of an attempt, relative to the run's folder."""
+    """The log file of an attempt, relative to the run's folder."""
     return f"{RunFile.LOGS}/attempt-{attempt}.log"
 
 
 class ExitCode(IntEnum):
-    """How `tandem-worker train`, `evaluate` and `export` end."""
+    """Exit codes of `tandem-worker train`, `evaluate` and `export`."""
 
     SUCCEEDED = 0
     REFUSED = 10
-    """Spec, data, teacher or code: another attempt would end the same way."""
+    """An error in spec, data, teacher or code: another attempt would fail the same way."""
 
     INTERRUPTED = 20
-    """The machine's fault: another attempt goes on from the last checkpoint."""
+    """A failure of the machine: another attempt resumes from the last checkpoint."""
 
     DISK_FULL = 21
-    """No room in the run's folder: another attempt goes on after a pause. The code alone says so,
-    for there may have been no room for a last word."""
+    """No space in the run's folder: another attempt resumes after a pause. The exit code alone
+    reports it, because there may be no space for an outcome record."""
 
     OUT_OF_MEMORY = 22
-    """The host's memory, not a GPU's, did not do: another attempt follows after a pause."""
+    """Out of host memory, not of GPU memory: another attempt follows after a pause."""
 
     SUPERSEDED = 30
-    """A newer attempt has taken over."""
+    """A newer attempt of the run has taken over."""
 
     CANCELLED = 40
     STOPPED = 50
-    """The service asked the attempt to leave, and the run goes on later."""
+    """The service asked the attempt to stop; the run resumes later."""
 
 
 class Env(StrEnum):
-    """Environment of an attempt's processes."""
+    """Environment variables of an attempt's processes."""
 
     ATTEMPT = "TANDEM_ATTEMPT"
-    """The submission id of the attempt: by it a node's processes are told apart."""
+    """The submission id of the attempt, which identifies its processes on a node."""
 
 
 GPUS_FINDING: Final = "GPUs"
 """The finding of `tandem-worker doctor` that decides whether a node may offer its GPUs."""
 
 LOG_CHUNK_BYTES: Final = 256 * 1024
-"""The longest piece of a log that is sent at once."""
+"""Maximum size of a log chunk in one request."""
 
 
 MLFLOW_EXPERIMENT: Final = "tandem"
-"""Where runs of the default project are logged."""
+"""MLflow experiment of the default project."""
 
 DEFAULT_PROJECT: Final = "default"
 
 
 def experiment_name(project: str) -> str:
-    """The MLflow experiment that a project's runs are logged to."""
+    """The name of a project's MLflow experiment."""
     return MLFLOW_EXPERIMENT if project == DEFAULT_PROJECT else f"{MLFLOW_EXPERIMENT}/{project}"

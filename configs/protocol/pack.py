@@ -1,4 +1,4 @@
-"""Runs that train side by side in one process, with one teacher."""
+"""The job file of a pack: runs that train in one process and share one teacher."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from configs.spec.base import Contract, RunId
 
 
 class PackMember(Contract):
-    """One run of a pack; its spec lies in its folder."""
+    """One run of a pack; its spec is in its folder."""
 
     run_id: RunId
     attempt: Annotated[int, Field(ge=1)]
@@ -20,10 +20,10 @@ class PackMember(Contract):
 
 
 class PackJob(Contract):
-    """Everything that the process of a pack is told."""
+    """The input of the process that trains a pack."""
 
     id: str
-    """The job's: by it a node's processes are told apart."""
+    """Submission id of the job, which identifies its processes on a node."""
 
     members: Annotated[tuple[PackMember, ...], Field(min_length=1, max_length=64)]
     service_url: str | None = None

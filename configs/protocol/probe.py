@@ -1,4 +1,4 @@
-"""What a probe found: parameters without effect, and what a step costs."""
+"""Results of a probe: which parameters have an effect, and what a training step costs."""
 
 from typing import Annotated
 
@@ -8,60 +8,60 @@ from configs.spec.base import Contract
 
 
 class ParameterEffect(Contract):
-    """Whether a parameter moves anything."""
+    """Whether a parameter changes the training at all."""
 
     has_effect: bool
     detail: str
-    """What it moved first: the losses, the gradient, the first update, the learning rate of a later
-    step, the student's shape; or why nothing."""
+    """What changes first: the losses, the gradient, the first update, the learning rate of a later
+    step, the student's shape; or why nothing changes."""
 
 
 class Costs(Contract):
-    """Seconds and bytes on the machine that was probed, fp and batch as in the spec."""
+    """Seconds and bytes on the probed machine, with the precision and batch size of the spec."""
 
     load_s: Annotated[float, Field(ge=0.0)]
-    """Of one batch, before anything looks at it."""
+    """Seconds to load one batch."""
 
     teacher_s: Annotated[float, Field(ge=0.0)]
-    """T: the teacher's forward of one batch."""
+    """T: the teacher's forward pass of one batch."""
 
     student_s: Annotated[float, Field(ge=0.0)]
-    """S: one step of a student without the teacher's forward."""
+    """S: one step of a student without the teacher's forward pass."""
 
     evaluation_s: Annotated[float, Field(ge=0.0)]
-    """Of all validation images, estimated from a few."""
+    """Seconds to evaluate all validation images, estimated from a few."""
 
     steps_per_epoch: Annotated[int, Field(ge=1)]
     base_bytes: Annotated[int, Field(ge=0)]
-    """Of memory with one student, at the peak of a step: with the largest batch, and with a look
-    at the losses where the run takes them."""
+    """Peak memory of a step with one student: with the largest batch, and with a measurement of the
+    loss shares if the run takes them."""
 
     member_bytes: Annotated[int, Field(ge=0)]
-    """What each further student of a pack adds."""
+    """Memory that each further student of a pack adds."""
 
     available_bytes: Annotated[int, Field(ge=0)]
-    """Memory that a pack may have: the device's, or the host's that is free."""
+    """Memory that a pack may use: that of the device, or the host's free memory."""
 
     device: str
-    """What was measured, by its name. None of these numbers holds for another kind of device."""
+    """Name of the device. The numbers do not hold for another kind of device."""
 
 
 class Probe(Contract):
-    """One probe's result."""
+    """The result of a probe."""
 
     effects: dict[str, ParameterEffect]
     costs: Costs
     detection_loss: float
-    """Of the student at its beginning, on the batch."""
+    """Detection loss of the untrained student on the probed batch."""
 
     unit_losses: dict[str, float]
-    """Of each weighted distillation term, by the field of its weight, at weight 1."""
+    """Each distillation term at weight 1, by the field of its weight."""
 
     teacher_map: float | None = None
-    """On the validation images that the spec names; none where they were not measured."""
+    """mAP on the validation images of the spec. None if it was not measured."""
 
 
 def max_pack_size(costs: Costs) -> int:
-    """How many students a pack has room for; one at least, for that one was measured."""
-    room = costs.available_bytes - costs.base_bytes
-    return 1 + max(0, room // max(1, costs.member_bytes))
+    """The number of students that fit into memory; at least the one that was measured."""
+    free_bytes = costs.available_bytes - costs.base_bytes
+    return 1 + max(0, free_bytes // max(1, costs.member_bytes))

@@ -1,4 +1,4 @@
-"""What a worker says: the records of its spool, and their delivery to the service."""
+"""The records in a worker's spool, and their delivery to the service."""
 
 from typing import Annotated, Literal
 
@@ -9,7 +9,7 @@ from configs.spec.base import Contract, Sha256, UtcDatetime
 
 
 class Started(Contract):
-    """An attempt has begun: where, on what, and from which epoch."""
+    """An attempt has started: on which machine, with which data, from which epoch."""
 
     kind: Literal["started"] = "started"
     at: UtcDatetime
@@ -23,23 +23,23 @@ class Started(Contract):
     dataset_digest: Sha256
     versions: dict[str, str]
     model_sha256: Sha256 | None = None
-    """Of the detector that is measured or exported."""
+    """SHA-256 of the detector that is evaluated or exported. None for training."""
 
 
 class Metrics(Contract):
-    """Values of one step; the same step is never said twice with another time."""
+    """Metric values of one step; a repeated record has the same time."""
 
     kind: Literal["metrics"] = "metrics"
     at: UtcDatetime
     attempt: int
     step: Annotated[int, Field(ge=0, le=2**53)]
-    """Optimizer steps since the run began."""
+    """Optimizer steps since the start of the run."""
 
     values: dict[str, float]
 
 
 class Progress(Contract):
-    """How far training is."""
+    """The progress of an attempt."""
 
     kind: Literal["progress"] = "progress"
     at: UtcDatetime
@@ -53,17 +53,17 @@ class Progress(Contract):
 
 
 class Artifact(Contract):
-    """A file of the run's folder that belongs in the tracker."""
+    """A file in the run's folder to upload to MLflow."""
 
     kind: Literal["artifact"] = "artifact"
     at: UtcDatetime
     attempt: int
     path: str
-    """Relative to the run's folder; its folder there is its folder in the tracker."""
+    """Relative to the run's folder; MLflow's artifacts have the same subfolders."""
 
 
 class Tracked(Contract):
-    """The MLflow run that this run is logged to, for life."""
+    """The MLflow run that all attempts of this run log to."""
 
     kind: Literal["tracked"] = "tracked"
     at: UtcDatetime
@@ -72,7 +72,7 @@ class Tracked(Contract):
 
 
 class Note(Contract):
-    """Something worth a line among the run's events: a fall-back, a clean-up, fewer processes."""
+    """A message for the run's events: a fallback, a cleanup, fewer processes."""
 
     kind: Literal["note"] = "note"
     at: UtcDatetime
@@ -81,11 +81,11 @@ class Note(Contract):
 
 
 Result = Literal["succeeded", "failed", "cancelled", "stopped"]
-"""How an attempt ended; `stopped`: it left as the service asked, and the run goes on later."""
+"""How an attempt ended. `stopped`: as the service asked; the run resumes later."""
 
 
 class Outcome(Contract):
-    """The last word of an attempt."""
+    """The final record of an attempt."""
 
     kind: Literal["outcome"] = "outcome"
     at: UtcDatetime
@@ -96,8 +96,8 @@ class Outcome(Contract):
     best_map: float | None = None
     best_epoch: int | None = None
     node_id: Annotated[str, Field(max_length=64)] | None = None
-    """Ray's id of the node where one process of several failed; none: it is not known, or there
-    is one process, which runs where its job does."""
+    """Ray's id of the node where one of several processes failed. None if it is unknown, or if the
+    only process runs on the node of its job."""
 
 
 Record = Annotated[
@@ -106,51 +106,51 @@ Record = Annotated[
 
 
 Destination = Literal["service", "mlflow"]
-"""Where the records of a spool are brought."""
+"""A receiver of a spool's records."""
 
 PendingRecords = dict[Destination, Annotated[int, Field(ge=0, le=2**53)]]
-"""How many of a spool's records each destination lacks."""
+"""Number of records that are not yet delivered, by destination."""
 
 
 class Delivery(Contract):
-    """Records of a spool in order; an empty one is a heartbeat."""
+    """Consecutive records of a spool. A delivery without records is a heartbeat."""
 
     first: Annotated[int, Field(ge=0)]
-    """Position in the spool of the first record, counted from 0."""
+    """Position of the first record in the spool, from 0."""
 
     records: tuple[Record, ...]
     pending_records: PendingRecords = Field(default_factory=dict)
-    """As this was sent, these records included; nothing is said of one that is missing."""
+    """Counts when this was sent, including these records. A missing destination is unknown."""
 
 
 StopKind = Literal["cancel", "pause", "preempt"]
-"""Why the service wants an attempt to leave."""
+"""Why the service asks an attempt to stop."""
 
 
 class Receipt(Contract):
-    """The service's answer to a delivery."""
+    """The service's response to a delivery."""
 
     next: Annotated[int, Field(ge=0)]
-    """Position of the first record that the service does not have."""
+    """Position of the first record that the service has not received."""
 
     stop: StopKind | None = None
-    """Write a checkpoint and leave; none: go on."""
+    """Why to write a checkpoint and stop. None to continue."""
 
 
 class NodeAttempts(Contract):
-    """What a node asks of the service: attempts that have processes there, by submission id."""
+    """The submission ids of the attempts that have processes on a node."""
 
     attempts: tuple[str, ...]
 
 
 class FinishedAttempts(Contract):
-    """The service's answer: those of them that its database says are over."""
+    """Those of a node's attempts that are finished according to the service's database."""
 
     finished: tuple[str, ...]
 
 
 class LogReceipt(Contract):
-    """The service's answer to a piece of an attempt's log."""
+    """The service's response to a log chunk."""
 
     next: Annotated[int, Field(ge=0)]
-    """Bytes of the log that the service has; what is sent next begins there."""
+    """Bytes of the log that the service has, the offset of the next chunk."""

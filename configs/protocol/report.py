@@ -1,4 +1,4 @@
-"""Did it help: a run beside its baseline, with the uncertainty of both; and what a report is of."""
+"""Comparisons of runs with their baselines, and the inputs and results of reports."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -13,41 +13,42 @@ from configs.spec.sweep import SweepId, SweepSpec, Values
 Verdict = Literal["helps", "hurts", "cannot_tell"]
 
 SeedSpread = Literal["pairs", "noise_floor", "unknown"]
-"""What is known of the scatter over seeds: from two or more pairs with different seeds, from a
-noise floor of the same student, data and schedule, or nothing. Then there is no verdict."""
+"""What is known of the variation over seeds: two or more pairs with different seeds, a noise floor
+of the same student, data and schedule, or nothing, which allows no verdict."""
 
 MAP_PARTS = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l")
-"""mAP and its parts, as metrics name them after `val/`; the first one decides."""
+"""mAP and its parts, as in the metric keys after `val/`. The first one decides the verdict."""
 
 
 class NoiseFloor(Contract):
-    """How much mAP differs between runs that differ in their seed alone."""
+    """Variation of mAP between runs that differ in their seed alone."""
 
     runs: Annotated[int, Field(ge=2)]
     freedom: Annotated[int, Field(ge=1)]
-    """Degrees of freedom: runs less groups of equal specs."""
+    """Degrees of freedom: number of runs minus number of groups of equal specs."""
 
     deviation: Annotated[float, Field(ge=0.0)]
     """Standard deviation of one run's mAP over seeds, pooled over the groups."""
 
     floor: Annotated[float, Field(ge=0.0)]
-    """A difference of two runs that noise alone exceeds in 5 % of cases (Student's t)."""
+    """The difference of two runs that noise alone exceeds in 5 % of cases (Student's t)."""
 
 
 class Difference(Contract):
-    """A number of a run less the same of its baseline; over seeds the mean."""
+    """A metric of a run minus that of its baseline; means over seeds."""
 
     run: float
     baseline: float
     difference: float
     low: float | None = None
-    """The interval that holds the true difference in 95 % of cases; none: unknown."""
+    """Lower bound of the 95 % interval of the true difference. None if it is unknown."""
 
     high: float | None = None
+    """Upper bound of that interval."""
 
 
 class SeedGain(Contract):
-    """One pair: a distilled run and its baseline, both with the same seed; mAP from 0 to 1."""
+    """A distilled run and its baseline with the same seed; mAP from 0 to 1."""
 
     seed: int
     run: RunId
@@ -55,64 +56,65 @@ class SeedGain(Contract):
     run_map: float
     baseline_map: float
     gain: float
-    """The run's mAP less its baseline's."""
+    """mAP of the run minus mAP of its baseline."""
 
 
 class Comparison(Contract):
-    """A distilled run, or several with different seeds, beside their twins without a teacher.
+    """A distilled run, or several with different seeds, against their baselines.
 
-    A verdict of one pair without a noise floor does not exist: reading an older document that has
-    one gives `cannot_tell`, and making one is an error.
+    One pair without a noise floor allows no verdict. A stored document without `seed_spread` that
+    has one is read as `cannot_tell`; otherwise it is a validation error.
     """
 
     runs: Annotated[tuple[RunId, ...], Field(min_length=1)]
     baselines: Annotated[tuple[RunId, ...], Field(min_length=1)]
-    """In the runs' order: each twin has its run's seed."""
+    """In the order of the runs: each baseline has the seed of its run."""
 
     trial: int | None = None
     parts: dict[str, Difference]
-    """By name as in `MAP_PARTS`; those without objects of that size are left out."""
+    """By name as in `MAP_PARTS`, without sizes of which there are no objects."""
 
     teacher_map: float | None = None
     gap_closed: float | None = None
-    """Difference in mAP over the teacher's lead of the baseline; none: no teacher that leads."""
+    """Difference in mAP divided by the gap between teacher and baseline. None if the teacher is not
+    better than the baseline."""
 
     verdict: Verdict
     seed_spread: SeedSpread
     basis: str
-    """What the interval rests on, in words."""
+    """What the interval was computed from, as text."""
 
     images: Annotated[int, Field(ge=1)] | None = None
-    """Validation images that all runs were measured on; none: an older document."""
+    """Number of validation images that all runs were evaluated on. None in older documents."""
 
     gains: tuple[SeedGain, ...] = ()
-    """Each pair by itself, in the runs' order; empty: an older document."""
+    """The gain of each pair, in the order of the runs. Empty in older documents."""
 
     @model_validator(mode="before")
     @classmethod
-    def _read_older_document(cls, document: Any) -> Any:
-        """Documents without `seed_spread` say in their basis alone what they rest on."""
+    def _add_seed_spread(cls, document: Any) -> Any:
+        """Infer `seed_spread` of older documents from their `basis`."""
         if not isinstance(document, dict) or "seed_spread" in document:
             return document
-        spread = _spread_in_words(document)
+        spread = _infer_seed_spread(document)
         verdict = "cannot_tell" if spread == "unknown" else document.get("verdict")
         return {**document, "seed_spread": spread, "verdict": verdict}
 
     @model_validator(mode="after")
-    def _verdict_rests_on_seeds(self) -> Self:
+    def _check_seed_spread(self) -> Self:
         if (self.seed_spread == "pairs") != (len(self.runs) > 1):
             raise ValueError(
-                f"seed_spread is {self.seed_spread} and the number of pairs {len(self.runs)}"
+                f"seed_spread {self.seed_spread} does not fit the number of pairs {len(self.runs)}"
             )
         if self.seed_spread == "unknown" and self.verdict != "cannot_tell":
             raise ValueError(
-                f"verdict {self.verdict} of one pair without a noise floor: it takes the spread "
-                "over seeds"
+                f"verdict {self.verdict} of one pair without a noise floor: a verdict needs the "
+                "variation over seeds"
             )
         return self
 
 
-def _spread_in_words(document: dict[str, Any]) -> SeedSpread:
+def _infer_seed_spread(document: dict[str, Any]) -> SeedSpread:
     runs = document.get("runs")
     if isinstance(runs, list | tuple) and len(runs) > 1:
         return "pairs"
@@ -120,7 +122,7 @@ def _spread_in_words(document: dict[str, Any]) -> SeedSpread:
 
 
 class CurvePoint(Contract):
-    """Metrics of one step."""
+    """The metrics of a run at one step."""
 
     step: int
     epoch: float
@@ -131,7 +133,7 @@ RunRole = Literal["baseline", "distilled"]
 
 
 class ReportRun(Contract):
-    """What a report is told of a run."""
+    """A run in the inputs of a report."""
 
     id: RunId
     name: str
@@ -140,26 +142,26 @@ class ReportRun(Contract):
     values: Values
     result: TrialResult | None = None
     folder: str
-    """Where its files lie, as every node sees them."""
+    """The run's folder, on storage that all nodes share."""
 
     spec: RunSpec
     baseline: RunId | None = None
-    """Its twin; none: it is one, or has none."""
+    """None for baselines, and for runs without one."""
 
     seedless_digest: str | None = None
-    """Equal for runs that differ in their seed alone, which are compared together; none: a run of
-    a trial, which has its trial's, or of old times."""
+    """Equal for runs that differ in their seed alone, which are compared together. None for runs of
+    trials, which are grouped by trial."""
 
     best_map: float | None = None
     best_epoch: int | None = None
     teacher: dict[str, float]
-    """The teacher's numbers on the same images, by name as in `MAP_PARTS`; empty without one."""
+    """The teacher's mAP on the same images, by name as in `MAP_PARTS`. Empty without a teacher."""
 
     curve: tuple[CurvePoint, ...]
 
 
 class ReportInputs(Contract):
-    """Everything a report rests on, as the service knows it when the report begins."""
+    """All inputs of a report, as of the start of the report job."""
 
     title: str
     at: UtcDatetime
@@ -170,26 +172,26 @@ class ReportInputs(Contract):
     entries: tuple[SweepEntry, ...] = ()
     noise: NoiseFloor | None = None
     costs: Costs | None = None
-    """What a step takes, as the sweep's probe timed it; none: nobody did."""
+    """The costs of a step as measured by the sweep's probe. None without a probe."""
 
     service_url: str | None = None
     mlflow_url: str | None = None
 
 
 ErrorKind = Literal["classification", "localization", "duplicate", "background", "missed"]
-"""After Bolya et al. (TIDE, ECCV 2020): the right place with a wrong class, the right class in a
-place not quite right, a second detection of an object, a detection of nothing, an object missed."""
+"""After Bolya et al. (TIDE, ECCV 2020): a wrong class in the right place, the right class with an
+inaccurate box, a second detection of an object, a detection of background, a missed object."""
 
 
 class TeacherStudent(Contract):
-    """A number of the teacher and of the student; none where there are no objects of the kind."""
+    """A metric of the teacher and of the student. None where there are no such objects."""
 
     teacher: float | None
     student: float | None
 
 
 class MissedObject(Contract):
-    """An object that the teacher finds and the student does not (IoU 0.5, the right class)."""
+    """An object that the teacher detects and the student does not (IoU 0.5, correct class)."""
 
     class_name: str
     box: tuple[float, float, float, float]
@@ -199,38 +201,38 @@ class MissedObject(Contract):
 
 
 class MissedImage(Contract):
-    """An image where the teacher is right and the student is not."""
+    """An image with objects that the student misses and the teacher detects."""
 
     file: str
-    """Relative to the validation images' folder."""
+    """Path relative to the validation images' folder."""
 
     objects: Annotated[tuple[MissedObject, ...], Field(min_length=1)]
 
 
 class Transfer(Contract):
-    """Where a student is behind its teacher, on the same images."""
+    """The gap between a student and its teacher on the same images, in detail."""
 
     run: RunId
     by_class: dict[str, TeacherStudent]
-    """AP over IoU 0.50 to 0.95."""
+    """AP over IoU 0.50 to 0.95, by class."""
 
     by_size: dict[Literal["s", "m", "l"], TeacherStudent]
     by_iou: dict[str, TeacherStudent]
     """AP at `0.50`, `0.55` to `0.95`."""
 
     errors: dict[ErrorKind, TeacherStudent]
-    """How many of each kind, at IoU 0.5 and scores of 0.3 or more."""
+    """Number of errors of each kind, at IoU 0.5 and scores of 0.3 or more."""
 
     images: tuple[MissedImage, ...]
-    """Those with the most lost objects first."""
+    """Images with the most missed objects first."""
 
 
 class Report(Contract):
-    """What programs read of a report; the service takes the comparisons from it."""
+    """The machine-readable report; the service stores its comparisons."""
 
     title: str
     conclusion: str = ""
-    """The answer in a sentence, as it stands on top of the page."""
+    """The headline of the page: the conclusion in one sentence."""
 
     comparisons: tuple[Comparison, ...]
     noise: NoiseFloor | None
@@ -239,11 +241,11 @@ class Report(Contract):
     """Trials whose difference from the best is within the noise floor."""
 
     importance: dict[str, float]
-    """Of each parameter for the objective, as shares of 1; empty where there are too few trials."""
+    """Importance of each parameter for the objective; they sum to 1. Empty with too few trials."""
 
     epochs_trained: int = 0
     epochs_saved: int = 0
-    """Of trials that the scheduler stopped."""
+    """Epochs not trained because the scheduler stopped trials."""
 
     transfer: Transfer | None = None
-    """Of the best distilled run; none without a teacher's detections."""
+    """Of the best distilled run. None without detections of the teacher."""

@@ -1,4 +1,8 @@
-"""The log of a sweep: its entries, and the trials that follow from replaying them."""
+"""The log of a sweep: its entries, and the state of trials from replaying them.
+
+The log is the sweep's whole state: append-only and kept by the service. Driver and scheduler are
+rebuilt from it after a failure.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -7,14 +11,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from configs.spec.base import Contract
-from configs.spec.search import (
-    Algorithm,
-)
+from configs.spec.search import Algorithm
 from configs.spec.sweep import Budget, Objective, Space, SweepSpec, Values
 
 
 class TrialSuggested(Contract):
-    """A trial begins; the service makes its runs in the same transaction."""
+    """A new trial; the service creates its runs in the same transaction."""
 
     kind: Literal["suggested"] = "suggested"
     number: Annotated[int, Field(ge=0)]
@@ -22,38 +24,38 @@ class TrialSuggested(Contract):
 
 
 class TrialJudged(Contract):
-    """The scheduler was told of an evaluation, and what it decided."""
+    """An evaluation of a trial, and the scheduler's decision."""
 
     kind: Literal["judged"] = "judged"
     number: Annotated[int, Field(ge=0)]
     epoch: Annotated[int, Field(ge=1)]
-    """Whole epochs trained."""
+    """Number of whole epochs trained."""
 
     values: dict[str, float]
-    """By the metric of each objective; over repeats the mean."""
+    """By metric of the objectives; means over repeats."""
 
     should_continue: bool
 
 
 TrialResult = Literal["finished", "stopped", "failed", "cancelled"]
-"""`stopped`: by the scheduler, before its last epoch."""
+"""`stopped` means by the scheduler, before the last epoch."""
 
 
 class TrialEnded(Contract):
-    """A trial is over."""
+    """The end of a trial."""
 
     kind: Literal["ended"] = "ended"
     number: Annotated[int, Field(ge=0)]
     result: TrialResult
     epoch: Annotated[int, Field(ge=0)] = 0
-    """Of its last evaluation."""
+    """Epoch of the last evaluation; 0 without one."""
 
     values: Annotated[dict[str, float], Field(default_factory=dict)]
-    """Each objective's best over its evaluations; empty if there was none."""
+    """Best value of each objective. Empty without an evaluation."""
 
 
 class SweepExtended(Contract):
-    """A person gave a finished sweep more to do: later trials follow these."""
+    """A finished sweep was extended; these values apply to all later trials."""
 
     kind: Literal["extended"] = "extended"
     by: Annotated[str, Field(max_length=64)]
@@ -63,7 +65,7 @@ class SweepExtended(Contract):
 
 
 class SweepClosed(Contract):
-    """The search begins no more trials, and all are over."""
+    """The end of the search: all trials are over, and no further one starts."""
 
     kind: Literal["closed"] = "closed"
     why: Annotated[str, Field(max_length=500)]
@@ -76,61 +78,61 @@ SweepEntry = Annotated[
 
 
 class SweepLog(Contract):
-    """The list from a position on, and what the driver is to do."""
+    """The sweep's log from a position on, and instructions for the driver."""
 
     spec: SweepSpec
     entries: tuple[SweepEntry, ...]
     allows_new_trials: bool
-    """False: stopped, or out of budget. What trains may end first, or was told to leave."""
+    """False if the sweep was stopped or is out of budget."""
 
     concurrency: Annotated[int, Field(ge=1)]
-    """Trials at the same time."""
+    """Maximum number of concurrent trials."""
 
 
 class SweepLogAppend(Contract):
-    """Entries for the list's end; refused if somebody else has written at `first` before."""
+    """Entries to append at position `first`; refused if the log has other entries there."""
 
     first: Annotated[int, Field(ge=0)]
     entries: Annotated[tuple[SweepEntry, ...], Field(min_length=1, max_length=1000)]
 
 
 class AppendReceipt(Contract):
-    """The list's length now."""
+    """The length of the log after an append, and instructions for the driver."""
 
     next: int
     allows_new_trials: bool
 
 
 class TrialEvaluation(Contract):
-    """A trial's objectives after an epoch; over repeats the mean."""
+    """The objectives of a trial after an epoch; means over repeats."""
 
     epoch: Annotated[int, Field(ge=1)]
     values: dict[str, float]
 
 
 class TrialProgress(Contract):
-    """How far a trial is, as its runs have told the service."""
+    """The progress of a trial, from the metrics of its runs."""
 
     number: int
     evaluations: tuple[TrialEvaluation, ...]
     result: TrialResult | None = None
-    """None: it goes on."""
+    """None while the trial is running."""
 
 
 class SearchProgress(Contract):
-    """Of all trials that have not ended in the list."""
+    """The progress of all trials that have not ended in the log."""
 
     trials: tuple[TrialProgress, ...]
     allows_new_trials: bool
 
 
 COMPLETED_RESULTS: tuple[TrialResult, ...] = ("finished", "stopped")
-"""Results of trials that were trained as they were meant to: their values count."""
+"""Results whose values count, because the trial trained as planned."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One point of a sweep, as its list tells it."""
+    """One trial of a sweep, as its log records it."""
 
     number: int
     values: Values
@@ -139,32 +141,33 @@ class Trial:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the scheduler has ended it."""
-        return any(not one.should_continue for one in self.judgments)
+        """Whether the scheduler has stopped the trial."""
+        return any(not judgment.should_continue for judgment in self.judgments)
 
     @property
     def last_epoch(self) -> int:
-        """Of the newest evaluation in the list; 0: there is none."""
+        """Epoch of the newest evaluation in the log; 0 without one."""
         return self.judgments[-1].epoch if self.judgments else 0
 
     def best_value(self, objective: Objective) -> float | None:
-        """Its best value of an objective so far."""
-        told = [one.values for one in self.judgments]
+        """The trial's best value of an objective so far. None before the first evaluation."""
+        evaluations = [judgment.values for judgment in self.judgments]
         if self.ended is not None:
-            told.append(self.ended.values)
-        return best_value(objective, told)
+            evaluations.append(self.ended.values)
+        return best_value(objective, evaluations)
 
 
 def best_value(objective: Objective, evaluations: Iterable[dict[str, float]]) -> float | None:
-    """The best value of an objective among what evaluations found; none: no one measured it."""
-    found = [values[objective.metric] for values in evaluations if objective.metric in values]
-    if not found:
+    """The best value of an objective over evaluations. None if none of them has its metric."""
+    metric = objective.metric
+    candidates = [values[metric] for values in evaluations if metric in values]
+    if not candidates:
         return None
-    return max(found) if objective.goal == "max" else min(found)
+    return max(candidates) if objective.goal == "max" else min(candidates)
 
 
 def replay_trials(entries: Iterable[SweepEntry]) -> dict[int, Trial]:
-    """All trials so far, by number."""
+    """The trials of a log, by number."""
     trials: dict[int, Trial] = {}
     for entry in entries:
         apply_entry(entry, trials)
@@ -172,7 +175,7 @@ def replay_trials(entries: Iterable[SweepEntry]) -> dict[int, Trial]:
 
 
 def apply_entry(entry: SweepEntry, trials: dict[int, Trial]) -> None:
-    """Add to `trials` what one entry says of them."""
+    """Update `trials` in place with one entry of the log."""
     if isinstance(entry, TrialSuggested):
         trials[entry.number] = Trial(entry.number, entry.values)
     elif isinstance(entry, TrialJudged):
@@ -183,7 +186,7 @@ def apply_entry(entry: SweepEntry, trials: dict[int, Trial]) -> None:
 
 
 def active_spec(spec: SweepSpec, entries: Iterable[SweepEntry]) -> SweepSpec:
-    """The spec with the budget, the space and the algorithm of the last extension."""
+    """The spec with budget, space and algorithm of the last extension, if there was one."""
     for entry in entries:
         if isinstance(entry, SweepExtended):
             spec = spec.model_copy(
@@ -197,9 +200,9 @@ def active_spec(spec: SweepSpec, entries: Iterable[SweepEntry]) -> SweepSpec:
 
 
 def is_closed(entries: Iterable[SweepEntry]) -> bool:
-    """Whether the search has ended, and was not taken up again."""
-    closed = False
+    """Whether the search has ended and was not extended since."""
+    result = False
     for entry in entries:
         if isinstance(entry, SweepClosed | SweepExtended):
-            closed = isinstance(entry, SweepClosed)
-    return closed
+            result = isinstance(entry, SweepClosed)
+    return result

@@ -1,4 +1,4 @@
-"""Whether a teacher can teach a student, from what their architectures say alone."""
+"""Whether a student can be distilled from a teacher, judged by their architectures."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +17,18 @@ from configs.spec.distillation import (
 )
 
 _ATSS = "ATSS"
-_ASSIGNER = {"gfl": _ATSS, "atss": _ATSS, "vfnet": _ATSS, "retina": "max-IoU", "fcos": "FCOS's own"}
+_LABEL_ASSIGNMENT = {
+    "gfl": _ATSS,
+    "atss": _ATSS,
+    "vfnet": _ATSS,
+    "retina": "max-IoU",
+    "fcos": "FCOS's own",
+}
 
 
 @dataclass(frozen=True)
 class Incompatibility:
-    """Why a teacher cannot teach a student (error), or probably will not help it (warning)."""
+    """Why distillation is impossible (error) or unlikely to help (warning)."""
 
     severity: Literal["error", "warning"]
     code: str
@@ -32,81 +38,84 @@ class Incompatibility:
 def find_incompatibilities(
     student: Detector, teacher: Detector, distillation: Distillation
 ) -> tuple[Incompatibility, ...]:
-    """Everything that stands between the two; strides are the same for all our detectors."""
+    """All incompatibilities of two detectors. Strides need no check: all detectors share them."""
     if isinstance(distillation, NoDistillation):
         return ()
-    found = list(_of_images(student, teacher))
-    for lesson in iter_methods(distillation):
-        found += _of_lesson(lesson, student, teacher)
-    found += _of_assigners(student, teacher)
-    return tuple(dict.fromkeys(found))
+    result = list(_check_normalization(student, teacher))
+    for method in iter_methods(distillation):
+        result += _check_method(method, student, teacher)
+    result += _check_label_assignment(student, teacher)
+    return tuple(dict.fromkeys(result))
 
 
-def _of_images(student: Detector, teacher: Detector) -> Iterator[Incompatibility]:
+def _check_normalization(student: Detector, teacher: Detector) -> Iterator[Incompatibility]:
     if student.normalize != teacher.normalize:
         yield _error(
             "normalization_differs",
             f"The student sees pixels normalized as {student.normalize!r} and the teacher as "
-            f"{teacher.normalize!r}; both look at the same images, so both must agree.",
+            f"{teacher.normalize!r}; both get the same images, so both must agree.",
         )
 
 
-def _of_lesson(lesson: Method, student: Detector, teacher: Detector) -> Iterator[Incompatibility]:
-    if isinstance(lesson, Bckd | LogitKd) and student.anchors != teacher.anchors:
+def _check_method(
+    method: Method, student: Detector, teacher: Detector
+) -> Iterator[Incompatibility]:
+    if isinstance(method, Bckd | LogitKd) and student.anchors != teacher.anchors:
         yield _error(
             "anchors_differ",
             f"The student has {student.anchors} predictions at each position and the teacher "
-            f"{teacher.anchors}, so {lesson.method} cannot compare them one by one.",
+            f"{teacher.anchors}, so {method.method} cannot compare them one by one.",
         )
-    if isinstance(lesson, Ld):
-        yield from _of_edges(student, teacher)
-    if isinstance(lesson, CrossKd):
-        yield from _of_crossing(lesson, student, teacher)
+    if isinstance(method, Ld):
+        yield from _check_ld(student, teacher)
+    if isinstance(method, CrossKd):
+        yield from _check_crosskd(method, student, teacher)
 
 
-def _of_edges(student: Detector, teacher: Detector) -> Iterator[Incompatibility]:
-    ours, theirs = student.head, teacher.head
-    if not isinstance(theirs, GflHead):
+def _check_ld(student: Detector, teacher: Detector) -> Iterator[Incompatibility]:
+    student_head, teacher_head = student.head, teacher.head
+    if not isinstance(teacher_head, GflHead):
         yield _error(
             "no_edge_distributions",
             f"ld needs a teacher whose head predicts edges as distributions (gfl), not "
-            f"{theirs.kind}.",
+            f"{teacher_head.kind}.",
         )
-    elif isinstance(ours, GflHead) and ours.reg_max != theirs.reg_max:
+    elif isinstance(student_head, GflHead) and student_head.reg_max != teacher_head.reg_max:
         yield _error(
             "reg_max_differs",
-            f"ld compares edge distributions option by option: reg_max is {ours.reg_max} in the "
-            f"student and {theirs.reg_max} in the teacher.",
+            f"ld compares edge distributions bin by bin: reg_max is {student_head.reg_max} in the "
+            f"student and {teacher_head.reg_max} in the teacher.",
         )
 
 
-def _of_crossing(
-    lesson: CrossKd, student: Detector, teacher: Detector
+def _check_crosskd(
+    method: CrossKd, student: Detector, teacher: Detector
 ) -> Iterator[Incompatibility]:
-    ours, theirs = student.head, teacher.head
-    if (ours.kind, student.anchors) != (theirs.kind, teacher.anchors):
+    student_head, teacher_head = student.head, teacher.head
+    if (student_head.kind, student.anchors) != (teacher_head.kind, teacher.anchors):
         yield _error(
             "heads_differ",
             f"crosskd sends the student's features through the teacher's head: both must be of one "
-            f"kind, not {ours.kind} and {theirs.kind}.",
+            f"kind, not {student_head.kind} and {teacher_head.kind}.",
         )
-    if lesson.after_convs > theirs.convs:
+    if method.after_convs > teacher_head.convs:
         yield _error(
             "after_convs_too_large",
-            f"after_convs is {lesson.after_convs}, but the teacher's towers have "
-            f"{theirs.convs} convolutions.",
+            f"after_convs is {method.after_convs}, but the teacher's towers have "
+            f"{teacher_head.convs} convolutions.",
         )
 
 
-def _of_assigners(student: Detector, teacher: Detector) -> Iterator[Incompatibility]:
-    ours, theirs = _ASSIGNER[student.head.kind], _ASSIGNER[teacher.head.kind]
-    if ours != theirs:
+def _check_label_assignment(student: Detector, teacher: Detector) -> Iterator[Incompatibility]:
+    student_rule = _LABEL_ASSIGNMENT[student.head.kind]
+    teacher_rule = _LABEL_ASSIGNMENT[teacher.head.kind]
+    if student_rule != teacher_rule:
         yield Incompatibility(
             "warning",
             "assigners_differ",
-            f"The student learns by {ours} label assignment and the teacher by {theirs}; such "
-            "pairs have been seen to end below the student alone (30.3 against 40.2 mAP for a "
-            "RetinaNet teacher and a GFL student).",
+            f"The student is trained with {student_rule} label assignment and the teacher with "
+            f"{teacher_rule}; such pairs have ended below the baseline (30.3 against 40.2 mAP for "
+            "a RetinaNet teacher and a GFL student).",
         )
 
 

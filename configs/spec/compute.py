@@ -1,4 +1,4 @@
-"""What training costs: processes, precision, memory, and what is kept on disk."""
+"""Resources, precision and memory of training, and the checkpoints that it keeps."""
 
 from typing import Annotated, Literal, Self
 
@@ -10,25 +10,26 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
 class Resources(Contract):
-    """What an attempt takes of the cluster."""
+    """Cluster resources of an attempt."""
 
     processes: Annotated[int, Field(ge=1, le=512)] = 1
-    """Training processes, each with a share of every batch."""
+    """Training processes; each one gets an equal share of every batch."""
 
     min_processes: Annotated[int, Field(ge=1, le=512)] | None = None
-    """Go on with as few as these when nodes are lost; none: always `processes`.
+    """Minimum number of processes to continue with when nodes are lost. None to always wait for
+    `processes`.
 
-    Every batch is then cut into more parts, one after the other, so its size stays.
+    With fewer processes each batch is split into more micro-batches, so its size stays the same.
     """
 
     num_cpus: Annotated[int, Field(ge=1, le=256)] = 1
-    """Cores of each process, and threads of the numeric libraries."""
+    """Cores of each process, and threads of its numeric libraries."""
 
     num_gpus: Annotated[int, Field(ge=0, le=1)] = 0
-    """GPUs of each process: one, or none to train on the CPU."""
+    """GPUs of each process: 1, or 0 to train on the CPU."""
 
     @model_validator(mode="after")
-    def _fewer_is_fewer(self) -> Self:
+    def _check_min_processes(self) -> Self:
         if self.min_processes is not None and self.min_processes >= self.processes:
             raise ValueError(
                 f"min_processes is {self.min_processes} and processes {self.processes}: it has no "
@@ -38,57 +39,57 @@ class Resources(Contract):
 
 
 class Compute(Contract):
-    """How a step is computed: less precision and memory, the same method."""
+    """Precision and memory of a training step, without a change of the method."""
 
     precision: Precision = "fp32"
-    """Of the student's forward pass; weights, losses and decoded boxes stay fp32.
+    """Precision of the student's forward pass; weights, losses and decoded boxes stay fp32.
 
-    fp32 is IEEE fp32 everywhere. tf32 is for GPUs from NVIDIA Ampere on, and recommended there for
-    training: convolutions and matrix products, forward and backward, use 10 bits of the mantissa
-    inside. Evaluation is always in fp32.
+    fp32 is IEEE fp32 everywhere. tf32 needs a GPU from NVIDIA Ampere on, and is recommended there
+    for training: convolutions and matrix products, forward and backward, use a 10-bit mantissa
+    internally. Evaluation is always in fp32.
     """
 
     teacher_precision: Precision | None = None
-    """Of the teacher's forward pass; none: the student's."""
+    """Precision of the teacher's forward pass. None for that of the student."""
 
     channels_last: bool = False
-    """Keep images and features as NHWC, which tensor cores and AVX prefer."""
+    """Keep images and features in NHWC layout, which is faster on tensor cores and with AVX."""
 
     grad_accumulation_steps: Annotated[int, Field(ge=1, le=256)] = 1
-    """Parts that a process cuts its share of the batch into, one after the other."""
+    """Micro-batches that each process splits its share of a batch into."""
 
     activation_checkpointing: bool = False
-    """Compute the backbone's features twice rather than keep them (gradient checkpointing)."""
+    """Recompute the backbone's features in the backward pass instead of storing them."""
 
     sync_bn: bool = False
-    """BatchNorm over the images of all processes; GPUs only."""
+    """Synchronize BatchNorm over all processes; GPUs only."""
 
     deterministic: bool = True
-    """Have a GPU choose algorithms that repeat themselves bit for bit on the same GPU and software.
+    """Use deterministic GPU algorithms: equal results, bit for bit, on the same GPU and software.
 
-    It holds for convolutions and for torch's operators that have such an algorithm. It does not
-    hold for mmcv's deformable convolutions (VFNet, DCN backbones), nor from one kind of GPU to
-    another. A CPU always repeats itself.
+    It covers convolutions and those of torch's operators that have such an algorithm. It does not
+    cover mmcv's deformable convolutions (VFNet, DCN backbones), nor different kinds of GPUs. A CPU
+    is always deterministic.
     """
 
 
 class Checkpoints(Contract):
-    """What a run writes to go on from, and what it keeps. Every epoch's end is written."""
+    """When a run writes checkpoints besides each end of an epoch, and which ones it keeps."""
 
     every_minutes: Annotated[float, Field(gt=0.0)] | None = 10.0
-    """Also in the middle of an epoch, when the last one is so old; none: not."""
+    """Also within an epoch when the last checkpoint is this old. None for no such checkpoints."""
 
     every_steps: Annotated[int, Field(ge=1)] | None = None
-    """Also after every so many steps."""
+    """Also every so many steps. None for no such checkpoints."""
 
     keep_last: Annotated[int, Field(ge=1, le=1000)] = 2
-    """Checkpoints to go on from; a damaged one falls back to the one before."""
+    """Number of newest checkpoints to keep; the run skips a damaged one when it resumes."""
 
     keep_best: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Students with the best mAP, without optimizer."""
+    """Number of students with the best mAP to keep, without optimizer state."""
 
     keep_every_epochs: Annotated[int, Field(ge=1)] | None = None
-    """Keep every so manieth epoch's checkpoint for good."""
+    """Keep the checkpoint of every n-th epoch permanently."""
 
     max_gib: Annotated[float, Field(gt=0.0)] | None = None
-    """Budget of the run's checkpoints: the oldest go first, the last and the best never."""
+    """Maximum size of all checkpoints: the oldest are deleted first, the last and best never."""

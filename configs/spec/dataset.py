@@ -1,8 +1,8 @@
-"""What a detection dataset on disk looks like: COCO files and one manifest beside them."""
+"""The manifest of a detection dataset on disk, next to its COCO annotation files."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from configs.spec.base import Contract, Name, Sha256
 
@@ -10,11 +10,11 @@ MANIFEST = "dataset.json"
 """The manifest's file name in the dataset's folder."""
 
 ClassNames = Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)]
-"""Names of the classes in the order of the head's outputs."""
+"""Class names in the order of the head's outputs."""
 
 
 class Split(Contract):
-    """One part of a dataset; paths are relative to the dataset's folder."""
+    """A split of a dataset; paths are relative to the dataset's folder."""
 
     annotations: str
     images: str
@@ -24,16 +24,24 @@ class Split(Contract):
 
 
 class DatasetManifest(Contract):
-    """What `dataset.json` holds."""
+    """The content of `dataset.json`."""
 
     name: Name
     classes: ClassNames
     train: Split
     val: Split
     digest: Sha256
-    """Of annotations and images of both parts: the same digest is the same data."""
+    """Digest of annotations and images of both splits: equal digests mean equal data."""
 
     source: str
-    """Where the data came from and how it was made."""
+    """Where the data comes from, and how it was converted."""
 
-    licence: str
+    license: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_spelling(cls, document: Any) -> Any:
+        """Datasets imported by earlier versions have the field `licence`."""
+        if isinstance(document, dict) and "licence" in document and "license" not in document:
+            return {("license" if key == "licence" else key): document[key] for key in document}
+        return document

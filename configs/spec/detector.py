@@ -1,4 +1,4 @@
-"""Which detector: the words for a teacher's or a student's architecture."""
+"""Architectures of teachers and students."""
 
 from typing import Annotated, Any, Literal
 
@@ -10,29 +10,29 @@ STRIDES = (8, 16, 32, 64, 128)
 """Pixels between the positions of each feature level."""
 
 FrozenStages = Annotated[int, Field(ge=-1, le=4)]
-"""Stages that do not learn: 1 freezes the stem and the first stage, -1 nothing."""
+"""Number of frozen stages: 1 freezes the stem and the first stage, -1 nothing."""
 
 Pretrained = Literal["imagenet"] | None
 """Weights to start from. ImageNet weights exist for the published width only."""
 
 
 class ResNet(Contract):
-    """A ResNet backbone (He et al., 2016), whole or thinned."""
+    """A ResNet backbone (He et al., 2016), of full or reduced width."""
 
     kind: Literal["resnet"] = "resnet"
     depth: Literal[18, 34, 50, 101, 152]
     width: Annotated[float, Field(ge=0.125, le=1.0, multiple_of=0.125)] = 1.0
-    """Share of the published channel counts: 0.25 has 16 channels in its first stage, not 64."""
+    """Multiplier of the published channel counts: 0.25 means 16 channels in the first stage."""
 
     frozen_stages: FrozenStages = -1
     norm_eval: bool = False
-    """Keep the running statistics of every BatchNorm as they are; for pretrained backbones."""
+    """Keep BatchNorm's running statistics fixed; for pretrained backbones."""
 
     pretrained: Pretrained = None
 
 
 class MobileNetV2(Contract):
-    """A MobileNetV2 backbone (Sandler et al., 2018); its pyramid sees 24, 32, 96, 320 channels."""
+    """A MobileNetV2 backbone (Sandler et al., 2018) with 24, 32, 96 and 320 output channels."""
 
     kind: Literal["mobilenet_v2"]
     width: Annotated[float, Field(ge=0.25, le=1.0, multiple_of=0.25)] = 1.0
@@ -47,10 +47,10 @@ class SwinTransformer(Contract):
     kind: Literal["swin"]
     size: Literal["tiny", "small"] = "tiny"
     width: Annotated[float, Field(ge=0.25, le=1.0, multiple_of=0.25)] = 1.0
-    """Share of the published 96 channels and 3, 6, 12, 24 attention heads."""
+    """Multiplier of the published 96 channels and 3, 6, 12, 24 attention heads."""
 
     drop_path: Fraction = 0.2
-    """Probability that a block of the deepest stage is left out; it rises with depth."""
+    """Stochastic depth: probability to skip a block of the last stage; it rises with depth."""
 
     pretrained: Pretrained = None
 
@@ -65,16 +65,16 @@ class EfficientNetLite(Contract):
     pretrained: Pretrained = None
 
 
-def _kind_of(*kinds: str) -> Discriminator:
-    """Tells the members of a union apart by `kind`; the first one needs not to be said."""
+def _discriminate_kind(*kinds: str) -> Discriminator:
+    """A discriminator by `kind`, which defaults to the first one."""
 
-    def kind(value: Any) -> str:
+    def get_kind(value: Any) -> str:
         if isinstance(value, dict):
             return str(value.get("kind", kinds[0]))
         return str(getattr(value, "kind", kinds[0]))
 
     return Discriminator(
-        kind,
+        get_kind,
         custom_error_type="unknown_kind",
         custom_error_message=f"kind is one of {', '.join(kinds)}",
     )
@@ -85,7 +85,7 @@ Backbone = Annotated[
     | Annotated[MobileNetV2, Tag("mobilenet_v2")]
     | Annotated[SwinTransformer, Tag("swin")]
     | Annotated[EfficientNetLite, Tag("efficientnet_lite")],
-    _kind_of("resnet", "mobilenet_v2", "swin", "efficientnet_lite"),
+    _discriminate_kind("resnet", "mobilenet_v2", "swin", "efficientnet_lite"),
 ]
 
 
@@ -108,7 +108,7 @@ class GflHead(_Towers):
 
     kind: Literal["gfl"] = "gfl"
     reg_max: Annotated[int, Field(ge=4, le=32)] = 16
-    """Largest distance to a box edge, in strides, that the distribution can express."""
+    """Largest distance to a box edge, in strides, that the distribution covers."""
 
 
 class AtssHead(_Towers):
@@ -122,7 +122,7 @@ class RetinaHead(_Towers):
 
     kind: Literal["retina"]
     anchors: Literal[1, 9] = 9
-    """Anchors at each position: 9 as published (3 scales, 3 shapes), or a single square."""
+    """Anchors per position: 9 as published (3 scales, 3 aspect ratios), or a single square."""
 
 
 class FcosHead(_Towers):
@@ -143,7 +143,7 @@ Head = Annotated[
     | Annotated[RetinaHead, Tag("retina")]
     | Annotated[FcosHead, Tag("fcos")]
     | Annotated[VfnetHead, Tag("vfnet")],
-    _kind_of("gfl", "atss", "retina", "fcos", "vfnet"),
+    _discriminate_kind("gfl", "atss", "retina", "fcos", "vfnet"),
 ]
 
 
@@ -154,17 +154,17 @@ class Detector(Contract):
     neck: Neck = Neck()
     head: Head = GflHead()
     normalize: Literal["imagenet", "caffe", "half"] = "imagenet"
-    """What the backbone expects of pixels: RGB by ImageNet's mean and deviation, BGR by its mean
-    alone (Caffe), or RGB from about -1 to 1 (EfficientNet-Lite)."""
+    """Normalization of pixels: RGB with ImageNet's mean and deviation, BGR with its mean only
+    (Caffe), or RGB from about -1 to 1 (EfficientNet-Lite)."""
 
     @property
     def title(self) -> str:
-        """What people call it, as in `GFL ResNet-34 x 0.5`."""
+        """Display name, as in `GFL ResNet-34 x 0.5`."""
         return f"{self.head.kind.upper()} {_backbone_title(self.backbone)}"
 
     @property
     def anchors(self) -> int:
-        """Predictions at each position of a feature level."""
+        """Number of predictions at each position of a feature level."""
         return self.head.anchors if isinstance(self.head, RetinaHead) else 1
 
 

@@ -1,4 +1,4 @@
-"""How the teacher teaches: only knobs that do something."""
+"""Distillation methods. Settings without an effect are refused."""
 
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
@@ -15,13 +15,13 @@ Temperature = Annotated[float, Field(gt=0.0, le=100.0)]
 
 
 class NoDistillation(Contract):
-    """The student learns from the labels alone: teachers and baselines."""
+    """Training from labels only, for teachers and baselines."""
 
     method: Literal["none"] = "none"
 
 
 class LogitKd(Contract):
-    """Softmax distributions over the classes, softened (Hinton et al., 2015), at positives."""
+    """Softened class distributions (Hinton et al., 2015) at positive positions."""
 
     method: Literal["logit_kd"] = "logit_kd"
     weight: PositiveWeight = 1.0
@@ -42,37 +42,39 @@ class Ld(Contract):
     """Weight in the valuable localization region: near an object, yet not positive."""
 
     vlr_gamma: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
-    """The region begins at this share of the positive threshold; 0.25 where none is given."""
+    """The region starts at this fraction of the positive threshold. None for 0.25."""
 
     temperature: Temperature = 10.0
 
     @model_validator(mode="after")
-    def _does_something(self) -> Self:
+    def _check_has_effect(self) -> Self:
         if self.main_weight == 0.0 and self.vlr_weight == 0.0:
             raise ValueError("main_weight and vlr_weight are both 0, so nothing is distilled")
         if self.vlr_gamma is not None and self.vlr_weight == 0.0:
-            raise ValueError("vlr_gamma has no effect while vlr_weight is 0; raise it, or leave it")
+            raise ValueError(
+                "vlr_gamma has no effect while vlr_weight is 0; raise it, or leave it out"
+            )
         return self
 
 
 class FineGrained(Contract):
-    """Features near objects are imitated (Wang et al., CVPR 2019)."""
+    """Fine-grained feature imitation: features near objects (Wang et al., CVPR 2019)."""
 
     method: Literal["fine_grained"] = "fine_grained"
     weight: PositiveWeight = 0.01
     threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
-    """An anchor is near an object from this share of the object's best IoU on."""
+    """Minimum IoU of an anchor near an object, as a fraction of the object's best IoU."""
 
 
 class Pkd(Contract):
-    """Features are imitated up to scale and shift of each channel (Cao et al., NeurIPS 2022)."""
+    """PKD: feature imitation up to scale and shift of each channel (Cao et al., NeurIPS 2022)."""
 
     method: Literal["pkd"] = "pkd"
     weight: PositiveWeight = 6.0
 
 
 class Cwd(Contract):
-    """Where each channel of the features looks is imitated (Shu et al., ICCV 2021)."""
+    """Channel-wise distillation of spatial attention maps (Shu et al., ICCV 2021)."""
 
     method: Literal["cwd"] = "cwd"
     weight: PositiveWeight = 10.0
@@ -80,30 +82,31 @@ class Cwd(Contract):
 
 
 class CrossKd(Contract):
-    """The student's features go through the rest of the teacher's head (Wang et al., CVPR 2024).
+    """CrossKD (Wang et al., CVPR 2024): the student's features pass through the teacher's head.
 
-    Its predictions there imitate the teacher's. Both heads are of one kind, with towers.
+    The resulting predictions imitate those of the teacher. Both heads must be of one kind, with
+    towers.
     """
 
     method: Literal["crosskd"] = "crosskd"
     cls_weight: Weight = 1.0
     loc_weight: Weight = 4.0
     after_convs: Annotated[int, Field(ge=0, le=7)] = 3
-    """The student's features cross over after so many convolutions of the towers."""
+    """Number of convolutions of the student's towers before its features go to the teacher's."""
 
     temperature: Temperature | None = None
-    """For the edge distributions of GFL heads; 1 where none is given."""
+    """Temperature of the edge distributions of GFL heads. None for 1."""
 
     @model_validator(mode="after")
-    def _does_something(self) -> Self:
-        _require_one(self.cls_weight, self.loc_weight)
+    def _check_has_effect(self) -> Self:
+        _check_any_weight(self.cls_weight, self.loc_weight)
         if self.temperature is not None and self.loc_weight == 0.0:
             raise ValueError("temperature has no effect while loc_weight is 0")
         return self
 
 
 class ExtraMethods(Contract):
-    """Methods that teach beside BCKD, each with its own weights."""
+    """Methods in addition to BCKD, each with its own weights."""
 
     logit_kd: LogitKd | None = None
     ld: Ld | None = None
@@ -125,38 +128,38 @@ class Bckd(Contract):
     """Weight of the IoU-based localization distillation; the paper's alpha2. 0 turns it off."""
 
     levels: Literal["with_positives", "all"] = "with_positives"
-    """Feature levels that teach: those with a positive position, as published, or every one."""
+    """Feature levels to distill: those with a positive position, as published, or all."""
 
     extra: ExtraMethods = ExtraMethods()
-    """Other methods at the same time, as in `also: {pkd: {weight: 6}}`."""
+    """Additional methods, as in `extra: {pkd: {weight: 6}}`."""
 
     @model_validator(mode="after")
-    def _does_something(self) -> Self:
-        _require_one(self.cls_weight, self.loc_weight)
+    def _check_has_effect(self) -> Self:
+        _check_any_weight(self.cls_weight, self.loc_weight)
         return self
 
 
 Method = Bckd | LogitKd | Ld | FineGrained | Pkd | Cwd | CrossKd
-"""A method that needs a teacher."""
+"""A distillation method."""
 
 Distillation = Annotated[NoDistillation | Method, Field(discriminator="method")]
 
 
 def iter_methods(distillation: Distillation) -> Iterator[Method]:
-    """Every method at work: the chosen one, and those beside it."""
+    """All active methods: the chosen one and the extra ones."""
     if isinstance(distillation, NoDistillation):
         return
     yield distillation
     if isinstance(distillation, Bckd):
         for name in ExtraMethods.model_fields:
-            companion = getattr(distillation.extra, name)
-            if companion is not None:
-                yield companion
+            method = getattr(distillation.extra, name)
+            if method is not None:
+                yield method
 
 
-def _require_one(cls_weight: float, loc_weight: float) -> None:
+def _check_any_weight(cls_weight: float, loc_weight: float) -> None:
     if cls_weight == 0.0 and loc_weight == 0.0:
         raise ValueError(
             "cls_weight and loc_weight are both 0, so nothing is distilled; "
-            "raise one of them, or say method: none and leave the teacher out"
+            "raise one of them, or set method: none and remove the teacher"
         )

@@ -1,4 +1,4 @@
-"""Jobs that do not train: measure a detector, or make files of it that others can run."""
+"""Specs of jobs that do not train: evaluations, exports, probes and reports."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -13,70 +13,70 @@ from configs.spec.run import Dataset, Label, Pixels, RunSpec, Teacher
 from configs.spec.sweep import Space, SweepId
 
 Task = Literal["train", "evaluate", "export", "probe", "report"]
-"""What a run does."""
+"""The task of a run."""
 
 Model = Teacher
-"""A trained detector: by a teacher's name, by the run that trained it, or as files."""
+"""A trained detector: by the name of a teacher, by the run that trained it, or as files."""
 
 ExportFormat = Literal["checkpoint", "onnx", "mlflow"]
-"""A plain mmdet checkpoint with its config, an ONNX graph, a model that MLflow serves."""
+"""A plain mmdet checkpoint with its config, an ONNX graph, or an MLflow model."""
 
 ImageSize = tuple[Pixels, Pixels]
 """Longest and shortest edge after resizing, in pixels; the aspect ratio is kept."""
 
 
-class _Job(Contract):
-    """What every job has that acts on one model."""
+class _ModelJob(Contract):
+    """Common fields of jobs that use one trained model."""
 
     model: Model
     resources: Resources = Resources()
     tags: Annotated[dict[Name, Label], Field(max_length=32, default_factory=dict)]
 
     @model_validator(mode="after")
-    def _one_process(self) -> Self:
+    def _check_processes(self) -> Self:
         if self.resources.processes != 1:
             raise ValueError(
-                f"resources.processes is {self.resources.processes}, but only training has more "
-                "than one process"
+                f"resources.processes is {self.resources.processes}, but only training supports "
+                "more than one process"
             )
         return self
 
 
 class EvaluationData(Contract):
-    """Which images, and how they are shown to the model."""
+    """Images of an evaluation, and their preprocessing."""
 
     dataset: Dataset
     split: Literal["val", "train"] = "val"
     image_size: ImageSize | None = None
-    """None: as the model's run was trained; a model of another kind has to say it."""
+    """None for the size that the model's run was trained with; required for models of no run."""
 
     batch_size: Annotated[int, Field(ge=1, le=256)] = 8
     images: Annotated[int, Field(ge=1)] | None = None
-    """The first so many images only; none: all."""
+    """Evaluate only the first so many images. None for all."""
 
     num_workers: Annotated[int, Field(ge=0, le=64)] = 2
-    """Processes that read images; 0 does it in the measuring process."""
+    """Processes that load images; 0 loads them in the evaluating process."""
 
 
 class Timing(Contract):
-    """How the time of single images is measured: forward, decoding and NMS, without loading."""
+    """Latency measurement of single images: forward pass, decoding and NMS, without loading."""
 
     images: Annotated[int, Field(ge=1, le=10_000)] = 50
     warm_up: Annotated[int, Field(ge=0, le=1000)] = 5
-    """Images before these, which are not counted."""
+    """Images before the measured ones, which do not count."""
 
 
-class EvaluationSpec(_Job):
-    """Measure a detector on a dataset: COCO's numbers, curves, and how fast it is."""
+class EvaluationSpec(_ModelJob):
+    """Evaluate a detector on a dataset: COCO metrics, PR curves and latency."""
 
     task: Literal["evaluate"] = "evaluate"
     data: EvaluationData
     timing: Timing | None = Timing()
-    """None: the time of single images is not measured."""
+    """None to skip the latency measurement."""
 
 
-class ExportSpec(_Job):
-    """Write a detector in formats of others; every file is compared with the original."""
+class ExportSpec(_ModelJob):
+    """Export a detector to other formats; each file is compared with the original model."""
 
     task: Literal["export"] = "export"
     formats: Annotated[tuple[ExportFormat, ...], Field(min_length=1, max_length=3)] = (
@@ -85,33 +85,33 @@ class ExportSpec(_Job):
         "mlflow",
     )
     image_size: ImageSize | None = None
-    """Of what the model looks at; none: as its run was trained."""
+    """Input size of the model. None for the size that its run was trained with."""
 
     dataset: Dataset | None = None
-    """Its validation images are what the comparison looks at; none: those of the model's run."""
+    """Dataset whose validation images are compared. None for that of the model's run."""
 
     compared_images: Annotated[int, Field(ge=1, le=1000)] = 8
     tolerance: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
-    """Largest difference of an edge (pixels) and of a score that is let through."""
+    """Largest accepted difference of a box edge (pixels) and of a score."""
 
     @model_validator(mode="after")
-    def _formats_differ(self) -> Self:
+    def _check_formats(self) -> Self:
         if len(set(self.formats)) != len(self.formats):
-            raise ValueError(f"formats: each once, got {', '.join(self.formats)}")
+            raise ValueError(f"formats: give each one only once, got {', '.join(self.formats)}")
         return self
 
     @model_validator(mode="after")
-    def _on_a_cpu(self) -> Self:
+    def _check_cpu(self) -> Self:
         if self.resources.num_gpus:
             raise ValueError(
-                "resources.num_gpus has no effect: a GPU's own rounding would hide in the "
-                "comparison, so exports are written and compared on a CPU"
+                "resources.num_gpus has no effect: exports are written and compared on a CPU, "
+                "since a GPU's rounding would distort the comparison"
             )
         return self
 
 
 class ProbeSpec(Contract):
-    """A few steps of a run, before a sweep of it: what each parameter moves, what a step costs."""
+    """A few steps of a sweep's base run: the effect of each parameter, the costs of a step."""
 
     task: Literal["probe"] = "probe"
     base: RunSpec
@@ -121,35 +121,35 @@ class ProbeSpec(Contract):
 
 
 class ReportSpec(Contract):
-    """Pages about a run or a sweep: did it help, by how much, where not."""
+    """A report about a run or a sweep: whether distillation helped, by how much, and where not."""
 
     task: Literal["report"] = "report"
     run: RunId | None = None
     sweep: SweepId | None = None
     inputs: ReportInputs | None = None
-    """Filled in by the service when the job starts."""
+    """None until the service fills it in at the start of the job."""
 
     resources: Resources = Resources()
     tags: Annotated[dict[Name, Label], Field(max_length=32, default_factory=dict)]
 
     @model_validator(mode="after")
-    def _is_of_one_thing(self) -> Self:
+    def _check_subject(self) -> Self:
         if (self.run is None) == (self.sweep is None):
-            raise ValueError("a report is of one run or of one sweep; name one of the two")
+            raise ValueError("a report is about one run or one sweep: give either run or sweep")
         return self
 
 
 def explain_unsupported_export(detector: Detector, format_: ExportFormat) -> str | None:
-    """Why a detector cannot be written in a format; none: it can."""
+    """Why a detector cannot be exported to a format. None if it can."""
     if format_ != "checkpoint" and detector.head.kind == "vfnet":
         return (
-            f"a vfnet head has deformable convolutions, which torch cannot write as ONNX, so there "
-            f"is no {format_} of it; choose formats: [checkpoint]"
+            f"a vfnet head has deformable convolutions, which torch cannot export to ONNX, so the "
+            f"format {format_} is not supported; choose formats: [checkpoint]"
         )
     return None
 
 
-def _task_of(value: Any) -> str:
+def _discriminate_task(value: Any) -> str:
     if isinstance(value, Mapping):
         return str(value.get("task", "train"))
     return str(getattr(value, "task", "train"))
@@ -162,16 +162,16 @@ JobSpec = Annotated[
     | Annotated[ProbeSpec, Tag("probe")]
     | Annotated[ReportSpec, Tag("report")],
     Discriminator(
-        _task_of,
+        _discriminate_task,
         custom_error_type="unknown_task",
         custom_error_message="task is evaluate, export, probe or report; a spec without one trains",
     ),
 ]
-"""Everything a run can be asked to do; only a spec that trains does not say so."""
+"""A spec of any task. Only training specs have no field `task`."""
 
 
 def get_dataset(spec: JobSpec) -> Dataset | None:
-    """The dataset that a job looks at; none if it leaves that open."""
+    """The dataset that a job reads. None if the spec does not name one."""
     if isinstance(spec, RunSpec | EvaluationSpec):
         return spec.data.dataset
     if isinstance(spec, ExportSpec):
@@ -182,5 +182,5 @@ def get_dataset(spec: JobSpec) -> Dataset | None:
 
 
 def get_task(spec: JobSpec) -> Task:
-    """What a spec asks for."""
+    """The task of a spec."""
     return "train" if isinstance(spec, RunSpec) else spec.task

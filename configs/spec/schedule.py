@@ -1,4 +1,4 @@
-"""How long and how fast to learn: epochs, optimizer, learning-rate policy."""
+"""Schedule of training: epochs, optimizer, learning rate."""
 
 from typing import Annotated, Literal, Self
 
@@ -28,7 +28,7 @@ class AdamW(Contract):
 
 
 class StepPolicy(Contract):
-    """The learning rate is multiplied by `gamma` after each of these epochs."""
+    """Multiplies the learning rate by `gamma` after each milestone epoch."""
 
     kind: Literal["step"] = "step"
     milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
@@ -36,36 +36,36 @@ class StepPolicy(Contract):
 
 
 class CosinePolicy(Contract):
-    """The learning rate falls along half a cosine, iteration by iteration."""
+    """Decays the learning rate along half a cosine, iteration by iteration."""
 
     kind: Literal["cosine"] = "cosine"
     min_lr_ratio: Fraction = 0.01
-    """What is left of the learning rate at the end."""
+    """Final learning rate, as a fraction of the initial one."""
 
 
 class Warmup(Contract):
-    """The learning rate rises linearly from `ratio` of itself."""
+    """Linear warmup of the learning rate, starting at `ratio` of it."""
 
     iterations: Annotated[int, Field(ge=1)] = 500
     ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 0.001
 
 
 class Schedule(Contract):
-    """Optimizer and learning rate over the epochs."""
+    """Number of epochs, optimizer and learning-rate policy."""
 
     epochs: Annotated[int, Field(ge=1, le=1000)]
     optimizer: Annotated[Sgd | AdamW, Field(discriminator="kind")] = Sgd()
     policy: Annotated[StepPolicy | CosinePolicy, Field(discriminator="kind")] = CosinePolicy()
     warmup: Warmup | None = None
     max_grad_norm: Annotated[float, Field(gt=0.0)] | None = None
-    """Gradients are scaled down to this norm; none leaves them alone."""
+    """Clip gradients to this norm. None for no clipping."""
 
     lr_for_batch_size: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """Batch size that the optimizer's `lr` is meant for: it is scaled linearly to the run's own
-    (Goyal et al., 2017). None: `lr` is taken as it is."""
+    """Batch size that the optimizer's `lr` refers to; it is scaled linearly to the run's batch size
+    (Goyal et al., 2017). None for no scaling."""
 
     @model_validator(mode="after")
-    def _milestones_are_reached(self) -> Self:
+    def _check_milestones(self) -> Self:
         if not isinstance(self.policy, StepPolicy):
             return self
         milestones = self.policy.milestones

@@ -1,4 +1,4 @@
-"""What a sweep varies, and how it looks for the best: parameters, algorithms, schedulers."""
+"""Search of a sweep: parameters of the space, algorithms, schedulers."""
 
 from typing import Annotated, Literal, Self
 
@@ -7,24 +7,25 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from configs.spec.base import Contract
 
 Scalar = bool | int | float | str
-"""A value of a parameter."""
+"""The value of a parameter."""
 
 RATIO: Literal["ratio"] = "ratio"
-"""The parameter that is no field: the distillation terms' sum over the detector's own losses, as
-the probe measures both on a batch; the weights follow from it and from `BALANCE`."""
+"""A derived parameter: the sum of the distillation terms divided by the detector's own losses, as
+the probe measures both on a batch. The two weights follow from it and from `BALANCE`."""
 
 BALANCE: Literal["balance"] = "balance"
-"""Beside `RATIO`: the classification term's share of the distillation terms; 0.5 without it."""
+"""A derived parameter, with `RATIO`: the classification term's share of the distillation terms;
+0.5 by default."""
 
 SWEEPABLE_PREFIXES: tuple[str, ...] = ("distillation.", "schedule.", "student.")
-"""Fields of a run's spec that a sweep may vary begin so."""
+"""Prefixes of the fields of a run's spec that a sweep may vary."""
 
 Conditions = Annotated[dict[str, tuple[Scalar, ...]], Field(default_factory=dict)]
-"""By another parameter the values with which this one exists; else it is left out."""
+"""Values of other parameters, by name, for which this one is active; else it is left out."""
 
 
 class Uniform(Contract):
-    """Every value between two is as likely."""
+    """A uniform distribution between `low` and `high`."""
 
     kind: Literal["uniform"] = "uniform"
     low: float
@@ -32,13 +33,13 @@ class Uniform(Contract):
     when: Conditions
 
     @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
-        _refuse_empty(self.low, self.high)
+    def _check_range(self) -> Self:
+        _check_bounds(self.low, self.high)
         return self
 
 
 class LogUniform(Contract):
-    """Every order of magnitude between two values is as likely."""
+    """A log-uniform distribution between `low` and `high`."""
 
     kind: Literal["loguniform"] = "loguniform"
     low: Annotated[float, Field(gt=0.0)]
@@ -46,13 +47,13 @@ class LogUniform(Contract):
     when: Conditions
 
     @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
-        _refuse_empty(self.low, self.high)
+    def _check_range(self) -> Self:
+        _check_bounds(self.low, self.high)
         return self
 
 
 class Integer(Contract):
-    """Whole numbers between two, both included."""
+    """Integers from `low` to `high`, both included."""
 
     kind: Literal["integer"] = "integer"
     low: int
@@ -61,24 +62,26 @@ class Integer(Contract):
     when: Conditions
 
     @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
+    def _check_range(self) -> Self:
         if self.log and self.low < 1:
             raise ValueError(f"log needs low to be 1 or more, got {self.low}")
-        _refuse_empty(self.low, self.high)
+        _check_bounds(self.low, self.high)
         return self
 
 
 class Choice(Contract):
-    """One of some values."""
+    """A choice between the given values."""
 
     kind: Literal["choice"] = "choice"
     values: Annotated[tuple[Scalar, ...], Field(min_length=2, max_length=64)]
     when: Conditions
 
     @model_validator(mode="after")
-    def _values_differ(self) -> Self:
+    def _check_values(self) -> Self:
         if len(set(map(str, self.values))) != len(self.values):
-            raise ValueError(f"values: each once, got {', '.join(map(str, self.values))}")
+            raise ValueError(
+                f"values: give each one only once, got {', '.join(map(str, self.values))}"
+            )
         return self
 
 
@@ -86,23 +89,23 @@ Parameter = Annotated[Uniform | LogUniform | Integer | Choice, Field(discriminat
 
 
 class GridSearch(Contract):
-    """Every combination; a range is cut into `points`, evenly, or by magnitude if it is log."""
+    """All combinations. A range gets `points` values, evenly spaced (in log space if it is log)."""
 
     kind: Literal["grid"] = "grid"
     points: Annotated[int, Field(ge=2, le=64)] = 5
 
 
 class RandomSearch(Contract):
-    """Every trial is drawn by itself."""
+    """Independent random trials."""
 
     kind: Literal["random"] = "random"
 
 
 class Tpe(Contract):
-    """Tree-structured Parzen estimator (Bergstra et al., 2011), by Optuna; several objectives too.
+    """Optuna's Tree-structured Parzen Estimator (Bergstra et al., 2011), multi-objective too.
 
-    The first `startup` trials are random. Trials that still train count as bad ones, so that those
-    of one pack differ.
+    The first `startup` trials are random. Running trials count as bad ones, so that the trials of
+    one pack differ (constant liar).
     """
 
     kind: Literal["tpe"] = "tpe"
@@ -110,11 +113,11 @@ class Tpe(Contract):
 
 
 class CoordinateSearch(Contract):
-    """What the two weights of BCKD need: anchors, each weight by itself, a check around the best.
+    """Coordinate search of BCKD's two weights: anchors, each weight alone, then a 3x3 check.
 
-    The terms act on separate towers of the head, so two one-dimensional sweeps (`points` values
-    each) and a 3x3 check cost less than a grid. Needs `distillation.cls_weight` and
-    `distillation.loc_weight` in the space, and nothing else.
+    The terms act on separate towers of the head, so two one-dimensional searches (`points` values
+    each) and a check around the best point cost less than a grid. The space must consist of
+    `distillation.cls_weight` and `distillation.loc_weight`.
     """
 
     kind: Literal["coordinate"] = "coordinate"
@@ -127,13 +130,13 @@ Algorithm = Annotated[
 
 
 class NoScheduler(Contract):
-    """Every trial trains to its end."""
+    """Every trial trains to its last epoch."""
 
     kind: Literal["none"] = "none"
 
 
 class Asha(Contract):
-    """Asynchronous successive halving (Li et al., 2020): at each rung the best 1/`factor` go on."""
+    """Asynchronous successive halving (Li et al., 2020): the best 1/`factor` pass each rung."""
 
     kind: Literal["asha"] = "asha"
     grace_epochs: Annotated[int, Field(ge=1)] = 1
@@ -141,7 +144,7 @@ class Asha(Contract):
 
 
 class Hyperband(Contract):
-    """ASHA in several brackets, which begin to halve at different epochs."""
+    """ASHA with several brackets, which start halving at different epochs."""
 
     kind: Literal["hyperband"] = "hyperband"
     grace_epochs: Annotated[int, Field(ge=1)] = 1
@@ -150,7 +153,7 @@ class Hyperband(Contract):
 
 
 class MedianStopping(Contract):
-    """A trial ends when its best is below the median of the others' means at the same epoch."""
+    """Stops a trial whose best value is below the median of the others' means at that epoch."""
 
     kind: Literal["median"] = "median"
     grace_epochs: Annotated[int, Field(ge=1)] = 1
@@ -160,19 +163,19 @@ class MedianStopping(Contract):
 Scheduler = Annotated[NoScheduler | Asha | Hyperband | MedianStopping, Field(discriminator="kind")]
 
 
-def _kind_of_pack(value: object) -> str:
-    return "word" if isinstance(value, str) else "size"
+def _discriminate_pack(value: object) -> str:
+    return "mode" if isinstance(value, str) else "size"
 
 
 PackSize = Annotated[int, Field(ge=1, le=64)]
 
 Pack = Annotated[
-    Annotated[Literal["auto", "off"], Tag("word")] | Annotated[PackSize, Tag("size")],
-    Discriminator(_kind_of_pack),
+    Annotated[Literal["auto", "off"], Tag("mode")] | Annotated[PackSize, Tag("size")],
+    Discriminator(_discriminate_pack),
 ]
-"""How many trials train side by side with one teacher; `auto`: as many as fit."""
+"""Number of trials that train in one process with one teacher; `auto` for as many as fit."""
 
 
-def _refuse_empty(low: float, high: float) -> None:
+def _check_bounds(low: float, high: float) -> None:
     if low >= high:
         raise ValueError(f"low {low} must be smaller than high {high}")

@@ -1,1 +1,1 @@
-"""Grafana's dashboards as code: what each shows, and how panels of a kind look."""
+"""Grafana's dashboards as code: a module per dashboard, and functions that build panels."""

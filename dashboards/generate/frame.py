@@ -1,4 +1,4 @@
-"""What is around the panels: address, links between dashboards, what a reader can choose."""
+"""Dashboards without panels: title, links and variables."""
 
 from grafana_foundation_sdk.builders.dashboard import (
     Dashboard,
@@ -17,12 +17,12 @@ from grafana_foundation_sdk.models.dashboard import (
 from dashboards.generate.panels import DATASOURCE
 
 _TAG = "tandem"
-_MLFLOW = "http://localhost:5500"
-"""Where a browser finds MLflow, until the reader says another place."""
+_DEFAULT_MLFLOW_URL = "http://localhost:5500"
+"""As a browser reaches MLflow; the user can change it on the dashboard."""
 
 
 def create_dashboard(name: str, *, description: str, time_from: str) -> Dashboard:
-    """An empty one, with links to the others and to MLflow."""
+    """Create an empty dashboard with links to the other dashboards and to MLflow."""
     return (
         Dashboard(f"Tandem {name}")
         .uid(f"tandem-{name}")
@@ -42,7 +42,7 @@ def create_dashboard(name: str, *, description: str, time_from: str) -> Dashboar
             DashboardLink("MLflow")
             .type(DashboardLinkType.LINK)
             .icon("external link")
-            .tooltip("Where runs are compared; the address can be changed on this page.")
+            .tooltip("Compare runs in MLflow; the variable MLflow URL sets its address.")
             .url("${mlflow}")
             .target_blank(True)
         )
@@ -50,34 +50,34 @@ def create_dashboard(name: str, *, description: str, time_from: str) -> Dashboar
 
 
 def mlflow_url_variable() -> TextBoxVariable:
-    """Where the link to MLflow leads."""
-    return TextBoxVariable("mlflow").label("MLflow at").default_value(_MLFLOW)
+    """Create the variable that holds the URL of MLflow."""
+    return TextBoxVariable("mlflow").label("MLflow URL").default_value(_DEFAULT_MLFLOW_URL)
 
 
 def id_variable(label: str, *, metric: str) -> QueryVariable:
-    """One run or sweep of the time shown: the reader sees names, the queries get its id."""
-    seen = f"max by ({label}, name) (last_over_time({metric}[$__range]))"
+    """Create a variable to choose a run or sweep by name; its value is the id."""
+    query = f"max by ({label}, name) (last_over_time({metric}[$__range]))"
     return (
         QueryVariable(label)
         .label(label.capitalize())
         .datasource(DATASOURCE)
-        .query(f"query_result({seen})")
+        .query(f"query_result({query})")
         .regex(f'/name="(?<text>[^"]+)|{label}="(?<value>[^"]+)/g')
         .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(VariableSort.ALPHABETICAL_ASC)
     )
 
 
-def build_with_panel_ids(made: Dashboard) -> models.Dashboard:
-    """The dashboard with an id for each panel, as Grafana wants it."""
-    whole = made.build()
-    for number, panel in enumerate(whole.panels or [], start=1):
+def build_with_panel_ids(builder: Dashboard) -> models.Dashboard:
+    """Build a dashboard whose panels have ids, as Grafana requires."""
+    built = builder.build()
+    for number, panel in enumerate(built.panels or [], start=1):
         panel.id_val = number
-    return whole
+    return built
 
 
 def dashboard_link(name: str, *, field: str) -> DashboardLink:
-    """From a row of a table to the dashboard of what it is about."""
-    shown = f"${{__data.fields.{field}}}"
-    url = f"/d/tandem-{name}?var-{name}={shown}&${{__url_time_range}}"
+    """Create a link from a table row to the dashboard of its run or sweep."""
+    row_value = f"${{__data.fields.{field}}}"
+    url = f"/d/tandem-{name}?var-{name}={row_value}&${{__url_time_range}}"
     return DashboardLink(f"Open this {name}").url(url)

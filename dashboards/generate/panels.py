@@ -1,4 +1,4 @@
-"""How does a panel look: one function for each kind, so that all of a kind look alike."""
+"""Builders of panels: one function per kind, so that panels of a kind look alike."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -44,19 +44,19 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 _T = TypeVar("_T")
 
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="tandem-prometheus")
-"""As `grafana/provisioning/datasources` declares it."""
+"""The data source that `grafana/provisioning/datasources` declares."""
 
 FULL, HALF, THIRD, QUARTER, SIXTH = 24, 12, 8, 6, 4
-"""Widths: a dashboard has 24 columns."""
+"""Widths of panels in grid columns; a dashboard has 24."""
 
 TALL, SHORT = 8, 4
-"""Heights of a panel with a time axis, and of one with a number."""
+"""Heights of a time series panel and of a stat panel."""
 
 GOOD, WARN, BAD = "green", "orange", "red"
 
 
 class Unit(StrEnum):
-    """What a panel's numbers are, by Grafana's names."""
+    """Units of a panel's values, by Grafana's ids."""
 
     COUNT = "short"
     NUMBER = "none"
@@ -71,7 +71,7 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True)
 class Query:
-    """A question to Prometheus, and what the legend calls the answer's series."""
+    """A PromQL expression, and the legend of its series."""
 
     expr: str
     legend: str
@@ -79,23 +79,23 @@ class Query:
 
 @dataclass(frozen=True)
 class MetricColumn:
-    """A column of a table: a number for each row."""
+    """A column of a table, with a value per row."""
 
     title: str
     expr: str
     unit: Unit
     is_gauge: bool = False
-    """Whether a share of one is drawn as a bar."""
+    """Whether values from 0 to 1 are drawn as bars."""
 
 
 @dataclass(frozen=True)
 class MetricTable:
-    """A row for each combination of labels, a column for each question."""
+    """A table with a row per combination of labels, and a column per label and query."""
 
     title: str
     description: str
     labels: dict[str, str]
-    """Which labels become columns, with their titles."""
+    """Title of the column of each label."""
 
     columns: Sequence[MetricColumn] = field(default_factory=tuple)
     sort_by: str = ""
@@ -104,13 +104,13 @@ class MetricTable:
 def time_series_panel(
     title: str, description: str, *queries: Query, unit: Unit
 ) -> timeseries.Panel:
-    """What changes over time."""
+    """Create a panel with a line per series."""
     return (
         timeseries.Panel()
         .title(title)
         .description(description)
         .datasource(DATASOURCE)
-        .targets(_over_time(queries))
+        .targets(_range_queries(queries))
         .unit(unit)
         .axis_soft_min(0)
         .span(HALF)
@@ -118,7 +118,7 @@ def time_series_panel(
         .line_width(2)
         .fill_opacity(8)
         .show_points(VisibilityMode.NEVER)
-        .legend(_legend())
+        .legend(_table_legend())
         .tooltip(
             common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING)
         )
@@ -126,7 +126,7 @@ def time_series_panel(
 
 
 def stacked_panel(title: str, description: str, *queries: Query, unit: Unit) -> timeseries.Panel:
-    """Parts of a whole over time."""
+    """Create a panel with stacked series."""
     stacking = common.StackingConfig().mode(StackingMode.NORMAL).group("A")
     return (
         time_series_panel(title, description, *queries, unit=unit)
@@ -136,73 +136,73 @@ def stacked_panel(title: str, description: str, *queries: Query, unit: Unit) -> 
 
 
 def stat_panel(title: str, description: str, *queries: Query, unit: Unit) -> stat.Panel:
-    """The last value, large, with its course behind it."""
+    """Create a panel with the last value and a sparkline."""
     return (
         stat.Panel()
         .title(title)
         .description(description)
         .datasource(DATASOURCE)
-        .targets(_over_time(queries))
+        .targets(_range_queries(queries))
         .unit(unit)
         .span(SIXTH)
         .height(SHORT)
         .graph_mode(BigValueGraphMode.AREA)
         .color_mode(BigValueColorMode.VALUE)
-        .reduce_options(_last_value())
+        .reduce_options(_reduce_to_last())
         .thresholds(threshold_steps())
     )
 
 
 def instant_stat_panel(title: str, description: str, *queries: Query, unit: Unit) -> stat.Panel:
-    """The value now and none of before: what is away must not look as it did last."""
+    """Create a panel with the present value only, so that a missing series shows no old value."""
     return (
         stat_panel(title, description, *queries, unit=unit)
-        .targets(_now(queries))
+        .targets(_instant_queries(queries))
         .graph_mode(BigValueGraphMode.NONE)
     )
 
 
 def bar_gauge_panel(title: str, description: str, *queries: Query, unit: Unit) -> bargauge.Panel:
-    """The value of each series now, one below the other."""
+    """Create a panel with a bar per series, for its present value."""
     return (
         bargauge.Panel()
         .title(title)
         .description(description)
         .datasource(DATASOURCE)
-        .targets(_now(queries))
+        .targets(_instant_queries(queries))
         .unit(unit)
         .min(0)
         .span(HALF)
         .height(TALL)
         .orientation(VizOrientation.HORIZONTAL)
-        .reduce_options(_last_value())
+        .reduce_options(_reduce_to_last())
         .color_scheme(dashboard.FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
     )
 
 
-def table_panel(asked: MetricTable) -> tables.Panel:
-    """How everything is at this moment, row by row."""
+def table_panel(table: MetricTable) -> tables.Panel:
+    """Create a table of the present values."""
     panel = (
         tables.Panel()
-        .title(asked.title)
-        .description(asked.description)
+        .title(table.title)
+        .description(table.description)
         .datasource(DATASOURCE)
-        .targets(_as_table(asked.columns))
+        .targets(_table_queries(table.columns))
         .unit(Unit.NUMBER)
         .span(FULL)
         .height(TALL)
         .filterable(True)
         .with_transformation(DataTransformerConfig(id_val="merge", options={}))
-        .with_transformation(_columns_in_order(asked))
-        .sort_by([common.TableSortByFieldState().display_name(asked.sort_by).desc(True)])
+        .with_transformation(_order_columns(table))
+        .sort_by([common.TableSortByFieldState().display_name(table.sort_by).desc(True)])
     )
-    for column in asked.columns:
-        panel.override_by_name(column.title, _look_of(column))
+    for column in table.columns:
+        panel.override_by_name(column.title, _column_overrides(column))
     return panel
 
 
 def threshold_steps(*above: tuple[float, str]) -> dashboard.ThresholdsConfig:
-    """Colours from values on; good below the first."""
+    """Build thresholds: the given color from each value on, `GOOD` below the first."""
     begin = Threshold(value=None, color=GOOD)
     return (
         dashboard.ThresholdsConfig()
@@ -212,46 +212,46 @@ def threshold_steps(*above: tuple[float, str]) -> dashboard.ThresholdsConfig:
 
 
 def dashed_thresholds() -> common.GraphThresholdsStyleConfig:
-    """Thresholds drawn as lines."""
+    """Draw thresholds as dashed lines."""
     return common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED)
 
 
 def dashed_line() -> list[DynamicConfigValue]:
-    """A series that is there to compare with."""
+    """Draw a series as a dashed line, for a series to compare with."""
     return [DynamicConfigValue("custom.lineStyle", LineStyle(fill="dash", dash=[10, 8]))]
 
 
-def _over_time(queries: Sequence[Query]) -> list[Builder[Dataquery]]:
+def _range_queries(queries: Sequence[Query]) -> list[Builder[Dataquery]]:
     return [
-        _asked(query.expr, ref).legend_format(query.legend).range()
-        for ref, query in _lettered(queries)
+        _build_query(query.expr, ref).legend_format(query.legend).range()
+        for ref, query in _with_ref_ids(queries)
     ]
 
 
-def _now(queries: Sequence[Query]) -> list[Builder[Dataquery]]:
+def _instant_queries(queries: Sequence[Query]) -> list[Builder[Dataquery]]:
     return [
-        _asked(query.expr, ref).legend_format(query.legend).instant()
-        for ref, query in _lettered(queries)
+        _build_query(query.expr, ref).legend_format(query.legend).instant()
+        for ref, query in _with_ref_ids(queries)
     ]
 
 
-def _as_table(columns: Sequence[MetricColumn]) -> list[Builder[Dataquery]]:
+def _table_queries(columns: Sequence[MetricColumn]) -> list[Builder[Dataquery]]:
     return [
-        _asked(column.expr, ref).instant().format(PromQueryFormat.TABLE)
-        for ref, column in _lettered(columns)
+        _build_query(column.expr, ref).instant().format(PromQueryFormat.TABLE)
+        for ref, column in _with_ref_ids(columns)
     ]
 
 
-def _asked(expr: str, ref: str) -> prometheus.Dataquery:
+def _build_query(expr: str, ref: str) -> prometheus.Dataquery:
     return prometheus.Dataquery().datasource(DATASOURCE).expr(expr).ref_id(ref)
 
 
-def _lettered(items: Sequence[_T]) -> Iterator[tuple[str, _T]]:
-    # Grafana tells queries of a panel apart by letters.
+def _with_ref_ids(items: Sequence[_T]) -> Iterator[tuple[str, _T]]:
+    # Grafana identifies the queries of a panel by letters.
     return zip(ascii_uppercase, items, strict=False)
 
 
-def _legend() -> common.VizLegendOptions:
+def _table_legend() -> common.VizLegendOptions:
     return (
         common.VizLegendOptions()
         .display_mode(LegendDisplayMode.TABLE)
@@ -263,31 +263,31 @@ def _legend() -> common.VizLegendOptions:
     )
 
 
-def _last_value() -> common.ReduceDataOptions:
+def _reduce_to_last() -> common.ReduceDataOptions:
     return common.ReduceDataOptions().calcs(["lastNotNull"]).values(False)
 
 
-def _columns_in_order(asked: MetricTable) -> DataTransformerConfig:
-    # Grafana calls a question's numbers by its letter.
-    names = asked.labels | {
-        f"Value #{ref}": column.title for ref, column in _lettered(asked.columns)
+def _order_columns(table: MetricTable) -> DataTransformerConfig:
+    # Grafana names the value column of a query by its letter.
+    names = table.labels | {
+        f"Value #{ref}": column.title for ref, column in _with_ref_ids(table.columns)
     }
     return DataTransformerConfig(
         id_val="organize",
         options={
             "excludeByName": {"Time": True},
-            "indexByName": {name: place for place, name in enumerate(names)},
+            "indexByName": {name: index for index, name in enumerate(names)},
             "renameByName": names,
         },
     )
 
 
-def _look_of(column: MetricColumn) -> list[DynamicConfigValue]:
-    look = [DynamicConfigValue("unit", column.unit)]
+def _column_overrides(column: MetricColumn) -> list[DynamicConfigValue]:
+    overrides = [DynamicConfigValue("unit", column.unit)]
     if column.is_gauge:
-        look += [
+        overrides += [
             DynamicConfigValue("min", 0),
             DynamicConfigValue("max", 1),
             DynamicConfigValue("custom.cellOptions", TableBarGaugeCellOptions()),
         ]
-    return look
+    return overrides

@@ -1,4 +1,4 @@
-"""How far is a sweep, what has it found, and how are the runs of its trials?"""
+"""The dashboard of one sweep: its trials, and their runs."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
@@ -8,98 +8,98 @@ from dashboards.generate.panels import Query, Unit
 from dashboards.generate.run_table import build_run_table
 
 _SWEEP = 'sweep="$sweep"'
-_STUDENT = 'tandem_run_map{part="bbox_mAP", whose="student"}'
+_STUDENT = 'tandem_run_map{part="bbox_mAP", model="student"}'
 
 
 def build_sweep_dashboard() -> Dashboard:
-    """The dashboard of whoever searches."""
-    made = create_dashboard(
+    """Build the dashboard of a sweep that is chosen by a variable."""
+    dashboard = create_dashboard(
         "sweep",
-        description="One sweep while it searches; its report tells what came of it.",
+        description="One sweep while it searches; its report has the results.",
         time_from="now-6h",
     )
-    made.with_variable(id_variable("sweep", metric="tandem_sweep_trials"))
-    made.with_variable(mlflow_url_variable())
-    for add in (_trials, _runs):
-        add(made)
-    return made
+    dashboard.with_variable(id_variable("sweep", metric="tandem_sweep_trials"))
+    dashboard.with_variable(mlflow_url_variable())
+    for add in (_add_trials, _add_runs):
+        add(dashboard)
+    return dashboard
 
 
-def _trials(made: Dashboard) -> None:
-    made.with_row(Row("Trials"))
-    made.with_panel(
+def _add_trials(dashboard: Dashboard) -> None:
+    dashboard.with_row(Row("Trials"))
+    dashboard.with_panel(
         panels.stat_panel(
             "Trials",
-            "That were begun, however they ended.",
+            "All trials so far, in any state.",
             Query(f"sum({_trials_by_state()})", "trials"),
             unit=Unit.COUNT,
         ).height(panels.TALL)
     )
-    made.with_panel(
+    dashboard.with_panel(
         panels.stat_panel(
             "Best objective",
-            "Of a trial that goes on or has finished.",
+            "The best of running and finished trials.",
             Query(f"max(tandem_sweep_best{{{_SWEEP}}})", "best"),
             unit=Unit.NUMBER,
         )
         .decimals(4)
         .height(panels.TALL)
     )
-    made.with_panel(
+    dashboard.with_panel(
         panels.stacked_panel(
             "Trials by state",
-            "Live ones go on, the scheduler ended stopped ones; `tandem trials ID` lists all.",
+            "The scheduler ends the stopped ones early; `tandem trials ID` lists all.",
             Query(_trials_by_state(), "{{state}}"),
             unit=Unit.COUNT,
         ).span(panels.THIRD)
     )
-    made.with_panel(
+    dashboard.with_panel(
         panels.time_series_panel(
             "Best objective so far",
-            "Where it has been flat for long, more trials will hardly help.",
+            "If it has been flat for long, more trials hardly help.",
             Query(f"max(tandem_sweep_best{{{_SWEEP}}})", "best"),
             unit=Unit.NUMBER,
         ).span(panels.THIRD)
     )
 
 
-def _runs(made: Dashboard) -> None:
-    made.with_row(Row("Runs of its trials"))
-    made.with_panel(
+def _add_runs(dashboard: Dashboard) -> None:
+    dashboard.with_row(Row("Runs of the trials"))
+    dashboard.with_panel(
         build_run_table(
-            "Trials that train",
-            "A click opens the run; what a trial's values are says `tandem trials ID`.",
+            "Running trials",
+            "A click opens the run; `tandem trials ID` shows the values of each trial.",
             select=_of_trials,
         )
     )
-    made.with_panel(
+    dashboard.with_panel(
         panels.time_series_panel(
             "mAP by trial",
-            "Of the student, for the trials that train.",
+            "Of the students of running trials.",
             Query(_by_trial(_STUDENT), "{{name}}"),
             unit=Unit.SHARE,
         )
     )
-    made.with_panel(
+    dashboard.with_panel(
         panels.time_series_panel(
             "Loss by trial",
-            "The whole loss; trials with other weights are not compared by it.",
+            "The total loss; not comparable between trials with different loss weights.",
             Query(_by_trial('tandem_run_loss{term="loss"}'), "{{name}}"),
             unit=Unit.NUMBER,
         )
     )
-    made.with_panel(
+    dashboard.with_panel(
         panels.time_series_panel(
             "Images per second, all trials",
-            "What the sweep gets through: students in a pack share their teacher's looks.",
+            "Throughput of the sweep; packed students share the teacher's forward passes.",
             Query(f"sum({_by_run('tandem_run_images_per_second')})", "images/s"),
             unit=Unit.PER_SECOND,
         )
     )
-    made.with_panel(
+    dashboard.with_panel(
         panels.time_series_panel(
-            "Trials that train at once",
-            "Those in packs included; more than there are places for single runs are packed.",
+            "Concurrent trials",
+            "Number of trials that train at the same time, including those in packs.",
             Query(f"count({_by_run('tandem_run_attempts')})", "runs"),
             unit=Unit.COUNT,
         )
@@ -116,12 +116,12 @@ def _by_trial(series: str) -> str:
 
 
 def _by_run(series: str) -> str:
-    # Each service process tells the same of a run.
+    # Every service process exports the same values.
     return f"max by (run, name) ({_of_trials(series)})"
 
 
 def _of_trials(series: str) -> str:
-    # A trial's run is called after its sweep: NAME #3.
+    # The run of a trial is named after its sweep: NAME #3.
     run = f'label_replace({series}, "of", "$1", "name", "(.*) #[0-9]+")'
     sweep = f'label_replace(tandem_sweep_trials{{{_SWEEP}}}, "of", "$1", "name", "(.*)")'
     return f"{run} and on (of, project) {sweep}"

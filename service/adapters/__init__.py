@@ -1,1 +1,1 @@
-"""One file per outside system."""
+"""Implementations of the ports, one module per external system."""

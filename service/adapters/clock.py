@@ -1,26 +1,24 @@
-"""The time: the system's, and one that stands still until it is moved."""
+"""Clocks: the system's, and a manual one for tests and simulations."""
 
 from datetime import UTC, datetime, timedelta
 
 
 class SystemClock:
-    """The machine's clock."""
+    """Implements `ports.Clock` by the system's clock."""
 
     def now(self) -> datetime:
-        """Now, in UTC."""
         return datetime.now(UTC)
 
 
 class FixedClock:
-    """A clock for tests and simulations."""
+    """Implements `ports.Clock`; advances only when `advance` is called."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self._now = start
 
     def now(self) -> datetime:
-        """The time it was set to."""
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock by a number of seconds."""
         self._now += timedelta(seconds=seconds)

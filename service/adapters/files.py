@@ -1,4 +1,4 @@
-"""Folders of runs, datasets and teachers on a file system that service and workers share."""
+"""Folders of runs, datasets and teachers on a file system shared by service and workers."""
 
 import hashlib
 import os
@@ -28,23 +28,19 @@ class LocalFiles:
         self._roots = tuple(root.resolve() for root in roots)
 
     def run_dir(self, run_id: str) -> Path:
-        """A run's folder."""
         return self._runs_dir / run_id
 
     def sweep_dir(self, sweep_id: str) -> Path:
-        """A sweep's folder."""
         return self._sweeps_dir / sweep_id
 
     def write(self, path: Path, text: str, *, is_secret: bool = False) -> None:
-        """Write a whole file or none; a secret one is for its owner's eyes only."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(path.name + ".unfinished")
-        unfinished.touch(mode=0o600 if is_secret else 0o666)
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
+        temporary = path.with_name(path.name + ".unfinished")
+        temporary.touch(mode=0o600 if is_secret else 0o666)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
 
     def manifest(self, root: Path) -> DatasetManifest:
-        """The manifest in a dataset's folder."""
         path = root / MANIFEST
         try:
             return DatasetManifest.model_validate_json(path.read_bytes())
@@ -55,63 +51,56 @@ class LocalFiles:
             raise PathRefused("root", path, f"it is not a dataset manifest: {error}") from error
 
     def folder(self, path: Path, *, field: str) -> Path:
-        """A folder with every link followed; it must lie in an allowed root."""
-        resolved = self._resolved(path, field=field)
+        resolved = self._resolve(path, field=field)
         if not resolved.is_dir():
-            raise PathRefused(field, path, "there is no such folder")
+            raise PathRefused(field, path, "it is not a folder")
         return resolved
 
     def file(self, path: Path, *, field: str) -> Path:
-        """A file with every link followed; it must be readable and lie in an allowed root."""
-        resolved = self._resolved(path, field=field)
+        resolved = self._resolve(path, field=field)
         if not resolved.is_file() or not os.access(resolved, os.R_OK):
-            raise PathRefused(field, path, "there is no such file that can be read")
+            raise PathRefused(field, path, "it is not a readable file")
         return resolved
 
     def check_writable(self) -> None:
-        """Raises `OSError` if nothing can be written where the folders of runs are."""
         self._runs_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self._runs_dir, buffering=0) as probe:
             probe.write(b"x")
 
     def free_bytes(self) -> int:
-        """Room where the folders of runs are."""
         self._runs_dir.mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(self._runs_dir).free
 
     def size_bytes(self) -> int:
-        """Of the file system where the folders of runs are."""
         self._runs_dir.mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(self._runs_dir).total
 
     def has(self, path: Path) -> bool:
-        """Whether there is such a file."""
         return path.is_file()
 
     def sha256(self, path: Path) -> str | None:
-        """A file's digest."""
         try:
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             return None
 
-    def _resolved(self, path: Path, *, field: str) -> Path:
+    def _resolve(self, path: Path, *, field: str) -> Path:
         try:
             resolved = path.expanduser().resolve()
             exists = resolved.exists()
         except (ValueError, OSError, RuntimeError) as error:
-            raise PathRefused(field, path, f"it is no path: {error}") from error
+            raise PathRefused(field, path, f"it is not a valid path: {error}") from error
         if not any(resolved.is_relative_to(root) for root in self._roots):
             allowed = ", ".join(str(root) for root in self._roots)
-            why = f"it lies outside of {allowed}; add its folder to TANDEM_ALLOWED_ROOTS"
+            why = f"it is outside of {allowed}; add its folder to TANDEM_ALLOWED_ROOTS"
             raise PathRefused(field, path, why)
         if not exists:
-            raise PathRefused(field, path, "there is nothing")
+            raise PathRefused(field, path, "it does not exist")
         return resolved
 
     def spool_records(self, run_id: str, position: int) -> list[Record]:
-        """Records of a run's spool from `position` on; up to one that cannot be read."""
+        """Records of a run's spool from `position` on, up to the first invalid line."""
         path = self.run_dir(run_id) / RunFile.SPOOL
         if not path.exists():
             return []
@@ -122,12 +111,11 @@ class LocalFiles:
             try:
                 records.append(_RECORDS.validate_json(line))
             except ValidationError:
-                log.warning("spool.unreadable", run_id=run_id, position=position + len(records))
+                log.warning("spool.invalid_record", run_id=run_id, position=position + len(records))
                 break
         return records
 
     def text(self, path: Path, *, offset: int = 0, limit: int = -1) -> bytes:
-        """A file from `offset` on, up to `limit` bytes; nothing if there is none."""
         if not path.is_file():
             return b""
         with path.open("rb") as file:

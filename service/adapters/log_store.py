@@ -1,6 +1,6 @@
-"""Logs of attempts in pieces, in a folder of the service's own: they outlive nodes and heads.
+"""Logs of attempts in a folder of the service, so that they outlive nodes and Ray heads.
 
-A piece is a file that is named by the offset of its first byte, as an object store would keep it.
+A log is stored in chunks: files named by the offset of their first byte, as in an object store.
 """
 
 import fcntl
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_PIECE_BYTES = 1024 * 1024
+_MAX_CHUNK_BYTES = 1024 * 1024
 
 
 class LocalLogStore:
@@ -18,13 +18,13 @@ class LocalLogStore:
         self._root = root
 
     def append(self, run_id: str, attempt: int, *, offset: int, content: bytes) -> int:
-        """Keep what is new of `content`; returns the offset to go on from.
+        """Append the new part of `content`; returns the next expected offset.
 
-        What is there already stays as it is, and after a gap nothing is taken.
+        Stored bytes never change, and after a gap nothing is stored.
         """
         folder = self._folder(run_id, attempt)
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
+        with _lock(folder):
             end = self.size_bytes(run_id, attempt)
             new = content[end - offset :] if offset <= end else b""
             if new:
@@ -32,46 +32,44 @@ class LocalLogStore:
             return end + len(new)
 
     def size_bytes(self, run_id: str, attempt: int) -> int:
-        """How many bytes there are."""
-        pieces = self._pieces(run_id, attempt)
-        if not pieces:
+        chunks = self._list_chunks(run_id, attempt)
+        if not chunks:
             return 0
-        start, file = pieces[-1]
+        start, file = chunks[-1]
         return start + file.stat().st_size
 
     def read(self, run_id: str, attempt: int, *, offset: int, limit: int) -> bytes:
-        """Up to `limit` bytes from `offset` on."""
-        found = bytearray()
-        for start, file in self._pieces(run_id, attempt):
-            at = offset + len(found)
-            if len(found) < limit and start <= at < start + file.stat().st_size:
-                with file.open("rb") as piece:
-                    piece.seek(at - start)
-                    found += piece.read(limit - len(found))
-        return bytes(found)
+        content = bytearray()
+        for start, file in self._list_chunks(run_id, attempt):
+            at = offset + len(content)
+            if len(content) < limit and start <= at < start + file.stat().st_size:
+                with file.open("rb") as chunk_file:
+                    chunk_file.seek(at - start)
+                    content += chunk_file.read(limit - len(content))
+        return bytes(content)
 
     def _write(self, folder: Path, end: int, content: bytes) -> None:
-        pieces = _pieces_in(folder)
+        chunks = _chunks_in(folder)
         file = folder / f"{end:015d}.log"
-        if pieces and end - pieces[-1][0] < _PIECE_BYTES:
-            file = pieces[-1][1]
-        with file.open("ab") as piece:
-            piece.write(content)
+        if chunks and end - chunks[-1][0] < _MAX_CHUNK_BYTES:
+            file = chunks[-1][1]
+        with file.open("ab") as chunk_file:
+            chunk_file.write(content)
 
-    def _pieces(self, run_id: str, attempt: int) -> list[tuple[int, Path]]:
-        return _pieces_in(self._folder(run_id, attempt))
+    def _list_chunks(self, run_id: str, attempt: int) -> list[tuple[int, Path]]:
+        return _chunks_in(self._folder(run_id, attempt))
 
     def _folder(self, run_id: str, attempt: int) -> Path:
         return self._root / run_id / f"attempt-{attempt}"
 
 
-def _pieces_in(folder: Path) -> list[tuple[int, Path]]:
+def _chunks_in(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(file.stem), file) for file in folder.glob("*.log"))
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Several services may be handed pieces of the same log."""
+def _lock(folder: Path) -> Iterator[None]:
+    """Lock a log's folder: several service processes may receive parts of the same log."""
     with (folder / "lock").open("w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""MLflow's REST API, as little as the control plane needs: find runs, end and group them."""
+"""The part of MLflow's REST API that the control plane needs: find, finish and nest runs."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -21,63 +21,58 @@ class MlflowTracker:
         self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=False)
 
     def find(self, run_id: str, *, project: str) -> str | None:
-        """The MLflow run that carries our run's id."""
-        return self._find(Tag.RUN_ID, run_id, project=project)
+        return self._find_run(Tag.RUN_ID, run_id, project=project)
 
     def find_sweep(self, sweep_id: str, *, project: str) -> str | None:
-        """The MLflow run that carries our sweep's id."""
-        return self._find(Tag.SWEEP_ID, sweep_id, project=project)
+        return self._find_run(Tag.SWEEP_ID, sweep_id, project=project)
 
     def make_run(self, name: str, *, project: str, tags: Mapping[str, str], at: datetime) -> str:
-        """A new run of a project's experiment, which is made if it is not there."""
+        """Create a run in a project's experiment, and the experiment if it does not exist."""
         body = {
-            "experiment_id": self._experiment(project) or self._new_experiment(project),
+            "experiment_id": self._find_experiment(project) or self._create_experiment(project),
             "run_name": name,
             "start_time": _milliseconds(at),
             "tags": [{"key": key, "value": value} for key, value in tags.items()],
         }
-        made = self._ask("POST", "/runs/create", json=body)
-        if made is None:
-            raise TrackerUnreachable("MLflow lost the experiment while a run was made in it.")
-        return str(made["run"]["info"]["run_id"])
+        created = self._request("POST", "/runs/create", json=body)
+        if created is None:
+            raise TrackerUnreachable("MLflow lost the experiment while creating a run in it.")
+        return str(created["run"]["info"]["run_id"])
 
     def set_tag(self, mlflow_run_id: str, key: str, value: str) -> None:
-        """Give a run a tag."""
         body = {"run_id": mlflow_run_id, "key": key, "value": value}
-        self._change("/runs/set-tag", body)
+        self._update_run("/runs/set-tag", body)
 
     def log_metrics(self, mlflow_run_id: str, values: Mapping[str, float], *, at: datetime) -> None:
-        """Log values to a run, as of a moment."""
         metrics = [
             {"key": key, "value": value, "timestamp": _milliseconds(at), "step": 0}
             for key, value in values.items()
         ]
-        self._change("/runs/log-batch", {"run_id": mlflow_run_id, "metrics": metrics})
+        self._update_run("/runs/log-batch", {"run_id": mlflow_run_id, "metrics": metrics})
 
     def status(self, mlflow_run_id: str) -> TrackerStatus | None:
-        """The status of a run that MLflow knows and that was not deleted there."""
-        found = self._ask("GET", "/runs/get", params={"run_id": mlflow_run_id})
-        if found is None or found["run"]["info"].get("lifecycle_stage") == "deleted":
+        """The status of a run; `None` if it is unknown or deleted."""
+        response = self._request("GET", "/runs/get", params={"run_id": mlflow_run_id})
+        if response is None or response["run"]["info"].get("lifecycle_stage") == "deleted":
             return None
-        status: TrackerStatus = found["run"]["info"]["status"]
+        status: TrackerStatus = response["run"]["info"]["status"]
         return status
 
     def set_status(self, mlflow_run_id: str, status: TrackerStatus, *, at: datetime) -> None:
-        """Show a status, and the end with a status that is one."""
+        """Set a status, and the end time unless it is `RUNNING`."""
         body: dict[str, Any] = {"run_id": mlflow_run_id, "status": status}
         if status != "RUNNING":
             body["end_time"] = _milliseconds(at)
-        self._ask("POST", "/runs/update", json=body)
+        self._request("POST", "/runs/update", json=body)
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
 
-    def _find(self, tag: Tag, value: str, *, project: str) -> str | None:
-        experiment_id = self._experiment(project)
+    def _find_run(self, tag: Tag, value: str, *, project: str) -> str | None:
+        experiment_id = self._find_experiment(project)
         if experiment_id is None:
             return None
-        found = self._ask(
+        response = self._request(
             "POST",
             "/runs/search",
             json={
@@ -87,35 +82,39 @@ class MlflowTracker:
                 "order_by": ["attributes.start_time ASC"],
             },
         )
-        runs = (found or {}).get("runs", [])
+        runs = (response or {}).get("runs", [])
         return str(runs[0]["info"]["run_id"]) if runs else None
 
-    def _experiment(self, project: str) -> str | None:
+    def _find_experiment(self, project: str) -> str | None:
         name = experiment_name(project)
-        found = self._ask("GET", "/experiments/get-by-name", params={"experiment_name": name})
-        return None if found is None else str(found["experiment"]["experiment_id"])
+        response = self._request(
+            "GET", "/experiments/get-by-name", params={"experiment_name": name}
+        )
+        return None if response is None else str(response["experiment"]["experiment_id"])
 
-    def _new_experiment(self, project: str) -> str:
-        made = self._ask("POST", "/experiments/create", json={"name": experiment_name(project)})
-        if made is None:
-            raise TrackerUnreachable("MLflow does not make experiments.")
-        return str(made["experiment_id"])
+    def _create_experiment(self, project: str) -> str:
+        created = self._request(
+            "POST", "/experiments/create", json={"name": experiment_name(project)}
+        )
+        if created is None:
+            raise TrackerUnreachable("MLflow did not create an experiment.")
+        return str(created["experiment_id"])
 
-    def _change(self, path: str, body: dict[str, Any]) -> None:
-        if self._ask("POST", path, json=body) is None:
-            raise TrackerRefused(f"It does not know the run {body['run_id']}.")
+    def _update_run(self, path: str, body: dict[str, Any]) -> None:
+        if self._request("POST", path, json=body) is None:
+            raise TrackerRefused(f"MLflow has no run {body['run_id']}.")
 
-    def _ask(self, method: str, path: str, **arguments: Any) -> dict[str, Any] | None:
+    def _request(self, method: str, path: str, **arguments: Any) -> dict[str, Any] | None:
         try:
             response = self._client.request(method, _API + path, **arguments)
         except httpx.HTTPError as error:
             raise TrackerUnreachable(
-                f"MLflow does not answer: {type(error).__name__}: {error}"
+                f"MLflow does not respond: {type(error).__name__}: {error}"
             ) from error
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
         if response.status_code == httpx.codes.BAD_REQUEST:
-            # A run that was deleted in MLflow's own pages is answered so.
+            # MLflow answers requests for deleted runs with this status.
             raise TrackerRefused(response.text[:300])
         if not response.is_success:
             raise TrackerUnreachable(
@@ -126,7 +125,7 @@ class MlflowTracker:
         except ValueError:
             document = None
         if not isinstance(document, dict):
-            raise TrackerUnreachable(f"What answers at {response.url} is not MLflow.")
+            raise TrackerUnreachable(f"The server at {response.url} is not MLflow.")
         return document
 
 

@@ -1,4 +1,4 @@
-"""Metrics in Prometheus' form: what is counted here, and what the database knows at a scrape."""
+"""Prometheus metrics: counters of this process, and series that are queried at each scrape."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,17 +11,17 @@ from prometheus_client.registry import Collector
 from service.domain.metrics.counters import COUNTER_DESCRIPTIONS
 from service.domain.metrics.series import Series
 
-_SECONDS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
+_DURATION_BUCKETS_S = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 
 
 class PrometheusMetrics:
-    """Implements `Meter` and `Watch`; one for each service."""
+    """Metrics of one service process; implements `Counters`, `OnResponse` and `TurnContext`."""
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
         self._counters = {
-            name: Counter(f"tandem_{name}", what, registry=self.registry)
-            for name, what in COUNTER_DESCRIPTIONS.items()
+            name: Counter(f"tandem_{name}", description, registry=self.registry)
+            for name, description in COUNTER_DESCRIPTIONS.items()
         }
         self._requests = Counter(
             "tandem_http_requests",
@@ -33,25 +33,25 @@ class PrometheusMetrics:
             "tandem_http_request_seconds",
             "Seconds until a request was answered.",
             ["method", "endpoint"],
-            buckets=_SECONDS,
+            buckets=_DURATION_BUCKETS_S,
             registry=self.registry,
         )
         self._turn_s = Histogram(
             "tandem_loop_turn_seconds",
             "Seconds that a turn of a loop took.",
             ["loop"],
-            buckets=_SECONDS,
+            buckets=_DURATION_BUCKETS_S,
             registry=self.registry,
         )
         self._failures = Counter(
             "tandem_loop_failures",
-            "Turns of a loop that did not come to their end.",
+            "Failed turns of a loop.",
             ["loop"],
             registry=self.registry,
         )
         self._lag_s = Gauge(
             "tandem_loop_lag_seconds",
-            "Seconds since a loop's last turn that came to its end.",
+            "Seconds since the last completed turn of a loop.",
             ["loop"],
             registry=self.registry,
         )
@@ -61,49 +61,48 @@ class PrometheusMetrics:
         self._build.labels(version).set(1)
 
     def count(self, name: str, amount: float = 1.0) -> None:
-        """Add to a counter."""
         self._counters[name].inc(amount)
 
-    def observe_request(self, method: str, endpoint: str, status: int, took_s: float) -> None:
-        """A request was answered."""
+    def observe_request(self, method: str, endpoint: str, status: int, duration_s: float) -> None:
+        """Count a request and record its duration."""
         self._requests.labels(method, endpoint, str(status)).inc()
-        self._request_s.labels(method, endpoint).observe(took_s)
+        self._request_s.labels(method, endpoint).observe(duration_s)
 
     @contextmanager
     def observe_turn(self, loop: str) -> Iterator[None]:
-        """A turn of a loop."""
-        began_s = monotonic()
+        """Record the duration and the outcome of a turn of a loop."""
+        started_s = monotonic()
         try:
             yield
         except BaseException:
             self._failures.labels(loop).inc()
             raise
         finally:
-            self._turn_s.labels(loop).observe(monotonic() - began_s)
+            self._turn_s.labels(loop).observe(monotonic() - started_s)
         ended_s = monotonic()
         self._lag_s.labels(loop).set_function(lambda: monotonic() - ended_s)
 
     def register_series(self, series: Callable[[], list[Series]]) -> None:
-        """Have these asked for at every scrape."""
-        self.registry.register(_Asking(series))
+        """Register a function that returns series at every scrape."""
+        self.registry.register(_SeriesCollector(series))
 
     def render(self) -> bytes:
-        """Everything, as Prometheus reads it."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
-class _Asking(Collector):
+class _SeriesCollector(Collector):
     def __init__(self, series: Callable[[], list[Series]]) -> None:
         self._series = series
 
     def collect(self) -> Iterator[Metric]:
-        """The values of this moment."""
-        for one in self._series():
-            family = GaugeMetricFamily(f"tandem_{one.name}", one.description, labels=one.labels)
-            for labels, value in one.values:
+        """Query the series and convert them to Prometheus' types."""
+        for item in self._series():
+            family = GaugeMetricFamily(f"tandem_{item.name}", item.description, labels=item.labels)
+            for labels, value in item.values:
                 family.add_metric(labels, value)
             yield family
 
     def describe(self) -> list[Metric]:
-        """Nothing beforehand: the database is asked at a scrape, not at the start."""
+        """Return nothing, so that registering does not query the database."""
         return []

@@ -1,9 +1,9 @@
 """Ray's Jobs API over plain REST, with timeouts; this process needs no ray.
 
-What Ray 2.60 does and its documentation does not say: a second submit of an id is answered 500, so
-after every answer but 200 a look decides; after a head's restart a dead job is shown as RUNNING
-until somebody asks for its logs (ray#65037); what is used of each node is counted every 5 s,
-and not at all in the first seconds of a head.
+Undocumented behavior of Ray 2.60: a second submission with the same id returns 500, so after every
+failed submission the job is looked up; after a restart of the head a dead job is shown as RUNNING
+until its logs are requested (ray#65037); usage of nodes is updated every 5 s, and is missing in the
+first seconds of a head.
 """
 
 import shlex
@@ -33,69 +33,62 @@ class RayJobs:
     """Implements `ports.Cluster`."""
 
     def __init__(self, url: str, *, token_file: Path | None, token: str | None = None) -> None:
-        """`token` is Ray's own token; without it the file is read at each request, if there is
-        one."""
+        """`token` is Ray's own token; if it is `None`, an existing `token_file` is read at each
+        request."""
         self._token_file = token_file
         self._token = token
         self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=False)
 
-    def submit(self, order: JobRequest) -> None:
-        """Submit a job; one that is there already stays as it is."""
-        response = self._ask("POST", "/api/jobs/", json=_job_from_order(order))
-        if response.is_success or self.get_job(order.submission_id) is not None:
+    def submit(self, request: JobRequest) -> None:
+        response = self._request("POST", "/api/jobs/", json=_job_from_request(request))
+        if response.is_success or self.get_job(request.submission_id) is not None:
             return
-        raise JobRefused(order.submission_id, _last_line(response.text))
+        raise JobRefused(request.submission_id, _last_line(response.text))
 
     def get_job(self, submission_id: str) -> Job | None:
-        """The job's state and exit code; none if Ray does not know it."""
-        response = self._ask("GET", f"/api/jobs/{submission_id}")
+        response = self._request("GET", f"/api/jobs/{submission_id}")
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
-        return _job_from_facts(_json(response))
+        return _parse_job(_parse_dict(response))
 
     def jobs(self) -> dict[str, Job]:
-        """Every job that was submitted to Ray's memory and is still in it."""
-        found = _list(self._ask("GET", "/api/jobs/"))
+        documents = _parse_list(self._request("GET", "/api/jobs/"))
         return {
-            str(facts["submission_id"]): _job_from_facts(facts)
-            for facts in found
-            if facts.get("submission_id")
+            str(document["submission_id"]): _parse_job(document)
+            for document in documents
+            if document.get("submission_id")
         }
 
     def stop(self, submission_id: str) -> None:
-        """SIGTERM, and SIGKILL after the job's own wait."""
-        self._ask("POST", f"/api/jobs/{submission_id}/stop")
+        self._request("POST", f"/api/jobs/{submission_id}/stop")
 
     def logs(self, submission_id: str) -> str:
-        """Everything the job has printed."""
-        response = self._ask("GET", f"/api/jobs/{submission_id}/logs")
+        response = self._request("GET", f"/api/jobs/{submission_id}/logs")
         if response.status_code == httpx.codes.NOT_FOUND:
             return ""
-        return str(_json(response).get("logs") or "")
+        return str(_parse_dict(response).get("logs") or "")
 
     def nodes(self) -> tuple[Node, ...]:
-        """CPUs and GPUs of every node, whole and free."""
-        response = self._ask("GET", "/api/cluster_status", params={"format": "0"})
-        status = (_json(response).get("data") or {}).get("clusterStatus") or {}
+        response = self._request("GET", "/api/cluster_status", params={"format": "0"})
+        status = (_parse_dict(response).get("data") or {}).get("clusterStatus") or {}
         usage_by_node = (status.get("loadMetricsReport") or {}).get("usageByNode") or {}
         if not usage_by_node:
-            raise ClusterUnreachable("Ray has just started and has not counted its nodes yet.")
+            raise ClusterUnreachable("Ray has just started and does not list its nodes yet.")
         return tuple(_node_from_usage(usage, id_=id_) for id_, usage in usage_by_node.items())
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
 
-    def _ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+    def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
             response = self._client.request(method, path, headers=self._headers(), **arguments)
         except httpx.HTTPError as error:
             raise ClusterUnreachable(
-                f"Ray does not answer: {type(error).__name__}: {error}"
+                f"Ray does not respond: {type(error).__name__}: {error}"
             ) from error
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise ClusterUnreachable(
-                "Ray refuses our token; set TANDEM_RAY_TOKEN_FILE to the cluster's own."
+                "Ray rejects the token; set TANDEM_RAY_TOKEN_FILE to the cluster's token file."
             )
         return response
 
@@ -104,45 +97,45 @@ class RayJobs:
 
 
 def ray_headers(*, token_file: Path | None, token: str | None) -> dict[str, str]:
-    """What a request shows to Ray: the token, or that in the file; neither: nothing."""
+    """The Authorization header with `token`, else with the token in the file, if it exists."""
     if token is None and token_file is not None and token_file.exists():
         token = token_file.read_text(encoding="ascii").strip()
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _job_from_order(order: JobRequest) -> dict[str, Any]:
-    where = _selector(order)
+def _job_from_request(request: JobRequest) -> dict[str, Any]:
+    selector = _selector(request)
     return {
-        **({"entrypoint_label_selector": where} if where else {}),
-        "submission_id": order.submission_id,
-        "entrypoint": shlex.join(order.command),
-        "entrypoint_num_cpus": order.num_cpus,
-        "entrypoint_num_gpus": order.num_gpus,
-        "metadata": order.metadata,
+        **({"entrypoint_label_selector": selector} if selector else {}),
+        "submission_id": request.submission_id,
+        "entrypoint": shlex.join(request.command),
+        "entrypoint_num_cpus": request.num_cpus,
+        "entrypoint_num_gpus": request.num_gpus,
+        "metadata": request.metadata,
         "runtime_env": {
             "env_vars": {
                 "RAY_JOB_STOP_SIGNAL": "SIGTERM",
                 "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_WAIT_S),
-                **order.environment,
+                **request.environment,
             }
         },
     }
 
 
-def _job_from_facts(facts: dict[str, Any]) -> Job:
+def _parse_job(document: dict[str, Any]) -> Job:
     return Job(
-        state=_STATES.get(facts.get("status", ""), "running"),
-        exit_code=facts.get("driver_exit_code"),
-        message=_last_line(facts.get("message") or ""),
-        node_id=facts.get("driver_node_id"),
+        state=_STATES.get(document.get("status", ""), "running"),
+        exit_code=document.get("driver_exit_code"),
+        message=_last_line(document.get("message") or ""),
+        node_id=document.get("driver_node_id"),
     )
 
 
-def _selector(order: JobRequest) -> dict[str, str]:
-    if order.node_id is not None:
-        return {_NODE_ID: order.node_id}
-    if order.avoid:
-        return {_NODE_ID: f"!in({','.join(sorted(order.avoid))})"}
+def _selector(request: JobRequest) -> dict[str, str]:
+    if request.node_id is not None:
+        return {_NODE_ID: request.node_id}
+    if request.avoid:
+        return {_NODE_ID: f"!in({','.join(sorted(request.avoid))})"}
     return {}
 
 
@@ -160,26 +153,26 @@ def _node_from_usage(usage: dict[str, list[float]], *, id_: str) -> Node:
 
 
 def _gpu_kind(usage: dict[str, list[float]]) -> str:
-    """Ray shows it as a resource of the node, by the name of its first GPU."""
+    """The model of a node's first GPU, which Ray lists as a resource; empty without one."""
     kinds = (name.removeprefix(_GPU_KIND) for name in usage if name.startswith(_GPU_KIND))
     return next(kinds, "")
 
 
-def _list(response: httpx.Response) -> list[dict[str, Any]]:
-    document = _document(response)
+def _parse_list(response: httpx.Response) -> list[dict[str, Any]]:
+    document = _parse_body(response)
     if not isinstance(document, list):
         raise ClusterUnreachable(f"What answers at {response.url} is not Ray.")
     return document
 
 
-def _json(response: httpx.Response) -> dict[str, Any]:
-    document = _document(response)
+def _parse_dict(response: httpx.Response) -> dict[str, Any]:
+    document = _parse_body(response)
     if not isinstance(document, dict):
         raise ClusterUnreachable(f"What answers at {response.url} is not Ray.")
     return document
 
 
-def _document(response: httpx.Response) -> Any:
+def _parse_body(response: httpx.Response) -> Any:
     if not response.is_success:
         raise ClusterUnreachable(f"Ray answered {response.status_code}: {_first_line(response)}")
     try:

@@ -1,38 +1,41 @@
-"""The key that workers' seals are made with: a file of the service's own."""
+"""The file with the key that signs workers' tokens."""
 
 import secrets
 from contextlib import suppress
 from pathlib import Path
 
-_BYTES = 32
+_KEY_BYTES = 32
 
 
 class InvalidKeyFile(Exception):
-    """The file is there, but holds no key."""
+    """The file exists, but contains no valid key."""
 
 
 def load_or_create_key(file: Path) -> bytes:
-    """The key in a file; made there if there is none, readable by its owner only."""
+    """Read the key from a file; a missing file is created, readable only by its owner.
+
+    Raises `InvalidKeyFile` if the file contains no key.
+    """
     if not file.exists():
-        _make(file)
+        _create_key(file)
     try:
         key = bytes.fromhex(file.read_text(encoding="ascii").strip())
     except ValueError:
         key = b""
-    if len(key) < _BYTES:
+    if len(key) < _KEY_BYTES:
         raise InvalidKeyFile(
-            f"{file} holds no key of {_BYTES} bytes in hexadecimal digits. Remove it, and a new "
-            "one is made; workers that run then go on, and their records are taken at their end."
+            f"{file} contains no key of {_KEY_BYTES} bytes in hexadecimal digits. Remove it to "
+            "have a new one created; records of running workers are then imported when they end."
         )
     return key
 
 
-def _make(file: Path) -> None:
-    """Write a key that is whole as soon as it is there, whoever else makes one at the same time."""
+def _create_key(file: Path) -> None:
+    """Create a key file atomically; if several processes do so at once, one key wins."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    own = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
-    own.touch(mode=0o600)
-    own.write_text(secrets.token_hex(_BYTES), encoding="ascii")
+    temporary = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
+    temporary.touch(mode=0o600)
+    temporary.write_text(secrets.token_hex(_KEY_BYTES), encoding="ascii")
     with suppress(FileExistsError):
-        file.hardlink_to(own)
-    own.unlink()
+        file.hardlink_to(temporary)
+    temporary.unlink()

@@ -1,4 +1,4 @@
-"""A cluster and a tracker that play along: for tests, and for work on the service without Ray."""
+"""In-memory cluster and tracker, for tests and for developing the service without Ray."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,7 @@ from service.domain.ports import Job, JobRequest, JobState, Node, TrackerStatus
 
 @dataclass
 class SimulatedCluster:
-    """Implements `ports.Cluster`: jobs wait until somebody says what becomes of them."""
+    """Implements `ports.Cluster`: jobs stay pending until `set_job_state` changes them."""
 
     cluster_nodes: tuple[Node, ...] = (Node(2.0, 0.0, 2.0, 0.0),)
     is_reachable: bool = True
@@ -23,56 +23,50 @@ class SimulatedCluster:
     logs_by_job: dict[str, str] = field(default_factory=dict)
     requested_logs: list[str] = field(default_factory=list)
 
-    def submit(self, order: JobRequest) -> None:
-        """Take a job, once."""
-        self._answer()
-        if order.submission_id not in self.jobs_by_id:
-            self.job_requests[order.submission_id] = order
-            self.jobs_by_id[order.submission_id] = Job("pending")
+    def submit(self, request: JobRequest) -> None:
+        self._check_reachable()
+        if request.submission_id not in self.jobs_by_id:
+            self.job_requests[request.submission_id] = request
+            self.jobs_by_id[request.submission_id] = Job("pending")
 
     def get_job(self, submission_id: str) -> Job | None:
-        """What was last said of the job."""
-        self._answer()
+        self._check_reachable()
         job = self.jobs_by_id.get(submission_id)
         return job and replace(job, node_id=self.node_ids_by_job.get(submission_id))
 
     def jobs(self) -> dict[str, Job]:
-        """All that it has not forgotten."""
-        self._answer()
+        self._check_reachable()
         return dict(self.jobs_by_id)
 
     def stop(self, submission_id: str) -> None:
-        """Note that the job was asked to end, and end it if it listens."""
-        self._answer()
+        """Record the stop, and stop the job unless the cluster `ignores_stops`."""
+        self._check_reachable()
         self.stopped.append(submission_id)
         job = self.jobs_by_id.get(submission_id)
         if job is not None and not job.is_over and not self.ignores_stops:
             self.jobs_by_id[submission_id] = Job("stopped")
 
     def logs(self, submission_id: str) -> str:
-        """What the job printed."""
-        self._answer()
+        self._check_reachable()
         self.requested_logs.append(submission_id)
         return self.logs_by_job.get(submission_id, "")
 
     def nodes(self) -> tuple[Node, ...]:
-        """The machines."""
-        self._answer()
+        self._check_reachable()
         return self.cluster_nodes
 
     def set_job_state(
         self, submission_id: str, state: JobState, *, exit_code: int | None = None
     ) -> None:
-        """Say what becomes of a job."""
         self.jobs_by_id[submission_id] = Job(state, exit_code=exit_code)
 
     def forget_jobs(self) -> None:
-        """A head that was restarted without its memory."""
+        """Drop all jobs, as a head that was restarted without its state does."""
         self.jobs_by_id.clear()
 
-    def _answer(self) -> None:
+    def _check_reachable(self) -> None:
         if not self.is_reachable:
-            raise ClusterUnreachable("The simulated cluster is switched off.")
+            raise ClusterUnreachable("The simulated cluster is unreachable.")
 
 
 @dataclass
@@ -89,13 +83,11 @@ class SimulatedTracker:
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def find(self, run_id: str, *, project: str) -> str | None:  # noqa: ARG002
-        """The tracked run of a run."""
-        self._answer()
+        self._check_reachable()
         return self.runs.get(run_id)
 
     def find_sweep(self, sweep_id: str, *, project: str) -> str | None:  # noqa: ARG002
-        """The tracked run of a sweep."""
-        self._answer()
+        self._check_reachable()
         return self.sweeps.get(sweep_id)
 
     def make_run(
@@ -106,17 +98,16 @@ class SimulatedTracker:
         tags: Mapping[str, str],
         at: datetime,  # noqa: ARG002
     ) -> str:
-        """A new run, found again by its sweep."""
-        self._answer()
-        made = f"m-{len(self.sweeps)}"
-        self.sweeps[tags[Tag.SWEEP_ID]] = made
-        self.tags[made] = dict(tags)
-        self.statuses[made] = "RUNNING"
-        return made
+        """Create a run that `find_sweep` finds by its tag."""
+        self._check_reachable()
+        mlflow_run_id = f"m-{len(self.sweeps)}"
+        self.sweeps[tags[Tag.SWEEP_ID]] = mlflow_run_id
+        self.tags[mlflow_run_id] = dict(tags)
+        self.statuses[mlflow_run_id] = "RUNNING"
+        return mlflow_run_id
 
     def set_tag(self, mlflow_run_id: str, key: str, value: str) -> None:
-        """Remember a tag."""
-        self._take(mlflow_run_id)
+        self._check_run(mlflow_run_id)
         self.tags.setdefault(mlflow_run_id, {})[key] = value
 
     def log_metrics(
@@ -126,26 +117,24 @@ class SimulatedTracker:
         *,
         at: datetime,  # noqa: ARG002
     ) -> None:
-        """Remember the last values."""
-        self._take(mlflow_run_id)
+        """Store the last value of each metric."""
+        self._check_run(mlflow_run_id)
         self.metrics.setdefault(mlflow_run_id, {}).update(values)
 
     def status(self, mlflow_run_id: str) -> TrackerStatus | None:
-        """What was last shown."""
-        self._answer()
+        self._check_reachable()
         return None if mlflow_run_id in self.deleted else self.statuses.get(mlflow_run_id)
 
     def set_status(self, mlflow_run_id: str, status: TrackerStatus, *, at: datetime) -> None:
-        """Remember a status."""
-        self._take(mlflow_run_id)
+        self._check_run(mlflow_run_id)
         self.statuses[mlflow_run_id] = status
         self.ended_at[mlflow_run_id] = at
 
-    def _take(self, mlflow_run_id: str) -> None:
-        self._answer()
+    def _check_run(self, mlflow_run_id: str) -> None:
+        self._check_reachable()
         if mlflow_run_id in self.deleted:
             raise TrackerRefused("The run must be in the 'active' state.")
 
-    def _answer(self) -> None:
+    def _check_reachable(self) -> None:
         if not self.is_reachable:
-            raise TrackerUnreachable("The simulated tracker is switched off.")
+            raise TrackerUnreachable("The simulated tracker is unreachable.")

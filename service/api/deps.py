@@ -1,4 +1,4 @@
-"""What endpoints are given."""
+"""Dependencies that FastAPI injects into endpoints."""
 
 from typing import Annotated, cast
 
@@ -9,11 +9,11 @@ from service.domain.access import Caller
 from service.usecases.context import Context
 
 
-def _world(request: Request) -> Context:
+def _get_context(request: Request) -> Context:
     return cast("Context", request.app.state.ctx)
 
 
-ContextDep = Annotated[Context, Depends(_world)]
+ContextDep = Annotated[Context, Depends(_get_context)]
 CallerDep = Annotated[Caller, Depends(get_caller)]
 OptionalCallerDep = Annotated[Caller | None, Depends(get_optional_caller)]
 DriverDep = Annotated[int | None, Depends(get_driver_number)]

@@ -1,27 +1,27 @@
-"""The API's description says of every endpoint which problems it may answer."""
+"""Adds the problem documents that each endpoint may answer with to the OpenAPI schema."""
 
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 
-from service.api.permissions import ENDPOINT_ACCESS
+from service.api.permissions import ENDPOINT_ACCESS, Access
 from service.api.schemas.base import FieldProblem, ProblemView
 
 _REF = "#/components/schemas/{model}"
-_OF_ALL = (400, 413, 421, 429, 503)
-_OF_TOKENS = (401, 403)
-_WITH_INPUT = (404, 422)
-_OF_CHANGES = (409, 502)
+_COMMON_STATUSES = (400, 413, 421, 429, 503)
+_AUTH_STATUSES = (401, 403)
+_INPUT_STATUSES = (404, 422)
+_WRITE_STATUSES = (409, 502)
 
 
 def describe_problems(app: FastAPI) -> None:
-    """Have `app.openapi()` tell them; FastAPI's own form of errors is none of ours."""
-    plain = app.openapi
+    """Wrap `app.openapi()`; FastAPI's own error schemas are removed, because they are not used."""
+    generate_schema = app.openapi
 
-    def described() -> dict[str, Any]:
+    def generate_with_problems() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = plain()
+            document = generate_schema()
             schemas = document["components"]["schemas"]
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
@@ -31,25 +31,25 @@ def describe_problems(app: FastAPI) -> None:
                 schemas[model.__name__] = schema
             for path, methods in document["paths"].items():
                 for method, operation in methods.items():
-                    _add(operation, method.upper(), path)
-            _tell_of_tokens(document)
+                    _add_problems(operation, method.upper(), path)
+            _add_security_scheme(document)
         assert app.openapi_schema is not None
         return app.openapi_schema
 
-    app.openapi = described  # type: ignore[method-assign]
+    app.openapi = generate_with_problems  # type: ignore[method-assign]
 
 
-def _add(operation: dict[str, Any], method: str, path: str) -> None:
-    statuses = {*_OF_ALL}
-    if ENDPOINT_ACCESS[method, path] != "anybody":
-        statuses |= {*_OF_TOKENS}
+def _add_problems(operation: dict[str, Any], method: str, path: str) -> None:
+    statuses = {*_COMMON_STATUSES}
+    if ENDPOINT_ACCESS[method, path] is not Access.PUBLIC:
+        statuses |= {*_AUTH_STATUSES}
     if operation.get("parameters") or "requestBody" in operation:
-        statuses |= {*_WITH_INPUT}
+        statuses |= {*_INPUT_STATUSES}
     if method != "GET":
-        statuses |= {*_OF_CHANGES}
+        statuses |= {*_WRITE_STATUSES}
     for status in sorted(statuses):
         if status == HTTPStatus.SERVICE_UNAVAILABLE and path == "/readyz":
-            continue  # that is an answer, not a problem
+            continue  # a health report, not a problem document
         operation["responses"][str(status)] = {
             "description": HTTPStatus(status).phrase,
             "content": {
@@ -59,7 +59,7 @@ def _add(operation: dict[str, Any], method: str, path: str) -> None:
     operation["responses"] = dict(sorted(operation["responses"].items()))
 
 
-def _tell_of_tokens(document: dict[str, Any]) -> None:
+def _add_security_scheme(document: dict[str, Any]) -> None:
     schemes = document["components"].setdefault("securitySchemes", {})
     schemes["token"] = {"type": "http", "scheme": "bearer"}
     document["security"] = [{}, {"token": []}]

@@ -1,12 +1,12 @@
-"""From what we have to what the API shows."""
+"""Converts domain objects into the response models of the API."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from configs.conclusions import conclude
 from configs.protocol.failure import advice
 from configs.protocol.names import Metric
 from configs.protocol.report import MAP_PARTS, Comparison
-from configs.protocol.sweep_log import TrialEvaluation, TrialJudged
+from configs.protocol.sweep_log import TrialEvaluation, TrialJudged, best_value
 from configs.spec.sweep import Objective
 from service.api.schemas.access import AuditView, ProjectView, TokenView
 from service.api.schemas.registry import DatasetView, TeacherView
@@ -15,6 +15,7 @@ from service.api.schemas.runs import (
     ComparisonView,
     EventView,
     FindingView,
+    LevelLossShareView,
     LossSharesView,
     MetricView,
     NoiseView,
@@ -23,7 +24,6 @@ from service.api.schemas.runs import (
     RepeatedPairView,
     RepeatView,
     RunView,
-    TermShareView,
 )
 from service.api.schemas.sweeps import (
     BestView,
@@ -35,7 +35,7 @@ from service.api.schemas.sweeps import (
 )
 from service.domain.access import AuditEntry, Token
 from service.domain.baselines import PlannedBaseline
-from service.domain.loss_budget import LossShares
+from service.domain.loss_shares import LossShares
 from service.domain.planning.plan import Plan
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.runs import Attempt, Event, MetricPoint, Run
@@ -49,7 +49,7 @@ from service.usecases.sweeps.trials import TrialState
 
 
 def to_run_view(run: Run, *, mlflow_url: str, comparison: Comparison | None = None) -> RunView:
-    """A run as the API shows it."""
+    """The view of a run, with links into MLflow below `mlflow_url`."""
     return RunView(
         id=run.id,
         name=run.name,
@@ -90,28 +90,28 @@ def to_run_view(run: Run, *, mlflow_url: str, comparison: Comparison | None = No
     )
 
 
-def to_comparison_view(found: Comparison) -> ComparisonView | None:
-    """A comparison as the API shows it: what decides; none if mAP is not among its parts."""
-    decides = found.parts.get(MAP_PARTS[0])
-    if decides is None:
+def to_comparison_view(comparison: Comparison) -> ComparisonView | None:
+    """The difference in mAP, which decides the verdict. None if mAP was not compared."""
+    map_difference = comparison.parts.get(MAP_PARTS[0])
+    if map_difference is None:
         return None
     return ComparisonView(
-        verdict=found.verdict,
-        seed_spread=found.seed_spread,
-        conclusion=conclude(found),
-        difference=decides.difference,
-        low=decides.low,
-        high=decides.high,
-        teacher_map=found.teacher_map,
-        gap_closed=found.gap_closed,
-        basis=found.basis,
-        images=found.images,
-        gains=list(found.gains),
+        verdict=comparison.verdict,
+        seed_spread=comparison.seed_spread,
+        conclusion=conclude(comparison),
+        difference=map_difference.difference,
+        low=map_difference.low,
+        high=map_difference.high,
+        teacher_map=comparison.teacher_map,
+        gap_closed=comparison.gap_closed,
+        basis=comparison.basis,
+        images=comparison.images,
+        gains=list(comparison.gains),
     )
 
 
 def to_repeat_view(run_id: str, pairs: Sequence[SeedPair]) -> RepeatView:
-    """The pairs of a repeated run as the API shows them."""
+    """The pairs of runs and baselines of a repeated run, by seed."""
     return RepeatView(
         run_id=run_id,
         pairs=[
@@ -129,35 +129,35 @@ def to_repeat_view(run_id: str, pairs: Sequence[SeedPair]) -> RepeatView:
 
 
 def to_noise_view(noise: SeedNoise) -> NoiseView:
-    """What is known about seeds as the API shows it."""
+    """The noise floor of a run, and the runs that it was computed from."""
     return NoiseView(noise=noise.floor, runs=list(noise.run_ids))
 
 
 def to_attempt_view(attempt: Attempt) -> AttemptView:
-    """An attempt as the API shows it."""
+    """The view of an attempt; both have the same field names."""
     return AttemptView(**{name: getattr(attempt, name) for name in AttemptView.model_fields})
 
 
 def to_event_view(event: Event) -> EventView:
-    """An event as the API shows it."""
+    """The view of an event; both have the same field names."""
     return EventView(**{name: getattr(event, name) for name in EventView.model_fields})
 
 
 def to_metric_view(point: MetricPoint) -> MetricView:
-    """A metric value as the API shows it."""
+    """One value of one metric, without its run."""
     return MetricView(key=point.key, step=point.step, value=point.value, at=point.at)
 
 
-def to_loss_shares_view(budget: LossShares) -> LossSharesView:
-    """A loss budget as the API shows it."""
-    parts = [TermShareView(**vars(part)) for part in budget.parts]
+def to_loss_shares_view(shares: LossShares) -> LossSharesView:
+    """The share of each loss term, overall and by feature level."""
+    parts = [LevelLossShareView(**vars(part)) for part in shares.parts]
     return LossSharesView(
-        samples=budget.samples, step=budget.step, parts=parts, verdict=budget.verdict
+        samples=shares.samples, step=shares.step, parts=parts, verdict=shares.verdict
     )
 
 
 def to_plan_view(plan: Plan) -> PlanView:
-    """A plan as the API shows it."""
+    """The result of a run's dry run."""
     findings = [
         FindingView(severity=f.severity, field=f.field, code=f.code, message=f.message)
         for f in plan.findings
@@ -166,12 +166,12 @@ def to_plan_view(plan: Plan) -> PlanView:
         spec=plan.spec,
         findings=findings,
         waiting_for=plan.waiting_for,
-        baseline=None if plan.baseline is None else _view_of_baseline(plan.baseline),
+        baseline=None if plan.baseline is None else _to_planned_baseline_view(plan.baseline),
         noise=plan.noise,
     )
 
 
-def _view_of_baseline(planned: PlannedBaseline) -> PlannedBaselineView:
+def _to_planned_baseline_view(planned: PlannedBaseline) -> PlannedBaselineView:
     run = planned.run
     if run is None:
         return PlannedBaselineView(run_id=None, state=None, best_map=None)
@@ -179,7 +179,7 @@ def _view_of_baseline(planned: PlannedBaseline) -> PlannedBaselineView:
 
 
 def to_dataset_view(dataset: RegisteredDataset) -> DatasetView:
-    """A dataset as the API shows it."""
+    """The view of a registered dataset."""
     return DatasetView(
         name=dataset.name,
         root=str(dataset.root),
@@ -189,46 +189,46 @@ def to_dataset_view(dataset: RegisteredDataset) -> DatasetView:
 
 
 def to_teacher_view(teacher: RegisteredTeacher) -> TeacherView:
-    """A teacher as the API shows it."""
+    """The view of a registered teacher."""
     return TeacherView(**{**vars(teacher), "checkpoint": str(teacher.checkpoint)})
 
 
 def to_project_view(project: Project) -> ProjectView:
-    """A project as the API shows it."""
+    """The limits and the weight of a project."""
     return ProjectView(**vars(project))
 
 
 def to_token_view(token: Token) -> TokenView:
-    """A token as the API shows it: without its digest."""
+    """The view of a token, without its digest."""
     return TokenView(**{name: getattr(token, name) for name in TokenView.model_fields})
 
 
 def to_audit_view(entry: AuditEntry) -> AuditView:
-    """A line of the audit as the API shows it."""
+    """The view of an audit entry; both have the same field names."""
     return AuditView(**{name: getattr(entry, name) for name in AuditView.model_fields})
 
 
 def to_sweep_view(status: SweepStatus, *, mlflow_url: str) -> SweepView:
-    """A sweep as the API shows it."""
+    """The view of a sweep, with a link into MLflow below `mlflow_url`."""
     sweep = status.sweep
-    known = {name: getattr(sweep, name) for name in SweepView.model_fields if hasattr(sweep, name)}
-    shown = {
+    stored = {name: getattr(sweep, name) for name in SweepView.model_fields if hasattr(sweep, name)}
+    derived = {
         "spec": status.spec,
         "warnings": list(status.warnings),
         "trials": status.trials,
         "by_result": status.by_result,
-        "best": _best(status),
+        "best": _to_best_view(status),
         "waiting_for": status.waiting_for,
         "estimate": None if status.estimate is None else EstimateView(**vars(status.estimate)),
         "mlflow_url": None
         if sweep.mlflow_run_id is None
         else f"{mlflow_url}/#/runs/{sweep.mlflow_run_id}",
     }
-    return SweepView(**{**known, **shown})
+    return SweepView(**{**stored, **derived})
 
 
 def to_sweep_plan_view(plan: SweepPlan) -> SweepPlanView:
-    """A plan as the API shows it."""
+    """The result of a sweep's dry run."""
     return SweepPlanView(
         spec=plan.spec,
         findings=[FindingView(**vars(finding)) for finding in plan.findings],
@@ -239,22 +239,23 @@ def to_sweep_plan_view(plan: SweepPlan) -> SweepPlanView:
 
 
 def to_trial_view(state: TrialState, sweep: Sweep) -> TrialView:
-    """A trial as the API shows it."""
-    trial, told = state.trial, state.standing.evaluations
-    ended = trial.ended
-    epochs = [one.epoch for one in told] + [one.epoch for one in trial.judgments]
+    """The progress or the result of a trial, with its runs."""
+    trial, ended = state.trial, state.trial.ended
+    epochs = [evaluation.epoch for evaluation in _iter_evaluations(state)]
     return TrialView(
         number=trial.number,
         values=trial.values,
         state=ended.result if ended is not None else state.standing.result or "running",
-        runs=[_view_of_run(run) for run in state.runs],
+        runs=[_to_trial_run_view(run) for run in state.runs],
         epoch=ended.epoch if ended is not None else max(epochs, default=0),
-        objectives=ended.values if ended is not None else _so_far(state, sweep.spec.objectives),
+        objectives=ended.values
+        if ended is not None
+        else _best_objectives(state, sweep.spec.objectives),
         message=state.message,
     )
 
 
-def _best(status: SweepStatus) -> BestView | None:
+def _to_best_view(status: SweepStatus) -> BestView | None:
     best, objective = status.best, status.sweep.spec.objectives[0]
     value = None if best is None else best.best_value(objective)
     if best is None or value is None:
@@ -262,20 +263,19 @@ def _best(status: SweepStatus) -> BestView | None:
     return BestView(trial=best.number, values=best.values, objective=value)
 
 
-def _so_far(state: TrialState, objectives: tuple[Objective, ...]) -> dict[str, float]:
-    told: tuple[TrialEvaluation | TrialJudged, ...] = (
-        *state.trial.judgments,
-        *state.standing.evaluations,
-    )
-    found: dict[str, float] = {}
-    for objective in objectives:
-        values = [one.values[objective.metric] for one in told if objective.metric in one.values]
-        if values:
-            found[objective.metric] = max(values) if objective.goal == "max" else min(values)
-    return found
+def _best_objectives(state: TrialState, objectives: tuple[Objective, ...]) -> dict[str, float]:
+    evaluations = [evaluation.values for evaluation in _iter_evaluations(state)]
+    best = {objective.metric: best_value(objective, evaluations) for objective in objectives}
+    return {metric: value for metric, value in best.items() if value is not None}
 
 
-def _view_of_run(run: Run) -> TrialRunView:
+def _iter_evaluations(state: TrialState) -> Iterator[TrialEvaluation | TrialJudged]:
+    """Evaluations in the sweep's log, and those that the driver has not logged yet."""
+    yield from state.trial.judgments
+    yield from state.standing.evaluations
+
+
+def _to_trial_run_view(run: Run) -> TrialRunView:
     progress = run.progress
     return TrialRunView(
         id=run.id,

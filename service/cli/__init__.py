@@ -1,4 +1,4 @@
-"""`tandem`: everything a person can ask, from a terminal."""
+"""The command line interface, `tandem`."""
 
 import sys
 
@@ -11,7 +11,7 @@ from service.cli import (
     doctor,
     fsck,
     jobs,
-    loss_budget,
+    loss_shares,
     presets,
     repeat,
     reports,
@@ -45,25 +45,25 @@ doctor.register(app)
 backup.register(app)
 fsck.register(app)
 commands.register(app)
-loss_budget.register(app)
+loss_shares.register(app)
 reports.register(app)
 jobs.register(app)
 
 
 def main() -> None:
-    """Runs `tandem`; what a person can act on is shown without a traceback."""
+    """Run `tandem`; errors that a user can act on are shown without a traceback."""
     try:
         app()
     except Exception as error:
-        refusal = explain_error(error)
-        if refusal is None:
+        message = explain_error(error)
+        if message is None:
             raise
-        sys.exit(_show(refusal))
+        sys.exit(_print_error(message))
 
 
-def _show(refusal: ErrorMessage) -> int:
+def _print_error(message: ErrorMessage) -> int:
     from service.cli.console import error_output
     from service.cli.errors import render_error
 
-    error_output().print(render_error(refusal), soft_wrap=True)
+    error_output().print(render_error(message), soft_wrap=True)
     return 1

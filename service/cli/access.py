@@ -1,4 +1,4 @@
-"""`tandem token`, `projects`, `project` and `audit`: who may do what, and who did what."""
+"""`tandem tokens`, `projects` and `audit`: access, shares of the cluster, audited requests."""
 
 import re
 from typing import TYPE_CHECKING, Annotated
@@ -16,54 +16,57 @@ if TYPE_CHECKING:
 
     from service.usecases.context import Context
 
-tokens = typer.Typer(name="token", help="Give access and take it back.", no_args_is_help=True)
+tokens = typer.Typer(help="Create, list and revoke access tokens.", no_args_is_help=True)
+projects = typer.Typer(help="Show and set limits and weights of projects.", no_args_is_help=True)
 
-_PERIOD = re.compile(r"(\d{1,5})([hdw])")
+_LIFETIME = re.compile(r"(\d{1,5})([hdw])")
 _HOURS = {"h": 1, "d": 24, "w": 168}
-_NONE = "none"
+_UNLIMITED = "none"
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    app.add_typer(tokens)
-    for command in (projects, project, audit):
-        app.command()(command)
+    """Add the groups `tandem tokens` and `tandem projects`, and `tandem audit`."""
+    app.add_typer(tokens, name="tokens")
+    app.add_typer(projects, name="projects")
+    app.command()(audit)
 
 
-@tokens.command()
-def create(
-    name: Annotated[str, typer.Argument(help="Whose it is, as events and the audit say it.")],
-    role: Annotated[Role, typer.Option(help="What it may do.")] = Role.RUNNER,
-    project: Annotated[str | None, typer.Option(help="Only runs of this project.")] = None,
-    expires: Annotated[str | None, typer.Option(help="After how long: 12h, 30d, 8w.")] = None,
+@tokens.command("create")
+def create_token(
+    name: Annotated[str, typer.Argument(help="The owner; events and the audit log show it.")],
+    role: Annotated[Role, typer.Option(help="What the token may do.")] = Role.RUNNER,
+    project: Annotated[str | None, typer.Option(help="Restrict the token to this project.")] = None,
+    expires: Annotated[str | None, typer.Option(help="Lifetime: 12h, 30d or 8w.")] = None,
 ) -> None:
-    """Make a token; it is shown this once. Works on the database: no service needs to run."""
-    from service.usecases.access import create_token
+    """Create a token and print it once. Uses the database: the service need not run."""
+    from service.usecases import access
 
     for ctx in _open_world():
-        token, text = create_token(
-            name, role=role, project=project, expires_at=_end_of(expires, ctx=ctx), ctx=ctx
+        token, text = access.create_token(
+            name, role=role, project=project, expires_at=_expiry_from(expires, ctx=ctx), ctx=ctx
         )
     typer.echo(text)
-    where = f" of project {token.project}" if token.project else ""
+    scope = f" of project {token.project}" if token.project else ""
     console.error_output().print(
-        f"Token {token.id} for {token.name}, {token.role}{where}. It is not shown again: keep it "
+        f"Token {token.id} for {token.name}, {token.role}{scope}. It is not table again: store it "
         "in TANDEM_TOKEN, or in a file that only you can read (TANDEM_TOKEN_FILE)."
     )
 
 
 @tokens.command("list")
-def list_() -> None:
-    """Show who has or had access."""
-    from service.usecases.access import list_tokens
+def list_tokens() -> None:
+    """List all tokens, also expired and revoked ones."""
+    from service.usecases import access
 
-    shown = console.table("id", "name", "role", "project", "made", "ends", "last used", "state")
+    table = console.create_table(
+        "id", "name", "role", "project", "created", "expires", "last used", "state"
+    )
     for ctx in _open_world():
         now = ctx.clock.now()
-        for token in list_tokens(ctx=ctx):
+        for token in access.list_tokens(ctx=ctx):
             is_revoked = token.revoked_at is not None
-            state = "good" if token.is_valid(now) else "revoked" if is_revoked else "expired"
-            shown.add_row(
+            state = "valid" if token.is_valid(now) else "revoked" if is_revoked else "expired"
+            table.add_row(
                 token.id,
                 token.name,
                 token.role,
@@ -73,67 +76,78 @@ def list_() -> None:
                 console.format_time(token.last_used_at),
                 state,
             )
-    console.output().print(shown)
+    console.output().print(table)
 
 
-@tokens.command()
-def revoke(token_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
-    """Take access back, from the next request on."""
-    from service.usecases.access import revoke_token
+@tokens.command("revoke")
+def revoke_token(token_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Revoke a token, from the next request on."""
+    from service.usecases import access
 
     for ctx in _open_world():
-        token = revoke_token(token_id, ctx=ctx)
-    console.output().print(f"Token {token.id} of {token.name} opens nothing any more.")
+        token = access.revoke_token(token_id, ctx=ctx)
+    console.output().print(f"Token {token.id} of {token.name} is revoked.")
 
 
-def projects() -> None:
-    """List projects that have limits or a weight of their own."""
-    shown = console.table("project", "weight", "runs at a time", "GPUs at a time")
+@projects.command("list")
+def list_projects() -> None:
+    """List projects with their own limits or weight."""
+    table = console.create_table("project", "weight", "max runs", "max GPUs")
     with open_client() as client:
-        for found in client.projects():
-            limits = (found.max_runs, found.max_gpus)
-            shown.add_row(
-                found.name,
-                f"{found.weight:g}",
-                *("any" if most is None else str(most) for most in limits),
+        for project in client.projects():
+            limits = (project.max_runs, project.max_gpus)
+            table.add_row(
+                project.name,
+                f"{project.weight:g}",
+                *("any" if limit is None else str(limit) for limit in limits),
             )
-    console.output().print(shown)
+    console.output().print(table)
 
 
-def project(
+@projects.command("set")
+def set_project(
     name: Annotated[str, typer.Argument(help="The project.")],
-    weight: Annotated[float | None, typer.Option(help="Its share beside others.")] = None,
-    max_runs: Annotated[str | None, typer.Option(help="Runs at a time, or none.")] = None,
-    max_gpus: Annotated[str | None, typer.Option(help="GPUs at a time, or none.")] = None,
+    weight: Annotated[
+        float | None, typer.Option(help="Its share relative to other projects.")
+    ] = None,
+    max_runs: Annotated[
+        str | None, typer.Option(help="Most runs at the same time, or none.")
+    ] = None,
+    max_gpus: Annotated[
+        str | None, typer.Option(help="Most GPUs at the same time, or none.")
+    ] = None,
 ) -> None:
-    """Say how much of the cluster a project's runs may take; what is not named stays."""
+    """Set limits and weight of a project; options that are not given keep their values."""
     from service.api.schemas.access import ProjectRequest
 
     with open_client() as client:
-        now = client.project(name)
-        wanted = ProjectRequest(
-            weight=now.weight if weight is None else weight,
-            max_runs=_most(max_runs, now.max_runs),
-            max_gpus=_most(max_gpus, now.max_gpus),
+        current = client.project(name)
+        request = ProjectRequest(
+            weight=current.weight if weight is None else weight,
+            max_runs=_parse_limit(max_runs, default=current.max_runs),
+            max_gpus=_parse_limit(max_gpus, default=current.max_gpus),
         )
-        found = client.set_project(name, wanted)
-    limits = (("runs", found.max_runs), ("GPUs", found.max_gpus))
-    said = ", ".join(f"{'any' if most is None else most} {what}" for what, most in limits)
-    console.output().print(f"{found.name}: weight {found.weight:g}, at a time {said}")
+        project = client.set_project(name, request)
+    limits = (("runs", project.max_runs), ("GPUs", project.max_gpus))
+    text = ", ".join(
+        f"any number of {unit}" if limit is None else f"at most {limit} {unit}"
+        for unit, limit in limits
+    )
+    console.output().print(f"{project.name}: weight {project.weight:g}, {text}")
 
 
 def audit(
-    count: Annotated[int, typer.Option("--last", help="So many.", min=1, max=1000)] = 50,
+    count: Annotated[int, typer.Option("--last", help="Number of requests.", min=1, max=1000)] = 50,
 ) -> None:
-    """Show the last requests that were to change something."""
+    """Show the last requests that could change something."""
     from service.api.schemas.access import AuditQuery
 
-    shown = console.table(
-        "at", "who", "what", "run", "answer", "from", "request", folding=("what",)
+    table = console.create_table(
+        "time", "actor", "request", "run", "status", "address", "request id", folding=("request",)
     )
     with open_client() as client:
         for entry in client.audit(AuditQuery(limit=count)).items:
-            shown.add_row(
+            table.add_row(
                 console.format_time(entry.at),
                 f"{entry.actor} {entry.token_id or ''}".rstrip(),
                 f"{entry.method} {entry.path}",
@@ -142,29 +156,29 @@ def audit(
                 entry.address,
                 entry.request_id,
             )
-    console.output().print(shown)
+    console.output().print(table)
 
 
-def _most(said: str | None, now: int | None) -> int | None:
-    if said is None:
-        return now
-    if said == _NONE:
+def _parse_limit(text: str | None, *, default: int | None) -> int | None:
+    if text is None:
+        return default
+    if text == _UNLIMITED:
         return None
-    if said.isdigit():
-        return int(said)
-    raise CliError(ErrorMessage(f"{said!r} is no number.", advice=("Give a number, or none.",)))
+    if text.isdigit():
+        return int(text)
+    raise CliError(ErrorMessage(f"{text!r} is not a number.", advice=("Give a number, or none.",)))
 
 
-def _end_of(period: str | None, *, ctx: "Context") -> "datetime | None":
+def _expiry_from(lifetime: str | None, *, ctx: "Context") -> "datetime | None":
     from datetime import timedelta
 
-    if period is None:
+    if lifetime is None:
         return None
-    found = _PERIOD.fullmatch(period)
-    if found is None:
+    match = _LIFETIME.fullmatch(lifetime)
+    if match is None:
         advice = ("Write hours, days or weeks: 12h, 30d, 8w.",)
-        raise CliError(ErrorMessage(f"{period!r} is no period.", advice=advice))
-    return ctx.clock.now() + timedelta(hours=int(found[1]) * _HOURS[found[2]])
+        raise CliError(ErrorMessage(f"{lifetime!r} is not a lifetime.", advice=advice))
+    return ctx.clock.now() + timedelta(hours=int(match[1]) * _HOURS[match[2]])
 
 
 def _open_world() -> "Iterator[Context]":

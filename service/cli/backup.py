@@ -1,4 +1,4 @@
-"""`tandem backup` and `tandem restore`."""
+"""`tandem backup` and `tandem restore`: the database as a zip file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,74 +18,81 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add `tandem backup` and `tandem restore`."""
     app.command()(backup)
     app.command()(restore)
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(help="The zip to write; there is none of this name yet.")],
+    file: Annotated[Path, typer.Argument(help="The zip to write; it must not exist.")],
 ) -> None:
-    """Save the database as it is now, while the service runs; it holds secrets."""
+    """Write the database to a zip, even while the service runs. The zip contains secrets."""
     from datetime import UTC, datetime
 
     from service.store.backup.dump import write_backup
 
     settings = load_settings()
-    with _progress() as watch:
-        made = write_backup(
+    with _show_progress() as on_progress:
+        manifest = write_backup(
             settings.sqlalchemy_url,
             file,
             files=settings.database_side_files,
             at=datetime.now(UTC),
-            on_progress=watch,
+            on_progress=on_progress,
         )
-    _say(f"{file} holds {_content(made)}. Whoever can read it can read what the service knows.")
-    _say(f"Not in it, copy by yourself: {_elsewhere(settings)}.")
+    _print(
+        f"{file} contains {_summarize(manifest)}. "
+        "Whoever can read it knows the secrets of the service."
+    )
+    _print(f"Not in the backup, copy separately: {_list_excluded_folders(settings)}.")
 
 
 def restore(
     file: Annotated[Path, typer.Argument(help="A zip that `tandem backup` wrote.")],
     replace: Annotated[
-        bool, typer.Option("--replace", help="Lose everything that the database holds now.")
+        bool, typer.Option("--replace", help="Delete the present content of the database.")
     ] = False,
 ) -> None:
-    """Put a backup into an empty database, of SQLite or PostgreSQL, whichever it came from."""
+    """Restore a backup into an empty database, SQLite or PostgreSQL, whatever wrote it."""
     from service.store.backup.restore import restore_backup
 
     settings = load_settings()
     _require_no_service(settings)
-    with _progress() as watch:
-        made = restore_backup(
+    with _show_progress() as on_progress:
+        manifest = restore_backup(
             settings.sqlalchemy_url,
             file,
             files=settings.database_side_files,
             replace=replace,
-            on_progress=watch,
+            on_progress=on_progress,
         )
-    _say(f"The database holds {_content(made)}, as on {made.created_at:%Y-%m-%d %H:%M} UTC.")
-    _say(f"Not in the backup, copy by yourself: {_elsewhere(settings)}.")
+    _print(
+        f"The database contains {_summarize(manifest)}, "
+        f"as on {manifest.created_at:%Y-%m-%d %H:%M} UTC."
+    )
+    _print(f"Not in the backup, copy separately: {_list_excluded_folders(settings)}.")
 
 
-def _content(made: "BackupManifest") -> str:
-    filled = sum(1 for member in made.tables.values() if member.rows)
-    beside = f" and {', '.join(sorted(made.files))}" if made.files else ""
-    return f"{made.rows} rows of {filled} tables{beside} (from {made.kind}, schema {made.revision})"
+def _summarize(manifest: "BackupManifest") -> str:
+    filled = sum(1 for member in manifest.tables.values() if member.rows)
+    files = f" and {', '.join(sorted(manifest.files))}" if manifest.files else ""
+    source = f"from {manifest.kind}, schema {manifest.revision}"
+    return f"{manifest.rows} rows of {filled} tables{files} ({source})"
 
 
-def _elsewhere(settings: "Settings") -> str:
-    """What a backup does not hold: large, and no part of the database."""
+def _list_excluded_folders(settings: "Settings") -> str:
+    """Folders that a backup does not include: they are large, and not part of the database."""
     folders = (settings.runs_dir, settings.logs_dir, settings.datasets_dir, settings.teachers_dir)
     return ", ".join(map(str, folders)) + f" and MLflow's ({settings.home / 'mlflow'})"
 
 
 def _require_no_service(settings: "Settings") -> None:
-    if _is_something_at(settings.url):
-        advice = ("`tandem down` stops it; then ask again.",)
-        raise CliError(ErrorMessage(f"A service is at {settings.url}.", advice=advice))
+    if _is_listening(settings.url):
+        advice = ("Stop it with `tandem down`, then try again.",)
+        raise CliError(ErrorMessage(f"A service runs at {settings.url}.", advice=advice))
 
 
-def _is_something_at(url: str) -> bool:
+def _is_listening(url: str) -> bool:
     import httpx
 
     try:
@@ -93,25 +100,25 @@ def _is_something_at(url: str) -> bool:
     except (httpx.ConnectError, httpx.ConnectTimeout):
         return False
     except httpx.TransportError:
-        return True  # even if it does not answer as it should
+        return True  # it is reachable, even if it does not answer correctly
     return True
 
 
 @contextmanager
-def _progress() -> "Iterator[RowProgressCallback]":
-    """A bar for each table while it is worked on."""
+def _show_progress() -> "Iterator[RowProgressCallback]":
+    """A progress bar for the table that is being copied."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (TextColumn("{task.description:20}"), BarColumn(), MofNCompleteColumn())
     out = console.output()
-    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as shown:
-        bar = shown.add_task("")
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
+        bar = progress.add_task("")
 
-        def watch(table: str, done: int, total: int) -> None:
-            shown.update(bar, description=table, completed=done, total=max(total, 1))
+        def show_rows(table: str, done: int, total: int) -> None:
+            progress.update(bar, description=table, completed=done, total=max(total, 1))
 
-        yield watch
+        yield show_rows
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     console.output().print(text, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Whether distillation helped, in a line; and what a run is compared with."""
+"""Verdicts and baselines as text."""
 
 import time
 from threading import Event
@@ -15,106 +15,111 @@ if TYPE_CHECKING:
     from service.client import TandemClient
 
 _COLORS = {"helps": "green", "hurts": "red", "cannot_tell": "yellow"}
-_WAITS = "A report compares the taught student with the student alone ..."
-_PATIENCE_S = 180.0
-_POLL_S = 1.0
+_WAITING = "Waiting for the report that compares the run with its baseline ..."
+_TIMEOUT_S = 180.0
+_POLL_INTERVAL_S = 1.0
 
 
-def format_verdict(found: "ComparisonView") -> str:
-    """The conclusion in its verdict's color, and what its interval rests on."""
-    color = _COLORS[found.verdict]
-    return f"[{color}]{escape(found.conclusion)}[/] {escape(found.basis)}"
+def format_verdict(comparison: "ComparisonView") -> str:
+    """Format the conclusion in the color of its verdict, and the basis of its interval."""
+    color = _COLORS[comparison.verdict]
+    return f"[{color}]{escape(comparison.conclusion)}[/] {escape(comparison.basis)}"
 
 
-def format_gains(found: "ComparisonView") -> str | None:
-    """The gain of each seed, as in `+2.3 (seed 0), +1.1 (seed 1)`; none: there is one pair."""
-    if len(found.gains) < 2:
+def format_gains(comparison: "ComparisonView") -> str | None:
+    """Format the gains, e.g. `+2.3 (seed 0), +1.1 (seed 1)`; None for a single pair."""
+    if len(comparison.gains) < 2:
         return None
-    return ", ".join(f"{format_points(pair.gain)} (seed {pair.seed})" for pair in found.gains)
+    return ", ".join(f"{format_points(pair.gain)} (seed {pair.seed})" for pair in comparison.gains)
 
 
-def format_baseline(found: "RunView") -> str | None:
-    """The run that a run is compared with, and whether that can still be."""
-    if found.baseline_run_id is None:
+def format_baseline(run: "RunView") -> str | None:
+    """Format the id of a run's baseline; with advice if the baseline has failed."""
+    if run.baseline_run_id is None:
         return None
-    if found.is_baseline_lost:
-        return f"{found.baseline_run_id}, which ended badly; `tandem retry {found.baseline_run_id}` mends it"
-    return found.baseline_run_id
+    if run.is_baseline_lost:
+        baseline = run.baseline_run_id
+        return f"{baseline}, which has failed or is cancelled; run `tandem retry {baseline}`"
+    return run.baseline_run_id
 
 
-def format_planned_baseline(planned: "PlanView") -> list[str]:
-    """What a planned run would be compared with, and which differences would mean nothing."""
+def format_planned_baseline(plan: "PlanView") -> list[str]:
+    """Describe the baseline that a planned run would get, and the known noise floor."""
     lines = []
-    baseline = planned.baseline
+    baseline = plan.baseline
     if baseline is not None and baseline.run_id is not None:
         score = baseline.best_map
-        known = "" if score is None else f", mAP {console.format_score(score)}"
-        lines.append(f"Its baseline would be {baseline.run_id} again ({baseline.state}{known}).")
+        best = "" if score is None else f", mAP {console.format_score(score)}"
+        lines.append(
+            f"Its baseline would be the existing run {baseline.run_id} ({baseline.state}{best})."
+        )
     elif baseline is not None:
         lines.append(
-            "Its baseline, the same student alone, would be booked beside it; --no-baseline "
-            "leaves it out."
+            "A baseline, the same student without a teacher, would be launched with it; "
+            "--no-baseline disables that."
         )
-    if planned.noise is not None:
-        lines.append(f"Seeds alone: {format_noise_floor(planned.noise)}.")
+    if plan.noise is not None:
+        lines.append(f"Noise floor: {format_noise_floor(plan.noise)}.")
     return lines
 
 
 def format_noise_floor(noise: "NoiseFloor") -> str:
-    """Which differences mean nothing."""
-    return f"up to {100 * noise.floor:.1f} mAP of difference, as {noise.runs} runs have shown"
+    """Format the difference in mAP that seeds alone can make."""
+    return f"up to {100 * noise.floor:.1f} mAP between seeds, measured on {noise.runs} runs"
 
 
 def show_verdict(
-    client: "TandemClient", run_id: str, *, pairs: int = 1, timeout_s: float = _PATIENCE_S
+    client: "TandemClient", run_id: str, *, pairs: int = 1, timeout_s: float = _TIMEOUT_S
 ) -> None:
-    """Wait for the report of a run that is over, and print its verdict; why, if there is none.
+    """Wait for the report of a finished run; print its verdict, or why there is none.
 
-    `pairs` is how many pairs with different seeds the verdict is to rest on.
+    `pairs` is the number of seeds that the verdict must cover.
     """
     out = console.output()
-    found = client.run(run_id)
-    if not _is_compared(found, pairs) and explain_missing_verdict(client, found) is None:
+    run = client.run(run_id)
+    if not _is_compared(run, pairs) and explain_missing_verdict(client, run) is None:
         if not out.is_terminal:
-            out.print(_WAITS)
-        with out.status(_WAITS):
-            found = _when_compared(client, found, pairs=pairs, patience_s=timeout_s)
-    if found.comparison is not None:
-        out.print(format_verdict(found.comparison), soft_wrap=True)
-        out.print(f"`tandem report {run_id}` shows why.")
-    elif found.baseline_run_id is not None:
-        why = (
-            explain_missing_verdict(client, found)
-            or f"no verdict yet; `tandem show {run_id}` will have it"
+            out.print(_WAITING)
+        with out.status(_WAITING):
+            run = _wait_for_comparison(client, run, pairs=pairs, timeout_s=timeout_s)
+    if run.comparison is not None:
+        out.print(format_verdict(run.comparison), soft_wrap=True)
+        out.print(f"`tandem report {run_id}` shows the details.")
+    elif run.baseline_run_id is not None:
+        reason = (
+            explain_missing_verdict(client, run)
+            or f"there is no verdict yet; `tandem show {run_id}` will show it"
         )
-        out.print(f"Did distillation help: {why}.", soft_wrap=True)
+        out.print(f"No verdict: {reason}.", soft_wrap=True)
 
 
-def explain_missing_verdict(client: "TandemClient", found: "RunView") -> str | None:
-    """Why there will be none by itself; none: it may be waited for."""
-    if found.baseline_run_id is None or found.state != "succeeded":
-        return "it is not compared"
-    if found.is_baseline_lost:
-        return f"its baseline {found.baseline_run_id} ended badly"
-    report = None if found.report_run_id is None else client.run(found.report_run_id)
+def explain_missing_verdict(client: "TandemClient", run: "RunView") -> str | None:
+    """Explain why no verdict will come by itself; None if one may still come."""
+    from service.domain.runs import EventKind
+
+    if run.baseline_run_id is None or run.state != "succeeded":
+        return "the run is not compared"
+    if run.is_baseline_lost:
+        return f"the baseline {run.baseline_run_id} has failed or is cancelled"
+    report = None if run.report_run_id is None else client.run(run.report_run_id)
     if report is not None and report.state in ("failed", "cancelled"):
         has = "has failed" if report.state == "failed" else "is cancelled"
-        return f"the report {report.id} {has}; `tandem logs {report.id}` says why"
-    if any(event.kind == "no_verdict" for event in client.events(found.id)):
-        return f"there was nothing to compare; `tandem report {found.id}` says why"
+        return f"the report {report.id} {has}; `tandem logs {report.id}` shows the reason"
+    if any(event.kind is EventKind.NO_VERDICT for event in client.events(run.id)):
+        return f"the report found nothing to compare; see `tandem report {run.id}`"
     return None
 
 
-def _when_compared(
-    client: "TandemClient", found: "RunView", *, pairs: int, patience_s: float
+def _wait_for_comparison(
+    client: "TandemClient", run: "RunView", *, pairs: int, timeout_s: float
 ) -> "RunView":
-    until_s, pause = time.monotonic() + patience_s, Event()
-    while time.monotonic() < until_s:
-        if _is_compared(found, pairs) or explain_missing_verdict(client, found) is not None:
+    deadline_s, pause = time.monotonic() + timeout_s, Event()
+    while time.monotonic() < deadline_s:
+        if _is_compared(run, pairs) or explain_missing_verdict(client, run) is not None:
             break
-        pause.wait(_POLL_S)
-        found = client.run(found.id)
-    return found
+        pause.wait(_POLL_INTERVAL_S)
+        run = client.run(run.id)
+    return run
 
 
 def _is_compared(run: "RunView", pairs: int) -> bool:

@@ -1,4 +1,4 @@
-"""The terminal, and how values look on it."""
+"""Consoles for output and errors, and formatting of values."""
 
 import json
 from datetime import datetime
@@ -23,7 +23,6 @@ STATE_COLORS = {
     "searching": "blue",
     "reporting": "cyan",
     "stopped": "magenta",
-    "live": "blue",
     "finished": "green",
     "up": "green",
     "elsewhere": "green",
@@ -35,62 +34,62 @@ STATE_COLORS = {
 
 
 def output() -> "Console":
-    """Where answers go."""
+    """Create a console for stdout."""
     from rich.console import Console
 
     return Console(highlight=False, soft_wrap=False)
 
 
 def error_output() -> "Console":
-    """Where complaints go."""
+    """Create a console for stderr."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
 def print_json(document: "JsonValue") -> None:
-    """An answer for a program."""
+    """Print a document as indented JSON, in the order of its keys."""
     typer.echo(json.dumps(document, indent=2, sort_keys=False))
 
 
-def table(*columns: str, folding: tuple[str, ...] = ()) -> "Table":
-    """A table in the house style; only the columns in `folding` may take several lines."""
+def create_table(*columns: str, folding: tuple[str, ...] = ()) -> "Table":
+    """Create an empty table; only the columns in `folding` may wrap."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    made = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        made.add_column(column, overflow="fold", no_wrap=column not in folding)
-    return made
+        table.add_column(column, overflow="fold", no_wrap=column not in folding)
+    return table
 
 
 def format_state(state: str) -> str:
-    """A state in its colour."""
+    """Format a state in its color."""
     return f"[{STATE_COLORS.get(state, 'white')}]{state}[/]"
 
 
 def format_score(value: float | None) -> str:
-    """An mAP as papers write it, times 100."""
+    """Format an mAP times 100, as in papers."""
     return "-" if value is None else f"{100 * value:.1f}"
 
 
 def format_duration(seconds: float | None) -> str:
-    """A duration at a glance."""
+    """Format a duration in hours, minutes and seconds."""
     if seconds is None:
         return "-"
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    rounded = max(0, round(seconds))
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60:02d} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60:02d} min"
 
 
-def format_time(moment: datetime | None) -> str:
-    """A time in the zone of whoever looks."""
-    return "-" if moment is None else f"{moment.astimezone():%m-%d %H:%M:%S}"
+def format_time(time: datetime | None) -> str:
+    """Format a time in the local time zone."""
+    return "-" if time is None else f"{time.astimezone():%m-%d %H:%M:%S}"
 
 
 def format_memory(num_bytes: int) -> str:
-    """Memory at a glance."""
+    """Format an amount of memory in MiB."""
     return f"{num_bytes / 2**20:.0f} MiB" if num_bytes else "-"

@@ -1,4 +1,4 @@
-"""`tandem data`: make, import and register datasets."""
+"""`tandem data`: create, import, register and list datasets."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,8 +12,8 @@ from service.cli.session import load_settings, load_stack_config, open_client
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_app = typer.Typer(help="Images to learn from.", no_args_is_help=True)
-_PASSED_THROUGH = {
+_app = typer.Typer(help="Create, import, register and list datasets.", no_args_is_help=True)
+_FORWARD_OPTIONS = {
     "ignore_unknown_options": True,
     "allow_extra_args": True,
     "help_option_names": [],
@@ -22,30 +22,30 @@ _HELP = {"--help", "-h"}
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add the group `tandem data`."""
     app.add_typer(_app, name="data")
 
 
-@_app.command(context_settings=_PASSED_THROUGH)
+@_app.command(context_settings=_FORWARD_OPTIONS)
 def digits(
     context: typer.Context,
-    name: Annotated[str, typer.Option(help="What runs call it.")] = "digits",
+    name: Annotated[str, typer.Option(help="Its name in specs.")] = "digits",
 ) -> None:
-    """Make the digits set; other options go to `tandem-worker data digits`."""
+    """Create the digits dataset; other options go to `tandem-worker data digits`."""
     make_dataset("digits", name=name, options=context.args)
 
 
-@_app.command("import-voc", context_settings=_PASSED_THROUGH)
+@_app.command("import-voc", context_settings=_FORWARD_OPTIONS)
 def import_voc(
-    context: typer.Context, name: Annotated[str, typer.Option(help="What runs call it.")] = ""
+    context: typer.Context, name: Annotated[str, typer.Option(help="Its name in specs.")] = ""
 ) -> None:
     """Import Pascal VOC; other options go to `tandem-worker data import-voc`."""
     make_dataset("import-voc", name=name, options=context.args)
 
 
-@_app.command("import-coco", context_settings=_PASSED_THROUGH)
+@_app.command("import-coco", context_settings=_FORWARD_OPTIONS)
 def import_coco(
-    context: typer.Context, name: Annotated[str, typer.Option(help="What runs call it.")] = ""
+    context: typer.Context, name: Annotated[str, typer.Option(help="Its name in specs.")] = ""
 ) -> None:
     """Import COCO; other options go to `tandem-worker data import-coco`."""
     make_dataset("import-coco", name=name, options=context.args)
@@ -54,33 +54,33 @@ def import_coco(
 @_app.command("add")
 def add(
     folder: Annotated[Path, typer.Argument(help="A folder with a dataset.json.", exists=True)],
-    name: Annotated[str | None, typer.Option(help="What runs call it.")] = None,
-    replace: Annotated[bool, typer.Option(help="Take the place of one with this name.")] = False,
+    name: Annotated[str | None, typer.Option(help="Its name in specs.")] = None,
+    replace: Annotated[bool, typer.Option(help="Replace a dataset with the same name.")] = False,
 ) -> None:
-    """Register a dataset that is on disk."""
+    """Register a dataset folder."""
     register_dataset(folder.resolve(), name=name, replace=replace)
 
 
 @_app.command("list")
 def list_datasets() -> None:
-    """List the datasets that runs can name."""
+    """List the registered datasets."""
     with open_client() as client:
-        found = client.datasets()
-    shown = console.table("name", "train", "val", "classes", "folder", folding=("folder",))
-    for dataset in found:
+        datasets = client.datasets()
+    table = console.create_table("name", "train", "val", "classes", "folder", folding=("folder",))
+    for dataset in datasets:
         manifest = dataset.manifest
-        shown.add_row(
+        table.add_row(
             dataset.name,
             f"{manifest.train.num_images} images",
             f"{manifest.val.num_images} images",
             str(len(manifest.classes)),
             str(dataset.root),
         )
-    console.output().print(shown)
+    console.output().print(table)
 
 
 def make_dataset(kind: str, *, name: str, options: "Sequence[str]") -> Path:
-    """Lets a worker write a dataset under the home, then registers it if the service is up."""
+    """Run `tandem-worker data` to write a dataset; register it if the service is up."""
     import subprocess
 
     worker = str(load_stack_config().bin / "tandem-worker")
@@ -94,8 +94,8 @@ def make_dataset(kind: str, *, name: str, options: "Sequence[str]") -> Path:
     if subprocess.run(command, check=False).returncode != 0:
         raise CliError(
             ErrorMessage(
-                f"{folder} was not made.",
-                advice=("The lines above say why; nothing was registered.",),
+                f"The dataset {folder} was not created.",
+                advice=("The output above shows the reason; nothing was registered.",),
             )
         )
     _register_if_up(folder, name)
@@ -103,11 +103,12 @@ def make_dataset(kind: str, *, name: str, options: "Sequence[str]") -> Path:
 
 
 def register_dataset(folder: Path, *, name: str | None, replace: bool) -> None:
-    """Tells the service where a dataset is."""
+    """Register a dataset folder with the service."""
     with open_client() as client:
         dataset = client.register_dataset(folder, name=name, replace=replace)
     console.output().print(
-        f"Dataset [bold]{dataset.name}[/] is registered; runs say data.dataset.name={dataset.name}"
+        f"Dataset [bold]{dataset.name}[/] is registered; "
+        f"use it with data.dataset.name={dataset.name}"
     )
 
 

@@ -1,4 +1,4 @@
-"""`tandem doctor`."""
+"""`tandem doctor`: check this machine and the stack."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,38 +14,40 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command `tandem doctor`."""
     app.command()(doctor)
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Examine this machine and the stack, and say what to do."""
+    """Check this machine and the stack, and show how to fix what fails."""
     from dataclasses import asdict
 
     from service.doctor import run_checks
 
     config = load_stack_config()
     if as_json:
-        findings = tuple(run_checks(config, database_url=load_settings().sqlalchemy_url))
-        console.print_json([asdict(finding) for finding in findings])
+        results = tuple(run_checks(config, database_url=load_settings().sqlalchemy_url))
+        console.print_json([asdict(result) for result in results])
     else:
-        with console.output().status("Examining (the trainer takes a few seconds) …"):
-            findings = tuple(run_checks(config, database_url=load_settings().sqlalchemy_url))
-        console.output().print(_rendered(findings))
-    if any(not finding.ok for finding in findings):
+        with console.output().status("Checking; the worker environment takes a few seconds …"):
+            results = tuple(run_checks(config, database_url=load_settings().sqlalchemy_url))
+        console.output().print(_render(results))
+    if any(not result.ok for result in results):
         raise typer.Exit(1)
 
 
-def _rendered(findings: "tuple[CheckResult, ...]") -> "RenderableType":
+def _render(results: "tuple[CheckResult, ...]") -> "RenderableType":
     from rich.console import Group
     from rich.markup import escape
 
-    shown = console.table("", "what", "found", folding=("found",))
-    for finding in findings:
-        sign = "[green]✔[/]" if finding.ok else "[red]✘[/]"
-        shown.add_row(sign, escape(finding.name), escape(finding.detail))
-    broken = [finding for finding in findings if not finding.ok]
-    advice = [f"[cyan]→[/] [bold]{escape(f.name)}[/]: {escape(f.advice)}" for f in broken]
-    return Group(shown, *(advice or ["[green]Everything is as it should be.[/]"]))
+    table = console.create_table("", "check", "result", folding=("result",))
+    for result in results:
+        sign = "[green]✔[/]" if result.ok else "[red]✘[/]"
+        table.add_row(sign, escape(result.name), escape(result.detail))
+    failed = [result for result in results if not result.ok]
+    advice = [
+        f"[cyan]→[/] [bold]{escape(result.name)}[/]: {escape(result.advice)}" for result in failed
+    ]
+    return Group(table, *(advice or ["[green]All checks passed.[/]"]))

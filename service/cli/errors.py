@@ -1,4 +1,4 @@
-"""What stops a command, told so that a person can act on it."""
+"""Errors of a command as messages that a user can act on."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,19 +10,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ErrorMessage:
-    """Why a command did not do what was asked: what, which field, what to do."""
+    """An error for the terminal: what failed, which fields, what to do."""
 
     summary: str
     fields: tuple[tuple[str, str], ...] = ()
-    """Each field that is wrong, and what is wrong with it."""
+    """Name and problem of each invalid field."""
 
     advice: tuple[str, ...] = ()
     log_lines: tuple[str, ...] = ()
-    """Lines of a log that show the cause."""
+    """Log lines that show the cause."""
 
 
 class CliError(Exception):
-    """A command that cannot go on."""
+    """A command cannot continue; it ends with a message instead of a traceback."""
 
     def __init__(self, error_message: ErrorMessage) -> None:
         super().__init__(error_message.summary)
@@ -30,7 +30,7 @@ class CliError(Exception):
 
 
 def explain_error(error: Exception) -> ErrorMessage | None:
-    """The refusal behind an exception; none if it is a bug of ours."""
+    """Convert an exception to a message; None if it is a bug and needs a traceback."""
     from pydantic import ValidationError
 
     from service.domain.errors import TandemError
@@ -48,41 +48,43 @@ def explain_error(error: Exception) -> ErrorMessage | None:
     return _from_client(error)
 
 
-def render_error(refusal: ErrorMessage) -> "RenderableType":
-    """The refusal on a terminal."""
+def render_error(error: ErrorMessage) -> "RenderableType":
+    """Format a message for the terminal."""
     from rich.console import Group
     from rich.text import Text
 
-    lines = [Text.assemble(("✘ ", "red"), (refusal.summary, "bold"))]
-    for name, message in refusal.fields:
+    lines = [Text.assemble(("✘ ", "red"), (error.summary, "bold"))]
+    for name, message in error.fields:
         lines.append(Text.assemble("  ", (name or "spec", "yellow"), f": {message}"))
-    lines += [Text(f"  │ {line}", style="dim") for line in refusal.log_lines]
-    lines += [Text.assemble(("→ ", "cyan"), advice) for advice in refusal.advice if advice]
+    lines += [Text(f"  │ {line}", style="dim") for line in error.log_lines]
+    lines += [Text.assemble(("→ ", "cyan"), advice) for advice in error.advice if advice]
     return Group(*lines)
 
 
 def _from_validation(error: "ValidationError") -> ErrorMessage:
     is_setting = error.title == "Settings"
     fields = tuple(
-        (_field(item["loc"], is_setting=is_setting), item["msg"]) for item in error.errors()
+        (_format_field(item["loc"], is_setting=is_setting), item["msg"]) for item in error.errors()
     )
     if is_setting:
-        return ErrorMessage("A setting is wrong.", fields, advice=("Correct the environment.",))
-    return ErrorMessage(f"{error.title} is not as it should be.", fields)
+        return ErrorMessage(
+            "A setting is invalid.", fields, advice=("Correct the environment variable.",)
+        )
+    return ErrorMessage(f"{error.title} is invalid.", fields)
 
 
-def _field(location: tuple[int | str, ...], *, is_setting: bool) -> str:
-    words = [str(step) for step in location]
-    if is_setting and words:
-        return f"TANDEM_{'_'.join(words).upper()}"
-    return ".".join(words)
+def _format_field(location: tuple[int | str, ...], *, is_setting: bool) -> str:
+    names = [str(name) for name in location]
+    if is_setting and names:
+        return f"TANDEM_{'_'.join(names).upper()}"
+    return ".".join(names)
 
 
 def _from_client(error: Exception) -> ErrorMessage | None:
     from service.client import ServiceUnreachable, TandemApiError
 
     if isinstance(error, ServiceUnreachable):
-        return ErrorMessage(str(error), advice=("`tandem status` shows what runs.",))
+        return ErrorMessage(str(error), advice=("`tandem status` shows which components run.",))
     if not isinstance(error, TandemApiError):
         return None
     problem = error.problem

@@ -1,4 +1,4 @@
-"""`tandem fsck`: do rows, Ray, MLflow and the disk agree?"""
+"""`tandem fsck`: compare the database with Ray, MLflow and the files."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,57 +14,59 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command `tandem fsck`."""
     app.command()(fsck)
 
 
 def fsck(
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Repair the faults that can be repaired.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare runs with Ray, MLflow, checkpoints and files; they may go on meanwhile.
+    """Compare the database with Ray, MLflow, checkpoints and files. Runs may continue meanwhile.
 
-    Ends with 1 if something does not agree, with 0 if everything does or was mended.
+    The exit code is 1 if a fault remains, 0 if there is none or all were repaired.
     """
     from service.main import open_context
     from service.usecases.fsck import find_faults
 
-    found: list[Fault] = []
-    left = 0
+    faults: list[Fault] = []
+    num_remaining = 0
     with open_context(load_settings()) as ctx:
         for fault in find_faults(ctx):
-            found.append(fault)
-            is_mended = repair and fault.apply_repair is not None
+            faults.append(fault)
+            is_repaired = repair and fault.apply_repair is not None
             if fault.apply_repair is not None and repair:
                 fault.apply_repair()
-            left += not is_mended
+            num_remaining += not is_repaired
             if not as_json:
-                _say(fault, is_mended=is_mended)
+                _print(fault, is_repaired=is_repaired)
     if as_json:
-        documents: list[JsonValue] = [_document(fault) for fault in found]
+        documents: list[JsonValue] = [_to_document(fault) for fault in faults]
         console.print_json(documents)
-    elif not found:
-        console.output().print("[green]✔[/] Rows, Ray, MLflow and the disk agree.")
-    elif left and not repair and any(fault.apply_repair for fault in found):
-        console.output().print("`tandem fsck --repair` mends what can be mended.")
-    if left:
+    elif not faults:
+        console.output().print("[green]✔[/] The database agrees with Ray, MLflow and the files.")
+    elif num_remaining and not repair and any(fault.apply_repair for fault in faults):
+        console.output().print("`tandem fsck --repair` repairs the faults that can be repaired.")
+    if num_remaining:
         raise typer.Exit(1)
 
 
-def _say(fault: "Fault", *, is_mended: bool) -> None:
+def _print(fault: "Fault", *, is_repaired: bool) -> None:
     from rich.text import Text
 
-    mark, colour = ("✔", "green") if is_mended else ("✘", "red")
-    line = Text.assemble((f"{mark} ", colour), (fault.subject, "bold"), f" {fault.message}")
+    mark, color = ("✔", "green") if is_repaired else ("✘", "red")
+    line = Text.assemble((f"{mark} ", color), (fault.subject, "bold"), f" {fault.message}")
     if fault.repair is not None:
-        line.append(f" {fault.repair}" if is_mended else f" Repair: {fault.repair}", style="dim")
+        line.append(f" {fault.repair}" if is_repaired else f" Repair: {fault.repair}", style="dim")
     console.output().print(line, soft_wrap=True)
 
 
-def _document(fault: "Fault") -> "JsonValue":
+def _to_document(fault: "Fault") -> "JsonValue":
     return {
         "kind": fault.kind,
-        "about": fault.subject,
-        "what": fault.message,
+        "subject": fault.subject,
+        "message": fault.message,
         "repair": fault.repair,
     }

@@ -1,4 +1,4 @@
-"""`tandem evaluate` and `export`: what a trained detector is good for."""
+"""`tandem evaluate`, `export` and `predict`: jobs on a trained detector."""
 
 import re
 from pathlib import Path
@@ -16,19 +16,21 @@ if TYPE_CHECKING:
     from service.api.schemas.runs import RunView
     from service.client import TandemClient
 
-Request = TypeVar("Request", bound=BaseModel)
+RequestT = TypeVar("RequestT", bound=BaseModel)
 
 _RUN_ID = re.compile(r"r[0-9a-z]{2,12}")
 
-Model = Annotated[str, typer.Argument(help="A run's id, or enough of it; or a teacher's name.")]
-Watch = Annotated[bool, typer.Option("--watch/--no-watch", help="Follow it until it ends.")]
+Model = Annotated[
+    str, typer.Argument(help="The id of a run or its beginning, or the name of a teacher.")
+]
+Watch = Annotated[bool, typer.Option("--watch/--no-watch", help="Wait until it ends.")]
 Size = Annotated[
-    str, typer.Option(help="Longest and shortest edge, as in 1333x800; a run knows its own.")
+    str, typer.Option(help="Long and short edge, e.g. 1333x800; by default as the run was trained.")
 ]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add `tandem evaluate`, `export` and `predict`."""
     for command in (evaluate, export, predict):
         app.command()(command)
 
@@ -36,83 +38,85 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     model: Model,
     data: Annotated[str, typer.Option(help="The dataset's name.")],
-    split: Annotated[str, typer.Option(help="val or train.")] = "val",
-    images: Annotated[int | None, typer.Option(help="The first so many images only.")] = None,
+    split: Annotated[str, typer.Option(help="train or val.")] = "val",
+    images: Annotated[int | None, typer.Option(help="Only the first N images.")] = None,
     size: Size = "",
     checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
     watch: Watch = True,
 ) -> None:
-    """Measure a detector: COCO's numbers in all parts, curves, images a second, latency."""
+    """Evaluate a detector: all COCO metrics, curves, images per second, latency."""
     from service.api.schemas.runs import EvaluationRequest
 
     with open_client() as client:
-        reference = _reference(client, model, checkpoint)
-        asked = {
+        reference = _parse_model(client, model, checkpoint)
+        document = {
             "model": reference,
             "data": {
                 "dataset": {"name": data},
                 "split": split,
                 "images": images,
-                "image_size": _edges(size),
+                "image_size": _parse_size(size),
             },
             "name": f"evaluation of {model}",
         }
-        launched = client.evaluate(_checked(EvaluationRequest, asked))
-        ended = _followed(client, launched, watch=watch)
+        launched = client.evaluate(_validate(EvaluationRequest, document))
+        ended = _watch_job(client, launched, watch=watch)
     if ended is not None:
-        _show_numbers(ended)
+        _print_metrics(ended)
 
 
 def export(
     model: Model,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="checkpoint, onnx or mlflow; repeat it for several."),
+        typer.Option("--format", help="checkpoint, onnx or mlflow; may be repeated."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Whose images compare the files with the original.")
+        str | None, typer.Option(help="The dataset to compare the exports with the original on.")
     ] = None,
     size: Size = "",
     checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
     watch: Watch = True,
 ) -> None:
-    """Write a detector in formats of others, each compared with the original."""
+    """Export a detector to other formats, and compare each with the original."""
     from service.api.schemas.runs import ExportRequest
 
     with open_client() as client:
-        asked: dict[str, Any] = {
-            "model": _reference(client, model, checkpoint),
-            "image_size": _edges(size),
+        document: dict[str, Any] = {
+            "model": _parse_model(client, model, checkpoint),
+            "image_size": _parse_size(size),
             "dataset": None if data is None else {"name": data},
             "name": f"export of {model}",
         }
         if formats:
-            asked["formats"] = formats
-        launched = client.export(_checked(ExportRequest, asked))
-        ended = _followed(client, launched, watch=watch)
+            document["formats"] = formats
+        launched = client.export(_validate(ExportRequest, document))
+        ended = _watch_job(client, launched, watch=watch)
     if ended is not None:
         console.output().print(f"The files are in MLflow: {ended.mlflow_url or ''}")
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="A run's id, an export's folder, or an .onnx file.")],
+    model: Annotated[
+        str, typer.Argument(help="The id of a run, the folder of an export, or an .onnx file.")
+    ],
     images: Annotated[list[Path], typer.Argument(help="Image files.", exists=True, dir_okay=False)],
-    out: Annotated[Path, typer.Option(help="Where pictures are drawn.")] = Path("predictions"),
-    score: Annotated[float, typer.Option(help="The lowest score shown.", min=0, max=1)] = 0.3,
+    out: Annotated[Path, typer.Option(help="Folder for the drawn images.")] = Path("predictions"),
+    score: Annotated[float, typer.Option(help="Lowest score to draw.", min=0, max=1)] = 0.3,
 ) -> None:
-    """Draw what a detector finds in images."""
+    """Draw the detections of a model into images."""
     import subprocess
 
     command = [
-        *(str(load_stack_config().bin / "tandem-worker"), "predict", str(_place(model))),
+        *(str(load_stack_config().bin / "tandem-worker"), "predict", str(_resolve_path(model))),
         *(str(image) for image in images),
         *("--out", str(out), "--score", str(score)),
     ]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
-def _place(model: str) -> Path:
-    """A path as it is; of a run, its folder."""
+def _resolve_path(model: str) -> Path:
+    """Return an existing path unchanged; for a run's id, the run's folder."""
     path = Path(model)
     if path.exists():
         return path
@@ -120,8 +124,8 @@ def _place(model: str) -> Path:
         return load_settings().runs_dir / resolve_run_id(client, model)
 
 
-def _reference(client: "TandemClient", model: str, checkpoint: str) -> "dict[str, str]":
-    """A teacher by its name, or a run by its id; a teacher's name goes first."""
+def _parse_model(client: "TandemClient", model: str, checkpoint: str) -> "dict[str, str]":
+    """Build the model reference: a teacher's name takes precedence over a run's id."""
     if any(teacher.name == model for teacher in client.teachers()):
         return {"name": model}
     if _RUN_ID.fullmatch(model):
@@ -129,7 +133,7 @@ def _reference(client: "TandemClient", model: str, checkpoint: str) -> "dict[str
     return {"name": model}
 
 
-def _edges(size: str) -> "list[int] | None":
+def _parse_size(size: str) -> "list[int] | None":
     from service.cli.errors import CliError, ErrorMessage
 
     if not size:
@@ -138,39 +142,41 @@ def _edges(size: str) -> "list[int] | None":
         longest, shortest = (int(edge) for edge in size.lower().split("x"))
     except ValueError:
         raise CliError(
-            ErrorMessage(f"--size {size} is no size.", advice=("As in 1333x800.",))
+            ErrorMessage(
+                f"--size {size} is not a size.", advice=("Write LONGxSHORT, e.g. 1333x800.",)
+            )
         ) from None
     return [longest, shortest]
 
 
-def _checked(kind: type[Request], asked: "dict[str, Any]") -> Request:
-    """The request; what is wrong with it is told by field."""
+def _validate(model: type[RequestT], document: "dict[str, Any]") -> RequestT:
+    """Validate a request; raise `CliError` with the invalid fields."""
     from pydantic import ValidationError
 
     from configs.catalog import problems_from_validation
     from service.cli.errors import CliError, ErrorMessage
 
     try:
-        return kind.model_validate(asked)
+        return model.model_validate(document)
     except ValidationError as error:
-        fields = tuple((p.field, p.message) for p in problems_from_validation(error, asked))
-        raise CliError(ErrorMessage("This cannot be asked.", fields=fields)) from None
+        fields = tuple((p.field, p.message) for p in problems_from_validation(error, document))
+        raise CliError(ErrorMessage("The request is invalid.", fields=fields)) from None
 
 
-def _followed(client: "TandemClient", launched: "RunView", *, watch: bool) -> "RunView | None":
-    """The job when it is over; none if nobody waits for it."""
+def _watch_job(client: "TandemClient", launched: "RunView", *, watch: bool) -> "RunView | None":
+    """Wait for a job; return None if the user does not wait for its end."""
     from service.cli.runs import watch_run
 
     console.output().print(f"Launched [bold]{launched.id}[/] ({launched.name})")
     if not watch:
-        console.output().print(f"`tandem logs -f {launched.id}` follows it.")
+        console.output().print(f"`tandem logs -f {launched.id}` shows its log.")
         return None
     return watch_run(client, launched.id)
 
 
-def _show_numbers(ended: "RunView") -> None:
-    shown = console.table("", "")
-    for metric, value in sorted(ended.latest.items()):
-        shown.add_row(metric, f"{value:.4g}")
-    console.output().print(shown)
+def _print_metrics(ended: "RunView") -> None:
+    table = console.create_table("", "")
+    for key, value in sorted(ended.latest.items()):
+        table.add_row(key, f"{value:.4g}")
+    console.output().print(table)
     console.output().print(ended.mlflow_url or "")

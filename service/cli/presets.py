@@ -1,4 +1,4 @@
-"""`tandem presets`."""
+"""`tandem presets`: list the presets."""
 
 from itertools import groupby
 
@@ -8,17 +8,17 @@ from service.cli import console
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command `tandem presets`."""
     app.command()(presets)
 
 
 def presets() -> None:
-    """List the experiments that have a name, folder by folder."""
+    """List the presets, grouped by folder."""
     from configs.catalog import load_preset, preset_names
 
-    shown = console.table("preset", "what it is", folding=("what it is",))
+    table = console.create_table("preset", "description", folding=("description",))
     for _folder, names in groupby(preset_names(), key=lambda name: name.rpartition("/")[0]):
         for name in names:
-            shown.add_row(name, load_preset(name).summary)
-        shown.add_section()
-    console.output().print(shown)
+            table.add_row(name, load_preset(name).summary)
+        table.add_section()
+    console.output().print(table)

@@ -1,4 +1,4 @@
-"""`tandem repeat`: the pairs with further seeds that a verdict takes."""
+"""`tandem repeat`: train a run and its baseline with more seeds."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,40 +13,42 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command `tandem repeat`."""
     app.command()(repeat)
 
 
 def repeat(
     run_id: RunPrefix,
-    seeds: Annotated[int, typer.Option(help="With how many seeds in all.", min=2, max=32)] = 3,
+    seeds: Annotated[int, typer.Option(help="Total number of seeds.", min=2, max=32)] = 3,
     pack: Annotated[
         bool | None,
         typer.Option(
             "--pack/--no-pack",
-            help="Train each new run and its baseline in one process; as the run itself if left "
-            "out.",
+            help="Train each new run and its baseline in one process; by default as the run.",
         ),
     ] = None,
 ) -> None:
-    """Train a distilled run and its baseline with further seeds: its verdict rests on all."""
+    """Train a distilled run and its baseline with more seeds, for a verdict over all of them."""
     with open_client() as client:
-        repeated = client.repeat(resolve_run_id(client, run_id), seeds=seeds, pack=pack)
+        repetition = client.repeat(resolve_run_id(client, run_id), seeds=seeds, pack=pack)
     out = console.output()
-    for pair in repeated.pairs:
+    for pair in repetition.pairs:
         out.print(format_pair(pair), soft_wrap=True)
     out.print(
-        f"When all have succeeded, `tandem show {repeated.run_id}` says whether distillation helps.",
+        f"When all runs have succeeded, `tandem show {repetition.run_id}` shows the verdict.",
         soft_wrap=True,
     )
 
 
 def format_pair(pair: "RepeatedPairView") -> str:
-    """One pair: launched now, or there already with the states of both runs."""
+    """Format a pair: launched now, or existing, with the states of both runs."""
     if pair.is_new:
-        beside = "new" if pair.baseline_state == "queued" else pair.baseline_state
-        return f"Seed {pair.seed}: launched {pair.run_id}; its baseline is {pair.baseline_run_id} ({beside})."
+        state = "new" if pair.baseline_state == "queued" else pair.baseline_state
+        return (
+            f"Seed {pair.seed}: launched {pair.run_id}; its baseline is {pair.baseline_run_id} "
+            f"({state})."
+        )
     return (
         f"Seed {pair.seed}: {pair.run_id} ({pair.state}) and its baseline {pair.baseline_run_id} "
-        f"({pair.baseline_state}) are there already."
+        f"({pair.baseline_state}) exist already."
     )

@@ -1,4 +1,4 @@
-"""`tandem report`: did it help, by how much, and where not."""
+"""`tandem report`: show or create the report of a run or a sweep."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class OutputFormat(StrEnum):
-    """What a report is read with."""
+    """File format of a report."""
 
     MD = "md"
     HTML = "html"
@@ -23,32 +23,34 @@ class OutputFormat(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command `tandem report`."""
     app.command()(report)
 
 
 def report(
-    about: Annotated[
-        str, typer.Argument(metavar="RUN|SWEEP", help="The id, or enough of its beginning.")
+    id_prefix: Annotated[
+        str, typer.Argument(metavar="RUN|SWEEP", help="The id, or a unique prefix of it.")
     ],
     output_format: Annotated[
-        OutputFormat, typer.Option("--format", help="Text, a page, or for programs.")
+        OutputFormat, typer.Option("--format", help="Markdown, an HTML page, or JSON.")
     ] = OutputFormat.MD,
-    out: Annotated[Path | None, typer.Option(help="Write it into this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the report to this file.")] = None,
     open_: Annotated[
         Path | None,
-        typer.Option("--open", metavar="FILE", help="Write the page into this file and show it."),
+        typer.Option(
+            "--open", metavar="FILE", help="Write the HTML page to this file and open it."
+        ),
     ] = None,
-    again: Annotated[
-        bool, typer.Option("--again", help="Of a run: have a new one made first.")
+    refresh: Annotated[
+        bool, typer.Option("--again", help="Create a new report of a run first.")
     ] = False,
 ) -> None:
-    """Show the report of a run or a sweep; of a run one is made if there is none."""
+    """Show the report of a run or a sweep; create one for a run that has none."""
     with open_client() as client:
-        found = _found(client, about, again=again)
-        if found is None:
+        subject_id = _find_report_subject(client, id_prefix, refresh=refresh)
+        if subject_id is None:
             return
-        content = client.report(found, format="html" if open_ else output_format.value)
+        content = client.report(subject_id, format="html" if open_ else output_format.value)
     target = open_ or out
     if target is None:
         typer.echo(content, nl=False)
@@ -59,16 +61,19 @@ def report(
         typer.launch(str(open_))
 
 
-def _found(client: "TandemClient", about: str, *, again: bool) -> str | None:
-    """The whole id of what has a report; none: nobody waits for one any more."""
-    if about.startswith("s"):
-        return resolve_sweep_id(client, about)
-    found = resolve_run_id(client, about)
-    if (again or client.run(found).report_run_id is None) and not _made(client, found):
+def _find_report_subject(client: "TandemClient", id_prefix: str, *, refresh: bool) -> str | None:
+    """Resolve the id of a run or sweep that has a report, creating a report if necessary.
+
+    Return None if the user interrupts the creation.
+    """
+    if id_prefix.startswith("s"):
+        return resolve_sweep_id(client, id_prefix)
+    run_id = resolve_run_id(client, id_prefix)
+    if (refresh or client.run(run_id).report_run_id is None) and not _create_report(client, run_id):
         return None
-    return found
+    return run_id
 
 
-def _made(client: "TandemClient", run_id: str) -> bool:
-    """Whether a new report is there; false: nobody waits for it any more."""
+def _create_report(client: "TandemClient", run_id: str) -> bool:
+    """Create a report and wait for it; return False if the user interrupts."""
     return watch_run(client, client.create_report(run_id).id) is not None

@@ -1,4 +1,4 @@
-"""`tandem cancel`, `pause`, `resume`, `retry` and `prioritize`."""
+"""`tandem cancel`, `pause`, `resume`, `retry` and `prioritize`: actions on a run."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,46 +13,46 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add `tandem cancel`, `pause`, `resume`, `retry` and `prioritize`."""
     for command in (cancel, pause, resume, retry, prioritize):
         app.command()(command)
 
 
 def cancel(run_id: RunPrefix) -> None:
-    """End a run; its checkpoints stay."""
+    """Cancel a run; its checkpoints are kept."""
     with open_client() as client:
-        found = client.cancel(resolve_run_id(client, run_id))
-    _say(found, "" if found.is_over else ": it writes a checkpoint and ends")
+        run = client.cancel(resolve_run_id(client, run_id))
+    _print_state(run, "" if run.is_over else ": it writes a checkpoint and ends")
 
 
 def pause(run_id: RunPrefix) -> None:
-    """Have a run leave what it takes, with a checkpoint, until it is resumed."""
+    """Stop a run with a checkpoint and free its resources, until it is resumed."""
     with open_client() as client:
-        found = client.pause(resolve_run_id(client, run_id))
-    _say(found, "" if found.state == "paused" else ": it writes a checkpoint and leaves")
+        run = client.pause(resolve_run_id(client, run_id))
+    _print_state(run, "" if run.state == "paused" else ": it writes a checkpoint and stops")
 
 
 def resume(run_id: RunPrefix) -> None:
-    """Queue a paused run again; it goes on from its last checkpoint."""
+    """Queue a paused run; it resumes from its last checkpoint."""
     with open_client() as client:
-        _say(client.resume(resolve_run_id(client, run_id)))
+        _print_state(client.resume(resolve_run_id(client, run_id)))
 
 
 def retry(run_id: RunPrefix) -> None:
-    """Queue a failed or cancelled run again, from its last checkpoint."""
+    """Queue a failed or cancelled run; it resumes from its last checkpoint."""
     with open_client() as client:
-        _say(client.retry(resolve_run_id(client, run_id)))
+        _print_state(client.retry(resolve_run_id(client, run_id)))
 
 
 def prioritize(
     run_id: RunPrefix,
-    priority: Annotated[int, typer.Argument(help="The larger goes first.", min=-100, max=100)],
+    priority: Annotated[int, typer.Argument(help="Larger values start first.", min=-100, max=100)],
 ) -> None:
-    """Give a run another place in the queue."""
+    """Change the priority of a run."""
     with open_client() as client:
-        found = client.prioritize(resolve_run_id(client, run_id), priority)
-    _say(found, f": its priority is {found.priority}")
+        run = client.prioritize(resolve_run_id(client, run_id), priority)
+    _print_state(run, f": its priority is {run.priority}")
 
 
-def _say(found: "RunView", what_follows: str = "") -> None:
-    console.output().print(f"{found.id} is {console.format_state(found.state)}{what_follows}")
+def _print_state(run: "RunView", suffix: str = "") -> None:
+    console.output().print(f"{run.id} is {console.format_state(run.state)}{suffix}")

@@ -1,4 +1,4 @@
-"""`tandem run`, `runs`, `show` and `logs`."""
+"""`tandem run`, `runs`, `show` and `logs`: launch and inspect runs."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,41 +17,43 @@ if TYPE_CHECKING:
     from service.api.schemas.runs import EventView, PlanView, RunRequest, RunView
     from service.client import TandemClient
 
-_LISTED = 50
-_LAST_LINES = 50
-_ON_THEIR_WAY = 20
-"""Records that a place may lack without being behind."""
+_DEFAULT_LIMIT = 50
+_NUM_LOG_LINES = 50
+_NORMAL_BACKLOG = 20
+"""A backlog up to this size is normal while a run trains, and is not shown."""
 
-RunPrefix = Annotated[str, typer.Argument(metavar="ID", help="The id, or enough of its beginning.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+RunPrefix = Annotated[str, typer.Argument(metavar="ID", help="The id, or a unique prefix of it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add `tandem run`, `runs`, `show` and `logs`."""
     for command in (run, runs, show, logs):
         app.command()(command)
 
 
 def run(
-    preset: Annotated[str, typer.Argument(help="What to train; `tandem presets` lists them.")],
+    preset: Annotated[str, typer.Argument(help="A preset; `tandem presets` lists them.")],
     changes: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Fields to change, as in schedule.epochs=3."),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Fields to change, e.g. schedule.epochs=3."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What to call the run.")] = None,
-    project: Annotated[str | None, typer.Option(help="Whose share of the cluster.")] = None,
-    priority: Annotated[int, typer.Option(help="The larger goes first.")] = 0,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Only show what it would be.")] = False,
+    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    project: Annotated[str | None, typer.Option(help="Project of the run.")] = None,
+    priority: Annotated[int, typer.Option(help="Larger values start first.")] = 0,
+    watch: Annotated[bool, typer.Option("--watch", help="Show progress until it ends.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only show the resolved spec and findings.")
+    ] = False,
     no_baseline: Annotated[
-        bool, typer.Option("--no-baseline", help="Do not compare it with the student alone.")
+        bool, typer.Option("--no-baseline", help="Train and compare no baseline.")
     ] = False,
     pack: Annotated[
         bool,
-        typer.Option("--pack", help="Train it and its new baseline side by side in one process."),
+        typer.Option("--pack", help="Train the run and its new baseline in one process."),
     ] = False,
 ) -> None:
-    """Launch a run from a preset; a taught one is compared with the same student alone."""
+    """Launch a run from a preset; a distilled run gets a baseline to compare it with."""
     from service.api.schemas.runs import RunRequest
     from service.cli.parsing import parse_changes
 
@@ -66,100 +68,104 @@ def run(
     )
     with open_client() as client:
         if plan:
-            _plan(client, request)
+            _show_plan(client, request)
             return
         launched = client.launch(request)
         console.output().print(f"Launched [bold]{launched.id}[/] ({launched.preset})")
         if launched.baseline_run_id:
-            console.output().print(
-                f"It is compared with the student alone: {launched.baseline_run_id}."
-            )
+            console.output().print(f"Its baseline is {launched.baseline_run_id}.")
         if watch:
             ended = watch_run(client, launched.id)
             if ended is not None:
                 score = console.format_score(ended.best_map)
                 console.output().print(f"mAP {score}  {ended.mlflow_url or ''}")
             return
-    console.output().print(f"`tandem logs -f {launched.id}` follows it, `tandem runs` lists all.")
+    console.output().print(
+        f"`tandem logs -f {launched.id}` follows its log, `tandem runs` lists all runs."
+    )
 
 
 def runs(
     state: Annotated[RunState | None, typer.Option(help="Only runs in this state.")] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help=f"Not only the last {_LISTED}.")
+    all_: Annotated[
+        bool, typer.Option("--all", help=f"All runs, not only the last {_DEFAULT_LIMIT}.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List runs, the newest first."""
     with open_client() as client:
-        found = list_all_runs(client, state=state) if everything else _last_runs(client, state)
+        views = list_all_runs(client, state=state) if all_ else _list_last_runs(client, state)
     if as_json:
-        console.print_json([item.model_dump(mode="json") for item in found])
+        console.print_json([item.model_dump(mode="json") for item in views])
         return
-    if not found:
+    if not views:
         console.output().print("No runs yet; `tandem run quick/instant` launches one.")
         return
-    console.output().print(build_runs_table(found))
+    console.output().print(build_runs_table(views))
 
 
 def show(run_id: RunPrefix, as_json: AsJson = False) -> None:
-    """Show a run: its numbers, what happened to it, and the last lines of one that ended badly."""
+    """Show a run: state, metrics and events; of a failed one also the end of its log."""
     from service.api.schemas.runs import LogQuery
 
     with open_client() as client:
-        found = client.run(resolve_run_id(client, run_id))
-        events = client.events(found.id)
-        has_ended_badly = found.state == "failed" or (found.reason is not None)
-        noise = client.noise(found.id).noise if found.task == "train" else None
-        query = LogQuery(tail=_LAST_LINES)
-        last = client.logs(found.id, query) if has_ended_badly and not as_json else ""
+        run = client.run(resolve_run_id(client, run_id))
+        events = client.events(run.id)
+        has_failed = run.state == "failed" or (run.reason is not None)
+        noise = client.noise(run.id).noise if run.task == "train" else None
+        query = LogQuery(tail=_NUM_LOG_LINES)
+        log = client.logs(run.id, query) if has_failed and not as_json else ""
     if as_json:
-        document = found.model_dump(mode="json")
+        document = run.model_dump(mode="json")
         document["events"] = [event.model_dump(mode="json") for event in events]
         console.print_json(document)
         return
     from rich.text import Text
 
     out = console.output()
-    out.print(_facts(found, noise))
-    out.print(_events_table(events))
-    for line in last.splitlines():
+    out.print(_build_details(run, noise))
+    out.print(_build_events_table(events))
+    for line in log.splitlines():
         out.print(Text(f"  │ {line}", style="dim"), soft_wrap=True)
 
 
 def logs(
     run_id: RunPrefix,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the run ends.")] = False,
-    tail: Annotated[int | None, typer.Option(help="Only so many last lines.", min=1)] = None,
-    search: Annotated[str | None, typer.Option(help="Only lines with this text.")] = None,
-    attempt: Annotated[int | None, typer.Option(help="Only of this attempt.", min=1)] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Follow the log until the run ends.")
+    ] = False,
+    tail: Annotated[int | None, typer.Option(help="Only the last N lines.", min=1)] = None,
+    search: Annotated[str | None, typer.Option(help="Only lines that contain this text.")] = None,
+    attempt: Annotated[int | None, typer.Option(help="Only lines of this attempt.", min=1)] = None,
 ) -> None:
     """Print the log of a run."""
     from service.api.schemas.runs import LogQuery
 
     with open_client() as client:
-        found = resolve_run_id(client, run_id)
+        full_id = resolve_run_id(client, run_id)
         if not follow:
             query = LogQuery(tail=tail, search=search, attempt=attempt)
-            typer.echo(client.logs(found, query), nl=False)
+            typer.echo(client.logs(full_id, query), nl=False)
             return
         try:
-            for text in client.follow_logs(found):
+            for text in client.follow_logs(full_id):
                 typer.echo(text, nl=False)
         except KeyboardInterrupt:
-            console.error_output().print(f"\nThe run goes on; `tandem cancel {found}` ends it.")
+            console.error_output().print(
+                f"\nThe run continues; `tandem cancel {full_id}` cancels it."
+            )
 
 
-def build_runs_table(found: "list[RunView]") -> "Table":
-    """Runs, one a line."""
+def build_runs_table(views: "list[RunView]") -> "Table":
+    """Build a table with a line per run."""
     from rich.markup import escape
 
-    shown = console.table(
-        "id", "name", "state", "epoch", "mAP", "took", "launched", folding=("name",)
+    table = console.create_table(
+        "id", "name", "state", "epoch", "mAP", "duration", "launched", folding=("name",)
     )
-    for item in found:
+    for item in views:
         progress = item.progress
-        shown.add_row(
+        table.add_row(
             item.id,
             escape(item.name),
             console.format_state(item.state),
@@ -168,11 +174,11 @@ def build_runs_table(found: "list[RunView]") -> "Table":
             console.format_duration(run_duration_s(item)),
             console.format_time(item.created_at)[:-3],
         )
-    return shown
+    return table
 
 
 def run_duration_s(run: "RunView") -> float | None:
-    """How long a run trained, or has trained so far."""
+    """Seconds since the run started, up to its end; None if it has not started."""
     from datetime import UTC, datetime
 
     if run.started_at is None:
@@ -180,26 +186,29 @@ def run_duration_s(run: "RunView") -> float | None:
     return ((run.finished_at or datetime.now(UTC)) - run.started_at).total_seconds()
 
 
-def _last_runs(client: "TandemClient", state: RunState | None) -> "list[RunView]":
+def _list_last_runs(client: "TandemClient", state: RunState | None) -> "list[RunView]":
     from service.api.schemas.runs import RunQuery
 
-    return list(client.runs(RunQuery(state=state, limit=_LISTED)).items)
+    return list(client.runs(RunQuery(state=state, limit=_DEFAULT_LIMIT)).items)
 
 
 def watch_run(client: "TandemClient", run_id: str) -> "RunView | None":
-    """The run when it has ended well; none if nobody waits any more. A bad end is refused."""
+    """Watch a run until it succeeds; raise `CliError` if it fails.
+
+    Return None if the user interrupts the watching; the run continues.
+    """
     from service.cli.progress.runs import watch_runs
 
     try:
         (ended,) = watch_runs(client, {"run": run_id}).values()
     except KeyboardInterrupt:
         console.output().print(
-            f"The run goes on. `tandem logs -f {run_id}` follows it, "
-            f"`tandem cancel {run_id}` ends it."
+            f"The run continues. `tandem logs -f {run_id}` follows its log, "
+            f"`tandem cancel {run_id}` cancels it."
         )
         return None
     if ended.state != "succeeded":
-        cause = ended.message or ended.reason or "no cause is known"
+        cause = ended.message or ended.reason or "unknown cause"
         log = f"Its log: tandem logs {ended.id}"
         raise CliError(
             ErrorMessage(f"{ended.id} {ended.state}: {cause}", advice=(ended.advice or "", log))
@@ -207,29 +216,29 @@ def watch_run(client: "TandemClient", run_id: str) -> "RunView | None":
     return ended
 
 
-def _plan(client: "TandemClient", request: "RunRequest") -> None:
+def _show_plan(client: "TandemClient", request: "RunRequest") -> None:
     import yaml
     from rich.markup import escape
 
     from service.cli.comparisons import format_planned_baseline
 
-    planned: PlanView = client.plan(request)
-    typer.echo(yaml.safe_dump(planned.spec.model_dump(mode="json"), sort_keys=False), nl=False)
+    plan: PlanView = client.plan(request)
+    typer.echo(yaml.safe_dump(plan.spec.model_dump(mode="json"), sort_keys=False), nl=False)
     out = console.output()
-    for finding in planned.findings:
-        colour = "red" if finding.severity == "error" else "yellow"
+    for finding in plan.findings:
+        color = "red" if finding.severity == "error" else "yellow"
         out.print(
-            f"[{colour}]{finding.severity}[/] {finding.field or 'spec'}: {escape(finding.message)}"
+            f"[{color}]{finding.severity}[/] {finding.field or 'spec'}: {escape(finding.message)}"
         )
-    if planned.waiting_for:
-        out.print(f"It would wait for {planned.waiting_for}.")
-    for line in format_planned_baseline(planned):
+    if plan.waiting_for:
+        out.print(f"It would wait for {plan.waiting_for}.")
+    for line in format_planned_baseline(plan):
         out.print(line)
-    if any(finding.severity == "error" for finding in planned.findings):
+    if any(finding.severity == "error" for finding in plan.findings):
         raise typer.Exit(1)
 
 
-def _facts(found: "RunView", noise: "NoiseFloor | None") -> "Table":
+def _build_details(run: "RunView", noise: "NoiseFloor | None") -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
@@ -243,71 +252,73 @@ def _facts(found: "RunView", noise: "NoiseFloor | None") -> "Table":
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
-    progress = found.progress
-    facts = {
-        "run": f"[bold]{found.id}[/] {escape(found.name)}",
-        "preset": found.preset,
-        "state": console.format_state(found.state),
-        "project": found.project if found.project != "default" else None,
-        "priority": str(found.priority) if found.priority else None,
-        "in the queue": f"place {found.queue_position}" if found.queue_position else None,
-        "waits for": escape(found.waiting_for or ""),
-        "reason": found.reason,
-        "message": escape(found.message),
-        "advice": found.advice,
-        "attempt": str(found.attempt),
+    progress = run.progress
+    rows = {
+        "run": f"[bold]{run.id}[/] {escape(run.name)}",
+        "preset": run.preset,
+        "state": console.format_state(run.state),
+        "project": run.project if run.project != "default" else None,
+        "priority": str(run.priority) if run.priority else None,
+        "queue position": f"{run.queue_position}" if run.queue_position else None,
+        "waits for": escape(run.waiting_for or ""),
+        "reason": run.reason,
+        "message": escape(run.message),
+        "advice": run.advice,
+        "attempt": str(run.attempt),
         "epoch": f"{progress.epoch} of {progress.epochs} ({progress.phase})" if progress else None,
-        "best mAP": _best(found),
-        "teacher's mAP": console.format_score(found.teacher_map) if found.teacher_map else None,
-        "baseline": format_baseline(found),
-        "verdict": None if found.comparison is None else format_verdict(found.comparison),
-        "gain by seed": None if found.comparison is None else format_gains(found.comparison),
-        "seeds alone": None if noise is None else format_noise_floor(noise),
-        "report": found.report_run_id,
-        "launched": console.format_time(found.created_at),
-        "took": console.format_duration(run_duration_s(found)) if found.started_at else None,
-        "MLflow": found.mlflow_url,
-        "behind": format_pending_records(found.pending_records),
+        "best mAP": _format_best(run),
+        "teacher's mAP": console.format_score(run.teacher_map) if run.teacher_map else None,
+        "baseline": format_baseline(run),
+        "verdict": None if run.comparison is None else format_verdict(run.comparison),
+        "gain by seed": None if run.comparison is None else format_gains(run.comparison),
+        "noise floor": None if noise is None else format_noise_floor(noise),
+        "report": run.report_run_id,
+        "launched": console.format_time(run.created_at),
+        "duration": console.format_duration(run_duration_s(run)) if run.started_at else None,
+        "MLflow": run.mlflow_url,
+        "pending records": format_pending_records(run.pending_records),
     }
-    for label, value in facts.items():
+    for label, value in rows.items():
         if value:
             grid.add_row(f"[dim]{label}[/]", value)
-    for metric, number in sorted(found.latest.items()):
+    for metric, score in sorted(run.latest.items()):
         if metric.startswith("loss_share/"):
-            continue  # `tandem budget` shows these
-        grid.add_row(f"[dim]{metric}[/]", f"{number:.4g}")
+            continue  # `tandem loss-shares` shows these
+        grid.add_row(f"[dim]{metric}[/]", f"{score:.4g}")
     return grid
 
 
-def _best(found: "RunView") -> str | None:
-    if found.best_map is None:
+def _format_best(run: "RunView") -> str | None:
+    if run.best_map is None:
         return None
-    return f"{console.format_score(found.best_map)} after epoch {found.best_epoch}"
+    return f"{console.format_score(run.best_map)} after epoch {run.best_epoch}"
 
 
-def format_pending_records(behind: "PendingRecords") -> str | None:
-    """Who lacks records, and how many; none: no more than are always on their way."""
+def format_pending_records(pending: "PendingRecords") -> str | None:
+    """Format the backlog of each destination; None if no backlog is unusually large."""
     names = {"service": "the service", "mlflow": "MLflow"}
-    lacking = [
-        f"{names[place]} lacks {count} records"
-        for place, count in sorted(behind.items())
-        if count > _ON_THEIR_WAY
+    backlogs = [
+        f"{count} for {names[destination]}"
+        for destination, count in sorted(pending.items())
+        if count > _NORMAL_BACKLOG
     ]
-    return " and ".join(lacking) or None
+    return ", ".join(backlogs) or None
 
 
-def _events_table(events: "list[EventView]") -> "Table":
+def _build_events_table(events: "list[EventView]") -> "Table":
     from rich.markup import escape
 
-    shown = console.table("at", "who", "what", "from", "to", "why", folding=("why",))
+    table = console.create_table(
+        "time", "actor", "event", "from", "to", "reason", folding=("reason",)
+    )
     for event in events:
-        why = " ".join(filter(None, (event.reason, event.details)))
-        shown.add_row(
+        reason = " ".join(filter(None, (event.reason, event.details)))
+        table.add_row(
             console.format_time(event.at),
             event.actor,
             event.kind,
             event.from_state or "",
             event.to_state or "",
-            escape(why),
+            escape(reason),
         )
-    return shown
+    return table

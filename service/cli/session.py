@@ -1,4 +1,4 @@
-"""The settings of this shell and the service they point to."""
+"""Settings of this shell, and the client of the service that they point to."""
 
 from functools import cache
 from typing import TYPE_CHECKING
@@ -17,18 +17,22 @@ if TYPE_CHECKING:
     from service.stack.components import StackConfig
 
 _PAGE = 200
+_MATCHES = 11
+"""How many matches of a prefix are requested: one more than are listed."""
+
+_LONGEST_PREFIX = 64
 
 
 @cache
 def load_settings() -> "Settings":
-    """The settings, read once."""
+    """Load the settings from the environment, once per process."""
     from service.settings import Settings
 
     return Settings()
 
 
 def load_stack_config() -> "StackConfig":
-    """Where the stack of these settings lives."""
+    """Build the configuration of the local stack from the settings."""
     import os
     import sys
     from pathlib import Path
@@ -50,14 +54,14 @@ def load_stack_config() -> "StackConfig":
 
 
 def open_client() -> "TandemClient":
-    """The service over HTTP; use it as a context manager."""
+    """Create a client of the service; use it as a context manager."""
     from service.client import TandemClient
 
     return TandemClient(load_settings().url, token=load_token())
 
 
 def load_token() -> str | None:
-    """What is shown to the service: TANDEM_TOKEN, else what is in TANDEM_TOKEN_FILE."""
+    """Load the access token: TANDEM_TOKEN, else the content of TANDEM_TOKEN_FILE, else None."""
     settings = load_settings()
     if settings.token is not None:
         return settings.token.get_secret_value()
@@ -65,68 +69,75 @@ def load_token() -> str | None:
     if not file.is_file():
         return None
     if file.stat().st_mode & 0o077:
-        error_output().print(f"{file} can be read by others: chmod 600 {file}", style="yellow")
+        error_output().print(
+            f"{file} is readable by other users: run `chmod 600 {file}`", style="yellow"
+        )
     try:
         return file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        advice = ("Put the token there again, or set TANDEM_TOKEN.",)
-        raise CliError(ErrorMessage(f"{file} holds no token: {error}", advice=advice)) from error
+        advice = ("Write the token to the file again, or set TANDEM_TOKEN.",)
+        raise CliError(
+            ErrorMessage(f"{file} does not contain a token: {error}", advice=advice)
+        ) from error
 
 
 def resolve_run_id(client: "TandemClient", prefix: str) -> str:
-    """The id of the only run whose id begins with `prefix`."""
-    return match_id_prefix(prefix, list_all_runs(client))
+    """Return the id of the only run whose id starts with `prefix`; one request."""
+    from service.api.schemas.runs import RunQuery
+
+    page = client.runs(RunQuery(id_prefix=prefix[:_LONGEST_PREFIX], limit=_MATCHES))
+    return match_id_prefix(prefix, page.items)
+
+
+def resolve_sweep_id(client: "TandemClient", prefix: str) -> str:
+    """Return the id of the only sweep whose id starts with `prefix`; one request."""
+    from service.api.schemas.sweeps import SweepQuery
+
+    page = client.sweeps(SweepQuery(id_prefix=prefix[:_LONGEST_PREFIX], limit=_MATCHES))
+    return match_id_prefix(prefix, page.items, noun="sweep")
 
 
 def match_id_prefix(
     prefix: str, runs: "Sequence[RunView | SweepView]", *, noun: str = "run"
 ) -> str:
-    """The id among `runs` that is `prefix`, or the only one that begins with it."""
+    """Return the id that equals `prefix`, or else the only id that starts with it."""
     matches = [run for run in runs if run.id.startswith(prefix)]
     exact = [run for run in matches if run.id == prefix]
     if len(exact or matches) == 1:
         return (exact or matches)[0].id
     if not matches:
-        every = "`tandem runs --all` lists every run." if noun == "run" else "`tandem sweeps`."
-        raise CliError(ErrorMessage(f"No {noun}'s id begins with {prefix!r}.", advice=(every,)))
+        hint = (
+            "`tandem runs --all` lists every run."
+            if noun == "run"
+            else "`tandem sweeps` lists every sweep."
+        )
+        raise CliError(ErrorMessage(f"No {noun}'s id starts with {prefix!r}.", advice=(hint,)))
+    listed = matches[: _MATCHES - 1]
+    count = f"More than {len(listed)}" if len(matches) > len(listed) else str(len(matches))
     raise CliError(
         ErrorMessage(
-            f"{len(matches)} {noun}s begin with {prefix!r}.",
-            fields=tuple((run.id, run.name) for run in matches[:10]),
-            advice=("Give more letters of the id.",),
+            f"{count} {noun}s start with {prefix!r}.",
+            fields=tuple((run.id, run.name) for run in listed),
+            advice=("Give more characters of the id.",),
         )
     )
 
 
-def resolve_sweep_id(client: "TandemClient", prefix: str) -> str:
-    """The id of the only sweep whose id begins with `prefix`."""
-    from service.api.schemas.sweeps import SweepQuery
-
-    found: list[SweepView] = []
-    cursor: str | None = None
-    while True:
-        page = client.sweeps(SweepQuery(cursor=cursor, limit=_PAGE))
-        found += page.items
-        cursor = page.next_cursor
-        if cursor is None:
-            return match_id_prefix(prefix, found, noun="sweep")
-
-
 def list_all_runs(client: "TandemClient", *, state: "RunState | None" = None) -> "list[RunView]":
-    """Every run, page by page, the newest first."""
+    """List all runs, the newest first; requests page after page."""
     from service.api.schemas.runs import RunQuery
 
-    found: list[RunView] = []
+    runs: list[RunView] = []
     cursor: str | None = None
     while True:
         page = client.runs(RunQuery(state=state, cursor=cursor, limit=_PAGE))
-        found += page.items
+        runs += page.items
         cursor = page.next_cursor
         if cursor is None:
-            return found
+            return runs
 
 
 def count_runs_by_state() -> dict[str, int]:
-    """How many runs are in each state."""
+    """Count the runs in each state that has any."""
     with open_client() as client:
         return {state: count for state, count in client.health().runs_by_state.items() if count}

@@ -1,4 +1,4 @@
-"""`tandem up`, `down`, `status` and `serve`."""
+"""`tandem up`, `down`, `status` and `serve`: start, stop and inspect the stack."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add `tandem up`, `down`, `status` and `serve`."""
     app.command()(up)
     app.command()(down)
     app.command()(status)
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def up() -> None:
-    """Start what is missing: Ray, MLflow and the service."""
+    """Start Ray, MLflow and the service, if they do not run yet."""
     start_stack_with_progress()
     config = load_stack_config()
     out = console.output()
@@ -33,33 +33,33 @@ def up() -> None:
 
 
 def down() -> None:
-    """End the service, MLflow and Ray; runs go on at the next `tandem up`."""
+    """Stop the service, MLflow and Ray; runs resume after the next `tandem up`."""
     from service.cli.progress.stack import StackProgress
     from service.stack.lifecycle import stop_stack
 
-    with StackProgress() as watch:
-        stop_stack(load_stack_config(), on_progress=watch)
+    with StackProgress() as progress:
+        stop_stack(load_stack_config(), on_progress=progress)
 
 
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show how the parts are, and the runs by state."""
+    """Show the state of each component and the number of runs by state."""
     from service.stack.lifecycle import get_stack_status
 
-    found = get_stack_status(load_stack_config())
-    counts = _runs_by_state(found)
+    components = get_stack_status(load_stack_config())
+    counts = _count_runs(components)
     if as_json:
-        parts: list[JsonValue] = [_document(part) for part in found]
-        console.print_json({"parts": parts, "runs": dict(counts)})
+        documents: list[JsonValue] = [_to_document(item) for item in components]
+        console.print_json({"components": documents, "runs": dict(counts)})
         return
     out = console.output()
-    out.print(_table(found))
+    out.print(_build_table(components))
     if counts:
         out.print("Runs: " + ", ".join(f"{n} {console.format_state(s)}" for s, n in counts.items()))
-    out.print(f"Logs: {found[0].log.parent}", soft_wrap=True)
-    if any(part.state not in {"up", "elsewhere"} for part in found):
-        out.print("`tandem up` starts what is missing.")
+    out.print(f"Logs: {components[0].log.parent}", soft_wrap=True)
+    if any(item.state not in {"up", "elsewhere"} for item in components):
+        out.print("`tandem up` starts the components that do not run.")
 
 
 def serve() -> None:
@@ -70,12 +70,12 @@ def serve() -> None:
 
 
 def start_stack_with_progress() -> None:
-    """Starts the stack and shows how it comes up."""
+    """Start the stack and show the progress of each component."""
     from service.cli.progress.stack import StackProgress
     from service.stack.lifecycle import start_stack
 
-    with StackProgress() as watch:
-        start_stack(load_stack_config(), on_progress=watch)
+    with StackProgress() as progress:
+        start_stack(load_stack_config(), on_progress=progress)
 
 
 def _service_url() -> str:
@@ -84,40 +84,40 @@ def _service_url() -> str:
     return build_components(load_stack_config())[-1].url
 
 
-def _runs_by_state(parts: "tuple[ComponentStatus, ...]") -> dict[str, int]:
+def _count_runs(components: "tuple[ComponentStatus, ...]") -> dict[str, int]:
     from service.cli.session import count_runs_by_state
 
-    return count_runs_by_state() if parts[-1].state in {"up", "elsewhere"} else {}
+    return count_runs_by_state() if components[-1].state in {"up", "elsewhere"} else {}
 
 
-def _document(part: "ComponentStatus") -> "JsonValue":
+def _to_document(component: "ComponentStatus") -> "JsonValue":
     return {
-        "name": part.name,
-        "state": part.state,
-        "url": part.url,
-        "pid": part.pid,
-        "uptime_s": _uptime_s(part),
-        "memory_bytes": part.memory_bytes,
-        "log": str(part.log),
-        "detail": part.detail,
+        "name": component.name,
+        "state": component.state,
+        "url": component.url,
+        "pid": component.pid,
+        "uptime_s": _uptime_s(component),
+        "memory_bytes": component.memory_bytes,
+        "log": str(component.log),
+        "detail": component.detail,
     }
 
 
-def _table(parts: "tuple[ComponentStatus, ...]") -> "Table":
-    shown = console.table("part", "state", "pid", "url", "up for", "memory")
-    for part in parts:
-        shown.add_row(
-            part.title,
-            console.format_state(part.state),
-            str(part.pid or "-"),
-            part.url,
-            console.format_duration(_uptime_s(part)),
-            console.format_memory(part.memory_bytes),
+def _build_table(components: "tuple[ComponentStatus, ...]") -> "Table":
+    table = console.create_table("component", "state", "pid", "url", "up for", "memory")
+    for component in components:
+        table.add_row(
+            component.title,
+            console.format_state(component.state),
+            str(component.pid or "-"),
+            component.url,
+            console.format_duration(_uptime_s(component)),
+            console.format_memory(component.memory_bytes),
         )
-    return shown
+    return table
 
 
-def _uptime_s(part: "ComponentStatus") -> float | None:
+def _uptime_s(component: "ComponentStatus") -> float | None:
     from time import time
 
-    return None if part.started_at is None else time() - part.started_at
+    return None if component.started_at is None else time() - component.started_at

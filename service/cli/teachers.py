@@ -1,4 +1,4 @@
-"""`tandem teachers`."""
+"""`tandem teachers`: list, fetch and register teachers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,48 +12,48 @@ from service.cli.session import load_settings, load_stack_config, open_client
 if TYPE_CHECKING:
     from configs.teacher_catalog import TeacherCard
 
-_app = typer.Typer(help="Detectors that teach.", no_args_is_help=True)
-Replace = Annotated[bool, typer.Option("--replace", help="Take the place of one with this name.")]
+_app = typer.Typer(help="List, fetch and register teachers.", no_args_is_help=True)
+Replace = Annotated[bool, typer.Option("--replace", help="Replace a teacher with the same name.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add the group `tandem teachers`."""
     app.add_typer(_app, name="teachers")
 
 
 @_app.command("list")
 def list_teachers() -> None:
-    """List the teachers that runs can name."""
+    """List the registered teachers."""
     with open_client() as client:
-        found = client.teachers()
-    shown = console.table(
+        teachers = client.teachers()
+    table = console.create_table(
         "name", "architecture", "classes", "mAP", "source", folding=("name", "source")
     )
-    for teacher in found:
-        shown.add_row(
+    for teacher in teachers:
+        table.add_row(
             teacher.name,
             teacher.detector.title,
             str(len(teacher.classes)),
             console.format_score(teacher.measured_map),
             teacher.source,
         )
-    console.output().print(shown)
+    console.output().print(table)
 
 
 @_app.command("known")
 def list_known_teachers() -> None:
-    """List the teachers that presets name, and how to get each."""
+    """List the teachers that presets use, and how to get each."""
     from configs.teacher_catalog import known_teachers
 
-    shown = console.table(
-        "name", "what it is", "mAP", "get it with", folding=("what it is", "get it with")
+    table = console.create_table(
+        "name", "description", "mAP", "command", folding=("description", "command")
     )
     for name, card in known_teachers().items():
         command = f"teachers fetch {name}" if card.can_be_fetched else f"run {card.preset}"
-        shown.add_row(
+        table.add_row(
             name, card.summary, console.format_score(card.published_map), f"tandem {command}"
         )
-    console.output().print(shown)
+    console.output().print(table)
 
 
 @_app.command("add")
@@ -62,11 +62,11 @@ def add_teacher(
     card: Annotated[
         Path | None,
         typer.Option(
-            help="JSON or YAML with name, detector, classes; by default beside the checkpoint."
+            help="JSON or YAML with name, detector, classes; by default next to the checkpoint."
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="What runs call it; by default as the card says.")
+        str | None, typer.Option(help="Its name in specs; by default the card's.")
     ] = None,
     replace: Replace = False,
 ) -> None:
@@ -78,31 +78,32 @@ def add_teacher(
 
 @_app.command("fetch")
 def fetch_teacher(
-    name: Annotated[str, typer.Argument(help="A name that `tandem teachers known` shows.")],
+    name: Annotated[str, typer.Argument(help="A name listed by `tandem teachers known`.")],
     source: Annotated[
-        str | None, typer.Option(help="Where else the same file is: a path, https:// or s3://.")
+        str | None,
+        typer.Option(help="Another location of the same file: a path, https:// or s3://."),
     ] = None,
     replace: Replace = False,
 ) -> None:
-    """Get a known teacher, check and convert it, and register it."""
+    """Download a known teacher, check its hash, convert and register it."""
     from configs.teacher_catalog import how_to_get_teacher, known_teachers
 
     card = known_teachers().get(name)
     if card is None:
         raise CliError(
             ErrorMessage(
-                f"Nothing is known of a teacher {name!r}.",
-                advice=("`tandem teachers known` lists those that can be fetched.",),
+                f"There is no known teacher {name!r}.",
+                advice=("`tandem teachers known` lists the known teachers.",),
             )
         )
     if not card.can_be_fetched:
         raise CliError(
-            ErrorMessage(f"There is no file of {name!r}.", advice=(how_to_get_teacher(name),))
+            ErrorMessage(f"There is no download of {name!r}.", advice=(how_to_get_teacher(name),))
         )
     if card.shipped:
         register_shipped_teacher(name)
         return
-    weights = _import(name, card, source=source)
+    weights = _run_import(name, card, source=source)
     document = _read_card(weights.with_suffix(".json"))
     if card.published_map is not None:
         document["source"] = f"{document['source']}; published mAP {100 * card.published_map:.1f}"
@@ -112,27 +113,27 @@ def fetch_teacher(
 def build_import_command(
     name: str, card: "TeacherCard", *, worker: Path, source: str | None, out: Path
 ) -> list[str]:
-    """The worker's command that brings a known teacher to the folder `out`."""
+    """Build the `tandem-worker` command that imports a known teacher into the folder `out`."""
     assert card.classes is not None
     assert card.sha256 is not None
     return [
-        *(str(worker), "teacher", "import", source or str(card.source)),
+        *(str(worker), "teachers", "import", source or str(card.source)),
         *("--name", name, "--preset", card.preset, "--classes", card.classes),
         *("--sha256", card.sha256, "--out", str(out)),
     ]
 
 
 def register_shipped_teacher(name: str) -> None:
-    """Registers a teacher that comes with Tandem, from a copy in the home."""
+    """Copy a teacher that is shipped with Tandem to TANDEM_HOME, and register it."""
     import json
     from importlib.resources import files
 
-    shipped = files("configs").joinpath("teachers")
-    card, weights = shipped.joinpath(f"{name}.json"), shipped.joinpath(f"{name}.pth")
+    folder = files("configs").joinpath("teachers")
+    card, weights = folder.joinpath(f"{name}.json"), folder.joinpath(f"{name}.pth")
     if not card.is_file() or not weights.is_file():
         raise CliError(
             ErrorMessage(
-                f"This installation has no {name.replace('-', ' ')}.",
+                f"This installation does not include {name}.",
                 advice=("Train one: `make demo TEACHER=train`, or `tandem demo --teacher train`.",),
             )
         )
@@ -145,7 +146,7 @@ def register_shipped_teacher(name: str) -> None:
 
 
 def register_teacher(card: dict[str, object], checkpoint: Path, *, replace: bool) -> None:
-    """Registers what a card describes; a card may leave out all but name, detector and classes."""
+    """Register a teacher by its card; only name, detector and classes are required."""
     from service.api.schemas.registry import TeacherRequest
 
     request = TeacherRequest.model_validate(
@@ -154,12 +155,12 @@ def register_teacher(card: dict[str, object], checkpoint: Path, *, replace: bool
     with open_client() as client:
         teacher = client.register_teacher(request)
     console.output().print(
-        f"Teacher [bold]{teacher.name}[/] is registered; runs say teacher.name={teacher.name}"
+        f"Teacher [bold]{teacher.name}[/] is registered; use it with teacher.name={teacher.name}"
     )
 
 
-def _import(name: str, card: "TeacherCard", *, source: str | None) -> Path:
-    """Lets a worker bring the file and convert it; the service knows no torch."""
+def _run_import(name: str, card: "TeacherCard", *, source: str | None) -> Path:
+    """Download and convert a teacher in the worker environment, which has torch."""
     import subprocess
 
     out = load_settings().teachers_dir
@@ -168,10 +169,10 @@ def _import(name: str, card: "TeacherCard", *, source: str | None) -> Path:
     if subprocess.run(command, check=False).returncode != 0:
         raise CliError(
             ErrorMessage(
-                f"The teacher {name!r} was not brought here.",
+                f"The teacher {name!r} was not imported.",
                 advice=(
-                    "The lines above say why; nothing was registered. If this machine has no way "
-                    "to the file, copy it here and give it with --source.",
+                    "The output above shows the reason; nothing was registered. If this machine "
+                    "cannot download the file, copy it here and pass it with --source.",
                 ),
             )
         )
@@ -185,13 +186,16 @@ def _read_card(file: Path) -> dict[str, object]:
         raise CliError(
             ErrorMessage(
                 f"There is no card {file}.",
-                advice=("Write one with name, detector and classes, and give it with --card.",),
+                advice=("Write one with name, detector and classes, and pass it with --card.",),
             )
         )
     document = yaml.safe_load(file.read_text(encoding="utf-8"))
     if not isinstance(document, dict):
         raise CliError(
-            ErrorMessage(f"{file} is not a mapping.", advice=("Write name: ..., detector: ....",))
+            ErrorMessage(
+                f"{file} is not a mapping.",
+                advice=("Write it as name: ..., detector: ..., classes: ....",),
+            )
         )
     return document
 

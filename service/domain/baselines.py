@@ -1,4 +1,4 @@
-"""Twins: the same student, seed and batches without a teacher. Which run is one, and its name."""
+"""Baselines: runs of the same student, seed and batches without a teacher; no I/O."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,14 +18,14 @@ from service.domain.runs import Run, truncate_with_suffix
 from service.domain.states import RunState
 
 BaselineMode = Literal["auto", "off"]
-"""Whether a taught run is to have a twin."""
+"""Whether a distilled run gets a baseline."""
 
-_ALONE = ", student alone"
-_LOST = (RunState.FAILED, RunState.CANCELLED)
+_NAME_SUFFIX = ", baseline"
+_LOST_STATES = (RunState.FAILED, RunState.CANCELLED)
 
 
 class NothingToRepeat(Conflict):
-    """A run that cannot be trained again with other seeds and compared."""
+    """A run cannot be trained again with other seeds and compared."""
 
     code = "nothing_to_repeat"
     advice = "Repeat a distilled run that has a baseline; `tandem show RUN` says whether it has."
@@ -36,19 +36,18 @@ class NothingToRepeat(Conflict):
 
 @dataclass(frozen=True)
 class PlannedBaseline:
-    """The twin that a run would have."""
+    """The baseline that a run would have."""
 
     run: Run | None
-    """One that is there; none: it would be booked."""
+    """An existing run; None if a new one would be queued."""
 
 
 def needs_baseline(spec: object, mode: BaselineMode) -> bool:
-    """Whether a run with this spec is to have a twin."""
     return mode == "auto" and isinstance(spec, RunSpec) and is_distilled(spec)
 
 
 def with_digests(run: Run, *, dataset_digest: str) -> Run:
-    """The run with what equal ones are found by; a job's spec has none."""
+    """The run with the digests by which equal runs are found; only training runs have them."""
     if not isinstance(run.spec, RunSpec):
         return run
     return replace(
@@ -60,33 +59,33 @@ def with_digests(run: Run, *, dataset_digest: str) -> Run:
 
 
 def baseline_digest(spec: RunSpec, *, dataset_digest: str) -> str:
-    """What the twins of a run are found by."""
+    """The `spec_digest` of the baselines of a run."""
     return spec_digest(baseline_spec(spec), dataset_digest=dataset_digest)
 
 
 def choose_baseline(equal: Sequence[Run]) -> Run | None:
-    """The one to compare with: of those that have not ended badly one that succeeded, the oldest.
+    """The run to compare with: the oldest one that succeeded, else the oldest unfinished one.
 
-    A sweep's trial counts only when it has succeeded: its scheduler may stop it before.
+    A trial of a sweep counts only if it succeeded, since its scheduler may stop it early.
     """
-    sound = [run for run in equal if is_sound(run)]
-    succeeded = [run for run in sound if run.state is RunState.SUCCEEDED]
-    under_way = [run for run in sound if run.trial is None]
-    return next(iter(succeeded or under_way), None)
+    usable = [run for run in equal if is_viable(run)]
+    succeeded = [run for run in usable if run.state is RunState.SUCCEEDED]
+    unfinished = [run for run in usable if run.trial is None]
+    return next(iter(succeeded or unfinished), None)
 
 
-def is_sound(run: Run) -> bool:
-    """Whether a run has not ended badly and is not asked to."""
+def is_viable(run: Run) -> bool:
+    """Whether a run has succeeded, or may still do so and is not to be cancelled."""
     return run.state is RunState.SUCCEEDED or (
-        run.state not in _LOST and run.desired != "cancelled"
+        run.state not in _LOST_STATES and run.desired != "cancelled"
     )
 
 
 def make_baseline(run: Run, spec: RunSpec, *, run_id: str, at: datetime) -> Run:
-    """A new run beside `run`: the student of `spec` alone, in the same place of the queue."""
+    """A queued run of the student of `spec` without its teacher, for comparison with `run`."""
     return Run(
         id=run_id,
-        name=truncate_with_suffix(run.name, _ALONE),
+        name=truncate_with_suffix(run.name, _NAME_SUFFIX),
         preset=None,
         spec=baseline_spec(spec),
         state=RunState.QUEUED,
@@ -98,12 +97,12 @@ def make_baseline(run: Run, spec: RunSpec, *, run_id: str, at: datetime) -> Run:
 
 
 def choose_new_seeds(first: int, *, wanted: int, existing: Iterable[int]) -> list[int]:
-    """Seeds from `first` up that are not there yet, as many as are missing to `wanted`."""
-    known = set(existing)
+    """As many seeds from `first` up as are missing to `wanted`, without those that exist."""
+    used = set(existing)
     missing: list[int] = []
     seed = first
-    while len(known) + len(missing) < wanted:
-        if seed not in known:
+    while len(used) + len(missing) < wanted:
+        if seed not in used:
             missing.append(seed)
         seed += 1
     return missing

@@ -1,32 +1,17 @@
-"""What can be wrong with a request, as one tree; `code` is what programs read.
+"""Errors that callers of the service see; programs read `code`.
 
 TandemError
-├── NotFound                 run_not_found, dataset_not_found, teacher_not_found, preset_not_found,
-│                            checkpoint_missing, dependency_failed, token_not_found,
-│                            sweep_not_found, report_not_found
-├── NotLetIn                 unauthenticated
-├── NotAllowed
-│   ├── RoleTooSmall         insufficient_role
-│   └── OtherProject         project_forbidden
-├── TokenRefused             token_refused
-├── SpecRefused              spec_refused: the spec cannot be, or cannot run here
-├── EntryRefused             sweep_entry_refused: what a driver may not write
-├── Conflict
-│   ├── IllegalMove          illegal_move, and of a sweep illegal_sweep_move
-│   ├── SweepLogMoved        sweep_log_conflict; for a driver of old driver_superseded
-│   ├── NothingToPromote     nothing_to_promote; in domain.twins nothing_to_repeat
-│   ├── AttemptSuperseded    attempt_superseded
-│   ├── LeaseLost            lease_lost
-│   ├── KeyReused            idempotency_key_reused
-│   └── NameTaken            name_taken
-├── PathRefused              path_refused
-├── PieceTooLarge            log_chunk_too_large
-├── ValueRefused             value_refused
-├── SchemaUnknown            schema_unknown
-├── BackupRefused            backup_refused
-├── JobRefused               job_refused
-├── TrackerRefused           tracker_refused
-└── Unreachable              cluster_unreachable, tracker_unreachable, database_unreachable
+├── NotFound         run_not_found, sweep_not_found, report_not_found, dataset_not_found,
+│                    teacher_not_found, preset_not_found, token_not_found, dependency_failed,
+│                    checkpoint_missing
+├── Unauthenticated  unauthenticated
+├── Forbidden        insufficient_role, project_forbidden
+├── Conflict         illegal_move, illegal_sweep_move, sweep_log_conflict, driver_superseded,
+│                    attempt_superseded, lease_lost, idempotency_key_reused, name_taken,
+│                    nothing_to_promote, nothing_to_repeat (in domain.baselines)
+├── token_refused, spec_refused, sweep_entry_refused, path_refused, value_refused,
+│   log_chunk_too_large, schema_unknown, backup_refused, job_refused, tracker_refused
+└── Unreachable      cluster_unreachable, tracker_unreachable, database_unreachable
 """
 
 from collections.abc import Sequence
@@ -37,15 +22,17 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class FieldError:
-    """One field that is wrong: as people write it, why, and what to do."""
+    """One invalid field; the message says why, and what to write instead."""
 
     field: str
+    """Its dotted path in the request, as in `data.dataset.name`."""
+
     code: str
     message: str
 
 
 class TandemError(Exception):
-    """Everything a caller can be told."""
+    """The base of all errors that the API and the command line show to their callers."""
 
     code: ClassVar[str] = "error"
     advice: ClassVar[str | None] = None
@@ -53,7 +40,7 @@ class TandemError(Exception):
 
 
 class NotFound(TandemError):
-    """Something that a request names does not exist."""
+    """A request names something that does not exist."""
 
 
 class RunNotFound(NotFound):
@@ -75,12 +62,12 @@ class SweepNotFound(NotFound):
 
 
 class ReportNotFound(NotFound):
-    """There are no pages about a run or a sweep, or not yet."""
+    """A run or a sweep has no report, or none yet."""
 
     code = "report_not_found"
 
-    def __init__(self, what: str, *, hint: str) -> None:
-        super().__init__(f"There is no report of {what}. {hint}")
+    def __init__(self, subject: str, *, hint: str) -> None:
+        super().__init__(f"There is no report of {subject}. {hint}")
 
 
 class DatasetNotFound(NotFound):
@@ -111,28 +98,28 @@ class PresetNotFound(NotFound):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        self.faults = (FieldError("preset", self.code, message),)
+        self.field_errors = (FieldError("preset", self.code, message),)
 
 
 class DependencyFailed(NotFound):
-    """The run that was to train a teacher or a model did not."""
+    """A run depends on another run for its teacher or its model, and that run failed."""
 
     code = "dependency_failed"
 
-    def __init__(self, what: str, run_id: str, state: str) -> None:
+    def __init__(self, role: str, run_id: str, state: str) -> None:
         super().__init__(
-            f"Its {what}, run {run_id}, is {state}. Mend that run with `tandem retry {run_id}`, "
+            f"Its {role}, run {run_id}, is {state}. Retry that run with `tandem retry {run_id}`, "
             "then retry this one."
         )
 
 
 class CheckpointMissing(NotFound):
-    """A run has succeeded, but its checkpoint is not in its folder."""
+    """A run has succeeded, but its checkpoint is not in its folder any more."""
 
     code = "checkpoint_missing"
 
-    def __init__(self, what: str, run_id: str, file: str) -> None:
-        super().__init__(f"Its {what}, run {run_id}, has no {file} in its folder any more.")
+    def __init__(self, role: str, run_id: str, file: str) -> None:
+        super().__init__(f"Its {role}, run {run_id}, has no {file} in its folder any more.")
 
 
 class TokenNotFound(NotFound):
@@ -141,34 +128,34 @@ class TokenNotFound(NotFound):
     code = "token_not_found"
 
     def __init__(self, token_id: str) -> None:
-        super().__init__(f"There is no token {token_id}. `tandem token list` shows them.")
+        super().__init__(f"There is no token {token_id}. `tandem tokens list` shows them.")
 
 
 class Unauthenticated(TandemError):
-    """No token, or none that opens anything; why is nobody's business."""
+    """The request has no valid token. It is not said why, which would help whoever guesses one."""
 
     code = "unauthenticated"
     advice = (
-        "Show a token that is good, as `Authorization: Bearer ...`; an admin makes one with "
-        "`tandem token create`."
+        "Send a valid token, as `Authorization: Bearer ...`; an admin creates one with "
+        "`tandem tokens create`."
     )
 
     def __init__(self) -> None:
-        super().__init__("This service wants a token, and what was shown is not a good one.")
+        super().__init__("This service requires a token, and the request has no valid one.")
 
 
 class Forbidden(TandemError):
-    """The caller is known, but may not do this."""
+    """The caller is authenticated, but may not do this."""
 
 
 class InsufficientRole(Forbidden):
-    """The caller's role does not reach."""
+    """The caller's role does not include the one that is required."""
 
     code = "insufficient_role"
 
-    def __init__(self, role: str, least: str, *, project: str | None = None) -> None:
-        of_all = " of all projects" if role == least and project is not None else ""
-        super().__init__(f"This needs the role {least}{of_all}, and your token's is {role}.")
+    def __init__(self, role: str, required: str, *, project: str | None = None) -> None:
+        scope = " of all projects" if role == required and project is not None else ""
+        super().__init__(f"This needs the role {required}{scope}, and your token's is {role}.")
 
 
 class ProjectForbidden(Forbidden):
@@ -176,51 +163,52 @@ class ProjectForbidden(Forbidden):
 
     code = "project_forbidden"
 
-    def __init__(self, asked: str, own: str) -> None:
-        super().__init__(f"Your token is for project {own!r}, not for {asked!r}.")
+    def __init__(self, requested: str, own: str) -> None:
+        super().__init__(f"Your token is for project {own!r}, not for {requested!r}.")
 
 
 class TokenRefused(TandemError):
-    """A token that nobody could use, or that would open more than it says."""
+    """A token that could not be used, or that would give more access than it says."""
 
     code = "token_refused"
 
     def __init__(self, field: str, why: str) -> None:
         super().__init__(why)
-        self.faults = (FieldError(field, self.code, why),)
+        self.field_errors = (FieldError(field, self.code, why),)
 
 
 class SpecRefused(TandemError):
-    """The spec is not valid, or cannot run here; every fault at once."""
+    """The spec is invalid, or cannot run on this cluster; it lists every invalid field."""
 
     code = "spec_refused"
     advice = (
-        "Nothing was created; correct the fields and ask again. POST /v1/runs:plan is the dry run."
+        "Nothing was created; correct the fields and send them again. "
+        "POST /v1/runs:plan is the dry run."
     )
 
     def __init__(self, field_errors: Sequence[FieldError]) -> None:
         super().__init__(
             "; ".join(f"{f.field}: {f.message}" if f.field else f.message for f in field_errors)
         )
-        self.faults = tuple(field_errors)
+        self.field_errors = tuple(field_errors)
 
 
 class EntryRefused(TandemError):
-    """An entry that a driver may not write, or not now."""
+    """An entry that a driver may not append to the sweep log, or not now."""
 
     code = "sweep_entry_refused"
 
     def __init__(self, number: int, why: str) -> None:
         super().__init__(f"entries.{number}: {why}")
-        self.faults = (FieldError(f"entries.{number}", self.code, why),)
+        self.field_errors = (FieldError(f"entries.{number}", self.code, why),)
 
 
 class Conflict(TandemError):
-    """The request does not fit the state of things."""
+    """The request contradicts the current state."""
 
 
 class InvalidTransition(Conflict):
-    """A run cannot go from its state to the one that is asked for."""
+    """A run cannot go from its state to the requested one."""
 
     code = "illegal_move"
 
@@ -229,7 +217,7 @@ class InvalidTransition(Conflict):
 
 
 class InvalidSweepTransition(Conflict):
-    """A sweep cannot go from its state to the one that is asked for."""
+    """A sweep cannot go from its state to the requested one."""
 
     code = "illegal_sweep_move"
 
@@ -238,28 +226,28 @@ class InvalidSweepTransition(Conflict):
 
 
 class SweepLogConflict(Conflict):
-    """Somebody else has written into a sweep's list, or there would be a gap."""
+    """Another driver has appended to a sweep log, or the append would leave a gap."""
 
     code = "sweep_log_conflict"
-    advice = "Read the list again and go on from its end."
+    advice = "Read the log again and append at its end."
 
     def __init__(self, sweep_id: str, first: int, length: int) -> None:
         super().__init__(
-            f"Entries from {first} on do not fit: the list of sweep {sweep_id} has {length}."
+            f"Entries from {first} on do not fit: the log of sweep {sweep_id} has {length} entries."
         )
 
 
 class DriverSuperseded(Conflict):
-    """Another driver has taken over."""
+    """A later driver has replaced the one that calls."""
 
     code = "driver_superseded"
 
     def __init__(self, sweep_id: str, number: int, current: int) -> None:
-        super().__init__(f"Driver {number} of sweep {sweep_id} is over; {current} drives it now.")
+        super().__init__(f"Driver {number} of sweep {sweep_id} is superseded by driver {current}.")
 
 
 class NothingToPromote(Conflict):
-    """A sweep has no trial that could be trained as a run of its own."""
+    """A sweep has no trial that could be trained as a separate run."""
 
     code = "nothing_to_promote"
 
@@ -268,7 +256,7 @@ class NothingToPromote(Conflict):
 
 
 class AttemptSuperseded(Conflict):
-    """Records of an attempt that is not the current one are refused."""
+    """Records came from an attempt that is not the current one."""
 
     code = "attempt_superseded"
 
@@ -277,16 +265,16 @@ class AttemptSuperseded(Conflict):
 
 
 class LeaseLost(Conflict):
-    """Another service process looks after the run now."""
+    """Another service process has the lease of the run."""
 
     code = "lease_lost"
 
     def __init__(self, run_id: str, owner: str | None) -> None:
-        super().__init__(f"Run {run_id} is looked after by {owner} now.")
+        super().__init__(f"Run {run_id} is leased by {owner}.")
 
 
 class IdempotencyKeyReused(Conflict):
-    """An idempotency key came again with another request."""
+    """An idempotency key was sent before, with another request."""
 
     code = "idempotency_key_reused"
 
@@ -297,105 +285,106 @@ class IdempotencyKeyReused(Conflict):
 
 
 class NameTaken(Conflict):
-    """A name is in use for something else."""
+    """The name belongs to something else."""
 
     code = "name_taken"
 
-    def __init__(self, what: str, name: str) -> None:
+    def __init__(self, kind: str, name: str) -> None:
         super().__init__(
-            f"A {what} called {name!r} is registered already and is another one. "
-            "Choose another name, or say replace: true."
+            f"Another {kind} is registered as {name!r}. Choose another name, or set replace: true."
         )
 
 
 class PathRefused(TandemError):
-    """A path does not exist or lies outside of the allowed folders."""
+    """A path does not exist, or lies outside of the allowed folders."""
 
     code = "path_refused"
 
     def __init__(self, field: str, path: Path, why: str) -> None:
         super().__init__(f"{path}: {why}")
-        self.faults = (FieldError(field, self.code, f"{path}: {why}"),)
+        self.field_errors = (FieldError(field, self.code, f"{path}: {why}"),)
 
 
 class LogChunkTooLarge(TandemError):
-    """A piece of a log is longer than one may be."""
+    """A chunk of a log exceeds the limit."""
 
     code = "log_chunk_too_large"
 
-    def __init__(self, most_bytes: int) -> None:
-        super().__init__(f"A piece of a log may have {most_bytes} bytes; send it in several.")
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"A chunk of a log may have {max_bytes} bytes at most; send several.")
 
 
 class ValueRefused(TandemError):
-    """A value is larger or longer than the database has room for."""
+    """A value is too large or too long for its column in the database."""
 
     code = "value_refused"
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"The database does not take a value: {why}. Nothing was changed.")
+        super().__init__(f"The database rejects a value: {why}. Nothing was changed.")
 
 
 class SchemaUnknown(TandemError):
-    """The database, or a backup, has a schema that this Tandem does not know."""
+    """The database, or a backup, has a schema that this version of Tandem does not know."""
 
     code = "schema_unknown"
     advice = (
-        "Use the Tandem that made it, or a newer one; TANDEM_DATABASE_URL chooses another database."
+        "Use the version of Tandem that created it, or a newer one; TANDEM_DATABASE_URL selects "
+        "another database."
     )
 
     def __init__(
-        self, revision: str, *, oldest: str, newest: str, what: str = "The database"
+        self, revision: str, *, oldest: str, newest: str, subject: str = "The database"
     ) -> None:
         origin = (
-            "An older Tandem made it, whose runs this one cannot read: start with a new TANDEM_HOME"
+            "An older version created it, whose runs this one cannot read: start with a new "
+            "TANDEM_HOME"
             if revision < oldest
-            else "A newer Tandem made it, or another program"
+            else "A newer version created it, or another program"
         )
         super().__init__(
-            f"{what} is at schema revision {revision}, which this Tandem does not know; it knows "
-            f"{oldest} to {newest}. {origin}."
+            f"{subject} is at schema revision {revision}, which this version of Tandem does not "
+            f"know; it knows {oldest} to {newest}. {origin}."
         )
 
 
 class BackupRefused(TandemError):
-    """A backup cannot be written or put back; nothing was changed."""
+    """A backup cannot be written or restored; nothing was changed."""
 
     code = "backup_refused"
 
 
 class JobRefused(TandemError):
-    """The cluster answers, but does not take this job."""
+    """The cluster answers, but rejects this job."""
 
     code = "job_refused"
 
     def __init__(self, submission_id: str, why: str) -> None:
-        super().__init__(f"Ray does not take the job {submission_id}: {why}")
+        super().__init__(f"Ray rejects the job {submission_id}: {why}")
 
 
 class TrackerRefused(TandemError):
-    """The tracker answers, but does not take this; asking again would change nothing."""
+    """The tracker answers, but rejects this request; a retry would not help."""
 
     code = "tracker_refused"
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"MLflow does not take it: {why}")
+        super().__init__(f"MLflow rejects it: {why}")
 
 
 class Unreachable(TandemError):
-    """An outside system does not answer; nothing is known about it."""
+    """An external system does not answer, so its state is unknown."""
 
     advice = "`tandem status` shows what runs; `tandem up` starts it."
 
 
 class ClusterUnreachable(Unreachable):
-    """Ray does not answer."""
+    """Ray does not answer, or not in time."""
 
     code = "cluster_unreachable"
 
 
 class TrackerUnreachable(Unreachable):
-    """MLflow does not answer."""
+    """MLflow does not answer, or not in time."""
 
     code = "tracker_unreachable"
 
@@ -404,4 +393,4 @@ class DatabaseUnreachable(Unreachable):
     """The database does not answer, or dropped the connection."""
 
     code = "database_unreachable"
-    advice = "Ask again in a moment; TANDEM_DATABASE_URL says where the database is."
+    advice = "Retry in a moment; TANDEM_DATABASE_URL says where the database is."

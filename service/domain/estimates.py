@@ -1,4 +1,4 @@
-"""What a sweep takes, from a few timed steps: pure."""
+"""Estimates the time and the price of a sweep from a few timed steps; no I/O."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ _HOUR_S = 3600.0
 
 @dataclass(frozen=True)
 class Prices:
-    """What an hour costs, in whatever currency; none: nobody said."""
+    """The price of an hour, in any currency; None if it is not configured."""
 
     gpu_hour: float | None = None
     cpu_hour: float | None = None
@@ -21,18 +21,18 @@ NO_PRICES = Prices()
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of all trials trained to their end: schedulers only make it less."""
+    """The cost of a sweep if every trial trains to its end; a scheduler only lowers it."""
 
     hours: float
-    """By the clock, with all of the cluster's slots for it."""
+    """Wall-clock hours, if the sweep has all slots of the cluster."""
 
     gpu_hours: float
     cpu_hours: float
     separate_hours: float
-    """By the clock, were each trial trained by itself."""
+    """Wall-clock hours, if each trial trained in a process of its own."""
 
     saved: float
-    """The part of the separate trials' work that packs save."""
+    """The fraction of the separate trials' work that packs save."""
 
     price: float | None
 
@@ -40,7 +40,7 @@ class Estimate:
 def estimate(
     spec: SweepSpec, costs: Costs, *, pack_size: int, slots: int, prices: Prices
 ) -> Estimate:
-    """Time and money of a sweep; `slots` counts the jobs that run at the same time."""
+    """The estimate for a sweep; `slots` counts the jobs that can run at the same time."""
     runs = spec.budget.trials * spec.repeats
     jobs = -(-runs // pack_size)
     packed_s = sum(
@@ -48,10 +48,10 @@ def estimate(
         for first in range(0, runs, pack_size)
     )
     separate_s = runs * _job_s(spec, costs, students=1)
-    asked = spec.base.resources
+    resources = spec.base.resources
     hours = packed_s / _HOUR_S
-    gpu_hours = hours * asked.num_gpus * asked.processes
-    cpu_hours = hours * asked.num_cpus * asked.processes
+    gpu_hours = hours * resources.num_gpus * resources.processes
+    cpu_hours = hours * resources.num_cpus * resources.processes
     return Estimate(
         hours=hours / max(1, min(slots, jobs)),
         gpu_hours=gpu_hours,
@@ -63,7 +63,8 @@ def estimate(
 
 
 def _job_s(spec: SweepSpec, costs: Costs, *, students: int) -> float:
-    """One pipeline, one look of the teacher, a step of each student; then each is measured."""
+    """A step loads a batch and runs the teacher once, then a step of each student; each student is
+    evaluated by itself."""
     schedule, evaluation = spec.base.schedule, spec.base.evaluation
     steps = costs.steps_per_epoch * schedule.epochs
     evaluations = -(-schedule.epochs // evaluation.every_epochs)
@@ -72,7 +73,7 @@ def _job_s(spec: SweepSpec, costs: Costs, *, students: int) -> float:
 
 
 def _price(prices: Prices, *, gpu_hours: float, cpu_hours: float) -> float | None:
-    """A node that is paid by its GPUs has its cores with them."""
+    """GPU hours include the price of the CPU cores that go with them."""
     if gpu_hours and prices.gpu_hour is not None:
         return gpu_hours * prices.gpu_hour
     if not gpu_hours and prices.cpu_hour is not None:

@@ -1,4 +1,4 @@
-"""What the domain needs of the world, as small protocols; the simulated twins are in adapters."""
+"""Ports: protocols of the external systems that the service needs; adapters implement them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ FINAL_STATUS: Final[dict[RunState, TrackerStatus]] = {
     RunState.FAILED: "FAILED",
     RunState.CANCELLED: "KILLED",
 }
-"""What MLflow shows of a run that is over."""
+"""The MLflow status of a run that is over."""
 
 
 JobState = Literal["pending", "running", "stopped", "succeeded", "failed"]
@@ -26,28 +26,28 @@ JobState = Literal["pending", "running", "stopped", "succeeded", "failed"]
 
 @dataclass(frozen=True)
 class Job:
-    """What the cluster says of an attempt's job."""
+    """The state of an attempt's job, as the cluster reports it."""
 
     state: JobState
     exit_code: int | None = None
     message: str = ""
     node_id: str | None = None
-    """Where it runs, or ran."""
+    """Where it runs or ran; None if unknown."""
 
     @property
     def is_over(self) -> bool:
-        """Whether its processes are gone."""
+        """Whether its processes have ended."""
         return self.state in ("stopped", "succeeded", "failed")
 
     @property
     def has_exited_by_itself(self) -> bool:
-        """Whether it ended as our program ends, so that it left no process behind."""
+        """Whether it ended with one of our exit codes, so that no process of it remains."""
         return self.is_over and self.exit_code in set(ExitCode)
 
 
 @dataclass(frozen=True)
 class JobRequest:
-    """A job to submit: its command line and what it takes."""
+    """A job to submit."""
 
     submission_id: str
     command: tuple[str, ...]
@@ -55,135 +55,138 @@ class JobRequest:
     num_gpus: int
     metadata: dict[str, str]
     environment: dict[str, str] = field(default_factory=dict)
-    """What its processes find in their environment."""
+    """Environment variables of its processes."""
 
     avoid: frozenset[str] = frozenset()
-    """Nodes where it is not to run."""
+    """Ids of nodes where it must not run."""
 
     node_id: str | None = None
-    """The only node where it is to run; none: any."""
+    """The only node where it may run; None if any."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One machine of the cluster."""
+    """A machine of the cluster."""
 
     total_cpus: float
     total_gpus: float
     free_cpus: float
     free_gpus: float
     id: str = ""
-    """As the cluster knows it; empty: one that could be added."""
+    """The cluster's id; empty for a node that an autoscaler could add."""
 
     gpu_kind: str = ""
-    """What the cluster calls its GPUs, as A100; empty: it has none, or nobody knows."""
+    """The cluster's name of its GPUs, as A100; empty if it has none or the kind is unknown."""
 
 
 class Clock(Protocol):
-    """The time."""
+    """Tells the time."""
 
     def now(self) -> datetime:
-        """An aware time in UTC."""
+        """The time, aware and in UTC."""
 
 
 class Cluster(Protocol):
-    """Where jobs run. Every method may raise `ClusterUnreachable`."""
+    """Runs jobs. Every method may raise `ClusterUnreachable`."""
 
     def submit(self, order: JobRequest) -> None:
-        """Submit a job; a second submit of the same id changes nothing."""
+        """Submit a job, once per submission id; raises `JobRefused` if the cluster rejects it."""
 
     def get_job(self, submission_id: str) -> Job | None:
-        """What the cluster says of a job; none if it does not know it."""
+        """The job, or None if the cluster does not know it."""
 
     def jobs(self) -> dict[str, Job]:
-        """Every job that the cluster knows, by its submission id."""
+        """All jobs that the cluster knows, by submission id."""
 
     def stop(self, submission_id: str) -> None:
-        """Ask a job to end: SIGTERM, later SIGKILL."""
+        """Stop a job: SIGTERM, later SIGKILL."""
 
     def logs(self, submission_id: str) -> str:
-        """Everything the job has written; empty if the job is unknown."""
+        """The whole log of a job; empty if the job is unknown."""
 
     def nodes(self) -> tuple[Node, ...]:
-        """The machines there are."""
+        """The nodes that are up."""
 
 
 class Tracker(Protocol):
-    """Where numbers are compared. Every method may raise `TrackerUnreachable`."""
+    """Tracks experiments. Every method may raise `TrackerUnreachable`."""
 
     def find(self, run_id: str, *, project: str) -> str | None:
-        """The id of the MLflow run of a run of a project."""
+        """The id of the MLflow run of a run; None if there is none."""
 
     def find_sweep(self, sweep_id: str, *, project: str) -> str | None:
-        """The id of the MLflow run that stands for a sweep of a project."""
+        """The id of the MLflow run of a sweep; None if there is none."""
 
     def make_run(self, name: str, *, project: str, tags: Mapping[str, str], at: datetime) -> str:
-        """A new MLflow run, and its id."""
+        """Create an MLflow run and return its id."""
 
     def set_tag(self, mlflow_run_id: str, key: str, value: str) -> None:
-        """Give a run a tag, whatever it had; `TrackerRefused` if the tracker never will."""
+        """Set or replace a tag; raises `TrackerRefused` if the tracker rejects it."""
 
     def log_metrics(self, mlflow_run_id: str, values: Mapping[str, float], *, at: datetime) -> None:
-        """Log values to a run; `TrackerRefused` if the tracker never will."""
+        """Log values at step 0; raises `TrackerRefused` if the tracker rejects them."""
 
     def status(self, mlflow_run_id: str) -> TrackerStatus | None:
-        """What the tracker shows; none if it does not know the run."""
+        """The status of a run; None if the tracker does not know the run."""
 
     def set_status(self, mlflow_run_id: str, status: TrackerStatus, *, at: datetime) -> None:
-        """Show a status; `TrackerRefused` if the tracker never will."""
+        """Set the status of a run; raises `TrackerRefused` if the tracker rejects it."""
 
 
 class Files(Protocol):
     """The folders of runs, datasets and teachers."""
 
     def run_dir(self, run_id: str) -> Path:
-        """A run's folder."""
+        """The folder of a run."""
 
     def sweep_dir(self, sweep_id: str) -> Path:
-        """A sweep's folder."""
+        """The folder of a sweep."""
 
     def manifest(self, root: Path) -> DatasetManifest:
-        """The manifest of the dataset in a folder; `PathRefused` if there is none."""
+        """The manifest of the dataset in a folder; raises `PathRefused` if there is none."""
 
     def folder(self, path: Path, *, field: str) -> Path:
-        """A folder's path, resolved; `PathRefused` if it is none or leaves the allowed roots."""
+        """The resolved path of a folder.
+
+        Raises `PathRefused` if there is no such folder, or if it is outside of the allowed roots.
+        """
 
     def file(self, path: Path, *, field: str) -> Path:
-        """A file's path, resolved; `PathRefused` if it is none or leaves the allowed roots."""
+        """The resolved path of a file; raises `PathRefused` as `folder` does."""
 
     def check_writable(self) -> None:
-        """Raises `OSError` if nothing can be written where the folders of runs are."""
+        """Raise `OSError` if the file system of the runs' folders cannot be written."""
 
     def free_bytes(self) -> int:
-        """Room where the folders of runs are."""
+        """Free bytes of the file system of the runs' folders."""
 
     def size_bytes(self) -> int:
-        """Of the file system where the folders of runs are."""
+        """Total bytes of the file system of the runs' folders."""
 
     def has(self, path: Path) -> bool:
-        """Whether there is such a file."""
+        """Whether the file exists."""
 
     def sha256(self, path: Path) -> str | None:
-        """A file's digest; none if there is no such file."""
+        """The SHA-256 of a file; None if it does not exist."""
 
     def write(self, path: Path, text: str, *, is_secret: bool = False) -> None:
-        """Write a whole file or none; a secret one is for its owner's eyes only."""
+        """Write a file atomically; only its owner may read one that `is_secret`."""
 
     def spool_records(self, run_id: str, position: int) -> list[Record]:
-        """Records of a run's spool from `position` on."""
+        """The records of a run's spool from `position` on."""
 
     def text(self, path: Path, *, offset: int = 0, limit: int = -1) -> bytes:
-        """A file from `offset` on, up to `limit` bytes; nothing if there is none."""
+        """A file from `offset` on, up to `limit` bytes; empty if it does not exist."""
 
 
 class LogStore(Protocol):
-    """Logs of attempts, kept where no node or head takes them along."""
+    """Stores the logs of attempts, so that they survive the nodes where they were written."""
 
     def append(self, run_id: str, attempt: int, *, offset: int, content: bytes) -> int:
-        """Keep what is new of `content`; returns the offset to go on from."""
+        """Store what is new of `content`, which begins at `offset`; return the next offset."""
 
     def size_bytes(self, run_id: str, attempt: int) -> int:
-        """How many bytes there are."""
+        """The number of stored bytes."""
 
     def read(self, run_id: str, attempt: int, *, offset: int, limit: int) -> bytes:
-        """Up to `limit` bytes from `offset` on."""
+        """Read up to `limit` bytes from `offset` on."""

@@ -1,4 +1,4 @@
-"""Datasets and teachers that have a name here."""
+"""Datasets and teachers that are registered under a name."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,7 @@ from configs.spec.detector import Detector
 
 @dataclass(frozen=True)
 class RegisteredDataset:
-    """A dataset and where it lies."""
+    """A dataset that specs may name."""
 
     name: str
     root: Path
@@ -20,7 +20,7 @@ class RegisteredDataset:
 
 @dataclass(frozen=True)
 class RegisteredTeacher:
-    """A trained detector: its file, architecture and classes."""
+    """A trained detector that specs may name."""
 
     name: str
     checkpoint: Path

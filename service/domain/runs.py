@@ -1,7 +1,8 @@
-"""A run: what was asked, where it is, what was heard of it."""
+"""Runs, their attempts, events and metric points."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Literal
 
 from configs.protocol.failure import FailureReason
@@ -14,12 +15,12 @@ from service.domain.states import RunState, can_transition, is_over
 DesiredState = Literal["run", "paused", "cancelled"]
 
 MAX_NAME_LENGTH = 200
-"""In characters; what is longer is cut off."""
+"""In characters; longer names are truncated."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One request to train, for life."""
+    """A request to train or to run another job, from its launch on."""
 
     id: str
     name: str
@@ -30,92 +31,97 @@ class Run:
     updated_at: datetime
     project: str = DEFAULT_PROJECT
     priority: int = 0
-    """The larger goes first, and may have a smaller one make room."""
+    """Runs of a larger priority start first, and may preempt those of a smaller one."""
 
     desired: DesiredState = "run"
     preempted_for: str | None = None
-    """The run that this one's attempt makes room for."""
+    """The id of the run for which this one is being preempted; None if it is not."""
 
     attempt: int = 0
-    """Number of the current attempt; 0 before the first."""
+    """The number of the current attempt; 0 before the first."""
 
     consecutive_failures: int = 0
-    """Attempts in a row that ended badly without getting further than any before."""
+    """Failed attempts in a row that did not train further than any before."""
 
     max_step: int = 0
-    """The last step of all attempts but the current one."""
+    """The last step that any earlier attempt reached."""
 
     not_before: datetime | None = None
-    """No attempt starts earlier: the pause after a bad end."""
+    """No attempt starts earlier: the retry delay after a failure."""
 
     queue_position: int | None = None
-    """Its place among the runs that wait, counted from 1."""
+    """Its position in the queue, counted from 1; None if it is not queued."""
 
     reason: FailureReason | None = None
     message: str = ""
     waiting_for: str | None = None
+    """Why it is still queued, as in `a node with 2 CPUs and 1 GPUs to become free`."""
+
     next_spool_position: int = 0
-    """Position of the first record that we do not have."""
+    """The position of the first record that the service does not have."""
 
     pending_records: PendingRecords = field(default_factory=dict)
-    """Records of its spool that each destination lacks, as its worker said last."""
+    """How many records of its spool each destination lacks, as its worker last reported."""
 
     progress: Progress | None = None
     latest: dict[str, float] = field(default_factory=dict)
+    """The last value of each metric."""
+
     best_map: float | None = None
     best_epoch: int | None = None
     mlflow_run_id: str | None = None
     mlflow_synced: bool = True
-    """Whether MLflow shows the status that our state implies."""
+    """Whether MLflow shows the status that corresponds to `state`."""
 
     started_at: datetime | None = None
     finished_at: datetime | None = None
     last_seen_at: datetime | None = None
+    """When its worker last delivered."""
+
     stop_requested_at: datetime | None = None
     pending_outcome: str | None = None
-    """The last word of the current attempt, before its job is seen to be over."""
+    """The outcome that the current attempt reported, as JSON, until its job is over."""
 
     spec_digest: str | None = None
-    """Equal for runs that compute the same numbers; none: a job, or a run of old times."""
+    """Equal for runs that compute the same numbers; None for other jobs."""
 
     seedless_digest: str | None = None
     """Equal for runs that differ in their seed alone."""
 
     seed_group_key: str | None = None
-    """Equal for runs that scatter alike over seeds."""
+    """Equal for runs whose results scatter alike over seeds."""
 
     baseline_run_id: str | None = None
-    """Its twin: the same student, seed and batches without a teacher."""
+    """A run of the same student, seed and batches without a teacher."""
 
     is_baseline_lost: bool = False
-    """Whether it was told that the twin has failed or is cancelled."""
+    """Whether its baseline has failed or is cancelled, as far as its events say."""
 
     report_run_id: str | None = None
-    """The newest run that makes pages about this one."""
+    """The newest report job about this run."""
 
     is_report_read: bool = False
-    """Of a report: whether the comparisons in it are kept."""
+    """For a report job, whether its comparisons have been imported."""
 
     sweep_id: str | None = None
-    """The sweep that it is part of."""
+    """The sweep that it belongs to."""
 
     trial: int | None = None
-    """The sweep's trial that it is part of; none: it serves the whole sweep."""
+    """The trial that it belongs to; None for jobs of the whole sweep, as its probe."""
 
     pack_size: int = 1
-    """How many runs it may train side by side with, itself included."""
+    """How many runs may train side by side in its process, itself included."""
 
     pack_job: str | None = None
-    """The Ray job that its current attempt shares with others; none: it has one of its own."""
+    """The Ray job that its current attempt shares with its pack; None if it is in no pack."""
 
     @property
     def task(self) -> Task:
-        """What it does: train, evaluate or export."""
         return get_task(self.spec)
 
     @property
     def stop_kind(self) -> StopKind | None:
-        """Why its attempt is to leave; none: it is not."""
+        """Why its current attempt must stop; None if it may continue."""
         if self.desired == "cancelled" or self.is_over:
             return "cancel"
         if self.desired == "paused":
@@ -124,44 +130,42 @@ class Run:
 
     @property
     def submission_id(self) -> str:
-        """The current attempt's name, and its Ray job's unless it is part of a pack; the same
-        number gives the same id."""
+        """The id of the current attempt, and of its Ray job unless it is in a pack."""
         return f"{self.id}-a{self.attempt}"
 
     @property
     def job_id(self) -> str:
-        """The Ray job that the current attempt is part of."""
+        """The Ray job that the current attempt runs in."""
         return self.pack_job or self.submission_id
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will happen."""
         return is_over(self.state)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try of a run: one Ray job, and how it ended."""
+    """An attempt of a run: its Ray job, and how it ended."""
 
     run_id: str
     number: int
     submission_id: str
     created_at: datetime
     processes: int = 1
-    """How many train; fewer than the spec's where nodes were lost."""
+    """The number of training processes; fewer than the spec's after nodes were lost."""
 
     num_cpus: int = 1
     num_gpus: int = 0
-    """Of each process; members of a pack share what they have."""
+    """Of each process, as `num_cpus`; members of a pack share theirs."""
 
     pack_job: str | None = None
-    """The Ray job that it shared with others."""
+    """The Ray job that it shares with its pack; None if it is in no pack."""
 
     ended_at: datetime | None = None
     host: str | None = None
     node_id: str | None = None
-    """Of the node where its job runs, as Ray knows it; after a failure of several processes, of the
-    node where one of them failed, or none if that is not known."""
+    """Ray's id of the node where its job runs. After a failure of several processes, the node where
+    one of them failed, or None if that is unknown."""
 
     device: str | None = None
     resumed_from_epoch: int | None = None
@@ -170,46 +174,100 @@ class Attempt:
     message: str = ""
 
 
+class EventKind(StrEnum):
+    """What happened to a run."""
+
+    LAUNCHED = "launched"
+    STATE_CHANGED = "state_changed"
+    WAITING = "waiting"
+    """What the run waits for has changed."""
+
+    JOB_REJECTED = "job_rejected"
+    LEASE_TAKEN = "lease_taken"
+    """Another service process manages the run from now on."""
+
+    PACK_JOINED = "pack_joined"
+    PROCESSES_REDUCED = "processes_reduced"
+    """The attempt has fewer processes than the spec asks for."""
+
+    NOTE = "note"
+    """The worker reported it."""
+
+    RECORDS_REJECTED = "records_rejected"
+    """The database takes no value of the rest of the spool."""
+
+    CANCEL_REQUESTED = "cancel_requested"
+    PAUSE_REQUESTED = "pause_requested"
+    RESUME_REQUESTED = "resume_requested"
+    PRIORITY_CHANGED = "priority_changed"
+    PREEMPTED = "preempted"
+    STALLED = "stalled"
+    BASELINE_ASSIGNED = "baseline_assigned"
+    BASELINE_LOST = "baseline_lost"
+    BASELINE_RECOVERED = "baseline_recovered"
+    REPORT_REQUESTED = "report_requested"
+    REPORT_REJECTED = "report_rejected"
+    """The results of a report cannot be read."""
+
+    NO_VERDICT = "no_verdict"
+
+
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened to a run; never changed."""
+    """Something that happened to a run; immutable and never deleted."""
 
     run_id: str
     at: datetime
     actor: str
-    kind: str
+    """A person's token, or the part of the system that acted: `service`, `worker`, `queue`, ..."""
+
+    kind: EventKind
     details: str
     from_state: RunState | None = None
     to_state: RunState | None = None
     reason: FailureReason | None = None
     id: int | None = None
-    """Its place among all events; given by the store."""
+    """Its number among all events, which the store assigns."""
 
 
-def truncate_with_suffix(name: str, ending: str) -> str:
-    """A name with an ending that is kept whole; the name is cut off where both are too long."""
-    return name[: MAX_NAME_LENGTH - len(ending)] + ending
+def truncate_with_suffix(name: str, suffix: str) -> str:
+    """`name + suffix`, with the name truncated so that both fit into `MAX_NAME_LENGTH`."""
+    return name[: MAX_NAME_LENGTH - len(suffix)] + suffix
 
 
 def transition(run: Run, to: RunState, *, at: datetime) -> Run:
-    """The run in another state; `InvalidTransition` if the table does not have the move."""
+    """The run in another state; raises `InvalidTransition` if it may not follow."""
     if not can_transition(run.state, to):
         raise InvalidTransition(run.id, run.state, to)
-    ends = is_over(to)
+    will_be_over = is_over(to)
     return replace(
         run,
         state=to,
         updated_at=at,
         started_at=run.started_at or (at if to is RunState.RUNNING else None),
-        finished_at=at if ends else None,
+        finished_at=at if will_be_over else None,
         waiting_for=None,
         queue_position=None,
-        mlflow_synced=not ends,
+        mlflow_synced=not will_be_over,
     )
 
 
+def transition_event(
+    run: Run,
+    to: RunState,
+    *,
+    actor: str,
+    at: datetime,
+    details: str,
+    reason: FailureReason | None = None,
+) -> Event:
+    """The event of a transition; `run` is the run before it."""
+    kind = EventKind.STATE_CHANGED
+    return Event(run.id, at, actor, kind, details, run.state, to, reason)
+
+
 def name_visible_to(run: Run, *, of: Run) -> str:
-    """What another run is told of a run: of one of another project only that it is."""
+    """How messages of run `of` name `run`: runs of other projects stay anonymous."""
     return f"run {run.id}" if run.project == of.project else "a run of another project"
 
 

@@ -1,11 +1,11 @@
-"""The states of a run and the moves between them: one table."""
+"""The states of a run, and the transitions between them as one table."""
 
 from enum import StrEnum
 from typing import Final
 
 
 class RunState(StrEnum):
-    """Where a run is."""
+    """The state of a run; `TRANSITIONS` says how they follow each other."""
 
     QUEUED = "queued"
     STARTING = "starting"
@@ -28,23 +28,22 @@ TRANSITIONS: Final[dict[RunState, frozenset[RunState]]] = {
     _BAD: frozenset({_Q}),
     _END: frozenset({_Q}),
 }
-"""From each state, those that may follow. A run may end while it starts: an instant one does.
+"""The states that may follow each state.
 
-A failed or cancelled one is queued again only when a person says so.
+A run may end while it starts, as a very short one does. A failed or cancelled run is queued again
+only when a person retries it.
 """
 
 FINISHED_STATES: Final = frozenset({_OK, _BAD, _END})
-"""Nothing follows by itself."""
+"""States that a run does not leave by itself."""
 
 ACTIVE_STATES: Final = frozenset({RunState.STARTING, RunState.RUNNING})
-"""An attempt exists."""
+"""States with a current attempt."""
 
 
 def is_over(state: RunState) -> bool:
-    """Whether nothing follows by itself."""
     return state in FINISHED_STATES
 
 
 def can_transition(from_state: RunState, to_state: RunState) -> bool:
-    """Whether the table has this move."""
     return to_state in TRANSITIONS[from_state]

@@ -1,4 +1,4 @@
-"""A sweep: what was asked, where it is, who drives it; and its one table of moves."""
+"""A sweep: its request, state and driver, and its transitions as one table."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,7 +13,7 @@ from service.domain.errors import InvalidSweepTransition
 
 
 class SweepState(StrEnum):
-    """Where a sweep is."""
+    """The state of a sweep; `SWEEP_TRANSITIONS` says how they follow each other."""
 
     PROBING = "probing"
     SEARCHING = "searching"
@@ -34,24 +34,24 @@ SWEEP_TRANSITIONS: Final[dict[SweepState, frozenset[SweepState]]] = {
     _BAD: frozenset({_SEARCH}),
     _STOP: frozenset({_SEARCH}),
 }
-"""From each state, those that may follow. Only a person has one that is over search again."""
+"""The states that may follow each state. Only a person makes a finished sweep search again."""
 
 FINISHED_SWEEP_STATES: Final = frozenset({_OK, _BAD, _STOP})
-"""Nothing follows by itself."""
+"""States that a sweep does not leave by itself."""
 
-_LARGEST_PACK = 8
-"""What `pack: auto` goes up to: beyond it, what is saved of a step is small."""
+_MAX_AUTO_PACK_SIZE = 8
+"""The limit of `pack: auto`: beyond it, a larger pack saves little of a step."""
 
-_LEAST_TEACHER_MAP = 0.01
-_LEAST_PART = 0.5
-"""Of the mAP that a teacher is known for, on other images."""
+_MIN_TEACHER_MAP = 0.01
+_MIN_TEACHER_MAP_RATIO = 0.5
+"""Relative to the mAP that the teacher was registered with, on other images."""
 
 DesiredSweepState = Literal["search", "stop"]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One search around a run, for life; what happened in it is in its list of entries."""
+    """A search around a run, from its launch on; its log says what happened in it."""
 
     id: str
     name: str
@@ -63,63 +63,63 @@ class Sweep:
     created_by: str
     project: str = DEFAULT_PROJECT
     priority: int = 0
-    """Of its trials' runs."""
+    """The priority of its trials' runs."""
 
     desired: DesiredSweepState = "search"
     message: str = ""
     driver: int = 0
-    """Number of the driver that may write into the list; 0 before the first."""
+    """The number of the driver that may append to the log; 0 before the first."""
 
     driver_log_start: int = 0
-    """The list's length when this driver was submitted."""
+    """The length of the log when this driver was submitted."""
 
     consecutive_failures: int = 0
-    """Drivers in a row that ended badly without a new entry."""
+    """Drivers in a row that failed without a new entry."""
 
     not_before: datetime | None = None
-    """No driver starts earlier: the pause after a bad end."""
+    """No driver starts earlier: the delay after a failure."""
 
     last_seen_at: datetime | None = None
-    """When its driver last asked or told us something; to within some seconds."""
+    """When its driver last sent a request, to within some seconds."""
 
     searching_since: datetime | None = None
     search_duration_s: float = 0.0
-    """How long it has searched, before `searching_since`."""
+    """How long it searched before `searching_since`."""
 
     pack_size: int = 1
-    """How many of its students train side by side with one teacher; settled when it searches."""
+    """How many of its students train side by side with one teacher; fixed when it searches."""
 
     slots: int = 1
-    """Jobs of its students that the cluster had room for when that was settled."""
+    """How many jobs of its students fitted into the cluster when `pack_size` was fixed."""
 
     probe: Probe | None = None
     probe_run_id: str | None = None
     report_run_id: str | None = None
     mlflow_run_id: str | None = None
     mlflow_synced: bool = False
-    """Whether MLflow shows how it ended, with all of its trials below it."""
+    """Whether MLflow shows its final status, with all of its trials as nested runs."""
 
     finished_at: datetime | None = None
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will happen by itself."""
+        """Whether it does not leave its state by itself."""
         return self.state in FINISHED_SWEEP_STATES
 
     @property
     def driver_job(self) -> str:
-        """The Ray job of the current driver; the same number gives the same id."""
+        """The submission id of the current driver's Ray job."""
         return f"{self.id}-d{self.driver}"
 
     def search_hours(self, now: datetime) -> float:
-        """How long it has searched, over all of its extensions."""
+        """How long it has searched, extensions included."""
         since = self.searching_since
-        going_on_s = 0.0 if since is None else (now - since).total_seconds()
-        return (self.search_duration_s + going_on_s) / 3600.0
+        current_s = 0.0 if since is None else (now - since).total_seconds()
+        return (self.search_duration_s + current_s) / 3600.0
 
 
 def transition_sweep(sweep: Sweep, to: SweepState, *, at: datetime) -> Sweep:
-    """The sweep in another state; `InvalidSweepTransition` if the table does not have the move."""
+    """The sweep in another state; raises `InvalidSweepTransition` if it may not follow."""
     if to not in SWEEP_TRANSITIONS[sweep.state]:
         raise InvalidSweepTransition(sweep.id, sweep.state, to)
     return replace(
@@ -134,37 +134,36 @@ def transition_sweep(sweep: Sweep, to: SweepState, *, at: datetime) -> Sweep:
 
 
 def initial_state(spec: SweepSpec) -> SweepState:
-    """Where a new sweep begins."""
     return SweepState.PROBING if spec.probe else SweepState.SEARCHING
 
 
 def choose_pack_size(
     sweep: Sweep, probe: Probe | None, *, slots: int, gpu_kinds: frozenset[str] = frozenset()
 ) -> int:
-    """How many trials train side by side with one teacher; 1: each by itself.
+    """How many trials train side by side with one teacher; 1 if each trains by itself.
 
-    `places` counts the packs that the cluster has room for: `auto` fills them all before any pack
-    gets larger, for a place that is empty saves nothing. `gpu_kinds` are the kinds of GPUs that a
-    pack may come to: the probe measured the memory of one, so with several `auto` makes no packs.
+    `slots` counts the packs that fit into the cluster: `auto` fills them all before it makes packs
+    larger, since an empty slot saves nothing. `gpu_kinds` are the kinds of GPUs that a pack may
+    run on: the probe measured the memory of one, so `auto` makes no packs if there are several.
     """
-    asked, base = sweep.spec.pack, sweep.spec.base
-    if asked == "off" or base.resources.processes > 1:
+    requested, base = sweep.spec.pack, sweep.spec.base
+    if requested == "off" or base.resources.processes > 1:
         return 1
-    if asked != "auto":
-        return asked
+    if requested != "auto":
+        return requested
     if probe is None or len(gpu_kinds) > 1:
         return 1
-    # Trials with different seeds see different batches, and are never in one pack.
-    at_once = max_concurrent_trials(sweep.spec)
-    for_each = -(-at_once * sweep.spec.repeats // max(1, slots))
-    return max(1, min(max_pack_size(probe.costs), _LARGEST_PACK, for_each, at_once))
+    # Trials with different seeds have different batches, so they are never in one pack.
+    concurrent = max_concurrent_trials(sweep.spec)
+    per_slot = -(-concurrent * sweep.spec.repeats // max(1, slots))
+    return max(1, min(max_pack_size(probe.costs), _MAX_AUTO_PACK_SIZE, per_slot, concurrent))
 
 
 def max_concurrent_trials(spec: SweepSpec) -> int:
-    """How many trials may train at the same time, had the cluster room for all.
+    """How many trials may train at the same time if they all fit into the cluster.
 
-    What learns from trials is to have seen some before it suggests the rest; those that it draws at
-    random need not wait.
+    TPE should know the results of some trials before it suggests the others; those that it samples
+    at random need not wait.
     """
     trials = spec.budget.trials
     if spec.concurrency is not None:
@@ -175,25 +174,27 @@ def max_concurrent_trials(spec: SweepSpec) -> int:
 
 
 def describe_ineffective_parameters(probe: Probe) -> str | None:
-    """Which parameters move nothing, and why a search over them would be in vain; none: all do."""
-    idle = [
-        f"{path} ({knob.detail})" for path, knob in probe.effects.items() if not knob.has_effect
+    """Which parameters have no effect, as a message; None if all have one."""
+    ineffective = [
+        f"{path} ({effect.detail})"
+        for path, effect in probe.effects.items()
+        if not effect.has_effect
     ]
-    if not idle:
+    if not ineffective:
         return None
-    return f"No effect: {'; '.join(sorted(idle))}. A search over that would find noise alone."
+    return f"No effect: {'; '.join(sorted(ineffective))}. A search over it would only find noise."
 
 
 def teacher_warning(probe: Probe, known_map: float | None) -> str | None:
-    """What is odd about the teacher on the sweep's own images; none: nothing is known to be."""
+    """A warning if the teacher is poor on the sweep's images; None if it is good or unmeasured."""
     measured = probe.teacher_map
     if measured is None:
         return None
-    if measured < _LEAST_TEACHER_MAP:
+    if measured < _MIN_TEACHER_MAP:
         return f"The teacher's mAP on these images is {measured:.3f}: it has little to teach."
-    if known_map is not None and measured < known_map * _LEAST_PART:
+    if known_map is not None and measured < known_map * _MIN_TEACHER_MAP_RATIO:
         return (
-            f"The teacher's mAP on these images is {measured:.3f}, and {known_map:.3f} is what it "
-            "was registered with: check its classes and how images are shown to it."
+            f"The teacher's mAP on these images is {measured:.3f}, and it was registered with "
+            f"{known_map:.3f}: check its classes and its preprocessing."
         )
     return None

@@ -1,4 +1,4 @@
-"""What a run becomes by what its worker says."""
+"""Updates a run from what its worker delivers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,36 +19,35 @@ from service.domain.runs import Run
 
 
 def update_from_records(run: Run, records: Sequence[Record], *, at: datetime) -> Run:
-    """The run after the next records of its spool; its state is for the loops to change."""
+    """The run after the next records of its spool; its state is left to the loops."""
     run = replace(
         run,
         last_seen_at=at,
         next_spool_position=run.next_spool_position + len(records),
-        pending_records=_less(run.pending_records, by=len(records)),
+        pending_records=_acknowledge(run.pending_records, by=len(records)),
     )
     for record in records:
-        run = _after(run, record)
+        run = _apply(run, record)
     return run
 
 
 def update_from_delivery(run: Run, delivery: Delivery, *, at: datetime) -> Run:
-    """The run after a delivery came, before anything is taken of it."""
-    behind = {**run.pending_records, **delivery.pending_records}
+    """The run after a delivery arrived, before its records are applied."""
+    pending = {**run.pending_records, **delivery.pending_records}
     if "service" in delivery.pending_records:
-        # What it lacks follows from what it has: the worker may have missed a receipt.
+        # Count from what is stored: the worker may have missed the response to its last delivery.
         end = delivery.first + delivery.pending_records["service"]
-        behind["service"] = max(0, end - run.next_spool_position)
-    return replace(run, last_seen_at=at, pending_records=behind)
+        pending["service"] = max(0, end - run.next_spool_position)
+    return replace(run, last_seen_at=at, pending_records=pending)
 
 
-def _less(behind: PendingRecords, *, by: int) -> PendingRecords:
-    """What is lacking once the service has so many more."""
-    if "service" not in behind:
-        return behind
-    return {**behind, "service": max(0, behind["service"] - by)}
+def _acknowledge(pending: PendingRecords, *, by: int) -> PendingRecords:
+    if "service" not in pending:
+        return pending
+    return {**pending, "service": max(0, pending["service"] - by)}
 
 
-def _after(run: Run, record: Record) -> Run:
+def _apply(run: Run, record: Record) -> Run:
     if isinstance(record, Metrics):
         return _with_metrics(run, record)
     if isinstance(record, Progress):
@@ -57,7 +56,7 @@ def _after(run: Run, record: Record) -> Run:
         return replace(run, mlflow_run_id=record.mlflow_run_id)
     if isinstance(record, Outcome) and record.attempt == run.attempt:
         if run.pending_outcome is not None and record.reason is FailureReason.PREEMPTED:
-            return run  # It was stopped by us, for a cause that we know better.
+            return run  # The service stopped it, and has recorded the cause already.
         return replace(run, pending_outcome=record.model_dump_json())
     return run
 

@@ -1,1 +1,1 @@
-"""What happens without a request."""
+"""Background loops of the service."""

@@ -1,4 +1,4 @@
-"""A thread that takes one step after another, and is not stopped by a step that fails."""
+"""A loop in a thread that repeats a step and survives its failures; and leader leases."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from service.domain.metrics.counters import NULL_COUNTERS, Counters
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.usecases.context import Context
 
-_LONGEST_PAUSE_S = 15.0
+_MAX_BACKOFF_S = 15.0
 
 log = structlog.get_logger(__name__)
 
@@ -24,53 +24,53 @@ class HasId(Protocol):
 
     @property
     def id(self) -> str:
-        """Its id."""
+        """Id for log messages."""
 
 
 WorkItemT = TypeVar("WorkItemT", bound=HasId)
 
 
 def for_each_isolated(
-    things: Iterable[WorkItemT],
+    items: Iterable[WorkItemT],
     step: Callable[[WorkItemT], None],
     *,
     loop: str,
     counters: Counters = NULL_COUNTERS,
     id_field: str = "run_id",
 ) -> None:
-    """Take `step` for every run or sweep; one that fails keeps no other from its own.
+    """Call `step` for every run or sweep; a failure of one is logged and does not affect others.
 
-    An outside system that does not answer ends the turn: it is the same for all.
+    `Unreachable` is raised instead, because an external system is down for all of them.
     """
-    for thing in things:
-        about = {id_field: thing.id}
+    for item in items:
+        context = {id_field: item.id}
         try:
-            with structlog.contextvars.bound_contextvars(**about):
-                step(thing)
+            with structlog.contextvars.bound_contextvars(**context):
+                step(item)
         except Unreachable:
             raise
         except LeaseLost as error:
             counters.count("lease_conflicts")
-            log.info("loop.lease_lost", loop=loop, **about, why=str(error))
+            log.info("loop.lease_lost", loop=loop, **context, reason=str(error))
         except JobRefused as error:
-            log.warning("loop.job_refused", loop=loop, **about, why=str(error))
+            log.warning("loop.job_rejected", loop=loop, **context, reason=str(error))
         except Exception:
-            log.exception("loop.run_failed", loop=loop, **about)
+            log.exception("loop.item_failed", loop=loop, **context)
 
 
-def is_leader(uow: UnitOfWork, duty: str, *, ctx: Context) -> bool:
-    """Whether this service process has a duty that one at a time has; if so, for a lease longer."""
+def is_leader(uow: UnitOfWork, name: str, *, ctx: Context) -> bool:
+    """Acquire or renew a leader lease; returns whether this service process holds it."""
     now = ctx.clock.now()
     until = now + timedelta(seconds=ctx.policy.lease_s)
-    return uow.leader_leases.acquire(duty, owner=ctx.owner, now=now, until=until)
+    return uow.leader_leases.acquire(name, owner=ctx.owner, now=now, until=until)
 
 
 TurnContext = Callable[[str], AbstractContextManager[None]]
-"""What goes around every turn of the loop with this name."""
+"""Creates the context manager around each turn of the loop with the given name."""
 
 
 class Loop:
-    """Repeats `step` every `interval_s`; backs off while an outside system is away."""
+    """Repeats `step` every `interval_s` in a thread; backs off while an external system is down."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Loop:
         turn_context: TurnContext = lambda _: nullcontext(),
     ) -> None:
         self.name = name
-        self._watch = turn_context
+        self._turn_context = turn_context
         self.last_turn_ended_s = time.monotonic()
 
         self._step = step
@@ -92,36 +92,36 @@ class Loop:
 
     @property
     def age_s(self) -> float:
-        """Seconds since its last turn came to its end."""
+        """Seconds since the last completed turn."""
         return time.monotonic() - self.last_turn_ended_s
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread, a daemon."""
         self._thread.start()
 
     def stop(self, *, timeout_s: float) -> None:
-        """End after the current step."""
+        """Stop after the current step; waits for it up to `timeout_s`."""
         self._stopping.set()
         self._thread.join(timeout=timeout_s)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._step_safely()
+            self._run_step()
             self._stopping.wait(self._pause_s)
 
-    def _step_safely(self) -> None:
+    def _run_step(self) -> None:
         try:
-            with self._watch(self.name):
+            with self._turn_context(self.name):
                 self._step()
             self.last_turn_ended_s = time.monotonic()
         except Unreachable as error:
             if self._pause_s == self._interval_s:
-                log.warning("loop.waits", loop=self.name, why=str(error))
-            self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
+                log.warning("loop.backing_off", loop=self.name, reason=str(error))
+            self._pause_s = min(self._pause_s * 2, _MAX_BACKOFF_S)
         except Exception:
             log.exception("loop.step_failed", loop=self.name)
-            self._pause_s = _LONGEST_PAUSE_S
+            self._pause_s = _MAX_BACKOFF_S
         else:
             if self._pause_s > self._interval_s:
-                log.info("loop.goes_on", loop=self.name)
+                log.info("loop.recovered", loop=self.name)
             self._pause_s = self._interval_s

@@ -1,7 +1,7 @@
-"""Did it help? A taught run and its twin are compared by a report, and what it says is shown.
+"""Compares distilled runs with their baselines: enqueues reports, imports them, syncs to MLflow.
 
-One service process at a time has this duty. Every step is found by what the database lacks, and
-takes one transaction: whoever is killed between two leaves the next one to be done.
+Only the leader runs this loop. Every step is derived from the database and takes one transaction,
+so an interruption between two steps loses nothing.
 """
 
 from functools import partial
@@ -14,37 +14,39 @@ from service.usecases.baselines.comparisons import sync_comparison, update_basel
 from service.usecases.context import Context
 from service.usecases.reports import enqueue_comparison_report, import_report
 
-_DUTY = "comparisons"
+_LEASE = "comparisons"
 _LOOP = "compare"
 
 log = structlog.get_logger(__name__)
 
 
 def compare_baselines(ctx: Context) -> None:
-    """Tell of baselines, book the reports that are due, read those that are made, show them."""
+    """Update baseline statuses, enqueue due reports, import finished ones, sync comparisons."""
     with ctx.store.transaction() as uow:
-        if not is_leader(uow, _DUTY, ctx=ctx):
+        if not is_leader(uow, _LEASE, ctx=ctx):
             return
-        changed = [
+        changed_runs = [
             *uow.baselines.find_with_lost_baseline(),
             *uow.baselines.find_with_restored_baseline(),
         ]
-        due = uow.baselines.find_uncompared()
-        made = uow.baselines.find_unread_reports()
-    for_each_isolated(changed, lambda run: update_baseline_status(run.id, ctx=ctx), loop=_LOOP)
-    for_each_isolated(due, lambda run: enqueue_comparison_report(run.id, ctx=ctx), loop=_LOOP)
-    for_each_isolated(made, partial(import_report, ctx=ctx), loop=_LOOP)
-    _show(ctx)
+        uncompared_runs = uow.baselines.find_uncompared()
+        finished_reports = uow.baselines.find_unread_reports()
+    for_each_isolated(changed_runs, lambda run: update_baseline_status(run.id, ctx=ctx), loop=_LOOP)
+    for_each_isolated(
+        uncompared_runs, lambda run: enqueue_comparison_report(run.id, ctx=ctx), loop=_LOOP
+    )
+    for_each_isolated(finished_reports, partial(import_report, ctx=ctx), loop=_LOOP)
+    _sync(ctx)
 
 
-def _show(ctx: Context) -> None:
-    """One that cannot be shown keeps no other from it; MLflow's silence is the same for all."""
+def _sync(ctx: Context) -> None:
+    """Send comparisons to MLflow; an unreachable MLflow ends the turn, other failures do not."""
     with ctx.store.transaction() as uow:
-        unshown = uow.comparisons.not_synced()
-    for kept in unshown:
+        unsynced = uow.comparisons.not_synced()
+    for comparison in unsynced:
         try:
-            sync_comparison(kept, ctx=ctx)
+            sync_comparison(comparison, ctx=ctx)
         except Unreachable:
             raise
         except TandemError as error:
-            log.warning("comparison.not_shown", run_id=kept.run_id, why=str(error))
+            log.warning("comparison.not_synced", run_id=comparison.run_id, reason=str(error))

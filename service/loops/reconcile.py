@@ -1,9 +1,10 @@
-"""Our rows against Ray's truth: after any restart, every run is found again.
+"""Reconciles active runs with their Ray jobs, also after a restart of the service or of Ray.
 
-"Ray does not answer" is not "the job is gone", and "Ray does not know it" is not "its processes are
-dead": a driver on a worker node outlives its head for a while, so silence decides. It is measured
-on our own clock, from the moment we first saw a word that no newer one has followed: neither an
-outage of ours nor a clock of another machine that is wrong makes a run look silent.
+An unreachable Ray does not mean that a job has ended, and an unknown job does not mean that its
+processes have: a driver on a worker node outlives its head for a while. The age of the last
+heartbeat decides instead. It is measured on the local clock, from the moment at which this process
+first saw the heartbeat: neither an outage of the service nor a wrong clock elsewhere makes a worker
+look dead.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import structlog
 
 from service.domain.ports import Job
 from service.domain.repositories.runs import LeasedRun
-from service.domain.runs import Event, Run
+from service.domain.runs import Event, EventKind, Run
 from service.domain.states import RunState
 from service.loops.base import for_each_isolated
 from service.usecases.attempts.finish import end_attempt, has_left_pack, mark_stalled
@@ -23,160 +24,167 @@ from service.usecases.attempts.start import mark_running, record_node
 from service.usecases.context import Context
 
 MAX_GAP_S = 30.0
-"""A pause between two turns after which we have not been listening: a laptop asleep."""
+"""After a longer gap between two turns, as of a sleeping laptop, all heartbeat ages start anew."""
 
-_GIVE_UP_AFTER_STOP_S = 90.0
-"""Beyond the stop's own grace. A job that waits inside of Ray cannot be stopped (ray#58353)."""
+_ABANDON_AFTER_STOP_S = 90.0
+"""Added to the grace period of a stop. A job pending inside Ray cannot be stopped (ray#58353)."""
 
-_STOP_EVERY_S = 10.0
+_STOP_INTERVAL_S = 10.0
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass
-class _Watch:
-    """What we have seen of an attempt."""
+class _AttemptWatch:
+    """What this process has observed of an attempt."""
 
     last_seen_at: datetime | None
-    """Its last word, as the row says it."""
+    """Last heartbeat according to the database."""
 
     since: datetime
-    """When we saw that first."""
+    """When this process first saw that heartbeat."""
 
-    is_node_known: bool = False
-    has_asked_for_logs: bool = False
+    is_node_recorded: bool = False
+    has_requested_logs: bool = False
     stopped_at: datetime | None = None
 
 
 class Reconciler:
-    """Looks at the job of every run that has one and that no other service looks after."""
+    """Reconciles all active runs whose lease this service process holds or can take."""
 
     def __init__(self, ctx: Context, *, max_gap_s: float = MAX_GAP_S) -> None:
-        self._world = ctx
-        self._deaf_after_s = max_gap_s
+        self._ctx = ctx
+        self._max_gap_s = max_gap_s
         self._last_turn_at = ctx.clock.now()
-        self._watches: dict[str, _Watch] = {}
+        self._watches: dict[str, _AttemptWatch] = {}
 
     def run_once(self) -> None:
-        """One look at each."""
-        now = self._world.clock.now()
-        if (now - self._last_turn_at).total_seconds() > self._deaf_after_s:
+        """Reconcile each run once."""
+        now = self._ctx.clock.now()
+        if (now - self._last_turn_at).total_seconds() > self._max_gap_s:
             self._watches.clear()
-        claims = self._claim(now)
-        active = {claim.run.submission_id for claim in claims}
-        self._watches = {job: seen for job, seen in self._watches.items() if job in active}
+        leases = self._lease_runs(now)
+        active = {lease.run.submission_id for lease in leases}
+        self._watches = {job: watch for job, watch in self._watches.items() if job in active}
         try:
             for_each_isolated(
-                [claim.run for claim in claims],
+                [lease.run for lease in leases],
                 self._reconcile,
                 loop="reconcile",
-                counters=self._world.counters,
+                counters=self._ctx.counters,
             )
         finally:
-            self._last_turn_at = self._world.clock.now()
+            self._last_turn_at = self._ctx.clock.now()
 
-    def _claim(self, now: datetime) -> list[LeasedRun]:
-        owner, until = self._world.owner, now + timedelta(seconds=self._world.policy.lease_s)
-        with self._world.store.transaction() as uow:
-            claims = uow.runs.lease(
+    def _lease_runs(self, now: datetime) -> list[LeasedRun]:
+        owner, until = self._ctx.owner, now + timedelta(seconds=self._ctx.policy.lease_s)
+        with self._ctx.store.transaction() as uow:
+            leases = uow.runs.lease(
                 RunState.STARTING, RunState.RUNNING, owner=owner, now=now, until=until
             )
-            for claim in claims:
-                if claim.previous_owner is not None:
-                    details = f"Looked after by {owner} instead of {claim.previous_owner}."
-                    uow.events.add(Event(claim.run.id, now, "service", "lease", details))
-                    self._world.counters.count("leases_taken_over")
-        return claims
+            for lease in leases:
+                if lease.previous_owner is not None:
+                    details = f"Lease taken by {owner} from {lease.previous_owner}."
+                    uow.events.add(
+                        Event(lease.run.id, now, "service", EventKind.LEASE_TAKEN, details)
+                    )
+                    self._ctx.counters.count("leases_taken_over")
+        return leases
 
     def _reconcile(self, run: Run) -> None:
-        self._listen(run)
-        job = self._world.cluster.get_job(run.job_id)
+        self._update_watch(run)
+        job = self._ctx.cluster.get_job(run.job_id)
         if job is None:
-            self._without_job(run)
+            self._handle_missing_job(run)
         elif job.is_over:
             self._end(run, job)
         else:
-            self._with_live_job(run, job)
+            self._handle_live_job(run, job)
 
-    def _listen(self, run: Run) -> None:
-        seen = self._watches.get(run.submission_id)
-        if seen is None:
-            self._watches[run.submission_id] = _Watch(run.last_seen_at, self._world.clock.now())
-        elif seen.last_seen_at != run.last_seen_at:
-            # It came after our last look, and we look often.
-            seen.last_seen_at, seen.since = run.last_seen_at, self._last_turn_at
+    def _update_watch(self, run: Run) -> None:
+        watch = self._watches.get(run.submission_id)
+        if watch is None:
+            self._watches[run.submission_id] = _AttemptWatch(
+                run.last_seen_at, self._ctx.clock.now()
+            )
+        elif watch.last_seen_at != run.last_seen_at:
+            # It arrived after the last turn, and turns are frequent.
+            watch.last_seen_at, watch.since = run.last_seen_at, self._last_turn_at
 
-    def _without_job(self, run: Run) -> None:
-        """It was never submitted, or Ray has forgotten it."""
+    def _handle_missing_job(self, run: Run) -> None:
+        """The job was never submitted, or Ray has lost it."""
         is_new = run.last_seen_at is None and run.state is RunState.STARTING
-        is_lost = self._silence_s(run) > self._world.policy.lost_timeout_s
+        is_lost = self._heartbeat_age_s(run) > self._ctx.policy.lost_timeout_s
         if is_lost or (is_new and run.stop_kind is not None):
             self._end(run, None)
         elif is_new:
-            # We died between writing the attempt and submitting it.
-            submit_job(run, ctx=self._world)
+            # The service stopped between storing the attempt and submitting its job.
+            submit_job(run, ctx=self._ctx)
 
-    def _with_live_job(self, run: Run, job: Job) -> None:
+    def _handle_live_job(self, run: Run, job: Job) -> None:
         if run.state is RunState.STARTING and job.state == "running":
-            mark_running(run, ctx=self._world)
-        self._note_node_once(run, job)
-        if has_left_pack(run, ctx=self._world):
+            mark_running(run, ctx=self._ctx)
+        self._record_node_once(run, job)
+        if has_left_pack(run, ctx=self._ctx):
             self._end(run, job)
             return
-        silence_s = self._silence_s(run)
-        if silence_s > self._world.policy.lost_timeout_s:
-            self._ask_for_logs_once(run)
-        if silence_s > self._world.policy.stall_timeout_s and mark_stalled(run, ctx=self._world):
+        heartbeat_age_s = self._heartbeat_age_s(run)
+        if heartbeat_age_s > self._ctx.policy.lost_timeout_s:
+            self._request_logs_once(run)
+        if heartbeat_age_s > self._ctx.policy.stall_timeout_s and mark_stalled(run, ctx=self._ctx):
             self._stop(run)
         elif run.stop_requested_at is not None:
-            self._climb_the_stop_ladder(run, job, asked_at=run.stop_requested_at)
+            self._escalate_stop(run, job, requested_at=run.stop_requested_at)
 
-    def _climb_the_stop_ladder(self, run: Run, job: Job, *, asked_at: datetime) -> None:
-        """Asked first, then stopped; whoever even then stays is given up, and swept away."""
-        waited_s = (self._world.clock.now() - asked_at).total_seconds()
-        grace_s = self._world.policy.stop_grace_s
-        if waited_s > grace_s + _GIVE_UP_AFTER_STOP_S:
+    def _escalate_stop(self, run: Run, job: Job, *, requested_at: datetime) -> None:
+        """Stop the job after the worker's grace period; later abandon the attempt if it runs on."""
+        waited_s = (self._ctx.clock.now() - requested_at).total_seconds()
+        grace_s = self._ctx.policy.stop_grace_s
+        if waited_s > grace_s + _ABANDON_AFTER_STOP_S:
             self._end(run, job)
         elif waited_s > grace_s:
             self._stop(run)
 
     def _stop(self, run: Run) -> None:
-        seen, now = self._watches[run.submission_id], self._world.clock.now()
-        if not self._are_all_to_leave(run):
+        watch, now = self._watches[run.submission_id], self._ctx.clock.now()
+        if not self._may_stop_job(run):
             return
-        if seen.stopped_at is None or (now - seen.stopped_at).total_seconds() > _STOP_EVERY_S:
-            self._world.cluster.stop(run.job_id)
-            seen.stopped_at = now
+        if watch.stopped_at is None or (now - watch.stopped_at).total_seconds() > _STOP_INTERVAL_S:
+            self._ctx.cluster.stop(run.job_id)
+            watch.stopped_at = now
 
-    def _are_all_to_leave(self, run: Run) -> bool:
-        """Whether nobody in its job is wanted any more: who goes on keeps a pack's job alive."""
+    def _may_stop_job(self, run: Run) -> bool:
+        """Whether every run of its job was asked to stop: one that continues keeps a pack's job."""
         if run.pack_job is None:
             return True
-        with self._world.store.transaction() as uow:
-            return all(one.stop_requested_at is not None for one in uow.runs.of_pack(run.pack_job))
+        with self._ctx.store.transaction() as uow:
+            return all(
+                packmate.stop_requested_at is not None
+                for packmate in uow.runs.of_pack(run.pack_job)
+            )
 
-    def _note_node_once(self, run: Run, job: Job) -> None:
-        seen = self._watches[run.submission_id]
-        if job.node_id is not None and not seen.is_node_known:
-            record_node(run, node_id=job.node_id, ctx=self._world)
-            seen.is_node_known = True
+    def _record_node_once(self, run: Run, job: Job) -> None:
+        watch = self._watches[run.submission_id]
+        if job.node_id is not None and not watch.is_node_recorded:
+            record_node(run, node_id=job.node_id, ctx=self._ctx)
+            watch.is_node_recorded = True
 
-    def _ask_for_logs_once(self, run: Run) -> None:
-        # This wakes a head that shows a dead job as running since its restart (ray#65037).
-        seen = self._watches[run.submission_id]
-        if not seen.has_asked_for_logs:
-            seen.has_asked_for_logs = True
-            self._world.cluster.logs(run.job_id)
+    def _request_logs_once(self, run: Run) -> None:
+        # A restarted head shows a dead job as running until its logs are requested (ray#65037).
+        watch = self._watches[run.submission_id]
+        if not watch.has_requested_logs:
+            watch.has_requested_logs = True
+            self._ctx.cluster.logs(run.job_id)
 
     def _end(self, run: Run, job: Job | None) -> None:
-        ended = end_attempt(run, job, ctx=self._world)
+        ended = end_attempt(run, job, ctx=self._ctx)
         log.info("attempt.ended", run_id=run.id, attempt=run.attempt, state=ended.state)
 
-    def _silence_s(self, run: Run) -> float:
-        """How long nothing was heard; a long silence is broken by what is new on the disk."""
-        seen, now = self._watches[run.submission_id], self._world.clock.now()
-        silence_s = (now - seen.since).total_seconds()
-        if silence_s > self._world.policy.lost_timeout_s and poll_spool(run.id, ctx=self._world):
-            seen.since = now
+    def _heartbeat_age_s(self, run: Run) -> float:
+        """Seconds since the last heartbeat; new records in the spool on disk count as one."""
+        watch, now = self._watches[run.submission_id], self._ctx.clock.now()
+        heartbeat_age_s = (now - watch.since).total_seconds()
+        if heartbeat_age_s > self._ctx.policy.lost_timeout_s and poll_spool(run.id, ctx=self._ctx):
+            watch.since = now
             return 0.0
-        return silence_s
+        return heartbeat_age_s

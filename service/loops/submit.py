@@ -1,7 +1,7 @@
-"""Queued runs become jobs: what may start, starts, and every other one knows why it waits.
+"""Schedules queued runs: starts those that may start, and records why the others wait.
 
-Ray is never asked to hold a queue: a job that waits inside of Ray cannot be stopped (ray#58353).
-One service process at a time decides, for a decision rests on all runs.
+Ray's own queue is not used: a job pending inside Ray cannot be stopped (ray#58353). Only the leader
+schedules, because a decision depends on all runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,82 +33,87 @@ from service.usecases.attempts.waiting import fail_queued_run, find_missing_depe
 from service.usecases.context import Context
 from service.usecases.nodes import list_nodes
 
-_DUTY = "queue"
-_COUNTED_AFTER_S = 6.0
-"""Ray counts what is used of its nodes every 5 s: until then we keep the count ourselves."""
+_LEASE = "queue"
+_USAGE_DELAY_S = 6.0
+"""Ray updates the usage of its nodes every 5 s: until then the scheduler tracks it itself."""
 
-_GROUP_COUNTED_AFTER_S = 60.0
-"""A driver has to start before its processes take their places: at the latest after so long."""
+_GROUP_USAGE_DELAY_S = 60.0
+"""The same for runs of several processes, whose driver must first start and place them."""
 
 
 def submit_queued(ctx: Context) -> None:
-    """Start every queued run that can start now; say of the others what they wait for."""
-    queued = _queued_if_on_duty(ctx)
+    """Start every queued run that can start now; record what the others wait for."""
+    queued = _list_queued_if_leader(ctx)
     if not queued:
         return
     try:
         nodes = list_nodes(ctx)
     except ClusterUnreachable as error:
-        waits = [WaitDecision(run, at, f"Ray: {error}") for at, run in enumerate(queued, start=1)]
+        waits = [
+            WaitDecision(run, position, f"Ray: {error}")
+            for position, run in enumerate(queued, start=1)
+        ]
         record_waits(waits, ctx=ctx)
         raise
-    waiting = [found for run in queued if (found := _waiting(run, ctx=ctx)) is not None]
-    waiting = group_into_packs(waiting, now=ctx.clock.now())
-    situation = _situation(waiting, nodes, ctx=ctx)
-    decisions = schedule_runs(situation)
-    record_waits([one for one in decisions if isinstance(one, WaitDecision)], ctx=ctx)
-    for one in decisions:
-        if isinstance(one, PreemptDecision):
-            preempt_run(one.run.id, preemptor=one.preempted_for, ctx=ctx)
-    starts = {one.run.id: one for one in decisions if isinstance(one, StartDecision)}
-    if not any(isinstance(one, PreemptDecision) for one in decisions):
-        _merge_packs(situation, starts, ctx=ctx)
+    startable = [item for run in queued if (item := _build_queued_run(run, ctx=ctx)) is not None]
+    startable = group_into_packs(startable, now=ctx.clock.now())
+    snapshot = _take_snapshot(startable, nodes, ctx=ctx)
+    decisions = schedule_runs(snapshot)
+    record_waits([item for item in decisions if isinstance(item, WaitDecision)], ctx=ctx)
+    preemptions = [item for item in decisions if isinstance(item, PreemptDecision)]
+    for preemption in preemptions:
+        preempt_run(preemption.run.id, preemptor=preemption.preempted_for, ctx=ctx)
+    starts = {item.run.id: item for item in decisions if isinstance(item, StartDecision)}
+    if not preemptions:
+        _merge_packs(snapshot, starts, ctx=ctx)
     for_each_isolated(
         [start.run for start in starts.values()],
-        lambda run: _start(starts[run.id], ctx=ctx),
+        lambda run: _start_run(starts[run.id], ctx=ctx),
         loop="submit",
     )
 
 
 def _merge_packs(
-    situation: ClusterSnapshot, starts: Mapping[str, StartDecision], *, ctx: Context
+    snapshot: ClusterSnapshot, starts: Mapping[str, StartDecision], *, ctx: Context
 ) -> None:
-    """Where somebody waits for room, the survivors of two packs make some by going together."""
-    waits = (one.run for one in situation.queued if one.blocked_by is None)
-    waiting = next((run for run in waits if run.id not in starts), None)
-    pair = None if waiting is None else find_mergeable_packs(situation.running, now=situation.now)
-    if waiting is None or pair is None:
+    """If a run waits for capacity, preempt two partly finished packs to resume them as one."""
+    unblocked = (queued.run for queued in snapshot.queued if queued.blocked_by is None)
+    preemptor = next((run for run in unblocked if run.id not in starts), None)
+    pair = None if preemptor is None else find_mergeable_packs(snapshot.running, now=snapshot.now)
+    if preemptor is None or pair is None:
         return
-    for held in pair:
-        for run in (held.run, *held.packmates):
-            preempt_run(run.id, preemptor=waiting, is_merge=True, ctx=ctx)
+    for pack in pair:
+        for run in (pack.run, *pack.packmates):
+            preempt_run(run.id, preemptor=preemptor, is_merge=True, ctx=ctx)
 
 
-def _queued_if_on_duty(ctx: Context) -> list[Run]:
+def _list_queued_if_leader(ctx: Context) -> list[Run]:
     with ctx.store.transaction() as uow:
-        if not is_leader(uow, _DUTY, ctx=ctx):
+        if not is_leader(uow, _LEASE, ctx=ctx):
             return []
         return uow.runs.in_states(RunState.QUEUED)
 
 
-def _waiting(run: Run, *, ctx: Context) -> QueuedRun | None:
-    """The run as the queue sees it; none if it never can start, which is told."""
+def _build_queued_run(run: Run, *, ctx: Context) -> QueuedRun | None:
+    """The scheduler's view of a queued run; `None` after failing a run that can never start."""
     now = ctx.clock.now()
     try:
-        held_back = find_missing_dependency(run, ctx=ctx)
+        blocked_by = find_missing_dependency(run, ctx=ctx)
     except NotFound as error:
         fail_queued_run(run, error, ctx=ctx)
         return None
-    if held_back is None and run.not_before is not None and run.not_before > now:
-        held_back = f"its pause after {run.reason} to end at {run.not_before:%H:%M:%S} UTC"
-    has_tried = run.attempt > 0
+    if blocked_by is None and run.not_before is not None and run.not_before > now:
+        blocked_by = f"its retry delay after {run.reason}, until {run.not_before:%H:%M:%S} UTC"
+    has_attempts = run.attempt > 0
     return QueuedRun(
-        run, held_back, allows_fewer=has_tried and _age_s(run, now) >= ctx.policy.shrink_timeout_s
+        run,
+        blocked_by,
+        allows_fewer=has_attempts and _time_in_state_s(run, now) >= ctx.policy.shrink_timeout_s,
     )
 
 
-def _situation(
-    waiting: list[QueuedRun], nodes: tuple[Node, ...], *, ctx: Context
+def _take_snapshot(
+    queued: list[QueuedRun], nodes: tuple[Node, ...], *, ctx: Context
 ) -> ClusterSnapshot:
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
@@ -116,65 +121,67 @@ def _situation(
         attempts = uow.attempts.current()
         ended = uow.attempts.ended_since(now - timedelta(seconds=AVOIDANCE_WINDOW_S))
         projects = {project.name: project for project in uow.projects.all()}
-    holding = [_holding(runs, attempts) for runs in _by_job(active)]
-    for held in holding:
-        if _is_not_counted_yet(held.run, now):
-            nodes = reserve(nodes, held.run.spec.resources, processes=held.processes)
+    running = [_build_running_run(runs, attempts) for runs in _group_by_job(active)]
+    for item in running:
+        if _is_usage_pending(item.run, now):
+            nodes = reserve(nodes, item.run.spec.resources, processes=item.processes)
     return ClusterSnapshot(
         now=now,
         nodes=nodes,
-        queued=waiting,
-        running=holding,
-        released=_all_left([one for one in ended if _is_fresh(one, now)], active),
+        queued=queued,
+        running=running,
+        released=_list_released([item for item in ended if _is_recent(item, now)], active),
         projects=projects,
         avoid=find_nodes_to_avoid(ended, now=now),
         backfill_timeout_s=ctx.policy.backfill_timeout_s,
     )
 
 
-def _by_job(active: Sequence[Run]) -> list[list[Run]]:
-    """Runs that share a job share its room."""
+def _group_by_job(active: Sequence[Run]) -> list[list[Run]]:
+    """Group runs by their job: the runs of a pack share its resources."""
     jobs: dict[str, list[Run]] = {}
     for run in active:
         jobs.setdefault(run.job_id, []).append(run)
     return list(jobs.values())
 
 
-def _holding(runs: Sequence[Run], attempts: Mapping[str, Attempt]) -> RunningRun:
-    run, *beside = runs
+def _build_running_run(runs: Sequence[Run], attempts: Mapping[str, Attempt]) -> RunningRun:
+    run, *packmates = runs
     attempt = attempts.get(run.id)
     if attempt is None:
-        return RunningRun(run, run.spec.resources.processes, packmates=tuple(beside))
+        return RunningRun(run, run.spec.resources.processes, packmates=tuple(packmates))
     node_id = attempt.node_id if attempt.processes == 1 else None
-    return RunningRun(run, attempt.processes, node_id, tuple(beside))
+    return RunningRun(run, attempt.processes, node_id, tuple(packmates))
 
 
-def _all_left(ended: Sequence[Attempt], active: Sequence[Run]) -> list[ReleasedCapacity]:
-    """Room that is free now: a pack's is when its last member has left."""
-    go_on = {run.job_id for run in active}
-    by_job = {one.pack_job or one.submission_id: one for one in ended}
-    return [_left(attempt) for job, attempt in by_job.items() if job not in go_on]
+def _list_released(ended: Sequence[Attempt], active: Sequence[Run]) -> list[ReleasedCapacity]:
+    """Resources of recently ended jobs; those of a pack are free only when its last run ends."""
+    active_jobs = {run.job_id for run in active}
+    last_by_job = {attempt.pack_job or attempt.submission_id: attempt for attempt in ended}
+    return [
+        _build_released(attempt) for job, attempt in last_by_job.items() if job not in active_jobs
+    ]
 
 
-def _is_fresh(attempt: Attempt, now: datetime) -> bool:
+def _is_recent(attempt: Attempt, now: datetime) -> bool:
     ended_at = attempt.ended_at
-    return ended_at is not None and (now - ended_at).total_seconds() < _COUNTED_AFTER_S
+    return ended_at is not None and (now - ended_at).total_seconds() < _USAGE_DELAY_S
 
 
-def _left(attempt: Attempt) -> ReleasedCapacity:
-    asked = Resources(num_cpus=attempt.num_cpus, num_gpus=attempt.num_gpus)
+def _build_released(attempt: Attempt) -> ReleasedCapacity:
+    resources = Resources(num_cpus=attempt.num_cpus, num_gpus=attempt.num_gpus)
     return ReleasedCapacity(
-        asked, attempt.processes, attempt.node_id if attempt.processes == 1 else None
+        resources, attempt.processes, attempt.node_id if attempt.processes == 1 else None
     )
 
 
-def _is_not_counted_yet(run: Run, now: datetime) -> bool:
-    is_silent_group = run.spec.resources.processes > 1 and run.last_seen_at is None
-    longest_s = _GROUP_COUNTED_AFTER_S if is_silent_group else _COUNTED_AFTER_S
-    return run.state is RunState.STARTING or _age_s(run, now) < longest_s
+def _is_usage_pending(run: Run, now: datetime) -> bool:
+    is_unreported_group = run.spec.resources.processes > 1 and run.last_seen_at is None
+    delay_s = _GROUP_USAGE_DELAY_S if is_unreported_group else _USAGE_DELAY_S
+    return run.state is RunState.STARTING or _time_in_state_s(run, now) < delay_s
 
 
-def _start(start: StartDecision, *, ctx: Context) -> None:
+def _start_run(start: StartDecision, *, ctx: Context) -> None:
     if start.packmates:
         start_pack((start.run, *start.packmates), avoid=start.avoid, ctx=ctx)
         return
@@ -184,5 +191,5 @@ def _start(start: StartDecision, *, ctx: Context) -> None:
         fail_queued_run(start.run, error, ctx=ctx)
 
 
-def _age_s(run: Run, now: datetime) -> float:
+def _time_in_state_s(run: Run, now: datetime) -> float:
     return (now - run.updated_at).total_seconds()

@@ -1,7 +1,7 @@
-"""Sweeps go on: their probes, drivers and reports; and MLflow shows each with its trials.
+"""Reconciles sweeps: their probes, drivers and reports; and sends them to MLflow.
 
-One service process at a time does this. A driver is cheap, and the list decides between two, so in
-doubt another one is started.
+Only the leader runs this loop. A driver is cheap, and the sweep's log detects concurrent writes of
+two drivers, so in doubt another one is started.
 """
 
 from dataclasses import dataclass
@@ -31,122 +31,122 @@ from service.usecases.sweeps.lifecycle import (
 from service.usecases.sweeps.tracking import SweepTracker
 
 LEASE = "sweeps"
-_TRACK_EVERY_S = 10.0
+_TRACKING_INTERVAL_S = 10.0
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass
-class _Watch:
-    """What we have seen of a driver."""
+class _DriverWatch:
+    """What this process has observed of a driver."""
 
     last_seen_at: datetime | None
-    """Its last word, as the row says it."""
+    """Last request of the driver according to the database."""
 
     since: datetime
-    """When we saw that first."""
+    """When this process first saw that request."""
 
 
 class SweepReconciler:
-    """Looks at every sweep that is not over, and at those that MLflow does not show yet."""
+    """Reconciles every unfinished sweep, and sends those to MLflow that are not synced."""
 
     def __init__(self, ctx: Context) -> None:
-        self._world = ctx
-        self._watches: dict[str, _Watch] = {}
-        self._tracking = SweepTracker()
+        self._ctx = ctx
+        self._watches: dict[str, _DriverWatch] = {}
+        self._tracker = SweepTracker()
         self._tracked_at: datetime | None = None
 
     def run_once(self) -> None:
-        """One look at each."""
-        now = self._world.clock.now()
-        with self._world.store.transaction() as uow:
-            if not is_leader(uow, LEASE, ctx=self._world):
+        """Reconcile each sweep once."""
+        now = self._ctx.clock.now()
+        with self._ctx.store.transaction() as uow:
+            if not is_leader(uow, LEASE, ctx=self._ctx):
                 return
-            live = uow.sweeps.in_states(
+            active = uow.sweeps.in_states(
                 *(state for state in SweepState if state not in FINISHED_SWEEP_STATES)
             )
-        searching = {one.driver_job for one in live if one.state is SweepState.SEARCHING}
-        self._watches = {job: seen for job, seen in self._watches.items() if job in searching}
+        searching = {sweep.driver_job for sweep in active if sweep.state is SweepState.SEARCHING}
+        self._watches = {job: watch for job, watch in self._watches.items() if job in searching}
         try:
             for_each_isolated(
-                live, self._step, loop=LEASE, id_field="sweep_id", counters=self._world.counters
+                active, self._step, loop=LEASE, id_field="sweep_id", counters=self._ctx.counters
             )
         finally:
             self._track(now)
 
     def _step(self, sweep: Sweep) -> None:
         if sweep.state is SweepState.PROBING:
-            self._probing(sweep)
+            self._step_probing(sweep)
         elif sweep.state is SweepState.SEARCHING:
-            self._searching(sweep)
+            self._step_searching(sweep)
         else:
-            self._reporting(sweep)
+            self._step_reporting(sweep)
 
-    def _probing(self, sweep: Sweep) -> None:
-        run = self._run(sweep.probe_run_id)
+    def _step_probing(self, sweep: Sweep) -> None:
+        run = self._get_run(sweep.probe_run_id)
         if run is None and sweep.desired == "stop":
-            stop_unprobed_sweep(sweep.id, ctx=self._world)
+            stop_unprobed_sweep(sweep.id, ctx=self._ctx)
         elif run is None:
-            launch_probe(sweep.id, ctx=self._world)
+            launch_probe(sweep.id, ctx=self._ctx)
         elif run.is_over:
-            apply_probe(sweep, run, ctx=self._world)
+            apply_probe(sweep, run, ctx=self._ctx)
 
-    def _searching(self, sweep: Sweep) -> None:
+    def _step_searching(self, sweep: Sweep) -> None:
         if sweep.driver == 0 or sweep.not_before is not None:
-            if sweep.not_before is None or sweep.not_before <= self._world.clock.now():
-                settled = fix_pack_size(sweep, ctx=self._world)
-                enqueue_sweep_baselines(settled, ctx=self._world)
-                submit_driver(sweep.id, ctx=self._world)
+            if sweep.not_before is None or sweep.not_before <= self._ctx.clock.now():
+                updated = fix_pack_size(sweep, ctx=self._ctx)
+                enqueue_sweep_baselines(updated, ctx=self._ctx)
+                submit_driver(sweep.id, ctx=self._ctx)
             return
-        job = self._world.cluster.get_job(sweep.driver_job)
-        ended = partial(handle_driver_exit, sweep, job, ctx=self._world)
+        job = self._ctx.cluster.get_job(sweep.driver_job)
+        handle_exit = partial(handle_driver_exit, sweep, job, ctx=self._ctx)
         if job is None:
-            # It was never submitted, or a head without memory was started.
-            ended(why="is not known to Ray")
+            # The job was never submitted, or Ray's head restarted without its state.
+            handle_exit(reason="is not known to Ray")
         elif job.is_over:
-            ended(why=_end_in_words(job))
-        elif self._silence_s(sweep) > self._world.policy.lost_timeout_s:
-            # A head may show a dead job as running (ray#65037): asking for logs wakes it.
-            self._world.cluster.stop(sweep.driver_job)
-            ended(why=f"was not heard for {self._world.policy.lost_timeout_s:g} s")
+            handle_exit(reason=_describe_exit(job))
+        elif self._heartbeat_age_s(sweep) > self._ctx.policy.lost_timeout_s:
+            # Ray may show a dead job as running (ray#65037) until its logs are requested.
+            self._ctx.cluster.stop(sweep.driver_job)
+            handle_exit(reason=f"sent no request for {self._ctx.policy.lost_timeout_s:g} s")
 
-    def _reporting(self, sweep: Sweep) -> None:
-        run = self._run(sweep.report_run_id)
+    def _step_reporting(self, sweep: Sweep) -> None:
+        run = self._get_run(sweep.report_run_id)
         if run is None:
-            launch_report(sweep.id, ctx=self._world)
+            launch_report(sweep.id, ctx=self._ctx)
         elif run.is_over:
-            finish_sweep(sweep.id, run, ctx=self._world)
+            finish_sweep(sweep.id, run, ctx=self._ctx)
 
-    def _run(self, run_id: str | None) -> Run | None:
-        return None if run_id is None else get_run(run_id, ctx=self._world)
+    def _get_run(self, run_id: str | None) -> Run | None:
+        return None if run_id is None else get_run(run_id, ctx=self._ctx)
 
-    def _silence_s(self, sweep: Sweep) -> float:
-        """How long nothing was heard of a driver, on our own clock."""
-        now = self._world.clock.now()
-        seen = self._watches.setdefault(sweep.driver_job, _Watch(sweep.last_seen_at, now))
-        if seen.last_seen_at != sweep.last_seen_at:
-            seen.last_seen_at, seen.since = sweep.last_seen_at, now
-        return (now - seen.since).total_seconds()
+    def _heartbeat_age_s(self, sweep: Sweep) -> float:
+        """Seconds since a driver's last request, on the local clock."""
+        now = self._ctx.clock.now()
+        watch = self._watches.setdefault(sweep.driver_job, _DriverWatch(sweep.last_seen_at, now))
+        if watch.last_seen_at != sweep.last_seen_at:
+            watch.last_seen_at, watch.since = sweep.last_seen_at, now
+        return (now - watch.since).total_seconds()
 
     def _track(self, now: datetime) -> None:
-        """MLflow away is nobody's fault here: what it lacks is brought later."""
-        waited = None if self._tracked_at is None else (now - self._tracked_at).total_seconds()
-        if waited is not None and 0 <= waited < _TRACK_EVERY_S:
+        """Send unsynced sweeps to MLflow every few seconds; an unreachable MLflow is retried."""
+        elapsed_s = None if self._tracked_at is None else (now - self._tracked_at).total_seconds()
+        if elapsed_s is not None and 0 <= elapsed_s < _TRACKING_INTERVAL_S:
             return
         self._tracked_at = now
-        with self._world.store.transaction() as uow:
-            unsettled = uow.sweeps.not_synced()
-        track = partial(self._tracking.sync, ctx=self._world)
+        with self._ctx.store.transaction() as uow:
+            unsynced = uow.sweeps.not_synced()
+        sync = partial(self._tracker.sync, ctx=self._ctx)
         try:
             for_each_isolated(
-                unsettled, track, loop=LEASE, id_field="sweep_id", counters=self._world.counters
+                unsynced, sync, loop=LEASE, id_field="sweep_id", counters=self._ctx.counters
             )
         except TrackerUnreachable as error:
-            log.info("sweeps.not_tracked", why=str(error))
+            log.info("sweeps.not_synced", reason=str(error))
 
 
-def _end_in_words(job: Job) -> str:
-    code = "" if job.exit_code is None else f" with exit code {job.exit_code}"
-    return f"{job.state}{code} before the search was closed" + (
+def _describe_exit(job: Job) -> str:
+    exit_code = "" if job.exit_code is None else f" with exit code {job.exit_code}"
+    return f"{job.state}{exit_code} before the search was closed" + (
         f" ({job.message})" if job.message else ""
     )

@@ -1,1 +1,1 @@
-"""The stack on one machine: Ray, MLflow and the service as processes that we start and end."""
+"""The stack on one machine: Ray, MLflow and the service as local processes."""

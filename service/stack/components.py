@@ -1,4 +1,4 @@
-"""The parts of the stack: what starts each, where it answers, and what it is told."""
+"""The components of the stack: the command, address and environment of each."""
 
 import hashlib
 import secrets
@@ -11,7 +11,7 @@ from service.stack.ports import Address, load_or_choose_ports, parse_address
 from service.stack.processes import MARKER_ENV
 
 OBJECT_STORE_BYTES = 100 * 2**20
-"""Nothing of ours passes data through Ray's object store; this is near the least it accepts."""
+"""Close to the minimum that Ray accepts: Tandem passes no data through the object store."""
 
 
 _NO_DEVICES = frozenset({"", "-1"})
@@ -19,7 +19,7 @@ _NO_DEVICES = frozenset({"", "-1"})
 
 
 class ComponentName(StrEnum):
-    """The parts, in the order in which they start."""
+    """The components, in the order in which they start."""
 
     RAY = "ray"
     MLFLOW = "mlflow"
@@ -28,7 +28,7 @@ class ComponentName(StrEnum):
 
 @dataclass(frozen=True)
 class StackConfig:
-    """Where the stack lives and listens; `service.cli` fills it from the settings."""
+    """Folders, addresses and environment of the stack; `service.cli` fills it from settings."""
 
     home: Path
     host: str
@@ -39,22 +39,22 @@ class StackConfig:
     """The folder of this environment's commands."""
 
     env: Mapping[str, str] = field(repr=False)
-    """The environment that the parts inherit."""
+    """The environment that the components inherit."""
 
     token_file: Path | None = None
-    """Where the person keeps Ray's token; none lets the stack make one."""
+    """The user's file with Ray's token; if None, the stack creates one below `home`."""
 
     ray_token: str | None = field(default=None, repr=False)
-    """Ray's token itself, of a cluster elsewhere."""
+    """The token of a Ray cluster on another machine."""
 
     @property
     def hides_gpus(self) -> bool:
-        """Whether the person hides this machine's GPUs, as CUDA understands it."""
+        """Whether CUDA_VISIBLE_DEVICES hides all GPUs of this machine."""
         return self.env.get("CUDA_VISIBLE_DEVICES") in _NO_DEVICES
 
     @property
     def ray_token_file(self) -> Path:
-        """The file with the token that Ray asks of everybody."""
+        """The file with the token that every client of Ray must send."""
         return self.token_file or self.home / "ray" / "token"
 
 
@@ -67,61 +67,60 @@ class Component:
     url: str
     address: Address
     setting: str
-    """The setting that moves it elsewhere."""
+    """The setting that holds the address."""
 
     health_path: str
-    """A path that only answers 200 when real work is possible."""
+    """A path that answers 200 only if the component can do real work."""
 
     start_timeout_s: float
-    """How long it may take to start."""
-
     command: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)
     pid_file: Path
     log: Path
     marker: str
+    """Value of the environment variable that all processes of the component inherit."""
 
     @property
     def is_local(self) -> bool:
-        """Whether it is to run on this machine."""
+        """Whether the component runs on this machine."""
         return self.address.is_local
 
 
 def build_components(config: StackConfig) -> tuple[Component, ...]:
-    """Every part, in the order in which they start."""
-    return (_ray(config), _mlflow(config), _service(config))
+    """All components, in the order in which they start."""
+    return (_build_ray(config), _build_mlflow(config), _build_service(config))
 
 
 def prepare_component(
-    part: Component, config: StackConfig, *, offers_gpus: bool = True
+    component: Component, config: StackConfig, *, offers_gpus: bool = True
 ) -> Component:
-    """The part ready to start: folders, token and free ports exist.
+    """Create folders, token and port assignments; return the component with its final command.
 
-    `offers_gpus` says whether Ray may give this machine's GPUs to runs.
+    `offers_gpus`: whether Ray may assign this machine's GPUs to runs.
     """
     config.home.mkdir(parents=True, exist_ok=True)
-    if part.name is ComponentName.MLFLOW:
+    if component.name is ComponentName.MLFLOW:
         (config.home / "mlflow" / "artifacts").mkdir(parents=True, exist_ok=True)
-    if part.name is not ComponentName.RAY:
-        return part
+    if component.name is not ComponentName.RAY:
+        return component
     (config.home / "ray").mkdir(parents=True, exist_ok=True)
     _ensure_token(config.ray_token_file)
     ports = load_or_choose_ports(config.home / "stack" / "ports.json", _RAY_PORTS)
-    return _ray(config, ports=ports, offers_gpus=offers_gpus and not config.hides_gpus)
+    return _build_ray(config, ports=ports, offers_gpus=offers_gpus and not config.hides_gpus)
 
 
 def ray_temp_dir(home: Path) -> Path:
-    """Ray's own folder: short, because its socket paths may not exceed 107 characters."""
+    """Ray's temporary folder: short, because paths of its sockets are limited to 107 characters."""
     return Path("/tmp") / f"tandem-ray-{hashlib.sha256(str(home).encode()).hexdigest()[:10]}"
 
 
 _NOT_INHERITED = frozenset(
     {"RAY_ADDRESS", "MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI", "TANDEM_TOKEN"}
 )
-"""A person's own clusters and trackers, which our parts must not follow, and a person's access."""
+"""The user's own cluster, tracker and token: no component may use them."""
 
-_OF_THE_SERVICE = frozenset({"TANDEM_DATABASE_URL"})
-"""Secrets that the service needs; every job sees what Ray is started with."""
+_SERVICE_SECRETS = frozenset({"TANDEM_DATABASE_URL"})
+"""Passed to the service only: every job sees Ray's environment."""
 
 _RAY_PORTS = {
     "gcs": "--port",
@@ -130,10 +129,10 @@ _RAY_PORTS = {
     "agent_grpc": "--dashboard-agent-grpc-port",
     "metrics": "--metrics-export-port",
 }
-"""Kept between starts: Ray looks for the logs of earlier jobs at the agent's old port."""
+"""Stable across starts: Ray looks for logs of earlier jobs at the agent's old port."""
 
 
-def _ray(
+def _build_ray(
     config: StackConfig, *, ports: Mapping[str, int] | None = None, offers_gpus: bool = True
 ) -> Component:
     address = parse_address(config.ray_url, setting="TANDEM_RAY_URL")
@@ -147,7 +146,7 @@ def _ray(
         f"--dashboard-port={address.port}",
         f"--object-store-memory={OBJECT_STORE_BYTES}",
         f"--temp-dir={ray_temp_dir(config.home)}",
-        # 0 lets the kernel choose: two stacks must not draw from the same range.
+        # 0 lets the kernel choose: two stacks must not choose from the same range.
         "--min-worker-port=0",
         "--max-worker-port=0",
         *(f"{option}={ports[name]}" for name, option in _RAY_PORTS.items() if ports),
@@ -160,26 +159,26 @@ def _ray(
         # The job table survives a killed head without Redis.
         "RAY_gcs_storage": "rocksdb",
         "RAY_gcs_storage_path": str(config.home / "ray" / "gcs"),
-        # `tandem down` has asked the jobs to end before; 30 s of waiting gain nothing.
+        # `tandem down` has already asked the jobs to end; waiting 30 s more gains nothing.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
         "RAY_COLOR_PREFIX": "0",
         "NO_COLOR": "1",
     }
-    return _part(
+    return _build_component(
         config,
         ComponentName.RAY,
         title="Ray",
         url=config.ray_url,
         setting="TANDEM_RAY_URL",
-        probe="/api/jobs/",
+        health_path="/api/jobs/",
         command=tuple(command),
         env=env,
     )
 
 
-def _mlflow(config: StackConfig) -> Component:
+def _build_mlflow(config: StackConfig) -> Component:
     address = parse_address(config.mlflow_url, setting="TANDEM_MLFLOW_URL")
     folder = config.home / "mlflow"
     command = (
@@ -197,19 +196,19 @@ def _mlflow(config: StackConfig) -> Component:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    return _part(
+    return _build_component(
         config,
         ComponentName.MLFLOW,
         title="MLflow",
         url=config.mlflow_url,
         setting="TANDEM_MLFLOW_URL",
-        probe="/api/2.0/mlflow/experiments/search?max_results=1",
+        health_path="/api/2.0/mlflow/experiments/search?max_results=1",
         command=command,
         env=env,
     )
 
 
-def _service(config: StackConfig) -> Component:
+def _build_service(config: StackConfig) -> Component:
     env = {
         "TANDEM_HOME": str(config.home),
         "TANDEM_HOST": config.host,
@@ -218,35 +217,35 @@ def _service(config: StackConfig) -> Component:
         "TANDEM_MLFLOW_URL": config.mlflow_url,
         "TANDEM_RAY_TOKEN_FILE": str(config.ray_token_file),
     }
-    return _part(
+    return _build_component(
         config,
         ComponentName.SERVICE,
         title="Service",
         url=f"http://{config.host}:{config.port}",
         setting="TANDEM_PORT",
-        # It looks into the database, and needs no token.
-        probe="/readyz",
+        # It queries the database and needs no token.
+        health_path="/readyz",
         command=(str(config.bin / "tandem"), "serve"),
         env=env,
     )
 
 
-def _part(  # noqa: PLR0913 - one argument for each way in which the parts differ
+def _build_component(  # noqa: PLR0913 - one argument for each difference between components
     config: StackConfig,
     name: ComponentName,
     *,
     title: str,
     url: str,
     setting: str,
-    probe: str,
+    health_path: str,
     command: tuple[str, ...],
     env: Mapping[str, str],
 ) -> Component:
-    mark = f"{config.home}:{name}"
-    kept_back = (
-        _NOT_INHERITED if name is ComponentName.SERVICE else _NOT_INHERITED | _OF_THE_SERVICE
+    marker = f"{config.home}:{name}"
+    excluded = (
+        _NOT_INHERITED if name is ComponentName.SERVICE else _NOT_INHERITED | _SERVICE_SECRETS
     )
-    inherited = {key: value for key, value in config.env.items() if key not in kept_back}
+    inherited = {key: value for key, value in config.env.items() if key not in excluded}
     path = f"{config.bin}:{config.env.get('PATH', '')}".rstrip(":")
     return Component(
         name=name,
@@ -254,13 +253,13 @@ def _part(  # noqa: PLR0913 - one argument for each way in which the parts diffe
         url=url.rstrip("/"),
         address=parse_address(url, setting=setting),
         setting=setting,
-        health_path=probe,
+        health_path=health_path,
         start_timeout_s=90.0,
         command=command,
-        env={**inherited, "PATH": path, **env, MARKER_ENV: mark},
+        env={**inherited, "PATH": path, **env, MARKER_ENV: marker},
         pid_file=config.home / "stack" / f"{name}.json",
         log=config.home / "logs" / f"{name}.log",
-        marker=mark,
+        marker=marker,
     )
 
 

@@ -1,16 +1,16 @@
-"""What can go wrong with the stack: what, where, and what to do."""
+"""Errors of the stack: what failed, in which component, and what to do."""
 
 from pathlib import Path
 
 
 class StackError(Exception):
-    """The stack could not do what was asked.
+    """The stack could not be started or stopped.
 
     StackError
-    ├── PortTaken          somebody else listens where a part should
-    ├── PartFailed         a part ended or stayed silent while starting
-    ├── NotOurs            a part is configured on another machine and does not answer
-    └── BadAddress         a setting is no address that we can listen on
+    ├── PortInUse          another process listens on the port of a component
+    ├── ComponentFailed    a component exited, or did not answer in time, while starting
+    ├── RemoteUnreachable  a component on another machine does not answer
+    └── InvalidAddress     a setting is not an http address with a port
     """
 
     code = "stack_error"
@@ -22,22 +22,22 @@ class StackError(Exception):
 
 
 class PortInUse(StackError):
-    """Somebody else listens where a part should."""
+    """Another process listens on the port of a component."""
 
-    code = "port_taken"
+    code = "port_in_use"
 
     def __init__(self, port: int, *, component: str, holder: str, setting: str) -> None:
         super().__init__(
-            f"Port {port}, which {component} needs, is taken by {holder}.",
+            f"Port {port}, which {component} needs, is in use by {holder}.",
             advice=f"End that process, or choose another port with {setting}.",
         )
         self.port = port
 
 
 class ComponentFailed(StackError):
-    """A part ended or stayed silent while starting."""
+    """A component exited, or did not answer in time, while starting."""
 
-    code = "part_failed"
+    code = "component_failed"
 
     def __init__(
         self, component: str, *, problem: str, log: Path, last_lines: tuple[str, ...]
@@ -51,21 +51,21 @@ class ComponentFailed(StackError):
 
 
 class RemoteUnreachable(StackError):
-    """A part is configured on another machine and does not answer."""
+    """A component is configured on another machine and does not answer."""
 
-    code = "not_ours"
+    code = "remote_unreachable"
 
-    def __init__(self, part: str, *, url: str, setting: str) -> None:
+    def __init__(self, component: str, *, url: str, setting: str) -> None:
         super().__init__(
-            f"{part} at {url} does not answer, and it is not on this machine to be started.",
+            f"{component} at {url} does not answer, and it cannot be started from this machine.",
             advice=f"Start it there, or set {setting} to an address on this machine.",
         )
 
 
 class InvalidAddress(StackError):
-    """A setting is no address that we can listen on."""
+    """A setting is not an http address with a port."""
 
-    code = "bad_address"
+    code = "invalid_address"
 
     def __init__(self, url: str, *, setting: str) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Starting and ending the stack; both may be asked any number of times."""
+"""Start and stop the stack; both operations are idempotent."""
 
 import fcntl
 from collections.abc import Callable, Iterator
@@ -23,22 +23,25 @@ from service.stack.ports import describe_port_holder, is_port_free
 from service.stack.trainer import CheckResult, check_gpus
 
 LAST_LINES = 20
-_POLL_S = 0.2
-_JOBS_PATIENCE_S = 10.0
-"""A worker that is asked to end writes a checkpoint first."""
+_POLL_INTERVAL_S = 0.2
+_JOBS_STOP_TIMEOUT_S = 10.0
+"""A worker writes a checkpoint before it exits."""
 
-_PART_PATIENCE_S = 8.0
+_COMPONENT_STOP_TIMEOUT_S = 8.0
+
+
+Phase = Literal[
+    "starting", "ready", "already up", "elsewhere", "failed", "ending", "ended", "not running"
+]
 
 
 @dataclass(frozen=True)
 class ComponentProgress:
-    """What is happening to a part, for whoever watches."""
+    """A phase of starting or stopping a component."""
 
     component: ComponentName
     title: str
-    phase: Literal[
-        "starting", "ready", "already up", "elsewhere", "failed", "ending", "ended", "not running"
-    ]
+    phase: Phase
     seconds: float
     detail: str = ""
 
@@ -47,26 +50,26 @@ ProgressCallback = Callable[[ComponentProgress], None]
 
 
 class ComponentState(StrEnum):
-    """How a part is."""
+    """Whether a component runs and answers, and on which machine."""
 
     UP = "up"
     UNRESPONSIVE = "unresponsive"
-    """Its process runs but its API does not answer."""
+    """Its process runs, but its API does not answer."""
 
     DEAD = "dead"
-    """It was started and has ended without being asked."""
+    """Its process was started and has exited unexpectedly."""
 
     DOWN = "down"
     ELSEWHERE = "elsewhere"
-    """Configured on another machine, and it answers."""
+    """Configured on another machine; it answers."""
 
     UNREACHABLE = "unreachable"
-    """Configured on another machine, and it does not answer."""
+    """Configured on another machine; it does not answer."""
 
 
 @dataclass(frozen=True)
 class ComponentStatus:
-    """A part as found."""
+    """State of a component and of its process."""
 
     name: ComponentName
     title: str
@@ -78,37 +81,39 @@ class ComponentStatus:
     log: Path
     detail: str
     is_responding: bool = False
-    """Whoever started it."""
+    """Whether its address answers, even if `tandem up` did not start it."""
 
 
 def start_stack(config: StackConfig, *, on_progress: ProgressCallback) -> None:
-    """Starts what is missing or dead, and returns when everything answers."""
+    """Start the components that do not run; return when all of them answer."""
     ray, mlflow, service = build_components(config)
-    with _alone(config):
-        for part in (ray, mlflow, service):
-            _require_place(part, on_progress)
-        # The service comes last: its first act is to look for its runs in Ray.
+    with _stack_lock(config):
+        for component in (ray, mlflow, service):
+            _require_free_port(component, on_progress)
+        # The service starts last: it first looks up its runs in Ray.
         for group in ((ray, mlflow), (service,)):
             waiting = [
-                start for part in group if (start := _begin(part, config, on_progress)) is not None
+                start
+                for component in group
+                if (start := _start_component(component, config, on_progress)) is not None
             ]
-            _await(waiting, config, on_progress)
+            _wait_until_ready(waiting, config, on_progress)
 
 
 def stop_stack(config: StackConfig, *, on_progress: ProgressCallback) -> None:
-    """Ends everything that is ours, the last started first; nothing remains."""
-    with _alone(config):
-        for part in reversed(build_components(config)):
-            _finish(part, on_progress)
+    """Stop all local components with their process trees, in reverse order."""
+    with _stack_lock(config):
+        for component in reversed(build_components(config)):
+            _stop_component(component, on_progress)
 
 
 def get_stack_status(config: StackConfig) -> tuple[ComponentStatus, ...]:
-    """How every part is."""
-    return tuple(_status(part, config) for part in build_components(config))
+    """Check every component, in the order in which they start."""
+    return tuple(_inspect(component, config) for component in build_components(config))
 
 
 def read_last_lines(log: Path, count: int = LAST_LINES) -> tuple[str, ...]:
-    """The end of a log."""
+    """The last `count` lines of a log that are not empty."""
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -117,160 +122,193 @@ def read_last_lines(log: Path, count: int = LAST_LINES) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class _Start:
-    part: Component
+class _StartingComponent:
+    component: Component
     identity: processes.ProcessIdentity
-    at: float
+    started_at: float
+    """By the monotonic clock, in seconds."""
+
     warning: str = ""
-    """What whoever starts the stack has to know of this part."""
+    """Shown to the user once the component is ready."""
 
 
-def _begin(part: Component, config: StackConfig, watch: ProgressCallback) -> _Start | None:
-    if not part.is_local:
-        _require_elsewhere(part, config, watch)
+def _start_component(
+    component: Component, config: StackConfig, on_progress: ProgressCallback
+) -> _StartingComponent | None:
+    if not component.is_local:
+        _require_remote(component, config, on_progress)
         return None
-    identity = processes.read_pid_file(part.pid_file)
+    identity = processes.read_pid_file(component.pid_file)
     if identity is not None and processes.find_process(identity) is not None:
-        if check_health(part, config).is_up:
-            watch(ComponentProgress(part.name, part.title, "already up", 0.0, part.url))
+        if check_health(component, config).is_up:
+            on_progress(_progress(component, "already up", 0.0, component.url))
             return None
-        watch(
-            ComponentProgress(part.name, part.title, "starting", 0.0, "runs, waiting for an answer")
-        )
-        return _Start(part, identity, monotonic())
-    return _spawn(part, config, watch)
+        on_progress(_progress(component, "starting", 0.0, "runs, waiting for an answer"))
+        return _StartingComponent(component, identity, monotonic())
+    return _spawn(component, config, on_progress)
 
 
-def _require_place(part: Component, watch: ProgressCallback) -> None:
-    """Before anything starts: what a dead part left behind is ended, and its port is free."""
+def _require_free_port(component: Component, on_progress: ProgressCallback) -> None:
+    """Stop leftovers of a dead component, and check that its port is free."""
     if (
-        not part.is_local
-        or processes.find_process(processes.read_pid_file(part.pid_file)) is not None
+        not component.is_local
+        or processes.find_process(processes.read_pid_file(component.pid_file)) is not None
     ):
         return
-    _end_family(part, None)
-    port = part.address.port
-    if not is_port_free(port, host=part.address.host):
-        watch(ComponentProgress(part.name, part.title, "failed", 0.0, f"port {port} is taken"))
+    _stop_processes(component, None)
+    port = component.address.port
+    if not is_port_free(port, host=component.address.host):
+        on_progress(_progress(component, "failed", 0.0, f"port {port} is in use"))
         raise PortInUse(
-            port, component=part.title, holder=describe_port_holder(port), setting=part.setting
+            port,
+            component=component.title,
+            holder=describe_port_holder(port),
+            setting=component.setting,
         )
 
 
-def _spawn(part: Component, config: StackConfig, watch: ProgressCallback) -> _Start:
-    watch(ComponentProgress(part.name, part.title, "starting", 0.0))
-    fault = check_gpus(config) if part.name is ComponentName.RAY else None
-    ready = prepare_component(part, config, offers_gpus=fault is None)
+def _spawn(
+    component: Component, config: StackConfig, on_progress: ProgressCallback
+) -> _StartingComponent:
+    on_progress(_progress(component, "starting"))
+    failed_check = check_gpus(config) if component.name is ComponentName.RAY else None
+    ready = prepare_component(component, config, offers_gpus=failed_check is None)
     identity = processes.spawn(ready.command, env=ready.env, folder=config.home, log=ready.log)
     processes.write_pid_file(identity, ready.pid_file)
-    return _Start(ready, identity, monotonic(), _without_gpus(fault))
+    return _StartingComponent(ready, identity, monotonic(), _describe_missing_gpus(failed_check))
 
 
-def _without_gpus(fault: CheckResult | None) -> str:
-    if fault is None:
+def _describe_missing_gpus(failed_check: CheckResult | None) -> str:
+    if failed_check is None:
         return ""
     return (
-        f"Runs get no GPU: {fault.detail}. {fault.advice} Then `tandem down` and `tandem up`; "
-        "`tandem doctor` examines the GPUs again."
+        f"Runs get no GPU: {failed_check.detail}. {failed_check.advice} Then `tandem down` and "
+        "`tandem up`; `tandem doctor` checks the GPUs again."
     )
 
 
-def _await(starts: list[_Start], config: StackConfig, watch: ProgressCallback) -> None:
+def _wait_until_ready(
+    starts: list[_StartingComponent], config: StackConfig, on_progress: ProgressCallback
+) -> None:
     waiting = list(starts)
     while waiting:
         for start in tuple(waiting):
-            if _is_ready(start, config, watch):
+            if _is_ready(start, config, on_progress):
                 waiting.remove(start)
 
 
-def _is_ready(start: _Start, config: StackConfig, watch: ProgressCallback) -> bool:
-    part, seconds = start.part, monotonic() - start.at
-    if check_health(part, config).is_up:
-        detail = f"{part.url}  {start.warning}".rstrip()
-        watch(ComponentProgress(part.name, part.title, "ready", seconds, detail))
+def _is_ready(
+    start: _StartingComponent, config: StackConfig, on_progress: ProgressCallback
+) -> bool:
+    component, seconds = start.component, monotonic() - start.started_at
+    if check_health(component, config).is_up:
+        detail = f"{component.url}  {start.warning}".rstrip()
+        on_progress(_progress(component, "ready", seconds, detail))
         return True
-    if processes.wait_for_exit(start.identity, timeout_s=_POLL_S):
-        raise _failed(start, "ended while starting", watch)
-    if seconds > part.start_timeout_s:
-        _end_family(part, start.identity)
-        raise _failed(start, f"did not answer within {part.start_timeout_s:.0f} s", watch)
-    watch(ComponentProgress(part.name, part.title, "starting", seconds))
+    if processes.wait_for_exit(start.identity, timeout_s=_POLL_INTERVAL_S):
+        raise _report_failure(start, "ended while starting", on_progress)
+    if seconds > component.start_timeout_s:
+        _stop_processes(component, start.identity)
+        raise _report_failure(
+            start, f"did not answer within {component.start_timeout_s:.0f} s", on_progress
+        )
+    on_progress(_progress(component, "starting", seconds))
     return False
 
 
-def _failed(start: _Start, what: str, watch: ProgressCallback) -> ComponentFailed:
-    part = start.part
-    watch(ComponentProgress(part.name, part.title, "failed", monotonic() - start.at, what))
-    part.pid_file.unlink(missing_ok=True)
+def _report_failure(
+    start: _StartingComponent, problem: str, on_progress: ProgressCallback
+) -> ComponentFailed:
+    component = start.component
+    on_progress(_progress(component, "failed", monotonic() - start.started_at, problem))
+    component.pid_file.unlink(missing_ok=True)
     return ComponentFailed(
-        part.title, problem=what, log=part.log, last_lines=read_last_lines(part.log)
+        component.title,
+        problem=problem,
+        log=component.log,
+        last_lines=read_last_lines(component.log),
     )
 
 
-def _finish(part: Component, watch: ProgressCallback) -> None:
-    began = monotonic()
-    identity = processes.read_pid_file(part.pid_file)
-    if not processes.find_process_tree(identity, marker=part.marker):
-        part.pid_file.unlink(missing_ok=True)
-        watch(ComponentProgress(part.name, part.title, "not running", 0.0))
+def _stop_component(component: Component, on_progress: ProgressCallback) -> None:
+    started_at = monotonic()
+    identity = processes.read_pid_file(component.pid_file)
+    if not processes.find_process_tree(identity, marker=component.marker):
+        component.pid_file.unlink(missing_ok=True)
+        on_progress(_progress(component, "not running"))
         return
-    watch(ComponentProgress(part.name, part.title, "ending", 0.0))
-    _end_family(part, identity)
-    part.pid_file.unlink(missing_ok=True)
-    watch(ComponentProgress(part.name, part.title, "ended", monotonic() - began))
+    on_progress(_progress(component, "ending"))
+    _stop_processes(component, identity)
+    component.pid_file.unlink(missing_ok=True)
+    on_progress(_progress(component, "ended", monotonic() - started_at))
 
 
-def _end_family(part: Component, identity: processes.ProcessIdentity | None) -> None:
-    """Jobs first, so that they can write a checkpoint; then the part; then whatever remains."""
-    family = processes.find_process_tree(identity, marker=part.marker)
-    if identity is not None and part.name is ComponentName.RAY:
-        jobs = processes.filter_other_sessions(family, identity.pid)
-        processes.terminate(jobs, timeout_s=_JOBS_PATIENCE_S)
+def _stop_processes(component: Component, identity: processes.ProcessIdentity | None) -> None:
+    """Stop jobs first, so that they write checkpoints; then the component; then kill the rest."""
+    tree = processes.find_process_tree(identity, marker=component.marker)
+    if identity is not None and component.name is ComponentName.RAY:
+        jobs = processes.filter_other_sessions(tree, identity.pid)
+        processes.terminate(jobs, timeout_s=_JOBS_STOP_TIMEOUT_S)
     root = processes.find_process(identity)
     if root is not None:
-        processes.terminate([root], timeout_s=_PART_PATIENCE_S)
-    processes.kill(family)
-    processes.kill(processes.find_process_tree(None, marker=part.marker))
+        processes.terminate([root], timeout_s=_COMPONENT_STOP_TIMEOUT_S)
+    processes.kill(tree)
+    processes.kill(processes.find_process_tree(None, marker=component.marker))
 
 
-def _require_elsewhere(part: Component, config: StackConfig, watch: ProgressCallback) -> None:
-    if not check_health(part, config).is_up:
-        raise RemoteUnreachable(part.title, url=part.url, setting=part.setting)
-    watch(ComponentProgress(part.name, part.title, "elsewhere", 0.0, part.url))
+def _require_remote(
+    component: Component, config: StackConfig, on_progress: ProgressCallback
+) -> None:
+    if not check_health(component, config).is_up:
+        raise RemoteUnreachable(component.title, url=component.url, setting=component.setting)
+    on_progress(_progress(component, "elsewhere", 0.0, component.url))
 
 
-def _status(part: Component, config: StackConfig) -> ComponentStatus:
-    identity = processes.read_pid_file(part.pid_file) if part.is_local else None
+def _inspect(component: Component, config: StackConfig) -> ComponentStatus:
+    identity = processes.read_pid_file(component.pid_file) if component.is_local else None
     root = processes.find_process(identity)
-    health = check_health(part, config)
-    family = processes.find_process_tree(identity, marker=part.marker) if root is not None else []
+    health = check_health(component, config)
+    tree = (
+        processes.find_process_tree(identity, marker=component.marker) if root is not None else []
+    )
     return ComponentStatus(
-        name=part.name,
-        title=part.title,
-        state=_state(
-            part, is_remembered=identity is not None, runs=root is not None, is_up=health.is_up
+        name=component.name,
+        title=component.title,
+        state=_derive_state(
+            component,
+            has_pid_file=identity is not None,
+            is_running=root is not None,
+            is_up=health.is_up,
         ),
-        url=part.url,
+        url=component.url,
         pid=root.pid if root is not None else None,
         started_at=identity.started_at if root is not None and identity is not None else None,
-        memory_bytes=processes.sum_memory_bytes(family),
-        log=part.log,
+        memory_bytes=processes.sum_memory_bytes(tree),
+        log=component.log,
         detail=health.detail,
         is_responding=health.is_up,
     )
 
 
-def _state(part: Component, *, is_remembered: bool, runs: bool, is_up: bool) -> ComponentState:
-    if not part.is_local:
+def _derive_state(
+    component: Component, *, has_pid_file: bool, is_running: bool, is_up: bool
+) -> ComponentState:
+    if not component.is_local:
         return ComponentState.ELSEWHERE if is_up else ComponentState.UNREACHABLE
-    if runs:
+    if is_running:
         return ComponentState.UP if is_up else ComponentState.UNRESPONSIVE
-    return ComponentState.DEAD if is_remembered else ComponentState.DOWN
+    return ComponentState.DEAD if has_pid_file else ComponentState.DOWN
+
+
+def _progress(
+    component: Component, phase: Phase, seconds: float = 0.0, detail: str = ""
+) -> ComponentProgress:
+    return ComponentProgress(component.name, component.title, phase, seconds, detail)
 
 
 @contextmanager
-def _alone(config: StackConfig) -> Iterator[None]:
-    """Two `tandem up` at once take turns."""
+def _stack_lock(config: StackConfig) -> Iterator[None]:
+    """Serialize concurrent `tandem up` and `tandem down`."""
     folder = config.home / "stack"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w", encoding="utf-8") as lock:

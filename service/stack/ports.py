@@ -1,4 +1,4 @@
-"""Which ports are free, who holds the others, and which we have chosen before."""
+"""Ports on this machine: parse addresses, check ports, choose and reserve free ones."""
 
 import ipaddress
 import json
@@ -14,8 +14,8 @@ import psutil
 
 from service.stack.errors import InvalidAddress
 
-_CHOICE = range(20000, 32000)
-"""Above the ports that Ray gives to its workers, below those that Linux gives to clients."""
+_PORT_RANGE = range(20000, 32000)
+"""Above the ports of Ray's workers, below the ephemeral ports of Linux."""
 
 _reserved: dict[int, int] = {}
 """Ports that this process has reserved, each with the descriptor of the socket that reserves it."""
@@ -23,7 +23,7 @@ _reserved: dict[int, int] = {}
 
 @dataclass(frozen=True)
 class Address:
-    """Where a part listens."""
+    """Host and port on which a component listens."""
 
     host: str
     port: int
@@ -41,12 +41,12 @@ class Address:
 
 
 def _own_addresses() -> set[str]:
-    found = psutil.net_if_addrs().values()
-    return {address.address for addresses in found for address in addresses}
+    interfaces = psutil.net_if_addrs().values()
+    return {address.address for addresses in interfaces for address in addresses}
 
 
 def parse_address(url: str, *, setting: str) -> Address:
-    """Host and port of a plain http address."""
+    """Parse an http address with a port; raise `InvalidAddress` with the setting's name."""
     parts = urlsplit(url)
     try:
         port = parts.port
@@ -59,17 +59,17 @@ def parse_address(url: str, *, setting: str) -> Address:
 
 def is_port_free(port: int, *, host: str = "") -> bool:
     """Whether a server could listen on `port` now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            server.bind((host, port))
         except OSError:
             return False
     return True
 
 
 def describe_port_holder(port: int) -> str:
-    """Who listens on `port`, in words."""
+    """Describe the process that listens on `port`, for error messages."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:
@@ -78,19 +78,19 @@ def describe_port_holder(port: int) -> str:
         if connection.status != psutil.CONN_LISTEN or not connection.laddr:
             continue
         if connection.laddr.port == port:
-            return _process_in_words(connection.pid)
+            return _describe_process(connection.pid)
     return "another process"
 
 
 def load_or_choose_ports(file: Path, names: Iterable[str]) -> dict[str, int]:
-    """A port for each name: as in `file` where still free, else chosen and written there."""
-    wanted = tuple(names)
+    """Return a port for each name, and write all to `file`; a port read from it is kept if free."""
+    required = tuple(names)
     ports = {
         name: port
-        for name, port in _read(file).items()
-        if name in wanted and is_port_free(port) and (port in _reserved or _reserve(port))
+        for name, port in _read_ports(file).items()
+        if name in required and is_port_free(port) and (port in _reserved or _reserve(port))
     }
-    for name in wanted:
+    for name in required:
         if name not in ports:
             ports[name] = choose_free_port(excluded=frozenset(ports.values()))
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -99,20 +99,19 @@ def load_or_choose_ports(file: Path, names: Iterable[str]) -> dict[str, int]:
 
 
 def choose_free_port(*, excluded: frozenset[int] = frozenset()) -> int:
-    """A port that nobody listens on, reserved until this process ends.
+    """Choose a port without a listener, and reserve it until this process ends.
 
-    Until the server that is to listen there has started, no other process that asks here gets the
-    same port.
+    No other process that calls this function gets the same port before the server listens on it.
     """
-    # Not the global generator: a seed would lead two processes to the same ports.
-    for port in random.SystemRandom().sample(_CHOICE, k=200):
+    # Not the global generator: with a seed two processes would choose the same ports.
+    for port in random.SystemRandom().sample(_PORT_RANGE, k=200):
         if port not in excluded and is_port_free(port) and _reserve(port):
             return port
     raise OSError("none of 200 ports between 20000 and 32000 is free")
 
 
 def _reserve(port: int) -> bool:
-    """Reserve `port` among all processes that choose ports here; whether it was unreserved.
+    """Reserve `port` among all processes that use this module; return False if it is reserved.
 
     The reservation is an abstract Unix socket: it needs no file, holds for every user in the same
     network namespace, and the kernel removes it when this process ends, however it ends. Only
@@ -129,15 +128,15 @@ def _reserve(port: int) -> bool:
     return True
 
 
-def _read(file: Path) -> dict[str, int]:
+def _read_ports(file: Path) -> dict[str, int]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        ports = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return {}
-    return {str(name): int(port) for name, port in found.items()}
+    return {str(name): int(port) for name, port in ports.items()}
 
 
-def _process_in_words(pid: int | None) -> str:
+def _describe_process(pid: int | None) -> str:
     if pid is None:
         return "a process of another user"
     try:

@@ -1,4 +1,4 @@
-"""Processes that outlive the command that started them: start, recognise, end."""
+"""Start, find and terminate processes that outlive the command that started them."""
 
 import json
 import os
@@ -10,15 +10,15 @@ from pathlib import Path
 
 import psutil
 
-MARKER_ENV = "TANDEM_STACK_PART"
-"""Environment variable by which we know processes that a part of ours has started."""
+MARKER_ENV = "TANDEM_STACK_COMPONENT"
+"""Environment variable that marks all processes of a component; they inherit it."""
 
-_SAME_START_S = 1.0
+_START_TIME_TOLERANCE_S = 1.0
 
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """A process for certain: ids are used again, an id with its start time is not."""
+    """A process id with its start time: ids are reused, the pair is not."""
 
     pid: int
     started_at: float
@@ -27,7 +27,7 @@ class ProcessIdentity:
 def spawn(
     command: Sequence[str], *, env: Mapping[str, str], folder: Path, log: Path
 ) -> ProcessIdentity:
-    """Starts `command` in a session of its own, in `folder`, its output appended to `log`."""
+    """Start `command` in a new session, in `folder`; append its output to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     shell = shutil.which("sh") or "/bin/sh"
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -46,27 +46,27 @@ def spawn(
 
 
 def write_pid_file(identity: ProcessIdentity, file: Path) -> None:
-    """Writes the pid file."""
+    """Write pid and start time as JSON."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(asdict(identity)) + "\n", encoding="utf-8")
 
 
 def read_pid_file(file: Path) -> ProcessIdentity | None:
-    """The process of a pid file; none where there is no such file or it is not one of ours."""
+    """Read a pid file; None if it does not exist or is malformed."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return ProcessIdentity(int(found["pid"]), float(found["started_at"]))
+        document = json.loads(file.read_text(encoding="utf-8"))
+        return ProcessIdentity(int(document["pid"]), float(document["started_at"]))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
 def find_process(identity: ProcessIdentity | None) -> psutil.Process | None:
-    """The process if it still runs and is the same one."""
+    """Return the process; None if it has ended or its pid belongs to another process now."""
     if identity is None:
         return None
     try:
         process = psutil.Process(identity.pid)
-        is_same = abs(process.create_time() - identity.started_at) < _SAME_START_S
+        is_same = abs(process.create_time() - identity.started_at) < _START_TIME_TOLERANCE_S
         if not is_same or process.status() == psutil.STATUS_ZOMBIE:
             return None
     except psutil.NoSuchProcess:
@@ -75,7 +75,7 @@ def find_process(identity: ProcessIdentity | None) -> psutil.Process | None:
 
 
 def wait_for_exit(identity: ProcessIdentity, *, timeout_s: float) -> bool:
-    """Waits a little for the process to end; ends a zombie of ours on the way."""
+    """Wait for the process to exit, and reap it if it is a child of this one."""
     process = find_process(identity)
     if process is None:
         return True
@@ -87,33 +87,35 @@ def wait_for_exit(identity: ProcessIdentity, *, timeout_s: float) -> bool:
 
 
 def find_process_tree(identity: ProcessIdentity | None, *, marker: str) -> list[psutil.Process]:
-    """The process, its descendants, and all that carry `mark`, even when their parents are gone."""
+    """Return the process, its session and descendants, and all processes with `marker`."""
     root = find_process(identity)
-    found = find_marked_processes(marker)
+    processes = find_marked_processes(marker)
     if root is not None:
-        found += [root, *_descendants(root)]
-        found += [process for process in psutil.process_iter() if _session(process) == root.pid]
-    for process in tuple(found):
-        found += _descendants(process)
-    return list({process.pid: process for process in found if not _is_me(process)}.values())
+        processes += [root, *_descendants(root)]
+        processes += [process for process in psutil.process_iter() if _session(process) == root.pid]
+    for process in tuple(processes):
+        processes += _descendants(process)
+    return list(
+        {process.pid: process for process in processes if not _is_this_process(process)}.values()
+    )
 
 
-def find_marked_processes(mark: str) -> list[psutil.Process]:
-    """Processes that inherited `mark` in their environment."""
-    return [process for process in psutil.process_iter() if _mark_of(process) == mark]
+def find_marked_processes(marker: str) -> list[psutil.Process]:
+    """Processes that inherited `marker` in their environment."""
+    return [process for process in psutil.process_iter() if _read_marker(process) == marker]
 
 
 def terminate(processes: Iterable[psutil.Process], *, timeout_s: float) -> list[psutil.Process]:
-    """Asks processes to end and waits; those that have not ended are returned."""
-    asked = list(processes)
-    for process in asked:
+    """Send SIGTERM and wait; return the processes that still run."""
+    terminated = list(processes)
+    for process in terminated:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             process.terminate()
-    return _wait(asked, timeout_s)
+    return _wait(terminated, timeout_s)
 
 
 def kill(processes: Iterable[psutil.Process], *, timeout_s: float = 5.0) -> list[psutil.Process]:
-    """Ends processes without asking; those that even then remain are returned."""
+    """Send SIGKILL and wait; return the processes that still run."""
     killed = list(processes)
     for process in killed:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -122,17 +124,17 @@ def kill(processes: Iterable[psutil.Process], *, timeout_s: float = 5.0) -> list
 
 
 def filter_other_sessions(processes: Iterable[psutil.Process], root: int) -> list[psutil.Process]:
-    """Those that left the session of `root`: under Ray, the commands of its jobs."""
+    """Return processes outside the session of `root`: below Ray, the commands of its jobs."""
     return [process for process in processes if _session(process) not in {root, None}]
 
 
 def sum_memory_bytes(processes: Iterable[psutil.Process]) -> int:
-    """Memory of all, shared pages counted once where the kernel tells."""
-    return sum(_memory_of(process) for process in processes)
+    """Sum the memory of processes; shared pages count once if the kernel reports PSS."""
+    return sum(_measure_memory(process) for process in processes)
 
 
-def _wait(processes: list[psutil.Process], patience_s: float) -> list[psutil.Process]:
-    _, alive = psutil.wait_procs(processes, timeout=patience_s)
+def _wait(processes: list[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    _, alive = psutil.wait_procs(processes, timeout=timeout_s)
     return [process for process in alive if not _is_zombie(process)]
 
 
@@ -150,14 +152,14 @@ def _session(process: psutil.Process) -> int | None:
         return None
 
 
-def _mark_of(process: psutil.Process) -> str | None:
+def _read_marker(process: psutil.Process) -> str | None:
     try:
         return process.environ().get(MARKER_ENV)
     except (psutil.Error, OSError):
         return None
 
 
-def _is_me(process: psutil.Process) -> bool:
+def _is_this_process(process: psutil.Process) -> bool:
     return process.pid == os.getpid()
 
 
@@ -168,7 +170,7 @@ def _is_zombie(process: psutil.Process) -> bool:
         return True
 
 
-def _memory_of(process: psutil.Process) -> int:
+def _measure_memory(process: psutil.Process) -> int:
     try:
         full = process.memory_full_info()
     except (psutil.Error, OSError):

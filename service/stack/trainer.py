@@ -1,4 +1,4 @@
-"""What the trainer says of this machine, and whether its GPUs may be offered to runs."""
+"""Checks that the worker environment runs: torch, CUDA, GPUs."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ _RunCommand = Callable[..., subprocess.CompletedProcess[str]]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One thing that was looked at."""
+    """Result of one check of `tandem doctor`."""
 
     name: str
     ok: bool
@@ -26,9 +26,9 @@ class CheckResult:
 def run_worker_doctor(
     command: Path, *, run: _RunCommand = subprocess.run
 ) -> tuple[CheckResult, ...]:
-    """What the trainer finds: torch, CUDA, compiled ops, versions."""
+    """Run `tandem-worker doctor`: torch, CUDA, compiled ops, versions."""
     try:
-        answer = run(
+        process = run(
             [str(command), "doctor", "--json"],
             capture_output=True,
             text=True,
@@ -36,37 +36,37 @@ def run_worker_doctor(
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return (_worker_broken(str(error)),)
+        return (_worker_failed(str(error)),)
     try:
-        return tuple(CheckResult(**item) for item in json.loads(answer.stdout))
+        return tuple(CheckResult(**item) for item in json.loads(process.stdout))
     except (ValueError, TypeError):
-        lines = (answer.stderr or answer.stdout).strip().splitlines()
-        return (_worker_broken(lines[-1] if lines else f"ended with {answer.returncode}"),)
+        lines = (process.stderr or process.stdout).strip().splitlines()
+        return (_worker_failed(lines[-1] if lines else f"ended with {process.returncode}"),)
 
 
 def check_gpus(
     config: StackConfig, *, root: Path = Path("/"), run: _RunCommand = subprocess.run
 ) -> CheckResult | None:
-    """Why this machine's GPUs must not be offered to runs; none: they may, or there are none.
+    """Return the failed check of this machine's GPUs; None if they work or there are none.
 
-    Ray counts GPUs by NVML, whether torch can use them or not. The trainer is asked, which takes
-    about 10 s, only where `/dev` below `root` shows a GPU that CUDA_VISIBLE_DEVICES does not hide.
+    Ray counts GPUs by NVML, whether torch can use them or not. `tandem-worker doctor` takes about
+    10 s, so it only runs if `root`/dev has a GPU that CUDA_VISIBLE_DEVICES does not hide.
     """
-    if config.hides_gpus or not _shows_gpu(root):
+    if config.hides_gpus or not _has_gpu(root):
         return None
-    findings = run_worker_doctor(config.bin / "tandem-worker", run=run)
-    answer = {finding.name: finding for finding in findings}.get(GPUS_FINDING)
-    if answer is None:
-        return next(finding for finding in findings if not finding.ok)
-    return None if answer.ok else answer
+    results = run_worker_doctor(config.bin / "tandem-worker", run=run)
+    gpus_result = {result.name: result for result in results}.get(GPUS_FINDING)
+    if gpus_result is None:
+        return next(result for result in results if not result.ok)
+    return None if gpus_result.ok else gpus_result
 
 
-def _shows_gpu(root: Path) -> bool:
-    """Files of Linux's driver, or of the one that Windows lends to WSL."""
+def _has_gpu(root: Path) -> bool:
+    """Check the device files of Linux's driver and of WSL."""
     return (root / "dev" / "dxg").exists() or any(root.glob("dev/nvidia[0-9]*"))
 
 
-def _worker_broken(detail: str) -> CheckResult:
+def _worker_failed(detail: str) -> CheckResult:
     return CheckResult(
         "trainer",
         ok=False,

@@ -1,4 +1,4 @@
-"""Tokens and the audit in the database."""
+"""Tokens and audit entries in the database."""
 
 from datetime import datetime
 
@@ -10,45 +10,39 @@ from service.store.tables import AuditRow, TokenRow
 
 
 class SqlTokens:
-    """Implements `stored.Tokens`."""
+    """Implements `Tokens`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def get(self, token_id: str) -> Token | None:
-        """The token with this id."""
         row = self._session.get(TokenRow, token_id)
         return None if row is None else _token_from_row(row)
 
     def all(self) -> list[Token]:
-        """The newest first."""
         query = select(TokenRow).order_by(TokenRow.created_at.desc(), TokenRow.id)
         return [_token_from_row(row) for row in self._session.scalars(query)]
 
     def put(self, token: Token) -> None:
-        """Add or replace."""
         self._session.merge(TokenRow(**vars(token)))
         self._session.flush()
 
     def record_use(self, token_id: str, *, at: datetime) -> None:
-        """Write down when it was shown, and nothing else: it may be revoked at this moment."""
-        shown = update(TokenRow).where(TokenRow.id == token_id)
-        self._session.execute(shown.values(last_used_at=at))
+        statement = update(TokenRow).where(TokenRow.id == token_id)
+        self._session.execute(statement.values(last_used_at=at))
 
 
 class SqlAuditLog:
-    """Implements `stored.Audit`."""
+    """Implements `AuditLog`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def add(self, entry: AuditEntry) -> None:
-        """Append."""
         self._session.add(AuditRow(**vars(entry)))
         self._session.flush()
 
     def page(self, *, before: int | None, limit: int) -> list[AuditEntry]:
-        """The newest first."""
         query = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)
         if before is not None:
             query = query.where(AuditRow.id < before)

@@ -12,33 +12,28 @@ from service.store.tables import AttemptRow, RunRow
 
 
 class SqlAttempts:
-    """Implements `stored.Attempts`."""
+    """Implements `Attempts`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def add(self, attempt: Attempt) -> None:
-        """Store a new attempt; the database refuses a number or a submission id that is there."""
         self._session.add(AttemptRow(**vars(attempt)))
         self._session.flush()
 
     def save(self, attempt: Attempt) -> None:
-        """Store a changed attempt."""
         self._session.merge(AttemptRow(**vars(attempt)))
         self._session.flush()
 
     def get(self, run_id: str, number: int) -> Attempt | None:
-        """One attempt."""
         row = self._session.get(AttemptRow, (run_id, number))
         return None if row is None else _attempt_from_row(row)
 
     def of_run(self, run_id: str) -> list[Attempt]:
-        """By number."""
         query = select(AttemptRow).where(AttemptRow.run_id == run_id).order_by(AttemptRow.number)
         return [_attempt_from_row(row) for row in self._session.scalars(query)]
 
     def of_sweep(self, sweep_id: str) -> list[Attempt]:
-        """All tries of a sweep's runs."""
         query = (
             select(AttemptRow)
             .join(RunRow, RunRow.id == AttemptRow.run_id)
@@ -47,18 +42,15 @@ class SqlAttempts:
         return [_attempt_from_row(row) for row in self._session.scalars(query)]
 
     def by_submission(self, submission_id: str) -> Attempt | None:
-        """The attempt with this Ray job."""
         query = select(AttemptRow).where(AttemptRow.submission_id == submission_id)
         row = self._session.scalar(query)
         return None if row is None else _attempt_from_row(row)
 
     def of_pack(self, job: str) -> list[Attempt]:
-        """Those that share a Ray job."""
         query = select(AttemptRow).where(AttemptRow.pack_job == job)
         return [_attempt_from_row(row) for row in self._session.scalars(query)]
 
     def current(self) -> dict[str, Attempt]:
-        """The last attempt of every run that has one now, by run."""
         query = (
             select(AttemptRow)
             .join(RunRow, (RunRow.id == AttemptRow.run_id) & (RunRow.attempt == AttemptRow.number))
@@ -67,7 +59,6 @@ class SqlAttempts:
         return {row.run_id: _attempt_from_row(row) for row in self._session.scalars(query)}
 
     def ended_since(self, moment: datetime) -> list[Attempt]:
-        """Those that ended since, in the order in which they did."""
         query = (
             select(AttemptRow)
             .where(AttemptRow.ended_at >= moment)

@@ -1,4 +1,4 @@
-"""The store: its migrations, and one transaction at a time."""
+"""The database as the store of the service: its schema and its transactions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ from service.store.attempts import SqlAttempts
 from service.store.baselines import SqlBaselines, SqlComparisons
 from service.store.engine import open_engine, translate_db_errors
 from service.store.events import SqlEvents
+from service.store.idempotency import SqlIdempotencyKeys
 from service.store.leases import SqlLeaderLeases
 from service.store.metric_points import SqlMetricPoints
 from service.store.metrics import SqlMetricsQueries
@@ -23,10 +24,11 @@ from service.store.sweeps import SqlSweeps
 
 @dataclass(frozen=True)
 class SqlUnitOfWork:
-    """Implements `stored.Unit`."""
+    """Implements `UnitOfWork`."""
 
     runs: SqlRuns
     sweeps: SqlSweeps
+    idempotency_keys: SqlIdempotencyKeys
     attempts: SqlAttempts
     events: SqlEvents
     metric_points: SqlMetricPoints
@@ -41,7 +43,7 @@ class SqlUnitOfWork:
 
 
 class Database:
-    """Implements `stored.Store` over SQLite (in WAL mode) or PostgreSQL."""
+    """Implements `Store` on SQLite (in WAL mode) or PostgreSQL."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -49,35 +51,33 @@ class Database:
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
 
     def migrate(self) -> None:
-        """Bring the schema to the newest version; `SchemaUnknown` if a newer Tandem made it."""
         with schema_transaction(self._url) as connection:
             upgrade(connection)
 
     @contextmanager
     def transaction(self) -> Iterator[SqlUnitOfWork]:
-        """One transaction: committed at the end, rolled back on an error.
+        """A transaction, as `Store` says.
 
-        `StoreUnreachable` if the database goes away under it, is locked or full. Nothing is tried
-        again in here, not even after a deadlock: what is in the `with` can only be run once.
+        Nothing is retried, not even after a deadlock: the body of the `with` cannot run twice.
         """
         with translate_db_errors(), self._sessions() as session:
-            yield _unit(session)
+            yield _unit_of_work(session)
             with translate_db_errors(at_commit=True):
                 session.commit()
 
     def clone(self) -> "Database":
-        """The same database over connections of its own: for another service process."""
+        """The same database with separate connections, as another service process has them."""
         return Database(self._url)
 
     def close(self) -> None:
-        """Close all connections."""
         self._engine.dispose()
 
 
-def _unit(session: Session) -> SqlUnitOfWork:
+def _unit_of_work(session: Session) -> SqlUnitOfWork:
     return SqlUnitOfWork(
         runs=SqlRuns(session),
         sweeps=SqlSweeps(session),
+        idempotency_keys=SqlIdempotencyKeys(session),
         attempts=SqlAttempts(session),
         events=SqlEvents(session),
         metric_points=SqlMetricPoints(session),

@@ -1,4 +1,4 @@
-"""Connections to SQLite and PostgreSQL, and what it means when one of them fails."""
+"""Engines for SQLite and PostgreSQL, and the translation of their errors."""
 
 import json
 import sqlite3
@@ -10,124 +10,138 @@ from typing import Any
 
 import psycopg
 from psycopg.adapt import Dumper
-from sqlalchemy import create_engine, event
+from sqlalchemy import ColumnElement, and_, create_engine, event
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import DataError, DBAPIError
-from sqlalchemy.exc import TimeoutError as NoneFree
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.pool import NullPool
 
 from service.domain.errors import DatabaseUnreachable, ValueRefused
 
 LOCK_TIMEOUT_S = 20.0
-"""How long a transaction waits for what another one holds."""
+"""How long a transaction waits for the locks of others."""
 
-_AGAIN_AFTER_S = 0.05
+_RETRY_DELAY_S = 0.05
 
 APPLICATION_NAME = "tandem"
-"""What PostgreSQL calls our connections."""
+"""The name of our connections in PostgreSQL."""
 
-_CONNECT = {
+_CONNECT_ARGS = {
     "application_name": APPLICATION_NAME,
     "connect_timeout": 5,
-    # A server that vanished is noticed; a service that froze holds no locks for ever.
+    # Notice a server that vanished, and keep a service that froze from holding locks forever.
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
     "options": f"-c lock_timeout={LOCK_TIMEOUT_S:.0f}s -c idle_in_transaction_session_timeout=60s",
-    # Plans outlive a migration by another service, and do not pass through a pooler.
+    # Prepared plans outlive a migration by another service, and poolers do not support them.
     "prepare_threshold": None,
 }
-_FULL = {"53100", "SQLITE_FULL"}
-_HELD = {"55P03", "40P01", "40001", "SQLITE_BUSY", "SQLITE_LOCKED"}
-_AWAY = {
+_DISK_FULL_CODES = {"53100", "SQLITE_FULL"}
+_LOCKED_CODES = {"55P03", "40P01", "40001", "SQLITE_BUSY", "SQLITE_LOCKED"}
+_UNREACHABLE_CODES = {
     *("25006", "25P03"),
     *("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PROTOCOL"),
     *("SQLITE_NOTADB", "SQLITE_CORRUPT"),
 }
-_AWAY_CLASSES = ("08", "53", "57", "58")
+_UNREACHABLE_CLASSES = ("08", "53", "57", "58")
 
 
 def replace_nul(text: str) -> str:
-    """The text with a visible sign in the place of each NUL."""
+    """The text with each NUL replaced by U+FFFD."""
     return text.replace("\x00", "\ufffd")
 
 
+def id_starts_with(column: InstrumentedAttribute[str], prefix: str) -> ColumnElement[bool]:
+    """Whether an id starts with `prefix`.
+
+    The range is for the index of the primary key, which `LIKE` alone cannot use on PostgreSQL; ids
+    are lower-case letters and digits, so every collation puts "z" last.
+    """
+    text = replace_nul(prefix)
+    return and_(column >= text, column <= text + "z" * 16, column.startswith(text, autoescape=True))
+
+
 def is_sqlite(url: str) -> bool:
-    """Whether the URL is of an SQLite file."""
     return make_url(url).get_backend_name() == "sqlite"
 
 
 def open_engine(url: str) -> Engine:
-    """For the service: pooled connections, each tried before it is handed out."""
+    """For the service: pooled connections, each checked before use."""
     if is_sqlite(url):
-        return _open_sqlite(url, begin="BEGIN IMMEDIATE", keys=True)
+        return _open_sqlite(url, begin="BEGIN IMMEDIATE", has_foreign_keys=True)
     return _open_postgresql(url, pool_pre_ping=True, pool_recycle=1800)
 
 
 def open_for_changes(url: str) -> Engine:
-    """For schema changes: SQLite does not look at foreign keys while tables are made anew."""
+    """For schema changes: SQLite does not enforce foreign keys while tables are recreated."""
     if is_sqlite(url):
-        return _open_sqlite(url, begin="BEGIN IMMEDIATE", keys=False)
+        return _open_sqlite(url, begin="BEGIN IMMEDIATE", has_foreign_keys=False)
     return _open_postgresql(url, poolclass=NullPool)
 
 
 def open_for_reading(url: str) -> Engine:
-    """For snapshots: a transaction sees one moment and keeps nobody from writing."""
+    """For backups: a transaction sees one snapshot and does not block writers."""
     if is_sqlite(url):
-        return _open_sqlite(url, begin="BEGIN", keys=False)
+        return _open_sqlite(url, begin="BEGIN", has_foreign_keys=False)
     return open_for_changes(url).execution_options(
         isolation_level="REPEATABLE READ", postgresql_readonly=True
     )
 
 
 def driver_message(error: DBAPIError) -> str:
-    """What the driver says, without the statement and its values."""
+    """The first line of the driver's error, without the statement and its values."""
     return str(error.orig).strip().partition("\n")[0].rstrip(".")
 
 
 @contextmanager
 def translate_db_errors(*, at_commit: bool = False) -> Iterator[None]:
-    """A database that is away, locked or full becomes `DatabaseUnreachable`; faults of ours stay.
+    """Raise `DatabaseUnreachable` if the database is unreachable, locked or full.
 
-    A value that it has no room for is `ValueRefused`.
+    A value that is too large for its column raises `ValueRefused`. Other errors pass unchanged.
     """
     try:
         yield
-    except NoneFree as error:
+    except PoolTimeout as error:
         raise DatabaseUnreachable(
             "All connections to the database are in use. Nothing was changed."
         ) from error
     except DataError as error:
         raise ValueRefused(driver_message(error)) from error
     except OverflowError as error:
-        # SQLite's driver says it so of a number with more than 64 bits.
+        # The SQLite driver raises this for an integer with more than 64 bits.
         if "SQLite INTEGER" not in str(error):
             raise
         raise ValueRefused(str(error)) from error
     except DBAPIError as error:
-        sentence = _sentence(error, at_commit=at_commit)
-        if sentence is None:
+        message = _unreachable_message(error, at_commit=at_commit)
+        if message is None:
             raise
-        raise DatabaseUnreachable(sentence) from error
+        raise DatabaseUnreachable(message) from error
 
 
-def _sentence(error: DBAPIError, *, at_commit: bool) -> str | None:
-    """What happened, without the statement and its values; none: a fault of ours."""
-    code, cause = _code(error), driver_message(error)
-    if code in _FULL:
-        return f"There is no room left for the database: {cause}. Nothing was changed."
-    if code in _HELD:
-        return f"Something else holds the database: {cause}. Nothing was changed."
-    if not (error.connection_invalidated or code in _AWAY or code[:2] in _AWAY_CLASSES):
+def _unreachable_message(error: DBAPIError, *, at_commit: bool) -> str | None:
+    """Why the database cannot be used, without the statement; None if the error is a bug."""
+    code, cause = _error_code(error), driver_message(error)
+    if code in _DISK_FULL_CODES:
+        return f"The disk of the database is full: {cause}. Nothing was changed."
+    if code in _LOCKED_CODES:
+        return f"Another transaction locks the database: {cause}. Nothing was changed."
+    if not (
+        error.connection_invalidated
+        or code in _UNREACHABLE_CODES
+        or code[:2] in _UNREACHABLE_CLASSES
+    ):
         return None
     if at_commit and not isinstance(error.orig, sqlite3.Error):
-        return f"The database went away while it stored the change, which may be there: {cause}."
+        return f"The database went away during the commit, which may have succeeded: {cause}."
     return f"The database does not answer: {cause}. Nothing was changed."
 
 
-def _code(error: DBAPIError) -> str:
-    """PostgreSQL's five letters or SQLite's name; "08000" where the connection is all there was."""
+def _error_code(error: DBAPIError) -> str:
+    """PostgreSQL's SQLSTATE or SQLite's error name; "08000" if a connection failed without one."""
     cause = error.orig
     if isinstance(cause, sqlite3.Error):
         name = str(getattr(cause, "sqlite_errorname", ""))
@@ -137,41 +151,41 @@ def _code(error: DBAPIError) -> str:
     return str(code) if code else ("08000" if is_operational else "")
 
 
-class _Words(Dumper):
-    """PostgreSQL takes no NUL in text, but what a worker quotes may have one."""
+class _NulReplacingDumper(Dumper):
+    """Replaces NULs, which PostgreSQL rejects in text, but which a worker's output may have."""
 
     def dump(self, text: str) -> bytes:
         return replace_nul(text).encode()
 
 
 def _open_postgresql(url: str, **options: Any) -> Engine:
-    asked = make_url(url).query
-    arguments = {key: value for key, value in _CONNECT.items() if key not in asked}
+    url_options = make_url(url).query
+    connect_args = {key: value for key, value in _CONNECT_ARGS.items() if key not in url_options}
     engine = create_engine(
         url,
-        connect_args=arguments,
+        connect_args=connect_args,
         hide_parameters=True,
-        json_serializer=lambda value: json.dumps(_cleaned(value)),
+        json_serializer=lambda value: json.dumps(_replace_nuls(value)),
         **options,
     )
 
     def prepare(connection: psycopg.Connection[Any], _record: object) -> None:
-        connection.adapters.register_dumper(str, _Words)
+        connection.adapters.register_dumper(str, _NulReplacingDumper)
 
     event.listen(engine, "connect", prepare)
     return engine
 
 
-def _cleaned(value: Any) -> Any:
+def _replace_nuls(value: Any) -> Any:
     if isinstance(value, dict):
-        return {replace_nul(key): _cleaned(item) for key, item in value.items()}
+        return {replace_nul(key): _replace_nuls(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_cleaned(item) for item in value]
+        return [_replace_nuls(item) for item in value]
     return replace_nul(value) if isinstance(value, str) else value
 
 
-def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Change the journal's mode; of two that open a new file at once, SQLite lets none wait."""
+def _enable_wal(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging. SQLite does not apply its busy timeout here, so retry."""
     deadline_s = time.monotonic() + LOCK_TIMEOUT_S
     while True:
         try:
@@ -179,25 +193,25 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
         except sqlite3.OperationalError:
             if time.monotonic() > deadline_s:
                 raise
-            time.sleep(_AGAIN_AFTER_S)
+            time.sleep(_RETRY_DELAY_S)
         else:
             return
 
 
-def _open_sqlite(url: str, *, begin: str, keys: bool) -> Engine:
+def _open_sqlite(url: str, *, begin: str, has_foreign_keys: bool) -> Engine:
     path = make_url(url).database
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, hide_parameters=True)
 
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
-        # sqlite3 would open transactions by itself, too late to be safe; see DECISIONS 11.
+        # Keep sqlite3 from opening transactions by itself, which is too late; see DECISIONS 11.
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout = {LOCK_TIMEOUT_S * 1000:.0f}")
-        _write_ahead(connection)
+        _enable_wal(connection)
         for pragma in (
             "synchronous = NORMAL",
-            f"foreign_keys = {'ON' if keys else 'OFF'}",
+            f"foreign_keys = {'ON' if has_foreign_keys else 'OFF'}",
         ):
             connection.execute(f"PRAGMA {pragma}")
 

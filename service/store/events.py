@@ -1,34 +1,31 @@
-"""Events, metric points and registered names in the database."""
+"""Events of runs in the database."""
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from configs.protocol.failure import FailureReason
-from service.domain.runs import Event
+from service.domain.runs import Event, EventKind
 from service.domain.states import RunState
 from service.store.tables import EventRow, RunRow
 
 
 class SqlEvents:
-    """Implements `stored.Events`."""
+    """Implements `Events`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def add(self, event: Event) -> None:
-        """Append."""
         self._session.add(EventRow(**vars(event)))
         self._session.flush()
 
     def of_run(self, run_id: str) -> list[Event]:
-        """In the order they happened."""
         query = select(EventRow).where(EventRow.run_id == run_id).order_by(EventRow.id)
         return [_event_from_row(row) for row in self._session.scalars(query)]
 
     def after(
         self, last: int, *, run_id: str | None, project: str | None, limit: int
     ) -> list[Event]:
-        """Those with a larger number, of all runs, in their order."""
         query = select(EventRow).where(EventRow.id > last).order_by(EventRow.id).limit(limit)
         if run_id is not None:
             query = query.where(EventRow.run_id == run_id)
@@ -38,7 +35,6 @@ class SqlEvents:
         return [_event_from_row(row) for row in self._session.scalars(query)]
 
     def last_id(self) -> int:
-        """The largest number that is given; 0 before the first."""
         return self._session.scalar(select(func.max(EventRow.id))) or 0
 
 
@@ -47,7 +43,7 @@ def _event_from_row(row: EventRow) -> Event:
         run_id=row.run_id,
         at=row.at,
         actor=row.actor,
-        kind=row.kind,
+        kind=EventKind(row.kind),
         details=row.details,
         from_state=None if row.from_state is None else RunState(row.from_state),
         to_state=None if row.to_state is None else RunState(row.to_state),

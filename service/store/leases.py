@@ -1,4 +1,4 @@
-"""Who may take how much of the cluster, and who of several services does what."""
+"""Leader leases in the database."""
 
 from datetime import datetime
 
@@ -12,27 +12,25 @@ from service.store.tables import LeaderLeaseRow
 
 
 class SqlLeaderLeases:
-    """Implements `stored.Duties`."""
+    """Implements `LeaderLeases`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def acquire(self, name: str, *, owner: str, now: datetime, until: datetime) -> bool:
-        """Whether `owner` has the duty until `until`: nobody had it, or its time was over."""
         is_sqlite = self._session.get_bind().dialect.name == "sqlite"
         insert = sqlite_insert(LeaderLeaseRow) if is_sqlite else postgresql_insert(LeaderLeaseRow)
-        fresh = insert.values(name=name, owner=owner, until=until).on_conflict_do_nothing()
-        self._session.execute(fresh)
-        is_free = or_(LeaderLeaseRow.owner == owner, LeaderLeaseRow.until < now)
-        mine = (
+        new_lease = insert.values(name=name, owner=owner, until=until).on_conflict_do_nothing()
+        self._session.execute(new_lease)
+        is_available = or_(LeaderLeaseRow.owner == owner, LeaderLeaseRow.until < now)
+        renewal = (
             update(LeaderLeaseRow)
-            .where(LeaderLeaseRow.name == name, is_free)
+            .where(LeaderLeaseRow.name == name, is_available)
             .values(owner=owner, until=until)
         )
-        result = self._session.execute(mine)
+        result = self._session.execute(renewal)
         assert isinstance(result, CursorResult)
         return result.rowcount == 1
 
     def release(self, owner: str) -> None:
-        """Give all duties of `owner` back."""
         self._session.query(LeaderLeaseRow).filter(LeaderLeaseRow.owner == owner).delete()

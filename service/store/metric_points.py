@@ -11,13 +11,12 @@ from service.store.tables import MetricPointRow
 
 
 class SqlMetricPoints:
-    """Implements `stored.Points`."""
+    """Implements `MetricPoints`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def add(self, run_id: str, records: list[Metrics]) -> None:
-        """Store values; one that is there already stays as it is."""
         rows = [
             {"run_id": run_id, "key": key, "step": record.step, "value": value, "at": record.at}
             for record in records
@@ -31,7 +30,6 @@ class SqlMetricPoints:
             self._session.execute(insert.on_conflict_do_nothing(), rows)
 
     def of_run(self, run_id: str, *, key: str | None) -> list[MetricPoint]:
-        """By key, then step."""
         query = (
             select(MetricPointRow)
             .where(MetricPointRow.run_id == run_id)

@@ -1,4 +1,4 @@
-"""Counts and sums over runs and attempts, by the database itself."""
+"""Counts and sums over runs and attempts, computed by the database."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -15,13 +15,12 @@ from service.store.tables import AttemptRow, RunRow, UtcDateTime
 
 
 class SqlMetricsQueries:
-    """Implements `stored.FiguresOfStore`."""
+    """Implements `MetricsQueries`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def count_runs(self) -> dict[tuple[RunState, str], int]:
-        """How many runs there are, by state and project."""
         query = select(RunRow.state, RunRow.project, func.count()).group_by(
             RunRow.state, RunRow.project
         )
@@ -31,7 +30,6 @@ class SqlMetricsQueries:
         }
 
     def count_attempts_by_reason(self) -> dict[str | None, int]:
-        """How many attempts have ended, by cause."""
         query = (
             select(AttemptRow.reason, func.count())
             .where(AttemptRow.ended_at.is_not(None))
@@ -40,53 +38,48 @@ class SqlMetricsQueries:
         return {reason: int(count) for reason, count in self._session.execute(query)}
 
     def oldest_by_project(self, state: RunState) -> dict[str, datetime]:
-        """Since when the run is in a state that is longest in it, by project."""
         since = func.min(RunRow.updated_at, type_=UtcDateTime())
         query = select(RunRow.project, since).where(RunRow.state == state).group_by(RunRow.project)
-        found = self._session.execute(query)
-        return {project: at for project, at in found if at is not None}
+        rows = self._session.execute(query)
+        return {project: at for project, at in rows if at is not None}
 
     def active_runs(self) -> list[ActiveRun]:
-        """Runs that start or train, oldest first; without their specs, which are long."""
-        query = _AT_WORK.where(RunRow.state.in_(ACTIVE_STATES)).order_by(RunRow.sequence)
-        return [_at_work(row) for row in self._session.execute(query)]
+        query = _ACTIVE_RUNS.where(RunRow.state.in_(ACTIVE_STATES)).order_by(RunRow.sequence)
+        return [_active_run_from_row(row) for row in self._session.execute(query)]
 
     def count_untracked(self) -> int:
-        """Runs that are over, and not yet for the tracker."""
         query = select(func.count()).where(
             RunRow.state.in_(FINISHED_STATES), RunRow.mlflow_synced.is_(False)
         )
         return self._session.scalar(query) or 0
 
     def ended_usage(self, since: datetime | None) -> list[Usage]:
-        """What attempts had that ended after a moment; none: all that ended. A pack has ended when
-        all of its members have.
-        """
-        query = _USE.where(AttemptRow.ended_at.is_not(None))
+        query = _USAGES.where(AttemptRow.ended_at.is_not(None))
         if since is not None:
             query = query.where(AttemptRow.ended_at > since)
-        uses = [_use(row, until=row.ended_at) for row in self._session.execute(query)]
-        packs = {use.pack_job for use in uses if use.pack_job is not None}
-        whole = self._of_packs(packs)
-        go_on = {row.pack_job for row in whole if row.ended_at is None}
-        members = [_use(row, until=row.ended_at) for row in whole if row.pack_job not in go_on]
-        return merge_packs([use for use in uses if use.pack_job is None] + members)
+        usages = [_usage_from_row(row, until=row.ended_at) for row in self._session.execute(query)]
+        packs = {usage.pack_job for usage in usages if usage.pack_job is not None}
+        rows = self._of_packs(packs)
+        running = {row.pack_job for row in rows if row.ended_at is None}
+        members = [
+            _usage_from_row(row, until=row.ended_at) for row in rows if row.pack_job not in running
+        ]
+        return merge_packs([usage for usage in usages if usage.pack_job is None] + members)
 
     def active_usage(self, now: datetime) -> list[Usage]:
-        """What attempts have that go on."""
-        query = _USE.where(AttemptRow.ended_at.is_(None), RunRow.state.in_(ACTIVE_STATES))
-        uses = [_use(row, until=now) for row in self._session.execute(query)]
-        packs = {use.pack_job for use in uses if use.pack_job is not None}
-        members = [_use(row, until=now) for row in self._of_packs(packs)]
-        return merge_packs([use for use in uses if use.pack_job is None] + members)
+        query = _USAGES.where(AttemptRow.ended_at.is_(None), RunRow.state.in_(ACTIVE_STATES))
+        usages = [_usage_from_row(row, until=now) for row in self._session.execute(query)]
+        packs = {usage.pack_job for usage in usages if usage.pack_job is not None}
+        members = [_usage_from_row(row, until=now) for row in self._of_packs(packs)]
+        return merge_packs([usage for usage in usages if usage.pack_job is None] + members)
 
     def _of_packs(self, jobs: Collection[str]) -> Sequence[Any]:
         if not jobs:
             return []
-        return self._session.execute(_USE.where(AttemptRow.pack_job.in_(jobs))).all()
+        return self._session.execute(_USAGES.where(AttemptRow.pack_job.in_(jobs))).all()
 
 
-def _use(row: Any, *, until: datetime) -> Usage:
+def _usage_from_row(row: Any, *, until: datetime) -> Usage:
     return Usage(
         project=row.project,
         processes=row.processes,
@@ -98,7 +91,7 @@ def _use(row: Any, *, until: datetime) -> Usage:
     )
 
 
-def _at_work(row: Any) -> ActiveRun:
+def _active_run_from_row(row: Any) -> ActiveRun:
     return ActiveRun(
         id=row.id,
         name=row.name,
@@ -107,12 +100,12 @@ def _at_work(row: Any) -> ActiveRun:
         attempt=row.attempt,
         progress=None if row.progress is None else Progress.model_validate_json(row.progress),
         latest=row.latest,
-        pending_records=row.behind,
+        pending_records=row.pending_records,
         last_seen_at=row.last_seen_at,
     )
 
 
-_AT_WORK = select(
+_ACTIVE_RUNS = select(
     RunRow.id,
     RunRow.name,
     RunRow.project,
@@ -125,7 +118,7 @@ _AT_WORK = select(
         "last_seen_at"
     ),
 )
-_USE = select(
+_USAGES = select(
     RunRow.project,
     AttemptRow.processes,
     AttemptRow.num_cpus,

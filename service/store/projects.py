@@ -8,23 +8,20 @@ from service.store.tables import ProjectRow
 
 
 class SqlProjects:
-    """Implements `stored.Projects`."""
+    """Implements `Projects`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def all(self) -> list[Project]:
-        """By name; a project nobody set is as `Project` says."""
         query = select(ProjectRow).order_by(ProjectRow.name)
         return [_project_from_row(row) for row in self._session.scalars(query)]
 
     def get(self, name: str) -> Project:
-        """The project with this name."""
         row = self._session.get(ProjectRow, name)
         return Project(name) if row is None else _project_from_row(row)
 
     def put(self, project: Project) -> None:
-        """Add or replace."""
         self._session.merge(ProjectRow(**vars(project)))
         self._session.flush()
 

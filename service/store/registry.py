@@ -12,23 +12,20 @@ from service.store.tables import DatasetRow, TeacherRow
 
 
 class SqlRegistry:
-    """Implements `stored.Registry`."""
+    """Implements `Registry`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def dataset(self, name: str) -> RegisteredDataset | None:
-        """The dataset with this name."""
         row = self._session.get(DatasetRow, name)
         return None if row is None else _dataset_from_row(row)
 
     def datasets(self) -> list[RegisteredDataset]:
-        """By name."""
         query = select(DatasetRow).order_by(DatasetRow.name)
         return [_dataset_from_row(row) for row in self._session.scalars(query)]
 
     def put_dataset(self, dataset: RegisteredDataset) -> None:
-        """Add or replace."""
         self._session.merge(
             DatasetRow(
                 name=dataset.name,
@@ -40,17 +37,14 @@ class SqlRegistry:
         self._session.flush()
 
     def teacher(self, name: str) -> RegisteredTeacher | None:
-        """The teacher with this name."""
         row = self._session.get(TeacherRow, name)
         return None if row is None else _teacher_from_row(row)
 
     def teachers(self) -> list[RegisteredTeacher]:
-        """By name."""
         query = select(TeacherRow).order_by(TeacherRow.name)
         return [_teacher_from_row(row) for row in self._session.scalars(query)]
 
     def put_teacher(self, teacher: RegisteredTeacher) -> None:
-        """Add or replace."""
         self._session.merge(
             TeacherRow(
                 name=teacher.name,

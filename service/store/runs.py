@@ -14,14 +14,14 @@ from service.domain.errors import LeaseLost, RunNotFound
 from service.domain.repositories.runs import LeasedRun, RunFilter
 from service.domain.runs import Run
 from service.domain.states import ACTIVE_STATES, FINISHED_STATES, RunState
-from service.store.engine import replace_nul
-from service.store.tables import IdempotencyKeyRow, RunRow
+from service.store.engine import id_starts_with, replace_nul
+from service.store.tables import RunRow
 
 _SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
-_ADDING = 7_410_001
-"""PostgreSQL's lock of those that add runs."""
+_INSERT_LOCK = 7_410_001
+"""The PostgreSQL advisory lock of transactions that add runs."""
 
-_SAME_NAME = (
+_COMMON_FIELDS = (
     "name",
     "preset",
     "desired",
@@ -61,26 +61,24 @@ _SAME_NAME = (
     "pack_size",
     "pack_job",
 )
-"""Fields that a row and a run share as they are."""
+"""Fields that are stored unchanged in a column of the same name."""
 
 
 class SqlRuns:
-    """Implements `stored.Runs`."""
+    """Implements `Runs`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def lock_inserts(self) -> None:
-        """Until the end of the transaction no other one adds runs."""
         if self._session.get_bind().dialect.name == "postgresql":
-            self._session.execute(select(func.pg_advisory_xact_lock(_ADDING)))
+            self._session.execute(select(func.pg_advisory_xact_lock(_INSERT_LOCK)))
 
     def add(self, run: Run) -> None:
-        """Store a new run after all others; after `alone`."""
         last = self._session.scalar(select(func.max(RunRow.sequence))) or 0
         row = RunRow(
             id=run.id,
-            order=last + 1,
+            sequence=last + 1,
             task=run.task,
             spec=run.spec.model_dump_json(),
             tags=dict(run.spec.tags),
@@ -90,14 +88,9 @@ class SqlRuns:
         self._session.flush()
 
     def get(self, run_id: str) -> Run:
-        """The run as it is; `RunNotFound` if there is none."""
         return run_from_row(self._row(run_id))
 
     def get_for_update(self, run_id: str, *, owner: str | None = None) -> Run:
-        """The run to be changed: until the end of the transaction nobody else changes it.
-
-        Given an `owner`, `LeaseLost` if another one looks after the run.
-        """
         query = select(RunRow).where(RunRow.id == run_id).with_for_update()
         row = self._session.scalar(query.execution_options(populate_existing=True))
         if row is None:
@@ -109,92 +102,77 @@ class SqlRuns:
     def lease(
         self, *states: RunState, owner: str, now: datetime, until: datetime
     ) -> list[LeasedRun]:
-        """Runs in these states that no other owner looks after: ours until `until`, oldest first.
-
-        Rows that another transaction holds are left out: they come with the next turn.
-        """
-        is_free = or_(
+        is_available = or_(
             RunRow.lease_owner.is_(None), RunRow.lease_owner == owner, RunRow.lease_until < now
         )
         query = (
             select(RunRow)
-            .where(RunRow.state.in_(states), is_free)
+            .where(RunRow.state.in_(states), is_available)
             .order_by(RunRow.sequence)
             .with_for_update(skip_locked=True)
         )
-        claims = []
+        leased = []
         for row in self._session.scalars(query):
-            before = row.lease_owner
+            previous_owner = row.lease_owner
             row.lease_owner, row.lease_until = owner, until
-            claims.append(LeasedRun(run_from_row(row), before if before != owner else None))
+            other = previous_owner if previous_owner != owner else None
+            leased.append(LeasedRun(run_from_row(row), other))
         self._session.flush()
-        return claims
+        return leased
 
     def release(self, owner: str) -> None:
-        """Give all leases of `owner` back."""
-        mine = update(RunRow).where(RunRow.lease_owner == owner)
-        self._session.execute(mine.values(lease_owner=None, lease_until=None))
+        statement = update(RunRow).where(RunRow.lease_owner == owner)
+        self._session.execute(statement.values(lease_owner=None, lease_until=None))
 
     def save(self, run: Run) -> None:
-        """Store a changed run."""
         _fill(self._row(run.id), run)
         self._session.flush()
 
-    def page(self, which: RunFilter) -> list[Run]:
-        """Newest first."""
-        query = select(RunRow).order_by(RunRow.sequence.desc()).limit(which.limit)
-        if which.state is not None:
-            query = query.where(RunRow.state == which.state)
-        if which.task is not None:
-            query = query.where(RunRow.task == which.task)
-        if which.project is not None:
-            query = query.where(RunRow.project == which.project)
-        if which.preset is not None:
-            query = query.where(RunRow.preset == which.preset)
-        if which.sweep is not None:
-            query = query.where(RunRow.sweep_id == which.sweep)
-        if which.trial is not None:
-            query = query.where(RunRow.trial == which.trial)
-        if which.tag is not None:
-            key, value = which.tag
+    def page(self, run_filter: RunFilter) -> list[Run]:
+        query = select(RunRow).limit(run_filter.limit)
+        if run_filter.id_prefix is None:
+            query = query.order_by(RunRow.sequence.desc())
+        else:
+            query = query.where(id_starts_with(RunRow.id, run_filter.id_prefix))
+            query = query.order_by((RunRow.sequence + 0).desc())
+        if run_filter.state is not None:
+            query = query.where(RunRow.state == run_filter.state)
+        if run_filter.task is not None:
+            query = query.where(RunRow.task == run_filter.task)
+        if run_filter.project is not None:
+            query = query.where(RunRow.project == run_filter.project)
+        if run_filter.preset is not None:
+            query = query.where(RunRow.preset == run_filter.preset)
+        if run_filter.sweep is not None:
+            query = query.where(RunRow.sweep_id == run_filter.sweep)
+        if run_filter.trial is not None:
+            query = query.where(RunRow.trial == run_filter.trial)
+        if run_filter.tag is not None:
+            key, value = run_filter.tag
             query = query.where(RunRow.tags[replace_nul(key)].as_string() == value)
-        if which.before is not None:
-            query = query.where(RunRow.sequence < self._row(which.before).sequence)
+        if run_filter.before is not None:
+            query = query.where(RunRow.sequence < self._row(run_filter.before).sequence)
         return [run_from_row(row) for row in self._session.scalars(query)]
 
     def in_states(self, *states: RunState) -> list[Run]:
-        """All runs in these states, oldest first."""
         query = select(RunRow).where(RunRow.state.in_(states)).order_by(RunRow.sequence)
         return [run_from_row(row) for row in self._session.scalars(query)]
 
     def of_pack(self, job: str) -> list[Run]:
-        """Those whose current attempt is part of a pack and not over, oldest first."""
         query = select(RunRow).where(RunRow.pack_job == job, RunRow.state.in_(ACTIVE_STATES))
         return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.sequence))]
 
     def of_sweep(self, sweep_id: str, *, trials: Collection[int] | None = None) -> list[Run]:
-        """A sweep's runs, oldest first; of some of its trials only, if they are given."""
         query = select(RunRow).where(RunRow.sweep_id == sweep_id).order_by(RunRow.sequence)
         if trials is not None:
             query = query.where(RunRow.trial.in_(trials))
         return [run_from_row(row) for row in self._session.scalars(query)]
 
     def not_synced(self) -> list[Run]:
-        """Runs that are over, but not yet for MLflow, oldest first."""
         query = select(RunRow).where(
             RunRow.state.in_(FINISHED_STATES), RunRow.mlflow_synced.is_(False)
         )
         return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.sequence))]
-
-    def find_idempotency_key(self, key: str) -> tuple[str, str] | None:
-        """Request digest and run id of an idempotency key."""
-        row = self._session.get(IdempotencyKeyRow, key)
-        return None if row is None else (row.request_digest, row.run_id)
-
-    def add_idempotency_key(self, key: str, *, request_digest: str, run_id: str) -> None:
-        """Bind an idempotency key to a run."""
-        self._session.add(IdempotencyKeyRow(key=key, request_digest=request_digest, run_id=run_id))
-        self._session.flush()
 
     def _row(self, run_id: str) -> RunRow:
         row = self._session.get(RunRow, run_id)
@@ -204,7 +182,7 @@ class SqlRuns:
 
 
 def _fill(row: RunRow, run: Run) -> None:
-    for name in _SAME_NAME:
+    for name in _COMMON_FIELDS:
         setattr(row, name, getattr(run, name))
     row.state = run.state
     row.reason = run.reason
@@ -219,5 +197,5 @@ def run_from_row(row: RunRow) -> Run:
         state=RunState(row.state),
         reason=None if row.reason is None else FailureReason(row.reason),
         progress=None if row.progress is None else Progress.model_validate_json(row.progress),
-        **{name: getattr(row, name) for name in _SAME_NAME},
+        **{name: getattr(row, name) for name in _COMMON_FIELDS},
     )

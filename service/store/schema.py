@@ -1,4 +1,4 @@
-"""Which version the schema has, and how it gets another one."""
+"""The revision of the schema, and its migration."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,66 +16,70 @@ from service.domain.errors import SchemaUnknown
 from service.store.engine import is_sqlite, open_for_changes, open_for_reading, translate_db_errors
 
 VERSION_TABLE = "alembic_version"
-_MIGRATING = 7_410_000
-"""PostgreSQL's lock of those that change the schema."""
+_MIGRATION_LOCK = 7_410_000
+"""The PostgreSQL advisory lock of transactions that change the schema."""
 
 
 @contextmanager
 def schema_transaction(url: str) -> Iterator[Connection]:
-    """One transaction of somebody who changes the schema; others that want to wait."""
+    """A transaction that changes the schema; only one runs at a time, others wait."""
     engine = open_for_changes(url)
     try:
         with translate_db_errors(), engine.begin() as connection:
             if connection.dialect.name == "postgresql":
-                # Several services may start at once: one migrates, the others find it done.
+                # Several services may start at once: one migrates, the others wait for it.
                 connection.execute(text("SET LOCAL lock_timeout = 0"))
-                connection.execute(select(func.pg_advisory_xact_lock(_MIGRATING)))
+                connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
             yield connection
     finally:
         engine.dispose()
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
-    """Bring the schema up; `SchemaUnknown` if we do not know the one there is."""
+    """Upgrade the schema; raises `SchemaUnknown` if its current revision is unknown."""
     check_known_revision(current_revision(connection))
     command.upgrade(_config(connection), revision)
 
 
 def downgrade(connection: Connection, revision: str) -> None:
-    """Bring the schema down to a revision, or to nothing: `base`."""
+    """Downgrade the schema to a revision, or to nothing with `base`."""
     command.downgrade(_config(connection), revision)
 
 
 def current_revision(connection: Connection) -> str | None:
-    """The schema's revision; none if there is no schema yet."""
+    """The revision of the schema; None if there is no schema yet."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
 def revisions() -> list[str]:
-    """All revisions that we know, oldest first."""
-    found = ScriptDirectory.from_config(_config()).walk_revisions()
-    return [script.revision for script in found][::-1]
+    """All known revisions, oldest first."""
+    scripts = ScriptDirectory.from_config(_config()).walk_revisions()
+    return [script.revision for script in scripts][::-1]
 
 
-def check_known_revision(revision: str | None, *, what: str = "The database") -> None:
-    """`SchemaUnknown` if another Tandem made it: a newer one, or one before the first release."""
-    known = revisions()
-    if revision is not None and revision not in known:
-        raise SchemaUnknown(revision, oldest=known[0], newest=known[-1], what=what)
+def check_known_revision(revision: str | None, *, subject: str = "The database") -> None:
+    """Raise `SchemaUnknown` if the revision is not one of `revisions()`."""
+    known_revisions = revisions()
+    if revision is not None and revision not in known_revisions:
+        oldest, newest = known_revisions[0], known_revisions[-1]
+        raise SchemaUnknown(revision, oldest=oldest, newest=newest, subject=subject)
 
 
 def describe_database(url: str) -> str:
-    """Which database it is and at which revision, without its password.
+    """The location of the database, without its password, and its revision.
 
-    `StoreUnreachable` if it does not answer, `SchemaUnknown` if a newer Tandem made it.
+    Raises `DatabaseUnreachable` if it does not answer, and `SchemaUnknown` for unknown revisions.
     """
     parsed = make_url(url)
     if is_sqlite(url):
-        where, is_there = f"SQLite, {parsed.database}", Path(parsed.database or "").is_file()
+        location, exists = f"SQLite, {parsed.database}", Path(parsed.database or "").is_file()
     else:
-        where, is_there = f"PostgreSQL, {parsed.host}:{parsed.port or 5432}/{parsed.database}", True
-    if not is_there:
-        return f"{where}, not made yet"
+        location, exists = (
+            f"PostgreSQL, {parsed.host}:{parsed.port or 5432}/{parsed.database}",
+            True,
+        )
+    if not exists:
+        return f"{location}, not created yet"
     engine = open_for_reading(url)
     try:
         with translate_db_errors(), engine.begin() as connection:
@@ -83,12 +87,12 @@ def describe_database(url: str) -> str:
     finally:
         engine.dispose()
     check_known_revision(revision)
-    return f"{where}, " + (f"schema {revision}" if revision else "empty")
+    return f"{location}, " + (f"schema {revision}" if revision else "empty")
 
 
 @cache
 def table_names(revision: str) -> frozenset[str]:
-    """The tables that a revision has: a database may be shared with other programs."""
+    """The tables of a revision: a database may also have tables of other programs."""
     engine = create_engine("sqlite://")
     with engine.begin() as connection:
         command.upgrade(_config(connection), revision)
@@ -98,11 +102,11 @@ def table_names(revision: str) -> frozenset[str]:
 
 
 def reflect_tables(connection: Connection, names: frozenset[str]) -> list[Table]:
-    """Those of these tables that there are, as they are; what others refer to comes first."""
-    found = MetaData()
-    there = names & set(inspect(connection).get_table_names())
-    found.reflect(connection, only=sorted(there))
-    return [table for table in found.sorted_tables if table.name in there]
+    """Those of the named tables that exist, as they are; referenced tables come first."""
+    metadata = MetaData()
+    existing = names & set(inspect(connection).get_table_names())
+    metadata.reflect(connection, only=sorted(existing))
+    return [table for table in metadata.sorted_tables if table.name in existing]
 
 
 def _config(connection: Connection | None = None) -> Config:

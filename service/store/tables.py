@@ -1,4 +1,4 @@
-"""The tables. Times are aware and in UTC."""
+"""The tables of the database. Times are aware and in UTC."""
 
 from datetime import UTC, datetime
 
@@ -23,7 +23,7 @@ from configs.protocol.records import PendingRecords
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware time; SQLite forgets zones, so they are put back."""
+    """An aware time in UTC; SQLite does not store time zones, so they are restored."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -33,7 +33,6 @@ class UtcDateTime(TypeDecorator[datetime]):
         value: datetime | None,
         dialect: Dialect,  # noqa: ARG002
     ) -> datetime | None:
-        """Store in UTC."""
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(
@@ -41,22 +40,21 @@ class UtcDateTime(TypeDecorator[datetime]):
         value: datetime | None,
         dialect: Dialect,  # noqa: ARG002
     ) -> datetime | None:
-        """Read as UTC."""
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
 class Base(DeclarativeBase):
-    """All our tables."""
+    """Collects the metadata of all tables."""
 
 
 class RunRow(Base):
-    """A run."""
+    """A run, with its lease."""
 
     __tablename__ = "runs"
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True)
     sequence: Mapped[int] = mapped_column(Integer, unique=True)
-    """Counts up with every run: pages are cut by it."""
+    """Increases with every run; orders lists and pages."""
 
     name: Mapped[str] = mapped_column(String(200))
     preset: Mapped[str | None] = mapped_column(String(200), index=True)
@@ -73,7 +71,7 @@ class RunRow(Base):
     not_before: Mapped[datetime | None] = mapped_column(UtcDateTime)
     queue_position: Mapped[int | None] = mapped_column(Integer)
     lease_owner: Mapped[str | None] = mapped_column(String(64))
-    """The service process that looks after the run; it alone acts on its job."""
+    """The service process that manages the run; no other one acts on its job."""
 
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     attempt: Mapped[int] = mapped_column(Integer)
@@ -96,8 +94,6 @@ class RunRow(Base):
     last_seen_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     stop_requested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     spec_digest: Mapped[str | None] = mapped_column(String(64), index=True)
-    """Equal for runs that compute the same numbers; none: a job, or a run of old times."""
-
     seedless_digest: Mapped[str | None] = mapped_column(String(64), index=True)
     seed_group_key: Mapped[str | None] = mapped_column(String(64), index=True)
     baseline_run_id: Mapped[str | None] = mapped_column(String(16), index=True)
@@ -108,17 +104,16 @@ class RunRow(Base):
     trial: Mapped[int | None] = mapped_column(Integer, index=True)
     pack_size: Mapped[int] = mapped_column(Integer, server_default="1")
     pack_job: Mapped[str | None] = mapped_column(String(16), index=True)
-    """Of the sweep; none: a run for the whole of it, as its probe."""
 
 
 class SweepRow(Base):
-    """A sweep."""
+    """A sweep, with the idempotency key of its launch."""
 
     __tablename__ = "sweeps"
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True)
     sequence: Mapped[int] = mapped_column(Integer, unique=True)
-    """Counts up with every sweep: pages are cut by it."""
+    """Increases with every sweep; orders lists and pages."""
 
     name: Mapped[str] = mapped_column(String(200))
     preset: Mapped[str | None] = mapped_column(String(200))
@@ -146,14 +141,10 @@ class SweepRow(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    key: Mapped[str | None] = mapped_column(String(200), unique=True)
-    """The idempotency key of the request that made it."""
-
-    request_digest: Mapped[str | None] = mapped_column(String(64))
 
 
 class SweepEntryRow(Base):
-    """One entry of a sweep's list; only ever added."""
+    """An entry of a sweep's log; append-only."""
 
     __tablename__ = "sweep_entries"
 
@@ -163,7 +154,7 @@ class SweepEntryRow(Base):
 
 
 class AttemptRow(Base):
-    """One try of a run."""
+    """An attempt of a run."""
 
     __tablename__ = "attempts"
 
@@ -186,7 +177,7 @@ class AttemptRow(Base):
 
 
 class EventRow(Base):
-    """Something that happened to a run; only ever added."""
+    """An event of a run; append-only."""
 
     __tablename__ = "events"
 
@@ -202,7 +193,7 @@ class EventRow(Base):
 
 
 class MetricPointRow(Base):
-    """One value of one metric; the key makes replays harmless."""
+    """A value of a metric; the primary key makes repeated deliveries harmless."""
 
     __tablename__ = "metric_points"
     __table_args__ = (Index("ix_points_of_key", "run_id", "key", "step"),)
@@ -215,7 +206,7 @@ class MetricPointRow(Base):
 
 
 class ComparisonRow(Base):
-    """What became of a distilled run beside its baseline: the newest report's word."""
+    """The newest comparison of a distilled run with its baselines."""
 
     __tablename__ = "comparisons"
 
@@ -223,17 +214,17 @@ class ComparisonRow(Base):
     document: Mapped[str] = mapped_column(Text)
     at: Mapped[datetime] = mapped_column(UtcDateTime)
     mlflow_synced: Mapped[bool] = mapped_column(Boolean, index=True)
-    """Whether MLflow has it."""
+    """Whether MLflow shows it."""
 
 
 class IdempotencyKeyRow(Base):
-    """An idempotency key and the run it made."""
+    """An idempotency key, and the run or sweep that its request launched."""
 
     __tablename__ = "idempotency_keys"
 
     key: Mapped[str] = mapped_column(String(200), primary_key=True)
     request_digest: Mapped[str] = mapped_column(String(64))
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    resource_id: Mapped[str] = mapped_column(String(16))
 
 
 class DatasetRow(Base):
@@ -263,7 +254,7 @@ class TeacherRow(Base):
 
 
 class ProjectRow(Base):
-    """A project: how much of the cluster its runs may take."""
+    """A project that differs from the defaults."""
 
     __tablename__ = "projects"
 
@@ -274,7 +265,7 @@ class ProjectRow(Base):
 
 
 class LeaderLeaseRow(Base):
-    """Something that one service process at a time does."""
+    """The lease of a task that one service process at a time performs."""
 
     __tablename__ = "leader_leases"
 
@@ -284,7 +275,7 @@ class LeaderLeaseRow(Base):
 
 
 class TokenRow(Base):
-    """Somebody's access; of the secret only a digest."""
+    """An access token; its secret is stored as a digest only."""
 
     __tablename__ = "tokens"
 
@@ -300,7 +291,7 @@ class TokenRow(Base):
 
 
 class AuditRow(Base):
-    """A request that was to change something."""
+    """An entry of the audit log."""
 
     __tablename__ = "audit"
 

@@ -1,1 +1,1 @@
-"""One public function for each thing a person, a worker or a loop can ask."""
+"""Use cases: one public function for each operation that a person, a worker or a loop requests."""

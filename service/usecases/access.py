@@ -1,4 +1,4 @@
-"""Give access and take it back; know who asks; keep what was changed by whom."""
+"""Access tokens, authentication, project scopes, and the audit log."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ from service.domain.access import (
 from service.domain.errors import ProjectForbidden, TokenNotFound, TokenRefused, Unauthenticated
 from service.usecases.context import Context
 
-_USE_NOTED_EVERY = timedelta(minutes=1)
+_USE_RECORD_INTERVAL = timedelta(minutes=1)
 
 
 def create_token(
@@ -26,12 +26,15 @@ def create_token(
     expires_at: datetime | None,
     ctx: Context,
 ) -> tuple[Token, str]:
-    """A new token, and its text, which is kept nowhere; `TokenRefused` if there can be none."""
+    """Create a token and return it with its secret text, which is not stored.
+
+    Raises `TokenRefused` for an admin token of one project, or an expiry in the past.
+    """
     now = ctx.clock.now()
     if role is Role.ADMIN and project is not None:
-        raise TokenRefused("project", "An admin is one of all projects: leave the project out.")
+        raise TokenRefused("project", "An admin token covers all projects: omit the project.")
     if expires_at is not None and expires_at <= now:
-        raise TokenRefused("expires_at", "It would be over before it is used.")
+        raise TokenRefused("expires_at", "The token would already be expired: choose a later time.")
     token_id, digest, text = generate_token()
     token = Token(
         id=token_id,
@@ -48,13 +51,13 @@ def create_token(
 
 
 def list_tokens(*, ctx: Context) -> list[Token]:
-    """All that were ever given, the newest first."""
+    """List every token, revoked and expired ones included, newest first."""
     with ctx.store.transaction() as uow:
         return uow.tokens.all()
 
 
 def revoke_token(token_id: str, *, ctx: Context) -> Token:
-    """Take access back, from the next request on."""
+    """Revoke a token, effective from the next request; `TokenNotFound` for an unknown id."""
     with ctx.store.transaction() as uow:
         token = uow.tokens.get(token_id)
         if token is None:
@@ -65,38 +68,37 @@ def revoke_token(token_id: str, *, ctx: Context) -> Token:
 
 
 def authenticate(text: str, *, ctx: Context) -> Caller:
-    """Who shows a token; `Unauthenticated`, in the same words whatever is wrong with it."""
+    """The caller of a token; raises the same `Unauthenticated` for every kind of invalid token."""
     now = ctx.clock.now()
     parts = parse_token(text)
     if parts is None:
         raise Unauthenticated
     token_id, secret = parts
-    given = ctx.static_tokens.get(token_id)
-    if given is not None and verify_secret(given, secret, at=now):
-        return given.caller
+    static_token = ctx.static_tokens.get(token_id)
+    if static_token is not None and verify_secret(static_token, secret, at=now):
+        return static_token.caller
     with ctx.store.transaction() as uow:
         token = uow.tokens.get(token_id)
         if not verify_secret(token, secret, at=now) or token is None:
             raise Unauthenticated
-        if token.last_used_at is None or now - token.last_used_at > _USE_NOTED_EVERY:
+        if token.last_used_at is None or now - token.last_used_at > _USE_RECORD_INTERVAL:
             uow.tokens.record_use(token_id, at=now)
     return token.caller
 
 
-def resolve_project(asked: str | None, *, caller: Caller) -> str | None:
-    """The project that a request is about; `ProjectForbidden` if the caller has no part in it."""
-    if caller.project is not None and asked not in (None, caller.project):
-        raise ProjectForbidden(asked or "", caller.project)
-    return caller.project or asked
+def resolve_project(requested: str | None, *, caller: Caller) -> str | None:
+    """The project of a request; `ProjectForbidden` if the caller is limited to another project."""
+    if caller.project is not None and requested not in (None, caller.project):
+        raise ProjectForbidden(requested or "", caller.project)
+    return caller.project or requested
 
 
 def write_audit(entry: AuditEntry, *, ctx: Context) -> None:
-    """Keep an entry."""
     with ctx.store.transaction() as uow:
         uow.audit.add(entry)
 
 
 def read_audit(*, cursor: int | None, limit: int, ctx: Context) -> list[AuditEntry]:
-    """Entries, the newest first."""
+    """A page of the audit log, newest first, of entries older than `cursor`."""
     with ctx.store.transaction() as uow:
         return uow.audit.page(before=cursor, limit=limit)

@@ -1,4 +1,4 @@
-"""Everything outside of a decision, in one bundle that is passed in."""
+"""The dependencies and settings that every use case and loop receives."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,35 +12,35 @@ from service.domain.repositories.unit_of_work import Store
 
 @dataclass(frozen=True)
 class Policy:
-    """Numbers that a person may set."""
+    """Limits and timeouts from the settings."""
 
     max_attempts: int = 3
-    """Bad ends in a row, without progress, after which a run has failed."""
+    """A run fails after this many consecutive failed attempts without progress."""
 
     lease_s: float = 15.0
-    """After so long without a word of its service process, another one looks after a run."""
+    """Another service process takes over a run whose lease was not renewed for this long."""
 
     backfill_timeout_s: float = 120.0
-    """How long a run in the queue lets smaller ones pass."""
+    """How long smaller runs may overtake a waiting run before capacity is reserved for it."""
 
     autoscales_to: tuple[tuple[float, float], ...] = ()
-    """CPUs and GPUs of each node that the cluster has when it is largest."""
+    """CPUs and GPUs of every node of the cluster at its largest size."""
 
     prices: Prices = NO_PRICES
     stall_timeout_s: float = 300.0
     stop_grace_s: float = 30.0
     lost_timeout_s: float = 90.0
-    """Silence after which an attempt that the cluster does not know counts as lost: as long as a
-    driver without a head may live on."""
+    """An attempt that the cluster does not know is lost after this long without a heartbeat. A
+    driver may outlive its Ray head for as long."""
 
     shrink_timeout_s: float = 30.0
-    """How long a run that may go on with fewer processes waits for room for all of them: Ray takes
-    some seconds to count what a lost attempt has given back."""
+    """How long an elastic run waits for the capacity of all its processes before it resumes with
+    fewer: Ray needs some seconds to count the resources that a lost attempt released."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What usecases and loops act on."""
+    """Ports, settings and identity of one service process."""
 
     store: Store
     cluster: Cluster
@@ -50,18 +50,20 @@ class Context:
     clock: Clock
     policy: Policy
     service_url: str
+    """Where workers reach this service."""
+
     mlflow_url: str
     """Where workers reach MLflow."""
 
     mlflow_public_url: str
-    """Where people open it."""
+    """Where browsers open MLflow."""
 
     signing_key: bytes | None = None
-    """What workers' seals are made with; none: access control is off and there are none."""
+    """Key that signs the tokens of attempts; `None` while access control is off."""
 
     static_tokens: Mapping[str, Token] = field(default_factory=dict)
-    """Access that the environment gives, by id: good while it does."""
+    """Tokens from the environment by id; they are valid for the lifetime of the process."""
 
     counters: Counters = NULL_COUNTERS
     owner: str = "service"
-    """This service process among all: who holds its leases."""
+    """Identity of this service process as the owner of leases."""

@@ -1,4 +1,4 @@
-"""Do rows, Ray, MLflow and the disk agree? Each fault with what mends it, where something does."""
+"""Consistency check of database rows against Ray, MLflow and files, with repairs where possible."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from configs.protocol.records import Metrics
 from configs.spec.run import RunSpec
 from service.domain.errors import PathRefused, TrackerRefused, Unreachable
 from service.domain.ports import FINAL_STATUS
-from service.domain.runs import Attempt, Event, Run
+from service.domain.runs import Attempt, Event, EventKind, Run
 from service.domain.states import ACTIVE_STATES, FINISHED_STATES, RunState
 from service.usecases.attempts.records import import_spool
 from service.usecases.context import Context
@@ -17,21 +17,21 @@ from service.usecases.context import Context
 
 @dataclass(frozen=True)
 class Fault:
-    """Two places that do not agree."""
+    """One inconsistency."""
 
     kind: str
     subject: str
-    """The run, dataset, teacher or job."""
+    """Id or name of the run, dataset, teacher or job; or the system that does not respond."""
 
     message: str
     repair: str | None = None
-    """What `mend` does; none: a person has to."""
+    """Describes `apply_repair`; `None` if only a person can repair it."""
 
     apply_repair: Callable[[], None] | None = None
 
 
 def find_faults(ctx: Context) -> Iterator[Fault]:
-    """Everything that does not agree; outside systems that do not answer are a fault, once."""
+    """Find all inconsistencies; an external system that does not respond is reported once."""
     with ctx.store.transaction() as uow:
         runs = uow.runs.in_states(*RunState)
         attempts = {run.id: uow.attempts.of_run(run.id) for run in runs}
@@ -47,48 +47,49 @@ def find_faults(ctx: Context) -> Iterator[Fault]:
 def _row_faults(run: Run, attempts: list[Attempt], *, ctx: Context) -> Iterator[Fault]:
     numbers = [attempt.number for attempt in attempts]
     if numbers != list(range(1, run.attempt + 1)):
-        yield Fault("attempts", run.id, f"It is at attempt {run.attempt}, but has {numbers}.")
+        message = f"Its current attempt is {run.attempt}, but the database has {numbers}."
+        yield Fault("attempts", run.id, message)
     for attempt in attempts:
         is_current = attempt.number == run.attempt and run.state in ACTIVE_STATES
         if attempt.ended_at is None and not is_current:
             yield Fault(
                 "attempt_open",
                 run.id,
-                f"Attempt {attempt.number} has no end, and the run is {run.state}.",
-                repair="The attempt ends now.",
-                apply_repair=partial(_close, attempt, ctx=ctx),
+                f"Attempt {attempt.number} has not ended, but the run is {run.state}.",
+                repair="The attempt is ended now.",
+                apply_repair=partial(_end_attempt, attempt, ctx=ctx),
             )
     with ctx.store.transaction() as uow:
-        moves = [event for event in uow.events.of_run(run.id) if event.to_state is not None]
-    if moves and moves[-1].to_state is not run.state:
+        transitions = [event for event in uow.events.of_run(run.id) if event.to_state is not None]
+    if transitions and transitions[-1].to_state is not run.state:
         yield Fault(
             "state",
             run.id,
-            f"It is {run.state}, but its last event says {moves[-1].to_state}.",
-            repair="An event says so.",
-            apply_repair=partial(_say_state, run, moves[-1], ctx=ctx),
+            f"It is {run.state}, but its last event says {transitions[-1].to_state}.",
+            repair="An event with the run's state is added.",
+            apply_repair=partial(_add_state_event, run, transitions[-1], ctx=ctx),
         )
 
 
 def _link_faults(runs: list[Run], *, ctx: Context) -> Iterator[Fault]:
-    """Runs that name another one, as their baseline or report, that is not there."""
-    known = {run.id for run in runs}
+    """Runs whose baseline or report does not exist."""
+    run_ids = {run.id for run in runs}
     for run in runs:
-        if run.baseline_run_id is not None and run.baseline_run_id not in known:
+        if run.baseline_run_id is not None and run.baseline_run_id not in run_ids:
             yield Fault(
                 "baseline",
                 run.id,
-                f"Its baseline, run {run.baseline_run_id}, is not there: it is never compared.",
-                repair="It has no baseline any more.",
-                apply_repair=partial(_forget_baseline, run, ctx=ctx),
+                f"Its baseline, run {run.baseline_run_id}, does not exist: it is never compared.",
+                repair="The reference to the baseline is removed.",
+                apply_repair=partial(_clear_baseline, run, ctx=ctx),
             )
-        if run.report_run_id is not None and run.report_run_id not in known:
+        if run.report_run_id is not None and run.report_run_id not in run_ids:
             yield Fault(
                 "report",
                 run.id,
-                f"Its report, run {run.report_run_id}, is not there.",
-                repair="It has no report any more: another one may be made.",
-                apply_repair=partial(_forget_report, run, ctx=ctx),
+                f"Its report, run {run.report_run_id}, does not exist.",
+                repair="The reference to the report is removed; a new one may be requested.",
+                apply_repair=partial(_clear_report, run, ctx=ctx),
             )
 
 
@@ -98,31 +99,33 @@ def _disk_faults(run: Run, *, ctx: Context) -> Iterator[Fault]:
         yield Fault(
             "spool_short",
             run.id,
-            f"We took {run.next_spool_position} records, but its spool has {len(records)}: "
-            "its folder was changed or lies elsewhere.",
+            f"The database has {run.next_spool_position} of its records, but its spool has only "
+            f"{len(records)}: its folder was changed or moved.",
         )
     elif len(records) > run.next_spool_position and run.state not in ACTIVE_STATES:
         yield Fault(
             "spool_left",
             run.id,
-            f"{len(records) - run.next_spool_position} records of its spool were never taken.",
-            repair="They are taken.",
-            apply_repair=partial(_take_rest, run, ctx=ctx),
+            f"{len(records) - run.next_spool_position} records of its spool were not imported.",
+            repair="They are imported.",
+            apply_repair=partial(_import_records, run, ctx=ctx),
         )
-    said = [record for record in records[: run.next_spool_position] if isinstance(record, Metrics)]
-    missing = _missing_points(run, said, ctx=ctx)
+    metrics = [
+        record for record in records[: run.next_spool_position] if isinstance(record, Metrics)
+    ]
+    missing = _missing_points(run, metrics, ctx=ctx)
     if missing:
         yield Fault(
             "points",
             run.id,
             f"{missing} metric values of its spool are not in the database.",
-            repair="They are put there.",
-            apply_repair=partial(_add_points, run, said, ctx=ctx),
+            repair="They are inserted.",
+            apply_repair=partial(_add_points, run, metrics, ctx=ctx),
         )
     if run.state is RunState.SUCCEEDED and isinstance(run.spec, RunSpec):
         for file in (RunFile.LAST, RunFile.BEST):
             if not ctx.files.has(ctx.files.run_dir(run.id) / file):
-                yield Fault("checkpoint", run.id, f"It succeeded, but {file} is gone.")
+                yield Fault("checkpoint", run.id, f"It succeeded, but {file} is missing.")
 
 
 def _ray_faults(
@@ -137,18 +140,17 @@ def _ray_faults(
     for job_id, run in active.items():
         job = jobs.get(job_id)
         if job is None or job.is_over:
-            said = "does not know it" if job is None else f"says it has {job.state}"
-            yield Fault(
-                "job", run.id, f"It is {run.state}, but Ray {said}; the service finds out itself."
-            )
-    tries = [attempt for of_run in attempts.values() for attempt in of_run]
-    ours = {attempt.pack_job or attempt.submission_id for attempt in tries}
-    for job_id in sorted(ours & jobs.keys() - active.keys()):
+            status = "does not know its job" if job is None else f"reports its job as {job.state}"
+            message = f"It is {run.state}, but Ray {status}; the service reconciles it by itself."
+            yield Fault("job", run.id, message)
+    all_attempts = [attempt for of_run in attempts.values() for attempt in of_run]
+    our_jobs = {attempt.pack_job or attempt.submission_id for attempt in all_attempts}
+    for job_id in sorted(our_jobs & jobs.keys() - active.keys()):
         if not jobs[job_id].is_over:
             yield Fault(
                 "orphan",
                 job_id,
-                "Its attempt is over, but its job lives.",
+                "Its attempt has ended, but its job still runs.",
                 repair="The job is stopped.",
                 apply_repair=partial(ctx.cluster.stop, job_id),
             )
@@ -166,15 +168,14 @@ def _mlflow_faults(runs: list[Run], *, ctx: Context) -> Iterator[Fault]:
             yield Fault("mlflow", "MLflow", str(error))
             return
         if status is None:
-            what = f"MLflow has no run {run.mlflow_run_id}."
-            yield Fault("mlflow_run", run.id, what)
+            yield Fault("mlflow_run", run.id, f"MLflow has no run {run.mlflow_run_id}.")
         elif status != FINAL_STATUS[run.state]:
             yield Fault(
                 "mlflow_status",
                 run.id,
                 f"It is {run.state}, but MLflow shows {status}.",
-                repair="The service tells MLflow again.",
-                apply_repair=partial(_tell_again, run, ctx=ctx),
+                repair="The service sends the status to MLflow again.",
+                apply_repair=partial(_resync, run, ctx=ctx),
             )
 
 
@@ -183,60 +184,71 @@ def _registry_faults(*, ctx: Context) -> Iterator[Fault]:
         datasets, teachers = uow.registry.datasets(), uow.registry.teachers()
     for dataset in datasets:
         try:
-            found = ctx.files.manifest(dataset.root)
+            manifest = ctx.files.manifest(dataset.root)
         except PathRefused as error:
             yield Fault("dataset", dataset.name, str(error))
             continue
-        if found.digest != dataset.manifest.digest:
-            yield Fault("dataset", dataset.name, f"{dataset.root} holds another dataset by now.")
+        if manifest.digest != dataset.manifest.digest:
+            message = f"{dataset.root} contains a dataset other than the registered one."
+            yield Fault("dataset", dataset.name, message)
     for teacher in teachers:
         sha256 = ctx.files.sha256(teacher.checkpoint)
         if sha256 is None:
-            yield Fault("teacher", teacher.name, f"{teacher.checkpoint} is gone.")
+            yield Fault("teacher", teacher.name, f"{teacher.checkpoint} does not exist.")
         elif sha256 != teacher.sha256:
-            yield Fault("teacher", teacher.name, f"{teacher.checkpoint} is another file by now.")
+            message = f"The SHA-256 of {teacher.checkpoint} differs from the registered one."
+            yield Fault("teacher", teacher.name, message)
 
 
-def _missing_points(run: Run, said: list[Metrics], *, ctx: Context) -> int:
+def _missing_points(run: Run, metrics: list[Metrics], *, ctx: Context) -> int:
     with ctx.store.transaction() as uow:
-        have = {(point.key, point.step) for point in uow.metric_points.of_run(run.id, key=None)}
-    return len({(key, one.step) for one in said for key in one.values} - have)
+        stored = {(point.key, point.step) for point in uow.metric_points.of_run(run.id, key=None)}
+    return len({(key, record.step) for record in metrics for key in record.values} - stored)
 
 
-def _forget_baseline(run: Run, *, ctx: Context) -> None:
+def _clear_baseline(run: Run, *, ctx: Context) -> None:
     with ctx.store.transaction() as uow:
         uow.runs.save(replace(uow.runs.get_for_update(run.id), baseline_run_id=None))
 
 
-def _forget_report(run: Run, *, ctx: Context) -> None:
+def _clear_report(run: Run, *, ctx: Context) -> None:
     with ctx.store.transaction() as uow:
         uow.runs.save(replace(uow.runs.get_for_update(run.id), report_run_id=None))
 
 
-def _close(attempt: Attempt, *, ctx: Context) -> None:
+def _end_attempt(attempt: Attempt, *, ctx: Context) -> None:
     with ctx.store.transaction() as uow:
         uow.attempts.save(replace(attempt, ended_at=ctx.clock.now()))
 
 
-def _say_state(run: Run, last: Event, *, ctx: Context) -> None:
+def _add_state_event(run: Run, last: Event, *, ctx: Context) -> None:
     with ctx.store.transaction() as uow:
-        details = "Its last event said otherwise."
+        details = "Its last event had another state."
         now = ctx.clock.now()
         uow.events.add(
-            Event(run.id, now, "fsck", "moved", details, last.to_state, run.state, run.reason)
+            Event(
+                run.id,
+                now,
+                "fsck",
+                EventKind.STATE_CHANGED,
+                details,
+                last.to_state,
+                run.state,
+                run.reason,
+            )
         )
 
 
-def _take_rest(run: Run, *, ctx: Context) -> None:
+def _import_records(run: Run, *, ctx: Context) -> None:
     import_spool(run.id, ctx=ctx)
 
 
-def _add_points(run: Run, said: list[Metrics], *, ctx: Context) -> None:
+def _add_points(run: Run, metrics: list[Metrics], *, ctx: Context) -> None:
     with ctx.store.transaction() as uow:
-        uow.metric_points.add(run.id, said)
+        uow.metric_points.add(run.id, metrics)
 
 
-def _tell_again(run: Run, *, ctx: Context) -> None:
+def _resync(run: Run, *, ctx: Context) -> None:
     with ctx.store.transaction() as uow:
         current = uow.runs.get_for_update(run.id)
         uow.runs.save(replace(current, mlflow_synced=False))

@@ -1,4 +1,4 @@
-"""What the database says about runs, sweeps, queue and spent time: the figures on dashboards."""
+"""Collects metrics of runs, sweeps, the queue and used resources from the database."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,74 +13,74 @@ from service.domain.states import RunState
 from service.usecases.context import Context
 from service.usecases.sweeps.cache import SweepLogCache
 
-_SILENT_AFTER_S = 60.0
+_STALE_HEARTBEAT_S = 60.0
 
 
 @dataclass
-class _Spending:
-    """Sums up what attempts had; one that has ended is read once."""
+class _UsageTotals:
+    """Accumulates the resources that attempts used; each finished attempt is read once."""
 
-    _spent: dict[str, ResourceTotals] = field(default_factory=dict)
-    _read_until: datetime | None = None
+    _ended_totals: dict[str, ResourceTotals] = field(default_factory=dict)
+    _ended_until: datetime | None = None
 
     def series(self, uow: UnitOfWork, *, now: datetime) -> list[Series]:
-        """With what those have had so far that go on."""
-        ended = uow.metrics.ended_usage(self._read_until)
-        for use in ended:
-            self._read_until = max(self._read_until or use.until, use.until)
-        self._spent = totals_by_project(ended, before=self._spent)
-        spent = totals_by_project(uow.metrics.active_usage(now), before=self._spent)
+        """Totals by project, with the usage of active attempts until `now`."""
+        ended = uow.metrics.ended_usage(self._ended_until)
+        for usage in ended:
+            self._ended_until = max(self._ended_until or usage.until, usage.until)
+        self._ended_totals = totals_by_project(ended, before=self._ended_totals)
+        totals = totals_by_project(uow.metrics.active_usage(now), before=self._ended_totals)
         return [
             Series(
                 "gpu_seconds",
-                "Seconds of GPUs that attempts had, by project.",
+                "GPU seconds that attempts used, by project.",
                 ("project",),
-                [((name,), one.gpu_s) for name, one in spent.items()],
+                [((name,), total.gpu_s) for name, total in totals.items()],
             ),
             Series(
                 "cpu_seconds",
-                "Seconds of CPU cores that attempts had, by project.",
+                "CPU core seconds that attempts used, by project.",
                 ("project",),
-                [((name,), one.cpu_s) for name, one in spent.items()],
+                [((name,), total.cpu_s) for name, total in totals.items()],
             ),
         ]
 
 
 @dataclass
 class MetricsCollector:
-    """Remembers what never changes any more, so that each scrape asks for little."""
+    """Collects all metrics at a scrape; caches usage and sweep logs, which only grow."""
 
     ctx: Context
-    _spending: _Spending = field(default_factory=_Spending)
-    _lists: SweepLogCache = field(default_factory=SweepLogCache)
-    _turn: Lock = field(default_factory=Lock)
+    _usage: _UsageTotals = field(default_factory=_UsageTotals)
+    _sweep_logs: SweepLogCache = field(default_factory=SweepLogCache)
+    _lock: Lock = field(default_factory=Lock)
 
     def series(self) -> list[Series]:
-        """Everything at this moment, by as many questions however many runs there are.
+        """All metrics at this moment; the number of queries does not depend on the number of runs.
 
-        Scrapes take turns: two at once would remember the same twice.
+        Scrapes are serialized: concurrent ones would add to the caches twice.
         """
-        with self._turn, self.ctx.store.transaction() as uow:
+        with self._lock, self.ctx.store.transaction() as uow:
             now = self.ctx.clock.now()
-            at_work = uow.metrics.active_runs()
+            active = uow.metrics.active_runs()
             return [
-                *_of_queue(uow, now=now),
-                *_of_ends(uow),
-                *_of_silence(at_work, now=now),
-                *self._spending.series(uow, now=now),
-                *run_series(at_work, now=now),
-                *sweep_series(self._lists.read_active_sweeps(uow)),
+                *_queue_series(uow, now=now),
+                *_attempt_series(uow),
+                *_heartbeat_series(active, now=now),
+                *self._usage.series(uow, now=now),
+                *run_series(active, now=now),
+                *sweep_series(self._sweep_logs.read_active_sweeps(uow)),
             ]
 
 
-def _of_queue(uow: UnitOfWork, *, now: datetime) -> list[Series]:
+def _queue_series(uow: UnitOfWork, *, now: datetime) -> list[Series]:
     counts = uow.metrics.count_runs()
     oldest = uow.metrics.oldest_by_project(RunState.QUEUED)
     return [
         Series("runs", "Runs by state and project.", ("state", "project"), counts.items()),
         Series(
             "queue_depth",
-            "Runs that wait, by project.",
+            "Queued runs, by project.",
             ("project",),
             [
                 ((project,), count)
@@ -90,45 +90,45 @@ def _of_queue(uow: UnitOfWork, *, now: datetime) -> list[Series]:
         ),
         Series(
             "queue_oldest_seconds",
-            "How long the run waits that has waited longest, by project.",
+            "Waiting time of the oldest queued run, by project.",
             ("project",),
             [((project,), (now - since).total_seconds()) for project, since in oldest.items()],
         ),
     ]
 
 
-def _of_ends(uow: UnitOfWork) -> list[Series]:
+def _attempt_series(uow: UnitOfWork) -> list[Series]:
     reasons = uow.metrics.count_attempts_by_reason()
     return [
         Series(
             "attempts_ended",
-            "Attempts that have ended, by cause; without one, well or as they were asked to.",
+            "Finished attempts by failure reason; `none` after success or a requested stop.",
             ("reason",),
             [((reason or "none",), count) for reason, count in reasons.items()],
         ),
         Series(
             "mlflow_unsynced_runs",
-            "Runs that are over, but not for MLflow.",
+            "Finished runs whose final state is not yet in MLflow.",
             (),
             [((), uow.metrics.count_untracked())],
         ),
     ]
 
 
-def _of_silence(at_work: Sequence[ActiveRun], *, now: datetime) -> list[Series]:
-    silences = [run.heartbeat_age_s(now) for run in at_work if run.state is RunState.RUNNING]
-    silent = sum(silence > _SILENT_AFTER_S for silence in silences)
+def _heartbeat_series(active: Sequence[ActiveRun], *, now: datetime) -> list[Series]:
+    ages_s = [run.heartbeat_age_s(now) for run in active if run.state is RunState.RUNNING]
+    num_stale = sum(silence > _STALE_HEARTBEAT_S for silence in ages_s)
     return [
         Series(
             "heartbeat_age_seconds",
-            "The longest silence of a worker that trains.",
+            "Age of the oldest heartbeat of all running workers.",
             (),
-            [((), max(silences, default=0.0))],
+            [((), max(ages_s, default=0.0))],
         ),
         Series(
             "stale_heartbeat_runs",
-            "Runs whose worker was not heard for a minute.",
+            "Running runs whose last heartbeat is more than a minute old.",
             (),
-            [((), silent)],
+            [((), num_stale)],
         ),
     ]

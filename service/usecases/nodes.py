@@ -1,4 +1,4 @@
-"""The machines that there are, and those that could be added."""
+"""Nodes of the cluster, and nodes that autoscaling could add."""
 
 from collections import Counter
 
@@ -7,11 +7,11 @@ from service.usecases.context import Context
 
 
 def list_nodes(ctx: Context) -> tuple[Node, ...]:
-    """Every node, then those that the cluster would add if a job asked for them."""
+    """All nodes, followed by those that the autoscaler would add for a waiting job."""
     nodes = ctx.cluster.nodes()
-    there = Counter((node.total_cpus, node.total_gpus) for node in nodes)
-    could_add: list[Node] = []
-    for shape, most in Counter(ctx.policy.autoscales_to).items():
-        missing = max(0, most - there[shape])
-        could_add += [Node(*shape, *shape)] * missing
-    return (*nodes, *could_add)
+    existing = Counter((node.total_cpus, node.total_gpus) for node in nodes)
+    addable: list[Node] = []
+    for shape, limit in Counter(ctx.policy.autoscales_to).items():
+        missing = max(0, limit - existing[shape])
+        addable += [Node(*shape, *shape)] * missing
+    return (*nodes, *addable)

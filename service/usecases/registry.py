@@ -1,4 +1,4 @@
-"""Datasets and teachers: give them a name, look them up."""
+"""Registers and looks up datasets and teachers."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from service.usecases.context import Context
 
 @dataclass(frozen=True)
 class TeacherRegistration:
-    """A trained detector that somebody wants to teach with."""
+    """A trained detector to register as a teacher; its path and hash are not yet checked."""
 
     name: str
     checkpoint: Path
@@ -30,7 +30,11 @@ class TeacherRegistration:
 def register_dataset(
     root: Path, *, name: str | None, replace: bool, ctx: Context
 ) -> tuple[RegisteredDataset, bool]:
-    """Give a dataset's folder a name, and whether that is new; the same again changes nothing."""
+    """Register a dataset's folder under a name, and return whether the name is new.
+
+    A repeated call with equal content changes nothing. Raises `NameTaken` if the name belongs to
+    other content and `replace` is false, and `PathRefused` for an unusable folder.
+    """
     resolved = ctx.files.folder(root, field="root")
     manifest = ctx.files.manifest(resolved)
     dataset = RegisteredDataset(
@@ -40,54 +44,56 @@ def register_dataset(
         registered_at=ctx.clock.now(),
     )
     with ctx.store.transaction() as uow:
-        known = uow.registry.dataset(dataset.name)
-        if known is not None and not replace and known.manifest.digest != manifest.digest:
+        existing = uow.registry.dataset(dataset.name)
+        if existing is not None and not replace and existing.manifest.digest != manifest.digest:
             raise NameTaken("dataset", dataset.name)
-        if known is not None and (known.root, known.manifest) == (resolved, manifest):
-            return known, False
+        if existing is not None and (existing.root, existing.manifest) == (resolved, manifest):
+            return existing, False
         uow.registry.put_dataset(dataset)
-    return dataset, known is None
+    return dataset, existing is None
 
 
 def register_teacher(
-    offer: TeacherRegistration, *, replace: bool, ctx: Context
+    registration: TeacherRegistration, *, replace: bool, ctx: Context
 ) -> tuple[RegisteredTeacher, bool]:
-    """Give a checkpoint a name, and whether that is new; its hash is taken and compared."""
-    resolved = ctx.files.file(offer.checkpoint, field="checkpoint")
+    """Register a checkpoint as a teacher, and return whether the name is new.
+
+    Its SHA-256 is computed and compared with the expected one. Raises `NameTaken` if the name
+    belongs to another teacher and `replace` is false, and `PathRefused` for an unusable file.
+    """
+    resolved = ctx.files.file(registration.checkpoint, field="checkpoint")
     sha256 = ctx.files.sha256(resolved)
     if sha256 is None:
-        raise PathRefused("checkpoint", resolved, "it has just been removed")
-    if offer.sha256 is not None and offer.sha256 != sha256:
-        raise PathRefused("sha256", resolved, f"its SHA-256 is {sha256}, not {offer.sha256}")
+        raise PathRefused("checkpoint", resolved, "it was removed during registration")
+    if registration.sha256 is not None and registration.sha256 != sha256:
+        raise PathRefused("sha256", resolved, f"its SHA-256 is {sha256}, not {registration.sha256}")
     teacher = RegisteredTeacher(
-        name=offer.name,
+        name=registration.name,
         checkpoint=resolved,
         sha256=sha256,
-        detector=offer.detector,
-        classes=offer.classes,
-        measured_map=offer.measured_map,
-        source=offer.source,
+        detector=registration.detector,
+        classes=registration.classes,
+        measured_map=registration.measured_map,
+        source=registration.source,
         registered_at=ctx.clock.now(),
     )
     with ctx.store.transaction() as uow:
-        known = uow.registry.teacher(teacher.name)
-        if known is not None and not replace and not _is_same(known, teacher):
+        existing = uow.registry.teacher(teacher.name)
+        if existing is not None and not replace and not _is_same_teacher(existing, teacher):
             raise NameTaken("teacher", teacher.name)
-        if known is not None and _is_same(known, teacher):
-            # Runs that measured it since stay runs of this teacher.
-            teacher = dataclasses.replace(teacher, registered_at=known.registered_at)
+        if existing is not None and _is_same_teacher(existing, teacher):
+            # Keeps the teacher's measurements by earlier runs valid.
+            teacher = dataclasses.replace(teacher, registered_at=existing.registered_at)
         uow.registry.put_teacher(teacher)
-    return teacher, known is None
+    return teacher, existing is None
 
 
-def _is_same(one: RegisteredTeacher, other: RegisteredTeacher) -> bool:
-    """Whether both teach the same; file and source may differ."""
-    ours, theirs = ((t.sha256, t.detector, t.classes) for t in (one, other))
-    return ours == theirs
+def _is_same_teacher(a: RegisteredTeacher, b: RegisteredTeacher) -> bool:
+    """Whether both compute the same outputs; path and source may differ."""
+    return (a.sha256, a.detector, a.classes) == (b.sha256, b.detector, b.classes)
 
 
 def get_dataset(name: str, *, ctx: Context) -> RegisteredDataset:
-    """A dataset; `DatasetNotFound` if there is none."""
     with ctx.store.transaction() as uow:
         dataset = uow.registry.dataset(name)
     if dataset is None:
@@ -96,7 +102,7 @@ def get_dataset(name: str, *, ctx: Context) -> RegisteredDataset:
 
 
 def resolve_dataset_files(uow: UnitOfWork, reference: Dataset) -> DatasetFiles:
-    """Where the images of a reference lie; `DatasetNotFound` if its name is not registered."""
+    """The folder of a dataset reference; `DatasetNotFound` if its name is not registered."""
     if not isinstance(reference, NamedDataset):
         return reference
     dataset = uow.registry.dataset(reference.name)
@@ -106,13 +112,12 @@ def resolve_dataset_files(uow: UnitOfWork, reference: Dataset) -> DatasetFiles:
 
 
 def list_datasets(*, ctx: Context) -> list[RegisteredDataset]:
-    """All datasets by name."""
     with ctx.store.transaction() as uow:
         return uow.registry.datasets()
 
 
 def get_teacher(name: str, *, ctx: Context) -> RegisteredTeacher:
-    """A teacher; `TeacherNotFound` if there is none."""
+    """The teacher with this name, or `TeacherNotFound` with a hint where to get it."""
     with ctx.store.transaction() as uow:
         teacher = uow.registry.teacher(name)
     if teacher is None:
@@ -121,6 +126,5 @@ def get_teacher(name: str, *, ctx: Context) -> RegisteredTeacher:
 
 
 def list_teachers(*, ctx: Context) -> list[RegisteredTeacher]:
-    """All teachers by name."""
     with ctx.store.transaction() as uow:
         return uow.registry.teachers()

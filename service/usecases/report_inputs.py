@@ -20,13 +20,13 @@ from service.usecases.baselines.noise import compute_spec_noise
 from service.usecases.context import Context
 from service.usecases.registry import resolve_dataset_files
 
-_STUDENT, _TEACHER = "val", "teacher"
-"""What metrics of the student and of its teacher begin with."""
+_STUDENT_PREFIX, _TEACHER_PREFIX = "val", "teacher"
+"""Prefixes of the metrics of the student and of its teacher."""
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """What a report is about."""
+    """The run or sweep of a report, with all runs that the report compares."""
 
     title: str
     project: str
@@ -40,17 +40,20 @@ class _Subject:
     results: dict[int, TrialResult] = field(default_factory=dict)
 
     @property
-    def succeeded(self) -> set[str]:
-        """Runs that something can be compared with."""
+    def succeeded_ids(self) -> set[str]:
+        """Ids of runs that others can be compared with."""
         return {run.id for run in self.runs if run.state is RunState.SUCCEEDED}
 
 
 def build_report_inputs(spec: ReportSpec, *, ctx: Context) -> ReportInputs:
-    """Everything that a report rests on, as it is now: a later report may know more."""
+    """Collect the data of a report from the database, as of now.
+
+    Raises `RunNotFound` if its subject is a run that does not train.
+    """
     with ctx.store.transaction() as uow:
-        subject = _run(uow, spec.run) if spec.run else _sweep(uow, spec.sweep or "")
+        subject = _run_subject(uow, spec.run) if spec.run else _sweep_subject(uow, spec.sweep or "")
         dataset = resolve_dataset_files(uow, subject.base.data.dataset)
-        runs = tuple(_told(uow, run, subject, ctx=ctx) for run in subject.runs)
+        runs = tuple(_report_run(uow, run, subject, ctx=ctx) for run in subject.runs)
         noise = compute_spec_noise(uow, subject.base, project=subject.project).floor
     return ReportInputs(
         title=subject.title,
@@ -67,29 +70,31 @@ def build_report_inputs(spec: ReportSpec, *, ctx: Context) -> ReportInputs:
     )
 
 
-def _run(uow: UnitOfWork, run_id: str) -> _Subject:
+def _run_subject(uow: UnitOfWork, run_id: str) -> _Subject:
     run = uow.runs.get(run_id)
     if not isinstance(run.spec, RunSpec):
         raise RunNotFound(run_id)
-    return _Subject(run.name, run.project, run.spec, _with_twins(uow, _family(uow, run)))
+    return _Subject(
+        run.name, run.project, run.spec, _add_baselines(uow, _runs_of_other_seeds(uow, run))
+    )
 
 
-def _family(uow: UnitOfWork, run: Run) -> list[Run]:
-    """The run, first, and those that differ from it in their seed alone and can be compared."""
+def _runs_of_other_seeds(uow: UnitOfWork, run: Run) -> list[Run]:
+    """The run itself, then comparable runs that differ from it in the seed alone."""
     if run.seedless_digest is None or run.baseline_run_id is None:
         return [run]
     pairs = uow.baselines.find_pairs(run.seedless_digest, project=run.project, are_over=True)
-    others = [other for other, _ in pairs if other.spec_digest != run.spec_digest]
-    return [run, *others[-(MAX_PAIRS - 1) :]]
+    distilled = [other for other, _ in pairs if other.spec_digest != run.spec_digest]
+    return [run, *distilled[-(MAX_PAIRS - 1) :]]
 
 
-def _sweep(uow: UnitOfWork, sweep_id: str) -> _Subject:
+def _sweep_subject(uow: UnitOfWork, sweep_id: str) -> _Subject:
     sweep, entries = uow.sweeps.get(sweep_id), tuple(uow.sweeps.entries(sweep_id))
     return _Subject(
         title=sweep.name,
         project=sweep.project,
         base=sweep.spec.base,
-        runs=_with_twins(uow, uow.runs.of_sweep(sweep_id)),
+        runs=_add_baselines(uow, uow.runs.of_sweep(sweep_id)),
         sweep_id=sweep_id,
         sweep=sweep.spec,
         costs=None if sweep.probe is None else sweep.probe.costs,
@@ -101,17 +106,17 @@ def _sweep(uow: UnitOfWork, sweep_id: str) -> _Subject:
     )
 
 
-def _with_twins(uow: UnitOfWork, runs: Sequence[Run]) -> list[Run]:
-    """Those that train, and the twins that are not among them: each run once."""
-    found = {run.id: run for run in runs if isinstance(run.spec, RunSpec)}
-    for run in list(found.values()):
-        twin = run.baseline_run_id
-        if twin is not None and twin not in found:
-            found[twin] = uow.runs.get(twin)
-    return list(found.values())
+def _add_baselines(uow: UnitOfWork, runs: Sequence[Run]) -> list[Run]:
+    """The training runs among `runs` and their baselines, each once."""
+    by_id = {run.id: run for run in runs if isinstance(run.spec, RunSpec)}
+    for run in list(by_id.values()):
+        baseline_id = run.baseline_run_id
+        if baseline_id is not None and baseline_id not in by_id:
+            by_id[baseline_id] = uow.runs.get(baseline_id)
+    return list(by_id.values())
 
 
-def _told(uow: UnitOfWork, run: Run, subject: _Subject, *, ctx: Context) -> ReportRun:
+def _report_run(uow: UnitOfWork, run: Run, subject: _Subject, *, ctx: Context) -> ReportRun:
     assert isinstance(run.spec, RunSpec)
     is_of_sweep = subject.sweep_id is not None and run.sweep_id == subject.sweep_id
     trial = run.trial if is_of_sweep else None
@@ -125,28 +130,28 @@ def _told(uow: UnitOfWork, run: Run, subject: _Subject, *, ctx: Context) -> Repo
         folder=str(ctx.files.run_dir(run.id)),
         spec=run.spec,
         seedless_digest=None if is_of_sweep else run.seedless_digest,
-        baseline=run.baseline_run_id if run.baseline_run_id in subject.succeeded else None,
+        baseline=run.baseline_run_id if run.baseline_run_id in subject.succeeded_ids else None,
         best_map=run.best_map,
         best_epoch=run.best_epoch,
-        teacher=_teacher(uow, run),
-        curve=_curve(uow, run, run.spec),
+        teacher=_teacher_scores(uow, run),
+        curve=_student_curve(uow, run, run.spec),
     )
 
 
-def _teacher(uow: UnitOfWork, run: Run) -> dict[str, float]:
-    found = {}
+def _teacher_scores(uow: UnitOfWork, run: Run) -> dict[str, float]:
+    scores = {}
     for part in MAP_PARTS:
-        points = uow.metric_points.of_run(run.id, key=f"{_TEACHER}/{part}")
+        points = uow.metric_points.of_run(run.id, key=f"{_TEACHER_PREFIX}/{part}")
         if points:
-            found[part] = points[-1].value
-    return found
+            scores[part] = points[-1].value
+    return scores
 
 
-def _curve(uow: UnitOfWork, run: Run, spec: RunSpec) -> tuple[CurvePoint, ...]:
-    """Each evaluation of the student, with the metrics' own names."""
+def _student_curve(uow: UnitOfWork, run: Run, spec: RunSpec) -> tuple[CurvePoint, ...]:
+    """The student's evaluations by step, keyed by full metric names."""
     by_step: dict[int, dict[str, float]] = defaultdict(dict)
     for part in MAP_PARTS:
-        for point in uow.metric_points.of_run(run.id, key=f"{_STUDENT}/{part}"):
+        for point in uow.metric_points.of_run(run.id, key=f"{_STUDENT_PREFIX}/{part}"):
             by_step[point.step][point.key] = point.value
     steps_per_epoch = _steps_per_epoch(run, spec, last=max(by_step, default=0))
     return tuple(
@@ -156,8 +161,8 @@ def _curve(uow: UnitOfWork, run: Run, spec: RunSpec) -> tuple[CurvePoint, ...]:
 
 
 def _steps_per_epoch(run: Run, spec: RunSpec, *, last: int) -> float:
-    """As its worker said; else the last evaluation is taken for that of the last epoch."""
-    said = run.progress
-    if said is not None and said.steps and said.epochs:
-        return said.steps / said.epochs
+    """From the worker's progress; without it, the last evaluation counts as the last epoch's."""
+    progress = run.progress
+    if progress is not None and progress.steps and progress.epochs:
+        return progress.steps / progress.epochs
     return max(1.0, last / spec.schedule.epochs)

@@ -1,4 +1,4 @@
-"""`make bench-packs`: K students with one teacher against the same students one after the other.
+"""`make bench-packs`: K students in a pack compared with the same students one after the other.
 
 Both ways take turns within one run, so that whatever else the machine does falls on both. T (the
 teacher's forward), S (a student's step) and D (loading a batch) are measured in the same run too.
@@ -46,7 +46,7 @@ DIGITS_TEACHER = Path(__file__).parents[2] / "configs/teachers"
 
 
 class Scale(NamedTuple):
-    """How much is measured."""
+    """Sizes of the measurement."""
 
     rounds: int
     steps: int
@@ -56,12 +56,12 @@ class Scale(NamedTuple):
 
 @dataclass(frozen=True)
 class Round:
-    """Seconds of an epoch, each way within a minute or so."""
+    """Times of one epoch in seconds, all measured within about a minute."""
 
     load_s: float
     teacher_s: float
-    alone_s: float
-    """Of one student, with its loading and its teacher."""
+    separate_run_s: float
+    """Time of a separate run, with loading and teacher."""
 
     packed_s: dict[int, float]
     separate_s: dict[int, float]
@@ -71,7 +71,7 @@ SCALES = {"digits": Scale(5, 4, 16, 160), "r101-r18": Scale(3, 1, 2, 256)}
 
 
 def a_pair(name: str, folder: Path) -> dict[str, Any]:
-    """The document of a distilled run, but for its weights."""
+    """The spec of a distilled run without its loss weights."""
     scale = SCALES[name]
     digits = write_digits(folder / "digits", train=scale.steps * scale.batch_size, val=2)
     spec: dict[str, Any] = {
@@ -105,14 +105,14 @@ def a_pair(name: str, folder: Path) -> dict[str, Any]:
 
 
 def _untrained(document: dict[str, Any], file: Path) -> Path:
-    """A teacher with its first weights: a forward costs the same whatever it has learned."""
+    """A teacher with random weights: these do not influence the time of a forward pass."""
     detector = build_detector(build_detector_config(parse_spec(document).student, classes=CLASSES))
     torch.save({"state_dict": detector.state_dict()}, file)
     return file
 
 
 def trials(document: dict[str, Any], count: int) -> list[RunSpec]:
-    """So many, each with weights of its own."""
+    """Specs of runs that differ by their loss weights."""
     return [
         parse_spec(
             document
@@ -122,23 +122,24 @@ def trials(document: dict[str, Any], count: int) -> list[RunSpec]:
     ]
 
 
-class Bench:
-    """One pair: students that are made once and trained again and again."""
+class PackBenchmark:
+    """One teacher-student pair, whose students are built once and trained repeatedly."""
 
     def __init__(self, name: str, count: int, folder: Path) -> None:
         compat.apply_patches()
         self.name = name
         specs = trials(a_pair(name, folder), count)
-        self.room = build_shared_inputs(
-            specs[0], dataset=resolve_run_dataset(specs[0]), run_dir=folder
-        )
+        self.inputs = build_shared_inputs(specs[0], dataset=resolve_run_dataset(specs[0]))
         with share_teachers():
             self.runners = [self._student(spec, folder) for spec in specs]
 
     def _student(self, spec: RunSpec, folder: Path) -> Runner:
-        config = build_training_config(spec, dataset=self.room.dataset, run_dir=folder)
+        config = build_training_config(spec, dataset=self.inputs.dataset, run_dir=folder)
         runner = build_runner(
-            config, spec=spec, device=self.room.device, classes=self.room.dataset.manifest.classes
+            config,
+            spec=spec,
+            device=self.inputs.device,
+            classes=self.inputs.dataset.manifest.classes,
         )
         runner.register_lr_hook(config.lr_config)
         runner.register_hook(StepSeedHook(seed=spec.seed), priority="HIGHEST")
@@ -146,70 +147,74 @@ class Bench:
         return runner
 
     def round(self, sizes: Sequence[int] = SIZES) -> Round:
-        """Everything once: loading, the teacher, and each K both ways."""
-        batches = list(self.room.training)
-        alone = [self._seconds([runner]) for runner in self.runners]
+        """Measure loading, the teacher, and each pack size both ways, once."""
+        batches = list(self.inputs.training)
+        separate = [self._seconds([runner]) for runner in self.runners]
         packed = {count: self._seconds(self.runners[:count]) for count in sizes}
         return Round(
-            load_s=_timed(lambda: list(self.room.training)),
-            teacher_s=_timed(lambda: self._let_teacher_look(batches)),
-            alone_s=median(alone),
+            load_s=_timed(lambda: list(self.inputs.training)),
+            teacher_s=_timed(lambda: self._run_teacher(batches)),
+            separate_run_s=median(separate),
             packed_s=packed,
-            separate_s={count: sum(alone[:count]) for count in sizes},
+            separate_s={count: sum(separate[:count]) for count in sizes},
         )
 
-    def _let_teacher_look(self, batches: list[Any]) -> None:
+    def _run_teacher(self, batches: list[Any]) -> None:
         teacher = self.runners[0].model.teacher
         for batch in batches:
-            images = to_device(batch, self.room.device)["img"]
-            teacher.look(images, batch=images)
+            images = to_device(batch, self.inputs.device)["img"]
+            teacher.forward(images, batch=images)
 
     def _seconds(self, runners: Sequence[Runner]) -> float:
         for runner in runners:
-            runner.go_on_from(epoch=0, step=0)
-        return _timed(TrainLoop(runners, self.room.training, device=self.room.device).run)
+            runner.resume_from(epoch=0, step=0)
+        return _timed(TrainLoop(runners, self.inputs.training, device=self.inputs.device).run)
 
 
 def _timed(act: Callable[[], object]) -> float:
-    began_s = time.perf_counter()
+    start_s = time.perf_counter()
     act()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - began_s
+    return time.perf_counter() - start_s
 
 
 def peak_mib(name: str, count: int) -> float:
-    """Of a process that trains so many side by side."""
+    """Peak memory in MiB of a process that trains a pack of this size."""
     command = [sys.executable, "-m", "tests.bench.packs", "--pair", name, "--peak", str(count)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(done.stdout.splitlines()[-1])
 
 
-def _say_peak(name: str, count: int) -> None:
+def _print_peak(name: str, count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(name, count, Path(folder))
-        bench._seconds(bench.runners)
+        benchmark = PackBenchmark(name, count, Path(folder))
+        benchmark._seconds(benchmark.runners)
     print(_own_peak_kib() / 1024)  # noqa: T201
 
 
 def _own_peak_kib() -> int:
-    """Of this program alone: `getrusage` would count what the process was before it."""
+    """Peak memory of this program; `getrusage` would include the process before `exec`."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 
 
 def ideal(rounds: Sequence[Round], count: int) -> float:
-    """(T + K * S) / (K * (T + S)) with what the rounds measured; loading counts for nobody."""
-    teacher = median(one.teacher_s for one in rounds)
-    student = median(one.alone_s for one in rounds) - median(one.load_s for one in rounds) - teacher
+    """The ratio (T + K * S) / (K * (T + S)) of the measured times, without loading."""
+    teacher = median(round_.teacher_s for round_ in rounds)
+    student = (
+        median(round_.separate_run_s for round_ in rounds)
+        - median(round_.load_s for round_ in rounds)
+        - teacher
+    )
     return (teacher + count * student) / (count * (teacher + student))
 
 
 def table_of(name: str, rounds: Sequence[Round]) -> Table:
-    """A row for each K: both ways, their ratio round by round, and what was to be expected."""
+    """Print a row for each K: both times, their ratio in each round, and the expected ratio."""
     scale = SCALES[name]
     load, teacher = (median(getattr(r, field) for r in rounds) for field in ("load_s", "teacher_s"))
-    student = median(r.alone_s for r in rounds) - load - teacher
+    student = median(r.separate_run_s for r in rounds) - load - teacher
     steps = scale.steps
     title = (
         f"{name}: a step of {scale.batch_size} images of {scale.image_size} px takes the teacher "
@@ -243,22 +248,22 @@ def table_of(name: str, rounds: Sequence[Round]) -> Table:
 
 
 def main() -> None:
-    """Both pairs, or the one that is named."""
+    """Measure both pairs, or the named one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pair", choices=sorted(SCALES))
     parser.add_argument("--peak", type=int)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     silence_libraries()
-    if asked.peak:
-        _say_peak(asked.pair, asked.peak)
+    if arguments.peak:
+        _print_peak(arguments.pair, arguments.peak)
         return
     console = Console(width=150)
-    for name in [asked.pair] if asked.pair else sorted(SCALES):
+    for name in [arguments.pair] if arguments.pair else sorted(SCALES):
         with tempfile.TemporaryDirectory() as folder:
-            bench = Bench(name, max(SIZES), Path(folder))
-            bench.round()  # caches and allocators fill up
-            rounds = [bench.round() for _ in track(range(SCALES[name].rounds), name)]
+            benchmark = PackBenchmark(name, max(SIZES), Path(folder))
+            benchmark.round()  # caches and allocators fill up
+            rounds = [benchmark.round() for _ in track(range(SCALES[name].rounds), name)]
         console.print(table_of(name, rounds))
 
 

@@ -26,6 +26,7 @@ from tests.support.stack.prometheus import (
 from tests.support.stack.shell import Shell
 
 pytestmark = [
+    pytest.mark.slow,  # scrapes twice; house/test_dashboards and test_alerts hold the queries
     pytest.mark.e2e,
     pytest.mark.skipif(
         prometheus_programs() is None,

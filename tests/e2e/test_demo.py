@@ -31,7 +31,7 @@ def test_the_demo_ends_with_a_conclusion_over_its_seeds_and_a_page(tmp_path: Pat
         again = shell.does(*command, patience_s=PATIENCE_S)
 
     assert [run.state for run in runs] == [RunState.SUCCEEDED] * 4
-    assert all("packed" in kinds for kinds in events.values())
+    assert all("pack_joined" in kinds for kinds in events.values())
     assert distilled.comparison is not None
     assert [pair.seed for pair in distilled.comparison.gains] == [5, 6]
     assert distilled.comparison.conclusion in printed

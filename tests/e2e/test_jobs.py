@@ -44,7 +44,7 @@ def test_a_student_is_measured_exported_and_asked(
         "distill_cls",
         "distill_loc",
     }
-    assert "of the gradient" in shell.does("budget", student.id)
+    assert "of the gradient" in shell.does("loss-shares", student.id)
     assert "val/bbox_mAP" in shell.does("evaluate", student.id, "--data", "digits-tiny")
 
     said = shell.does("export", student.id, "--format", "onnx")

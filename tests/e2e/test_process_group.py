@@ -43,7 +43,7 @@ def test_a_killed_process_of_two_ends_the_attempt_and_the_next_one_goes_on(
     assert attempts[1].resumed_from_epoch is not None
     assert attempts[1].resumed_from_epoch >= 1
     assert_every_step_is_there_once(shell, client, ended, epochs=6)
-    assert "Trains with 2 processes" in client.logs(run.id)
+    assert "Training with 2 processes" in client.logs(run.id)
 
 
 def test_a_cancelled_run_of_two_processes_leaves_none_behind(

@@ -42,7 +42,7 @@ def test_a_sweep_is_searched_in_packs_compared_and_its_best_is_the_same_alone(
     assert sweep.best is not None
     assert [trial.state for trial in trials] == ["finished"] * TRIALS
     runs = [client.run(trial.runs[0].id) for trial in trials]
-    assert any(event.kind == "packed" for event in client.events(runs[0].id))
+    assert any(event.kind == "pack_joined" for event in client.events(runs[0].id))
     assert all(run.baseline_run_id == runs[0].baseline_run_id and run.comparison for run in runs)
     mlflow = MlflowClient(shell.mlflow_url)
     assert sweep.mlflow_run_id is not None

@@ -48,7 +48,7 @@ def scratch() -> Iterator[Path]:
 
 
 @pytest.mark.gpu
-def test_members_without_room_leave_as_members_and_the_others_finish(
+def test_members_without_memory_fail_and_the_others_finish(
     digits: Path, scratch: Path, record_figure: RecordFigure
 ) -> None:
     members = a_pack(digits, student=LARGE_STUDENT, num_gpus=1)

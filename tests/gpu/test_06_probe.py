@@ -60,7 +60,7 @@ def test_two_probes_agree_or_say_that_the_gpu_does_not_repeat_itself(
 
 def test_a_dead_setting_that_seems_alive_is_refused() -> None:
     alive = ParameterEffect(has_effect=True, detail="a later update")
-    unknown = ParameterEffect(has_effect=True, detail="not known: this GPU does not repeat itself")
+    unknown = ParameterEffect(has_effect=True, detail="unknown: this GPU is not deterministic")
 
     for kind in ("cpu", "cuda"):
         with pytest.raises(AssertionError):
@@ -107,5 +107,5 @@ def a_base(digits: Path, *, head: str, device: torch.device) -> dict[str, Any]:
 
 def assert_is_dead_or_unknown(knob: ParameterEffect, *, device: torch.device) -> None:
     """A CPU repeats itself, so that it knows; a GPU may say that it does not know."""
-    is_unknown = device.type == "cuda" and knob.detail.startswith("not known")
+    is_unknown = device.type == "cuda" and knob.detail.startswith("unknown")
     assert is_unknown or not knob.has_effect, knob

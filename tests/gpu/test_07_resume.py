@@ -18,7 +18,7 @@ from tests.support.training.resumed_runs import (
     assert_equal_runs,
     kill_after_step,
 )
-from tests.support.training.runs import a_spec, command, records, said, train
+from tests.support.training.runs import a_spec, command, metric_values, records, train
 
 KILLED_AFTER = 7
 """Steps: in the second epoch of three."""
@@ -115,7 +115,9 @@ def interrupted_run(digits: Path, folder: Path, *, first: DeviceKind, second: De
 
 def losses_of(run_dir: Path) -> dict[int, float]:
     """The total loss by step."""
-    return {step: value for (key, step), value in said(run_dir).items() if key == Metric.LOSS}
+    return {
+        step: value for (key, step), value in metric_values(run_dir).items() if key == Metric.LOSS
+    }
 
 
 def largest_difference(losses: dict[int, float], expected: dict[int, float]) -> float:

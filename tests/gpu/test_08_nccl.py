@@ -10,7 +10,7 @@ from torch import distributed
 from configs.protocol.names import ExitCode, Metric
 from tests.support.gpu.measurement import RecordFigure
 from tests.support.training.digits import write_digits
-from tests.support.training.runs import a_spec, records, said, train
+from tests.support.training.runs import a_spec, metric_values, records, train
 
 pytestmark = pytest.mark.gpu
 
@@ -51,5 +51,7 @@ def test_two_processes_train_a_run_as_one_does(tmp_path: Path, record_figure: Re
 
 
 def first_loss(run_dir: Path) -> float:
-    losses = {step: value for (key, step), value in said(run_dir).items() if key == Metric.LOSS}
+    losses = {
+        step: value for (key, step), value in metric_values(run_dir).items() if key == Metric.LOSS
+    }
     return losses[min(losses)]

@@ -36,14 +36,14 @@ def test_a_look_at_the_loss_shares_adds_little_to_the_peak(
     step_bytes(student, batch, device=device, looks=False)  # libraries take memory of their own
 
     plain = step_bytes(student, batch, device=device, looks=False)
-    has_looked = bool(student.budget.shares)
+    has_looked = bool(student.loss_shares.shares)
     looking = step_bytes(student, batch, device=device, looks=True)
 
     record_figure("plain step", plain / MIB, "MiB")
     record_figure("with a look", looking / MIB, "MiB")
     record_figure("added", (looking - plain) / outputs, "of the head's outputs")
     assert not has_looked
-    assert student.budget.shares
+    assert student.loss_shares.shares
     assert outputs == expected_bytes_of_outputs(size)
     assert looking - plain <= MOST_COPIES * outputs
 
@@ -69,7 +69,7 @@ def test_the_probes_memory_covers_steps_that_look_at_their_losses(
     def take_steps() -> None:
         runner, batch = bench.runner(spec), bench.batch(spec)
         for number in (1, 2, 3):
-            runner.model.budget.is_due = number == 3
+            runner.model.loss_shares.is_due = number == 3
             runner.train_step.step(batch, number=number)
 
     peak = peak_bytes_of(take_steps, gpu)
@@ -83,7 +83,7 @@ def step_bytes(student: Any, batch: Batch, *, device: torch.device, looks: bool)
     """The peak of a forward and backward pass, with or without a look at the loss shares."""
 
     def step() -> None:
-        student.budget.is_due = looks
+        student.loss_shares.is_due = looks
         total, _ = student._parse_losses(student.forward_train(**batch))
         total.backward()
         student.zero_grad(set_to_none=True)

@@ -69,7 +69,7 @@ def test_warnings_are_counted_by_their_place_and_others_are_not_counted() -> Non
         warnings.simplefilter("always")
         for line in (7, 7, 9):
             warn_at("/env/lib/site-packages/mmdet/head.py", line)
-        warn_at("/home/project/workers/stepping.py", 3)
+        warn_at("/home/project/workers/training/step.py", 3)
         warnings.warn("something else", UserWarning, stacklevel=1)
 
     waits = waits_among(caught)

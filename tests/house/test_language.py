@@ -10,16 +10,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("configs", "dashboards", "docker", "service", "workers")
 
-PROSE = frozenset(
-    "told said asked here there whole words wish wants shown given made kept gone behind beside "
-    "alone began looked heard room rooms pieces slip slips voice pulse desk twin twins story "
-    "theirs ours everything nobody somebody".split()
-)
+_NEVER = """
+told said asked here there whole words wish wants shown given made kept gone behind beside alone
+began looked heard room rooms pieces slip slips voice pulse desk twin twins story theirs ours
+everything nobody somebody
+"""
+_NOT_ALONE = "found one known place places way who rest others course bench look looks taken left"
+
+PROSE = frozenset(_NEVER.split())
 """Words of a story instead of a term: no part of a name."""
 
-PROSE_ALONE = frozenset(
-    "found one known place places way who rest others course bench look looks taken left".split()
-)
+PROSE_ALONE = frozenset(_NOT_ALONE.split())
 """No name by themselves; part of one they may be (`one_hot`, `known_hosts`)."""
 
 SHARED_CLASS_NAMES: dict[str, str] = {}

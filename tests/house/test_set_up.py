@@ -136,37 +136,37 @@ def test_only_the_image_for_gpus_asks_for_a_driver() -> None:
     assert any(stage.startswith("worker-${DEVICE} AS worker") for stage in stages)
 
 
-def test_each_device_has_a_shelf_of_its_own(
+def test_each_device_has_a_cache_folder_of_its_own(
     mmcv_wheel: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TANDEM_WHEELS", str(tmp_path))
     devices = ("", "9.0", "9.0+PTX", "8.6;9.0")
 
-    shelves = [mmcv_wheel.shelf_for(mmcv_wheel.Device(device)).name for device in devices]
+    folders = [mmcv_wheel.cache_folder_for(mmcv_wheel.Device(device)).name for device in devices]
 
-    assert len(set(shelves)) == len(devices)
-    assert "-cpu-" in shelves[0]
-    assert "-cuda_8.6_9.0-" in shelves[3]
+    assert len(set(folders)) == len(devices)
+    assert "-cpu-" in folders[0]
+    assert "-cuda_8.6_9.0-" in folders[3]
 
 
 @pytest.mark.parametrize("device", ["", "9.0"])
-def test_another_source_has_a_shelf_of_its_own(
+def test_another_source_has_a_cache_folder_of_its_own(
     mmcv_wheel: ModuleType, monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
-    before = mmcv_wheel.shelf_for(mmcv_wheel.Device(device))
+    before = mmcv_wheel.cache_folder_for(mmcv_wheel.Device(device))
 
     monkeypatch.setattr(mmcv_wheel, "SHA256", "0" * 64)
 
-    assert mmcv_wheel.shelf_for(mmcv_wheel.Device(device)) != before
+    assert mmcv_wheel.cache_folder_for(mmcv_wheel.Device(device)) != before
 
 
 @pytest.fixture
 def wheels(mmcv_wheel: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A cache with a wheel for the CPU and none for CUDA."""
     monkeypatch.setenv("TANDEM_WHEELS", str(tmp_path / "wheels"))
-    shelf = mmcv_wheel.shelf_for(mmcv_wheel.Device())
-    shelf.mkdir(parents=True)
-    (shelf / "mmcv_full.whl").touch()
+    folder = mmcv_wheel.cache_folder_for(mmcv_wheel.Device())
+    folder.mkdir(parents=True)
+    (folder / "mmcv_full.whl").touch()
     return tmp_path / "wheels"
 
 
@@ -300,15 +300,15 @@ def test_the_time_left_follows_from_the_cpu_time_that_the_compiler_gets(
     half_s = mmcv_wheel.CPP_COST_S / 2
     cuda_s = mmcv_wheel.CUDA_COST_S + 2 * mmcv_wheel.CUDA_COST_PER_ARCHITECTURE_S
 
-    alone = mmcv_wheel.time_left(cpu, elapsed_s=half_s / 2, used_s=half_s)
-    crowded = mmcv_wheel.time_left(cpu, elapsed_s=half_s * 4, used_s=half_s)
+    alone = mmcv_wheel.estimate_time_left(cpu, elapsed_s=half_s / 2, used_s=half_s)
+    crowded = mmcv_wheel.estimate_time_left(cpu, elapsed_s=half_s * 4, used_s=half_s)
 
     assert alone == f"about {half_s / 2:.0f} s left"
     assert crowded == f"about {half_s * 4:.0f} s left"
-    assert mmcv_wheel.time_left(cuda, elapsed_s=half_s, used_s=half_s) == (
+    assert mmcv_wheel.estimate_time_left(cuda, elapsed_s=half_s, used_s=half_s) == (
         f"about {half_s + cuda_s:.0f} s left"
     )
-    assert mmcv_wheel.time_left(cpu, elapsed_s=9.0, used_s=half_s * 3) == "nearly done"
+    assert mmcv_wheel.estimate_time_left(cpu, elapsed_s=9.0, used_s=half_s * 3) == "nearly done"
 
 
 def test_every_source_is_in_exactly_one_unit(mmcv_wheel: ModuleType, tmp_path: Path) -> None:

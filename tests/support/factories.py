@@ -45,7 +45,7 @@ def a_manifest(*, name: str = "pets", classes: tuple[str, ...] = CLASSES) -> Dat
         for part in ("train", "val")
     }
     return DatasetManifest(
-        name=name, classes=classes, digest=NO_HASH, source="made", licence="none", **splits
+        name=name, classes=classes, digest=NO_HASH, source="made", license="none", **splits
     )
 
 

@@ -1,1 +1,1 @@
-"""Did it help: numbers with their uncertainty, from which detections are right, image by image."""
+"""Metrics of detectors with confidence intervals, computed from matched detections."""

@@ -1,4 +1,4 @@
-"""COCO's average precision when each image counts any number of times: what a bootstrap needs."""
+"""COCO's average precision with a weight for each image, as a bootstrap needs it."""
 
 import itertools
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from workers.analysis.matches import AREAS, IOUS, Matches
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _RECALLS = np.linspace(0.0, 1.0, 101)
-"""Where COCO reads precision; in its own rounding."""
+"""Recall thresholds of COCO, with the same rounding."""
 
-_NEVER_ZERO = np.spacing(1)
+_EPSILON = np.spacing(1)
 _ROUNDING = 1e-9
-_AT_ONCE = 1 << 18
-"""Resamples times detections in one go: what stays in a core's cache."""
+_CHUNK_SIZE = 1 << 18
+"""Resamples times detections per chunk, so that a chunk stays in a core's cache."""
 
 _ALL, _ALL_IOUS = 0, slice(None)
-_PLACES: dict[str, tuple[int, int | slice]] = {
+_PART_INDEX: dict[str, tuple[int, int | slice]] = {
     "bbox_mAP": (_ALL, _ALL_IOUS),
     "bbox_mAP_50": (_ALL, IOUS.index(0.5)),
     "bbox_mAP_75": (_ALL, IOUS.index(0.75)),
@@ -33,56 +33,56 @@ _PLACES: dict[str, tuple[int, int | slice]] = {
 
 @dataclass(frozen=True)
 class Ranking:
-    """A model's detections, sorted once, in the form in which weights are summed up.
+    """A model's detections, sorted once and prepared for fast sums of image weights.
 
-    Precision is asked for only where a right detection is, so only those are gone through by area
-    and threshold (H hits, by area, threshold, class and rank; S series of them, one for each area,
-    threshold and class that has any). All others only add to what was said before: K counters
-    are summed up once, and a hit takes the difference of two sums. A detection is ignored at one
-    threshold and not at the next only if it was matched, so there are two kinds of counters: for
-    each area the detections that count at IoU 0.95, and for each threshold what differs from it.
-    Further letters: I images, C classes, A areas, T thresholds.
+    Precision is only needed at true positives. So only these are enumerated by area and threshold:
+    H hits, ordered by area, threshold, class and rank, in S series, one for each area, threshold
+    and class with any hits. All detections count toward the number of detections so far: cumulative
+    sums are built over K counters once, and each hit takes the difference of two sums. Whether a
+    detection is ignored only depends on the threshold if it was matched, so there are two kinds of
+    counters: for each area the detections that count at IoU 0.95, and for each threshold the
+    differences from those. Further letters: I images, C classes, A areas, T thresholds.
     """
 
     classes: int
     objects_IX: Array
-    """Of each class and area, X = C * A."""
+    """Number of objects by image, class and area, X = C * A."""
 
     hit_image_H: Array
     hit_objects_H: Array
-    """The column of `objects_IX` that its recall is a share of."""
+    """The column of `objects_IX` that is the denominator of its recall."""
 
     hit_series_H: Array
-    """Which series it is in."""
+    """Index of its series."""
 
     series_start_S: Array
-    """The first hit of each."""
+    """The first hit of each series."""
 
     series_place_S: Array
-    """Of area, threshold and class, in A * T * C."""
+    """Flat index of its area, threshold and class, in A * T * C."""
 
     column_starts: tuple[int, ...]
-    """The first hit of each area and threshold that has any, and the end."""
+    """The first hit of each area and threshold with any hits, and the end."""
 
     offset_H: Array
-    """Larger for earlier classes: it keeps the running maxima of classes apart."""
+    """Decreases with the class, so that running maxima do not cross classes."""
 
     counter_image_K: Array
     counter_sign_K: Array
     spans_4H: Array
-    """Where the sums begin and end: of the first kind, of the second kind."""
+    """Start and end of each hit's range of counters, for the first and the second kind."""
 
 
 def rank_detections(matches: Matches) -> Ranking:
-    """Sort a model's detections for all weights to come."""
+    """Sort a model's detections once, for any number of weights."""
     order_D = np.lexsort((-matches.score_D, matches.class_D))
     class_D, image_D = matches.class_D[order_D], matches.image_D[order_D]
     counts_ATD = ~matches.ignored_DAT[order_D].transpose(1, 2, 0)
     area_H, iou_H, rank_H = np.nonzero(matches.right_DAT[order_D].transpose(1, 2, 0))
     classes = len(matches.class_names)
     class_H = class_D[rank_H]
-    place_H = (area_H * len(IOUS) + iou_H) * classes + class_H
-    places_S, starts_S, series_H = np.unique(place_H, return_index=True, return_inverse=True)
+    index_H = (area_H * len(IOUS) + iou_H) * classes + class_H
+    indices_S, start_S, series_H = np.unique(index_H, return_index=True, return_inverse=True)
     columns = np.arange(len(AREAS) * len(IOUS) + 1)
     counter_image_K, counter_sign_K, spans_4H = _counters(
         counts_ATD, image_D, at=(area_H, iou_H, rank_H), first_H=np.searchsorted(class_D, class_H)
@@ -93,8 +93,8 @@ def rank_detections(matches: Matches) -> Ranking:
         hit_image_H=image_D[rank_H],
         hit_objects_H=class_H * len(AREAS) + area_H,
         hit_series_H=series_H,
-        series_start_S=starts_S,
-        series_place_S=places_S,
+        series_start_S=start_S,
+        series_place_S=indices_S,
         column_starts=tuple(
             np.unique(np.searchsorted(area_H * len(IOUS) + iou_H, columns)).tolist()
         ),
@@ -106,7 +106,7 @@ def rank_detections(matches: Matches) -> Ranking:
 
 
 def average_precision(ranking: Ranking, weights_BI: Array) -> Array:
-    """AP by resample, area, threshold and class, (B, A, T, C), each image counted so many times.
+    """AP by resample, area, threshold and class, (B, A, T, C), with images weighted by row.
 
     NaN where a resample has no objects of the class and area.
     """
@@ -116,7 +116,7 @@ def average_precision(ranking: Ranking, weights_BI: Array) -> Array:
     if len(ranking.hit_image_H):
         precision_BH, right_BH = _precision(ranking, weights_BI)
         share_BH = right_BH / np.maximum(np.take(objects_BX, ranking.hit_objects_H, axis=1), 1.0)
-        precision_BH *= _recalls_passed(ranking, share_BH)
+        precision_BH *= _count_recalls_reached(ranking, share_BH)
         series_BS = np.add.reduceat(precision_BH, ranking.series_start_S, axis=1)
         summed[:, ranking.series_place_S] = series_BS / len(_RECALLS)
     objects_BAC = objects_BX.reshape(shape[0], ranking.classes, len(AREAS)).transpose(0, 2, 1)
@@ -124,13 +124,13 @@ def average_precision(ranking: Ranking, weights_BI: Array) -> Array:
 
 
 def compute_parts_by_resample(ranking: Ranking, weights_BI: Array) -> Array:
-    """mAP and its parts, in the order of `MAP_PARTS`, for each row of weights; NaN without objects."""
-    found = [_parts(average_precision(ranking, some)) for some in _portions(ranking, weights_BI)]
-    return np.concatenate(found)
+    """mAP and its parts as in `MAP_PARTS` for each row of weights, (B, P); NaN without objects."""
+    parts = [_parts(average_precision(ranking, chunk)) for chunk in _chunks(ranking, weights_BI)]
+    return np.concatenate(parts)
 
 
 def compute_parts(matches: Matches) -> dict[str, float]:
-    """mAP and its parts by name as in `MAP_PARTS`, as COCO's own code says; NaN without objects."""
+    """mAP and its parts by name, equal to those of COCO's own code; NaN without objects."""
     values = compute_parts_by_resample(
         rank_detections(matches), np.ones((1, len(matches.files)), dtype=np.int32)
     )
@@ -138,7 +138,7 @@ def compute_parts(matches: Matches) -> dict[str, float]:
 
 
 def mean_over_classes(ap_BATC: Array) -> Array:
-    """The mean over the classes that have objects, (B, A, T); NaN if there are none."""
+    """Mean over the classes that have objects, (B, A, T); NaN if there are none."""
     known_BATC = ~np.isnan(ap_BATC)
     count_BAT = known_BATC.sum(axis=-1)
     sum_BAT = np.where(known_BATC, ap_BATC, 0.0).sum(axis=-1)
@@ -147,13 +147,13 @@ def mean_over_classes(ap_BATC: Array) -> Array:
 
 def _parts(ap_BATC: Array) -> Array:
     mean_BAT = mean_over_classes(ap_BATC)
-    columns = [mean_BAT[(slice(None), *_PLACES[name])] for name in MAP_PARTS]
+    columns = [mean_BAT[(slice(None), *_PART_INDEX[name])] for name in MAP_PARTS]
     return np.stack([c if c.ndim == 1 else c.mean(axis=1) for c in columns], axis=1)
 
 
-def _portions(ranking: Ranking, weights_BI: Array) -> Iterator[Array]:
+def _chunks(ranking: Ranking, weights_BI: Array) -> Iterator[Array]:
     width = len(ranking.counter_image_K) + len(ranking.hit_image_H)
-    step = max(1, _AT_ONCE // max(1, width))
+    step = max(1, _CHUNK_SIZE // max(1, width))
     for first in range(0, len(weights_BI), step):
         yield weights_BI[first : first + step]
 
@@ -161,29 +161,29 @@ def _portions(ranking: Ranking, weights_BI: Array) -> Iterator[Array]:
 def _counters(
     counts_ATD: Array, image_D: Array, *, at: tuple[Array, Array, Array], first_H: Array
 ) -> tuple[Array, Array, Array]:
-    """What adds to the number of detections so far: images, signs, and each hit's four places."""
+    """Counters of the number of detections so far: images, signs, and each hit's four bounds."""
     area_H, iou_H, rank_H = at
     _, ious, detections = counts_ATD.shape
-    always_AD = counts_ATD[:, -1]
-    changes_ATD = counts_ATD.astype(np.int8) - always_AD[:, None]
-    always, changes = np.flatnonzero(always_AD), np.flatnonzero(changes_ATD)
+    stable_AD = counts_ATD[:, -1]
+    changes_ATD = counts_ATD.astype(np.int8) - stable_AD[:, None]
+    stable, changes = np.flatnonzero(stable_AD), np.flatnonzero(changes_ATD)
     row_H = area_H * detections
     deep_H = (area_H * ious + iou_H) * detections
     spans_4H = np.stack(
         [
-            np.searchsorted(always, row_H + first_H),
-            np.searchsorted(always, row_H + rank_H + 1),
-            np.searchsorted(changes, deep_H + first_H) + len(always),
-            np.searchsorted(changes, deep_H + rank_H + 1) + len(always),
+            np.searchsorted(stable, row_H + first_H),
+            np.searchsorted(stable, row_H + rank_H + 1),
+            np.searchsorted(changes, deep_H + first_H) + len(stable),
+            np.searchsorted(changes, deep_H + rank_H + 1) + len(stable),
         ]
     )
-    images_K = image_D[np.concatenate([always % detections, changes % detections])]
+    images_K = image_D[np.concatenate([stable % detections, changes % detections])]
     signs = changes_ATD.ravel()[changes].astype(np.int32)
-    return images_K, np.concatenate([np.ones(len(always), dtype=np.int32), signs]), spans_4H
+    return images_K, np.concatenate([np.ones(len(stable), dtype=np.int32), signs]), spans_4H
 
 
 def _precision(ranking: Ranking, weights_BI: Array) -> tuple[Array, Array]:
-    """At every hit the best precision from there on, and the number of hits up to it."""
+    """Interpolated precision at every hit, and the number of hits up to it."""
     weights_BI = weights_BI.astype(np.int32)
     right_BH = np.cumsum(np.take(weights_BI, ranking.hit_image_H, axis=1), axis=1, dtype=np.int32)
     before_BS = np.zeros((len(weights_BI), len(ranking.series_start_S)), dtype=np.int32)
@@ -196,11 +196,11 @@ def _precision(ranking: Ranking, weights_BI: Array) -> tuple[Array, Array]:
     counted_BH = np.take(sums_BK, end, axis=1) - np.take(sums_BK, begin, axis=1)
     counted_BH += np.take(sums_BK, end_changes, axis=1)
     counted_BH -= np.take(sums_BK, begin_changes, axis=1)
-    precision_BH = right_BH / (counted_BH + _NEVER_ZERO)
-    return _best_from_here_on(ranking, precision_BH), right_BH
+    precision_BH = right_BH / (counted_BH + _EPSILON)
+    return _max_precision(ranking, precision_BH), right_BH
 
 
-def _best_from_here_on(ranking: Ranking, precision_BH: Array) -> Array:
+def _max_precision(ranking: Ranking, precision_BH: Array) -> Array:
     precision_BH += ranking.offset_H
     for first, end in itertools.pairwise(ranking.column_starts):
         backwards = precision_BH[:, first:end][:, ::-1]
@@ -209,8 +209,8 @@ def _best_from_here_on(ranking: Ranking, precision_BH: Array) -> Array:
     return precision_BH
 
 
-def _recalls_passed(ranking: Ranking, share_BH: Array) -> Array:
-    """How many of COCO's recalls are reached with each hit and were not before it."""
+def _count_recalls_reached(ranking: Ranking, share_BH: Array) -> Array:
+    """Count the recall thresholds that each hit is the first to reach."""
     below_BH = (share_BH * (len(_RECALLS) - 1) + _ROUNDING).astype(np.int32)
     reached_BH = below_BH + (np.take(_RECALLS, below_BH) <= share_BH)
     passed_BH = reached_BH.copy()

@@ -1,4 +1,4 @@
-"""Which detections are right, image by image: what every later question of a report is asked of."""
+"""Detections matched with the ground truth by COCO's rules: the data behind a report."""
 
 import contextlib
 import io
@@ -16,10 +16,10 @@ from workers.checkpoints.files import write_atomically
 from workers.evaluation.coco import MAX_DETECTIONS, CocoMetrics, Detections
 
 AREAS = ("all", "s", "m", "l")
-"""COCO's ranges of area: any, below 32^2 pixels, up to 96^2, above."""
+"""COCO's area ranges: all, small (below 32^2 pixels), medium (up to 96^2), large."""
 
 IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
-"""Thresholds from which a place counts as right."""
+"""IoU thresholds of a true positive."""
 
 _AREA_RANGES = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))
 _NO_OBJECT = -1
@@ -29,16 +29,16 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Matches:
-    """One model's detections on one list of images, beside the truth.
+    """One model's detections on a list of images, with the ground truth.
 
-    Legend: D detections, G true objects, I images, C classes, A areas (`AREAS`), T thresholds
-    (`IOUS`). Detections are sorted by class, then by score with the best first; equal scores are
+    Shapes: D detections, G ground-truth objects, I images, C classes, A areas (`AREAS`), T IoU
+    thresholds (`IOUS`). Detections are sorted by class, then by descending score; equal scores are
     in COCO's order.
     """
 
     class_names: tuple[str, ...]
     files: tuple[str, ...]
-    """Of the images, relative to their folder."""
+    """Image files, relative to their folder."""
 
     image_D: Array
     class_D: Array
@@ -47,49 +47,53 @@ class Matches:
     """Left, top, right, bottom, in pixels of the original image."""
 
     right_DAT: Array
-    """It has found an object of that area, which no better one has."""
+    """Whether it is a true positive among the objects of an area."""
 
     ignored_DAT: Array
-    """It counts as nothing: it lies on a crowd, or its object or itself is of another area."""
+    """Whether it is ignored: it matches a crowd, or it or its object has another area."""
 
     object_D: Array
-    """The object that it has found at IoU 0.50, of any area; -1: none."""
+    """Index of the object that it matches at IoU 0.50, of any area; -1 if none."""
 
     image_G: Array
     class_G: Array
     box_G4: Array
     area_G: Array
-    """In pixels, as annotated."""
+    """Annotated area in square pixels."""
 
     crowd_G: Array
-    """It stands for many objects at one place, and is not to be found."""
+    """Whether it is a crowd region, which need not be detected."""
 
     objects_ICA: Array
-    """How many there are to be found."""
+    """Number of objects that are not crowds."""
 
 
 def match_detections(detections: list[Detections], dataset: Any) -> Matches:
-    """What COCO's judge says of one list of detections per image of an mmdet CocoDataset.
+    """Match detections, one list per image of an mmdet CocoDataset, with the ground truth.
 
-    An image's 100 best of each class count, as in the project's mAP; detectors here have no more
-    than 100 an image, so the parts of mAP, where COCO lets 1000 count, are the same as well.
+    The 100 best detections of each class and image count, as in mAP. Detectors here return at most
+    100 per image, so the parts of mAP, for which COCO counts 1000, are the same as well.
     """
-    truth = _truth_of(dataset)
+    truth = _read_ground_truth(dataset)
     predictions = dataset._det2json(detections)
-    found = _found(predictions, dataset) if predictions else _nothing()
+    detections_by_field = (
+        _evaluate_detections(predictions, dataset) if predictions else _empty_detections()
+    )
     return Matches(
         class_names=tuple(dataset.CLASSES),
         files=tuple(dataset.coco.imgs[image]["file_name"] for image in dataset.img_ids),
-        **found,
+        **detections_by_field,
         **truth,
-        objects_ICA=_objects(truth, images=len(dataset.img_ids), classes=len(dataset.CLASSES)),
+        objects_ICA=_count_objects(
+            truth, images=len(dataset.img_ids), classes=len(dataset.CLASSES)
+        ),
     )
 
 
 def write_matches(
     run_dir: Path, dataset: Any, *, student: CocoMetrics, teacher: CocoMetrics | None = None
 ) -> None:
-    """Leave in the run's folder which detections are right, for reports to come."""
+    """Write the matches of student and teacher into the run's folder, for reports."""
     save_matches(match_detections(student.detections, dataset), run_dir / RunFile.MATCHES)
     if teacher is not None:
         save_matches(
@@ -98,7 +102,7 @@ def write_matches(
 
 
 def save_matches(matches: Matches, path: Path) -> None:
-    """Write arrays, compressed, so that at every moment `path` is the old file or the new one."""
+    """Write the arrays, compressed, and replace `path` atomically."""
     arrays = {field.name: np.asarray(getattr(matches, field.name)) for field in fields(Matches)}
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **arrays)
@@ -106,7 +110,7 @@ def save_matches(matches: Matches, path: Path) -> None:
 
 
 def load_matches(path: Path) -> Matches:
-    """What `save_matches` has written; `ValueError` if the file is another or a damaged one."""
+    """Read what `save_matches` wrote; `ValueError` if the file has other content or is damaged."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             values = {field.name: arrays[field.name] for field in fields(Matches)}
@@ -116,82 +120,84 @@ def load_matches(path: Path) -> Matches:
     return Matches(class_names=class_names, files=files, **values)
 
 
-def check_same_images(one: Matches, other: Matches) -> None:
-    """`ValueError` if two models were not measured on the same images and objects."""
-    same = one.files == other.files and one.class_names == other.class_names
-    if not (same and np.array_equal(one.box_G4, other.box_G4)):
+def check_same_images(first: Matches, second: Matches) -> None:
+    """Raise `ValueError` if two models were not measured on the same images and objects."""
+    is_same = first.files == second.files and first.class_names == second.class_names
+    if not (is_same and np.array_equal(first.box_G4, second.box_G4)):
         raise ValueError(
             f"Two models can only be compared on the same images, classes and objects; one was "
-            f"measured on {len(one.files)} images with {len(one.box_G4)} objects, the other on "
-            f"{len(other.files)} with {len(other.box_G4)}."
+            f"measured on {len(first.files)} images with {len(first.box_G4)} objects, the other on "
+            f"{len(second.files)} with {len(second.box_G4)}."
         )
 
 
-def _truth_of(dataset: Any) -> dict[str, Array]:
-    """The true objects by image, in the order of their ids' list."""
-    images, classes = _places(dataset.img_ids), _places(dataset.cat_ids)
-    objects = _objects_of(dataset)
+def _read_ground_truth(dataset: Any) -> dict[str, Array]:
+    """Ground-truth fields of `Matches`, in the order of the annotation ids."""
+    images, classes = _index_by_id(dataset.img_ids), _index_by_id(dataset.cat_ids)
+    objects = _read_annotations(dataset)
     boxes_N4 = np.array([item["bbox"] for item in objects], dtype=np.float64).reshape(-1, 4)
     boxes_N4[:, 2:] += boxes_N4[:, :2]
     return {
-        "image_G": _ints(images[item["image_id"]] for item in objects),
-        "class_G": _ints(classes[item["category_id"]] for item in objects),
+        "image_G": _int32(images[item["image_id"]] for item in objects),
+        "class_G": _int32(classes[item["category_id"]] for item in objects),
         "box_G4": boxes_N4.astype(np.float32),
         "area_G": np.array([item["area"] for item in objects], dtype=np.float64),
         "crowd_G": np.array([bool(item.get("iscrowd")) for item in objects], dtype=bool),
     }
 
 
-def _objects_of(dataset: Any) -> list[Any]:
+def _read_annotations(dataset: Any) -> list[Any]:
     coco = dataset.coco
     ids = coco.getAnnIds(imgIds=dataset.img_ids, catIds=dataset.cat_ids)
     return [coco.anns[identifier] for identifier in ids]
 
 
-def _objects(truth: dict[str, Array], *, images: int, classes: int) -> Array:
+def _count_objects(truth: dict[str, Array], *, images: int, classes: int) -> Array:
     counts_ICA = np.zeros((images, classes, len(AREAS)), dtype=np.int32)
     for column, (smallest, largest) in enumerate(_AREA_RANGES):
         area_G = truth["area_G"]
         counted_G = (area_G >= smallest) & (area_G <= largest) & ~truth["crowd_G"]
-        place = truth["image_G"][counted_G], truth["class_G"][counted_G]
-        np.add.at(counts_ICA[:, :, column], place, 1)
+        index = truth["image_G"][counted_G], truth["class_G"][counted_G]
+        np.add.at(counts_ICA[:, :, column], index, 1)
     return counts_ICA
 
 
-def _nothing() -> dict[str, Array]:
+def _empty_detections() -> dict[str, Array]:
     flags_DAT = np.zeros((0, len(AREAS), len(IOUS)), dtype=bool)
     return {
-        "image_D": _ints([]),
-        "class_D": _ints([]),
+        "image_D": _int32([]),
+        "class_D": _int32([]),
         "score_D": np.zeros(0, dtype=np.float32),
         "box_D4": np.zeros((0, 4), dtype=np.float32),
         "right_DAT": flags_DAT,
         "ignored_DAT": flags_DAT,
-        "object_D": _ints([]),
+        "object_D": _int32([]),
     }
 
 
-def _found(predictions: list[Any], dataset: Any) -> dict[str, Array]:
-    """The detections and what the judge says of them, in the order of `Matches`."""
-    judge = _judge_of(predictions, dataset)
-    groups = _groups(judge)
-    rows = [judge.cocoDt.anns[identifier] for group in groups for identifier in group[0]["dtIds"]]
-    images, classes = _places(dataset.img_ids), _places(dataset.cat_ids)
-    class_D = _ints(classes[row["category_id"]] for row in rows)
+def _evaluate_detections(predictions: list[Any], dataset: Any) -> dict[str, Array]:
+    """Detection fields of `Matches`, in its order."""
+    evaluator = _run_cocoeval(predictions, dataset)
+    groups = _groups(evaluator)
+    rows = [
+        evaluator.cocoDt.anns[identifier] for group in groups for identifier in group[0]["dtIds"]
+    ]
+    images, classes = _index_by_id(dataset.img_ids), _index_by_id(dataset.cat_ids)
+    class_D = _int32(classes[row["category_id"]] for row in rows)
     score_D = np.array([row["score"] for row in rows], dtype=np.float32)
     boxes_D4 = np.array([row["bbox"] for row in rows], dtype=np.float64)
     boxes_D4[:, 2:] += boxes_D4[:, :2]
     matched_DAT = _flags(groups, "dtMatches")
     ignored_DAT = _flags(groups, "dtIgnore")
-    places = _places(item["id"] for item in _objects_of(dataset))
-    object_D = _ints(
-        places.get(int(identifier), _NO_OBJECT)
+    object_index = _index_by_id(item["id"] for item in _read_annotations(dataset))
+    object_D = _int32(
+        object_index.get(int(identifier), _NO_OBJECT)
         for group in groups
         for identifier in group[0]["dtMatches"][0]
     )
     order_D = np.lexsort((-score_D, class_D))
-    found = {
-        "image_D": _ints(images[row["image_id"]] for row in rows),
+    fields_D = {
+        "image_D": _int32(images[row["image_id"]] for row in rows),
         "class_D": class_D,
         "score_D": score_D,
         "box_D4": boxes_D4.astype(np.float32),
@@ -199,42 +205,43 @@ def _found(predictions: list[Any], dataset: Any) -> dict[str, Array]:
         "ignored_DAT": ignored_DAT,
         "object_D": np.where((matched_DAT & ~ignored_DAT)[:, 0, 0], object_D, _NO_OBJECT),
     }
-    return {name: values[order_D] for name, values in found.items()}
+    return {name: values[order_D] for name, values in fields_D.items()}
 
 
-def _judge_of(predictions: list[Any], dataset: Any) -> COCOeval:
-    # pycocotools prints what it does; the numbers are said elsewhere.
+def _run_cocoeval(predictions: list[Any], dataset: Any) -> COCOeval:
+    # pycocotools prints its progress and results.
     with contextlib.redirect_stdout(io.StringIO()):
-        judge = COCOeval(dataset.coco, dataset.coco.loadRes(predictions), "bbox")
-        judge.params.catIds = dataset.cat_ids
-        judge.params.imgIds = dataset.img_ids
-        judge.params.maxDets = [MAX_DETECTIONS[0]]
-        judge.evaluate()
-    return judge
+        evaluator = COCOeval(dataset.coco, dataset.coco.loadRes(predictions), "bbox")
+        evaluator.params.catIds = dataset.cat_ids
+        evaluator.params.imgIds = dataset.img_ids
+        evaluator.params.maxDets = [MAX_DETECTIONS[-1]]
+        evaluator.evaluate()
+    return evaluator
 
 
-def _groups(judge: COCOeval) -> list[list[Any]]:
-    """For each class and image with detections, what the judge says by area; classes outside."""
-    images = len(judge.params.imgIds)
+def _groups(evaluator: COCOeval) -> list[list[Any]]:
+    """COCOeval's results by area, for each class and, within it, each image with detections."""
+    images = len(evaluator.params.imgIds)
     by_class = len(AREAS) * images
     return [
-        [judge.evalImgs[first + area * images + image] for area in range(len(AREAS))]
-        for first in range(0, len(judge.evalImgs), by_class)
+        [evaluator.evalImgs[first + area * images + image] for area in range(len(AREAS))]
+        for first in range(0, len(evaluator.evalImgs), by_class)
         for image in range(images)
-        if judge.evalImgs[first + image] is not None and judge.evalImgs[first + image]["dtIds"]
+        if evaluator.evalImgs[first + image] is not None
+        and evaluator.evalImgs[first + image]["dtIds"]
     ]
 
 
 def _flags(groups: list[list[Any]], name: str) -> Array:
-    """A table of the judge by detection, area and threshold."""
+    """A field of COCOeval's results by detection, area and threshold, as booleans."""
     return np.concatenate(
-        [np.stack([of_area[name].T != 0 for of_area in group], axis=1) for group in groups]
+        [np.stack([area_result[name].T != 0 for area_result in group], axis=1) for group in groups]
     )
 
 
-def _places(items: Any) -> dict[Any, int]:
-    return {item: place for place, item in enumerate(items)}
+def _index_by_id(items: Any) -> dict[Any, int]:
+    return {item: index for index, item in enumerate(items)}
 
 
-def _ints(values: Any) -> Array:
+def _int32(values: Any) -> Array:
     return np.array(list(values), dtype=np.int32)

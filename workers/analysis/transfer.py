@@ -1,5 +1,4 @@
-"""Where a student is behind its teacher: by class, size and place, by kind of error, and in what
-images."""
+"""Gap between student and teacher by class, size and IoU, by kind of error, and by image."""
 
 from typing import Any, get_args
 
@@ -14,7 +13,7 @@ MAX_IMAGES = 24
 
 
 def compute_transfer(run_id: str, student: Matches, teacher: Matches) -> Transfer:
-    """A student beside its teacher; `ValueError` if they were measured on different images."""
+    """Compare a student with its teacher; `ValueError` if they were measured on other images."""
     check_same_images(student, teacher)
     ap_2ATC = np.stack([_average_precision(teacher), _average_precision(student)])
     mean_2AT = mean_over_classes(ap_2ATC)
@@ -23,17 +22,21 @@ def compute_transfer(run_id: str, student: Matches, teacher: Matches) -> Transfe
     return Transfer(
         run=run_id,
         by_class={
-            name: _pair(ap_2ATC[:, 0, :, column].mean(axis=1))
+            name: _teacher_student(ap_2ATC[:, 0, :, column].mean(axis=1))
             for column, name in enumerate(student.class_names)
         },
         by_size={
-            size: _pair(mean_2AT[:, AREAS.index(size)].mean(axis=1)) for size in ("s", "m", "l")
+            size: _teacher_student(mean_2AT[:, AREAS.index(size)].mean(axis=1))
+            for size in ("s", "m", "l")
         },
-        by_iou={f"{iou:.2f}": _pair(mean_2AT[:, 0, at]) for at, iou in enumerate(IOUS)},
+        by_iou={
+            f"{iou:.2f}": _teacher_student(mean_2AT[:, 0, position])
+            for position, iou in enumerate(IOUS)
+        },
         errors={
             kind: TeacherStudent(teacher=errors[0][kind], student=errors[1][kind]) for kind in kinds
         },
-        images=tuple(_lost_images(student, teacher)),
+        images=tuple(_missed_images(student, teacher)),
     )
 
 
@@ -43,33 +46,35 @@ def _average_precision(matches: Matches) -> Array:
     return ap_ATC
 
 
-def _pair(values_2: Any) -> TeacherStudent:
+def _teacher_student(values_2: Any) -> TeacherStudent:
     teacher, student = (None if np.isnan(value) else float(value) for value in values_2)
     return TeacherStudent(teacher=teacher, student=student)
 
 
-def _lost_images(student: Matches, teacher: Matches) -> list[MissedImage]:
-    """Those with the most lost objects first, then in the images' order."""
+def _missed_images(student: Matches, teacher: Matches) -> list[MissedImage]:
+    """Images with the most missed objects first, ties in the order of the images."""
     score_G = object_scores(teacher)
-    lost = np.flatnonzero(~np.isnan(score_G) & np.isnan(object_scores(student)))
-    images, counts = np.unique(teacher.image_G[lost], return_counts=True)
-    chosen = images[np.argsort(-counts, kind="stable")][:MAX_IMAGES]
+    missed = np.flatnonzero(~np.isnan(score_G) & np.isnan(object_scores(student)))
+    images, counts = np.unique(teacher.image_G[missed], return_counts=True)
+    selected = images[np.argsort(-counts, kind="stable")][:MAX_IMAGES]
     return [
         MissedImage(
             file=teacher.files[image],
-            objects=tuple(_lost_objects(teacher, score_G, lost[teacher.image_G[lost] == image])),
+            objects=tuple(
+                _missed_objects(teacher, score_G, missed[teacher.image_G[missed] == image])
+            ),
         )
-        for image in chosen
+        for image in selected
     ]
 
 
-def _lost_objects(teacher: Matches, score_G: Array, places: Array) -> list[MissedObject]:
-    """Those that the teacher is surest of first."""
+def _missed_objects(teacher: Matches, score_G: Array, indices: Array) -> list[MissedObject]:
+    """Missed objects in descending order of the teacher's score."""
     return [
         MissedObject(
-            class_name=teacher.class_names[teacher.class_G[place]],
-            box=tuple(teacher.box_G4[place].tolist()),
-            teacher_score=float(score_G[place]),
+            class_name=teacher.class_names[teacher.class_G[index]],
+            box=tuple(teacher.box_G4[index].tolist()),
+            teacher_score=float(score_G[index]),
         )
-        for place in places[np.argsort(-score_G[places], kind="stable")]
+        for index in indices[np.argsort(-score_G[indices], kind="stable")]
     ]

@@ -1,1 +1,1 @@
-"""One attempt at a job: its start, its stop orders, its failures, its files."""
+"""One attempt at a job: its lifecycle, stop signals, failures, watchdog and files."""

@@ -1,4 +1,4 @@
-"""Ends what attempts that are over left behind on this node: they may hold a GPU's memory."""
+"""Terminates processes of ended attempts on this node, which may still hold a GPU's memory."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from workers.process.node import (
 from workers.telemetry.service_client import ServiceClient, parse_response
 from workers.telemetry.shipper import SinkUnavailable
 
-_ASK = "/v1/attempts:over"
+_FINISHED_ATTEMPTS_PATH = "/v1/attempts:over"
 
 log = logging.getLogger(__name__)
 
@@ -30,50 +30,52 @@ def clean_up_node(
     token_file: Path | None = None,
     notify: Notify = log.info,
 ) -> ExitCode:
-    """End the processes of every attempt that the service calls over, and of no other.
+    """Terminate the processes of all attempts that the service knows as finished.
 
-    A service that does not answer is no reason to end anything (exit code 20).
+    `exclude` holds submission ids. Without an answer of the service nothing is terminated, and the
+    exit code is 20 (interrupted).
     """
-    here = find_attempt_processes()
-    asked = sorted(here.keys() - set(exclude))
-    if not asked:
-        notify("No attempt has processes here.")
+    processes = find_attempt_processes()
+    attempts = sorted(processes.keys() - set(exclude))
+    if not attempts:
+        notify("No attempt has processes on this node.")
         return ExitCode.SUCCEEDED
-    door = ServiceClient(url, token_file=token_file)
+    client = ServiceClient(url, token_file=token_file)
     try:
-        body = NodeAttempts(attempts=tuple(asked)).model_dump_json()
-        response = door.post(_ASK, body, media_type="application/json")
-        over = set(parse_response(FinishedAttempts, response).finished)
+        body = NodeAttempts(attempts=tuple(attempts)).model_dump_json()
+        response = client.post(_FINISHED_ATTEMPTS_PATH, body, media_type="application/json")
+        finished = set(parse_response(FinishedAttempts, response).finished)
     except SinkUnavailable as error:
-        notify(f"The service cannot be asked, so nothing is ended: {error}")
+        notify(f"The service gives no answer, so nothing is terminated: {error}")
         return ExitCode.INTERRUPTED
     finally:
-        door.close()
-    return _end_all([name for name in asked if name in over], here, say=notify)
+        client.close()
+    return _terminate([name for name in attempts if name in finished], processes, notify=notify)
 
 
 def end_earlier_attempts(run_id: str, *, attempt: int) -> None:
-    """End what earlier attempts of a run left here: they are over, for this attempt exists."""
-    here = find_attempt_processes()
-    _end_all(filter_earlier_attempts(here, run_id=run_id, attempt=attempt), here, say=log.warning)
+    """Terminate processes of earlier attempts of a run: this attempt exists, so they have ended."""
+    processes = find_attempt_processes()
+    earlier = filter_earlier_attempts(processes, run_id=run_id, attempt=attempt)
+    _terminate(earlier, processes, notify=log.warning)
 
 
-def _end_all(
-    names: Sequence[str], here: Mapping[str, list[psutil.Process]], *, say: Notify
+def _terminate(
+    attempts: Sequence[str], processes: Mapping[str, list[psutil.Process]], *, notify: Notify
 ) -> ExitCode:
-    code = ExitCode.SUCCEEDED
-    for name in names:
-        ended = terminate_processes(here[name])
-        if ended.ended:
-            say(f"Ended {name}: {_numbers(ended.ended)}.")
-        if ended.unkillable:
-            say(f"{name} cannot be ended: {_numbers(ended.unkillable)}; the kernel holds it.")
-            code = ExitCode.INTERRUPTED
-    if not names:
-        log.debug("No attempt that is over has processes here.")
-    return code
+    exit_code = ExitCode.SUCCEEDED
+    for name in attempts:
+        result = terminate_processes(processes[name])
+        if result.ended:
+            notify(f"Terminated {name}: {_format_pids(result.ended)}.")
+        if result.unkillable:
+            notify(f"{name} cannot be killed: {_format_pids(result.unkillable)} in the kernel.")
+            exit_code = ExitCode.INTERRUPTED
+    if not attempts:
+        log.debug("No finished attempt has processes on this node.")
+    return exit_code
 
 
-def _numbers(pids: Sequence[int]) -> str:
-    word = "process" if len(pids) == 1 else "processes"
-    return f"{word} {', '.join(str(pid) for pid in pids)}"
+def _format_pids(pids: Sequence[int]) -> str:
+    noun = "process" if len(pids) == 1 else "processes"
+    return f"{noun} {', '.join(str(pid) for pid in pids)}"

@@ -1,4 +1,4 @@
-"""From an exception to what the service and people are told about it."""
+"""Classifies exceptions: the failure reason for the service, the message for people."""
 
 import errno
 import re
@@ -14,19 +14,19 @@ from workers.errors import WorkerError
 from workers.process.cuda_errors import CudaFailure, classify_cuda_error
 
 _GLOO = "gloo/transport"
-"""Where a plain RuntimeError comes from when another process is gone, or silent for too long."""
+"""In the text of a plain RuntimeError when a peer has ended or does not answer."""
 
 _SHARED_MEMORY = re.compile(
     r"killed by signal: Bus error|</torch_\w+>|shared memory object|shared memory limit"
 )
-"""What torch says when batches find no room on their way from the loaders (/dev/shm)."""
+"""In torch's errors when /dev/shm has no space for the batches of data loaders."""
 
 _SHARED_MEMORY_ADVICE = (
-    "Its loaders ran out of shared memory: give the container more (--shm-size=2g), or set "
+    "The data loaders ran out of shared memory: give the container more (--shm-size=2g), or set "
     "data.num_workers to 0."
 )
 
-_LOADER_WAS_KILLED = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
+_LOADER_KILLED = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
 
 _REASON_BY_ERRNO: Final = {
     errno.ENOSPC: FailureReason.DISK_FULL,
@@ -36,9 +36,9 @@ _REASON_BY_ERRNO: Final = {
     errno.ESTALE: FailureReason.NODE_LOST,
 }
 
-_REASON_BY_WORDS: Final = tuple(
-    (re.compile(words), reason)
-    for words, reason in (
+_REASON_BY_TEXT: Final = tuple(
+    (re.compile(pattern), reason)
+    for pattern, reason in (
         (_SHARED_MEMORY.pattern, FailureReason.HOST_OUT_OF_MEMORY),
         (r"ncclInvalid(Argument|Usage)", FailureReason.BUG),
         (r"DefaultCPUAllocator|Cannot allocate memory", FailureReason.HOST_OUT_OF_MEMORY),
@@ -56,19 +56,19 @@ _REASON_BY_WORDS: Final = tuple(
         ),
     )
 )
-"""What libraries say in a plain RuntimeError, or in one that came out of a loader: the first row
-whose words are found. A loader's own error has lost its number on the way."""
+"""Patterns in the text of errors without a type of their own; the first match counts. An OSError
+that comes out of a data loader has lost its errno."""
 
 
 def classify_error(error: BaseException, *, oom_kills: int = 0) -> FailureReason:
-    """The cause of a failed attempt; `bug` is what nobody foresaw.
+    """The first failure reason in an exception's chain of causes; `bug` if there is none.
 
-    What says nothing by itself may have come while another was handled: torch, which writes a file
-    to a full disk, at last complains of its own half file. `oom_kills`: processes that the kernel
-    has killed for lack of memory since the attempt began.
+    The chain matters: torch, which writes a file to a full disk, raises an error about its own
+    incomplete file while it handles the real one. `oom_kills`: processes that the kernel has
+    killed for lack of memory since the attempt started.
     """
-    found = (_own_reason_of(link, oom_kills=oom_kills) for link in _chain(error))
-    return next((reason for reason in found if reason), FailureReason.BUG)
+    reasons = (_classify_link(link, oom_kills=oom_kills) for link in _chain(error))
+    return next((reason for reason in reasons if reason), FailureReason.BUG)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -78,8 +78,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or link.__context__
 
 
-def _cuda_failure_behind(error: BaseException) -> CudaFailure | None:
-    """What gave an error its reason, if that was CUDA."""
+def _find_cuda_failure(error: BaseException) -> CudaFailure | None:
+    """The CUDA failure that determines the reason; None if something else does."""
     for link in _chain(error):
         if isinstance(link, WorkerError):
             return None
@@ -88,7 +88,7 @@ def _cuda_failure_behind(error: BaseException) -> CudaFailure | None:
     return None
 
 
-def _own_reason_of(error: BaseException, *, oom_kills: int) -> FailureReason | None:
+def _classify_link(error: BaseException, *, oom_kills: int) -> FailureReason | None:
     if isinstance(error, WorkerError):
         return error.reason
     if (failure := classify_cuda_error(error)) is not None:
@@ -97,15 +97,15 @@ def _own_reason_of(error: BaseException, *, oom_kills: int) -> FailureReason | N
         return FailureReason.HOST_OUT_OF_MEMORY
     if isinstance(error, OSError) and error.errno in _REASON_BY_ERRNO:
         return _REASON_BY_ERRNO[error.errno]
-    return _reason_by_words(error, oom_kills=oom_kills)
+    return _classify_text(error, oom_kills=oom_kills)
 
 
-def _reason_by_words(error: BaseException, *, oom_kills: int) -> FailureReason | None:
-    words = str(error)
-    for pattern, reason in _REASON_BY_WORDS:
-        if pattern.search(words):
+def _classify_text(error: BaseException, *, oom_kills: int) -> FailureReason | None:
+    text = str(error)
+    for pattern, reason in _REASON_BY_TEXT:
+        if pattern.search(text):
             return reason
-    if _LOADER_WAS_KILLED.search(words):
+    if _LOADER_KILLED.search(text):
         return FailureReason.HOST_OUT_OF_MEMORY if oom_kills else FailureReason.NODE_LOST
     if isinstance(error, distributed.DistError | ConnectionError):
         return FailureReason.NODE_LOST
@@ -113,16 +113,16 @@ def _reason_by_words(error: BaseException, *, oom_kills: int) -> FailureReason |
 
 
 def describe_error(error: BaseException) -> str:
-    """What happened, for people, with what to do about it where that depends on the error."""
-    said = f"{type(error).__name__}: {error}"
-    if _SHARED_MEMORY.search(said):
-        return f"{said} {_SHARED_MEMORY_ADVICE}"
-    failure = _cuda_failure_behind(error)
-    return f"{said} {failure.advice}" if failure is not None and failure.advice else said
+    """A message for people, with advice where it depends on the error."""
+    message = f"{type(error).__name__}: {error}"
+    if _SHARED_MEMORY.search(message):
+        return f"{message} {_SHARED_MEMORY_ADVICE}"
+    failure = _find_cuda_failure(error)
+    return f"{message} {failure.advice}" if failure is not None and failure.advice else message
 
 
 def is_sticky(error: BaseException) -> bool:
-    """Whether this process cannot use its GPU any more after `error`, as far as its words tell."""
+    """Whether `error` leaves this process without a usable CUDA context, as far as it tells."""
     return any(
         failure is not None and failure.is_sticky
         for failure in (classify_cuda_error(link) for link in _chain(error))
@@ -131,7 +131,7 @@ def is_sticky(error: BaseException) -> bool:
 
 @dataclass(frozen=True)
 class FailureCause:
-    """Why an attempt failed."""
+    """The reason of a failure for the service, and its message for people."""
 
     reason: FailureReason
     message: str
@@ -140,10 +140,11 @@ class FailureCause:
 def diagnose_failure(
     error: BaseException, *, oom_kills: int = 0, foreign_bytes: Callable[[], int] = lambda: 0
 ) -> FailureCause:
-    """Reason and message of a failed attempt that had its GPU to itself.
+    """Reason and message of an attempt that had its GPU to itself.
 
-    `oom_kills`: see `classify_error`. `foreign_bytes` is asked only if the GPU's memory did not do, and
-    answers how much of it other processes hold: then the node is at fault, and not the run.
+    `oom_kills`: see `classify_error`. `foreign_bytes` returns how much of the GPU's memory other
+    processes hold. It is called only if that memory was exhausted: if they hold any, the node is
+    at fault and not the run.
     """
     cause = FailureCause(classify_error(error, oom_kills=oom_kills), describe_error(error))
     if cause.reason is not FailureReason.CUDA_OUT_OF_MEMORY:
@@ -151,12 +152,12 @@ def diagnose_failure(
     foreign = foreign_bytes()
     if foreign == 0:
         return cause
-    held = f"{foreign / 2**30:.1f} GiB of the GPU are held by another process."
-    return FailureCause(FailureReason.NODE_LOST, f"{held} {cause.message}")
+    prefix = f"{foreign / 2**30:.1f} GiB of the GPU are held by another process."
+    return FailureCause(FailureReason.NODE_LOST, f"{prefix} {cause.message}")
 
 
 def exit_code_for(reason: FailureReason) -> ExitCode:
-    """How the process ends after a failure; where no last word arrives, it has to do alone."""
+    """The exit code tells the service about a failure whose outcome is not delivered."""
     if reason is FailureReason.DISK_FULL:
         return ExitCode.DISK_FULL
     if reason is FailureReason.HOST_OUT_OF_MEMORY:
@@ -165,9 +166,9 @@ def exit_code_for(reason: FailureReason) -> ExitCode:
 
 
 def is_peer_failure(error: BaseException) -> bool:
-    """Whether a process fails only because it cannot reach another one: the cause is over there.
+    """Whether a process fails only because it cannot reach another one, which has the cause.
 
-    NCCL also reports what happened to the process's own GPU.
+    An NCCL error that names a failure of the process's own GPU is not a peer's.
     """
     if classify_cuda_error(error) is not None:
         return False

@@ -1,6 +1,6 @@
-"""What the processes that train one run together, and the driver that starts them, tell each other.
+"""Files in a run's folder through which the processes of an attempt and their driver communicate.
 
-All of it is files in the run's folder, which every node sees.
+Every node sees the run's folder.
 """
 
 from pathlib import Path
@@ -18,64 +18,66 @@ from workers.telemetry.protocol import NullReporter
 
 
 class ProcessSpec(Contract):
-    """What every process of a group is given."""
+    """What the driver passes to each training process."""
 
     spec: RunSpec
     identity: AttemptIdentity
     run_dir: str
     spool_offset: int
-    """Bytes of the run's spool that were there before."""
+    """Size of the run's spool, in bytes, when the driver started."""
 
     stall_timeout_s: float
-    """Each process watches itself."""
+    """For the watchdog of each process."""
 
 
 class ProcessFailure(Contract):
-    """Why a process of a group could not go on."""
+    """Why a training process failed."""
 
     reason: FailureReason
     message: str
     node_id: str | None = None
-    """Ray's id of the node where it failed; none: no single node is known to be the cause."""
+    """Ray's id of the node that caused the failure; None if no single node is known to have."""
 
 
 class AttemptFiles:
-    """An attempt's small files: its processes' logs and nodes, its failure, the wish that it
-    leaves."""
+    """Paths and contents of an attempt's files: logs, nodes, the first failure, a stop request."""
 
     def __init__(self, run_dir: Path, *, attempt: int, spool_offset: int = 0) -> None:
         self._run_dir = run_dir
         self._attempt = attempt
-        self._spool_from = spool_offset
-        self._failure = run_dir / RunFile.LOGS / f"attempt-{attempt}.failure.json"
-        self._leave = run_dir / RunFile.LOGS / f"attempt-{attempt}.leave"
+        self._spool_offset = spool_offset
+        self._failure_file = run_dir / RunFile.LOGS / f"attempt-{attempt}.failure.json"
+        self._stop_file = run_dir / RunFile.LOGS / f"attempt-{attempt}.leave"
 
     @classmethod
-    def for_process(cls, part: ProcessSpec) -> Self:
-        """Those of the attempt that a part belongs to."""
-        attempt = part.identity.attempt
-        return cls(Path(part.run_dir), attempt=attempt, spool_offset=part.spool_offset)
+    def for_process(cls, process_spec: ProcessSpec) -> Self:
+        """The files of the attempt that a process belongs to."""
+        return cls(
+            Path(process_spec.run_dir),
+            attempt=process_spec.identity.attempt,
+            spool_offset=process_spec.spool_offset,
+        )
 
     def clear(self) -> None:
-        """Take away what an earlier start of the same attempt left."""
-        self._failure.parent.mkdir(parents=True, exist_ok=True)
-        for file in (self._failure, self._leave, *self._node_files()):
+        """Remove what an earlier start of the same attempt has written."""
+        self._failure_file.parent.mkdir(parents=True, exist_ok=True)
+        for file in (self._failure_file, self._stop_file, *self._node_files()):
             file.unlink(missing_ok=True)
 
     def log_file(self, rank: int) -> Path:
-        """The first process writes the attempt's log, every other one beside it."""
+        """The attempt's log for rank 0, a file beside it for the other ranks."""
         if rank == 0:
             return self._run_dir / attempt_log_path(self._attempt)
         return self._run_dir / RunFile.LOGS / f"attempt-{self._attempt}.rank-{rank}.log"
 
     def write_node_id(self, rank: int, node_id: str) -> None:
-        """Write down where a process runs: one that is killed cannot say it any more."""
+        """Record the node of a process, for the case that it is killed."""
         file = self._run_dir / RunFile.LOGS / f"attempt-{self._attempt}.rank-{rank}.node"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(node_id, encoding="ascii")
 
     def read_node_ids(self) -> dict[int, str]:
-        """The nodes of those processes that came to say it, by rank."""
+        """Node ids by rank, of the processes that have recorded one."""
         return {
             int(file.stem.rpartition("-")[2]): node_id
             for file in self._node_files()
@@ -86,51 +88,52 @@ class AttemptFiles:
         return sorted((self._run_dir / RunFile.LOGS).glob(f"attempt-{self._attempt}.rank-*.node"))
 
     def request_stop(self) -> None:
-        """Have the processes leave at their next step."""
-        self._leave.touch()
+        """Ask the processes to stop after their current step."""
+        self._stop_file.touch()
 
     def is_stop_requested(self) -> bool:
-        """Whether somebody asked."""
-        return self._leave.exists()
+        return self._stop_file.exists()
 
     def write_failure(self, failure: ProcessFailure) -> None:
-        """Write a failure down, unless another process was first: what follows it is no cause."""
-        self._failure.parent.mkdir(parents=True, exist_ok=True)
+        """Record the first failure only: later ones are its consequences."""
+        self._failure_file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with self._failure.open("x", encoding="utf-8") as file:
+            with self._failure_file.open("x", encoding="utf-8") as file:
                 file.write(failure.model_dump_json())
         except FileExistsError:
             return
 
     def read_failure(self) -> ProcessFailure | None:
-        """The first failure; none if nobody wrote one, or its writer died over it."""
+        """None if no process has recorded a failure, or if one was killed while writing it."""
         try:
-            return ProcessFailure.model_validate_json(self._failure.read_bytes())
+            return ProcessFailure.model_validate_json(self._failure_file.read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
 
     def read_outcome(self) -> Outcome | None:
-        """The outcome of this attempt, if its first process came to say one."""
-        for line in reversed(_spool(self._run_dir)[self._spool_from :].splitlines()):
-            if (said := _outcome(line)) and said.attempt == self._attempt:
-                return said
+        """The outcome of this attempt; None if the main process has reported none."""
+        for line in reversed(_read_spool(self._run_dir)[self._spool_offset :].splitlines()):
+            outcome = _parse_outcome(line)
+            if outcome is not None and outcome.attempt == self._attempt:
+                return outcome
         return None
 
 
 def complete_spool_bytes(run_dir: Path) -> int:
-    """Bytes of a run's spool up to the end of its last whole line."""
-    return _spool(run_dir).rfind(b"\n") + 1
+    """Size of a run's spool without an incomplete last line."""
+    return _read_spool(run_dir).rfind(b"\n") + 1
 
 
 class FailureReporter(NullReporter):
-    """Implements `Voice` for a process that is not the first: it only keeps why it failed.
+    """The reporter of processes with rank > 0: records failures for the driver.
 
-    The first one mostly fails of the same and says so. But a folder may lack on one node alone.
+    The main process usually fails for the same reason and reports it, but a file may be missing on
+    one node only.
     """
 
-    def __init__(self, slips: AttemptFiles) -> None:
+    def __init__(self, files: AttemptFiles) -> None:
         super().__init__()
-        self._slips = slips
+        self._files = files
 
     def report_outcome(
         self,
@@ -140,19 +143,19 @@ class FailureReporter(NullReporter):
         message: str = "",
         **_: Any,
     ) -> None:
-        """Keep a failure for the driver, should the first process not come to speak."""
         if result == "failed" and reason is not None:
-            self._slips.write_failure(ProcessFailure(reason=reason, message=message))
+            self._files.write_failure(ProcessFailure(reason=reason, message=message))
 
 
-def _spool(run_dir: Path) -> bytes:
+def _read_spool(run_dir: Path) -> bytes:
     try:
         return (run_dir / RunFile.SPOOL).read_bytes()
     except FileNotFoundError:
         return b""
 
 
-def _outcome(line: bytes) -> Outcome | None:
+def _parse_outcome(line: bytes) -> Outcome | None:
+    """None for any other kind of record."""
     try:
         return Outcome.model_validate_json(line)
     except ValidationError:

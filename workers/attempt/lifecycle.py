@@ -1,4 +1,4 @@
-"""One attempt of a job: whatever it does, every end is reported and none is raised."""
+"""Runs a job and reports how it ended; no exception leaves it."""
 
 import logging
 from collections.abc import Callable
@@ -24,26 +24,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class JobContext:
-    """What a job's work is given: where it writes, whom it tells."""
+    """What the function that does a job is given."""
 
     run_dir: Path
     reporter: SpoolReporter
     termination: Termination
 
     def raise_if_stopped(self) -> None:
-        """Raises what ends an attempt that is not wanted any more; else it goes on."""
+        """Also counts as a heartbeat; raises as `workers.attempt.stop.raise_if_stopped`."""
         self.reporter.heartbeat.beat()
         raise_if_stopped(self.reporter, termination=self.termination)
 
     def write_artifact(self, path: str, text: str) -> None:
-        """Write a file of the run's folder and have it logged."""
+        """Write `path`, relative to the run's folder, and report it as an artifact."""
         file = self.run_dir / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
         self.reporter.report_artifact(path)
 
     def report_progress(self, *, done: int, total: int, is_last: bool = False) -> None:
-        """Say how far the work is."""
+        """Report `done` of `total` steps of a job that has no epochs."""
         self.reporter.report_progress(
             phase="finishing" if is_last else "evaluating",
             epoch=0,
@@ -62,7 +62,7 @@ def run_job(
     run_dir: Path,
     stall_timeout_s: float = DEFAULT_STALL_TIMEOUT_S,
 ) -> ExitCode:
-    """Do `work`, which returns the model's mAP if it knows it, and say how it ended."""
+    """Run `work`, which returns the model's mAP or None, and report the outcome."""
     termination = Termination()
     termination.install()
     log_file = run_dir / attempt_log_path(identity.attempt)
@@ -87,10 +87,11 @@ def finish_with_error(
     attempt: int,
     gpu: GpuContext | None = None,
 ) -> ExitCode:
-    """Report that the only attempt of this process ended by `error`; returns the exit code.
+    """Report that this process's only attempt ended with `error`; returns the exit code.
 
-    A process that cannot use its GPU any more ends here. `error` must still be referred to: the
-    tensors in its traceback cannot be freed without CUDA. `gpu`: none is this process's own.
+    Does not return if the process has lost its CUDA context. The caller must keep a reference to
+    `error`, because the tensors in its traceback cannot be freed then. `gpu` defaults to the
+    current device.
     """
     gpu = gpu or CudaContext()
     code = report_error(error, reporter=reporter, run_dir=run_dir, attempt=attempt, gpu=gpu)
@@ -103,9 +104,9 @@ def finish_with_error(
 def report_error(
     error: Exception, *, reporter: Reporter, run_dir: Path, attempt: int, gpu: GpuContext
 ) -> ExitCode:
-    """Say that an attempt ended by `error`; the exit code that says it too.
+    """Report the outcome of an attempt that ended with `error`; returns the matching exit code.
 
-    A superseded attempt says nothing: the run has another voice.
+    A superseded attempt reports nothing, because a newer one reports for the run.
     """
     if isinstance(error, Superseded):
         log.warning("%s", error)
@@ -124,9 +125,9 @@ def report_error(
 
 
 def report_previous_oom_kill(reporter: Reporter, *, run_dir: Path, attempt: int) -> None:
-    """A line about the attempt before, if it could not speak and the kernel can."""
-    last = attempt - 1
-    if last < 1 or AttemptFiles(run_dir, attempt=last).read_outcome() is not None:
+    """Add a note if the previous attempt reported no outcome and the kernel had killed it."""
+    previous = attempt - 1
+    if previous < 1 or AttemptFiles(run_dir, attempt=previous).read_outcome() is not None:
         return
-    if (words := oom_kill_message(run_dir, attempt=last)) is not None:
-        reporter.report_note(words)
+    if (message := oom_kill_message(run_dir, attempt=previous)) is not None:
+        reporter.report_note(message)

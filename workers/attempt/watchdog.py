@@ -1,7 +1,7 @@
-"""Finds out that the main loop of this very process hangs, and ends the process.
+"""Ends this process when its own main loop hangs.
 
-A collective that waits for a frozen process, a loader that never gives: threads go on sending
-heartbeats then, and nobody else would notice.
+A collective may wait for a frozen process, or a data loader may block. The threads would continue
+to send heartbeats to the service, so only the process itself can notice.
 """
 
 import contextlib
@@ -18,72 +18,73 @@ from workers.process.children import kill_process_tree
 from workers.telemetry.heartbeat import Heartbeat
 from workers.telemetry.protocol import Reporter
 
-_SLOW_PHASES = {"preparing": 3, "finishing": 3}
-"""Where one step is a download, a whole model or a whole file, patience is so many times as long;
-a run prepares itself until its first training step."""
+_TIMEOUT_FACTORS = {"preparing": 3, "finishing": 3}
+"""By phase, where one step may be a download, a whole model or a whole file. A run is preparing
+until its first training step."""
 
-_LONGEST_LOOK_S = 1.0
-_LAST_WORDS_S = 20.0
-_PATIENCE_S = 5.0
+_MAX_POLL_INTERVAL_S = 1.0
+_REPORT_TIMEOUT_S = 20.0
+_DRAIN_TIMEOUT_S = 5.0
 
 log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """A thread that calls `on_stall`, once, when nothing has beaten for too long."""
+    """A thread that calls `on_stall` once, when there was no heartbeat for too long."""
 
     def __init__(
         self, heartbeat: Heartbeat, *, stall_timeout_s: float, on_stall: Callable[[str], None]
     ) -> None:
-        self._pulse = heartbeat
-        self._stall_after_s = stall_timeout_s
-        self._look_every_s = min(_LONGEST_LOOK_S, stall_timeout_s / 10)
+        self._heartbeat = heartbeat
+        self._stall_timeout_s = stall_timeout_s
+        self._poll_interval_s = min(_MAX_POLL_INTERVAL_S, stall_timeout_s / 10)
         self._on_stall = on_stall
-        self._is_over = threading.Event()
+        self._is_stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no more; what is being ended already is not waited for."""
-        self._is_over.set()
+        """Stop monitoring; does not wait for an `on_stall` that is running."""
+        self._is_stopped.set()
 
     def _run(self) -> None:
-        known, silent_s, looked_s = self._pulse.num_beats, 0.0, time.monotonic()
-        while not self._is_over.wait(self._look_every_s):
+        num_beats, silence_s, polled_at_s = self._heartbeat.num_beats, 0.0, time.monotonic()
+        while not self._is_stopped.wait(self._poll_interval_s):
             now_s = time.monotonic()
-            # While the process was stopped, or the machine asleep, nobody could have beaten.
-            silent_s += min(now_s - looked_s, 2 * self._look_every_s)
-            looked_s = now_s
-            if self._pulse.num_beats != known:
-                known, silent_s = self._pulse.num_beats, 0.0
-            elif silent_s >= self._limit_s:
-                self._on_stall(self._message(silent_s))
+            # While the process was stopped, or the machine suspended, no beat was possible.
+            silence_s += min(now_s - polled_at_s, 2 * self._poll_interval_s)
+            polled_at_s = now_s
+            if self._heartbeat.num_beats != num_beats:
+                num_beats, silence_s = self._heartbeat.num_beats, 0.0
+            elif silence_s >= self._timeout_s:
+                self._on_stall(self._message(silence_s))
                 return
 
     @property
-    def _limit_s(self) -> float:
-        return self._stall_after_s * _SLOW_PHASES.get(self._pulse.phase, 1)
+    def _timeout_s(self) -> float:
+        return self._stall_timeout_s * _TIMEOUT_FACTORS.get(self._heartbeat.phase, 1)
 
-    def _message(self, silent_s: float) -> str:
-        since = self._pulse.last_beat_at.strftime("%Y-%m-%d %H:%M:%S UTC")
-        return f"Nothing has moved for {silent_s:.0f} s, since {since}, while {self._pulse.phase}."
+    def _message(self, silence_s: float) -> str:
+        since = self._heartbeat.last_beat_at.strftime("%Y-%m-%d %H:%M:%S UTC")
+        return f"No progress for {silence_s:.0f} s, since {since}, while {self._heartbeat.phase}."
 
 
 @contextlib.contextmanager
-def watch_for_stalls(voices: Mapping[Path, Reporter], *, stall_timeout_s: float) -> Iterator[None]:
-    """Watch this process's main loop as long as the context lasts.
+def watch_for_stalls(
+    reporters: Mapping[Path, Reporter], *, stall_timeout_s: float
+) -> Iterator[None]:
+    """Run a watchdog of this process's main loop inside the context.
 
-    `voices` of the runs that it trains, by each one's log; they have one pulse.
+    `reporters` of the runs that the process trains, by their logs; they share one heartbeat.
     """
 
-    def end(message: str) -> None:
-        end_stalled_process(message, voices)
+    def end_process(message: str) -> None:
+        end_stalled_process(message, reporters)
 
-    heartbeat = next(iter(voices.values())).heartbeat
-    watchdog = Watchdog(heartbeat, stall_timeout_s=stall_timeout_s, on_stall=end)
+    heartbeat = next(iter(reporters.values())).heartbeat
+    watchdog = Watchdog(heartbeat, stall_timeout_s=stall_timeout_s, on_stall=end_process)
     watchdog.start()
     try:
         yield
@@ -91,33 +92,33 @@ def watch_for_stalls(voices: Mapping[Path, Reporter], *, stall_timeout_s: float)
         watchdog.stop()
 
 
-def end_stalled_process(message: str, voices: Mapping[Path, Reporter]) -> None:
-    """Leave the stacks in each log and the reason with each voice, and end this process for good.
+def end_stalled_process(message: str, reporters: Mapping[Path, Reporter]) -> None:
+    """Write the stacks to each log, report each failure, and end this process with its children.
 
-    Whatever hangs may hold a lock that the last words need, so they get threads and some time.
+    The main loop may hold a lock that reporting needs, so each report has a thread and a timeout.
     """
-    words = [
-        threading.Thread(target=_say, args=(message, *one), name="last words", daemon=True)
-        for one in voices.items()
+    threads = [
+        threading.Thread(
+            target=_report_stall, args=(message, *item), name="report stall", daemon=True
+        )
+        for item in reporters.items()
     ]
-    for thread in words:
+    for thread in threads:
         thread.start()
-    deadline_s = time.monotonic() + _LAST_WORDS_S
-    for thread in words:
+    deadline_s = time.monotonic() + _REPORT_TIMEOUT_S
+    for thread in threads:
         thread.join(max(0.0, deadline_s - time.monotonic()))
     kill_process_tree(ExitCode.INTERRUPTED)
 
 
-def _say(message: str, log_file: Path, reporter: Reporter) -> None:
+def _report_stall(message: str, log_file: Path, reporter: Reporter) -> None:
     try:
         with log_file.open("a", encoding="utf-8") as file:
-            file.write(f"{message} What every thread is at:\n")
+            file.write(f"{message} Stacks of all threads:\n")
             file.flush()
             faulthandler.dump_traceback(file, all_threads=True)
     finally:
-        where = f"The stacks of all threads are in {log_file.name}."
-        reporter.report_outcome(
-            "failed", reason=FailureReason.STALLED, message=f"{message} {where}"
-        )
+        hint = f"The stacks of all threads are in {log_file.name}."
+        reporter.report_outcome("failed", reason=FailureReason.STALLED, message=f"{message} {hint}")
         log.error("The attempt failed: %s: %s", FailureReason.STALLED, message)
-        reporter.drain(timeout_s=_PATIENCE_S)
+        reporter.drain(timeout_s=_DRAIN_TIMEOUT_S)

@@ -1,1 +1,1 @@
-"""Checkpoint files, and which of them are kept."""
+"""Checkpoints: atomic files, and the store that decides which of them are kept."""

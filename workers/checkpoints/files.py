@@ -1,4 +1,4 @@
-"""Checkpoints: read without running what is in them, written whole or not at all."""
+"""Reads checkpoints without executing code in them, and writes files atomically."""
 
 import hashlib
 import os
@@ -18,36 +18,35 @@ _CLASS_LAYERS = ("gfl_cls", "atss_cls", "retina_cls", "conv_cls", "vfnet_cls")
 CLASS_LAYER_ENDINGS = tuple(
     f"{layer}.{kind}" for layer in _CLASS_LAYERS for kind in ("weight", "bias")
 )
-"""Layers with an output for every class, and for every anchor where a head has several."""
+"""Parameters with one output per class, times anchors where a head has several per position."""
 
-_SHOWN_KEYS = 5
-_BLOCK_BYTES = 1 << 20
+_MAX_LISTED_KEYS = 5
+_CHUNK_BYTES = 1 << 20
 
 StateDict = dict[str, Tensor]
 
 
 def compute_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """The hexadecimal SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class FileDigest:
-    """What was written into a file."""
+    """Size and hash of a file that was written."""
 
     num_bytes: int
     sha256: str
-    """Of the content, in hexadecimal."""
 
 
 class HashingWriter:
-    """Passes bytes on to a file, and knows how many they were and what their SHA-256 is.
+    """A file that counts and hashes what is written to it.
 
-    As much of a file as `torch.save` needs; it writes from the first byte to the last.
+    Implements what `torch.save` needs; it writes sequentially.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -56,31 +55,29 @@ class HashingWriter:
         self._num_bytes = 0
 
     def write(self, content: bytes | memoryview) -> int:
-        """Append to the file; the number of bytes."""
         self._digest.update(content)
         self._num_bytes += memoryview(content).nbytes
         return self._file.write(content)
 
     def flush(self) -> None:
-        """Pass on what the file holds back."""
         self._file.flush()
 
     @property
     def file_digest(self) -> FileDigest:
-        """Of what was written so far."""
+        """Size and hash of what was written so far."""
         return FileDigest(self._num_bytes, self._digest.hexdigest())
 
 
 def save_atomically(checkpoint: dict[str, Any], path: Path) -> FileDigest:
-    """Write `checkpoint` so that at every moment `path` is the old file or the whole new one.
+    """Write `checkpoint` so that `path` is the complete old or new file at every moment.
 
-    It is hashed as it is written, so nobody has to read it again to know what it should hold.
+    It is hashed while it is written, so that it need not be read again for that.
     """
     return _write_atomically(path, lambda file: torch.save(checkpoint, file))
 
 
 def write_atomically(path: Path, content: bytes) -> FileDigest:
-    """Write `content` so that at every moment `path` is the old file or the whole new one."""
+    """Write `content` so that `path` is the complete old or new file at every moment."""
     return _write_atomically(path, lambda file: file.write(content))
 
 
@@ -95,16 +92,16 @@ def _write_atomically(path: Path, write: Callable[[Any], object]) -> FileDigest:
             os.fsync(file.fileno())
         unfinished.replace(path)
     except BaseException:
-        # On a full disk, what is left of a failed save would make the next one fail too.
+        # On a full disk, the rest of a failed save would make the next one fail, too.
         unfinished.unlink(missing_ok=True)
         raise
     return hashing.file_digest
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's tensors and plain values on the CPU; code in it is refused, never run.
+    """A checkpoint's tensors and plain values, on the CPU; raises if it contains code.
 
-    Numpy scalars and arrays, which old mmdet checkpoints hold in `meta`, are allowed.
+    Numpy scalars and arrays, which old mmdet checkpoints have in `meta`, are allowed.
     """
     with torch.serialization.safe_globals(_numpy_globals()):
         loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -112,88 +109,92 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_weights(path: Path) -> StateDict:
-    """The weights of an mmdet checkpoint or of a bare state dict; DDP's `module.` is taken off.
+    """The weights of an mmdet checkpoint or of a bare state dict, without DDP's prefix `module.`.
 
-    Raises `ValueError` if the file holds something else.
+    Raises `ValueError` if the file contains something else.
     """
     loaded: Any = load_checkpoint(path)
     weights = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
     if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
-        raise ValueError(f"{path} holds no weights by name.")
+        raise ValueError(f"{path} contains no state dict.")
     return {name.removeprefix("module."): tensor for name, tensor in weights.items()}
 
 
 def load_teacher_weights(model: nn.Module, path: Path, *, sha256: str | None) -> str:
-    """Fill `model` from a teacher's checkpoint and return the file's SHA-256.
+    """Load a teacher's checkpoint into `model`; returns the file's SHA-256.
 
-    Raises `TeacherMismatch` if the file is missing, unreadable or another one than `sha256` says,
-    or if one weight of the model or of the file has no counterpart of the same shape.
+    Raises `TeacherMismatch` if the file is missing or unreadable, has another hash than `sha256`,
+    or if a weight of the model or of the file has no counterpart of the same shape.
     """
     if not path.is_file():
         raise TeacherMismatch(f"There is no teacher checkpoint at {path}.")
-    found = compute_sha256(path)
-    if sha256 is not None and found != sha256:
+    actual_sha256 = compute_sha256(path)
+    if sha256 is not None and actual_sha256 != sha256:
         raise TeacherMismatch(
-            f"The teacher checkpoint {path} is not the registered one: its SHA-256 is {found}, "
-            f"expected {sha256}. Register it again if the change is meant."
+            f"The teacher checkpoint {path} is not the registered one: its SHA-256 is "
+            f"{actual_sha256}, expected {sha256}. If the change is intended, register it again."
         )
-    weights = _readable_weights(path)
-    problems = _differences(model.state_dict(), weights)
+    weights = _load_teacher_state_dict(path)
+    problems = _compare_state_dicts(weights, expected=model.state_dict())
     if problems:
         raise TeacherMismatch(
             f"The teacher checkpoint {path} does not fit the architecture it is registered with: "
             + "; ".join(problems)
         )
     model.load_state_dict(weights, strict=True)
-    return found
+    return actual_sha256
 
 
-def _readable_weights(path: Path) -> StateDict:
+def _load_teacher_state_dict(path: Path) -> StateDict:
     try:
         return load_weights(path)
-    # What torch raises: code or another format, a file without content, a cut archive.
+    # From torch: code or another format, an empty file, a truncated archive.
     except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
         raise TeacherMismatch(
-            f"The teacher checkpoint {path} is damaged or holds more than weights and plain "
-            "values; fetch it again, or save it anew with its state dict alone."
+            f"The teacher checkpoint {path} is damaged or contains more than weights and plain "
+            "values; fetch it again, or save its state dict alone."
         ) from error
 
 
-def _differences(wanted: StateDict, given: StateDict) -> list[str]:
-    problems = _class_count_difference(wanted, given)
-    missing = sorted(wanted.keys() - given.keys())
-    unexpected = sorted(given.keys() - wanted.keys())
-    misshapen = [
-        f"{name} ({tuple(given[name].shape)}, expected {tuple(wanted[name].shape)})"
-        for name in sorted(wanted.keys() & given.keys())
-        if given[name].shape != wanted[name].shape
+def _compare_state_dicts(actual: StateDict, *, expected: StateDict) -> list[str]:
+    problems = _compare_num_classes(actual, expected=expected)
+    missing = sorted(expected.keys() - actual.keys())
+    unexpected = sorted(actual.keys() - expected.keys())
+    mismatched = [
+        f"{name} ({tuple(actual[name].shape)}, expected {tuple(expected[name].shape)})"
+        for name in sorted(expected.keys() & actual.keys())
+        if actual[name].shape != expected[name].shape
     ]
-    for what, names in (
+    for label, names in (
         ("missing", missing),
         ("unexpected", unexpected),
-        ("of another shape", misshapen),
+        ("of another shape", mismatched),
     ):
         if names:
-            problems.append(f"{what}: {_some(names)}")
+            problems.append(f"{label}: {_format_names(names)}")
     return problems
 
 
-def _class_count_difference(wanted: StateDict, given: StateDict) -> list[str]:
-    for name in wanted.keys() & given.keys():
-        ours, theirs = wanted[name].shape, given[name].shape
-        if name.endswith(CLASS_LAYER_ENDINGS) and ours[0] != theirs[0]:
-            return [f"it knows {theirs[0]} classes, {ours[0]} are registered"]
+def _compare_num_classes(actual: StateDict, *, expected: StateDict) -> list[str]:
+    for name in expected.keys() & actual.keys():
+        if not name.endswith(CLASS_LAYER_ENDINGS):
+            continue
+        num_actual, num_expected = actual[name].shape[0], expected[name].shape[0]
+        if num_actual != num_expected:
+            return [f"it has {num_actual} classes, {num_expected} are registered"]
     return []
 
 
-def _some(names: list[str]) -> str:
-    rest = len(names) - _SHOWN_KEYS
-    return ", ".join(names[:_SHOWN_KEYS]) + (f" and {rest} more" if rest > 0 else "")
+def _format_names(names: list[str]) -> str:
+    num_more = len(names) - _MAX_LISTED_KEYS
+    listed = ", ".join(names[:_MAX_LISTED_KEYS])
+    return f"{listed} and {num_more} more" if num_more > 0 else listed
 
 
 def _numpy_globals() -> list[Any]:
-    plain_codes = (*np.typecodes["AllInteger"], *np.typecodes["Float"], "?", "S", "U")
-    dtypes = {type(np.dtype(code)) for code in plain_codes}
+    """What unpickling numpy scalars and arrays needs, under its new and its old names."""
+    type_codes = (*np.typecodes["AllInteger"], *np.typecodes["Float"], "?", "S", "U")
+    dtypes = {type(np.dtype(code)) for code in type_codes}
     reconstruct = np.ndarray(0).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
     old_names = [

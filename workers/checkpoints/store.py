@@ -1,7 +1,7 @@
-"""Which checkpoints a run has, which of them are whole, and which are kept.
+"""The checkpoints of a run: writes them, loads the newest, deletes what the policy drops.
 
-Each one lies beside a manifest with its hash; without a manifest that fits it does not count. The
-names `last.pth` and `best.pth` are links to the newest and the best.
+Each checkpoint has a manifest with its hash beside it, and counts only if the two match. `last.pth`
+and `best.pth` are hard links to the newest checkpoint and to the best student.
 """
 
 import logging
@@ -22,7 +22,7 @@ from workers.checkpoints.files import (
     write_atomically,
 )
 
-_BYTES_IN_GIB = 2**30
+_BYTES_PER_GIB = 2**30
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +30,15 @@ CheckpointKind = Literal["resume", "student"]
 
 
 class CheckpointManifest(Contract):
-    """What lies in a checkpoint file."""
+    """The JSON document beside a checkpoint file."""
 
     file: str
     kind: CheckpointKind
-    """`resume`: to go on from; `student`: weights alone."""
+    """`resume`: everything that resuming needs; `student`: weights only."""
 
     step: int
     epoch: int
-    """Whole epochs."""
+    """Completed epochs."""
 
     ends_epoch: bool
     mean_ap: float | None = None
@@ -47,7 +47,7 @@ class CheckpointManifest(Contract):
 
 
 class CheckpointStore:
-    """The checkpoints in a run's folder."""
+    """The checkpoints in a run's folder, kept according to a policy."""
 
     def __init__(
         self,
@@ -56,27 +56,27 @@ class CheckpointStore:
         *,
         notify: Callable[[str], None] = log.info,
     ) -> None:
-        """`say` is told what is worth to be known: what was freed, and what is damaged."""
+        """`notify` receives messages about damaged checkpoints."""
         self._run_dir = run_dir
         self._folder = run_dir / RunFile.CHECKPOINTS
         self._policy = policy
-        self._say = notify
+        self._notify = notify
 
     def save_resume(
         self, checkpoint: dict[str, Any], *, step: int, epoch: int, ends_epoch: bool
     ) -> None:
-        """Write a checkpoint to go on from, and let older ones go."""
+        """Write a checkpoint to resume from, and delete those that are no longer kept."""
         name = f"step-{step:09d}.pth"
         self._write(
             checkpoint, name=name, kind="resume", step=step, epoch=epoch, ends_epoch=ends_epoch
         )
         _link(self._folder / name, self._run_dir / RunFile.LAST)
-        self._clean_up()
+        self._delete_unkept()
 
     def save_student(
         self, checkpoint: dict[str, Any], *, step: int, epoch: int, mean_ap: float
     ) -> None:
-        """Write a student if it is among the best; `best.pth` is the best."""
+        """Write a student's weights, and delete those that are no longer among the best."""
         name = f"student-{step:09d}.pth"
         self._write(
             checkpoint,
@@ -89,19 +89,19 @@ class CheckpointStore:
         )
         best = _best_first(self.list_manifests("student"))[0]
         _link(self._folder / best.file, self._run_dir / RunFile.BEST)
-        self._clean_up()
+        self._delete_unkept()
 
     def load_newest(self) -> dict[str, Any] | None:
-        """The newest whole checkpoint to go on from; damaged ones are passed over, and said."""
+        """The newest intact checkpoint to resume from; None if there is none."""
         for manifest in sorted(self.list_manifests("resume"), key=lambda m: m.step, reverse=True):
             path = self._folder / manifest.file
             if compute_sha256(path) == manifest.sha256:
                 return load_checkpoint(path)
-            self._say(f"{manifest.file} is damaged; the checkpoint before it is tried.")
+            self._notify(f"{manifest.file} is damaged; the one before it is used instead.")
         return None
 
     def list_manifests(self, kind: CheckpointKind) -> list[CheckpointManifest]:
-        """Of all checkpoints of a kind whose file is there with its size."""
+        """Manifests of a kind whose checkpoint file exists with the right size."""
         return [m for m in self._all_manifests() if m.kind == kind]
 
     def _all_manifests(self) -> Iterator[CheckpointManifest]:
@@ -109,7 +109,7 @@ class CheckpointStore:
             try:
                 manifest = CheckpointManifest.model_validate_json(path.read_bytes())
             except ValidationError:
-                self._say(f"{path.name} is damaged, so its checkpoint does not count.")
+                self._notify(f"{path.name} is damaged, so its checkpoint is ignored.")
                 continue
             file = self._folder / manifest.file
             if file.is_file() and file.stat().st_size == manifest.num_bytes:
@@ -123,63 +123,63 @@ class CheckpointStore:
         )
         write_atomically(path.with_suffix(".json"), manifest.model_dump_json(indent=2).encode())
 
-    def _clean_up(self) -> None:
+    def _delete_unkept(self) -> None:
         resumable = sorted(self.list_manifests("resume"), key=lambda m: m.step, reverse=True)
         students = _best_first(self.list_manifests("student"))
-        gone = [m for m in resumable[self._policy.keep_last :] if not self._is_for_good(m)]
-        gone += students[self._policy.keep_best :]
-        left = [m for m in (*resumable, *students) if m not in gone]
-        gone += self._over_budget(left, never=[*resumable[:1], *students[:1]])
+        unkept = [m for m in resumable[self._policy.keep_last :] if not self._is_permanent(m)]
+        unkept += students[self._policy.keep_best :]
+        retained = [m for m in (*resumable, *students) if m not in unkept]
+        unkept += self._select_over_budget(retained, protected=[*resumable[:1], *students[:1]])
         stale = [path for path in self._folder.glob("*.pth") if self._is_stale(path)]
-        freed = [self._remove(self._folder / m.file) for m in gone] + [
-            self._remove(path) for path in stale
+        deleted = [self._delete(self._folder / m.file) for m in unkept] + [
+            self._delete(path) for path in stale
         ]
-        if freed:
-            gib = sum(num_bytes for _, num_bytes in freed) / _BYTES_IN_GIB
-            names = ", ".join(name for name, _ in freed)
-            log.info("Freed %.3f GiB: %s.", gib, names)
+        if deleted:
+            gib = sum(num_bytes for _, num_bytes in deleted) / _BYTES_PER_GIB
+            names = ", ".join(name for name, _ in deleted)
+            log.info("Deleted checkpoints of %.3f GiB: %s.", gib, names)
 
-    def _is_for_good(self, manifest: CheckpointManifest) -> bool:
+    def _is_permanent(self, manifest: CheckpointManifest) -> bool:
         every = self._policy.keep_every_epochs
         return every is not None and manifest.ends_epoch and manifest.epoch % every == 0
 
-    def _over_budget(
-        self, left: list[CheckpointManifest], *, never: list[CheckpointManifest]
+    def _select_over_budget(
+        self, retained: list[CheckpointManifest], *, protected: list[CheckpointManifest]
     ) -> list[CheckpointManifest]:
-        """The oldest that must go for the rest to fit; the newest and the best never do."""
+        """The oldest checkpoints beyond `max_gib`, except for `protected` ones."""
         if self._policy.max_gib is None:
             return []
-        over = sum(m.num_bytes for m in left) - self._policy.max_gib * _BYTES_IN_GIB
-        gone = []
-        for manifest in sorted(left, key=lambda m: m.step):
-            if over > 0 and manifest not in never:
-                gone.append(manifest)
-                over -= manifest.num_bytes
-        return gone
+        excess_bytes = sum(m.num_bytes for m in retained) - self._policy.max_gib * _BYTES_PER_GIB
+        selected = []
+        for manifest in sorted(retained, key=lambda m: m.step):
+            if excess_bytes > 0 and manifest not in protected:
+                selected.append(manifest)
+                excess_bytes -= manifest.num_bytes
+        return selected
 
     def _is_stale(self, path: Path) -> bool:
-        """A checkpoint whose manifest was never written: its writer was killed in between."""
-        is_ours = path.name.startswith(("step-", "student-"))
-        return is_ours and not path.with_suffix(".json").exists()
+        """Whether a checkpoint has no manifest, because its writer was killed in between."""
+        is_checkpoint = path.name.startswith(("step-", "student-"))
+        return is_checkpoint and not path.with_suffix(".json").exists()
 
-    def _remove(self, path: Path) -> tuple[str, int]:
-        # The manifest goes last: what lies without one is found again and removed.
+    def _delete(self, path: Path) -> tuple[str, int]:
+        """Delete a checkpoint with its manifest; returns its name and size in bytes."""
         num_bytes = path.stat().st_size
-        path.unlink()
+        path.unlink()  # first, because a manifest without a checkpoint is ignored
         path.with_suffix(".json").unlink(missing_ok=True)
         return path.name, num_bytes
 
 
 def _best_first(manifests: list[CheckpointManifest]) -> list[CheckpointManifest]:
-    """By mAP; of equals the earlier one."""
+    """By mAP, descending; of equal ones the earlier step first."""
     return sorted(manifests, key=lambda m: (-(m.mean_ap or 0.0), m.step))
 
 
 def _link(target: Path, name: Path) -> None:
-    """Let `name` be `target`'s content, at every moment the old or the new one."""
+    """Replace `name` by a hard link to `target` atomically."""
     unfinished = name.with_name(f"{name.name}.{os.getpid()}.unfinished")
     unfinished.unlink(missing_ok=True)
     os.link(target, unfinished)
     unfinished.replace(name)
-    # Between two links of one file a rename does nothing, and both stay.
+    # A rename between two links of one file does nothing and leaves both.
     unfinished.unlink(missing_ok=True)

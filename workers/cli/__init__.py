@@ -1,4 +1,4 @@
-"""`tandem-worker`: what runs on a node. Works alone in a shell, without the service."""
+"""`tandem-worker`: the command that runs on a node; works in a shell without the service, too."""
 
 import json
 import sys
@@ -34,7 +34,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 @app.callback()
 def _root() -> None:
-    """Trains detectors and keeps datasets; the service starts it, and so can you."""
+    """Trains detectors and imports datasets; usually the service starts it."""
 
 
 @app.command()
@@ -44,20 +44,24 @@ def train(
     run_id: RunIdOption = "",
     attempt: AttemptOption = 1,
     processes: Annotated[
-        int | None, typer.Option(help="Train with fewer processes than the spec says.", min=1)
+        int | None, typer.Option(help="Train with fewer processes than in the spec.", min=1)
     ] = None,
     service_url: ServiceUrlOption = None,
     mlflow_url: MlflowUrlOption = None,
-    preset: Annotated[str | None, typer.Option(help="The preset the spec came from.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="The preset that the spec was made from.")
+    ] = None,
     name: NameOption = None,
     project: ProjectOption = DEFAULT_PROJECT,
     stall_timeout: StallTimeoutOption = DEFAULT_STALL_TIMEOUT_S,
     avoid: Annotated[
         list[str] | None,
-        typer.Option(help="A node of Ray where no process of several is to be; repeatable."),
+        typer.Option(
+            help="Id of a Ray node to exclude, in runs with several processes; repeatable."
+        ),
     ] = None,
 ) -> None:
-    """Train one run; started again with the same folder, it goes on after its last epoch."""
+    """Train one run; started again with the same folder, it resumes from its last checkpoint."""
     identity = AttemptIdentity(
         run_id=run_id or run_dir.resolve().name,
         attempt=attempt,
@@ -67,44 +71,46 @@ def train(
         name=name,
         project=project,
     )
-    asked = prepare_attempt(spec, task="train", identity=identity, run_dir=run_dir)
-    assert isinstance(asked, RunSpec)
+    run_spec = prepare_attempt(spec, task="train", identity=identity, run_dir=run_dir)
+    assert isinstance(run_spec, RunSpec)
     folder = run_dir.resolve()
-    count = processes or asked.resources.processes
-    if count == 1:
+    num_processes = processes or run_spec.resources.processes
+    if num_processes == 1:
         sys.exit(
-            _train_here(asked, identity=identity, run_dir=folder, stall_timeout_s=stall_timeout)
+            _train_in_process(
+                run_spec, identity=identity, run_dir=folder, stall_timeout_s=stall_timeout
+            )
         )
     from workers.attempt.files import ProcessSpec, complete_spool_bytes
 
-    part = ProcessSpec(
-        spec=asked,
+    process_spec = ProcessSpec(
+        spec=run_spec,
         identity=identity,
         run_dir=str(folder),
         spool_offset=complete_spool_bytes(folder),
         stall_timeout_s=stall_timeout,
     )
-    sys.exit(_train_on_ray(part, count=count, avoid=tuple(avoid or ())))
+    sys.exit(_train_on_ray(process_spec, num_processes=num_processes, avoid=tuple(avoid or ())))
 
 
 @app.command(name="train-pack")
 def train_pack(
-    order: Annotated[Path, typer.Argument(help="The pack's order, as JSON.", exists=True)],
+    job: Annotated[Path, typer.Argument(help="The pack's job, as JSON.", exists=True)],
 ) -> None:
-    """Train several runs side by side with one teacher; each goes on after its last checkpoint."""
-    asked, specs = prepare_pack(order)
+    """Train several runs in one process with one teacher; each resumes from its checkpoint."""
+    pack_job, specs = prepare_pack(job)
     from workers.process import compat
 
     compat.apply_patches()
     from workers.attempt.stop import Termination
-    from workers.jobs.train_pack import train_pack as train_side_by_side
+    from workers.jobs.train_pack import train_pack as run_pack
 
     termination = Termination()
     termination.install()
-    sys.exit(train_side_by_side(asked, specs, termination=termination))
+    sys.exit(run_pack(pack_job, specs, termination=termination))
 
 
-def _train_here(
+def _train_in_process(
     spec: RunSpec, *, identity: AttemptIdentity, run_dir: Path, stall_timeout_s: float
 ) -> ExitCode:
     from workers.process import compat
@@ -124,39 +130,40 @@ def _train_here(
     )
 
 
-def _train_on_ray(part: "ProcessSpec", *, count: int, avoid: tuple[str, ...]) -> ExitCode:
+def _train_on_ray(
+    process_spec: "ProcessSpec", *, num_processes: int, avoid: tuple[str, ...]
+) -> ExitCode:
     secure_local_cluster()
     from workers.ray_train.launcher import Placement, launch_processes
 
-    return launch_processes(part, Placement(count, avoid))
+    return launch_processes(process_spec, Placement(num_processes, avoid))
 
 
 @app.command()
 def flush(
     run_dir: RunDirOption,
-    timeout_s: Annotated[float, typer.Option(help="How long to try, in seconds.")] = 60.0,
+    timeout_s: Annotated[float, typer.Option(help="Give up after so many seconds.")] = 60.0,
 ) -> None:
-    """Bring records that a run left behind to the service and MLflow."""
+    """Deliver a run's pending records to the service and MLflow."""
     silence_libraries()
-    from workers.telemetry.reporter import NotARunFolder
-    from workers.telemetry.reporter import flush_run as ship_records
+    from workers.telemetry.reporter import NotARunFolder, flush_run
 
     try:
-        arrived = ship_records(run_dir.resolve(), timeout_s=timeout_s)
-    except NotARunFolder as unknown:
-        print(unknown, file=sys.stderr)
+        is_flushed = flush_run(run_dir.resolve(), timeout_s=timeout_s)
+    except NotARunFolder as error:
+        print(error, file=sys.stderr)
         sys.exit(ExitCode.REFUSED)
-    print("Everything arrived." if arrived else "Records are left; try again later.")
-    sys.exit(ExitCode.SUCCEEDED if arrived else ExitCode.INTERRUPTED)
+    print("All records are delivered." if is_flushed else "Records are pending; try again later.")
+    sys.exit(ExitCode.SUCCEEDED if is_flushed else ExitCode.INTERRUPTED)
 
 
 @app.command(name="make-teacher")
 def make_teacher_of(
     run_dir: RunDirOption,
-    name: Annotated[str, typer.Option(help="What the teacher is called.")],
-    out: Annotated[Path, typer.Option(help="Folder for the weights and their card.")],
+    name: Annotated[str, typer.Option(help="The teacher's name.")],
+    out: Annotated[Path, typer.Option(help="Folder for the weights and the card.")],
 ) -> None:
-    """Make a teacher out of a finished run: half-precision weights and a card with their mAP."""
+    """Make a teacher from a finished run: half-precision weights and a card with their mAP."""
     silence_libraries()
     from workers.process import compat
 
@@ -170,9 +177,9 @@ def make_teacher_of(
 
 @app.command()
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
 ) -> None:
-    """Check what training needs on this machine."""
+    """Check whether this machine can train."""
     silence_libraries()
     from workers.cli.doctor import run_checks
 
@@ -191,17 +198,17 @@ jobs.register_commands(app)
 
 
 def main() -> None:
-    """The console script."""
+    """Entry point of `tandem-worker`; registers subcommands whose imports are slow on demand."""
     if sys.argv[1:2] == ["data"]:
         from workers.cli.data import app as data_app
 
         app.add_typer(data_app, name="data")
-    if sys.argv[1:2] == ["teacher"]:
+    if sys.argv[1:2] == ["teachers"]:
         silence_libraries()
         from workers.process import compat
 
         compat.apply_patches()
-        from workers.cli.teachers import app as teacher_app
+        from workers.cli.teachers import app as teachers_app
 
-        app.add_typer(teacher_app, name="teacher")
+        app.add_typer(teachers_app, name="teachers")
     app()

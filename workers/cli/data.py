@@ -1,4 +1,4 @@
-"""`tandem-worker data`: make a dataset, or bring one in."""
+"""`tandem-worker data`: create a dataset, or import one."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -38,25 +38,25 @@ from workers.data.problems import ImportRefused, Problem, ProblemCode, count_by_
 from workers.data.voc import read_voc
 from workers.errors import DatasetError
 
-app = typer.Typer(no_args_is_help=True, help="Make a dataset, or bring one in.")
+app = typer.Typer(no_args_is_help=True, help="Create a dataset, or import one.")
 
-_PROPORTIONS = DigitsRecipe()
+_DEFAULT_RECIPE = DigitsRecipe()
 
 
-def _name_from(text: str) -> str:
+def _parse_name(text: str) -> str:
     try:
         name: str = TypeAdapter(Name).validate_python(text)
     except ValidationError as error:
         raise typer.BadParameter(
-            f"{text!r} is not lower case, digits, '.', '_' and '-', at most 63 long."
+            f"{text!r} is not a name: lower case, digits, '.', '_' and '-', at most 63."
         ) from error
     return name
 
 
-def _classes_from(text: str) -> str:
+def _check_class_names(text: str) -> str:
     names = _split(text)
     if len(set(names)) < len(names):
-        raise typer.BadParameter("a class is named twice.")
+        raise typer.BadParameter("a class name is repeated.")
     return text
 
 
@@ -65,22 +65,19 @@ def _split(text: str) -> ClassNames:
 
 
 OutOption = Annotated[Path, typer.Option(help="The dataset's folder.")]
-NameOption = Annotated[str, typer.Option(help="What the dataset is called.", callback=_name_from)]
-ReplaceOption = Annotated[
-    bool, typer.Option("--replace", help="Take the place of a dataset that is there.")
-]
+NameOption = Annotated[str, typer.Option(help="The dataset's name.", callback=_parse_name)]
+ReplaceOption = Annotated[bool, typer.Option("--replace", help="Replace an existing dataset.")]
 DropBadOption = Annotated[
-    bool, typer.Option("--drop-bad", help="Leave out bad boxes and images that cannot be used.")
+    bool, typer.Option("--drop-bad", help="Drop invalid boxes and unusable images.")
 ]
 ClassesOption = Annotated[
     str,
     typer.Option(
-        help="Class names with commas between, in the order of the outputs.", callback=_classes_from
+        help="Class names, separated by commas, in the order of the outputs.",
+        callback=_check_class_names,
     ),
 ]
-LicenceOption = Annotated[str, typer.Option(help="What the data may be used for.")]
-FolderOption = Annotated[Path, typer.Option(exists=True, file_okay=False)]
-FileOption = Annotated[Path, typer.Option(exists=True, dir_okay=False)]
+LicenseOption = Annotated[str, typer.Option(help="The license of the data.")]
 
 
 @app.command()
@@ -88,53 +85,57 @@ def digits(
     *,
     out: OutOption,
     name: NameOption = "digits",
-    train: Annotated[int, typer.Option(min=1, help="Training images.")] = _PROPORTIONS.train,
-    val: Annotated[int, typer.Option(min=1, help="Validation images.")] = _PROPORTIONS.val,
+    train: Annotated[int, typer.Option(min=1, help="Training images.")] = _DEFAULT_RECIPE.train,
+    val: Annotated[int, typer.Option(min=1, help="Validation images.")] = _DEFAULT_RECIPE.val,
     image_size: Annotated[
-        int, typer.Option(min=32, max=1024, help="Pixels of a side.")
-    ] = _PROPORTIONS.image_size,
+        int, typer.Option(min=32, max=1024, help="Side length, in pixels.")
+    ] = _DEFAULT_RECIPE.image_size,
     smallest: Annotated[
-        int | None, typer.Option(min=1, help="Smallest digit in pixels; 14 at 160, in proportion.")
+        int | None,
+        typer.Option(min=1, help="Smallest digit, in pixels; scales with the image, 14 at 160."),
     ] = None,
     largest: Annotated[
-        int | None, typer.Option(min=1, help="Largest digit in pixels; 72 at 160, in proportion.")
+        int | None,
+        typer.Option(min=1, help="Largest digit, in pixels; scales with the image, 72 at 160."),
     ] = None,
     most_objects: Annotated[
-        int, typer.Option(min=1, max=50, help="Most digits in an image.")
-    ] = _PROPORTIONS.most_objects,
+        int, typer.Option(min=1, max=50, help="Maximal number of digits in an image.")
+    ] = _DEFAULT_RECIPE.most_objects,
     empty_share: Annotated[
-        float, typer.Option(min=0.0, max=0.9, help="Share of images that show none.")
-    ] = _PROPORTIONS.empty_share,
+        float, typer.Option(min=0.0, max=0.9, help="Share of images without digits.")
+    ] = _DEFAULT_RECIPE.empty_share,
     seed: Annotated[
-        int, typer.Option(min=0, help="Another seed, another set.")
-    ] = _PROPORTIONS.seed,
+        int, typer.Option(min=0, help="Seed of the random generator.")
+    ] = _DEFAULT_RECIPE.seed,
     replace: ReplaceOption = False,
 ) -> None:
-    """Handwritten digits on photographs: a real detection set without a download.
+    """Create a detection dataset of handwritten digits on photographs, without a download.
 
-    The same options give the same files, to the byte; where they are already, nothing is done.
+    The same options give the same files, byte by byte; if they exist, nothing is written.
     """
-    scale = image_size / _PROPORTIONS.image_size
+    scale = image_size / _DEFAULT_RECIPE.image_size
     try:
         recipe = DigitsRecipe(
             train=train,
             val=val,
             image_size=image_size,
-            smallest=max(8, round(_PROPORTIONS.smallest * scale)) if smallest is None else smallest,
-            largest=max(8, round(_PROPORTIONS.largest * scale)) if largest is None else largest,
+            smallest=max(8, round(_DEFAULT_RECIPE.smallest * scale))
+            if smallest is None
+            else smallest,
+            largest=max(8, round(_DEFAULT_RECIPE.largest * scale)) if largest is None else largest,
             most_objects=most_objects,
             empty_share=empty_share,
             seed=seed,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    with _refusals():
-        manifest = _digits_already(out, name=name, recipe=recipe, replace=replace)
+    with _exit_on_error():
+        manifest = _find_existing_digits(out, name=name, recipe=recipe, replace=replace)
         if manifest is not None:
-            _output().print("These very digits are there already; nothing was done.")
+            _output().print("The same dataset exists already; nothing was done.")
         else:
             manifest = _make_digits(out, name=name, recipe=recipe, replace=replace)
-        _show(manifest, out)
+        _print_manifest(manifest, out)
 
 
 @app.command("import-coco")
@@ -143,26 +144,26 @@ def import_coco(
     out: OutOption,
     name: NameOption,
     train_annotations: Annotated[Path, typer.Option(help="COCO file to train on.")],
-    train_images: Annotated[Path, typer.Option(help="FolderOption of its images.")],
+    train_images: Annotated[Path, typer.Option(help="Folder of its images.")],
     val_annotations: Annotated[Path, typer.Option(help="COCO file to validate on.")],
-    val_images: Annotated[Path, typer.Option(help="FolderOption of its images.")],
+    val_images: Annotated[Path, typer.Option(help="Folder of its images.")],
     classes: ClassesOption = "",
-    licence: LicenceOption = "not stated",
+    license: LicenseOption = "not stated",
     drop_bad: DropBadOption = False,
     replace: ReplaceOption = False,
 ) -> None:
-    """Bring in a set in COCO format, after a look at everything in it.
+    """Import a dataset in COCO format, after checking all of it.
 
-    Classes are the categories of the training file in the order of their ids, unless named.
+    By default, classes are the categories of the training file, in the order of their ids.
     """
     train, train_classes = read_coco(train_annotations, train_images)
     val, val_classes = read_coco(val_annotations, val_images)
-    wanted = DatasetImportRequest(
+    request = DatasetImportRequest(
         name=name,
         classes=_split(classes) or train_classes or val_classes,
-        origin=Origin(f"COCO files {train_annotations} and {val_annotations}", licence),
+        origin=Origin(f"COCO files {train_annotations} and {val_annotations}", license),
     )
-    _import({"train": train, "val": val}, out, wanted, ImportOptions(drop_bad, replace))
+    _import({"train": train, "val": val}, out, request, ImportOptions(drop_bad, replace))
 
 
 @app.command("import-voc")
@@ -170,51 +171,49 @@ def import_voc(
     *,
     out: OutOption,
     name: NameOption,
-    root: Annotated[
-        Path, typer.Option(help="FolderOption with Annotations, ImageSets, JPEGImages.")
-    ],
+    root: Annotated[Path, typer.Option(help="Folder with Annotations, ImageSets, JPEGImages.")],
     train_set: Annotated[str, typer.Option(help="List in ImageSets/Main to train on.")] = "train",
     val_set: Annotated[str, typer.Option(help="List in ImageSets/Main to validate on.")] = "val",
     classes: ClassesOption = "",
-    licence: LicenceOption = "not stated",
+    license: LicenseOption = "not stated",
     drop_bad: DropBadOption = False,
     replace: ReplaceOption = False,
     refresh: Annotated[
-        bool, typer.Option(help="Take the place of an earlier import of the same folder and lists.")
+        bool, typer.Option(help="Replace an earlier import of the same folder and lists.")
     ] = False,
 ) -> None:
-    """Bring in a set in Pascal VOC format, after a look at everything in it.
+    """Import a dataset in Pascal VOC format, after checking all of it.
 
-    Classes are those that occur, sorted, unless named.
+    By default, classes are those that occur, sorted.
     """
-    drafts: dict[SplitName, ParsedSplit] = {
+    splits: dict[SplitName, ParsedSplit] = {
         "train": read_voc(root, train_set),
         "val": read_voc(root, val_set),
     }
-    found = {
-        box.label for draft in drafts.values() for image in draft.images for box in image.boxes
+    labels = {
+        box.label for split in splits.values() for image in split.images for box in image.boxes
     }
-    wanted = DatasetImportRequest(
+    request = DatasetImportRequest(
         name=name,
-        classes=_split(classes) or tuple(sorted(found)),
-        origin=Origin(f"Pascal VOC folder {root}, lists {train_set} and {val_set}", licence),
+        classes=_split(classes) or tuple(sorted(labels)),
+        origin=Origin(f"Pascal VOC folder {root}, lists {train_set} and {val_set}", license),
     )
-    replaces = replace or (refresh and _came_from(out, wanted.origin))
-    _import(drafts, out, wanted, ImportOptions(drop_bad, replaces))
+    replaces = replace or (refresh and _is_imported_from(out, request.origin))
+    _import(splits, out, request, ImportOptions(drop_bad, replaces))
 
 
-def _came_from(out: Path, origin: Origin) -> bool:
-    """Whether the dataset at `out`, if there is one, was imported from there."""
+def _is_imported_from(out: Path, origin: Origin) -> bool:
+    """Whether there is a dataset at `out` that was imported from `origin`."""
     try:
         return read_manifest(out).source == origin.source
     except DatasetError:
         return False
 
 
-def _digits_already(
+def _find_existing_digits(
     out: Path, *, name: str, recipe: DigitsRecipe, replace: bool
 ) -> DatasetManifest | None:
-    """The manifest if `out` holds what would be made, whole and unchanged."""
+    """The manifest if `out` contains exactly the dataset that would be created."""
     if not (out / MANIFEST).is_file():
         return None
     try:
@@ -225,7 +224,7 @@ def _digits_already(
     except DatasetError as error:
         if replace:
             return None
-        raise DatasetError(f"{error} To make it again, say --replace.") from error
+        raise DatasetError(f"{error} Pass --replace to create it again.") from error
     return manifest
 
 
@@ -235,41 +234,45 @@ def _make_digits(out: Path, *, name: str, recipe: DigitsRecipe, replace: bool) -
         open_atomic_folder(out, replace=replace) as folder,
         _progress("Drawing digits", total=recipe.train + recipe.val) as advance,
     ):
-        parts = {part: draw_split(folder, part, recipe, on_image=advance) for part in SPLITS}
+        contents = {split: draw_split(folder, split, recipe, on_image=advance) for split in SPLITS}
         return write_manifest(
-            folder, name=name, classes=CLASSES, contents=parts, origin=Origin(str(recipe), LICENSE)
+            folder,
+            name=name,
+            classes=CLASSES,
+            contents=contents,
+            origin=Origin(str(recipe), LICENSE),
         )
 
 
 def _import(
-    drafts: Mapping[SplitName, ParsedSplit],
+    splits: Mapping[SplitName, ParsedSplit],
     out: Path,
-    wanted: DatasetImportRequest,
-    handling: ImportOptions,
+    request: DatasetImportRequest,
+    options: ImportOptions,
 ) -> None:
-    total = sum(len(draft.images) for draft in drafts.values())
-    with _refusals():
+    total = sum(len(split.images) for split in splits.values())
+    with _exit_on_error():
         try:
             with _progress("Checking images", total=total) as advance:
-                imported = import_dataset(
-                    drafts, out, request=wanted, options=handling, on_image=advance
+                result = import_dataset(
+                    splits, out, request=request, options=options, on_image=advance
                 )
-        except ImportRefused as refused:
-            _report(refused.problems)
-            raise DatasetError(_remedy(refused.problems)) from refused
-        _report(imported.problems)
-        _account(imported)
-        _show(imported.manifest, out)
+        except ImportRefused as error:
+            _print_problems(error.problems)
+            raise DatasetError(_advice(error.problems)) from error
+        _print_problems(result.problems)
+        _print_changes(result)
+        _print_manifest(result.manifest, out)
 
 
-def _remedy(problems: tuple[Problem, ...]) -> str:
+def _advice(problems: tuple[Problem, ...]) -> str:
     if any(problem.code is ProblemCode.EMPTY_SPLIT for problem in problems):
-        return "Nothing was written: without the above, train or val is left with nothing."
-    return "Nothing was written. Mend the above, or leave it out with --drop-bad."
+        return "Nothing was written: without the images above, train or val would be empty."
+    return "Nothing was written. Fix the problems above, or drop the images with --drop-bad."
 
 
-def _report(problems: tuple[Problem, ...]) -> None:
-    """Every problem on a line, as compilers do it, then how many of each kind."""
+def _print_problems(problems: tuple[Problem, ...]) -> None:
+    """Print one line for each problem, then counts by kind."""
     if not problems:
         return
     output = _output()
@@ -281,39 +284,39 @@ def _report(problems: tuple[Problem, ...]) -> None:
     output.print(table)
 
 
-def _account(imported: DatasetImportResult) -> None:
-    """What was done to the data on the way."""
+def _print_changes(result: DatasetImportResult) -> None:
+    """Print what the import has changed in the data."""
     output = _output()
-    for part, dropped in imported.dropped.items():
+    for split, dropped in result.dropped.items():
         if dropped.num_images or dropped.num_boxes:
             output.print(
-                f"Left out of {part}: {dropped.num_images} images, {dropped.num_boxes} boxes."
+                f"Dropped from {split}: {dropped.num_images} images, {dropped.num_boxes} boxes."
             )
-    if imported.num_trimmed:
+    if result.num_trimmed:
+        output.print(f"Trimmed to the image: {result.num_trimmed} boxes, by a pixel or less.")
+    if result.num_linked:
         output.print(
-            f"Trimmed: {imported.num_trimmed} boxes, by a pixel or less, to their image's edge."
+            f"Hard-linked: {result.num_linked} images; changes of the originals affect them."
         )
-    if imported.num_linked:
+    for reason, count in result.copied.items():
         output.print(
-            f"Hard-linked: {imported.num_linked} images; change the originals and these change."
+            f"Copied: {count} images, because they cannot be linked ({reason}).", markup=False
         )
-    for reason, count in imported.copied.items():
-        output.print(f"Copied: {count} images, as they cannot be linked ({reason}).", markup=False)
 
 
-def _show(manifest: DatasetManifest, out: Path) -> None:
+def _print_manifest(manifest: DatasetManifest, out: Path) -> None:
     output = _output()
     output.print(f"[bold]{manifest.name}[/], {len(manifest.classes)} classes: ", end="")
     output.print(", ".join(manifest.classes), markup=False, soft_wrap=True)
-    for part, split in (("train", manifest.train), ("val", manifest.val)):
-        output.print(f"  {part:<6}  {split.num_images} images, {split.num_boxes} boxes")
+    for name, split in (("train", manifest.train), ("val", manifest.val)):
+        output.print(f"  {name:<6}  {split.num_images} images, {split.num_boxes} boxes")
     output.print(f"  digest  {manifest.digest}", soft_wrap=True)
     output.print(f"  folder  {out}", markup=False, soft_wrap=True)
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
-    """What cannot be done is said in a sentence, with the exit code that others expect."""
+def _exit_on_error() -> Iterator[None]:
+    """Print a `DatasetError` or an `OSError`, and exit with the code for a refusal."""
     try:
         yield
     except DatasetError as error:
@@ -332,9 +335,9 @@ def _progress(title: str, *, total: int) -> Iterator[Callable[[], None]]:
     console = _errors()
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as shown:
-        task = shown.add_task(title, total=total)
-        yield lambda: shown.advance(task)
+    ) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda: progress.advance(task)
 
 
 def _output() -> Console:

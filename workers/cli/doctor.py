@@ -1,4 +1,4 @@
-"""What training needs of a machine, tried and not only looked up."""
+"""`tandem-worker doctor`: runs what training needs of a machine, and reports findings."""
 
 import os
 import shutil
@@ -16,15 +16,15 @@ from workers.machine.gpu_findings import TorchBuild, examine_machine
 
 _GIB = 1 << 30
 _SHARED_MEMORY_FOR_GPU = 2 * _GIB
-"""A run's loaders and NCCL; 4 loaders keep 1.65 GiB of COCO images, at 16 a batch, on their way."""
+"""For data loaders and NCCL: 4 loader workers prefetch 1.65 GiB of COCO images in batches of 16."""
 
-_LEAST_SHARED_MEMORY = _GIB
+_MIN_SHARED_MEMORY = _GIB
 _PACKAGES = ("torch", "mmcv-full", "mmdet", "numpy")
 
 
 @dataclass(frozen=True)
 class DoctorEnvironment:
-    """Where the examination looks; tests pass another."""
+    """What the checks read; tests pass another one."""
 
     root: Path = Path("/")
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -34,31 +34,34 @@ class DoctorEnvironment:
 
 
 def run_checks(machine: DoctorEnvironment | None = None) -> list[MachineFinding]:
-    """All checks; none stops the others."""
-    place = machine or DoctorEnvironment()
-    driver = read_driver(place.root, environment=place.environment, ask_nvml=place.ask_nvml)
+    """Run all checks; a failed one does not prevent the others."""
+    machine = machine or DoctorEnvironment()
+    driver = read_driver(machine.root, environment=machine.environment, ask_nvml=machine.ask_nvml)
     gpus = examine_machine(
-        driver, environment=place.environment, torch_build=place.torch_build, examine=place.examine
+        driver,
+        environment=machine.environment,
+        torch_build=machine.torch_build,
+        examine=machine.examine,
     )
-    shared = place.root / "dev" / "shm"
+    shared_memory = machine.root / "dev" / "shm"
     return [
-        _finding("versions", _versions, "Run `make setup`."),
-        _finding(
+        _run_check("versions", _describe_versions, "Run `make setup`."),
+        _run_check(
             "mmcv operators",
-            _operators,
+            _check_operators,
             "Run `make clean setup`: mmcv-full was built for another torch.",
         ),
         *gpus.findings(),
-        _finding(
+        _run_check(
             "shared memory",
-            lambda: _shared_memory(shared, num_gpus=len(gpus.reports)),
-            "Give the container more (RAY_GPU_SHM in .env, or --shm-size; 2 GiB for each GPU), end "
-            "what fills it, or set data.num_workers to 0.",
+            lambda: _check_shared_memory(shared_memory, num_gpus=len(gpus.reports)),
+            "Give the container more (RAY_GPU_SHM in .env, or --shm-size; 2 GiB for each GPU), "
+            "remove what fills it, or set data.num_workers to 0.",
         ),
     ]
 
 
-def _finding(name: str, check: Callable[[], str], advice: str) -> MachineFinding:
+def _run_check(name: str, check: Callable[[], str], advice: str) -> MachineFinding:
     try:
         return MachineFinding(name=name, ok=True, detail=check())
     except Exception as error:
@@ -67,29 +70,31 @@ def _finding(name: str, check: Callable[[], str], advice: str) -> MachineFinding
         )
 
 
-def _versions() -> str:
+def _describe_versions() -> str:
     cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
     return ", ".join(f"{name} {version(name)}" for name in _PACKAGES) + f", {cuda}"
 
 
-def _operators() -> str:
-    # Imported here: a broken mmcv is a finding, and does not hide the others.
+def _check_operators() -> str:
+    # Imported here, so that a broken mmcv is a finding and does not prevent the others.
     from workers.machine.operators import TOLERANCE, check_operators, compiled_targets  # noqa: PLC0415
 
     target = compiled_targets()
     differences = check_operators(torch.device("cpu"))
-    return f"compiled for {target}; {', '.join(differences)} are right to {TOLERANCE:g} on the CPU"
+    return (
+        f"compiled for {target}; {', '.join(differences)} are correct to {TOLERANCE:g} on the CPU"
+    )
 
 
-def _shared_memory(folder: Path, *, num_gpus: int) -> str:
-    needed = max(_SHARED_MEMORY_FOR_GPU * num_gpus, _LEAST_SHARED_MEMORY)
+def _check_shared_memory(folder: Path, *, num_gpus: int) -> str:
+    required = max(_SHARED_MEMORY_FOR_GPU * num_gpus, _MIN_SHARED_MEMORY)
     usage = shutil.disk_usage(folder)
-    if usage.total < needed:
+    if usage.total < required:
         raise RuntimeError(
             f"{folder} has {usage.total / _GIB:.1f} GiB; {num_gpus} GPUs and their loaders need "
-            f"{needed / _GIB:.0f} GiB"
+            f"{required / _GIB:.0f} GiB"
         )
-    if usage.free < _LEAST_SHARED_MEMORY:
+    if usage.free < _MIN_SHARED_MEMORY:
         raise RuntimeError(
             f"{folder} has {usage.free >> 20} MiB free; data loaders need about 1 GiB"
         )

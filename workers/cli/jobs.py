@@ -1,4 +1,4 @@
-"""Commands of `tandem-worker` that do not train: `evaluate`, `probe`, `sweep_driver` and others."""
+"""Commands of `tandem-worker` that do not train: `evaluate`, `probe`, `sweep-driver` and others."""
 
 import sys
 from collections.abc import Callable
@@ -27,19 +27,19 @@ from workers.telemetry.heartbeat import DEFAULT_STALL_TIMEOUT_S
 from workers.telemetry.identity import AttemptIdentity
 
 JobLoader = Callable[[], Callable[..., ExitCode]]
-"""Imports what does a job, and with it torch and mmdet: not before it is asked for."""
+"""Imports and returns a job's function; only then are torch and mmdet imported."""
 
 
 def register_commands(app: typer.Typer) -> None:
-    """Adds the commands."""
-    for task, (loads, says) in _JOBS.items():
-        app.command(name=task, help=says)(_job(task, loads))
+    """Add the commands of this module to `app`."""
+    for task, (load_job, help_text) in _JOBS.items():
+        app.command(name=task, help=help_text)(_build_command(task, load_job))
     for command in (probe, predict, cleanup, sweep_driver):
         app.command()(command)
 
 
-def _job(task: Task, loads: JobLoader) -> Callable[..., None]:
-    """The command of a job that takes its spec and nothing else."""
+def _build_command(task: Task, load_job: JobLoader) -> Callable[..., None]:
+    """A command for a job that needs only its spec."""
 
     def command(
         spec: SpecFileOption,
@@ -52,8 +52,10 @@ def _job(task: Task, loads: JobLoader) -> Callable[..., None]:
         project: ProjectOption = DEFAULT_PROJECT,
         stall_timeout: StallTimeoutOption = DEFAULT_STALL_TIMEOUT_S,
     ) -> None:
-        identity = _identity(run_dir, run_id, attempt, service_url, mlflow_url, name, project)
-        _do(task, loads, spec, identity=identity, run_dir=run_dir, stall_timeout_s=stall_timeout)
+        identity = _build_identity(run_dir, run_id, attempt, service_url, mlflow_url, name, project)
+        _run(
+            task, load_job, spec, identity=identity, run_dir=run_dir, stall_timeout_s=stall_timeout
+        )
 
     return command
 
@@ -62,7 +64,7 @@ def probe(
     spec: SpecFileOption,
     run_dir: RunDirOption,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder for the mAP of teachers, measured once each.")
+        Path | None, typer.Option(help="Folder that caches the measured mAP of teachers.")
     ] = None,
     run_id: RunIdOption = "",
     attempt: AttemptOption = 1,
@@ -72,62 +74,64 @@ def probe(
     project: ProjectOption = DEFAULT_PROJECT,
     stall_timeout: StallTimeoutOption = DEFAULT_STALL_TIMEOUT_S,
 ) -> None:
-    """Look before a sweep: which parameters move anything, what a step costs."""
-    identity = _identity(run_dir, run_id, attempt, service_url, mlflow_url, name, project)
+    """Before a sweep, measure which parameters have an effect and what a step costs."""
+    identity = _build_identity(run_dir, run_id, attempt, service_url, mlflow_url, name, project)
 
-    def loads() -> Callable[..., ExitCode]:
+    def load_job() -> Callable[..., ExitCode]:
         from workers.jobs.probe import probe as run_probe
 
         return partial(run_probe, cache=cache)
 
-    _do("probe", loads, spec, identity=identity, run_dir=run_dir, stall_timeout_s=stall_timeout)
+    _run("probe", load_job, spec, identity=identity, run_dir=run_dir, stall_timeout_s=stall_timeout)
 
 
-def _do(
+def _run(
     task: Task,
-    loads: JobLoader,
-    spec: Path,
+    load_job: JobLoader,
+    spec_file: Path,
     *,
     identity: AttemptIdentity,
     run_dir: Path,
     stall_timeout_s: float,
 ) -> None:
-    """Do a job, and end the process as it ended."""
-    asked = prepare_attempt(spec, task=task, identity=identity, run_dir=run_dir)
+    """Run a job, and exit with its exit code."""
+    spec = prepare_attempt(spec_file, task=task, identity=identity, run_dir=run_dir)
     from workers.process import compat
 
     compat.apply_patches()
-    folder = run_dir.resolve()
-    sys.exit(loads()(asked, identity=identity, run_dir=folder, stall_timeout_s=stall_timeout_s))
+    run_job = load_job()
+    sys.exit(
+        run_job(spec, identity=identity, run_dir=run_dir.resolve(), stall_timeout_s=stall_timeout_s)
+    )
 
 
-def _evaluation() -> Callable[..., ExitCode]:
+def _load_evaluate() -> Callable[..., ExitCode]:
     from workers.jobs.evaluate import evaluate
 
     return evaluate
 
 
-def _export() -> Callable[..., ExitCode]:
+def _load_export() -> Callable[..., ExitCode]:
     from workers.jobs.export import export
 
     return export
 
 
-def _report() -> Callable[..., ExitCode]:
+def _load_report() -> Callable[..., ExitCode]:
     from workers.jobs.report import report
 
     return report
 
 
 _JOBS: dict[Task, tuple[JobLoader, str]] = {
-    "evaluate": (_evaluation, "Measure a detector on a dataset: COCO's numbers, curves, speed."),
+    "evaluate": (_load_evaluate, "Evaluate a detector on a dataset: COCO metrics, curves, speed."),
     "export": (
-        _export,
-        "Write a detector in formats of others, each compared with the original.",
+        _load_export,
+        "Export a detector to other formats, and compare each with the original.",
     ),
     "report": (
-        _report,
-        "Write pages about a run or a sweep: did distillation help, by how much, where not.",
+        _load_report,
+        "Write a report on a run or a sweep: whether distillation helped, by how much, where not.",
     ),
 }
 
@@ -135,16 +139,20 @@ _JOBS: dict[Task, tuple[JobLoader, str]] = {
 def predict(
     model: Annotated[Path, typer.Argument(help="An .onnx file, an export's folder, or a run's.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.", exists=True, dir_okay=False)],
-    out: Annotated[Path, typer.Option(help="Where pictures are drawn.")] = Path("predictions"),
-    score: Annotated[float, typer.Option(help="The lowest score shown.", min=0, max=1)] = 0.3,
+    out: Annotated[Path, typer.Option(help="Folder for the images with boxes.")] = Path(
+        "predictions"
+    ),
+    score: Annotated[
+        float, typer.Option(help="Minimal score of the boxes that are drawn.", min=0, max=1)
+    ] = 0.3,
 ) -> None:
-    """Draw what a detector finds in images."""
+    """Draw a detector's predictions on images."""
     silence_libraries()
     from workers.process import compat
 
     compat.apply_patches()
     from workers.errors import WorkerError
-    from workers.export.tandem_runtime import ImageDecodeError
+    from workers.export.tandem_runtime import ImageFormatError
     from workers.jobs.predict import load_detector
     from workers.jobs.predict import predict as draw
 
@@ -153,52 +161,51 @@ def predict(
             print(f"{prediction.image} -> {prediction.picture}")
             for line in prediction.lines():
                 print(f"  {line}")
-    except (ImageDecodeError, WorkerError) as error:
+    except (ImageFormatError, WorkerError) as error:
         print(error, file=sys.stderr)
         sys.exit(ExitCode.REFUSED)
 
 
 def cleanup(
-    service_url: Annotated[str, typer.Option(help="The service's address.")],
+    service_url: Annotated[str, typer.Option(help="The service's URL.")],
     exclude: Annotated[
         list[str] | None,
-        typer.Option("--except", help="An attempt that is left alone, by its submission id."),
+        typer.Option("--except", help="Submission id of an attempt to leave alone; repeatable."),
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(help="A file with the token that the service wants.")
+        Path | None, typer.Option(help="File with a token for the service.")
     ] = None,
 ) -> None:
-    """End what attempts that are over left behind on this node."""
+    """Terminate processes of finished attempts on this node."""
     silence_libraries()
-    from workers.attempt.cleanup import clean_up_node as tidy_node
+    from workers.attempt.cleanup import clean_up_node
 
-    sys.exit(tidy_node(service_url, exclude=exclude or (), token_file=token_file, notify=print))
+    sys.exit(clean_up_node(service_url, exclude=exclude or (), token_file=token_file, notify=print))
 
 
 def sweep_driver(
     sweep: Annotated[str, typer.Option(help="The sweep's id.")],
-    service_url: Annotated[str, typer.Option(help="The service's address.")],
+    service_url: Annotated[str, typer.Option(help="The service's URL.")],
     token_file: Annotated[
-        Path | None, typer.Option(help="A file with the token that the service wants.")
+        Path | None, typer.Option(help="File with a token for the service.")
     ] = None,
     poll_interval: Annotated[
-        float, typer.Option(help="Seconds between two looks at the trials.", min=0.05)
+        float, typer.Option(help="Interval of polling the trials, in seconds.", min=0.05)
     ] = 1.0,
 ) -> None:
-    """Decide for a sweep which trials begin and which stop, until it is closed.
+    """Decide which trials of a sweep start and which stop, until it is closed.
 
-    It keeps nothing: killed, it is started again and goes on with the list at the service.
+    Its only state is the sweep log at the service, from which a restarted driver continues.
     """
     configure_logging(to_stderr=True)
     silence_libraries()
     secure_local_cluster()
-    from workers.search.driver import DriverConfig
-    from workers.search.driver import run_driver as drive_sweep
+    from workers.search.driver import DriverConfig, run_driver
 
-    sys.exit(drive_sweep(DriverConfig(sweep, service_url, token_file, poll_interval)))
+    sys.exit(run_driver(DriverConfig(sweep, service_url, token_file, poll_interval)))
 
 
-def _identity(
+def _build_identity(
     run_dir: Path,
     run_id: str,
     attempt: int,

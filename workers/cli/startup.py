@@ -1,4 +1,4 @@
-"""What every command of `tandem-worker` begins with: its spec, its log."""
+"""Startup of the commands of `tandem-worker`: spec, logs, process group, environment."""
 
 import os
 import secrets
@@ -23,14 +23,13 @@ from workers.telemetry.identity import AttemptIdentity
 
 
 def prepare_attempt(file: Path, *, task: Task, identity: AttemptIdentity, run_dir: Path) -> JobSpec:
-    """The spec in `file`, kept in the run's folder, with a log beside it; ends the process if it
-    cannot be.
+    """Read the spec, copy it to the run's folder, and start logging; exits if the spec is invalid.
 
-    From here on this process and its children are known as the attempt's.
+    Afterwards this process and its children are identified as the attempt's.
     """
     spec = read_spec(file, task=task)
     run_dir.mkdir(parents=True, exist_ok=True)
-    _begin_job(
+    _start_job(
         submission_id(identity.run_id, identity.attempt),
         {run_dir: identity.attempt},
         num_gpus=spec.resources.num_gpus,
@@ -42,25 +41,26 @@ def prepare_attempt(file: Path, *, task: Task, identity: AttemptIdentity, run_di
 
 
 def prepare_pack(file: Path) -> tuple[PackJob, list[RunSpec]]:
-    """The order in `file` and its members' specs, a log beside each; ends the process if it cannot
-    be.
-    """
-    order = PackJob.model_validate_json(file.read_bytes())
+    """Read a pack's job and the specs of its runs, and start logging; exits if one is invalid."""
+    job = PackJob.model_validate_json(file.read_bytes())
     specs = []
-    for member in order.members:
+    for member in job.members:
         spec = read_spec(Path(member.run_dir) / RunFile.SPEC, task="train")
         assert isinstance(spec, RunSpec)
         specs.append(spec)
-    attempts = {Path(member.run_dir): member.attempt for member in order.members}
-    _begin_job(order.id, attempts, num_gpus=specs[0].resources.num_gpus)
-    if order.service_url is not None:
-        for member in order.members:
+    attempts = {Path(member.run_dir): member.attempt for member in job.members}
+    _start_job(job.id, attempts, num_gpus=specs[0].resources.num_gpus)
+    if job.service_url is not None:
+        for member in job.members:
             end_earlier_attempts(member.run_id, attempt=member.attempt)
-    return order, specs
+    return job, specs
 
 
-def _begin_job(name: str, attempts: Mapping[Path, int], *, num_gpus: int) -> None:
-    """Make this process known by its job's name, and have its log written for every run of it."""
+def _start_job(name: str, attempts: Mapping[Path, int], *, num_gpus: int) -> None:
+    """Identify this process by its job's name, and log to the folder of each of its runs.
+
+    `attempts`: attempt numbers by run folder.
+    """
     logs = [run_dir / attempt_log_path(attempt) for run_dir, attempt in attempts.items()]
     become_group_leader()
     os.environ.setdefault(Env.ATTEMPT, name)
@@ -70,28 +70,28 @@ def _begin_job(name: str, attempts: Mapping[Path, int], *, num_gpus: int) -> Non
         write_start_record(run_dir, attempt=attempt)
     silence_libraries()
     if num_gpus == 0:
-        # Libraries make a context on any GPU that they see, whatever device they are given.
+        # Libraries create a context on any GPU that they see, whatever device they are given.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     else:
         os.environ |= gpu_environment(os.environ)
 
 
 def secure_local_cluster() -> None:
-    """Where Ray will be a cluster of our own, nobody else is let in.
+    """Protect a local Ray cluster with a random token; call it before ray is imported.
 
-    Ray reads this while it is imported, and by itself would keep a token in the home folder.
+    Ray would otherwise store a token in the home folder.
     """
     if "RAY_ADDRESS" not in os.environ:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def read_spec(file: Path, *, task: Task) -> JobSpec:
-    """The spec in a YAML or JSON file; ends the process, every fault told, if it is none."""
+    """Read a spec from a YAML or JSON file; prints all problems and exits if it is invalid."""
     try:
         spec = parse_job(yaml.safe_load(file.read_text(encoding="utf-8")))
         if get_task(spec) == task:
             return spec
-        print(f"{file}: task: it is {get_task(spec)}, not {task}", file=sys.stderr)
+        print(f"{file}: task: expected {task}, found {get_task(spec)}", file=sys.stderr)
     except yaml.YAMLError as error:
         print(f"{file} is neither YAML nor JSON: {error}", file=sys.stderr)
     except SpecError as error:

@@ -1,4 +1,4 @@
-"""`tandem-worker teacher`: bring a teacher in."""
+"""`tandem-worker teachers`: import a teacher."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,87 +33,92 @@ from workers.teachers.importer import (
     import_teacher,
 )
 
-app = typer.Typer(no_args_is_help=True, help="Bring a teacher in.")
+app = typer.Typer(no_args_is_help=True, help="Import a teacher.")
 
-_SHOWN_LAYERS = 5
+_MAX_LISTED_LAYERS = 5
 
 
 @app.callback()
 def _root() -> None:
-    """Keeps `import` a word of its own while it is the only command."""
+    """Makes typer keep `import` as a subcommand, though it is the only one."""
 
 
-def _name_from(text: str) -> str:
-    name: str = _valid(TypeAdapter(Name), text, "lower case, digits, '.', '_', '-'; at most 63")
+def _parse_name(text: str) -> str:
+    name: str = _validate(TypeAdapter(Name), text, "lower case, digits, '.', '_', '-'; at most 63")
     return name
 
 
-def _digest_from(text: str | None) -> str | None:
+def _parse_digest(text: str | None) -> str | None:
     if text is None:
         return None
-    digest: str = _valid(TypeAdapter(Sha256Prefix), text.lower(), "8 to 64 hexadecimal digits")
+    digest: str = _validate(TypeAdapter(Sha256Prefix), text.lower(), "8 to 64 hexadecimal digits")
     return digest
 
 
-def _valid(kind: TypeAdapter[str], text: str, rule: str) -> str:
+def _validate(kind: TypeAdapter[str], text: str, rule: str) -> str:
     try:
         return kind.validate_python(text)
     except ValidationError as error:
-        raise typer.BadParameter(f"{text!r} is not as it should be: {rule}.") from error
+        raise typer.BadParameter(f"{text!r} is invalid; expected: {rule}.") from error
 
 
 @app.command("import")
 def import_command(
     source: Annotated[str, typer.Argument(help="A file, https://... or s3://bucket/key.")],
     *,
-    name: Annotated[str, typer.Option(help="What runs call it.", callback=_name_from)],
-    out: Annotated[Path, typer.Option(help="Folder for the weights and their card.")],
-    preset: Annotated[str | None, typer.Option(help="It is the student of this preset.")] = None,
+    name: Annotated[
+        str,
+        typer.Option(help="The teacher's name, by which runs refer to it.", callback=_parse_name),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the weights and the card.")],
+    preset: Annotated[
+        str | None, typer.Option(help="A preset whose student has the teacher's architecture.")
+    ] = None,
     detector: Annotated[
-        Path | None, typer.Option(help="Its architecture, as YAML or JSON.", exists=True)
+        Path | None, typer.Option(help="The teacher's architecture, as YAML or JSON.", exists=True)
     ] = None,
     classes: Annotated[
         str | None,
         typer.Option(
-            help="A file with a class on each line, in the order of the outputs, or `coco`; by "
-            "default as the checkpoint says."
+            help="A file with one class per line, in the order of the outputs, or `coco`; by "
+            "default those of the checkpoint."
         ),
     ] = None,
     sha256: Annotated[
         str | None,
-        typer.Option(help="The file's SHA-256 or its first digits.", callback=_digest_from),
+        typer.Option(help="The file's SHA-256 or its first digits.", callback=_parse_digest),
     ] = None,
     drop_unknown: Annotated[
-        bool, typer.Option("--drop-unknown", help="Leave out layers that the detector lacks.")
+        bool, typer.Option("--drop-unknown", help="Drop layers that the detector does not have.")
     ] = False,
 ) -> None:
     """Convert a checkpoint of mmdet, or of an original BCKD run, to weights and a card.
 
-    It is read without running what is in it, and compared with the detector layer by layer.
+    It is read without executing code in it, and compared with the detector layer by layer.
     """
-    wanted = TeacherImportRequest(
+    request = TeacherImportRequest(
         name=name,
-        detector=_detector_from(preset, detector),
-        classes=_classes_from(classes),
+        detector=_parse_detector(preset, detector),
+        classes=_parse_classes(classes),
         sha256=sha256,
         drop_unknown=drop_unknown,
     )
-    with _refusals():
+    with _exit_on_error():
         out.mkdir(parents=True, exist_ok=True)
         with _progress(f"Reading {redact_source(source)}") as on_bytes:
-            imported = import_teacher(
+            result = import_teacher(
                 source,
-                request=wanted,
+                request=request,
                 out=out,
                 context=default_download_context(),
                 on_bytes=on_bytes,
             )
-        _show(imported)
+        _print_result(result)
 
 
-def _detector_from(preset: str | None, file: Path | None) -> Detector:
+def _parse_detector(preset: str | None, file: Path | None) -> Detector:
     if (preset is None) == (file is None):
-        raise typer.BadParameter("say what it is: either --preset or --detector.")
+        raise typer.BadParameter("pass either --preset or --detector.")
     try:
         if preset is not None:
             detector = spec_from_preset(preset).student
@@ -122,12 +127,12 @@ def _detector_from(preset: str | None, file: Path | None) -> Detector:
             detector = Detector.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except (UnknownPreset, yaml.YAMLError, ValidationError) as error:
         raise typer.BadParameter(str(error)) from error
-    # Its weights come from the file.
+    # The weights come from the file.
     backbone = detector.backbone.model_copy(update={"pretrained": None})
     return detector.model_copy(update={"backbone": backbone})
 
 
-def _classes_from(text: str | None) -> ClassNames | None:
+def _parse_classes(text: str | None) -> ClassNames | None:
     if text is None:
         return None
     if text in class_list_names():
@@ -135,52 +140,52 @@ def _classes_from(text: str | None) -> ClassNames | None:
     file = Path(text)
     if not file.is_file():
         raise typer.BadParameter(
-            f"there is no file {text}; lists with a name: {', '.join(class_list_names())}."
+            f"there is no file {text}; known class lists: {', '.join(class_list_names())}."
         )
     lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
     names = tuple(line for line in lines if line)
     if not names or len(set(names)) < len(names):
-        raise typer.BadParameter(f"{text} names no class, or one twice.")
+        raise typer.BadParameter(f"{text} contains no class, or a repeated one.")
     return names
 
 
-def _show(imported: TeacherImportResult) -> None:
-    _report(imported.comparison)
+def _print_result(result: TeacherImportResult) -> None:
+    _print_comparison(result.comparison)
     output = _output()
-    output.print(f"{imported.weights}: SHA-256 {imported.card['sha256']}", soft_wrap=True)
+    output.print(f"{result.weights}: SHA-256 {result.card['sha256']}", soft_wrap=True)
 
 
-def _report(comparison: WeightsComparison) -> None:
-    """How many layers were found, and the names of those that were not."""
-    _say("matched", comparison.matched, named=False)
-    _say("computed: they follow from the architecture", comparison.constants)
-    _say("missing", comparison.missing)
-    _say("of another shape", comparison.mismatched)
+def _print_comparison(comparison: WeightsComparison) -> None:
+    """Print how many layers match, and the names of those that do not."""
+    _print_layers("matched", comparison.matched, lists_names=False)
+    _print_layers("computed: they follow from the architecture", comparison.constants)
+    _print_layers("missing", comparison.missing)
+    _print_layers("of another shape", comparison.mismatched)
     by_reason = sorted(comparison.unused, key=lambda item: item.reason or "")
-    for why, items in groupby(by_reason, key=lambda item: item.reason):
-        what = f"left out: {why}" if why else "unexpected: the detector has no such layer"
-        _say(what, tuple(item.name for item in items))
+    for reason, items in groupby(by_reason, key=lambda item: item.reason):
+        label = f"left out: {reason}" if reason else "unexpected: the detector has no such layer"
+        _print_layers(label, tuple(item.name for item in items))
 
 
-def _say(what: str, names: tuple[str, ...], *, named: bool = True) -> None:
+def _print_layers(label: str, names: tuple[str, ...], *, lists_names: bool = True) -> None:
     if not names:
         return
-    lines = [f"{len(names):>6}  {what}"]
-    if named:
-        lines += [f"        - {name}" for name in names[:_SHOWN_LAYERS]]
-    if named and len(names) > _SHOWN_LAYERS:
-        lines.append(f"        and {len(names) - _SHOWN_LAYERS} more")
+    lines = [f"{len(names):>6}  {label}"]
+    if lists_names:
+        lines += [f"        - {name}" for name in names[:_MAX_LISTED_LAYERS]]
+    if lists_names and len(names) > _MAX_LISTED_LAYERS:
+        lines.append(f"        and {len(names) - _MAX_LISTED_LAYERS} more")
     _output().print("\n".join(lines), markup=False, soft_wrap=True)
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
-    """What cannot be done is said in a sentence, with the exit code that others expect."""
+def _exit_on_error() -> Iterator[None]:
+    """Print an error of the import, and exit with the code for a refusal."""
     try:
         yield
     except (TeacherMismatch, SourceUnusable, OSError) as error:
         if isinstance(error, WeightsMismatch):
-            _report(error.comparison)
+            _print_comparison(error.comparison)
         message = f"Nothing was written. {error}"
         _errors().print(message, style="bold red", markup=False, soft_wrap=True)
         raise typer.Exit(ExitCode.REFUSED) from error
@@ -192,9 +197,9 @@ def _progress(title: str) -> Iterator[OnBytes]:
     console = _errors()
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as shown_progress:
-        task = shown_progress.add_task(title, total=None)
-        yield lambda here, total: shown_progress.update(task, completed=here, total=total)
+    ) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _output() -> Console:

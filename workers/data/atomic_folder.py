@@ -1,4 +1,4 @@
-"""How a dataset's folder comes into being: whole, or not at all."""
+"""Creates a dataset's folder atomically: it is complete, or it does not exist."""
 
 import os
 import shutil
@@ -11,14 +11,17 @@ from workers.errors import DatasetError
 
 
 def check_output_folder(out: Path, *, replace: bool, sources: Sequence[Path] = ()) -> None:
-    """`DatasetError` if a dataset cannot be put at `out`; costs nothing, so ask before the work."""
+    """Raise `DatasetError` if `out` cannot take a dataset; a cheap check before the import.
+
+    `sources` are what the dataset is read from; they must not lie in a folder that is replaced.
+    """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not (out / MANIFEST).is_file():
         raise DatasetError(f"{out} exists and is no dataset; choose another folder.")
     if not replace:
         raise DatasetError(
-            f"{out} holds a dataset already; choose another folder or say --replace."
+            f"{out} holds a dataset already; choose another folder or add --replace."
         )
     for source in sources:
         if source.resolve().is_relative_to(out.resolve()):
@@ -27,7 +30,7 @@ def check_output_folder(out: Path, *, replace: bool, sources: Sequence[Path] = (
 
 @contextmanager
 def open_atomic_folder(out: Path, *, replace: bool) -> Iterator[Path]:
-    """An empty folder beside `out` that becomes `out` at the end, and vanishes after an error."""
+    """Yield an empty folder that is renamed to `out` at the end, and removed after an error."""
     out = out.resolve()
     check_output_folder(out, replace=replace)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -36,13 +39,13 @@ def open_atomic_folder(out: Path, *, replace: bool) -> Iterator[Path]:
     unfinished.mkdir()
     try:
         yield unfinished
-        _put(unfinished, out, replace=replace)
+        _rename(unfinished, out, replace=replace)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _put(unfinished: Path, out: Path, *, replace: bool) -> None:
-    """Rename; a folder cannot be renamed onto a full one, so an old dataset steps aside first."""
+def _rename(unfinished: Path, out: Path, *, replace: bool) -> None:
+    """Rename to `out`; an old dataset is moved away first, as a rename needs an empty target."""
     check_output_folder(out, replace=replace)
     if not out.exists() or not any(out.iterdir()):
         unfinished.rename(out)

@@ -1,7 +1,7 @@
-"""Batches of images on their way: samples, one batch in host memory, the same batch on a device.
+"""Batches of images: collated in host memory, then copied to a device.
 
-mmcv's own way (`collate`, then `scatter`) ends on a CPU: its scatter does not run on a GPU with
-torch 2.1 or later, and torch cannot pin what is inside of mmcv's containers.
+mmcv's `scatter` is not used: it does not run on a GPU with torch 2.1 or later, and torch cannot pin
+the tensors inside of mmcv's `DataContainer`.
 """
 
 from collections import deque
@@ -13,130 +13,138 @@ import torch
 from mmcv.parallel import DataContainer, collate
 from torch import Tensor
 
-Source = TypeVar("Source")
-Begun = TypeVar("Begun")
-Done = TypeVar("Done")
+ItemT = TypeVar("ItemT")
+PendingT = TypeVar("PendingT")
+ResultT = TypeVar("ResultT")
 
 Batch = dict[str, Any]
-"""Keyword arguments of an mmdet model, its tensors on the model's device."""
+"""Keyword arguments of an mmdet model, with tensors on the model's device."""
 
 
 class HostBatch(dict[str, Any]):
-    """A batch in host memory, as a loader gives it, without mmcv's containers."""
+    """A collated batch in host memory, without mmcv's containers."""
 
     @classmethod
     def from_samples(cls, samples: Sequence[Any]) -> Self:
-        """Samples of an mmdet pipeline as one batch, images padded to the largest."""
-        return cls(_without_containers(collate(list(samples), samples_per_gpu=len(samples))))
+        """Collate the samples of an mmdet pipeline; images are padded to the largest one."""
+        return cls(_unwrap_containers(collate(list(samples), samples_per_gpu=len(samples))))
 
     def pin_memory(self) -> Self:
-        """A copy in page-locked memory, from which a GPU copies by itself; torch's loader asks."""
-        return type(self)(_with_tensors(dict(self), Tensor.pin_memory))
+        """A copy in page-locked memory; `DataLoader` calls this if it has `pin_memory`."""
+        return type(self)(_map_tensors(dict(self), Tensor.pin_memory))
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of all tensors."""
-        return sum(tensor.nbytes for tensor in _tensors(self))
+        """Size of all tensors in bytes."""
+        return sum(tensor.nbytes for tensor in _iter_tensors(self))
 
 
 def to_device(batch: HostBatch, device: torch.device) -> Batch:
-    """The batch with its tensors on `device`; copies from pinned memory do not block.
+    """Copy the batch's tensors to `device`; copies from pinned memory do not block.
 
     A tensor that is on the device already stays the same object.
     """
-    placed: Batch = _with_tensors(dict(batch), lambda tensor: tensor.to(device, non_blocking=True))
-    return placed
+    on_device: Batch = _map_tensors(
+        dict(batch), lambda tensor: tensor.to(device, non_blocking=True)
+    )
+    return on_device
 
 
 def prefetch_to_device(
     batches: Iterable[list[HostBatch]], device: torch.device
 ) -> Iterator[list[Batch]]:
-    """Each batch (a list of parts) on `device`; on a GPU the next one is copied meanwhile."""
+    """Copy batches (lists of micro-batches) to `device`; on a GPU, one batch ahead."""
     if device.type == "cuda":
         stream = torch.cuda.Stream(device)
-        yield from prefetch(batches, start=partial(_begin_copy, stream, device), finish=_arrived)
+        yield from prefetch(
+            batches, start=partial(_start_copy, stream, device), finish=_wait_for_copy
+        )
         return
-    for parts in batches:
-        yield [to_device(part, device) for part in parts]
+    for micro_batches in batches:
+        yield [to_device(micro_batch, device) for micro_batch in micro_batches]
 
 
 def prefetch(
-    sources: Iterable[Source],
+    items: Iterable[ItemT],
     *,
-    start: Callable[[Source], Begun],
-    finish: Callable[[Begun], Done],
-) -> Iterator[Done]:
-    """What `finish` makes of each source, while the next one has begun already.
+    start: Callable[[ItemT], PendingT],
+    finish: Callable[[PendingT], ResultT],
+) -> Iterator[ResultT]:
+    """Yield `finish(start(item))` for each item, with `start` called one item ahead.
 
-    One that finds no GPU memory beside another begins when the other is done with.
+    An item for which there is no GPU memory yet is started after its predecessor was consumed.
     """
-    begun: deque[Begun] = deque()
-    for source in sources:
-        following = _begun_if_it_fits(source, start) if begun else start(source)
-        if begun:
-            yield finish(begun.popleft())  # and keep nothing of it
-        begun.append(start(source) if following is None else following)
-        del following
-    while begun:
-        yield finish(begun.popleft())
+    pending: deque[PendingT] = deque()
+    for item in items:
+        ahead = _try_start(item, start) if pending else start(item)
+        if pending:
+            yield finish(pending.popleft())  # no reference to it may stay in this frame
+        pending.append(start(item) if ahead is None else ahead)
+        del ahead
+    while pending:
+        yield finish(pending.popleft())
 
 
-def _begun_if_it_fits(source: Source, begin: Callable[[Source], Begun]) -> Begun | None:
+def _try_start(item: ItemT, start: Callable[[ItemT], PendingT]) -> PendingT | None:
+    """The started item; None if there is not enough GPU memory."""
     try:
-        return begin(source)
+        return start(item)
     except torch.OutOfMemoryError:
         return None
 
 
 _Copy = tuple[list[Batch], torch.cuda.Event]
-"""Parts on a GPU, and the event after which their values are there."""
+"""Micro-batches on a GPU, and the event that is recorded after their copy."""
 
 
-def _begin_copy(stream: torch.cuda.Stream, device: torch.device, parts: list[HostBatch]) -> _Copy:
+def _start_copy(
+    stream: torch.cuda.Stream, device: torch.device, micro_batches: list[HostBatch]
+) -> _Copy:
     with torch.cuda.stream(stream):
-        return [to_device(part, device) for part in parts], stream.record_event()
+        copies = [to_device(micro_batch, device) for micro_batch in micro_batches]
+        return copies, stream.record_event()
 
 
-def _arrived(copy: _Copy) -> list[Batch]:
+def _wait_for_copy(copy: _Copy) -> list[Batch]:
     """Make the current stream wait for the copy, and the allocator wait for the current stream."""
-    parts, is_copied = copy
+    micro_batches, is_copied = copy
     stream = torch.cuda.current_stream()
     stream.wait_event(is_copied)
-    for part in parts:
-        for tensor in _tensors(part):
+    for micro_batch in micro_batches:
+        for tensor in _iter_tensors(micro_batch):
             tensor.record_stream(stream)
-    return parts
+    return micro_batches
 
 
-def _without_containers(value: Any) -> Any:
-    """The value with each container replaced by its only chunk: one batch has one."""
+def _unwrap_containers(value: Any) -> Any:
+    """Replace each `DataContainer` by its only chunk; a single batch has one."""
     if isinstance(value, DataContainer):
         (chunk,) = value.data
-        return _without_containers(chunk)
+        return _unwrap_containers(chunk)
     if isinstance(value, dict):
-        return {key: _without_containers(item) for key, item in value.items()}
+        return {key: _unwrap_containers(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_containers(item) for item in value]
+        return [_unwrap_containers(item) for item in value]
     return value
 
 
-def _with_tensors(value: Any, change: Any) -> Any:
-    """The value with `change` applied to each tensor in its dicts and lists."""
+def _map_tensors(value: Any, change: Any) -> Any:
+    """Apply `change` to each tensor in nested dicts and lists."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, dict):
-        return {key: _with_tensors(item, change) for key, item in value.items()}
+        return {key: _map_tensors(item, change) for key, item in value.items()}
     if isinstance(value, list):
-        return [_with_tensors(item, change) for item in value]
+        return [_map_tensors(item, change) for item in value]
     return value
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def _iter_tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _tensors(item)
+            yield from _iter_tensors(item)
     elif isinstance(value, list):
         for item in value:
-            yield from _tensors(item)
+            yield from _iter_tensors(item)

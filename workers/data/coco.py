@@ -1,6 +1,6 @@
-"""Reads a COCO file, believing nothing in it.
+"""Parses COCO files, which are not trusted: every violation of the format becomes a `Problem`.
 
-Boxes, classes, crowd marks and areas are taken over, masks and keypoints are not. Categories are
+Boxes, classes, crowd flags and areas are imported; masks and keypoints are not. Categories are
 matched by name, so train and val may number them differently.
 """
 
@@ -25,7 +25,7 @@ Pixels = Annotated[int, Field(ge=1)]
 
 
 class _Entry(BaseModel):
-    """Other people's fields beside ours are fine."""
+    """The base of all entries; unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, extra="ignore")
 
@@ -54,24 +54,26 @@ EntryT = TypeVar("EntryT", bound=_Entry)
 
 
 @dataclass
-class _Reading:
-    """A COCO file while it is read."""
+class _CocoReader:
+    """A COCO file, and the problems found so far."""
 
     path: Path
     problems: list[Problem] = field(default_factory=list)
 
-    def note(self, where: str, code: ProblemCode, message: str, image: str | None = None) -> None:
-        self.problems.append(Problem(display_path(self.path), where, code, message, image))
+    def add_problem(
+        self, location: str, code: ProblemCode, message: str, image: str | None = None
+    ) -> None:
+        self.problems.append(Problem(display_path(self.path), location, code, message, image))
 
 
 def read_coco(annotations: Path, images_dir: Path) -> tuple[ParsedSplit, ClassNames]:
-    """The images and boxes of a COCO file, and its classes in the order of their ids."""
-    reading = _Reading(annotations)
-    document = _load(reading)
-    names = _category_names(document, reading)
-    images, known_ids = _images(document, reading)
-    boxes = _boxes(document, reading, names, images, known_ids)
-    drafts = tuple(
+    """Parse a COCO file; returns its images with boxes, and its classes ordered by id."""
+    reader = _CocoReader(annotations)
+    document = _load_json(reader)
+    names = _parse_categories(document, reader)
+    images, all_ids = _parse_images(document, reader)
+    boxes = _parse_boxes(document, reader, names, images, all_ids)
+    parsed_images = tuple(
         ParsedImage(
             file=annotations,
             location=f"image {image.id}",
@@ -83,112 +85,119 @@ def read_coco(annotations: Path, images_dir: Path) -> tuple[ParsedSplit, ClassNa
         )
         for image in images.values()
     )
-    draft = ParsedSplit(
+    split = ParsedSplit(
         file=annotations,
         images_dir=images_dir,
-        images=drafts,
-        problems=tuple(reading.problems),
-        num_listed_images=len(_list(document, "images")),
-        num_listed_boxes=len(_list(document, "annotations")),
+        images=parsed_images,
+        problems=tuple(reader.problems),
+        num_listed_images=len(_get_list(document, "images")),
+        num_listed_boxes=len(_get_list(document, "annotations")),
     )
-    return draft, tuple(name for _, name in sorted(names.items()))
+    return split, tuple(name for _, name in sorted(names.items()))
 
 
-def _load(reading: _Reading) -> Document:
+def _load_json(reader: _CocoReader) -> Document:
     try:
-        document = json.loads(reading.path.read_bytes())
+        document = json.loads(reader.path.read_bytes())
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        reading.note(where, ProblemCode.MALFORMED_FILE, f"not JSON: {error.msg}")
+        location = f"line {error.lineno}, column {error.colno}"
+        reader.add_problem(location, ProblemCode.MALFORMED_FILE, f"not JSON: {error.msg}")
     except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        reading.note("whole file", ProblemCode.MALFORMED_FILE, f"not JSON: {error}")
+        reader.add_problem("whole file", ProblemCode.MALFORMED_FILE, f"not JSON: {error}")
     except OSError as error:
-        reading.note("whole file", ProblemCode.MISSING_FILE, error.strerror or str(error))
+        reader.add_problem("whole file", ProblemCode.MISSING_FILE, error.strerror or str(error))
     else:
-        return _of_right_shape(document, reading)
+        return _check_structure(document, reader)
     return {}
 
 
-def _of_right_shape(document: object, reading: _Reading) -> Document:
+def _check_structure(document: object, reader: _CocoReader) -> Document:
     if not isinstance(document, dict):
-        reading.note("whole file", ProblemCode.MALFORMED_FILE, "it is not an object with lists")
+        reader.add_problem(
+            "whole file", ProblemCode.MALFORMED_FILE, "it is not an object with lists"
+        )
         return {}
     for key in ("images", "annotations", "categories"):
         if key not in document:
-            reading.note("whole file", ProblemCode.MISSING_FIELD, f"it has no list of {key}")
+            reader.add_problem("whole file", ProblemCode.MISSING_FIELD, f"it has no list of {key}")
         elif not isinstance(document[key], list):
-            reading.note(key, ProblemCode.MALFORMED_FILE, f"{key} is not a list")
+            reader.add_problem(key, ProblemCode.MALFORMED_FILE, f"{key} is not a list")
     return document
 
 
-def _list(document: Document, key: str) -> list[object]:
+def _get_list(document: Document, key: str) -> list[object]:
     value = document.get(key)
     return value if isinstance(value, list) else []
 
 
-def _entries(
-    document: Document, key: str, model: type[EntryT], reading: _Reading
+def _iter_entries(
+    document: Document, key: str, model: type[EntryT], reader: _CocoReader
 ) -> Iterator[tuple[int, EntryT]]:
-    """The entries of a list that have what they need, with their positions."""
-    for position, entry in enumerate(_list(document, key)):
+    """Yield the valid entries of a list with their positions; others become problems."""
+    for position, entry in enumerate(_get_list(document, key)):
         try:
             yield position, model.model_validate(entry)
         except ValidationError as error:
-            where = _where(key, position, entry)
-            for code, message in dict.fromkeys(_faults(error)):
-                reading.note(where, code, message, _file_name(entry))
+            location = _format_location(key, position, entry)
+            for code, message in dict.fromkeys(_explain(error)):
+                reader.add_problem(location, code, message, _get_file_name(entry))
 
 
-def _faults(error: ValidationError) -> Iterator[tuple[ProblemCode, str]]:
-    for fault in error.errors(include_url=False, include_context=False):
-        name = str(fault["loc"][0]) if fault["loc"] else "it"
-        if fault["type"] == "missing":
+def _explain(error: ValidationError) -> Iterator[tuple[ProblemCode, str]]:
+    for detail in error.errors(include_url=False, include_context=False):
+        name = str(detail["loc"][0]) if detail["loc"] else "it"
+        if detail["type"] == "missing":
             yield ProblemCode.MISSING_FIELD, f"it has no {name}"
         elif name == "bbox":
             yield ProblemCode.BAD_NUMBER, "bbox is not a list of four finite numbers"
         else:
-            yield ProblemCode.BAD_VALUE, f"{name} is {fault['input']!r:.60}: {fault['msg'].lower()}"
+            yield (
+                ProblemCode.BAD_VALUE,
+                f"{name} is {detail['input']!r:.60}: {detail['msg'].lower()}",
+            )
 
 
-def _where(key: str, position: int, entry: object) -> str:
-    identifier = _id_of(entry)
+def _format_location(key: str, position: int, entry: object) -> str:
+    identifier = _get_id(entry)
     return f"{key}[{position}]" if identifier is None else f"{_SINGULAR[key]} {identifier}"
 
 
-def _id_of(entry: object) -> int | None:
+def _get_id(entry: object) -> int | None:
     identifier = entry.get("id") if isinstance(entry, dict) else None
     return identifier if type(identifier) is int else None
 
 
-def _file_name(entry: object) -> str | None:
+def _get_file_name(entry: object) -> str | None:
     name = entry.get("file_name") if isinstance(entry, dict) else None
     return name if isinstance(name, str) else None
 
 
-def _category_names(document: Document, reading: _Reading) -> dict[int, str]:
-    """Names by id; an id with two names has none, and a name with two ids has the first."""
+def _parse_categories(document: Document, reader: _CocoReader) -> dict[int, str]:
+    """Names by id. An id with two names is dropped; of a name with two ids, the first stays."""
     names: dict[int, str] = {}
     ambiguous: set[int] = set()
-    for _, category in _entries(document, "categories", _Category, reading):
-        where, code = f"category {category.id}", ProblemCode.DUPLICATE_CLASS
+    for _, category in _iter_entries(document, "categories", _Category, reader):
+        location, code = f"category {category.id}", ProblemCode.DUPLICATE_CLASS
         if category.id in names:
-            reading.note(
-                where, code, f"the id is that of {names[category.id]!r} and {category.name!r}"
+            reader.add_problem(
+                location, code, f"the id is that of {names[category.id]!r} and {category.name!r}"
             )
             ambiguous.add(category.id)
         elif category.name in names.values():
-            reading.note(where, code, f"another category is called {category.name!r} too")
+            reader.add_problem(
+                location, code, f"another category has the name {category.name!r}, too"
+            )
         else:
             names[category.id] = category.name
     return {identifier: name for identifier, name in names.items() if identifier not in ambiguous}
 
 
-def _images(document: Document, reading: _Reading) -> tuple[dict[int, _Image], set[int]]:
-    """Usable images by id, and every id that the list has: their annotations are no orphans."""
+def _parse_images(document: Document, reader: _CocoReader) -> tuple[dict[int, _Image], set[int]]:
+    """Usable images by id, and all ids in the list: annotations of these are not orphans."""
     images: dict[int, _Image] = {}
     positions: dict[int, int] = {}
     ambiguous: set[int] = set()
-    for position, image in _entries(document, "images", _Image, reading):
+    for position, image in _iter_entries(document, "images", _Image, reader):
         first = images.get(image.id)
         if first is None:
             images[image.id], positions[image.id] = image, position
@@ -196,60 +205,62 @@ def _images(document: Document, reading: _Reading) -> tuple[dict[int, _Image], s
         message = (
             f"images[{position}] has the id of images[{positions[image.id]}], {first.file_name}"
         )
-        reading.note(f"image {image.id}", ProblemCode.DUPLICATE_IMAGE_ID, message, image.file_name)
+        reader.add_problem(
+            f"image {image.id}", ProblemCode.DUPLICATE_IMAGE_ID, message, image.file_name
+        )
         if image != first:
             ambiguous.add(image.id)
-    known = {
+    all_ids = {
         identifier
-        for entry in _list(document, "images")
-        if (identifier := _id_of(entry)) is not None
+        for entry in _get_list(document, "images")
+        if (identifier := _get_id(entry)) is not None
     }
-    return {key: image for key, image in images.items() if key not in ambiguous}, known
+    return {key: image for key, image in images.items() if key not in ambiguous}, all_ids
 
 
-def _boxes(
+def _parse_boxes(
     document: Document,
-    reading: _Reading,
+    reader: _CocoReader,
     names: Mapping[int, str],
     images: Mapping[int, _Image],
-    known_ids: set[int],
+    all_ids: set[int],
 ) -> dict[int, list[ParsedBox]]:
-    """Boxes by the id of their image."""
+    """The boxes of each usable image, by its id."""
     boxes: dict[int, list[ParsedBox]] = {identifier: [] for identifier in images}
     positions: dict[int, int] = {}
-    for position, annotation in _entries(document, "annotations", _Annotation, reading):
-        where = f"annotation {annotation.id}"
+    for position, annotation in _iter_entries(document, "annotations", _Annotation, reader):
+        location = f"annotation {annotation.id}"
         image = images.get(annotation.image_id)
         if annotation.id in positions:
             message = (
                 f"annotations[{position}] has the id of annotations[{positions[annotation.id]}]"
             )
             name = None if image is None else image.file_name
-            reading.note(where, ProblemCode.DUPLICATE_ANNOTATION_ID, message, name)
+            reader.add_problem(location, ProblemCode.DUPLICATE_ANNOTATION_ID, message, name)
             continue
         positions[annotation.id] = position
-        if annotation.image_id not in known_ids:
+        if annotation.image_id not in all_ids:
             message = f"image {annotation.image_id} is not in the list of images"
-            reading.note(where, ProblemCode.ORPHAN_ANNOTATION, message)
+            reader.add_problem(location, ProblemCode.ORPHAN_ANNOTATION, message)
         if image is not None:
             label = names.get(annotation.category_id, f"category {annotation.category_id}")
-            boxes[image.id].append(_box(annotation, where, label))
+            boxes[image.id].append(_build_box(annotation, location, label))
     return boxes
 
 
-def _box(annotation: _Annotation, where: str, label: str) -> ParsedBox:
-    left, top, width, height = annotation.bbox
+def _build_box(annotation: _Annotation, location: str, label: str) -> ParsedBox:
+    x, y, width, height = annotation.bbox
     return ParsedBox(
-        location=where,
+        location=location,
         label=label,
-        edges=(left, top, width, height),
+        edges=(x, y, width, height),
         is_crowd=bool(annotation.iscrowd),
-        area=_area(annotation.area),
+        area=_valid_area(annotation.area),
     )
 
 
-def _area(value: object) -> float | None:
-    """What the annotation says, if that can be an area; mmdet leaves out boxes without any."""
+def _valid_area(value: object) -> float | None:
+    """The annotated area; None if it is not a positive number, as mmdet ignores such boxes."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
         return value
     return None

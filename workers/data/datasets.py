@@ -1,4 +1,4 @@
-"""mmdet datasets whose unreadable images are told by their name, as what they are."""
+"""mmdet datasets that report unreadable images by name, as `DatasetError`."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from workers.errors import DatasetError
 
 
 def open_dataset(config: Any) -> Any:
-    """The dataset of an mmdet configuration; an image that is none raises `DatasetError`."""
+    """Build the dataset of an mmdet config; loading an unreadable image raises `DatasetError`."""
     dataset = build_dataset(config)
-    load, *others = dataset.pipeline.transforms
-    dataset.pipeline.transforms = [_Reading(load), *others]
+    load, *transforms = dataset.pipeline.transforms
+    dataset.pipeline.transforms = [_LoadImage(load), *transforms]
     return dataset
 
 
-class _Reading:
-    """mmdet's own step; it fails on what OpenCV cannot decode without saying on which file."""
+class _LoadImage:
+    """Wraps mmdet's loading step, whose own errors do not name the file."""
 
     def __init__(self, load: Any) -> None:
         self._load = load
@@ -27,7 +27,9 @@ class _Reading:
         try:
             loaded: dict[str, Any] = self._load(results)
         except FileNotFoundError as error:
-            raise DatasetError(f"The image {file} is gone since the dataset was made.") from error
+            raise DatasetError(
+                f"The image {file} was removed after the dataset had been imported."
+            ) from error
         except (AttributeError, cv2.error) as error:
-            raise DatasetError(f"{file} cannot be read as an image (any more).") from error
+            raise DatasetError(f"{file} cannot be decoded as an image.") from error
         return loaded

@@ -1,4 +1,4 @@
-"""From drafts to a dataset's folder: check everything, then write all or nothing."""
+"""Imports parsed annotations into a dataset's folder: validates everything, then writes."""
 
 import os
 import shutil
@@ -25,79 +25,84 @@ from workers.data.validation import ValidatedImage, ValidatedSplits, validate_sp
 
 @dataclass(frozen=True)
 class DatasetImportRequest:
-    """What the new dataset is to be called, and where it comes from."""
+    """Name, classes and origin of the new dataset."""
 
     name: str
     classes: ClassNames
-    """In the order of the head's outputs."""
+    """Class names in the order of the head's outputs."""
 
     origin: Origin
 
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What may be done to get there."""
+    """What an import may drop and replace."""
 
     drop_bad: bool = False
-    """Leave out bad boxes and images that cannot be used, instead of refusing everything."""
+    """Drop unusable boxes and images, instead of refusing the import."""
 
     replace: bool = False
 
 
 @dataclass(frozen=True)
 class DroppedCounts:
-    """What of one part was left out."""
+    """How much of one split was dropped."""
 
     num_images: int
     num_boxes: int
-    """Of images that were left out as well."""
+    """Dropped boxes, with those of dropped images."""
 
 
 @dataclass(frozen=True)
 class DatasetImportResult:
-    """What came of an import."""
+    """The new dataset's manifest, and what was dropped, trimmed, linked and copied."""
 
     manifest: DatasetManifest
     problems: tuple[Problem, ...]
     dropped: Mapping[SplitName, DroppedCounts]
     num_trimmed: int
-    """Boxes that reached a pixel or less out of their image."""
+    """Boxes that exceeded their image by a pixel or less, and were trimmed."""
 
     num_linked: int
     copied: Mapping[str, int]
-    """Images that had to be copied, by the reason."""
+    """Number of images that could not be linked, by the reason."""
 
 
 def import_dataset(
-    drafts: Mapping[SplitName, ParsedSplit],
+    parsed: Mapping[SplitName, ParsedSplit],
     out: Path,
     *,
     request: DatasetImportRequest,
     options: ImportOptions,
     on_image: Callable[[], None] = lambda: None,
 ) -> DatasetImportResult:
-    """Write `train` and `val` to `out`, or nothing and raise `ImportRefused` with every problem."""
-    sources = [place for draft in drafts.values() for place in (draft.file, draft.images_dir)]
+    """Write `train` and `val` to `out`, or raise `ImportRefused` with every problem.
+
+    `on_image` is called after each image that was validated.
+    """
+    sources = [path for split in parsed.values() for path in (split.file, split.images_dir)]
     check_output_folder(out, replace=options.replace, sources=sources)
-    checked = validate_splits(drafts, frozenset(request.classes), on_image=on_image)
-    is_empty = any(problem.code is ProblemCode.EMPTY_SPLIT for problem in checked.problems)
-    if is_empty or (checked.problems and not options.drop_bad):
-        raise ImportRefused(checked.problems)
+    validated = validate_splits(parsed, frozenset(request.classes), on_image=on_image)
+    is_empty = any(problem.code is ProblemCode.EMPTY_SPLIT for problem in validated.problems)
+    if is_empty or (validated.problems and not options.drop_bad):
+        raise ImportRefused(validated.problems)
     with open_atomic_folder(out, replace=options.replace) as folder:
         reasons = Counter(
-            _place(image, folder, part) for part in SPLITS for image in checked.images[part]
+            _link_or_copy(image, folder, name)
+            for name in SPLITS
+            for image in validated.images[name]
         )
-        manifest = _write(checked, folder, request)
+        manifest = _write_dataset(validated, folder, request)
     num_linked = reasons.pop("", 0)
-    dropped = {part: _dropped(drafts[part], checked.images[part]) for part in SPLITS}
+    dropped = {name: _count_dropped(parsed[name], validated.images[name]) for name in SPLITS}
     return DatasetImportResult(
-        manifest, checked.problems, dropped, checked.num_trimmed, num_linked, reasons
+        manifest, validated.problems, dropped, validated.num_trimmed, num_linked, reasons
     )
 
 
-def _place(image: ValidatedImage, folder: Path, part: SplitName) -> str:
-    """Link the image, which costs no space, or else copy it and return why."""
-    target = folder / "images" / part / image.name
+def _link_or_copy(image: ValidatedImage, folder: Path, split: SplitName) -> str:
+    """Hard-link the image, or copy it and return the reason; an empty string for a link."""
+    target = folder / "images" / split / image.name
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(image.file.path, target)
@@ -107,21 +112,27 @@ def _place(image: ValidatedImage, folder: Path, part: SplitName) -> str:
     return ""
 
 
-def _write(checked: ValidatedSplits, folder: Path, wanted: DatasetImportRequest) -> DatasetManifest:
-    parts = {
-        part: SplitContents(
-            _document(checked.images[part], wanted.classes),
-            tuple(image.file.sha256 for image in checked.images[part]),
+def _write_dataset(
+    validated: ValidatedSplits, folder: Path, request: DatasetImportRequest
+) -> DatasetManifest:
+    contents = {
+        name: SplitContents(
+            _build_document(validated.images[name], request.classes),
+            tuple(image.file.sha256 for image in validated.images[name]),
         )
-        for part in SPLITS
+        for name in SPLITS
     }
     return write_manifest(
-        folder, name=wanted.name, classes=wanted.classes, contents=parts, origin=wanted.origin
+        folder,
+        name=request.name,
+        classes=request.classes,
+        contents=contents,
+        origin=request.origin,
     )
 
 
-def _document(images: tuple[ValidatedImage, ...], classes: ClassNames) -> CocoDocument:
-    """Image ids stay; annotations are counted from 1, and so are categories, as classes go."""
+def _build_document(images: tuple[ValidatedImage, ...], classes: ClassNames) -> CocoDocument:
+    """A COCO document with the parsed image ids; annotations and categories count from 1."""
     category_ids = {name: identifier for identifier, name in enumerate(classes, start=1)}
     boxes: list[CocoBox] = []
     for image in images:
@@ -153,6 +164,6 @@ def _document(images: tuple[ValidatedImage, ...], classes: ClassNames) -> CocoDo
     }
 
 
-def _dropped(draft: ParsedSplit, images: tuple[ValidatedImage, ...]) -> DroppedCounts:
+def _count_dropped(split: ParsedSplit, images: tuple[ValidatedImage, ...]) -> DroppedCounts:
     num_boxes = sum(len(image.parsed.boxes) for image in images)
-    return DroppedCounts(draft.num_listed_images - len(images), draft.num_listed_boxes - num_boxes)
+    return DroppedCounts(split.num_listed_images - len(images), split.num_listed_boxes - num_boxes)

@@ -1,7 +1,7 @@
-"""Batches that depend on seed, epoch and image alone: not on the model, nor on who loads them.
+"""Data loaders whose batches depend on seed, epoch and image only.
 
-Two runs with the same seed and data see exactly the same batches, so their difference is the
-method's; a run that is resumed, with as many processes or fewer, sees those it would have seen.
+Two runs of the same seed and data see the same batches, so they differ by their method alone. A
+resumed run, with as many processes or fewer, sees the batches that it would have seen.
 """
 
 import multiprocessing
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from mmcv import Config
+from mmcv import ConfigDict
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from configs.spec.run import RunSpec
@@ -24,17 +24,17 @@ from workers.process.children import make_worker_init_fn
 
 @dataclass(frozen=True)
 class BatchShard:
-    """What one process sees of every batch: `micro_batches` pieces, one after the other."""
+    """Which images of a batch one process loads: its own `num_micro_batches` micro-batches."""
 
     rank: int = 0
-    processes: int = 1
-    micro_batches: int = 1
+    world_size: int = 1
+    num_micro_batches: int = 1
 
-    def pieces(self, batch: np.ndarray) -> Iterator[list[int]]:
-        """This process's pieces of a batch of image numbers."""
-        pieces = np.split(batch, self.processes * self.micro_batches)
-        for micro_batch in range(self.micro_batches):
-            yield [int(index) for index in pieces[micro_batch * self.processes + self.rank]]
+    def split(self, batch: np.ndarray) -> Iterator[list[int]]:
+        """This process's micro-batches of a batch of image indices."""
+        chunks = np.split(batch, self.world_size * self.num_micro_batches)
+        for micro_batch in range(self.num_micro_batches):
+            yield [int(index) for index in chunks[micro_batch * self.world_size + self.rank]]
 
 
 class SeededDataset(Dataset[Any]):
@@ -43,7 +43,7 @@ class SeededDataset(Dataset[Any]):
     def __init__(self, dataset: Any, *, seed: int) -> None:
         self.dataset = dataset
         self._seed = seed
-        # In memory that loader processes share: they outlive an epoch.
+        # In shared memory: persistent loader workers outlive an epoch.
         self._epoch = multiprocessing.RawValue("q", 0)
 
     def __len__(self) -> int:
@@ -57,84 +57,93 @@ class SeededDataset(Dataset[Any]):
         return self.dataset[index]
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, counted from 0."""
+        """Set the epoch, counted from 0, that augmentations follow from."""
         self._epoch.value = epoch
 
 
 class GroupedBatchSampler(Sampler[list[int]]):
-    """All images once an epoch, shuffled by (seed, epoch); images of one orientation share a batch.
+    """Shuffles all images by (seed, epoch) into batches of one orientation, and can resume.
 
-    Batches of one orientation waste less padding; as mmdet's GroupSampler, an incomplete batch is
-    filled up with images of its own group. Each item is one process's piece of a batch.
+    Batches of one orientation need less padding. As in mmdet's GroupSampler, an incomplete batch is
+    filled up with images of its own group. Each item is one micro-batch of this process.
     """
 
     def __init__(
-        self, orientations: np.ndarray, *, batch_size: int, seed: int, share: BatchShard
+        self, orientations: np.ndarray, *, batch_size: int, seed: int, shard: BatchShard
     ) -> None:
         self._orientations = orientations
         self._batch_size = batch_size
         self._seed = seed
         self._epoch = 0
         self._first_step = 0
-        self.share = share
+        self.shard = shard
         counts = np.bincount(orientations)
-        self.steps = int(sum(-(-count // batch_size) for count in counts))
-        """Batches in an epoch."""
+        self.steps_per_epoch = int(sum(-(-count // batch_size) for count in counts))
 
     def __len__(self) -> int:
-        return (self.steps - self._first_step) * self.share.micro_batches
+        return (self.steps_per_epoch - self._first_step) * self.shard.num_micro_batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        for batch in self._batches()[self._first_step :]:
-            yield from self.share.pieces(batch)
+        for batch in self._shuffle_batches()[self._first_step :]:
+            yield from self.shard.split(batch)
 
-    def begin(self, epoch: int, *, step: int) -> None:
-        """Choose epoch and batch to go on with, both counted from 0."""
+    def set_position(self, epoch: int, *, step: int) -> None:
+        """Set the epoch and the step that the next iteration starts with, both counted from 0."""
         self._epoch = epoch
         self._first_step = step
 
-    def _batches(self) -> list[np.ndarray]:
+    def _shuffle_batches(self) -> list[np.ndarray]:
         random_state = np.random.default_rng((self._seed, self._epoch))
         batches = [
             batch
             for orientation in np.unique(self._orientations)
-            for batch in self._batches_of(orientation, random_state)
+            for batch in self._group_batches(orientation, random_state)
         ]
         return [batches[position] for position in random_state.permutation(len(batches))]
 
-    def _batches_of(self, orientation: int, random_state: np.random.Generator) -> list[np.ndarray]:
+    def _group_batches(
+        self, orientation: int, random_state: np.random.Generator
+    ) -> list[np.ndarray]:
         images = random_state.permutation(np.flatnonzero(self._orientations == orientation))
         full_length = -(-len(images) // self._batch_size) * self._batch_size
         return list(np.resize(images, full_length).reshape(-1, self._batch_size))
 
 
 def batch_shard(spec: RunSpec) -> BatchShard:
-    """This process's share of every batch.
+    """This process's shard of every batch.
 
-    With fewer processes than the spec's, batches are cut into more parts: their size stays.
+    With fewer processes than the spec names, each process runs more micro-batches, so that the
+    batch size stays. Raises `InvalidSpec` if the micro-batches cannot be divided evenly.
     """
-    pieces = spec.resources.processes * spec.compute.grad_accumulation_steps
-    here = distributed.get_world_size()
-    if pieces % here:
+    num_micro_batches = spec.resources.processes * spec.compute.grad_accumulation_steps
+    world_size = distributed.get_world_size()
+    if num_micro_batches % world_size:
         raise InvalidSpec(
-            f"{here} processes cannot share batches that are cut into {pieces} pieces "
-            "(resources.processes times compute.grad_accumulation_steps)."
+            f"{world_size} processes cannot evenly share a batch of {num_micro_batches} "
+            "micro-batches (resources.processes times compute.grad_accumulation_steps)."
         )
-    return BatchShard(rank=distributed.get_rank(), processes=here, micro_batches=pieces // here)
+    return BatchShard(
+        rank=distributed.get_rank(),
+        world_size=world_size,
+        num_micro_batches=num_micro_batches // world_size,
+    )
 
 
-def build_training_loader(config: Config, *, spec: RunSpec) -> DataLoader[Any]:
-    """This process's pieces of training batches, `spec.data.batch_size` images over all."""
-    dataset = limit_images(open_dataset(config.data.train), spec.data.train_images)
-    order = GroupedBatchSampler(
+def build_training_loader(data: ConfigDict, *, spec: RunSpec) -> DataLoader[Any]:
+    """This process's micro-batches; all processes together load `spec.data.batch_size` images.
+
+    `data` is the section of mmdet's config with this name.
+    """
+    dataset = limit_images(open_dataset(data.train), spec.data.train_images)
+    batch_sampler = GroupedBatchSampler(
         np.asarray(dataset.flag, dtype=np.int64),
         batch_size=spec.data.batch_size,
         seed=spec.seed,
-        share=batch_shard(spec),
+        shard=batch_shard(spec),
     )
     return DataLoader(
         SeededDataset(dataset, seed=spec.seed),
-        batch_sampler=order,
+        batch_sampler=batch_sampler,
         num_workers=spec.data.num_workers,
         collate_fn=HostBatch.from_samples,
         worker_init_fn=make_worker_init_fn(),
@@ -143,12 +152,12 @@ def build_training_loader(config: Config, *, spec: RunSpec) -> DataLoader[Any]:
     )
 
 
-def build_validation_loader(config: Config, *, spec: RunSpec) -> DataLoader[Any]:
-    """This process's validation images: every one belongs to exactly one process."""
-    dataset = limit_images(open_dataset(config.data.val), spec.evaluation.val_images)
-    mine = range(distributed.get_rank(), len(dataset), distributed.get_world_size())
+def build_validation_loader(data: ConfigDict, *, spec: RunSpec) -> DataLoader[Any]:
+    """This process's validation images; each image is loaded by exactly one process."""
+    dataset = limit_images(open_dataset(data.val), spec.evaluation.val_images)
+    indices = range(distributed.get_rank(), len(dataset), distributed.get_world_size())
     return DataLoader(
-        Subset(dataset, mine) if distributed.get_world_size() > 1 else dataset,
+        Subset(dataset, indices) if distributed.get_world_size() > 1 else dataset,
         batch_size=spec.evaluation.batch_size,
         num_workers=spec.data.num_workers,
         collate_fn=HostBatch.from_samples,
@@ -158,12 +167,12 @@ def build_validation_loader(config: Config, *, spec: RunSpec) -> DataLoader[Any]
 
 
 class CachedLoader:
-    """A loader's batches, loaded once if they fit into memory; else anew every time."""
+    """A loader that keeps its batches in host memory if they fit into `max_bytes`."""
 
     def __init__(self, loader: DataLoader[Any], *, max_bytes: int) -> None:
         self.dataset = loader.dataset
         self._loader = loader
-        self._room = max_bytes
+        self._free_bytes = max_bytes
         self._batches: list[Any] | None = None
 
     def __iter__(self) -> Iterator[Any]:
@@ -173,12 +182,12 @@ class CachedLoader:
         batches: list[Any] = []
         for batch in self._loader:
             yield batch
-            self._room -= batch.num_bytes
-            if self._room >= 0:
+            self._free_bytes -= batch.num_bytes
+            if self._free_bytes >= 0:
                 batches.append(batch)
             else:
                 batches.clear()
-        if self._room >= 0:
+        if self._free_bytes >= 0:
             self._batches = batches
 
     def __len__(self) -> int:
@@ -186,18 +195,18 @@ class CachedLoader:
 
 
 def cache_batches(loader: DataLoader[Any], *, max_bytes: int = 1 << 29) -> CachedLoader:
-    """For students that are measured on the same images one after the other."""
+    """Cache a loader's batches, for students that are evaluated one after the other."""
     return CachedLoader(loader, max_bytes=max_bytes)
 
 
 def unwrap_dataset(loader: Any) -> Any:
-    """The mmdet dataset behind a validation loader, all processes' images."""
+    """The mmdet dataset behind a validation loader, with the images of all processes."""
     dataset: Any = loader.dataset
     return dataset.dataset if isinstance(dataset, Subset) else dataset
 
 
 def limit_images(dataset: Any, count: int | None) -> Any:
-    """An mmdet dataset cut down to its first images."""
+    """Keep the first `count` images of an mmdet dataset; all of them if `count` is None."""
     if count is None or count >= len(dataset):
         return dataset
     dataset.data_infos = dataset.data_infos[:count]

@@ -1,4 +1,4 @@
-"""A dataset's folder: COCO files, images, and the manifest that says what they are.
+"""The layout of a dataset's folder: COCO files, images, and a manifest with their digest.
 
 dataset.json                      the manifest
 annotations/{train,val}.json      COCO
@@ -23,7 +23,7 @@ SPLITS: tuple[SplitName, ...] = ("train", "val")
 
 
 class CocoImage(TypedDict):
-    """An image of a COCO file."""
+    """An entry of `images` in a COCO file."""
 
     id: int
     file_name: str
@@ -32,10 +32,10 @@ class CocoImage(TypedDict):
 
 
 class CocoBox(TypedDict):
-    """An annotation of a COCO file, without its mask."""
+    """An entry of `annotations` in a COCO file, without a mask."""
 
     id: int
-    """From 1: COCOeval takes an id of 0 for "no match"."""
+    """Counted from 1, because COCOeval takes the id 0 for "no match"."""
 
     image_id: int
     category_id: int
@@ -47,14 +47,14 @@ class CocoBox(TypedDict):
 
 
 class CocoCategory(TypedDict):
-    """A class of a COCO file."""
+    """An entry of `categories` in a COCO file."""
 
     id: int
     name: str
 
 
 class CocoDocument(TypedDict):
-    """A COCO file."""
+    """The content of a COCO file."""
 
     images: list[CocoImage]
     annotations: list[CocoBox]
@@ -63,19 +63,19 @@ class CocoDocument(TypedDict):
 
 @dataclass(frozen=True)
 class SplitContents:
-    """One part of a dataset, whose images are in their place already."""
+    """The annotations of one split, whose image files exist already."""
 
     document: CocoDocument
     image_hashes: tuple[Sha256, ...]
-    """Of the image files, in the order of the document."""
+    """SHA-256 of the image files, in the order of the document."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a dataset came from, in words."""
+    """Where a dataset came from, and its license, as free text."""
 
     source: str
-    licence: str
+    license: str
 
 
 def write_manifest(
@@ -86,29 +86,29 @@ def write_manifest(
     contents: dict[SplitName, SplitContents],
     origin: Origin,
 ) -> DatasetManifest:
-    """Write the COCO files and the manifest beside images that are there already."""
-    splits = {part: _write_split(root, part, contents[part].document) for part in SPLITS}
+    """Write the COCO files and the manifest; the image files must exist already."""
+    splits = {name: _write_split(root, name, contents[name].document) for name in SPLITS}
     manifest = DatasetManifest(
         name=name,
         classes=classes,
         train=splits["train"],
         val=splits["val"],
-        digest=_digest(
+        digest=_compute_digest(
             (
-                splits[part].annotations_sha256,
-                _named_hashes(contents[part].document, contents[part].image_hashes),
+                splits[split].annotations_sha256,
+                _zip_names(contents[split].document, contents[split].image_hashes),
             )
-            for part in SPLITS
+            for split in SPLITS
         ),
         source=origin.source,
-        licence=origin.licence,
+        license=origin.license,
     )
     (root / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return manifest
 
 
 def read_manifest(root: Path) -> DatasetManifest:
-    """The manifest of the dataset in `root`; `DatasetError` if there is none or it is not valid."""
+    """Read the manifest of the dataset in `root`; `DatasetError` if it is missing or invalid."""
     path = root / MANIFEST
     try:
         manifest = DatasetManifest.model_validate_json(path.read_bytes())
@@ -122,76 +122,78 @@ def read_manifest(root: Path) -> DatasetManifest:
     except ValidationError as error:
         raise DatasetError(f"{path} is not a manifest: {error}") from error
     for split in (manifest.train, manifest.val):
-        for place in (split.annotations, split.images):
-            if PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts:
+        for name in (split.annotations, split.images):
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise DatasetError(
-                    f"{path} names {place}, which lies outside of the dataset's folder."
+                    f"{path} names {name}, which lies outside of the dataset's folder."
                 )
     return manifest
 
 
 def check_dataset(root: Path, *, digest: Sha256 | None = None) -> DatasetManifest:
-    """The manifest, after a look at the annotation files; `DatasetError` if they were changed.
+    """Read the manifest and verify the annotation files; `DatasetError` if they were changed.
 
-    Images are not read: hashing all of COCO takes minutes. `recompute_digest` reads them.
+    Images are not verified: hashing all of COCO takes minutes. `recompute_digest` reads them.
     """
     manifest = read_manifest(root)
     if digest is not None and manifest.digest != digest:
         raise DatasetError(
-            f"The dataset in {root} is not the one that is meant: its digest is {manifest.digest}, "
+            f"The dataset in {root} is not the expected one: its digest is {manifest.digest}, "
             f"expected {digest}."
         )
     for split in (manifest.train, manifest.val):
         if _sha256_of(root / split.annotations) != split.annotations_sha256:
-            raise DatasetError(f"{root / split.annotations} was changed since it was imported.")
+            raise DatasetError(
+                f"{root / split.annotations} was changed after it had been imported."
+            )
         if not (root / split.images).is_dir():
             raise DatasetError(f"{root / split.images}, the folder of its images, is missing.")
     return manifest
 
 
 def recompute_digest(root: Path, manifest: DatasetManifest) -> Sha256:
-    """The digest of the files as they are, images included; `DatasetError` if one is missing."""
-    return _digest(_hashes_on_disk(root, split) for split in (manifest.train, manifest.val))
+    """The digest of all files on disk, with images; `DatasetError` if a file is missing."""
+    return _compute_digest(_hash_files(root, split) for split in (manifest.train, manifest.val))
 
 
 NamedHashes = Iterator[tuple[str, Sha256]]
 
 
-def _hashes_on_disk(root: Path, split: Split) -> tuple[Sha256, NamedHashes]:
+def _hash_files(root: Path, split: Split) -> tuple[Sha256, NamedHashes]:
     path = root / split.annotations
     annotations_sha256 = _sha256_of(path)
     names = [image["file_name"] for image in json.loads(path.read_bytes())["images"]]
     return annotations_sha256, ((name, _sha256_of(root / split.images / name)) for name in names)
 
 
-def _named_hashes(document: CocoDocument, hashes: tuple[Sha256, ...]) -> NamedHashes:
+def _zip_names(document: CocoDocument, hashes: tuple[Sha256, ...]) -> NamedHashes:
     return zip((image["file_name"] for image in document["images"]), hashes, strict=True)
 
 
-def _write_split(root: Path, part: SplitName, document: CocoDocument) -> Split:
-    content = _canonical(document)
-    path = root / "annotations" / f"{part}.json"
+def _write_split(root: Path, name: SplitName, document: CocoDocument) -> Split:
+    content = _canonical_json(document)
+    path = root / "annotations" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return Split(
-        annotations=f"annotations/{part}.json",
-        images=f"images/{part}",
+        annotations=f"annotations/{name}.json",
+        images=f"images/{name}",
         num_images=len(document["images"]),
         num_boxes=len(document["annotations"]),
         annotations_sha256=hashlib.sha256(content).hexdigest(),
     )
 
 
-def _canonical(document: CocoDocument) -> bytes:
-    """Equal documents give equal bytes, so the file's hash is the document's."""
+def _canonical_json(document: CocoDocument) -> bytes:
+    """Serialize so that equal documents give equal bytes, and therefore equal hashes."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode() + b"\n"
 
 
-def _digest(parts: Iterator[tuple[Sha256, NamedHashes]]) -> Sha256:
-    """Of both parts' annotations and images in their order; of nothing outside of the folder."""
+def _compute_digest(splits: Iterator[tuple[Sha256, NamedHashes]]) -> Sha256:
+    """Digest of annotations and images, each with its name; independent of the folder's path."""
     digest = hashlib.sha256()
-    for annotations_sha256, images in parts:
+    for annotations_sha256, images in splits:
         digest.update(f"annotations {annotations_sha256}\n".encode())
         for name, sha256 in images:
             digest.update(f"image {sha256} {name}\n".encode())

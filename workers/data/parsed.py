@@ -1,4 +1,4 @@
-"""A part of a dataset as its annotations tell it, before anything is checked against images."""
+"""The content of annotation files, before it is checked against the images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,28 +8,30 @@ from workers.data.problems import Problem
 
 @dataclass(frozen=True)
 class ParsedBox:
-    """A box whose edges are numbers, finite ones."""
+    """A box as annotated, with finite numbers as edges."""
 
     location: str
+    """Position in the annotation file, as in `Problem.location`."""
+
     label: str
     edges: tuple[float, float, float, float]
     """Left, top, width, height in pixels from the image's corner."""
 
     is_crowd: bool = False
     area: float | None = None
-    """Of the object, where the annotation tells it; of the box otherwise."""
+    """Area of the object in pixels; None if the annotation has none, and the box's area counts."""
 
 
 @dataclass(frozen=True)
 class ParsedImage:
-    """An image that annotations name."""
+    """An image as annotated."""
 
     file: Path
-    """Where it is annotated."""
+    """The annotation file."""
 
     location: str
     name: str
-    """Relative to the folder of images."""
+    """Path relative to the folder of images."""
 
     size: tuple[int, int]
     """Width and height as annotated."""
@@ -42,10 +44,10 @@ class ParsedImage:
 
 @dataclass(frozen=True)
 class ParsedSplit:
-    """One part of a dataset as it was read."""
+    """One split of a dataset as annotated."""
 
     file: Path
-    """What was read: the COCO file, or the list of VOC images."""
+    """The COCO file, or the list of VOC images."""
 
     images_dir: Path
     images: tuple[ParsedImage, ...]

@@ -1,4 +1,4 @@
-"""What is wrong with a dataset that somebody brings in: every problem, with its place."""
+"""The problems of a dataset that is imported, each with its location."""
 
 import re
 from collections import Counter
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class ProblemCode(StrEnum):
-    """Kinds of problems."""
+    """Kinds of problems; the values appear in the import's report."""
 
     MISSING_FILE = "missing_file"
     MALFORMED_FILE = "malformed_file"
@@ -32,14 +32,14 @@ class ProblemCode(StrEnum):
     EMPTY_SPLIT = "empty_split"
 
 
-_MEANINGS = {
-    ProblemCode.MISSING_FILE: "an annotation file or a list of images is not there",
+_DESCRIPTIONS = {
+    ProblemCode.MISSING_FILE: "an annotation file or a list of images that does not exist",
     ProblemCode.MALFORMED_FILE: "not JSON or XML of the expected shape",
-    ProblemCode.MISSING_FIELD: "something that must be said is not",
-    ProblemCode.BAD_VALUE: "a value of another kind than expected",
+    ProblemCode.MISSING_FIELD: "a required field that is missing",
+    ProblemCode.BAD_VALUE: "a value of another type or range than expected",
     ProblemCode.UNSAFE_PATH: "a path that leads out of its folder",
-    ProblemCode.MISSING_IMAGE: "an image that is not there",
-    ProblemCode.UNREADABLE_IMAGE: "an image that is cut short or no image",
+    ProblemCode.MISSING_IMAGE: "an image that does not exist",
+    ProblemCode.UNREADABLE_IMAGE: "an image that is truncated, or a file that is no image",
     ProblemCode.SIZE_MISMATCH: "an image of another size than annotated",
     ProblemCode.DUPLICATE_IMAGE_ID: "two images with one id",
     ProblemCode.DUPLICATE_FILE_NAME: "a file that is listed twice",
@@ -57,7 +57,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong."""
+    """One problem of one annotation file or image."""
 
     file: str
     location: str
@@ -66,15 +66,15 @@ class Problem:
     code: ProblemCode
     message: str
     image: str | None = None
-    """The file name of the image that is concerned."""
+    """File name of the affected image; None if the problem concerns no single image."""
 
     def __str__(self) -> str:
-        of_image = "" if self.image is None or self.image in self.message else f" ({self.image})"
-        return f"{self.file}: {self.location}: {self.code}: {self.message}{of_image}"
+        image = "" if self.image is None or self.image in self.message else f" ({self.image})"
+        return f"{self.file}: {self.location}: {self.code}: {self.message}{image}"
 
 
 class ImportRefused(Exception):
-    """There are problems that cannot be dropped, or were not to be; nothing was written."""
+    """The dataset has problems that were not to be dropped, or cannot be; nothing was written."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__(f"{len(problems)} problems; nothing was written.")
@@ -82,26 +82,28 @@ class ImportRefused(Exception):
 
 
 def describe_code(code: ProblemCode) -> str:
-    """The kind of problem in words."""
-    return _MEANINGS[code]
+    """Describe a kind of problem in plain words."""
+    return _DESCRIPTIONS[code]
 
 
 def sort_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """By file and place, each once: train and val may share a file."""
-    return tuple(sorted(dict.fromkeys(problems), key=_place))
+    """Sort by file and location, without duplicates: train and val may share a file."""
+    return tuple(sorted(dict.fromkeys(problems), key=_sort_key))
 
 
 def count_by_code(problems: Iterable[Problem]) -> dict[ProblemCode, int]:
-    """How many of each kind, the most frequent first."""
+    """Count the problems of each kind, with the most frequent first."""
     return dict(Counter(problem.code for problem in problems).most_common())
 
 
 def display_path(path: Path) -> str:
-    """A file as reports name it."""
+    """A path as messages show it, with forward slashes."""
     return path.as_posix()
 
 
-def _place(problem: Problem) -> tuple[str, list[tuple[int, str]]]:
-    """`line 9` comes before `line 10`."""
-    words = re.findall(r"\d+|\D+", problem.location)
-    return problem.file, [(int(word), "") if word.isdecimal() else (-1, word) for word in words]
+def _sort_key(problem: Problem) -> tuple[str, list[tuple[int, str]]]:
+    """Compares numbers as numbers: `line 9` comes before `line 10`."""
+    tokens = re.findall(r"\d+|\D+", problem.location)
+    return problem.file, [
+        (int(token), "") if token.isdecimal() else (-1, token) for token in tokens
+    ]

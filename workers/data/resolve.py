@@ -1,4 +1,4 @@
-"""Finds the files of a dataset that a spec names."""
+"""Opens the dataset that a spec refers to, as files on this machine."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,27 +11,29 @@ from workers.errors import InvalidSpec
 
 @dataclass(frozen=True)
 class LocalDataset:
-    """A dataset and the folder it lies in."""
+    """A dataset in a folder of this machine."""
 
     root: Path
     manifest: DatasetManifest
 
 
-def resolve_dataset(dataset: Dataset | None) -> LocalDataset:
-    """The dataset as files, checked; names are for the service."""
-    if not isinstance(dataset, DatasetFiles):
-        raise InvalidSpec("the dataset is a name, which the service resolves; give its root.")
-    root = Path(dataset.root)
-    return LocalDataset(root, check_dataset(root, digest=dataset.digest))
-
-
 def resolve_run_dataset(spec: RunSpec) -> LocalDataset:
-    """The dataset as files; names are for the service."""
+    """Open a run's dataset and check its files.
+
+    Raises `InvalidSpec` if the spec still refers to a dataset or teacher by name, which the service
+    resolves.
+    """
     if isinstance(spec.teacher, NamedTeacher | RunTeacher):
         raise InvalidSpec("teacher is a name, which the service resolves; give teacher.checkpoint.")
-    if not isinstance(spec.data.dataset, DatasetFiles):
-        raise InvalidSpec(
-            "data.dataset is a name, which the service resolves; give data.dataset.root."
-        )
-    root = Path(spec.data.dataset.root)
-    return LocalDataset(root, check_dataset(root, digest=spec.data.dataset.digest))
+    return resolve_dataset(spec.data.dataset, field="data.dataset")
+
+
+def resolve_dataset(dataset: Dataset | None, *, field: str = "dataset") -> LocalDataset:
+    """Open the dataset and check its files; `field` is its place in the spec, for the error.
+
+    Raises `InvalidSpec` for a name, which the service resolves.
+    """
+    if not isinstance(dataset, DatasetFiles):
+        raise InvalidSpec(f"{field} is a name, which the service resolves; give {field}.root.")
+    root = Path(dataset.root)
+    return LocalDataset(root, check_dataset(root, digest=dataset.digest))

@@ -1,11 +1,11 @@
-"""Reads Pascal VOC folders: Annotations, JPEGImages and ImageSets/Main, one XML file an image.
+"""Parses Pascal VOC folders: Annotations, JPEGImages and ImageSets/Main, one XML file per image.
 
 VOC counts pixels from 1. As in mmdet (`XMLDataset`, `tools/dataset_converters/pascal_voc.py`), 1 is
-taken off all four edges: a box is [xmin - 1, ymin - 1, xmax - xmin, ymax - ymin], and one that ends
-where it begins is empty. `difficult` objects become crowd boxes, which mmdet and COCOeval treat as
-mmdet treats `difficult`: they are no targets, need not be found, and found they are no mistake.
+subtracted from all four edges: a box is [xmin - 1, ymin - 1, xmax - xmin, ymax - ymin], and it is
+empty if xmin equals xmax. `difficult` objects become crowd boxes, which mmdet and COCOeval treat as
+mmdet treats `difficult`: they are no targets, and detecting them is neither required nor an error.
 
-An image's file has the name of its XML file; `<filename>` is not followed.
+An image has the name of its XML file; `<filename>` is ignored.
 """
 
 from collections.abc import Iterator
@@ -19,16 +19,16 @@ from workers.data.problems import Problem, ProblemCode, display_path
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG", ".BMP")
-_CLASS_MARKS = {"-1", "0", "1"}
+_CLASS_FLAGS = {"-1", "0", "1"}
 _DIFFICULT = {"": False, "0": False, "1": True}
 
 Fault = tuple[int, ProblemCode, str]
-"""Line, kind and message of something in an XML file."""
+"""Line, code and message of a problem in an XML file."""
 
 
 @dataclass(frozen=True)
-class _Listed:
-    """A line of a list of images."""
+class _ListEntry:
+    """One line of a list of images."""
 
     list_file: Path
     line: int
@@ -60,23 +60,23 @@ class _Malformed(Exception):
 
 
 def read_voc(root: Path, image_set: str) -> ParsedSplit:
-    """The images and boxes of `ImageSets/Main/<image_set>.txt`."""
+    """Parse the images and boxes that `ImageSets/Main/<image_set>.txt` lists."""
     list_file = root / "ImageSets" / "Main" / f"{image_set}.txt"
     images: list[ParsedImage] = []
     problems: list[Problem] = []
     num_boxes = 0
-    listed = list(_read_list(list_file, problems))
+    entries = list(_read_list(list_file, problems))
     seen: set[str] = set()
-    for number, entry in enumerate(listed, start=1):
+    for number, entry in enumerate(entries, start=1):
         if entry.name in seen:
             problems.append(
                 entry.problem(ProblemCode.DUPLICATE_FILE_NAME, f"{entry.name} is listed before")
             )
             continue
         seen.add(entry.name)
-        image, found, num_listed = _read_image(root, entry, number=number)
-        problems += found
-        num_boxes += num_listed
+        image, image_problems, num_objects = _read_image(root, entry, number=number)
+        problems += image_problems
+        num_boxes += num_objects
         if image is not None:
             images.append(image)
     return ParsedSplit(
@@ -84,17 +84,17 @@ def read_voc(root: Path, image_set: str) -> ParsedSplit:
         images_dir=root / "JPEGImages",
         images=tuple(images),
         problems=tuple(problems),
-        num_listed_images=len(listed),
+        num_listed_images=len(entries),
         num_listed_boxes=num_boxes,
     )
 
 
-def _read_list(path: Path, problems: list[Problem]) -> Iterator[_Listed]:
+def _read_list(path: Path, problems: list[Problem]) -> Iterator[_ListEntry]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        why = error.strerror or str(error)
-        problems.append(Problem(display_path(path), "whole file", ProblemCode.MISSING_FILE, why))
+        reason = error.strerror or str(error)
+        problems.append(Problem(display_path(path), "whole file", ProblemCode.MISSING_FILE, reason))
         return
     except UnicodeDecodeError as error:
         problems.append(
@@ -102,36 +102,36 @@ def _read_list(path: Path, problems: list[Problem]) -> Iterator[_Listed]:
         )
         return
     for number, line in enumerate(lines, start=1):
-        words = line.split()
-        # Lists of one class mark each image: 1 shows it, -1 does not, 0 is difficult.
-        if len(words) == 2 and words[1] in _CLASS_MARKS:
-            words.pop()
-        if words:
-            yield _Listed(path, number, " ".join(words))
+        columns = line.split()
+        # Lists of one class flag each image: 1 contains it, -1 does not, 0 is difficult.
+        if len(columns) == 2 and columns[1] in _CLASS_FLAGS:
+            columns.pop()
+        if columns:
+            yield _ListEntry(path, number, " ".join(columns))
 
 
 def _read_image(
-    root: Path, listed: _Listed, *, number: int
+    root: Path, entry: _ListEntry, *, number: int
 ) -> tuple[ParsedImage | None, list[Problem], int]:
-    """The image, its problems, and how many boxes it lists."""
+    """Parse one XML file; returns the image, its problems and its number of objects."""
     try:
-        resolve_image_path(root / "Annotations", f"{listed.name}.xml")
+        resolve_image_path(root / "Annotations", f"{entry.name}.xml")
     except UnsafePath as error:
-        return None, [listed.problem(ProblemCode.UNSAFE_PATH, str(error))], 0
-    path = root / "Annotations" / f"{listed.name}.xml"
+        return None, [entry.problem(ProblemCode.UNSAFE_PATH, str(error))], 0
+    path = root / "Annotations" / f"{entry.name}.xml"
     if not path.is_file():
-        message = f"{display_path(path)} is not there"
-        return None, [listed.problem(ProblemCode.MISSING_FILE, message)], 0
-    image_name = _image_name(root / "JPEGImages", listed.name)
+        message = f"{display_path(path)} does not exist"
+        return None, [entry.problem(ProblemCode.MISSING_FILE, message)], 0
+    image_name = _find_image_name(root / "JPEGImages", entry.name)
     try:
-        tree = _parse(path)
+        tree = _parse_xml(path)
     except _Malformed as error:
         fault = (error.line, ProblemCode.MALFORMED_FILE, str(error))
-        return None, [_problem(path, fault, image_name)], 0
+        return None, [_build_problem(path, fault, image_name)], 0
     faults: list[Fault] = []
     objects = [element for element in tree.children if element.tag == "object"]
-    boxes = [box for element in objects if (box := _box(element, faults)) is not None]
-    size = _size(tree, faults)
+    boxes = [box for element in objects if (box := _parse_box(element, faults)) is not None]
+    size = _parse_size(tree, faults)
     image = None
     if size is not None:
         image = ParsedImage(
@@ -143,21 +143,22 @@ def _read_image(
             boxes=tuple(boxes),
             id=number,
         )
-    return image, [_problem(path, fault, image_name) for fault in faults], len(objects)
+    return image, [_build_problem(path, fault, image_name) for fault in faults], len(objects)
 
 
-def _image_name(images_dir: Path, name: str) -> str:
-    found = (name + suffix for suffix in _SUFFIXES if (images_dir / (name + suffix)).exists())
-    return next(found, f"{name}.jpg")
+def _find_image_name(images_dir: Path, name: str) -> str:
+    candidates = (name + suffix for suffix in _SUFFIXES)
+    existing = (candidate for candidate in candidates if (images_dir / candidate).exists())
+    return next(existing, f"{name}.jpg")
 
 
-def _problem(path: Path, fault: Fault, image_name: str) -> Problem:
+def _build_problem(path: Path, fault: Fault, image_name: str) -> Problem:
     line, code, message = fault
     return Problem(display_path(path), f"line {line}", code, message, image_name)
 
 
-def _parse(path: Path) -> _Element:
-    """The document's tree, with line numbers."""
+def _parse_xml(path: Path) -> _Element:
+    """Parse the document into a tree with line numbers; raises `_Malformed`."""
     top = _Element("", 0)
     stack = [top]
     parser = expat.ParserCreate()
@@ -171,14 +172,14 @@ def _parse(path: Path) -> _Element:
     def end(_tag: str) -> None:
         stack.pop()
 
-    def refuse(*_declaration: object) -> None:
-        # It can declare entities that expand without end or read other files.
+    def reject_doctype(*_declaration: object) -> None:
+        # It can declare entities that expand endlessly or read other files.
         raise _Malformed(parser.CurrentLineNumber, "a document type (<!DOCTYPE>) is not allowed")
 
     parser.StartElementHandler = start
     parser.EndElementHandler = end
     parser.CharacterDataHandler = lambda text: stack[-1].texts.append(text)
-    parser.StartDoctypeDeclHandler = refuse
+    parser.StartDoctypeDeclHandler = reject_doctype
     try:
         parser.Parse(path.read_bytes(), True)
     except expat.ExpatError as error:
@@ -187,23 +188,23 @@ def _parse(path: Path) -> _Element:
         raise _Malformed(1, str(error)) from error
     root = top.children[0]
     if root.tag != "annotation":
-        raise _Malformed(root.line, f"it holds <{root.tag}>, not <annotation>")
+        raise _Malformed(root.line, f"its root element is <{root.tag}>, not <annotation>")
     return root
 
 
-def _size(tree: _Element, faults: list[Fault]) -> tuple[int, int] | None:
-    size = _child(tree, "size", faults)
+def _parse_size(tree: _Element, faults: list[Fault]) -> tuple[int, int] | None:
+    size = _require_child(tree, "size", faults)
     if size is None:
         return None
-    width, height = _number(size, "width", faults), _number(size, "height", faults)
+    width, height = _parse_number(size, "width", faults), _parse_number(size, "height", faults)
     if width is None or height is None:
         return None
     return round(width), round(height)
 
 
-def _box(element: _Element, faults: list[Fault]) -> ParsedBox | None:
-    before = len(faults)
-    name = _child(element, "name", faults)
+def _parse_box(element: _Element, faults: list[Fault]) -> ParsedBox | None:
+    num_faults = len(faults)
+    name = _require_child(element, "name", faults)
     if name is not None and not name.text:
         faults.append((name.line, ProblemCode.MISSING_FIELD, "<name> is empty"))
     difficult = element.child("difficult")
@@ -211,47 +212,49 @@ def _box(element: _Element, faults: list[Fault]) -> ParsedBox | None:
     if difficult is not None and is_difficult is None:
         message = f"<difficult> is {difficult.text!r:.60}, neither 0 nor 1"
         faults.append((difficult.line, ProblemCode.BAD_VALUE, message))
-    edges = _edges(element, faults)
-    if name is None or edges is None or len(faults) > before:
+    edges = _parse_edges(element, faults)
+    if name is None or edges is None or len(faults) > num_faults:
         return None
-    left, top, right, bottom = edges
+    x_min, y_min, x_max, y_max = edges
     return ParsedBox(
         location=f"line {element.line}",
         label=name.text,
-        edges=(left - 1, top - 1, right - left, bottom - top),
+        edges=(x_min - 1, y_min - 1, x_max - x_min, y_max - y_min),
         is_crowd=bool(is_difficult),
     )
 
 
-def _edges(element: _Element, faults: list[Fault]) -> tuple[float, float, float, float] | None:
-    frame = _child(element, "bndbox", faults)
+def _parse_edges(
+    element: _Element, faults: list[Fault]
+) -> tuple[float, float, float, float] | None:
+    frame = _require_child(element, "bndbox", faults)
     if frame is None:
         return None
-    left, top, right, bottom = (_number(frame, edge, faults) for edge in _EDGES)
-    if left is None or top is None or right is None or bottom is None:
+    x_min, y_min, x_max, y_max = (_parse_number(frame, edge, faults) for edge in _EDGES)
+    if x_min is None or y_min is None or x_max is None or y_max is None:
         return None
-    return left, top, right, bottom
+    return x_min, y_min, x_max, y_max
 
 
-def _child(element: _Element, tag: str, faults: list[Fault]) -> _Element | None:
-    found = element.child(tag)
-    if found is None:
+def _require_child(element: _Element, tag: str, faults: list[Fault]) -> _Element | None:
+    child = element.child(tag)
+    if child is None:
         faults.append((element.line, ProblemCode.MISSING_FIELD, f"<{element.tag}> has no <{tag}>"))
-    return found
+    return child
 
 
-def _number(element: _Element, tag: str, faults: list[Fault]) -> float | None:
-    """The finite number in a child."""
-    found = _child(element, tag, faults)
-    if found is None:
+def _parse_number(element: _Element, tag: str, faults: list[Fault]) -> float | None:
+    """The finite number in a child element; None, and a fault, if there is none."""
+    child = _require_child(element, tag, faults)
+    if child is None:
         return None
     try:
-        number = float(found.text)
+        number = float(child.text)
     except ValueError:
         number = float("nan")
     if abs(number) < float("inf"):
         return number
     faults.append(
-        (found.line, ProblemCode.BAD_NUMBER, f"<{tag}> is {found.text!r:.60}, not a finite number")
+        (child.line, ProblemCode.BAD_NUMBER, f"<{tag}> is {child.text!r:.60}, not a finite number")
     )
     return None

@@ -1,1 +1,1 @@
-"""How a teacher teaches a dense detector."""
+"""Knowledge distillation from a teacher to a dense detector."""

@@ -1,4 +1,4 @@
-"""Gradient checkpointing of a backbone: its blocks' features are computed twice and not kept."""
+"""Activation checkpointing of a backbone: block activations are recomputed in the backward pass."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,31 +17,31 @@ _BLOCKS: tuple[type[nn.Module], ...] = (BasicBlock, Bottleneck, InvertedResidual
 
 
 def enable_activation_checkpointing(backbone: nn.Module) -> None:
-    """Have every block of `backbone` forget its features until the backward pass needs them.
+    """Discard the activations of every block and recompute them in the backward pass.
 
-    Outputs, gradients and running statistics stay the same, bit for bit.
+    Outputs, gradients and running statistics are bit for bit the same as without it.
     """
     for block in backbone.modules():
         if isinstance(block, _BLOCKS) or getattr(block, "is_block", False):
-            block.forward = partial(_forward_twice, block, block.forward)
+            block.forward = partial(_checkpointed_forward, block, block.forward)
 
 
-def _forward_twice(block: nn.Module, forward: Any, *args: Any, **kwargs: Any) -> Any:
+def _checkpointed_forward(block: nn.Module, forward: Any, *args: Any, **kwargs: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
     return checkpoint(
         forward,
         *args,
         use_reentrant=False,
-        context_fn=lambda: (contextlib.nullcontext(), _statistics_at_rest(block)),
+        context_fn=lambda: (contextlib.nullcontext(), _preserve_running_stats(block)),
         **kwargs,
     )
 
 
 @contextlib.contextmanager
-def _statistics_at_rest(block: nn.Module) -> Iterator[None]:
-    """Without this the second pass would move BatchNorm's running statistics a second time."""
-    kept = [
+def _preserve_running_stats(block: nn.Module) -> Iterator[None]:
+    """Keep recomputation from updating BatchNorm's running statistics a second time."""
+    saved_buffers = [
         (norm, {name: value.clone() for name, value in norm.named_buffers()})
         for norm in block.modules()
         if isinstance(norm, _BatchNorm) and norm.training
@@ -49,6 +49,6 @@ def _statistics_at_rest(block: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for norm, buffers in kept:
+        for norm, buffers in saved_buffers:
             for name, value in buffers.items():
                 getattr(norm, name).copy_(value)

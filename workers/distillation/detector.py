@@ -1,4 +1,4 @@
-"""A dense detector as we train it: its own losses, and those of the methods that teach it."""
+"""The trained detector: an mmdet single-stage detector with distillation losses."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ from workers.distillation.activation_checkpointing import enable_activation_chec
 from workers.distillation.batch import DetectorOutputs, DistillationBatch
 from workers.distillation.forward import forward_detector
 from workers.distillation.head_adapters import build_head_adapter
-from workers.distillation.loss_budget import LossShareMeter
+from workers.distillation.loss_shares import LossShareMeter
 from workers.distillation.methods import build_feature_adapters, compute_terms
 from workers.distillation.teacher import Teacher, get_or_load_teacher
 from workers.errors import TeacherMismatch
@@ -31,11 +31,12 @@ _DISTILLATION: TypeAdapter[Distillation] = TypeAdapter(Distillation)
 
 @DETECTORS.register_module()
 class TandemDetector(SingleStageDetector):
-    """The student: mmdet's detector, key by key, and beside it what helps it to learn.
+    """The student: mmdet's detector with the same state dict, plus a teacher and its methods.
 
     `teacher` holds `config` (an mmdet model), `checkpoint`, `sha256` and `columns`; `distillation`
-    the fields of a method of `configs.spec`; `compute` those of `configs.spec.Compute`. Raises
-    `TeacherMismatch` if the two cannot be compared.
+    the fields of a method of `configs.spec.distillation`; `compute` those of `Compute` in
+    `configs.spec.compute`. Raises `TeacherMismatch` if student and teacher predict at different
+    positions or other classes.
     """
 
     def __init__(
@@ -54,14 +55,14 @@ class TandemDetector(SingleStageDetector):
         self.loss_shares = LossShareMeter()
         if teacher is not None and distillation is not None:
             self.methods = list(iter_methods(_DISTILLATION.validate_python(dict(distillation))))
-            # The teacher's random first weights, soon replaced, must not move the student's: with
-            # and without a teacher it begins the same.
+            # Building the teacher draws random weights; the student's initial weights must not
+            # depend on whether there is a teacher.
             with torch.random.fork_rng(devices=[]):
-                self._invite(teacher)
+                self._attach_teacher(teacher)
         if self.compute.activation_checkpointing:
             enable_activation_checkpointing(self.backbone)
 
-    def _invite(self, teacher: ConfigDict) -> None:
+    def _attach_teacher(self, teacher: ConfigDict) -> None:
         self.teacher = get_or_load_teacher(
             teacher["config"],
             checkpoint=Path(teacher["checkpoint"]),
@@ -70,14 +71,14 @@ class TandemDetector(SingleStageDetector):
         )
         columns = teacher.get("columns")
         check_compatible(self.bbox_head, self.teacher, columns=columns)
-        # A buffer, to be on the device: an index that is a list is copied there at every use.
+        # A buffer, so that it is on the device: a list index would be copied there at every use.
         self.register_buffer(
             "teacher_columns",
             None if columns is None else torch.tensor(columns),
             persistent=False,
         )
         adapters = build_feature_adapters(self.methods, self, self.teacher.detector)
-        # Only where there are any: a student without them has mmdet's state dict, key by key.
+        # Without adapters the state dict has exactly the keys of mmdet's.
         if len(adapters):
             self.adapters = adapters
 
@@ -89,7 +90,7 @@ class TandemDetector(SingleStageDetector):
         gt_labels: list[Tensor],
         gt_bboxes_ignore: list[Tensor] | None = None,
     ) -> Losses:
-        """Losses by term and level; images (B, 3, H, W), boxes (M, 4) in pixels per image."""
+        """Compute losses by term and level from images (B, 3, H, W) and boxes (M, 4) in pixels."""
         images = img
         if self.compute.channels_last:
             images = img.contiguous(memory_format=torch.channels_last)
@@ -99,17 +100,19 @@ class TandemDetector(SingleStageDetector):
         losses: Losses = self.bbox_head.loss(
             *outputs, gt_bboxes, gt_labels, img_metas, gt_bboxes_ignore=gt_bboxes_ignore
         )
-        # Not kept between two steps: students that take turns would hold those of all of them.
+        # Freed before the next step: the students of a pack would otherwise all keep theirs.
         targets, self.bbox_head.targets = self.bbox_head.targets, None
         if self.teacher is None:
             return losses
-        seen = self.teacher.forward(images, batch=img)
-        student = DetectorOutputs(self.head_adapter, features, outputs)
-        taught = self._taught(student, seen, targets=targets, boxes=gt_bboxes)
-        self.loss_shares.measure(losses, taught, outputs=outputs, features=features)
-        return losses | taught
+        teacher_outputs = self.teacher.forward(images, batch=img)
+        student_outputs = DetectorOutputs(self.head_adapter, features, outputs)
+        distillation_losses = self._distillation_losses(
+            student_outputs, teacher_outputs, targets=targets, boxes=gt_bboxes
+        )
+        self.loss_shares.measure(losses, distillation_losses, outputs=outputs, features=features)
+        return losses | distillation_losses
 
-    def _taught(
+    def _distillation_losses(
         self,
         student: DetectorOutputs,
         teacher: DetectorOutputs,
@@ -117,7 +120,7 @@ class TandemDetector(SingleStageDetector):
         targets: Any,
         boxes: list[Tensor],
     ) -> Losses:
-        scene = DistillationBatch(
+        batch = DistillationBatch(
             student=student,
             teacher=teacher,
             assignment=self.head_adapter.read_assignment(targets),
@@ -126,16 +129,17 @@ class TandemDetector(SingleStageDetector):
         )
         adapters = getattr(self, "adapters", torch.nn.ModuleDict())
         losses: Losses = {}
-        for lesson in self.methods:
-            losses |= compute_terms(lesson, scene, adapters)
+        for method in self.methods:
+            losses |= compute_terms(method, batch, adapters)
         return losses
 
     def _parse_losses(self, losses: Losses) -> tuple[Tensor, dict[str, float]]:
-        """mmdet's: the sum of all losses, and each term's mean over levels and processes.
+        """Sum the losses for the backward pass, and average each term over levels and processes.
 
-        Equal to mmdet's, with one wait for the device and one exchange instead of one a term.
+        Gives the same numbers as mmdet's method, with one device synchronization and one
+        all-reduce instead of one for each term.
         """
-        terms = {name: _mean(value) for name, value in losses.items()}
+        terms = {name: _mean_over_levels(value) for name, value in losses.items()}
         loss = sum(value for name, value in terms.items() if "loss" in name)
         terms["loss"] = loss
         values = distributed.all_reduce_mean(
@@ -150,28 +154,31 @@ class TandemDetector(SingleStageDetector):
         return super()._apply(fn, recurse)
 
 
-def _mean(value: Tensor | list[Tensor]) -> Any:
-    return sum(of_level.mean() for of_level in value) if isinstance(value, list) else value.mean()
+def _mean_over_levels(value: Tensor | list[Tensor]) -> Any:
+    return (
+        sum(level_loss.mean() for level_loss in value) if isinstance(value, list) else value.mean()
+    )
 
 
 def check_compatible(student_head: Any, teacher: Teacher, *, columns: list[int] | None) -> None:
-    """`TeacherMismatch` if positions or classes of the two do not correspond."""
-    theirs = teacher.head_adapter
-    if columns is None and student_head.num_classes != theirs.head.num_classes:
+    """Raise `TeacherMismatch` if positions or classes of the two do not correspond."""
+    teacher_head = teacher.head_adapter
+    if columns is None and student_head.num_classes != teacher_head.head.num_classes:
         raise TeacherMismatch(
-            f"The teacher knows {theirs.head.num_classes} classes and the student "
+            f"The teacher knows {teacher_head.head.num_classes} classes and the student "
             f"{student_head.num_classes}; use a teacher trained on the same classes, or match them "
             "by name with teacher_classes: by_name."
         )
     if columns is not None and -1 in columns:
         raise TeacherMismatch(
-            f"The teacher does not know {columns.count(-1)} of the student's classes by name."
+            f"The teacher does not know {columns.count(-1)} of the student's classes by name; use "
+            "a teacher that was trained on them."
         )
-    if not (student_head.use_sigmoid_cls and theirs.head.use_sigmoid_cls):
+    if not (student_head.use_sigmoid_cls and teacher_head.head.use_sigmoid_cls):
         raise TeacherMismatch("Both heads must score every class by itself, with a sigmoid.")
-    ours = build_head_adapter(student_head)
-    if ours.strides != theirs.strides:
+    student_strides = build_head_adapter(student_head).strides
+    if student_strides != teacher_head.strides:
         raise TeacherMismatch(
-            f"The student predicts at strides {ours.strides} and the teacher at {theirs.strides}; "
-            "use a teacher with the same feature levels."
+            f"The student predicts at strides {student_strides} and the teacher at "
+            f"{teacher_head.strides}; use a teacher with the same feature levels."
         )

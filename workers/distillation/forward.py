@@ -1,4 +1,4 @@
-"""Less precision in the forward pass: where autocast begins, and where it ends."""
+"""The forward pass of a detector under autocast."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The context of a forward pass; nothing for fp32 and tf32, whose tensors are fp32."""
+    """Autocast to bf16 or fp16; disabled for fp32 and tf32, whose tensors are fp32."""
     dtype = _AUTOCAST_DTYPES.get(precision)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
@@ -21,14 +21,16 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
 def forward_detector(
     images_B3HW: Tensor, detector: Any, *, head_adapter: HeadAdapter, precision: Precision
 ) -> tuple[Features, Outputs]:
-    """What a detector's pyramid and head make of a batch.
+    """Run backbone, pyramid and head; features keep their dtype, head outputs are cast to fp32.
 
-    The head's outputs are cast: losses, decoding and nms need whole precision.
+    Losses, decoding and NMS need fp32.
     """
     device = images_B3HW.device
     with autocast(device, precision):
         features = tuple(detector.extract_feat(images_B3HW))
     with autocast(device, "fp32" if head_adapter.needs_fp32 else precision):
-        given = tuple(maps.float() for maps in features) if head_adapter.needs_fp32 else features
-        outputs = detector.bbox_head(given)
-    return features, tuple([of_level.float() for of_level in output] for output in outputs)
+        head_inputs = (
+            tuple(maps.float() for maps in features) if head_adapter.needs_fp32 else features
+        )
+        outputs = detector.bbox_head(head_inputs)
+    return features, tuple([level_maps.float() for level_maps in output] for output in outputs)

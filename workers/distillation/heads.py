@@ -1,10 +1,11 @@
-"""mmdet's dense heads, keeping the label assignment of a batch; same parameters, same losses.
+"""mmdet's dense heads with cached label assignments and batch-wide loss normalizers.
 
-mmdet keeps every normaliser (the number of positives, the sum of their weights) at 1 or more in
-each process. So several processes with a share of a batch each would not learn what one learns with
-all of it, most of all at the beginning, when the weights are small. Here it is the whole batch's
-normaliser that is kept at 1 or more; where a process sees its share in parts, one after the other,
-the whole is estimated from the part.
+Parameters and single-process losses are mmdet's. mmdet clamps every normalizer (the number of
+positives, the sum of their weights) to at least 1 in each process. Several processes with a shard
+of a batch each would therefore not learn what one process learns from the whole batch, above all
+early in training, when the weights are small. These heads clamp the normalizer of the whole batch
+instead. Where a process accumulates gradients over micro-batches, they estimate the whole batch
+from one micro-batch.
 """
 
 from contextvars import ContextVar
@@ -28,67 +29,67 @@ from torch import Tensor
 from workers import distributed
 from workers.distillation.losses.regions import fcos_targets
 
-_parts: ContextVar[int] = ContextVar("parts", default=1)
+_micro_batches: ContextVar[int] = ContextVar("micro_batches", default=1)
 
 
-def _over_the_whole_batch(value: Tensor) -> Tensor:
-    return distributed.all_reduce_sum(value) * _parts.get()
+def _reduce_over_batch(value: Tensor) -> Tensor:
+    return distributed.all_reduce_sum(value) * _micro_batches.get()
 
 
 for _module in (atss_head, fcos_head, gfl_head, vfnet_head):
-    # mmdet's `reduce_mean` divides by the processes before it compares with 1; `loss` below does
-    # after.
-    _module.reduce_mean = _over_the_whole_batch
+    # mmdet's `reduce_mean` divides by the number of processes before it clamps to 1; `loss` below
+    # divides after.
+    _module.reduce_mean = _reduce_over_batch
 
 
-class _Remembering:
-    """Keeps what `get_targets` said, for the distillation losses of the same batch."""
+class _TargetCachingMixin:
+    """Caches the result of `get_targets` for the distillation losses of the same batch."""
 
     targets: Any = None
     micro_batches: int = 1
-    """Pieces that a process sees of its share of a batch, one after the other."""
+    """Micro-batches that a process accumulates gradients over."""
 
     def get_targets(self, *args: Any, **kwargs: Any) -> Any:
-        """mmdet's label assignment."""
+        """mmdet's label assignment, kept in `targets`."""
         self.targets = super().get_targets(*args, **kwargs)  # type: ignore[misc]
         return self.targets
 
     def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """mmdet's losses; their mean over processes and parts is the whole batch's."""
-        token = _parts.set(self.micro_batches)
+        """mmdet's losses, scaled so that their mean over all shards is the loss of the batch."""
+        token = _micro_batches.set(self.micro_batches)
         try:
             losses = super().loss(*args, **kwargs)  # type: ignore[misc]
         finally:
-            _parts.reset(token)
-        pieces = distributed.get_world_size() * self.micro_batches
-        return {name: _times(value, pieces) for name, value in losses.items()}
+            _micro_batches.reset(token)
+        num_shards = distributed.get_world_size() * self.micro_batches
+        return {name: _scale_loss(value, num_shards) for name, value in losses.items()}
 
 
-class _AssigningByLevel(_Remembering):
-    """A head whose assignment (ATSS) must know how many anchors of each level count."""
+class _LevelAssignmentMixin(_TargetCachingMixin):
+    """For heads with ATSS assignment, which counts the valid anchors of each level."""
 
     def get_num_level_anchors_inside(
         self, num_level_anchors: list[int], inside_flags: Tensor
     ) -> list[int]:
-        """mmdet's counts, with one wait for the device instead of one a level."""
+        """mmdet's counts, with one device synchronization instead of one for each level."""
         by_level = inside_flags.split(num_level_anchors)
         counts: list[int] = torch.stack([flags.sum() for flags in by_level]).tolist()
         return counts
 
 
 @HEADS.register_module()
-class TandemGFLHead(_AssigningByLevel, GFLHead):
-    """Generalized Focal Loss."""
+class TandemGFLHead(_LevelAssignmentMixin, GFLHead):
+    """Generalized Focal Loss head (Li et al., NeurIPS 2020)."""
 
 
 @HEADS.register_module()
-class TandemATSSHead(_AssigningByLevel, ATSSHead):
-    """ATSS."""
+class TandemATSSHead(_LevelAssignmentMixin, ATSSHead):
+    """ATSS head (Zhang et al., CVPR 2020)."""
 
 
 @HEADS.register_module()
-class TandemFCOSHead(_Remembering, FCOSHead):
-    """FCOS."""
+class TandemFCOSHead(_TargetCachingMixin, FCOSHead):
+    """FCOS head (Tian et al., ICCV 2019) with targets computed without a host synchronization."""
 
     def _get_target_single(
         self,
@@ -120,24 +121,24 @@ class TandemFCOSHead(_Remembering, FCOSHead):
 
 
 @HEADS.register_module()
-class TandemVFNetHead(_AssigningByLevel, VFNetHead):
-    """VarifocalNet."""
+class TandemVFNetHead(_LevelAssignmentMixin, VFNetHead):
+    """VarifocalNet head (Zhang et al., CVPR 2021)."""
 
 
 @HEADS.register_module()
-class TandemRetinaHead(_Remembering, RetinaHead):
-    """RetinaNet; mmdet alone counts the positives of one process."""
+class TandemRetinaHead(_TargetCachingMixin, RetinaHead):
+    """RetinaNet head (Lin et al., ICCV 2017) that counts the positives of all processes."""
 
     def get_targets(self, *args: Any, **kwargs: Any) -> Any:
-        """mmdet's label assignment, with the positives of the whole batch."""
-        *rest, num_pos, num_neg = super().get_targets(*args, **kwargs)
-        positives = distributed.all_reduce_sum_scalar(num_pos, device=rest[0][0].device)
-        return (*rest, positives * _parts.get(), num_neg)
+        """mmdet's targets, with the number of positives of the whole batch."""
+        *targets, num_pos, num_neg = super().get_targets(*args, **kwargs)
+        positives = distributed.all_reduce_sum_scalar(num_pos, device=targets[0][0].device)
+        return (*targets, positives * _micro_batches.get(), num_neg)
 
 
-def _times(value: Tensor | list[Tensor], factor: int) -> Tensor | list[Tensor]:
+def _scale_loss(value: Tensor | list[Tensor], factor: int) -> Tensor | list[Tensor]:
     if factor == 1:
         return value
     if isinstance(value, list):
-        return [of_level * factor for of_level in value]
+        return [level_loss * factor for level_loss in value]
     return value * factor

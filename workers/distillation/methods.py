@@ -1,4 +1,4 @@
-"""Every method of distillation as terms of the loss: by name, one value a feature level."""
+"""The distillation methods as loss terms: one tensor per feature level under each term's name."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,8 +12,8 @@ from workers.distillation.batch import DistillationBatch
 from workers.distillation.head_adapters import (
     GflHeadAdapter,
     Outputs,
-    global_normalizer,
     nonzero_indices,
+    shard_normalizer,
 )
 from workers.distillation.losses.bckd import classification_loss, disagreement, localization_loss
 from workers.distillation.losses.features import cwd_loss, fine_grained_loss, pkd_loss
@@ -21,19 +21,19 @@ from workers.distillation.losses.regions import imitation_mask, valuable_region
 from workers.distillation.losses.softened import edge_divergence_loss, logit_divergence_loss
 
 Terms = dict[str, list[Tensor]]
-"""Weighted values of each term of the loss, one a level."""
+"""Weighted loss values by term, one for each feature level."""
 
 _VLR_GAMMA = 0.25
-_CROSSING_TEMPERATURE = 1.0
-_SQUARE_IN_STRIDES = 8.0
-"""Side of the square that stands for an anchor where a head has points only."""
+_CROSSKD_TEMPERATURE = 1.0
+_POINT_ANCHOR_STRIDES = 8.0
+"""Side, in strides, of the square that replaces an anchor where a head has only points."""
 
-_CROSSED_CLS, _CROSSED_LOC = "crosskd_cls", "crosskd_loc"
-"""CrossKD's adapters."""
+_CROSSKD_CLS, _CROSSKD_LOC = "crosskd_cls", "crosskd_loc"
+"""Names of CrossKD's adapters in the state dict."""
 
 
-def compute_terms(lesson: Method, scene: DistillationBatch, adapters: nn.ModuleDict) -> Terms:
-    """The terms of one method; those of weight 0 are left out and cost nothing."""
+def compute_terms(method: Method, batch: DistillationBatch, adapters: nn.ModuleDict) -> Terms:
+    """Compute the loss terms of one method. Terms with weight 0 are not computed at all."""
     make: dict[type, Callable[..., Terms]] = {
         Bckd: _bckd,
         LogitKd: _logit_kd,
@@ -43,62 +43,66 @@ def compute_terms(lesson: Method, scene: DistillationBatch, adapters: nn.ModuleD
         Cwd: partial(_cwd, adapters=adapters),
         CrossKd: partial(_crosskd, adapters=adapters),
     }
-    return make[type(lesson)](lesson, scene)
+    return make[type(method)](method, batch)
 
 
-def build_feature_adapters(lessons: list[Method], student: Any, teacher: Any) -> nn.ModuleDict:
-    """1x1 convolutions to the teacher's channels where the student's differ, by name.
+def build_feature_adapters(methods: list[Method], student: Any, teacher: Any) -> nn.ModuleDict:
+    """Build 1x1 convolutions from the student's to the teacher's channels where they differ.
 
-    They learn with the student and are no part of what is exported.
+    They are trained with the student and are not exported.
     """
     adapters = nn.ModuleDict()
-    for lesson in lessons:
-        if isinstance(lesson, FineGrained | Pkd | Cwd):
-            ours, theirs = student.neck.out_channels, teacher.neck.out_channels
-            if ours != theirs:
-                adapters[lesson.method] = nn.Conv2d(ours, theirs, 1)
-        elif isinstance(lesson, CrossKd):
-            ours = _width_after(student, lesson.after_convs)
-            theirs = _width_after(teacher, lesson.after_convs)
-            # One that no term uses would get no gradient, which DistributedDataParallel refuses.
-            weights = {_CROSSED_CLS: lesson.cls_weight, _CROSSED_LOC: lesson.loc_weight}
+    for method in methods:
+        if isinstance(method, FineGrained | Pkd | Cwd):
+            student_width, teacher_width = student.neck.out_channels, teacher.neck.out_channels
+            if student_width != teacher_width:
+                adapters[method.method] = nn.Conv2d(student_width, teacher_width, 1)
+        elif isinstance(method, CrossKd):
+            student_width = _tower_width(student, method.after_convs)
+            teacher_width = _tower_width(teacher, method.after_convs)
+            # DistributedDataParallel fails on a parameter without a gradient, so an adapter that no
+            # term uses is not built.
+            weights = {_CROSSKD_CLS: method.cls_weight, _CROSSKD_LOC: method.loc_weight}
             for name, weight in weights.items():
-                if ours != theirs and weight:
-                    adapters[name] = nn.Conv2d(ours, theirs, 1)
+                if student_width != teacher_width and weight:
+                    adapters[name] = nn.Conv2d(student_width, teacher_width, 1)
     return adapters
 
 
-def _width_after(detector: Any, convs: int) -> int:
+def _tower_width(detector: Any, after_convs: int) -> int:
     head = detector.bbox_head
-    return int(head.feat_channels if convs else head.in_channels)
+    return int(head.feat_channels if after_convs else head.in_channels)
 
 
-def _bckd(method: Bckd, scene: DistillationBatch) -> Terms:
+def _bckd(method: Bckd, batch: DistillationBatch) -> Terms:
     """Yang et al., ICCV 2023: sections 3.2 and 3.3."""
     terms: Terms = {}
-    for level in range(scene.num_levels):
-        for name, value in _bckd_level(method, scene, level):
+    for level in range(batch.num_levels):
+        for name, value in _bckd_level(method, batch, level):
             terms.setdefault(name, []).append(value)
     return terms
 
 
-def _bckd_level(method: Bckd, scene: DistillationBatch, level: int) -> Iterator[tuple[str, Tensor]]:
-    given = scene.assignment
-    if method.levels == "with_positives" and not len(given.positive_indices[level]):
-        nothing = scene.student.outputs[0][level].sum() * 0.0
+def _bckd_level(method: Bckd, batch: DistillationBatch, level: int) -> Iterator[tuple[str, Tensor]]:
+    assignment = batch.assignment
+    if method.levels == "with_positives" and not len(assignment.positive_indices[level]):
+        zero = batch.student.outputs[0][level].sum() * 0.0
         if method.cls_weight:
-            yield "loss_distill_cls", nothing
+            yield "loss_distill_cls", zero
         if method.loc_weight:
-            yield "loss_distill_loc", nothing
+            yield "loss_distill_loc", zero
         return
-    logits_NC, teacher_logits_NC = scene.student_logits(level), scene.teacher_logits(level)
-    label_weight_N = given.label_weight_N[level]
+    logits_NC, teacher_logits_NC = batch.student_logits(level), batch.teacher_logits(level)
+    label_weight_N = assignment.label_weight_N[level]
     if method.cls_weight:
         yield (
             "loss_distill_cls",
             method.cls_weight
             * classification_loss(
-                logits_NC, teacher_logits_NC, label_weight_N=label_weight_N, num_pos=given.num_pos
+                logits_NC,
+                teacher_logits_NC,
+                label_weight_N=label_weight_N,
+                num_pos=assignment.num_pos,
             ),
         )
     if method.loc_weight:
@@ -107,69 +111,70 @@ def _bckd_level(method: Bckd, scene: DistillationBatch, level: int) -> Iterator[
             "loss_distill_loc",
             method.loc_weight
             * localization_loss(
-                scene.decode_boxes(scene.student, level),
-                scene.decode_boxes(scene.teacher, level),
+                batch.decode_boxes(batch.student, level),
+                batch.decode_boxes(batch.teacher, level),
                 importance_N=importance_N,
-                num_pos=given.num_pos,
+                num_pos=assignment.num_pos,
             ),
         )
 
 
-def _logit_kd(method: LogitKd, scene: DistillationBatch) -> Terms:
-    """Hinton et al., 2015, at positive positions."""
-    given = scene.assignment
+def _logit_kd(method: LogitKd, batch: DistillationBatch) -> Terms:
+    """Hinton et al., 2015, at the positive positions."""
+    assignment = batch.assignment
     return {
         "loss_logit_kd": [
             method.weight
             * logit_divergence_loss(
-                scene.student_logits(level),
-                scene.teacher_logits(level),
-                positive_N=given.positive_indices[level],
-                label_weight_N=given.label_weight_N[level],
+                batch.student_logits(level),
+                batch.teacher_logits(level),
+                positive_N=assignment.positive_indices[level],
+                label_weight_N=assignment.label_weight_N[level],
                 temperature=method.temperature,
-                num_pos=given.num_pos,
+                num_pos=assignment.num_pos,
             )
-            for level in range(scene.num_levels)
+            for level in range(batch.num_levels)
         ]
     }
 
 
-def _ld(method: Ld, scene: DistillationBatch) -> Terms:
+def _ld(method: Ld, batch: DistillationBatch) -> Terms:
     """Zheng et al., CVPR 2022.
 
-    Positives weigh as in GFL's own box losses: by the student's largest score. Each region is
-    normalised by its whole weight in the batch; the published code does not, and grows with it.
+    Positives are weighted as in GFL's own box losses, by the student's largest score. Each region
+    is normalized by its total weight in the batch; the authors' code does not normalize, so its
+    loss grows with the number of objects.
     """
-    levels = range(scene.num_levels)
+    levels = range(batch.num_levels)
     terms: Terms = {}
     if method.main_weight:
-        scores = [scene.student_logits(level).detach().sigmoid().amax(dim=1) for level in levels]
-        weights = [scores[level] * scene.assignment.positive_N(level) for level in levels]
-        terms["loss_ld_main"] = _edge_terms(method, scene, weights, method.main_weight)
+        scores = [batch.student_logits(level).detach().sigmoid().amax(dim=1) for level in levels]
+        weights = [scores[level] * batch.assignment.positive_N(level) for level in levels]
+        terms["loss_ld_main"] = _edge_terms(method, batch, weights, method.main_weight)
     if method.vlr_weight:
-        regions = valuable_regions(scene, gamma=method.vlr_gamma or _VLR_GAMMA)
+        regions = valuable_regions(batch, gamma=method.vlr_gamma or _VLR_GAMMA)
         weights = [region.float() for region in regions]
-        terms["loss_ld_vlr"] = _edge_terms(method, scene, weights, method.vlr_weight)
+        terms["loss_ld_vlr"] = _edge_terms(method, batch, weights, method.vlr_weight)
     return terms
 
 
 def _edge_terms(
-    method: Ld, scene: DistillationBatch, weights: list[Tensor], term_weight: float
+    method: Ld, batch: DistillationBatch, weights: list[Tensor], term_weight: float
 ) -> list[Tensor]:
-    student, teacher = scene.student, scene.teacher
+    student, teacher = batch.student, batch.teacher
     assert isinstance(student.head_adapter, GflHeadAdapter)
     assert isinstance(teacher.head_adapter, GflHeadAdapter)
-    total = global_normalizer(
-        sum(of.sum() for of in weights), head=student.head_adapter.head, like=weights[0]
+    total = shard_normalizer(
+        sum(weight_N.sum() for weight_N in weights), head=student.head_adapter.head, like=weights[0]
     )
     values = []
-    chosen_P = nonzero_indices([weight_N > 0 for weight_N in weights])
-    for level, (weight_N, chosen) in enumerate(zip(weights, chosen_P, strict=True)):
+    selected_by_level = nonzero_indices([weight_N > 0 for weight_N in weights])
+    for level, (weight_N, selected) in enumerate(zip(weights, selected_by_level, strict=True)):
         edges = student.head_adapter.edges(student.outputs, level)
         value = edge_divergence_loss(
-            edges[chosen],
-            teacher.head_adapter.edges(teacher.outputs, level)[chosen],
-            weight_N=weight_N[chosen],
+            edges[selected],
+            teacher.head_adapter.edges(teacher.outputs, level)[selected],
+            weight_N=weight_N[selected],
             temperature=method.temperature,
             total_weight=total,
         )
@@ -177,18 +182,18 @@ def _edge_terms(
     return values
 
 
-def valuable_regions(scene: DistillationBatch, *, gamma: float) -> list[Tensor]:
-    """LD's valuable localization region by level, (N,): near an object, and not positive."""
-    head = scene.student.head_adapter.head
-    sizes = [maps.shape[-2:] for maps in scene.student.outputs[0]]
-    device = scene.student.outputs[0][0].device
+def valuable_regions(batch: DistillationBatch, *, gamma: float) -> list[Tensor]:
+    """LD's valuable localization region by level, (N,), bool: near an object but not positive."""
+    head = batch.student.head_adapter.head
+    sizes = [maps.shape[-2:] for maps in batch.student.outputs[0]]
+    device = batch.student.outputs[0][0].device
     anchors = head.prior_generator.grid_priors(sizes, device=device)
-    counts = [len(of_level) for of_level in anchors]
+    counts = [len(level_anchors) for level_anchors in anchors]
     by_image = []
-    for image, boxes_M4 in enumerate(scene.boxes):
+    for image, boxes_M4 in enumerate(batch.boxes):
         positive_P = torch.cat(
             [
-                scene.assignment.positive_N(level).unflatten(0, (-1, count))[image]
+                batch.assignment.positive_N(level).unflatten(0, (-1, count))[image]
                 for level, count in enumerate(counts)
             ]
         )
@@ -201,161 +206,171 @@ def valuable_regions(scene: DistillationBatch, *, gamma: float) -> list[Tensor]:
             gamma=gamma,
         )
         by_image.append(region_P.split(counts))
-    return [torch.cat(of_level) for of_level in zip(*by_image, strict=True)]
+    return [torch.cat(level_regions) for level_regions in zip(*by_image, strict=True)]
 
 
 def _fine_grained(
-    method: FineGrained, scene: DistillationBatch, *, adapters: nn.ModuleDict
+    method: FineGrained, batch: DistillationBatch, *, adapters: nn.ModuleDict
 ) -> Terms:
     """Wang et al., CVPR 2019."""
-    masks = imitation_masks(scene, threshold=method.threshold)
-    total = global_normalizer(
-        sum(mask.sum() for mask in masks), head=scene.student.head_adapter.head, like=masks[0]
+    masks = imitation_masks(batch, threshold=method.threshold)
+    total = shard_normalizer(
+        sum(mask.sum() for mask in masks), head=batch.student.head_adapter.head, like=masks[0]
     )
     return {
         "loss_fine_grained": [
-            method.weight * fine_grained_loss(ours, theirs, mask_BHW=masks[level], total=total)
-            for level, (ours, theirs) in enumerate(_feature_pairs(scene, adapters, method.method))
+            method.weight
+            * fine_grained_loss(student_BCHW, teacher_BCHW, mask_BHW=masks[level], total=total)
+            for level, (student_BCHW, teacher_BCHW) in enumerate(
+                _feature_pairs(batch, adapters, method.method)
+            )
         ]
     }
 
 
-def imitation_masks(scene: DistillationBatch, *, threshold: float) -> list[Tensor]:
-    """Places near an object by level, (B, H, W); anchors are the student's, or squares of 8."""
-    features = scene.student.features
-    # A box's best anchor is sought over all levels: on a level alone even bad ones would be near.
-    anchors_PA4 = torch.cat([_anchors(scene, level) for level in range(scene.num_levels)])
+def imitation_masks(batch: DistillationBatch, *, threshold: float) -> list[Tensor]:
+    """Masks of locations near an object by level, (B, H, W), bool.
+
+    Anchors are those of the student's head, or squares of 8 strides where it has only points.
+    """
+    features = batch.student.features
+    # The best anchor of a box is searched over all levels: within one level, even a poor anchor
+    # would be the best and count as near.
+    anchors_PA4 = torch.cat([_anchors(batch, level) for level in range(batch.num_levels)])
     by_image = torch.stack(
-        [imitation_mask(anchors_PA4, boxes_M4, threshold=threshold) for boxes_M4 in scene.boxes]
+        [imitation_mask(anchors_PA4, boxes_M4, threshold=threshold) for boxes_M4 in batch.boxes]
     )
     sizes = [maps.shape[-2:] for maps in features]
     by_level = by_image.split([height * width for height, width in sizes], dim=1)
     return [mask.unflatten(1, size) for mask, size in zip(by_level, sizes, strict=True)]
 
 
-def _anchors(scene: DistillationBatch, level: int) -> Tensor:
-    """Anchors at each place of a level, (P, A, 4)."""
-    maps = scene.student.features[level]
-    generator = scene.student.head_adapter.head.prior_generator
+def _anchors(batch: DistillationBatch, level: int) -> Tensor:
+    """Anchors at each location of a level, (P, A, 4)."""
+    maps = batch.student.features[level]
+    generator = batch.student.head_adapter.head.prior_generator
     priors = generator.single_level_grid_priors(
         maps.shape[-2:], level_idx=level, device=maps.device
     )
     if priors.shape[-1] == 4:
         return priors.unflatten(0, (maps.shape[-2] * maps.shape[-1], -1))
-    half = _SQUARE_IN_STRIDES / 2.0 * scene.student.head_adapter.strides[level]
+    half = _POINT_ANCHOR_STRIDES / 2.0 * batch.student.head_adapter.strides[level]
     return torch.cat([priors - half, priors + half], dim=1).unsqueeze(1)
 
 
-def _pkd(method: Pkd, scene: DistillationBatch, *, adapters: nn.ModuleDict) -> Terms:
+def _pkd(method: Pkd, batch: DistillationBatch, *, adapters: nn.ModuleDict) -> Terms:
     """Cao et al., NeurIPS 2022."""
     return {
         "loss_pkd": [
-            method.weight * pkd_loss(ours, theirs)
-            for ours, theirs in _feature_pairs(scene, adapters, method.method)
+            method.weight * pkd_loss(student_BCHW, teacher_BCHW)
+            for student_BCHW, teacher_BCHW in _feature_pairs(batch, adapters, method.method)
         ]
     }
 
 
-def _cwd(method: Cwd, scene: DistillationBatch, *, adapters: nn.ModuleDict) -> Terms:
+def _cwd(method: Cwd, batch: DistillationBatch, *, adapters: nn.ModuleDict) -> Terms:
     """Shu et al., ICCV 2021."""
     return {
         "loss_cwd": [
-            method.weight * cwd_loss(ours, theirs, temperature=method.temperature)
-            for ours, theirs in _feature_pairs(scene, adapters, method.method)
+            method.weight * cwd_loss(student_BCHW, teacher_BCHW, temperature=method.temperature)
+            for student_BCHW, teacher_BCHW in _feature_pairs(batch, adapters, method.method)
         ]
     }
 
 
 def _feature_pairs(
-    scene: DistillationBatch, adapters: nn.ModuleDict, name: str
+    batch: DistillationBatch, adapters: nn.ModuleDict, name: str
 ) -> Iterator[tuple[Tensor, Tensor]]:
     adapt = adapters[name] if name in adapters else nn.Identity()
-    for ours, theirs in zip(scene.student.features, scene.teacher.features, strict=True):
-        yield adapt(ours.float()), theirs.float()
+    pairs = zip(batch.student.features, batch.teacher.features, strict=True)
+    for student_BCHW, teacher_BCHW in pairs:
+        yield adapt(student_BCHW.float()), teacher_BCHW.float()
 
 
-def _crosskd(method: CrossKd, scene: DistillationBatch, *, adapters: nn.ModuleDict) -> Terms:
-    """Wang et al., CVPR 2024, sections 3.2 and 3.3, from the paper.
+def _crosskd(method: CrossKd, batch: DistillationBatch, *, adapters: nn.ModuleDict) -> Terms:
+    """Wang et al., CVPR 2024, sections 3.2 and 3.3, implemented from the paper.
 
-    Classes: quality focal loss to the teacher's scores at every position, which with exponent 1 is
-    BCKD's classification loss. Boxes: at positives, GIoU, or LD's divergence where edges are
-    distributions.
+    Classification: quality focal loss to the teacher's scores at every position, which equals
+    BCKD's classification loss for exponent 1. Localization at the positives: GIoU, or LD's
+    divergence where edges are distributions.
     """
     terms: Terms = {}
-    for level in range(scene.num_levels):
+    for level in range(batch.num_levels):
         if method.cls_weight:
             terms.setdefault("loss_crosskd_cls", []).append(
-                method.cls_weight * _crossed_classes(method, scene, level, adapters)
+                method.cls_weight * _crosskd_cls_loss(method, batch, level, adapters)
             )
         if method.loc_weight:
             terms.setdefault("loss_crosskd_loc", []).append(
-                method.loc_weight * _crossed_boxes(method, scene, level, adapters)
+                method.loc_weight * _crosskd_loc_loss(method, batch, level, adapters)
             )
     return terms
 
 
-def _crossed_tower(
-    scene: DistillationBatch, level: int, *, tower: str, after_convs: int, adapter: nn.Module | None
+def _crosskd_tower(
+    batch: DistillationBatch, level: int, *, tower: str, after_convs: int, adapter: nn.Module | None
 ) -> Tensor:
-    """The student's features through its own first convolutions and the rest of the teacher's."""
-    ours, theirs = (getattr(of.head_adapter.head, tower) for of in (scene.student, scene.teacher))
-    maps = scene.student.features[level].float()
-    for conv in ours[:after_convs]:
+    """Run the student's features through its first convolutions, then the rest of the teacher's."""
+    student_convs, teacher_convs = (
+        getattr(side.head_adapter.head, tower) for side in (batch.student, batch.teacher)
+    )
+    maps = batch.student.features[level].float()
+    for conv in student_convs[:after_convs]:
         maps = conv(maps)
     if adapter is not None:
         maps = adapter(maps)
-    for conv in theirs[after_convs:]:
+    for conv in teacher_convs[after_convs:]:
         maps = conv(maps)
     return maps
 
 
-def _crossed_classes(
-    method: CrossKd, scene: DistillationBatch, level: int, adapters: nn.ModuleDict
+def _crosskd_cls_loss(
+    method: CrossKd, batch: DistillationBatch, level: int, adapters: nn.ModuleDict
 ) -> Tensor:
-    view = scene.teacher.head_adapter
-    tower = _crossed_tower(
-        scene,
+    head_adapter = batch.teacher.head_adapter
+    tower = _crosskd_tower(
+        batch,
         level,
         tower="cls_convs",
         after_convs=method.after_convs,
-        adapter=getattr(adapters, _CROSSED_CLS, None),
+        adapter=getattr(adapters, _CROSSKD_CLS, None),
     )
-    logits_NC = scene.select_student_classes(
-        view.class_logits(([view.predict_class_maps(tower)],), 0)
+    logits_NC = batch.select_student_classes(
+        head_adapter.class_logits(([head_adapter.predict_class_maps(tower)],), 0)
     )
     return classification_loss(
         logits_NC,
-        scene.teacher_logits(level),
-        label_weight_N=scene.assignment.label_weight_N[level],
-        num_pos=scene.assignment.num_pos,
+        batch.teacher_logits(level),
+        label_weight_N=batch.assignment.label_weight_N[level],
+        num_pos=batch.assignment.num_pos,
     )
 
 
-def _crossed_boxes(
-    method: CrossKd, scene: DistillationBatch, level: int, adapters: nn.ModuleDict
+def _crosskd_loc_loss(
+    method: CrossKd, batch: DistillationBatch, level: int, adapters: nn.ModuleDict
 ) -> Tensor:
-    given, view = scene.assignment, scene.teacher.head_adapter
-    tower = _crossed_tower(
-        scene,
+    assignment, head_adapter = batch.assignment, batch.teacher.head_adapter
+    tower = _crosskd_tower(
+        batch,
         level,
         tower="reg_convs",
         after_convs=method.after_convs,
-        adapter=getattr(adapters, _CROSSED_LOC, None),
+        adapter=getattr(adapters, _CROSSKD_LOC, None),
     )
-    maps = view.predict_box_maps(tower, level)
-    crossed: Outputs = ([], [maps] * scene.num_levels)
-    positive_N = given.positive_N(level).float()
-    if isinstance(view, GflHeadAdapter):
+    maps = head_adapter.predict_box_maps(tower, level)
+    crossed: Outputs = ([], [maps] * batch.num_levels)
+    positive_N = assignment.positive_N(level).float()
+    if isinstance(head_adapter, GflHeadAdapter):
         return edge_divergence_loss(
-            view.edges(crossed, level),
-            view.edges(scene.teacher.outputs, level),
+            head_adapter.edges(crossed, level),
+            head_adapter.edges(batch.teacher.outputs, level),
             weight_N=positive_N,
-            temperature=method.temperature or _CROSSING_TEMPERATURE,
-            total_weight=given.num_pos,
+            temperature=method.temperature or _CROSSKD_TEMPERATURE,
+            total_weight=assignment.num_pos,
         )
     return localization_loss(
-        view.decode_boxes(crossed, level),
-        scene.decode_boxes(scene.teacher, level),
+        head_adapter.decode_boxes(crossed, level),
+        batch.decode_boxes(batch.teacher, level),
         importance_N=positive_N,
-        num_pos=given.num_pos,
+        num_pos=assignment.num_pos,
     )

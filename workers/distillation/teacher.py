@@ -1,4 +1,4 @@
-"""The teacher beside the student: frozen, in eval mode, and no part of the student."""
+"""The teacher of a student: a frozen detector in eval mode, outside of the student's module."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +23,10 @@ _shared: ContextVar[dict[tuple[object, ...], "Teacher"] | None] = ContextVar("sh
 
 @contextmanager
 def share_teachers() -> Iterator[None]:
-    """Students that are built herein and name one teacher have one, which looks at a batch once."""
+    """Share one teacher among all students built in this context that name the same one.
+
+    A shared teacher runs once per batch and caches its outputs for the next student.
+    """
     token = _shared.set({})
     try:
         yield
@@ -34,29 +37,29 @@ def share_teachers() -> Iterator[None]:
 def get_or_load_teacher(
     config: ConfigDict, *, checkpoint: Path, sha256: str | None, precision: Precision
 ) -> "Teacher":
-    """The teacher of a student: its own, or the one that it shares.
+    """Load a teacher, or return the shared one within `share_teachers`.
 
-    Raises `TeacherMismatch` if the checkpoint is not the one that is meant.
+    Raises `TeacherMismatch` if the checkpoint does not have the given `sha256`.
     """
-    at_hand = _shared.get()
-    if at_hand is None:
+    cache = _shared.get()
+    if cache is None:
         return Teacher(config, checkpoint=checkpoint, sha256=sha256, precision=precision)
     key = (repr(config), checkpoint, sha256, precision)
-    if key not in at_hand:
-        at_hand[key] = Teacher(config, checkpoint=checkpoint, sha256=sha256, precision=precision)
-        at_hand[key].caches_outputs = True
-    return at_hand[key]
+    if key not in cache:
+        cache[key] = Teacher(config, checkpoint=checkpoint, sha256=sha256, precision=precision)
+        cache[key].caches_outputs = True
+    return cache[key]
 
 
 class Teacher:
-    """A detector that only looks.
+    """A frozen detector.
 
     It is a plain object and not a module, so it stays out of the student's parameters, state dict,
-    train mode and gradient synchronisation.
+    train mode and gradient synchronization.
     """
 
     caches_outputs = False
-    """Whether it keeps what it made of the last batch, for the next student."""
+    """Whether it keeps its outputs for the last batch, for the next student of a pack."""
 
     def __init__(
         self, config: ConfigDict, *, checkpoint: Path, sha256: str | None, precision: Precision
@@ -70,26 +73,27 @@ class Teacher:
         self._last: tuple[Tensor, DetectorOutputs] | None = None
 
     def forward(self, images_B3HW: Tensor, *, batch: Tensor) -> DetectorOutputs:
-        """What it makes of a batch, without gradients.
+        """Run the teacher without gradients, or return its cached outputs.
 
-        `batch` is what the loop gave: `images_B3HW` may be the same in another memory format.
+        `batch` identifies the batch in the cache: the training loop's own tensor, of which
+        `images_B3HW` may be a copy in another memory format.
         """
         if self._last is not None and self._last[0] is batch:
             return self._last[1]
-        self._last = None  # before the next one takes memory
-        side = self._look(images_B3HW)
+        self._last = None  # frees its memory before the next forward pass
+        outputs = self._forward(images_B3HW)
         if self.caches_outputs:
-            self._last = (batch, side)
-        return side
+            self._last = (batch, outputs)
+        return outputs
 
-    def _look(self, images_B3HW: Tensor) -> DetectorOutputs:
+    def _forward(self, images_B3HW: Tensor) -> DetectorOutputs:
         with torch.no_grad(), matmul_precision(self.precision):
-            features, outputs = forward_detector(
+            features, head_outputs = forward_detector(
                 images_B3HW, self.detector, head_adapter=self.head_adapter, precision=self.precision
             )
-        return DetectorOutputs(self.head_adapter, features=features, outputs=outputs)
+        return DetectorOutputs(self.head_adapter, features=features, outputs=head_outputs)
 
     def move(self, change: Callable[[Tensor], Tensor]) -> None:
-        """Follow the student to another device."""
+        """Apply `change` to all tensors, as `nn.Module._apply` does to move a module."""
         self.detector._apply(change)
         self.head_adapter.move(change)

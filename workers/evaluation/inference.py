@@ -1,4 +1,4 @@
-"""A trained detector that looks at images: its weights, its device, the images' loader."""
+"""Loads a trained detector, and the images for its inference."""
 
 import pickle
 from dataclasses import dataclass
@@ -22,84 +22,85 @@ from workers.models.detector_config import build_detector_config
 from workers.models.training_config import build_data_config
 from workers.process.children import make_worker_init_fn
 
-_OF_TRAINING_ONLY = "adapters."
-"""Weights of a student's last checkpoint that help it to learn and are no part of it."""
+_TRAINING_ONLY_PREFIX = "adapters."
+"""Weights of distillation adapters, which a training checkpoint has and the detector has not."""
 
 ImageSize = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class LoadedDetector:
-    """A detector with its weights, in evaluation mode."""
+    """An mmdet detector with its weights, in evaluation mode."""
 
     module: Any
-    """An mmdet model."""
-
     sha256: str
-    """Of the checkpoint."""
+    """SHA-256 of the checkpoint file."""
 
 
 @dataclass(frozen=True)
 class ImageSelection:
-    """Which images are looked at, and how large."""
+    """Which images of a dataset are loaded, and at which size."""
 
     dataset: LocalDataset
     size: ImageSize | None
+    """None is refused by `build_image_loader`: neither the spec nor the model's run has a size."""
+
     split: Literal["val", "train"] = "val"
     max_images: int | None = None
-    """Only so many; none: all."""
+    """Number of images to load, from the first; None for all."""
 
     num_workers: int = 0
     pin_memory: bool = False
-    """Load into memory from which a GPU copies by itself."""
+    """Load into page-locked memory, for asynchronous copies to a GPU."""
 
 
 def resolve_model_files(model: Model) -> TeacherFiles:
-    """The model as files; names are for the service."""
+    """The files of a model; `InvalidSpec` for a name, which only the service can resolve."""
     if not isinstance(model, TeacherFiles):
         raise InvalidSpec("model is a name, which the service resolves; give model.checkpoint.")
     return model
 
 
 def load_model(files: TeacherFiles, *, device: torch.device) -> LoadedDetector:
-    """The detector of a checkpoint.
+    """Build a detector and load its checkpoint.
 
-    Raises `ModelMismatch` if the file is missing, unreadable, another one than its SHA-256 says, or
-    does not fit the architecture.
+    Raises `ModelMismatch` if the file is missing or damaged, or does not match its SHA-256 or the
+    architecture.
     """
     path = Path(files.checkpoint)
     if not path.is_file():
         raise ModelMismatch(f"There is no checkpoint at {path}.")
-    found = compute_sha256(path)
-    if files.sha256 is not None and found != files.sha256:
+    sha256 = compute_sha256(path)
+    if files.sha256 is not None and sha256 != files.sha256:
         raise ModelMismatch(
-            f"The checkpoint {path} is not the one that was meant: its SHA-256 is {found}, "
+            f"The checkpoint {path} is not the expected one: its SHA-256 is {sha256}, "
             f"expected {files.sha256}."
         )
     module = build_detector(
-        build_detector_config(_without_downloads(files.detector), classes=files.classes)
+        build_detector_config(_disable_pretrained(files.detector), classes=files.classes)
     )
     try:
-        module.load_state_dict(_weights(path), strict=True)
+        module.load_state_dict(_load_detector_weights(path), strict=True)
     except RuntimeError as error:
         raise ModelMismatch(
             f"The checkpoint {path} does not fit its architecture and classes: {error}"
         ) from error
     module.CLASSES = files.classes
-    return LoadedDetector(module.to(device).eval(), found)
+    return LoadedDetector(module.to(device).eval(), sha256)
 
 
 def build_image_loader(
     detector: Detector, images: ImageSelection, *, batch_size: int = 1
 ) -> DataLoader[Any]:
-    """Images in their order, as `detector` expects them."""
+    """Build a loader of the images in dataset order, preprocessed as `detector` expects them."""
     if images.size is None:
         raise InvalidSpec("image_size is missing, and the model's run does not say it.")
     config = build_data_config(detector, dataset=images.dataset, image_size=images.size)
-    asked = config["val"] | {key: config[images.split][key] for key in ("ann_file", "img_prefix")}
-    found = open_dataset(asked)
+    dataset = open_dataset(
+        config["val"] | {key: config[images.split][key] for key in ("ann_file", "img_prefix")}
+    )
     return DataLoader(
-        limit_images(found, images.max_images),
+        limit_images(dataset, images.max_images),
         batch_size=batch_size,
         num_workers=images.num_workers,
         collate_fn=HostBatch.from_samples,
@@ -108,20 +109,22 @@ def build_image_loader(
     )
 
 
-def _without_downloads(detector: Detector) -> Detector:
-    """Without ImageNet weights: the checkpoint has them all."""
+def _disable_pretrained(detector: Detector) -> Detector:
+    """Do not download ImageNet weights: the checkpoint replaces them."""
     backbone = detector.backbone.model_copy(update={"pretrained": None})
     return detector.model_copy(update={"backbone": backbone})
 
 
-def _weights(path: Path) -> StateDict:
+def _load_detector_weights(path: Path) -> StateDict:
     try:
         weights = load_weights(path)
-    # What torch raises: code or another format, a file without content, a cut archive.
+    # torch raises these for pickled code, other formats, and empty or truncated files.
     except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
         raise ModelMismatch(
             f"The checkpoint {path} is damaged or holds more than weights and plain values."
         ) from error
     return {
-        name: weight for name, weight in weights.items() if not name.startswith(_OF_TRAINING_ONLY)
+        name: weight
+        for name, weight in weights.items()
+        if not name.startswith(_TRAINING_ONLY_PREFIX)
     }

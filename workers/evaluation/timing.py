@@ -1,4 +1,4 @@
-"""How fast a detector is: whole batches, and images one by one."""
+"""Measures the speed of a detector: throughput in batches, and latency of single images."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from workers.data.batches import to_device
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds from a loaded image to its boxes, over single images."""
+    """Time from a loaded image to its boxes, measured on single images."""
 
     images: int
     mean_ms: float
@@ -26,11 +26,11 @@ class Latency:
 
 @dataclass(frozen=True)
 class TimingConditions:
-    """What a time is worth nothing without."""
+    """The conditions under which times were measured."""
 
     device: str
     threads: int
-    """Of torch; those that load images are not counted."""
+    """Threads of torch; loader workers are not counted."""
 
     batch_size: int
     image_size: tuple[int, int]
@@ -39,9 +39,9 @@ class TimingConditions:
 
 @dataclass
 class TimedDetector:
-    """A detector that counts the time in its calls; it looks like the one inside.
+    """Wraps a detector and measures the time of its calls.
 
-    The first batch is not counted, unless it is the only one: it sets up caches and kernels.
+    The first batch is not counted, unless it is the only one: it initializes caches and kernels.
     """
 
     detector: Any
@@ -49,12 +49,12 @@ class TimedDetector:
     images: list[int] = field(default_factory=list)
 
     def __call__(self, **batch: Any) -> Any:
-        """The detector's answer."""
-        began = time.perf_counter()
-        found = self.detector(**batch)  # numpy arrays: a GPU is done when they are there
-        self.seconds.append(time.perf_counter() - began)
-        self.images.append(len(found))
-        return found
+        """Call the detector, and record time and number of images."""
+        start_s = time.perf_counter()
+        results = self.detector(**batch)  # numpy arrays, so the GPU has finished
+        self.seconds.append(time.perf_counter() - start_s)
+        self.images.append(len(results))
+        return results
 
     @property
     def training(self) -> bool:
@@ -71,7 +71,7 @@ class TimedDetector:
 
     @property
     def images_per_s(self) -> float:
-        """Images in a second of forward, decoding and NMS; loading is not counted."""
+        """Images per second of forward pass, decoding and NMS; loading is not counted."""
         first = 1 if len(self.seconds) > 1 else 0
         return sum(self.images[first:]) / sum(self.seconds[first:])
 
@@ -84,18 +84,18 @@ def measure_latency(
     device: torch.device,
     on_image: Callable[[], None] = lambda: None,
 ) -> Latency:
-    """Times single images of `loader`, which gives one at a time; few images come round again.
+    """Measure the latency of single images; `loader` has batch size 1 and is repeated if short.
 
-    `on_image` is called between two images, outside of the time that is taken.
+    `on_image` is called between two images, outside of the measured time.
     """
     milliseconds = []
     with torch.inference_mode():
-        for number, batch in enumerate(_endless(loader, timing.warm_up + timing.images)):
+        for number, batch in enumerate(_repeat(loader, timing.warm_up + timing.images)):
             on_image()
-            began = time.perf_counter()
+            start_s = time.perf_counter()
             detector(return_loss=False, rescale=True, **to_device(batch, device))
             if number >= timing.warm_up:
-                milliseconds.append(1000 * (time.perf_counter() - began))
+                milliseconds.append(1000 * (time.perf_counter() - start_s))
     p50, p90, p99 = np.percentile(milliseconds, (50, 90, 99))
     return Latency(
         images=len(milliseconds),
@@ -107,19 +107,19 @@ def measure_latency(
 
 
 def build_speed_document(
-    setting: TimingConditions, *, images_per_s: float, latency: Latency | None
+    conditions: TimingConditions, *, images_per_s: float, latency: Latency | None
 ) -> dict[str, Any]:
-    """Speed as JSON holds it."""
+    """Throughput and latency as a JSON document."""
     return {
-        **asdict(setting),
+        **asdict(conditions),
         "images_per_s": round(images_per_s, 3),
         "counted": "forward, decoding and NMS; not loading and resizing",
         "single_images": None if latency is None else asdict(latency),
     }
 
 
-def _endless(loader: DataLoader[Any], count: int) -> Iterator[Any]:
-    """The loader's batches, kept and given again until there are `count`."""
+def _repeat(loader: DataLoader[Any], count: int) -> Iterator[Any]:
+    """Yield `count` batches; the loader's batches are cached and repeated."""
     batches = []
     for _, batch in zip(range(count), loader, strict=False):
         batches.append(batch)

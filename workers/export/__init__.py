@@ -1,1 +1,1 @@
-"""A trained detector as files that others can run, each compared with the original."""
+"""Exports a trained detector to portable files and compares each with the original."""

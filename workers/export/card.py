@@ -1,4 +1,4 @@
-"""`card.json` in an export's folder: what the files are, and how they agree with the original."""
+"""`card.json` of an export: a description of its files and of their agreement with the original."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from configs.spec.jobs import ExportFormat
 
 CARD = "card.json"
 ONNX, MMDET, MLFLOW = "student.onnx", "mmdet", "mlflow"
-"""Files and folders in the export's folder."""
+"""Names of files and folders in the export's folder."""
 
 
 class ExportComparison(Contract):
-    """How an exported file differs from the original on the same images."""
+    """Differences between an exported file and the original on the same images."""
 
     images: int
     boxes: int
@@ -24,23 +24,23 @@ class ExportComparison(Contract):
 
 
 class ExportCard(Contract):
-    """The card of an export."""
+    """Description of an export and its comparisons."""
 
     detector: Detector
     classes: ClassNames
     image_size: tuple[int, int]
-    """Longest and shortest edge that images are resized to."""
+    """Longest and shortest edge, in pixels, that images are resized to."""
 
     source_sha256: Sha256
-    """Of the checkpoint that was exported."""
+    """SHA-256 of the exported checkpoint."""
 
     dataset_digest: Sha256
-    """Of the dataset whose images were compared."""
+    """Digest of the dataset whose images were compared."""
 
     comparisons: dict[ExportFormat, ExportComparison] = Field(default_factory=dict)
     sha256_by_file: dict[str, Sha256] = Field(default_factory=dict)
 
 
 def read_card(folder: Path) -> ExportCard:
-    """The card in an export's folder."""
+    """Read the card in an export's folder."""
     return ExportCard.model_validate_json((folder / CARD).read_bytes())

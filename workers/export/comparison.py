@@ -1,4 +1,4 @@
-"""Whether two detectors find the same, and by how much they differ."""
+"""Compares the detections of an exported detector with those of the original."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,69 +10,73 @@ from workers.errors import ExportDiffers
 from workers.export.tandem_runtime import Array, ImageDetections
 
 _SAME_BOX_PX = 1.0
-"""Boxes of one class whose edges are no farther apart are taken for the same object."""
+"""Boxes of the same class match if no edge differs by more."""
 
 
-class ImageDetector(Protocol):
-    """Anything that finds objects in an RGB image."""
+class SingleImageDetector(Protocol):
+    """A detector that takes single RGB images."""
 
     def detect(self, image_HW3: Array) -> ImageDetections:
-        """What is in the image."""
+        """Detect objects in an RGB image, uint8, (H, W, 3)."""
 
 
 @dataclass(frozen=True)
 class DetectionLimits:
-    """Where a detector leaves boxes out; one more or less is chance there."""
+    """Thresholds at which a detector drops boxes, where small differences decide."""
 
     score: float
     per_image: int
     tolerance: float
 
-    def is_borderline(self, score: float, ours: ImageDetections, theirs: ImageDetections) -> bool:
-        """Whether a box of this score may be missing on one side."""
+    def is_borderline(
+        self, score: float, expected: ImageDetections, actual: ImageDetections
+    ) -> bool:
+        """Whether a box with this score may be missing in one of the two results."""
         if score <= self.score + self.tolerance:
             return True
-        if min(len(ours.scores_N), len(theirs.scores_N)) < self.per_image:
+        if min(len(expected.scores_N), len(actual.scores_N)) < self.per_image:
             return False
-        weakest = min(float(ours.scores_N.min()), float(theirs.scores_N.min()))
+        weakest = min(float(expected.scores_N.min()), float(actual.scores_N.min()))
         return score <= weakest + self.tolerance
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How two detectors differ over some images."""
+    """Differences between two detectors over some images."""
 
     images: int
     boxes: int
-    """Found by both."""
+    """Number of boxes that both detect."""
 
     largest_edge_difference_px: float
     largest_score_difference: float
     unmatched: int
-    """Boxes that only one of them has, but for those at the edge of being left out."""
+    """Boxes that only one of them detects, without those near a threshold."""
 
     def check_within(self, tolerance: float, *, what: str) -> None:
-        """`ExportDiffers` if edges (pixels) or scores differ by more."""
-        largest = max(self.largest_edge_difference_px, self.largest_score_difference)
-        if largest <= tolerance and self.unmatched == 0:
+        """Raise `ExportDiffers` if edges (pixels) or scores differ by more than `tolerance`."""
+        max_difference = max(self.largest_edge_difference_px, self.largest_score_difference)
+        if max_difference <= tolerance and self.unmatched == 0:
             return
         raise ExportDiffers(
-            f"{what} does not find what the original finds: over {self.images} images an edge "
-            f"differs by {self.largest_edge_difference_px:.2g} px, a score by "
-            f"{self.largest_score_difference:.2g} ({tolerance:g} is let through), and "
-            f"{self.unmatched} boxes have no counterpart."
+            f"{what} does not detect the same objects as the original: over {self.images} images, "
+            f"edges differ by up to {self.largest_edge_difference_px:.2g} px and scores by up to "
+            f"{self.largest_score_difference:.2g} (tolerance {tolerance:g}), and {self.unmatched} "
+            "boxes have no match."
         )
 
 
 def compare(
-    original: ImageDetector,
-    exported: ImageDetector,
+    original: SingleImageDetector,
+    exported: SingleImageDetector,
     images: Iterable[Array],
     *,
     limits: DetectionLimits,
 ) -> Agreement:
-    """Shows the same images to both."""
-    pairs = [_of_image(original.detect(image), exported.detect(image), limits) for image in images]
+    """Compare the detections of both on the same images."""
+    pairs = [
+        _compare_image(original.detect(image), exported.detect(image), limits) for image in images
+    ]
     return Agreement(
         images=len(pairs),
         boxes=sum(pair.boxes for pair in pairs),
@@ -82,21 +86,24 @@ def compare(
     )
 
 
-def _of_image(ours: ImageDetections, theirs: ImageDetections, limits: DetectionLimits) -> Agreement:
-    """Every box with the nearest one of its class; the order of equal scores does not count."""
-    free = np.ones(len(theirs.scores_N), dtype=bool)
-    edges, scores, alone = [0.0], [0.0], []
-    for box, score, label in zip(ours.boxes_N4, ours.scores_N, ours.labels_N, strict=True):
-        edge_N = np.abs(theirs.boxes_N4 - box).max(axis=1, initial=0.0)
-        score_N = np.abs(theirs.scores_N - score)
-        fits_N = free & (theirs.labels_N == label) & (edge_N <= _SAME_BOX_PX)
-        if not fits_N.any():
-            alone.append(float(score))
+def _compare_image(
+    expected: ImageDetections, actual: ImageDetections, limits: DetectionLimits
+) -> Agreement:
+    """Match every box with the nearest one of its class, in any order."""
+    is_free = np.ones(len(actual.scores_N), dtype=bool)
+    edges, scores, unmatched_scores = [0.0], [0.0], []
+    rows = zip(expected.boxes_N4, expected.scores_N, expected.labels_N, strict=True)
+    for box, score, label in rows:
+        edge_N = np.abs(actual.boxes_N4 - box).max(axis=1, initial=0.0)
+        score_N = np.abs(actual.scores_N - score)
+        matches_N = is_free & (actual.labels_N == label) & (edge_N <= _SAME_BOX_PX)
+        if not matches_N.any():
+            unmatched_scores.append(float(score))
             continue
-        nearest = int(np.where(fits_N, edge_N + score_N, np.inf).argmin())
-        free[nearest] = False
+        nearest = int(np.where(matches_N, edge_N + score_N, np.inf).argmin())
+        is_free[nearest] = False
         edges.append(float(edge_N[nearest]))
         scores.append(float(score_N[nearest]))
-    alone += [float(score) for score in theirs.scores_N[free]]
-    unmatched = sum(not limits.is_borderline(score, ours, theirs) for score in alone)
+    unmatched_scores += [float(score) for score in actual.scores_N[is_free]]
+    unmatched = sum(not limits.is_borderline(score, expected, actual) for score in unmatched_scores)
     return Agreement(1, len(edges) - 1, max(edges), max(scores), unmatched)

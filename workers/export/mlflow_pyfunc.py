@@ -1,6 +1,7 @@
-"""The model that MLflow loads: images in, a table of detections out. Nothing is unpickled.
+"""The pyfunc model that MLflow loads: images in, a table of detections out, without pickle.
 
-MLflow runs this file as it is ("models from code"), beside a copy of `tandem_runtime.py`.
+MLflow runs this file from the model's folder ("models from code") with a copy of
+`tandem_runtime.py`.
 """
 
 import base64
@@ -13,20 +14,20 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext  # type: ignore[attr-defined]
-from tandem_runtime import Array, ImageDecodeError, ImageDetections, OnnxDetector, read_image
+from tandem_runtime import Array, ImageDetections, ImageFormatError, OnnxDetector, read_image
 
 COLUMNS = ("image", "left", "top", "right", "bottom", "score", "label", "name")
 _DEFAULT_SCORE = 0.05
 
 
 class ServedDetector(PythonModel):
-    """Takes images as files (JPEG, PNG) in base64.
+    """Takes JPEG or PNG files in base64.
 
-    Answers one row per detection: the image's number, box in pixels, score, class.
+    Returns one row per detection: index of the image, box in pixels, score, class.
     """
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Open the ONNX file."""
+        """Open the model's ONNX file."""
         self._detector = OnnxDetector(Path(context.artifacts["onnx"]))
 
     def predict(
@@ -35,29 +36,31 @@ class ServedDetector(PythonModel):
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """`params`: `score`, below which detections are left out."""
+        """Detect objects; `params["score"]` is the minimum score."""
         score = float((params or {}).get("score", _DEFAULT_SCORE))
         rows = [
             row
             for number, image in enumerate(model_input["image"])
             for row in self._rows(
-                number, self._detector.detect(_decoded(image)).filter_by_score(score)
+                number, self._detector.detect(_decode_image(image)).filter_by_score(score)
             )
         ]
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
-    def _rows(self, number: int, found: ImageDetections) -> Iterable[tuple[Any, ...]]:
-        for box, score, label in zip(found.boxes_N4, found.scores_N, found.labels_N, strict=True):
+    def _rows(self, number: int, detections: ImageDetections) -> Iterable[tuple[Any, ...]]:
+        for box, score, label in zip(
+            detections.boxes_N4, detections.scores_N, detections.labels_N, strict=True
+        ):
             edges = (float(edge) for edge in box)
             yield (number, *edges, float(score), int(label), self._detector.classes[int(label)])
 
 
-def _decoded(image: str) -> Array:
+def _decode_image(image: str) -> Array:
     try:
         return read_image(base64.b64decode(image, validate=True))
-    except (binascii.Error, ImageDecodeError) as error:
+    except (binascii.Error, ImageFormatError) as error:
         raise MlflowException.invalid_parameter_value(
-            f"`image` is to be a JPEG or PNG file in base64: {error}"
+            f"`image` must be a JPEG or PNG file in base64: {error}"
         ) from error
 
 

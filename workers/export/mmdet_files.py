@@ -1,4 +1,4 @@
-"""A detector as mmdet itself loads it: a config without a class of ours, and its checkpoint."""
+"""Writes a detector for plain mmdet: a config without our classes, and a checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ def write_mmdet(
     dataset: LocalDataset,
     image_size: tuple[int, int],
 ) -> None:
-    """`config.py` and `student.pth`: `mmdet.apis.init_detector` takes them as they are.
+    """Write `config.py` and `student.pth` for `mmdet.apis.init_detector`.
 
-    EfficientNet-Lite is no backbone of mmdet's, so its config imports ours.
+    mmdet has no EfficientNet-Lite backbone, so that config imports ours.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: weight.cpu() for name, weight in model.state_dict().items()}

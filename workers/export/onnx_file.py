@@ -1,4 +1,4 @@
-"""Writes a detector as an ONNX file that names its classes and the size of its images."""
+"""Writes a detector as an ONNX file with its classes and image size in the metadata."""
 
 import contextlib
 import io
@@ -15,15 +15,15 @@ from workers.errors import InvalidSpec
 from workers.export.graph import DetectorGraph
 from workers.export.tandem_runtime import CLASSES, IMAGE_SIZE
 
-_EXAMPLE = (1, 3, 288, 544)
-"""Shape of the image that the graph is recorded with: on no level is an edge 1 or are two equal,
-for torch would take either for a rule."""
+_EXAMPLE_SHAPE = (1, 3, 288, 544)
+"""Shape of the image for tracing. On no level is an edge 1, and no two edges are equal: torch would
+specialize the graph to either."""
 
 
 def write_onnx(path: Path, model: Any, detector: Detector, *, image_size: tuple[int, int]) -> None:
-    """`model` from RGB pixels to boxes, for images of any size; `InvalidSpec` if torch cannot."""
+    """Export `model` for images of any size; `InvalidSpec` if torch does not support it."""
     graph = DetectorGraph(model, detector).eval()
-    image_13HW = torch.zeros(_EXAMPLE, device=next(model.parameters()).device)
+    image_13HW = torch.zeros(_EXAMPLE_SHAPE, device=next(model.parameters()).device)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
@@ -39,19 +39,19 @@ def write_onnx(path: Path, model: Any, detector: Detector, *, image_size: tuple[
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        raise InvalidSpec(f"torch cannot write this detector as ONNX: {_first_lines(error)}") from (
+        raise InvalidSpec(f"torch cannot write this detector as ONNX: {_summarize(error)}") from (
             error
         )
-    _name(path, classes=tuple(model.CLASSES), image_size=image_size)
+    _write_metadata(path, classes=tuple(model.CLASSES), image_size=image_size)
 
 
-def _name(path: Path, *, classes: tuple[str, ...], image_size: tuple[int, int]) -> None:
-    written = onnx.load(str(path))
-    facts = {CLASSES: json.dumps(classes), IMAGE_SIZE: json.dumps(image_size)}
-    onnx.helper.set_model_props(written, facts)
-    onnx.checker.check_model(written)
-    onnx.save(written, str(path))
+def _write_metadata(path: Path, *, classes: tuple[str, ...], image_size: tuple[int, int]) -> None:
+    model_proto = onnx.load(str(path))
+    metadata = {CLASSES: json.dumps(classes), IMAGE_SIZE: json.dumps(image_size)}
+    onnx.helper.set_model_props(model_proto, metadata)
+    onnx.checker.check_model(model_proto)
+    onnx.save(model_proto, str(path))
 
 
-def _first_lines(error: Exception) -> str:
+def _summarize(error: Exception) -> str:
     return " ".join(str(error).split())[:500]

@@ -1,1 +1,1 @@
-"""The kinds of job: train, train a pack, evaluate, predict, export, report, probe."""
+"""The jobs of a worker, one module each, from their spec to their results."""

@@ -1,4 +1,4 @@
-"""An evaluation, on one page: spec -> model and images -> numbers, curves, times."""
+"""The evaluate job: metrics, precision-recall curves and speed of a trained model."""
 
 import json
 import logging
@@ -17,11 +17,10 @@ from workers.attempt.lifecycle import JobContext, run_job
 from workers.data.resolve import LocalDataset, resolve_dataset
 from workers.errors import InvalidSpec
 from workers.evaluation.coco import (
-    DetailedCocoMetrics,
+    CocoMetrics,
     build_curves_document,
-    compute_detailed_metrics,
 )
-from workers.evaluation.coco import evaluate as detect
+from workers.evaluation.coco import evaluate as run_evaluation
 from workers.evaluation.inference import (
     ImageSelection,
     LoadedDetector,
@@ -46,8 +45,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What is measured, and on what."""
+class _EvaluationJob:
+    """A resolved evaluation spec: model, dataset and device."""
 
     spec: EvaluationSpec
     files: TeacherFiles
@@ -57,12 +56,16 @@ class _Job:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What was measured."""
-
-    measures: DetailedCocoMetrics
+class _EvaluationResult:
+    metrics: CocoMetrics
     images_per_s: float
     latency: Latency | None
+    """None if the spec does not ask for it."""
+
+    @property
+    def coco(self) -> dict[str, float]:
+        """COCO's twelve metrics: average precision, then average recall."""
+        return self.metrics.by_metric | self.metrics.recall_by_metric
 
 
 def evaluate(
@@ -72,7 +75,7 @@ def evaluate(
     run_dir: Path,
     stall_timeout_s: float = DEFAULT_STALL_TIMEOUT_S,
 ) -> ExitCode:
-    """Measure a model; every end is reported, none is raised."""
+    """Evaluate a model; errors are reported and returned as exit code."""
     return run_job(
         spec,
         lambda ctx: _evaluate(spec, ctx),
@@ -84,33 +87,35 @@ def evaluate(
 
 def _evaluate(spec: EvaluationSpec, ctx: JobContext) -> float:
     job = _prepare(spec)
-    _say_started(job, ctx)
-    found = _measured(job, ctx)
-    _say_numbers(job, found, ctx)
-    _write_results(job, found, ctx)
-    mean_ap = found.measures.by_metric["bbox_mAP"]
-    log.info("mAP %.4f, %.1f images/s.", mean_ap, found.images_per_s)
+    _report_start(job, ctx)
+    result = _measure(job, ctx)
+    _report_metrics(job, result, ctx)
+    _write_results(job, result, ctx)
+    mean_ap = result.metrics.mean_ap
+    log.info("mAP %.4f, %.1f images/s.", mean_ap, result.images_per_s)
     return mean_ap
 
 
-def _prepare(spec: EvaluationSpec) -> _Job:
-    files, dataset = resolve_model_files(spec.model), resolve_dataset(spec.data.dataset)
+def _prepare(spec: EvaluationSpec) -> _EvaluationJob:
+    files = resolve_model_files(spec.model)
+    dataset = resolve_dataset(spec.data.dataset, field="data.dataset")
     check_same_classes(files, dataset)
     device = prepare_device(spec.resources)
-    return _Job(spec, files, dataset, load_model(files, device=device), device)
+    return _EvaluationJob(spec, files, dataset, load_model(files, device=device), device)
 
 
 def check_same_classes(files: TeacherFiles, dataset: LocalDataset) -> None:
-    """`InvalidSpec` if a model's answers cannot be compared with a dataset's labels."""
-    ours, theirs = files.classes, dataset.manifest.classes
-    if ours != theirs:
+    """Raise `InvalidSpec` if model and dataset differ in their classes or the order of these."""
+    of_model, of_dataset = files.classes, dataset.manifest.classes
+    if of_model != of_dataset:
         raise InvalidSpec(
-            f"The model knows {len(ours)} classes ({', '.join(ours[:3])}) and the dataset has "
-            f"{len(theirs)} ({', '.join(theirs[:3])}); both must be the same, in the same order."
+            f"The model has {len(of_model)} classes ({', '.join(of_model[:3])}) and the dataset "
+            f"has {len(of_dataset)} ({', '.join(of_dataset[:3])}); both must have the same classes "
+            "in the same order."
         )
 
 
-def _say_started(job: _Job, ctx: JobContext) -> None:
+def _report_start(job: _EvaluationJob, ctx: JobContext) -> None:
     ctx.reporter.report_start(
         get_process_info(job.device),
         resumed_from_epoch=0,
@@ -123,38 +128,37 @@ def _say_started(job: _Job, ctx: JobContext) -> None:
         ctx.reporter.report_artifact(file)
 
 
-def _measured(job: _Job, ctx: JobContext) -> _Found:
-    loader = _loader(job, batch_size=job.spec.data.batch_size)
-    watch = TimedDetector(job.model.module)
+def _measure(job: _EvaluationJob, ctx: JobContext) -> _EvaluationResult:
+    loader = _build_loader(job, batch_size=job.spec.data.batch_size)
+    detector = TimedDetector(job.model.module)
     steps = len(loader)
 
     def on_batch() -> None:
         ctx.raise_if_stopped()
-        ctx.report_progress(done=len(watch.seconds), total=steps)
+        ctx.report_progress(done=len(detector.seconds), total=steps)
 
-    scores = detect(watch, loader, device=job.device, on_batch=on_batch)
-    measures = compute_detailed_metrics(scores.detections, loader.dataset)
-    write_matches(ctx.run_dir, loader.dataset, student=scores)
-    return _Found(measures, watch.images_per_s, _latency(job, ctx))
+    metrics = run_evaluation(detector, loader, device=job.device, on_batch=on_batch)
+    write_matches(ctx.run_dir, loader.dataset, student=metrics)
+    return _EvaluationResult(metrics, detector.images_per_s, _measure_latency(job, ctx))
 
 
-def _latency(job: _Job, ctx: JobContext) -> Latency | None:
+def _measure_latency(job: _EvaluationJob, ctx: JobContext) -> Latency | None:
     timing = job.spec.timing
     if timing is None:
         return None
     ctx.raise_if_stopped()
     return measure_latency(
         job.model.module,
-        _loader(job, batch_size=1),
+        _build_loader(job, batch_size=1),
         timing,
         device=job.device,
         on_image=ctx.raise_if_stopped,
     )
 
 
-def _loader(job: _Job, *, batch_size: int) -> DataLoader[Any]:
+def _build_loader(job: _EvaluationJob, *, batch_size: int) -> DataLoader[Any]:
     data = job.spec.data
-    images = ImageSelection(
+    selection = ImageSelection(
         dataset=job.dataset,
         size=data.image_size,
         split=data.split,
@@ -162,32 +166,32 @@ def _loader(job: _Job, *, batch_size: int) -> DataLoader[Any]:
         num_workers=data.num_workers if batch_size > 1 else 0,
         pin_memory=job.device.type == "cuda",
     )
-    return build_image_loader(job.files.detector, images, batch_size=batch_size)
+    return build_image_loader(job.files.detector, selection, batch_size=batch_size)
 
 
-def _say_numbers(job: _Job, found: _Found, ctx: JobContext) -> None:
-    side = job.spec.data.split
-    values = {f"{side}/{name}": value for name, value in found.measures.by_metric.items()}
-    values[Metric.INFERENCE_IMAGES_PER_S] = found.images_per_s
-    if found.latency is not None:
-        values[Metric.LATENCY_P50_MS] = found.latency.p50_ms
-        values[Metric.LATENCY_P90_MS] = found.latency.p90_ms
+def _report_metrics(job: _EvaluationJob, result: _EvaluationResult, ctx: JobContext) -> None:
+    split = job.spec.data.split
+    values = {f"{split}/{name}": value for name, value in result.coco.items()}
+    values[Metric.INFERENCE_IMAGES_PER_S] = result.images_per_s
+    if result.latency is not None:
+        values[Metric.LATENCY_P50_MS] = result.latency.p50_ms
+        values[Metric.LATENCY_P90_MS] = result.latency.p90_ms
     ctx.reporter.report_metrics(step=0, values=values)
 
 
-def _write_results(job: _Job, found: _Found, ctx: JobContext) -> None:
-    measures = found.measures
-    ctx.write_artifact(RunFile.PER_CLASS_AP, _json(measures.ap_by_class))
-    ctx.write_artifact(RunFile.CURVES, _json(build_curves_document(measures)))
-    ctx.write_artifact(RunFile.EVALUATION, _json(_document(job, found)))
-    draw_pr_curves(measures).save(ctx.run_dir / RunFile.CURVES_PICTURE)
+def _write_results(job: _EvaluationJob, result: _EvaluationResult, ctx: JobContext) -> None:
+    metrics = result.metrics
+    ctx.write_artifact(RunFile.PER_CLASS_AP, _to_json(metrics.ap_by_class))
+    ctx.write_artifact(RunFile.CURVES, _to_json(build_curves_document(metrics)))
+    ctx.write_artifact(RunFile.EVALUATION, _to_json(_build_document(job, result)))
+    draw_pr_curves(metrics).save(ctx.run_dir / RunFile.CURVES_PICTURE)
     ctx.reporter.report_artifact(RunFile.CURVES_PICTURE)
 
 
-def _document(job: _Job, found: _Found) -> dict[str, Any]:
-    """Everything that was measured, and of what, in one file."""
+def _build_document(job: _EvaluationJob, result: _EvaluationResult) -> dict[str, Any]:
+    """All results of the evaluation, with the model and dataset that they belong to."""
     data, manifest = job.spec.data, job.dataset.manifest
-    setting = TimingConditions(
+    conditions = TimingConditions(
         device=str(job.device),
         threads=torch.get_num_threads(),
         batch_size=data.batch_size,
@@ -197,16 +201,16 @@ def _document(job: _Job, found: _Found) -> dict[str, Any]:
         "model": {"checkpoint": job.files.checkpoint, "sha256": job.model.sha256},
         "dataset": {"name": manifest.name, "digest": manifest.digest, "split": data.split},
         "images": data.images or getattr(manifest, data.split).num_images,
-        "coco": found.measures.by_metric,
+        "coco": result.coco,
         "by_class": {
-            name: {"AP": ap, "AR_100": found.measures.ar_by_class[name]}
-            for name, ap in found.measures.ap_by_class.items()
+            name: {"AP": ap, "AR_100": result.metrics.recall_by_class[name]}
+            for name, ap in result.metrics.ap_by_class.items()
         },
         "speed": build_speed_document(
-            setting, images_per_s=found.images_per_s, latency=found.latency
+            conditions, images_per_s=result.images_per_s, latency=result.latency
         ),
     }
 
 
-def _json(document: dict[str, Any]) -> str:
+def _to_json(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""Makes a teacher out of a finished run: its best weights in half precision, and a card."""
+"""Turns a finished run into a teacher: its best weights in half precision, and a card."""
 
 import json
 from pathlib import Path
@@ -11,37 +11,38 @@ from configs.protocol.names import RunFile
 from configs.spec.run import DatasetFiles, RunSpec
 from workers.checkpoints.files import load_teacher_weights, load_weights, save_atomically
 from workers.data.loaders import build_validation_loader
-from workers.data.manifest import check_dataset
-from workers.data.resolve import LocalDataset
+from workers.data.resolve import resolve_dataset
 from workers.errors import InvalidSpec
 from workers.evaluation.coco import evaluate
 from workers.models.detector_config import build_detector_config
-from workers.models.training_config import build_training_config
+from workers.models.training_config import build_training_data_config
 
 
 def make_teacher(run_dir: Path, *, name: str, out: Path) -> dict[str, Any]:
-    """Write `<name>.pth` and `<name>.json` to `out`; the card has the written weights' mAP."""
+    """Write `<name>.pth` and its card `<name>.json` to `out`; returns the card.
+
+    The card contains the mAP of the weights as written, in half precision.
+    """
     spec = RunSpec.model_validate_json((run_dir / RunFile.SPEC).read_bytes())
     if not isinstance(spec.data.dataset, DatasetFiles):
-        raise InvalidSpec("The run's spec names its dataset; make it from a run's own folder.")
-    root = Path(spec.data.dataset.root)
-    dataset = LocalDataset(root, check_dataset(root, digest=spec.data.dataset.digest))
-    weights = {key: _halved(value) for key, value in load_weights(run_dir / RunFile.BEST).items()}
+        raise InvalidSpec(
+            "The run's spec refers to its dataset by name; use the spec in a run's own folder."
+        )
+    dataset = resolve_dataset(spec.data.dataset)
+    weights = {key: _to_half(value) for key, value in load_weights(run_dir / RunFile.BEST).items()}
     path = out / f"{name}.pth"
     save_atomically({"meta": {"CLASSES": dataset.manifest.classes}, "state_dict": weights}, path)
 
     detector = build_detector(build_detector_config(spec.student, classes=dataset.manifest.classes))
     sha256 = load_teacher_weights(detector, path, sha256=None)
-    loader = build_validation_loader(
-        build_training_config(spec, dataset=dataset, run_dir=run_dir), spec=spec
-    )
-    scores = evaluate(detector, loader, device=torch.device("cpu"))
+    loader = build_validation_loader(build_training_data_config(spec, dataset=dataset), spec=spec)
+    metrics = evaluate(detector, loader, device=torch.device("cpu"))
     card = {
         "name": name,
         "sha256": sha256,
         "detector": spec.student.model_dump(mode="json"),
         "classes": list(dataset.manifest.classes),
-        "measured_map": round(scores.mean_ap, 4),
+        "measured_map": round(metrics.mean_ap, 4),
         "source": (
             f"trained on {dataset.manifest.source} (digest {dataset.manifest.digest}), "
             "made by tandem-worker make-teacher"
@@ -51,5 +52,5 @@ def make_teacher(run_dir: Path, *, name: str, out: Path) -> dict[str, Any]:
     return card
 
 
-def _halved(value: torch.Tensor) -> torch.Tensor:
+def _to_half(value: torch.Tensor) -> torch.Tensor:
     return value.half() if value.is_floating_point() else value

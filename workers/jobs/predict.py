@@ -1,4 +1,4 @@
-"""Draws what a detector finds in images: one that is exported, or one as its run left it."""
+"""Runs a detector on images and draws its detections."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -16,23 +16,21 @@ from workers.errors import ModelMismatch
 from workers.evaluation.drawing import COLORS, Panel, draw_side_by_side
 from workers.evaluation.inference import load_model
 from workers.export.card import CARD, ONNX
+from workers.export.comparison import SingleImageDetector
 from workers.export.original import MmdetDetector
-from workers.export.tandem_runtime import Array, ImageDetections, OnnxDetector, read_image
+from workers.export.tandem_runtime import ImageDetections, OnnxDetector, read_image
 from workers.models.training_config import build_inference_pipeline
 
 
-class ImageDetector(Protocol):
-    """Finds objects in images and knows what they are called."""
+class ClassDetector(SingleImageDetector, Protocol):
+    """A detector that knows the names of its classes."""
 
     classes: tuple[str, ...]
-
-    def detect(self, image_HW3: Array) -> ImageDetections:
-        """What is in an RGB image of bytes."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was found in one image, and where it is drawn."""
+    """The detections of one image, and the picture that shows them."""
 
     image: Path
     picture: Path
@@ -40,7 +38,7 @@ class Prediction:
     classes: tuple[str, ...]
 
     def lines(self) -> Iterator[str]:
-        """Class, score and box, the most confident first."""
+        """Yield class, score and box of each detection, the most confident first."""
         for box, score, label in zip(
             self.detections.boxes_N4,
             self.detections.scores_N,
@@ -51,45 +49,51 @@ class Prediction:
             yield f"{self.classes[int(label)]} {score:.3f}  {edges}"
 
 
-def load_detector(path: Path) -> ImageDetector:
-    """The detector in an ONNX file, in an export's folder or in a run's.
+def load_detector(path: Path) -> ClassDetector:
+    """Load the detector of an ONNX file, of an export's folder or of a run's folder.
 
-    Raises `ModelMismatch` if there is none.
+    An exported detector is preferred to the run's checkpoint. Raises `ModelMismatch` if there is
+    none.
     """
     if path.is_file():
-        return _onnx_detector(path)
+        return _load_onnx_detector(path)
     if (path / CARD).is_file():
-        return _onnx_detector(path / ONNX)
+        return _load_onnx_detector(path / ONNX)
     if (path / RunFile.EXPORT / CARD).is_file():
-        return _onnx_detector(path / RunFile.EXPORT / ONNX)
+        return _load_onnx_detector(path / RunFile.EXPORT / ONNX)
     if (path / RunFile.BEST).is_file():
-        return _trained_detector(path)
+        return _load_trained_detector(path)
     raise ModelMismatch(
-        f"{path} holds no detector: give an .onnx file, the folder of an export, or that of a run "
-        "that has trained."
+        f"{path} contains no detector: give an .onnx file, the folder of an export, or the folder "
+        "of a run that has trained."
     )
 
 
 def predict(
-    detector: ImageDetector, images: Iterable[Path], *, out: Path, score: float
+    detector: ClassDetector, images: Iterable[Path], *, out: Path, score: float
 ) -> Iterator[Prediction]:
-    """Draw what is found with at least `score`, image by image, into `out`.
+    """Detect objects in each image and draw those with at least `score` into the folder `out`.
 
-    Raises `UnreadableImage` for a file that is none.
+    Raises `ImageDecodeError` for a file that is not an image.
     """
     out.mkdir(parents=True, exist_ok=True)
-    taken: set[Path] = set()
+    pictures: set[Path] = set()
     for path in images:
         image = read_image(path)
-        found = detector.detect(image).filter_by_score(score)
-        colour = COLORS["student"]
-        panel = Panel("found", colour, found.boxes_N4, found.labels_N, found.scores_N)
-        picture = _free_name(out, path, taken)
+        detections = detector.detect(image).filter_by_score(score)
+        panel = Panel(
+            "found",
+            COLORS["student"],
+            detections.boxes_N4,
+            detections.labels_N,
+            detections.scores_N,
+        )
+        picture = _choose_name(out, path, pictures)
         draw_side_by_side(image, [panel], class_names=detector.classes).save(picture)
-        yield Prediction(path, picture, found, detector.classes)
+        yield Prediction(path, picture, detections, detector.classes)
 
 
-def _onnx_detector(path: Path) -> OnnxDetector:
+def _load_onnx_detector(path: Path) -> OnnxDetector:
     if not path.is_file():
         raise ModelMismatch(f"{path.parent} has no ONNX file; export it with --format onnx.")
     try:
@@ -98,11 +102,11 @@ def _onnx_detector(path: Path) -> OnnxDetector:
         raise ModelMismatch(str(error)) from error
 
 
-def _trained_detector(run_dir: Path) -> MmdetDetector:
-    """The best student of a run, as mmdet runs it."""
+def _load_trained_detector(run_dir: Path) -> MmdetDetector:
+    """Load the best student of a run with mmdet."""
     spec = parse_job(json.loads((run_dir / RunFile.SPEC).read_bytes()))
     if not isinstance(spec, RunSpec):
-        raise ModelMismatch(f"{run_dir} is no run that has trained.")
+        raise ModelMismatch(f"{run_dir} is not the folder of a training run.")
     checkpoint = run_dir / RunFile.BEST
     files = TeacherFiles(
         checkpoint=str(checkpoint),
@@ -114,11 +118,11 @@ def _trained_detector(run_dir: Path) -> MmdetDetector:
     return MmdetDetector(model.module, pipeline)
 
 
-def _free_name(out: Path, image: Path, taken: set[Path]) -> Path:
-    """Images of one name from different folders do not overwrite each other."""
+def _choose_name(out: Path, image: Path, pictures: set[Path]) -> Path:
+    """Choose a file that is no other picture, nor the image itself, and add it to `pictures`."""
     picture, count = out / f"{image.stem}.png", 1
-    while picture in taken or picture == image:
+    while picture in pictures or picture == image:
         count += 1
         picture = out / f"{image.stem}-{count}.png"
-    taken.add(picture)
+    pictures.add(picture)
     return picture

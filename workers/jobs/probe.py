@@ -1,4 +1,4 @@
-"""A probe, on one page: a run and a space -> which parameters move anything, what a step costs."""
+"""The probe job: which parameters of a sweep have an effect, and what a training step costs."""
 
 import logging
 from pathlib import Path
@@ -23,8 +23,8 @@ from workers.process.device import prepare_device
 from workers.telemetry.heartbeat import DEFAULT_STALL_TIMEOUT_S
 from workers.telemetry.identity import AttemptIdentity
 
-_BEFORE_KNOBS = 3
-"""Things that are measured: losses, costs, the teacher."""
+_NUM_FIXED_STEPS = 3
+"""Steps of progress before the parameters: costs, unit losses, teacher."""
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +37,10 @@ def probe(
     cache: Path | None = None,
     stall_timeout_s: float = DEFAULT_STALL_TIMEOUT_S,
 ) -> ExitCode:
-    """Look at a sweep's base and parameters; every end is reported, none is raised.
+    """Probe a sweep's base and parameters; errors are reported and returned as exit code.
 
-    `cache` is a folder for the mAP of teachers, so that each is measured once; none: each time.
+    `cache` is a folder for the metrics of teachers, so that each is evaluated once. If it is None,
+    the teacher is evaluated each time.
     """
 
     def work(ctx: JobContext) -> None:
@@ -60,40 +61,41 @@ def _probe(spec: ProbeSpec, ctx: JobContext, cache: ScoreCache | None) -> None:
     device = prepare_device(spec.resources, spec.base.compute)
     factory = StudentFactory(dataset=dataset, run_dir=ctx.run_dir, device=device)
     teacher: Teacher | None = factory.runner(spec.base).model.teacher
-    _say_started(factory, teacher, ctx)
-    total = _BEFORE_KNOBS + len(spec.space)
+    _report_start(factory, teacher, ctx)
+    total = _NUM_FIXED_STEPS + len(spec.space)
     ctx.report_progress(done=0, total=total)
     costs = measure_costs(factory, spec.base, on_progress=ctx.raise_if_stopped)
     ctx.report_progress(done=1, total=total)
-    units = measure_unit_losses(factory, _measured_for_ratio(spec))
+    units = measure_unit_losses(factory, _spec_for_unit_losses(spec))
     ctx.report_progress(done=2, total=total)
-    mean_ap = _teacher_map(factory, spec.base, teacher, ctx, cache)
-    found = Probe(
+    mean_ap = _measure_teacher_map(factory, spec.base, teacher, ctx, cache)
+    without_effects = Probe(
         effects={},
         costs=costs,
         detection_loss=units.detection,
         unit_losses=units.by_weight,
         teacher_map=mean_ap,
     )
-    whole = found.model_copy(update={"effects": _knobs(factory, spec, found, ctx)})
-    ctx.write_artifact(RunFile.PROBE, whole.model_dump_json(indent=2) + "\n")
+    effects = _measure_effects(factory, spec, without_effects, ctx)
+    probe = without_effects.model_copy(update={"effects": effects})
+    ctx.write_artifact(RunFile.PROBE, probe.model_dump_json(indent=2) + "\n")
 
 
-def _knobs(
-    factory: StudentFactory, spec: ProbeSpec, found: Probe, ctx: JobContext
+def _measure_effects(
+    factory: StudentFactory, spec: ProbeSpec, probe: Probe, ctx: JobContext
 ) -> dict[str, ParameterEffect]:
-    total = _BEFORE_KNOBS + len(spec.space)
-    effects = EffectAnalyzer(factory, base=spec.base, probe=found, on_trace=ctx.raise_if_stopped)
-    by_path: dict[str, ParameterEffect] = {}
+    total = _NUM_FIXED_STEPS + len(spec.space)
+    analyzer = EffectAnalyzer(factory, base=spec.base, probe=probe, on_trace=ctx.raise_if_stopped)
+    effects: dict[str, ParameterEffect] = {}
     for path in spec.space:
-        ctx.report_progress(done=_BEFORE_KNOBS + len(by_path), total=total)
-        by_path[path] = effects.analyze(spec.space, path)
-        log.info("%s: %s.", path, by_path[path].detail)
+        ctx.report_progress(done=_NUM_FIXED_STEPS + len(effects), total=total)
+        effects[path] = analyzer.analyze(spec.space, path)
+        log.info("%s: %s.", path, effects[path].detail)
     ctx.report_progress(done=total, total=total, is_last=True)
-    return by_path
+    return effects
 
 
-def _say_started(factory: StudentFactory, teacher: Teacher | None, ctx: JobContext) -> None:
+def _report_start(factory: StudentFactory, teacher: Teacher | None, ctx: JobContext) -> None:
     ctx.reporter.report_start(
         get_process_info(factory.device),
         resumed_from_epoch=0,
@@ -105,7 +107,7 @@ def _say_started(factory: StudentFactory, teacher: Teacher | None, ctx: JobConte
         ctx.reporter.report_artifact(file)
 
 
-def _teacher_map(
+def _measure_teacher_map(
     factory: StudentFactory,
     base: RunSpec,
     teacher: Teacher | None,
@@ -122,8 +124,8 @@ def _teacher_map(
     return scores["bbox_mAP"]
 
 
-def _measured_for_ratio(spec: ProbeSpec) -> RunSpec:
-    """The base, of the method with which `ratio` exists."""
+def _spec_for_unit_losses(spec: ProbeSpec) -> RunSpec:
+    """The base spec; with the method that `ratio` belongs to, if the space has `ratio`."""
     if RATIO not in spec.space:
         return spec.base
     values = values_with_parents(

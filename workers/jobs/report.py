@@ -1,4 +1,4 @@
-"""A report, on one page: dossier and runs' files -> numbers -> page, Markdown, JSON."""
+"""The report job: results of a run or sweep as an HTML page, Markdown and JSON."""
 
 import logging
 import shutil
@@ -23,8 +23,8 @@ from workers.report.sections.document import build_content
 from workers.telemetry.heartbeat import DEFAULT_STALL_TIMEOUT_S
 from workers.telemetry.identity import AttemptIdentity
 
-_STEPS = 3
-"""Numbers, images, pages."""
+_NUM_STEPS = 3
+"""Steps of progress: results, images, pages."""
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def report(
     run_dir: Path,
     stall_timeout_s: float = DEFAULT_STALL_TIMEOUT_S,
 ) -> ExitCode:
-    """Write the pages of a run or of a sweep; every end is reported, none is raised."""
+    """Write the report of a run or sweep; errors are reported and returned as exit code."""
     return run_job(
         spec,
         lambda ctx: _report(spec, ctx),
@@ -47,26 +47,26 @@ def report(
 
 
 def _report(spec: ReportSpec, ctx: JobContext) -> None:
-    dossier = _dossier_of(spec)
-    manifest = _say_started(dossier, ctx)
-    ctx.report_progress(done=0, total=_STEPS)
-    found = build_report(dossier, on_step=ctx.raise_if_stopped)
-    ctx.report_progress(done=1, total=_STEPS)
-    photos = _photos(found, dossier, manifest, ctx)
-    ctx.report_progress(done=2, total=_STEPS)
-    content = build_content(dossier, found, photos=photos, dataset=manifest.name)
-    _write(content, found, ctx)
+    inputs = _get_inputs(spec)
+    manifest = _report_start(inputs, ctx)
+    ctx.report_progress(done=0, total=_NUM_STEPS)
+    results = build_report(inputs, on_step=ctx.raise_if_stopped)
+    ctx.report_progress(done=1, total=_NUM_STEPS)
+    photos = _draw_photos(results, inputs, manifest, ctx)
+    ctx.report_progress(done=2, total=_NUM_STEPS)
+    content = build_content(inputs, results, photos=photos, dataset=manifest.name)
+    _write_pages(content, results, ctx)
     log.info("%s", content.headline.sentence)
 
 
-def _dossier_of(spec: ReportSpec) -> ReportInputs:
+def _get_inputs(spec: ReportSpec) -> ReportInputs:
     if spec.inputs is None:
-        raise InvalidSpec("dossier is missing: the service fills it in when the job starts.")
+        raise InvalidSpec("inputs is missing: the service sets it when the job starts.")
     return spec.inputs
 
 
-def _say_started(dossier: ReportInputs, ctx: JobContext) -> DatasetManifest:
-    manifest = check_dataset(Path(dossier.dataset.root), digest=dossier.dataset.digest)
+def _report_start(inputs: ReportInputs, ctx: JobContext) -> DatasetManifest:
+    manifest = check_dataset(Path(inputs.dataset.root), digest=inputs.dataset.digest)
     ctx.reporter.report_start(
         get_process_info(torch.device("cpu")),
         resumed_from_epoch=0,
@@ -77,18 +77,18 @@ def _say_started(dossier: ReportInputs, ctx: JobContext) -> DatasetManifest:
     return manifest
 
 
-def _photos(
-    found: Report, dossier: ReportInputs, manifest: DatasetManifest, ctx: JobContext
+def _draw_photos(
+    results: Report, inputs: ReportInputs, manifest: DatasetManifest, ctx: JobContext
 ) -> Photos:
-    if found.transfer is None:
+    if results.transfer is None:
         return Photos((), ())
-    folder = Path(dossier.dataset.root) / manifest.val.images
-    return draw_photos(found.transfer.images, folder=folder, on_step=ctx.raise_if_stopped)
+    folder = Path(inputs.dataset.root) / manifest.val.images
+    return draw_photos(results.transfer.images, folder=folder, on_step=ctx.raise_if_stopped)
 
 
-def _write(content: ReportContent, found: Report, ctx: JobContext) -> None:
+def _write_pages(content: ReportContent, results: Report, ctx: JobContext) -> None:
     folder = ctx.run_dir / RunFile.REPORT
-    shutil.rmtree(folder, ignore_errors=True)  # what an earlier attempt left
+    shutil.rmtree(folder, ignore_errors=True)  # files of an earlier attempt
     folder.mkdir(parents=True)
     markdown = render_markdown(content)
     for name, data in markdown.files.items():
@@ -96,5 +96,5 @@ def _write(content: ReportContent, found: Report, ctx: JobContext) -> None:
         ctx.reporter.report_artifact(f"{RunFile.REPORT}/{name}")
     ctx.write_artifact(RunFile.REPORT_MARKDOWN, markdown.text)
     ctx.write_artifact(RunFile.REPORT_PAGE, render_page(content))
-    ctx.write_artifact(RunFile.REPORT_JSON, found.model_dump_json(indent=2) + "\n")
-    ctx.report_progress(done=_STEPS, total=_STEPS, is_last=True)
+    ctx.write_artifact(RunFile.REPORT_JSON, results.model_dump_json(indent=2) + "\n")
+    ctx.report_progress(done=_NUM_STEPS, total=_NUM_STEPS, is_last=True)

@@ -1,4 +1,4 @@
-"""One attempt of a run, on one page: spec -> config -> runner -> outcome."""
+"""The train job: one attempt of a run, from its spec to its outcome."""
 
 import contextlib
 from pathlib import Path
@@ -31,11 +31,11 @@ from workers.training.loop import TrainLoop
 from workers.training.run import TrainingRun
 from workers.training.setup import build_shared_inputs, build_training_setup
 
-_KNOWN_TO_ALL = (
+_RAISED_BY_ALL_RANKS = (
     *(Superseded, StopRequested, Preempted),
     *(NanLoss, InvalidSpec, DatasetError, TeacherMismatch),
 )
-"""What all processes of a group raise at one place; anything else leaves the others behind."""
+"""Errors that all processes of a run raise together; after any other, the peers are waiting."""
 
 
 def train(
@@ -47,34 +47,36 @@ def train(
     device: torch.device | None = None,
     stall_timeout_s: float = DEFAULT_STALL_TIMEOUT_S,
 ) -> ExitCode:
-    """Train until the run ends or this attempt does; every end is reported, none is raised.
+    """Train until the run or this attempt ends; errors are reported and returned as exit code.
 
-    Where several processes train together, each calls this, on the `device` it was given; the
-    first one reports.
+    If several processes train together, each calls this with the `device` assigned to it, and the
+    main process reports. An error that only one of them has is raised.
     """
     log_file = AttemptFiles(run_dir, attempt=identity.attempt).log_file(distributed.get_rank())
-    with _voice(spec, identity=identity, run_dir=run_dir) as reporter:
+    with _open_reporter(spec, identity=identity, run_dir=run_dir) as reporter:
         report_previous_oom_kill(reporter, run_dir=run_dir, attempt=identity.attempt)
         try:
             with watch_for_stalls({log_file: reporter}, stall_timeout_s=stall_timeout_s):
-                best = _train(
+                checkpoints = _train(
                     spec,
                     run_dir=run_dir,
                     reporter=reporter,
                     termination=termination,
-                    assigned=device,
+                    assigned_device=device,
                 )
         except Exception as error:
-            if distributed.get_world_size() > 1 and not isinstance(error, _KNOWN_TO_ALL):
+            if distributed.get_world_size() > 1 and not isinstance(error, _RAISED_BY_ALL_RANKS):
                 raise
             return finish_with_error(
                 error, reporter=reporter, run_dir=run_dir, attempt=identity.attempt
             )
-        reporter.report_outcome("succeeded", best_map=best.best_map, best_epoch=best.best_epoch)
+        reporter.report_outcome(
+            "succeeded", best_map=checkpoints.best_map, best_epoch=checkpoints.best_epoch
+        )
         return ExitCode.SUCCEEDED
 
 
-def _voice(
+def _open_reporter(
     spec: RunSpec, *, identity: AttemptIdentity, run_dir: Path
 ) -> contextlib.AbstractContextManager[Reporter]:
     if not distributed.is_main_process():
@@ -90,21 +92,21 @@ def _train(
     run_dir: Path,
     reporter: Reporter,
     termination: Termination,
-    assigned: torch.device | None,
+    assigned_device: torch.device | None,
 ) -> CheckpointsHook:
     dataset = resolve_run_dataset(spec)
-    room = build_shared_inputs(spec, dataset=dataset, run_dir=run_dir, assigned_device=assigned)
-    bench = build_training_setup(
-        spec, room, run_dir=run_dir, reporter=reporter, termination=termination
+    inputs = build_shared_inputs(spec, dataset=dataset, assigned_device=assigned_device)
+    setup = build_training_setup(
+        spec, inputs, run_dir=run_dir, reporter=reporter, termination=termination
     )
-    course = TrainingRun(spec, run_dir, reporter, bench)
-    course.report_started(dataset)
-    teacher = course.evaluate_teacher(termination=termination)
-    course.report_teacher_metrics(teacher)
+    run = TrainingRun(spec, run_dir, reporter, setup)
+    run.report_start(dataset)
+    teacher_metrics = run.evaluate_teacher(termination=termination)
+    run.report_teacher_metrics(teacher_metrics)
     try:
-        TrainLoop([bench.runner], room.training, device=room.device).run()
+        TrainLoop([setup.runner], inputs.training, device=inputs.device).run()
     except NanLoss:
-        course.write_nan_batch()
+        run.write_nan_batch()
         raise
-    course.finish(teacher)
-    return bench.checkpoints
+    run.finish(teacher_metrics)
+    return setup.checkpoints

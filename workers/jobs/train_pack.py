@@ -1,7 +1,8 @@
-"""Runs that train side by side: one pipeline of images, one look of the teacher, many students.
+"""The train-pack job: several runs train in one process and share images and teacher.
 
-It costs T + K * S instead of K * (T + S). Each member is a run of its own, with its own voice,
-checkpoints and end: one that fails, or is not wanted any more, leaves the others as they are.
+With teacher time T and student time S, a pack of K runs costs T + K * S instead of K * (T + S).
+Each member is a run of its own, with its own reporter, checkpoints and outcome: a member that fails
+or is stopped does not influence the others.
 """
 
 import logging
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class PackedRun:
-    """A run in a pack, from its first word to its last."""
+    """One run of a pack."""
 
     def __init__(
         self, spec: RunSpec, *, identity: AttemptIdentity, run_dir: Path, gpu: GpuContext
@@ -57,13 +58,16 @@ class PackedRun:
         self._closing: threading.Thread | None = None
 
     @classmethod
-    def open(cls, member: PackMember, order: PackJob, spec: RunSpec, *, gpu: GpuContext) -> Self:
-        """A member as the order names it."""
+    def open(cls, member: PackMember, job: PackJob, spec: RunSpec, *, gpu: GpuContext) -> Self:
+        """Open the reporter of a member of `job`.
+
+        Raises `OSError` or `SpoolUnreadable` if its folder cannot be used.
+        """
         identity = AttemptIdentity(
             run_id=member.run_id,
             attempt=member.attempt,
-            service_url=order.service_url,
-            mlflow_url=order.mlflow_url,
+            service_url=job.service_url,
+            mlflow_url=job.mlflow_url,
             preset=member.preset,
             name=member.name,
             project=member.project,
@@ -72,25 +76,25 @@ class PackedRun:
 
     @property
     def is_active(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the run has no outcome yet."""
         return self.exit_code is None
 
     @property
     def runner(self) -> Runner:
-        """What drives it, once it is prepared."""
+        """The runner; `prepare` must have been called."""
         assert self.training_run is not None
         return self.training_run.setup.runner
 
     @contextmanager
     def catch_failure(self, *, num_others: int) -> Iterator[None]:
-        """What goes wrong herein ends this member, and is told; no other hears of it.
+        """Let an error end this member only: it is reported and suppressed.
 
-        `beside` counts the others that took memory when the round of turns began.
+        `num_others` is how many other members held memory when this round of turns started.
         """
         failure: Exception | None = None
         with log_context(self.log_file):
             try:
-                with self._batch_kept():
+                with self._write_batch_on_nan():
                     yield
             except Exception as error:
                 failure = error
@@ -98,10 +102,10 @@ class PackedRun:
             self.fail(failure, num_others=num_others)
 
     def fail(self, error: Exception, *, num_others: int) -> None:
-        """End this member by `error`, which is told; its memory is free for `release_memory` then.
+        """Report `error` as this member's outcome, and drop all references to its tensors.
 
-        After an error that leaves the GPU unusable the process ends too. Only this member's end
-        has been told by then, so the others are tried again and none of them is blamed.
+        After an error that leaves the GPU unusable the process exits. Only this member's outcome
+        has been reported by then, so the others are retried and none of them counts as failed.
         """
         if num_others and classify_error(error) is FailureReason.CUDA_OUT_OF_MEMORY:
             error = PackOutOfMemory(num_others, error)
@@ -118,10 +122,10 @@ class PackedRun:
             log.error("Run %s left the GPU unusable, so its pack's process ends.", self.run_id)
             self._gpu.exit_process(ExitCode.INTERRUPTED)
         _clear_frames(error)
-        self._leave(code)
+        self._end(code)
 
     @contextmanager
-    def _batch_kept(self) -> Iterator[None]:
+    def _write_batch_on_nan(self) -> Iterator[None]:
         try:
             yield
         except NanLoss:
@@ -129,34 +133,33 @@ class PackedRun:
                 self.training_run.write_nan_batch()
             raise
 
-    def prepare(self, room: SharedInputs, *, termination: Termination) -> None:
-        """Build the student, as far as it had come, and say that it starts."""
-        bench = build_training_setup(
-            self.spec, room, run_dir=self.run_dir, reporter=self.reporter, termination=termination
+    def prepare(self, inputs: SharedInputs, *, termination: Termination) -> None:
+        """Build the student, resume it if it has a checkpoint, and report the start."""
+        setup = build_training_setup(
+            self.spec, inputs, run_dir=self.run_dir, reporter=self.reporter, termination=termination
         )
-        self.training_run = TrainingRun(self.spec, self.run_dir, self.reporter, bench)
-        self.training_run.report_started(room.dataset)
+        self.training_run = TrainingRun(self.spec, self.run_dir, self.reporter, setup)
+        self.training_run.report_start(inputs.dataset)
 
-    def finish(self, teacher: CocoMetrics | None) -> None:
-        """Write the results and say that it succeeded."""
+    def finish(self, teacher_metrics: CocoMetrics | None) -> None:
+        """Write the results and report success."""
         assert self.training_run is not None
-        self.training_run.finish(
-            teacher if self.training_run.setup.model.teacher is not None else None
-        )
+        has_teacher = self.training_run.setup.model.teacher is not None
+        self.training_run.finish(teacher_metrics if has_teacher else None)
         checkpoints = self.training_run.setup.checkpoints
         self.reporter.report_outcome(
             "succeeded", best_map=checkpoints.best_map, best_epoch=checkpoints.best_epoch
         )
-        self._leave(ExitCode.SUCCEEDED)
+        self._end(ExitCode.SUCCEEDED)
 
     def close(self) -> None:
-        """Wait until everything it said has arrived, or patience ends."""
+        """Wait until all records are delivered, or the timeout of draining ends."""
         if self._closing is not None:
             self._closing.join()
         self.reporter.close(timeout_s=DRAIN_TIMEOUT_S)
 
-    def _leave(self, code: ExitCode) -> None:
-        """Let go of the student; what it said is brought while the others go on."""
+    def _end(self, code: ExitCode) -> None:
+        """Drop the student, and deliver its records while the other members continue."""
         self.exit_code = code
         self.training_run = None
         self._closing = threading.Thread(
@@ -169,7 +172,7 @@ class PackedRun:
 
 
 class PackTrainer:
-    """Members that share a room, and a teacher if they are taught."""
+    """Trains the members of a pack, which share their inputs and, if distilled, a teacher."""
 
     def __init__(
         self, members: Sequence[PackedRun], *, termination: Termination, gpu: GpuContext
@@ -177,101 +180,104 @@ class PackTrainer:
         self._members = members
         self._termination = termination
         self._gpu = gpu
-        self._teacher: CocoMetrics | None = None
+        self._teacher_metrics: CocoMetrics | None = None
+        """None until the teacher has been evaluated, or without one."""
 
     def train(self) -> None:
-        """Until nobody is left; raises what is no single member's failure."""
-        room = self._room()
-        if room is None:
+        """Train until every member has ended; raises errors that no single member caused."""
+        inputs = self._build_inputs()
+        if inputs is None:
             return
-        self._each(lambda member: member.prepare(room, termination=self._termination))
-        self._each(self._say_teacher)
-        students = self._left()
+        self._run_each(lambda member: member.prepare(inputs, termination=self._termination))
+        self._run_each(self._report_teacher_metrics)
+        students = self._get_active()
 
         @contextmanager
-        def guard(index: int, beside: int) -> Iterator[None]:
+        def guard(index: int, num_others: int) -> Iterator[None]:
             member = students[index]
-            with member.catch_failure(num_others=beside):
+            with member.catch_failure(num_others=num_others):
                 yield
                 if member.is_active and member.runner.is_done:
-                    member.finish(self._teacher)
+                    member.finish(self._teacher_metrics)
 
-        def make_room(error: Exception, beside: int) -> int:
-            """Without memory for a batch the last student leaves, unless it was alone."""
-            if beside == 0 or classify_error(error) is not FailureReason.CUDA_OUT_OF_MEMORY:
+        def evict(error: Exception, num_others: int) -> int:
+            """End the last student if there is no memory for the next batch."""
+            if num_others == 0 or classify_error(error) is not FailureReason.CUDA_OUT_OF_MEMORY:
                 raise error
             index = max(index for index, member in enumerate(students) if member.is_active)
-            students[index].fail(error, num_others=beside)
+            students[index].fail(error, num_others=num_others)
             return index
 
-        lockstep = TrainLoop(
+        loop = TrainLoop(
             [member.runner for member in students],
-            room.training,
-            device=room.device,
+            inputs.training,
+            device=inputs.device,
             guard=guard,
-            evict=make_room,
+            evict=evict,
             on_student_end=self._gpu.release_memory,
         )
-        lockstep.run()
+        loop.run()
 
     def fail_all(self, error: Exception) -> None:
-        """End everybody who is left by an error that is no single member's.
+        """End all active members by an error that no single one of them caused.
 
-        Each is told what it would be told alone. If the GPU is unusable nobody is: all are tried
-        again.
+        Each member reports what it would report in a process of its own. If the GPU is unusable,
+        nothing is reported and all of them are retried.
         """
         if is_sticky(error) or not self._gpu.is_usable():
             log.error("The GPU is unusable, so the pack's process ends.", exc_info=error)
             self._gpu.exit_process(ExitCode.INTERRUPTED)
-        left = self._left()
-        for member in left:
-            member.fail(error, num_others=len(left) - 1)
+        members = self._get_active()
+        for member in members:
+            member.fail(error, num_others=len(members) - 1)
 
-    def _left(self) -> list[PackedRun]:
+    def _get_active(self) -> list[PackedRun]:
         return [member for member in self._members if member.is_active]
 
-    def _each(self, act: Callable[[PackedRun], None]) -> None:
-        """One round of turns."""
-        members = self._left()
+    def _run_each(self, act: Callable[[PackedRun], None]) -> None:
+        """Call `act` for each active member; an error ends that member only."""
+        members = self._get_active()
         for member in members:
             with member.catch_failure(num_others=len(members) - 1):
                 act(member)
             if not member.is_active:
                 self._gpu.release_memory()
 
-    def _room(self) -> SharedInputs | None:
-        """What they share; without it all of them end the same way."""
+    def _build_inputs(self) -> SharedInputs | None:
+        """The inputs for all members, built from the first spec that works; None if none does."""
         for member in self._members:
             with member.catch_failure(num_others=len(self._members) - 1):
                 dataset = resolve_run_dataset(member.spec)
-                room = build_shared_inputs(member.spec, dataset=dataset, run_dir=member.run_dir)
-                return replace(room, validation=cache_batches(room.validation))
+                inputs = build_shared_inputs(member.spec, dataset=dataset)
+                return replace(inputs, validation=cache_batches(inputs.validation))
         return None
 
-    def _say_teacher(self, member: PackedRun) -> None:
-        """It is measured once, for all that it teaches."""
+    def _report_teacher_metrics(self, member: PackedRun) -> None:
+        """Evaluate the teacher once for all members, and report its metrics for this one."""
         if member.training_run is None or member.training_run.setup.model.teacher is None:
             return
-        if self._teacher is None:
-            self._teacher = member.training_run.evaluate_teacher(termination=self._termination)
-        member.training_run.report_teacher_metrics(self._teacher)
+        if self._teacher_metrics is None:
+            self._teacher_metrics = member.training_run.evaluate_teacher(
+                termination=self._termination
+            )
+        member.training_run.report_teacher_metrics(self._teacher_metrics)
 
 
 def train_pack(
-    order: PackJob,
+    job: PackJob,
     specs: Sequence[RunSpec],
     *,
     termination: Termination,
     gpu: GpuContext | None = None,
 ) -> ExitCode:
-    """Train all members until each has ended; every end is reported, none is raised.
+    """Train all members until each has ended; errors are reported and not raised.
 
-    `specs` in the members' order. The exit code is that of success only if all succeeded: else a
-    member without a last word is to be tried again. `gpu`: none is this process's own.
+    `specs` has the members' order. `gpu` is this process's own if it is None. Returns SUCCEEDED if
+    all members succeeded; after any other exit code, members without an outcome are retried.
     """
     gpu = gpu or CudaContext()
     with ExitStack() as stack:
-        members = _opened(order, specs, gpu=gpu)
+        members = _open_members(job, specs, gpu=gpu)
         for member in members:
             stack.callback(member.close)
             member.reporter.heartbeat = members[0].reporter.heartbeat
@@ -279,33 +285,35 @@ def train_pack(
             report_previous_oom_kill(
                 member.reporter, run_dir=member.run_dir, attempt=member.attempt
             )
-        voices = {member.log_file: member.reporter for member in members}
-        with watch_for_stalls(voices, stall_timeout_s=order.stall_timeout_s), share_teachers():
-            pack = PackTrainer(members, termination=termination, gpu=gpu)
+        reporters = {member.log_file: member.reporter for member in members}
+        with watch_for_stalls(reporters, stall_timeout_s=job.stall_timeout_s), share_teachers():
+            trainer = PackTrainer(members, termination=termination, gpu=gpu)
             try:
-                pack.train()
+                trainer.train()
             except Exception as error:
-                pack.fail_all(error)
+                trainer.fail_all(error)
     codes = [member.exit_code for member in members]
     log.info("The pack's members ended: %s.", ", ".join(str(code) for code in codes))
     have_all_succeeded = len(codes) == len(specs) and set(codes) == {ExitCode.SUCCEEDED}
     return ExitCode.SUCCEEDED if have_all_succeeded else ExitCode.INTERRUPTED
 
 
-def _opened(order: PackJob, specs: Sequence[RunSpec], *, gpu: GpuContext) -> list[PackedRun]:
-    """Those members whose folders can be written to."""
+def _open_members(job: PackJob, specs: Sequence[RunSpec], *, gpu: GpuContext) -> list[PackedRun]:
+    """The members whose folders can be used; others are logged and left out."""
     members = []
-    for member, spec in zip(order.members, specs, strict=True):
+    for member, spec in zip(job.members, specs, strict=True):
         try:
-            members.append(PackedRun.open(member, order, spec, gpu=gpu))
+            members.append(PackedRun.open(member, job, spec, gpu=gpu))
         except (OSError, SpoolUnreadable):
-            log.exception("Run %s cannot be reported, so it is not trained.", member.run_id)
+            log.exception(
+                "The folder of run %s cannot be used, so the run is not trained.", member.run_id
+            )
     return members
 
 
 def _clear_frames(error: BaseException) -> None:
-    """Let go of what the functions that failed had at hand: a step's activations, above all."""
-    link: BaseException | None = error
-    while link is not None:
-        traceback.clear_frames(link.__traceback__)
-        link = link.__cause__ or link.__context__
+    """Release the local variables of the failed functions, above all a step's activations."""
+    current: BaseException | None = error
+    while current is not None:
+        traceback.clear_frames(current.__traceback__)
+        current = current.__cause__ or current.__context__

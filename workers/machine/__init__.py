@@ -1,1 +1,1 @@
-"""What this machine has: its NVIDIA driver, its GPUs, and operators that compute right."""
+"""Examination of a machine: NVIDIA driver, GPUs, and correctness of compiled operators."""

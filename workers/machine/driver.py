@@ -1,4 +1,4 @@
-"""What NVIDIA's driver says of this machine, asked without torch and without CUDA."""
+"""Queries NVIDIA's driver on this machine, without torch and without CUDA."""
 
 import ctypes
 import os
@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
-"""The first driver branch that runs programs of a CUDA major version.
+_MIN_DRIVER_BRANCH = {11: 450, 12: 525, 13: 580}
+"""By CUDA major version, the first driver branch that runs programs of it.
 
 Source: CUDA Compatibility, table 1 (docs.nvidia.com/deploy/cuda-compatibility).
 """
@@ -20,33 +20,33 @@ _DEVICE_SELECTOR = re.compile(r"\d+|(?:GPU|MIG)-\S+")
 
 @dataclass(frozen=True)
 class NvmlResult:
-    """What NVML, the library behind `nvidia-smi`, answered. Ray counts a node's GPUs by it."""
+    """Result of NVML, the library behind `nvidia-smi`, with which Ray counts a node's GPUs."""
 
     num_gpus: int = 0
     error: str = ""
-    """Why it did not answer; empty where it did, and where it is not installed."""
+    """Empty if the call succeeded, or if NVML is not installed."""
 
 
 @dataclass(frozen=True)
 class DriverInfo:
-    """GPUs as the driver shows them."""
+    """The driver's version, and the GPUs that it shows."""
 
     version: str | None
-    """Of the loaded kernel module, as "580.95.05"; none: no module is loaded."""
+    """Of the loaded kernel module, as "580.95.05"; None if no module is loaded."""
 
     num_device_files: int
-    """Files /dev/nvidia0, /dev/nvidia1, ...: GPUs that this machine or container was given."""
+    """Files /dev/nvidia0, /dev/nvidia1, ...: the GPUs of this machine or container."""
 
     nvml: NvmlResult
     selectors: tuple[str, ...] | None
-    """What CUDA_VISIBLE_DEVICES names: indices, or UUIDs of GPUs or MIG slices.
+    """Indices, or UUIDs of GPUs or MIG slices, in CUDA_VISIBLE_DEVICES.
 
-    Empty: it hides every GPU. None: it is not set.
+    Empty if it hides every GPU; None if it is not set.
     """
 
     @property
     def num_gpus(self) -> int:
-        """GPUs that the driver shows, usable or not; MIG slices are not counted."""
+        """GPUs that the driver shows, usable or not, without MIG slices."""
         return max(self.num_device_files, self.nvml.num_gpus)
 
 
@@ -56,9 +56,9 @@ def read_driver(
     environment: Mapping[str, str] = os.environ,
     ask_nvml: Callable[[], NvmlResult] | None = None,
 ) -> DriverInfo:
-    """The driver's view of the machine whose `/dev` and `/proc` are below `root`.
+    """Reads the driver of the machine whose `/dev` and `/proc` are below `root`.
 
-    Whether GPUs are there is not read from /proc: a container without GPUs has its host's.
+    GPUs are not counted in /proc, because a container without GPUs shows those of its host.
     """
     return DriverInfo(
         version=driver_version(root),
@@ -69,7 +69,7 @@ def read_driver(
 
 
 def driver_version(root: Path = Path("/")) -> str | None:
-    """The version of the loaded kernel module, as "580.95.05"; none: there is none."""
+    """The version of the loaded kernel module, as "580.95.05"; None if none is loaded."""
     with suppress(OSError):
         text = (root / "proc/driver/nvidia/version").read_text(encoding="utf-8")
         if match := re.search(r"Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)", text):
@@ -78,12 +78,12 @@ def driver_version(root: Path = Path("/")) -> str | None:
 
 
 def min_driver_branch(cuda: str) -> int | None:
-    """The driver branch that a CUDA version as "13.0" needs at least; none: not known."""
-    return _OLDEST_DRIVER.get(int(cuda.split(".")[0]))
+    """The oldest driver branch for a CUDA version as "13.0"; None if it is not known."""
+    return _MIN_DRIVER_BRANCH.get(int(cuda.split(".")[0]))
 
 
 def query_nvml() -> NvmlResult:
-    """How many GPUs NVML counts. CUDA_VISIBLE_DEVICES does not change the number."""
+    """Counts GPUs with NVML, which ignores CUDA_VISIBLE_DEVICES."""
     try:
         library = ctypes.CDLL(_NVML_LIBRARY)
     except OSError:
@@ -105,7 +105,7 @@ def _nvml_error(library: ctypes.CDLL, status: int) -> str:
 
 
 def _selectors(value: str | None) -> tuple[str, ...] | None:
-    """CUDA reads the list up to the first entry that names no device."""
+    """Parses as CUDA does: the list ends at the first entry that is not a device."""
     if value is None:
         return None
     selectors: list[str] = []

@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: versions, machine, device."""
+"""Records what a run's numbers depend on: versions, machine, device, numeric settings."""
 
 import json
 import os
@@ -22,7 +22,7 @@ _ALLOCATOR_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 @dataclass(frozen=True)
 class ProcessInfo:
-    """The process that trains."""
+    """Where a training process runs, with versions of everything its numbers depend on."""
 
     host: str
     pid: int
@@ -36,7 +36,7 @@ class GpuInfo:
 
     host: str
     device: str
-    """As torch names it in its process."""
+    """The name in torch, as "cuda:0"."""
 
     name: str
     capability: str
@@ -48,13 +48,12 @@ class GpuInfo:
 
 
 def get_process_info(device: torch.device) -> ProcessInfo:
-    """This process, and versions of everything a number depends on."""
     versions = {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
     return ProcessInfo(socket.gethostname(), os.getpid(), str(device), versions)
 
 
 def get_gpu_info(device: torch.device) -> GpuInfo | None:
-    """The GPU that this process computes on; none on a CPU."""
+    """None if the device is a CPU."""
     if device.type != "cuda":
         return None
     properties = torch.cuda.get_device_properties(device)
@@ -71,19 +70,19 @@ def get_gpu_info(device: torch.device) -> GpuInfo | None:
 def write_environment(
     path: Path, *, device: torch.device, gpus: Sequence[GpuInfo | None] | None = None
 ) -> None:
-    """Versions, machine, device and numeric settings as JSON.
+    """Write versions, machine, device and numeric settings as JSON.
 
-    To be called when the device is prepared, for the settings are read from torch. `gpus` are those
-    of all processes of a group, in the order of their ranks; none: this process is alone.
+    Call it after `prepare_device`, because the settings are read from torch. `gpus`: those of all
+    training processes, by rank; None in a run of one process.
     """
-    here = get_process_info(device)
+    process = get_process_info(device)
     devices = [get_gpu_info(device)] if gpus is None else gpus
     facts = {
-        "versions": here.versions,
-        "host": here.host,
+        "versions": process.versions,
+        "host": process.host,
         "platform": platform.platform(),
-        "device": here.device,
-        "device_name": _name_of(device),
+        "device": process.device,
+        "device_name": _device_name(device),
         "threads": torch.get_num_threads(),
         "gpus": [asdict(gpu) for gpu in devices if gpu is not None],
         "cuda": cuda_versions() if device.type == "cuda" else None,
@@ -103,9 +102,9 @@ def cuda_versions() -> dict[str, str | None]:
 
 
 def numeric_settings() -> dict[str, Any]:
-    """What of torch's state changes numbers or memory on a GPU, as it is now.
+    """Current settings of torch that change numbers or memory use on a GPU.
 
-    A `fp32_precision` is "ieee" (fp32), "tf32" or "none": torch's general setting, fp32 by default.
+    `fp32_precision` is "ieee" (fp32), "tf32", or "none" (torch's general setting, fp32 by default).
     """
     matmul = torch.backends.cuda.matmul
     return {
@@ -127,14 +126,14 @@ def numeric_settings() -> dict[str, Any]:
 
 
 def _cudnn_version() -> str | None:
-    """As "9.24.0"; none: torch was built without it."""
+    """As "9.24.0"; None if torch was built without cuDNN."""
     number = torch.backends.cudnn.version()
     if number is None:
         return None
     return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
 
-def _name_of(device: torch.device) -> str:
+def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return platform.processor() or platform.machine()

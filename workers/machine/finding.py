@@ -1,10 +1,10 @@
-"""What an examination of a machine says."""
+"""The result of one check of a machine."""
 
 from configs.spec.base import Contract
 
 
 class MachineFinding(Contract):
-    """One check: whether it went well, what was seen, and what to do if not."""
+    """Whether a check passed, what it saw, and what to do if it failed."""
 
     name: str
     ok: bool

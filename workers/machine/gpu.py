@@ -1,7 +1,7 @@
-"""One GPU: is it usable? Each is examined by a process of its own.
+"""Examines each GPU in a process of its own.
 
-So a GPU that hangs, or whose context is lost, cannot take the others' examination with it; and each
-MIG slice is examined, of which CUDA shows a process no more than one.
+A GPU that hangs or loses its context then does not affect the examination of the others, and every
+MIG slice can be examined, of which CUDA shows a process only one.
 """
 
 import os
@@ -21,14 +21,14 @@ from workers.process.logs import silence_libraries
 _TIMEOUT_S = 90.0
 """Starting Python, torch and CUDA takes about 10 s."""
 
-_END_WITHIN_S = 5.0
+_KILL_TIMEOUT_S = 5.0
 
 
 class GpuReport(Contract):
-    """What the examination of one GPU found."""
+    """The result of examining one GPU."""
 
     selector: str = ""
-    """What CUDA_VISIBLE_DEVICES names it by: an index, or a UUID."""
+    """Its entry in CUDA_VISIBLE_DEVICES: an index, or a UUID."""
 
     name: str = ""
     capability: str = ""
@@ -36,19 +36,19 @@ class GpuReport(Contract):
 
     memory_bytes: int = 0
     differences: dict[str, float] = Field(default_factory=dict)
-    """Of each operator's results from the reference, relative."""
+    """Relative differences of results from the reference, by operator."""
 
     error: str = ""
-    """Why the GPU cannot be used; empty: it can."""
+    """Why the GPU cannot be used; empty if it can."""
 
     @property
     def is_usable(self) -> bool:
-        """Whether every operator computed the right thing."""
+        """Whether every operator computed correct results."""
         return not self.error
 
 
 def examine_gpu(device: torch.device) -> GpuReport:
-    """Try the operators on a GPU; what goes wrong is in the report."""
+    """Check the operators on a GPU; never raises, errors are in the report."""
     report = GpuReport()
     try:
         torch.cuda.init()
@@ -58,7 +58,7 @@ def examine_gpu(device: torch.device) -> GpuReport:
             capability=f"{properties.major}.{properties.minor}",
             memory_bytes=properties.total_memory,
         )
-        # Imported here: without a GPU the report is there at once, and broken mmcv is reported.
+        # Imported here, so that it is not needed without a GPU, and a broken mmcv is reported.
         from workers.machine.operators import check_operators  # noqa: PLC0415
 
         return report.model_copy(update={"differences": check_operators(device)})
@@ -67,16 +67,16 @@ def examine_gpu(device: torch.device) -> GpuReport:
 
 
 def _first_line(error: Exception) -> str:
-    """CUDA's errors go on with hints at debugging that help nobody here."""
+    """Later lines of CUDA errors are hints on debugging kernels."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 def examine_gpus(selectors: Sequence[str], *, is_from_environment: bool) -> list[GpuReport]:
-    """A report for each GPU, all examined at once.
+    """Examine all GPUs concurrently.
 
-    `is_from_environment` says that CUDA_VISIBLE_DEVICES names them, in the order that CUDA is
-    configured for; else they are numbered as by `nvidia-smi`, which is by PCI address.
+    `is_from_environment`: the selectors come from CUDA_VISIBLE_DEVICES, in the order that CUDA is
+    configured for. Otherwise they are indices as in `nvidia-smi`, which orders by PCI address.
     """
     order = {} if is_from_environment else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     examine = partial(examine_in_process, environment=order)
@@ -91,7 +91,7 @@ def examine_in_process(
     command: Sequence[str] = (sys.executable, "-m", __name__),
     timeout_s: float = _TIMEOUT_S,
 ) -> GpuReport:
-    """The report of a process that sees this GPU alone; an unanswered question is an error."""
+    """Run the examination in a process that sees only this GPU; a timeout is an error."""
     process = subprocess.Popen(
         command,
         env={**os.environ, **environment, "CUDA_VISIBLE_DEVICES": selector},
@@ -104,26 +104,26 @@ def examine_in_process(
     except subprocess.TimeoutExpired:
         _abandon(process)
         return GpuReport(selector=selector, error=f"no answer within {timeout_s:g} s")
-    return _report_from(selector, output, errors, exit_code=process.returncode)
+    return _parse_report(selector, output, errors, exit_code=process.returncode)
 
 
 def _abandon(process: subprocess.Popen[str]) -> None:
-    """End a process, or go on without it: while it waits for a GPU in the kernel it cannot end."""
+    """Kill a process without waiting for its end: it may hang in the kernel."""
     process.kill()
     with suppress(subprocess.TimeoutExpired):
-        process.wait(_END_WITHIN_S)
+        process.wait(_KILL_TIMEOUT_S)
     for pipe in (process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()
 
 
-def _report_from(selector: str, output: str, errors: str, *, exit_code: int) -> GpuReport:
+def _parse_report(selector: str, output: str, errors: str, *, exit_code: int) -> GpuReport:
     lines = output.strip().splitlines()
     try:
         report = GpuReport.model_validate_json(lines[-1])
     except (IndexError, ValueError):
-        words = (errors.strip() or output.strip()).splitlines()
-        reason = words[-1] if words else "no output"
+        lines = (errors.strip() or output.strip()).splitlines()
+        reason = lines[-1] if lines else "no output"
         return GpuReport(selector=selector, error=f"exit code {exit_code}: {reason}")
     return report.model_copy(update={"selector": selector})
 

@@ -1,4 +1,4 @@
-"""GPUs that the driver shows, compared with those that torch can use."""
+"""Compares the GPUs that the driver shows with those that torch can use."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,8 +19,8 @@ _ADVICE = (
     ),
     (
         r"\b803\b|unsupported display driver|version mismatch",
-        "Libraries and kernel module are of two driver versions: reboot after a driver's update, "
-        "and make containers anew.",
+        "Libraries and kernel module have two driver versions: reboot after a driver update, and "
+        "recreate containers.",
     ),
     (
         r"\b804\b|forward compatibility was attempted",
@@ -28,16 +28,16 @@ _ADVICE = (
     ),
     (
         r"\b999\b|unknown error",
-        "Reload the kernel module nvidia_uvm, or reboot; after a standby this is common.",
+        "Reload the kernel module nvidia_uvm, or reboot; this is common after a suspend.",
     ),
     (
         r"\b46\b|busy or unavailable",
-        "Another process has it: `nvidia-smi` shows which, and whether its compute mode is "
+        "Another process uses it: `nvidia-smi` shows which, and whether its compute mode is "
         "exclusive (`nvidia-smi --compute-mode=0` ends that).",
     ),
     (
         r"out of memory",
-        "Other processes hold its memory: `nvidia-smi` shows which.",
+        "Other processes use its memory: `nvidia-smi` shows which.",
     ),
     (
         r"no kernel image|unsupported PTX|device kernel image is invalid",
@@ -51,34 +51,34 @@ _ADVICE = (
     ),
     (
         r"No CUDA GPUs are available|\b100\b|no CUDA-capable device|Found no NVIDIA driver",
-        "This process may not open it: look at the permissions of /dev/nvidia*, at the container's "
-        "devices (--gpus all), and at CUDA_VISIBLE_DEVICES.",
+        "This process cannot open it: check the permissions of /dev/nvidia*, the container's "
+        "devices (--gpus all), and CUDA_VISIBLE_DEVICES.",
     ),
     (
         r"no answer within",
-        "It hangs: read `dmesg | grep -i xid` as root, reset it or reboot.",
+        "It hangs: read `dmesg | grep -i xid` as root, and reset it or reboot.",
     ),
     (
         r"differs from its reference",
         "It computes wrong results: read `nvidia-smi -q -d ECC`, and take it out of service.",
     ),
 )
-"""What to do about words or codes of CUDA errors; codes are cudaError_t's."""
+"""Advice by patterns in error messages; numbers are codes of cudaError_t."""
 
 
 @dataclass(frozen=True)
 class TorchBuild:
-    """What of torch the comparison needs; tests pass another."""
+    """What the comparison needs of torch; tests pass another one."""
 
     cuda: str | None = torch.version.cuda
-    """The CUDA version that torch was built for, as "13.0"; none: for CPUs only."""
+    """The CUDA version that torch was built for, as "13.0"; None if for CPUs only."""
 
     count_gpus: Callable[[], int] = torch.cuda.device_count
 
 
 @dataclass(frozen=True)
 class GpuExamination:
-    """The driver's view, and a report for each GPU that this process may use."""
+    """The driver, and a report for each GPU that this process may use."""
 
     driver: DriverInfo
     reports: tuple[GpuReport, ...] = ()
@@ -87,27 +87,27 @@ class GpuExamination:
 
     @property
     def usable(self) -> tuple[GpuReport, ...]:
-        """GPUs that passed."""
+        """Reports of the GPUs that passed."""
         return tuple(report for report in self.reports if report.is_usable)
 
     def findings(self) -> Iterator[MachineFinding]:
-        """The comparison, and a finding for each GPU that torch could address."""
-        yield self._comparison()
+        """One finding for all GPUs, then one for each GPU whose name torch could read."""
+        yield self._summary_finding()
         for report in self.reports:
             if report.name:
-                yield self._finding_of(report)
+                yield self._gpu_finding(report)
 
-    def _comparison(self) -> MachineFinding:
+    def _summary_finding(self) -> MachineFinding:
         broken = [report for report in self.reports if not report.is_usable]
         offered = self.environment.get("RAY_WORKER_GPUS", "")
         if broken:
             detail = f"{len(self.usable)} of {len(self.reports)} GPUs can be used; "
-            detail += "; ".join(_grouped(broken))
+            detail += "; ".join(_group_by_error(broken))
             advice = self._advice(broken[0])
             if self.usable:
-                others = ",".join(report.selector for report in self.usable)
-                advice += f" CUDA_VISIBLE_DEVICES={others} leaves it out."
-            return self._failed(f"{detail}. {self._driver_in_words()}", advice)
+                selectors = ",".join(report.selector for report in self.usable)
+                advice += f" CUDA_VISIBLE_DEVICES={selectors} excludes it."
+            return self._failed(f"{detail}. {self._describe_driver()}", advice)
         if offered.isdigit() and int(offered) > len(self.reports):
             return self._failed(
                 f"RAY_WORKER_GPUS is {offered}, but torch can use {len(self.reports)}",
@@ -117,17 +117,17 @@ class GpuExamination:
 
     def _healthy_detail(self) -> str:
         if self.reports:
-            return f"all {len(self.reports)} can be used. {self._driver_in_words()}"
+            return f"all {len(self.reports)} can be used. {self._describe_driver()}"
         if self.driver.selectors == ():
             return "CUDA_VISIBLE_DEVICES hides them; training runs on the CPU"
         if self.driver.version is not None:
-            return f"none was given to this machine or container. {self._driver_in_words()}"
+            return f"this machine or container has none. {self._describe_driver()}"
         return "none; training runs on the CPU"
 
     def _failed(self, detail: str, advice: str) -> MachineFinding:
         return MachineFinding(name=GPUS_FINDING, ok=False, detail=detail, advice=advice)
 
-    def _finding_of(self, report: GpuReport) -> MachineFinding:
+    def _gpu_finding(self, report: GpuReport) -> MachineFinding:
         detail = (
             f"{report.name}, capability {report.capability}, "
             f"{report.memory_bytes / 2**30:.1f} GiB, driver {self.driver.version or 'unknown'}; "
@@ -143,33 +143,37 @@ class GpuExamination:
             advice=self._advice(report),
         )
 
-    def _driver_in_words(self) -> str:
-        words = f"Driver: {self.driver.version or 'unknown'}"
+    def _describe_driver(self) -> str:
+        text = f"Driver: {self.driver.version or 'unknown'}"
         if self._is_driver_too_old:
-            words = f"Driver {self._needed_driver} or newer is needed for CUDA {self.cuda}, "
-            words += f"found {self.driver.version}"
+            text = f"Driver {self._required_driver} or newer is needed for CUDA {self.cuda}, "
+            text += f"found {self.driver.version}"
         error = self.driver.nvml.error
-        return f"{words} ({error})" if error else words
+        return f"{text} ({error})" if error else text
 
     @property
-    def _needed_driver(self) -> int | None:
+    def _required_driver(self) -> int | None:
         return None if self.cuda is None else min_driver_branch(self.cuda)
 
     @property
     def _is_driver_too_old(self) -> bool:
-        needed, version = self._needed_driver, self.driver.version
-        return needed is not None and version is not None and int(version.split(".")[0]) < needed
+        required, version = self._required_driver, self.driver.version
+        return (
+            required is not None and version is not None and int(version.split(".")[0]) < required
+        )
 
     def _advice(self, report: GpuReport) -> str:
-        # With cuda-compat an older driver works, so its number alone is no fault.
+        # With cuda-compat an older driver works, so its version alone is not a fault.
         if self._is_driver_too_old and not report.name:
             return (
-                f"Install NVIDIA's driver {self._needed_driver} or newer on the host; data-center "
-                "GPUs may use the package cuda-compat instead."
+                f"Install NVIDIA's driver {self._required_driver} or newer on the host; "
+                "data-center GPUs may use the package cuda-compat instead."
             )
         text = f"{report.error} {self.driver.nvml.error}"
-        found = (advice for words, advice in _ADVICE if re.search(words, text, re.IGNORECASE))
-        return next(found, _DEFAULT_ADVICE)
+        for pattern, advice in _ADVICE:
+            if re.search(pattern, text, re.IGNORECASE):
+                return advice
+        return _DEFAULT_ADVICE
 
 
 def examine_machine(
@@ -179,7 +183,7 @@ def examine_machine(
     torch_build: TorchBuild | None = None,
     examine: Callable[..., Sequence[GpuReport]] = examine_gpus,
 ) -> GpuExamination:
-    """Examine every GPU that CUDA_VISIBLE_DEVICES names, or else that the driver or torch shows."""
+    """Examine the GPUs in CUDA_VISIBLE_DEVICES, or else all that the driver or torch shows."""
     build = torch_build or TorchBuild()
     selectors = driver.selectors
     if selectors is None:
@@ -190,8 +194,8 @@ def examine_machine(
     return GpuExamination(driver, tuple(reports), build.cuda, environment)
 
 
-def _grouped(broken: Sequence[GpuReport]) -> Iterator[str]:
-    """GPUs that fail for the same reason, together."""
+def _group_by_error(broken: Sequence[GpuReport]) -> Iterator[str]:
+    """One description for all GPUs that fail with the same error."""
     by_error: dict[str, list[str]] = {}
     for report in broken:
         by_error.setdefault(report.error, []).append(report.selector)

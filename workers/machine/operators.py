@@ -1,7 +1,7 @@
-"""mmcv's and torch's operators, computed on a device and compared with a reference.
+"""Compares results of mmcv's and torch's operators on a device with references.
 
-Each check runs forward and backward where the operator has a gradient. The references are written
-anew in float64, for the CPU, with nothing of mmcv: wrong results do not agree by sharing code.
+Each check includes the backward pass where the operator has a gradient. The references are
+independent implementations in float64, on the CPU, without mmcv.
 """
 
 from collections.abc import Callable
@@ -23,39 +23,39 @@ from torch import Tensor
 from torch.nn import functional
 
 TOLERANCE = 1e-4
-"""The largest accepted |result - reference|, as a share of the reference's largest magnitude."""
+"""Maximal |result - reference|, relative to the maximal magnitude of the reference."""
 
 _CONVOLUTIONS: Any = attrgetter("cudnn.conv")(torch.backends)
-"""torch's settings of cuDNN's convolutions, which its type hints do not know."""
+"""torch's settings of cuDNN convolutions, which are not in its type hints."""
 
 _GAMMA, _ALPHA = 2.0, 0.25
 _NMS_IOU = 0.5
 
 
 class OperatorError(Exception):
-    """An operator is missing, or what it computes is wrong."""
+    """An operator is missing, or computes wrong results."""
 
 
 @dataclass(frozen=True)
 class OperatorCheck:
-    """An operator, and how its results come about."""
+    """Computes the results of an operator and of its reference."""
 
     name: str
     compute: Callable[[torch.device], list[Tensor]]
-    """Results of the operator on a device: outputs, then gradients."""
+    """Results of the operator on a device, in float32: outputs, then gradients."""
 
     reference: Callable[[], list[Tensor]]
-    """The same results, float64, on the CPU."""
+    """The same results in float64, on the CPU."""
 
 
 def check_operators(device: torch.device) -> dict[str, float]:
     """The relative difference of each operator's results on `device` from their reference.
 
     Raises `OperatorError` if mmcv has no compiled operators for the device, or if a difference is
-    above `TOLERANCE`; what an operator itself raises is passed on.
+    above `TOLERANCE`. Exceptions of the operators are not caught.
     """
     _require_compiled(device)
-    # Else a GPU's convolutions round to 10 bits of mantissa, which `TOLERANCE` does not allow.
+    # Otherwise a GPU's convolutions round to 10 bits of mantissa, which exceeds `TOLERANCE`.
     precision = _CONVOLUTIONS.fp32_precision
     _CONVOLUTIONS.fp32_precision = "ieee"
     try:
@@ -65,9 +65,9 @@ def check_operators(device: torch.device) -> dict[str, float]:
 
 
 def compiled_targets() -> str:
-    """What mmcv's operators were compiled for: "CPU" or "CPU and CUDA 13.0".
+    """What mmcv's operators were compiled for: "CPU", or "CPU and CUDA 13.0".
 
-    Raises `OperatorError` if `mmcv._ext` is no compiled module.
+    Raises `OperatorError` if `mmcv._ext` is not a compiled module.
     """
     spec = find_spec("mmcv._ext")
     if spec is None or not (spec.origin or "").endswith(tuple(EXTENSION_SUFFIXES)):
@@ -90,7 +90,7 @@ def _difference(check: OperatorCheck, device: torch.device) -> float:
         _relative_difference(result, expected)
         for result, expected in zip(results, references, strict=True)
     ]
-    # Each by itself: `max` passes over NaN.
+    # One by one, because `max` ignores NaN.
     for difference in differences:
         if not difference <= TOLERANCE:
             raise OperatorError(
@@ -101,7 +101,7 @@ def _difference(check: OperatorCheck, device: torch.device) -> float:
 
 
 def _relative_difference(result: Tensor, expected: Tensor) -> float:
-    """inf where the shapes differ; NaN stays NaN, which no comparison accepts."""
+    """inf if the shapes differ; NaN if a result is NaN."""
     if result.shape != expected.shape:
         return float("inf")
     scale = max(float(expected.abs().max()), 1e-6)
@@ -117,7 +117,7 @@ def _leaves(tensors: list[Tensor], device: torch.device, dtype: torch.dtype) -> 
 
 
 def _with_gradients(output: Tensor, leaves: list[Tensor]) -> list[Tensor]:
-    """The output, and the gradients of the mean of its squares."""
+    """The output, and the gradients of its mean square."""
     return [output, *torch.autograd.grad(output.square().mean(), leaves)]
 
 
@@ -140,21 +140,21 @@ def _nms_reference() -> list[Tensor]:
     overlap = (high - low).clamp(min=0).prod(dim=2)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
     iou = overlap / (area[:, None] + area[None, :] - overlap)
-    kept: list[int] = []
+    selected: list[int] = []
     for index in scores.argsort(descending=True).tolist():
-        if all(float(iou[index, other]) <= _NMS_IOU for other in kept):
-            kept.append(index)
-    return [torch.tensor(kept, dtype=torch.float64)]
+        if all(float(iou[index, other]) <= _NMS_IOU for other in selected):
+            selected.append(index)
+    return [torch.tensor(selected, dtype=torch.float64)]
 
 
 def _logits() -> tuple[Tensor, Tensor]:
-    """Logits of 32 places and 7 classes, and labels; label 7 is background."""
+    """Logits (32, 7) of 32 positions and 7 classes, and labels (32,); label 7 is background."""
     labels = torch.randint(0, 8, (32,), generator=torch.Generator().manual_seed(2))
     return 2 * _random(32, 7, seed=3), labels
 
 
 def _focal_loss(device: torch.device) -> list[Tensor]:
-    """As mmdet's heads call it: mmcv's operator on a GPU, torch's own operators on a CPU."""
+    """As mmdet's heads call it: mmcv's operator on a GPU, torch's operators on a CPU."""
     logits, labels = _logits()
     leaves = _leaves([logits], device, torch.float32)
     loss = FocalLoss(gamma=_GAMMA, alpha=_ALPHA, reduction="none")
@@ -225,7 +225,7 @@ def _sampled_convolution(
 ) -> Tensor:
     """Dai et al., Deformable Convolutional Networks (2017), equation 2, by `grid_sample`.
 
-    A 3x3 kernel, stride 1, padding 1; offsets are (dy, dx) of each kernel position in turn.
+    For a 3x3 kernel, stride 1, padding 1; offsets are (dy, dx) for each kernel position.
     """
     height, width = image.shape[-2:]
     rows = torch.arange(height, dtype=image.dtype)[:, None]
@@ -250,4 +250,4 @@ CHECKS = (
     OperatorCheck("modulated_deform_conv2d", _modulated, _modulated_reference),
     OperatorCheck("conv2d", _convolution, _convolution_reference),
 )
-"""What dense detectors need beyond torch's everyday operators, and a convolution."""
+"""Operators that dense detectors need in addition to basic ones, and a convolution."""

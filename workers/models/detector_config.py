@@ -1,4 +1,4 @@
-"""A `Detector` as mmdet builds it: backbone, pyramid and head in mmdet's keys."""
+"""Translates a `Detector` spec into an mmdet config: backbone, neck and head."""
 
 from importlib.resources import as_file, files
 from typing import Any
@@ -18,13 +18,13 @@ from configs.spec.detector import (
     RetinaHead,
     SwinTransformer,
 )
-from workers.models import efficientnet_lite as _backbones  # noqa: F401  whoever has a config can build it
+from workers.models import efficientnet_lite as _backbones  # noqa: F401  registers it
 
 _PUBLISHED_GROUPS = 32
 _RESNET_CHANNELS = 64
 _BOTTLENECK_EXPANSION = 4
 _MOBILENET_OUTPUTS = {1: 24, 2: 32, 4: 96, 6: 320}
-"""Channels of the blocks whose features the pyramid sees, at strides 4, 8, 16, 32."""
+"""Channels of the blocks that feed the pyramid, at strides 4, 8, 16 and 32."""
 
 _MOBILENET_WEIGHTS = "open-mmlab://mmdet/mobilenet_v2"
 _SWIN_CHANNELS = 96
@@ -35,7 +35,7 @@ _SWIN_WEIGHTS = (
     "swin_{size}_patch4_window7_224.pth"
 )
 _LITE_CHANNELS = {0: [24, 40, 112, 320], 1: [24, 40, 112, 320], 2: [24, 48, 120, 352]}
-"""Of EfficientNet-Lite, at strides 4, 8, 16, 32."""
+"""Channels of EfficientNet-Lite by variant, at strides 4, 8, 16 and 32."""
 
 _SINGLE_ANCHOR = {"octave_base_scale": 8, "scales_per_octave": 1, "ratios": [1.0]}
 
@@ -47,15 +47,15 @@ _NORMALIZATION: dict[str, dict[str, Any]] = {
 
 
 def load_template(head_kind: str) -> Config:
-    """Our mmdet config for a kind of head, before anything is filled in."""
+    """Load the mmdet config template for a kind of head."""
     with as_file(files("configs").joinpath("mmdet")) as folder:
         return Config.fromfile(str(folder / f"{head_kind}.py"))
 
 
 def build_detector_config(detector: Detector, *, classes: ClassNames) -> ConfigDict:
-    """A plain mmdet detector; its weights come later, but for ImageNet backbones."""
+    """Build the config of a plain mmdet detector; only a backbone may have pretrained weights."""
     model: dict[str, Any] = load_template(detector.head.kind)._cfg_dict.model.to_dict()
-    backbone, channels = _backbone_config(detector.backbone)
+    backbone, channels = _build_backbone_config(detector.backbone)
     model["backbone"] = backbone
     model["neck"] |= {"in_channels": channels, "out_channels": detector.neck.channels}
     model["bbox_head"] |= {
@@ -69,7 +69,7 @@ def build_detector_config(detector: Detector, *, classes: ClassNames) -> ConfigD
 
 
 def get_normalization(detector: Detector) -> dict[str, Any]:
-    """Mean, deviation and channel order of the images that the backbone expects."""
+    """Mean, standard deviation and channel order that the backbone expects of its images."""
     return _NORMALIZATION[detector.normalize]
 
 
@@ -78,31 +78,31 @@ def _fill_in_head(config: dict[str, Any], head: Head) -> None:
         if head.anchors == 1:
             config["anchor_generator"] |= _SINGLE_ANCHOR
         return
-    config["norm_cfg"] = {"type": "GN", "num_groups": _groups(head), "requires_grad": True}
+    config["norm_cfg"] = {"type": "GN", "num_groups": _count_groups(head), "requires_grad": True}
     if isinstance(head, GflHead):
         config["reg_max"] = head.reg_max
 
 
-def _groups(head: Head) -> int:
-    """GroupNorm's groups: 32 as published, fewer where a group would be a single channel.
+def _count_groups(head: Head) -> int:
+    """Number of GroupNorm's groups: 32 as published, fewer if a group would be a single channel.
 
-    One channel at one position (the coarsest level of a small image) has nothing to normalise by.
+    A single channel at a single position (the coarsest level of a small image) has no variance.
     """
     return min(_PUBLISHED_GROUPS, head.channels // 2)
 
 
-def _backbone_config(backbone: Backbone) -> tuple[dict[str, Any], list[int]]:
-    """mmdet's backbone, and its channels at strides 4, 8, 16, 32."""
+def _build_backbone_config(backbone: Backbone) -> tuple[dict[str, Any], list[int]]:
+    """Build the backbone's config; returns it with its channels at strides 4, 8, 16 and 32."""
     if isinstance(backbone, MobileNetV2):
-        return _mobilenet_v2(backbone)
+        return _build_mobilenet_v2(backbone)
     if isinstance(backbone, SwinTransformer):
-        return _swin(backbone)
+        return _build_swin(backbone)
     if isinstance(backbone, EfficientNetLite):
-        return _efficientnet_lite(backbone)
-    return _resnet(backbone)
+        return _build_efficientnet_lite(backbone)
+    return _build_resnet(backbone)
 
 
-def _resnet(backbone: ResNet) -> tuple[dict[str, Any], list[int]]:
+def _build_resnet(backbone: ResNet) -> tuple[dict[str, Any], list[int]]:
     first = round(_RESNET_CHANNELS * backbone.width)
     expansion = _BOTTLENECK_EXPANSION if backbone.depth >= 50 else 1
     config: dict[str, Any] = {
@@ -121,7 +121,7 @@ def _resnet(backbone: ResNet) -> tuple[dict[str, Any], list[int]]:
     return config, [first * expansion * 2**stage for stage in range(4)]
 
 
-def _mobilenet_v2(backbone: MobileNetV2) -> tuple[dict[str, Any], list[int]]:
+def _build_mobilenet_v2(backbone: MobileNetV2) -> tuple[dict[str, Any], list[int]]:
     config: dict[str, Any] = {
         "type": "MobileNetV2",
         "widen_factor": backbone.width,
@@ -136,7 +136,7 @@ def _mobilenet_v2(backbone: MobileNetV2) -> tuple[dict[str, Any], list[int]]:
     ]
 
 
-def _swin(backbone: SwinTransformer) -> tuple[dict[str, Any], list[int]]:
+def _build_swin(backbone: SwinTransformer) -> tuple[dict[str, Any], list[int]]:
     first = round(_SWIN_CHANNELS * backbone.width)
     config: dict[str, Any] = {
         "type": "SwinTransformer",
@@ -153,7 +153,7 @@ def _swin(backbone: SwinTransformer) -> tuple[dict[str, Any], list[int]]:
     return config, [first * 2**stage for stage in range(4)]
 
 
-def _efficientnet_lite(backbone: EfficientNetLite) -> tuple[dict[str, Any], list[int]]:
+def _build_efficientnet_lite(backbone: EfficientNetLite) -> tuple[dict[str, Any], list[int]]:
     config = {
         "type": "TandemEfficientNetLite",
         "variant": backbone.variant,

@@ -1,4 +1,4 @@
-"""What mmdet is told: a `RunSpec` as an mmcv `Config`."""
+"""Translates a `RunSpec` into the mmcv `Config` of mmdet."""
 
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,17 @@ from workers.models.detector_config import build_detector_config, get_normalizat
 
 
 def build_training_config(spec: RunSpec, *, dataset: LocalDataset, run_dir: Path) -> Config:
-    """The whole configuration of a training run, ready for mmcv's runner and mmdet's builders."""
+    """Build the complete config of a training run, for mmcv's runner and mmdet's builders."""
     config = load_template(spec.student.head.kind)
     config.model = build_student_config(spec, classes=dataset.manifest.classes)
-    config.data = _data_config(spec, dataset=dataset)
-    config.optimizer = _optimizer_config(spec)
-    config.optimizer_config = {"grad_clip": _grad_clip(spec.schedule)}
-    config.lr_config = _lr_config(spec.schedule)
+    config.data = build_training_data_config(spec, dataset=dataset)
+    config.optimizer = _build_optimizer_config(spec)
+    config.optimizer_config = {"grad_clip": _build_grad_clip(spec.schedule)}
+    config.lr_config = _build_lr_config(spec.schedule)
     config.runner.max_epochs = spec.schedule.epochs
     config.seed = spec.seed
     config.work_dir = str(run_dir)
-    # For mmdet's own tools, which know our classes only if the config names their modules.
+    # For mmdet's own tools, which import our classes only if the config names their modules.
     config.custom_imports = {
         "imports": ["workers.distillation.detector", "workers.models.efficientnet_lite"]
     }
@@ -33,7 +33,7 @@ def build_training_config(spec: RunSpec, *, dataset: LocalDataset, run_dir: Path
 
 
 def build_student_config(spec: RunSpec, *, classes: ClassNames) -> ConfigDict:
-    """The model that learns: a detector as we train it, with or without a teacher beside it."""
+    """Build the config of `TandemDetector`: the student, with its teacher if it is distilled."""
     student = build_detector_config(spec.student, classes=classes)
     student["type"] = "TandemDetector"
     student["bbox_head"]["type"] = f"Tandem{student['bbox_head']['type']}"
@@ -51,39 +51,40 @@ def build_student_config(spec: RunSpec, *, classes: ClassNames) -> ConfigDict:
 
 
 def select_teacher_columns(spec: RunSpec, *, classes: ClassNames) -> list[int] | None:
-    """Which of the teacher's classes are the student's, in the student's order; none: all.
+    """Indices of the student's classes among the teacher's; None if both have the same classes.
 
-    Where the teacher lacks one of them, the service has refused the spec; here it is -1 too many.
+    The service refuses a spec with a class that the teacher lacks; its index would be -1.
     """
     if spec.teacher_classes == "same" or not isinstance(spec.teacher, TeacherFiles):
         return None
-    known = {name: column for column, name in enumerate(spec.teacher.classes)}
-    return [known.get(name, -1) for name in classes]
+    columns = {name: column for column, name in enumerate(spec.teacher.classes)}
+    return [columns.get(name, -1) for name in classes]
 
 
 def build_data_config(
     detector: Detector, *, dataset: LocalDataset, image_size: tuple[int, int]
 ) -> dict[str, Any]:
-    """mmdet's datasets and pipelines for images as `detector` expects them."""
+    """Build the config of mmdet's datasets, with the preprocessing that `detector` expects."""
     data: dict[str, Any] = load_template(detector.head.kind)._cfg_dict.data.to_dict()
     manifest = dataset.manifest
     for name, split in (("train", manifest.train), ("val", manifest.val), ("test", manifest.val)):
-        data[name] |= _files_of(split, dataset=dataset)
-        _adapt(data[name]["pipeline"], detector, image_size=image_size)
+        data[name] |= _build_files_config(split, dataset=dataset)
+        _fill_in_pipeline(data[name]["pipeline"], detector, image_size=image_size)
     return data
 
 
 def build_inference_pipeline(
     detector: Detector, *, image_size: tuple[int, int]
 ) -> list[dict[str, Any]]:
-    """What images go through before `detector` looks at them, from a file on."""
+    """Build the preprocessing pipeline of `detector`, starting with loading from a file."""
     data: dict[str, Any] = load_template(detector.head.kind)._cfg_dict.data.to_dict()
     pipeline: list[dict[str, Any]] = data["test"]["pipeline"]
-    _adapt(pipeline, detector, image_size=image_size)
+    _fill_in_pipeline(pipeline, detector, image_size=image_size)
     return pipeline
 
 
-def _data_config(spec: RunSpec, *, dataset: LocalDataset) -> dict[str, Any]:
+def build_training_data_config(spec: RunSpec, *, dataset: LocalDataset) -> ConfigDict:
+    """Build the data section of a run's config, which its loaders need."""
     data = build_data_config(spec.student, dataset=dataset, image_size=spec.data.image_size)
     _, _, resize, flip, *_ = data["train"]["pipeline"]
     flip["flip_ratio"] = spec.data.flip
@@ -93,25 +94,25 @@ def _data_config(spec: RunSpec, *, dataset: LocalDataset) -> dict[str, Any]:
         resize["multiscale_mode"] = "range"
     data["samples_per_gpu"] = spec.data.batch_size
     data["workers_per_gpu"] = spec.data.num_workers
-    return data
+    return ConfigDict(data)
 
 
-def _adapt(
+def _fill_in_pipeline(
     pipeline: list[dict[str, Any]], detector: Detector, *, image_size: tuple[int, int]
 ) -> None:
-    for step in _steps(pipeline):
+    for step in _iter_steps(pipeline):
         if step["type"] in ("Resize", "MultiScaleFlipAug") and "img_scale" in step:
             step["img_scale"] = image_size
         if step["type"] == "Normalize":
             step |= get_normalization(detector)
 
 
-def _steps(pipeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The steps of a pipeline, those inside of another step included."""
+def _iter_steps(pipeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All steps of a pipeline, with those that are nested in another step."""
     return [*pipeline, *(inner for step in pipeline for inner in step.get("transforms", ()))]
 
 
-def _files_of(split: Split, *, dataset: LocalDataset) -> dict[str, Any]:
+def _build_files_config(split: Split, *, dataset: LocalDataset) -> dict[str, Any]:
     return {
         "ann_file": str(dataset.root / split.annotations),
         "img_prefix": str(dataset.root / split.images),
@@ -119,7 +120,7 @@ def _files_of(split: Split, *, dataset: LocalDataset) -> dict[str, Any]:
     }
 
 
-def _optimizer_config(spec: RunSpec) -> dict[str, Any]:
+def _build_optimizer_config(spec: RunSpec) -> dict[str, Any]:
     optimizer = spec.schedule.optimizer
     scale = spec.data.batch_size / (spec.schedule.lr_for_batch_size or spec.data.batch_size)
     if isinstance(optimizer, AdamW):
@@ -137,13 +138,13 @@ def _optimizer_config(spec: RunSpec) -> dict[str, Any]:
     }
 
 
-def _grad_clip(schedule: Schedule) -> dict[str, float] | None:
+def _build_grad_clip(schedule: Schedule) -> dict[str, float] | None:
     if schedule.max_grad_norm is None:
         return None
     return {"max_norm": schedule.max_grad_norm, "norm_type": 2}
 
 
-def _lr_config(schedule: Schedule) -> dict[str, Any]:
+def _build_lr_config(schedule: Schedule) -> dict[str, Any]:
     policy = schedule.policy
     if isinstance(policy, CosinePolicy):
         config: dict[str, Any] = {

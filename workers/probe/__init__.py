@@ -1,1 +1,1 @@
-"""A few steps of a run before a sweep of it: what each parameter moves, and what a step costs."""
+"""Probes a run before a sweep: which parameters have an effect, and what a step costs."""

@@ -1,4 +1,4 @@
-"""Students as training would begin with them, and the batch that it would show them first."""
+"""Builds students as training would, with the first batch of training."""
 
 import itertools
 import json
@@ -20,9 +20,9 @@ from workers.training.setup import build_runner
 
 
 class StudentFactory:
-    """Builds students from variants of one run: of the same data, seed and teacher.
+    """Builds students from variants of one run with the same data, seed and teacher.
 
-    Within `shared_teachers` their teacher is loaded once, and looks once at the batch they share.
+    Within `share_teachers` the teacher is loaded once and runs once on the shared batch.
     """
 
     def __init__(self, *, dataset: LocalDataset, run_dir: Path, device: torch.device) -> None:
@@ -34,7 +34,7 @@ class StudentFactory:
         self._batches: dict[str, list[Batch]] = {}
 
     def config(self, spec: RunSpec) -> Config:
-        """What training would be told."""
+        """The mmcv config that training would use."""
         key = spec.model_dump_json()
         if key not in self._configs:
             self._configs[key] = build_training_config(
@@ -43,52 +43,57 @@ class StudentFactory:
         return self._configs[key]
 
     def runner(self, spec: RunSpec) -> Runner:
-        """The student before its first step, with what updates it."""
+        """Build the student before its first step, with its optimizer."""
         classes = self.dataset.manifest.classes
         runner = build_runner(self.config(spec), spec=spec, device=self.device, classes=classes)
         runner.model.train()
         return runner
 
     def batch(self, spec: RunSpec) -> list[Batch]:
-        """The parts of the first batch that training would see, on the device."""
+        """The first batch of training, as micro-batches on the device."""
         key = self.preprocessing_key(spec)
         if key not in self._batches:
             loader = self.loader(spec)
-            order: Any = loader.batch_sampler
-            micro_batches = itertools.islice(loader, order.share.micro_batches)
-            self._batches[key] = [to_device(part, self.device) for part in micro_batches]
+            sampler: Any = loader.batch_sampler
+            micro_batches = itertools.islice(loader, sampler.shard.num_micro_batches)
+            self._batches[key] = [
+                to_device(micro_batch, self.device) for micro_batch in micro_batches
+            ]
         return self._batches[key]
 
     def loader(self, spec: RunSpec) -> DataLoader[Any]:
-        """Training batches from the first on, loaded in this process."""
+        """Training batches from the first one, loaded in this process."""
         key = self.preprocessing_key(spec)
         if key not in self._loaders:
             self._loaders[key] = build_training_loader(
-                self.config(spec), spec=disable_loader_workers(spec)
+                self.config(spec).data, spec=disable_loader_workers(spec)
             )
         loader: Any = self._loaders[key]
         loader.dataset.set_epoch(0)
-        loader.batch_sampler.begin(0, step=0)
+        loader.batch_sampler.set_position(0, step=0)
         return self._loaders[key]
 
     def steps_per_epoch(self, spec: RunSpec) -> int:
-        """Optimizer steps."""
-        order: Any = self.loader(spec).batch_sampler
-        return int(order.steps)
+        """Number of optimizer steps per epoch."""
+        sampler: Any = self.loader(spec).batch_sampler
+        return int(sampler.steps_per_epoch)
 
     def preprocessing_key(self, spec: RunSpec) -> str:
-        """What images go through before the student sees them; equal words, equal images."""
+        """The preprocessing pipeline as text; equal text means equal images."""
         return json.dumps(self.config(spec).data.train.pipeline, sort_keys=True)
 
     def weight_shapes(self, spec: RunSpec) -> dict[str, tuple[int, ...]]:
-        """The shape of each of the student's weights, by name."""
-        model = dict(self.config(spec).model)
-        for of_teacher in ("teacher", "distillation"):
-            model.pop(of_teacher, None)
-        return {name: tuple(of.shape) for name, of in build_detector(model).state_dict().items()}
+        """Shape of each weight of the student, by name."""
+        config = dict(self.config(spec).model)
+        for key in ("teacher", "distillation"):
+            config.pop(key, None)
+        return {
+            name: tuple(weight.shape)
+            for name, weight in build_detector(config).state_dict().items()
+        }
 
 
 def disable_loader_workers(spec: RunSpec) -> RunSpec:
-    """The spec with images loaded by whoever asks for them."""
+    """Copy the spec so that images are loaded in this process."""
     data = spec.data.model_copy(update={"num_workers": 0})
     return spec.model_copy(update={"data": data})

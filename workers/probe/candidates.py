@@ -1,4 +1,4 @@
-"""Which values of a space show whether a parameter moves anything: decided from the spec alone."""
+"""Selects the values that show whether a parameter has an effect, from the spec alone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,31 +14,31 @@ from configs.spec.sweep import Space, Values
 
 @dataclass(frozen=True)
 class CandidateSpecs:
-    """A parameter's values, each with the others as in the base."""
+    """Specs by value of a parameter; other parameters are as in the base spec."""
 
     specs: dict[Scalar, RunSpec]
     error: str
-    """Why a value is not among them; empty: nothing is said against any."""
+    """Why the last rejected value has no valid spec; empty if all are valid."""
 
 
 def build_candidate_specs(
     space: Space, path: str, *, base: RunSpec, probe: Probe
 ) -> CandidateSpecs:
-    """The base with a parameter at its extremes; where one cannot be, with what is between them."""
+    """Build specs with a parameter at its ends, or at its middle where an end is not valid."""
     specs: dict[Scalar, RunSpec] = {}
-    objection = ""
+    last_error = ""
     for value in candidate_values(space[path]):
         if len(specs) == 2 and not isinstance(space[path], Choice):
             break
         try:
-            specs[value] = _variant(space, path, value, base=base, probe=probe)
+            specs[value] = _build_variant(space, path, value, base=base, probe=probe)
         except SpecError as error:
-            objection = str(error)
-    return CandidateSpecs(specs, objection)
+            last_error = str(error)
+    return CandidateSpecs(specs, last_error)
 
 
 def candidate_values(parameter: Parameter) -> tuple[Scalar, ...]:
-    """Low, high and the middle of a range; all values of a choice."""
+    """Low end, high end and middle of a range, or all options of a choice."""
     if isinstance(parameter, Choice):
         return parameter.values
     low, high = parameter.low, parameter.high
@@ -47,24 +47,26 @@ def candidate_values(parameter: Parameter) -> tuple[Scalar, ...]:
 
 
 def values_with_parents(space: Space, path: str, value: Scalar, *, base: RunSpec) -> Values:
-    """The value, and values of others with which the parameter exists: the base's if they do."""
+    """The value and its parents' values that make it active, those of the base if possible."""
     values: Values = {path: value}
-    waiting = [path]
-    while waiting:
-        for parent, allowed in _parents(space, waiting.pop()):
+    pending = [path]
+    while pending:
+        for parent, allowed in _parents(space, pending.pop()):
             if parent not in values:
-                values[parent] = _chosen(allowed, now=_field(base, parent))
-                waiting.append(parent)
+                values[parent] = _choose(allowed, current=_get_field(base, parent))
+                pending.append(parent)
     return values
 
 
-def _variant(space: Space, path: str, value: Scalar, *, base: RunSpec, probe: Probe) -> RunSpec:
+def _build_variant(
+    space: Space, path: str, value: Scalar, *, base: RunSpec, probe: Probe
+) -> RunSpec:
     values = values_with_parents(space, path, value, base=base)
     try:
         return trial_spec(base, values, seed=base.seed, probe=probe)
     except SpecError:
-        # Another kind may have fields without which it cannot be, and the space has their values.
-        completed = _completed(space, values)
+        # Another kind may have required fields, whose values are in the space.
+        completed = _complete(space, values)
         if completed == values:
             raise
         return trial_spec(base, completed, seed=base.seed, probe=probe)
@@ -76,22 +78,22 @@ def _parents(space: Space, path: str) -> Iterator[tuple[str, tuple[Scalar, ...]]
         yield RATIO, candidate_values(space[RATIO])
 
 
-def _chosen(allowed: tuple[Scalar, ...], *, now: object) -> Scalar:
-    return next((value for value in allowed if value == now), allowed[0])
+def _choose(allowed: tuple[Scalar, ...], *, current: object) -> Scalar:
+    return next((value for value in allowed if value == current), allowed[0])
 
 
-def _field(spec: RunSpec, path: str) -> object:
-    here: Any = spec.model_dump(mode="json")
+def _get_field(spec: RunSpec, path: str) -> object:
+    node: Any = spec.model_dump(mode="json")
     for name in path.split("."):
-        here = here.get(name) if isinstance(here, dict) else None
-    return here
+        node = node.get(name) if isinstance(node, dict) else None
+    return node
 
 
-def _completed(space: Space, values: Values) -> Values:
-    """With the parameters that exist because of these values."""
-    more = dict(values)
+def _complete(space: Space, values: Values) -> Values:
+    """Add a value for each parameter that these values activate."""
+    completed = dict(values)
     for path, parameter in space.items():
-        exists = all(more.get(parent) in allowed for parent, allowed in parameter.when.items())
-        if path not in more and parameter.when and exists:
-            more[path] = candidate_values(parameter)[0]
-    return more
+        exists = all(completed.get(parent) in allowed for parent, allowed in parameter.when.items())
+        if path not in completed and parameter.when and exists:
+            completed[path] = candidate_values(parameter)[0]
+    return completed

@@ -1,4 +1,4 @@
-"""Seconds and bytes of a step, of a batch's loading, of an evaluation."""
+"""Time and memory of a training step, of loading a batch and of an evaluation."""
 
 import time
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from workers.probe.shapes import largest_batch
 from workers.training.runner import Runner
 
 _REPEATS = 5
-_BUDGET_S = 3.0
-"""For the repetitions of one thing; the first of them, and one to warm up, are made in any case."""
+_MAX_TIME_S = 3.0
+"""Time limit for the repetitions of one measurement, after the warm-up and the first one."""
 
 _LOADED_BATCHES = 3
 _EVALUATED_BATCHES = 2
@@ -29,17 +29,17 @@ _EVALUATED_BATCHES = 2
 def measure_costs(
     factory: StudentFactory, spec: RunSpec, *, on_progress: Callable[[], None] = lambda: None
 ) -> Costs:
-    """What steps of a run cost here; its batch in one process, whatever the spec says of several.
+    """Measure what the steps of a run cost on this device, in one process.
 
-    Memory is measured first: what was there before would count.
+    Memory is measured first: the peak would include tensors of earlier measurements.
     """
     device, batch = factory.device, factory.batch(spec)
     reset_peak(device)
     runner = factory.runner(spec)
     for group in runner.optimizer.param_groups:
-        group["lr"] = 0.0  # the steps are there to be timed, and not to go astray
-    _take_largest_steps(factory, spec, runner)
-    base, member = peak_bytes(device), student_bytes(runner)
+        group["lr"] = 0.0  # keeps the timed steps from diverging
+    _run_largest_steps(factory, spec, runner)
+    base_bytes, member_bytes = peak_bytes(device), student_bytes(runner)
     on_progress()
     teacher_s = _teacher_s(runner.model.teacher, batch, device)
     on_progress()
@@ -51,65 +51,68 @@ def measure_costs(
         student_s=student_s,
         evaluation_s=_evaluation_s(factory, spec, runner),
         steps_per_epoch=factory.steps_per_epoch(spec),
-        base_bytes=base,
-        member_bytes=member,
+        base_bytes=base_bytes,
+        member_bytes=member_bytes,
         available_bytes=available_bytes(device),
-        device=_name_of(device),
+        device=_device_name(device),
     )
 
 
-def median_s(work: Callable[[], object], *, device: torch.device) -> float:
-    """Seconds of one repetition, after one that is not counted."""
-    _timed_s(work, device)
-    seconds = [_timed_s(work, device)]
-    while len(seconds) < _REPEATS and sum(seconds) < _BUDGET_S:
-        seconds.append(_timed_s(work, device))
+def median_s(function: Callable[[], object], *, device: torch.device) -> float:
+    """Median duration of a call in seconds, after one call to warm up."""
+    _time_s(function, device)
+    seconds = [_time_s(function, device)]
+    while len(seconds) < _REPEATS and sum(seconds) < _MAX_TIME_S:
+        seconds.append(_time_s(function, device))
     return float(np.median(seconds))
 
 
-def _timed_s(work: Callable[[], object], device: torch.device) -> float:
-    _finish(device)
-    began_s = time.perf_counter()
-    work()
-    _finish(device)
-    return time.perf_counter() - began_s
+def _time_s(function: Callable[[], object], device: torch.device) -> float:
+    _synchronize(device)
+    start_s = time.perf_counter()
+    function()
+    _synchronize(device)
+    return time.perf_counter() - start_s
 
 
-def _finish(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def _take_largest_steps(factory: StudentFactory, spec: RunSpec, runner: Runner) -> None:
-    """Two steps that take as much memory as any will: the batch is the largest, the teacher looks
-    at it anew, the optimizer has its state by the second, and that one also looks at the losses.
+def _run_largest_steps(factory: StudentFactory, spec: RunSpec, runner: Runner) -> None:
+    """Run two steps with the largest possible memory.
+
+    They use the largest batch and do not hit the teacher's cache. In the second step the optimizer
+    has its state, and the loss shares are measured if the run does so.
     """
     batch = largest_batch(factory, spec)
-    _take_step(runner, batch, number=1)
-    is_taught = runner.model.teacher is not None
-    _take_step(
-        runner, batch, number=2, looks=is_taught and spec.loss_shares_every_steps is not None
-    )
+    _run_step(runner, batch, number=1)
+    is_distilled = runner.model.teacher is not None
+    measures_shares = is_distilled and spec.loss_shares_every_steps is not None
+    _run_step(runner, batch, number=2, measures_shares=measures_shares)
 
 
-def _take_step(runner: Runner, batch: list[Batch], *, number: int, looks: bool = False) -> None:
-    """A step that fp16 leaves out, to try smaller scales first, is taken again."""
-    scaler, loss_shares = runner.train_step.scaler, runner.model.loss_shares
-    is_taken = False
-    while not is_taken:
+def _run_step(
+    runner: Runner, batch: list[Batch], *, number: int, measures_shares: bool = False
+) -> None:
+    """Run a step; repeat it while fp16 skips it to reduce the loss scale."""
+    scaler, meter = runner.train_step.scaler, runner.model.loss_shares
+    is_applied = False
+    while not is_applied:
         scale = scaler.get_scale()
-        loss_shares.is_due = looks
-        runner.train_step.step([_unseen(part) for part in batch], number=number)
-        is_taken = scaler.get_scale() >= scale
-    loss_shares.shares = []
+        meter.is_due = measures_shares
+        runner.train_step.step([_copy_view(micro_batch) for micro_batch in batch], number=number)
+        is_applied = scaler.get_scale() >= scale
+    meter.shares = []
 
 
-def _unseen(part: Batch) -> Batch:
-    """Another view of the images, which no teacher remembers."""
-    return {**part, "img": part["img"][:]}
+def _copy_view(micro_batch: Batch) -> Batch:
+    """Copy the batch with a new view of the images, which is not in any teacher's cache."""
+    return {**micro_batch, "img": micro_batch["img"][:]}
 
 
-def _steps(runner: Runner, batch: list[Batch], *, count: int) -> None:
+def _run_steps(runner: Runner, batch: list[Batch], *, count: int) -> None:
     for number in range(1, count + 1):
         runner.train_step.step(batch, number=number)
 
@@ -118,60 +121,64 @@ def _teacher_s(teacher: Teacher | None, batch: list[Batch], device: torch.device
     if teacher is None:
         return 0.0
 
-    def look() -> None:
-        for part in batch:
-            teacher.forward(part["img"], batch=_unseen(part)["img"])
+    def forward() -> None:
+        for micro_batch in batch:
+            teacher.forward(micro_batch["img"], batch=_copy_view(micro_batch)["img"])
 
-    return median_s(look, device=device)
+    return median_s(forward, device=device)
 
 
 def _student_s(
     runner: Runner, batch: list[Batch], device: torch.device, *, teacher_s: float
 ) -> float:
-    """A step whose teacher remembers what it saw; it remembers one part of a batch."""
-    step_s = median_s(lambda: _steps(runner, batch, count=1), device=device)
+    """Seconds of a step without the teacher's forward pass.
+
+    A teacher caches its outputs for one micro-batch, so with several its time is subtracted.
+    """
+    step_s = median_s(lambda: _run_steps(runner, batch, count=1), device=device)
     teacher = runner.model.teacher
-    remembers_all = teacher is None or (teacher.remembers and len(batch) == 1)
-    return step_s if remembers_all else max(0.0, step_s - teacher_s)
+    is_cached = teacher is None or (teacher.caches_outputs and len(batch) == 1)
+    return step_s if is_cached else max(0.0, step_s - teacher_s)
 
 
 def _load_s(factory: StudentFactory, spec: RunSpec) -> float:
     batches = iter(factory.loader(spec))
-    parts = len(factory.batch(spec))
+    micro_batches = len(factory.batch(spec))
     count = min(_LOADED_BATCHES, factory.steps_per_epoch(spec))
     cpu = torch.device("cpu")
     return float(
         np.median(
-            [_timed_s(lambda: [next(batches) for _ in range(parts)], cpu) for _ in range(count)]
+            [
+                _time_s(lambda: [next(batches) for _ in range(micro_batches)], cpu)
+                for _ in range(count)
+            ]
         )
     )
 
 
 def _evaluation_s(factory: StudentFactory, spec: RunSpec, runner: Runner) -> float:
-    """Loading and the student's forward, and COCO's judgement of what the teacher finds.
+    """Estimate the seconds of an evaluation from a few batches.
 
-    A student that has learnt nothing finds nothing, so that there would be nothing to judge.
+    COCO's evaluation is timed on the teacher's detections, as an untrained student detects nothing.
     """
-    whole = _validation(factory, spec, images=spec.evaluation.val_images)
-    few = _EVALUATED_BATCHES * spec.evaluation.batch_size
-    count = min(few, len(unwrap_dataset(whole)))
-    loader = _validation(factory, spec, images=count)
-    seconds = _timed_s(
-        lambda: evaluate(runner.model, loader, device=factory.device), factory.device
-    )
+    full_loader = _validation_loader(factory, spec, images=spec.evaluation.val_images)
+    max_images = _EVALUATED_BATCHES * spec.evaluation.batch_size
+    count = min(max_images, len(unwrap_dataset(full_loader)))
+    loader = _validation_loader(factory, spec, images=count)
+    seconds = _time_s(lambda: evaluate(runner.model, loader, device=factory.device), factory.device)
     if runner.model.teacher is not None:
-        found = evaluate(runner.model.teacher.detector, loader, device=factory.device)
-        seconds += _timed_s(
-            lambda: compute_metrics(found.detections, unwrap_dataset(loader)), factory.device
+        predictions = evaluate(runner.model.teacher.detector, loader, device=factory.device)
+        seconds += _time_s(
+            lambda: compute_metrics(predictions.detections, unwrap_dataset(loader)), factory.device
         )
-    return seconds * len(unwrap_dataset(whole)) / count
+    return seconds * len(unwrap_dataset(full_loader)) / count
 
 
-def _validation(factory: StudentFactory, spec: RunSpec, *, images: int | None) -> Any:
+def _validation_loader(factory: StudentFactory, spec: RunSpec, *, images: int | None) -> Any:
     evaluation = spec.evaluation.model_copy(update={"val_images": images})
-    asked = disable_loader_workers(spec).model_copy(update={"evaluation": evaluation})
-    return build_validation_loader(factory.config(asked), spec=asked)
+    limited_spec = disable_loader_workers(spec).model_copy(update={"evaluation": evaluation})
+    return build_validation_loader(factory.config(limited_spec).data, spec=limited_spec)
 
 
-def _name_of(device: torch.device) -> str:
+def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

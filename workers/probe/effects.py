@@ -1,4 +1,4 @@
-"""Whether a parameter of a sweep moves anything, and what it moves first."""
+"""Whether a parameter of a sweep has an effect, and what it changes first."""
 
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
@@ -15,13 +15,13 @@ from workers.probe.unit_losses import terms_by_weight
 
 _CLIPPING = "schedule.max_grad_norm"
 _WARMUP_STEPS = "schedule.warmup.iterations"
-_PARTS = {
+_TRACE_FIELDS = {
     "losses": "the losses",
     "gradient": "the gradient",
     "first_update": "the first update",
     "later_update": "a later update",
 }
-"""What is compared of a look, in the order in which a run comes to it."""
+"""Compared fields of `TwoStepTrace` in the order in which they are computed, with descriptions."""
 
 Differs = Callable[[list[RunSpec]], bool]
 
@@ -32,118 +32,124 @@ class EffectAnalyzer:
     def __init__(
         self, factory: StudentFactory, *, base: RunSpec, probe: Probe, on_trace: Callable[[], None]
     ) -> None:
-        """`probe`: as much of it as is known, for the weights that `ratio` stands for."""
-        self._bench = factory
+        """`probe` gives the unit losses from which `ratio` is converted to weights."""
+        self._factory = factory
         self._base = base
         self._probe = probe
-        self._looks = TraceCache(factory, on_trace=on_trace)
+        self._trace_cache = TraceCache(factory, on_trace=on_trace)
 
     def analyze(self, space: Space, path: str) -> ParameterEffect:
-        """What the parameter moves first; nothing, if two values of it are never told apart."""
-        if path in (RATIO, BALANCE) and (missing := self._weight_without_a_loss()):
+        """Find what the parameter changes first, or that its values make no difference."""
+        if path in (RATIO, BALANCE) and (missing := self._find_zero_weight()):
             return ParameterEffect(
                 has_effect=False,
-                detail=f"{missing} weighs a term that is 0 on the batch, so that no weight makes it "
-                "a share of the detector's own losses",
+                detail=f"{missing} weights a term that is 0 on the batch, so no weight can give it "
+                "a share of the loss",
             )
-        found = build_candidate_specs(space, path, base=self._base, probe=self._probe)
-        if len(found.specs) < 2:
-            return ParameterEffect(has_effect=True, detail=f"not known: {found.error}")
-        specs = list(found.specs.values())
-        for moved, differs in self._stages():
+        candidates = build_candidate_specs(space, path, base=self._base, probe=self._probe)
+        if len(candidates.specs) < 2:
+            return ParameterEffect(has_effect=True, detail=f"unknown: {candidates.error}")
+        specs = list(candidates.specs.values())
+        for label, differs in self._stages():
             if differs(specs):
-                return ParameterEffect(has_effect=True, detail=moved)
-        if any(self._looks_differ(specs, part=part) for part in _PARTS):
-            return ParameterEffect(has_effect=True, detail=f"not known: {self._why_unknown()}")
-        return ParameterEffect(has_effect=False, detail=self._why_nothing(path, found))
+                return ParameterEffect(has_effect=True, detail=label)
+        if any(self._traces_differ(specs, field=field) for field in _TRACE_FIELDS):
+            return ParameterEffect(has_effect=True, detail=f"unknown: {self._explain_unknown()}")
+        return ParameterEffect(has_effect=False, detail=self._explain_no_effect(path, candidates))
 
     def _stages(self) -> Iterator[tuple[str, Differs]]:
-        """In the order in which a run comes to them; looking stops at the first difference."""
+        """Yield the comparisons in the order in which a run computes their subjects."""
         yield "the student's shape", self._shapes_differ
-        yield "how images are shown to the student", self._images_differ
-        for part, words in _PARTS.items():
-            yield words, partial(self._differ, part=part)
+        yield "the image preprocessing", self._images_differ
+        for field, label in _TRACE_FIELDS.items():
+            yield label, partial(self._reliably_differ, field=field)
         yield "the learning rate of a later step", self._rates_differ
         yield "the number of epochs", lambda specs: len({s.schedule.epochs for s in specs}) > 1
 
     def _shapes_differ(self, specs: list[RunSpec]) -> bool:
         if all(spec.student == specs[0].student for spec in specs):
             return False
-        first, *others = map(self._bench.weight_shapes, specs)
-        return any(other != first for other in others)
+        first_shape, *other_shapes = map(self._factory.weight_shapes, specs)
+        return any(shape != first_shape for shape in other_shapes)
 
     def _images_differ(self, specs: list[RunSpec]) -> bool:
-        return len(set(map(self._bench.preprocessing_key, specs))) > 1
+        return len(set(map(self._factory.preprocessing_key, specs))) > 1
 
-    def _differ(self, specs: list[RunSpec], *, part: str) -> bool:
-        """Whether a part of the looks differs, and is the same in two looks at one run."""
-        return self._looks_differ(specs, part=part) and part not in self._changing_parts
+    def _reliably_differ(self, specs: list[RunSpec], *, field: str) -> bool:
+        """Whether a field of the traces differs, and is equal in two traces of the same run."""
+        return (
+            self._traces_differ(specs, field=field) and field not in self._nondeterministic_fields
+        )
 
-    def _looks_differ(self, specs: list[RunSpec], *, part: str) -> bool:
-        first, *others = (getattr(self._looks.get(spec), part) for spec in specs)
-        return any(other != first for other in others)
+    def _traces_differ(self, specs: list[RunSpec], *, field: str) -> bool:
+        first_value, *other_values = (getattr(self._trace_cache.get(spec), field) for spec in specs)
+        return any(value != first_value for value in other_values)
 
     @cached_property
-    def _changing_parts(self) -> frozenset[str]:
-        """Parts that differ between two looks at the base, so that a difference says nothing."""
-        return self._looks.nondeterministic_fields(self._base)
+    def _nondeterministic_fields(self) -> frozenset[str]:
+        """Fields that differ between two traces of the base: a difference proves nothing."""
+        return self._trace_cache.nondeterministic_fields(self._base)
 
-    def _why_unknown(self) -> str:
-        device = "GPU" if self._bench.device.type == "cuda" else self._bench.device.type.upper()
-        parts = ", ".join(words for part, words in _PARTS.items() if part in self._changing_parts)
-        return f"this {device} does not repeat itself: two looks at the base differ in {parts}"
+    def _explain_unknown(self) -> str:
+        device = "GPU" if self._factory.device.type == "cuda" else self._factory.device.type.upper()
+        labels = ", ".join(
+            label
+            for field, label in _TRACE_FIELDS.items()
+            if field in self._nondeterministic_fields
+        )
+        return f"this {device} is not deterministic: two traces of the base differ in {labels}"
 
     def _rates_differ(self, specs: list[RunSpec]) -> bool:
-        """Over the steps that all of them have."""
+        """Compare the learning rates of the steps that all specs have."""
         rates = (
             learning_rates(
-                self._bench.config(spec), steps_per_epoch=self._bench.steps_per_epoch(spec)
+                self._factory.config(spec), steps_per_epoch=self._factory.steps_per_epoch(spec)
             )
             for spec in specs
         )
-        return any(len(set(of_step)) > 1 for of_step in zip(*rates, strict=False))
+        return any(len(set(step_rates)) > 1 for step_rates in zip(*rates, strict=False))
 
-    def _weight_without_a_loss(self) -> str | None:
-        """One of BCKD's weights."""
-        units = self._probe.unit_losses
+    def _find_zero_weight(self) -> str | None:
+        """The weight of BCKD, if any, whose term is 0 on the batch."""
+        unit_losses = self._probe.unit_losses
         for weight in ("distillation.cls_weight", "distillation.loc_weight"):
-            if not units.get(weight):
+            if not unit_losses.get(weight):
                 return weight
         return None
 
-    def _why_nothing(self, path: str, found: CandidateSpecs) -> str:
-        looks = [self._looks.get(spec) for spec in found.specs.values()]
-        spec = next(iter(found.specs.values()))
+    def _explain_no_effect(self, path: str, candidates: CandidateSpecs) -> str:
+        traces = [self._trace_cache.get(spec) for spec in candidates.specs.values()]
+        spec = next(iter(candidates.specs.values()))
         if path == _CLIPPING:
-            norm = max(look.norm for look in looks)
+            norm = max(trace.norm for trace in traces)
             return (
-                f"the gradient's norm on the batch is {norm:.3g}, so clipping {_range(found)} "
-                "changes nothing"
+                f"the gradient norm on the batch is {norm:.3g}, so clipping "
+                f"{_format_values(candidates)} changes nothing"
             )
         term = terms_by_weight(spec.distillation).get(path)
-        if term is not None and looks[0].losses.get(f"loss_{term}") == 0.0:
-            return f"the term that it weighs, {term}, is 0 on the batch"
+        if term is not None and traces[0].losses.get(f"loss_{term}") == 0.0:
+            return f"the term that it weights, {term}, is 0 on the batch"
         if path == _WARMUP_STEPS and spec.schedule.warmup and spec.schedule.warmup.ratio == 1.0:
-            return "schedule.warmup.ratio is 1: the warm-up begins with the whole learning rate"
+            return "schedule.warmup.ratio is 1: the warm-up starts at the full learning rate"
         return (
-            f"the student, its losses and gradient, two updates and every step's learning rate are "
-            f"the same {_range(found)}, bit for bit"
+            "the student, its losses and gradient, two updates and the learning rate of every step "
+            f"are the same {_format_values(candidates)}, bit for bit"
         )
 
 
-def _range(found: CandidateSpecs) -> str:
-    """The values that were compared, as part of a sentence."""
-    values = sorted(found.specs, key=_rank)
+def _format_values(candidates: CandidateSpecs) -> str:
+    """The compared values, as part of a sentence."""
+    values = sorted(candidates.specs, key=_sort_key)
     if len(values) == 2:
-        return f"between {_word(values[0])} and {_word(values[1])}"
-    return f"with {', '.join(_word(value) for value in values)}"
+        return f"between {_format_value(values[0])} and {_format_value(values[1])}"
+    return f"with {', '.join(_format_value(value) for value in values)}"
 
 
-def _rank(value: Scalar) -> tuple[int, float, str]:
+def _sort_key(value: Scalar) -> tuple[int, float, str]:
     return (1, 0.0, value) if isinstance(value, str) else (0, float(value), "")
 
 
-def _word(value: Scalar) -> str:
+def _format_value(value: Scalar) -> str:
     if isinstance(value, bool | str):
         return str(value)
     return f"{value:g}"

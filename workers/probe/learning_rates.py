@@ -10,17 +10,17 @@ from mmcv.runner import HOOKS
 
 
 @dataclass
-class _Rates:
-    """An optimizer's learning rate, as mmcv sets it."""
+class _OptimizerStub:
+    """The part of an optimizer that mmcv's learning rate hooks write to."""
 
     param_groups: list[dict[str, float]]
 
 
 @dataclass
-class _Course:
-    """As much of a runner as mmcv's hook of the learning rate looks at."""
+class _RunnerStub:
+    """The part of a runner that mmcv's learning rate hooks read."""
 
-    optimizer: _Rates
+    optimizer: _OptimizerStub
     max_epochs: int
     max_iters: int
     epoch: int = 0
@@ -29,25 +29,25 @@ class _Course:
 
 
 def learning_rates(config: Config, *, steps_per_epoch: int) -> Iterator[float]:
-    """Of each step in turn, from the first to the last of the last epoch.
+    """Yield the learning rate of each step of the schedule.
 
-    All of our parameters have the same one, so a single group stands for them.
+    All parameters have the same one, so a single parameter group represents them.
     """
     epochs = config.runner.max_epochs
-    rates = _Rates([{"lr": config.optimizer.lr}])
-    course = _Course(rates, max_epochs=epochs, max_iters=epochs * steps_per_epoch)
-    hook = _hook_of(config)
-    hook.before_run(course)
-    for step in range(course.max_iters):
-        course.epoch, course.iter = step // steps_per_epoch, step
+    optimizer = _OptimizerStub([{"lr": config.optimizer.lr}])
+    runner = _RunnerStub(optimizer, max_epochs=epochs, max_iters=epochs * steps_per_epoch)
+    hook = _build_lr_hook(config)
+    hook.before_run(runner)
+    for step in range(runner.max_iters):
+        runner.epoch, runner.iter = step // steps_per_epoch, step
         if step % steps_per_epoch == 0:
-            hook.before_train_epoch(course)
-        hook.before_train_iter(course)
-        yield rates.param_groups[0]["lr"]
+            hook.before_train_epoch(runner)
+        hook.before_train_iter(runner)
+        yield optimizer.param_groups[0]["lr"]
 
 
-def _hook_of(config: Config) -> Any:
-    """As mmcv's runner finds it by the policy's name."""
+def _build_lr_hook(config: Config) -> Any:
+    """Build the hook of the policy as mmcv's runner does."""
     policy = dict(config.lr_config)
     name = policy.pop("policy")
     if name == name.lower():

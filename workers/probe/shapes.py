@@ -1,4 +1,4 @@
-"""The largest batch that a run may train on: memory is measured with that, not with the first."""
+"""The largest batch of a run, which the memory is measured with."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,23 +13,26 @@ from workers.probe.builder import StudentFactory
 
 
 def largest_batch(factory: StudentFactory, spec: RunSpec) -> list[Batch]:
-    """The parts of the first batch, padded with zeros to the largest shape that training will see.
+    """The first batch, zero-padded to the largest shape in training, as micro-batches.
 
-    The labels are the first batch's.
+    It has the labels of the first batch.
     """
     loader: Any = factory.loader(spec)
     longest, shortest = largest_edges(
         loader.dataset.dataset, spec.data, divisor=_pad_divisor(factory, spec)
     )
-    return [_padded(part, longest=longest, shortest=shortest) for part in factory.batch(spec)]
+    return [
+        _pad_batch(micro_batch, longest=longest, shortest=shortest)
+        for micro_batch in factory.batch(spec)
+    ]
 
 
 def largest_edges(dataset: Any, data: Data, *, divisor: int) -> tuple[int, int]:
-    """Longest and shortest edge, in pixels, of the largest batch of an mmdet dataset's images.
+    """Longest and shortest edge, in pixels, of the largest batch of an mmdet dataset.
 
-    A batch has images of one orientation, and is padded to the highest and the widest of them.
+    All images of a batch have the same orientation; it is padded to the highest and the widest.
     """
-    sizes_N2 = np.array(list(_padded_sizes(dataset, data, divisor=divisor)))
+    sizes_N2 = np.array(list(_iter_padded_sizes(dataset, data, divisor=divisor)))
     orientations = np.asarray(dataset.flag)
     by_orientation = [
         sizes_N2[orientations == orientation].max(axis=0) for orientation in np.unique(orientations)
@@ -38,21 +41,21 @@ def largest_edges(dataset: Any, data: Data, *, divisor: int) -> tuple[int, int]:
     return int(largest.max()), int(largest.min())
 
 
-def _padded_sizes(dataset: Any, data: Data, *, divisor: int) -> Iterator[tuple[int, int]]:
-    """Width and height of every image at its largest, a multiple of `divisor`."""
+def _iter_padded_sizes(dataset: Any, data: Data, *, divisor: int) -> Iterator[tuple[int, int]]:
+    """Width and height of every image at its largest scale, rounded up to `divisor`."""
     longest, shortest = data.image_size
     shortest_edges = data.multi_scale or (shortest,)
     scales = [(longest, edge) for edge in shortest_edges]
-    # As mmdet reads the two ends of a range.
+    # mmdet takes the ends of a range of scales in the same way.
     largest_scale = (max(map(max, scales)), max(map(min, scales)))
     for info in dataset.data_infos:
         width, height = rescale_size((info["width"], info["height"]), largest_scale)
-        yield _multiple(width, of=divisor), _multiple(height, of=divisor)
+        yield _round_up(width, multiple=divisor), _round_up(height, multiple=divisor)
 
 
-def _multiple(edge: int, *, of: int) -> int:
-    """The next one, upwards."""
-    return -(-edge // of) * of
+def _round_up(edge: int, *, multiple: int) -> int:
+    """Round up to a multiple."""
+    return -(-edge // multiple) * multiple
 
 
 def _pad_divisor(factory: StudentFactory, spec: RunSpec) -> int:
@@ -60,12 +63,12 @@ def _pad_divisor(factory: StudentFactory, spec: RunSpec) -> int:
     return next(int(step.size_divisor) for step in pipeline if step.type == "Pad")
 
 
-def _padded(part: Batch, *, longest: int, shortest: int) -> Batch:
-    """As if its images filled a batch with these edges, which lies as the images do."""
-    height, width = part["img"].shape[-2:]
-    wanted = (shortest, longest) if width > height else (longest, shortest)
-    pad_right, pad_bottom = max(0, wanted[1] - width), max(0, wanted[0] - height)
-    images_B3HW = functional.pad(part["img"], (0, pad_right, 0, pad_bottom))
+def _pad_batch(micro_batch: Batch, *, longest: int, shortest: int) -> Batch:
+    """Pad to these edges, in the orientation of the images."""
+    height, width = micro_batch["img"].shape[-2:]
+    target = (shortest, longest) if width > height else (longest, shortest)
+    pad_right, pad_bottom = max(0, target[1] - width), max(0, target[0] - height)
+    images_B3HW = functional.pad(micro_batch["img"], (0, pad_right, 0, pad_bottom))
     shape = (*images_B3HW.shape[-2:], images_B3HW.shape[1])
-    metas = [{**meta, "img_shape": shape, "pad_shape": shape} for meta in part["img_metas"]]
-    return {**part, "img": images_B3HW, "img_metas": metas}
+    metas = [{**meta, "img_shape": shape, "pad_shape": shape} for meta in micro_batch["img_metas"]]
+    return {**micro_batch, "img": images_B3HW, "img_metas": metas}

@@ -1,4 +1,4 @@
-"""The teacher's own mAP on the validation images; measured once for many probes."""
+"""COCO metrics of the teacher on the validation images, cached over probes."""
 
 import hashlib
 import json
@@ -21,19 +21,19 @@ _SCORES: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, float])
 
 @dataclass(frozen=True)
 class ScoreCache:
-    """A folder with a file for each teacher, dataset and way to show its images."""
+    """A folder with one file per teacher, dataset and preprocessing."""
 
     folder: Path
 
     def load(self, key: str) -> dict[str, float] | None:
-        """COCO's numbers; none: not measured yet, or not readable any more."""
+        """COCO metrics; None if they are not cached or the file is damaged."""
         try:
             return _SCORES.validate_json(self._file(key).read_bytes())
         except (OSError, ValidationError):
             return None
 
     def save(self, key: str, scores: dict[str, float]) -> None:
-        """Write COCO's numbers down."""
+        """Write COCO metrics to the cache atomically."""
         write_atomically(self._file(key), _SCORES.dump_json(scores, indent=2) + b"\n")
 
     def _file(self, key: str) -> Path:
@@ -48,31 +48,34 @@ def measure_teacher_scores(
     cache: ScoreCache | None = None,
     on_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, float] | None:
-    """COCO's numbers; none without a teacher, or if it knows other classes than the labels."""
+    """Evaluate the teacher, or read its metrics from the cache.
+
+    None without a teacher, or if the teacher has other classes than the dataset.
+    """
     if teacher is None or spec.teacher_classes != "same":
         return None
     key = score_key(factory, spec, sha256=teacher.sha256)
-    known = None if cache is None else cache.load(key)
-    if known is not None:
-        return known
-    loader = build_validation_loader(factory.config(spec), spec=disable_loader_workers(spec))
-    found = evaluate(teacher.detector, loader, device=factory.device, on_batch=on_batch)
-    scores = found.by_metric
+    cached = None if cache is None else cache.load(key)
+    if cached is not None:
+        return cached
+    loader = build_validation_loader(factory.config(spec).data, spec=disable_loader_workers(spec))
+    evaluation = evaluate(teacher.detector, loader, device=factory.device, on_batch=on_batch)
+    scores = evaluation.by_metric
     if cache is not None:
         cache.save(key, scores)
     return scores
 
 
 def score_key(factory: StudentFactory, spec: RunSpec, *, sha256: str) -> str:
-    """Equal where the same teacher sees the same images in the same way."""
+    """Cache key of the teacher, the images and their preprocessing, a SHA-256."""
     assert isinstance(spec.teacher, TeacherFiles)
-    shown: Any = factory.config(spec).data.val.pipeline
-    what = {
+    pipeline: Any = factory.config(spec).data.val.pipeline
+    key_fields = {
         "teacher": sha256,
         "detector": spec.teacher.detector.model_dump(mode="json"),
         "classes": spec.teacher.classes,
         "dataset": factory.dataset.manifest.digest,
         "images": spec.evaluation.val_images,
-        "pipeline": shown,
+        "pipeline": pipeline,
     }
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(key_fields, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What two steps of a run on one batch come to: fingerprints that differ if one bit does."""
+"""Traces of two training steps on one batch: fingerprints that differ if a single bit does."""
 
 import contextlib
 import dataclasses
@@ -17,78 +17,79 @@ from workers.data.batches import Batch
 from workers.errors import NanLoss
 from workers.probe.builder import StudentFactory
 from workers.probe.learning_rates import learning_rates
-from workers.training.hooks.seeding import seed_everything
+from workers.training.hooks.seeding import seed_all
 from workers.training.runner import Runner
 
 
 @dataclass(frozen=True)
 class TwoStepTrace:
-    """Two steps; a step that cannot be taken has its error's words for a fingerprint."""
+    """Results of two steps; the fingerprint of a failed step is its error message."""
 
     losses: dict[str, float]
-    """Of the first step, by term."""
+    """Losses of the first step by term."""
 
     gradient: str
-    """Of the first step, before it is clipped."""
+    """Fingerprint of the first step's gradient, before clipping."""
 
     norm: float
-    """The larger one of the two gradients' norms."""
+    """The larger norm of the two gradients, before clipping."""
 
     first_update: str
-    """Weights after the first step."""
+    """Fingerprint of the weights after the first step."""
 
     later_update: str
-    """Weights after a second one on the same batch, with the whole learning rate: momentum and
-    small decays need it to show."""
+    """Fingerprint of the weights after a second step on the same batch with the full learning rate,
+    which momentum and small weight decays need to take effect."""
 
 
 class TraceCache:
-    """Looks at specs, once at each."""
+    """Traces two steps of each spec, once."""
 
     def __init__(
         self, factory: StudentFactory, *, on_trace: Callable[[], None] = lambda: None
     ) -> None:
-        self._bench = factory
-        self._on_look = on_trace
-        self._known: dict[str, TwoStepTrace] = {}
+        self._factory = factory
+        self._on_trace = on_trace
+        self._traces: dict[str, TwoStepTrace] = {}
 
     def get(self, spec: RunSpec) -> TwoStepTrace:
-        """Two steps of a run, from its first weights."""
+        """The trace of a run from its initial weights."""
         key = spec.model_dump_json()
-        if key not in self._known:
-            self._known[key] = self._look(spec)
-        return self._known[key]
+        if key not in self._traces:
+            self._traces[key] = self._trace(spec)
+        return self._traces[key]
 
     def nondeterministic_fields(self, spec: RunSpec) -> frozenset[str]:
-        """Fields of `TwoStepTrace` that differ between two looks at one run; none where kernels give the
-        same bits twice. Looks a second time at what is known already."""
-        first, second = self.get(spec), self._look(spec)
+        """Fields that differ between two traces of one run; empty with deterministic kernels."""
+        first, second = self.get(spec), self._trace(spec)
         return frozenset(
             field.name
             for field in dataclasses.fields(TwoStepTrace)
             if getattr(first, field.name) != getattr(second, field.name)
         )
 
-    def _look(self, spec: RunSpec) -> TwoStepTrace:
-        self._on_look()
-        with deterministic_kernels(self._bench.device):
-            return trace_two_steps(self._bench, spec)
+    def _trace(self, spec: RunSpec) -> TwoStepTrace:
+        self._on_trace()
+        with deterministic_kernels(self._factory.device):
+            return trace_two_steps(self._factory, spec)
 
 
 def trace_two_steps(factory: StudentFactory, spec: RunSpec) -> TwoStepTrace:
-    """Two steps on the first batch, with the random states that training would have."""
+    """Run two steps on the first batch, with the random states that training would have."""
     runner, batch = factory.runner(spec), factory.batch(spec)
     config = factory.config(spec)
     rates = learning_rates(config, steps_per_epoch=factory.steps_per_epoch(spec))
     gradients = _Gradients(runner)
-    losses, first_update = _step(runner, batch, seed=spec.seed, number=1, rate=next(rates))
+    losses, first_update = _record_step(runner, batch, seed=spec.seed, number=1, rate=next(rates))
     gradient, norm = gradients.fingerprint, gradients.norm
-    _, later_update = _step(runner, batch, seed=spec.seed, number=2, rate=config.optimizer.lr)
+    _, later_update = _record_step(
+        runner, batch, seed=spec.seed, number=2, rate=config.optimizer.lr
+    )
     return TwoStepTrace(losses, gradient, max(norm, gradients.norm), first_update, later_update)
 
 
 def fingerprint(tensors: Iterable[Tensor]) -> str:
-    """The SHA-256 of tensors' values; 0 and -0 are one."""
+    """SHA-256 of the values of tensors; 0 and -0 are equal."""
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update((tensor.detach() + 0.0).cpu().contiguous().numpy().tobytes())
@@ -97,10 +98,10 @@ def fingerprint(tensors: Iterable[Tensor]) -> str:
 
 @contextlib.contextmanager
 def deterministic_kernels(device: torch.device) -> Iterator[None]:
-    """Kernels that give the same bits twice, where torch has some; those of a CPU do anyway.
+    """Use deterministic kernels where torch has some; CPU kernels always are.
 
-    mmcv's operators know nothing of it: a deformable convolution's backward pass adds in the order
-    in which its threads come.
+    This does not affect mmcv's operators: the backward pass of a deformable convolution sums in the
+    order in which its threads finish.
     """
     if device.type != "cuda":
         yield
@@ -115,51 +116,51 @@ def deterministic_kernels(device: torch.device) -> Iterator[None]:
 
 
 class _Gradients:
-    """The gradient of a model's last step, taken down before anybody clips it."""
+    """Records the gradient of a model's last step before it is clipped."""
 
     def __init__(self, runner: Runner) -> None:
         self._scaler = runner.train_step.scaler
-        self._seen: dict[str, tuple[str, float]] = {}
+        self._fingerprints: dict[str, tuple[str, float]] = {}
         for name, parameter in runner.model.named_parameters():
             if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(partial(self._see, name))
+                parameter.register_post_accumulate_grad_hook(partial(self._record, name))
 
-    def _see(self, name: str, parameter: Tensor) -> None:
+    def _record(self, name: str, parameter: Tensor) -> None:
         assert parameter.grad is not None
         norm = float(parameter.grad.double().norm()) / self._scaler.get_scale()
-        self._seen[name] = (fingerprint([parameter.grad]), norm)
+        self._fingerprints[name] = (fingerprint([parameter.grad]), norm)
 
     @property
     def fingerprint(self) -> str:
-        """Of all parameters."""
-        words = [f"{name} {digest}" for name, (digest, _) in sorted(self._seen.items())]
-        return hashlib.sha256("\n".join(words).encode()).hexdigest()
+        """Fingerprint of the gradients of all parameters."""
+        lines = [f"{name} {digest}" for name, (digest, _) in sorted(self._fingerprints.items())]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @property
     def norm(self) -> float:
-        """Over all parameters."""
-        return math.hypot(*(norm for _, norm in self._seen.values()))
+        """L2 norm over all parameters."""
+        return math.hypot(*(norm for _, norm in self._fingerprints.values()))
 
 
-def _step(
+def _record_step(
     runner: Runner, batch: list[Batch], *, seed: int, number: int, rate: float
 ) -> tuple[dict[str, float], str]:
-    """The losses and the weights' fingerprint."""
+    """Run a step; returns its losses and the fingerprint of the weights."""
     for group in runner.optimizer.param_groups:
         group["lr"] = rate
     try:
-        losses = _taken_step(runner, batch, seed=seed, number=number)
+        losses = _run_step(runner, batch, seed=seed, number=number)
     except NanLoss as error:
         return {}, str(error)
     return losses, fingerprint(runner.model.parameters())
 
 
-def _taken_step(runner: Runner, batch: list[Batch], *, seed: int, number: int) -> dict[str, float]:
-    """A step that fp16 leaves out, to try smaller scales first, is taken again."""
+def _run_step(runner: Runner, batch: list[Batch], *, seed: int, number: int) -> dict[str, float]:
+    """Run a step; repeat it while fp16 skips it to reduce the loss scale."""
     scaler = runner.train_step.scaler
     while True:
         scale = scaler.get_scale()
-        seed_everything(seed, number - 1, 0)
+        seed_all(seed, number - 1, 0)
         outputs: dict[str, Any] = runner.train_step.step(batch, number=number)
         if scaler.get_scale() >= scale:
             return dict(outputs["log_vars"])

@@ -1,4 +1,4 @@
-"""How large losses are at the beginning: the detector's own, and taught terms at weight 1."""
+"""Initial losses: those of the detector, and the distillation terms at weight 1."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from configs.protocol.names import DISTILLATION_TERMS
 from configs.spec.distillation import Bckd, Distillation, ExtraMethods, Method, NoDistillation
 from configs.spec.run import RunSpec
 from workers.probe.builder import StudentFactory
-from workers.training.hooks.seeding import seed_everything
+from workers.training.hooks.seeding import seed_all
 
 _TERMS: dict[str, dict[str, str]] = {
     "bckd": {"cls_weight": "distill_cls", "loc_weight": "distill_loc"},
@@ -17,26 +17,26 @@ _TERMS: dict[str, dict[str, str]] = {
     "cwd": {"weight": "cwd"},
     "crosskd": {"cls_weight": "crosskd_cls", "loc_weight": "crosskd_loc"},
 }
-"""By method the term that each of its weights is for."""
+"""The loss term of each weight, by method."""
 
 
 @dataclass(frozen=True)
 class UnitLosses:
-    """Losses of the student's first weights on the first batch."""
+    """Losses of the untrained student on the first batch."""
 
     detection: float
-    """The sum of the detector's own."""
+    """Sum of the detector's own losses."""
 
     by_weight: dict[str, float]
-    """Of each taught term at weight 1, by the field of its weight."""
+    """Loss of each distillation term at weight 1, by the field of its weight."""
 
 
 def measure_unit_losses(factory: StudentFactory, spec: RunSpec) -> UnitLosses:
-    """One look at the batch with every weight at 1; `NanLoss` if a loss is no number."""
-    even = spec.model_copy(update={"distillation": _at_one(spec.distillation)})
-    runner = factory.runner(even)
-    seed_everything(spec.seed, 0, 0)
-    losses = runner.train_step.step(factory.batch(even), number=1)["log_vars"]
+    """Run one step with every weight at 1; `NanLoss` if a loss is not finite."""
+    unit_spec = spec.model_copy(update={"distillation": _with_unit_weights(spec.distillation)})
+    runner = factory.runner(unit_spec)
+    seed_all(spec.seed, 0, 0)
+    losses = runner.train_step.step(factory.batch(unit_spec), number=1)["log_vars"]
     terms = terms_by_weight(spec.distillation)
     return UnitLosses(
         detection=detection_loss(losses),
@@ -45,43 +45,47 @@ def measure_unit_losses(factory: StudentFactory, spec: RunSpec) -> UnitLosses:
 
 
 def detection_loss(losses: dict[str, float]) -> float:
-    """The sum of the detector's own terms among mmdet's `log_vars`."""
-    own = {name.removeprefix("loss_"): value for name, value in losses.items() if "loss_" in name}
-    return sum(value for name, value in own.items() if name not in DISTILLATION_TERMS)
+    """Sum of the detector's own terms in mmdet's `log_vars`."""
+    losses_by_term = {
+        name.removeprefix("loss_"): value for name, value in losses.items() if "loss_" in name
+    }
+    return sum(value for name, value in losses_by_term.items() if name not in DISTILLATION_TERMS)
 
 
 def terms_by_weight(distillation: Distillation) -> dict[str, str]:
-    """The term of each weight, by its dotted field in a spec."""
+    """The loss term of each weight, by its dotted field in a spec."""
     if isinstance(distillation, NoDistillation):
         return {}
     return {
-        f"{place}.{weight}": term
-        for place, lesson in _places(distillation).items()
-        for weight, term in _TERMS[lesson.method].items()
+        f"{field}.{weight}": term
+        for field, method in _methods_by_field(distillation).items()
+        for weight, term in _TERMS[method.method].items()
     }
 
 
-def _places(lesson: Method) -> dict[str, Method]:
-    """Every method at work, by its field in a spec."""
-    places = {"distillation": lesson}
-    if isinstance(lesson, Bckd):
+def _methods_by_field(method: Method) -> dict[str, Method]:
+    """Every active method, by its field in a spec."""
+    by_field = {"distillation": method}
+    if isinstance(method, Bckd):
         for name in ExtraMethods.model_fields:
-            companion = getattr(lesson.extra, name)
-            if companion is not None:
-                places[f"distillation.extra.{name}"] = companion
-    return places
+            extra = getattr(method.extra, name)
+            if extra is not None:
+                by_field[f"distillation.extra.{name}"] = extra
+    return by_field
 
 
-def _at_one(distillation: Distillation) -> Distillation:
+def _with_unit_weights(distillation: Distillation) -> Distillation:
     if isinstance(distillation, NoDistillation):
         return distillation
-    even = _lesson_at_one(distillation)
-    if not isinstance(even, Bckd):
-        return even
-    beside = {name: getattr(even.extra, name) for name in ExtraMethods.model_fields}
-    others = {name: _lesson_at_one(lesson) for name, lesson in beside.items() if lesson is not None}
-    return even.model_copy(update={"extra": even.extra.model_copy(update=others)})
+    weighted = _set_unit_weights(distillation)
+    if not isinstance(weighted, Bckd):
+        return weighted
+    extras = {name: getattr(weighted.extra, name) for name in ExtraMethods.model_fields}
+    unit_extras = {
+        name: _set_unit_weights(method) for name, method in extras.items() if method is not None
+    }
+    return weighted.model_copy(update={"extra": weighted.extra.model_copy(update=unit_extras)})
 
 
-def _lesson_at_one(lesson: Method) -> Method:
-    return lesson.model_copy(update=dict.fromkeys(_TERMS[lesson.method], 1.0))
+def _set_unit_weights(method: Method) -> Method:
+    return method.model_copy(update=dict.fromkeys(_TERMS[method.method], 1.0))

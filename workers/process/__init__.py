@@ -1,1 +1,1 @@
-"""The operating-system side of a worker: processes, devices, logs, CUDA errors."""
+"""Operating-system processes of a worker: children, devices, logs, CUDA errors, OOM kills."""

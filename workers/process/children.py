@@ -1,4 +1,4 @@
-"""What becomes of a process's children when it dies, and which group it leads."""
+"""Lifetime of child processes, and the process group of a job."""
 
 import contextlib
 import ctypes
@@ -17,29 +17,29 @@ _PR_SET_PDEATHSIG = 1
 
 
 def make_worker_init_fn() -> Callable[[int], None]:
-    """What a loader's worker does at its start: it ends with this process, and not before.
+    """A `worker_init_fn` for data loaders: their workers end with this process, and not before.
 
-    Ray sends SIGTERM to all of a job's processes at once. A loader that obeyed would be a fault to
-    the trainer, which is to leave with a checkpoint; the second SIGTERM is obeyed.
+    Ray sends SIGTERM to all processes of a job at once. Workers ignore the first one, because the
+    trainer would fail without them before it has written a checkpoint.
     """
-    return partial(_die_with, os.getpid())
+    return partial(_tie_to_parent, os.getpid())
 
 
-def _die_with(parent: int, _worker: int) -> None:
-    """Have the kernel kill this process when its parent is gone; Linux only.
+def _tie_to_parent(parent: int, _worker: int) -> None:
+    """Have the kernel kill this process when its parent ends; Linux only.
 
-    To the kernel the parent is the thread that started it; ours live as long as their loaders.
+    For the kernel, the parent is the thread that forked; ours live as long as their data loaders.
     """
     signal.signal(signal.SIGTERM, _ignore_once)
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)  # it died before the kernel was asked
+        os.kill(os.getpid(), signal.SIGKILL)  # it ended before prctl was called
 
 
 def kill_process_tree(code: ExitCode) -> NoReturn:
-    """End this process at once, with all that it started; nothing is cleaned up."""
+    """Kill all descendants and end this process at once, without any cleanup."""
     for child in _children():
         with contextlib.suppress(psutil.Error):
             child.kill()
@@ -58,14 +58,14 @@ def _ignore_once(number: int, _frame: object) -> None:
 
 
 def become_group_leader() -> None:
-    """Make this process the head of a group of its own, so that all of it can be signalled.
+    """Move this process to a process group of its own, so that the whole group can be signaled.
 
-    In a terminal the shell sees to that, and a background group could not read from it. Ray runs a
-    job by a shell in a session of its own, and kills the shell's group if it has to: we stay there.
+    Not in a terminal, where the shell does it and a background group could not read. Not below
+    Ray's shell either, which leads a session: Ray kills that shell's group.
     """
     leader = os.getpgid(0)
-    is_shells = leader == os.getppid() == os.getsid(0)
-    if leader != os.getpid() and not is_shells and not _has_terminal():
+    is_in_shells_group = leader == os.getppid() == os.getsid(0)
+    if leader != os.getpid() and not is_in_shells_group and not _has_terminal():
         with contextlib.suppress(PermissionError):
             os.setpgrp()
 

@@ -1,4 +1,4 @@
-"""The one place that lets mmcv 1.7.2 and mmdet 2.28.2 run on today's torch and numpy."""
+"""Patches with which mmcv 1.7.2 and mmdet 2.28.2 run on current torch and numpy."""
 
 import warnings
 from functools import partial
@@ -8,41 +8,40 @@ from mmcv.parallel import MMDistributedDataParallel
 from mmcv.runner import checkpoint as mmcv_checkpoint
 
 IGNORED_WARNINGS = (
-    # mmcv announces, at every import, a release of 2023.
+    # mmcv announces a release of 2023 at each import.
     ("On January 1, 2023, MMCV will release v2.0.0", UserWarning),
-    # mmcv's ops and mmdet's assigners call torch in ways it means to change one day.
+    # mmcv's ops and mmdet's assigners use a default of torch that may change.
     ("torch.meshgrid: in an upcoming release", UserWarning),
 )
-"""Warnings of the two that say nothing to our users: (beginning of the message, category)."""
+"""Warnings of the two that do not concern users: (start of the message, category)."""
 
 
 def filter_warnings() -> None:
-    """Keep the known noise out of logs."""
     for message, category in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=message, category=category)
 
 
 def apply_patches() -> None:
-    """Every fix; harmless when repeated."""
+    """Apply all patches; may be called more than once."""
     restore_numpy_aliases()
     patch_distributed_forward()
     load_downloads_weights_only()
 
 
 def restore_numpy_aliases() -> None:
-    """numpy 1.24 dropped `np.int` and `np.float`; mmdet's datasets and samplers still say them."""
+    """numpy 1.24 removed `np.int` and `np.float`, which mmdet's datasets and samplers use."""
     for name, builtin in (("int", int), ("float", float)):
         if name not in vars(np):
             setattr(np, name, builtin)
 
 
 def patch_distributed_forward() -> None:
-    """torch 2.1 dropped a switch that mmcv's distributed `forward` reads; it was off."""
+    """torch 2.1 removed an attribute, False by default, that mmcv's DDP `forward` reads."""
     if not hasattr(MMDistributedDataParallel, "_use_replicated_tensor_module"):
         MMDistributedDataParallel._use_replicated_tensor_module = False
 
 
 def load_downloads_weights_only() -> None:
-    """torch.hub still runs code in a file; mmcv's backbones come through it."""
+    """torch.hub would execute code in a file; mmcv downloads backbones through it."""
     if not isinstance(mmcv_checkpoint.load_url, partial):
         mmcv_checkpoint.load_url = partial(mmcv_checkpoint.load_url, weights_only=True)

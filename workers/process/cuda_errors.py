@@ -1,8 +1,8 @@
-"""What an error of CUDA, or of a library on top of it, means for a run and for its process.
+"""Classifies errors of CUDA and of libraries on top of it by cause, and by whether they are sticky.
 
 Codes and descriptions are those of the CUDA 13 runtime (`driver_types.h`, `cudaGetErrorString`).
 An error is sticky if it leaves the process without a usable CUDA context: each later call fails in
-the same way, so the process has to end. An error code is trusted before the words of a message.
+the same way, so the process has to end. An error code takes precedence over the message.
 """
 
 import re
@@ -16,7 +16,7 @@ from configs.protocol.failure import FailureReason
 
 @dataclass(frozen=True)
 class CudaFailure:
-    """A class of errors with one cause."""
+    """A class of errors with the same cause."""
 
     reason: FailureReason
     is_sticky: bool = False
@@ -29,11 +29,11 @@ HOST_OUT_OF_MEMORY: Final = CudaFailure(FailureReason.HOST_OUT_OF_MEMORY)
 NOT_BUILT_FOR_GPU: Final = CudaFailure(
     FailureReason.NODE_LOST,
     advice=(
-        "This node's software was built without its GPU: build the image with its compute "
-        "capability in CUDA_ARCHITECTURES."
+        "This node's software was not compiled for its GPU: add the GPU's compute capability to "
+        "CUDA_ARCHITECTURES and build the image again."
     ),
 )
-"""Retried, for in a cluster with several kinds of GPU another node may have one that it knows."""
+"""Retried, because another node of the cluster may have a GPU that is supported."""
 
 NOT_SUPPORTED: Final = CudaFailure(
     FailureReason.NODE_LOST,
@@ -52,7 +52,7 @@ DRIVER_FAILED: Final = CudaFailure(
 GPU_FAILED: Final = CudaFailure(FailureReason.NODE_LOST, is_sticky=True)
 
 LIBRARY_FAILED: Final = CudaFailure(FailureReason.NODE_LOST)
-"""cuDNN or cuBLAS say that a kernel failed and not why, so whether it is sticky is not known."""
+"""cuDNN and cuBLAS do not say why a kernel failed, so whether it is sticky is unknown."""
 
 KERNEL_FAULT: Final = CudaFailure(
     FailureReason.BUG,
@@ -123,18 +123,18 @@ _BY_CODE: Final[dict[int, tuple[CudaFailure, str]]] = {
     911: (GPU_FAILED, "an async error has occured in external entity outside of CUDA"),
     999: (GPU_FAILED, "unknown error"),
 }
-"""What is not here is wrong use of the API: a bug after which the context is still usable."""
+"""Other codes mean wrong use of the API: a bug after which the context is still usable."""
 
-_BEFORE_A_DESCRIPTION = r"(?:CUDA (?:driver )?error: |\bError \d+: |Cuda failure (?:\d+ )?')"
-"""torch's runtime and driver calls, torch's count of devices, NCCL."""
+_DESCRIPTION_PREFIX = r"(?:CUDA (?:driver )?error: |\bError \d+: |Cuda failure (?:\d+ )?')"
+"""Of torch's runtime and driver calls, torch's device count, and NCCL."""
 
-_BY_WORDS: Final = (
+_BY_TEXT: Final = (
     (
         OUT_OF_MEMORY,
         r"CUDA out of memory|cudaErrorMemoryAllocation|_STATUS_ALLOC_FAILED"
         r"|INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED|cuMem\w+\b.*out of memory"
         r"|expandable_segments: memory mapping failed with OOM"
-        # A handle takes memory when it is made, and convolutions take it for their workspace.
+        # Creating a handle allocates memory, and so does the workspace of a convolution.
         r"|CU(BLAS|DNN|SOLVER|SPARSE)_STATUS_NOT_INITIALIZED"
         r"|(FIND|GET) was unable to find an engine|Unable to find a valid cuDNN algorithm",
     ),
@@ -167,26 +167,26 @@ _BY_WORDS: Final = (
 )
 
 
-def _compiled() -> tuple[tuple[re.Pattern[str], CudaFailure], ...]:
-    """The longest description first, for one may begin like another."""
-    described = sorted(_BY_CODE.values(), key=lambda row: len(row[1]), reverse=True)
-    from_codes = [
-        (re.compile(_BEFORE_A_DESCRIPTION + re.escape(words)), failure)
-        for failure, words in described
+def _compile_patterns() -> tuple[tuple[re.Pattern[str], CudaFailure], ...]:
+    """The longest description first, because one may be a prefix of another."""
+    rows = sorted(_BY_CODE.values(), key=lambda row: len(row[1]), reverse=True)
+    descriptions = [
+        (re.compile(_DESCRIPTION_PREFIX + re.escape(description)), failure)
+        for failure, description in rows
     ]
-    return (*from_codes, *((re.compile(words), failure) for failure, words in _BY_WORDS))
+    return (*descriptions, *((re.compile(pattern), failure) for failure, pattern in _BY_TEXT))
 
 
-_PATTERNS: Final = _compiled()
+_PATTERNS: Final = _compile_patterns()
 
 
 def classify_cuda_error(error: BaseException) -> CudaFailure | None:
-    """The class that one error belongs to, its causes not looked at; none: it is not of CUDA."""
+    """The class of one error, without its causes; None if it is not an error of CUDA."""
     if isinstance(error, torch.OutOfMemoryError):
         return OUT_OF_MEMORY
     code = getattr(error, "error_code", None)
     if isinstance(error, torch.AcceleratorError) and code is not None:
         row = _BY_CODE.get(code)
         return None if row is None else row[0]
-    words = str(error)
-    return next((failure for pattern, failure in _PATTERNS if pattern.search(words)), None)
+    text = str(error)
+    return next((failure for pattern, failure in _PATTERNS if pattern.search(text)), None)

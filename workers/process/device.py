@@ -1,4 +1,4 @@
-"""The device of an attempt: which one, whether it works, and how exactly it computes."""
+"""Selects and checks the device of an attempt, and sets its numerical precision."""
 
 import contextlib
 import os
@@ -22,15 +22,15 @@ def prepare_device(
     *,
     assigned: torch.device | None = None,
 ) -> torch.device:
-    """Set up this process and return the device that it computes on.
+    """Configure torch for this process and return the device that it computes on.
 
-    From here on fp32 means IEEE fp32 outside of `matmul_precision`, also in convolutions, for which
-    torch's default is TF32. `compute.deterministic` chooses algorithms that repeat themselves on
-    one GPU, where torch has them; mmcv's deformable convolution has none for its backward pass.
-    `assigned` is the device that the cluster gave this process, where it is one of several.
+    Afterwards fp32 means IEEE fp32 outside of `matmul_precision`, also in convolutions, for which
+    torch's default is TF32. `compute.deterministic` selects deterministic algorithms where torch
+    has them; mmcv's deformable convolution has none for its backward pass. `assigned`: the device
+    that the cluster gave this process, where a run has several.
 
-    Raises `GpuUnavailable` if the cluster gave this process a GPU that does not work, and
-    `InvalidSpec` if it gave none, or one without a precision of `compute`.
+    Raises `GpuUnavailable` if the assigned GPU does not work, and `InvalidSpec` if there is none,
+    or one that lacks a precision of `compute`.
     """
     torch.set_num_threads(resources.num_cpus)
     cv2.setNumThreads(0)
@@ -39,11 +39,11 @@ def prepare_device(
     torch.backends.cudnn.deterministic = compute.deterministic
     if resources.num_gpus == 0:
         return torch.device("cpu")
-    _refuse_without_gpu()
+    _check_gpu_visible()
     device = assigned or torch.device("cuda", torch.cuda.current_device())
     torch.cuda.set_device(device)
-    _try_kernel(device)
-    _refuse_without_tf32(compute, device)
+    _check_kernel_runs(device)
+    _check_tf32_supported(compute, device)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(compute.deterministic, warn_only=True)
     return device
@@ -51,10 +51,10 @@ def prepare_device(
 
 @contextlib.contextmanager
 def matmul_precision(precision: Precision) -> Iterator[None]:
-    """Let convolutions and matrix products on a GPU use TF32 inside if, and only if, it is tf32.
+    """Allow TF32 in convolutions and matrix products inside the context only if it is "tf32".
 
     TF32 keeps fp32's range and 10 bits of its mantissa. The flags are read when a kernel is
-    launched, so a backward pass belongs inside, too. May be nested.
+    launched, so the backward pass has to be inside, too. May be nested.
     """
     was_allowed = torch.backends.cudnn.allow_tf32
     _allow_tf32(precision == "tf32")
@@ -64,7 +64,7 @@ def matmul_precision(precision: Precision) -> Iterator[None]:
         _allow_tf32(was_allowed)
 
 
-def _refuse_without_gpu() -> None:
+def _check_gpu_visible() -> None:
     if torch.cuda.is_available():
         return
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
@@ -74,12 +74,12 @@ def _refuse_without_gpu() -> None:
             "broken or too old. Run `tandem-worker doctor` on the node."
         )
     raise InvalidSpec(
-        "resources.num_gpus is 1 but this process sees no GPU; say 0, or ask `tandem doctor`."
+        "resources.num_gpus is 1, but this process sees no GPU; set it to 0 or run `tandem doctor`."
     )
 
 
-def _try_kernel(device: torch.device) -> None:
-    """A GPU that is visible may still run nothing (another process's, ECC, fallen off the bus)."""
+def _check_kernel_runs(device: torch.device) -> None:
+    """A visible GPU may still fail: held by another process, ECC errors, fallen off the bus."""
     try:
         works = torch.ones(1, device=device).add_(1).item() == 2.0
     except torch.OutOfMemoryError:
@@ -90,18 +90,18 @@ def _try_kernel(device: torch.device) -> None:
         raise GpuUnavailable(f"GPU {device} computes wrong results: 1 + 1 is not 2.")
 
 
-def _refuse_without_tf32(compute: Compute, device: torch.device) -> None:
+def _check_tf32_supported(compute: Compute, device: torch.device) -> None:
     if "tf32" not in (compute.precision, compute.teacher_precision):
         return
     capability = torch.cuda.get_device_capability(device)
     if capability < _TF32_CAPABILITY:
         raise InvalidSpec(
             f"compute asks for tf32, and {torch.cuda.get_device_name(device)} (compute capability "
-            f"{capability[0]}.{capability[1]}) has none: it came with 8.0. Use fp32 or fp16."
+            f"{capability[0]}.{capability[1]}) has none: it requires 8.0. Use fp32 or fp16."
         )
 
 
 def _allow_tf32(is_allowed: bool) -> None:
-    # Not `fp32_precision`: once that is set, torch's own readers of these two raise.
+    # Not `fp32_precision`: once that is set, reading these two flags raises inside of torch.
     torch.backends.cudnn.allow_tf32 = is_allowed
     torch.backends.cuda.matmul.allow_tf32 = is_allowed

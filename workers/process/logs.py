@@ -1,4 +1,4 @@
-"""Where a process's log lines go, and which libraries are kept from adding theirs."""
+"""Log files of a process, crash tracebacks, and filters for noisy libraries."""
 
 import faulthandler
 import logging
@@ -8,52 +8,52 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-_LINE = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-_speaker: ContextVar[Path | None] = ContextVar("speaker", default=None)
+_FORMATTER = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+_log_file: ContextVar[Path | None] = ContextVar("log_file", default=None)
 
 
 @contextmanager
 def log_context(log_file: Path) -> Iterator[None]:
-    """What is logged herein goes to one log of several; what nobody logs for goes to all."""
-    token = _speaker.set(log_file)
+    """Log only to this file inside the context; outside of any context, log to all files."""
+    token = _log_file.set(log_file)
     try:
         yield
     finally:
-        _speaker.reset(token)
+        _log_file.reset(token)
 
 
 def configure_logging(*paths: Path, to_stderr: bool) -> None:
-    """Append what this process logs to files; others' handlers are taken away."""
+    """Append this process's log to files; removes all other handlers."""
     handlers: list[logging.Handler] = [_file_handler(path) for path in paths]
     if to_stderr:
         handlers.append(logging.StreamHandler())
     for handler in handlers:
-        handler.setFormatter(_LINE)
+        handler.setFormatter(_FORMATTER)
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
 
 
 def _file_handler(path: Path) -> logging.Handler:
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.addFilter(lambda _: _speaker.get() in (None, path))
+    handler.addFilter(lambda _: _log_file.get() in (None, path))
     return handler
 
 
 def enable_faulthandler(path: Path) -> None:
-    """Append where every thread was to a file, should this process die of a signal as SIGSEGV.
+    """Append the stacks of all threads to a file if a signal such as SIGSEGV kills this process.
 
-    The file stays open: nothing can be opened then.
+    The file stays open, because none can be opened at that time.
     """
     faulthandler.enable(path.open("a", encoding="utf-8"), all_threads=True)
 
 
 def silence_libraries() -> None:
-    """Keep warnings that say nothing to our users, and every request, out of the log."""
+    """Keep warnings of libraries, and httpx's line for each request, out of the log."""
     warnings.simplefilter("ignore")
     for name in ("mmcv", "mmdet", "httpx"):
-        # A filter, for mmcv sets its loggers' level anew whenever it first asks for one.
+        # A filter, because mmcv resets the level of its loggers when it first gets them.
         logging.getLogger(name).addFilter(_is_warning)
-    # It warns at import that a machine has no GPU; the doctor says so where it matters.
+    # Warns at import if the machine has no GPU; `tandem-worker doctor` reports that.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 

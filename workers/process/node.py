@@ -1,8 +1,8 @@
-"""Which processes of this node belong to which attempt, and how they are ended for good.
+"""Finds the processes of attempts on this node, and terminates them.
 
-An attempt is known by its submission id. Its processes inherit that in their environment; what
-was started without it is known by its own command line, and its children by it. A process is a
-number and a start time here (psutil compares both), so a number that was given away is never hit.
+Processes inherit the submission id of their attempt in their environment. One that was started
+without it is identified by its command line, and so are its children. psutil compares start times,
+so a pid that was reused is never signaled.
 """
 
 import contextlib
@@ -19,29 +19,29 @@ import psutil
 from configs.protocol.names import Env
 
 _SUBMISSION_ID = re.compile(r"(?P<run_id>.+)-a(?P<attempt>[0-9]+)")
-_OF_ATTEMPTS = ("train", "evaluate", "export")
+_JOB_COMMANDS = ("train", "evaluate", "export")
 _PROGRAM = "tandem-worker"
-_TO_LEAVE_S = 10.0
-_TO_DIE_S = 30.0
-_LOOK_EVERY_S = 0.1
+_GRACE_PERIOD_S = 10.0
+_KILL_TIMEOUT_S = 30.0
+_POLL_INTERVAL_S = 0.1
 
 
 @dataclass(frozen=True)
 class TerminationResult:
-    """What became of processes that were to end."""
+    """Pids of processes that were to be terminated."""
 
     ended: tuple[int, ...]
     unkillable: tuple[int, ...]
-    """Those that even SIGKILL did not end: the kernel holds them."""
+    """Not ended even by SIGKILL, because they wait inside of the kernel."""
 
 
 def submission_id(run_id: str, attempt: int) -> str:
-    """How the cluster, and the processes' environment, call an attempt."""
+    """The id of an attempt's job in Ray, and in the environment of its processes."""
     return f"{run_id}-a{attempt}"
 
 
 def filter_earlier_attempts(attempts: Iterable[str], *, run_id: str, attempt: int) -> list[str]:
-    """Those of the same run with a lower number."""
+    """Submission ids of the same run with a lower attempt number."""
     return [
         name
         for name in attempts
@@ -52,80 +52,89 @@ def filter_earlier_attempts(attempts: Iterable[str], *, run_id: str, attempt: in
 
 
 def find_attempt_processes() -> dict[str, list[psutil.Process]]:
-    """This node's processes of attempts, by submission id; never this one nor its ancestors."""
-    everybody = list(psutil.process_iter())
-    ours = {process.pid: name for process in everybody if (name := _attempt_of(process))}
-    for process in everybody:
-        if process.pid not in ours and (name := _inherited(process, ours)):
-            ours[process.pid] = name
-    found: dict[str, list[psutil.Process]] = {}
-    spared = {os.getpid(), *(ancestor.pid for ancestor in psutil.Process().parents())}
-    for process in everybody:
-        if process.pid in ours and process.pid not in spared:
-            found.setdefault(ours[process.pid], []).append(process)
-    return found
+    """This node's processes of attempts, by submission id, without this one and its ancestors."""
+    processes = list(psutil.process_iter())
+    attempts = {process.pid: name for process in processes if (name := _find_attempt(process))}
+    for process in processes:
+        if process.pid not in attempts and (name := _inherit_attempt(process, attempts)):
+            attempts[process.pid] = name
+    by_attempt: dict[str, list[psutil.Process]] = {}
+    excluded = {os.getpid(), *(ancestor.pid for ancestor in psutil.Process().parents())}
+    for process in processes:
+        if process.pid in attempts and process.pid not in excluded:
+            by_attempt.setdefault(attempts[process.pid], []).append(process)
+    return by_attempt
 
 
 def terminate_processes(
-    processes: Sequence[psutil.Process], *, grace_period_s: float = _TO_LEAVE_S
+    processes: Sequence[psutil.Process], *, grace_period_s: float = _GRACE_PERIOD_S
 ) -> TerminationResult:
-    """End processes: they may leave by themselves (SIGTERM) for a while, and are killed then.
+    """Send SIGTERM, and SIGKILL to those that have not ended after the grace period.
 
-    Loaders, which are forks of a process that is to end, are not asked: it takes them along, and
-    would take the death of one for a fault. What is stopped goes on first, or would hear nothing.
+    Data loaders, which are forks of such a process, get no SIGTERM: they end with it, and it would
+    fail if they ended first. Stopped processes are continued first, so that they receive SIGTERM.
     """
-    words = {process.pid: _words_of(process) for process in processes}
-    asked = [p for p in processes if words[p.pid] != words.get(_parent_of(p), ())]
+    command_lines = {process.pid: _command_line(process) for process in processes}
+    parents = [
+        process
+        for process in processes
+        if command_lines[process.pid] != command_lines.get(_parent_pid(process), ())
+    ]
     _send(processes, signal.SIGCONT)
-    _send(asked, signal.SIGTERM)
-    _alive_after(asked, grace_period_s)
+    _send(parents, signal.SIGTERM)
+    _wait_until_ended(parents, grace_period_s)
     _send(processes, signal.SIGKILL)
-    left = tuple(process.pid for process in _alive_after(processes, _TO_DIE_S))
-    return TerminationResult(tuple(p.pid for p in processes if p.pid not in left), left)
+    unkillable = tuple(process.pid for process in _wait_until_ended(processes, _KILL_TIMEOUT_S))
+    ended = tuple(process.pid for process in processes if process.pid not in unkillable)
+    return TerminationResult(ended, unkillable)
 
 
-def _attempt_of(process: psutil.Process) -> str | None:
+def _find_attempt(process: psutil.Process) -> str | None:
+    """The submission id in the environment of a process, or else in its command line."""
     try:
-        return process.environ().get(Env.ATTEMPT) or _named_in(process.cmdline())
+        return process.environ().get(Env.ATTEMPT) or _parse_attempt(process.cmdline())
     except (psutil.Error, OSError):
         return None
 
 
-def _named_in(words: Sequence[str]) -> str | None:
-    """The attempt that a `tandem-worker` command line names."""
-    at = next((i for i, word in enumerate(words[:3]) if Path(word).name == _PROGRAM), None)
-    if at is None or not set(words[at + 1 : at + 2]) & set(_OF_ATTEMPTS):
+def _parse_attempt(arguments: Sequence[str]) -> str | None:
+    """The attempt that a `tandem-worker` command line names; None for other commands."""
+    index = next(
+        (i for i, argument in enumerate(arguments[:3]) if Path(argument).name == _PROGRAM), None
+    )
+    if index is None or not set(arguments[index + 1 : index + 2]) & set(_JOB_COMMANDS):
         return None
-    options = dict(_options(words[at + 2 :]))
+    options = dict(_parse_options(arguments[index + 2 :]))
     run_id = options.get("--run-id")
     return submission_id(run_id, int(options.get("--attempt", "1"))) if run_id else None
 
 
-def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """`--name value` and `--name=value`, numbers where numbers belong."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        name, equals, value = word.partition("=")
+def _parse_options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """`--name value` and `--name=value`; an attempt that is not a number is left out."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
         value = value if equals else following
         if name != "--attempt" or value.isdigit():
             yield name, value
 
 
-def _inherited(process: psutil.Process, ours: Mapping[int, str]) -> str | None:
+def _inherit_attempt(process: psutil.Process, attempts: Mapping[int, str]) -> str | None:
+    """The attempt of the nearest ancestor that has one; `attempts` are submission ids by pid."""
     try:
         ancestors = process.parents()
     except psutil.Error:
         return None
-    return next((ours[one.pid] for one in ancestors if one.pid in ours), None)
+    return next((attempts[parent.pid] for parent in ancestors if parent.pid in attempts), None)
 
 
-def _words_of(process: psutil.Process) -> tuple[str, ...]:
+def _command_line(process: psutil.Process) -> tuple[str, ...]:
     try:
         return tuple(process.cmdline())
     except psutil.Error:
         return ()
 
 
-def _parent_of(process: psutil.Process) -> int:
+def _parent_pid(process: psutil.Process) -> int:
     try:
         return process.ppid()
     except psutil.Error:
@@ -138,17 +147,20 @@ def _send(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
             process.send_signal(number)
 
 
-def _alive_after(processes: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+def _wait_until_ended(
+    processes: Sequence[psutil.Process], timeout_s: float
+) -> list[psutil.Process]:
+    """Returns the processes that are still alive after the timeout."""
     deadline_s = time.monotonic() + timeout_s
     while alive := [process for process in processes if _is_alive(process)]:
         if time.monotonic() > deadline_s:
             break
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(_POLL_INTERVAL_S)
     return alive
 
 
 def _is_alive(process: psutil.Process) -> bool:
-    """A zombie holds nothing any more; whoever started it has to collect it."""
+    """A zombie counts as ended: it holds no resources, and only its parent can reap it."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:

@@ -1,7 +1,7 @@
-"""What is left of an attempt whose process was killed, and what it tells of the cause.
+"""Detects that the kernel has killed a process of an attempt for lack of memory.
 
-A process that the kernel kills for lack of memory cannot say so. It leaves a mark of its start, and
-the kernel counts whom it killed.
+Such a process cannot report it. Each process records the kernel's OOM kill counter at its start,
+and the next attempt on the same host compares.
 """
 
 import os
@@ -21,65 +21,63 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 class StartRecord(Contract):
-    """Who began an attempt, and where the kernel's count stood then."""
+    """The process that started an attempt, and the kernel's OOM kill counter at that time."""
 
     host: str
     boot: str
-    """The machine's start: counts begin again with it."""
+    """The machine's boot id; counters restart at a boot."""
 
     pid: int
     created: float
-    """The process's start, by which it is told from a later one with its number."""
+    """Start time of the process, seconds since the epoch, which tells it from a reused pid."""
 
     counter: str | None
-    """The file that counts; none: this machine does not say."""
+    """The file of the counter; None if the machine has none."""
 
     oom_kills: int
 
 
 def write_start_record(run_dir: Path, *, attempt: int, rank: int = 0) -> StartRecord:
-    """Write down that this process began a part of an attempt."""
+    """Write this process's start record of an attempt."""
     counter = find_oom_counter()
-    mark = StartRecord(
+    record = StartRecord(
         host=socket.gethostname(),
         boot=_boot_id(),
         pid=os.getpid(),
         created=psutil.Process().create_time(),
         counter=None if counter is None else str(counter),
-        oom_kills=_count_in(counter),
+        oom_kills=_read_count(counter),
     )
     suffix = f".rank-{rank}" if rank else ""
     file = run_dir / RunFile.LOGS / f"attempt-{attempt}{suffix}.start.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(mark.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return mark
+    file.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return record
 
 
 def oom_kills_since_start(run_dir: Path, *, attempt: int) -> int:
-    """Processes beside this one that the kernel killed for lack of memory since the attempt began
-    here; 0 where it does not say.
-    """
-    return max((_growth(mark) for mark in _marks(run_dir, attempt)), default=0)
+    """OOM kills in this cgroup since the attempt started on this host; 0 without a counter."""
+    return max((_count_new_kills(record) for record in _read_records(run_dir, attempt)), default=0)
 
 
 def oom_kill_cause(run_dir: Path, *, attempt: int) -> FailureReason | None:
-    """Why an attempt of this host ended without a word, as far as the kernel tells."""
-    return FailureReason.HOST_OUT_OF_MEMORY if _killed(run_dir, attempt) else None
+    """HOST_OUT_OF_MEMORY if the kernel has killed the attempt on this host; None otherwise."""
+    return FailureReason.HOST_OUT_OF_MEMORY if _find_killed(run_dir, attempt) else None
 
 
 def oom_kill_message(run_dir: Path, *, attempt: int) -> str | None:
-    """A sentence about an attempt of this host that the kernel ended; none if it did not."""
-    mark = _killed(run_dir, attempt)
-    if mark is None:
+    """A message for people; None if the kernel has not killed the attempt on this host."""
+    record = _find_killed(run_dir, attempt)
+    if record is None:
         return None
     return (
         f"Attempt {attempt} was killed by the kernel for lack of memory (oom_kill rose from "
-        f"{mark.oom_kills} to {mark.oom_kills + _growth(mark)})."
+        f"{record.oom_kills} to {record.oom_kills + _count_new_kills(record)})."
     )
 
 
 def find_oom_counter(*, proc: Path = _PROC, cgroups: Path = _CGROUPS) -> Path | None:
-    """The file in which the kernel counts this process's cgroup's victims; none: there is none."""
+    """The file with the OOM kill counter of this process's cgroup; None if there is none."""
     try:
         lines = (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -93,7 +91,7 @@ def find_oom_counter(*, proc: Path = _PROC, cgroups: Path = _CGROUPS) -> Path | 
 
 
 def _candidates(controllers: str, path: str, cgroups: Path) -> Iterator[Path]:
-    """In a container the path is often the host's, and the folder's root is the container's."""
+    """Files to try: in a container, `path` is often the host's, so the root is tried, too."""
     if controllers == "":
         yield from (cgroups / path / "memory.events", cgroups / "memory.events")
     elif "memory" in controllers.split(","):
@@ -101,47 +99,47 @@ def _candidates(controllers: str, path: str, cgroups: Path) -> Iterator[Path]:
         yield from (folder / path / "memory.oom_control", folder / "memory.oom_control")
 
 
-def _killed(run_dir: Path, attempt: int) -> StartRecord | None:
-    for mark in _marks(run_dir, attempt):
-        if _growth(mark) > 0 and not _is_alive(mark):
-            return mark
+def _find_killed(run_dir: Path, attempt: int) -> StartRecord | None:
+    for record in _read_records(run_dir, attempt):
+        if _count_new_kills(record) > 0 and not _is_alive(record):
+            return record
     return None
 
 
-def _marks(run_dir: Path, attempt: int) -> Iterator[StartRecord]:
-    """Those that were left on this host since it started."""
-    here = (socket.gethostname(), _boot_id())
+def _read_records(run_dir: Path, attempt: int) -> Iterator[StartRecord]:
+    """Start records that were written on this host since it booted."""
+    current = (socket.gethostname(), _boot_id())
     for file in sorted((run_dir / RunFile.LOGS).glob(f"attempt-{attempt}.*start.json")):
         try:
-            mark = StartRecord.model_validate_json(file.read_bytes())
+            record = StartRecord.model_validate_json(file.read_bytes())
         except (OSError, ValidationError):
             continue
-        if (mark.host, mark.boot) == here:
-            yield mark
+        if (record.host, record.boot) == current:
+            yield record
 
 
-def _growth(mark: StartRecord) -> int:
-    if mark.counter is None:
+def _count_new_kills(record: StartRecord) -> int:
+    if record.counter is None:
         return 0
-    return max(0, _count_in(Path(mark.counter)) - mark.oom_kills)
+    return max(0, _read_count(Path(record.counter)) - record.oom_kills)
 
 
-def _is_alive(mark: StartRecord) -> bool:
+def _is_alive(record: StartRecord) -> bool:
     try:
-        return psutil.Process(mark.pid).create_time() == mark.created
+        return psutil.Process(record.pid).create_time() == record.created
     except psutil.NoSuchProcess:
         return False
 
 
 def _has_count(file: Path) -> bool:
-    return "oom_kill" in _counts_in(file)
+    return "oom_kill" in _read_counts(file)
 
 
-def _count_in(file: Path | None) -> int:
-    return 0 if file is None else _counts_in(file).get("oom_kill", 0)
+def _read_count(file: Path | None) -> int:
+    return 0 if file is None else _read_counts(file).get("oom_kill", 0)
 
 
-def _counts_in(file: Path) -> dict[str, int]:
+def _read_counts(file: Path) -> dict[str, int]:
     try:
         lines = file.read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,1 +1,1 @@
-"""Groups of processes on Ray Train."""
+"""Training with several processes on Ray Train: the driver and the processes."""

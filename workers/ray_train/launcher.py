@@ -1,7 +1,7 @@
-"""Has Ray train one run with several processes, and says how that ended if they cannot.
+"""Trains one run with several processes on Ray Train, and reports failures that they cannot report.
 
-Beside `workers.search` the only place that imports ray. The driver runs no training and no mmdet:
-what trains is imported where it trains, in `train_process`.
+Only this module and `workers.search` import ray. The driver does not import torch training code or
+mmdet; `train_process` imports it in the training processes.
 """
 
 import logging
@@ -36,28 +36,28 @@ from workers.errors import Preempted
 from workers.process.gpu_environment import GPU_VARIABLES, gpu_environment
 from workers.telemetry.reporter import SpoolReporter
 
-_PATIENCE_S = 25.0
-"""After SIGTERM: Ray kills a job 30 s after it has asked it to end."""
+_STOP_TIMEOUT_S = 25.0
+"""After SIGTERM; Ray kills a job 30 s after it."""
 
-_LOOK_EVERY_S = 0.5
+_POLL_INTERVAL_S = 0.5
 _NODE_LABEL = "ray.io/node-id"
 _OBJECT_STORE_BYTES = 80_000_000
 _TRAIN_SETTINGS = {
-    # Else every process works in a folder of its own, and logs what libraries print.
+    # Otherwise each process changes to a folder of its own, and logs what libraries print.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    # Seconds until processes that found no room are given up; torch may come over a network.
+    # In seconds: how long processes may wait for resources and for importing torch.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "120",
 }
 _NO_RETRIES = FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0)
-"""Another try is another attempt, which the service or a person starts."""
+"""A retry is a new attempt, which the service or a person starts."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How many processes there are, and where none of them may be."""
+    """How many processes there are, and on which nodes none of them may run."""
 
     num_processes: int
     excluded_nodes: tuple[str, ...] = ()
@@ -65,29 +65,29 @@ class Placement:
 
     @property
     def label_selector(self) -> dict[str, str] | None:
-        """What Ray is told of nodes."""
+        """For `ScalingConfig`; None without excluded nodes."""
         return (
             {_NODE_LABEL: f"!in({','.join(self.excluded_nodes)})"} if self.excluded_nodes else None
         )
 
 
-def launch_processes(part: ProcessSpec, placement: Placement) -> ExitCode:
-    """Train with several processes; every end is reported, none is raised.
+def launch_processes(process_spec: ProcessSpec, placement: Placement) -> ExitCode:
+    """Train with several processes and report how the attempt ended; no exception leaves it.
 
-    Their cluster is the one of `RAY_ADDRESS`, or one of their own that ends with them.
+    Uses the cluster of `RAY_ADDRESS`, or starts a local one for this run.
     """
-    spec, identity, run_dir = part.spec, part.identity, Path(part.run_dir)
-    slips = AttemptFiles.for_process(part)
-    slips.clear()
-    log.info("Trains with %d processes on Ray.", placement.num_processes)
-    fit = _fit(part, placement=placement, slips=slips)
-    failure = _failure_of(fit, slips)
+    spec, identity, run_dir = process_spec.spec, process_spec.identity, Path(process_spec.run_dir)
+    files = AttemptFiles.for_process(process_spec)
+    files.clear()
+    log.info("Training with %d processes on Ray.", placement.num_processes)
+    future = _fit(process_spec, placement=placement, files=files)
+    failure = _find_failure(future, files)
     if failure is None:
-        code: Any = fit.result().return_value
-        return ExitCode(code)
-    said = slips.read_outcome()
-    if said is not None:
-        return _exit_code_of_word(said)
+        exit_code: Any = future.result().return_value
+        return ExitCode(exit_code)
+    outcome = files.read_outcome()
+    if outcome is not None:
+        return _exit_code_of_outcome(outcome)
     log.error("The attempt failed: %s: %s", failure.reason, failure.message)
     with SpoolReporter.open(run_dir, identity=identity, spec=spec) as reporter:
         reporter.report_outcome(
@@ -97,49 +97,50 @@ def launch_processes(part: ProcessSpec, placement: Placement) -> ExitCode:
 
 
 def train_process(config: Mapping[str, str]) -> int:
-    """What every process does; Ray finds it by its name."""
-    part = ProcessSpec.model_validate_json(config["part"])
+    """The training function of Ray Train, which each process calls."""
+    process_spec = ProcessSpec.model_validate_json(config["process_spec"])
     node_id = ray.get_runtime_context().get_node_id()
-    # Before anything that a broken node can make fail.
-    AttemptFiles.for_process(part).write_node_id(get_context().get_world_rank(), node_id)
+    # First, because on a broken node anything else may fail.
+    AttemptFiles.for_process(process_spec).write_node_id(get_context().get_world_rank(), node_id)
     from workers.ray_train.worker import run_process
 
-    device = get_device() if part.spec.resources.num_gpus else None
-    return int(run_process(part, device=device, node_id=node_id))
+    device = get_device() if process_spec.spec.resources.num_gpus else None
+    return int(run_process(process_spec, device=device, node_id=node_id))
 
 
-def _fit(part: ProcessSpec, *, placement: Placement, slips: AttemptFiles) -> Future[Result]:
-    """What became of the group, for better or worse."""
-    storage = Path(part.run_dir) / "ray" / f"attempt-{part.identity.attempt}"
+def _fit(process_spec: ProcessSpec, *, placement: Placement, files: AttemptFiles) -> Future[Result]:
+    """Run the training; returns a finished future with its result or exception."""
+    storage = Path(process_spec.run_dir) / "ray" / f"attempt-{process_spec.identity.attempt}"
     shutil.rmtree(storage, ignore_errors=True)
     try:
-        with _cluster(part.spec.resources, count=placement.num_processes):
-            leaving = _listen_for_sigterm()
-            fit = _in_background(_trainer(part, placement=placement, storage=storage).fit)
-            _attend(fit, leaving=leaving, slips=slips)
-            if not fit.done():
-                message = f"The processes did not leave within {_PATIENCE_S:g} s of SIGTERM."
-                fit = _failed(Preempted(message))
+        with _connect(process_spec.spec.resources, num_processes=placement.num_processes):
+            terminate_requested = _install_sigterm_handler()
+            trainer = _build_trainer(process_spec, placement=placement, storage=storage)
+            future = _run_in_background(trainer.fit)
+            _wait(future, terminate_requested=terminate_requested, files=files)
+            if not future.done():
+                message = f"The processes did not stop within {_STOP_TIMEOUT_S:g} s of SIGTERM."
+                future = _failed(Preempted(message))
     except ConnectionError as error:
-        fit = _failed(error)
+        future = _failed(error)
     shutil.rmtree(storage, ignore_errors=True)
     with suppress(OSError):
         storage.parent.rmdir()
-    return fit
+    return future
 
 
 @contextmanager
-def _cluster(asked: Resources, *, count: int) -> Iterator[None]:
-    """Ray, connected; a cluster of our own has the cores that are asked and the GPUs there are."""
-    own: dict[str, Any] = {
+def _connect(resources: Resources, *, num_processes: int) -> Iterator[None]:
+    """A connection to Ray; a local cluster has the requested cores and all GPUs of the machine."""
+    local: dict[str, Any] = {
         "address": "local",
-        "num_cpus": count * asked.num_cpus,
+        "num_cpus": num_processes * resources.num_cpus,
         "include_dashboard": False,
         "object_store_memory": _OBJECT_STORE_BYTES,
     }
-    # The processes write logs of their own; Ray would mix them here, cut and coloured.
+    # The processes write their own logs; Ray would mix them here, truncated and colored.
     ray.init(
-        **({} if "RAY_ADDRESS" in os.environ else own),
+        **({} if "RAY_ADDRESS" in os.environ else local),
         log_to_driver=False,
         logging_level=logging.WARNING,
     )
@@ -149,19 +150,21 @@ def _cluster(asked: Resources, *, count: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def _trainer(part: ProcessSpec, *, placement: Placement, storage: Path) -> TorchTrainer:
-    asked = part.spec.resources
-    has_gpus = asked.num_gpus > 0
+def _build_trainer(
+    process_spec: ProcessSpec, *, placement: Placement, storage: Path
+) -> TorchTrainer:
+    resources = process_spec.spec.resources
+    has_gpus = resources.num_gpus > 0
     os.environ |= _TRAIN_SETTINGS
     env = process_environment(os.environ, has_gpus=has_gpus)
     return TorchTrainer(
         train_process,
-        train_loop_config={"part": part.model_dump_json()},
+        train_loop_config={"process_spec": process_spec.model_dump_json()},
         torch_config=TorchConfig(backend="nccl" if has_gpus else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=placement.num_processes,
             use_gpu=has_gpus,
-            resources_per_worker={"CPU": asked.num_cpus, "GPU": asked.num_gpus},
+            resources_per_worker={"CPU": resources.num_cpus, "GPU": resources.num_gpus},
             label_selector=placement.label_selector,
         ),
         run_config=RunConfig(
@@ -174,31 +177,32 @@ def _trainer(part: ProcessSpec, *, placement: Placement, storage: Path) -> Torch
 
 
 def process_environment(driver: Mapping[str, str], *, has_gpus: bool) -> dict[str, str]:
-    """What the processes have in their environment beside their node's own.
+    """Environment variables that the processes get in addition to those of their nodes.
 
-    What an operator has set for the driver is handed on: theirs may be on other nodes.
+    GPU settings of the driver's environment are included, because the processes may be on nodes
+    that do not have them.
     """
     env: dict[str, str] = {Env.ATTEMPT: driver.get(Env.ATTEMPT, "")}
     if not has_gpus:
-        # Libraries make a context on any GPU that they see, whatever device they are given.
+        # Libraries create a context on any GPU that they see, whatever device they are given.
         return env | {"CUDA_VISIBLE_DEVICES": ""}
-    handed_on = {name: driver[name] for name in GPU_VARIABLES if name in driver}
-    return env | handed_on | gpu_environment(driver)
+    inherited = {name: driver[name] for name in GPU_VARIABLES if name in driver}
+    return env | inherited | gpu_environment(driver)
 
 
-def _listen_for_sigterm() -> threading.Event:
-    leaving = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: leaving.set())
-    return leaving
+def _install_sigterm_handler() -> threading.Event:
+    terminate_requested = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: terminate_requested.set())
+    return terminate_requested
 
 
-def _in_background(step: Callable[[], Any]) -> Future[Result]:
-    """A step in a thread that does not keep the process alive: it may hang with its cluster."""
+def _run_in_background(function: Callable[[], Any]) -> Future[Result]:
+    """Call it in a daemon thread, which does not keep the process alive if the cluster hangs."""
     future: Future[Result] = Future()
 
     def run() -> None:
         try:
-            future.set_result(step())
+            future.set_result(function())
         except BaseException as error:
             future.set_exception(error)
 
@@ -212,27 +216,29 @@ def _failed(error: Exception) -> Future[Result]:
     return future
 
 
-def _attend(fit: Future[Result], *, leaving: threading.Event, slips: AttemptFiles) -> None:
-    """Wait for the end; after SIGTERM only as long as is left."""
-    while not fit.done() and not leaving.is_set():
-        wait([fit], timeout=_LOOK_EVERY_S)
-    if not fit.done():
-        slips.request_stop()
-        wait([fit], timeout=_PATIENCE_S)
+def _wait(
+    future: Future[Result], *, terminate_requested: threading.Event, files: AttemptFiles
+) -> None:
+    """Wait until training has ended, or `_STOP_TIMEOUT_S` after SIGTERM."""
+    while not future.done() and not terminate_requested.is_set():
+        wait([future], timeout=_POLL_INTERVAL_S)
+    if not future.done():
+        files.request_stop()
+        wait([future], timeout=_STOP_TIMEOUT_S)
 
 
-def _failure_of(fit: Future[Result], slips: AttemptFiles) -> ProcessFailure | None:
-    """Why the processes could not say how they ended; none if they could."""
-    error = fit.exception()
+def _find_failure(future: Future[Result], files: AttemptFiles) -> ProcessFailure | None:
+    """Why the training function raised; None if it returned an exit code."""
+    error = future.exception()
     if error is None:
         return None
-    return slips.read_failure() or failure_from_ray(error, nodes=slips.read_node_ids())
+    return files.read_failure() or failure_from_ray(error, nodes=files.read_node_ids())
 
 
 def failure_from_ray(error: BaseException, *, nodes: Mapping[int, str]) -> ProcessFailure:
-    """What an error of Ray means for the attempt; `nodes` are those of the processes, by rank."""
+    """The failure that an exception of Ray stands for; `nodes` are node ids by rank."""
     if isinstance(error, WorkerGroupError):
-        return _failure_of_group(error.worker_failures, nodes)
+        return _failure_from_worker_group(error.worker_failures, nodes)
     if isinstance(error, PreemptionError):
         return ProcessFailure(
             reason=FailureReason.PREEMPTED, message="A node of the cluster is drained."
@@ -245,7 +251,7 @@ def failure_from_ray(error: BaseException, *, nodes: Mapping[int, str]) -> Proce
     return ProcessFailure(reason=classify_error(error), message=describe_error(error))
 
 
-def _failure_of_group(
+def _failure_from_worker_group(
     errors: Mapping[int, BaseException], nodes: Mapping[int, str]
 ) -> ProcessFailure:
     lost = {
@@ -254,19 +260,19 @@ def _failure_of_group(
         if isinstance(error, WorkerHealthCheckFailedError)
     }
     if any(isinstance(cause, OutOfMemoryError) for cause in lost.values()):
-        message = f"A node ran out of memory ({_ranks(lost)})."
+        message = f"A node ran out of memory ({_format_ranks(lost)})."
         return ProcessFailure(
             reason=FailureReason.HOST_OUT_OF_MEMORY,
             message=message,
             node_id=_common_node(lost, nodes),
         )
     if lost:
-        message = f"A training process was lost ({_ranks(lost)})."
+        message = f"A training process was lost ({_format_ranks(lost)})."
         return ProcessFailure(
             reason=FailureReason.NODE_LOST, message=message, node_id=_common_node(lost, nodes)
         )
     if all(is_peer_failure(error) for error in errors.values()):
-        message = f"The training processes cannot reach each other ({_ranks(errors)})."
+        message = f"The training processes cannot reach each other ({_format_ranks(errors)})."
         return ProcessFailure(reason=FailureReason.NODE_LOST, message=message)
     rank = min(rank for rank, error in errors.items() if not is_peer_failure(error))
     first = errors[rank]
@@ -278,20 +284,20 @@ def _failure_of_group(
 
 
 def _common_node(ranks: Iterable[int], nodes: Mapping[int, str]) -> str | None:
-    """The node of all these processes; none if they were on several, or it is not known."""
-    of_ranks = {nodes.get(rank) for rank in ranks}
-    return of_ranks.pop() if len(of_ranks) == 1 else None
+    """The node of all these processes; None if they were on several, or it is not known."""
+    node_ids = {nodes.get(rank) for rank in ranks}
+    return node_ids.pop() if len(node_ids) == 1 else None
 
 
-def _ranks(errors: Mapping[int, object]) -> str:
+def _format_ranks(errors: Mapping[int, object]) -> str:
     return f"rank {', '.join(str(rank) for rank in sorted(errors))}"
 
 
-def _exit_code_of_word(said: Outcome) -> ExitCode:
-    if said.result == "succeeded":
+def _exit_code_of_outcome(outcome: Outcome) -> ExitCode:
+    if outcome.result == "succeeded":
         return ExitCode.SUCCEEDED
-    if said.result == "stopped":
+    if outcome.result == "stopped":
         return ExitCode.STOPPED
-    if said.result == "cancelled" or said.reason is None:
+    if outcome.result == "cancelled" or outcome.reason is None:
         return ExitCode.CANCELLED
-    return exit_code_for(said.reason)
+    return exit_code_for(outcome.reason)

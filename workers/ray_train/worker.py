@@ -1,4 +1,4 @@
-"""One of the processes that train a run together."""
+"""A training process of a run that has several."""
 
 import logging
 import threading
@@ -21,68 +21,76 @@ from workers.process.gpu_context import CudaContext
 from workers.process.logs import configure_logging, enable_faulthandler, silence_libraries
 from workers.process.oom import oom_kills_since_start, write_start_record
 
-_LOOK_EVERY_S = 0.5
-_LAST_WORD_WITHIN_S = 60.0
+_POLL_INTERVAL_S = 0.5
+_OUTCOME_TIMEOUT_S = 60.0
 
 log = logging.getLogger(__name__)
 
 
 class PeersWaiting(Exception):
-    """This process has ended, and others may wait for it for good."""
+    """Raised so that Ray ends the other processes, which would wait for this one forever."""
 
 
-def run_process(part: ProcessSpec, *, device: torch.device | None, node_id: str) -> ExitCode:
-    """Train as one of the group that torch.distributed knows; returns how the attempt ended.
+def run_process(
+    process_spec: ProcessSpec, *, device: torch.device | None, node_id: str
+) -> ExitCode:
+    """Train as one process of the torch.distributed group; returns how the attempt ended.
 
-    What the others do not know of is raised, so that they are not waited for. `node_id` is Ray's
-    name for the node where this process runs.
+    Raises what only this process knows of, so that Ray ends the others. `node_id`: Ray's id of the
+    node of this process.
     """
-    slips = AttemptFiles.for_process(part)
-    configure_logging(slips.log_file(distributed.get_rank()), to_stderr=False)
-    enable_faulthandler(slips.log_file(distributed.get_rank()))
+    files = AttemptFiles.for_process(process_spec)
+    configure_logging(files.log_file(distributed.get_rank()), to_stderr=False)
+    enable_faulthandler(files.log_file(distributed.get_rank()))
     write_start_record(
-        Path(part.run_dir), attempt=part.identity.attempt, rank=distributed.get_rank()
+        Path(process_spec.run_dir),
+        attempt=process_spec.identity.attempt,
+        rank=distributed.get_rank(),
     )
     silence_libraries()
-    if part.identity.service_url is not None:
-        end_earlier_attempts(part.identity.run_id, attempt=part.identity.attempt)
+    if process_spec.identity.service_url is not None:
+        end_earlier_attempts(process_spec.identity.run_id, attempt=process_spec.identity.attempt)
     compat.apply_patches()
-    with _told_to_leave(slips) as termination:
-        code = _train(part, slips=slips, termination=termination, device=device, node_id=node_id)
-    if code is ExitCode.REFUSED and (distributed.is_main_process() or not _has_first_spoken(slips)):
-        raise PeersWaiting("This process was refused; the log says why.")
-    return code
+    with _poll_stop_request(files) as termination:
+        exit_code = _train(
+            process_spec, files=files, termination=termination, device=device, node_id=node_id
+        )
+    if exit_code is ExitCode.REFUSED and (
+        distributed.is_main_process() or not _has_main_process_reported(files)
+    ):
+        raise PeersWaiting("This process cannot train; its log says why.")
+    return exit_code
 
 
 def _train(
-    part: ProcessSpec,
+    process_spec: ProcessSpec,
     *,
-    slips: AttemptFiles,
+    files: AttemptFiles,
     termination: Termination,
     device: torch.device | None,
     node_id: str,
 ) -> ExitCode:
     try:
         return train(
-            part.spec,
-            identity=part.identity,
-            run_dir=Path(part.run_dir),
+            process_spec.spec,
+            identity=process_spec.identity,
+            run_dir=Path(process_spec.run_dir),
             termination=termination,
             device=device,
-            stall_timeout_s=part.stall_timeout_s,
+            stall_timeout_s=process_spec.stall_timeout_s,
         )
     except Exception as error:
-        log.exception("This process of the group cannot go on.")
-        failure = diagnose_process_failure(error, process_spec=part, node_id=node_id)
+        log.exception("This training process failed.")
+        failure = diagnose_process_failure(error, process_spec=process_spec, node_id=node_id)
         if failure is not None:
-            slips.write_failure(failure)
+            files.write_failure(failure)
         raise
 
 
 def diagnose_process_failure(
     error: Exception, *, process_spec: ProcessSpec, node_id: str
 ) -> ProcessFailure | None:
-    """Why this process failed, on which node; none if it only noticed another one's end."""
+    """Why this process failed; None if it only lost the connection to another one."""
     if is_peer_failure(error):
         return None
     cause = diagnose_failure(
@@ -95,30 +103,30 @@ def diagnose_process_failure(
     return ProcessFailure(reason=cause.reason, message=cause.message, node_id=node_id)
 
 
-def _has_first_spoken(slips: AttemptFiles) -> bool:
-    """Whether the first process ended of the same: it has to report yet, so it is left in peace."""
-    deadline_s = time.monotonic() + _LAST_WORD_WITHIN_S
-    while slips.read_outcome() is None:
+def _has_main_process_reported(files: AttemptFiles) -> bool:
+    """Wait for the outcome of the main process, which usually fails for the same reason."""
+    deadline_s = time.monotonic() + _OUTCOME_TIMEOUT_S
+    while files.read_outcome() is None:
         if time.monotonic() > deadline_s:
             return False
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(_POLL_INTERVAL_S)
     return True
 
 
 @contextmanager
-def _told_to_leave(slips: AttemptFiles) -> Iterator[Termination]:
-    """The driver's SIGTERM, as the first process hears of it; the others agree with that one."""
-    termination, is_over = Termination(), threading.Event()
+def _poll_stop_request(files: AttemptFiles) -> Iterator[Termination]:
+    """Pass the driver's stop request on to the main process, with which the others agree."""
+    termination, has_ended = Termination(), threading.Event()
 
-    def listen() -> None:
-        while not is_over.wait(_LOOK_EVERY_S):
-            if slips.is_stop_requested():
+    def poll() -> None:
+        while not has_ended.wait(_POLL_INTERVAL_S):
+            if files.is_stop_requested():
                 termination.request()
                 return
 
     if distributed.is_main_process():
-        threading.Thread(target=listen, name="told-to-leave", daemon=True).start()
+        threading.Thread(target=poll, name="stop-request", daemon=True).start()
     try:
         yield termination
     finally:
-        is_over.set()
+        has_ended.set()

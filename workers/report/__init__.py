@@ -1,1 +1,1 @@
-"""The report of a run or of a sweep: did distillation help, by how much, where not."""
+"""Builds the report of a run or a sweep: whether distillation helped, and by how much."""

@@ -1,16 +1,16 @@
-"""What a report says, before it is a page or Markdown: sections of words, tables and pictures."""
+"""Content of a report, before it is rendered: sections of paragraphs, tables and pictures."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 Tone = Literal["good", "bad", "open", "strong", "faint"]
-"""How a word is set: a gain, a loss, not decided, the best, beside the point."""
+"""Style of a text: a gain, a loss, undecided, the best, less important."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A value with its interval on a scale that a table's rows share."""
+    """A value with its interval, on a scale shared by the rows of a table."""
 
     value: float
     low: float | None
@@ -18,7 +18,7 @@ class Span:
     scale: tuple[float, float]
 
     def at(self, number: float) -> float:
-        """Where a number lies on the scale, in percent of its width."""
+        """Position of a number on the scale, in percent of its width."""
         first, last = self.scale
         return 100.0 * (number - first) / (last - first)
 
@@ -32,12 +32,12 @@ class Cell:
     href: str | None = None
     span: Span | None = None
     share: float | None = None
-    """Drawn as a bar, from 0 to 1."""
+    """Length of a bar in the cell, from 0 to 1; None for no bar."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column's heading; numbers stand at the right."""
+    """Heading of a column; numbers are right-aligned."""
 
     title: str
     is_number: bool = False
@@ -45,7 +45,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """Cells, one for each column; `is_marked` rows stand out."""
+    """Cells, one for each column; `is_marked` rows are highlighted."""
 
     cells: tuple[Cell, ...]
     is_marked: bool = False
@@ -53,7 +53,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under headings."""
+    """Rows with column headings."""
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
@@ -61,21 +61,21 @@ class Table:
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A paragraph."""
+    """A paragraph of plain text."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Placeholder:
-    """Why there is nothing to show."""
+    """The reason why there is nothing to show."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing with the colours of `drawing.PALETTE`, still to be filled in."""
+    """An SVG with the placeholder colors of `plots.style.PALETTE`."""
 
     name: str
     svg: str
@@ -85,7 +85,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Photo:
-    """An image of the data set with boxes on it."""
+    """An image of the dataset with boxes drawn on it."""
 
     name: str
     jpeg: bytes
@@ -94,7 +94,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images beside each other."""
+    """Images side by side."""
 
     photos: tuple[Photo, ...]
 
@@ -104,7 +104,7 @@ Block = Paragraph | Placeholder | Table | Picture | Gallery
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report under a title; `key` is its anchor."""
+    """A titled part of the report; `key` is its anchor."""
 
     key: str
     title: str
@@ -113,7 +113,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Fact:
-    """One number that is read at a glance."""
+    """A key figure at the top of the page."""
 
     label: str
     value: str
@@ -122,7 +122,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Headline:
-    """The answer in one sentence, and what it rests on."""
+    """The answer in one sentence, and the evidence for it."""
 
     sentence: str
     support: tuple[str, ...]
@@ -131,7 +131,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Link:
-    """Where more is to be found."""
+    """A link to further information."""
 
     title: str
     href: str
@@ -139,7 +139,7 @@ class Link:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """A whole report."""
+    """All content of a report."""
 
     title: str
     at: datetime

@@ -1,4 +1,4 @@
-"""Numbers and names in words, the same on every page."""
+"""Formatting of numbers and names, the same on all pages."""
 
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
@@ -10,9 +10,9 @@ from configs.spec.run import RunSpec, RunTeacher, TeacherFiles
 from configs.spec.search import Scalar
 
 MINUS = "\N{MINUS SIGN}"
-_NO_BREAK = "\N{NO-BREAK SPACE}"
+_NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 PRIMARY_PART = "bbox_mAP"
-"""The part that verdicts are about."""
+"""The part of mAP that verdicts are based on."""
 
 PART_TITLES = {
     "bbox_mAP": "mAP",
@@ -40,43 +40,43 @@ _MINUTE_S, _HOUR_S = 60, 3600
 
 
 def format_points(value: float | None) -> str:
-    """mAP in points of 100 with one decimal, as papers print it."""
-    return "unknown" if value is None else _unsigned_zero(f"{100.0 * value:.1f}")
+    """Format mAP in points of 100 with one decimal, as in papers."""
+    return "unknown" if value is None else _drop_zero_sign(f"{100.0 * value:.1f}")
 
 
 def format_gain(value: float) -> str:
-    """A difference of mAP in points, with its sign."""
-    return _unsigned_zero(f"{100.0 * value:+.1f}")
+    """Format a difference of mAP in points with its sign."""
+    return _drop_zero_sign(f"{100.0 * value:+.1f}")
 
 
 def format_interval(difference: Difference) -> str:
-    """The 95 % interval of a difference in points, as in `[+1.1, +3.5]`."""
+    """Format the 95 % interval of a difference in points, as in `[+1.1, +3.5]`."""
     if difference.low is None or difference.high is None:
         return "interval unknown"
-    return f"[{format_gain(difference.low)},{_NO_BREAK}{format_gain(difference.high)}]"
+    return f"[{format_gain(difference.low)},{_NO_BREAK_SPACE}{format_gain(difference.high)}]"
 
 
 def format_verdict(comparison: Comparison) -> str:
-    """The verdict as a cell of a table; of one pair without a noise floor there is none."""
+    """Format the verdict for a table; one pair without a noise floor has none."""
     if comparison.seed_spread == "unknown":
-        return "not known: one seed"
+        return "unknown: one seed"
     return _VERDICTS[comparison.verdict]
 
 
 def format_percent(share: float) -> str:
-    """A share of 1 in whole percent."""
-    return f"{round(100.0 * share)}{_NO_BREAK}%".replace("-", MINUS)
+    """Format a share of 1 in whole percent."""
+    return f"{round(100.0 * share)}{_NO_BREAK_SPACE}%".replace("-", MINUS)
 
 
 def format_scalar(value: Scalar) -> str:
-    """A parameter's value, with three digits if it is a number with a point."""
+    """Format a parameter's value; floats with three significant digits."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.3g}".replace("-", MINUS) if isinstance(value, float) else str(value)
 
 
 def format_metric(metric: str, value: float) -> str:
-    """A value of a metric: AP in points, anything else as it is."""
+    """Format a value of a metric: AP in points, others with four significant digits."""
     return format_points(value) if is_ap(metric) else f"{value:.4g}".replace("-", MINUS)
 
 
@@ -86,7 +86,7 @@ def is_ap(metric: str) -> bool:
 
 
 def metric_title(metric: str) -> str:
-    """A metric as people call it."""
+    """Display name of a metric."""
     if metric == Metric.MAP:
         return "mAP"
     if metric == Metric.INFERENCE_IMAGES_PER_S:
@@ -95,41 +95,41 @@ def metric_title(metric: str) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """As in `3 h 12 min`."""
+    """Format a duration, as in `3 h 12 min`."""
     if seconds < _MINUTE_S:
         return f"{seconds:.0f} s"
     minutes = round(seconds / _MINUTE_S)
-    hours, rest = divmod(minutes, _HOUR_S // _MINUTE_S)
-    return f"{hours} h {rest:02d} min" if hours else f"{minutes} min"
+    hours, remainder = divmod(minutes, _HOUR_S // _MINUTE_S)
+    return f"{hours} h {remainder:02d} min" if hours else f"{minutes} min"
 
 
 def format_count(number: int, noun: str) -> str:
-    """As in `1 trial`, `3 trials`."""
+    """Format a count with its noun, as in `1 trial`, `3 trials`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def join_words(words: Iterable[object], *, conjunction: str = "and") -> str:
-    """As in `3, 5 and 8`."""
-    *others, final = [str(word) for word in words]
-    return f"{', '.join(others)} {conjunction} {final}" if others else final
+def join_items(items: Iterable[object], *, conjunction: str = "and") -> str:
+    """Join items as in `3, 5 and 8`."""
+    *other_items, last_item = [str(item) for item in items]
+    return f"{', '.join(other_items)} {conjunction} {last_item}" if other_items else last_item
 
 
 def shorten_paths(paths: Sequence[str]) -> dict[str, str]:
-    """Dotted fields by their last word, or whole where two of them end alike."""
+    """Shorten dotted paths to their last part, unless two of them end alike."""
     lasts = [path.rsplit(".", 1)[-1] for path in paths]
     return {
-        path: last if lasts.count(last) == 1 else path
-        for path, last in zip(paths, lasts, strict=True)
+        path: last_part if lasts.count(last_part) == 1 else path
+        for path, last_part in zip(paths, lasts, strict=True)
     }
 
 
 def student_title(spec: RunSpec) -> str:
-    """What people call the student."""
+    """Display name of the student."""
     return spec.student.title
 
 
 def teacher_title(spec: RunSpec) -> str:
-    """What people call the teacher."""
+    """Display name of the teacher."""
     teacher = spec.teacher
     if teacher is None:
         return "none"
@@ -139,30 +139,30 @@ def teacher_title(spec: RunSpec) -> str:
 
 
 def method_title(spec: RunSpec) -> str:
-    """The methods at work, as in `BCKD + PKD`."""
+    """Names of the active methods, as in `BCKD + PKD`."""
     names = [METHOD_TITLES[lesson.method] for lesson in iter_methods(spec.distillation)]
     return " + ".join(names) or "none"
 
 
 def schedule_title(spec: RunSpec) -> str:
-    """Epochs, with the name that papers have for twelve of them, or two times and three times."""
+    """Epochs, with the papers' names 1x, 2x and 3x for 12, 24 and 36 of them."""
     epochs = spec.schedule.epochs
     name = {12: "1x", 24: "2x", 36: "3x"}.get(epochs)
     return f"{format_count(epochs, 'epoch')}{f' ({name})' if name else ''}"
 
 
 def seeds_title(comparison: Comparison) -> str:
-    """Over how many seeds a comparison is."""
+    """Number of seeds of a comparison."""
     return format_count(len(comparison.runs), "seed")
 
 
 def safe_url(url: str | None) -> str | None:
-    """An address that a page may lead to: http and https only."""
+    """Return the URL if it is http or https, else None."""
     if url is None or urlsplit(url).scheme not in ("http", "https"):
         return None
     return url.rstrip("/")
 
 
-def _unsigned_zero(text: str) -> str:
-    """Without the sign that rounding leaves at a zero."""
+def _drop_zero_sign(text: str) -> str:
+    """Drop the sign of a value that is rounded to zero."""
     return "0.0" if float(text) == 0.0 else text.replace("-", MINUS)

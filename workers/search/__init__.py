@@ -1,1 +1,1 @@
-"""The driver of a sweep: Ray Tune decides, the service trains, and its list is all there is."""
+"""The driver of a sweep: Ray Tune decides, the service trains, the service's log is the state."""

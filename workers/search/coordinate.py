@@ -1,6 +1,6 @@
-"""The two weights of BCKD: anchors, each weight by itself, then a check around the best.
+"""Coordinate search over BCKD's two weights: anchors, each weight alone, then around the best.
 
-The terms act on separate towers of the head, so this is cheaper than a grid.
+The two terms act on separate towers of the head, so this is cheaper than a grid.
 """
 
 import math
@@ -16,56 +16,59 @@ from workers.search.sweep_log import score
 CLS, LOC = "distillation.cls_weight", "distillation.loc_weight"
 
 Weights = tuple[float, float]
-"""Of the classification and of the localization term."""
+"""Weights of the classification and the localization term."""
 
 ANCHORS: tuple[Weights, ...] = ((1.0, 0.0), (0.0, 4.0), (1.0, 4.0))
-"""The published setting, and each term alone; the student alone is the sweep's baseline."""
+"""Each term alone, then the published weights. (0, 0) is the sweep's baseline and no trial."""
 
-_PUBLISHED = ANCHORS[-1]
-_NOTHING: Weights = (0.0, 0.0)
+_PUBLISHED_WEIGHTS = ANCHORS[-1]
+_NO_DISTILLATION: Weights = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
-class _Known:
-    """Points of the stages so far, and how good they were."""
+class _ScoredTrials:
+    """The trials so far, by point, with their scores."""
 
-    plan: SweepSpec
+    spec: SweepSpec
     trials: dict[object, Trial]
 
     def best(self, points: Sequence[Weights]) -> Weights:
-        scored = [(self._score(weights), weights) for weights in points]
-        useful = [(score, weights) for score, weights in scored if score is not None]
-        # Of equals the first.
-        return max(useful, key=lambda one: one[0])[1] if useful else _PUBLISHED
+        pairs = [(self._score(weights), weights) for weights in points]
+        valid = [(score, weights) for score, weights in pairs if score is not None]
+        # `max` returns the first of equal scores.
+        return max(valid, key=lambda pair: pair[0])[1] if valid else _PUBLISHED_WEIGHTS
 
     def _score(self, weights: Weights) -> tuple[bool, float] | None:
-        return score(self.trials[point_key(_values(weights))], self.plan.objectives[0])
+        return score(self.trials[point_key(_values(weights))], self.spec.objectives[0])
 
 
 def suggest_by_coordinate(
-    plan: SweepSpec, algorithm: CoordinateSearch, trials: Sequence[Trial]
+    spec: SweepSpec, algorithm: CoordinateSearch, trials: Sequence[Trial]
 ) -> Values | Wait | None:
-    """The first point of the first stage that is not over."""
-    known = _Known(plan, {point_key(trial.values): trial for trial in trials})
+    """Suggest the first point without a trial in the first unfinished stage.
+
+    `Wait` while the stage's trials are running, None once all stages are finished.
+    """
+    scored = _ScoredTrials(spec, {point_key(trial.values): trial for trial in trials})
     cls_steps, loc_steps = (
-        tuple(float(step) for step in grid_values(plan.space[path], algorithm.points))
+        tuple(float(step) for step in grid_values(spec.space[path], algorithm.points))
         for path in (CLS, LOC)
     )
     stages: tuple[Callable[[list[Weights]], list[Weights]], ...] = (
         lambda _: list(ANCHORS),
-        lambda before: [(step, known.best(before)[1]) for step in cls_steps],
-        lambda before: [(known.best(before)[0], step) for step in loc_steps],
-        lambda before: _around(known.best(before), plan, algorithm.points),
+        lambda before: [(step, scored.best(before)[1]) for step in cls_steps],
+        lambda before: [(scored.best(before)[0], step) for step in loc_steps],
+        lambda before: _points_around(scored.best(before), spec, algorithm.points),
     )
-    so_far: list[Weights] = []
+    visited: list[Weights] = []
     for stage in stages:
-        points = [weights for weights in stage(so_far) if weights != _NOTHING]
+        points = [weights for weights in stage(visited) if weights != _NO_DISTILLATION]
         for weights in points:
-            if point_key(_values(weights)) not in known.trials:
+            if point_key(_values(weights)) not in scored.trials:
                 return _values(weights)
-        if any(known.trials[point_key(_values(weights))].ended is None for weights in points):
+        if any(scored.trials[point_key(_values(weights))].ended is None for weights in points):
             return Wait()
-        so_far += points
+        visited += points
     return None
 
 
@@ -73,18 +76,18 @@ def _values(weights: Weights) -> Values:
     return {CLS: weights[0], LOC: weights[1]}
 
 
-def _around(best: Weights, plan: SweepSpec, points: int) -> list[Weights]:
+def _points_around(best: Weights, spec: SweepSpec, points: int) -> list[Weights]:
     cls, loc = (
-        neighbors(plan.space[path], weight, points=points)
+        neighbors(spec.space[path], weight, points=points)
         for path, weight in zip((CLS, LOC), best, strict=True)
     )
-    return [(one, other) for one in cls for other in loc]
+    return [(cls_weight, loc_weight) for cls_weight in cls for loc_weight in loc]
 
 
 def neighbors(parameter: Parameter, value: float, *, points: int) -> tuple[float, ...]:
-    """A value between the two that lie half a step (by magnitude) beside it, within the range.
+    """The value with the values half a logarithmic step below and above it, within the range.
 
-    Beside 0 lies the smallest step; beside a value of a choice its next ones.
+    For 0: the value and the smallest positive step. For a choice: with the next options.
     """
     steps = sorted(float(step) for step in grid_values(parameter, points))
     if isinstance(parameter, Choice):

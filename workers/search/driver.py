@@ -1,6 +1,6 @@
-"""The driver of a sweep, from its list to its end. It may be killed at any moment: another goes on.
+"""The driver of a sweep. It may be killed at any time: the next one resumes from the service's log.
 
-Trials are runs of the service; Ray Tune decides which begin and which stop.
+Trials are runs of the service; Ray Tune decides which ones start and which ones stop.
 """
 
 import logging
@@ -29,14 +29,14 @@ from workers.search.trial_status import TrialStatusWriter
 from workers.search.tune_trial import MonitoredTrainable, register_null_serializers
 
 _OBJECT_STORE_BYTES = 80_000_000
-_FOLLOWER_BYTES = 64 * 2**20
-"""What a process that follows a trial takes."""
+_MONITOR_BYTES = 64 * 2**20
+"""Memory of one trial monitor process."""
 
-_SHARE_OF_MEMORY = 0.5
+_MEMORY_FRACTION = 0.5
 _TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # The list is all there is to remember.
+    # The service's log is the only state.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DriverConfig:
-    """Which sweep, and where its list is."""
+    """Which sweep to drive, and how to reach the service."""
 
     id: str
     url: str
@@ -55,63 +55,68 @@ class DriverConfig:
     poll_interval_s: float = 1.0
 
 
-def run_driver(sweep: DriverConfig) -> ExitCode:
-    """Run a sweep to its end; every end is an exit code, none is raised."""
+def run_driver(config: DriverConfig) -> ExitCode:
+    """Run a sweep to its end. Expected failures are returned as an exit code, not raised."""
     try:
         with closing(
-            SweepLogClient(sweep.url, sweep=sweep.id, token_file=sweep.token_file)
-        ) as door:
-            why = _to_its_end(SweepLogMirror(door), look_every_s=sweep.poll_interval_s)
-    except DriverExit as leaving:
-        log.error("The driver leaves: %s", leaving.message)  # noqa: TRY400
-        return leaving.exit_code
+            SweepLogClient(config.url, sweep=config.id, token_file=config.token_file)
+        ) as client:
+            reason = _run_to_end(SweepLogMirror(client), poll_interval_s=config.poll_interval_s)
+    except DriverExit as exit_request:
+        log.error("The driver exits: %s", exit_request.message)  # noqa: TRY400
+        return exit_request.exit_code
     except (RayError, TuneError, ConnectionError):
-        log.exception("Ray failed; another driver can go on with the list.")
+        log.exception("Ray failed; a new driver can resume the sweep from its log.")
         return ExitCode.INTERRUPTED
-    log.info("Sweep %s is closed: %s", sweep.id, why)
+    log.info("Sweep %s is closed: %s", config.id, reason)
     return ExitCode.SUCCEEDED
 
 
-def _to_its_end(ledger: SweepLogMirror, *, look_every_s: float) -> str:
-    """Why the sweep is closed now, if it was not before."""
-    history = ledger.sweep
-    if history.is_closed:
-        return "It was so before."
-    going_on = sum(trial.ended is None for trial in history.trials)
-    log.info("%d trials so far, of which %d go on.", len(history.trials), going_on)
-    why = _search(ledger, look_every_s=look_every_s)
-    ledger.append(SweepClosed(why=why))
-    return why
+def _run_to_end(log_mirror: SweepLogMirror, *, poll_interval_s: float) -> str:
+    """Search, close the sweep, and return the reason for closing it."""
+    sweep = log_mirror.sweep
+    if sweep.is_closed:
+        return "It was closed before."
+    num_running = sum(trial.ended is None for trial in sweep.trials)
+    log.info("%d trials so far, %d of them running.", len(sweep.trials), num_running)
+    reason = _search(log_mirror, poll_interval_s=poll_interval_s)
+    log_mirror.append(SweepClosed(why=reason))
+    return reason
 
 
-def _search(ledger: SweepLogMirror, *, look_every_s: float) -> str:
-    """Follow trials until none is left and none begins; why it ended."""
-    with tempfile.TemporaryDirectory(prefix="tandem-sweep-") as folder, _cluster() as node:
-        notices, storage = Path(folder) / "notices", Path(folder) / "tune"
-        notices.mkdir()
-        _leave_at_once_when_asked(folder)
-        board = TrialStatusWriter(notices, ledger, interval_s=look_every_s)
-        at_a_time = count_monitors(ledger.concurrency, free_bytes=psutil.virtual_memory().available)
-        search = LoggedSearchAlgorithm(ledger, board, node=node, max_concurrent=at_a_time)
+def _search(log_mirror: SweepLogMirror, *, poll_interval_s: float) -> str:
+    """Run trials until none is running and none may start; return the reason to end."""
+    with tempfile.TemporaryDirectory(prefix="tandem-sweep-") as folder, _connect_ray() as node:
+        status_folder, storage = Path(folder) / "status", Path(folder) / "tune"
+        status_folder.mkdir()
+        _exit_on_sigterm(folder)
+        status_writer = TrialStatusWriter(status_folder, log_mirror, interval_s=poll_interval_s)
+        free_bytes = psutil.virtual_memory().available
+        max_concurrent = count_monitors(log_mirror.concurrency, free_bytes=free_bytes)
+        search = LoggedSearchAlgorithm(
+            log_mirror, status_writer, node=node, max_concurrent=max_concurrent
+        )
         if not search.is_finished():
-            os.environ |= _TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(at_a_time)}
-            _tune(search, LoggedScheduler(ledger, board), storage=storage)
-        return search.end_reason() or "No trial is left."
+            os.environ |= _TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(max_concurrent)}
+            _run_tune(search, LoggedScheduler(log_mirror, status_writer), storage=storage)
+        return search.end_reason() or "No trial is running any more."
 
 
 def count_monitors(requested: int, *, free_bytes: int) -> int:
-    """Trials at the same time: as asked, if processes that follow them fit into this node."""
-    room = max(1, int(free_bytes * _SHARE_OF_MEMORY / _FOLLOWER_BYTES))
-    if room < requested:
-        log.warning("This node has memory to follow %d trials at a time, not %d.", room, requested)
-    return min(room, requested)
+    """Number of concurrent trials: `requested`, limited by the memory for their monitors here."""
+    capacity = max(1, int(free_bytes * _MEMORY_FRACTION / _MONITOR_BYTES))
+    if capacity < requested:
+        log.warning(
+            "This node has memory for %d concurrent trials, not for %d.", capacity, requested
+        )
+    return min(capacity, requested)
 
 
-def _tune(search: LoggedSearchAlgorithm, scheduler: LoggedScheduler, *, storage: Path) -> None:
+def _run_tune(search: LoggedSearchAlgorithm, scheduler: LoggedScheduler, *, storage: Path) -> None:
     register_null_serializers()
-    # It warns that trials wrote no results, and of what it cannot know of ours.
+    # Tune warns about missing result files, which our trials never write.
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    # Not `Tuner`, which would pickle search and scheduler to restore them: the list does that.
+    # Not `Tuner`, which pickles search and scheduler to restore them; the log restores them here.
     tune.run(
         MonitoredTrainable,
         name="sweep",
@@ -125,37 +130,37 @@ def _tune(search: LoggedSearchAlgorithm, scheduler: LoggedScheduler, *, storage:
 
 
 @contextmanager
-def _cluster() -> Iterator[str]:
-    """Ray, connected, and the resource that is on the driver's node alone."""
-    own: dict[str, Any] = {
+def _connect_ray() -> Iterator[str]:
+    """Connect to Ray; yields the name of the resource that exists only on the driver's node."""
+    local_cluster: dict[str, Any] = {
         "address": "local",
         "num_cpus": 1,
         "include_dashboard": False,
         "object_store_memory": _OBJECT_STORE_BYTES,
     }
     ray.init(
-        **({} if "RAY_ADDRESS" in os.environ else own),
+        **({} if "RAY_ADDRESS" in os.environ else local_cluster),
         log_to_driver=False,
         logging_level=logging.WARNING,
     )
     try:
-        yield _resource_of_this_node()
+        yield _node_resource()
     finally:
         ray.shutdown()
 
 
-def _leave_at_once_when_asked(folder: str) -> None:
-    """Ray's own handler of SIGTERM takes its time; there is nothing to save."""
+def _exit_on_sigterm(folder: str) -> None:
+    """Exit at once on SIGTERM: Ray's own handler is slow, and there is nothing to save."""
 
-    def leave(*_: object) -> None:
+    def exit_now(*_: object) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         os._exit(ExitCode.STOPPED)
 
-    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGTERM, exit_now)
 
 
-def _resource_of_this_node() -> str:
-    here = ray.get_runtime_context().get_node_id()
-    (node,) = (one for one in ray.nodes() if one["NodeID"] == here)
+def _node_resource() -> str:
+    node_id = ray.get_runtime_context().get_node_id()
+    (node,) = (node for node in ray.nodes() if node["NodeID"] == node_id)
     names = (name for name in node["Resources"] if name.startswith("node:"))
     return next(name for name in names if not name.startswith("node:__"))

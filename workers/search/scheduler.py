@@ -1,4 +1,4 @@
-"""What Ray Tune asks after each result: the decision is in the list before Tune hears of it."""
+"""The scheduler of a sweep: writes each decision to the log before Ray Tune gets it."""
 
 import logging
 from typing import TYPE_CHECKING, Any
@@ -18,38 +18,44 @@ log = logging.getLogger(__name__)
 
 
 class LoggedScheduler(FIFOScheduler):
-    """Has a `EarlyStopper` decide, and the list remember it."""
+    """A Tune scheduler that decides by an `EarlyStopper` and logs its decisions."""
 
-    def __init__(self, ledger: SweepLogMirror, board: TrialStatusWriter) -> None:
+    def __init__(self, log_mirror: SweepLogMirror, status_writer: TrialStatusWriter) -> None:
         super().__init__()
-        self._ledger = ledger
-        self._board = board
-        self._judge = EarlyStopper(ledger.sweep)
+        self._log_mirror = log_mirror
+        self._status_writer = status_writer
+        self._early_stopper = EarlyStopper(log_mirror.sweep)
 
     def on_trial_result(self, _: "TuneController", trial: Trial, result: dict[str, Any]) -> str:
-        """Whether the trial goes on; called by Tune with the result flattened."""
+        """Decide whether the trial continues; called by Tune with a flattened result."""
         number, epoch = int(trial.config["number"]), int(result["epoch"])
-        history = self._ledger.sweep
-        if epoch <= history.trials[number].last_epoch:
-            return TrialScheduler.CONTINUE  # a process that took over tells it again
-        named = {one.metric: result.get(f"values/{one.metric}") for one in history.spec.objectives}
-        values = {metric: float(value) for metric, value in named.items() if value is not None}
-        goes_on = (
-            self._judge.should_continue(number, epoch=epoch, values=values) or result["is_over"]
+        sweep = self._log_mirror.sweep
+        if epoch <= sweep.trials[number].last_epoch:
+            return TrialScheduler.CONTINUE  # reported again by a restarted monitor
+        by_metric = {
+            objective.metric: result.get(f"values/{objective.metric}")
+            for objective in sweep.spec.objectives
+        }
+        values = {metric: float(value) for metric, value in by_metric.items() if value is not None}
+        should_continue = (
+            self._early_stopper.should_continue(number, epoch=epoch, values=values)
+            or result["is_over"]
         )
-        judged = TrialJudged(number=number, epoch=epoch, values=values, should_continue=goes_on)
-        if goes_on:
-            self._ledger.append(judged)
+        judgment = TrialJudged(
+            number=number, epoch=epoch, values=values, should_continue=should_continue
+        )
+        if should_continue:
+            self._log_mirror.append(judgment)
             return TrialScheduler.CONTINUE
-        self._ledger.append(judged, history.build_ended(number, "stopped", last=judged))
+        self._log_mirror.append(judgment, sweep.build_ended(number, "stopped", last=judgment))
         log.info("Trial %d is stopped after epoch %d: %s.", number, epoch, values)
         return TrialScheduler.STOP
 
     def choose_trial_to_run(self, tune_controller: "TuneController") -> Trial | None:
-        """The next one in line; called by Tune at every turn, so notices are kept here."""
-        self._board.poll()
+        """Update the status files and return the next trial; Tune calls this repeatedly."""
+        self._status_writer.poll()
         return super().choose_trial_to_run(tune_controller)
 
     def debug_string(self) -> str:
-        """The judge's own words."""
-        return self._judge.debug_string()
+        """Tune's description of the early stopper's state."""
+        return self._early_stopper.debug_string()

@@ -1,4 +1,4 @@
-"""Points of a sweep's space: drawn, counted out, cut into steps; and when two are the same."""
+"""Points of a search space: sampling, enumeration, grids, and equality of points."""
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -8,34 +8,38 @@ from random import Random
 from configs.spec.search import Choice, Integer, LogUniform, Parameter, Scalar, Uniform
 from configs.spec.sweep import Values
 
-_DIGITS = 6
-"""Significant ones of a value that is drawn: people read it, and no more of it matters."""
+_SAMPLED_DIGITS = 6
+"""Significant digits of a sampled value, to keep it readable."""
 
-_ALL_DIGITS = 12
+_GRID_DIGITS = 12
 _HALF = 0.5
 
 
 def point_key(values: Values) -> Hashable:
-    """Equal for two points that are the same trial."""
-    return tuple(sorted((path, _mark(value)) for path, value in values.items()))
+    """Hashable key of a point; equal for two points that are the same trial."""
+    return tuple(sorted((path, _typed_value(value)) for path, value in values.items()))
 
 
 def topological_order(space: Mapping[str, Parameter]) -> tuple[tuple[str, Parameter], ...]:
-    """Parameters by name, each after those it depends on; who waits for itself never exists."""
+    """Sort parameters by name, each after its parents; those in a cycle are left out."""
     waiting = dict(sorted(space.items()))
-    ready: dict[str, Parameter] = {}
+    ordered: dict[str, Parameter] = {}
     while True:
-        turn = {path: one for path, one in waiting.items() if one.when.keys() <= ready.keys()}
-        if not turn:
-            return tuple(ready.items())
-        ready |= turn
-        waiting = {path: one for path, one in waiting.items() if path not in turn}
+        ready_now = {
+            path: parameter
+            for path, parameter in waiting.items()
+            if parameter.when.keys() <= ordered.keys()
+        }
+        if not ready_now:
+            return tuple(ordered.items())
+        ordered |= ready_now
+        waiting = {path: parameter for path, parameter in waiting.items() if path not in ready_now}
 
 
 def is_active(parameter: Parameter, values: Values) -> bool:
-    """Whether a parameter is there beside these values."""
+    """Whether a conditional parameter is active given the values of its parents."""
     return all(
-        path in values and _mark(values[path]) in set(map(_mark, allowed))
+        path in values and _typed_value(values[path]) in set(map(_typed_value, allowed))
         for path, allowed in parameter.when.items()
     )
 
@@ -43,7 +47,7 @@ def is_active(parameter: Parameter, values: Values) -> bool:
 def build_point(
     space: Mapping[str, Parameter], choose: Callable[[str, Parameter], Scalar]
 ) -> Values:
-    """One point, a value chosen for every parameter that exists."""
+    """Build a point by choosing a value for every active parameter."""
     values: Values = {}
     for path, parameter in topological_order(space):
         if is_active(parameter, values):
@@ -54,16 +58,16 @@ def build_point(
 def iter_points(
     space: Mapping[str, Parameter], steps: Callable[[Parameter], Sequence[Scalar]]
 ) -> Iterator[Values]:
-    """Every combination of the parameters' steps, once, in a fixed order."""
-    yield from _below(topological_order(space), steps, {})
+    """Iterate over all combinations of the parameters' values, once, in a fixed order."""
+    yield from _iter_combinations(topological_order(space), steps, {})
 
 
 def sample(parameter: Parameter, random: Random) -> Scalar:
-    """A value by chance."""
+    """Draw a random value of the parameter."""
     if isinstance(parameter, Choice):
         return random.choice(parameter.values)
     if isinstance(parameter, Integer):
-        return _drawn_integer(parameter, random)
+        return _sample_integer(parameter, random)
     if isinstance(parameter, LogUniform):
         low, high = math.log(parameter.low), math.log(parameter.high)
         return round_value(parameter, math.exp(random.uniform(low, high)))
@@ -71,12 +75,12 @@ def sample(parameter: Parameter, random: Random) -> Scalar:
 
 
 def round_value(parameter: Uniform | LogUniform, value: float) -> float:
-    """A value with few digits, within its bounds."""
-    return min(max(_with_digits(value, _DIGITS), parameter.low), parameter.high)
+    """Round to the digits of a sampled value, within the parameter's bounds."""
+    return min(max(_round_digits(value, _SAMPLED_DIGITS), parameter.low), parameter.high)
 
 
 def grid_values(parameter: Parameter, count: int) -> tuple[Scalar, ...]:
-    """A range in `count` steps, evenly or by magnitude; of a choice all values."""
+    """Split a range into `count` values on its linear or log scale; of a choice, all values."""
     if isinstance(parameter, Choice):
         return parameter.values
     is_log = isinstance(parameter, LogUniform) or (isinstance(parameter, Integer) and parameter.log)
@@ -87,24 +91,24 @@ def grid_values(parameter: Parameter, count: int) -> tuple[Scalar, ...]:
 
 
 def is_countable(space: Mapping[str, Parameter]) -> bool:
-    """Whether the space has an end."""
+    """Whether the space has finitely many points."""
     return all(isinstance(parameter, Choice | Integer) for parameter in space.values())
 
 
 def all_values(parameter: Parameter) -> Sequence[Scalar]:
-    """Every value of a parameter that is countable."""
+    """All values of a choice or an integer."""
     if isinstance(parameter, Choice):
         return parameter.values
     assert isinstance(parameter, Integer)
     return range(parameter.low, parameter.high + 1)
 
 
-def is_same_value(one: Scalar, other: Scalar) -> bool:
-    """Whether two values are one: 1 is 1.0, but not true."""
-    return _mark(one) == _mark(other)
+def is_same_value(first: Scalar, second: Scalar) -> bool:
+    """Whether two values are equal: 1 equals 1.0, but not True."""
+    return _typed_value(first) == _typed_value(second)
 
 
-def _below(
+def _iter_combinations(
     parameters: Sequence[tuple[str, Parameter]],
     steps: Callable[[Parameter], Sequence[Scalar]],
     values: Values,
@@ -112,15 +116,15 @@ def _below(
     if not parameters:
         yield dict(values)
         return
-    (path, parameter), *rest = parameters
+    (path, parameter), *remaining = parameters
     if not is_active(parameter, values):
-        yield from _below(rest, steps, values)
+        yield from _iter_combinations(remaining, steps, values)
         return
     for value in steps(parameter):
-        yield from _below(rest, steps, {**values, path: value})
+        yield from _iter_combinations(remaining, steps, {**values, path: value})
 
 
-def _drawn_integer(parameter: Integer, random: Random) -> int:
+def _sample_integer(parameter: Integer, random: Random) -> int:
     if not parameter.log:
         return random.randint(parameter.low, parameter.high)
     low, high = math.log(parameter.low - _HALF), math.log(parameter.high + _HALF)
@@ -133,18 +137,18 @@ def _steps(low: float, high: float, count: int, *, is_log: bool) -> tuple[float,
         inner = [low * (high / low) ** share for share in shares]
     else:
         inner = [low + (high - low) * share for share in shares]
-    return (float(low), *(_with_digits(step, _ALL_DIGITS) for step in inner[1:-1]), float(high))
+    return (float(low), *(_round_digits(step, _GRID_DIGITS) for step in inner[1:-1]), float(high))
 
 
-def _with_digits(value: float, digits: int) -> float:
+def _round_digits(value: float, digits: int) -> float:
     return float(f"{value:.{digits}g}")
 
 
-def _mark(value: Scalar) -> tuple[str, Scalar]:
+def _typed_value(value: Scalar) -> tuple[str, Scalar]:
     kind = "bool" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
     return kind, value
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Ask again when another trial has ended."""
+    """No suggestion until another trial has ended."""

@@ -1,6 +1,6 @@
-"""The next trial of a sweep, as a function of its list alone: who asks again gets the same."""
+"""The next trial of a sweep, as a deterministic function of its log."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from functools import partial
 from random import Random
 
@@ -20,52 +20,54 @@ from workers.search.space import (
 )
 from workers.search.tpe import suggest_by_tpe
 
-_DRAWS = 64
-"""By chance, before the points of a countable space are counted out."""
+_MAX_DRAWS = 64
+"""Random draws before the points of a finite space are enumerated instead."""
 
-_TPE_DRAWS = 4
-"""TPE may well name a point again; so many times it is asked anew, then chance decides."""
+_MAX_TPE_DRAWS = 4
+"""Suggestions from TPE, which may repeat a point, before a random point is taken instead."""
 
 
-def suggest(plan: SweepSpec, trials: Sequence[Trial]) -> Values | Wait | None:
-    """Values of trial number `len(trials)`; none: the space is exhausted.
+def suggest(spec: SweepSpec, trials: Sequence[Trial]) -> Values | Wait | None:
+    """Suggest the values of trial number `len(trials)`; None once the space is exhausted.
 
-    First come the points that the spec names, then those of the algorithm. No point comes twice.
+    The spec's initial points come first, then those of the algorithm. No point is repeated.
     """
     tried = {point_key(trial.values) for trial in trials}
-    for values in plan.initial_points:
+    for values in spec.initial_points:
         if point_key(values) not in tried:
             return dict(values)
-    if isinstance(plan.algorithm, GridSearch):
-        steps = partial(grid_values, count=plan.algorithm.points)
-        return next(
-            (one for one in iter_points(plan.space, steps) if point_key(one) not in tried), None
-        )
-    if isinstance(plan.algorithm, RandomSearch):
-        return _by_chance(plan, trials)
-    if isinstance(plan.algorithm, Tpe):
-        return _by_tpe(plan, plan.algorithm, trials)
-    return suggest_by_coordinate(plan, plan.algorithm, trials)
+    if isinstance(spec.algorithm, GridSearch):
+        steps = partial(grid_values, count=spec.algorithm.points)
+        return _first_unseen(iter_points(spec.space, steps), tried)
+    if isinstance(spec.algorithm, RandomSearch):
+        return _sample_unseen(spec, trials)
+    if isinstance(spec.algorithm, Tpe):
+        return _suggest_unseen_by_tpe(spec, spec.algorithm, trials)
+    return suggest_by_coordinate(spec, spec.algorithm, trials)
 
 
-def _by_tpe(plan: SweepSpec, algorithm: Tpe, trials: Sequence[Trial]) -> Values | None:
+def _suggest_unseen_by_tpe(
+    spec: SweepSpec, algorithm: Tpe, trials: Sequence[Trial]
+) -> Values | None:
     tried = {point_key(trial.values) for trial in trials}
-    for draw in range(_TPE_DRAWS):
-        values = suggest_by_tpe(plan, algorithm, trials, draw=draw)
+    for draw in range(_MAX_TPE_DRAWS):
+        values = suggest_by_tpe(spec, algorithm, trials, draw=draw)
         if point_key(values) not in tried:
             return values
-    return _by_chance(plan, trials)
+    return _sample_unseen(spec, trials)
 
 
-def _by_chance(plan: SweepSpec, trials: Sequence[Trial]) -> Values | None:
+def _sample_unseen(spec: SweepSpec, trials: Sequence[Trial]) -> Values | None:
     tried = {point_key(trial.values) for trial in trials}
-    random = Random(f"{plan.seed}/{len(trials)}")
-    for _ in range(_DRAWS):
-        values = build_point(plan.space, lambda _, parameter: sample(parameter, random))
+    random = Random(f"{spec.seed}/{len(trials)}")
+    for _ in range(_MAX_DRAWS):
+        values = build_point(spec.space, lambda _, parameter: sample(parameter, random))
         if point_key(values) not in tried:
             return values
-    if not is_countable(plan.space):
+    if not is_countable(spec.space):
         return values
-    return next(
-        (one for one in iter_points(plan.space, all_values) if point_key(one) not in tried), None
-    )
+    return _first_unseen(iter_points(spec.space, all_values), tried)
+
+
+def _first_unseen(points: Iterable[Values], tried: Collection[Hashable]) -> Values | None:
+    return next((values for values in points if point_key(values) not in tried), None)

@@ -1,7 +1,7 @@
-"""The list of a sweep, at the service: read once, then added to. All that a driver knows is there.
+"""The driver's copy of a sweep's log, which is kept by the service and holds all state.
 
-A service that does not answer is waited for; one that refuses ends the driver, and so does another
-driver that wrote to the list.
+The log is read once and then appended to. Requests are retried while the service is unavailable.
+The driver exits if the service refuses a request or another driver has appended to the log.
 """
 
 import logging
@@ -31,17 +31,17 @@ from configs.spec.sweep import Objective, SweepSpec
 from workers.telemetry.service_client import ServiceClient, SinkConflict, parse_response
 from workers.telemetry.shipper import SinkProtocolError, SinkRefused, SinkUnavailable
 
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 30.0
+_INITIAL_DELAY_S = 0.5
+_MAX_DELAY_S = 30.0
 _JSON = "application/json"
 
-Answer = TypeVar("Answer")
+ResponseT = TypeVar("ResponseT")
 
 log = logging.getLogger(__name__)
 
 
 class DriverExit(SystemExit):
-    """The driver ends here; passes through Ray Tune, which catches every `Exception`."""
+    """Ends the driver. Not an `Exception`, all of which Ray Tune would catch."""
 
     def __init__(self, code: ExitCode, message: str) -> None:
         super().__init__(int(code))
@@ -50,7 +50,7 @@ class DriverExit(SystemExit):
 
 
 class SweepLogClient:
-    """What a driver asks the service about one sweep, with all the patience there is."""
+    """Client for the log of one sweep; retries without limit while the service is unavailable."""
 
     def __init__(
         self,
@@ -60,131 +60,136 @@ class SweepLogClient:
         token_file: Path | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._door = ServiceClient(url, token_file=token_file)
+        self._client = ServiceClient(url, token_file=token_file)
         self._path = f"/v1/sweeps/{sweep}"
         self._sleep = sleep
 
     def read_log(self) -> SweepLog:
-        """The sweep and its whole list."""
-        return self._patiently(
-            lambda: parse_response(SweepLog, self._door.get(f"{self._path}/log"))
+        """Read the sweep's spec and all entries of its log."""
+        return self._retry_until_available(
+            lambda: parse_response(SweepLog, self._client.get(f"{self._path}/log"))
         )
 
     def append(self, entries: SweepLogAppend) -> AppendReceipt:
-        """Add to the list; if the answer is lost, the same entries are sent again."""
+        """Append to the log; idempotent, so entries are sent again if a response is lost."""
         body = entries.model_dump_json()
-        return self._patiently(
+        return self._retry_until_available(
             lambda: parse_response(
-                AppendReceipt, self._door.post(f"{self._path}/log", body, media_type=_JSON)
+                AppendReceipt, self._client.post(f"{self._path}/log", body, media_type=_JSON)
             )
         )
 
-    def read_standings(self) -> SearchProgress:
-        """How far the trials are."""
-        return self._patiently(
-            lambda: parse_response(SearchProgress, self._door.get(f"{self._path}/standings"))
+    def read_progress(self) -> SearchProgress:
+        """Read the progress of all trials that have not ended in the log."""
+        return self._retry_until_available(
+            lambda: parse_response(SearchProgress, self._client.get(f"{self._path}/standings"))
         )
 
     def close(self) -> None:
-        """Close the connection."""
-        self._door.close()
+        """Close the connection to the service."""
+        self._client.close()
 
-    def _patiently(self, ask: Callable[[], Answer]) -> Answer:
-        pause_s = _FIRST_PAUSE_S
+    def _retry_until_available(self, request: Callable[[], ResponseT]) -> ResponseT:
+        delay_s = _INITIAL_DELAY_S
         while True:
             try:
-                return ask()
-            except (SinkConflict, SinkRefused) as conflict:
-                message = f"Another driver, or a person, wrote to the list. {conflict}"
-                raise DriverExit(ExitCode.SUPERSEDED, message) from conflict
-            except SinkProtocolError as refusal:
-                raise DriverExit(ExitCode.REFUSED, str(refusal)) from refusal
-            except SinkUnavailable as trouble:
-                log.warning("The service is not there (%s); waits %g s.", trouble, pause_s)
-            self._sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                return request()
+            except (SinkConflict, SinkRefused) as error:
+                message = f"Another driver or a person has appended to the log. {error}"
+                raise DriverExit(ExitCode.SUPERSEDED, message) from error
+            except SinkProtocolError as error:
+                raise DriverExit(ExitCode.REFUSED, str(error)) from error
+            except SinkUnavailable as error:
+                log.warning("The service is unavailable (%s); retrying in %g s.", error, delay_s)
+            self._sleep(delay_s)
+            delay_s = min(2 * delay_s, _MAX_DELAY_S)
 
 
 class SweepLogMirror:
-    """The list as it is known here, always as long as the service's."""
+    """The driver's copy of the log, always as long as the service's."""
 
-    def __init__(self, door: SweepLogClient) -> None:
-        told = door.read_log()
-        self.sweep = ReplayedSweep(told.spec, told.entries)
-        self.allows_new_trials = told.allows_new_trials
-        self.concurrency = told.concurrency
-        self._door = door
+    def __init__(self, client: SweepLogClient) -> None:
+        log = client.read_log()
+        self.sweep = ReplayedSweep(log.spec, log.entries)
+        self.allows_new_trials = log.allows_new_trials
+        self.concurrency = log.concurrency
+        self._client = client
 
     def append(self, *entries: SweepEntry) -> None:
-        """All of them or none; `DriverExit` if somebody else has written before."""
-        answer = self._door.append(SweepLogAppend(first=self.sweep.length, entries=entries))
+        """Append all entries or none; `DriverExit` if someone else has appended before."""
+        receipt = self._client.append(SweepLogAppend(first=self.sweep.length, entries=entries))
         for entry in entries:
             self.sweep.add(entry)
-        self.allows_new_trials = answer.allows_new_trials
+        self.allows_new_trials = receipt.allows_new_trials
 
-    def read_standings(self) -> SearchProgress:
-        """How far the trials are, from the service."""
-        told = self._door.read_standings()
-        self.allows_new_trials = told.allows_new_trials
-        return told
+    def read_progress(self) -> SearchProgress:
+        """Read the trials' progress, and whether new trials are allowed."""
+        progress = self._client.read_progress()
+        self.allows_new_trials = progress.allows_new_trials
+        return progress
 
 
 class ReplayedSweep:
-    """The list of a sweep, entry by entry."""
+    """State of a sweep, replayed from the entries of its log."""
 
     def __init__(self, spec: SweepSpec, entries: Iterable[SweepEntry] = ()) -> None:
         self.spec = spec
         self.length = 0
         self.is_closed = False
         self.active_spec = spec
-        """The spec in force: as it was asked, or as a person extended it."""
+        """The spec with the changes of the last extension."""
 
         self._trials: dict[int, Trial] = {}
-        self._judged: list[TrialJudged] = []
+        self._judgments: list[TrialJudged] = []
         for entry in entries:
             self.add(entry)
 
     @property
     def trials(self) -> Sequence[Trial]:
-        """By number."""
+        """All trials, ordered by number."""
         return list(self._trials.values())
 
     @property
     def judgments(self) -> Sequence[TrialJudged]:
-        """Of all trials, in the list's order."""
-        return self._judged
+        """Judgments of all trials, in the order of the log."""
+        return self._judgments
 
     def add(self, entry: SweepEntry) -> None:
-        """One thing more happened."""
+        """Apply the next entry of the log."""
         self.length += 1
         apply_entry(entry, self._trials)
         if isinstance(entry, TrialJudged):
-            self._judged.append(entry)
+            self._judgments.append(entry)
         self.active_spec = active_spec(self.active_spec, [entry])
         self.is_closed = isinstance(entry, SweepClosed)
 
     def build_ended(
         self, number: int, result: TrialResult, *, last: TrialJudged | None = None
     ) -> TrialEnded:
-        """What is written of a trial's end; `last`: a judgement that is not in the list yet."""
-        judged = [*self._trials[number].judgments, *([] if last is None else [last])]
+        """Build the entry of a trial's end; `last` is a judgment that is not in the log yet."""
+        judgments = [*self._trials[number].judgments, *([] if last is None else [last])]
         return TrialEnded(
             number=number,
             result=result,
-            epoch=judged[-1].epoch if judged else 0,
-            values=best_values(self.spec.objectives, judged),
+            epoch=judgments[-1].epoch if judgments else 0,
+            values=best_values(self.spec.objectives, judgments),
         )
 
 
-def best_values(objectives: Iterable[Objective], judged: Sequence[TrialJudged]) -> dict[str, float]:
-    """Each objective's best over some evaluations, by metric."""
-    told = [one.values for one in judged]
-    found = {objective.metric: best_value(objective, told) for objective in objectives}
-    return {metric: value for metric, value in found.items() if value is not None}
+def best_values(
+    objectives: Iterable[Objective], judgments: Sequence[TrialJudged]
+) -> dict[str, float]:
+    """Best value of each objective over the evaluations, by metric."""
+    evaluations = [judgment.values for judgment in judgments]
+    best = {objective.metric: best_value(objective, evaluations) for objective in objectives}
+    return {metric: value for metric, value in best.items() if value is not None}
 
 
 def score(trial: Trial, objective: Objective) -> tuple[bool, float] | None:
-    """Larger is better, and a finished trial before a stopped one; none: it has no result."""
+    """Sort key of a trial, larger is better: finished before stopped, then the objective.
+
+    None for a trial without a result or without a value of the objective.
+    """
     if trial.ended is None or trial.ended.result not in COMPLETED_RESULTS:
         return None
     value = trial.ended.values.get(objective.metric)

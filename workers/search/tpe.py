@@ -1,4 +1,4 @@
-"""A trial's values by Optuna's TPE, from a study that is made anew out of the sweep's list."""
+"""Suggestions by Optuna's TPE, from a study that is rebuilt from the sweep's log."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -22,22 +22,26 @@ from workers.search.sweep_log import score
 
 
 def suggest_by_tpe(
-    plan: SweepSpec, algorithm: Tpe, trials: Sequence[Trial], *, draw: int
+    spec: SweepSpec, algorithm: Tpe, trials: Sequence[Trial], *, draw: int
 ) -> Values:
-    """Values that promise more than the others so far; the `draw` of one trial are independent."""
+    """Suggest values for the next trial; each `draw` for the same trial is independent."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        directions=["maximize" if one.goal == "max" else "minimize" for one in plan.objectives],
+        directions=[
+            "maximize" if objective.goal == "max" else "minimize" for objective in spec.objectives
+        ],
         sampler=TPESampler(
             n_startup_trials=algorithm.startup,
             multivariate=False,
             constant_liar=True,
-            seed=_seed(plan.seed, len(trials), draw),
+            seed=_seed(spec.seed, len(trials), draw),
         ),
     )
-    study.add_trials([_as_optuna_knows(trial, plan) for trial in trials])
-    asked = study.ask()
-    return build_point(plan.space, lambda path, parameter: _asked_value(asked, path, parameter))
+    study.add_trials([_to_frozen_trial(trial, spec) for trial in trials])
+    suggested = study.ask()
+    return build_point(
+        spec.space, lambda path, parameter: _suggest_value(suggested, path, parameter)
+    )
 
 
 def _seed(*parts: int) -> int:
@@ -45,42 +49,42 @@ def _seed(*parts: int) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
-def _asked_value(asked: optuna.Trial, path: str, parameter: Parameter) -> Scalar:
+def _suggest_value(suggested: optuna.Trial, path: str, parameter: Parameter) -> Scalar:
     if isinstance(parameter, Choice):
-        return parameter.values[asked.suggest_categorical(path, range(len(parameter.values)))]
+        return parameter.values[suggested.suggest_categorical(path, range(len(parameter.values)))]
     if isinstance(parameter, Integer):
-        return asked.suggest_int(path, parameter.low, parameter.high, log=parameter.log)
+        return suggested.suggest_int(path, parameter.low, parameter.high, log=parameter.log)
     is_log = isinstance(parameter, LogUniform)
     return round_value(
-        parameter, asked.suggest_float(path, parameter.low, parameter.high, log=is_log)
+        parameter, suggested.suggest_float(path, parameter.low, parameter.high, log=is_log)
     )
 
 
-def _as_optuna_knows(trial: Trial, plan: SweepSpec) -> FrozenTrial:
-    params, distributions = _coordinates(trial.values, plan.space)
-    return create_trial(params=params, distributions=distributions, **_outcome(trial, plan))
+def _to_frozen_trial(trial: Trial, spec: SweepSpec) -> FrozenTrial:
+    params, distributions = _coordinates(trial.values, spec.space)
+    return create_trial(params=params, distributions=distributions, **_outcome(trial, spec))
 
 
 def _coordinates(
     values: Values, space: Mapping[str, Parameter]
 ) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-    """What of a point lies in the space: a point that a person named need not, or not wholly."""
+    """The values of a point that lie within the space; initial points may lie outside."""
     params: dict[str, Any] = {}
     distributions: dict[str, BaseDistribution] = {}
     for path, value in values.items():
         if path not in space:
             continue
-        place = _place(space[path], value)
-        if place is not None:
-            params[path] = place
+        coordinate = _to_coordinate(space[path], value)
+        if coordinate is not None:
+            params[path] = coordinate
             distributions[path] = _distribution(space[path])
     return params, distributions
 
 
-def _place(parameter: Parameter, value: Scalar) -> float | None:
+def _to_coordinate(parameter: Parameter, value: Scalar) -> float | None:
     if isinstance(parameter, Choice):
-        places = (n for n, one in enumerate(parameter.values) if is_same_value(one, value))
-        return next(places, None)
+        indices = (n for n, option in enumerate(parameter.values) if is_same_value(option, value))
+        return next(indices, None)
     if isinstance(value, bool | str) or not parameter.low <= value <= parameter.high:
         return None
     return round(value) if isinstance(parameter, Integer) else value
@@ -95,12 +99,12 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
     return FloatDistribution(parameter.low, parameter.high, log=is_log)
 
 
-def _outcome(trial: Trial, plan: SweepSpec) -> dict[str, Any]:
-    """State and values; a trial that the scheduler stopped keeps the value it had."""
+def _outcome(trial: Trial, spec: SweepSpec) -> dict[str, Any]:
+    """State and values for Optuna; a trial stopped early is pruned with its value so far."""
     if trial.ended is None:
         return {"state": TrialState.RUNNING}
-    values = [trial.ended.values.get(objective.metric) for objective in plan.objectives]
-    if score(trial, plan.objectives[0]) is None or None in values:
+    values = [trial.ended.values.get(objective.metric) for objective in spec.objectives]
+    if score(trial, spec.objectives[0]) is None or None in values:
         return {"state": TrialState.FAIL}
     if trial.ended.result == "stopped" and len(values) == 1:
         reached = {trial.ended.epoch: values[0]}

@@ -1,4 +1,4 @@
-"""Notices for the processes that follow the trials: what the service has heard of each."""
+"""Status files for the trial monitors, with the service's progress of each trial."""
 
 import json
 import time
@@ -7,50 +7,52 @@ from pathlib import Path
 
 from configs.protocol.names import ExitCode
 from configs.protocol.sweep_log import TrialProgress
-from workers.search.follower import status_file
 from workers.search.sweep_log import DriverExit, SweepLogMirror
+from workers.search.trial_monitor import status_file
 
 
 class TrialStatusWriter:
-    """Asks the service now and then, for all trials at once."""
+    """Polls the service for the progress of all trials and writes their status files."""
 
     def __init__(
         self,
         folder: Path,
-        ledger: SweepLogMirror,
+        log_mirror: SweepLogMirror,
         *,
         interval_s: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.folder = folder
-        self._ledger = ledger
-        self._every_s = interval_s
+        self._log_mirror = log_mirror
+        self._interval_s = interval_s
         self._monotonic = monotonic
-        self._next_look = monotonic()
+        self._next_poll = monotonic()
         self._written: dict[int, str] = {}
 
     def poll(self) -> None:
-        """Bring the notices up to date, if it is time."""
-        if self._monotonic() < self._next_look:
+        """Update the status files if the poll interval has passed."""
+        if self._monotonic() < self._next_poll:
             return
-        for standing in self._ledger.read_standings().trials:
-            if standing.number >= len(self._ledger.sweep.trials):
-                message = f"Another driver began trial {standing.number}."
+        for progress in self._log_mirror.read_progress().trials:
+            if progress.number >= len(self._log_mirror.sweep.trials):
+                message = f"Another driver has started trial {progress.number}."
                 raise DriverExit(ExitCode.SUPERSEDED, message)
-            self._write(standing)
-        self._next_look = self._monotonic() + self._every_s
+            self._write_status(progress)
+        self._next_poll = self._monotonic() + self._interval_s
 
-    def _write(self, standing: TrialProgress) -> None:
-        """What is in the list already is not told again."""
-        trial = self._ledger.sweep.trials[standing.number]
-        new = [one for one in standing.evaluations if one.epoch > trial.last_epoch]
-        new.sort(key=lambda one: one.epoch)
-        notice = {"evaluations": [one.model_dump() for one in new], "result": standing.result}
-        text = json.dumps(notice)
-        if self._written.get(standing.number) == text:
+    def _write_status(self, progress: TrialProgress) -> None:
+        """Write the evaluations of a trial that are not in the log yet, and its result."""
+        trial = self._log_mirror.sweep.trials[progress.number]
+        evaluations = [
+            evaluation.model_dump()
+            for evaluation in sorted(progress.evaluations, key=lambda item: item.epoch)
+            if evaluation.epoch > trial.last_epoch
+        ]
+        text = json.dumps({"evaluations": evaluations, "result": progress.result})
+        if self._written.get(progress.number) == text:
             return
-        path = status_file(self.folder, standing.number)
-        beside = path.with_suffix(".new")
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-        self._written[standing.number] = text
+        path = status_file(self.folder, progress.number)
+        temporary = path.with_suffix(".new")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+        self._written[progress.number] = text

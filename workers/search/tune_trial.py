@@ -1,6 +1,6 @@
-"""Trials as Ray Tune knows them. Their processes are followers, which know nothing of Ray Tune.
+"""Ray Tune trials whose processes are monitors without Ray Tune.
 
-What Tune would send along imports Tune and pandas where it arrives: 70 MB for each trial.
+Objects that Tune sends to its actors would import Tune and pandas there: 70 MB for each trial.
 """
 
 from typing import Any
@@ -11,22 +11,22 @@ from ray.tune.experiment import Trial
 from ray.tune.experiment.trial import _TrialInfo
 from ray.util import register_serializer
 
-from workers.search.follower import TrialMonitor, to_none
+from workers.search.trial_monitor import TrialMonitor, to_none
 
 
 class MonitoredTrial(Trial):
-    """A trial whose process is a `TrialMonitor`."""
+    """A Tune trial whose actor is a `TrialMonitor`."""
 
     def get_trainable_cls(self) -> Any:
-        """The class of the process; called by Tune."""
+        """The class of the trial's actor; called by Tune."""
         return TrialMonitor
 
 
 class MonitoredTrainable(Trainable):
-    """The name under which Tune knows such trials; none is ever made."""
+    """Registers the trials' name with Tune; never instantiated."""
 
 
 def register_null_serializers() -> None:
-    """From now on Tune's own belongings stay in this process; Ray has to be connected."""
+    """Keep Tune's own objects from being sent to actors; Ray has to be connected."""
     for kind in (StorageContext, _TrialInfo):
         register_serializer(kind, serializer=to_none, deserializer=to_none)

@@ -1,7 +1,7 @@
-"""Which hosts a file may be brought from: never this network's own, unless it is allowed.
+"""Decides which hosts may be downloaded from; private addresses are refused by default.
 
-A source is what somebody typed, and who downloads is this machine: an address of its own network
-would be reached with its rights (a cloud's metadata, a database, the service itself).
+Users choose the source, but this machine downloads it: without this check, it could be made to
+request addresses of its own network (a cloud's metadata, a database, the service itself).
 """
 
 import os
@@ -19,28 +19,28 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 _HTTPS_PORT = 443
 
 Resolve = Callable[[str, int], Sequence[str]]
-"""Addresses of a host."""
+"""Resolves a host and port to IP addresses."""
 
 
 class HostRefused(Exception):
-    """A host that nothing is brought from; the message says which one and why."""
+    """Downloads from a host are not allowed; the message says which one and why."""
 
 
 @dataclass(frozen=True)
 class AllowedHosts:
-    """Says of a host whether it may be reached, and at which addresses."""
+    """The policy for hosts to download from."""
 
     hosts: tuple[str, ...] = ()
-    """Patterns as `*.example.org`; none: any public host."""
+    """Patterns such as `*.example.org`; if there are none, any public host is allowed."""
 
     allows_private: bool = False
-    resolve: Resolve = lambda host, port: _addresses_of(host, port)
+    resolve: Resolve = lambda host, port: _resolve(host, port)
     is_proxied: Callable[[str], bool] = lambda host: _is_proxied(host)
     is_public: Callable[[str], bool] = lambda address: is_public(address)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "AllowedHosts":
-        """As the environment says."""
+        """Read the policy from environment variables."""
         patterns = (
             pattern.strip().lower() for pattern in environment.get(HOSTS_VARIABLE, "").split(",")
         )
@@ -50,68 +50,73 @@ class AllowedHosts:
         )
 
     def resolve_addresses(self, host: str, port: int | None = None) -> tuple[str, ...]:
-        """Where `host` may be reached; connect to one of these and to nothing else.
+        """Resolve `host` to the addresses that a connection may use.
 
-        Raises `HostRefused`. One address that is refused is enough: whoever answers for the name
-        chooses which comes first. Empty where any will do, and where a proxy connects, which
-        resolves the name itself.
+        Raises `HostRefused` if any of its addresses is refused, because the owner of the name
+        chooses their order. Returns an empty tuple if every address is allowed, or if a proxy,
+        which resolves the name itself, makes the connection.
         """
         name = host.lower().rstrip(".")
-        self._refuse_unlisted(name)
+        self._check_listed(name)
         if self.allows_private:
             return ()
         if self.is_proxied(name) and not _is_address(name):
-            self._refuse_local_name(name)
+            self._check_not_local(name)
             return ()
-        found = tuple(self.resolve(name, port or _HTTPS_PORT))
-        if not found:
+        addresses = tuple(self.resolve(name, port or _HTTPS_PORT))
+        if not addresses:
             raise HostRefused(f"{host} has no address.")
-        for address in found:
+        for address in addresses:
             if not self.is_public(address):
-                raise HostRefused(_refusal(host, f"at {address}, which is no public address"))
-        return found
+                raise HostRefused(
+                    _format_refusal(host, f"at {address}, which is no public address")
+                )
+        return addresses
 
-    def _refuse_unlisted(self, name: str) -> None:
+    def _check_listed(self, name: str) -> None:
         if self.hosts and not any(fnmatchcase(name, pattern) for pattern in self.hosts):
             raise HostRefused(
-                f"{name} is none of the hosts that files are brought from ({', '.join(self.hosts)};"
-                f" {HOSTS_VARIABLE})."
+                f"Downloads from {name} are not allowed; {HOSTS_VARIABLE} allows "
+                f"{', '.join(self.hosts)}."
             )
 
-    def _refuse_local_name(self, name: str) -> None:
+    def _check_not_local(self, name: str) -> None:
         if "." not in name or name.endswith((".local", ".internal")):
-            raise HostRefused(_refusal(name, "a name of this network"))
+            raise HostRefused(_format_refusal(name, "a name of this network"))
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is one of the internet's, and of one machine.
+    """Whether an address is a public unicast address.
 
-    IPv4 addresses that are wrapped into IPv6 count as what they wrap.
+    IPv6 addresses that embed an IPv4 address are judged by that.
     """
-    found = ip_address(address.partition("%")[0])
-    wrapped = _wrapped(found) if isinstance(found, IPv6Address) else None
-    if wrapped is not None:
-        return is_public(str(wrapped))
-    return found.is_global and not (found.is_multicast or found.is_reserved)
+    parsed = ip_address(address.partition("%")[0])
+    embedded = _extract_ipv4(parsed) if isinstance(parsed, IPv6Address) else None
+    if embedded is not None:
+        return is_public(str(embedded))
+    return parsed.is_global and not (parsed.is_multicast or parsed.is_reserved)
 
 
-def _wrapped(address: IPv6Address) -> IPv4Address | None:
+def _extract_ipv4(address: IPv6Address) -> IPv4Address | None:
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     teredo = address.teredo
     return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None)
 
 
-def _refusal(host: str, what: str) -> str:
-    return f"{host} is {what}; nothing is brought from there unless {ALLOW_PRIVATE_VARIABLE}=1 is in the environment."
+def _format_refusal(host: str, what: str) -> str:
+    return (
+        f"{host} is {what}; downloads from it are refused unless {ALLOW_PRIVATE_VARIABLE}=1 is set "
+        "in the environment."
+    )
 
 
-def _addresses_of(host: str, port: int) -> Sequence[str]:
+def _resolve(host: str, port: int) -> Sequence[str]:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise HostRefused(f"{host} cannot be resolved: {error}") from error
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
 def _is_proxied(host: str) -> bool:

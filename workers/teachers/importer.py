@@ -1,4 +1,4 @@
-"""Brings a teacher in: looks at its file, converts it, writes weights and card."""
+"""Imports a teacher: checks its file against an architecture, writes weights and a card."""
 
 import json
 import pickle
@@ -28,11 +28,11 @@ from workers.teachers.conversion import (
 )
 from workers.teachers.download import DownloadContext, OnBytes, open_local_copy, redact_source
 
-_SHOWN_CLASSES = 5
+_MAX_LISTED_CLASSES = 5
 
 
 class WeightsMismatch(TeacherMismatch):
-    """The file's layers are not those of the detector; `comparison` names each."""
+    """The file's layers do not match the detector; `comparison` has the details."""
 
     def __init__(self, message: str, *, comparison: WeightsComparison) -> None:
         super().__init__(message)
@@ -41,23 +41,23 @@ class WeightsMismatch(TeacherMismatch):
 
 @dataclass(frozen=True)
 class TeacherImportRequest:
-    """What the file is said to be."""
+    """What the user states about the file."""
 
     name: str
     detector: Detector
     classes: ClassNames | None
-    """None: those that the file names."""
+    """None for the classes that are stored in the file."""
 
     sha256: str | None
-    """Of the file, or its first digits."""
+    """SHA-256 of the file, or its first digits; None if it is not to be verified."""
 
     drop_unknown: bool = False
-    """Leave out layers that the detector does not have, whatever they are for."""
+    """Drop layers that the detector does not have, even if their purpose is unknown."""
 
 
 @dataclass(frozen=True)
 class TeacherImportResult:
-    """A teacher that is here: its card, and how its layers were found."""
+    """An imported teacher: its weights file, its card, and how its layers matched."""
 
     weights: Path
     card: dict[str, Any]
@@ -72,18 +72,18 @@ def import_teacher(
     context: DownloadContext,
     on_bytes: OnBytes,
 ) -> TeacherImportResult:
-    """Write `<name>.pth`, weights alone, and `<name>.json`, its card, to the folder `out`.
+    """Write the weights as `<name>.pth` and the card as `<name>.json` to the folder `out`.
 
-    Raises `SourceUnusable`, and `TeacherMismatch` for another file than `sha256` says, for one that
-    cannot be read without running code, and (`WeightsMismatch`) for one of another detector.
+    Raises `SourceUnusable` if there is no file; `TeacherMismatch` if it does not match `sha256` or
+    cannot be loaded without executing code; `WeightsMismatch` if it belongs to another detector.
     """
     with open_local_copy(source, folder=out, context=context, on_bytes=on_bytes) as file:
-        digest = _checked_digest(file, wanted=request, source=source)
-        checkpoint = _read(file, source=source)
-    classes = _agreed_classes(extract_classes(checkpoint), request.classes, source=source)
+        digest = _verify_digest(file, request=request, source=source)
+        checkpoint = _load_checkpoint(file, source=source)
+    classes = _resolve_classes(extract_classes(checkpoint), request.classes, source=source)
     detector = build_detector(build_detector_config(request.detector, classes=classes))
     comparison = compare_weights(extract_weights(checkpoint), detector.state_dict())
-    _refuse_what_does_not_fit(comparison, wanted=request, classes=classes)
+    _check_comparison(comparison, request=request, classes=classes)
 
     path = out / f"{request.name}.pth"
     save_atomically({"meta": {"CLASSES": classes}, "state_dict": comparison.weights}, path)
@@ -92,90 +92,95 @@ def import_teacher(
         "sha256": load_teacher_weights(detector, path, sha256=None),
         "detector": request.detector.model_dump(mode="json"),
         "classes": list(classes),
-        "source": f"{redact_source(source)} (SHA-256 {digest}), by tandem-worker teacher import",
+        "source": f"{redact_source(source)} (SHA-256 {digest}), by tandem-worker teachers import",
     }
     write_atomically(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode("utf-8"))
     return TeacherImportResult(path, card, comparison)
 
 
-def _checked_digest(file: Path, *, wanted: TeacherImportRequest, source: str) -> str:
+def _verify_digest(file: Path, *, request: TeacherImportRequest, source: str) -> str:
     digest = compute_sha256(file)
-    if wanted.sha256 is not None and not digest.startswith(wanted.sha256):
+    if request.sha256 is not None and not digest.startswith(request.sha256):
         raise TeacherMismatch(
-            f"{redact_source(source)} is not the file that is meant: its SHA-256 is {digest}, expected "
-            f"{wanted.sha256}. It was not opened."
+            f"{redact_source(source)} is not the expected file: its SHA-256 is {digest}, expected "
+            f"{request.sha256}. It was not opened."
         )
     return digest
 
 
-def _read(file: Path, *, source: str) -> dict[str, Any]:
+def _load_checkpoint(file: Path, *, source: str) -> dict[str, Any]:
     try:
         checkpoint = load_checkpoint(file)
         extract_weights(checkpoint)
-    # What torch raises: code or another format, a file without content, a cut archive.
+    # torch raises these for pickled code, other formats, and empty or truncated files.
     except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
         raise TeacherMismatch(
-            f"{redact_source(source)} is damaged or holds more than weights and plain values, which could "
-            f"be code; it was not loaded. ({_first_line(error)})"
+            f"{redact_source(source)} is damaged, or contains more than weights and plain "
+            f"values, which could be code; it was not loaded. ({_first_line(error)})"
         ) from error
     return checkpoint
 
 
-def _agreed_classes(
-    of_file: ClassNames | None, said: ClassNames | None, *, source: str
+def _resolve_classes(
+    of_file: ClassNames | None, requested: ClassNames | None, *, source: str
 ) -> ClassNames:
-    classes = said or of_file
+    classes = requested or of_file
     if classes is None:
-        raise TeacherMismatch(f"{redact_source(source)} does not name its classes; give --classes.")
+        raise TeacherMismatch(
+            f"{redact_source(source)} does not contain class names; add --classes."
+        )
     if of_file is None or of_file == classes:
         return classes
     raise TeacherMismatch(
-        f"{redact_source(source)} knows {len(of_file)} classes and {len(classes)} are given: "
-        f"{_class_differences(of_file, classes)}."
+        f"{redact_source(source)} has {len(of_file)} classes and {len(classes)} are given: "
+        f"{_describe_class_differences(of_file, classes)}."
     )
 
 
-def _class_differences(of_file: ClassNames, said: ClassNames) -> str:
+def _describe_class_differences(of_file: ClassNames, requested: ClassNames) -> str:
     differences = [
-        f"{who}: {_some(names)}"
-        for who, names in (
-            ("only in the file", [name for name in of_file if name not in said]),
-            ("only given", [name for name in said if name not in of_file]),
+        f"{label}: {_join_names(names)}"
+        for label, names in (
+            ("only in the file", [name for name in of_file if name not in requested]),
+            ("only given", [name for name in requested if name not in of_file]),
         )
         if names
     ]
     return "; ".join(differences) or "the same ones in another order"
 
 
-def _refuse_what_does_not_fit(
-    comparison: WeightsComparison, *, wanted: TeacherImportRequest, classes: ClassNames
+def _check_comparison(
+    comparison: WeightsComparison, *, request: TeacherImportRequest, classes: ClassNames
 ) -> None:
     if comparison.class_counts is not None:
-        theirs = comparison.class_counts[0] // wanted.detector.anchors
+        num_classes = comparison.class_counts[0] // request.detector.anchors
         raise WeightsMismatch(
-            f"The file knows {theirs} classes and {len(classes)} are given ({_some(classes)}); "
-            "give --classes with its own, in the order of its outputs.",
+            f"The file has {num_classes} classes and {len(classes)} are given "
+            f"({_join_names(classes)}); set --classes to those of the file, in the order "
+            "of its outputs.",
             comparison=comparison,
         )
     if not comparison.fits:
         raise WeightsMismatch(
             f"{len(comparison.missing)} layers of the detector are missing from the file and "
-            f"{len(comparison.mismatched)} have another shape; it is another architecture, so give "
-            "another --preset or --detector.",
+            f"{len(comparison.mismatched)} have another shape; it is another architecture, so "
+            "choose another --preset or --detector.",
             comparison=comparison,
         )
-    if comparison.unexplained and not wanted.drop_unknown:
+    if comparison.unexplained and not request.drop_unknown:
         raise WeightsMismatch(
-            f"The file has {len(comparison.unexplained)} layers that the detector lacks: a smaller "
-            "architecture than the file's would fit, too, and be wrong. Give another --preset or "
-            "--detector, or leave them out with --drop-unknown.",
+            f"The file has {len(comparison.unexplained)} layers that the detector does not "
+            "have; the file's architecture may be larger than the chosen one. Choose another "
+            "--preset or --detector, or drop these layers with --drop-unknown.",
             comparison=comparison,
         )
 
 
-def _some(names: ClassNames | list[str]) -> str:
-    rest = len(names) - _SHOWN_CLASSES
-    return ", ".join(names[:_SHOWN_CLASSES]) + (f" and {rest} more" if rest > 0 else "")
+def _join_names(names: ClassNames | list[str]) -> str:
+    num_more = len(names) - _MAX_LISTED_CLASSES
+    return ", ".join(names[:_MAX_LISTED_CLASSES]) + (
+        f" and {num_more} more" if num_more > 0 else ""
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -1,1 +1,1 @@
-"""How a training process says what happens without ever waiting for anybody."""
+"""Telemetry of a job: records and logs are spooled to disk and shipped by background threads."""

@@ -1,6 +1,6 @@
-"""Whether a newer attempt has begun in the same folder: seen even where no service answers.
+"""Detects, without the service, that a newer attempt of the same run has started.
 
-A process that is cut off from the network, but not from the disk, would else go on beside it.
+A process that has lost the network but not the disk would otherwise train beside its successor.
 """
 
 import time
@@ -8,34 +8,34 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-_LOOK_EVERY_S = 2.0
+_POLL_INTERVAL_S = 2.0
 
 
-class _Attempt(BaseModel):
-    """What is read of who reports from a folder."""
+class _LatestAttempt(BaseModel):
+    """The field of an identity file (`AttemptIdentity`) that is read here."""
 
     attempt: int
 
 
 class AttemptFence:
-    """Looks at who reported last from a run's folder, now and then."""
+    """Polls the identity file of a run's folder, which each new attempt overwrites."""
 
     def __init__(self, file: Path, *, attempt: int) -> None:
         self._file = file
         self._attempt = attempt
-        self._looked_at_s = time.monotonic()
-        self._is_crossed = False
+        self._polled_at_s = time.monotonic()
+        self._is_superseded = False
 
     def is_superseded(self) -> bool:
-        """Whether a newer attempt has begun."""
+        """Whether a newer attempt has started; once true, it stays true."""
         now_s = time.monotonic()
-        if not self._is_crossed and now_s - self._looked_at_s >= _LOOK_EVERY_S:
-            self._looked_at_s = now_s
-            self._is_crossed = self._newest() > self._attempt
-        return self._is_crossed
+        if not self._is_superseded and now_s - self._polled_at_s >= _POLL_INTERVAL_S:
+            self._polled_at_s = now_s
+            self._is_superseded = self._latest_attempt() > self._attempt
+        return self._is_superseded
 
-    def _newest(self) -> int:
+    def _latest_attempt(self) -> int:
         try:
-            return _Attempt.model_validate_json(self._file.read_bytes()).attempt
+            return _LatestAttempt.model_validate_json(self._file.read_bytes()).attempt
         except (OSError, ValidationError):
             return self._attempt

@@ -1,14 +1,14 @@
-"""Whether the main loop goes on, and what it is at."""
+"""The heartbeat of the main loop, which the watchdog monitors."""
 
 from datetime import UTC, datetime
 from typing import Final
 
 DEFAULT_STALL_TIMEOUT_S: Final = 300.0
-"""Silence of the main loop, by default, after which it hangs."""
+"""Without a heartbeat for this long, the main loop counts as stalled."""
 
 
 class Heartbeat:
-    """The main loop beats it; the watchdog looks at it from its own thread."""
+    """Written by the main loop, read by the watchdog's thread."""
 
     def __init__(self) -> None:
         self.phase = "preparing"
@@ -16,7 +16,7 @@ class Heartbeat:
         self.last_beat_at = datetime.now(UTC)
 
     def beat(self, phase: str | None = None) -> None:
-        """Say that something was done, or that another phase begins."""
+        """Record progress; `phase` is given where a new phase starts."""
         self.phase = phase or self.phase
         self.last_beat_at = datetime.now(UTC)
         self.num_beats += 1

@@ -1,4 +1,4 @@
-"""Who reports, and the places in the service that hear it."""
+"""Which attempt reports, and the sinks that its records and log go to."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from workers.telemetry.service_sink import ServiceSink
 
 
 class AttemptIdentity(Contract):
-    """Who reports, and to whom; without addresses records stay in the spool."""
+    """Which attempt reports, and where to; without URLs, records stay in the spool."""
 
     run_id: str
     attempt: int = 1
@@ -25,7 +25,7 @@ class AttemptIdentity(Contract):
 def build_service_sink(
     identity: AttemptIdentity, *, run_dir: Path, pending_records: Callable[[], PendingRecords]
 ) -> ServiceSink | None:
-    """Where records go; none without an address."""
+    """None if the identity has no service URL."""
     if identity.service_url is None:
         return None
     return ServiceSink(
@@ -38,7 +38,7 @@ def build_service_sink(
 
 
 def build_log_sink(identity: AttemptIdentity, *, run_dir: Path) -> LogSink | None:
-    """Where the attempt's log goes; none without an address."""
+    """None without a service URL, as `build_service_sink`."""
     if identity.service_url is None:
         return None
     return LogSink(

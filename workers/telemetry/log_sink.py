@@ -1,4 +1,4 @@
-"""Brings an attempt's log to the service while it is written."""
+"""Ships an attempt's log file to the service while it is written."""
 
 import threading
 import time
@@ -11,17 +11,17 @@ from workers.telemetry.service_client import EndpointNotFound, ServiceClient, pa
 from workers.telemetry.shipper import Shipper, ShipperTiming, SinkRefused
 
 LOG_TIMING = ShipperTiming(batch_interval_s=2.0)
-"""A log that grows all the time is a request every 2 s."""
+"""At most one request every 2 s for a log that grows all the time."""
 
-_LOOK_EVERY_S = 0.5
+_POLL_INTERVAL_S = 0.5
 
 
 class LogFile:
-    """Implements `Source` for a file that others write: positions are bytes."""
+    """Implements `AppendOnlySource` for a file that others write; positions are bytes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._woken = threading.Event()
+        self._wake_event = threading.Event()
 
     def __len__(self) -> int:
         try:
@@ -30,7 +30,6 @@ class LogFile:
             return 0
 
     def read(self, position: int, *, limit: int) -> bytes:
-        """Up to `limit` bytes."""
         with self._path.open("rb") as file:
             file.seek(position)
             return file.read(limit)
@@ -38,16 +37,15 @@ class LogFile:
     def wait_for_growth(
         self, position: int, *, timeout_s: float, should_stop: Callable[[], bool] = lambda: False
     ) -> bool:
-        """Look at the file until it is longer: whoever writes it does not know of us."""
+        """Poll the file's size, since its writers cannot notify us."""
         deadline_s = time.monotonic() + timeout_s
         while len(self) <= position and not should_stop() and time.monotonic() < deadline_s:
-            if self._woken.wait(_LOOK_EVERY_S):
-                self._woken.clear()
+            if self._wake_event.wait(_POLL_INTERVAL_S):
+                self._wake_event.clear()
         return len(self) > position
 
     def wake(self) -> None:
-        """Let who waits look again."""
-        self._woken.set()
+        self._wake_event.set()
 
 
 class LogSink:
@@ -59,26 +57,25 @@ class LogSink:
         self, url: str, *, run_id: str, attempt: int, token_file: Path | None = None
     ) -> None:
         self._path = f"/v1/runs/{run_id}/attempts/{attempt}/log"
-        self._door = ServiceClient(url, token_file=token_file)
+        self._client = ServiceClient(url, token_file=token_file)
 
-    def deliver(self, first: int, piece: bytes) -> int:
-        """POST bytes that begin at `first`; returns how many of the log the service has."""
+    def deliver(self, first: int, chunk: bytes) -> int:
+        """POST bytes that start at offset `first`; returns the offset that the service expects."""
         path = f"{self._path}?offset={first}"
         try:
-            response = self._door.post(path, piece, media_type="application/octet-stream")
-        except EndpointNotFound as error:  # the log stays in its file, and nobody waits for it
+            response = self._client.post(path, chunk, media_type="application/octet-stream")
+        except EndpointNotFound as error:  # an older service: the log stays in its file
             raise SinkRefused(str(error)) from error
         return parse_response(LogReceipt, response).next
 
     def close(self) -> None:
-        """Close the connection."""
-        self._door.close()
+        self._client.close()
 
 
 def build_log_shipper(
     sink: LogSink, *, run_dir: Path, attempt: int, timing: ShipperTiming = LOG_TIMING
 ) -> Shipper[bytes]:
-    """What brings an attempt's log; it lives without heartbeats."""
+    """A shipper of the attempt's log, which sends no heartbeats."""
     log = run_dir / attempt_log_path(attempt)
     return Shipper(
         LogFile(log),

@@ -1,7 +1,7 @@
-"""Brings records to MLflow: one MLflow run for the life of a run. The only file that knows mlflow.
+"""Delivers records to MLflow, to one MLflow run for all attempts of a run.
 
-A record carries its own time, and MLflow keeps one point per (key, value, time, step), so a
-delivery that is repeated changes nothing.
+Repeated deliveries change nothing: a record has its own time, and MLflow stores one point for each
+(key, value, time, step). No other module of a training process imports mlflow.
 """
 
 import json
@@ -24,25 +24,25 @@ from configs.spec.jobs import JobSpec, get_dataset, get_task
 from configs.spec.run import DatasetFiles
 from workers.telemetry.shipper import SinkProtocolError, SinkUnavailable
 
-_METRICS_A_BATCH = 1000
-_LONGEST_PARAM = 6000
-_NO_PARAMS = {"tags", "checkpoints", "resources", "loss_shares_every_steps", "dossier"}
-_DATASET_DIGEST_LENGTH = 36
+_METRICS_PER_BATCH = 1000
+_MAX_PARAM_CHARS = 6000
+_NOT_PARAMS = {"tags", "checkpoints", "resources", "loss_shares_every_steps", "inputs"}
+_MAX_DIGEST_CHARS = 36
 _DATASET_CONTEXT = "train/validation"
-"""MLflow shows one context per dataset, and ours hold both parts."""
+"""MLflow has one context for a dataset, and ours contain both splits."""
 
 _FINAL_STATUS = {"succeeded": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
-_NOT_THIS_FILE = {400, 413, 415, 422}
-"""Answers to an upload that another try would get again."""
+_UPLOAD_REJECTED = {400, 413, 415, 422}
+"""HTTP statuses of an upload that a retry cannot change."""
 
-_SOMEBODY_WAS_FASTER = "RESOURCE_ALREADY_EXISTS"
+_ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What MLflow shall know of a run from the beginning."""
+    """What the MLflow run of a run is created from."""
 
     run_id: str
     name: str
@@ -53,7 +53,7 @@ class TrackedRun:
 
 
 class MlflowSink:
-    """The MLflow run of one run."""
+    """Implements `Sink` with the MLflow run of one run."""
 
     name = "MLflow"
 
@@ -67,44 +67,49 @@ class MlflowSink:
         get_known_run_id: Callable[[], str | None],
         on_run_found: Callable[[str], None],
     ) -> None:
-        """`closes_run`: nobody else sets the final status. `is_live`: an attempt is going on."""
+        """`sets_final_status`: this sink sets it, because the service does not track the run.
+
+        `is_live`: an attempt is running, so the MLflow run is set to RUNNING. `get_known_run_id`
+        returns the MLflow run of earlier deliveries, None before the first; `on_run_found` is
+        called with the MLflow run that this sink delivers to.
+        """
         configure_mlflow_client()
         self._client = MlflowClient(tracking_uri=url)
         self._tracked = tracked
-        self._closes_run = sets_final_status
+        self._sets_final_status = sets_final_status
         self._is_live = is_live
-        self._known = get_known_run_id
-        self._on_found = on_run_found
+        self._get_known_run_id = get_known_run_id
+        self._on_run_found = on_run_found
         self._run_id: str | None = None
 
     def deliver(self, first: int, records: Sequence[Record]) -> int:
-        """Log records; `SinkUnavailable` if MLflow does not answer."""
-        with self._translated():
+        with self._translate_errors():
             run_id = self._run_id or self._find_or_create()
         if self._run_id is None:
-            if first > 0 and run_id != self._known():
-                log.warning("MLflow run %s is new to us; everything is logged to it.", run_id)
+            if first > 0 and run_id != self._get_known_run_id():
+                log.warning("MLflow run %s is a new one; all records are logged to it.", run_id)
                 return 0
-            self._on_found(run_id)
+            self._on_run_found(run_id)
             self._run_id = run_id
-        with self._translated():
+        with self._translate_errors():
             self._log_metrics(run_id, [record for record in records if isinstance(record, Metrics)])
         for index, record in enumerate(records):
             try:
-                with self._translated():
+                with self._translate_errors():
                     self._log_other(run_id, record)
             except SinkUnavailable:
                 if index == 0:
                     raise
-                return first + index  # uploads that succeeded are not repeated
+                return first + index  # do not repeat the uploads that succeeded
         return first + len(records)
 
     def close(self) -> None:
-        """Nothing: mlflow keeps its connections for the whole process."""
+        """Does nothing: mlflow keeps its connections until the process ends."""
 
     def _find_or_create(self) -> str:
         experiment_id = self._find_or_create_experiment()
-        run = self._the_one_of(self._runs_of(experiment_id) or self._create_run(experiment_id))
+        runs = self._search_runs(experiment_id) or [self._create_run(experiment_id)]
+        run = self._select_run(runs)
         self._log_missing_params(run)
         if self._is_live and run.info.status != "RUNNING":
             self._client.update_run(run.info.run_id, status="RUNNING")
@@ -122,12 +127,12 @@ class MlflowSink:
             )
         return str(experiment.experiment_id)
 
-    def _create_run(self, experiment_id: str) -> list[Run]:
-        """The run that was created, if nobody else creates one at the same time.
+    def _create_run(self, experiment_id: str) -> Run:
+        """Create the run; raises `SinkUnavailable` if another process creates one meanwhile.
 
-        Whoever sees another one takes his own away and looks again later. Two that see only their
-        own cannot be: the second to look sees the first. Start times would not do, for they are the
-        clients', and not in the order in which runs come into being.
+        A process that then sees a second run deletes its own and searches again later. Two
+        processes cannot both see their own run alone: the later search finds both. Start times
+        cannot decide instead, because the clients set them.
         """
         tracked = self._tracked
         tags = {
@@ -138,26 +143,26 @@ class MlflowSink:
         if tracked.preset is not None:
             tags[str(Tag.PRESET)] = tracked.preset
         created = self._client.create_run(experiment_id, tags=tags, run_name=tracked.name)
-        if len(self._runs_of(experiment_id)) > 1:
+        if len(self._search_runs(experiment_id)) > 1:
             self._client.delete_run(created.info.run_id)
-            raise SinkUnavailable("another process creates its run at this moment")
-        return [created]
+            raise SinkUnavailable("another process is creating the same run")
+        return created
 
-    def _runs_of(self, experiment_id: str) -> list[Run]:
+    def _search_runs(self, experiment_id: str) -> list[Run]:
         quote = '"' if "'" in self._tracked.run_id else "'"
         tag = f"tags.`{Tag.RUN_ID}` = {quote}{self._tracked.run_id}{quote}"
         return list(self._client.search_runs([experiment_id], filter_string=tag))
 
-    def _the_one_of(self, found: Sequence[Run]) -> Run:
-        """The one that is known already, else the earliest."""
-        known = self._known()
+    def _select_run(self, runs: Sequence[Run]) -> Run:
+        """The run of earlier deliveries, or else the earliest."""
+        known_id = self._get_known_run_id()
         return min(
-            found,
-            key=lambda run: (run.info.run_id != known, run.info.start_time, run.info.run_id),
+            runs,
+            key=lambda run: (run.info.run_id != known_id, run.info.start_time, run.info.run_id),
         )
 
     def _log_missing_params(self, run: Run) -> None:
-        """MLflow refuses another value for a param it has; the first one stands."""
+        """Params that MLflow has keep their values, because it refuses to change them."""
         params = [
             Param(key, value)
             for key, value in flatten_params(self._tracked.spec).items()
@@ -171,8 +176,8 @@ class MlflowSink:
             for record in records
             for key, value in record.values.items()
         ]
-        for begin in range(0, len(points), _METRICS_A_BATCH):
-            batch = points[begin : begin + _METRICS_A_BATCH]
+        for first in range(0, len(points), _METRICS_PER_BATCH):
+            batch = points[first : first + _METRICS_PER_BATCH]
             self._client.log_batch(run_id, metrics=batch, synchronous=True)
 
     def _log_other(self, run_id: str, record: Record) -> None:
@@ -180,7 +185,7 @@ class MlflowSink:
             self._log_start(run_id, record)
         elif isinstance(record, Artifact):
             self._log_artifact(run_id, record)
-        elif isinstance(record, Outcome) and self._closes_run:
+        elif isinstance(record, Outcome) and self._sets_final_status:
             status = _FINAL_STATUS[record.result]
             self._client.set_terminated(run_id, status, end_time=_ms(record))
 
@@ -193,7 +198,7 @@ class MlflowSink:
         run_tags = [RunTag(str(key), value) for key, value in tags.items()]
         self._client.log_batch(run_id, tags=run_tags, synchronous=True)
         self._client.log_inputs(run_id, [self._dataset_input(record)])
-        if self._closes_run:
+        if self._sets_final_status:
             self._client.update_run(run_id, status="RUNNING")
 
     def _dataset_input(self, record: Started) -> DatasetInput:
@@ -201,7 +206,7 @@ class MlflowSink:
         root = dataset.root if isinstance(dataset, DatasetFiles) else None
         entity = Dataset(
             name=record.dataset_name,
-            digest=record.dataset_digest[:_DATASET_DIGEST_LENGTH],
+            digest=record.dataset_digest[:_MAX_DIGEST_CHARS],
             source_type="code" if root is None else "local",
             source=json.dumps({"tags": {}} if root is None else {"uri": root}),
         )
@@ -213,20 +218,20 @@ class MlflowSink:
         try:
             self._client.log_artifact(run_id, str(path), None if folder == "." else folder)
         except requests.RequestException as error:
-            if error.response is None or error.response.status_code not in _NOT_THIS_FILE:
+            if error.response is None or error.response.status_code not in _UPLOAD_REJECTED:
                 raise
-            log.warning("MLflow does not take %s, which stays where it is: %s", path, error)
+            log.warning("MLflow rejects the file %s, which is not logged: %s", path, error)
         except OSError as error:
-            log.warning("%s is gone or unreadable and is not logged to MLflow: %s", path, error)
+            log.warning("%s is missing or unreadable and is not logged to MLflow: %s", path, error)
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except RestException as error:
-            # The run may have been deleted, or the server has lost it: look again next time.
+            # The run may have been deleted, or lost by the server: search again next time.
             self._run_id = None
-            if error.error_code == _SOMEBODY_WAS_FASTER:
+            if error.error_code == _ALREADY_EXISTS:
                 raise SinkUnavailable(_first_line(error)) from error
             raise SinkProtocolError(_first_line(error)) from error
         except (MlflowException, requests.RequestException) as error:
@@ -234,11 +239,11 @@ class MlflowSink:
 
 
 def configure_mlflow_client() -> None:
-    """Let mlflow's HTTP give up at once, for the shipper knows better when to try again.
+    """Turn off mlflow's own retries, because the shipper retries, and its usage statistics.
 
-    mlflow reads these at each request and nowhere else can they be set (3.17.2,
-    `utils/rest_utils.py:http_request`). Its usage statistics would draw from Python's global random
-    state in a thread of theirs (`telemetry/client.py:_get_config`), and training would feel it.
+    mlflow reads these variables at each request, and has no other setting for them (3.17.2,
+    `utils/rest_utils.py:http_request`). Its usage statistics draw from Python's global random
+    state in a thread (`telemetry/client.py:_get_config`), which would change the training.
     """
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "30"
@@ -247,10 +252,10 @@ def configure_mlflow_client() -> None:
 
 
 def flatten_params(spec: JobSpec) -> dict[str, str]:
-    """The spec as MLflow params: dotted fields that are set and can move a number, and short."""
-    document = spec.model_dump(mode="json", exclude=_NO_PARAMS)
+    """The spec as MLflow params: dotted fields, without unset ones and those without effect."""
+    document = spec.model_dump(mode="json", exclude=_NOT_PARAMS)
     return {
-        key: str(value)[:_LONGEST_PARAM]
+        key: str(value)[:_MAX_PARAM_CHARS]
         for key, value in _leaves(document, prefix="")
         if value is not None
     }
@@ -260,8 +265,8 @@ def _leaves(value: JsonValue, *, prefix: str) -> Iterator[tuple[str, JsonValue]]
     if not isinstance(value, dict):
         yield prefix, value
         return
-    for key, inner in value.items():
-        yield from _leaves(inner, prefix=f"{prefix}.{key}" if prefix else key)
+    for key, child in value.items():
+        yield from _leaves(child, prefix=f"{prefix}.{key}" if prefix else key)
 
 
 def _ms(record: Metrics | Outcome) -> int:

@@ -1,4 +1,4 @@
-"""What the trainer can say, and the silence of processes that are not the first."""
+"""The interface through which a job reports, and its implementation that reports nothing."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
@@ -13,30 +13,30 @@ Phase = Literal["preparing", "training", "evaluating", "finishing"]
 
 
 class Reporter(Protocol):
-    """Takes what the trainer says."""
+    """Reports what an attempt does; no method waits for the network, except `drain`."""
 
     heartbeat: Heartbeat
 
     @property
     def requested_stop(self) -> StopKind | None:
-        """Why the service wants this attempt to leave; none: it does not."""
+        """Why the service wants this attempt to stop; None unless it does."""
 
     @property
     def is_superseded(self) -> bool:
-        """A newer attempt has taken over."""
+        """Whether a newer attempt of the run has started."""
 
     def report_start(
         self,
-        where: ProcessInfo,
+        process: ProcessInfo,
         *,
         resumed_from_epoch: int,
         teacher_sha256: str | None,
         dataset: DatasetManifest,
     ) -> None:
-        """Say where this attempt runs, on what, and from which epoch."""
+        """`teacher_sha256` is None without a teacher."""
 
     def report_metrics(self, *, step: int, values: Mapping[str, float]) -> None:
-        """Say the values of one step."""
+        """Report the values of one step, by metric key."""
 
     def report_progress(
         self,
@@ -48,13 +48,13 @@ class Reporter(Protocol):
         steps: int,
         eta_s: float | None,
     ) -> None:
-        """Say how far training is."""
+        """`eta_s`: seconds until training ends; None while there is no estimate."""
 
     def report_artifact(self, path: str) -> None:
-        """Have a file of the run's folder kept."""
+        """Have a file logged to MLflow; `path` is relative to the run's folder."""
 
     def report_note(self, text: str) -> None:
-        """Say something that people should find among the run's events."""
+        """Add a message for people to the run's events."""
 
     def report_outcome(
         self,
@@ -65,14 +65,14 @@ class Reporter(Protocol):
         best_map: float | None = None,
         best_epoch: int | None = None,
     ) -> None:
-        """Say how the attempt ended."""
+        """Report how the attempt ended; `reason` is given with result "failed" only."""
 
     def drain(self, *, timeout_s: float) -> bool:
-        """Bring everything to where it belongs; whether it is there."""
+        """Wait until everything is delivered, at most `timeout_s`; returns whether it is."""
 
 
 class NullReporter:
-    """Implements `Reporter`: one process of a run speaks for all, the others say nothing."""
+    """Implements `Reporter` for processes that report nothing: only the main process does."""
 
     requested_stop: StopKind | None = None
     is_superseded = False
@@ -80,25 +80,18 @@ class NullReporter:
     def __init__(self) -> None:
         self.heartbeat = Heartbeat()
 
-    def report_start(self, where: ProcessInfo, **facts: Any) -> None:
-        """Nothing."""
+    def report_start(self, process: ProcessInfo, **facts: Any) -> None: ...
 
-    def report_metrics(self, *, step: int, values: Mapping[str, float]) -> None:
-        """Nothing."""
+    def report_metrics(self, *, step: int, values: Mapping[str, float]) -> None: ...
 
     def report_progress(self, *, phase: Phase, **_: Any) -> None:
-        """Nothing, but that another phase may have begun."""
         self.heartbeat.beat(phase)
 
-    def report_artifact(self, path: str) -> None:
-        """Nothing."""
+    def report_artifact(self, path: str) -> None: ...
 
-    def report_note(self, text: str) -> None:
-        """Nothing."""
+    def report_note(self, text: str) -> None: ...
 
-    def report_outcome(self, result: Result, **facts: Any) -> None:
-        """Nothing."""
+    def report_outcome(self, result: Result, **facts: Any) -> None: ...
 
     def drain(self, *, timeout_s: float) -> bool:  # noqa: ARG002
-        """Nothing is left, for nothing was said."""
         return True

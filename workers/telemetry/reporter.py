@@ -1,4 +1,4 @@
-"""What the trainer says: into the spool at once, to the service and MLflow in time."""
+"""The reporter of a job: writes records to the spool; shippers deliver them in the background."""
 
 import json
 import logging
@@ -44,9 +44,9 @@ from workers.telemetry.spool import Spool
 
 DRAIN_TIMEOUT_S = 60.0
 _HEARTBEAT_S = 2.0
-_EMERGENCY_S = 5.0
-_LONGEST_MESSAGE = 8000
-_LONGEST_NOTE = 2000
+_UNSPOOLED_OUTCOME_TIMEOUT_S = 5.0
+_MAX_MESSAGE_CHARS = 8000
+_MAX_NOTE_CHARS = 2000
 _SERVICE: Destination = "service"
 _IDENTITY_FILE = "reporting.json"
 
@@ -54,17 +54,17 @@ log = logging.getLogger(__name__)
 
 
 class NotARunFolder(Exception):
-    """No run has reported from a folder."""
+    """A folder from which no run has reported."""
 
     def __init__(self, run_dir: Path) -> None:
         super().__init__(
-            f"{run_dir} has no {_IDENTITY_FILE}, so no run was trained there; give the folder that "
-            "`tandem-worker train --run-dir` was given."
+            f"{run_dir} has no {_IDENTITY_FILE}: no run has reported from it. Pass the folder that "
+            "was given to `tandem-worker train --run-dir`."
         )
 
 
 class SpoolReporter:
-    """Writes records and ships them while the trainer goes on; a context manager."""
+    """Implements `Reporter`; as a context manager, it delivers what is pending when it exits."""
 
     def __init__(
         self,
@@ -75,19 +75,21 @@ class SpoolReporter:
         clock: Callable[[], datetime],
         is_live: bool = True,
     ) -> None:
-        """`is_live`: an attempt reports, and not only what an earlier one left is brought."""
+        """`is_live`: an attempt is running; otherwise only pending records are delivered."""
         self._run_dir = run_dir
         self._attempt = identity.attempt
         self._clock = clock
         self._spool = Spool(run_dir / RunFile.SPOOL)
         if is_live:
             self._spool.allocate_reserve()
-            self._fill_up()
-        self._service = build_service_sink(identity, run_dir=run_dir, pending_records=self._behind)
-        self._mlflow = self._mlflow_sink(identity, spec=spec, is_live=is_live)
-        self._shippers = self._make_shippers()
+            self._restore_position()
+        self._service = build_service_sink(
+            identity, run_dir=run_dir, pending_records=self._pending_records
+        )
+        self._mlflow = self._build_mlflow_sink(identity, spec=spec, is_live=is_live)
+        self._shippers = self._build_shippers()
         self._log_sink = build_log_sink(identity, run_dir=run_dir)
-        self._log_shipper = self._make_log_shipper()
+        self._log_shipper = self._build_log_shipper()
         self._fence = AttemptFence(run_dir / _IDENTITY_FILE, attempt=identity.attempt)
         self._is_closed = False
         self.heartbeat = Heartbeat()
@@ -101,7 +103,7 @@ class SpoolReporter:
         spec: JobSpec,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> Self:
-        """Begin to report for the run in `run_dir`."""
+        """Write the identity file, which supersedes earlier attempts, and build the reporter."""
         unfinished = run_dir / f"{_IDENTITY_FILE}.unfinished"
         unfinished.write_text(identity.model_dump_json(indent=2) + "\n", encoding="utf-8")
         unfinished.replace(run_dir / _IDENTITY_FILE)
@@ -121,48 +123,45 @@ class SpoolReporter:
 
     @property
     def pending(self) -> dict[str, int]:
-        """Records that have not arrived, by the place's name."""
+        """Records that are not delivered yet, by the name of the sink."""
         return {shipper.name: max(0, shipper.pending) for shipper in self._shippers.values()}
 
     @property
     def requested_stop(self) -> StopKind | None:
-        """Why the service wants this attempt to leave; none: it does not."""
         return None if self._service is None else self._service.requested_stop
 
     @property
     def is_superseded(self) -> bool:
-        """A newer attempt has taken over."""
         return self._fence.is_superseded() or any(
             shipper.is_refused for shipper in self._shippers.values()
         )
 
     def start(self) -> None:
-        """Begin to flush."""
         for shipper in self._all_shippers:
             shipper.start()
 
     def report_start(
         self,
-        where: ProcessInfo,
+        process: ProcessInfo,
         *,
         resumed_from_epoch: int,
         teacher_sha256: str | None,
         dataset: DatasetManifest,
         model_sha256: str | None = None,
     ) -> None:
-        """Say where this attempt runs, on what, and from which epoch."""
+        """`model_sha256` identifies the model of a job that trains none, such as an evaluation."""
         log.info(
             "Attempt %d on %s (%s), dataset %s, from epoch %d.",
-            *(self._attempt, where.host, where.device, dataset.name, resumed_from_epoch),
+            *(self._attempt, process.host, process.device, dataset.name, resumed_from_epoch),
         )
-        self._say(
+        self._spool.append(
             Started(
                 at=self._clock(),
                 attempt=self._attempt,
-                host=where.host,
-                pid=where.pid,
-                device=where.device,
-                versions=where.versions,
+                host=process.host,
+                pid=process.pid,
+                device=process.device,
+                versions=process.versions,
                 resumed_from_epoch=resumed_from_epoch,
                 teacher_sha256=teacher_sha256,
                 dataset_name=dataset.name,
@@ -172,16 +171,14 @@ class SpoolReporter:
         )
 
     def report_metrics(self, *, step: int, values: Mapping[str, float]) -> None:
-        """Say the values of one step, unless an earlier attempt said them."""
+        """Values that are not finite, or that an earlier attempt has reported, are left out."""
         finite = {key: value for key, value in values.items() if math.isfinite(value)}
         if len(finite) < len(values):
-            strange = sorted(values.keys() - finite.keys())
-            log.warning("Not a number at step %d, and not reported: %s.", step, ", ".join(strange))
-        is_new = self._spool.append_unreported(
-            Metrics(at=self._clock(), attempt=self._attempt, step=step, values=finite)
-        )
-        if is_new:
-            log.info("Step %d: %s", step, _in_words(finite))
+            dropped = sorted(values.keys() - finite.keys())
+            log.warning("Not finite at step %d, and not reported: %s.", step, ", ".join(dropped))
+        record = Metrics(at=self._clock(), attempt=self._attempt, step=step, values=finite)
+        if self._spool.append_unreported(record):
+            log.info("Step %d: %s", step, _format_values(finite))
 
     def report_progress(
         self,
@@ -193,9 +190,8 @@ class SpoolReporter:
         steps: int,
         eta_s: float | None,
     ) -> None:
-        """Say how far training is."""
         self.heartbeat.beat(phase)
-        self._say(
+        self._spool.append(
             Progress(
                 at=self._clock(),
                 attempt=self._attempt,
@@ -209,13 +205,13 @@ class SpoolReporter:
         )
 
     def report_artifact(self, path: str) -> None:
-        """Have a file of the run's folder logged to MLflow; `path` is relative to the folder."""
-        self._say(Artifact(at=self._clock(), attempt=self._attempt, path=path))
+        self._spool.append(Artifact(at=self._clock(), attempt=self._attempt, path=path))
 
     def report_note(self, text: str) -> None:
-        """Say something that people should find among the run's events."""
         log.info("%s", text)
-        self._say(Note(at=self._clock(), attempt=self._attempt, text=text[:_LONGEST_NOTE]))
+        self._spool.append(
+            Note(at=self._clock(), attempt=self._attempt, text=text[:_MAX_NOTE_CHARS])
+        )
 
     def report_outcome(
         self,
@@ -227,108 +223,107 @@ class SpoolReporter:
         best_epoch: int | None = None,
         node_id: str | None = None,
     ) -> None:
-        """Say how the attempt ended; where it cannot be written, to the service alone.
+        """An outcome that cannot be written to the spool is sent to the service directly.
 
-        `node_id` names the node of a process of several that failed.
+        `node_id`: Ray's id of the node of the process that failed, if it is known.
         """
         score = "" if best_map is None else f" Its best mAP is {best_map:.4f}."
         log.info("The attempt %s. %s%s", result, message.partition("\n")[0], score)
-        said = Outcome(
+        outcome = Outcome(
             at=self._clock(),
             attempt=self._attempt,
             result=result,
             reason=reason,
-            message=message[:_LONGEST_MESSAGE],
+            message=message[:_MAX_MESSAGE_CHARS],
             best_map=best_map,
             best_epoch=best_epoch,
             node_id=node_id,
         )
         try:
-            self._say(said)
+            self._spool.append(outcome)
         except OSError:
             log.exception("The outcome (%s) could not be written to %s.", result, self._run_dir)
-            self._tell_at_once(said)
+            self._deliver_unspooled(outcome)
 
     def drain(self, *, timeout_s: float) -> bool:
-        """Ship what there is, the log last, for at most `patience_s`; whether all records arrived.
+        """Deliver the records, then the log; the result is about the records.
 
-        Shipping goes on: the watchdog calls this beside a trainer that hangs.
+        Shipping continues, because the watchdog calls this while the main loop hangs.
         """
         deadline_s = time.monotonic() + timeout_s
-        for _ in range(2):  # the id of the MLflow run, said when it is found, is a record too
-            arrived = drain_all(list(self._shippers.values()), deadline_s)
+        for _ in range(2):  # draining MLflow may append a record: the id of its run
+            is_drained = drain_all(list(self._shippers.values()), deadline_s)
         if self._log_shipper is not None:
             self._log_shipper.drain(deadline_s)
-        return arrived
+        return is_drained
 
     def close(self, *, timeout_s: float) -> bool:
-        """Ship what is left for at most `patience_s`; whether everything arrived."""
+        """Drain for at most `timeout_s`, then stop; returns whether all records were delivered."""
         if not self._is_closed:
             self._is_closed = True
             self.drain(timeout_s=timeout_s)
-            self._end_shipping()
-            self._say_what_is_left()
+            self._stop_shippers()
+            self._warn_of_pending()
         return not any(self.pending.values())
 
-    def _end_shipping(self) -> None:
-        have_ended = [shipper.stop() for shipper in self._all_shippers]
+    def _stop_shippers(self) -> None:
+        are_stopped = [shipper.stop() for shipper in self._all_shippers]
         for sink in (self._service, self._log_sink):
-            if sink is not None and all(have_ended):
+            if sink is not None and all(are_stopped):
                 sink.close()
         try:
             self._spool.close()
         except OSError:
-            log.exception("The spool in %s could not be written through.", self._run_dir)
+            log.exception("The spool in %s could not be synced to disk.", self._run_dir)
 
-    def _say_what_is_left(self) -> None:
+    def _warn_of_pending(self) -> None:
         shippers = self._shippers.values()
-        left = [f"{s.pending} for {s.name}" for s in shippers if s.pending > 0 and not s.is_refused]
-        if left:
+        unsent = [s for s in shippers if s.pending > 0 and not s.is_refused]
+        if unsent:
             log.warning(
-                "Records are left: %s. Bring them with: tandem-worker flush --run-dir %s",
-                ", ".join(left),
+                "Undelivered records: %s. Deliver them with: tandem-worker flush --run-dir %s",
+                ", ".join(f"{shipper.pending} for {shipper.name}" for shipper in unsent),
                 shlex.quote(str(self._run_dir)),
             )
 
-    def _say(self, record: Record) -> None:
-        self._spool.append(record)
-
-    def _tell_at_once(self, said: Outcome) -> None:
-        """Deliver an outcome that is not in the spool, if it is the very next record."""
+    def _deliver_unspooled(self, outcome: Outcome) -> None:
+        """Send an outcome that is not in the spool, once all records before it are delivered."""
         service = self._shippers.get(_SERVICE)
         if self._service is None or service is None:
             return
-        if not service.drain(time.monotonic() + _EMERGENCY_S):
+        if not service.drain(time.monotonic() + _UNSPOOLED_OUTCOME_TIMEOUT_S):
             return
         position = len(self._spool)
         try:
-            self._service.deliver(position, [said])
+            self._service.deliver(position, [outcome])
         except (SinkUnavailable, SinkRefused) as error:
             log.warning("The outcome did not reach the service: %s", error)
             return
         with suppress(OSError), self._position_file(_SERVICE).open("r+") as file:
-            file.write(f"{position + 1}")  # in place, which takes no room
+            file.write(f"{position + 1}")  # in place, which needs no disk space
 
-    def _fill_up(self) -> None:
-        """Put a record where one was delivered that found no room: positions stay the same."""
+    def _restore_position(self) -> None:
+        """Append a note in place of an outcome that was delivered unspooled, so positions agree."""
         with suppress(OSError, ValueError):
             delivered = int(self._position_file(_SERVICE).read_text(encoding="ascii"))
             if delivered == len(self._spool) + 1:
                 text = "The disk was full at the end of an earlier attempt."
-                self._say(Note(at=self._clock(), attempt=self._attempt, text=text))
+                self._spool.append(Note(at=self._clock(), attempt=self._attempt, text=text))
 
     def _position_file(self, destination: Destination) -> Path:
         return self._run_dir / f"spool.{destination}.position"
 
-    def _behind(self) -> PendingRecords:
-        return {place: max(0, shipper.pending) for place, shipper in self._shippers.items()}
+    def _pending_records(self) -> PendingRecords:
+        return {
+            destination: max(0, shipper.pending) for destination, shipper in self._shippers.items()
+        }
 
     @property
     def _all_shippers(self) -> list[Shipper[Any]]:
         log_shipper = [self._log_shipper] if self._log_shipper else []
         return [*self._shippers.values(), *log_shipper]
 
-    def _make_shippers(self) -> dict[Destination, Shipper[Sequence[Record]]]:
+    def _build_shippers(self) -> dict[Destination, Shipper[Sequence[Record]]]:
         sinks: dict[Destination, ServiceSink | MlflowSink | None] = {
             _SERVICE: self._service,
             "mlflow": self._mlflow,
@@ -344,12 +339,12 @@ class SpoolReporter:
             if sink is not None
         }
 
-    def _make_log_shipper(self) -> Shipper[bytes] | None:
+    def _build_log_shipper(self) -> Shipper[bytes] | None:
         if self._log_sink is None:
             return None
         return build_log_shipper(self._log_sink, run_dir=self._run_dir, attempt=self._attempt)
 
-    def _mlflow_sink(
+    def _build_mlflow_sink(
         self, identity: AttemptIdentity, *, spec: JobSpec, is_live: bool
     ) -> MlflowSink | None:
         if identity.mlflow_url is None:
@@ -368,16 +363,20 @@ class SpoolReporter:
             sets_final_status=identity.service_url is None,
             is_live=is_live,
             get_known_run_id=lambda: self._spool.mlflow_run_id,
-            on_run_found=self._note_tracked,
+            on_run_found=self._report_mlflow_run,
         )
 
-    def _note_tracked(self, mlflow_run_id: str) -> None:
+    def _report_mlflow_run(self, mlflow_run_id: str) -> None:
         if self._spool.mlflow_run_id != mlflow_run_id:
-            self._say(Tracked(at=self._clock(), attempt=self._attempt, mlflow_run_id=mlflow_run_id))
+            now = self._clock()
+            self._spool.append(Tracked(at=now, attempt=self._attempt, mlflow_run_id=mlflow_run_id))
 
 
 def flush_run(run_dir: Path, *, timeout_s: float = DRAIN_TIMEOUT_S) -> bool:
-    """Bring what a run's processes left behind to the service and MLflow; whether all arrived."""
+    """Deliver what a run's processes left pending; returns whether all records were delivered.
+
+    Raises `NotARunFolder` if no run has reported from `run_dir`.
+    """
     try:
         identity = AttemptIdentity.model_validate_json((run_dir / _IDENTITY_FILE).read_bytes())
     except FileNotFoundError as error:
@@ -392,8 +391,8 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _in_words(values: Mapping[str, float]) -> str:
-    """Values as a line of the log; those of the loss budget are for `tandem budget`."""
+def _format_values(values: Mapping[str, float]) -> str:
+    """Values as text for the log, without loss shares, which `tandem loss-shares` shows."""
     return ", ".join(
         f"{key} {value:.4g}" for key, value in values.items() if not key.startswith("loss_share/")
     )

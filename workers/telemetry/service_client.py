@@ -1,4 +1,4 @@
-"""How a run's processes speak to the service: with its token, and with errors for shippers."""
+"""HTTP client of a run's processes for the service; raises the errors that shippers understand."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -10,21 +10,21 @@ from workers.telemetry.shipper import SinkProtocolError, SinkRefused, SinkUnavai
 
 _TIMEOUT_S = 5.0
 _SUPERSEDED = "attempt_superseded"
-_LATER = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_EARLY, httpx.codes.TOO_MANY_REQUESTS}
-_NOT_LET_IN = {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
+_RETRY_LATER = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_EARLY, httpx.codes.TOO_MANY_REQUESTS}
+_AUTH_ERRORS = {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
 
 ResponseT = TypeVar("ResponseT", bound=BaseModel)
 
 
 class EndpointNotFound(SinkProtocolError):
-    """The service does not know the address: it is an older one, or has forgotten the run."""
+    """The service does not know the path: it is an older version, or the run was deleted."""
 
 
 class SinkConflict(SinkProtocolError):
-    """Somebody else was there before."""
+    """HTTP 409: another process has written first."""
 
 
-_KINDS: dict[int, type[SinkProtocolError]] = {
+_ERROR_BY_STATUS: dict[int, type[SinkProtocolError]] = {
     httpx.codes.NOT_FOUND: EndpointNotFound,
     httpx.codes.METHOD_NOT_ALLOWED: EndpointNotFound,
     httpx.codes.CONFLICT: SinkConflict,
@@ -32,7 +32,7 @@ _KINDS: dict[int, type[SinkProtocolError]] = {
 
 
 class ServiceClient:
-    """Requests to one service; where a token file is there, each shows what is in it."""
+    """Sends requests to one service, with the bearer token of `token_file` if there is one."""
 
     def __init__(self, url: str, *, token_file: Path | None = None) -> None:
         self._url = url.rstrip("/")
@@ -41,18 +41,17 @@ class ServiceClient:
         self._token = self._read_token()
 
     def post(self, path: str, body: str | bytes, *, media_type: str) -> httpx.Response:
-        """The answer to a POST; raises what a `Sink` raises if it is no success."""
-        return self._ask("POST", path, content=body, headers={"content-type": media_type})
+        """Send a POST; raises the errors of `Sink.deliver` unless it succeeds."""
+        return self._request("POST", path, content=body, headers={"content-type": media_type})
 
     def get(self, path: str) -> httpx.Response:
-        """The answer to a GET; raises what `post` raises."""
-        return self._ask("GET", path, content=None, headers={})
+        """Send a GET; raises the same errors as `post`."""
+        return self._request("GET", path, content=None, headers={})
 
     def close(self) -> None:
-        """Close the connection."""
         self._client.close()
 
-    def _ask(
+    def _request(
         self, method: str, path: str, *, content: str | bytes | None, headers: dict[str, str]
     ) -> httpx.Response:
         if self._token:
@@ -63,8 +62,8 @@ class ServiceClient:
             )
         except httpx.HTTPError as error:
             raise SinkUnavailable(f"{type(error).__name__}: {error}") from error
-        if response.status_code in _NOT_LET_IN:
-            self._token = self._read_token()  # it may have been written anew
+        if response.status_code in _AUTH_ERRORS:
+            self._token = self._read_token()  # it may have been replaced
         self._raise_for_status(response)
         return response
 
@@ -79,43 +78,42 @@ class ServiceClient:
     def _raise_for_status(self, response: httpx.Response) -> None:
         if response.is_success:
             return
-        problem = _problem_of(response)
+        problem = _parse_problem(response)
         if response.status_code == httpx.codes.CONFLICT and problem.code == _SUPERSEDED:
             raise SinkRefused(problem.detail)
-        answer = f"HTTP {response.status_code}: {problem.detail or response.text[:500]}"
-        if response.is_server_error or response.status_code in _LATER:
-            raise SinkUnavailable(answer)
-        if response.status_code in _NOT_LET_IN:
-            answer = f"{answer} {self._about_the_token()}"
-        raise _KINDS.get(response.status_code, SinkProtocolError)(
-            f"{response.url} answers {answer}"
-        )
+        message = f"HTTP {response.status_code}: {problem.detail or response.text[:500]}"
+        if response.is_server_error or response.status_code in _RETRY_LATER:
+            raise SinkUnavailable(message)
+        if response.status_code in _AUTH_ERRORS:
+            message = f"{message} {self._describe_token()}"
+        error_type = _ERROR_BY_STATUS.get(response.status_code, SinkProtocolError)
+        raise error_type(f"{response.url} answers {message}")
 
-    def _about_the_token(self) -> str:
+    def _describe_token(self) -> str:
         if self._token_file is None:
-            return "No token file is known."
-        state = "was shown" if self._token else "is missing, empty or unreadable"
+            return "No token file is configured."
+        state = "was sent" if self._token else "is missing, empty or unreadable"
         return f"The token in {self._token_file} {state}."
 
 
-def parse_response(kind: type[ResponseT], response: httpx.Response) -> ResponseT:
-    """What the service answers; `SinkProtocolError` if it is something else."""
+def parse_response(model: type[ResponseT], response: httpx.Response) -> ResponseT:
+    """Raises `SinkProtocolError` if the body is not a JSON document of `model`."""
     try:
-        return kind.model_validate_json(response.content)
+        return model.model_validate_json(response.content)
     except ValidationError as error:
         raise SinkProtocolError(
-            f"{response.url} gives no {kind.__name__.lower()}: {response.text[:200]}"
+            f"{response.url} returned no {model.__name__.lower()}: {response.text[:200]}"
         ) from error
 
 
 class _Problem(BaseModel):
-    """What is read of a problem document (RFC 9457)."""
+    """The fields of a problem document (RFC 9457) that are read here."""
 
     code: str = ""
     detail: str = ""
 
 
-def _problem_of(response: httpx.Response) -> _Problem:
+def _parse_problem(response: httpx.Response) -> _Problem:
     try:
         return _Problem.model_validate_json(response.content)
     except ValidationError:

@@ -1,7 +1,7 @@
-"""The training loop: one pipeline of batches, and one student or several that learn from them.
+"""The training loop: one stream of batches, from which one student or several learn.
 
-Students side by side take turns on each batch. Whatever a turn draws follows from seed, step and
-process, and is drawn anew for each turn, so each student becomes what it would have become alone.
+The students of a pack take turns on each batch. The random state of a turn follows from seed, step
+and rank, and is set again for each turn, so each student becomes what it would become alone.
 """
 
 import itertools
@@ -16,23 +16,25 @@ from workers.data.batches import Batch, HostBatch, prefetch_to_device
 from workers.training.runner import Runner
 
 TurnGuard = Callable[[int, int], AbstractContextManager[None]]
-"""`guard(index, beside)` goes around a student's turn: its place among all that there were, and how
-many others trained when the round began. It may swallow an error, and the student is out then."""
+"""`guard(index, num_others)` surrounds each turn of a student. `index` is the student's position in
+the list of runners; `num_others` is how many other students were training when the step started.
+If it suppresses an error, the student leaves the loop."""
 
 EvictStudent = Callable[[Exception, int], int]
-"""`make_room(error, beside)` follows a batch that could not be made ready, which is nobody's turn.
-It puts one student out and returns its index, for the batch to be tried again; or it raises."""
+"""`evict(error, num_others)` is called when the next batch cannot be prepared, which is outside of
+any student's turn. It either ends one student and returns its index, and the batch is prepared
+again; or it raises."""
 
 
-def _make_no_room(error: Exception, _beside: int) -> int:
+def _reraise(error: Exception, _num_others: int) -> int:
     raise error
 
 
 class TrainLoop:
     """Drives runners of the same seed, data and length over one loader.
 
-    Those that were interrupted at different steps begin with the earliest; a later one looks on
-    until its step has come. Nothing here refers to a student that is out.
+    Runners that resume at different steps start at the earliest of these steps; the others skip
+    batches until they reach their own. The loop keeps no reference to a student that has left.
     """
 
     def __init__(
@@ -41,100 +43,105 @@ class TrainLoop:
         loader: Any,
         *,
         device: torch.device,
-        guard: TurnGuard = lambda _index, _beside: nullcontext(),
-        evict: EvictStudent = _make_no_room,
+        guard: TurnGuard = lambda _index, _num_others: nullcontext(),
+        evict: EvictStudent = _reraise,
         on_student_end: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_departure` is called when a student is out and its memory can be given back."""
-        self._going = dict(enumerate(runners))
+        """`on_student_end` is called after a student has left, when its memory can be released."""
+        self._active = dict(enumerate(runners))
         self._loader = loader
-        self._order = loader.batch_sampler
+        self._sampler = loader.batch_sampler
         self._device = device
         self._guard = guard
-        self._make_room = evict
-        self._on_departure = on_student_end
-        self._stream: Iterator[list[Batch]] = iter(())
+        self._evict = evict
+        self._on_student_end = on_student_end
+        self._batches: Iterator[list[Batch]] = iter(())
 
     def run(self) -> None:
-        """Train until nobody is left: every student has had its last epoch, or is out."""
-        begin = partial(Runner.begin, steps_per_epoch=self._order.steps)
-        self._round(list(self._going), begin)
-        self._let_go()
-        while self._going:
-            self._epoch(min(runner.epoch for runner in self._going.values()))
-            self._stream = iter(())
-            self._let_go()
+        """Train until every student has finished its last epoch or has left."""
+        begin = partial(Runner.begin, steps_per_epoch=self._sampler.steps_per_epoch)
+        self._run_each(list(self._active), begin)
+        self._end_finished()
+        while self._active:
+            self._run_epoch(min(runner.epoch for runner in self._active.values()))
+            self._batches = iter(())
+            self._end_finished()
 
-    def _epoch(self, epoch: int) -> None:
+    def _run_epoch(self, epoch: int) -> None:
         first_steps = {
-            index: runner.iter - epoch * self._order.steps
-            for index, runner in self._going.items()
+            index: runner.iter - epoch * self._sampler.steps_per_epoch
+            for index, runner in self._active.items()
             if runner.epoch == epoch
         }
         self._loader.dataset.set_epoch(epoch)
-        self._begin_stream(epoch, min(first_steps.values()))
-        for step in range(min(first_steps.values()), self._order.steps):
-            beside = len(self._going) - 1
-            batch = self._batch_of(epoch, step, beside=beside)
-            if not first_steps.keys() & self._going.keys():
+        self._start_batches(epoch, min(first_steps.values()))
+        for step in range(min(first_steps.values()), self._sampler.steps_per_epoch):
+            num_others = len(self._active) - 1
+            micro_batches = self._next_batch(epoch, step, num_others=num_others)
+            if not first_steps.keys() & self._active.keys():
                 return
-            for index, first in first_steps.items():
-                if step == first:
-                    begin = partial(Runner.begin_epoch, loader=self._loader)
-                    self._turn(index, begin, beside=beside)
-                if step >= first:
-                    self._turn(index, partial(Runner.run_iter, micro_batches=batch), beside=beside)
-            del batch
-        self._round(first_steps, Runner.end_epoch)
+            for index, first_step in first_steps.items():
+                if step == first_step:
+                    begin_epoch = partial(Runner.begin_epoch, loader=self._loader)
+                    self._run_turn(index, begin_epoch, num_others=num_others)
+                if step >= first_step:
+                    self._run_turn(
+                        index,
+                        partial(Runner.run_iter, micro_batches=micro_batches),
+                        num_others=num_others,
+                    )
+            del micro_batches
+        self._run_each(first_steps, Runner.end_epoch)
 
-    def _begin_stream(self, epoch: int, step: int) -> None:
-        self._order.begin(epoch, step=step)
-        self._stream = self._batches()
+    def _start_batches(self, epoch: int, step: int) -> None:
+        self._sampler.set_position(epoch, step=step)
+        self._batches = self._iter_device_batches()
 
-    def _batch_of(self, epoch: int, step: int, *, beside: int) -> list[Batch]:
-        """The next batch; nothing, if nobody is left to learn from it."""
-        while self._going:
+    def _next_batch(self, epoch: int, step: int, *, num_others: int) -> list[Batch]:
+        """The micro-batches of the next batch; an empty list if every student has left."""
+        while self._active:
             try:
-                return next(self._stream)
+                return next(self._batches)
             except Exception as error:
                 failure = error
-            index = self._make_room(failure, beside)
-            del failure  # what it refers to is to be free when room is made
-            self._depart(index)
-            self._begin_stream(epoch, step)
+            index = self._evict(failure, num_others)
+            del failure  # its traceback refers to tensors that must be freed before the next try
+            self._remove(index)
+            self._start_batches(epoch, step)
         return []
 
-    def _batches(self) -> Iterator[list[Batch]]:
-        """In parts, on the device: of one tensor a shared teacher makes something once."""
-        return prefetch_to_device(self._host_batches(), self._device)
+    def _iter_device_batches(self) -> Iterator[list[Batch]]:
+        """Batches on the device, one copy for all students: a shared teacher caches by tensor."""
+        return prefetch_to_device(self._iter_host_batches(), self._device)
 
-    def _host_batches(self) -> Iterator[list[HostBatch]]:
-        pieces = iter(self._loader)
-        while parts := list(itertools.islice(pieces, self._order.share.parts)):
-            yield parts
+    def _iter_host_batches(self) -> Iterator[list[HostBatch]]:
+        loaded = iter(self._loader)
+        num_micro_batches = self._sampler.shard.num_micro_batches
+        while micro_batches := list(itertools.islice(loaded, num_micro_batches)):
+            yield micro_batches
 
-    def _let_go(self) -> None:
-        done = [index for index, runner in self._going.items() if runner.is_done]
-        self._round(done, Runner.end)
-        for index in done:
-            if index in self._going:
-                self._depart(index)
+    def _end_finished(self) -> None:
+        finished = [index for index, runner in self._active.items() if runner.is_done]
+        self._run_each(finished, Runner.end)
+        for index in finished:
+            if index in self._active:
+                self._remove(index)
 
-    def _round(self, indices: Iterable[int], act: Callable[[Runner], None]) -> None:
-        beside = len(self._going) - 1
+    def _run_each(self, indices: Iterable[int], act: Callable[[Runner], None]) -> None:
+        num_others = len(self._active) - 1
         for index in indices:
-            self._turn(index, act, beside=beside)
+            self._run_turn(index, act, num_others=num_others)
 
-    def _turn(self, index: int, act: Callable[[Runner], None], *, beside: int) -> None:
-        if index not in self._going:
+    def _run_turn(self, index: int, act: Callable[[Runner], None], *, num_others: int) -> None:
+        if index not in self._active:
             return
-        is_through = False
-        with self._guard(index, beside):
-            act(self._going[index])
-            is_through = True
-        if not is_through:
-            self._depart(index)
+        is_completed = False
+        with self._guard(index, num_others):
+            act(self._active[index])
+            is_completed = True
+        if not is_completed:
+            self._remove(index)
 
-    def _depart(self, index: int) -> None:
-        del self._going[index]
-        self._on_departure()
+    def _remove(self, index: int) -> None:
+        del self._active[index]
+        self._on_student_end()

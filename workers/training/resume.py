@@ -1,4 +1,4 @@
-"""Going on where a run was: what a checkpoint holds, and whether it is the same run's."""
+"""Training checkpoints: what they hold, and how a run resumes from its own."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from workers.training.runner import Runner
 Checkpoint = dict[str, Any]
 
 _ADAPTERS = "adapters."
-_FREE = {
+_CHANGEABLE_FIELDS = {
     "resources": True,
     "checkpoints": True,
     "tags": True,
@@ -25,14 +25,14 @@ _FREE = {
     "data": {"num_workers", "dataset"},
     "teacher": {"checkpoint", "sha256"},
 }
-"""What may change between two attempts: it moves no number."""
+"""Spec fields that may differ between two attempts of a run: they do not influence its results."""
 
 
 def run_identity(
     spec: RunSpec, *, dataset: DatasetManifest, teacher_sha256: str | None
 ) -> dict[str, Any]:
-    """What makes a run this one; two attempts of a run agree in all of it."""
-    fields = spec.model_dump(mode="json", exclude=_FREE)  # type: ignore[arg-type]
+    """What determines a run's results; it must be equal in all attempts of the run."""
+    fields = spec.model_dump(mode="json", exclude=_CHANGEABLE_FIELDS)  # type: ignore[arg-type]
     return {"spec": fields, "dataset": dataset.digest, "teacher": teacher_sha256}
 
 
@@ -45,10 +45,10 @@ def build_checkpoint(
     step: int,
     hook_states: dict[str, Any],
 ) -> Checkpoint:
-    """Everything that the rest of training depends on.
+    """Everything that the rest of the training depends on.
 
-    Random states are not among it: every draw follows from seed, step, process and image.
-    `memory` is what hooks remember: the best score, sums of an unfinished interval.
+    Random states are not part of it: they follow from seed, step, rank and image. `hook_states`
+    holds the state of hooks, as the best score and the sums of an unfinished interval.
     """
     return {
         "meta": {
@@ -65,7 +65,7 @@ def build_checkpoint(
 
 
 def extract_student(checkpoint: Checkpoint) -> Checkpoint:
-    """The student alone: mmdet's detector, without optimizer and adapters to the teacher."""
+    """The checkpoint of the plain mmdet detector, without optimizer and distillation adapters."""
     meta = {key: checkpoint["meta"][key] for key in ("CLASSES", "epoch", "iter")}
     weights = {
         name: tensor
@@ -76,23 +76,27 @@ def extract_student(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def resume_runner(runner: Runner, checkpoint: Checkpoint, *, identity: dict[str, Any]) -> None:
-    """Bring `runner` to where it was; `ResumeRefused` if the checkpoint is another run's."""
+    """Restore model, optimizer, scaler and position of `runner`.
+
+    Raises `ResumeRefused` if the checkpoint belongs to another run.
+    """
     meta = checkpoint["meta"]
     before = json.loads(meta["identity"])
-    found = list(find_differences(before, json.loads(json.dumps(identity))))
-    if found:
+    differences = list(find_differences(before, json.loads(json.dumps(identity))))
+    if differences:
         raise ResumeRefused(
-            "The checkpoint in this folder is of another run: " + "; ".join(found) + ". Launch "
-            "a new run for a new spec; this one goes on only as it began."
+            "The checkpoint in this folder belongs to another run: "
+            + "; ".join(differences)
+            + ". Launch a new run for a new spec; a run resumes only with the spec it started with."
         )
     distributed.unwrap_ddp(runner.model).load_state_dict(checkpoint["state_dict"], strict=True)
     runner.optimizer.load_state_dict(checkpoint["optimizer"])
     runner.train_step.scaler.load_state_dict(checkpoint["scaler"])
-    runner.go_on_from(epoch=meta["epoch"], step=meta["iter"])
+    runner.resume_from(epoch=meta["epoch"], step=meta["iter"])
 
 
 def find_differences(before: Any, now: Any, *, field: str = "") -> Iterator[str]:
-    """Where two documents differ, as `field: old, now new`."""
+    """Compare two JSON documents; yields `field: old, now new` for each difference."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in sorted(before.keys() | now.keys()):
             path = f"{field}.{key}" if field else key
@@ -102,7 +106,7 @@ def find_differences(before: Any, now: Any, *, field: str = "") -> Iterator[str]
 
 
 def load_student(model: torch.nn.Module, checkpoint: Checkpoint) -> None:
-    """Fill the student inside of `model`, which may have adapters beside it."""
-    own = model.state_dict()
-    adapters = {name: tensor for name, tensor in own.items() if name.startswith(_ADAPTERS)}
+    """Load the student's weights; distillation adapters of `model`, if any, stay as they are."""
+    current = model.state_dict()
+    adapters = {name: tensor for name, tensor in current.items() if name.startswith(_ADAPTERS)}
     model.load_state_dict(checkpoint["state_dict"] | adapters, strict=True)

@@ -1,8 +1,9 @@
-"""A run's own part of training, alone or in a pack: its first words, its end, its results."""
+"""What one run does around the training loop, alone or in a pack: start, evaluation, results."""
 
 import json
 import logging
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from configs.protocol.names import RunFile
@@ -26,15 +27,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A run that is ready to train, and whom it tells."""
+    """A run that is ready to train, with the reporter of its attempt."""
 
     spec: RunSpec
     run_dir: Path
     reporter: Reporter
     setup: TrainingSetup
 
-    def report_started(self, dataset: LocalDataset) -> None:
-        """Say where this attempt runs and on what; keep what its numbers rest on."""
+    def report_start(self, dataset: LocalDataset) -> None:
+        """Report where this attempt runs and on which data; store its config and environment."""
         teacher = self.setup.model.teacher
         self.reporter.report_start(
             get_process_info(self.setup.device),
@@ -53,9 +54,10 @@ class TrainingRun:
             self.reporter.report_artifact(file)
 
     def evaluate_teacher(self, *, termination: Termination) -> CocoMetrics | None:
-        """The teacher's own mAP on the same images through the same code, before training.
+        """Evaluate the teacher on the validation images, with the same code as the student.
 
-        A teacher that is not what it was thought to be shows here and not after the last epoch.
+        It runs before training, so that a wrong teacher is noticed then and not after the last
+        epoch. Returns None for a run without a teacher.
         """
         teacher = self.setup.model.teacher
         if teacher is None:
@@ -69,70 +71,72 @@ class TrainingRun:
             eta_s=None,
         )
 
-        def leave_alone() -> None:
+        def on_batch() -> None:
             self.reporter.heartbeat.beat()
-            # Several processes leave together, and that is after the first step.
+            # Several processes stop together, after the first training step.
             if distributed.get_world_size() == 1:
                 raise_if_stopped(self.reporter, termination=termination)
 
-        scores = evaluate(
+        metrics = evaluate(
             teacher.detector,
             self.setup.validation,
             device=self.setup.device,
-            on_batch=leave_alone,
+            on_batch=on_batch,
         )
         teacher.detector.eval()
-        log.info("The teacher's mAP is %.3f.", scores.mean_ap)
-        return scores
+        log.info("The teacher's mAP is %.3f.", metrics.mean_ap)
+        return metrics
 
-    def report_teacher_metrics(self, scores: CocoMetrics | None) -> None:
-        """Say the teacher's numbers, where they can be compared with the student's."""
-        if scores is not None and self._is_teacher_comparable:
-            report_metrics(self.reporter, scores, side="teacher", step=0)
+    def report_teacher_metrics(self, metrics: CocoMetrics | None) -> None:
+        """Report the teacher's metrics if they are comparable with the student's."""
+        if metrics is not None and self._is_teacher_comparable:
+            report_metrics(self.reporter, metrics, side="teacher", step=0)
 
     def finish(self, teacher: CocoMetrics | None) -> None:
-        """Measure the best student, if need be, and write the results down."""
-        student = self._best_scores()
+        """Evaluate the best student, unless this attempt has done so, and write the results."""
+        student = self._get_best_metrics()
         if distributed.is_main_process():
             self._write_results(student, teacher)
 
     def write_nan_batch(self) -> None:
-        """Write down the images of the step that ended in a loss that is not a number."""
+        """Write the names of the images of the step whose loss was NaN or infinite."""
         runner = self.setup.runner
-        mine = [meta["ori_filename"] for part in runner.data_batch for meta in part["img_metas"]]
-        images = [name for of_process in distributed.all_gather_object(mine) for name in of_process]
+        local_images = [
+            meta["ori_filename"]
+            for micro_batch in runner.data_batch
+            for meta in micro_batch["img_metas"]
+        ]
+        images = list(chain.from_iterable(distributed.all_gather_object(local_images)))
         if not distributed.is_main_process():
             return
-        facts = {"step": runner.iter + 1, "images": images}
+        document = {"step": runner.iter + 1, "images": images}
         file = self.run_dir / RunFile.NAN_BATCH
-        file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
         self.reporter.report_artifact(RunFile.NAN_BATCH)
 
     @property
     def _is_teacher_comparable(self) -> bool:
-        """Whether there is one that knows the student's classes, and in their order."""
+        """Whether there is a teacher with the student's classes in the same order."""
         model = self.setup.model
         return model.teacher is not None and model.teacher_columns is None
 
-    def _best_scores(self) -> CocoMetrics:
-        """The best evaluation; if an earlier attempt made it, its student is measured again."""
-        bench, reporter = self.setup, self.reporter
-        scores = bench.evaluation.best
-        if scores is not None and scores.mean_ap >= bench.checkpoints.best_map:
-            return scores
-        load_student(bench.model, load_checkpoint(self.run_dir / RunFile.BEST))
-        reporter.heartbeat.beat("finishing")
-        return evaluate(
-            bench.model, bench.validation, device=bench.device, on_batch=reporter.heartbeat.beat
-        )
+    def _get_best_metrics(self) -> CocoMetrics:
+        """The best evaluation; if an earlier attempt made it, its student is evaluated again."""
+        setup, heartbeat = self.setup, self.reporter.heartbeat
+        metrics = setup.evaluation.best
+        if metrics is not None and metrics.mean_ap >= setup.checkpoints.best_map:
+            return metrics
+        load_student(setup.model, load_checkpoint(self.run_dir / RunFile.BEST))
+        heartbeat.beat("finishing")
+        return evaluate(setup.model, setup.validation, device=setup.device, on_batch=heartbeat.beat)
 
     def _write_results(self, student: CocoMetrics, teacher: CocoMetrics | None) -> None:
         self.reporter.heartbeat.beat("finishing")
         dataset = unwrap_dataset(self.setup.validation)
-        compared = teacher if self._is_teacher_comparable else None
-        write_matches(self.run_dir, dataset, student=student, teacher=compared)
-        per_class = json.dumps(student.ap_by_class, indent=2) + "\n"
-        (self.run_dir / RunFile.PER_CLASS_AP).write_text(per_class, encoding="utf-8")
+        comparable_teacher = teacher if self._is_teacher_comparable else None
+        write_matches(self.run_dir, dataset, student=student, teacher=comparable_teacher)
+        ap_by_class = json.dumps(student.ap_by_class, indent=2) + "\n"
+        (self.run_dir / RunFile.PER_CLASS_AP).write_text(ap_by_class, encoding="utf-8")
         pictures = write_sample_images(
             self.run_dir,
             dataset,

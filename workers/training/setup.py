@@ -1,4 +1,4 @@
-"""Builds what training needs from a config: model, optimizer, runner, loaders and hooks."""
+"""Builds model, optimizer, runner, loaders and hooks from a spec."""
 
 import logging
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from mmdet.models import build_detector
 from torch import nn
 from torch.utils.data import DataLoader
 
-import workers.distillation.detector  # noqa: F401  registers what configs name
+import workers.distillation.detector  # noqa: F401  registers the classes that configs name
 from configs.spec.dataset import ClassNames
 from configs.spec.run import RunSpec
 from workers import distributed
@@ -22,7 +22,7 @@ from workers.checkpoints.store import CheckpointStore
 from workers.data.loaders import batch_shard, build_training_loader, build_validation_loader
 from workers.data.resolve import LocalDataset
 from workers.errors import InvalidSpec
-from workers.models.training_config import build_training_config
+from workers.models.training_config import build_training_config, build_training_data_config
 from workers.process.device import prepare_device
 from workers.telemetry.protocol import Reporter
 from workers.training.hooks.checkpoints import CheckpointsHook
@@ -30,7 +30,7 @@ from workers.training.hooks.evaluation import EvaluationHook
 from workers.training.hooks.loss_budget import LossSharesHook
 from workers.training.hooks.metrics import MetricsHook
 from workers.training.hooks.progress import ProgressHook
-from workers.training.hooks.seeding import StepSeedHook, seed_everything
+from workers.training.hooks.seeding import StepSeedHook, seed_all
 from workers.training.hooks.stop import StopHook
 from workers.training.resume import resume_runner, run_identity
 from workers.training.runner import Runner
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """A run that can begin: `runner` drives, the rest is asked afterwards."""
+    """The objects of one run that is ready to train."""
 
     runner: Runner
     config: Config
@@ -55,52 +55,49 @@ class TrainingSetup:
 
     @property
     def model(self) -> Any:
-        """The student, with its teacher if it has one."""
+        """The student without DDP's wrapper; its teacher, if any, is an attribute of it."""
         return distributed.unwrap_ddp(self.runner.model)
 
 
 @dataclass(frozen=True)
 class SharedInputs:
-    """What students that train side by side share: a device, and the images."""
+    """The device and the images, which all students of a pack share."""
 
     device: torch.device
     dataset: LocalDataset
     training: DataLoader[Any]
     validation: Any
-    """Batches of validation images, as a `DataLoader` gives them."""
+    """A `DataLoader` of validation images, or something that yields the same batches."""
 
 
 def build_shared_inputs(
     spec: RunSpec,
     *,
     dataset: LocalDataset,
-    run_dir: Path,
     assigned_device: torch.device | None = None,
 ) -> SharedInputs:
-    """The device and the images of a run, or of those that train beside it.
+    """Prepare the device and the loaders of a run, or of all runs of its pack.
 
-    `assigned` is the device that the cluster gave this process, where it is one of several.
+    `assigned_device` is the device that the cluster assigned to this process, if it is one of
+    several.
     """
     device = prepare_device(spec.resources, spec.compute, assigned=assigned_device)
-    config = build_training_config(spec, dataset=dataset, run_dir=run_dir)
-    training, validation = (
-        build_training_loader(config, spec=spec),
-        build_validation_loader(config, spec=spec),
-    )
-    return SharedInputs(device, dataset, training, validation)
+    data = build_training_data_config(spec, dataset=dataset)
+    training = build_training_loader(data, spec=spec)
+    return SharedInputs(device, dataset, training, build_validation_loader(data, spec=spec))
 
 
 def build_training_setup(
     spec: RunSpec,
-    room: SharedInputs,
+    inputs: SharedInputs,
     *,
     run_dir: Path,
     reporter: Reporter,
     termination: Termination,
 ) -> TrainingSetup:
-    """Everything ready to run, resumed if the run's folder has a checkpoint."""
-    device, manifest = room.device, room.dataset.manifest
-    config = build_training_config(spec, dataset=room.dataset, run_dir=run_dir)
+    """Build a run's model, optimizer and hooks, and resume from its newest checkpoint, if any."""
+    device, manifest = inputs.device, inputs.dataset.manifest
+    config = build_training_config(spec, dataset=inputs.dataset, run_dir=run_dir)
     runner = build_runner(config, spec=spec, device=device, classes=manifest.classes)
     teacher = distributed.unwrap_ddp(runner.model).teacher
     identity = run_identity(
@@ -118,7 +115,7 @@ def build_training_setup(
     progress = ProgressHook(reporter, interval_s=PROGRESS_INTERVAL_S)
     evaluation = EvaluationHook(
         reporter,
-        loader=room.validation,
+        loader=inputs.validation,
         checkpoints=checkpoints,
         every_epochs=spec.evaluation.every_epochs,
         progress=progress,
@@ -132,26 +129,26 @@ def build_training_setup(
     runner.register_hook(progress, priority="NORMAL")
     runner.register_hook(evaluation, priority="LOW")
     runner.register_hook(checkpoints, priority="VERY_LOW")
-    control = StopHook(reporter, termination=termination, checkpoints=checkpoints, device=device)
-    runner.register_hook(control, priority="LOWEST")
+    stop = StopHook(reporter, termination=termination, checkpoints=checkpoints, device=device)
+    runner.register_hook(stop, priority="LOWEST")
     if (newest := store.load_newest()) is not None:
         resume_runner(runner, newest, identity=identity)
-        checkpoints.recall(newest["meta"]["memory"])
+        checkpoints.load_state_dict(newest["meta"]["memory"])
         if runner.iter:
-            reporter.report_note(f"Goes on after epoch {runner.epoch}, step {runner.iter}.")
-    return TrainingSetup(runner, config, room.validation, checkpoints, evaluation, device)
+            reporter.report_note(f"Resumed after epoch {runner.epoch}, step {runner.iter}.")
+    return TrainingSetup(runner, config, inputs.validation, checkpoints, evaluation, device)
 
 
 def build_runner(
     config: Config, *, spec: RunSpec, device: torch.device, classes: ClassNames
 ) -> Runner:
-    """mmcv's runner around the student on its device; initial weights follow from the seed."""
-    seed_everything(spec.seed, 0)
+    """Build the student, its optimizer and its runner; the initial weights follow from the seed."""
+    seed_all(spec.seed, 0)
     model = build_detector(config.model)
-    _begin(model)
+    _init_weights(model)
     model.CLASSES = classes
-    model.bbox_head.micro_batches = batch_shard(spec).micro_batches
-    model = _placed(model, spec=spec, device=device)
+    model.bbox_head.micro_batches = batch_shard(spec).num_micro_batches
+    model = _move_to_device(model, spec=spec, device=device)
     optimizer = build_optimizer(model, config.optimizer)
     model = distributed.wrap_ddp(model)
     train_step = TrainStep(
@@ -170,19 +167,19 @@ def build_runner(
     )
 
 
-def _begin(model: Any) -> None:
-    """First weights; ImageNet's come over the network unless they are cached."""
+def _init_weights(model: Any) -> None:
+    """Initialize the weights; ImageNet's are downloaded unless they are cached."""
     try:
         model.init_weights()
     except URLError as error:
         raise InvalidSpec(
             f"The ImageNet weights of the backbone cannot be downloaded ({error.reason}). Put the "
-            f"file into {Path(torch.hub.get_dir()) / 'checkpoints'}, or say "
+            f"file into {Path(torch.hub.get_dir()) / 'checkpoints'}, or set "
             "student.backbone.pretrained=null."
         ) from error
 
 
-def _placed(model: nn.Module, *, spec: RunSpec, device: torch.device) -> nn.Module:
+def _move_to_device(model: nn.Module, *, spec: RunSpec, device: torch.device) -> nn.Module:
     if spec.compute.sync_bn:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if spec.compute.channels_last:

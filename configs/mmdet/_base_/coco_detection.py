@@ -1,4 +1,4 @@
-# COCO-format boxes, resized with the aspect ratio kept, ImageNet normalisation, padded to the coarsest level.
+# COCO-format boxes, resized with the aspect ratio kept, ImageNet normalization, padded to the coarsest level.
 # Files, classes, sizes and batch sizes are filled in by workers/models/training_config.py.
 img_norm_cfg = dict(
     mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)

@@ -1,4 +1,4 @@
-"""Who comes in, how often, and which run they see: decided before an endpoint hears of it."""
+"""Authentication, authorization and rate limits: an ASGI middleware in front of all endpoints."""
 
 import time
 from dataclasses import dataclass
@@ -15,7 +15,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.errors import error_response, problem_response
-from service.api.permissions import CROSS_PROJECT_PATHS, WORKER_ACCESS, Endpoint, match_endpoint
+from service.api.permissions import (
+    CROSS_PROJECT_PATHS,
+    WORKER_ACCESS,
+    Access,
+    Endpoint,
+    match_endpoint,
+)
 from service.domain.access import LOCAL_CALLER, AttemptToken, Caller, Role, verify_attempt_token
 from service.domain.errors import (
     InsufficientRole,
@@ -39,87 +45,98 @@ class RateLimits:
 
     requests: RateLimitItem
     refusals: RateLimitItem
-    """Of one address, without a good token."""
+    """Unauthenticated requests from one address."""
 
 
 def parse_rate_limits(requests: str, refusals: str) -> RateLimits:
-    """As in `600/minute`; `ValueError` if it is no rate."""
+    """Limits as in `600/minute`. Raises `ValueError` if one cannot be parsed."""
     return RateLimits(parse(requests), parse(refusals))
 
 
 class AuthMiddleware:
-    """Lets requests in: with a token, its role and its project, if access control is on."""
+    """Checks the token of a request, its role and its project, if access control is on.
+
+    It puts the caller into `scope["state"]["caller"]` and, for the endpoints of drivers, the number
+    of the driver into `scope["state"]["driver"]`.
+    """
 
     def __init__(self, app: ASGIApp, *, ctx: Context, limits: RateLimits) -> None:
         self._app = app
-        self._world = ctx
+        self._ctx = ctx
         self._limits = limits
-        self._counter = MovingWindowRateLimiter(MemoryStorage())
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with its caller, or answer why not."""
+        """Pass an allowed request on, or answer with a problem document."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         try:
-            refusal = await self._refusal(scope)
+            refusal = await self._check_request(scope)
         except TandemError as error:
             refusal = error_response(error)
         await (refusal or self._app)(scope, receive, send)
 
-    async def _refusal(self, scope: Scope) -> Response | None:
-        if refusal := _secret_in_the_address(scope):
+    async def _check_request(self, scope: Scope) -> Response | None:
+        """The response to a refused request. None if the request may pass."""
+        if refusal := _refuse_secret_in_query(scope):
             return refusal
         address = scope["client"][0] if scope.get("client") else "nobody"
         endpoint = match_endpoint(scope)
         try:
-            who = await run_in_threadpool(self._who, scope, endpoint)
+            rate_key = await run_in_threadpool(self._authenticate, scope, endpoint)
         except Unauthenticated:
-            if not self._counter.hit(self._limits.refusals, address):
-                return _later(self._counter.get_window_stats(self._limits.refusals, address)[0])
+            if not self._limiter.hit(self._limits.refusals, address):
+                return self._too_many_requests(self._limits.refusals, address)
             raise
-        # Before the role is looked at: who may not do a thing may not ask without end either.
-        if refusal := self._too_often(who or f"address {address}"):
-            return refusal
-        await self._check(scope["state"]["caller"], endpoint)
+        # Before the role is checked: requests that are not allowed are limited as well.
+        rate_key = rate_key or f"address {address}"
+        if not self._limiter.hit(self._limits.requests, rate_key):
+            return self._too_many_requests(self._limits.requests, rate_key)
+        await self._authorize(scope["state"]["caller"], endpoint)
         return None
 
-    def _who(self, scope: Scope, endpoint: Endpoint) -> str | None:
-        """Note the caller; returns whose requests are counted together, if not an address's."""
-        least = endpoint.access
-        if self._world.signing_key is None:
-            scope["state"]["caller"] = LOCAL_CALLER
-            # A laptop's own workers report every two seconds each: they are not counted with it.
-            about = endpoint.path_params.get("run_id") or endpoint.path_params.get("sweep_id")
-            return f"run {about}" if least in WORKER_ACCESS else None
-        is_open = least == "anybody" or (least == "anybody, in short" and not _shows(scope))
-        if is_open:
-            scope["state"]["caller"] = None
+    def _authenticate(self, scope: Scope, endpoint: Endpoint) -> str | None:
+        """Set the caller; return the key that its requests are counted under.
+
+        None if they are counted by address. Raises `Unauthenticated` without a valid token.
+        """
+        access, state = endpoint.access, scope["state"]
+        if self._ctx.signing_key is None:
+            state["caller"] = LOCAL_CALLER
+            # Each local worker reports every two seconds, so workers are counted by run or sweep.
+            subject = endpoint.path_params.get("run_id") or endpoint.path_params.get("sweep_id")
+            return f"run {subject}" if access in WORKER_ACCESS else None
+        is_brief = access is Access.PUBLIC_BRIEF and not _has_authorization(scope)
+        if access is Access.PUBLIC or is_brief:
+            state["caller"] = None
             return None
-        shown = _bearer(scope)
-        if least in WORKER_ACCESS:
-            seal = self._sealed(shown, endpoint)
-            scope["state"]["caller"] = Caller(f"worker of {seal.run_id}", Role.VIEWER)
-            scope["state"]["driver"] = seal.attempt if seal.is_driver else None
-            return f"run {seal.run_id}"
-        caller = authenticate(shown, ctx=self._world)
-        scope["state"]["caller"] = caller
+        token_text = _parse_bearer(scope)
+        if access in WORKER_ACCESS:
+            token = self._verify_worker(token_text, endpoint)
+            state["caller"] = Caller(f"worker of {token.run_id}", Role.VIEWER)
+            state["driver"] = token.attempt if token.is_driver else None
+            return f"run {token.run_id}"
+        caller = authenticate(token_text, ctx=self._ctx)
+        state["caller"] = caller
         return f"token {caller.token_id}"
 
-    def _sealed(self, shown: str, endpoint: Endpoint) -> AttemptToken:
-        assert self._world.signing_key is not None
-        seal = verify_attempt_token(shown, key=self._world.signing_key)
-        if seal is None or seal.is_driver != (endpoint.access == "driver"):
+    def _verify_worker(self, token_text: str, endpoint: Endpoint) -> AttemptToken:
+        """The attempt token, if it is valid for the run, attempt or sweep in the path."""
+        assert self._ctx.signing_key is not None
+        token = verify_attempt_token(token_text, key=self._ctx.signing_key)
+        if token is None or token.is_driver != (endpoint.access is Access.DRIVER):
             raise Unauthenticated
-        if seal.is_driver and endpoint.path_params.get("sweep_id") != seal.run_id:
+        params = endpoint.path_params
+        if token.is_driver and params.get("sweep_id") != token.run_id:
             raise Unauthenticated
-        about = (endpoint.path_params.get("run_id"), endpoint.path_params.get("number"))
-        if endpoint.access == "attempt" and about != (seal.run_id, str(seal.attempt)):
+        attempt = (params.get("run_id"), params.get("number"))
+        if endpoint.access is Access.ATTEMPT and attempt != (token.run_id, str(token.attempt)):
             raise Unauthenticated
-        return seal
+        return token
 
-    async def _check(self, caller: Caller | None, endpoint: Endpoint) -> None:
-        """The role reaches, and the run is one that exists for the caller."""
+    async def _authorize(self, caller: Caller | None, endpoint: Endpoint) -> None:
+        """Check the caller's role, and that its project has the run or sweep in the path."""
         if caller is None or not isinstance(endpoint.access, Role):
             return
         structlog.contextvars.bind_contextvars(actor=caller.name)
@@ -130,74 +147,71 @@ class AuthMiddleware:
         if endpoint.path in CROSS_PROJECT_PATHS:
             raise ProjectForbidden("all", caller.project)
         if (run_id := endpoint.path_params.get("run_id")) is not None:
-            await run_in_threadpool(self._must_see, caller, run_id)
+            await run_in_threadpool(self._check_run_visible, caller, run_id)
         if (sweep_id := endpoint.path_params.get("sweep_id")) is not None:
-            await run_in_threadpool(self._must_see_sweep, caller, sweep_id)
+            await run_in_threadpool(self._check_sweep_visible, caller, sweep_id)
 
-    def _must_see(self, caller: Caller, run_id: str) -> None:
-        """A run of another project is one that does not exist."""
-        if not caller.can_see(get_run(run_id, ctx=self._world).project):
+    def _check_run_visible(self, caller: Caller, run_id: str) -> None:
+        """A run of another project is reported like one that does not exist."""
+        if not caller.can_see(get_run(run_id, ctx=self._ctx).project):
             raise RunNotFound(run_id)
 
-    def _must_see_sweep(self, caller: Caller, sweep_id: str) -> None:
-        """A sweep of another project is one that does not exist."""
-        if not caller.can_see(get_sweep(sweep_id, ctx=self._world).project):
+    def _check_sweep_visible(self, caller: Caller, sweep_id: str) -> None:
+        """A sweep of another project is reported like one that does not exist."""
+        if not caller.can_see(get_sweep(sweep_id, ctx=self._ctx).project):
             raise SweepNotFound(sweep_id)
 
-    def _too_often(self, who: str) -> Response | None:
-        if self._counter.hit(self._limits.requests, who):
-            return None
-        return _later(self._counter.get_window_stats(self._limits.requests, who)[0])
+    def _too_many_requests(self, limit: RateLimitItem, key: str) -> Response:
+        reset_at = self._limiter.get_window_stats(limit, key)[0]
+        wait_s = max(1, round(reset_at - time.time()))
+        response = problem_response(
+            429,
+            title="Too many requests",
+            detail=f"Retry in {wait_s} s.",
+            code="too_many_requests",
+        )
+        response.headers["Retry-After"] = str(wait_s)
+        return response
 
 
-def _shows(scope: Scope) -> bool:
+def _has_authorization(scope: Scope) -> bool:
     return bool(Headers(scope=scope).get("authorization"))
 
 
-def _bearer(scope: Scope) -> str:
-    kind, _, shown = Headers(scope=scope).get("authorization", "").partition(" ")
-    if kind.lower() != "bearer":
+def _parse_bearer(scope: Scope) -> str:
+    scheme, _, token_text = Headers(scope=scope).get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
         raise Unauthenticated
-    return shown.strip()
+    return token_text.strip()
 
 
-def _secret_in_the_address(scope: Scope) -> Response | None:
-    """An address is written into logs and histories: no secret may be part of it."""
+def _refuse_secret_in_query(scope: Scope) -> Response | None:
+    """URLs end up in logs and in browser histories, so no secret may be part of them."""
     query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     if not any(key.lower() in _SECRETS_IN_QUERY for key, _ in query):
         return None
-    detail = "A token must not be part of an address, which is logged: send it as a header."
     return problem_response(
-        400, title="A secret in the address", detail=detail, code="secret_in_address"
+        400,
+        title="Secret in the URL",
+        detail="URLs are logged, so a token must not be part of one: send it as a header.",
+        code="secret_in_address",
     )
-
-
-def _later(at: float) -> Response:
-    wait_s = max(1, round(at - time.time()))
-    response = problem_response(
-        429,
-        title="Too many requests",
-        detail=f"Ask again in {wait_s} s.",
-        code="too_many_requests",
-    )
-    response.headers["Retry-After"] = str(wait_s)
-    return response
 
 
 def get_caller(request: Request) -> Caller:
-    """Whom the gate let in."""
+    """The authenticated caller."""
     caller = request.scope["state"].get("caller")
     assert isinstance(caller, Caller)
     return caller
 
 
 def get_optional_caller(request: Request) -> Caller | None:
-    """Whom the gate let in; none where it asked for no token and none was shown."""
+    """The authenticated caller. None if the endpoint is public and no token was sent."""
     caller = request.scope["state"].get("caller")
     return caller if isinstance(caller, Caller) else None
 
 
 def get_driver_number(request: Request) -> int | None:
-    """The number of the driver whose seal was shown; none where access control is off."""
+    """The number of the driver whose token was sent. None if access control is off."""
     number = request.scope["state"].get("driver")
     return number if isinstance(number, int) else None

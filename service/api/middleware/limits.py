@@ -1,4 +1,4 @@
-"""What a request may be: of a bounded size, and meant for us."""
+"""Refuses requests with too large a body, or with a foreign Host header."""
 
 from urllib.parse import urlsplit
 
@@ -8,47 +8,47 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.errors import problem_response
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
-_TOO_LARGE = f"A body may have {MAX_BODY_BYTES} bytes."
+_TOO_LARGE = f"A request body may have at most {MAX_BODY_BYTES} bytes."
 
 
 class BodySizeLimitMiddleware:
-    """Refuses bodies over `MAX_BODY_BYTES`, announced or not."""
+    """Refuses bodies over `MAX_BODY_BYTES`, with or without a Content-Length header."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on if it says that it is small enough, and count what comes."""
+        """Check the announced length, and count the bytes as they are received."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        announced = headers.get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced) > MAX_BODY_BYTES:
+        content_length = headers.get(b"content-length", b"0")
+        if not content_length.isdigit() or int(content_length) > MAX_BODY_BYTES:
             refusal = problem_response(
-                413, title="The body is too large", detail=_TOO_LARGE, code="body_too_large"
+                413, title="Request body too large", detail=_TOO_LARGE, code="body_too_large"
             )
             await refusal(scope, receive, send)
             return
-        seen = 0
+        received_bytes = 0
 
-        async def counted() -> Message:
-            nonlocal seen
+        async def receive_counted() -> Message:
+            nonlocal received_bytes
             message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > MAX_BODY_BYTES:
-                # FastAPI passes this on from wherever it reads the body.
+            received_bytes += len(message.get("body", b""))
+            if received_bytes > MAX_BODY_BYTES:
+                # FastAPI lets this exception through wherever it reads the body.
                 raise HTTPException(413, _TOO_LARGE)
             return message
 
-        await self._app(scope, counted, send)
+        await self._app(scope, receive_counted, send)
 
 
 class TrustedHostMiddleware:
-    """Refuses requests that were sent to a name which is not ours.
+    """Refuses requests whose Host header is not one of `hosts`.
 
-    Where access control is off, a web page in the user's browser could otherwise reach the API
-    through a name of its own that resolves to this machine.
+    Prevents DNS rebinding: without access control a web page in the user's browser could otherwise
+    reach the API through a host name of its own that resolves to this machine.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: frozenset[str]) -> None:
@@ -56,18 +56,16 @@ class TrustedHostMiddleware:
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on if its Host header names us."""
-        if scope["type"] != "http" or _host_of(scope) in self._hosts:
+        """Pass the request on if its host is allowed, else answer 421."""
+        if scope["type"] != "http" or _parse_host(scope) in self._hosts:
             await self._app(scope, receive, send)
             return
-        known = ", ".join(sorted(self._hosts))
-        detail = f"This service answers to {known}; TANDEM_PUBLIC_URL adds a name."
-        refusal = problem_response(
-            421, title="The host is another one", detail=detail, code="other_host"
-        )
+        allowed = ", ".join(sorted(self._hosts))
+        detail = f"The allowed hosts are {allowed}; set TANDEM_PUBLIC_URL to add one."
+        refusal = problem_response(421, title="Host not allowed", detail=detail, code="other_host")
         await refusal(scope, receive, send)
 
 
-def _host_of(scope: Scope) -> str:
+def _parse_host(scope: Scope) -> str:
     header = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
     return urlsplit(f"//{header}").hostname or ""

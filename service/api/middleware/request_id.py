@@ -1,4 +1,4 @@
-"""Every request has an id: in its answer, in every line that the log has about it, in problems."""
+"""Gives every request an id, which its response and all of its log lines carry."""
 
 import re
 import secrets
@@ -12,35 +12,38 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.permissions import match_endpoint
 from service.log import redact_secrets
 
-_SANE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_QUIET = ("/healthz", "/readyz", "/metrics")
-_OF_WORKERS = ("/deliveries", "/log")
+_VALID_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_DEBUG_PATHS = ("/healthz", "/readyz", "/metrics")
+_DEBUG_SUFFIXES = ("/deliveries", "/log")
 
 OnResponse = Callable[[str, str, int, float], None]
-"""Told of every answer: method, endpoint, status, seconds."""
+"""Called after every response with method, path template, status and seconds."""
 
 log = structlog.get_logger(__name__)
 
 
 class RequestIdMiddleware:
-    """Takes the id that comes, if it is one, else makes one; a line for every request."""
+    """Takes a valid `X-Request-ID` from the request, or makes one; logs every request.
+
+    The frequent requests of probes and workers are logged at the debug level unless they fail.
+    """
 
     def __init__(self, app: ASGIApp, *, on_response: OnResponse) -> None:
         self._app = app
-        self._answered = on_response
+        self._on_response = on_response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with its id."""
+        """Pass the request on with its id, then log and count the response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        came = Headers(scope=scope).get("x-request-id", "")
-        is_sane = _SANE.fullmatch(came) and redact_secrets(came) == came
-        request_id = came if is_sane else secrets.token_hex(8)
+        received_id = Headers(scope=scope).get("x-request-id", "")
+        is_valid = _VALID_ID.fullmatch(received_id) and redact_secrets(received_id) == received_id
+        request_id = received_id if is_valid else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
-        began_s, status = time.monotonic(), 500
+        started_s, status = time.monotonic(), 500
 
-        async def with_id(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -49,16 +52,16 @@ class RequestIdMiddleware:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, receive, with_id)
+                await self._app(scope, receive, send_with_id)
             finally:
-                took_s = time.monotonic() - began_s
+                duration_s = time.monotonic() - started_s
                 endpoint = match_endpoint(scope).path or "none"
-                self._answered(scope["method"], endpoint, status, took_s)
-                _tell(scope, status, took_ms=1000 * took_s)
+                self._on_response(scope["method"], endpoint, status, duration_s)
+                _log_request(scope, status, duration_ms=1000 * duration_s)
 
 
-def _tell(scope: Scope, status: int, *, took_ms: float) -> None:
+def _log_request(scope: Scope, status: int, *, duration_ms: float) -> None:
     path = scope["path"]
-    is_quiet = path in _QUIET or path.endswith(_OF_WORKERS)
-    say = log.debug if is_quiet and status < 400 else log.info
-    say("request", method=scope["method"], path=path, status=status, ms=round(took_ms, 1))
+    is_frequent = path in _DEBUG_PATHS or path.endswith(_DEBUG_SUFFIXES)
+    emit = log.debug if is_frequent and status < 400 else log.info
+    emit("request", method=scope["method"], path=path, status=status, ms=round(duration_ms, 1))

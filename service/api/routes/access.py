@@ -1,4 +1,4 @@
-"""Projects, tokens and the audit."""
+"""Projects, tokens and the audit log."""
 
 from typing import Annotated
 
@@ -24,19 +24,18 @@ router = APIRouter(prefix="/v1", tags=["projects, tokens, audit"])
 @router.get("/projects")
 def list_projects(ctx: ContextDep, caller: CallerDep) -> list[ProjectView]:
     """Projects that have limits or a weight of their own."""
-    found = projects.list_projects(caller=caller, ctx=ctx)
-    return [to_project_view(project) for project in found]
+    return [to_project_view(p) for p in projects.list_projects(caller=caller, ctx=ctx)]
 
 
 @router.get("/projects/{name}")
 def show_project(name: Name, ctx: ContextDep, caller: CallerDep) -> ProjectView:
-    """One project; one that nobody set has no limits."""
+    """One project; a project that was never set has no limits."""
     return to_project_view(projects.get_project(name, caller=caller, ctx=ctx))
 
 
 @router.put("/projects/{name}")
 def set_project(name: Name, body: ProjectRequest, ctx: ContextDep) -> ProjectView:
-    """Say how much of the cluster a project's runs may take."""
+    """Set the limits and the weight of a project."""
     project = projects.set_project(
         name,
         weight=body.weight,
@@ -49,7 +48,7 @@ def set_project(name: Name, body: ProjectRequest, ctx: ContextDep) -> ProjectVie
 
 @router.post("/tokens", status_code=status.HTTP_201_CREATED)
 def create_token(body: TokenRequest, ctx: ContextDep) -> NewTokenView:
-    """Give somebody access; the text of the token is shown this once."""
+    """Create a token; its text is returned only here."""
     token, text = access.create_token(
         body.name,
         role=body.role,
@@ -62,20 +61,20 @@ def create_token(body: TokenRequest, ctx: ContextDep) -> NewTokenView:
 
 @router.get("/tokens")
 def list_tokens(ctx: ContextDep) -> list[TokenView]:
-    """Who has or had access."""
+    """All tokens, also those that are expired or revoked."""
     return [to_token_view(token) for token in access.list_tokens(ctx=ctx)]
 
 
 @router.delete("/tokens/{token_id}")
 def revoke_token(token_id: str, ctx: ContextDep) -> TokenView:
-    """Take access back."""
+    """Revoke a token at once."""
     return to_token_view(access.revoke_token(token_id, ctx=ctx))
 
 
 @router.get("/audit")
 def list_audit(ctx: ContextDep, query: Annotated[AuditQuery, Query()]) -> AuditPage:
-    """Requests that were to change something, the newest first."""
-    found = access.read_audit(cursor=query.cursor, limit=query.limit + 1, ctx=ctx)
-    items = [to_audit_view(entry) for entry in found[: query.limit]]
-    more = items[-1].id if len(found) > query.limit else None
-    return AuditPage(items=items, next_cursor=more)
+    """Write requests, newest first."""
+    entries = access.read_audit(cursor=query.cursor, limit=query.limit + 1, ctx=ctx)
+    items = [to_audit_view(entry) for entry in entries[: query.limit]]
+    next_cursor = items[-1].id if len(entries) > query.limit else None
+    return AuditPage(items=items, next_cursor=next_cursor)

@@ -1,4 +1,4 @@
-"""The page of the API, at /docs: Swagger UI as a package brought it, nothing from elsewhere."""
+"""The API's documentation at /docs: Swagger UI from an installed package, without a CDN."""
 
 from importlib.resources import files
 
@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 router = APIRouter(include_in_schema=False)
 
 _PACKAGE = "fastapi_offline"
-"""Only its files are used: Swagger UI 5, which knows OpenAPI 3.1."""
+"""Only its static files are used: Swagger UI 5, which supports OpenAPI 3.1."""
 
 _FILES = {
     "swagger-ui-bundle.js": "text/javascript",
@@ -39,18 +39,18 @@ _START = """SwaggerUIBundle({
   presets: [SwaggerUIBundle.presets.apis],
 });
 """
-"""A file of its own: no script in the page itself has to be allowed."""
+"""A separate file, so that the Content-Security-Policy need not allow inline scripts."""
 
 
 @router.get("/docs")
 def show_page() -> HTMLResponse:
-    """The page."""
+    """The HTML page of Swagger UI."""
     return HTMLResponse(_PAGE)
 
 
 @router.get("/docs/{name}")
 def show_file(name: str) -> Response:
-    """What the page loads."""
+    """A script, style sheet or icon of the page."""
     if name == "start.js":
         return Response(_START, media_type="text/javascript")
     if name not in _FILES:

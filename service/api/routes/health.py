@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, and how much is going on."""
+"""Liveness, readiness and Prometheus metrics."""
 
 from collections.abc import Callable
 from typing import Annotated, cast
@@ -17,34 +17,34 @@ from service.usecases.health import HealthMonitor
 router = APIRouter(tags=["health"])
 
 Scrape = Callable[[], bytes]
-"""Everything that is counted, as Prometheus reads it."""
+"""Renders all metrics in Prometheus' text format."""
 
 
-def _health(request: Request) -> HealthMonitor:
+def _get_health_monitor(request: Request) -> HealthMonitor:
     return cast("HealthMonitor", request.app.state.health)
 
 
-def _scrape(request: Request) -> Scrape:
+def _get_scrape(request: Request) -> Scrape:
     return cast("Scrape", request.app.state.scrape)
 
 
 @router.get("/healthz")
-def alive() -> dict[str, str]:
-    """The process answers."""
+def check_liveness() -> dict[str, str]:
+    """Answers as long as the process runs."""
     return {"status": "alive"}
 
 
 @router.get("/readyz", responses={503: {"model": HealthView}}, response_model_exclude_unset=True)
-def ready(
+def check_readiness(
     response: Response,
     ctx: ContextDep,
     caller: OptionalCallerDep,
-    health: Annotated[HealthMonitor, Depends(_health)],
+    health: Annotated[HealthMonitor, Depends(_get_health_monitor)],
 ) -> HealthView:
-    """Each thing that is needed, and since when it is as it is; to strangers the status only.
+    """The state of each dependency, and since when; without a token only the overall status.
 
-    503 if nothing can go on: no database, no room, a loop that stands still. While Ray or MLflow is
-    away runs wait, and that is no reason to take the service down.
+    503 if the service cannot work: no database, a full disk, a stalled loop. An outage of Ray or
+    MLflow only degrades it, because runs wait until they are back.
     """
     checks = health.checks()
     status = health.readiness()
@@ -58,23 +58,23 @@ def ready(
         ray=ok["ray"],
         mlflow=ok["mlflow"],
         checks=[CheckView(**vars(check)) for check in checks],
-        runs_by_state=_counts(ctx, caller),
+        runs_by_state=_count_runs(ctx, caller),
     )
 
 
 @router.get("/metrics", include_in_schema=False)
-def metrics(scrape: Annotated[Scrape, Depends(_scrape)]) -> Response:
-    """For Prometheus."""
+def show_metrics(scrape: Annotated[Scrape, Depends(_get_scrape)]) -> Response:
+    """All metrics, for Prometheus to scrape."""
     return Response(scrape(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _counts(ctx: Context, caller: Caller) -> dict[RunState, int]:
+def _count_runs(ctx: Context, caller: Caller) -> dict[RunState, int]:
     counts = dict.fromkeys(RunState, 0)
     try:
         with ctx.store.transaction() as uow:
-            found = uow.metrics.count_runs()
+            run_counts = uow.metrics.count_runs()
     except DatabaseUnreachable:
         return {}
-    for (state, project), count in found.items():
+    for (state, project), count in run_counts.items():
         counts[state] += count if caller.can_see(project) else 0
     return counts

@@ -1,4 +1,4 @@
-"""Evaluations and exports: runs that do not train. Logs, events and cancelling are any run's."""
+"""Evaluations and exports: runs that do not train. Use /v1/runs for their logs and to cancel."""
 
 from typing import Annotated
 
@@ -28,8 +28,8 @@ def launch_evaluation(
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> RunView:
-    """Measure a detector on a dataset: COCO's numbers, curves, images a second, latency."""
-    return _launched(body, "evaluate", response, key=idempotency_key, caller=caller, ctx=ctx)
+    """Evaluate a detector on a dataset: COCO metrics, PR curves, images per second, latency."""
+    return _launch(body, "evaluate", response, key=idempotency_key, caller=caller, ctx=ctx)
 
 
 @router.get("/evaluations")
@@ -37,13 +37,13 @@ def list_evaluations(
     ctx: ContextDep, caller: CallerDep, query: Annotated[PageQuery, Query()]
 ) -> RunPage:
     """Evaluations, newest first."""
-    return _page("evaluate", query, caller=caller, ctx=ctx)
+    return _list_runs("evaluate", query, caller=caller, ctx=ctx)
 
 
 @router.get("/evaluations/{run_id}")
 def show_evaluation(run_id: str, ctx: ContextDep) -> RunView:
-    """One evaluation; its numbers are in `latest`."""
-    return _one(run_id, "evaluate", ctx=ctx)
+    """One evaluation; its metrics are in `latest`."""
+    return _get_run(run_id, "evaluate", ctx=ctx)
 
 
 @router.post("/exports", status_code=status.HTTP_201_CREATED)
@@ -54,8 +54,8 @@ def launch_export(
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> RunView:
-    """Write a detector as an mmdet checkpoint, an ONNX graph, a model that MLflow serves."""
-    return _launched(body, "export", response, key=idempotency_key, caller=caller, ctx=ctx)
+    """Export a detector as an mmdet checkpoint, an ONNX graph or an MLflow model."""
+    return _launch(body, "export", response, key=idempotency_key, caller=caller, ctx=ctx)
 
 
 @router.get("/exports")
@@ -63,16 +63,16 @@ def list_exports(
     ctx: ContextDep, caller: CallerDep, query: Annotated[PageQuery, Query()]
 ) -> RunPage:
     """Exports, newest first."""
-    return _page("export", query, caller=caller, ctx=ctx)
+    return _list_runs("export", query, caller=caller, ctx=ctx)
 
 
 @router.get("/exports/{run_id}")
 def show_export(run_id: str, ctx: ContextDep) -> RunView:
     """One export; its files are in MLflow and in the run's folder."""
-    return _one(run_id, "export", ctx=ctx)
+    return _get_run(run_id, "export", ctx=ctx)
 
 
-def _launched(
+def _launch(
     body: EvaluationRequest | ExportRequest,
     task: Task,
     response: Response,
@@ -96,13 +96,13 @@ def _launched(
     return to_run_view(run, mlflow_url=ctx.mlflow_public_url)
 
 
-def _page(task: Task, query: PageQuery, *, caller: Caller, ctx: Context) -> RunPage:
-    which = RunFilter(task=task, before=query.cursor, limit=query.limit + 1)
-    found = queries.list_runs(which, caller=caller, ctx=ctx)
-    return make_run_page(found, limit=query.limit, ctx=ctx)
+def _list_runs(task: Task, query: PageQuery, *, caller: Caller, ctx: Context) -> RunPage:
+    run_filter = RunFilter(task=task, before=query.cursor, limit=query.limit + 1)
+    runs = queries.list_runs(run_filter, caller=caller, ctx=ctx)
+    return make_run_page(runs, limit=query.limit, ctx=ctx)
 
 
-def _one(run_id: str, task: Task, *, ctx: Context) -> RunView:
+def _get_run(run_id: str, task: Task, *, ctx: Context) -> RunView:
     run = queries.get_run(run_id, ctx=ctx)
     if run.task != task:
         raise RunNotFound(run_id)

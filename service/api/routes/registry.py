@@ -1,4 +1,4 @@
-"""Datasets, teachers and presets by name."""
+"""Registered datasets and teachers, and the presets."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1", tags=["datasets, teachers, presets"])
 
 @router.post("/datasets", status_code=status.HTTP_201_CREATED)
 def register_dataset(body: DatasetRequest, response: Response, ctx: ContextDep) -> DatasetView:
-    """Give the dataset in a folder a name."""
+    """Register the dataset in a folder under a name."""
     dataset, is_new = registry.register_dataset(
         Path(body.root), name=body.name, replace=body.replace, ctx=ctx
     )
@@ -32,19 +32,19 @@ def register_dataset(body: DatasetRequest, response: Response, ctx: ContextDep) 
 
 @router.get("/datasets")
 def list_datasets(ctx: ContextDep) -> list[DatasetView]:
-    """All datasets."""
+    """All registered datasets."""
     return [to_dataset_view(dataset) for dataset in registry.list_datasets(ctx=ctx)]
 
 
 @router.get("/datasets/{name}")
 def show_dataset(name: str, ctx: ContextDep) -> DatasetView:
-    """One dataset."""
+    """One registered dataset."""
     return to_dataset_view(registry.get_dataset(name, ctx=ctx))
 
 
 @router.post("/teachers", status_code=status.HTTP_201_CREATED)
 def register_teacher(body: TeacherRequest, response: Response, ctx: ContextDep) -> TeacherView:
-    """Give a trained detector a name."""
+    """Register a trained detector as a teacher."""
     offer = registry.TeacherRegistration(
         name=body.name,
         checkpoint=Path(body.checkpoint),
@@ -62,17 +62,17 @@ def register_teacher(body: TeacherRequest, response: Response, ctx: ContextDep) 
 
 @router.get("/teachers")
 def list_teachers(ctx: ContextDep) -> list[TeacherView]:
-    """All teachers."""
+    """All registered teachers."""
     return [to_teacher_view(teacher) for teacher in registry.list_teachers(ctx=ctx)]
 
 
 @router.get("/teachers/{name}")
 def show_teacher(name: str, ctx: ContextDep) -> TeacherView:
-    """One teacher."""
+    """One registered teacher."""
     return to_teacher_view(registry.get_teacher(name, ctx=ctx))
 
 
 @router.get("/presets")
 def list_presets() -> list[PresetView]:
-    """All presets."""
+    """All presets with their summaries."""
     return [PresetView(name=name, summary=load_preset(name).summary) for name in preset_names()]

@@ -1,4 +1,4 @@
-"""Did it help: reports about runs, and how much seeds alone matter."""
+"""Reports on whether distillation helped, and the noise between seeds."""
 
 from typing import Annotated, Any, Final
 
@@ -19,7 +19,9 @@ REPORT_MEDIA_TYPES: Final[dict[ReportFormat, str]] = {
     "json": "application/json",
 }
 REPORT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"content": {kind.partition(";")[0]: {} for kind in REPORT_MEDIA_TYPES.values()}}
+    200: {
+        "content": {media_type.partition(";")[0]: {} for media_type in REPORT_MEDIA_TYPES.values()}
+    }
 }
 
 
@@ -29,14 +31,14 @@ REPORT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     responses=REPORT_RESPONSES,
 )
 def show_report(run_id: str, ctx: ContextDep, query: Annotated[ReportQuery, Query()]) -> Response:
-    """The newest report of a run, as a page, as text or for programs."""
+    """The newest report of a run, as HTML, Markdown or JSON."""
     content = reports.read_report_file(run_id, query.format, ctx=ctx)
     return Response(content, media_type=REPORT_MEDIA_TYPES[query.format])
 
 
 @router.post("/runs/{run_id}:report", status_code=status.HTTP_201_CREATED)
 def make_report(run_id: str, response: Response, ctx: ContextDep, caller: CallerDep) -> RunView:
-    """Have a report made of a run that succeeded; the answer is the run that makes it."""
+    """Launch a report job for a run that succeeded; returns the job's run."""
     run, is_new = reports.request_report(run_id, caller=caller, ctx=ctx)
     response.headers["Location"] = f"/v1/runs/{run.id}"
     if not is_new:
@@ -46,5 +48,5 @@ def make_report(run_id: str, response: Response, ctx: ContextDep, caller: Caller
 
 @router.get("/runs/{run_id}/noise")
 def show_noise(run_id: str, ctx: ContextDep) -> NoiseView:
-    """By how much mAP differs between runs like this one that differ in their seed alone."""
+    """How much mAP varies between runs like this one that differ in their seed alone."""
     return to_noise_view(noise.get_run_noise(run_id, ctx=ctx))

@@ -1,4 +1,4 @@
-"""Launch, plan, list and show runs, and what people want of them; attempts and metrics."""
+"""Runs: launch, plan, list, show and control them; their attempts and metrics."""
 
 from typing import Annotated
 
@@ -39,15 +39,15 @@ router = APIRouter(prefix="/v1", tags=["runs"])
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
 
 
-def make_run_page(found: list[Run], *, limit: int, ctx: Context) -> RunPage:
-    """A page, from one run more than it shows."""
-    shown = found[:limit]
-    compared = get_comparisons(shown, ctx=ctx)
+def make_run_page(runs: list[Run], *, limit: int, ctx: Context) -> RunPage:
+    """A page of `limit` runs; one run more in `runs` tells that another page follows."""
+    page = runs[:limit]
+    comparisons = get_comparisons(page, ctx=ctx)
     items = [
-        to_run_view(run, mlflow_url=ctx.mlflow_public_url, comparison=compared.get(run.id))
-        for run in shown
+        to_run_view(run, mlflow_url=ctx.mlflow_public_url, comparison=comparisons.get(run.id))
+        for run in page
     ]
-    return RunPage(items=items, next_cursor=items[-1].id if len(found) > limit else None)
+    return RunPage(items=items, next_cursor=items[-1].id if len(runs) > limit else None)
 
 
 @router.post("/runs", status_code=status.HTTP_201_CREATED)
@@ -59,47 +59,53 @@ def launch_run(
     idempotency_key: IdempotencyKey = None,
 ) -> RunView:
     """Launch a run from a preset with changes, or from a whole spec."""
-    run, is_new = launch.launch_run(_request(body), key=idempotency_key, caller=caller, ctx=ctx)
+    run, is_new = launch.launch_run(
+        _to_launch_run(body), key=idempotency_key, caller=caller, ctx=ctx
+    )
     response.headers["Location"] = f"/v1/runs/{run.id}"
     if not is_new:
         response.status_code = status.HTTP_200_OK
-    return _view(run, ctx=ctx)
+    return _make_view(run, ctx=ctx)
 
 
 @router.post("/runs:plan")
 def plan_run(body: RunRequest, ctx: ContextDep, caller: CallerDep) -> PlanView:
-    """The dry run: the resolved spec and everything that stands against it."""
-    return to_plan_view(plan.plan_run(_request(body), caller=caller, ctx=ctx))
+    """Dry run: the resolved spec, and every finding that would make a launch fail or warn."""
+    return to_plan_view(plan.plan_run(_to_launch_run(body), caller=caller, ctx=ctx))
 
 
 @router.get("/runs")
 def list_runs(ctx: ContextDep, caller: CallerDep, query: Annotated[RunQuery, Query()]) -> RunPage:
-    """Runs, newest first: those that train, and evaluations and exports."""
-    pair = query.tag.partition("=") if query.tag is not None else None
-    which = RunFilter(
+    """Runs of every task, newest first."""
+    tag = None
+    if query.tag is not None:
+        key, _, value = query.tag.partition("=")
+        tag = (key, value)
+    run_filter = RunFilter(
+        id_prefix=query.id_prefix,
         state=query.state,
         task=query.task,
         project=query.project,
         preset=query.preset,
-        tag=None if pair is None else (pair[0], pair[2]),
+        tag=tag,
         sweep=query.sweep,
         trial=query.trial,
         before=query.cursor,
         limit=query.limit + 1,
     )
-    found = queries.list_runs(which, caller=caller, ctx=ctx)
-    return make_run_page(found, limit=query.limit, ctx=ctx)
+    runs = queries.list_runs(run_filter, caller=caller, ctx=ctx)
+    return make_run_page(runs, limit=query.limit, ctx=ctx)
 
 
 @router.get("/runs/{run_id}")
 def show_run(run_id: str, ctx: ContextDep) -> RunView:
-    """One run."""
-    return _view(queries.get_run(run_id, ctx=ctx), ctx=ctx)
+    """One run as it is now."""
+    return _make_view(queries.get_run(run_id, ctx=ctx), ctx=ctx)
 
 
 @router.get("/runs/{run_id}/attempts")
 def list_attempts(run_id: str, ctx: ContextDep) -> list[AttemptView]:
-    """The tries of a run: where each ran and how it ended."""
+    """The attempts of a run: where each ran, and how it ended."""
     return [to_attempt_view(attempt) for attempt in queries.list_attempts(run_id, ctx=ctx)]
 
 
@@ -111,66 +117,66 @@ def list_metrics(run_id: str, ctx: ContextDep, key: str | None = None) -> list[M
 
 
 @router.get("/runs/{run_id}/loss-budget")
-def show_budget(run_id: str, ctx: ContextDep) -> LossSharesView:
-    """What each term of the loss does: its share of the gradient, and which way it pulls."""
+def show_loss_shares(run_id: str, ctx: ContextDep) -> LossSharesView:
+    """The share of the gradient and the direction of each term of the loss."""
     return to_loss_shares_view(queries.get_loss_shares(run_id, ctx=ctx))
 
 
 @router.post("/runs/{run_id}:cancel")
 def cancel_run(run_id: str, ctx: ContextDep, caller: CallerDep) -> RunView:
-    """Have a run end: a queued one at once, an active one at its worker's next word."""
+    """Cancel a run: a queued one at once, an active one when its worker reports next."""
     run = actions.cancel_run(run_id, caller=caller, ctx=ctx)
-    return _view(run, ctx=ctx)
+    return _make_view(run, ctx=ctx)
 
 
 @router.post("/runs/{run_id}:pause")
 def pause_run(run_id: str, ctx: ContextDep, caller: CallerDep) -> RunView:
-    """Have a run leave what it takes, with a checkpoint, until it is resumed."""
+    """Write a checkpoint and release the run's resources until it is resumed."""
     run = actions.pause_run(run_id, caller=caller, ctx=ctx)
-    return _view(run, ctx=ctx)
+    return _make_view(run, ctx=ctx)
 
 
 @router.post("/runs/{run_id}:resume")
 def resume_run(run_id: str, ctx: ContextDep, caller: CallerDep) -> RunView:
-    """Queue a paused run again; it goes on from its last checkpoint."""
+    """Queue a paused run again; it resumes from its last checkpoint."""
     run = actions.resume_run(run_id, caller=caller, ctx=ctx)
-    return _view(run, ctx=ctx)
+    return _make_view(run, ctx=ctx)
 
 
 @router.post("/runs/{run_id}:retry")
 def retry_run(run_id: str, ctx: ContextDep, caller: CallerDep) -> RunView:
-    """Queue a failed or cancelled run again, from its last checkpoint, with a fresh budget."""
+    """Queue a failed or cancelled run again, from its last checkpoint; failures count from zero."""
     run = actions.retry_run(run_id, caller=caller, ctx=ctx)
-    return _view(run, ctx=ctx)
+    return _make_view(run, ctx=ctx)
 
 
 @router.post("/runs/{run_id}:prioritize")
 def prioritize_run(
     run_id: str, body: PriorityRequest, ctx: ContextDep, caller: CallerDep
 ) -> RunView:
-    """Give a run another place in the queue."""
+    """Change the priority of a run."""
     run = actions.set_priority(run_id, body.priority, caller=caller, ctx=ctx)
-    return _view(run, ctx=ctx)
+    return _make_view(run, ctx=ctx)
 
 
 @router.post("/runs/{run_id}:repeat")
 def repeat_run(
     run_id: str, body: RepeatRequest, response: Response, ctx: ContextDep, caller: CallerDep
 ) -> RepeatView:
-    """Launch what is missing so that a distilled run and its baseline are trained with so many
-    seeds. Its verdict then rests on all of them. Asked again, it launches nothing new."""
+    """Launch the missing runs so that a distilled run and its baseline are trained with `seeds`
+    seeds, on which the verdict then rests. A repeated request launches nothing."""
     pairs = repeat.repeat_run(run_id, seeds=body.seeds, pack=body.pack, caller=caller, ctx=ctx)
     if any(pair.is_new for pair in pairs):
         response.status_code = status.HTTP_201_CREATED
     return to_repeat_view(run_id, pairs)
 
 
-def _view(run: Run, *, ctx: Context) -> RunView:
-    compared = get_comparisons([run], ctx=ctx)
-    return to_run_view(run, mlflow_url=ctx.mlflow_public_url, comparison=compared.get(run.id))
+def _make_view(run: Run, *, ctx: Context) -> RunView:
+    comparisons = get_comparisons([run], ctx=ctx)
+    return to_run_view(run, mlflow_url=ctx.mlflow_public_url, comparison=comparisons.get(run.id))
 
 
-def _request(body: RunRequest) -> plan.LaunchRun:
+def _to_launch_run(body: RunRequest) -> plan.LaunchRun:
     return plan.LaunchRun(
         preset=body.preset,
         changes=body.changes,
@@ -180,12 +186,5 @@ def _request(body: RunRequest) -> plan.LaunchRun:
         priority=body.priority,
         baseline=body.baseline,
         pack=body.pack,
-        digest=idempotency.request_digest(_as_older_versions_wrote_it(body).encode()),
+        digest=idempotency.request_digest(body.model_dump_json().encode()),
     )
-
-
-def _as_older_versions_wrote_it(body: RunRequest) -> str:
-    """A request that leaves newer fields at their defaults has the digest that it always had."""
-    newer = {"baseline": "auto", "pack": False}
-    at_default = {name for name, value in newer.items() if getattr(body, name) == value}
-    return body.model_dump_json(exclude=at_default or None)

@@ -1,4 +1,4 @@
-"""What grows: logs and events, whole, from a place on, or as server-sent events."""
+"""Logs and events: as a whole, from a position on, or streamed as server-sent events."""
 
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -23,10 +23,10 @@ Item = TypeVar("Item")
 LastEventId = Annotated[str | None, Header(max_length=100)]
 Accept = Annotated[str, Header()]
 
-_LOOK_EVERY_S = 0.5
-_PING_EVERY_S = 15
+_POLL_INTERVAL_S = 0.5
+_PING_INTERVAL_S = 15
 _SSE = "text/event-stream"
-_PLACE = re.compile(r"(\d{1,6}):(\d{1,18})")
+_LOG_POSITION = re.compile(r"(\d{1,6}):(\d{1,18})")
 
 
 @router.get("/runs/{run_id}/logs", response_class=PlainTextResponse)
@@ -37,13 +37,13 @@ def show_logs(
     last_event_id: LastEventId = None,
     accept: Accept = "",
 ) -> Response:
-    """What the worker printed; with `follow`, until the run is over.
+    """The worker's output; with `follow`, streamed until the run is over.
 
-    Asked for as `text/event-stream`, every piece has the id `attempt:offset`; a `Last-Event-ID`
-    goes on behind it, so that a connection that was lost loses nothing.
+    As `text/event-stream` every chunk has the id `attempt:offset`. A client that reconnects with
+    `Last-Event-ID` continues after that chunk and misses nothing.
     """
     if query.follow:
-        return _followed(run_id, query, last_event_id, as_events=_SSE in accept, ctx=ctx)
+        return _follow_logs(run_id, query, last_event_id, as_events=_SSE in accept, ctx=ctx)
     if query.tail is not None:
         text = logs.read_last_lines(run_id, query.tail, attempt=query.attempt, ctx=ctx)
     elif query.search is not None:
@@ -55,24 +55,24 @@ def show_logs(
 
 @router.get("/runs/{run_id}/events")
 def list_events_of_run(run_id: str, ctx: ContextDep, after: int = 0) -> list[EventView]:
-    """What happened to a run: why it waits, why it stopped."""
-    found = events.list_run_events(run_id, after=after, ctx=ctx)
-    return [to_event_view(event) for event in found]
+    """The events of a run: why it waits, why it stopped."""
+    run_events = events.list_run_events(run_id, after=after, ctx=ctx)
+    return [to_event_view(event) for event in run_events]
 
 
 @router.get("/events")
 def list_events(
     ctx: ContextDep, caller: CallerDep, query: Annotated[EventQuery, Query()]
 ) -> list[EventView]:
-    """What happened to all runs, in the order in which it did."""
-    found = events.list_events_after(
+    """The events of all runs, oldest first."""
+    page = events.list_events_after(
         query.after,
         run_id=query.run,
         project=resolve_project(query.project, caller=caller),
         limit=query.limit,
         ctx=ctx,
     )
-    return [to_event_view(event) for event in found]
+    return [to_event_view(event) for event in page]
 
 
 @router.get("/events/stream", response_class=EventSourceResponse)
@@ -82,58 +82,59 @@ def stream_events(
     query: Annotated[EventQuery, Query()],
     last_event_id: LastEventId = None,
 ) -> EventSourceResponse:
-    """Events as they happen; a `Last-Event-ID` goes on behind it, none begins with what is new."""
+    """Events as they happen: those after `Last-Event-ID`, or new ones only without it."""
     since = int(last_event_id) if last_event_id and last_event_id.isdigit() else None
-    found = events.follow_events(
+    new_events = events.follow_events(
         since if since is not None else query.after or None,
         run_id=query.run,
         project=resolve_project(query.project, caller=caller),
         ctx=ctx,
     )
 
-    async def sent() -> AsyncIterator[ServerSentEvent]:
-        async for event in _paced(found):
+    async def to_sse() -> AsyncIterator[ServerSentEvent]:
+        async for event in _poll(new_events):
             view = to_event_view(event)
             yield ServerSentEvent(view.model_dump_json(), id=str(view.id), event=view.kind)
 
-    return EventSourceResponse(sent(), ping=_PING_EVERY_S)
+    return EventSourceResponse(to_sse(), ping=_PING_INTERVAL_S)
 
 
-def _followed(
+def _follow_logs(
     run_id: str, query: LogQuery, last_event_id: str | None, *, as_events: bool, ctx: ContextDep
 ) -> Response:
     queries.get_run(run_id, ctx=ctx)
-    place = _place_from(last_event_id) or logs.LogPosition(query.attempt or 1, query.offset)
-    pieces = logs.follow_logs(run_id, since=place, ctx=ctx)
+    since = _parse_position(last_event_id) or logs.LogPosition(query.attempt or 1, query.offset)
+    chunks = logs.follow_logs(run_id, since=since, ctx=ctx)
     if not as_events:
-        return StreamingResponse(_texts(pieces), media_type="text/plain; charset=utf-8")
+        return StreamingResponse(_iter_text(chunks), media_type="text/plain; charset=utf-8")
 
-    async def sent() -> AsyncIterator[ServerSentEvent]:
-        async for piece in _paced(pieces):
-            behind = f"{piece.end.attempt}:{piece.end.offset}"
-            yield ServerSentEvent(piece.text, id=behind)
+    async def to_sse() -> AsyncIterator[ServerSentEvent]:
+        async for chunk in _poll(chunks):
+            position = f"{chunk.end.attempt}:{chunk.end.offset}"
+            yield ServerSentEvent(chunk.text, id=position)
         yield ServerSentEvent("", event="end")
 
-    return EventSourceResponse(sent(), ping=_PING_EVERY_S)
+    return EventSourceResponse(to_sse(), ping=_PING_INTERVAL_S)
 
 
-def _place_from(last_event_id: str | None) -> logs.LogPosition | None:
-    found = _PLACE.fullmatch(last_event_id or "")
-    return None if found is None else logs.LogPosition(int(found[1]), int(found[2]))
+def _parse_position(last_event_id: str | None) -> logs.LogPosition | None:
+    match = _LOG_POSITION.fullmatch(last_event_id or "")
+    return None if match is None else logs.LogPosition(int(match[1]), int(match[2]))
 
 
-async def _texts(pieces: Iterator[logs.LogChunk | None]) -> AsyncIterator[str]:
-    async for piece in _paced(pieces):
-        yield piece.text
+async def _iter_text(chunks: Iterator[logs.LogChunk | None]) -> AsyncIterator[str]:
+    async for chunk in _poll(chunks):
+        yield chunk.text
 
 
-async def _paced(items: Iterator[Item | None]) -> AsyncIterator[Item]:
-    """Waits between two looks without a thread: those are few, and workers report through them."""
-    over = object()
-    while (item := await run_in_threadpool(next, items, over)) is not over:
+async def _poll(items: Iterator[Item | None]) -> AsyncIterator[Item]:
+    """Iterate in the thread pool; where an item is None, sleep without holding a thread, since
+    workers' reports need the threads too."""
+    end = object()
+    while (item := await run_in_threadpool(next, items, end)) is not end:
         if AppStatus.should_exit:
-            return  # the service ends; whoever listens comes back with the last id
+            return  # the service shuts down; clients reconnect with their last id
         if item is None:
-            await anyio.sleep(_LOOK_EVERY_S)
+            await anyio.sleep(_POLL_INTERVAL_S)
         else:
             yield item  # type: ignore[misc]

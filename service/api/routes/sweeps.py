@@ -1,4 +1,4 @@
-"""Launch, plan, list and show sweeps, and what people want of them; and the driver's door."""
+"""Sweeps: launch, plan, list, show and control them; and the endpoints of their drivers."""
 
 from typing import Annotated
 
@@ -37,7 +37,7 @@ from service.usecases.sweeps import (
 
 router = APIRouter(prefix="/v1", tags=["sweeps"])
 
-_OF_THE_RUN = {"name", "project", "priority", "preset", "changes", "spec"}
+_BASE_RUN_FIELDS = {"name", "project", "priority", "preset", "changes", "spec"}
 
 
 @router.post("/sweeps", status_code=status.HTTP_201_CREATED)
@@ -48,18 +48,20 @@ def launch_sweep(
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> SweepView:
-    """Search around a run, from a preset with changes or from a whole spec."""
-    sweep, is_new = launch.launch_sweep(_request(body), key=idempotency_key, caller=caller, ctx=ctx)
+    """Launch a sweep around a run, from a preset with changes or from a whole spec."""
+    sweep, is_new = launch.launch_sweep(
+        _to_launch_sweep(body), key=idempotency_key, caller=caller, ctx=ctx
+    )
     response.headers["Location"] = f"/v1/sweeps/{sweep.id}"
     if not is_new:
         response.status_code = status.HTTP_200_OK
-    return _view(sweep, ctx=ctx)
+    return _make_view(sweep, ctx=ctx)
 
 
 @router.post("/sweeps:plan")
 def plan_sweep(body: SweepRequest, ctx: ContextDep, caller: CallerDep) -> SweepPlanView:
-    """The dry run: the resolved spec and everything that stands against it."""
-    return to_sweep_plan_view(launch.plan_sweep(_request(body), caller=caller, ctx=ctx))
+    """Dry run of a sweep: the resolved spec and all findings."""
+    return to_sweep_plan_view(launch.plan_sweep(_to_launch_sweep(body), caller=caller, ctx=ctx))
 
 
 @router.get("/sweeps")
@@ -67,47 +69,51 @@ def list_sweeps(
     ctx: ContextDep, caller: CallerDep, query: Annotated[SweepQuery, Query()]
 ) -> SweepPage:
     """Sweeps, newest first."""
-    which = SweepFilter(
-        state=query.state, project=query.project, before=query.cursor, limit=query.limit + 1
+    sweep_filter = SweepFilter(
+        id_prefix=query.id_prefix,
+        state=query.state,
+        project=query.project,
+        before=query.cursor,
+        limit=query.limit + 1,
     )
-    found = launch.list_sweeps(which, caller=caller, ctx=ctx)
-    shown = sweeps_status.get_statuses(found[: query.limit], ctx=ctx)
-    items = [to_sweep_view(one, mlflow_url=ctx.mlflow_public_url) for one in shown]
-    return SweepPage(items=items, next_cursor=items[-1].id if len(found) > query.limit else None)
+    sweeps = launch.list_sweeps(sweep_filter, caller=caller, ctx=ctx)
+    statuses = sweeps_status.get_statuses(sweeps[: query.limit], ctx=ctx)
+    items = [to_sweep_view(item, mlflow_url=ctx.mlflow_public_url) for item in statuses]
+    return SweepPage(items=items, next_cursor=items[-1].id if len(sweeps) > query.limit else None)
 
 
 @router.get("/sweeps/{sweep_id}")
 def show_sweep(sweep_id: str, ctx: ContextDep) -> SweepView:
-    """One sweep: its trials counted, the best so far, what it waits for."""
-    found = sweeps_status.get_status(sweep_id, ctx=ctx)
-    return to_sweep_view(found, mlflow_url=ctx.mlflow_public_url)
+    """One sweep: trial counts, the best trial so far, what it waits for."""
+    sweep_status = sweeps_status.get_status(sweep_id, ctx=ctx)
+    return to_sweep_view(sweep_status, mlflow_url=ctx.mlflow_public_url)
 
 
 @router.get("/sweeps/{sweep_id}/trials")
 def list_trials(sweep_id: str, ctx: ContextDep) -> list[TrialView]:
-    """A sweep's trials: values, runs, how far they are and how they ended."""
-    sweep, found = trials.list_trials(sweep_id, ctx=ctx)
-    return [to_trial_view(one, sweep) for one in found]
+    """The trials of a sweep: values, runs, progress and results."""
+    sweep, states = trials.list_trials(sweep_id, ctx=ctx)
+    return [to_trial_view(state, sweep) for state in states]
 
 
 @router.get("/sweeps/{sweep_id}/report", response_class=Response, responses=REPORT_RESPONSES)
 def show_report(sweep_id: str, ctx: ContextDep, query: Annotated[ReportQuery, Query()]) -> Response:
-    """The pages about a sweep: did it help, by how much, where not."""
+    """The report of a sweep, as HTML, Markdown or JSON."""
     content = sweeps_status.read_sweep_report(sweep_id, query.format, ctx=ctx)
     return Response(content, media_type=REPORT_MEDIA_TYPES[query.format])
 
 
 @router.post("/sweeps/{sweep_id}:stop")
 def stop_sweep(sweep_id: str, ctx: ContextDep, caller: CallerDep) -> SweepView:
-    """Begin no more trials and end those that go on; what they reached is kept."""
-    return _view(actions.stop_sweep(sweep_id, caller=caller, ctx=ctx), ctx=ctx)
+    """Start no more trials and end the running ones; their results so far are kept."""
+    return _make_view(actions.stop_sweep(sweep_id, caller=caller, ctx=ctx), ctx=ctx)
 
 
 @router.post("/sweeps/{sweep_id}:extend")
 def extend_sweep(
     sweep_id: str, body: ExtendRequest, ctx: ContextDep, caller: CallerDep
 ) -> SweepView:
-    """Have a sweep that is over search on: more trials, other bounds, another algorithm."""
+    """Continue a sweep that is over: more trials, other bounds, another algorithm."""
     extension = actions.SweepExtension(
         trials=body.trials,
         hours=body.hours,
@@ -116,7 +122,7 @@ def extend_sweep(
         algorithm=body.algorithm,
     )
     extended = actions.extend_sweep(sweep_id, extension, caller=caller, ctx=ctx)
-    return _view(extended, ctx=ctx)
+    return _make_view(extended, ctx=ctx)
 
 
 @router.post("/sweeps/{sweep_id}:promote", status_code=status.HTTP_201_CREATED)
@@ -128,7 +134,7 @@ def promote_trial(
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> RunView:
-    """Launch the best trial, or another one, as a run of its own."""
+    """Launch the best trial, or the given one, as a run of its own."""
     promotion = actions.TrialPromotion(
         trial=body.trial,
         changes=body.changes,
@@ -152,7 +158,7 @@ def read_log(
     driver: DriverDep,
     first: Annotated[int, Query(ge=0, lt=2**31)] = 0,
 ) -> SweepLog:
-    """A driver reads the list."""
+    """The sweep's log from position `first` on, for its driver."""
     return driver_log.read_log(sweep_id, first=first, driver=driver, ctx=ctx)
 
 
@@ -160,25 +166,25 @@ def read_log(
 def append_to_log(
     sweep_id: str, body: SweepLogAppend, ctx: ContextDep, driver: DriverDep
 ) -> AppendReceipt:
-    """A driver writes into the list."""
+    """Append the driver's entries to the sweep's log."""
     return driver_log.append_entries(sweep_id, body, driver=driver, ctx=ctx)
 
 
 @router.get("/sweeps/{sweep_id}/standings", include_in_schema=False)
-def show_standings(sweep_id: str, ctx: ContextDep, driver: DriverDep) -> SearchProgress:
-    """A driver asks how far the trials are."""
+def show_search_progress(sweep_id: str, ctx: ContextDep, driver: DriverDep) -> SearchProgress:
+    """The progress of all unfinished trials, for the driver."""
     return driver_log.read_standings(sweep_id, driver=driver, ctx=ctx)
 
 
-def _view(sweep: Sweep, *, ctx: Context) -> SweepView:
-    (found,) = sweeps_status.get_statuses([sweep], ctx=ctx)
-    return to_sweep_view(found, mlflow_url=ctx.mlflow_public_url)
+def _make_view(sweep: Sweep, *, ctx: Context) -> SweepView:
+    (sweep_status,) = sweeps_status.get_statuses([sweep], ctx=ctx)
+    return to_sweep_view(sweep_status, mlflow_url=ctx.mlflow_public_url)
 
 
-def _request(body: SweepRequest) -> launch.LaunchSweep:
+def _to_launch_sweep(body: SweepRequest) -> launch.LaunchSweep:
     return launch.LaunchSweep(
         base=LaunchRun(preset=body.preset, changes=body.changes, spec=body.spec),
-        search=body.model_dump(mode="json", exclude=_OF_THE_RUN, exclude_none=True),
+        search=body.model_dump(mode="json", exclude=_BASE_RUN_FIELDS, exclude_none=True),
         name=body.name,
         project=body.project,
         priority=body.priority,

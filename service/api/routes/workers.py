@@ -1,4 +1,4 @@
-"""What workers bring: records, pieces of their log; and what they ask. Not for people."""
+"""Endpoints of workers: deliveries of records, log chunks, finished attempts."""
 
 from typing import Annotated
 
@@ -18,14 +18,14 @@ router = APIRouter(prefix="/v1", include_in_schema=False)
 
 
 class AttemptsQuery(NodeAttempts):
-    """No more of them, and no longer names, than one answer is for."""
+    """The attempts of a node, bounded in number and length."""
 
     attempts: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=1000)]
 
 
 @router.post("/runs/{run_id}/attempts/{number}/deliveries")
 def receive_delivery(run_id: str, number: int, body: Delivery, ctx: ContextDep) -> Receipt:
-    """Take a worker's records."""
+    """Store the records of a worker."""
     return records.receive_delivery(run_id, number, body, ctx=ctx)
 
 
@@ -37,7 +37,7 @@ async def receive_log(
     ctx: ContextDep,
     offset: Annotated[int, Query(ge=0)] = 0,
 ) -> LogReceipt:
-    """Take a piece of a worker's log."""
+    """Store a chunk of a worker's log."""
     content = await request.body()
     if len(content) > LOG_CHUNK_BYTES:
         raise LogChunkTooLarge(LOG_CHUNK_BYTES)
@@ -48,6 +48,6 @@ async def receive_log(
 
 
 @router.post("/attempts:over")
-def list_attempts_over(body: AttemptsQuery, ctx: ContextDep) -> FinishedAttempts:
-    """Which of the attempts that have processes on a node are over."""
+def filter_finished_attempts(body: AttemptsQuery, ctx: ContextDep) -> FinishedAttempts:
+    """The attempts among those with processes on a node that are finished."""
     return FinishedAttempts(finished=tuple(list_finished_attempts(body.attempts, ctx=ctx)))

@@ -11,7 +11,7 @@ from service.domain.access import Role
 
 
 class ProjectRequest(RequestModel):
-    """How much of the cluster a project's runs may take."""
+    """The share of the cluster that a project's runs may use; None for no limit."""
 
     weight: Annotated[float, Field(gt=0, le=1000, strict=True)] = 1.0
     max_runs: Annotated[int | None, Field(ge=0, lt=2**31, strict=True)] = None
@@ -19,25 +19,27 @@ class ProjectRequest(RequestModel):
 
 
 class TokenRequest(RequestModel):
-    """Access to be given."""
+    """A token to create."""
 
     name: Annotated[str, Field(min_length=1, max_length=64, pattern=PRINTABLE)]
     role: Role = Role.RUNNER
     project: Name | None = None
-    """Only runs of this one; none: of all."""
+    """The only project that the token gives access to. None for all projects."""
 
     expires_at: AwareDatetime | None = None
 
 
 class AuditQuery(Contract):
-    """Which part of the audit."""
+    """Cursor pagination of the audit log."""
 
     cursor: Annotated[int | None, Field(ge=1, lt=2**31)] = None
+    """`next_cursor` of the previous page. None for the first page."""
+
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
 class ProjectView(Contract):
-    """A project."""
+    """Limits and weight of a project."""
 
     name: str
     weight: float
@@ -46,7 +48,7 @@ class ProjectView(Contract):
 
 
 class TokenView(Contract):
-    """Somebody's access."""
+    """A token without its secret text."""
 
     id: str
     name: str
@@ -59,14 +61,14 @@ class TokenView(Contract):
 
 
 class NewTokenView(Contract):
-    """A token that was just made, and its text, which is shown once."""
+    """A token that was just created, and its text, which is shown only here."""
 
     token: TokenView
     text: str
 
 
 class AuditView(Contract):
-    """A request that was to change something."""
+    """A write request and its outcome."""
 
     id: int
     at: datetime
@@ -81,7 +83,7 @@ class AuditView(Contract):
 
 
 class AuditPage(Contract):
-    """The newest first; `next_cursor` asks for those before."""
+    """Audit entries, newest first. `next_cursor` is None on the last page."""
 
     items: list[AuditView]
     next_cursor: int | None

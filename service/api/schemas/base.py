@@ -1,4 +1,4 @@
-"""What the API takes. The client speaks these too."""
+"""Base models and types of requests and responses, which the client uses too."""
 
 import json
 from typing import Annotated
@@ -8,53 +8,53 @@ from pydantic import Field, JsonValue, model_validator
 from configs.spec.base import Contract, Name
 
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
-"""A name is an argument of the job's command line: no shell takes a NUL there."""
+"""Names become arguments of a job's command line, which may not contain NUL."""
 
 
 RunName = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)]
-"""What a run is called on screen."""
+"""The display name of a run or a sweep."""
 
 
 Priority = Annotated[int, Field(ge=-100, le=100, strict=True)]
+"""Place in the queue: the larger goes first."""
 
 
 class RequestModel(Contract):
-    """What a person asks; text that cannot be written down is refused."""
+    """A request body. Text that cannot be encoded as UTF-8 is refused."""
 
     @model_validator(mode="before")
     @classmethod
-    def _is_text(cls, document: JsonValue) -> JsonValue:
+    def _check_encoding(cls, document: JsonValue) -> JsonValue:
         try:
             json.dumps(document, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
-            raise ValueError(
-                "a text holds half of a character (a surrogate without its pair)"
-            ) from error
+            raise ValueError("a string has an unpaired surrogate, half of a character") from error
         return document
 
 
 class LaunchOptions(RequestModel):
-    """Whose run it is, and how it stands to others."""
+    """Name, project and priority of a new run or sweep."""
 
     name: RunName | None = None
     project: Name | None = None
-    """Whose share of the cluster it takes; none: the caller's own, else `default`."""
+    """The project whose share of the cluster it uses. None for the caller's project, or for
+    `default` if the caller has none."""
 
     priority: Priority = 0
-    """The larger goes first, and may have runs of smaller priority make room."""
+    """The larger goes first, and may preempt runs of smaller priority."""
 
 
 class PageQuery(Contract):
-    """Which part of a list."""
+    """Cursor pagination of a list."""
 
     cursor: str | None = None
-    """The last id of the page before."""
+    """`next_cursor` of the previous page. None for the first page."""
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
 
 class FieldProblem(Contract):
-    """One field that is wrong."""
+    """One invalid field of a request."""
 
     field: str
     code: str
@@ -71,4 +71,4 @@ class ProblemView(Contract):
     code: str
     errors: list[FieldProblem] = Field(default_factory=list)
     advice: str | None = None
-    """What to do about it."""
+    """What the caller can do about it."""

@@ -10,7 +10,7 @@ from service.domain.states import RunState
 
 
 class CheckView(Contract):
-    """One thing that the service needs."""
+    """The state of one dependency of the service."""
 
     name: str
     ok: bool
@@ -19,11 +19,11 @@ class CheckView(Contract):
 
 
 class HealthView(Contract):
-    """Whether the service and what it needs answer."""
+    """The readiness of the service and of its dependencies."""
 
     status: Literal["ready", "degraded", "unready"]
     ray: bool | None = None
-    """None, and nothing below: who asked showed no token."""
+    """Whether Ray answers. None, like all fields below, for callers without a token."""
 
     mlflow: bool | None = None
     checks: list[CheckView] = Field(default_factory=list)

@@ -12,7 +12,7 @@ from service.api.schemas.base import RequestModel
 
 
 class DatasetRequest(RequestModel):
-    """A dataset's folder to be given a name."""
+    """A dataset's folder to register under a name."""
 
     root: Annotated[str, Field(min_length=1)]
     name: Name | None = None
@@ -20,7 +20,7 @@ class DatasetRequest(RequestModel):
 
 
 class TeacherRequest(RequestModel):
-    """A trained detector to be given a name."""
+    """A trained detector to register under a name."""
 
     name: Name
     checkpoint: Annotated[str, Field(min_length=1)]
@@ -33,14 +33,14 @@ class TeacherRequest(RequestModel):
 
 
 class PresetView(Contract):
-    """An experiment with a name."""
+    """A named experiment."""
 
     name: str
     summary: str
 
 
 class DatasetView(Contract):
-    """A registered dataset."""
+    """A dataset in the registry."""
 
     name: str
     root: str
@@ -49,7 +49,7 @@ class DatasetView(Contract):
 
 
 class TeacherView(Contract):
-    """A registered teacher."""
+    """A teacher in the registry."""
 
     name: str
     checkpoint: str

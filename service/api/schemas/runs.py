@@ -1,4 +1,4 @@
-"""What the API shows. The client speaks these too."""
+"""Requests and responses of runs, jobs, events, logs and comparisons."""
 
 from datetime import datetime
 from typing import Annotated, Literal, Self
@@ -13,44 +13,47 @@ from configs.spec.jobs import EvaluationSpec, ExportSpec, JobSpec, Task
 from service.api.schemas.base import LaunchOptions, PageQuery, Priority, RequestModel
 from service.domain.baselines import BaselineMode
 from service.domain.repositories.baselines import ReportFormat
-from service.domain.runs import DesiredState
+from service.domain.runs import DesiredState, EventKind
 from service.domain.states import RunState, is_over
 
 
 class ComparisonView(Contract):
-    """Whether distillation helped, and how sure that is; mAP from 0 to 1."""
+    """Whether distillation helped, and how certain that is; mAP from 0 to 1."""
 
     verdict: Verdict
-    """`helps` and `hurts` rest on two or more pairs with different seeds, or on a known noise
-    floor. One pair alone is always `cannot_tell`, and `seed_spread` says why."""
+    """`helps` and `hurts` need two or more pairs with different seeds, or a known noise floor. A
+    single pair is always `cannot_tell`; `seed_spread` tells why."""
 
     seed_spread: SeedSpread
-    """What is known of the scatter over seeds. `unknown`: one pair and no noise floor; POST
-    /v1/runs/{run_id}:repeat trains the pairs that tell."""
+    """What is known of the variation over seeds. `unknown`: one pair and no noise floor; POST
+    /v1/runs/{run_id}:repeat trains further pairs."""
 
     conclusion: str
-    """What may be concluded, in one sentence: word for word as the report's headline, the shell
-    and MLflow's tag `tandem.conclusion` say it."""
+    """The conclusion in one sentence, the same as in the report's headline, in the shell and in
+    MLflow's tag `tandem.conclusion`."""
 
     difference: float
-    """The run's mAP less its baseline's; over several seeds the mean."""
+    """mAP of the run minus mAP of its baseline; the mean over seeds."""
 
     low: float | None
-    """The interval that holds the true difference in 95 % of cases; none: unknown."""
+    """Lower bound of the 95 % interval of the true difference. None if it is unknown."""
 
     high: float | None
+    """Upper bound of that interval."""
+
     teacher_map: float | None
     gap_closed: float | None
-    """The difference over the teacher's lead of the baseline; none: no teacher that leads."""
+    """The difference divided by the gap between teacher and baseline. None if the teacher is not
+    better than the baseline."""
 
     basis: str
-    """What the interval rests on."""
+    """What the interval was computed from."""
 
     images: int | None
-    """Validation images that all runs were measured on; none: compared by an older version."""
+    """Number of validation images that all runs were evaluated on. None in older comparisons."""
 
     gains: list[SeedGain]
-    """Each pair by itself, by seed; empty: compared by an older version."""
+    """The gain of each pair, by seed. Empty in older comparisons."""
 
 
 class RunView(Contract):
@@ -78,23 +81,23 @@ class RunView(Contract):
     best_epoch: int | None
     teacher_map: float | None
     baseline_run_id: str | None
-    """The run of the same student, seed and batches without a teacher."""
+    """The run of the same student, seed and batches without a teacher. None if there is none."""
 
     is_baseline_lost: bool
-    """Whether that has failed or is cancelled: there is no verdict until it is retried."""
+    """Whether the baseline failed or was cancelled: no verdict until it is retried."""
 
     comparison: ComparisonView | None
     report_run_id: str | None
-    """The newest run that makes pages about it."""
+    """The newest report job about this run. None if no report was requested."""
 
     sweep_id: str | None = None
     trial: int | None = None
-    """Of the sweep; none: it is of no sweep, or serves the whole of it."""
+    """The number of its trial. None for runs that belong to no trial of a sweep."""
 
     mlflow_run_id: str | None
     mlflow_url: str | None
     pending_records: PendingRecords = Field(default_factory=dict)
-    """Records that the service and MLflow lacked when its worker last spoke."""
+    """Records not yet delivered to each destination, as of the worker's last report."""
 
     created_at: datetime
     started_at: datetime | None
@@ -103,19 +106,19 @@ class RunView(Contract):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the run is in a final state."""
         return is_over(self.state)
 
 
 class RunPage(Contract):
-    """Runs, newest first; `next_cursor` asks for those after."""
+    """Runs, newest first. `next_cursor` is None on the last page."""
 
     items: list[RunView]
     next_cursor: str | None
 
 
 class RepeatedPairView(Contract):
-    """A distilled run and its baseline, both with one seed."""
+    """A distilled run and its baseline, both with the same seed."""
 
     seed: int
     run_id: str
@@ -123,18 +126,18 @@ class RepeatedPairView(Contract):
     baseline_run_id: str
     baseline_state: RunState
     is_new: bool
-    """Whether the run was launched by this request; else it was there already."""
+    """Whether this request launched the run; False if it existed already."""
 
 
 class RepeatView(Contract):
-    """The pairs that a run's verdict is going to rest on, by seed."""
+    """The pairs that the verdict of a run will be computed from, by seed."""
 
     run_id: str
     pairs: list[RepeatedPairView]
 
 
 class AttemptView(Contract):
-    """One try of a run: one Ray job."""
+    """One attempt of a run, which is one Ray job."""
 
     number: int
     submission_id: str
@@ -151,13 +154,13 @@ class AttemptView(Contract):
 
 
 class EventView(Contract):
-    """Something that happened to a run."""
+    """An event in the life of a run."""
 
     id: int
     run_id: str
     at: datetime
     actor: str
-    kind: str
+    kind: EventKind
     from_state: RunState | None
     to_state: RunState | None
     reason: FailureReason | None
@@ -165,7 +168,7 @@ class EventView(Contract):
 
 
 class MetricView(Contract):
-    """One value of one metric."""
+    """A metric value at one step."""
 
     key: str
     step: int
@@ -174,7 +177,7 @@ class MetricView(Contract):
 
 
 class FindingView(Contract):
-    """Something that the dry run found."""
+    """A problem that the dry run found in a spec."""
 
     severity: Literal["error", "warning"]
     field: str
@@ -183,67 +186,75 @@ class FindingView(Contract):
 
 
 class PlannedBaselineView(Contract):
-    """The run that a taught one would be compared with."""
+    """The baseline that a distilled run would be compared with."""
 
     run_id: str | None
-    """One that is there; none: it would be booked."""
+    """An existing run. None if a new baseline would be queued with the run."""
 
     state: RunState | None
     best_map: float | None
 
 
 class PlanView(Contract):
-    """A run that was not launched: what it would be, and what stands against it."""
+    """The result of a dry run: the resolved spec and its findings."""
 
     spec: JobSpec
     findings: list[FindingView]
     waiting_for: str | None
     baseline: PlannedBaselineView | None
     noise: NoiseFloor | None
-    """What runs like it differ by if they differ in their seed alone; none: not known yet."""
+    """Variation between runs that differ in their seed alone. None if it is not known yet."""
 
 
 class NoiseView(Contract):
-    """How much runs like one differ by their seed alone."""
+    """Variation between runs like the given one that differ in their seed alone."""
 
     noise: NoiseFloor | None
-    """None: no two of them differ in their seed alone yet."""
+    """None as long as no two runs differ in their seed alone."""
 
     runs: list[str]
-    """What it rests on, oldest first: each that succeeds sharpens it."""
+    """The runs that it is computed from, oldest first; each further one makes it more precise."""
 
 
-class TermShareView(Contract):
-    """One term's part of the gradient, at all feature levels or at one."""
+class LevelLossShareView(Contract):
+    """The share of the gradient of one loss term, at one feature level or at all."""
 
     term: str
     level: str
+    """`all`, or a feature level as `p3`."""
+
     share: float
     cosine: float
+    """Cosine with the gradient of the detector's own losses, from -1 to 1."""
+
     is_distillation: bool
 
 
 class LossSharesView(Contract):
-    """What each term of a run's loss does."""
+    """The shares of all terms of a run's loss, averaged over the newest measurements."""
 
     samples: int
+    """Number of measurements so far."""
+
     step: int | None
-    parts: list[TermShareView]
+    """The optimizer step of the last one. None before the first."""
+
+    parts: list[LevelLossShareView]
     verdict: str
 
 
 PairPack = Annotated[bool, Field(strict=True)]
-"""Whether a run trains in one process with the baseline that is booked for it."""
+"""Whether a run trains in one process with the baseline that is queued for it."""
 
 
 class PriorityRequest(RequestModel):
-    """Another place in the queue."""
+    """A new priority of a run."""
 
     priority: Priority
 
 
 class RunRequest(LaunchOptions):
-    """A run to launch: a preset with changes by dotted field, or a whole spec."""
+    """A run to launch: a preset with changes by dotted field, or a complete spec."""
 
     preset: Annotated[str | None, Field(examples=["digits/bckd"])] = None
     changes: dict[str, JsonValue] = Field(
@@ -251,44 +262,47 @@ class RunRequest(LaunchOptions):
     )
     spec: dict[str, JsonValue] | None = None
     baseline: BaselineMode = "auto"
-    """Whether a taught run is compared with the same student alone, which is booked with it if it
-    is not there already; `off`: it is not compared."""
+    """`auto` compares a distilled run with its baseline, and queues that one if it does not exist
+    yet. `off`: no comparison."""
 
     pack: PairPack = False
-    """Whether the run and the baseline that is booked with it train side by side in one process.
-    They then start together and take the room of one run; beside a baseline that is there already
-    the run trains alone. Refused without a baseline and with several processes."""
+    """Whether the run and its new baseline train together in one process. They then start together
+    and use the resources of one run; if the baseline exists already, the run trains by itself.
+    Refused without a baseline, and with several processes."""
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _check_source(self) -> Self:
         if (self.preset is None) == (self.spec is None):
-            raise ValueError("give either preset or spec")
+            raise ValueError("give either preset or spec, not both")
         if self.spec is not None and self.changes:
-            raise ValueError("changes are for presets; put them into spec itself")
+            raise ValueError("changes apply to presets; put them into spec itself")
         return self
 
 
 class RepeatRequest(RequestModel):
-    """How many seeds a distilled run and its baseline are to be trained with."""
+    """The number of seeds to train a distilled run and its baseline with."""
 
     seeds: Annotated[int, Field(ge=2, le=32, strict=True, examples=[3])] = 3
-    """In all: those that are there already, or under way, count."""
+    """In total: existing pairs count, also those that still train."""
 
     pack: PairPack | None = None
-    """Whether each new run and its new baseline train side by side in one process; none: as the
-    run itself was launched."""
+    """Whether each new run and its new baseline train together in one process. None for the same
+    as the run itself."""
 
 
 class EvaluationRequest(EvaluationSpec, LaunchOptions):
-    """A detector to measure: a whole spec, and what to call it."""
+    """A detector to evaluate: a complete spec and the launch options."""
 
 
 class ExportRequest(ExportSpec, LaunchOptions):
-    """A detector to write in formats of others: a whole spec, and what to call it."""
+    """A detector to export: a complete spec and the launch options."""
 
 
 class RunQuery(PageQuery):
-    """Which runs."""
+    """Filters of a list of runs."""
+
+    id_prefix: Annotated[str, Field(max_length=64)] | None = None
+    """Only runs whose id starts with it."""
 
     state: RunState | None = None
     task: Task | None = None
@@ -299,44 +313,44 @@ class RunQuery(PageQuery):
     """Only runs of this sweep."""
 
     trial: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    """Only runs of its trial with this number."""
+    """Only runs of the sweep's trial with this number."""
 
 
 class ReportQuery(Contract):
-    """In which form."""
+    """The file format of a report."""
 
     format: ReportFormat = "html"
 
 
 class LogQuery(Contract):
-    """Which part of a run's log, and whether to wait for more."""
+    """Selects a part of a run's log, or streams it."""
 
     follow: bool = False
     attempt: Annotated[int | None, Field(ge=1, le=999_999)] = None
-    """Only this one; with `follow`, begin with it."""
+    """Only this attempt. With `follow`, the first attempt to show."""
 
     offset: Annotated[int, Field(ge=0)] = 0
-    """Bytes of the attempt's log to leave out."""
+    """Bytes to skip at the start of the attempt's log."""
 
     tail: Annotated[int | None, Field(ge=1, le=10_000)] = None
-    """Only so many last lines, over all attempts."""
+    """Number of lines from the end, over all attempts."""
 
     search: Annotated[str | None, Field(min_length=1, max_length=200)] = None
-    """Only lines that contain this, as `attempt:line: text`."""
+    """Only lines that contain this text, as `attempt:line: text`."""
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _check_combination(self) -> Self:
         if self.follow and (self.tail is not None or self.search is not None):
-            raise ValueError("follow cannot be joined with tail or search")
+            raise ValueError("follow cannot be combined with tail or search")
         if self.tail is not None and self.search is not None:
-            raise ValueError("give either tail or search")
+            raise ValueError("give either tail or search, not both")
         if self.offset and self.attempt is None:
-            raise ValueError("an offset is of one attempt: name it")
+            raise ValueError("an offset applies to one attempt: give attempt too")
         return self
 
 
 class EventQuery(Contract):
-    """Which events."""
+    """Filters of a list of events."""
 
     after: Annotated[int, Field(ge=0, lt=2**31)] = 0
     run: str | None = None

@@ -1,4 +1,4 @@
-"""What the API shows of sweeps. The client speaks these too."""
+"""Requests and responses of sweeps and their trials."""
 
 from datetime import datetime
 from typing import Annotated, Literal, Self
@@ -21,25 +21,25 @@ class BestView(Contract):
     trial: int
     values: Values
     objective: float
-    """Its best value of the first objective."""
+    """The trial's best value of the first objective."""
 
 
 class EstimateView(Contract):
-    """What all trials take if each trains to its end, from a few timed steps."""
+    """Estimated cost of all trials if each trains to its end, from a few timed steps."""
 
     hours: float
-    """By the clock."""
+    """Wall-clock time of the sweep."""
 
     gpu_hours: float
     cpu_hours: float
     separate_hours: float
-    """By the clock, were each trial trained by itself."""
+    """Wall-clock time if each trial trained by itself, without packs."""
 
     saved: float
-    """The part of the separate trials' work that packs save."""
+    """Fraction of the separate trials' work that packs save."""
 
     price: float | None
-    """With the operator's prices; none: there are none."""
+    """In the currency of the configured prices. None if no prices are configured."""
 
 
 class SweepView(Contract):
@@ -55,13 +55,13 @@ class SweepView(Contract):
     message: str
     warnings: list[str]
     spec: SweepSpec
-    """In force: with the budget, space and algorithm of the last extension, if there was one."""
+    """The active spec: with budget, space and algorithm of the last extension, if there was one."""
 
     trials: int
-    """That have begun."""
+    """Number of trials that have started."""
 
     by_result: dict[str, int]
-    """How many ended how; `running`: those that go on."""
+    """Number of trials by result; `running` for those without one."""
 
     best: BestView | None
     waiting_for: str | None
@@ -81,31 +81,31 @@ class SweepView(Contract):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will happen by itself."""
+        """Whether the sweep is finished; it may still be extended."""
         return self.state in FINISHED_SWEEP_STATES
 
 
 class SweepPage(Contract):
-    """Sweeps, newest first; `next_cursor` asks for those after."""
+    """Sweeps, newest first. `next_cursor` is None on the last page."""
 
     items: list[SweepView]
     next_cursor: str | None
 
 
 class SweepPlanView(Contract):
-    """A sweep that was not launched: what it would be, and what stands against it."""
+    """The result of a sweep's dry run: the resolved spec and its findings."""
 
     spec: SweepSpec
     findings: list[FindingView]
     waiting_for: str | None
     trials: int
-    """At most."""
+    """Maximum number of trials."""
 
     runs: int
 
 
 class TrialRunView(Contract):
-    """A run of a trial."""
+    """One run of a trial; trials with repeats have several."""
 
     id: str
     seed: int
@@ -116,32 +116,32 @@ class TrialRunView(Contract):
 
 
 class TrialView(Contract):
-    """One point of a sweep."""
+    """One trial of a sweep: a point in its search space."""
 
     number: int
     values: Values
     state: Literal["running"] | TrialResult
     runs: list[TrialRunView]
     epoch: int
-    """Whole epochs of which the objectives are known."""
+    """Number of whole epochs at the last evaluation; 0 before the first."""
 
     objectives: dict[str, float]
-    """The best value of each so far."""
+    """The best value of each objective so far."""
 
     message: str
-    """Why it has no runs; else empty."""
+    """Why the trial has no runs; else empty."""
 
 
 class SweepRequest(LaunchOptions):
-    """A sweep to launch: a run to search around, as `RunRequest` says it, and how to search.
+    """A sweep to launch: the base run as in `RunRequest`, and how to search around it.
 
-    Everything but the run is as in `configs.spec.SweepSpec`; what is left out is as there.
+    All other fields are those of `configs.spec.sweep.SweepSpec`, with its defaults.
     """
 
     preset: Annotated[str | None, Field(examples=["digits/bckd"])] = None
     changes: dict[str, JsonValue] = Field(default_factory=dict)
     spec: dict[str, JsonValue] | None = None
-    """Of the run: its base."""
+    """The complete spec of the base run, instead of a preset."""
 
     space: Annotated[
         dict[str, JsonValue],
@@ -164,35 +164,35 @@ class SweepRequest(LaunchOptions):
     tags: dict[str, JsonValue] | None = None
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _check_source(self) -> Self:
         if (self.preset is None) == (self.spec is None):
-            raise ValueError("give either preset or spec")
+            raise ValueError("give either preset or spec, not both")
         if self.spec is not None and self.changes:
-            raise ValueError("changes are for presets; put them into spec itself")
+            raise ValueError("changes apply to presets; put them into spec itself")
         return self
 
 
 class ExtendRequest(RequestModel):
-    """More for a finished sweep to do."""
+    """An extension of a finished sweep."""
 
     trials: Annotated[int | None, Field(ge=1, le=10_000, strict=True)] = None
-    """More of them, beside those that have begun; none: what is left of the old budget."""
+    """Further trials. None to use the remaining trials of the old budget."""
 
     hours: Annotated[float | None, Field(gt=0, le=100_000)] = None
-    """From now on; none: without a limit."""
+    """Hours from now on. None for no limit."""
 
     gpu_hours: Annotated[float | None, Field(gt=0, le=1_000_000)] = None
     space: dict[str, JsonValue] | None = None
-    """The whole space with its new bounds."""
+    """The complete search space with its new bounds. None to keep the old one."""
 
     algorithm: dict[str, JsonValue] | None = None
 
 
 class PromoteRequest(RequestModel):
-    """A trial to be trained as a run of its own."""
+    """A trial to train as a run of its own."""
 
     trial: Annotated[int | None, Field(ge=0, lt=2**31, strict=True)] = None
-    """None: the best so far."""
+    """None for the best trial so far."""
 
     changes: Annotated[dict[str, JsonValue], Field(examples=[{"schedule.epochs": 24}])] = Field(
         default_factory=dict
@@ -202,7 +202,10 @@ class PromoteRequest(RequestModel):
 
 
 class SweepQuery(PageQuery):
-    """Which sweeps."""
+    """Filters of a list of sweeps."""
+
+    id_prefix: Annotated[str, Field(max_length=64)] | None = None
+    """Only sweeps whose id starts with it."""
 
     state: SweepState | None = None
     project: str | None = None

@@ -1,1 +1,1 @@
-"""`tandem demo`: a distillation experiment from nothing to a verdict."""
+"""`tandem demo` and related commands: complete distillation experiments."""

@@ -1,4 +1,4 @@
-"""`tandem demo` and `tandem bccd`: an experiment from nothing to its table, in one command."""
+"""`tandem demo`, `bccd`, `sweep-demo` and `demo-search`: each runs a complete experiment."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -20,10 +20,10 @@ SMALL_DIGITS = (
     *("--train=1000", "--val=400", "--image-size=96"),
     *("--smallest=14", "--largest=64", "--most-objects=5"),
 )
-"""Images of the students: objects as large as the teacher knows them, in a third of the pixels."""
+"""The students' images: objects as large as the teacher's, in a third of the pixels."""
 
 LARGE_DIGITS = ("--train=8000", "--val=1000")
-"""Images of the teacher, where it is trained anew."""
+"""The teacher's images, for `--teacher train`."""
 
 DIGITS = Experiment(
     name="demo",
@@ -36,7 +36,7 @@ DIGITS = Experiment(
 DEMO_SEEDS = "0,1,2,3"
 
 SEARCH_SEED, SEARCH_REPEATS = 101, 2
-"""Seeds of the search are 101 and 102: the demo reports none of them."""
+"""The search uses seeds 101 and 102, none of the demo's seeds."""
 
 CLS_WEIGHT, LOC_WEIGHT = "distillation.cls_weight", "distillation.loc_weight"
 SEARCH_FIELDS = ("schedule.optimizer.lr", CLS_WEIGHT, LOC_WEIGHT)
@@ -45,7 +45,7 @@ SEARCH_POINTS = tuple(
     for weights in ((0.0, 0.0), (4.0, 4.0), (8.0, 8.0))
     for lr in (1e-3, 1.4e-3, 2e-3, 2.8e-3)
 )
-"""Learning rate and both weights of each trial; without weights it is the student alone."""
+"""Learning rate and both loss weights of each trial; weights of 0 make a baseline."""
 
 CELLS = Experiment(
     name="bccd",
@@ -58,24 +58,24 @@ CELLS = Experiment(
 Changes = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...", help="Fields to change in all runs, as in schedule.epochs=3."
+        metavar="[KEY=VALUE]...", help="Fields to change in all runs, e.g. schedule.epochs=3."
     ),
 ]
 Seed = Annotated[int, typer.Option(help="The students' seed.")]
-Seeds = Annotated[str, typer.Option(help="Several seeds, as in 0,1,2; instead of --seed.")]
-Page = Annotated[Path, typer.Option(help="Where the report's page is written.")]
-Fresh = Annotated[bool, typer.Option(help="Train again what was trained before.")]
+Seeds = Annotated[str, typer.Option(help="Several seeds, e.g. 0,1,2; replaces --seed.")]
+Page = Annotated[Path, typer.Option(help="File for the HTML report.")]
+Fresh = Annotated[bool, typer.Option(help="Train all runs again, also those of an earlier call.")]
 
 
 class TeacherChoice(StrEnum):
-    """Where the demo's teacher comes from."""
+    """Source of the demo's teacher."""
 
     SHIPPED = "shipped"
     TRAIN = "train"
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add `tandem demo`, `bccd`, `sweep-demo` and `demo-search`."""
     app.command()(demo)
     app.command()(bccd)
     app.command(name="sweep-demo")(sweep_demo)
@@ -85,25 +85,27 @@ def register(app: typer.Typer) -> None:
 def demo(
     changes: Changes = None,
     teacher: Annotated[
-        TeacherChoice, typer.Option(help="Use the teacher that comes with Tandem, or train it.")
+        TeacherChoice, typer.Option(help="Use the shipped teacher, or train one.")
     ] = TeacherChoice.SHIPPED,
-    seeds: Annotated[str, typer.Option(help="One pair of students for each.")] = DEMO_SEEDS,
+    seeds: Annotated[
+        str, typer.Option(help="Seeds; each trains a student and its baseline.")
+    ] = DEMO_SEEDS,
     page: Page = Path("demo-report.html"),
     fresh: Fresh = False,
 ) -> None:
-    """Does distillation help? Students with and without BCKD, several seeds; a table and a page."""
+    """Compare students with and without BCKD on digits; print a table, write a report."""
     from dataclasses import replace
 
     from service.cli.datasets import make_dataset
 
-    chosen = parse_seeds(seeds)
+    seed_list = parse_seeds(seeds)
     common = parse_common_changes(changes or ())
     _prepare_digits()
     experiment = replace(DIGITS, changes=common)
     if teacher is TeacherChoice.TRAIN:
         make_dataset("digits", name="digits-large", options=LARGE_DIGITS)
         experiment = replace(experiment, teacher=None)
-    run_experiment(experiment, seeds=chosen, fresh=fresh, page=page)
+    run_experiment(experiment, seeds=seed_list, fresh=fresh, page=page)
 
 
 def bccd(
@@ -115,25 +117,25 @@ def bccd(
     seeds: Seeds = "",
     fresh: Fresh = False,
 ) -> None:
-    """The same on real microscope images, from ImageNet weights; trains its teacher first."""
+    """Compare students on microscope images, from ImageNet weights; train the teacher first."""
     from dataclasses import replace
 
     from service.cli.datasets import make_dataset
     from service.cli.stack import start_stack_with_progress
 
-    chosen = parse_seeds(seeds) if seeds else (seed,)
+    seed_list = parse_seeds(seeds) if seeds else (seed,)
     experiment = replace(CELLS, changes=parse_common_changes(changes or ()))
     start_stack_with_progress()
     options = [f"--root={data.resolve()}", "--drop-bad", "--refresh"]
     make_dataset("import-voc", name=CELLS.dataset, options=options)
-    run_experiment(experiment, seeds=chosen, fresh=fresh)
+    run_experiment(experiment, seeds=seed_list, fresh=fresh)
 
 
 def sweep_demo(
-    trials: Annotated[int, typer.Option(help="How many pairs of weights to try.", min=1)] = 12,
+    trials: Annotated[int, typer.Option(help="Number of trials.", min=1)] = 12,
     page: Page = Path("sweep-report.html"),
 ) -> None:
-    """Search the two weights of BCKD on digits, students packed beside one teacher; then a page."""
+    """Search the two loss weights of BCKD on digits in packs; write a report."""
     from service.api.schemas.sweeps import SweepRequest
     from service.cli.parsing import parse_assignments
 
@@ -146,15 +148,15 @@ def sweep_demo(
         name="sweep demo",
     )
     _prepare_digits()
-    _search(request, page=page)
+    _run_search(request, page=page)
 
 
 def demo_search(page: Page = Path("demo-search.html")) -> None:
-    """Repeat the search that chose the demo's setting, on seeds that the demo does not use."""
+    """Repeat the search that chose the demo's settings, with seeds that the demo does not use."""
     from service.api.schemas.sweeps import SweepRequest
 
     _prepare_digits()
-    _search(
+    _run_search(
         SweepRequest(
             preset="digits/bckd",
             changes={"seed": SEARCH_SEED},
@@ -170,7 +172,7 @@ def demo_search(page: Page = Path("demo-search.html")) -> None:
             ],
             budget={"trials": len(SEARCH_POINTS)},
             repeats=SEARCH_REPEATS,
-            baseline=False,  # the student alone is among the trials
+            baseline=False,  # the trials with weights of 0 are baselines
             noise_runs=0,
             probe=False,
             pack=len(SEARCH_POINTS),
@@ -181,7 +183,7 @@ def demo_search(page: Page = Path("demo-search.html")) -> None:
 
 
 def _prepare_digits() -> None:
-    """The stack, the students' images and the teacher that comes with Tandem."""
+    """Start the stack, create the students' images and register the shipped teacher."""
     from service.cli.datasets import make_dataset
     from service.cli.stack import start_stack_with_progress
     from service.cli.teachers import register_shipped_teacher
@@ -192,7 +194,7 @@ def _prepare_digits() -> None:
     register_shipped_teacher(DIGITS.teacher)
 
 
-def _search(request: "SweepRequest", *, page: Path) -> None:
+def _run_search(request: "SweepRequest", *, page: Path) -> None:
     from service.cli.reports import OutputFormat, report
     from service.cli.session import open_client
     from service.cli.sweeps import launch_and_watch
@@ -204,7 +206,7 @@ def _search(request: "SweepRequest", *, page: Path) -> None:
 
 
 def parse_common_changes(assignments: "Iterable[str]") -> "dict[str, JsonValue]":
-    """Changes to every run of a story; its seeds and its teacher are not among them."""
+    """Parse changes to all runs of an experiment; seed and teacher cannot be changed."""
     from service.cli.parsing import parse_changes
 
     changes = parse_changes(assignments)
@@ -212,19 +214,19 @@ def parse_common_changes(assignments: "Iterable[str]") -> "dict[str, JsonValue]"
         if key == "seed" or key.split(".")[0] == "teacher":
             raise CliError(
                 ErrorMessage(
-                    f"{key} is not changed for all runs at once.",
-                    advice=("The seed is said with --seed; the teacher is trained first.",),
+                    f"{key} cannot be changed for all runs of the experiment.",
+                    advice=("Pass the seed with --seed; the experiment chooses the teacher.",),
                 )
             )
     return changes
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Seeds as written, `0,1,2`."""
+    """Parse a list of seeds, e.g. `0,1,2`; duplicates count once."""
     try:
-        found = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+        seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         raise CliError(
-            ErrorMessage(f"--seeds {text} is no list of numbers.", advice=("As in 0,1,2.",))
+            ErrorMessage(f"--seeds {text} is not a list of numbers.", advice=("Write e.g. 0,1,2.",))
         ) from None
-    return found
+    return seeds

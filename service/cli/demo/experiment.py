@@ -1,4 +1,4 @@
-"""Does distillation help? A teacher, a student alone and the same student taught, side by side."""
+"""Run an experiment: launch pairs of students, follow them, print and write the result."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from service.client import TandemClient
 
 
-_REPORT_PATIENCE_S = 180.0
+_REPORT_TIMEOUT_S = 180.0
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Experiment:
     dataset: str
     teacher_preset: str
     distilled_preset: str
-    """The student alone, its baseline, follows from it and is booked with each run."""
+    """Its baseline is derived from it, and launched with each run."""
 
     teacher: str | None
-    """A registered teacher; `None`: it is trained first."""
+    """Name of a registered teacher; None if the experiment trains one first."""
 
     is_packed: bool = False
     """Whether each distilled student trains in one process with its baseline."""
@@ -45,36 +45,36 @@ class Experiment:
 
 @dataclass(frozen=True)
 class _Launched:
-    """The runs of a story by what they are called on screen."""
+    """Ids of the runs of an experiment, by label."""
 
     run_ids: "dict[str, str]"
     teacher_label: str | None
     pairs: tuple[tuple[int, str, str], ...]
-    """Seed, label of the student alone, label of the student with BCKD."""
+    """Seed, label of the baseline, label of the distilled student."""
 
     @property
     def last_distilled(self) -> str:
-        """The run whose report is read: the last one that was launched with BCKD."""
+        """Id of the last distilled run; its report covers all pairs."""
         return self.run_ids[self.pairs[-1][2]]
 
 
 def run_experiment(
     experiment: Experiment, *, seeds: tuple[int, ...], fresh: bool, page: Path | None = None
 ) -> None:
-    """Launch the runs over REST, follow them, and end with a table, the conclusion and the URLs.
+    """Launch the runs, follow them, and print a table, the verdict and URLs.
 
-    `fresh` trains again what was trained before; `page` is where the report is written.
+    `fresh` trains runs of an earlier call again; `page` is the file for the HTML report.
     """
     with open_client() as client:
         launched = _launch(client, experiment, seeds=seeds, fresh=fresh)
         try:
-            views = _follow(client, launched)
+            views = _watch(client, launched)
         except KeyboardInterrupt:
             console.output().print(
-                "The runs go on. `tandem runs` lists them, `tandem down` stops all."
+                "The runs continue. `tandem runs` lists them, `tandem down` stops the stack."
             )
             raise typer.Exit(130) from None
-        _report(client, launched, views)
+        _print_results(client, launched, views)
         if page is not None:
             _write_page(client, launched, page)
 
@@ -87,16 +87,16 @@ def _launch(
     reference: dict[str, JsonValue] = {"name": experiment.teacher}
     if experiment.teacher is None:
         teacher_label = "teacher"
-        trained = _launch_once(
+        teacher_run = _launch_once(
             client, experiment, experiment.teacher_preset, "teacher", fresh=fresh
         )
-        run_ids[teacher_label] = trained.id
-        reference = {"run": trained.id}
+        run_ids[teacher_label] = teacher_run.id
+        reference = {"run": teacher_run.id}
     pairs: list[tuple[int, str, str]] = []
     for seed in seeds:
         suffix = f", seed {seed}" if len(seeds) > 1 else ""
-        alone, taught = f"alone{suffix}", f"with BCKD{suffix}"
-        distilled = _launch_once(
+        baseline, distilled = f"baseline{suffix}", f"with BCKD{suffix}"
+        run = _launch_once(
             client,
             experiment,
             experiment.distilled_preset,
@@ -104,9 +104,9 @@ def _launch(
             changes={"seed": seed, "teacher": reference},
             fresh=fresh,
         )
-        assert distilled.baseline_run_id is not None, "a distilled run is booked with its baseline"
-        run_ids |= {alone: distilled.baseline_run_id, taught: distilled.id}
-        pairs.append((seed, alone, taught))
+        assert run.baseline_run_id is not None, "a distilled run is launched with its baseline"
+        run_ids |= {baseline: run.baseline_run_id, distilled: run.id}
+        pairs.append((seed, baseline, distilled))
     return _Launched(run_ids, teacher_label, tuple(pairs))
 
 
@@ -119,7 +119,10 @@ def _launch_once(
     fresh: bool,
     changes: "Mapping[str, JsonValue] | None" = None,
 ) -> "RunView":
-    """The run that has this very spec already, or a new one; never one that ended badly."""
+    """Return the run that an earlier call has launched with this spec, or launch a new one.
+
+    A failed or cancelled run is never returned.
+    """
     from uuid import uuid4
 
     from service.api.schemas.runs import RunRequest
@@ -136,14 +139,12 @@ def _launch_once(
     if launched.is_over and launched.state != "succeeded":
         launched = client.launch(request, idempotency_key=uuid4().hex)
     elif launched.is_over:
-        console.output().print(
-            f"{name}: {launched.id} has trained before; --fresh trains it again."
-        )
+        console.output().print(f"{name}: {launched.id} exists already; --fresh trains it again.")
     return launched
 
 
 def _digest(client: "TandemClient", request: "RunRequest", experiment: Experiment) -> str:
-    """What a run would be: the same story finds its runs again, a changed one does not."""
+    """Digest of request, resolved spec, dataset and teacher; equal requests share their run."""
     from hashlib import sha256
 
     parts = [
@@ -163,11 +164,11 @@ def _digest(client: "TandemClient", request: "RunRequest", experiment: Experimen
     return sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def _follow(client: "TandemClient", launched: _Launched) -> "dict[str, RunView]":
+def _watch(client: "TandemClient", launched: _Launched) -> "dict[str, RunView]":
     from service.cli.progress.runs import watch_runs
 
     out = console.output()
-    out.print(f"Follow the curves in MLflow: {load_settings().mlflow_url}")
+    out.print(f"Curves in MLflow: {load_settings().mlflow_url}")
     views = watch_runs(client, launched.run_ids)
     for label, view in views.items():
         if view.is_over and view.state != "succeeded":
@@ -181,7 +182,9 @@ def _follow(client: "TandemClient", launched: _Launched) -> "dict[str, RunView]"
     return views
 
 
-def _report(client: "TandemClient", launched: _Launched, views: "Mapping[str, RunView]") -> None:
+def _print_results(
+    client: "TandemClient", launched: _Launched, views: "Mapping[str, RunView]"
+) -> None:
     from service.cli.comparisons import show_verdict
     from service.cli.demo.summary import (
         build_comparison_url,
@@ -191,36 +194,43 @@ def _report(client: "TandemClient", launched: _Launched, views: "Mapping[str, Ru
     )
     from service.cli.runs import run_duration_s
 
-    taught = views[launched.pairs[0][2]]
-    teacher = read_teacher_scores(taught.latest)
-    trained = views[launched.teacher_label] if launched.teacher_label else None
-    pairs = [_pair(client, seed, views[alone], views[bckd]) for seed, alone, bckd in launched.pairs]
+    distilled = views[launched.pairs[0][2]]
+    teacher = read_teacher_scores(distilled.latest)
+    teacher_run = views[launched.teacher_label] if launched.teacher_label else None
+    pairs = [
+        _build_pair(client, seed, views[baseline], views[bckd])
+        for seed, baseline, bckd in launched.pairs
+    ]
     settings = load_settings()
     out = console.output()
-    out.print(build_summary_table(teacher, run_duration_s(trained) if trained else None, pairs))
+    out.print(
+        build_summary_table(teacher, run_duration_s(teacher_run) if teacher_run else None, pairs)
+    )
     show_verdict(client, launched.last_distilled, pairs=len(pairs))
-    out.print(format_scope(taught), soft_wrap=True)
+    out.print(format_scope(distilled), soft_wrap=True)
     tracked = [view for view in views.values() if view.mlflow_run_id]
     comparison = build_comparison_url(
         settings.mlflow_url,
         run_ids=[view.mlflow_run_id for view in tracked if view.mlflow_run_id],
-        experiments=_experiments(tracked),
+        experiments=_get_experiment_ids(tracked),
     )
     out.print(f"Compare in MLflow  {comparison}", soft_wrap=True)
     out.print(f"API docs           {settings.url}/docs")
-    out.print("The stack goes on running; [bold]tandem down[/] stops it.")
+    out.print("The stack keeps running; [bold]tandem down[/] stops it.")
 
 
 def _write_page(client: "TandemClient", launched: _Launched, page: Path) -> None:
     run_id = launched.last_distilled
     report_id = client.run(run_id).report_run_id
     if report_id is not None:
-        client.wait(report_id, timeout_s=_REPORT_PATIENCE_S)
+        client.wait(report_id, timeout_s=_REPORT_TIMEOUT_S)
     page.write_text(client.report(run_id, format="html"), encoding="utf-8")
     console.output().print(f"Report page        {page.resolve().as_uri()}", soft_wrap=True)
 
 
-def _pair(client: "TandemClient", seed: int, alone: "RunView", taught: "RunView") -> "StudentPair":
+def _build_pair(
+    client: "TandemClient", seed: int, baseline: "RunView", distilled: "RunView"
+) -> "StudentPair":
     from service.cli.demo.summary import ScorePoint, StudentPair, select_best_scores
     from service.cli.runs import run_duration_s
 
@@ -228,25 +238,27 @@ def _pair(client: "TandemClient", seed: int, alone: "RunView", taught: "RunView"
         select_best_scores(
             ScorePoint(item.key, item.step, item.value) for item in client.metrics(view.id)
         )
-        for view in (alone, taught)
+        for view in (baseline, distilled)
     ]
     return StudentPair(
         seed,
         baseline=scores[0],
         distilled=scores[1],
-        baseline_s=run_duration_s(alone),
-        distilled_s=run_duration_s(taught),
+        baseline_s=run_duration_s(baseline),
+        distilled_s=run_duration_s(distilled),
     )
 
 
-def _experiments(tracked: "list[RunView]") -> "list[str]":
-    """MLflow's page wants the experiments too, and only MLflow knows their ids."""
+def _get_experiment_ids(tracked: "list[RunView]") -> "list[str]":
+    """Ask MLflow for the experiments of runs; its comparison page needs their ids."""
     import httpx
 
     url = f"{load_settings().mlflow_url.rstrip('/')}/api/2.0/mlflow/runs/get"
-    found: list[str] = []
+    ids: list[str] = []
     for view in tracked:
-        answer = httpx.get(url, params={"run_id": view.mlflow_run_id}, trust_env=False, timeout=10)
-        if answer.is_success:
-            found.append(str(answer.json()["run"]["info"]["experiment_id"]))
-    return found
+        response = httpx.get(
+            url, params={"run_id": view.mlflow_run_id}, trust_env=False, timeout=10
+        )
+        if response.is_success:
+            ids.append(str(response.json()["run"]["info"]["experiment_id"]))
+    return ids

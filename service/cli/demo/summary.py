@@ -1,4 +1,4 @@
-"""What a demo found: gain, and share of the gap between teacher and student that it closed."""
+"""Results of a demo: scores, gains, and the share of the gap to the teacher that was closed."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from service.cli import console
 
 @dataclass(frozen=True)
 class DetectorScores:
-    """COCO scores of one detector, from 0 to 1."""
+    """COCO scores of one detector, from 0 to 1; None until the first evaluation."""
 
     map: float | None
     map_50: float | None
@@ -25,7 +25,7 @@ class DetectorScores:
 
 @dataclass(frozen=True)
 class ScorePoint:
-    """One value of one metric."""
+    """Value of a metric at a step."""
 
     key: str
     step: int
@@ -34,7 +34,7 @@ class ScorePoint:
 
 @dataclass(frozen=True)
 class StudentPair:
-    """A student alone and the same student with BCKD."""
+    """Scores and training times of a baseline and of the distilled student."""
 
     seed: int
     baseline: DetectorScores
@@ -44,14 +44,14 @@ class StudentPair:
 
     @property
     def gain(self) -> float | None:
-        """mAP with BCKD less mAP alone."""
+        """mAP of the distilled student minus mAP of the baseline; None without both."""
         if self.baseline.map is None or self.distilled.map is None:
             return None
         return self.distilled.map - self.baseline.map
 
 
 def select_best_scores(points: Iterable[ScorePoint]) -> DetectorScores:
-    """The scores of the evaluation with the best mAP, all three of the same one."""
+    """Return the scores of the evaluation with the best mAP."""
     by_step: dict[int, dict[str, float]] = {}
     for point in points:
         by_step.setdefault(point.step, {})[point.key] = point.value
@@ -63,7 +63,7 @@ def select_best_scores(points: Iterable[ScorePoint]) -> DetectorScores:
 
 
 def read_teacher_scores(latest: Mapping[str, float]) -> DetectorScores:
-    """The teacher's scores as the run that it teaches has measured them."""
+    """Return the teacher's scores, as measured by a distilled run."""
     return DetectorScores(
         latest.get(Metric.TEACHER_MAP),
         latest.get(Metric.TEACHER_MAP_50),
@@ -72,7 +72,7 @@ def read_teacher_scores(latest: Mapping[str, float]) -> DetectorScores:
 
 
 def compute_gap_closed(teacher: DetectorScores, pair: StudentPair) -> float | None:
-    """Which share of the way from student to teacher BCKD went."""
+    """Return gain / (teacher's mAP - baseline's mAP); None without scores or without a gap."""
     if teacher.map is None or pair.baseline.map is None or pair.gain is None:
         return None
     gap = teacher.map - pair.baseline.map
@@ -82,17 +82,17 @@ def compute_gap_closed(teacher: DetectorScores, pair: StudentPair) -> float | No
 def build_summary_table(
     teacher: DetectorScores, teacher_s: float | None, pairs: Sequence[StudentPair]
 ) -> Table:
-    """The answer, in the units of papers."""
-    # Several pairs have longer labels, and leave no room for a column of times in 80 characters.
+    """Build a table of all scores, times 100 as in papers."""
+    # With the longer labels of several pairs, a time column does not fit into 80 characters.
     times = ("time",) if len(pairs) == 1 else ()
-    shown = console.table("", "mAP", "AP_50", "AP_75", "gain", "gap closed", *times)
-    _add(shown, "teacher", teacher, seconds=teacher_s)
+    table = console.create_table("", "mAP", "AP_50", "AP_75", "gain", "gap closed", *times)
+    _add_row(table, "teacher", teacher, seconds=teacher_s)
     for pair in pairs:
         suffix = f", seed {pair.seed}" if len(pairs) > 1 else ""
-        _add(shown, f"student alone{suffix}", pair.baseline, seconds=pair.baseline_s)
-        _add(
-            shown,
-            f"student with BCKD{suffix}",
+        _add_row(table, f"baseline{suffix}", pair.baseline, seconds=pair.baseline_s)
+        _add_row(
+            table,
+            f"with BCKD{suffix}",
             pair.distilled,
             gain=pair.gain,
             closed=compute_gap_closed(teacher, pair),
@@ -100,33 +100,35 @@ def build_summary_table(
         )
     gains = [pair.gain for pair in pairs if pair.gain is not None]
     if len(gains) > 1:
-        shown.add_row(f"mean gain of {len(gains)} seeds", "", "", "", _gain_text(fmean(gains)), "")
-    return shown
+        table.add_row(
+            f"mean gain of {len(gains)} seeds", "", "", "", _format_gain(fmean(gains)), ""
+        )
+    return table
 
 
 def format_scope(distilled: RunView) -> str:
-    """What a verdict holds for: the pair of detectors, the data and the length of the training."""
+    """Describe the scope of a verdict: detectors, data and length of the training."""
     spec = distilled.spec
     assert isinstance(spec, RunSpec), "an evaluation or an export has no student"
     epochs, steps = spec.schedule.epochs, distilled.progress
     length = f"{epochs} epochs" + (f" ({steps.steps} steps)" if steps else "")
     return (
-        f"That holds for this teacher, a {spec.student.title} trained for {length} and these "
-        "images; with other data or a longer training the gain is another: measure it there."
+        f"This holds for this teacher, a {spec.student.title} trained for {length} and these "
+        "images; the gain differs with other data or a longer training."
     )
 
 
 def build_comparison_url(
     mlflow_url: str, *, run_ids: Sequence[str], experiments: Iterable[str]
 ) -> str:
-    """MLflow's page that lays the runs side by side."""
+    """Build the URL of MLflow's page that compares the runs."""
     runs = quote(json.dumps(list(run_ids), separators=(",", ":")))
-    of = quote(json.dumps(sorted(set(experiments)), separators=(",", ":")))
-    return f"{mlflow_url.rstrip('/')}/#/compare-runs?runs={runs}&experiments={of}"
+    experiment_ids = quote(json.dumps(sorted(set(experiments)), separators=(",", ":")))
+    return f"{mlflow_url.rstrip('/')}/#/compare-runs?runs={runs}&experiments={experiment_ids}"
 
 
-def _add(
-    shown: Table,
+def _add_row(
+    table: Table,
     label: str,
     scores: DetectorScores,
     *,
@@ -139,13 +141,13 @@ def _add(
         console.format_score(scores.map),
         console.format_score(scores.map_50),
         console.format_score(scores.map_75),
-        "" if gain is None else _gain_text(gain),
+        "" if gain is None else _format_gain(gain),
         "" if closed is None else f"{100 * closed:.0f} %",
         console.format_duration(seconds) if seconds is not None else "",
     )
-    shown.add_row(*cells[: len(shown.columns)])
+    table.add_row(*cells[: len(table.columns)])
 
 
-def _gain_text(gain: float) -> str:
-    colour = "green" if gain > 0 else "red"
-    return f"[{colour}]{100 * gain:+.1f}[/]"
+def _format_gain(gain: float) -> str:
+    color = "green" if gain > 0 else "red"
+    return f"[{color}]{100 * gain:+.1f}[/]"

@@ -1,1 +1,1 @@
-"""Progress of long work in the terminal."""
+"""Progress of runs, sweeps and the stack in the terminal."""

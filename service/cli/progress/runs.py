@@ -1,4 +1,4 @@
-"""Runs while they train: one block each, alive on a terminal and a line per change elsewhere."""
+"""Progress of runs: a live block per run on a terminal, otherwise a printed line per change."""
 
 from collections.abc import Iterable, Mapping
 from threading import Event
@@ -15,7 +15,7 @@ from service.cli import console
 from service.client import TandemClient
 from service.domain.states import RunState
 
-_POLL_S = 1.0
+_POLL_INTERVAL_S = 1.0
 _TERMS = (
     Metric.LOSS,
     Metric.LOSS_CLS,
@@ -27,7 +27,7 @@ _TERMS = (
 
 
 def watch_runs(client: TandemClient, run_ids: Mapping[str, str]) -> dict[str, RunView]:
-    """Shows the runs, by label, until all have ended or one ended badly; returns the last views."""
+    """Show runs by label until all are over or one fails; return the last views."""
     progress = RunsProgress()
     pause = Event()
     with progress:
@@ -36,24 +36,24 @@ def watch_runs(client: TandemClient, run_ids: Mapping[str, str]) -> dict[str, Ru
             progress.show(views)
             if should_stop_watching(views.values()):
                 return views
-            pause.wait(_POLL_S)
+            pause.wait(_POLL_INTERVAL_S)
 
 
 def should_stop_watching(views: Iterable[RunView]) -> bool:
-    """Whether waiting longer would not change the answer."""
-    known = tuple(views)
-    badly = any(view.is_over and view.state is not RunState.SUCCEEDED for view in known)
-    return badly or all(view.is_over for view in known)
+    """Whether all runs are over, or one has failed or is cancelled."""
+    all_views = tuple(views)
+    has_failed = any(view.is_over and view.state is not RunState.SUCCEEDED for view in all_views)
+    return has_failed or all(view.is_over for view in all_views)
 
 
 class RunsProgress:
-    """The picture of some runs."""
+    """A context manager that displays the newest views of runs."""
 
     def __init__(self) -> None:
         self._out = console.output()
         self._views: dict[str, RunView] = {}
-        self._said: dict[str, str] = {}
-        self._live = Live(console=self._out, get_renderable=self._rendered, refresh_per_second=4)
+        self._printed: dict[str, str] = {}
+        self._live = Live(console=self._out, get_renderable=self._render, refresh_per_second=4)
 
     def __enter__(self) -> "RunsProgress":
         if self._out.is_terminal:
@@ -65,22 +65,22 @@ class RunsProgress:
             self._live.stop()
 
     def show(self, views: Mapping[str, RunView]) -> None:
-        """Takes the newest views; without a terminal, prints what has changed."""
+        """Update the display; without a terminal, print the runs that have changed."""
         self._views = dict(views)
         if self._out.is_terminal:
             return
         for label, view in views.items():
             line = format_run_line(view)
-            if self._said.get(label) != line:
-                self._said[label] = line
+            if self._printed.get(label) != line:
+                self._printed[label] = line
                 self._out.print(f"{label}: {escape(line)}", soft_wrap=True)
 
-    def _rendered(self) -> RenderableType:
+    def _render(self) -> RenderableType:
         return Group(*(render_run(label, view) for label, view in self._views.items()))
 
 
 def render_run(label: str, view: RunView) -> RenderableType:
-    """A run as a bar with its numbers below."""
+    """Render a run as a progress bar with its metrics below."""
     head = Table.grid(padding=(0, 1))
     for width in (16, 10, 30, 14):
         head.add_column(width=width, no_wrap=True)
@@ -93,54 +93,56 @@ def render_run(label: str, view: RunView) -> RenderableType:
         f"[bold]{escape(label)}[/]",
         console.format_state(view.state),
         _bar(done, total),
-        _position(view),
-        _eta(view),
+        _format_epoch(view),
+        _format_eta(view),
     )
-    return Group(head, f"                 {escape(_below(view))}")
+    return Group(head, f"                 {escape(_format_metrics(view))}")
 
 
 def format_run_line(view: RunView) -> str:
-    """A run in one line that changes when something worth saying has happened."""
-    words = [str(view.state), _position(view) if view.progress else ""]
+    """Format a run as a line without fast changing values."""
+    parts = [str(view.state), _format_epoch(view) if view.progress else ""]
     if not view.is_over and view.state != "running":
-        words.append(view.waiting_for or "")
+        parts.append(view.waiting_for or "")
     if view.progress and view.state == "running":
-        words.append(view.progress.phase)
+        parts.append(view.progress.phase)
     score = view.latest.get(Metric.MAP)
-    words.append(f"mAP {console.format_score(score)}" if score is not None else "")
-    words.append(view.message if view.state == "failed" else "")
-    return "  ".join(word for word in words if word)
+    parts.append(f"mAP {console.format_score(score)}" if score is not None else "")
+    parts.append(view.message if view.state == "failed" else "")
+    return "  ".join(part for part in parts if part)
 
 
-def _position(view: RunView) -> str:
+def _format_epoch(view: RunView) -> str:
     progress = view.progress
     return f"epoch {progress.epoch}/{progress.epochs}" if progress else ""
 
 
-def _eta(view: RunView) -> str:
+def _format_eta(view: RunView) -> str:
     progress = view.progress
     if progress is None or view.is_over:
         return ""
-    left = f"{console.format_duration(progress.eta_s)} left" if progress.eta_s is not None else ""
-    return f"step {progress.step}/{progress.steps}  {left}"
+    remaining = (
+        f"{console.format_duration(progress.eta_s)} left" if progress.eta_s is not None else ""
+    )
+    return f"step {progress.step}/{progress.steps}  {remaining}"
 
 
-def _below(view: RunView) -> str:
+def _format_metrics(view: RunView) -> str:
     if view.state in {"queued", "starting"}:
-        return f"waits: {view.waiting_for}" if view.waiting_for else "waits for a worker"
-    words = [
+        return f"waits for {view.waiting_for}" if view.waiting_for else "waits for a worker"
+    parts = [
         f"{term.removeprefix('train/')} {view.latest[term]:.3f}"
         for term in _TERMS
         if term in view.latest
     ]
     score = view.latest.get(Metric.MAP)
     if score is not None:
-        words.append(f"mAP {console.format_score(score)}")
+        parts.append(f"mAP {console.format_score(score)}")
     if view.progress and view.state == "running" and view.progress.phase != "training":
-        words.append(view.progress.phase)
+        parts.append(view.progress.phase)
     if view.message and view.state in {"failed", "cancelled"}:
-        words.append(view.message)
-    return "  ".join(words) or "prepares"
+        parts.append(view.message)
+    return "  ".join(parts) or "preparing"
 
 
 def _bar(done: int, total: int) -> ProgressBar:

@@ -1,4 +1,4 @@
-"""How starting and ending the stack looks while it happens."""
+"""Progress of starting and stopping the stack."""
 
 from types import TracebackType
 from typing import Self
@@ -23,13 +23,13 @@ _SIGNS = {
 
 
 class StackProgress:
-    """A line for each part: alive on a terminal, a line per change elsewhere."""
+    """A live line per component on a terminal; otherwise a printed line per change."""
 
     def __init__(self) -> None:
         self._out = console.output()
-        self._steps: dict[ComponentName, ComponentProgress] = {}
+        self._latest: dict[ComponentName, ComponentProgress] = {}
         self._spinner = Spinner("dots")
-        self._live = Live(console=self._out, get_renderable=self._rendered, refresh_per_second=8)
+        self._live = Live(console=self._out, get_renderable=self._render, refresh_per_second=8)
 
     def __enter__(self) -> Self:
         if self._out.is_terminal:
@@ -45,21 +45,23 @@ class StackProgress:
         if self._out.is_terminal:
             self._live.stop()
 
-    def __call__(self, step: ComponentProgress) -> None:
-        """Takes note of what happens to a part."""
-        before = self._steps.get(step.component)
-        self._steps[step.component] = step
-        if not self._out.is_terminal and (before is None or before.phase != step.phase):
-            self._out.print(f"{step.title:8} {_words(step)}")
+    def __call__(self, progress: ComponentProgress) -> None:
+        """Show the newest progress of a component."""
+        previous = self._latest.get(progress.component)
+        self._latest[progress.component] = progress
+        if not self._out.is_terminal and (previous is None or previous.phase != progress.phase):
+            self._out.print(f"{progress.title:8} {_format(progress)}")
 
-    def _rendered(self) -> RenderableType:
+    def _render(self) -> RenderableType:
         grid = Table.grid(padding=(0, 1))
-        for step in self._steps.values():
-            grid.add_row(_SIGNS.get(step.phase, self._spinner), step.title, _words(step))
+        for progress in self._latest.values():
+            grid.add_row(
+                _SIGNS.get(progress.phase, self._spinner), progress.title, _format(progress)
+            )
         return Group(grid)
 
 
-def _words(step: ComponentProgress) -> str:
-    took = f" {step.seconds:.1f} s" if step.seconds >= 0.05 else ""
-    detail = f"  {step.detail}" if step.detail else ""
-    return f"{step.phase}{took}{detail}"
+def _format(progress: ComponentProgress) -> str:
+    duration = f" {progress.seconds:.1f} s" if progress.seconds >= 0.05 else ""
+    detail = f"  {progress.detail}" if progress.detail else ""
+    return f"{progress.phase}{duration}{detail}"

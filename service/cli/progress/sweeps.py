@@ -1,4 +1,4 @@
-"""A sweep while it searches: its trials, alive on a terminal and a line per change elsewhere."""
+"""Progress of a sweep: a live table on a terminal, otherwise a printed line per change."""
 
 from collections.abc import Sequence
 from threading import Event
@@ -12,13 +12,13 @@ from service.api.schemas.sweeps import SweepView, TrialView
 from service.cli import console
 from service.client import TandemClient
 
-_POLL_S = 2.0
-_MOST_LINES = 24
-"""Trials on a terminal; those that go on are always there."""
+_POLL_INTERVAL_S = 2.0
+_MAX_ROWS = 24
+"""Trials in the live table; running ones are always table."""
 
 
 def watch_sweep(client: TandemClient, sweep_id: str) -> SweepView:
-    """Shows a sweep until it is over; returns the last view."""
+    """Show a sweep until it is over; return the last view."""
     progress = SweepProgress()
     pause = Event()
     with progress:
@@ -27,17 +27,17 @@ def watch_sweep(client: TandemClient, sweep_id: str) -> SweepView:
             progress.show(view, trials)
             if view.is_over:
                 return view
-            pause.wait(_POLL_S)
+            pause.wait(_POLL_INTERVAL_S)
 
 
 class SweepProgress:
-    """The picture of a sweep."""
+    """A context manager that displays the newest view of a sweep and its trials."""
 
     def __init__(self) -> None:
         self._out = console.output()
-        self._shown: tuple[SweepView, Sequence[TrialView]] | None = None
-        self._said: dict[str, str] = {}
-        self._live = Live(console=self._out, get_renderable=self._rendered, refresh_per_second=4)
+        self._views: tuple[SweepView, Sequence[TrialView]] | None = None
+        self._printed: dict[str, str] = {}
+        self._live = Live(console=self._out, get_renderable=self._render, refresh_per_second=4)
 
     def __enter__(self) -> "SweepProgress":
         if self._out.is_terminal:
@@ -49,37 +49,37 @@ class SweepProgress:
             self._live.stop()
 
     def show(self, view: SweepView, trials: Sequence[TrialView]) -> None:
-        """Takes the newest views; without a terminal, prints what has changed."""
-        self._shown = (view, trials)
+        """Update the display; without a terminal, print the lines that have changed."""
+        self._views = (view, trials)
         if self._out.is_terminal:
             return
-        self._say("sweep", format_sweep_line(view))
+        self._print_change("sweep", format_sweep_line(view))
         for trial in trials:
-            self._say(f"trial {trial.number}", format_trial_line(view, trial))
+            self._print_change(f"trial {trial.number}", format_trial_line(view, trial))
 
-    def _say(self, label: str, line: str) -> None:
-        if self._said.get(label) != line:
-            self._said[label] = line
+    def _print_change(self, label: str, line: str) -> None:
+        if self._printed.get(label) != line:
+            self._printed[label] = line
             self._out.print(f"{label}: {escape(line)}", soft_wrap=True)
 
-    def _rendered(self) -> RenderableType:
-        if self._shown is None:
+    def _render(self) -> RenderableType:
+        if self._views is None:
             return ""
-        view, trials = self._shown
+        view, trials = self._views
         return Group(
-            render_sweep_summary(view), build_trials_table(view, select_shown_trials(trials))
+            render_sweep_summary(view), build_trials_table(view, select_visible_trials(trials))
         )
 
 
 def render_sweep_summary(view: SweepView) -> RenderableType:
-    """What a sweep is, how far, and what it waits for."""
+    """Render state, counts, best trial, estimate, messages and warnings of a sweep."""
     lines = [
         f"[bold]{view.id}[/] {escape(view.name)}  {console.format_state(view.state)}  "
-        f"{_counts(view)}",
+        f"{_format_counts(view)}",
         f"best: {escape(format_best_trial(view))}",
     ]
     if view.estimate is not None:
-        lines.append(f"[dim]{escape(_estimate_in_words(view))}[/]")
+        lines.append(f"[dim]{escape(_format_estimate(view))}[/]")
     if view.waiting_for:
         lines.append(f"[dim]waits for {escape(view.waiting_for)}[/]")
     if view.message:
@@ -88,109 +88,117 @@ def render_sweep_summary(view: SweepView) -> RenderableType:
     return Group(*lines)
 
 
-def _estimate_in_words(view: SweepView) -> str:
-    told = view.estimate
-    assert told is not None
+def _format_estimate(view: SweepView) -> str:
+    estimate = view.estimate
+    assert estimate is not None
     packs = ""
     if view.pack_size > 1:
         packs = (
-            f", in packs of {view.pack_size}: {told.saved:.0%} less work than one by one "
-            f"({_hours(told.separate_hours)})"
+            f", in packs of {view.pack_size}: {estimate.saved:.0%} less work than one by one "
+            f"({_format_hours(estimate.separate_hours)})"
         )
-    gpus = f", {told.gpu_hours:.2g} GPU hours" if told.gpu_hours else ""
-    price = "" if told.price is None else f", {told.price:.2f} in money"
-    return f"at most {_hours(told.hours)}{packs}{gpus}{price}"
+    gpus = f", {estimate.gpu_hours:.2g} GPU hours" if estimate.gpu_hours else ""
+    price = "" if estimate.price is None else f", cost {estimate.price:.2f}"
+    return f"at most {_format_hours(estimate.hours)}{packs}{gpus}{price}"
 
 
-def _hours(hours: float) -> str:
+def _format_hours(hours: float) -> str:
     return f"{hours:.1f} h" if hours >= 1.0 else f"{hours * 60:.0f} min"
 
 
 def build_trials_table(view: SweepView, trials: Sequence[TrialView]) -> Table:
-    """Trials, one a line; the best is bold."""
+    """Build a table with a row per trial; the best one is bold."""
     metrics = [objective.metric for objective in view.spec.objectives]
-    shown = console.table("trial", "values", "state", "epoch", *metrics, folding=("values",))
+    table = console.create_table("trial", "values", "state", "epoch", *metrics, folding=("values",))
     epochs = view.spec.base.schedule.epochs
     for trial in trials:
         is_best = view.best is not None and view.best.trial == trial.number
         style = "bold" if is_best else ""
-        shown.add_row(
+        table.add_row(
             str(trial.number),
             escape(format_trial_values(trial)),
             console.format_state(trial.state),
-            f"{trial.epoch}/{_epochs(trial) or epochs}",
-            *(_value(trial, metric) for metric in metrics),
+            f"{trial.epoch}/{_num_epochs(trial) or epochs}",
+            *(_format_objective(trial, metric) for metric in metrics),
             style=style,
         )
-    return shown
+    return table
 
 
-def select_shown_trials(trials: Sequence[TrialView]) -> list[TrialView]:
-    """Those that go on and the newest others, as many as a screen has room for."""
-    live = [trial for trial in trials if trial.state == "running"]
-    room = max(0, _MOST_LINES - len(live))
-    others = [trial for trial in trials if trial.state != "running"]
-    kept = others[len(others) - min(room, len(others)) :]
-    return sorted([*live, *kept], key=lambda trial: trial.number)
+def select_visible_trials(trials: Sequence[TrialView]) -> list[TrialView]:
+    """Select the running trials and the newest others, up to `_MAX_ROWS`."""
+    running = [trial for trial in trials if trial.state == "running"]
+    num_others = max(0, _MAX_ROWS - len(running))
+    inactive = [trial for trial in trials if trial.state != "running"]
+    newest = inactive[len(inactive) - min(num_others, len(inactive)) :]
+    return sorted([*running, *newest], key=lambda trial: trial.number)
 
 
 def format_sweep_line(view: SweepView) -> str:
-    """A sweep in one line that changes when something worth saying has happened."""
-    words = [str(view.state), _counts(view)]
+    """Format state, counts and best trial of a sweep as a line."""
+    parts = [str(view.state), _format_counts(view)]
     if view.best is not None:
-        words.append(f"best {format_best_trial(view)}")
+        parts.append(f"best {format_best_trial(view)}")
     if view.waiting_for and view.state != "searching":
-        words.append(f"waits for {view.waiting_for}")
-    words.append(view.message)
-    return "  ".join(word for word in words if word)
+        parts.append(f"waits for {view.waiting_for}")
+    parts.append(view.message)
+    return "  ".join(part for part in parts if part)
 
 
 def format_trial_line(view: SweepView, trial: TrialView) -> str:
-    """A trial in one line."""
+    """Format state, values, epoch and objectives of a trial as a line."""
     metrics = [objective.metric for objective in view.spec.objectives]
-    told = [f"{metric} {_value(trial, metric)}" for metric in metrics if metric in trial.objectives]
+    objectives = [
+        f"{metric} {_format_objective(trial, metric)}"
+        for metric in metrics
+        if metric in trial.objectives
+    ]
     epoch = f"epoch {trial.epoch}" if trial.epoch else ""
-    words = [trial.state, format_trial_values(trial), epoch, *told, trial.message]
-    return "  ".join(word for word in words if word)
+    parts = [trial.state, format_trial_values(trial), epoch, *objectives, trial.message]
+    return "  ".join(part for part in parts if part)
 
 
 def format_best_trial(view: SweepView) -> str:
-    """The best trial with its value; or that there is none yet."""
+    """Format the best trial with its values and objective; `none yet` without one."""
     best, metric = view.best, view.spec.objectives[0].metric
     if best is None:
         return "none yet"
-    values = ", ".join(f"{_last(path)}={_scalar(value)}" for path, value in best.values.items())
+    values = ", ".join(
+        f"{_last_part(path)}={_format_scalar(value)}" for path, value in best.values.items()
+    )
     return f"trial {best.trial} ({values}): {metric} {format_metric_value(metric, best.objective)}"
 
 
 def format_trial_values(trial: TrialView) -> str:
-    """A trial's values, each by the last part of its name."""
-    return " ".join(f"{_last(path)}={_scalar(value)}" for path, value in trial.values.items())
+    """Format a trial's values, each with the last part of its path."""
+    return " ".join(
+        f"{_last_part(path)}={_format_scalar(value)}" for path, value in trial.values.items()
+    )
 
 
 def format_metric_value(metric: str, value: float) -> str:
-    """A value of a metric; an mAP as papers write it."""
+    """Format a metric's value; an mAP times 100."""
     return console.format_score(value) if "mAP" in metric else f"{value:.4g}"
 
 
-def _counts(view: SweepView) -> str:
-    told = [f"{count} {result}" for result, count in sorted(view.by_result.items())]
-    inside = f" ({', '.join(told)})" if told else ""
-    return f"{view.trials} of {view.spec.budget.trials} trials{inside}"
+def _format_counts(view: SweepView) -> str:
+    counts = [f"{count} {result}" for result, count in sorted(view.by_result.items())]
+    details = f" ({', '.join(counts)})" if counts else ""
+    return f"{view.trials} of {view.spec.budget.trials} trials{details}"
 
 
-def _value(trial: TrialView, metric: str) -> str:
+def _format_objective(trial: TrialView, metric: str) -> str:
     value = trial.objectives.get(metric)
     return "-" if value is None else format_metric_value(metric, value)
 
 
-def _epochs(trial: TrialView) -> int | None:
+def _num_epochs(trial: TrialView) -> int | None:
     return next((run.epochs for run in trial.runs if run.epochs), None)
 
 
-def _last(path: str) -> str:
+def _last_part(path: str) -> str:
     return path.rpartition(".")[2]
 
 
-def _scalar(value: object) -> str:
+def _format_scalar(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

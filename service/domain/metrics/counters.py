@@ -1,31 +1,30 @@
-"""What is counted while it happens; what can be asked of the database is not counted here."""
+"""Counters of this process; what the database knows is queried instead."""
 
 from typing import Protocol
 
 
 class Counters(Protocol):
-    """Counts."""
+    """Counts events of this process for Prometheus."""
 
     def count(self, name: str, amount: float = 1.0) -> None:
-        """Add to a counter of `COUNTER_DESCRIPTIONS`."""
+        """Add to a counter that `COUNTER_DESCRIPTIONS` names."""
 
 
 COUNTER_DESCRIPTIONS = {
-    "lease_conflicts": "Steps that were given up because another service process had the run.",
-    "leases_taken_over": "Runs that this process took over from another one.",
-    "deliveries": "Deliveries of workers, heartbeats included.",
-    "records": "Records of workers that were new.",
-    "log_bytes": "Bytes of workers' logs that were kept.",
-    "preemptions": "Runs that were asked to make room for another.",
+    "lease_conflicts": "Steps that were abandoned because another process had the run's lease.",
+    "leases_taken_over": "Runs whose lease this process took over from another one.",
+    "deliveries": "Deliveries from workers, heartbeats included.",
+    "records": "New records from workers.",
+    "log_bytes": "Bytes of workers' logs that were stored.",
+    "preemptions": "Runs that were preempted for another one.",
 }
-"""Every counter, with what it counts."""
+"""Every counter by its name without the prefix."""
 
 
 class NullCounters:
-    """Implements `Counters`: counts nothing."""
+    """Implements `Counters`; counts nothing."""
 
-    def count(self, name: str, amount: float = 1.0) -> None:
-        """Nothing."""
+    def count(self, name: str, amount: float = 1.0) -> None: ...
 
 
 NULL_COUNTERS = NullCounters()

@@ -1,4 +1,4 @@
-"""How each run that goes on is doing, in figures: pure."""
+"""Time series of the runs that start or train; no I/O."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from service.domain.states import RunState
 _TRAIN, _STUDENT, _TEACHER = "train/", "val/", "teacher/"
 _MAP = "bbox_mAP"
 
-Values = Iterable[tuple[Sequence[str], float]]
-"""Of one run: by the labels that it has beside its own."""
+_Values = Iterable[tuple[Sequence[str], float]]
+"""Values of one run, each with the values of the labels that the series adds to the run's own."""
 
 
 @dataclass(frozen=True)
 class ActiveRun:
-    """A run that starts or trains, as far as figures tell of it."""
+    """A run that starts or trains, with what its series need."""
 
     id: str
     name: str
@@ -29,61 +29,64 @@ class ActiveRun:
     latest: Mapping[str, float]
     pending_records: PendingRecords
     last_seen_at: datetime
-    """When its worker was last heard; before its first word, since when the run starts."""
+    """When its worker last reported; before its first report, when the run began to start."""
 
     def heartbeat_age_s(self, now: datetime) -> float:
-        """How long nothing was heard of it."""
         return (now - self.last_seen_at).total_seconds()
 
 
 def run_series(runs: Sequence[ActiveRun], *, now: datetime) -> list[Series]:
-    """Everything that is told of runs by their names; what is not known of one is left out."""
-    return [*_of_training(runs), *_of_attempts(runs, now=now), *_of_numbers(runs)]
+    """All series with one value per run; a value that is not known yet is left out."""
+    return [*_progress_series(runs), *_attempt_series(runs, now=now), *_metric_series(runs)]
 
 
-def _of_training(runs: Sequence[ActiveRun]) -> list[Series]:
+def _progress_series(runs: Sequence[ActiveRun]) -> list[Series]:
     return [
-        _series("run_progress_ratio", "Share of a run's steps that is done.", runs, _share_done),
+        _series(
+            "run_progress_ratio", "Fraction of a run's steps that are done.", runs, _progress_ratio
+        ),
         _series(
             "run_images_per_second",
-            "Images that a run trains on in a second.",
+            "Images that a run trains on per second.",
             runs,
-            lambda run: _if_known(run.latest.get(Metric.IMAGES_PER_S)),
+            lambda run: _optional(run.latest.get(Metric.IMAGES_PER_S)),
         ),
         _series(
             "run_seconds_left",
-            "Seconds that a run goes on, as its worker estimates.",
+            "Seconds until a run ends, as its worker estimates.",
             runs,
-            lambda run: _if_known(None if run.progress is None else run.progress.eta_s),
+            lambda run: _optional(None if run.progress is None else run.progress.eta_s),
         ),
     ]
 
 
-def _of_attempts(runs: Sequence[ActiveRun], *, now: datetime) -> list[Series]:
+def _attempt_series(runs: Sequence[ActiveRun], *, now: datetime) -> list[Series]:
     return [
         _series(
             "run_heartbeat_age_seconds",
-            "Seconds since a run's worker was last heard.",
+            "Seconds since a run's worker last reported.",
             runs,
-            lambda run: _if_known(run.heartbeat_age_s(now)),
+            lambda run: _optional(run.heartbeat_age_s(now)),
         ),
         _series(
             "run_attempts",
             "Number of a run's current attempt.",
             runs,
-            lambda run: _if_known(run.attempt),
+            lambda run: _optional(run.attempt),
         ),
         _series(
             "run_pending_records",
-            "Records of a run that a place lacks, as its worker said last.",
+            "Records of a run that a destination lacks, as its worker last reported.",
             runs,
-            lambda run: [((place,), count) for place, count in run.pending_records.items()],
-            labels=("place",),
+            lambda run: [
+                ((destination,), count) for destination, count in run.pending_records.items()
+            ],
+            labels=("destination",),
         ),
     ]
 
 
-def _of_numbers(runs: Sequence[ActiveRun]) -> list[Series]:
+def _metric_series(runs: Sequence[ActiveRun]) -> list[Series]:
     return [
         _series(
             "run_loss",
@@ -97,32 +100,32 @@ def _of_numbers(runs: Sequence[ActiveRun]) -> list[Series]:
             "Last values of mAP and its parts, of a run's student and of its teacher.",
             runs,
             _maps,
-            labels=("part", "whose"),
+            labels=("part", "model"),
         ),
     ]
 
 
 def _series(
     name: str,
-    what: str,
+    description: str,
     runs: Iterable[ActiveRun],
-    values: Callable[[ActiveRun], Values],
+    values: Callable[[ActiveRun], _Values],
     *,
     labels: tuple[str, ...] = (),
 ) -> Series:
-    found = [
-        ((run.id, run.name, run.project, *more), value)
+    samples = [
+        ((run.id, run.name, run.project, *label_values), value)
         for run in runs
-        for more, value in values(run)
+        for label_values, value in values(run)
     ]
-    return Series(name, what, ("run", "name", "project", *labels), found)
+    return Series(name, description, ("run", "name", "project", *labels), samples)
 
 
-def _if_known(value: float | None) -> Values:
+def _optional(value: float | None) -> _Values:
     return [] if value is None else [((), value)]
 
 
-def _share_done(run: ActiveRun) -> Values:
+def _progress_ratio(run: ActiveRun) -> _Values:
     progress = run.progress
     if progress is None or progress.steps < 1:
         return []
@@ -136,8 +139,8 @@ def _losses(run: ActiveRun) -> Iterator[tuple[Sequence[str], float]]:
 
 
 def _maps(run: ActiveRun) -> Iterator[tuple[Sequence[str], float]]:
-    for prefix, whose in ((_STUDENT, "student"), (_TEACHER, "teacher")):
+    for prefix, model in ((_STUDENT, "student"), (_TEACHER, "teacher")):
         for key, value in run.latest.items():
             # COCO says -1 where no object is of the size.
             if key.startswith(prefix + _MAP) and value >= 0.0:
-                yield (key.removeprefix(prefix), whose), value
+                yield (key.removeprefix(prefix), model), value

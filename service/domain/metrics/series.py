@@ -1,4 +1,4 @@
-"""A figure with its labels, and what attempts cost, as sums: pure."""
+"""A metric with its labels, and resource usage summed over attempts; no I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,66 +7,71 @@ from datetime import datetime
 
 @dataclass(frozen=True)
 class Series:
-    """One figure at this moment, for each value of its labels."""
+    """The current values of one metric, one for each combination of its labels' values."""
 
     name: str
-    """Without the program's own name in front."""
+    """Without the prefix `tandem_`."""
 
     description: str
     labels: tuple[str, ...]
     values: Iterable[tuple[Sequence[str], float]]
-    """By the values of its labels."""
+    """Each with the values of its labels."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What an attempt had, and how long."""
+    """The resources of an attempt, and how long it had them."""
 
     project: str
     processes: int
     num_cpus: int
+    """Of each process."""
+
     num_gpus: int
+    """Of each process."""
+
     since: datetime
     until: datetime
     pack_job: str | None = None
-    """The job that it shared with others; none: it had one of its own."""
+    """The Ray job that it shared with its pack; None if it was in no pack."""
 
 
 @dataclass(frozen=True)
 class ResourceTotals:
-    """Seconds of cores and of GPUs."""
+    """Core seconds and GPU seconds."""
 
     cpu_s: float = 0.0
     gpu_s: float = 0.0
 
 
-def merge_packs(uses: Iterable[Usage]) -> list[Usage]:
-    """The same, members of one pack as one: they have its room together, from first to last."""
-    alone, packs = [], dict[str, list[Usage]]()
-    for use in uses:
-        if use.pack_job is None:
-            alone.append(use)
+def merge_packs(usages: Iterable[Usage]) -> list[Usage]:
+    """The usages with the members of each pack merged into one, since they share its resources."""
+    unpacked, packs = [], dict[str, list[Usage]]()
+    for usage in usages:
+        if usage.pack_job is None:
+            unpacked.append(usage)
         else:
-            packs.setdefault(use.pack_job, []).append(use)
-    return alone + [
+            packs.setdefault(usage.pack_job, []).append(usage)
+    return unpacked + [
         replace(
             members[0],
-            since=min(use.since for use in members),
-            until=max(use.until for use in members),
+            since=min(member.since for member in members),
+            until=max(member.until for member in members),
         )
         for members in packs.values()
     ]
 
 
 def totals_by_project(
-    uses: Iterable[Usage], *, before: Mapping[str, ResourceTotals]
+    usages: Iterable[Usage], *, before: Mapping[str, ResourceTotals]
 ) -> dict[str, ResourceTotals]:
-    """The sums with these uses added."""
-    sums = dict(before)
-    for use in uses:
-        seconds = max(0.0, (use.until - use.since).total_seconds()) * use.processes
-        spent = sums.get(use.project, ResourceTotals())
-        sums[use.project] = ResourceTotals(
-            cpu_s=spent.cpu_s + seconds * use.num_cpus, gpu_s=spent.gpu_s + seconds * use.num_gpus
+    """The totals `before` plus these usages, by project."""
+    totals = dict(before)
+    for usage in usages:
+        process_s = max(0.0, (usage.until - usage.since).total_seconds()) * usage.processes
+        total = totals.get(usage.project, ResourceTotals())
+        totals[usage.project] = ResourceTotals(
+            cpu_s=total.cpu_s + process_s * usage.num_cpus,
+            gpu_s=total.gpu_s + process_s * usage.num_gpus,
         )
-    return sums
+    return totals

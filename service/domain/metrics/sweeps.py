@@ -1,4 +1,4 @@
-"""How each sweep that goes on stands, in figures: pure."""
+"""Time series of the sweeps that are not over; no I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,28 +13,28 @@ _SWEEP = ("sweep", "name", "project")
 
 @dataclass(frozen=True)
 class ActiveSweep:
-    """A sweep that is not over, as far as figures tell of it."""
+    """A sweep that is not over, with what its series need."""
 
     id: str
     name: str
     project: str
     objective: Objective
-    """The first: what its best trial is best in."""
+    """The first of its objectives."""
 
     trials: Mapping[int, Trial]
 
 
 def sweep_series(sweeps: Sequence[ActiveSweep]) -> list[Series]:
-    """Their trials by state, those that nobody is in included; and the best so far."""
+    """The number of trials by state, zeros included, and the best value so far."""
     return [
         Series(
             "sweep_trials",
             "Trials of a sweep that is not over, by state.",
             (*_SWEEP, "state"),
             [
-                ((one.id, one.name, one.project, state), counts[state])
-                for one in sweeps
-                for counts in [count_by_status(one.trials.values())]
+                ((sweep.id, sweep.name, sweep.project, state), counts[state])
+                for sweep in sweeps
+                for counts in [count_by_status(sweep.trials.values())]
                 for state in TRIAL_STATUSES
             ],
         ),
@@ -42,14 +42,14 @@ def sweep_series(sweeps: Sequence[ActiveSweep]) -> list[Series]:
             "sweep_best",
             "The best value of a sweep's first objective so far.",
             _SWEEP,
-            list(_best(sweeps)),
+            list(_best_values(sweeps)),
         ),
     ]
 
 
-def _best(sweeps: Iterable[ActiveSweep]) -> Iterable[tuple[Sequence[str], float]]:
-    for one in sweeps:
-        best = best_trial(one.trials.values(), one.objective)
-        value = None if best is None else best.best_value(one.objective)
+def _best_values(sweeps: Iterable[ActiveSweep]) -> Iterable[tuple[Sequence[str], float]]:
+    for sweep in sweeps:
+        best = best_trial(sweep.trials.values(), sweep.objective)
+        value = None if best is None else best.best_value(sweep.objective)
         if value is not None:
-            yield (one.id, one.name, one.project), value
+            yield (sweep.id, sweep.name, sweep.project), value

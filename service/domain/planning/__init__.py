@@ -1,1 +1,1 @@
-"""What a request would do before it is launched: references, findings, a plan."""
+"""The dry run of a request: its references, findings and plan."""

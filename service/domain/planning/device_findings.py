@@ -1,4 +1,4 @@
-"""What speaks against how a spec would use a GPU: nothing that fails, all that disappoints."""
+"""Warnings about inefficient use of a GPU."""
 
 from collections.abc import Iterator
 
@@ -6,32 +6,32 @@ from configs.spec.jobs import JobSpec
 from configs.spec.run import RunSpec
 from service.domain.planning.findings import Finding, warning
 
-_FEWEST_LOADERS = 4
-"""Processes that load images below which a GPU usually waits for them."""
+_MIN_WORKERS = 4
+"""With fewer data loader workers, a GPU usually waits for images."""
 
 
 def device_findings(spec: JobSpec) -> Iterator[Finding]:
-    """Warnings about a training run on GPUs; none for other jobs, nor on CPUs."""
+    """Warnings about a training run on GPUs; other jobs, and runs on CPUs, get none."""
     if isinstance(spec, RunSpec) and spec.resources.num_gpus > 0:
-        yield from _loader_findings(spec)
+        yield from _worker_findings(spec)
         yield from _precision_findings(spec)
 
 
-def _loader_findings(spec: RunSpec) -> Iterator[Finding]:
-    loaders, cpus = spec.data.num_workers, spec.resources.num_cpus
-    if loaders < _FEWEST_LOADERS:
+def _worker_findings(spec: RunSpec) -> Iterator[Finding]:
+    workers, cpus = spec.data.num_workers, spec.resources.num_cpus
+    if workers < _MIN_WORKERS:
         yield warning(
             "data.num_workers",
             "few_loader_workers",
-            f"The GPU is likely to wait for images: data.num_workers is {loaders}. "
-            f"{_FEWEST_LOADERS} or more are usual, with as many resources.num_cpus.",
+            f"The GPU is likely to wait for images: data.num_workers is {workers}. "
+            f"{_MIN_WORKERS} or more are usual, with as many resources.num_cpus.",
         )
-    if loaders > cpus:
+    if workers > cpus:
         yield warning(
             "resources.num_cpus",
             "more_loader_workers_than_cpus",
-            f"{loaders} processes load images (data.num_workers) on resources.num_cpus {cpus}; "
-            "raise num_cpus so that each has a core.",
+            f"{workers} processes (data.num_workers) load images on {cpus} CPUs; "
+            "raise resources.num_cpus so that each process has a core.",
         )
 
 

@@ -1,4 +1,4 @@
-"""What stands against a spec, and what is known when it is looked for."""
+"""Findings about a spec, and the facts on which they rest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from service.domain.runs import Run
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found: an error keeps the run from being queued."""
+    """A problem of a spec; an error keeps the run from being queued, a warning does not."""
 
     severity: Literal["error", "warning"]
     field: str
@@ -22,30 +22,31 @@ class Finding:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known about the things that a spec names; none: not known or not there."""
+    """What is known about the things that a spec names; None if one is missing or unknown."""
 
     dataset: RegisteredDataset | None = None
     teacher: RegisteredTeacher | None = None
-    """The detector that is named: a teacher, or the model of a job."""
+    """The registered detector that the spec names: its teacher, or the model of a job."""
 
     teacher_hint: str = ""
-    """What to do if the teacher is not there, as a sentence."""
+    """How to get the teacher if it is not registered, as a sentence."""
 
     teacher_run: Run | None = None
+    """The run that the spec names as its teacher or model."""
+
     teacher_run_classes: ClassNames | None = None
     nodes: tuple[Node, ...] | None = None
+    """None if the cluster does not answer."""
 
 
 def error(field: str, code: str, message: str) -> Finding:
-    """What keeps the run from being queued."""
     return Finding("error", field, code, message)
 
 
 def warning(field: str, code: str, message: str) -> Finding:
-    """What a person should know, and what keeps nothing from being queued."""
     return Finding("warning", field, code, message)
 
 
 def abbreviate(names: Sequence[str]) -> str:
-    """The first of many names."""
+    """The first names of many, as in `a, b, c, ...`."""
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

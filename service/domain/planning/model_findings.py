@@ -1,4 +1,4 @@
-"""What stands against the trained detector that a spec names: a teacher, or a job's model."""
+"""Findings about the trained detector that a spec names: its teacher, or the model of a job."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +12,7 @@ from service.domain.states import RunState
 
 
 def model_findings(spec: JobSpec, facts: Facts) -> Iterator[Finding]:
-    """Whether it is there, knows the classes, and fits what is asked of it."""
+    """Whether the detector exists, knows the classes and fits the job."""
     references = references_of(spec)
     field = references.model_field
     if isinstance(references.model, TeacherFiles):
@@ -22,12 +22,14 @@ def model_findings(spec: JobSpec, facts: Facts) -> Iterator[Finding]:
             "Register the detector (POST /v1/teachers) and name it.",
         )
     elif isinstance(references.model, NamedTeacher):
-        yield from _named(references.model, spec, facts)
+        yield from _registered_model_findings(references.model, spec, facts)
     elif isinstance(references.model, RunTeacher):
-        yield from _of_run(references.model, spec, facts)
+        yield from _run_model_findings(references.model, spec, facts)
 
 
-def _named(reference: NamedTeacher, spec: JobSpec, facts: Facts) -> Iterator[Finding]:
+def _registered_model_findings(
+    reference: NamedTeacher, spec: JobSpec, facts: Facts
+) -> Iterator[Finding]:
     field = f"{references_of(spec).model_field}.name"
     if facts.teacher is None:
         yield error(
@@ -37,32 +39,32 @@ def _named(reference: NamedTeacher, spec: JobSpec, facts: Facts) -> Iterator[Fin
         )
         return
     yield from _class_findings(field, facts.teacher.classes, spec, facts)
-    yield from _fit_findings(field, facts.teacher.detector, spec)
-    yield from _left_open(spec, references_of(spec))
+    yield from _compatibility_findings(field, facts.teacher.detector, spec)
+    yield from _missing_field_findings(spec, references_of(spec))
 
 
-def _of_run(reference: RunTeacher, spec: JobSpec, facts: Facts) -> Iterator[Finding]:
+def _run_model_findings(reference: RunTeacher, spec: JobSpec, facts: Facts) -> Iterator[Finding]:
     run, field = facts.teacher_run, f"{references_of(spec).model_field}.run"
     if run is None:
         yield error(field, "run_not_found", f"There is no run {reference.run}.")
     elif not isinstance(run.spec, RunSpec):
         yield error(
-            field, "run_trains_nothing", f"Run {run.id} does not train, so it makes no detector."
+            field, "run_trains_nothing", f"Run {run.id} does not train, so it has no detector."
         )
     elif run.state in (RunState.FAILED, RunState.CANCELLED):
         yield error(
             field,
             "teacher_run_failed",
-            f"Run {run.id} is {run.state}; it has no detector to give.",
+            f"Run {run.id} is {run.state}, so it has no detector.",
         )
     else:
         if facts.teacher_run_classes is not None:
             yield from _class_findings(field, facts.teacher_run_classes, spec, facts)
-        yield from _fit_findings(field, run.spec.student, spec)
+        yield from _compatibility_findings(field, run.spec.student, spec)
 
 
-def _fit_findings(field: str, model: Detector, spec: JobSpec) -> Iterator[Finding]:
-    """Whether a teacher can teach the student, and a model be written in the formats."""
+def _compatibility_findings(field: str, model: Detector, spec: JobSpec) -> Iterator[Finding]:
+    """Whether the teacher suits the student, or the model can be exported to the formats."""
     if isinstance(spec, RunSpec):
         for objection in find_incompatibilities(spec.student, model, spec.distillation):
             yield Finding(objection.severity, field, objection.code, objection.message)
@@ -72,24 +74,24 @@ def _fit_findings(field: str, model: Detector, spec: JobSpec) -> Iterator[Findin
                 yield error("formats", "format_impossible", f"{format_}: {why}.")
 
 
-def _left_open(spec: JobSpec, references: References) -> Iterator[Finding]:
-    """Only a run says how large its images were, and which they were."""
-    size = None
+def _missing_field_findings(spec: JobSpec, references: References) -> Iterator[Finding]:
+    """Fields that a job must set because a registered model, unlike a run, does not record them."""
+    image_size = None
     if isinstance(spec, EvaluationSpec):
-        size = ("data.image_size", spec.data.image_size)
+        image_size = ("data.image_size", spec.data.image_size)
     elif isinstance(spec, ExportSpec):
-        size = ("image_size", spec.image_size)
+        image_size = ("image_size", spec.image_size)
         if references.dataset is None:
             yield error(
                 "dataset",
                 "dataset_missing",
-                "Name a dataset: its images compare the exported files with the original.",
+                "Name a dataset: the exported files are compared with the original on its images.",
             )
-    if size is not None and size[1] is None:
+    if image_size is not None and image_size[1] is None:
         yield error(
-            size[0],
+            image_size[0],
             "image_size_missing",
-            "Say how large images are shown to it, as in [1333, 800]; only a run knows by itself.",
+            "Set the size to which images are resized, as in [1333, 800]; only runs record it.",
         )
 
 
@@ -98,22 +100,22 @@ def _class_findings(
 ) -> Iterator[Finding]:
     if facts.dataset is None:
         return
-    ours = facts.dataset.manifest.classes
+    dataset_classes = facts.dataset.manifest.classes
     if isinstance(spec, RunSpec) and spec.teacher_classes == "by_name":
-        if unknown := [name for name in ours if name not in classes]:
+        if unknown := [name for name in dataset_classes if name not in classes]:
             yield error(
                 field,
                 "teacher_classes_missing",
-                f"The teacher does not know {len(unknown)} of the dataset's {len(ours)} classes "
-                f"({abbreviate(unknown)}), so they cannot be matched by name.",
+                f"The teacher does not know {len(unknown)} of the dataset's {len(dataset_classes)} "
+                f"classes ({abbreviate(unknown)}), so they cannot be matched by name.",
             )
-    elif tuple(classes) != ours:
-        can_match = isinstance(spec, RunSpec) and set(ours) <= set(classes)
+    elif tuple(classes) != dataset_classes:
+        can_match = isinstance(spec, RunSpec) and set(dataset_classes) <= set(classes)
         hint = ", or match them with teacher_classes: by_name" if can_match else ""
         yield error(
             field,
             "teacher_classes_differ",
             f"The detector knows {len(classes)} classes ({abbreviate(classes)}) and the dataset "
-            f"{facts.dataset.name!r} has {len(ours)} ({abbreviate(ours)}); "
+            f"{facts.dataset.name!r} has {len(dataset_classes)} ({abbreviate(dataset_classes)}); "
             f"both must be the same, in the same order{hint}.",
         )

@@ -1,4 +1,4 @@
-"""The dry run: what stands against a spec before anything is queued."""
+"""The plan of a run: everything that is found about its spec before it is queued."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,27 +19,27 @@ from service.domain.states import RunState
 
 @dataclass(frozen=True)
 class Plan:
-    """A spec and what was found."""
+    """The result of a dry run."""
 
     spec: JobSpec
     findings: tuple[Finding, ...]
     waiting_for: str | None
-    """The run whose checkpoint is the model, if it is not trained yet."""
+    """The id of the run whose checkpoint is the model; None if there is none, or it is trained."""
 
     baseline: PlannedBaseline | None = None
-    """The twin that it would have; none: it has none."""
+    """The baseline that it would get; None if it needs none."""
 
     noise: NoiseFloor | None = None
-    """What runs like it differ by if they differ in their seed alone; none: not known yet."""
+    """How much runs like it scatter over seeds; None if it is not known yet."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """What keeps the run from being queued."""
+        """The findings that keep the run from being queued."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
 
 def make_plan(spec: JobSpec, facts: Facts) -> Plan:
-    """Everything that speaks against running `spec`."""
+    """Check a spec against what is known of the things that it names."""
     findings = [
         *_dataset_findings(spec, facts),
         *model_findings(spec, facts),
@@ -47,8 +47,8 @@ def make_plan(spec: JobSpec, facts: Facts) -> Plan:
         *device_findings(spec),
     ]
     run = facts.teacher_run
-    waits = run.id if run is not None and run.state is not RunState.SUCCEEDED else None
-    return Plan(spec, tuple(findings), waits)
+    waiting_for = run.id if run is not None and run.state is not RunState.SUCCEEDED else None
+    return Plan(spec, tuple(findings), waiting_for)
 
 
 def _dataset_findings(spec: JobSpec, facts: Facts) -> Iterator[Finding]:
@@ -68,7 +68,7 @@ def _dataset_findings(spec: JobSpec, facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _resource_findings(asked: Resources, nodes: tuple[Node, ...] | None) -> Iterator[Finding]:
+def _resource_findings(resources: Resources, nodes: tuple[Node, ...] | None) -> Iterator[Finding]:
     if nodes is None:
         yield warning(
             "resources",
@@ -76,23 +76,23 @@ def _resource_findings(asked: Resources, nodes: tuple[Node, ...] | None) -> Iter
             "Ray does not answer, so resources were not checked.",
         )
         return
-    room = count_slots(asked, nodes, total=True)
-    if room >= asked.processes:
+    slots = count_slots(resources, nodes, total=True)
+    if slots >= resources.processes:
         return
-    has = (
+    capacity = (
         ", ".join(f"{node.total_cpus:g} CPUs and {node.total_gpus:g} GPUs" for node in nodes)
         or "no node"
     )
-    short = "" if asked.processes == 1 else f" has room for {room}: it"
+    shortage = "" if resources.processes == 1 else f" has room for {slots}: it"
     yield error(
-        _field_too_large(asked, nodes, room=room),
+        _infeasible_field(resources, nodes, slots=slots),
         "resources_infeasible",
-        f"Asked is room for {describe_resources(asked)}, but the cluster{short} has {has}.",
+        f"The run needs {describe_resources(resources)}, but the cluster{shortage} has {capacity}.",
     )
 
 
-def _field_too_large(asked: Resources, nodes: tuple[Node, ...], *, room: int) -> str:
-    if room > 0:
+def _infeasible_field(resources: Resources, nodes: tuple[Node, ...], *, slots: int) -> str:
+    if slots > 0:
         return "resources.processes"
-    most_gpus = max((node.total_gpus for node in nodes), default=0)
-    return "resources.num_gpus" if asked.num_gpus > most_gpus else "resources.num_cpus"
+    max_gpus = max((node.total_gpus for node in nodes), default=0)
+    return "resources.num_gpus" if resources.num_gpus > max_gpus else "resources.num_cpus"

@@ -1,4 +1,4 @@
-"""What a spec refers to, whatever it asks for: one dataset and one trained detector at most."""
+"""The dataset and the trained detector that a spec refers to: at most one of each."""
 
 from dataclasses import dataclass
 
@@ -8,23 +8,22 @@ from configs.spec.run import Dataset, RunSpec, RunTeacher, Teacher
 
 @dataclass(frozen=True)
 class References:
-    """The things by name in a spec, and the fields that name them."""
+    """The references of a spec, and the fields that hold them."""
 
     dataset: Dataset | None
     dataset_field: str
     model: Teacher | None
-    """Of a training run the teacher, of other jobs the detector that they act on."""
+    """The teacher of a training run, or the detector that another job uses."""
 
     model_field: str
 
     @property
     def run_id(self) -> str | None:
-        """The run that makes the model, if one does."""
+        """The id of the run that trains the model; None if it does not come from a run."""
         return self.model.run if isinstance(self.model, RunTeacher) else None
 
 
 def references_of(spec: JobSpec) -> References:
-    """What `spec` refers to."""
     if isinstance(spec, RunSpec):
         return References(spec.data.dataset, "data.dataset", spec.teacher, "teacher")
     if isinstance(spec, EvaluationSpec):
@@ -38,7 +37,7 @@ def references_of(spec: JobSpec) -> References:
 
 
 def replace_references(spec: JobSpec, *, dataset: Dataset | None, model: Teacher | None) -> JobSpec:
-    """The spec with other references: files where names were."""
+    """The spec with other references, as files instead of names."""
     if isinstance(spec, ReportSpec):
         return spec
     if isinstance(spec, ProbeSpec):
@@ -54,7 +53,7 @@ def replace_references(spec: JobSpec, *, dataset: Dataset | None, model: Teacher
 
 
 def fill_from_training(spec: JobSpec, trained: RunSpec) -> JobSpec:
-    """A job with what it leaves open as the model's run had it: image size, dataset."""
+    """The job with an image size and a dataset that it does not set taken from the model's run."""
     if isinstance(spec, EvaluationSpec) and spec.data.image_size is None:
         data = spec.data.model_copy(update={"image_size": trained.data.image_size})
         return spec.model_copy(update={"data": data})

@@ -1,4 +1,4 @@
-"""What stands against a sweep, beside what stands against its base: pure."""
+"""Findings about a sweep, in addition to those about its base; no I/O."""
 
 from collections.abc import Iterator, Mapping
 from math import prod
@@ -22,67 +22,71 @@ from configs.spec.search import (
 from configs.spec.sweep import Space, SweepSpec, Values
 from service.domain.planning.findings import Finding, error
 
-_MOST_TAGS = 32
+_MAX_TAGS = 32
 _EPOCHS = "schedule.epochs"
 
 
 def sweep_findings(spec: SweepSpec) -> Iterator[Finding]:
-    """Everything that speaks against a search, parameter by parameter."""
+    """Check the parameters, initial points, scheduler, budget and objectives of a sweep."""
     for path in spec.space:
         yield from _parameter_findings(path, spec)
     for number, values in enumerate(spec.initial_points):
         if (why := explain_invalid_values(spec.base, values, repeats=spec.repeats)) is not None:
-            yield error(f"first.{number}", "no_valid_trial", why)
+            yield error(f"initial_points.{number}", "no_valid_trial", why)
     yield from _scheduler_findings(spec)
     yield from _budget_findings(spec)
     yield from _objective_findings(spec)
-    if len({*spec.base.tags, *spec.tags}) > _MOST_TAGS:
-        yield error("tags", "too_many_tags", f"With the base's a run has {_MOST_TAGS} at most.")
+    if len({*spec.base.tags, *spec.tags}) > _MAX_TAGS:
+        yield error(
+            "tags",
+            "too_many_tags",
+            f"A run has {_MAX_TAGS} tags at most, those of the base included.",
+        )
 
 
 def grid_size(space: Space, points: int) -> int:
-    """How many combinations a grid has, were there no conditions."""
-    return prod(_grid_values(parameter, points) for parameter in space.values())
+    """How many combinations a grid has, without regard to conditions."""
+    return prod(_count_grid_values(parameter, points) for parameter in space.values())
 
 
 def explain_invalid_values(base: RunSpec, values: Values, *, repeats: int) -> str | None:
-    """Why a trial with these values could not be; none: it can."""
+    """Why a trial with these values has no valid spec; None if it has one."""
     try:
-        known = _without_ratio(values)
-        trial_spec(base, known, seed=base.seed + repeats - 1)
-    except SpecError as refused:
+        weighted = _replace_ratio(values)
+        trial_spec(base, weighted, seed=base.seed + repeats - 1)
+    except SpecError as invalid:
         return "; ".join(
             f"{problem.field}: {problem.message}" if problem.field else problem.message
-            for problem in refused.problems
+            for problem in invalid.problems
         )
-    except (ValueError, TypeError) as refused:
-        return str(refused)
+    except (ValueError, TypeError) as invalid:
+        return str(invalid)
     return None
 
 
-def _without_ratio(values: Values) -> Values:
-    """Values as they may be once the ratio is measured: what it stands for is there."""
+def _replace_ratio(values: Values) -> Values:
+    """The values with placeholder weights for the ratio and the balance, which a probe resolves."""
     if RATIO not in values:
         return dict(values)
     if float(values[RATIO]) < 0.0:
         raise ValueError(f"{RATIO} is 0 or more, got {values[RATIO]}")
     if not 0.0 <= float(values.get(BALANCE, 0.5)) <= 1.0:
-        raise ValueError(f"{BALANCE} is a share from 0 to 1, got {values[BALANCE]}")
-    rest = {path: value for path, value in values.items() if path not in (RATIO, BALANCE)}
-    return rest | {"distillation.cls_weight": 1.0, "distillation.loc_weight": 1.0}
+        raise ValueError(f"{BALANCE} is a fraction from 0 to 1, got {values[BALANCE]}")
+    unchanged = {path: value for path, value in values.items() if path not in (RATIO, BALANCE)}
+    return unchanged | {"distillation.cls_weight": 1.0, "distillation.loc_weight": 1.0}
 
 
 def _parameter_findings(path: str, spec: SweepSpec) -> Iterator[Finding]:
-    """A trial with each extreme value can be; the first that cannot is told."""
+    """The first extreme value of a parameter with which no trial is valid."""
     for value in _extremes(spec.space[path]):
-        values = _example(spec.space, path, value)
+        values = _example_values(spec.space, path, value)
         if values is None:
-            why = f"{path} never exists: its conditions contradict each other."
-            yield error(f"space.{path}", "never_there", why)
+            message = f"{path} never exists: its conditions contradict each other."
+            yield error(f"space.{path}", "contradictory_conditions", message)
             return
         if (why_not := explain_invalid_values(spec.base, values, repeats=spec.repeats)) is not None:
-            text = f"With {path} = {value} there is no valid run: {why_not}"
-            yield error(f"space.{path}", "no_valid_trial", text)
+            message = f"With {path} = {value} there is no valid run: {why_not}"
+            yield error(f"space.{path}", "no_valid_trial", message)
             return
 
 
@@ -92,31 +96,31 @@ def _extremes(parameter: Parameter) -> tuple[Scalar, ...]:
     return (parameter.low, parameter.high)
 
 
-def _example(space: Space, path: str, value: Scalar) -> Values | None:
-    """Values of a trial in which a parameter has this one; none if it never exists."""
+def _example_values(space: Space, path: str, value: Scalar) -> Values | None:
+    """Values of a trial in which a parameter has this value; None if the parameter never exists."""
     values: Values = {}
-    if not _settle(space, path, value, values):
+    if not _assign(space, path, value, values):
         return None
     while True:
-        following = next((p for p in space if p not in values and _exists(space, p, values)), None)
-        if following is None:
+        free = next((p for p in space if p not in values and _exists(space, p, values)), None)
+        if free is None:
             return values
-        values[following] = _extremes(space[following])[0]
+        values[free] = _extremes(space[free])[0]
 
 
-def _settle(space: Space, path: str, value: Scalar, values: Values) -> bool:
-    """Give a parameter its value and those that it depends on theirs; whether that can be."""
+def _assign(space: Space, path: str, value: Scalar, values: Values) -> bool:
+    """Assign a parameter and those that it depends on; False if their conditions contradict."""
     values[path] = value
     return all(
-        _settle_one_of(space, other, wanted, values) for other, wanted in space[path].when.items()
+        _assign_any(space, other, allowed, values) for other, allowed in space[path].when.items()
     )
 
 
-def _settle_one_of(space: Space, path: str, wanted: tuple[Scalar, ...], values: Values) -> bool:
+def _assign_any(space: Space, path: str, allowed: tuple[Scalar, ...], values: Values) -> bool:
     if path in values:
-        return values[path] in wanted
-    possible = next((value for value in wanted if _can_be(space[path], value)), None)
-    return possible is not None and _settle(space, path, possible, values)
+        return values[path] in allowed
+    possible = next((value for value in allowed if _can_be(space[path], value)), None)
+    return possible is not None and _assign(space, path, possible, values)
 
 
 def _can_be(parameter: Parameter, value: Scalar) -> bool:
@@ -127,7 +131,7 @@ def _can_be(parameter: Parameter, value: Scalar) -> bool:
 
 def _exists(space: Space, path: str, values: Mapping[str, Scalar]) -> bool:
     return all(
-        other in values and values[other] in wanted for other, wanted in space[path].when.items()
+        other in values and values[other] in allowed for other, allowed in space[path].when.items()
     )
 
 
@@ -135,13 +139,13 @@ def _scheduler_findings(spec: SweepSpec) -> Iterator[Finding]:
     scheduler = spec.scheduler
     if not isinstance(scheduler, Asha | Hyperband | MedianStopping):
         return
-    epochs = _fewest_epochs(spec)
+    epochs = _min_epochs(spec)
     if scheduler.grace_epochs >= epochs:
         yield error(
             "scheduler.grace_epochs",
             "never_stops",
             f"Trials have {epochs} epochs, so a scheduler that waits for {scheduler.grace_epochs} "
-            "stops none; make it smaller, or the schedule longer.",
+            "stops none; lower grace_epochs, or train longer.",
         )
     elif isinstance(scheduler, Hyperband):
         last = scheduler.grace_epochs * scheduler.factor ** (scheduler.brackets - 1)
@@ -150,11 +154,11 @@ def _scheduler_findings(spec: SweepSpec) -> Iterator[Finding]:
                 "warning",
                 "scheduler.brackets",
                 "bracket_never_stops",
-                f"The last bracket begins to halve after epoch {last} of {epochs}: it stops none.",
+                f"The last bracket stops no trial: it begins after epoch {last} of {epochs}.",
             )
 
 
-def _fewest_epochs(spec: SweepSpec) -> int:
+def _min_epochs(spec: SweepSpec) -> int:
     swept = spec.space.get(_EPOCHS)
     if swept is None:
         return spec.base.schedule.epochs
@@ -165,7 +169,7 @@ def _fewest_epochs(spec: SweepSpec) -> int:
 def _budget_findings(spec: SweepSpec) -> Iterator[Finding]:
     if spec.budget.gpu_hours is not None and spec.base.resources.num_gpus == 0:
         yield error(
-            "budget.gpu_hours", "no_effect", "The base trains on the CPU: no GPU is ever used."
+            "budget.gpu_hours", "no_effect", "The base trains on the CPU, so it uses no GPU hours."
         )
     if not isinstance(spec.algorithm, GridSearch):
         return
@@ -174,13 +178,13 @@ def _budget_findings(spec: SweepSpec) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "budget.trials",
-            "grid_is_larger",
+            "grid_exceeds_trials",
             f"The grid has up to {size} combinations, of which the first {spec.budget.trials} are "
             f"trained; trials: {size} trains all.",
         )
 
 
-def _grid_values(parameter: Parameter, points: int) -> int:
+def _count_grid_values(parameter: Parameter, points: int) -> int:
     if isinstance(parameter, Choice):
         return len(parameter.values)
     if isinstance(parameter, Integer):
@@ -189,13 +193,13 @@ def _grid_values(parameter: Parameter, points: int) -> int:
 
 
 def _objective_findings(spec: SweepSpec) -> Iterator[Finding]:
-    known = set(Metric)
+    metrics = set(Metric)
     for number, objective in enumerate(spec.objectives):
-        if objective.metric not in known:
+        if objective.metric not in metrics:
             yield Finding(
                 "warning",
                 f"objectives.{number}.metric",
                 "unknown_metric",
                 f"{objective.metric} is none of the metrics that every run logs: "
-                f"{', '.join(sorted(known))}. A trial without it never counts.",
+                f"{', '.join(sorted(metrics))}. A trial that does not log it never counts.",
             )

@@ -1,1 +1,1 @@
-"""Interfaces of the store, one module for each kind of row."""
+"""Repositories: protocols of the store, one module for each kind of row."""

@@ -1,4 +1,4 @@
-"""Interfaces of stored projects, tokens and audit entries."""
+"""Repositories of projects, tokens and audit entries."""
 
 from datetime import datetime
 from typing import Protocol
@@ -8,39 +8,38 @@ from service.domain.scheduling.projects import Project
 
 
 class Projects(Protocol):
-    """How much of the cluster each project's runs may take."""
+    """Stores the projects that differ from the defaults of `Project`."""
 
     def all(self) -> list[Project]:
-        """Those that somebody set, by name."""
+        """The stored projects, by name."""
 
     def get(self, name: str) -> Project:
-        """One project; as `Project` says if nobody set it."""
+        """The project, with the defaults of `Project` if it is not stored."""
 
     def put(self, project: Project) -> None:
-        """Add or replace."""
+        """Add or replace a project."""
 
 
 class Tokens(Protocol):
-    """Who has access."""
+    """Stores access tokens; they are revoked, but never deleted."""
 
     def get(self, token_id: str) -> Token | None:
-        """The token with this id."""
+        """The token, or None if there is none with this id."""
 
     def all(self) -> list[Token]:
-        """The newest first."""
+        """All tokens, newest first."""
 
     def put(self, token: Token) -> None:
-        """Add or replace."""
+        """Add or replace a token."""
 
     def record_use(self, token_id: str, *, at: datetime) -> None:
-        """Write down when it was shown."""
+        """Set `last_used_at` and nothing else: the token may be revoked at the same time."""
 
 
 class AuditLog(Protocol):
-    """Requests that were to change something, append-only."""
+    """Stores audit entries, append-only."""
 
-    def add(self, entry: AuditEntry) -> None:
-        """Append."""
+    def add(self, entry: AuditEntry) -> None: ...
 
     def page(self, *, before: int | None, limit: int) -> list[AuditEntry]:
-        """The newest first."""
+        """Up to `limit` entries, newest first; only those older than the entry `before`."""

@@ -1,4 +1,4 @@
-"""Comparisons and equal runs as they are kept, as small protocols: the database implements them."""
+"""Repositories of baselines, which are found by digests, and of comparisons with them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from configs.protocol.report import Comparison
 from service.domain.runs import Run
 
 ReportFormat = Literal["html", "md", "json"]
-"""A page, text, and what programs read."""
+"""A web page, text, or data for programs."""
 
 REPORT_FILES: Final[dict[ReportFormat, RunFile]] = {
     "html": RunFile.REPORT_PAGE,
@@ -21,17 +21,17 @@ REPORT_FILES: Final[dict[ReportFormat, RunFile]] = {
 
 @dataclass(frozen=True)
 class StoredComparison:
-    """What a report says of a run."""
+    """The comparison of a distilled run with its baselines, from its newest report."""
 
     run_id: str
     comparison: Comparison
     at: datetime
-    """When it was read: MLflow shows the numbers at this time, however often it is told."""
+    """When the report was imported. MLflow shows the numbers at this time, also after a retry."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How good one run became."""
+    """The best mAP of a run that succeeded."""
 
     run_id: str
     seedless_digest: str
@@ -41,72 +41,76 @@ class Score:
 
 
 MAX_PAIRS = 32
-"""Pairs of one family that are compared together: more cost as much again and tell little."""
+"""The most pairs that are compared together: each costs the same, and later ones tell little."""
 
 
 RunAndBaseline = tuple[Run, Run]
-"""A distilled run and the run of the same student, seed and batches without a teacher."""
+"""A distilled run and its baseline."""
 
 
 class Baselines(Protocol):
-    """Runs of a project that are equal but for something."""
+    """Finds runs that are equal except for something, and the pairs of runs and baselines."""
 
     def find_by_spec_digest(self, spec_digest: str, *, project: str) -> list[Run]:
-        """Those that compute the same numbers, oldest first."""
+        """Runs that compute the same numbers, oldest first."""
 
     def find_by_seedless_digest(self, seedless_digest: str, *, project: str) -> list[Run]:
-        """Those that differ in their seed alone, oldest first."""
+        """Runs that differ in their seed alone, oldest first."""
 
     def find_pairs(
         self, seedless_digest: str, *, project: str, are_over: bool
     ) -> list[RunAndBaseline]:
-        """Distilled runs of a family with their baselines, one pair for each seed, oldest first.
+        """Distilled runs with their baselines, one pair for each seed, oldest first.
 
-        Both have succeeded (`are_over`), or have not ended badly and are not asked to. Of runs
-        with one seed a pair that has succeeded is taken, the oldest; of seeds the newest
-        `MAX_PAIRS`.
+        Both have succeeded if `are_over`, else both are viable. For each seed, the oldest pair
+        that has succeeded is preferred; only the newest `MAX_PAIRS` seeds are returned.
         """
 
     def find_equal_pairs(self, spec_digests: Iterable[str], *, project: str) -> list[str]:
-        """Ids of runs outside of sweeps that compute the same numbers as one of these, and have
-        succeeded as their baselines have: the newest ones, a bounded number."""
+        """Ids of runs outside of sweeps with one of these digests, newest first.
+
+        They have succeeded, and so have their baselines. The number of ids is limited.
+        """
 
     def find_distilled_run(self, baseline_id: str) -> str | None:
-        """The newest run that has this one as its baseline; none: there is none."""
+        """The id of the newest run with this baseline; None if there is none."""
 
     def find_scores(self, seed_group_key: str, *, project: str) -> list[Score]:
-        """Of those that succeeded and scatter alike, oldest first; equal runs count once."""
+        """The scores of the runs that succeeded, oldest first.
+
+        Equal runs count once: the same seed twice would make the noise look smaller.
+        """
 
     def find_with_teacher_map(self, *, project: str, limit: int) -> list[Run]:
-        """Those that know their teacher's mAP, newest first."""
+        """Runs that measured the mAP of their teacher, newest first."""
 
     def find_external_baselines(self, sweep_id: str) -> set[str]:
-        """Runs of a sweep that are the baselines of runs outside of it."""
+        """Ids of a sweep's runs that are baselines of runs outside of the sweep."""
 
     def find_with_lost_baseline(self) -> list[Run]:
-        """Those whose baseline has failed or is cancelled, and nobody was told."""
+        """Runs whose baseline has failed or is cancelled, and that are not marked so yet."""
 
     def find_with_restored_baseline(self) -> list[Run]:
-        """Those whose baseline was lost, and goes on or has succeeded."""
+        """Runs that are marked as without a baseline, though theirs runs again or has succeeded."""
 
     def find_uncompared(self) -> list[Run]:
-        """Those outside of sweeps that succeeded, as their baselines did, and have no report."""
+        """Runs outside of sweeps that succeeded, as did their baselines, and have no report."""
 
     def find_unread_reports(self) -> list[Run]:
-        """Reports that succeeded, and nobody has taken the comparisons from them."""
+        """Report jobs that succeeded, and whose comparisons are not imported yet."""
 
 
 class Comparisons(Protocol):
-    """What became of distilled runs beside their baselines: the newest report's word."""
+    """Stores the newest comparison of each distilled run."""
 
-    def put(self, kept: StoredComparison) -> None:
-        """Add or replace; the tracker is to be told."""
+    def put(self, comparison: StoredComparison) -> None:
+        """Add or replace a comparison; it counts as not synced with MLflow."""
 
     def of_runs(self, run_ids: Iterable[str]) -> dict[str, Comparison]:
-        """By run; those without one are left out."""
+        """The comparisons by run; runs without one are left out."""
 
     def not_synced(self) -> list[StoredComparison]:
-        """Those that the tracker was not told."""
+        """Comparisons that MLflow does not have yet, oldest first."""
 
-    def record_synced(self, kept: StoredComparison) -> None:
-        """The tracker has it; a newer one of the same run stays to be told."""
+    def record_synced(self, comparison: StoredComparison) -> None:
+        """Mark a comparison as synced with MLflow, unless a newer one has replaced it."""

@@ -1,4 +1,4 @@
-"""Interface of what the metrics endpoint reads."""
+"""Queries for the metrics endpoint."""
 
 from datetime import datetime
 from typing import Protocol
@@ -12,22 +12,25 @@ class MetricsQueries(Protocol):
     """Counts and sums over runs and attempts."""
 
     def count_runs(self) -> dict[tuple[RunState, str], int]:
-        """How many runs there are, by state and project."""
+        """The number of runs by state and project."""
 
     def count_attempts_by_reason(self) -> dict[str | None, int]:
-        """How many attempts have ended, by cause."""
+        """The number of attempts that have ended, by failure reason; None is success."""
 
     def oldest_by_project(self, state: RunState) -> dict[str, datetime]:
-        """Since when the run is in a state that is longest in it, by project."""
+        """By project, since when the run that is longest in this state is in it."""
 
     def active_runs(self) -> list[ActiveRun]:
         """Runs that start or train, oldest first."""
 
     def count_untracked(self) -> int:
-        """Runs that are over, and not yet for the tracker."""
+        """The number of runs that are over, but not yet in MLflow."""
 
     def ended_usage(self, since: datetime | None) -> list[Usage]:
-        """What attempts had that ended after a moment; none: all that ended."""
+        """The usage of attempts that ended after `since`, or of all that ended if it is None.
+
+        A pack counts once, when all of its members have ended.
+        """
 
     def active_usage(self, now: datetime) -> list[Usage]:
-        """What attempts have that go on."""
+        """The usage of the current attempts until `now`; a pack counts once."""

@@ -1,4 +1,4 @@
-"""Interface of stored datasets and teachers."""
+"""Repository of datasets and teachers."""
 
 from typing import Protocol
 
@@ -6,22 +6,22 @@ from service.domain.registry import RegisteredDataset, RegisteredTeacher
 
 
 class Registry(Protocol):
-    """Datasets and teachers by name."""
+    """Stores datasets and teachers by name."""
 
     def dataset(self, name: str) -> RegisteredDataset | None:
-        """The dataset with this name."""
+        """The dataset, or None if none is registered under this name."""
 
     def datasets(self) -> list[RegisteredDataset]:
-        """By name."""
+        """All datasets, by name."""
 
     def put_dataset(self, dataset: RegisteredDataset) -> None:
-        """Add or replace."""
+        """Add or replace a dataset."""
 
     def teacher(self, name: str) -> RegisteredTeacher | None:
-        """The teacher with this name."""
+        """The teacher, or None if none is registered under this name."""
 
     def teachers(self) -> list[RegisteredTeacher]:
-        """By name."""
+        """All teachers, by name."""
 
     def put_teacher(self, teacher: RegisteredTeacher) -> None:
-        """Add or replace."""
+        """Add or replace a teacher."""

@@ -1,4 +1,4 @@
-"""Interfaces of stored runs, attempts, events and metric points."""
+"""Repositories of runs, attempts, events and metric points."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,8 +13,9 @@ from service.domain.states import RunState
 
 @dataclass(frozen=True)
 class RunFilter:
-    """Which runs to list, newest first; `before` is the id to go on from."""
+    """Selects a page of runs, newest first; None matches all."""
 
+    id_prefix: str | None = None
     state: RunState | None = None
     task: Task | None = None
     project: str | None = None
@@ -23,120 +24,121 @@ class RunFilter:
     sweep: str | None = None
     trial: int | None = None
     before: str | None = None
+    """The id of the last run of the page before."""
+
     limit: int = 50
 
 
 @dataclass(frozen=True)
 class LeasedRun:
-    """A run that is ours to look after."""
+    """A run whose lease this process has."""
 
     run: Run
     previous_owner: str | None
-    """Who had it before; none: nobody, or ourselves."""
+    """Whose lease expired; None if there was no lease, or it was ours."""
 
 
 class Runs(Protocol):
-    """Runs as stored."""
+    """Stores runs."""
 
     def lock_inserts(self) -> None:
-        """Until the end of the transaction no other one adds runs."""
+        """Keep other transactions from adding runs until this one ends."""
 
     def add(self, run: Run) -> None:
-        """Store a new run; after `alone`."""
+        """Add a run after `lock_inserts`."""
 
     def get(self, run_id: str) -> Run:
-        """The run as it is; `RunNotFound` if there is none."""
+        """The run; raises `RunNotFound`."""
 
     def get_for_update(self, run_id: str, *, owner: str | None = None) -> Run:
-        """The run to be changed; given an `owner`, `LeaseLost` if another one looks after it."""
+        """The run, locked until the transaction ends; raises `RunNotFound`.
+
+        With an `owner`, raises `LeaseLost` if another process has the lease of the run.
+        """
 
     def lease(
         self, *states: RunState, owner: str, now: datetime, until: datetime
     ) -> list[LeasedRun]:
-        """Runs that no other owner looks after: ours until `until`, oldest first."""
+        """Acquire or renew the leases of the runs in these states, oldest first.
+
+        Runs that another owner has leased, or another transaction has locked, are left out.
+        """
 
     def release(self, owner: str) -> None:
-        """Give all leases of `owner` back."""
+        """Release the leases of all runs that an owner has."""
 
     def save(self, run: Run) -> None:
         """Store a changed run."""
 
-    def page(self, which: RunFilter) -> list[Run]:
-        """Newest first."""
+    def page(self, run_filter: RunFilter) -> list[Run]:
+        """The matching runs, newest first."""
 
     def in_states(self, *states: RunState) -> list[Run]:
         """All runs in these states, oldest first."""
 
     def of_pack(self, job: str) -> list[Run]:
-        """Those whose current attempt is part of a pack and not over, oldest first."""
+        """Runs whose current attempt is in this pack and not over, oldest first."""
 
     def of_sweep(self, sweep_id: str, *, trials: Collection[int] | None = None) -> list[Run]:
-        """A sweep's runs, oldest first; of some of its trials only, if they are given."""
+        """The runs of a sweep, or of some of its trials only, oldest first."""
 
     def not_synced(self) -> list[Run]:
-        """Runs that are over for us and not yet for MLflow."""
-
-    def find_idempotency_key(self, key: str) -> tuple[str, str] | None:
-        """Request digest and run id of an idempotency key."""
-
-    def add_idempotency_key(self, key: str, *, request_digest: str, run_id: str) -> None:
-        """Bind an idempotency key to a run."""
+        """Runs that are over, but not yet in MLflow, oldest first."""
 
 
 class Attempts(Protocol):
-    """Tries of runs; a number and a submission id are given once."""
+    """Stores attempts; the numbers of a run's attempts and all submission ids are unique."""
 
     def add(self, attempt: Attempt) -> None:
-        """Store a new attempt."""
+        """Add an attempt; its number and submission id must be new."""
 
     def save(self, attempt: Attempt) -> None:
         """Store a changed attempt."""
 
     def get(self, run_id: str, number: int) -> Attempt | None:
-        """One attempt."""
+        """The attempt, or None if the run has none with this number."""
 
     def of_run(self, run_id: str) -> list[Attempt]:
-        """By number."""
+        """The attempts of a run, by number."""
 
     def of_sweep(self, sweep_id: str) -> list[Attempt]:
-        """All tries of a sweep's runs."""
+        """The attempts of all runs of a sweep."""
 
     def by_submission(self, submission_id: str) -> Attempt | None:
-        """The attempt with this Ray job."""
+        """The attempt with this submission id, or None."""
 
     def of_pack(self, job: str) -> list[Attempt]:
-        """Those that share a Ray job."""
+        """The attempts that share a Ray job."""
 
     def current(self) -> dict[str, Attempt]:
-        """The last attempt of every run that has one now, by run."""
+        """By run, the current attempts of all runs that start or train."""
 
     def ended_since(self, moment: datetime) -> list[Attempt]:
-        """Those that ended since, in the order in which they did."""
+        """Attempts that ended at or after a moment, in the order in which they did."""
 
 
 class Events(Protocol):
-    """What happened, append-only."""
+    """Stores events, append-only."""
 
-    def add(self, event: Event) -> None:
-        """Append."""
+    def add(self, event: Event) -> None: ...
 
     def of_run(self, run_id: str) -> list[Event]:
-        """In the order they happened."""
+        """The events of a run, oldest first."""
 
     def after(
         self, last: int, *, run_id: str | None, project: str | None, limit: int
     ) -> list[Event]:
-        """Those with a larger number, of all runs, in their order."""
+        """Up to `limit` events with an id above `last`, oldest first."""
 
     def last_id(self) -> int:
-        """The largest number that is given; 0 before the first."""
+        """The largest id; 0 if there are no events."""
 
 
 class MetricPoints(Protocol):
-    """Metric values; the same (run, key, step) is kept once."""
+    """Stores metric values, one for each run, key and step."""
 
     def add(self, run_id: str, records: list[Metrics]) -> None:
-        """Store values; those that are there stay."""
+        """Add the values of records; values that are stored already stay."""
 
     def of_run(self, run_id: str, *, key: str | None) -> list[MetricPoint]:
-        """By key, then step."""
+        """The values of a run by key, then step; only those of `key` unless it is None."""

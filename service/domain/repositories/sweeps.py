@@ -1,4 +1,4 @@
-"""Interface of stored sweeps and their logs."""
+"""Repository of sweeps and their logs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,52 +10,52 @@ from service.domain.sweeps import Sweep, SweepState
 
 @dataclass(frozen=True)
 class SweepFilter:
-    """Which sweeps to list, newest first; `before` is the id to go on from."""
+    """Selects a page of sweeps, newest first; None matches all."""
 
+    id_prefix: str | None = None
     state: SweepState | None = None
     project: str | None = None
     before: str | None = None
+    """The id of the last sweep of the page before."""
+
     limit: int = 50
 
 
 class Sweeps(Protocol):
-    """Sweeps and their lists, as stored."""
+    """Stores sweeps and their logs."""
 
     def lock_inserts(self) -> None:
-        """Until the end of the transaction no other one adds sweeps."""
+        """Keep other transactions from adding sweeps until this one ends."""
 
-    def add(self, sweep: Sweep, *, key: str | None = None, digest: str | None = None) -> None:
-        """Store a new sweep, and the idempotency key that made it; after `alone`."""
+    def add(self, sweep: Sweep) -> None:
+        """Add a sweep after `lock_inserts`."""
 
     def get(self, sweep_id: str) -> Sweep:
-        """The sweep as it is; `SweepNotFound` if there is none."""
+        """The sweep; raises `SweepNotFound`."""
 
     def get_for_update(self, sweep_id: str) -> Sweep:
-        """The sweep to be changed: until the end of the transaction nobody else changes it."""
+        """The sweep, locked until the transaction ends; raises `SweepNotFound`."""
 
     def save(self, sweep: Sweep) -> None:
         """Store a changed sweep."""
 
-    def page(self, which: SweepFilter) -> list[Sweep]:
-        """Newest first."""
+    def page(self, sweep_filter: SweepFilter) -> list[Sweep]:
+        """The matching sweeps, newest first."""
 
     def in_states(self, *states: SweepState) -> list[Sweep]:
         """All sweeps in these states, oldest first."""
 
     def not_synced(self) -> list[Sweep]:
-        """Sweeps of which MLflow does not show everything yet, oldest first."""
-
-    def find_idempotency_key(self, key: str) -> tuple[str, str] | None:
-        """Request digest and sweep id of an idempotency key."""
+        """Sweeps that are not completely in MLflow yet, oldest first."""
 
     def entries(self, sweep_id: str, *, first: int = 0) -> list[SweepEntry]:
-        """A sweep's list from a position on."""
+        """The log of a sweep from position `first` on."""
 
-    def new_entries(self, known: Mapping[str, int]) -> dict[str, list[SweepEntry]]:
-        """By sweep, what its list has beyond the entries that are known."""
+    def new_entries(self, lengths: Mapping[str, int]) -> dict[str, list[SweepEntry]]:
+        """By sweep, the entries of its log beyond the given length."""
 
     def append(self, sweep_id: str, entries: Sequence[SweepEntry], *, first: int) -> None:
-        """Write entries from position `first` on; who `take`s the sweep knows where that is."""
+        """Append entries at position `first`; the caller holds the lock of `get_for_update`."""
 
     def length(self, sweep_id: str) -> int:
-        """How many entries a sweep's list has."""
+        """The number of entries in the log of a sweep."""

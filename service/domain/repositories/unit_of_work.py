@@ -1,4 +1,4 @@
-"""What is kept, as small protocols: the database implements them."""
+"""Transactions of the store, each with all repositories; `service.store` implements them."""
 
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -6,6 +6,7 @@ from typing import Protocol
 
 from service.domain.repositories.access import AuditLog, Projects, Tokens
 from service.domain.repositories.baselines import Baselines, Comparisons
+from service.domain.repositories.idempotency import IdempotencyKeys
 from service.domain.repositories.metrics import MetricsQueries
 from service.domain.repositories.registry import Registry
 from service.domain.repositories.runs import Attempts, Events, MetricPoints, Runs
@@ -13,76 +14,69 @@ from service.domain.repositories.sweeps import Sweeps
 
 
 class LeaderLeases(Protocol):
-    """What one service process at a time does."""
+    """Leases of the tasks that one service process at a time performs."""
 
     def acquire(self, name: str, *, owner: str, now: datetime, until: datetime) -> bool:
-        """Whether `owner` has the duty until `until`."""
+        """Acquire or renew a lease; False if another owner holds it and it has not expired."""
 
     def release(self, owner: str) -> None:
-        """Give all duties of `owner` back."""
+        """Release all leases of an owner."""
 
 
 class UnitOfWork(Protocol):
-    """One transaction."""
+    """The repositories of one transaction."""
 
     @property
-    def runs(self) -> Runs:
-        """Runs."""
+    def runs(self) -> Runs: ...
 
     @property
-    def sweeps(self) -> Sweeps:
-        """Sweeps and their lists."""
+    def sweeps(self) -> Sweeps: ...
 
     @property
-    def attempts(self) -> Attempts:
-        """Tries of runs."""
+    def idempotency_keys(self) -> IdempotencyKeys: ...
 
     @property
-    def events(self) -> Events:
-        """What happened."""
+    def attempts(self) -> Attempts: ...
 
     @property
-    def metric_points(self) -> MetricPoints:
-        """Metric values."""
+    def events(self) -> Events: ...
 
     @property
-    def baselines(self) -> Baselines:
-        """Runs that are equal but for something."""
+    def metric_points(self) -> MetricPoints: ...
 
     @property
-    def comparisons(self) -> Comparisons:
-        """What became of distilled runs beside their twins."""
+    def baselines(self) -> Baselines: ...
 
     @property
-    def registry(self) -> Registry:
-        """Datasets and teachers."""
+    def comparisons(self) -> Comparisons: ...
 
     @property
-    def projects(self) -> Projects:
-        """Projects."""
+    def registry(self) -> Registry: ...
 
     @property
-    def tokens(self) -> Tokens:
-        """Who has access."""
+    def projects(self) -> Projects: ...
 
     @property
-    def audit(self) -> AuditLog:
-        """Who changed what."""
+    def tokens(self) -> Tokens: ...
 
     @property
-    def metrics(self) -> MetricsQueries:
-        """Counts and sums."""
+    def audit(self) -> AuditLog: ...
 
     @property
-    def leader_leases(self) -> LeaderLeases:
-        """What one service process at a time does."""
+    def metrics(self) -> MetricsQueries: ...
+
+    @property
+    def leader_leases(self) -> LeaderLeases: ...
 
 
 class Store(Protocol):
-    """Makes transactions: committed at the end, rolled back on an error."""
+    """The database of the service."""
 
     def transaction(self) -> AbstractContextManager[UnitOfWork]:
-        """One transaction."""
+        """A transaction, which commits at the end and rolls back on an error.
+
+        Raises `DatabaseUnreachable` if the database goes away, is locked or full.
+        """
 
     def migrate(self) -> None:
-        """Bring the schema to the newest version."""
+        """Upgrade the schema to the newest version; raises `SchemaUnknown` if it is newer."""

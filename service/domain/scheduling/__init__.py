@@ -1,1 +1,2 @@
-"""Which queued run starts next, where, with whom, and what follows when it ends."""
+"""Decides which queued runs start, where and together with which, and what a run becomes when an
+attempt ends."""

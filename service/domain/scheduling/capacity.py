@@ -1,4 +1,7 @@
-"""Where the processes of a run have room, and how many of them start: pure."""
+"""Counts, reserves and releases the cluster's capacity, node by node; no I/O.
+
+A slot is what one process of a run needs on one node.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,136 +12,141 @@ from configs.spec.run import RunSpec
 from service.domain.ports import Node
 
 
-def count_slots(asked: Resources, nodes: tuple[Node, ...], *, total: bool) -> int:
-    """How many processes the cluster could ever (`total`) or can now take, node by node."""
-    return sum(_places(asked, node=node, total=total) for node in nodes)
+def count_slots(resources: Resources, nodes: tuple[Node, ...], *, total: bool) -> int:
+    """How many processes fit: into the empty cluster (`total`), or into what is free now."""
+    return sum(_count_node_slots(resources, node=node, total=total) for node in nodes)
 
 
-def gpu_kinds(asked: Resources, nodes: tuple[Node, ...]) -> frozenset[str]:
-    """The known kinds of GPUs that a process may get; none of a process that asks for no GPU."""
-    if asked.num_gpus == 0:
+def gpu_kinds(resources: Resources, nodes: tuple[Node, ...]) -> frozenset[str]:
+    """The known kinds of GPUs that a process may get; empty for a process that needs no GPU."""
+    if resources.num_gpus == 0:
         return frozenset()
-    suitable = (node for node in nodes if _places(asked, node=node, total=True))
+    suitable = (node for node in nodes if _count_node_slots(resources, node=node, total=True))
     return frozenset(node.gpu_kind for node in suitable if node.gpu_kind)
 
 
-def reserve(nodes: tuple[Node, ...], asked: Resources, *, processes: int) -> tuple[Node, ...]:
-    """The nodes with their first places taken by as many of `processes` as there is room for."""
-    return tuple(_fill(nodes, asked, processes))
+def reserve(nodes: tuple[Node, ...], resources: Resources, *, processes: int) -> tuple[Node, ...]:
+    """The nodes without the capacity of `processes`, taken from the first node on.
+
+    Processes that do not fit are ignored.
+    """
+    return tuple(_reserve(nodes, resources, processes))
 
 
 def release(
-    nodes: tuple[Node, ...], asked: Resources, *, processes: int, node_id: str | None
+    nodes: tuple[Node, ...], resources: Resources, *, processes: int, node_id: str | None
 ) -> tuple[Node, ...]:
-    """The nodes when a run's processes have left them; where those are is not always known."""
-    return tuple(_empty(nodes, asked, processes, node_id))
+    """The nodes with the capacity of `processes` given back.
+
+    `node_id` is None for a run of several processes, or if its node is unknown: then the capacity
+    goes to the first nodes where so much is in use.
+    """
+    return tuple(_release(nodes, resources, processes, node_id))
 
 
-def exclude(nodes: tuple[Node, ...], avoided: frozenset[str]) -> tuple[Node, ...]:
-    """The nodes but for those that are avoided."""
-    return tuple(node for node in nodes if node.id not in avoided)
+def exclude(nodes: tuple[Node, ...], node_ids: frozenset[str]) -> tuple[Node, ...]:
+    """The nodes except those with these ids."""
+    return tuple(node for node in nodes if node.id not in node_ids)
 
 
-def exclude_gpus(nodes: tuple[Node, ...], avoided: frozenset[str]) -> tuple[Node, ...]:
-    """The nodes, some of which have no GPUs any more that could be used."""
+def exclude_gpus(nodes: tuple[Node, ...], node_ids: frozenset[str]) -> tuple[Node, ...]:
+    """The nodes, those with these ids without any GPUs."""
     return tuple(
-        replace(node, total_gpus=0.0, free_gpus=0.0) if node.id in avoided else node
+        replace(node, total_gpus=0.0, free_gpus=0.0) if node.id in node_ids else node
         for node in nodes
     )
 
 
-def hold(nodes: tuple[Node, ...], asked: Resources) -> tuple[Node, ...]:
-    """The nodes with what is free on some of them kept for a run that does not fit yet.
+def hold(nodes: tuple[Node, ...], resources: Resources) -> tuple[Node, ...]:
+    """The nodes with free capacity withheld for a run that does not fit yet.
 
-    Those with the most free are kept: what ends there brings the run nearest to its start.
+    The nodes with the most free capacity are held first: they are the closest to fitting the run.
     """
-    left, kept = asked.processes, {}
-    order = sorted(range(len(nodes)), key=lambda at: _freedom(nodes[at]), reverse=True)
-    for at in order:
-        here = min(left, _places(asked, node=nodes[at], total=True))
-        left -= here
-        kept[at] = here
-    return tuple(_kept(node, asked, kept[at]) for at, node in enumerate(nodes))
+    remaining, held = resources.processes, {}
+    by_free_capacity = sorted(
+        range(len(nodes)),
+        key=lambda index: (nodes[index].free_gpus, nodes[index].free_cpus),
+        reverse=True,
+    )
+    for index in by_free_capacity:
+        held[index] = min(remaining, _count_node_slots(resources, node=nodes[index], total=True))
+        remaining -= held[index]
+    return tuple(_hold(node, resources, held[index]) for index, node in enumerate(nodes))
 
 
 def choose_num_processes(spec: JobSpec, *, slots: int, allows_fewer: bool) -> int | None:
-    """How many processes to start where there is room for `room`; none: wait.
+    """How many processes to start in `slots`; None if the run has to wait.
 
-    Fewer than the spec's are the most that its batches can be shared by.
+    Fewer than the spec's must divide its micro-batches evenly; the largest such number is chosen.
     """
-    asked = spec.resources
-    if slots >= asked.processes:
-        return asked.processes
-    if not isinstance(spec, RunSpec) or asked.min_processes is None or not allows_fewer:
+    resources = spec.resources
+    if slots >= resources.processes:
+        return resources.processes
+    if not isinstance(spec, RunSpec) or resources.min_processes is None or not allows_fewer:
         return None
-    pieces = asked.processes * spec.compute.grad_accumulation_steps
-    possible = range(asked.min_processes, slots + 1)
-    return max((count for count in possible if pieces % count == 0), default=None)
+    micro_batches = resources.processes * spec.compute.grad_accumulation_steps
+    candidates = range(resources.min_processes, slots + 1)
+    return max((count for count in candidates if micro_batches % count == 0), default=None)
 
 
-def describe_resources(asked: Resources) -> str:
-    """What has to find room."""
-    each = f"{asked.num_cpus} CPUs and {asked.num_gpus} GPUs"
-    if asked.processes == 1:
-        return f"a node with {each}"
-    return f"{asked.processes} processes with {each} each"
+def describe_resources(resources: Resources) -> str:
+    """As in `a node with 2 CPUs and 1 GPUs`."""
+    per_process = f"{resources.num_cpus} CPUs and {resources.num_gpus} GPUs"
+    if resources.processes == 1:
+        return f"a node with {per_process}"
+    return f"{resources.processes} processes with {per_process} each"
 
 
-def describe_fewer_processes(asked: Resources, processes: int) -> str:
-    """What becomes of the batches when an attempt has fewer processes than were asked for."""
-    wanted = asked.processes
-    times = wanted / processes
-    many = "twice" if times == 2 else f"{times:.3g} times"
+def describe_fewer_processes(resources: Resources, processes: int) -> str:
+    """What an attempt with fewer processes than the spec's does to its batches, as a sentence."""
+    factor = resources.processes / processes
+    times = "twice" if factor == 2 else f"{factor:.3g} times"
     return (
-        f"Goes on with {processes} of {wanted} processes; "
-        f"batches are cut into {many} as many parts."
+        f"Resumes with {processes} of {resources.processes} processes "
+        f"and {times} as many micro-batches."
     )
 
 
-def _places(asked: Resources, *, node: Node, total: bool) -> int:
+def _count_node_slots(resources: Resources, *, node: Node, total: bool) -> int:
     cpus, gpus = (node.total_cpus, node.total_gpus) if total else (node.free_cpus, node.free_gpus)
-    by_cpus = int(cpus // asked.num_cpus)
-    return by_cpus if asked.num_gpus == 0 else min(by_cpus, int(gpus // asked.num_gpus))
+    by_cpus = int(cpus // resources.num_cpus)
+    return by_cpus if resources.num_gpus == 0 else min(by_cpus, int(gpus // resources.num_gpus))
 
 
-def _fill(nodes: tuple[Node, ...], asked: Resources, processes: int) -> Iterator[Node]:
+def _reserve(nodes: tuple[Node, ...], resources: Resources, processes: int) -> Iterator[Node]:
     for node in nodes:
-        taken = min(processes, _places(asked, node=node, total=False))
-        processes -= taken
+        reserved = min(processes, _count_node_slots(resources, node=node, total=False))
+        processes -= reserved
         yield replace(
             node,
-            free_cpus=node.free_cpus - taken * asked.num_cpus,
-            free_gpus=node.free_gpus - taken * asked.num_gpus,
+            free_cpus=node.free_cpus - reserved * resources.num_cpus,
+            free_gpus=node.free_gpus - reserved * resources.num_gpus,
         )
 
 
-def _empty(
-    nodes: tuple[Node, ...], asked: Resources, processes: int, node_id: str | None
+def _release(
+    nodes: tuple[Node, ...], resources: Resources, processes: int, node_id: str | None
 ) -> Iterator[Node]:
     for node in nodes:
-        left = 0
+        released = 0
         if node_id is None or node.id == node_id:
-            used = replace(
+            in_use = replace(
                 node,
                 free_cpus=node.total_cpus - node.free_cpus,
                 free_gpus=node.total_gpus - node.free_gpus,
             )
-            left = min(processes, _places(asked, node=used, total=False))
-        processes -= left
+            released = min(processes, _count_node_slots(resources, node=in_use, total=False))
+        processes -= released
         yield replace(
             node,
-            free_cpus=node.free_cpus + left * asked.num_cpus,
-            free_gpus=node.free_gpus + left * asked.num_gpus,
+            free_cpus=node.free_cpus + released * resources.num_cpus,
+            free_gpus=node.free_gpus + released * resources.num_gpus,
         )
 
 
-def _freedom(node: Node) -> tuple[float, float]:
-    return (node.free_gpus, node.free_cpus)
-
-
-def _kept(node: Node, asked: Resources, processes: int) -> Node:
+def _hold(node: Node, resources: Resources, processes: int) -> Node:
     return replace(
         node,
-        free_cpus=max(0.0, node.free_cpus - processes * asked.num_cpus),
-        free_gpus=max(0.0, node.free_gpus - processes * asked.num_gpus),
+        free_cpus=max(0.0, node.free_cpus - processes * resources.num_cpus),
+        free_gpus=max(0.0, node.free_gpus - processes * resources.num_gpus),
     )

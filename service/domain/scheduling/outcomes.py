@@ -1,4 +1,4 @@
-"""What follows from the end of an attempt: pure decisions."""
+"""Decides what a run becomes when an attempt ends; no I/O."""
 
 from dataclasses import dataclass
 
@@ -11,24 +11,24 @@ from service.domain.scheduling.retries import RETRY_POLICIES, failure_limit, ret
 from service.domain.states import RunState
 
 _COMMAND_NOT_FOUND = 127
-_OWN_FAULT_EXITS = (ExitCode.REFUSED, 1, 2)
-"""Our own refusal, Python's traceback, and an option that the command line does not know."""
+_BUG_EXIT_CODES = (ExitCode.REFUSED, 1, 2)
+"""A job that `tandem-worker` rejects, an uncaught exception, and an unknown option."""
 
-_BY_EXIT: dict[int, tuple[FailureReason, str]] = {
+_CAUSE_BY_EXIT_CODE: dict[int, tuple[FailureReason, str]] = {
     ExitCode.DISK_FULL: (FailureReason.DISK_FULL, "The disk of the run's folder is full."),
-    ExitCode.OUT_OF_MEMORY: (FailureReason.HOST_OUT_OF_MEMORY, "The node had no more memory."),
+    ExitCode.OUT_OF_MEMORY: (FailureReason.HOST_OUT_OF_MEMORY, "The node ran out of memory."),
 }
-_BY_SIGNAL: dict[int, tuple[FailureReason, str]] = {
-    6: (FailureReason.NODE_LOST, "The trainer was aborted (SIGABRT): its log may say by what."),
+_CAUSE_BY_SIGNAL: dict[int, tuple[FailureReason, str]] = {
+    6: (FailureReason.NODE_LOST, "The trainer was aborted (SIGABRT); its log may say why."),
     7: (
         FailureReason.HOST_OUT_OF_MEMORY,
         "The trainer lost a page of memory (SIGBUS): shared memory is full.",
     ),
     9: (FailureReason.NODE_LOST, "The trainer was killed (SIGKILL)."),
     11: (FailureReason.BUG, "The trainer crashed in compiled code (SIGSEGV)."),
-    15: (FailureReason.PREEMPTED, "The trainer was asked to leave (SIGTERM)."),
+    15: (FailureReason.PREEMPTED, "The trainer was terminated (SIGTERM)."),
 }
-_MEMORY_WORDS = ("out of memory", "outofmemory", "oom")
+_OUT_OF_MEMORY_PHRASES = ("out of memory", "outofmemory", "oom")
 
 
 @dataclass(frozen=True)
@@ -39,69 +39,61 @@ class AttemptVerdict:
     reason: FailureReason | None
     message: str
     consecutive_failures: int = 0
-    """Bad ends in a row without progress, this one included."""
+    """Failed attempts in a row without progress, this one included."""
 
     retry_delay_s: float = 0.0
-    """How long the run rests before its next attempt."""
+    """How long the run waits before its next attempt."""
 
 
 def conclude_attempt(
     run: Run, job: Job | None, outcome: Outcome | None, *, max_consecutive_failures: int
 ) -> AttemptVerdict:
-    """The state after an attempt whose job is over (or unknown to the cluster: none).
+    """The state after an attempt whose job is over; `job` is None if the cluster does not know it.
 
-    The worker's last word decides; without one, the job's exit code. What cannot pass by itself
-    ends a run whatever was wished of it; then the wishes count; then the budget of the cause.
+    The worker's outcome decides; without one, the job's exit code. A cause that would recur fails
+    the run whatever was requested; then requests count; then the retry policy of the cause.
     """
     if _has_succeeded(job, outcome):
         return AttemptVerdict(RunState.SUCCEEDED, None, "")
     if run.desired == "cancelled" or _was_cancelled(job, outcome):
-        return AttemptVerdict(RunState.CANCELLED, None, "Cancelled as asked.")
-    reason, message = _cause(job, outcome)
+        return AttemptVerdict(RunState.CANCELLED, None, "Cancelled as requested.")
+    reason, message = _failure_cause(job, outcome)
     if reason not in RETRY_POLICIES:
         return AttemptVerdict(RunState.FAILED, reason, message)
-    if run.stop_kind is not None or _has_left_as_asked(job, outcome):
-        return _after_leaving(run)
-    return _after_bad_end(run, reason, message, max_consecutive_failures=max_consecutive_failures)
-
-
-def _after_leaving(run: Run) -> AttemptVerdict:
-    """It left because we asked, which is no bad end."""
-    if run.desired == "paused":
-        return AttemptVerdict(
-            RunState.PAUSED, None, "Paused as asked.", consecutive_failures=run.consecutive_failures
-        )
-    if run.preempted_for is not None:
-        message = "It made room for another run and goes on when there is room again."
-        return AttemptVerdict(
-            RunState.QUEUED,
-            FailureReason.PREEMPTED,
-            message,
-            consecutive_failures=run.consecutive_failures,
-        )
-    return AttemptVerdict(
-        RunState.QUEUED, None, "It left and goes on.", consecutive_failures=run.consecutive_failures
+    if run.stop_kind is not None or _was_stopped(job, outcome):
+        return _verdict_after_stop(run)
+    return _verdict_after_failure(
+        run, reason, message, max_consecutive_failures=max_consecutive_failures
     )
 
 
-def _after_bad_end(
+def _verdict_after_stop(run: Run) -> AttemptVerdict:
+    """A requested stop does not count as a failure."""
+    state, reason, message = RunState.QUEUED, None, "Stopped; it resumes with its next attempt."
+    if run.desired == "paused":
+        state, message = RunState.PAUSED, "Paused as requested."
+    elif run.preempted_for is not None:
+        reason = FailureReason.PREEMPTED
+        message = "Preempted for another run; it resumes when there is capacity."
+    return AttemptVerdict(state, reason, message, run.consecutive_failures)
+
+
+def _verdict_after_failure(
     run: Run, reason: FailureReason, message: str, *, max_consecutive_failures: int
 ) -> AttemptVerdict:
-    consecutive_failures = 1 if _got_further(run) else run.consecutive_failures + 1
-    most = failure_limit(reason, limit=max_consecutive_failures)
-    if consecutive_failures >= most:
-        message = (
-            f"{message} It was bad end {consecutive_failures} of {most} in a row without progress."
-        )
-        return AttemptVerdict(RunState.FAILED, reason, message, consecutive_failures)
-    rest_s = retry_delay_s(reason, consecutive_failures=consecutive_failures)
-    soon = f", after {rest_s:g} s" if rest_s else ""
-    message = f"{message} Another attempt goes on from the last checkpoint{soon}."
-    return AttemptVerdict(RunState.QUEUED, reason, message, consecutive_failures, rest_s)
+    failures = 1 if _has_progressed(run) else run.consecutive_failures + 1
+    limit = failure_limit(reason, limit=max_consecutive_failures)
+    if failures >= limit:
+        message = f"{message} It was failure {failures} of {limit} in a row without progress."
+        return AttemptVerdict(RunState.FAILED, reason, message, failures)
+    delay_s = retry_delay_s(reason, consecutive_failures=failures)
+    pause = f" after {delay_s:g} s" if delay_s else ""
+    message = f"{message} Another attempt resumes from the last checkpoint{pause}."
+    return AttemptVerdict(RunState.QUEUED, reason, message, failures, delay_s)
 
 
-def _got_further(run: Run) -> bool:
-    """Whether this attempt trained beyond all before it: then its end is the first of a row."""
+def _has_progressed(run: Run) -> bool:
+    """Whether this attempt trained further than all before it, which resets the failure count."""
     return run.progress is not None and run.progress.step > run.max_step
 
 
@@ -117,45 +109,45 @@ def _was_cancelled(job: Job | None, outcome: Outcome | None) -> bool:
     return job is not None and job.exit_code == ExitCode.CANCELLED
 
 
-def _has_left_as_asked(job: Job | None, outcome: Outcome | None) -> bool:
+def _was_stopped(job: Job | None, outcome: Outcome | None) -> bool:
     if outcome is not None:
         return outcome.result == "stopped"
     return job is not None and job.exit_code == ExitCode.STOPPED
 
 
-def _cause(job: Job | None, outcome: Outcome | None) -> tuple[FailureReason, str]:
-    if _has_left_as_asked(job, outcome):
-        return FailureReason.PREEMPTED, "It left as asked."
+def _failure_cause(job: Job | None, outcome: Outcome | None) -> tuple[FailureReason, str]:
+    if _was_stopped(job, outcome):
+        return FailureReason.PREEMPTED, "It stopped as requested."
     if outcome is not None:
         return outcome.reason or FailureReason.BUG, outcome.message
     if job is None:
-        message = "The cluster does not know the job and nothing is heard of it."
+        message = "The cluster does not know the job, and its worker does not report."
         return FailureReason.NODE_LOST, message
     if job.exit_code == _COMMAND_NOT_FOUND:
         return FailureReason.BUG, "The node has no `tandem-worker`; install Tandem there."
-    if job.exit_code in _OWN_FAULT_EXITS:
+    if job.exit_code in _BUG_EXIT_CODES:
         message = f"The trainer ended with exit code {job.exit_code} before it could report."
         return FailureReason.BUG, message
-    return _cause_outside(job)
+    return _cause_from_job(job)
 
 
-def _cause_outside(job: Job) -> tuple[FailureReason, str]:
-    said = job.message or job.state
+def _cause_from_job(job: Job) -> tuple[FailureReason, str]:
+    message = job.message or job.state
     is_killed = job.exit_code not in set(ExitCode)
-    if is_killed and any(word in said.lower() for word in _MEMORY_WORDS):
-        return FailureReason.HOST_OUT_OF_MEMORY, f"The node ran out of memory: {said}."
-    if job.exit_code in _BY_EXIT:
-        return _BY_EXIT[job.exit_code]
+    if is_killed and any(phrase in message.lower() for phrase in _OUT_OF_MEMORY_PHRASES):
+        return FailureReason.HOST_OUT_OF_MEMORY, f"The node ran out of memory: {message}."
+    if job.exit_code in _CAUSE_BY_EXIT_CODE:
+        return _CAUSE_BY_EXIT_CODE[job.exit_code]
     signal = _signal_of(job.exit_code)
-    if signal in _BY_SIGNAL:
-        return _BY_SIGNAL[signal]
+    if signal in _CAUSE_BY_SIGNAL:
+        return _CAUSE_BY_SIGNAL[signal]
     if job.state == "stopped":
-        return FailureReason.PREEMPTED, "The job was stopped, and not by us."
-    return FailureReason.NODE_LOST, f"The job ended without a last word: {said}."
+        return FailureReason.PREEMPTED, "The job was stopped from outside of Tandem."
+    return FailureReason.NODE_LOST, f"The job ended without reporting an outcome: {message}."
 
 
 def _signal_of(exit_code: int | None) -> int | None:
-    """The signal that ended a process: -9, or 137 where a shell lies between."""
+    """The signal that ended a process: from -9, or from a shell's 137."""
     if exit_code is None:
         return None
     if exit_code < 0:

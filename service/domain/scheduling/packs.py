@@ -1,13 +1,13 @@
-"""Which waiting runs train side by side: pure.
+"""Which queued runs train side by side in one process; no I/O.
 
-A pack is full, or nobody has come for a while: runs of one search come in quick succession, and one
-that starts without the others pays for the teacher alone.
+A pack starts when it is full or when no run has joined for a while: runs of one search are queued
+in quick succession, and one that starts without the others does not share the teacher's cost.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from itertools import combinations
+from itertools import combinations, product
 
 from configs.derived_specs import can_share_teacher, pack_key
 from configs.spec.jobs import JobSpec
@@ -17,41 +17,43 @@ from service.domain.runs import Run
 from service.domain.scheduling.queue import QueuedRun, RunningRun
 
 PACK_FILL_TIMEOUT_S = 15.0
-"""After so long without a newcomer, a pack that is not full starts."""
+"""How long a pack that is not full waits for the next run."""
 
 MIN_MERGE_AGE_S = 600.0
-"""Younger packs are not merged: what was just started is not stopped for little."""
+"""Younger packs are not merged: a restart would cost more than it saves."""
 
 MIN_REMAINING_TO_MERGE_S = 300.0
-"""Packs that have less to do go on as they are: a new start costs its teacher's measurement too."""
+"""Packs with less left to train are not merged: a restart measures the teacher once more."""
 
 PAIR_SIZE = 2
 """A run and its baseline."""
 
-_COMING = "others of its pack, which may come within seconds"
+_WAITING_FOR_PACK = "others of its pack, which may come within seconds"
+
+_PackKey = tuple[str, str, int, int]
 
 
-def group_into_packs(waiting: Sequence[QueuedRun], *, now: datetime) -> list[QueuedRun]:
-    """The same runs, those that can train side by side as one: its oldest, and the rest beside."""
+def group_into_packs(queued: Sequence[QueuedRun], *, now: datetime) -> list[QueuedRun]:
+    """The same runs, those that can train side by side as one: the oldest with its packmates."""
     packs: list[list[QueuedRun]] = []
-    rest: list[QueuedRun] = []
-    open_packs: dict[tuple[str, str, int, int] | None, list[list[QueuedRun]]] = {}
-    for one in sorted(waiting, key=lambda one: one.run.created_at):
-        spec = one.run.spec
-        if not isinstance(spec, RunSpec) or not _may_join(one):
-            rest.append(one)
+    unpacked: list[QueuedRun] = []
+    open_packs: dict[_PackKey | None, list[list[QueuedRun]]] = {}
+    for candidate in sorted(queued, key=lambda queued: queued.run.created_at):
+        spec = candidate.run.spec
+        if not isinstance(spec, RunSpec) or not _can_join(candidate):
+            unpacked.append(candidate)
             continue
-        candidates = open_packs.setdefault(_kind(one.run), [])
-        pack = next((pack for pack in candidates if _has_place(pack, spec)), None)
+        open_with_key = open_packs.setdefault(_pack_key(candidate.run), [])
+        pack = next((pack for pack in open_with_key if _accepts(pack, spec)), None)
         if pack is None:
             packs.append(pack := [])
-            candidates.append(pack)
-        pack.append(one)
-    return rest + [_as_one(pack, now=now) for pack in packs]
+            open_with_key.append(pack)
+        pack.append(candidate)
+    return unpacked + [_combine(pack, now=now) for pack in packs]
 
 
 def pair_findings(spec: JobSpec, *, has_baseline: bool) -> Iterator[Finding]:
-    """What stands against training a run in one process with its baseline."""
+    """What keeps a run from training in one process with its baseline."""
     if not has_baseline:
         why = (
             "A run is packed with its baseline, and this one has none: choose a distillation "
@@ -67,77 +69,78 @@ def pair_findings(spec: JobSpec, *, has_baseline: bool) -> Iterator[Finding]:
     elif spec.resources.num_gpus > 0:
         why = (
             "Whether the GPU has memory for both students is not measured before they start. If "
-            "it has not, the one that lacks memory is started again by itself."
+            "it has not, the one that runs out of memory is started again by itself."
         )
         yield warning("pack", "memory_unknown", why)
 
 
 def find_mergeable_packs(
-    holding: Sequence[RunningRun], *, now: datetime
+    running: Sequence[RunningRun], *, now: datetime
 ) -> tuple[RunningRun, RunningRun] | None:
-    """Two packs that have shrunk so far that one place holds them both; none: there are no two."""
-    packs = [held for held in holding if _can_merge(held, now=now)]
+    """Two packs that have shrunk so far that one process can train both; None if there are none."""
+    packs = [pack for pack in running if _can_merge(pack, now=now)]
     packs.sort(key=_size)
-    return next((pair for pair in combinations(packs, 2) if _go_together(*pair)), None)
+    return next((pair for pair in combinations(packs, 2) if _fit_together(*pair)), None)
 
 
-def _can_merge(held: RunningRun, *, now: datetime) -> bool:
-    runs = (held.run, *held.packmates)
-    if held.run.pack_job is None or any(run.stop_kind is not None for run in runs):
+def _can_merge(pack: RunningRun, *, now: datetime) -> bool:
+    runs = (pack.run, *pack.packmates)
+    if pack.run.pack_job is None or any(run.stop_kind is not None for run in runs):
         return False
-    is_settled = (now - held.run.updated_at).total_seconds() >= MIN_MERGE_AGE_S
-    return is_settled and all(_left_s(run) >= MIN_REMAINING_TO_MERGE_S for run in runs)
+    is_old_enough = (now - pack.run.updated_at).total_seconds() >= MIN_MERGE_AGE_S
+    return is_old_enough and all(_remaining_s(run) >= MIN_REMAINING_TO_MERGE_S for run in runs)
 
 
-def _go_together(one: RunningRun, other: RunningRun) -> bool:
-    if _size(one) + _size(other) > one.run.pack_size or _kind(one.run) != _kind(other.run):
+def _fit_together(first: RunningRun, second: RunningRun) -> bool:
+    is_too_large = _size(first) + _size(second) > first.run.pack_size
+    if is_too_large or _pack_key(first.run) != _pack_key(second.run):
         return False
-    ours, theirs = (
-        [run.spec for run in (held.run, *held.packmates) if isinstance(run.spec, RunSpec)]
-        for held in (one, other)
+    first_specs, second_specs = (
+        [run.spec for run in (pack.run, *pack.packmates) if isinstance(run.spec, RunSpec)]
+        for pack in (first, second)
     )
-    return all(can_share_teacher(mine, yours) for mine in ours for yours in theirs)
+    return all(can_share_teacher(*specs) for specs in product(first_specs, second_specs))
 
 
-def _size(held: RunningRun) -> int:
-    return 1 + len(held.packmates)
+def _size(pack: RunningRun) -> int:
+    return 1 + len(pack.packmates)
 
 
-def _kind(run: Run) -> tuple[str, str, int, int] | None:
-    """Equal for runs that may be in one pack, teachers aside."""
+def _pack_key(run: Run) -> _PackKey | None:
+    """Equal for runs that may be in one pack if their teachers agree."""
     if not isinstance(run.spec, RunSpec):
         return None
     return pack_key(run.spec), run.project, run.priority, run.pack_size
 
 
-def _left_s(run: Run) -> float:
-    """How long it will train on, as far as it has said."""
+def _remaining_s(run: Run) -> float:
+    """How long it will train on, as its worker estimated last."""
     return 0.0 if run.progress is None else run.progress.eta_s or 0.0
 
 
-def _may_join(one: QueuedRun) -> bool:
-    return one.run.pack_size > 1 and one.blocked_by is None
+def _can_join(queued: QueuedRun) -> bool:
+    return queued.run.pack_size > 1 and queued.blocked_by is None
 
 
-def _has_place(pack: Sequence[QueuedRun], spec: RunSpec) -> bool:
+def _accepts(pack: Sequence[QueuedRun], spec: RunSpec) -> bool:
     if len(pack) >= pack[0].run.pack_size:
         return False
-    specs = (other.run.spec for other in pack)
+    specs = (member.run.spec for member in pack)
     return all(isinstance(other, RunSpec) and can_share_teacher(spec, other) for other in specs)
 
 
-def _as_one(pack: Sequence[QueuedRun], *, now: datetime) -> QueuedRun:
-    first = pack[0]
-    newest = max(_came(one.run) for one in pack)
-    is_full = len(pack) >= first.run.pack_size
-    is_coming = not is_full and (now - newest).total_seconds() < PACK_FILL_TIMEOUT_S
+def _combine(pack: Sequence[QueuedRun], *, now: datetime) -> QueuedRun:
+    oldest = pack[0]
+    newest_at = max(_ready_at(member.run) for member in pack)
+    is_full = len(pack) >= oldest.run.pack_size
+    is_filling = not is_full and (now - newest_at).total_seconds() < PACK_FILL_TIMEOUT_S
     return replace(
-        first,
-        packmates=tuple(one.run for one in pack[1:]),
-        blocked_by=_COMING if is_coming else first.blocked_by,
+        oldest,
+        packmates=tuple(member.run for member in pack[1:]),
+        blocked_by=_WAITING_FOR_PACK if is_filling else oldest.blocked_by,
     )
 
 
-def _came(run: Run) -> datetime:
-    """Since when it could start: a pause after a bad end is not waited out twice."""
+def _ready_at(run: Run) -> datetime:
+    """Since when it could start: its retry delay counts as waiting for the pack."""
     return max(run.updated_at, run.not_before or run.updated_at)

@@ -1,4 +1,4 @@
-"""Projects: whose runs share the cluster, and how."""
+"""Projects, which share the cluster by weight and have limits."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ class Project:
 
     name: str = DEFAULT_PROJECT
     weight: float = 1.0
-    """Its share of what is scarce, beside the weights of others."""
+    """Its share of a full cluster, relative to the weights of other projects."""
 
     max_runs: int | None = None
-    """Runs at a time; none: as many as there is room for."""
+    """Runs at a time; None if only the cluster limits them."""
 
     max_gpus: int | None = None
-    """GPUs at a time; none: as many as there are."""
+    """GPUs at a time; None if only the cluster limits them."""

@@ -1,8 +1,8 @@
-"""Which of the waiting runs start now, which make others leave, and why the rest wait: pure.
+"""Decides which queued runs start, which running ones are preempted and why others wait; no I/O.
 
-Runs go by priority, then by how little of the cluster their project has for its weight, then by
-age. A run that cannot start is passed by smaller ones; when it has waited long enough, or others
-leave for it, room is held for it, so that it is not passed for ever.
+Runs are scheduled by priority, then by their project's dominant share for its weight, then by age.
+Smaller runs are backfilled past one that does not fit. Once it has waited long enough, or once
+others are preempted for it, capacity is held for it, so that it does not starve.
 """
 
 from collections import deque
@@ -33,36 +33,36 @@ class QueuedRun:
 
     run: Run
     blocked_by: str | None = None
-    """What it waits for beside room, as its teacher; none: it could start."""
+    """What it waits for besides capacity, as its teacher; None if it could start."""
 
     allows_fewer: bool = False
-    """Whether it goes on with fewer processes than its spec asks for."""
+    """Whether it may start with fewer processes than its spec asks for."""
 
     packmates: tuple[Run, ...] = ()
-    """Runs that would start in the same process, and take no room of their own."""
+    """Runs that would start in the same process; they need no capacity of their own."""
 
 
 @dataclass(frozen=True)
 class RunningRun:
-    """A run that has room now."""
+    """A run that occupies capacity."""
 
     run: Run
     processes: int
     node_id: str | None = None
-    """Where, if it is one process and that is known."""
+    """None if it has several processes, or if its node is unknown."""
 
     packmates: tuple[Run, ...] = ()
     """Runs in the same process."""
 
     @property
     def is_stopping(self) -> bool:
-        """Whether its room will be free soon."""
+        """Whether its capacity will be released soon."""
         return all(run.stop_kind is not None for run in (self.run, *self.packmates))
 
 
 @dataclass(frozen=True)
 class ReleasedCapacity:
-    """Room that an attempt has left so lately that the cluster may not have counted it yet."""
+    """What an attempt released so recently that the cluster may not report it as free yet."""
 
     resources: Resources
     processes: int
@@ -71,11 +71,11 @@ class ReleasedCapacity:
 
 @dataclass(frozen=True)
 class ClusterSnapshot:
-    """Everything that a decision rests on."""
+    """The input of a scheduling pass."""
 
     now: datetime
     nodes: tuple[Node, ...]
-    """With what is free, less what has started and is not counted yet."""
+    """What started but is not reported by the cluster yet is subtracted from the free capacity."""
 
     queued: Sequence[QueuedRun] = ()
     running: Sequence[RunningRun] = ()
@@ -83,17 +83,17 @@ class ClusterSnapshot:
     projects: Mapping[str, Project] = field(default_factory=dict)
     avoid: AvoidedNodes = field(default_factory=AvoidedNodes)
     backfill_timeout_s: float = 120.0
-    """How long a run lets smaller ones pass before room is held for it."""
+    """How long smaller runs may pass a run before capacity is held for it."""
 
 
 @dataclass(frozen=True)
 class StartDecision:
-    """This run starts now."""
+    """The run starts."""
 
     run: Run
     processes: int
     avoid: frozenset[str] = frozenset()
-    """Nodes where it is not to run."""
+    """Ids of nodes where it must not run."""
 
     packmates: tuple[Run, ...] = ()
     """Runs that start in the same process."""
@@ -101,16 +101,18 @@ class StartDecision:
 
 @dataclass(frozen=True)
 class WaitDecision:
-    """This run waits: its place among those that do, and why."""
+    """The run stays queued."""
 
     run: Run
     position: int
+    """Counted from 1."""
+
     why: str
 
 
 @dataclass(frozen=True)
 class PreemptDecision:
-    """This run leaves with a checkpoint, to make room."""
+    """The run writes a checkpoint and stops."""
 
     run: Run
     preempted_for: Run
@@ -119,152 +121,166 @@ class PreemptDecision:
 Decision = StartDecision | WaitDecision | PreemptDecision
 
 
-def schedule_runs(situation: ClusterSnapshot) -> list[Decision]:
-    """What becomes of every waiting run."""
-    return list(_Round(situation).decisions())
+def schedule_runs(snapshot: ClusterSnapshot) -> list[Decision]:
+    """One decision for every queued run, and one for every run that is preempted."""
+    return list(_SchedulingPass(snapshot).decisions())
 
 
-class _Round:
-    """One look at the queue, from its head to its end."""
+class _SchedulingPass:
+    """One pass over the queue, from its head to its end."""
 
-    def __init__(self, situation: ClusterSnapshot) -> None:
-        self._situation = situation
-        self._avoid = _avoided(situation)
-        self._nodes = _usable(situation.nodes, self._avoid)
-        """What is free for the next run in line."""
+    def __init__(self, snapshot: ClusterSnapshot) -> None:
+        self._snapshot = snapshot
+        self._avoid = _choose_avoided_nodes(snapshot)
+        self._nodes = _exclude_avoided(snapshot.nodes, self._avoid)
+        """With the capacity that is free for the next run in the queue."""
 
-        self._shares = _Shares(situation)
-        self._leaving = {held.run.id for held in situation.running if held.is_stopping}
+        self._shares = _ProjectShares(snapshot)
+        self._stopping_ids = {running.run.id for running in snapshot.running if running.is_stopping}
         self._position = 0
 
     def decisions(self) -> Iterator[Decision]:
-        """Of every run in line."""
-        for waiting in self._in_line():
-            yield from self._of(waiting)
+        for queued in self._in_order():
+            yield from self._decide(queued)
 
-    def _in_line(self) -> Iterator[QueuedRun]:
+    def _in_order(self) -> Iterator[QueuedRun]:
         """By priority, then by share, which changes as runs start, then by age."""
         by_priority: dict[int, dict[str, deque[QueuedRun]]] = {}
-        for waiting in sorted(self._situation.queued, key=lambda one: one.run.created_at):
-            lines = by_priority.setdefault(waiting.run.priority, {})
-            lines.setdefault(waiting.run.project, deque()).append(waiting)
+        for queued in sorted(self._snapshot.queued, key=lambda queued: queued.run.created_at):
+            queues = by_priority.setdefault(queued.run.priority, {})
+            queues.setdefault(queued.run.project, deque()).append(queued)
         for priority in sorted(by_priority, reverse=True):
-            lines = by_priority[priority]
-            while lines:
-                project = min(lines, key=lambda name: (self._shares.of(name), _age(lines[name])))
-                yield lines[project].popleft()
-                if not lines[project]:
-                    del lines[project]
+            queues = by_priority[priority]
+            while queues:
+                project = min(
+                    queues,
+                    key=lambda name: (self._shares.share(name), queues[name][0].run.created_at),
+                )
+                yield queues[project].popleft()
+                if not queues[project]:
+                    del queues[project]
 
-    def _of(self, waiting: QueuedRun) -> Iterator[Decision]:
-        run, asked = waiting.run, waiting.run.spec.resources
-        why = waiting.blocked_by or self._shares.objection(run)
+    def _decide(self, queued: QueuedRun) -> Iterator[Decision]:
+        run, resources = queued.run, queued.run.spec.resources
+        why = queued.blocked_by or self._shares.exceeded_limit(run)
         if why is not None:
-            yield from self._wait(waiting, why)
+            yield from self._wait(queued, why)
             return
-        room = count_slots(asked, self._nodes, total=False)
-        processes = choose_num_processes(run.spec, slots=room, allows_fewer=waiting.allows_fewer)
+        slots = count_slots(resources, self._nodes, total=False)
+        processes = choose_num_processes(run.spec, slots=slots, allows_fewer=queued.allows_fewer)
         if processes is None:
-            yield from self._without_room(waiting)
+            yield from self._wait_for_capacity(queued)
             return
-        self._nodes = reserve(self._nodes, asked, processes=processes)
-        self._shares.take(run.project, asked, processes)
-        avoid = self._avoid.for_gpus if asked.num_gpus else self._avoid.for_all
-        yield StartDecision(run, processes, avoid, waiting.packmates)
+        self._nodes = reserve(self._nodes, resources, processes=processes)
+        self._shares.add(run.project, resources, processes)
+        avoid = self._avoid.for_gpus if resources.num_gpus else self._avoid.for_all
+        yield StartDecision(run, processes, avoid, queued.packmates)
 
-    def _without_room(self, waiting: QueuedRun) -> Iterator[Decision]:
-        run, asked = waiting.run, waiting.run.spec.resources
-        possible = count_slots(asked, self._nodes, total=True)
-        if possible < asked.processes:
+    def _wait_for_capacity(self, queued: QueuedRun) -> Iterator[Decision]:
+        run, resources = queued.run, queued.run.spec.resources
+        possible = count_slots(resources, self._nodes, total=True)
+        if possible < resources.processes:
             has = "none" if possible == 0 else f"room for {possible}"
-            yield from self._wait(waiting, f"{describe_resources(asked)}; the cluster has {has}")
+            yield from self._wait(queued, f"{describe_resources(resources)}; the cluster has {has}")
             return
-        soon = self._expected()
-        fits_soon = count_slots(asked, soon, total=False) >= asked.processes
-        victims = [] if fits_soon else self._victims(run, soon)
-        leaving = [held.run for held in self._situation.running if held.run.id in self._leaving]
-        self._leaving |= {victim.run.id for victim in victims}
+        soon = self._nodes_after_stops()
+        fits_soon = count_slots(resources, soon, total=False) >= resources.processes
+        victims = [] if fits_soon else self._choose_victims(run, soon)
+        stopping = [
+            running.run
+            for running in self._snapshot.running
+            if running.run.id in self._stopping_ids and running.run.preempted_for == run.id
+        ]
+        self._stopping_ids |= {victim.run.id for victim in victims}
         for victim in victims:
-            yield from (PreemptDecision(one, run) for one in (victim.run, *victim.packmates))
-        for_it = [left for left in leaving if left.preempted_for == run.id]
-        if victims or fits_soon or self._has_waited_long(run):
-            self._nodes = hold(self._nodes, asked)
-        why = _why(run, [*for_it, *(victim.run for victim in victims)])
-        yield from self._wait(waiting, why)
+            for preempted in (victim.run, *victim.packmates):
+                yield PreemptDecision(preempted, run)
+        if victims or fits_soon or self._has_backfill_timed_out(run):
+            self._nodes = hold(self._nodes, resources)
+        why = _describe_wait(run, [*stopping, *(victim.run for victim in victims)])
+        yield from self._wait(queued, why)
 
-    def _expected(self) -> tuple[Node, ...]:
-        """What will be free when all have left that are leaving, and what was left is counted."""
+    def _nodes_after_stops(self) -> tuple[Node, ...]:
+        """The nodes once stopping runs are gone and all released capacity is reported."""
         nodes = self._nodes
-        for left in self._situation.released:
-            nodes = release(nodes, left.resources, processes=left.processes, node_id=left.node_id)
-        for held in self._situation.running:
-            if held.run.id in self._leaving:
-                nodes = _with_room_of(held, nodes)
+        for released in self._snapshot.released:
+            nodes = release(
+                nodes,
+                released.resources,
+                processes=released.processes,
+                node_id=released.node_id,
+            )
+        for running in self._snapshot.running:
+            if running.run.id in self._stopping_ids:
+                nodes = _release_run(running, nodes)
         return nodes
 
-    def _victims(self, run: Run, soon: tuple[Node, ...]) -> list[RunningRun]:
-        """The least, then the youngest of smaller priority that make room if they leave."""
-        asked = run.spec.resources
+    def _choose_victims(self, run: Run, soon: tuple[Node, ...]) -> list[RunningRun]:
+        """Training runs of lower priority whose stop makes `run` fit; empty if none suffice.
+
+        Those of the lowest priority go first, of these the youngest.
+        """
+        resources = run.spec.resources
         candidates = [
-            held
-            for held in self._situation.running
-            if held.run.priority < run.priority
-            and held.run.task == "train"
-            and held.run.id not in self._leaving
+            running
+            for running in self._snapshot.running
+            if running.run.priority < run.priority
+            and running.run.task == "train"
+            and running.run.id not in self._stopping_ids
         ]
-        candidates.sort(key=lambda held: held.run.updated_at, reverse=True)
-        candidates.sort(key=lambda held: held.run.priority)
+        candidates.sort(key=lambda running: running.run.updated_at, reverse=True)
+        candidates.sort(key=lambda running: running.run.priority)
         chosen: list[RunningRun] = []
-        for held in candidates:
-            chosen.append(held)
-            soon = _with_room_of(held, soon)
-            if count_slots(asked, soon, total=False) >= asked.processes:
-                return _needed(chosen, asked, self._expected())
+        for candidate in candidates:
+            chosen.append(candidate)
+            soon = _release_run(candidate, soon)
+            if count_slots(resources, soon, total=False) >= resources.processes:
+                return _drop_superfluous(chosen, resources, self._nodes_after_stops())
         return []
 
-    def _has_waited_long(self, run: Run) -> bool:
-        waited = self._situation.now - max(run.updated_at, run.not_before or run.updated_at)
-        return waited.total_seconds() >= self._situation.backfill_timeout_s
+    def _has_backfill_timed_out(self, run: Run) -> bool:
+        waited = self._snapshot.now - max(run.updated_at, run.not_before or run.updated_at)
+        return waited.total_seconds() >= self._snapshot.backfill_timeout_s
 
-    def _wait(self, waiting: QueuedRun, why: str) -> Iterator[WaitDecision]:
-        for run in (waiting.run, *waiting.packmates):
+    def _wait(self, queued: QueuedRun, why: str) -> Iterator[WaitDecision]:
+        for run in (queued.run, *queued.packmates):
             self._position += 1
             yield WaitDecision(run, self._position, why)
 
 
-class _Shares:
-    """How much each project has."""
+class _ProjectShares:
+    """What each project uses, for fair sharing and its limits."""
 
-    def __init__(self, situation: ClusterSnapshot) -> None:
-        self._projects = situation.projects
-        self._all_cpus = sum(node.total_cpus for node in situation.nodes) or 1.0
-        self._all_gpus = sum(node.total_gpus for node in situation.nodes)
+    def __init__(self, snapshot: ClusterSnapshot) -> None:
+        self._projects = snapshot.projects
+        self._all_cpus = sum(node.total_cpus for node in snapshot.nodes) or 1.0
+        self._all_gpus = sum(node.total_gpus for node in snapshot.nodes)
         self._runs: dict[str, int] = {}
         self._cpus: dict[str, float] = {}
         self._gpus: dict[str, float] = {}
-        for held in situation.running:
-            self.take(held.run.project, held.run.spec.resources, held.processes)
+        for running in snapshot.running:
+            self.add(running.run.project, running.run.spec.resources, running.processes)
 
-    def take(self, project: str, asked: Resources, processes: int) -> None:
-        """Count a run."""
+    def add(self, project: str, resources: Resources, processes: int) -> None:
+        """Count a run that starts."""
         self._runs[project] = self._runs.get(project, 0) + 1
-        self._cpus[project] = self._cpus.get(project, 0.0) + asked.num_cpus * processes
-        self._gpus[project] = self._gpus.get(project, 0.0) + asked.num_gpus * processes
+        self._cpus[project] = self._cpus.get(project, 0.0) + resources.num_cpus * processes
+        self._gpus[project] = self._gpus.get(project, 0.0) + resources.num_gpus * processes
 
-    def of(self, project: str) -> float:
-        """The larger of its parts of all CPUs and all GPUs, for its weight."""
-        of_gpus = self._gpus.get(project, 0.0) / self._all_gpus if self._all_gpus else 0.0
-        of_cpus = self._cpus.get(project, 0.0) / self._all_cpus
-        return max(of_gpus, of_cpus) / self._project(project).weight
+    def share(self, project: str) -> float:
+        """The dominant share: the larger of its fractions of all CPUs and GPUs, over its weight."""
+        gpus = self._gpus.get(project, 0.0) / self._all_gpus if self._all_gpus else 0.0
+        cpus = self._cpus.get(project, 0.0) / self._all_cpus
+        return max(gpus, cpus) / self._project(project).weight
 
-    def objection(self, run: Run) -> str | None:
-        """What keeps a run of its project from starting, room or not."""
-        project, asked = self._project(run.project), run.spec.resources
+    def exceeded_limit(self, run: Run) -> str | None:
+        """The limit of the project that the run would exceed, as what it waits for."""
+        project, resources = self._project(run.project), run.spec.resources
         runs = self._runs.get(run.project, 0)
         if project.max_runs is not None and runs >= project.max_runs:
             return f"project {project.name} to have fewer than {project.max_runs} runs at a time"
-        gpus = self._gpus.get(run.project, 0.0) + asked.num_gpus * asked.processes
-        if project.max_gpus is not None and asked.num_gpus and gpus > project.max_gpus:
+        gpus = self._gpus.get(run.project, 0.0) + resources.num_gpus * resources.processes
+        if project.max_gpus is not None and resources.num_gpus and gpus > project.max_gpus:
             return f"project {project.name} to stay within its {project.max_gpus} GPUs"
         return None
 
@@ -272,45 +288,48 @@ class _Shares:
         return self._projects.get(name, Project(name))
 
 
-def _avoided(situation: ClusterSnapshot) -> AvoidedNodes:
-    """The nodes to avoid, as long as every run could run without them."""
-    by_all = situation.avoid.for_all
-    for avoid in (situation.avoid, AvoidedNodes(by_all, by_all)):
-        rest = _usable(situation.nodes, avoid)
-        asked = (waiting.run.spec.resources for waiting in situation.queued)
-        if all(count_slots(one, rest, total=True) >= one.processes for one in asked):
+def _choose_avoided_nodes(snapshot: ClusterSnapshot) -> AvoidedNodes:
+    """The nodes to avoid, provided that every queued run still fits into the others."""
+    for_all = snapshot.avoid.for_all
+    for avoid in (snapshot.avoid, AvoidedNodes(for_all, for_all)):
+        nodes = _exclude_avoided(snapshot.nodes, avoid)
+        demands = (queued.run.spec.resources for queued in snapshot.queued)
+        if all(count_slots(demand, nodes, total=True) >= demand.processes for demand in demands):
             return avoid
     return AvoidedNodes()
 
 
-def _usable(nodes: tuple[Node, ...], avoid: AvoidedNodes) -> tuple[Node, ...]:
+def _exclude_avoided(nodes: tuple[Node, ...], avoid: AvoidedNodes) -> tuple[Node, ...]:
     return exclude_gpus(exclude(nodes, avoid.for_all), avoid.for_gpus)
 
 
-def _age(line: deque[QueuedRun]) -> datetime:
-    return line[0].run.created_at
+def _describe_wait(run: Run, stopping: Sequence[Run]) -> str:
+    resources = describe_resources(run.spec.resources)
+    if not stopping:
+        return f"{resources} to become free"
+    names = dict.fromkeys(name_visible_to(other, of=run) for other in stopping)
+    return f"{resources}, to be released by {', '.join(list(names)[:3])}"
 
 
-def _why(run: Run, leaving: Sequence[Run]) -> str:
-    what = describe_resources(run.spec.resources)
-    if not leaving:
-        return f"{what} to become free"
-    names = dict.fromkeys(name_visible_to(left, of=run) for left in leaving)
-    return f"{what}; room is made by {', '.join(list(names)[:3])}"
+def _release_run(running: RunningRun, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+    return release(
+        nodes,
+        running.run.spec.resources,
+        processes=running.processes,
+        node_id=running.node_id,
+    )
 
 
-def _with_room_of(held: RunningRun, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-    return release(nodes, held.run.spec.resources, processes=held.processes, node_id=held.node_id)
-
-
-def _needed(chosen: list[RunningRun], asked: Resources, soon: tuple[Node, ...]) -> list[RunningRun]:
-    """Those without whom there is not room enough: the first ones may have become superfluous."""
-    needed = list(chosen)
-    for held in chosen[:-1]:
-        rest = [other for other in needed if other is not held]
+def _drop_superfluous(
+    victims: list[RunningRun], resources: Resources, soon: tuple[Node, ...]
+) -> list[RunningRun]:
+    """The victims without those that a later, larger one has made unnecessary."""
+    needed = list(victims)
+    for victim in victims[:-1]:
+        remaining = [other for other in needed if other is not victim]
         nodes = soon
-        for other in rest:
-            nodes = _with_room_of(other, nodes)
-        if count_slots(asked, nodes, total=False) >= asked.processes:
-            needed = rest
+        for other in remaining:
+            nodes = _release_run(other, nodes)
+        if count_slots(resources, nodes, total=False) >= resources.processes:
+            needed = remaining
     return needed

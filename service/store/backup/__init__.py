@@ -1,1 +1,1 @@
-"""Copies of the database that restore on either engine."""
+"""Backup and restore of the database, between SQLite and PostgreSQL too."""

@@ -1,4 +1,4 @@
-"""The whole database into a file, as it is at one moment, while services go on writing."""
+"""Writes a backup: a snapshot of the whole database, while services continue to write."""
 
 import base64
 import os
@@ -19,9 +19,9 @@ from service.store.engine import is_sqlite, open_for_reading, translate_db_error
 from service.store.schema import check_known_revision, current_revision, reflect_tables, table_names
 
 RowProgressCallback = Callable[[str, int, int], None]
-"""Is told the table, how many of its rows are done, and how many there are."""
+"""Called with the table, how many of its rows are done, and how many it has."""
 
-_ROWS_AT_ONCE = 500
+_ROWS_PER_BATCH = 500
 
 
 def write_backup(
@@ -32,29 +32,29 @@ def write_backup(
     at: datetime,
     on_progress: RowProgressCallback,
 ) -> BackupManifest:
-    """Write a backup; `BackupRefused` if there is a file already, or nothing to save.
+    """Write a backup; raises `BackupRefused` if the file exists, or if there is no database.
 
-    `files` are small files that belong to the database; those that exist are taken along.
+    `files` are small files that belong to the database; those that exist are included.
     """
-    _require_something(url)
+    _check_database_exists(url)
     engine = open_for_reading(url)
     try:
         with (
-            _private(path) as file,
+            _new_private_file(path) as file,
             zipfile.ZipFile(file, "w") as archive,
             translate_db_errors(),
             engine.begin() as connection,
         ):
             revision = current_revision(connection)
             if revision is None:
-                raise _nothing(url)
+                raise _no_database(url)
             check_known_revision(revision)
             writer = ArchiveWriter(archive)
             for table in reflect_tables(connection, table_names(revision)):
-                writer.add_table(table.name, _rows(connection, table, watch=on_progress))
-            for name, kept in files.items():
-                if kept.is_file():
-                    writer.add_file(name, kept.read_bytes())
+                writer.add_table(table.name, _rows(connection, table, on_progress=on_progress))
+            for name, source in files.items():
+                if source.is_file():
+                    writer.add_file(name, source.read_bytes())
             kind = connection.dialect.name
             tandem = version("tandem-distill")
             return writer.finish(tandem=tandem, revision=revision, kind=kind, created_at=at)
@@ -62,22 +62,22 @@ def write_backup(
         engine.dispose()
 
 
-def _require_something(url: str) -> None:
+def _check_database_exists(url: str) -> None:
     file = make_url(url).database
     if is_sqlite(url) and not (file and Path(file).is_file()):
-        raise _nothing(url)
+        raise _no_database(url)
 
 
-def _nothing(url: str) -> BackupRefused:
-    where = make_url(url).render_as_string(hide_password=True)
-    return BackupRefused(f"There is no database of Tandem at {where}, so nothing was written.")
+def _no_database(url: str) -> BackupRefused:
+    location = make_url(url).render_as_string(hide_password=True)
+    return BackupRefused(f"There is no database of Tandem at {location}, so nothing was written.")
 
 
 @contextmanager
-def _private(path: Path) -> Iterator[IO[bytes]]:
-    """A file that nobody else may read; it has its name when it is whole, and only then."""
+def _new_private_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that only its owner may read; it gets its name once it is complete."""
     if path.exists():
-        raise BackupRefused(f"{path} is there already; choose another name, or move it away.")
+        raise BackupRefused(f"{path} exists already; choose another name, or move it away.")
     unfinished = path.with_name(path.name + ".unfinished")
     try:
         unfinished.unlink(missing_ok=True)
@@ -93,19 +93,21 @@ def _private(path: Path) -> Iterator[IO[bytes]]:
         unfinished.unlink(missing_ok=True)
 
 
-def _rows(connection: Connection, table: Table, *, watch: RowProgressCallback) -> Iterator[Row]:
+def _rows(
+    connection: Connection, table: Table, *, on_progress: RowProgressCallback
+) -> Iterator[Row]:
     total = connection.scalar(select(func.count()).select_from(table)) or 0
     query = select(table).order_by(*table.primary_key)
-    streaming = connection.execution_options(yield_per=_ROWS_AT_ONCE)
-    watch(table.name, 0, total)
+    streaming = connection.execution_options(yield_per=_ROWS_PER_BATCH)
+    on_progress(table.name, 0, total)
     for number, row in enumerate(streaming.execute(query).mappings(), start=1):
-        yield {name: _plain(value) for name, value in row.items()}
-        if number % _ROWS_AT_ONCE == 0 or number == total:
-            watch(table.name, number, total)
+        yield {name: _to_json(value) for name, value in row.items()}
+        if number % _ROWS_PER_BATCH == 0 or number == total:
+            on_progress(table.name, number, total)
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON has it; JSON refuses what is missing here."""
+def _to_json(value: Any) -> Any:
+    """A value in JSON; `json.dumps` rejects types that are missing here."""
     if isinstance(value, datetime):
         aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
         return aware.isoformat()

@@ -1,4 +1,4 @@
-"""A backup back into a database of either kind: all of it in one transaction, or nothing."""
+"""Restores a backup into a database of either kind, in one transaction."""
 
 import base64
 import os
@@ -25,9 +25,9 @@ from service.store.schema import (
     upgrade,
 )
 
-_ROWS_AT_ONCE = 500
-_PASSING = {"leader_leases"}
-"""Who does what for the next seconds: nobody misses it."""
+_ROWS_PER_BATCH = 500
+_EPHEMERAL_TABLES = {"leader_leases"}
+"""Tables whose rows expire within seconds, so that they may be overwritten."""
 
 
 def restore_backup(
@@ -38,76 +38,84 @@ def restore_backup(
     replace: bool,
     on_progress: RowProgressCallback,
 ) -> BackupManifest:
-    """Put a backup back and bring it to the newest schema; the whole file is checked first.
+    """Restore a backup and upgrade it to the newest schema; the whole file is verified first.
 
-    `BackupRefused` if it is damaged, somebody uses the database, or there is something in the way
-    and it is not to be replaced. `files` says where small files beside the database belong.
+    Raises `BackupRefused` if it is damaged, if a service uses the database, or if something would
+    be overwritten without `replace`. `files` are the targets of the files in the backup.
     """
     with open_archive(path) as archive:
         manifest = archive.manifest
-        check_known_revision(manifest.revision, what="The backup")
-        kept = {files[name]: archive.file(name) for name in manifest.files if name in files}
+        check_known_revision(manifest.revision, subject="The backup")
+        contents = {files[name]: archive.file(name) for name in manifest.files if name in files}
         if not replace:
-            _require_free(kept)
+            _check_targets_free(contents)
         with schema_transaction(url) as connection:
-            _require_unused(connection)
-            _make_room(connection, manifest, replace=replace)
+            _check_unused(connection)
+            _clear_database(connection, manifest, replace=replace)
             upgrade(connection, manifest.revision)
-            _fill(connection, archive, watch=on_progress)
+            _restore_tables(connection, archive, on_progress=on_progress)
             upgrade(connection)
-            _require_sound(connection)
-            unfinished = {target: _unfinished(target, content) for target, content in kept.items()}
-        for target, written in unfinished.items():
-            written.replace(target)
+            _check_foreign_keys(connection)
+            unfinished = {
+                target: _write_unfinished(target, content) for target, content in contents.items()
+            }
+        for target, file in unfinished.items():
+            file.replace(target)
         return manifest
 
 
-def _require_free(kept: Mapping[Path, bytes]) -> None:
-    for target, content in kept.items():
+def _check_targets_free(contents: Mapping[Path, bytes]) -> None:
+    for target, content in contents.items():
         if target.exists() and target.read_bytes() != content:
             raise BackupRefused(
-                f"{target} is there already and is another one. Move it away, or say --replace."
+                f"{target} exists already and differs. Move it away, or use --replace."
             )
 
 
-def _require_unused(connection: Connection) -> None:
+def _check_unused(connection: Connection) -> None:
     if connection.dialect.name != "postgresql":
         return
-    others = connection.scalar(
+    connections = connection.scalar(
         text(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
             "AND application_name = :ours AND pid <> pg_backend_pid()"
         ),
         {"ours": APPLICATION_NAME},
     )
-    if others:
+    if connections:
         raise BackupRefused(
-            f"A service uses the database ({others} connections). Stop every service first."
+            f"A service uses the database ({connections} connections). Stop every service first."
         )
 
 
-def _make_room(connection: Connection, manifest: BackupManifest, *, replace: bool) -> None:
-    there = current_revision(connection)
-    check_known_revision(there)
-    names = table_names(manifest.revision) | (table_names(there) if there else frozenset())
+def _clear_database(connection: Connection, manifest: BackupManifest, *, replace: bool) -> None:
+    existing = current_revision(connection)
+    check_known_revision(existing)
+    names = table_names(manifest.revision) | (table_names(existing) if existing else frozenset())
     tables = reflect_tables(connection, names)
-    if tables and there is None:
+    if tables and existing is None:
         raise BackupRefused(
             f"The database has a table {tables[0].name} that is not Tandem's; choose another one."
         )
-    counts = {table.name: _count(connection, table) for table in tables}
-    full = [f"{name} {count}" for name, count in counts.items() if count and name not in _PASSING]
-    if full and not replace:
+    counts = {table.name: _count_rows(connection, table) for table in tables}
+    not_empty = [
+        f"{name} {count}"
+        for name, count in counts.items()
+        if count and name not in _EPHEMERAL_TABLES
+    ]
+    if not_empty and not replace:
         raise BackupRefused(
-            f"The database is not empty: {', '.join(full)}. With --replace all of that is lost; "
-            "`tandem backup` saves it first."
+            f"The database is not empty: {', '.join(not_empty)}. --replace overwrites all of it; "
+            "run `tandem backup` first to keep it."
         )
     for table in reversed(tables):
         table.drop(connection)
     connection.execute(text(f"DROP TABLE IF EXISTS {VERSION_TABLE}"))
 
 
-def _fill(connection: Connection, archive: ArchiveReader, *, watch: RowProgressCallback) -> None:
+def _restore_tables(
+    connection: Connection, archive: ArchiveReader, *, on_progress: RowProgressCallback
+) -> None:
     manifest = archive.manifest
     tables = reflect_tables(connection, table_names(manifest.revision))
     if {table.name for table in tables} != set(manifest.tables):
@@ -116,54 +124,56 @@ def _fill(connection: Connection, archive: ArchiveReader, *, watch: RowProgressC
         rows = archive.table(table.name)
         total = manifest.tables[table.name].rows or 0
         try:
-            _fill_table(connection, table, rows, total=total, watch=watch)
+            _restore_table(connection, table, rows, total=total, on_progress=on_progress)
         except (DataError, IntegrityError) as error:
-            why = f"The table {table.name} does not take a row: {driver_message(error)}."
+            why = f"The table {table.name} rejects a row: {driver_message(error)}."
             raise BackupRefused(f"{why} Nothing was changed.") from error
         if connection.dialect.name == "postgresql":
-            _count_on(connection, table)
+            _set_sequences(connection, table)
 
 
-def _fill_table(
+def _restore_table(
     connection: Connection,
     table: Table,
     rows: Iterator[Row],
     *,
     total: int,
-    watch: RowProgressCallback,
+    on_progress: RowProgressCallback,
 ) -> None:
     readers = {column.name: _reader(column.type) for column in table.columns}
     done = 0
-    watch(table.name, 0, total)
-    while batch := list(islice(rows, _ROWS_AT_ONCE)):
+    on_progress(table.name, 0, total)
+    while batch := list(islice(rows, _ROWS_PER_BATCH)):
         if set(batch[0]) != set(readers):
-            odd = ", ".join(sorted(set(batch[0]) ^ set(readers)))
-            raise BackupRefused(f"The table {table.name} has other columns in the backup: {odd}.")
-        connection.execute(insert(table), [_read(row, readers) for row in batch])
+            differing = ", ".join(sorted(set(batch[0]) ^ set(readers)))
+            raise BackupRefused(
+                f"The table {table.name} has other columns in the backup: {differing}."
+            )
+        connection.execute(insert(table), [_parse_row(row, readers) for row in batch])
         done += len(batch)
-        watch(table.name, done, total)
+        on_progress(table.name, done, total)
 
 
-def _read(row: Row, readers: Mapping[str, Callable[[Any], Any]]) -> Row:
+def _parse_row(row: Row, readers: Mapping[str, Callable[[Any], Any]]) -> Row:
     return {name: None if value is None else readers[name](value) for name, value in row.items()}
 
 
 def _reader(kind: Any) -> Callable[[Any], Any]:
-    """From JSON's value to the column's."""
+    """A function that converts a value from JSON to the type of a column."""
     if isinstance(kind, JSON):
-        # Nothing is nothing, and not the word `null`.
+        # Store None as NULL, and not as the JSON value `null`.
         kind.none_as_null = True
     if isinstance(kind, DateTime):
         return datetime.fromisoformat
-    return base64.b64decode if isinstance(kind, LargeBinary) else _as_it_is
+    return base64.b64decode if isinstance(kind, LargeBinary) else _identity
 
 
-def _as_it_is(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 
-def _count_on(connection: Connection, table: Table) -> None:
-    """PostgreSQL's own numbers go on after the largest that there is."""
+def _set_sequences(connection: Connection, table: Table) -> None:
+    """Let PostgreSQL's sequences continue after the largest restored value."""
     for column in table.primary_key:
         name = connection.scalar(
             select(func.pg_get_serial_sequence(f'"{table.name}"', column.name))
@@ -173,21 +183,22 @@ def _count_on(connection: Connection, table: Table) -> None:
             connection.execute(select(func.setval(name, last or 1, last is not None)))
 
 
-def _require_sound(connection: Connection) -> None:
+def _check_foreign_keys(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
         broken = connection.execute(text("PRAGMA foreign_key_check")).first()
         if broken is not None:
-            raise BackupRefused(f"A row of {broken[0]} refers to one of {broken[2]} that is not.")
+            message = f"A row of {broken[0]} refers to a row of {broken[2]} that is missing."
+            raise BackupRefused(message)
 
 
-def _count(connection: Connection, table: Table) -> int:
+def _count_rows(connection: Connection, table: Table) -> int:
     return connection.scalar(select(func.count()).select_from(table)) or 0
 
 
-def _unfinished(target: Path, content: bytes) -> Path:
+def _write_unfinished(target: Path, content: bytes) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
-    written = target.with_name(target.name + ".unfinished")
-    written.unlink(missing_ok=True)
-    with os.fdopen(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-    return written
+    file = target.with_name(target.name + ".unfinished")
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+        stream.write(content)
+    return file

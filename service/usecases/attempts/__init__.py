@@ -1,1 +1,1 @@
-"""An attempt from its start to its end, as the service sees it."""
+"""Lifecycle of attempts: waiting, start, records, end; and packs of attempts in one job."""

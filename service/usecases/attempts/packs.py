@@ -1,4 +1,4 @@
-"""Runs that start, and are submitted again, as one job."""
+"""Starts and submits several runs as one job."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from configs.protocol.names import Env
 from configs.protocol.pack import PackJob, PackMember
 from service.domain.errors import JobRefused, NotFound
 from service.domain.ports import JobRequest
-from service.domain.runs import Event, Run
+from service.domain.runs import Event, EventKind, Run
 from service.domain.states import RunState
 from service.usecases.attempts.start import (
     create_attempt,
@@ -21,29 +21,32 @@ from service.usecases.runs.enqueue import random_id_suffix
 
 
 def start_pack(runs: Sequence[Run], *, avoid: frozenset[str], ctx: Context) -> None:
-    """Make the next attempt of every run that is still queued, and submit one job for all.
+    """Create the next attempt of every run that is still queued, and submit one job for all.
 
-    One that can never start fails alone.
+    A run that can never start fails without affecting the others. `avoid`: ids of nodes on which
+    the job must not run.
     """
     job, started = f"p{random_id_suffix()}", []
-    ready = [run for run in runs if _has_spec(run, ctx=ctx)]
+    ready = [run for run in runs if _ensure_spec(run, ctx=ctx)]
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         for run in ready:
             current = uow.runs.get_for_update(run.id)
             if current.state is RunState.QUEUED:
-                begun = create_attempt(uow, current, processes=1, at=now, pack_job=job)
-                started.append(begun)
+                started_run = create_attempt(uow, current, processes=1, at=now, pack_job=job)
+                started.append(started_run)
         for run in started:
-            beside = ", ".join(other.id for other in started if other is not run) or "nobody"
-            details = f"It trains side by side with {beside}."
-            uow.events.add(Event(run.id, now, "queue", "packed", details))
+            packmates = (
+                ", ".join(other.id for other in started if other is not run) or "no other run"
+            )
+            details = f"Shares the job {job} with {packmates}."
+            uow.events.add(Event(run.id, now, "queue", EventKind.PACK_JOINED, details))
     if started:
         submit_pack(job, avoid=avoid, ctx=ctx)
 
 
 def submit_job(run: Run, *, ctx: Context) -> None:
-    """Submit the job of a run's current attempt, its own or its pack's."""
+    """Submit the job of a run's current attempt: its own, or that of its pack."""
     if run.pack_job is None:
         submit_attempt(run, ctx=ctx)
     else:
@@ -51,20 +54,23 @@ def submit_job(run: Run, *, ctx: Context) -> None:
 
 
 def submit_pack(job: str, *, avoid: frozenset[str] = frozenset(), ctx: Context) -> None:
-    """Submit a pack's job for those of its runs that go on; a refusal is told once, and raised."""
+    """Submit a pack's job for its unfinished runs.
+
+    `JobRefused` is recorded once as an event of each run, and raised.
+    """
     with ctx.store.transaction() as uow:
         members = uow.runs.of_pack(job)
     for run in members:
         write_attempt_token(run, ctx=ctx)
     try:
-        ctx.cluster.submit(_order_of(job, members, avoid=avoid, ctx=ctx))
+        ctx.cluster.submit(_build_pack_request(job, members, avoid=avoid, ctx=ctx))
     except JobRefused as error:
         for run in members:
-            record_job_rejection(run, why=str(error), ctx=ctx)
+            record_job_rejection(run, reason=str(error), ctx=ctx)
         raise
 
 
-def _has_spec(run: Run, *, ctx: Context) -> bool:
+def _ensure_spec(run: Run, *, ctx: Context) -> bool:
     try:
         write_spec_once(run, ctx=ctx)
     except NotFound as error:
@@ -73,30 +79,32 @@ def _has_spec(run: Run, *, ctx: Context) -> bool:
     return True
 
 
-def _order_of(job: str, runs: Sequence[Run], *, avoid: frozenset[str], ctx: Context) -> JobRequest:
+def _build_pack_request(
+    job: str, runs: Sequence[Run], *, avoid: frozenset[str], ctx: Context
+) -> JobRequest:
     first = runs[0]
-    order = PackJob(
+    pack_job = PackJob(
         id=job,
-        members=tuple(_member(run, ctx=ctx) for run in runs),
+        members=tuple(_build_member(run, ctx=ctx) for run in runs),
         service_url=ctx.service_url,
         mlflow_url=ctx.mlflow_url,
         stall_timeout_s=ctx.policy.stall_timeout_s,
     )
     file = ctx.files.run_dir(first.id) / "packs" / f"{job}.json"
-    ctx.files.write(file, order.model_dump_json(indent=2))
-    asked = first.spec.resources
+    ctx.files.write(file, pack_job.model_dump_json(indent=2))
+    resources = first.spec.resources
     return JobRequest(
         submission_id=job,
         command=("tandem-worker", "train-pack", str(file)),
-        num_cpus=asked.num_cpus,
-        num_gpus=asked.num_gpus,
-        metadata={"run_id": first.id, "pack": job, "name": f"a pack of {len(runs)}"},
+        num_cpus=resources.num_cpus,
+        num_gpus=resources.num_gpus,
+        metadata={"run_id": first.id, "pack": job, "name": f"pack of {len(runs)} runs"},
         environment={Env.ATTEMPT: job},
         avoid=avoid,
     )
 
 
-def _member(run: Run, *, ctx: Context) -> PackMember:
+def _build_member(run: Run, *, ctx: Context) -> PackMember:
     return PackMember(
         run_id=run.id,
         attempt=run.attempt,

@@ -1,4 +1,4 @@
-"""From the names in a spec to the files that a worker reads."""
+"""Replaces the names in a spec with the files that a worker reads."""
 
 from pathlib import Path
 
@@ -16,36 +16,39 @@ from service.usecases.runs.queries import get_run_classes
 
 
 def resolve_spec(spec: JobSpec, *, ctx: Context) -> JobSpec:
-    """The spec with every name replaced by files; raises if one of them is gone.
+    """The spec with every dataset, teacher and run replaced by its files.
 
-    A report is told everything that we know of its runs.
+    The spec of a report receives its inputs. Raises `NotFound` for a missing reference.
     """
     if isinstance(spec, ReportSpec):
-        return spec.model_copy(update={"dossier": build_report_inputs(spec, ctx=ctx)})
+        return spec.model_copy(update={"inputs": build_report_inputs(spec, ctx=ctx)})
     with ctx.store.transaction() as uow:
-        open_spec = _as_trained(uow, spec)
-        references = references_of(open_spec)
-        named = references.dataset
-        dataset = None if named is None else resolve_dataset_files(uow, named)
-        model = _model_files(uow, references.model, ctx=ctx)
+        filled_spec = _fill_from_training(uow, spec)
+        references = references_of(filled_spec)
+        dataset_reference = references.dataset
+        dataset = (
+            None if dataset_reference is None else resolve_dataset_files(uow, dataset_reference)
+        )
+        model = _resolve_model(uow, references.model, ctx=ctx)
     if references.run_id is not None and model is not None:
-        # Outside of the transaction: it reads the whole file. The worker refuses a missing one.
+        # Outside of the transaction: hashing reads the whole file. The worker rejects a missing
+        # one.
         sha256 = ctx.files.sha256(Path(model.checkpoint))
         model = model.model_copy(update={"sha256": sha256})
-    return replace_references(open_spec, dataset=dataset, model=model)
+    return replace_references(filled_spec, dataset=dataset, model=model)
 
 
-def _as_trained(uow: UnitOfWork, spec: JobSpec) -> JobSpec:
+def _fill_from_training(uow: UnitOfWork, spec: JobSpec) -> JobSpec:
     run_id = references_of(spec).run_id
-    trained = None if run_id is None else uow.runs.get(run_id).spec
-    return fill_from_training(spec, trained) if isinstance(trained, RunSpec) else spec
+    training_spec = None if run_id is None else uow.runs.get(run_id).spec
+    return fill_from_training(spec, training_spec) if isinstance(training_spec, RunSpec) else spec
 
 
-def _model_files(
+def _resolve_model(
     uow: UnitOfWork, reference: Teacher | None, *, ctx: Context
 ) -> TeacherFiles | None:
     if isinstance(reference, RunTeacher):
-        return _files_of_teacher_run(uow, reference, ctx=ctx)
+        return _resolve_teacher_run(uow, reference, ctx=ctx)
     if not isinstance(reference, NamedTeacher):
         return reference
     teacher = uow.registry.teacher(reference.name)
@@ -59,7 +62,7 @@ def _model_files(
     )
 
 
-def _files_of_teacher_run(uow: UnitOfWork, reference: RunTeacher, *, ctx: Context) -> TeacherFiles:
+def _resolve_teacher_run(uow: UnitOfWork, reference: RunTeacher, *, ctx: Context) -> TeacherFiles:
     run = uow.runs.get(reference.run)
     if not isinstance(run.spec, RunSpec):
         raise RunNotFound(run.id)

@@ -1,4 +1,4 @@
-"""From a queued run to a job that runs."""
+"""Starts attempts: creates their rows, writes their files, submits their jobs."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -8,23 +8,23 @@ from service.domain.access import make_attempt_token
 from service.domain.errors import JobRefused
 from service.domain.ports import JobRequest
 from service.domain.repositories.unit_of_work import UnitOfWork
-from service.domain.runs import Attempt, Event, Run, transition
+from service.domain.runs import Attempt, Event, EventKind, Run, transition, transition_event
 from service.domain.scheduling.capacity import describe_fewer_processes
 from service.domain.states import RunState
 from service.usecases.attempts.resolve import resolve_spec
 from service.usecases.context import Context
 
-_TEACHER_SCORES = "teacher-scores"
-"""Folder beside those of runs: what teachers are worth on which images, measured once."""
+_TEACHER_SCORES_DIR = "teacher-scores"
+"""Cache folder for the scores of teachers by dataset, next to the folders of runs."""
 
 
 def start_attempt(
     run_id: str, *, processes: int, avoid: frozenset[str] = frozenset(), ctx: Context
 ) -> Run | None:
-    """Make the next attempt of a queued run and submit it; none if the run is not queued any more.
+    """Create the next attempt of a queued run and submit it; `None` if the run is no longer queued.
 
     The attempt is in the database before its job is submitted, and the job's id follows from it:
-    whoever finds an attempt without a job submits again and hits the same one.
+    submitting again for an attempt whose job is missing cannot create a second job.
     """
     with ctx.store.transaction() as uow:
         run = uow.runs.get(run_id)
@@ -41,7 +41,7 @@ def start_attempt(
 def create_attempt(
     uow: UnitOfWork, run: Run, *, processes: int, at: datetime, pack_job: str | None = None
 ) -> Run:
-    """Write down that a queued run's next attempt begins, before its job is submitted."""
+    """Store the next attempt of a queued run, before its job is submitted."""
     started = replace(
         transition(run, RunState.STARTING, at=at),
         attempt=run.attempt + 1,
@@ -55,59 +55,60 @@ def create_attempt(
         message="",
     )
     uow.runs.save(started)
-    asked = run.spec.resources
+    resources = run.spec.resources
     attempt = Attempt(
         run.id,
         started.attempt,
         started.submission_id,
         at,
         processes,
-        num_cpus=asked.num_cpus,
-        num_gpus=asked.num_gpus,
+        num_cpus=resources.num_cpus,
+        num_gpus=resources.num_gpus,
         pack_job=pack_job,
     )
     uow.attempts.add(attempt)
     details = f"Attempt {started.attempt} as Ray job {started.job_id}."
-    uow.events.add(Event(run.id, at, "service", "moved", details, run.state, started.state))
-    if processes < asked.processes:
-        fewer = describe_fewer_processes(asked, processes)
-        uow.events.add(Event(run.id, at, "service", "processes_reduced", fewer))
+    uow.events.add(transition_event(run, started.state, actor="service", at=at, details=details))
+    if processes < resources.processes:
+        details = describe_fewer_processes(resources, processes)
+        uow.events.add(Event(run.id, at, "service", EventKind.PROCESSES_REDUCED, details))
     return started
 
 
 def write_attempt_token(run: Run, *, ctx: Context) -> None:
-    """Leave in the run's folder what its worker shows to us."""
+    """Write the token that authenticates a run's current attempt into the run's folder."""
     if ctx.signing_key is not None:
         file = ctx.files.run_dir(run.id) / RunFile.TOKEN
-        seal = make_attempt_token(run.id, run.attempt, key=ctx.signing_key)
-        ctx.files.write(file, seal, is_secret=True)
+        token = make_attempt_token(run.id, run.attempt, key=ctx.signing_key)
+        ctx.files.write(file, token, is_secret=True)
 
 
 def submit_attempt(run: Run, *, avoid: frozenset[str] = frozenset(), ctx: Context) -> None:
-    """Submit the job of a run's current attempt; a refusal is told once, and raised."""
+    """Submit the job of a run's current attempt; `JobRefused` is recorded once, and raised."""
     write_attempt_token(run, ctx=ctx)
     try:
         ctx.cluster.submit(build_job_request(run, avoid=avoid, ctx=ctx))
     except JobRefused as error:
-        record_job_rejection(run, why=str(error), ctx=ctx)
+        record_job_rejection(run, reason=str(error), ctx=ctx)
         raise
 
 
-def record_job_rejection(run: Run, *, why: str, ctx: Context) -> None:
-    """Say once of a run that the cluster does not take its job."""
+def record_job_rejection(run: Run, *, reason: str, ctx: Context) -> None:
+    """Store the cluster's reason for rejecting a job as the run's message, and add one event."""
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         current = uow.runs.get_for_update(run.id, owner=ctx.owner)
-        if current.attempt != run.attempt or current.message == why:
+        if current.attempt != run.attempt or current.message == reason:
             return
-        uow.runs.save(replace(current, message=why))
-        uow.events.add(Event(run.id, now, "service", "refused", why))
+        uow.runs.save(replace(current, message=reason))
+        uow.events.add(Event(run.id, now, "service", EventKind.JOB_REJECTED, reason))
 
 
 def write_spec_once(run: Run, *, ctx: Context) -> None:
-    """Leave the spec in the run's folder.
+    """Write the resolved spec into the run's folder.
 
-    Names are resolved for the first attempt only: later ones go on with the same files.
+    Names are resolved for the first attempt only, so that later attempts resume with the same
+    files.
     """
     spec_file = ctx.files.run_dir(run.id) / RunFile.SPEC
     if run.attempt > 0 and ctx.files.text(spec_file):
@@ -117,9 +118,12 @@ def write_spec_once(run: Run, *, ctx: Context) -> None:
 
 
 def build_job_request(run: Run, *, avoid: frozenset[str], ctx: Context) -> JobRequest:
-    """The job of a run's current attempt; several processes are placed by a driver that is none."""
+    """The job of a run's current attempt.
+
+    With several processes the job is a driver without resources, which places them.
+    """
     run_dir = ctx.files.run_dir(run.id)
-    asked, processes = run.spec.resources, _processes_of(run, ctx=ctx)
+    resources, processes = run.spec.resources, _count_processes(run, ctx=ctx)
     command = [
         "tandem-worker",
         run.task,
@@ -136,31 +140,30 @@ def build_job_request(run: Run, *, avoid: frozenset[str], ctx: Context) -> JobRe
     if run.preset is not None:
         command += ["--preset", run.preset]
     if run.task == "probe":
-        command += ["--cache", str(run_dir.parent.parent / _TEACHER_SCORES)]
-    if asked.processes > 1:
+        command += ["--cache", str(run_dir.parent.parent / _TEACHER_SCORES_DIR)]
+    if resources.processes > 1:
         command += ["--processes", str(processes)]
         for node_id in sorted(avoid):
             command += ["--avoid", node_id]
     return JobRequest(
         submission_id=run.submission_id,
         command=tuple(command),
-        num_cpus=asked.num_cpus if processes == 1 else 0,
-        num_gpus=asked.num_gpus if processes == 1 else 0,
+        num_cpus=resources.num_cpus if processes == 1 else 0,
+        num_gpus=resources.num_gpus if processes == 1 else 0,
         metadata={"run_id": run.id, "attempt": str(run.attempt), "name": run.name},
         environment={Env.ATTEMPT: run.submission_id},
         avoid=avoid if processes == 1 else frozenset(),
     )
 
 
-def _processes_of(run: Run, *, ctx: Context) -> int:
-    """How many processes the current attempt has."""
+def _count_processes(run: Run, *, ctx: Context) -> int:
     with ctx.store.transaction() as uow:
         attempt = uow.attempts.get(run.id, run.attempt)
     return run.spec.resources.processes if attempt is None else attempt.processes
 
 
 def mark_running(run: Run, *, ctx: Context) -> None:
-    """Ray runs the job."""
+    """Move a starting run to `RUNNING`, because Ray reports its job as running."""
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         current = uow.runs.get_for_update(run.id, owner=ctx.owner)
@@ -168,14 +171,14 @@ def mark_running(run: Run, *, ctx: Context) -> None:
             return
         running = transition(current, RunState.RUNNING, at=now)
         uow.runs.save(running)
-        details = "Ray runs the job."
+        details = "Ray reports the job as running."
         uow.events.add(
-            Event(run.id, now, "service", "moved", details, current.state, running.state)
+            transition_event(current, running.state, actor="service", at=now, details=details)
         )
 
 
 def record_node(run: Run, *, node_id: str, ctx: Context) -> None:
-    """Write down where the current attempt runs."""
+    """Store the id of the node on which the current attempt runs, once."""
     with ctx.store.transaction() as uow:
         attempt = uow.attempts.get(run.id, run.attempt)
         if attempt is not None and attempt.node_id is None:

@@ -1,1 +1,1 @@
-"""Baselines of distilled runs: finding, repeating, comparing, and their noise."""
+"""Baselines of distilled runs: lookup, repetition over seeds, comparison, and seed noise."""

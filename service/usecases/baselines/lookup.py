@@ -1,24 +1,37 @@
 """Finds a finished baseline that a new distilled run can be compared with."""
 
+from dataclasses import dataclass
+
 from configs.spec.run import DatasetFiles, NamedDataset, RunSpec
 from service.domain.baselines import baseline_digest, choose_baseline
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
 
 
-def find_reusable_baseline(uow: UnitOfWork, spec: RunSpec, *, project: str) -> Run | None:
-    """A run of the project that computes the same numbers as the twin of `spec` would."""
+@dataclass(frozen=True)
+class BaselineLookup:
+    """The dataset and the baseline of a spec, looked up once for a whole request."""
+
+    dataset_digest: str | None
+    """`None` if the dataset is not, or no longer, registered."""
+
+    reusable: Run | None
+    """A run of the project with the digest of the baseline; `None` without one."""
+
+
+def look_up_baseline(uow: UnitOfWork, spec: RunSpec, *, project: str) -> BaselineLookup:
+    """Look up the dataset of a spec, and a run that can serve as its baseline."""
     digest = get_dataset_digest(uow, spec)
     if digest is None:
-        return None
+        return BaselineLookup(None, None)
     equal = uow.baselines.find_by_spec_digest(
         baseline_digest(spec, dataset_digest=digest), project=project
     )
-    return choose_baseline(equal)
+    return BaselineLookup(digest, choose_baseline(equal))
 
 
 def get_dataset_digest(uow: UnitOfWork, spec: RunSpec) -> str | None:
-    """Of the images that a run sees; none if its dataset is not registered (any more)."""
+    """Digest of a run's dataset; `None` if the dataset is not, or no longer, registered."""
     reference = spec.data.dataset
     if isinstance(reference, DatasetFiles):
         return reference.digest

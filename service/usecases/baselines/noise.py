@@ -1,8 +1,8 @@
-"""How much seeds alone matter: asked of all runs of a project that scatter alike, every time.
+"""Seed noise, computed on request from all runs of a project with one seed group key.
 
-Nothing of it is stored. Runs of one student, dataset and schedule scatter alike over seeds, whoever
-teaches them, so each run that succeeds sharpens the answer for all of them, baselines that were
-booked for another run or sweep included.
+Nothing is stored. Runs of one student, dataset and schedule have the same variance over seeds
+whatever their teacher, so each succeeded run improves the estimate for all of them, including
+baselines of other runs and sweeps.
 """
 
 from collections import defaultdict
@@ -19,17 +19,17 @@ from service.usecases.context import Context
 
 @dataclass(frozen=True)
 class SeedNoise:
-    """How much runs like one differ by their seed alone."""
+    """Variation of mAP between runs that differ in their seed alone."""
 
     floor: NoiseFloor | None
-    """None: no two runs differ in their seed alone yet."""
+    """`None` until two runs differ in their seed alone."""
 
     run_ids: tuple[str, ...]
-    """What it rests on: all that succeeded, oldest first."""
+    """The succeeded runs of the estimate, oldest first."""
 
 
 def get_run_noise(run_id: str, *, ctx: Context) -> SeedNoise:
-    """The noise of runs like this one; of a run of old times, or a job, nothing is known."""
+    """The noise of runs like this one; empty for jobs, and for runs without a seed group key."""
     with ctx.store.transaction() as uow:
         run = uow.runs.get(run_id)
         if run.seed_group_key is None:
@@ -38,15 +38,22 @@ def get_run_noise(run_id: str, *, ctx: Context) -> SeedNoise:
 
 
 def compute_spec_noise(uow: UnitOfWork, spec: RunSpec, *, project: str) -> SeedNoise:
-    """The noise of runs with this spec, of which there may be none yet."""
+    """The noise of runs with this spec; no such run needs to exist."""
     digest = get_dataset_digest(uow, spec)
-    if digest is None:
+    return compute_dataset_noise(uow, spec, dataset_digest=digest, project=project)
+
+
+def compute_dataset_noise(
+    uow: UnitOfWork, spec: RunSpec, *, dataset_digest: str | None, project: str
+) -> SeedNoise:
+    """The noise of runs with this spec on the dataset with this digest; empty without one."""
+    if dataset_digest is None:
         return SeedNoise(None, ())
-    return compute_noise(uow, seed_group_key(spec, dataset_digest=digest), project=project)
+    return compute_noise(uow, seed_group_key(spec, dataset_digest=dataset_digest), project=project)
 
 
 def compute_noise(uow: UnitOfWork, key: str, *, project: str) -> SeedNoise:
-    """Best mAPs of runs with this key, grouped by what differs in nothing but the seed."""
+    """The noise of runs with a seed group key, from their best mAPs grouped by seedless digest."""
     groups: dict[str, list[float]] = defaultdict(list)
     scores = uow.baselines.find_scores(key, project=project)
     for score in scores:

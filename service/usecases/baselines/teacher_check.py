@@ -1,4 +1,4 @@
-"""A teacher no better than its student: known before anything trains, if both were measured."""
+"""Warns before training if an earlier measurement shows the teacher no better than the student."""
 
 from configs.derived_specs import is_distilled, spec_digest
 from configs.protocol.names import Metric
@@ -7,21 +7,25 @@ from service.domain.planning.findings import Finding
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
 from service.domain.states import RunState
-from service.usecases.baselines.lookup import find_reusable_baseline, get_dataset_digest
+from service.usecases.baselines.lookup import BaselineLookup
 
-_LOOKED_AT = 200
-"""The newest runs with a teacher: one of older times is not worth the reading."""
+_MAX_RUNS = 200
+"""Only so many of the newest runs with a measured teacher are searched, to bound the query."""
 
 
-def check_teacher(uow: UnitOfWork, spec: RunSpec, *, project: str) -> Finding | None:
-    """A warning if an earlier run measured the teacher, and the student alone is as good."""
+def check_teacher(
+    uow: UnitOfWork, spec: RunSpec, *, project: str, lookup: BaselineLookup
+) -> Finding | None:
+    """A warning if earlier runs measured the teacher and a baseline that is at least as good."""
     if not is_distilled(spec):
         return None
-    alone = find_reusable_baseline(uow, spec, project=project)
-    if alone is None or alone.state is not RunState.SUCCEEDED or alone.best_map is None:
+    baseline = lookup.reusable
+    if baseline is None or baseline.state is not RunState.SUCCEEDED or baseline.best_map is None:
         return None
-    measured = _that_measured(uow, spec, project=project)
-    if measured is None or measured.latest[Metric.TEACHER_MAP] > alone.best_map:
+    measured = _find_teacher_measurement(
+        uow, spec, project=project, dataset_digest=lookup.dataset_digest
+    )
+    if measured is None or measured.latest[Metric.TEACHER_MAP] > baseline.best_map:
         return None
     teacher_map = measured.latest[Metric.TEACHER_MAP]
     return Finding(
@@ -30,33 +34,41 @@ def check_teacher(uow: UnitOfWork, spec: RunSpec, *, project: str) -> Finding | 
         "teacher_not_better",
         f"Your teacher is no better than your student: on these images it has "
         f"{100 * teacher_map:.1f} mAP (run {measured.id}), and the student alone reached "
-        f"{100 * alone.best_map:.1f} (run {alone.id}). Take a better teacher.",
+        f"{100 * baseline.best_map:.1f} (run {baseline.id}). Choose a better teacher.",
     )
 
 
-def _that_measured(uow: UnitOfWork, spec: RunSpec, *, project: str) -> Run | None:
-    digest = get_dataset_digest(uow, spec)
-    found = uow.baselines.find_with_teacher_map(project=project, limit=_LOOKED_AT)
-    return next((run for run in found if _saw_the_same(uow, run, spec, digest=digest)), None)
+def _find_teacher_measurement(
+    uow: UnitOfWork, spec: RunSpec, *, project: str, dataset_digest: str | None
+) -> Run | None:
+    candidates = uow.baselines.find_with_teacher_map(project=project, limit=_MAX_RUNS)
+    return next(
+        (
+            run
+            for run in candidates
+            if _measured_same_teacher(uow, run, spec, digest=dataset_digest)
+        ),
+        None,
+    )
 
 
-def _saw_the_same(uow: UnitOfWork, run: Run, spec: RunSpec, *, digest: str | None) -> bool:
-    """Whether a run measured the same teacher on the same images of the same size."""
-    theirs = run.spec
-    if digest is None or not isinstance(theirs, RunSpec):
+def _measured_same_teacher(uow: UnitOfWork, run: Run, spec: RunSpec, *, digest: str | None) -> bool:
+    """Whether a run measured the teacher of `spec` on the same images at the same size."""
+    other = run.spec
+    if digest is None or not isinstance(other, RunSpec):
         return False
     return (
-        (theirs.teacher, theirs.teacher_classes) == (spec.teacher, spec.teacher_classes)
-        and (theirs.data.image_size, theirs.evaluation.val_images)
+        (other.teacher, other.teacher_classes) == (spec.teacher, spec.teacher_classes)
+        and (other.data.image_size, other.evaluation.val_images)
         == (spec.data.image_size, spec.evaluation.val_images)
-        and theirs.data.dataset == spec.data.dataset
-        and run.spec_digest == spec_digest(theirs, dataset_digest=digest)
-        and not _is_another_by_now(uow, run, spec)
+        and other.data.dataset == spec.data.dataset
+        and run.spec_digest == spec_digest(other, dataset_digest=digest)
+        and not _was_teacher_replaced(uow, run, spec)
     )
 
 
-def _is_another_by_now(uow: UnitOfWork, run: Run, spec: RunSpec) -> bool:
-    """Whether the teacher's name was given to another detector after the run was launched."""
+def _was_teacher_replaced(uow: UnitOfWork, run: Run, spec: RunSpec) -> bool:
+    """Whether another detector was registered under the teacher's name after the run's launch."""
     if not isinstance(spec.teacher, NamedTeacher):
         return False
     teacher = uow.registry.teacher(spec.teacher.name)

@@ -1,1 +1,1 @@
-"""Runs: plan, launch, act on, query."""
+"""Runs: plan, launch, control, and query."""

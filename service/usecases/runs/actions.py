@@ -1,4 +1,4 @@
-"""What people want of a run that is there: cancel, pause, resume, retry, another priority."""
+"""Actions on existing runs: cancel, pause, resume, retry, set priority."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -6,15 +6,18 @@ from datetime import datetime
 from service.domain.access import Caller
 from service.domain.errors import InvalidTransition
 from service.domain.repositories.unit_of_work import UnitOfWork
-from service.domain.runs import Event, Run, transition
+from service.domain.runs import Event, EventKind, Run, transition, transition_event
 from service.domain.states import RunState
 from service.usecases.context import Context
 
-_AT_REST = (RunState.QUEUED, RunState.PAUSED)
+_WITHOUT_ATTEMPT = (RunState.QUEUED, RunState.PAUSED)
 
 
 def cancel_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
-    """Have a run end; one without an attempt ends at once, `InvalidTransition` if it ended otherwise."""
+    """Cancel a run: at once if it has no active attempt, else after its worker has stopped.
+
+    Raises `InvalidTransition` if the run already succeeded or failed.
+    """
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         run = uow.runs.get_for_update(run_id)
@@ -22,22 +25,30 @@ def cancel_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
             return run
         if run.is_over:
             raise InvalidTransition(run.id, run.state, RunState.CANCELLED)
-        return cancel_in_transaction(uow, run, actor=caller.name, why="", at=now)
+        return cancel_in_transaction(uow, run, actor=caller.name, reason="", at=now)
 
 
-def cancel_in_transaction(uow: UnitOfWork, run: Run, *, actor: str, why: str, at: datetime) -> Run:
-    """Have a run end that is not over, as a part of more; after `unit.runs.take`."""
+def cancel_in_transaction(
+    uow: UnitOfWork, run: Run, *, actor: str, reason: str, at: datetime
+) -> Run:
+    """Cancel an unfinished run within a transaction that has called `runs.get_for_update` for it.
+
+    `reason` becomes part of the event.
+    """
     if run.desired == "cancelled":
         return run
-    wanted = replace(run, desired="cancelled")
-    if run.state in _AT_REST:
-        details = why or "Cancelled at rest."
-        return _moved(uow, wanted, RunState.CANCELLED, actor, at, details)
-    return _told(uow, wanted, "cancel_requested", actor, at, why=why)
+    updated = replace(run, desired="cancelled")
+    if run.state in _WITHOUT_ATTEMPT:
+        details = reason or "Cancelled without an active attempt."
+        return _transition(uow, updated, RunState.CANCELLED, actor, at, details)
+    return _request_stop(uow, updated, EventKind.CANCEL_REQUESTED, actor, at, reason=reason)
 
 
 def pause_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
-    """Have a run's attempt leave with a checkpoint, and start no other until it is resumed."""
+    """Pause a run: its attempt stops with a checkpoint, and none starts until it is resumed.
+
+    Raises `InvalidTransition` if the run is finished or being cancelled.
+    """
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         run = uow.runs.get_for_update(run_id)
@@ -45,48 +56,55 @@ def pause_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
             return run
         if run.is_over or run.desired == "cancelled":
             raise InvalidTransition(run.id, run.state, RunState.PAUSED)
-        wanted = replace(run, desired="paused")
+        updated = replace(run, desired="paused")
         if run.state is RunState.QUEUED:
-            return _moved(
-                uow, wanted, RunState.PAUSED, caller.name, now, "Paused before it started."
+            return _transition(
+                uow, updated, RunState.PAUSED, caller.name, now, "Paused before it started."
             )
-        return _told(uow, wanted, "pause_requested", caller.name, now)
+        return _request_stop(uow, updated, EventKind.PAUSE_REQUESTED, caller.name, now)
 
 
 def resume_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
-    """Queue a paused run again; it goes on from its last checkpoint."""
+    """Queue a paused run again, from its last checkpoint; or withdraw a pause in progress.
+
+    Raises `InvalidTransition` if the run is finished or being cancelled.
+    """
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         run = uow.runs.get_for_update(run_id)
         if run.state is RunState.PAUSED:
-            wanted = replace(run, desired="run", not_before=None)
-            return _moved(uow, wanted, RunState.QUEUED, caller.name, now, "Resumed.")
+            updated = replace(run, desired="run", not_before=None)
+            return _transition(uow, updated, RunState.QUEUED, caller.name, now, "Resumed.")
         if run.is_over or run.desired == "cancelled":
             raise InvalidTransition(run.id, run.state, RunState.QUEUED)
         if run.desired == "run":
             return run
-        # If its worker was told already, it leaves, and another attempt follows at once.
-        changed = replace(run, desired="run", stop_requested_at=None)
-        uow.runs.save(changed)
-        uow.events.add(Event(run.id, now, caller.name, "resume_requested", "It is not to pause."))
-        return changed
+        # A worker that has received the stop still exits, and the next attempt follows at once.
+        updated = replace(run, desired="run", stop_requested_at=None)
+        uow.runs.save(updated)
+        details = "The requested pause is withdrawn."
+        uow.events.add(Event(run.id, now, caller.name, EventKind.RESUME_REQUESTED, details))
+        return updated
 
 
 def retry_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
-    """Queue a failed or cancelled run again, from its last checkpoint, with a fresh budget."""
+    """Queue a failed or cancelled run again, from its last checkpoint, with its failures reset.
+
+    Raises `InvalidTransition` for a run in any other state.
+    """
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         run = uow.runs.get_for_update(run_id)
         if run.state not in (RunState.FAILED, RunState.CANCELLED):
             raise InvalidTransition(run.id, run.state, RunState.QUEUED)
-        wanted = replace(
+        updated = replace(
             run, desired="run", consecutive_failures=0, not_before=None, reason=None, message=""
         )
-        return _moved(uow, wanted, RunState.QUEUED, caller.name, now, "Tried again as asked.")
+        return _transition(uow, updated, RunState.QUEUED, caller.name, now, "Retry requested.")
 
 
 def set_priority(run_id: str, priority: int, *, caller: Caller, ctx: Context) -> Run:
-    """Give a run another place in the queue; `InvalidTransition` if it is over."""
+    """Set a run's priority in the queue; `InvalidTransition` if the run is finished."""
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         run = uow.runs.get_for_update(run_id)
@@ -94,24 +112,28 @@ def set_priority(run_id: str, priority: int, *, caller: Caller, ctx: Context) ->
             raise InvalidTransition(run.id, run.state, run.state)
         if run.priority == priority:
             return run
-        changed = replace(run, priority=priority)
-        details = f"From {run.priority} to {priority}."
-        uow.runs.save(changed)
-        uow.events.add(Event(run.id, now, caller.name, "priority", details))
-        return changed
+        updated = replace(run, priority=priority)
+        details = f"Priority changed from {run.priority} to {priority}."
+        uow.runs.save(updated)
+        uow.events.add(Event(run.id, now, caller.name, EventKind.PRIORITY_CHANGED, details))
+        return updated
 
 
-def _moved(uow: UnitOfWork, run: Run, to: RunState, actor: str, now: datetime, details: str) -> Run:
-    moved = transition(run, to, at=now)
-    uow.runs.save(moved)
-    uow.events.add(Event(run.id, now, actor, "moved", details, run.state, to))
-    return moved
+def _transition(
+    uow: UnitOfWork, run: Run, to: RunState, actor: str, now: datetime, details: str
+) -> Run:
+    updated = transition(run, to, at=now)
+    uow.runs.save(updated)
+    uow.events.add(transition_event(run, to, actor=actor, at=now, details=details))
+    return updated
 
 
-def _told(uow: UnitOfWork, run: Run, kind: str, actor: str, now: datetime, *, why: str = "") -> Run:
-    """Its worker hears of it at its next word; the job is stopped if that takes too long."""
-    asked = replace(run, stop_requested_at=run.stop_requested_at or now)
-    uow.runs.save(asked)
-    details = f"{why} The worker is told at its next word.".strip()
+def _request_stop(
+    uow: UnitOfWork, run: Run, kind: EventKind, actor: str, now: datetime, *, reason: str = ""
+) -> Run:
+    """Request the stop of the active attempt; the reconciler stops its job after a grace period."""
+    updated = replace(run, stop_requested_at=run.stop_requested_at or now)
+    uow.runs.save(updated)
+    details = f"{reason} The worker receives the request with its next receipt.".strip()
     uow.events.add(Event(run.id, now, actor, kind, details))
-    return asked
+    return updated

@@ -1,4 +1,4 @@
-"""A new run into the queue, and its twin beside it."""
+"""Adds new runs to the queue, with their baselines."""
 
 import secrets
 import string
@@ -9,22 +9,22 @@ from configs.spec.jobs import JobSpec
 from configs.spec.run import RunSpec
 from service.domain.baselines import make_baseline, with_digests
 from service.domain.repositories.unit_of_work import UnitOfWork
-from service.domain.runs import MAX_NAME_LENGTH, Event, Run
+from service.domain.runs import MAX_NAME_LENGTH, Event, EventKind, Run
 from service.domain.scheduling.packs import PAIR_SIZE
 from service.domain.states import RunState
-from service.usecases.baselines.lookup import find_reusable_baseline, get_dataset_digest
+from service.usecases.baselines.lookup import BaselineLookup, get_dataset_digest
 
 _ID_ALPHABET = string.digits + string.ascii_lowercase
 _ID_LENGTH = 12
 
 
 def new_run_id() -> str:
-    """An id that no run has."""
+    """A new random id for a run, with the prefix `r`."""
     return "r" + random_id_suffix()
 
 
 def random_id_suffix() -> str:
-    """What makes an id one of its own."""
+    """Twelve random digits and lowercase letters: about 62 bits."""
     return "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
 
 
@@ -37,7 +37,7 @@ def create_queued_run(
     at: datetime,
     preset: str | None = None,
 ) -> Run:
-    """A new run that waits; what is too long of its name is cut off."""
+    """A new queued run, not yet stored; a longer name is truncated to `MAX_NAME_LENGTH`."""
     return Run(
         id=new_run_id(),
         name=name[:MAX_NAME_LENGTH],
@@ -57,40 +57,44 @@ def add_run(
     *,
     actor: str,
     details: str | None = None,
-    has_baseline: bool = False,
+    lookup: BaselineLookup | None = None,
     is_packed: bool = False,
 ) -> Run:
-    """Store a new run and that it was launched; with a twin, one that is there or a new one.
+    """Store a new run and its launch event; with a lookup, reuse or add its baseline as well.
 
-    After `unit.runs.alone`: nobody else books the same twin meanwhile. `is_packed`: the run and a
-    twin that is new train side by side in one process; beside a twin that is there already the
-    run trains alone, and waits for nobody.
+    Call `runs.lock_inserts` first, so that no concurrent launch adds the same baseline.
+    `is_packed`: the run and a new baseline train in one process; with a reused baseline the run
+    trains alone.
     """
-    why = details or f"Launched as {run.name}."
-    if not has_baseline or not isinstance(run.spec, RunSpec):
-        return _stored(uow, run, actor=actor, why=why)
-    twin = find_reusable_baseline(uow, run.spec, project=run.project)
-    made = twin or make_baseline(run, run.spec, run_id=new_run_id(), at=run.created_at)
-    if is_packed and twin is None:
-        run, made = replace(run, pack_size=PAIR_SIZE), replace(made, pack_size=PAIR_SIZE)
-    booked = _stored(uow, replace(run, baseline_run_id=made.id), actor=actor, why=why)
-    if twin is None:
-        reason = (
-            f"Booked as the baseline of run {run.id} ({run.name}): the same student, seed and "
+    details = details or f"Launched as {run.name}."
+    if lookup is None or not isinstance(run.spec, RunSpec):
+        digest = get_dataset_digest(uow, run.spec) if isinstance(run.spec, RunSpec) else None
+        return _store_run(uow, run, actor=actor, details=details, dataset_digest=digest)
+    digest, reusable = lookup.dataset_digest, lookup.reusable
+    baseline = reusable or make_baseline(run, run.spec, run_id=new_run_id(), at=run.created_at)
+    if is_packed and reusable is None:
+        run, baseline = replace(run, pack_size=PAIR_SIZE), replace(baseline, pack_size=PAIR_SIZE)
+    run = replace(run, baseline_run_id=baseline.id)
+    added = _store_run(uow, run, actor=actor, details=details, dataset_digest=digest)
+    if reusable is None:
+        launch_details = (
+            f"Launched as the baseline of run {run.id} ({run.name}): the same student, seed and "
             "batches without a teacher."
         )
-        _stored(uow, made, actor=actor, why=reason)
-        told = f"Its baseline, run {made.id}, is booked beside it."
+        _store_run(uow, baseline, actor=actor, details=launch_details, dataset_digest=digest)
+        assignment = f"Its baseline, run {baseline.id}, was launched with it."
     else:
-        told = f"Its baseline is run {made.id}, which is there already ({made.state})."
-    uow.events.add(Event(run.id, run.created_at, actor, "baseline", told))
-    return booked
+        assignment = f"Its baseline is the existing run {baseline.id} ({baseline.state})."
+    uow.events.add(Event(run.id, run.created_at, actor, EventKind.BASELINE_ASSIGNED, assignment))
+    return added
 
 
-def _stored(uow: UnitOfWork, run: Run, *, actor: str, why: str) -> Run:
-    found = run
-    if isinstance(run.spec, RunSpec) and (digest := get_dataset_digest(uow, run.spec)) is not None:
-        found = with_digests(run, dataset_digest=digest)
-    uow.runs.add(found)
-    uow.events.add(Event(run.id, run.created_at, actor, "launched", why, to_state=run.state))
-    return found
+def _store_run(
+    uow: UnitOfWork, run: Run, *, actor: str, details: str, dataset_digest: str | None
+) -> Run:
+    stored = run if dataset_digest is None else with_digests(run, dataset_digest=dataset_digest)
+    uow.runs.add(stored)
+    uow.events.add(
+        Event(run.id, run.created_at, actor, EventKind.LAUNCHED, details, to_state=run.state)
+    )
+    return stored

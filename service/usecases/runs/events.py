@@ -1,18 +1,18 @@
-"""What happened: to one run, to all, and as it happens."""
+"""Events of one run or all runs, listed and followed."""
 
 from collections.abc import Iterator
 
 from service.domain.runs import Event
 from service.usecases.context import Context
 
-_MOST = 500
-_LATE_S = 30.0
-"""Numbers are given when an event is written, but it is seen when its transaction ends: on
-PostgreSQL an earlier number may be seen later. Events this young are looked at again."""
+_MAX_BATCH = 500
+_MAX_COMMIT_DELAY_S = 30.0
+"""An event gets its id when it is inserted, but is visible only after its commit: on PostgreSQL a
+smaller id may become visible later. Events younger than this are therefore queried again."""
 
 
 def list_run_events(run_id: str, *, after: int = 0, ctx: Context) -> list[Event]:
-    """Everything that happened to a run, after an event."""
+    """Events of a run with ids larger than `after`, in order; `RunNotFound` for an unknown run."""
     with ctx.store.transaction() as uow:
         uow.runs.get(run_id)
         return [event for event in uow.events.of_run(run_id) if (event.id or 0) > after]
@@ -21,7 +21,7 @@ def list_run_events(run_id: str, *, after: int = 0, ctx: Context) -> list[Event]
 def list_events_after(
     after: int, *, run_id: str | None, project: str | None, limit: int, ctx: Context
 ) -> list[Event]:
-    """Events of all runs after one of them."""
+    """Events with ids larger than `after`, optionally of one run or project, in order."""
     with ctx.store.transaction() as uow:
         return uow.events.after(after, run_id=run_id, project=project, limit=limit)
 
@@ -29,27 +29,31 @@ def list_events_after(
 def follow_events(
     after: int | None, *, run_id: str | None, project: str | None, ctx: Context
 ) -> Iterator[Event | None]:
-    """Events as they happen; none where there is nothing new yet. Without `after`: the new ones."""
+    """Yield events as they are committed, and `None` whenever there is nothing new.
+
+    Starts after the event `after`; `None` starts at the current end.
+    """
     with ctx.store.transaction() as uow:
         last = uow.events.last_id() if after is None else after
-    told: dict[int, Event] = {}
+    delivered: dict[int, Event] = {}
     while True:
-        found = list_events_after(last, run_id=run_id, project=project, limit=_MOST, ctx=ctx)
-        new = [event for event in found if event.id not in told]
+        events = list_events_after(last, run_id=run_id, project=project, limit=_MAX_BATCH, ctx=ctx)
+        new = [event for event in events if event.id not in delivered]
         for event in new:
-            told[event.id or 0] = event
+            delivered[event.id or 0] = event
             yield event
-        last = _settled(last, told, ctx=ctx)
+        last = _advance(last, delivered, ctx=ctx)
         if not new:
             yield None
 
 
-def _settled(last: int, told: dict[int, Event], *, ctx: Context) -> int:
-    """The last event before which nothing can come any more; it and those before are forgotten."""
+def _advance(last: int, delivered: dict[int, Event], *, ctx: Context) -> int:
+    """The last id before which no event can become visible; drops it and those before it from
+    `delivered`."""
     now = ctx.clock.now()
-    for number in sorted(told):
-        if (now - told[number].at).total_seconds() < _LATE_S:
+    for number in sorted(delivered):
+        if (now - delivered[number].at).total_seconds() < _MAX_COMMIT_DELAY_S:
             break
         last = number
-        del told[number]
+        del delivered[number]
     return last

@@ -1,23 +1,24 @@
-"""Plan, launch, show and list runs."""
+"""Launches runs."""
 
-from configs.protocol.names import DEFAULT_PROJECT
 from configs.spec.jobs import Task
 from service.domain.access import Caller
-from service.domain.baselines import needs_baseline
 from service.domain.errors import (
     FieldError,
-    IdempotencyKeyReused,
     SpecRefused,
 )
-from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
-from service.usecases.access import resolve_project
 from service.usecases.context import Context
-from service.usecases.idempotency import scope_key
+from service.usecases.idempotency import bind_key, find_launched
 from service.usecases.runs.enqueue import add_run, create_queued_run
-from service.usecases.runs.plan import LaunchRun, plan_run
+from service.usecases.runs.plan import (
+    LaunchRun,
+    list_nodes_or_none,
+    make_plan_options,
+    parse_requested_spec,
+    plan_in_transaction,
+)
 
-_NAMES: dict[Task, str] = {
+_DEFAULT_NAMES: dict[Task, str] = {
     "train": "run",
     "evaluate": "evaluation",
     "export": "export",
@@ -29,52 +30,36 @@ _NAMES: dict[Task, str] = {
 def launch_run(
     request: LaunchRun, *, key: str | None, caller: Caller, ctx: Context
 ) -> tuple[Run, bool]:
-    """Queue a run, and whether it is new: the same idempotency key gives the same run.
+    """Queue a run, and return whether it is new: a repeated idempotency key returns its run.
 
-    A taught one is booked together with its twin without a teacher, unless that is refused.
+    A distilled run is launched with its baseline unless the request disables that. Raises
+    `SpecRefused` for a plan with errors, and `IdempotencyKeyReused` for another request's key.
     """
-    project = resolve_project(request.project, caller=caller) or DEFAULT_PROJECT
-    if key is not None and (earlier := _earlier_run(key, request, caller=caller, ctx=ctx)):
-        return earlier, False
-    plan = plan_run(request, caller=caller, ctx=ctx)
-    if plan.errors:
-        raise SpecRefused([FieldError(f.field, f.code, f.message) for f in plan.errors])
-    now = ctx.clock.now()
+    options = make_plan_options(request, caller=caller)
+    if key is not None:
+        with ctx.store.transaction() as uow:
+            if earlier := find_launched(uow, key, digest=request.digest, caller=caller):
+                return uow.runs.get(earlier), False
+    spec = parse_requested_spec(request)
+    nodes = list_nodes_or_none(ctx)
     run = create_queued_run(
-        plan.spec,
-        name=request.name or request.preset or _NAMES[request.task],
-        project=project,
+        spec,
+        name=request.name or request.preset or _DEFAULT_NAMES[request.task],
+        project=options.project,
         priority=request.priority,
-        at=now,
+        at=ctx.clock.now(),
         preset=request.preset,
     )
     with ctx.store.transaction() as uow:
         uow.runs.lock_inserts()
-        if key is not None and (earlier := _owner_of_key(uow, key, request, caller=caller)):
-            return earlier, False
-        run = add_run(
-            uow,
-            run,
-            actor=caller.name,
-            has_baseline=needs_baseline(run.spec, request.baseline),
-            is_packed=request.pack,
-        )
         if key is not None:
-            kept = scope_key(key, caller=caller)
-            uow.runs.add_idempotency_key(kept, request_digest=request.digest, run_id=run.id)
+            uow.idempotency_keys.lock()
+            if earlier := find_launched(uow, key, digest=request.digest, caller=caller):
+                return uow.runs.get(earlier), False
+        plan, lookup = plan_in_transaction(uow, spec, options, nodes=nodes, caller=caller)
+        if plan.errors:
+            raise SpecRefused([FieldError(f.field, f.code, f.message) for f in plan.errors])
+        run = add_run(uow, run, actor=caller.name, lookup=lookup, is_packed=request.pack)
+        if key is not None:
+            bind_key(uow, key, digest=request.digest, caller=caller, resource_id=run.id)
     return run, True
-
-
-def _earlier_run(key: str, request: LaunchRun, *, caller: Caller, ctx: Context) -> Run | None:
-    with ctx.store.transaction() as uow:
-        return _owner_of_key(uow, key, request, caller=caller)
-
-
-def _owner_of_key(uow: UnitOfWork, key: str, request: LaunchRun, *, caller: Caller) -> Run | None:
-    owner = uow.runs.find_idempotency_key(scope_key(key, caller=caller))
-    if owner is None:
-        return None
-    digest, run_id = owner
-    if digest != request.digest:
-        raise IdempotencyKeyReused(key)
-    return uow.runs.get(run_id)

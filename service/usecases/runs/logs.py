@@ -1,4 +1,4 @@
-"""What a run's worker wrote down: kept, shown whole or in part, followed as it grows."""
+"""Logs of runs: stored as workers upload them, read, searched, and followed."""
 
 import codecs
 from collections.abc import Iterator
@@ -13,23 +13,23 @@ from service.usecases.context import Context
 from service.usecases.runs.queries import get_run
 
 _READ_BYTES = 256 * 1024
-_LONGEST_TAIL_BYTES = 1024 * 1024
+_MAX_TAIL_BYTES = 1024 * 1024
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class LogPosition:
-    """A place in the logs of a run: whoever has read so far goes on from here."""
+    """A position in the logs of a run, from which a reader may resume."""
 
     attempt: int = 1
     offset: int = 0
-    """In bytes."""
+    """Offset in bytes within the log of the attempt."""
 
 
 @dataclass(frozen=True)
 class LogChunk:
-    """Some of a log, and the place behind it."""
+    """A part of a log, and the position after it."""
 
     text: str
     end: LogPosition
@@ -38,7 +38,7 @@ class LogChunk:
 def append_log_chunk(
     run_id: str, attempt: int, *, offset: int, content: bytes, ctx: Context
 ) -> int:
-    """Keep a piece of an attempt's log; returns the offset that is wanted next."""
+    """Store a part of an attempt's log; returns the offset of the next expected byte."""
     get_run(run_id, ctx=ctx)
     end = ctx.logs.append(run_id, attempt, offset=offset, content=content)
     ctx.counters.count("log_bytes", len(content))
@@ -46,97 +46,102 @@ def append_log_chunk(
 
 
 def store_remaining_log(run_id: str, attempt: int, *, ctx: Context) -> None:
-    """Keep what an attempt that is over could not bring: from its folder, else from Ray.
+    """Store the part of a finished attempt's log that its worker did not upload: from the run's
+    folder, else from Ray.
 
-    The last lines of a killed process are there too, since each is written at once. Nothing that
-    goes wrong outside is raised: a log is worth less than the end of its run.
+    Includes the last lines of a killed process, since workers flush each line. Errors of the file
+    system and of Ray are logged, not raised: a missing log must not keep a run from ending.
     """
     try:
         end = ctx.logs.size_bytes(run_id, attempt)
-        rest = ctx.files.text(ctx.files.run_dir(run_id) / attempt_log_path(attempt), offset=end)
-        if not rest and end == 0:
-            rest = ctx.cluster.logs(f"{run_id}-a{attempt}").encode()
-        if rest:
-            ctx.logs.append(run_id, attempt, offset=end, content=rest)
+        remaining = ctx.files.text(
+            ctx.files.run_dir(run_id) / attempt_log_path(attempt), offset=end
+        )
+        if not remaining and end == 0:
+            remaining = ctx.cluster.logs(f"{run_id}-a{attempt}").encode()
+        if remaining:
+            ctx.logs.append(run_id, attempt, offset=end, content=remaining)
     except (OSError, Unreachable) as error:
-        log.warning("log.not_kept", run_id=run_id, attempt=attempt, why=str(error))
+        log.warning("log.not_stored", run_id=run_id, attempt=attempt, reason=str(error))
 
 
 def read_log(run_id: str, *, attempt: int | None = None, offset: int = 0, ctx: Context) -> str:
-    """Logs of all attempts, or of one from an offset on."""
+    """Logs of all attempts, or of one attempt from a byte offset."""
     run = get_run(run_id, ctx=ctx)
     numbers = range(1, run.attempt + 1) if attempt is None else [attempt]
     start = 0 if attempt is None else offset
-    parts = [_whole(run, number, start, ctx=ctx) for number in numbers]
+    parts = [_read_all(run, number, start, ctx=ctx) for number in numbers]
     return "".join(part.decode(errors="replace") for part in parts)
 
 
 def read_last_lines(run_id: str, count: int, *, attempt: int | None = None, ctx: Context) -> str:
-    """The last lines of a run, over its attempts."""
+    """The last `count` lines over all attempts, or of one attempt."""
     run = get_run(run_id, ctx=ctx)
     numbers = range(run.attempt, 0, -1) if attempt is None else [attempt]
     lines: list[str] = []
     for number in numbers:
-        text = _end_of(run, number, ctx=ctx).decode(errors="replace")
+        text = _read_tail(run, number, ctx=ctx).decode(errors="replace")
         lines = [*text.splitlines(keepends=True), *lines]
         if len(lines) >= count:
             break
     return "".join(lines[-count:])
 
 
-def search_log(run_id: str, wanted: str, *, attempt: int | None = None, ctx: Context) -> str:
-    """Lines that contain a text, large or small letters alike, as `attempt:line: text`."""
+def search_log(run_id: str, query: str, *, attempt: int | None = None, ctx: Context) -> str:
+    """Lines that contain a text, ignoring case, as `attempt:line: text`."""
     run = get_run(run_id, ctx=ctx)
     numbers = range(1, run.attempt + 1) if attempt is None else [attempt]
-    wanted = wanted.casefold()
-    found = [
+    query = query.casefold()
+    matches = [
         f"{number}:{at}: {line}"
         for number in numbers
         for at, line in enumerate(
-            _whole(run, number, 0, ctx=ctx).decode(errors="replace").splitlines(keepends=True),
+            _read_all(run, number, 0, ctx=ctx).decode(errors="replace").splitlines(keepends=True),
             start=1,
         )
-        if wanted in line.casefold()
+        if query in line.casefold()
     ]
-    return "".join(line if line.endswith("\n") else line + "\n" for line in found)
+    return "".join(line if line.endswith("\n") else line + "\n" for line in matches)
 
 
 def follow_logs(
     run_id: str, *, since: LogPosition = LogPosition(), ctx: Context
 ) -> Iterator[LogChunk | None]:
-    """Logs as they grow, until the run is over; none where there is nothing new yet."""
-    place = since
+    """Yield parts of the logs as they grow until the run is over; `None` while nothing is new."""
+    position = since
     while True:
-        # First the state, then the log: what is written between the two is read.
+        # The state is read before the log: otherwise lines written in between would be lost.
         run = get_run(run_id, ctx=ctx)
-        is_last_word = run.is_over or run.attempt > place.attempt
-        content = _read(run, place.attempt, place.offset, ctx=ctx) if run.attempt else b""
-        whole = content if is_last_word and len(content) < _READ_BYTES else _whole_letters(content)
-        if whole:
-            place = LogPosition(place.attempt, place.offset + len(whole))
-            yield LogChunk(whole.decode(errors="replace"), place)
-        elif run.attempt > place.attempt:
-            place = LogPosition(place.attempt + 1)
+        is_final = run.is_over or run.attempt > position.attempt
+        content = _read(run, position.attempt, position.offset, ctx=ctx) if run.attempt else b""
+        complete = (
+            content if is_final and len(content) < _READ_BYTES else _trim_partial_character(content)
+        )
+        if complete:
+            position = LogPosition(position.attempt, position.offset + len(complete))
+            yield LogChunk(complete.decode(errors="replace"), position)
+        elif run.attempt > position.attempt:
+            position = LogPosition(position.attempt + 1)
         elif run.is_over:
             return
         else:
             yield None
 
 
-def _whole(run: Run, number: int, offset: int, *, ctx: Context) -> bytes:
+def _read_all(run: Run, number: int, offset: int, *, ctx: Context) -> bytes:
     content = bytearray()
     while more := _read(run, number, offset + len(content), ctx=ctx):
         content += more
     return bytes(content)
 
 
-def _end_of(run: Run, number: int, *, ctx: Context) -> bytes:
+def _read_tail(run: Run, number: int, *, ctx: Context) -> bytes:
     stored = ctx.logs.size_bytes(run.id, number)
-    return _whole(run, number, max(0, stored - _LONGEST_TAIL_BYTES), ctx=ctx)
+    return _read_all(run, number, max(0, stored - _MAX_TAIL_BYTES), ctx=ctx)
 
 
 def _read(run: Run, number: int, offset: int, *, ctx: Context) -> bytes:
-    """What was brought here, then what the run's folder has beyond that."""
+    """Uploaded bytes first, then bytes that only the run's folder has."""
     content = ctx.logs.read(run.id, number, offset=offset, limit=_READ_BYTES)
     if content:
         return content
@@ -144,9 +149,9 @@ def _read(run: Run, number: int, offset: int, *, ctx: Context) -> bytes:
     return ctx.files.text(file, offset=offset, limit=_READ_BYTES)
 
 
-def _whole_letters(content: bytes) -> bytes:
-    """Without the beginning of a letter whose end is not there yet (UTF-8)."""
+def _trim_partial_character(content: bytes) -> bytes:
+    """Drop an incomplete UTF-8 character at the end."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     decoder.decode(content)
-    beginning, _ = decoder.getstate()
-    return content[: len(content) - len(beginning)]
+    incomplete, _ = decoder.getstate()
+    return content[: len(content) - len(incomplete)]

@@ -1,4 +1,4 @@
-"""What launching a spec would do: its findings, resources and baseline."""
+"""Dry run of a launch: findings, resources, baseline and seed noise of a spec."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -34,8 +34,8 @@ from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
 from service.domain.scheduling.packs import pair_findings
 from service.usecases.access import resolve_project
-from service.usecases.baselines.lookup import find_reusable_baseline
-from service.usecases.baselines.noise import compute_spec_noise
+from service.usecases.baselines.lookup import BaselineLookup, look_up_baseline
+from service.usecases.baselines.noise import compute_dataset_noise
 from service.usecases.baselines.teacher_check import check_teacher
 from service.usecases.context import Context
 from service.usecases.nodes import list_nodes
@@ -44,7 +44,7 @@ from service.usecases.runs.queries import get_run_classes
 
 @dataclass(frozen=True)
 class LaunchRun:
-    """A preset with changes, or a whole spec of a task."""
+    """Request to launch a run: a preset with changes, or the full spec of a task."""
 
     preset: str | None = None
     changes: dict[str, JsonValue] = field(default_factory=dict)
@@ -52,63 +52,87 @@ class LaunchRun:
     task: Task = "train"
     name: str | None = None
     project: str | None = None
-    """None: the caller's own, else the default one."""
+    """`None` selects the caller's project, or else the default project."""
 
     priority: int = 0
     baseline: BaselineMode = "auto"
     pack: bool = False
-    """Whether it trains in one process with a baseline that is booked for it."""
+    """Whether the run trains in one process with a new baseline."""
 
     digest: str = ""
-    """Of the request as it came: what an idempotency key is bound to."""
+    """Digest of the original request, to which an idempotency key is bound."""
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What a request asks for besides its spec."""
+
+    project: str
+    baseline: BaselineMode = "auto"
+    pack: bool = False
 
 
 def plan_run(request: LaunchRun, *, caller: Caller, ctx: Context) -> Plan:
-    """The dry run; `SpecRefused` if the spec itself is not valid, findings for everything else."""
-    project = resolve_project(request.project, caller=caller)
-    return plan_spec(
-        parse_requested_spec(request),
-        project=project,
-        baseline=request.baseline,
-        pack=request.pack,
-        caller=caller,
-        ctx=ctx,
-    )
+    """Plan a requested run; `SpecRefused` for an invalid spec, findings for other problems."""
+    options = make_plan_options(request, caller=caller)
+    return plan_spec(parse_requested_spec(request), options, caller=caller, ctx=ctx)
+
+
+def make_plan_options(request: LaunchRun, *, caller: Caller) -> PlanOptions:
+    """The options of a request, in the caller's project or else the default one."""
+    project = resolve_project(request.project, caller=caller) or DEFAULT_PROJECT
+    return PlanOptions(project, request.baseline, request.pack)
 
 
 def plan_spec(
-    spec: JobSpec,
-    *,
-    project: str | None = None,
-    baseline: BaselineMode = "auto",
-    pack: bool = False,
-    caller: Caller,
-    ctx: Context,
+    spec: JobSpec, options: PlanOptions | None = None, *, caller: Caller, ctx: Context
 ) -> Plan:
-    """What stands against a spec that is valid, and what its run would be compared with."""
-    nodes = _nodes_or_none(ctx)
+    """Plan a valid spec: findings against it, its baseline, and the seed noise."""
+    options = options or PlanOptions(resolve_project(None, caller=caller) or DEFAULT_PROJECT)
+    nodes = list_nodes_or_none(ctx)
     with ctx.store.transaction() as uow:
-        plan = make_plan(spec, _facts(uow, spec, nodes, caller=caller))
-        has_twin = needs_baseline(spec, baseline)
-        if pack:
-            refused = pair_findings(spec, has_baseline=has_twin)
-            plan = replace(plan, findings=(*plan.findings, *refused))
-        if not isinstance(spec, RunSpec):
-            return plan
-        of = project or resolve_project(None, caller=caller) or DEFAULT_PROJECT
-        warning = check_teacher(uow, spec, project=of)
-        return replace(
-            plan,
-            findings=(*plan.findings, *([warning] if warning else [])),
-            baseline=PlannedBaseline(find_reusable_baseline(uow, spec, project=of))
-            if has_twin
-            else None,
-            noise=compute_spec_noise(uow, spec, project=of).floor,
-        )
+        return plan_in_transaction(uow, spec, options, nodes=nodes, caller=caller)[0]
+
+
+def plan_in_transaction(
+    uow: UnitOfWork,
+    spec: JobSpec,
+    options: PlanOptions,
+    *,
+    nodes: tuple[Node, ...] | None,
+    caller: Caller,
+) -> tuple[Plan, BaselineLookup | None]:
+    """Plan within a transaction; returns the lookup too if the run gets a baseline."""
+    plan = make_plan(spec, _collect_facts(uow, spec, nodes, caller=caller))
+    has_baseline = needs_baseline(spec, options.baseline)
+    if options.pack:
+        pack_findings = pair_findings(spec, has_baseline=has_baseline)
+        plan = replace(plan, findings=(*plan.findings, *pack_findings))
+    if not isinstance(spec, RunSpec):
+        return plan, None
+    project = options.project
+    lookup = look_up_baseline(uow, spec, project=project)
+    warning = check_teacher(uow, spec, project=project, lookup=lookup)
+    noise = compute_dataset_noise(uow, spec, dataset_digest=lookup.dataset_digest, project=project)
+    plan = replace(
+        plan,
+        findings=(*plan.findings, *([warning] if warning else [])),
+        baseline=PlannedBaseline(lookup.reusable) if has_baseline else None,
+        noise=noise.floor,
+    )
+    return plan, lookup if has_baseline else None
+
+
+def list_nodes_or_none(ctx: Context) -> tuple[Node, ...] | None:
+    """The nodes of the cluster; `None` if it does not answer."""
+    try:
+        return list_nodes(ctx)
+    except ClusterUnreachable:
+        return None
 
 
 def parse_requested_spec(request: LaunchRun) -> JobSpec:
-    """The spec that a request is for; `SpecRefused` names every field that is wrong."""
+    """Parse the spec of a request; `SpecRefused` lists every invalid field."""
     try:
         if request.task != "train":
             return parse_job({**(request.spec or {}), "task": request.task})
@@ -123,20 +147,13 @@ def parse_requested_spec(request: LaunchRun) -> JobSpec:
         ) from error
 
 
-def _nodes_or_none(ctx: Context) -> tuple[Node, ...] | None:
-    try:
-        return list_nodes(ctx)
-    except ClusterUnreachable:
-        return None
-
-
-def _facts(
+def _collect_facts(
     uow: UnitOfWork, spec: JobSpec, nodes: Sequence[Node] | None, *, caller: Caller
 ) -> Facts:
     references = references_of(spec)
     dataset, teacher = references.dataset, references.model
     teacher_run = (
-        _run_or_none(uow, teacher.run, caller=caller) if isinstance(teacher, RunTeacher) else None
+        _find_run(uow, teacher.run, caller=caller) if isinstance(teacher, RunTeacher) else None
     )
     return Facts(
         dataset=uow.registry.dataset(dataset.name) if isinstance(dataset, NamedDataset) else None,
@@ -148,7 +165,7 @@ def _facts(
     )
 
 
-def _run_or_none(uow: UnitOfWork, run_id: str, *, caller: Caller) -> Run | None:
+def _find_run(uow: UnitOfWork, run_id: str, *, caller: Caller) -> Run | None:
     try:
         run = uow.runs.get(run_id)
     except RunNotFound:

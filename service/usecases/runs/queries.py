@@ -1,4 +1,4 @@
-"""Reads of runs: one, many, their attempts and metrics."""
+"""Queries of runs, their attempts and metrics."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from service.domain.access import Caller
 from service.domain.errors import (
     RunNotFound,
 )
-from service.domain.loss_budget import LossShares, loss_shares_from_points
+from service.domain.loss_shares import LossShares, loss_shares_from_points
 from service.domain.planning.references import references_of
 from service.domain.repositories.runs import RunFilter
 from service.domain.repositories.unit_of_work import UnitOfWork
@@ -18,7 +18,7 @@ from service.usecases.context import Context
 
 
 def get_loss_shares(run_id: str, *, ctx: Context) -> LossShares:
-    """The loss budget of a run; `RunNotFound` if there is none."""
+    """The shares of a run's loss terms in its gradient, from its logged metrics."""
     with ctx.store.transaction() as uow:
         uow.runs.get(run_id)
         points = uow.metric_points.of_run(run_id, key=None)
@@ -26,13 +26,12 @@ def get_loss_shares(run_id: str, *, ctx: Context) -> LossShares:
 
 
 def get_run(run_id: str, *, ctx: Context) -> Run:
-    """A run; `RunNotFound` if there is none."""
     with ctx.store.transaction() as uow:
         return uow.runs.get(run_id)
 
 
 def list_runs(run_filter: RunFilter, *, caller: Caller, ctx: Context) -> list[Run]:
-    """Runs that the caller may see, newest first."""
+    """A page of the runs that the caller may see, newest first."""
     run_filter = replace(run_filter, project=resolve_project(run_filter.project, caller=caller))
     with ctx.store.transaction() as uow:
         if run_filter.before is not None and not caller.can_see(
@@ -43,21 +42,21 @@ def list_runs(run_filter: RunFilter, *, caller: Caller, ctx: Context) -> list[Ru
 
 
 def list_attempts(run_id: str, *, ctx: Context) -> list[Attempt]:
-    """The tries of a run."""
+    """The attempts of a run, by number."""
     with ctx.store.transaction() as uow:
         uow.runs.get(run_id)
         return uow.attempts.of_run(run_id)
 
 
 def list_metric_points(run_id: str, *, key: str | None, ctx: Context) -> list[MetricPoint]:
-    """Metric values by key and step."""
+    """Metric values of a run by key, then step; optionally of one key."""
     with ctx.store.transaction() as uow:
         uow.runs.get(run_id)
         return uow.metric_points.of_run(run_id, key=key)
 
 
 def get_run_classes(uow: UnitOfWork, run: Run) -> ClassNames | None:
-    """The classes that a run's student knows; none if its dataset is not registered any more."""
+    """The classes of a run's dataset; `None` if the dataset is no longer registered."""
     reference = references_of(run.spec).dataset
     dataset = uow.registry.dataset(reference.name) if isinstance(reference, NamedDataset) else None
     return None if dataset is None else dataset.manifest.classes

@@ -1,1 +1,1 @@
-"""Sweeps: launch, act on, drive, report."""
+"""Sweeps: launch, control, driver log, lifecycle, and status."""

@@ -1,4 +1,4 @@
-"""What people want of a sweep that is there: stop, more of it, its best trial as a run."""
+"""Actions on existing sweeps: stop, extend, promote a trial to a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -23,15 +23,15 @@ from service.usecases.runs.plan import LaunchRun
 from service.usecases.sweeps.launch import validate_sweep_spec
 from service.usecases.sweeps.trials import build_trial_specs, cancel_runs, compute_gpu_hours
 
-_MOST_TRIALS = 10_000
+_MAX_TRIALS = 10_000
 
 
 @dataclass(frozen=True)
 class SweepExtension:
-    """What a finished sweep is given to do."""
+    """Additional budget, or another space or algorithm, for a finished sweep."""
 
     trials: int | None = None
-    """More of them."""
+    """Additional trials; `None` keeps the limit of the last budget."""
 
     hours: float | None = None
     gpu_hours: float | None = None
@@ -41,10 +41,10 @@ class SweepExtension:
 
 @dataclass(frozen=True)
 class TrialPromotion:
-    """A trial to be trained as a run of its own."""
+    """Request to train a trial's spec as an independent run."""
 
     trial: int | None = None
-    """None: the best one."""
+    """`None` selects the best trial."""
 
     changes: dict[str, JsonValue] = field(default_factory=dict)
     name: str | None = None
@@ -53,9 +53,10 @@ class TrialPromotion:
 
 
 def stop_sweep(sweep_id: str, *, caller: Caller, ctx: Context) -> Sweep:
-    """Begin no more trials and end those that go on; what they reached is kept.
+    """Stop a sweep: start no more trials and cancel unfinished runs, keeping their results.
 
-    A baseline of the sweep that a run outside of it is compared with trains on.
+    Baselines that runs outside of the sweep are compared with continue. Raises
+    `InvalidSweepTransition` for a finished sweep.
     """
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
@@ -66,17 +67,21 @@ def stop_sweep(sweep_id: str, *, caller: Caller, ctx: Context) -> Sweep:
             raise InvalidSweepTransition(sweep.id, sweep.state, SweepState.STOPPED)
         stopped = replace(sweep, desired="stop", message=f"Stopped by {caller.name}.")
         uow.sweeps.save(stopped)
-        why = f"Sweep {sweep.id} was stopped by {caller.name}."
-        kept = uow.baselines.find_external_baselines(sweep.id)
-        runs = [run for run in uow.runs.of_sweep(sweep.id) if run.id not in kept]
-        cancel_runs(uow, runs, why=why, at=now)
+        reason = f"Sweep {sweep.id} was stopped by {caller.name}."
+        external_baseline_ids = uow.baselines.find_external_baselines(sweep.id)
+        runs = [run for run in uow.runs.of_sweep(sweep.id) if run.id not in external_baseline_ids]
+        cancel_runs(uow, runs, reason=reason, at=now)
         return stopped
 
 
 def extend_sweep(
     sweep_id: str, extension: SweepExtension, *, caller: Caller, ctx: Context
 ) -> Sweep:
-    """Search on, with more trials, other bounds or another algorithm."""
+    """Resume the search of a finished sweep with more budget, another space or algorithm.
+
+    Raises `InvalidSweepTransition` for an unfinished sweep or one without a search, and
+    `SpecRefused` if the extension is invalid or adds no trials.
+    """
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         sweep = uow.sweeps.get_for_update(sweep_id)
@@ -89,7 +94,7 @@ def extend_sweep(
             by=caller.name, budget=spec.budget, space=spec.space, algorithm=spec.algorithm
         )
         uow.sweeps.append(sweep_id, [entry], first=len(entries))
-        again = replace(
+        extended = replace(
             searching,
             desired="search",
             message="",
@@ -97,28 +102,31 @@ def extend_sweep(
             not_before=now,
             report_run_id=None,
         )
-        uow.sweeps.save(again)
-        return again
+        uow.sweeps.save(extended)
+        return extended
 
 
 def promote_trial(
     sweep_id: str, promotion: TrialPromotion, *, key: str | None, caller: Caller, ctx: Context
 ) -> tuple[Run, bool]:
-    """Train a trial's spec, with changes, as an ordinary run of the sweep's project."""
+    """Launch a trial's spec, with changes, as a run of the sweep's project; see `launch_run`.
+
+    Raises `NothingToPromote` if there is no such trial, or its values give no valid spec.
+    """
     with ctx.store.transaction() as uow:
         sweep = uow.sweeps.get(sweep_id)
         trials = replay_trials(uow.sweeps.entries(sweep_id))
-    trial = _promoted(sweep, trials, promotion)
+    trial = _select_trial(sweep, trials, promotion)
     specs = build_trial_specs(sweep, trial.values)
     if isinstance(specs, str):
         raise NothingToPromote(sweep.id, f"trial {trial.number} gives no valid spec: {specs}")
     try:
         document = apply_changes(specs[0].model_dump(mode="json"), promotion.changes)
     except SpecError as error:
-        faults = [
+        errors = [
             FieldError(problem.field, "invalid", problem.message) for problem in error.problems
         ]
-        raise SpecRefused(faults) from error
+        raise SpecRefused(errors) from error
     request = LaunchRun(
         spec=document,
         name=promotion.name or f"{sweep.name} #{trial.number} promoted"[-200:],
@@ -137,55 +145,55 @@ def _extended_spec(
     *,
     now: datetime,
 ) -> SweepSpec:
-    """The spec that is in force from now on; `SpecRefused` if it cannot be, or adds nothing."""
-    before = active_spec(sweep.spec, entries)
-    asked = before.model_dump(mode="json") | {"base": before.base}
+    """The active spec after an extension; `SpecRefused` if it is invalid or adds no trials."""
+    current = active_spec(sweep.spec, entries)
+    document = current.model_dump(mode="json") | {"base": current.base}
     for name in ("space", "algorithm"):
-        if (wanted := getattr(extension, name)) is not None:
-            asked[name] = wanted
-    begun = len(replay_trials(entries))
-    budget = _budget(
-        before.budget,
+        if (value := getattr(extension, name)) is not None:
+            document[name] = value
+    num_started = len(replay_trials(entries))
+    budget = _extend_budget(
+        current.budget,
         extension,
-        begun=begun,
+        num_started=num_started,
         hours=sweep.search_hours(now),
         gpu_hours=compute_gpu_hours(uow, sweep, now=now),
     )
-    # Values of the first trials are tried already, and need not fit other bounds.
-    spec = validate_sweep_spec({**asked, "budget": budget, "first": ()})
-    faults = [
-        FieldError(found.field, found.code, found.message)
-        for found in sweep_findings(spec)
-        if found.severity == "error"
+    # The initial points were tried before, and need not lie within the new space.
+    spec = validate_sweep_spec({**document, "budget": budget, "initial_points": ()})
+    errors = [
+        FieldError(finding.field, finding.code, finding.message)
+        for finding in sweep_findings(spec)
+        if finding.severity == "error"
     ]
     if RATIO in spec.space and sweep.probe is None:
-        faults.append(FieldError("space", "not_probed", f"{RATIO} was not measured by a probe."))
-    if begun >= budget.trials:
-        why = f"{begun} of {budget.trials} trials have begun: say how many more there may be."
-        faults.append(FieldError("trials", "nothing_left", why))
-    if faults:
-        raise SpecRefused(faults)
+        errors.append(FieldError("space", "not_probed", f"{RATIO} was not measured by a probe."))
+    if num_started >= budget.trials:
+        reason = f"{num_started} of {budget.trials} trials have started: allow additional ones."
+        errors.append(FieldError("trials", "nothing_left", reason))
+    if errors:
+        raise SpecRefused(errors)
     return spec
 
 
-def _budget(
-    before: Budget, extension: SweepExtension, *, begun: int, hours: float, gpu_hours: float
+def _extend_budget(
+    current: Budget, extension: SweepExtension, *, num_started: int, hours: float, gpu_hours: float
 ) -> Budget:
-    """What may be spent in all: what was, and what is added; a limit that is not said ends."""
-    trials = before.trials if extension.trials is None else begun + extension.trials
+    """The total budget: spent so far plus the extension; an omitted limit of time is lifted."""
+    trials = current.trials if extension.trials is None else num_started + extension.trials
     return Budget(
-        trials=min(trials, _MOST_TRIALS),
+        trials=min(trials, _MAX_TRIALS),
         hours=None if extension.hours is None else hours + extension.hours,
         gpu_hours=None if extension.gpu_hours is None else gpu_hours + extension.gpu_hours,
     )
 
 
-def _promoted(sweep: Sweep, trials: dict[int, Trial], promotion: TrialPromotion) -> Trial:
+def _select_trial(sweep: Sweep, trials: dict[int, Trial], promotion: TrialPromotion) -> Trial:
     if promotion.trial is not None:
         if promotion.trial not in trials:
             raise NothingToPromote(sweep.id, f"there is no trial {promotion.trial}.")
         return trials[promotion.trial]
     best = best_trial(trials.values(), sweep.spec.objectives[0])
     if best is None:
-        raise NothingToPromote(sweep.id, "no trial has told its objective yet.")
+        raise NothingToPromote(sweep.id, "no trial has a value of its objective yet.")
     return best

@@ -1,13 +1,13 @@
-"""The twins of a sweep's runs: there already, or booked for it."""
+"""Baselines of a sweep's runs, reused or enqueued."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 
 from configs.derived_specs import baseline_spec, seedless_digest
 from configs.spec.run import RunSpec
-from service.domain.baselines import choose_new_seeds, is_sound
+from service.domain.baselines import choose_new_seeds, is_viable
 from service.domain.sweeps import Sweep
-from service.usecases.baselines.lookup import find_reusable_baseline, get_dataset_digest
+from service.usecases.baselines.lookup import get_dataset_digest, look_up_baseline
 from service.usecases.context import Context
 from service.usecases.runs.enqueue import add_run, create_queued_run
 
@@ -15,51 +15,54 @@ from service.usecases.runs.enqueue import add_run, create_queued_run
 def enqueue_baselines(
     base: RunSpec, seeds: Iterable[int], *, sweep: Sweep, ctx: Context
 ) -> dict[int, str]:
-    """By seed the run of `base` without its teacher: reused, or booked for the sweep.
+    """Reuse or enqueue the baseline of `base` for each seed; returns run ids by seed.
 
-    Called again it finds what it has booked, so whoever was killed in between calls it again.
+    Idempotent: after an interruption another call finds the baselines of the first one.
     """
     now = ctx.clock.now()
-    found: dict[int, str] = {}
+    run_ids: dict[int, str] = {}
     with ctx.store.transaction() as uow:
         uow.runs.lock_inserts()
         for seed in seeds:
             spec = baseline_spec(base.model_copy(update={"seed": seed}))
-            twin = find_reusable_baseline(uow, spec, project=sweep.project)
-            if twin is None:
+            lookup = look_up_baseline(uow, spec, project=sweep.project)
+            baseline = lookup.reusable
+            if baseline is None:
                 queued = create_queued_run(
                     spec,
-                    name=f"{sweep.name[:160]}, student alone, seed {seed}",
+                    name=f"{sweep.name[:160]}, baseline, seed {seed}",
                     project=sweep.project,
                     priority=sweep.priority,
                     at=now,
                 )
-                made = replace(queued, sweep_id=sweep.id, pack_size=sweep.pack_size)
-                why = (
-                    f"Booked for sweep {sweep.id} ({sweep.name}): its runs with seed {seed} are "
-                    "compared with this one, and it tells how much seeds alone matter."
+                sweep_run = replace(queued, sweep_id=sweep.id, pack_size=sweep.pack_size)
+                details = (
+                    f"Launched as a baseline of sweep {sweep.id} ({sweep.name}), for runs with "
+                    f"seed {seed} and for the noise floor."
                 )
-                twin = add_run(uow, made, actor="service", details=why)
-            found[seed] = twin.id
-    return found
+                baseline = add_run(uow, sweep_run, actor="service", details=details)
+            run_ids[seed] = baseline.id
+    return run_ids
 
 
 def find_missing_noise_seeds(
     base: RunSpec, wanted: int, *, project: str, ctx: Context
 ) -> list[int]:
-    """Which further seeds' baselines are needed so that there are `wanted` of this student.
+    """Seeds of the baselines that are missing to `wanted` baselines of this student.
 
-    Those that run or wait count as well; the seeds go on from the base's.
+    Queued and running baselines count. New seeds continue from the seed of `base`.
     """
-    alone = baseline_spec(base)
+    spec = baseline_spec(base)
     with ctx.store.transaction() as uow:
-        digest = get_dataset_digest(uow, alone)
-        family = (
+        digest = get_dataset_digest(uow, spec)
+        candidates = (
             []
             if digest is None
             else uow.baselines.find_by_seedless_digest(
-                seedless_digest(alone, dataset_digest=digest), project=project
+                seedless_digest(spec, dataset_digest=digest), project=project
             )
         )
-    have = {run.spec.seed for run in family if is_sound(run) and isinstance(run.spec, RunSpec)}
-    return choose_new_seeds(base.seed, wanted=wanted, existing=have)
+    existing = {
+        run.spec.seed for run in candidates if is_viable(run) and isinstance(run.spec, RunSpec)
+    }
+    return choose_new_seeds(base.seed, wanted=wanted, existing=existing)

@@ -1,4 +1,4 @@
-"""The lists of the sweeps that go on, remembered: they only grow, so each entry is read once."""
+"""Cache of the logs of active sweeps: logs only grow, so each entry is read once."""
 
 from dataclasses import dataclass, field
 
@@ -9,37 +9,37 @@ from service.domain.sweeps import FINISHED_SWEEP_STATES, SweepState
 
 
 @dataclass
-class _List:
+class _CachedLog:
     length: int = 0
     trials: dict[int, Trial] = field(default_factory=dict)
 
 
 @dataclass
 class SweepLogCache:
-    """What was read of each list so far; not for several threads at once."""
+    """The trials from all log entries read so far; not thread-safe."""
 
-    _lists: dict[str, _List] = field(default_factory=dict)
+    _logs: dict[str, _CachedLog] = field(default_factory=dict)
 
     def read_active_sweeps(self, uow: UnitOfWork) -> list[ActiveSweep]:
-        """Sweeps that are not over with all of their trials, oldest first."""
+        """Unfinished sweeps with all of their trials, oldest first."""
         sweeps = uow.sweeps.in_states(*(set(SweepState) - FINISHED_SWEEP_STATES))
-        self._lists = {sweep.id: self._lists.get(sweep.id, _List()) for sweep in sweeps}
-        self._read_on(uow)
+        self._logs = {sweep.id: self._logs.get(sweep.id, _CachedLog()) for sweep in sweeps}
+        self._read_new_entries(uow)
         return [
             ActiveSweep(
                 id=sweep.id,
                 name=sweep.name,
                 project=sweep.project,
                 objective=sweep.spec.objectives[0],
-                trials=self._lists[sweep.id].trials,
+                trials=self._logs[sweep.id].trials,
             )
             for sweep in sweeps
         ]
 
-    def _read_on(self, uow: UnitOfWork) -> None:
-        known = {sweep_id: one.length for sweep_id, one in self._lists.items()}
-        for sweep_id, entries in uow.sweeps.new_entries(known).items():
-            one = self._lists[sweep_id]
+    def _read_new_entries(self, uow: UnitOfWork) -> None:
+        lengths = {sweep_id: log.length for sweep_id, log in self._logs.items()}
+        for sweep_id, entries in uow.sweeps.new_entries(lengths).items():
+            log = self._logs[sweep_id]
             for entry in entries:
-                apply_entry(entry, one.trials)
-            one.length += len(entries)
+                apply_entry(entry, log.trials)
+            log.length += len(entries)

@@ -1,7 +1,7 @@
-"""The driver's door: the list of a sweep, what it writes into it, and how far its trials are.
+"""Interface of a sweep's driver: reads and appends the sweep's log, reads the standings of trials.
 
-A driver is cheap and may be started twice: its number says who may write, and the position in the
-list decides between two that believe they may.
+A driver is cheap and may run twice: its number decides which one may write, and the position in
+the log detects a concurrent write.
 """
 
 from collections.abc import Sequence
@@ -41,92 +41,96 @@ from service.usecases.sweeps.trials import (
     stop_trial,
 )
 
-_HEARD_EVERY = timedelta(seconds=5)
+_LAST_SEEN_INTERVAL = timedelta(seconds=5)
 
 
 def read_log(sweep_id: str, *, first: int, driver: int | None, ctx: Context) -> SweepLog:
-    """A sweep's list from a position on, and what its driver is to do."""
-    nodes = _nodes_or_none(ctx)
+    """A sweep's log from position `first`, with its concurrency and whether trials may start.
+
+    Raises `DriverSuperseded` for a driver that is not the sweep's latest; `None` skips the check.
+    """
+    nodes = _list_nodes_or_none(ctx)
     with ctx.store.transaction() as uow:
-        sweep = _heard(uow, sweep_id, driver=driver, now=ctx.clock.now())
+        sweep = _lock_for_driver(uow, sweep_id, driver=driver, now=ctx.clock.now())
         entries = uow.sweeps.entries(sweep.id)
         return SweepLog(
             spec=sweep.spec,
             entries=tuple(entries[first:]),
-            allows_new_trials=_begins(uow, sweep, entries, now=ctx.clock.now()),
+            allows_new_trials=_allows_new_trials(uow, sweep, entries, now=ctx.clock.now()),
             concurrency=_concurrency(sweep, entries, nodes),
         )
 
 
 def read_standings(sweep_id: str, *, driver: int | None, ctx: Context) -> SearchProgress:
-    """How far every trial is that has not ended in the list."""
+    """The progress of every trial without an end in the log; raises as `read_log` does."""
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
-        sweep = _heard(uow, sweep_id, driver=driver, now=now)
+        sweep = _lock_for_driver(uow, sweep_id, driver=driver, now=now)
         entries = uow.sweeps.entries(sweep.id)
         return SearchProgress(
             trials=tuple(compute_standings(uow, sweep, replay_trials(entries))),
-            allows_new_trials=_begins(uow, sweep, entries, now=now),
+            allows_new_trials=_allows_new_trials(uow, sweep, entries, now=now),
         )
 
 
 def append_entries(
     sweep_id: str, body: SweepLogAppend, *, driver: int | None, ctx: Context
 ) -> AppendReceipt:
-    """Write entries, once, and do what they say in the same transaction.
+    """Append entries to a sweep's log and apply their effects in the same transaction.
 
-    `SweepLogConflict` if somebody else has written there; what is there already as it comes is kept.
+    Entries that the log already has at their position are skipped, so a repeated call is safe;
+    other entries at that position raise `SweepLogConflict`.
     """
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         uow.runs.lock_inserts()
-        sweep = _heard(uow, sweep_id, driver=driver, now=now)
-        there = uow.sweeps.entries(sweep.id)
-        new = _new_entries(sweep, body, there)
+        sweep = _lock_for_driver(uow, sweep_id, driver=driver, now=now)
+        existing = uow.sweeps.entries(sweep.id)
+        new = _new_entries(sweep, body, existing)
         if new:
-            sweep = _write(uow, sweep, there, new, now=now)
-        length = len(there) + len(new)
-        begins = _begins(uow, sweep, [*there, *new], now=now)
-    return AppendReceipt(next=length, allows_new_trials=begins)
+            sweep = _append(uow, sweep, existing, new, now=now)
+        length = len(existing) + len(new)
+        allows_new_trials = _allows_new_trials(uow, sweep, [*existing, *new], now=now)
+    return AppendReceipt(next=length, allows_new_trials=allows_new_trials)
 
 
-def _heard(uow: UnitOfWork, sweep_id: str, *, driver: int | None, now: datetime) -> Sweep:
-    """The sweep, for a driver that may write; that it was heard is kept every now and then."""
+def _lock_for_driver(uow: UnitOfWork, sweep_id: str, *, driver: int | None, now: datetime) -> Sweep:
+    """Lock the sweep for its current driver, and update `last_seen_at` every few seconds."""
     sweep = uow.sweeps.get_for_update(sweep_id)
     if driver is not None and driver != sweep.driver:
         raise DriverSuperseded(sweep.id, driver, sweep.driver)
-    if sweep.last_seen_at is None or now - sweep.last_seen_at >= _HEARD_EVERY:
+    if sweep.last_seen_at is None or now - sweep.last_seen_at >= _LAST_SEEN_INTERVAL:
         sweep = replace(sweep, last_seen_at=now)
         uow.sweeps.save(sweep)
     return sweep
 
 
 def _new_entries(
-    sweep: Sweep, body: SweepLogAppend, there: Sequence[SweepEntry]
+    sweep: Sweep, body: SweepLogAppend, existing: Sequence[SweepEntry]
 ) -> tuple[SweepEntry, ...]:
-    """Those that are not in the list yet; they follow those that are."""
-    known = there[body.first : body.first + len(body.entries)]
-    if body.first > len(there) or list(body.entries[: len(known)]) != list(known):
-        raise SweepLogConflict(sweep.id, body.first, len(there))
-    return body.entries[len(known) :]
+    """Entries that the log does not have yet; they must continue the log."""
+    repeated = existing[body.first : body.first + len(body.entries)]
+    if body.first > len(existing) or list(body.entries[: len(repeated)]) != list(repeated):
+        raise SweepLogConflict(sweep.id, body.first, len(existing))
+    return body.entries[len(repeated) :]
 
 
-def _write(
+def _append(
     uow: UnitOfWork,
     sweep: Sweep,
-    there: Sequence[SweepEntry],
+    existing: Sequence[SweepEntry],
     new: Sequence[SweepEntry],
     *,
     now: datetime,
 ) -> Sweep:
     if sweep.state is not SweepState.SEARCHING:
         raise InvalidSweepTransition(sweep.id, sweep.state, SweepState.SEARCHING)
-    in_force = active_spec(sweep.spec, there)
-    check_entries(new, trials=replay_trials(there), space=in_force.space, closed=is_closed(there))
-    uow.sweeps.append(sweep.id, new, first=len(there))
-    for at, entry in enumerate(new):
-        before = [*there, *new[:at]]
-        if isinstance(entry, TrialSuggested) and _begins(uow, sweep, before, now=now):
+    spec = active_spec(sweep.spec, existing)
+    check_entries(new, trials=replay_trials(existing), space=spec.space, closed=is_closed(existing))
+    uow.sweeps.append(sweep.id, new, first=len(existing))
+    for index, entry in enumerate(new):
+        preceding = [*existing, *new[:index]]
+        if isinstance(entry, TrialSuggested) and _allows_new_trials(uow, sweep, preceding, now=now):
             start_trial(uow, sweep, entry, at=now)
         elif isinstance(entry, TrialJudged) and not entry.should_continue:
             stop_trial(uow, sweep, entry, at=now)
@@ -138,11 +142,13 @@ def _write(
     return sweep
 
 
-def _begins(uow: UnitOfWork, sweep: Sweep, entries: Sequence[SweepEntry], *, now: datetime) -> bool:
+def _allows_new_trials(
+    uow: UnitOfWork, sweep: Sweep, entries: Sequence[SweepEntry], *, now: datetime
+) -> bool:
     return find_stop_reason(uow, sweep, entries, now=now) is None
 
 
-def _nodes_or_none(ctx: Context) -> tuple[Node, ...] | None:
+def _list_nodes_or_none(ctx: Context) -> tuple[Node, ...] | None:
     try:
         return list_nodes(ctx)
     except ClusterUnreachable:
@@ -152,16 +158,16 @@ def _nodes_or_none(ctx: Context) -> tuple[Node, ...] | None:
 def _concurrency(
     sweep: Sweep, entries: Sequence[SweepEntry], nodes: tuple[Node, ...] | None
 ) -> int:
-    """Trials at the same time: as asked, else as many as the whole cluster has places for.
+    """Number of concurrent trials: that of the spec, else what the whole cluster has slots for.
 
-    A driver asks once, so what others take of the cluster just now does not count: runs that have
-    no room yet wait in the queue.
+    A driver reads it once, so current usage by other runs is ignored: runs without free capacity
+    wait in the queue.
     """
-    in_force = active_spec(sweep.spec, entries)
-    most = max_concurrent_trials(in_force)
-    if in_force.concurrency is not None:
-        return most
-    asked = sweep.spec.base.resources
-    room = 0 if nodes is None else count_slots(asked, nodes, total=True) // asked.processes
-    runs = max(1, room) * sweep.pack_size
-    return max(1, min(runs // sweep.spec.repeats, most))
+    spec = active_spec(sweep.spec, entries)
+    limit = max_concurrent_trials(spec)
+    if spec.concurrency is not None:
+        return limit
+    resources = sweep.spec.base.resources
+    slots = 0 if nodes is None else count_slots(resources, nodes, total=True) // resources.processes
+    runs = max(1, slots) * sweep.pack_size
+    return max(1, min(runs // sweep.spec.repeats, limit))

@@ -1,4 +1,4 @@
-"""Plan, launch, show and list sweeps."""
+"""Plans, launches, and lists sweeps."""
 
 import re
 from collections.abc import Mapping
@@ -12,62 +12,64 @@ from configs.spec.run import RunSpec
 from configs.spec.search import GridSearch
 from configs.spec.sweep import SweepSpec
 from service.domain.access import Caller
-from service.domain.errors import FieldError, IdempotencyKeyReused, SpecRefused, SweepNotFound
+from service.domain.errors import FieldError, SpecRefused, SweepNotFound
 from service.domain.planning.findings import Finding
 from service.domain.planning.sweep_findings import grid_size, sweep_findings
 from service.domain.repositories.sweeps import SweepFilter
-from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.sweeps import Sweep, SweepState, initial_state
 from service.usecases.access import resolve_project
 from service.usecases.context import Context
-from service.usecases.idempotency import scope_key
+from service.usecases.idempotency import bind_key, find_launched
 from service.usecases.runs.enqueue import random_id_suffix
 from service.usecases.runs.plan import LaunchRun, parse_requested_spec, plan_spec
 
-_SAID_FIRST = re.compile(r"(space|algorithm|scheduler|objectives|first(?:\.\d+)?): (.+)", re.DOTALL)
-"""How a rule over several fields begins: with the one that is wrong."""
+_FIELD_PREFIX = re.compile(
+    r"(space|algorithm|scheduler|objectives|initial_points(?:\.\d+)?): (.+)", re.DOTALL
+)
+"""Messages of validators over several fields start with the invalid field."""
 
 
 @dataclass(frozen=True)
 class LaunchSweep:
-    """A run to search around, and how."""
+    """Request to launch a sweep around a run."""
 
     base: LaunchRun
     search: dict[str, JsonValue] = field(default_factory=dict)
-    """Every field of a `SweepSpec` but its base."""
+    """Every field of a `SweepSpec` except `base`."""
 
     name: str | None = None
     project: str | None = None
-    """None: the caller's own, else the default one."""
+    """`None` selects the caller's project, or else the default project."""
 
     priority: int = 0
     digest: str = ""
-    """Of the request as it came: what an idempotency key is bound to."""
+    """Digest of the original request, to which an idempotency key is bound."""
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """A sweep that was not launched, and what was found."""
+    """Dry run of a sweep: its spec, findings and size."""
 
     spec: SweepSpec
     findings: tuple[Finding, ...]
     waiting_for: str | None
-    """The run that trains its teacher, if that is not over."""
+    """Description of the unfinished run that trains the teacher; `None` if there is none."""
 
     trials: int
-    """At most."""
+    """Upper limit of the number of trials."""
 
     runs: int
+    """Upper limit of the number of runs, over all repeats of the trials."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """What keeps it from being launched."""
+        """Findings that prevent the launch."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
 
 def plan_sweep(request: LaunchSweep, *, caller: Caller, ctx: Context) -> SweepPlan:
-    """The dry run; `SpecRefused` if the spec itself is not valid, findings for everything else."""
-    spec = _sweep_spec_of(request)
+    """Plan a requested sweep; `SpecRefused` for an invalid spec, findings for other problems."""
+    spec = _parse_sweep_spec(request)
     base = plan_spec(spec.base, caller=caller, ctx=ctx)
     trials = spec.budget.trials
     if isinstance(spec.algorithm, GridSearch):
@@ -84,12 +86,16 @@ def plan_sweep(request: LaunchSweep, *, caller: Caller, ctx: Context) -> SweepPl
 def launch_sweep(
     request: LaunchSweep, *, key: str | None, caller: Caller, ctx: Context
 ) -> tuple[Sweep, bool]:
-    """Begin a sweep, and whether it is new: the same idempotency key gives the same sweep."""
+    """Launch a sweep, and return whether it is new: a repeated idempotency key returns its sweep.
+
+    Raises `SpecRefused` for a plan with errors, and `IdempotencyKeyReused` for another request's
+    key.
+    """
     project = resolve_project(request.project, caller=caller) or DEFAULT_PROJECT
     if key is not None:
         with ctx.store.transaction() as uow:
-            if earlier := _owner_of_key(uow, key, request, caller=caller):
-                return earlier, False
+            if earlier := find_launched(uow, key, digest=request.digest, caller=caller):
+                return uow.sweeps.get(earlier), False
     plan = plan_sweep(request, caller=caller, ctx=ctx)
     if plan.errors:
         raise SpecRefused([FieldError(f.field, f.code, f.message) for f in plan.errors])
@@ -110,21 +116,23 @@ def launch_sweep(
     )
     with ctx.store.transaction() as uow:
         uow.sweeps.lock_inserts()
-        if key is not None and (earlier := _owner_of_key(uow, key, request, caller=caller)):
-            return earlier, False
-        kept = None if key is None else scope_key(key, caller=caller)
-        uow.sweeps.add(sweep, key=kept, digest=request.digest)
+        if key is not None:
+            uow.idempotency_keys.lock()
+            if earlier := find_launched(uow, key, digest=request.digest, caller=caller):
+                return uow.sweeps.get(earlier), False
+        uow.sweeps.add(sweep)
+        if key is not None:
+            bind_key(uow, key, digest=request.digest, caller=caller, resource_id=sweep.id)
     return sweep, True
 
 
 def get_sweep(sweep_id: str, *, ctx: Context) -> Sweep:
-    """A sweep; `SweepNotFound` if there is none."""
     with ctx.store.transaction() as uow:
         return uow.sweeps.get(sweep_id)
 
 
 def list_sweeps(sweep_filter: SweepFilter, *, caller: Caller, ctx: Context) -> list[Sweep]:
-    """Sweeps that the caller may see, newest first."""
+    """A page of the sweeps that the caller may see, newest first."""
     sweep_filter = replace(
         sweep_filter, project=resolve_project(sweep_filter.project, caller=caller)
     )
@@ -137,36 +145,24 @@ def list_sweeps(sweep_filter: SweepFilter, *, caller: Caller, ctx: Context) -> l
 
 
 def validate_sweep_spec(document: Mapping[str, object]) -> SweepSpec:
-    """A document as a `SweepSpec`; `SpecRefused` names every field that is wrong."""
+    """Parse a document as a `SweepSpec`; `SpecRefused` lists every invalid field."""
     try:
         return SweepSpec.model_validate(dict(document))
     except ValidationError as error:
         problems = problems_from_validation(error, document)
-        raise SpecRefused([_fault(p.field, p.message) for p in problems]) from error
+        raise SpecRefused([_field_error(p.field, p.message) for p in problems]) from error
 
 
-def _sweep_spec_of(request: LaunchSweep) -> SweepSpec:
+def _parse_sweep_spec(request: LaunchSweep) -> SweepSpec:
     base = parse_requested_spec(request.base)
     assert isinstance(base, RunSpec)
     return validate_sweep_spec({**request.search, "base": base})
 
 
-def _fault(name: str, message: str) -> FieldError:
-    found = None if name else _SAID_FIRST.fullmatch(message)
+def _field_error(name: str, message: str) -> FieldError:
+    match = None if name else _FIELD_PREFIX.fullmatch(message)
     return (
         FieldError(name, "invalid", message)
-        if found is None
-        else FieldError(found[1], "invalid", found[2])
+        if match is None
+        else FieldError(match[1], "invalid", match[2])
     )
-
-
-def _owner_of_key(
-    uow: UnitOfWork, key: str, request: LaunchSweep, *, caller: Caller
-) -> Sweep | None:
-    owner = uow.sweeps.find_idempotency_key(scope_key(key, caller=caller))
-    if owner is None:
-        return None
-    digest, sweep_id = owner
-    if digest != request.digest:
-        raise IdempotencyKeyReused(key)
-    return uow.sweeps.get(sweep_id)

@@ -1,4 +1,4 @@
-"""What a sweep does by itself: its probe, its drivers, its report."""
+"""Steps of a sweep's lifecycle: probe, baselines, drivers, report."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -31,17 +31,17 @@ from service.usecases.sweeps.baselines import enqueue_baselines, find_missing_no
 from service.usecases.sweeps.trials import SWEEP_ACTOR, list_unfinished_baselines
 
 MAX_CONSECUTIVE_FAILURES = 10
-"""Drivers in a row that end badly without a new entry, after which a sweep has failed."""
+"""A sweep fails after this many consecutive drivers that exit without a new log entry."""
 
-_FIRST_PAUSE_S = 2.0
-_LONGEST_PAUSE_S = 120.0
-_LONGEST_LINE = 300
+_INITIAL_RETRY_DELAY_S = 2.0
+_MAX_RETRY_DELAY_S = 120.0
+_MAX_LINE_LENGTH = 300
 
 log = structlog.get_logger(__name__)
 
 
 def launch_probe(sweep_id: str, *, ctx: Context) -> None:
-    """Queue the run that shows what each parameter moves; once."""
+    """Enqueue the probe, which measures the effect of each parameter, once per sweep."""
     with ctx.store.transaction() as uow:
         uow.runs.lock_inserts()
         sweep = uow.sweeps.get_for_update(sweep_id)
@@ -52,13 +52,13 @@ def launch_probe(sweep_id: str, *, ctx: Context) -> None:
         spec = ProbeSpec(
             base=base, space=sweep.spec.space, resources=resources, tags=sweep.spec.tags
         )
-        run = _launched(uow, sweep, spec, name="probe", ctx=ctx)
+        run = _enqueue_run(uow, sweep, spec, name="probe", ctx=ctx)
         uow.sweeps.save(replace(sweep, probe_run_id=run.id))
 
 
 def apply_probe(sweep: Sweep, run: Run, *, ctx: Context) -> None:
-    """Go on from a probe that is over: to the search, or to the end that it shows."""
-    probe = _probe_of(run, ctx=ctx) if run.state is RunState.SUCCEEDED else None
+    """Move a sweep on after its probe: to the search, or to failure without a usable probe."""
+    probe = _read_probe(run, ctx=ctx) if run.state is RunState.SUCCEEDED else None
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         current = uow.sweeps.get_for_update(sweep.id)
@@ -67,17 +67,17 @@ def apply_probe(sweep: Sweep, run: Run, *, ctx: Context) -> None:
         if current.desired == "stop":
             uow.sweeps.save(transition_sweep(current, SweepState.STOPPED, at=now))
             return
-        why = _why_no_search(run, probe)
-        if probe is None or why is not None:
+        reason = _explain_unsearchable(run, probe)
+        if probe is None or reason is not None:
             failed = transition_sweep(current, SweepState.FAILED, at=now)
-            uow.sweeps.save(replace(failed, message=why or ""))
+            uow.sweeps.save(replace(failed, message=reason or ""))
             return
         searching = transition_sweep(current, SweepState.SEARCHING, at=now)
         uow.sweeps.save(replace(searching, probe=probe))
 
 
 def stop_unprobed_sweep(sweep_id: str, *, ctx: Context) -> None:
-    """End a sweep that was stopped before it had anything."""
+    """Finish a sweep that was stopped before its probe was launched."""
     with ctx.store.transaction() as uow:
         sweep = uow.sweeps.get_for_update(sweep_id)
         if sweep.state is SweepState.PROBING and sweep.probe_run_id is None:
@@ -85,7 +85,7 @@ def stop_unprobed_sweep(sweep_id: str, *, ctx: Context) -> None:
 
 
 def enqueue_sweep_baselines(sweep: Sweep, *, ctx: Context) -> None:
-    """Book what trials are compared with and what tells the noise; what is there is reused."""
+    """Reuse or enqueue the baselines of the trials and those of the noise floor."""
     spec, project = sweep.spec, sweep.project
     if sweep.desired == "stop":
         return
@@ -98,25 +98,25 @@ def enqueue_sweep_baselines(sweep: Sweep, *, ctx: Context) -> None:
 
 
 def fix_pack_size(sweep: Sweep, *, ctx: Context) -> Sweep:
-    """Settle how many of its students train side by side; the cluster's room decides with it.
+    """Choose a sweep's pack size from its probe and the cluster's slots, before its first driver.
 
-    It is settled once: those that wait for others of their pack wait for the same number.
+    It never changes afterwards: runs that wait for the rest of their pack need one size.
     """
     if sweep.driver:
         return sweep
-    asked, nodes = sweep.spec.base.resources, list_nodes(ctx)
-    room, kinds = count_slots(asked, nodes, total=True), gpu_kinds(asked, nodes)
+    resources, nodes = sweep.spec.base.resources, list_nodes(ctx)
+    slots, kinds = count_slots(resources, nodes, total=True), gpu_kinds(resources, nodes)
     if sweep.spec.pack == "auto" and len(kinds) > 1:
-        log.info("sweep.no_packs", sweep_id=sweep.id, gpu_kinds=sorted(kinds))
-    size = choose_pack_size(sweep, sweep.probe, slots=room, gpu_kinds=kinds)
+        log.info("sweep.packing_disabled", sweep_id=sweep.id, gpu_kinds=sorted(kinds))
+    size = choose_pack_size(sweep, sweep.probe, slots=slots, gpu_kinds=kinds)
     with ctx.store.transaction() as uow:
-        settled = replace(uow.sweeps.get_for_update(sweep.id), pack_size=size, slots=max(1, room))
-        uow.sweeps.save(settled)
-    return settled
+        updated = replace(uow.sweeps.get_for_update(sweep.id), pack_size=size, slots=max(1, slots))
+        uow.sweeps.save(updated)
+    return updated
 
 
 def submit_driver(sweep_id: str, *, ctx: Context) -> None:
-    """Start the next driver: its number is in the database before its job is submitted."""
+    """Submit the next driver; its number is stored before its job is submitted."""
     with ctx.store.transaction() as uow:
         sweep = uow.sweeps.get_for_update(sweep_id)
         if sweep.state is not SweepState.SEARCHING:
@@ -130,44 +130,50 @@ def submit_driver(sweep_id: str, *, ctx: Context) -> None:
             not_before=None,
         )
         uow.sweeps.save(sweep)
-    ctx.cluster.submit(_driver_order(sweep, ctx=ctx))
+    ctx.cluster.submit(_build_driver_request(sweep, ctx=ctx))
 
 
-def handle_driver_exit(sweep: Sweep, job: Job | None, *, why: str, ctx: Context) -> None:
-    """A driver is gone and the search is not closed: another one follows after a pause."""
-    last_line = "" if job is None else _last_line(sweep, ctx=ctx)
+def handle_driver_exit(sweep: Sweep, job: Job | None, *, reason: str, ctx: Context) -> None:
+    """Schedule the next driver, with exponential backoff, after one exited during the search.
+
+    After `MAX_CONSECUTIVE_FAILURES` drivers without progress the search is abandoned instead.
+    """
+    last_line = "" if job is None else _read_last_line(sweep, ctx=ctx)
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         current = uow.sweeps.get_for_update(sweep.id)
         if current.state is not SweepState.SEARCHING or current.driver != sweep.driver:
             return
-        is_further = uow.sweeps.length(sweep.id) > current.driver_log_start
-        consecutive_failures = 1 if is_further else current.consecutive_failures + 1
-        told = f"Driver {current.driver} {why}." + (
-            f" Its last line: {last_line}" * bool(last_line)
-        )
+        has_progressed = uow.sweeps.length(sweep.id) > current.driver_log_start
+        consecutive_failures = 1 if has_progressed else current.consecutive_failures + 1
+        message = f"Driver {current.driver} {reason}."
+        if last_line:
+            message = f"{message} Its last line: {last_line}"
         if consecutive_failures >= MAX_CONSECUTIVE_FAILURES:
-            uow.sweeps.save(_given_up(current, told, ctx=ctx))
+            uow.sweeps.save(_abandon_search(current, message, ctx=ctx))
             return
-        pause_s = min(_FIRST_PAUSE_S * 2 ** (consecutive_failures - 1), _LONGEST_PAUSE_S)
-        later = now + timedelta(seconds=pause_s)
+        delay_s = min(_INITIAL_RETRY_DELAY_S * 2 ** (consecutive_failures - 1), _MAX_RETRY_DELAY_S)
+        retry_at = now + timedelta(seconds=delay_s)
         uow.sweeps.save(
             replace(
-                current, consecutive_failures=consecutive_failures, not_before=later, message=told
+                current,
+                consecutive_failures=consecutive_failures,
+                not_before=retry_at,
+                message=message,
             )
         )
     log.warning(
         "sweep.driver_ended",
         driver=sweep.driver,
         consecutive_failures=consecutive_failures,
-        why=told,
+        reason=message,
     )
 
 
 def launch_report(sweep_id: str, *, ctx: Context) -> None:
-    """Queue the run that makes the pages, once; end a sweep that has nothing to tell.
+    """Enqueue the report, once, after all baselines have ended; it compares trials with them.
 
-    It waits for the baselines, for without them it could not tell whether anything helped.
+    A sweep without trials is finished without a report.
     """
     with ctx.store.transaction() as uow:
         uow.runs.lock_inserts()
@@ -175,87 +181,87 @@ def launch_report(sweep_id: str, *, ctx: Context) -> None:
         if sweep.state is not SweepState.REPORTING or sweep.report_run_id is not None:
             return
         if all(run.trial is None for run in uow.runs.of_sweep(sweep.id)):
-            uow.sweeps.save(_ended(sweep, sweep.message, ctx=ctx))
+            uow.sweeps.save(_finish(sweep, sweep.message, ctx=ctx))
             return
         if list_unfinished_baselines(uow, sweep):
             return
         spec = ReportSpec(sweep=sweep.id, tags=sweep.spec.tags)
-        run = _launched(uow, sweep, spec, name="report", ctx=ctx)
+        run = _enqueue_run(uow, sweep, spec, name="report", ctx=ctx)
         uow.sweeps.save(replace(sweep, report_run_id=run.id))
 
 
 def finish_sweep(sweep_id: str, run: Run, *, ctx: Context) -> None:
-    """End a sweep whose report is over, be it made or not."""
+    """Finish a sweep whose report has ended; a failed report is noted in the message."""
     with ctx.store.transaction() as uow:
         sweep = uow.sweeps.get_for_update(sweep_id)
         if sweep.state is not SweepState.REPORTING or sweep.report_run_id != run.id:
             return
-        told = sweep.message
+        message = sweep.message
         if run.state is not RunState.SUCCEEDED:
-            why = f"Its report, run {run.id}, is {run.state}: {run.message or 'no cause is known'}"
-            told = f"{told} {why}".strip()
-        uow.sweeps.save(_ended(sweep, told, ctx=ctx))
+            reason = f"Its report, run {run.id}, is {run.state}: {run.message or 'no known cause'}"
+            message = f"{message} {reason}".strip()
+        uow.sweeps.save(_finish(sweep, message, ctx=ctx))
 
 
-def _ended(sweep: Sweep, message: str, *, ctx: Context) -> Sweep:
+def _finish(sweep: Sweep, message: str, *, ctx: Context) -> Sweep:
     to = SweepState.STOPPED if sweep.desired == "stop" else SweepState.SUCCEEDED
     return replace(transition_sweep(sweep, to, at=ctx.clock.now()), message=message)
 
 
-def _given_up(sweep: Sweep, told: str, *, ctx: Context) -> Sweep:
-    """What trains goes on to its end; `extend` takes the search up again."""
+def _abandon_search(sweep: Sweep, last_exit: str, *, ctx: Context) -> Sweep:
+    """End the search; running trials continue, and `extend` can resume the search."""
     to = SweepState.STOPPED if sweep.desired == "stop" else SweepState.FAILED
-    message = f"{MAX_CONSECUTIVE_FAILURES} drivers in a row did nothing. {told}"
+    message = f"{MAX_CONSECUTIVE_FAILURES} drivers in a row made no progress. {last_exit}"
     return replace(transition_sweep(sweep, to, at=ctx.clock.now()), message=message)
 
 
-def _launched(uow: UnitOfWork, sweep: Sweep, spec: JobSpec, *, name: str, ctx: Context) -> Run:
-    queued = create_queued_run(
+def _enqueue_run(uow: UnitOfWork, sweep: Sweep, spec: JobSpec, *, name: str, ctx: Context) -> Run:
+    queued_run = create_queued_run(
         spec,
         name=f"{name} of {sweep.name}",
         project=sweep.project,
         priority=sweep.priority,
         at=ctx.clock.now(),
     )
-    run = replace(queued, sweep_id=sweep.id)
-    add_run(uow, run, actor=SWEEP_ACTOR, details=f"The {name} of sweep {sweep.id}.")
+    run = replace(queued_run, sweep_id=sweep.id)
+    add_run(uow, run, actor=SWEEP_ACTOR, details=f"Launched as the {name} of sweep {sweep.id}.")
     return run
 
 
-def _probe_of(run: Run, *, ctx: Context) -> Probe | None:
+def _read_probe(run: Run, *, ctx: Context) -> Probe | None:
     content = ctx.files.text(ctx.files.run_dir(run.id) / RunFile.PROBE)
     try:
         return Probe.model_validate_json(content)
     except ValidationError as error:
-        log.warning("sweep.probe_unreadable", run_id=run.id, why=str(error))
+        log.warning("sweep.probe_invalid", run_id=run.id, reason=str(error))
         return None
 
 
-def _why_no_search(run: Run, probe: Probe | None) -> str | None:
+def _explain_unsearchable(run: Run, probe: Probe | None) -> str | None:
     if run.state is not RunState.SUCCEEDED:
-        why = run.message or "no cause is known"
-        return f"Its probe, run {run.id}, is {run.state}: {why}"
+        reason = run.message or "no known cause"
+        return f"Its probe, run {run.id}, is {run.state}: {reason}"
     if probe is None:
-        return f"Its probe, run {run.id}, left no {RunFile.PROBE} that can be read."
+        return f"Its probe, run {run.id}, has no valid {RunFile.PROBE}."
     return describe_ineffective_parameters(probe)
 
 
-def _driver_order(sweep: Sweep, *, ctx: Context) -> JobRequest:
-    """The driver decides and nothing else, so it takes no core."""
-    shows: tuple[str, ...] = ()
+def _build_driver_request(sweep: Sweep, *, ctx: Context) -> JobRequest:
+    """The job of the sweep's current driver; it reserves no CPUs, since it only coordinates."""
+    token_options: tuple[str, ...] = ()
     if ctx.signing_key is not None:
         file = ctx.files.sweep_dir(sweep.id) / RunFile.TOKEN
         ctx.files.write(
             file, make_attempt_token(sweep.id, sweep.driver, key=ctx.signing_key), is_secret=True
         )
-        shows = ("--token-file", str(file))
+        token_options = ("--token-file", str(file))
     return JobRequest(
         submission_id=sweep.driver_job,
         command=(
             *("tandem-worker", "sweep-driver"),
             *("--sweep", sweep.id),
             *("--service-url", ctx.service_url),
-            *shows,
+            *token_options,
         ),
         num_cpus=0,
         num_gpus=0,
@@ -263,6 +269,6 @@ def _driver_order(sweep: Sweep, *, ctx: Context) -> JobRequest:
     )
 
 
-def _last_line(sweep: Sweep, *, ctx: Context) -> str:
+def _read_last_line(sweep: Sweep, *, ctx: Context) -> str:
     lines = [line.strip() for line in ctx.cluster.logs(sweep.driver_job).splitlines()]
-    return next((line[:_LONGEST_LINE] for line in reversed(lines) if line), "")
+    return next((line[:_MAX_LINE_LENGTH] for line in reversed(lines) if line), "")

@@ -1,4 +1,4 @@
-"""How a sweep stands: its trials counted, the best so far, what it waits for; and its report."""
+"""Status of sweeps: trials by result, the best trial, what it waits for, and its report."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,41 +20,41 @@ from service.usecases.sweeps.trials import list_unfinished_baselines
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """A sweep as it is now."""
+    """A sweep with values derived from its log and its runs."""
 
     sweep: Sweep
     spec: SweepSpec
-    """In force: with the budget, space and algorithm of the last extension."""
+    """The active spec, with the budget, space and algorithm of the last extension."""
 
     trials: int
-    """That have begun."""
+    """Number of trials that have started."""
 
     by_result: dict[str, int]
-    """How many ended how; `running` are those that go on."""
+    """Number of trials by result; `running` for unfinished ones."""
 
     best: Trial | None
-    """By the first objective."""
+    """The best trial by the first objective; `None` while none has a value."""
 
     waiting_for: str | None
     warnings: tuple[str, ...]
     estimate: Estimate | None
-    """None: no step was timed, or nothing is settled yet."""
+    """`None` without a probe, and until the first driver starts."""
 
 
 def get_status(sweep_id: str, *, ctx: Context) -> SweepStatus:
-    """A sweep, and how it stands."""
+    """The status of one sweep; `SweepNotFound` for an unknown id."""
     with ctx.store.transaction() as uow:
-        return _status(uow, uow.sweeps.get(sweep_id), prices=ctx.policy.prices)
+        return _build_status(uow, uow.sweeps.get(sweep_id), prices=ctx.policy.prices)
 
 
 def get_statuses(sweeps: Iterable[Sweep], *, ctx: Context) -> list[SweepStatus]:
-    """How each of some sweeps stands."""
+    """The status of each sweep, in the given order."""
     with ctx.store.transaction() as uow:
-        return [_status(uow, sweep, prices=ctx.policy.prices) for sweep in sweeps]
+        return [_build_status(uow, sweep, prices=ctx.policy.prices) for sweep in sweeps]
 
 
 def read_sweep_report(sweep_id: str, format_: ReportFormat, *, ctx: Context) -> bytes:
-    """The report's file; `ReportNotFound` says why there is none, and what to do."""
+    """A file of a sweep's report; `ReportNotFound` explains how to get it."""
     with ctx.store.transaction() as uow:
         sweep = uow.sweeps.get(sweep_id)
         run = None if sweep.report_run_id is None else uow.runs.get(sweep.report_run_id)
@@ -62,20 +62,20 @@ def read_sweep_report(sweep_id: str, format_: ReportFormat, *, ctx: Context) -> 
         content = ctx.files.text(ctx.files.run_dir(run.id) / REPORT_FILES[format_])
         if content:
             return content
-    raise ReportNotFound(f"sweep {sweep.id}", hint=_what_to_do(sweep, run))
+    raise ReportNotFound(f"sweep {sweep.id}", hint=_explain_missing_report(sweep, run))
 
 
-def _what_to_do(sweep: Sweep, run: Run | None) -> str:
+def _explain_missing_report(sweep: Sweep, run: Run | None) -> str:
     if run is None and sweep.is_over:
-        return "No trial was trained; `tandem extend` has it search on."
+        return "No trial was trained; `tandem extend` resumes the search."
     if run is None or not run.is_over:
-        return f"The sweep is {sweep.state}; it is made when the search ends."
+        return f"The sweep is {sweep.state}; the report is created when the search ends."
     if run.state is RunState.SUCCEEDED:
-        return f"Its file is not in the folder of run {run.id} any more."
-    return f"Run {run.id}, which was to make it, is {run.state}; `tandem retry {run.id}`."
+        return f"Its file is missing from the folder of run {run.id}."
+    return f"Run {run.id}, which creates it, is {run.state}; use `tandem retry {run.id}`."
 
 
-def _status(uow: UnitOfWork, sweep: Sweep, *, prices: Prices) -> SweepStatus:
+def _build_status(uow: UnitOfWork, sweep: Sweep, *, prices: Prices) -> SweepStatus:
     entries = uow.sweeps.entries(sweep.id)
     trials = replay_trials(entries)
     return SweepStatus(
@@ -93,47 +93,47 @@ def _status(uow: UnitOfWork, sweep: Sweep, *, prices: Prices) -> SweepStatus:
 def _estimate(sweep: Sweep, entries: Sequence[SweepEntry], *, prices: Prices) -> Estimate | None:
     if sweep.probe is None or sweep.driver == 0:
         return None
-    in_force, costs = active_spec(sweep.spec, entries), sweep.probe.costs
-    return estimate(in_force, costs, pack_size=sweep.pack_size, slots=sweep.slots, prices=prices)
+    spec, costs = active_spec(sweep.spec, entries), sweep.probe.costs
+    return estimate(spec, costs, pack_size=sweep.pack_size, slots=sweep.slots, prices=prices)
 
 
 def _warnings(uow: UnitOfWork, sweep: Sweep) -> Iterator[str]:
-    """What is odd about the teacher, as the probe found it."""
+    """Warnings about the teacher from the probe's measurements."""
     if sweep.probe is None:
         return
     teacher = sweep.spec.base.teacher
-    known = uow.registry.teacher(teacher.name) if isinstance(teacher, NamedTeacher) else None
-    warning = teacher_warning(sweep.probe, None if known is None else known.measured_map)
+    registered = uow.registry.teacher(teacher.name) if isinstance(teacher, NamedTeacher) else None
+    warning = teacher_warning(sweep.probe, None if registered is None else registered.measured_map)
     if warning is not None:
         yield warning
 
 
 def _waiting_for(uow: UnitOfWork, sweep: Sweep, trials: dict[int, Trial]) -> str | None:
     if sweep.state is SweepState.PROBING:
-        return _of_run(uow, "its probe", sweep.probe_run_id)
+        return _describe_run(uow, "its probe", sweep.probe_run_id)
     if sweep.state is SweepState.SEARCHING:
-        return _search_waits_for(uow, sweep, trials)
+        return _describe_search_wait(uow, sweep, trials)
     if sweep.state is not SweepState.REPORTING:
         return None
-    missing = next(iter(list_unfinished_baselines(uow, sweep)), None)
-    if sweep.report_run_id is None and missing is not None:
-        return _of_run(uow, "a baseline", missing.id)
-    return _of_run(uow, "its report", sweep.report_run_id)
+    baseline = next(iter(list_unfinished_baselines(uow, sweep)), None)
+    if sweep.report_run_id is None and baseline is not None:
+        return _describe_run(uow, "a baseline", baseline.id)
+    return _describe_run(uow, "its report", sweep.report_run_id)
 
 
-def _search_waits_for(uow: UnitOfWork, sweep: Sweep, trials: dict[int, Trial]) -> str | None:
-    live = [number for number, trial in trials.items() if trial.ended is None]
-    runs = [run for run in uow.runs.of_sweep(sweep.id, trials=live) if not run.is_over]
+def _describe_search_wait(uow: UnitOfWork, sweep: Sweep, trials: dict[int, Trial]) -> str | None:
+    running = [number for number, trial in trials.items() if trial.ended is None]
+    runs = [run for run in uow.runs.of_sweep(sweep.id, trials=running) if not run.is_over]
     if not runs:
-        return "its driver, which begins the next trials"
+        return "its driver, which starts the next trials"
     if all(run.state is RunState.QUEUED for run in runs):
         return f"{runs[0].waiting_for or 'the queue'} (run {runs[0].id})"
     return None
 
 
-def _of_run(uow: UnitOfWork, what: str, run_id: str | None) -> str:
+def _describe_run(uow: UnitOfWork, role: str, run_id: str | None) -> str:
     if run_id is None:
-        return what
+        return role
     run = uow.runs.get(run_id)
-    why = f", which waits for {run.waiting_for}" if run.waiting_for else ""
-    return f"{what}, run {run.id}{why}"
+    suffix = f", which waits for {run.waiting_for}" if run.waiting_for else ""
+    return f"{role}, run {run.id}{suffix}"

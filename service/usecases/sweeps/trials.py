@@ -1,4 +1,4 @@
-"""Trials as runs: begun, stopped, and how far they are."""
+"""Trials as runs: started, stopped, and their progress."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,27 +27,28 @@ from service.domain.trials import (
     format_values,
     running_trials,
 )
+from service.usecases.baselines.lookup import look_up_baseline
 from service.usecases.context import Context
 from service.usecases.runs.actions import cancel_in_transaction
 from service.usecases.runs.enqueue import add_run, create_queued_run
 
 SWEEP_ACTOR = "sweep"
-"""Who launches and stops the runs of trials."""
+"""Actor of events about the runs of a sweep."""
 
 
 @dataclass(frozen=True)
 class TrialState:
-    """A trial with its runs and what they have told."""
+    """A trial with its runs and their progress."""
 
     trial: Trial
     runs: tuple[Run, ...]
     standing: TrialProgress
     message: str
-    """Why its values give no run, or why it did not begin; else empty."""
+    """Why the trial has no runs; empty if it has some."""
 
 
 def start_trial(uow: UnitOfWork, sweep: Sweep, entry: TrialSuggested, *, at: datetime) -> list[Run]:
-    """Queue a trial's runs; none if its values give no valid spec."""
+    """Enqueue the runs of a trial, one per repeat; none if its values give no valid spec."""
     specs = build_trial_specs(sweep, entry.values)
     if isinstance(specs, str):
         return []
@@ -68,32 +69,39 @@ def start_trial(uow: UnitOfWork, sweep: Sweep, entry: TrialSuggested, *, at: dat
         )
         for spec in specs
     ]
-    told = f"Trial {entry.number} of sweep {sweep.id}: {format_values(entry.values)}."
-    has_twin = sweep.spec.baseline
+    details = f"Trial {entry.number} of sweep {sweep.id}: {format_values(entry.values)}."
     return [
         add_run(
-            uow, run, actor=SWEEP_ACTOR, details=told, has_baseline=has_twin and is_distilled(spec)
+            uow,
+            run,
+            actor=SWEEP_ACTOR,
+            details=details,
+            lookup=look_up_baseline(uow, spec, project=sweep.project)
+            if sweep.spec.baseline and is_distilled(spec)
+            else None,
         )
         for run, spec in zip(runs, specs, strict=True)
     ]
 
 
 def list_unfinished_baselines(uow: UnitOfWork, sweep: Sweep) -> list[Run]:
-    """Runs that the sweep's trials are compared with, and that have not ended.
+    """Unfinished runs that the sweep's trials are compared with.
 
-    One that was stopped waits for none: its own have been told to leave.
+    Empty for a stopped sweep, whose own baselines were cancelled.
     """
     if sweep.desired == "stop":
         return []
     runs = uow.runs.of_sweep(sweep.id)
     own = {run.id: run for run in runs if run.trial is None and isinstance(run.spec, RunSpec)}
-    twins = {run.baseline_run_id for run in runs if run.baseline_run_id is not None} - own.keys()
-    found = [*own.values(), *(uow.runs.get(run_id) for run_id in sorted(twins))]
-    return [run for run in found if not run.is_over]
+    baseline_ids = {
+        run.baseline_run_id for run in runs if run.baseline_run_id is not None
+    } - own.keys()
+    baselines = [*own.values(), *(uow.runs.get(run_id) for run_id in sorted(baseline_ids))]
+    return [run for run in baselines if not run.is_over]
 
 
 def build_trial_specs(sweep: Sweep, values: Values) -> tuple[RunSpec, ...] | str:
-    """The specs of a trial's runs, by seed; or why there are none."""
+    """The specs of a trial's runs by seed, or a description of why its values are invalid."""
     base = sweep.spec.base
     try:
         return tuple(
@@ -102,47 +110,47 @@ def build_trial_specs(sweep: Sweep, values: Values) -> tuple[RunSpec, ...] | str
             )
             for number in range(sweep.spec.repeats)
         )
-    except KeyError as missing:
-        return f"The probe did not measure {missing}."
+    except KeyError as key:
+        return f"The probe did not measure {key}."
     except ZeroDivisionError:
-        return "A term of the loss is 0 on the probe's batch, so no weight gives it a ratio."
-    except (ValueError, TypeError) as refused:
-        return str(refused)
+        return "A loss term is 0 on the probe's batch, so no weight can give it a ratio."
+    except (ValueError, TypeError) as error:
+        return str(error)
 
 
 def add_sweep_tags(spec: RunSpec, sweep: Sweep) -> RunSpec:
-    """A spec with the sweep's tags beside its own."""
+    """A copy of a spec with the sweep's tags added; they override its own."""
     return spec.model_copy(update={"tags": {**spec.tags, **sweep.spec.tags}})
 
 
 def stop_trial(uow: UnitOfWork, sweep: Sweep, entry: TrialJudged, *, at: datetime) -> None:
-    """Have a trial's runs leave, as the scheduler decided."""
-    told = ", ".join(f"its {metric} was {value:.4g}" for metric, value in entry.values.items())
+    """Cancel the runs of a trial that the scheduler stopped."""
+    values = ", ".join(f"its {metric} was {value:.4g}" for metric, value in entry.values.items())
     scheduler = sweep.spec.scheduler.kind
-    why = f"Stopped by {scheduler} after epoch {entry.epoch}: {told or 'it had told nothing'}."
-    cancel_runs(uow, uow.runs.of_sweep(sweep.id, trials=[entry.number]), why=why, at=at)
+    reason = f"Stopped by {scheduler} after epoch {entry.epoch}: {values or 'it had no values'}."
+    cancel_runs(uow, uow.runs.of_sweep(sweep.id, trials=[entry.number]), reason=reason, at=at)
 
 
-def cancel_runs(uow: UnitOfWork, runs: Iterable[Run], *, why: str, at: datetime) -> None:
-    """Have those end that are not over; what they reached is kept."""
+def cancel_runs(uow: UnitOfWork, runs: Iterable[Run], *, reason: str, at: datetime) -> None:
+    """Cancel the unfinished ones among some runs; their results so far are kept."""
     for run in runs:
         current = uow.runs.get_for_update(run.id)
         if not current.is_over:
-            cancel_in_transaction(uow, current, actor=SWEEP_ACTOR, why=why, at=at)
+            cancel_in_transaction(uow, current, actor=SWEEP_ACTOR, reason=reason, at=at)
 
 
 def find_stop_reason(
     uow: UnitOfWork, sweep: Sweep, entries: Sequence[SweepEntry], *, now: datetime
 ) -> str | None:
-    """Why no trial may begin now; none: one may."""
+    """Why no more trials may start; `None` if one may."""
     if sweep.state is not SweepState.SEARCHING:
         return f"the sweep is {sweep.state}"
     if sweep.desired == "stop":
         return "the sweep was stopped"
-    in_force = active_spec(sweep.spec, entries)
-    has_limit = in_force.budget.gpu_hours is not None
+    spec = active_spec(sweep.spec, entries)
+    has_limit = spec.budget.gpu_hours is not None
     return describe_exhausted_budget(
-        in_force,
+        spec,
         trials=sum(isinstance(entry, TrialSuggested) for entry in entries),
         hours=sweep.search_hours(now),
         gpu_hours=compute_gpu_hours(uow, sweep, now=now) if has_limit else 0.0,
@@ -150,8 +158,8 @@ def find_stop_reason(
 
 
 def compute_gpu_hours(uow: UnitOfWork, sweep: Sweep, *, now: datetime) -> float:
-    """What all runs of a sweep have had of GPUs, those that go on included."""
-    uses = merge_packs(
+    """GPU hours of all attempts of a sweep, running ones until `now` included."""
+    usages = merge_packs(
         Usage(
             project=sweep.project,
             processes=attempt.processes,
@@ -163,44 +171,45 @@ def compute_gpu_hours(uow: UnitOfWork, sweep: Sweep, *, now: datetime) -> float:
         )
         for attempt in uow.attempts.of_sweep(sweep.id)
     )
-    return sum(one.gpu_s for one in totals_by_project(uses, before={}).values()) / 3600.0
+    return sum(totals.gpu_s for totals in totals_by_project(usages, before={}).values()) / 3600.0
 
 
 def compute_standings(
     uow: UnitOfWork, sweep: Sweep, trials: Mapping[int, Trial]
 ) -> Iterator[TrialProgress]:
-    """How far every trial is that has not ended in the list."""
-    live = running_trials(trials)
-    runs = _by_trial(uow.runs.of_sweep(sweep.id, trials=live))
-    for number, trial in live.items():
-        yield _standing(uow, sweep, trial, runs.get(number, []))[0]
+    """The progress of every trial that has no end in the log."""
+    running = running_trials(trials)
+    runs = _group_by_trial(uow.runs.of_sweep(sweep.id, trials=running))
+    for number, trial in running.items():
+        yield _compute_standing(uow, sweep, trial, runs.get(number, []))[0]
 
 
 def list_trials(sweep_id: str, *, ctx: Context) -> tuple[Sweep, list[TrialState]]:
-    """A sweep and all of its trials, by number."""
+    """A sweep and all of its trials, by number; `SweepNotFound` for an unknown id."""
     with ctx.store.transaction() as uow:
         sweep = uow.sweeps.get(sweep_id)
         trials = replay_trials(uow.sweeps.entries(sweep_id))
-        runs = _by_trial(uow.runs.of_sweep(sweep_id))
+        runs = _group_by_trial(uow.runs.of_sweep(sweep_id))
         return sweep, [
-            _seen(uow, sweep, trial, runs.get(number, [])) for number, trial in trials.items()
+            _build_state(uow, sweep, trial, runs.get(number, []))
+            for number, trial in trials.items()
         ]
 
 
-def _seen(uow: UnitOfWork, sweep: Sweep, trial: Trial, runs: Sequence[Run]) -> TrialState:
-    standing, why = _standing(uow, sweep, trial, runs)
-    if not runs and why is None:
-        why = "No trial could begin any more when it was suggested."
-    return TrialState(trial, tuple(runs), standing, why or "")
+def _build_state(uow: UnitOfWork, sweep: Sweep, trial: Trial, runs: Sequence[Run]) -> TrialState:
+    standing, reason = _compute_standing(uow, sweep, trial, runs)
+    if not runs and reason is None:
+        reason = "No more trials could start when it was suggested."
+    return TrialState(trial, tuple(runs), standing, reason or "")
 
 
-def _standing(
+def _compute_standing(
     uow: UnitOfWork, sweep: Sweep, trial: Trial, runs: Sequence[Run]
 ) -> tuple[TrialProgress, str | None]:
     specs = () if runs else build_trial_specs(sweep, trial.values)
-    why = specs if isinstance(specs, str) else None
+    reason = specs if isinstance(specs, str) else None
     objectives = sweep.spec.objectives
-    told = [
+    trial_runs = [
         TrialRun(
             run, {o.metric: uow.metric_points.of_run(run.id, key=o.metric) for o in objectives}
         )
@@ -208,13 +217,13 @@ def _standing(
     ]
     if trial.ended is not None:
         ended = trial.ended
-        return TrialProgress(number=trial.number, evaluations=(), result=ended.result), why
-    return compute_standing(trial, told, objectives, why=why), why
+        return TrialProgress(number=trial.number, evaluations=(), result=ended.result), reason
+    return compute_standing(trial, trial_runs, objectives, why=reason), reason
 
 
-def _by_trial(runs: Iterable[Run]) -> dict[int, list[Run]]:
-    found: dict[int, list[Run]] = {}
+def _group_by_trial(runs: Iterable[Run]) -> dict[int, list[Run]]:
+    by_trial: dict[int, list[Run]] = {}
     for run in runs:
         if run.trial is not None:
-            found.setdefault(run.trial, []).append(run)
-    return found
+            by_trial.setdefault(run.trial, []).append(run)
+    return by_trial

@@ -1,4 +1,4 @@
-"""What a clever caller tries: other projects' runs, more than a role, places where secrets leak."""
+"""Attempts to bypass access control: runs of other projects, higher roles, leaks of secrets."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ SECRET = "tdm_0123456789_" + "S" * 43
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[Stage]:
-    """A service with access control, a dataset, and an admin who speaks to it."""
+    """A service with access control and a dataset; its client is an admin."""
     with open_stage(tmp_path, auth="tokens") as stage:
         stage.http.headers["Authorization"] = f"Bearer {a_token(stage, 'root', Role.ADMIN)}"
         stage.add_dataset()
@@ -32,43 +32,43 @@ def guarded(tmp_path: Path) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def ours(guarded: Stage) -> str:
+def own_token(guarded: Stage) -> str:
     return a_token(guarded, "us", Role.RUNNER, project="ours")
 
 
 @pytest.fixture
-def theirs(guarded: Stage) -> str:
+def other_token(guarded: Stage) -> str:
     return a_token(guarded, "them", Role.RUNNER, project="theirs")
 
 
 class TestOtherProjects:
-    """Nobody learns what is going on in another project."""
+    """Other projects are invisible."""
 
     def test_each_has_idempotency_keys_of_its_own(
-        self, guarded: Stage, ours: str, theirs: str
+        self, guarded: Stage, own_token: str, other_token: str
     ) -> None:
-        def launched(token: str, **more: Any) -> Any:
+        def launch(token: str, **options: Any) -> Any:
             headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "k" * 200}
-            body = {"spec": a_spec(), **more}
+            body = {"spec": a_spec(), **options}
             return guarded.http.post("/v1/runs", headers=headers, json=body)
 
-        first, other, again = launched(theirs), launched(ours), launched(ours)
+        first, other, again = launch(other_token), launch(own_token), launch(own_token)
 
         assert [answer.status_code for answer in (first, other, again)] == [201, 201, 200]
         assert first.json()["id"] != other.json()["id"] == again.json()["id"]
         assert other.json()["project"] == "ours"
-        assert launched(ours, project="theirs").json()["code"] == "project_forbidden"
-        reused = launched(ours, name="other").json()
+        assert launch(own_token, project="theirs").json()["code"] == "project_forbidden"
+        reused = launch(own_token, name="other").json()
         assert (reused["code"], "k" * 200 in reused["detail"]) == ("idempotency_key_reused", True)
 
     @pytest.mark.parametrize("kind", ["runs", "evaluations", "exports"])
     def test_a_list_does_not_go_on_from_a_run_of_others(
-        self, guarded: Stage, ours: str, kind: str
+        self, guarded: Stage, own_token: str, kind: str
     ) -> None:
         run_id = guarded.launch(spec=a_spec(), project="theirs")["id"]
 
         answers = [
-            ask(guarded, "GET", f"/v1/{kind}?cursor={cursor}", ours)
+            ask(guarded, "GET", f"/v1/{kind}?cursor={cursor}", own_token)
             for cursor in (run_id, "r" + "0" * 12)
         ]
 
@@ -76,27 +76,29 @@ class TestOtherProjects:
         assert {answer.json()["code"] for answer in answers} == {"run_not_found"}
         assert guarded.http.get(f"/v1/{kind}?cursor={run_id}").status_code == 200
 
-    def test_projects_and_figures_of_others_are_not_shown(self, guarded: Stage, ours: str) -> None:
+    def test_other_projects_and_their_metrics_are_hidden(
+        self, guarded: Stage, own_token: str
+    ) -> None:
         guarded.launch(spec=a_spec(), project="theirs")
         for name in ("ours", "theirs"):
             guarded.http.put(f"/v1/projects/{name}", json={"max_runs": 2})
 
-        listed = ask(guarded, "GET", "/v1/projects", ours).json()
-        shown = ask(guarded, "GET", "/v1/projects/theirs", ours)
-        ready = ask(guarded, "GET", "/readyz", ours).json()
+        listed = ask(guarded, "GET", "/v1/projects", own_token).json()
+        refused = ask(guarded, "GET", "/v1/projects/theirs", own_token)
+        ready = ask(guarded, "GET", "/readyz", own_token).json()
 
         assert [project["name"] for project in listed] == ["ours"]
-        assert (shown.status_code, shown.json()["code"]) == (403, "project_forbidden")
-        assert ask(guarded, "GET", "/v1/projects/ours", ours).json()["max_runs"] == 2
+        assert (refused.status_code, refused.json()["code"]) == (403, "project_forbidden")
+        assert ask(guarded, "GET", "/v1/projects/ours", own_token).json()["max_runs"] == 2
         assert ready["runs_by_state"]["queued"] == 0
         assert guarded.http.get("/readyz").json()["runs_by_state"]["queued"] == 1
-        assert ask(guarded, "GET", "/metrics", ours).status_code == 403
+        assert ask(guarded, "GET", "/metrics", own_token).status_code == 403
 
 
 class TestMoreThanARole:
-    """Nobody gives himself more than he has."""
+    """Nobody can raise their own privileges."""
 
-    def test_there_is_no_admin_of_one_project(self, guarded: Stage) -> None:
+    def test_an_admin_cannot_be_limited_to_a_project(self, guarded: Stage) -> None:
         body = {"name": "x", "role": "admin", "project": "ours"}
 
         response = guarded.http.post("/v1/tokens", json=body)
@@ -113,10 +115,10 @@ class TestMoreThanARole:
 
         assert response.json()["errors"][0]["field"] == "expires_at"
 
-    def test_that_a_token_is_used_does_not_take_its_revocation_back(
-        self, guarded: Stage, ours: str
+    def test_use_of_a_token_does_not_undo_its_revocation(
+        self, guarded: Stage, own_token: str
     ) -> None:
-        token_id = ours.split("_")[1]
+        token_id = own_token.split("_")[1]
         guarded.http.delete(f"/v1/tokens/{token_id}")
 
         with guarded.ctx.store.transaction() as uow:
@@ -130,24 +132,24 @@ class TestMoreThanARole:
     def test_what_is_not_allowed_is_counted_too(self, tmp_path: Path) -> None:
         with open_stage(tmp_path, auth="tokens", rate_limit="3/minute") as stage:
             stage.http.headers["Authorization"] = f"Bearer {a_token(stage, 'a', Role.ADMIN)}"
-            ours = a_token(stage, "us", Role.VIEWER, project="ours")
+            own_token = a_token(stage, "us", Role.VIEWER, project="ours")
 
             answers = [
-                ask(stage, "POST", "/v1/runs", ours, json={}).status_code,
-                ask(stage, "GET", "/v1/runs/r1", ours).status_code,
-                ask(stage, "GET", "/v1/tokens", ours).status_code,
-                ask(stage, "GET", "/v1/tokens", ours).status_code,
+                ask(stage, "POST", "/v1/runs", own_token, json={}).status_code,
+                ask(stage, "GET", "/v1/runs/r1", own_token).status_code,
+                ask(stage, "GET", "/v1/tokens", own_token).status_code,
+                ask(stage, "GET", "/v1/tokens", own_token).status_code,
             ]
 
         assert answers == [403, 404, 403, 429]
 
-    def test_every_route_there_is_has_a_least_role(self, tmp_path: Path) -> None:
+    def test_every_route_has_an_access_level(self, tmp_path: Path) -> None:
         app = create_app(Settings(home=tmp_path), with_loops=False)
 
         routes = {
-            (method, found.path)
-            for found in iter_route_contexts(app.routes)
-            for method in set(found.methods or ()) - {"HEAD"}
+            (method, route.path)
+            for route in iter_route_contexts(app.routes)
+            for method in set(route.methods or ()) - {"HEAD"}
         }
 
         assert routes == set(ENDPOINT_ACCESS)
@@ -158,12 +160,12 @@ class TestMoreThanARole:
 
 
 class TestStrangers:
-    """What is said to who shows no token."""
+    """Responses to callers without a token."""
 
-    def test_readiness_is_one_word(self, guarded: Stage) -> None:
+    def test_readiness_is_the_status_alone(self, guarded: Stage) -> None:
         assert ask(guarded, "GET", "/readyz", None).json() == {"status": "ready"}
         guarded.tracker.is_reachable = False
-        guarded.app.state.health._asked_at_s = float("-inf")
+        guarded.app.state.health._checked_at_s = float("-inf")
         assert ask(guarded, "GET", "/readyz", None).json() == {"status": "degraded"}
         assert guarded.http.get("/readyz").json()["mlflow"] is False
 
@@ -173,18 +175,18 @@ class TestStrangers:
 
 
 class TestSecrets:
-    """No text of a token is written down, wherever it was put by mistake."""
+    """No token is written anywhere, wherever a caller puts it by mistake."""
 
     def test_none_is_in_logs_audit_problems_or_files(
         self, guarded: Stage, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        _, seal_file = a_started_run(guarded)
-        seal = seal_file.read_text()
-        real = a_token(guarded, "ci", Role.RUNNER)
-        asked = [
-            guarded.http.request(method, path.format(secret=secret), **more)
-            for secret in (real, SECRET, seal)
-            for method, path, more in (
+        _, attempt_token_file = a_started_run(guarded)
+        attempt_token = attempt_token_file.read_text()
+        runner_token = a_token(guarded, "ci", Role.RUNNER)
+        answers = [
+            guarded.http.request(method, path.format(secret=secret), **options)
+            for secret in (runner_token, SECRET, attempt_token)
+            for method, path, options in (
                 ("DELETE", "/v1/tokens/{secret}", {}),
                 ("PUT", "/v1/projects/{secret}", {"json": {}}),
                 ("GET", "/v1/runs/{secret}", {}),
@@ -201,13 +203,13 @@ class TestSecrets:
             )
         ]
 
-        places = {
+        texts = {
             "log": "".join(capfd.readouterr()),
             "audit": guarded.http.get("/v1/audit?limit=1000").text,
             "figures": guarded.http.get("/metrics").text,
             **{
                 f"{answer.request.method} {number}": answer.text + str(answer.headers)
-                for number, answer in enumerate(asked)
+                for number, answer in enumerate(answers)
                 if not answer.is_success
             },
             **{
@@ -217,69 +219,75 @@ class TestSecrets:
             },
         }
 
-        assert "/v1/tokens/td*_..." in places["log"]
-        assert "/v1/tokens/td*_..." in places["audit"]
-        held = {seal.rpartition(".")[2], real.split("_", 2)[2], SECRET.split("_", 2)[2]}
-        assert [name for name, text in places.items() if any(one in text for one in held)] == []
+        assert "/v1/tokens/td*_..." in texts["log"]
+        assert "/v1/tokens/td*_..." in texts["audit"]
+        secret_parts = {
+            attempt_token.rpartition(".")[2],
+            runner_token.split("_", 2)[2],
+            SECRET.split("_", 2)[2],
+        }
+        assert [
+            name for name, text in texts.items() if any(part in text for part in secret_parts)
+        ] == []
 
-    def test_a_worker_that_is_not_let_in_is_not_told_whose_attempt_it_is(
-        self, guarded: Stage
-    ) -> None:
+    def test_a_refused_worker_does_not_learn_which_attempts_exist(self, guarded: Stage) -> None:
         run_id, _ = a_started_run(guarded)
         path = "/v1/runs/{}/attempts/1/deliveries"
 
-        known, unknown = (
+        existing, unknown = (
             ask(guarded, "POST", path.format(of), SECRET, json={"first": 0, "records": []})
             for of in (run_id, "r" + "0" * 12)
         )
 
-        assert (known.status_code, known.text) == (unknown.status_code, unknown.text)
+        assert (existing.status_code, existing.text) == (unknown.status_code, unknown.text)
 
 
 class TestAudit:
-    """A line for each change, whatever it is called and whatever happens."""
+    """An audit entry for every write request."""
 
     def test_a_project_may_be_called_as_workers_endpoints_are(self, guarded: Stage) -> None:
         for name in ("log", "deliveries"):
             guarded.http.put(f"/v1/projects/{name}", json={})
 
-        lines = guarded.http.get("/v1/audit").json()["items"]
+        entries = guarded.http.get("/v1/audit").json()["items"]
 
-        assert [line["path"] for line in lines[:2]] == [
+        assert [entry["path"] for entry in entries[:2]] == [
             "/v1/projects/deliveries",
             "/v1/projects/log",
         ]
 
     def test_it_says_which_run_and_which_token(self, guarded: Stage) -> None:
         tokens = [a_token(guarded, "ci", Role.RUNNER) for _ in range(2)]
-        made = ask(guarded, "POST", "/v1/runs", tokens[0], json={"spec": a_spec()}).json()["id"]
-        ask(guarded, "POST", f"/v1/runs/{made}:cancel", tokens[1])
+        launched_id = ask(guarded, "POST", "/v1/runs", tokens[0], json={"spec": a_spec()}).json()[
+            "id"
+        ]
+        ask(guarded, "POST", f"/v1/runs/{launched_id}:cancel", tokens[1])
         ask(guarded, "POST", "/v1/runs/nonsense:cancel", tokens[1])
 
-        lines = reversed(guarded.http.get("/v1/audit?limit=3").json()["items"])
+        entries = reversed(guarded.http.get("/v1/audit?limit=3").json()["items"])
 
         ids = [token.split("_")[1] for token in tokens]
-        assert [(line["run_id"], line["token_id"]) for line in lines] == [
-            (made, ids[0]),
-            (made, ids[1]),
+        assert [(entry["run_id"], entry["token_id"]) for entry in entries] == [
+            (launched_id, ids[0]),
+            (launched_id, ids[1]),
             (None, ids[1]),
         ]
 
-    def test_what_comes_too_often_leaves_none(self, tmp_path: Path) -> None:
+    def test_rate_limited_requests_leave_no_entry(self, tmp_path: Path) -> None:
         with open_stage(tmp_path, auth="tokens", refusal_limit="2/minute") as stage:
             for _ in range(5):
                 ask(stage, "POST", "/v1/runs", SECRET, json={})
             admin = a_token(stage, "root", Role.ADMIN)
-            lines = ask(stage, "GET", "/v1/audit", admin).json()["items"]
+            entries = ask(stage, "GET", "/v1/audit", admin).json()["items"]
 
-        assert [line["status"] for line in lines] == [401, 401]
+        assert [entry["status"] for entry in entries] == [401, 401]
 
     def test_letters_that_no_database_takes_are_replaced(self, guarded: Stage) -> None:
         guarded.http.post("/v1/runs/a%00b%0Ac:cancel")
 
         assert guarded.http.get("/v1/audit").json()["items"][0]["path"] == "/v1/runs/a?b?c:cancel"
 
-    def test_one_that_cannot_be_kept_leaves_the_answer_as_it_is(
+    def test_a_failed_audit_write_does_not_change_the_response(
         self, guarded: Stage, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
         def fail(*_: Any, **__: Any) -> None:
@@ -290,14 +298,12 @@ class TestAudit:
         response = guarded.http.put("/v1/projects/ours", json={})
 
         assert response.status_code == 200
-        said = capfd.readouterr().out
-        assert "audit.lost" in said
-        assert "the disk is full" in said
+        output = capfd.readouterr().out
+        assert "audit.write_failed" in output
+        assert "the disk is full" in output
 
 
-def test_a_fault_is_answered_with_all_headers(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_internal_error_has_all_headers(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise RuntimeError("the password is 1234")
 

@@ -1,4 +1,4 @@
-"""Did it help? Baselines that are booked, reused or refused, and what a pair of runs comes to."""
+"""Baselines: queued, reused or turned off; what plans say about them; the noise between seeds."""
 
 import threading
 from typing import Any
@@ -22,52 +22,52 @@ from tests.support.service.runs import run_ids
 from tests.support.service.stage import Stage
 
 
-class TestBooking:
-    def test_a_taught_run_is_booked_with_its_student_alone(self, stage: Stage) -> None:
-        run_id, twin_id = a_pair(stage, seed=3, tags={"team": "a"})
+class TestLaunch:
+    def test_a_distilled_run_is_launched_with_its_baseline(self, stage: Stage) -> None:
+        run_id, baseline_id = a_pair(stage, seed=3, tags={"team": "a"})
 
-        run, twin = stage.run(run_id), stage.run(twin_id)
+        run, baseline = stage.run(run_id), stage.run(baseline_id)
         expected = run["spec"] | {"teacher": None}
         expected["distillation"] = NoDistillation().model_dump(mode="json")
-        assert twin["spec"] == expected
-        assert (twin["name"], twin["preset"]) == (f"{run['name']}, student alone", None)
-        assert (twin["project"], twin["priority"]) == (run["project"], run["priority"])
-        assert twin["baseline"] is None
-        why = stage.http.get(f"/v1/runs/{twin_id}/events").json()[0]["details"]
-        assert run_id in why
-        assert "without a teacher" in why
-        assert kinds(stage, run_id) == ["launched", "baseline"]
+        assert baseline["spec"] == expected
+        assert (baseline["name"], baseline["preset"]) == (f"{run['name']}, baseline", None)
+        assert (baseline["project"], baseline["priority"]) == (run["project"], run["priority"])
+        assert baseline["baseline_run_id"] is None
+        details = stage.http.get(f"/v1/runs/{baseline_id}/events").json()[0]["details"]
+        assert run_id in details
+        assert "without a teacher" in details
+        assert kinds(stage, run_id) == ["launched", "baseline_assigned"]
 
     def test_a_run_without_a_teacher_has_none(self, stage: Stage) -> None:
         stage.add_dataset()
 
         run = stage.launch(spec=a_spec())
 
-        assert run["baseline"] is None
+        assert run["baseline_run_id"] is None
         assert run_ids(stage) == [run["id"]]
 
-    def test_another_way_to_teach_the_same_student_reuses_its_baseline(self, stage: Stage) -> None:
-        _, twin_id = a_pair(stage)
+    def test_another_method_for_the_same_student_reuses_its_baseline(self, stage: Stage) -> None:
+        _, baseline_id = a_pair(stage)
 
         again = stage.launch(spec=a_bckd_spec(distillation={"method": "pkd"}, tags={"k": "v"}))
 
-        assert again["baseline"] == twin_id
+        assert again["baseline_run_id"] == baseline_id
         assert len(run_ids(stage)) == 3
 
     def test_a_baseline_that_a_person_launched_is_reused(self, stage: Stage) -> None:
         stage.add_dataset()
         stage.add_teacher()
-        alone = stage.launch(spec=a_spec(resources={"num_cpus": 2}))["id"]
+        launched_id = stage.launch(spec=a_spec(resources={"num_cpus": 2}))["id"]
 
-        assert stage.launch(spec=a_bckd_spec())["baseline"] == alone
+        assert stage.launch(spec=a_bckd_spec())["baseline_run_id"] == launched_id
 
     def test_another_seed_or_schedule_has_a_baseline_of_its_own(self, stage: Stage) -> None:
-        _, twin_id = a_pair(stage)
+        _, baseline_id = a_pair(stage)
 
-        others = [a_bckd_spec(seed=1), a_bckd_spec(schedule={"epochs": 3})]
+        other_specs = [a_bckd_spec(seed=1), a_bckd_spec(schedule={"epochs": 3})]
 
-        twins = {stage.launch(spec=spec)["baseline"] for spec in others}
-        assert len(twins | {twin_id}) == 3
+        baseline_ids = {stage.launch(spec=spec)["baseline_run_id"] for spec in other_specs}
+        assert len(baseline_ids | {baseline_id}) == 3
 
     def test_one_that_succeeded_is_preferred_to_an_older_one(self, stage: Stage) -> None:
         stage.add_dataset()
@@ -76,23 +76,23 @@ class TestBooking:
         newer = stage.launch(spec=a_spec())["id"]
         train(stage, newer, 0.3)
 
-        assert stage.launch(spec=a_bckd_spec())["baseline"] == newer
+        assert stage.launch(spec=a_bckd_spec())["baseline_run_id"] == newer
 
     def test_one_that_failed_or_is_cancelled_is_not_reused(self, stage: Stage) -> None:
-        _, twin_id = a_pair(stage)
-        stage.http.post(f"/v1/runs/{twin_id}:cancel")
+        _, baseline_id = a_pair(stage)
+        stage.http.post(f"/v1/runs/{baseline_id}:cancel")
 
         again = stage.launch(spec=a_bckd_spec())
 
-        assert again["baseline"] not in (None, twin_id)
+        assert again["baseline_run_id"] not in (None, baseline_id)
 
     def test_a_dataset_that_was_replaced_makes_another_run(self, stage: Stage) -> None:
-        _, twin_id = a_pair(stage)
+        _, baseline_id = a_pair(stage)
         stage.forget(
             'UPDATE datasets SET manifest = replace(manifest, \'"digest":"0\', \'"digest":"1\')'
         )
 
-        assert stage.launch(spec=a_bckd_spec())["baseline"] != twin_id
+        assert stage.launch(spec=a_bckd_spec())["baseline_run_id"] != baseline_id
 
     def test_a_baseline_can_be_refused(self, stage: Stage) -> None:
         stage.add_dataset()
@@ -100,18 +100,18 @@ class TestBooking:
 
         run = stage.launch(spec=a_bckd_spec(), baseline="off")
 
-        assert run["baseline"] is None
+        assert run["baseline_run_id"] is None
         assert run_ids(stage) == [run["id"]]
 
     def test_projects_do_not_share_baselines(self, stage: Stage) -> None:
-        _, twin_id = a_pair(stage)
+        _, baseline_id = a_pair(stage)
 
-        theirs = stage.launch(spec=a_bckd_spec(), project="theirs")
+        other_run = stage.launch(spec=a_bckd_spec(), project="theirs")
 
-        assert theirs["baseline"] != twin_id
-        assert stage.run(theirs["baseline"])["project"] == "theirs"
+        assert other_run["baseline_run_id"] != baseline_id
+        assert stage.run(other_run["baseline_run_id"])["project"] == "theirs"
 
-    def test_the_same_idempotency_key_books_nothing_twice(self, stage: Stage) -> None:
+    def test_the_same_idempotency_key_launches_nothing_twice(self, stage: Stage) -> None:
         stage.add_dataset()
         stage.add_teacher()
         headers = {"Idempotency-Key": "once"}
@@ -124,64 +124,64 @@ class TestBooking:
         assert first == again
         assert len(run_ids(stage)) == 2
 
-    def test_launches_at_the_same_moment_book_one_baseline(self, any_stage: Stage) -> None:
+    def test_concurrent_launches_queue_one_baseline(self, any_stage: Stage) -> None:
         any_stage.add_dataset()
         any_stage.add_teacher()
         specs = [a_bckd_spec(), a_bckd_spec(distillation={"method": "pkd"})]
         with replica(any_stage, "a") as a, replica(any_stage, "b") as b:
-            found: list[str | None] = []
+            baseline_ids: list[str | None] = []
 
             def launch(ctx: Any, spec: dict[str, Any]) -> None:
                 run, _ = launch_run(LaunchRun(spec=spec), key=None, caller=LOCAL_CALLER, ctx=ctx)
-                found.append(run.baseline_run_id)
+                baseline_ids.append(run.baseline_run_id)
 
             threads = [
-                threading.Thread(target=launch, args=(one.ctx, spec))
-                for one, spec in zip((a, b), specs, strict=True)
+                threading.Thread(target=launch, args=(service.ctx, spec))
+                for service, spec in zip((a, b), specs, strict=True)
             ]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
 
-        assert len(found) == 2
-        assert len(set(found)) == 1
+        assert len(baseline_ids) == 2
+        assert len(set(baseline_ids)) == 1
         assert len(run_ids(any_stage)) == 3
 
 
 class TestPlanning:
-    def test_a_plan_says_that_a_baseline_would_be_booked_and_books_none(self, stage: Stage) -> None:
+    def test_a_plan_announces_a_new_baseline_without_launching_it(self, stage: Stage) -> None:
         stage.add_dataset()
         stage.add_teacher()
 
         planned = plan(stage, spec=a_bckd_spec())
 
-        assert planned["baseline"] == {"run": None, "state": None, "best_map": None}
+        assert planned["baseline"] == {"run_id": None, "state": None, "best_map": None}
         assert run_ids(stage) == []
 
     def test_a_plan_names_the_baseline_that_would_be_reused(self, stage: Stage) -> None:
-        _, twin_id = a_pair(stage)
-        train(stage, twin_id, 0.3)
+        _, baseline_id = a_pair(stage)
+        train(stage, baseline_id, 0.3)
 
         planned = plan(stage, spec=a_bckd_spec())
 
-        assert planned["baseline"] == {"run": twin_id, "state": "succeeded", "best_map": 0.3}
+        assert planned["baseline"] == {"run_id": baseline_id, "state": "succeeded", "best_map": 0.3}
         assert plan(stage, spec=a_bckd_spec(), baseline="off")["baseline"] is None
-        assert plan(stage, spec=a_bckd_spec(), project="theirs")["baseline"]["run"] is None
+        assert plan(stage, spec=a_bckd_spec(), project="theirs")["baseline"]["run_id"] is None
 
-    def test_a_teacher_that_is_no_better_than_the_student_is_told_of(
+    def test_a_teacher_that_is_no_better_than_the_student_is_a_warning(
         self, any_stage: Stage
     ) -> None:
-        run_id, twin_id = a_pair(any_stage)
+        run_id, baseline_id = a_pair(any_stage)
         train(any_stage, run_id, 0.32, teacher=0.31)
-        train(any_stage, twin_id, 0.33)
+        train(any_stage, baseline_id, 0.33)
 
         warnings = plan(any_stage, spec=a_bckd_spec(distillation={"method": "pkd"}))["findings"]
 
-        assert [(one["severity"], one["code"]) for one in warnings] == [
+        assert [(finding["severity"], finding["code"]) for finding in warnings] == [
             ("warning", "teacher_not_better")
         ]
-        for word in ("31.0", run_id, "33.0", twin_id):
+        for word in ("31.0", run_id, "33.0", baseline_id):
             assert word in warnings[0]["message"]
 
     @pytest.mark.parametrize(
@@ -191,22 +191,22 @@ class TestPlanning:
             {"data": {"dataset": {"name": "pets"}, "image_size": [128, 128], "batch_size": 4}},
             {"seed": 1},
         ],
-        ids=["another teacher", "larger images", "a student that nobody measured"],
+        ids=["another teacher", "larger images", "an unmeasured student"],
     )
-    def test_nothing_is_said_of_what_was_not_measured(
+    def test_unmeasured_teachers_and_students_cause_no_warning(
         self, stage: Stage, changes: dict[str, Any]
     ) -> None:
-        run_id, twin_id = a_pair(stage)
+        run_id, baseline_id = a_pair(stage)
         stage.add_teacher("other")
         train(stage, run_id, 0.32, teacher=0.31)
-        train(stage, twin_id, 0.33)
+        train(stage, baseline_id, 0.33)
 
         assert plan(stage, spec=a_bckd_spec(**changes))["findings"] == []
 
-    def test_a_teacher_that_leads_is_none_of_our_business(self, stage: Stage) -> None:
-        run_id, twin_id = a_pair(stage)
+    def test_a_better_teacher_causes_no_warning(self, stage: Stage) -> None:
+        run_id, baseline_id = a_pair(stage)
         train(stage, run_id, 0.32, teacher=0.4)
-        train(stage, twin_id, 0.33)
+        train(stage, baseline_id, 0.33)
 
         assert plan(stage, spec=a_bckd_spec())["findings"] == []
 
@@ -228,7 +228,7 @@ class TestNoise:
         assert noise["runs"] == runs
         assert plan(any_stage, spec=a_spec(seed=9))["noise"] == noise["noise"]
 
-    def test_taught_runs_scatter_as_their_baselines_do(self, stage: Stage) -> None:
+    def test_distilled_runs_count_like_their_baselines(self, stage: Stage) -> None:
         stage.add_teacher()
         stage.add_dataset()
         for seed, score in enumerate((0.30, 0.32)):
@@ -255,22 +255,22 @@ class TestNoise:
         assert plan(stage, spec=a_spec())["noise"] is None
         assert plan(stage, spec=a_spec(), project="theirs")["noise"] is not None
 
-    def test_a_sweep_learns_which_seeds_are_missing_and_books_them_once(self, stage: Stage) -> None:
-        _, twin_id = a_pair(stage, seed=1)
+    def test_a_sweep_queues_missing_noise_baselines_once(self, stage: Stage) -> None:
+        _, baseline_id = a_pair(stage, seed=1)
         base = parse_spec(a_bckd_spec())
         sweep = a_sweep(stage, base)
         seeds = find_missing_noise_seeds(base, 3, project="default", ctx=stage.ctx)
 
-        booked = enqueue_baselines(base, [*seeds, 1], sweep=sweep, ctx=stage.ctx)
+        queued = enqueue_baselines(base, [*seeds, 1], sweep=sweep, ctx=stage.ctx)
         again = enqueue_baselines(base, [*seeds, 1], sweep=sweep, ctx=stage.ctx)
 
         assert seeds == [0, 2]
-        assert booked == again
-        assert booked[1] == twin_id
+        assert queued == again
+        assert queued[1] == baseline_id
         assert find_missing_noise_seeds(base, 3, project="default", ctx=stage.ctx) == []
-        made = stage.run(booked[2])
-        assert made["spec"]["seed"] == 2
-        assert made["spec"]["teacher"] is None
+        new_baseline = stage.run(queued[2])
+        assert new_baseline["spec"]["seed"] == 2
+        assert new_baseline["spec"]["teacher"] is None
 
 
 def plan(stage: Stage, **body: Any) -> dict[str, Any]:
@@ -280,7 +280,7 @@ def plan(stage: Stage, **body: Any) -> dict[str, Any]:
 
 
 def a_sweep(stage: Stage, base: RunSpec) -> Sweep:
-    """One that is only a name here: what it searches is none of the twins' business."""
+    """A sweep without trials: only its id and its spec matter to baselines."""
     now = stage.clock.now()
     weights = {"distillation.loc_weight": Uniform(low=0.0, high=4.0, when={})}
     return Sweep(

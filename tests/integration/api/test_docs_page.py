@@ -1,4 +1,4 @@
-"""The page of the API works without any other place on earth."""
+"""The documentation page of the API works without other hosts."""
 
 import re
 
@@ -17,7 +17,7 @@ def test_the_page_loads_nothing_from_elsewhere(stage: Stage) -> None:
     assert "<script>" not in page.text
 
 
-def test_its_policy_allows_what_lies_beside_it_only(stage: Stage) -> None:
+def test_its_policy_allows_only_files_of_the_same_origin(stage: Stage) -> None:
     policy = stage.http.get("/docs").headers["Content-Security-Policy"]
 
     assert "https:" not in policy
@@ -26,13 +26,15 @@ def test_its_policy_allows_what_lies_beside_it_only(stage: Stage) -> None:
     assert "script-src" not in stage.http.get("/v1/runs").headers["Content-Security-Policy"]
 
 
-def test_what_the_page_needs_is_what_it_says_it_is(stage: Stage) -> None:
+def test_its_script_has_the_right_type_and_version(stage: Stage) -> None:
     bundle = stage.http.get("/docs/swagger-ui-bundle.js")
 
     assert bundle.headers["content-type"].startswith("text/javascript")
-    assert re.search(r'PACKAGE_VERSION:"5\.', bundle.text), "older ones know no OpenAPI 3.1"
+    assert re.search(r'PACKAGE_VERSION:"5\.', bundle.text), (
+        "older versions do not support OpenAPI 3.1"
+    )
 
 
-def test_nothing_else_is_beside_it(stage: Stage) -> None:
+def test_no_other_files_are_served(stage: Stage) -> None:
     for path in ("/docs/core.py", "/docs/..%2fcore.py", "/docs/none", "/redoc"):
         assert stage.http.get(path).status_code == 404

@@ -1,12 +1,14 @@
-"""What the service holds on to when things go wrong, and the API's promises beside a run's life."""
+"""The API: idempotency, registry, health, logs, and the typed client."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import httpx
 import pytest
 
 from service.api.schemas.runs import RunRequest
+from service.cli.session import resolve_run_id
 from service.client import ServiceUnreachable, TandemApiError, TandemClient
 from service.domain.access import LOCAL_CALLER
 from service.domain.ports import Node
@@ -17,19 +19,31 @@ from tests.support.service.runs import a_running_run, a_started_run, deliver, me
 from tests.support.service.stage import Stage
 
 
+class CountingTransport(httpx.BaseTransport):
+    """Counts the requests that it passes on."""
+
+    def __init__(self, inner: httpx.BaseTransport) -> None:
+        self.requests = 0
+        self._inner = inner
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests += 1
+        return self._inner.handle_request(request)
+
+
 class TestIdempotency:
-    """A key belongs to one request."""
+    """An idempotency key belongs to one request."""
 
     def test_requests_at_the_same_time_make_one_run(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         stage.add_dataset()
         request = plan.LaunchRun(spec=a_spec(), digest="d")
-        all_have_looked = threading.Barrier(4)
+        all_have_checked = threading.Barrier(4)
 
         def nodes() -> tuple[Node, ...]:
-            # Every request has found the key unused, and none has made its run yet.
-            all_have_looked.wait(timeout=10)
+            # Every request has found the key unused, and none has created its run yet.
+            all_have_checked.wait(timeout=10)
             return stage.cluster.cluster_nodes
 
         monkeypatch.setattr(stage.cluster, "nodes", nodes)
@@ -37,15 +51,15 @@ class TestIdempotency:
             launch = partial(
                 runs_launch.launch_run, request, key="k", caller=LOCAL_CALLER, ctx=stage.ctx
             )
-            made = [future.result() for future in [pool.submit(launch) for _ in range(4)]]
+            results = [future.result() for future in [pool.submit(launch) for _ in range(4)]]
 
-        assert len({run.id for run, _ in made}) == 1
-        assert [is_new for _, is_new in made].count(True) == 1
+        assert len({run.id for run, _ in results}) == 1
+        assert [is_new for _, is_new in results].count(True) == 1
         assert len(stage.http.get("/v1/runs").json()["items"]) == 1
 
 
 class TestRegistry:
-    """Datasets and teachers by name."""
+    """Registered datasets and teachers."""
 
     def test_the_same_dataset_again_changes_nothing(self, stage: Stage) -> None:
         root = write_dataset(stage.home / "datasets" / "pets")
@@ -59,18 +73,18 @@ class TestRegistry:
 
     def test_another_teacher_under_a_known_name_is_a_conflict(self, stage: Stage) -> None:
         stage.add_teacher(classes=("cat", "dog"))
-        known = stage.http.get("/v1/teachers/big").json()
-        body = {key: known[key] for key in ("name", "checkpoint", "detector")}
+        registered = stage.http.get("/v1/teachers/big").json()
+        body = {key: registered[key] for key in ("name", "checkpoint", "detector")}
 
         response = stage.http.post("/v1/teachers", json=body | {"classes": ["dog", "cat"]})
 
         assert response.status_code == 409
-        assert stage.http.get("/v1/teachers/big").json() == known
+        assert stage.http.get("/v1/teachers/big").json() == registered
 
-    def test_a_teacher_with_another_hash_than_said_is_refused(self, stage: Stage) -> None:
+    def test_a_teacher_with_another_hash_than_given_is_refused(self, stage: Stage) -> None:
         stage.add_teacher()
-        known = stage.http.get("/v1/teachers/big").json()
-        body = {key: known[key] for key in ("checkpoint", "detector", "classes")}
+        registered = stage.http.get("/v1/teachers/big").json()
+        body = {key: registered[key] for key in ("checkpoint", "detector", "classes")}
 
         response = stage.http.post("/v1/teachers", json=body | {"name": "b", "sha256": NO_HASH})
 
@@ -79,29 +93,31 @@ class TestRegistry:
 
 
 class TestHealth:
-    @pytest.mark.parametrize("away", ["cluster", "tracker"])
-    def test_the_service_says_which_part_does_not_answer(self, stage: Stage, away: str) -> None:
-        getattr(stage, away).is_reachable = False
+    @pytest.mark.parametrize("dependency", ["cluster", "tracker"])
+    def test_the_service_says_which_part_does_not_answer(
+        self, stage: Stage, dependency: str
+    ) -> None:
+        getattr(stage, dependency).is_reachable = False
 
         health = stage.http.get("/readyz").json()
 
         assert health["status"] == "degraded"
-        assert health["ray"] is (away != "cluster")
-        assert health["mlflow"] is (away != "tracker")
-        assert 'tandem_up{what="database"} 1.0' in stage.http.get("/metrics").text
+        assert health["ray"] is (dependency != "cluster")
+        assert health["mlflow"] is (dependency != "tracker")
+        assert 'tandem_up{check="database"} 1.0' in stage.http.get("/metrics").text
 
 
 class TestLogs:
-    def test_of_a_job_that_left_no_file_rays_are_shown(self, stage: Stage) -> None:
+    def test_without_a_log_file_the_log_of_ray_is_shown(self, stage: Stage) -> None:
         run_id = a_running_run(stage)
         stage.cluster.logs_by_job[f"{run_id}-a1"] = "tandem-worker: not found\n"
         stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=127)
         stage.turn()
 
-        shown = stage.http.get(f"/v1/runs/{run_id}/logs").text
+        text = stage.http.get(f"/v1/runs/{run_id}/logs").text
         followed = stage.http.get(f"/v1/runs/{run_id}/logs", params={"follow": True}).text
 
-        assert shown == followed == "tandem-worker: not found\n"
+        assert text == followed == "tandem-worker: not found\n"
 
     def test_of_a_run_that_does_not_exist_are_a_404_even_when_followed(self, stage: Stage) -> None:
         response = stage.http.get("/v1/runs/r1/logs", params={"follow": True})
@@ -129,10 +145,21 @@ class TestClient:
         assert [point.value for point in tandem.metrics(run.id, key="train/loss")] == [1.0]
         assert [event.to_state for event in tandem.events(run.id)][-1] == "succeeded"
         assert [attempt.number for attempt in tandem.attempts(run.id)] == [1]
-        assert [found.id for found in tandem.runs().items] == [run.id]
+        assert [item.id for item in tandem.runs().items] == [run.id]
         assert "".join(tandem.follow_logs(run.id)) == tandem.logs(run.id) == ""
         assert tandem.health().status == "ready"
         assert "quick/instant" in [preset.name for preset in tandem.presets()]
+
+    def test_a_prefix_of_an_id_takes_one_request(self, stage: Stage) -> None:
+        stage.add_dataset()
+        run_id = stage.launch(spec=a_spec())["id"]
+        stage.launch(spec=a_spec(seed=1))
+        transport = CountingTransport(stage.transport)
+
+        with TandemClient("http://localhost", transport=transport) as tandem:
+            assert resolve_run_id(tandem, run_id[:12]) == run_id
+
+        assert transport.requests == 1
 
     def test_a_refusal_carries_the_problem(self, stage: Stage) -> None:
         tandem = TandemClient("http://localhost", transport=stage.transport)

@@ -61,9 +61,9 @@ def test_an_evaluation_of_a_teacher_becomes_a_job_with_files_for_names(stage: St
 
 def test_an_evaluation_of_a_run_takes_its_best_checkpoint_and_its_image_size(stage: Stage) -> None:
     run_id = a_trained_run(stage)
-    asked = {"model": {"run": run_id}, "data": {"dataset": {"name": "pets"}}}
+    request = {"model": {"run": run_id}, "data": {"dataset": {"name": "pets"}}}
 
-    evaluation = stage.http.post("/v1/evaluations", json=asked).json()
+    evaluation = stage.http.post("/v1/evaluations", json=request).json()
     stage.turn()
 
     resolved = spec_on_disk(stage, evaluation["id"])
@@ -86,9 +86,9 @@ def test_an_export_takes_what_it_leaves_open_from_the_models_run(stage: Stage) -
 def test_a_job_waits_for_the_run_that_makes_its_model(stage: Stage) -> None:
     stage.add_dataset()
     run_id = stage.launch(spec=a_spec())["id"]
-    asked = {"model": {"run": run_id}, "data": {"dataset": {"name": "pets"}}}
+    request = {"model": {"run": run_id}, "data": {"dataset": {"name": "pets"}}}
 
-    evaluation = stage.http.post("/v1/evaluations", json=asked).json()
+    evaluation = stage.http.post("/v1/evaluations", json=request).json()
     stage.turn()
 
     assert stage.run(evaluation["id"])["waiting_for"] == f"its model, run {run_id}"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from service.domain.runs import Event
+from service.domain.runs import Event, EventKind
 from service.store.database import Database
 from service.usecases.runs.events import follow_events
 from tests.support.factories import a_spec
@@ -12,45 +12,45 @@ from tests.support.service.stage import Stage, open_stage
 
 
 class TestEvents:
-    """Everything that happened, in its order."""
+    """Events in their order."""
 
     def test_those_after_one_of_them(self, stage: Stage) -> None:
         run_id = a_started_run(stage)
         events = stage.http.get(f"/v1/runs/{run_id}/events").json()
 
-        rest = stage.http.get(f"/v1/runs/{run_id}/events?after={events[0]['id']}").json()
-        of_all = stage.http.get("/v1/events", params={"after": 0, "limit": 1}).json()
+        remaining = stage.http.get(f"/v1/runs/{run_id}/events?after={events[0]['id']}").json()
+        first_page = stage.http.get("/v1/events", params={"after": 0, "limit": 1}).json()
 
-        assert rest == events[1:]
-        assert of_all == events[:1]
+        assert remaining == events[1:]
+        assert first_page == events[:1]
 
     def test_those_of_a_project(self, stage: Stage) -> None:
         stage.add_dataset()
-        ours = stage.launch(spec=a_spec(), project="ours")["id"]
+        own_run_id = stage.launch(spec=a_spec(), project="ours")["id"]
         stage.launch(spec=a_spec())
 
-        found = stage.http.get("/v1/events", params={"project": "ours"}).json()
+        own_events = stage.http.get("/v1/events", params={"project": "ours"}).json()
 
-        assert {event["run_id"] for event in found} == {ours}
+        assert {event["run_id"] for event in own_events} == {own_run_id}
 
-    def test_they_are_told_as_they_happen_and_once(self, any_stage: Stage) -> None:
+    def test_they_are_streamed_once_as_they_happen(self, any_stage: Stage) -> None:
         stage = any_stage
         following = follow_events(None, run_id=None, project=None, ctx=stage.ctx)
         assert next(following) is None
         stage.add_dataset()
 
         stage.launch(spec=a_spec())
-        told = [next(following), next(following)]
+        received = [next(following), next(following)]
         stage.clock.advance(90)
-        told.append(next(following))
+        received.append(next(following))
         stage.turn()
-        told += [next(following), next(following)]
+        received += [next(following), next(following)]
 
-        assert [event and event.kind for event in told] == [
+        assert [event and event.kind for event in received] == [
             "launched",
             None,
             None,
-            "moved",
+            "state_changed",
             None,
         ]
 
@@ -67,14 +67,14 @@ class TestEvents:
             slow = store.clone()
             now = stage.clock.now()
             with slow.transaction() as late:
-                late.events.add(Event(run_id, now, "a", "late", ""))
+                late.events.add(Event(run_id, now, "late", EventKind.NOTE, ""))
                 with store.transaction() as quick:
-                    quick.events.add(Event(run_id, now, "b", "quick", ""))
+                    quick.events.add(Event(run_id, now, "quick", EventKind.NOTE, ""))
                 first = next(following)
             slow.close()
 
-            rest = [next(following), next(following)]
+            remaining = [next(following), next(following)]
 
         assert first is not None
-        assert first.kind == "quick"
-        assert "late" in [event.kind for event in rest if event]
+        assert first.actor == "quick"
+        assert "late" in [event.actor for event in remaining if event]

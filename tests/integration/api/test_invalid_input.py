@@ -173,7 +173,7 @@ def test_a_folder_is_no_checkpoint(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("manifest", [b"", b"{}", b"[1]", b"\xff\xfe", b'{"name": "X Y"}'])
-def test_a_manifest_that_is_none_is_refused(stage: Stage, manifest: bytes) -> None:
+def test_an_invalid_manifest_is_refused(stage: Stage, manifest: bytes) -> None:
     root = stage.home / "datasets" / "odd"
     root.mkdir(parents=True)
     (root / "dataset.json").write_bytes(manifest)
@@ -206,7 +206,9 @@ RAW_BODIES = {
 
 @pytest.mark.parametrize("path", ["/v1/runs", "/v1/runs:plan"])
 @pytest.mark.parametrize("body", RAW_BODIES.values(), ids=RAW_BODIES.keys())
-def test_an_odd_body_is_a_problem_and_never_a_fault(stage: Stage, path: str, body: bytes) -> None:
+def test_an_odd_body_is_a_problem_and_never_an_internal_error(
+    stage: Stage, path: str, body: bytes
+) -> None:
     response = stage.http.post(path, content=body, headers={"content-type": "application/json"})
 
     assert response.status_code in (400, 422), response.text
@@ -215,11 +217,11 @@ def test_an_odd_body_is_a_problem_and_never_a_fault(stage: Stage, path: str, bod
     assert stage.http.get("/v1/runs").json()["items"] == []
 
 
-def test_a_body_in_pieces_that_never_end_is_refused(stage: Stage) -> None:
-    pieces = (b" " * 1024 * 1024 for _ in range(9))
+def test_an_endless_chunked_body_is_refused(stage: Stage) -> None:
+    chunks = (b" " * 1024 * 1024 for _ in range(9))
 
     response = stage.http.post(
-        "/v1/runs", content=pieces, headers={"content-type": "application/json"}
+        "/v1/runs", content=chunks, headers={"content-type": "application/json"}
     )
 
     assert response.status_code == 413
@@ -245,7 +247,7 @@ def test_a_bad_query_is_a_problem(stage: Stage, query: str) -> None:
 
 
 @pytest.mark.parametrize("records", [[{"kind": "odd"}], [{"kind": "metrics"}], "x"])
-def test_a_delivery_that_is_none_is_refused(stage: Stage, records: Any) -> None:
+def test_an_invalid_delivery_is_refused(stage: Stage, records: Any) -> None:
     stage.add_dataset()
     run_id = stage.launch(spec=a_spec())["id"]
     stage.turn()
@@ -258,7 +260,7 @@ def test_a_delivery_that_is_none_is_refused(stage: Stage, records: Any) -> None:
     assert stage.run(run_id)["state"] == "starting"
 
 
-def test_an_unexpected_fault_is_a_problem_that_tells_no_secrets(
+def test_an_internal_error_reveals_no_secrets(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
@@ -273,7 +275,7 @@ def test_an_unexpected_fault_is_a_problem_that_tells_no_secrets(
     assert "1234" not in response.text
 
 
-def test_a_fault_while_ray_is_asked_tells_no_secrets(
+def test_an_error_of_the_health_check_reveals_no_secrets(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
@@ -284,5 +286,5 @@ def test_a_fault_while_ray_is_asked_tells_no_secrets(
     response = stage.http.get("/readyz")
 
     assert response.json()["status"] == "degraded"
-    assert "a fault of ours (RuntimeError)" in response.text
+    assert "internal error (RuntimeError)" in response.text
     assert "1234" not in response.text

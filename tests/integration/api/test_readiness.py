@@ -14,14 +14,14 @@ from tests.support.service.stage import Stage, open_stage
 
 
 class TestReadiness:
-    """Each thing that is needed, honestly."""
+    """Checks of all dependencies."""
 
-    def test_room_is_found_before_anything_was_ever_written(self, stage: Stage) -> None:
+    def test_free_space_is_known_before_the_first_run(self, stage: Stage) -> None:
         assert not (stage.home / "runs").exists()
 
         assert stage.ctx.files.free_bytes() > 0
 
-    def test_everything_is_there(self, stage: Stage) -> None:
+    def test_with_all_dependencies_it_is_ready(self, stage: Stage) -> None:
         answer = stage.http.get("/readyz")
 
         assert (answer.status_code, answer.json()["status"]) == (200, "ready")
@@ -29,16 +29,14 @@ class TestReadiness:
         assert names == ["database", "ray", "mlflow", "run folders", "disk", "loops"]
 
     @pytest.mark.parametrize("system", ["cluster", "tracker"])
-    def test_what_runs_wait_for_is_no_reason_to_take_the_service_down(
-        self, stage: Stage, system: str
-    ) -> None:
+    def test_an_outage_of_ray_or_mlflow_only_degrades_it(self, stage: Stage, system: str) -> None:
         getattr(stage, system).is_reachable = False
 
         answer = stage.http.get("/readyz")
 
         assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
 
-    def test_without_a_place_for_runs_nothing_goes_on(self, stage: Stage) -> None:
+    def test_without_a_folder_for_runs_it_is_unready(self, stage: Stage) -> None:
         (stage.home / "runs").write_text("a file")
 
         answer = stage.http.get("/readyz")
@@ -49,7 +47,9 @@ class TestReadiness:
         with TandemClient("http://localhost", transport=stage.transport) as client:
             assert client.health().status == "unready"
 
-    def test_without_a_database_too(self, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    def test_without_a_database_it_is_unready(
+        self, tmp_path: Path, request: pytest.FixtureRequest
+    ) -> None:
         server = request.getfixturevalue("postgres")
         with open_stage(tmp_path, database_url=server.fresh()) as stage:
             server.stop()
@@ -62,34 +62,34 @@ class TestReadiness:
         assert answer.status_code == 503
         assert "secret" not in answer.text
 
-    def test_who_hangs_holds_nobody_up(self, stage: Stage) -> None:
+    def test_a_hanging_dependency_does_not_block_the_others(self, stage: Stage) -> None:
         release = threading.Event()
         stage.cluster.nodes = release.wait  # type: ignore[assignment,method-assign]
         health = HealthMonitor(stage.ctx, dict)
-        began_s = time.monotonic()
+        started_s = time.monotonic()
 
         checks = {check.name: check for check in health.checks()}
 
-        assert time.monotonic() - began_s < 3.0
+        assert time.monotonic() - started_s < 3.0
         assert not checks["ray"].ok
         assert checks["mlflow"].ok
         release.set()
         health.close()
 
-    def test_since_when_it_is_so_is_kept(self, stage: Stage) -> None:
+    def test_a_state_keeps_its_start_time(self, stage: Stage) -> None:
         health = HealthMonitor(stage.ctx, dict)
         assert isinstance(stage.clock, FixedClock)
-        began = stage.clock.now()
+        first_check_at = stage.clock.now()
         health.checks()
         stage.clock.advance(60)
-        health._asked_at_s = 0.0
+        health._checked_at_s = 0.0
 
         (database, *_) = health.checks()
 
-        assert database.since == began
+        assert database.since == first_check_at
         health.close()
 
-    def test_a_loop_that_stands_still_is_told(self, stage: Stage) -> None:
+    def test_a_stalled_loop_makes_it_unready(self, stage: Stage) -> None:
         health = HealthMonitor(stage.ctx, lambda: {"reconcile": 61.0, "submit": 1.0})
 
         assert health.readiness() == "unready"

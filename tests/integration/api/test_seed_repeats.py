@@ -1,4 +1,4 @@
-"""Pairs with further seeds: what is launched, what is reused, and verdicts that rest on all."""
+"""Repeats with further seeds: launched and reused pairs, and verdicts over all of them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -26,14 +26,14 @@ from tests.support.service.baseline_pairs import (
     train,
 )
 from tests.support.service.stage import Stage
-from tests.support.workers.saved_detections import Runs
+from tests.support.workers.saved_detections import RunFolders
 from workers.report.results.report import build_report
 
 
 @pytest.fixture
 def client(stage: Stage) -> Iterator[TandemClient]:
-    with TandemClient("http://localhost", transport=stage.transport) as made:
-        yield made
+    with TandemClient("http://localhost", transport=stage.transport) as opened:
+        yield opened
 
 
 def succeed(stage: Stage, *pairs: tuple[str, str]) -> None:
@@ -43,18 +43,18 @@ def succeed(stage: Stage, *pairs: tuple[str, str]) -> None:
 
 
 def over_seeds(stage: Stage, *runs: str, **changes: Any) -> Comparison:
-    baselines = tuple(stage.run(run)["baseline"] for run in runs)
+    baselines = tuple(stage.run(run)["baseline_run_id"] for run in runs)
     fields = {"runs": runs, "baselines": baselines, "seed_spread": "pairs"}
     return a_comparison(runs[0], baselines[0], **(fields | changes))
 
 
 def of_one_pair(stage: Stage, run: str) -> Comparison:
-    baseline = stage.run(run)["baseline"]
+    baseline = stage.run(run)["baseline_run_id"]
     return a_comparison(run, baseline, seed_spread="unknown", verdict="cannot_tell", images=500)
 
 
 class TestRepeat:
-    def test_what_is_missing_is_launched_with_the_seeds_that_follow(
+    def test_missing_pairs_are_launched_with_the_following_seeds(
         self, stage: Stage, client: TandemClient
     ) -> None:
         run_id, baseline_id = a_pair(stage, seed=4)
@@ -73,14 +73,12 @@ class TestRepeat:
             run, baseline = stage.run(pair.run_id), stage.run(pair.baseline_run_id)
             assert run["spec"] == stage.run(run_id)["spec"] | {"seed": pair.seed}
             assert baseline["spec"]["seed"] == pair.seed
-            assert run["baseline"] == pair.baseline_run_id
+            assert run["baseline_run_id"] == pair.baseline_run_id
             assert run["name"].endswith(f", seed {pair.seed}")
-        assert format_pair(first).endswith("are there already.")
+        assert format_pair(first).endswith("exist already.")
         assert f"launched {new[0].run_id}" in format_pair(new[0])
 
-    def test_again_it_launches_nothing_from_whichever_of_the_runs(
-        self, stage: Stage, client: TandemClient
-    ) -> None:
+    def test_a_repeated_request_launches_nothing(self, stage: Stage, client: TandemClient) -> None:
         run_id, _ = a_pair(stage)
         first = client.repeat(run_id, seeds=3)
 
@@ -99,15 +97,15 @@ class TestRepeat:
     ) -> None:
         run_id, _ = a_pair(stage)
         stage.launch(spec=a_bckd_spec())
-        lost = stage.launch(spec=a_bckd_spec(seed=1))
-        stage.http.post(f"/v1/runs/{lost['id']}:cancel")
+        cancelled = stage.launch(spec=a_bckd_spec(seed=1))
+        stage.http.post(f"/v1/runs/{cancelled['id']}:cancel")
 
         repeated = client.repeat(run_id, seeds=2)
 
         assert [(pair.seed, pair.is_new) for pair in repeated.pairs] == [(0, False), (1, True)]
         assert repeated.pairs[0].run_id == run_id
-        assert repeated.pairs[1].run_id != lost["id"]
-        assert repeated.pairs[1].baseline_run_id == lost["baseline"]
+        assert repeated.pairs[1].run_id != cancelled["id"]
+        assert repeated.pairs[1].baseline_run_id == cancelled["baseline_run_id"]
 
     def test_packed_each_new_pair_is_one_job(self, stage: Stage, client: TandemClient) -> None:
         run_id, _ = a_pair(stage)
@@ -141,28 +139,28 @@ class TestRepeat:
 
         assert answer.status_code == 422
 
-    def test_what_cannot_be_repeated_is_refused_with_what_to_do(
+    def test_runs_that_cannot_be_repeated_are_refused_with_a_hint(
         self, stage: Stage, client: TandemClient
     ) -> None:
         run_id, baseline_id = a_pair(stage)
-        alone = stage.launch(spec=a_spec(seed=8))["id"]
+        baseline_only = stage.launch(spec=a_spec(seed=8))["id"]
         single = stage.launch(spec=a_bckd_spec(seed=9), baseline="off")["id"]
-        lost = stage.launch(spec=a_bckd_spec(seed=7))
-        stage.http.post(f"/v1/runs/{lost['baseline']}:cancel")
+        cancelled = stage.launch(spec=a_bckd_spec(seed=7))
+        stage.http.post(f"/v1/runs/{cancelled['baseline_run_id']}:cancel")
         succeed(stage, (run_id, baseline_id))
-        job = stage.run(run_id)["report"]
+        job = stage.run(run_id)["report_run_id"]
         expected = {
             baseline_id: f"`tandem repeat {run_id}`",
-            alone: "nothing to compare",
+            baseline_only: "nothing to compare",
             single: "without --no-baseline",
-            lost["id"]: f"`tandem retry {lost['baseline']}`",
+            cancelled["id"]: f"`tandem retry {cancelled['baseline_run_id']}`",
             job: "does not train",
         }
 
         for refused, what_to_do in expected.items():
-            with pytest.raises(TandemApiError, match="cannot be repeated") as told:
+            with pytest.raises(TandemApiError, match="cannot be repeated") as refusal:
                 client.repeat(refused, seeds=3)
-            assert what_to_do in str(told.value)
+            assert what_to_do in str(refusal.value)
         answer = stage.http.post(f"/v1/runs/{single}:repeat", json={"seeds": 3})
         assert (answer.status_code, answer.json()["code"]) == (409, "nothing_to_repeat")
         assert answer.json()["advice"]
@@ -175,7 +173,7 @@ class TestRepeat:
             'UPDATE datasets SET manifest = replace(manifest, \'"digest":"0\', \'"digest":"1\')'
         )
 
-        with pytest.raises(TandemApiError, match="its dataset is not the one"):
+        with pytest.raises(TandemApiError, match="its dataset has changed"):
             client.repeat(run_id, seeds=3)
 
 
@@ -184,27 +182,29 @@ class TestRenewal:
         self, any_stage: Stage
     ) -> None:
         first = a_pair(any_stage)
-        others = [any_stage.launch(spec=a_bckd_spec(seed=seed)) for seed in (1, 2, 3)]
+        further_runs = [any_stage.launch(spec=a_bckd_spec(seed=seed)) for seed in (1, 2, 3)]
         equal = any_stage.launch(spec=a_bckd_spec())
         other_family = any_stage.launch(spec=a_bckd_spec(distillation={"method": "pkd"}))
-        second, third, unfinished = ((run["id"], run["baseline"]) for run in others)
+        second, third, unfinished = ((run["id"], run["baseline_run_id"]) for run in further_runs)
         succeed(any_stage, first, second, third)
         train(any_stage, unfinished[1], 0.3)
         for run in (equal, other_family):
             train(any_stage, run["id"], 0.33)
 
-        dossiers = [
+        all_inputs = [
             build_report_inputs(ReportSpec(run=run, tags={}), ctx=any_stage.ctx)
             for run in (second[0], equal["id"], other_family["id"])
         ]
 
-        taught = [[run.id for run in one.runs if run.role == "distilled"] for one in dossiers]
-        assert taught == [
+        distilled_ids = [
+            [run.id for run in inputs.runs if run.role == "distilled"] for inputs in all_inputs
+        ]
+        assert distilled_ids == [
             [second[0], first[0], third[0]],
             [equal["id"], second[0], third[0]],
             [other_family["id"]],
         ]
-        family = [run for run in dossiers[0].runs if run.role == "distilled"]
+        family = [run for run in all_inputs[0].runs if run.role == "distilled"]
         assert len({run.seedless_digest for run in family}) == 1
         assert all(run.baseline for run in family)
 
@@ -213,35 +213,38 @@ class TestRenewal:
     ) -> None:
         first = a_pair(stage)
         succeed(stage, first)
-        make_report(stage, stage.run(first[0])["report"], of_one_pair(stage, first[0]))
+        make_report(stage, stage.run(first[0])["report_run_id"], of_one_pair(stage, first[0]))
         before = client.run(first[0]).comparison
         assert before is not None
         assert (before.verdict, before.seed_spread) == ("cannot_tell", "unknown")
         assert f"tandem repeat {first[0]} --seeds 3" in before.conclusion
         new = client.repeat(first[0], seeds=2).pairs[1]
         succeed(stage, (new.run_id, new.baseline_run_id))
-        report = stage.run(new.run_id)["report"]
+        report = stage.run(new.run_id)["report_run_id"]
 
         make_report(stage, report, over_seeds(stage, first[0], new.run_id))
 
         for run_id in (first[0], new.run_id):
-            found = client.run(run_id)
-            assert found.comparison is not None
-            assert (found.comparison.verdict, found.comparison.seed_spread) == ("helps", "pairs")
-            assert "over 2 seeds" in found.comparison.conclusion
-            assert found.report_run_id == report
+            repeated_run = client.run(run_id)
+            assert repeated_run.comparison is not None
+            assert (repeated_run.comparison.verdict, repeated_run.comparison.seed_spread) == (
+                "helps",
+                "pairs",
+            )
+            assert "over 2 seeds" in repeated_run.comparison.conclusion
+            assert repeated_run.report_run_id == report
             tags = stage.tracker.tags[f"m-{run_id}"]
             assert tags["tandem.verdict"] == "helps"
-            assert tags["tandem.conclusion"] == found.comparison.conclusion
+            assert tags["tandem.conclusion"] == repeated_run.comparison.conclusion
 
     def test_a_report_that_is_read_late_does_not_replace_one_with_more_pairs(
         self, stage: Stage
     ) -> None:
         first = a_pair(stage)
         other = stage.launch(spec=a_bckd_spec(seed=1))
-        second = (other["id"], other["baseline"])
+        second = (other["id"], other["baseline_run_id"])
         succeed(stage, first, second)
-        late, early = (stage.run(run)["report"] for run in (first[0], second[0]))
+        late, early = (stage.run(run)["report_run_id"] for run in (first[0], second[0]))
         make_report(stage, early, over_seeds(stage, first[0], second[0]))
 
         make_report(stage, late, of_one_pair(stage, first[0]))
@@ -253,24 +256,24 @@ class TestRenewal:
         first = a_pair(stage)
         equal = stage.launch(spec=a_bckd_spec())["id"]
         other = stage.launch(spec=a_bckd_spec(seed=1))
-        second = (other["id"], other["baseline"])
+        second = (other["id"], other["baseline_run_id"])
         succeed(stage, first)
         train(stage, equal, 0.33)
-        make_report(stage, stage.run(equal)["report"], of_one_pair(stage, equal))
+        make_report(stage, stage.run(equal)["report_run_id"], of_one_pair(stage, equal))
         succeed(stage, second)
 
-        make_report(stage, stage.run(second[0])["report"], over_seeds(stage, first[0], second[0]))
+        make_report(
+            stage, stage.run(second[0])["report_run_id"], over_seeds(stage, first[0], second[0])
+        )
 
         assert stage.run(equal)["comparison"]["seed_spread"] == "pairs"
 
-    def test_a_verdict_that_an_older_version_stored_is_shown_under_the_rule(
-        self, stage: Stage
-    ) -> None:
+    def test_a_stored_verdict_of_an_older_version_is_corrected(self, stage: Stage) -> None:
         first = a_pair(stage)
         succeed(stage, first)
-        make_report(stage, stage.run(first[0])["report"], of_one_pair(stage, first[0]))
+        make_report(stage, stage.run(first[0])["report_run_id"], of_one_pair(stage, first[0]))
         stage.forget(
-            "UPDATE comparisons SET is_shown = 0, document = '"
+            "UPDATE comparisons SET mlflow_synced = 0, document = '"
             + '{"runs":["RUN"],"baselines":["BASE"],"trial":null,"parts":{"bbox_mAP":'.replace(
                 "RUN", first[0]
             ).replace("BASE", first[1])
@@ -281,8 +284,8 @@ class TestRenewal:
 
         stage.turn()
 
-        found = stage.run(first[0])["comparison"]
-        assert (found["verdict"], found["seed_spread"]) == ("cannot_tell", "unknown")
+        comparison = stage.run(first[0])["comparison"]
+        assert (comparison["verdict"], comparison["seed_spread"]) == ("cannot_tell", "unknown")
         assert stage.tracker.tags[f"m-{first[0]}"]["tandem.verdict"] == "cannot_tell"
 
 
@@ -290,22 +293,22 @@ NOISE = NoiseFloor(runs=4, freedom=3, deviation=0.001, floor=0.0045)
 
 
 @pytest.mark.parametrize(("pairs", "noise"), [(1, None), (1, NOISE), (3, None)])
-def test_shell_api_report_and_mlflow_say_the_same_words(
+def test_shell_api_report_and_mlflow_have_the_same_conclusion(
     stage: Stage, client: TandemClient, pairs: int, noise: NoiseFloor | None
 ) -> None:
     """From the files of real runs, through the report that a worker would write."""
     first = a_pair(stage)
-    others = [stage.launch(spec=a_bckd_spec(seed=seed)) for seed in range(1, pairs)]
-    runs = [first, *((run["id"], run["baseline"]) for run in others)]
+    further_runs = [stage.launch(spec=a_bckd_spec(seed=seed)) for seed in range(1, pairs)]
+    runs = [first, *((run["id"], run["baseline_run_id"]) for run in further_runs)]
     succeed(stage, *runs)
-    files = Runs(stage.home / "runs")
+    files = RunFolders(stage.home / "runs")
     for seed, (run_id, baseline_id) in enumerate(runs):
-        files.leave(run_id, student=0.85 + 0.01 * seed, teacher=0.95, seed=seed)
-        files.leave(baseline_id, student=0.3, teacher=0.95, seed=seed + 10)
-    report_id = stage.run(first[0])["report"]
+        files.write_run(run_id, student=0.85 + 0.01 * seed, teacher=0.95, seed=seed)
+        files.write_run(baseline_id, student=0.3, teacher=0.95, seed=seed + 10)
+    report_id = stage.run(first[0])["report_run_id"]
     start(stage, report_id)
-    dossier = build_report_inputs(ReportSpec(run=first[0], tags={}), ctx=stage.ctx)
-    written = build_report(ReportInputs.model_validate(dossier.model_copy(update={"noise": noise})))
+    inputs = build_report_inputs(ReportSpec(run=first[0], tags={}), ctx=stage.ctx)
+    written = build_report(ReportInputs.model_validate(inputs.model_copy(update={"noise": noise})))
     file = stage.home / "runs" / report_id / RunFile.REPORT_JSON
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(written.model_dump_json())

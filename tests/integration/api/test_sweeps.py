@@ -1,4 +1,4 @@
-"""Sweeps over the API: the test plays the driver and the workers, the service does the rest."""
+"""Sweeps over the API; the tests simulate the driver and the workers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +22,7 @@ from tests.support.service.simulated_sweep import (
 from tests.support.service.stage import Stage, open_stage
 
 
-def test_a_plan_launches_nothing_and_tells_everything(stage: Stage) -> None:
+def test_a_plan_launches_nothing_and_has_all_findings(stage: Stage) -> None:
     stage.add_dataset()
     body = a_sweep(algorithm={"kind": "grid", "points": 3}, repeats=2)
 
@@ -31,12 +31,12 @@ def test_a_plan_launches_nothing_and_tells_everything(stage: Stage) -> None:
     assert (planned["trials"], planned["runs"]) == (4, 8)
     assert {finding["code"] for finding in planned["findings"]} == {
         "teacher_not_found",
-        "grid_is_larger",
+        "grid_exceeds_trials",
     }
     assert stage.http.get("/v1/sweeps").json()["items"] == []
 
 
-def test_what_stands_against_the_base_stands_against_the_sweep(stage: Stage) -> None:
+def test_findings_of_the_base_refuse_the_sweep(stage: Stage) -> None:
     refused = stage.http.post("/v1/sweeps", json=a_sweep())
 
     assert refused.status_code == 422
@@ -58,8 +58,8 @@ BAD = {
     "a field that may not vary": ({"space": {"seed": RANGE}}, "space"),
     "below what may be": ({"space": {CLS: RANGE | {"low": -1}}}, f"space.{CLS}"),
     "a condition on nothing": ({"space": {CLS: RANGE | {"when": {"x": [1]}}}}, "space"),
-    "two words for one": ({"space": {CLS: RANGE, "ratio": RANGE}}, "space"),
-    "a coordinate of one": (
+    "a parameter twice": ({"space": {CLS: RANGE, "ratio": RANGE}}, "space"),
+    "a coordinate search of one": (
         {"space": {CLS: RANGE}, "algorithm": {"kind": "coordinate"}},
         "algorithm",
     ),
@@ -69,14 +69,14 @@ BAD = {
         "scheduler.grace_epochs",
     ),
     "no trials": ({"budget": {"trials": 0}}, "budget.trials"),
-    "words for trials": ({"budget": {"trials": "many"}}, "budget.trials"),
+    "text for trials": ({"budget": {"trials": "many"}}, "budget.trials"),
     "GPU hours on a CPU": ({"budget": {"gpu_hours": 2}}, "budget.gpu_hours"),
     "a pack of none": ({"pack": 0}, "pack"),
-    "a pack of words": ({"pack": "all"}, "pack"),
-    "a first point outside": ({"first": [{"distillation.typo": 1}]}, "first.0"),
-    "a first point that cannot be": ({"first": [{CLS: -1}]}, "first.0"),
+    "a pack of text": ({"pack": "all"}, "pack"),
+    "a first point outside": ({"initial_points": [{"distillation.typo": 1}]}, "initial_points.0"),
+    "a first point that cannot be": ({"initial_points": [{CLS: -1}]}, "initial_points.0"),
     "objectives twice": ({"objectives": [{"metric": MAP}, {"metric": MAP}]}, "objectives"),
-    "another field": ({"colour": "red"}, "colour"),
+    "another field": ({"color": "red"}, "color"),
     "a base that cannot be": ({"spec": a_spec(schedule={"epochs": 0})}, "schedule.epochs"),
     "a base that is none": ({"spec": None}, ""),
     "a long name": ({"name": "x" * 201}, "name"),
@@ -85,26 +85,26 @@ BAD = {
 
 @pytest.fixture(scope="module")
 def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """A service where nothing is ever made: one is enough for all requests that are refused."""
-    with open_stage(tmp_path_factory.mktemp("refusing")) as made:
-        made.add_dataset()
-        made.add_teacher()
-        yield made
+    """One service for all refused requests, which create nothing."""
+    with open_stage(tmp_path_factory.mktemp("refusing")) as created:
+        created.add_dataset()
+        created.add_teacher()
+        yield created
 
 
 @pytest.mark.parametrize(("changes", "field"), BAD.values(), ids=BAD.keys())
-def test_what_is_wrong_with_a_request_is_named_and_nothing_is_made(
+def test_an_invalid_request_names_its_field_and_creates_nothing(
     refusing: Stage, changes: dict[str, Any], field: str
 ) -> None:
     for path in ("/v1/sweeps", "/v1/sweeps:plan"):
         answer = refusing.http.post(path, json=a_sweep(**changes))
 
-        if answer.status_code == 200:  # a plan says what it finds
-            found = [one["field"] for one in answer.json()["findings"]]
+        if answer.status_code == 200:  # a plan returns findings
+            fields = [finding["field"] for finding in answer.json()["findings"]]
         else:
             assert answer.status_code == 422, answer.text
-            found = [one["field"] for one in answer.json()["errors"]]
-        assert field in found
+            fields = [error["field"] for error in answer.json()["errors"]]
+        assert field in fields
     assert refusing.http.get("/v1/sweeps").json()["items"] == []
     assert refusing.http.get("/v1/runs").json()["items"] == []
 
@@ -123,16 +123,16 @@ def test_the_same_key_gives_the_same_sweep(stage: Stage) -> None:
     assert len(stage.http.get("/v1/sweeps").json()["items"]) == 1
 
 
-def test_pages_of_sweeps_go_on_where_the_last_one_ended(stage: Stage) -> None:
+def test_pages_of_sweeps_continue_after_the_previous_one(stage: Stage) -> None:
     stage.add_dataset()
     stage.add_teacher()
-    made = [stage.http.post("/v1/sweeps", json=a_sweep()).json()["id"] for _ in range(3)]
+    created = [stage.http.post("/v1/sweeps", json=a_sweep()).json()["id"] for _ in range(3)]
 
     first = stage.http.get("/v1/sweeps", params={"limit": 2}).json()
-    rest = stage.http.get("/v1/sweeps", params={"cursor": first["next_cursor"]}).json()
+    second = stage.http.get("/v1/sweeps", params={"cursor": first["next_cursor"]}).json()
 
-    assert [item["id"] for item in first["items"] + rest["items"]] == made[::-1]
-    assert rest["next_cursor"] is None
+    assert [item["id"] for item in first["items"] + second["items"]] == created[::-1]
+    assert second["next_cursor"] is None
     assert stage.http.get("/v1/sweeps", params={"cursor": "s-none"}).status_code == 404
     assert stage.http.get("/v1/sweeps/snone").status_code == 404
 
@@ -179,12 +179,12 @@ def test_repeats_are_runs_with_seeds_of_their_own_whose_mean_counts(stage: Stage
     assert [stage.run(run_id)["spec"]["seed"] for run_id in runs] == [0, 1]
     assert stage.run(runs[0])["spec"]["tags"] == {"team": "a"}
     assert before["evaluations"] == []
-    told = sweep.standings()[0]["evaluations"]
-    assert told == [{"epoch": 1, "values": {MAP: pytest.approx(0.3)}}]
+    evaluations = sweep.standings()[0]["evaluations"]
+    assert evaluations == [{"epoch": 1, "values": {MAP: pytest.approx(0.3)}}]
     assert sweep.trials[0]["objectives"] == {MAP: pytest.approx(0.3)}
 
 
-def test_values_that_give_no_run_are_kept_and_the_trial_has_failed(stage: Stage) -> None:
+def test_a_trial_with_invalid_values_fails(stage: Stage) -> None:
     space = {"distillation.cls_weight": {"kind": "choice", "values": [1, 2]}}
     sweep = searching_sweep(stage, space=space)
 
@@ -196,7 +196,7 @@ def test_values_that_give_no_run_are_kept_and_the_trial_has_failed(stage: Stage)
     assert sweep.trials[0]["runs"] == []
 
 
-def test_a_trial_that_the_scheduler_stops_is_told_why(stage: Stage) -> None:
+def test_a_trial_that_the_scheduler_stops_has_an_event_with_the_reason(stage: Stage) -> None:
     sweep = searching_sweep(stage, scheduler={"kind": "asha"})
     (run_id,) = sweep.suggest(0)
     stage.turn()
@@ -214,9 +214,11 @@ def test_a_trial_that_the_scheduler_stops_is_told_why(stage: Stage) -> None:
 
     assert stage.run(run_id)["desired"] == "cancelled"
     events = stage.http.get(f"/v1/runs/{run_id}/events").json()
-    (told,) = [event for event in events if event["kind"] == "cancel_requested"]
-    assert told["actor"] == "sweep"
-    assert told["details"].startswith("Stopped by asha after epoch 1: its val/bbox_mAP was 0.1234")
+    (cancellation,) = [event for event in events if event["kind"] == "cancel_requested"]
+    assert cancellation["actor"] == "sweep"
+    assert cancellation["details"].startswith(
+        "Stopped by asha after epoch 1: its val/bbox_mAP was 0.1234"
+    )
     sweep.finish(run_id, "cancelled")
     assert sweep.standings()[0]["result"] == "stopped"
 
@@ -235,7 +237,7 @@ def test_a_trial_that_a_person_cancels_is_cancelled(stage: Stage) -> None:
     [({}, 2), ({"concurrency": 3}, 3), ({"repeats": 2}, 1), ({"pack": 2}, 4)],
     ids=["as the cluster has room", "as asked", "over repeats", "in packs"],
 )
-def test_a_driver_is_told_how_many_trials_may_train_at_once(
+def test_a_driver_gets_the_number_of_concurrent_trials(
     stage: Stage, changes: dict[str, Any], expected: int
 ) -> None:
     sweep = searching_sweep(stage, **changes)
@@ -243,14 +245,14 @@ def test_a_driver_is_told_how_many_trials_may_train_at_once(
     assert sweep.log()["concurrency"] == expected
 
 
-def test_the_list_is_told_from_a_position_on(stage: Stage) -> None:
+def test_the_log_is_read_from_a_position_on(stage: Stage) -> None:
     sweep = searching_sweep(stage)
     sweep.suggest(0)
     sweep.suggest(1)
 
-    told = stage.http.get(f"/v1/sweeps/{sweep.id}/log", params={"first": 1}).json()
+    log = stage.http.get(f"/v1/sweeps/{sweep.id}/log", params={"first": 1}).json()
 
-    assert [entry["number"] for entry in told["entries"]] == [1]
+    assert [entry["number"] for entry in log["entries"]] == [1]
 
 
 def test_a_finished_sweep_is_extended_and_searches_on(stage: Stage) -> None:
@@ -281,7 +283,7 @@ def test_a_finished_sweep_is_extended_and_searches_on(stage: Stage) -> None:
         ({"trials": 2, "algorithm": {"kind": "magic"}}, "algorithm"),
         ({"trials": 2, "space": {"ratio": RANGE}}, "space"),
         ({"trials": 2, "gpu_hours": 1}, "budget.gpu_hours"),
-        ({"colour": "red"}, "colour"),
+        ({"color": "red"}, "color"),
         ({}, "trials"),
     ],
 )
@@ -299,7 +301,7 @@ def test_an_extension_that_cannot_be_changes_nothing(
     assert (sweep.state, sweep.entries[-1]["kind"]) == ("succeeded", "closed")
 
 
-def test_wishes_that_do_not_fit_the_state_are_refused(stage: Stage) -> None:
+def test_actions_that_do_not_fit_the_state_are_refused(stage: Stage) -> None:
     sweep = searching_sweep(stage)
 
     extended = stage.http.post(f"/v1/sweeps/{sweep.id}:extend", json={"trials": 1})
@@ -346,13 +348,13 @@ def test_runs_are_found_by_their_sweep_and_trial(stage: Stage) -> None:
     assert [run["id"] for run in of_trial] == [second]
 
 
-def test_the_client_asks_everything(stage: Stage) -> None:
+def test_the_typed_client_covers_sweeps(stage: Stage) -> None:
     stage.add_dataset()
     stage.add_teacher()
     with TandemClient("http://localhost", transport=stage.transport) as client:
-        asked = SweepRequest.model_validate(a_sweep(probe=False))
-        assert client.plan_sweep(asked).trials == 4
-        view = client.launch_sweep(asked, idempotency_key="once")
+        request = SweepRequest.model_validate(a_sweep(probe=False))
+        assert client.plan_sweep(request).trials == 4
+        view = client.launch_sweep(request, idempotency_key="once")
         sweep = SimulatedSweep(stage, view.id)
         stage.turn()
         trained(sweep, 0, 0.3)

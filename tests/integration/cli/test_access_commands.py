@@ -1,4 +1,4 @@
-"""Tokens, projects, the audit and fsck as a person meets them at a shell."""
+"""Commands of tokens, projects, the audit and fsck."""
 
 import os
 import re
@@ -34,7 +34,7 @@ def tandem(
 def test_the_first_token_needs_no_service_and_opens_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = tandem("token", "create", "ada", "--role", "admin", "--expires", "30d", home=tmp_path)
+    made = tandem("tokens", "create", "ada", "--role", "admin", "--expires", "30d", home=tmp_path)
     token, port = made.stdout.strip(), choose_free_port()
     monkeypatch.setenv("TANDEM_AUTH", "tokens")
     service = a_service(tmp_path, port)
@@ -42,14 +42,14 @@ def test_the_first_token_needs_no_service_and_opens_one(
         without = tandem("runs", home=tmp_path, port=port)
         with_it = tandem("runs", home=tmp_path, port=port, token=token)
         limited = tandem(
-            *("project", "vision", "--max-runs", "4", "--weight", "2"),
+            *("projects", "set", "vision", "--max-runs", "4", "--weight", "2"),
             home=tmp_path,
             port=port,
             token=token,
         )
-        shown = tandem("projects", home=tmp_path, port=port, token=token)
+        shown = tandem("projects", "list", home=tmp_path, port=port, token=token)
         audit = tandem("audit", home=tmp_path, port=port, token=token)
-        revoked = tandem("token", "revoke", token.split("_")[1], home=tmp_path)
+        revoked = tandem("tokens", "revoke", token.split("_")[1], home=tmp_path)
         after = tandem("runs", home=tmp_path, port=port, token=token)
     finally:
         service.terminate()
@@ -59,21 +59,21 @@ def test_the_first_token_needs_no_service_and_opens_one(
     assert re.fullmatch(r"tdm_[0-9a-f]{10}_[A-Za-z0-9_-]{43}", token)
     assert (without.returncode, "token" in without.stderr) == (1, True)
     assert with_it.returncode == 0, with_it.stderr
-    assert "weight 2, at a time 4 runs, any GPUs" in limited.stdout
+    assert "weight 2, at most 4 runs, any number of GPUs" in limited.stdout
     assert "vision" in shown.stdout
     assert "PUT /v1/projects/vision" in audit.stdout
-    assert "opens nothing any more" in revoked.stdout
+    assert "is revoked" in revoked.stdout
     assert after.returncode == 1
     for said in (without, with_it, limited, shown, audit, revoked, after):
         assert "Traceback" not in said.stderr
         assert token.split("_", 2)[2] not in said.stdout + said.stderr
-    listed = tandem("token", "list", home=tmp_path).stdout
+    listed = tandem("tokens", "list", home=tmp_path).stdout
     assert "ada" in listed
     assert "revoked" in listed
 
 
 def test_a_period_that_is_none_is_refused(tmp_path: Path) -> None:
-    refused = tandem("token", "create", "x", "--expires", "soon", home=tmp_path)
+    refused = tandem("tokens", "create", "x", "--expires", "soon", home=tmp_path)
 
     assert refused.returncode == 1
     assert "30d" in refused.stderr
@@ -83,5 +83,5 @@ def test_fsck_tells_what_does_not_answer(tmp_path: Path) -> None:
     checked = tandem("fsck", home=tmp_path)
 
     assert checked.returncode == 1
-    assert "Ray does not answer" in checked.stdout
+    assert "Ray does not respond" in checked.stdout
     assert "Traceback" not in checked.stderr

@@ -59,7 +59,7 @@ def test_nothing_is_restored_while_a_service_answers(tmp_path: Path) -> None:
         refused = tandem(*words, home=tmp_path, port=port)
 
     assert refused.returncode == 1
-    assert f"A service is at http://127.0.0.1:{port}" in refused.stderr
+    assert f"A service runs at http://127.0.0.1:{port}" in refused.stderr
     assert "tandem down" in refused.stderr
     with schema_transaction(Settings(home=tmp_path).sqlalchemy_url) as connection:
         assert rows_of(connection) == before
@@ -111,7 +111,7 @@ def test_the_doctor_finds_an_sqlite_file_that_is_not_there_yet_in_order(tmp_path
     finding = check_database(Settings(home=tmp_path / "new").sqlalchemy_url)
 
     assert finding.ok
-    assert "not made yet" in finding.detail
+    assert "not created yet" in finding.detail
     assert not (tmp_path / "new").exists()
 
 

@@ -1,4 +1,4 @@
-"""Sweeps as a person meets them at a shell; the service answers in the same process."""
+"""Commands of sweeps, against a service in the same process."""
 
 import re
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def test_a_sweep_is_launched_and_how_to_come_back_is_said(stage: Stage, tandem: 
     stage.http.post("/v1/datasets", json={"root": str(root)})
     stage.add_teacher("digits-teacher", classes=digits)
     words = ("--trials", "8", "--algorithm", "random", "--scheduler", "asha", "--repeats", "2")
-    wanted = (f"{CLS}=loguniform:0.1,10", "schedule.epochs=6", "--first", f"{CLS}=1")
+    wanted = (f"{CLS}=loguniform:0.1,10", "schedule.epochs=6", "--initial-point", f"{CLS}=1")
 
     planned = tandem("sweep", "digits/bckd", *wanted, *words, "--plan")
     said = tandem("sweep", "digits/bckd", *wanted, *words, "--name", "mine", "--pack", "2")
@@ -54,7 +54,7 @@ def test_a_sweep_is_launched_and_how_to_come_back_is_said(stage: Stage, tandem: 
     made = SimulatedSweep(stage, launched).view
     assert (made["name"], made["spec"]["pack"], made["spec"]["repeats"]) == ("mine", 2, 2)
     assert made["spec"]["base"]["schedule"]["epochs"] == 6
-    assert made["spec"]["first"] == [{CLS: 1}]
+    assert made["spec"]["initial_points"] == [{CLS: 1}]
 
 
 def test_sweeps_and_trials_are_listed(stage: Stage, tandem: Tandem) -> None:
@@ -106,7 +106,7 @@ def test_wishes_are_said(stage: Stage, tandem: Tandem, tmp_path: Path) -> None:
         "high": 5.0,
         "when": {},
     }
-    assert "its trials leave" in stopped.output
+    assert "its trials stop" in stopped.output
 
 
 def test_what_is_wrong_is_refused_before_or_by_the_service(stage: Stage, tandem: Tandem) -> None:

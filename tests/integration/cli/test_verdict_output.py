@@ -6,7 +6,7 @@ import pytest
 
 from service.api.schemas.runs import RunRequest
 from service.cli.comparisons import show_verdict
-from service.cli.runs import _facts, _plan
+from service.cli.runs import _build_details, _show_plan
 from service.client import TandemClient
 from tests.support.factories import a_bckd_spec
 from tests.support.service.baseline_pairs import (
@@ -37,7 +37,7 @@ def test_a_story_ends_with_the_verdict(
     stage: Stage, client: TandemClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id, twin_id = a_trained_pair(stage)
-    make_report(stage, stage.run(run_id)["report"], a_comparison(run_id, twin_id))
+    make_report(stage, stage.run(run_id)["report_run_id"], a_comparison(run_id, twin_id))
     capsys.readouterr()
 
     show_verdict(client, run_id, timeout_s=0.0)
@@ -54,13 +54,13 @@ def test_a_verdict_of_fewer_pairs_than_asked_for_is_waited_for(
     waits: bool,
 ) -> None:
     run_id, twin_id = a_trained_pair(stage)
-    make_report(stage, stage.run(run_id)["report"], a_comparison(run_id, twin_id))
+    make_report(stage, stage.run(run_id)["report_run_id"], a_comparison(run_id, twin_id))
     capsys.readouterr()
 
     show_verdict(client, run_id, pairs=pairs, timeout_s=0.0)
 
     printed = said(capsys)
-    assert ("A report compares" in printed) == waits
+    assert ("Waiting for the report" in printed) == waits
     assert "+2.3 mAP" in printed
 
 
@@ -68,7 +68,7 @@ def test_a_report_that_failed_is_not_waited_for(
     stage: Stage, client: TandemClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id, _ = a_trained_pair(stage)
-    report_id = stage.run(run_id)["report"]
+    report_id = stage.run(run_id)["report_run_id"]
     start(stage, report_id)
     end(stage, report_id, "failed", exit_code=1)
     capsys.readouterr()
@@ -82,12 +82,12 @@ def test_a_report_that_compares_nothing_is_not_waited_for(
     stage: Stage, client: TandemClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id, _ = a_trained_pair(stage)
-    make_report(stage, stage.run(run_id)["report"])
+    make_report(stage, stage.run(run_id)["report_run_id"])
     capsys.readouterr()
 
     show_verdict(client, run_id, timeout_s=600.0)
 
-    assert f"`tandem report {run_id}` says why" in said(capsys)
+    assert f"see `tandem report {run_id}`" in said(capsys)
 
 
 def test_patience_has_an_end(
@@ -107,9 +107,9 @@ def test_show_has_the_baseline_the_verdict_and_what_seeds_do(
     run_id, twin_id = a_trained_pair(stage)
     other = stage.launch(spec=a_bckd_spec(seed=1))
     train(stage, other["id"], 0.32)
-    make_report(stage, stage.run(run_id)["report"], a_comparison(run_id, twin_id))
+    make_report(stage, stage.run(run_id)["report_run_id"], a_comparison(run_id, twin_id))
 
-    facts = _facts(client.run(run_id), client.noise(run_id).noise)
+    facts = _build_details(client.run(run_id), client.noise(run_id).noise)
 
     cells = {
         str(label): str(value)
@@ -117,7 +117,7 @@ def test_show_has_the_baseline_the_verdict_and_what_seeds_do(
     }
     assert cells["[dim]baseline[/]"] == twin_id
     assert "Distillation helps" in cells["[dim]verdict[/]"]
-    assert "as 2 runs have shown" in cells["[dim]seeds alone[/]"]
+    assert "measured on 2 runs" in cells["[dim]noise floor[/]"]
 
 
 def test_a_plan_at_a_shell_names_the_baseline(
@@ -126,6 +126,6 @@ def test_a_plan_at_a_shell_names_the_baseline(
     _, twin_id = a_pair(stage)
     capsys.readouterr()
 
-    _plan(client, RunRequest(spec=a_bckd_spec(distillation={"method": "pkd"})))
+    _show_plan(client, RunRequest(spec=a_bckd_spec(distillation={"method": "pkd"})))
 
-    assert f"{twin_id} again (queued)" in said(capsys)
+    assert f"existing run {twin_id} (queued)" in said(capsys)

@@ -17,7 +17,7 @@ def pair(stage: Stage) -> tuple[str, str]:
     """A run that was launched with `pack: true`, and its baseline."""
     prepare(stage)
     run = stage.launch(spec=a_bckd_spec(), pack=True)
-    return run["id"], run["baseline"]
+    return run["id"], run["baseline_run_id"]
 
 
 def prepare(stage: Stage) -> None:
@@ -57,7 +57,7 @@ def test_without_pack_each_has_a_job_of_its_own(stage: Stage) -> None:
     stage.turn()
 
     assert members(stage) == []
-    assert sorted(states(stage, run["id"], run["baseline"])) == ["queued", "starting"]
+    assert sorted(states(stage, run["id"], run["baseline_run_id"])) == ["queued", "starting"]
 
 
 @pytest.mark.parametrize("is_over", [False, True])
@@ -75,7 +75,7 @@ def test_beside_a_baseline_that_is_there_a_run_starts_alone_and_waits_for_nobody
     run = stage.launch(spec=a_bckd_spec(), pack=True)
     stage.turn()
 
-    assert run["baseline"] == alone
+    assert run["baseline_run_id"] == alone
     assert members(stage) == []
     assert states(stage, run["id"]) == ["starting"]
 

@@ -31,13 +31,13 @@ class TestComparing:
     ) -> None:
         run_id, twin_id = a_pair(any_stage)
         train(any_stage, twin_id, 0.307)
-        assert any_stage.run(run_id)["report"] is None
+        assert any_stage.run(run_id)["report_run_id"] is None
         train(any_stage, run_id, 0.33, teacher=0.4, tracked=True)
 
-        report_id = any_stage.run(run_id)["report"]
+        report_id = any_stage.run(run_id)["report_run_id"]
         for _ in range(3):
             any_stage.turn()
-        assert any_stage.run(run_id)["report"] == report_id
+        assert any_stage.run(run_id)["report_run_id"] == report_id
         make_report(any_stage, report_id, a_comparison(run_id, twin_id))
 
         report = any_stage.run(report_id)
@@ -51,7 +51,7 @@ class TestComparing:
             "seed_spread": "noise_floor",
             "conclusion": (
                 "Distillation helps: +2.3 mAP [+1.1, +3.5] with one seed and the known noise "
-                "floor; closes 41 % of the teacher's lead."
+                "floor; closes 41 % of the gap to its teacher."
             ),
             "difference": 0.023,
             "low": 0.011,
@@ -70,13 +70,13 @@ class TestComparing:
         run_id, twin_id = a_pair(stage)
         train(stage, run_id, 0.33, teacher=0.4)
         train(stage, twin_id, 0.3)
-        report_id = stage.run(run_id)["report"]
+        report_id = stage.run(run_id)["report_run_id"]
         start(stage, report_id)
 
         command = stage.cluster.job_requests[f"{report_id}-a1"].command
         written = json.loads((stage.home / "runs" / report_id / RunFile.SPEC).read_text())
 
-        dossier = ReportInputs.model_validate(written["dossier"])
+        dossier = ReportInputs.model_validate(written["inputs"])
         taught, alone = dossier.runs
         assert command[:2] == ("tandem-worker", "report")
         assert (taught.id, taught.role, taught.baseline) == (run_id, "distilled", twin_id)
@@ -88,7 +88,7 @@ class TestComparing:
         assert taught.curve[1].values["val/bbox_mAP"] == 0.33
         assert taught.folder == str(stage.home / "runs" / run_id)
         assert dossier.dataset.root == str(stage.home / "datasets" / "pets")
-        assert stage.run(report_id)["spec"]["dossier"] is None
+        assert stage.run(report_id)["spec"]["inputs"] is None
 
     def test_a_baseline_that_fails_is_told_once_and_there_is_no_verdict(self, stage: Stage) -> None:
         run_id, twin_id = a_pair(stage)
@@ -100,7 +100,11 @@ class TestComparing:
             stage.turn()
 
         run = stage.run(run_id)
-        assert (run["report"], run["comparison"], run["is_baseline_lost"]) == (None, None, True)
+        assert (run["report_run_id"], run["comparison"], run["is_baseline_lost"]) == (
+            None,
+            None,
+            True,
+        )
         assert kinds(stage, run_id).count("baseline_lost") == 1
 
     def test_a_baseline_that_is_retried_counts_again(self, any_stage: Stage) -> None:
@@ -112,7 +116,11 @@ class TestComparing:
         any_stage.turn()
         train(any_stage, twin_id, 0.3)
 
-        assert kinds(any_stage, run_id)[-3:] == ["baseline_lost", "baseline_recovered", "report"]
+        assert kinds(any_stage, run_id)[-3:] == [
+            "baseline_lost",
+            "baseline_recovered",
+            "report_requested",
+        ]
         assert any_stage.run(run_id)["is_baseline_lost"] is False
 
     def test_what_was_refused_a_baseline_is_not_compared(self, stage: Stage) -> None:
@@ -122,7 +130,7 @@ class TestComparing:
 
         train(stage, run_id, 0.33)
 
-        assert stage.run(run_id)["report"] is None
+        assert stage.run(run_id)["report_run_id"] is None
 
     def test_a_comparison_with_a_run_of_another_project_is_not_kept(self, stage: Stage) -> None:
         run_id, report_id = a_reported_run(stage)
@@ -138,7 +146,7 @@ class TestComparing:
 
         make_report(stage, report_id)
 
-        assert kinds(stage, run_id)[-2:] == ["report", "no_verdict"]
+        assert kinds(stage, run_id)[-2:] == ["report_requested", "no_verdict"]
         assert stage.run(run_id)["comparison"] is None
 
     def test_a_report_that_cannot_be_read_is_told_once(self, stage: Stage) -> None:
@@ -149,7 +157,7 @@ class TestComparing:
         stage.turn()
 
         assert stage.run(run_id)["comparison"] is None
-        assert kinds(stage, report_id) == ["launched", "refused"]
+        assert kinds(stage, report_id) == ["launched", "report_rejected"]
 
 
 class TestShowing:
@@ -173,11 +181,11 @@ class TestShowing:
         run_id, twin_id = a_pair(stage)
         train(stage, twin_id, 0.3)
         train(stage, run_id, 0.33, tracked=True)
-        report_id = stage.run(run_id)["report"]
+        report_id = stage.run(run_id)["report_run_id"]
         start(stage, report_id)
         write = a_comparison(run_id, twin_id)
         stage.tracker.is_reachable = False
-        with pytest.raises(Exception, match="switched off"):
+        with pytest.raises(Exception, match="unreachable"):
             make_report(stage, report_id, write)
         step_quietly(stage, "compare")
         assert stage.run(run_id)["comparison"]["verdict"] == "helps"
@@ -196,7 +204,7 @@ class TestShowing:
         train(stage, twin_id, 0.3)
         train(stage, run_id, 0.33, tracked=True)
         stage.tracker.deleted.add(f"m-{run_id}")
-        make_report(stage, stage.run(run_id)["report"], a_comparison(run_id, twin_id))
+        make_report(stage, stage.run(run_id)["report_run_id"], a_comparison(run_id, twin_id))
 
         with stage.ctx.store.transaction() as uow:
             assert uow.comparisons.not_synced() == []
@@ -279,17 +287,17 @@ class TestKilledInBetween:
         run_id, twin_id = a_pair(stage)
         train(stage, run_id, 0.33)
         train(stage, twin_id, 0.3)
-        first = stage.run(run_id)["report"]
+        first = stage.run(run_id)["report_run_id"]
 
         enqueue_comparison_report(run_id, ctx=stage.ctx)
 
-        assert stage.run(run_id)["report"] == first
+        assert stage.run(run_id)["report_run_id"] == first
         assert len(run_ids(stage)) == 3
 
     def test_what_was_shown_but_not_noted_is_shown_the_same_again(self, stage: Stage) -> None:
         a_compared_pair(stage)
         before = json.dumps(stage.tracker.metrics, sort_keys=True)
-        stage.forget("UPDATE comparisons SET is_shown = 0")
+        stage.forget("UPDATE comparisons SET mlflow_synced = 0")
         stage.clock.advance(100)
 
         stage.turn()
@@ -300,7 +308,7 @@ class TestKilledInBetween:
 
     def test_mlflow_that_goes_away_between_number_and_tag_has_both_once(self, stage: Stage) -> None:
         run_id, _ = a_compared_pair(stage)
-        stage.forget("UPDATE comparisons SET is_shown = 0")
+        stage.forget("UPDATE comparisons SET mlflow_synced = 0")
         stage.tracker.tags.clear()
         with pytest.raises(TrackerUnreachable):
             compare_baselines(replace(stage.ctx, tracker=Dropping(runs=stage.tracker.runs)))
@@ -316,7 +324,7 @@ class TestKilledInBetween:
         stage.add_dataset()
         stage.add_teacher()
         stage.forget(
-            "CREATE TRIGGER no_twin BEFORE INSERT ON runs WHEN NEW.name LIKE '%student alone' "
+            "CREATE TRIGGER no_twin BEFORE INSERT ON runs WHEN NEW.name LIKE '%, baseline' "
             "BEGIN SELECT RAISE(ABORT, 'killed'); END"
         )
 
@@ -327,7 +335,7 @@ class TestKilledInBetween:
 
     def test_a_report_that_was_kept_is_not_kept_again(self, stage: Stage) -> None:
         run_id, twin_id = a_compared_pair(stage)
-        report_id = stage.run(run_id)["report"]
+        report_id = stage.run(run_id)["report_run_id"]
         stage.forget("DELETE FROM comparisons")
 
         stage.turn()
@@ -343,7 +351,7 @@ class TestKilledInBetween:
 
         train(stage, run_id, 0.33)
 
-        assert stage.run(run_id)["report"] is not None
+        assert stage.run(run_id)["report_run_id"] is not None
         assert len(run_ids(stage)) == 3
 
 
@@ -359,12 +367,12 @@ def a_reported_run(stage: Stage) -> tuple[str, str]:
     run_id, twin_id = a_pair(stage)
     train(stage, run_id, 0.33)
     train(stage, twin_id, 0.3)
-    return run_id, stage.run(run_id)["report"]
+    return run_id, stage.run(run_id)["report_run_id"]
 
 
 def a_compared_pair(stage: Stage) -> tuple[str, str]:
     run_id, twin_id = a_pair(stage)
     train(stage, twin_id, 0.307)
     train(stage, run_id, 0.33, teacher=0.4, tracked=True)
-    make_report(stage, stage.run(run_id)["report"], a_comparison(run_id, twin_id))
+    make_report(stage, stage.run(run_id)["report_run_id"], a_comparison(run_id, twin_id))
     return run_id, twin_id

@@ -28,18 +28,18 @@ class TestTracker:
         stage.tracker.is_reachable = False
 
         step_quietly(stage, "reconcile")
-        step_quietly(stage, "settle")
+        step_quietly(stage, "tracker_sync")
 
         assert list(stage.cluster.job_requests) == [f"{run_id}-a1"]
 
     def test_a_shipment_that_failed_is_followed_by_another(self, stage: Stage) -> None:
         run_id = a_run_with_records_left(stage)
         stage.turn()
-        stage.cluster.set_job_state(f"{run_id}-a1-ship1", "failed", exit_code=20)
+        stage.cluster.set_job_state(f"{run_id}-a1-flush1", "failed", exit_code=20)
 
         stage.turn()
 
-        assert f"{run_id}-a1-ship2" in stage.cluster.job_requests
+        assert f"{run_id}-a1-flush2" in stage.cluster.job_requests
         assert stage.tracker.statuses == {}
 
     def test_a_run_that_was_deleted_there_holds_up_no_other(self, stage: Stage) -> None:
@@ -50,7 +50,7 @@ class TestTracker:
         stage.tracker.deleted.add(f"m-{deleted}")
 
         step_quietly(stage, "reconcile")
-        step_quietly(stage, "settle")
+        step_quietly(stage, "tracker_sync")
 
         assert stage.tracker.statuses == {f"m-{kept}": "FAILED"}
         with stage.ctx.store.transaction() as uow:
@@ -73,7 +73,7 @@ class TestJobs:
         events = stage.http.get(f"/v1/runs/{run_id}/events").json()
 
         assert "no agent" in stage.run(run_id)["message"]
-        assert [event["kind"] for event in events] == ["launched", "moved", "refused"]
+        assert [event["kind"] for event in events] == ["launched", "state_changed", "job_rejected"]
 
     def test_a_trainer_that_we_stopped_was_stalled_and_not_preempted(self, stage: Stage) -> None:
         run_id = a_started_run(stage)

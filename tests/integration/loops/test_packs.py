@@ -207,7 +207,7 @@ def test_two_packs_that_have_shrunk_make_room_by_going_together(stage: Stage) ->
     assert [member.run_id for member in told_to(order).members] == [runs[0], runs[2]]
     assert states(stage, [runs[0], runs[2], waits]) == ["starting"] * 3
     kinds = [event["details"] for event in events(stage, runs[0])]
-    assert any("in one pack with others" in details for details in kinds)
+    assert any("Resumes in a merged pack" in details for details in kinds)
 
 
 def test_a_service_that_died_before_it_submitted_submits_the_same_pack(
@@ -232,7 +232,7 @@ def test_a_pack_is_over_for_its_node_when_all_of_its_members_are(
 
     def over() -> list[str]:
         body = {"attempts": [job, "pnobody"]}
-        return list(stage.http.post("/v1/attempts:over", json=body).json()["over"])
+        return list(stage.http.post("/v1/attempts:over", json=body).json()["finished"])
 
     before = over()
     stage.cluster.set_job_state(job, "failed", exit_code=-9)

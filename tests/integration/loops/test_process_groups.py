@@ -78,7 +78,7 @@ def test_after_a_loss_fewer_processes_go_on_with_the_same_batches(stage: Stage) 
     assert stage.run(run_id)["state"] == "starting"
     assert option(stage.cluster.job_requests[f"{run_id}-a2"].command, "--processes") == "2"
     assert [attempt["processes"] for attempt in attempts(stage, run_id)] == [4, 2]
-    words = "Goes on with 2 of 4 processes; batches are cut into twice as many parts."
+    words = "Resumes with 2 of 4 processes and twice as many micro-batches."
     assert words in [event["details"] for event in events(stage, run_id)]
 
 

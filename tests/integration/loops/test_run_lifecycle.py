@@ -171,7 +171,7 @@ def test_nothing_happens_to_a_run_while_ray_does_not_answer(stage: Stage) -> Non
     stage.cluster.is_reachable = False
     stage.clock.advance(10_000)
 
-    for loop in ("reconcile", "settle"):
+    for loop in ("reconcile", "tracker_sync"):
         step_quietly(stage, loop)
 
     assert stage.run(run_id)["state"] == "running"
@@ -271,7 +271,7 @@ def test_mlflow_is_told_the_end_as_soon_as_it_answers(stage: Stage) -> None:
     stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
     stage.tracker.is_reachable = False
     step_quietly(stage, "reconcile")
-    step_quietly(stage, "settle")
+    step_quietly(stage, "tracker_sync")
     assert stage.run(run_id)["state"] == "succeeded"
     assert stage.tracker.statuses == {}
 
@@ -289,10 +289,10 @@ def test_records_that_never_reached_mlflow_are_shipped_before_the_end_is_told(st
     stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
     stage.turn()
 
-    shipping = stage.cluster.job_requests[f"{run_id}-a1-ship1"]
+    shipping = stage.cluster.job_requests[f"{run_id}-a1-flush1"]
     assert shipping.command[:2] == ("tandem-worker", "flush")
     assert stage.tracker.statuses == {}
-    stage.cluster.set_job_state(f"{run_id}-a1-ship1", "succeeded", exit_code=0)
+    stage.cluster.set_job_state(f"{run_id}-a1-flush1", "succeeded", exit_code=0)
     stage.turn()
 
     assert stage.tracker.statuses == {"m1": "FINISHED"}

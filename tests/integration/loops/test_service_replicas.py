@@ -46,8 +46,8 @@ def test_a_run_has_one_service_and_another_one_takes_over_when_it_is_silent(
     b.turn()
 
     assert stage.run(run_id)["state"] in ("queued", "starting")
-    assert [one.details for one in events(stage, run_id) if one.kind == "lease"] == [
-        "Looked after by b instead of a."
+    assert [one.details for one in events(stage, run_id) if one.kind == "lease_taken"] == [
+        "Lease taken by b from a."
     ]
 
 

@@ -197,7 +197,7 @@ def test_trials_are_compared_with_the_student_alone_and_seeds_tell_the_noise(
     sweep.close()
     stage.turn()
 
-    assert stage.run(run_id)["baseline"] == alone[1]["id"]
+    assert stage.run(run_id)["baseline_run_id"] == alone[1]["id"]
     assert (sweep.state, sweep.view["report_run_id"]) == ("reporting", None)
     assert "a baseline, run" in sweep.view["waiting_for"]
     for run in alone:
@@ -221,7 +221,7 @@ def test_a_stopped_sweep_leaves_others_the_baselines_that_they_are_compared_with
     stage: Stage,
 ) -> None:
     sweep = searching_sweep(stage, baseline=True, noise_runs=2)
-    shared = stage.launch(spec=a_sweep()["spec"])["baseline"]
+    shared = stage.launch(spec=a_sweep()["spec"])["baseline_run_id"]
     booked = stage.http.get("/v1/runs", params={"sweep": sweep.id}).json()["items"]
 
     stage.http.post(f"/v1/sweeps/{sweep.id}:stop")

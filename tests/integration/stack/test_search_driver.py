@@ -27,14 +27,14 @@ from configs.spec.search import (
 )
 from configs.spec.sweep import Budget, SweepSpec, Values
 from tests.support.stack.ray_head import a_ray_head
-from tests.support.workers.fake_sweep import Answer, FakeSweep, serve
-from tests.support.workers.sweeps import EPOCHS, a_sweep, goodness, played, values_of
+from tests.support.workers.fake_sweep import FakeSweep, Response, serve
+from tests.support.workers.sweeps import EPOCHS, a_sweep, quality, run_search, trial_values
 from workers.search.early_stopping import EarlyStopper
 from workers.search.sweep_log import ReplayedSweep
 
 TANDEM_WORKER = Path(sys.executable).parent / "tandem-worker"
-PATIENCE_S = 120.0
-AWAY = Answer(503, "starting")
+TIMEOUT_S = 120.0
+UNAVAILABLE = Response(503, "starting")
 
 ALGORITHMS: dict[str, Algorithm] = {
     "tpe": Tpe(startup=2),
@@ -51,8 +51,8 @@ def ray() -> Iterator[dict[str, str]]:
 
 
 def rising(values: Values) -> Sequence[float]:
-    """As any detector learns: better trials are better at every epoch."""
-    return [round(goodness(values) * epoch / EPOCHS, 6) for epoch in range(1, EPOCHS + 1)]
+    """Rising curves: a better trial is better at every epoch."""
+    return [round(quality(values) * epoch / EPOCHS, 6) for epoch in range(1, EPOCHS + 1)]
 
 
 @contextmanager
@@ -80,67 +80,67 @@ def a_driver(sweep: FakeSweep, ray: dict[str, str]) -> Iterator[subprocess.Popen
             driver.kill()
 
 
-def drive(sweep: FakeSweep, ray: dict[str, str]) -> str:
-    """Drives a sweep to its end; what the driver said."""
+def run_driver(sweep: FakeSweep, ray: dict[str, str]) -> str:
+    """Drive a sweep to its end and return the driver's output."""
     with a_driver(sweep, ray) as driver:
-        said, _ = driver.communicate(timeout=PATIENCE_S)
-    assert driver.returncode == ExitCode.SUCCEEDED, said
-    return said
+        output, _ = driver.communicate(timeout=TIMEOUT_S)
+    assert driver.returncode == ExitCode.SUCCEEDED, output
+    return output
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def numbers(sweep: FakeSweep) -> list[int]:
-    return [one.number for one in sweep.entries if one.kind == "suggested"]
+def trial_numbers(sweep: FakeSweep) -> list[int]:
+    return [entry.number for entry in sweep.entries if entry.kind == "suggested"]
 
 
-def followers(ray: dict[str, str]) -> list[psutil.Process]:
-    """Of our own Ray, and of no other on this machine."""
+def monitors(ray: dict[str, str]) -> list[psutil.Process]:
+    """Monitor processes of this test's Ray cluster."""
     return [
         process
         for process in psutil.process_iter(["cmdline", "environ"])
-        if any(word.startswith("ray::Follower") for word in process.info["cmdline"] or ())
+        if any(word.startswith("ray::TrialMonitor") for word in process.info["cmdline"] or ())
         and (process.info["environ"] or {}).get("RAY_AUTH_TOKEN") == ray["RAY_AUTH_TOKEN"]
     ]
 
 
-def assert_is_whole(sweep: FakeSweep, count: int) -> None:
-    """Every trial once, each ended once, then the end."""
-    assert numbers(sweep) == list(range(count))
-    ends = Counter(one.number for one in sweep.entries if one.kind == "ended")
+def assert_is_complete(sweep: FakeSweep, count: int) -> None:
+    """Every trial started and ended once, then the sweep was closed."""
+    assert trial_numbers(sweep) == list(range(count))
+    ends = Counter(entry.number for entry in sweep.entries if entry.kind == "ended")
     assert ends == Counter(range(count))
     assert isinstance(sweep.entries[-1], SweepClosed)
-    assert [one.kind for one in sweep.entries].count("closed") == 1
+    assert [entry.kind for entry in sweep.entries].count("closed") == 1
 
 
 @slow
 def test_a_sweep_of_eight_trials_halves_them_and_is_closed(ray: dict[str, str]) -> None:
     spec = a_sweep(scheduler=Asha(), budget=Budget(trials=8), algorithm=RandomSearch())
     with serve(FakeSweep(spec, rising, results={2: "failed", 3: "cancelled"})) as sweep:
-        sweep.script = [AWAY]
-        said = drive(sweep, ray)
+        sweep.scripted_responses = [UNAVAILABLE]
+        output = run_driver(sweep, ray)
 
-    assert_is_whole(sweep, 8)
-    results = Counter(one.result for one in sweep.ended().values())
+    assert_is_complete(sweep, 8)
+    results = Counter(ended.result for ended in sweep.ended().values())
     assert results["failed"] == results["cancelled"] == 1
     assert results["stopped"] >= 2
-    for one in sweep.ended().values():
-        if one.result in ("failed", "cancelled"):
-            assert (one.epoch, one.values) == (0, {})
+    for ended in sweep.ended().values():
+        if ended.result in ("failed", "cancelled"):
+            assert (ended.epoch, ended.values) == (0, {})
             continue
-        last = [judged for judged in sweep.judged() if judged.number == one.number][-1]
-        assert one.epoch == last.epoch
-        assert one.values == last.values
-        assert last.should_continue == (one.result != "stopped")
-        assert (one.epoch == EPOCHS) == (one.result == "finished")
-    assert sweep.suggested() == values_of(played(spec, 8))
-    assert "Trial 0 begins" in said
-    assert "All 8 trials have been." in said
+        last_judgment = [judged for judged in sweep.judged() if judged.number == ended.number][-1]
+        assert ended.epoch == last_judgment.epoch
+        assert ended.values == last_judgment.values
+        assert last_judgment.should_continue == (ended.result != "stopped")
+        assert (ended.epoch == EPOCHS) == (ended.result == "finished")
+    assert sweep.suggested() == trial_values(run_search(spec, 8))
+    assert "Trial 0 starts" in output
+    assert "All 8 trials have run." in output
 
 
 @pytest.mark.parametrize(
@@ -151,25 +151,27 @@ def test_a_sweep_of_eight_trials_halves_them_and_is_closed(ray: dict[str, str]) 
         pytest.param("grid", Asha(factor=2), marks=slow, id="grid, asha"),
     ],
 )
-def test_a_search_whose_driver_is_killed_goes_on_as_if_it_had_not_been(
+def test_a_search_with_a_killed_driver_has_the_same_result(
     ray: dict[str, str], algorithm: str, scheduler: Scheduler
 ) -> None:
     spec = a_sweep(
         algorithm=ALGORITHMS[algorithm], scheduler=scheduler, budget=Budget(trials=7), seed=1
     )
-    with serve(FakeSweep(spec, rising, concurrency=1)) as whole:
-        drive(whole, ray)
+    with serve(FakeSweep(spec, rising, concurrency=1)) as full_sweep:
+        run_driver(full_sweep, ray)
 
     with serve(FakeSweep(spec, rising, concurrency=1)) as sweep:
         with a_driver(sweep, ray) as driver:
-            wait_for(lambda: len(sweep.entries) >= len(whole.entries) // 2)
+            wait_for(lambda: len(sweep.entries) >= len(full_sweep.entries) // 2)
             os.killpg(driver.pid, signal.SIGKILL)
-        drive(sweep, ray)
+        run_driver(sweep, ray)
 
-    assert sweep.entries == whole.entries
-    assert_is_whole(sweep, 7)
-    one, other = (EarlyStopper(ReplayedSweep(spec, fake.entries)) for fake in (whole, sweep))
-    assert one.debug_string() == other.debug_string()
+    assert sweep.entries == full_sweep.entries
+    assert_is_complete(sweep, 7)
+    expected, actual = (
+        EarlyStopper(ReplayedSweep(spec, fake.entries)) for fake in (full_sweep, sweep)
+    )
+    assert expected.debug_string() == actual.debug_string()
 
 
 @slow  # tests/integration/api/test_sweeps.py holds that the list takes the first one's words
@@ -177,74 +179,74 @@ def test_two_drivers_at_once_begin_no_trial_twice(ray: dict[str, str]) -> None:
     spec = a_sweep(algorithm=RandomSearch(), budget=Budget(trials=500))
     with (
         serve(FakeSweep(spec, rising, concurrency=3)) as sweep,
-        a_driver(sweep, ray) as one,
-        a_driver(sweep, ray) as other,
+        a_driver(sweep, ray) as first,
+        a_driver(sweep, ray) as second,
     ):
-        wait_for(lambda: one.poll() is not None or other.poll() is not None)
+        wait_for(lambda: first.poll() is not None or second.poll() is not None)
         sweep.allows_new_trials = False
-        said = [driver.communicate(timeout=PATIENCE_S)[0] for driver in (one, other)]
+        outputs = [driver.communicate(timeout=TIMEOUT_S)[0] for driver in (first, second)]
 
-    codes = {one.returncode, other.returncode}
-    assert codes == {ExitCode.SUCCEEDED, ExitCode.SUPERSEDED}, said
-    assert_is_whole(sweep, len(numbers(sweep)))
+    codes = {first.returncode, second.returncode}
+    assert codes == {ExitCode.SUCCEEDED, ExitCode.SUPERSEDED}, outputs
+    assert_is_complete(sweep, len(trial_numbers(sweep)))
 
 
 @slow
-def test_a_process_that_follows_a_trial_may_be_lost(ray: dict[str, str]) -> None:
+def test_a_lost_monitor_is_restarted(ray: dict[str, str]) -> None:
     spec = a_sweep(algorithm=RandomSearch(), budget=Budget(trials=3))
     with serve(FakeSweep(spec, rising)) as sweep, a_driver(sweep, ray) as driver:
         wait_for(lambda: len(sweep.judged()) > 2)
-        lost = followers(ray)
+        lost = monitors(ray)
         for process in lost:
             process.kill()
-        said, _ = driver.communicate(timeout=PATIENCE_S)
+        output, _ = driver.communicate(timeout=TIMEOUT_S)
 
-    assert driver.returncode == ExitCode.SUCCEEDED, said
+    assert driver.returncode == ExitCode.SUCCEEDED, output
     assert len(lost) == 2
-    assert "another takes over" in said
-    assert_is_whole(sweep, 3)
-    told = Counter((one.number, one.epoch) for one in sweep.judged())
-    assert set(told.values()) == {1}
-    assert len(told) == 3 * EPOCHS
+    assert "starting another one" in output
+    assert_is_complete(sweep, 3)
+    judgments = Counter((judgment.number, judgment.epoch) for judgment in sweep.judged())
+    assert set(judgments.values()) == {1}
+    assert len(judgments) == 3 * EPOCHS
 
 
 @slow
-def test_a_driver_that_is_asked_to_leave_leaves_at_once(ray: dict[str, str]) -> None:
+def test_a_driver_exits_at_once_on_sigterm(ray: dict[str, str]) -> None:
     with serve(FakeSweep(a_sweep(), rising)) as sweep, a_driver(sweep, ray) as driver:
         wait_for(lambda: len(sweep.judged()) > 2)
         driver.terminate()
-        asked = time.monotonic()
+        terminated_at = time.monotonic()
         driver.wait(timeout=10)
 
     assert driver.returncode == ExitCode.STOPPED
-    assert time.monotonic() - asked < 3
-    wait_for(lambda: not followers(ray))
+    assert time.monotonic() - terminated_at < 3
+    wait_for(lambda: not monitors(ray))
 
 
 @slow
-def test_a_sweep_whose_trials_may_begin_no_more_ends_with_those_that_train(
+def test_a_sweep_without_new_trials_ends_with_the_running_ones(
     ray: dict[str, str],
 ) -> None:
     spec = a_sweep(algorithm=RandomSearch(), budget=Budget(trials=50))
     with serve(FakeSweep(spec, rising)) as sweep, a_driver(sweep, ray) as driver:
         wait_for(lambda: len(sweep.judged()) > 2)
         sweep.allows_new_trials = False
-        said, _ = driver.communicate(timeout=PATIENCE_S)
+        output, _ = driver.communicate(timeout=TIMEOUT_S)
 
-    assert driver.returncode == ExitCode.SUCCEEDED, said
-    assert_is_whole(sweep, len(numbers(sweep)))
-    assert len(numbers(sweep)) < 6
-    assert "no more trials begin" in said
+    assert driver.returncode == ExitCode.SUCCEEDED, output
+    assert_is_complete(sweep, len(trial_numbers(sweep)))
+    assert len(trial_numbers(sweep)) < 6
+    assert "allows no new trials" in output
 
 
 @slow
-def test_the_strategy_runs_to_the_end_of_its_points(ray: dict[str, str]) -> None:
+def test_coordinate_search_runs_to_the_end_of_its_points(ray: dict[str, str]) -> None:
     spec: SweepSpec = a_sweep(algorithm=CoordinateSearch(points=3), budget=Budget(trials=50))
     with serve(FakeSweep(spec, rising, concurrency=4)) as sweep:
-        drive(sweep, ray)
+        run_driver(sweep, ray)
         count = len(sweep.entries)
-        drive(sweep, ray)
+        run_driver(sweep, ray)
 
-    assert_is_whole(sweep, len(numbers(sweep)))
-    assert 10 <= len(numbers(sweep)) <= 3 + 3 + 3 + 9
+    assert_is_complete(sweep, len(trial_numbers(sweep)))
+    assert 10 <= len(trial_numbers(sweep)) <= 3 + 3 + 3 + 9
     assert len(sweep.entries) == count, "a closed sweep is left as it is"

@@ -63,7 +63,7 @@ def test_a_stack_for_others_comes_up_and_wants_a_token(
     monkeypatch.setenv("TANDEM_HOST", "0.0.0.0")
     monkeypatch.setenv("TANDEM_PUBLIC_URL", shell.url)
     monkeypatch.setenv("TANDEM_TOKEN_FILE", str(shell.home / "none"))
-    made = shell.tandem("token", "create", "ada", "--role", "admin")
+    made = shell.tandem("tokens", "create", "ada", "--role", "admin")
     assert made.returncode == 0, made.stderr
 
     monkeypatch.setenv("TANDEM_TOKEN", made.stdout.strip())
@@ -77,7 +77,7 @@ def test_a_stack_for_others_comes_up_and_wants_a_token(
 
     monkeypatch.delenv("TANDEM_TOKEN")
     refused = shell.tandem("runs")
-    assert (refused.returncode, "tandem token create" in refused.stderr) == (1, True)
+    assert (refused.returncode, "tandem tokens create" in refused.stderr) == (1, True)
     assert shell.tandem("status").returncode == 0
     assert shell.tandem("down").returncode == 0
     assert shell.survivors() == []

@@ -34,7 +34,7 @@ class TestSqlite:
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run_id = a_started_run(stage)
-        monkeypatch.setattr(engine, "PATIENCE_S", 0.1)
+        monkeypatch.setattr(engine, "LOCK_TIMEOUT_S", 0.1)
         stage.ctx.store._engine.dispose()  # type: ignore[attr-defined]
         other = sqlite3.connect(stage.home / "tandem.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -45,7 +45,7 @@ class TestSqlite:
 
         assert held.status_code == 503
         assert held.json()["code"] == "database_unreachable"
-        assert "holds the database" in held.json()["detail"]
+        assert "locks the database" in held.json()["detail"]
         assert stage.http.get(f"/v1/runs/{run_id}").status_code == 200
 
     def test_a_full_disk_is_a_503_and_writes_nothing_by_halves(self, stage: Stage) -> None:
@@ -61,7 +61,7 @@ class TestSqlite:
         event.remove(store._engine, "connect", allow_no_more_pages)
         store._engine.dispose()
         assert full.status_code == 503
-        assert "no room left" in full.json()["detail"]
+        assert "is full" in full.json()["detail"]
         assert stage.http.get(f"/v1/runs/{run_id}/metrics").json() == []
         assert stage.run(run_id)["state"] == "starting"
         assert deliver_raw(stage, run_id, many).json()["next"] == len(many)
@@ -95,7 +95,7 @@ class TestPostgresql:
             try:
                 refused = deliver_raw(stage, run_id, [metrics(stage, 1, loss=1.0)])
                 ready = stage.http.get("/readyz")
-                for name in ("submit", "reconcile", "settle"):
+                for name in ("submit", "reconcile", "tracker_sync"):
                     step_quietly(stage, name)
             finally:
                 postgres.start()
@@ -115,7 +115,7 @@ class TestPostgresql:
                 uow.runs.add(a_run())
                 postgres.cut()
 
-        with pytest.raises(DatabaseUnreachable, match="which may be there"):
+        with pytest.raises(DatabaseUnreachable, match="which may have succeeded"):
             add_and_lose()
 
         with pytest.raises(RunNotFound), database.transaction() as uow:
@@ -176,7 +176,7 @@ class TestPostgresql:
 
         with holder.transaction() as uow:
             uow.runs.get_for_update(a_run().id)
-            with pytest.raises(DatabaseUnreachable, match="holds"), other.transaction() as waiting:
+            with pytest.raises(DatabaseUnreachable, match="locks"), other.transaction() as waiting:
                 waiting.runs.get_for_update(a_run().id)
         holder.close()
         other.close()
@@ -251,10 +251,10 @@ class TestWhatIsSaid:
     @pytest.mark.parametrize(
         ("cause", "words"),
         [
-            (psycopg.errors.DiskFull("could not extend file"), "no room left"),
+            (psycopg.errors.DiskFull("could not extend file"), "is full"),
             (psycopg.errors.TooManyConnections("sorry"), "does not answer"),
             (psycopg.errors.ReadOnlySqlTransaction("a standby"), "does not answer"),
-            (psycopg.errors.SerializationFailure("again"), "holds the database"),
+            (psycopg.errors.SerializationFailure("again"), "locks the database"),
         ],
         ids=lambda value: type(value).__name__,
     )

@@ -159,4 +159,4 @@ def test_a_baseline_and_a_report_that_are_gone_are_forgotten(stage: Stage, run_i
 
     assert found == ["baseline", "report"]
     shown = stage.run(run_id)
-    assert (shown["baseline"], shown["report"]) == (None, None)
+    assert (shown["baseline_run_id"], shown["report_run_id"]) == (None, None)

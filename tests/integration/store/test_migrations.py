@@ -109,7 +109,7 @@ def test_a_database_from_before_the_first_release_is_refused_and_left_alone(
     with schema_transaction(url) as connection:
         connection.execute(text(f"UPDATE alembic_version SET version_num = '{revision}'"))
 
-    with pytest.raises(SchemaUnknown, match=r"older Tandem .* new TANDEM_HOME"):
+    with pytest.raises(SchemaUnknown, match=r"older version .* new TANDEM_HOME"):
         database.migrate()
 
     with schema_transaction(url) as connection:

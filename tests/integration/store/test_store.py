@@ -15,7 +15,7 @@ from configs.catalog import parse_spec
 from configs.protocol.records import Metrics
 from service.domain.errors import DatabaseUnreachable, LeaseLost, RunNotFound
 from service.domain.repositories.runs import RunFilter
-from service.domain.runs import Attempt, Event
+from service.domain.runs import Attempt, Event, EventKind
 from service.domain.scheduling.projects import Project
 from service.domain.states import RunState
 from service.store.database import Database
@@ -47,7 +47,7 @@ def test_a_sqlite_file_is_in_wal_mode_and_keeps_foreign_keys(tmp_path: Path) -> 
 
 def test_an_event_of_no_run_is_refused(database: Database) -> None:
     with pytest.raises(IntegrityError, match=r"(?i)foreign key"), database.transaction() as uow:
-        uow.events.add(Event("r" + "9" * 12, NOW, "user", "launched", "?"))
+        uow.events.add(Event("r" + "9" * 12, NOW, "user", EventKind.LAUNCHED, "?"))
 
 
 def test_an_attempt_is_made_once(database: Database) -> None:
@@ -104,7 +104,7 @@ def test_a_run_keeps_everything_it_has(database: Database) -> None:
     run = a_run(
         attempt=2,
         latest={"train/loss": 0.5},
-        behind={"service": 0, "mlflow": 120},
+        pending_records={"service": 0, "mlflow": 120},
         best_map=0.3,
         message="ü",
         desired="cancelled",
@@ -260,6 +260,30 @@ def test_runs_keep_their_order_through_pages_and_changes(database: Database) -> 
         assert page + rest == ids[::-1]
         assert [run.id for run in uow.runs.in_states(RunState.FAILED)] == ids
         assert [run.id for run in uow.runs.not_synced()] == ids
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [
+        ("r1", ["r1z", "r1a"]),
+        ("r1a", ["r1a"]),
+        ("", ["r2", "r1z", "r1a"]),
+        ("R1", []),
+        ("r_", []),
+        ("r%", []),
+        ("r\x00", []),
+        ("r1aa", []),
+    ],
+)
+def test_runs_are_selected_by_the_start_of_their_id(
+    database: Database, prefix: str, expected: list[str]
+) -> None:
+    with database.transaction() as uow:
+        for run_id in ("r1a", "r1z", "r2"):
+            uow.runs.add(a_run(id=run_id))
+
+    with database.transaction() as uow:
+        assert [run.id for run in uow.runs.page(RunFilter(id_prefix=prefix))] == expected
 
 
 def test_attempts_that_ended_come_in_the_order_in_which_they_did(database: Database) -> None:

@@ -192,7 +192,7 @@ def test_a_file_that_vanished_is_said_and_the_rest_goes_on(
     a_sink(server, run_dir).deliver(0, [artifact("gone.txt"), artifact("here.txt"), metrics(1)])
 
     run = the_run(server, run_dir)
-    assert "gone.txt is gone" in caplog.text
+    assert "gone.txt is missing" in caplog.text
     assert names(server, run.info.run_id) == ["here.txt"]
     assert steps(server, run) == [1]
 
@@ -309,11 +309,11 @@ def test_a_server_killed_in_the_middle_is_a_delay(
         with away(server):
             for step in range(25, 50):
                 reporter.report_metrics(step=step, values={"loss": 1.0 / (step + 1)})
-            wait_for(lambda: "MLflow is away" in caplog.text)
+            wait_for(lambda: "MLflow is unavailable" in caplog.text)
 
     assert steps(server, the_run(server, run_dir)) == list(range(50))
     assert [text for text in caplog.messages if text.startswith("MLflow is")][1:] == [
-        "MLflow is back."
+        "MLflow is available again."
     ]
 
 

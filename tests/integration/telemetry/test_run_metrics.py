@@ -63,10 +63,10 @@ def tell(
     records: Sequence[Record],
     *,
     first: int = 0,
-    behind: PendingRecords | None = None,
+    pending: PendingRecords | None = None,
 ) -> None:
     attempt = stage.run(run_id)["attempt"]
-    body = Delivery(first=first, records=tuple(records), pending_records=behind or {})
+    body = Delivery(first=first, records=tuple(records), pending_records=pending or {})
     url = f"/v1/runs/{run_id}/attempts/{attempt}/deliveries"
     assert stage.http.post(url, json=body.model_dump(mode="json")).is_success
 
@@ -79,8 +79,8 @@ class TestOneRun:
         run_id = a_started_run(stage)
         values = {"train/loss": 2.5, "train/images_per_s": 8.0, "teacher/bbox_mAP": 0.5}
         said = Metrics(at=stage.clock.now(), attempt=1, step=1, values=values)
-        behind: PendingRecords = {"service": 3, "mlflow": 120}
-        tell(stage, run_id, [progress(stage), said, metrics(stage, 1, mAP=0.25)], behind=behind)
+        pending: PendingRecords = {"service": 3, "mlflow": 120}
+        tell(stage, run_id, [progress(stage), said, metrics(stage, 1, mAP=0.25)], pending=pending)
         stage.clock.advance(7)
 
         assert of_runs(stage) == {
@@ -90,7 +90,7 @@ class TestOneRun:
             "heartbeat_age_seconds": {(): 7.0},
             "attempts": {(): 1.0},
             "loss": {("loss",): 2.5},
-            "map": {("bbox_mAP", "student"): 0.25, ("bbox_mAP", "teacher"): 0.5},
+            "map": {("student", "bbox_mAP"): 0.25, ("teacher", "bbox_mAP"): 0.5},
             "pending_records": {("mlflow",): 120.0, ("service",): 0.0},
         }
         assert stage.run(run_id)["pending_records"] == {"service": 0, "mlflow": 120}
@@ -116,7 +116,7 @@ class TestOneRun:
 
     def test_another_attempt_keeps_what_the_last_one_said(self, stage: Stage) -> None:
         run_id = a_started_run(stage)
-        tell(stage, run_id, [progress(stage)], behind={"service": 1, "mlflow": 40})
+        tell(stage, run_id, [progress(stage)], pending={"service": 1, "mlflow": 40})
         stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=-9)
         stage.turn()
         assert of_runs(stage) == {}
@@ -130,7 +130,7 @@ class TestOneRun:
 
     def test_the_number_of_a_worker_that_is_heard_no_more_stays(self, stage: Stage) -> None:
         run_id = a_started_run(stage)
-        tell(stage, run_id, [], behind={"service": 0, "mlflow": 12})
+        tell(stage, run_id, [], pending={"service": 0, "mlflow": 12})
         stage.clock.advance(50)
         tell(stage, run_id, [])
 
@@ -155,7 +155,7 @@ class TestOneRun:
         said: list[Record] = [metrics(stage, 1, loss=1.0), outcome(stage, "succeeded")]
         spool = stage.home / "runs" / run_id / RunFile.SPOOL
         spool.write_text("".join(one.model_dump_json() + "\n" for one in said))
-        tell(stage, run_id, said, behind={"service": 2, "mlflow": 2})
+        tell(stage, run_id, said, pending={"service": 2, "mlflow": 2})
         stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
         stage.turn()
         assert stage.run(run_id)["pending_records"] == {"service": 0, "mlflow": 2}
@@ -232,7 +232,9 @@ class TestCost:
         assert len(few) == len(many) == len(again) == STATEMENTS_A_SCRAPE
         assert sum(name == "tandem_run_loss" for name, *_ in samples(any_stage)) == 200
         lives = [
-            value for name, labels, value in samples(any_stage) if labels.get("state") == "running"
+            value
+            for name, labels, value in samples(any_stage)
+            if name == "tandem_sweep_trials" and labels["state"] == "running"
         ]
         assert lives == [50, 50, 50]
 
@@ -275,7 +277,7 @@ def named(stage: Stage) -> set[tuple[str, str]]:
 
 
 def asked_by_a_scrape(stage: Stage) -> list[str]:
-    stage.app.state.health._asked_at_s = 0.0
+    stage.app.state.health._checked_at_s = 0.0
     with statements(stage) as asked:
         assert stage.http.get("/metrics").status_code == 200
     return asked

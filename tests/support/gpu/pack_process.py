@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from tests.support.gpu.measurement import peak_bytes_of, release_memory
-from tests.support.training.packs import train_here
+from tests.support.training.packs import train_in_process
 
 PART_OF_FURTHER_MEMBERS = 0.75
 """Of the bytes that further members take: of two of them there is room for one and a half."""
@@ -37,15 +37,17 @@ def train_with_too_little_memory(
 ) -> PackMemory:
     """Train as the module says; the device is that of the members' specs."""
     first = next(iter(members))
-    alone = peak_bytes_of(lambda: train_here(folder / "alone", {first: members[first]}), device)
+    alone = peak_bytes_of(
+        lambda: train_in_process(folder / "alone", {first: members[first]}), device
+    )
     release_memory()
-    together = peak_bytes_of(lambda: train_here(folder / "together", dict(members)), device)
+    together = peak_bytes_of(lambda: train_in_process(folder / "together", dict(members)), device)
     release_memory()
     limit = alone + int(PART_OF_FURTHER_MEMBERS * (together - alone))
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(limit / total, device)
-    train_here(folder / "limited", dict(members))
+    train_in_process(folder / "limited", dict(members))
     return PackMemory(alone, together, limit)
 
 

@@ -16,7 +16,7 @@ def a_pair(stage: Stage, **changes: Any) -> tuple[str, str]:
     stage.add_dataset()
     stage.add_teacher()
     run = stage.launch(spec=a_bckd_spec(**changes))
-    return run["id"], run["baseline"]
+    return run["id"], run["baseline_run_id"]
 
 
 def a_trained_pair(stage: Stage) -> tuple[str, str]:
@@ -116,4 +116,4 @@ def a_comparison(run_id: str, twin_id: str, **changes: Any) -> Comparison:
 def kinds(stage: Stage, run_id: str) -> list[str]:
     """What happened to a run, without the moves between states."""
     events = stage.http.get(f"/v1/runs/{run_id}/events").json()
-    return [event["kind"] for event in events if event["kind"] not in ("moved", "waiting")]
+    return [event["kind"] for event in events if event["kind"] not in ("state_changed", "waiting")]

@@ -39,7 +39,7 @@ _MEANT: dict[str, tuple[Any, ...]] = {
     "runs.progress": (None, None),
     "runs.best_map": (None, 1 / 3),
     "attempts.reason": (None, "oom"),
-    "events.kind": ("launched", "moved"),
+    "events.kind": ("launched", "state_changed"),
     "events.from_state": (None, "queued"),
     "events.to_state": ("queued", "failed"),
     "events.reason": (None, "nan_loss"),

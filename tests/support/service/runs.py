@@ -44,7 +44,7 @@ def run_ids(stage: Stage) -> list[str]:
 def step_quietly(stage: Stage, name: str) -> None:
     """A step as its loop takes it: an outside system that is away is no fault."""
     loop = next(loop for loop in make_loops(stage.ctx, interval_s=1.0) if loop.name == name)
-    loop._step_safely()
+    loop._run_step()
 
 
 def deliver(

@@ -70,7 +70,7 @@ class Shell:
     def parts(self) -> dict[str, dict[str, Any]]:
         """The parts as `tandem status --json` tells."""
         answer = self.tandem("status", "--json")
-        return {part["name"]: part for part in json.loads(answer.stdout)["parts"]}
+        return {item["name"]: item for item in json.loads(answer.stdout)["components"]}
 
     def survivors(self) -> list[psutil.Process]:
         """Every process that a part of this stack has started and that still runs."""

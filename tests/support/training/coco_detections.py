@@ -10,7 +10,7 @@ from workers.evaluation.coco import Detections
 
 def detections_near_the_truth(dataset: Any, *, shift: float) -> list[Detections]:
     random = np.random.default_rng(0)
-    found = []
+    detections = []
     for index in range(len(dataset)):
         truth = dataset.get_ann_info(index)
         of_image: Detections = [np.zeros((0, 5), dtype=np.float32) for _ in CLASSES]
@@ -18,5 +18,5 @@ def detections_near_the_truth(dataset: Any, *, shift: float) -> list[Detections]
             moved = box + random.normal(0, shift, 4)
             row = np.append(moved, random.uniform(0.3, 1.0))[None].astype(np.float32)
             of_image[label] = np.concatenate([of_image[label], row])
-        found.append(of_image)
-    return found
+        detections.append(of_image)
+    return detections

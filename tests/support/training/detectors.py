@@ -1,4 +1,4 @@
-"""Tiny detectors and batches for tests: valid by default, small enough for a second."""
+"""Tiny detectors and batches, valid by default and fast to train."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def a_plain_gfl(spec: Detector, *, num_classes: int, seed: int = 0) -> Any:
 def a_batch(
     boxes: list[list[list[float]]], *, size: int = 64, padded_to: int | None = None
 ) -> dict[str, Any]:
-    """One image per list of boxes; all objects are of class 0."""
+    """A batch with one image for each list of boxes; all objects are of class 0."""
     side = padded_to or size
     images = torch.rand(len(boxes), 3, side, side, generator=torch.Generator().manual_seed(1))
     shape = (size, size, 3)

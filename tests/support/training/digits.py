@@ -1,4 +1,4 @@
-"""A small digits set for tests, drawn in a moment."""
+"""A small generated digits dataset."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ def write_digits(root: Path, *, train: int, val: int) -> Path:
     recipe = DigitsRecipe(
         train=train, val=val, image_size=96, smallest=12, largest=48, most_objects=4
     )
-    parts = {part: draw_split(root, part, recipe) for part in SPLITS}
+    contents = {name: draw_split(root, name, recipe) for name in SPLITS}
     origin = Origin(str(recipe), "none")
-    write_manifest(root, name="digits", classes=CLASSES, contents=parts, origin=origin)
+    write_manifest(root, name="digits", classes=CLASSES, contents=contents, origin=origin)
     return root

@@ -1,4 +1,4 @@
-"""Small detectors of every head, and students that each method distills."""
+"""Small detectors with every head, and students with every distillation method."""
 
 import copy
 from pathlib import Path
@@ -54,7 +54,7 @@ def a_student(
     columns: list[int] | None = None,
     **compute: Any,
 ) -> Any:
-    """A student of 3 classes in training mode, taught if there is a method."""
+    """A student of 3 classes in training mode, distilled if there is a method."""
     config = build_detector_config(student, classes=class_names(3))
     config.bbox_head.type = f"Tandem{config.bbox_head.type}"
     config.update(type="TandemDetector", compute=Compute(**compute).model_dump())
@@ -75,12 +75,12 @@ def a_student(
 
 
 def liven(model: Any) -> None:
-    """Class scores that are not all 1 %, so that losses say something."""
+    """Set class biases so that scores differ and losses are informative."""
     for name, parameter in model.bbox_head.named_parameters():
         if name.endswith(("cls.weight", "reg.weight")):
             torch.nn.init.normal_(parameter, std=0.1)
 
 
 def is_possible(head: str, method: str) -> bool:
-    """Whether the spec lets them come together."""
+    """Whether the spec accepts this method with this head."""
     return not (method == "ld" and head != "gfl") and not (method == "crosskd" and head == "vfnet")

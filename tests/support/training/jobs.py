@@ -1,4 +1,4 @@
-"""Specs of jobs around the shipped digits teacher, run as the command line does it."""
+"""Specs of jobs with the included digits teacher, run by the command line."""
 
 import json
 from pathlib import Path
@@ -40,11 +40,11 @@ def an_export(digits: Path, **changes: Any) -> dict[str, Any]:
 
 
 def do(spec: dict[str, Any], run_dir: Path) -> int:
-    """Runs the command of a spec's task; its exit code."""
+    """Run the command of a spec's task; returns its exit code."""
     file = run_dir.parent / f"{run_dir.name}.yaml"
     file.write_text(yaml.safe_dump(spec))
-    words = (spec["task"], "--spec", str(file), "--run-dir", str(run_dir))
-    return run_worker(*words, timeout_s=PATIENCE_S)
+    arguments = (spec["task"], "--spec", str(file), "--run-dir", str(run_dir))
+    return run_worker(*arguments, timeout_s=PATIENCE_S)
 
 
 def spool_of(run_dir: Path) -> list[dict[str, Any]]:

@@ -13,8 +13,8 @@ from workers.jobs.train_pack import train_pack
 from workers.process import compat
 
 
-def an_order(folder: Path, members: dict[str, dict[str, Any]], *, attempt: int = 1) -> PackJob:
-    """A pack whose members' folders have their names."""
+def a_pack_job(folder: Path, members: dict[str, dict[str, Any]], *, attempt: int = 1) -> PackJob:
+    """A pack job whose members have folders of their names."""
     entries = []
     for number, (name, spec) in enumerate(members.items()):
         run_dir = folder / name
@@ -26,9 +26,11 @@ def an_order(folder: Path, members: dict[str, dict[str, Any]], *, attempt: int =
     return PackJob(id=f"pack-{os.urandom(4).hex()}", members=tuple(entries))
 
 
-def train_here(folder: Path, members: dict[str, dict[str, Any]], *, attempt: int = 1) -> ExitCode:
-    """In this very process."""
+def train_in_process(
+    folder: Path, members: dict[str, dict[str, Any]], *, attempt: int = 1
+) -> ExitCode:
+    """Train the members in this process."""
     compat.apply_patches()
-    order = an_order(folder, members, attempt=attempt)
+    job = a_pack_job(folder, members, attempt=attempt)
     parsed = [parse_spec(spec) for spec in members.values()]
-    return train_pack(order, parsed, termination=Termination())
+    return train_pack(job, parsed, termination=Termination())

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from configs.protocol.names import RunFile
-from tests.support.training.runs import PATIENCE_S, a_spec, said, weights
+from tests.support.training.runs import PATIENCE_S, a_spec, metric_values, weights
 
 STEPS_IN_EPOCH = 5
 EPOCHS = 3
@@ -33,8 +33,8 @@ def kill_after_step(processes: list[Any], run_dir: Path, step: int) -> None:
         process.wait()
 
 
-def assert_equal_runs(whole: Path, torn: Path) -> None:
-    ours, theirs = weights(whole), weights(torn)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert said(whole) == said(torn)
+def assert_equal_runs(uninterrupted: Path, resumed: Path) -> None:
+    expected, actual = weights(uninterrupted), weights(resumed)
+    assert expected.keys() == actual.keys()
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    assert metric_values(uninterrupted) == metric_values(resumed)

@@ -1,4 +1,4 @@
-"""Training runs as the command line does them: a spec, a folder, and what is found there."""
+"""Training runs by the command line, and the results in their folders."""
 
 import json
 from pathlib import Path
@@ -53,36 +53,36 @@ def command(spec: dict[str, Any], run_dir: Path, *, attempt: int = 1) -> list[st
 
 
 def train(spec: dict[str, Any], run_dir: Path, *, attempt: int = 1) -> int:
-    _, *words = command(spec, run_dir, attempt=attempt)
-    return run_worker(*words, timeout_s=PATIENCE_S)
+    _, *arguments = command(spec, run_dir, attempt=attempt)
+    return run_worker(*arguments, timeout_s=PATIENCE_S)
 
 
 def start(spec: dict[str, Any], run_dir: Path, *options: str, attempt: int = 1) -> Process:
-    """A trainer that runs, with more options of the command."""
-    _, *words = command(spec, run_dir, attempt=attempt)
-    return start_worker(*words, *options)
+    """Start a trainer with additional options."""
+    _, *arguments = command(spec, run_dir, attempt=attempt)
+    return start_worker(*arguments, *options)
 
 
 def start_anew(spec: dict[str, Any], run_dir: Path, *, attempt: int = 1) -> Process:
-    """A trainer that runs as a new process: for what a fork does not show."""
-    _, *words = command(spec, run_dir, attempt=attempt)
-    return start_new_process(*words)
+    """Start a trainer as a new process instead of a fork."""
+    _, *arguments = command(spec, run_dir, attempt=attempt)
+    return start_new_process(*arguments)
 
 
 def records(run_dir: Path) -> list[dict[str, Any]]:
     spool = run_dir / RunFile.SPOOL
     if not spool.exists():
         return []
-    whole, _, _ = spool.read_text().rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]
+    complete_lines, _, _ = spool.read_text().rpartition("\n")
+    return [json.loads(line) for line in complete_lines.splitlines()]
 
 
-def said(run_dir: Path) -> dict[tuple[str, int], float]:
-    """Every metric value by key and step; a value that is said twice fails."""
+def metric_values(run_dir: Path) -> dict[tuple[str, int], float]:
+    """Every metric value by key and step; fails if a value is reported twice."""
     values: dict[tuple[str, int], float] = {}
     for record in records(run_dir):
         for key, value in record.get("values", {}).items():
-            assert (key, record["step"]) not in values, "said twice"
+            assert (key, record["step"]) not in values, "reported twice"
             if key not in UNTIMED:
                 values[key, record["step"]] = value
     return values

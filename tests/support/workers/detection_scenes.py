@@ -1,4 +1,4 @@
-"""Made datasets with all that COCO knows (crowds, sizes, empty images), and detections in them."""
+"""Synthetic datasets with crowds, sizes and empty images, and detections in them."""
 
 import contextlib
 import io
@@ -19,8 +19,8 @@ _SIDE = 400
 
 
 @dataclass(frozen=True)
-class Thing:
-    """A true object; left, top, right, bottom in pixels."""
+class SceneObject:
+    """A ground-truth object; its box is left, top, right, bottom in pixels."""
 
     image: int
     name: str
@@ -28,14 +28,16 @@ class Thing:
     crowd: bool = False
 
 
-def write_dataset(path: Path, things: Sequence[Thing], *, images: int) -> Any:
-    """An mmdet CocoDataset of images that are not there, called `0.png` and so on."""
+def write_dataset(path: Path, scene_objects: Sequence[SceneObject], *, images: int) -> Any:
+    """Write an mmdet CocoDataset of images that do not exist, named `0.png` and so on."""
     document = {
         "images": [
             {"id": 100 + number, "file_name": f"{number}.png", "width": _SIDE, "height": _SIDE}
             for number in range(images)
         ],
-        "annotations": [_annotation(1 + at, thing) for at, thing in enumerate(things)],
+        "annotations": [
+            _annotation(1 + index, scene_object) for index, scene_object in enumerate(scene_objects)
+        ],
         "categories": [
             {"id": identifier, "name": name} for name, identifier in _CATEGORIES.items()
         ],
@@ -46,61 +48,66 @@ def write_dataset(path: Path, things: Sequence[Thing], *, images: int) -> Any:
         return build_dataset(config | {"classes": CLASSES})
 
 
-def detections_of(
-    found: Sequence[tuple[int, str, tuple[float, float, float, float], float]], *, images: int
+def to_mmdet_detections(
+    detections: Sequence[tuple[int, str, tuple[float, float, float, float], float]], *, images: int
 ) -> list[Detections]:
-    """As mmdet hands them out; each is image, class, box and score."""
+    """Convert tuples of image, class, box and score to mmdet's lists by image and class."""
     rows: list[list[list[list[float]]]] = [[[] for _ in CLASSES] for _ in range(images)]
-    for image, name, box, score in found:
+    for image, name, box, score in detections:
         rows[image][CLASSES.index(name)].append([*box, score])
     return [
-        [np.array(of_class, dtype=np.float32).reshape(-1, 5) for of_class in of_image]
-        for of_image in rows
+        [np.array(class_rows, dtype=np.float32).reshape(-1, 5) for class_rows in image_rows]
+        for image_rows in rows
     ]
 
 
-def random_things(images: int, *, seed: int = 0) -> list[Thing]:
-    """Of all sizes, some of them crowds, and none in some images."""
-    random = np.random.default_rng(seed)
-    things = []
+def random_objects(images: int, *, seed: int = 0) -> list[SceneObject]:
+    """Draw objects of all sizes, some of them crowds; some images have none."""
+    rng = np.random.default_rng(seed)
+    scene_objects = []
     for image in range(images):
-        for _ in range(random.integers(0, 6)):
-            left, top = random.uniform(0, 200, 2)
-            width, height = random.choice([20, 60, 150]) * random.uniform(0.6, 1.4, 2)
+        for _ in range(rng.integers(0, 6)):
+            left, top = rng.uniform(0, 200, 2)
+            width, height = rng.choice([20, 60, 150]) * rng.uniform(0.6, 1.4, 2)
             box = (left, top, left + width, top + height)
-            name = CLASSES[random.choice(3, p=[0.6, 0.3, 0.1])]
-            things.append(Thing(image, name, box, crowd=bool(random.random() < 0.1)))
-    return things
+            name = CLASSES[rng.choice(3, p=[0.6, 0.3, 0.1])]
+            scene_objects.append(SceneObject(image, name, box, crowd=bool(rng.random() < 0.1)))
+    return scene_objects
 
 
 def random_detections(
-    things: Sequence[Thing], *, images: int, noise: float, seed: int = 0, ties: bool = False
+    scene_objects: Sequence[SceneObject],
+    *,
+    images: int,
+    noise: float,
+    seed: int = 0,
+    ties: bool = False,
 ) -> list[Detections]:
-    """Most of the objects, some twice or of a wrong class, not quite in place; and false ones."""
-    random = np.random.default_rng(seed)
-    found: list[Any] = []
-    for thing in things:
-        for _ in range(random.choice(3, p=[0.2, 0.6, 0.2])):
-            moved = np.array(thing.box) + random.normal(0, noise, 4)
-            name = thing.name if random.random() < 0.8 else str(random.choice(CLASSES))
-            found.append((thing.image, name, tuple(moved), random.uniform(0.2, 1.0)))
+    """Draw detections: shifted, duplicate, wrong, missing and false ones."""
+    rng = np.random.default_rng(seed)
+    detections: list[Any] = []
+    for scene_object in scene_objects:
+        for _ in range(rng.choice(3, p=[0.2, 0.6, 0.2])):
+            moved = np.array(scene_object.box) + rng.normal(0, noise, 4)
+            name = scene_object.name if rng.random() < 0.8 else str(rng.choice(CLASSES))
+            detections.append((scene_object.image, name, tuple(moved), rng.uniform(0.2, 1.0)))
     for _ in range(2 * images):
-        left, top, width, height = random.uniform(5, 150, 4)
+        left, top, width, height = rng.uniform(5, 150, 4)
         box = (left, top, left + width, top + height)
-        image, name = int(random.integers(images)), str(random.choice(CLASSES))
-        found.append((image, name, box, random.uniform(0.0, 0.7)))
+        image, name = int(rng.integers(images)), str(rng.choice(CLASSES))
+        detections.append((image, name, box, rng.uniform(0.0, 0.7)))
     if ties:
-        found = [(image, name, box, round(score, 1)) for image, name, box, score in found]
-    return detections_of(found, images=images)
+        detections = [(image, name, box, round(score, 1)) for image, name, box, score in detections]
+    return to_mmdet_detections(detections, images=images)
 
 
-def _annotation(identifier: int, thing: Thing) -> dict[str, Any]:
-    left, top, right, bottom = thing.box
+def _annotation(identifier: int, scene_object: SceneObject) -> dict[str, Any]:
+    left, top, right, bottom = scene_object.box
     return {
         "id": identifier,
-        "image_id": 100 + thing.image,
-        "category_id": _CATEGORIES[thing.name],
+        "image_id": 100 + scene_object.image,
+        "category_id": _CATEGORIES[scene_object.name],
         "bbox": [left, top, right - left, bottom - top],
         "area": (right - left) * (bottom - top),
-        "iscrowd": int(thing.crowd),
+        "iscrowd": int(scene_object.crowd),
     }

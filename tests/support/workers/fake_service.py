@@ -29,35 +29,35 @@ class FakeService:
     records: list[Record] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     heartbeats: int = 0
-    said_behind: list[PendingRecords] = field(default_factory=list)
+    reported_pending: list[PendingRecords] = field(default_factory=list)
     """What each delivery said that the places lack."""
 
     stop: StopKind | None = None
     url: str = ""
     log: bytearray = field(default_factory=bytearray)
-    piece_sizes: list[int] = field(default_factory=list)
+    chunk_sizes: list[int] = field(default_factory=list)
     token: str | None = None
     """What every request has to show; none: nothing."""
 
-    def answer(self, path: str, body: bytes, shown: str | None) -> Answer:
+    def answer(self, path: str, body: bytes, authorization: str | None) -> Answer:
         self.paths.append(path)
-        if self.token is not None and shown != f"Bearer {self.token}":
+        if self.token is not None and authorization != f"Bearer {self.token}":
             return Answer(401, json.dumps({"code": "not_authenticated", "detail": "Who are you?"}))
         if self.script:
             return self.script.pop(0)
         if "/log?" in path:
-            return self._take_log(int(path.rpartition("=")[2]), body)
-        return self._take_records(body)
+            return self._accept_log(int(path.rpartition("=")[2]), body)
+        return self._accept_records(body)
 
-    def _take_log(self, offset: int, piece: bytes) -> Answer:
-        self.piece_sizes.append(len(piece))
+    def _accept_log(self, offset: int, chunk: bytes) -> Answer:
+        self.chunk_sizes.append(len(chunk))
         if offset <= len(self.log):
-            self.log += piece[len(self.log) - offset :]
+            self.log += chunk[len(self.log) - offset :]
         return Answer(200, LogReceipt(next=len(self.log)).model_dump_json())
 
-    def _take_records(self, body: bytes) -> Answer:
+    def _accept_records(self, body: bytes) -> Answer:
         delivery = Delivery.model_validate_json(body)
-        self.said_behind.append(delivery.pending_records)
+        self.reported_pending.append(delivery.pending_records)
         if not delivery.records:
             self.heartbeats += 1
         if delivery.first <= len(self.records):

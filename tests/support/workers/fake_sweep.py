@@ -1,4 +1,4 @@
-"""A service's list of one sweep, on a real socket: trials "train" by scripted curves."""
+"""A fake service with the log of one sweep on a real socket; trials follow scripted curves."""
 
 import json
 import threading
@@ -28,85 +28,85 @@ Curve = Callable[[Values], Sequence[float]]
 """A trial's mAP after each of its epochs."""
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     status: int
     body: str = ""
 
 
 @dataclass
 class FakeSweep:
-    """Takes entries as the service does; every look at the standings is an epoch for everybody."""
+    """Accepts entries as the service does; every progress request adds an epoch to each trial."""
 
     spec: SweepSpec
     curve: Curve
     id: str = "s" + "0" * 12
     concurrency: int = 2
     entries: list[SweepEntry] = field(default_factory=list)
-    script: list[Answer] = field(default_factory=list)
-    """What the next requests are answered instead."""
+    scripted_responses: list[Response] = field(default_factory=list)
+    """Responses to the next requests, before the fake answers by itself again."""
 
     results: dict[int, TrialResult] = field(default_factory=dict)
-    """Of trials that end before their first evaluation, by number."""
+    """Results of trials that end before their first evaluation, by number."""
 
     allows_new_trials: bool = True
-    looks: int = 0
+    polls: int = 0
     url: str = ""
     _epochs: dict[int, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, method: str, path: str, body: bytes) -> Answer:
+    def respond(self, method: str, path: str, body: bytes) -> Response:
         with self._lock:
-            if self.script:
-                return self.script.pop(0)
+            if self.scripted_responses:
+                return self.scripted_responses.pop(0)
             if path == f"/v1/sweeps/{self.id}/standings":
-                return self._standings()
+                return self._progress()
             if path != f"/v1/sweeps/{self.id}/log":
-                return Answer(404, json.dumps({"code": "not_found", "detail": "No such sweep."}))
+                return Response(404, json.dumps({"code": "not_found", "detail": "No such sweep."}))
             return self._log() if method == "GET" else self._append(body)
 
     def suggested(self) -> list[Values]:
-        return [one.values for one in self.entries if isinstance(one, TrialSuggested)]
+        return [entry.values for entry in self.entries if isinstance(entry, TrialSuggested)]
 
     def judged(self) -> list[TrialJudged]:
-        return [one for one in self.entries if isinstance(one, TrialJudged)]
+        return [entry for entry in self.entries if isinstance(entry, TrialJudged)]
 
     def ended(self) -> dict[int, TrialEnded]:
-        return {one.number: one for one in self.entries if isinstance(one, TrialEnded)}
+        return {entry.number: entry for entry in self.entries if isinstance(entry, TrialEnded)}
 
-    def _log(self) -> Answer:
-        told = SweepLog(
+    def _log(self) -> Response:
+        payload = SweepLog(
             spec=self.spec,
             entries=tuple(self.entries),
             allows_new_trials=self.allows_new_trials,
             concurrency=self.concurrency,
         )
-        return Answer(200, told.model_dump_json())
+        return Response(200, payload.model_dump_json())
 
-    def _append(self, body: bytes) -> Answer:
-        asked = SweepLogAppend.model_validate_json(body)
-        there = self.entries[asked.first : asked.first + len(asked.entries)]
-        if there and there != list(asked.entries):
-            return Answer(409, json.dumps({"code": "list_moved_on", "detail": "Too late."}))
-        if not there:
-            self.entries += asked.entries
+    def _append(self, body: bytes) -> Response:
+        request = SweepLogAppend.model_validate_json(body)
+        existing = self.entries[request.first : request.first + len(request.entries)]
+        if existing and existing != list(request.entries):
+            return Response(409, json.dumps({"code": "list_moved_on", "detail": "Too late."}))
+        if not existing:
+            self.entries += request.entries
         receipt = AppendReceipt(next=len(self.entries), allows_new_trials=self.allows_new_trials)
-        return Answer(200, receipt.model_dump_json())
+        return Response(200, receipt.model_dump_json())
 
-    def _standings(self) -> Answer:
-        self.looks += 1
+    def _progress(self) -> Response:
+        self.polls += 1
         ended = self.ended()
-        going_on = [
-            one
-            for one in self.entries
-            if isinstance(one, TrialSuggested) and one.number not in ended
+        running = [
+            entry
+            for entry in self.entries
+            if isinstance(entry, TrialSuggested) and entry.number not in ended
         ]
-        told = SearchProgress(
-            trials=tuple(self._standing(one) for one in going_on),
+        payload = SearchProgress(
+            trials=tuple(self._trial_progress(entry) for entry in running),
             allows_new_trials=self.allows_new_trials,
         )
-        return Answer(200, told.model_dump_json())
+        return Response(200, payload.model_dump_json())
 
-    def _standing(self, trial: TrialSuggested) -> TrialProgress:
+    def _trial_progress(self, trial: TrialSuggested) -> TrialProgress:
         curve = self.curve(trial.values)
         epoch = self._epochs.get(trial.number, 0) + 1
         self._epochs[trial.number] = epoch
@@ -132,14 +132,14 @@ def serve(sweep: FakeSweep) -> Iterator[FakeSweep]:
             self._reply(self.rfile.read(int(self.headers["content-length"])))
 
         def _reply(self, body: bytes) -> None:
-            status, text = sweep.answer(self.command, self.path, body)
+            status, text = sweep.respond(self.command, self.path, body)
             self.send_response(status)
             self.send_header("content-length", str(len(text.encode())))
             self.end_headers()
             self.wfile.write(text.encode())
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing on the tests' output."""
+            """Keep requests out of the tests' output."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     sweep.url = f"http://127.0.0.1:{server.server_port}"

@@ -1,4 +1,4 @@
-"""Dossiers of runs and of sweeps for tests, with reports that fit them: made-up numbers."""
+"""Report inputs of runs and sweeps with matching reports, with made-up numbers."""
 
 import math
 import random
@@ -66,7 +66,7 @@ def a_baseline(folder: Path, *, number: int = 0, **changes: Any) -> ReportRun:
     return ReportRun(
         **{
             "id": run_id(number),
-            "name": f"alone-{number}",
+            "name": f"baseline-{number}",
             "role": "baseline",
             "values": {},
             "folder": str(folder / run_id(number)),
@@ -87,7 +87,7 @@ def a_distilled(folder: Path, *, number: int, **changes: Any) -> ReportRun:
     return ReportRun(
         **{
             "id": run_id(number),
-            "name": f"taught-{number}",
+            "name": f"distilled-{number}",
             "role": "distilled",
             "values": {},
             "folder": str(folder / run_id(number)),
@@ -103,21 +103,24 @@ def a_distilled(folder: Path, *, number: int, **changes: Any) -> ReportRun:
     )
 
 
-def a_difference(gain: float, *, half: float | None = 0.012, baseline: float = 0.341) -> Difference:
+def a_difference(
+    gain: float, *, half_width: float | None = 0.012, baseline: float = 0.341
+) -> Difference:
     return Difference(
         run=baseline + gain,
         baseline=baseline,
         difference=gain,
-        low=None if half is None else gain - half,
-        high=None if half is None else gain + half,
+        low=None if half_width is None else gain - half_width,
+        high=None if half_width is None else gain + half_width,
     )
 
 
 def a_comparison(**changes: Any) -> Comparison:
     gain = changes.pop("gain", 0.023)
-    half = changes.pop("half", 0.012)
+    half_width = changes.pop("half_width", 0.012)
     parts = {
-        name: a_difference(gain * (1 + 0.2 * at), half=half) for at, name in enumerate(MAP_PARTS)
+        name: a_difference(gain * (1 + 0.2 * index), half_width=half_width)
+        for index, name in enumerate(MAP_PARTS)
     }
     low, high = parts["bbox_mAP"].low, parts["bbox_mAP"].high
     verdict = "cannot_tell"
@@ -138,13 +141,13 @@ def a_comparison(**changes: Any) -> Comparison:
 
 
 def a_transfer(run: int = 1, *, images: Sequence[MissedImage] = ()) -> Transfer:
-    dice = random.Random(1)
+    rng = random.Random(1)
     names = ("person", "bicycle", "car", "traffic light", "dining table", "bird", "hair drier")
-    teachers = {name: dice.uniform(0.2, 0.7) for name in names}
+    teachers = {name: rng.uniform(0.2, 0.7) for name in names}
     return Transfer(
         run=run_id(run),
         by_class={
-            name: TeacherStudent(teacher=ap, student=ap - dice.uniform(-0.02, 0.12))
+            name: TeacherStudent(teacher=ap, student=ap - rng.uniform(-0.02, 0.12))
             for name, ap in teachers.items()
         },
         by_size={
@@ -169,16 +172,16 @@ def a_transfer(run: int = 1, *, images: Sequence[MissedImage] = ()) -> Transfer:
     )
 
 
-def a_lost_image(file: str, *, class_name: str = "person", boxes: int = 2) -> MissedImage:
+def a_missed_image(file: str, *, class_name: str = "person", boxes: int = 2) -> MissedImage:
     return MissedImage(
         file=file,
         objects=tuple(
             MissedObject(
                 class_name=class_name,
-                box=(10.0 + 30 * at, 20.0, 50.0 + 30 * at, 80.0),
-                teacher_score=0.9 - at / 10,
+                box=(10.0 + 30 * index, 20.0, 50.0 + 30 * index, 80.0),
+                teacher_score=0.9 - index / 10,
             )
-            for at in range(boxes)
+            for index in range(boxes)
         ),
     )
 
@@ -194,10 +197,10 @@ COSTS = Costs(
     available_bytes=0,
     device="cpu",
 )
-"""A student's epoch takes a minute."""
+"""Costs with which a student's epoch takes a minute."""
 
 
-def a_run_dossier(folder: Path, **changes: Any) -> ReportInputs:
+def a_run_inputs(folder: Path, **changes: Any) -> ReportInputs:
     return ReportInputs(
         **{
             "title": "bckd_r18_from_r101",
@@ -241,16 +244,16 @@ def a_sweep_spec(**changes: Any) -> SweepSpec:
     )
 
 
-def a_sweep_dossier(folder: Path, *, trials: int = 12, **changes: Any) -> ReportInputs:
-    """A sweep whose every fourth trial the scheduler stopped; the last one failed."""
-    dice = random.Random(3)
+def a_sweep_inputs(folder: Path, *, trials: int = 12, **changes: Any) -> ReportInputs:
+    """A sweep in which every fourth trial was stopped early and the last one failed."""
+    rng = random.Random(3)
     runs = [a_baseline(folder)]
     entries: list[SweepEntry] = []
     for number in range(trials):
         values: Values = {
-            CLS: 10 ** dice.uniform(-1, 1),
-            LOC: 4 * 10 ** dice.uniform(-1, 1),
-            "schedule.optimizer.lr": 10 ** dice.uniform(-3, -1.3),
+            CLS: 10 ** rng.uniform(-1, 1),
+            LOC: 4 * 10 ** rng.uniform(-1, 1),
+            "schedule.optimizer.lr": 10 ** rng.uniform(-3, -1.3),
         }
         result: TrialResult = "stopped" if number % 4 == 3 else "finished"
         epoch = 4 if result == "stopped" else EPOCHS
@@ -270,15 +273,15 @@ def a_sweep_dossier(folder: Path, *, trials: int = 12, **changes: Any) -> Report
         )
         entries.append(TrialSuggested(number=number, values=values))
         if epoch:
-            goes_on = result == "finished"
-            judged = {Metric.MAP.value: best}
+            should_continue = result == "finished"
+            metrics = {Metric.MAP.value: best}
             entries.append(
-                TrialJudged(number=number, epoch=4, values=judged, should_continue=goes_on)
+                TrialJudged(number=number, epoch=4, values=metrics, should_continue=should_continue)
             )
-        found = {Metric.MAP.value: best} if epoch else {}
-        entries.append(TrialEnded(number=number, result=result, epoch=epoch, values=found))
+        best_values = {Metric.MAP.value: best} if epoch else {}
+        entries.append(TrialEnded(number=number, result=result, epoch=epoch, values=best_values))
     entries.append(SweepClosed(why="the budget of 12 trials is spent"))
-    given = {
+    defaults = {
         "title": "Two weights and a learning rate",
         "runs": tuple(runs),
         "sweep_id": SWEEP,
@@ -287,40 +290,43 @@ def a_sweep_dossier(folder: Path, *, trials: int = 12, **changes: Any) -> Report
         "costs": COSTS,
         "at": AT + timedelta(hours=9),
     }
-    return a_run_dossier(folder, **(given | changes))
+    return a_run_inputs(folder, **(defaults | changes))
 
 
-def a_sweep_report(dossier: ReportInputs, **changes: Any) -> Report:
-    """With a comparison of every finished trial."""
-    whole = [r for r in dossier.runs if r.trial is not None and r.result == "finished"]
-    best = max(whole, key=lambda run: run.best_map or 0.0)
+def a_sweep_report(inputs: ReportInputs, **changes: Any) -> Report:
+    """A report with a comparison of every finished trial."""
+    finished_runs = [r for r in inputs.runs if r.trial is not None and r.result == "finished"]
+    best = max(finished_runs, key=lambda run: run.best_map or 0.0)
     assert best.best_map is not None
     tied = [
         run.trial
-        for run in whole
+        for run in finished_runs
         if run is not best and best.best_map - (run.best_map or 0.0) <= NOISE.floor
     ]
-    given = {
-        "title": dossier.title,
+    defaults = {
+        "title": inputs.title,
         "comparisons": tuple(
             a_comparison(
-                runs=(run.id,), trial=run.trial, gain=(run.best_map or 0.0) - 0.341, half=0.008
+                runs=(run.id,),
+                trial=run.trial,
+                gain=(run.best_map or 0.0) - 0.341,
+                half_width=0.008,
             )
-            for run in whole
+            for run in finished_runs
         ),
         "best_trial": best.trial,
         "tied_with_best": tuple(tied),
         "importance": {"schedule.optimizer.lr": 0.55, LOC: 0.27, CLS: 0.18},
-        "epochs_trained": 12 * len(whole) + 12,
+        "epochs_trained": 12 * len(finished_runs) + 12,
         "epochs_saved": 24,
         "transfer": a_transfer(int(best.id[1:])),
     }
-    return a_run_report(**(given | changes))
+    return a_run_report(**(defaults | changes))
 
 
-def keep_detections(dossier: ReportInputs) -> None:
-    """Empty files where finished runs have theirs: for pages, which do not read them."""
-    for run in dossier.runs:
+def create_detection_files(inputs: ReportInputs) -> None:
+    """Create empty detection files of the finished runs; pages do not read them."""
+    for run in inputs.runs:
         if run.result == "finished":
             file = Path(run.folder) / RunFile.MATCHES
             file.parent.mkdir(parents=True, exist_ok=True)

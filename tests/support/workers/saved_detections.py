@@ -1,4 +1,4 @@
-"""Detections in the images of a digits set that is drawn for a test, as runs leave them behind."""
+"""Detections in the images of a generated digits set, as runs write them to their folders."""
 
 import contextlib
 import io
@@ -15,8 +15,8 @@ from workers.data.manifest import read_manifest
 from workers.evaluation.coco import Detections
 
 
-class Runs:
-    """A folder of runs that were measured on one digits set."""
+class RunFolders:
+    """Folders of runs that were measured on the same digits set."""
 
     def __init__(self, folder: Path, *, images: int = 12) -> None:
         self.folder = folder
@@ -33,28 +33,30 @@ class Runs:
         with contextlib.redirect_stdout(io.StringIO()):
             self._dataset = build_dataset(config)
 
-    def leave(
+    def write_run(
         self, run: str, *, student: float, teacher: float | None = None, seed: int = 0
     ) -> None:
-        """What a run leaves in its folder; `student` and `teacher` are the shares they find."""
-        place = self.folder / run
-        place.mkdir(parents=True, exist_ok=True)
-        self._save(place / RunFile.MATCHES, share=student, seed=seed)
+        """Write the files of a run; `student` and `teacher` are their recalls."""
+        run_folder = self.folder / run
+        run_folder.mkdir(parents=True, exist_ok=True)
+        self._save(run_folder / RunFile.MATCHES, recall=student, seed=seed)
         if teacher is not None:
-            self._save(place / RunFile.TEACHER_MATCHES, share=teacher, seed=1000)
+            self._save(run_folder / RunFile.TEACHER_MATCHES, recall=teacher, seed=1000)
 
-    def _save(self, path: Path, *, share: float, seed: int) -> None:
-        save_matches(match_detections(self._detections(share, seed), self._dataset), path)
+    def _save(self, path: Path, *, recall: float, seed: int) -> None:
+        save_matches(match_detections(self._detections(recall, seed), self._dataset), path)
 
-    def _detections(self, share: float, seed: int) -> list[Detections]:
-        random = np.random.default_rng(seed)
-        return [self._of_image(at, share, random) for at in range(len(self._dataset))]
+    def _detections(self, recall: float, seed: int) -> list[Detections]:
+        rng = np.random.default_rng(seed)
+        return [
+            self._detections_of_image(index, recall, rng) for index in range(len(self._dataset))
+        ]
 
-    def _of_image(self, at: int, share: float, random: np.random.Generator) -> Any:
-        truth = self._dataset.get_ann_info(at)
+    def _detections_of_image(self, index: int, recall: float, rng: np.random.Generator) -> Any:
+        truth = self._dataset.get_ann_info(index)
         rows: list[list[list[float]]] = [[] for _ in self._dataset.CLASSES]
         for box, label in zip(truth["bboxes"], truth["labels"], strict=True):
-            score = float(random.uniform(0.4, 1.0))
-            if random.random() < share:
+            score = float(rng.uniform(0.4, 1.0))
+            if rng.random() < recall:
                 rows[int(label)].append([*map(float, box), score])
-        return [np.array(of_class, dtype=np.float32).reshape(-1, 5) for of_class in rows]
+        return [np.array(class_rows, dtype=np.float32).reshape(-1, 5) for class_rows in rows]

@@ -1,8 +1,8 @@
-"""Detectors whose true quality is known: what they find follows from a few numbers, from no image.
+"""Detectors of known quality, which simulate detections from a few numbers without images.
 
-An object is found if its ease is above 0, and with more ease its place is better and its score
-higher. Ease is the detector's skill plus what is easy in an image, in an object (both alike for all
-detectors), for a method in an image, and for this very model.
+An object is detected if its ease is above 0; more ease gives a better box and a higher score. Ease
+is the detector's skill plus the ease of the image and the object (shared by all detectors), of the
+method in the image, and of the single model.
 """
 
 from collections.abc import Sequence
@@ -16,100 +16,129 @@ Seed = int | Sequence[int]
 
 
 @dataclass(frozen=True)
-class World:
-    """A sample of images, as far as it concerns detectors."""
+class SimulatedImages:
+    """A sample of images with the properties that detectors depend on."""
 
     images: int
     image_G: Array
     class_G: Array
     size_G: Array
-    """Column of `AREAS`; 0: of no size, which spares work."""
+    """Column of `AREAS`; 0 for an object without a size, which saves time."""
 
     ease_G: Array
 
 
 @dataclass(frozen=True)
-class Model:
-    """One trained detector."""
+class SimulatedDetector:
+    """Parameters of a trained detector."""
 
     skill: float
     method_ease: float = 0.0
-    """How much its method's ease differs from image to image; alike for all seeds."""
+    """Standard deviation of its method's ease over images; shared by all seeds."""
 
     own_ease: float = 0.5
-    """How much its own ease differs from object to object."""
+    """Standard deviation of its own ease over objects."""
 
     false_per_image: float = 2.0
 
 
-def a_world(
+def simulate_images(
     images: int,
     *,
     seed: Seed,
     objects_per_image: float = 2.0,
     classes: int = 2,
-    sized: bool = False,
-) -> World:
+    has_sizes: bool = False,
+) -> SimulatedImages:
     random = np.random.default_rng(seed)
     count = int(random.poisson(objects_per_image, images).sum())
     image_G = np.sort(random.integers(images, size=count)).astype(np.int32)
     ease_I = random.normal(0, 0.5, images)
-    return World(
+    return SimulatedImages(
         images=images,
         image_G=image_G,
         class_G=random.integers(classes, size=count).astype(np.int32),
-        size_G=random.integers(1, 4, size=count) if sized else np.zeros(count, dtype=np.int64),
+        size_G=random.integers(1, 4, size=count) if has_sizes else np.zeros(count, dtype=np.int64),
         ease_G=ease_I[image_G] + random.normal(0, 0.7, count),
     )
 
 
-def seen_by(model: Model, world: World, *, seed: Seed, method_seed: Seed = 0) -> Matches:
-    """What a model finds in a world; `seed` is its own, `method_seed` that of all its method."""
+def simulate_detections(
+    detector: SimulatedDetector,
+    simulated_images: SimulatedImages,
+    *,
+    seed: Seed,
+    method_seed: Seed = 0,
+) -> Matches:
+    """Simulate the detections of one model; `method_seed` is shared by all models of its method."""
     random = np.random.default_rng(seed)
-    count, classes = len(world.image_G), int(world.class_G.max()) + 1
-    ease_I = np.random.default_rng(method_seed).normal(0, model.method_ease, world.images)
-    ease_G = model.skill + world.ease_G + ease_I[world.image_G]
-    ease_G = ease_G + random.normal(0, model.own_ease, count)
-    found_G = np.flatnonzero(ease_G > 0)
-    false = int(random.poisson(model.false_per_image * world.images))
-    image_D = np.concatenate([world.image_G[found_G], random.integers(world.images, size=false)])
-    class_D = np.concatenate([world.class_G[found_G], random.integers(classes, size=false)])
-    size_D = np.concatenate([world.size_G[found_G], random.choice(world.size_G, size=false)])
-    iou_G = 0.5 + 0.5 * np.tanh(ease_G[found_G] / 2)
-    iou_D = np.concatenate([iou_G, np.zeros(false)])
+    count, classes = len(simulated_images.image_G), int(simulated_images.class_G.max()) + 1
+    ease_I = np.random.default_rng(method_seed).normal(
+        0, detector.method_ease, simulated_images.images
+    )
+    ease_G = detector.skill + simulated_images.ease_G + ease_I[simulated_images.image_G]
+    ease_G = ease_G + random.normal(0, detector.own_ease, count)
+    detected_G = np.flatnonzero(ease_G > 0)
+    false_positives = int(random.poisson(detector.false_per_image * simulated_images.images))
+    image_D = np.concatenate(
+        [
+            simulated_images.image_G[detected_G],
+            random.integers(simulated_images.images, size=false_positives),
+        ]
+    )
+    class_D = np.concatenate(
+        [simulated_images.class_G[detected_G], random.integers(classes, size=false_positives)]
+    )
+    size_D = np.concatenate(
+        [
+            simulated_images.size_G[detected_G],
+            random.choice(simulated_images.size_G, size=false_positives),
+        ]
+    )
+    iou_G = 0.5 + 0.5 * np.tanh(ease_G[detected_G] / 2)
+    iou_D = np.concatenate([iou_G, np.zeros(false_positives)])
     score_D = np.concatenate(
-        [ease_G[found_G] + random.normal(0, 0.7, len(found_G)), random.normal(0, 0.9, false)]
+        [
+            ease_G[detected_G] + random.normal(0, 0.7, len(detected_G)),
+            random.normal(0, 0.9, false_positives),
+        ]
     )
     in_area_DA = (np.arange(len(AREAS)) == 0) | (np.arange(len(AREAS)) == size_D[:, None])
     right_DAT = (iou_D[:, None] >= np.array(IOUS))[:, None, :] & in_area_DA[:, :, None]
     order_D = np.lexsort((-score_D, class_D))
     return Matches(
         class_names=tuple(f"class {number}" for number in range(classes)),
-        files=tuple(f"{number}.png" for number in range(world.images)),
+        files=tuple(f"{number}.png" for number in range(simulated_images.images)),
         image_D=image_D[order_D].astype(np.int32),
         class_D=class_D[order_D].astype(np.int32),
         score_D=(1 / (1 + np.exp(-score_D[order_D]))).astype(np.float32),
         box_D4=np.zeros((len(order_D), 4), dtype=np.float32),
         right_DAT=right_DAT[order_D],
         ignored_DAT=np.repeat(~in_area_DA[order_D][:, :, None], len(IOUS), axis=2),
-        object_D=np.concatenate([found_G, np.full(false, -1)])[order_D].astype(np.int32),
-        image_G=world.image_G,
-        class_G=world.class_G,
+        object_D=np.concatenate([detected_G, np.full(false_positives, -1)])[order_D].astype(
+            np.int32
+        ),
+        image_G=simulated_images.image_G,
+        class_G=simulated_images.class_G,
         box_G4=np.zeros((count, 4), dtype=np.float32),
         area_G=np.ones(count),
         crowd_G=np.zeros(count, dtype=bool),
-        objects_ICA=_objects(world, classes),
+        objects_ICA=_count_objects(simulated_images, classes),
     )
 
 
-def shifted(model: Model, by: float) -> Model:
-    """The same method with another skill."""
-    return replace(model, skill=model.skill + by)
+def with_skill_shift(detector: SimulatedDetector, by: float) -> SimulatedDetector:
+    """Copy the detector with another skill."""
+    return replace(detector, skill=detector.skill + by)
 
 
-def _objects(world: World, classes: int) -> Array:
-    objects_ICA = np.zeros((world.images, classes, len(AREAS)), dtype=np.int32)
+def _count_objects(simulated_images: SimulatedImages, classes: int) -> Array:
+    objects_ICA = np.zeros((simulated_images.images, classes, len(AREAS)), dtype=np.int32)
     for column in range(len(AREAS)):
-        in_area = (world.size_G == column) | (column == 0)
-        np.add.at(objects_ICA[:, :, column], (world.image_G[in_area], world.class_G[in_area]), 1)
+        in_area = (simulated_images.size_G == column) | (column == 0)
+        np.add.at(
+            objects_ICA[:, :, column],
+            (simulated_images.image_G[in_area], simulated_images.class_G[in_area]),
+            1,
+        )
     return objects_ICA

@@ -1,4 +1,4 @@
-"""Sweeps for tests, and a search played through without Ray or a service."""
+"""Sweeps for tests, and a search that runs without Ray or a service."""
 
 import math
 from collections.abc import Callable
@@ -39,39 +39,39 @@ def a_sweep(**changes: Any) -> SweepSpec:
     return SweepSpec(**(fields | changes))
 
 
-def goodness(values: Values) -> float:
-    """Best at the published weights, and a function of the values alone."""
-    far = abs(math.log((float(values[CLS]) + 0.1) / 1.1)) + abs(
+def quality(values: Values) -> float:
+    """A deterministic score with its maximum at the published weights."""
+    distance = abs(math.log((float(values[CLS]) + 0.1) / 1.1)) + abs(
         math.log((float(values[LOC]) + 0.4) / 4.4)
     )
-    return round(0.5 - 0.05 * far, 6)
+    return round(0.5 - 0.05 * distance, 6)
 
 
-def played(
-    spec: SweepSpec, count: int, *, score: Callable[[Values], float | None] = goodness
+def run_search(
+    spec: SweepSpec, count: int, *, score: Callable[[Values], float | None] = quality
 ) -> ReplayedSweep:
-    """A search of at most `count` trials, one after the other; no score: the trial failed."""
-    history = ReplayedSweep(spec)
-    while len(history.trials) < count:
-        values = suggest(history.active_spec, history.trials)
+    """Run at most `count` trials, one after the other; a trial without a score fails."""
+    sweep = ReplayedSweep(spec)
+    while len(sweep.trials) < count:
+        values = suggest(sweep.active_spec, sweep.trials)
         if values is None:
             break
         assert not isinstance(values, Wait)
-        for entry in a_trial(len(history.trials), values, score(values)):
-            history.add(entry)
-    return history
+        for entry in trial_entries(len(sweep.trials), values, score(values)):
+            sweep.add(entry)
+    return sweep
 
 
-def a_trial(number: int, values: Values, score: float | None) -> list[SweepEntry]:
-    """All entries of one trial."""
-    begun = TrialSuggested(number=number, values=values)
+def trial_entries(number: int, values: Values, score: float | None) -> list[SweepEntry]:
+    """All log entries of one trial; it fails without a score."""
+    suggested = TrialSuggested(number=number, values=values)
     if score is None:
-        return [begun, TrialEnded(number=number, result="failed", values={})]
-    told = {Metric.MAP: score}
-    judged = TrialJudged(number=number, epoch=EPOCHS, values=told, should_continue=True)
-    ended = TrialEnded(number=number, result="finished", epoch=EPOCHS, values=told)
-    return [begun, judged, ended]
+        return [suggested, TrialEnded(number=number, result="failed", values={})]
+    metrics = {Metric.MAP: score}
+    judgment = TrialJudged(number=number, epoch=EPOCHS, values=metrics, should_continue=True)
+    ended = TrialEnded(number=number, result="finished", epoch=EPOCHS, values=metrics)
+    return [suggested, judgment, ended]
 
 
-def values_of(history: ReplayedSweep) -> list[Values]:
-    return [trial.values for trial in history.trials]
+def trial_values(sweep: ReplayedSweep) -> list[Values]:
+    return [trial.values for trial in sweep.trials]

@@ -1,4 +1,4 @@
-"""A digits dataset that mmdet has loaded."""
+"""Fixtures: a digits dataset, loaded by mmdet."""
 
 import contextlib
 import io

@@ -1,37 +1,49 @@
-"""COCO's numbers in all their parts, and the curves they come from."""
+"""COCO's twelve metrics, and the precision-recall curves."""
+
+import contextlib
+import io
+from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools.cocoeval import COCOeval
 
 from tests.support.training.coco_detections import detections_near_the_truth
-from workers.evaluation.coco import build_curves_document, compute_detailed_metrics, compute_metrics
+from workers.evaluation.coco import build_curves_document, compute_metrics
 from workers.evaluation.pr_curves import draw_pr_curves
 
+MMDET_MAX_DETECTIONS = [100, 300, 1000]
 
-def test_average_precision_is_the_one_that_training_says(dataset: object) -> None:
+
+def test_average_precision_is_the_one_that_mmdet_says(dataset: Any) -> None:
     detections = detections_near_the_truth(dataset, shift=2.0)
+    with contextlib.redirect_stdout(io.StringIO()):
+        boxes = dataset.coco.loadRes(dataset._det2json(detections))
+        coco_eval = COCOeval(dataset.coco, boxes, "bbox")
+        coco_eval.params.maxDets = MMDET_MAX_DETECTIONS
+        coco_eval.evaluate()
+        coco_eval.accumulate()
+        coco_eval.summarize()
 
-    measures, scores = (
-        compute_detailed_metrics(detections, dataset),
-        compute_metrics(detections, dataset),
-    )
+    metrics = compute_metrics(detections, dataset)
 
-    for name, value in scores.by_metric.items():
-        assert measures.by_metric[name] == pytest.approx(value)
-    assert measures.ap_by_class == pytest.approx(scores.ap_by_class)
+    assert list(metrics.by_metric.values()) == coco_eval.stats[:6].tolist()
+    for column, name in enumerate(dataset.CLASSES):
+        precision = coco_eval.eval["precision"][:, :, column, 0, -1]
+        assert metrics.ap_by_class[name] == pytest.approx(precision.mean())
 
 
 def test_recall_grows_with_the_detections_that_count(dataset: object) -> None:
-    found = compute_detailed_metrics(
+    metrics = compute_metrics(
         detections_near_the_truth(dataset, shift=0.0), dataset
-    ).by_metric
+    ).recall_by_metric
 
-    assert found["bbox_AR_1"] < found["bbox_AR_10"] <= found["bbox_AR_100"]
-    assert found["bbox_AR_100"] == pytest.approx(1.0)
+    assert metrics["bbox_AR_1"] < metrics["bbox_AR_10"] <= metrics["bbox_AR_100"]
+    assert metrics["bbox_AR_100"] == pytest.approx(1.0)
 
 
 def test_the_area_under_a_curve_is_its_average_precision(dataset: object) -> None:
-    measures = compute_detailed_metrics(detections_near_the_truth(dataset, shift=2.0), dataset)
+    measures = compute_metrics(detections_near_the_truth(dataset, shift=2.0), dataset)
 
     for name, curve in measures.curves.items():
         if measures.ap_by_class[name] != -1.0:
@@ -41,7 +53,7 @@ def test_the_area_under_a_curve_is_its_average_precision(dataset: object) -> Non
 
 def test_curves_are_json_without_numbers_that_are_none(dataset: object) -> None:
     document = build_curves_document(
-        compute_detailed_metrics(detections_near_the_truth(dataset, shift=1.0), dataset)
+        compute_metrics(detections_near_the_truth(dataset, shift=1.0), dataset)
     )
 
     assert document["recall"][0] == 0.0
@@ -53,7 +65,7 @@ def test_curves_are_json_without_numbers_that_are_none(dataset: object) -> None:
 def test_finding_nothing_is_zero_and_can_be_drawn(dataset: object) -> None:
     nothing = [[np.zeros((0, 5), dtype=np.float32)] * 10] * 6
 
-    measures = compute_detailed_metrics(nothing, dataset)
+    measures = compute_metrics(nothing, dataset)
 
     assert set(measures.by_metric.values()) == {0.0}
     assert draw_pr_curves(measures).width > 1000

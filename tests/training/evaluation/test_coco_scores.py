@@ -1,4 +1,4 @@
-"""Our COCO numbers are mmdet's, and an evaluation changes nothing."""
+"""Our COCO metrics equal mmdet's, and an evaluation does not change the model."""
 
 import contextlib
 import io
@@ -15,21 +15,21 @@ from workers.evaluation.coco import compute_metrics
 def test_scores_equal_those_of_mmdet(dataset: Any) -> None:
     detections = detections_near_the_truth(dataset, shift=2.0)
     with contextlib.redirect_stdout(io.StringIO()):
-        theirs = dataset.evaluate(detections, metric="bbox")
+        expected = dataset.evaluate(detections, metric="bbox")
 
-    ours = compute_metrics(detections, dataset).by_metric
+    actual = compute_metrics(detections, dataset).by_metric
 
-    assert 0 < ours["bbox_mAP"] < 1
-    for name, value in ours.items():
-        assert value == pytest.approx(theirs[name], abs=1e-3)
+    assert 0 < actual["bbox_mAP"] < 1
+    for name, value in actual.items():
+        assert value == pytest.approx(expected[name], abs=1e-3)
 
 
 def test_perfect_detections_score_one_in_every_class(dataset: Any) -> None:
-    scores = compute_metrics(detections_near_the_truth(dataset, shift=0.0), dataset)
+    metrics = compute_metrics(detections_near_the_truth(dataset, shift=0.0), dataset)
 
-    assert scores.mean_ap == pytest.approx(1.0)
-    known = [value for value in scores.ap_by_class.values() if value != -1.0]
-    assert known == pytest.approx([1.0] * len(known))
+    assert metrics.mean_ap == pytest.approx(1.0)
+    with_objects = [value for value in metrics.ap_by_class.values() if value != -1.0]
+    assert with_objects == pytest.approx([1.0] * len(with_objects))
 
 
 def test_a_detector_that_finds_nothing_scores_zero(dataset: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a group of processes does once, and what it does not send: scores, running statistics."""
+"""Several processes: metrics are computed once, and running statistics are not synchronized."""
 
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,14 @@ from workers.data.manifest import check_dataset
 from workers.data.resolve import LocalDataset
 from workers.evaluation import coco
 from workers.evaluation.coco import CocoMetrics, Detections, evaluate
-from workers.models.training_config import build_training_config
+from workers.models.training_config import build_training_data_config
 
 NUM_IMAGES = 5
 CPU = torch.device("cpu")
 
 
 class Oracle:
-    """A detector that knows the truth about every image of a dataset."""
+    """A detector that returns the ground truth of a dataset."""
 
     training = False
 
@@ -79,10 +79,8 @@ def a_loader(folder: Path) -> Any:
     spec = parse_spec(a_spec(folder / "digits"))
     assert isinstance(spec, RunSpec)
     root = folder / "digits"
-    place = LocalDataset(root, check_dataset(root, digest=None))
-    return build_validation_loader(
-        build_training_config(spec, dataset=place, run_dir=folder), spec=spec
-    )
+    dataset = LocalDataset(root, check_dataset(root, digest=None))
+    return build_validation_loader(build_training_data_config(spec, dataset=dataset), spec=spec)
 
 
 def sends_buffers(*, norm_eval: bool) -> bool:
@@ -120,7 +118,7 @@ def test_running_statistics_are_sent_only_where_a_norm_trains(
 
 @pytest.mark.parametrize("head", HEADS)
 def test_no_norm_of_a_head_waits_for_other_processes(head: str, tmp_path: Path) -> None:
-    """Else the first process alone could not look at its losses: the others would not answer."""
+    """Otherwise the main process would wait for the others when it measures its losses."""
     student = a_student(tmp_path, a_head_of(head))
 
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(student)

@@ -1,4 +1,4 @@
-"""A real set with real flaws: the blood cells of BCCD, 364 microscope images in VOC format."""
+"""Import of a real dataset with real flaws: BCCD, 364 microscope images in VOC format."""
 
 import contextlib
 import io
@@ -20,17 +20,17 @@ pytestmark = pytest.mark.skipif(
 
 
 def import_bccd(out: Path, *options: str) -> Result:
-    words = ["import-voc", "--root", str(BCCD), "--out", str(out), "--name", "bccd"]
+    arguments = ["import-voc", "--root", str(BCCD), "--out", str(out), "--name", "bccd"]
     return CliRunner().invoke(
-        app, [*words, "--train-set", "trainval", "--val-set", "test", *options]
+        app, [*arguments, "--train-set", "trainval", "--val-set", "test", *options]
     )
 
 
 def test_exactly_its_two_degenerate_boxes_are_found(tmp_path: Path) -> None:
-    said = import_bccd(tmp_path / "bccd")
+    result = import_bccd(tmp_path / "bccd")
 
-    lines = [line for line in said.output.splitlines() if ".xml: " in line]
-    assert said.exit_code == ExitCode.REFUSED
+    lines = [line for line in result.output.splitlines() if ".xml: " in line]
+    assert result.exit_code == ExitCode.REFUSED
     assert [line.removeprefix(f"{BCCD}/Annotations/").split(" with")[0] for line in lines] == [
         "BloodImage_00338.xml: line 158: degenerate_box: RBC",
         "BloodImage_00343.xml: line 50: degenerate_box: RBC",
@@ -39,9 +39,9 @@ def test_exactly_its_two_degenerate_boxes_are_found(tmp_path: Path) -> None:
 
 
 def test_without_them_every_box_is_kept_and_pycocotools_reads_it(tmp_path: Path) -> None:
-    said = import_bccd(tmp_path / "bccd", "--drop-bad")
+    result = import_bccd(tmp_path / "bccd", "--drop-bad")
 
-    assert said.exit_code == 0, said.output
+    assert result.exit_code == 0, result.output
     manifest = check_dataset(tmp_path / "bccd")
     assert manifest.classes == ("Platelets", "RBC", "WBC")
     assert (manifest.train.num_images, manifest.val.num_images) == (292, 72)

@@ -1,4 +1,4 @@
-"""An evaluation as the command line does it: measured, refused."""
+"""The evaluate job, run by the command line."""
 
 import json
 from pathlib import Path
@@ -31,9 +31,9 @@ def test_a_detector_is_measured_and_timed(digits: Path, tmp_path: Path) -> None:
     assert report["speed"]["single_images"]["images"] == 4
     spool = spool_of(tmp_path / "run")
     assert spool[-1]["best_map"] == pytest.approx(report["coco"]["bbox_mAP"])
-    (said,) = [record["values"] for record in spool if record["kind"] == "metrics"]
-    assert said[Metric.MAP] == pytest.approx(report["coco"]["bbox_mAP"])
-    assert said[Metric.LATENCY_P50_MS] <= said[Metric.LATENCY_P90_MS]
+    (values,) = [record["values"] for record in spool if record["kind"] == "metrics"]
+    assert values[Metric.MAP] == pytest.approx(report["coco"]["bbox_mAP"])
+    assert values[Metric.LATENCY_P50_MS] <= values[Metric.LATENCY_P90_MS]
     parts = compute_parts(load_matches(tmp_path / "run" / RunFile.MATCHES))
     assert parts["bbox_mAP"] == pytest.approx(report["coco"]["bbox_mAP"], abs=1e-12)
     logged = {record["path"] for record in spool if record["kind"] == "artifact"}

@@ -1,4 +1,4 @@
-"""An export as the command line does it: files that find what the original finds."""
+"""The export job, run by the command line: exported models detect what the original does."""
 
 import json
 import os
@@ -34,8 +34,8 @@ from workers.export.mlflow_model import MlflowDetector, encode_image
 from workers.export.onnx_file import write_onnx
 from workers.export.original import MmdetDetector
 from workers.export.tandem_runtime import (
-    ImageDecodeError,
     ImageDetections,
+    ImageFormatError,
     OnnxDetector,
     read_image,
 )
@@ -67,8 +67,8 @@ def test_every_format_finds_what_the_original_finds(exported: Path) -> None:
         assert comparison.boxes > 0
         assert comparison.largest_edge_difference_px <= 1e-3
         assert comparison.largest_score_difference <= 1e-3
-    (said,) = [r["values"] for r in spool_of(exported) if r["kind"] == "metrics"]
-    assert said[Metric.EXPORT_EDGE_DIFFERENCE] <= 1e-3
+    (values,) = [r["values"] for r in spool_of(exported) if r["kind"] == "metrics"]
+    assert values[Metric.EXPORT_EDGE_DIFFERENCE] <= 1e-3
 
 
 def test_the_files_are_artifacts_and_their_hashes_are_on_the_card(exported: Path) -> None:
@@ -81,7 +81,7 @@ def test_the_files_are_artifacts_and_their_hashes_are_on_the_card(exported: Path
     assert all((folder / name).is_file() for name in card["sha256_by_file"])
 
 
-def test_mmdet_alone_loads_the_checkpoint(exported: Path) -> None:
+def test_mmdet_loads_the_checkpoint_without_our_code(exported: Path) -> None:
     folder = exported / RunFile.EXPORT / "mmdet"
 
     text = (folder / "config.py").read_text()
@@ -98,19 +98,19 @@ def test_the_onnx_file_looks_at_images_of_any_size(exported: Path, digits: Path)
     image = images_of(digits)[0]
 
     for size in ((60, 90), (200, 120), (96, 96)):
-        found = detector.detect(cv2.resize(image, size))
+        detections = detector.detect(cv2.resize(image, size))
 
-        assert (found.boxes_N4[:, 2] <= size[0] + 1e-3).all()
-        assert (found.boxes_N4[:, 3] <= size[1] + 1e-3).all()
+        assert (detections.boxes_N4[:, 2] <= size[0] + 1e-3).all()
+        assert (detections.boxes_N4[:, 3] <= size[1] + 1e-3).all()
     assert detector.classes == CLASSES
 
 
 def test_mlflows_model_answers_with_names(exported: Path, digits: Path) -> None:
     detector = MlflowDetector(exported / RunFile.EXPORT / "mlflow")
 
-    found = detector.detect(images_of(digits)[0])
+    detections = detector.detect(images_of(digits)[0])
 
-    assert len(found.scores_N) > 0
+    assert len(detections.scores_N) > 0
 
 
 @pytest.mark.slow
@@ -140,8 +140,8 @@ def test_every_head_that_can_be_written_agrees(tmp_path: Path, digits: Path, hea
 
 
 def pipeline_of(spec: Detector, digits: Path) -> list[dict[str, Any]]:
-    place = LocalDataset(digits, check_dataset(digits, digest=None))
-    data = build_data_config(spec, dataset=place, image_size=(96, 96))
+    dataset = LocalDataset(digits, check_dataset(digits, digest=None))
+    data = build_data_config(spec, dataset=dataset, image_size=(96, 96))
     pipeline: list[dict[str, Any]] = data["test"]["pipeline"]
     return pipeline
 
@@ -159,25 +159,25 @@ def test_a_head_that_cannot_be_written_is_refused_with_the_reason(
     assert "deformable convolutions" in last["message"]
 
 
-def test_a_difference_beyond_the_tolerance_is_told_with_its_size() -> None:
-    ours = ImageDetections(np.array([[0.0, 0, 10, 10]]), np.array([0.9]), np.array([1]))
-    shifted = ImageDetections(ours.boxes_N4 + 0.01, ours.scores_N, ours.labels_N)
+def test_a_difference_beyond_the_tolerance_is_reported_with_its_size() -> None:
+    expected = ImageDetections(np.array([[0.0, 0, 10, 10]]), np.array([0.9]), np.array([1]))
+    shifted = ImageDetections(expected.boxes_N4 + 0.01, expected.scores_N, expected.labels_N)
 
     agreement = compare(
-        Fixed(ours), Fixed(shifted), [np.zeros(1)], limits=DetectionLimits(0.05, 100, 1e-3)
+        Fixed(expected), Fixed(shifted), [np.zeros(1)], limits=DetectionLimits(0.05, 100, 1e-3)
     )
 
     assert agreement.largest_edge_difference_px == pytest.approx(0.01)
-    with pytest.raises(Exception, match=r"differs by 0\.01 px"):
+    with pytest.raises(Exception, match=r"differ by up to 0\.01 px"):
         agreement.check_within(1e-3, what="The file")
 
 
 def test_a_box_that_only_one_side_has_is_counted() -> None:
-    ours = ImageDetections(np.array([[0.0, 0, 10, 10]]), np.array([0.9]), np.array([1]))
-    nothing = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=int))
+    expected = ImageDetections(np.array([[0.0, 0, 10, 10]]), np.array([0.9]), np.array([1]))
+    empty = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=int))
 
     agreement = compare(
-        Fixed(ours), Fixed(nothing), [np.zeros(1)], limits=DetectionLimits(0.05, 100, 1e-3)
+        Fixed(expected), Fixed(empty), [np.zeros(1)], limits=DetectionLimits(0.05, 100, 1e-3)
     )
 
     assert agreement.unmatched == 1
@@ -227,9 +227,9 @@ def test_predictions_are_drawn_by_an_export_and_by_an_onnx_file(
     image = sorted((digits / "images" / "val").iterdir())[0]
     for number, model in enumerate((exported, exported / RunFile.EXPORT / "student.onnx")):
         out = tmp_path / str(number)
-        words = ("predict", str(model), str(image), "--out", str(out))
+        arguments = ("predict", str(model), str(image), "--out", str(out))
 
-        answer = output_of_worker(*words, timeout_s=PATIENCE_S)
+        answer = output_of_worker(*arguments, timeout_s=PATIENCE_S)
 
         assert answer.returncode == 0, answer.stderr
         assert f"{image} -> {out / image.stem}.png" in answer.stdout
@@ -238,30 +238,30 @@ def test_predictions_are_drawn_by_an_export_and_by_an_onnx_file(
 
 @pytest.mark.parametrize(
     ("model", "why"),
-    [("folder", "holds no detector"), ("text", "cannot be opened"), ("", "OpenCV")],
+    [("folder", "contains no detector"), ("text", "cannot be opened"), ("", "OpenCV")],
 )
 def test_what_holds_no_detector_or_is_no_image_is_named(
     exported: Path, digits: Path, tmp_path: Path, model: str, why: str
 ) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "text").write_text("neither image nor model")
-    place = tmp_path / model if model else exported
-    words = ("predict", str(place), str(tmp_path / "text"), "--out", str(tmp_path / "out"))
+    dataset = tmp_path / model if model else exported
+    arguments = ("predict", str(dataset), str(tmp_path / "text"), "--out", str(tmp_path / "out"))
 
-    answer = output_of_worker(*words, timeout_s=PATIENCE_S)
+    answer = output_of_worker(*arguments, timeout_s=PATIENCE_S)
 
     assert answer.returncode == ExitCode.REFUSED
     assert why in answer.stderr
 
 
 def test_what_is_no_image_is_refused() -> None:
-    with pytest.raises(ImageDecodeError):
+    with pytest.raises(ImageFormatError):
         read_image(b"text")
 
 
 class Fixed:
-    def __init__(self, found: ImageDetections) -> None:
-        self._found = found
+    def __init__(self, detections: ImageDetections) -> None:
+        self._found = detections
 
     def detect(self, image_HW3: Any) -> ImageDetections:
         return self._found

@@ -69,7 +69,7 @@ AT_ONCE = {"warmup": {"iterations": 2, "ratio": 1.0}}
     ("schedule", "path", "parameter", "moved"),
     [
         ({}, "student.backbone.width", one_of(0.125, 0.25), "the student's shape"),
-        ({}, "student.normalize", one_of("imagenet", "half"), "how images are shown"),
+        ({}, "student.normalize", one_of("imagenet", "half"), "the image preprocessing"),
         ({}, "distillation.cls_weight", between(0.5, 2), "the losses"),
         ({}, "distillation.loc_weight", between(0, 2), "the losses"),
         ({}, "schedule.optimizer.lr", between(1e-4, 1e-2), "the first update"),
@@ -149,7 +149,7 @@ def test_a_ratio_of_a_term_that_is_0_moves_nothing(
     knob = knobs_of(factory, asked, silent).analyze(asked.space, "ratio")
 
     assert not knob.has_effect
-    assert "distillation.loc_weight weighs a term that is 0" in knob.detail
+    assert "distillation.loc_weight weights a term that is 0" in knob.detail
 
 
 def test_weights_of_a_ratio_give_that_ratio_on_the_batch(

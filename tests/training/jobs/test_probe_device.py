@@ -96,7 +96,7 @@ def test_a_device_that_does_not_repeat_itself_tells_nothing_of_later_steps(
 
     assert knob.has_effect
     assert knob.detail == (
-        "not known: this CPU does not repeat itself: two looks at the base differ in the gradient, "
+        "unknown: this CPU is not deterministic: two traces of the base differ in the gradient, "
         "the first update, a later update"
     )
 
@@ -160,12 +160,12 @@ class _Step:
 
 
 def record_steps(runner: Runner, steps: list[_Step]) -> None:
-    take = runner.train_step.step
+    step = runner.train_step.step
 
-    def recorded(parts: Any, *, number: int) -> dict[str, Any]:
-        for part in parts:
+    def recorded(micro_batches: Any, *, number: int) -> dict[str, Any]:
+        for part in micro_batches:
             steps.append(_Step(tuple(part["img"].shape), looks=runner.model.loss_shares.is_due))
-        return take(parts, number=number)
+        return step(micro_batches, number=number)
 
     runner.train_step.step = recorded  # type: ignore[method-assign]
 

@@ -1,4 +1,4 @@
-"""A report as the command line makes it: from runs' folders to a page."""
+"""The report job, run by the command line: from the folders of runs to a page."""
 
 import html
 import json
@@ -12,32 +12,32 @@ from configs.protocol.names import ExitCode, RunFile
 from configs.protocol.report import Report
 from configs.spec.run import DatasetFiles
 from tests.support.training.jobs import do, spool_of
-from tests.support.workers.report_inputs import a_baseline, a_distilled, a_run_dossier, run_id
-from tests.support.workers.saved_detections import Runs
+from tests.support.workers.report_inputs import a_baseline, a_distilled, a_run_inputs, run_id
+from tests.support.workers.saved_detections import RunFolders
 from workers.report.render.markdown import escape_markdown
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    runs = Runs(tmp_path_factory.mktemp("runs"))
-    runs.leave(run_id(0), student=0.2)
-    runs.leave(run_id(1), student=0.85, teacher=0.95, seed=1)
+def runs(tmp_path_factory: pytest.TempPathFactory) -> RunFolders:
+    runs = RunFolders(tmp_path_factory.mktemp("runs"))
+    runs.write_run(run_id(0), student=0.2)
+    runs.write_run(run_id(1), student=0.85, teacher=0.95, seed=1)
     return runs
 
 
-def a_report(runs: Runs, **changes: Any) -> dict[str, Any]:
+def a_report(runs: RunFolders, **changes: Any) -> dict[str, Any]:
     data = DatasetFiles(root=str(runs.data))
     members = (a_baseline(runs.folder), a_distilled(runs.folder, number=1))
-    dossier = a_run_dossier(runs.folder, runs=members, dataset=data)
+    inputs = a_run_inputs(runs.folder, runs=members, dataset=data)
     return {
         "task": "report",
         "run": run_id(1),
-        "dossier": dossier.model_dump(mode="json"),
+        "inputs": inputs.model_dump(mode="json"),
     } | changes
 
 
 def test_a_run_s_report_is_a_page_markdown_and_json_and_all_files_are_logged(
-    runs: Runs, tmp_path: Path
+    runs: RunFolders, tmp_path: Path
 ) -> None:
     folder = tmp_path / "report"
     stale = folder / RunFile.REPORT / "lost-99.jpg"
@@ -47,14 +47,14 @@ def test_a_run_s_report_is_a_page_markdown_and_json_and_all_files_are_logged(
     code = do(a_report(runs), folder)
 
     assert code == ExitCode.SUCCEEDED
-    found = Report.model_validate_json((folder / RunFile.REPORT_JSON).read_bytes())
-    assert found.comparisons[0].verdict == "helps"
-    assert found.transfer is not None
+    report = Report.model_validate_json((folder / RunFile.REPORT_JSON).read_bytes())
+    assert report.comparisons[0].verdict == "helps"
+    assert report.transfer is not None
     page = (folder / RunFile.REPORT_PAGE).read_text()
     assert "Distillation helps" in page
-    assert found.conclusion in html.unescape(page)
-    assert escape_markdown(found.conclusion) in (folder / RunFile.REPORT_MARKDOWN).read_text()
-    assert page.count("data:image/jpeg") == min(12, len(found.transfer.images))
+    assert report.conclusion in html.unescape(page)
+    assert escape_markdown(report.conclusion) in (folder / RunFile.REPORT_MARKDOWN).read_text()
+    assert page.count("data:image/jpeg") == min(12, len(report.transfer.images))
     assert "Distillation helps" in (folder / RunFile.REPORT_MARKDOWN).read_text()
     records = spool_of(folder)
     logged = {record["path"] for record in records if record["kind"] == "artifact"}
@@ -67,21 +67,21 @@ def test_a_run_s_report_is_a_page_markdown_and_json_and_all_files_are_logged(
     assert records[-1]["result"] == "succeeded"
 
 
-@pytest.mark.parametrize("what", ["dossier", "digest"])
+@pytest.mark.parametrize("what", ["inputs", "digest"])
 def test_a_report_of_nothing_or_of_other_images_is_refused(
-    runs: Runs, tmp_path: Path, what: str
+    runs: RunFolders, tmp_path: Path, what: str
 ) -> None:
     spec = a_report(runs)
-    if what == "dossier":
-        del spec["dossier"]
+    if what == "inputs":
+        del spec["inputs"]
     else:
-        spec["dossier"]["dataset"]["digest"] = "0" * 64
+        spec["inputs"]["dataset"]["digest"] = "0" * 64
 
     code = do(spec, tmp_path / "report")
 
     assert code == ExitCode.REFUSED
     outcome = spool_of(tmp_path / "report")[-1]
-    reasons = {"dossier": FailureReason.INVALID_SPEC, "digest": FailureReason.DATASET_ERROR}
+    reasons = {"inputs": FailureReason.INVALID_SPEC, "digest": FailureReason.DATASET_ERROR}
     assert outcome["reason"] == reasons[what]
     assert not (tmp_path / "report" / RunFile.REPORT_JSON).exists()
     assert json.loads((tmp_path / "report" / RunFile.SPEC).read_text())["task"] == "report"

@@ -1,4 +1,4 @@
-"""Checkpoints of other tools become teachers: the same detector, or a reason why not."""
+"""Import of teachers from checkpoints of other tools: the same outputs, or a refusal."""
 
 import copy
 import json
@@ -33,7 +33,7 @@ class Trap:
 
 
 def import_teacher(source: Path, out: Path, *options: str, name: str = "old") -> Result:
-    """`tandem-worker teacher import`; the tiny detector of these tests unless a preset is named."""
+    """Run `tandem-worker teachers import`, with a tiny detector unless a preset is named."""
     architecture: tuple[str, ...] = ()
     if not {"--preset", "--detector"} & set(options):
         architecture = ("--detector", str(written(a_detector(), out.parent / "detector.json")))
@@ -55,7 +55,7 @@ def listed(classes: tuple[str, ...], path: Path) -> str:
 def as_old_mmdet_wrote(
     model: Any, path: Path, *, classes: tuple[str, ...] | None = CLASSES, **extra: Any
 ) -> Path:
-    """A checkpoint as of mmdet 2.1 with torch 1.3 and numpy 1: tar-like, optimizer and all."""
+    """A checkpoint as mmdet 2.1 with torch 1.3 and numpy 1 wrote it: tar format, with optimizer."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     torch.autograd.backward([weight.sum() for weight in model.parameters()])
     optimizer.step()
@@ -80,19 +80,19 @@ def as_old_mmdet_wrote(
 
 
 def as_a_bckd_student(model: Any, path: Path) -> Path:
-    """As the authors' runs leave it: several processes, an EMA hook, the teacher beside it."""
+    """As the authors' runs wrote it: with DDP's prefixes, EMA buffers and the teacher's weights."""
     weights = model.state_dict()
-    given = {f"module.{name}": tensor for name, tensor in weights.items()}
+    wrapped = {f"module.{name}": tensor for name, tensor in weights.items()}
     averaged = {f"ema_{name.replace('.', '_')}": tensor * 0.5 for name, tensor in weights.items()}
     teacher = {f"teacher_model.{name}": tensor * 2 for name, tensor in weights.items()}
     meta = {"mmdet_version": "2.28.2", "CLASSES": CLASSES, "epoch": 12, "hook_msgs": {}}
-    state = OrderedDict({**given, **averaged, **teacher})
+    state = OrderedDict({**wrapped, **averaged, **teacher})
     torch.save({"meta": meta, "state_dict": state, "optimizer": {"state": {}}}, path)
     return path
 
 
-def looks(model: Any) -> list[Tensor]:
-    """What a detector says about one image, before anything is thrown away."""
+def run_model(model: Any) -> list[Tensor]:
+    """The outputs of a detector's head for one image, before decoding."""
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
         scores, boxes = model.eval().forward_dummy(image)
@@ -118,24 +118,26 @@ def test_an_original_checkpoint_becomes_the_very_same_detector(
     model = a_plain_gfl(a_detector(), num_classes=4)
     source = write(model, tmp_path / "original.pth")
 
-    said = import_teacher(source, tmp_path / "out")
+    result = import_teacher(source, tmp_path / "out")
 
-    assert said.exit_code == 0, said.output
-    ours = looks(the_imported(tmp_path / "out"))
-    assert all(torch.equal(one, other) for one, other in zip(ours, looks(model), strict=True))
+    assert result.exit_code == 0, result.output
+    expected = run_model(the_imported(tmp_path / "out"))
+    assert all(
+        torch.equal(actual, other) for actual, other in zip(expected, run_model(model), strict=True)
+    )
 
 
-def test_of_a_checkpoint_weights_and_classes_alone_are_kept(tmp_path: Path) -> None:
+def test_only_weights_and_classes_of_a_checkpoint_are_kept(tmp_path: Path) -> None:
     model = a_plain_gfl(a_detector(), num_classes=4)
     as_a_bckd_student(model, tmp_path / "original.pth")
 
-    said = import_teacher(tmp_path / "original.pth", tmp_path / "out")
+    result = import_teacher(tmp_path / "original.pth", tmp_path / "out")
 
-    kept = load_checkpoint(tmp_path / "out" / "old.pth")
-    assert kept.keys() == {"meta", "state_dict"}
-    assert kept["state_dict"].keys() == model.state_dict().keys()
-    for words in ("matched", "left out: a distiller's teacher", "ema_backbone_bn1_bias"):
-        assert words in said.output
+    converted = load_checkpoint(tmp_path / "out" / "old.pth")
+    assert converted.keys() == {"meta", "state_dict"}
+    assert converted["state_dict"].keys() == model.state_dict().keys()
+    for output in ("matched", "left out: a distiller's teacher", "ema_backbone_bn1_bias"):
+        assert output in result.output
 
 
 def test_the_original_file_of_the_papers_teacher_fits_its_preset(tmp_path: Path) -> None:
@@ -145,13 +147,13 @@ def test_the_original_file_of_the_papers_teacher_fits_its_preset(tmp_path: Path)
     torch.save({"meta": {}, "state_dict": model.half().state_dict()}, tmp_path / "r101.pth")
     digest = compute_sha256(tmp_path / "r101.pth")
 
-    said = import_teacher(
+    result = import_teacher(
         tmp_path / "r101.pth",
         tmp_path / "out",
         *("--preset", "coco/teacher_r101", "--classes", "coco", "--sha256", digest[:8]),
     )
 
-    assert said.exit_code == 0, said.output
+    assert result.exit_code == 0, result.output
     card = card_of(tmp_path / "out")
     assert card["classes"] == list(load_class_list("coco"))
     assert card["detector"]["backbone"]["depth"] == 101
@@ -183,7 +185,7 @@ def test_a_card_is_what_the_registry_takes(tmp_path: Path, stage: Stage) -> None
     assert answer.status_code == 201, answer.text
 
 
-def test_buffers_that_follow_from_the_architecture_need_not_be_there(tmp_path: Path) -> None:
+def test_buffers_that_follow_from_the_architecture_may_be_missing(tmp_path: Path) -> None:
     detector = Detector(
         backbone=SwinTransformer(kind="swin", width=0.25, drop_path=0.0),
         neck=Neck(channels=32),
@@ -197,24 +199,26 @@ def test_buffers_that_follow_from_the_architecture_need_not_be_there(tmp_path: P
     }
     torch.save({"state_dict": weights}, tmp_path / "original.pth")
 
-    said = import_teacher(
+    result = import_teacher(
         tmp_path / "original.pth",
         tmp_path / "out",
         *("--detector", str(written(detector, tmp_path / "swin.json"))),
         *("--classes", listed(CLASSES, tmp_path / "classes.txt")),
     )
 
-    assert said.exit_code == 0, said.output
-    assert "they follow from the architecture" in said.output
-    ours = looks(the_imported(tmp_path / "out", detector=detector))
-    assert all(torch.equal(one, other) for one, other in zip(ours, looks(model), strict=True))
+    assert result.exit_code == 0, result.output
+    assert "they follow from the architecture" in result.output
+    expected = run_model(the_imported(tmp_path / "out", detector=detector))
+    assert all(
+        torch.equal(actual, other) for actual, other in zip(expected, run_model(model), strict=True)
+    )
 
 
-def refused(said: Result, out: Path) -> str:
-    """What was said, on one line; nothing must have been written."""
-    assert said.exit_code == ExitCode.REFUSED, said.output
+def refused(result: Result, out: Path) -> str:
+    """Assert a refusal without any file written; returns the output on one line."""
+    assert result.exit_code == ExitCode.REFUSED, result.output
     assert not out.exists() or list(out.iterdir()) == []
-    return " ".join(said.output.split())
+    return " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(
@@ -230,13 +234,13 @@ def test_classes_that_differ_from_the_files_are_named(
 ) -> None:
     as_old_mmdet_wrote(a_plain_gfl(a_detector(), num_classes=4), tmp_path / "original.pth")
 
-    said = import_teacher(
+    result = import_teacher(
         tmp_path / "original.pth",
         tmp_path / "out",
         *("--classes", listed(classes, tmp_path / "classes.txt")),
     )
 
-    assert difference in refused(said, tmp_path / "out")
+    assert difference in refused(result, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -244,29 +248,29 @@ def test_classes_that_differ_from_the_files_are_named(
     [a_detector(), a_detector().model_copy(update={"head": RetinaHead(kind="retina", convs=1)})],
     ids=["gfl", "retina"],
 )
-def test_another_number_of_classes_is_told_where_the_file_names_none(
+def test_another_number_of_classes_is_reported_if_the_file_has_no_names(
     tmp_path: Path, detector: Detector
 ) -> None:
     model = build_detector(build_detector_config(detector, classes=CLASSES))
     torch.save({"state_dict": model.state_dict()}, tmp_path / "original.pth")
 
-    said = import_teacher(
+    result = import_teacher(
         tmp_path / "original.pth",
         tmp_path / "out",
         *("--detector", str(written(detector, tmp_path / "detector.json"))),
         *("--classes", listed(("cat", "dog"), tmp_path / "classes.txt")),
     )
 
-    assert "knows 4 classes and 2 are given (cat, dog)" in refused(said, tmp_path / "out")
+    assert "has 4 classes and 2 are given (cat, dog)" in refused(result, tmp_path / "out")
 
 
-def test_a_file_that_names_no_classes_needs_to_be_told_them(tmp_path: Path) -> None:
+def test_a_file_without_class_names_requires_the_classes_option(tmp_path: Path) -> None:
     model = a_plain_gfl(a_detector(), num_classes=4)
     as_old_mmdet_wrote(model, tmp_path / "original.pth", classes=None)
 
-    said = import_teacher(tmp_path / "original.pth", tmp_path / "out")
+    result = import_teacher(tmp_path / "original.pth", tmp_path / "out")
 
-    assert "give --classes" in refused(said, tmp_path / "out")
+    assert "add --classes" in refused(result, tmp_path / "out")
 
 
 def test_missing_and_misshapen_layers_are_named(tmp_path: Path) -> None:
@@ -276,10 +280,10 @@ def test_missing_and_misshapen_layers_are_named(tmp_path: Path) -> None:
     weights["bbox_head.gfl_reg.bias"] = torch.zeros(7)
     torch.save({"meta": {"CLASSES": CLASSES}, "state_dict": weights}, tmp_path / "original.pth")
 
-    words = refused(import_teacher(tmp_path / "original.pth", tmp_path / "out"), tmp_path / "out")
+    output = refused(import_teacher(tmp_path / "original.pth", tmp_path / "out"), tmp_path / "out")
 
-    assert "1 missing - neck.lateral_convs.0.conv.weight" in words
-    assert "1 of another shape - bbox_head.gfl_reg.bias (7,), not (36,)" in words
+    assert "1 missing - neck.lateral_convs.0.conv.weight" in output
+    assert "1 of another shape - bbox_head.gfl_reg.bias (7,), not (36,)" in output
 
 
 def test_a_deeper_detector_is_not_cut_to_a_shallower_one(tmp_path: Path) -> None:
@@ -298,9 +302,9 @@ def test_a_deeper_detector_is_not_cut_to_a_shallower_one(tmp_path: Path) -> None
 def test_another_file_than_the_one_that_is_meant_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "original.pth").write_bytes(b"anything")
 
-    said = import_teacher(tmp_path / "original.pth", tmp_path / "out", "--sha256", "dd12f847")
+    result = import_teacher(tmp_path / "original.pth", tmp_path / "out", "--sha256", "dd12f847")
 
-    assert "expected dd12f847. It was not opened" in refused(said, tmp_path / "out")
+    assert "expected dd12f847. It was not opened" in refused(result, tmp_path / "out")
 
 
 def test_code_in_a_checkpoint_is_refused_and_not_run(
@@ -309,19 +313,19 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(
     model = a_plain_gfl(a_detector(), num_classes=4)
     as_old_mmdet_wrote(model, tmp_path / "original.pth", hooks=Trap())
 
-    words = refused(import_teacher(tmp_path / "original.pth", tmp_path / "out"), tmp_path / "out")
+    output = refused(import_teacher(tmp_path / "original.pth", tmp_path / "out"), tmp_path / "out")
 
-    assert "holds more than weights" in words
-    assert "code from a checkpoint ran" not in words + capsys.readouterr().out
+    assert "contains more than weights" in output
+    assert "code from a checkpoint ran" not in output + capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", [{}, {"state_dict": {}}, {"state_dict": {"w": 1}}, [1]])
 def test_a_file_without_weights_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "original.pth")
 
-    said = import_teacher(tmp_path / "original.pth", tmp_path / "out")
+    result = import_teacher(tmp_path / "original.pth", tmp_path / "out")
 
-    assert "no weights by name" in refused(said, tmp_path / "out")
+    assert "no weights by name" in refused(result, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -338,13 +342,13 @@ def test_a_file_without_weights_is_refused(tmp_path: Path, content: object) -> N
 def test_options_that_make_no_sense_are_refused(tmp_path: Path, options: tuple[str, ...]) -> None:
     (tmp_path / "original.pth").write_bytes(b"")
 
-    said = import_teacher(tmp_path / "original.pth", tmp_path / "out", *options)
+    result = import_teacher(tmp_path / "original.pth", tmp_path / "out", *options)
 
-    assert said.exit_code == 2
+    assert result.exit_code == 2
     assert not (tmp_path / "out").exists()
 
 
 def spec_without_download(detector: Detector) -> Detector:
-    """The detector without its ImageNet weights, which need a download."""
+    """The detector without ImageNet weights, which would be downloaded."""
     backbone = detector.backbone.model_copy(update={"pretrained": None})
     return detector.model_copy(update={"backbone": backbone})

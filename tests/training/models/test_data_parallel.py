@@ -1,4 +1,4 @@
-"""Two processes with half of a batch each learn what one with the whole batch learns."""
+"""Two processes with half a batch each compute the gradients of one with the whole batch."""
 
 import math
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ BOXES = [
     [],
     [[10.0, 30.0, 50.0, 62.0]],
 ]
-EVERYTHING_BUT_PKD = {
+METHODS_WITHOUT_PKD = {
     "method": "bckd",
     "extra": {name: m for name, m in METHODS.items() if name not in ("bckd", "pkd")},
 }
-"""PKD takes means and deviations over a batch, so its batches are each process's own."""
+"""PKD normalizes by the statistics of a batch, which differ between processes."""
 
 
 def half_of(batch: dict[str, Any], rank: int) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def learned(student: Any, batch: dict[str, Any]) -> tuple[dict[str, float], dict
 
 
 def in_parts(student: Any, batch: dict[str, Any]) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Mean loss terms and gradients of one step in two parts."""
+    """Mean loss terms and gradients of one step with two micro-batches."""
     student.bbox_head.micro_batches = 2
     terms: dict[str, float] = {}
     for part in (0, 1):
@@ -61,7 +61,7 @@ def build(folder: Path, head: str, method: dict[str, Any]) -> Any:
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{head: (head, METHODS["bckd"]) for head in HEADS if head != "retina with one anchor"},
-    "gfl with every method": ("gfl", EVERYTHING_BUT_PKD),
+    "gfl with every method": ("gfl", METHODS_WITHOUT_PKD),
 }
 
 
@@ -93,7 +93,7 @@ def what_the_exchange_does(rank: int) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """As the processes have: with more of them sums are added in another order."""
+    """As in the processes: the number of threads determines the order of sums."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -113,34 +113,34 @@ def test_loss_and_gradients_agree_with_one_process(
 ) -> None:
     terms, gradients = learned(build(tmp_path, *CASES[name]), a_batch(BOXES))
 
-    found = torch.load(in_two_processes / f"{name}.pt", weights_only=True)
+    actual = torch.load(in_two_processes / f"{name}.pt", weights_only=True)
 
-    assert found["terms"] == pytest.approx(terms, rel=1e-5, abs=1e-6)
-    assert_near(found["gradients"], gradients)
+    assert actual["terms"] == pytest.approx(terms, rel=1e-5, abs=1e-6)
+    assert_near(actual["gradients"], gradients)
 
 
-def test_means_are_of_all_processes_and_a_broken_number_breaks_its_own_alone(
+def test_means_are_over_all_processes_and_nan_affects_its_own_number_only(
     in_two_processes: Path,
 ) -> None:
     for rank in (0, 1):
-        found = torch.load(in_two_processes / f"exchange-{rank}.pt", weights_only=True)
-        assert found["means"][:2] == [1.0, 0.5]
-        assert math.isnan(found["means"][2])
+        actual = torch.load(in_two_processes / f"exchange-{rank}.pt", weights_only=True)
+        assert actual["means"][:2] == [1.0, 0.5]
+        assert math.isnan(actual["means"][2])
 
 
 def test_processes_with_different_loss_terms_are_refused(in_two_processes: Path) -> None:
     for rank in (0, 1):
-        found = torch.load(in_two_processes / f"exchange-{rank}.pt", weights_only=True)
-        assert "different numbers of loss terms" in found["refused"]
+        actual = torch.load(in_two_processes / f"exchange-{rank}.pt", weights_only=True)
+        assert "different numbers of loss terms" in actual["refused"]
 
 
-def assert_near(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    assert found.keys() == wanted.keys()
-    for name, gradient in wanted.items():
+def assert_near(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert actual.keys() == expected.keys()
+    for name, gradient in expected.items():
         # Some gradients are zero but for rounding: a bias moves no softmax over places.
         tolerance = 1e-5 * float(gradient.abs().max()) + 1e-7
         torch.testing.assert_close(
-            found[name], gradient, rtol=1e-5, atol=tolerance, msg=f"{name} differs"
+            actual[name], gradient, rtol=1e-5, atol=tolerance, msg=f"{name} differs"
         )
 
 
@@ -150,7 +150,7 @@ def test_two_parts_with_as_many_objects_each_are_the_whole(tmp_path: Path, head:
     batch["img"][2:] = batch["img"][:2]
     terms, gradients = learned(build(tmp_path, head, METHODS["bckd"]), batch)
 
-    found, found_gradients = in_parts(build(tmp_path, head, METHODS["bckd"]), batch)
+    actual, actual_gradients = in_parts(build(tmp_path, head, METHODS["bckd"]), batch)
 
-    assert found == pytest.approx(terms, rel=1e-5, abs=1e-6)
-    assert_near(found_gradients, gradients)
+    assert actual == pytest.approx(terms, rel=1e-5, abs=1e-6)
+    assert_near(actual_gradients, gradients)

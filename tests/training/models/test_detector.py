@@ -1,4 +1,4 @@
-"""The teacher-student detector on batches as they come."""
+"""`TandemDetector` on batches with and without objects."""
 
 import copy
 import math
@@ -102,9 +102,9 @@ def test_its_own_losses_are_those_of_plain_gfl(tmp_path: Path) -> None:
     batch = a_batch([ONE_BOX, []])
 
     taught = student.forward_train(**copy.deepcopy(batch))
-    alone = plain.forward_train(**copy.deepcopy(batch))
+    plain_losses = plain.forward_train(**copy.deepcopy(batch))
 
-    for name, losses in alone.items():
+    for name, losses in plain_losses.items():
         assert torch.equal(torch.stack(losses), torch.stack(taught[name]))
 
 

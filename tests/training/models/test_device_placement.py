@@ -1,4 +1,4 @@
-"""What training, evaluation and the rest do on a device that is not the CPU, without a GPU.
+"""Device placement of training, evaluation and other jobs, tested without a GPU.
 
 Nothing mixes the devices, values are those of the CPU, and the host waits for the device and copies
 to it no more often than the ceilings say. Lower a ceiling when a change makes it possible.
@@ -105,11 +105,11 @@ CEILINGS: dict[str, tuple[int, int]] = {
     "resume: sgd, fp32": (290, 678),
     "resume: adamw, fp16": (385, 769),
 }
-"""Reads and copies of each piece of work; a step has a batch of two images, which is 5 copies."""
+"""Maximum reads and copies of each job; a step copies a batch of two images, in 5 copies."""
 
 
 def assert_within(device: PretendDevice, work: str) -> None:
-    """Nothing is mixed, and the rest stays below the ceilings; what is above is said by place."""
+    """No operator mixes devices, and reads and copies stay within limits; lists any excess."""
     reads, copies = CEILINGS[work]
     assert device.mixings == []
     assert len(device.reads) <= reads, _by_place(device.reads)
@@ -229,7 +229,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def a_taught_run(digits: Path, *, optimizer: Any = None, **changes: Any) -> RunSpec:
-    """One epoch, which is one step."""
+    """Train for one epoch of one step."""
     schedule = a_spec(digits)["schedule"] | {"epochs": 1, "max_grad_norm": None}
     if optimizer is not None:
         schedule |= {"optimizer": optimizer}
@@ -250,7 +250,7 @@ def test_detections_of_every_head(tmp_path: Path, digits: Path, head: str) -> No
     detector = a_student(tmp_path, a_detector(head)).eval()
     detector.bbox_head.test_cfg.score_thr = 1e-3  # it has learnt nothing
     spec = a_taught_run(digits)
-    (batch,) = build_validation_loader(a_bench(spec, tmp_path, CPU).config(spec), spec=spec)
+    (batch,) = build_validation_loader(a_bench(spec, tmp_path, CPU).config(spec).data, spec=spec)
 
     def found_on(device: torch.device) -> list[np.ndarray]:
         with torch.inference_mode():
@@ -272,7 +272,7 @@ def test_detections_of_every_head(tmp_path: Path, digits: Path, head: str) -> No
 def test_an_evaluation_gives_the_scores_of_the_cpu(tmp_path: Path, digits: Path) -> None:
     files = TeacherFiles.model_validate(the_teacher())
     spec = a_taught_run(digits)
-    loader = build_validation_loader(a_bench(spec, tmp_path, CPU).config(spec), spec=spec)
+    loader = build_validation_loader(a_bench(spec, tmp_path, CPU).config(spec).data, spec=spec)
     wanted = evaluate(load_model(files, device=CPU).module, loader, device=CPU)
     with PretendDevice() as device:
         model = load_model(files, device=device.device).module
@@ -285,7 +285,7 @@ def test_an_evaluation_gives_the_scores_of_the_cpu(tmp_path: Path, digits: Path)
 
 
 def a_pack(digits: Path, run_dir: Path, device: torch.device) -> list[Runner]:
-    """Two students of one teacher after an epoch side by side."""
+    """Two students of one teacher, trained for one epoch as a pack."""
     methods = [{"method": "bckd", "cls_weight": weight} for weight in (1.0, 2.0)]
     specs = [a_taught_run(digits, distillation=method) for method in methods]
     with share_teachers():
@@ -345,7 +345,7 @@ def test_an_export_takes_a_model_on_the_device(tmp_path: Path, digits: Path) -> 
 
 
 def saved(runner: Runner, path: Path) -> dict[str, Any]:
-    """A runner's checkpoint, as the next attempt finds it."""
+    """The runner's checkpoint, after a round trip through the disk."""
     checkpoint = build_checkpoint(
         runner, identity={}, classes=("a",), epoch=0, step=runner.iter, hook_states={}
     )
@@ -390,7 +390,7 @@ def test_a_run_goes_on_from_the_device_on_the_cpu_and_back(
 
 
 def flat(value: Any, name: str = "") -> dict[str, Tensor]:
-    """Every tensor and number of nested values, by its place, as tensors on the CPU."""
+    """Every tensor and number of nested values, by its path, as tensors on the CPU."""
     if isinstance(value, dict | list | tuple):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         return {

@@ -1,4 +1,4 @@
-"""Every preset becomes a configuration; test_published_presets.py trains those of the paper."""
+"""Every preset builds a config; test_published_presets.py trains those of the paper."""
 
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,15 @@ def test_the_papers_preset_says_what_the_paper_says() -> None:
 
 
 @pytest.mark.parametrize("experiment", ["digits", "bccd"])
-def test_baseline_and_distilled_student_differ_by_teacher_and_method_alone(experiment: str) -> None:
-    alone, taught = (spec_from_preset(f"{experiment}/{name}") for name in ("baseline", "bckd"))
+def test_baseline_and_distilled_student_differ_by_teacher_and_method_only(experiment: str) -> None:
+    without_teacher, taught = (
+        spec_from_preset(f"{experiment}/{name}") for name in ("baseline", "bckd")
+    )
 
-    assert taught.model_copy(update={"teacher": None, "distillation": alone.distillation}) == alone
+    assert (
+        taught.model_copy(update={"teacher": None, "distillation": without_teacher.distillation})
+        == without_teacher
+    )
 
 
 def test_the_blood_cells_teacher_sees_what_its_student_sees() -> None:
@@ -75,7 +80,7 @@ def a_place(root: Path) -> LocalDataset:
 
 
 def resolved(spec: RunSpec, **changes: Any) -> RunSpec:
-    """The spec with its teacher as files, as the service hands it to a worker."""
+    """The spec with its teacher as files, as the service passes it to a worker."""
     if spec.teacher is None:
         return spec
     teacher = TeacherFiles(

@@ -1,4 +1,4 @@
-"""The published table as presets: what each says, and real steps of each at a small size."""
+"""The presets of the published table: their settings, and training steps at a small size."""
 
 import math
 import shutil
@@ -46,11 +46,11 @@ def baseline_of(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def file_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileOf]:
-    """The file of a known teacher that knows nothing yet."""
+    """A weights file for a known teacher, with random weights."""
     folder = tmp_path_factory.mktemp("teachers")
 
     @cache
-    def made(name: str) -> Path:
+    def model(name: str) -> Path:
         torch.manual_seed(0)
         config = build_detector_config(known_teachers()[name].detector, classes=CLASSES)
         config.backbone.pop("init_cfg")
@@ -59,22 +59,25 @@ def file_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileOf]:
         torch.save({"state_dict": teacher.state_dict()}, folder / f"{name}.pth")
         return folder / f"{name}.pth"
 
-    yield made
+    yield model
     # Some hundred megabytes, which pytest would keep.
     shutil.rmtree(folder)
 
 
-def test_the_table_is_there_with_its_teachers_and_every_baseline() -> None:
+def test_presets_cover_the_published_table_with_teachers_and_baselines() -> None:
     assert set(TAUGHT) == set(TABLE)
     assert set(COCO) == {*TAUGHT, *map(baseline_of, TAUGHT), *TEACHERS}
 
 
 @pytest.mark.parametrize("name", TAUGHT)
-def test_a_taught_student_differs_from_its_baseline_by_teacher_and_method_alone(name: str) -> None:
-    alone, taught = spec_from_preset(baseline_of(name)), spec_from_preset(name)
+def test_a_distilled_preset_differs_from_its_baseline_by_teacher_and_method_only(name: str) -> None:
+    without_teacher, taught = spec_from_preset(baseline_of(name)), spec_from_preset(name)
 
-    assert taught != alone
-    assert taught.model_copy(update={"teacher": None, "distillation": NoDistillation()}) == alone
+    assert taught != without_teacher
+    assert (
+        taught.model_copy(update={"teacher": None, "distillation": NoDistillation()})
+        == without_teacher
+    )
 
 
 @pytest.mark.parametrize("name", TAUGHT)
@@ -149,7 +152,7 @@ def test_a_preset_takes_real_steps(name: str, file_of: FileOf, tmp_path: Path) -
 
 
 def a_step(student: Any, optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """One optimizer step on an image with an object and one without; its losses."""
+    """Losses of one optimizer step on an image with an object and one without."""
     optimizer.zero_grad()
     outputs = student.train_step(a_batch([[[10.0, 10, 90, 90]], []], size=128), optimizer)
     outputs["loss"].backward()
@@ -158,7 +161,7 @@ def a_step(student: Any, optimizer: torch.optim.Optimizer) -> dict[str, float]:
 
 
 def a_config(spec: RunSpec, root: Path, *, file_of: FileOf = lambda name: Path(name)) -> Config:
-    """The preset as mmdet reads it, but for the ImageNet weights, which need a download."""
+    """The preset's config without ImageNet weights, which would be downloaded."""
     config = build_training_config(
         with_teacher_as_files(spec, file_of),
         dataset=LocalDataset(root, a_manifest(classes=CLASSES)),
@@ -169,7 +172,7 @@ def a_config(spec: RunSpec, root: Path, *, file_of: FileOf = lambda name: Path(n
 
 
 def with_teacher_as_files(spec: RunSpec, file_of: FileOf) -> RunSpec:
-    """The spec as the service hands it to a worker."""
+    """The spec as the service passes it to a worker."""
     if not isinstance(spec.teacher, NamedTeacher):
         return spec
     name = spec.teacher.name

@@ -1,4 +1,4 @@
-"""A user's own set, real microscope images, is imported and trained on."""
+"""Training on an imported dataset of real microscope images."""
 
 import json
 from pathlib import Path
@@ -34,12 +34,12 @@ def test_a_students_own_microscope_images_train(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(spec))
     run_dir = tmp_path / "run"
 
-    words = ("train", "--spec", str(file), "--run-dir", str(run_dir))
-    code = run_worker(*words, timeout_s=PATIENCE_S)
+    arguments = ("train", "--spec", str(file), "--run-dir", str(run_dir))
+    code = run_worker(*arguments, timeout_s=PATIENCE_S)
 
     assert code == ExitCode.SUCCEEDED
-    said = [record for record in records(run_dir) if record["kind"] == "metrics"]
-    assert any("val/bbox_mAP" in record["values"] for record in said)
+    result = [record for record in records(run_dir) if record["kind"] == "metrics"]
+    assert any("val/bbox_mAP" in record["values"] for record in result)
     per_class = json.loads((run_dir / RunFile.PER_CLASS_AP).read_text())
     assert set(per_class) == {"Platelets", "RBC", "WBC"}
     assert (run_dir / "pictures" / "overview.png").exists()

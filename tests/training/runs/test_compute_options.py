@@ -1,4 +1,4 @@
-"""Less precision, less memory, other batches: the run still does what it is told."""
+"""Options of precision, memory and batches, in short training runs."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from configs.protocol.names import ExitCode, Metric, RunFile
 from tests.support.training.digits import write_digits
-from tests.support.training.runs import a_spec, records, said, train
+from tests.support.training.runs import a_spec, metric_values, records, train
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def a_short_spec(digits: Path, **changes: Any) -> dict[str, Any]:
 
 
 def values(run_dir: Path, metric: str) -> list[float]:
-    return [value for (key, _), value in sorted(said(run_dir).items()) if key == metric]
+    return [value for (key, _), value in sorted(metric_values(run_dir).items()) if key == metric]
 
 
 @pytest.mark.parametrize(
@@ -40,13 +40,15 @@ def test_a_run_of_other_compute_ends_well_and_near_the_plain_one(
 
     assert train(a_short_spec(digits, compute=compute), tmp_path / "run") == ExitCode.SUCCEEDED
 
-    plain, ours = (values(tmp_path / name, Metric.LOSS) for name in ("plain", "run"))
-    assert len(ours) == len(plain)
-    assert ours == pytest.approx(plain, rel=0.3)
-    assert ours != plain
+    plain, changed = (values(tmp_path / name, Metric.LOSS) for name in ("plain", "run"))
+    assert len(changed) == len(plain)
+    assert changed == pytest.approx(plain, rel=0.3)
+    assert changed != plain
 
 
-def test_the_learning_rate_follows_the_batch_size_when_asked(digits: Path, tmp_path: Path) -> None:
+def test_the_learning_rate_scales_with_the_batch_size_if_configured(
+    digits: Path, tmp_path: Path
+) -> None:
     schedule = a_short_spec(digits)["schedule"] | {"lr_for_batch_size": 16, "epochs": 2}
     spec = a_short_spec(digits, schedule=schedule)
 
@@ -74,7 +76,7 @@ def test_an_exploding_run_names_the_images_of_its_last_step(digits: Path, tmp_pa
     assert all(name.endswith((".png", ".jpg")) for name in facts["images"])
 
 
-def test_the_loss_budget_is_said_at_its_steps_by_level(digits: Path, tmp_path: Path) -> None:
+def test_loss_shares_are_reported_at_their_steps_by_level(digits: Path, tmp_path: Path) -> None:
     schedule = a_short_spec(digits)["schedule"]
     assert train(a_short_spec(digits), tmp_path / "teacher") == ExitCode.SUCCEEDED
     teacher = {
@@ -92,8 +94,10 @@ def test_the_loss_budget_is_said_at_its_steps_by_level(digits: Path, tmp_path: P
 
     assert train(spec, tmp_path / "run") == ExitCode.SUCCEEDED
 
-    found = {key for key in said(tmp_path / "run") if key[0].startswith("loss_share/")}
-    assert {step for _, step in found} == {3}
-    keys = {key for key, _ in found}
-    assert "budget/distill_cls/all/share" in keys
-    assert "budget/bbox/p3/cosine" in keys
+    share_keys = {
+        key for key in metric_values(tmp_path / "run") if key[0].startswith("loss_share/")
+    }
+    assert {step for _, step in share_keys} == {3}
+    keys = {key for key, _ in share_keys}
+    assert "loss_share/distill_cls/all/share" in keys
+    assert "loss_share/bbox/p3/cosine" in keys

@@ -1,4 +1,4 @@
-"""Killed with -9 at any step, in one process or several: what follows is the same, bit for bit."""
+"""A run that is killed at any step resumes bit for bit, in one process or several."""
 
 import logging
 import os
@@ -26,8 +26,8 @@ from tests.support.training.runs import (
     PATIENCE_S,
     STUDENT,
     a_spec,
+    metric_values,
     records,
-    said,
     start,
     start_anew,
     train,
@@ -129,7 +129,7 @@ def test_fewer_processes_go_on_with_the_same_batches(digits: Path, tmp_path: Pat
 
     assert train(spec, tmp_path / "run", attempt=2) == ExitCode.SUCCEEDED
 
-    train_steps = {step for key, step in said(tmp_path / "run") if key == "train/loss"}
+    train_steps = {step for key, step in metric_values(tmp_path / "run") if key == "train/loss"}
     assert max(train_steps) == EPOCHS * STEPS_IN_EPOCH
 
 
@@ -150,7 +150,7 @@ def test_sigterm_writes_a_checkpoint_of_the_very_step(digits: Path, tmp_path: Pa
     process.kill()
     process.wait()
     notes = [r["text"] for r in records(tmp_path / "run") if r["kind"] == "note"]
-    assert any("Goes on after epoch" in text for text in notes)
+    assert any("Resumed after epoch" in text for text in notes)
 
 
 def test_another_spec_does_not_go_on_from_this_runs_checkpoint(

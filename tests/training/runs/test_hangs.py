@@ -1,4 +1,4 @@
-"""Trainers that hang, are frozen or killed: what their own process and the kernel make of it."""
+"""Trainers that hang, are suspended or are killed, and the processes they leave."""
 
 import os
 import shutil
@@ -34,9 +34,7 @@ def with_loaders(digits: Path, *, workers: int, epochs: int = 500) -> dict[str, 
     )
 
 
-def test_a_loader_that_never_gives_is_found_and_its_stacks_are_in_the_log(
-    digits: Path, tmp_path: Path
-) -> None:
+def test_a_hanging_loader_is_detected_and_stacks_are_logged(digits: Path, tmp_path: Path) -> None:
     torn = Path(shutil.copytree(digits, tmp_path / "digits"))
     image = next((torn / "images" / "train").iterdir())
     image.unlink()
@@ -51,7 +49,7 @@ def test_a_loader_that_never_gives_is_found_and_its_stacks_are_in_the_log(
     last = records(run_dir)[-1]
     assert (last["kind"], last["result"], last["reason"]) == ("outcome", "failed", "stalled")
     log = (run_dir / attempt_log_path(1)).read_text()
-    assert "What every thread is at" in log
+    assert "Stacks of all threads" in log
     assert "dataloader.py" in log
     assert psutil.wait_procs(loaders, timeout=5)[1] == []
 
@@ -71,7 +69,7 @@ def test_kill_9_leaves_no_loader(digits: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_trainer_that_was_frozen_goes_on(digits: Path, tmp_path: Path) -> None:
+def test_a_suspended_trainer_continues(digits: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     process = start(with_loaders(digits, workers=1), run_dir, "--stall-timeout", "5")
     wait_for(lambda: has_trained(run_dir), process)
@@ -79,8 +77,8 @@ def test_a_trainer_that_was_frozen_goes_on(digits: Path, tmp_path: Path) -> None
     process.send_signal(signal.SIGSTOP)
     time.sleep(12)
     process.send_signal(signal.SIGCONT)
-    known = len(records(run_dir))
-    wait_for(lambda: len(records(run_dir)) > known + 2, process)
+    num_records = len(records(run_dir))
+    wait_for(lambda: len(records(run_dir)) > num_records + 2, process)
 
     process.terminate()
     assert process.wait(PATIENCE_S) == ExitCode.INTERRUPTED
@@ -88,26 +86,26 @@ def test_a_trainer_that_was_frozen_goes_on(digits: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_the_next_attempt_ends_what_the_last_one_left_before_it_begins(
+def test_the_next_attempt_kills_the_processes_of_the_last_one_first(
     digits: Path, tmp_path: Path
 ) -> None:
-    words = ["--run-id", f"r{time.monotonic_ns():012x}"[:13], "--service-url"]
+    arguments = ["--run-id", f"r{time.monotonic_ns():012x}"[:13], "--service-url"]
     with serve(FakeService()) as service:
         spec = with_loaders(digits, workers=1, epochs=4)
         first = command(spec, tmp_path / "run")
-        left = subprocess.Popen([*first, *words, service.url])
-        wait_for(lambda: has_trained(tmp_path / "run"), left)
-        left.send_signal(signal.SIGSTOP)
-        family = [psutil.Process(left.pid), *loaders_of(left)]
+        hung = subprocess.Popen([*first, *arguments, service.url])
+        wait_for(lambda: has_trained(tmp_path / "run"), hung)
+        hung.send_signal(signal.SIGSTOP)
+        processes = [psutil.Process(hung.pid), *loaders_of(hung)]
 
         second = command(spec, tmp_path / "run", attempt=2)
         code = subprocess.run(
-            [*second, *words, service.url], timeout=PATIENCE_S, check=False
+            [*second, *arguments, service.url], timeout=PATIENCE_S, check=False
         ).returncode
 
-    left.wait(1)
+    hung.wait(1)
     assert code == ExitCode.SUCCEEDED
-    assert not [process for process in family if process.is_running()]
+    assert not [process for process in processes if process.is_running()]
     assert "Ended " in (tmp_path / "run" / attempt_log_path(2)).read_text()
 
 
@@ -118,8 +116,8 @@ def test_sigterm_to_all_processes_at_once_is_a_preemption_with_a_checkpoint(
     process = start(with_loaders(digits, workers=2), run_dir)
     wait_for(lambda: has_trained(run_dir) and len(loaders_of(process)) == 2, process)
 
-    for one in [psutil.Process(process.pid), *loaders_of(process)]:
-        one.terminate()  # as Ray stops a job
+    for member in [psutil.Process(process.pid), *loaders_of(process)]:
+        member.terminate()  # as Ray stops a job
 
     assert process.wait(PATIENCE_S) == ExitCode.INTERRUPTED
     assert records(run_dir)[-1]["reason"] == "preempted"
@@ -134,9 +132,9 @@ LEADS = (
 
 @pytest.mark.parametrize("has_session", [False, True], ids=["in a group", "as a job of Ray"])
 def test_an_attempt_leads_a_group_unless_a_shell_leads_one_for_it(has_session: bool) -> None:
-    words = f"{sys.executable} -c '{LEADS}'; true"
+    arguments = f"{sys.executable} -c '{LEADS}'; true"
     shell = subprocess.Popen(
-        ["sh", "-c", words],
+        ["sh", "-c", arguments],
         start_new_session=has_session,
         process_group=None if has_session else 0,
         stdin=subprocess.DEVNULL,

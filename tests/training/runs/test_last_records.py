@@ -1,4 +1,4 @@
-"""What is known of an attempt from elsewhere: its log, its end on a full disk, a sudden death."""
+"""What the service learns of an attempt: its log, a full disk, a kill by the kernel."""
 
 import json
 import shutil
@@ -21,7 +21,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_digits(tmp_path_factory.mktemp("digits"), train=24, val=4)
 
 
-def test_the_whole_log_is_at_the_service_which_wants_a_token(digits: Path, tmp_path: Path) -> None:
+def test_the_service_has_the_complete_log_authenticated_by_a_token(
+    digits: Path, tmp_path: Path
+) -> None:
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     (run_dir / RunFile.TOKEN).write_text("a secret\n")
@@ -48,9 +50,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_told_by_the_last_word_and_by_the_exit_code(
-    digits: Path, small_disk: Path
-) -> None:
+def test_a_full_disk_is_reported_as_outcome_and_exit_code(digits: Path, small_disk: Path) -> None:
     with serve(FakeService()) as service:
         process = start(a_spec(digits), small_disk / "run", "--service-url", service.url)
         code = process.wait(PATIENCE_S)
@@ -61,7 +61,7 @@ def test_a_full_disk_is_told_by_the_last_word_and_by_the_exit_code(
     assert last.reason == "disk_full"
 
 
-def test_an_attempt_says_that_the_kernel_killed_the_one_before(
+def test_an_attempt_reports_that_the_kernel_killed_the_previous_one(
     digits: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"

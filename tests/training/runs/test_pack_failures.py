@@ -1,4 +1,4 @@
-"""What ends one member of a pack, what ends all, and what an unusable GPU means for each."""
+"""Failures in packs: of one member, of all members, and of the GPU."""
 
 import gc
 import json
@@ -36,11 +36,11 @@ RATES = {"a": 1e-3, "b": 2e-3, "c": 3e-3}
 GIB = 1 << 30
 
 Fails = Callable[[str, int], Exception | None]
-"""What a member's turn raises at a step, counted from 1; none: nothing."""
+"""The error that a member's turn raises at a step, counted from 1; None for no error."""
 
 
-class Abandoned(BaseException):
-    """The process has ended."""
+class ProcessExited(BaseException):
+    """Raised instead of exiting the process."""
 
     def __init__(self, code: ExitCode) -> None:
         super().__init__(code.name)
@@ -65,7 +65,7 @@ class SimulatedGpu:
         return self.foreign
 
     def exit_process(self, code: ExitCode) -> NoReturn:
-        raise Abandoned(code)
+        raise ProcessExited(code)
 
 
 def no_memory() -> Exception:
@@ -78,7 +78,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def specs(digits: Path) -> dict[str, dict[str, Any]]:
-    """Three that differ by their learning rate."""
+    """Specs of three members that differ by their learning rate."""
     schedule = {"epochs": 1, "max_grad_norm": 10.0}
     return {
         name: a_spec(digits, schedule=schedule | {"optimizer": {"kind": "adamw", "lr": rate}})
@@ -88,7 +88,7 @@ def specs(digits: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def pack(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ExitCode]:
-    """Trains the three in this process, in a folder each."""
+    """Trains the three members in this process."""
     compat.apply_patches()
     run_iter = Runner.run_iter
 
@@ -100,15 +100,15 @@ def pack(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
             run_iter(runner, micro_batches)
 
         monkeypatch.setattr(Runner, "run_iter", run_iter_or_fail)
-        order = an_order(tmp_path, specs(digits))
+        job = a_pack_job(tmp_path, specs(digits))
         parsed = [parse_spec(spec) for spec in specs(digits).values()]
-        return train_pack(order, parsed, termination=Termination(), gpu=gpu or SimulatedGpu())
+        return train_pack(job, parsed, termination=Termination(), gpu=gpu or SimulatedGpu())
 
     return start
 
 
-def an_order(folder: Path, members: dict[str, dict[str, Any]]) -> PackJob:
-    """A pack whose members' folders have their names."""
+def a_pack_job(folder: Path, members: dict[str, dict[str, Any]]) -> PackJob:
+    """A pack job whose members have folders of their names."""
     entries = []
     for number, (name, spec) in enumerate(members.items()):
         run_dir = folder / name
@@ -121,7 +121,7 @@ def an_order(folder: Path, members: dict[str, dict[str, Any]]) -> PackJob:
 
 
 def marked_processes(mark: dict[Env, str]) -> list[psutil.Process]:
-    """Those that were started with `mark` in their environment and still live."""
+    """Running processes with `mark` in their environment."""
     living = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -130,25 +130,25 @@ def marked_processes(mark: dict[Env, str]) -> list[psutil.Process]:
     return living
 
 
-def last_words(folder: Path) -> dict[str, str]:
-    """Reason or result by member; a member without a last word is not in it."""
-    words = {}
+def outcomes(folder: Path) -> dict[str, str]:
+    """Failure reason or result of each member that has an outcome."""
+    outcomes_by_member = {}
     for name in RATES:
-        outcomes = [one for one in records(folder / name) if one["kind"] == "outcome"]
+        outcomes = [record for record in records(folder / name) if record["kind"] == "outcome"]
         assert len(outcomes) <= 1
         if outcomes:
-            words[name] = outcomes[0]["reason"] or outcomes[0]["result"]
-    return words
+            outcomes_by_member[name] = outcomes[0]["reason"] or outcomes[0]["result"]
+    return outcomes_by_member
 
 
-def test_after_a_sticky_error_only_the_member_that_met_it_is_told(
+def test_a_sticky_error_is_reported_for_its_member_only(
     pack: Callable[..., ExitCode], tmp_path: Path
 ) -> None:
-    with pytest.raises(Abandoned) as ended:
+    with pytest.raises(ProcessExited) as ended:
         pack(fails=lambda name, step: sticky() if (name, step) == ("b", 2) else None)
 
     assert ended.value.code is ExitCode.INTERRUPTED
-    assert last_words(tmp_path) == {"b": "bug"}
+    assert outcomes(tmp_path) == {"b": "bug"}
 
 
 STICKY_PACK = """
@@ -176,32 +176,32 @@ def run_iter_or_fail(runner, micro_batches):
 if __name__ == "__main__":
     compat.apply_patches()
     Runner.run_iter = run_iter_or_fail
-    order = PackJob.model_validate_json(sys.argv[1])
-    files = [Path(member.run_dir) / RunFile.SPEC for member in order.members]
+    job = PackJob.model_validate_json(sys.argv[1])
+    files = [Path(member.run_dir) / RunFile.SPEC for member in job.members]
     specs = [parse_spec(yaml.safe_load(file.read_text())) for file in files]
-    train_pack(order, specs, termination=Termination())
+    train_pack(job, specs, termination=Termination())
 """
 
 
-def test_the_process_ends_with_the_word_on_the_disk_and_no_loader_left(
+def test_the_process_exits_after_the_outcome_was_spooled_and_without_loaders(
     digits: Path, tmp_path: Path
 ) -> None:
     members = specs(digits)
     for spec in members.values():
         spec["data"] = spec["data"] | {"num_workers": 1}
-    order = an_order(tmp_path, members)
+    job = a_pack_job(tmp_path, members)
     mark = {Env.ATTEMPT: f"sticky-{tmp_path.name}-{os.getpid()}"}
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])} | mark
 
     ended = subprocess.run(
-        [sys.executable, "-c", STICKY_PACK, order.model_dump_json()],
+        [sys.executable, "-c", STICKY_PACK, job.model_dump_json()],
         env=env,
         check=False,
         timeout=PATIENCE_S,
     )
 
     assert ended.returncode == ExitCode.INTERRUPTED
-    assert last_words(tmp_path) == {"b": "bug"}
+    assert outcomes(tmp_path) == {"b": "bug"}
     assert not marked_processes(mark)
 
 
@@ -210,16 +210,16 @@ def test_an_error_that_turns_out_to_be_sticky_is_one(
 ) -> None:
     failed = RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
 
-    with pytest.raises(Abandoned):
+    with pytest.raises(ProcessExited):
         pack(
             fails=lambda name, step: failed if (name, step) == ("b", 2) else None,
             gpu=SimulatedGpu(usable=False),
         )
 
-    assert last_words(tmp_path) == {"b": "node_lost"}
+    assert outcomes(tmp_path) == {"b": "node_lost"}
 
 
-def test_all_of_a_member_that_leaves_is_gone_when_memory_is_given_back(
+def test_no_reference_to_a_failed_member_remains_when_memory_is_released(
     pack: Callable[..., ExitCode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: dict[str, weakref.ref[Any]] = {}
@@ -251,7 +251,7 @@ def test_all_of_a_member_that_leaves_is_gone_when_memory_is_given_back(
     [no_memory, lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling")],
     ids=["torch's own", "cuBLAS's"],
 )
-def test_a_batch_that_is_too_large_for_each_is_final_for_none(
+def test_no_member_fails_for_good_if_all_lack_memory_together(
     pack: Callable[..., ExitCode], tmp_path: Path, error: Callable[[], Exception]
 ) -> None:
     gpu = SimulatedGpu()
@@ -259,7 +259,7 @@ def test_a_batch_that_is_too_large_for_each_is_final_for_none(
     code = pack(fails=lambda _name, step: error() if step == 2 else None, gpu=gpu)
 
     assert code is ExitCode.INTERRUPTED
-    assert last_words(tmp_path) == dict.fromkeys(RATES, "pack_out_of_memory")
+    assert outcomes(tmp_path) == dict.fromkeys(RATES, "pack_out_of_memory")
     assert gpu.released >= len(RATES)
 
 
@@ -268,7 +268,7 @@ def test_a_batch_that_is_too_large_for_each_is_final_for_none(
     [(0, "cuda_out_of_memory"), (40 * GIB, "node_lost")],
     ids=["the GPU to itself", "others on it"],
 )
-def test_the_last_member_ends_as_it_would_alone(
+def test_the_last_member_fails_as_a_run_of_its_own_would(
     pack: Callable[..., ExitCode], tmp_path: Path, foreign: int, reason: str
 ) -> None:
     def fails(name: str, step: int) -> Exception | None:
@@ -276,7 +276,7 @@ def test_the_last_member_ends_as_it_would_alone(
 
     pack(fails=fails, gpu=SimulatedGpu(foreign=foreign))
 
-    assert last_words(tmp_path) == {
+    assert outcomes(tmp_path) == {
         "a": reason,
         "b": "pack_out_of_memory",
         "c": "pack_out_of_memory",
@@ -284,54 +284,54 @@ def test_the_last_member_ends_as_it_would_alone(
 
 
 def failing_batches(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> None:
-    """Have a batch fail before it is anybody's turn, in the second step, once for each error."""
-    batches, left = TrainLoop._batches, list(errors)
+    """Let the second batch fail before any turn, once for each error."""
+    iter_batches, remaining = TrainLoop._iter_device_batches, list(errors)
 
     def fail_first(loop: TrainLoop) -> Iterator[Any]:
-        for number, batch in enumerate(batches(loop)):
-            at_second = number + loop._order._first_step == 1
-            if at_second and left:
-                raise left.pop(0)
+        for number, batch in enumerate(iter_batches(loop)):
+            at_second = number + loop._sampler._first_step == 1
+            if at_second and remaining:
+                raise remaining.pop(0)
             yield batch
 
-    monkeypatch.setattr(TrainLoop, "_batches", fail_first)
+    monkeypatch.setattr(TrainLoop, "_iter_device_batches", fail_first)
 
 
-def test_without_memory_for_a_batch_the_last_member_leaves_and_no_other_notices(
+def test_the_last_member_is_evicted_without_memory_for_a_batch(
     pack: Callable[..., ExitCode],
     digits: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    alone = tmp_path / "alone" / "a"
-    alone.mkdir(parents=True)
+    separate_run = tmp_path / "alone" / "a"
+    separate_run.mkdir(parents=True)
     train(
         parse_spec(specs(digits)["a"]),
         identity=AttemptIdentity(run_id="a"),
-        run_dir=alone,
+        run_dir=separate_run,
         termination=Termination(),
     )
     failing_batches(monkeypatch, no_memory())
 
     pack()
 
-    assert last_words(tmp_path) == {"a": "succeeded", "b": "succeeded", "c": "pack_out_of_memory"}
-    ours, theirs = weights(tmp_path / "a"), weights(alone)
-    assert ours.keys() == theirs.keys()
-    assert all(ours[name].equal(theirs[name]) for name in ours)
+    assert outcomes(tmp_path) == {"a": "succeeded", "b": "succeeded", "c": "pack_out_of_memory"}
+    packed, separate = weights(tmp_path / "a"), weights(separate_run)
+    assert packed.keys() == separate.keys()
+    assert all(packed[name].equal(separate[name]) for name in packed)
 
 
-def test_a_batch_that_fits_beside_nobody_is_final_for_none(
+def test_no_member_fails_for_good_if_a_batch_never_fits(
     pack: Callable[..., ExitCode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing_batches(monkeypatch, *(no_memory() for _ in RATES))
 
     assert pack() is ExitCode.INTERRUPTED
 
-    assert last_words(tmp_path) == dict.fromkeys(RATES, "pack_out_of_memory")
+    assert outcomes(tmp_path) == dict.fromkeys(RATES, "pack_out_of_memory")
 
 
-def test_the_end_of_the_loader_is_told_to_each_as_if_it_were_alone(
+def test_each_member_reports_a_killed_loader_as_a_run_of_its_own_would(
     pack: Callable[..., ExitCode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. Details are lost")
@@ -339,22 +339,22 @@ def test_the_end_of_the_loader_is_told_to_each_as_if_it_were_alone(
 
     assert pack() is ExitCode.INTERRUPTED
 
-    assert last_words(tmp_path) == dict.fromkeys(RATES, "node_lost")
+    assert outcomes(tmp_path) == dict.fromkeys(RATES, "node_lost")
 
 
-def test_a_sticky_error_in_nobodys_turn_is_told_to_nobody(
+def test_a_sticky_error_outside_of_a_turn_is_reported_for_no_member(
     pack: Callable[..., ExitCode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing_batches(monkeypatch, sticky())
 
-    with pytest.raises(Abandoned) as ended:
+    with pytest.raises(ProcessExited) as ended:
         pack()
 
     assert ended.value.code is ExitCode.INTERRUPTED
-    assert last_words(tmp_path) == {}
+    assert outcomes(tmp_path) == {}
 
 
-def test_a_run_alone_is_told_of_a_sticky_error_before_its_process_ends(
+def test_a_single_run_reports_a_sticky_error_before_its_process_exits(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_runner: Runner, **_: Any) -> None:
@@ -364,7 +364,7 @@ def test_a_run_alone_is_told_of_a_sticky_error_before_its_process_ends(
     monkeypatch.setattr(lifecycle, "CudaContext", SimulatedGpu)
     (tmp_path / "a").mkdir()
 
-    with pytest.raises(Abandoned) as ended:
+    with pytest.raises(ProcessExited) as ended:
         train(
             parse_spec(specs(digits)["a"]),
             identity=AttemptIdentity(run_id="a"),
@@ -373,4 +373,4 @@ def test_a_run_alone_is_told_of_a_sticky_error_before_its_process_ends(
         )
 
     assert ended.value.code is ExitCode.REFUSED
-    assert last_words(tmp_path) == {"a": "bug"}
+    assert outcomes(tmp_path) == {"a": "bug"}

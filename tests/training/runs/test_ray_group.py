@@ -1,4 +1,4 @@
-"""Several processes train one run through a real Ray: whole, torn, told to leave."""
+"""Several processes train one run in a real Ray cluster: success, failure and stop."""
 
 import signal
 import subprocess
@@ -12,7 +12,7 @@ import pytest
 
 from configs.protocol.names import ExitCode, Metric
 from tests.support.training.digits import write_digits
-from tests.support.training.runs import STUDENT, command, records, said
+from tests.support.training.runs import STUDENT, command, metric_values, records
 
 PATIENCE_S = 150
 EPOCHS = 4
@@ -41,7 +41,7 @@ def test_a_lost_process_ends_the_attempt_and_fewer_go_on_from_the_last_checkpoin
     fewer = [*command(a_spec(digits), run_dir, attempt=2), "--processes", "1"]
     assert subprocess.run(fewer, timeout=PATIENCE_S, check=False).returncode == 0
     assert [outcome["result"] for outcome in outcomes(run_dir)] == ["failed", "succeeded"]
-    steps = sorted(step for key, step in said(run_dir) if key == Metric.LOSS)
+    steps = sorted(step for key, step in metric_values(run_dir) if key == Metric.LOSS)
     assert steps == [epoch * STEPS_AN_EPOCH for epoch in range(1, EPOCHS + 1)]
 
 
@@ -75,7 +75,7 @@ def test_processes_that_hang_are_ended_soon_after_sigterm(digits: Path, tmp_path
     assert driver.wait(40) == ExitCode.INTERRUPTED
     (last,) = outcomes(run_dir)
     assert (last["result"], last["reason"]) == ("failed", "preempted")
-    assert "did not leave" in last["message"]
+    assert "did not stop" in last["message"]
     psutil.wait_procs(members, timeout=10)
     assert not [member for member in members if member.is_running()]
 
@@ -86,8 +86,8 @@ def test_a_frozen_process_is_found_by_the_other_that_waits_for_it(
     digits: Path, tmp_path: Path, frozen: str
 ) -> None:
     run_dir = tmp_path / "run"
-    words = [*command(a_spec(digits, epochs=500), run_dir), "--stall-timeout", "5"]
-    driver = subprocess.Popen(words)
+    arguments = [*command(a_spec(digits, epochs=500), run_dir), "--stall-timeout", "5"]
+    driver = subprocess.Popen(arguments)
     wait_for(lambda: has_epoch(run_dir, 2), driver)
     members = members_of(driver)
     other = another_process_of(driver, run_dir)
@@ -99,13 +99,13 @@ def test_a_frozen_process_is_found_by_the_other_that_waits_for_it(
     (last,) = outcomes(run_dir)
     assert (last["result"], last["reason"]) == ("failed", "stalled")
     logs = [file.read_text() for file in (run_dir / "logs").glob("*.log")]
-    assert sum("What every thread is at" in text for text in logs) == 1
+    assert sum("Stacks of all threads" in text for text in logs) == 1
     psutil.wait_procs(members, timeout=10)
     assert not [member for member in members if member.is_running()]
 
 
 @pytest.mark.slow
-def test_what_breaks_in_one_process_is_told_and_not_tried_again(tmp_path: Path) -> None:
+def test_an_error_of_one_process_is_reported_and_not_retried(tmp_path: Path) -> None:
     digits = write_digits(tmp_path / "digits", train=24, val=4)
     next((digits / "images" / "train").iterdir()).write_bytes(b"no picture")
 
@@ -139,7 +139,7 @@ def members_of(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def another_process_of(driver: subprocess.Popen[bytes], run_dir: Path) -> psutil.Process:
-    """One that trains and does not report."""
+    """A training process that is not the main process."""
     first = next(record["pid"] for record in records(run_dir) if record["kind"] == "started")
     (other,) = [process for process in members_of(driver) if process.pid != first]
     return other

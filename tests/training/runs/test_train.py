@@ -1,4 +1,4 @@
-"""Training as the command line does it: whole, resumed, stopped, refused."""
+"""Training by the command line: complete, resumed, stopped and refused."""
 
 import json
 import signal
@@ -18,8 +18,8 @@ from tests.support.training.runs import (
     PATIENCE_S,
     STUDENT,
     a_spec,
+    metric_values,
     records,
-    said,
     start,
     train,
     weights,
@@ -57,9 +57,9 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     kill_after_epoch(spec, tmp_path / "torn", 1)
     assert train(spec, tmp_path / "torn", attempt=2) == ExitCode.SUCCEEDED
 
-    whole, torn = weights(tmp_path / "whole"), weights(tmp_path / "torn")
-    assert all(torch.equal(whole[name], torn[name]) for name in whole)
-    assert said(tmp_path / "whole") == said(tmp_path / "torn")
+    expected, actual = weights(tmp_path / "whole"), weights(tmp_path / "torn")
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    assert metric_values(tmp_path / "whole") == metric_values(tmp_path / "torn")
     starts = [r["resumed_from_epoch"] for r in records(tmp_path / "torn") if r["kind"] == "started"]
     assert starts[-1] >= 1
 
@@ -84,7 +84,7 @@ def test_a_teacher_teaches_and_its_student_is_a_plain_gfl_checkpoint(
     plain.load_state_dict(
         load_checkpoint(tmp_path / "student" / RunFile.BEST)["state_dict"], strict=True
     )
-    keys = {key for key, _ in said(tmp_path / "student")}
+    keys = {key for key, _ in metric_values(tmp_path / "student")}
     assert {
         Metric.LOSS_DISTILL_CLS,
         Metric.LOSS_DISTILL_LOC,
@@ -92,7 +92,7 @@ def test_a_teacher_teaches_and_its_student_is_a_plain_gfl_checkpoint(
         Metric.MAP,
     } <= keys
     assert (tmp_path / "student" / "pictures" / "overview.png").exists()
-    values = said(tmp_path / "student")
+    values = metric_values(tmp_path / "student")
     for file, metric in (
         (RunFile.MATCHES, Metric.MAP),
         (RunFile.TEACHER_MATCHES, Metric.TEACHER_MAP),

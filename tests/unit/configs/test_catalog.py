@@ -18,7 +18,7 @@ from configs.spec.schedule import AdamW
 from tests.support.factories import a_bckd_spec, a_spec
 
 
-def fields_of(document: Any) -> set[str]:
+def invalid_fields(document: Any) -> set[str]:
     with pytest.raises(SpecError) as refusal:
         parse_spec(document)
     return {problem.field for problem in refusal.value.problems}
@@ -42,13 +42,13 @@ def test_changes_leave_the_original_as_it_was() -> None:
 
 
 def test_a_preset_inherits_what_it_does_not_change() -> None:
-    baseline, taught = load_preset("digits/baseline"), load_preset("digits/bckd")
+    baseline, distilled = load_preset("digits/baseline"), load_preset("digits/bckd")
 
-    assert taught.document["schedule"] == baseline.document["schedule"]
-    assert parse_spec(taught.document).teacher == NamedTeacher(name="digits-teacher")
+    assert distilled.document["schedule"] == baseline.document["schedule"]
+    assert parse_spec(distilled.document).teacher == NamedTeacher(name="digits-teacher")
 
 
-def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
+def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UnknownPreset, match="digits/bckd"):
         load_preset("digits/../../etc/passwd")
 
@@ -76,14 +76,14 @@ def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
         "no mapping",
     ],
 )
-def test_a_fault_is_named_by_its_field(document: Any, field: str) -> None:
-    assert any(found.startswith(field) for found in fields_of(document))
+def test_an_error_names_its_field(document: Any, field: str) -> None:
+    assert any(name.startswith(field) for name in invalid_fields(document))
 
 
-def test_every_fault_is_told_at_once() -> None:
-    found = fields_of(a_spec(seed=-1, schedule={"epochs": 0}, extra=1))
+def test_all_errors_are_reported_at_once() -> None:
+    fields = invalid_fields(a_spec(seed=-1, schedule={"epochs": 0}, extra=1))
 
-    assert {"seed", "schedule.epochs", "extra"} <= found
+    assert {"seed", "schedule.epochs", "extra"} <= fields
 
 
 def test_milestones_after_the_end_are_refused() -> None:
@@ -93,14 +93,14 @@ def test_milestones_after_the_end_are_refused() -> None:
         parse_spec(a_spec(schedule=schedule))
 
 
-def test_pretrained_weights_of_a_thin_backbone_are_refused() -> None:
+def test_pretrained_weights_of_a_narrow_backbone_are_refused() -> None:
     student = {"backbone": {"depth": 50, "width": 0.5, "pretrained": "imagenet"}}
 
     with pytest.raises(SpecError, match=r"width 1\.0"):
         parse_spec(a_spec(student=student))
 
 
-def test_a_spec_survives_the_way_through_json() -> None:
+def test_a_spec_survives_json() -> None:
     spec = spec_from_preset("digits/bckd", {"tags": {"team": "a"}})
 
     assert type(spec).model_validate_json(spec.model_dump_json()) == spec

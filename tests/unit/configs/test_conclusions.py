@@ -1,4 +1,4 @@
-"""What a comparison may say: no verdict of one pair alone, in old documents neither."""
+"""Conclusions of comparisons: a single pair has no verdict, also in older documents."""
 
 import json
 from typing import Any
@@ -28,7 +28,7 @@ def a_document(*, pairs: int = 1, verdict: Verdict = "helps", **changes: Any) ->
 
 @pytest.mark.parametrize("verdict", ["helps", "hurts"])
 def test_a_verdict_of_one_pair_without_a_noise_floor_cannot_be_made(verdict: Verdict) -> None:
-    with pytest.raises(ValidationError, match="takes the spread over seeds"):
+    with pytest.raises(ValidationError, match="needs the variation over seeds"):
         Comparison(**a_document(verdict=verdict, seed_spread="unknown"))
 
 
@@ -52,10 +52,10 @@ def test_an_older_document_is_read_under_the_rule(
 ) -> None:
     document = json.dumps(a_document(pairs=pairs, basis=basis))
 
-    found = Comparison.model_validate_json(document)
+    comparison = Comparison.model_validate_json(document)
 
-    assert (found.verdict, found.seed_spread) == (verdict or "cannot_tell", spread)
-    assert Comparison.model_validate_json(found.model_dump_json()) == found
+    assert (comparison.verdict, comparison.seed_spread) == (verdict or "cannot_tell", spread)
+    assert Comparison.model_validate_json(comparison.model_dump_json()) == comparison
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_an_older_document_is_read_under_the_rule(
     [
         (
             a_document(pairs=3, seed_spread="pairs", gap_closed=0.41),
-            "Distillation helps: +2.3 mAP [+1.1, +3.5] over 3 seeds; closes 41 % of the teacher's "
-            "lead.",
+            "Distillation helps: +2.3 mAP [+1.1, +3.5] over 3 seeds; closes 41 % of the gap to "
+            "its teacher.",
         ),
         (
             a_document(pairs=2, seed_spread="pairs", verdict="hurts"),
@@ -83,7 +83,7 @@ def test_an_older_document_is_read_under_the_rule(
             a_document(seed_spread="unknown", verdict="cannot_tell", images=500),
             "One pair measured: +2.3 mAP [-1.0, +5.6] on these 500 images for these two models. "
             "Whether distillation helps is not known from one seed: `tandem repeat r000000000000 "
-            "--seeds 3` trains the pairs that tell.",
+            "--seeds 3` trains more pairs.",
         ),
     ],
     ids=["helps", "hurts", "noise floor", "cannot tell", "one pair"],
@@ -92,13 +92,13 @@ def test_each_kind_of_comparison_has_its_sentence(document: dict[str, Any], sent
     assert conclude(Comparison(**document)) == sentence
 
 
-def test_an_unknown_interval_is_said() -> None:
+def test_an_unknown_interval_is_stated() -> None:
     part = Difference(run=0.3, baseline=0.3, difference=-0.0001)
     document = a_document(pairs=2, seed_spread="pairs", verdict="cannot_tell")
 
-    found = Comparison(**(document | {"parts": {"bbox_mAP": part}}))
+    comparison = Comparison(**(document | {"parts": {"bbox_mAP": part}}))
 
-    assert "helps: 0.0 mAP (interval unknown) over 2 seeds" in conclude(found)
+    assert "helps: 0.0 mAP (interval unknown) over 2 seeds" in conclude(comparison)
 
 
 @pytest.mark.parametrize(

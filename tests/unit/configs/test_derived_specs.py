@@ -17,13 +17,13 @@ def base() -> RunSpec:
     return spec_from_preset("digits/bckd")
 
 
-def test_a_trial_without_weights_is_the_student_alone(base: RunSpec) -> None:
+def test_a_trial_without_weights_is_a_baseline(base: RunSpec) -> None:
     spec = trial_spec(base, BOTH_OFF, seed=3)
 
     assert (spec.distillation, spec.teacher, spec.seed) == (NoDistillation(), None, 3)
 
 
-def test_a_student_alone_keeps_the_other_values_of_its_trial(base: RunSpec) -> None:
+def test_a_baseline_trial_keeps_its_other_values(base: RunSpec) -> None:
     values: Values = {
         **BOTH_OFF,
         "schedule.optimizer.lr": 0.004,

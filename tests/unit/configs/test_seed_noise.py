@@ -1,4 +1,4 @@
-"""Student's t and the noise floor, without a library."""
+"""Student's t and the noise floor, compared with scipy."""
 
 import math
 

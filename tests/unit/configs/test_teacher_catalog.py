@@ -1,4 +1,4 @@
-"""Teachers that presets name: what is known of each, and how a person gets it."""
+"""Known teachers: their architecture, their source, and how to get them."""
 
 import pytest
 from pydantic import ValidationError
@@ -24,7 +24,7 @@ def test_every_teacher_that_a_preset_names_is_known(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", known_teachers())
-def test_every_known_teacher_can_be_had_and_is_of_an_architecture(name: str) -> None:
+def test_every_known_teacher_has_an_architecture_and_a_way_to_get_it(name: str) -> None:
     card = known_teachers()[name]
 
     assert card.detector == spec_from_preset(card.preset).student

@@ -1,4 +1,4 @@
-"""Findings name what is wrong and what to do."""
+"""Failed checks say what is wrong and what to do."""
 
 import socket
 import subprocess
@@ -28,41 +28,41 @@ def _status(state: ComponentState) -> ComponentStatus:
 
 
 @pytest.mark.parametrize(
-    "finding",
+    "result",
     [check_python((3, 12, 0)), check_memory(2**20), check_cores(1)],
-    ids=lambda finding: finding.name,
+    ids=lambda result: result.name,
 )
-def test_what_is_wrong_comes_with_advice(finding: CheckResult) -> None:
-    assert not finding.ok
-    assert finding.advice
+def test_a_failed_check_has_advice(result: CheckResult) -> None:
+    assert not result.ok
+    assert result.advice
 
 
-def test_the_disk_of_a_home_that_is_not_there_yet_is_examined(tmp_path: Path) -> None:
+def test_the_disk_of_a_missing_home_is_checked(tmp_path: Path) -> None:
     assert "GiB free" in check_disk(tmp_path / "not" / "yet").detail
 
 
 @pytest.mark.parametrize("state", ComponentState)
-def test_only_a_part_that_should_answer_and_does_not_is_a_fault(state: ComponentState) -> None:
-    findings = list(check_component(_status(state)))
+def test_only_a_component_that_should_answer_and_does_not_fails(state: ComponentState) -> None:
+    results = list(check_component(_status(state)))
 
     broken = {ComponentState.DEAD, ComponentState.UNRESPONSIVE, ComponentState.UNREACHABLE}
-    assert [finding.ok for finding in findings] == (
+    assert [result.ok for result in results] == (
         [] if state is ComponentState.DOWN else [state not in broken]
     )
 
 
-def test_a_part_that_answers_has_its_port_whoever_started_it(tmp_path: Path) -> None:
+def test_a_component_that_answers_owns_its_port_whoever_started_it(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         config = StackConfig(tmp_path, "127.0.0.1", 8700, url, url, tmp_path, env={})
         (ray, *_) = build_components(config)
-        deaf, heard = (
+        unresponsive, responding = (
             check_port(ray, replace(_status(ComponentState.DOWN), is_responding=answers))
             for answers in (False, True)
         )
 
-    assert not deaf.ok
-    assert heard.ok
+    assert not unresponsive.ok
+    assert responding.ok
 
 
 def _script(folder: Path, body: str) -> Path:
@@ -72,7 +72,7 @@ def _script(folder: Path, body: str) -> Path:
     return file
 
 
-def test_the_trainer_speaks_for_itself(tmp_path: Path) -> None:
+def test_the_checks_of_the_worker_are_parsed(tmp_path: Path) -> None:
     command = _script(
         tmp_path, """print('[{"name": "torch", "ok": true, "detail": "2", "advice": ""}]')"""
     )
@@ -81,23 +81,23 @@ def test_the_trainer_speaks_for_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("body", ["raise SystemExit('no torch')", "print('{}x')", "print('[{}]')"])
-def test_a_trainer_that_cannot_speak_is_a_fault(tmp_path: Path, body: str) -> None:
-    (finding,) = run_worker_doctor(_script(tmp_path, body))
+def test_malformed_output_of_the_worker_is_a_failed_check(tmp_path: Path, body: str) -> None:
+    (result,) = run_worker_doctor(_script(tmp_path, body))
 
-    assert not finding.ok
-    assert finding.advice
-
-
-def test_a_missing_trainer_is_a_fault(tmp_path: Path) -> None:
-    (finding,) = run_worker_doctor(tmp_path / "nothing")
-
-    assert not finding.ok
+    assert not result.ok
+    assert result.advice
 
 
-def test_a_silent_trainer_is_a_fault() -> None:
-    def never(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+def test_a_missing_worker_is_a_failed_check(tmp_path: Path) -> None:
+    (result,) = run_worker_doctor(tmp_path / "nothing")
+
+    assert not result.ok
+
+
+def test_a_worker_that_times_out_is_a_failed_check() -> None:
+    def time_out(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
         raise subprocess.TimeoutExpired("tandem-worker", 1)
 
-    (finding,) = run_worker_doctor(Path("x"), run=never)
+    (result,) = run_worker_doctor(Path("x"), run=time_out)
 
-    assert not finding.ok
+    assert not result.ok

@@ -40,7 +40,7 @@ def test_a_given_token_that_is_none_is_refused_and_not_shown(name: str, text: st
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::", "tandem.example"])
 def test_an_address_that_others_reach_is_refused_with_a_way_out(host: str) -> None:
-    with pytest.raises(ValidationError, match=r"TANDEM_AUTH=tokens.*tandem token create"):
+    with pytest.raises(ValidationError, match=r"TANDEM_AUTH=tokens.*tandem tokens create"):
         Settings(host=host)
 
 

@@ -1,1 +1,1 @@
-"""Distillation losses as functions of tensors."""
+"""Distillation losses as pure functions of tensors."""

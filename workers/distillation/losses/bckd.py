@@ -1,7 +1,7 @@
 """The two losses of BCKD (Yang et al., ICCV 2023, arXiv 2308.14286), as functions of tensors.
 
-Shapes: N positions (all images and places of one feature level), C classes, 4 box edges
-(left, top, right, bottom, in any one unit). The teacher's side never gets a gradient.
+Shapes: N positions (all images, locations and anchors of one feature level), C classes, 4 box edges
+(left, top, right, bottom, in any unit). The teacher's tensors never get a gradient.
 """
 
 import torch
@@ -12,7 +12,7 @@ _SMALLEST_AREA = 1e-6
 
 
 def disagreement(student_logits_NC: Tensor, teacher_logits_NC: Tensor) -> Tensor:
-    """Distance of the student's class probabilities from the teacher's: |p(t) - p(s)|, (N, C)."""
+    """Absolute difference of the class probabilities, |p(t) - p(s)|, (N, C)."""
     return (
         teacher_logits_NC.detach().float().sigmoid() - student_logits_NC.float().sigmoid()
     ).abs()
@@ -25,10 +25,10 @@ def classification_loss(
     label_weight_N: Tensor,
     num_pos: float,
 ) -> Tensor:
-    """Binary classification distillation, section 3.2, without its weight alpha1.
+    """Binary classification distillation, section 3.2, without its weight alpha1; a scalar.
 
-    Every class is a binary problem of its own: the cross-entropy to the teacher's probability,
-    weighted by the disagreement. The gradient flows through that weight too, as in quality focal
+    Each class is a separate binary problem: the cross-entropy to the teacher's probability,
+    weighted by the disagreement. The gradient also flows through that weight, as in quality focal
     loss.
     """
     student_logits_NC = student_logits_NC.float()
@@ -47,17 +47,17 @@ def localization_loss(
     importance_N: Tensor,
     num_pos: float,
 ) -> Tensor:
-    """IoU-based localization distillation, section 3.3, without its weight alpha2.
+    """IoU-based localization distillation, section 3.3, without its weight alpha2; a scalar.
 
     `importance_N` is the largest disagreement over the classes at each position times its label
-    weight; it says where boxes matter and gets no gradient.
+    weight; it weights the boxes and gets no gradient.
     """
     giou_N = generalized_iou(student_boxes_N4.float(), teacher_boxes_N4.detach().float())
     return (importance_N.detach() * (1.0 - giou_N)).sum() / num_pos
 
 
 def generalized_iou(first_N4: Tensor, second_N4: Tensor) -> Tensor:
-    """GIoU (Rezatofighi et al., 2019) of box i with box i, in [-1, 1], (N,)."""
+    """GIoU (Rezatofighi et al., CVPR 2019) of boxes with the same index, in [-1, 1], (N,)."""
     overlap_N = _area(
         torch.maximum(first_N4[:, :2], second_N4[:, :2]),
         torch.minimum(first_N4[:, 2:], second_N4[:, 2:]),

@@ -1,15 +1,16 @@
-"""Which positions count: LD's valuable region, fine-grained masks, FCOS's targets.
+"""Selection of positions: LD's valuable region, fine-grained masks, FCOS's targets.
 
-Shapes: P positions of one image, M true boxes, A anchors at a position, Q = P x A anchors, K
-candidates of a box. Boxes are (left, top, right, bottom), in any one unit.
+Shapes: P positions of one image, L of one of its levels, M ground-truth boxes, A anchors at a
+position, Q = P x A anchors, K candidates of a box. Boxes are (left, top, right, bottom), in any
+unit.
 """
 
 import torch
 from torch import Tensor
 
 _SMALLEST_AREA = 1e-6
-_LARGEST_AREA = 1e8
-"""mmdet's area of what is no candidate."""
+_NON_CANDIDATE_AREA = 1e8
+"""Area that mmdet gives to boxes that are not candidates (`INF`)."""
 
 
 def valuable_region(
@@ -24,9 +25,9 @@ def valuable_region(
     """LD's valuable localization region, (P,), bool.
 
     Zheng et al., CVPR 2022, arXiv 2102.12252, algorithm 1: the positions that are not positive
-    and whose DIoU with some true box is between `gamma` times its threshold and its threshold.
-    The threshold is that of ATSS (Zhang et al., CVPR 2020, arXiv 1912.02424) with DIoU for IoU;
-    the authors' code takes it from the IoU.
+    and whose DIoU with some ground-truth box is between `gamma` times its threshold and its
+    threshold. The threshold is that of ATSS (Zhang et al., CVPR 2020, arXiv 1912.02424) with DIoU
+    instead of IoU; the authors' code computes it from the IoU.
     """
     if not len(anchors_P4) or not len(boxes_M4):
         return torch.zeros_like(positive_P)
@@ -40,7 +41,7 @@ def valuable_region(
 def imitation_mask(anchors_PA4: Tensor, boxes_M4: Tensor, *, threshold: float) -> Tensor:
     """Positions with an anchor near an object, (P,), bool.
 
-    Wang et al., CVPR 2019, arXiv 1906.03609: an anchor is near a true box if its IoU
+    Wang et al., CVPR 2019, arXiv 1906.03609: an anchor is near a ground-truth box if its IoU
     exceeds `threshold` times the largest IoU of that box over all anchors.
     """
     positions = len(anchors_PA4)
@@ -60,44 +61,44 @@ def fcos_targets(
     radius_P1: Tensor,
     background: int,
 ) -> tuple[Tensor, Tensor]:
-    """Label of each point, (P,), and its distances to its box's four edges, (P, 4), of one image.
+    """Labels (P,) and distances to the four edges of the assigned box (P, 4), for one image.
 
     FCOS (Tian et al., ICCV 2019, arXiv 1904.01355) with center sampling, as in mmdet's FCOSHead: a
-    point stands for the smallest box whose center is within `radius_P1` of it, if the largest of
-    its distances is in `ranges_P2`. mmdet picks the distances by a list of all P numbers, which
-    costs a GPU tens of milliseconds a step; the results are equal.
+    point is assigned to the smallest box whose center is within `radius_P1` of it and whose largest
+    edge distance is in `ranges_P2`. mmdet gathers the distances with a list of all P indices, which
+    costs a GPU tens of milliseconds per step; the results are equal.
     """
     if not len(boxes_M4):
         return labels_M.new_full((len(points_P2),), background), points_P2.new_zeros(
             len(points_P2), 4
         )
     distances_PM4 = _edge_distances(points_P2, boxes_M4[None])
-    center_M2 = _centre(boxes_M4)
+    centers_M2 = _centers(boxes_M4)
     core_PM4 = torch.cat(
         [
-            torch.maximum(center_M2 - radius_P1[:, None], boxes_M4[:, :2]),
-            torch.minimum(center_M2 + radius_P1[:, None], boxes_M4[:, 2:]),
+            torch.maximum(centers_M2 - radius_P1[:, None], boxes_M4[:, :2]),
+            torch.minimum(centers_M2 + radius_P1[:, None], boxes_M4[:, 2:]),
         ],
         dim=2,
     )
     is_near_PM = _edge_distances(points_P2, core_PM4).amin(dim=2) > 0
     largest_PM = distances_PM4.amax(dim=2)
     is_in_range_PM = (largest_PM >= ranges_P2[:, :1]) & (largest_PM <= ranges_P2[:, 1:])
-    area_PM = torch.where(is_near_PM & is_in_range_PM, _area(boxes_M4), _LARGEST_AREA)
-    area_P, box_P = area_PM.min(dim=1)
-    labels_P = torch.where(area_P == _LARGEST_AREA, background, labels_M[box_P])
+    areas_PM = torch.where(is_near_PM & is_in_range_PM, _areas(boxes_M4), _NON_CANDIDATE_AREA)
+    areas_P, box_P = areas_PM.min(dim=1)
+    labels_P = torch.where(areas_P == _NON_CANDIDATE_AREA, background, labels_M[box_P])
     index_P14 = box_P[:, None, None].expand(-1, 1, 4)
     return labels_P, distances_PM4.gather(1, index_P14).squeeze(1)
 
 
 def _edge_distances(points_P2: Tensor, boxes_PM4: Tensor) -> Tensor:
-    """Distances of points to the left, top, right and bottom edge of boxes, (P, M, 4)."""
+    """Distances from points to the left, top, right and bottom edges of boxes, (P, M, 4)."""
     points_P12 = points_P2[:, None]
     return torch.cat([points_P12 - boxes_PM4[..., :2], boxes_PM4[..., 2:] - points_P12], dim=2)
 
 
 def distance_iou(first_P4: Tensor, second_M4: Tensor) -> Tensor:
-    """DIoU (Zheng et al., AAAI 2020, arXiv 1911.08287) of each with each, in (-1, 1], (P, M)."""
+    """Pairwise DIoU (Zheng et al., AAAI 2020, arXiv 1911.08287), in (-1, 1], (P, M)."""
     hull_PM2 = torch.maximum(first_P4[:, None, 2:], second_M4[:, 2:]) - torch.minimum(
         first_P4[:, None, :2], second_M4[:, :2]
     )
@@ -108,7 +109,7 @@ def distance_iou(first_P4: Tensor, second_M4: Tensor) -> Tensor:
 def _atss_threshold(
     diou_PM: Tensor, distance_PM: Tensor, num_level_anchors: list[int], topk: int
 ) -> Tensor:
-    """Mean plus deviation of a box's DIoU with its `topk` nearest anchors of each level, (M,)."""
+    """Mean plus deviation of a box's DIoU with the `topk` nearest anchors of each level, (M,)."""
     levels = zip(
         diou_PM.split(num_level_anchors), distance_PM.split(num_level_anchors), strict=True
     )
@@ -116,12 +117,12 @@ def _atss_threshold(
         [diou_LM.gather(0, _nearest(distance_LM, topk)) for diou_LM, distance_LM in levels]
     )
     mean_M = candidates_KM.mean(dim=0)
-    # One candidate has no sample deviation; more have ATSS's, which is Bessel's.
+    # ATSS uses Bessel's correction, which is undefined for a single candidate.
     return mean_M if len(candidates_KM) == 1 else mean_M + candidates_KM.std(dim=0)
 
 
 def _nearest(distance_LM: Tensor, topk: int) -> Tensor:
-    """Which L anchors of a level are nearest to each box, (at most topk, M)."""
+    """Indices of the anchors of a level that are nearest to each box, (min(topk, L), M)."""
     return distance_LM.topk(min(topk, len(distance_LM)), dim=0, largest=False).indices
 
 
@@ -130,18 +131,18 @@ def _iou(first_P4: Tensor, second_M4: Tensor) -> Tensor:
         first_P4[:, None, :2], second_M4[:, :2]
     )
     overlap_PM = sides_PM2.clamp(min=0.0).prod(dim=2)
-    union_PM = _area(first_P4)[:, None] + _area(second_M4) - overlap_PM
+    union_PM = _areas(first_P4)[:, None] + _areas(second_M4) - overlap_PM
     return overlap_PM / union_PM.clamp(min=_SMALLEST_AREA)
 
 
-def _area(boxes_P4: Tensor) -> Tensor:
+def _areas(boxes_P4: Tensor) -> Tensor:
     return (boxes_P4[:, 2:] - boxes_P4[:, :2]).prod(dim=1)
 
 
 def _squared_distance(first_P4: Tensor, second_M4: Tensor) -> Tensor:
-    """Squared distance of the centres of each with each, (P, M)."""
-    return (_centre(first_P4)[:, None] - _centre(second_M4)).square().sum(dim=2)
+    """Pairwise squared distance of the centers, (P, M)."""
+    return (_centers(first_P4)[:, None] - _centers(second_M4)).square().sum(dim=2)
 
 
-def _centre(boxes_P4: Tensor) -> Tensor:
+def _centers(boxes_P4: Tensor) -> Tensor:
     return (boxes_P4[:, :2] + boxes_P4[:, 2:]) / 2.0

@@ -1,8 +1,8 @@
-"""Distillation of softened probabilities: of classes (Hinton) and of box edges (LD).
+"""Distillation of softened probabilities: of classes (Hinton et al.) and of box edges (LD).
 
-Shapes: N positions, K options of one softmax, C classes, 4 box edges with K places each. The
-teacher's side never gets a gradient. Where nothing counts, a loss is an empty sum: zero, and
-still a part of the student's graph.
+Shapes: N positions, K categories of one softmax, C classes, 4 box edges with K bins each. The
+teacher's tensors never get a gradient. Without positions a loss is an empty sum: zero, but still
+connected to the student's graph.
 """
 
 from torch import Tensor
@@ -13,9 +13,9 @@ def softened_divergence(
 ) -> Tensor:
     """KL(teacher || student) of softmax(logits / T), times T^2 / K, (N,).
 
-    Hinton et al., 2015, arXiv 1503.02531; T^2 keeps the gradient's size. The mean over the K
-    options, not the sum, is the convention of mmdet's KnowledgeDistillationKLDivLoss, so that
-    published weights keep their meaning.
+    Hinton et al., 2015, arXiv 1503.02531; T^2 keeps the gradient's scale. Averaging over the K
+    categories instead of summing follows mmdet's KnowledgeDistillationKLDivLoss, so that published
+    weights keep their meaning.
     """
     student_log_NK = (student_logits_NK.float() / temperature).log_softmax(dim=1)
     teacher_log_NK = (teacher_logits_NK.detach().float() / temperature).log_softmax(dim=1)
@@ -34,9 +34,9 @@ def logit_divergence_loss(
 ) -> Tensor:
     """Classification distillation at the positive positions, a scalar.
 
-    `positive_N` is a mask (N,), bool, or the ascending indices of the positives, int64, which spare
-    a GPU the waits that a mask costs. The classes of a position compete in one softmax, as in
-    Hinton et al., arXiv 1503.02531.
+    `positive_N` is a mask (N,), bool, or the ascending indices of the positives, int64, which avoid
+    the device synchronization of a mask. The classes of a position share one softmax, as in Hinton
+    et al., arXiv 1503.02531.
     """
     divergence_N = softened_divergence(
         student_logits_NC[positive_N], teacher_logits_NC[positive_N], temperature=temperature
@@ -54,7 +54,7 @@ def edge_divergence_loss(
 ) -> Tensor:
     """Localization Distillation (Zheng et al., CVPR 2022, arXiv 2102.12252), a scalar.
 
-    Each edge is a distribution over K places; the mean of the 4 divergences is weighted by
+    Each edge is a distribution over K bins; the mean of the 4 divergences is weighted by
     `weight_N`, which gets no gradient.
     """
     divergence_N4 = softened_divergence(

@@ -1,1 +1,1 @@
-"""Plots of a report."""
+"""Draws the plots of a report."""

@@ -1,4 +1,4 @@
-"""Pictures of runs: learning curves, the gain part by part, shares of parameters."""
+"""Plots of runs: learning curves, gain by part, importance of parameters."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ from workers.report.plots.style import (
 )
 from workers.report.wording import PART_TITLES, format_gain, format_percent
 
-_MOST_CURVES = 40
-_MOST_POINTS = 120
+_MAX_CURVES = 40
+_MAX_POINTS = 120
 _ROW_IN, _FRAME_IN = 0.34, 0.7
 _BARS_FRAME_IN = 0.25
 
-_Handle = TypeVar("_Handle")
+_HandleT = TypeVar("_HandleT")
 
 _LEGEND = (
     "teacher",
@@ -38,7 +38,7 @@ _LEGEND = (
     "not told apart from it",
     "other trials",
     "with distillation",
-    "student alone",
+    "baseline",
 )
 
 CurveRank = Literal["best", "tied", "other"]
@@ -57,53 +57,53 @@ class RunCurve:
 def build_curves(
     runs: Iterable[ReportRun], *, best: int | None, tied: Iterable[int]
 ) -> list[RunCurve]:
-    """Those that were evaluated, thinned to what a picture can show."""
-    equal, curves = set(tied), []
+    """Build the curves of evaluated runs, with at most `_MAX_POINTS` points each."""
+    tied_numbers, curves = set(tied), []
     for run in runs:
         points = [
             (p.epoch, 100 * p.values[Metric.MAP]) for p in run.curve if Metric.MAP in p.values
         ]
         if not points:
             continue
-        every = -(-len(points) // _MOST_POINTS)
-        kept = [*points[:-1:every], points[-1]]
+        stride = -(-len(points) // _MAX_POINTS)
+        sampled = [*points[:-1:stride], points[-1]]
         curves.append(
             RunCurve(
-                tuple(epoch for epoch, _ in kept),
-                tuple(value for _, value in kept),
+                tuple(epoch for epoch, _ in sampled),
+                tuple(value for _, value in sampled),
                 run,
-                _standing(run.trial, best=best, tied=equal),
+                _curve_rank(run.trial, best=best, tied=tied_numbers),
             )
         )
     return curves
 
 
 def plot_curves(curves: Sequence[RunCurve], *, teacher_map: float | None) -> Picture:
-    """mAP over epochs; baselines dashed, the best in the foreground."""
-    drawn = sorted(curves, key=_depth)[-_MOST_CURVES:]
+    """Plot mAP over epochs; baselines are dashed, the best trial is in the foreground."""
+    visible_curves = sorted(curves, key=_drawing_order)[-_MAX_CURVES:]
     with open_figure(3.7) as (figure, (axes,)):
-        for curve in drawn:
+        for curve in visible_curves:
             _draw_curve(axes, curve)
         if teacher_map is not None:
-            _level(axes, 100 * teacher_map, "teacher")
+            _draw_level(axes, 100 * teacher_map, "teacher")
         axes.set_xlabel("epoch")
         axes.set_title("mAP on the validation images")
         axes.margins(x=0.02)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles, labels = axes.get_legend_handles_labels()
-        axes.legend(*_in_order(handles, labels), loc="best")
-        left = len(curves) - len(drawn)
+        axes.legend(*_order_legend(handles, labels), loc="best")
+        num_hidden = len(curves) - len(visible_curves)
         return to_picture(
             figure,
             name="learning-curves",
-            caption="Each line is a run; dashed lines are students alone."
-            + (f" {left} more runs are left out of the picture." if left else ""),
+            caption="Each line is a run; dashed lines are baselines."
+            + (f" {num_hidden} more runs are left out of the picture." if num_hidden else ""),
             alt="Learning curves of the runs",
         )
 
 
 def plot_parts(comparison: Comparison) -> Picture:
-    """The gain with its interval, for mAP and each of its parts."""
+    """Plot the gain with its interval, for mAP and each of its parts."""
     names = [name for name in MAP_PARTS if name in comparison.parts]
     with open_figure(_FRAME_IN + _ROW_IN * len(names)) as (figure, (axes,)):
         axes.axvline(0.0, color=INK, linewidth=1.0)
@@ -114,7 +114,7 @@ def plot_parts(comparison: Comparison) -> Picture:
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel("points gained over the student alone, with the 95 % interval")
+        axes.set_xlabel("points gained over the baseline, with the 95 % interval")
         axes.margins(x=0.12)
         return to_picture(
             figure,
@@ -125,16 +125,18 @@ def plot_parts(comparison: Comparison) -> Picture:
 
 
 def plot_importance(importance: Mapping[str, float], names: Mapping[str, str]) -> Picture:
-    """Shares of parameters as bars, the largest on top."""
-    ordered = sorted(importance.items(), key=lambda item: -item[1])
-    with open_figure(_BARS_FRAME_IN + _ROW_IN * len(ordered)) as (figure, (axes,)):
-        shares = [share for _, share in ordered]
-        axes.barh(range(len(ordered)), shares, color=STUDENT, height=0.56)
+    """Plot the importance of the parameters as bars, the largest on top."""
+    sorted_shares = sorted(importance.items(), key=lambda item: -item[1])
+    with open_figure(_BARS_FRAME_IN + _ROW_IN * len(sorted_shares)) as (figure, (axes,)):
+        shares = [share for _, share in sorted_shares]
+        axes.barh(range(len(sorted_shares)), shares, color=STUDENT, height=0.56)
         for row, share in enumerate(shares):
             axes.text(share + 0.008, row, format_percent(share), va="center", color=INK)
-        axes.set_yticks(range(len(ordered)), [names.get(path, path) for path, _ in ordered])
+        axes.set_yticks(
+            range(len(sorted_shares)), [names.get(path, path) for path, _ in sorted_shares]
+        )
         axes.tick_params(axis="y", labelcolor=INK)
-        axes.set_ylim(len(ordered) - 0.5, -0.5)
+        axes.set_ylim(len(sorted_shares) - 0.5, -0.5)
         axes.set_xlim(0.0, max(shares) * 1.12)
         axes.grid(visible=False)
         axes.set_xticks([])
@@ -148,54 +150,56 @@ def plot_importance(importance: Mapping[str, float], names: Mapping[str, str]) -
         )
 
 
-def _standing(trial: int | None, *, best: int | None, tied: set[int]) -> CurveRank:
+def _curve_rank(trial: int | None, *, best: int | None, tied: set[int]) -> CurveRank:
     if trial is None or (best is None and not tied):
         return "other"
     return "best" if trial == best else "tied" if trial in tied else "other"
 
 
-def _depth(curve: RunCurve) -> int:
-    """What is drawn later lies in front."""
+def _drawing_order(curve: RunCurve) -> int:
+    """Sort key of a curve; later ones are drawn in front."""
     if curve.run.role == "baseline":
         return 2
     return {"other": 0, "tied": 1, "best": 3}[curve.rank]
 
 
 def _draw_curve(axes: Axes, curve: RunCurve) -> None:
-    label, color, width, opacity = _look(curve)
-    is_alone = curve.run.role == "baseline"
+    label, color, width, opacity = _line_style(curve)
+    is_baseline = curve.run.role == "baseline"
     axes.plot(
         curve.epochs,
         curve.values,
         color=color,
         linewidth=width,
         alpha=opacity,
-        linestyle="--" if is_alone else "-",
+        linestyle="--" if is_baseline else "-",
         marker="o" if len(curve.epochs) == 1 else None,
         label=label,
     )
 
 
-def _look(curve: RunCurve) -> tuple[str, str, float, float]:
-    """Label, colour, width and opacity."""
+def _line_style(curve: RunCurve) -> tuple[str, str, float, float]:
+    """Label, color, width and opacity of a curve."""
     if curve.run.role == "baseline":
-        return "student alone", BASELINE, 1.8, 1.0
+        return "baseline", BASELINE, 1.8, 1.0
     if curve.run.trial is None:
         return "with distillation", STUDENT, 2.2, 1.0
-    looks = {
+    styles = {
         "best": ("best trial", STUDENT, 2.6, 1.0),
         "tied": ("not told apart from it", STUDENT, 1.4, 0.7),
         "other": ("other trials", QUIET, 1.1, 0.8),
     }
-    return looks[curve.rank]
+    return styles[curve.rank]
 
 
-def _level(axes: Axes, value: float, title: str) -> None:
+def _draw_level(axes: Axes, value: float, title: str) -> None:
     axes.axhline(value, color=TEACHER, linewidth=1.4, linestyle=":", label=title)
 
 
-def _in_order(handles: Sequence[_Handle], labels: Sequence[str]) -> tuple[list[_Handle], list[str]]:
-    """A legend's entries, each once, as they lie above each other at the end of training."""
+def _order_legend(
+    handles: Sequence[_HandleT], labels: Sequence[str]
+) -> tuple[list[_HandleT], list[str]]:
+    """Remove duplicate legend entries and put them in the order of `_LEGEND`."""
     by_label = dict(zip(labels, handles, strict=True))
     order = [label for label in _LEGEND if label in by_label]
     return [by_label[label] for label in order], order
@@ -204,15 +208,15 @@ def _in_order(handles: Sequence[_Handle], labels: Sequence[str]) -> tuple[list[_
 def _draw_part(axes: Axes, row: int, comparison: Comparison, name: str) -> None:
     difference = comparison.parts[name]
     low, high = difference.low, difference.high
-    middle = 100 * difference.difference
+    mean = 100 * difference.difference
     color = FAINT
     if low is not None and high is not None:
         color = GOOD if low > 0 else BAD if high < 0 else FAINT
         axes.plot((100 * low, 100 * high), (row, row), color=color, linewidth=3.2)
-    axes.plot(middle, row, "o", color=color, markersize=7.5, markeredgecolor=PAPER)
+    axes.plot(mean, row, "o", color=color, markersize=7.5, markeredgecolor=PAPER)
     axes.annotate(
         format_gain(difference.difference),
-        (middle, row),
+        (mean, row),
         xytext=(0, 8),
         textcoords="offset points",
         ha="center",

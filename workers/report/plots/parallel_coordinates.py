@@ -1,4 +1,4 @@
-"""All parameters of a sweep beside each other: every trial a line to its objective."""
+"""Parallel coordinates of all parameters and the objective."""
 
 import math
 from collections.abc import Sequence
@@ -17,29 +17,29 @@ from workers.report.plots.trials import SearchResults, is_number
 from workers.report.results.trials import ReportTrial
 from workers.report.wording import format_scalar
 
-_MOST_LINES = 100
+_MAX_LINES = 100
 
 
-def plot_parallel_coordinates(search: SearchResults) -> Picture:
-    """Every trial as a line over its parameters to its objective."""
-    paths = list(search.space)
+def plot_parallel_coordinates(results: SearchResults) -> Picture:
+    """Plot every trial as a line over its parameters to its objective."""
+    paths = list(results.space)
     columns = [*paths, None]
-    drawn = sorted(search.trials, key=lambda trial: trial.number in search.best_and_tied)[
-        -_MOST_LINES:
-    ]
-    ladders = {path: _Ladder.of(path, search) for path in paths}
+    visible_trials = sorted(
+        results.trials, key=lambda trial: trial.number in results.best_and_tied
+    )[-_MAX_LINES:]
+    parameter_axes = {path: _ParameterAxis.of(path, results) for path in paths}
     with open_figure(4.0) as (figure, (axes,)):
-        for trial in drawn:
-            heights = [ladders[path].height(trial.values.get(path)) for path in paths]
-            heights.append(float(search.scale(search.display_value(trial))))
-            _draw_line(axes, heights, trial, search)
-        for place in range(len(columns)):
-            axes.axvline(place, color=QUIET, linewidth=1.0, zorder=1)
-        for place, path in enumerate(paths):
-            ladders[path].draw(axes, place)
-        _draw_objective_ticks(axes, len(paths), search)
-        titles = [search.names.get(path, path) for path in paths]
-        axes.set_xticks(range(len(columns)), [*titles, search.title])
+        for trial in visible_trials:
+            heights = [parameter_axes[path].height(trial.values.get(path)) for path in paths]
+            heights.append(float(results.scale(results.display_value(trial))))
+            _draw_line(axes, heights, trial, results)
+        for position in range(len(columns)):
+            axes.axvline(position, color=QUIET, linewidth=1.0, zorder=1)
+        for position, path in enumerate(paths):
+            parameter_axes[path].draw(axes, position)
+        _draw_objective_ticks(axes, len(paths), results)
+        titles = [results.names.get(path, path) for path in paths]
+        axes.set_xticks(range(len(columns)), [*titles, results.title])
         axes.tick_params(axis="x", labelcolor=INK, top=True, labeltop=True, labelbottom=False)
         axes.set_yticks([])
         axes.set_ylim(-0.06, 1.06)
@@ -47,60 +47,62 @@ def plot_parallel_coordinates(search: SearchResults) -> Picture:
         axes.grid(visible=False)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        left = len(search.trials) - len(drawn)
+        num_hidden = len(results.trials) - len(visible_trials)
         return to_picture(
             figure,
             name="parallel-coordinates",
-            caption="Each line is a trial that trained to its end, coloured by its objective; "
+            caption="Each line is a trial that trained to its end, colored by its objective; "
             "bold ones are not told apart from the best."
-            + (f" {left} more trials are left out of the picture." if left else ""),
+            + (f" {num_hidden} more trials are left out of the picture." if num_hidden else ""),
             alt="Parallel coordinates of all parameters",
         )
 
 
 @dataclass(frozen=True)
-class _Ladder:
-    """One parameter's vertical axis, from 0 to 1."""
+class _ParameterAxis:
+    """Vertical axis of a parameter, with positions from 0 to 1."""
 
-    words: tuple[str, ...]
-    """Values that are no numbers, or none."""
+    categories: tuple[str, ...]
+    """Values of a categorical parameter; empty for a numeric one."""
 
     low: float
     high: float
     is_log: bool
 
     @classmethod
-    def of(cls, path: str, search: SearchResults) -> "_Ladder":
-        """Over the values that the trials have."""
-        seen = [trial.values[path] for trial in search.trials if path in trial.values]
-        if not seen or not all(is_number(value) for value in seen):
-            words = tuple(dict.fromkeys(format_scalar(value) for value in sorted(seen, key=str)))
-            return cls(words or ("",), 0.0, 1.0, is_log=False)
-        numbers = [float(value) for value in seen]
-        is_log = isinstance(search.space[path], LogUniform) and min(numbers) > 0
+    def of(cls, path: str, results: SearchResults) -> "_ParameterAxis":
+        """Build the axis from the values of the trials."""
+        values = [trial.values[path] for trial in results.trials if path in trial.values]
+        if not values or not all(is_number(value) for value in values):
+            categories = tuple(
+                dict.fromkeys(format_scalar(value) for value in sorted(values, key=str))
+            )
+            return cls(categories or ("",), 0.0, 1.0, is_log=False)
+        numbers = [float(value) for value in values]
+        is_log = isinstance(results.space[path], LogUniform) and min(numbers) > 0
         return cls((), min(numbers), max(numbers), is_log)
 
     def height(self, value: Scalar | None) -> float:
-        """Where a value stands; not a number for a trial without the parameter."""
+        """Position of a value on the axis; NaN for a trial without the parameter."""
         if value is None:
             return float("nan")
-        if self.words:
-            return self._step(self.words.index(format_scalar(value)))
+        if self.categories:
+            return self._step(self.categories.index(format_scalar(value)))
         if self.high == self.low:
             return 0.5
-        low, high, here = (
+        low, high, position = (
             np.log([self.low, self.high, float(value)])
             if self.is_log
             else (self.low, self.high, float(value))
         )
-        return float((here - low) / (high - low))
+        return float((position - low) / (high - low))
 
-    def draw(self, axes: Axes, place: int) -> None:
-        """Its values' labels beside the line."""
+    def draw(self, axes: Axes, position: int) -> None:
+        """Draw the labels of its values."""
         for height, text in self._labels():
             axes.annotate(
                 text,
-                (place, height),
+                (position, height),
                 xytext=(5, 0),
                 textcoords="offset points",
                 va="center",
@@ -110,27 +112,27 @@ class _Ladder:
             )
 
     def _labels(self) -> list[tuple[float, str]]:
-        if self.words:
-            return [(self._step(index), word) for index, word in enumerate(self.words)]
+        if self.categories:
+            return [(self._step(index), category) for index, category in enumerate(self.categories)]
         if self.high == self.low:
             return [(0.5, format_scalar(self.low))]
         return [(0.0, format_scalar(self.low)), (1.0, format_scalar(self.high))]
 
     def _step(self, index: int) -> float:
-        return 0.5 if len(self.words) == 1 else index / (len(self.words) - 1)
+        return 0.5 if len(self.categories) == 1 else index / (len(self.categories) - 1)
 
 
 def _draw_line(
-    axes: Axes, heights: Sequence[float], trial: ReportTrial, search: SearchResults
+    axes: Axes, heights: Sequence[float], trial: ReportTrial, results: SearchResults
 ) -> None:
-    is_equal = trial.number in search.best_and_tied
-    if (path := _smooth(heights)) is None:
+    is_equal = trial.number in results.best_and_tied
+    if (path := _smooth_path(heights)) is None:
         return
     axes.add_patch(
         PathPatch(
             path,
             fill=False,
-            edgecolor=search.colormap(search.scale(search.display_value(trial))),
+            edgecolor=results.colormap(results.scale(results.display_value(trial))),
             linewidth=2.6 if is_equal else 1.2,
             alpha=1.0 if is_equal else 0.7,
             zorder=3 if is_equal else 2,
@@ -138,26 +140,31 @@ def _draw_line(
     )
 
 
-def _smooth(heights: Sequence[float]) -> Path | None:
-    """Curves that leave and reach every axis level, so that lines are followed by eye.
+def _smooth_path(heights: Sequence[float]) -> Path | None:
+    """Connect the axes by curves with horizontal ends, so that lines can be followed by eye.
 
-    A trial without a parameter has a gap there; none: it has no two neighbours.
+    A trial without a parameter has a gap there. None if it has no two adjacent parameters.
     """
     points: list[tuple[float, float]] = []
     codes: list[np.uint8] = []
-    for place, (here, there) in enumerate(pairwise(heights)):
-        if math.isnan(here) or math.isnan(there):
+    for position, (start, end) in enumerate(pairwise(heights)):
+        if math.isnan(start) or math.isnan(end):
             continue
-        points += [(place, here), (place + 1 / 3, here), (place + 2 / 3, there), (place + 1, there)]
+        points += [
+            (position, start),
+            (position + 1 / 3, start),
+            (position + 2 / 3, end),
+            (position + 1, end),
+        ]
         codes += [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
     return Path(points, codes) if points else None
 
 
-def _draw_objective_ticks(axes: Axes, place: int, search: SearchResults) -> None:
-    for height, value in enumerate(search.limits):
+def _draw_objective_ticks(axes: Axes, position: int, results: SearchResults) -> None:
+    for height, value in enumerate(results.limits):
         axes.annotate(
-            search.format_display_value(value),
-            (place, height),
+            results.format_display_value(value),
+            (position, height),
             xytext=(5, 0),
             textcoords="offset points",
             va="center",

@@ -1,4 +1,4 @@
-"""Two objectives against each other: which trials no other one beats in both."""
+"""Pareto front of two objectives."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ from workers.report.wording import is_ap, metric_title
 def plot_pareto_front(
     trials: Sequence[ReportTrial], objectives: tuple[Objective, Objective]
 ) -> Picture:
-    """Two objectives against each other; on the line nothing is better in both."""
+    """Plot two objectives against each other, with the Pareto front as a line."""
     best = {trial.number for trial in pareto_front(trials, objectives)}
     first, second = objectives
     with open_figure(3.7) as (figure, (axes,)):
         for trial in trials:
-            x, y = (_shown(trial, objective) for objective in (second, first))
+            x, y = (_display_value(trial, objective) for objective in (second, first))
             is_best = trial.number in best
             axes.plot(
                 x, y, "o", color=STUDENT if is_best else QUIET, markersize=8 if is_best else 6
@@ -26,7 +26,11 @@ def plot_pareto_front(
                 str(trial.number), (x, y), xytext=(6, 5), textcoords="offset points",
                 fontsize=8.5, color=INK if is_best else FAINT,
             )  # fmt: skip
-        line = sorted((_shown(t, second), _shown(t, first)) for t in trials if t.number in best)
+        line = sorted(
+            (_display_value(t, second), _display_value(t, first))
+            for t in trials
+            if t.number in best
+        )
         axes.plot([x for x, _ in line], [y for _, y in line], color=STUDENT, linewidth=1.2)
         axes.set_xlabel(metric_title(second.metric))
         axes.set_title(metric_title(first.metric))
@@ -42,7 +46,7 @@ def plot_pareto_front(
 def pareto_front(
     trials: Sequence[ReportTrial], objectives: Sequence[Objective]
 ) -> list[ReportTrial]:
-    """Trials that no other one beats in one objective without losing in another."""
+    """The trials that no other trial dominates."""
     return [
         trial
         for trial in trials
@@ -50,13 +54,13 @@ def pareto_front(
     ]
 
 
-def _dominates(one: ReportTrial, other: ReportTrial, objectives: Sequence[Objective]) -> bool:
-    pairs = [(_shown(one, o), _shown(other, o), o.goal) for o in objectives]
+def _dominates(first: ReportTrial, second: ReportTrial, objectives: Sequence[Objective]) -> bool:
+    pairs = [(_display_value(first, o), _display_value(second, o), o.goal) for o in objectives]
     signed = [(a - b) * (1 if goal == "max" else -1) for a, b, goal in pairs]
     return all(step >= 0 for step in signed) and any(step > 0 for step in signed)
 
 
-def _shown(trial: ReportTrial, objective: Objective) -> float:
+def _display_value(trial: ReportTrial, objective: Objective) -> float:
     value = trial.value(objective)
     assert value is not None
     return value * (100.0 if is_ap(objective.metric) else 1.0)

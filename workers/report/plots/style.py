@@ -1,7 +1,7 @@
-"""How pictures are drawn: matplotlib to SVG, in colours that page and files fill in later.
+"""Style of the plots: matplotlib SVG with placeholder colors.
 
-The page's colours follow the reader's light or dark setting, so pictures are drawn in stand-ins:
-on the page those become CSS variables, in files the light colours themselves.
+The page's colors follow the reader's light or dark mode. So plots are drawn with placeholder
+colors, which become CSS variables on the page and light colors in separate files.
 """
 
 import io
@@ -30,19 +30,19 @@ PALETTE = {
     "good": ("#01020b", "#00805d", "#2cc397"),
     "bad": ("#01020c", "#c04f00", "#ff8a4c"),
 }
-"""By name a stand-in, the light and the dark colour; told apart by colour-blind people too, after
-Okabe and Ito (2008), darkened or lightened to stand out from the paper."""
+"""Placeholder, light and dark color by name; safe for color-blind readers (Okabe and Ito, 2008) and
+adjusted in lightness to the background."""
 
 INK, FAINT, GRID, QUIET, PAPER, STUDENT, TEACHER, BASELINE, GOOD, BAD = (
-    stand_in for stand_in, _, _ in PALETTE.values()
+    placeholder for placeholder, _, _ in PALETTE.values()
 )
 WIDTH_IN = 8.4
-"""A picture's width; the page is about as wide, so that 10 points are read as text."""
+"""Width of a plot in inches; about that of the page, so that 10 points match the text."""
 
-_FIRST, _LAST, _STEPS = 0.18, 0.93, 24
-"""Of viridis: its ends are lost on dark or on white paper."""
+_COLORMAP_START, _COLORMAP_END, _COLORMAP_STEPS = 0.18, 0.93, 24
+"""Range of viridis; its ends are invisible on a dark or a white background."""
 
-# matplotlib takes no other names than those that it lists as literals.
+# `Any` because matplotlib types the names of its settings as literals.
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tandem",
@@ -82,7 +82,7 @@ _STYLE: Any = {
 
 @contextmanager
 def open_figure(height_in: float, *, columns: int = 1) -> Iterator[tuple[Figure, Sequence[Axes]]]:
-    """A figure with plots beside each other, to be drawn on and handed to `to_picture`."""
+    """Open a figure with plots side by side, to draw on and pass to `to_picture`."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)
@@ -90,51 +90,56 @@ def open_figure(height_in: float, *, columns: int = 1) -> Iterator[tuple[Figure,
 
 
 def to_picture(figure: Figure, *, name: str, caption: str, alt: str) -> Picture:
-    """The figure as SVG that can stand inside of a page; to be called while `open_figure` is open."""
+    """Render a figure as inline SVG; must be called within `open_figure`."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
-        # matplotlib only measures with its own letters; the page's have those that it lacks.
+        # matplotlib only measures text with its fonts; those of the page have more glyphs.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return Picture(name, _inlined(buffer.getvalue()), caption, alt)
+    return Picture(name, _clean_svg(buffer.getvalue()), caption, alt)
 
 
 def color_map() -> Colormap:
-    """From low to high; equally told apart along its whole length."""
+    """A perceptually uniform color map."""
     viridis = mpl.colormaps["viridis"]
-    steps = [_FIRST + (_LAST - _FIRST) * step / (_STEPS - 1) for step in range(_STEPS)]
-    return LinearSegmentedColormap.from_list("tandem", [viridis(step) for step in steps], _STEPS)
+    steps = [
+        _COLORMAP_START + (_COLORMAP_END - _COLORMAP_START) * step / (_COLORMAP_STEPS - 1)
+        for step in range(_COLORMAP_STEPS)
+    ]
+    return LinearSegmentedColormap.from_list(
+        "tandem", [viridis(step) for step in steps], _COLORMAP_STEPS
+    )
 
 
 def color_for_page(svg: str) -> str:
-    """With the page's CSS variables as colours."""
-    return _filled(svg, {name: f"var(--{name})" for name in PALETTE})
+    """Replace the placeholder colors by CSS variables of the page."""
+    return _fill_colors(svg, {name: f"var(--{name})" for name in PALETTE})
 
 
 def color_for_file(svg: str) -> str:
-    """As a file of its own: light colours on white paper."""
+    """Replace the placeholder colors by light ones, on a white background."""
     light = {name: color for name, (_, color, _) in PALETTE.items()}
     paper = f'<rect width="100%" height="100%" fill="{light["paper"]}"/>'
-    return _filled(re.sub(r"(<svg[^>]*>)", rf"\1{paper}", svg, count=1), light) + "\n"
+    return _fill_colors(re.sub(r"(<svg[^>]*>)", rf"\1{paper}", svg, count=1), light) + "\n"
 
 
-def _filled(svg: str, colors: dict[str, str]) -> str:
+def _fill_colors(svg: str, colors: dict[str, str]) -> str:
     for name, color in colors.items():
         svg = svg.replace(PALETTE[name][0], color)
     return svg
 
 
-def _inlined(svg: str) -> str:
-    """Without the file's preamble and what no reader sees."""
+def _clean_svg(svg: str) -> str:
+    """Remove the preamble, the metadata and unused ids."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r' id="(?:figure|axes|patch|text|line2d|xtick|ytick|matplotlib)[^"]*"', "", body)
-    body = re.sub(r"font-family: [^;\"]*|font: [^;\"]*", _without_family, body)
+    body = re.sub(r"font-family: [^;\"]*|font: [^;\"]*", _replace_font, body)
     return re.sub(r">\s+<", "><", body).strip()
 
 
-def _without_family(match: re.Match[str]) -> str:
-    """The page's own letters instead of matplotlib's."""
+def _replace_font(match: re.Match[str]) -> str:
+    """Replace matplotlib's font by that of the page."""
     text = match.group(0)
     if text.startswith("font-family"):
         return "font-family: system-ui, sans-serif"

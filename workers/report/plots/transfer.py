@@ -1,4 +1,4 @@
-"""Pictures of what a student did not learn: by class, size, IoU and kind of error."""
+"""Plots of the gap between teacher and student by class, size, IoU and kind of error."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,24 +21,26 @@ _ROW_IN, _FRAME_IN = 0.31, 0.8
 
 
 def plot_classes(transfer: Transfer) -> Picture:
-    """AP of teacher and student by class, the largest lag first."""
+    """Plot AP of teacher and student by class, the largest gap first."""
     lags = widest_gaps(transfer.by_class)
-    left = len([pair for pair in transfer.by_class.values() if ap_gap(pair) is not None]) - len(
-        lags
+    num_hidden = len(
+        [pair for pair in transfer.by_class.values() if ap_gap(pair) is not None]
+    ) - len(lags)
+    hidden_note = (
+        f" {num_hidden} classes with a smaller gap are left out." if num_hidden > 0 else ""
     )
-    rest = f" {left} classes with a smaller lag are left out." if left > 0 else ""
-    return _dumbbells(
+    return _plot_gaps(
         lags,
         name="transfer-by-class",
-        caption=f"AP over IoU 0.50 to 0.95, in points; the largest lag first.{rest}",
+        caption=f"AP over IoU 0.50 to 0.95, in points; the largest gap first.{hidden_note}",
     )
 
 
 def plot_sizes(transfer: Transfer) -> Picture:
-    """AP of teacher and student by the objects' size."""
+    """Plot AP of teacher and student by object size."""
     rows = [(SIZES[size], transfer.by_size[size]) for size in ("s", "m", "l")
             if size in transfer.by_size]  # fmt: skip
-    return _dumbbells(
+    return _plot_gaps(
         [(title, pair) for title, pair in rows if ap_gap(pair) is not None],
         name="transfer-by-size",
         caption="AP by the objects' size in pixels, in points.",
@@ -46,14 +48,14 @@ def plot_sizes(transfer: Transfer) -> Picture:
 
 
 def plot_ious_and_errors(transfer: Transfer) -> Picture:
-    """AP over IoU thresholds, and how many errors of each kind."""
-    with open_figure(3.1, columns=2) as (figure, (left, right)):
-        _draw_ious(left, transfer.by_iou)
-        _draw_errors(right, transfer.errors)
+    """Plot AP over IoU thresholds, and the number of errors of each kind."""
+    with open_figure(3.1, columns=2) as (figure, (left_axes, right_axes)):
+        _plot_ious(left_axes, transfer.by_iou)
+        _plot_errors(right_axes, transfer.errors)
         return to_picture(
             figure,
             name="transfer-by-iou-and-error",
-            caption="On the left AP, in points, by how well a box has to lie: a gap that widens to "
+            caption="On the left AP, in points, by IoU threshold: a gap that widens to "
             "the right is one of localization. On the right errors at IoU 0.5 among detections "
             "with a score of 0.3 or more, after TIDE (Bolya et al., 2020).",
             alt="Teacher and student by IoU and by kind of error",
@@ -61,25 +63,25 @@ def plot_ious_and_errors(transfer: Transfer) -> Picture:
 
 
 def ap_gap(pair: TeacherStudent) -> float | None:
-    """How far the student is behind; none where one of the two has no number."""
+    """AP of the teacher minus that of the student; None if either is unknown."""
     if pair.teacher is None or pair.student is None:
         return None
     return pair.teacher - pair.student
 
 
 def widest_gaps(
-    pairs: Mapping[str, TeacherStudent], *, most: int = MAX_CLASSES
+    pairs: Mapping[str, TeacherStudent], *, limit: int = MAX_CLASSES
 ) -> list[tuple[str, TeacherStudent]]:
-    """Those with the largest lag, in order."""
-    known = [(name, pair, ap_gap(pair)) for name, pair in pairs.items()]
+    """The entries with the largest gaps, in descending order."""
+    values = [(name, pair, ap_gap(pair)) for name, pair in pairs.items()]
     ordered = sorted(
-        ((behind, name, pair) for name, pair, behind in known if behind is not None),
+        ((gap, name, pair) for name, pair, gap in values if gap is not None),
         key=lambda row: (-row[0], row[1]),
     )
-    return [(name, pair) for _, name, pair in ordered[:most]]
+    return [(name, pair) for _, name, pair in ordered[:limit]]
 
 
-def _dumbbells(rows: Sequence[tuple[str, TeacherStudent]], *, name: str, caption: str) -> Picture:
+def _plot_gaps(rows: Sequence[tuple[str, TeacherStudent]], *, name: str, caption: str) -> Picture:
     with open_figure(_FRAME_IN + _ROW_IN * len(rows)) as (figure, (axes,)):
         for row, (_, pair) in enumerate(rows):
             assert pair.teacher is not None
@@ -88,7 +90,7 @@ def _dumbbells(rows: Sequence[tuple[str, TeacherStudent]], *, name: str, caption
             axes.plot((student, teacher), (row, row), color=QUIET, linewidth=3.0, zorder=1)
             axes.plot(teacher, row, "D", color=TEACHER, markersize=7, label="teacher")
             axes.plot(student, row, "o", color=STUDENT, markersize=8, label="student")
-        axes.set_yticks(range(len(rows)), [_short(title) for title, _ in rows])
+        axes.set_yticks(range(len(rows)), [_truncate(title) for title, _ in rows])
         axes.tick_params(axis="y", labelcolor=INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
@@ -99,18 +101,18 @@ def _dumbbells(rows: Sequence[tuple[str, TeacherStudent]], *, name: str, caption
         )
 
 
-def _draw_ious(axes: Axes, by_iou: Mapping[str, TeacherStudent]) -> None:
+def _plot_ious(axes: Axes, by_iou: Mapping[str, TeacherStudent]) -> None:
     axes.set_title("AP by IoU")
     for side, color, marker in (("teacher", TEACHER, "D"), ("student", STUDENT, "o")):
-        known = [(float(iou), getattr(pair, side)) for iou, pair in sorted(by_iou.items())]
-        points = [(iou, 100 * value) for iou, value in known if value is not None]
-        xs, ys = [x for x, _ in points], [y for _, y in points]
-        axes.plot(xs, ys, color=color, marker=marker, markersize=4.5, label=side, clip_on=False)
+        values = [(float(iou), getattr(pair, side)) for iou, pair in sorted(by_iou.items())]
+        points = [(iou, 100 * value) for iou, value in values if value is not None]
+        xs, aps = [x for x, _ in points], [y for _, y in points]
+        axes.plot(xs, aps, color=color, marker=marker, markersize=4.5, label=side, clip_on=False)
     axes.set_ylim(bottom=0.0)
     axes.legend(loc="best")
 
 
-def _draw_errors(axes: Axes, errors: Mapping[ErrorKind, TeacherStudent]) -> None:
+def _plot_errors(axes: Axes, errors: Mapping[ErrorKind, TeacherStudent]) -> None:
     axes.set_title("Errors of each kind")
     kinds = [kind for kind in ERRORS if kind in errors]
     for offset, side, color in ((-0.19, "teacher", TEACHER), (0.19, "student", STUDENT)):
@@ -141,5 +143,5 @@ def _legend(axes: Axes) -> None:
     )  # fmt: skip
 
 
-def _short(title: str, *, most: int = 28) -> str:
-    return title if len(title) <= most else f"{title[: most - 1]}…"
+def _truncate(title: str, *, limit: int = 28) -> str:
+    return title if len(title) <= limit else f"{title[: limit - 1]}…"

@@ -1,4 +1,4 @@
-"""mAP over the two weights of BCKD: as cells where the trials make a grid, else as points."""
+"""The objective over the two weights of BCKD, as a heat map or as points."""
 
 import math
 from collections.abc import Sequence
@@ -18,94 +18,97 @@ from workers.report.plots.trials import SearchResults, is_number
 from workers.report.results.trials import ReportTrial
 from workers.report.wording import format_scalar
 
-_WEIGHTS = (("distillation.cls_weight", "distillation.loc_weight"), (RATIO, BALANCE))
-_FULL = 0.6
-"""From this share of filled cells on a grid is drawn as one."""
+_WEIGHT_PATHS = (("distillation.cls_weight", "distillation.loc_weight"), (RATIO, BALANCE))
+_MIN_GRID_FILL = 0.6
+"""Minimum share of grid cells with a trial for a heat map."""
 
-_MOST_CELLS_A_SIDE = 16
-_FEW_DECADES = 2.5
-"""Up to so many an axis has marks at 1, 2 and 5 of each."""
+_MAX_GRID_SIDE = 16
+_DETAILED_TICKS_DECADES = 2.5
+"""Axes with fewer decades have ticks at 1, 2 and 5 in each."""
 
-_DARK = 0.42
-"""Below this brightness a cell's number is white."""
+_DARK_LUMINANCE = 0.42
+"""Luminance below which the number in a cell is white."""
 
 
 def weight_axes(space: Space) -> tuple[str, str] | None:
-    """The two weights of a space, if it has both as numbers."""
-    for pair in _WEIGHTS:
+    """Paths of the two weights, if the space has both."""
+    for pair in _WEIGHT_PATHS:
         if all(path in space for path in pair):
             return pair
     return None
 
 
-def plot_weights(search: SearchResults, axes_of: tuple[str, str]) -> Picture | None:
-    """mAP over two weights: cells where the trials make a grid, else points; none without two."""
-    trials = [t for t in search.trials if all(is_number(t.values.get(p)) for p in axes_of)]
+def plot_weights(results: SearchResults, paths: tuple[str, str]) -> Picture | None:
+    """Plot the objective over two weights: a heat map if the trials form a grid, else points.
+
+    None if no trial has both weights as numbers.
+    """
+    trials = [t for t in results.trials if all(is_number(t.values.get(p)) for p in paths)]
     if not trials:
         return None
-    places = {tuple(_number(trial, path) for path in axes_of) for trial in trials}
-    sides = [sorted({place[axis] for place in places}) for axis in (0, 1)]
+    points = {tuple(_get_weight(trial, path) for path in paths) for trial in trials}
+    sides = [sorted({point[axis] for point in points}) for axis in (0, 1)]
     cells = len(sides[0]) * len(sides[1])
     is_grid = (
         min(map(len, sides)) > 1
-        and max(map(len, sides)) <= _MOST_CELLS_A_SIDE
-        and len(places) >= _FULL * cells
+        and max(map(len, sides)) <= _MAX_GRID_SIDE
+        and len(points) >= _MIN_GRID_FILL * cells
     )
     if is_grid:
-        return _cells_picture(search, trials, axes_of, sides)
-    return _points_picture(search, trials, axes_of)
+        return _plot_heat_map(results, trials, paths, sides)
+    return _plot_points(results, trials, paths)
 
 
-def _number(trial: ReportTrial, path: str) -> float:
+def _get_weight(trial: ReportTrial, path: str) -> float:
     return float(trial.values[path])
 
 
-def _cells_picture(
-    search: SearchResults,
+def _plot_heat_map(
+    results: SearchResults,
     trials: Sequence[ReportTrial],
-    axes_of: tuple[str, str],
+    paths: tuple[str, str],
     sides: Sequence[Sequence[float]],
 ) -> Picture:
     by_cell: dict[tuple[int, int], list[ReportTrial]] = {}
     for trial in trials:
-        x, y = (sides[axis].index(_number(trial, path)) for axis, path in enumerate(axes_of))
+        x, y = (sides[axis].index(_get_weight(trial, path)) for axis, path in enumerate(paths))
         by_cell.setdefault((x, y), []).append(trial)
     with open_figure(0.95 + 0.52 * len(sides[1])) as (figure, (axes,)):
-        for cell, here in by_cell.items():
-            _draw_cell(axes, cell, here, search)
+        for cell, cell_trials in by_cell.items():
+            _draw_cell(axes, cell, cell_trials, results)
         axes.set_xticks(range(len(sides[0])), [format_scalar(value) for value in sides[0]])
         axes.set_yticks(range(len(sides[1])), [format_scalar(value) for value in sides[1]])
         axes.set_xlim(-0.55, len(sides[0]) - 0.45)
         axes.set_ylim(-0.55, len(sides[1]) - 0.45)
         axes.grid(visible=False)
-        _finish_map(figure, axes, search, axes_of)
+        _finish_figure(figure, axes, results, paths)
         return to_picture(
             figure,
             name="weights",
-            caption=f"{search.title} of each pair of weights, the mean where several trials have "
-            f"it. Outlined cells are not told apart from the best.{_about_floor(search)}",
+            caption=f"{results.title} of each pair of weights, the mean where several trials have "
+            f"it. Outlined cells are not told apart from the best.{_describe_floor(results)}",
             alt="Heat map over the two weights",
         )
 
 
 def _draw_cell(
-    axes: Axes, cell: tuple[int, int], here: Sequence[ReportTrial], search: SearchResults
+    axes: Axes, cell: tuple[int, int], cell_trials: Sequence[ReportTrial], results: SearchResults
 ) -> None:
     x, y = cell
-    value = float(np.mean([search.display_value(trial) for trial in here]))
-    color = search.colormap(search.scale(value))
-    is_equal = any(trial.number in search.best_and_tied for trial in here)
+    value = float(np.mean([results.display_value(trial) for trial in cell_trials]))
+    color = results.colormap(results.scale(value))
+    is_equal = any(trial.number in results.best_and_tied for trial in cell_trials)
     axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=color, linewidth=0))
     if is_equal:
         axes.add_patch(
             Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, fill=False, edgecolor=INK, linewidth=2.6)
         )
     red, green, blue, _ = color
-    is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < _DARK
+    is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < _DARK_LUMINANCE
     axes.text(
         x,
         y,
-        search.format_display_value(value),
+        results.format_display_value(value),
         ha="center",
         va="center",
         color="#ffffff" if is_dark else "#10151c",
@@ -113,40 +116,40 @@ def _draw_cell(
     )
 
 
-def _points_picture(
-    search: SearchResults, trials: Sequence[ReportTrial], axes_of: tuple[str, str]
+def _plot_points(
+    results: SearchResults, trials: Sequence[ReportTrial], paths: tuple[str, str]
 ) -> Picture:
     with open_figure(4.2) as (figure, (axes,)):
-        for trial in search.other_trials:
-            if all(is_number(trial.values.get(path)) for path in axes_of):
-                x, y = (_number(trial, path) for path in axes_of)
+        for trial in results.other_trials:
+            if all(is_number(trial.values.get(path)) for path in paths):
+                x, y = (_get_weight(trial, path) for path in paths)
                 axes.plot(x, y, "x", color=QUIET, markersize=6, markeredgewidth=1.4)
         for trial in trials:
-            x, y = (_number(trial, path) for path in axes_of)
-            color = search.colormap(search.scale(search.display_value(trial)))
-            if trial.number in search.best_and_tied:
+            x, y = (_get_weight(trial, path) for path in paths)
+            color = results.colormap(results.scale(results.display_value(trial)))
+            if trial.number in results.best_and_tied:
                 axes.plot(x, y, "o", color=INK, markersize=17)
                 axes.plot(x, y, "o", color=PAPER, markersize=14)
             axes.plot(x, y, "o", color=color, markersize=10.5)
-        for side, path in enumerate(axes_of):
-            if isinstance(search.space[path], LogUniform):
-                _set_log(axes, side, [_number(trial, path) for trial in trials])
+        for side, path in enumerate(paths):
+            if isinstance(results.space[path], LogUniform):
+                _set_log(axes, side, [_get_weight(trial, path) for trial in trials])
         axes.margins(0.09)
-        _finish_map(figure, axes, search, axes_of)
+        _finish_figure(figure, axes, results, paths)
         crosses = (
-            " Crosses are trials that did not train to their end." if search.other_trials else ""
+            " Crosses are trials that did not train to their end." if results.other_trials else ""
         )
         return to_picture(
             figure,
             name="weights",
-            caption=f"Each point is a trial, coloured by {search.title}. Ringed points are not "
-            f"told apart from the best.{_about_floor(search)}{crosses}",
+            caption=f"Each point is a trial, colored by {results.title}. Ringed points are not "
+            f"told apart from the best.{_describe_floor(results)}{crosses}",
             alt="Trials over the two weights",
         )
 
 
 def _set_log(axes: Axes, side: int, values: Sequence[float]) -> None:
-    """By magnitude; a weight of 0, which a first trial may have, keeps a place beside them."""
+    """Use a log scale; symlog if there is a weight of 0, which an initial point may have."""
     set_scale, axis = ((axes.set_xscale, axes.xaxis), (axes.set_yscale, axes.yaxis))[side]
     smallest = min((value for value in values if value > 0), default=1.0)
     if min(values) > 0:
@@ -155,28 +158,30 @@ def _set_log(axes: Axes, side: int, values: Sequence[float]) -> None:
         set_scale("symlog", linthresh=smallest)
         return
     decades = math.log10(max(values) / smallest)
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < _FEW_DECADES else (1.0,)))
+    axis.set_major_locator(
+        LogLocator(subs=(1.0, 2.0, 5.0) if decades < _DETAILED_TICKS_DECADES else (1.0,))
+    )
     axis.set_major_formatter(FuncFormatter(lambda value, _: format_scalar(float(value))))
     axis.set_minor_locator(NullLocator())
 
 
-def _about_floor(search: SearchResults) -> str:
-    if search.floor is None:
+def _describe_floor(results: SearchResults) -> str:
+    if results.floor is None:
         return ""
-    return f" The noise floor is {search.floor:.1f}; the bar's mark is that far below the best."
+    return f" The noise floor is {results.floor:.1f}; the bar's mark is that far below the best."
 
 
-def _finish_map(
-    figure: Figure, axes: Axes, search: SearchResults, axes_of: tuple[str, str]
+def _finish_figure(
+    figure: Figure, axes: Axes, results: SearchResults, paths: tuple[str, str]
 ) -> None:
-    axes.set_xlabel(search.names.get(axes_of[0], axes_of[0]))
-    axes.set_ylabel(search.names.get(axes_of[1], axes_of[1]))
+    axes.set_xlabel(results.names.get(paths[0], paths[0]))
+    axes.set_ylabel(results.names.get(paths[1], paths[1]))
     for spine in axes.spines.values():
         spine.set_visible(False)
-    mappable = ScalarMappable(search.scale, search.colormap)
+    mappable = ScalarMappable(results.scale, results.colormap)
     bar = figure.colorbar(mappable, ax=axes, aspect=28, pad=0.02)
-    bar.ax.set_title(search.title, fontsize=9.5, fontweight="normal", pad=12)
-    low, high = search.limits
-    if search.floor is not None and high - search.floor > low:
-        bar.ax.axhline(high - search.floor, color=INK, linewidth=2.6)
+    bar.ax.set_title(results.title, fontsize=9.5, fontweight="normal", pad=12)
+    low, high = results.limits
+    if results.floor is not None and high - results.floor > low:
+        bar.ax.axhline(high - results.floor, color=INK, linewidth=2.6)
     bar.outline.set_visible(False)

@@ -1,1 +1,1 @@
-"""A report as HTML and as Markdown."""
+"""Renders reports as HTML and Markdown."""

@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: no scripts, no network."""
+"""Renders a report as a self-contained HTML file without scripts or network access."""
 
 import base64
 from datetime import datetime
@@ -11,7 +11,7 @@ from workers.report.plots.style import PALETTE, color_for_page
 
 
 def render_page(content: ReportContent) -> str:
-    """The page; every word is escaped, whoever chose it."""
+    """Render the page; all text is escaped."""
     environment = Environment(
         loader=PackageLoader("workers.report"),
         autoescape=True,
@@ -21,34 +21,34 @@ def render_page(content: ReportContent) -> str:
     )
     environment.filters |= {
         "moment": format_moment,
-        "drawn": _drawn,
-        "source": _source,
-        "kind": _kind,
+        "svg": _inline_svg,
+        "source": _jpeg_data_url,
+        "kind": _macro_name,
     }
     return environment.get_template("page.html.jinja").render(
-        content=content, light=_variables(1), dark=_variables(2)
+        content=content, light=_css_variables(1), dark=_css_variables(2)
     )
 
 
 def format_moment(at: datetime) -> str:
-    """As in `26 November 2026, 14:05 UTC`."""
+    """Format a time in UTC, as in `26 November 2026, 14:05 UTC`."""
     return f"{at.day} {at:%B %Y, %H:%M} UTC"
 
 
-def _kind(block: Block) -> str:
+def _macro_name(block: Block) -> str:
     return type(block).__name__.lower()
 
 
-def _drawn(picture: Picture) -> Markup:
-    """matplotlib has escaped the words in it."""
+def _inline_svg(picture: Picture) -> Markup:
+    """Mark the SVG as safe: matplotlib has escaped its text."""
     return Markup(color_for_page(picture.svg))
 
 
-def _source(photo: Photo) -> str:
+def _jpeg_data_url(photo: Photo) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(photo.jpeg).decode('ascii')}"
 
 
-def _variables(column: int) -> Markup:
-    """The palette as CSS: 1 its light colours, 2 its dark ones."""
+def _css_variables(column: int) -> Markup:
+    """The palette as CSS variables; column 1 has the light colors, 2 the dark ones."""
     lines = [f"--{name}: {colors[column]};" for name, colors in PALETTE.items()]
     return Markup(" ".join(lines))

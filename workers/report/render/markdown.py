@@ -1,4 +1,4 @@
-"""A report as Markdown, with its pictures as files beside it."""
+"""Renders a report as Markdown with its pictures as separate files."""
 
 import re
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 @dataclass(frozen=True)
 class Markdown:
-    """The text, and by name the files that it shows."""
+    """The text, and the files that it refers to, by name."""
 
     text: str
     files: dict[str, bytes]
 
 
 def render_markdown(content: ReportContent) -> Markdown:
-    """The text and its pictures."""
+    """Render the text and its pictures."""
     lines = list(_lines(content))
     files: dict[str, bytes] = {}
     for section in content.sections:
@@ -42,7 +42,7 @@ def render_markdown(content: ReportContent) -> Markdown:
 
 
 def escape_markdown(text: str) -> str:
-    """Words as themselves: neither Markdown nor HTML, on one line."""
+    """Escape Markdown and HTML, and join lines."""
     escaped = _SPECIAL.sub(r"\\\1", " ".join(text.split()))
     return "".join(_ENTITIES.get(letter, letter) for letter in escaped)
 

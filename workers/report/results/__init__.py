@@ -1,1 +1,1 @@
-"""Results that a report is made of."""
+"""Computes the results of a report: comparisons, trials and importance."""

@@ -1,4 +1,4 @@
-"""How much each parameter matters for the objective: functional ANOVA over finished trials."""
+"""Importance of the parameters for the objective: functional ANOVA over finished trials."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,20 +15,21 @@ from configs.spec.search import Choice, Integer, LogUniform, Parameter, Scalar
 from configs.spec.sweep import Objective, Space
 from workers.report.results.trials import ReportTrial
 
-_FEWEST = 4
-"""Below so many trials shares would say more about chance than about parameters."""
+_MIN_TRIALS = 4
+"""Minimum number of trials; with fewer, the shares are mostly noise."""
 
 
 def compute_importance(
     trials: Sequence[ReportTrial], *, space: Space, objective: Objective
 ) -> dict[str, float]:
-    """Shares of 1 by parameter, the largest first; `trials` have finished.
+    """Compute the importance by parameter as shares of 1, in descending order.
 
-    Hutter et al. (ICML 2014), by Optuna. A parameter that does not vary or that some trials do not
-    have is left out; without any, or with too few trials, there is nothing.
+    `trials` have finished. Method: Hutter et al. (ICML 2014), as implemented in Optuna. Parameters
+    that do not vary or that some trials do not have are left out. Empty without any parameter left
+    or with too few trials.
     """
     values = [trial.value(objective) for trial in trials]
-    if len(trials) < _FEWEST or len(set(values)) < 2:
+    if len(trials) < _MIN_TRIALS or len(set(values)) < 2:
         return {}
     distributions = dict(_distributions(trials, space))
     if not distributions:
@@ -52,17 +53,17 @@ def _distributions(
     trials: Sequence[ReportTrial], space: Space
 ) -> Iterator[tuple[str, BaseDistribution]]:
     for path, parameter in space.items():
-        seen = [trial.values[path] for trial in trials if path in trial.values]
-        if len(seen) == len(trials) and len(set(map(str, seen))) > 1:
-            yield path, _distribution(parameter, seen)
+        observed = [trial.values[path] for trial in trials if path in trial.values]
+        if len(observed) == len(trials) and len(set(map(str, observed))) > 1:
+            yield path, _distribution(parameter, observed)
 
 
-def _distribution(parameter: Parameter, seen: Sequence[Scalar]) -> BaseDistribution:
-    """The range as it was asked, widened to what was tried: first trials may lie outside of it."""
+def _distribution(parameter: Parameter, observed: Sequence[Scalar]) -> BaseDistribution:
+    """The range of the spec, extended to all values: initial points may lie outside of it."""
     if isinstance(parameter, Choice):
-        return CategoricalDistribution(tuple(dict.fromkeys((*parameter.values, *seen))))
-    low = min(parameter.low, *(float(value) for value in seen))
-    high = max(parameter.high, *(float(value) for value in seen))
+        return CategoricalDistribution(tuple(dict.fromkeys((*parameter.values, *observed))))
+    low = min(parameter.low, *(float(value) for value in observed))
+    high = max(parameter.high, *(float(value) for value in observed))
     if isinstance(parameter, Integer):
         return IntDistribution(int(low), int(high), log=parameter.log)
     return FloatDistribution(low, high, log=isinstance(parameter, LogUniform) and low > 0)

@@ -1,4 +1,4 @@
-"""Which runs can be compared: a distilled run and its twin, both trained to their end."""
+"""Pairs of a distilled run and its baseline that can be compared."""
 
 from pathlib import Path
 
@@ -6,46 +6,48 @@ from configs.protocol.names import RunFile
 from configs.protocol.report import ReportInputs, ReportRun
 
 BaselinePair = tuple[ReportRun, ReportRun]
-"""A distilled run and its baseline, both with the same seed."""
+"""A distilled run and its baseline with the same seed."""
 
 
-def find_pairs(dossier: ReportInputs) -> list[BaselinePair]:
-    """Distilled runs beside their baselines, where both can be compared."""
-    by_id = {run.id: run for run in dossier.runs}
+def find_pairs(inputs: ReportInputs) -> list[BaselinePair]:
+    """Find the distilled runs that can be compared with their baselines."""
+    by_id = {run.id: run for run in inputs.runs}
     pairs = [
         (run, by_id[run.baseline])
-        for run in dossier.runs
+        for run in inputs.runs
         if run.role == "distilled" and run.baseline in by_id
     ]
-    return [(run, twin) for run, twin in pairs if is_comparable(run) and is_comparable(twin)]
+    return [
+        (run, baseline) for run, baseline in pairs if is_comparable(run) and is_comparable(baseline)
+    ]
 
 
 def is_comparable(run: ReportRun) -> bool:
-    """Whether a run trained to its end and kept its detections."""
+    """Whether a run finished and its detections are on disk."""
     return run.result in (None, "finished") and matches_file(run).is_file()
 
 
 def matches_file(run: ReportRun) -> Path:
-    """Which of a run's detections are right."""
+    """File with a run's matched detections."""
     return Path(run.folder) / RunFile.MATCHES
 
 
 def teacher_matches_file(run: ReportRun) -> Path:
-    """Which of its teacher's detections are right, on the same images."""
+    """File with the matched detections of the run's teacher on the same images."""
     return Path(run.folder) / RunFile.TEACHER_MATCHES
 
 
-def explain_not_compared(run: ReportRun, dossier: ReportInputs) -> str:
-    """What kept a run from being compared, in words."""
+def explain_not_compared(run: ReportRun, inputs: ReportInputs) -> str:
+    """Explain why a run is not in any comparison."""
     if run.result not in (None, "finished"):
         return run.result
     if not matches_file(run).is_file():
-        return "it kept no detections"
+        return "its detections are missing"
     if run.role == "baseline":
         return "no run to compare it with"
     if run.baseline is None:
-        return "it has no twin without a teacher"
-    twin = next((other for other in dossier.runs if other.id == run.baseline), None)
-    if twin is None or not is_comparable(twin):
-        return "its twin has not trained to the end, or kept no detections"
-    return "its detections and its twin's do not fit together"
+        return "it has no baseline"
+    baseline = next((other for other in inputs.runs if other.id == run.baseline), None)
+    if baseline is None or not is_comparable(baseline):
+        return "its baseline has not finished, or its detections are missing"
+    return "its detections and those of its baseline cannot be compared; see the log"

@@ -1,4 +1,4 @@
-"""From what the service knows and what runs left in their folders to a report's numbers."""
+"""Computes the numbers of a report from the service's inputs and the files of the runs."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -26,61 +26,61 @@ from workers.report.results.trials import (
     rank_finished,
 )
 from workers.report.sections.headline import build_headline
-from workers.report.wording import PRIMARY_PART, join_words
+from workers.report.wording import PRIMARY_PART, join_items
 
 log = logging.getLogger(__name__)
 
 
-def build_report(dossier: ReportInputs, *, on_step: Callable[[], None] = lambda: None) -> Report:
-    """Everything that can be said; `on_step` is called between two comparisons."""
-    trials, objective = build_report_trials(dossier), get_objective(dossier)
-    ranked = rank_finished(trials, objective)
-    best = ranked[0] if ranked and dossier.sweep else None
-    comparisons = tuple(_comparisons(dossier, on_step=on_step))
-    tied = find_ties(best, ranked, objective=objective, noise=dossier.noise) if best else ()
+def build_report(inputs: ReportInputs, *, on_step: Callable[[], None] = lambda: None) -> Report:
+    """Compute the report; `on_step` is called between two comparisons."""
+    trials, objective = build_report_trials(inputs), get_objective(inputs)
+    finished = rank_finished(trials, objective)
+    best = finished[0] if finished and inputs.sweep else None
+    comparisons = tuple(_comparisons(inputs, on_step=on_step))
+    tied = find_ties(best, finished, objective=objective, noise=inputs.noise) if best else ()
     on_step()
     report = Report(
-        title=dossier.title,
+        title=inputs.title,
         comparisons=comparisons,
-        noise=dossier.noise,
+        noise=inputs.noise,
         best_trial=best.number if best else None,
         tied_with_best=tied,
-        importance=compute_importance(ranked, space=get_space(dossier), objective=objective),
+        importance=compute_importance(finished, space=get_space(inputs), objective=objective),
         epochs_trained=sum(trial.epoch * trial.seeds for trial in trials),
         epochs_saved=sum(epochs_saved(trial) for trial in trials),
-        transfer=_transfer(dossier, best),
+        transfer=_transfer(inputs, best),
     )
-    return report.model_copy(update={"conclusion": build_headline(dossier, report).sentence})
+    return report.model_copy(update={"conclusion": build_headline(inputs, report).sentence})
 
 
-def _comparisons(dossier: ReportInputs, *, on_step: Callable[[], None]) -> Iterator[Comparison]:
-    """One for each trial over its seeds, and one for each family of runs that are of no trial."""
+def _comparisons(inputs: ReportInputs, *, on_step: Callable[[], None]) -> Iterator[Comparison]:
+    """Compare by trial, and runs without a trial by groups that differ only in the seed."""
     groups: dict[int | str, list[BaselinePair]] = {}
-    for twins in find_pairs(dossier):
-        run = twins[0]
-        of_no_trial = run.seedless_digest or run.id
-        groups.setdefault(of_no_trial if run.trial is None else run.trial, []).append(twins)
+    for pair in find_pairs(inputs):
+        run = pair[0]
+        group_key = run.seedless_digest or run.id
+        groups.setdefault(group_key if run.trial is None else run.trial, []).append(pair)
     for group in groups.values():
         on_step()
-        names = join_words(run.name for run, _ in group)
+        names = join_items(run.name for run, _ in group)
         try:
-            comparison = _comparison(group, dossier)
+            comparison = _comparison(group, inputs)
         except ValueError as error:
-            log.warning("No comparison of %s: %s", names, error)
+            log.warning("Cannot compare %s: %s", names, error)
             continue
         if PRIMARY_PART in comparison.parts:
             yield comparison
         else:
-            log.warning("No comparison of %s: the images have no objects to be found.", names)
+            log.warning("Cannot compare %s: the images have no objects.", names)
 
 
-def _comparison(group: Sequence[BaselinePair], dossier: ReportInputs) -> Comparison:
-    in_order = sorted(group, key=lambda twins: twins[0].spec.seed)
+def _comparison(group: Sequence[BaselinePair], inputs: ReportInputs) -> Comparison:
+    sorted_pairs = sorted(group, key=lambda pair: pair[0].spec.seed)
     return compare(
-        [_run_pair(run, baseline) for run, baseline in in_order],
-        trial=in_order[0][0].trial,
-        teacher_map=_teacher_map([run for run, _ in in_order]),
-        noise=dossier.noise,
+        [_run_pair(run, baseline) for run, baseline in sorted_pairs],
+        trial=sorted_pairs[0][0].trial,
+        teacher_map=_teacher_map([run for run, _ in sorted_pairs]),
+        noise=inputs.noise,
     )
 
 
@@ -95,21 +95,21 @@ def _run_pair(run: ReportRun, baseline: ReportRun) -> RunPair:
 
 
 def _teacher_map(runs: Sequence[ReportRun]) -> float | None:
-    known = [run.teacher[PRIMARY_PART] for run in runs if PRIMARY_PART in run.teacher]
-    return fmean(known) if known else None
+    teacher_maps = [run.teacher[PRIMARY_PART] for run in runs if PRIMARY_PART in run.teacher]
+    return fmean(teacher_maps) if teacher_maps else None
 
 
-def _transfer(dossier: ReportInputs, best: ReportTrial | None) -> Transfer | None:
-    """Of the best trial's best run, or of the best run at all."""
+def _transfer(inputs: ReportInputs, best: ReportTrial | None) -> Transfer | None:
+    """The transfer of the best trial's best run, or of the best run of all."""
     candidates = [
         run
-        for run in dossier.runs
+        for run in inputs.runs
         if run.role == "distilled" and is_comparable(run) and teacher_matches_file(run).is_file()
     ]
-    of_best = [run for run in candidates if best is not None and run.trial == best.number]
+    runs_of_best = [run for run in candidates if best is not None and run.trial == best.number]
     if not candidates:
         return None
-    run = max(of_best or candidates, key=lambda run: run.best_map or 0.0)
+    run = max(runs_of_best or candidates, key=lambda run: run.best_map or 0.0)
     return compute_transfer(
         run.id, load_matches(matches_file(run)), load_matches(teacher_matches_file(run))
     )

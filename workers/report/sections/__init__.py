@@ -1,1 +1,1 @@
-"""Sections of a report."""
+"""Builds the sections of a report."""

@@ -1,4 +1,4 @@
-"""A whole report, in order: the answer first, then why, then everything else."""
+"""Assembles the content of a report: the answer first, then the evidence and details."""
 
 from collections.abc import Iterator
 
@@ -27,49 +27,49 @@ from workers.report.wording import (
 
 
 def build_content(
-    dossier: ReportInputs, report: Report, *, photos: Photos, dataset: str
+    inputs: ReportInputs, report: Report, *, photos: Photos, dataset: str
 ) -> ReportContent:
-    """Everything that page and Markdown show; `dataset` is its name."""
+    """Build the content of the page and the Markdown; `dataset` is its name."""
     return ReportContent(
         title=report.title,
-        at=dossier.at,
-        subject=_subject(dossier, dataset),
-        headline=build_headline(dossier, report),
-        facts=tuple(_facts(dossier, report)),
-        links=tuple(_links(dossier)),
-        sections=tuple(_sections(dossier, report, photos)),
+        at=inputs.at,
+        subject=_subject(inputs, dataset),
+        headline=build_headline(inputs, report),
+        facts=tuple(_facts(inputs, report)),
+        links=tuple(_links(inputs)),
+        sections=tuple(_sections(inputs, report, photos)),
     )
 
 
-def _sections(dossier: ReportInputs, report: Report, photos: Photos) -> Iterator[Section]:
-    yield answer_section(dossier, report)
-    if dossier.sweep is not None:
-        yield from sweep_sections(dossier, report)
-    yield curves_section(dossier, report)
-    yield transfer_section(dossier, report, photos)
-    yield runs_section(dossier, report)
+def _sections(inputs: ReportInputs, report: Report, photos: Photos) -> Iterator[Section]:
+    yield answer_section(inputs, report)
+    if inputs.sweep is not None:
+        yield from sweep_sections(inputs, report)
+    yield curves_section(inputs, report)
+    yield transfer_section(inputs, report, photos)
+    yield runs_section(inputs, report)
     yield reading_section(report)
 
 
-def _subject(dossier: ReportInputs, dataset: str) -> str:
-    runs = format_count(len(dossier.runs), "run")
-    if dossier.sweep is None:
+def _subject(inputs: ReportInputs, dataset: str) -> str:
+    runs = format_count(len(inputs.runs), "run")
+    if inputs.sweep is None:
         return f"{runs} on {dataset}"
-    trials = format_count(len(build_report_trials(dossier)), "trial")
-    why = closing_reason(dossier)
-    end = "the search goes on" if why is None else why.rstrip(".")
-    return f"Sweep {dossier.sweep_id}: {trials} in {runs} on {dataset}; {end}"
+    trials = format_count(len(build_report_trials(inputs)), "trial")
+    reason = closing_reason(inputs)
+    end = "the search is running" if reason is None else reason.rstrip(".")
+    return f"Sweep {inputs.sweep_id}: {trials} in {runs} on {dataset}; {end}"
 
 
-def _facts(dossier: ReportInputs, report: Report) -> Iterator[Fact]:
+def _facts(inputs: ReportInputs, report: Report) -> Iterator[Fact]:
     main = main_comparison(report)
     if main is not None:
         difference = main.parts[PRIMARY_PART]
         trial = "" if main.trial is None else f"trial {main.trial}"
-        yield Fact("student alone", format_points(difference.baseline), "mAP")
+        yield Fact("baseline", format_points(difference.baseline), "mAP")
         yield Fact("with distillation", format_points(difference.run), trial or "mAP")
         yield Fact("gain", format_gain(difference.difference), format_interval(difference))
-    teacher = main.teacher_map if main is not None else teacher_map(dossier)
+    teacher = main.teacher_map if main is not None else teacher_map(inputs)
     if teacher is not None:
         yield Fact("teacher", format_points(teacher), "mAP")
     if report.noise is not None:
@@ -78,12 +78,12 @@ def _facts(dossier: ReportInputs, report: Report) -> Iterator[Fact]:
         yield Fact("epochs saved", str(report.epochs_saved), f"{report.epochs_trained} trained")
 
 
-def _links(dossier: ReportInputs) -> Iterator[Link]:
-    service, mlflow = safe_url(dossier.service_url), safe_url(dossier.mlflow_url)
-    if service is not None and dossier.sweep_id is not None:
-        yield Link("The sweep in the API", f"{service}/v1/sweeps/{dossier.sweep_id}")
+def _links(inputs: ReportInputs) -> Iterator[Link]:
+    service, mlflow = safe_url(inputs.service_url), safe_url(inputs.mlflow_url)
+    if service is not None and inputs.sweep_id is not None:
+        yield Link("The sweep in the API", f"{service}/v1/sweeps/{inputs.sweep_id}")
     elif service is not None:
-        for run in dossier.runs:
+        for run in inputs.runs:
             if run.role == "distilled":
                 yield Link(f"{run.name} in the API", f"{service}/v1/runs/{run.id}")
     if mlflow is not None:

@@ -1,4 +1,4 @@
-"""The sections that every report has: the answer, the learning curves, the runs."""
+"""Sections of every report: the answer, the learning curves, the runs."""
 
 from collections.abc import Iterator, Sequence
 
@@ -33,27 +33,27 @@ from workers.report.wording import (
     teacher_title,
 )
 
-_MOST_ROWS = 60
-_MOST_RUNS = 200
+_MAX_ROWS = 60
+_MAX_RUNS = 200
 
 
-def answer_section(dossier: ReportInputs, report: Report) -> Section:
-    """The published table, and the gain part by part."""
-    return Section("answer", "Did it help?", tuple(_answer_blocks(dossier, report)))
+def answer_section(inputs: ReportInputs, report: Report) -> Section:
+    """Build the section with the main table and the gain by part."""
+    return Section("answer", "Did it help?", tuple(_answer_blocks(inputs, report)))
 
 
-def curves_section(dossier: ReportInputs, report: Report) -> Section:
-    """mAP over epochs."""
-    curves = build_curves(dossier.runs, best=report.best_trial, tied=report.tied_with_best)
+def curves_section(inputs: ReportInputs, report: Report) -> Section:
+    """Build the section with mAP over epochs."""
+    curves = build_curves(inputs.runs, best=report.best_trial, tied=report.tied_with_best)
     if not curves:
         block: Block = Placeholder("No run has been evaluated yet.")
     else:
-        block = plot_curves(curves, teacher_map=teacher_map(dossier))
+        block = plot_curves(curves, teacher_map=teacher_map(inputs))
     return Section("curves", "Learning curves", (block,))
 
 
-def runs_section(dossier: ReportInputs, report: Report) -> Section:
-    """Every run of the report, also those that were not compared, and why."""
+def runs_section(inputs: ReportInputs, report: Report) -> Section:
+    """Build the table of all runs, with the reason why a run was not compared."""
     columns = tuple(
         Column(title, is_number)
         for title, is_number in (
@@ -67,74 +67,74 @@ def runs_section(dossier: ReportInputs, report: Report) -> Section:
             ("interval", False),
         )
     )
-    shown = dossier.runs[:_MOST_RUNS]
-    rows = tuple(Row(tuple(_run_cells(run, dossier, report))) for run in shown)
+    visible_runs = inputs.runs[:_MAX_RUNS]
+    rows = tuple(Row(tuple(_run_cells(run, inputs, report))) for run in visible_runs)
     blocks: tuple[Block, ...] = (Table(columns, rows),)
-    if (left := len(dossier.runs) - len(shown)) > 0:
-        blocks += (Paragraph(f"{left} more runs are to be found over the API."),)
+    if (num_hidden := len(inputs.runs) - len(visible_runs)) > 0:
+        blocks += (Paragraph(f"{num_hidden} more runs are available in the API."),)
     return Section("runs", "The runs", blocks)
 
 
 def reading_section(report: Report) -> Section:
-    """What intervals and the noise floor mean."""
+    """Build the section that explains intervals and the noise floor."""
     noise = report.noise
     floor = (
         "The noise floor is unknown: it takes runs that differ in their seed alone."
         if noise is None
-        else f"The noise floor is {format_points(noise.floor)} mAP: two runs that differ in their seed "
-        f"alone are further apart in 5 % of cases. It is known from {noise.runs} runs; one run "
-        f"scatters by {format_points(noise.deviation)} (standard deviation)."
+        else f"The noise floor is {format_points(noise.floor)} mAP: two runs that differ only in "
+        f"their seed differ by more in 5 % of cases. It is measured from {noise.runs} runs; the "
+        f"standard deviation of one run is {format_points(noise.deviation)}."
     )
-    words = (
-        "mAP is COCO's AP over IoU 0.50 to 0.95, in points of 100. A gain is a run less its twin: "
-        "the same student, seed and batches without a teacher.",
+    paragraphs = (
+        "mAP is COCO's AP over IoU 0.50 to 0.95, in points of 100. A gain is the run minus its "
+        "baseline: the same student, seed and batches without a teacher.",
         "An interval holds the true difference in 95 % of cases. Where it crosses 0, the verdict "
         "is that one cannot tell. One pair of runs without a noise floor gives no verdict: its "
         "interval is of these two models on other images, and another seed may gain less or more.",
         floor,
     )
-    return Section("reading", "How to read this", tuple(map(Paragraph, words)))
+    return Section("reading", "How to read this", tuple(map(Paragraph, paragraphs)))
 
 
-def teacher_map(dossier: ReportInputs) -> float | None:
-    """The teacher's mAP, as the first run that it teaches has measured it."""
+def teacher_map(inputs: ReportInputs) -> float | None:
+    """mAP of the teacher, as measured by the first run that has it."""
     return next(
-        (run.teacher[PRIMARY_PART] for run in dossier.runs if PRIMARY_PART in run.teacher), None
+        (run.teacher[PRIMARY_PART] for run in inputs.runs if PRIMARY_PART in run.teacher), None
     )
 
 
-def interval_span(comparison: Comparison, all_: Sequence[Comparison]) -> Span:
-    """A comparison's interval on the scale that all of them share."""
+def interval_span(comparison: Comparison, comparisons: Sequence[Comparison]) -> Span:
+    """Interval of a comparison on the scale shared by all of them."""
     edges = [0.0]
-    for other in all_:
+    for other in comparisons:
         difference = other.parts[PRIMARY_PART]
-        known = (difference.low, difference.high, difference.difference)
-        edges += [edge for edge in known if edge is not None]
+        values = (difference.low, difference.high, difference.difference)
+        edges += [edge for edge in values if edge is not None]
     margin = max(0.08 * (max(edges) - min(edges)), 1e-4)
     difference = comparison.parts[PRIMARY_PART]
     scale = (min(edges) - margin, max(edges) + margin)
     return Span(difference.difference, difference.low, difference.high, scale)
 
 
-def _answer_blocks(dossier: ReportInputs, report: Report) -> Iterator[Block]:
+def _answer_blocks(inputs: ReportInputs, report: Report) -> Iterator[Block]:
     main = main_comparison(report)
     if main is None:
         yield Placeholder(
-            "A comparison needs a distilled run and its twin without a teacher, both trained to "
-            "the end; the table of runs below shows what there is."
+            "A comparison needs a distilled run and its baseline, both finished; the table of runs "
+            "below shows their state."
         )
         return
     ordered = sorted(report.comparisons, key=lambda comparison: comparison is not main)
-    yield _published_table(ordered[:_MOST_ROWS], dossier)
+    yield _published_table(ordered[:_MAX_ROWS], inputs)
     if len(main.gains) > 1:
         yield _seeds_table(main)
     yield _parts_table(main)
     yield plot_parts(main)
 
 
-def _published_table(comparisons: Sequence[Comparison], dossier: ReportInputs) -> Table:
-    """As papers print it; what is the same in every row is said in the heading or left out."""
-    runs = {run.id: run for run in dossier.runs}
+def _published_table(comparisons: Sequence[Comparison], inputs: ReportInputs) -> Table:
+    """The main table as in papers; values that all rows share are in the heading or left out."""
+    runs = {run.id: run for run in inputs.runs}
     methods = {method_title(runs[comparison.runs[0]].spec) for comparison in comparisons}
     is_one_method = len(methods) == 1
     method = min(methods) if is_one_method else "the method"
@@ -145,29 +145,35 @@ def _published_table(comparisons: Sequence[Comparison], dossier: ReportInputs) -
         Column("schedule"),
         Column("method"),
         Column("seeds", is_number=True),
-        Column("alone", is_number=True),
+        Column("baseline", is_number=True),
         Column(f"with {method}", is_number=True),
         Column("gain", is_number=True),
         Column("95 % interval"),
-        Column("lead closed", is_number=True),
+        Column("gap closed", is_number=True),
         Column("verdict"),
     )
-    left_out = {
+    hidden_columns = {
         "trial": all(comparison.trial is None for comparison in comparisons),
         "method": is_one_method,
         "seeds": all(len(comparison.runs) == 1 for comparison in comparisons),
     }
-    kept = [place for place, column in enumerate(columns) if not left_out.get(column.title)]
+    visible_indices = [
+        column_index
+        for column_index, column in enumerate(columns)
+        if not hidden_columns.get(column.title)
+    ]
     rows = []
     for index, comparison in enumerate(comparisons):
         cells = list(_published_cells(comparison, runs[comparison.runs[0]], comparisons))
         is_main = index == 0 and len(comparisons) > 1
-        rows.append(Row(tuple(cells[place] for place in kept), is_marked=is_main))
-    return Table(tuple(columns[place] for place in kept), tuple(rows))
+        rows.append(
+            Row(tuple(cells[column_index] for column_index in visible_indices), is_marked=is_main)
+        )
+    return Table(tuple(columns[column_index] for column_index in visible_indices), tuple(rows))
 
 
 def _published_cells(
-    comparison: Comparison, run: ReportRun, all_: Sequence[Comparison]
+    comparison: Comparison, run: ReportRun, comparisons: Sequence[Comparison]
 ) -> Iterator[Cell]:
     difference = comparison.parts[PRIMARY_PART]
     tone = VERDICT_TONES[comparison.verdict]
@@ -184,15 +190,15 @@ def _published_cells(
     yield Cell(format_points(difference.baseline))
     yield Cell(format_points(difference.run))
     yield Cell(format_gain(difference.difference), tone=tone)
-    yield Cell(format_interval(difference), span=interval_span(comparison, all_), tone=tone)
+    yield Cell(format_interval(difference), span=interval_span(comparison, comparisons), tone=tone)
     yield Cell("" if closed is None else format_percent(closed))
     yield Cell(format_verdict(comparison), tone=tone)
 
 
 def _seeds_table(main: Comparison) -> Table:
-    """The gain of each pair by itself; they are what the spread over seeds is known from."""
+    """The gain of each pair, from which the spread over seeds is computed."""
     columns = tuple(
-        Column(title, is_number=True) for title in ("seed", "alone", "distilled", "gain")
+        Column(title, is_number=True) for title in ("seed", "baseline", "distilled", "gain")
     )
     rows = tuple(
         Row(
@@ -211,7 +217,7 @@ def _seeds_table(main: Comparison) -> Table:
 def _parts_table(main: Comparison) -> Table:
     columns = (
         Column("part" if main.trial is None else f"trial {main.trial}, {seeds_title(main)}"),
-        Column("alone", is_number=True),
+        Column("baseline", is_number=True),
         Column("distilled", is_number=True),
         Column("gain", is_number=True),
         Column("95 % interval", is_number=True),
@@ -219,32 +225,32 @@ def _parts_table(main: Comparison) -> Table:
     rows = []
     for name in MAP_PARTS:
         if (part := main.parts.get(name)) is not None:
-            texts = (
+            cells = (
                 PART_TITLES[name],
                 format_points(part.baseline),
                 format_points(part.run),
                 format_gain(part.difference),
                 format_interval(part),
             )
-            rows.append(Row(tuple(map(Cell, texts)), is_marked=name == PRIMARY_PART))
+            rows.append(Row(tuple(map(Cell, cells)), is_marked=name == PRIMARY_PART))
     return Table(columns, tuple(rows))
 
 
-def _run_cells(run: ReportRun, dossier: ReportInputs, report: Report) -> Iterator[Cell]:
-    service = safe_url(dossier.service_url)
+def _run_cells(run: ReportRun, inputs: ReportInputs, report: Report) -> Iterator[Cell]:
+    service = safe_url(inputs.service_url)
     yield Cell(run.name or run.id, href=f"{service}/v1/runs/{run.id}" if service else None)
-    yield Cell("student alone" if run.role == "baseline" else "distilled")
+    yield Cell("baseline" if run.role == "baseline" else "distilled")
     yield Cell("" if run.trial is None else str(run.trial))
     yield Cell(str(run.spec.seed))
     yield Cell("" if run.best_map is None else format_points(run.best_map))
     yield Cell("" if run.best_epoch is None else str(run.best_epoch))
     yield Cell(run.result or "", tone="faint" if run.result != "finished" else None)
-    yield Cell(_interval_of(run, dossier, report), tone="faint")
+    yield Cell(_interval_of(run, inputs, report), tone="faint")
 
 
-def _interval_of(run: ReportRun, dossier: ReportInputs, report: Report) -> str:
+def _interval_of(run: ReportRun, inputs: ReportInputs, report: Report) -> str:
     if any(run.id in comparison.runs for comparison in report.comparisons):
         return "has one"
     if any(run.id in comparison.baselines for comparison in report.comparisons):
         return "is compared with"
-    return f"none: {explain_not_compared(run, dossier)}"
+    return f"none: {explain_not_compared(run, inputs)}"

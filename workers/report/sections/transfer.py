@@ -1,4 +1,4 @@
-"""The section on what the teacher knows and the student did not learn."""
+"""The section on the gap between teacher and student."""
 
 from collections.abc import Iterator
 
@@ -14,20 +14,20 @@ from workers.report.plots.transfer import (
     plot_sizes,
     widest_gaps,
 )
-from workers.report.wording import format_count, format_gain, join_words
+from workers.report.wording import format_count, format_gain, join_items
 
 
-def transfer_section(dossier: ReportInputs, report: Report, photos: Photos) -> Section:
-    """Teacher against student by class, size, IoU and kind of error, and images."""
+def transfer_section(inputs: ReportInputs, report: Report, photos: Photos) -> Section:
+    """Build the section with the gap by class, size, IoU and kind of error, and images."""
     title = "Where knowledge did not transfer"
     if report.transfer is None:
-        why = "No distilled run has kept both its own and its teacher's detections."
+        why = "No distilled run has both its own and its teacher's detections."
         return Section("transfer", title, (Placeholder(why),))
-    return Section("transfer", title, tuple(_blocks(report.transfer, dossier, photos)))
+    return Section("transfer", title, tuple(_blocks(report.transfer, inputs, photos)))
 
 
-def _blocks(transfer: Transfer, dossier: ReportInputs, photos: Photos) -> Iterator[Block]:
-    yield Paragraph(" ".join(_in_words(transfer, dossier)))
+def _blocks(transfer: Transfer, inputs: ReportInputs, photos: Photos) -> Iterator[Block]:
+    yield Paragraph(" ".join(_describe(transfer, inputs)))
     if widest_gaps(transfer.by_class):
         yield plot_classes(transfer)
     if any(ap_gap(pair) is not None for pair in transfer.by_size.values()):
@@ -37,14 +37,14 @@ def _blocks(transfer: Transfer, dossier: ReportInputs, photos: Photos) -> Iterat
     yield from _gallery(transfer, photos)
 
 
-def _in_words(transfer: Transfer, dossier: ReportInputs) -> Iterator[str]:
-    name = next((run.name for run in dossier.runs if run.id == transfer.run), transfer.run)
-    yield f"The student of {name} beside its teacher, on the same images."
-    behind = [(key, ap_gap(pair) or 0.0) for key, pair in widest_gaps(transfer.by_class, most=3)]
-    worst = [f"“{key}” ({format_gain(-value)})" for key, value in behind if value > 0]
+def _describe(transfer: Transfer, inputs: ReportInputs) -> Iterator[str]:
+    name = next((run.name for run in inputs.runs if run.id == transfer.run), transfer.run)
+    yield f"The student of {name} compared with its teacher on the same images."
+    gaps = [(key, ap_gap(pair) or 0.0) for key, pair in widest_gaps(transfer.by_class, limit=3)]
+    worst = [f"“{key}” ({format_gain(-value)})" for key, value in gaps if value > 0]
     if worst:
-        yield f"By class it lags most in {join_words(worst)}."
-    sizes = widest_gaps({SIZES[size]: pair for size, pair in transfer.by_size.items()}, most=1)
+        yield f"By class the gap is largest for {join_items(worst)}."
+    sizes = widest_gaps({SIZES[size]: pair for size, pair in transfer.by_size.items()}, limit=1)
     if sizes and (ap_gap(sizes[0][1]) or 0.0) > 0:
         yield f"By size: {sizes[0][0]}, {format_gain(-(ap_gap(sizes[0][1]) or 0.0))}."
     more = {
@@ -53,19 +53,19 @@ def _in_words(transfer: Transfer, dossier: ReportInputs) -> Iterator[str]:
     }
     if more and max(more.values()) > 0:
         kind = max(more, key=lambda kind: more[kind])
-        yield f"The kind of error that it has most more of is “{ERRORS[kind]}”."
+        yield f"The kind of error that increases most is “{ERRORS[kind]}”."
 
 
 def _gallery(transfer: Transfer, photos: Photos) -> Iterator[Block]:
     if not transfer.images:
-        yield Placeholder("There is no image where the teacher is right and the student is not.")
+        yield Placeholder("There is no object that the teacher detects and the student misses.")
         return
     yield Paragraph(
-        f"Objects that the teacher finds and the student does not (IoU 0.5, the right class), with "
-        f"the teacher's score: {len(photos.photos)} of {format_count(len(transfer.images), 'image')}, "
-        "those with the most lost objects first."
+        f"Objects that the teacher detects and the student misses (IoU 0.5, correct class), with "
+        f"the teacher's score: {len(photos.photos)} of "
+        f"{format_count(len(transfer.images), 'image')}, those with the most missed objects first."
     )
     if photos.photos:
         yield Gallery(photos.photos)
     if photos.unreadable:
-        yield Placeholder(f"Images that could not be read: {join_words(photos.unreadable)}.")
+        yield Placeholder(f"Images that could not be read: {join_items(photos.unreadable)}.")

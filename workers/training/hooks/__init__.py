@@ -1,1 +1,1 @@
-"""What happens around mmcv's training loop, one concern a file."""
+"""Hooks of mmcv's runner, one concern a module."""

@@ -1,4 +1,4 @@
-"""When a run is written down, so that it can always go on."""
+"""Decides when a checkpoint is written, so that a run can always resume."""
 
 import time
 from typing import Any, Protocol
@@ -14,17 +14,17 @@ from workers.training.resume import Checkpoint, build_checkpoint, extract_studen
 
 
 class StatefulHook(Protocol):
-    """A hook whose state belongs to a checkpoint."""
+    """A hook whose state is stored in checkpoints, as plain values."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """The state, as values that `torch.load(weights_only=True)` accepts."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take them back."""
+        """Restore what `state_dict` returned in an earlier attempt."""
 
 
 class CheckpointsHook(Hook):
-    """Writes a checkpoint after every epoch and in between; the first process does, for all."""
+    """Writes a checkpoint after every epoch, and within one as the spec says; main process only."""
 
     def __init__(
         self,
@@ -39,65 +39,66 @@ class CheckpointsHook(Hook):
         self._policy = policy
         self._identity = identity
         self._classes = classes
-        self._remembers = stateful_hooks
-        self._written_s = time.monotonic()
+        self._stateful_hooks = stateful_hooks
+        self._last_save_s = time.monotonic()
         self.best_map = -1.0
         self.best_epoch: int | None = None
 
     def after_train_iter(self, runner: Any) -> None:
-        """Write in the middle of an epoch, if it is time."""
-        is_last_of_epoch = runner.inner_iter + 1 == runner.data_loader.batch_sampler.steps
+        """Write a checkpoint within an epoch if one is due."""
+        is_last_of_epoch = runner.inner_iter + 1 == runner.data_loader.batch_sampler.steps_per_epoch
         if not is_last_of_epoch and self._is_due(runner.iter + 1):
             self.save_mid_epoch(runner)
 
     def save_mid_epoch(self, runner: Any) -> None:
-        """Write after a step of an unfinished epoch."""
+        """Write a checkpoint after a step that does not end an epoch."""
         self._save(runner, epoch=runner.epoch, step=runner.iter + 1, ends_epoch=False)
 
     def after_train_epoch(self, runner: Any) -> None:
-        """Write after every epoch."""
+        """Write a checkpoint that starts the next epoch."""
         self._save(runner, epoch=runner.epoch + 1, step=runner.iter, ends_epoch=True)
 
-    def after_evaluation(self, runner: Any, scores: CocoMetrics) -> None:
-        """Keep the student if this evaluation is among the best so far."""
-        if scores.mean_ap > self.best_map:
-            self.best_map = scores.mean_ap
+    def after_evaluation(self, runner: Any, metrics: CocoMetrics) -> None:
+        """Store the student if this evaluation is among the best so far."""
+        if metrics.mean_ap > self.best_map:
+            self.best_map = metrics.mean_ap
             self.best_epoch = runner.epoch + 1
         if distributed.is_main_process():
             student = extract_student(
-                self._checkpoint(runner, epoch=runner.epoch + 1, step=runner.iter)
+                self._build_checkpoint(runner, epoch=runner.epoch + 1, step=runner.iter)
             )
             self._store.save_student(
-                student, step=runner.iter, epoch=runner.epoch + 1, mean_ap=scores.mean_ap
+                student, step=runner.iter, epoch=runner.epoch + 1, mean_ap=metrics.mean_ap
             )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what an earlier attempt remembered."""
+        """Restore the best score and the state of the other hooks."""
         self.best_map = float(state["best_map"])
         self.best_epoch = state["best_epoch"]
-        for name, hook in self._remembers.items():
+        for name, hook in self._stateful_hooks.items():
             hook.load_state_dict(state[name])
 
     def _is_due(self, step: int) -> bool:
         steps, minutes = self._policy.every_steps, self._policy.every_minutes
         if steps is not None and step % steps == 0:
             return True
-        return minutes is not None and time.monotonic() - self._written_s >= minutes * 60.0
+        return minutes is not None and time.monotonic() - self._last_save_s >= minutes * 60.0
 
     def _save(self, runner: Any, *, epoch: int, step: int, ends_epoch: bool) -> None:
-        self._written_s = time.monotonic()
+        self._last_save_s = time.monotonic()
         if distributed.is_main_process():
-            checkpoint = self._checkpoint(runner, epoch=epoch, step=step)
+            checkpoint = self._build_checkpoint(runner, epoch=epoch, step=step)
             self._store.save_resume(checkpoint, step=step, epoch=epoch, ends_epoch=ends_epoch)
 
-    def _checkpoint(self, runner: Any, *, epoch: int, step: int) -> Checkpoint:
-        memory = {"best_map": self.best_map, "best_epoch": self.best_epoch}
+    def _build_checkpoint(self, runner: Any, *, epoch: int, step: int) -> Checkpoint:
+        hook_states: dict[str, Any] = {"best_map": self.best_map, "best_epoch": self.best_epoch}
+        for name, hook in self._stateful_hooks.items():
+            hook_states[name] = hook.state_dict()
         return build_checkpoint(
             runner,
             identity=self._identity,
             classes=self._classes,
             epoch=epoch,
             step=step,
-            hook_states=memory
-            | {name: hook.state_dict() for name, hook in self._remembers.items()},
+            hook_states=hook_states,
         )

@@ -1,4 +1,4 @@
-"""Measures the student on the validation images while it trains."""
+"""Evaluates the student on the validation images during training."""
 
 from typing import Any
 
@@ -16,9 +16,9 @@ from workers.training.hooks.progress import ProgressHook
 
 
 class EvaluationHook(Hook):
-    """Evaluates every so many epochs and after the last; keeps the best evaluation.
+    """Evaluates every `every_epochs` epochs and after the last one; keeps the best evaluation.
 
-    It also says how fast the student is: images a second of this process, loading not counted.
+    It also reports the speed of the student, in images per second of this process without loading.
     """
 
     def __init__(
@@ -31,44 +31,45 @@ class EvaluationHook(Hook):
         progress: ProgressHook,
         termination: Termination,
     ) -> None:
-        self._voice = reporter
+        self._reporter = reporter
         self._loader = loader
         self._checkpoints = checkpoints
         self._every_epochs = every_epochs
         self._progress = progress
         self._termination = termination
         self.best: CocoMetrics | None = None
+        """Best evaluation of this attempt; None until the first one."""
 
     def after_train_epoch(self, runner: Any) -> None:
-        """Evaluate, say the scores, keep the best checkpoint."""
+        """Evaluate if it is due, report the metrics, and store the student if it is the best."""
         epoch = runner.epoch + 1
         if epoch % self._every_epochs and epoch != runner.max_epochs:
             return
-        self._progress.say_evaluating(runner)
-        watch = TimedDetector(distributed.unwrap_ddp(runner.model))
-        scores = evaluate(
-            watch,
+        self._progress.report_evaluating(runner)
+        detector = TimedDetector(distributed.unwrap_ddp(runner.model))
+        metrics = evaluate(
+            detector,
             self._loader,
             device=next(runner.model.parameters()).device,
             on_batch=self._after_batch,
         )
-        report_metrics(self._voice, scores, side="val", step=runner.iter)
-        pace = {str(Metric.INFERENCE_IMAGES_PER_S): watch.images_per_s}
-        self._voice.report_metrics(step=runner.iter, values=pace)
-        if self.best is None or scores.mean_ap > self.best.mean_ap:
-            self.best = scores
-        self._checkpoints.after_evaluation(runner, scores)
-        self._voice.heartbeat.beat("training")
+        report_metrics(self._reporter, metrics, side="val", step=runner.iter)
+        speed = {str(Metric.INFERENCE_IMAGES_PER_S): detector.images_per_s}
+        self._reporter.report_metrics(step=runner.iter, values=speed)
+        if self.best is None or metrics.mean_ap > self.best.mean_ap:
+            self.best = metrics
+        self._checkpoints.after_evaluation(runner, metrics)
+        self._reporter.heartbeat.beat("training")
 
     def _after_batch(self) -> None:
-        self._voice.heartbeat.beat()
-        # Several processes leave together, and that is after the next step.
+        self._reporter.heartbeat.beat()
+        # Several processes stop together, after the next training step.
         if distributed.get_world_size() == 1:
-            raise_if_stopped(self._voice, termination=self._termination)
+            raise_if_stopped(self._reporter, termination=self._termination)
 
 
-def report_metrics(reporter: Reporter, scores: CocoMetrics, *, side: str, step: int) -> None:
-    """Report COCO's numbers under `val/` or `teacher/`."""
+def report_metrics(reporter: Reporter, metrics: CocoMetrics, *, side: str, step: int) -> None:
+    """Report COCO metrics as `<side>/<metric>`, where `side` is `val` or `teacher`."""
     reporter.report_metrics(
-        step=step, values={f"{side}/{name}": value for name, value in scores.by_metric.items()}
+        step=step, values={f"{side}/{name}": value for name, value in metrics.by_metric.items()}
     )

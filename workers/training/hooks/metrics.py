@@ -1,4 +1,4 @@
-"""Loss terms, learning rate and speed of the training loop, to the reporter."""
+"""Reports loss terms, learning rate and speed of training."""
 
 import time
 from typing import Any
@@ -10,47 +10,47 @@ from workers.telemetry.protocol import Reporter
 
 
 class MetricsHook(Hook):
-    """Says means over an interval of steps; an interval never spans two epochs."""
+    """Reports means over intervals of steps; an interval never spans two epochs."""
 
     def __init__(self, reporter: Reporter, *, interval_steps: int) -> None:
-        self._voice = reporter
+        self._reporter = reporter
         self._interval_steps = interval_steps
         self._sums: dict[str, float] = {}
-        self._begin()
+        self._start_interval()
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums of an unfinished interval."""
+        """The sums and the number of steps of an unfinished interval."""
         return {"sums": dict(self._sums), "steps": self._steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with an interval; its speed is measured over the steps of this attempt."""
-        self._begin()
+        """Continue an interval; its speed is measured over the steps of this attempt only."""
+        self._start_interval()
         self._sums = dict(state["sums"])
         self._steps = int(state["steps"])
 
     def before_train_epoch(self, _runner: Any) -> None:
-        """The time before the first step is not the steps'."""
-        self._since_s = time.monotonic()
+        """Do not count the time before an epoch's first step, as that of an evaluation."""
+        self._start_s = time.monotonic()
 
     def after_train_iter(self, runner: Any) -> None:
-        """Add one step, and say the means at the end of an interval."""
+        """Add one step, and report the means at the end of an interval."""
         for name, value in runner.outputs["log_vars"].items():
             if "loss" in name:
                 self._sums[name] = self._sums.get(name, 0.0) + value
         self._steps += 1
         self._images += runner.outputs["num_samples"]
-        is_last = runner.inner_iter + 1 == runner.data_loader.batch_sampler.steps
+        is_last = runner.inner_iter + 1 == runner.data_loader.batch_sampler.steps_per_epoch
         if self._steps == self._interval_steps or is_last:
-            self._say(runner)
+            self._report(runner)
 
-    def _say(self, runner: Any) -> None:
+    def _report(self, runner: Any) -> None:
         values = {f"train/{name}": total / self._steps for name, total in self._sums.items()}
         values[Metric.LEARNING_RATE] = runner.current_lr()[0]
-        values[Metric.IMAGES_PER_S] = self._images / (time.monotonic() - self._since_s)
-        self._voice.report_metrics(step=runner.iter + 1, values=values)
-        self._begin()
+        values[Metric.IMAGES_PER_S] = self._images / (time.monotonic() - self._start_s)
+        self._reporter.report_metrics(step=runner.iter + 1, values=values)
+        self._start_interval()
 
-    def _begin(self) -> None:
+    def _start_interval(self) -> None:
         self._sums = {}
         self._steps = self._images = 0
-        self._since_s = time.monotonic()
+        self._start_s = time.monotonic()

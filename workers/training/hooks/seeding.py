@@ -1,4 +1,4 @@
-"""Every step begins from random states that follow from seed, step and process."""
+"""Seeds the random generators before every step from seed, step and rank."""
 
 import random
 from typing import Any
@@ -11,19 +11,19 @@ from workers import distributed
 
 
 class StepSeedHook(Hook):
-    """Makes a step the same whether or not the run was interrupted before it."""
+    """Makes the random numbers of a step independent of the steps and attempts before it."""
 
     def __init__(self, *, seed: int) -> None:
         self._seed = seed
 
     def before_train_iter(self, runner: Any) -> None:
-        """Seed the generators; the step's images are loaded, with generators of their own."""
-        seed_everything(self._seed, runner.iter, distributed.get_rank())
+        """Seed the generators; `SeededDataset` seeds those of image augmentation."""
+        seed_all(self._seed, runner.iter, distributed.get_rank())
 
 
-def seed_everything(*seeds: int) -> None:
-    """Set the generators of Python, numpy and torch (all devices)."""
-    first, second, third = np.random.SeedSequence(seeds).generate_state(3)
-    random.seed(int(first))
-    np.random.seed(second)
-    torch.manual_seed(int(third))
+def seed_all(*seeds: int) -> None:
+    """Seed the generators of Python, numpy and torch (all devices)."""
+    python_seed, numpy_seed, torch_seed = np.random.SeedSequence(seeds).generate_state(3)
+    random.seed(int(python_seed))
+    np.random.seed(numpy_seed)
+    torch.manual_seed(int(torch_seed))

@@ -1,4 +1,4 @@
-"""The way out of the training loop, for runs that are to end; all processes leave together."""
+"""Stops training on request, in all processes after the same step."""
 
 from typing import Any
 
@@ -18,26 +18,26 @@ from workers.training.hooks.checkpoints import CheckpointsHook
 
 
 class StopHook(Hook):
-    """Ends the loop between two steps; what was learned is written down before."""
+    """Ends the loop between two steps, after a checkpoint has been written."""
 
     def __init__(
         self,
-        orders: StopSource,
+        source: StopSource,
         *,
         termination: Termination,
         checkpoints: CheckpointsHook,
         device: torch.device,
     ) -> None:
-        self._orders = orders
+        self._source = source
         self._termination = termination
         self._checkpoints = checkpoints
         self._device = device
 
     def after_train_iter(self, runner: Any) -> None:
-        """`Superseded`, `StopRequested` or `Preempted` if this attempt is to end."""
-        order = stop_signal(self._orders, self._termination)
-        agreed = distributed.all_reduce_max(order, device=self._device)
-        is_last_of_epoch = runner.inner_iter + 1 == runner.data_loader.batch_sampler.steps
-        if FIRST_STOP_REQUEST <= agreed <= TERMINATE and not is_last_of_epoch:
-            self._checkpoints.save_between(runner)
-        raise_for_signal(agreed)
+        """Raise `Superseded`, `StopRequested` or `Preempted` if this attempt has to end."""
+        local_signal = stop_signal(self._source, self._termination)
+        signal = distributed.all_reduce_max(local_signal, device=self._device)
+        is_last_of_epoch = runner.inner_iter + 1 == runner.data_loader.batch_sampler.steps_per_epoch
+        if FIRST_STOP_REQUEST <= signal <= TERMINATE and not is_last_of_epoch:
+            self._checkpoints.save_mid_epoch(runner)
+        raise_for_signal(signal)

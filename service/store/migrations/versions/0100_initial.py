@@ -143,10 +143,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("key", sa.String(length=200), nullable=True),
-        sa.Column("request_digest", sa.String(length=64), nullable=True),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("key"),
         sa.UniqueConstraint("sequence"),
     )
     op.create_index("ix_sweeps_project", "sweeps", ["project"], unique=False)
@@ -238,11 +235,7 @@ def upgrade() -> None:
         "idempotency_keys",
         sa.Column("key", sa.String(length=200), nullable=False),
         sa.Column("request_digest", sa.String(length=64), nullable=False),
-        sa.Column("run_id", sa.String(length=16), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["run_id"],
-            ["runs.id"],
-        ),
+        sa.Column("resource_id", sa.String(length=16), nullable=False),
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_table(

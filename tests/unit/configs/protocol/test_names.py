@@ -1,4 +1,4 @@
-"""Names that follow from other names."""
+"""Names that are derived from other names."""
 
 import pytest
 

@@ -25,7 +25,7 @@ def test_an_evaluation_names_a_model_and_a_dataset() -> None:
     assert spec.data.split == "val"
 
 
-def test_an_export_has_every_format_unless_it_is_told_otherwise() -> None:
+def test_an_export_has_every_format_by_default() -> None:
     spec = parse_job({"task": "export", "model": {"name": "big"}})
 
     assert isinstance(spec, ExportSpec)
@@ -59,15 +59,15 @@ def test_a_job_that_cannot_be_is_refused_with_its_field(
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"task": "dream"}, "task is evaluate, export, probe or report"),
-        ({"formats": ["onnx", "onnx"]}, "each once"),
-        ({"resources": {"processes": 2}}, "only training has more than one process"),
+        ({"formats": ["onnx", "onnx"]}, "only once"),
+        ({"resources": {"processes": 2}}, "only training supports more than one process"),
     ],
 )
 def test_a_job_that_makes_no_sense_is_refused_with_a_reason(
-    changes: dict[str, object], words: str
+    changes: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(SpecError, match=words):
+    with pytest.raises(SpecError, match=message):
         parse_job({"task": "export", "model": {"name": "big"}} | changes)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Settings that would do nothing, or cannot be, are refused by name."""
+"""Settings without an effect, and impossible ones, are refused by name."""
 
 from typing import Any
 
@@ -77,7 +77,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a teacher in tf32 on a CPU": ({"compute": {"teacher_precision": "tf32"}}, "use fp32"),
     "a CPU that need not repeat itself": (
         {"compute": {"deterministic": False}},
-        "a CPU always repeats itself",
+        "a CPU is always deterministic",
     ),
     "a head of a kind that is not": (
         {"student": {"backbone": {"depth": 18}, "head": {"kind": "yolo"}}},
@@ -90,12 +90,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("changes", "why"), REFUSED.values(), ids=REFUSED)
-def test_what_would_do_nothing_is_refused(changes: dict[str, Any], why: str) -> None:
+@pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED)
+def test_settings_without_an_effect_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError) as refused:
         parse_spec(a_bckd_spec(**changes))
 
-    assert why.lower() in str(refused.value).lower()
+    assert message.lower() in str(refused.value).lower()
 
 
 @pytest.mark.parametrize(
@@ -117,17 +117,17 @@ def test_a_spec_survives_json_whatever_it_holds() -> None:
         )
     )
 
-    again = RunSpec.model_validate_json(spec.model_dump_json())
+    parsed = RunSpec.model_validate_json(spec.model_dump_json())
 
-    assert again == spec
-    assert isinstance(again.student.backbone, EfficientNetLite)
-    assert isinstance(again.student.head, RetinaHead)
+    assert parsed == spec
+    assert isinstance(parsed.student.backbone, EfficientNetLite)
+    assert isinstance(parsed.student.head, RetinaHead)
 
 
-def test_the_methods_at_work_are_the_chosen_one_and_those_beside_it() -> None:
+def test_the_active_methods_are_the_chosen_one_and_the_extra_ones() -> None:
     spec = parse_spec(a_bckd_spec(distillation={"method": "bckd", "extra": {"pkd": {}, "ld": {}}}))
 
-    assert {type(lesson) for lesson in iter_methods(spec.distillation)} == {Bckd, Pkd, Ld}
+    assert {type(method) for method in iter_methods(spec.distillation)} == {Bckd, Pkd, Ld}
 
 
 def test_an_old_spec_without_kinds_is_a_gfl_on_a_resnet() -> None:

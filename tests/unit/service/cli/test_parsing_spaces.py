@@ -1,4 +1,4 @@
-"""What a sweep varies, as people write it."""
+"""Parsing of parameters and settings of a sweep."""
 
 from typing import Any
 
@@ -30,15 +30,15 @@ CLS = "distillation.cls_weight"
         ),
     ],
 )
-def test_a_parameter_is_what_follows_its_name(text: str, parameter: dict[str, Any]) -> None:
+def test_bounds_values_and_conditions_are_parsed(text: str, parameter: dict[str, Any]) -> None:
     assert parse_assignments([f"{CLS}={text}"]).space == {CLS: parameter}
 
 
-def test_plain_changes_stay_changes() -> None:
-    found = parse_assignments(["schedule.epochs=6", f"{CLS}=uniform:0,1", "tags.note=a:b"])
+def test_other_assignments_are_changes() -> None:
+    parsed = parse_assignments(["schedule.epochs=6", f"{CLS}=uniform:0,1", "tags.note=a:b"])
 
-    assert found.changes == {"schedule.epochs": 6, "tags.note": "a:b"}
-    assert set(found.space) == {CLS}
+    assert parsed.changes == {"schedule.epochs": 6, "tags.note": "a:b"}
+    assert set(parsed.space) == {CLS}
 
 
 @pytest.mark.parametrize(
@@ -52,14 +52,14 @@ def test_plain_changes_stay_changes() -> None:
         ["nothing"],
     ],
 )
-def test_what_is_no_parameter_is_refused_with_advice(items: list[str]) -> None:
-    with pytest.raises(CliError) as refused:
+def test_an_invalid_parameter_is_refused_with_advice(items: list[str]) -> None:
+    with pytest.raises(CliError) as caught:
         parse_assignments(items)
 
-    assert refused.value.error_message.advice
+    assert caught.value.error_message.advice
 
 
-def test_kinds_objectives_and_packs_are_read() -> None:
+def test_kinds_objectives_and_packs_are_parsed() -> None:
     assert parse_kind("tpe") == {"kind": "tpe"}
     assert parse_kind("asha:grace_epochs=2,factor=4") == {
         "kind": "asha",
@@ -71,13 +71,13 @@ def test_kinds_objectives_and_packs_are_read() -> None:
     assert [parse_pack(text) for text in ("auto", "off", "4")] == ["auto", "off", 4]
 
 
-def test_what_is_read_is_a_valid_search() -> None:
-    found = parse_assignments([f"{CLS}=loguniform:0.1,10", "distillation.loc_weight=choice:0,1,2"])
+def test_the_parsed_values_make_a_valid_spec() -> None:
+    parsed = parse_assignments([f"{CLS}=loguniform:0.1,10", "distillation.loc_weight=choice:0,1,2"])
 
     spec = SweepSpec.model_validate(
         {
             "base": a_bckd_spec(),
-            "space": found.space,
+            "space": parsed.space,
             "algorithm": parse_kind("grid:points=4"),
             "scheduler": parse_kind("median:min_trials=2"),
             "objectives": [parse_objective("val/bbox_mAP:max")],

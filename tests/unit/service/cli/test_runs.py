@@ -1,32 +1,32 @@
-"""What `tandem show` says of records that have not arrived."""
+"""Pending records in `tandem show`."""
 
 import pytest
 
 from configs.protocol.records import PendingRecords
 from service.cli import console
-from service.cli.runs import _facts, format_pending_records
+from service.cli.runs import _build_details, format_pending_records
 from tests.support.service.run_views import a_view
 
 
 @pytest.mark.parametrize(
-    ("behind", "said"),
+    ("pending", "text"),
     [
         ({}, None),
-        ({"service": 0, "mlflow": 20}, None),  # always on their way
-        ({"service": 0, "mlflow": 120}, "MLflow lacks 120 records"),
+        ({"service": 0, "mlflow": 20}, None),  # a normal backlog
+        ({"service": 0, "mlflow": 120}, "120 for MLflow"),
         (
             {"service": 500, "mlflow": 21},
-            "MLflow lacks 21 records and the service lacks 500 records",
+            "21 for MLflow, 500 for the service",
         ),
     ],
 )
-def test_who_is_really_behind_is_said(behind: PendingRecords, said: str | None) -> None:
-    assert format_pending_records(behind) == said
+def test_a_large_backlog_is_shown_by_destination(pending: PendingRecords, text: str | None) -> None:
+    assert format_pending_records(pending) == text
 
 
-def test_a_runs_facts_have_it_in_words(capsys: pytest.CaptureFixture[str]) -> None:
-    view = a_view(behind={"service": 0, "mlflow": 120})
+def test_the_details_of_a_run_include_pending_records(capsys: pytest.CaptureFixture[str]) -> None:
+    view = a_view(pending_records={"service": 0, "mlflow": 120})
 
-    console.output().print(_facts(view, None))
+    console.output().print(_build_details(view, None))
 
-    assert "MLflow lacks 120 records" in capsys.readouterr().out
+    assert "120 for MLflow" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A person types the beginning of an id."""
+"""Ids by their prefix."""
 
 import pytest
 
@@ -10,11 +10,11 @@ RUNS = [a_view(id="raaaaaaaaaaa1"), a_view(id="raaaaaaaaaaa2"), a_view(id="rbbbb
 
 
 @pytest.mark.parametrize("prefix", ["rb", "rbbbbbbbbbbb1"])
-def test_a_beginning_that_fits_one_run_is_enough(prefix: str) -> None:
+def test_a_unique_prefix_is_enough(prefix: str) -> None:
     assert match_id_prefix(prefix, RUNS) == "rbbbbbbbbbbb1"
 
 
-def test_a_beginning_that_fits_several_lists_them() -> None:
+def test_an_ambiguous_prefix_lists_the_matches() -> None:
     with pytest.raises(CliError) as caught:
         match_id_prefix("ra", RUNS)
 
@@ -24,6 +24,6 @@ def test_a_beginning_that_fits_several_lists_them() -> None:
     ]
 
 
-def test_a_beginning_that_fits_none_says_so() -> None:
+def test_a_prefix_without_match_is_refused() -> None:
     with pytest.raises(CliError, match="No run"):
         match_id_prefix("rz", RUNS)

@@ -1,4 +1,4 @@
-"""Teachers on the command line: which are known, and how each is got."""
+"""`tandem teachers` and `tandem presets`."""
 
 from pathlib import Path
 
@@ -15,32 +15,32 @@ WIDE = {"COLUMNS": "200"}
 
 
 def test_every_known_teacher_is_listed_with_the_command_that_gets_it() -> None:
-    said = CliRunner().invoke(app, ["teachers", "known"], env=WIDE).output
+    output = CliRunner().invoke(app, ["teachers", "known"], env=WIDE).output
 
-    assert all(name in said for name in known_teachers())
-    assert "tandem teachers fetch gfl-r101-coco-2x-ms" in said
-    assert "tandem run coco/teacher_swin_t" in said
-    assert "44.7" in said
+    assert all(name in output for name in known_teachers())
+    assert "tandem teachers fetch gfl-r101-coco-2x-ms" in output
+    assert "tandem run coco/teacher_swin_t" in output
+    assert "44.7" in output
 
 
 def test_every_preset_is_listed_folder_by_folder() -> None:
-    said = CliRunner().invoke(app, ["presets"], env=WIDE).output
+    output = CliRunner().invoke(app, ["presets"], env=WIDE).output
 
-    listed = [line.split()[0] for line in said.splitlines() if "/" in line.partition("  ")[0]]
+    listed = [line.split()[0] for line in output.splitlines() if "/" in line.partition("  ")[0]]
     assert tuple(listed) == preset_names()
-    gaps = [line for line in said.strip().splitlines() if not line.strip()]
+    gaps = [line for line in output.strip().splitlines() if not line.strip()]
     assert len(gaps) == len({name.rpartition("/")[0] for name in preset_names()}) - 1
 
 
 def test_a_known_teacher_is_fetched_by_its_hash_from_its_source() -> None:
     card = known_teachers()["gfl-r101-coco-2x-ms"]
 
-    words = build_import_command(
+    command = build_import_command(
         "gfl-r101-coco-2x-ms", card, worker=Path("/bin/w"), source=None, out=Path("/out")
     )
 
-    assert words[:4] == ["/bin/w", "teacher", "import", card.source]
-    options = dict(zip(words[4::2], words[5::2], strict=True))
+    assert command[:4] == ["/bin/w", "teachers", "import", card.source]
+    options = dict(zip(command[4::2], command[5::2], strict=True))
     assert options == {
         "--name": "gfl-r101-coco-2x-ms",
         "--preset": "coco/teacher_r101",
@@ -54,8 +54,8 @@ def test_a_known_teacher_is_fetched_by_its_hash_from_its_source() -> None:
     ("name", "advice"),
     [("gfl-swin-t-coco-2x-ms", "tandem run coco/teacher_swin_t"), ("huge", "teachers known")],
 )
-def test_what_cannot_be_fetched_is_said_with_what_to_do(name: str, advice: str) -> None:
-    said = CliRunner().invoke(app, ["teachers", "fetch", name])
+def test_a_teacher_that_cannot_be_fetched_has_advice(name: str, advice: str) -> None:
+    result = CliRunner().invoke(app, ["teachers", "fetch", name])
 
-    assert isinstance(said.exception, CliError)
-    assert advice in said.exception.error_message.advice[0]
+    assert isinstance(result.exception, CliError)
+    assert advice in result.exception.error_message.advice[0]

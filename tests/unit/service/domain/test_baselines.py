@@ -47,9 +47,9 @@ def test_the_twin_is_the_oldest_that_succeeded_or_still_may(
 ) -> None:
     equal = [a_run(id=f"r{at:012}", state=RunState(state)) for at, state in enumerate(states)]
 
-    found = choose_baseline(equal)
+    result = choose_baseline(equal)
 
-    assert found == (None if chosen is None else equal[chosen])
+    assert result == (None if chosen is None else equal[chosen])
 
 
 def test_one_that_is_asked_to_end_is_no_twin() -> None:
@@ -64,7 +64,7 @@ def test_a_trial_of_a_sweep_counts_only_when_it_has_succeeded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "wish", "wanted"),
+    ("spec", "mode", "wanted"),
     [
         (TAUGHT, "auto", True),
         (TAUGHT, "off", False),
@@ -73,45 +73,45 @@ def test_a_trial_of_a_sweep_counts_only_when_it_has_succeeded() -> None:
     ],
     ids=["taught", "refused", "alone", "a job"],
 )
-def test_only_a_taught_run_has_a_twin(spec: Any, wish: Any, wanted: bool) -> None:
-    assert needs_baseline(spec, wish) is wanted
+def test_only_a_taught_run_has_a_twin(spec: Any, mode: Any, wanted: bool) -> None:
+    assert needs_baseline(spec, mode) is wanted
 
 
 def test_a_twin_of_a_run_with_the_longest_name_has_a_name_that_fits() -> None:
     run = a_run(name="n" * 200, spec=TAUGHT, preset="digits/bckd", priority=3, project="p")
 
-    twin = make_baseline(run, TAUGHT, run_id="r" + "1" * 12, at=FixedClock().now())
+    baseline_run = make_baseline(run, TAUGHT, run_id="r" + "1" * 12, at=FixedClock().now())
 
-    assert len(twin.name) == 200
-    assert twin.name.endswith(", student alone")
-    assert (twin.preset, twin.priority, twin.project) == (None, 3, "p")
-    assert twin.spec == baseline_spec(TAUGHT)
+    assert len(baseline_run.name) == 200
+    assert baseline_run.name.endswith(", baseline")
+    assert (baseline_run.preset, baseline_run.priority, baseline_run.project) == (None, 3, "p")
+    assert baseline_run.spec == baseline_spec(TAUGHT)
 
 
 def test_a_twin_is_found_by_the_digest_that_it_has_itself() -> None:
-    twin = with_digests(a_run(spec=baseline_spec(TAUGHT)), dataset_digest=NO_HASH)
+    baseline_run = with_digests(a_run(spec=baseline_spec(TAUGHT)), dataset_digest=NO_HASH)
     taught = with_digests(a_run(spec=TAUGHT), dataset_digest=NO_HASH)
 
-    assert twin.spec_digest == baseline_digest(TAUGHT, dataset_digest=NO_HASH)
-    assert twin.spec_digest != baseline_digest(TAUGHT, dataset_digest=OTHER_HASH)
-    assert twin.seed_group_key == taught.seed_group_key
-    assert twin.seedless_digest != taught.seedless_digest
+    assert baseline_run.spec_digest == baseline_digest(TAUGHT, dataset_digest=NO_HASH)
+    assert baseline_run.spec_digest != baseline_digest(TAUGHT, dataset_digest=OTHER_HASH)
+    assert baseline_run.seed_group_key == taught.seed_group_key
+    assert baseline_run.seedless_digest != taught.seedless_digest
 
 
 @pytest.mark.parametrize(
-    "name", [one for one in preset_names() if is_distilled(spec_from_preset(one))]
+    "name", [preset for preset in preset_names() if is_distilled(spec_from_preset(preset))]
 )
 def test_the_twin_of_every_preset_is_a_spec_that_can_be_read_again(name: str) -> None:
-    twin = baseline_spec(spec_from_preset(name))
+    spec = baseline_spec(spec_from_preset(name))
 
-    assert RunSpec.model_validate_json(twin.model_dump_json()) == twin
+    assert RunSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
-@pytest.mark.parametrize("story", ["digits", "bccd"])
-def test_the_stories_baseline_is_the_twin_of_their_taught_student(story: str) -> None:
-    alone, taught = (spec_from_preset(f"{story}/{one}") for one in ("baseline", "bckd"))
+@pytest.mark.parametrize("experiment", ["digits", "bccd"])
+def test_the_stories_baseline_is_the_twin_of_their_taught_student(experiment: str) -> None:
+    base, taught = (spec_from_preset(f"{experiment}/{preset}") for preset in ("baseline", "bckd"))
 
-    digests = {baseline_digest(spec, dataset_digest=NO_HASH) for spec in (alone, taught)}
+    digests = {baseline_digest(spec, dataset_digest=NO_HASH) for spec in (base, taught)}
 
     assert len(digests) == 1
 
@@ -140,7 +140,7 @@ def a_comparison(**changes: Any) -> Comparison:
 
 def test_a_verdict_is_one_line() -> None:
     sure = Difference(run=0.33, baseline=0.307, difference=0.023, low=0.011, high=0.035)
-    found = a_comparison(
+    comparison = a_comparison(
         parts={"bbox_mAP": sure},
         verdict="helps",
         seed_spread="noise_floor",
@@ -148,12 +148,12 @@ def test_a_verdict_is_one_line() -> None:
         basis="[5 runs]",
     )
 
-    view = to_comparison_view(found)
+    view = to_comparison_view(comparison)
 
     assert view is not None
     assert Text.from_markup(format_verdict(view)).plain == (
         "Distillation helps: +2.3 mAP [+1.1, +3.5] with one seed and the known noise floor; "
-        "closes 41 % of the teacher's lead. [5 runs]"
+        "closes 41 % of the gap to its teacher. [5 runs]"
     )
 
 
@@ -164,7 +164,7 @@ def test_a_verdict_without_an_interval_says_what_it_rests_on() -> None:
     assert Text.from_markup(format_verdict(view)).plain == (
         "One pair measured: +2.3 mAP (interval unknown) on these images for these two models. "
         "Whether distillation helps is not known from one seed: `tandem repeat r000000000000 "
-        "--seeds 3` trains the pairs that tell. one pair of runs"
+        "--seeds 3` trains more pairs. one pair of runs"
     )
 
 
@@ -183,31 +183,31 @@ def test_mlflow_is_told_an_interval_only_where_there_is_one() -> None:
 
 
 def test_a_baseline_that_is_lost_says_what_mends_it() -> None:
-    twin = "r" + "1" * 12
+    run_id = "r" + "1" * 12
 
     assert format_baseline(a_view()) is None
-    assert format_baseline(a_view(baseline=twin)) == twin
-    assert f"tandem retry {twin}" in (
-        format_baseline(a_view(baseline=twin, is_baseline_lost=True)) or ""
+    assert format_baseline(a_view(baseline_run_id=run_id)) == run_id
+    assert f"tandem retry {run_id}" in (
+        format_baseline(a_view(baseline_run_id=run_id, is_baseline_lost=True)) or ""
     )
 
 
 @pytest.mark.parametrize(
-    ("baseline", "words"),
+    ("baseline", "text"),
     [
         (PlannedBaselineView(run_id=None, state=None, best_map=None), "--no-baseline"),
         (
             PlannedBaselineView(run_id="r1", state=RunState.SUCCEEDED, best_map=0.312),
-            "r1 again (succeeded, mAP 31.2)",
+            "existing run r1 (succeeded, mAP 31.2)",
         ),
     ],
     ids=["booked", "reused"],
 )
 def test_a_plan_says_which_baseline_there_would_be(
-    baseline: PlannedBaselineView, words: str
+    baseline: PlannedBaselineView, text: str
 ) -> None:
     planned = PlanView(spec=TAUGHT, findings=[], waiting_for=None, baseline=baseline, noise=None)
 
     (line,) = format_planned_baseline(planned)
 
-    assert words in line
+    assert text in line

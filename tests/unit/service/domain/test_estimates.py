@@ -40,11 +40,11 @@ def a_sweep(*, num_gpus: int = 0) -> SweepSpec:
 def test_a_pack_costs_one_teacher_and_all_its_students(
     pack_size: int, slots: int, hours: float, saved: float
 ) -> None:
-    found = estimate(a_sweep(), COSTS, pack_size=pack_size, slots=slots, prices=Prices())
+    result = estimate(a_sweep(), COSTS, pack_size=pack_size, slots=slots, prices=Prices())
 
-    assert found.hours == pytest.approx(hours)
-    assert found.saved == pytest.approx(saved)
-    assert found.price is None
+    assert result.hours == pytest.approx(hours)
+    assert result.saved == pytest.approx(saved)
+    assert result.price is None
 
 
 def test_a_price_is_of_gpus_where_there_are_some_and_else_of_cores() -> None:

@@ -87,7 +87,7 @@ def ended(number: int, result: Any = "finished", **fields: Any) -> TrialEnded:
     return TrialEnded(number=number, result=result, **fields)
 
 
-def told(step: int, value: float, *, at: int, **changes: Any) -> TrialRun:
+def a_trial_run(step: int, value: float, *, at: int, **changes: Any) -> TrialRun:
     """A run of four epochs that is at a step, and one value that it told."""
     progress = Progress(
         at=NOW,
@@ -174,7 +174,7 @@ def test_a_knob_without_effect_is_named_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("measured", "known", "words"),
+    ("measured", "registered", "message"),
     [
         (0.4, 0.42, None),
         (0.4, None, None),
@@ -185,11 +185,11 @@ def test_a_knob_without_effect_is_named_with_its_reason() -> None:
     ids=["as known", "not known", "not measured", "far below", "nothing"],
 )
 def test_a_teacher_that_is_not_what_it_was_is_told(
-    measured: float | None, known: float | None, words: str | None
+    measured: float | None, registered: float | None, message: str | None
 ) -> None:
-    warning = teacher_warning(a_probe(teacher_map=measured), known)
+    warning = teacher_warning(a_probe(teacher_map=measured), registered)
 
-    assert (warning is None) if words is None else (words in (warning or ""))
+    assert (warning is None) if message is None else (message in (warning or ""))
 
 
 def test_trials_are_what_the_list_says() -> None:
@@ -238,29 +238,29 @@ def test_the_last_extension_is_in_force_and_opens_what_was_closed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trials", "hours", "gpu_hours", "words"),
+    ("trials", "hours", "gpu_hours", "message"),
     [(4, 0, 0, "4 trials"), (0, 2, 0, "2 hours"), (0, 0, 3, "3 GPU hours"), (3, 1, 2, None)],
 )
 def test_no_trial_begins_when_a_part_of_the_budget_is_used_up(
-    trials: int, hours: float, gpu_hours: float, words: str | None
+    trials: int, hours: float, gpu_hours: float, message: str | None
 ) -> None:
     spec = a_spec(budget={"trials": 4, "hours": 2, "gpu_hours": 3})
 
     why = describe_exhausted_budget(spec, trials=trials, hours=hours, gpu_hours=gpu_hours)
 
-    assert (why is None) if words is None else (words in (why or ""))
+    assert (why is None) if message is None else (message in (why or ""))
 
 
 @pytest.mark.parametrize(
-    ("new", "words"),
+    ("new", "message"),
     [
         ([suggested(3)], "next trial is 2"),
         ([suggested(2), suggested(2)], "next trial is 3"),
         ([suggested(2, other=1)], "other is not in the space"),
-        ([judged(0, 1, 0.1)], "trial 0 does not go on"),
-        ([judged(7, 1, 0.1)], "trial 7 does not go on"),
-        ([ended(1), ended(1)], "trial 1 does not go on"),
-        ([SweepClosed(why="tired")], "trial 1 still goes on"),
+        ([judged(0, 1, 0.1)], "trial 0 is not running"),
+        ([judged(7, 1, 0.1)], "trial 7 is not running"),
+        ([ended(1), ended(1)], "trial 1 is not running"),
+        ([SweepClosed(why="tired")], "trial 1 is still running"),
         ([ended(1), SweepClosed(why="done"), suggested(2)], "closed"),
         (
             [
@@ -268,14 +268,14 @@ def test_no_trial_begins_when_a_part_of_the_budget_is_used_up(
                     by="me", budget=Budget(), space=a_spec().space, algorithm=RandomSearch()
                 )
             ],
-            "a person extends",
+            "only `tandem extend`",
         ),
     ],
 )
-def test_a_driver_may_not_write_what_does_not_follow(new: list[SweepEntry], words: str) -> None:
+def test_a_driver_may_not_write_what_does_not_follow(new: list[SweepEntry], message: str) -> None:
     trials = replay_trials([suggested(0), suggested(1), ended(0)])
 
-    with pytest.raises(EntryRefused, match=words):
+    with pytest.raises(EntryRefused, match=message):
         check_entries(new, trials=trials, space=a_spec().space, closed=False)
 
 
@@ -293,7 +293,7 @@ def test_what_follows_may_be_written() -> None:
 
 
 def test_an_evaluation_is_of_a_whole_epoch_of_all_repeats() -> None:
-    runs = [told(2 * STEPS, 0.2, at=20), told(2 * STEPS, 0.4, at=33)]
+    runs = [a_trial_run(2 * STEPS, 0.2, at=20), a_trial_run(2 * STEPS, 0.4, at=33)]
 
     standing = compute_standing(Trial(0, {}), runs, [MAXIMISE], why=None)
 
@@ -304,14 +304,14 @@ def test_an_evaluation_is_of_a_whole_epoch_of_all_repeats() -> None:
 
 
 def test_an_epoch_that_one_repeat_has_not_reached_does_not_count() -> None:
-    runs = [told(STEPS, 0.2, at=20), told(2 * STEPS, 0.4, at=20)]
+    runs = [a_trial_run(STEPS, 0.2, at=20), a_trial_run(2 * STEPS, 0.4, at=20)]
 
     assert compute_standing(Trial(0, {}), runs, [MAXIMISE], why=None).evaluations == ()
 
 
 def test_a_value_within_an_epoch_counts_when_the_epoch_is_over() -> None:
-    early = told(15, 0.2, at=17)
-    late = told(15, 0.2, at=20)
+    early = a_trial_run(15, 0.2, at=17)
+    late = a_trial_run(15, 0.2, at=20)
 
     assert compute_standing(Trial(0, {}), [early], [MAXIMISE], why=None).evaluations == ()
     assert compute_standing(Trial(0, {}), [late], [MAXIMISE], why=None).evaluations[0].epoch == 2
@@ -345,7 +345,7 @@ def test_a_trial_without_runs_has_failed_or_never_began() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "field", "words"),
+    ("changes", "field", "message"),
     [
         ({"space": {CLS: {"kind": "uniform", "low": -1, "high": 1}}}, f"space.{CLS}", "cls_weight"),
         (
@@ -363,7 +363,7 @@ def test_a_trial_without_runs_has_failed_or_never_began() -> None:
             "space.ratio",
             "float",
         ),
-        ({"first": [{CLS: -3}]}, "first.0", "cls_weight"),
+        ({"initial_points": [{CLS: -3}]}, "initial_points.0", "cls_weight"),
         (
             {"scheduler": {"kind": "asha", "grace_epochs": 4}},
             "scheduler.grace_epochs",
@@ -388,12 +388,14 @@ def test_a_trial_without_runs_has_failed_or_never_began() -> None:
     ],
 )
 def test_what_stands_against_a_sweep_names_the_field(
-    changes: dict[str, Any], field: str, words: str
+    changes: dict[str, Any], field: str, message: str
 ) -> None:
-    found = [one for one in sweep_findings(a_spec(**changes)) if one.severity == "error"]
+    findings = [
+        finding for finding in sweep_findings(a_spec(**changes)) if finding.severity == "error"
+    ]
 
-    assert found[0].field == field
-    assert words in found[0].message
+    assert findings[0].field == field
+    assert message in findings[0].message
 
 
 def test_a_conditional_parameter_is_tried_where_it_exists() -> None:
@@ -417,10 +419,10 @@ def test_a_parameter_that_another_method_does_not_have_is_found() -> None:
         CLS: {"kind": "uniform", "low": 0, "high": 1},
     }
 
-    (found, *_) = sweep_findings(a_spec(space=space))
+    (finding, *_) = sweep_findings(a_spec(space=space))
 
-    assert found.severity == "error"
-    assert "pkd" in found.message
+    assert finding.severity == "error"
+    assert "pkd" in finding.message
 
 
 def test_the_ratio_and_the_balance_stand_for_the_weights() -> None:
@@ -439,10 +441,10 @@ def test_a_grid_that_is_larger_than_the_budget_is_told() -> None:
     }
     spec = a_spec(space=space, algorithm=GridSearch(points=4), budget={"trials": 5})
 
-    (found,) = sweep_findings(spec)
+    (finding,) = sweep_findings(spec)
 
-    assert (found.severity, grid_size(spec.space, 4)) == ("warning", 12)
-    assert "12" in found.message
+    assert (finding.severity, grid_size(spec.space, 4)) == ("warning", 12)
+    assert "12" in finding.message
 
 
 def test_a_metric_that_no_run_logs_and_a_bracket_that_stops_nothing_are_told() -> None:
@@ -451,14 +453,14 @@ def test_a_metric_that_no_run_logs_and_a_bracket_that_stops_nothing_are_told() -
         scheduler={"kind": "hyperband", "grace_epochs": 1, "factor": 2, "brackets": 3},
     )
 
-    found = list(sweep_findings(spec))
+    findings = list(sweep_findings(spec))
 
-    assert {one.code for one in found} == {"unknown_metric", "bracket_never_stops"}
-    assert all(one.severity == "warning" for one in found)
+    assert {finding.code for finding in findings} == {"unknown_metric", "bracket_never_stops"}
+    assert all(finding.severity == "warning" for finding in findings)
 
 
 @pytest.mark.parametrize(
-    ("space", "words"),
+    ("space", "message"),
     [
         (
             {
@@ -480,15 +482,17 @@ def test_a_metric_that_no_run_logs_and_a_bracket_that_stops_nothing_are_told() -
                 "ratio": {"kind": "uniform", "low": 1, "high": 2},
                 "balance": {"kind": "uniform", "low": 0.5, "high": 2},
             },
-            "share from 0 to 1",
+            "fraction from 0 to 1",
         ),
     ],
     ids=["outside of its bounds", "two that need each other", "ratio", "balance"],
 )
-def test_what_can_never_be_a_trial_is_found(space: dict[str, Any], words: str) -> None:
-    found = [one for one in sweep_findings(a_spec(space=space)) if one.severity == "error"]
+def test_what_can_never_be_a_trial_is_found(space: dict[str, Any], message: str) -> None:
+    findings = [
+        finding for finding in sweep_findings(a_spec(space=space)) if finding.severity == "error"
+    ]
 
-    assert words in found[0].message
+    assert message in findings[0].message
 
 
 def test_a_condition_on_a_number_within_its_bounds_can_hold() -> None:
@@ -505,21 +509,21 @@ def test_a_condition_on_a_number_within_its_bounds_can_hold() -> None:
 def test_more_tags_than_a_run_may_have_are_refused() -> None:
     tags = {f"t{number}": "x" for number in range(32)}
 
-    (found,) = sweep_findings(a_spec(base=a_bckd_spec(tags={"mine": "x"}), tags=tags))
+    (finding,) = sweep_findings(a_spec(base=a_bckd_spec(tags={"mine": "x"}), tags=tags))
 
-    assert found.field == "tags"
+    assert finding.field == "tags"
 
 
 def test_epochs_that_are_swept_count_for_the_scheduler() -> None:
     space = {"schedule.epochs": {"kind": "integer", "low": 2, "high": 8}}
     scheduler = {"kind": "median", "grace_epochs": 3}
 
-    (found,) = sweep_findings(a_spec(space=space, scheduler=scheduler))
+    (finding,) = sweep_findings(a_spec(space=space, scheduler=scheduler))
 
-    assert found.field == "scheduler.grace_epochs"
-    assert "2 epochs" in found.message
+    assert finding.field == "scheduler.grace_epochs"
+    assert "2 epochs" in finding.message
 
 
 def test_values_are_told_in_one_line() -> None:
     assert format_values({CLS: 0.123456, LOC: 2}) == f"{CLS}=0.1235, {LOC}=2"
-    assert format_values({}) == "the base's own values"
+    assert format_values({}) == "the values of the base"

@@ -16,7 +16,7 @@ def notes(count: int) -> tuple[Note, ...]:
     return tuple(Note(at=NOW, attempt=1, text="n") for _ in range(count))
 
 
-def taken(run: Run, delivery: Delivery) -> Run:
+def deliver(run: Run, delivery: Delivery) -> Run:
     """As the service takes a delivery: what is new of it."""
     run = update_from_delivery(run, delivery, at=NOW)
     if delivery.first > run.next_spool_position:
@@ -27,7 +27,7 @@ def taken(run: Run, delivery: Delivery) -> Run:
 
 
 @pytest.mark.parametrize(
-    ("has", "first", "brings", "said", "lacks"),
+    ("has", "first", "brings", "reported", "lacks"),
     [
         (0, 0, 3, 3, 0),  # all there is
         (0, 0, 3, 10, 7),  # the first of several deliveries
@@ -39,19 +39,19 @@ def taken(run: Run, delivery: Delivery) -> Run:
     ],
 )
 def test_what_the_service_lacks_follows_from_what_it_has(
-    has: int, first: int, brings: int, said: int, lacks: int
+    has: int, first: int, brings: int, reported: int, lacks: int
 ) -> None:
-    delivery = Delivery(first=first, records=notes(brings), pending_records={"service": said})
+    delivery = Delivery(first=first, records=notes(brings), pending_records={"service": reported})
 
-    run = taken(a_run(next_spool_position=has), delivery)
+    run = deliver(a_run(next_spool_position=has), delivery)
 
     assert run.pending_records == {"service": lacks}
 
 
 def test_what_mlflow_lacks_is_what_the_worker_says() -> None:
-    before = a_run(behind={"service": 4, "mlflow": 9})
+    before = a_run(pending_records={"service": 4, "mlflow": 9})
 
-    run = taken(
+    run = deliver(
         before, Delivery(first=0, records=notes(2), pending_records={"service": 2, "mlflow": 31})
     )
 
@@ -61,12 +61,13 @@ def test_what_mlflow_lacks_is_what_the_worker_says() -> None:
 @pytest.mark.parametrize("before", [{}, {"mlflow": 9}])
 def test_a_worker_that_says_nothing_changes_nothing(before: PendingRecords) -> None:
     assert (
-        taken(a_run(behind=before), Delivery(first=0, records=notes(2))).pending_records == before
+        deliver(a_run(pending_records=before), Delivery(first=0, records=notes(2))).pending_records
+        == before
     )
 
 
 def test_what_is_read_from_the_disk_is_not_lacking_any_more() -> None:
-    run = update_from_records(a_run(behind={"service": 5, "mlflow": 9}), notes(3), at=NOW)
+    run = update_from_records(a_run(pending_records={"service": 5, "mlflow": 9}), notes(3), at=NOW)
 
     assert run.pending_records == {"service": 2, "mlflow": 9}
 

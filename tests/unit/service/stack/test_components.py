@@ -1,4 +1,4 @@
-"""What each part is told."""
+"""Command and environment of each component."""
 
 import stat
 from dataclasses import replace
@@ -30,20 +30,22 @@ def config(tmp_path: Path) -> StackConfig:
     )
 
 
-def test_parts_start_in_the_order_of_their_names(config: StackConfig) -> None:
-    assert [part.name for part in build_components(config)] == list(ComponentName)
+def test_components_start_in_the_order_of_their_names(config: StackConfig) -> None:
+    assert [component.name for component in build_components(config)] == list(ComponentName)
 
 
-def test_every_part_finds_our_commands_first_and_carries_its_mark(config: StackConfig) -> None:
-    for part in build_components(config):
-        assert part.env["PATH"] == "/env/bin:/usr/bin"
-        assert part.env["LANG"] == "C"
-        assert "RAY_ADDRESS" not in part.env
-        assert part.env[MARKER_ENV] == part.marker
-        assert part.is_local
+def test_every_component_has_our_commands_first_in_its_path_and_its_marker(
+    config: StackConfig,
+) -> None:
+    for component in build_components(config):
+        assert component.env["PATH"] == "/env/bin:/usr/bin"
+        assert component.env["LANG"] == "C"
+        assert "RAY_ADDRESS" not in component.env
+        assert component.env[MARKER_ENV] == component.marker
+        assert component.is_local
 
 
-def test_secrets_of_people_and_of_the_service_do_not_reach_jobs(config: StackConfig) -> None:
+def test_secrets_of_users_and_of_the_service_do_not_reach_jobs(config: StackConfig) -> None:
     secrets = {"TANDEM_TOKEN": "tdm_x", "TANDEM_DATABASE_URL": "postgresql://u:p@h/d"}
 
     ray, mlflow, service = build_components(replace(config, env={**config.env, **secrets}))
@@ -53,16 +55,16 @@ def test_secrets_of_people_and_of_the_service_do_not_reach_jobs(config: StackCon
     assert secrets.keys() & service.env.keys() == {"TANDEM_DATABASE_URL"}
 
 
-def test_marks_differ_between_homes(config: StackConfig, tmp_path: Path) -> None:
+def test_markers_differ_between_homes(config: StackConfig, tmp_path: Path) -> None:
     other = replace(config, home=tmp_path / "other")
 
-    assert not {part.marker for part in build_components(config)} & {
-        part.marker for part in build_components(other)
+    assert not {component.marker for component in build_components(config)} & {
+        component.marker for component in build_components(other)
     }
     assert ray_temp_dir(config.home) != ray_temp_dir(other.home)
 
 
-def test_ray_is_prepared_with_a_private_token_and_ports_that_stay(config: StackConfig) -> None:
+def test_ray_gets_a_private_token_and_stable_ports(config: StackConfig) -> None:
     ray = build_components(config)[0]
 
     ready = prepare_component(ray, config)
@@ -74,18 +76,20 @@ def test_ray_is_prepared_with_a_private_token_and_ports_that_stay(config: StackC
     assert prepare_component(ray, config).command == ready.command
 
 
-def test_a_token_of_the_person_is_used(config: StackConfig, tmp_path: Path) -> None:
+def test_the_users_token_is_used(config: StackConfig, tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.write_text("secret")
     config = replace(config, token_file=own)
 
-    ray, _, service = (prepare_component(part, config) for part in build_components(config))
+    ray, _, service = (
+        prepare_component(component, config) for component in build_components(config)
+    )
 
     assert own.read_text() == "secret"
     assert ray.env["RAY_AUTH_TOKEN_PATH"] == service.env["TANDEM_RAY_TOKEN_FILE"] == str(own)
 
 
-def test_the_service_is_told_the_same_addresses(config: StackConfig) -> None:
+def test_the_service_gets_the_same_addresses(config: StackConfig) -> None:
     service = build_components(config)[-1]
 
     assert service.url == "http://127.0.0.1:18700"
@@ -93,7 +97,7 @@ def test_the_service_is_told_the_same_addresses(config: StackConfig) -> None:
     assert service.env["TANDEM_RAY_URL"] == config.ray_url
 
 
-def test_a_part_on_another_machine_is_not_ours(config: StackConfig) -> None:
+def test_a_component_on_another_machine_is_not_local(config: StackConfig) -> None:
     ray = build_components(replace(config, ray_url="http://ray.lab:8265"))[0]
 
     assert not ray.is_local

@@ -1,4 +1,4 @@
-"""The stack starts with simulated commands that answer at once."""
+"""Starting and stopping the stack, with fake commands that answer at once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +16,8 @@ from service.stack.trainer import CheckResult
 FAULT = CheckResult(GPUS_FINDING, ok=False, detail="0 of 2 GPUs can be used", advice="Update it.")
 
 
-def answers_when_it_has_written(part: Component, config: StackConfig) -> HealthCheck:
-    return HealthCheck(is_up=bool(read_last_lines(part.log)), detail="answers")
+def is_up_once_it_has_logged(component: Component, config: StackConfig) -> HealthCheck:
+    return HealthCheck(is_up=bool(read_last_lines(component.log)), detail="answers")
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StackCon
         (commands / name).write_text('#!/bin/sh\necho "$@"\nexec sleep 60\n')
         (commands / name).chmod(0o755)
     service, ray, mlflow = (choose_free_port() for _ in range(3))
-    made = StackConfig(
+    stack_config = StackConfig(
         home=tmp_path / "home",
         host="127.0.0.1",
         port=service,
@@ -37,16 +37,16 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StackCon
         bin=commands,
         env={"PATH": "/usr/bin:/bin"},
     )
-    monkeypatch.setattr(lifecycle, "probe", answers_when_it_has_written)
-    yield made
-    stop_stack(made, on_progress=lambda step: None)
+    monkeypatch.setattr(lifecycle, "check_health", is_up_once_it_has_logged)
+    yield stack_config
+    stop_stack(stack_config, on_progress=lambda step: None)
 
 
 @pytest.mark.parametrize("fault", [FAULT, None], ids=["unusable", "usable"])
-def test_ray_offers_no_gpus_that_torch_cannot_use_and_whoever_starts_it_is_told(
+def test_ray_offers_no_gpus_that_torch_cannot_use_and_the_user_is_warned(
     config: StackConfig, monkeypatch: pytest.MonkeyPatch, fault: CheckResult | None
 ) -> None:
-    monkeypatch.setattr(lifecycle, "unusable_gpus", lambda config: fault)
+    monkeypatch.setattr(lifecycle, "check_gpus", lambda config: fault)
     steps: list[ComponentProgress] = []
 
     start_stack(config, on_progress=steps.append)
@@ -56,6 +56,6 @@ def test_ray_offers_no_gpus_that_torch_cannot_use_and_whoever_starts_it_is_told(
     arguments = read_last_lines(config.home / "logs" / "ray.log")
     assert "start --head" in arguments[0]
     assert ("--num-gpus=0" in arguments[0]) is (fault is not None)
-    for words in ("no GPU", FAULT.detail, FAULT.advice, "tandem doctor"):
-        assert (words in ready[ComponentName.RAY]) is (fault is not None)
+    for text in ("no GPU", FAULT.detail, FAULT.advice, "tandem doctor"):
+        assert (text in ready[ComponentName.RAY]) is (fault is not None)
     assert "no GPU" not in ready[ComponentName.SERVICE]

@@ -1,4 +1,4 @@
-"""Which ports the stack takes, and what it says when it cannot."""
+"""Ports of the stack: addresses, free ports and reservations."""
 
 import os
 import random
@@ -38,7 +38,7 @@ def test_an_address_is_read_from_a_url() -> None:
 @pytest.mark.parametrize(
     "url", ["127.0.0.1:8265", "http://127.0.0.1", "http://h:99999", "ftp://h:1", ""]
 )
-def test_what_is_no_address_names_the_setting(url: str) -> None:
+def test_an_invalid_address_names_the_setting(url: str) -> None:
     with pytest.raises(InvalidAddress) as caught:
         parse_address(url, setting="TANDEM_RAY_URL")
 
@@ -46,7 +46,7 @@ def test_what_is_no_address_names_the_setting(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "here"),
+    ("host", "is_local"),
     [
         ("127.0.0.1", True),
         ("127.0.0.2", True),
@@ -57,8 +57,8 @@ def test_what_is_no_address_names_the_setting(url: str) -> None:
         ("ray", False),
     ],
 )
-def test_what_this_machine_can_listen_on_is_here(host: str, here: bool) -> None:
-    assert Address(host, 1).is_local is here
+def test_an_address_is_local_if_this_machine_can_listen_on_it(host: str, is_local: bool) -> None:
+    assert Address(host, 1).is_local is is_local
 
 
 def test_a_taken_port_is_not_free_and_its_holder_is_named(taken: int) -> None:
@@ -66,7 +66,7 @@ def test_a_taken_port_is_not_free_and_its_holder_is_named(taken: int) -> None:
     assert str(os.getpid()) in describe_port_holder(taken)
 
 
-def test_a_free_port_is_free_and_not_avoided() -> None:
+def test_a_chosen_port_is_free_and_not_excluded() -> None:
     port = choose_free_port()
 
     assert is_port_free(port)
@@ -82,11 +82,14 @@ def test_a_port_is_chosen_once_even_by_processes_with_the_same_seed() -> None:
     assert chosen[0] != chosen[1]
 
 
-def test_a_port_that_another_process_has_chosen_is_not_ours_until_that_process_ends(
+def test_a_port_that_another_process_has_chosen_is_reserved_until_that_process_ends(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "ports.json"
-    choose = "from service.stack.ports import free_port; print(free_port(), flush=True); input()"
+    choose = (
+        "from service.stack.ports import choose_free_port as choose; "
+        "print(choose(), flush=True); input()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", choose], stdin=PIPE, stdout=PIPE, text=True
     ) as other:
@@ -102,34 +105,32 @@ def test_a_port_that_another_process_has_chosen_is_not_ours_until_that_process_e
     assert load_or_choose_ports(file, ("gcs",))["gcs"] == port
 
 
-def test_ports_are_remembered(tmp_path: Path) -> None:
+def test_ports_are_read_from_the_file(tmp_path: Path) -> None:
     first = load_or_choose_ports(tmp_path / "deep" / "ports.json", ("gcs", "agent"))
 
     assert load_or_choose_ports(tmp_path / "deep" / "ports.json", ("gcs", "agent")) == first
     assert len(set(first.values())) == 2
 
 
-def test_a_remembered_port_that_was_taken_is_chosen_anew_and_the_others_stay(
-    tmp_path: Path, taken: int
-) -> None:
+def test_a_port_that_was_taken_is_replaced_and_the_others_stay(tmp_path: Path, taken: int) -> None:
     file = tmp_path / "ports.json"
-    kept = choose_free_port()
-    file.write_text(f'{{"gcs": {taken}, "agent": {kept}}}')
+    free = choose_free_port()
+    file.write_text(f'{{"gcs": {taken}, "agent": {free}}}')
 
     ports = load_or_choose_ports(file, ("gcs", "agent"))
 
-    assert ports["agent"] == kept
+    assert ports["agent"] == free
     assert ports["gcs"] != taken
 
 
-def test_a_broken_file_of_ports_is_written_anew(tmp_path: Path) -> None:
+def test_a_broken_file_of_ports_is_overwritten(tmp_path: Path) -> None:
     file = tmp_path / "ports.json"
     file.write_text("{")
 
     assert set(load_or_choose_ports(file, ("gcs",))) == {"gcs"}
 
 
-def test_an_address_of_one_of_its_cards_is_here() -> None:
+def test_an_address_of_a_network_card_is_local() -> None:
     cards = psutil.net_if_addrs().values()
     own = {one.address for card in cards for one in card if one.family is socket.AF_INET}
 

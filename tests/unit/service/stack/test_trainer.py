@@ -1,4 +1,4 @@
-"""Whether the local stack may offer this machine's GPUs."""
+"""Whether Ray may offer this machine's GPUs to runs."""
 
 import json
 import subprocess
@@ -13,7 +13,9 @@ from service.stack.components import StackConfig, build_components, prepare_comp
 from service.stack.trainer import CheckResult, check_gpus
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-FAULT = CheckResult(GPUS_FINDING, ok=False, detail="0 of 1 GPUs can be used", advice="Install it.")
+FAILED_CHECK = CheckResult(
+    GPUS_FINDING, ok=False, detail="0 of 1 GPUs can be used", advice="Install it."
+)
 
 
 @pytest.fixture
@@ -22,19 +24,19 @@ def config(tmp_path: Path) -> StackConfig:
     return StackConfig(tmp_path / "home", "127.0.0.1", 18700, url, url, Path("/env/bin"), env={})
 
 
-def trainer(*findings: CheckResult) -> Run:
-    """`tandem-worker doctor --json` with these findings."""
+def worker_doctor(*results: CheckResult) -> Run:
+    """A fake of `tandem-worker doctor --json` with these results."""
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         assert command == ["/env/bin/tandem-worker", "doctor", "--json"]
-        document = json.dumps([vars(finding) for finding in findings])
+        document = json.dumps([vars(result) for result in results])
         return subprocess.CompletedProcess(command, 0, document, "")
 
     return run
 
 
-def never(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
-    raise AssertionError("the trainer is not to be asked")
+def must_not_run(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+    raise AssertionError("the worker must not be started")
 
 
 def machine_with(tmp_path: Path, *names: str) -> Path:
@@ -44,25 +46,25 @@ def machine_with(tmp_path: Path, *names: str) -> Path:
     return tmp_path
 
 
-def test_without_a_gpu_nobody_is_asked(config: StackConfig, tmp_path: Path) -> None:
+def test_without_a_gpu_the_worker_is_not_started(config: StackConfig, tmp_path: Path) -> None:
     root = machine_with(tmp_path, "nvidiactl", "null")
 
-    assert check_gpus(config, root=root, run=never) is None
+    assert check_gpus(config, root=root, run=must_not_run) is None
 
 
 @pytest.mark.parametrize("value", ["", "-1"])
-def test_hidden_gpus_are_not_examined_and_not_offered(
+def test_hidden_gpus_are_not_checked_and_not_offered(
     config: StackConfig, tmp_path: Path, value: str
 ) -> None:
     hidden = replace(config, env={"CUDA_VISIBLE_DEVICES": value})
 
-    assert check_gpus(hidden, root=machine_with(tmp_path, "nvidia0"), run=never) is None
+    assert check_gpus(hidden, root=machine_with(tmp_path, "nvidia0"), run=must_not_run) is None
     assert "--num-gpus=0" in prepare_component(build_components(hidden)[0], hidden).command
 
 
 @pytest.mark.parametrize("file", ["nvidia0", "nvidia12", "dxg"])
 def test_usable_gpus_may_be_offered(config: StackConfig, tmp_path: Path, file: str) -> None:
-    good = trainer(CheckResult(GPUS_FINDING, ok=True, detail="all 1 can be used"))
+    good = worker_doctor(CheckResult(GPUS_FINDING, ok=True, detail="all 1 can be used"))
 
     assert check_gpus(config, root=machine_with(tmp_path, file), run=good) is None
     assert not any(
@@ -72,27 +74,31 @@ def test_usable_gpus_may_be_offered(config: StackConfig, tmp_path: Path, file: s
 
 
 def test_gpus_that_torch_cannot_use_are_not_offered(config: StackConfig, tmp_path: Path) -> None:
-    fault = check_gpus(config, root=machine_with(tmp_path, "nvidia0"), run=trainer(FAULT))
+    failed_check = check_gpus(
+        config, root=machine_with(tmp_path, "nvidia0"), run=worker_doctor(FAILED_CHECK)
+    )
 
-    assert fault == FAULT
+    assert failed_check == FAILED_CHECK
     command = prepare_component(build_components(config)[0], config, offers_gpus=False).command
     assert "--num-gpus=0" in command
 
 
-def test_other_faults_do_not_keep_gpus_back(config: StackConfig, tmp_path: Path) -> None:
-    findings = trainer(
+def test_other_failed_checks_do_not_exclude_gpus(config: StackConfig, tmp_path: Path) -> None:
+    results = worker_doctor(
         CheckResult("shared memory", ok=False, detail="little", advice="more"),
         CheckResult(GPUS_FINDING, ok=True, detail="all 1 can be used"),
     )
 
-    assert check_gpus(config, root=machine_with(tmp_path, "nvidia0"), run=findings) is None
+    assert check_gpus(config, root=machine_with(tmp_path, "nvidia0"), run=results) is None
 
 
-def test_a_trainer_that_cannot_answer_gets_no_gpus(config: StackConfig, tmp_path: Path) -> None:
+def test_without_an_answer_of_the_worker_no_gpus_are_offered(
+    config: StackConfig, tmp_path: Path
+) -> None:
     def broken(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
         raise OSError("no such file")
 
-    fault = check_gpus(config, root=machine_with(tmp_path, "nvidia0"), run=broken)
+    failed_check = check_gpus(config, root=machine_with(tmp_path, "nvidia0"), run=broken)
 
-    assert fault is not None
-    assert "did not answer" in fault.detail
+    assert failed_check is not None
+    assert "did not answer" in failed_check.detail

@@ -1,4 +1,4 @@
-"""Did it help: what is said of a run and its baseline, and how surely."""
+"""Comparison of runs with their baselines: differences, intervals and verdicts."""
 
 from pathlib import Path
 
@@ -7,8 +7,12 @@ import pytest
 
 from configs.protocol.report import MAP_PARTS, Comparison, NoiseFloor
 from configs.seed_noise import noise_floor
-from tests.support.workers.detection_scenes import random_detections, random_things, write_dataset
-from tests.support.workers.simulated_detectors import Model, a_world, seen_by
+from tests.support.workers.detection_scenes import random_detections, random_objects, write_dataset
+from tests.support.workers.simulated_detectors import (
+    SimulatedDetector,
+    simulate_detections,
+    simulate_images,
+)
 from workers.analysis.intervals import (
     RunPair,
     compare,
@@ -20,18 +24,20 @@ from workers.analysis.matches import Matches, match_detections
 from workers.evaluation.coco import compute_metrics
 
 RUN, BASELINE = "r00000000run0", "r0000baseline"
-WORLD = a_world(120, seed=1)
-WEAK, STRONG = Model(0.2, own_ease=0.2), Model(1.0, own_ease=0.2)
+IMAGES = simulate_images(120, seed=1)
+WEAK, STRONG = SimulatedDetector(0.2, own_ease=0.2), SimulatedDetector(1.0, own_ease=0.2)
 NOISE = NoiseFloor(runs=4, freedom=3, deviation=0.02, floor=0.09)
 
 Pair = tuple[Matches, Matches]
 
 
-def a_pair(run: Model, baseline: Model, *, seed: int = 0) -> Pair:
-    return seen_by(run, WORLD, seed=10 * seed), seen_by(baseline, WORLD, seed=10 * seed + 1)
+def a_pair(run: SimulatedDetector, baseline: SimulatedDetector, *, seed: int = 0) -> Pair:
+    return simulate_detections(run, IMAGES, seed=10 * seed), simulate_detections(
+        baseline, IMAGES, seed=10 * seed + 1
+    )
 
 
-def compared(
+def compare_pairs(
     *pairs: Pair, noise: NoiseFloor | None = None, teacher_map: float | None = None
 ) -> Comparison:
     return compare(
@@ -47,42 +53,44 @@ def compared(
     [(STRONG, WEAK, "helps"), (WEAK, STRONG, "hurts"), (WEAK, WEAK, "cannot_tell")],
     ids=["better", "worse", "alike"],
 )
-def test_the_verdict_is_what_the_interval_says(run: Model, baseline: Model, verdict: str) -> None:
-    comparison = compared(*(a_pair(run, baseline, seed=seed) for seed in (1, 2, 3)))
+def test_the_verdict_follows_from_the_interval(
+    run: SimulatedDetector, baseline: SimulatedDetector, verdict: str
+) -> None:
+    comparison = compare_pairs(*(a_pair(run, baseline, seed=seed) for seed in (1, 2, 3)))
 
-    found = comparison.parts["bbox_mAP"]
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low < found.difference < found.high
+    difference = comparison.parts["bbox_mAP"]
+    assert difference.low is not None
+    assert difference.high is not None
+    assert difference.low < difference.difference < difference.high
     assert comparison.verdict == verdict
-    assert (found.low > 0) == (verdict == "helps")
-    assert (found.high < 0) == (verdict == "hurts")
+    assert (difference.low > 0) == (verdict == "helps")
+    assert (difference.high < 0) == (verdict == "hurts")
     assert comparison.seed_spread == "pairs"
 
 
 @pytest.mark.parametrize(("run", "baseline"), [(STRONG, WEAK), (WEAK, STRONG)])
-def test_one_pair_without_a_noise_floor_has_no_verdict_whatever_its_interval_holds(
-    run: Model, baseline: Model
+def test_one_pair_without_a_noise_floor_has_no_verdict_whatever_its_interval(
+    run: SimulatedDetector, baseline: SimulatedDetector
 ) -> None:
-    comparison = compared(a_pair(run, baseline, seed=1))
+    comparison = compare_pairs(a_pair(run, baseline, seed=1))
 
-    found = comparison.parts["bbox_mAP"]
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low > 0 or found.high < 0
+    difference = comparison.parts["bbox_mAP"]
+    assert difference.low is not None
+    assert difference.high is not None
+    assert difference.low > 0 or difference.high < 0
     assert (comparison.verdict, comparison.seed_spread) == ("cannot_tell", "unknown")
 
 
 def test_one_pair_with_a_noise_floor_has_a_verdict() -> None:
     noise = NoiseFloor(runs=4, freedom=3, deviation=0.001, floor=0.0045)
 
-    comparison = compared(a_pair(STRONG, WEAK, seed=1), noise=noise)
+    comparison = compare_pairs(a_pair(STRONG, WEAK, seed=1), noise=noise)
 
     assert (comparison.verdict, comparison.seed_spread) == ("helps", "noise_floor")
 
 
 def test_each_pair_is_listed_with_its_seed_and_their_mean_is_the_gain() -> None:
-    comparison = compared(*(a_pair(STRONG, WEAK, seed=seed) for seed in range(3)))
+    comparison = compare_pairs(*(a_pair(STRONG, WEAK, seed=seed) for seed in range(3)))
 
     gains = comparison.gains
     assert [(pair.seed, pair.run, pair.baseline) for pair in gains] == [
@@ -91,7 +99,7 @@ def test_each_pair_is_listed_with_its_seed_and_their_mean_is_the_gain() -> None:
     assert all(pair.gain == pair.run_map - pair.baseline_map for pair in gains)
     mean = sum(pair.gain for pair in gains) / 3
     assert mean == pytest.approx(comparison.parts["bbox_mAP"].difference)
-    assert comparison.images == WORLD.images
+    assert comparison.images == IMAGES.images
 
 
 def test_two_pairs_of_one_seed_are_refused() -> None:
@@ -107,15 +115,21 @@ def test_two_pairs_of_one_seed_are_refused() -> None:
 
 
 def test_the_numbers_are_cocos_and_absent_sizes_are_left_out(tmp_path: Path) -> None:
-    things = [thing for thing in random_things(20) if thing.box[2] - thing.box[0] < 90]
-    dataset = write_dataset(tmp_path / "made.json", things, images=20)
-    detections = [random_detections(things, images=20, noise=noise) for noise in (2.0, 4.0)]
+    scene_objects = [
+        scene_object
+        for scene_object in random_objects(20)
+        if scene_object.box[2] - scene_object.box[0] < 90
+    ]
+    dataset = write_dataset(tmp_path / "made.json", scene_objects, images=20)
+    detections = [random_detections(scene_objects, images=20, noise=noise) for noise in (2.0, 4.0)]
 
-    comparison = compared(
+    comparison = compare_pairs(
         (match_detections(detections[0], dataset), match_detections(detections[1], dataset))
     )
 
-    run, baseline = (compute_metrics(of_model, dataset).by_metric for of_model in detections)
+    run, baseline = (
+        compute_metrics(model_detections, dataset).by_metric for model_detections in detections
+    )
     assert list(comparison.parts) == [part for part in MAP_PARTS if part != "bbox_mAP_l"]
     for name, part in comparison.parts.items():
         assert part.run == pytest.approx(run[name], abs=1e-12)
@@ -123,26 +137,26 @@ def test_the_numbers_are_cocos_and_absent_sizes_are_left_out(tmp_path: Path) -> 
 
 
 def test_the_same_comparison_twice_is_the_same() -> None:
-    assert compared(a_pair(STRONG, WEAK)) == compared(a_pair(STRONG, WEAK))
+    assert compare_pairs(a_pair(STRONG, WEAK)) == compare_pairs(a_pair(STRONG, WEAK))
 
 
-def test_a_model_beside_itself_differs_by_nothing() -> None:
-    model = seen_by(WEAK, WORLD, seed=1)
+def test_a_model_does_not_differ_from_itself() -> None:
+    model = simulate_detections(WEAK, IMAGES, seed=1)
 
-    comparison = compared((model, model))
+    comparison = compare_pairs((model, model))
 
-    found = comparison.parts["bbox_mAP"]
-    assert (found.low, found.difference, found.high) == (0.0, 0.0, 0.0)
+    difference = comparison.parts["bbox_mAP"]
+    assert (difference.low, difference.difference, difference.high) == (0.0, 0.0, 0.0)
     assert comparison.verdict == "cannot_tell"
 
 
-def test_both_see_the_same_images_so_what_is_hard_for_both_does_not_count() -> None:
+def test_a_paired_interval_is_narrower_than_an_unpaired_one() -> None:
     pair = a_pair(WEAK, WEAK)
-    alone = measure_pairs([(model, EMPTY) for model in pair])
+    unpaired_measurements = measure_pairs([(model, EMPTY) for model in pair])
 
     paired = half_width(measure_pairs([pair]), noise=None)
 
-    unpaired = 1.96 * np.hypot(*alone.resampled_SBP[:, :, 0].std(axis=1))
+    unpaired = 1.96 * np.hypot(*unpaired_measurements.resampled_SBP[:, :, 0].std(axis=1))
     assert paired is not None
     assert paired < 0.7 * unpaired
 
@@ -156,12 +170,12 @@ def test_half_of_the_images_are_drawn_each_time_and_always_the_same() -> None:
     assert np.array_equal(halves_BI, draw_half_samples(7, count=400))
 
 
-EMPTY = seen_by(Model(-9.0, false_per_image=0.0), WORLD, seed=1)
-"""Finds nothing: beside it a model's difference is its mAP."""
+EMPTY = simulate_detections(SimulatedDetector(-9.0, false_per_image=0.0), IMAGES, seed=1)
+"""Detects nothing: a model's difference from it is the model's mAP."""
 
 
 @pytest.mark.parametrize(
-    ("seeds", "noise", "words"),
+    ("seeds", "noise", "text"),
     [
         (1, None, "nothing else: there is one seed"),
         (1, NOISE, "noise floor of 4 runs"),
@@ -170,15 +184,13 @@ EMPTY = seen_by(Model(-9.0, false_per_image=0.0), WORLD, seed=1)
     ],
     ids=["images", "floor", "seeds", "seeds and floor"],
 )
-def test_the_basis_says_what_the_interval_rests_on(
-    seeds: int, noise: NoiseFloor | None, words: str
-) -> None:
+def test_the_basis_describes_the_interval(seeds: int, noise: NoiseFloor | None, text: str) -> None:
     pairs = [a_pair(STRONG, WEAK, seed=seed) for seed in range(seeds)]
 
-    comparison = compared(*pairs, noise=noise)
+    comparison = compare_pairs(*pairs, noise=noise)
 
-    assert words in comparison.basis
-    assert f"The {WORLD.images} validation images" in comparison.basis
+    assert text in comparison.basis
+    assert f"The {IMAGES.images} validation images" in comparison.basis
     assert (comparison.trial, len(comparison.runs)) == (3, seeds)
 
 
@@ -187,7 +199,7 @@ def test_a_noise_floor_widens_the_interval_to_itself_at_least() -> None:
     noise = noise_floor([[0.20, 0.32, 0.26]])
     assert noise is not None
 
-    without, widened = compared(pair), compared(pair, noise=noise)
+    without, widened = compare_pairs(pair), compare_pairs(pair, noise=noise)
 
     narrow = without.parts["bbox_mAP"]
     assert narrow.low is not None
@@ -201,31 +213,34 @@ def test_a_noise_floor_widens_the_interval_to_itself_at_least() -> None:
 @pytest.mark.parametrize(
     ("teacher_map", "closed"), [(None, None), (0.0, None), ("twice the lead", 0.5)]
 )
-def test_the_closed_lead_is_a_share_of_the_teachers(
+def test_gap_closed_is_a_share_of_the_teachers_lead(
     teacher_map: float | str | None, closed: float | None
 ) -> None:
     pair = a_pair(STRONG, WEAK)
-    part = compared(pair).parts["bbox_mAP"]
+    part = compare_pairs(pair).parts["bbox_mAP"]
     if isinstance(teacher_map, str):
         teacher_map = part.baseline + 2 * part.difference
 
-    comparison = compared(pair, teacher_map=teacher_map)
+    comparison = compare_pairs(pair, teacher_map=teacher_map)
 
     assert comparison.gap_closed == (None if closed is None else pytest.approx(closed))
 
 
 def test_one_image_alone_gives_no_interval() -> None:
-    one = a_world(1, seed=3, objects_per_image=4.0)
-    pair = seen_by(STRONG, one, seed=1), seen_by(WEAK, one, seed=2)
+    single_image = simulate_images(1, seed=3, objects_per_image=4.0)
+    pair = (
+        simulate_detections(STRONG, single_image, seed=1),
+        simulate_detections(WEAK, single_image, seed=2),
+    )
 
-    comparison = compared(pair)
+    comparison = compare_pairs(pair)
 
     assert comparison.parts["bbox_mAP"].low is None
     assert comparison.verdict == "cannot_tell"
 
 
-def test_models_that_saw_other_images_are_refused() -> None:
-    other = seen_by(WEAK, a_world(60, seed=1), seed=1)
+def test_models_measured_on_other_images_are_refused() -> None:
+    other = simulate_detections(WEAK, simulate_images(60, seed=1), seed=1)
 
     with pytest.raises(ValueError, match="same images"):
-        compared((seen_by(STRONG, WORLD, seed=1), other))
+        compare_pairs((simulate_detections(STRONG, IMAGES, seed=1), other))

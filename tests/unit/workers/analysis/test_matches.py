@@ -1,4 +1,4 @@
-"""Which detections are right, kept in a file that holds numbers and names alone."""
+"""Matched detections, and their file of plain arrays."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -9,10 +9,10 @@ import pytest
 
 from configs.protocol.names import RunFile
 from tests.support.workers.detection_scenes import (
-    Thing,
-    detections_of,
+    SceneObject,
     random_detections,
-    random_things,
+    random_objects,
+    to_mmdet_detections,
     write_dataset,
 )
 from workers.analysis.matches import (
@@ -30,18 +30,22 @@ OFF = (14.0, 10.0, 54.0, 50.0)
 CROWD = (200.0, 200.0, 380.0, 380.0)
 
 
-def made_matches(tmp_path: Path) -> Matches:
-    things = random_things(12)
-    dataset = write_dataset(tmp_path / "made.json", things, images=12)
-    return match_detections(random_detections(things, images=12, noise=2.0), dataset)
+def build_matches(tmp_path: Path) -> Matches:
+    scene_objects = random_objects(12)
+    dataset = write_dataset(tmp_path / "made.json", scene_objects, images=12)
+    return match_detections(random_detections(scene_objects, images=12, noise=2.0), dataset)
 
 
 def test_each_detection_is_right_ignored_or_wrong(tmp_path: Path) -> None:
-    truth = [Thing(0, "cat", BOX), Thing(1, "dog", BOX), Thing(1, "dog", CROWD, crowd=True)]
-    dataset = write_dataset(tmp_path / "made.json", truth, images=2)
-    found: Any = [(0, "cat", OFF, 0.5), (1, "dog", BOX, 0.9), (1, "dog", CROWD, 0.8)]
+    ground_truth = [
+        SceneObject(0, "cat", BOX),
+        SceneObject(1, "dog", BOX),
+        SceneObject(1, "dog", CROWD, crowd=True),
+    ]
+    dataset = write_dataset(tmp_path / "made.json", ground_truth, images=2)
+    detections: Any = [(0, "cat", OFF, 0.5), (1, "dog", BOX, 0.9), (1, "dog", CROWD, 0.8)]
 
-    matches = match_detections(detections_of(found, images=2), dataset)
+    matches = match_detections(to_mmdet_detections(detections, images=2), dataset)
 
     assert matches.files == ("0.png", "1.png")
     assert matches.class_D.tolist() == [0, 1, 1]
@@ -58,8 +62,8 @@ def test_each_detection_is_right_ignored_or_wrong(tmp_path: Path) -> None:
     assert matches.objects_ICA[0, 0].tolist() == [1, 0, 1, 0]
 
 
-def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
-    matches = made_matches(tmp_path)
+def test_saved_matches_are_loaded_unchanged(tmp_path: Path) -> None:
+    matches = build_matches(tmp_path)
 
     save_matches(matches, tmp_path / "matches.npz")
     loaded = load_matches(tmp_path / "matches.npz")
@@ -67,13 +71,13 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     assert loaded.files == matches.files
     assert loaded.class_names == matches.class_names
     for field in fields(Matches):
-        ours, theirs = getattr(loaded, field.name), getattr(matches, field.name)
-        assert np.array_equal(ours, theirs), field.name
-        assert np.asarray(ours).dtype == np.asarray(theirs).dtype
+        actual, expected = getattr(loaded, field.name), getattr(matches, field.name)
+        assert np.array_equal(actual, expected), field.name
+        assert np.asarray(actual).dtype == np.asarray(expected).dtype
 
 
 def test_the_file_needs_no_pickle(tmp_path: Path) -> None:
-    save_matches(made_matches(tmp_path), tmp_path / "matches.npz")
+    save_matches(build_matches(tmp_path), tmp_path / "matches.npz")
 
     with np.load(tmp_path / "matches.npz", allow_pickle=False) as arrays:
         kinds = {arrays[name].dtype.kind for name in arrays.files}
@@ -83,7 +87,7 @@ def test_the_file_needs_no_pickle(tmp_path: Path) -> None:
 
 def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "matches.npz"
-    save_matches(made_matches(tmp_path), path)
+    save_matches(build_matches(tmp_path), path)
     path.write_bytes(path.read_bytes()[:500])
     foreign = tmp_path / "foreign.npz"
     np.savez(foreign, image_D=np.zeros(3))
@@ -93,11 +97,11 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path) -> None:
             load_matches(bad)
 
 
-def test_a_run_leaves_its_students_and_its_teachers(tmp_path: Path) -> None:
-    things = random_things(12)
-    dataset = write_dataset(tmp_path / "made.json", things, images=12)
+def test_a_run_writes_matches_of_student_and_teacher(tmp_path: Path) -> None:
+    scene_objects = random_objects(12)
+    dataset = write_dataset(tmp_path / "made.json", scene_objects, images=12)
     student, teacher = (
-        compute_metrics(random_detections(things, images=12, noise=noise), dataset)
+        compute_metrics(random_detections(scene_objects, images=12, noise=noise), dataset)
         for noise in (4.0, 0.0)
     )
 
@@ -111,13 +115,13 @@ _FILES = (RunFile.MATCHES, RunFile.TEACHER_MATCHES)
 
 
 def test_without_a_teacher_there_is_one_file(tmp_path: Path) -> None:
-    things = random_things(3)
-    dataset = write_dataset(tmp_path / "made.json", things, images=3)
+    scene_objects = random_objects(3)
+    dataset = write_dataset(tmp_path / "made.json", scene_objects, images=3)
 
     write_matches(
         tmp_path,
         dataset,
-        student=compute_metrics(random_detections(things, images=3, noise=1.0), dataset),
+        student=compute_metrics(random_detections(scene_objects, images=3, noise=1.0), dataset),
     )
 
     assert [(tmp_path / name).exists() for name in _FILES] == [True, False]

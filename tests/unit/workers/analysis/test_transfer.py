@@ -1,11 +1,11 @@
-"""A scene made by hand: what is lost between teacher and student, and what kind of error it is."""
+"""Hand-made detections: objects that only the teacher detects, and kinds of errors."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.workers.detection_scenes import Thing, detections_of, write_dataset
+from tests.support.workers.detection_scenes import SceneObject, to_mmdet_detections, write_dataset
 from workers.analysis.error_kinds import count_errors
 from workers.analysis.matches import Matches, match_detections
 from workers.analysis.transfer import MAX_IMAGES, compute_transfer
@@ -14,20 +14,23 @@ BOX = (10.0, 10.0, 50.0, 50.0)
 HALF_OFF = (30.0, 10.0, 70.0, 50.0)
 FAR = (200.0, 200.0, 240.0, 240.0)
 CROWD = (300.0, 300.0, 380.0, 380.0)
-TRUTH = (Thing(0, "cat", BOX), Thing(1, "dog", BOX), Thing(2, "cat", BOX))
+TRUTH = (SceneObject(0, "cat", BOX), SceneObject(1, "dog", BOX), SceneObject(2, "cat", BOX))
 
-Found = tuple[int, str, tuple[float, float, float, float], float]
+Detection = tuple[int, str, tuple[float, float, float, float], float]
 
 
 def matches(
-    tmp_path: Path, *found: Found, truth: tuple[Thing, ...] = TRUTH, images: int = 4
+    tmp_path: Path,
+    *detections: Detection,
+    ground_truth: tuple[SceneObject, ...] = TRUTH,
+    images: int = 4,
 ) -> Matches:
-    dataset: Any = write_dataset(tmp_path / "made.json", truth, images=images)
-    return match_detections(detections_of(found, images=images), dataset)
+    dataset: Any = write_dataset(tmp_path / "made.json", ground_truth, images=images)
+    return match_detections(to_mmdet_detections(detections, images=images), dataset)
 
 
 @pytest.mark.parametrize(
-    ("found", "errors"),
+    ("detections", "errors"),
     [
         ([], {"missed": 1}),
         ([("cat", BOX, 0.9)], {}),
@@ -41,20 +44,32 @@ def matches(
          {"localization": 1, "classification": 1}),
         ([("cat", BOX, 0.9), ("cat", CROWD, 0.9)], {}),
     ],
-    ids=["missed", "right", "unsure", "class", "place", "twice", "nothing", "both", "all", "crowd"],
+    ids=[
+        "missed", "correct", "low score", "class", "location", "duplicate", "background", "both",
+        "all", "crowd",
+    ],
 )  # fmt: skip
-def test_errors_are_told_apart(tmp_path: Path, found: list[Any], errors: dict[str, int]) -> None:
-    truth = (Thing(0, "cat", BOX), Thing(0, "cat", CROWD, crowd=True))
+def test_errors_are_counted_by_kind(
+    tmp_path: Path, detections: list[Any], errors: dict[str, int]
+) -> None:
+    ground_truth = (SceneObject(0, "cat", BOX), SceneObject(0, "cat", CROWD, crowd=True))
 
-    counted = count_errors(
-        matches(tmp_path, *[(0, *of_image) for of_image in found], truth=truth, images=1)
+    counts = count_errors(
+        matches(
+            tmp_path,
+            *[(0, *detection) for detection in detections],
+            ground_truth=ground_truth,
+            images=1,
+        )
     )
 
-    assert {kind: count for kind, count in counted.items() if count} == errors
+    assert {kind: count for kind, count in counts.items() if count} == errors
 
 
-def test_a_student_stands_beside_its_teacher(tmp_path: Path) -> None:
-    teacher = matches(tmp_path, *[(thing.image, thing.name, BOX, 0.9) for thing in TRUTH])
+def test_transfer_has_the_numbers_of_teacher_and_student(tmp_path: Path) -> None:
+    teacher = matches(
+        tmp_path, *[(scene_object.image, scene_object.name, BOX, 0.9) for scene_object in TRUTH]
+    )
     student = matches(tmp_path, (0, "cat", BOX, 0.8), (1, "cat", BOX, 0.7))
 
     transfer = compute_transfer("r0123456789ab", student, teacher)
@@ -69,8 +84,8 @@ def test_a_student_stands_beside_its_teacher(tmp_path: Path) -> None:
     assert transfer.errors["missed"].model_dump() == {"teacher": 0, "student": 1}
 
 
-def test_what_only_the_teacher_finds_is_lost(tmp_path: Path) -> None:
-    truth = (*TRUTH, Thing(2, "owl", FAR), Thing(3, "owl", FAR))
+def test_objects_that_only_the_teacher_detects_are_missed(tmp_path: Path) -> None:
+    ground_truth = (*TRUTH, SceneObject(2, "owl", FAR), SceneObject(3, "owl", FAR))
     teacher = matches(
         tmp_path,
         (0, "cat", BOX, 0.9),
@@ -78,27 +93,32 @@ def test_what_only_the_teacher_finds_is_lost(tmp_path: Path) -> None:
         (2, "cat", BOX, 0.6),
         (2, "owl", FAR, 0.8),
         (3, "owl", FAR, 0.2),
-        truth=truth,
+        ground_truth=ground_truth,
     )
-    student = matches(tmp_path, (0, "cat", BOX, 0.4), (1, "dog", BOX, 0.1), truth=truth)
+    student = matches(
+        tmp_path, (0, "cat", BOX, 0.4), (1, "dog", BOX, 0.1), ground_truth=ground_truth
+    )
 
     images = compute_transfer("r0123456789ab", student, teacher).images
 
     assert [image.file for image in images] == ["2.png", "1.png"]
-    assert [(lost.class_name, lost.box) for lost in images[0].objects] == [
+    assert [(missed.class_name, missed.box) for missed in images[0].objects] == [
         ("owl", FAR),
         ("cat", BOX),
     ]
     assert images[0].objects[0].teacher_score == pytest.approx(0.8)
 
 
-def test_only_so_many_images_are_shown(tmp_path: Path) -> None:
+def test_the_number_of_images_is_limited(tmp_path: Path) -> None:
     count = MAX_IMAGES + 6
-    truth = tuple(Thing(image, "cat", BOX) for image in range(count))
+    ground_truth = tuple(SceneObject(image, "cat", BOX) for image in range(count))
     teacher = matches(
-        tmp_path, *[(image, "cat", BOX, 0.9) for image in range(count)], truth=truth, images=count
+        tmp_path,
+        *[(image, "cat", BOX, 0.9) for image in range(count)],
+        ground_truth=ground_truth,
+        images=count,
     )
-    student = matches(tmp_path, truth=truth, images=count)
+    student = matches(tmp_path, ground_truth=ground_truth, images=count)
 
     assert len(compute_transfer("r0123456789ab", student, teacher).images) == MAX_IMAGES
 

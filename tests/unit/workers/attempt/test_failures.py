@@ -71,20 +71,20 @@ def test_a_cause_is_found(error: Exception, reason: FailureReason) -> None:
     assert classify_error(error) is reason
 
 
-def test_a_cause_is_found_behind_what_came_of_it() -> None:
-    behind = OSError(errno.ENOSPC, "No space left on device")
+def test_the_cause_of_a_consequential_error_is_found() -> None:
+    cause = OSError(errno.ENOSPC, "No space left on device")
     error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
-    error.__context__ = behind
+    error.__context__ = cause
 
     assert classify_error(error) is FailureReason.DISK_FULL
 
 
-def test_a_loader_that_the_kernel_killed_for_memory_is_told_from_one_that_was_killed() -> None:
+def test_an_oom_kill_of_a_loader_is_distinguished_from_another_kill() -> None:
     assert classify_error(KILLED, oom_kills=1) is FailureReason.HOST_OUT_OF_MEMORY
     assert classify_error(RuntimeError("shapes do not match"), oom_kills=1) is FailureReason.BUG
 
 
-def test_torchs_own_words_for_no_memory_are_known() -> None:
+def test_torchs_message_for_no_memory_is_classified() -> None:
     with pytest.raises(RuntimeError) as failed:
         torch.empty(10**15)
 
@@ -110,7 +110,7 @@ class Stale(Deadly):
 
 
 @pytest.mark.parametrize("dataset", [Deadly(), Stale()], ids=["killed", "stale"])
-def test_torchs_own_words_for_a_loader_that_failed_are_known(dataset: Deadly) -> None:
+def test_torchs_message_for_a_failed_loader_is_classified(dataset: Deadly) -> None:
     loader: DataLoader[int] = DataLoader(dataset, num_workers=1)  # type: ignore[arg-type]
 
     with pytest.raises((RuntimeError, OSError)) as failed:
@@ -119,7 +119,7 @@ def test_torchs_own_words_for_a_loader_that_failed_are_known(dataset: Deadly) ->
     assert classify_error(failed.value) is FailureReason.NODE_LOST
 
 
-def test_shared_memory_that_is_too_small_is_said_with_what_to_do() -> None:
+def test_too_little_shared_memory_comes_with_advice() -> None:
     assert "--shm-size" in describe_error(BUS_ERROR)
     assert "--shm-size" not in describe_error(KILLED)
 

@@ -1,4 +1,4 @@
-"""What processes of a group and their driver tell each other, and what Ray's errors mean."""
+"""Files of an attempt, and the failures that Ray's errors stand for."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ from workers.ray_train.launcher import Placement, failure_from_ray
 from workers.ray_train.worker import diagnose_process_failure
 from workers.telemetry.identity import AttemptIdentity
 
-GONE = RuntimeError("[/x/gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer")
+PEER_LOST = RuntimeError("[/x/gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer")
 LOST = WorkerHealthCheckFailedError("A worker died.", ActorDiedError())
 BROKEN = ProcessFailure(reason=FailureReason.BUG, message="it broke")
 
@@ -39,11 +39,11 @@ def a_group_error(**errors: Exception) -> WorkerGroupError:
 
 
 @pytest.mark.parametrize(
-    ("error", "reason", "said"),
+    ("error", "reason", "text"),
     [
         (a_group_error(rank1=LOST), FailureReason.NODE_LOST, "lost (rank 1)"),
-        (a_group_error(rank0=GONE, rank2=LOST), FailureReason.NODE_LOST, "lost (rank 2)"),
-        (a_group_error(rank0=GONE, rank1=GONE), FailureReason.NODE_LOST, "rank 0, 1"),
+        (a_group_error(rank0=PEER_LOST, rank2=LOST), FailureReason.NODE_LOST, "lost (rank 2)"),
+        (a_group_error(rank0=PEER_LOST, rank1=PEER_LOST), FailureReason.NODE_LOST, "rank 0, 1"),
         (a_group_error(rank1=KeyError("x")), FailureReason.BUG, "KeyError: 'x' (rank 1)"),
         (
             a_group_error(
@@ -73,11 +73,11 @@ def a_group_error(**errors: Exception) -> WorkerGroupError:
         "our own fault",
     ],
 )
-def test_an_error_of_ray_has_a_cause(error: Exception, reason: FailureReason, said: str) -> None:
+def test_an_error_of_ray_has_a_cause(error: Exception, reason: FailureReason, text: str) -> None:
     failure = failure_from_ray(error, nodes={})
 
     assert failure.reason is reason
-    assert said in failure.message
+    assert text in failure.message
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ def test_an_error_of_ray_has_a_cause(error: Exception, reason: FailureReason, sa
         (a_group_error(rank2=LOST, rank3=LOST), "n2"),
         (a_group_error(rank0=LOST, rank2=LOST), None),
         (a_group_error(rank9=LOST), None),
-        (a_group_error(rank0=GONE, rank1=LOST), "n1"),
-        (a_group_error(rank0=GONE, rank1=GONE), None),
-        (a_group_error(rank0=GONE, rank2=KeyError("x")), "n2"),
+        (a_group_error(rank0=PEER_LOST, rank1=LOST), "n1"),
+        (a_group_error(rank0=PEER_LOST, rank1=PEER_LOST), None),
+        (a_group_error(rank0=PEER_LOST, rank2=KeyError("x")), "n2"),
         (
             a_group_error(
                 rank1=WorkerHealthCheckFailedError("A worker died.", OutOfMemoryError("full"))
@@ -118,22 +118,22 @@ def test_the_node_of_the_process_that_failed_is_named(
     assert failure_from_ray(error, nodes=nodes).node_id == node_id
 
 
-def test_processes_leave_word_of_their_nodes_until_the_attempt_starts_again(
+def test_node_ids_of_processes_are_readable_until_the_attempt_restarts(
     tmp_path: Path,
 ) -> None:
-    slips = AttemptFiles(tmp_path, attempt=3)
-    slips.write_node_id(0, "n0")
-    slips.write_node_id(11, "n1")
+    files = AttemptFiles(tmp_path, attempt=3)
+    files.write_node_id(0, "n0")
+    files.write_node_id(11, "n1")
     AttemptFiles(tmp_path, attempt=31).write_node_id(0, "another attempt's")
 
-    assert slips.read_node_ids() == {0: "n0", 11: "n1"}
-    slips.clear()
+    assert files.read_node_ids() == {0: "n0", 11: "n1"}
+    files.clear()
 
-    assert slips.read_node_ids() == {}
+    assert files.read_node_ids() == {}
 
 
 def test_a_process_that_cannot_reach_another_is_not_the_cause() -> None:
-    assert is_peer_failure(GONE)
+    assert is_peer_failure(PEER_LOST)
     assert not is_peer_failure(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
@@ -154,16 +154,16 @@ def test_a_process_that_fails_names_its_node_and_one_that_notices_names_none(
 
     assert lost is not None
     assert (lost.reason, lost.node_id) == (FailureReason.NODE_LOST, "n7")
-    assert diagnose_process_failure(GONE, process_spec=part, node_id="n7") is None
+    assert diagnose_process_failure(PEER_LOST, process_spec=part, node_id="n7") is None
 
 
-def test_the_first_failure_is_kept(tmp_path: Path) -> None:
-    slips = AttemptFiles(tmp_path, attempt=2)
+def test_only_the_first_failure_is_recorded(tmp_path: Path) -> None:
+    files = AttemptFiles(tmp_path, attempt=2)
 
-    slips.write_failure(BROKEN)
-    slips.write_failure(ProcessFailure(reason=FailureReason.NAN_LOSS, message="later"))
+    files.write_failure(BROKEN)
+    files.write_failure(ProcessFailure(reason=FailureReason.NAN_LOSS, message="later"))
 
-    assert slips.read_failure() == BROKEN
+    assert files.read_failure() == BROKEN
     assert AttemptFiles(tmp_path, attempt=1).read_failure() is None
 
 
@@ -174,29 +174,29 @@ def test_a_failure_whose_writer_died_over_it_is_none(tmp_path: Path) -> None:
     assert AttemptFiles(tmp_path, attempt=1).read_failure() is None
 
 
-def test_an_attempt_that_starts_again_forgets_failure_and_wish(tmp_path: Path) -> None:
-    slips = AttemptFiles(tmp_path, attempt=1)
-    slips.write_failure(BROKEN)
-    slips.request_stop()
-    assert slips.is_stop_requested()
+def test_a_restarted_attempt_has_no_failure_and_no_stop_request(tmp_path: Path) -> None:
+    files = AttemptFiles(tmp_path, attempt=1)
+    files.write_failure(BROKEN)
+    files.request_stop()
+    assert files.is_stop_requested()
 
-    slips.clear()
+    files.clear()
 
-    assert slips.read_failure() is None
-    assert not slips.is_stop_requested()
-
-
-def test_a_witness_keeps_failures_and_nothing_else(tmp_path: Path) -> None:
-    slips = AttemptFiles(tmp_path, attempt=1)
-
-    FailureReporter(slips).report_outcome("cancelled", message="as asked")
-    assert slips.read_failure() is None
-    FailureReporter(slips).report_outcome("failed", reason=FailureReason.BUG, message="it broke")
-
-    assert slips.read_failure() == BROKEN
+    assert files.read_failure() is None
+    assert not files.is_stop_requested()
 
 
-def test_the_last_word_is_the_attempts_own_and_new(tmp_path: Path) -> None:
+def test_a_failure_reporter_records_failures_only(tmp_path: Path) -> None:
+    files = AttemptFiles(tmp_path, attempt=1)
+
+    FailureReporter(files).report_outcome("cancelled", message="as asked")
+    assert files.read_failure() is None
+    FailureReporter(files).report_outcome("failed", reason=FailureReason.BUG, message="it broke")
+
+    assert files.read_failure() == BROKEN
+
+
+def test_the_outcome_is_of_the_same_attempt_and_new(tmp_path: Path) -> None:
     spool = tmp_path / RunFile.SPOOL
     assert AttemptFiles(tmp_path, attempt=1).read_outcome() is None
 
@@ -206,9 +206,9 @@ def test_the_last_word_is_the_attempts_own_and_new(tmp_path: Path) -> None:
 
     assert AttemptFiles(tmp_path, attempt=1).read_outcome() is not None
     assert AttemptFiles(tmp_path, attempt=1, spool_offset=earlier).read_outcome() is None
-    said = AttemptFiles(tmp_path, attempt=2, spool_offset=earlier).read_outcome()
-    assert said is not None
-    assert said.attempt == 2
+    outcome = AttemptFiles(tmp_path, attempt=2, spool_offset=earlier).read_outcome()
+    assert outcome is not None
+    assert outcome.attempt == 2
 
 
 def an_outcome(attempt: int) -> str:
@@ -217,17 +217,17 @@ def an_outcome(attempt: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("avoided", "selector"),
+    ("excluded_nodes", "selector"),
     [
         ((), None),
         (("ab",), {"ray.io/node-id": "!in(ab)"}),
         (("ab", "cd"), {"ray.io/node-id": "!in(ab,cd)"}),
     ],
 )
-def test_nodes_that_are_avoided_are_told_to_ray(
-    avoided: tuple[str, ...], selector: dict[str, str] | None
+def test_excluded_nodes_become_a_label_selector(
+    excluded_nodes: tuple[str, ...], selector: dict[str, str] | None
 ) -> None:
-    placement = Placement(2, avoided)
+    placement = Placement(2, excluded_nodes)
 
     assert placement.label_selector == selector
     assert ScalingConfig(num_workers=2, label_selector=placement.label_selector)

@@ -110,7 +110,7 @@ def test_a_damaged_teacher_is_named(tmp_path: Path, content: bytes) -> None:
 def test_a_file_that_holds_no_weights_is_named(tmp_path: Path) -> None:
     save_atomically({"epoch": 3}, tmp_path / "t.pth")
 
-    with pytest.raises(TeacherMismatch, match="damaged or holds more"):
+    with pytest.raises(TeacherMismatch, match="damaged or contains more"):
         load_teacher_weights(nn.Linear(2, 2), tmp_path / "t.pth", sha256=None)
 
 

@@ -13,9 +13,9 @@ from workers.checkpoints.files import compute_sha256, load_checkpoint
 from workers.checkpoints.store import CheckpointStore
 
 
-def a_store(folder: Path, said: list[str] | None = None, **policy: Any) -> CheckpointStore:
+def a_store(folder: Path, messages: list[str] | None = None, **policy: Any) -> CheckpointStore:
     return CheckpointStore(
-        folder, Checkpoints(**policy), notify=(said if said is not None else []).append
+        folder, Checkpoints(**policy), notify=(messages if messages is not None else []).append
     )
 
 
@@ -29,8 +29,8 @@ def write_student(store: CheckpointStore, step: int, mean_ap: float) -> None:
 
 
 def files(folder: Path, pattern: str = "step-*.pth") -> list[int]:
-    found = (folder / RunFile.CHECKPOINTS).glob(pattern)
-    return sorted(int(path.stem.rpartition("-")[2]) for path in found)
+    paths = (folder / RunFile.CHECKPOINTS).glob(pattern)
+    return sorted(int(path.stem.rpartition("-")[2]) for path in paths)
 
 
 def test_the_last_ones_stay(tmp_path: Path) -> None:
@@ -44,28 +44,28 @@ def test_the_last_ones_stay(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / RunFile.LAST)["step"] == 12
 
 
-def test_what_is_written_is_known_without_reading_it_again(
+def test_a_checkpoint_is_hashed_without_reading_it_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = a_store(tmp_path)
-    read: list[Path] = []
+    hashed: list[Path] = []
 
-    def recorded(path: Path) -> str:
-        read.append(path)
+    def record_and_hash(path: Path) -> str:
+        hashed.append(path)
         return compute_sha256(path)
 
-    monkeypatch.setattr(checkpoints_store, "compute_sha256", recorded)
+    monkeypatch.setattr(checkpoints_store, "compute_sha256", record_and_hash)
 
     write(store, 10, size=3_000_000)
 
-    assert read == []
+    assert hashed == []
     (manifest,) = store.list_manifests("resume")
     path = tmp_path / RunFile.CHECKPOINTS / manifest.file
     assert manifest.num_bytes == path.stat().st_size > 12_000_000
     assert manifest.sha256 == compute_sha256(path)
 
 
-def test_every_so_manieth_epoch_stays_for_good(tmp_path: Path) -> None:
+def test_every_nth_epoch_is_kept(tmp_path: Path) -> None:
     store = a_store(tmp_path, keep_last=1, keep_every_epochs=2)
 
     for step in (10, 15, 20, 30, 40, 45):
@@ -117,8 +117,8 @@ def test_within_the_budget_nothing_goes_before_its_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "without manifest", "manifest cut", "gone"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damage: str) -> None:
-    said: list[str] = []
-    store = a_store(tmp_path, said, keep_last=3)
+    messages: list[str] = []
+    store = a_store(tmp_path, messages, keep_last=3)
     for step in (1, 2, 3):
         write(store, step, size=1000)
     path = tmp_path / RunFile.CHECKPOINTS / "step-000000003.pth"
@@ -142,11 +142,11 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damag
     assert newest["step"] == 2
 
 
-def test_without_any_whole_checkpoint_a_run_begins(tmp_path: Path) -> None:
+def test_without_an_intact_checkpoint_there_is_none(tmp_path: Path) -> None:
     assert a_store(tmp_path).load_newest() is None
 
 
-def test_what_a_killed_writer_left_is_taken_away(tmp_path: Path) -> None:
+def test_a_checkpoint_of_a_killed_writer_is_deleted(tmp_path: Path) -> None:
     store = a_store(tmp_path)
     write(store, 1)
     (tmp_path / RunFile.CHECKPOINTS / "step-000000009.pth").write_bytes(b"half")

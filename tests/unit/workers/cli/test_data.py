@@ -14,8 +14,8 @@ from workers.data.manifest import read_manifest
 FEW = ("--train", "4", "--val", "2", "--empty-share", "0")
 
 
-def data(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
+def data(*text: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in text])
 
 
 @pytest.fixture
@@ -32,24 +32,24 @@ def import_voc(voc: VocFolder, out: Path, *options: str) -> Result:
     return data("import-voc", "--root", voc.root, "--out", out, "--name", "pets", *options)
 
 
-def test_digits_are_made_and_described(out: Path) -> None:
-    said = data("digits", "--out", out, "--name", "digits-few", *FEW)
+def test_digits_are_created_and_described(out: Path) -> None:
+    result = data("digits", "--out", out, "--name", "digits-few", *FEW)
 
     manifest = read_manifest(out)
-    assert said.exit_code == 0
+    assert result.exit_code == 0
     assert manifest.name == "digits-few"
-    for words in ("digits-few, 10 classes: 0, 1", "4 images", manifest.digest, str(out)):
-        assert words in said.output
+    for text in ("digits-few, 10 classes: 0, 1", "4 images", manifest.digest, str(out)):
+        assert text in result.output
 
 
-def test_digits_that_are_there_already_are_left_alone(out: Path) -> None:
+def test_existing_digits_are_not_written_again(out: Path) -> None:
     data("digits", "--out", out, *FEW)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
 
-    said = data("digits", "--out", out, *FEW)
+    result = data("digits", "--out", out, *FEW)
 
-    assert said.exit_code == 0
-    assert "nothing was done" in said.output
+    assert result.exit_code == 0
+    assert "nothing was done" in result.output
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
@@ -65,7 +65,7 @@ def test_other_digits_need_leave_to_replace(out: Path) -> None:
     assert "seed 1" in read_manifest(out).source
 
 
-def test_digits_that_were_damaged_are_noticed_and_can_be_made_again(out: Path) -> None:
+def test_damaged_digits_are_detected_and_can_be_replaced(out: Path) -> None:
     data("digits", "--out", out, *FEW)
     digest = read_manifest(out).digest
     next((out / "images" / "val").iterdir()).write_bytes(b"")
@@ -91,9 +91,9 @@ def test_sizes_of_digits_follow_the_size_of_images(out: Path) -> None:
     ids=["name", "too large", "no images"],
 )
 def test_options_that_make_no_sense_are_refused(out: Path, options: tuple[str, ...]) -> None:
-    said = data("digits", "--out", out, *options)
+    result = data("digits", "--out", out, *options)
 
-    assert said.exit_code == 2
+    assert result.exit_code == 2
     assert not out.exists()
 
 
@@ -101,26 +101,26 @@ def test_problems_are_lines_and_counts_and_nothing_is_written(voc: VocFolder, ou
     voc.annotate("a", voc_xml(voc_object(), voc_object(box=(9, 9, 9, 9))))
     voc.image("b").unlink()
 
-    said = import_voc(voc, out)
+    result = import_voc(voc, out)
 
-    assert said.exit_code == ExitCode.REFUSED
-    assert f"{voc.xml('a')}: line 8: degenerate_box: cat" in said.output
-    assert f"{voc.xml('b')}: line 2: missing_image:" in said.output
-    assert "1          degenerate_box" in said.output
-    assert "--drop-bad" in said.output
+    assert result.exit_code == ExitCode.REFUSED
+    assert f"{voc.xml('a')}: line 8: degenerate_box: cat" in result.output
+    assert f"{voc.xml('b')}: line 2: missing_image:" in result.output
+    assert "1          degenerate_box" in result.output
+    assert "--drop-bad" in result.output
     assert not out.parent.exists()
 
 
-def test_what_was_dropped_is_said(voc: VocFolder, out: Path) -> None:
+def test_what_was_dropped_is_printed(voc: VocFolder, out: Path) -> None:
     voc.annotate("a", voc_xml(voc_object(), voc_object(box=(9, 9, 9, 9))))
     voc.image("b").unlink()
 
-    said = import_voc(voc, out, "--drop-bad")
+    result = import_voc(voc, out, "--drop-bad")
 
-    assert said.exit_code == 0
-    assert "Left out of train: 1 images, 2 boxes." in said.output
-    assert "Hard-linked: 2 images" in said.output
-    assert "pets, 1 classes: cat" in said.output
+    assert result.exit_code == 0
+    assert "Dropped from train: 1 images, 2 boxes." in result.output
+    assert "Hard-linked: 2 images" in result.output
+    assert "pets, 1 classes: cat" in result.output
 
 
 def test_classes_of_voc_are_those_that_occur_in_order(voc: VocFolder, out: Path) -> None:
@@ -134,9 +134,9 @@ def test_classes_of_voc_are_those_that_occur_in_order(voc: VocFolder, out: Path)
 def test_named_classes_keep_their_order_and_others_are_unknown(voc: VocFolder, out: Path) -> None:
     voc.annotate("b", voc_xml(voc_object("zebra"), voc_object("ant")))
 
-    said = import_voc(voc, out, "--classes", "zebra, cat", "--drop-bad")
+    result = import_voc(voc, out, "--classes", "zebra, cat", "--drop-bad")
 
-    assert "'ant' is not among the classes" in said.output
+    assert "'ant' is not among the classes" in result.output
     assert read_manifest(out).classes == ("zebra", "cat")
 
 
@@ -144,36 +144,36 @@ def test_coco_is_brought_in_with_its_classes(tmp_path: Path, out: Path) -> None:
     coco = CocoFolder(tmp_path / "theirs")
     coco.save()
 
-    said = data(
+    result = data(
         "import-coco",
-        *("--out", out, "--name", "pets", "--licence", "CC BY 4.0"),
+        *("--out", out, "--name", "pets", "--license", "CC BY 4.0"),
         *("--train-annotations", coco.train_json, "--train-images", coco.root / "train"),
         *("--val-annotations", coco.val_json, "--val-images", coco.root / "val"),
     )
 
-    assert said.exit_code == 0, said.output
+    assert result.exit_code == 0, result.output
     assert read_manifest(out).classes == ("dog", "cat")
-    assert read_manifest(out).licence == "CC BY 4.0"
+    assert read_manifest(out).license == "CC BY 4.0"
 
 
 def test_a_folder_without_anything_is_refused_without_a_traceback(
     tmp_path: Path, out: Path
 ) -> None:
-    said = data("import-voc", "--root", tmp_path, "--out", out, "--name", "pets", "--drop-bad")
+    result = data("import-voc", "--root", tmp_path, "--out", out, "--name", "pets", "--drop-bad")
 
-    assert said.exit_code == ExitCode.REFUSED
-    assert "train.txt: whole file: missing_file" in said.output
-    assert "left with nothing" in said.output
+    assert result.exit_code == ExitCode.REFUSED
+    assert "train.txt: whole file: missing_file" in result.output
+    assert "train or val would be empty" in result.output
 
 
 def test_a_folder_with_other_things_is_never_replaced(voc: VocFolder, out: Path) -> None:
     out.mkdir(parents=True)
     (out / "thesis.tex").write_text("precious")
 
-    said = import_voc(voc, out, "--replace")
+    result = import_voc(voc, out, "--replace")
 
-    assert said.exit_code == ExitCode.REFUSED
-    assert "no dataset" in said.output
+    assert result.exit_code == ExitCode.REFUSED
+    assert "no dataset" in result.output
     assert not (out / MANIFEST).exists()
 
 
@@ -193,7 +193,7 @@ def test_a_refresh_replaces_nothing_that_came_from_elsewhere(voc: VocFolder, out
     import_voc(voc, out)
     before = read_manifest(out)
 
-    said = import_voc(voc, out, "--train-set", "val", "--val-set", "train", "--refresh")
+    result = import_voc(voc, out, "--train-set", "val", "--val-set", "train", "--refresh")
 
-    assert said.exit_code == ExitCode.REFUSED
+    assert result.exit_code == ExitCode.REFUSED
     assert read_manifest(out) == before

@@ -26,19 +26,19 @@ ROOT = Path(__file__).parents[4]
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
 
-def gpu_findings(place: DoctorEnvironment) -> list[MachineFinding]:
-    driver = read_driver(place.root, environment=place.environment, ask_nvml=place.ask_nvml)
+def gpu_findings(inputs: DoctorEnvironment) -> list[MachineFinding]:
+    driver = read_driver(inputs.root, environment=inputs.environment, ask_nvml=inputs.ask_nvml)
     examination = examine_machine(
         driver,
-        environment=place.environment,
-        torch_build=place.torch_build,
-        examine=place.examine,
+        environment=inputs.environment,
+        torch_build=inputs.torch_build,
+        examine=inputs.examine,
     )
     return list(examination.findings())
 
 
-def comparison(place: DoctorEnvironment) -> MachineFinding:
-    first = gpu_findings(place)[0]
+def comparison(inputs: DoctorEnvironment) -> MachineFinding:
+    first = gpu_findings(inputs)[0]
     assert first.name == GPUS_FINDING
     return first
 
@@ -60,8 +60,8 @@ def test_every_gpu_is_named_with_capability_memory_and_driver(tmp_path: Path) ->
     assert [finding.name for finding in each] == ["GPU 0", "GPU 1"]
     for finding in each:
         assert finding.ok
-        for words in ("NVIDIA H200", "9.0", "141.0 GiB", "580.95.05", "nms", "conv2d"):
-            assert words in finding.detail
+        for text in ("NVIDIA H200", "9.0", "141.0 GiB", "580.95.05", "nms", "conv2d"):
+            assert text in finding.detail
 
 
 def test_gpus_that_torch_cannot_see_are_a_fault_that_names_the_driver(tmp_path: Path) -> None:
@@ -75,9 +75,9 @@ def test_gpus_that_torch_cannot_see_are_a_fault_that_names_the_driver(tmp_path: 
 
 
 def test_a_gpu_that_only_nvml_shows_is_a_fault_if_torch_cannot_use_it(tmp_path: Path) -> None:
-    place = machine(write_machine(tmp_path), nvml=NvmlResult(num_gpus=1), errors={"0": "none"})
+    inputs = machine(write_machine(tmp_path), nvml=NvmlResult(num_gpus=1), errors={"0": "none"})
 
-    assert not comparison(place).ok
+    assert not comparison(inputs).ok
 
 
 def test_an_older_driver_that_works_is_no_fault(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_broken_gpu_among_others_is_named_and_can_be_left_out(tmp_path: Path) 
     assert [finding.name for finding in each] == ["GPU 0", "GPU 1", "GPU 3"]
 
 
-def test_gpus_that_fail_alike_are_told_together(tmp_path: Path) -> None:
+def test_gpus_with_the_same_error_are_reported_together(tmp_path: Path) -> None:
     root = write_machine(tmp_path, device_files=3, driver="580.95.05")
     errors = dict.fromkeys(("0", "1", "2"), NOT_READY)
 
@@ -139,14 +139,14 @@ def test_a_gpu_that_torch_sees_and_that_fails_an_operator_has_a_finding(tmp_path
     report = usable_gpu("0").model_copy(update={"error": "no kernel image is available"})
     driver = read_driver(write_machine(tmp_path, device_files=1), environment={})
 
-    found = examine_machine(
+    examination = examine_machine(
         driver,
         environment={},
         torch_build=TorchBuild(cuda="13.0", count_gpus=lambda: 1),
         examine=lambda selectors, is_from_environment: [report],
     )
 
-    summary, gpu = found.findings()
+    summary, gpu = examination.findings()
     assert not summary.ok
     assert not gpu.ok
     assert "NVIDIA H200" in gpu.detail
@@ -181,7 +181,7 @@ def test_a_node_limited_on_purpose_has_its_own_gpus_tried_only(tmp_path: Path) -
     assert calls == [("1", "MIG-a", "is_from_environment=True")]
 
 
-def test_all_gpus_are_tried_where_nothing_is_said(tmp_path: Path) -> None:
+def test_all_gpus_are_examined_by_default(tmp_path: Path) -> None:
     calls: list[tuple[str, ...]] = []
 
     comparison(machine(write_machine(tmp_path), torch_gpus=2, calls=calls))
@@ -190,7 +190,7 @@ def test_all_gpus_are_tried_where_nothing_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("offered", "is_ok"), [("1", True), ("2", True), ("3", False)])
-def test_a_node_that_offers_more_gpus_than_there_are_is_a_fault(
+def test_a_node_that_offers_more_gpus_than_it_has_is_a_fault(
     tmp_path: Path, offered: str, is_ok: bool
 ) -> None:
     root = write_machine(tmp_path, device_files=2, driver="580.1")
@@ -225,7 +225,7 @@ def test_shared_memory_has_two_gib_for_each_gpu_and_one_at_least(
     root = write_machine(tmp_path, device_files=num_gpus, driver="580.1")
     usage = Usage(total_gib * GIB, (total_gib - free_gib) * GIB, int(free_gib * GIB))
     monkeypatch.setattr(shutil, "disk_usage", {root / "dev" / "shm": usage}.get)
-    monkeypatch.setattr(workers.cli.doctor, "_operators", lambda: "not of interest")
+    monkeypatch.setattr(workers.cli.doctor, "_check_operators", lambda: "not of interest")
 
     findings = {finding.name: finding for finding in run_checks(machine(root))}
 
@@ -233,7 +233,7 @@ def test_shared_memory_has_two_gib_for_each_gpu_and_one_at_least(
     assert is_ok or "RAY_GPU_SHM" in findings["shared memory"].advice
 
 
-def test_this_machine_is_examined_whole() -> None:
+def test_all_checks_run_on_this_machine() -> None:
     findings = run_checks()
 
     names = [finding.name for finding in findings]

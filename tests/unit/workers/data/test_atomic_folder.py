@@ -1,4 +1,4 @@
-"""A dataset's folder appears whole or not at all."""
+"""A dataset's folder is created atomically."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def interrupt_the_making_of(out: Path) -> None:
         raise KeyboardInterrupt
 
 
-def make_while_somebody_else_does(out: Path) -> None:
+def create_concurrently(out: Path) -> None:
     with open_atomic_folder(out, replace=False) as folder:
         fill(folder)
         existing(out)
@@ -59,7 +59,7 @@ def test_a_dataset_is_not_overwritten_unasked(tmp_path: Path) -> None:
     assert (out / MANIFEST).read_text() == "old"
 
 
-def test_a_dataset_is_replaced_when_asked(tmp_path: Path) -> None:
+def test_a_dataset_is_replaced_with_replace(tmp_path: Path) -> None:
     out = existing(tmp_path / "pets")
 
     with open_atomic_folder(out, replace=True) as folder:
@@ -92,11 +92,11 @@ def test_a_folder_that_is_no_dataset_is_never_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.tex").read_text() == "precious"
 
 
-def test_a_dataset_made_meanwhile_by_somebody_else_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_dataset_created_concurrently_is_not_overwritten(tmp_path: Path) -> None:
     out = tmp_path / "pets"
 
     with pytest.raises(DatasetError, match="--replace"):
-        make_while_somebody_else_does(out)
+        create_concurrently(out)
 
     assert (out / MANIFEST).read_text() == "old"
 

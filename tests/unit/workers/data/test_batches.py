@@ -1,7 +1,6 @@
-"""A batch from samples to a device, compared with mmcv's own way on a CPU."""
+"""Batches from samples to a device, compared with mmcv's own functions on a CPU."""
 
 import weakref
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from workers.data.datasets import open_dataset
 from workers.data.loaders import build_training_loader
 from workers.data.manifest import check_dataset
 from workers.data.resolve import LocalDataset
-from workers.models.training_config import build_training_config
+from workers.models.training_config import build_training_data_config
 
 CPU = torch.device("cpu")
 META = torch.device("meta")
@@ -40,38 +39,38 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> LocalDataset:
 
 
 @pytest.fixture(params=["train", "val"])
-def samples(request: pytest.FixtureRequest, digits: LocalDataset, tmp_path: Path) -> Samples:
-    config = build_training_config(a_run_spec(), dataset=digits, run_dir=tmp_path)
-    dataset = open_dataset(config.data[request.param])
+def samples(request: pytest.FixtureRequest, digits: LocalDataset) -> Samples:
+    config = build_training_data_config(a_run_spec(), dataset=digits)
+    dataset = open_dataset(config[request.param])
     return [dataset[index] for index in range(3)]
 
 
 def test_a_batch_on_a_cpu_is_what_mmcv_makes_of_the_samples(samples: Samples) -> None:
     by_mmcv = scatter_gather.scatter(collate(samples, samples_per_gpu=len(samples)), [-1])[0]
 
-    ours = to_device(HostBatch.from_samples(samples), CPU)
+    actual = to_device(HostBatch.from_samples(samples), CPU)
 
-    assert_equal(ours, by_mmcv)
+    assert_equal(actual, by_mmcv)
 
 
-def test_on_another_device_every_tensor_is_there_and_the_rest_is_as_it_was(
+def test_on_another_device_only_tensors_change(
     samples: Samples,
 ) -> None:
     batch = HostBatch.from_samples(samples)
 
-    elsewhere = to_device(batch, META)
+    on_meta = to_device(batch, META)
 
-    assert {tensor.device for tensor in tensors_of(elsewhere)} == {META}
-    assert len(tensors_of(elsewhere)) == len(tensors_of(batch)) > 0
-    assert_equal(elsewhere, to_device(batch, CPU), compare_values=False)
+    assert {tensor.device for tensor in tensors_of(on_meta)} == {META}
+    assert len(tensors_of(on_meta)) == len(tensors_of(batch)) > 0
+    assert_equal(on_meta, to_device(batch, CPU), compare_values=False)
 
 
 def test_a_tensor_that_is_on_the_device_already_stays_the_same_object(samples: Samples) -> None:
     batch = HostBatch.from_samples(samples)
 
-    placed = to_device(batch, CPU)
+    on_device = to_device(batch, CPU)
 
-    for before, after in zip(tensors_of(batch), tensors_of(placed), strict=True):
+    for before, after in zip(tensors_of(batch), tensors_of(on_device), strict=True):
         assert after is before
 
 
@@ -80,11 +79,11 @@ def test_torchs_loader_pins_every_tensor_of_a_batch(
 ) -> None:
     pinned: list[Tensor] = []
 
-    def noted(tensor: Tensor) -> Tensor:
+    def record_pin(tensor: Tensor) -> Tensor:
         pinned.append(tensor)
         return tensor
 
-    monkeypatch.setattr(Tensor, "pin_memory", noted)
+    monkeypatch.setattr(Tensor, "pin_memory", record_pin)
     batch = HostBatch.from_samples(samples)
 
     after = pin_memory(batch)
@@ -95,14 +94,10 @@ def test_torchs_loader_pins_every_tensor_of_a_batch(
 
 
 @pytest.mark.parametrize("num_gpus", [0, 1])
-def test_batches_are_pinned_for_runs_on_a_gpu_only(
-    digits: LocalDataset, tmp_path: Path, num_gpus: int
-) -> None:
+def test_batches_are_pinned_for_runs_on_a_gpu_only(digits: LocalDataset, num_gpus: int) -> None:
     spec = a_run_spec(resources={"num_gpus": num_gpus})
 
-    loader = build_training_loader(
-        build_training_config(spec, dataset=digits, run_dir=tmp_path), spec=spec
-    )
+    loader = build_training_loader(build_training_data_config(spec, dataset=digits), spec=spec)
 
     assert loader.pin_memory is (num_gpus == 1)
 
@@ -116,13 +111,13 @@ def test_bytes_of_a_batch_are_those_of_its_tensors(samples: Samples) -> None:
 def test_batches_come_in_their_order_with_all_their_parts(samples: Samples) -> None:
     batches = [[HostBatch(number=number), HostBatch(number=-number)] for number in range(3)]
 
-    placed = list(prefetch_to_device(batches, CPU))
+    on_device = list(prefetch_to_device(batches, CPU))
 
-    assert placed == [[dict(part) for part in parts] for parts in batches]
+    assert on_device == [[dict(part) for part in parts] for parts in batches]
 
 
 class Copies:
-    """Begins and finishes copies to a device that holds two of them; some may find it full."""
+    """Records copies to a device; some run out of memory."""
 
     def __init__(self, *, full_once_at: int | None = None, always_full: bool = False) -> None:
         self.events: list[str] = []
@@ -141,7 +136,7 @@ class Copies:
         return number
 
 
-def test_a_copy_begins_before_the_one_before_it_is_used() -> None:
+def test_a_copy_starts_before_the_previous_batch_is_consumed() -> None:
     copies = Copies()
 
     assert list(prefetch(range(3), start=copies.begin, finish=copies.finish)) == [0, 1, 2]
@@ -149,7 +144,7 @@ def test_a_copy_begins_before_the_one_before_it_is_used() -> None:
     assert copies.events == ["begin 0", "begin 1", "finish 0", "begin 2", "finish 1", "finish 2"]
 
 
-def test_a_copy_that_finds_no_memory_beside_another_begins_after_it() -> None:
+def test_a_copy_without_memory_starts_after_the_previous_batch() -> None:
     copies = Copies(full_once_at=1)
 
     assert list(prefetch(range(3), start=copies.begin, finish=copies.finish)) == [0, 1, 2]
@@ -157,14 +152,14 @@ def test_a_copy_that_finds_no_memory_beside_another_begins_after_it() -> None:
     assert copies.events == ["begin 0", "finish 0", "begin 1", "begin 2", "finish 1", "finish 2"]
 
 
-def test_a_copy_that_finds_no_memory_alone_fails() -> None:
+def test_a_copy_fails_without_memory_for_a_single_batch() -> None:
     copies = Copies(always_full=True)
 
     with pytest.raises(torch.OutOfMemoryError):
         list(prefetch(range(3), start=copies.begin, finish=copies.finish))
 
 
-def test_nothing_is_kept_of_a_batch_that_is_used() -> None:
+def test_no_reference_to_a_consumed_batch_remains() -> None:
     batches = prefetch(range(3), start=lambda number: torch.ones(number), finish=lambda it: it)
     first = weakref.ref(next(batches))
 
@@ -180,21 +175,21 @@ def tensors_of(value: Any) -> list[Tensor]:
     return [t for item in items for t in tensors_of(item)] if isinstance(value, dict | list) else []
 
 
-def assert_equal(ours: Any, theirs: Any, *, compare_values: bool = True) -> None:
-    """Equal in structure and types, and, if asked, in every value."""
-    if isinstance(theirs, dict):
-        assert isinstance(ours, dict)
-        assert set(ours) == set(theirs)
-        for key in theirs:
-            assert_equal(ours[key], theirs[key], compare_values=compare_values)
-    elif isinstance(theirs, list | tuple):
-        assert len(ours) == len(theirs)
-        for mine, other in zip(ours, theirs, strict=True):
-            assert_equal(mine, other, compare_values=compare_values)
-    elif isinstance(theirs, Tensor):
-        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
-        assert not compare_values or torch.equal(ours, theirs)
-    elif isinstance(theirs, np.ndarray):
-        assert np.array_equal(ours, theirs)
+def assert_equal(actual: Any, expected: Any, *, compare_values: bool = True) -> None:
+    """Assert equal structure and types, and equal values if `compare_values`."""
+    if isinstance(expected, dict):
+        assert isinstance(actual, dict)
+        assert set(actual) == set(expected)
+        for key in expected:
+            assert_equal(actual[key], expected[key], compare_values=compare_values)
+    elif isinstance(expected, list | tuple):
+        assert len(actual) == len(expected)
+        for item, expected_item in zip(actual, expected, strict=True):
+            assert_equal(item, expected_item, compare_values=compare_values)
+    elif isinstance(expected, Tensor):
+        assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype)
+        assert not compare_values or torch.equal(actual, expected)
+    elif isinstance(expected, np.ndarray):
+        assert np.array_equal(actual, expected)
     else:
-        assert ours == theirs
+        assert actual == expected

@@ -1,4 +1,4 @@
-"""COCO files: what is read, and how every flaw is placed."""
+"""Parsing of COCO files, and the location of every problem."""
 
 from pathlib import Path
 from typing import Any
@@ -21,21 +21,21 @@ def read(coco: CocoFolder) -> ParsedSplit:
     return read_coco(coco.train_json, coco.root / "train")[0]
 
 
-def places(draft: ParsedSplit) -> list[tuple[ProblemCode, str]]:
-    return [(problem.code, problem.location) for problem in draft.problems]
+def codes_and_locations(split: ParsedSplit) -> list[tuple[ProblemCode, str]]:
+    return [(problem.code, problem.location) for problem in split.problems]
 
 
-def test_a_whole_file_is_read(coco: CocoFolder) -> None:
+def test_a_complete_file_is_read(coco: CocoFolder) -> None:
     coco.train["annotations"][1]["iscrowd"] = 1
 
-    draft = read(coco)
+    split = read(coco)
 
-    assert draft.problems == ()
-    assert [(image.id, image.name, image.size) for image in draft.images] == [
+    assert split.problems == ()
+    assert [(image.id, image.name, image.size) for image in split.images] == [
         (11, "a.png", (40, 30)),
         (12, "b.png", (40, 30)),
     ]
-    (box,), (crowd,) = (image.boxes for image in draft.images)
+    (box,), (crowd,) = (image.boxes for image in split.images)
     assert (box.label, box.edges, box.area, box.is_crowd) == ("cat", (4, 4, 15, 20), 150.5, False)
     assert crowd.is_crowd
 
@@ -48,7 +48,7 @@ def test_classes_are_in_the_order_of_their_ids(coco: CocoFolder) -> None:
     assert classes == ("dog", "cat")
 
 
-def test_fields_that_others_add_are_left_alone(coco: CocoFolder) -> None:
+def test_unknown_fields_are_ignored(coco: CocoFolder) -> None:
     coco.train["licenses"] = []
     coco.train["annotations"][0] |= {"segmentation": [[1, 2, 3, 4]], "mood": "grim"}
 
@@ -74,7 +74,7 @@ def test_an_area_that_is_none_is_that_of_the_box(coco: CocoFolder, area: object)
 
 
 @pytest.mark.parametrize(
-    ("content", "where"),
+    ("content", "location"),
     [
         (b'{"images": [],\n "annotations": [}', "line 2, column 18"),
         (b"", "line 1, column 1"),
@@ -85,34 +85,34 @@ def test_an_area_that_is_none_is_that_of_the_box(coco: CocoFolder, area: object)
     ids=["cut", "empty", "a list", "no text", "too deep"],
 )
 def test_malformed_json_is_reported_with_its_line(
-    coco: CocoFolder, content: bytes, where: str
+    coco: CocoFolder, content: bytes, location: str
 ) -> None:
     coco.train_json.write_bytes(content)
 
-    draft, classes = read_coco(coco.train_json, coco.root / "train")
+    split, classes = read_coco(coco.train_json, coco.root / "train")
 
-    assert places(draft) == [(ProblemCode.MALFORMED_FILE, where)]
-    assert (draft.images, classes) == ((), ())
+    assert codes_and_locations(split) == [(ProblemCode.MALFORMED_FILE, location)]
+    assert (split.images, classes) == ((), ())
 
 
 def test_a_missing_file_is_a_problem(coco: CocoFolder) -> None:
-    draft, _ = read_coco(coco.root / "none.json", coco.root)
+    split, _ = read_coco(coco.root / "none.json", coco.root)
 
-    assert places(draft) == [(ProblemCode.MISSING_FILE, "whole file")]
+    assert codes_and_locations(split) == [(ProblemCode.MISSING_FILE, "whole file")]
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])
 def test_a_missing_list_is_a_missing_field(coco: CocoFolder, key: str) -> None:
     del coco.train[key]
 
-    assert (ProblemCode.MISSING_FIELD, "whole file") in places(read(coco))
+    assert (ProblemCode.MISSING_FIELD, "whole file") in codes_and_locations(read(coco))
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])
 def test_what_should_be_a_list_is_one(coco: CocoFolder, key: str) -> None:
     coco.train[key] = {"1": {}}
 
-    assert (ProblemCode.MALFORMED_FILE, key) in places(read(coco))
+    assert (ProblemCode.MALFORMED_FILE, key) in codes_and_locations(read(coco))
 
 
 MISSING, BAD = ProblemCode.MISSING_FIELD, ProblemCode.BAD_VALUE
@@ -171,7 +171,7 @@ def test_a_flawed_entry_is_reported_with_its_id(
         else:
             entry[field] = value
 
-    assert places(read(coco)) == expected
+    assert codes_and_locations(read(coco)) == expected
 
 
 @pytest.mark.parametrize(
@@ -182,17 +182,17 @@ def test_an_entry_too_many_is_reported_with_its_id(
 ) -> None:
     coco.train[key].append(entry)
 
-    assert places(read(coco)) == [expected]
+    assert codes_and_locations(read(coco)) == [expected]
 
 
 @pytest.mark.parametrize("mark", [0, 1, True, False])
 def test_a_crowd_mark_may_be_a_truth_value(coco: CocoFolder, mark: object) -> None:
     coco.train["annotations"][0]["iscrowd"] = mark
 
-    draft = read(coco)
+    split = read(coco)
 
-    assert draft.problems == ()
-    assert draft.images[0].boxes[0].is_crowd is bool(mark)
+    assert split.problems == ()
+    assert split.images[0].boxes[0].is_crowd is bool(mark)
 
 
 @pytest.mark.parametrize(
@@ -215,31 +215,31 @@ def test_a_box_of_other_than_four_finite_numbers_is_reported_once(
 ) -> None:
     coco.train["annotations"][1]["bbox"] = bbox
 
-    draft = read(coco)
+    split = read(coco)
 
-    assert places(draft) == [(ProblemCode.BAD_NUMBER, "annotation 1")]
-    assert [len(image.boxes) for image in draft.images] == [1, 0]
+    assert codes_and_locations(split) == [(ProblemCode.BAD_NUMBER, "annotation 1")]
+    assert [len(image.boxes) for image in split.images] == [1, 0]
 
 
 def test_annotations_of_a_flawed_image_are_no_orphans(coco: CocoFolder) -> None:
     del coco.train["images"][0]["width"]
 
-    draft = read(coco)
+    split = read(coco)
 
-    assert places(draft) == [(ProblemCode.MISSING_FIELD, "image 11")]
-    assert [image.id for image in draft.images] == [12]
+    assert codes_and_locations(split) == [(ProblemCode.MISSING_FIELD, "image 11")]
+    assert [image.id for image in split.images] == [12]
 
 
-def test_images_with_one_id_cannot_be_told_apart_and_are_both_left_out(coco: CocoFolder) -> None:
+def test_two_images_with_one_id_are_both_dropped(coco: CocoFolder) -> None:
     coco.train["images"].append(coco_image(11, "c.png"))
 
     assert [image.id for image in read(coco).images] == [12]
 
 
-def test_an_image_that_is_repeated_in_full_is_kept_once(coco: CocoFolder) -> None:
+def test_a_repeated_image_is_used_once(coco: CocoFolder) -> None:
     coco.train["images"].append(coco_image(11, "a.png"))
 
-    draft = read(coco)
+    split = read(coco)
 
-    assert places(draft) == [(ProblemCode.DUPLICATE_IMAGE_ID, "image 11")]
-    assert [image.id for image in draft.images] == [11, 12]
+    assert codes_and_locations(split) == [(ProblemCode.DUPLICATE_IMAGE_ID, "image 11")]
+    assert [image.id for image in split.images] == [11, 12]

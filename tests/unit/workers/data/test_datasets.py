@@ -1,4 +1,4 @@
-"""An image that is gone or damaged is a fault of the dataset, and is told by its name."""
+"""A removed or damaged image raises `DatasetError` with its name."""
 
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,9 @@ def test_a_damaged_image_is_named(dataset: Any, content: bytes) -> None:
         dataset[1]
 
 
-def test_an_image_that_is_gone_is_named(dataset: Any) -> None:
+def test_a_removed_image_is_named(dataset: Any) -> None:
     file = file_of(dataset, 1)
     file.unlink()
 
-    with pytest.raises(DatasetError, match=f"{file.name} is gone"):
+    with pytest.raises(DatasetError, match=f"{file.name} was removed after"):
         dataset[1]

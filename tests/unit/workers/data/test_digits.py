@@ -1,4 +1,4 @@
-"""The digits set: the same every time, honest about its parts, with boxes that fit."""
+"""The digits dataset: reproducible, with disjoint splits and tight boxes."""
 
 from pathlib import Path
 
@@ -20,26 +20,26 @@ from workers.data.digits import (
 from workers.data.manifest import SPLITS, SplitName
 
 SMALL = DigitsRecipe(train=12, val=4, empty_share=0.25)
-GREY = 127.0
+GRAY = 127.0
 
 
 @pytest.fixture(scope="module")
-def material() -> DigitSources:
+def sources() -> DigitSources:
     return load_sources("train")
 
 
-def on_grey(material: DigitSources) -> DigitSources:
-    """The same digits on paper without any texture: what differs from grey is ink."""
-    paper = np.full((250, 250, 3), GREY, dtype=np.float32)
-    return DigitSources(material.digits, material.labels, (paper,))
+def on_gray(sources: DigitSources) -> DigitSources:
+    """The same digits on a uniform background: every pixel that is not gray is ink."""
+    paper = np.full((250, 250, 3), GRAY, dtype=np.float32)
+    return DigitSources(sources.digits, sources.labels, (paper,))
 
 
 def drawings(
-    material: DigitSources, count: int, **changes: object
+    sources: DigitSources, count: int, **changes: object
 ) -> list[tuple[Array, list[DrawnDigit]]]:
     recipe = DigitsRecipe(**changes)  # type: ignore[arg-type]
-    images = (draw_image(material, recipe, split="train", index=index) for index in range(count))
-    return [(picture, list(drawn)) for picture, drawn in images]
+    images = (draw_image(sources, recipe, split="train", index=index) for index in range(count))
+    return [(image, list(digits)) for image, digits in images]
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -100,65 +100,65 @@ def test_train_and_val_share_no_part_of_a_photograph() -> None:
         assert not any(val[:, at].tobytes() in columns for at in range(val.shape[1]))
 
 
-def test_a_box_is_tight_around_the_visible_ink(material: DigitSources) -> None:
-    for picture, drawn in drawings(on_grey(material), 60, most_objects=1, empty_share=0.0):
-        left, top, width, height = drawn[0].box
-        ink = np.abs(picture.astype(float) - GREY).max(axis=2)
+def test_a_box_is_tight_around_the_visible_ink(sources: DigitSources) -> None:
+    for image, digits in drawings(on_gray(sources), 60, most_objects=1, empty_share=0.0):
+        x, y, width, height = digits[0].box
+        ink = np.abs(image.astype(float) - GRAY).max(axis=2)
         rows, columns = np.nonzero(ink > 0.3 * ink.max())
 
-        assert ink[:top].max(initial=0) <= 1 >= ink[:, :left].max(initial=0)
-        assert ink[top + height :].max(initial=0) <= 1 >= ink[:, left + width :].max(initial=0)
-        assert 0 <= rows.min() - top <= 1
-        assert 0 <= columns.min() - left <= 1
-        assert 0 <= top + height - 1 - rows.max() <= 1
-        assert 0 <= left + width - 1 - columns.max() <= 1
+        assert ink[:y].max(initial=0) <= 1 >= ink[:, :x].max(initial=0)
+        assert ink[y + height :].max(initial=0) <= 1 >= ink[:, x + width :].max(initial=0)
+        assert 0 <= rows.min() - y <= 1
+        assert 0 <= columns.min() - x <= 1
+        assert 0 <= y + height - 1 - rows.max() <= 1
+        assert 0 <= x + width - 1 - columns.max() <= 1
 
 
-def test_boxes_lie_in_the_image_and_have_the_asked_sizes(material: DigitSources) -> None:
-    for _, drawn in drawings(material, 80, smallest=14, largest=72):
-        for left, top, width, height in (one.box for one in drawn):
-            assert left >= 0
-            assert top >= 0
-            assert left + width <= 160
-            assert top + height <= 160
+def test_boxes_lie_in_the_image_and_have_the_requested_sizes(sources: DigitSources) -> None:
+    for _, digits in drawings(sources, 80, smallest=14, largest=72):
+        for x, y, width, height in (digit.box for digit in digits):
+            assert x >= 0
+            assert y >= 0
+            assert x + width <= 160
+            assert y + height <= 160
             assert 12 <= max(width, height) <= 80
 
 
-def test_a_digit_is_hardly_put_onto_earlier_ones(material: DigitSources) -> None:
-    for _, drawn in drawings(material, 80):
-        taken = np.zeros((160, 160), dtype=bool)
-        for left, top, width, height in (one.box for one in drawn):
-            window = np.s_[top : top + height, left : left + width]
-            assert taken[window].mean() <= 0.15
-            taken[window] = True
+def test_digits_hardly_overlap(sources: DigitSources) -> None:
+    for _, digits in drawings(sources, 80):
+        covered = np.zeros((160, 160), dtype=bool)
+        for x, y, width, height in (digit.box for digit in digits):
+            window = np.s_[y : y + height, x : x + width]
+            assert covered[window].mean() <= 0.15
+            covered[window] = True
 
 
-def test_ink_differs_in_brightness_from_the_ground(material: DigitSources) -> None:
-    for picture, drawn in drawings(on_grey(material), 60, most_objects=1, empty_share=0.0):
-        left, top, width, height = drawn[0].box
-        ink = picture[top : top + height, left : left + width].mean(axis=2) - GREY
+def test_ink_contrasts_with_the_background(sources: DigitSources) -> None:
+    for image, digits in drawings(on_gray(sources), 60, most_objects=1, empty_share=0.0):
+        x, y, width, height = digits[0].box
+        ink = image[y : y + height, x : x + width].mean(axis=2) - GRAY
 
         assert np.abs(ink).max() >= 20
 
 
-def test_images_have_as_many_objects_as_asked(material: DigitSources) -> None:
-    counts = {len(drawn) for _, drawn in drawings(material, 80, most_objects=3, empty_share=0.0)}
+def test_images_have_the_requested_number_of_objects(sources: DigitSources) -> None:
+    counts = {len(digits) for _, digits in drawings(sources, 80, most_objects=3, empty_share=0.0)}
 
     assert counts == {1, 2, 3}
 
 
-def test_the_asked_share_of_images_is_empty(material: DigitSources) -> None:
-    drawn = drawings(material, 200, empty_share=0.3, most_objects=2)
+def test_the_requested_fraction_of_images_is_empty(sources: DigitSources) -> None:
+    digits = drawings(sources, 200, empty_share=0.3, most_objects=2)
 
-    assert 40 <= sum(not objects for _, objects in drawn) <= 80
+    assert 40 <= sum(not objects for _, objects in digits) <= 80
 
 
 def test_annotations_name_the_images_that_were_written(tmp_path: Path) -> None:
     part = draw_split(tmp_path, "val", SMALL)
 
     for image in part.document["images"]:
-        with Image.open(tmp_path / "images" / "val" / image["file_name"]) as picture:
-            assert picture.size == (image["width"], image["height"]) == (160, 160)
+        with Image.open(tmp_path / "images" / "val" / image["file_name"]) as file:
+            assert file.size == (image["width"], image["height"]) == (160, 160)
     assert {box["image_id"] for box in part.document["annotations"]} <= {1, 2, 3, 4}
     assert part.document["annotations"][0]["id"] == 1
 

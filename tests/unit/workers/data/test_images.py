@@ -1,4 +1,4 @@
-"""Images are found inside of their folder only, and read to their end."""
+"""Images are located inside their folder only, and decoded completely."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.support.workers.dataset_folders import write_image
-from workers.data.images import ImageDecodeError, UnsafePath, inspect_image, resolve_image_path
+from workers.data.images import InvalidImage, UnsafePath, inspect_image, resolve_image_path
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_an_image_that_is_cut_short_is_unreadable(tmp_path: Path, name: str) -> 
     image = write_image(tmp_path / name, size=(200, 200))
     image.write_bytes(image.read_bytes()[:-5000])
 
-    with pytest.raises(ImageDecodeError):
+    with pytest.raises(InvalidImage):
         inspect_image(image)
 
 
@@ -60,7 +60,7 @@ def test_an_image_that_is_cut_short_is_unreadable(tmp_path: Path, name: str) -> 
 def test_what_is_no_image_is_unreadable(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
 
-    with pytest.raises(ImageDecodeError):
+    with pytest.raises(InvalidImage):
         inspect_image(tmp_path / "a.jpg")
 
 

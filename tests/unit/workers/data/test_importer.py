@@ -1,4 +1,4 @@
-"""Imports: everything that is wrong is said, and either all is written or nothing."""
+"""Imports: every problem is reported, and either everything is written or nothing."""
 
 import json
 import os
@@ -51,29 +51,29 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "ours" / "pets"
 
 
-def drafts_of(theirs: CocoFolder | VocFolder) -> Mapping[SplitName, ParsedSplit]:
-    if isinstance(theirs, VocFolder):
-        return {"train": read_voc(theirs.root, "train"), "val": read_voc(theirs.root, "val")}
-    theirs.save()
+def parse_splits(source: CocoFolder | VocFolder) -> Mapping[SplitName, ParsedSplit]:
+    if isinstance(source, VocFolder):
+        return {"train": read_voc(source.root, "train"), "val": read_voc(source.root, "val")}
+    source.save()
     return {
-        "train": read_coco(theirs.train_json, theirs.root / "train")[0],
-        "val": read_coco(theirs.val_json, theirs.root / "val")[0],
+        "train": read_coco(source.train_json, source.root / "train")[0],
+        "val": read_coco(source.val_json, source.root / "val")[0],
     }
 
 
-def bring_in(
-    theirs: CocoFolder | VocFolder,
+def import_from(
+    source: CocoFolder | VocFolder,
     out: Path,
-    handling: ImportOptions = ImportOptions(),  # noqa: B008 - frozen
+    options: ImportOptions = ImportOptions(),  # noqa: B008 - frozen
     classes: tuple[str, ...] = ("dog", "cat"),
 ) -> DatasetImportResult:
-    wanted = DatasetImportRequest("pets", classes, Origin("here", "free"))
-    return import_dataset(drafts_of(theirs), out, request=wanted, options=handling)
+    request = DatasetImportRequest("pets", classes, Origin("here", "free"))
+    return import_dataset(parse_splits(source), out, request=request, options=options)
 
 
-def refused(theirs: CocoFolder | VocFolder, out: Path) -> tuple[Problem, ...]:
+def refused(source: CocoFolder | VocFolder, out: Path) -> tuple[Problem, ...]:
     with pytest.raises(ImportRefused) as caught:
-        bring_in(theirs, out)
+        import_from(source, out)
     return caught.value.problems
 
 
@@ -81,8 +81,8 @@ def document(out: Path, part: str = "train") -> dict[str, Any]:
     return dict(json.loads((out / "annotations" / f"{part}.json").read_text()))
 
 
-def test_a_good_set_is_brought_in_whole(coco: CocoFolder, out: Path) -> None:
-    imported = bring_in(coco, out)
+def test_a_valid_dataset_is_imported_completely(coco: CocoFolder, out: Path) -> None:
+    imported = import_from(coco, out)
 
     assert imported.problems == ()
     assert imported.manifest == check_dataset(out, digest=recompute_digest(out, imported.manifest))
@@ -113,7 +113,7 @@ def test_a_good_set_is_brought_in_whole(coco: CocoFolder, out: Path) -> None:
 
 
 def test_images_are_linked_where_that_is_possible(coco: CocoFolder, out: Path) -> None:
-    imported = bring_in(coco, out)
+    imported = import_from(coco, out)
 
     assert (out / "images" / "train" / "a.png").samefile(coco.root / "train" / "a.png")
     assert (imported.num_linked, imported.copied) == (3, {})
@@ -126,7 +126,7 @@ def test_images_are_linked_where_that_is_possible(coco: CocoFolder, out: Path) -
 def test_images_are_copied_where_they_cannot_be_linked(coco: CocoFolder, tmp_path: Path) -> None:
     out = Path("/dev/shm") / f"tandem-test-{os.getpid()}"
     try:
-        imported = bring_in(coco, out)
+        imported = import_from(coco, out)
         digest = recompute_digest(out, imported.manifest)
     finally:
         for path in sorted(out.rglob("*"), reverse=True):
@@ -134,14 +134,14 @@ def test_images_are_copied_where_they_cannot_be_linked(coco: CocoFolder, tmp_pat
         out.rmdir()
 
     assert (imported.num_linked, dict(imported.copied)) == (0, {"Invalid cross-device link": 3})
-    assert digest == bring_in(coco, tmp_path / "linked").manifest.digest
+    assert digest == import_from(coco, tmp_path / "linked").manifest.digest
 
 
-def test_folders_below_the_images_are_kept(coco: CocoFolder, out: Path) -> None:
+def test_subfolders_of_the_images_are_preserved(coco: CocoFolder, out: Path) -> None:
     write_image(coco.root / "train" / "deep" / "d.png", shade=9)
     coco.train["images"].append(coco_image(13, "./deep//d.png"))
 
-    bring_in(coco, out)
+    import_from(coco, out)
 
     assert document(out)["images"][2]["file_name"] == "deep/d.png"
     assert (out / "images" / "train" / "deep" / "d.png").is_file()
@@ -151,18 +151,18 @@ def test_categories_are_matched_by_name(coco: CocoFolder, out: Path) -> None:
     coco.val["categories"] = [{"id": 1, "name": "cat"}]
     coco.val["annotations"][0]["category_id"] = 1
 
-    bring_in(coco, out)
+    import_from(coco, out)
 
     assert document(out, "val")["annotations"][0]["category_id"] == 2
     assert document(out, "val")["categories"] == document(out, "train")["categories"]
 
 
-def test_boxes_that_stick_out_by_rounding_are_trimmed_and_that_is_said(
+def test_boxes_that_exceed_the_image_by_rounding_are_trimmed_and_counted(
     coco: CocoFolder, out: Path
 ) -> None:
     coco.train["annotations"][0]["bbox"] = [-0.5, 4, 41, 20]
 
-    imported = bring_in(coco, out)
+    imported = import_from(coco, out)
 
     assert document(out)["annotations"][0]["bbox"] == [0, 4, 40, 20]
     assert imported.num_trimmed == 1
@@ -189,14 +189,14 @@ def test_boxes_are_judged(
 ) -> None:
     coco.train["annotations"].append(coco_box(5, 11, bbox=bbox))
 
-    problems = bring_in(coco, out, DROP).problems
+    problems = import_from(coco, out, DROP).problems
 
     assert {problem.code for problem in problems} == set(codes)
     assert {problem.location for problem in problems} <= {"annotation 5"}
 
 
 def break_coco(coco: CocoFolder) -> None:
-    """One flaw of nearly every kind, each in an image or a box of its own."""
+    """Nearly every kind of flaw, each in an image or box of its own."""
     folder = coco.root / "train"
     write_image(folder / "short.jpg", size=(200, 200), shade=5)
     (folder / "short.jpg").write_bytes((folder / "short.jpg").read_bytes()[:9000])
@@ -256,16 +256,16 @@ def test_one_report_has_every_problem_with_file_and_id(coco: CocoFolder, out: Pa
 
 
 def test_every_kind_of_problem_is_tested_and_explained() -> None:
-    whole_files = {ProblemCode.MISSING_FILE, ProblemCode.MALFORMED_FILE, ProblemCode.EMPTY_SPLIT}
+    file_problems = {ProblemCode.MISSING_FILE, ProblemCode.MALFORMED_FILE, ProblemCode.EMPTY_SPLIT}
 
-    assert {code for _, code in COCO_FLAWS} | whole_files == set(ProblemCode)
+    assert {code for _, code in COCO_FLAWS} | file_problems == set(ProblemCode)
     assert all(describe_code(code) for code in ProblemCode)
 
 
 def test_dropping_keeps_the_rest_and_says_how_much_went(coco: CocoFolder, out: Path) -> None:
     break_coco(coco)
 
-    imported = bring_in(coco, out, DROP)
+    imported = import_from(coco, out, DROP)
 
     assert [image["file_name"] for image in document(out)["images"]] == ["a.png"]
     assert [box["bbox"] for box in document(out)["annotations"]] == [COCO_BOX]
@@ -303,7 +303,7 @@ def test_one_report_of_a_voc_folder_has_files_and_lines(voc: VocFolder, out: Pat
 def test_a_leak_is_dropped_from_train_and_stays_in_val(voc: VocFolder, out: Path) -> None:
     voc.listed("train", "a", "b", "c")
 
-    imported = bring_in(voc, out, DROP)
+    imported = import_from(voc, out, DROP)
 
     assert [problem.code for problem in imported.problems] == [ProblemCode.LEAK]
     assert [image["file_name"] for image in document(out)["images"]] == ["a.jpg", "b.jpg"]
@@ -325,19 +325,19 @@ def test_a_part_without_boxes_is_refused_even_when_dropping(coco: CocoFolder, ou
     coco.save()
 
     with pytest.raises(ImportRefused) as caught:
-        bring_in(coco, out, DROP)
+        import_from(coco, out, DROP)
 
     assert [problem.code for problem in caught.value.problems] == [ProblemCode.EMPTY_SPLIT]
     assert not out.exists()
 
 
 def test_a_dataset_is_not_replaced_unasked(coco: CocoFolder, out: Path) -> None:
-    first = bring_in(coco, out)
+    first = import_from(coco, out)
 
     with pytest.raises(DatasetError, match="--replace"):
-        bring_in(coco, out)
+        import_from(coco, out)
     del coco.train["annotations"][0]
-    second = bring_in(coco, out, ImportOptions(replace=True))
+    second = import_from(coco, out, ImportOptions(replace=True))
 
     assert first.manifest.digest != second.manifest.digest
     assert json.loads((out / MANIFEST).read_text())["digest"] == second.manifest.digest
@@ -345,11 +345,11 @@ def test_a_dataset_is_not_replaced_unasked(coco: CocoFolder, out: Path) -> None:
 
 
 def test_an_import_that_is_interrupted_leaves_nothing(coco: CocoFolder, out: Path) -> None:
-    wanted = DatasetImportRequest("pets", ("dog", "cat"), Origin("here", "free"))
+    request = DatasetImportRequest("pets", ("dog", "cat"), Origin("here", "free"))
 
     with pytest.raises(KeyboardInterrupt):
         import_dataset(
-            drafts_of(coco), out, request=wanted, options=ImportOptions(), on_image=interrupt
+            parse_splits(coco), out, request=request, options=ImportOptions(), on_image=interrupt
         )
 
     assert not out.parent.exists()

@@ -1,4 +1,4 @@
-"""Batches follow from seed, epoch and image alone."""
+"""Batches depend on seed, epoch and image only."""
 
 import itertools
 
@@ -7,8 +7,8 @@ import numpy as np
 from workers.data.loaders import BatchShard, GroupedBatchSampler, SeededDataset
 
 
-class Dice:
-    """A dataset whose images are what the random generator says."""
+class RandomDataset:
+    """Each image is its index and a number from numpy's global random generator."""
 
     def __len__(self) -> int:
         return 10
@@ -17,59 +17,64 @@ class Dice:
         return index, float(np.random.random())
 
 
-ALONE = BatchShard()
+SINGLE_PROCESS = BatchShard()
 ORIENTATIONS = np.array([0, 1, 0, 1, 0, 1, 1])
 
 
-def an_order(
-    epoch: int, *, seed: int = 0, batch_size: int = 2, step: int = 0, share: BatchShard = ALONE
+def load_epoch(
+    epoch: int,
+    *,
+    seed: int = 0,
+    batch_size: int = 2,
+    step: int = 0,
+    shard: BatchShard = SINGLE_PROCESS,
 ) -> list[list[int]]:
-    order = GroupedBatchSampler(ORIENTATIONS, batch_size=batch_size, seed=seed, share=share)
-    order.begin(epoch, step=step)
-    return list(order)
+    sampler = GroupedBatchSampler(ORIENTATIONS, batch_size=batch_size, seed=seed, shard=shard)
+    sampler.set_position(epoch, step=step)
+    return list(sampler)
 
 
-def test_an_epoch_has_the_same_order_whenever_it_is_asked_for() -> None:
-    assert an_order(3) == an_order(3)
-    assert an_order(3) != an_order(4)
-    assert an_order(3) != an_order(3, seed=1)
+def test_the_order_of_an_epoch_is_deterministic() -> None:
+    assert load_epoch(3) == load_epoch(3)
+    assert load_epoch(3) != load_epoch(4)
+    assert load_epoch(3) != load_epoch(3, seed=1)
 
 
-def test_every_image_comes_and_a_batch_has_one_orientation() -> None:
-    order = np.array(an_order(0))
+def test_an_epoch_has_every_image_and_batches_of_one_orientation() -> None:
+    order = np.array(load_epoch(0))
 
     assert set(order.flatten()) == set(range(7))
     orientations = ORIENTATIONS[order]
     assert (orientations[:, 0] == orientations[:, 1]).all()
 
 
-def test_an_epoch_goes_on_in_its_middle() -> None:
-    assert an_order(3, step=2) == an_order(3)[2:]
+def test_an_epoch_can_start_at_any_step() -> None:
+    assert load_epoch(3, step=2) == load_epoch(3)[2:]
 
 
-def test_processes_and_parts_share_every_batch_of_one_process() -> None:
-    whole = an_order(1, batch_size=4)
+def test_ranks_and_micro_batches_share_the_batches_of_one_process() -> None:
+    batches = load_epoch(1, batch_size=4)
 
-    shared = [
-        an_order(1, batch_size=4, share=BatchShard(rank=rank, processes=2, micro_batches=2))
+    shards = [
+        load_epoch(1, batch_size=4, shard=BatchShard(rank=rank, world_size=2, num_micro_batches=2))
         for rank in (0, 1)
     ]
 
-    pieces = [zip(*(iter(of_process),) * 2, strict=True) for of_process in shared]
-    for batch, first, second in zip(whole, *pieces, strict=True):
+    pairs = [zip(*(iter(shard),) * 2, strict=True) for shard in shards]
+    for batch, first, second in zip(batches, *pairs, strict=True):
         assert sorted(batch) == sorted(itertools.chain(*first, *second))
 
 
-def test_fewer_processes_see_the_same_images_in_each_part() -> None:
-    four = [an_order(0, batch_size=4, share=BatchShard(rank, 4, 1)) for rank in range(4)]
-    two = [an_order(0, batch_size=4, share=BatchShard(rank, 2, 2)) for rank in range(2)]
+def test_fewer_processes_see_the_same_images_in_each_micro_batch() -> None:
+    four = [load_epoch(0, batch_size=4, shard=BatchShard(rank, 4, 1)) for rank in range(4)]
+    two = [load_epoch(0, batch_size=4, shard=BatchShard(rank, 2, 2)) for rank in range(2)]
 
     assert two[0][:2] == [four[0][0], four[2][0]]
     assert two[1][:2] == [four[1][0], four[3][0]]
 
 
 def test_augmentation_of_an_image_does_not_depend_on_what_was_loaded_before() -> None:
-    first, second = SeededDataset(Dice(), seed=5), SeededDataset(Dice(), seed=5)
+    first, second = SeededDataset(RandomDataset(), seed=5), SeededDataset(RandomDataset(), seed=5)
 
     forwards = [first[index] for index in range(10)]
     backwards = [second[index] for index in reversed(range(10))][::-1]
@@ -78,7 +83,7 @@ def test_augmentation_of_an_image_does_not_depend_on_what_was_loaded_before() ->
 
 
 def test_augmentation_changes_from_epoch_to_epoch() -> None:
-    dataset = SeededDataset(Dice(), seed=5)
+    dataset = SeededDataset(RandomDataset(), seed=5)
     before = dataset[0]
 
     dataset.set_epoch(1)

@@ -1,4 +1,4 @@
-"""The manifest: says what the data are, wherever they lie, and notices when they change."""
+"""The manifest: independent of the folder's path, and verified against the files."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ def test_the_digest_does_not_depend_on_the_place_nor_on_links(root: Path, tmp_pa
     )
     shutil.copytree(root, copied)
 
-    digests = {recompute_digest(place, read_manifest(place)) for place in (root, linked, copied)}
+    digests = {recompute_digest(path, read_manifest(path)) for path in (root, linked, copied)}
 
     assert digests == {read_manifest(root).digest}
 
@@ -91,7 +91,7 @@ def test_changed_annotations_are_noticed(root: Path) -> None:
 
 
 def test_another_dataset_than_meant_is_refused(root: Path) -> None:
-    with pytest.raises(DatasetError, match="not the one that is meant"):
+    with pytest.raises(DatasetError, match="not the expected one"):
         check_dataset(root, digest="0" * 64)
 
 
@@ -121,10 +121,10 @@ def test_a_manifest_with_an_unknown_field_is_refused(root: Path) -> None:
         read_manifest(root)
 
 
-@pytest.mark.parametrize("place", ["/etc/passwd", "../elsewhere.json"])
-def test_a_manifest_that_points_out_of_its_folder_is_refused(root: Path, place: str) -> None:
+@pytest.mark.parametrize("path", ["/etc/passwd", "../elsewhere.json"])
+def test_a_manifest_that_points_out_of_its_folder_is_refused(root: Path, path: str) -> None:
     split = json.loads((root / MANIFEST).read_text())["train"]
-    change(root / MANIFEST, train=split | {"annotations": place})
+    change(root / MANIFEST, train=split | {"annotations": path})
 
     with pytest.raises(DatasetError, match="outside"):
         read_manifest(root)

@@ -1,4 +1,4 @@
-"""Pascal VOC folders: what is read, and how every flaw is placed."""
+"""Parsing of Pascal VOC folders, and the location of every problem."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def only_problem(voc: VocFolder) -> Problem:
     return problem
 
 
-def test_a_whole_folder_is_read(voc: VocFolder) -> None:
+def test_a_complete_folder_is_read(voc: VocFolder) -> None:
     draft = read_voc(voc.root, "train")
 
     assert draft.problems == ()

@@ -1,4 +1,4 @@
-"""The look at a step's losses: its numbers, the memory it takes, and how often the host waits."""
+"""Loss shares of a step: their values, peak memory and device synchronizations."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,17 +9,17 @@ from torch import Tensor
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from workers.distillation.loss_budget import LossShareMeter, TermShare
+from workers.distillation.loss_shares import LossShareMeter, TermShare
 
 SIDES = (40, 20, 10, 5, 3)
 BATCH, CLASSES, EDGES, CHANNELS = 2, 80, 68, 256
-OWN = ("loss_cls", "loss_bbox", "loss_dfl")
-MOST_COPIES = 4.0
-"""Of what is differentiated by: the detector's gradient, one term's, and what makes them."""
+DETECTOR_TERMS = ("loss_cls", "loss_bbox", "loss_dfl")
+MAX_COPIES = 4.0
+"""Peak memory in sizes of the differentiated tensors: two gradients and their intermediates."""
 
 
-class Scene:
-    """Maps of a pyramid, a head's outputs made of them, and losses of both."""
+class LossCase:
+    """Feature maps, head outputs computed from them, and losses on both."""
 
     def __init__(self, *, on_features: bool, dtype: torch.dtype = torch.float32) -> None:
         draw = torch.Generator().manual_seed(0)
@@ -32,36 +32,45 @@ class Scene:
             for channels in (CLASSES, EDGES)
         )
         scores, edges = self.outputs
-        self.own: dict[str, Any] = {
+        self.detector_losses: dict[str, Any] = {
             "loss_cls": [maps.square().mean() for maps in scores],
             "loss_bbox": [maps.abs().mean() for maps in edges],
             "loss_dfl": [maps.exp().mean() for maps in edges],
             "num_pos": torch.tensor(3.0),
         }
-        self.taught: dict[str, Any] = {
+        self.distillation_losses: dict[str, Any] = {
             "loss_distill_cls": [maps.sin().mean() for maps in scores],
             "loss_distill_loc": sum(maps.cos().mean() for maps in edges),
         }
         if on_features:
-            self.taught["loss_pkd"] = [
+            self.distillation_losses["loss_pkd"] = [
                 torch.nn.functional.mse_loss(maps.float(), torch.zeros(maps.shape))
                 for maps in self.features
             ]
 
     @property
     def terms(self) -> dict[str, Tensor]:
-        """Each loss over all levels."""
-        losses = {name: value for name, value in (self.own | self.taught).items() if "loss" in name}
+        """Each loss summed over all levels."""
+        losses = {
+            name: value
+            for name, value in (self.detector_losses | self.distillation_losses).items()
+            if "loss" in name
+        }
         return {
             name: torch.stack(value).sum() if isinstance(value, list) else value
             for name, value in losses.items()
         }
 
-    def look(self) -> list[TermShare]:
-        budget = LossShareMeter()
-        budget.is_due = True
-        budget.measure(self.own, self.taught, outputs=self.outputs, features=self.features)
-        return budget.shares
+    def measure(self) -> list[TermShare]:
+        meter = LossShareMeter()
+        meter.is_due = True
+        meter.measure(
+            self.detector_losses,
+            self.distillation_losses,
+            outputs=self.outputs,
+            features=self.features,
+        )
+        return meter.shares
 
 
 def _convolved(maps: Tensor, channels: int, *, draw: torch.Generator) -> Tensor:
@@ -71,70 +80,70 @@ def _convolved(maps: Tensor, channels: int, *, draw: torch.Generator) -> Tensor:
 
 @pytest.mark.parametrize("on_features", [False, True], ids=["outputs", "features"])
 def test_shares_are_those_of_all_gradients_side_by_side(on_features: bool) -> None:
-    scene = Scene(on_features=on_features)
+    case = LossCase(on_features=on_features)
     levels = (
-        [[maps] for maps in scene.features]
+        [[maps] for maps in case.features]
         if on_features
-        else [[maps[level] for maps in scene.outputs] for level in range(len(SIDES))]
+        else [[maps[level] for maps in case.outputs] for level in range(len(SIDES))]
     )
 
-    shares = scene.look()
+    shares = case.measure()
 
-    expected = side_by_side(scene.terms, levels)
-    assert len(shares) == len(scene.terms) * (len(SIDES) + 1) == len(expected)
+    expected = expected_shares(case.terms, levels)
+    assert len(shares) == len(case.terms) * (len(SIDES) + 1) == len(expected)
     for share in shares:
-        norm, part, cosine = expected[share.term, share.level]
+        norm, expected_share, cosine = expected[share.term, share.level]
         assert share.norm == pytest.approx(norm, rel=1e-6)
-        assert share.share == pytest.approx(part, abs=1e-6)
+        assert share.share == pytest.approx(expected_share, abs=1e-6)
         assert share.cosine == pytest.approx(cosine, abs=1e-6)
 
 
 def test_features_in_half_precision_are_multiplied_in_whole_precision() -> None:
-    scene = Scene(on_features=True, dtype=torch.bfloat16)
+    case = LossCase(on_features=True, dtype=torch.bfloat16)
 
-    shares = scene.look()
+    shares = case.measure()
 
-    expected = side_by_side(scene.terms, [[maps] for maps in scene.features])
+    expected = expected_shares(case.terms, [[maps] for maps in case.features])
     for share in shares:
-        _, part, cosine = expected[share.term, share.level]
-        assert share.share == pytest.approx(part, abs=1e-6)
+        _, expected_share, cosine = expected[share.term, share.level]
+        assert share.share == pytest.approx(expected_share, abs=1e-6)
         assert share.cosine == pytest.approx(cosine, abs=1e-3)  # the sum of gradients is rounded
 
 
 def test_a_term_that_no_gradient_reaches_has_a_share_of_0() -> None:
-    scene = Scene(on_features=False)
-    scene.taught["loss_none"] = torch.tensor(1.0)
+    case = LossCase(on_features=False)
+    case.distillation_losses["loss_none"] = torch.tensor(1.0)
 
-    silent = [share for share in scene.look() if share.term == "loss_none"]
+    silent = [share for share in case.measure() if share.term == "loss_none"]
 
     assert {(share.norm, share.share, share.cosine) for share in silent} == {(0.0, 0.0, 0.0)}
 
 
 @pytest.mark.parametrize("on_features", [False, True], ids=["outputs", "features"])
 def test_a_look_takes_at_most_four_times_what_it_differentiates_by(on_features: bool) -> None:
-    scene = Scene(on_features=on_features)
-    tensors = scene.features if on_features else [m for maps in scene.outputs for m in maps]
+    case = LossCase(on_features=on_features)
+    tensors = case.features if on_features else [m for maps in case.outputs for m in maps]
     measured_bytes = sum(tensor.nbytes for tensor in tensors)
 
-    peak_bytes = most_bytes_of(scene.look)
+    peak_bytes = peak_tensor_bytes(case.measure)
 
-    assert measured_bytes < peak_bytes <= MOST_COPIES * measured_bytes
+    assert measured_bytes < peak_bytes <= MAX_COPIES * measured_bytes
 
 
 @pytest.mark.parametrize("on_features", [False, True], ids=["outputs", "features"])
 def test_no_number_is_read_from_the_device_by_itself(on_features: bool) -> None:
-    scene = Scene(on_features=on_features)
+    case = LossCase(on_features=on_features)
 
     with SingleReads() as reads:
-        scene.look()
+        case.measure()
 
     assert reads.count == 0
 
 
-def side_by_side(
+def expected_shares(
     terms: dict[str, Tensor], levels: list[list[Tensor]]
 ) -> dict[tuple[str, int | None], tuple[float, float, float]]:
-    """Norm, share and cosine by term and level, from gradients that are all kept, in fp64."""
+    """Norm, share and cosine by term and level, from all gradients at once, in fp64."""
     flat: dict[str, list[Tensor]] = {
         name: [
             torch.cat(
@@ -156,10 +165,10 @@ def side_by_side(
     expected = {}
     for level in (None, *range(len(levels))):
         gradients = {
-            name: torch.cat(of_term) if level is None else of_term[level]
-            for name, of_term in flat.items()
+            name: torch.cat(gradients_by_level) if level is None else gradients_by_level[level]
+            for name, gradients_by_level in flat.items()
         }
-        detector = torch.stack([gradients[name] for name in OWN]).sum(dim=0)
+        detector = torch.stack([gradients[name] for name in DETECTOR_TERMS]).sum(dim=0)
         total = sum(float(gradient.norm()) for gradient in gradients.values())
         for name, gradient in gradients.items():
             norms = float(gradient.norm()) * float(detector.norm())
@@ -168,17 +177,17 @@ def side_by_side(
     return expected
 
 
-def most_bytes_of(work: Callable[[], object]) -> int:
-    """The most bytes of tensors made while it worked that existed at one time."""
+def peak_tensor_bytes(function: Callable[[], object]) -> int:
+    """Peak bytes of the tensors that `function` allocates."""
     tracker = MemTracker()
     with tracker:
-        work()
+        function()
     peak = tracker.get_tracker_snapshot("peak")
     return sum(by_kind["Total"] for by_kind in peak.values())
 
 
 class SingleReads(TorchDispatchMode):
-    """Counts the numbers that are read one at a time: on a GPU each is a wait."""
+    """Counts reads of single numbers: on a GPU each synchronizes with the device."""
 
     def __init__(self) -> None:
         super().__init__()

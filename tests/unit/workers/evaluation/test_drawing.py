@@ -1,4 +1,4 @@
-"""Pictures that can be read: at any size, in a crowd, at the edge, and with nothing on them."""
+"""Drawn boxes and captions: at any size, in crowds, at the edge, and without boxes."""
 
 import numpy as np
 import pytest
@@ -35,12 +35,12 @@ def test_panels_stand_side_by_side_at_a_legible_size(
     panels = [a_panel(title, (10, 10, 50, 60)) for title in COLORS]
 
     three = draw_side_by_side(an_image(*size), panels, class_names=NAMES)
-    two = draw_side_by_side(an_image(*size), panels[::2], class_names=NAMES)
+    two_boxes = draw_side_by_side(an_image(*size), panels[::2], class_names=NAMES)
 
-    assert three.width > 3 * panel_size[0] > two.width > 2 * panel_size[0]
-    assert three.height == two.height > panel_size[1]
+    assert three.width > 3 * panel_size[0] > two_boxes.width > 2 * panel_size[0]
+    assert three.height == two_boxes.height > panel_size[1]
     assert all(pixels_of(three, title) > 500 for title in COLORS)
-    assert pixels_of(two, "teacher") == 0
+    assert pixels_of(two_boxes, "teacher") == 0
 
 
 def test_a_box_is_drawn_where_it_is() -> None:
@@ -61,21 +61,21 @@ def test_nothing_found_is_a_clean_image() -> None:
     assert (np.asarray(picture)[-480:, :480] == GREY).all()
 
 
-def test_captions_at_every_edge_stay_whole() -> None:
-    """As many pixels of caption as in the middle, where there is room on all sides."""
+def test_captions_stay_inside_at_every_edge() -> None:
+    """Captions at the edge have as many pixels as in the middle of the image."""
     middle = caption_pixels((70.0, 70.0, 90.0, 90.0))
 
-    for left, top in ((0, 0), (140, 0), (0, 140), (140, 140)):
-        assert caption_pixels((left, top, left + 20, top + 20)) >= 0.9 * middle
+    for x, y in ((0, 0), (140, 0), (0, 140), (140, 140)):
+        assert caption_pixels((x, y, x + 20, y + 20)) >= 0.9 * middle
 
 
 def test_boxes_that_lie_on_each_other_have_captions_of_their_own() -> None:
     box = (60.0, 60.0, 110.0, 110.0)
 
-    one = pixels_of(picture_of(a_panel("student", box)), "student")
-    two = pixels_of(picture_of(a_panel("student", box, box)), "student")
+    one_box = pixels_of(picture_of(a_panel("student", box)), "student")
+    two_boxes = pixels_of(picture_of(a_panel("student", box, box)), "student")
 
-    assert two - one > 0.8 * caption_pixels(box)
+    assert two_boxes - one_box > 0.8 * caption_pixels(box)
 
 
 def test_boxes_beyond_the_image_and_without_an_area_are_drawn_as_far_as_possible() -> None:
@@ -84,7 +84,7 @@ def test_boxes_beyond_the_image_and_without_an_area_are_drawn_as_far_as_possible
     assert picture_of(panel).width == 480
 
 
-def test_the_image_itself_is_left_alone() -> None:
+def test_the_image_itself_is_not_changed() -> None:
     image = an_image(640, 480)
 
     draw_side_by_side(image, [a_panel("truth", (10, 10, 600, 400))], class_names=NAMES)
@@ -107,7 +107,7 @@ def picture_of(panel: Panel) -> Image.Image:
 
 
 def caption_pixels(box: tuple[float, float, float, float]) -> int:
-    """What the longer class name adds to a box."""
+    """The number of pixels that a longer class name adds to a box."""
     panel = a_panel("student", box)
     named = draw_side_by_side(an_image(160, 160), [panel], class_names=(NAMES[1], ""))
     nameless = draw_side_by_side(an_image(160, 160), [panel], class_names=("", ""))

@@ -1,4 +1,4 @@
-"""Times are counted per call, and few images come round again."""
+"""Times are measured per call, and a short loader is repeated."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 
 class Detector:
-    """Finds one thing in every image."""
+    """Returns one result for every image."""
 
     def __init__(self) -> None:
         self.training = False
@@ -41,7 +41,7 @@ def test_a_stopwatch_answers_as_the_detector_does_and_counts_images() -> None:
     assert watch.images == [2, 2, 1]
 
 
-def test_the_first_batch_does_not_count_where_there_are_more() -> None:
+def test_the_first_of_several_batches_is_not_counted() -> None:
     watch = TimedDetector(Detector(), seconds=[10.0, 1.0, 1.0], images=[2, 2, 2])
 
     assert watch.images_per_s == pytest.approx(2.0)

@@ -83,15 +83,15 @@ def test_the_precision_is_that_of_the_moment(precision: str) -> None:
     try:
         for setting in settings:
             setting.fp32_precision = precision
-        found = numeric_settings()["fp32_precision"]
+        precisions = numeric_settings()["fp32_precision"]
     finally:
         for setting, value in zip(settings, before, strict=True):
             setting.fp32_precision = value
 
-    assert (found["cuda.matmul"], found["cudnn.conv"]) == (precision, precision)
+    assert (precisions["cuda.matmul"], precisions["cudnn.conv"]) == (precision, precision)
 
 
-def test_determinism_and_memory_settings_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_determinism_and_memory_settings_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -21,14 +21,14 @@ def test_the_last_line_is_the_report_whatever_libraries_print() -> None:
     assert report.is_usable
 
 
-def test_the_process_sees_its_gpu_alone() -> None:
+def test_the_process_sees_only_its_gpu() -> None:
     code = """import os; print('{"name": "%s"}' % os.environ["CUDA_VISIBLE_DEVICES"])"""
 
     assert _examined(code).name == "3"
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "text"),
     [
         ("raise SystemExit('no mmcv')", "exit code 1: no mmcv"),
         ("import os; os.abort()", "exit code -6"),
@@ -36,10 +36,10 @@ def test_the_process_sees_its_gpu_alone() -> None:
         ("", "exit code 0: no output"),
     ],
 )
-def test_a_process_that_ends_without_a_report_is_an_error(code: str, words: str) -> None:
+def test_a_process_that_ends_without_a_report_is_an_error(code: str, text: str) -> None:
     report = _examined(code)
 
-    assert words in report.error
+    assert text in report.error
     assert not report.is_usable
 
 
@@ -68,7 +68,7 @@ def test_every_gpu_of_this_machine_computes_what_the_reference_says() -> None:
     assert all(len(report.differences) == 5 for report in reports)
 
 
-def test_an_error_of_several_lines_is_told_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_line_of_an_error_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise RuntimeError("CUDA error: no kernel image\nCUDA kernel errors might be ...")
 

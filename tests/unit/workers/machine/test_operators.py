@@ -63,7 +63,7 @@ def test_the_precision_of_convolutions_is_put_back() -> None:
 
 
 @pytest.mark.parametrize("spec", [None, ModuleSpec("mmcv._ext", None, origin="/x/_ext.py")])
-def test_a_stand_in_for_the_compiled_module_is_told_apart(
+def test_a_stand_in_for_the_compiled_module_is_detected(
     monkeypatch: pytest.MonkeyPatch, spec: ModuleSpec | None
 ) -> None:
     monkeypatch.setattr(operators, "find_spec", lambda name: spec)

@@ -62,11 +62,11 @@ def test_nms_keeps_the_boxes_that_torchvision_keeps(
 ) -> None:
     boxes, scores = boxes_and_scores(torch.Generator().manual_seed(seed), count)
 
-    kept_boxes, kept = nms(boxes, scores, threshold)
+    selected_boxes, selected = nms(boxes, scores, threshold)
 
     expected = torchvision.ops.nms(boxes.double(), scores.double(), threshold)
-    assert kept.tolist() == expected.tolist()
-    assert torch.equal(kept_boxes, torch.cat([boxes, scores[:, None]], dim=1)[expected])
+    assert selected.tolist() == expected.tolist()
+    assert torch.equal(selected_boxes, torch.cat([boxes, scores[:, None]], dim=1)[expected])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -77,11 +77,11 @@ def test_batched_nms_keeps_the_boxes_that_torchvision_keeps(seed: int, split_thr
     classes = torch.randint(0, 5, (300,), generator=generator)
 
     config = {"type": "nms", "iou_threshold": 0.6, "split_thr": split_thr}
-    kept_boxes, kept = batched_nms(boxes, scores, classes, config)
+    selected_boxes, selected = batched_nms(boxes, scores, classes, config)
 
     expected = torchvision.ops.batched_nms(boxes.double(), scores.double(), classes, 0.6)
-    assert kept.tolist() == expected.tolist()
-    assert torch.equal(kept_boxes, torch.cat([boxes, scores[:, None]], dim=1)[expected])
+    assert selected.tolist() == expected.tolist()
+    assert torch.equal(selected_boxes, torch.cat([boxes, scores[:, None]], dim=1)[expected])
 
 
 @pytest.mark.parametrize("seed", SEEDS)

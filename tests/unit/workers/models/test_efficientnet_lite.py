@@ -1,4 +1,4 @@
-"""EfficientNet-Lite: shapes, what is frozen, and its ImageNet weights where they are installed."""
+"""EfficientNet-Lite: shapes, frozen blocks, and ImageNet weights if they are installed."""
 
 import math
 import subprocess
@@ -48,9 +48,9 @@ def a_backbone(variant: int = 0, **options: object) -> TandemEfficientNetLite:
 
 
 @pytest.mark.parametrize("variant", [0, 1, 2])
-def test_features_have_the_strides_and_channels_that_the_pyramid_is_told(variant: int) -> None:
-    asked = {"backbone": {"kind": "efficientnet_lite", "variant": variant}}
-    neck = build_detector_config(Detector.model_validate(asked), classes=("cat",)).neck
+def test_features_have_the_configured_strides_and_channels(variant: int) -> None:
+    document = {"backbone": {"kind": "efficientnet_lite", "variant": variant}}
+    neck = build_detector_config(Detector.model_validate(document), classes=("cat",)).neck
 
     features = a_backbone(variant)(IMAGE)
 
@@ -94,8 +94,8 @@ def test_features_are_those_of_the_reference_implementation(variant: int) -> Non
         features = backbone(wave((1, 3, 65, 131)))
 
     for maps, expected in zip(features, REFERENCE[variant], strict=True):
-        found = (float(maps.abs().mean()), float(maps[0, 0, 0, 0]), float(maps[0, -1, -1, -1]))
-        assert found == pytest.approx(expected, rel=1e-3, abs=1e-3)
+        actual = (float(maps.abs().mean()), float(maps[0, 0, 0, 0]), float(maps[0, -1, -1, -1]))
+        assert actual == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
 @pytest.mark.parametrize("variant", [0, 1, 2])
@@ -115,21 +115,21 @@ def test_imagenet_weights_fit_or_their_package_is_named(variant: int) -> None:
     assert not torch.equal(begun, backbone.conv_stem.weight)
 
 
-def test_whoever_has_a_config_can_build_it() -> None:
-    """In a process of its own: here somebody has registered the backbone already."""
+def test_importing_the_config_module_registers_the_backbone() -> None:
+    """Runs in a new process, because this one has registered the backbone already."""
     code = (
         "from configs.spec.detector import Detector\n"
         "from mmdet.models import build_detector\n"
-        "from workers.models.detector_config import detector_config\n"
+        "from workers.models.detector_config import build_detector_config\n"
         "asked = {'backbone': {'kind': 'efficientnet_lite'}}\n"
-        "build_detector(detector_config(Detector.model_validate(asked), classes=('cat',)))\n"
+        "build_detector(build_detector_config(Detector.model_validate(asked), classes=('cat',)))\n"
     )
 
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False).returncode == 0
 
 
 def wave(shape: torch.Size | tuple[int, ...], number: int = 0) -> Tensor:
-    """Values from -1 to 1 that need no random generator."""
+    """Deterministic values from -1 to 1."""
     steps = torch.arange(math.prod(shape), dtype=torch.float64) * (1 + 0.01 * number)
     return torch.sin(steps).reshape(shape).float()
 

@@ -1,4 +1,4 @@
-"""A spec as mmdet's config: every field arrives where it belongs."""
+"""The mmdet config of a spec: every field has the value of the spec."""
 
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from workers.data.resolve import LocalDataset
 from workers.models.detector_config import build_detector_config
 from workers.models.training_config import build_training_config
 
-PLACE = LocalDataset(Path("/data/pets"), a_manifest())
+DATASET = LocalDataset(Path("/data/pets"), a_manifest())
 
 
 def a_config(**changes: Any) -> Config:
     return build_training_config(
-        parse_spec(a_spec(**changes)), dataset=PLACE, run_dir=Path("/runs/r")
+        parse_spec(a_spec(**changes)), dataset=DATASET, run_dir=Path("/runs/r")
     )
 
 
@@ -94,7 +94,7 @@ def test_a_student_with_a_teacher_gets_its_files_and_weights() -> None:
     )
 
     model = build_training_config(
-        spec.model_copy(update={"teacher": teacher}), dataset=PLACE, run_dir=Path("/r")
+        spec.model_copy(update={"teacher": teacher}), dataset=DATASET, run_dir=Path("/r")
     ).model
 
     assert model.type == "TandemDetector"

@@ -1,4 +1,4 @@
-"""Which values of a space a probe looks at."""
+"""The values of a space that a probe compares."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from workers.probe.candidates import build_candidate_specs, candidate_values, va
 DEPTH = "student.backbone.depth"
 KIND = "student.backbone.kind"
 
-FOUND = Probe.model_validate(
+PROBE = Probe.model_validate(
     {
         "effects": {},
         "costs": {
@@ -49,7 +49,7 @@ def one_of(*values: Scalar, **when: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("parameter", "values"),
+    ("parameter", "expected"),
     [
         ({"kind": "uniform", "low": 0, "high": 1}, (0, 1, 0.5)),
         ({"kind": "loguniform", "low": 1, "high": 100}, (1, 100, 50.5)),
@@ -57,15 +57,15 @@ def one_of(*values: Scalar, **when: Any) -> dict[str, Any]:
         ({"kind": "choice", "values": ["a", "b", "c"]}, ("a", "b", "c")),
     ],
 )
-def test_a_range_is_looked_at_from_its_ends(
-    base: RunSpec, parameter: dict[str, Any], values: tuple[Scalar, ...]
+def test_a_range_has_its_ends_then_its_middle(
+    base: RunSpec, parameter: dict[str, Any], expected: tuple[Scalar, ...]
 ) -> None:
     space = a_space(base, {"schedule.epochs": parameter})
 
-    assert candidate_values(space["schedule.epochs"]) == values
+    assert candidate_values(space["schedule.epochs"]) == expected
 
 
-def test_the_others_stay_as_in_the_base(base: RunSpec) -> None:
+def test_other_parameters_stay_as_in_the_base(base: RunSpec) -> None:
     space = a_space(
         base,
         {
@@ -74,13 +74,13 @@ def test_the_others_stay_as_in_the_base(base: RunSpec) -> None:
         },
     )
 
-    found = build_candidate_specs(space, "distillation.cls_weight", base=base, probe=FOUND)
+    candidates = build_candidate_specs(space, "distillation.cls_weight", base=base, probe=PROBE)
 
-    assert list(found.specs) == [0, 2]
-    assert {spec.schedule.epochs for spec in found.specs.values()} == {base.schedule.epochs}
+    assert list(candidates.specs) == [0, 2]
+    assert {spec.schedule.epochs for spec in candidates.specs.values()} == {base.schedule.epochs}
 
 
-def test_what_a_parameter_depends_on_is_as_in_the_base_if_it_exists_there(base: RunSpec) -> None:
+def test_parents_are_as_in_the_base_if_they_are_active_there(base: RunSpec) -> None:
     kinds = one_of("mobilenet_v2", "resnet")
     space = a_space(base, {KIND: kinds, DEPTH: one_of(18, 34, when={KIND: ["resnet"]})})
 
@@ -94,34 +94,34 @@ def test_another_kind_comes_with_the_fields_that_it_needs(base: RunSpec) -> None
     kinds = one_of("mobilenet_v2", "resnet")
     space = a_space(mobile, {KIND: kinds, DEPTH: one_of(18, 34, when={KIND: ["resnet"]})})
 
-    found = build_candidate_specs(space, KIND, base=mobile, probe=FOUND)
+    candidates = build_candidate_specs(space, KIND, base=mobile, probe=PROBE)
 
-    backbones = [spec.student.backbone.kind for spec in found.specs.values()]
+    backbones = [spec.student.backbone.kind for spec in candidates.specs.values()]
     assert backbones == ["mobilenet_v2", "resnet"]
 
 
-def test_where_an_end_cannot_be_the_middle_is_looked_at(base: RunSpec) -> None:
+def test_the_middle_replaces_an_invalid_end(base: RunSpec) -> None:
     falling = base.schedule.model_dump(mode="json") | {
         "policy": {"kind": "step", "milestones": [3]}
     }
     late = RunSpec.model_validate(base.model_dump(mode="json") | {"schedule": falling})
     space = a_space(late, {"schedule.epochs": {"kind": "integer", "low": 1, "high": 9}})
 
-    found = build_candidate_specs(space, "schedule.epochs", base=late, probe=FOUND)
+    candidates = build_candidate_specs(space, "schedule.epochs", base=late, probe=PROBE)
 
-    assert list(found.specs) == [9, 5]
+    assert list(candidates.specs) == [9, 5]
 
 
-def test_what_cannot_be_at_all_has_the_reason(base: RunSpec) -> None:
+def test_a_parameter_without_valid_values_has_the_reason(base: RunSpec) -> None:
     space = a_space(base, {"schedule.optimizer.momentum": one_of(0.5, 0.9)})
 
-    found = build_candidate_specs(space, "schedule.optimizer.momentum", base=base, probe=FOUND)
+    candidates = build_candidate_specs(space, "schedule.optimizer.momentum", base=base, probe=PROBE)
 
-    assert found.specs == {}
-    assert "momentum" in found.error
+    assert candidates.specs == {}
+    assert "momentum" in candidates.error
 
 
-def test_a_balance_is_looked_at_beside_a_ratio(base: RunSpec) -> None:
+def test_a_balance_comes_with_a_ratio(base: RunSpec) -> None:
     space = a_space(
         base,
         {
@@ -130,10 +130,10 @@ def test_a_balance_is_looked_at_beside_a_ratio(base: RunSpec) -> None:
         },
     )
 
-    found = build_candidate_specs(space, "balance", base=base, probe=FOUND)
+    candidates = build_candidate_specs(space, "balance", base=base, probe=PROBE)
 
     weights = [
         (spec.distillation.cls_weight, spec.distillation.loc_weight)  # type: ignore[union-attr]
-        for spec in found.specs.values()
+        for spec in candidates.specs.values()
     ]
     assert weights == [(0, 2), (0.25, 0)]

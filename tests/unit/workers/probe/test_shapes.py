@@ -1,4 +1,4 @@
-"""How large the largest batch of a run is, from the sizes of its images alone."""
+"""Size of the largest batch of a run, from the sizes of its images."""
 
 from types import SimpleNamespace
 

@@ -25,9 +25,9 @@ def test_the_fixes_are_harmless_when_repeated() -> None:
 def test_the_compiled_operators_run() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])
 
-    _, kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)
+    _, selected = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)
 
-    assert kept.tolist() == [0, 2]
+    assert selected.tolist() == [0, 2]
 
 
 class Trap:

@@ -76,7 +76,7 @@ CODES = {
     911: (LOST, STICKY),
     999: (LOST, STICKY),
 }
-WORDS = [
+MESSAGES = [
     ("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of", OOM, USABLE),
     ("cudaErrorMemoryAllocation", OOM, USABLE),
     ("cuMemMap failed CUDA driver error: out of memory", OOM, USABLE),
@@ -145,14 +145,14 @@ def description() -> Callable[[int], str]:
     return lambda code: describe(code).decode()
 
 
-def with_code(code: int, words: str = "CUDA error: words that are not known") -> RuntimeError:
-    error = torch.AcceleratorError(words)
+def with_code(code: int, message: str = "CUDA error: words that are not known") -> RuntimeError:
+    error = torch.AcceleratorError(message)
     vars(error)["error_code"] = code  # as torch does
     return error
 
 
 @pytest.mark.parametrize(("code", "expected"), CODES.items())
-def test_a_code_has_a_cause_whatever_the_words(
+def test_a_code_has_a_cause_whatever_the_message(
     code: int, expected: tuple[FailureReason, bool]
 ) -> None:
     error = with_code(code)
@@ -162,7 +162,7 @@ def test_a_code_has_a_cause_whatever_the_words(
 
 @pytest.mark.parametrize("prefix", ["CUDA error: ", "CUDA driver error: ", "Cuda failure 7 '"])
 @pytest.mark.parametrize(("code", "expected"), CODES.items())
-def test_the_words_of_the_runtime_for_a_code_mean_the_same(
+def test_the_runtimes_description_of_a_code_means_the_same(
     code: int,
     expected: tuple[FailureReason, bool],
     prefix: str,
@@ -173,14 +173,18 @@ def test_the_words_of_the_runtime_for_a_code_mean_the_same(
     assert (classify_error(error), is_sticky(error)) == expected
 
 
-@pytest.mark.parametrize(("words", "reason", "sticky"), WORDS, ids=[row[0][:50] for row in WORDS])
-def test_words_without_a_code_have_a_cause(words: str, reason: FailureReason, sticky: bool) -> None:
-    error = RuntimeError(words)
+@pytest.mark.parametrize(
+    ("message", "reason", "sticky"), MESSAGES, ids=[row[0][:50] for row in MESSAGES]
+)
+def test_messages_without_a_code_have_a_cause(
+    message: str, reason: FailureReason, sticky: bool
+) -> None:
+    error = RuntimeError(message)
 
     assert (classify_error(error), is_sticky(error)) == (reason, sticky)
 
 
-def test_a_code_is_trusted_before_words() -> None:
+def test_a_code_takes_precedence_over_the_message() -> None:
     error = with_code(2, "CUDA error: device-side assert triggered")
 
     assert classify_error(error) is OOM
@@ -193,7 +197,7 @@ def test_an_error_of_something_else_is_not_of_cuda() -> None:
     assert classify_cuda_error(with_code(1)) is None
 
 
-def test_what_is_sticky_stays_so_behind_what_came_of_it() -> None:
+def test_a_sticky_cause_makes_a_consequential_error_sticky() -> None:
     error = KeyError("loss")
     error.__context__ = with_code(700)
 
@@ -221,7 +225,7 @@ def test_a_message_says_what_to_do_where_it_depends_on_the_error(
 
 def test_a_process_whose_own_gpu_fails_inside_of_nccl_does_not_blame_another() -> None:
     own = distributed.DistBackendError("NCCL error, Last error: Cuda failure 2 'out of memory'")
-    others = distributed.DistBackendError("NCCL error: remote process exited or network error")
+    peers = distributed.DistBackendError("NCCL error: remote process exited or network error")
 
     assert not is_peer_failure(own)
-    assert is_peer_failure(others)
+    assert is_peer_failure(peers)

@@ -111,7 +111,7 @@ def test_a_gpu_that_the_cluster_gave_and_cuda_cannot_use_is_the_nodes_fault(
 
 
 @pytest.mark.parametrize("visible", ["", None])
-def test_a_process_that_was_given_no_gpu_says_that_the_spec_is_wrong(
+def test_a_process_without_a_gpu_has_an_invalid_spec(
     monkeypatch: pytest.MonkeyPatch, visible: str | None
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -23,7 +23,7 @@ class SimulatedCuda:
     """Plays torch.cuda on an 80 GiB card."""
 
     reserved: int = 0
-    used_by_others: int = 0
+    used_by_other_processes: int = 0
     is_up: bool = True
     broken: frozenset[str] = frozenset()
     calls: list[str] = field(default_factory=list)
@@ -43,7 +43,7 @@ class SimulatedCuda:
 
     def mem_get_info(self) -> tuple[int, int]:
         self._call("mem_get_info")
-        return 80 * GIB - self.reserved - self.used_by_others, 80 * GIB
+        return 80 * GIB - self.reserved - self.used_by_other_processes, 80 * GIB
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
@@ -52,7 +52,7 @@ class SimulatedCuda:
 
 
 @pytest.mark.parametrize(
-    ("others", "reason"),
+    ("foreign_bytes", "reason"),
     [
         (0, FailureReason.CUDA_OUT_OF_MEMORY),
         (700 << 20, FailureReason.CUDA_OUT_OF_MEMORY),
@@ -61,16 +61,18 @@ class SimulatedCuda:
     ],
     ids=["nobody", "our own context", "a little more", "half the card"],
 )
-def test_memory_that_others_hold_is_the_nodes_fault(others: int, reason: FailureReason) -> None:
-    cuda = SimulatedCuda(reserved=30 * GIB, used_by_others=others)
+def test_memory_that_others_hold_is_the_nodes_fault(
+    foreign_bytes: int, reason: FailureReason
+) -> None:
+    cuda = SimulatedCuda(reserved=30 * GIB, used_by_other_processes=foreign_bytes)
 
     cause = diagnose_failure(OOM, foreign_bytes=CudaContext(cuda).foreign_bytes)
 
     assert cause.reason is reason
 
 
-def test_it_is_said_how_much_others_hold() -> None:
-    cuda = SimulatedCuda(used_by_others=40 * GIB)
+def test_the_message_says_how_much_other_processes_hold() -> None:
+    cuda = SimulatedCuda(used_by_other_processes=40 * GIB)
 
     cause = diagnose_failure(OOM, foreign_bytes=CudaContext(cuda).foreign_bytes)
 
@@ -78,7 +80,7 @@ def test_it_is_said_how_much_others_hold() -> None:
 
 
 def test_only_a_lack_of_memory_makes_anybody_ask_for_memory() -> None:
-    cuda = SimulatedCuda(used_by_others=40 * GIB)
+    cuda = SimulatedCuda(used_by_other_processes=40 * GIB)
 
     cause = diagnose_failure(KeyError("x"), foreign_bytes=CudaContext(cuda).foreign_bytes)
 
@@ -107,7 +109,7 @@ def test_a_process_without_a_context_makes_none() -> None:
     assert cuda.calls == []
 
 
-def test_memory_is_given_back() -> None:
+def test_memory_is_released() -> None:
     cuda = SimulatedCuda()
 
     CudaContext(cuda).release_memory()

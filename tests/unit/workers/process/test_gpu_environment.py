@@ -16,17 +16,17 @@ def test_the_allocator_grows_its_segments_and_cublas_repeats_itself() -> None:
 
 
 @pytest.mark.parametrize("name", ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
-def test_an_operators_allocator_is_left_alone(name: str) -> None:
+def test_an_operators_allocator_is_not_changed(name: str) -> None:
     assert gpu_environment({name: "max_split_size_mb:128"}) == {
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8"
     }
 
 
-def test_an_operators_workspace_is_left_alone() -> None:
+def test_an_operators_workspace_is_not_changed() -> None:
     assert "CUBLAS_WORKSPACE_CONFIG" not in gpu_environment({"CUBLAS_WORKSPACE_CONFIG": ":16:8"})
 
 
-def test_processes_of_a_group_have_the_same_environment_as_a_run_alone() -> None:
+def test_processes_of_a_group_have_the_environment_of_a_single_one() -> None:
     env = process_environment({"TANDEM_ATTEMPT": "r1-a2"}, has_gpus=True)
 
     assert env == {"TANDEM_ATTEMPT": "r1-a2"} | gpu_environment({})

@@ -1,4 +1,4 @@
-"""Numbers and names in words."""
+"""Formatting of numbers and names."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from workers.report.wording import (
     format_percent,
     format_points,
     format_scalar,
-    join_words,
+    join_items,
     method_title,
     safe_url,
     schedule_title,
@@ -25,15 +25,15 @@ MINUS, BREAK = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("text", "expected"),
     [
         (format_points(0.40149), "40.1"),
         (format_points(None), "unknown"),
         (format_gain(0.0234), "+2.3"),
         (format_gain(-0.0234), f"{MINUS}2.3"),
         (format_gain(-0.0004), "0.0"),
-        (format_interval(a_difference(0.01, half=0.02)), f"[{MINUS}1.0,{BREAK}+3.0]"),
-        (format_interval(a_difference(0.01, half=None)), "interval unknown"),
+        (format_interval(a_difference(0.01, half_width=0.02)), f"[{MINUS}1.0,{BREAK}+3.0]"),
+        (format_interval(a_difference(0.01, half_width=None)), "interval unknown"),
         (format_percent(0.414), f"41{BREAK}%"),
         (format_percent(-0.001), f"0{BREAK}%"),
         (format_duration(42.4), "42 s"),
@@ -43,12 +43,12 @@ MINUS, BREAK = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
         (format_scalar(True), "yes"),
         (format_scalar("swin"), "swin"),
         (format_scalar(12), "12"),
-        (join_words([3]), "3"),
-        (join_words([3, 5, 8]), "3, 5 and 8"),
+        (join_items([3]), "3"),
+        (join_items([3, 5, 8]), "3, 5 and 8"),
     ],
 )
-def test_a_number_is_said_as_papers_and_people_say_it(said: str, expected: str) -> None:
-    assert said == expected
+def test_numbers_are_formatted(text: str, expected: str) -> None:
+    assert text == expected
 
 
 def test_parameters_have_short_names_unless_two_end_alike() -> None:
@@ -69,7 +69,7 @@ def test_parameters_have_short_names_unless_two_end_alike() -> None:
         (None, None),
     ],
 )
-def test_only_addresses_of_the_web_are_led_to(url: str | None, expected: str | None) -> None:
+def test_only_http_urls_are_safe(url: str | None, expected: str | None) -> None:
     assert safe_url(url) == expected
 
 

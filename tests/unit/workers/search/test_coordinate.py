@@ -1,4 +1,4 @@
-"""The strategy for BCKD's weights: anchors, each weight by itself, a check around the best."""
+"""Coordinate search over BCKD's weights: anchors, each weight alone, then around the best."""
 
 import pytest
 
@@ -10,11 +10,11 @@ from tests.support.workers.sweeps import (
     a_choice,
     a_log_range,
     a_sweep,
-    a_trial,
     an_integer,
-    goodness,
-    played,
-    values_of,
+    quality,
+    run_search,
+    trial_entries,
+    trial_values,
 )
 from workers.search.coordinate import neighbors
 from workers.search.space import Wait, point_key
@@ -24,62 +24,64 @@ from workers.search.sweep_log import ReplayedSweep
 SWEEP = a_sweep(algorithm=CoordinateSearch(points=5))
 
 
-def weights(history: ReplayedSweep) -> list[tuple[float, float]]:
-    return [(float(values[CLS]), float(values[LOC])) for values in values_of(history)]
+def weights(sweep: ReplayedSweep) -> list[tuple[float, float]]:
+    return [(float(values[CLS]), float(values[LOC])) for values in trial_values(sweep)]
 
 
 def test_it_takes_anchors_then_each_weight_then_a_check_around_the_best() -> None:
-    there = weights(played(SWEEP, 100))
+    points = weights(run_search(SWEEP, 100))
 
-    assert there[:3] == [(1, 0), (0, 4), (1, 4)]
-    assert there[3:7] == [(0.25, 4), (0.5, 4), (2, 4), (4, 4)]
-    assert there[7:11] == [(1, 1), (1, 2), (1, 8), (1, 16)]
-    assert there[11:] == [
+    assert points[:3] == [(1, 0), (0, 4), (1, 4)]
+    assert points[3:7] == [(0.25, 4), (0.5, 4), (2, 4), (4, 4)]
+    assert points[7:11] == [(1, 1), (1, 2), (1, 8), (1, 16)]
+    assert points[11:] == [
         (round(cls, 6), round(loc, 5))
         for cls in (0.707107, 1, 1.41421)
         for loc in (2.82843, 4, 5.65685)
         if (cls, loc) != (1, 4)
     ]
-    assert len(set(there)) == len(there)
+    assert len(set(points)) == len(points)
 
 
-def test_it_waits_for_what_it_needs_to_know() -> None:
-    history = ReplayedSweep(SWEEP)
+def test_it_waits_for_the_results_of_a_stage() -> None:
+    sweep = ReplayedSweep(SWEEP)
     for number in range(3):
-        values = suggest(history.active_spec, history.trials)
+        values = suggest(sweep.active_spec, sweep.trials)
         assert isinstance(values, dict)
-        history.add(TrialSuggested(number=number, values=values))
+        sweep.add(TrialSuggested(number=number, values=values))
 
-    assert suggest(history.active_spec, history.trials) == Wait()
+    assert suggest(sweep.active_spec, sweep.trials) == Wait()
 
-    for number, values in enumerate(values_of(history)):
-        for entry in a_trial(number, values, goodness(values))[1:]:
-            history.add(entry)
-    assert suggest(history.active_spec, history.trials) == {CLS: 0.25, LOC: 4.0}
+    for number, values in enumerate(trial_values(sweep)):
+        for entry in trial_entries(number, values, quality(values))[1:]:
+            sweep.add(entry)
+    assert suggest(sweep.active_spec, sweep.trials) == {CLS: 0.25, LOC: 4.0}
 
 
 def test_trials_that_failed_are_never_the_best() -> None:
-    history = played(SWEEP, 100, score=lambda one: None if one[LOC] == 4.0 else goodness(one))
+    sweep = run_search(
+        SWEEP, 100, score=lambda values: None if values[LOC] == 4.0 else quality(values)
+    )
 
-    assert weights(history)[3] == (0.25, 0)
+    assert weights(sweep)[3] == (0.25, 0)
 
 
-def test_where_every_trial_failed_the_published_setting_stands() -> None:
-    history = played(SWEEP, 100, score=lambda _: None)
+def test_the_published_weights_are_the_best_where_every_trial_failed() -> None:
+    sweep = run_search(SWEEP, 100, score=lambda _: None)
 
-    assert weights(history)[3] == (0.25, 4)
+    assert weights(sweep)[3] == (0.25, 4)
 
 
 def test_the_student_alone_is_no_trial() -> None:
     space = {CLS: a_choice(0.0, 1.0, 2.0), LOC: a_choice(0.0, 4.0)}
-    history = played(
+    sweep = run_search(
         a_sweep(algorithm=CoordinateSearch(points=3), space=space),
         100,
-        score=lambda one: float(one[CLS]) - float(one[LOC]),
+        score=lambda values: float(values[CLS]) - float(values[LOC]),
     )
 
-    assert (0, 0) not in weights(history)
-    assert len({point_key(one) for one in values_of(history)}) == len(history.trials)
+    assert (0, 0) not in weights(sweep)
+    assert len({point_key(values) for values in trial_values(sweep)}) == len(sweep.trials)
 
 
 @pytest.mark.parametrize(
@@ -90,9 +92,9 @@ def test_the_student_alone_is_no_trial() -> None:
         (a_choice(1, 2, 4), 2.0, (1.0, 2.0, 4.0)),
         (an_integer(1, 16, log=True), 4.0, (3.0, 4.0, 6.0)),
     ],
-    ids=["at the edge", "nothing", "a choice", "whole numbers"],
+    ids=["at the edge", "zero", "a choice", "integers"],
 )
-def test_neighbours_lie_within_the_range(
+def test_neighbors_lie_within_the_range(
     parameter: object, value: float, expected: tuple[float, ...]
 ) -> None:
     assert neighbors(parameter, value, points=5) == expected  # type: ignore[arg-type]

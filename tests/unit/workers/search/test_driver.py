@@ -1,4 +1,4 @@
-"""How many trials a driver follows at a time."""
+"""How many trials a driver runs concurrently."""
 
 import pytest
 
@@ -8,11 +8,11 @@ GIB = 2**30
 
 
 @pytest.mark.parametrize(
-    ("asked", "free_gib", "expected"),
+    ("requested", "free_gib", "expected"),
     [(4, 8, 4), (500, 8, 64), (2, 0.01, 1)],
-    ids=["as asked", "as fit", "one at least"],
+    ids=["as requested", "as fits", "at least one"],
 )
-def test_as_many_trials_are_followed_as_asked_if_the_node_has_room(
-    asked: int, free_gib: float, expected: int
+def test_concurrency_is_as_requested_if_the_memory_suffices(
+    requested: int, free_gib: float, expected: int
 ) -> None:
-    assert count_monitors(asked, free_bytes=int(free_gib * GIB)) == expected
+    assert count_monitors(requested, free_bytes=int(free_gib * GIB)) == expected

@@ -1,4 +1,4 @@
-"""Points of a space: where they lie, which parameters exist, and when two are the same."""
+"""Points of a space: their range, active parameters, and equality."""
 
 from random import Random
 
@@ -32,9 +32,9 @@ def test_a_range_is_cut_evenly_and_one_of_magnitudes_by_magnitude() -> None:
 
 
 def test_a_conditional_parameter_is_only_where_its_condition_holds() -> None:
-    there = list(iter_points(DEPENDENT, lambda one: grid_values(one, 3)))
+    points = list(iter_points(DEPENDENT, lambda parameter: grid_values(parameter, 3)))
 
-    assert there == [
+    assert points == [
         {KIND: "sgd", MOMENTUM: 0.8},
         {KIND: "sgd", MOMENTUM: 0.9},
         {KIND: "adamw"},
@@ -68,7 +68,7 @@ def spaces(draw: st.DrawFn) -> dict[str, Parameter]:
     parameters: dict[str, Parameter] = {}
     for name in draw(st.sets(st.sampled_from("abcdef"), min_size=1)):
         kind = draw(st.sampled_from(["uniform", "loguniform", "integer", "choice"]))
-        parents = [path for path, one in parameters.items() if isinstance(one, Choice)]
+        parents = [path for path, parameter in parameters.items() if isinstance(parameter, Choice)]
         when = {parent: (0,) for parent in parents if draw(st.booleans())}
         low = draw(st.floats(0.001, 100, allow_subnormal=False))
         if kind == "uniform":
@@ -99,10 +99,10 @@ def test_what_is_drawn_lies_in_the_space(space: dict[str, Parameter], seed: int)
 
 @given(spaces())
 def test_a_grid_has_every_point_once(space: dict[str, Parameter]) -> None:
-    there = list(iter_points(space, lambda one: grid_values(one, 2)))
+    grid = list(iter_points(space, lambda parameter: grid_values(parameter, 2)))
 
-    assert len(set(map(point_key, there))) == len(there)
-    assert all(lies_in(one[path], space[path]) for one in there for path in one)
+    assert len(set(map(point_key, grid))) == len(grid)
+    assert all(lies_in(point[path], space[path]) for point in grid for path in point)
 
 
 def lies_in(value: object, parameter: Parameter) -> bool:

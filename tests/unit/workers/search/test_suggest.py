@@ -1,4 +1,4 @@
-"""The next trial follows from the list alone: by grid, by chance, by TPE."""
+"""The next trial depends on the log alone: grid search, random search, TPE."""
 
 import pytest
 
@@ -20,11 +20,11 @@ from tests.support.workers.sweeps import (
     a_choice,
     a_log_range,
     a_sweep,
-    a_trial,
     an_integer,
-    goodness,
-    played,
-    values_of,
+    quality,
+    run_search,
+    trial_entries,
+    trial_values,
 )
 from workers.search.space import Wait, point_key
 from workers.search.suggest import suggest
@@ -46,41 +46,41 @@ each_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=A
 
 
 @each_algorithm
-def test_a_search_that_is_rebuilt_suggests_what_the_first_one_did(algorithm: Algorithm) -> None:
+def test_a_rebuilt_search_suggests_the_same_trials(algorithm: Algorithm) -> None:
     spec = a_sweep(algorithm=algorithm, seed=3)
-    whole = played(spec, 12)
+    full_search = run_search(spec, 12)
 
-    for number, trial in enumerate(whole.trials):
-        again = SweepSpec.model_validate_json(spec.model_dump_json())
-        history = ReplayedSweep(again)
-        for known in whole.trials[:number]:
-            for entry in a_trial(known.number, known.values, goodness(known.values)):
-                history.add(entry)
-        assert suggest(history.active_spec, history.trials) == trial.values
+    for number, trial in enumerate(full_search.trials):
+        reparsed = SweepSpec.model_validate_json(spec.model_dump_json())
+        sweep = ReplayedSweep(reparsed)
+        for earlier in full_search.trials[:number]:
+            for entry in trial_entries(earlier.number, earlier.values, quality(earlier.values)):
+                sweep.add(entry)
+        assert suggest(sweep.active_spec, sweep.trials) == trial.values
 
 
 @each_algorithm
-def test_no_point_comes_twice_and_a_space_with_an_end_is_exhausted(algorithm: Algorithm) -> None:
+def test_no_point_is_repeated_and_a_finite_space_is_exhausted(algorithm: Algorithm) -> None:
     spec = a_sweep(algorithm=algorithm, space=MIXED)
 
-    history = played(spec, 100, score=lambda values: float(len(values)))
+    sweep = run_search(spec, 100, score=lambda values: float(len(values)))
 
-    assert len(history.trials) == 6
-    assert len({point_key(values) for values in values_of(history)}) == 6
-    assert suggest(history.active_spec, history.trials) is None
+    assert len(sweep.trials) == 6
+    assert len({point_key(values) for values in trial_values(sweep)}) == 6
+    assert suggest(sweep.active_spec, sweep.trials) is None
 
 
 @pytest.mark.parametrize("algorithm", [RandomSearch(), Tpe(startup=2)], ids=["random", "tpe"])
 def test_another_seed_is_another_search(algorithm: Algorithm) -> None:
-    one, other = (played(a_sweep(algorithm=algorithm, seed=seed), 4) for seed in (0, 1))
+    first, second = (run_search(a_sweep(algorithm=algorithm, seed=seed), 4) for seed in (0, 1))
 
-    assert not set(map(point_key, values_of(one))) & set(map(point_key, values_of(other)))
+    assert not set(map(point_key, trial_values(first))) & set(map(point_key, trial_values(second)))
 
 
 def test_a_grid_has_every_combination_in_a_fixed_order() -> None:
-    history = played(a_sweep(algorithm=GridSearch(points=2)), 10)
+    sweep = run_search(a_sweep(algorithm=GridSearch(points=2)), 10)
 
-    assert values_of(history) == [
+    assert trial_values(sweep) == [
         {CLS: 0.25, LOC: 1.0},
         {CLS: 0.25, LOC: 16.0},
         {CLS: 4.0, LOC: 1.0},
@@ -89,20 +89,25 @@ def test_a_grid_has_every_combination_in_a_fixed_order() -> None:
 
 
 @each_algorithm
-def test_points_that_a_person_names_come_first_and_once(algorithm: Algorithm) -> None:
+def test_initial_points_come_first_and_once(algorithm: Algorithm) -> None:
     named = ({CLS: 0.25, LOC: 1}, {CLS: 1.0, LOC: 0.0}, {LOC: 2.0}, {CLS: 1, LOC: 0})
 
-    history = played(
-        a_sweep(algorithm=algorithm, first=named), 8, score=lambda values: float(len(values))
+    sweep = run_search(
+        a_sweep(algorithm=algorithm, initial_points=named),
+        8,
+        score=lambda values: float(len(values)),
     )
 
-    assert values_of(history)[:3] == list(named[:3])
-    assert len({point_key(values) for values in values_of(history)}) == 8
+    assert trial_values(sweep)[:3] == list(named[:3])
+    assert len({point_key(values) for values in trial_values(sweep)}) == 8
 
 
 def test_tpe_ends_nearer_to_the_best_than_chance() -> None:
     chance, tpe = (
-        [goodness(values) for values in values_of(played(a_sweep(algorithm=algorithm), 40))[20:]]
+        [
+            quality(values)
+            for values in trial_values(run_search(a_sweep(algorithm=algorithm), 40))[20:]
+        ]
         for algorithm in (RandomSearch(), Tpe(startup=8))
     )
 
@@ -110,14 +115,14 @@ def test_tpe_ends_nearer_to_the_best_than_chance() -> None:
 
 
 def test_trials_of_one_pack_differ_though_none_of_them_has_ended() -> None:
-    history = played(a_sweep(algorithm=Tpe(startup=4)), 10)
+    sweep = run_search(a_sweep(algorithm=Tpe(startup=4)), 10)
 
     for number in range(10, 18):
-        values = suggest(history.active_spec, history.trials)
+        values = suggest(sweep.active_spec, sweep.trials)
         assert isinstance(values, dict)
-        history.add(TrialSuggested(number=number, values=values))
+        sweep.add(TrialSuggested(number=number, values=values))
 
-    pack = values_of(history)[10:]
+    pack = trial_values(sweep)[10:]
     assert len({values[CLS] for values in pack}) == 8
     assert max(map(by_cls, pack)) / min(map(by_cls, pack)) > 1.5
 
@@ -128,41 +133,41 @@ def by_cls(values: dict[str, bool | int | float | str]) -> float:
 
 def test_what_ended_badly_or_was_stopped_is_known_to_tpe() -> None:
     spec = a_sweep(algorithm=Tpe(startup=2), scheduler=Asha())
-    history = played(spec, 6, score=lambda values: None if float(values[CLS]) > 1 else 0.4)
+    sweep = run_search(spec, 6, score=lambda values: None if float(values[CLS]) > 1 else 0.4)
     stopped = {Metric.MAP: 0.1}
-    history.add(TrialSuggested(number=6, values={CLS: 0.3, LOC: 2.0}))
-    history.add(TrialJudged(number=6, epoch=1, values=stopped, should_continue=False))
-    history.add(TrialEnded(number=6, result="stopped", epoch=1, values=stopped))
+    sweep.add(TrialSuggested(number=6, values={CLS: 0.3, LOC: 2.0}))
+    sweep.add(TrialJudged(number=6, epoch=1, values=stopped, should_continue=False))
+    sweep.add(TrialEnded(number=6, result="stopped", epoch=1, values=stopped))
 
-    assert isinstance(suggest(history.active_spec, history.trials), dict)
+    assert isinstance(suggest(sweep.active_spec, sweep.trials), dict)
 
 
 def test_several_objectives_each_have_their_direction() -> None:
     objectives = (Objective(), Objective(metric="inference/latency_p50_ms", goal="min"))
-    history = ReplayedSweep(a_sweep(algorithm=Tpe(startup=4), objectives=objectives))
+    sweep = ReplayedSweep(a_sweep(algorithm=Tpe(startup=4), objectives=objectives))
     for number in range(20):
-        values = suggest(history.active_spec, history.trials)
+        values = suggest(sweep.active_spec, sweep.trials)
         assert isinstance(values, dict)
-        told = {Metric.MAP: goodness(values), "inference/latency_p50_ms": float(values[CLS])}
-        history.add(TrialSuggested(number=number, values=values))
-        history.add(TrialEnded(number=number, result="finished", epoch=9, values=told))
+        metrics = {Metric.MAP: quality(values), "inference/latency_p50_ms": float(values[CLS])}
+        sweep.add(TrialSuggested(number=number, values=values))
+        sweep.add(TrialEnded(number=number, result="finished", epoch=9, values=metrics))
 
-    late = sorted(float(values[CLS]) for values in values_of(history)[10:])
+    late = sorted(float(values[CLS]) for values in trial_values(sweep)[10:])
 
     assert late[len(late) // 2] < 1.0
 
 
 @each_algorithm
-def test_what_a_person_extends_holds_for_later_trials(algorithm: Algorithm) -> None:
-    history = played(a_sweep(algorithm=algorithm, budget=Budget(trials=4)), 4)
+def test_an_extension_applies_to_later_trials(algorithm: Algorithm) -> None:
+    sweep = run_search(a_sweep(algorithm=algorithm, budget=Budget(trials=4)), 4)
     space: dict[str, Parameter] = {CLS: a_log_range(8, 16), LOC: a_log_range(1, 2)}
-    history.add(
+    sweep.add(
         SweepExtended(by="me", budget=Budget(trials=8), space=space, algorithm=ALGORITHMS["random"])
     )
 
-    values = suggest(history.active_spec, history.trials)
+    values = suggest(sweep.active_spec, sweep.trials)
 
     assert not isinstance(values, Wait)
     assert values is not None
     assert float(values[CLS]) >= 8
-    assert history.active_spec.budget.trials == 8
+    assert sweep.active_spec.budget.trials == 8

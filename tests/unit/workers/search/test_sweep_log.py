@@ -1,4 +1,4 @@
-"""The list at the service: patience with a service that is away, none with another driver."""
+"""The driver's copy of the log: retries while the service is unavailable, conflicts of drivers."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,75 +10,75 @@ from configs.protocol.names import ExitCode, Metric
 from configs.protocol.sweep_log import SweepEntry, SweepExtended, TrialJudged, TrialSuggested
 from configs.spec.search import RandomSearch
 from configs.spec.sweep import Budget, Values
-from tests.support.workers.fake_sweep import Answer, FakeSweep, serve
-from tests.support.workers.sweeps import CLS, LOC, a_sweep, goodness
-from workers.search.follower import TrialMonitor, status_file
+from tests.support.workers.fake_sweep import FakeSweep, Response, serve
+from tests.support.workers.sweeps import CLS, LOC, a_sweep, quality
 from workers.search.sweep_log import DriverExit, SweepLogClient, SweepLogMirror
+from workers.search.trial_monitor import TrialMonitor, status_file
 from workers.search.trial_status import TrialStatusWriter
 
-AWAY = Answer(503, "starting")
+UNAVAILABLE = Response(503, "starting")
 VALUES: Values = {CLS: 1.0, LOC: 4.0}
 
 
 @pytest.fixture
 def sweep() -> Iterator[FakeSweep]:
-    with serve(FakeSweep(a_sweep(), lambda values: [goodness(values)] * 3)) as fake:
+    with serve(FakeSweep(a_sweep(), lambda values: [quality(values)] * 3)) as fake:
         yield fake
 
 
 @pytest.fixture
-def pauses() -> list[float]:
+def delays() -> list[float]:
     return []
 
 
 @pytest.fixture
-def door(sweep: FakeSweep, pauses: list[float]) -> Iterator[SweepLogClient]:
-    with closing(SweepLogClient(sweep.url, sweep=sweep.id, sleep=pauses.append)) as door:
-        yield door
+def client(sweep: FakeSweep, delays: list[float]) -> Iterator[SweepLogClient]:
+    with closing(SweepLogClient(sweep.url, sweep=sweep.id, sleep=delays.append)) as client:
+        yield client
 
 
-def begin(number: int) -> TrialSuggested:
+def suggested(number: int) -> TrialSuggested:
     return TrialSuggested(number=number, values=VALUES)
 
 
-def judge(number: int, epoch: int) -> TrialJudged:
+def judged(number: int, epoch: int) -> TrialJudged:
     return TrialJudged(number=number, epoch=epoch, values={Metric.MAP: 0.1}, should_continue=True)
 
 
-def test_what_is_appended_is_at_the_service_and_here(
-    sweep: FakeSweep, door: SweepLogClient
+def test_appended_entries_are_in_the_log_and_in_its_copy(
+    sweep: FakeSweep, client: SweepLogClient
 ) -> None:
-    ledger = SweepLogMirror(door)
+    log_mirror = SweepLogMirror(client)
 
-    ledger.append(begin(0), judge(0, 1))
+    log_mirror.append(suggested(0), judged(0, 1))
 
-    assert sweep.entries == [begin(0), judge(0, 1)]
-    assert ledger.sweep.length == 2
-    assert ledger.sweep.trials[0].last_epoch == 1
-    assert SweepLogMirror(door).sweep.trials == ledger.sweep.trials
+    assert sweep.entries == [suggested(0), judged(0, 1)]
+    assert log_mirror.sweep.length == 2
+    assert log_mirror.sweep.trials[0].last_epoch == 1
+    assert SweepLogMirror(client).sweep.trials == log_mirror.sweep.trials
 
 
-def test_a_service_that_is_away_is_waited_for_ever_longer(
-    sweep: FakeSweep, door: SweepLogClient, pauses: list[float]
+def test_an_unavailable_service_is_retried_with_growing_delays(
+    sweep: FakeSweep, client: SweepLogClient, delays: list[float]
 ) -> None:
-    ledger = SweepLogMirror(door)
-    sweep.script = [AWAY] * 9
+    log_mirror = SweepLogMirror(client)
+    sweep.scripted_responses = [UNAVAILABLE] * 9
 
-    ledger.append(begin(0))
+    log_mirror.append(suggested(0))
 
-    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
-    assert sweep.entries == [begin(0)]
+    assert delays == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+    assert sweep.entries == [suggested(0)]
 
 
-def test_an_entry_whose_answer_was_lost_is_there_once(
-    sweep: FakeSweep, door: SweepLogClient
+def test_an_entry_whose_response_was_lost_is_appended_once(
+    sweep: FakeSweep, client: SweepLogClient
 ) -> None:
-    ledger = SweepLogMirror(door)
-    sweep.entries.append(begin(0))  # it arrived, but nobody heard
+    log_mirror = SweepLogMirror(client)
+    sweep.entries.append(suggested(0))  # it arrived, but the response was lost
 
-    ledger.append(begin(0))
+    log_mirror.append(suggested(0))
 
-    assert sweep.entries == [begin(0)]
+    assert sweep.entries == [suggested(0)]
 
 
 @pytest.mark.parametrize(
@@ -89,94 +89,96 @@ def test_an_entry_whose_answer_was_lost_is_there_once(
     ],
     ids=["another driver", "a person"],
 )
-def test_a_driver_whose_list_is_old_leaves(
-    sweep: FakeSweep, door: SweepLogClient, written: SweepEntry
+def test_a_driver_with_an_outdated_log_exits(
+    sweep: FakeSweep, client: SweepLogClient, written: SweepEntry
 ) -> None:
-    ledger = SweepLogMirror(door)
+    log_mirror = SweepLogMirror(client)
     sweep.entries.append(written)
 
-    with pytest.raises(DriverExit) as leaving:
-        ledger.append(begin(0))
+    with pytest.raises(DriverExit) as exit_info:
+        log_mirror.append(suggested(0))
 
-    assert leaving.value.exit_code is ExitCode.SUPERSEDED
+    assert exit_info.value.exit_code is ExitCode.SUPERSEDED
     assert sweep.entries == [written]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_a_service_that_refuses_ends_the_driver_with_its_words(
-    sweep: FakeSweep, door: SweepLogClient, status: int
+def test_a_refusal_ends_the_driver_with_the_message_of_the_service(
+    sweep: FakeSweep, client: SweepLogClient, status: int
 ) -> None:
-    sweep.script = [Answer(status, '{"detail": "Not for you."}')]
+    sweep.scripted_responses = [Response(status, '{"detail": "Not for you."}')]
 
-    with pytest.raises(DriverExit, match=str(int(ExitCode.REFUSED))) as leaving:
-        SweepLogMirror(door)
+    with pytest.raises(DriverExit, match=str(int(ExitCode.REFUSED))) as exit_info:
+        SweepLogMirror(client)
 
-    assert "Not for you." in leaving.value.message
+    assert "Not for you." in exit_info.value.message
 
 
-def test_what_the_service_says_of_new_trials_is_heard_with_every_answer(
-    sweep: FakeSweep, door: SweepLogClient
+def test_every_response_updates_whether_new_trials_are_allowed(
+    sweep: FakeSweep, client: SweepLogClient
 ) -> None:
-    ledger = SweepLogMirror(door)
-    heard = [ledger.allows_new_trials]
+    log_mirror = SweepLogMirror(client)
+    allowed = [log_mirror.allows_new_trials]
     sweep.allows_new_trials = False
-    ledger.append(begin(0))
-    heard.append(ledger.allows_new_trials)
+    log_mirror.append(suggested(0))
+    allowed.append(log_mirror.allows_new_trials)
     sweep.allows_new_trials = True
-    ledger.read_standings()
-    heard.append(ledger.allows_new_trials)
+    log_mirror.read_progress()
+    allowed.append(log_mirror.allows_new_trials)
 
-    assert heard == [True, False, True]
+    assert allowed == [True, False, True]
 
 
-def test_a_notice_tells_what_the_list_does_not_know_yet(
-    sweep: FakeSweep, door: SweepLogClient, tmp_path: Path
+def test_a_status_file_has_the_evaluations_that_are_not_in_the_log(
+    sweep: FakeSweep, client: SweepLogClient, tmp_path: Path
 ) -> None:
     now = [0.0]
-    ledger = SweepLogMirror(door)
-    ledger.append(begin(0))
-    board = TrialStatusWriter(tmp_path, ledger, interval_s=1.0, monotonic=lambda: now[0])
-    follower = TrialMonitor({"number": 0, "folder": str(tmp_path)})
-    told = []
+    log_mirror = SweepLogMirror(client)
+    log_mirror.append(suggested(0))
+    status_writer = TrialStatusWriter(
+        tmp_path, log_mirror, interval_s=1.0, monotonic=lambda: now[0]
+    )
+    monitor = TrialMonitor({"number": 0, "folder": str(tmp_path)})
+    reports = []
     for _ in range(4):
-        board.poll()
-        told.append(follower.train())
-        if "result" not in told[-1]:
-            ledger.append(judge(0, told[-1]["epoch"]))
+        status_writer.poll()
+        reports.append(monitor.train())
+        if "result" not in reports[-1]:
+            log_mirror.append(judged(0, reports[-1]["epoch"]))
         now[0] += 1.0
 
-    assert [one["epoch"] for one in told] == [1, 2, 3, 3]
-    assert told[0] == {
+    assert [report["epoch"] for report in reports] == [1, 2, 3, 3]
+    assert reports[0] == {
         "epoch": 1,
-        "values": {Metric.MAP: goodness(VALUES)},
+        "values": {Metric.MAP: quality(VALUES)},
         "is_over": False,
         "done": False,
     }
-    assert told[3] == {"epoch": 3, "result": "finished", "done": True}
+    assert reports[3] == {"epoch": 3, "result": "finished", "done": True}
     assert '"evaluations": []' in status_file(tmp_path, 0).read_text(encoding="utf-8")
 
 
-def test_the_service_is_asked_no_more_often_than_said(
-    sweep: FakeSweep, door: SweepLogClient, tmp_path: Path
+def test_the_service_is_polled_at_most_once_per_interval(
+    sweep: FakeSweep, client: SweepLogClient, tmp_path: Path
 ) -> None:
     now = [0.0]
-    board = TrialStatusWriter(
-        tmp_path, SweepLogMirror(door), interval_s=1.0, monotonic=lambda: now[0]
+    status_writer = TrialStatusWriter(
+        tmp_path, SweepLogMirror(client), interval_s=1.0, monotonic=lambda: now[0]
     )
 
     for now[0] in (0.0, 0.1, 0.9, 1.0, 1.5):
-        board.poll()
+        status_writer.poll()
 
-    assert sweep.looks == 2
+    assert sweep.polls == 2
 
 
-def test_a_trial_that_another_driver_began_is_a_reason_to_leave(
-    sweep: FakeSweep, door: SweepLogClient, tmp_path: Path
+def test_a_trial_that_another_driver_started_ends_the_driver(
+    sweep: FakeSweep, client: SweepLogClient, tmp_path: Path
 ) -> None:
-    board = TrialStatusWriter(tmp_path, SweepLogMirror(door), interval_s=1.0)
-    sweep.entries.append(begin(0))
+    status_writer = TrialStatusWriter(tmp_path, SweepLogMirror(client), interval_s=1.0)
+    sweep.entries.append(suggested(0))
 
-    with pytest.raises(DriverExit) as leaving:
-        board.poll()
+    with pytest.raises(DriverExit) as exit_info:
+        status_writer.poll()
 
-    assert leaving.value.exit_code is ExitCode.SUPERSEDED
+    assert exit_info.value.exit_code is ExitCode.SUPERSEDED

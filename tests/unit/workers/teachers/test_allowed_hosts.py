@@ -1,4 +1,4 @@
-"""Hosts that files may be brought from, and the many ways to write an address."""
+"""Allowed and refused hosts of downloads, with the many notations of an address."""
 
 import pytest
 
@@ -84,7 +84,7 @@ def test_a_host_that_is_not_listed_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "db", "metadata.google.internal", "127.0.0.1"])
-def test_a_proxy_is_not_asked_for_what_is_inside(host: str) -> None:
+def test_private_addresses_are_refused_behind_a_proxy(host: str) -> None:
     with pytest.raises(HostRefused):
         a_gate("127.0.0.1", is_proxied=True).resolve_addresses(host)
 
@@ -104,5 +104,5 @@ def test_the_environment_lists_hosts_and_allows_private_ones() -> None:
     assert gate.hosts == ("example.org", "*.s3.example")
     assert gate.allows_private
     assert not AllowedHosts.from_environment({}).allows_private
-    with pytest.raises(HostRefused, match="none of the hosts"):
+    with pytest.raises(HostRefused, match="Downloads from localhost are not allowed"):
         gate.resolve_addresses("localhost")

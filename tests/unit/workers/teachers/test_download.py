@@ -1,4 +1,4 @@
-"""Files from elsewhere: over real TLS, from a filesystem as S3's, or refused."""
+"""Downloads over TLS and from a filesystem in place of S3, and refusals."""
 
 import datetime
 import os
@@ -33,7 +33,7 @@ SHOP_NAME = "files.example.org"
 
 
 class Shop(BaseHTTPRequestHandler):
-    """Hands out one file, in whole or cut, and redirects."""
+    """Serves one file, complete or truncated, and redirects."""
 
     def do_GET(self) -> None:
         if self.path == "/t.pth":
@@ -47,8 +47,8 @@ class Shop(BaseHTTPRequestHandler):
         elif self.path == "/unsafe.pth":
             self._answer(302, {"Location": "http://example.org/t.pth"}, b"")
         elif self.path == "/inwards.pth":
-            place = f"https://{LOCALHOST}:{self.server.server_port}/t.pth"  # type: ignore[attr-defined]
-            self._answer(302, {"Location": place}, b"")
+            location = f"https://{LOCALHOST}:{self.server.server_port}/t.pth"  # type: ignore[attr-defined]
+            self._answer(302, {"Location": location}, b"")
         elif self.path == "/who.pth":
             self._answer(200, {}, self.headers["host"].encode())
         elif self.path == "/circle.pth":
@@ -56,7 +56,7 @@ class Shop(BaseHTTPRequestHandler):
         else:
             self._answer(404, {}, b"")
 
-    def log_message(self, *words: object) -> None:
+    def log_message(self, *arguments: object) -> None:
         pass
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
@@ -95,7 +95,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def a_certificate(path: Path) -> Path:
-    """A certificate that signs itself, and its key, in one file."""
+    """A self-signed certificate and its key, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, LOCALHOST)])
     now = datetime.datetime.now(datetime.UTC)
@@ -124,7 +124,7 @@ def a_certificate(path: Path) -> Path:
 
 
 def in_a_folder(folder: Path) -> DownloadContext:
-    """S3 as a folder: bucket and key are a path in it."""
+    """A folder in place of S3: bucket and key are a path in it."""
 
     def filesystem_of(url: str) -> tuple[FileSystem, str]:
         parts = urlsplit(url)
@@ -133,68 +133,68 @@ def in_a_folder(folder: Path) -> DownloadContext:
     return replace(default_download_context(), resolve_filesystem=filesystem_of)
 
 
-def brought(source: str, *, within: Path, outside: DownloadContext) -> bytes:
+def download(source: str, *, within: Path, outside: DownloadContext) -> bytes:
     with open_local_copy(source, folder=within, context=outside, on_bytes=ignore) as file:
         content = file.read_bytes()
     assert list(within.iterdir()) == []
     return content
 
 
-def ignore(here: int, total: int | None) -> None:
+def ignore(num_bytes: int, total: int | None) -> None:
     pass
 
 
 @pytest.mark.parametrize("path", ["t.pth", "unannounced.pth", "moved.pth"])
 def test_a_file_comes_over_https(shop: Served, tmp_path: Path, path: str) -> None:
-    content = brought(f"{shop.url}/{path}", within=tmp_path, outside=shop.outside)
+    content = download(f"{shop.url}/{path}", within=tmp_path, outside=shop.outside)
 
     assert content == CONTENT
 
 
-def test_progress_is_told_in_bytes(shop: Served, tmp_path: Path) -> None:
-    told: list[tuple[int, int | None]] = []
+def test_progress_is_reported_in_bytes(shop: Served, tmp_path: Path) -> None:
+    progress: list[tuple[int, int | None]] = []
 
     with open_local_copy(
         f"{shop.url}/t.pth",
         folder=tmp_path,
         context=shop.outside,
-        on_bytes=lambda here, total: told.append((here, total)),
+        on_bytes=lambda num_bytes, total: progress.append((num_bytes, total)),
     ):
         pass
 
-    assert told[-1] == (len(CONTENT), len(CONTENT))
-    assert len(told) > 1
+    assert progress[-1] == (len(CONTENT), len(CONTENT))
+    assert len(progress) > 1
 
 
-def test_a_file_comes_from_the_address_that_was_looked_at_by_the_name_that_was_asked(
+def test_a_download_uses_the_checked_address_and_the_requested_name(
     shop: Served, tmp_path: Path
 ) -> None:
-    asked: list[str] = []
-    guarded = behind_a_gate(shop, asked=asked)
+    resolved_hosts: list[str] = []
+    context = with_allowed_hosts(shop, resolved_hosts=resolved_hosts)
     port = urlsplit(shop.url).port
 
-    who = brought(f"https://{SHOP_NAME}:{port}/who.pth", within=tmp_path, outside=guarded)
-    content = brought(f"https://{SHOP_NAME}:{port}/moved.pth", within=tmp_path, outside=guarded)
+    host = download(f"https://{SHOP_NAME}:{port}/who.pth", within=tmp_path, outside=context)
+    content = download(f"https://{SHOP_NAME}:{port}/moved.pth", within=tmp_path, outside=context)
 
-    assert who == f"{SHOP_NAME}:{port}".encode()
+    assert host == f"{SHOP_NAME}:{port}".encode()
     assert content == CONTENT
-    assert asked == [SHOP_NAME] * 3  # once for each request, and never again
+    assert resolved_hosts == [SHOP_NAME] * 3  # once for each request, and never again
 
 
 def test_a_redirect_into_this_network_is_not_followed(shop: Served, tmp_path: Path) -> None:
-    guarded = behind_a_gate(shop, asked=[])
+    context = with_allowed_hosts(shop, resolved_hosts=[])
     port = urlsplit(shop.url).port
 
     with pytest.raises(SourceUnusable, match=r"127\.0\.0\.1, which is no public address"):
-        brought(f"https://{SHOP_NAME}:{port}/inwards.pth", within=tmp_path, outside=guarded)
+        download(f"https://{SHOP_NAME}:{port}/inwards.pth", within=tmp_path, outside=context)
 
 
-def behind_a_gate(shop: Served, *, asked: list[str]) -> DownloadContext:
-    """The shop's name leads to it, and its address counts as public if it was found by name."""
+def with_allowed_hosts(shop: Served, *, resolved_hosts: list[str]) -> DownloadContext:
+    """The server's name resolves to it, and its address counts as public."""
     by_name = "127.0.0.1"
 
     def resolve(host: str, port: int) -> list[str]:
-        asked.append(host)
+        resolved_hosts.append(host)
         return [by_name if host == SHOP_NAME else f"::ffff:{host}"]
 
     gate = AllowedHosts(
@@ -222,42 +222,42 @@ def test_nothing_is_brought_from_this_network(tmp_path: Path, source: str) -> No
     )
 
     with pytest.raises(SourceUnusable, match="TANDEM_ALLOW_PRIVATE_SOURCES"):
-        brought(source, within=tmp_path, outside=outside)
+        download(source, within=tmp_path, outside=outside)
 
 
 @pytest.mark.parametrize(
     ("path", "why"),
     [
         ("none.pth", "answers 404"),
-        ("cut.pth", "was not brought here"),
+        ("cut.pth", "could not be downloaded"),
         ("unsafe.pth", "not to https"),
         ("circle.pth", "more than 5 times"),
     ],
 )
-def test_a_file_that_is_not_there_or_not_whole_is_refused(
+def test_a_missing_or_truncated_download_is_refused(
     shop: Served, tmp_path: Path, path: str, why: str
 ) -> None:
     with pytest.raises(SourceUnusable, match=why):
-        brought(f"{shop.url}/{path}", within=tmp_path, outside=shop.outside)
+        download(f"{shop.url}/{path}", within=tmp_path, outside=shop.outside)
 
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", ["t.pth", "unannounced.pth"])
-def test_a_file_that_is_too_large_is_not_brought(shop: Served, tmp_path: Path, path: str) -> None:
+def test_a_file_that_is_too_large_is_not_download(shop: Served, tmp_path: Path, path: str) -> None:
     narrow = replace(shop.outside, max_bytes=1 << 20)
 
     with pytest.raises(SourceUnusable, match="1048576"):
-        brought(f"{shop.url}/{path}", within=tmp_path, outside=narrow)
+        download(f"{shop.url}/{path}", within=tmp_path, outside=narrow)
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_nobody_vouches_for_is_refused(shop: Served, tmp_path: Path) -> None:
+def test_a_server_with_an_untrusted_certificate_is_refused(shop: Served, tmp_path: Path) -> None:
     strict = replace(shop.outside, make_client=lambda: httpx.Client(trust_env=False, timeout=5.0))
 
     with pytest.raises(SourceUnusable, match="CERTIFICATE_VERIFY_FAILED"):
-        brought(f"{shop.url}/t.pth", within=tmp_path, outside=strict)
+        download(f"{shop.url}/t.pth", within=tmp_path, outside=strict)
 
 
 def test_a_file_comes_from_a_bucket(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_file_comes_from_a_bucket(tmp_path: Path) -> None:
     (tmp_path / "store" / "bucket" / "t.pth").write_bytes(CONTENT)
     (tmp_path / "out").mkdir()
 
-    content = brought(
+    content = download(
         "s3://bucket/t.pth", within=tmp_path / "out", outside=in_a_folder(tmp_path / "store")
     )
 
@@ -273,8 +273,8 @@ def test_a_file_comes_from_a_bucket(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_not_in_the_bucket_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceUnusable, match=r"s3://bucket/none\.pth was not brought here"):
-        brought("s3://bucket/none.pth", within=tmp_path, outside=in_a_folder(tmp_path))
+    with pytest.raises(SourceUnusable, match=r"s3://bucket/none\.pth could not be downloaded"):
+        download("s3://bucket/none.pth", within=tmp_path, outside=in_a_folder(tmp_path))
 
 
 @pytest.mark.skipif(
@@ -284,13 +284,13 @@ def test_a_key_that_is_not_in_the_bucket_is_named(tmp_path: Path) -> None:
 def test_a_file_comes_from_real_s3(tmp_path: Path) -> None:
     source = os.environ["TANDEM_TEST_S3_FILE"]
 
-    assert brought(source, within=tmp_path, outside=default_download_context())
+    assert download(source, within=tmp_path, outside=default_download_context())
 
 
 @pytest.mark.parametrize("source", ["http://example.org/t.pth", "ftp://example.org/t.pth"])
 def test_what_anybody_could_change_on_the_way_is_refused(tmp_path: Path, source: str) -> None:
-    with pytest.raises(SourceUnusable, match="only files, https:// and s3://"):
-        brought(source, within=tmp_path, outside=default_download_context())
+    with pytest.raises(SourceUnusable, match="only local files, https:// and s3://"):
+        download(source, within=tmp_path, outside=default_download_context())
 
 
 def test_a_local_file_stays_where_it_is(tmp_path: Path) -> None:
@@ -305,9 +305,9 @@ def test_a_local_file_stays_where_it_is(tmp_path: Path) -> None:
     assert file.exists()
 
 
-def test_a_local_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_local_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceUnusable, match="There is no file"):
-        brought(str(tmp_path / "none.pth"), within=tmp_path, outside=default_download_context())
+        download(str(tmp_path / "none.pth"), within=tmp_path, outside=default_download_context())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""An attempt that is cut off finds out by the disk that another one has begun."""
+"""An attempt without network detects on the disk that a newer one has started."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from workers.telemetry.fencing import AttemptFence
 
 
 @pytest.fixture(autouse=True)
-def always_looking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fencing, "_LOOK_EVERY_S", 0.0)
+def poll_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fencing, "_POLL_INTERVAL_S", 0.0)
 
 
 @pytest.mark.parametrize(
-    ("content", "crossed"),
+    ("content", "is_superseded"),
     [
         ('{"attempt": 3, "run_id": "r1"}', True),
         ('{"attempt": 2, "run_id": "r1"}', False),
@@ -24,22 +24,22 @@ def always_looking(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["newer", "itself", "older", "torn", "gone"],
 )
-def test_only_a_newer_one_is_a_reason_to_leave(
-    tmp_path: Path, content: str | None, crossed: bool
+def test_only_a_newer_attempt_supersedes(
+    tmp_path: Path, content: str | None, is_superseded: bool
 ) -> None:
     file = tmp_path / "reporting.json"
     if content is not None:
         file.write_text(content)
 
-    assert AttemptFence(file, attempt=2).is_superseded() is crossed
+    assert AttemptFence(file, attempt=2).is_superseded() is is_superseded
 
 
-def test_once_crossed_it_stays_so(tmp_path: Path) -> None:
+def test_once_superseded_it_stays_so(tmp_path: Path) -> None:
     file = tmp_path / "reporting.json"
     file.write_text('{"attempt": 3}')
-    found = AttemptFence(file, attempt=2)
-    assert found.is_superseded()
+    fence = AttemptFence(file, attempt=2)
+    assert fence.is_superseded()
 
     file.unlink()
 
-    assert found.is_superseded()
+    assert fence.is_superseded()

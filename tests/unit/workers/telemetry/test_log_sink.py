@@ -1,4 +1,4 @@
-"""An attempt's log reaches the service while it grows, whole and in order."""
+"""An attempt's log is shipped while it grows, completely and in order."""
 
 import threading
 import time
@@ -13,15 +13,15 @@ from tests.support.workers.reporters import open_reporter, wait_for
 from workers.telemetry.log_sink import LogSink, build_log_shipper
 from workers.telemetry.shipper import Shipper, ShipperTiming
 
-BRISK = ShipperTiming(
+FAST = ShipperTiming(
     batch_interval_s=0.0, initial_backoff_s=0.01, max_backoff_s=0.05, max_flush_backoff_s=0.05
 )
 
 
 @pytest.fixture
 def service() -> Iterator[FakeService]:
-    with serve(FakeService()) as made:
-        yield made
+    with serve(FakeService()) as running:
+        yield running
 
 
 @pytest.fixture
@@ -34,10 +34,10 @@ def log(tmp_path: Path) -> Path:
 @pytest.fixture
 def shipper(service: FakeService, log: Path) -> Iterator[Shipper[bytes]]:
     sink = LogSink(service.url, run_id="r1", attempt=2)
-    made = build_log_shipper(sink, run_dir=log.parents[1], attempt=2, timing=BRISK)
-    made.start()
-    yield made
-    assert made.stop()
+    running = build_log_shipper(sink, run_dir=log.parents[1], attempt=2, timing=FAST)
+    running.start()
+    yield running
+    assert running.stop()
     sink.close()
 
 
@@ -52,10 +52,10 @@ def test_a_log_that_grows_arrives_byte_by_byte(
     assert shipper.drain(time.monotonic() + 10)
     assert bytes(service.log) == log.read_bytes()
     assert service.paths[0] == "/v1/runs/r1/attempts/2/log?offset=0"
-    assert max(service.piece_sizes) == LOG_CHUNK_BYTES
+    assert max(service.chunk_sizes) == LOG_CHUNK_BYTES
 
 
-def test_an_outage_delays_and_loses_nothing(
+def test_an_outage_delays_the_log_and_loses_nothing(
     service: FakeService, log: Path, shipper: Shipper[bytes]
 ) -> None:
     service.script = [Answer(503), Answer(503), Answer(200, "<html>")]
@@ -66,7 +66,7 @@ def test_an_outage_delays_and_loses_nothing(
     assert bytes(service.log) == log.read_bytes()
 
 
-def test_the_service_says_where_to_go_on(
+def test_shipping_continues_where_the_service_says(
     service: FakeService, log: Path, shipper: Shipper[bytes]
 ) -> None:
     log.write_bytes(b"0123456789")
@@ -80,7 +80,7 @@ def test_the_service_says_where_to_go_on(
     wait_for(lambda: bytes(service.log) == b"0123456789ab")
 
 
-def test_a_service_that_has_more_than_there_is_is_no_reason_to_hurry(
+def test_a_service_with_a_longer_log_is_not_polled_in_a_loop(
     service: FakeService, log: Path, shipper: Shipper[bytes]
 ) -> None:
     service.log += b"x" * 50
@@ -93,7 +93,7 @@ def test_a_service_that_has_more_than_there_is_is_no_reason_to_hurry(
 
 
 @pytest.mark.parametrize("answer", [SUPERSEDED, Answer(404), Answer(405)])
-def test_a_service_that_does_not_want_it_is_left_in_peace(
+def test_a_service_that_refuses_the_log_gets_no_more_requests(
     service: FakeService, log: Path, shipper: Shipper[bytes], answer: Answer
 ) -> None:
     service.script = [answer]
@@ -107,7 +107,7 @@ def test_a_service_that_does_not_want_it_is_left_in_peace(
     assert len(service.paths) == 1
 
 
-def test_a_silent_log_is_no_request(
+def test_an_idle_log_sends_no_request(
     service: FakeService, log: Path, shipper: Shipper[bytes]
 ) -> None:
     time.sleep(0.2)
@@ -115,7 +115,7 @@ def test_a_silent_log_is_no_request(
     assert service.paths == []
 
 
-def test_the_last_lines_are_there_when_the_reporter_closes(
+def test_the_last_lines_are_delivered_when_the_reporter_closes(
     service: FakeService, tmp_path: Path
 ) -> None:
     log = tmp_path / "run" / attempt_log_path(1)
@@ -128,12 +128,12 @@ def test_the_last_lines_are_there_when_the_reporter_closes(
     assert service.paths[-1].startswith("/v1/runs/r1/attempts/1/log")
 
 
-def test_a_later_process_goes_on_where_the_last_one_was(service: FakeService, log: Path) -> None:
+def test_a_later_process_continues_at_the_saved_position(service: FakeService, log: Path) -> None:
     for line in (b"one\n", b"two\n"):
         with log.open("ab") as file:
             file.write(line)
         sink = LogSink(service.url, run_id="r1", attempt=2)
-        shipper = build_log_shipper(sink, run_dir=log.parents[1], attempt=2, timing=BRISK)
+        shipper = build_log_shipper(sink, run_dir=log.parents[1], attempt=2, timing=FAST)
         shipper.start()
         assert shipper.drain(time.monotonic() + 10)
         shipper.stop()

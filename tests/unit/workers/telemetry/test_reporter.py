@@ -1,4 +1,4 @@
-"""The reporter: what the trainer sees of all this."""
+"""The reporter, as a trainer uses it."""
 
 import json
 import logging
@@ -26,8 +26,8 @@ from workers.telemetry.spool import Spool
 
 @pytest.fixture
 def service() -> Iterator[FakeService]:
-    with serve(FakeService()) as made:
-        yield made
+    with serve(FakeService()) as running:
+        yield running
 
 
 def test_without_addresses_records_stay_in_the_spool(tmp_path: Path) -> None:
@@ -41,30 +41,30 @@ def test_without_addresses_records_stay_in_the_spool(tmp_path: Path) -> None:
     assert not reporter.is_superseded
 
 
-def test_everything_said_arrives_before_the_reporter_closes(
+def test_all_records_are_delivered_before_the_reporter_closes(
     tmp_path: Path, service: FakeService
 ) -> None:
     with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
-        say_a_run(reporter)
+        report_a_run(reporter)
 
     assert service.records == spooled(tmp_path / "run")
     assert reporter.pending == {"the service": 0}
 
 
-def test_an_outage_delays_and_loses_nothing(tmp_path: Path, service: FakeService) -> None:
+def test_an_outage_delays_records_and_loses_none(tmp_path: Path, service: FakeService) -> None:
     service.script = [Answer(503), Answer(503)]
 
     with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
-        say_a_run(reporter)
+        report_a_run(reporter)
 
     assert service.records == spooled(tmp_path / "run")
 
 
-def test_heartbeats_say_that_mlflow_lacks_what_it_did_not_take(
+def test_heartbeats_report_records_that_mlflow_did_not_accept(
     tmp_path: Path, service: FakeService
 ) -> None:
-    with serve(FakeService()) as gone:
-        mlflow_url = gone.url
+    with serve(FakeService()) as stopped:
+        mlflow_url = stopped.url
     reporter = open_reporter(tmp_path / "run", service_url=service.url, mlflow_url=mlflow_url)
     reporter.start()
     for step in range(30):
@@ -74,19 +74,23 @@ def test_heartbeats_say_that_mlflow_lacks_what_it_did_not_take(
 
     wait_for(lambda: service.heartbeats > before)
 
-    assert service.said_behind[-1] == {"service": 0, "mlflow": 30}
+    assert service.reported_pending[-1] == {"service": 0, "mlflow": 30}
     assert reporter.pending == {"the service": 0, "MLflow": 30}
     reporter.close(timeout_s=0)
 
 
-def test_nothing_is_said_of_a_place_that_is_not_there(tmp_path: Path, service: FakeService) -> None:
+def test_no_pending_records_are_reported_for_a_missing_sink(
+    tmp_path: Path, service: FakeService
+) -> None:
     with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
-        say_a_run(reporter)
+        report_a_run(reporter)
 
-    assert {place for said in service.said_behind for place in said} == {"service"}
+    assert {destination for pending in service.reported_pending for destination in pending} == {
+        "service"
+    }
 
 
-def test_after_an_outage_the_first_delivery_says_how_much_there_is(
+def test_the_first_delivery_after_an_outage_reports_all_pending_records(
     tmp_path: Path, service: FakeService
 ) -> None:
     reporter = open_reporter(tmp_path / "run", service_url=service.url)
@@ -97,10 +101,10 @@ def test_after_an_outage_the_first_delivery_says_how_much_there_is(
     reporter.start()
     assert reporter.close(timeout_s=20)
 
-    assert [said["service"] for said in service.said_behind[:2]] == [BATCH_SIZE + 20, 20]
+    assert [pending["service"] for pending in service.reported_pending[:2]] == [BATCH_SIZE + 20, 20]
 
 
-def test_a_resumed_run_says_only_what_is_new(tmp_path: Path, service: FakeService) -> None:
+def test_a_resumed_run_reports_only_new_steps(tmp_path: Path, service: FakeService) -> None:
     with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
         reporter.report_metrics(step=10, values={"loss": 1.0})
         reporter.report_metrics(step=20, values={"loss": 0.5})
@@ -114,7 +118,7 @@ def test_a_resumed_run_says_only_what_is_new(tmp_path: Path, service: FakeServic
     assert [(point.step, point.attempt) for point in points] == [(10, 1), (20, 1), (30, 2)]
 
 
-def test_the_services_wish_to_stop_reaches_the_trainer(
+def test_a_stop_request_of_the_service_reaches_the_trainer(
     tmp_path: Path, service: FakeService
 ) -> None:
     service.stop = "cancel"
@@ -130,39 +134,41 @@ def test_a_newer_attempt_reaches_the_trainer_and_nothing_waits_for_it(
     tmp_path: Path, service: FakeService, caplog: pytest.LogCaptureFixture
 ) -> None:
     service.script = [SUPERSEDED]
-    began_s = time.monotonic()
+    started_s = time.monotonic()
 
     with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
         reporter.report_metrics(step=1, values={"loss": 1.0})
         wait_for(lambda: reporter.is_superseded)
         reporter.report_metrics(step=2, values={"loss": 1.0})
 
-    assert time.monotonic() - began_s < 20
+    assert time.monotonic() - started_s < 20
     assert service.records == []
-    assert "Records are left" not in caplog.text
+    assert "Undelivered records" not in caplog.text
 
 
-def test_what_is_left_is_said_with_the_command_that_brings_it(
+def test_pending_records_are_logged_with_the_command_that_delivers_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run_dir = tmp_path / "my run"
-    with serve(FakeService()) as gone:
-        url = gone.url
+    with serve(FakeService()) as stopped:
+        url = stopped.url
     reporter = open_reporter(run_dir, service_url=url)
     reporter.start()
-    say_a_run(reporter)
+    report_a_run(reporter)
 
     assert not reporter.close(timeout_s=0.2)
 
     assert reporter.pending == {"the service": 4}
-    assert f"4 for the service. Bring them with: tandem-worker flush --run-dir '{run_dir}'" in (
+    assert f"4 for the service. Deliver them with: tandem-worker flush --run-dir '{run_dir}'" in (
         caplog.text
     )
 
 
-def test_what_is_left_is_shipped_later_and_only_once(tmp_path: Path, service: FakeService) -> None:
+def test_pending_records_are_flushed_later_and_only_once(
+    tmp_path: Path, service: FakeService
+) -> None:
     reporter = open_reporter(tmp_path / "run", service_url=service.url)
-    say_a_run(reporter)  # and the process is killed: nothing was ever shipped
+    report_a_run(reporter)  # and the process is killed: nothing was ever shipped
     append_torn_line(tmp_path / "run" / RunFile.SPOOL)
 
     assert flush_run(tmp_path / "run", timeout_s=20)
@@ -177,12 +183,12 @@ def test_what_is_left_is_shipped_later_and_only_once(tmp_path: Path, service: Fa
     ]
 
 
-def test_shipping_from_a_folder_that_is_none_of_ours_says_so(tmp_path: Path) -> None:
+def test_flushing_another_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotARunFolder, match=r"reporting\.json"):
         flush_run(tmp_path)
 
 
-def test_who_reports_is_on_the_disk_for_those_who_ship_later(tmp_path: Path) -> None:
+def test_the_identity_is_on_disk_for_a_later_flush(tmp_path: Path) -> None:
     open_reporter(tmp_path / "run", service_url="http://127.0.0.1:1", attempt=3)
 
     identity = json.loads((tmp_path / "run" / "reporting.json").read_text())
@@ -192,7 +198,7 @@ def test_who_reports_is_on_the_disk_for_those_who_ship_later(tmp_path: Path) -> 
     assert identity["service_url"] == "http://127.0.0.1:1"
 
 
-def test_a_value_that_is_no_number_is_left_out_and_training_goes_on(
+def test_a_value_that_is_not_finite_is_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with open_reporter(tmp_path / "run") as reporter:
@@ -202,21 +208,21 @@ def test_a_value_that_is_no_number_is_left_out_and_training_goes_on(
     (point,) = spooled(tmp_path / "run")
     assert isinstance(point, Metrics)
     assert point.values == {"loss": 1.0}
-    assert "Not a number at step 1, and not reported: mAP, speed." in caplog.text
+    assert "Not finite at step 1, and not reported: mAP, speed." in caplog.text
 
 
 def test_a_service_that_hangs_does_not_hold_up_the_trainer(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         reporter = open_reporter(tmp_path / "run", service_url=url)
         reporter.start()
         reporter.report_metrics(step=0, values={"loss": 1.0})
-        began_s = time.monotonic()
+        started_s = time.monotonic()
 
         for step in range(1, 200):
             reporter.report_metrics(step=step, values={"loss": 1.0})
 
-        assert time.monotonic() - began_s < 2
+        assert time.monotonic() - started_s < 2
     assert not reporter.close(timeout_s=0)
     assert len(spooled(tmp_path / "run")) == 200
 
@@ -240,7 +246,7 @@ def test_a_full_disk_does_not_hide_why_a_run_failed(
     reporter.close(timeout_s=0)
 
 
-def test_an_outcome_that_finds_no_room_is_told_to_the_service_and_positions_stay(
+def test_an_outcome_without_disk_space_is_sent_to_the_service_and_positions_agree(
     tmp_path: Path, service: FakeService
 ) -> None:
     with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
@@ -249,9 +255,9 @@ def test_an_outcome_that_finds_no_room_is_told_to_the_service_and_positions_stay
         with no_file_larger_than((tmp_path / "run" / RunFile.SPOOL).stat().st_size):
             reporter.report_outcome("failed", reason=FailureReason.DISK_FULL)
             reporter.drain(timeout_s=5)
-    said = service.records[-1]
-    assert isinstance(said, Outcome)
-    assert said.reason is FailureReason.DISK_FULL
+    outcome = service.records[-1]
+    assert isinstance(outcome, Outcome)
+    assert outcome.reason is FailureReason.DISK_FULL
 
     with open_reporter(tmp_path / "run", service_url=service.url, attempt=2) as reporter:
         reporter.report_metrics(step=20, values={"loss": 0.5})
@@ -260,9 +266,9 @@ def test_an_outcome_that_finds_no_room_is_told_to_the_service_and_positions_stay
     assert len(spooled(tmp_path / "run")) == len(service.records)
 
 
-def test_an_outcome_is_not_told_before_what_was_said_before(tmp_path: Path) -> None:
-    with serve(FakeService()) as gone:
-        url = gone.url
+def test_an_outcome_is_not_sent_before_earlier_records(tmp_path: Path) -> None:
+    with serve(FakeService()) as stopped:
+        url = stopped.url
     reporter = open_reporter(tmp_path / "run", service_url=url)
     reporter.report_metrics(step=1, values={"loss": 1.0})
 
@@ -282,13 +288,13 @@ def no_file_larger_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_message_of_any_length_is_told(tmp_path: Path, service: FakeService) -> None:
+def test_a_long_message_is_truncated(tmp_path: Path, service: FakeService) -> None:
     with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
         reporter.report_outcome("failed", reason=FailureReason.BUG, message="x" * 1_000_000)
 
-    (said,) = service.records
-    assert isinstance(said, Outcome)
-    assert 1000 < len(said.message) < 10_000
+    (outcome,) = service.records
+    assert isinstance(outcome, Outcome)
+    assert 1000 < len(outcome.message) < 10_000
 
 
 def test_reporting_does_not_touch_the_random_state(tmp_path: Path, service: FakeService) -> None:
@@ -296,7 +302,7 @@ def test_reporting_does_not_touch_the_random_state(tmp_path: Path, service: Fake
     before = random.getstate()
 
     with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
-        say_a_run(reporter)
+        report_a_run(reporter)
 
     assert random.getstate() == before
 
@@ -305,12 +311,12 @@ def test_a_quiet_run_warns_of_nothing(
     tmp_path: Path, service: FakeService, caplog: pytest.LogCaptureFixture
 ) -> None:
     with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
-        say_a_run(reporter)
+        report_a_run(reporter)
 
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def say_a_run(reporter: SpoolReporter) -> None:
+def report_a_run(reporter: SpoolReporter) -> None:
     reporter.report_metrics(step=1, values={"loss": 1.0})
     reporter.report_metrics(step=2, values={"loss": 0.5})
     reporter.report_artifact("config.py")

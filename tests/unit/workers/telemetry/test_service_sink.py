@@ -1,4 +1,4 @@
-"""The service as a place for records, over a real socket."""
+"""The service as a sink of records, over a real socket."""
 
 import json
 from collections.abc import Iterator
@@ -15,18 +15,18 @@ from workers.telemetry.shipper import SinkProtocolError, SinkRefused, SinkUnavai
 
 @pytest.fixture
 def service() -> Iterator[FakeService]:
-    with serve(FakeService()) as made:
-        yield made
+    with serve(FakeService()) as running:
+        yield running
 
 
 @pytest.fixture
 def sink(service: FakeService) -> Iterator[ServiceSink]:
-    made = ServiceSink(service.url, run_id="r1", attempt=3)
-    yield made
-    made.close()
+    running = ServiceSink(service.url, run_id="r1", attempt=3)
+    yield running
+    running.close()
 
 
-def test_records_arrive_as_they_were_said(service: FakeService, sink: ServiceSink) -> None:
+def test_records_are_delivered_unchanged(service: FakeService, sink: ServiceSink) -> None:
     records: list[Record] = [started(), metrics(1), outcome()]
 
     assert sink.deliver(0, records) == 3
@@ -43,16 +43,16 @@ def test_an_empty_delivery_is_a_heartbeat(service: FakeService, sink: ServiceSin
     assert service.heartbeats == 1
 
 
-def test_every_delivery_says_what_is_lacking_at_its_time(service: FakeService) -> None:
-    left: PendingRecords = {"service": 3, "mlflow": 7}
-    sink = ServiceSink(service.url, run_id="r1", attempt=3, pending_records=lambda: left)
+def test_every_delivery_reports_the_pending_records_of_its_time(service: FakeService) -> None:
+    pending: PendingRecords = {"service": 3, "mlflow": 7}
+    sink = ServiceSink(service.url, run_id="r1", attempt=3, pending_records=lambda: pending)
     sink.deliver(0, [metrics(1)])
-    left = {"service": 0, "mlflow": 8}
+    pending = {"service": 0, "mlflow": 8}
     sink.deliver(1, [])
     sink.close()
 
     assert service.heartbeats == 1
-    assert service.said_behind == [{"service": 3, "mlflow": 7}, {"service": 0, "mlflow": 8}]
+    assert service.reported_pending == [{"service": 3, "mlflow": 7}, {"service": 0, "mlflow": 8}]
 
 
 def test_a_stop_on_a_receipt_is_remembered(service: FakeService, sink: ServiceSink) -> None:
@@ -65,7 +65,7 @@ def test_a_stop_on_a_receipt_is_remembered(service: FakeService, sink: ServiceSi
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 429, 408])
-def test_an_answer_that_will_pass_is_to_be_tried_again(
+def test_a_temporary_error_is_to_be_retried(
     service: FakeService, sink: ServiceSink, status: int
 ) -> None:
     service.script = [Answer(status, "<html>busy</html>")]
@@ -78,7 +78,7 @@ def test_an_answer_that_will_pass_is_to_be_tried_again(
 
 
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 413, 422])
-def test_an_answer_that_somebody_must_look_at_says_where_and_why(
+def test_an_unexpected_answer_names_the_url_and_the_reason(
     service: FakeService, sink: ServiceSink, status: int
 ) -> None:
     service.script = [Answer(status, json.dumps({"code": "x", "detail": "There is no run r1."}))]
@@ -102,7 +102,7 @@ def test_any_other_conflict_is_no_refusal(service: FakeService, sink: ServiceSin
             sink.deliver(0, [metrics(1)])
 
 
-def test_an_answer_that_is_no_receipt_is_not_believed(
+def test_an_answer_that_is_no_receipt_is_a_protocol_error(
     service: FakeService, sink: ServiceSink
 ) -> None:
     service.script = [Answer(200, "<html>hello</html>")]
@@ -111,7 +111,7 @@ def test_an_answer_that_is_no_receipt_is_not_believed(
         sink.deliver(0, [metrics(1)])
 
 
-def test_a_runs_token_is_shown_and_read_again_when_it_is_refused(
+def test_a_runs_token_is_sent_and_read_again_when_it_is_refused(
     service: FakeService, tmp_path: Path
 ) -> None:
     service.token, file = "first", tmp_path / "report.token"
@@ -129,7 +129,7 @@ def test_a_runs_token_is_shown_and_read_again_when_it_is_refused(
 
 
 @pytest.mark.parametrize("content", [None, "", "wrong"])
-def test_a_token_that_does_not_do_is_named_by_its_file_and_not_told(
+def test_a_bad_token_is_named_by_its_file_and_not_printed(
     service: FakeService, tmp_path: Path, content: str | None
 ) -> None:
     service.token, file = "right", tmp_path / "report.token"
@@ -144,7 +144,7 @@ def test_a_token_that_does_not_do_is_named_by_its_file_and_not_told(
     sink.close()
 
 
-def test_nobody_listening_is_a_place_that_is_away(free_port_url: str) -> None:
+def test_a_closed_port_is_an_unavailable_sink(free_port_url: str) -> None:
     sink = ServiceSink(free_port_url, run_id="r1", attempt=1)
 
     with pytest.raises(SinkUnavailable, match="ConnectError"):
@@ -154,5 +154,5 @@ def test_nobody_listening_is_a_place_that_is_away(free_port_url: str) -> None:
 
 @pytest.fixture
 def free_port_url() -> str:
-    with serve(FakeService()) as gone:
-        return gone.url
+    with serve(FakeService()) as stopped:
+        return stopped.url

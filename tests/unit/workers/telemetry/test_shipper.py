@@ -13,19 +13,19 @@ from workers.telemetry.shipper import Shipper, SinkRefused, SinkUnavailable
 from workers.telemetry.spool import Spool
 
 
-class Place:
+class SimulatedSink:
     """A sink that is away at first, and keeps what it gets."""
 
     name = "the place"
 
-    def __init__(self, *, away: int = 0) -> None:
-        self.away = away
+    def __init__(self, *, failures: int = 0) -> None:
+        self.failures = failures
         self.kept: list[int] = []
         self.heartbeats = 0
 
     def deliver(self, first: int, records: Sequence[Record]) -> int:
-        if self.away > 0:
-            self.away -= 1
+        if self.failures > 0:
+            self.failures -= 1
             raise SinkUnavailable("closed")
         self.heartbeats += not records
         steps = [record.step for record in records if isinstance(record, Metrics)]
@@ -33,22 +33,22 @@ class Place:
         return first + len(records)
 
 
-class Refusing(Place):
+class Refusing(SimulatedSink):
     def deliver(self, first: int, records: Sequence[Record]) -> int:
         raise SinkRefused("another attempt")
 
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
-    made = Spool(tmp_path / "spool.jsonl")
+    opened = Spool(tmp_path / "spool.jsonl")
     for step in range(4):
-        made.append(a_metric(step, loss=1.0))
-    yield made
-    made.close()
+        opened.append(a_metric(step, loss=1.0))
+    yield opened
+    opened.close()
 
 
-def a_shipper(spool: Spool, place: Place, folder: Path) -> Shipper[Any]:
-    shipper = Shipper(spool, place, position_file=folder / "position", heartbeat_s=0.02)
+def a_shipper(spool: Spool, sink: SimulatedSink, folder: Path) -> Shipper[Any]:
+    shipper = Shipper(spool, sink, position_file=folder / "position", heartbeat_s=0.02)
     shipper.start()
     return shipper
 
@@ -60,49 +60,49 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_everything_arrives_once_and_in_order_after_an_outage(spool: Spool, tmp_path: Path) -> None:
-    place = Place(away=2)
-    shipper = a_shipper(spool, place, tmp_path)
+def test_records_arrive_once_and_in_order_after_an_outage(spool: Spool, tmp_path: Path) -> None:
+    sink = SimulatedSink(failures=2)
+    shipper = a_shipper(spool, sink, tmp_path)
     spool.append(a_metric(4, loss=1.0))
 
-    arrived = shipper.drain(time.monotonic() + 10)
+    is_drained = shipper.drain(time.monotonic() + 10)
     shipper.stop()
 
-    assert arrived
-    assert place.kept == [0, 1, 2, 3, 4]
+    assert is_drained
+    assert sink.kept == [0, 1, 2, 3, 4]
 
 
-def test_another_process_goes_on_where_the_last_one_was(spool: Spool, tmp_path: Path) -> None:
-    first = a_shipper(spool, Place(), tmp_path)
+def test_another_process_continues_at_the_saved_position(spool: Spool, tmp_path: Path) -> None:
+    first = a_shipper(spool, SimulatedSink(), tmp_path)
     assert first.drain(time.monotonic() + 10)
     first.stop()
     spool.append(a_metric(9, loss=1.0))
 
-    place = Place()
-    second = a_shipper(spool, place, tmp_path)
+    sink = SimulatedSink()
+    second = a_shipper(spool, sink, tmp_path)
     assert second.drain(time.monotonic() + 10)
     second.stop()
 
-    assert place.kept == [9]
+    assert sink.kept == [9]
 
 
 def test_silence_is_a_heartbeat(spool: Spool, tmp_path: Path) -> None:
-    place = Place()
-    shipper = a_shipper(spool, place, tmp_path)
+    sink = SimulatedSink()
+    shipper = a_shipper(spool, sink, tmp_path)
 
-    wait_for(lambda: place.heartbeats >= 2)
+    wait_for(lambda: sink.heartbeats >= 2)
     shipper.stop()
 
 
 def test_a_drain_ends_in_time_and_says_what_is_left(spool: Spool, tmp_path: Path) -> None:
-    shipper = a_shipper(spool, Place(away=1000), tmp_path)
+    shipper = a_shipper(spool, SimulatedSink(failures=1000), tmp_path)
 
-    arrived = shipper.drain(time.monotonic() + 0.1)
-    left = shipper.pending
+    is_drained = shipper.drain(time.monotonic() + 0.1)
+    pending = shipper.pending
     shipper.stop()
 
-    assert not arrived
-    assert left == 4
+    assert not is_drained
+    assert pending == 4
 
 
 def test_a_refusal_is_final(spool: Spool, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from workers.telemetry.shipper import (
 from workers.telemetry.spool import Spool
 
 AnyShipper = Shipper[Any]
-BRISK = ShipperTiming(
+FAST = ShipperTiming(
     batch_interval_s=0.0, initial_backoff_s=0.01, max_backoff_s=0.05, max_flush_backoff_s=0.05
 )
 
@@ -50,30 +50,30 @@ class SimulatedSink:
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
-    made = Spool(tmp_path / "spool.jsonl")
-    yield made
-    made.close()
+    opened = Spool(tmp_path / "spool.jsonl")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
 def ship(spool: Spool, tmp_path: Path) -> Iterator[Callable[..., AnyShipper]]:
-    made: list[AnyShipper] = []
+    opened: list[AnyShipper] = []
 
     def start(
-        sink: SimulatedSink, *, heartbeat_s: float = 30.0, pace: ShipperTiming = BRISK
+        sink: SimulatedSink, *, heartbeat_s: float = 30.0, pace: ShipperTiming = FAST
     ) -> AnyShipper:
         file = tmp_path / "spool.sink.position"
         shipper = Shipper(spool, sink, position_file=file, heartbeat_s=heartbeat_s, timing=pace)
         shipper.start()
-        made.append(shipper)
+        opened.append(shipper)
         return shipper
 
     yield start
-    for shipper in made:
+    for shipper in opened:
         assert shipper.stop()
 
 
-def test_everything_arrives_once_and_in_order(
+def test_many_records_arrive_once_and_in_order(
     spool: Spool, ship: Callable[..., AnyShipper]
 ) -> None:
     sink = SimulatedSink()
@@ -86,7 +86,7 @@ def test_everything_arrives_once_and_in_order(
     assert sink.records == [metrics(step) for step in range(1200)]
 
 
-def test_what_was_said_while_a_place_was_away_arrives_when_it_is_back(
+def test_records_of_an_outage_arrive_when_the_sink_is_available_again(
     spool: Spool, ship: Callable[..., AnyShipper], caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = SimulatedSink(*[SinkUnavailable("connection refused") for _ in range(3)])
@@ -98,13 +98,14 @@ def test_what_was_said_while_a_place_was_away_arrives_when_it_is_back(
     assert shipper.drain(soon())
     assert sink.records == [metrics(step) for step in range(5)]
     assert [record.getMessage() for record in caplog.records] == [
-        "the sink is away (connection refused); training goes on, records wait.",
-        "the sink is back.",
+        "the sink is unavailable (connection refused); training continues, records are delivered "
+        "later.",
+        "the sink is available again.",
     ]
 
 
 @pytest.mark.parametrize("content", ["", "-5", "twelve", "99"])
-def test_a_position_file_that_is_wrong_does_no_harm(
+def test_an_invalid_position_file_is_ignored(
     spool: Spool, ship: Callable[..., AnyShipper], tmp_path: Path, content: str
 ) -> None:
     (tmp_path / "spool.sink.position").write_text(content)
@@ -117,7 +118,7 @@ def test_a_position_file_that_is_wrong_does_no_harm(
     assert shipper.drain(soon())
 
 
-def test_a_place_that_lost_records_gets_them_again(
+def test_a_sink_that_lost_records_gets_them_again(
     spool: Spool, ship: Callable[..., AnyShipper]
 ) -> None:
     sink = SimulatedSink()
@@ -148,7 +149,7 @@ def test_a_refusal_ends_the_shipping(
 
 
 @pytest.mark.parametrize("trouble", [SinkProtocolError("HTTP 422"), ValueError("never foreseen")])
-def test_a_fault_is_said_once_and_the_thread_lives_on(
+def test_a_fault_is_logged_once_and_the_thread_continues(
     spool: Spool,
     ship: Callable[..., AnyShipper],
     caplog: pytest.LogCaptureFixture,
@@ -186,34 +187,34 @@ def test_a_drain_does_not_wait_for_a_pause_to_end(
     spool: Spool, ship: Callable[..., AnyShipper]
 ) -> None:
     sink = SimulatedSink(SinkProtocolError("look at this"))
-    shipper = ship(sink, pace=replace(BRISK, max_backoff_s=30.0))
+    shipper = ship(sink, pace=replace(FAST, max_backoff_s=30.0))
     spool.append(metrics(1))
     wait_for(lambda: sink.calls == 1)
-    began_s = time.monotonic()
+    started_s = time.monotonic()
 
     assert shipper.drain(soon())
 
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - started_s < 5
 
 
-def test_a_place_that_is_away_does_not_keep_another_from_hurrying(
+def test_an_unavailable_sink_does_not_delay_the_flush_of_another(
     spool: Spool, tmp_path: Path
 ) -> None:
-    gone = SimulatedSink(*[SinkUnavailable("away") for _ in range(1000)])
-    back = SimulatedSink(SinkUnavailable("away"))
-    slow = replace(BRISK, initial_backoff_s=30.0, max_backoff_s=30.0)
+    unavailable = SimulatedSink(*[SinkUnavailable("away") for _ in range(1000)])
+    recovering = SimulatedSink(SinkUnavailable("away"))
+    slow = replace(FAST, initial_backoff_s=30.0, max_backoff_s=30.0)
     shippers = [
         Shipper(spool, sink, position_file=tmp_path / name, heartbeat_s=30.0, timing=slow)
-        for name, sink in (("gone.position", gone), ("back.position", back))
+        for name, sink in (("gone.position", unavailable), ("back.position", recovering))
     ]
     spool.append(metrics(1))
     for shipper in shippers:
         shipper.start()
-    wait_for(lambda: gone.calls == 1 and back.calls == 1)
+    wait_for(lambda: unavailable.calls == 1 and recovering.calls == 1)
 
     assert not drain_all(shippers, time.monotonic() + 1.0)
 
-    assert back.records == [metrics(1)]
+    assert recovering.records == [metrics(1)]
     assert [shipper.stop() for shipper in shippers] == [True, True]
 
 
@@ -222,11 +223,11 @@ def test_stopping_does_not_wait_for_the_next_heartbeat(
 ) -> None:
     sink = SimulatedSink()
     shipper = ship(sink)
-    began_s = time.monotonic()
+    started_s = time.monotonic()
 
     assert shipper.stop()
 
-    assert time.monotonic() - began_s < 1
+    assert time.monotonic() - started_s < 1
 
 
 def test_shipping_does_not_touch_the_random_state_that_training_draws_from(

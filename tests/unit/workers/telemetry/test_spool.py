@@ -1,4 +1,4 @@
-"""What was said is never lost nor said twice."""
+"""No record is lost or reported twice."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -59,7 +59,7 @@ def test_a_torn_line_is_cut_off(opened: Callable[[], Spool], tmp_path: Path) -> 
     assert [r.step for r in again.read(0, limit=9) if isinstance(r, Metrics)] == [1, 2]
 
 
-def test_a_step_that_was_said_is_not_said_again_after_a_resume(
+def test_a_reported_step_is_not_reported_again_after_a_resume(
     opened: Callable[[], Spool], tmp_path: Path
 ) -> None:
     spool = opened()
@@ -73,7 +73,7 @@ def test_a_step_that_was_said_is_not_said_again_after_a_resume(
     assert resumed.unreported(20, values) == values
 
 
-def test_it_knows_whether_the_mlflow_run_was_named(
+def test_it_knows_whether_it_names_an_mlflow_run(
     opened: Callable[[], Spool], tmp_path: Path
 ) -> None:
     spool = opened()

@@ -1,4 +1,4 @@
-"""The spool on bad days: torn lines, full disks, zombies, many threads, replays."""
+"""The spool with torn lines, full disks, other processes, many threads and replays."""
 
 import resource
 import shutil
@@ -20,7 +20,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "run" / "spool.jsonl"
 
 
-def test_what_was_just_said_can_be_read(path: Path) -> None:
+def test_a_record_can_be_read_at_once(path: Path) -> None:
     spool = Spool(path)
 
     for step in range(5):
@@ -48,15 +48,17 @@ def test_a_line_that_is_no_record_is_named(path: Path) -> None:
         Spool(path)
 
 
-def test_a_replayed_point_is_not_said_again(path: Path) -> None:
+def test_a_replayed_point_is_not_reported_again(path: Path) -> None:
     write(path, metrics(10), metrics(20))
     spool = Spool(path)
     later = NOON.replace(hour=18)
 
-    said = [spool.append_unreported(metrics(step, at=later, attempt=2)) for step in (10, 20, 30)]
+    reported = [
+        spool.append_unreported(metrics(step, at=later, attempt=2)) for step in (10, 20, 30)
+    ]
     spool.close()
 
-    assert said == [False, False, True]
+    assert reported == [False, False, True]
     assert read(path) == [metrics(10), metrics(20), metrics(30, at=later, attempt=2)]
 
 
@@ -70,7 +72,7 @@ def test_keys_are_judged_one_by_one(path: Path) -> None:
     assert values_of(read(path)[-1]) == {"lr": 0.2, "mAP": 0.3}
 
 
-def test_what_this_process_said_is_not_said_again_either(path: Path) -> None:
+def test_a_point_of_this_process_is_not_reported_again_either(path: Path) -> None:
     spool = Spool(path)
 
     assert spool.append_unreported(metrics(10))
@@ -81,31 +83,31 @@ def test_what_this_process_said_is_not_said_again_either(path: Path) -> None:
 def test_threads_do_not_tear_each_others_lines(path: Path) -> None:
     spool = Spool(path)
 
-    def speak() -> None:
+    def append_all() -> None:
         for step in range(200):
             spool.append(progress(step))
 
-    speakers = [threading.Thread(target=speak) for _ in range(4)]
-    for speaker in speakers:
-        speaker.start()
-    for speaker in speakers:
-        speaker.join()
+    threads = [threading.Thread(target=append_all) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
     assert len(spool) == 800
     assert spool.read(0, limit=1000) == read(path)
     spool.close()
 
 
-def test_lines_of_a_process_that_lives_on_do_not_shift_ours(path: Path) -> None:
-    ours, zombie = Spool(path), Spool(path)
+def test_lines_of_another_process_do_not_shift_positions(path: Path) -> None:
+    spool, zombie = Spool(path), Spool(path)
 
-    ours.append(metrics(1))
+    spool.append(metrics(1))
     zombie.append(metrics(2))
-    ours.append(metrics(3))
+    spool.append(metrics(3))
 
-    assert ours.read(0, limit=9) == [metrics(1), metrics(2), metrics(3)]
-    assert ours.read(2, limit=9) == [metrics(3)]
-    ours.close()
+    assert spool.read(0, limit=9) == [metrics(1), metrics(2), metrics(3)]
+    assert spool.read(2, limit=9) == [metrics(3)]
+    spool.close()
     zombie.close()
 
 
@@ -123,16 +125,16 @@ def test_half_a_line_on_a_full_disk_does_not_spoil_the_next(path: Path) -> None:
     spool.close()
 
 
-def test_reading_in_small_pieces_gives_the_whole(path: Path) -> None:
-    said = [metrics(step) for step in range(1234)]
-    write(path, *said)
+def test_reading_in_batches_gives_all_records(path: Path) -> None:
+    reported = [metrics(step) for step in range(1234)]
+    write(path, *reported)
     spool = Spool(path)
-    heard: list[Record] = []
+    received: list[Record] = []
 
-    while piece := spool.read(len(heard), limit=100):
-        heard += piece
+    while batch := spool.read(len(received), limit=100):
+        received += batch
 
-    assert heard == said
+    assert received == reported
     spool.close()
 
 
@@ -177,7 +179,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_has_room_for_the_last_word(small_disk: Path) -> None:
+def test_a_full_disk_has_space_for_the_outcome(small_disk: Path) -> None:
     spool = Spool(small_disk / "spool.jsonl")
     spool.append(metrics(1))
     spool.allocate_reserve()
@@ -185,15 +187,15 @@ def test_a_full_disk_has_room_for_the_last_word(small_disk: Path) -> None:
         while True:
             ballast.write(bytes(4096))
     with pytest.raises(OSError, match="No space left"):
-        say_all(spool, steps=1000)
-    known = len(spool)
+        append_metrics(spool, steps=1000)
+    num_records = len(spool)
 
     spool.append(outcome())
 
-    assert spool.read(known, limit=10) == [outcome()]
+    assert spool.read(num_records, limit=10) == [outcome()]
     spool.close()
 
 
-def say_all(spool: Spool, *, steps: int) -> None:
+def append_metrics(spool: Spool, *, steps: int) -> None:
     for step in range(steps):
         spool.append(metrics(step))

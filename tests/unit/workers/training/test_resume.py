@@ -1,4 +1,4 @@
-"""What makes a run this one, and how another one is told apart."""
+"""The identity of a run, and the differences to another one."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def an_identity(
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "difference"),
     [
         ({"teacher_sha256": "b" * 64}, f"teacher: {TEACHER}, now {'b' * 64}"),
         ({"digest": "1" * 64}, f"dataset: {'0' * 64}, now {'1' * 64}"),
@@ -42,8 +42,10 @@ def an_identity(
     ],
     ids=["teacher", "dataset", "seed", "weight", "precision"],
 )
-def test_another_run_is_told_by_its_only_difference(changes: dict[str, Any], told: str) -> None:
-    assert list(find_differences(an_identity(), an_identity(**changes))) == [told]
+def test_the_checkpoint_of_another_run_is_refused_with_the_difference(
+    changes: dict[str, Any], difference: str
+) -> None:
+    assert list(find_differences(an_identity(), an_identity(**changes))) == [difference]
 
 
 @pytest.mark.parametrize(
@@ -55,5 +57,5 @@ def test_another_run_is_told_by_its_only_difference(changes: dict[str, Any], tol
         {"evaluation": {"pictures": 0}},
     ],
 )
-def test_what_moves_no_number_may_change(changes: dict[str, Any]) -> None:
+def test_fields_without_influence_on_results_may_change(changes: dict[str, Any]) -> None:
     assert list(find_differences(an_identity(), an_identity(**changes))) == []

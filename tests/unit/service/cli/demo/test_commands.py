@@ -1,4 +1,4 @@
-"""What may be said to the stories on the command line."""
+"""Changes to all runs of a demo."""
 
 import pytest
 
@@ -11,6 +11,6 @@ def test_changes_are_for_every_run() -> None:
 
 
 @pytest.mark.parametrize("change", ["seed=3", "teacher={name: x}", "teacher.name=x"])
-def test_what_the_story_says_itself_is_refused(change: str) -> None:
-    with pytest.raises(CliError, match="for all runs at once"):
+def test_seed_and_teacher_cannot_be_changed(change: str) -> None:
+    with pytest.raises(CliError, match="for all runs of the experiment"):
         parse_common_changes([change])

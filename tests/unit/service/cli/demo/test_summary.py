@@ -1,4 +1,4 @@
-"""What a demo found, in numbers that a person may quote."""
+"""Summary of a demo: scores, gains and the closed gap."""
 
 import pytest
 from rich.console import Console
@@ -23,11 +23,11 @@ from tests.support.service.run_views import a_view
 TEACHER = DetectorScores(0.85, 0.95, 0.9)
 
 
-def _pair(alone: float | None, taught: float | None, *, seed: int = 0) -> StudentPair:
+def _pair(baseline: float | None, distilled: float | None, *, seed: int = 0) -> StudentPair:
     return StudentPair(
         seed,
-        DetectorScores(alone, 0.8, 0.7),
-        DetectorScores(taught, 0.82, 0.73),
+        DetectorScores(baseline, 0.8, 0.7),
+        DetectorScores(distilled, 0.82, 0.73),
         baseline_s=60,
         distilled_s=125,
     )
@@ -54,16 +54,18 @@ def test_the_three_scores_are_of_the_same_evaluation() -> None:
     assert select_best_scores(points[5:]) == DetectorScores(None, None, None)
 
 
-def test_teacher_scores_come_from_the_run_it_teaches() -> None:
+def test_teacher_scores_come_from_the_distilled_run() -> None:
     assert read_teacher_scores({Metric.TEACHER_MAP: 0.8}) == DetectorScores(0.8, None, None)
 
 
 @pytest.mark.parametrize(
-    ("alone", "taught", "closed"),
+    ("baseline", "distilled", "closed"),
     [(0.65, 0.70, 0.25), (0.65, 0.60, -0.25), (0.90, 0.95, None), (None, 0.7, None)],
 )
-def test_the_gap_closed(alone: float | None, taught: float | None, closed: float | None) -> None:
-    share = compute_gap_closed(TEACHER, _pair(alone, taught))
+def test_the_gap_closed(
+    baseline: float | None, distilled: float | None, closed: float | None
+) -> None:
+    share = compute_gap_closed(TEACHER, _pair(baseline, distilled))
 
     assert share == (None if closed is None else pytest.approx(closed))
 
@@ -80,7 +82,7 @@ def test_one_seed_is_three_lines() -> None:
 def test_several_seeds_are_named_and_averaged() -> None:
     shown = _text(_pair(0.65, 0.70, seed=0), _pair(0.65, 0.64, seed=1))
 
-    assert "student with BCKD, seed 1" in shown
+    assert "with BCKD, seed 1" in shown
     assert "-1.0" in shown
     assert "mean gain of 2 seeds" in shown
     assert "+2.0" in shown
@@ -92,7 +94,7 @@ def test_several_seeds_fit_a_terminal_of_80_characters() -> None:
     assert _text(*pairs, width=80).split() == _text(*pairs, width=200).split()
 
 
-def test_a_verdict_is_said_of_its_student_and_its_training() -> None:
+def test_the_scope_of_a_verdict_names_student_and_training() -> None:
     text = format_scope(a_view(spec=spec_from_preset("digits/bckd", {"schedule.epochs": 5})))
 
     assert "EfficientNet-Lite0 trained for 5 epochs" in text
@@ -106,7 +108,7 @@ def test_the_comparison_names_runs_and_experiment() -> None:
     )
 
 
-def test_seeds_are_numbers_without_doubles() -> None:
+def test_seeds_are_numbers_without_duplicates() -> None:
     assert parse_seeds("0,1, 2,1") == (0, 1, 2)
     with pytest.raises(CliError):
         parse_seeds("0,x")

@@ -1,4 +1,4 @@
-"""Runs on screen while they train."""
+"""Progress of runs in the terminal."""
 
 import pytest
 from rich.console import Console
@@ -21,21 +21,21 @@ def _progress(step: int = 30) -> Progress:
 def _text(view: RunView) -> str:
     console = Console(width=140, no_color=True)
     with console.capture() as capture:
-        console.print(render_run("alone", view))
+        console.print(render_run("baseline", view))
     return capture.get()
 
 
-def test_a_training_run_shows_epoch_step_losses_map_and_what_is_left() -> None:
+def test_a_training_run_shows_epoch_step_losses_map_and_remaining_time() -> None:
     latest = {Metric.LOSS: 1.5, Metric.LOSS_DISTILL_LOC: 0.25, Metric.MAP: 0.412}
 
     shown = _text(a_view(progress=_progress(), latest=latest))
 
-    words = ("epoch 2/6", "step 30/90", "1 min 15 s left", "loss 1.500", "loss_distill_loc 0.250")
-    assert all(word in shown for word in (*words, "mAP 41.2"))
+    texts = ("epoch 2/6", "step 30/90", "1 min 15 s left", "loss 1.500", "loss_distill_loc 0.250")
+    assert all(text in shown for text in (*texts, "mAP 41.2"))
 
 
-def test_a_waiting_run_says_what_for() -> None:
-    assert "waits: its teacher" in _text(a_view(RunState.QUEUED, waiting_for="its teacher"))
+def test_a_waiting_run_shows_the_reason() -> None:
+    assert "waits for its teacher" in _text(a_view(RunState.QUEUED, waiting_for="its teacher"))
     assert "waits for a worker" in _text(a_view(RunState.QUEUED))
 
 
@@ -60,7 +60,7 @@ def test_every_state_can_be_shown(state: RunState) -> None:
 
 
 @pytest.mark.parametrize(
-    ("states", "settled"),
+    ("states", "stops"),
     [
         ((RunState.SUCCEEDED, RunState.SUCCEEDED), True),
         ((RunState.SUCCEEDED, RunState.RUNNING), False),
@@ -68,7 +68,7 @@ def test_every_state_can_be_shown(state: RunState) -> None:
         ((RunState.CANCELLED, RunState.QUEUED), True),
     ],
 )
-def test_waiting_ends_with_all_or_with_the_first_that_ended_badly(
-    states: tuple[RunState, ...], settled: bool
+def test_watching_stops_when_all_are_over_or_the_first_one_failed(
+    states: tuple[RunState, ...], stops: bool
 ) -> None:
-    assert should_stop_watching(a_view(state) for state in states) is settled
+    assert should_stop_watching(a_view(state) for state in states) is stops

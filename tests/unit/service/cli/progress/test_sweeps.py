@@ -1,4 +1,4 @@
-"""A sweep on screen while it searches."""
+"""Progress of a sweep in the terminal."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from service.cli.progress.sweeps import (
     format_sweep_line,
     format_trial_line,
     render_sweep_summary,
-    select_shown_trials,
+    select_visible_trials,
 )
 from service.domain.sweeps import SweepState
 from tests.support.service.run_views import NOW
@@ -87,27 +87,27 @@ def test_a_sweep_shows_its_trials_with_values_epoch_and_map() -> None:
 
     shown = text_of(render_sweep_summary(view)) + text_of(build_trials_table(view, [a_trial()]))
 
-    for words in (
+    for text in (
         "2 of 16 trials (1 finished, 1 running)",
         "cls_weight=0.1235",
         "2/",
         "41.2",
         "room",
     ):
-        assert words in shown
+        assert text in shown
     assert "The teacher is weak." in shown
 
 
-def test_trials_that_go_on_are_always_there_and_of_the_others_the_newest() -> None:
+def test_running_trials_and_the_newest_others_are_shown() -> None:
     trials = [a_trial(number, state="finished") for number in range(40)]
     trials[3] = a_trial(3)
 
-    shown = [trial.number for trial in select_shown_trials(trials)]
+    shown = [trial.number for trial in select_visible_trials(trials)]
 
     assert shown == [3, *range(17, 40)]
 
 
-def test_lines_change_when_something_is_worth_saying() -> None:
+def test_lines_change_with_counts_epochs_and_failures() -> None:
     view = a_view()
 
     assert format_sweep_line(view) != format_sweep_line(a_view(trials=3))
@@ -129,6 +129,6 @@ def test_without_a_terminal_only_what_has_changed_is_printed(
         progress.show(a_view(), [a_trial()])
         progress.show(a_view(), [a_trial(epoch=3)])
 
-    told = capsys.readouterr().out
-    assert told.count("sweep: ") == 1
-    assert told.count("trial 0: ") == 2
+    output = capsys.readouterr().out
+    assert output.count("sweep: ") == 1
+    assert output.count("trial 0: ") == 2

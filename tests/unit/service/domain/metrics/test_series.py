@@ -26,13 +26,15 @@ MAP = "val/bbox_mAP"
 Labels = tuple[str, ...]
 
 
-def told(series: list[Series]) -> dict[str, dict[Labels, float]]:
+def by_name(series: list[Series]) -> dict[str, dict[Labels, float]]:
     """By name; labels without those that every run or sweep has."""
-    return {one.name: {tuple(labels)[3:]: value for labels, value in one.values} for one in series}
+    return {
+        entry.name: {tuple(labels)[3:]: value for labels, value in entry.values} for entry in series
+    }
 
 
 def of_run(**changes: Any) -> dict[str, dict[Labels, float]]:
-    return told(run_series([a_run_at_work(**changes)], now=NOW))
+    return by_name(run_series([a_run_at_work(**changes)], now=NOW))
 
 
 def a_run_at_work(**changes: Any) -> ActiveRun:
@@ -85,11 +87,13 @@ class TestRuns:
     def test_without_steps_there_is_no_share(self) -> None:
         assert of_run(progress=progress(0, 0))["run_progress_ratio"] == {}
 
-    @pytest.mark.parametrize(("eta_s", "left"), [(None, {}), (0.0, {(): 0.0}), (9.5, {(): 9.5})])
+    @pytest.mark.parametrize(
+        ("eta_s", "remaining"), [(None, {}), (0.0, {(): 0.0}), (9.5, {(): 9.5})]
+    )
     def test_the_time_left_is_the_workers_estimate(
-        self, eta_s: float | None, left: dict[Labels, float]
+        self, eta_s: float | None, remaining: dict[Labels, float]
     ) -> None:
-        assert of_run(progress=progress(1, 8, eta_s))["run_seconds_left"] == left
+        assert of_run(progress=progress(1, 8, eta_s))["run_seconds_left"] == remaining
 
     def test_metrics_go_where_they_belong_and_the_others_nowhere(self) -> None:
         seen = of_run(
@@ -101,7 +105,7 @@ class TestRuns:
                 "val/bbox_mAP": 0.3,
                 "val/bbox_mAP_50": 0.5,
                 "teacher/bbox_mAP": 0.4,
-                "budget/cls/all/share": 0.7,
+                "loss_share/cls/all/share": 0.7,
                 "inference/images_per_s": 99.0,
             }
         )
@@ -120,14 +124,14 @@ class TestRuns:
         assert seen["run_map"] == {("bbox_mAP", "student"): 0.0}
 
     def test_what_each_place_lacks_is_told_also_when_it_is_nothing(self) -> None:
-        seen = of_run(behind={"service": 0, "mlflow": 120})
+        seen = of_run(pending_records={"service": 0, "mlflow": 120})
 
         assert seen["run_pending_records"] == {("service",): 0, ("mlflow",): 120}
 
     def test_runs_are_told_apart_by_id_name_and_project(self) -> None:
         runs = [a_run_at_work(id="r1", name="same"), a_run_at_work(id="r2", name="same")]
 
-        series = {one.name: one for one in run_series(runs, now=NOW)}
+        series = {entry.name: entry for entry in run_series(runs, now=NOW)}
 
         attempts = series["run_attempts"]
         assert attempts.labels == ("run", "name", "project")
@@ -161,7 +165,7 @@ class TestSweeps:
             TrialJudged(number=0, epoch=1, values={MAP: 0.6}, should_continue=True),
         ]
 
-        seen = told(sweep_series([a_sweep_at_work(entries)]))
+        seen = by_name(sweep_series([a_sweep_at_work(entries)]))
 
         assert seen["sweep_best"] == {(): 0.6}
 
@@ -180,7 +184,7 @@ def of_sweep(
         TrialEnded(number=number, result="finished", epoch=4, values={MAP: value})
         for number, value in finished.items()
     ]
-    return told(sweep_series([a_sweep_at_work(entries, goal=goal)]))
+    return by_name(sweep_series([a_sweep_at_work(entries, goal=goal)]))
 
 
 def a_sweep_at_work(entries: Iterable[SweepEntry], *, goal: str = "max") -> ActiveSweep:

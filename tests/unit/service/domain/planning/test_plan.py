@@ -153,11 +153,11 @@ FINDINGS: dict[str, tuple[dict[str, Any], Facts, tuple[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize(("spec", "facts", "found"), FINDINGS.values(), ids=FINDINGS.keys())
+@pytest.mark.parametrize(("spec", "facts", "expected"), FINDINGS.values(), ids=FINDINGS.keys())
 def test_a_finding_names_the_field_and_the_cause(
-    spec: dict[str, Any], facts: Facts, found: tuple[str, str]
+    spec: dict[str, Any], facts: Facts, expected: tuple[str, str]
 ) -> None:
-    assert codes(spec, facts) == [found]
+    assert codes(spec, facts) == [expected]
 
 
 DISAPPOINTMENTS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
@@ -243,9 +243,9 @@ def test_a_pair_that_cannot_be_compared_says_why_not(
     teacher = Detector.model_validate({"backbone": {"depth": 34}, "head": head})
     facts = Facts(dataset=a_dataset(), teacher=a_teacher(detector=teacher), nodes=TWO_CPUS)
 
-    found = codes(a_bckd_spec(distillation=method), facts)
+    found_codes = codes(a_bckd_spec(distillation=method), facts)
 
-    assert ("teacher.name", code) in found
+    assert ("teacher.name", code) in found_codes
 
 
 def test_images_that_are_normalized_otherwise_are_an_error() -> None:

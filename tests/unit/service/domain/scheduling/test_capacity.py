@@ -46,7 +46,7 @@ def test_kinds_of_gpus_are_those_of_nodes_where_a_process_could_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "nodes", "room"),
+    ("resources", "nodes", "slots"),
     [
         (CPU, (), 0),
         (CPU, (a_node(3), a_node(3)), 2),
@@ -65,9 +65,9 @@ def test_kinds_of_gpus_are_those_of_nodes_where_a_process_could_run() -> None:
     ],
 )
 def test_places_are_counted_node_by_node(
-    asked: Resources, nodes: tuple[Node, ...], room: int
+    resources: Resources, nodes: tuple[Node, ...], slots: int
 ) -> None:
-    assert count_slots(asked, nodes, total=False) == room
+    assert count_slots(resources, nodes, total=False) == slots
 
 
 def test_what_is_in_use_counts_for_what_could_ever_fit() -> None:
@@ -80,16 +80,16 @@ def test_what_is_in_use_counts_for_what_could_ever_fit() -> None:
 def test_places_are_taken_from_the_first_node_on() -> None:
     nodes = (a_node(16, 2), a_node(16, 8))
 
-    left = reserve(nodes, GPU, processes=3)
+    remaining = reserve(nodes, GPU, processes=3)
 
-    assert [(node.free_cpus, node.free_gpus) for node in left] == [(12, 0), (14, 7)]
-    assert [node.total_gpus for node in left] == [2, 8]
+    assert [(node.free_cpus, node.free_gpus) for node in remaining] == [(12, 0), (14, 7)]
+    assert [node.total_gpus for node in remaining] == [2, 8]
 
 
 def test_more_processes_than_places_take_what_there_is() -> None:
-    left = reserve((a_node(4),), CPU, processes=4)
+    remaining = reserve((a_node(4),), CPU, processes=4)
 
-    assert [node.free_cpus for node in left] == [0]
+    assert [node.free_cpus for node in remaining] == [0]
 
 
 STARTS: dict[str, tuple[RunSpec, int, bool, int | None]] = {
@@ -109,24 +109,30 @@ STARTS: dict[str, tuple[RunSpec, int, bool, int | None]] = {
 
 
 @pytest.mark.parametrize(
-    ("spec", "room", "may_be_fewer", "started"), STARTS.values(), ids=STARTS.keys()
+    ("spec", "slots", "allows_fewer", "started"), STARTS.values(), ids=STARTS.keys()
 )
 def test_as_many_start_as_fit_and_share_every_batch(
-    spec: RunSpec, room: int, may_be_fewer: bool, started: int | None
+    spec: RunSpec, slots: int, allows_fewer: bool, started: int | None
 ) -> None:
-    assert choose_num_processes(spec, slots=room, allows_fewer=may_be_fewer) == started
+    assert choose_num_processes(spec, slots=slots, allows_fewer=allows_fewer) == started
 
 
 @pytest.mark.parametrize(
-    ("processes", "words"),
+    ("processes", "message"),
     [
-        (2, "Goes on with 2 of 4 processes; batches are cut into twice as many parts."),
-        (1, "Goes on with 1 of 4 processes; batches are cut into 4 times as many parts."),
-        (3, "Goes on with 3 of 4 processes; batches are cut into 1.33 times as many parts."),
+        (2, "Resumes with 2 of 4 processes and twice as many micro-batches."),
+        (
+            1,
+            "Resumes with 1 of 4 processes and 4 times as many micro-batches.",
+        ),
+        (
+            3,
+            "Resumes with 3 of 4 processes and 1.33 times as many micro-batches.",
+        ),
     ],
 )
-def test_fewer_processes_are_told_in_words(processes: int, words: str) -> None:
+def test_fewer_processes_are_told_in_words(processes: int, message: str) -> None:
     assert (
         describe_fewer_processes(a_group_spec(4, least=1, accumulate=3).resources, processes)
-        == words
+        == message
     )

@@ -37,7 +37,7 @@ def some(count: int, reason: FailureReason | None = LOST, **changes: Any) -> lis
     return [an_attempt(number, reason, **changes) for number in range(1, count + 1)]
 
 
-NOBODY = AvoidedNodes()
+NO_NODES = AvoidedNodes()
 FOR_ALL = AvoidedNodes(frozenset({"n1"}), frozenset({"n1"}))
 FOR_GPUS = AvoidedNodes(frozenset(), frozenset({"n1"}))
 
@@ -45,16 +45,16 @@ FOR_GPUS = AvoidedNodes(frozenset(), frozenset({"n1"}))
 @pytest.mark.parametrize(
     ("attempts", "expected"),
     [
-        (some(2), NOBODY),
+        (some(2), NO_NODES),
         (some(3), FOR_ALL),
-        (some(1, num_gpus=1), NOBODY),
+        (some(1, num_gpus=1), NO_NODES),
         (some(2, num_gpus=1), FOR_GPUS),
         (some(9, num_gpus=1), FOR_GPUS),
-        (some(2, FailureReason.HOST_OUT_OF_MEMORY, num_gpus=1), NOBODY),
+        (some(2, FailureReason.HOST_OUT_OF_MEMORY, num_gpus=1), NO_NODES),
         (some(3, FailureReason.HOST_OUT_OF_MEMORY, num_gpus=1), FOR_ALL),
-        (some(9, FailureReason.BUG, num_gpus=1), NOBODY),
-        (some(9, FailureReason.CUDA_OUT_OF_MEMORY, num_gpus=1), NOBODY),
-        (some(9, node_id=None), NOBODY),
+        (some(9, FailureReason.BUG, num_gpus=1), NO_NODES),
+        (some(9, FailureReason.CUDA_OUT_OF_MEMORY, num_gpus=1), NO_NODES),
+        (some(9, node_id=None), NO_NODES),
     ],
     ids=[
         "twice",
@@ -84,7 +84,7 @@ def test_losses_with_and_without_gpus_add_up_for_gpus() -> None:
 def test_an_end_that_is_well_with_a_gpu_takes_all_back() -> None:
     well = an_attempt(3, None, num_gpus=1)
 
-    assert avoided(*some(2, num_gpus=1), well) == NOBODY
+    assert avoided(*some(2, num_gpus=1), well) == NO_NODES
 
 
 def test_an_end_that_is_well_without_a_gpu_says_nothing_of_it() -> None:
@@ -94,11 +94,11 @@ def test_an_end_that_is_well_without_a_gpu_says_nothing_of_it() -> None:
 def test_members_of_a_pack_lose_their_node_once() -> None:
     attempts = some(8, num_gpus=1, pack_job="pack-1")
 
-    assert avoided(*attempts) == NOBODY
+    assert avoided(*attempts) == NO_NODES
     assert avoided(*attempts, an_attempt(9, num_gpus=1, pack_job="pack-2")) == FOR_GPUS
 
 
 def test_what_is_long_ago_does_not_count() -> None:
     long_ago = NOW + timedelta(seconds=1801)
 
-    assert find_nodes_to_avoid(some(9), now=long_ago) == NOBODY
+    assert find_nodes_to_avoid(some(9), now=long_ago) == NO_NODES

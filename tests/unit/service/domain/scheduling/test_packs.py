@@ -76,9 +76,9 @@ def test_other_batches_students_teachers_and_projects_stay_apart() -> None:
 
 
 def test_one_that_waits_for_its_teacher_holds_no_other_up() -> None:
-    held = replace(waiting(0), blocked_by="its teacher")
+    blocked = replace(waiting(0), blocked_by="its teacher")
 
-    packs = group_into_packs([held, waiting(1), waiting(2)], now=LATER)
+    packs = group_into_packs([blocked, waiting(1), waiting(2)], now=LATER)
 
     assert sizes(packs) == [1, 2]
 
@@ -99,8 +99,8 @@ def test_a_pack_takes_the_room_of_one_and_its_members_wait_in_line() -> None:
 
     decisions = schedule_runs(ClusterSnapshot(now=LATER, nodes=nodes, queued=packs))
 
-    starts = [one for one in decisions if isinstance(one, StartDecision)]
-    waits = [one for one in decisions if isinstance(one, WaitDecision)]
+    starts = [decision for decision in decisions if isinstance(decision, StartDecision)]
+    waits = [decision for decision in decisions if isinstance(decision, WaitDecision)]
     assert [(start.run.id[-1], len(start.packmates)) for start in starts] == [("0", 1)]
     assert [wait.position for wait in waits] == [1, 2]
 
@@ -125,9 +125,9 @@ def small_pack(*numbers: int, eta_s: float = 3600.0, **changes: Any) -> RunningR
         steps=99,
         eta_s=eta_s,
     )
-    given: dict[str, Any] = {"pack_job": f"p{numbers[0]}", "progress": progress}
-    first, *rest = (replace(waiting(number).run, **(given | changes)) for number in numbers)
-    return RunningRun(first, 1, packmates=tuple(rest))
+    fields: dict[str, Any] = {"pack_job": f"p{numbers[0]}", "progress": progress}
+    first, *packmates = (replace(waiting(number).run, **(fields | changes)) for number in numbers)
+    return RunningRun(first, 1, packmates=tuple(packmates))
 
 
 @pytest.mark.parametrize(

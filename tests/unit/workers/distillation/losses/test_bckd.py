@@ -1,4 +1,4 @@
-"""BCKD's losses on numbers worked out by hand."""
+"""BCKD's losses on numbers computed by hand."""
 
 import math
 
@@ -89,7 +89,7 @@ def test_the_teacher_gets_no_gradient() -> None:
 
 
 @pytest.mark.parametrize(
-    ("second", "wanted"),
+    ("second", "expected"),
     [
         ([0.0, 0, 2, 2], 1.0),
         ([1.0, 1, 3, 3], 1 / 7 - 2 / 9),
@@ -98,10 +98,10 @@ def test_the_teacher_gets_no_gradient() -> None:
     ],
     ids=["same", "overlapping", "touching", "apart"],
 )
-def test_generalized_iou_of_a_two_by_two_box(second: list[float], wanted: float) -> None:
+def test_generalized_iou_of_a_two_by_two_box(second: list[float], expected: float) -> None:
     giou = generalized_iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([second]))
 
-    assert giou.item() == pytest.approx(wanted, abs=1e-6)
+    assert giou.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_localization_loss_is_weighted_and_its_weight_gets_no_gradient() -> None:

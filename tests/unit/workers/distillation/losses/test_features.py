@@ -1,4 +1,4 @@
-"""Distillation of feature maps on numbers worked out by hand."""
+"""Distillation of feature maps on numbers computed by hand."""
 
 import math
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def row(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float32).reshape(1, 1, 1, -1)
 
 
-def test_fine_grained_loss_is_half_the_squared_difference_at_masked_places() -> None:
+def test_fine_grained_loss_is_half_the_squared_difference_at_masked_locations() -> None:
     student = torch.cat([row(1, 2, 9), row(0, 5, 9)], dim=1)
     teacher = torch.cat([row(3, 2, 0), row(1, 2, 0)], dim=1)
 
@@ -38,7 +38,7 @@ def test_fine_grained_loss_is_half_the_squared_difference_at_masked_places() -> 
         student, teacher, mask_BHW=torch.tensor([[[True, True, False]]]), total=5.0
     )
 
-    # First place: 2^2 + 1^2; second: 0^2 + 3^2; the third is not masked.
+    # First location: 2^2 + 1^2; second: 0^2 + 3^2; the third is not masked.
     assert loss.item() == pytest.approx((4 + 1 + 0 + 9) / (2 * 5))
 
 
@@ -51,7 +51,7 @@ def test_fine_grained_loss_takes_the_mask_of_each_image() -> None:
     assert loss.item() == pytest.approx((1 + 1000**2) / (2 * 2))
 
 
-def test_fine_grained_gradient_stays_at_masked_places() -> None:
+def test_fine_grained_gradient_stays_at_masked_locations() -> None:
     student = row(1, 2).requires_grad_()
 
     fine_grained_loss(
@@ -77,18 +77,18 @@ def test_fine_grained_loss_of_an_empty_mask_is_zero_and_still_reaches_the_studen
 
 
 @pytest.mark.parametrize(
-    ("teacher", "wanted"),
+    ("teacher", "expected"),
     [
         (row(1, -1, 1, -1), 0.0),
         (row(1, 1, -1, -1), 1.0),
         (row(-1, 1, -1, 1), 2.0),
-        # Normalised (1, -1, 0, 0) * sqrt 2: correlation (1 + 1) * sqrt 2 / 4
+        # Normalized (1, -1, 0, 0) * sqrt 2: correlation (1 + 1) * sqrt 2 / 4
         (row(1, -1, 0, 0), 1 - math.sqrt(2) / 2),
     ],
     ids=["same", "uncorrelated", "opposite", "half alike"],
 )
-def test_pkd_loss_is_one_minus_the_correlation(teacher: Tensor, wanted: float) -> None:
-    assert pkd_loss(row(1, -1, 1, -1), teacher).item() == pytest.approx(wanted, abs=1e-5)
+def test_pkd_loss_is_one_minus_the_correlation(teacher: Tensor, expected: float) -> None:
+    assert pkd_loss(row(1, -1, 1, -1), teacher).item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_pkd_loss_ignores_the_scale_and_offset_of_each_channel() -> None:
@@ -101,14 +101,14 @@ def test_pkd_loss_ignores_the_scale_and_offset_of_each_channel() -> None:
     assert loss.item() == pytest.approx(0.0, abs=1e-4)
 
 
-def test_pkd_loss_normalises_over_the_whole_batch() -> None:
+def test_pkd_loss_normalizes_over_the_whole_batch() -> None:
     student, teacher = torch.cat([row(1), row(3)]), torch.cat([row(4), row(2)])
 
     # (-1, 1) against (1, -1): 2^2 / 2; an image by itself has nothing to compare.
     assert pkd_loss(student, teacher).item() == pytest.approx(2.0, rel=1e-5)
 
 
-@pytest.mark.parametrize("flat", [row(3, 3), row(3)], ids=["constant", "one place"])
+@pytest.mark.parametrize("flat", [row(3, 3), row(3)], ids=["constant", "one location"])
 def test_pkd_loss_of_a_flat_map_is_finite(flat: Tensor) -> None:
     student = flat.clone().requires_grad_()
 
@@ -121,11 +121,11 @@ def test_pkd_loss_of_a_flat_map_is_finite(flat: Tensor) -> None:
     assert torch.isfinite(student.grad).all()
 
 
-def test_cwd_loss_is_the_divergence_over_the_places() -> None:
-    # Four places: softmax([ln 3, ln 3, 0, 0]) = (3, 3, 1, 1) / 8 against 1/4 each.
+def test_cwd_loss_is_the_divergence_over_the_locations() -> None:
+    # Four locations: softmax([ln 3, ln 3, 0, 0]) = (3, 3, 1, 1) / 8 against 1/4 each.
     loss = cwd_loss(torch.zeros(1, 1, 2, 2), row(LN3, LN3, 0, 0).reshape(1, 1, 2, 2), temperature=1)
 
-    # 2 * 3/8 * ln(3/2) + 2 * 1/8 * ln(1/2), summed over places: the KL of two halves
+    # 2 * 3/8 * ln(3/2) + 2 * 1/8 * ln(1/2), summed over locations: the KL of two halves
     assert loss.item() == pytest.approx(KL, rel=1e-5)
 
 

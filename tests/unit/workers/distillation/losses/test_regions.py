@@ -1,7 +1,7 @@
-"""Where to distill, on layouts drawn by hand.
+"""Regions of distillation on hand-made layouts.
 
-The grid: nine anchors of side 4, their centres at 2, 4 and 6, so that neighbours overlap by half.
-On the middle one, (2, 2, 6, 6), lies a true box of its size; IoU and DIoU with it:
+The grid: nine anchors of side 4, their centers at 2, 4 and 6, so that neighbors overlap by half.
+On the middle one, (2, 2, 6, 6), lies a ground-truth box of its size; IoU and DIoU with it:
 
     corner  IoU 4/28 = 1/7, DIoU 1/7 - 8/72 = 2/63
     side    IoU 8/24 = 1/3, DIoU 1/3 - 4/52 = 10/39
@@ -28,14 +28,14 @@ NO_BOXES = torch.zeros(0, 4)
 NONE_POSITIVE = torch.zeros(9, dtype=torch.bool)
 
 
-def drawn(mask_P: Tensor) -> str:
-    """The grid's mask, row by row, `#` where it is true."""
+def render_mask(mask_P: Tensor) -> str:
+    """Format a mask of the grid row by row, with `#` where it is true."""
     marks = ["#" if inside else "." for inside in mask_P.tolist()]
     return " ".join("".join(marks[start : start + 3]) for start in (0, 3, 6))
 
 
 def region(gamma: float, *, boxes: Tensor = MIDDLE, positive: Tensor = NONE_POSITIVE) -> str:
-    return drawn(
+    return render_mask(
         valuable_region(
             GRID, boxes, positive_P=positive, num_level_anchors=[9], topk=9, gamma=gamma
         )
@@ -43,7 +43,7 @@ def region(gamma: float, *, boxes: Tensor = MIDDLE, positive: Tensor = NONE_POSI
 
 
 @pytest.mark.parametrize(
-    ("second", "wanted"),
+    ("second", "expected"),
     [
         ([0.0, 0, 2, 2], 1.0),
         ([1.0, 0, 3, 2], 1 / 3 - 1 / 13),
@@ -53,10 +53,10 @@ def region(gamma: float, *, boxes: Tensor = MIDDLE, positive: Tensor = NONE_POSI
     ],
     ids=["same", "overlapping", "touching", "apart", "around"],
 )
-def test_distance_iou_of_a_two_by_two_box(second: list[float], wanted: float) -> None:
+def test_distance_iou_of_a_two_by_two_box(second: list[float], expected: float) -> None:
     diou = distance_iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([second]))
 
-    assert diou.item() == pytest.approx(wanted, abs=1e-6)
+    assert diou.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_distance_iou_compares_each_with_each() -> None:
@@ -75,13 +75,13 @@ def test_distance_iou_of_empty_boxes_is_finite() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gamma", "wanted"),
+    ("gamma", "expected"),
     [(0.05, "### #.# ###"), (0.25, ".#. #.# .#."), (0.5, "... ... ...")],
 )
-def test_a_smaller_gamma_widens_the_valuable_region(gamma: float, wanted: str) -> None:
+def test_a_smaller_gamma_widens_the_valuable_region(gamma: float, expected: str) -> None:
     # Mean (1 + 4 * 10/39 + 4 * 2/63) / 9 = 0.239 and deviation 0.307: the threshold is 0.546.
     # The middle is above it; a side (0.256) needs gamma <= 0.470, a corner (0.032) <= 0.058.
-    assert region(gamma) == wanted
+    assert region(gamma) == expected
 
 
 def test_the_threshold_is_mean_plus_sample_deviation() -> None:
@@ -102,7 +102,7 @@ def test_positive_positions_are_left_out_of_the_valuable_region() -> None:
 
 
 def test_the_valuable_region_is_the_union_over_the_boxes() -> None:
-    # A box on the top left anchor. Of its neighbours two are at a side (10/39), one at a corner
+    # A box on the top left anchor. Of its neighbors two are at a side (10/39), one at a corner
     # (2/63); by 4 to a side IoU 0 and DIoU -16/80 or, by 2 down as well, -20/100; across -32/128.
     # Mean (1 + 20/39 + 2/63 - 4 * 0.2 - 0.25) / 9 = 0.055, deviation 0.407: threshold 0.462.
     corner = GRID[:1]
@@ -175,27 +175,27 @@ def test_without_anchors_the_valuable_region_is_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    ("threshold", "wanted"),
+    ("threshold", "expected"),
     [(0.5, "... .#. ..."), (0.3, ".#. ### .#."), (0.1, "### ### ###")],
 )
-def test_a_lower_threshold_widens_the_imitation_mask(threshold: float, wanted: str) -> None:
-    assert drawn(imitation_mask(GRID[:, None], MIDDLE, threshold=threshold)) == wanted
+def test_a_lower_threshold_widens_the_imitation_mask(threshold: float, expected: str) -> None:
+    assert render_mask(imitation_mask(GRID[:, None], MIDDLE, threshold=threshold)) == expected
 
 
-@pytest.mark.parametrize(("threshold", "wanted"), [(0.5, "... .#. ..."), (0.4, ".#. ### .#.")])
-def test_the_mask_compares_with_the_best_anchor_of_a_box(threshold: float, wanted: str) -> None:
+@pytest.mark.parametrize(("threshold", "expected"), [(0.5, "... .#. ..."), (0.4, ".#. ### .#.")])
+def test_the_mask_compares_with_the_best_anchor_of_a_box(threshold: float, expected: str) -> None:
     # A box of side 2 in the middle: IoU 4/16 with the middle, 2/18 at a side, 1/19 at a corner;
     # a side has 0.444 of the best, a corner 0.211.
     small = torch.tensor([[3.0, 3, 5, 5]])
 
-    assert drawn(imitation_mask(GRID[:, None], small, threshold=threshold)) == wanted
+    assert render_mask(imitation_mask(GRID[:, None], small, threshold=threshold)) == expected
 
 
 def test_the_imitation_mask_is_the_union_of_each_box_with_its_own_best() -> None:
     # The best of the small box is 1/4, that of the box on the top left anchor 1.
     boxes = torch.tensor([[3.0, 3, 5, 5], [0, 0, 4, 4]])
 
-    assert drawn(imitation_mask(GRID[:, None], boxes, threshold=0.5)) == "#.. .#. ..."
+    assert render_mask(imitation_mask(GRID[:, None], boxes, threshold=0.5)) == "#.. .#. ..."
 
 
 def test_any_anchor_of_a_position_brings_it_into_the_mask() -> None:
@@ -206,22 +206,22 @@ def test_any_anchor_of_a_position_brings_it_into_the_mask() -> None:
 
     # IoU of the wide anchors: 1, at its sides 24/40, below 16/48; of the narrow ones: 16/32 in
     # the whole top row, below 8/40.
-    assert drawn(imitation_mask(both, box, threshold=0.9)) == ".#. ... ..."
-    assert drawn(imitation_mask(both, box, threshold=0.55)) == "### ... ..."
-    assert drawn(imitation_mask(GRID[:, None], box, threshold=0.9)) == "### ... ..."
+    assert render_mask(imitation_mask(both, box, threshold=0.9)) == ".#. ... ..."
+    assert render_mask(imitation_mask(both, box, threshold=0.55)) == "### ... ..."
+    assert render_mask(imitation_mask(GRID[:, None], box, threshold=0.9)) == "### ... ..."
 
 
 def test_a_box_that_no_anchor_meets_adds_nothing() -> None:
     far = torch.tensor([[100.0, 100, 104, 104]])
 
-    assert drawn(imitation_mask(GRID[:, None], far, threshold=0.5)) == "... ... ..."
+    assert render_mask(imitation_mask(GRID[:, None], far, threshold=0.5)) == "... ... ..."
 
 
 def test_without_boxes_the_imitation_mask_is_empty() -> None:
     mask = imitation_mask(GRID[:, None], NO_BOXES, threshold=0.5)
 
     assert mask.dtype is torch.bool
-    assert drawn(mask) == "... ... ..."
+    assert render_mask(mask) == "... ... ..."
 
 
 def test_without_anchors_the_imitation_mask_is_empty() -> None:
@@ -237,22 +237,22 @@ LEVELS = {8: (-1.0, 64.0), 16: (64.0, 128.0), 32: (128.0, 1e8)}
 
 @pytest.mark.parametrize("boxes", [0, 1, 40])
 def test_targets_of_fcos_are_those_of_mmdets_head(boxes: int) -> None:
-    drawn_from = torch.Generator().manual_seed(boxes)
-    corners_M2 = torch.rand(boxes, 2, generator=drawn_from) * 200.0
-    sides_M2 = torch.rand(boxes, 2, generator=drawn_from) * 180.0 + 1.0
+    generator = torch.Generator().manual_seed(boxes)
+    corners_M2 = torch.rand(boxes, 2, generator=generator) * 200.0
+    sides_M2 = torch.rand(boxes, 2, generator=generator) * 180.0 + 1.0
     boxes_M4 = torch.cat([corners_M2, corners_M2 + sides_M2], dim=1)
-    labels_M = torch.randint(3, (boxes,), generator=drawn_from)
+    labels_M = torch.randint(3, (boxes,), generator=generator)
     head = FCOSHead(3, 8, strides=list(LEVELS), center_sampling=True, norm_cfg=None)
     sizes = [(256 // stride, 256 // stride) for stride in LEVELS]
     by_level = head.prior_generator.grid_priors(sizes, dtype=torch.float32, device="cpu")
     counts = [len(points) for points in by_level]
     ranges_P2 = torch.tensor(list(LEVELS.values())).repeat_interleave(torch.tensor(counts), dim=0)
-    wanted_P, distances_P4 = head._get_target_single(
+    expected_P, distances_P4 = head._get_target_single(
         boxes_M4, labels_M, torch.cat(by_level), ranges_P2, counts
     )
 
     radii = torch.tensor([stride * head.center_sample_radius for stride in LEVELS])
-    labels_P, found_P4 = fcos_targets(
+    labels_P, distances_NP4 = fcos_targets(
         torch.cat(by_level),
         boxes_M4,
         labels_M,
@@ -261,6 +261,6 @@ def test_targets_of_fcos_are_those_of_mmdets_head(boxes: int) -> None:
         background=3,
     )
 
-    assert torch.equal(labels_P, wanted_P)
-    assert torch.equal(found_P4, distances_P4)
+    assert torch.equal(labels_P, expected_P)
+    assert torch.equal(distances_NP4, distances_P4)
     assert bool((labels_P < 3).any()) == bool(boxes)

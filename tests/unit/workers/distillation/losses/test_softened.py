@@ -1,4 +1,4 @@
-"""Softened distillation on numbers worked out by hand."""
+"""Softened distillation on numbers computed by hand."""
 
 import math
 

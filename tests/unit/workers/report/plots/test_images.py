@@ -1,4 +1,4 @@
-"""Images with what the student has lost."""
+"""Images with the objects that the student misses."""
 
 import io
 from pathlib import Path
@@ -7,39 +7,39 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.workers.report_inputs import a_lost_image
+from tests.support.workers.report_inputs import a_missed_image
 from workers.evaluation.drawing import COLORS
 from workers.report.plots.images import MAX_PHOTOS, draw_photos
 
 
 @pytest.mark.parametrize(
-    ("size", "drawn"),
+    ("size", "expected"),
     [((1600, 1200), (480, 360)), ((96, 96), (320, 320)), ((400, 300), (400, 300))],
 )
-def test_images_are_drawn_at_a_size_that_a_page_can_hold(
-    tmp_path: Path, size: tuple[int, int], drawn: tuple[int, int]
+def test_images_are_resized_for_the_page(
+    tmp_path: Path, size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     Image.new("RGB", size).save(tmp_path / "a.png")
 
-    (photo,) = draw_photos([a_lost_image("a.png")], folder=tmp_path).photos
+    (photo,) = draw_photos([a_missed_image("a.png")], folder=tmp_path).photos
 
-    assert Image.open(io.BytesIO(photo.jpeg)).size == drawn
+    assert Image.open(io.BytesIO(photo.jpeg)).size == expected
 
 
-def test_lost_boxes_are_drawn_where_they_are(tmp_path: Path) -> None:
+def test_missed_boxes_are_drawn_at_their_position(tmp_path: Path) -> None:
     Image.new("RGB", (480, 480)).save(tmp_path / "a.png")
 
-    (photo,) = draw_photos([a_lost_image("a.png", boxes=1)], folder=tmp_path).photos
+    (photo,) = draw_photos([a_missed_image("a.png", boxes=1)], folder=tmp_path).photos
 
     pixels = np.asarray(Image.open(io.BytesIO(photo.jpeg))).astype(int)
     assert np.abs(pixels[60, 9:12].mean(axis=0) - COLORS["teacher"]).max() < 60
     assert pixels[300:].max() < 20
 
 
-def test_no_more_than_a_page_can_hold_are_drawn(tmp_path: Path) -> None:
+def test_the_number_of_drawn_images_is_limited(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
 
-    photos = draw_photos([a_lost_image("a.png")] * (MAX_PHOTOS + 3), folder=tmp_path)
+    photos = draw_photos([a_missed_image("a.png")] * (MAX_PHOTOS + 3), folder=tmp_path)
 
     assert len(photos.photos) == MAX_PHOTOS
     assert len({photo.name for photo in photos.photos}) == MAX_PHOTOS
@@ -52,15 +52,15 @@ def test_a_file_that_is_missing_broken_or_elsewhere_is_named_and_not_drawn(tmp_p
     Image.new("RGB", (64, 64)).save(tmp_path / "outside.png")
     names = ("gone.jpg", "broken.jpg", "../outside.png", str(tmp_path / "outside.png"), "a\0b")
 
-    photos = draw_photos([a_lost_image(name) for name in names], folder=folder)
+    photos = draw_photos([a_missed_image(name) for name in names], folder=folder)
 
     assert photos.photos == ()
     assert photos.unreadable == names
 
 
-def test_a_caption_counts_what_was_lost_by_class(tmp_path: Path) -> None:
+def test_a_caption_counts_missed_objects_by_class(tmp_path: Path) -> None:
     Image.new("L", (64, 64)).save(tmp_path / "a.png")
 
-    (photo,) = draw_photos([a_lost_image("a.png", class_name="dog")], folder=tmp_path).photos
+    (photo,) = draw_photos([a_missed_image("a.png", class_name="dog")], folder=tmp_path).photos
 
-    assert photo.caption == "a.png: 2 objects lost (2 dog)"
+    assert photo.caption == "a.png: 2 objects missed (2 dog)"

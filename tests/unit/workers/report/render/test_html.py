@@ -1,4 +1,4 @@
-"""The page of a run and of a sweep: whole, by itself, and safe whatever people call things."""
+"""The page of a run and of a sweep: complete, self-contained, and safe for any names."""
 
 import itertools
 import re
@@ -19,14 +19,14 @@ from tests.support.workers.report_inputs import (
     a_baseline,
     a_comparison,
     a_distilled,
-    a_lost_image,
-    a_run_dossier,
+    a_missed_image,
+    a_run_inputs,
     a_run_report,
-    a_sweep_dossier,
+    a_sweep_inputs,
     a_sweep_report,
     a_sweep_spec,
     a_transfer,
-    keep_detections,
+    create_detection_files,
 )
 from workers.report.plots.images import Photos, draw_photos
 from workers.report.render.html import render_page
@@ -38,7 +38,7 @@ OF_SWEEPS = ["trials", "weights", "parameters", "importance", "stopped", "front"
 
 
 class Outline(HTMLParser):
-    """What a page is made of."""
+    """Tags, sections and links of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -50,51 +50,53 @@ class Outline(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        known = dict(attrs)
+        attributes = dict(attrs)
         if tag == "section":
-            self.sections.append(str(known["id"]))
-        self.addresses += [str(known[name]) for name in ("href", "src") if known.get(name)]
+            self.sections.append(str(attributes["id"]))
+        self.addresses += [
+            str(attributes[name]) for name in ("href", "src") if attributes.get(name)
+        ]
 
 
-def the_page(
-    dossier: ReportInputs, report: Report, *, photos: Photos | None = None, dataset: str = "digits"
+def render(
+    inputs: ReportInputs, report: Report, *, photos: Photos | None = None, dataset: str = "digits"
 ) -> str:
     return render_page(
-        build_content(dossier, report, photos=photos or Photos((), ()), dataset=dataset)
+        build_content(inputs, report, photos=photos or Photos((), ()), dataset=dataset)
     )
 
 
-def text_of(page: str) -> str:
+def plain_text(page: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page))
 
 
-def a_grid(folder: Path) -> ReportInputs:
-    """Every pair of some weights, with two objectives."""
+def a_grid_sweep(folder: Path) -> ReportInputs:
+    """A grid of two weights, with two objectives."""
     runs, entries = [a_baseline(folder)], list[SweepEntry]()
     for number, (cls, loc) in enumerate(itertools.product((0.0, 1.0, 2.0), (1.0, 4.0))):
         values, best = {CLS: cls, LOC: loc}, 0.36 - 0.01 * abs(cls - 1)
-        found = {Metric.MAP.value: best, Metric.INFERENCE_IMAGES_PER_S.value: 50.0 + number % 4}
+        metrics = {Metric.MAP.value: best, Metric.INFERENCE_IMAGES_PER_S.value: 50.0 + number % 4}
         runs.append(
             a_distilled(folder, number=number + 1, trial=number, values=values, best_map=best)
         )
         entries.append(TrialSuggested(number=number, values=values))
-        entries.append(TrialEnded(number=number, result="finished", epoch=12, values=found))
+        entries.append(TrialEnded(number=number, result="finished", epoch=12, values=metrics))
     space = {
         CLS: Choice(values=(0.0, 1.0, 2.0), when={}),
         LOC: Choice(values=(1.0, 4.0), when={}),
     }
     objectives = (Objective(), Objective(metric=Metric.INFERENCE_IMAGES_PER_S))
     sweep = a_sweep_spec(space=space, scheduler=NoScheduler(), objectives=objectives)
-    return a_run_dossier(
+    return a_run_inputs(
         folder, runs=tuple(runs), entries=tuple(entries), sweep=sweep, sweep_id=SWEEP
     )
 
 
 def test_a_run_has_its_answer_curves_transfer_and_runs(tmp_path: Path) -> None:
-    dossier = a_run_dossier(tmp_path)
-    keep_detections(dossier)
+    inputs = a_run_inputs(tmp_path)
+    create_detection_files(inputs)
 
-    page = the_page(dossier, a_run_report())
+    page = render(inputs, a_run_report())
 
     assert Outline(page).sections == EVERY_RUN
     assert "Distillation helps" in page
@@ -102,25 +104,25 @@ def test_a_run_has_its_answer_curves_transfer_and_runs(tmp_path: Path) -> None:
 
 
 def test_a_sweep_of_twelve_trials_has_every_section_with_something_in_it(tmp_path: Path) -> None:
-    dossier = a_sweep_dossier(tmp_path)
-    keep_detections(dossier)
+    inputs = a_sweep_inputs(tmp_path)
+    create_detection_files(inputs)
 
-    page = the_page(dossier, a_sweep_report(dossier))
+    page = render(inputs, a_sweep_report(inputs))
 
     assert Outline(page).sections == [EVERY_RUN[0], *OF_SWEEPS, *EVERY_RUN[1:]]
-    words = text_of(page)
-    assert "Trials 0, 4, 5, 6, 9 and 10 are not told apart" in words
-    assert words.count(" not told apart ") >= 6
-    assert "stopped 2 of 12 trials: 120 epochs were trained instead of 144" in words
-    assert "about 16 min of steps" in words
-    assert "This sweep has 1 objective, not two." in words
+    text = plain_text(page)
+    assert "Trials 0, 4, 5, 6, 9 and 10 are not told apart" in text
+    assert text.count(" not told apart ") >= 6
+    assert "stopped 2 of 12 trials: 120 epochs were trained instead of 144" in text
+    assert "about 16 min of steps" in text
+    assert "This sweep has 1 objective, not two." in text
     assert 50_000 < len(page) < 600_000
 
 
 def test_a_grid_is_a_heat_map_and_two_objectives_have_a_front(tmp_path: Path) -> None:
-    dossier = a_grid(tmp_path)
+    inputs = a_grid_sweep(tmp_path)
 
-    page = the_page(dossier, a_sweep_report(dossier))
+    page = render(inputs, a_sweep_report(inputs))
 
     assert "Outlined cells are not told apart from the best." in page
     assert "On the line no other trial is better in both objectives" in page
@@ -128,54 +130,59 @@ def test_a_grid_is_a_heat_map_and_two_objectives_have_a_front(tmp_path: Path) ->
 
 
 def test_a_page_needs_no_network_and_runs_no_script(tmp_path: Path) -> None:
-    dossier = a_sweep_dossier(tmp_path)
+    inputs = a_sweep_inputs(tmp_path)
 
-    outline = Outline(the_page(dossier, a_sweep_report(dossier)))
+    outline = Outline(render(inputs, a_sweep_report(inputs)))
 
     assert not {"script", "link", "iframe", "object"} & set(outline.tags)
-    known = ("#", "data:image/jpeg;base64,", "http://tandem.example:8000/", "http://mlflow.example")
-    assert all(address.startswith(known) for address in outline.addresses)
+    allowed = (
+        "#",
+        "data:image/jpeg;base64,",
+        "http://tandem.example:8000/",
+        "http://mlflow.example",
+    )
+    assert all(address.startswith(allowed) for address in outline.addresses)
 
 
-def test_names_of_people_are_words_and_nothing_else(tmp_path: Path) -> None:
+def test_names_are_escaped(tmp_path: Path) -> None:
     run = a_distilled(tmp_path, number=1, name=EVIL)
-    dossier = a_run_dossier(tmp_path, title=EVIL, runs=(a_baseline(tmp_path, name=EVIL), run))
-    transfer = a_transfer(images=[a_lost_image(EVIL)])
+    inputs = a_run_inputs(tmp_path, title=EVIL, runs=(a_baseline(tmp_path, name=EVIL), run))
+    transfer = a_transfer(images=[a_missed_image(EVIL)])
     transfer = transfer.model_copy(
         update={"by_class": {EVIL: TeacherStudent(teacher=0.5, student=0.4)}}
     )
     report = a_run_report(title=EVIL, comparisons=(a_comparison(basis=EVIL),), transfer=transfer)
 
-    page = the_page(dossier, report, photos=Photos((), (EVIL,)), dataset=EVIL)
+    page = render(inputs, report, photos=Photos((), (EVIL,)), dataset=EVIL)
 
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert "script" not in Outline(page).tags
 
 
-def test_an_address_that_is_none_of_the_web_is_no_link(tmp_path: Path) -> None:
-    dossier = a_run_dossier(
+def test_only_http_urls_become_links(tmp_path: Path) -> None:
+    inputs = a_run_inputs(
         tmp_path, service_url="javascript:alert(1)//", mlflow_url="data:text/html,x"
     )
 
-    page = the_page(dossier, a_run_report())
+    page = render(inputs, a_run_report())
 
     assert "javascript:" not in page
     assert "text/html" not in page
 
 
-def test_every_run_leads_to_the_api(tmp_path: Path) -> None:
-    dossier = a_run_dossier(tmp_path)
+def test_every_run_links_to_the_api(tmp_path: Path) -> None:
+    inputs = a_run_inputs(tmp_path)
 
-    addresses = Outline(the_page(dossier, a_run_report())).addresses
+    addresses = Outline(render(inputs, a_run_report())).addresses
 
-    for run in dossier.runs:
+    for run in inputs.runs:
         assert f"http://tandem.example:8000/v1/runs/{run.id}" in addresses
     assert "http://mlflow.example:5000" in addresses
 
 
-def test_a_report_of_nothing_says_everywhere_why(tmp_path: Path) -> None:
-    dossier = a_run_dossier(
+def test_an_empty_report_says_why_in_every_section(tmp_path: Path) -> None:
+    inputs = a_run_inputs(
         tmp_path,
         runs=(a_distilled(tmp_path, number=1, baseline=None, curve=(), teacher={}),),
         sweep=a_sweep_spec(scheduler=NoScheduler()),
@@ -186,9 +193,9 @@ def test_a_report_of_nothing_says_everywhere_why(tmp_path: Path) -> None:
     )
     report = a_run_report(comparisons=(), transfer=None, noise=None)
 
-    page = the_page(dossier, report)
+    page = render(inputs, report)
 
-    assert page.count('class="nothing"') == 9
+    assert page.count('class="placeholder"') == 9
     assert page.count("<svg") == 0
 
 
@@ -200,31 +207,31 @@ def test_runs_that_were_not_compared_say_why(tmp_path: Path) -> None:
         a_distilled(tmp_path, number=3, result="stopped"),
         a_distilled(tmp_path, number=4, baseline="r" + "9" * 12),
     )
-    dossier = a_run_dossier(tmp_path, runs=runs)
-    keep_detections(a_run_dossier(tmp_path, runs=(runs[2], runs[4])))
+    inputs = a_run_inputs(tmp_path, runs=runs)
+    create_detection_files(a_run_inputs(tmp_path, runs=(runs[2], runs[4])))
 
-    words = text_of(the_page(dossier, a_run_report(comparisons=(), transfer=None)))
+    text = plain_text(render(inputs, a_run_report(comparisons=(), transfer=None)))
 
-    assert words.count("none: it kept no detections") == 2
-    assert "none: it has no twin without a teacher" in words
-    assert "none: stopped" in words
-    assert "none: its twin has not trained to the end, or kept no detections" in words
+    assert text.count("none: its detections are missing") == 2
+    assert "none: it has no baseline" in text
+    assert "none: stopped" in text
+    assert "none: its baseline has not finished, or its detections are missing" in text
 
 
-def test_images_are_inside_of_the_page_and_those_that_are_gone_are_named(tmp_path: Path) -> None:
+def test_images_are_inlined_and_missing_ones_are_named(tmp_path: Path) -> None:
     Image.new("RGB", (2000, 1000), "navy").save(tmp_path / "one.jpg")
-    images: list[MissedImage] = [a_lost_image("one.jpg"), a_lost_image("gone.jpg")]
+    images: list[MissedImage] = [a_missed_image("one.jpg"), a_missed_image("gone.jpg")]
     report = a_run_report(transfer=a_transfer(images=images))
 
-    page = the_page(a_run_dossier(tmp_path), report, photos=draw_photos(images, folder=tmp_path))
+    page = render(a_run_inputs(tmp_path), report, photos=draw_photos(images, folder=tmp_path))
 
     assert page.count("data:image/jpeg;base64,") == 1
-    assert "one.jpg: 2 objects lost (2 person)" in page
+    assert "one.jpg: 2 objects missed (2 person)" in page
     assert "Images that could not be read: gone.jpg." in page
 
 
-def test_pictures_take_the_page_s_colours_light_and_dark(tmp_path: Path) -> None:
-    page = the_page(a_run_dossier(tmp_path), a_run_report())
+def test_pictures_use_the_css_colors_of_the_page(tmp_path: Path) -> None:
+    page = render(a_run_inputs(tmp_path), a_run_report())
 
     assert "#0102" not in page
     assert "stroke: var(--student)" in page

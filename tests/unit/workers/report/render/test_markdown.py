@@ -1,4 +1,4 @@
-"""The report as Markdown, with pictures beside it."""
+"""The report as Markdown, with pictures as separate files."""
 
 import re
 from pathlib import Path
@@ -9,11 +9,11 @@ import pytest
 from tests.support.workers.report_inputs import (
     a_baseline,
     a_distilled,
-    a_run_dossier,
+    a_run_inputs,
     a_run_report,
-    a_sweep_dossier,
+    a_sweep_inputs,
     a_sweep_report,
-    keep_detections,
+    create_detection_files,
 )
 from workers.report.blocks import Photo
 from workers.report.plots.images import Photos
@@ -25,25 +25,25 @@ EVIL = "<img src=x onerror=alert(1)> | [a](javascript:x) `b` **c**\n# d"
 
 @pytest.fixture(scope="module")
 def markdown(tmp_path_factory: pytest.TempPathFactory) -> Markdown:
-    dossier = a_sweep_dossier(tmp_path_factory.mktemp("sweep"))
-    keep_detections(dossier)
-    photos = Photos((Photo("lost-01", b"jpeg", "a.jpg: 1 object lost"),), ())
+    inputs = a_sweep_inputs(tmp_path_factory.mktemp("sweep"))
+    create_detection_files(inputs)
+    photos = Photos((Photo("lost-01", b"jpeg", "a.jpg: 1 object missed"),), ())
     return render_markdown(
-        build_content(dossier, a_sweep_report(dossier), photos=photos, dataset="digits")
+        build_content(inputs, a_sweep_report(inputs), photos=photos, dataset="digits")
     )
 
 
 def test_every_picture_that_it_shows_is_a_file_and_every_file_is_shown(markdown: Markdown) -> None:
-    shown = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", markdown.text)
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", markdown.text)
 
-    assert set(shown) == set(markdown.files)
-    assert {"weights.svg", "learning-curves.svg", "importance.svg"} <= set(shown)
+    assert set(pictures) == set(markdown.files)
+    assert {"weights.svg", "learning-curves.svg", "importance.svg"} <= set(pictures)
 
 
-def test_pictures_are_whole_files_in_light_colours(markdown: Markdown) -> None:
-    drawn = {n: data for n, data in markdown.files.items() if n.endswith(".svg")}
+def test_pictures_are_complete_files_in_light_colors(markdown: Markdown) -> None:
+    svg_files = {n: data for n, data in markdown.files.items() if n.endswith(".svg")}
 
-    for data in drawn.values():
+    for data in svg_files.values():
         ElementTree.fromstring(data)
         assert b"var(--" not in data
         assert b"#0102" not in data
@@ -56,10 +56,10 @@ def test_tables_have_as_many_cells_as_headings(markdown: Markdown) -> None:
 
     assert len(tables) > 20
     heading = 0
-    for before, line in zip(["", *tables], tables, strict=False):
+    for previous, line in zip(["", *tables], tables, strict=False):
         if set(line) <= set("|-: "):
             heading = line.count("|")
-            assert before.count("|") == heading
+            assert previous.count("|") == heading
         elif heading and line in tables:
             assert line.count("|") > 2
 
@@ -71,17 +71,17 @@ def test_the_answer_stands_on_top(markdown: Markdown) -> None:
     assert answer.startswith("**Distillation helps: +2.9")
 
 
-def test_names_of_people_are_neither_markdown_nor_html(tmp_path: Path) -> None:
+def test_names_are_escaped(tmp_path: Path) -> None:
     runs = (a_baseline(tmp_path, name=EVIL), a_distilled(tmp_path, number=1, name=EVIL))
-    dossier = a_run_dossier(tmp_path, title=EVIL, runs=runs)
+    inputs = a_run_inputs(tmp_path, title=EVIL, runs=runs)
     report = a_run_report(title=EVIL)
 
-    text = render_markdown(build_content(dossier, report, photos=Photos((), ()), dataset=EVIL)).text
+    text = render_markdown(build_content(inputs, report, photos=Photos((), ()), dataset=EVIL)).text
 
     assert "<img" not in text
     assert not re.search(r"(?<!\\)\]\(javascript", text)
     assert "\n# d" not in text
 
 
-def test_words_stay_on_one_line_and_mean_themselves() -> None:
+def test_text_is_escaped_and_stays_on_one_line() -> None:
     assert escape_markdown("a|b\n# *c* <d> [e](f)") == r"a\|b \# \*c\* &lt;d&gt; \[e\](f)"

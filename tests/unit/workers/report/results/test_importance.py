@@ -1,4 +1,4 @@
-"""How much each parameter matters."""
+"""Importance of the parameters."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from configs.spec.search import Choice, Parameter
 from configs.spec.sweep import Objective
-from tests.support.workers.report_inputs import CLS, LOC, a_sweep_dossier
+from tests.support.workers.report_inputs import CLS, LOC, a_sweep_inputs
 from workers.report.results.importance import compute_importance
 from workers.report.results.trials import ReportTrial, build_report_trials, rank_finished
 
@@ -14,11 +14,11 @@ NORM = "student.backbone.norm_eval"
 
 
 def the_trials(tmp_path: Path, *, count: int = 40) -> list[ReportTrial]:
-    return rank_finished(build_report_trials(a_sweep_dossier(tmp_path, trials=count)), Objective())
+    return rank_finished(build_report_trials(a_sweep_inputs(tmp_path, trials=count)), Objective())
 
 
 def the_space(tmp_path: Path) -> dict[str, Parameter]:
-    sweep = a_sweep_dossier(tmp_path).sweep
+    sweep = a_sweep_inputs(tmp_path).sweep
     assert sweep is not None
     return dict(sweep.space)
 
@@ -32,13 +32,13 @@ def test_shares_add_up_and_name_the_parameter_that_moves_the_objective(tmp_path:
     assert max(shares, key=lambda path: shares[path]) == "schedule.optimizer.lr"
 
 
-def test_fewer_than_four_trials_say_nothing(tmp_path: Path) -> None:
+def test_fewer_than_four_trials_have_no_importance(tmp_path: Path) -> None:
     trials = the_trials(tmp_path)[:3]
 
     assert compute_importance(trials, space=the_space(tmp_path), objective=Objective()) == {}
 
 
-def test_an_objective_that_never_moves_says_nothing(tmp_path: Path) -> None:
+def test_a_constant_objective_has_no_importance(tmp_path: Path) -> None:
     same = [
         ReportTrial(t.number, t.values, (), "finished", 12, {"val/bbox_mAP": 0.3})
         for t in the_trials(tmp_path)

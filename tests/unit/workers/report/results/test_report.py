@@ -1,4 +1,4 @@
-"""From a dossier and the files of runs to a report's numbers."""
+"""Numbers of a report from its inputs and the files of runs."""
 
 from pathlib import Path
 
@@ -14,34 +14,34 @@ from tests.support.workers.report_inputs import (
     SWEEP,
     a_baseline,
     a_distilled,
-    a_run_dossier,
-    a_sweep_dossier,
+    a_run_inputs,
+    a_sweep_inputs,
     a_sweep_report,
     a_sweep_spec,
     run_id,
 )
-from tests.support.workers.saved_detections import Runs
+from tests.support.workers.saved_detections import RunFolders
 from workers.report.results.report import build_report
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """0 and 1: students alone with two seeds; 2 and 3: taught ones; 4: a bad one."""
-    runs = Runs(tmp_path_factory.mktemp("runs"))
+def runs(tmp_path_factory: pytest.TempPathFactory) -> RunFolders:
+    """0 and 1: baselines with two seeds; 2 and 3: distilled runs; 4: a bad one."""
+    runs = RunFolders(tmp_path_factory.mktemp("runs"))
     for number, student in enumerate((0.3, 0.35, 0.85, 0.9, 0.1)):
-        runs.leave(run_id(number), student=student, teacher=0.95, seed=number)
+        runs.write_run(run_id(number), student=student, teacher=0.95, seed=number)
     return runs
 
 
-def a_dossier(runs: Runs, *members: ReportRun, **changes: object) -> ReportInputs:
+def build_inputs(runs: RunFolders, *report_runs: ReportRun, **changes: object) -> ReportInputs:
     data = DatasetFiles(root=str(runs.data))
-    return a_run_dossier(runs.folder, runs=members, dataset=data, **changes)
+    return a_run_inputs(runs.folder, runs=report_runs, dataset=data, **changes)
 
 
-def test_a_distilled_run_is_compared_with_its_twin(runs: Runs) -> None:
-    baseline, taught = a_baseline(runs.folder), a_distilled(runs.folder, number=2)
+def test_a_distilled_run_is_compared_with_its_baseline(runs: RunFolders) -> None:
+    baseline, distilled = a_baseline(runs.folder), a_distilled(runs.folder, number=2)
 
-    report = build_report(a_dossier(runs, baseline, taught))
+    report = build_report(build_inputs(runs, baseline, distilled))
 
     (comparison,) = report.comparisons
     assert (comparison.runs, comparison.baselines) == ((run_id(2),), (run_id(0),))
@@ -51,23 +51,27 @@ def test_a_distilled_run_is_compared_with_its_twin(runs: Runs) -> None:
     assert report.best_trial is None
 
 
-def test_seeds_of_a_trial_are_one_comparison_each_with_the_twin_of_its_seed(runs: Runs) -> None:
-    members = (
+def test_seeds_of_a_trial_are_one_comparison_each_with_the_baseline_of_its_seed(
+    runs: RunFolders,
+) -> None:
+    report_runs = (
         a_baseline(runs.folder, number=0, seed=0),
         a_baseline(runs.folder, number=1, seed=1),
         a_distilled(runs.folder, number=3, seed=1, trial=0, baseline=run_id(1)),
         a_distilled(runs.folder, number=2, seed=0, trial=0, baseline=run_id(0)),
     )
 
-    (comparison,) = build_report(a_dossier(runs, *members)).comparisons
+    (comparison,) = build_report(build_inputs(runs, *report_runs)).comparisons
 
     assert comparison.trial == 0
     assert comparison.runs == (run_id(2), run_id(3))
     assert comparison.baselines == (run_id(0), run_id(1))
 
 
-def test_runs_without_a_whole_twin_or_without_files_get_no_interval(runs: Runs) -> None:
-    members = (
+def test_runs_without_a_finished_baseline_or_without_files_get_no_interval(
+    runs: RunFolders,
+) -> None:
+    report_runs = (
         a_baseline(runs.folder),
         a_baseline(runs.folder, number=1, result="failed"),
         a_distilled(runs.folder, number=2, baseline=None),
@@ -76,43 +80,43 @@ def test_runs_without_a_whole_twin_or_without_files_get_no_interval(runs: Runs) 
         a_distilled(runs.folder, number=7),
     )
 
-    assert build_report(a_dossier(runs, *members)).comparisons == ()
+    assert build_report(build_inputs(runs, *report_runs)).comparisons == ()
 
 
 def test_a_damaged_file_costs_its_own_comparison_only(
-    runs: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    runs: RunFolders, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / run_id(5)).mkdir()
     (tmp_path / run_id(5) / RunFile.MATCHES).write_bytes(b"PK half a file")
-    members = (
+    report_runs = (
         a_baseline(runs.folder),
         a_distilled(runs.folder, number=2),
         a_distilled(tmp_path, number=5, name="half"),
     )
 
-    report = build_report(a_dossier(runs, *members))
+    report = build_report(build_inputs(runs, *report_runs))
 
     assert [comparison.runs for comparison in report.comparisons] == [(run_id(2),)]
-    assert "No comparison of half" in caplog.text
+    assert "Cannot compare half" in caplog.text
 
 
-def test_what_did_not_transfer_is_of_the_best_distilled_run(runs: Runs) -> None:
-    members = (
+def test_transfer_is_that_of_the_best_distilled_run(runs: RunFolders) -> None:
+    report_runs = (
         a_baseline(runs.folder),
         a_distilled(runs.folder, number=3, best_map=0.38),
         a_distilled(runs.folder, number=4, best_map=0.30),
     )
 
-    transfer = build_report(a_dossier(runs, *members)).transfer
+    transfer = build_report(build_inputs(runs, *report_runs)).transfer
 
     assert transfer is not None
     assert transfer.run == run_id(3)
     assert transfer.images
 
 
-def a_sweep_of(runs: Runs, *maps: float) -> ReportInputs:
-    """A trial for each mAP, all of run 2's detections; the last one was stopped after 4 epochs."""
-    members, entries = [a_baseline(runs.folder)], list[SweepEntry]()
+def a_sweep_of(runs: RunFolders, *maps: float) -> ReportInputs:
+    """A trial for each mAP, all with run 2's detections; the last one stopped after 4 epochs."""
+    report_runs, entries = [a_baseline(runs.folder)], list[SweepEntry]()
     for number, best in enumerate(maps):
         is_last = number == len(maps) - 1
         result = "stopped" if is_last else "finished"
@@ -126,7 +130,7 @@ def a_sweep_of(runs: Runs, *maps: float) -> ReportInputs:
                 values={Metric.MAP.value: best},
             )
         )
-        members.append(
+        report_runs.append(
             a_distilled(
                 runs.folder,
                 number=10 + number,
@@ -136,10 +140,12 @@ def a_sweep_of(runs: Runs, *maps: float) -> ReportInputs:
                 best_map=best,
             ).model_copy(update={"folder": str(runs.folder / run_id(2))})
         )
-    return a_dossier(runs, *members, sweep=a_sweep_spec(), sweep_id=SWEEP, entries=tuple(entries))
+    return build_inputs(
+        runs, *report_runs, sweep=a_sweep_spec(), sweep_id=SWEEP, entries=tuple(entries)
+    )
 
 
-def test_a_sweep_has_a_best_trial_ties_importance_and_what_it_saved(runs: Runs) -> None:
+def test_a_sweep_has_a_best_trial_ties_importance_and_what_it_saved(runs: RunFolders) -> None:
     report = build_report(a_sweep_of(runs, 0.33, 0.36, 0.355, 0.34, 0.30))
 
     assert report.best_trial == 1
@@ -151,30 +157,34 @@ def test_a_sweep_has_a_best_trial_ties_importance_and_what_it_saved(runs: Runs) 
     assert report.transfer.run == run_id(11)
 
 
-def test_too_few_finished_trials_have_no_importance(runs: Runs) -> None:
+def test_too_few_finished_trials_have_no_importance(runs: RunFolders) -> None:
     assert build_report(a_sweep_of(runs, 0.33, 0.36, 0.355, 0.30)).importance == {}
 
 
-def test_the_worker_is_asked_between_comparisons_whether_it_is_still_wanted(runs: Runs) -> None:
-    asked: list[None] = []
+def test_a_callback_runs_between_comparisons(
+    runs: RunFolders,
+) -> None:
+    steps: list[None] = []
 
-    build_report(a_sweep_of(runs, 0.33, 0.36, 0.30), on_step=lambda: asked.append(None))
+    build_report(a_sweep_of(runs, 0.33, 0.36, 0.30), on_step=lambda: steps.append(None))
 
-    assert len(asked) >= 3
+    assert len(steps) >= 3
 
 
-def test_a_report_comes_back_from_json_as_it_was(runs: Runs, tmp_path: Path) -> None:
-    found = build_report(a_sweep_of(runs, 0.33, 0.36, 0.355, 0.34, 0.30))
-    made = a_sweep_report(a_sweep_dossier(tmp_path))
+def test_a_report_survives_a_json_round_trip(runs: RunFolders, tmp_path: Path) -> None:
+    computed = build_report(a_sweep_of(runs, 0.33, 0.36, 0.355, 0.34, 0.30))
+    example = a_sweep_report(a_sweep_inputs(tmp_path))
 
-    for report in (found, made):
+    for report in (computed, example):
         assert Report.model_validate_json(report.model_dump_json()) == report
 
 
-def test_a_difference_within_the_floor_is_no_tie_where_the_floor_is_unknown(runs: Runs) -> None:
-    dossier = a_sweep_of(runs, 0.36, 0.36, 0.30).model_copy(update={"noise": None})
+def test_a_difference_within_the_floor_is_no_tie_where_the_floor_is_unknown(
+    runs: RunFolders,
+) -> None:
+    inputs = a_sweep_of(runs, 0.36, 0.36, 0.30).model_copy(update={"noise": None})
 
-    report = build_report(dossier)
+    report = build_report(inputs)
 
     assert report.noise is None
     assert report.tied_with_best == ()

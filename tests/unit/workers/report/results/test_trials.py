@@ -1,4 +1,4 @@
-"""Which trial is the best, and which ones noise does not tell apart from it."""
+"""Ranking of trials, and ties within the noise floor."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from tests.support.workers.report_inputs import (
     NOISE,
     a_baseline,
     a_distilled,
-    a_run_dossier,
-    a_sweep_dossier,
+    a_run_inputs,
+    a_sweep_inputs,
 )
 from workers.report.results.trials import (
     ReportTrial,
@@ -40,16 +40,16 @@ def ties(*trials: ReportTrial, noise: NoiseFloor | None = NOISE) -> tuple[int, .
 
 
 def test_a_trial_within_the_floor_of_the_best_is_tied_with_it_and_one_beyond_is_not() -> None:
-    found = ties(a_trial(0, 0.370), a_trial(1, 0.370 - 0.0113), a_trial(2, 0.370 - 0.0115))
+    tied = ties(a_trial(0, 0.370), a_trial(1, 0.370 - 0.0113), a_trial(2, 0.370 - 0.0115))
 
-    assert found == (1,)
+    assert tied == (1,)
 
 
 @pytest.mark.parametrize(("seeds", "is_tied"), [(1, True), (4, False)])
 def test_over_n_seeds_the_floor_is_sqrt_n_lower(seeds: int, is_tied: bool) -> None:
-    found = ties(a_trial(0, 0.370, seeds=seeds), a_trial(1, 0.363, seeds=seeds))
+    tied = ties(a_trial(0, 0.370, seeds=seeds), a_trial(1, 0.363, seeds=seeds))
 
-    assert (found == (1,)) is is_tied
+    assert (tied == (1,)) is is_tied
 
 
 def test_without_a_floor_nothing_is_called_tied() -> None:
@@ -68,7 +68,7 @@ def test_the_floor_is_one_of_map_and_of_no_other_metric() -> None:
 
 
 def test_trials_that_did_not_train_to_their_end_are_not_ranked(tmp_path: Path) -> None:
-    trials = build_report_trials(a_sweep_dossier(tmp_path))
+    trials = build_report_trials(a_sweep_inputs(tmp_path))
 
     ranked = rank_finished(trials, Objective())
 
@@ -90,9 +90,9 @@ def test_a_trial_that_the_list_does_not_end_is_known_by_its_runs(tmp_path: Path)
         a_distilled(tmp_path, number=2, trial=0, best_map=0.38, seed=1),
         a_distilled(tmp_path, number=3, trial=1, best_map=None, result="failed", curve=()),
     )
-    dossier = a_run_dossier(tmp_path, runs=(a_baseline(tmp_path), *seeds))
+    inputs = a_run_inputs(tmp_path, runs=(a_baseline(tmp_path), *seeds))
 
-    whole, failed = build_report_trials(dossier)
+    whole, failed = build_report_trials(inputs)
 
     assert (whole.result, whole.seeds) == ("finished", 2)
     assert whole.map == pytest.approx(0.37)
@@ -102,7 +102,7 @@ def test_a_trial_that_the_list_does_not_end_is_known_by_its_runs(tmp_path: Path)
 def test_a_trial_that_has_just_begun_has_no_runs_and_no_number(tmp_path: Path) -> None:
     entries = (TrialSuggested(number=0, values={CLS: 1.0}),)
 
-    (trial,) = build_report_trials(a_run_dossier(tmp_path, runs=(), entries=entries))
+    (trial,) = build_report_trials(a_run_inputs(tmp_path, runs=(), entries=entries))
 
     assert (trial.result, trial.map, trial.epoch, trial.seeds) == (None, None, 0, 1)
 
@@ -112,10 +112,10 @@ def test_the_list_decides_over_what_runs_say(tmp_path: Path) -> None:
         TrialSuggested(number=0, values={CLS: 1.0}),
         TrialEnded(number=0, result="stopped", epoch=3, values={Metric.MAP.value: 0.2}),
     )
-    dossier: ReportInputs = a_run_dossier(
+    inputs: ReportInputs = a_run_inputs(
         tmp_path, runs=(a_distilled(tmp_path, number=1, trial=0),), entries=entries
     )
 
-    (trial,) = build_report_trials(dossier)
+    (trial,) = build_report_trials(inputs)
 
     assert (trial.result, trial.map, trial.epoch) == ("stopped", 0.2, 3)

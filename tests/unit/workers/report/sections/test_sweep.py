@@ -1,4 +1,4 @@
-"""What is said of a sweep's trials, and what is not."""
+"""The sections of a sweep: order of trials, noise floor, placeholders."""
 
 from pathlib import Path
 
@@ -13,9 +13,9 @@ from tests.support.workers.report_inputs import (
     NOISE,
     SWEEP,
     a_distilled,
-    a_run_dossier,
+    a_run_inputs,
     a_run_report,
-    a_sweep_dossier,
+    a_sweep_inputs,
     a_sweep_report,
     a_sweep_spec,
 )
@@ -23,18 +23,18 @@ from workers.report.blocks import Paragraph, Placeholder, Section, Table
 from workers.report.sections.sweep import build_search_results, sweep_sections
 
 
-def section(key: str, dossier: ReportInputs, report: Report) -> Section:
-    return next(part for part in sweep_sections(dossier, report) if part.key == key)
+def get_section(key: str, inputs: ReportInputs, report: Report) -> Section:
+    return next(candidate for candidate in sweep_sections(inputs, report) if candidate.key == key)
 
 
-def said(part: Section) -> str:
-    texts = [b.text if isinstance(b, Paragraph) else b.reason for b in part.blocks
+def paragraph_text(section: Section) -> str:
+    texts = [b.text if isinstance(b, Paragraph) else b.reason for b in section.blocks
              if isinstance(b, Paragraph | Placeholder)]  # fmt: skip
     return " ".join(texts)
 
 
-def standings(part: Section) -> dict[str, str]:
-    (table,) = [block for block in part.blocks if isinstance(block, Table)]
+def standing_by_trial(section: Section) -> dict[str, str]:
+    (table,) = [block for block in section.blocks if isinstance(block, Table)]
     return {row.cells[0].text: row.cells[1].text for row in table.rows}
 
 
@@ -43,62 +43,67 @@ def a_small_sweep(folder: Path, *maps: float, seeds: int = 1) -> ReportInputs:
     for number, best in enumerate(maps):
         values = {CLS: 1.0 + number}
         entries.append(TrialSuggested(number=number, values=values))
-        found = {Metric.MAP.value: best}
-        entries.append(TrialEnded(number=number, result="finished", epoch=12, values=found))
+        standing = {Metric.MAP.value: best}
+        entries.append(TrialEnded(number=number, result="finished", epoch=12, values=standing))
         for seed in range(seeds):
-            at = 100 * number + seed
-            runs.append(a_distilled(folder, number=at, trial=number, values=values, seed=seed))
-    return a_run_dossier(
+            run_number = 100 * number + seed
+            runs.append(
+                a_distilled(folder, number=run_number, trial=number, values=values, seed=seed)
+            )
+    return a_run_inputs(
         folder, runs=tuple(runs), entries=tuple(entries), sweep=a_sweep_spec(), sweep_id=SWEEP
     )
 
 
 def test_trials_within_the_floor_of_the_best_come_first_and_in_no_order(tmp_path: Path) -> None:
-    dossier = a_sweep_dossier(tmp_path)
+    inputs = a_sweep_inputs(tmp_path)
 
-    found = standings(section("trials", dossier, a_sweep_report(dossier)))
+    standing = standing_by_trial(get_section("trials", inputs, a_sweep_report(inputs)))
 
-    assert list(found)[:6] == ["0", "4", "5", "6", "9", "10"]
-    assert {found[number] for number in ("0", "4", "5", "6", "9", "10")} == {"not told apart"}
-    assert [float(found[n].replace("\N{MINUS SIGN}", "-")) for n in ("8", "2", "1")] == [
+    assert list(standing)[:6] == ["0", "4", "5", "6", "9", "10"]
+    assert {standing[number] for number in ("0", "4", "5", "6", "9", "10")} == {"not told apart"}
+    assert [float(standing[n].replace("\N{MINUS SIGN}", "-")) for n in ("8", "2", "1")] == [
         -1.2,
         -1.6,
         -2.2,
     ]
-    assert {found[number] for number in ("3", "7", "11")} == {""}
+    assert {standing[number] for number in ("3", "7", "11")} == {""}
 
 
 def test_a_trial_beyond_the_floor_of_all_others_is_ahead(tmp_path: Path) -> None:
-    dossier = a_small_sweep(tmp_path, 0.34, 0.37)
+    inputs = a_small_sweep(tmp_path, 0.34, 0.37)
 
-    part = section("trials", dossier, a_run_report(best_trial=1))
+    section = get_section("trials", inputs, a_run_report(best_trial=1))
 
-    assert "Trial 1 is ahead of every other one by more than the noise floor of 1.1" in said(part)
-    assert standings(part)["1"] == "ahead"
+    assert (
+        "Trial 1 is ahead of every other one by more than the noise floor of 1.1"
+        in paragraph_text(section)
+    )
+    assert standing_by_trial(section)["1"] == "ahead"
 
 
 def test_without_a_floor_the_order_is_called_one_of_numbers(tmp_path: Path) -> None:
-    dossier = a_small_sweep(tmp_path, 0.34, 0.37)
+    inputs = a_small_sweep(tmp_path, 0.34, 0.37)
 
-    part = section("trials", dossier, a_run_report(best_trial=1, noise=None))
+    section = get_section("trials", inputs, a_run_report(best_trial=1, noise=None))
 
-    assert "an order of numbers, not of quality" in said(part)
-    assert standings(part)["1"] == "first by its number"
+    assert "an order of numbers, not of quality" in paragraph_text(section)
+    assert standing_by_trial(section)["1"] == "first by its number"
 
 
 def test_a_single_finished_trial_is_ahead_of_nothing(tmp_path: Path) -> None:
-    dossier = a_small_sweep(tmp_path, 0.34)
+    inputs = a_small_sweep(tmp_path, 0.34)
 
-    part = section("trials", dossier, a_run_report(best_trial=0))
+    section = get_section("trials", inputs, a_run_report(best_trial=0))
 
-    assert said(part) == "Only trial 0 has trained to its end, so nothing is compared."
+    assert paragraph_text(section) == "Only trial 0 has trained to its end, so nothing is compared."
 
 
 @pytest.mark.parametrize(("seeds", "floor"), [(1, 1.14), (4, 0.57)])
 def test_the_floor_that_is_shown_is_that_of_means(tmp_path: Path, seeds: int, floor: float) -> None:
-    dossier = a_small_sweep(tmp_path, 0.34, 0.37, seeds=seeds)
+    inputs = a_small_sweep(tmp_path, 0.34, 0.37, seeds=seeds)
 
-    search = build_search_results(dossier, a_run_report(best_trial=1, noise=NOISE))
+    search = build_search_results(inputs, a_run_report(best_trial=1, noise=NOISE))
 
     assert search.floor == pytest.approx(floor)
 
@@ -111,29 +116,33 @@ def test_another_metric_has_no_floor(tmp_path: Path) -> None:
         )
         for n in range(2)
     )
-    dossier = a_small_sweep(tmp_path, 0.3, 0.3).model_copy(
+    inputs = a_small_sweep(tmp_path, 0.3, 0.3).model_copy(
         update={"sweep": sweep, "entries": entries}
     )
 
-    part = section("trials", dossier, a_run_report(best_trial=1))
+    section = get_section("trials", inputs, a_run_report(best_trial=1))
 
-    assert said(part).startswith("Ordered by AP at IoU 0.50. The noise floor is one of mAP")
+    assert paragraph_text(section).startswith(
+        "Ordered by AP at IoU 0.50. The noise floor is one of mAP"
+    )
 
 
 def test_a_space_without_both_weights_has_no_map_of_them(tmp_path: Path) -> None:
-    dossier = a_small_sweep(tmp_path, 0.34, 0.37)
+    inputs = a_small_sweep(tmp_path, 0.34, 0.37)
     sweep = a_sweep_spec(space={CLS: a_sweep_spec().space[CLS]})
 
-    part = section(
-        "weights", dossier.model_copy(update={"sweep": sweep}), a_run_report(best_trial=1)
+    section = get_section(
+        "weights", inputs.model_copy(update={"sweep": sweep}), a_run_report(best_trial=1)
     )
 
-    assert said(part) == "This sweep does not vary both weights of BCKD."
+    assert paragraph_text(section) == "This sweep does not vary both weights of BCKD."
 
 
 def test_equal_numbers_everywhere_are_drawn_too(tmp_path: Path) -> None:
-    dossier = a_small_sweep(tmp_path, 0.34, 0.34, 0.34, 0.34)
+    inputs = a_small_sweep(tmp_path, 0.34, 0.34, 0.34, 0.34)
 
-    part = section("parameters", dossier, a_run_report(best_trial=0, tied_with_best=(1, 2, 3)))
+    section = get_section(
+        "parameters", inputs, a_run_report(best_trial=0, tied_with_best=(1, 2, 3))
+    )
 
-    assert not any(isinstance(block, Placeholder) for block in part.blocks)
+    assert not any(isinstance(block, Placeholder) for block in section.blocks)

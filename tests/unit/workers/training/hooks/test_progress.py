@@ -20,8 +20,8 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> ProgressHook:
 
 
 def test_the_time_left_follows_from_the_steps_of_this_attempt(hook: ProgressHook) -> None:
-    assert hook.time_left_s(done=15, steps=25) == pytest.approx(40.0)
+    assert hook.estimate_time_left_s(current_step=15, steps=25) == pytest.approx(40.0)
 
 
-def test_before_its_first_step_an_attempt_does_not_know_the_time_left(hook: ProgressHook) -> None:
-    assert hook.time_left_s(done=10, steps=25) is None
+def test_the_time_left_is_none_before_the_first_step(hook: ProgressHook) -> None:
+    assert hook.estimate_time_left_s(current_step=10, steps=25) is None
