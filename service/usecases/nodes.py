@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from service.domain.errors import ClusterUnreachable
 from service.domain.ports import Node
 from service.usecases.context import Context
 
@@ -15,3 +16,11 @@ def list_nodes(ctx: Context) -> tuple[Node, ...]:
         missing = max(0, limit - existing[shape])
         addable += [Node(*shape, *shape)] * missing
     return (*nodes, *addable)
+
+
+def list_nodes_or_none(ctx: Context) -> tuple[Node, ...] | None:
+    """The same nodes; `None` if the cluster does not answer."""
+    try:
+        return list_nodes(ctx)
+    except ClusterUnreachable:
+        return None

@@ -1,24 +1,10 @@
 """Patches with which mmcv 1.7.2 and mmdet 2.28.2 run on current torch and numpy."""
 
-import warnings
 from functools import partial
 
 import numpy as np
 from mmcv.parallel import MMDistributedDataParallel
 from mmcv.runner import checkpoint as mmcv_checkpoint
-
-IGNORED_WARNINGS = (
-    # mmcv announces a release of 2023 at each import.
-    ("On January 1, 2023, MMCV will release v2.0.0", UserWarning),
-    # mmcv's ops and mmdet's assigners use a default of torch that may change.
-    ("torch.meshgrid: in an upcoming release", UserWarning),
-)
-"""Warnings of the two that do not concern users: (start of the message, category)."""
-
-
-def filter_warnings() -> None:
-    for message, category in IGNORED_WARNINGS:
-        warnings.filterwarnings("ignore", message=message, category=category)
 
 
 def apply_patches() -> None:

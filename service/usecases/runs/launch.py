@@ -9,10 +9,10 @@ from service.domain.errors import (
 from service.domain.runs import Run
 from service.usecases.context import Context
 from service.usecases.idempotency import bind_key, find_launched
+from service.usecases.nodes import list_nodes_or_none
 from service.usecases.runs.enqueue import add_run, create_queued_run
 from service.usecases.runs.plan import (
     LaunchRun,
-    list_nodes_or_none,
     make_plan_options,
     parse_requested_spec,
     plan_in_transaction,

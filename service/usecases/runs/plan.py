@@ -20,7 +20,6 @@ from configs.teacher_catalog import how_to_get_teacher
 from service.domain.access import Caller
 from service.domain.baselines import BaselineMode, PlannedBaseline, needs_baseline
 from service.domain.errors import (
-    ClusterUnreachable,
     FieldError,
     PresetNotFound,
     RunNotFound,
@@ -38,7 +37,7 @@ from service.usecases.baselines.lookup import BaselineLookup, look_up_baseline
 from service.usecases.baselines.noise import compute_dataset_noise
 from service.usecases.baselines.teacher_check import check_teacher
 from service.usecases.context import Context
-from service.usecases.nodes import list_nodes
+from service.usecases.nodes import list_nodes_or_none
 from service.usecases.runs.queries import get_run_classes
 
 
@@ -121,14 +120,6 @@ def plan_in_transaction(
         noise=noise.floor,
     )
     return plan, lookup if has_baseline else None
-
-
-def list_nodes_or_none(ctx: Context) -> tuple[Node, ...] | None:
-    """The nodes of the cluster; `None` if it does not answer."""
-    try:
-        return list_nodes(ctx)
-    except ClusterUnreachable:
-        return None
 
 
 def parse_requested_spec(request: LaunchRun) -> JobSpec:

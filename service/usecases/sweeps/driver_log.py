@@ -22,7 +22,6 @@ from configs.protocol.sweep_log import (
     replay_trials,
 )
 from service.domain.errors import (
-    ClusterUnreachable,
     DriverSuperseded,
     InvalidSweepTransition,
     SweepLogConflict,
@@ -33,7 +32,7 @@ from service.domain.scheduling.capacity import count_slots
 from service.domain.sweeps import Sweep, SweepState, max_concurrent_trials, transition_sweep
 from service.domain.trials import check_entries
 from service.usecases.context import Context
-from service.usecases.nodes import list_nodes
+from service.usecases.nodes import list_nodes_or_none
 from service.usecases.sweeps.trials import (
     compute_standings,
     find_stop_reason,
@@ -49,7 +48,7 @@ def read_log(sweep_id: str, *, first: int, driver: int | None, ctx: Context) -> 
 
     Raises `DriverSuperseded` for a driver that is not the sweep's latest; `None` skips the check.
     """
-    nodes = _list_nodes_or_none(ctx)
+    nodes = list_nodes_or_none(ctx)
     with ctx.store.transaction() as uow:
         sweep = _lock_for_driver(uow, sweep_id, driver=driver, now=ctx.clock.now())
         entries = uow.sweeps.entries(sweep.id)
@@ -146,13 +145,6 @@ def _allows_new_trials(
     uow: UnitOfWork, sweep: Sweep, entries: Sequence[SweepEntry], *, now: datetime
 ) -> bool:
     return find_stop_reason(uow, sweep, entries, now=now) is None
-
-
-def _list_nodes_or_none(ctx: Context) -> tuple[Node, ...] | None:
-    try:
-        return list_nodes(ctx)
-    except ClusterUnreachable:
-        return None
 
 
 def _concurrency(
