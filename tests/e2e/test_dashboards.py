@@ -1,8 +1,7 @@
 """What dashboards and alerts ask, asked of the real Prometheus while a run trains."""
 
 import os
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from tests.support.stack.prometheus import (
     wait_for_two_scrapes,
 )
 from tests.support.stack.shell import Shell
+from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.slow,  # scrapes twice; house/test_dashboards and test_alerts hold the queries
@@ -66,6 +66,8 @@ SHOWN = {
 }
 """What has something to show while a run trains, one waits, and a sweep has begun."""
 
+wait_for = partial(wait_until, timeout_s=PATIENCE_S, interval_s=0.2)
+
 
 def test_prometheus_can_answer_every_panel_and_every_rule(
     shell: Shell, client: TandemClient, tmp_path: Path
@@ -105,10 +107,3 @@ def targets_of(shell: Shell) -> Targets:
         mlflow=f"127.0.0.1:{shell.ports[ComponentName.MLFLOW]}",
         ray_nodes=ray_temp_dir(shell.home) / "prom_metrics_service_discovery.json",
     )
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not happen in time"
-        time.sleep(0.2)

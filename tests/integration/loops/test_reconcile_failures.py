@@ -1,14 +1,20 @@
 """The reconcile loop: silent runs, failed attempts, one broken run among others, capacity."""
 
 import json
-from typing import Any
 
 from configs.protocol.names import RunFile
-from configs.protocol.records import Delivery, Record, Started
 from service.domain.ports import Node
 from service.loops.reconcile import Reconciler
-from tests.support.factories import NO_HASH, a_bckd_spec, a_spec, write_checkpoint
-from tests.support.service.runs import a_running_run, a_started_run, metrics, outcome, write_spool
+from tests.support.factories import a_bckd_spec, a_spec, write_checkpoint
+from tests.support.service.runs import (
+    a_running_run,
+    a_started_run,
+    deliver_raw,
+    metrics,
+    outcome,
+    started,
+    write_spool,
+)
 from tests.support.service.stage import Stage
 
 
@@ -88,7 +94,7 @@ class TestAttempts:
         stage.reconciler.run_once()
         assert stage.run(run_id)["state"] == "queued"
 
-        response = deliver(stage, run_id, [])
+        response = deliver_raw(stage, run_id, [])
 
         assert response.status_code == 409
         assert response.json()["code"] == "attempt_superseded"
@@ -97,14 +103,14 @@ class TestAttempts:
         run_id = a_running_run(stage)
         stage.clock.advance(60)
 
-        deliver(stage, run_id, [metrics(stage, 9, loss=1.0)], first=7)
+        deliver_raw(stage, run_id, [metrics(stage, 9, loss=1.0)], first=7)
 
         last_seen_at = stage.run(run_id)["last_seen_at"]
         assert last_seen_at == stage.clock.now().isoformat().replace("+00:00", "Z")
 
     def test_each_says_where_it_ran_and_how_it_ended(self, stage: Stage) -> None:
         run_id = a_running_run(stage)
-        deliver(stage, run_id, [started(stage)])
+        deliver_raw(stage, run_id, [started(stage, host="node-7")])
         stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=-9)
         stage.turn()
         stage.turn()
@@ -137,7 +143,7 @@ class TestAttempts:
         teacher = a_running_run(stage)
         checkpoint = write_checkpoint(stage.home / "runs" / teacher / RunFile.BEST)
         student = stage.launch(spec=a_bckd_spec(teacher={"run": teacher}))["id"]
-        deliver(stage, teacher, [outcome(stage, "succeeded")])
+        deliver_raw(stage, teacher, [outcome(stage, "succeeded")])
         stage.cluster.set_job_state(f"{teacher}-a1", "succeeded", exit_code=0)
 
         stage.turn()
@@ -194,26 +200,6 @@ class TestRoom:
         stage.turn()
 
         assert stage.run(waiting)["state"] == "starting"
-
-
-def deliver(stage: Stage, run_id: str, records: list[Record], *, first: int = 0) -> Any:
-    body = Delivery(first=first, records=tuple(records)).model_dump(mode="json")
-    return stage.http.post(f"/v1/runs/{run_id}/attempts/1/deliveries", json=body)
-
-
-def started(stage: Stage) -> Started:
-    return Started(
-        at=stage.clock.now(),
-        attempt=1,
-        host="node-7",
-        pid=1,
-        device="cpu",
-        resumed_from_epoch=0,
-        teacher_sha256=None,
-        dataset_name="pets",
-        dataset_digest=NO_HASH,
-        versions={},
-    )
 
 
 def replace_teacher(stage: Stage) -> None:

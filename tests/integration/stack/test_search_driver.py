@@ -6,8 +6,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -27,6 +28,7 @@ from configs.spec.search import (
 )
 from configs.spec.sweep import Budget, SweepSpec, Values
 from tests.support.stack.ray_head import a_ray_head
+from tests.support.waiting import wait_until
 from tests.support.workers.fake_sweep import FakeSweep, Response, serve
 from tests.support.workers.sweeps import EPOCHS, a_sweep, quality, run_search, trial_values
 from workers.search.early_stopping import EarlyStopper
@@ -42,6 +44,8 @@ ALGORITHMS: dict[str, Algorithm] = {
     "grid": GridSearch(points=3),
 }
 slow = pytest.mark.slow
+
+wait_for = partial(wait_until, timeout_s=TIMEOUT_S)
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +90,6 @@ def run_driver(sweep: FakeSweep, ray: dict[str, str]) -> str:
         output, _ = driver.communicate(timeout=TIMEOUT_S)
     assert driver.returncode == ExitCode.SUCCEEDED, output
     return output
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def trial_numbers(sweep: FakeSweep) -> list[int]:

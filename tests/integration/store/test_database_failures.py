@@ -4,17 +4,16 @@ import os
 import sqlite3
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import psycopg
 import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoneFree
 
-from configs.protocol.records import Note, Record
+from configs.protocol.records import Note
 from service.domain.errors import DatabaseUnreachable, RunNotFound
 from service.settings import Settings
 from service.store import engine
@@ -22,7 +21,13 @@ from service.store.database import Database
 from service.store.schema import schema_transaction
 from tests.support.factories import a_run, a_spec
 from tests.support.service.postgres import Postgres
-from tests.support.service.runs import a_delivery, a_started_run, metrics, started, step_quietly
+from tests.support.service.runs import (
+    a_started_run,
+    deliver_raw,
+    metrics,
+    started,
+    step_quietly,
+)
 from tests.support.service.stage import Stage, open_stage
 from tests.support.stack.shell import TANDEM
 
@@ -328,8 +333,3 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def allow_no_more_pages(connection: sqlite3.Connection, _record: object) -> None:
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
-
-
-def deliver_raw(stage: Stage, run_id: str, records: Sequence[Record]) -> httpx.Response:
-    url = f"/v1/runs/{run_id}/attempts/1/deliveries"
-    return stage.http.post(url, json=a_delivery(records))

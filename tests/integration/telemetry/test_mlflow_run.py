@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from configs.spec.run import RunSpec
 from service.stack.ports import choose_free_port
 from tests.support.stack.mlflow_runs import tracked_run
 from tests.support.stack.mlflow_server import Server
+from tests.support.waiting import wait_until
 from tests.support.workers.fake_service import FakeService, serve
 from tests.support.workers.records import (
     DIGEST,
@@ -36,6 +38,9 @@ from workers.telemetry.shipper import SinkProtocolError, SinkUnavailable
 from workers.telemetry.spool import Spool
 
 pytestmark = pytest.mark.e2e
+
+
+wait_for = partial(wait_until, timeout_s=60, interval_s=0.05)
 
 
 @pytest.fixture
@@ -442,10 +447,3 @@ def spooled(run_dir: Path) -> list[Record]:
     records = spool.read(0, limit=10_000)
     spool.close()
     return records
-
-
-def wait_for(condition: Callable[[], bool], *, patience_s: float = 60) -> None:
-    deadline_s = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not happen in time"
-        time.sleep(0.05)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import httpx
+
 from configs.protocol.names import RunFile
 from configs.protocol.records import (
     Delivery,
@@ -61,11 +63,19 @@ def a_delivery(records: Sequence[Record], *, first: int = 0) -> dict[str, Any]:
     return Delivery(first=first, records=tuple(records)).model_dump(mode="json")
 
 
-def started(stage: Stage) -> Started:
+def deliver_raw(
+    stage: Stage, run_id: str, records: Sequence[Record], *, first: int = 0
+) -> httpx.Response:
+    """Deliver records of the first attempt, whatever the answer."""
+    url = f"/v1/runs/{run_id}/attempts/1/deliveries"
+    return stage.http.post(url, json=a_delivery(records, first=first))
+
+
+def started(stage: Stage, *, host: str = "h") -> Started:
     return Started(
         at=stage.clock.now(),
         attempt=1,
-        host="h",
+        host=host,
         pid=1,
         device="cpu",
         resumed_from_epoch=0,

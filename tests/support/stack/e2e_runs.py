@@ -1,7 +1,6 @@
 """Runs on a real stack: waiting for them, their trainer, and their recorded steps."""
 
-import time
-from collections.abc import Callable
+from functools import partial
 
 import psutil
 
@@ -11,8 +10,11 @@ from service.client import TandemClient
 from tests.support.stack.mlflow_runs import tracked_steps
 from tests.support.stack.quick_preset import said_steps
 from tests.support.stack.shell import Shell
+from tests.support.waiting import wait_until
 
 PATIENCE_S = 240
+
+wait_for = partial(wait_until, timeout_s=PATIENCE_S, interval_s=0.2)
 
 
 def assert_every_step_is_there_once(
@@ -34,10 +36,3 @@ def trainer_of(run_id: str) -> psutil.Process:
 
 def has_epoch(run: RunView, epoch: int) -> bool:
     return run.progress is not None and run.progress.epoch >= epoch
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not happen in time"
-        time.sleep(0.2)

@@ -1,13 +1,15 @@
 """Reporters for tests, with a clock that advances by itself."""
 
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from configs.protocol.names import RunFile
+from tests.support.waiting import wait_until
 from tests.support.workers.records import Ticking, a_run_spec
 from workers.telemetry.identity import AttemptIdentity
 from workers.telemetry.reporter import SpoolReporter
+
+wait_for = partial(wait_until, timeout_s=20, interval_s=0.005)
 
 
 def open_reporter(
@@ -23,10 +25,3 @@ def open_reporter(
     run_dir.mkdir(exist_ok=True)
     (run_dir / RunFile.SPEC).write_text(a_run_spec().model_dump_json())
     return SpoolReporter.open(run_dir, identity=identity, spec=a_run_spec(), clock=Ticking())
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not happen in time"
-        time.sleep(0.005)

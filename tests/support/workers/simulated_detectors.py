@@ -103,8 +103,7 @@ def simulate_detections(
             random.normal(0, 0.9, false_positives),
         ]
     )
-    in_area_DA = (np.arange(len(AREAS)) == 0) | (np.arange(len(AREAS)) == size_D[:, None])
-    right_DAT = (iou_D[:, None] >= np.array(IOUS))[:, None, :] & in_area_DA[:, :, None]
+    right_DAT, ignored_DAT = _judge_by_area(iou_D, size_D)
     order_D = np.lexsort((-score_D, class_D))
     return Matches(
         class_names=tuple(f"class {number}" for number in range(classes)),
@@ -114,7 +113,7 @@ def simulate_detections(
         score_D=(1 / (1 + np.exp(-score_D[order_D]))).astype(np.float32),
         box_D4=np.zeros((len(order_D), 4), dtype=np.float32),
         right_DAT=right_DAT[order_D],
-        ignored_DAT=np.repeat(~in_area_DA[order_D][:, :, None], len(IOUS), axis=2),
+        ignored_DAT=ignored_DAT[order_D],
         object_D=np.concatenate([detected_G, np.full(false_positives, -1)])[order_D].astype(
             np.int32
         ),
@@ -125,6 +124,13 @@ def simulate_detections(
         crowd_G=np.zeros(count, dtype=bool),
         objects_ICA=_count_objects(simulated_images, classes),
     )
+
+
+def _judge_by_area(iou_D: Array, size_D: Array) -> tuple[Array, Array]:
+    """Which detections are right and which are ignored, by area and IoU threshold."""
+    in_area_DA = (np.arange(len(AREAS)) == 0) | (np.arange(len(AREAS)) == size_D[:, None])
+    right_DAT = (iou_D[:, None] >= np.array(IOUS))[:, None, :] & in_area_DA[:, :, None]
+    return right_DAT, np.repeat(~in_area_DA[:, :, None], len(IOUS), axis=2)
 
 
 def with_skill_shift(detector: SimulatedDetector, by: float) -> SimulatedDetector:

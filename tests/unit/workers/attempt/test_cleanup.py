@@ -5,14 +5,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
 from configs.protocol.names import Env, ExitCode
+from tests.support.waiting import wait_until
 from tests.support.workers.fake_service import Answer, FakeService, serve
 from workers.attempt.cleanup import clean_up_node, end_earlier_attempts
 from workers.process.node import (
@@ -26,6 +28,8 @@ WORKER = Path(sys.executable).parent / "tandem-worker"
 SLEEPS = "import os, time; os.write(1, b'ready\\n'); time.sleep(600)"
 IGNORES_SIGTERM = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPS}"
 FORKS = f"import os; os.fork(); {SLEEPS}"
+
+wait_for = partial(wait_until, timeout_s=5, interval_s=0.02)
 
 
 @dataclass
@@ -273,10 +277,3 @@ def is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)

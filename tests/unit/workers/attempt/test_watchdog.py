@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -15,12 +15,15 @@ import pytest
 
 from configs.protocol.names import ExitCode, RunFile
 from configs.protocol.records import Outcome
+from tests.support.waiting import wait_until
 from workers.attempt.files import AttemptFiles
 from workers.attempt.watchdog import Watchdog
 from workers.telemetry.heartbeat import Heartbeat
 
 ROOT = Path(__file__).parents[4]
 PATIENCE_S = 120.0
+
+wait_for = partial(wait_until, timeout_s=PATIENCE_S)
 
 BEATING = """
 import sys, time
@@ -187,10 +190,3 @@ def outcomes(run_dir: Path) -> list[dict[str, str]]:
     lines = (run_dir / RunFile.SPOOL).read_text().splitlines()
     records = [json.loads(line) for line in lines]
     return [record for record in records if record["kind"] == Outcome.model_fields["kind"].default]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not happen in time"
-        time.sleep(0.01)

@@ -8,7 +8,6 @@ import resource
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from configs.protocol.failure import FailureReason
 from configs.protocol.names import RunFile
 from configs.protocol.records import Metrics, Outcome, Record
 from tests.support.workers.fake_service import SUPERSEDED, Answer, FakeService, serve
+from tests.support.workers.file_limits import limit_file_size
 from tests.support.workers.records import append_torn_line
 from tests.support.workers.reporters import open_reporter, wait_for
 from workers.telemetry.reporter import NotARunFolder, SpoolReporter, flush_run
@@ -252,7 +252,7 @@ def test_an_outcome_without_disk_space_is_sent_to_the_service_and_positions_agre
     with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
         for step in range(20):
             reporter.report_metrics(step=step, values={"loss": 1.0})
-        with no_file_larger_than((tmp_path / "run" / RunFile.SPOOL).stat().st_size):
+        with limit_file_size((tmp_path / "run" / RunFile.SPOOL).stat().st_size):
             reporter.report_outcome("failed", reason=FailureReason.DISK_FULL)
             reporter.drain(timeout_s=5)
     outcome = service.records[-1]
@@ -272,20 +272,10 @@ def test_an_outcome_is_not_sent_before_earlier_records(tmp_path: Path) -> None:
     reporter = open_reporter(tmp_path / "run", service_url=url)
     reporter.report_metrics(step=1, values={"loss": 1.0})
 
-    with no_file_larger_than((tmp_path / "run" / RunFile.SPOOL).stat().st_size):
+    with limit_file_size((tmp_path / "run" / RunFile.SPOOL).stat().st_size):
         reporter.report_outcome("failed", reason=FailureReason.DISK_FULL)
 
     assert not (tmp_path / "run" / "spool.service.position").exists()
-
-
-@contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_long_message_is_truncated(tmp_path: Path, service: FakeService) -> None:

@@ -1,16 +1,20 @@
 """Records reach a place once and in order, however often it is away."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from configs.protocol.records import Metrics, Record
+from tests.support.waiting import wait_until
 from tests.support.workers.records import a_metric
 from workers.telemetry.shipper import Shipper, SinkRefused, SinkUnavailable
 from workers.telemetry.spool import Spool
+
+wait_for = partial(wait_until, timeout_s=10)
 
 
 class SimulatedSink:
@@ -51,13 +55,6 @@ def a_shipper(spool: Spool, sink: SimulatedSink, folder: Path) -> Shipper[Any]:
     shipper = Shipper(spool, sink, position_file=folder / "position", heartbeat_s=0.02)
     shipper.start()
     return shipper
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
 
 
 def test_records_arrive_once_and_in_order_after_an_outage(spool: Spool, tmp_path: Path) -> None:

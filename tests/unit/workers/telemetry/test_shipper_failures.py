@@ -6,12 +6,14 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from configs.protocol.records import Record
+from tests.support.waiting import wait_until
 from tests.support.workers.records import metrics
 from workers.telemetry.shipper import (
     Shipper,
@@ -27,6 +29,8 @@ AnyShipper = Shipper[Any]
 FAST = ShipperTiming(
     batch_interval_s=0.0, initial_backoff_s=0.01, max_backoff_s=0.05, max_flush_backoff_s=0.05
 )
+
+wait_for = partial(wait_until, timeout_s=20, interval_s=0.005)
 
 
 class SimulatedSink:
@@ -245,10 +249,3 @@ def test_shipping_does_not_touch_the_random_state_that_training_draws_from(
 
 def soon() -> float:
     return time.monotonic() + 20
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline_s = soon()
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not happen in time"
-        time.sleep(0.005)

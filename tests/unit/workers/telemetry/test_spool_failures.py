@@ -1,16 +1,16 @@
 """The spool with torn lines, full disks, other processes, many threads and replays."""
 
-import resource
 import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from configs.protocol.records import Metrics, Record
+from tests.support.workers.file_limits import limit_file_size
 from tests.support.workers.records import NOON, append_torn_line, metrics, outcome, progress
 from workers.telemetry.spool import Spool, SpoolUnreadable
 
@@ -116,7 +116,7 @@ def test_half_a_line_on_a_full_disk_does_not_spoil_the_next(path: Path) -> None:
     for step in range(1000):
         spool.append(progress(step))
 
-    with files_no_larger_than(path.stat().st_size + 20), pytest.raises(OSError, match="too large"):
+    with limit_file_size(path.stat().st_size + 20), pytest.raises(OSError, match="too large"):
         spool.append(metrics(1))
     spool.append(metrics(2))
 
@@ -155,17 +155,6 @@ def read(path: Path) -> list[Record]:
 def values_of(record: Record) -> dict[str, float]:
     assert isinstance(record, Metrics)
     return record.values
-
-
-@contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """The nearest thing to a full disk that a process can give itself."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
