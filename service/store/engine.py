@@ -10,11 +10,10 @@ from typing import Any
 
 import psycopg
 from psycopg.adapt import Dumper
-from sqlalchemy import ColumnElement, and_, create_engine, event
+from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.pool import NullPool
 
 from service.domain.errors import DatabaseUnreachable, ValueRefused
@@ -52,16 +51,6 @@ _UNREACHABLE_CLASSES = ("08", "53", "57", "58")
 def replace_nul(text: str) -> str:
     """The text with each NUL replaced by U+FFFD."""
     return text.replace("\x00", "\ufffd")
-
-
-def id_starts_with(column: InstrumentedAttribute[str], prefix: str) -> ColumnElement[bool]:
-    """Whether an id starts with `prefix`.
-
-    The range is for the index of the primary key, which `LIKE` alone cannot use on PostgreSQL; ids
-    are lower-case letters and digits, so every collation puts "z" last.
-    """
-    text = replace_nul(prefix)
-    return and_(column >= text, column <= text + "z" * 16, column.startswith(text, autoescape=True))
 
 
 def is_sqlite(url: str) -> bool:

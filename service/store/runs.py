@@ -14,7 +14,8 @@ from service.domain.errors import LeaseLost, RunNotFound
 from service.domain.repositories.runs import LeasedRun, RunFilter
 from service.domain.runs import Run
 from service.domain.states import ACTIVE_STATES, FINISHED_STATES, RunState
-from service.store.engine import id_starts_with, replace_nul
+from service.store.engine import replace_nul
+from service.store.paging import newest_first
 from service.store.tables import RunRow
 
 _SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
@@ -130,11 +131,7 @@ class SqlRuns:
 
     def page(self, run_filter: RunFilter) -> list[Run]:
         query = select(RunRow).limit(run_filter.limit)
-        if run_filter.id_prefix is None:
-            query = query.order_by(RunRow.sequence.desc())
-        else:
-            query = query.where(id_starts_with(RunRow.id, run_filter.id_prefix))
-            query = query.order_by((RunRow.sequence + 0).desc())
+        query = newest_first(query, RunRow, id_prefix=run_filter.id_prefix)
         if run_filter.state is not None:
             query = query.where(RunRow.state == run_filter.state)
         if run_filter.task is not None:

@@ -12,7 +12,7 @@ from configs.spec.sweep import SweepSpec
 from service.domain.errors import SweepNotFound
 from service.domain.repositories.sweeps import SweepFilter
 from service.domain.sweeps import Sweep, SweepState
-from service.store.engine import id_starts_with
+from service.store.paging import newest_first
 from service.store.tables import SweepEntryRow, SweepRow
 
 _ENTRY: TypeAdapter[SweepEntry] = TypeAdapter(SweepEntry)
@@ -80,11 +80,7 @@ class SqlSweeps:
 
     def page(self, sweep_filter: SweepFilter) -> list[Sweep]:
         query = select(SweepRow).limit(sweep_filter.limit)
-        if sweep_filter.id_prefix is None:
-            query = query.order_by(SweepRow.sequence.desc())
-        else:
-            query = query.where(id_starts_with(SweepRow.id, sweep_filter.id_prefix))
-            query = query.order_by((SweepRow.sequence + 0).desc())
+        query = newest_first(query, SweepRow, id_prefix=sweep_filter.id_prefix)
         if sweep_filter.state is not None:
             query = query.where(SweepRow.state == sweep_filter.state)
         if sweep_filter.project is not None:

@@ -1,6 +1,5 @@
 """Detections matched with the ground truth by COCO's rules: the data behind a report."""
 
-import contextlib
 import io
 import zipfile
 import zlib
@@ -13,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 from configs.protocol.names import RunFile
 from workers.checkpoints.files import write_atomically
-from workers.evaluation.coco import MAX_DETECTIONS, CocoMetrics, Detections
+from workers.evaluation.coco import CocoMetrics, Detections, match_predictions
 
 AREAS = ("all", "s", "m", "l")
 """COCO's area ranges: all, small (below 32^2 pixels), medium (up to 96^2), large."""
@@ -177,7 +176,7 @@ def _empty_detections() -> dict[str, Array]:
 
 def _evaluate_detections(predictions: list[Any], dataset: Any) -> dict[str, Array]:
     """Detection fields of `Matches`, in its order."""
-    evaluator = _run_cocoeval(predictions, dataset)
+    evaluator = match_predictions(predictions, dataset)
     groups = _groups(evaluator)
     rows = [
         evaluator.cocoDt.anns[identifier] for group in groups for identifier in group[0]["dtIds"]
@@ -206,17 +205,6 @@ def _evaluate_detections(predictions: list[Any], dataset: Any) -> dict[str, Arra
         "object_D": np.where((matched_DAT & ~ignored_DAT)[:, 0, 0], object_D, _NO_OBJECT),
     }
     return {name: values[order_D] for name, values in fields_D.items()}
-
-
-def _run_cocoeval(predictions: list[Any], dataset: Any) -> COCOeval:
-    # pycocotools prints its progress and results.
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluator = COCOeval(dataset.coco, dataset.coco.loadRes(predictions), "bbox")
-        evaluator.params.catIds = dataset.cat_ids
-        evaluator.params.imgIds = dataset.img_ids
-        evaluator.params.maxDets = [MAX_DETECTIONS[-1]]
-        evaluator.evaluate()
-    return evaluator
 
 
 def _groups(evaluator: COCOeval) -> list[list[Any]]:

@@ -87,7 +87,7 @@ def write_manifest(
     origin: Origin,
 ) -> DatasetManifest:
     """Write the COCO files and the manifest; the image files must exist already."""
-    splits = {name: _write_split(root, name, contents[name].document) for name in SPLITS}
+    splits = {split: _write_split(root, split, contents[split].document) for split in SPLITS}
     manifest = DatasetManifest(
         name=name,
         classes=classes,

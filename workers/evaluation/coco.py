@@ -128,7 +128,10 @@ def compute_metrics(detections: list[Detections], dataset: Any) -> CocoMetrics:
     predictions = dataset._det2json(detections)
     if not predictions:
         return _zero_metrics(detections, dataset)
-    coco_eval = _run_cocoeval(predictions, dataset)
+    coco_eval = match_predictions(predictions, dataset)
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco_eval.accumulate()
+        coco_eval.summarize()
     statistics = [float(value) for value in coco_eval.stats]
     precision = np.where(coco_eval.eval["precision"] < 0, np.nan, coco_eval.eval["precision"])
     curves = {
@@ -155,8 +158,8 @@ def build_curves_document(metrics: CocoMetrics) -> dict[str, Any]:
     }
 
 
-def _run_cocoeval(predictions: list[Any], dataset: Any) -> COCOeval:
-    """Run pycocotools on predictions in COCO's format; there must be at least one."""
+def match_predictions(predictions: list[Any], dataset: Any) -> COCOeval:
+    """Match predictions in COCO's format, at least one, with the objects of an mmdet dataset."""
     # pycocotools prints its progress and results.
     with contextlib.redirect_stdout(io.StringIO()):
         coco_eval = COCOeval(dataset.coco, dataset.coco.loadRes(predictions), "bbox")
@@ -164,8 +167,6 @@ def _run_cocoeval(predictions: list[Any], dataset: Any) -> COCOeval:
         coco_eval.params.imgIds = dataset.img_ids
         coco_eval.params.maxDets = list(MAX_DETECTIONS)
         coco_eval.evaluate()
-        coco_eval.accumulate()
-        coco_eval.summarize()
     return coco_eval
 
 

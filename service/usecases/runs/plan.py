@@ -13,6 +13,7 @@ from configs.catalog import (
     parse_job,
     parse_spec,
 )
+from configs.derived_specs import is_distilled
 from configs.protocol.names import DEFAULT_PROJECT
 from configs.spec.jobs import JobSpec, Task
 from configs.spec.run import NamedDataset, NamedTeacher, RunSpec, RunTeacher
@@ -33,7 +34,7 @@ from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
 from service.domain.scheduling.packs import pair_findings
 from service.usecases.access import resolve_project
-from service.usecases.baselines.lookup import BaselineLookup, look_up_baseline
+from service.usecases.baselines.lookup import BaselineLookup, get_dataset_digest, look_up_baseline
 from service.usecases.baselines.noise import compute_dataset_noise
 from service.usecases.baselines.teacher_check import check_teacher
 from service.usecases.context import Context
@@ -110,7 +111,11 @@ def plan_in_transaction(
     if not isinstance(spec, RunSpec):
         return plan, None
     project = options.project
-    lookup = look_up_baseline(uow, spec, project=project)
+    lookup = (
+        look_up_baseline(uow, spec, project=project)
+        if is_distilled(spec)
+        else BaselineLookup(get_dataset_digest(uow, spec), reusable=None)
+    )
     warning = check_teacher(uow, spec, project=project, lookup=lookup)
     noise = compute_dataset_noise(uow, spec, dataset_digest=lookup.dataset_digest, project=project)
     plan = replace(
