@@ -27,7 +27,7 @@ from configs.spec.search import (
     Tpe,
 )
 from configs.spec.sweep import Budget, SweepSpec, Values
-from tests.support.stack.ray_head import a_ray_head
+from tests.support.stack.ray_head import start_ray_without_dashboard
 from tests.support.waiting import wait_until
 from tests.support.workers.fake_sweep import FakeSweep, Response, serve
 from tests.support.workers.sweeps import EPOCHS, a_sweep, quality, run_search, trial_values
@@ -50,7 +50,7 @@ wait_for = partial(wait_until, timeout_s=TIMEOUT_S)
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[dict[str, str]]:
-    with a_ray_head() as env:
+    with start_ray_without_dashboard() as env:
         yield env
 
 

@@ -58,6 +58,7 @@ class GpuReport:
         self._steps: dict[str, str] = {}
         self._rows: dict[str, Row] = {}
         self._began_s = time.monotonic()
+        self._ended_s: float | None = None
 
     @property
     def rows(self) -> list[Row]:
@@ -107,6 +108,7 @@ class GpuReport:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """A check of nothing is no success."""
+        self._ended_s = time.monotonic()  # The file and the terminal show the same seconds.
         self.write()
         if exitstatus == pytest.ExitCode.OK and not self.has_checked:
             session.exitstatus = NOTHING_CHECKED
@@ -130,7 +132,8 @@ class GpuReport:
         return "\n".join(_markdown_lines(self.rows, self._machine, self._elapsed_s())) + "\n"
 
     def _elapsed_s(self) -> float:
-        return time.monotonic() - self._began_s
+        now_s = time.monotonic() if self._ended_s is None else self._ended_s
+        return now_s - self._began_s
 
     def _new_row(self, nodeid: str) -> Row:
         return Row(self._steps.get(nodeid, nodeid), nodeid.rpartition("::")[2])
