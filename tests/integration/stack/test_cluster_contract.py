@@ -108,7 +108,9 @@ def test_a_job_that_ends_well_succeeds_and_leaves_its_words(tested: ClusterUnder
 
 
 @pytest.mark.parametrize("code", [10, 20])
-def test_a_job_that_ends_badly_fails_with_its_exit_code(tested: ClusterUnderTest, code: int) -> None:
+def test_a_job_that_ends_badly_fails_with_its_exit_code(
+    tested: ClusterUnderTest, code: int
+) -> None:
     tested.cluster.submit(new_request(f"badly-{code}", f"exit {code}"))
     tested.set_outcome(f"badly-{code}", "failed", code, "")
 
