@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 
 from configs.protocol.names import Metric
-from service.api.schemas.runs import RunRequest
+from service.api.schemas.runs import RunView
 from service.api.schemas.sweeps import PromoteRequest
 from service.client import TandemClient
 from tests.support.stack.shell import Shell
@@ -18,17 +18,10 @@ TRIALS = 3
 WEIGHTS = ("distillation.cls_weight=loguniform:0.25,4", "distillation.loc_weight=loguniform:1,16")
 
 
-def a_teacher(client: TandemClient) -> str:
-    launched = client.launch(RunRequest(preset="quick/instant", changes={"seed": 9}))
-    ended = client.wait(launched.id, timeout_s=240)
-    assert ended.state == "succeeded", ended.message
-    return ended.id
-
-
 def test_a_sweep_is_searched_in_packs_compared_and_its_best_is_the_same_alone(
-    shell: Shell, client: TandemClient
+    shell: Shell, client: TandemClient, trained_run: RunView
 ) -> None:
-    teacher = f"teacher={{run: {a_teacher(client)}}}"
+    teacher = f"teacher={{run: {trained_run.id}}}"
     options = ("--trials", str(TRIALS), "--algorithm", "random", "--pack", "3", "--noise-runs", "1")
 
     told = shell.does(

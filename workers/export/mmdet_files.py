@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from mmcv import Config
-
 from configs.spec.run import TeacherFiles
 from workers.checkpoints.files import save_atomically
 from workers.data.resolve import LocalDataset
+from workers.models.config_file import write_config
 from workers.models.detector_config import build_detector_config, load_template
 from workers.models.training_config import build_data_config
 
@@ -36,4 +35,4 @@ def write_mmdet(
     if files.detector.backbone.kind == "efficientnet_lite":
         config.model.backbone.pretrained = False
         config.custom_imports = {"imports": ["workers.models.efficientnet_lite"]}
-    Config(config._cfg_dict.to_dict()).dump(str(folder / CONFIG))
+    write_config(config, folder / CONFIG)

@@ -17,6 +17,7 @@ from workers.data.resolve import LocalDataset
 from workers.evaluation.coco import CocoMetrics, evaluate
 from workers.evaluation.samples import write_sample_images
 from workers.machine.environment import get_gpu_info, get_process_info, write_environment
+from workers.models.config_file import write_config
 from workers.telemetry.protocol import Reporter
 from workers.training.hooks.evaluation import report_metrics
 from workers.training.resume import load_student
@@ -46,8 +47,7 @@ class TrainingRun:
         gpus = distributed.all_gather_object(get_gpu_info(self.setup.device))
         if not distributed.is_main_process():
             return
-        config = self.run_dir / RunFile.CONFIG
-        config.write_text(self.setup.config.pretty_text, encoding="utf-8")
+        write_config(self.setup.config, self.run_dir / RunFile.CONFIG)
         environment = self.run_dir / RunFile.ENVIRONMENT
         write_environment(environment, device=self.setup.device, gpus=gpus)
         for file in (RunFile.SPEC, RunFile.CONFIG, RunFile.ENVIRONMENT):
