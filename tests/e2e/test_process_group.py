@@ -16,10 +16,10 @@ from service.stack.processes import find_marked_processes
 from tests.support.stack.e2e_runs import (
     PATIENCE_S,
     assert_every_step_is_there_once,
-    has_epoch,
     wait_for,
 )
 from tests.support.stack.shell import Shell
+from tests.support.training.runs import has_epoch
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -29,7 +29,7 @@ def test_a_killed_process_of_two_ends_the_attempt_and_the_next_one_goes_on(
 ) -> None:
     changes = {"schedule.epochs": 6, "resources.processes": 2, "resources.min_processes": 1}
     run = client.launch(RunRequest(preset="quick/instant", changes=changes))
-    wait_for(lambda: has_epoch(client.run(run.id), 2))
+    wait_for(lambda: has_epoch(shell.home / "runs" / run.id, 2), interval_s=0.01)
 
     other_process_of(shell, run.id).kill()
     ended = client.wait(run.id, timeout_s=PATIENCE_S)
@@ -51,7 +51,7 @@ def test_a_cancelled_run_of_two_processes_leaves_none_behind(
 ) -> None:
     changes = {"schedule.epochs": 500, "resources.processes": 2}
     run = client.launch(RunRequest(preset="quick/instant", changes=changes))
-    wait_for(lambda: has_epoch(client.run(run.id), 1))
+    wait_for(lambda: has_epoch(shell.home / "runs" / run.id, 1), interval_s=0.01)
 
     client.cancel(run.id)
     ended = client.wait(run.id, timeout_s=PATIENCE_S)
@@ -65,7 +65,7 @@ def test_a_stopped_job_leaves_with_a_checkpoint_and_goes_on(
 ) -> None:
     changes = {"schedule.epochs": 500, "resources.processes": 2}
     run = client.launch(RunRequest(preset="quick/instant", changes=changes))
-    wait_for(lambda: has_epoch(client.run(run.id), 2))
+    wait_for(lambda: has_epoch(shell.home / "runs" / run.id, 2), interval_s=0.01)
 
     token_file = shell.home / "ray" / "token"
     with closing(RayJobs(shell.env["TANDEM_RAY_URL"], token_file=token_file)) as ray:

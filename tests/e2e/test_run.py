@@ -14,12 +14,12 @@ from service.domain.states import RunState
 from tests.support.stack.e2e_runs import (
     PATIENCE_S,
     assert_every_step_is_there_once,
-    has_epoch,
     trainer_of,
     wait_for,
 )
 from tests.support.stack.mlflow_runs import tracked_run
 from tests.support.stack.shell import Shell
+from tests.support.training.runs import has_epoch
 
 pytestmark = pytest.mark.e2e
 
@@ -64,7 +64,7 @@ def test_a_service_killed_in_the_middle_finds_its_run_again(
 def test_a_killed_trainer_goes_on_from_its_last_epoch(shell: Shell, client: TandemClient) -> None:
     changes = {"schedule.epochs": 4}
     run = client.launch(RunRequest(preset="quick/instant", changes=changes))
-    wait_for(lambda: has_epoch(client.run(run.id), 2))
+    wait_for(lambda: has_epoch(shell.home / "runs" / run.id, 2), interval_s=0.01)
 
     trainer_of(run.id).kill()
     ended = client.wait(run.id, timeout_s=PATIENCE_S)

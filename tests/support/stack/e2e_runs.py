@@ -32,7 +32,3 @@ def trainer_of(run_id: str) -> psutil.Process:
         if run_id in words and any(word.endswith("tandem-worker") for word in words[:3]):
             return process
     raise psutil.NoSuchProcess(0, msg=f"no trainer of {run_id}")
-
-
-def has_epoch(run: RunView, epoch: int) -> bool:
-    return run.progress is not None and run.progress.epoch >= epoch

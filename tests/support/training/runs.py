@@ -77,6 +77,11 @@ def records(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in complete_lines.splitlines()]
 
 
+def has_epoch(run_dir: Path, epoch: int) -> bool:
+    """Whether the run has reported progress in this epoch, or in a later one."""
+    return any(r["kind"] == "progress" and r["epoch"] >= epoch for r in records(run_dir))
+
+
 def metric_values(run_dir: Path) -> dict[tuple[str, int], float]:
     """Every metric value by key and step; fails if a value is reported twice."""
     values: dict[tuple[str, int], float] = {}

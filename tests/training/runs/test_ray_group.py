@@ -12,7 +12,7 @@ import pytest
 
 from configs.protocol.names import ExitCode, Metric
 from tests.support.training.digits import write_digits
-from tests.support.training.runs import STUDENT, command, metric_values, records
+from tests.support.training.runs import STUDENT, command, has_epoch, metric_values, records
 
 PATIENCE_S = 150
 EPOCHS = 4
@@ -147,10 +147,6 @@ def another_process_of(driver: subprocess.Popen[bytes], run_dir: Path) -> psutil
 
 def outcomes(run_dir: Path) -> list[dict[str, Any]]:
     return [record for record in records(run_dir) if record["kind"] == "outcome"]
-
-
-def has_epoch(run_dir: Path, epoch: int) -> bool:
-    return any(r["kind"] == "progress" and r["epoch"] >= epoch for r in records(run_dir))
 
 
 def wait_for(condition: Callable[[], bool], driver: subprocess.Popen[bytes]) -> None:
