@@ -38,6 +38,7 @@ from service.domain.baselines import PlannedBaseline
 from service.domain.loss_shares import LossShares
 from service.domain.planning.plan import Plan
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
+from service.domain.run_fields import flatten_run
 from service.domain.runs import Attempt, Event, MetricPoint, Run
 from service.domain.scheduling.projects import Project
 from service.domain.sweeps import Sweep
@@ -50,43 +51,17 @@ from service.usecases.sweeps.trials import TrialState
 
 def to_run_view(run: Run, *, mlflow_url: str, comparison: Comparison | None = None) -> RunView:
     """The view of a run, with links into MLflow below `mlflow_url`."""
+    stored = {
+        name: value for name, value in flatten_run(run).items() if name in RunView.model_fields
+    }
+    mlflow_run_id = run.tracking.mlflow_run_id
     return RunView(
-        id=run.id,
-        name=run.name,
+        **stored,
         task=run.task,
-        preset=run.preset,
-        project=run.project,
-        priority=run.priority,
-        state=run.state,
-        desired=run.desired,
-        spec=run.spec,
-        attempt=run.attempt,
-        reason=run.reason,
-        message=run.message,
         advice=None if run.reason is None else advice(run.reason),
-        waiting_for=run.waiting_for,
-        queue_position=run.queue_position,
-        not_before=run.not_before,
-        progress=run.progress,
-        latest=run.latest,
-        best_map=run.best_map,
-        best_epoch=run.best_epoch,
-        teacher_map=run.latest.get(Metric.TEACHER_MAP),
-        sweep_id=run.sweep_id,
-        trial=run.trial,
-        baseline_run_id=run.baseline_run_id,
-        is_baseline_lost=run.is_baseline_lost,
+        teacher_map=run.results.latest.get(Metric.TEACHER_MAP),
         comparison=None if comparison is None else to_comparison_view(comparison),
-        report_run_id=run.report_run_id,
-        mlflow_run_id=run.mlflow_run_id,
-        mlflow_url=None
-        if run.mlflow_run_id is None
-        else f"{mlflow_url}/#/runs/{run.mlflow_run_id}",
-        pending_records=run.pending_records,
-        created_at=run.created_at,
-        started_at=run.started_at,
-        finished_at=run.finished_at,
-        last_seen_at=run.last_seen_at,
+        mlflow_url=None if mlflow_run_id is None else f"{mlflow_url}/#/runs/{mlflow_run_id}",
     )
 
 
@@ -175,7 +150,7 @@ def _to_planned_baseline_view(planned: PlannedBaseline) -> PlannedBaselineView:
     run = planned.run
     if run is None:
         return PlannedBaselineView(run_id=None, state=None, best_map=None)
-    return PlannedBaselineView(run_id=run.id, state=run.state, best_map=run.best_map)
+    return PlannedBaselineView(run_id=run.id, state=run.state, best_map=run.results.best_map)
 
 
 def to_dataset_view(dataset: RegisteredDataset) -> DatasetView:
@@ -276,12 +251,12 @@ def _iter_evaluations(state: TrialState) -> Iterator[TrialEvaluation | TrialJudg
 
 
 def _to_trial_run_view(run: Run) -> TrialRunView:
-    progress = run.progress
+    progress = run.results.progress
     return TrialRunView(
         id=run.id,
         seed=getattr(run.spec, "seed", 0),
         state=run.state,
         epoch=None if progress is None else progress.epoch,
         epochs=None if progress is None else progress.epochs,
-        mlflow_run_id=run.mlflow_run_id,
+        mlflow_run_id=run.tracking.mlflow_run_id,
     )

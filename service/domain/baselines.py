@@ -14,7 +14,7 @@ from configs.derived_specs import (
 )
 from configs.spec.run import RunSpec
 from service.domain.errors import Conflict
-from service.domain.runs import Run, truncate_with_suffix
+from service.domain.runs import QueueEntry, Run, truncate_with_suffix
 from service.domain.states import RunState
 
 BaselineMode = Literal["auto", "off"]
@@ -50,12 +50,13 @@ def with_digests(run: Run, *, dataset_digest: str) -> Run:
     """The run with the digests by which equal runs are found; only training runs have them."""
     if not isinstance(run.spec, RunSpec):
         return run
-    return replace(
-        run,
+    lineage = replace(
+        run.lineage,
         spec_digest=spec_digest(run.spec, dataset_digest=dataset_digest),
         seedless_digest=seedless_digest(run.spec, dataset_digest=dataset_digest),
         seed_group_key=seed_group_key(run.spec, dataset_digest=dataset_digest),
     )
+    return replace(run, lineage=lineage)
 
 
 def baseline_digest(spec: RunSpec, *, dataset_digest: str) -> str:
@@ -70,7 +71,7 @@ def choose_baseline(equal: Sequence[Run]) -> Run | None:
     """
     usable = [run for run in equal if is_viable(run)]
     succeeded = [run for run in usable if run.state is RunState.SUCCEEDED]
-    unfinished = [run for run in usable if run.trial is None]
+    unfinished = [run for run in usable if run.lineage.trial is None]
     return next(iter(succeeded or unfinished), None)
 
 
@@ -92,7 +93,7 @@ def make_baseline(run: Run, spec: RunSpec, *, run_id: str, at: datetime) -> Run:
         created_at=at,
         updated_at=at,
         project=run.project,
-        priority=run.priority,
+        queue=QueueEntry(priority=run.queue.priority),
     )
 
 

@@ -19,26 +19,36 @@ MAX_NAME_LENGTH = 200
 
 
 @dataclass(frozen=True)
-class Run:
-    """A request to train or to run another job, from its launch on."""
+class QueueEntry:
+    """What decides when a run starts, and what it waits for."""
 
-    id: str
-    name: str
-    preset: str | None
-    spec: JobSpec
-    state: RunState
-    created_at: datetime
-    updated_at: datetime
-    project: str = DEFAULT_PROJECT
     priority: int = 0
     """Runs of a larger priority start first, and may preempt those of a smaller one."""
 
-    desired: DesiredState = "run"
+    position: int | None = None
+    """Its position in the queue, counted from 1; None if it is not queued."""
+
+    waiting_for: str | None = None
+    """Why it is still queued, as in `a node with 2 CPUs and 1 GPUs to become free`."""
+
     preempted_for: str | None = None
     """The id of the run for which this one is being preempted; None if it is not."""
 
-    attempt: int = 0
-    """The number of the current attempt; 0 before the first."""
+
+@dataclass(frozen=True)
+class PackMembership:
+    """With how many other runs a run may train in one process, and the job where it does."""
+
+    size: int = 1
+    """How many runs may train side by side in its process, itself included."""
+
+    job: str | None = None
+    """The Ray job that its current attempt shares with its pack; None if it is in no pack."""
+
+
+@dataclass(frozen=True)
+class Retries:
+    """What decides whether and when a failed run gets another attempt."""
 
     consecutive_failures: int = 0
     """Failed attempts in a row that did not train further than any before."""
@@ -49,13 +59,10 @@ class Run:
     not_before: datetime | None = None
     """No attempt starts earlier: the retry delay after a failure."""
 
-    queue_position: int | None = None
-    """Its position in the queue, counted from 1; None if it is not queued."""
 
-    reason: FailureReason | None = None
-    message: str = ""
-    waiting_for: str | None = None
-    """Why it is still queued, as in `a node with 2 CPUs and 1 GPUs to become free`."""
+@dataclass(frozen=True)
+class IngestState:
+    """How far the service has received what the worker of a run reports."""
 
     next_spool_position: int = 0
     """The position of the first record that the service does not have."""
@@ -63,24 +70,37 @@ class Run:
     pending_records: PendingRecords = field(default_factory=dict)
     """How many records of its spool each destination lacks, as its worker last reported."""
 
+    last_seen_at: datetime | None = None
+    """When its worker last delivered."""
+
+    pending_outcome: str | None = None
+    """The outcome that the current attempt reported, as JSON, until its job is over."""
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """Progress and metrics of a run, as its worker last reported."""
+
     progress: Progress | None = None
     latest: dict[str, float] = field(default_factory=dict)
     """The last value of each metric."""
 
     best_map: float | None = None
     best_epoch: int | None = None
+
+
+@dataclass(frozen=True)
+class RunTracking:
+    """The run in MLflow."""
+
     mlflow_run_id: str | None = None
     mlflow_synced: bool = True
-    """Whether MLflow shows the status that corresponds to `state`."""
+    """Whether MLflow shows the status that corresponds to the state."""
 
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    last_seen_at: datetime | None = None
-    """When its worker last delivered."""
 
-    stop_requested_at: datetime | None = None
-    pending_outcome: str | None = None
-    """The outcome that the current attempt reported, as JSON, until its job is over."""
+@dataclass(frozen=True)
+class Lineage:
+    """How a run relates to others: equal runs, its baseline, its report, its sweep."""
 
     spec_digest: str | None = None
     """Equal for runs that compute the same numbers; None for other jobs."""
@@ -109,11 +129,35 @@ class Run:
     trial: int | None = None
     """The trial that it belongs to; None for jobs of the whole sweep, as its probe."""
 
-    pack_size: int = 1
-    """How many runs may train side by side in its process, itself included."""
 
-    pack_job: str | None = None
-    """The Ray job that its current attempt shares with its pack; None if it is in no pack."""
+@dataclass(frozen=True)
+class Run:
+    """A request to train or to run another job, from its launch on."""
+
+    id: str
+    name: str
+    preset: str | None
+    spec: JobSpec
+    state: RunState
+    created_at: datetime
+    updated_at: datetime
+    project: str = DEFAULT_PROJECT
+    desired: DesiredState = "run"
+    attempt: int = 0
+    """The number of the current attempt; 0 before the first."""
+
+    reason: FailureReason | None = None
+    message: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    stop_requested_at: datetime | None = None
+    queue: QueueEntry = field(default_factory=QueueEntry)
+    pack: PackMembership = field(default_factory=PackMembership)
+    retries: Retries = field(default_factory=Retries)
+    ingest: IngestState = field(default_factory=IngestState)
+    results: RunResults = field(default_factory=RunResults)
+    tracking: RunTracking = field(default_factory=RunTracking)
+    lineage: Lineage = field(default_factory=Lineage)
 
     @property
     def task(self) -> Task:
@@ -126,7 +170,7 @@ class Run:
             return "cancel"
         if self.desired == "paused":
             return "pause"
-        return "preempt" if self.preempted_for is not None else None
+        return "preempt" if self.queue.preempted_for is not None else None
 
     @property
     def submission_id(self) -> str:
@@ -136,7 +180,7 @@ class Run:
     @property
     def job_id(self) -> str:
         """The Ray job that the current attempt runs in."""
-        return self.pack_job or self.submission_id
+        return self.pack.job or self.submission_id
 
     @property
     def is_over(self) -> bool:
@@ -246,9 +290,8 @@ def transition(run: Run, to: RunState, *, at: datetime) -> Run:
         updated_at=at,
         started_at=run.started_at or (at if to is RunState.RUNNING else None),
         finished_at=at if will_be_over else None,
-        waiting_for=None,
-        queue_position=None,
-        mlflow_synced=not will_be_over,
+        queue=replace(run.queue, position=None, waiting_for=None),
+        tracking=replace(run.tracking, mlflow_synced=not will_be_over),
     )
 
 

@@ -155,7 +155,7 @@ def _values_by_epoch(trial_run: TrialRun, metrics: Sequence[str]) -> dict[int, d
 
     A point's epoch follows from its step, since a run's epochs are equally long.
     """
-    progress = trial_run.run.progress
+    progress = trial_run.run.results.progress
     if progress is None or progress.epochs < 1 or progress.steps < 1:
         return {}
     steps_per_epoch = progress.steps / progress.epochs

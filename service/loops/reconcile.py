@@ -105,15 +105,15 @@ class Reconciler:
         watch = self._watches.get(run.submission_id)
         if watch is None:
             self._watches[run.submission_id] = _AttemptWatch(
-                run.last_seen_at, self._ctx.clock.now()
+                run.ingest.last_seen_at, self._ctx.clock.now()
             )
-        elif watch.last_seen_at != run.last_seen_at:
+        elif watch.last_seen_at != run.ingest.last_seen_at:
             # It arrived after the last turn, and turns are frequent.
-            watch.last_seen_at, watch.since = run.last_seen_at, self._last_turn_at
+            watch.last_seen_at, watch.since = run.ingest.last_seen_at, self._last_turn_at
 
     def _handle_missing_job(self, run: Run) -> None:
         """The job was never submitted, or Ray has lost it."""
-        is_new = run.last_seen_at is None and run.state is RunState.STARTING
+        is_new = run.ingest.last_seen_at is None and run.state is RunState.STARTING
         is_lost = self._heartbeat_age_s(run) > self._ctx.policy.lost_timeout_s
         if is_lost or (is_new and run.stop_kind is not None):
             self._end(run, None)
@@ -155,12 +155,12 @@ class Reconciler:
 
     def _may_stop_job(self, run: Run) -> bool:
         """Whether every run of its job was asked to stop: one that continues keeps a pack's job."""
-        if run.pack_job is None:
+        if run.pack.job is None:
             return True
         with self._ctx.store.transaction() as uow:
             return all(
                 packmate.stop_requested_at is not None
-                for packmate in uow.runs.of_pack(run.pack_job)
+                for packmate in uow.runs.of_pack(run.pack.job)
             )
 
     def _record_node_once(self, run: Run, job: Job) -> None:

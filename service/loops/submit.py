@@ -102,8 +102,9 @@ def _build_queued_run(run: Run, *, ctx: Context) -> QueuedRun | None:
     except NotFound as error:
         fail_queued_run(run, error, ctx=ctx)
         return None
-    if blocked_by is None and run.not_before is not None and run.not_before > now:
-        blocked_by = f"its retry delay after {run.reason}, until {run.not_before:%H:%M:%S} UTC"
+    not_before = run.retries.not_before
+    if blocked_by is None and not_before is not None and not_before > now:
+        blocked_by = f"its retry delay after {run.reason}, until {not_before:%H:%M:%S} UTC"
     has_attempts = run.attempt > 0
     return QueuedRun(
         run,
@@ -176,7 +177,7 @@ def _build_released(attempt: Attempt) -> ReleasedCapacity:
 
 
 def _is_usage_pending(run: Run, now: datetime) -> bool:
-    is_unreported_group = run.spec.resources.processes > 1 and run.last_seen_at is None
+    is_unreported_group = run.spec.resources.processes > 1 and run.ingest.last_seen_at is None
     delay_s = _GROUP_USAGE_DELAY_S if is_unreported_group else _USAGE_DELAY_S
     return run.state is RunState.STARTING or _time_in_state_s(run, now) < delay_s
 

@@ -7,7 +7,7 @@ import structlog
 
 from service.domain.errors import TrackerRefused
 from service.domain.ports import FINAL_STATUS, JobRequest
-from service.domain.runs import Run
+from service.domain.runs import Run, RunTracking
 from service.loops.base import for_each_isolated, is_leader
 from service.usecases.attempts.records import count_unshipped_records
 from service.usecases.context import Context
@@ -33,7 +33,10 @@ def _sync_run(run: Run, *, ctx: Context) -> None:
     num_pending = count_unshipped_records(run, ctx=ctx)
     if num_pending == 0 or _flush_records(run, ctx=ctx):
         _set_status(
-            run, mlflow_run_id=run.mlflow_run_id or tracked_run_id, num_pending=num_pending, ctx=ctx
+            run,
+            mlflow_run_id=run.tracking.mlflow_run_id or tracked_run_id,
+            num_pending=num_pending,
+            ctx=ctx,
         )
 
 
@@ -46,11 +49,11 @@ def _set_status(run: Run, *, mlflow_run_id: str | None, num_pending: int, ctx: C
             log.warning("run.status_rejected", run_id=run.id, reason=str(error))
     with ctx.store.transaction() as uow:
         current = uow.runs.get_for_update(run.id)
+        pending = {**current.ingest.pending_records, "mlflow": num_pending}
         synced = replace(
             current,
-            mlflow_run_id=mlflow_run_id,
-            mlflow_synced=True,
-            pending_records={**current.pending_records, "mlflow": num_pending},
+            tracking=RunTracking(mlflow_run_id=mlflow_run_id, mlflow_synced=True),
+            ingest=replace(current.ingest, pending_records=pending),
         )
         uow.runs.save(synced)
 

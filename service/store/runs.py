@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import func, or_, select, update
@@ -12,6 +13,7 @@ from configs.protocol.records import Progress
 from configs.spec.jobs import JobSpec
 from service.domain.errors import LeaseLost, RunNotFound
 from service.domain.repositories.runs import LeasedRun, RunFilter
+from service.domain.run_fields import RUN_FIELDS, build_run, flatten_run
 from service.domain.runs import Run
 from service.domain.states import ACTIVE_STATES, FINISHED_STATES, RunState
 from service.store.engine import replace_nul
@@ -21,48 +23,6 @@ from service.store.tables import RunRow
 _SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 _INSERT_LOCK = 7_410_001
 """The PostgreSQL advisory lock of transactions that add runs."""
-
-_COMMON_FIELDS = (
-    "name",
-    "preset",
-    "desired",
-    "project",
-    "priority",
-    "preempted_for",
-    "consecutive_failures",
-    "max_step",
-    "not_before",
-    "queue_position",
-    "attempt",
-    "message",
-    "waiting_for",
-    "next_spool_position",
-    "pending_records",
-    "latest",
-    "best_map",
-    "best_epoch",
-    "pending_outcome",
-    "mlflow_run_id",
-    "mlflow_synced",
-    "created_at",
-    "updated_at",
-    "started_at",
-    "finished_at",
-    "last_seen_at",
-    "stop_requested_at",
-    "spec_digest",
-    "seedless_digest",
-    "seed_group_key",
-    "baseline_run_id",
-    "is_baseline_lost",
-    "report_run_id",
-    "is_report_read",
-    "sweep_id",
-    "trial",
-    "pack_size",
-    "pack_job",
-)
-"""Fields that are stored unchanged in a column of the same name."""
 
 
 class SqlRuns:
@@ -83,8 +43,8 @@ class SqlRuns:
             task=run.task,
             spec=run.spec.model_dump_json(),
             tags=dict(run.spec.tags),
+            **_changeable_columns(run),
         )
-        _fill(row, run)
         self._session.add(row)
         self._session.flush()
 
@@ -126,7 +86,9 @@ class SqlRuns:
         self._session.execute(statement.values(lease_owner=None, lease_until=None))
 
     def save(self, run: Run) -> None:
-        _fill(self._row(run.id), run)
+        row = self._row(run.id)
+        for name, value in _changeable_columns(run).items():
+            setattr(row, name, value)
         self._session.flush()
 
     def page(self, run_filter: RunFilter) -> list[Run]:
@@ -178,21 +140,21 @@ class SqlRuns:
         return row
 
 
-def _fill(row: RunRow, run: Run) -> None:
-    for name in _COMMON_FIELDS:
-        setattr(row, name, getattr(run, name))
-    row.state = run.state
-    row.reason = run.reason
-    row.progress = None if run.progress is None else run.progress.model_dump_json()
+def _changeable_columns(run: Run) -> dict[str, Any]:
+    """The values of its columns by name, without those that never change."""
+    columns = flatten_run(run)
+    del columns["id"], columns["spec"]
+    progress = run.results.progress
+    return columns | {"progress": None if progress is None else progress.model_dump_json()}
 
 
 def run_from_row(row: RunRow) -> Run:
     """A run as it is stored."""
-    return Run(
-        id=row.id,
-        spec=_SPEC.validate_json(row.spec),
-        state=RunState(row.state),
-        reason=None if row.reason is None else FailureReason(row.reason),
-        progress=None if row.progress is None else Progress.model_validate_json(row.progress),
-        **{name: getattr(row, name) for name in _COMMON_FIELDS},
-    )
+    record = {name: getattr(row, name) for name in RUN_FIELDS}
+    parsed = {
+        "spec": _SPEC.validate_json(row.spec),
+        "state": RunState(row.state),
+        "reason": None if row.reason is None else FailureReason(row.reason),
+        "progress": None if row.progress is None else Progress.model_validate_json(row.progress),
+    }
+    return build_run(record | parsed)

@@ -75,19 +75,20 @@ def _link_faults(runs: list[Run], *, ctx: Context) -> Iterator[Fault]:
     """Runs whose baseline or report does not exist."""
     run_ids = {run.id for run in runs}
     for run in runs:
-        if run.baseline_run_id is not None and run.baseline_run_id not in run_ids:
+        baseline_id, report_id = run.lineage.baseline_run_id, run.lineage.report_run_id
+        if baseline_id is not None and baseline_id not in run_ids:
             yield Fault(
                 "baseline",
                 run.id,
-                f"Its baseline, run {run.baseline_run_id}, does not exist: it is never compared.",
+                f"Its baseline, run {baseline_id}, does not exist: it is never compared.",
                 repair="The reference to the baseline is removed.",
                 apply_repair=partial(_clear_baseline, run, ctx=ctx),
             )
-        if run.report_run_id is not None and run.report_run_id not in run_ids:
+        if report_id is not None and report_id not in run_ids:
             yield Fault(
                 "report",
                 run.id,
-                f"Its report, run {run.report_run_id}, does not exist.",
+                f"Its report, run {report_id}, does not exist.",
                 repair="The reference to the report is removed; a new one may be requested.",
                 apply_repair=partial(_clear_report, run, ctx=ctx),
             )
@@ -95,24 +96,23 @@ def _link_faults(runs: list[Run], *, ctx: Context) -> Iterator[Fault]:
 
 def _disk_faults(run: Run, *, ctx: Context) -> Iterator[Fault]:
     records = ctx.files.spool_records(run.id, 0)
-    if len(records) < run.next_spool_position:
+    num_stored = run.ingest.next_spool_position
+    if len(records) < num_stored:
         yield Fault(
             "spool_short",
             run.id,
-            f"The database has {run.next_spool_position} of its records, but its spool has only "
+            f"The database has {num_stored} of its records, but its spool has only "
             f"{len(records)}: its folder was changed or moved.",
         )
-    elif len(records) > run.next_spool_position and run.state not in ACTIVE_STATES:
+    elif len(records) > num_stored and run.state not in ACTIVE_STATES:
         yield Fault(
             "spool_left",
             run.id,
-            f"{len(records) - run.next_spool_position} records of its spool were not imported.",
+            f"{len(records) - num_stored} records of its spool were not imported.",
             repair="They are imported.",
             apply_repair=partial(_import_records, run, ctx=ctx),
         )
-    metrics = [
-        record for record in records[: run.next_spool_position] if isinstance(record, Metrics)
-    ]
+    metrics = [record for record in records[:num_stored] if isinstance(record, Metrics)]
     missing = _missing_points(run, metrics, ctx=ctx)
     if missing:
         yield Fault(
@@ -158,17 +158,21 @@ def _ray_faults(
 
 def _mlflow_faults(runs: list[Run], *, ctx: Context) -> Iterator[Fault]:
     for run in runs:
-        if run.state not in FINISHED_STATES or run.mlflow_run_id is None or not run.mlflow_synced:
+        if (
+            run.state not in FINISHED_STATES
+            or run.tracking.mlflow_run_id is None
+            or not run.tracking.mlflow_synced
+        ):
             continue
         try:
-            status = ctx.tracker.status(run.mlflow_run_id)
+            status = ctx.tracker.status(run.tracking.mlflow_run_id)
         except TrackerRefused:
             status = None
         except Unreachable as error:
             yield Fault("mlflow", "MLflow", str(error))
             return
         if status is None:
-            yield Fault("mlflow_run", run.id, f"MLflow has no run {run.mlflow_run_id}.")
+            yield Fault("mlflow_run", run.id, f"MLflow has no run {run.tracking.mlflow_run_id}.")
         elif status != FINAL_STATUS[run.state]:
             yield Fault(
                 "mlflow_status",
@@ -208,12 +212,16 @@ def _missing_points(run: Run, metrics: list[Metrics], *, ctx: Context) -> int:
 
 def _clear_baseline(run: Run, *, ctx: Context) -> None:
     with ctx.store.transaction() as uow:
-        uow.runs.save(replace(uow.runs.get_for_update(run.id), baseline_run_id=None))
+        current = uow.runs.get_for_update(run.id)
+        lineage = replace(current.lineage, baseline_run_id=None)
+        uow.runs.save(replace(current, lineage=lineage))
 
 
 def _clear_report(run: Run, *, ctx: Context) -> None:
     with ctx.store.transaction() as uow:
-        uow.runs.save(replace(uow.runs.get_for_update(run.id), report_run_id=None))
+        current = uow.runs.get_for_update(run.id)
+        lineage = replace(current.lineage, report_run_id=None)
+        uow.runs.save(replace(current, lineage=lineage))
 
 
 def _end_attempt(attempt: Attempt, *, ctx: Context) -> None:
@@ -251,4 +259,5 @@ def _add_points(run: Run, metrics: list[Metrics], *, ctx: Context) -> None:
 def _resync(run: Run, *, ctx: Context) -> None:
     with ctx.store.transaction() as uow:
         current = uow.runs.get_for_update(run.id)
-        uow.runs.save(replace(current, mlflow_synced=False))
+        tracking = replace(current.tracking, mlflow_synced=False)
+        uow.runs.save(replace(current, tracking=tracking))

@@ -81,10 +81,11 @@ def _run_subject(uow: UnitOfWork, run_id: str) -> _Subject:
 
 def _runs_of_other_seeds(uow: UnitOfWork, run: Run) -> list[Run]:
     """The run itself, then comparable runs that differ from it in the seed alone."""
-    if run.seedless_digest is None or run.baseline_run_id is None:
+    lineage = run.lineage
+    if lineage.seedless_digest is None or lineage.baseline_run_id is None:
         return [run]
-    pairs = uow.baselines.find_pairs(run.seedless_digest, project=run.project, are_over=True)
-    distilled = [other for other, _ in pairs if other.spec_digest != run.spec_digest]
+    pairs = uow.baselines.find_pairs(lineage.seedless_digest, project=run.project, are_over=True)
+    distilled = [other for other, _ in pairs if other.lineage.spec_digest != lineage.spec_digest]
     return [run, *distilled[-(MAX_PAIRS - 1) :]]
 
 
@@ -110,7 +111,7 @@ def _add_baselines(uow: UnitOfWork, runs: Sequence[Run]) -> list[Run]:
     """The training runs among `runs` and their baselines, each once."""
     by_id = {run.id: run for run in runs if isinstance(run.spec, RunSpec)}
     for run in list(by_id.values()):
-        baseline_id = run.baseline_run_id
+        baseline_id = run.lineage.baseline_run_id
         if baseline_id is not None and baseline_id not in by_id:
             by_id[baseline_id] = uow.runs.get(baseline_id)
     return list(by_id.values())
@@ -118,8 +119,9 @@ def _add_baselines(uow: UnitOfWork, runs: Sequence[Run]) -> list[Run]:
 
 def _report_run(uow: UnitOfWork, run: Run, subject: _Subject, *, ctx: Context) -> ReportRun:
     assert isinstance(run.spec, RunSpec)
-    is_of_sweep = subject.sweep_id is not None and run.sweep_id == subject.sweep_id
-    trial = run.trial if is_of_sweep else None
+    is_of_sweep = subject.sweep_id is not None and run.lineage.sweep_id == subject.sweep_id
+    trial = run.lineage.trial if is_of_sweep else None
+    baseline_id = run.lineage.baseline_run_id
     return ReportRun(
         id=run.id,
         name=run.name,
@@ -129,10 +131,10 @@ def _report_run(uow: UnitOfWork, run: Run, subject: _Subject, *, ctx: Context) -
         result=None if trial is None else subject.results.get(trial),
         folder=str(ctx.files.run_dir(run.id)),
         spec=run.spec,
-        seedless_digest=None if is_of_sweep else run.seedless_digest,
-        baseline=run.baseline_run_id if run.baseline_run_id in subject.succeeded_ids else None,
-        best_map=run.best_map,
-        best_epoch=run.best_epoch,
+        seedless_digest=None if is_of_sweep else run.lineage.seedless_digest,
+        baseline=baseline_id if baseline_id in subject.succeeded_ids else None,
+        best_map=run.results.best_map,
+        best_epoch=run.results.best_epoch,
         teacher=_teacher_scores(uow, run),
         curve=_student_curve(uow, run, run.spec),
     )
@@ -162,7 +164,7 @@ def _student_curve(uow: UnitOfWork, run: Run, spec: RunSpec) -> tuple[CurvePoint
 
 def _steps_per_epoch(run: Run, spec: RunSpec, *, last: int) -> float:
     """From the worker's progress; without it, the last evaluation counts as the last epoch's."""
-    progress = run.progress
+    progress = run.results.progress
     if progress is not None and progress.steps and progress.epochs:
         return progress.steps / progress.epochs
     return max(1.0, last / spec.schedule.epochs)

@@ -44,8 +44,8 @@ def enqueue_comparison_report(run_id: str, *, ctx: Context) -> None:
     with ctx.store.transaction() as uow:
         uow.runs.lock_inserts()
         run = uow.runs.get_for_update(run_id)
-        if run.report_run_id is None:
-            reason = f"Run {run.id} and its baseline, run {run.baseline_run_id}, succeeded."
+        if run.lineage.report_run_id is None:
+            reason = f"Run {run.id} and its baseline, run {run.lineage.baseline_run_id}, succeeded."
             _enqueue_report(uow, run, by="service", reason=reason, ctx=ctx)
 
 
@@ -56,14 +56,14 @@ def import_report(report: Run, *, ctx: Context) -> None:
     comparisons, problem = _parse_comparisons(content)
     with ctx.store.transaction() as uow:
         current = uow.runs.get_for_update(report.id)
-        if current.is_report_read:
+        if current.lineage.is_report_read:
             return
         for comparison in comparisons:
             _store_comparison(uow, comparison, report, at=now)
         _record_missing_verdict(uow, report, comparisons, at=now)
         if problem is not None:
             uow.events.add(Event(report.id, now, "service", EventKind.REPORT_REJECTED, problem))
-        uow.runs.save(replace(current, is_report_read=True))
+        uow.runs.save(replace(current, lineage=replace(current.lineage, is_report_read=True)))
 
 
 def read_report_file(run_id: str, format_: ReportFormat, *, ctx: Context) -> bytes:
@@ -95,18 +95,18 @@ def _enqueue_report(uow: UnitOfWork, run: Run, *, by: str, reason: str, ctx: Con
         ReportSpec(run=run.id, resources=Resources(num_cpus=1), tags=run.spec.tags),
         name=f"report of {run.name}",
         project=run.project,
-        priority=run.priority,
+        priority=run.queue.priority,
         at=now,
     )
     added = add_run(uow, report, actor=by, details=reason)
-    uow.runs.save(replace(run, report_run_id=report.id))
+    uow.runs.save(replace(run, lineage=replace(run.lineage, report_run_id=report.id)))
     details = f"Run {report.id} creates a report of it."
     uow.events.add(Event(run.id, now, by, EventKind.REPORT_REQUESTED, details))
     return added
 
 
 def _find_report(uow: UnitOfWork, run: Run) -> Run | None:
-    return None if run.report_run_id is None else uow.runs.get(run.report_run_id)
+    return None if run.lineage.report_run_id is None else uow.runs.get(run.lineage.report_run_id)
 
 
 def _record_missing_verdict(
@@ -116,7 +116,7 @@ def _record_missing_verdict(
     subject = report.spec.run if isinstance(report.spec, ReportSpec) else None
     if subject is None or any(subject in comparison.runs for comparison in comparisons):
         return
-    if uow.runs.get(subject).baseline_run_id is not None:
+    if uow.runs.get(subject).lineage.baseline_run_id is not None:
         details = (
             f"Report {report.id} has no comparison of it; `tandem report {subject}` shows why."
         )
@@ -135,7 +135,7 @@ def _store_comparison(
     runs = [run for run_id in comparison.runs if (run := _find_run(uow, run_id, project=project))]
     ids = {run.id for run in runs}
     if comparison.trial is None:
-        digests = {run.spec_digest for run in runs if run.spec_digest is not None}
+        digests = {run.lineage.spec_digest for run in runs if run.lineage.spec_digest is not None}
         ids |= set(uow.baselines.find_equal_pairs(digests, project=project))
     stored = uow.comparisons.of_runs(ids)
     for run_id in sorted(ids):
@@ -151,7 +151,7 @@ def _link_report(uow: UnitOfWork, run_id: str, report: Run) -> None:
     run = uow.runs.get_for_update(run_id)
     current = _find_report(uow, run)
     if current is None or (current.is_over and current.id != report.id):
-        uow.runs.save(replace(run, report_run_id=report.id))
+        uow.runs.save(replace(run, lineage=replace(run.lineage, report_run_id=report.id)))
 
 
 def _parse_comparisons(content: bytes) -> tuple[tuple[Comparison, ...], str | None]:

@@ -1,7 +1,6 @@
 """Specs, datasets and teachers for tests: valid by default."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from configs.catalog import parse_spec
 from configs.spec.dataset import MANIFEST, DatasetManifest, Split
 from configs.spec.detector import Detector, ResNet
 from service.adapters.clock import FixedClock
+from service.domain.run_fields import build_run
 from service.domain.runs import Run
 from service.domain.states import RunState
 
@@ -63,14 +63,15 @@ def write_checkpoint(path: Path) -> Path:
 
 
 def a_run(**changes: Any) -> Run:
+    """A queued run with these values by `RUN_FIELDS`."""
     now = FixedClock().now()
-    run = Run(
-        id="r" + "0" * 12,
-        name="a run",
-        preset=None,
-        spec=parse_spec(a_spec()),
-        state=RunState.QUEUED,
-        created_at=now,
-        updated_at=now,
-    )
-    return replace(run, **changes)
+    record = {
+        "id": "r" + "0" * 12,
+        "name": "a run",
+        "preset": None,
+        "spec": parse_spec(a_spec()),
+        "state": RunState.QUEUED,
+        "created_at": now,
+        "updated_at": now,
+    }
+    return build_run(record | changes)

@@ -72,16 +72,16 @@ def _verdict_after_stop(run: Run) -> AttemptVerdict:
     state, reason, message = RunState.QUEUED, None, "Stopped; it resumes with its next attempt."
     if run.desired == "paused":
         state, message = RunState.PAUSED, "Paused as requested."
-    elif run.preempted_for is not None:
+    elif run.queue.preempted_for is not None:
         reason = FailureReason.PREEMPTED
         message = "Preempted for another run; it resumes when there is capacity."
-    return AttemptVerdict(state, reason, message, run.consecutive_failures)
+    return AttemptVerdict(state, reason, message, run.retries.consecutive_failures)
 
 
 def _verdict_after_failure(
     run: Run, reason: FailureReason, message: str, *, max_consecutive_failures: int
 ) -> AttemptVerdict:
-    failures = 1 if _has_progressed(run) else run.consecutive_failures + 1
+    failures = 1 if _has_progressed(run) else run.retries.consecutive_failures + 1
     limit = failure_limit(reason, limit=max_consecutive_failures)
     if failures >= limit:
         message = f"{message} It was failure {failures} of {limit} in a row without progress."
@@ -94,7 +94,8 @@ def _verdict_after_failure(
 
 def _has_progressed(run: Run) -> bool:
     """Whether this attempt trained further than all before it, which resets the failure count."""
-    return run.progress is not None and run.progress.step > run.max_step
+    progress = run.results.progress
+    return progress is not None and progress.step > run.retries.max_step
 
 
 def _has_succeeded(job: Job | None, outcome: Outcome | None) -> bool:

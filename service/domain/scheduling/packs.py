@@ -85,14 +85,14 @@ def find_mergeable_packs(
 
 def _can_merge(pack: RunningRun, *, now: datetime) -> bool:
     runs = (pack.run, *pack.packmates)
-    if pack.run.pack_job is None or any(run.stop_kind is not None for run in runs):
+    if pack.run.pack.job is None or any(run.stop_kind is not None for run in runs):
         return False
     is_old_enough = (now - pack.run.updated_at).total_seconds() >= MIN_MERGE_AGE_S
     return is_old_enough and all(_remaining_s(run) >= MIN_REMAINING_TO_MERGE_S for run in runs)
 
 
 def _fit_together(first: RunningRun, second: RunningRun) -> bool:
-    is_too_large = _size(first) + _size(second) > first.run.pack_size
+    is_too_large = _size(first) + _size(second) > first.run.pack.size
     if is_too_large or _pack_key(first.run) != _pack_key(second.run):
         return False
     first_specs, second_specs = (
@@ -110,20 +110,21 @@ def _pack_key(run: Run) -> _PackKey | None:
     """Equal for runs that may be in one pack if their teachers agree."""
     if not isinstance(run.spec, RunSpec):
         return None
-    return pack_key(run.spec), run.project, run.priority, run.pack_size
+    return pack_key(run.spec), run.project, run.queue.priority, run.pack.size
 
 
 def _remaining_s(run: Run) -> float:
     """How long it will train on, as its worker estimated last."""
-    return 0.0 if run.progress is None else run.progress.eta_s or 0.0
+    progress = run.results.progress
+    return 0.0 if progress is None else progress.eta_s or 0.0
 
 
 def _can_join(queued: QueuedRun) -> bool:
-    return queued.run.pack_size > 1 and queued.blocked_by is None
+    return queued.run.pack.size > 1 and queued.blocked_by is None
 
 
 def _accepts(pack: Sequence[QueuedRun], spec: RunSpec) -> bool:
-    if len(pack) >= pack[0].run.pack_size:
+    if len(pack) >= pack[0].run.pack.size:
         return False
     specs = (member.run.spec for member in pack)
     return all(isinstance(other, RunSpec) and can_share_teacher(spec, other) for other in specs)
@@ -132,7 +133,7 @@ def _accepts(pack: Sequence[QueuedRun], spec: RunSpec) -> bool:
 def _combine(pack: Sequence[QueuedRun], *, now: datetime) -> QueuedRun:
     oldest = pack[0]
     newest_at = max(_ready_at(member.run) for member in pack)
-    is_full = len(pack) >= oldest.run.pack_size
+    is_full = len(pack) >= oldest.run.pack.size
     is_filling = not is_full and (now - newest_at).total_seconds() < PACK_FILL_TIMEOUT_S
     return replace(
         oldest,
@@ -143,4 +144,4 @@ def _combine(pack: Sequence[QueuedRun], *, now: datetime) -> QueuedRun:
 
 def _ready_at(run: Run) -> datetime:
     """Since when it could start: its retry delay counts as waiting for the pack."""
-    return max(run.updated_at, run.not_before or run.updated_at)
+    return max(run.updated_at, run.retries.not_before or run.updated_at)

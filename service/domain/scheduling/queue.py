@@ -147,7 +147,7 @@ class _SchedulingPass:
         """By priority, then by share, which changes as runs start, then by age."""
         by_priority: dict[int, dict[str, deque[QueuedRun]]] = {}
         for queued in sorted(self._snapshot.queued, key=lambda queued: queued.run.created_at):
-            queues = by_priority.setdefault(queued.run.priority, {})
+            queues = by_priority.setdefault(queued.run.queue.priority, {})
             queues.setdefault(queued.run.project, deque()).append(queued)
         for priority in sorted(by_priority, reverse=True):
             queues = by_priority[priority]
@@ -189,7 +189,7 @@ class _SchedulingPass:
         stopping = [
             running.run
             for running in self._snapshot.running
-            if running.run.id in self._stopping_ids and running.run.preempted_for == run.id
+            if running.run.id in self._stopping_ids and running.run.queue.preempted_for == run.id
         ]
         self._stopping_ids |= {victim.run.id for victim in victims}
         for victim in victims:
@@ -224,12 +224,12 @@ class _SchedulingPass:
         candidates = [
             running
             for running in self._snapshot.running
-            if running.run.priority < run.priority
+            if running.run.queue.priority < run.queue.priority
             and running.run.task == "train"
             and running.run.id not in self._stopping_ids
         ]
         candidates.sort(key=lambda running: running.run.updated_at, reverse=True)
-        candidates.sort(key=lambda running: running.run.priority)
+        candidates.sort(key=lambda running: running.run.queue.priority)
         chosen: list[RunningRun] = []
         for candidate in candidates:
             chosen.append(candidate)
@@ -239,7 +239,7 @@ class _SchedulingPass:
         return []
 
     def _has_backfill_timed_out(self, run: Run) -> bool:
-        waited = self._snapshot.now - max(run.updated_at, run.not_before or run.updated_at)
+        waited = self._snapshot.now - max(run.updated_at, run.retries.not_before or run.updated_at)
         return waited.total_seconds() >= self._snapshot.backfill_timeout_s
 
     def _wait(self, queued: QueuedRun, why: str) -> Iterator[WaitDecision]:

@@ -15,6 +15,7 @@ from service.domain.runs import (
     Attempt,
     Event,
     EventKind,
+    Retries,
     Run,
     name_visible_to,
     transition,
@@ -42,7 +43,7 @@ def end_attempt(run: Run, job: Job | None, *, ctx: Context) -> Run:
         if current.attempt != run.attempt or current.state not in ACTIVE_STATES:
             return current
         ended, attempt = _conclude(uow, current, job, ctx=ctx)
-        packmates = [] if run.pack_job is None else uow.runs.of_pack(run.pack_job)
+        packmates = [] if run.pack.job is None else uow.runs.of_pack(run.pack.job)
     if not packmates and not _has_no_processes(current, job):
         _submit_cleanup(ended, attempt, ctx=ctx)
     return ended
@@ -53,7 +54,7 @@ def _has_no_processes(run: Run, job: Job | None) -> bool:
     outcome shortly before the pack's job ends."""
     if job is None:
         return False
-    is_last_packmate = run.pack_job is not None and run.pending_outcome is not None
+    is_last_packmate = run.pack.job is not None and run.ingest.pending_outcome is not None
     return job.has_exited_by_itself or (is_last_packmate and not job.is_over)
 
 
@@ -62,9 +63,10 @@ def has_left_pack(run: Run, *, ctx: Context) -> bool:
 
     Waits until its records are shipped to MLflow: otherwise a flush job would ship them as well.
     """
-    if run.pack_job is None or run.pending_outcome is None:
+    if run.pack.job is None or run.ingest.pending_outcome is None:
         return False
-    heartbeat_age_s = (ctx.clock.now() - (run.last_seen_at or run.updated_at)).total_seconds()
+    last_seen_at = run.ingest.last_seen_at or run.updated_at
+    heartbeat_age_s = (ctx.clock.now() - last_seen_at).total_seconds()
     return heartbeat_age_s > _MAX_FLUSH_S or count_unshipped_records(run, ctx=ctx) == 0
 
 
@@ -80,12 +82,14 @@ def preempt_run(run_id: str, *, preemptor: Run, is_merge: bool = False, ctx: Con
         if run.state not in ACTIVE_STATES or run.stop_kind is not None:
             return
         preempted = replace(
-            run, preempted_for=preemptor.id, stop_requested_at=run.stop_requested_at or now
+            run,
+            stop_requested_at=run.stop_requested_at or now,
+            queue=replace(run.queue, preempted_for=preemptor.id),
         )
         preemptor_name = name_visible_to(preemptor, of=run)
         details = (
-            f"Preempted for {preemptor_name}: its priority is {preemptor.priority}, this run's is "
-            f"{run.priority}."
+            f"Preempted for {preemptor_name}: its priority is {preemptor.queue.priority}, "
+            f"this run's is {run.queue.priority}."
         )
         if is_merge:
             details = f"Resumes in a merged pack, to release capacity for {preemptor_name}."
@@ -112,13 +116,10 @@ def mark_stalled(run: Run, *, ctx: Context) -> bool:
         outcome_json = Outcome(
             at=now, attempt=run.attempt, result="failed", reason=reason, message=message
         ).model_dump_json()
-        uow.runs.save(
-            replace(
-                current,
-                pending_outcome=current.pending_outcome or outcome_json,
-                stop_requested_at=now,
-            )
+        ingest = replace(
+            current.ingest, pending_outcome=current.ingest.pending_outcome or outcome_json
         )
+        uow.runs.save(replace(current, stop_requested_at=now, ingest=ingest))
         uow.events.add(Event(run.id, now, "watchdog", EventKind.STALLED, message, reason=reason))
     return True
 
@@ -139,7 +140,7 @@ def _conclude(
     uow: UnitOfWork, run: Run, job: Job | None, *, ctx: Context
 ) -> tuple[Run, Attempt | None]:
     now = ctx.clock.now()
-    outcome_json = run.pending_outcome
+    outcome_json = run.ingest.pending_outcome
     outcome = None if outcome_json is None else Outcome.model_validate_json(outcome_json)
     verdict = conclude_attempt(run, job, outcome, max_consecutive_failures=ctx.policy.max_attempts)
     ended = _apply_verdict(run, verdict, at=now)
@@ -155,17 +156,22 @@ def _conclude(
 
 
 def _apply_verdict(run: Run, verdict: AttemptVerdict, *, at: datetime) -> Run:
-    last_step = 0 if run.progress is None else run.progress.step
+    last_step = 0 if run.results.progress is None else run.results.progress.step
+    retries = Retries(
+        consecutive_failures=verdict.consecutive_failures,
+        max_step=max(run.retries.max_step, last_step),
+        not_before=at + timedelta(seconds=verdict.retry_delay_s) if verdict.retry_delay_s else None,
+    )
+    pack_size = 1 if verdict.reason is FailureReason.PACK_OUT_OF_MEMORY else run.pack.size
+    ended = transition(run, verdict.state, at=at)
     return replace(
-        transition(run, verdict.state, at=at),
+        ended,
         reason=verdict.reason,
         message=verdict.message,
-        consecutive_failures=verdict.consecutive_failures,
-        max_step=max(run.max_step, last_step),
-        pack_size=1 if verdict.reason is FailureReason.PACK_OUT_OF_MEMORY else run.pack_size,
-        not_before=at + timedelta(seconds=verdict.retry_delay_s) if verdict.retry_delay_s else None,
         stop_requested_at=None,
-        preempted_for=None,
+        queue=replace(ended.queue, preempted_for=None),
+        pack=replace(run.pack, size=pack_size),
+        retries=retries,
     )
 
 

@@ -47,10 +47,10 @@ def start_pack(runs: Sequence[Run], *, avoid: frozenset[str], ctx: Context) -> N
 
 def submit_job(run: Run, *, ctx: Context) -> None:
     """Submit the job of a run's current attempt: its own, or that of its pack."""
-    if run.pack_job is None:
+    if run.pack.job is None:
         submit_attempt(run, ctx=ctx)
     else:
-        submit_pack(run.pack_job, ctx=ctx)
+        submit_pack(run.pack.job, ctx=ctx)
 
 
 def submit_pack(job: str, *, avoid: frozenset[str] = frozenset(), ctx: Context) -> None:

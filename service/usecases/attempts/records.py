@@ -27,14 +27,13 @@ def receive_delivery(run_id: str, number: int, delivery: Delivery, *, ctx: Conte
         run = uow.runs.get_for_update(run_id)
         if number != run.attempt or run.state in _BETWEEN_ATTEMPTS:
             raise AttemptSuperseded(run_id, number, run.attempt)
-        position = run.next_spool_position
+        position = run.ingest.next_spool_position
         run = update_from_delivery(run, delivery, at=now)
-        if delivery.first > run.next_spool_position:
+        if delivery.first > run.ingest.next_spool_position:
             uow.runs.save(run)
         else:
-            run = apply_records(
-                uow, run, delivery.records[run.next_spool_position - delivery.first :], ctx=ctx
-            )
+            new = delivery.records[run.ingest.next_spool_position - delivery.first :]
+            run = apply_records(uow, run, new, ctx=ctx)
         if run.state is RunState.STARTING:
             running = transition(run, RunState.RUNNING, at=now)
             details = "The worker sent its first delivery."
@@ -43,10 +42,10 @@ def receive_delivery(run_id: str, number: int, delivery: Delivery, *, ctx: Conte
             )
             uow.runs.save(running)
             run = running
-        num_new = run.next_spool_position - position
+        num_new = run.ingest.next_spool_position - position
     ctx.counters.count("deliveries")
     ctx.counters.count("records", num_new)
-    return Receipt(next=run.next_spool_position, stop=run.stop_kind)
+    return Receipt(next=run.ingest.next_spool_position, stop=run.stop_kind)
 
 
 def apply_records(uow: UnitOfWork, run: Run, records: Sequence[Record], *, ctx: Context) -> Run:
@@ -65,12 +64,12 @@ def apply_records(uow: UnitOfWork, run: Run, records: Sequence[Record], *, ctx: 
 def import_spool(run_id: str, *, ctx: Context) -> Run:
     """Import the records in a run's spool file that the worker has not delivered."""
     with ctx.store.transaction() as uow:
-        position = uow.runs.get(run_id).next_spool_position
+        position = uow.runs.get(run_id).ingest.next_spool_position
     records = ctx.files.spool_records(run_id, position)
     with ctx.store.transaction() as uow:
         run = uow.runs.get_for_update(run_id)
         # A delivery may have stored some of them between the two transactions.
-        new = records[max(run.next_spool_position - position, 0) :]
+        new = records[max(run.ingest.next_spool_position - position, 0) :]
         return apply_records(uow, run, new, ctx=ctx) if new else run
 
 
@@ -80,8 +79,8 @@ def poll_spool(run_id: str, *, ctx: Context) -> bool:
     New records show that a worker which cannot reach the service is alive.
     """
     with ctx.store.transaction() as uow:
-        position = uow.runs.get(run_id).next_spool_position
-    return import_spool(run_id, ctx=ctx).next_spool_position > position
+        position = uow.runs.get(run_id).ingest.next_spool_position
+    return import_spool(run_id, ctx=ctx).ingest.next_spool_position > position
 
 
 def _record_start(uow: UnitOfWork, run_id: str, record: Started) -> None:

@@ -42,17 +42,17 @@ def create_attempt(
     uow: UnitOfWork, run: Run, *, processes: int, at: datetime, pack_job: str | None = None
 ) -> Run:
     """Store the next attempt of a queued run, before its job is submitted."""
+    starting = transition(run, RunState.STARTING, at=at)
     started = replace(
-        transition(run, RunState.STARTING, at=at),
+        starting,
         attempt=run.attempt + 1,
-        pack_job=pack_job,
-        pending_outcome=None,
-        last_seen_at=None,
-        not_before=None,
         stop_requested_at=None,
-        preempted_for=None,
         reason=None,
         message="",
+        queue=replace(starting.queue, preempted_for=None),
+        pack=replace(run.pack, job=pack_job),
+        retries=replace(run.retries, not_before=None),
+        ingest=replace(run.ingest, last_seen_at=None, pending_outcome=None),
     )
     uow.runs.save(started)
     resources = run.spec.resources

@@ -52,13 +52,14 @@ def _record_wait(uow: UnitOfWork, wait: WaitDecision, *, at: datetime) -> None:
     current = uow.runs.get_for_update(wait.run.id)
     if current.state is not RunState.QUEUED or not _has_changed(current, wait):
         return
-    uow.runs.save(replace(current, waiting_for=wait.why, queue_position=wait.position))
-    if current.waiting_for != wait.why:
+    queue = replace(current.queue, waiting_for=wait.why, position=wait.position)
+    uow.runs.save(replace(current, queue=queue))
+    if current.queue.waiting_for != wait.why:
         uow.events.add(Event(current.id, at, "queue", EventKind.WAITING, wait.why))
 
 
 def _has_changed(run: Run, wait: WaitDecision) -> bool:
-    return (run.waiting_for, run.queue_position) != (wait.why, wait.position)
+    return (run.queue.waiting_for, run.queue.position) != (wait.why, wait.position)
 
 
 def find_missing_dependency(run: Run, *, ctx: Context) -> str | None:

@@ -28,11 +28,11 @@ def update_baseline_status(run_id: str, *, ctx: Context) -> None:
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         run = uow.runs.get_for_update(run_id)
-        if run.baseline_run_id is None:
+        if run.lineage.baseline_run_id is None:
             return
-        baseline = uow.runs.get(run.baseline_run_id)
+        baseline = uow.runs.get(run.lineage.baseline_run_id)
         is_lost = baseline.state in (RunState.FAILED, RunState.CANCELLED)
-        if is_lost == run.is_baseline_lost:
+        if is_lost == run.lineage.is_baseline_lost:
             return
         kind, details = (
             EventKind.BASELINE_RECOVERED,
@@ -44,7 +44,7 @@ def update_baseline_status(run_id: str, *, ctx: Context) -> None:
                 f"Its baseline, run {baseline.id}, is {baseline.state}: without it there is no "
                 f"verdict. `tandem retry {baseline.id}` retries it."
             )
-        uow.runs.save(replace(run, is_baseline_lost=is_lost))
+        uow.runs.save(replace(run, lineage=replace(run.lineage, is_baseline_lost=is_lost)))
         uow.events.add(Event(run.id, now, "service", kind, details))
 
 
@@ -52,8 +52,8 @@ def sync_comparison(stored: StoredComparison, *, ctx: Context) -> None:
     """Send a comparison to MLflow; sending it again has no further effect."""
     with ctx.store.transaction() as uow:
         run = uow.runs.get(stored.run_id)
-    mlflow_run_id = run.mlflow_run_id or ctx.tracker.find(run.id, project=run.project)
-    if mlflow_run_id is None and not run.mlflow_synced:
+    mlflow_run_id = run.tracking.mlflow_run_id or ctx.tracker.find(run.id, project=run.project)
+    if mlflow_run_id is None and not run.tracking.mlflow_synced:
         return  # its MLflow run is created when its pending records are shipped
     if mlflow_run_id is not None:
         try:

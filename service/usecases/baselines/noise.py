@@ -32,9 +32,9 @@ def get_run_noise(run_id: str, *, ctx: Context) -> SeedNoise:
     """The noise of runs like this one; empty for jobs, and for runs without a seed group key."""
     with ctx.store.transaction() as uow:
         run = uow.runs.get(run_id)
-        if run.seed_group_key is None:
+        if run.lineage.seed_group_key is None:
             return SeedNoise(None, ())
-        return compute_noise(uow, run.seed_group_key, project=run.project)
+        return compute_noise(uow, run.lineage.seed_group_key, project=run.project)
 
 
 def compute_spec_noise(uow: UnitOfWork, spec: RunSpec, *, project: str) -> SeedNoise:

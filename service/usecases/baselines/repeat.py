@@ -47,7 +47,7 @@ def repeat_run(
     """
     run = get_run(run_id, ctx=ctx)
     spec = _repeatable_spec(run, ctx=ctx)
-    is_packed = (run.sweep_id is None and run.pack_size > 1) if pack is None else pack
+    is_packed = (run.lineage.sweep_id is None and run.pack.size > 1) if pack is None else pack
     options = PlanOptions(run.project, pack=is_packed)
     plan = plan_spec(spec, options, caller=caller, ctx=ctx)
     if plan.errors:
@@ -67,7 +67,7 @@ def repeat_run(
                 lookup=look_up_baseline(uow, repeated, project=run.project),
                 is_packed=is_packed,
             )
-            baseline = uow.runs.get(launched.baseline_run_id or "")
+            baseline = uow.runs.get(launched.lineage.baseline_run_id or "")
             pairs.append(SeedPair(seed, launched, baseline, is_new=True))
     return sorted(pairs, key=lambda pair: pair.seed)
 
@@ -80,17 +80,18 @@ def _repeatable_spec(run: Run, *, ctx: Context) -> RunSpec:
     with ctx.store.transaction() as uow:
         if not is_distilled(spec):
             raise NothingToRepeat(run.id, _explain_not_distilled(uow, run))
-        if run.baseline_run_id is None:
+        if run.lineage.baseline_run_id is None:
             reason = "it was launched without a baseline. Launch it again without --no-baseline."
             raise NothingToRepeat(run.id, reason)
-        for member in (run, uow.runs.get(run.baseline_run_id)):
+        for member in (run, uow.runs.get(run.lineage.baseline_run_id)):
             if not is_viable(member):
                 subject = "it" if member is run else f"its baseline, run {member.id},"
                 advice = f"Run `tandem retry {member.id}`, then repeat."
                 state = "being cancelled" if not member.is_over else member.state
                 raise NothingToRepeat(run.id, f"{subject} is {state}. {advice}")
         digest = get_dataset_digest(uow, spec)
-    if digest is not None and seedless_digest(spec, dataset_digest=digest) != run.seedless_digest:
+    stored_digest = run.lineage.seedless_digest
+    if digest is not None and seedless_digest(spec, dataset_digest=digest) != stored_digest:
         reason = (
             "its dataset has changed, or an older version launched it, so new runs could not be "
             "compared with it. Launch the run again."
@@ -109,10 +110,11 @@ def _explain_not_distilled(uow: UnitOfWork, run: Run) -> str:
 def _find_pairs(uow: UnitOfWork, run: Run) -> list[SeedPair]:
     """Existing pairs, finished or not, with the run's own pair in place of an equal run's."""
     all_pairs = uow.baselines.find_pairs(
-        run.seedless_digest or "", project=run.project, are_over=False
+        run.lineage.seedless_digest or "", project=run.project, are_over=False
     )
-    own = (run, uow.runs.get(run.baseline_run_id or ""))
-    other_pairs = [pair for pair in all_pairs if pair[0].spec_digest != run.spec_digest]
+    own = (run, uow.runs.get(run.lineage.baseline_run_id or ""))
+    own_digest = run.lineage.spec_digest
+    other_pairs = [pair for pair in all_pairs if pair[0].lineage.spec_digest != own_digest]
     return [
         SeedPair(distilled.spec.seed, distilled, baseline, is_new=False)
         for distilled, baseline in (own, *other_pairs)
@@ -124,6 +126,6 @@ def _copy_with_spec(run: Run, spec: RunSpec, *, ctx: Context) -> Run:
     """A new queued run with this spec, in the run's project and priority, named by the seed."""
     name = truncate_with_suffix(_SEED_IN_NAME.sub("", run.name), f", seed {spec.seed}")
     queued = create_queued_run(
-        spec, name=name, project=run.project, priority=run.priority, at=ctx.clock.now()
+        spec, name=name, project=run.project, priority=run.queue.priority, at=ctx.clock.now()
     )
     return replace(queued, preset=run.preset)

@@ -20,21 +20,24 @@ def check_teacher(
     if not is_distilled(spec):
         return None
     baseline = lookup.reusable
-    if baseline is None or baseline.state is not RunState.SUCCEEDED or baseline.best_map is None:
+    if baseline is None or baseline.state is not RunState.SUCCEEDED:
+        return None
+    student_map = baseline.results.best_map
+    if student_map is None:
         return None
     measured = _find_teacher_measurement(
         uow, spec, project=project, dataset_digest=lookup.dataset_digest
     )
-    if measured is None or measured.latest[Metric.TEACHER_MAP] > baseline.best_map:
+    if measured is None or measured.results.latest[Metric.TEACHER_MAP] > student_map:
         return None
-    teacher_map = measured.latest[Metric.TEACHER_MAP]
+    teacher_map = measured.results.latest[Metric.TEACHER_MAP]
     return Finding(
         "warning",
         "teacher",
         "teacher_not_better",
         f"Your teacher is no better than your student: on these images it has "
         f"{100 * teacher_map:.1f} mAP (run {measured.id}), and the student alone reached "
-        f"{100 * baseline.best_map:.1f} (run {baseline.id}). Choose a better teacher.",
+        f"{100 * student_map:.1f} (run {baseline.id}). Choose a better teacher.",
     )
 
 
@@ -62,7 +65,7 @@ def _measured_same_teacher(uow: UnitOfWork, run: Run, spec: RunSpec, *, digest: 
         and (other.data.image_size, other.evaluation.val_images)
         == (spec.data.image_size, spec.evaluation.val_images)
         and other.data.dataset == spec.data.dataset
-        and run.spec_digest == spec_digest(other, dataset_digest=digest)
+        and run.lineage.spec_digest == spec_digest(other, dataset_digest=digest)
         and not _was_teacher_replaced(uow, run, spec)
     )
 

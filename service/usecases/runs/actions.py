@@ -73,7 +73,7 @@ def resume_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
     with ctx.store.transaction() as uow:
         run = uow.runs.get_for_update(run_id)
         if run.state is RunState.PAUSED:
-            updated = replace(run, desired="run", not_before=None)
+            updated = replace(run, desired="run", retries=replace(run.retries, not_before=None))
             return _transition(uow, updated, RunState.QUEUED, caller.name, now, "Resumed.")
         if run.is_over or run.desired == "cancelled":
             raise InvalidTransition(run.id, run.state, RunState.QUEUED)
@@ -98,7 +98,11 @@ def retry_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
         if run.state not in (RunState.FAILED, RunState.CANCELLED):
             raise InvalidTransition(run.id, run.state, RunState.QUEUED)
         updated = replace(
-            run, desired="run", consecutive_failures=0, not_before=None, reason=None, message=""
+            run,
+            desired="run",
+            reason=None,
+            message="",
+            retries=replace(run.retries, consecutive_failures=0, not_before=None),
         )
         return _transition(uow, updated, RunState.QUEUED, caller.name, now, "Retry requested.")
 
@@ -110,10 +114,10 @@ def set_priority(run_id: str, priority: int, *, caller: Caller, ctx: Context) ->
         run = uow.runs.get_for_update(run_id)
         if run.is_over:
             raise InvalidTransition(run.id, run.state, run.state)
-        if run.priority == priority:
+        if run.queue.priority == priority:
             return run
-        updated = replace(run, priority=priority)
-        details = f"Priority changed from {run.priority} to {priority}."
+        updated = replace(run, queue=replace(run.queue, priority=priority))
+        details = f"Priority changed from {run.queue.priority} to {priority}."
         uow.runs.save(updated)
         uow.events.add(Event(run.id, now, caller.name, EventKind.PRIORITY_CHANGED, details))
         return updated

@@ -9,7 +9,7 @@ from configs.spec.jobs import JobSpec
 from configs.spec.run import RunSpec
 from service.domain.baselines import make_baseline, with_digests
 from service.domain.repositories.unit_of_work import UnitOfWork
-from service.domain.runs import MAX_NAME_LENGTH, Event, EventKind, Run
+from service.domain.runs import MAX_NAME_LENGTH, Event, EventKind, PackMembership, QueueEntry, Run
 from service.domain.scheduling.packs import PAIR_SIZE
 from service.domain.states import RunState
 from service.usecases.baselines.lookup import BaselineLookup, get_dataset_digest
@@ -47,7 +47,7 @@ def create_queued_run(
         created_at=at,
         updated_at=at,
         project=project,
-        priority=priority,
+        queue=QueueEntry(priority=priority),
     )
 
 
@@ -73,8 +73,9 @@ def add_run(
     digest, reusable = lookup.dataset_digest, lookup.reusable
     baseline = reusable or make_baseline(run, run.spec, run_id=new_run_id(), at=run.created_at)
     if is_packed and reusable is None:
-        run, baseline = replace(run, pack_size=PAIR_SIZE), replace(baseline, pack_size=PAIR_SIZE)
-    run = replace(run, baseline_run_id=baseline.id)
+        pack = PackMembership(size=PAIR_SIZE)
+        run, baseline = replace(run, pack=pack), replace(baseline, pack=pack)
+    run = replace(run, lineage=replace(run.lineage, baseline_run_id=baseline.id))
     added = _store_run(uow, run, actor=actor, details=details, dataset_digest=digest)
     if reusable is None:
         launch_details = (

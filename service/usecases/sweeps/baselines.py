@@ -35,7 +35,11 @@ def enqueue_baselines(
                     priority=sweep.priority,
                     at=now,
                 )
-                sweep_run = replace(queued, sweep_id=sweep.id, pack_size=sweep.pack_size)
+                sweep_run = replace(
+                    queued,
+                    lineage=replace(queued.lineage, sweep_id=sweep.id),
+                    pack=replace(queued.pack, size=sweep.pack_size),
+                )
                 details = (
                     f"Launched as a baseline of sweep {sweep.id} ({sweep.name}), for runs with "
                     f"seed {seed} and for the noise floor."

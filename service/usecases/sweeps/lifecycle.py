@@ -180,7 +180,7 @@ def launch_report(sweep_id: str, *, ctx: Context) -> None:
         sweep = uow.sweeps.get_for_update(sweep_id)
         if sweep.state is not SweepState.REPORTING or sweep.report_run_id is not None:
             return
-        if all(run.trial is None for run in uow.runs.of_sweep(sweep.id)):
+        if all(run.lineage.trial is None for run in uow.runs.of_sweep(sweep.id)):
             uow.sweeps.save(_finish(sweep, sweep.message, ctx=ctx))
             return
         if list_unfinished_baselines(uow, sweep):
@@ -223,7 +223,7 @@ def _enqueue_run(uow: UnitOfWork, sweep: Sweep, spec: JobSpec, *, name: str, ctx
         priority=sweep.priority,
         at=ctx.clock.now(),
     )
-    run = replace(queued_run, sweep_id=sweep.id)
+    run = replace(queued_run, lineage=replace(queued_run.lineage, sweep_id=sweep.id))
     add_run(uow, run, actor=SWEEP_ACTOR, details=f"Launched as the {name} of sweep {sweep.id}.")
     return run
 

@@ -127,7 +127,7 @@ def _describe_search_wait(uow: UnitOfWork, sweep: Sweep, trials: dict[int, Trial
     if not runs:
         return "its driver, which starts the next trials"
     if all(run.state is RunState.QUEUED for run in runs):
-        return f"{runs[0].waiting_for or 'the queue'} (run {runs[0].id})"
+        return f"{runs[0].queue.waiting_for or 'the queue'} (run {runs[0].id})"
     return None
 
 
@@ -135,5 +135,5 @@ def _describe_run(uow: UnitOfWork, role: str, run_id: str | None) -> str:
     if run_id is None:
         return role
     run = uow.runs.get(run_id)
-    suffix = f", which waits for {run.waiting_for}" if run.waiting_for else ""
+    suffix = f", which waits for {run.queue.waiting_for}" if run.queue.waiting_for else ""
     return f"{role}, run {run.id}{suffix}"

@@ -51,10 +51,10 @@ class SweepTracker:
         self._save_sync_state(sweep, parent, runs, ctx=ctx)
 
     def _nest(self, run: Run, parent: str, *, ctx: Context) -> None:
-        if run.mlflow_run_id is None or run.id in self.nested_run_ids:
+        if run.tracking.mlflow_run_id is None or run.id in self.nested_run_ids:
             return
         try:
-            ctx.tracker.set_tag(run.mlflow_run_id, Tag.PARENT, parent)
+            ctx.tracker.set_tag(run.tracking.mlflow_run_id, Tag.PARENT, parent)
         except TrackerRefused as error:  # the run was deleted in MLflow
             log.warning("run.nesting_rejected", run_id=run.id, reason=str(error))
         self.nested_run_ids.add(run.id)
@@ -77,7 +77,8 @@ class SweepTracker:
     ) -> None:
         """Store the parent's id; a finished sweep is synced once all of its runs are nested."""
         is_nested = all(
-            run.id in self.nested_run_ids or (run.is_over and run.mlflow_synced) for run in runs
+            run.id in self.nested_run_ids or (run.is_over and run.tracking.mlflow_synced)
+            for run in runs
         )
         is_synced = sweep.is_over and is_nested
         if not is_synced and (sweep.mlflow_run_id or "") == parent:

@@ -18,7 +18,7 @@ from configs.spec.run import RunSpec
 from configs.spec.sweep import Values
 from service.domain.metrics.series import Usage, merge_packs, totals_by_project
 from service.domain.repositories.unit_of_work import UnitOfWork
-from service.domain.runs import Run, truncate_with_suffix
+from service.domain.runs import Lineage, PackMembership, Run, truncate_with_suffix
 from service.domain.sweeps import Sweep, SweepState
 from service.domain.trials import (
     TrialRun,
@@ -63,9 +63,8 @@ def start_trial(uow: UnitOfWork, sweep: Sweep, entry: TrialSuggested, *, at: dat
                 at=at,
                 preset=sweep.preset,
             ),
-            sweep_id=sweep.id,
-            trial=entry.number,
-            pack_size=sweep.pack_size,
+            lineage=Lineage(sweep_id=sweep.id, trial=entry.number),
+            pack=PackMembership(size=sweep.pack_size),
         )
         for spec in specs
     ]
@@ -92,10 +91,11 @@ def list_unfinished_baselines(uow: UnitOfWork, sweep: Sweep) -> list[Run]:
     if sweep.desired == "stop":
         return []
     runs = uow.runs.of_sweep(sweep.id)
-    own = {run.id: run for run in runs if run.trial is None and isinstance(run.spec, RunSpec)}
-    baseline_ids = {
-        run.baseline_run_id for run in runs if run.baseline_run_id is not None
-    } - own.keys()
+    own = {
+        run.id: run for run in runs if run.lineage.trial is None and isinstance(run.spec, RunSpec)
+    }
+    assigned = (run.lineage.baseline_run_id for run in runs)
+    baseline_ids = {run_id for run_id in assigned if run_id is not None} - own.keys()
     baselines = [*own.values(), *(uow.runs.get(run_id) for run_id in sorted(baseline_ids))]
     return [run for run in baselines if not run.is_over]
 
@@ -224,6 +224,6 @@ def _compute_standing(
 def _group_by_trial(runs: Iterable[Run]) -> dict[int, list[Run]]:
     by_trial: dict[int, list[Run]] = {}
     for run in runs:
-        if run.trial is not None:
-            by_trial.setdefault(run.trial, []).append(run)
+        if run.lineage.trial is not None:
+            by_trial.setdefault(run.lineage.trial, []).append(run)
     return by_trial

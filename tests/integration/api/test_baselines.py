@@ -133,7 +133,7 @@ class TestLaunch:
 
             def launch(ctx: Any, spec: dict[str, Any]) -> None:
                 run, _ = launch_run(LaunchRun(spec=spec), key=None, caller=LOCAL_CALLER, ctx=ctx)
-                baseline_ids.append(run.baseline_run_id)
+                baseline_ids.append(run.lineage.baseline_run_id)
 
             threads = [
                 threading.Thread(target=launch, args=(service.ctx, spec))

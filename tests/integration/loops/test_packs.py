@@ -32,7 +32,8 @@ def queue(stage: Stage, count: int, *, pack_size: int = 3, **changes: Any) -> li
         ids.append(stage.launch(spec=spec, baseline="off")["id"])
     with stage.ctx.store.transaction() as uow:
         for run_id in ids:
-            uow.runs.save(replace(uow.runs.get_for_update(run_id), pack_size=pack_size))
+            run = uow.runs.get_for_update(run_id)
+            uow.runs.save(replace(run, pack=replace(run.pack, size=pack_size)))
     return ids
 
 

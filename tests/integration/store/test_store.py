@@ -126,7 +126,9 @@ def test_threads_that_read_and_write_at_once_lose_nothing(database: Database) ->
         for _ in range(20):
             with database.transaction() as uow:
                 current = uow.runs.get_for_update(run.id)
-                uow.runs.save(replace(current, next_spool_position=current.next_spool_position + 1))
+                position = current.ingest.next_spool_position + 1
+                ingest = replace(current.ingest, next_spool_position=position)
+                uow.runs.save(replace(current, ingest=ingest))
 
     threads = [threading.Thread(target=count_up) for _ in range(4)]
     for thread in threads:
@@ -135,7 +137,7 @@ def test_threads_that_read_and_write_at_once_lose_nothing(database: Database) ->
         thread.join()
 
     with database.transaction() as uow:
-        assert uow.runs.get(run.id).next_spool_position == 80
+        assert uow.runs.get(run.id).ingest.next_spool_position == 80
 
 
 def test_threads_that_add_runs_at_once_give_each_a_place(database: Database) -> None:

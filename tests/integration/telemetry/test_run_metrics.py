@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from threading import Barrier
 
 import pytest
@@ -305,13 +304,16 @@ def fill(stage: Stage, *, runs: int, sweeps: int) -> None:
     with stage.ctx.store.transaction() as uow:
         there, lists = uow.metrics.active_runs(), uow.sweeps.in_states(SweepState.SEARCHING)
         for number in range(len(there), runs):
-            queued = a_run(id=f"r{number:012d}", latest={"train/loss": 1.0})
+            queued = a_run(
+                id=f"r{number:012d}",
+                latest={"train/loss": 1.0},
+                progress=progress(stage),
+                pending_records={"mlflow": number},
+            )
             at_work = transition(
                 transition(queued, RunState.STARTING, at=now), RunState.RUNNING, at=now
             )
-            uow.runs.add(
-                replace(at_work, progress=progress(stage), pending_records={"mlflow": number})
-            )
+            uow.runs.add(at_work)
             job = f"p{number // 2:012d}"
             uow.attempts.add(Attempt(queued.id, 1, f"{queued.id}-a1", now, pack_job=job))
         asked = a_sweep()

@@ -84,7 +84,8 @@ def test_a_twin_of_a_run_with_the_longest_name_has_a_name_that_fits() -> None:
 
     assert len(baseline_run.name) == 200
     assert baseline_run.name.endswith(", baseline")
-    assert (baseline_run.preset, baseline_run.priority, baseline_run.project) == (None, 3, "p")
+    assert (baseline_run.preset, baseline_run.project) == (None, "p")
+    assert baseline_run.queue.priority == 3
     assert baseline_run.spec == baseline_spec(TAUGHT)
 
 
@@ -92,10 +93,11 @@ def test_a_twin_is_found_by_the_digest_that_it_has_itself() -> None:
     baseline_run = with_digests(a_run(spec=baseline_spec(TAUGHT)), dataset_digest=NO_HASH)
     taught = with_digests(a_run(spec=TAUGHT), dataset_digest=NO_HASH)
 
-    assert baseline_run.spec_digest == baseline_digest(TAUGHT, dataset_digest=NO_HASH)
-    assert baseline_run.spec_digest != baseline_digest(TAUGHT, dataset_digest=OTHER_HASH)
-    assert baseline_run.seed_group_key == taught.seed_group_key
-    assert baseline_run.seedless_digest != taught.seedless_digest
+    own, of_taught = baseline_run.lineage, taught.lineage
+    assert own.spec_digest == baseline_digest(TAUGHT, dataset_digest=NO_HASH)
+    assert own.spec_digest != baseline_digest(TAUGHT, dataset_digest=OTHER_HASH)
+    assert own.seed_group_key == of_taught.seed_group_key
+    assert own.seedless_digest != of_taught.seedless_digest
 
 
 @pytest.mark.parametrize(

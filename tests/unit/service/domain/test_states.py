@@ -40,5 +40,5 @@ def test_three_states_are_over() -> None:
 def test_the_end_of_a_run_is_news_for_mlflow() -> None:
     ended = transition(a_run(state=RunState.RUNNING), RunState.SUCCEEDED, at=NOW)
 
-    assert not ended.mlflow_synced
+    assert not ended.tracking.mlflow_synced
     assert ended.finished_at == NOW

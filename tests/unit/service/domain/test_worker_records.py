@@ -19,10 +19,10 @@ def notes(count: int) -> tuple[Note, ...]:
 def deliver(run: Run, delivery: Delivery) -> Run:
     """As the service takes a delivery: what is new of it."""
     run = update_from_delivery(run, delivery, at=NOW)
-    if delivery.first > run.next_spool_position:
+    if delivery.first > run.ingest.next_spool_position:
         return run
     return update_from_records(
-        run, delivery.records[run.next_spool_position - delivery.first :], at=NOW
+        run, delivery.records[run.ingest.next_spool_position - delivery.first :], at=NOW
     )
 
 
@@ -45,7 +45,7 @@ def test_what_the_service_lacks_follows_from_what_it_has(
 
     run = deliver(a_run(next_spool_position=has), delivery)
 
-    assert run.pending_records == {"service": lacks}
+    assert run.ingest.pending_records == {"service": lacks}
 
 
 def test_what_mlflow_lacks_is_what_the_worker_says() -> None:
@@ -55,21 +55,20 @@ def test_what_mlflow_lacks_is_what_the_worker_says() -> None:
         before, Delivery(first=0, records=notes(2), pending_records={"service": 2, "mlflow": 31})
     )
 
-    assert run.pending_records == {"service": 0, "mlflow": 31}
+    assert run.ingest.pending_records == {"service": 0, "mlflow": 31}
 
 
 @pytest.mark.parametrize("before", [{}, {"mlflow": 9}])
 def test_a_worker_that_says_nothing_changes_nothing(before: PendingRecords) -> None:
-    assert (
-        deliver(a_run(pending_records=before), Delivery(first=0, records=notes(2))).pending_records
-        == before
-    )
+    run = deliver(a_run(pending_records=before), Delivery(first=0, records=notes(2)))
+
+    assert run.ingest.pending_records == before
 
 
 def test_what_is_read_from_the_disk_is_not_lacking_any_more() -> None:
     run = update_from_records(a_run(pending_records={"service": 5, "mlflow": 9}), notes(3), at=NOW)
 
-    assert run.pending_records == {"service": 2, "mlflow": 9}
+    assert run.ingest.pending_records == {"service": 2, "mlflow": 9}
 
 
 def test_a_delivery_of_an_older_worker_is_valid() -> None:

@@ -31,10 +31,16 @@ LATER = NOW + timedelta(seconds=2 * PACK_FILL_TIMEOUT_S)
 
 
 def waiting(number: int, *, pack_size: int = 4, spec: Any = None, **changes: Any) -> QueuedRun:
-    run = a_run(id=f"r{number:012d}", spec=parse_spec(spec or a_bckd_spec()))
     created = NOW + timedelta(milliseconds=number)
     return QueuedRun(
-        replace(run, pack_size=pack_size, created_at=created, updated_at=created, **changes)
+        a_run(
+            id=f"r{number:012d}",
+            spec=parse_spec(spec or a_bckd_spec()),
+            pack_size=pack_size,
+            created_at=created,
+            updated_at=created,
+            **changes,
+        )
     )
 
 
@@ -126,7 +132,7 @@ def small_pack(*numbers: int, eta_s: float = 3600.0, **changes: Any) -> RunningR
         eta_s=eta_s,
     )
     fields: dict[str, Any] = {"pack_job": f"p{numbers[0]}", "progress": progress}
-    first, *packmates = (replace(waiting(number).run, **(fields | changes)) for number in numbers)
+    first, *packmates = (waiting(number, **(fields | changes)).run for number in numbers)
     return RunningRun(first, 1, packmates=tuple(packmates))
 
 

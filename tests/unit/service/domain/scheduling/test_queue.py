@@ -415,7 +415,7 @@ def test_whatever_waits_nothing_is_promised_twice_and_everybody_is_answered_once
     assert positions == list(range(1, len(positions) + 1))
     for item in decisions:
         if isinstance(item, PreemptDecision):
-            assert item.run.priority < item.preempted_for.priority
+            assert item.run.queue.priority < item.preempted_for.queue.priority
             assert item.run.stop_kind is None
 
 
