@@ -6,10 +6,11 @@ from dataclasses import replace
 from configs.protocol.records import Delivery, Metrics, Note, Receipt, Record, Started
 from service.domain.errors import AttemptSuperseded
 from service.domain.repositories.unit_of_work import UnitOfWork
-from service.domain.runs import Attempt, Event, EventKind, Run, transition, transition_event
+from service.domain.runs import Attempt, Event, EventKind, Run, transition
 from service.domain.states import ACTIVE_STATES, RunState
 from service.domain.worker_records import update_from_delivery, update_from_records
 from service.usecases.context import Context
+from service.usecases.runs.transitions import record_transition
 
 _POSITION_FILE = "spool.mlflow.position"
 _BETWEEN_ATTEMPTS = (RunState.QUEUED, RunState.PAUSED)
@@ -37,11 +38,7 @@ def receive_delivery(run_id: str, number: int, delivery: Delivery, *, ctx: Conte
         if run.state is RunState.STARTING:
             running = transition(run, RunState.RUNNING, at=now)
             details = "The worker sent its first delivery."
-            uow.events.add(
-                transition_event(run, running.state, actor="worker", at=now, details=details)
-            )
-            uow.runs.save(running)
-            run = running
+            run = record_transition(uow, run, running, actor="worker", details=details)
         num_new = run.ingest.next_spool_position - position
     ctx.counters.count("deliveries")
     ctx.counters.count("records", num_new)

@@ -13,6 +13,7 @@ from service.domain.scheduling.capacity import describe_fewer_processes
 from service.domain.states import RunState
 from service.usecases.attempts.resolve import resolve_spec
 from service.usecases.context import Context
+from service.usecases.runs.transitions import record_transition
 
 _TEACHER_SCORES_DIR = "teacher-scores"
 """Cache folder for the scores of teachers by dataset, next to the folders of runs."""
@@ -170,11 +171,8 @@ def mark_running(run: Run, *, ctx: Context) -> None:
         if current.state is not RunState.STARTING or current.attempt != run.attempt:
             return
         running = transition(current, RunState.RUNNING, at=now)
-        uow.runs.save(running)
         details = "Ray reports the job as running."
-        uow.events.add(
-            transition_event(current, running.state, actor="service", at=now, details=details)
-        )
+        record_transition(uow, current, running, actor="service", details=details)
 
 
 def record_node(run: Run, *, node_id: str, ctx: Context) -> None:

@@ -10,11 +10,12 @@ from configs.spec.run import RunTeacher
 from service.domain.errors import CheckpointMissing, DependencyFailed, NotFound
 from service.domain.planning.references import references_of
 from service.domain.repositories.unit_of_work import UnitOfWork
-from service.domain.runs import Event, EventKind, Run, transition, transition_event
+from service.domain.runs import Event, EventKind, Run, transition
 from service.domain.scheduling.queue import WaitDecision
 from service.domain.states import RunState
 from service.usecases.context import Context
 from service.usecases.runs.queries import get_run
+from service.usecases.runs.transitions import record_transition
 
 
 def fail_queued_run(run: Run, error: NotFound, *, ctx: Context) -> None:
@@ -29,12 +30,7 @@ def fail_queued_run(run: Run, error: NotFound, *, ctx: Context) -> None:
         failed = replace(
             transition(current, RunState.FAILED, at=now), reason=reason, message=message
         )
-        uow.runs.save(failed)
-        uow.events.add(
-            transition_event(
-                current, failed.state, actor="service", at=now, details=message, reason=reason
-            )
-        )
+        record_transition(uow, current, failed, actor="service", details=message, reason=reason)
 
 
 def record_waits(waits: Sequence[WaitDecision], *, ctx: Context) -> None:

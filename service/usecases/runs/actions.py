@@ -6,9 +6,10 @@ from datetime import datetime
 from service.domain.access import Caller
 from service.domain.errors import InvalidTransition
 from service.domain.repositories.unit_of_work import UnitOfWork
-from service.domain.runs import Event, EventKind, Run, transition, transition_event
+from service.domain.runs import Event, EventKind, Run, transition
 from service.domain.states import RunState
 from service.usecases.context import Context
+from service.usecases.runs.transitions import record_transition
 
 _WITHOUT_ATTEMPT = (RunState.QUEUED, RunState.PAUSED)
 
@@ -40,7 +41,8 @@ def cancel_in_transaction(
     updated = replace(run, desired="cancelled")
     if run.state in _WITHOUT_ATTEMPT:
         details = reason or "Cancelled without an active attempt."
-        return _transition(uow, updated, RunState.CANCELLED, actor, at, details)
+        cancelled = transition(updated, RunState.CANCELLED, at=at)
+        return record_transition(uow, run, cancelled, actor=actor, details=details)
     return _request_stop(uow, updated, EventKind.CANCEL_REQUESTED, actor, at, reason=reason)
 
 
@@ -58,9 +60,9 @@ def pause_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
             raise InvalidTransition(run.id, run.state, RunState.PAUSED)
         updated = replace(run, desired="paused")
         if run.state is RunState.QUEUED:
-            return _transition(
-                uow, updated, RunState.PAUSED, caller.name, now, "Paused before it started."
-            )
+            paused = transition(updated, RunState.PAUSED, at=now)
+            details = "Paused before it started."
+            return record_transition(uow, run, paused, actor=caller.name, details=details)
         return _request_stop(uow, updated, EventKind.PAUSE_REQUESTED, caller.name, now)
 
 
@@ -74,7 +76,8 @@ def resume_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
         run = uow.runs.get_for_update(run_id)
         if run.state is RunState.PAUSED:
             updated = replace(run, desired="run", retries=replace(run.retries, not_before=None))
-            return _transition(uow, updated, RunState.QUEUED, caller.name, now, "Resumed.")
+            queued = transition(updated, RunState.QUEUED, at=now)
+            return record_transition(uow, run, queued, actor=caller.name, details="Resumed.")
         if run.is_over or run.desired == "cancelled":
             raise InvalidTransition(run.id, run.state, RunState.QUEUED)
         if run.desired == "run":
@@ -104,7 +107,8 @@ def retry_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
             message="",
             retries=replace(run.retries, consecutive_failures=0, not_before=None),
         )
-        return _transition(uow, updated, RunState.QUEUED, caller.name, now, "Retry requested.")
+        queued = transition(updated, RunState.QUEUED, at=now)
+        return record_transition(uow, run, queued, actor=caller.name, details="Retry requested.")
 
 
 def set_priority(run_id: str, priority: int, *, caller: Caller, ctx: Context) -> Run:
@@ -121,15 +125,6 @@ def set_priority(run_id: str, priority: int, *, caller: Caller, ctx: Context) ->
         uow.runs.save(updated)
         uow.events.add(Event(run.id, now, caller.name, EventKind.PRIORITY_CHANGED, details))
         return updated
-
-
-def _transition(
-    uow: UnitOfWork, run: Run, to: RunState, actor: str, now: datetime, details: str
-) -> Run:
-    updated = transition(run, to, at=now)
-    uow.runs.save(updated)
-    uow.events.add(transition_event(run, to, actor=actor, at=now, details=details))
-    return updated
 
 
 def _request_stop(
