@@ -72,6 +72,9 @@ class RunView(Contract):
     reason: FailureReason | None
     message: str
     advice: str | None
+    note: str = ""
+    """What a person has written about it."""
+
     waiting_for: str | None
     queue_position: int | None
     not_before: datetime | None
