@@ -263,7 +263,6 @@ def _build_details(run: "RunView", noise: "NoiseFloor | None") -> "Table":
         "waits for": escape(run.waiting_for or ""),
         "reason": run.reason,
         "message": escape(run.message),
-        "note": escape(run.note),
         "advice": run.advice,
         "attempt": str(run.attempt),
         "epoch": f"{progress.epoch} of {progress.epochs} ({progress.phase})" if progress else None,

@@ -148,9 +148,6 @@ class Run:
 
     reason: FailureReason | None = None
     message: str = ""
-    note: str = ""
-    """What a person has written about it."""
-
     started_at: datetime | None = None
     finished_at: datetime | None = None
     stop_requested_at: datetime | None = None

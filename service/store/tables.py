@@ -77,7 +77,6 @@ class RunRow(Base):
     attempt: Mapped[int] = mapped_column(Integer)
     reason: Mapped[str | None] = mapped_column(String(32))
     message: Mapped[str] = mapped_column(Text)
-    note: Mapped[str] = mapped_column(Text, server_default="")
     waiting_for: Mapped[str | None] = mapped_column(Text)
     next_spool_position: Mapped[int] = mapped_column(Integer)
     pending_records: Mapped[PendingRecords] = mapped_column(JSON, server_default="{}")

@@ -72,9 +72,6 @@ class RunView(Contract):
     reason: FailureReason | None
     message: str
     advice: str | None
-    note: str = ""
-    """What a person has written about it."""
-
     waiting_for: str | None
     queue_position: int | None
     not_before: datetime | None
