@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
+from configs.atomic_files import write_atomically
 from configs.protocol.names import RunFile
 from configs.protocol.records import Record
 from configs.spec.dataset import MANIFEST, DatasetManifest
@@ -35,10 +36,7 @@ class LocalFiles:
 
     def write(self, path: Path, text: str, *, is_secret: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".unfinished")
-        temporary.touch(mode=0o600 if is_secret else 0o666)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_atomically(path, text, mode=0o600 if is_secret else 0o666)
 
     def manifest(self, root: Path) -> DatasetManifest:
         path = root / MANIFEST

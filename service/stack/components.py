@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from configs.atomic_files import write_atomically
 from service.stack.ports import Address, load_or_choose_ports, parse_address
 from service.stack.processes import MARKER_ENV
 
@@ -267,5 +268,4 @@ def _ensure_token(file: Path) -> None:
     if file.exists():
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch(mode=0o600, exist_ok=True)
-    file.write_text(secrets.token_hex(32), encoding="utf-8")
+    write_atomically(file, secrets.token_hex(32), mode=0o600)

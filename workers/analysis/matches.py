@@ -1,6 +1,5 @@
 """Detections matched with the ground truth by COCO's rules: the data behind a report."""
 
-import io
 import zipfile
 import zlib
 from dataclasses import dataclass, fields
@@ -10,8 +9,8 @@ from typing import Any
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
+from configs.atomic_files import open_atomically
 from configs.protocol.names import RunFile
-from workers.checkpoints.files import write_atomically
 from workers.evaluation.coco import CocoMetrics, Detections, match_predictions
 
 AREAS = ("all", "s", "m", "l")
@@ -103,9 +102,8 @@ def write_matches(
 def save_matches(matches: Matches, path: Path) -> None:
     """Write the arrays, compressed, and replace `path` atomically."""
     arrays = {field.name: np.asarray(getattr(matches, field.name)) for field in fields(Matches)}
-    content = io.BytesIO()
-    np.savez_compressed(content, allow_pickle=False, **arrays)
-    write_atomically(path, content.getvalue())
+    with open_atomically(path) as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def load_matches(path: Path) -> Matches:

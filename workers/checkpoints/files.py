@@ -1,17 +1,16 @@
-"""Reads checkpoints without executing code in them, and writes files atomically."""
+"""Writes checkpoints atomically, and reads them without executing code in them."""
 
 import hashlib
-import os
 import pickle
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from configs.atomic_files import open_atomically
 from workers.errors import TeacherMismatch
 
 _CLASS_LAYERS = ("gfl_cls", "atss_cls", "retina_cls", "conv_cls", "vfnet_cls")
@@ -69,32 +68,14 @@ class HashingWriter:
 
 
 def save_atomically(checkpoint: dict[str, Any], path: Path) -> FileDigest:
-    """Write `checkpoint` so that `path` is the complete old or new file at every moment.
+    """Replace `path`, as `open_atomically` does, and create its folder if it is missing.
 
-    It is hashed while it is written, so that it need not be read again for that.
+    The checkpoint is hashed while it is written, so that it need not be read again for that.
     """
-    return _write_atomically(path, lambda file: torch.save(checkpoint, file))
-
-
-def write_atomically(path: Path, content: bytes) -> FileDigest:
-    """Write `content` so that `path` is the complete old or new file at every moment."""
-    return _write_atomically(path, lambda file: file.write(content))
-
-
-def _write_atomically(path: Path, write: Callable[[Any], object]) -> FileDigest:
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-    try:
-        with unfinished.open("wb") as file:
-            hashing = HashingWriter(file)
-            write(hashing)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except BaseException:
-        # On a full disk, the rest of a failed save would make the next one fail, too.
-        unfinished.unlink(missing_ok=True)
-        raise
+    with open_atomically(path) as file:
+        hashing = HashingWriter(file)
+        torch.save(checkpoint, cast("BinaryIO", hashing))
     return hashing.file_digest
 
 

@@ -12,15 +12,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from configs.atomic_files import write_atomically
 from configs.protocol.names import RunFile
 from configs.spec.base import Contract, Sha256
 from configs.spec.compute import Checkpoints
-from workers.checkpoints.files import (
-    compute_sha256,
-    load_checkpoint,
-    save_atomically,
-    write_atomically,
-)
+from workers.checkpoints.files import compute_sha256, load_checkpoint, save_atomically
 
 _BYTES_PER_GIB = 2**30
 
@@ -121,7 +117,7 @@ class CheckpointStore:
         manifest = CheckpointManifest(
             file=name, num_bytes=written.num_bytes, sha256=written.sha256, **facts
         )
-        write_atomically(path.with_suffix(".json"), manifest.model_dump_json(indent=2).encode())
+        write_atomically(path.with_suffix(".json"), manifest.model_dump_json(indent=2))
 
     def _delete_unkept(self) -> None:
         resumable = sorted(self.list_manifests("resume"), key=lambda m: m.step, reverse=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from configs.atomic_files import write_atomically
 from configs.spec.run import RunSpec, TeacherFiles
-from workers.checkpoints.files import write_atomically
 from workers.data.loaders import build_validation_loader
 from workers.distillation.teacher import Teacher
 from workers.evaluation.coco import evaluate
@@ -34,6 +34,7 @@ class ScoreCache:
 
     def save(self, key: str, scores: dict[str, float]) -> None:
         """Write COCO metrics to the cache atomically."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self._file(key), _SCORES.dump_json(scores, indent=2) + b"\n")
 
     def _file(self, key: str) -> Path:

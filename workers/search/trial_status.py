@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from configs.atomic_files import write_atomically
 from configs.protocol.names import ExitCode
 from configs.protocol.sweep_log import TrialProgress
 from workers.search.sweep_log import DriverExit, SweepLogMirror
@@ -51,8 +52,6 @@ class TrialStatusWriter:
         text = json.dumps({"evaluations": evaluations, "result": progress.result})
         if self._written.get(progress.number) == text:
             return
-        path = status_file(self.folder, progress.number)
-        temporary = path.with_suffix(".new")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        # The monitors run on this node, so no file is read again after a power failure.
+        write_atomically(status_file(self.folder, progress.number), text, durable=False)
         self._written[progress.number] = text

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmdet.models import build_detector
 
+from configs.atomic_files import write_atomically
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import Detector
 from workers.checkpoints.files import (
@@ -15,7 +16,6 @@ from workers.checkpoints.files import (
     load_checkpoint,
     load_teacher_weights,
     save_atomically,
-    write_atomically,
 )
 from workers.errors import TeacherMismatch
 from workers.models import efficientnet_lite as _backbones  # noqa: F401  registers them
@@ -94,7 +94,7 @@ def import_teacher(
         "classes": list(classes),
         "source": f"{redact_source(source)} (SHA-256 {digest}), by tandem-worker teachers import",
     }
-    write_atomically(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode("utf-8"))
+    write_atomically(path.with_suffix(".json"), json.dumps(card, indent=2) + "\n")
     return TeacherImportResult(path, card, comparison)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from configs.atomic_files import write_atomically
 from configs.catalog import parse_job
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import RunFile, experiment_name
@@ -104,9 +105,7 @@ class SpoolReporter:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> Self:
         """Write the identity file, which supersedes earlier attempts, and build the reporter."""
-        unfinished = run_dir / f"{_IDENTITY_FILE}.unfinished"
-        unfinished.write_text(identity.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(run_dir / _IDENTITY_FILE)
+        write_atomically(run_dir / _IDENTITY_FILE, identity.model_dump_json(indent=2) + "\n")
         return cls(run_dir, identity=identity, spec=spec, clock=clock)
 
     def __enter__(self) -> Self:

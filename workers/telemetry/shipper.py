@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from configs.atomic_files import write_atomically
+
 BATCH_SIZE = 500
 """Records in one delivery."""
 
@@ -205,8 +207,9 @@ class Shipper(Generic[ItemT]):
         if expected != self._position:
             self._position = expected
             # Without the file, a later process delivers again, and the sink ignores repetitions.
+            # It is written several times a second, too often for syncs of a shared disk.
             with contextlib.suppress(OSError):
-                _write_position(self._position_file, expected)
+                write_atomically(self._position_file, str(expected), durable=False)
 
     def _handle_unavailable(self, error: SinkUnavailable) -> None:
         if self._reported_error is None:
@@ -251,12 +254,6 @@ def drain_all(shippers: Sequence[Shipper[Any]], deadline_s: float) -> bool:
         shipper.flush()
     drained = [shipper.drain(deadline_s) for shipper in shippers]
     return all(drained)
-
-
-def _write_position(path: Path, position: int) -> None:
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(str(position), encoding="ascii")
-    unfinished.replace(path)
 
 
 def _read_position(path: Path) -> int:

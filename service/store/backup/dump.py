@@ -1,18 +1,18 @@
 """Writes a backup: a snapshot of the whole database, while services continue to write."""
 
 import base64
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.engine import make_url
 
+from configs.atomic_files import open_atomically
 from service.domain.errors import BackupRefused
 from service.store.backup.archive import ArchiveWriter, BackupManifest, Row
 from service.store.engine import is_sqlite, open_for_reading, translate_db_errors
@@ -74,23 +74,15 @@ def _no_database(url: str) -> BackupRefused:
 
 
 @contextmanager
-def _new_private_file(path: Path) -> Iterator[IO[bytes]]:
+def _new_private_file(path: Path) -> Iterator[BinaryIO]:
     """A file that only its owner may read; it gets its name once it is complete."""
     if path.exists():
         raise BackupRefused(f"{path} exists already; choose another name, or move it away.")
-    unfinished = path.with_name(path.name + ".unfinished")
     try:
-        unfinished.unlink(missing_ok=True)
-        handle = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w+b") as file:
+        with open_atomically(path, mode=0o600) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.rename(path)
     except OSError as error:
         raise BackupRefused(f"{path} cannot be written: {error.strerror}.") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _rows(

@@ -1,8 +1,8 @@
 """Restores a backup into a database of either kind, in one transaction."""
 
 import base64
-import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import JSON, Connection, DateTime, LargeBinary, Table, func, insert, select, text
 from sqlalchemy.exc import DataError, IntegrityError
 
+from configs.atomic_files import open_atomically
 from service.domain.errors import BackupRefused
 from service.store.backup.archive import ArchiveReader, BackupManifest, Row, open_archive
 from service.store.backup.dump import RowProgressCallback
@@ -43,7 +44,8 @@ def restore_backup(
     Raises `BackupRefused` if it is damaged, if a service uses the database, or if something would
     be overwritten without `replace`. `files` are the targets of the files in the backup.
     """
-    with open_archive(path) as archive:
+    # Files are replaced when their stack is closed, which is after the transaction's commit.
+    with open_archive(path) as archive, ExitStack() as replaced_files:
         manifest = archive.manifest
         check_known_revision(manifest.revision, subject="The backup")
         contents = {files[name]: archive.file(name) for name in manifest.files if name in files}
@@ -56,11 +58,11 @@ def restore_backup(
             _restore_tables(connection, archive, on_progress=on_progress)
             upgrade(connection)
             _check_foreign_keys(connection)
-            unfinished = {
-                target: _write_unfinished(target, content) for target, content in contents.items()
-            }
-        for target, file in unfinished.items():
-            file.replace(target)
+            for target, content in contents.items():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file = replaced_files.enter_context(open_atomically(target, mode=0o600))
+                file.write(content)
+                file.flush()  # so that a full disk rolls the transaction back
         return manifest
 
 
@@ -193,12 +195,3 @@ def _check_foreign_keys(connection: Connection) -> None:
 
 def _count_rows(connection: Connection, table: Table) -> int:
     return connection.scalar(select(func.count()).select_from(table)) or 0
-
-
-def _write_unfinished(target: Path, content: bytes) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    file = target.with_name(target.name + ".unfinished")
-    file.unlink(missing_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-        stream.write(content)
-    return file

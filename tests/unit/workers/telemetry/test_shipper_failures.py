@@ -2,7 +2,6 @@
 
 import logging
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -174,14 +173,15 @@ def test_a_fault_is_logged_once_and_the_thread_continues(
 def test_a_position_that_cannot_be_written_does_not_end_the_shipping(
     spool: Spool, ship: Callable[..., AnyShipper], tmp_path: Path
 ) -> None:
-    (tmp_path / "spool.sink.unfinished").mkdir()
     sink = SimulatedSink()
     shipper = ship(sink)
+    position_file = tmp_path / "spool.sink.position"
+    position_file.mkdir()
 
     spool.append(metrics(1))
 
     assert shipper.drain(soon())
-    shutil.rmtree(tmp_path / "spool.sink.unfinished")
+    position_file.rmdir()
     spool.append(metrics(2))
     assert shipper.drain(soon())
     assert sink.records == [metrics(1), metrics(2)]

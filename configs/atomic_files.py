@@ -1,0 +1,61 @@
+"""Replaces files so that no reader and no crash ever meets a part of one."""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+_UNSUPPORTED_ERRNOS = {errno.EINVAL, errno.ENOTSUP}
+"""How file systems that cannot sync a folder, as some over a network, refuse to."""
+
+
+def write_atomically(
+    path: Path, content: bytes | str, *, mode: int = 0o666, durable: bool = True
+) -> None:
+    """Replace `path` by `content`, text in UTF-8, with the guarantee of `open_atomically`."""
+    with open_atomically(path, mode=mode, durable=durable) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def open_atomically(path: Path, *, mode: int = 0o666, durable: bool = True) -> Iterator[BinaryIO]:
+    """Yield a new file, which replaces `path` when the block ends without an error.
+
+    At any moment, also after a crash or a power failure, `path` is the complete old file or the
+    complete new one; after the block it is the new one, on disk. Without `durable` nothing is
+    synced to disk: that holds for readers and a killed process, but after a power failure the file
+    may be the old one, or empty.
+
+    The folder must exist. `mode` is reduced by the umask. The temporary file has a random name,
+    because processes on several hosts, which may have the same pid, share a run's folder.
+    """
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.unfinished")
+    handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        # On a full disk, the rest of a failed write would make the next one fail, too.
+        unfinished.unlink(missing_ok=True)
+        raise
+    if durable:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write the new name of a file in `folder` to disk, where the file system can."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED_ERRNOS:
+            raise
+    finally:
+        os.close(handle)
