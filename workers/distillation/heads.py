@@ -13,33 +13,22 @@ from typing import Any
 
 import torch
 from mmdet.models import HEADS
-from mmdet.models.dense_heads import (
-    ATSSHead,
-    FCOSHead,
-    GFLHead,
-    RetinaHead,
-    VFNetHead,
-    atss_head,
-    fcos_head,
-    gfl_head,
-    vfnet_head,
-)
+from mmdet.models.dense_heads import ATSSHead, FCOSHead, GFLHead, RetinaHead, VFNetHead
 from torch import Tensor
 
 from workers import distributed
 from workers.distillation.losses.regions import fcos_targets
+from workers.process import compat
 
 _micro_batches: ContextVar[int] = ContextVar("micro_batches", default=1)
 
 
-def _reduce_over_batch(value: Tensor) -> Tensor:
+def _sum_over_batch(value: Tensor) -> Tensor:
     return distributed.all_reduce_sum(value) * _micro_batches.get()
 
 
-for _module in (atss_head, fcos_head, gfl_head, vfnet_head):
-    # mmdet's `reduce_mean` divides by the number of processes before it clamps to 1; `loss` below
-    # divides after.
-    _module.reduce_mean = _reduce_over_batch
+# At import, as the registration of the heads: their losses are wrong without it.
+compat.patch_loss_normalizers(_sum_over_batch)
 
 
 class _TargetCachingMixin:

@@ -1,14 +1,17 @@
-"""Patches with which mmcv 1.7.2 and mmdet 2.28.2 run on current torch and numpy."""
+"""All patches of mmcv 1.7.2 and mmdet 2.28.2: for current torch and numpy, and for our heads."""
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 from mmcv.parallel import MMDistributedDataParallel
 from mmcv.runner import checkpoint as mmcv_checkpoint
+from mmdet.models.dense_heads import atss_head, fcos_head, gfl_head, vfnet_head
+from torch import Tensor
 
 
 def apply_patches() -> None:
-    """Apply all patches; may be called more than once."""
+    """Apply the patches for current torch and numpy; may be called more than once."""
     restore_numpy_aliases()
     patch_distributed_forward()
     load_downloads_weights_only()
@@ -31,3 +34,14 @@ def load_downloads_weights_only() -> None:
     """torch.hub would execute code in a file; mmcv downloads backbones through it."""
     if not isinstance(mmcv_checkpoint.load_url, partial):
         mmcv_checkpoint.load_url = partial(mmcv_checkpoint.load_url, weights_only=True)
+
+
+def patch_loss_normalizers(sum_over_batch: Callable[[Tensor], Tensor]) -> None:
+    """Have mmdet's dense heads clamp their loss normalizers to 1 for the whole batch.
+
+    `sum_over_batch` returns the normalizer of the whole batch from that of this process. mmdet's
+    `reduce_mean`, which it replaces, divides by the number of processes before the clamp; the
+    caller has to divide the loss instead.
+    """
+    for module in (atss_head, fcos_head, gfl_head, vfnet_head):
+        module.reduce_mean = sum_over_batch
