@@ -26,6 +26,8 @@ _STOP_MESSAGES: dict[StopKind, str] = {
     "preempt": "The service preempted this run in favor of another.",
 }
 
+_MAX_SUMMARY_CHARS = 300
+
 
 class WorkerError(Exception):
     """Base class of the failures that have a reason of their own."""
@@ -107,3 +109,12 @@ class StopRequested(Exception):
 
 class Superseded(Exception):
     """A newer attempt of the same run has taken over."""
+
+
+def summarize_error(error: Exception) -> str:
+    """The first line of an error's message, at most 300 characters; its type if there is none.
+
+    Later lines of CUDA's errors are hints on debugging kernels.
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0][:_MAX_SUMMARY_CHARS] if lines else type(error).__name__

@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 
 from configs.spec.base import Contract
+from workers.errors import summarize_error
 from workers.process.logs import silence_libraries
 
 _TIMEOUT_S = 90.0
@@ -63,13 +64,7 @@ def examine_gpu(device: torch.device) -> GpuReport:
 
         return report.model_copy(update={"differences": check_operators(device)})
     except Exception as error:
-        return report.model_copy(update={"error": _first_line(error)})
-
-
-def _first_line(error: Exception) -> str:
-    """Later lines of CUDA errors are hints on debugging kernels."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+        return report.model_copy(update={"error": summarize_error(error)})
 
 
 def examine_gpus(selectors: Sequence[str], *, is_from_environment: bool) -> list[GpuReport]:

@@ -17,7 +17,7 @@ from workers.checkpoints.files import (
     load_teacher_weights,
     save_atomically,
 )
-from workers.errors import TeacherMismatch
+from workers.errors import TeacherMismatch, summarize_error
 from workers.models import efficientnet_lite as _backbones  # noqa: F401  registers them
 from workers.models.detector_config import build_detector_config
 from workers.teachers.conversion import (
@@ -116,7 +116,7 @@ def _load_checkpoint(file: Path, *, source: str) -> dict[str, Any]:
     except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
         raise TeacherMismatch(
             f"{redact_source(source)} is damaged, or contains more than weights and plain "
-            f"values, which could be code; it was not loaded. ({_first_line(error)})"
+            f"values, which could be code; it was not loaded. ({summarize_error(error)})"
         ) from error
     return checkpoint
 
@@ -181,7 +181,3 @@ def _join_names(names: ClassNames | list[str]) -> str:
     return ", ".join(names[:_MAX_LISTED_CLASSES]) + (
         f" and {num_more} more" if num_more > 0 else ""
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

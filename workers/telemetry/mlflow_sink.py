@@ -22,6 +22,7 @@ from configs.protocol.names import MLFLOW_EXPERIMENT, Tag
 from configs.protocol.records import Artifact, Metrics, Outcome, Record, Started
 from configs.spec.jobs import JobSpec, get_dataset, get_task
 from configs.spec.run import DatasetFiles
+from workers.errors import summarize_error
 from workers.telemetry.shipper import SinkProtocolError, SinkUnavailable
 
 _METRICS_PER_BATCH = 1000
@@ -232,10 +233,10 @@ class MlflowSink:
             # The run may have been deleted, or lost by the server: search again next time.
             self._run_id = None
             if error.error_code == _ALREADY_EXISTS:
-                raise SinkUnavailable(_first_line(error)) from error
-            raise SinkProtocolError(_first_line(error)) from error
+                raise SinkUnavailable(summarize_error(error)) from error
+            raise SinkProtocolError(summarize_error(error)) from error
         except (MlflowException, requests.RequestException) as error:
-            raise SinkUnavailable(_first_line(error)) from error
+            raise SinkUnavailable(summarize_error(error)) from error
 
 
 def configure_mlflow_client() -> None:
@@ -271,7 +272,3 @@ def _leaves(value: JsonValue, *, prefix: str) -> Iterator[tuple[str, JsonValue]]
 
 def _ms(record: Metrics | Outcome) -> int:
     return round(record.at.timestamp() * 1000)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
