@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from configs.protocol.report import MAP_PARTS
 from workers.analysis.matches import AREAS, IOUS, Matches
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 _RECALLS = np.linspace(0.0, 1.0, 101)
 """Recall thresholds of COCO, with the same rounding."""
@@ -45,31 +44,31 @@ class Ranking:
     """
 
     classes: int
-    objects_IX: Array
+    objects_IX: NDArray[Any]
     """Number of objects by image, class and area, X = C * A."""
 
-    hit_image_H: Array
-    hit_objects_H: Array
+    hit_image_H: NDArray[Any]
+    hit_objects_H: NDArray[Any]
     """The column of `objects_IX` that is the denominator of its recall."""
 
-    hit_series_H: Array
+    hit_series_H: NDArray[Any]
     """Index of its series."""
 
-    series_start_S: Array
+    series_start_S: NDArray[Any]
     """The first hit of each series."""
 
-    series_place_S: Array
+    series_place_S: NDArray[Any]
     """Flat index of its area, threshold and class, in A * T * C."""
 
     column_starts: tuple[int, ...]
     """The first hit of each area and threshold with any hits, and the end."""
 
-    offset_H: Array
+    offset_H: NDArray[Any]
     """Decreases with the class, so that running maxima do not cross classes."""
 
-    counter_image_K: Array
-    counter_sign_K: Array
-    spans_4H: Array
+    counter_image_K: NDArray[Any]
+    counter_sign_K: NDArray[Any]
+    spans_4H: NDArray[Any]
     """Start and end of each hit's range of counters, for the first and the second kind."""
 
 
@@ -105,7 +104,7 @@ def rank_detections(matches: Matches) -> Ranking:
     )
 
 
-def average_precision(ranking: Ranking, weights_BI: Array) -> Array:
+def average_precision(ranking: Ranking, weights_BI: NDArray[Any]) -> NDArray[Any]:
     """AP by resample, area, threshold and class, (B, A, T, C), with images weighted by row.
 
     NaN where a resample has no objects of the class and area.
@@ -123,7 +122,7 @@ def average_precision(ranking: Ranking, weights_BI: Array) -> Array:
     return np.where(objects_BAC[:, :, None, :] > 0, summed.reshape(shape), np.nan)
 
 
-def compute_parts_by_resample(ranking: Ranking, weights_BI: Array) -> Array:
+def compute_parts_by_resample(ranking: Ranking, weights_BI: NDArray[Any]) -> NDArray[Any]:
     """mAP and its parts as in `MAP_PARTS` for each row of weights, (B, P); NaN without objects."""
     parts = [_parts(average_precision(ranking, chunk)) for chunk in _chunks(ranking, weights_BI)]
     return np.concatenate(parts)
@@ -137,7 +136,7 @@ def compute_parts(matches: Matches) -> dict[str, float]:
     return dict(zip(MAP_PARTS, values[0].tolist(), strict=True))
 
 
-def mean_over_classes(ap_BATC: Array) -> Array:
+def mean_over_classes(ap_BATC: NDArray[Any]) -> NDArray[Any]:
     """Mean over the classes that have objects, (B, A, T); NaN if there are none."""
     known_BATC = ~np.isnan(ap_BATC)
     count_BAT = known_BATC.sum(axis=-1)
@@ -145,13 +144,13 @@ def mean_over_classes(ap_BATC: Array) -> Array:
     return np.where(count_BAT > 0, sum_BAT / np.maximum(count_BAT, 1), np.nan)
 
 
-def _parts(ap_BATC: Array) -> Array:
+def _parts(ap_BATC: NDArray[Any]) -> NDArray[Any]:
     mean_BAT = mean_over_classes(ap_BATC)
     columns = [mean_BAT[(slice(None), *_PART_INDEX[name])] for name in MAP_PARTS]
     return np.stack([c if c.ndim == 1 else c.mean(axis=1) for c in columns], axis=1)
 
 
-def _chunks(ranking: Ranking, weights_BI: Array) -> Iterator[Array]:
+def _chunks(ranking: Ranking, weights_BI: NDArray[Any]) -> Iterator[NDArray[Any]]:
     width = len(ranking.counter_image_K) + len(ranking.hit_image_H)
     step = max(1, _CHUNK_SIZE // max(1, width))
     for first in range(0, len(weights_BI), step):
@@ -159,8 +158,12 @@ def _chunks(ranking: Ranking, weights_BI: Array) -> Iterator[Array]:
 
 
 def _counters(
-    counts_ATD: Array, image_D: Array, *, at: tuple[Array, Array, Array], first_H: Array
-) -> tuple[Array, Array, Array]:
+    counts_ATD: NDArray[Any],
+    image_D: NDArray[Any],
+    *,
+    at: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    first_H: NDArray[Any],
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Counters of the number of detections so far: images, signs, and each hit's four bounds."""
     area_H, iou_H, rank_H = at
     _, ious, detections = counts_ATD.shape
@@ -182,7 +185,7 @@ def _counters(
     return images_K, np.concatenate([np.ones(len(stable), dtype=np.int32), signs]), spans_4H
 
 
-def _precision(ranking: Ranking, weights_BI: Array) -> tuple[Array, Array]:
+def _precision(ranking: Ranking, weights_BI: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Interpolated precision at every hit, and the number of hits up to it."""
     weights_BI = weights_BI.astype(np.int32)
     right_BH = np.cumsum(np.take(weights_BI, ranking.hit_image_H, axis=1), axis=1, dtype=np.int32)
@@ -200,7 +203,7 @@ def _precision(ranking: Ranking, weights_BI: Array) -> tuple[Array, Array]:
     return _max_precision(ranking, precision_BH), right_BH
 
 
-def _max_precision(ranking: Ranking, precision_BH: Array) -> Array:
+def _max_precision(ranking: Ranking, precision_BH: NDArray[Any]) -> NDArray[Any]:
     precision_BH += ranking.offset_H
     for first, end in itertools.pairwise(ranking.column_starts):
         backwards = precision_BH[:, first:end][:, ::-1]
@@ -209,7 +212,7 @@ def _max_precision(ranking: Ranking, precision_BH: Array) -> Array:
     return precision_BH
 
 
-def _count_recalls_reached(ranking: Ranking, share_BH: Array) -> Array:
+def _count_recalls_reached(ranking: Ranking, share_BH: NDArray[Any]) -> NDArray[Any]:
     """Count the recall thresholds that each hit is the first to reach."""
     below_BH = (share_BH * (len(_RECALLS) - 1) + _ROUNDING).astype(np.int32)
     reached_BH = below_BH + (np.take(_RECALLS, below_BH) <= share_BH)

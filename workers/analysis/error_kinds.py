@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from configs.protocol.report import ErrorKind
-from workers.analysis.matches import Array, Matches
+from workers.analysis.matches import Matches
 
 MIN_SCORE = 0.3
 """Detections with a lower score are not counted."""
@@ -21,11 +22,11 @@ FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
 class _ImageErrors:
     """The W wrong detections and the N objects of one image."""
 
-    box_W4: Array
-    class_W: Array
-    box_N4: Array
-    class_N: Array
-    is_found_N: Array
+    box_W4: NDArray[Any]
+    class_W: NDArray[Any]
+    box_N4: NDArray[Any]
+    class_N: NDArray[Any]
+    is_found_N: NDArray[Any]
 
 
 def count_errors(matches: Matches) -> dict[ErrorKind, int]:
@@ -40,7 +41,7 @@ def count_errors(matches: Matches) -> dict[ErrorKind, int]:
     return {kind: counts[kind] for kind in get_args(ErrorKind)}
 
 
-def object_scores(matches: Matches) -> Array:
+def object_scores(matches: Matches) -> NDArray[Any]:
     """Score of the detection of each object at IoU 0.5, (G,); NaN for undetected objects."""
     score_G = np.full(len(matches.image_G), np.nan)
     hits = np.flatnonzero(matches.right_DAT[:, 0, 0] & (matches.score_D >= MIN_SCORE))
@@ -65,7 +66,9 @@ def _iter_images(matches: Matches) -> Iterator[_ImageErrors]:
         )
 
 
-def _group_by_image(image_X: Array, chosen_X: Array, *, images: int) -> list[Array]:
+def _group_by_image(
+    image_X: NDArray[Any], chosen_X: NDArray[Any], *, images: int
+) -> list[NDArray[Any]]:
     """Indices of the selected elements, grouped by image."""
     indices = np.flatnonzero(chosen_X)
     indices = indices[np.argsort(image_X[indices], kind="stable")]
@@ -86,7 +89,7 @@ def _errors(image: _ImageErrors) -> Iterator[ErrorKind]:
         yield "missed"
 
 
-def _classify_error(iou_N: Array, is_same_N: Array) -> ErrorKind:
+def _classify_error(iou_N: NDArray[Any], is_same_N: NDArray[Any]) -> ErrorKind:
     """Classify a wrong detection, in TIDE's order of priority."""
     same = float(np.max(iou_N, where=is_same_N, initial=0.0))
     other = float(np.max(iou_N, where=~is_same_N, initial=0.0))
@@ -97,7 +100,7 @@ def _classify_error(iou_N: Array, is_same_N: Array) -> ErrorKind:
     return "duplicate" if same >= FOREGROUND_IOU else "background"
 
 
-def _iou(one_W4: Array, other_N4: Array) -> Array:
+def _iou(one_W4: NDArray[Any], other_N4: NDArray[Any]) -> NDArray[Any]:
     left_top_WN2 = np.maximum(one_W4[:, None, :2], other_N4[:, :2])
     right_bottom_WN2 = np.minimum(one_W4[:, None, 2:], other_N4[:, 2:])
     intersection_WN = np.prod(np.maximum(right_bottom_WN2 - left_top_WN2, 0.0), axis=-1)
@@ -105,5 +108,5 @@ def _iou(one_W4: Array, other_N4: Array) -> Array:
     return intersection_WN / np.maximum(union_WN, np.finfo(np.float32).tiny)
 
 
-def _area(box_X4: Array) -> Array:
+def _area(box_X4: NDArray[Any]) -> NDArray[Any]:
     return np.prod(box_X4[:, 2:] - box_X4[:, :2], axis=-1)

@@ -34,8 +34,10 @@ detectors and three to five seeds, has 93.5 to 98.2 %.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from configs.protocol.report import (
     MAP_PARTS,
@@ -48,7 +50,7 @@ from configs.protocol.report import (
 )
 from configs.seed_noise import TWO_SIDED, t_quantile
 from workers.analysis.average_precision import compute_parts_by_resample, rank_detections
-from workers.analysis.matches import Array, Matches, check_same_images
+from workers.analysis.matches import Matches, check_same_images
 
 RESAMPLES = 1000
 
@@ -66,15 +68,15 @@ class PairMeasurements:
     P parts as in `MAP_PARTS`, B half-samples; NaN without objects.
     """
 
-    run_SP: Array
-    baseline_SP: Array
-    resampled_SBP: Array
+    run_SP: NDArray[Any]
+    baseline_SP: NDArray[Any]
+    resampled_SBP: NDArray[Any]
     """Run minus baseline on each half-sample of the images."""
 
     images: int
 
     @property
-    def difference_SP(self) -> Array:
+    def difference_SP(self) -> NDArray[Any]:
         """Run minus baseline on all images."""
         return self.run_SP - self.baseline_SP
 
@@ -148,7 +150,7 @@ def measure_pairs(
     )
 
 
-def draw_half_samples(images: int, *, count: int) -> Array:
+def draw_half_samples(images: int, *, count: int) -> NDArray[Any]:
     """Draw reproducible half-samples, (count, images): 1 for a drawn image, else 0."""
     keys_BI = np.random.default_rng(_SEED).random((count, images))
     return (np.argsort(keys_BI, axis=1) < images // 2).astype(np.int32)
@@ -228,7 +230,7 @@ def _unshared_variance(measurements: PairMeasurements, part: int) -> float:
     return float(np.var(residual_SB, axis=1, ddof=1).sum()) / freedom * _correction(measurements)
 
 
-def _complete_resamples(measurements: PairMeasurements, part: int) -> Array:
+def _complete_resamples(measurements: PairMeasurements, part: int) -> NDArray[Any]:
     resampled_SB = measurements.resampled_SBP[:, :, part]
     return resampled_SB[:, ~np.isnan(resampled_SB).any(axis=0)]
 

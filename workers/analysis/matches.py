@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools.cocoeval import COCOeval
 
 from configs.atomic_files import open_atomically
@@ -22,8 +23,6 @@ IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 _AREA_RANGES = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))
 _NO_OBJECT = -1
 
-Array = np.ndarray[Any, np.dtype[Any]]
-
 
 @dataclass(frozen=True)
 class Matches:
@@ -38,31 +37,31 @@ class Matches:
     files: tuple[str, ...]
     """Image files, relative to their folder."""
 
-    image_D: Array
-    class_D: Array
-    score_D: Array
-    box_D4: Array
+    image_D: NDArray[Any]
+    class_D: NDArray[Any]
+    score_D: NDArray[Any]
+    box_D4: NDArray[Any]
     """Left, top, right, bottom, in pixels of the original image."""
 
-    right_DAT: Array
+    right_DAT: NDArray[Any]
     """Whether it is a true positive among the objects of an area."""
 
-    ignored_DAT: Array
+    ignored_DAT: NDArray[Any]
     """Whether it is ignored: it matches a crowd, or it or its object has another area."""
 
-    object_D: Array
+    object_D: NDArray[Any]
     """Index of the object that it matches at IoU 0.50, of any area; -1 if none."""
 
-    image_G: Array
-    class_G: Array
-    box_G4: Array
-    area_G: Array
+    image_G: NDArray[Any]
+    class_G: NDArray[Any]
+    box_G4: NDArray[Any]
+    area_G: NDArray[Any]
     """Annotated area in square pixels."""
 
-    crowd_G: Array
+    crowd_G: NDArray[Any]
     """Whether it is a crowd region, which need not be detected."""
 
-    objects_ICA: Array
+    objects_ICA: NDArray[Any]
     """Number of objects that are not crowds."""
 
 
@@ -128,7 +127,7 @@ def check_same_images(first: Matches, second: Matches) -> None:
         )
 
 
-def _read_ground_truth(dataset: Any) -> dict[str, Array]:
+def _read_ground_truth(dataset: Any) -> dict[str, NDArray[Any]]:
     """Ground-truth fields of `Matches`, in the order of the annotation ids."""
     images, classes = _index_by_id(dataset.img_ids), _index_by_id(dataset.cat_ids)
     objects = _read_annotations(dataset)
@@ -149,7 +148,7 @@ def _read_annotations(dataset: Any) -> list[Any]:
     return [coco.anns[identifier] for identifier in ids]
 
 
-def _count_objects(truth: dict[str, Array], *, images: int, classes: int) -> Array:
+def _count_objects(truth: dict[str, NDArray[Any]], *, images: int, classes: int) -> NDArray[Any]:
     counts_ICA = np.zeros((images, classes, len(AREAS)), dtype=np.int32)
     for column, (smallest, largest) in enumerate(_AREA_RANGES):
         area_G = truth["area_G"]
@@ -159,7 +158,7 @@ def _count_objects(truth: dict[str, Array], *, images: int, classes: int) -> Arr
     return counts_ICA
 
 
-def _empty_detections() -> dict[str, Array]:
+def _empty_detections() -> dict[str, NDArray[Any]]:
     flags_DAT = np.zeros((0, len(AREAS), len(IOUS)), dtype=bool)
     return {
         "image_D": _int32([]),
@@ -172,7 +171,7 @@ def _empty_detections() -> dict[str, Array]:
     }
 
 
-def _evaluate_detections(predictions: list[Any], dataset: Any) -> dict[str, Array]:
+def _evaluate_detections(predictions: list[Any], dataset: Any) -> dict[str, NDArray[Any]]:
     """Detection fields of `Matches`, in its order."""
     evaluator = match_predictions(predictions, dataset)
     groups = _groups(evaluator)
@@ -218,7 +217,7 @@ def _groups(evaluator: COCOeval) -> list[list[Any]]:
     ]
 
 
-def _flags(groups: list[list[Any]], name: str) -> Array:
+def _flags(groups: list[list[Any]], name: str) -> NDArray[Any]:
     """A field of COCOeval's results by detection, area and threshold, as booleans."""
     return np.concatenate(
         [np.stack([area_result[name].T != 0 for area_result in group], axis=1) for group in groups]
@@ -229,5 +228,5 @@ def _index_by_id(items: Any) -> dict[Any, int]:
     return {item: index for index, item in enumerate(items)}
 
 
-def _int32(values: Any) -> Array:
+def _int32(values: Any) -> NDArray[Any]:
     return np.array(list(values), dtype=np.int32)

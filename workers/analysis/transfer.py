@@ -3,11 +3,12 @@
 from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from configs.protocol.report import ErrorKind, MissedImage, MissedObject, TeacherStudent, Transfer
 from workers.analysis.average_precision import average_precision, mean_over_classes, rank_detections
 from workers.analysis.error_kinds import count_errors, object_scores
-from workers.analysis.matches import AREAS, IOUS, Array, Matches, check_same_images
+from workers.analysis.matches import AREAS, IOUS, Matches, check_same_images
 
 MAX_IMAGES = 24
 
@@ -40,9 +41,9 @@ def compute_transfer(run_id: str, student: Matches, teacher: Matches) -> Transfe
     )
 
 
-def _average_precision(matches: Matches) -> Array:
+def _average_precision(matches: Matches) -> NDArray[Any]:
     once = np.ones((1, len(matches.files)), dtype=np.int32)
-    ap_ATC: Array = average_precision(rank_detections(matches), once)[0]
+    ap_ATC: NDArray[Any] = average_precision(rank_detections(matches), once)[0]
     return ap_ATC
 
 
@@ -68,7 +69,9 @@ def _missed_images(student: Matches, teacher: Matches) -> list[MissedImage]:
     ]
 
 
-def _missed_objects(teacher: Matches, score_G: Array, indices: Array) -> list[MissedObject]:
+def _missed_objects(
+    teacher: Matches, score_G: NDArray[Any], indices: NDArray[Any]
+) -> list[MissedObject]:
     """Missed objects in descending order of the teacher's score."""
     return [
         MissedObject(

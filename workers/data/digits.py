@@ -17,6 +17,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from workers.data.manifest import (
     CocoBox,
@@ -50,8 +51,6 @@ _TILT_MARGIN = 1.5
 _SPLIT_SEEDS: dict[SplitName, int] = {"train": 0, "val": 1}
 # Lossless, so that images do not depend on the codec's version; a higher level saves little.
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -92,9 +91,9 @@ class DigitsRecipe:
 class DigitSources:
     """Digits (K, 8, 8) in [0, 1] with labels, and photographs (H, W, 3) as backgrounds."""
 
-    digits: Array
-    labels: Array
-    photographs: tuple[Array, ...]
+    digits: NDArray[Any]
+    labels: NDArray[Any]
+    photographs: tuple[NDArray[Any], ...]
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def load_sources(split: SplitName) -> DigitSources:
     )
 
 
-def select_digits(split: SplitName, labels: Array) -> Array:
+def select_digits(split: SplitName, labels: NDArray[Any]) -> NDArray[Any]:
     """Indices of the digits that belong to `split`: of each class, val has the first fifth."""
     selected: list[int] = []
     for label in range(len(CLASSES)):
@@ -164,7 +163,7 @@ def select_digits(split: SplitName, labels: Array) -> Array:
 
 def draw_image(
     sources: DigitSources, recipe: DigitsRecipe, *, split: SplitName, index: int
-) -> tuple[Array, tuple[DrawnDigit, ...]]:
+) -> tuple[NDArray[Any], tuple[DrawnDigit, ...]]:
     """Draw image `index` of a split; returns it as (H, W, 3) uint8 in RGB, and its digits."""
     random = np.random.default_rng((recipe.seed, _SPLIT_SEEDS[split], index))
     image = _draw_background(sources, recipe, random)
@@ -178,7 +177,7 @@ def draw_image(
     return np.clip(image, 0, 255).astype(np.uint8), tuple(digits)
 
 
-def _crop_photograph(split: SplitName, photograph: Array) -> Array:
+def _crop_photograph(split: SplitName, photograph: NDArray[Any]) -> NDArray[Any]:
     """The part of a photograph that belongs to `split`; the splits share no pixel."""
     x_split = round(photograph.shape[1] * (1.0 - 2 * _VALIDATION_FRACTION))
     return photograph[:, x_split:] if split == "val" else photograph[:, :x_split]
@@ -186,7 +185,7 @@ def _crop_photograph(split: SplitName, photograph: Array) -> Array:
 
 def _draw_background(
     sources: DigitSources, recipe: DigitsRecipe, random: np.random.Generator
-) -> Array:
+) -> NDArray[Any]:
     photograph = sources.photographs[random.integers(len(sources.photographs))]
     height, width = photograph.shape[:2]
     side = int(random.integers(_MIN_CROP_PX, min(height, width) + 1))
@@ -201,8 +200,8 @@ def _draw_background(
 
 
 def _draw_digit(
-    image: Array,
-    covered: Array,
+    image: NDArray[Any],
+    covered: NDArray[Any],
     sources: DigitSources,
     recipe: DigitsRecipe,
     random: np.random.Generator,
@@ -224,7 +223,7 @@ def _draw_digit(
     return None
 
 
-def _render_ink(digit: Array, size: int, random: np.random.Generator) -> Array:
+def _render_ink(digit: NDArray[Any], size: int, random: np.random.Generator) -> NDArray[Any]:
     """Scale and tilt a digit; returns its opacity in [0, 1], cropped to the visible ink."""
     side = size * 12 // 8
     large = cv2.resize(np.pad(digit, 2), (side, side), interpolation=cv2.INTER_CUBIC)
@@ -233,11 +232,11 @@ def _render_ink(digit: Array, size: int, random: np.random.Generator) -> Array:
     opacity = np.clip(cv2.warpAffine(large, rotation, (side, side), flags=cv2.INTER_LINEAR), 0, 1)
     rows = np.flatnonzero((opacity > _MIN_BOX_OPACITY).any(axis=1))
     columns = np.flatnonzero((opacity > _MIN_BOX_OPACITY).any(axis=0))
-    cropped: Array = opacity[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    cropped: NDArray[Any] = opacity[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return cropped
 
 
-def _blend_ink(window: Array, ink: Array, random: np.random.Generator) -> None:
+def _blend_ink(window: NDArray[Any], ink: NDArray[Any], random: np.random.Generator) -> None:
     """Blend ink into `window`, in place, in a color of at least `_MIN_CONTRAST` gray levels."""
     background = window.mean(axis=(0, 1))
     color = random.uniform(0, 255, 3)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pycocotools.cocoeval import COCOeval
 from torch.utils.data import DataLoader
 
@@ -21,8 +22,6 @@ MAX_DETECTIONS = (1, 10, 100)
 
 Detections = list[np.ndarray]
 """One image's boxes by class, each (N, 5): left, top, right, bottom in pixels, score."""
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 _AP_METRICS = (
     "bbox_mAP",
@@ -52,9 +51,9 @@ _RECALLS = np.linspace(0.0, 1.0, 101)
 class PrecisionCurve:
     """Precision at 101 recall values from 0 to 1; NaN for a class without objects."""
 
-    at_50: Array
-    at_75: Array
-    mean: Array
+    at_50: NDArray[Any]
+    at_75: NDArray[Any]
+    mean: NDArray[Any]
     """Averaged over the IoU thresholds 0.50 to 0.95."""
 
 
@@ -181,7 +180,7 @@ def _compute_ap_by_class(coco_eval: Any, dataset: Any) -> dict[str, float]:
     return values
 
 
-def _build_curve(precision_TR: Array) -> PrecisionCurve:
+def _build_curve(precision_TR: NDArray[Any]) -> PrecisionCurve:
     return PrecisionCurve(precision_TR[_IOU_50], precision_TR[_IOU_75], precision_TR.mean(axis=0))
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 _MIN_SIDE, _MAX_SIDE = 480, 720
@@ -21,7 +22,6 @@ _WHITE = (255, 255, 255)
 COLORS = {"truth": (0, 114, 178), "teacher": (230, 159, 0), "student": (204, 51, 119)}
 """RGB colors that color-blind people can distinguish (Okabe and Ito, 2008)."""
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Color = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels of the panel."""
@@ -33,13 +33,13 @@ class Panel:
 
     title: str
     color: Color
-    boxes_N4: Array
-    labels_N: Array
-    scores_N: Array | None = None
+    boxes_N4: NDArray[Any]
+    labels_N: NDArray[Any]
+    scores_N: NDArray[Any] | None = None
 
 
 def draw_side_by_side(
-    image_HW3: Array, panels: Sequence[Panel], *, class_names: Sequence[str]
+    image_HW3: NDArray[Any], panels: Sequence[Panel], *, class_names: Sequence[str]
 ) -> Image.Image:
     """Draw the RGB image once for each panel, with the panel's boxes on it."""
     longest = max(image_HW3.shape[:2])
@@ -111,7 +111,7 @@ def _order_by_confidence(panel: Panel) -> list[int]:
     return [int(index) for index in np.argsort(-panel.scores_N, kind="stable")]
 
 
-def _scale_box(box_4: Array, *, scale: float) -> Rectangle:
+def _scale_box(box_4: NDArray[Any], *, scale: float) -> Rectangle:
     x1, y1, x2, y2 = (round(float(edge) * scale) for edge in box_4)
     return x1, y1, max(x1, x2), max(y1, y2)
 

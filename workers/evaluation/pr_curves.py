@@ -1,11 +1,13 @@
 """Draws precision-recall curves with Pillow: thin lines for classes, a bold one for the mean."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from workers.evaluation.coco import Array, CocoMetrics, PrecisionCurve
+from workers.evaluation.coco import CocoMetrics, PrecisionCurve
 
 _SIDE = 420
 """Width and height of a plot in pixels."""
@@ -38,7 +40,7 @@ def _iter_plots() -> Iterator[tuple[str, str]]:
     yield from zip(("IoU 0.50", "IoU 0.75", "IoU 0.50 to 0.95"), names, strict=True)
 
 
-def _format_ap(precision_R: Array) -> str:
+def _format_ap(precision_R: NDArray[Any]) -> str:
     return "unknown" if np.isnan(precision_R).any() else f"{100 * float(precision_R.mean()):.1f}"
 
 
@@ -57,7 +59,12 @@ def _draw_axes(sheet: Image.Image, title: str, *, x0: int) -> None:
 
 
 def _draw_line(
-    sheet: Image.Image, precision_R: Array, *, x0: int, color: tuple[int, int, int], width: int
+    sheet: Image.Image,
+    precision_R: NDArray[Any],
+    *,
+    x0: int,
+    color: tuple[int, int, int],
+    width: int,
 ) -> None:
     recalls = np.linspace(0.0, 1.0, len(precision_R))
     points = [

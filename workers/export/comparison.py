@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workers.errors import ExportDiffers
-from workers.export.tandem_runtime import Array, ImageDetections
+from workers.export.tandem_runtime import ImageDetections
 
 _SAME_BOX_PX = 1.0
 """Boxes of the same class match if no edge differs by more."""
@@ -16,7 +17,7 @@ _SAME_BOX_PX = 1.0
 class SingleImageDetector(Protocol):
     """A detector that takes single RGB images."""
 
-    def detect(self, image_HW3: Array) -> ImageDetections:
+    def detect(self, image_HW3: NDArray[Any]) -> ImageDetections:
         """Detect objects in an RGB image, uint8, (H, W, 3)."""
 
 
@@ -69,7 +70,7 @@ class Agreement:
 def compare(
     original: SingleImageDetector,
     exported: SingleImageDetector,
-    images: Iterable[Array],
+    images: Iterable[NDArray[Any]],
     *,
     limits: DetectionLimits,
 ) -> Agreement:

@@ -6,6 +6,7 @@ import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import cv2
 import mlflow
@@ -13,9 +14,10 @@ import numpy as np
 import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from numpy.typing import NDArray
 
 from workers.export import tandem_runtime
-from workers.export.tandem_runtime import Array, ImageDetections
+from workers.export.tandem_runtime import ImageDetections
 
 _MODULE_DIR = Path(__file__).parent
 _REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "opencv-python-headless", "pandas")
@@ -44,13 +46,13 @@ class MlflowDetector:
     def __init__(self, folder: Path) -> None:
         self._model = mlflow.pyfunc.load_model(str(folder))
 
-    def detect(self, image_HW3: Array) -> ImageDetections:
+    def detect(self, image_HW3: NDArray[Any]) -> ImageDetections:
         """Detect objects in an RGB image, uint8, which is sent as lossless PNG."""
         table = self._model.predict(pd.DataFrame({"image": [encode_image(image_HW3)]}))
         return parse_predictions(table)
 
 
-def encode_image(image_HW3: Array) -> str:
+def encode_image(image_HW3: NDArray[Any]) -> str:
     """Encode an RGB image as base64 PNG, the model's input."""
     _, png = cv2.imencode(".png", cv2.cvtColor(image_HW3, cv2.COLOR_RGB2BGR))
     return base64.b64encode(png.tobytes()).decode("ascii")

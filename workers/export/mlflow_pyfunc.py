@@ -14,7 +14,8 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext  # type: ignore[attr-defined]
-from tandem_runtime import Array, ImageDetections, ImageFormatError, OnnxDetector, read_image
+from numpy.typing import NDArray
+from tandem_runtime import ImageDetections, ImageFormatError, OnnxDetector, read_image
 
 COLUMNS = ("image", "left", "top", "right", "bottom", "score", "label", "name")
 _DEFAULT_SCORE = 0.05
@@ -55,7 +56,7 @@ class ServedDetector(PythonModel):
             yield (number, *edges, float(score), int(label), self._detector.classes[int(label)])
 
 
-def _decode_image(image: str) -> Array:
+def _decode_image(image: str) -> NDArray[Any]:
     try:
         return read_image(base64.b64decode(image, validate=True))
     except (binascii.Error, ImageFormatError) as error:

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import torch
 from mmdet.datasets.pipelines import Compose
+from numpy.typing import NDArray
 
 from workers.data.batches import HostBatch, to_device
 from workers.evaluation.coco import Detections
-from workers.export.tandem_runtime import Array, ImageDetections
+from workers.export.tandem_runtime import ImageDetections
 
 
 class MmdetDetector:
@@ -21,7 +22,7 @@ class MmdetDetector:
         self._pipeline = Compose([{"type": "LoadImageFromWebcam"}, *steps])
         self.classes: tuple[str, ...] = tuple(module.CLASSES)
 
-    def detect(self, image_HW3: Array) -> ImageDetections:
+    def detect(self, image_HW3: NDArray[Any]) -> ImageDetections:
         """Detect objects in an RGB image, uint8, (H, W, 3)."""
         sample = self._pipeline({"img": np.ascontiguousarray(image_HW3[..., ::-1])})
         device = next(self._module.parameters()).device

@@ -14,22 +14,21 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 CLASSES, IMAGE_SIZE = "tandem.classes", "tandem.image_size"
 """Keys of the file's metadata; their values are JSON."""
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
 class ImageDetections:
     """Detections in one image, by descending score."""
 
-    boxes_N4: Array
+    boxes_N4: NDArray[Any]
     """Left, top, right, bottom in pixels of the image."""
 
-    scores_N: Array
-    labels_N: Array
+    scores_N: NDArray[Any]
+    labels_N: NDArray[Any]
     """Class indices, into the detector's `classes`."""
 
     def filter_by_score(self, score: float) -> "ImageDetections":
@@ -71,7 +70,7 @@ class OnnxDetector:
         longest, shortest = json.loads(metadata[IMAGE_SIZE])
         self.image_size: tuple[int, int] = (int(longest), int(shortest))
 
-    def detect(self, image_HW3: Array) -> ImageDetections:
+    def detect(self, image_HW3: NDArray[Any]) -> ImageDetections:
         """Detect objects in an RGB image, uint8, (H, W, 3)."""
         resized, scale_4 = _resize(image_HW3, self.image_size)
         image_13HW = resized.transpose(2, 0, 1)[None].astype(np.float32)
@@ -81,7 +80,7 @@ class OnnxDetector:
         return ImageDetections(boxes / scale_4, scores, labels)
 
 
-def read_image(source: Path | bytes) -> Array:
+def read_image(source: Path | bytes) -> NDArray[Any]:
     """Decode an image file or its content to RGB, uint8, (H, W, 3)."""
     content = source.read_bytes() if isinstance(source, Path) else source
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
@@ -91,7 +90,7 @@ def read_image(source: Path | bytes) -> Array:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _resize(image_HW3: Array, size: tuple[int, int]) -> tuple[Array, Array]:
+def _resize(image_HW3: NDArray[Any], size: tuple[int, int]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Resize to fit into `size` with the same aspect ratio; also returns the scale of box edges."""
     height, width = image_HW3.shape[:2]
     scale = min(max(size) / max(height, width), min(size) / min(height, width))

@@ -7,10 +7,12 @@ method in the image, and of the single model.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from workers.analysis.matches import AREAS, IOUS, Array, Matches
+from workers.analysis.matches import AREAS, IOUS, Matches
 
 Seed = int | Sequence[int]
 
@@ -20,12 +22,12 @@ class SimulatedImages:
     """A sample of images with the properties that detectors depend on."""
 
     images: int
-    image_G: Array
-    class_G: Array
-    size_G: Array
+    image_G: NDArray[Any]
+    class_G: NDArray[Any]
+    size_G: NDArray[Any]
     """Column of `AREAS`; 0 for an object without a size, which saves time."""
 
-    ease_G: Array
+    ease_G: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def simulate_detections(
     )
 
 
-def _judge_by_area(iou_D: Array, size_D: Array) -> tuple[Array, Array]:
+def _judge_by_area(iou_D: NDArray[Any], size_D: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Which detections are right and which are ignored, by area and IoU threshold."""
     in_area_DA = (np.arange(len(AREAS)) == 0) | (np.arange(len(AREAS)) == size_D[:, None])
     right_DAT = (iou_D[:, None] >= np.array(IOUS))[:, None, :] & in_area_DA[:, :, None]
@@ -138,7 +140,7 @@ def with_skill_shift(detector: SimulatedDetector, by: float) -> SimulatedDetecto
     return replace(detector, skill=detector.skill + by)
 
 
-def _count_objects(simulated_images: SimulatedImages, classes: int) -> Array:
+def _count_objects(simulated_images: SimulatedImages, classes: int) -> NDArray[Any]:
     objects_ICA = np.zeros((simulated_images.images, classes, len(AREAS)), dtype=np.int32)
     for column in range(len(AREAS)):
         in_area = (simulated_images.size_G == column) | (column == 0)

@@ -1,14 +1,15 @@
 """The digits dataset: reproducible, with disjoint splits and tight boxes."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from workers.data.digits import (
-    Array,
     DigitSources,
     DigitsRecipe,
     DrawnDigit,
@@ -36,7 +37,7 @@ def on_gray(sources: DigitSources) -> DigitSources:
 
 def drawings(
     sources: DigitSources, count: int, **changes: object
-) -> list[tuple[Array, list[DrawnDigit]]]:
+) -> list[tuple[NDArray[Any], list[DrawnDigit]]]:
     recipe = DigitsRecipe(**changes)  # type: ignore[arg-type]
     images = (draw_image(sources, recipe, split="train", index=index) for index in range(count))
     return [(image, list(digits)) for image, digits in images]

@@ -1,16 +1,19 @@
 """Drawn boxes and captions: at any size, in crowds, at the edge, and without boxes."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
-from workers.evaluation.drawing import COLORS, Array, Panel, draw_side_by_side, stack_vertically
+from workers.evaluation.drawing import COLORS, Panel, draw_side_by_side, stack_vertically
 
 NAMES = ("cat", "a class with a long name")
 GREY = 120
 
 
-def an_image(width: int, height: int) -> Array:
+def an_image(width: int, height: int) -> NDArray[Any]:
     return np.full((height, width, 3), GREY, dtype=np.uint8)
 
 
