@@ -6,9 +6,6 @@ from pydantic import Discriminator, Field, Tag
 
 from configs.spec.base import Contract, Fraction
 
-STRIDES = (8, 16, 32, 64, 128)
-"""Pixels between the positions of each feature level."""
-
 FrozenStages = Annotated[int, Field(ge=-1, le=4)]
 """Number of frozen stages: 1 freezes the stem and the first stage, -1 nothing."""
 

@@ -128,14 +128,6 @@ def compute_parts_by_resample(ranking: Ranking, weights_BI: NDArray[Any]) -> NDA
     return np.concatenate(parts)
 
 
-def compute_parts(matches: Matches) -> dict[str, float]:
-    """mAP and its parts by name, equal to those of COCO's own code; NaN without objects."""
-    values = compute_parts_by_resample(
-        rank_detections(matches), np.ones((1, len(matches.files)), dtype=np.int32)
-    )
-    return dict(zip(MAP_PARTS, values[0].tolist(), strict=True))
-
-
 def mean_over_classes(ap_BATC: NDArray[Any]) -> NDArray[Any]:
     """Mean over the classes that have objects, (B, A, T); NaN if there are none."""
     known_BATC = ~np.isnan(ap_BATC)

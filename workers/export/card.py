@@ -1,7 +1,5 @@
 """`card.json` of an export: a description of its files and of their agreement with the original."""
 
-from pathlib import Path
-
 from pydantic import Field
 
 from configs.spec.base import Contract, Sha256
@@ -39,8 +37,3 @@ class ExportCard(Contract):
 
     comparisons: dict[ExportFormat, ExportComparison] = Field(default_factory=dict)
     sha256_by_file: dict[str, Sha256] = Field(default_factory=dict)
-
-
-def read_card(folder: Path) -> ExportCard:
-    """Read the card in an export's folder."""
-    return ExportCard.model_validate_json((folder / CARD).read_bytes())

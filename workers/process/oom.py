@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 from pydantic import ValidationError
 
-from configs.protocol.failure import FailureReason
 from configs.protocol.names import RunFile
 from configs.spec.base import Contract
 
@@ -58,11 +57,6 @@ def write_start_record(run_dir: Path, *, attempt: int, rank: int = 0) -> StartRe
 def oom_kills_since_start(run_dir: Path, *, attempt: int) -> int:
     """OOM kills in this cgroup since the attempt started on this host; 0 without a counter."""
     return max((_count_new_kills(record) for record in _read_records(run_dir, attempt)), default=0)
-
-
-def oom_kill_cause(run_dir: Path, *, attempt: int) -> FailureReason | None:
-    """HOST_OUT_OF_MEMORY if the kernel has killed the attempt on this host; None otherwise."""
-    return FailureReason.HOST_OUT_OF_MEMORY if _find_killed(run_dir, attempt) else None
 
 
 def oom_kill_message(run_dir: Path, *, attempt: int) -> str | None:

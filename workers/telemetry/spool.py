@@ -62,11 +62,6 @@ class Spool:
         """From the last `Tracked` record; None before the first one."""
         return self._mlflow_run_id
 
-    @property
-    def is_tracked(self) -> bool:
-        """Whether the spool names the run's MLflow run."""
-        return self._mlflow_run_id is not None
-
     def append(self, record: Record) -> None:
         """Write a record; artifacts, outcomes and MLflow ids are also synced to disk at once."""
         with self._changed:

@@ -39,8 +39,6 @@ from workers.training.step import TrainStep
 METRIC_INTERVAL_STEPS = 10
 PROGRESS_INTERVAL_S = 1.0
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class TrainingSetup:

@@ -10,7 +10,7 @@ from configs.protocol.failure import FailureReason
 from configs.protocol.names import ExitCode, Metric, RunFile
 from tests.support.training.digits import write_digits
 from tests.support.training.jobs import an_evaluation, do, spool_of, the_teacher
-from workers.analysis.average_precision import compute_parts
+from tests.support.workers.average_precision import compute_parts
 from workers.analysis.matches import load_matches
 
 

@@ -28,7 +28,7 @@ from tests.support.training.worker_processes import output_of_worker
 from workers.data.digits import CLASSES
 from workers.data.manifest import check_dataset
 from workers.data.resolve import LocalDataset
-from workers.export.card import read_card
+from workers.export.card import CARD, ExportCard
 from workers.export.comparison import DetectionLimits, compare
 from workers.export.mlflow_model import MlflowDetector, encode_image
 from workers.export.onnx_file import write_onnx
@@ -60,7 +60,7 @@ def images_of(digits: Path) -> list[Any]:
 
 
 def test_every_format_finds_what_the_original_finds(exported: Path) -> None:
-    card = read_card(exported / RunFile.EXPORT)
+    card = ExportCard.model_validate_json((exported / RunFile.EXPORT / CARD).read_bytes())
 
     assert set(card.comparisons) == {"checkpoint", "onnx", "mlflow"}
     for comparison in card.comparisons.values():

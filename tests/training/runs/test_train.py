@@ -25,7 +25,7 @@ from tests.support.training.runs import (
     weights,
 )
 from tests.support.training.worker_processes import WORKER
-from workers.analysis.average_precision import compute_parts
+from tests.support.workers.average_precision import compute_parts
 from workers.analysis.matches import load_matches
 from workers.checkpoints.files import load_checkpoint
 from workers.data.digits import CLASSES

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from configs.protocol.report import MAP_PARTS
+from tests.support.workers.average_precision import compute_parts
 from tests.support.workers.detection_scenes import (
     SceneObject,
     random_detections,
@@ -15,7 +16,6 @@ from tests.support.workers.detection_scenes import (
 )
 from workers.analysis.average_precision import (
     average_precision,
-    compute_parts,
     compute_parts_by_resample,
     rank_detections,
 )

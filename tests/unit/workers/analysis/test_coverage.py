@@ -10,6 +10,7 @@ import numpy as np
 
 from configs.protocol.report import NoiseFloor
 from configs.seed_noise import noise_floor
+from tests.support.workers.average_precision import compute_parts
 from tests.support.workers.simulated_detectors import (
     SimulatedDetector,
     SimulatedImages,
@@ -17,7 +18,6 @@ from tests.support.workers.simulated_detectors import (
     simulate_images,
     with_skill_shift,
 )
-from workers.analysis.average_precision import compute_parts
 from workers.analysis.intervals import PairMeasurements, half_width, measure_pairs
 from workers.analysis.matches import Matches
 

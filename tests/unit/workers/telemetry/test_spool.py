@@ -77,12 +77,12 @@ def test_it_knows_whether_it_names_an_mlflow_run(
     opened: Callable[[], Spool], tmp_path: Path
 ) -> None:
     spool = opened()
-    assert not spool.is_tracked
+    assert spool.mlflow_run_id is None
 
     spool.append(Tracked(at=START, attempt=1, mlflow_run_id="m"))
     spool.close()
 
-    assert opened().is_tracked
+    assert opened().mlflow_run_id == "m"
 
 
 def test_a_wait_ends_with_a_new_record_or_with_time(
