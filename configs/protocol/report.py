@@ -1,6 +1,6 @@
 """Comparisons of runs with their baselines, and the inputs and results of reports."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -62,8 +62,7 @@ class SeedGain(Contract):
 class Comparison(Contract):
     """A distilled run, or several with different seeds, against their baselines.
 
-    One pair without a noise floor allows no verdict. A stored document without `seed_spread` that
-    has one is read as `cannot_tell`; otherwise it is a validation error.
+    One pair without a noise floor allows no verdict: a document that states one is invalid.
     """
 
     runs: Annotated[tuple[RunId, ...], Field(min_length=1)]
@@ -90,16 +89,6 @@ class Comparison(Contract):
     gains: tuple[SeedGain, ...] = ()
     """The gain of each pair, in the order of the runs. Empty in older documents."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _add_seed_spread(cls, document: Any) -> Any:
-        """Infer `seed_spread` of older documents from their `basis`."""
-        if not isinstance(document, dict) or "seed_spread" in document:
-            return document
-        spread = _infer_seed_spread(document)
-        verdict = "cannot_tell" if spread == "unknown" else document.get("verdict")
-        return {**document, "seed_spread": spread, "verdict": verdict}
-
     @model_validator(mode="after")
     def _check_seed_spread(self) -> Self:
         if (self.seed_spread == "pairs") != (len(self.runs) > 1):
@@ -112,13 +101,6 @@ class Comparison(Contract):
                 "variation over seeds"
             )
         return self
-
-
-def _infer_seed_spread(document: dict[str, Any]) -> SeedSpread:
-    runs = document.get("runs")
-    if isinstance(runs, list | tuple) and len(runs) > 1:
-        return "pairs"
-    return "noise_floor" if "noise floor" in str(document.get("basis", "")) else "unknown"
 
 
 class CurvePoint(Contract):

@@ -268,26 +268,6 @@ class TestRenewal:
 
         assert stage.run(equal)["comparison"]["seed_spread"] == "pairs"
 
-    def test_a_stored_verdict_of_an_older_version_is_corrected(self, stage: Stage) -> None:
-        first = a_pair(stage)
-        succeed(stage, first)
-        make_report(stage, stage.run(first[0])["report_run_id"], of_one_pair(stage, first[0]))
-        stage.forget(
-            "UPDATE comparisons SET mlflow_synced = 0, document = '"
-            + '{"runs":["RUN"],"baselines":["BASE"],"trial":null,"parts":{"bbox_mAP":'.replace(
-                "RUN", first[0]
-            ).replace("BASE", first[1])
-            + '{"run":0.33,"baseline":0.307,"difference":0.023,"low":0.011,"high":0.035}},'
-            + '"teacher_map":0.4,"gap_closed":0.41,"verdict":"helps","basis":"The 500 validation '
-            + "images were resampled, and nothing else: there is one seed.\"}'"
-        )
-
-        stage.turn()
-
-        comparison = stage.run(first[0])["comparison"]
-        assert (comparison["verdict"], comparison["seed_spread"]) == ("cannot_tell", "unknown")
-        assert stage.tracker.tags[f"m-{first[0]}"]["tandem.verdict"] == "cannot_tell"
-
 
 NOISE = NoiseFloor(runs=4, freedom=3, deviation=0.001, floor=0.0045)
 

@@ -108,6 +108,7 @@ def a_comparison(run_id: str, twin_id: str, **changes: Any) -> Comparison:
         "teacher_map": 0.4,
         "gap_closed": 0.41,
         "verdict": "helps",
+        "seed_spread": "noise_floor",
         "basis": "the noise floor of 5 runs",
     }
     return Comparison(**fields | changes)

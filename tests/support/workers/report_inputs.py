@@ -134,6 +134,7 @@ def a_comparison(**changes: Any) -> Comparison:
             "teacher_map": 0.397,
             "gap_closed": gain / 0.056,
             "verdict": verdict,
+            "seed_spread": "noise_floor",
             "basis": "The 5000 validation images were resampled, and the noise floor was added.",
         }
         | changes

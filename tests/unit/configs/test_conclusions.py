@@ -1,6 +1,5 @@
-"""Conclusions of comparisons: a single pair has no verdict, also in older documents."""
+"""Conclusions of comparisons: a single pair has no verdict."""
 
-import json
 from typing import Any
 
 import pytest
@@ -36,26 +35,6 @@ def test_a_verdict_of_one_pair_without_a_noise_floor_cannot_be_made(verdict: Ver
 def test_the_spread_fits_the_number_of_pairs(pairs: int, spread: str) -> None:
     with pytest.raises(ValidationError, match="number of pairs"):
         Comparison(**a_document(pairs=pairs, verdict="cannot_tell", seed_spread=spread))
-
-
-@pytest.mark.parametrize(
-    ("pairs", "basis", "verdict", "spread"),
-    [
-        (1, "The 500 images were resampled, and nothing else: there is one seed", None, "unknown"),
-        (1, "and the noise floor of 4 runs was added", "helps", "noise_floor"),
-        (3, "and the spread of the differences over 3 seeds was added", "helps", "pairs"),
-    ],
-    ids=["images alone", "noise floor", "seeds"],
-)
-def test_an_older_document_is_read_under_the_rule(
-    pairs: int, basis: str, verdict: str | None, spread: str
-) -> None:
-    document = json.dumps(a_document(pairs=pairs, basis=basis))
-
-    comparison = Comparison.model_validate_json(document)
-
-    assert (comparison.verdict, comparison.seed_spread) == (verdict or "cannot_tell", spread)
-    assert Comparison.model_validate_json(comparison.model_dump_json()) == comparison
 
 
 @pytest.mark.parametrize(
