@@ -220,7 +220,7 @@ def to_trial_view(state: TrialState, sweep: Sweep) -> TrialView:
     return TrialView(
         number=trial.number,
         values=trial.values,
-        state=ended.result if ended is not None else state.standing.result or "running",
+        state=ended.result if ended is not None else state.progress.result or "running",
         runs=[_to_trial_run_view(run) for run in state.runs],
         epoch=ended.epoch if ended is not None else max(epochs, default=0),
         objectives=ended.values
@@ -247,7 +247,7 @@ def _best_objectives(state: TrialState, objectives: tuple[Objective, ...]) -> di
 def _iter_evaluations(state: TrialState) -> Iterator[TrialEvaluation | TrialJudged]:
     """Evaluations in the sweep's log, and those that the driver has not logged yet."""
     yield from state.trial.judgments
-    yield from state.standing.evaluations
+    yield from state.progress.evaluations
 
 
 def _to_trial_run_view(run: Run) -> TrialRunView:

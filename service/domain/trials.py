@@ -109,7 +109,7 @@ def _check_none_running(at: int, running: set[int]) -> None:
         raise EntryRefused(at, f"trial {min(running)} is still running")
 
 
-def compute_standing(
+def compute_trial_progress(
     trial: Trial, runs: Sequence[TrialRun], objectives: Sequence[Objective], *, why: str | None
 ) -> TrialProgress:
     """A trial's evaluations and result; `why` says why its values make no valid spec, if so."""

@@ -22,7 +22,7 @@ def _worker_findings(spec: RunSpec) -> Iterator[Finding]:
     if workers < _MIN_WORKERS:
         yield warning(
             "data.num_workers",
-            "few_loader_workers",
+            "too_few_loader_workers",
             f"The GPU is likely to wait for images: data.num_workers is {workers}. "
             f"{_MIN_WORKERS} or more are usual, with as many resources.num_cpus.",
         )

@@ -1,4 +1,4 @@
-"""Interface of a sweep's driver: reads and appends the sweep's log, reads the standings of trials.
+"""Interface of a sweep's driver: reads and appends the sweep's log, reads the progress of trials.
 
 A driver is cheap and may run twice: its number decides which one may write, and the position in
 the log detects a concurrent write.
@@ -34,7 +34,7 @@ from service.domain.trials import check_entries
 from service.usecases.context import Context
 from service.usecases.nodes import list_nodes_or_none
 from service.usecases.sweeps.trials import (
-    compute_standings,
+    compute_progress,
     find_stop_reason,
     start_trial,
     stop_trial,
@@ -60,14 +60,14 @@ def read_log(sweep_id: str, *, first: int, driver: int | None, ctx: Context) -> 
         )
 
 
-def read_standings(sweep_id: str, *, driver: int | None, ctx: Context) -> SearchProgress:
+def read_progress(sweep_id: str, *, driver: int | None, ctx: Context) -> SearchProgress:
     """The progress of every trial without an end in the log; raises as `read_log` does."""
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         sweep = _lock_for_driver(uow, sweep_id, driver=driver, now=now)
         entries = uow.sweeps.entries(sweep.id)
         return SearchProgress(
-            trials=tuple(compute_standings(uow, sweep, replay_trials(entries))),
+            trials=tuple(compute_progress(uow, sweep, replay_trials(entries))),
             allows_new_trials=_allows_new_trials(uow, sweep, entries, now=now),
         )
 

@@ -22,7 +22,7 @@ from service.domain.runs import Lineage, PackMembership, Run, truncate_with_suff
 from service.domain.sweeps import Sweep, SweepState
 from service.domain.trials import (
     TrialRun,
-    compute_standing,
+    compute_trial_progress,
     describe_exhausted_budget,
     format_values,
     running_trials,
@@ -42,7 +42,7 @@ class TrialState:
 
     trial: Trial
     runs: tuple[Run, ...]
-    standing: TrialProgress
+    progress: TrialProgress
     message: str
     """Why the trial has no runs; empty if it has some."""
 
@@ -174,14 +174,14 @@ def compute_gpu_hours(uow: UnitOfWork, sweep: Sweep, *, now: datetime) -> float:
     return sum(totals.gpu_s for totals in totals_by_project(usages, before={}).values()) / 3600.0
 
 
-def compute_standings(
+def compute_progress(
     uow: UnitOfWork, sweep: Sweep, trials: Mapping[int, Trial]
 ) -> Iterator[TrialProgress]:
     """The progress of every trial that has no end in the log."""
     running = running_trials(trials)
     runs = _group_by_trial(uow.runs.of_sweep(sweep.id, trials=running))
     for number, trial in running.items():
-        yield _compute_standing(uow, sweep, trial, runs.get(number, []))[0]
+        yield _compute_trial_progress(uow, sweep, trial, runs.get(number, []))[0]
 
 
 def list_trials(sweep_id: str, *, ctx: Context) -> tuple[Sweep, list[TrialState]]:
@@ -197,13 +197,13 @@ def list_trials(sweep_id: str, *, ctx: Context) -> tuple[Sweep, list[TrialState]
 
 
 def _build_state(uow: UnitOfWork, sweep: Sweep, trial: Trial, runs: Sequence[Run]) -> TrialState:
-    standing, reason = _compute_standing(uow, sweep, trial, runs)
+    progress, reason = _compute_trial_progress(uow, sweep, trial, runs)
     if not runs and reason is None:
         reason = "No more trials could start when it was suggested."
-    return TrialState(trial, tuple(runs), standing, reason or "")
+    return TrialState(trial, tuple(runs), progress, reason or "")
 
 
-def _compute_standing(
+def _compute_trial_progress(
     uow: UnitOfWork, sweep: Sweep, trial: Trial, runs: Sequence[Run]
 ) -> tuple[TrialProgress, str | None]:
     specs = () if runs else build_trial_specs(sweep, trial.values)
@@ -218,7 +218,7 @@ def _compute_standing(
     if trial.ended is not None:
         ended = trial.ended
         return TrialProgress(number=trial.number, evaluations=(), result=ended.result), reason
-    return compute_standing(trial, trial_runs, objectives, why=reason), reason
+    return compute_trial_progress(trial, trial_runs, objectives, why=reason), reason
 
 
 def _group_by_trial(runs: Iterable[Run]) -> dict[int, list[Run]]:

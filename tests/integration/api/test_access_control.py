@@ -155,7 +155,7 @@ class TestRoles:
             "/v1/runs/{run_id}/attempts/{number}/log",
             "/v1/attempts:over",
             "/v1/sweeps/{sweep_id}/log",
-            "/v1/sweeps/{sweep_id}/standings",
+            "/v1/sweeps/{sweep_id}/progress",
         }
 
     @pytest.mark.parametrize(

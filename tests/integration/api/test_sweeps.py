@@ -173,13 +173,13 @@ def test_repeats_are_runs_with_seeds_of_their_own_whose_mean_counts(stage: Stage
     stage.turn()
 
     sweep.tell(runs[0], 1, 0.2)
-    before = sweep.standings()[0]
+    before = sweep.progress()[0]
     sweep.tell(runs[1], 1, 0.4)
 
     assert [stage.run(run_id)["spec"]["seed"] for run_id in runs] == [0, 1]
     assert stage.run(runs[0])["spec"]["tags"] == {"team": "a"}
     assert before["evaluations"] == []
-    evaluations = sweep.standings()[0]["evaluations"]
+    evaluations = sweep.progress()[0]["evaluations"]
     assert evaluations == [{"epoch": 1, "values": {MAP: pytest.approx(0.3)}}]
     assert sweep.trials[0]["objectives"] == {MAP: pytest.approx(0.3)}
 
@@ -191,7 +191,7 @@ def test_a_trial_with_invalid_values_fails(stage: Stage) -> None:
     written = sweep.write({"kind": "suggested", "number": 0, "values": {CLS: -5}})
 
     assert written.is_success
-    assert sweep.standings()[0]["result"] == "failed"
+    assert sweep.progress()[0]["result"] == "failed"
     assert "cls_weight" in sweep.trials[0]["message"]
     assert sweep.trials[0]["runs"] == []
 
@@ -220,7 +220,7 @@ def test_a_trial_that_the_scheduler_stops_has_an_event_with_the_reason(stage: St
         "Stopped by asha after epoch 1: its val/bbox_mAP was 0.1234"
     )
     sweep.finish(run_id, "cancelled")
-    assert sweep.standings()[0]["result"] == "stopped"
+    assert sweep.progress()[0]["result"] == "stopped"
 
 
 def test_a_trial_that_a_person_cancels_is_cancelled(stage: Stage) -> None:
@@ -229,7 +229,7 @@ def test_a_trial_that_a_person_cancels_is_cancelled(stage: Stage) -> None:
 
     stage.http.post(f"/v1/runs/{run_id}:cancel")
 
-    assert sweep.standings()[0]["result"] == "cancelled"
+    assert sweep.progress()[0]["result"] == "cancelled"
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_a_driver_that_is_not_heard_is_replaced(stage: Stage) -> None:
     stage.cluster.set_job_state(f"{sweep.id}-d1", "running")
     stage.turn()
     stage.clock.advance(60)
-    sweep.standings()
+    sweep.progress()
     stage.turn()
     stage.clock.advance(60)
     stage.turn()

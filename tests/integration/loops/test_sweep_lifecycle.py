@@ -118,7 +118,7 @@ def test_a_used_up_budget_begins_no_more_trials(stage: Stage) -> None:
     late = sweep.write({"kind": "suggested", "number": 1, "values": {CLS: 1.0, LOC: 1}})
     assert late.json()["allows_new_trials"] is False
     assert sweep.trials[1]["runs"] == []
-    assert sweep.standings()[1]["result"] == "cancelled"
+    assert sweep.progress()[1]["result"] == "cancelled"
 
 
 def test_a_stopped_sweep_ends_its_trials_and_still_reports(stage: Stage) -> None:
@@ -134,7 +134,7 @@ def test_a_stopped_sweep_ends_its_trials_and_still_reports(stage: Stage) -> None
     assert {stage.run(run_id)["desired"] for run_id in (waits, trains)} == {"cancelled"}
     for number, run_id in enumerate((waits, trains), start=1):
         sweep.finish(run_id, "cancelled")
-        assert sweep.standings()[number]["result"] == "cancelled"
+        assert sweep.progress()[number]["result"] == "cancelled"
         sweep.end(number, "cancelled", 0)
     closed(sweep)
     assert sweep.state == "stopped"

@@ -88,8 +88,8 @@ class SimulatedSweep:
     def log(self) -> dict[str, Any]:
         return dict(self.stage.http.get(f"/v1/sweeps/{self.id}/log").json())
 
-    def standings(self) -> dict[int, dict[str, Any]]:
-        told = self.stage.http.get(f"/v1/sweeps/{self.id}/standings").json()
+    def progress(self) -> dict[int, dict[str, Any]]:
+        told = self.stage.http.get(f"/v1/sweeps/{self.id}/progress").json()
         return {trial["number"]: trial for trial in told["trials"]}
 
     def write(self, *entries: dict[str, Any], first: int | None = None) -> httpx.Response:

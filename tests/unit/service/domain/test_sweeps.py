@@ -39,7 +39,7 @@ from service.domain.trials import (
     TrialRun,
     best_trial,
     check_entries,
-    compute_standing,
+    compute_trial_progress,
     describe_exhausted_budget,
     format_values,
     running_trials,
@@ -295,26 +295,28 @@ def test_what_follows_may_be_written() -> None:
 def test_an_evaluation_is_of_a_whole_epoch_of_all_repeats() -> None:
     runs = [a_trial_run(2 * STEPS, 0.2, at=20), a_trial_run(2 * STEPS, 0.4, at=33)]
 
-    standing = compute_standing(Trial(0, {}), runs, [MAXIMISE], why=None)
+    progress = compute_trial_progress(Trial(0, {}), runs, [MAXIMISE], why=None)
 
-    (told_once,) = standing.evaluations
+    (told_once,) = progress.evaluations
     assert told_once.epoch == 2
     assert told_once.values[MAP] == pytest.approx(0.3)
-    assert standing.result is None
+    assert progress.result is None
 
 
 def test_an_epoch_that_one_repeat_has_not_reached_does_not_count() -> None:
     runs = [a_trial_run(STEPS, 0.2, at=20), a_trial_run(2 * STEPS, 0.4, at=20)]
 
-    assert compute_standing(Trial(0, {}), runs, [MAXIMISE], why=None).evaluations == ()
+    assert compute_trial_progress(Trial(0, {}), runs, [MAXIMISE], why=None).evaluations == ()
 
 
 def test_a_value_within_an_epoch_counts_when_the_epoch_is_over() -> None:
     early = a_trial_run(15, 0.2, at=17)
     late = a_trial_run(15, 0.2, at=20)
 
-    assert compute_standing(Trial(0, {}), [early], [MAXIMISE], why=None).evaluations == ()
-    assert compute_standing(Trial(0, {}), [late], [MAXIMISE], why=None).evaluations[0].epoch == 2
+    assert compute_trial_progress(Trial(0, {}), [early], [MAXIMISE], why=None).evaluations == ()
+    assert (
+        compute_trial_progress(Trial(0, {}), [late], [MAXIMISE], why=None).evaluations[0].epoch == 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -336,12 +338,12 @@ def test_a_trials_end_follows_from_those_of_its_runs(
     trial = Trial(0, {}, (judged(0, 1, 0.1, goes_on=not stopped),))
     runs = [TrialRun(a_run(state=RunState(state))) for state in states]
 
-    assert compute_standing(trial, runs, [MAXIMISE], why=None).result == expected
+    assert compute_trial_progress(trial, runs, [MAXIMISE], why=None).result == expected
 
 
 def test_a_trial_without_runs_has_failed_or_never_began() -> None:
-    assert compute_standing(Trial(0, {}), [], [MAXIMISE], why="no spec").result == "failed"
-    assert compute_standing(Trial(0, {}), [], [MAXIMISE], why=None).result == "cancelled"
+    assert compute_trial_progress(Trial(0, {}), [], [MAXIMISE], why="no spec").result == "failed"
+    assert compute_trial_progress(Trial(0, {}), [], [MAXIMISE], why=None).result == "cancelled"
 
 
 @pytest.mark.parametrize(

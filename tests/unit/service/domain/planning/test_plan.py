@@ -163,7 +163,7 @@ def test_a_finding_names_the_field_and_the_cause(
 DISAPPOINTMENTS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
     "few processes load images": (
         A_GPU_SPEC | {"data": a_spec()["data"]},
-        ("data.num_workers", "few_loader_workers"),
+        ("data.num_workers", "too_few_loader_workers"),
     ),
     "more processes load images than there are cores": (
         A_GPU_SPEC | {"resources": {"num_gpus": 1}},
