@@ -27,7 +27,7 @@ from workers.process.device import prepare_device
 from workers.telemetry.protocol import Reporter
 from workers.training.hooks.checkpoints import CheckpointsHook
 from workers.training.hooks.evaluation import EvaluationHook
-from workers.training.hooks.loss_budget import LossSharesHook
+from workers.training.hooks.loss_shares import LossSharesHook
 from workers.training.hooks.metrics import MetricsHook
 from workers.training.hooks.progress import ProgressHook
 from workers.training.hooks.seeding import StepSeedHook, seed_all

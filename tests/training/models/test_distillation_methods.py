@@ -253,7 +253,7 @@ def test_recomputing_the_backbone_changes_nothing_bit_for_bit(tmp_path: Path) ->
         assert torch.equal(ours, theirs), name
 
 
-def test_the_loss_budget_says_which_terms_do_something(tmp_path: Path) -> None:
+def test_loss_shares_show_which_terms_have_a_gradient(tmp_path: Path) -> None:
     taught = a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), METHODS["bckd"])
     taught.loss_shares.is_due = True
 
@@ -286,7 +286,7 @@ def test_ten_times_the_weight_is_ten_times_the_gradient(tmp_path: Path) -> None:
     assert norms[1] == pytest.approx(10 * norms[0], rel=1e-5)
 
 
-def test_a_look_at_the_budget_leaves_the_gradients_alone(tmp_path: Path) -> None:
+def test_measuring_loss_shares_leaves_the_gradients_alone(tmp_path: Path) -> None:
     looked, not_looked = (
         a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), METHODS["bckd"]) for _ in range(2)
     )
