@@ -125,11 +125,11 @@ def find_ties(
         trial.number
         for trial in sorted(trials, key=lambda trial: trial.number)
         if trial.number != best.number
-        and best_score - _signed_value(trial, objective) <= floor_between(best, trial, noise)
+        and best_score - _signed_value(trial, objective) <= noise_floor_between(best, trial, noise)
     )
 
 
-def floor_between(first: ReportTrial, second: ReportTrial, noise: NoiseFloor) -> float:
+def noise_floor_between(first: ReportTrial, second: ReportTrial, noise: NoiseFloor) -> float:
     """Noise floor of a difference of two means: lower by sqrt(n) if both are over n seeds."""
     return noise.floor * math.sqrt((1 / first.seeds + 1 / second.seeds) / 2)
 

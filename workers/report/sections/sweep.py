@@ -27,9 +27,9 @@ from workers.report.results.trials import (
     ReportTrial,
     build_report_trials,
     epochs_saved,
-    floor_between,
     get_objective,
     get_space,
+    noise_floor_between,
     rank_finished,
 )
 from workers.report.wording import (
@@ -91,7 +91,7 @@ def _noise_floor(finished: list[ReportTrial], objective: Objective, report: Repo
     """Noise floor in points, for trials with as many seeds as the best one."""
     if report.noise is None or not finished or objective.metric != Metric.MAP:
         return None
-    return 100 * floor_between(finished[0], finished[0], report.noise)
+    return 100 * noise_floor_between(finished[0], finished[0], report.noise)
 
 
 def _ranking(results: SearchResults, report: Report) -> Iterator[Block]:
