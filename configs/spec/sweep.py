@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from configs.spec.base import Contract, Name
 from configs.spec.run import Label, RunSpec
 from configs.spec.search import (

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from configs.conclusions import conclude
+from configs.metric_keys import Metric
 from configs.protocol.failure import advice
-from configs.protocol.names import Metric
 from configs.protocol.report import MAP_PARTS, Comparison
 from configs.protocol.sweep_log import TrialEvaluation, TrialJudged, best_value
 from configs.spec.sweep import Objective

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from configs.protocol.names import DISTILLATION_TERMS
+from configs.metric_keys import DISTILLATION_TERMS
 from service.domain.runs import MetricPoint
 
 _PREFIX = "loss_share/"

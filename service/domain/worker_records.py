@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from configs.metric_keys import Metric
 from configs.protocol.failure import FailureReason
-from configs.protocol.names import Metric
 from configs.protocol.records import (
     Delivery,
     Metrics,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from configs.protocol.report import Comparison
 from service.domain.repositories.baselines import MAX_PAIRS, RunAndBaseline, Score, StoredComparison
 from service.domain.runs import Run

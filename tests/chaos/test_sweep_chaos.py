@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from service.api.schemas.runs import RunRequest, RunView
 from service.api.schemas.sweeps import SweepRequest
 from service.client import ServiceUnreachable, TandemApiError

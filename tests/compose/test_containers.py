@@ -9,7 +9,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from service.api.schemas.runs import RunRequest, RunView
 from service.client import ServiceUnreachable, TandemApiError, TandemClient
 from service.domain.states import RunState

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from configs.protocol.names import Tag, gain_metric
+from configs.metric_keys import gain_metric
+from configs.protocol.names import Tag
 from configs.protocol.report import Report
 from service.api.schemas.runs import RunRequest
 from service.client import TandemClient

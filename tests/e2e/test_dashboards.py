@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from service.api.schemas.runs import RunRequest
 from service.client import TandemClient
 from service.stack.components import ComponentName, ray_temp_dir

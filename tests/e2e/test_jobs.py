@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.protocol.names import Metric, RunFile
+from configs.metric_keys import Metric
+from configs.protocol.names import RunFile
 from service.api.schemas.runs import EvaluationRequest, RunQuery, RunRequest
 from service.client import TandemClient
 from service.domain.states import RunState

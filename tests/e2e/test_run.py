@@ -7,7 +7,8 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from configs.protocol.names import Metric, RunFile, Tag
+from configs.metric_keys import Metric
+from configs.protocol.names import RunFile, Tag
 from service.api.schemas.runs import RunRequest, RunView
 from service.client import TandemApiError, TandemClient
 from service.domain.states import RunState

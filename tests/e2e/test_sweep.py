@@ -6,7 +6,7 @@ import re
 import pytest
 from mlflow import MlflowClient
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from service.api.schemas.runs import RunView
 from service.api.schemas.sweeps import PromoteRequest
 from service.client import TandemClient

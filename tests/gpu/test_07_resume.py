@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from configs.protocol.names import ExitCode, Metric
+from configs.metric_keys import Metric
+from configs.protocol.names import ExitCode
 from tests.support.gpu.measurement import DeviceKind, RecordFigure
 from tests.support.training.digits import write_digits
 from tests.support.training.jobs import the_teacher

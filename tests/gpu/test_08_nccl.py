@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import distributed
 
-from configs.protocol.names import ExitCode, Metric
+from configs.metric_keys import Metric
+from configs.protocol.names import ExitCode
 from tests.support.gpu.measurement import RecordFigure
 from tests.support.training.digits import write_digits
 from tests.support.training.runs import a_spec, metric_values, records, train

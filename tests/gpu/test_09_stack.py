@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from service.api.schemas.runs import RunRequest, RunView
 from service.client import TandemClient
 from service.domain.states import RunState

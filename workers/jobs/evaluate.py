@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from configs.protocol.names import ExitCode, Metric, RunFile
+from configs.metric_keys import Metric
+from configs.protocol.names import ExitCode, RunFile
 from configs.spec.jobs import EvaluationSpec
 from configs.spec.run import TeacherFiles
 from workers.analysis.matches import write_matches

@@ -9,7 +9,8 @@ from typing import Any
 
 from mmdet.apis import init_detector
 
-from configs.protocol.names import ExitCode, Metric, RunFile
+from configs.metric_keys import Metric
+from configs.protocol.names import ExitCode, RunFile
 from configs.spec.jobs import ExportFormat, ExportSpec, explain_unsupported_export
 from configs.spec.run import TeacherFiles
 from workers.attempt.lifecycle import JobContext, run_job

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from configs.protocol.names import DISTILLATION_TERMS
+from configs.metric_keys import DISTILLATION_TERMS
 from configs.spec.distillation import Bckd, Distillation, ExtraMethods, Method, NoDistillation
 from configs.spec.run import RunSpec
 from workers.probe.builder import StudentFactory

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from configs.protocol.report import Comparison, Difference, Verdict
 from configs.spec.distillation import iter_methods
 from configs.spec.run import RunSpec, RunTeacher, TeacherFiles

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from rich.table import Table
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from configs.spec.run import RunSpec
 from service.api.schemas.runs import RunView
 from service.cli import console

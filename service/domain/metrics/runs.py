@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from configs.protocol.records import PendingRecords, Progress
 from service.domain.metrics.series import Series
 from service.domain.states import RunState

@@ -5,7 +5,7 @@ from math import prod
 
 from configs.catalog import SpecError
 from configs.derived_specs import trial_spec
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from configs.spec.run import RunSpec
 from configs.spec.search import (
     BALANCE,

@@ -6,7 +6,8 @@ from dataclasses import replace
 import structlog
 
 from configs.conclusions import conclude
-from configs.protocol.names import Tag, gain_metric
+from configs.metric_keys import gain_metric
+from configs.protocol.names import Tag
 from configs.protocol.report import MAP_PARTS, Comparison
 from service.domain.errors import TrackerRefused
 from service.domain.repositories.baselines import StoredComparison

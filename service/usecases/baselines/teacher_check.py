@@ -1,7 +1,7 @@
 """Warns before training if an earlier measurement shows the teacher no better than the student."""
 
 from configs.derived_specs import is_distilled, spec_digest
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from configs.spec.run import NamedTeacher, RunSpec
 from service.domain.planning.findings import Finding
 from service.domain.repositories.unit_of_work import UnitOfWork

@@ -7,7 +7,8 @@ import pytest
 from mlflow import MlflowClient
 
 from configs.catalog import parse_spec
-from configs.protocol.names import Metric, RunFile
+from configs.metric_keys import Metric
+from configs.protocol.names import RunFile
 from configs.spec.dataset import DatasetManifest
 from tests.support.factories import a_manifest, a_spec
 from tests.support.stack.mlflow_runs import tracked_run, tracked_steps

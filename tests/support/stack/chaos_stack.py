@@ -14,7 +14,8 @@ from typing import Any
 
 import psutil
 
-from configs.protocol.names import Env, Metric
+from configs.metric_keys import Metric
+from configs.protocol.names import Env
 from service.api.schemas.runs import RunRequest, RunView
 from service.client import ServiceUnreachable, TandemApiError, TandemClient
 from service.domain.states import RunState

@@ -4,7 +4,7 @@ from functools import partial
 
 import psutil
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from service.api.schemas.runs import RunView
 from service.client import TandemClient
 from tests.support.stack.mlflow_runs import tracked_steps

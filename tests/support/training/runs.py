@@ -7,7 +7,8 @@ from typing import Any
 import torch
 import yaml
 
-from configs.protocol.names import Metric, RunFile
+from configs.metric_keys import Metric
+from configs.protocol.names import RunFile
 from tests.support.training.worker_processes import (
     WORKER,
     Process,

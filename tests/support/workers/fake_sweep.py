@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from configs.protocol.sweep_log import (
     AppendReceipt,
     SearchProgress,

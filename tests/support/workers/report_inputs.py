@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.catalog import parse_spec
-from configs.protocol.names import Metric, RunFile
+from configs.metric_keys import Metric
+from configs.protocol.names import RunFile
 from configs.protocol.probe import Costs
 from configs.protocol.report import (
     MAP_PARTS,

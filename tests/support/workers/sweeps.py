@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from configs.catalog import parse_spec
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from configs.protocol.sweep_log import SweepEntry, TrialEnded, TrialJudged, TrialSuggested
 from configs.spec.search import Choice, Integer, LogUniform
 from configs.spec.sweep import SweepSpec, Values

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from configs.metric_keys import Metric
 from configs.protocol.failure import FailureReason
-from configs.protocol.names import ExitCode, Metric, RunFile
+from configs.protocol.names import ExitCode, RunFile
 from tests.support.training.digits import write_digits
 from tests.support.training.jobs import an_evaluation, do, spool_of, the_teacher
 from tests.support.workers.average_precision import compute_parts

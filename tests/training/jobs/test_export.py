@@ -17,8 +17,9 @@ import torch
 from mmdet.apis import init_detector
 from mmdet.models import build_detector
 
+from configs.metric_keys import Metric
 from configs.protocol.failure import FailureReason
-from configs.protocol.names import ExitCode, Metric, RunFile
+from configs.protocol.names import ExitCode, RunFile
 from configs.spec.detector import Detector
 from service.stack.ports import choose_free_port
 from tests.support.training.digits import write_digits

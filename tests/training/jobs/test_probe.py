@@ -10,7 +10,8 @@ from mmcv.runner import Hook
 
 from configs.catalog import parse_spec
 from configs.derived_specs import baseline_spec, trial_spec
-from configs.protocol.names import ExitCode, Metric, RunFile
+from configs.metric_keys import Metric
+from configs.protocol.names import ExitCode, RunFile
 from configs.protocol.probe import ParameterEffect, Probe, max_pack_size
 from configs.spec.run import RunSpec
 from configs.spec.sweep import Values

@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmdet.models import build_detector
 
-from configs.protocol.names import DISTILLATION_TERMS
+from configs.metric_keys import DISTILLATION_TERMS
 from configs.spec.distillation import Bckd, ExtraMethods, iter_methods
 from tests.support.training.detectors import a_batch, class_names
 from tests.support.training.distilled_students import (

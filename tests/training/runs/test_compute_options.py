@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from configs.protocol.names import ExitCode, Metric, RunFile
+from configs.metric_keys import Metric
+from configs.protocol.names import ExitCode, RunFile
 from tests.support.training.digits import write_digits
 from tests.support.training.runs import a_spec, metric_values, records, train
 

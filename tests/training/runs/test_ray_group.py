@@ -10,7 +10,8 @@ from typing import Any
 import psutil
 import pytest
 
-from configs.protocol.names import ExitCode, Metric
+from configs.metric_keys import Metric
+from configs.protocol.names import ExitCode
 from tests.support.training.digits import write_digits
 from tests.support.training.runs import STUDENT, command, has_epoch, metric_values, records
 

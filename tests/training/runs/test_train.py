@@ -11,7 +11,8 @@ import pytest
 import torch
 import yaml
 
-from configs.protocol.names import ExitCode, Metric, RunFile
+from configs.metric_keys import Metric
+from configs.protocol.names import ExitCode, RunFile
 from tests.support.training.detectors import a_detector, a_plain_gfl
 from tests.support.training.digits import write_digits
 from tests.support.training.runs import (

@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from configs.protocol.report import MAP_PARTS, Comparison, ReportRun
 from workers.report.blocks import Picture
 from workers.report.plots.style import (

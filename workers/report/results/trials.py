@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from configs.protocol.report import NoiseFloor, ReportInputs, ReportRun
 from configs.protocol.sweep_log import (
     SweepExtended,

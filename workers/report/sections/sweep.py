@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from configs.protocol.report import Report, ReportInputs
 from configs.protocol.sweep_log import SweepClosed
 from configs.spec.search import NoScheduler

@@ -5,7 +5,7 @@ from typing import Any
 from mmcv.runner import Hook
 from torch.utils.data import DataLoader
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from workers import distributed
 from workers.attempt.stop import Termination, raise_if_stopped
 from workers.evaluation.coco import CocoMetrics, evaluate

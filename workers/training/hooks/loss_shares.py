@@ -4,7 +4,7 @@ from typing import Any
 
 from mmcv.runner import Hook
 
-from configs.protocol.names import loss_share_metric
+from configs.metric_keys import loss_share_metric
 from workers import distributed
 from workers.telemetry.protocol import Reporter
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from mmcv.runner import Hook
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from workers.telemetry.protocol import Reporter
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from configs.catalog import parse_spec
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from configs.protocol.sweep_log import TrialJudged, TrialSuggested
 from configs.spec.search import (
     Asha,

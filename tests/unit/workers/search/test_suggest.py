@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from configs.protocol.sweep_log import SweepExtended, TrialEnded, TrialJudged, TrialSuggested
 from configs.spec.search import (
     Algorithm,

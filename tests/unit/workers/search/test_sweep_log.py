@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.protocol.names import ExitCode, Metric
+from configs.metric_keys import Metric
+from configs.protocol.names import ExitCode
 from configs.protocol.sweep_log import SweepEntry, SweepExtended, TrialJudged, TrialSuggested
 from configs.spec.search import RandomSearch
 from configs.spec.sweep import Budget, Values

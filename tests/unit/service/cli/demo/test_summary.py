@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from configs.catalog import spec_from_preset
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from service.cli.demo.commands import parse_seeds
 from service.cli.demo.summary import (
     DetectorScores,

@@ -3,8 +3,8 @@
 import pytest
 from rich.console import Console
 
+from configs.metric_keys import Metric
 from configs.protocol.failure import FailureReason
-from configs.protocol.names import Metric
 from configs.protocol.records import Progress
 from service.api.schemas.runs import RunView
 from service.cli.progress.runs import format_run_line, render_run, should_stop_watching

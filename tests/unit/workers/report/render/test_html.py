@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from configs.protocol.report import MissedImage, Report, ReportInputs, TeacherStudent
 from configs.protocol.sweep_log import SweepEntry, TrialEnded, TrialSuggested
 from configs.spec.search import Choice, NoScheduler

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.protocol.names import Metric, RunFile
+from configs.metric_keys import Metric
+from configs.protocol.names import RunFile
 from configs.protocol.report import Report, ReportInputs, ReportRun
 from configs.protocol.sweep_log import SweepEntry, TrialEnded, TrialSuggested
 from configs.spec.run import DatasetFiles

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.protocol.names import Metric
+from configs.metric_keys import Metric
 from configs.protocol.report import Report, ReportInputs
 from configs.protocol.sweep_log import SweepEntry, TrialEnded, TrialSuggested
 from configs.spec.sweep import Objective

@@ -1,0 +1,66 @@
+"""Metric keys, which specs, service and workers share."""
+
+from enum import StrEnum
+from typing import Final
+
+
+class Metric(StrEnum):
+    """Metric keys in MLflow, the API and the dashboards."""
+
+    LOSS = "train/loss"
+    LOSS_CLS = "train/loss_cls"
+    LOSS_BBOX = "train/loss_bbox"
+    LOSS_DFL = "train/loss_dfl"
+    LOSS_DISTILL_CLS = "train/loss_distill_cls"
+    LOSS_DISTILL_LOC = "train/loss_distill_loc"
+    LEARNING_RATE = "train/lr"
+    IMAGES_PER_S = "train/images_per_s"
+    MAP = "val/bbox_mAP"
+    MAP_50 = "val/bbox_mAP_50"
+    MAP_75 = "val/bbox_mAP_75"
+    MAP_S = "val/bbox_mAP_s"
+    MAP_M = "val/bbox_mAP_m"
+    MAP_L = "val/bbox_mAP_l"
+    TEACHER_MAP = "teacher/bbox_mAP"
+    TEACHER_MAP_50 = "teacher/bbox_mAP_50"
+    TEACHER_MAP_75 = "teacher/bbox_mAP_75"
+    TEACHER_MAP_S = "teacher/bbox_mAP_s"
+    TEACHER_MAP_M = "teacher/bbox_mAP_m"
+    TEACHER_MAP_L = "teacher/bbox_mAP_l"
+    INFERENCE_IMAGES_PER_S = "inference/images_per_s"
+    LATENCY_P50_MS = "inference/latency_p50_ms"
+    LATENCY_P90_MS = "inference/latency_p90_ms"
+    EXPORT_EDGE_DIFFERENCE = "export/largest_edge_difference_px"
+    EXPORT_SCORE_DIFFERENCE = "export/largest_score_difference"
+
+
+DISTILLATION_TERMS: Final = frozenset(
+    {
+        "distill_cls",
+        "distill_loc",
+        "logit_kd",
+        "ld_main",
+        "ld_vlr",
+        "fine_grained",
+        "pkd",
+        "cwd",
+        "crosskd_cls",
+        "crosskd_loc",
+    }
+)
+"""Loss terms of distillation, without `loss_`. All others are the detector's own."""
+
+
+def loss_share_metric(term: str, quantity: str, *, level: int | None) -> str:
+    """Metric key of a term's `share` of the gradient or its `cosine`, at one feature level.
+
+    Level 0 is p3 (stride 8), as the pyramid's levels are called in the literature. None stands for
+    all levels.
+    """
+    level_name = "all" if level is None else f"p{level + 3}"
+    return f"loss_share/{term.removeprefix('loss_')}/{level_name}/{quantity}"
+
+
+def gain_metric(part: str) -> str:
+    """Metric key of the gain of a distilled run over its baseline, in one part of mAP."""
+    return f"gain/{part}"
