@@ -58,6 +58,9 @@ class RunFile(StrEnum):
 
     TEACHER_MATCHES = "teacher_matches.npz"
     PROBE = "probe.json"
+    REPORT_INPUTS = "report_inputs.json"
+    """What the service collects for a report, written beside the spec before the job starts."""
+
     REPORT = "report"
     REPORT_JSON = "report/report.json"
     REPORT_PAGE = "report/report.html"

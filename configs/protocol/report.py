@@ -143,7 +143,7 @@ class ReportRun(Contract):
 
 
 class ReportInputs(Contract):
-    """All inputs of a report, as of the start of the report job."""
+    """All inputs of a report, as of the start of its first attempt."""
 
     title: str
     at: UtcDatetime

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from configs.protocol.report import ReportInputs
 from configs.spec.base import Contract, Name, RunId
 from configs.spec.compute import Resources
 from configs.spec.detector import Detector
@@ -126,9 +125,6 @@ class ReportSpec(Contract):
     task: Literal["report"] = "report"
     run: RunId | None = None
     sweep: SweepId | None = None
-    inputs: ReportInputs | None = None
-    """None until the service fills it in at the start of the job."""
-
     resources: Resources = Resources()
     tags: Annotated[dict[Name, Label], Field(max_length=32, default_factory=dict)]
 
@@ -174,11 +170,9 @@ def get_dataset(spec: JobSpec) -> Dataset | None:
     """The dataset that a job reads. None if the spec does not name one."""
     if isinstance(spec, RunSpec | EvaluationSpec):
         return spec.data.dataset
-    if isinstance(spec, ExportSpec):
-        return spec.dataset
     if isinstance(spec, ProbeSpec):
         return spec.base.data.dataset
-    return None if spec.inputs is None else spec.inputs.dataset
+    return spec.dataset if isinstance(spec, ExportSpec) else None
 
 
 def get_task(spec: JobSpec) -> Task:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 
 from configs.protocol.names import ExitCode, RunFile
 from configs.protocol.report import Report, ReportInputs
@@ -36,18 +37,21 @@ def report(
     run_dir: Path,
     stall_timeout_s: float = DEFAULT_STALL_TIMEOUT_S,
 ) -> ExitCode:
-    """Write the report of a run or sweep; errors are reported and returned as exit code."""
+    """Write the report of a run or sweep; errors are reported and returned as exit code.
+
+    `run_dir` has the report's inputs, in `RunFile.REPORT_INPUTS`.
+    """
     return run_job(
         spec,
-        lambda ctx: _report(spec, ctx),
+        _report,
         identity=identity,
         run_dir=run_dir,
         stall_timeout_s=stall_timeout_s,
     )
 
 
-def _report(spec: ReportSpec, ctx: JobContext) -> None:
-    inputs = _get_inputs(spec)
+def _report(ctx: JobContext) -> None:
+    inputs = _read_inputs(ctx.run_dir)
     manifest = _report_start(inputs, ctx)
     ctx.report_progress(done=0, total=_NUM_STEPS)
     results = build_report(inputs, on_step=ctx.raise_if_stopped)
@@ -59,10 +63,15 @@ def _report(spec: ReportSpec, ctx: JobContext) -> None:
     log.info("%s", content.headline.sentence)
 
 
-def _get_inputs(spec: ReportSpec) -> ReportInputs:
-    if spec.inputs is None:
-        raise InvalidSpec("inputs is missing: the service sets it when the job starts.")
-    return spec.inputs
+def _read_inputs(run_dir: Path) -> ReportInputs:
+    file = run_dir / RunFile.REPORT_INPUTS
+    try:
+        return ReportInputs.model_validate_json(file.read_bytes())
+    except FileNotFoundError as error:
+        message = f"{file} is missing: the service writes it before the job starts."
+        raise InvalidSpec(message) from error
+    except ValidationError as error:
+        raise InvalidSpec(f"{file} is invalid: {error}") from error
 
 
 def _report_start(inputs: ReportInputs, ctx: JobContext) -> DatasetManifest:
@@ -73,7 +82,8 @@ def _report_start(inputs: ReportInputs, ctx: JobContext) -> DatasetManifest:
         teacher_sha256=None,
         dataset=manifest,
     )
-    ctx.reporter.report_artifact(RunFile.SPEC)
+    for file in (RunFile.SPEC, RunFile.REPORT_INPUTS):
+        ctx.reporter.report_artifact(file)
     return manifest
 
 

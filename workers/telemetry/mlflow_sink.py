@@ -18,16 +18,17 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.exceptions import MlflowException, RestException
 from pydantic import JsonValue
 
-from configs.protocol.names import MLFLOW_EXPERIMENT, Tag
+from configs.protocol.names import MLFLOW_EXPERIMENT, RunFile, Tag
 from configs.protocol.records import Artifact, Metrics, Outcome, Record, Started
-from configs.spec.jobs import JobSpec, get_dataset, get_task
+from configs.protocol.report import ReportInputs
+from configs.spec.jobs import JobSpec, ReportSpec, get_dataset, get_task
 from configs.spec.run import DatasetFiles
 from workers.errors import summarize_error
 from workers.telemetry.shipper import SinkProtocolError, SinkUnavailable
 
 _METRICS_PER_BATCH = 1000
 _MAX_PARAM_CHARS = 6000
-_NOT_PARAMS = {"tags", "checkpoints", "resources", "loss_shares_every_steps", "inputs"}
+_NOT_PARAMS = {"tags", "checkpoints", "resources", "loss_shares_every_steps"}
 _MAX_DIGEST_CHARS = 36
 _DATASET_CONTEXT = "train/validation"
 """MLflow has one context for a dataset, and ours contain both splits."""
@@ -203,8 +204,7 @@ class MlflowSink:
             self._client.update_run(run_id, status="RUNNING")
 
     def _dataset_input(self, record: Started) -> DatasetInput:
-        dataset = get_dataset(self._tracked.spec)
-        root = dataset.root if isinstance(dataset, DatasetFiles) else None
+        root = _get_dataset_root(self._tracked)
         entity = Dataset(
             name=record.dataset_name,
             digest=record.dataset_digest[:_MAX_DIGEST_CHARS],
@@ -250,6 +250,15 @@ def configure_mlflow_client() -> None:
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "30"
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+
+
+def _get_dataset_root(tracked: TrackedRun) -> str | None:
+    """The folder of the dataset that a run reads. None if only its name is known."""
+    if isinstance(tracked.spec, ReportSpec):
+        inputs = (tracked.run_dir / RunFile.REPORT_INPUTS).read_bytes()
+        return ReportInputs.model_validate_json(inputs).dataset.root
+    dataset = get_dataset(tracked.spec)
+    return dataset.root if isinstance(dataset, DatasetFiles) else None
 
 
 def flatten_params(spec: JobSpec) -> dict[str, str]:

@@ -13,7 +13,7 @@ from service.usecases.attempts.start import (
     record_job_rejection,
     submit_attempt,
     write_attempt_token,
-    write_spec_once,
+    write_job_files_once,
 )
 from service.usecases.attempts.waiting import fail_queued_run
 from service.usecases.context import Context
@@ -27,7 +27,7 @@ def start_pack(runs: Sequence[Run], *, avoid: frozenset[str], ctx: Context) -> N
     the job must not run.
     """
     job, started = f"p{random_id_suffix()}", []
-    ready = [run for run in runs if _ensure_spec(run, ctx=ctx)]
+    ready = [run for run in runs if _ensure_job_files(run, ctx=ctx)]
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         for run in ready:
@@ -70,9 +70,9 @@ def submit_pack(job: str, *, avoid: frozenset[str] = frozenset(), ctx: Context) 
         raise
 
 
-def _ensure_spec(run: Run, *, ctx: Context) -> bool:
+def _ensure_job_files(run: Run, *, ctx: Context) -> bool:
     try:
-        write_spec_once(run, ctx=ctx)
+        write_job_files_once(run, ctx=ctx)
     except NotFound as error:
         fail_queued_run(run, error, ctx=ctx)
         return False

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from configs.protocol.names import RunFile
-from configs.spec.jobs import JobSpec, ReportSpec
+from configs.spec.jobs import JobSpec
 from configs.spec.run import NamedTeacher, RunSpec, RunTeacher, Teacher, TeacherFiles
 from configs.teacher_catalog import how_to_get_teacher
 from service.domain.errors import DatasetNotFound, RunNotFound, TeacherNotFound
@@ -11,17 +11,14 @@ from service.domain.planning.references import fill_from_training, references_of
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.usecases.context import Context
 from service.usecases.registry import resolve_dataset_files
-from service.usecases.report_inputs import build_report_inputs
 from service.usecases.runs.queries import get_run_classes
 
 
 def resolve_spec(spec: JobSpec, *, ctx: Context) -> JobSpec:
     """The spec with every dataset, teacher and run replaced by its files.
 
-    The spec of a report receives its inputs. Raises `NotFound` for a missing reference.
+    Raises `NotFound` for a missing reference.
     """
-    if isinstance(spec, ReportSpec):
-        return spec.model_copy(update={"inputs": build_report_inputs(spec, ctx=ctx)})
     with ctx.store.transaction() as uow:
         filled_spec = _fill_from_training(uow, spec)
         references = references_of(filled_spec)

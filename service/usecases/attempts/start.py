@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from configs.protocol.names import Env, RunFile
+from configs.spec.jobs import ReportSpec
 from service.domain.access import make_attempt_token
 from service.domain.errors import JobRefused
 from service.domain.ports import JobRequest
@@ -13,6 +14,7 @@ from service.domain.scheduling.capacity import describe_fewer_processes
 from service.domain.states import RunState
 from service.usecases.attempts.resolve import resolve_spec
 from service.usecases.context import Context
+from service.usecases.report_inputs import build_report_inputs
 from service.usecases.runs.transitions import record_transition
 
 _TEACHER_SCORES_DIR = "teacher-scores"
@@ -29,7 +31,7 @@ def start_attempt(
     """
     with ctx.store.transaction() as uow:
         run = uow.runs.get(run_id)
-    write_spec_once(run, ctx=ctx)
+    write_job_files_once(run, ctx=ctx)
     with ctx.store.transaction() as uow:
         run = uow.runs.get_for_update(run_id)
         if run.state is not RunState.QUEUED:
@@ -105,15 +107,19 @@ def record_job_rejection(run: Run, *, reason: str, ctx: Context) -> None:
         uow.events.add(Event(run.id, now, "service", EventKind.JOB_REJECTED, reason))
 
 
-def write_spec_once(run: Run, *, ctx: Context) -> None:
-    """Write the resolved spec into the run's folder.
+def write_job_files_once(run: Run, *, ctx: Context) -> None:
+    """Write the resolved spec, and the inputs of a report, into the run's folder.
 
-    Names are resolved for the first attempt only, so that later attempts resume with the same
-    files.
+    Names are resolved and inputs collected for the first attempt only, so that later attempts
+    resume with the same files. Raises `NotFound` for a missing reference.
     """
-    spec_file = ctx.files.run_dir(run.id) / RunFile.SPEC
+    run_dir = ctx.files.run_dir(run.id)
+    spec_file = run_dir / RunFile.SPEC
     if run.attempt > 0 and ctx.files.text(spec_file):
         return
+    if isinstance(run.spec, ReportSpec):
+        inputs = build_report_inputs(run.spec, ctx=ctx)
+        ctx.files.write(run_dir / RunFile.REPORT_INPUTS, inputs.model_dump_json(indent=2))
     resolved = resolve_spec(run.spec, ctx=ctx)
     ctx.files.write(spec_file, resolved.model_dump_json(indent=2))
 

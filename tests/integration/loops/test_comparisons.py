@@ -74,9 +74,9 @@ class TestComparing:
         start(stage, report_id)
 
         command = stage.cluster.job_requests[f"{report_id}-a1"].command
-        written = json.loads((stage.home / "runs" / report_id / RunFile.SPEC).read_text())
+        folder = stage.home / "runs" / report_id
 
-        dossier = ReportInputs.model_validate(written["inputs"])
+        dossier = ReportInputs.model_validate_json((folder / RunFile.REPORT_INPUTS).read_text())
         taught, alone = dossier.runs
         assert command[:2] == ("tandem-worker", "report")
         assert (taught.id, taught.role, taught.baseline) == (run_id, "distilled", twin_id)
@@ -88,7 +88,9 @@ class TestComparing:
         assert taught.curve[1].values["val/bbox_mAP"] == 0.33
         assert taught.folder == str(stage.home / "runs" / run_id)
         assert dossier.dataset.root == str(stage.home / "datasets" / "pets")
-        assert stage.run(report_id)["spec"]["inputs"] is None
+        written = json.loads((folder / RunFile.SPEC).read_text())
+        assert written == stage.run(report_id)["spec"]
+        assert "inputs" not in written
 
     def test_a_baseline_that_fails_is_told_once_and_there_is_no_verdict(self, stage: Stage) -> None:
         run_id, twin_id = a_pair(stage)

@@ -9,7 +9,7 @@ import pytest
 
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import ExitCode, RunFile
-from configs.protocol.report import Report
+from configs.protocol.report import Report, ReportInputs
 from configs.spec.run import DatasetFiles
 from tests.support.training.jobs import do, spool_of
 from tests.support.workers.report_inputs import a_baseline, a_distilled, a_run_inputs, run_id
@@ -25,15 +25,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> RunFolders:
     return runs
 
 
-def a_report(runs: RunFolders, **changes: Any) -> dict[str, Any]:
-    data = DatasetFiles(root=str(runs.data))
+REPORT = {"task": "report", "run": run_id(1)}
+
+
+def write_inputs(runs: RunFolders, folder: Path, **dataset: Any) -> None:
+    """Write the inputs of a report into its folder, as the service does."""
     members = (a_baseline(runs.folder), a_distilled(runs.folder, number=1))
-    inputs = a_run_inputs(runs.folder, runs=members, dataset=data)
-    return {
-        "task": "report",
-        "run": run_id(1),
-        "inputs": inputs.model_dump(mode="json"),
-    } | changes
+    data = DatasetFiles(root=str(runs.data), **dataset)
+    inputs: ReportInputs = a_run_inputs(runs.folder, runs=members, dataset=data)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RunFile.REPORT_INPUTS).write_text(inputs.model_dump_json())
 
 
 def test_a_run_s_report_is_a_page_markdown_and_json_and_all_files_are_logged(
@@ -43,8 +44,9 @@ def test_a_run_s_report_is_a_page_markdown_and_json_and_all_files_are_logged(
     stale = folder / RunFile.REPORT / "lost-99.jpg"
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"of an earlier attempt")
+    write_inputs(runs, folder)
 
-    code = do(a_report(runs), folder)
+    code = do(REPORT, folder)
 
     assert code == ExitCode.SUCCEEDED
     report = Report.model_validate_json((folder / RunFile.REPORT_JSON).read_bytes())
@@ -59,7 +61,7 @@ def test_a_run_s_report_is_a_page_markdown_and_json_and_all_files_are_logged(
     records = spool_of(folder)
     logged = {record["path"] for record in records if record["kind"] == "artifact"}
     written = {str(f.relative_to(folder)) for f in (folder / RunFile.REPORT).iterdir()}
-    assert written | {RunFile.SPEC.value} == logged
+    assert written | {RunFile.SPEC.value, RunFile.REPORT_INPUTS.value} == logged
     assert not stale.exists()
     (started,) = [record for record in records if record["kind"] == "started"]
     assert started["dataset_name"] == "digits"
@@ -67,21 +69,27 @@ def test_a_run_s_report_is_a_page_markdown_and_json_and_all_files_are_logged(
     assert records[-1]["result"] == "succeeded"
 
 
-@pytest.mark.parametrize("what", ["inputs", "digest"])
+@pytest.mark.parametrize(
+    ("problem", "reason"),
+    [
+        ("missing", FailureReason.INVALID_SPEC),
+        ("invalid", FailureReason.INVALID_SPEC),
+        ("other images", FailureReason.DATASET_ERROR),
+    ],
+)
 def test_a_report_of_nothing_or_of_other_images_is_refused(
-    runs: RunFolders, tmp_path: Path, what: str
+    runs: RunFolders, tmp_path: Path, problem: str, reason: FailureReason
 ) -> None:
-    spec = a_report(runs)
-    if what == "inputs":
-        del spec["inputs"]
-    else:
-        spec["inputs"]["dataset"]["digest"] = "0" * 64
+    folder = tmp_path / "report"
+    if problem == "other images":
+        write_inputs(runs, folder, digest="0" * 64)
+    elif problem == "invalid":
+        folder.mkdir()
+        (folder / RunFile.REPORT_INPUTS).write_text("{}")
 
-    code = do(spec, tmp_path / "report")
+    code = do(REPORT, folder)
 
     assert code == ExitCode.REFUSED
-    outcome = spool_of(tmp_path / "report")[-1]
-    reasons = {"inputs": FailureReason.INVALID_SPEC, "digest": FailureReason.DATASET_ERROR}
-    assert outcome["reason"] == reasons[what]
-    assert not (tmp_path / "report" / RunFile.REPORT_JSON).exists()
-    assert json.loads((tmp_path / "report" / RunFile.SPEC).read_text())["task"] == "report"
+    assert spool_of(folder)[-1]["reason"] == reason
+    assert not (folder / RunFile.REPORT_JSON).exists()
+    assert json.loads((folder / RunFile.SPEC).read_text())["task"] == "report"

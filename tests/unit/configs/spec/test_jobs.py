@@ -47,6 +47,7 @@ def test_a_job_comes_back_from_json_as_it_was() -> None:
         ({"task": "evaluate", "model": {"name": "big"}}, "data"),
         ({"task": "export", "model": {"name": "big"}, "resources": {"num_gpus": 2}}, "num_gpus"),
         ({"task": "export", "model": {"name": "big"}, "student": {}}, "student"),
+        ({"task": "report", "run": RUN, "inputs": None}, "inputs"),
     ],
 )
 def test_a_job_that_cannot_be_is_refused_with_its_field(
