@@ -8,7 +8,7 @@ from service.domain.errors import (
 )
 from service.domain.runs import Run
 from service.usecases.context import Context
-from service.usecases.idempotency import bind_key, find_launched
+from service.usecases.idempotency import IdempotentLaunch
 from service.usecases.nodes import list_nodes_or_none
 from service.usecases.runs.enqueue import add_run, create_queued_run
 from service.usecases.runs.plan import (
@@ -36,10 +36,11 @@ def launch_run(
     `SpecRefused` for a plan with errors, and `IdempotencyKeyReused` for another request's key.
     """
     options = make_plan_options(request, caller=caller)
-    if key is not None:
-        with ctx.store.transaction() as uow:
-            if earlier := find_launched(uow, key, digest=request.digest, caller=caller):
-                return uow.runs.get(earlier), False
+    launch = IdempotentLaunch(
+        key, digest=request.digest, caller=caller, get=lambda uow, run_id: uow.runs.get(run_id)
+    )
+    if earlier := launch.find_earlier(ctx=ctx):
+        return earlier, False
     spec = parse_requested_spec(request)
     nodes = list_nodes_or_none(ctx)
     run = create_queued_run(
@@ -52,14 +53,11 @@ def launch_run(
     )
     with ctx.store.transaction() as uow:
         uow.runs.lock_inserts()
-        if key is not None:
-            uow.idempotency_keys.lock()
-            if earlier := find_launched(uow, key, digest=request.digest, caller=caller):
-                return uow.runs.get(earlier), False
+        if earlier := launch.lock_and_find_earlier(uow):
+            return earlier, False
         plan, lookup = plan_in_transaction(uow, spec, options, nodes=nodes, caller=caller)
         if plan.errors:
             raise SpecRefused([FieldError(f.field, f.code, f.message) for f in plan.errors])
         run = add_run(uow, run, actor=caller.name, lookup=lookup, is_packed=request.pack)
-        if key is not None:
-            bind_key(uow, key, digest=request.digest, caller=caller, resource_id=run.id)
+        launch.bind(uow, run.id)
     return run, True

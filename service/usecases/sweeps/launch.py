@@ -19,7 +19,7 @@ from service.domain.repositories.sweeps import SweepFilter
 from service.domain.sweeps import Sweep, SweepState, initial_state
 from service.usecases.access import resolve_project
 from service.usecases.context import Context
-from service.usecases.idempotency import bind_key, find_launched
+from service.usecases.idempotency import IdempotentLaunch
 from service.usecases.runs.enqueue import random_id_suffix
 from service.usecases.runs.plan import LaunchRun, parse_requested_spec, plan_spec
 
@@ -92,10 +92,14 @@ def launch_sweep(
     key.
     """
     project = resolve_project(request.project, caller=caller) or DEFAULT_PROJECT
-    if key is not None:
-        with ctx.store.transaction() as uow:
-            if earlier := find_launched(uow, key, digest=request.digest, caller=caller):
-                return uow.sweeps.get(earlier), False
+    launch = IdempotentLaunch(
+        key,
+        digest=request.digest,
+        caller=caller,
+        get=lambda uow, sweep_id: uow.sweeps.get(sweep_id),
+    )
+    if earlier := launch.find_earlier(ctx=ctx):
+        return earlier, False
     plan = plan_sweep(request, caller=caller, ctx=ctx)
     if plan.errors:
         raise SpecRefused([FieldError(f.field, f.code, f.message) for f in plan.errors])
@@ -116,13 +120,10 @@ def launch_sweep(
     )
     with ctx.store.transaction() as uow:
         uow.sweeps.lock_inserts()
-        if key is not None:
-            uow.idempotency_keys.lock()
-            if earlier := find_launched(uow, key, digest=request.digest, caller=caller):
-                return uow.sweeps.get(earlier), False
+        if earlier := launch.lock_and_find_earlier(uow):
+            return earlier, False
         uow.sweeps.add(sweep)
-        if key is not None:
-            bind_key(uow, key, digest=request.digest, caller=caller, resource_id=sweep.id)
+        launch.bind(uow, sweep.id)
     return sweep, True
 
 
