@@ -69,22 +69,19 @@ class TandemClient(ApiTransport):
 
     def launch(self, request: RunRequest, *, idempotency_key: str | None = None) -> RunView:
         """Launch a run; a repeated idempotency key returns the run of the first request."""
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        response = self._request("POST", "/v1/runs", body=request, headers=headers)
+        response = self._launch("/v1/runs", body=request, key=idempotency_key)
         return RunView.model_validate_json(response.content)
 
     def evaluate(
         self, request: EvaluationRequest, *, idempotency_key: str | None = None
     ) -> RunView:
         """Launch an evaluation of a detector; idempotent by key."""
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        response = self._request("POST", "/v1/evaluations", body=request, headers=headers)
+        response = self._launch("/v1/evaluations", body=request, key=idempotency_key)
         return RunView.model_validate_json(response.content)
 
     def export(self, request: ExportRequest, *, idempotency_key: str | None = None) -> RunView:
         """Launch an export of a detector to other formats; idempotent by key."""
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        response = self._request("POST", "/v1/exports", body=request, headers=headers)
+        response = self._launch("/v1/exports", body=request, key=idempotency_key)
         return RunView.model_validate_json(response.content)
 
     def plan(self, request: RunRequest) -> PlanView:
@@ -224,8 +221,7 @@ class TandemClient(ApiTransport):
         self, request: SweepRequest, *, idempotency_key: str | None = None
     ) -> SweepView:
         """Launch a sweep; idempotent by key."""
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        response = self._request("POST", "/v1/sweeps", body=request, headers=headers)
+        response = self._launch("/v1/sweeps", body=request, key=idempotency_key)
         return SweepView.model_validate_json(response.content)
 
     def plan_sweep(self, request: SweepRequest) -> SweepPlanView:
@@ -262,9 +258,7 @@ class TandemClient(ApiTransport):
         self, sweep_id: str, request: PromoteRequest, *, idempotency_key: str | None = None
     ) -> RunView:
         """Launch the best trial of a sweep, or another one, as a separate run."""
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        path = f"/v1/sweeps/{sweep_id}:promote"
-        response = self._request("POST", path, body=request, headers=headers)
+        response = self._launch(f"/v1/sweeps/{sweep_id}:promote", body=request, key=idempotency_key)
         return RunView.model_validate_json(response.content)
 
     def report_path(self, subject_id: str) -> str:
@@ -326,6 +320,10 @@ class TandemClient(ApiTransport):
         if response.status_code not in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE):
             raise parse_error(response)
         return HealthView.model_validate_json(response.content)
+
+    def _launch(self, path: str, *, body: BaseModel, key: str | None) -> httpx.Response:
+        headers = {} if key is None else {"Idempotency-Key": key}
+        return self._request("POST", path, body=body, headers=headers)
 
     def _run_action(self, run_id: str, action: str, *, body: BaseModel | None = None) -> RunView:
         response = self._request("POST", f"/v1/runs/{run_id}:{action}", body=body)

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from pydantic import JsonValue
+    from collections.abc import Iterable, Sequence
+
+    from pydantic import BaseModel, JsonValue
     from rich.console import Console
     from rich.table import Table
+
+    from service.api.schemas.runs import FindingView
 
 STATE_COLORS = {
     "queued": "yellow",
@@ -50,6 +54,26 @@ def error_output() -> "Console":
 def print_json(document: "JsonValue") -> None:
     """Print a document as indented JSON, in the order of its keys."""
     typer.echo(json.dumps(document, indent=2, sort_keys=False))
+
+
+def print_plan(
+    spec: "BaseModel", findings: "Sequence[FindingView]", *, details: "Iterable[str]"
+) -> None:
+    """Print a dry run: the spec as YAML, its findings, further lines; exits if one is an error."""
+    import yaml
+    from rich.markup import escape
+
+    typer.echo(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False), nl=False)
+    out = output()
+    for finding in findings:
+        color = "red" if finding.severity == "error" else "yellow"
+        out.print(
+            f"[{color}]{finding.severity}[/] {finding.field or 'spec'}: {escape(finding.message)}"
+        )
+    for line in details:
+        out.print(line)
+    if any(finding.severity == "error" for finding in findings):
+        raise typer.Exit(1)
 
 
 def create_table(*columns: str, folding: tuple[str, ...] = ()) -> "Table":

@@ -217,25 +217,12 @@ def watch_run(client: "TandemClient", run_id: str) -> "RunView | None":
 
 
 def _show_plan(client: "TandemClient", request: "RunRequest") -> None:
-    import yaml
-    from rich.markup import escape
-
     from service.cli.comparisons import format_planned_baseline
 
     plan: PlanView = client.plan(request)
-    typer.echo(yaml.safe_dump(plan.spec.model_dump(mode="json"), sort_keys=False), nl=False)
-    out = console.output()
-    for finding in plan.findings:
-        color = "red" if finding.severity == "error" else "yellow"
-        out.print(
-            f"[{color}]{finding.severity}[/] {finding.field or 'spec'}: {escape(finding.message)}"
-        )
-    if plan.waiting_for:
-        out.print(f"It would wait for {plan.waiting_for}.")
-    for line in format_planned_baseline(plan):
-        out.print(line)
-    if any(finding.severity == "error" for finding in plan.findings):
-        raise typer.Exit(1)
+    wait = [f"It would wait for {plan.waiting_for}."] if plan.waiting_for else []
+    details = [*wait, *format_planned_baseline(plan)]
+    console.print_plan(plan.spec, plan.findings, details=details)
 
 
 def _build_details(run: "RunView", noise: "NoiseFloor | None") -> "Table":

@@ -258,20 +258,9 @@ def _print_result(client: "TandemClient", ended: "SweepView") -> None:
 
 
 def _show_plan(client: "TandemClient", request: "SweepRequest") -> None:
-    import yaml
-    from rich.markup import escape
-
     plan = client.plan_sweep(request)
-    typer.echo(yaml.safe_dump(plan.spec.model_dump(mode="json"), sort_keys=False), nl=False)
-    out = console.output()
-    for finding in plan.findings:
-        color = "red" if finding.severity == "error" else "yellow"
-        out.print(
-            f"[{color}]{finding.severity}[/] {finding.field or 'spec'}: {escape(finding.message)}"
-        )
-    out.print(f"Up to {plan.trials} trials, {plan.runs} runs.")
-    if any(finding.severity == "error" for finding in plan.findings):
-        raise typer.Exit(1)
+    details = [f"Up to {plan.trials} trials, {plan.runs} runs."]
+    console.print_plan(plan.spec, plan.findings, details=details)
 
 
 def _build_sweeps_table(views: "list[SweepView]") -> "Table":

@@ -39,6 +39,8 @@ SWEEP_TRANSITIONS: Final[dict[SweepState, frozenset[SweepState]]] = {
 FINISHED_SWEEP_STATES: Final = frozenset({_OK, _BAD, _STOP})
 """States that a sweep does not leave by itself."""
 
+UNFINISHED_SWEEP_STATES: Final = frozenset(SweepState) - FINISHED_SWEEP_STATES
+
 _MAX_AUTO_PACK_SIZE = 8
 """The limit of `pack: auto`: beyond it, a larger pack saves little of a step."""
 

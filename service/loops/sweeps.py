@@ -13,7 +13,7 @@ import structlog
 from service.domain.errors import TrackerUnreachable
 from service.domain.ports import Job
 from service.domain.runs import Run
-from service.domain.sweeps import FINISHED_SWEEP_STATES, Sweep, SweepState
+from service.domain.sweeps import UNFINISHED_SWEEP_STATES, Sweep, SweepState
 from service.loops.base import for_each_isolated, is_leader
 from service.usecases.context import Context
 from service.usecases.runs.queries import get_run
@@ -62,9 +62,7 @@ class SweepReconciler:
         with self._ctx.store.transaction() as uow:
             if not is_leader(uow, LEASE, ctx=self._ctx):
                 return
-            active = uow.sweeps.in_states(
-                *(state for state in SweepState if state not in FINISHED_SWEEP_STATES)
-            )
+            active = uow.sweeps.in_states(*UNFINISHED_SWEEP_STATES)
         searching = {sweep.driver_job for sweep in active if sweep.state is SweepState.SEARCHING}
         self._watches = {job: watch for job, watch in self._watches.items() if job in searching}
         try:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response, status
 
 from configs.spec.jobs import Task
 from service.api.deps import CallerDep, ContextDep
+from service.api.responses import describe_launch
 from service.api.routes.runs import IdempotencyKey, make_run_page
 from service.api.schemas.base import PageQuery
 from service.api.schemas.runs import EvaluationRequest, ExportRequest, RunPage, RunView
@@ -90,9 +91,7 @@ def _launch(
         digest=idempotency.request_digest(f"{task} {body.model_dump_json()}".encode()),
     )
     run, is_new = launch.launch_run(request, key=key, caller=caller, ctx=ctx)
-    response.headers["Location"] = f"/v1/runs/{run.id}"
-    if not is_new:
-        response.status_code = status.HTTP_200_OK
+    describe_launch(response, f"/v1/runs/{run.id}", is_new=is_new)
     return to_run_view(run, mlflow_url=ctx.mlflow_public_url)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Response, status
 
 from service.api.deps import CallerDep, ContextDep
+from service.api.responses import describe_launch
 from service.api.schemas.runs import NoiseView, ReportQuery, RunView
 from service.api.views import to_noise_view, to_run_view
 from service.domain.repositories.baselines import ReportFormat
@@ -40,9 +41,7 @@ def show_report(run_id: str, ctx: ContextDep, query: Annotated[ReportQuery, Quer
 def make_report(run_id: str, response: Response, ctx: ContextDep, caller: CallerDep) -> RunView:
     """Launch a report job for a run that succeeded; returns the job's run."""
     run, is_new = reports.request_report(run_id, caller=caller, ctx=ctx)
-    response.headers["Location"] = f"/v1/runs/{run.id}"
-    if not is_new:
-        response.status_code = status.HTTP_200_OK
+    describe_launch(response, f"/v1/runs/{run.id}", is_new=is_new)
     return to_run_view(run, mlflow_url=ctx.mlflow_public_url)
 
 

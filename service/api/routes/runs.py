@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response, status
 
 from service.api.deps import CallerDep, ContextDep
+from service.api.responses import describe_launch
 from service.api.schemas.runs import (
     AttemptView,
     LossSharesView,
@@ -62,9 +63,7 @@ def launch_run(
     run, is_new = launch.launch_run(
         _to_launch_run(body), key=idempotency_key, caller=caller, ctx=ctx
     )
-    response.headers["Location"] = f"/v1/runs/{run.id}"
-    if not is_new:
-        response.status_code = status.HTTP_200_OK
+    describe_launch(response, f"/v1/runs/{run.id}", is_new=is_new)
     return _make_view(run, ctx=ctx)
 
 

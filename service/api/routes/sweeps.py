@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response, status
 
 from configs.protocol.sweep_log import AppendReceipt, SearchProgress, SweepLog, SweepLogAppend
 from service.api.deps import CallerDep, ContextDep, DriverDep
+from service.api.responses import describe_launch
 from service.api.routes.reports import REPORT_MEDIA_TYPES, REPORT_RESPONSES
 from service.api.routes.runs import IdempotencyKey
 from service.api.schemas.runs import ReportQuery, RunView
@@ -52,9 +53,7 @@ def launch_sweep(
     sweep, is_new = launch.launch_sweep(
         _to_launch_sweep(body), key=idempotency_key, caller=caller, ctx=ctx
     )
-    response.headers["Location"] = f"/v1/sweeps/{sweep.id}"
-    if not is_new:
-        response.status_code = status.HTTP_200_OK
+    describe_launch(response, f"/v1/sweeps/{sweep.id}", is_new=is_new)
     return _make_view(sweep, ctx=ctx)
 
 
@@ -145,9 +144,7 @@ def promote_trial(
     run, is_new = actions.promote_trial(
         sweep_id, promotion, key=idempotency_key, caller=caller, ctx=ctx
     )
-    response.headers["Location"] = f"/v1/runs/{run.id}"
-    if not is_new:
-        response.status_code = status.HTTP_200_OK
+    describe_launch(response, f"/v1/runs/{run.id}", is_new=is_new)
     return to_run_view(run, mlflow_url=ctx.mlflow_public_url)
 
 

@@ -1,7 +1,7 @@
 """Base models and types of requests and responses, which the client uses too."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -42,6 +42,27 @@ class LaunchOptions(RequestModel):
 
     priority: Priority = 0
     """The larger goes first, and may preempt runs of smaller priority."""
+
+
+class SpecSource(LaunchOptions):
+    """The spec of a new run, or of a sweep's base run: a preset with changes, or a whole spec."""
+
+    preset: Annotated[str | None, Field(examples=["digits/bckd"])] = None
+    changes: dict[str, JsonValue] = Field(
+        default_factory=dict, examples=[{"distillation.loc_weight": 2.0}]
+    )
+    """New values by dotted field of the preset's spec."""
+
+    spec: dict[str, JsonValue] | None = None
+    """The complete spec, instead of a preset."""
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if (self.preset is None) == (self.spec is None):
+            raise ValueError("give either preset or spec, not both")
+        if self.spec is not None and self.changes:
+            raise ValueError("changes apply to presets; put them into spec itself")
+        return self
 
 
 class PageQuery(Contract):

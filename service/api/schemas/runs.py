@@ -3,14 +3,14 @@
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
 from configs.protocol.failure import FailureReason
 from configs.protocol.records import PendingRecords, Progress
 from configs.protocol.report import NoiseFloor, SeedGain, SeedSpread, Verdict
 from configs.spec.base import Contract
 from configs.spec.jobs import EvaluationSpec, ExportSpec, JobSpec, Task
-from service.api.schemas.base import LaunchOptions, PageQuery, Priority, RequestModel
+from service.api.schemas.base import LaunchOptions, PageQuery, Priority, RequestModel, SpecSource
 from service.domain.baselines import BaselineMode
 from service.domain.repositories.baselines import ReportFormat
 from service.domain.runs import DesiredState, EventKind
@@ -253,14 +253,9 @@ class PriorityRequest(RequestModel):
     priority: Priority
 
 
-class RunRequest(LaunchOptions):
+class RunRequest(SpecSource):
     """A run to launch: a preset with changes by dotted field, or a complete spec."""
 
-    preset: Annotated[str | None, Field(examples=["digits/bckd"])] = None
-    changes: dict[str, JsonValue] = Field(
-        default_factory=dict, examples=[{"distillation.loc_weight": 2.0}]
-    )
-    spec: dict[str, JsonValue] | None = None
     baseline: BaselineMode = "auto"
     """`auto` compares a distilled run with its baseline, and queues that one if it does not exist
     yet. `off`: no comparison."""
@@ -269,14 +264,6 @@ class RunRequest(LaunchOptions):
     """Whether the run and its new baseline train together in one process. They then start together
     and use the resources of one run; if the baseline exists already, the run trains by itself.
     Refused without a baseline, and with several processes."""
-
-    @model_validator(mode="after")
-    def _check_source(self) -> Self:
-        if (self.preset is None) == (self.spec is None):
-            raise ValueError("give either preset or spec, not both")
-        if self.spec is not None and self.changes:
-            raise ValueError("changes apply to presets; put them into spec itself")
-        return self
 
 
 class RepeatRequest(RequestModel):

@@ -1,15 +1,15 @@
 """Requests and responses of sweeps and their trials."""
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue
 
 from configs.protocol.probe import Probe
 from configs.protocol.sweep_log import TrialResult
 from configs.spec.base import Contract
 from configs.spec.sweep import SweepSpec, Values
-from service.api.schemas.base import LaunchOptions, PageQuery, Priority, RequestModel, RunName
+from service.api.schemas.base import PageQuery, Priority, RequestModel, RunName, SpecSource
 from service.api.schemas.runs import FindingView
 from service.domain.states import RunState
 from service.domain.sweeps import FINISHED_SWEEP_STATES, DesiredSweepState, SweepState
@@ -132,16 +132,11 @@ class TrialView(Contract):
     """Why the trial has no runs; else empty."""
 
 
-class SweepRequest(LaunchOptions):
+class SweepRequest(SpecSource):
     """A sweep to launch: the base run as in `RunRequest`, and how to search around it.
 
     All other fields are those of `configs.spec.sweep.SweepSpec`, with its defaults.
     """
-
-    preset: Annotated[str | None, Field(examples=["digits/bckd"])] = None
-    changes: dict[str, JsonValue] = Field(default_factory=dict)
-    spec: dict[str, JsonValue] | None = None
-    """The complete spec of the base run, instead of a preset."""
 
     space: Annotated[
         dict[str, JsonValue],
@@ -162,14 +157,6 @@ class SweepRequest(LaunchOptions):
     probe: JsonValue = None
     seed: JsonValue = None
     tags: dict[str, JsonValue] | None = None
-
-    @model_validator(mode="after")
-    def _check_source(self) -> Self:
-        if (self.preset is None) == (self.spec is None):
-            raise ValueError("give either preset or spec, not both")
-        if self.spec is not None and self.changes:
-            raise ValueError("changes apply to presets; put them into spec itself")
-        return self
 
 
 class ExtendRequest(RequestModel):

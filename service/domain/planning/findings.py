@@ -1,10 +1,11 @@
 """Findings about a spec, and the facts on which they rest."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from configs.spec.dataset import ClassNames
+from service.domain.errors import FieldError, SpecRefused
 from service.domain.ports import Node
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.runs import Run
@@ -45,6 +46,21 @@ def error(field: str, code: str, message: str) -> Finding:
 
 def warning(field: str, code: str, message: str) -> Finding:
     return Finding("warning", field, code, message)
+
+
+def list_errors(findings: Iterable[Finding]) -> list[FieldError]:
+    """Those findings that keep the run or the sweep from being queued."""
+    return [
+        FieldError(finding.field, finding.code, finding.message)
+        for finding in findings
+        if finding.severity == "error"
+    ]
+
+
+def raise_for_errors(findings: Iterable[Finding]) -> None:
+    """Raise `SpecRefused` if a finding is an error."""
+    if errors := list_errors(findings):
+        raise SpecRefused(errors)
 
 
 def abbreviate(names: Sequence[str]) -> str:

@@ -32,11 +32,6 @@ class Plan:
     noise: NoiseFloor | None = None
     """How much runs like it scatter over seeds; None if it is not known yet."""
 
-    @property
-    def errors(self) -> tuple[Finding, ...]:
-        """The findings that keep the run from being queued."""
-        return tuple(finding for finding in self.findings if finding.severity == "error")
-
 
 def make_plan(spec: JobSpec, facts: Facts) -> Plan:
     """Check a spec against what is known of the things that it names."""

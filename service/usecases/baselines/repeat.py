@@ -10,7 +10,7 @@ from configs.derived_specs import is_distilled, seedless_digest
 from configs.spec.run import RunSpec
 from service.domain.access import Caller
 from service.domain.baselines import NothingToRepeat, choose_new_seeds, is_viable
-from service.domain.errors import FieldError, SpecRefused
+from service.domain.planning.findings import raise_for_errors
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run, truncate_with_suffix
 from service.usecases.baselines.lookup import get_dataset_digest, look_up_baseline
@@ -50,8 +50,7 @@ def repeat_run(
     is_packed = (run.lineage.sweep_id is None and run.pack.size > 1) if pack is None else pack
     options = PlanOptions(run.project, pack=is_packed)
     plan = plan_spec(spec, options, caller=caller, ctx=ctx)
-    if plan.errors:
-        raise SpecRefused([FieldError(f.field, f.code, f.message) for f in plan.errors])
+    raise_for_errors(plan.findings)
     with ctx.store.transaction() as uow:
         uow.runs.lock_inserts()
         pairs = _find_pairs(uow, run)

@@ -2,10 +2,7 @@
 
 from configs.spec.jobs import Task
 from service.domain.access import Caller
-from service.domain.errors import (
-    FieldError,
-    SpecRefused,
-)
+from service.domain.planning.findings import raise_for_errors
 from service.domain.runs import Run
 from service.usecases.context import Context
 from service.usecases.idempotency import IdempotentLaunch
@@ -56,8 +53,7 @@ def launch_run(
         if earlier := launch.lock_and_find_earlier(uow):
             return earlier, False
         plan, lookup = plan_in_transaction(uow, spec, options, nodes=nodes, caller=caller)
-        if plan.errors:
-            raise SpecRefused([FieldError(f.field, f.code, f.message) for f in plan.errors])
+        raise_for_errors(plan.findings)
         run = add_run(uow, run, actor=caller.name, lookup=lookup, is_packed=request.pack)
         launch.bind(uow, run.id)
     return run, True

@@ -138,9 +138,14 @@ def parse_requested_spec(request: LaunchRun) -> JobSpec:
     except UnknownPreset as error:
         raise PresetNotFound(str(error)) from error
     except SpecError as error:
-        raise SpecRefused(
-            [FieldError(problem.field, "invalid", problem.message) for problem in error.problems]
-        ) from error
+        raise to_spec_refused(error) from error
+
+
+def to_spec_refused(error: SpecError) -> SpecRefused:
+    """The error of a request whose spec has these problems."""
+    return SpecRefused(
+        [FieldError(problem.field, "invalid", problem.message) for problem in error.problems]
+    )
 
 
 def _collect_facts(

@@ -12,6 +12,7 @@ from configs.spec.search import RATIO
 from configs.spec.sweep import Budget, SweepSpec
 from service.domain.access import Caller
 from service.domain.errors import FieldError, InvalidSweepTransition, NothingToPromote, SpecRefused
+from service.domain.planning.findings import list_errors
 from service.domain.planning.sweep_findings import sweep_findings
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
@@ -19,7 +20,7 @@ from service.domain.sweeps import Sweep, SweepState, transition_sweep
 from service.domain.trials import best_trial
 from service.usecases.context import Context
 from service.usecases.runs.launch import launch_run
-from service.usecases.runs.plan import LaunchRun
+from service.usecases.runs.plan import LaunchRun, to_spec_refused
 from service.usecases.sweeps.launch import validate_sweep_spec
 from service.usecases.sweeps.trials import build_trial_specs, cancel_runs, compute_gpu_hours
 
@@ -123,10 +124,7 @@ def promote_trial(
     try:
         document = apply_changes(specs[0].model_dump(mode="json"), promotion.changes)
     except SpecError as error:
-        errors = [
-            FieldError(problem.field, "invalid", problem.message) for problem in error.problems
-        ]
-        raise SpecRefused(errors) from error
+        raise to_spec_refused(error) from error
     request = LaunchRun(
         spec=document,
         name=promotion.name or f"{sweep.name} #{trial.number} promoted"[-200:],
@@ -161,11 +159,7 @@ def _extended_spec(
     )
     # The initial points were tried before, and need not lie within the new space.
     spec = validate_sweep_spec({**document, "budget": budget, "initial_points": ()})
-    errors = [
-        FieldError(finding.field, finding.code, finding.message)
-        for finding in sweep_findings(spec)
-        if finding.severity == "error"
-    ]
+    errors = list_errors(sweep_findings(spec))
     if RATIO in spec.space and sweep.probe is None:
         errors.append(FieldError("space", "not_probed", f"{RATIO} was not measured by a probe."))
     if num_started >= budget.trials:

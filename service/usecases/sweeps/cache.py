@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from configs.protocol.sweep_log import Trial, apply_entry
 from service.domain.metrics.sweeps import ActiveSweep
 from service.domain.repositories.unit_of_work import UnitOfWork
-from service.domain.sweeps import FINISHED_SWEEP_STATES, SweepState
+from service.domain.sweeps import UNFINISHED_SWEEP_STATES
 
 
 @dataclass
@@ -22,7 +22,7 @@ class SweepLogCache:
 
     def read_active_sweeps(self, uow: UnitOfWork) -> list[ActiveSweep]:
         """Unfinished sweeps with all of their trials, oldest first."""
-        sweeps = uow.sweeps.in_states(*(set(SweepState) - FINISHED_SWEEP_STATES))
+        sweeps = uow.sweeps.in_states(*UNFINISHED_SWEEP_STATES)
         self._logs = {sweep.id: self._logs.get(sweep.id, _CachedLog()) for sweep in sweeps}
         self._read_new_entries(uow)
         return [

@@ -13,7 +13,7 @@ from configs.spec.search import GridSearch
 from configs.spec.sweep import SweepSpec
 from service.domain.access import Caller
 from service.domain.errors import FieldError, SpecRefused, SweepNotFound
-from service.domain.planning.findings import Finding
+from service.domain.planning.findings import Finding, raise_for_errors
 from service.domain.planning.sweep_findings import grid_size, sweep_findings
 from service.domain.repositories.sweeps import SweepFilter
 from service.domain.sweeps import Sweep, SweepState, initial_state
@@ -61,11 +61,6 @@ class SweepPlan:
     runs: int
     """Upper limit of the number of runs, over all repeats of the trials."""
 
-    @property
-    def errors(self) -> tuple[Finding, ...]:
-        """Findings that prevent the launch."""
-        return tuple(finding for finding in self.findings if finding.severity == "error")
-
 
 def plan_sweep(request: LaunchSweep, *, caller: Caller, ctx: Context) -> SweepPlan:
     """Plan a requested sweep; `SpecRefused` for an invalid spec, findings for other problems."""
@@ -101,8 +96,7 @@ def launch_sweep(
     if earlier := launch.find_earlier(ctx=ctx):
         return earlier, False
     plan = plan_sweep(request, caller=caller, ctx=ctx)
-    if plan.errors:
-        raise SpecRefused([FieldError(f.field, f.code, f.message) for f in plan.errors])
+    raise_for_errors(plan.findings)
     now = ctx.clock.now()
     state = initial_state(plan.spec)
     sweep = Sweep(
