@@ -109,7 +109,7 @@ class MlflowTracker:
             response = self._client.request(method, _API + path, **arguments)
         except httpx.HTTPError as error:
             raise TrackerUnreachable(
-                f"MLflow does not respond: {type(error).__name__}: {error}"
+                f"MLflow does not answer: {type(error).__name__}: {error}"
             ) from error
         if response.status_code == httpx.codes.NOT_FOUND:
             return None

@@ -84,7 +84,7 @@ class RayJobs:
             response = self._client.request(method, path, headers=self._headers(), **arguments)
         except httpx.HTTPError as error:
             raise ClusterUnreachable(
-                f"Ray does not respond: {type(error).__name__}: {error}"
+                f"Ray does not answer: {type(error).__name__}: {error}"
             ) from error
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise ClusterUnreachable(

@@ -11,7 +11,6 @@ from service.cli.session import load_settings, open_client
 from service.domain.access import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
 
     from service.usecases.context import Context
@@ -39,16 +38,17 @@ def create_token(
     expires: Annotated[str | None, typer.Option(help="Lifetime: 12h, 30d or 8w.")] = None,
 ) -> None:
     """Create a token and print it once. Uses the database: the service need not run."""
+    from service.main import open_context
     from service.usecases import access
 
-    for ctx in _open_world():
+    with open_context(load_settings()) as ctx:
         token, text = access.create_token(
             name, role=role, project=project, expires_at=_expiry_from(expires, ctx=ctx), ctx=ctx
         )
     typer.echo(text)
     scope = f" of project {token.project}" if token.project else ""
     console.error_output().print(
-        f"Token {token.id} for {token.name}, {token.role}{scope}. It is not table again: store it "
+        f"Token {token.id} for {token.name}, {token.role}{scope}. It is not shown again: store it "
         "in TANDEM_TOKEN, or in a file that only you can read (TANDEM_TOKEN_FILE)."
     )
 
@@ -56,12 +56,13 @@ def create_token(
 @tokens.command("list")
 def list_tokens() -> None:
     """List all tokens, also expired and revoked ones."""
+    from service.main import open_context
     from service.usecases import access
 
     table = console.create_table(
         "id", "name", "role", "project", "created", "expires", "last used", "state"
     )
-    for ctx in _open_world():
+    with open_context(load_settings()) as ctx:
         now = ctx.clock.now()
         for token in access.list_tokens(ctx=ctx):
             is_revoked = token.revoked_at is not None
@@ -82,9 +83,10 @@ def list_tokens() -> None:
 @tokens.command("revoke")
 def revoke_token(token_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     """Revoke a token, from the next request on."""
+    from service.main import open_context
     from service.usecases import access
 
-    for ctx in _open_world():
+    with open_context(load_settings()) as ctx:
         token = access.revoke_token(token_id, ctx=ctx)
     console.output().print(f"Token {token.id} of {token.name} is revoked.")
 
@@ -111,10 +113,10 @@ def set_project(
         float | None, typer.Option(help="Its share relative to other projects.")
     ] = None,
     max_runs: Annotated[
-        str | None, typer.Option(help="Most runs at the same time, or none.")
+        str | None, typer.Option(help="Maximum number of concurrent runs; none for no limit.")
     ] = None,
     max_gpus: Annotated[
-        str | None, typer.Option(help="Most GPUs at the same time, or none.")
+        str | None, typer.Option(help="Maximum number of GPUs in use; none for no limit.")
     ] = None,
 ) -> None:
     """Set limits and weight of a project; options that are not given keep their values."""
@@ -179,10 +181,3 @@ def _expiry_from(lifetime: str | None, *, ctx: "Context") -> "datetime | None":
         advice = ("Write hours, days or weeks: 12h, 30d, 8w.",)
         raise CliError(ErrorMessage(f"{lifetime!r} is not a lifetime.", advice=advice))
     return ctx.clock.now() + timedelta(hours=int(match[1]) * _HOURS[match[2]])
-
-
-def _open_world() -> "Iterator[Context]":
-    from service.main import open_context
-
-    with open_context(load_settings()) as ctx:
-        yield ctx

@@ -57,7 +57,10 @@ def _print(fault: "Fault", *, is_repaired: bool) -> None:
     from rich.text import Text
 
     mark, color = ("✔", "green") if is_repaired else ("✘", "red")
-    line = Text.assemble((f"{mark} ", color), (fault.subject, "bold"), f" {fault.message}")
+    line = Text.assemble((f"{mark} ", color))
+    if not fault.message.startswith(fault.subject):  # as in "Ray does not answer"
+        line.append(f"{fault.subject}: ", style="bold")
+    line.append(fault.message)
     if fault.repair is not None:
         line.append(f" {fault.repair}" if is_repaired else f" Repair: {fault.repair}", style="dim")
     console.output().print(line, soft_wrap=True)

@@ -116,7 +116,7 @@ def match_id_prefix(
     count = f"More than {len(listed)}" if len(matches) > len(listed) else str(len(matches))
     raise CliError(
         ErrorMessage(
-            f"{count} {noun}s start with {prefix!r}.",
+            f"{count} {noun}s have an id that starts with {prefix!r}.",
             fields=tuple((run.id, run.name) for run in listed),
             advice=("Give more characters of the id.",),
         )

@@ -61,7 +61,7 @@ def sweep(
     objective: Objectives = None,
     initial_point: InitialPoints = None,
     pack: PackSize = "auto",
-    concurrency: Annotated[int | None, typer.Option(help="Most trials at the same time.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Maximum of concurrent trials.")] = None,
     hours: Hours = None,
     gpu_hours: GpuHours = None,
     seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,

@@ -6,9 +6,9 @@ TandemError
 │                    checkpoint_missing
 ├── Unauthenticated  unauthenticated
 ├── Forbidden        insufficient_role, project_forbidden
-├── Conflict         illegal_move, illegal_sweep_move, sweep_log_conflict, driver_superseded,
-│                    attempt_superseded, lease_lost, idempotency_key_reused, name_taken,
-│                    nothing_to_promote, nothing_to_repeat (in domain.baselines)
+├── Conflict         invalid_transition, invalid_sweep_transition, sweep_log_conflict,
+│                    driver_superseded, attempt_superseded, lease_lost, idempotency_key_reused,
+│                    name_taken, nothing_to_promote, nothing_to_repeat (in domain.baselines)
 ├── token_refused, spec_refused, sweep_entry_refused, path_refused, value_refused,
 │   log_chunk_too_large, schema_unknown, backup_refused, job_refused, tracker_refused
 └── Unreachable      cluster_unreachable, tracker_unreachable, database_unreachable
@@ -210,7 +210,7 @@ class Conflict(TandemError):
 class InvalidTransition(Conflict):
     """A run cannot go from its state to the requested one."""
 
-    code = "illegal_move"
+    code = "invalid_transition"
 
     def __init__(self, run_id: str, from_state: str, to_state: str) -> None:
         super().__init__(f"Run {run_id} is {from_state} and cannot become {to_state}.")
@@ -219,7 +219,7 @@ class InvalidTransition(Conflict):
 class InvalidSweepTransition(Conflict):
     """A sweep cannot go from its state to the requested one."""
 
-    code = "illegal_sweep_move"
+    code = "invalid_sweep_transition"
 
     def __init__(self, sweep_id: str, from_state: str, to_state: str) -> None:
         super().__init__(f"Sweep {sweep_id} is {from_state} and cannot become {to_state}.")

@@ -50,7 +50,7 @@ def submit_queued(ctx: Context) -> None:
         nodes = list_nodes(ctx)
     except ClusterUnreachable as error:
         waits = [
-            WaitDecision(run, position, f"Ray: {error}")
+            WaitDecision(run, position, f"the cluster: {error}")
             for position, run in enumerate(queued, start=1)
         ]
         record_waits(waits, ctx=ctx)

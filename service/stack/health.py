@@ -28,7 +28,7 @@ def check_health(
             trust_env=False,
         )
     except httpx.HTTPError as error:
-        return HealthCheck(is_up=False, detail=type(error).__name__)
+        return HealthCheck(is_up=False, detail=f"does not answer ({type(error).__name__})")
     if response.status_code == httpx.codes.OK:
         return HealthCheck(is_up=True, detail="answers")
     return HealthCheck(

@@ -21,7 +21,7 @@ class Fault:
 
     kind: str
     subject: str
-    """Id or name of the run, dataset, teacher or job; or the system that does not respond."""
+    """Id or name of the run, dataset, teacher or job; or the system that does not answer."""
 
     message: str
     repair: str | None = None
@@ -31,7 +31,7 @@ class Fault:
 
 
 def find_faults(ctx: Context) -> Iterator[Fault]:
-    """Find all inconsistencies; an external system that does not respond is reported once."""
+    """Find all inconsistencies; an external system that does not answer is reported once."""
     with ctx.store.transaction() as uow:
         runs = uow.runs.in_states(*RunState)
         attempts = {run.id: uow.attempts.of_run(run.id) for run in runs}

@@ -117,7 +117,7 @@ def _attempt_series(uow: UnitOfWork) -> list[Series]:
 
 def _heartbeat_series(active: Sequence[ActiveRun], *, now: datetime) -> list[Series]:
     ages_s = [run.heartbeat_age_s(now) for run in active if run.state is RunState.RUNNING]
-    num_stale = sum(silence > _STALE_HEARTBEAT_S for silence in ages_s)
+    num_stale = sum(age_s > _STALE_HEARTBEAT_S for age_s in ages_s)
     return [
         Series(
             "heartbeat_age_seconds",

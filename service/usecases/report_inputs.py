@@ -1,4 +1,4 @@
-"""What a report is told: its runs with their twins, curves and teachers, and the noise floor."""
+"""The inputs of a report: runs with their baselines, curves and teachers, and the noise floor."""
 
 from collections import defaultdict
 from collections.abc import Sequence

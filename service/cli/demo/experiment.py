@@ -172,9 +172,10 @@ def _watch(client: "TandemClient", launched: _Launched) -> "dict[str, RunView]":
     views = watch_runs(client, launched.run_ids)
     for label, view in views.items():
         if view.is_over and view.state != "succeeded":
+            cause = view.message or view.reason or "unknown cause"
             raise CliError(
                 ErrorMessage(
-                    f"{label} ({view.id}) {view.state}: {view.message or view.reason or '?'}",
+                    f"{label} ({view.id}) {view.state}: {cause}",
                     advice=(view.advice or "", f"Its log: tandem logs {view.id}"),
                     log_lines=tuple(client.logs(view.id).splitlines()[-15:]),
                 )

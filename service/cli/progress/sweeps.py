@@ -14,7 +14,7 @@ from service.client import TandemClient
 
 _POLL_INTERVAL_S = 2.0
 _MAX_ROWS = 24
-"""Trials in the live table; running ones are always table."""
+"""Trials in the live table; running ones are always shown."""
 
 
 def watch_sweep(client: TandemClient, sweep_id: str) -> SweepView:

@@ -107,7 +107,7 @@ class TestPause:
         response = stage.http.post(f"/v1/runs/{run_id}:{action}")
 
         assert response.status_code == 409
-        assert response.json()["code"] == "illegal_move"
+        assert response.json()["code"] == "invalid_transition"
 
 
 class TestRetry:

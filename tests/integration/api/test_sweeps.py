@@ -311,10 +311,10 @@ def test_actions_that_do_not_fit_the_state_are_refused(stage: Stage) -> None:
     stopped = stage.http.post(f"/v1/sweeps/{sweep.id}:stop")
     late = sweep.write({"kind": "suggested", "number": 0, "values": {CLS: 1.0}})
 
-    assert extended.json()["code"] == "illegal_sweep_move"
+    assert extended.json()["code"] == "invalid_sweep_transition"
     assert promoted.json()["code"] == "nothing_to_promote"
-    assert stopped.json()["code"] == "illegal_sweep_move"
-    assert (late.status_code, late.json()["code"]) == (409, "illegal_sweep_move")
+    assert stopped.json()["code"] == "invalid_sweep_transition"
+    assert (late.status_code, late.json()["code"]) == (409, "invalid_sweep_transition")
 
 
 def test_the_best_trial_becomes_a_run_of_its_own(stage: Stage) -> None:

@@ -56,6 +56,7 @@ def test_the_first_token_needs_no_service_and_opens_one(
         service.wait()
 
     assert made.returncode == 0, made.stderr
+    assert "It is not shown again" in made.stderr
     assert re.fullmatch(r"tdm_[0-9a-f]{10}_[A-Za-z0-9_-]{43}", token)
     assert (without.returncode, "token" in without.stderr) == (1, True)
     assert with_it.returncode == 0, with_it.stderr
@@ -83,5 +84,5 @@ def test_fsck_tells_what_does_not_answer(tmp_path: Path) -> None:
     checked = tandem("fsck", home=tmp_path)
 
     assert checked.returncode == 1
-    assert "Ray does not respond" in checked.stdout
+    assert "✘ Ray does not answer" in checked.stdout
     assert "Traceback" not in checked.stderr

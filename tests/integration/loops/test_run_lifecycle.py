@@ -214,7 +214,7 @@ def test_a_run_that_is_over_cannot_be_cancelled(stage: Stage) -> None:
     response = stage.http.post(f"/v1/runs/{run_id}:cancel")
 
     assert response.status_code == 409
-    assert response.json()["code"] == "illegal_move"
+    assert response.json()["code"] == "invalid_transition"
 
 
 def test_a_run_waits_for_room_and_says_so_once(stage: Stage) -> None:

@@ -95,7 +95,7 @@ def test_a_newer_attempt_is_a_refusal(service: FakeService, sink: ServiceSink) -
 
 
 def test_any_other_conflict_is_no_refusal(service: FakeService, sink: ServiceSink) -> None:
-    service.script = [Answer(409, json.dumps({"code": "illegal_move"})), Answer(409, "nginx")]
+    service.script = [Answer(409, json.dumps({"code": "invalid_transition"})), Answer(409, "nginx")]
 
     for _ in range(2):
         with pytest.raises(SinkProtocolError):
