@@ -15,7 +15,8 @@ from mlflow.entities import Run
 
 from configs.protocol.names import MLFLOW_EXPERIMENT, RunFile, Tag
 from configs.protocol.records import Record, Tracked
-from configs.spec.run import RunSpec
+from configs.spec.jobs import JobSpec, ReportSpec
+from configs.spec.run import DatasetFiles
 from service.stack.ports import choose_free_port
 from tests.support.stack.mlflow_runs import tracked_run
 from tests.support.stack.mlflow_server import Server
@@ -31,6 +32,7 @@ from tests.support.workers.records import (
     outcome,
     started,
 )
+from tests.support.workers.report_inputs import a_run_inputs
 from workers.telemetry.identity import AttemptIdentity
 from workers.telemetry.mlflow_sink import MlflowSink, TrackedRun, flatten_params
 from workers.telemetry.reporter import SpoolReporter, flush_run
@@ -175,6 +177,19 @@ def test_the_dataset_is_an_input_once(server: Server, run_dir: Path) -> None:
     assert [tag.value for tag in shown.tags] == ["train/validation"]
     assert run.data.tags[Tag.DATASET_DIGEST] == DIGEST
     assert run.data.tags[Tag.HOST] == "node-1"
+
+
+def test_the_dataset_of_a_report_is_that_of_its_inputs(server: Server, run_dir: Path) -> None:
+    inputs = a_run_inputs(run_dir, dataset=DatasetFiles(root="/data/cells"))
+    (run_dir / RunFile.REPORT_INPUTS).write_text(inputs.model_dump_json())
+    spec = ReportSpec(run="r" + "0" * 12, tags={})
+
+    a_sink(server, run_dir, spec=spec).deliver(0, [started()])
+
+    run = the_run(server, run_dir)
+    assert run.inputs is not None
+    (dataset_input,) = run.inputs.dataset_inputs
+    assert "/data/cells" in dataset_input.dataset.source
 
 
 def test_files_keep_their_folder(server: Server, run_dir: Path) -> None:
@@ -371,7 +386,7 @@ def a_sink(  # noqa: PLR0913 - one argument for each way in which sinks differ
     server: Server | str,
     run_dir: Path,
     *,
-    spec: RunSpec | None = None,
+    spec: JobSpec | None = None,
     closes_run: bool = True,
     is_live: bool = True,
     known: str | None = None,
