@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 import structlog
 
 from configs.protocol.failure import FailureReason
-from configs.protocol.names import RunFile
 from configs.protocol.records import Outcome
 from service.domain.errors import JobRefused, Unreachable, ValueRefused
 from service.domain.ports import Job, JobRequest
@@ -26,6 +25,7 @@ from service.domain.states import ACTIVE_STATES
 from service.usecases.attempts.records import count_unshipped_records, import_spool
 from service.usecases.context import Context
 from service.usecases.runs.logs import store_remaining_log
+from service.usecases.worker_tokens import token_file_options
 
 _MAX_FLUSH_S = 60.0
 """How long a run that left its pack may ship its last records to MLflow."""
@@ -218,8 +218,7 @@ def _submit_cleanup(run: Run, attempt: Attempt | None, *, ctx: Context) -> None:
     """
     if attempt is None or attempt.node_id is None:
         return
-    token_file = ctx.files.run_dir(run.id) / RunFile.TOKEN
-    token_options = () if ctx.signing_key is None else ("--token-file", str(token_file))
+    token_options = token_file_options(ctx.files.run_dir(run.id), ctx=ctx)
     request = JobRequest(
         submission_id=f"{attempt.submission_id}-cleanup",
         command=("tandem-worker", "cleanup", "--service-url", ctx.service_url, *token_options),

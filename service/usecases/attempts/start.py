@@ -5,7 +5,6 @@ from datetime import datetime
 
 from configs.protocol.names import Env, RunFile
 from configs.spec.jobs import ReportSpec
-from service.domain.access import make_attempt_token
 from service.domain.errors import JobRefused
 from service.domain.ports import JobRequest
 from service.domain.repositories.unit_of_work import UnitOfWork
@@ -16,6 +15,7 @@ from service.usecases.attempts.resolve import resolve_spec
 from service.usecases.context import Context
 from service.usecases.report_inputs import build_report_inputs
 from service.usecases.runs.transitions import record_transition
+from service.usecases.worker_tokens import write_worker_token
 
 _TEACHER_SCORES_DIR = "teacher-scores"
 """Cache folder for the scores of teachers by dataset, next to the folders of runs."""
@@ -80,10 +80,7 @@ def create_attempt(
 
 def write_attempt_token(run: Run, *, ctx: Context) -> None:
     """Write the token that authenticates a run's current attempt into the run's folder."""
-    if ctx.signing_key is not None:
-        file = ctx.files.run_dir(run.id) / RunFile.TOKEN
-        token = make_attempt_token(run.id, run.attempt, key=ctx.signing_key)
-        ctx.files.write(file, token, is_secret=True)
+    write_worker_token(ctx.files.run_dir(run.id), run.id, run.attempt, ctx=ctx)
 
 
 def submit_attempt(run: Run, *, avoid: frozenset[str] = frozenset(), ctx: Context) -> None:

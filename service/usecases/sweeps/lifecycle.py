@@ -11,7 +11,6 @@ from configs.protocol.names import RunFile
 from configs.protocol.probe import Probe
 from configs.spec.compute import Resources
 from configs.spec.jobs import JobSpec, ProbeSpec, ReportSpec
-from service.domain.access import make_attempt_token
 from service.domain.ports import Job, JobRequest
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
@@ -29,6 +28,7 @@ from service.usecases.nodes import list_nodes
 from service.usecases.runs.enqueue import add_run, create_queued_run
 from service.usecases.sweeps.baselines import enqueue_baselines, find_missing_noise_seeds
 from service.usecases.sweeps.trials import SWEEP_ACTOR, list_unfinished_baselines
+from service.usecases.worker_tokens import token_file_options, write_worker_token
 
 MAX_CONSECUTIVE_FAILURES = 10
 """A sweep fails after this many consecutive drivers that exit without a new log entry."""
@@ -248,20 +248,15 @@ def _explain_unsearchable(run: Run, probe: Probe | None) -> str | None:
 
 def _build_driver_request(sweep: Sweep, *, ctx: Context) -> JobRequest:
     """The job of the sweep's current driver; it reserves no CPUs, since it only coordinates."""
-    token_options: tuple[str, ...] = ()
-    if ctx.signing_key is not None:
-        file = ctx.files.sweep_dir(sweep.id) / RunFile.TOKEN
-        ctx.files.write(
-            file, make_attempt_token(sweep.id, sweep.driver, key=ctx.signing_key), is_secret=True
-        )
-        token_options = ("--token-file", str(file))
+    sweep_dir = ctx.files.sweep_dir(sweep.id)
+    write_worker_token(sweep_dir, sweep.id, sweep.driver, ctx=ctx)
     return JobRequest(
         submission_id=sweep.driver_job,
         command=(
             *("tandem-worker", "sweep-driver"),
             *("--sweep", sweep.id),
             *("--service-url", ctx.service_url),
-            *token_options,
+            *token_file_options(sweep_dir, ctx=ctx),
         ),
         num_cpus=0,
         num_gpus=0,

@@ -1,0 +1,22 @@
+"""Tokens with which workers and drivers authenticate to the service, as files in their folders."""
+
+from pathlib import Path
+
+from configs.protocol.names import RunFile
+from service.domain.access import make_attempt_token
+from service.usecases.context import Context
+
+
+def write_worker_token(folder: Path, subject_id: str, number: int, *, ctx: Context) -> None:
+    """Write the token of an attempt of a run, or of a driver of a sweep, into its folder.
+
+    Writes nothing while access control is off.
+    """
+    if ctx.signing_key is not None:
+        token = make_attempt_token(subject_id, number, key=ctx.signing_key)
+        ctx.files.write(folder / RunFile.TOKEN, token, is_secret=True)
+
+
+def token_file_options(folder: Path, *, ctx: Context) -> tuple[str, ...]:
+    """The options of `tandem-worker` that name the token in a folder, if there is one."""
+    return () if ctx.signing_key is None else ("--token-file", str(folder / RunFile.TOKEN))
