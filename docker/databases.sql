@@ -1,4 +1,4 @@
--- PostgreSQL runs this once, when its volume is empty: a role and a database for each of us.
+-- PostgreSQL runs this once, when its volume is empty: a role and a database for each service.
 \getenv service_password SERVICE_DB_PASSWORD
 \getenv mlflow_password MLFLOW_DB_PASSWORD
 CREATE ROLE tandem LOGIN PASSWORD :'service_password';

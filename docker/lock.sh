@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Writes docker/environment.lock, the exact versions of a working environment but for Tandem and mmcv-full,
-# and from it one lock for each image. The CUDA compiler, which docker/cuda-toolkit.sh installs, and uv have locks
-# of their own: to change a version there, change its line and run this.
+# Writes docker/environment.lock, the exact versions of a working environment except Tandem and mmcv-full,
+# and derives a lock for each image. The CUDA compiler, which docker/cuda-toolkit.sh installs, and uv have
+# separate locks: to change a version there, edit its line and run this script.
 #
-# Each version has the hashes of all files of its release, so a lock is good on every machine.
+# Each version has the hashes of all files of its release, so a lock is valid on every machine.
 #
 #   docker/lock.sh PYTHON
 set -euo pipefail
 python=$(realpath -s "${1:?usage: docker/lock.sh PYTHON}")
 cd "$(dirname "$0")"
 
-lock() { # lock FILE COMMENT...: writes what is pinned on standard input, with hashes
+lock() { # lock FILE COMMENT...: writes the pins from standard input, with hashes
   file=$1
   shift
   {
     printf '# %s\n' "$@"
-    # Of the main index only: others may have a part of a release's files.
+    # From the main index only: others may have only some files of a release.
     UV_INDEX='' UV_FIND_LINKS='' "$python" run_uv.py pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate -
   } > "$file.new"
   mv "$file.new" "$file"

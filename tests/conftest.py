@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.service.postgres import Postgres, a_postgres, where_postgres_is
+from tests.support.service.postgres import Postgres, find_postgres, run_postgres
 from tests.support.service.stage import Stage, migrated_sqlite, open_stage
 
 pytest_plugins = ("tests.support.plugins.xdist_scheduling", "tests.support.plugins.time_budget")
@@ -18,17 +18,17 @@ settings.load_profile("tandem")
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A server of our own, for the whole session."""
-    programs = where_postgres_is()
+    """A PostgreSQL server, for the whole session."""
+    programs = find_postgres()
     if programs is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    with a_postgres(programs) as server:
+    with run_postgres(programs) as server:
         yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database of each kind, with the newest schema and nothing in it."""
+    """URL of an empty database with the newest schema, once per kind of database."""
     if request.param == "sqlite":
         file = tmp_path / "deep" / "tandem.db"
         file.parent.mkdir()
@@ -36,7 +36,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield f"sqlite:///{file}"
         return
     server: Postgres = request.getfixturevalue("postgres")
-    url = server.fresh()
+    url = server.create_database()
     yield url
     server.drop(url)
 
@@ -45,18 +45,18 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
     """The service over SQLite, or over the database that `ON_BOTH_DATABASES` names."""
     if getattr(request, "param", "sqlite") == "sqlite":
-        with open_stage(tmp_path) as made:
-            yield made
+        with open_stage(tmp_path) as opened:
+            yield opened
         return
     server: Postgres = request.getfixturevalue("postgres")
-    url = server.fresh()
-    with open_stage(tmp_path, database_url=url) as made:
-        yield made
+    url = server.create_database()
+    with open_stage(tmp_path, database_url=url) as opened:
+        yield opened
     server.drop(url)
 
 
 @pytest.fixture
 def any_stage(tmp_path: Path, database_url: str) -> Iterator[Stage]:
     """The service over each kind of database."""
-    with open_stage(tmp_path, database_url=database_url) as made:
-        yield made
+    with open_stage(tmp_path, database_url=database_url) as opened:
+        yield opened

@@ -70,7 +70,7 @@ class Round:
 SCALES = {"digits": Scale(5, 4, 16, 160), "r101-r18": Scale(3, 1, 2, 256)}
 
 
-def a_pair(name: str, folder: Path) -> dict[str, Any]:
+def make_pair_specs(name: str, folder: Path) -> dict[str, Any]:
     """The spec of a distilled run without its loss weights."""
     scale = SCALES[name]
     digits = write_digits(folder / "digits", train=scale.steps * scale.batch_size, val=2)
@@ -100,18 +100,20 @@ def a_pair(name: str, folder: Path) -> dict[str, Any]:
     student = {"backbone": {"depth": 18, "frozen_stages": 1, "norm_eval": True}}
     detector = {"backbone": {"depth": 101}}
     teacher = {"checkpoint": "", "detector": detector, "classes": list(CLASSES)}
-    teacher["checkpoint"] = str(_untrained(spec | {"student": detector}, folder / "r101.pth"))
+    teacher["checkpoint"] = str(
+        _make_untrained_teacher(spec | {"student": detector}, folder / "r101.pth")
+    )
     return spec | {"student": student, "teacher": teacher}
 
 
-def _untrained(document: dict[str, Any], file: Path) -> Path:
+def _make_untrained_teacher(document: dict[str, Any], file: Path) -> Path:
     """A teacher with random weights: these do not influence the time of a forward pass."""
     detector = build_detector(build_detector_config(parse_spec(document).student, classes=CLASSES))
     torch.save({"state_dict": detector.state_dict()}, file)
     return file
 
 
-def trials(document: dict[str, Any], count: int) -> list[RunSpec]:
+def make_trial_specs(document: dict[str, Any], count: int) -> list[RunSpec]:
     """Specs of runs that differ by their loss weights."""
     return [
         parse_spec(
@@ -128,7 +130,7 @@ class PackBenchmark:
     def __init__(self, name: str, count: int, folder: Path) -> None:
         compat.apply_patches()
         self.name = name
-        specs = trials(a_pair(name, folder), count)
+        specs = make_trial_specs(make_pair_specs(name, folder), count)
         self.inputs = build_shared_inputs(specs[0], dataset=resolve_run_dataset(specs[0]))
         with share_teachers():
             self.runners = [self._student(spec, folder) for spec in specs]
@@ -152,8 +154,8 @@ class PackBenchmark:
         separate = [self._seconds([runner]) for runner in self.runners]
         packed = {count: self._seconds(self.runners[:count]) for count in sizes}
         return Round(
-            load_s=_timed(lambda: list(self.inputs.training)),
-            teacher_s=_timed(lambda: self._run_teacher(batches)),
+            load_s=_measure_s(lambda: list(self.inputs.training)),
+            teacher_s=_measure_s(lambda: self._run_teacher(batches)),
             separate_run_s=median(separate),
             packed_s=packed,
             separate_s={count: sum(separate[:count]) for count in sizes},
@@ -168,38 +170,38 @@ class PackBenchmark:
     def _seconds(self, runners: Sequence[Runner]) -> float:
         for runner in runners:
             runner.resume_from(epoch=0, step=0)
-        return _timed(TrainLoop(runners, self.inputs.training, device=self.inputs.device).run)
+        return _measure_s(TrainLoop(runners, self.inputs.training, device=self.inputs.device).run)
 
 
-def _timed(act: Callable[[], object]) -> float:
+def _measure_s(function: Callable[[], object]) -> float:
     start_s = time.perf_counter()
-    act()
+    function()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - start_s
 
 
-def peak_mib(name: str, count: int) -> float:
+def measure_peak_mib(name: str, count: int) -> float:
     """Peak memory in MiB of a process that trains a pack of this size."""
     command = [sys.executable, "-m", "tests.bench.packs", "--pair", name, "--peak", str(count)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout.splitlines()[-1])
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(result.stdout.splitlines()[-1])
 
 
 def _print_peak(name: str, count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         benchmark = PackBenchmark(name, count, Path(folder))
         benchmark._seconds(benchmark.runners)
-    print(_own_peak_kib() / 1024)  # noqa: T201
+    print(_read_own_peak_kib() / 1024)  # noqa: T201
 
 
-def _own_peak_kib() -> int:
+def _read_own_peak_kib() -> int:
     """Peak memory of this program; `getrusage` would include the process before `exec`."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 
 
-def ideal(rounds: Sequence[Round], count: int) -> float:
+def compute_ideal_s(rounds: Sequence[Round], count: int) -> float:
     """The ratio (T + K * S) / (K * (T + S)) of the measured times, without loading."""
     teacher = median(round_.teacher_s for round_ in rounds)
     student = (
@@ -210,7 +212,7 @@ def ideal(rounds: Sequence[Round], count: int) -> float:
     return (teacher + count * student) / (count * (teacher + student))
 
 
-def table_of(name: str, rounds: Sequence[Round]) -> Table:
+def format_table(name: str, rounds: Sequence[Round]) -> Table:
     """Print a row for each K: both times, their ratio in each round, and the expected ratio."""
     scale = SCALES[name]
     load, teacher = (median(getattr(r, field) for r in rounds) for field in ("load_s", "teacher_s"))
@@ -231,7 +233,7 @@ def table_of(name: str, rounds: Sequence[Round]) -> Table:
             median(getattr(r, field)[count] for r in rounds) for field in ("packed_s", "separate_s")
         )
         images = scale.batch_size * steps * count
-        wanted = ideal(rounds, count)
+        ideal_s = compute_ideal_s(rounds, count)
         table.add_row(
             str(count),
             f"{separate:.2f}",
@@ -240,9 +242,9 @@ def table_of(name: str, rounds: Sequence[Round]) -> Table:
             f"{images / packed:.1f}",
             f"{median(ratios):.3f}",
             f"{min(ratios):.3f}-{max(ratios):.3f}",
-            f"{wanted:.3f}",
-            f"{median(ratios) / wanted:.3f}",
-            f"{peak_mib(name, count):.0f}",
+            f"{ideal_s:.3f}",
+            f"{median(ratios) / ideal_s:.3f}",
+            f"{measure_peak_mib(name, count):.0f}",
         )
     return table
 
@@ -264,7 +266,7 @@ def main() -> None:
             benchmark = PackBenchmark(name, max(SIZES), Path(folder))
             benchmark.round()  # caches and allocators fill up
             rounds = [benchmark.round() for _ in track(range(SCALES[name].rounds), name)]
-        console.print(table_of(name, rounds))
+        console.print(format_table(name, rounds))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.packs import PackBenchmark, ideal
+from tests.bench.packs import PackBenchmark, compute_ideal_s
 
 
 @pytest.mark.slow  # minutes, and nothing else may run beside it
@@ -16,4 +16,4 @@ def test_four_students_of_digits_cost_one_teacher_and_four_students(tmp_path: Pa
     rounds = [benchmark.round((4,)) for _ in range(5)]
 
     ratios = sorted(round_.packed_s[4] / round_.separate_s[4] for round_ in rounds)
-    assert ratios[2] <= 1.15 * ideal(rounds, 4)
+    assert ratios[2] <= 1.15 * compute_ideal_s(rounds, 4)

@@ -1,4 +1,4 @@
-"""One stack for all acts, and the table at the end."""
+"""The stack that all chaos tests share, and a table of their results."""
 
 import subprocess
 from collections.abc import Iterator
@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from service.client import TandemClient
-from tests.support.service.postgres import Postgres, a_postgres, where_postgres_is
-from tests.support.stack.chaos_stack import BROKEN, Act, Theatre
+from tests.support.service.postgres import Postgres, find_postgres, run_postgres
+from tests.support.stack.chaos_stack import BROKEN, ChaosResult, ChaosStack
 from tests.support.stack.quick_preset import TINY
-from tests.support.stack.shell import own_shell
+from tests.support.stack.shell import open_shell
 
 _DISK_MIB = 1536
-ACTS: list[Act] = []
+RESULTS: list[ChaosResult] = []
 _SETTINGS = {
-    # Short patience: what takes minutes by default is to be seen here in seconds.
+    # Short timeouts: tests would wait for minutes with the defaults.
     "TANDEM_STALL_TIMEOUT_S": "20",
     "TANDEM_LOST_TIMEOUT_S": "15",
     "TANDEM_STOP_GRACE_S": "8",
@@ -26,32 +26,34 @@ _SETTINGS = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Postgres | None]:
-    """A database that can be taken away; none, and SQLite instead, where it is not installed."""
-    programs = where_postgres_is()
+    """A PostgreSQL that tests can stop; None, for SQLite, where it is not installed."""
+    programs = find_postgres()
     if programs is None:
         yield None
         return
-    with a_postgres(programs) as found:
-        yield found
+    with run_postgres(programs) as running_server:
+        yield running_server
 
 
 @pytest.fixture(scope="module")
-def theatre(tmp_path_factory: pytest.TempPathFactory, server: Postgres | None) -> Iterator[Theatre]:
+def chaos_stack(
+    tmp_path_factory: pytest.TempPathFactory, server: Postgres | None
+) -> Iterator[ChaosStack]:
     with pytest.MonkeyPatch.context() as patch:
         if server is not None:
-            patch.setenv("TANDEM_DATABASE_URL", server.empty())
+            patch.setenv("TANDEM_DATABASE_URL", server.create_empty_database())
         for name, value in _SETTINGS.items():
             patch.setenv(name, value)
         folder = tmp_path_factory.mktemp("chaos")
         runs = folder / "home" / "runs"
-        with _small_disk(runs), own_shell(folder) as shell:
-            shell.does("up")
-            shell.does("data", "digits", "--name", "digits-tiny", *TINY)
-            shell.does("data", "digits", "--name", BROKEN, *TINY)
+        with _small_disk(runs), open_shell(folder) as shell:
+            shell.run("up")
+            shell.run("data", "digits", "--name", "digits-tiny", *TINY)
+            shell.run("data", "digits", "--name", BROKEN, *TINY)
             for image in (folder / "home" / "datasets" / BROKEN).rglob("*.png"):
                 image.write_bytes(b"no image")
             with TandemClient(shell.url) as client:
-                yield Theatre(shell, client, runs, ACTS)
+                yield ChaosStack(shell, client, runs, RESULTS)
 
 
 @contextmanager
@@ -59,7 +61,7 @@ def _small_disk(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_MIB}m", "tmpfs", str(folder)]
     if subprocess.run(mount, check=False).returncode != 0:
-        pytest.skip("a small disk to fill up needs the right to mount one")
+        pytest.skip("filling a disk needs permission to mount a tmpfs")
     try:
         yield
     finally:
@@ -67,25 +69,26 @@ def _small_disk(folder: Path) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Faults, runs and losses: all zeros, or something is to be mended."""
-    if not ACTS:
+    """Print the faults and losses of each test case; a loss other than 0 is a bug."""
+    if not RESULTS:
         return
     terminalreporter.section("chaos")
-    columns = ("faults", "runs", "lost", "doubled", "missing")
-    say = terminalreporter.write_line
-    say(f"{'case':56}" + "".join(f"{column:>9}" for column in columns) + f"{'back after':>12}")
-    for act in [*ACTS, _all_of(ACTS)]:
-        figures = (act.faults, len(act.runs), act.lost, act.doubled, act.missing)
-        after = "" if act.recovered_s is None else f"{act.recovered_s:.1f} s"
-        say(f"{act.title:56}" + "".join(f"{figure:9}" for figure in figures) + f"{after:>12}")
+    columns = ("faults", "runs", "lost", "duplicates", "missing", "recovered")
+    rows: list[tuple[object, ...]] = [("case", *columns)]
+    for result in [*RESULTS, _sum_results(RESULTS)]:
+        counts = (result.faults, len(result.runs), result.lost, result.duplicates, result.missing)
+        recovered = "" if result.recovered_s is None else f"{result.recovered_s:.1f} s"
+        rows.append((result.title, *counts, recovered))
+    for title, *cells in rows:
+        terminalreporter.write_line(f"{title:56}" + "".join(f"{cell:>12}" for cell in cells))
 
 
-def _all_of(acts: list[Act]) -> Act:
-    return Act(
+def _sum_results(results: list[ChaosResult]) -> ChaosResult:
+    return ChaosResult(
         title="all",
-        faults=sum(act.faults for act in acts),
-        runs=[run for act in acts for run in act.runs],
-        lost=sum(act.lost for act in acts),
-        doubled=sum(act.doubled for act in acts),
-        missing=sum(act.missing for act in acts),
+        faults=sum(result.faults for result in results),
+        runs=[run for result in results for run in result.runs],
+        lost=sum(result.lost for result in results),
+        duplicates=sum(result.duplicates for result in results),
+        missing=sum(result.missing for result in results),
     )

@@ -1,4 +1,4 @@
-"""Everything is killed, frozen, filled up or cut off while runs train on a real Ray and MLflow."""
+"""Processes are killed and frozen, disks filled and connections closed while runs train."""
 
 import shutil
 import signal
@@ -17,250 +17,252 @@ from service.stack.ports import choose_free_port
 from tests.support.service.postgres import Postgres
 from tests.support.stack.chaos_stack import (
     BROKEN,
-    Theatre,
-    attempt_processes,
-    steps_of,
-    trainer_of,
-    when,
+    ChaosStack,
+    find_attempt_processes,
+    find_trainer,
+    get_step,
+    wait_for,
 )
 from tests.support.stack.crashing_service import POINTS
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
-AWAY_S = (0, 20, 60)
+DOWNTIMES_S = (0, 20, 60)
 
 
 @pytest.mark.parametrize(
     "point",
     [point for point in POINTS if point != "never"],
 )
-def test_the_service_dies_at_a_step(theatre: Theatre, point: str) -> None:
-    with theatre.act(f"service killed {point}") as act:
-        theatre.kill("service")
-        dying = _start_dying_service(theatre, point)
-        when(lambda: _answers(theatre))
-        run_id = theatre.launch(act, epochs=4)
+def test_the_service_dies_at_a_step(chaos_stack: ChaosStack, point: str) -> None:
+    with chaos_stack.record_case(f"service killed {point}") as result:
+        chaos_stack.kill("service")
+        crashing = _start_crashing_service(chaos_stack, point)
+        wait_for(lambda: _responds(chaos_stack))
+        run_id = chaos_stack.launch(result, epochs=4)
         is_stopping = "stop" in point
         if is_stopping:
-            theatre.when_training(run_id)
-            # It does not listen, so that the service has to climb its ladder.
-            trainer_of(run_id).send_signal(signal.SIGSTOP)
-            theatre.client.cancel(run_id)
-        dying.wait(timeout=240)
-        act.fault()
-        assert dying.returncode == -signal.SIGKILL
-        theatre.up()
-        wanted = RunState.CANCELLED if is_stopping else RunState.SUCCEEDED
-        theatre.when(run_id, lambda run: run.is_over or steps_of(run) > 0)
-        act.back()
-        ended = theatre.ends(act, run_id, epochs=4, state=wanted)
-        assert ended.attempt == 1
+            chaos_stack.wait_for_step(run_id)
+            # A stopped process ignores SIGTERM, so the service has to escalate.
+            find_trainer(run_id).send_signal(signal.SIGSTOP)
+            chaos_stack.client.cancel(run_id)
+        crashing.wait(timeout=240)
+        result.count_fault()
+        assert crashing.returncode == -signal.SIGKILL
+        chaos_stack.start_missing()
+        expected_state = RunState.CANCELLED if is_stopping else RunState.SUCCEEDED
+        chaos_stack.wait_for_run(run_id, lambda run: run.is_over or get_step(run) > 0)
+        result.mark_recovered()
+        ended_run = chaos_stack.check_end(result, run_id, epochs=4, state=expected_state)
+        assert ended_run.attempt == 1
 
 
-@pytest.mark.parametrize("away_s", AWAY_S)
+@pytest.mark.parametrize("downtime_s", DOWNTIMES_S)
 def test_the_service_is_away_while_runs_start_finish_and_fail(
-    theatre: Theatre, away_s: int
+    chaos_stack: ChaosStack, downtime_s: int
 ) -> None:
-    with theatre.act(f"service away for {away_s} s: start, finish, fail") as act:
-        finishing = theatre.launch(act, epochs=4)
-        theatre.when_training(finishing)
-        failing = theatre.launch(act, epochs=4, **{"data.dataset": {"name": BROKEN}})
-        theatre.when(failing, lambda run: run.state != "queued")
-        starting = theatre.launch(act, epochs=4)
+    with chaos_stack.record_case(f"service away for {downtime_s} s: start, finish, fail") as result:
+        finishing = chaos_stack.launch(result, epochs=4)
+        chaos_stack.wait_for_step(finishing)
+        failing = chaos_stack.launch(result, epochs=4, **{"data.dataset": {"name": BROKEN}})
+        chaos_stack.wait_for_run(failing, lambda run: run.state != "queued")
+        starting = chaos_stack.launch(result, epochs=4)
 
-        theatre.kill("service")
-        act.fault()
-        time.sleep(away_s)
-        theatre.up()
+        chaos_stack.kill("service")
+        result.count_fault()
+        time.sleep(downtime_s)
+        chaos_stack.start_missing()
 
-        theatre.when(finishing, lambda run: run.is_over)
-        act.back()
-        theatre.ends(act, finishing, epochs=4)
-        theatre.ends(act, starting, epochs=4)
-        failed = theatre.when(failing, lambda run: run.is_over)
-        act.lost += failed.state != "failed" or failed.reason != "dataset_error"
+        chaos_stack.wait_for_run(finishing, lambda run: run.is_over)
+        result.mark_recovered()
+        chaos_stack.check_end(result, finishing, epochs=4)
+        chaos_stack.check_end(result, starting, epochs=4)
+        failed = chaos_stack.wait_for_run(failing, lambda run: run.is_over)
+        result.lost += failed.state != "failed" or failed.reason != "dataset_error"
         assert failed.attempt == 1
 
 
-@pytest.mark.parametrize("forgets", [False, True], ids=["remembers", "forgets"])
-def test_the_head_of_ray_is_killed(theatre: Theatre, forgets: bool) -> None:
-    with theatre.act(f"Ray head killed, and {'forgets' if forgets else 'remembers'}") as act:
-        run_id = theatre.launch(act)
-        theatre.when_training(run_id, step=15)
+@pytest.mark.parametrize("loses_state", [False, True], ids=["remembers", "forgets"])
+def test_the_head_of_ray_is_killed(chaos_stack: ChaosStack, loses_state: bool) -> None:
+    with chaos_stack.record_case(
+        f"Ray head killed, and {'forgets' if loses_state else 'remembers'}"
+    ) as result:
+        run_id = chaos_stack.launch(result)
+        chaos_stack.wait_for_step(run_id, step=15)
 
-        theatre.kill("ray")
-        act.fault()
-        if forgets:
-            shutil.rmtree(theatre.shell.home / "ray" / "gcs")
-        theatre.up()
+        chaos_stack.kill("ray")
+        result.count_fault()
+        if loses_state:
+            shutil.rmtree(chaos_stack.shell.home / "ray" / "gcs")
+        chaos_stack.start_missing()
 
-        theatre.starts_again(act, run_id, attempt=1)
-        theatre.ends(act, run_id)
+        chaos_stack.measure_restart(result, run_id, attempt=1)
+        chaos_stack.check_end(result, run_id)
 
 
-def test_trainers_are_killed_again_and_again(theatre: Theatre) -> None:
-    with theatre.act("trainer killed with -9, five times") as act:
-        run_id = theatre.launch(act, epochs=16)
-        theatre.when_training(run_id)
+def test_trainers_are_killed_again_and_again(chaos_stack: ChaosStack) -> None:
+    with chaos_stack.record_case("trainer killed with -9, five times") as result:
+        run_id = chaos_stack.launch(result, epochs=16)
+        chaos_stack.wait_for_step(run_id)
         for attempt in range(1, 6):
-            trainer_of(run_id).kill()
-            act.fault()
-            theatre.starts_again(act, run_id, attempt=attempt)
-        theatre.ends(act, run_id, epochs=16)
+            find_trainer(run_id).kill()
+            result.count_fault()
+            chaos_stack.measure_restart(result, run_id, attempt=attempt)
+        chaos_stack.check_end(result, run_id, epochs=16)
 
 
-def test_a_node_is_lost_with_all_that_runs_there(theatre: Theatre) -> None:
-    with theatre.act("a node of the cluster lost") as act:
-        holders = [theatre.launch(act, epochs=400) for _ in range(2)]
-        for holder in holders:
-            theatre.when_training(holder)
-        with theatre.another_node() as lose:
-            run_id = theatre.launch(act, epochs=4)
-            theatre.when_training(run_id)
-            nodes = {theatre.client.attempts(run)[-1].node_id for run in (run_id, *holders)}
+def test_a_node_is_lost_with_all_that_runs_there(chaos_stack: ChaosStack) -> None:
+    with chaos_stack.record_case("a node of the cluster lost") as result:
+        occupying = [chaos_stack.launch(result, epochs=400) for _ in range(2)]
+        for other_id in occupying:
+            chaos_stack.wait_for_step(other_id)
+        with chaos_stack.add_node() as kill_node:
+            run_id = chaos_stack.launch(result, epochs=4)
+            chaos_stack.wait_for_step(run_id)
+            nodes = {chaos_stack.client.attempts(run)[-1].node_id for run in (run_id, *occupying)}
             assert len(nodes) == 2
 
-            lose()
-            act.fault()
-            for holder in holders:
-                theatre.client.cancel(holder)
-            theatre.starts_again(act, run_id, attempt=1)
-        theatre.ends(act, run_id, epochs=4)
-        assert theatre.client.attempts(run_id)[0].reason == "node_lost"
-        for holder in holders:
-            theatre.ends(act, holder, epochs=400, state=RunState.CANCELLED)
+            kill_node()
+            result.count_fault()
+            for other_id in occupying:
+                chaos_stack.client.cancel(other_id)
+            chaos_stack.measure_restart(result, run_id, attempt=1)
+        chaos_stack.check_end(result, run_id, epochs=4)
+        assert chaos_stack.client.attempts(run_id)[0].reason == "node_lost"
+        for other_id in occupying:
+            chaos_stack.check_end(result, other_id, epochs=400, state=RunState.CANCELLED)
 
 
-def test_a_frozen_trainer_is_found_stalled(theatre: Theatre) -> None:
-    with theatre.act("trainer frozen (SIGSTOP)") as act:
-        run_id = theatre.launch(act)
-        theatre.when_training(run_id, step=15)
+def test_a_frozen_trainer_is_found_stalled(chaos_stack: ChaosStack) -> None:
+    with chaos_stack.record_case("trainer frozen (SIGSTOP)") as result:
+        run_id = chaos_stack.launch(result)
+        chaos_stack.wait_for_step(run_id, step=15)
 
-        trainer_of(run_id).send_signal(signal.SIGSTOP)
-        act.fault()
+        find_trainer(run_id).send_signal(signal.SIGSTOP)
+        result.count_fault()
 
-        theatre.starts_again(act, run_id, attempt=1)
-        theatre.ends(act, run_id)
-        attempts = theatre.client.attempts(run_id)
+        chaos_stack.measure_restart(result, run_id, attempt=1)
+        chaos_stack.check_end(result, run_id)
+        attempts = chaos_stack.client.attempts(run_id)
         assert attempts[0].reason == "stalled"
 
 
-def test_mlflow_is_down_for_minutes(theatre: Theatre) -> None:
-    with theatre.act("MLflow down for two minutes") as act:
-        run_id = theatre.launch(act, epochs=6)
-        theatre.when_training(run_id)
+def test_mlflow_is_down_for_minutes(chaos_stack: ChaosStack) -> None:
+    with chaos_stack.record_case("MLflow down for two minutes") as result:
+        run_id = chaos_stack.launch(result, epochs=6)
+        chaos_stack.wait_for_step(run_id)
 
-        theatre.kill("mlflow")
-        act.fault()
-        second = theatre.launch(act, epochs=4)
+        chaos_stack.kill("mlflow")
+        result.count_fault()
+        second = chaos_stack.launch(result, epochs=4)
         time.sleep(120)
-        theatre.up()
+        chaos_stack.start_missing()
 
-        theatre.ends(act, run_id)
-        act.back()
-        theatre.ends(act, second, epochs=4)
+        chaos_stack.check_end(result, run_id)
+        result.mark_recovered()
+        chaos_stack.check_end(result, second, epochs=4)
 
 
 def test_the_database_drops_its_connections_and_goes_away(
-    theatre: Theatre, server: Postgres | None
+    chaos_stack: ChaosStack, server: Postgres | None
 ) -> None:
     if server is None:
         pytest.skip("PostgreSQL is not installed, and SQLite has no connection to lose")
-    with theatre.act("database: connections cut ten times, 20 s away") as act:
-        run_id = theatre.launch(act)
-        before = theatre.when_training(run_id)
+    with chaos_stack.record_case("database: connections cut ten times, 20 s away") as result:
+        run_id = chaos_stack.launch(result)
+        before = chaos_stack.wait_for_step(run_id)
         for _ in range(10):
-            server.cut()
-            act.fault()
+            server.terminate_connections()
+            result.count_fault()
             time.sleep(0.5)
         server.stop()
-        act.fault()
+        result.count_fault()
         try:
-            assert theatre.shell.tandem("runs").returncode != 0
+            assert chaos_stack.shell.tandem("runs").returncode != 0
             time.sleep(20)
         finally:
             server.start()
-        theatre.recovers(act, run_id, since=before)
-        ended = theatre.ends(act, run_id)
-        assert ended.attempt == 1
+        chaos_stack.measure_recovery(result, run_id, since=before)
+        run = chaos_stack.check_end(result, run_id)
+        assert run.attempt == 1
 
 
-def test_the_disk_of_a_run_fills_up(theatre: Theatre) -> None:
-    with theatre.act("disk full in the run's folder") as act:
-        run_id = theatre.launch(act)
-        theatre.when_training(run_id, step=15)
-        with _full_disk(theatre.small_disk):
-            act.fault()
-            ended = theatre.when(run_id, lambda run: run.reason is not None)
-        assert ended.reason == "disk_full"
-        theatre.starts_again(act, run_id, attempt=1)
-        theatre.ends(act, run_id)
+def test_the_disk_of_a_run_fills_up(chaos_stack: ChaosStack) -> None:
+    with chaos_stack.record_case("disk full in the run's folder") as result:
+        run_id = chaos_stack.launch(result)
+        chaos_stack.wait_for_step(run_id, step=15)
+        with _fill_disk(chaos_stack.small_disk):
+            result.count_fault()
+            ended_run = chaos_stack.wait_for_run(run_id, lambda run: run.reason is not None)
+        assert ended_run.reason == "disk_full"
+        chaos_stack.measure_restart(result, run_id, attempt=1)
+        chaos_stack.check_end(result, run_id)
 
 
-def test_two_services_race_for_the_same_runs(theatre: Theatre) -> None:
-    with theatre.act("two services over one database, each killed once") as act:
-        second = _start_dying_service(theatre, "never", port=choose_free_port())
+def test_two_services_race_for_the_same_runs(chaos_stack: ChaosStack) -> None:
+    with chaos_stack.record_case("two services over one database, each killed once") as result:
+        second = _start_crashing_service(chaos_stack, "never", port=choose_free_port())
         try:
-            runs = [theatre.launch(act, epochs=4) for _ in range(2)]
-            theatre.when_training(runs[0])
-            theatre.kill("service")
-            act.fault()
+            runs = [chaos_stack.launch(result, epochs=4) for _ in range(2)]
+            chaos_stack.wait_for_step(runs[0])
+            chaos_stack.kill("service")
+            result.count_fault()
             time.sleep(20)
-            theatre.up()
+            chaos_stack.start_missing()
             second.kill()
-            act.fault()
+            result.count_fault()
             for run_id in runs:
-                ended = theatre.ends(act, run_id, epochs=4)
-                assert ended.attempt == 1
+                run = chaos_stack.check_end(result, run_id, epochs=4)
+                assert run.attempt == 1
         finally:
             second.kill()
             second.wait()
 
 
-def test_a_cancel_races_with_success(theatre: Theatre) -> None:
-    with theatre.act("cancelled in its last steps, five times") as act:
-        for late_s in (0.0, 0.2, 0.5, 1.0, 2.0):
-            run_id = theatre.launch(act, epochs=1)
-            theatre.when_training(run_id, step=11)
-            time.sleep(late_s)
+def test_a_cancel_races_with_success(chaos_stack: ChaosStack) -> None:
+    with chaos_stack.record_case("cancelled in its last steps, five times") as result:
+        for delay_s in (0.0, 0.2, 0.5, 1.0, 2.0):
+            run_id = chaos_stack.launch(result, epochs=1)
+            chaos_stack.wait_for_step(run_id, step=11)
+            time.sleep(delay_s)
             cancel = threading.Thread(
-                target=theatre.shell.tandem, args=("cancel", run_id), daemon=True
+                target=chaos_stack.shell.tandem, args=("cancel", run_id), daemon=True
             )
             cancel.start()
-            act.fault()
-            ended = theatre.when(run_id, lambda run: run.is_over)
+            result.count_fault()
+            ended_run = chaos_stack.wait_for_run(run_id, lambda run: run.is_over)
             cancel.join()
-            state = ended.state
+            state = ended_run.state
             assert state in (RunState.SUCCEEDED, RunState.CANCELLED)
-            theatre.ends(act, run_id, epochs=1, state=state)
+            chaos_stack.check_end(result, run_id, epochs=1, state=state)
 
 
-def test_pause_and_resume_while_everything_is_killed(theatre: Theatre) -> None:
-    with theatre.act("paused, service killed, resumed, trainer killed") as act:
-        run_id = theatre.launch(act)
-        theatre.when_training(run_id, step=15)
-        theatre.client.pause(run_id)
-        theatre.kill("service")
-        act.fault()
-        theatre.up()
-        paused = theatre.when(run_id, lambda run: run.state == "paused")
-        assert not attempt_processes(run_id)
-        theatre.client.resume(run_id)
-        theatre.starts_again(act, run_id, attempt=paused.attempt)
-        trainer_of(run_id).kill()
-        act.fault()
-        theatre.ends(act, run_id)
+def test_pause_and_resume_while_everything_is_killed(chaos_stack: ChaosStack) -> None:
+    with chaos_stack.record_case("paused, service killed, resumed, trainer killed") as result:
+        run_id = chaos_stack.launch(result)
+        chaos_stack.wait_for_step(run_id, step=15)
+        chaos_stack.client.pause(run_id)
+        chaos_stack.kill("service")
+        result.count_fault()
+        chaos_stack.start_missing()
+        paused = chaos_stack.wait_for_run(run_id, lambda run: run.state == "paused")
+        assert not find_attempt_processes(run_id)
+        chaos_stack.client.resume(run_id)
+        chaos_stack.measure_restart(result, run_id, attempt=paused.attempt)
+        find_trainer(run_id).kill()
+        result.count_fault()
+        chaos_stack.check_end(result, run_id)
 
 
-def _start_dying_service(
-    theatre: Theatre, point: str, *, port: int | None = None
+def _start_crashing_service(
+    chaos_stack: ChaosStack, point: str, *, port: int | None = None
 ) -> subprocess.Popen[bytes]:
-    """The service as a process that kills itself at a step of its work."""
-    token_file = str(theatre.shell.home / "ray" / "token")
-    env = {**theatre.shell.env, "TANDEM_RAY_TOKEN_FILE": token_file}
+    """Start the service as a process that kills itself at `point`."""
+    token_file = str(chaos_stack.shell.home / "ray" / "token")
+    env = {**chaos_stack.shell.env, "TANDEM_RAY_TOKEN_FILE": token_file}
     if port is not None:
         env["TANDEM_PORT"] = str(port)
-    with (theatre.shell.home / "logs" / "dying-service.log").open("ab") as log:
+    with (chaos_stack.shell.home / "logs" / "dying-service.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.support.stack.crashing_service", point],
             env=env,
@@ -270,15 +272,15 @@ def _start_dying_service(
         )
 
 
-def _answers(theatre: Theatre) -> bool:
-    return theatre.shell.tandem("runs").returncode == 0
+def _responds(chaos_stack: ChaosStack) -> bool:
+    return chaos_stack.shell.tandem("runs").returncode == 0
 
 
 @contextmanager
-def _full_disk(folder: Path) -> Iterator[None]:
-    """No byte is left on the file system of `folder`, until the end."""
-    ballast = folder / "ballast"
-    with ballast.open("wb", buffering=0) as file:
+def _fill_disk(folder: Path) -> Iterator[None]:
+    """Fill the file system of `folder` to the last byte; free it at exit."""
+    filler = folder / "ballast"
+    with filler.open("wb", buffering=0) as file:
         for size in (2**20, 2**12, 1):
             with suppress(OSError):
                 while file.write(b"0" * size) == size:
@@ -286,4 +288,4 @@ def _full_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        ballast.unlink()
+        filler.unlink()

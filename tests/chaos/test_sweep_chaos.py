@@ -1,7 +1,7 @@
-"""A packed sweep loses its driver, its head, its service, a pack: it ends as if nothing had been.
+"""A packed sweep has the same results after its driver, head, service or pack is killed.
 
-Trials are drawn at random and train to their end, so a sweep that was disturbed has the very values
-and, on a CPU, the very mAPs of one that was not.
+Its trials are sampled at random and train to their end, so an interrupted sweep must have the
+values of an uninterrupted one, and on a CPU its mAPs, too.
 """
 
 import json
@@ -17,94 +17,94 @@ from configs.metric_keys import Metric
 from service.api.schemas.runs import RunRequest, RunView
 from service.api.schemas.sweeps import SweepRequest
 from service.client import ServiceUnreachable, TandemApiError
-from tests.support.stack.chaos_stack import Act, Theatre, when
-from tests.support.stack.mlflow_runs import tracked_steps
+from tests.support.stack.chaos_stack import ChaosResult, ChaosStack, wait_for
+from tests.support.stack.mlflow_runs import read_mlflow_steps
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1500)]
 
 TRIALS, PACK, EPOCHS = 6, 3, 3
-SWEEP_PATIENCE_S = 900.0
+SWEEP_TIMEOUT_S = 900.0
 
 
 @pytest.fixture(scope="module")
-def teacher(theatre: Theatre) -> str:
-    act = Act("the sweeps' teacher")
+def teacher(chaos_stack: ChaosStack) -> str:
+    result = ChaosResult("the sweeps' teacher")
     request = RunRequest(preset="quick/instant", changes={"schedule.epochs": 2, "seed": 9})
-    run_id = theatre.client.launch(request).id
-    act.runs.append(run_id)
-    theatre.when(run_id, lambda run: run.is_over)
+    run_id = chaos_stack.client.launch(request).id
+    result.runs.append(run_id)
+    chaos_stack.wait_for_run(run_id, lambda run: run.is_over)
     return run_id
 
 
 @pytest.fixture(scope="module")
-def undisturbed(theatre: Theatre, teacher: str) -> dict[int, Any]:
-    sweep_id = launch(theatre, teacher)
-    wait_for_end(theatre, sweep_id)
-    return outcome_of(theatre, sweep_id)
+def expected(chaos_stack: ChaosStack, teacher: str) -> dict[int, Any]:
+    sweep_id = launch(chaos_stack, teacher)
+    wait_for_end(chaos_stack, sweep_id)
+    return collect_outcome(chaos_stack, sweep_id)
 
 
-def kill_driver(theatre: Theatre, sweep_id: str) -> None:
-    found = [
+def kill_driver(chaos_stack: ChaosStack, sweep_id: str) -> None:
+    processes = [
         process
         for process in psutil.process_iter(["cmdline"])
         if {"sweep-driver", sweep_id} <= set(process.info["cmdline"] or ())
     ]
-    assert found, "no driver lives"
-    for process in found:
+    assert processes, "no driver lives"
+    for process in processes:
         process.kill()
 
 
-def kill_pack(theatre: Theatre, sweep_id: str) -> None:
-    found = [
+def kill_pack(chaos_stack: ChaosStack, sweep_id: str) -> None:
+    processes = [
         process
         for process in psutil.process_iter(["cmdline"])
         if "train-pack" in (process.info["cmdline"] or ())
     ]
-    assert found, "no pack trains"
-    found[0].kill()
+    assert processes, "no pack trains"
+    processes[0].kill()
 
 
-def kill_head(theatre: Theatre, sweep_id: str) -> None:
-    theatre.kill("ray")
-    theatre.up()
+def kill_head(chaos_stack: ChaosStack, sweep_id: str) -> None:
+    chaos_stack.kill("ray")
+    chaos_stack.start_missing()
 
 
-def kill_service(theatre: Theatre, sweep_id: str) -> None:
-    theatre.kill("service")
+def kill_service(chaos_stack: ChaosStack, sweep_id: str) -> None:
+    chaos_stack.kill("service")
     time.sleep(5)
-    theatre.up()
+    chaos_stack.start_missing()
 
 
-@pytest.mark.parametrize("strike", [kill_driver, kill_pack, kill_head, kill_service])
+@pytest.mark.parametrize("inject_fault", [kill_driver, kill_pack, kill_head, kill_service])
 def test_a_packed_sweep_ends_as_if_nothing_had_been(
-    theatre: Theatre,
+    chaos_stack: ChaosStack,
     teacher: str,
-    undisturbed: dict[int, Any],
-    strike: Callable[[Theatre, str], None],
+    expected: dict[int, Any],
+    inject_fault: Callable[[ChaosStack, str], None],
 ) -> None:
-    with theatre.act(f"packed sweep, {strike.__name__}") as act:
-        sweep_id = launch(theatre, teacher)
-        when(lambda: steps_of(theatre, sweep_id) >= 8, patience_s=SWEEP_PATIENCE_S)
+    with chaos_stack.record_case(f"packed sweep, {inject_fault.__name__}") as result:
+        sweep_id = launch(chaos_stack, teacher)
+        wait_for(lambda: count_steps(chaos_stack, sweep_id) >= 8, timeout_s=SWEEP_TIMEOUT_S)
 
-        strike(theatre, sweep_id)
-        act.fault()
-        before = steps_of(theatre, sweep_id)
-        when(lambda: steps_of(theatre, sweep_id) > before, patience_s=SWEEP_PATIENCE_S)
-        act.back()
+        inject_fault(chaos_stack, sweep_id)
+        result.count_fault()
+        before = count_steps(chaos_stack, sweep_id)
+        wait_for(lambda: count_steps(chaos_stack, sweep_id) > before, timeout_s=SWEEP_TIMEOUT_S)
+        result.mark_recovered()
 
-        wait_for_end(theatre, sweep_id)
-        after = outcome_of(theatre, sweep_id)
-        runs = students(theatre, sweep_id)
-        act.runs += [run.id for run in runs]
-        act.lost += sum(run.state != "succeeded" for run in runs)
-        act.doubled += len(runs) - TRIALS
+        wait_for_end(chaos_stack, sweep_id)
+        after = collect_outcome(chaos_stack, sweep_id)
+        runs = list_students(chaos_stack, sweep_id)
+        result.runs += [run.id for run in runs]
+        result.lost += sum(run.state != "succeeded" for run in runs)
+        result.duplicates += len(runs) - TRIALS
         for run in runs:
-            count_points(theatre, act, run.id)
-        assert after == undisturbed
-        assert theatre.client.report(sweep_id)
+            count_points(chaos_stack, result, run.id)
+        assert after == expected
+        assert chaos_stack.client.report(sweep_id)
 
 
-def launch(theatre: Theatre, teacher: str) -> str:
+def launch(chaos_stack: ChaosStack, teacher: str) -> str:
     changes = {
         "teacher": {"run": teacher},
         "schedule.epochs": EPOCHS,
@@ -122,51 +122,53 @@ def launch(theatre: Theatre, teacher: str) -> str:
         noise_runs=1,
         name="killed",
     )
-    return theatre.client.launch_sweep(request).id
+    return chaos_stack.client.launch_sweep(request).id
 
 
-def wait_for_end(theatre: Theatre, sweep_id: str) -> None:
+def wait_for_end(chaos_stack: ChaosStack, sweep_id: str) -> None:
     def is_over() -> bool:
         try:
-            return theatre.client.sweep(sweep_id).is_over
+            return chaos_stack.client.sweep(sweep_id).is_over
         except (ServiceUnreachable, TandemApiError):
             return False
 
-    when(is_over, patience_s=SWEEP_PATIENCE_S)
+    wait_for(is_over, timeout_s=SWEEP_TIMEOUT_S)
 
 
-def outcome_of(theatre: Theatre, sweep_id: str) -> dict[int, Any]:
-    """Every trial's values and exact mAP, and that each ended once."""
-    sweep = theatre.client.sweep(sweep_id)
+def collect_outcome(chaos_stack: ChaosStack, sweep_id: str) -> dict[int, Any]:
+    """Get every trial's values and mAP; fails if the sweep has not succeeded."""
+    sweep = chaos_stack.client.sweep(sweep_id)
     assert sweep.state == "succeeded", sweep.message
-    trials = theatre.client.trials(sweep_id)
+    trials = chaos_stack.client.trials(sweep_id)
     assert [trial.number for trial in trials] == list(range(TRIALS))
-    by_run = {run.id: run for run in students(theatre, sweep_id)}
-    found = {}
+    by_run = {run.id: run for run in list_students(chaos_stack, sweep_id)}
+    outcome = {}
     for trial in trials:
         (run_id,) = (run.id for run in trial.runs)
-        found[trial.number] = (json.dumps(trial.values, sort_keys=True), by_run[run_id].best_map)
-    return found
+        outcome[trial.number] = (json.dumps(trial.values, sort_keys=True), by_run[run_id].best_map)
+    return outcome
 
 
-def students(theatre: Theatre, sweep_id: str) -> list[RunView]:
-    url = f"{theatre.shell.url}/v1/runs"
-    answer = httpx.get(url, params={"sweep": sweep_id, "limit": 100}, trust_env=False)
-    runs = [RunView.model_validate(item) for item in answer.json()["items"]]
+def list_students(chaos_stack: ChaosStack, sweep_id: str) -> list[RunView]:
+    url = f"{chaos_stack.shell.url}/v1/runs"
+    response = httpx.get(url, params={"sweep": sweep_id, "limit": 100}, trust_env=False)
+    runs = [RunView.model_validate(item) for item in response.json()["items"]]
     return [run for run in runs if run.trial is not None]
 
 
-def steps_of(theatre: Theatre, sweep_id: str) -> int:
-    """Steps of all trials together; of one that has not begun again, what it had."""
+def count_steps(chaos_stack: ChaosStack, sweep_id: str) -> int:
+    """Sum the steps of all trials; -1 while the service does not respond."""
     try:
-        runs = students(theatre, sweep_id)
+        runs = list_students(chaos_stack, sweep_id)
     except (httpx.HTTPError, ValueError, KeyError):
         return -1
     return sum(0 if run.progress is None else run.progress.step for run in runs)
 
 
-def count_points(theatre: Theatre, act: Act, run_id: str) -> None:
-    ours = [point.step for point in theatre.client.metrics(run_id, key=Metric.LOSS)]
-    theirs = tracked_steps(theatre.shell.mlflow_url, run_id, Metric.LOSS)
-    act.doubled += len(ours) - len(set(ours)) + len(theirs) - len(set(theirs))
-    act.missing += len(set(ours) ^ set(theirs))
+def count_points(chaos_stack: ChaosStack, result: ChaosResult, run_id: str) -> None:
+    service_steps = [point.step for point in chaos_stack.client.metrics(run_id, key=Metric.LOSS)]
+    mlflow_steps = read_mlflow_steps(chaos_stack.shell.mlflow_url, run_id, Metric.LOSS)
+    result.duplicates += (
+        len(service_steps) - len(set(service_steps)) + len(mlflow_steps) - len(set(mlflow_steps))
+    )
+    result.missing += len(set(service_steps) ^ set(mlflow_steps))

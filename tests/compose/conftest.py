@@ -1,4 +1,4 @@
-"""One stack of containers for all tests here, built as a user does; a table of what it took."""
+"""The Compose stack that all container tests share, and a table of sizes and durations."""
 
 import secrets
 import subprocess
@@ -8,7 +8,12 @@ import pytest
 
 from service.client import TandemClient
 from service.stack.ports import choose_free_port
-from tests.support.stack.container_engine import ROOT, NoEngine, Project, find_engine
+from tests.support.stack.container_engine import (
+    ROOT,
+    ComposeProject,
+    EngineUnavailable,
+    find_engine,
+)
 from tests.support.stack.containers import (
     FIGURES,
     IMAGES,
@@ -23,16 +28,19 @@ from tests.support.stack.containers import (
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeStack]:
     try:
         engine = find_engine()
-    except NoEngine as why:
-        pytest.skip(f"containers are not tried: {why}")
+    except EngineUnavailable as why:
+        pytest.skip(f"no container engine: {why}")
     env_file = tmp_path_factory.mktemp("compose") / "env"
     subprocess.run([ROOT / "docker" / "new-env.sh", env_file], check=True, capture_output=True)
     name = f"tandem-test-{secrets.token_hex(3)}"
-    ports = {part: choose_free_port() for part in ("TANDEM_PORT", "MLFLOW_PORT", "PROMETHEUS_PORT")}
+    ports = {
+        variable: choose_free_port()
+        for variable in ("TANDEM_PORT", "MLFLOW_PORT", "PROMETHEUS_PORT")
+    }
     # Two processes of two cores each then need two containers, however many cores there are.
-    given = {"IMAGE_TAG": name, "RAY_WORKER_CPUS": "2", "COMPOSE_PROFILES": ""}
-    more = {**{part: str(port) for part, port in ports.items()}, **given}
-    project = Project(name, engine, engine.environment(more), env_file)
+    options = {"IMAGE_TAG": name, "RAY_WORKER_CPUS": "2", "COMPOSE_PROFILES": ""}
+    extra = {**{variable: str(port) for variable, port in ports.items()}, **options}
+    project = ComposeProject(name, engine, engine.environment(extra), env_file)
     try:
         build_images(project)
         start_services(project)
@@ -48,14 +56,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeStack]:
 
 @pytest.fixture
 def client(stack: ComposeStack) -> Iterator[TandemClient]:
-    with TandemClient(stack.url, token=stack.secrets["TANDEM_ADMIN_TOKEN"]) as made:
-        yield made
+    with TandemClient(stack.url, token=stack.secrets["TANDEM_ADMIN_TOKEN"]) as tandem_client:
+        yield tandem_client
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What it took."""
+    """Print image sizes and durations."""
     if not FIGURES:
         return
     terminalreporter.section("containers")
-    for what, figure in FIGURES:
-        terminalreporter.write_line(f"{what:44}{figure}")
+    for name, figure in FIGURES:
+        terminalreporter.write_line(f"{name:44}{figure}")

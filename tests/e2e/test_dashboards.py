@@ -1,4 +1,4 @@
-"""What dashboards and alerts ask, asked of the real Prometheus while a run trains."""
+"""A real Prometheus answers the queries of dashboards and alerts while a run trains."""
 
 import os
 from functools import partial
@@ -12,15 +12,15 @@ from service.client import TandemClient
 from service.stack.components import ComponentName, ray_temp_dir
 from tests.support.stack.prometheus import (
     AFTER_AN_EVENT,
-    NOT_YET,
+    MAY_BE_MISSING,
     Targets,
-    a_prometheus,
-    answers,
-    config_for,
-    documented_metrics,
-    faults,
-    prometheus_programs,
+    find_faults,
+    find_prometheus,
+    list_documented_metrics,
+    run_prometheus,
+    run_queries,
     wait_for_two_scrapes,
+    write_config,
 )
 from tests.support.stack.shell import Shell
 from tests.support.waiting import wait_until
@@ -29,14 +29,14 @@ pytestmark = [
     pytest.mark.slow,  # scrapes twice; house/test_dashboards and test_alerts hold the queries
     pytest.mark.e2e,
     pytest.mark.skipif(
-        prometheus_programs() is None,
+        find_prometheus() is None,
         reason="Prometheus is not installed: apt-get install prometheus",
     ),
 ]
 
-PATIENCE_S = 240
+TIMEOUT_S = 240
 
-SHOWN = {
+PANELS_WITH_DATA = {
     "fleet, What the service needs",
     "fleet, Scraped by Prometheus",
     "fleet, Runs under way",
@@ -64,44 +64,47 @@ SHOWN = {
     "sweep, $sweep",
     "sweep, Trials by state",
 }
-"""What has something to show while a run trains, one waits, and a sweep has begun."""
+"""Panels with data while a run trains, another one waits, and a sweep has started."""
 
-wait_for = partial(wait_until, timeout_s=PATIENCE_S, interval_s=0.2)
+wait_for = partial(wait_until, timeout_s=TIMEOUT_S, interval_s=0.2)
 
 
 def test_prometheus_can_answer_every_panel_and_every_rule(
     shell: Shell, client: TandemClient, tmp_path: Path
 ) -> None:
-    runs, sweep = what_shows(shell, client)
+    runs, sweep = launch_runs_and_sweep(shell, client)
     variables = {"run": runs[0], "sweep": sweep}
 
-    with a_prometheus(config_for(targets_of(shell), tmp_path), tmp_path) as url:
+    with run_prometheus(write_config(get_targets(shell), tmp_path), tmp_path) as url:
         wait_for_two_scrapes(url)
 
-        assert faults(url, variables=variables, not_yet=NOT_YET) == []
-        assert documented_metrics(url) >= AFTER_AN_EVENT
-        assert faults(url, variables=variables | {"run": '"'}, not_yet=NOT_YET) != []
-        told = answers(url, variables)
+        assert find_faults(url, variables=variables, may_be_missing=MAY_BE_MISSING) == []
+        assert list_documented_metrics(url) >= AFTER_AN_EVENT
+        assert (
+            find_faults(url, variables=variables | {"run": '"'}, may_be_missing=MAY_BE_MISSING)
+            != []
+        )
+        results = run_queries(url, variables)
 
     client.stop_sweep(sweep)
     for run in runs:
         client.cancel(run)
-        client.wait(run, timeout_s=PATIENCE_S)
-    assert {one.question.place for one in told if one.series} >= SHOWN
+        client.wait(run, timeout_s=TIMEOUT_S)
+    assert {result.query.location for result in results if result.series} >= PANELS_WITH_DATA
 
 
-def what_shows(shell: Shell, client: TandemClient) -> tuple[list[str], str]:
-    """A run that trains, one that waits, and a sweep."""
+def launch_runs_and_sweep(shell: Shell, client: TandemClient) -> tuple[list[str], str]:
+    """Launch a run that trains, one that waits, and a sweep."""
     trains = client.launch(RunRequest(preset="quick/instant", changes={"schedule.epochs": 500}))
     wait_for(lambda: Metric.MAP in client.run(trains.id).latest)
     every_core = {"resources.num_cpus": os.cpu_count()}
     waits = client.launch(RunRequest(preset="quick/instant", changes=every_core))
     learning_rate = "schedule.optimizer.lr=loguniform:1e-4,1e-2"
-    shell.does("sweep", "quick/instant", learning_rate, "--trials", "1")
+    shell.run("sweep", "quick/instant", learning_rate, "--trials", "1")
     return [trains.id, waits.id], client.sweeps().items[0].id
 
 
-def targets_of(shell: Shell) -> Targets:
+def get_targets(shell: Shell) -> Targets:
     return Targets(
         service=f"127.0.0.1:{shell.ports[ComponentName.SERVICE]}",
         mlflow=f"127.0.0.1:{shell.ports[ComponentName.MLFLOW]}",

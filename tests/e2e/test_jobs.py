@@ -1,4 +1,4 @@
-"""A student is taught, measured again as a job of its own, and its losses are looked at."""
+"""Jobs of a trained student on the real stack: evaluation, loss shares and export."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.stack.shell import Shell
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-PATIENCE_S = 240
+TIMEOUT_S = 240
 
 
 def test_a_student_is_measured_exported_and_asked(
@@ -25,15 +25,15 @@ def test_a_student_is_measured_exported_and_asked(
     student = client.launch(
         RunRequest(preset="quick/instant", changes=changes | {"loss_shares_every_steps": 5})
     )
-    asked = {"model": {"run": student.id}, "data": {"dataset": {"name": "digits-tiny"}}}
-    evaluation = client.evaluate(EvaluationRequest.model_validate(asked))
+    request = {"model": {"run": student.id}, "data": {"dataset": {"name": "digits-tiny"}}}
+    evaluation = client.evaluate(EvaluationRequest.model_validate(request))
 
-    ended = client.wait(evaluation.id, timeout_s=PATIENCE_S)
+    ended = client.wait(evaluation.id, timeout_s=TIMEOUT_S)
 
-    taught = client.run(student.id)
-    assert taught.state is RunState.SUCCEEDED, taught.message
+    trained = client.run(student.id)
+    assert trained.state is RunState.SUCCEEDED, trained.message
     assert ended.state is RunState.SUCCEEDED, ended.message
-    assert ended.latest[Metric.MAP] == pytest.approx(taught.best_map, abs=1e-6)
+    assert ended.latest[Metric.MAP] == pytest.approx(trained.best_map, abs=1e-6)
     assert ended.latest["val/bbox_AR_100"] >= 0
     folder = Path(shell.home) / "runs" / evaluation.id
     document = json.loads((folder / RunFile.EVALUATION).read_text())
@@ -45,15 +45,15 @@ def test_a_student_is_measured_exported_and_asked(
         "distill_cls",
         "distill_loc",
     }
-    assert "of the gradient" in shell.does("loss-shares", student.id)
-    assert "val/bbox_mAP" in shell.does("evaluate", student.id, "--data", "digits-tiny")
+    assert "of the gradient" in shell.run("loss-shares", student.id)
+    assert "val/bbox_mAP" in shell.run("evaluate", student.id, "--data", "digits-tiny")
 
-    said = shell.does("export", student.id, "--format", "onnx")
+    output = shell.run("export", student.id, "--format", "onnx")
     export = client.runs(RunQuery(task="export")).items[0]
     assert export.state is RunState.SUCCEEDED
-    assert export.id in said
+    assert export.id in output
     image = sorted((Path(shell.home) / "datasets" / "digits-tiny" / "images" / "val").iterdir())[0]
     for model in (student.id, export.id):
         drawn = tmp_path / model
-        shell.does("predict", model, str(image), "--out", str(drawn), "--score", "0")
+        shell.run("predict", model, str(image), "--out", str(drawn), "--score", "0")
         assert (drawn / f"{image.stem}.png").exists()

@@ -1,4 +1,4 @@
-"""Two processes train one run on the real stack; one of them is killed on the way."""
+"""Two processes train a run on the real stack, and one of them is killed."""
 
 import json
 from contextlib import closing
@@ -14,8 +14,8 @@ from service.domain.states import RunState
 from service.stack.components import ComponentName
 from service.stack.processes import find_marked_processes
 from tests.support.stack.e2e_runs import (
-    PATIENCE_S,
-    assert_every_step_is_there_once,
+    TIMEOUT_S,
+    assert_steps_are_complete,
     wait_for,
 )
 from tests.support.stack.shell import Shell
@@ -31,8 +31,8 @@ def test_a_killed_process_of_two_ends_the_attempt_and_the_next_one_goes_on(
     run = client.launch(RunRequest(preset="quick/instant", changes=changes))
     wait_for(lambda: has_epoch(shell.home / "runs" / run.id, 2), interval_s=0.01)
 
-    other_process_of(shell, run.id).kill()
-    ended = client.wait(run.id, timeout_s=PATIENCE_S)
+    find_other_process(shell, run.id).kill()
+    ended = client.wait(run.id, timeout_s=TIMEOUT_S)
 
     assert ended.state is RunState.SUCCEEDED, ended.message
     attempts = client.attempts(run.id)
@@ -42,7 +42,7 @@ def test_a_killed_process_of_two_ends_the_attempt_and_the_next_one_goes_on(
     assert attempts[0].node_id, "the killed process had said where it ran"
     assert attempts[1].resumed_from_epoch is not None
     assert attempts[1].resumed_from_epoch >= 1
-    assert_every_step_is_there_once(shell, client, ended, epochs=6)
+    assert_steps_are_complete(shell, client, ended, epochs=6)
     assert "Training with 2 processes" in client.logs(run.id)
 
 
@@ -54,7 +54,7 @@ def test_a_cancelled_run_of_two_processes_leaves_none_behind(
     wait_for(lambda: has_epoch(shell.home / "runs" / run.id, 1), interval_s=0.01)
 
     client.cancel(run.id)
-    ended = client.wait(run.id, timeout_s=PATIENCE_S)
+    ended = client.wait(run.id, timeout_s=TIMEOUT_S)
 
     assert ended.state is RunState.CANCELLED, ended.message
     wait_for(lambda: not members(shell))
@@ -74,7 +74,7 @@ def test_a_stopped_job_leaves_with_a_checkpoint_and_goes_on(
     wait_for(lambda: client.attempts(run.id)[1].resumed_from_epoch is not None)
     first, second = client.attempts(run.id)
     client.cancel(run.id)
-    client.wait(run.id, timeout_s=PATIENCE_S)
+    client.wait(run.id, timeout_s=TIMEOUT_S)
 
     assert first.reason == "preempted"
     assert "SIGTERM" in first.message
@@ -83,12 +83,12 @@ def test_a_stopped_job_leaves_with_a_checkpoint_and_goes_on(
 
 
 def members(shell: Shell) -> list[psutil.Process]:
-    ours = find_marked_processes(f"{shell.home}:{ComponentName.RAY}")
-    return [process for process in ours if "RayTrainWorker" in " ".join(process.cmdline())]
+    processes = find_marked_processes(f"{shell.home}:{ComponentName.RAY}")
+    return [process for process in processes if "RayTrainWorker" in " ".join(process.cmdline())]
 
 
-def other_process_of(shell: Shell, run_id: str) -> psutil.Process:
-    """One that trains and does not report."""
+def find_other_process(shell: Shell, run_id: str) -> psutil.Process:
+    """Find a training process that is not the main process."""
     spool = (shell.home / "runs" / run_id / RunFile.SPOOL).read_text().splitlines()
     first = next(json.loads(line)["pid"] for line in spool if '"started"' in line)
     (other,) = [process for process in members(shell) if process.pid != first]

@@ -1,4 +1,4 @@
-"""The main job on the real stack: REST to Ray to MLflow, with everything killed on the way."""
+"""A training run on the real stack: REST, Ray and MLflow, with every process killed once."""
 
 import os
 import signal
@@ -13,12 +13,12 @@ from service.api.schemas.runs import RunRequest, RunView
 from service.client import TandemApiError, TandemClient
 from service.domain.states import RunState
 from tests.support.stack.e2e_runs import (
-    PATIENCE_S,
-    assert_every_step_is_there_once,
-    trainer_of,
+    TIMEOUT_S,
+    assert_steps_are_complete,
+    find_trainer,
     wait_for,
 )
-from tests.support.stack.mlflow_runs import tracked_run
+from tests.support.stack.mlflow_runs import find_mlflow_run
 from tests.support.stack.shell import Shell
 from tests.support.training.runs import has_epoch
 
@@ -30,14 +30,14 @@ def test_a_run_goes_from_rest_to_mlflow(
 ) -> None:
     run_id = trained_run.id
     assert trained_run.best_map is not None
-    wait_for(lambda: tracked_run(shell.mlflow_url, run_id).info.status == "FINISHED")
-    tracked = tracked_run(shell.mlflow_url, run_id)
+    wait_for(lambda: find_mlflow_run(shell.mlflow_url, run_id).info.status == "FINISHED")
+    tracked = find_mlflow_run(shell.mlflow_url, run_id)
     assert tracked.data.metrics[Metric.MAP] == pytest.approx(trained_run.latest[Metric.MAP])
     assert tracked.data.params["schedule.epochs"] == "2"
     assert tracked.inputs is not None
     assert tracked.inputs.dataset_inputs[0].dataset.name == "digits-tiny"
-    assert_every_step_is_there_once(shell, client, trained_run, epochs=2)
-    files = artifacts_of(shell, tracked.info.run_id)
+    assert_steps_are_complete(shell, client, trained_run, epochs=2)
+    files = list_artifacts(shell, tracked.info.run_id)
     assert {"checkpoints/best.pth", "checkpoints/last.pth", "config.py"} <= files
     assert "pictures/overview.png" in files
 
@@ -51,15 +51,15 @@ def test_a_service_killed_in_the_middle_finds_its_run_again(
     # The file and not the service, which says so when most of so short a run is over.
     wait_for(lambda: spool.exists() and Metric.LOSS in spool.read_text(), interval_s=0.01)
 
-    os.kill(shell.parts()["service"]["pid"], signal.SIGKILL)
+    os.kill(shell.components()["service"]["pid"], signal.SIGKILL)
     size = spool.stat().st_size
     wait_for(lambda: spool.stat().st_size > size + 1000)  # It trains on without the service.
-    shell.does("up")
-    ended = client.wait(run.id, timeout_s=PATIENCE_S)
+    shell.run("up")
+    ended = client.wait(run.id, timeout_s=TIMEOUT_S)
 
     assert ended.state is RunState.SUCCEEDED, ended.message
     assert ended.attempt == 1
-    assert_every_step_is_there_once(shell, client, ended, epochs=4)
+    assert_steps_are_complete(shell, client, ended, epochs=4)
 
 
 def test_a_killed_trainer_goes_on_from_its_last_epoch(shell: Shell, client: TandemClient) -> None:
@@ -67,12 +67,12 @@ def test_a_killed_trainer_goes_on_from_its_last_epoch(shell: Shell, client: Tand
     run = client.launch(RunRequest(preset="quick/instant", changes=changes))
     wait_for(lambda: has_epoch(shell.home / "runs" / run.id, 2), interval_s=0.01)
 
-    trainer_of(run.id).kill()
-    ended = client.wait(run.id, timeout_s=PATIENCE_S)
+    find_trainer(run.id).kill()
+    ended = client.wait(run.id, timeout_s=TIMEOUT_S)
 
     assert ended.state is RunState.SUCCEEDED, ended.message
     assert ended.attempt == 2
-    assert_every_step_is_there_once(shell, client, ended, epochs=4)
+    assert_steps_are_complete(shell, client, ended, epochs=4)
 
 
 @pytest.mark.slow  # test_sweep.py has a teacher that is a run
@@ -83,14 +83,14 @@ def test_a_student_waits_for_the_run_that_trains_its_teacher(
     changes = {"teacher": {"run": teacher.id}, "schedule.epochs": 1}
 
     student = client.launch(RunRequest(preset="quick/instant_bckd", changes=changes))
-    ended = client.wait(student.id, timeout_s=PATIENCE_S)
+    ended = client.wait(student.id, timeout_s=TIMEOUT_S)
 
     assert ended.state is RunState.SUCCEEDED, ended.message
     assert client.run(teacher.id).state is RunState.SUCCEEDED
     assert ended.teacher_map is not None
     assert Metric.LOSS_DISTILL_CLS in ended.latest
     assert Metric.LOSS_DISTILL_LOC in ended.latest
-    tags = tracked_run(shell.mlflow_url, student.id).data.tags
+    tags = find_mlflow_run(shell.mlflow_url, student.id).data.tags
     assert len(tags[Tag.TEACHER_SHA256]) == 64
     waits = [event for event in client.events(student.id) if event.kind == "waiting"]
     assert teacher.id in waits[0].details
@@ -102,12 +102,12 @@ def test_a_cancelled_run_ends_and_mlflow_agrees(shell: Shell, client: TandemClie
     wait_for(lambda: client.run(run.id).progress is not None)
 
     client.cancel(run.id)
-    ended = client.wait(run.id, timeout_s=PATIENCE_S)
+    ended = client.wait(run.id, timeout_s=TIMEOUT_S)
 
     assert ended.state is RunState.CANCELLED
-    wait_for(lambda: tracked_run(shell.mlflow_url, run.id).info.status == "KILLED")
+    wait_for(lambda: find_mlflow_run(shell.mlflow_url, run.id).info.status == "KILLED")
     with pytest.raises(psutil.NoSuchProcess):
-        trainer_of(run.id)
+        find_trainer(run.id)
 
 
 def test_resources_that_no_node_has_are_refused_by_the_real_cluster(client: TandemClient) -> None:
@@ -118,7 +118,7 @@ def test_resources_that_no_node_has_are_refused_by_the_real_cluster(client: Tand
     assert refusal.value.problem.errors[0].field == "resources.num_cpus"
 
 
-def artifacts_of(shell: Shell, mlflow_run_id: str) -> set[str]:
+def list_artifacts(shell: Shell, mlflow_run_id: str) -> set[str]:
     client = MlflowClient(shell.mlflow_url)
     top = client.list_artifacts(mlflow_run_id)
     inner = [

@@ -1,4 +1,4 @@
-"""A packed sweep as a user has it: one command, trials in MLflow, a page, the best one again."""
+"""A packed sweep on the real stack: one command, trials in MLflow, a report, a promoted trial."""
 
 import json
 import re
@@ -24,11 +24,11 @@ def test_a_sweep_is_searched_in_packs_compared_and_its_best_is_the_same_alone(
     teacher = f"teacher={{run: {trained_run.id}}}"
     options = ("--trials", str(TRIALS), "--algorithm", "random", "--pack", "3", "--noise-runs", "1")
 
-    told = shell.does(
-        *("sweep", "quick/instant_bckd", *WEIGHTS, teacher, *options, "--watch"), patience_s=480
+    output = shell.run(
+        *("sweep", "quick/instant_bckd", *WEIGHTS, teacher, *options, "--watch"), timeout_s=480
     )
 
-    (sweep_id,) = set(re.findall(r"/v1/sweeps/(\w+)/report", told))
+    (sweep_id,) = set(re.findall(r"/v1/sweeps/(\w+)/report", output))
     sweep = client.sweep(sweep_id)
     trials = client.trials(sweep.id)
     assert sweep.state == "succeeded", sweep.message
@@ -51,11 +51,11 @@ def test_a_sweep_is_searched_in_packs_compared_and_its_best_is_the_same_alone(
 
     promoted = client.wait(launched.id, timeout_s=240)
     best = client.run(trials[sweep.best.trial].runs[0].id)
-    ours, theirs = (
+    promoted_losses, trial_losses = (
         [point.value for point in client.metrics(run.id, key=Metric.LOSS)]
         for run in (promoted, best)
     )
-    assert ours == theirs
+    assert promoted_losses == trial_losses
     assert promoted.best_map == best.best_map
 
 
@@ -63,7 +63,7 @@ def test_a_sweep_is_searched_in_packs_compared_and_its_best_is_the_same_alone(
 def test_the_demo_searches_and_writes_its_page(shell: Shell, client: TandemClient) -> None:
     page = shell.home / "page.html"
 
-    shell.does("sweep-demo", "--trials", "2", "--page", str(page), patience_s=1500)
+    shell.run("sweep-demo", "--trials", "2", "--page", str(page), timeout_s=1500)
 
     assert client.sweeps().items[0].state == "succeeded"
     assert "<svg" in page.read_text()

@@ -1,4 +1,4 @@
-"""Our losses and gradients against those of the published code."""
+"""Losses and gradients equal those of the published code."""
 
 from collections.abc import Mapping
 
@@ -10,8 +10,8 @@ from tests.support.training.published_losses import (
     DISTILLATION_LOSSES,
     assert_published_gradients,
     assert_published_losses,
-    losses_of,
-    published_box_weights,
+    compute_losses,
+    use_published_box_weights,
 )
 
 
@@ -22,7 +22,7 @@ def case(request: pytest.FixtureRequest) -> Mapping[str, np.ndarray]:
 
 
 def test_losses_of_every_level_equal_the_published_code(case: Mapping[str, np.ndarray]) -> None:
-    losses, _ = losses_of(case)
+    losses, _ = compute_losses(case)
 
     assert_published_losses(losses, case, names=("loss_cls", *DISTILLATION_LOSSES))
 
@@ -30,9 +30,9 @@ def test_losses_of_every_level_equal_the_published_code(case: Mapping[str, np.nd
 def test_box_losses_differ_from_the_published_code_by_its_weight_offset_and_clamp_alone(
     case: Mapping[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    published_box_weights(monkeypatch)
+    use_published_box_weights(monkeypatch)
 
-    losses, _ = losses_of(case)
+    losses, _ = compute_losses(case)
 
     assert_published_losses(losses, case, names=("loss_bbox", "loss_dfl"))
 
@@ -40,13 +40,13 @@ def test_box_losses_differ_from_the_published_code_by_its_weight_offset_and_clam
 def test_gradients_of_the_distillation_losses_equal_the_published_code(
     case: Mapping[str, np.ndarray],
 ) -> None:
-    losses, student = losses_of(case)
+    losses, student = compute_losses(case)
 
     assert_published_gradients(losses, student, case)
 
 
 def test_a_loss_that_is_off_by_a_ten_thousandth_is_refused(case: Mapping[str, np.ndarray]) -> None:
-    losses, _ = losses_of(case)
+    losses, _ = compute_losses(case)
     losses["loss_distill_cls"] = [1.0001 * value for value in losses["loss_distill_cls"]]
 
     with pytest.raises(AssertionError):

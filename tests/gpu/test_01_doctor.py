@@ -18,13 +18,13 @@ SHARED_MEMORY = "shared memory"
 def test_the_doctor_names_the_gpu_and_finds_nothing_wrong_with_it(
     record_figure: RecordFigure,
 ) -> None:
-    answer = subprocess.run(
+    result = subprocess.run(
         [str(WORKER), "doctor", "--json"], capture_output=True, text=True, timeout=200, check=False
     )
 
-    findings = {finding["name"]: finding for finding in json.loads(answer.stdout)}
+    findings = {finding["name"]: finding for finding in json.loads(result.stdout)}
     for name, finding in findings.items():
         record_figure(name, finding["detail"], "" if finding["ok"] else "(BAD)")
-    wrong = [name for name, finding in findings.items() if not finding["ok"]]
-    assert set(wrong) <= {SHARED_MEMORY}
+    failed = [name for name, finding in findings.items() if not finding["ok"]]
+    assert set(failed) <= {SHARED_MEMORY}
     assert any(torch.cuda.get_device_name(0) in f["detail"] for f in findings.values())

@@ -11,12 +11,12 @@ from torch.nn import functional
 
 from configs.protocol.names import ExitCode
 from configs.spec.compute import Precision
-from tests.support.gpu.agreement import TOLERANCES, StepResult, assert_within, difference_between
+from tests.support.gpu.agreement import TOLERANCES, StepResult, assert_within, compare_steps
 from tests.support.gpu.measurement import RecordFigure
-from tests.support.training.detectors import a_batch
+from tests.support.training.detectors import make_batch
 from tests.support.training.digits import write_digits
-from tests.support.training.distilled_students import HEADS, METHODS, a_detector, a_student
-from tests.support.training.runs import a_spec, records, train
+from tests.support.training.distilled_students import HEADS, METHODS, make_detector, make_student
+from tests.support.training.runs import make_spec, read_records, train
 from workers.data.batches import HostBatch, to_device
 from workers.process.device import matmul_precision
 
@@ -25,7 +25,7 @@ BOXES = [
     [[22.7, 51.3, 88.4, 119.6]],
     [],
 ]
-"""No anchor is equally far from a box as another, so every device assigns the same ones."""
+"""Boxes without anchors at equal distances, so that every device assigns the same anchors."""
 
 Operation = Callable[[Tensor, Tensor], Tensor]
 IMAGE_SIZE = 128
@@ -35,7 +35,7 @@ LOSS_SCALE = {"fp16": 1024.0}
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16", "fp16")
 TF32_OR_NOT: tuple[Precision, ...] = ("fp32", "tf32")
 CPU_PRECISIONS: dict[str, tuple[Precision, ...]] = {"gfl": ("fp32", "bf16", "fp16")}
-"""Of the CPU's runs of these tests; other heads in fp32."""
+"""Precisions of these tests on the CPU; other heads run in fp32."""
 
 OPERANDS: dict[Operation, tuple[tuple[int, ...], ...]] = {
     torch.matmul: ((256, 256), (256, 256)),
@@ -70,7 +70,7 @@ def test_losses_and_gradients_are_near_those_of_the_cpu_in_fp32(
 
     result = take_step(head, tmp_path, device=device, precision=precision)
 
-    difference = difference_between(result, reference)
+    difference = compare_steps(result, reference)
     record_figure("loss", difference.loss, f"relative ({difference.worst_loss})")
     record_figure("1 - cosine", difference.direction, "")
     record_figure("gradient's norm", difference.norm, "relative")
@@ -84,13 +84,13 @@ def test_tf32_rounds_and_fp32_does_not(
 ) -> None:
     skip_if_missing("tf32", gpu)
     draw = torch.Generator().manual_seed(0)
-    left, right = (torch.randn(*shape, generator=draw) for shape in OPERANDS[operation])
-    exact = operation(left.double(), right.double())
+    first, second = (torch.randn(*shape, generator=draw) for shape in OPERANDS[operation])
+    exact = operation(first.double(), second.double())
 
     errors = {}
     for precision in TF32_OR_NOT:
         with matmul_precision(precision):
-            result = operation(left.to(gpu), right.to(gpu)).double().cpu()
+            result = operation(first.to(gpu), second.to(gpu)).double().cpu()
         errors[precision] = float((result - exact).abs().max() / exact.abs().max())
         record_figure(precision, errors[precision], "relative")
 
@@ -106,19 +106,19 @@ def test_a_gpu_trains_in_every_precision(
     digits: Path, tmp_path: Path, precision: Precision
 ) -> None:
     skip_if_missing(precision, torch.device("cuda", 0))
-    schedule = a_spec(digits)["schedule"] | {"epochs": 1}
+    schedule = make_spec(digits)["schedule"] | {"epochs": 1}
     compute = {"precision": precision, "channels_last": True}
-    spec = a_spec(digits, schedule=schedule, compute=compute, resources={"num_gpus": 1})
+    spec = make_spec(digits, schedule=schedule, compute=compute, resources={"num_gpus": 1})
 
     assert train(spec, tmp_path / "run") == ExitCode.SUCCEEDED
 
-    started = next(r for r in records(tmp_path / "run") if r["kind"] == "started")
+    started = next(r for r in read_records(tmp_path / "run") if r["kind"] == "started")
     assert started["device"].startswith("cuda")
 
 
 @pytest.mark.gpu
 def test_the_teacher_follows_the_student_to_a_gpu(tmp_path: Path, gpu: torch.device) -> None:
-    student = a_taught_student("gfl", tmp_path).to(gpu)
+    student = make_distilled_student("gfl", tmp_path).to(gpu)
 
     assert next(student.teacher.detector.parameters()).is_cuda
 
@@ -136,15 +136,15 @@ def skip_if_missing(precision: Precision, device: torch.device) -> None:
             pytest.skip(f"{torch.cuda.get_device_name(device)} has no {precision}")
 
 
-def a_taught_student(head: str, folder: Path, **compute: Any) -> Any:
-    teacher = a_detector(head, width=0.25, channels=64)
-    return a_student(folder, a_detector(head), teacher, METHODS["bckd"], **compute)
+def make_distilled_student(head: str, folder: Path, **compute: Any) -> Any:
+    teacher = make_detector(head, width=0.25, channels=64)
+    return make_student(folder, make_detector(head), teacher, METHODS["bckd"], **compute)
 
 
 def take_step(head: str, folder: Path, *, device: torch.device, precision: Precision) -> StepResult:
-    """One forward and backward pass of a student that BCKD teaches, from the same weights."""
-    student = a_taught_student(head, folder, precision=precision).to(device)
-    batch = to_device(HostBatch(a_batch(BOXES, size=IMAGE_SIZE)), device)
+    """Run a forward and backward pass of a BCKD student with fixed initial weights."""
+    student = make_distilled_student(head, folder, precision=precision).to(device)
+    batch = to_device(HostBatch(make_batch(BOXES, size=IMAGE_SIZE)), device)
     scale = LOSS_SCALE.get(precision, 1.0)
     with matmul_precision(precision):
         total, losses = student._parse_losses(student.forward_train(**batch))

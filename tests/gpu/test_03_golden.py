@@ -12,8 +12,8 @@ from tests.support.training.published_losses import (
     DISTILLATION_LOSSES,
     assert_published_gradients,
     assert_published_losses,
-    losses_of,
-    published_box_weights,
+    compute_losses,
+    use_published_box_weights,
 )
 
 pytestmark = [pytest.mark.gpu, pytest.mark.parametrize("file", CASES, ids=lambda path: path.stem)]
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.parametrize("file", CASES, ids=lambda
 def test_losses_equal_the_published_code(file: Path, gpu: torch.device) -> None:
     case = read_case(file)
 
-    losses, student = losses_of(case, device=gpu)
+    losses, student = compute_losses(case, device=gpu)
 
     assert_published_losses(losses, case, names=("loss_cls", *DISTILLATION_LOSSES))
     assert_published_gradients(losses, student, case)
@@ -33,9 +33,9 @@ def test_box_losses_equal_the_published_code(
     file: Path, gpu: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = read_case(file)
-    published_box_weights(monkeypatch)
+    use_published_box_weights(monkeypatch)
 
-    losses, _ = losses_of(case, device=gpu)
+    losses, _ = compute_losses(case, device=gpu)
 
     assert_published_losses(losses, case, names=("loss_bbox", "loss_dfl"))
 

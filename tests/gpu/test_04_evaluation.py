@@ -11,19 +11,19 @@ import torch
 
 from configs.protocol.names import ExitCode, RunFile
 from configs.spec.run import DatasetFiles, TeacherFiles
-from tests.support.gpu.measurement import RecordFigure, computing_on
+from tests.support.gpu.measurement import RecordFigure, use_device
 from tests.support.training.digits import write_digits
-from tests.support.training.jobs import an_evaluation, do, the_teacher
+from tests.support.training.jobs import load_digits_teacher, make_evaluation_spec, run_job
 from workers.data.resolve import resolve_dataset
 from workers.evaluation.coco import CocoMetrics, evaluate
 from workers.evaluation.inference import ImageSelection, build_image_loader, load_model
 
 AP_TOLERANCE = 2e-3
-"""A detection whose score is next to another's may come before it or after it."""
+"""Two detections with nearly equal scores may be in either order."""
 
 SCORE_TOLERANCE = 1e-3
 MINIMUM_SCORE = 0.3
-"""Of detections that both devices must find."""
+"""Minimum score of the detections that both devices must find."""
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +33,19 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reference(digits: Path) -> CocoMetrics:
-    """Of the CPU."""
-    with computing_on("cpu") as cpu:
+    """Evaluation on the CPU."""
+    with use_device("cpu") as cpu:
         return evaluate_teacher(digits, device=cpu)
 
 
 def test_scores_and_detections_are_those_of_the_cpu(
     digits: Path, reference: CocoMetrics, device: torch.device, record_figure: RecordFigure
 ) -> None:
-    began_s = time.perf_counter()
+    start_s = time.perf_counter()
 
     scores = evaluate_teacher(digits, device=device)
 
-    record_figure("seconds", time.perf_counter() - began_s, "s")
+    record_figure("seconds", time.perf_counter() - start_s, "s")
     record_figure("mAP", scores.mean_ap, f"(CPU: {reference.mean_ap:.4f})")
     assert_equal_scores(scores, reference)
     assert reference.mean_ap > 0.2
@@ -63,9 +63,9 @@ def test_detections_elsewhere_are_refused(reference: CocoMetrics) -> None:
 def test_the_command_evaluates_on_the_gpu(
     digits: Path, tmp_path: Path, record_figure: RecordFigure
 ) -> None:
-    spec = an_evaluation(digits, resources={"num_gpus": 1}, timing={"images": 12})
+    spec = make_evaluation_spec(digits, resources={"num_gpus": 1}, timing={"images": 12})
 
-    assert do(spec, tmp_path / "run") == ExitCode.SUCCEEDED
+    assert run_job(spec, tmp_path / "run") == ExitCode.SUCCEEDED
 
     report = json.loads((tmp_path / "run" / RunFile.EVALUATION).read_text())
     assert report["speed"]["device"].startswith("cuda")
@@ -73,15 +73,15 @@ def test_the_command_evaluates_on_the_gpu(
 
 
 def evaluate_teacher(digits: Path, *, device: torch.device) -> CocoMetrics:
-    """The shipped digits teacher's scores."""
-    files = TeacherFiles.model_validate(the_teacher())
+    """Evaluate the included digits teacher."""
+    files = TeacherFiles.model_validate(load_digits_teacher())
     images = ImageSelection(dataset=resolve_dataset(DatasetFiles(root=str(digits))), size=(96, 96))
     loader = build_image_loader(files.detector, images, batch_size=4)
     return evaluate(load_model(files, device=device).module, loader, device=device)
 
 
 def assert_equal_scores(scores: CocoMetrics, reference: CocoMetrics) -> None:
-    """COCO's numbers, and every confident detection."""
+    """Compare COCO metrics and all confident detections."""
     for name, value in reference.by_metric.items():
         assert scores.by_metric[name] == pytest.approx(value, abs=AP_TOLERANCE), name
     for image, expected in zip(scores.detections, reference.detections, strict=True):
@@ -91,7 +91,7 @@ def assert_equal_scores(scores: CocoMetrics, reference: CocoMetrics) -> None:
 
 
 def assert_has_boxes(boxes: np.ndarray, expected: np.ndarray) -> None:
-    """Boxes of a class, (N, 5): of a score above 0.3 each is there, to a hundredth of its size."""
+    """Check that each box (N, 5) with a score above 0.3 exists, to 1 % of its size."""
     for box in expected[expected[:, 4] > MINIMUM_SCORE]:
         edge = max(box[2] - box[0], box[3] - box[1])
         assert len(boxes), "no detection of this class"

@@ -1,4 +1,4 @@
-"""Members of a pack that have no room on the GPU leave it, and the others finish."""
+"""Members of a pack that do not fit into the GPU's memory leave it, and the others finish."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from configs.protocol.failure import FailureReason
 from tests.support.gpu.measurement import RecordFigure, release_memory
 from tests.support.gpu.pack_process import train_with_too_little_memory
 from tests.support.training.digits import write_digits
-from tests.support.training.runs import STUDENT, a_spec, records
+from tests.support.training.runs import STUDENT, make_spec, read_records
 
 ROOT = Path(__file__).parents[2]
 MEMBERS = ("a", "b", "c")
@@ -27,12 +27,12 @@ LARGE_STUDENT = {
     "neck": {"channels": 256},
     "head": {"convs": 1, "channels": 256},
 }
-"""It keeps about 320 MiB between two steps of AdamW. On small images that is far more than what
-cuDNN can do without, so that the members cannot all fit by using slower kernels."""
+"""It needs about 320 MiB between two steps of AdamW. On small images that is far more than what
+cuDNN saves with slower kernels, so that not all members can fit."""
 
 
 ALLOCATOR = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
-"""As runs have it: what is free is free for any size."""
+"""The allocator setting of runs: free memory can be used for any size."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
-    """A folder that is removed: the checkpoints of a pack of large students take gigabytes."""
+    """A folder that is deleted, for checkpoints of a pack of large students take gigabytes."""
     with TemporaryDirectory() as folder:
         yield Path(folder)
 
@@ -51,7 +51,7 @@ def scratch() -> Iterator[Path]:
 def test_members_without_memory_fail_and_the_others_finish(
     digits: Path, scratch: Path, record_figure: RecordFigure
 ) -> None:
-    members = a_pack(digits, student=LARGE_STUDENT, num_gpus=1)
+    members = make_pack(digits, student=LARGE_STUDENT, num_gpus=1)
     (scratch / "members.json").write_text(json.dumps(members))
     release_memory()
 
@@ -60,21 +60,21 @@ def test_members_without_memory_fail_and_the_others_finish(
 
     for name, size in json.loads((scratch / "memory.json").read_text()).items():
         record_figure(name, size / MIB, "MiB")
-    ends = ends_of(scratch / "limited")
+    ends = read_outcomes(scratch / "limited")
     record_figure("ends", ", ".join(ends.values()), "")
-    assert set(ends_of(scratch / "together").values()) == {"succeeded"}
-    assert_some_left_for_lack_of_memory(ends.values())
+    assert set(read_outcomes(scratch / "together").values()) == {"succeeded"}
+    assert_some_ran_out_of_memory(ends.values())
 
 
-def test_a_pack_with_room_trains_to_its_end(digits: Path, tmp_path: Path) -> None:
-    members = a_pack(digits, student=STUDENT, num_gpus=0)
+def test_a_pack_with_enough_memory_trains_to_its_end(digits: Path, tmp_path: Path) -> None:
+    members = make_pack(digits, student=STUDENT, num_gpus=0)
     del members["c"]
 
     memory = train_with_too_little_memory(tmp_path, members, device=torch.device("cpu"))
 
     assert memory.limit == 0
     for folder in ("together", "limited"):
-        assert ends_of(tmp_path / folder) == dict.fromkeys(members, "succeeded")
+        assert read_outcomes(tmp_path / folder) == dict.fromkeys(members, "succeeded")
 
 
 @pytest.mark.parametrize(
@@ -89,16 +89,18 @@ def test_a_pack_with_room_trains_to_its_end(digits: Path, tmp_path: Path) -> Non
 )
 def test_other_ends_of_such_a_pack_are_refused(ends: tuple[str, ...]) -> None:
     with pytest.raises(AssertionError):
-        assert_some_left_for_lack_of_memory(ends)
+        assert_some_ran_out_of_memory(ends)
 
 
-def a_pack(digits: Path, *, student: Mapping[str, Any], num_gpus: int) -> dict[str, dict[str, Any]]:
-    """Members that differ in their weight decay alone."""
-    schedule = a_spec(digits)["schedule"] | {"epochs": 1}
+def make_pack(
+    digits: Path, *, student: Mapping[str, Any], num_gpus: int
+) -> dict[str, dict[str, Any]]:
+    """Make specs of members that differ only in their weight decay."""
+    schedule = make_spec(digits)["schedule"] | {"epochs": 1}
     optimizers = [{"kind": "adamw", "lr": 1e-3, "weight_decay": 0.01 * n} for n in (1, 2, 3)]
     resources = {"num_gpus": num_gpus}
     return {
-        name: a_spec(
+        name: make_spec(
             digits,
             student=student,
             schedule=schedule | {"optimizer": optimizer},
@@ -108,13 +110,13 @@ def a_pack(digits: Path, *, student: Mapping[str, Any], num_gpus: int) -> dict[s
     }
 
 
-def ends_of(folder: Path) -> dict[str, str]:
-    """ "succeeded", or the reason of the failure, by member."""
-    last = {run_dir.name: records(run_dir)[-1] for run_dir in sorted(folder.iterdir())}
+def read_outcomes(folder: Path) -> dict[str, str]:
+    """Read "succeeded" or the failure reason of each member."""
+    last = {run_dir.name: read_records(run_dir)[-1] for run_dir in sorted(folder.iterdir())}
     return {name: record.get("reason") or record["result"] for name, record in last.items()}
 
 
-def assert_some_left_for_lack_of_memory(ends: Iterable[str]) -> None:
-    """Some succeeded, and all others may be tried again by themselves."""
-    found = sorted(ends)
-    assert set(found) == {"succeeded", FailureReason.PACK_OUT_OF_MEMORY}, found
+def assert_some_ran_out_of_memory(ends: Iterable[str]) -> None:
+    """Assert that some succeeded, and that all others can be retried separately."""
+    outcomes = sorted(ends)
+    assert set(outcomes) == {"succeeded", FailureReason.PACK_OUT_OF_MEMORY}, outcomes

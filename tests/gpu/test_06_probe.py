@@ -1,4 +1,4 @@
-"""A probe on the GPU says which settings move nothing, or that it cannot know."""
+"""A probe on the GPU detects settings without effect, or says that it cannot know."""
 
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from configs.protocol.probe import ParameterEffect, max_pack_size
 from configs.spec.jobs import ProbeSpec
 from tests.support.gpu.measurement import RecordFigure
 from tests.support.training.digits import write_digits
-from tests.support.training.probes import UNMEASURED, knobs_of
-from tests.support.training.runs import a_spec
+from tests.support.training.probes import UNMEASURED, make_analyzer
+from tests.support.training.runs import make_spec
 from workers.data.resolve import resolve_run_dataset
 from workers.probe.builder import StudentFactory
 from workers.probe.costs import measure_costs
@@ -23,7 +23,7 @@ SPACE = {
     WEIGHT_DECAY: {"kind": "uniform", "low": 1e-13, "high": 1e-12},
     LEARNING_RATE: {"kind": "uniform", "low": 1e-4, "high": 1e-2},
 }
-"""The first moves nothing in fp32; the second moves every weight."""
+"""The first has no effect in fp32; the second changes every weight."""
 
 HEADS: dict[str, dict[str, Any]] = {
     "gfl": {"kind": "gfl", "convs": 1, "channels": 32, "reg_max": 8},
@@ -49,32 +49,32 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_probes_agree_or_say_that_the_gpu_does_not_repeat_itself(
     digits: Path, tmp_path: Path, device: torch.device, head: str, record_figure: RecordFigure
 ) -> None:
-    first, second = (probe_knobs(digits, tmp_path, device=device, head=head) for _ in range(2))
+    first, second = (measure_effects(digits, tmp_path, device=device, head=head) for _ in range(2))
 
     record_figure("weight decay of 1e-12", first[WEIGHT_DECAY].detail, "")
     record_figure("learning rate", first[LEARNING_RATE].detail, "")
     for effects in (first, second):
-        assert_is_dead_or_unknown(effects[WEIGHT_DECAY], device=device)
+        assert_has_no_effect_or_is_unknown(effects[WEIGHT_DECAY], device=device)
         assert effects[LEARNING_RATE].has_effect
 
 
 def test_a_dead_setting_that_seems_alive_is_refused() -> None:
-    alive = ParameterEffect(has_effect=True, detail="a later update")
+    effect = ParameterEffect(has_effect=True, detail="a later update")
     unknown = ParameterEffect(has_effect=True, detail="unknown: this GPU is not deterministic")
 
     for kind in ("cpu", "cuda"):
         with pytest.raises(AssertionError):
-            assert_is_dead_or_unknown(alive, device=torch.device(kind))
-    assert_is_dead_or_unknown(unknown, device=torch.device("cuda"))
+            assert_has_no_effect_or_is_unknown(effect, device=torch.device(kind))
+    assert_has_no_effect_or_is_unknown(unknown, device=torch.device("cuda"))
     with pytest.raises(AssertionError):
-        assert_is_dead_or_unknown(unknown, device=torch.device("cpu"))
+        assert_has_no_effect_or_is_unknown(unknown, device=torch.device("cpu"))
 
 
 @pytest.mark.gpu
 def test_costs_are_those_of_the_gpu(
     digits: Path, tmp_path: Path, gpu: torch.device, record_figure: RecordFigure
 ) -> None:
-    base = parse_spec(a_base(digits, head="gfl", device=gpu))
+    base = parse_spec(make_base_spec(digits, head="gfl", device=gpu))
 
     costs = measure_costs(
         StudentFactory(dataset=resolve_run_dataset(base), run_dir=tmp_path, device=gpu), base
@@ -88,24 +88,24 @@ def test_costs_are_those_of_the_gpu(
     assert max_pack_size(costs) > 1
 
 
-def probe_knobs(
+def measure_effects(
     digits: Path, folder: Path, *, device: torch.device, head: str
 ) -> dict[str, ParameterEffect]:
-    """What a new probe says of the settings of SPACE."""
-    asked = ProbeSpec.model_validate(
-        {"base": a_base(digits, head=head, device=device), "space": SPACE}
+    """Analyze the settings of SPACE by a new probe."""
+    spec = ProbeSpec.model_validate(
+        {"base": make_base_spec(digits, head=head, device=device), "space": SPACE}
     )
-    factory = StudentFactory(dataset=resolve_run_dataset(asked.base), run_dir=folder, device=device)
-    effects = knobs_of(factory, asked, UNMEASURED)
-    return {path: effects.analyze(asked.space, path) for path in SPACE}
+    factory = StudentFactory(dataset=resolve_run_dataset(spec.base), run_dir=folder, device=device)
+    effects = make_analyzer(factory, spec, UNMEASURED)
+    return {path: effects.analyze(spec.space, path) for path in SPACE}
 
 
-def a_base(digits: Path, *, head: str, device: torch.device) -> dict[str, Any]:
-    student = a_spec(digits)["student"] | {"head": HEADS[head]}
-    return a_spec(digits, student=student, resources={"num_gpus": int(device.type == "cuda")})
+def make_base_spec(digits: Path, *, head: str, device: torch.device) -> dict[str, Any]:
+    student = make_spec(digits)["student"] | {"head": HEADS[head]}
+    return make_spec(digits, student=student, resources={"num_gpus": int(device.type == "cuda")})
 
 
-def assert_is_dead_or_unknown(knob: ParameterEffect, *, device: torch.device) -> None:
-    """A CPU repeats itself, so that it knows; a GPU may say that it does not know."""
-    is_unknown = device.type == "cuda" and knob.detail.startswith("unknown")
-    assert is_unknown or not knob.has_effect, knob
+def assert_has_no_effect_or_is_unknown(effect: ParameterEffect, *, device: torch.device) -> None:
+    """Assert no effect; a GPU without deterministic kernels may report "unknown"."""
+    is_unknown = device.type == "cuda" and effect.detail.startswith("unknown")
+    assert is_unknown or not effect.has_effect, effect

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.gpu.measurement import RecordFigure, host_waits_of, waits_among
-from tests.support.training.detectors import a_batch
-from tests.support.training.distilled_students import BOXES, METHODS, a_detector, a_student
+from tests.support.gpu.measurement import RecordFigure, count_host_waits, count_waits
+from tests.support.training.detectors import make_batch
+from tests.support.training.distilled_students import BOXES, METHODS, make_detector, make_student
 from workers.data.batches import HostBatch, to_device
 
 Step = Callable[[], None]
@@ -24,8 +24,8 @@ CEILINGS = {
     ("retina", "bckd"): 66,
     ("retina", "crosskd"): 85,
 }
-"""Reads and copies of a step that were counted without a GPU before any was removed: more than half
-as many as are left. To be lowered to what a GPU shows."""
+"""Reads and copies of a step, counted without a GPU before any was removed: more than half
+as many as remain. To be lowered to measurements on a GPU."""
 
 
 @pytest.mark.gpu
@@ -35,10 +35,10 @@ as many as are left. To be lowered to what a GPU shows."""
 def test_a_step_makes_the_host_wait_no_more_often_than_it_did(
     tmp_path: Path, gpu: torch.device, head: str, method: str, record_figure: RecordFigure
 ) -> None:
-    step, _ = a_step(tmp_path, head, method, device=gpu)
+    step, _ = make_step(tmp_path, head, method, device=gpu)
     step()  # the first one fills caches
 
-    waits = host_waits_of(step)
+    waits = count_host_waits(step)
 
     record_figure("waits", waits.total(), f"(at most {CEILINGS[head, method]})")
     for place_in_code, count in waits.most_common(3):
@@ -47,7 +47,7 @@ def test_a_step_makes_the_host_wait_no_more_often_than_it_did(
 
 
 def test_such_a_step_trains(tmp_path: Path, device: torch.device) -> None:
-    step, student = a_step(tmp_path, "gfl", "bckd", device=device)
+    step, student = make_step(tmp_path, "gfl", "bckd", device=device)
     before = student.bbox_head.gfl_cls.weight.detach().clone()
 
     step()
@@ -59,37 +59,37 @@ def test_such_a_step_trains(tmp_path: Path, device: torch.device) -> None:
 def test_a_read_and_a_copy_are_counted_and_a_kernel_is_not(gpu: torch.device) -> None:
     values = torch.ones(4, device=gpu)
 
-    assert host_waits_of(lambda: values.sum().item()).total() > 0
-    assert host_waits_of(lambda: torch.ones(4).to(gpu)).total() > 0
-    assert host_waits_of(lambda: values.add_(1)).total() == 0
+    assert count_host_waits(lambda: values.sum().item()).total() > 0
+    assert count_host_waits(lambda: torch.ones(4).to(gpu)).total() > 0
+    assert count_host_waits(lambda: values.add_(1)).total() == 0
 
 
 def test_warnings_are_counted_by_their_place_and_others_are_not_counted() -> None:
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as recorded:
         warnings.simplefilter("always")
         for line in (7, 7, 9):
             warn_at("/env/lib/site-packages/mmdet/head.py", line)
         warn_at("/home/project/workers/training/step.py", 3)
         warnings.warn("something else", UserWarning, stacklevel=1)
 
-    waits = waits_among(caught)
+    waits = count_waits(recorded)
 
     assert waits == {"mmdet/head.py:7": 2, "mmdet/head.py:9": 1, "workers/training/step.py:3": 1}
     assert waits.total() == 4
 
 
 def warn_at(filename: str, line: int) -> None:
-    """As torch warns in its mode for finding synchronizations."""
+    """Warn like torch in its mode for finding synchronizations."""
     text = "called a synchronizing CUDA operation (Triggered internally at /pytorch/c10/cuda.)"
     warnings.warn_explicit(text, UserWarning, filename, line)
 
 
-def a_step(folder: Path, head: str, method: str, *, device: torch.device) -> tuple[Step, Any]:
-    """A forward and backward pass and an update of a student that is taught, and the student."""
-    teacher = a_detector(head, width=0.25, channels=64)
-    student = a_student(folder, a_detector(head), teacher, METHODS[method]).to(device)
+def make_step(folder: Path, head: str, method: str, *, device: torch.device) -> tuple[Step, Any]:
+    """Make a function for a training step of a distilled student; returns it and the student."""
+    teacher = make_detector(head, width=0.25, channels=64)
+    student = make_student(folder, make_detector(head), teacher, METHODS[method]).to(device)
     optimizer = torch.optim.SGD(student.parameters(), lr=1e-3)
-    batch = to_device(HostBatch(a_batch(BOXES)), device)
+    batch = to_device(HostBatch(make_batch(BOXES)), device)
 
     def step() -> None:
         total, _ = student._parse_losses(student.forward_train(**batch))

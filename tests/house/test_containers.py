@@ -1,4 +1,4 @@
-"""compose.yaml and docker/: what can be said of them without an engine."""
+"""compose.yaml and docker/, checked without a container engine."""
 
 import re
 import subprocess
@@ -24,13 +24,13 @@ SECRETS = {
     "TANDEM_VIEWER_TOKEN",
     "GRAFANA_PASSWORD",
 }
-OF_THE_IMAGE = {"TANDEM_HOME", "TANDEM_SECRET_FILE", "TANDEM_LOG_FORMAT"}
-OF_A_PERSON = {"TANDEM_TOKEN", "TANDEM_TOKEN_FILE"}
-OTHERWISE = {"TANDEM_PORT", "TANDEM_RAY_TOKEN_FILE"}
-"""The port is published, and the token is given itself."""
+IMAGE_VARIABLES = {"TANDEM_HOME", "TANDEM_SECRET_FILE", "TANDEM_LOG_FORMAT"}
+CLIENT_VARIABLES = {"TANDEM_TOKEN", "TANDEM_TOKEN_FILE"}
+OTHER_DEFAULTS = {"TANDEM_PORT", "TANDEM_RAY_TOKEN_FILE"}
+"""Compose publishes the port and sets the token itself."""
 
 
-def environment_of(service: str) -> dict[str, str | None]:
+def get_environment(service: str) -> dict[str, str | None]:
     return dict(STACK["services"][service].get("environment", {}))
 
 
@@ -42,18 +42,22 @@ def env_file(tmp_path: Path) -> Path:
 
 
 def test_every_variable_of_compose_is_in_the_example_with_its_default() -> None:
-    asked = dict(re.findall(r"(?<!\$)\$\{([A-Z_]+)(?::-([^}]*))?", COMPOSE))
-    passed = {
+    compose_defaults = dict(re.findall(r"(?<!\$)\$\{([A-Z_]+)(?::-([^}]*))?", COMPOSE))
+    passed_variables = {
         name
         for service in STACK["services"]
-        for name, value in environment_of(service).items()
+        for name, value in get_environment(service).items()
         if value is None
     }
 
-    shown = dict(re.findall(r"^(?:# )?([A-Z_0-9]+)=(.*)$", EXAMPLE, flags=re.MULTILINE))
+    documented = dict(re.findall(r"^(?:# )?([A-Z_0-9]+)=(.*)$", EXAMPLE, flags=re.MULTILINE))
 
-    assert set(asked) | passed <= set(shown)
-    differing = {name for name, default in asked.items() if default and default != shown[name]}
+    assert set(compose_defaults) | passed_variables <= set(documented)
+    differing = {
+        name
+        for name, default in compose_defaults.items()
+        if default and default != documented[name]
+    }
     assert differing == {"TANDEM_MLFLOW_PUBLIC_URL"}  # here it has one
 
 
@@ -68,20 +72,23 @@ def test_no_secret_has_a_default_and_a_missing_one_is_named() -> None:
 def test_the_service_is_given_every_setting() -> None:
     settings = {f"TANDEM_{name.upper()}" for name in Settings.model_fields}
 
-    assert set(environment_of("service")) | OF_THE_IMAGE | OF_A_PERSON | OTHERWISE == settings
+    assert (
+        set(get_environment("service")) | IMAGE_VARIABLES | CLIENT_VARIABLES | OTHER_DEFAULTS
+        == settings
+    )
 
 
 def test_secrets_reach_only_those_who_need_them() -> None:
-    holders = {
+    services_by_secret = {
         secret: {
             service
             for service in STACK["services"]
-            if any(secret in str(value) for value in environment_of(service).values())
+            if any(secret in str(value) for value in get_environment(service).values())
         }
         for secret in SECRETS
     }
 
-    assert holders == {
+    assert services_by_secret == {
         "POSTGRES_PASSWORD": {"postgres"},
         "SERVICE_DB_PASSWORD": {"postgres", "service"},
         "MLFLOW_DB_PASSWORD": {"postgres", "mlflow"},
@@ -93,7 +100,9 @@ def test_secrets_reach_only_those_who_need_them() -> None:
 
 
 def test_what_is_published_is_on_loopback_and_ray_is_not() -> None:
-    published = {name: one["ports"] for name, one in STACK["services"].items() if "ports" in one}
+    published = {
+        name: service["ports"] for name, service in STACK["services"].items() if "ports" in service
+    }
 
     assert set(published) == {"service", "mlflow", "prometheus", "grafana"}
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
@@ -107,23 +116,23 @@ def test_our_containers_can_do_nothing_more_than_they_need() -> None:
     assert dockerfile.count("\nUSER 10001") == 3
 
 
-def bytes_of(size: str) -> int:
-    """A size as Docker reads it."""
+def parse_bytes(size: str) -> int:
+    """Parse a size like Docker."""
     number, unit = re.fullmatch(r"([0-9]+)([mg])b?", size.lower()).groups()  # type: ignore[union-attr]
     return int(number) * {"m": 2**20, "g": 2**30}[unit]
 
 
-def default_of(value: str) -> str:
-    """The default of a ${VARIABLE:-default}."""
+def get_default(value: str) -> str:
+    """Get the default of a ${VARIABLE:-default}."""
     variable = re.fullmatch(r"\$\{[A-Z_]+:-(.*)\}", value)
     return value if variable is None else variable[1]
 
 
 def test_the_worker_with_gpus_has_shared_memory_for_eight() -> None:
-    shared = bytes_of(default_of(STACK["services"]["ray-worker-gpu"]["shm_size"]))
+    shared = parse_bytes(get_default(STACK["services"]["ray-worker-gpu"]["shm_size"]))
 
     assert shared >= 8 * 2 * 2**30
-    assert bytes_of(STACK["services"]["ray-worker"]["shm_size"]) >= 2**30
+    assert parse_bytes(STACK["services"]["ray-worker"]["shm_size"]) >= 2**30
 
 
 def test_the_worker_with_gpus_may_lock_memory() -> None:
@@ -135,32 +144,32 @@ def test_every_node_is_given_what_groups_talk_over_and_one_its_gpus() -> None:
     gpus = {"RAY_WORKER_GPUS", "CUDA_VISIBLE_DEVICES"}
 
     for node in ("ray-head", "ray-worker", "ray-worker-gpu"):
-        environment = environment_of(node)
+        environment = get_environment(node)
         assert group <= set(environment)
         # Set and empty they would mean something: NCCL would look for interfaces without a name.
         assert all(environment[name] is None for name in group)
         assert gpus & set(environment) == (gpus if node == "ray-worker-gpu" else set())
     # Set and empty it hides every GPU.
-    assert environment_of("ray-worker-gpu")["CUDA_VISIBLE_DEVICES"] is None
+    assert get_environment("ray-worker-gpu")["CUDA_VISIBLE_DEVICES"] is None
     assert (
-        environment_of("ray-worker-gpu")["RAY_AUTH_TOKEN"]
-        == (environment_of("ray-worker")["RAY_AUTH_TOKEN"])
+        get_environment("ray-worker-gpu")["RAY_AUTH_TOKEN"]
+        == (get_environment("ray-worker")["RAY_AUTH_TOKEN"])
     )
 
 
 def test_new_secrets_are_good_and_stay(env_file: Path) -> None:
     before = env_file.read_text(encoding="utf-8")
-    found = dict(line.split("=", 1) for line in before.splitlines())
+    secrets = dict(line.split("=", 1) for line in before.splitlines())
 
     subprocess.run([ROOT / "docker" / "new-env.sh", env_file], check=True, capture_output=True)
 
-    assert set(found) == SECRETS
-    assert len(set(found.values())) == len(found)
+    assert set(secrets) == SECRETS
+    assert len(set(secrets.values())) == len(secrets)
     assert env_file.stat().st_mode & 0o077 == 0
     assert env_file.read_text(encoding="utf-8") == before
     Settings(
-        admin_token=found["TANDEM_ADMIN_TOKEN"],
-        viewer_token=found["TANDEM_VIEWER_TOKEN"],
+        admin_token=secrets["TANDEM_ADMIN_TOKEN"],
+        viewer_token=secrets["TANDEM_VIEWER_TOKEN"],
     )
 
 
@@ -178,28 +187,28 @@ def test_a_secret_that_a_newer_version_needs_is_added(env_file: Path) -> None:
 
 def test_the_locks_of_the_images_are_what_the_environment_gives() -> None:
     check = [sys.executable, str(ROOT / "docker" / "image_locks.py"), "--check"]
-    answer = subprocess.run(check, capture_output=True, text=True, check=False)
+    result = subprocess.run(check, capture_output=True, text=True, check=False)
 
-    assert answer.returncode == 0, answer.stderr
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_dockerfile_passes_its_linter() -> None:
     hadolint = Path(sys.executable).parent / "hadolint"
     command = [str(hadolint), "--no-color", "docker/Dockerfile"]
-    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_images_are_given_what_they_copy() -> None:
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
-    given = {line[1:] for line in ignored if line.startswith("!")}
+    included = {line[1:] for line in ignored if line.startswith("!")}
     dockerfile = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
 
     copies = re.findall(r"^COPY (?!--from)(?:--\S+ )*(.+) \S+$", dockerfile, flags=re.MULTILINE)
-    copied = {path for line in copies for path in line.split()}
+    copied_paths = {path for line in copies for path in line.split()}
 
-    assert copied
-    for path in copied:
+    assert copied_paths
+    for path in copied_paths:
         assert (ROOT / path).exists(), path
-        assert path.split("/")[0] in given, path
+        assert path.split("/")[0] in included, path

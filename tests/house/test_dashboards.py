@@ -1,4 +1,4 @@
-"""The dashboards in the tree are those that the generator makes, and each panel explains itself."""
+"""The committed dashboards are those of the generator, and each panel has a description."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ import yaml
 from typer.main import get_command
 
 from service.cli import app
-from tests.support.stack.prometheus import DASHBOARDS, dashboards, metrics_in
+from tests.support.stack.prometheus import DASHBOARDS, load_dashboards, parse_metric_names
 
 ROOT = DASHBOARDS.parent
 COLUMNS = 24
@@ -22,7 +22,7 @@ Panel = dict[str, Any]
 NAMES = ("fleet", "run", "sweep")
 PANELS = [
     pytest.param(panel, id=f"{name}: {panel['title']}")
-    for name, dashboard in dashboards().items()
+    for name, dashboard in load_dashboards().items()
     for panel in dashboard["panels"]
     if panel["type"] != "row"
 ]
@@ -35,31 +35,31 @@ def test_the_dashboards_are_what_the_generator_makes(tmp_path: Path) -> None:
         check=True,
     )
 
-    made = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    kept = {path.name: path.read_text() for path in _folder().iterdir()}
-    assert made == kept, "run `make dashboards`"
+    generated = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    committed = {path.name: path.read_text() for path in _folder().iterdir()}
+    assert generated == committed, "run `make dashboards`"
 
 
 def test_there_are_three_and_their_addresses_are_known() -> None:
-    assert {name: one["uid"] for name, one in dashboards().items()} == {
+    assert {name: dashboard["uid"] for name, dashboard in load_dashboards().items()} == {
         name: f"tandem-{name}" for name in NAMES
     }
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_panels_have_ids_of_their_own_and_lie_beside_one_another(name: str) -> None:
-    panels = dashboards()[name]["panels"]
+    panels = load_dashboards()[name]["panels"]
 
     ids = [panel["id"] for panel in panels]
-    over = [
-        f"{one['title']} over {other['title']}"
-        for one, other in combinations(panels, 2)
-        if overlap(one["gridPos"], other["gridPos"])
+    overlapping = [
+        f"{first['title']} over {second['title']}"
+        for first, second in combinations(panels, 2)
+        if overlap(first["gridPos"], second["gridPos"])
     ]
 
     assert len(set(ids)) == len(ids)
     assert min(ids) > 0
-    assert over == []
+    assert overlapping == []
     assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= COLUMNS for panel in panels)
 
 
@@ -77,9 +77,12 @@ def test_a_panel_asks_the_data_source_that_is_provisioned(panel: Panel) -> None:
     path = _provisioning() / "datasources" / "prometheus.yaml"
     (source,) = yaml.safe_load(path.read_text())["datasources"]
 
-    asked = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
+    data_sources = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
 
-    assert all(one == {"type": source["type"], "uid": source["uid"]} for one in asked)
+    assert all(
+        data_source == {"type": source["type"], "uid": source["uid"]}
+        for data_source in data_sources
+    )
 
 
 def test_every_command_that_panels_and_alerts_name_exists() -> None:
@@ -89,14 +92,14 @@ def test_every_command_that_panels_and_alerts_name_exists() -> None:
         for path in folder.glob(kind)
     )
 
-    asked = set(re.findall(r"`tandem ([a-z-]+)", " ".join(texts.split())))
+    commands = set(re.findall(r"`tandem ([a-z-]+)", " ".join(texts.split())))
 
-    assert {"show", "doctor", "runs"} <= asked
-    assert asked <= set(get_command(app).commands)  # type: ignore[attr-defined]
+    assert {"show", "doctor", "runs"} <= commands
+    assert commands <= set(get_command(app).commands)  # type: ignore[attr-defined]
 
 
 def test_variables_in_queries_are_declared() -> None:
-    for name, dashboard in dashboards().items():
+    for name, dashboard in load_dashboards().items():
         declared = {variable["name"] for variable in dashboard["templating"]["list"]}
 
         used = {
@@ -121,13 +124,17 @@ def test_variables_in_queries_are_declared() -> None:
     ],
 )
 def test_the_metrics_of_a_query_are_found(expr: str, names: set[str]) -> None:
-    assert metrics_in(expr) == names
+    assert parse_metric_names(expr) == names
 
 
-def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
-    beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
-    below = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
-    return not (beside or below)
+def overlap(first: dict[str, int], second: dict[str, int]) -> bool:
+    is_horizontally_apart = (
+        first["x"] + first["w"] <= second["x"] or second["x"] + second["w"] <= first["x"]
+    )
+    is_vertically_apart = (
+        first["y"] + first["h"] <= second["y"] or second["y"] + second["h"] <= first["y"]
+    )
+    return not (is_horizontally_apart or is_vertically_apart)
 
 
 def _folder() -> Path:

@@ -1,4 +1,4 @@
-"""Every command and example in the documents is one that the programs accept."""
+"""Every command and example in the documents is accepted by the programs."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def commands(program: str) -> list[tuple[str, str]]:
 
 
 def parse(command: Any, arguments: list[str]) -> None:
-    """Have a program parse its arguments, without running anything."""
+    """Parse the arguments of a program without running it."""
     inner = getattr(command, "commands", None)
     if inner is not None:
         name, *remaining = arguments
@@ -51,7 +51,7 @@ def parse(command: Any, arguments: list[str]) -> None:
             raise
 
 
-def worker_command() -> Any:
+def get_worker_command() -> Any:
     command: Any = get_command(worker_app)
     command.commands["teachers"] = get_command(worker_teachers_app)
     return command
@@ -64,7 +64,7 @@ def test_a_command_of_the_documents_is_accepted(document: str, line: str) -> Non
 
 @pytest.mark.parametrize(("document", "line"), commands("tandem-worker"))
 def test_a_command_of_the_worker_is_accepted(document: str, line: str) -> None:
-    parse(worker_command(), shlex.split(line, comments=True)[1:])
+    parse(get_worker_command(), shlex.split(line, comments=True)[1:])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is installed: from locks, by hash, with the settings that a machine has for pip."""
+"""Installation from locks, with hashes, with the machine's settings for pip."""
 
 import hashlib
 import importlib.util
@@ -22,7 +22,7 @@ ENTRY = re.compile(r"(?m)^([a-z0-9.-]+)==(\S+)((?: \\\n    --hash=sha256:[0-9a-f
 
 
 def load(name: str) -> ModuleType:
-    """A module of docker/, which is no package."""
+    """Import a module of docker/, which is no package."""
     spec = importlib.util.spec_from_file_location(name, DOCKER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -37,8 +37,8 @@ def run_uv() -> ModuleType:
     return load("run_uv")
 
 
-def entries_of(lock: Path) -> list[tuple[str, str, str]]:
-    """Name, version and hashes of each entry."""
+def read_entries(lock: Path) -> list[tuple[str, str, str]]:
+    """Read name, version and hashes of each entry."""
     return ENTRY.findall(lock.read_text(encoding="utf-8"))
 
 
@@ -49,7 +49,7 @@ def test_every_line_of_a_lock_has_a_hash(lock: Path) -> None:
 
     assert ENTRY.sub("", code).strip() == ""
     assert code.strip()
-    assert all(hashes for _name, _version, hashes in entries_of(lock))
+    assert all(hashes for _name, _version, hashes in read_entries(lock))
 
 
 def test_whatever_is_installed_from_a_lock_is_checked() -> None:
@@ -66,21 +66,23 @@ def test_whatever_is_installed_from_a_lock_is_checked() -> None:
 
 
 def test_uv_is_pinned_in_one_place() -> None:
-    places = [lock.name for lock in LOCKS for name, _, _ in entries_of(lock) if name == "uv"]
+    pinning_locks = [
+        lock.name for lock in LOCKS for name, _, _ in read_entries(lock) if name == "uv"
+    ]
 
-    assert places == ["installer.lock"]
+    assert pinning_locks == ["installer.lock"]
 
 
 def test_the_weights_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    pins = {f"{name}=={version}" for name, version, _ in entries_of(DOCKER / "weights.lock")}
+    pins = {f"{name}=={version}" for name, version, _ in read_entries(DOCKER / "weights.lock")}
 
     assert pins == set(project["optional-dependencies"]["bccd"])
 
 
 def test_the_environment_holds_what_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    versions = {name: version for name, version, _ in entries_of(DOCKER / "environment.lock")}
+    versions = {name: version for name, version, _ in read_entries(DOCKER / "environment.lock")}
     extras = {**project["optional-dependencies"], "bccd": []}
     texts = [*project["dependencies"], *(text for extra in extras.values() for text in extra)]
 
@@ -135,7 +137,7 @@ def test_pips_settings_become_uvs(run_uv: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "omitted"),
+    ("environment", "omitted"),
     [
         ({"UV_DEFAULT_INDEX": "https://mine.example"}, {"UV_DEFAULT_INDEX"}),
         ({"UV_INDEX_URL": "https://mine.example"}, {"UV_DEFAULT_INDEX"}),
@@ -145,12 +147,14 @@ def test_pips_settings_become_uvs(run_uv: ModuleType) -> None:
         ({"UV_SYSTEM_CERTS": "0"}, {"UV_SYSTEM_CERTS"}),
     ],
 )
-def test_settings_of_uv_win(run_uv: ModuleType, given: dict[str, str], omitted: set[str]) -> None:
+def test_settings_of_uv_win(
+    run_uv: ModuleType, environment: dict[str, str], omitted: set[str]
+) -> None:
     settings = run_uv.parse_settings(LISTING)
-    without = run_uv.uv_variables(settings, {})
+    variables = run_uv.uv_variables(settings, {})
 
-    assert run_uv.uv_variables(settings, given) == {
-        name: value for name, value in without.items() if name not in omitted
+    assert run_uv.uv_variables(settings, environment) == {
+        name: value for name, value in variables.items() if name not in omitted
     }
 
 
@@ -171,16 +175,16 @@ def test_the_cache_is_where_uv_has_it(
     run_uv: ModuleType, environment: dict[str, str], folder: str
 ) -> None:
     uv = Path(sys.executable).with_name("uv")
-    answer = subprocess.run(
+    result = subprocess.run(
         [uv, "cache", "dir"], env=environment, capture_output=True, text=True, check=True
     )
 
-    assert str(run_uv.cache_folder(environment)) == folder == answer.stdout.strip()
+    assert str(run_uv.cache_folder(environment)) == folder == result.stdout.strip()
 
 
 @pytest.fixture
 def mirror(tmp_path: Path) -> Path:
-    """The only package index of a company: it has one package, and nothing else is reachable."""
+    """A package index with one package; no other index is reachable."""
     wheel = tmp_path / "simple" / "tandem-example" / "tandem_example-1.0-py3-none-any.whl"
     wheel.parent.mkdir(parents=True)
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -197,7 +201,7 @@ def mirror(tmp_path: Path) -> Path:
 
 
 def install_from(wheel: Path, digest: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Installs the package of the mirror into a folder beside it, by hash."""
+    """Install the package of the mirror into a separate folder, by hash."""
     folder = wheel.parents[2]
     lock = folder / "a.lock"
     lock.write_text(f"tandem-example==1.0 --hash=sha256:{digest}\n", encoding="utf-8")
@@ -216,17 +220,17 @@ def install_from(wheel: Path, digest: str, **settings: str) -> subprocess.Comple
 def test_a_machine_behind_a_mirror_installs_from_there(mirror: Path) -> None:
     digest = hashlib.sha256(mirror.read_bytes()).hexdigest()
 
-    answer = install_from(mirror, digest, UV_CACHE_DIR=str(mirror.parents[2] / "cache"))
+    result = install_from(mirror, digest, UV_CACHE_DIR=str(mirror.parents[2] / "cache"))
 
-    assert answer.returncode == 0, answer.stderr
+    assert result.returncode == 0, result.stderr
     assert (mirror.parents[2] / "installed" / "tandem_example.py").exists()
 
 
 def test_a_package_with_another_hash_is_not_installed(mirror: Path) -> None:
-    answer = install_from(mirror, "0" * 64)
+    result = install_from(mirror, "0" * 64)
 
-    assert answer.returncode != 0
-    assert "Hash mismatch" in answer.stderr
+    assert result.returncode != 0
+    assert "Hash mismatch" in result.stderr
     assert not (mirror.parents[2] / "installed" / "tandem_example.py").exists()
 
 
@@ -243,11 +247,11 @@ def test_a_cache_on_another_file_system_is_no_cause_for_a_warning(mirror: Path) 
         pytest.skip("/dev/shm is no file system of its own here.")
 
     cache = memory / f"tandem-uv-{os.getpid()}"
-    answer = install_from(mirror, digest, UV_CACHE_DIR=str(cache))
+    result = install_from(mirror, digest, UV_CACHE_DIR=str(cache))
     subprocess.run([Path(sys.executable).with_name("uv"), "cache", "clean", "--cache-dir", cache])
 
-    assert answer.returncode == 0, answer.stderr
-    assert "warning" not in answer.stderr
+    assert result.returncode == 0, result.stderr
+    assert "warning" not in result.stderr
 
 
 def test_the_source_of_mmcv_is_compared_before_anything_of_it_runs(

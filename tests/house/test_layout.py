@@ -1,4 +1,4 @@
-"""Folders with few modules, and test modules that do not depend on each other."""
+"""Folders with few modules, and test modules that do not import each other."""
 
 import ast
 from collections import Counter
@@ -27,14 +27,14 @@ def test_a_folder_has_few_modules() -> None:
 
 
 def test_no_module_imports_a_test_module() -> None:
-    refused = [
+    imports = [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in TESTS
         for name in imported_names(path.read_text(encoding="utf-8"))
         if is_of_test_module(name)
     ]
 
-    assert refused == [], "move what is shared to tests/support"
+    assert imports == [], "move what is shared to tests/support"
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def is_of_test_module(name: str) -> bool:
 
 
 def imported_names(code: str) -> Iterator[str]:
-    """Dotted names of all imports, in functions too; of `from a import b`: a.b."""
+    """List the dotted names of all imports, also in functions; `from a import b` is a.b."""
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

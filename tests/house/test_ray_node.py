@@ -1,4 +1,4 @@
-"""docker/ray-node.sh with simulated commands: what Ray is started with, and when it is not."""
+"""docker/ray-node.sh with simulated commands: how Ray is started, and when it is not."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ SCRIPT = Path(__file__).parents[2] / "docker" / "ray-node.sh"
 
 @pytest.fixture
 def commands(tmp_path: Path) -> Path:
-    """A folder with a `ray` that shows its arguments and a doctor that ends with DOCTOR."""
+    """A folder with a `ray` that prints its arguments and a doctor that exits with DOCTOR."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, body in {
@@ -91,4 +91,4 @@ def test_an_unknown_kind_is_told_the_usage(commands: Path) -> None:
 
     assert node.returncode == 2
     assert "RAY_WORKER_GPUS" in node.stderr
-    assert node.stderr.rstrip().endswith("once it is mended.")
+    assert node.stderr.rstrip().endswith("until the problem is fixed.")

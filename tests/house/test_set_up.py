@@ -1,4 +1,4 @@
-"""docker/setup.sh and mmcv_wheel.py: what they decide on, without compiling anything."""
+"""Decisions of docker/setup.sh and mmcv_wheel.py, without compiling."""
 
 import importlib.util
 import os
@@ -23,7 +23,7 @@ Environment = dict[str, str]
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Callable[[str], Environment]:
-    """Environment variables of a machine whose nvidia-smi is a script; none if that is empty."""
+    """Makes the environment of a machine whose nvidia-smi is a script; an empty one is missing."""
     binaries = tmp_path / "bin"
     binaries.mkdir()
     for tool in TOOLS:
@@ -42,15 +42,15 @@ def write_script(file: Path, text: str) -> None:
     file.chmod(0o755)
 
 
-def gpus(*lines: str) -> str:
+def format_gpus(*lines: str) -> str:
     return "\n".join(f"echo '{line}'" for line in lines)
 
 
-def device_of(environment: Environment) -> tuple[str, str]:
-    """What device.sh prints, and what it says."""
+def run_device_sh(environment: Environment) -> tuple[str, str]:
+    """Run device.sh; returns its standard output and error."""
     script = DOCKER / "device.sh"
-    answer = subprocess.run([script], env=environment, capture_output=True, text=True, check=True)
-    return answer.stdout.strip(), answer.stderr
+    result = subprocess.run([script], env=environment, capture_output=True, text=True, check=True)
+    return result.stdout.strip(), result.stderr
 
 
 @pytest.fixture(scope="module")
@@ -65,36 +65,39 @@ def mmcv_wheel() -> ModuleType:
 
 
 def test_a_machine_without_a_gpu_compiles_for_the_cpu(machine: Callable[..., Environment]) -> None:
-    assert device_of(machine())[0] == "cpu"
+    assert run_device_sh(machine())[0] == "cpu"
 
 
 def test_gpus_of_the_driver_mean_cuda_for_their_architectures(
     machine: Callable[[str], Environment],
 ) -> None:
-    environment = machine(gpus("12.0, 580.65.06", "8.6, 580.65.06", "12.0, 580.65.06"))
+    environment = machine(format_gpus("12.0, 580.65.06", "8.6, 580.65.06", "12.0, 580.65.06"))
 
-    assert device_of(environment) == ("cuda 8.6;12.0", "")
-    assert device_of(environment | {"TORCH_CUDA_ARCH_LIST": "9.0+PTX"})[0] == "cuda 9.0+PTX"
-    assert device_of(environment | {"FORCE_CUDA": "0"}) == ("cpu", "")
+    assert run_device_sh(environment) == ("cuda 8.6;12.0", "")
+    assert run_device_sh(environment | {"TORCH_CUDA_ARCH_LIST": "9.0+PTX"})[0] == "cuda 9.0+PTX"
+    assert run_device_sh(environment | {"FORCE_CUDA": "0"}) == ("cpu", "")
 
 
 @pytest.mark.parametrize(
     ("nvidia_smi", "reason"),
     [
-        (gpus("9.0, 550.54.15"), "driver is 550.54.15, and torch (CUDA 13) needs 580 or newer"),
-        (gpus("6.1, 580.65.06"), "No GPU has the architecture 7.5 or newer"),
+        (
+            format_gpus("9.0, 550.54.15"),
+            "driver is 550.54.15, and torch (CUDA 13) needs 580 or newer",
+        ),
+        (format_gpus("6.1, 580.65.06"), "No GPU has the architecture 7.5 or newer"),
         ("echo 'Failed to initialize NVML: Unknown Error'; exit 9", "Failed to initialize NVML"),
-        (gpus("No devices were found"), "No GPU has the architecture 7.5 or newer"),
+        (format_gpus("No devices were found"), "No GPU has the architecture 7.5 or newer"),
     ],
 )
 def test_a_gpu_that_torch_cannot_use_means_the_cpu_and_a_reason(
     machine: Callable[[str], Environment], nvidia_smi: str, reason: str
 ) -> None:
-    device, said = device_of(machine(nvidia_smi))
+    device, message = run_device_sh(machine(nvidia_smi))
 
     assert device == "cpu"
-    assert reason in said
-    assert "Runs will use the CPU" in said
+    assert reason in message
+    assert "Runs will use the CPU" in message
 
 
 def test_cuda_can_be_asked_for_where_no_gpu_can_be_used(
@@ -102,15 +105,15 @@ def test_cuda_can_be_asked_for_where_no_gpu_can_be_used(
 ) -> None:
     forced = {"FORCE_CUDA": "1"}
 
-    assert device_of(machine() | forced) == (f"cuda {architectures_in_device_sh()}", "")
-    assert device_of(machine(gpus("9.0, 550.54.15")) | forced) == ("cuda 9.0", "")
+    assert run_device_sh(machine() | forced) == (f"cuda {read_architectures()}", "")
+    assert run_device_sh(machine(format_gpus("9.0, 550.54.15")) | forced) == ("cuda 9.0", "")
 
 
-def architectures_in_device_sh() -> str:
-    return only_match(r'all_architectures="(.*)"', "docker/device.sh")
+def read_architectures() -> str:
+    return find_only_match(r'all_architectures="(.*)"', "docker/device.sh")
 
 
-def only_match(pattern: str, file: str) -> str:
+def find_only_match(pattern: str, file: str) -> str:
     (match,) = re.findall(pattern, (ROOT / file).read_text(encoding="utf-8"))
     return str(match)
 
@@ -118,14 +121,16 @@ def only_match(pattern: str, file: str) -> str:
 def test_the_image_is_compiled_for_all_that_torch_is_compiled_for() -> None:
     import torch  # noqa: PLC0415
 
-    listed = architectures_in_device_sh()
-    names = {f"sm_{name.replace('.', '')}" for name in listed.removesuffix("+PTX").split(";")}
+    architectures = read_architectures()
+    names = {
+        f"sm_{name.replace('.', '')}" for name in architectures.removesuffix("+PTX").split(";")
+    }
 
     assert names >= set(torch.cuda.get_arch_list())
-    assert listed.endswith("+PTX")
-    assert only_match(r'ARG CUDA_ARCHITECTURES="(.*)"', "docker/Dockerfile") == listed
-    assert only_match(r"\$\{CUDA_ARCHITECTURES:-(.*)\}", "compose.yaml") == listed
-    assert only_match(r"(?m)^CUDA_ARCHITECTURES=(.*)$", ".env.example") == listed
+    assert architectures.endswith("+PTX")
+    assert find_only_match(r'ARG CUDA_ARCHITECTURES="(.*)"', "docker/Dockerfile") == architectures
+    assert find_only_match(r"\$\{CUDA_ARCHITECTURES:-(.*)\}", "compose.yaml") == architectures
+    assert find_only_match(r"(?m)^CUDA_ARCHITECTURES=(.*)$", ".env.example") == architectures
 
 
 def test_only_the_image_for_gpus_asks_for_a_driver() -> None:
@@ -170,15 +175,15 @@ def wheels(mmcv_wheel: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     return tmp_path / "wheels"
 
 
-def path_of_wheel(environment: Environment, wheels: Path) -> subprocess.CompletedProcess[str]:
-    """mmcv-wheel.sh where no package can be had, not even one that is installed."""
+def run_mmcv_wheel(environment: Environment, wheels: Path) -> subprocess.CompletedProcess[str]:
+    """Run mmcv-wheel.sh without access to any package."""
     uv_settings = wheels.parent / "uv.toml"
     uv_settings.write_text("[pip]\nreinstall = true\n", encoding="utf-8")
-    nothing = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
-    nothing["UV_CONFIG_FILE"] = str(uv_settings)
+    no_index = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
+    no_index["UV_CONFIG_FILE"] = str(uv_settings)
     return subprocess.run(
         [DOCKER / "mmcv-wheel.sh", sys.executable],
-        env={**environment, **nothing, "TANDEM_WHEELS": str(wheels)},
+        env={**environment, **no_index, "TANDEM_WHEELS": str(wheels)},
         capture_output=True,
         text=True,
         check=False,
@@ -188,22 +193,22 @@ def path_of_wheel(environment: Environment, wheels: Path) -> subprocess.Complete
 def test_a_gpu_without_a_compiler_is_named_and_the_cpu_is_used(
     machine: Callable[[str], Environment], wheels: Path
 ) -> None:
-    environment = machine(gpus("9.0, 580.65.06"))
+    environment = machine(format_gpus("9.0, 580.65.06"))
     needed = {
         "PATH": f"{environment['PATH']}:{compilers(wheels.parent)}",
     }
 
-    answer = path_of_wheel(environment | needed, wheels)
+    result = run_mmcv_wheel(environment | needed, wheels)
 
-    assert answer.returncode == 0, answer.stderr
-    assert Path(answer.stdout.strip()).name == "mmcv_full.whl"
-    assert "-cpu-" in answer.stdout
-    assert "compiler nvcc" in answer.stderr
-    assert "Runs will use the CPU" in answer.stderr
+    assert result.returncode == 0, result.stderr
+    assert Path(result.stdout.strip()).name == "mmcv_full.whl"
+    assert "-cpu-" in result.stdout
+    assert "compiler nvcc" in result.stderr
+    assert "Runs will use the CPU" in result.stderr
 
 
 def compilers(folder: Path) -> Path:
-    """A folder with compilers that nothing calls, for a machine that has none."""
+    """A folder with compilers that are never called, for a machine without any."""
     binaries = folder / "compilers"
     binaries.mkdir()
     for name in ("gcc", "g++"):
@@ -214,25 +219,25 @@ def compilers(folder: Path) -> Path:
 def test_cuda_that_was_asked_for_and_cannot_be_had_is_an_error(
     machine: Callable[[str], Environment], wheels: Path
 ) -> None:
-    environment = machine(gpus("9.0, 580.65.06")) | {"FORCE_CUDA": "1"}
+    environment = machine(format_gpus("9.0, 580.65.06")) | {"FORCE_CUDA": "1"}
     needed = {"PATH": f"{environment['PATH']}:{compilers(wheels.parent)}"}
 
-    answer = path_of_wheel(environment | needed, wheels)
+    result = run_mmcv_wheel(environment | needed, wheels)
 
-    assert answer.returncode == 1
-    assert answer.stdout == ""
-    assert "compiler nvcc" in answer.stderr
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert "compiler nvcc" in result.stderr
 
 
 def test_a_machine_with_gpus_can_be_told_to_use_its_cpu(
     machine: Callable[[str], Environment], wheels: Path
 ) -> None:
-    environment = machine(gpus("9.0, 580.65.06")) | {"FORCE_CUDA": "0"}
+    environment = machine(format_gpus("9.0, 580.65.06")) | {"FORCE_CUDA": "0"}
 
-    answer = path_of_wheel(environment, wheels)
+    result = run_mmcv_wheel(environment, wheels)
 
-    assert "-cpu-" in answer.stdout
-    assert answer.stderr == ""
+    assert "-cpu-" in result.stdout
+    assert result.stderr == ""
 
 
 def test_nothing_is_left_for_the_build_of_mmcv_to_decide(mmcv_wheel: ModuleType) -> None:
@@ -251,46 +256,46 @@ def test_setup_runs_again_only_when_the_device_is_another(
     (project / ".venv/bin").mkdir(parents=True)
     write_script(project / ".venv/bin/python", STUB_PYTHON)
 
-    def ran(**asked: str) -> bool:
-        """Whether setup.sh installed something."""
+    def run_setup(**variables: str) -> bool:
+        """Run setup.sh; returns whether it installed something."""
         log = project / "log"
         log.write_text("", encoding="utf-8")
-        environment = machine() | asked | {"LOG": str(log)}
+        environment = machine() | variables | {"LOG": str(log)}
         subprocess.run([project / "docker/setup.sh"], env=environment, check=True)
         return "pip" in log.read_text(encoding="utf-8")
 
-    assert ran()
-    assert not ran()
-    assert ran(FORCE_CUDA="1", GIVEN="cuda_9.0")
-    assert not ran(FORCE_CUDA="1")
-    assert ran()
+    assert run_setup()
+    assert not run_setup()
+    assert run_setup(FORCE_CUDA="1", GIVEN="cuda_9.0")
+    assert not run_setup(FORCE_CUDA="1")
+    assert run_setup()
 
-    machine(gpus("9.0, 580.65.06"))
-    assert ran()  # and comes out with operators for the CPU
-    assert not ran()
-    assert ran(FORCE_CUDA="1", GIVEN="cuda_9.0")
-    assert not ran(FORCE_CUDA="1")
+    machine(format_gpus("9.0, 580.65.06"))
+    assert run_setup()  # and comes out with operators for the CPU
+    assert not run_setup()
+    assert run_setup(FORCE_CUDA="1", GIVEN="cuda_9.0")
+    assert not run_setup(FORCE_CUDA="1")
 
 
 STUB_PYTHON = """\
 echo "$*" >> "$LOG"
 case $* in *mmcv_wheel.py*) echo "/wheels/mmcv-1.7.2-torch-2-${GIVEN:-cpu}-x86_64-0/x.whl" ;; esac
 """
-"""A Python that does nothing and says what it was asked for; its wheel is for the device GIVEN."""
+"""A Python stub that logs its arguments; its wheel is for the device GIVEN."""
 
 
 def test_a_wheel_without_code_for_gpus_is_recognized(
     mmcv_wheel: ModuleType, tmp_path: Path
 ) -> None:
-    def wheel_with(content: bytes) -> Path:
+    def write_wheel(content: bytes) -> Path:
         file = tmp_path / "mmcv_full.whl"
         with zipfile.ZipFile(file, "w") as archive:
             archive.writestr("mmcv/__init__.py", "")
             archive.writestr("mmcv/_ext.cpython-311-x86_64-linux-gnu.so", content)
         return file
 
-    assert mmcv_wheel.has_cuda_code(wheel_with(b"ELF .text .nv_fatbin .data"))
-    assert not mmcv_wheel.has_cuda_code(wheel_with(b"ELF .text .data"))
+    assert mmcv_wheel.has_cuda_code(write_wheel(b"ELF .text .nv_fatbin .data"))
+    assert not mmcv_wheel.has_cuda_code(write_wheel(b"ELF .text .data"))
 
 
 def test_the_time_left_follows_from_the_cpu_time_that_the_compiler_gets(
@@ -300,10 +305,10 @@ def test_the_time_left_follows_from_the_cpu_time_that_the_compiler_gets(
     half_s = mmcv_wheel.CPP_COST_S / 2
     cuda_s = mmcv_wheel.CUDA_COST_S + 2 * mmcv_wheel.CUDA_COST_PER_ARCHITECTURE_S
 
-    alone = mmcv_wheel.estimate_time_left(cpu, elapsed_s=half_s / 2, used_s=half_s)
+    remaining_s = mmcv_wheel.estimate_time_left(cpu, elapsed_s=half_s / 2, used_s=half_s)
     crowded = mmcv_wheel.estimate_time_left(cpu, elapsed_s=half_s * 4, used_s=half_s)
 
-    assert alone == f"about {half_s / 2:.0f} s left"
+    assert remaining_s == f"about {half_s / 2:.0f} s left"
     assert crowded == f"about {half_s * 4:.0f} s left"
     assert mmcv_wheel.estimate_time_left(cuda, elapsed_s=half_s, used_s=half_s) == (
         f"about {half_s + cuda_s:.0f} s left"
@@ -341,9 +346,9 @@ SETUP = """\
 
 
 def test_setup_py_compiles_the_units_and_another_one_is_refused(mmcv_wheel: ModuleType) -> None:
-    changed = mmcv_wheel.mmcv_units.with_units(SETUP)
+    patched = mmcv_wheel.mmcv_units.with_units(SETUP)
 
-    assert "-std=c++17" not in changed
-    assert changed.index("./units/") < changed.index("sources=op_files")
+    assert "-std=c++17" not in patched
+    assert patched.index("./units/") < patched.index("sources=op_files")
     with pytest.raises(ValueError, match=r"not the one of 1\.7\.2"):
         mmcv_wheel.mmcv_units.with_units("setup()")

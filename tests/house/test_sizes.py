@@ -1,4 +1,4 @@
-"""Files and functions that can be read in one sitting."""
+"""Limits of the sizes of files and functions."""
 
 import ast
 from collections.abc import Iterator

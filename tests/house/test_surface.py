@@ -1,4 +1,4 @@
-"""What others rely on: the public words, every error's status, every command of the documents."""
+"""The public interface: names of the spec, statuses of errors, commands in the documents."""
 
 import re
 from pathlib import Path
@@ -16,14 +16,14 @@ from service.settings import Settings
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "DECISIONS.md")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EVERYTHING = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS)
+ALL_DOCUMENTS = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS)
 
 
 def all_errors(
     kind: type[errors.TandemError] = errors.TandemError,
 ) -> list[type[errors.TandemError]]:
-    below = [error for child in kind.__subclasses__() for error in all_errors(child)]
-    return [*kind.__subclasses__(), *below]
+    subclasses = [error for child in kind.__subclasses__() for error in all_errors(child)]
+    return [*kind.__subclasses__(), *subclasses]
 
 
 def leaves() -> list[type[errors.TandemError]]:
@@ -31,10 +31,10 @@ def leaves() -> list[type[errors.TandemError]]:
 
 
 def test_the_public_words_of_the_spec_exist_and_are_listed_once() -> None:
-    words = configs.spec.__all__
+    names = configs.spec.__all__
 
-    assert len(words) == len(set(words))
-    assert all(hasattr(configs.spec, word) for word in words)
+    assert len(names) == len(set(names))
+    assert all(hasattr(configs.spec, name) for name in names)
 
 
 @pytest.mark.parametrize("error", leaves(), ids=lambda error: error.__name__)
@@ -66,27 +66,27 @@ def test_the_example_of_the_environment_names_every_setting() -> None:
 def test_every_make_target_in_the_documents_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
 
-    asked = set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", EVERYTHING, flags=re.MULTILINE))
+    documented = set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", ALL_DOCUMENTS, flags=re.MULTILINE))
 
     targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
-    assert {"demo", "test"} <= asked
-    assert asked <= targets
+    assert {"demo", "test"} <= documented
+    assert documented <= targets
 
 
 def test_every_command_in_the_readme_exists() -> None:
     command = get_command(app)
 
-    asked = set(re.findall(r"^tandem ([a-z-]+)", README, flags=re.MULTILINE))
+    commands = set(re.findall(r"^tandem ([a-z-]+)", README, flags=re.MULTILINE))
 
-    assert {"up", "run", "down", "doctor"} <= asked
-    assert asked <= set(command.commands)  # type: ignore[attr-defined]
+    assert {"up", "run", "down", "doctor"} <= commands
+    assert commands <= set(command.commands)  # type: ignore[attr-defined]
 
 
 def test_every_preset_in_the_readme_exists() -> None:
-    asked = set(re.findall(r"\b((?:digits|coco|quick)/[a-z0-9_]+)", README))
+    presets = set(re.findall(r"\b((?:digits|coco|quick)/[a-z0-9_]+)", README))
 
-    assert asked
-    assert asked <= set(preset_names())
+    assert presets
+    assert presets <= set(preset_names())
 
 
 def test_every_preset_is_a_valid_spec() -> None:

@@ -16,7 +16,7 @@ CLASSES = ("cat", "dog")
 NO_HASH = "0" * 64
 
 
-def a_spec(**changes: Any) -> dict[str, Any]:
+def make_spec(**changes: Any) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "student": {"backbone": {"depth": 18, "width": 0.25}},
         "data": {"dataset": {"name": "pets"}, "image_size": [96, 96], "batch_size": 4},
@@ -25,15 +25,15 @@ def a_spec(**changes: Any) -> dict[str, Any]:
     return spec | changes
 
 
-def a_bckd_spec(**changes: Any) -> dict[str, Any]:
-    return a_spec(teacher={"name": "big"}, distillation={"method": "bckd"}) | changes
+def make_bckd_spec(**changes: Any) -> dict[str, Any]:
+    return make_spec(teacher={"name": "big"}, distillation={"method": "bckd"}) | changes
 
 
-def a_detector_spec() -> Detector:
+def make_detector_spec() -> Detector:
     return Detector(backbone=ResNet(depth=34, width=0.5))
 
 
-def a_manifest(*, name: str = "pets", classes: tuple[str, ...] = CLASSES) -> DatasetManifest:
+def make_manifest(*, name: str = "pets", classes: tuple[str, ...] = CLASSES) -> DatasetManifest:
     splits = {
         part: Split(
             annotations=f"annotations/{part}.json",
@@ -51,7 +51,7 @@ def a_manifest(*, name: str = "pets", classes: tuple[str, ...] = CLASSES) -> Dat
 
 def write_dataset(root: Path, manifest: DatasetManifest | None = None) -> Path:
     root.mkdir(parents=True, exist_ok=True)
-    document = (manifest or a_manifest()).model_dump(mode="json")
+    document = (manifest or make_manifest()).model_dump(mode="json")
     (root / MANIFEST).write_text(json.dumps(document), encoding="utf-8")
     return root
 
@@ -62,14 +62,14 @@ def write_checkpoint(path: Path) -> Path:
     return path
 
 
-def a_run(**changes: Any) -> Run:
+def make_run(**changes: Any) -> Run:
     """A queued run with these values by `RUN_FIELDS`."""
     now = FixedClock().now()
     record = {
         "id": "r" + "0" * 12,
         "name": "a run",
         "preset": None,
-        "spec": parse_spec(a_spec()),
+        "spec": parse_spec(make_spec()),
         "state": RunState.QUEUED,
         "created_at": now,
         "updated_at": now,

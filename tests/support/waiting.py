@@ -1,4 +1,4 @@
-"""Waiting for what another thread or process does."""
+"""Waiting for other threads and processes."""
 
 import time
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from collections.abc import Callable
 def wait_until(
     condition: Callable[[], bool], *, timeout_s: float, interval_s: float = 0.01
 ) -> None:
-    """Check until it is true; fail after `timeout_s`, which only a fault reaches."""
+    """Poll until the condition holds; fail after `timeout_s`."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline_s, "it did not happen in time"
+        assert time.monotonic() < deadline_s, "the condition did not hold in time"
         time.sleep(interval_s)

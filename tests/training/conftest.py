@@ -1,4 +1,4 @@
-"""What tests of probes share; a module that wants other digits has a fixture of its own."""
+"""Fixtures of probe tests; some modules override `digits` with a fixture of their own."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from configs.catalog import parse_spec
 from configs.spec.run import RunSpec
 from tests.support.training.digits import write_digits
-from tests.support.training.probes import TRAIN, VAL, a_bench, a_taught_spec
+from tests.support.training.probes import TRAIN, VAL, make_distilled_spec, open_student_factory
 from workers.probe.builder import StudentFactory
 
 
@@ -19,10 +19,10 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def base(digits: Path) -> RunSpec:
-    return parse_spec(a_taught_spec(digits))
+    return parse_spec(make_distilled_spec(digits))
 
 
 @pytest.fixture(scope="module")
 def factory(base: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudentFactory]:
-    with a_bench(base, tmp_path_factory.mktemp("probe")) as factory:
+    with open_student_factory(base, tmp_path_factory.mktemp("probe")) as factory:
         yield factory

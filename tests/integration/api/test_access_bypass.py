@@ -15,8 +15,8 @@ from service.domain.access import Role
 from service.domain.errors import TokenRefused
 from service.main import create_app
 from service.settings import Settings
-from tests.support.factories import a_spec
-from tests.support.service.access import a_started_run, a_token, ask
+from tests.support.factories import make_spec
+from tests.support.service.access import make_token, send_request, submit_run_with_token
 from tests.support.service.stage import Stage, open_stage
 
 SECRET = "tdm_0123456789_" + "S" * 43
@@ -26,19 +26,19 @@ SECRET = "tdm_0123456789_" + "S" * 43
 def guarded(tmp_path: Path) -> Iterator[Stage]:
     """A service with access control and a dataset; its client is an admin."""
     with open_stage(tmp_path, auth="tokens") as stage:
-        stage.http.headers["Authorization"] = f"Bearer {a_token(stage, 'root', Role.ADMIN)}"
+        stage.http.headers["Authorization"] = f"Bearer {make_token(stage, 'root', Role.ADMIN)}"
         stage.add_dataset()
         yield stage
 
 
 @pytest.fixture
 def own_token(guarded: Stage) -> str:
-    return a_token(guarded, "us", Role.RUNNER, project="ours")
+    return make_token(guarded, "us", Role.RUNNER, project="ours")
 
 
 @pytest.fixture
 def other_token(guarded: Stage) -> str:
-    return a_token(guarded, "them", Role.RUNNER, project="theirs")
+    return make_token(guarded, "them", Role.RUNNER, project="theirs")
 
 
 class TestOtherProjects:
@@ -49,13 +49,13 @@ class TestOtherProjects:
     ) -> None:
         def launch(token: str, **options: Any) -> Any:
             headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "k" * 200}
-            body = {"spec": a_spec(), **options}
+            body = {"spec": make_spec(), **options}
             return guarded.http.post("/v1/runs", headers=headers, json=body)
 
-        first, other, again = launch(other_token), launch(own_token), launch(own_token)
+        first, other, repeated = launch(other_token), launch(own_token), launch(own_token)
 
-        assert [answer.status_code for answer in (first, other, again)] == [201, 201, 200]
-        assert first.json()["id"] != other.json()["id"] == again.json()["id"]
+        assert [response.status_code for response in (first, other, repeated)] == [201, 201, 200]
+        assert first.json()["id"] != other.json()["id"] == repeated.json()["id"]
         assert other.json()["project"] == "ours"
         assert launch(own_token, project="theirs").json()["code"] == "project_forbidden"
         reused = launch(own_token, name="other").json()
@@ -65,38 +65,38 @@ class TestOtherProjects:
     def test_a_list_does_not_go_on_from_a_run_of_others(
         self, guarded: Stage, own_token: str, kind: str
     ) -> None:
-        run_id = guarded.launch(spec=a_spec(), project="theirs")["id"]
+        run_id = guarded.launch(spec=make_spec(), project="theirs")["id"]
 
-        answers = [
-            ask(guarded, "GET", f"/v1/{kind}?cursor={cursor}", own_token)
+        responses = [
+            send_request(guarded, "GET", f"/v1/{kind}?cursor={cursor}", own_token)
             for cursor in (run_id, "r" + "0" * 12)
         ]
 
-        assert [answer.status_code for answer in answers] == [404, 404]
-        assert {answer.json()["code"] for answer in answers} == {"run_not_found"}
+        assert [response.status_code for response in responses] == [404, 404]
+        assert {response.json()["code"] for response in responses} == {"run_not_found"}
         assert guarded.http.get(f"/v1/{kind}?cursor={run_id}").status_code == 200
 
     def test_other_projects_and_their_metrics_are_hidden(
         self, guarded: Stage, own_token: str
     ) -> None:
-        guarded.launch(spec=a_spec(), project="theirs")
+        guarded.launch(spec=make_spec(), project="theirs")
         for name in ("ours", "theirs"):
             guarded.http.put(f"/v1/projects/{name}", json={"max_runs": 2})
 
-        listed = ask(guarded, "GET", "/v1/projects", own_token).json()
-        refused = ask(guarded, "GET", "/v1/projects/theirs", own_token)
-        ready = ask(guarded, "GET", "/readyz", own_token).json()
+        projects = send_request(guarded, "GET", "/v1/projects", own_token).json()
+        response = send_request(guarded, "GET", "/v1/projects/theirs", own_token)
+        readiness = send_request(guarded, "GET", "/readyz", own_token).json()
 
-        assert [project["name"] for project in listed] == ["ours"]
-        assert (refused.status_code, refused.json()["code"]) == (403, "project_forbidden")
-        assert ask(guarded, "GET", "/v1/projects/ours", own_token).json()["max_runs"] == 2
-        assert ready["runs_by_state"]["queued"] == 0
+        assert [project["name"] for project in projects] == ["ours"]
+        assert (response.status_code, response.json()["code"]) == (403, "project_forbidden")
+        assert send_request(guarded, "GET", "/v1/projects/ours", own_token).json()["max_runs"] == 2
+        assert readiness["runs_by_state"]["queued"] == 0
         assert guarded.http.get("/readyz").json()["runs_by_state"]["queued"] == 1
-        assert ask(guarded, "GET", "/metrics", own_token).status_code == 403
+        assert send_request(guarded, "GET", "/metrics", own_token).status_code == 403
 
 
 class TestMoreThanARole:
-    """Nobody can raise their own privileges."""
+    """No token can raise its own privileges."""
 
     def test_an_admin_cannot_be_limited_to_a_project(self, guarded: Stage) -> None:
         body = {"name": "x", "role": "admin", "project": "ours"}
@@ -106,7 +106,7 @@ class TestMoreThanARole:
         assert (response.status_code, response.json()["code"]) == (422, "token_refused")
         assert response.json()["errors"][0]["field"] == "project"
         with pytest.raises(TokenRefused):
-            a_token(guarded, "x", Role.ADMIN, project="ours")
+            make_token(guarded, "x", Role.ADMIN, project="ours")
 
     def test_a_token_that_is_over_before_it_begins_is_refused(self, guarded: Stage) -> None:
         body = {"name": "x", "expires_at": guarded.clock.now().isoformat()}
@@ -131,17 +131,17 @@ class TestMoreThanARole:
 
     def test_what_is_not_allowed_is_counted_too(self, tmp_path: Path) -> None:
         with open_stage(tmp_path, auth="tokens", rate_limit="3/minute") as stage:
-            stage.http.headers["Authorization"] = f"Bearer {a_token(stage, 'a', Role.ADMIN)}"
-            own_token = a_token(stage, "us", Role.VIEWER, project="ours")
+            stage.http.headers["Authorization"] = f"Bearer {make_token(stage, 'a', Role.ADMIN)}"
+            own_token = make_token(stage, "us", Role.VIEWER, project="ours")
 
-            answers = [
-                ask(stage, "POST", "/v1/runs", own_token, json={}).status_code,
-                ask(stage, "GET", "/v1/runs/r1", own_token).status_code,
-                ask(stage, "GET", "/v1/tokens", own_token).status_code,
-                ask(stage, "GET", "/v1/tokens", own_token).status_code,
+            responses = [
+                send_request(stage, "POST", "/v1/runs", own_token, json={}).status_code,
+                send_request(stage, "GET", "/v1/runs/r1", own_token).status_code,
+                send_request(stage, "GET", "/v1/tokens", own_token).status_code,
+                send_request(stage, "GET", "/v1/tokens", own_token).status_code,
             ]
 
-        assert answers == [403, 404, 403, 429]
+        assert responses == [403, 404, 403, 429]
 
     def test_every_route_has_an_access_level(self, tmp_path: Path) -> None:
         app = create_app(Settings(home=tmp_path), with_loops=False)
@@ -163,15 +163,15 @@ class TestStrangers:
     """Responses to callers without a token."""
 
     def test_readiness_is_the_status_alone(self, guarded: Stage) -> None:
-        assert ask(guarded, "GET", "/readyz", None).json() == {"status": "ready"}
+        assert send_request(guarded, "GET", "/readyz", None).json() == {"status": "ready"}
         guarded.tracker.is_reachable = False
         guarded.app.state.health._checked_at_s = float("-inf")
-        assert ask(guarded, "GET", "/readyz", None).json() == {"status": "degraded"}
+        assert send_request(guarded, "GET", "/readyz", None).json() == {"status": "degraded"}
         assert guarded.http.get("/readyz").json()["mlflow"] is False
 
     def test_a_bad_token_is_refused_where_none_is_needed(self, guarded: Stage) -> None:
-        assert ask(guarded, "GET", "/readyz", SECRET).status_code == 401
-        assert ask(guarded, "GET", "/healthz", SECRET).status_code == 200
+        assert send_request(guarded, "GET", "/readyz", SECRET).status_code == 401
+        assert send_request(guarded, "GET", "/healthz", SECRET).status_code == 200
 
 
 class TestSecrets:
@@ -180,10 +180,10 @@ class TestSecrets:
     def test_none_is_in_logs_audit_problems_or_files(
         self, guarded: Stage, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        _, attempt_token_file = a_started_run(guarded)
+        _, attempt_token_file = submit_run_with_token(guarded)
         attempt_token = attempt_token_file.read_text()
-        runner_token = a_token(guarded, "ci", Role.RUNNER)
-        answers = [
+        runner_token = make_token(guarded, "ci", Role.RUNNER)
+        responses = [
             guarded.http.request(method, path.format(secret=secret), **options)
             for secret in (runner_token, SECRET, attempt_token)
             for method, path, options in (
@@ -208,9 +208,9 @@ class TestSecrets:
             "audit": guarded.http.get("/v1/audit?limit=1000").text,
             "figures": guarded.http.get("/metrics").text,
             **{
-                f"{answer.request.method} {number}": answer.text + str(answer.headers)
-                for number, answer in enumerate(answers)
-                if not answer.is_success
+                f"{response.request.method} {number}": response.text + str(response.headers)
+                for number, response in enumerate(responses)
+                if not response.is_success
             },
             **{
                 str(file): file.read_bytes().decode("latin-1")
@@ -231,12 +231,18 @@ class TestSecrets:
         ] == []
 
     def test_a_refused_worker_does_not_learn_which_attempts_exist(self, guarded: Stage) -> None:
-        run_id, _ = a_started_run(guarded)
+        run_id, _ = submit_run_with_token(guarded)
         path = "/v1/runs/{}/attempts/1/deliveries"
 
         existing, unknown = (
-            ask(guarded, "POST", path.format(of), SECRET, json={"first": 0, "records": []})
-            for of in (run_id, "r" + "0" * 12)
+            send_request(
+                guarded,
+                "POST",
+                path.format(target_run_id),
+                SECRET,
+                json={"first": 0, "records": []},
+            )
+            for target_run_id in (run_id, "r" + "0" * 12)
         )
 
         assert (existing.status_code, existing.text) == (unknown.status_code, unknown.text)
@@ -257,12 +263,12 @@ class TestAudit:
         ]
 
     def test_it_says_which_run_and_which_token(self, guarded: Stage) -> None:
-        tokens = [a_token(guarded, "ci", Role.RUNNER) for _ in range(2)]
-        launched_id = ask(guarded, "POST", "/v1/runs", tokens[0], json={"spec": a_spec()}).json()[
-            "id"
-        ]
-        ask(guarded, "POST", f"/v1/runs/{launched_id}:cancel", tokens[1])
-        ask(guarded, "POST", "/v1/runs/nonsense:cancel", tokens[1])
+        tokens = [make_token(guarded, "ci", Role.RUNNER) for _ in range(2)]
+        launched_id = send_request(
+            guarded, "POST", "/v1/runs", tokens[0], json={"spec": make_spec()}
+        ).json()["id"]
+        send_request(guarded, "POST", f"/v1/runs/{launched_id}:cancel", tokens[1])
+        send_request(guarded, "POST", "/v1/runs/nonsense:cancel", tokens[1])
 
         entries = reversed(guarded.http.get("/v1/audit?limit=3").json()["items"])
 
@@ -276,9 +282,9 @@ class TestAudit:
     def test_rate_limited_requests_leave_no_entry(self, tmp_path: Path) -> None:
         with open_stage(tmp_path, auth="tokens", refusal_limit="2/minute") as stage:
             for _ in range(5):
-                ask(stage, "POST", "/v1/runs", SECRET, json={})
-            admin = a_token(stage, "root", Role.ADMIN)
-            entries = ask(stage, "GET", "/v1/audit", admin).json()["items"]
+                send_request(stage, "POST", "/v1/runs", SECRET, json={})
+            admin = make_token(stage, "root", Role.ADMIN)
+            entries = send_request(stage, "GET", "/v1/audit", admin).json()["items"]
 
         assert [entry["status"] for entry in entries] == [401, 401]
 

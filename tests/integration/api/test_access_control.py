@@ -10,8 +10,8 @@ from service.api.permissions import ENDPOINT_ACCESS
 from service.domain.access import Role
 from service.main import create_app
 from service.settings import Settings
-from tests.support.factories import a_bckd_spec, a_spec, write_dataset
-from tests.support.service.access import a_started_run, a_token, ask
+from tests.support.factories import make_bckd_spec, make_spec, write_dataset
+from tests.support.service.access import make_token, send_request, submit_run_with_token
 from tests.support.service.stage import Stage, open_stage
 
 ADMIN = Role.ADMIN
@@ -21,7 +21,7 @@ ADMIN = Role.ADMIN
 def guarded(tmp_path: Path) -> Iterator[Stage]:
     """A service with access control; its client is an admin."""
     with open_stage(tmp_path, auth="tokens") as stage:
-        stage.http.headers["Authorization"] = f"Bearer {a_token(stage, 'root', ADMIN)}"
+        stage.http.headers["Authorization"] = f"Bearer {make_token(stage, 'root', ADMIN)}"
         yield stage
 
 
@@ -41,29 +41,29 @@ class TestTokens:
     def test_every_invalid_token_gets_the_same_refusal(
         self, guarded: Stage, token: str | None
     ) -> None:
-        response = ask(guarded, "GET", "/v1/runs", token)
+        response = send_request(guarded, "GET", "/v1/runs", token)
 
         assert response.status_code == 401
         assert response.headers["WWW-Authenticate"] == "Bearer"
         assert response.json()["code"] == "unauthenticated"
-        assert response.text == ask(guarded, "GET", "/v1/runs", "tdm_other").text
+        assert response.text == send_request(guarded, "GET", "/v1/runs", "tdm_other").text
 
     def test_a_forged_secret_is_refused(self, guarded: Stage) -> None:
-        token = a_token(guarded, "eve", Role.VIEWER)
+        token = make_token(guarded, "eve", Role.VIEWER)
         forged = token[:-4] + ("aaaa" if not token.endswith("aaaa") else "bbbb")
 
-        assert ask(guarded, "GET", "/v1/runs", token).status_code == 200
-        assert ask(guarded, "GET", "/v1/runs", forged).status_code == 401
+        assert send_request(guarded, "GET", "/v1/runs", token).status_code == 200
+        assert send_request(guarded, "GET", "/v1/runs", forged).status_code == 401
 
     def test_static_tokens_have_the_permissions_of_their_role(self, tmp_path: Path) -> None:
         admin, viewer = (f"tdm_{digit * 10}_{digit * 43}" for digit in "ab")
         with open_stage(
             tmp_path, auth="tokens", admin_token=admin, viewer_token=viewer
         ) as containers:
-            answers = {
+            responses = {
                 name: [
-                    ask(containers, "GET", "/metrics", token).status_code,
-                    ask(containers, "GET", "/v1/audit", token).status_code,
+                    send_request(containers, "GET", "/metrics", token).status_code,
+                    send_request(containers, "GET", "/v1/audit", token).status_code,
                 ]
                 for name, token in {
                     "admin": admin,
@@ -71,38 +71,40 @@ class TestTokens:
                     "forged": admin[:-1] + "b",
                 }.items()
             }
-            listed = containers.http.get(
+            tokens = containers.http.get(
                 "/v1/tokens", headers={"Authorization": f"Bearer {admin}"}
             ).json()
 
-        assert answers == {"admin": [200, 200], "viewer": [200, 403], "forged": [401, 401]}
-        assert listed == []
+        assert responses == {"admin": [200, 200], "viewer": [200, 403], "forged": [401, 401]}
+        assert tokens == []
 
     def test_a_removed_static_token_is_refused(self, tmp_path: Path) -> None:
         token = "tdm_" + "a" * 10 + "_" + "a" * 43
         with open_stage(tmp_path, auth="tokens", admin_token=token) as before:
-            assert ask(before, "GET", "/v1/runs", token).status_code == 200
+            assert send_request(before, "GET", "/v1/runs", token).status_code == 200
 
         with open_stage(tmp_path, auth="tokens") as after:
-            assert ask(after, "GET", "/v1/runs", token).status_code == 401
+            assert send_request(after, "GET", "/v1/runs", token).status_code == 401
 
     def test_expired_and_revoked_tokens_are_refused(self, guarded: Stage) -> None:
-        short, revoked_token = (a_token(guarded, name, Role.VIEWER, days=1) for name in ("a", "b"))
-        assert ask(guarded, "GET", "/v1/runs", short).status_code == 200
+        short, revoked_token = (
+            make_token(guarded, name, Role.VIEWER, days=1) for name in ("a", "b")
+        )
+        assert send_request(guarded, "GET", "/v1/runs", short).status_code == 200
         revoked = guarded.http.delete(f"/v1/tokens/{revoked_token.split('_')[1]}")
         assert revoked.status_code == 200
 
         guarded.clock.advance(25 * 3600)
 
-        assert ask(guarded, "GET", "/v1/runs", short).status_code == 401
-        assert ask(guarded, "GET", "/v1/runs", revoked_token).status_code == 401
+        assert send_request(guarded, "GET", "/v1/runs", short).status_code == 401
+        assert send_request(guarded, "GET", "/v1/runs", revoked_token).status_code == 401
 
     def test_its_text_is_returned_once_and_stored_nowhere(
         self, guarded: Stage, capfd: pytest.CaptureFixture[str]
     ) -> None:
         created = guarded.http.post("/v1/tokens", json={"name": "ci", "role": "runner"})
         text = created.json()["text"]
-        assert ask(guarded, "GET", "/v1/runs", text).status_code == 200
+        assert send_request(guarded, "GET", "/v1/runs", text).status_code == 200
 
         outputs = [
             guarded.http.get("/v1/tokens").text,
@@ -177,7 +179,7 @@ class TestRoles:
     ) -> None:
         body = None if method == "GET" else {"preset": "quick/instant"}
 
-        response = ask(guarded, method, path, a_token(guarded, "x", role), json=body)
+        response = send_request(guarded, method, path, make_token(guarded, "x", role), json=body)
 
         assert response.status_code == status, response.text
         if status == 403:
@@ -185,10 +187,10 @@ class TestRoles:
 
     @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])
     def test_health_needs_no_token(self, guarded: Stage, path: str) -> None:
-        assert ask(guarded, "GET", path, None).status_code == 200
+        assert send_request(guarded, "GET", path, None).status_code == 200
 
     def test_an_unknown_path_needs_a_token_too(self, guarded: Stage) -> None:
-        assert ask(guarded, "GET", "/v1/nothing", None).status_code == 401
+        assert send_request(guarded, "GET", "/v1/nothing", None).status_code == 401
 
 
 class TestProjects:
@@ -196,29 +198,29 @@ class TestProjects:
 
     def test_runs_of_others_do_not_exist(self, guarded: Stage) -> None:
         guarded.add_dataset()
-        other_run_id = guarded.launch(spec=a_spec(), project="theirs")["id"]
-        own_token = a_token(guarded, "us", Role.RUNNER, project="ours")
+        other_run_id = guarded.launch(spec=make_spec(), project="theirs")["id"]
+        own_token = make_token(guarded, "us", Role.RUNNER, project="ours")
 
-        answers = [
-            ask(guarded, "GET", f"/v1/runs/{other_run_id}", own_token),
-            ask(guarded, "GET", f"/v1/runs/{other_run_id}/logs", own_token),
-            ask(guarded, "GET", f"/v1/runs/{other_run_id}/events", own_token),
-            ask(guarded, "POST", f"/v1/runs/{other_run_id}:cancel", own_token),
+        responses = [
+            send_request(guarded, "GET", f"/v1/runs/{other_run_id}", own_token),
+            send_request(guarded, "GET", f"/v1/runs/{other_run_id}/logs", own_token),
+            send_request(guarded, "GET", f"/v1/runs/{other_run_id}/events", own_token),
+            send_request(guarded, "POST", f"/v1/runs/{other_run_id}:cancel", own_token),
         ]
 
-        assert {answer.status_code for answer in answers} == {404}
-        assert {answer.json()["code"] for answer in answers} == {"run_not_found"}
-        assert ask(guarded, "GET", "/v1/runs", own_token).json()["items"] == []
-        assert ask(guarded, "GET", "/v1/events", own_token).json() == []
+        assert {response.status_code for response in responses} == {404}
+        assert {response.json()["code"] for response in responses} == {"run_not_found"}
+        assert send_request(guarded, "GET", "/v1/runs", own_token).json()["items"] == []
+        assert send_request(guarded, "GET", "/v1/events", own_token).json() == []
         assert guarded.run(other_run_id)["desired"] == "run"
 
     def test_its_runs_are_launched_in_its_project(self, guarded: Stage) -> None:
         guarded.add_dataset()
-        own_token = a_token(guarded, "us", Role.RUNNER, project="ours")
+        own_token = make_token(guarded, "us", Role.RUNNER, project="ours")
 
-        created = ask(guarded, "POST", "/v1/runs", own_token, json={"spec": a_spec()})
-        elsewhere = ask(
-            guarded, "POST", "/v1/runs", own_token, json={"spec": a_spec(), "project": "theirs"}
+        created = send_request(guarded, "POST", "/v1/runs", own_token, json={"spec": make_spec()})
+        elsewhere = send_request(
+            guarded, "POST", "/v1/runs", own_token, json={"spec": make_spec(), "project": "theirs"}
         )
 
         assert created.json()["project"] == "ours"
@@ -228,15 +230,15 @@ class TestProjects:
 
     def test_a_teacher_that_others_train_is_not_found(self, guarded: Stage) -> None:
         guarded.add_dataset()
-        other_run_id = guarded.launch(spec=a_spec(), project="theirs")["id"]
-        own_token = a_token(guarded, "us", Role.RUNNER, project="ours")
+        other_run_id = guarded.launch(spec=make_spec(), project="theirs")["id"]
+        own_token = make_token(guarded, "us", Role.RUNNER, project="ours")
 
-        response = ask(
+        response = send_request(
             guarded,
             "POST",
             "/v1/runs",
             own_token,
-            json={"spec": a_bckd_spec(teacher={"run": other_run_id})},
+            json={"spec": make_bckd_spec(teacher={"run": other_run_id})},
         )
 
         assert response.status_code == 422
@@ -255,30 +257,30 @@ class TestWorkers:
     """A worker's token is valid for its own attempt only."""
 
     def test_it_is_in_the_run_folder_readable_by_its_owner_only(self, guarded: Stage) -> None:
-        _, file = a_started_run(guarded)
+        _, file = submit_run_with_token(guarded)
 
         assert file.stat().st_mode & 0o777 == 0o600
         assert file.read_text().startswith("tdw_")
 
     def test_it_gives_access_to_deliveries_and_log_of_its_attempt(self, guarded: Stage) -> None:
-        run_id, file = a_started_run(guarded)
-        other, _ = a_started_run(guarded)
+        run_id, file = submit_run_with_token(guarded)
+        other, _ = submit_run_with_token(guarded)
         token, empty = file.read_text(), {"first": 0, "records": []}
 
-        def answer(path: str, **more: Any) -> int:
-            return ask(guarded, "POST", path, token, **more).status_code
+        def post_status(path: str, **options: Any) -> int:
+            return send_request(guarded, "POST", path, token, **options).status_code
 
         own = f"/v1/runs/{run_id}/attempts"
-        assert answer(f"{own}/1/deliveries", json=empty) == 200
-        assert answer(f"{own}/1/log", content=b"x") == 200
-        assert answer("/v1/attempts:over", json={"attempts": []}) == 200
-        assert answer(f"{own}/2/deliveries", json=empty) == 401
-        assert answer(f"/v1/runs/{other}/attempts/1/deliveries", json=empty) == 401
-        assert answer(f"/v1/runs/{run_id}:cancel") == 401
-        assert ask(guarded, "GET", "/v1/runs", token).status_code == 401
+        assert post_status(f"{own}/1/deliveries", json=empty) == 200
+        assert post_status(f"{own}/1/log", content=b"x") == 200
+        assert post_status("/v1/attempts:over", json={"attempts": []}) == 200
+        assert post_status(f"{own}/2/deliveries", json=empty) == 401
+        assert post_status(f"/v1/runs/{other}/attempts/1/deliveries", json=empty) == 401
+        assert post_status(f"/v1/runs/{run_id}:cancel") == 401
+        assert send_request(guarded, "GET", "/v1/runs", token).status_code == 401
 
     def test_people_cannot_deliver_records(self, guarded: Stage) -> None:
-        run_id, _ = a_started_run(guarded)
+        run_id, _ = submit_run_with_token(guarded)
 
         response = guarded.http.post(
             f"/v1/runs/{run_id}/attempts/1/deliveries", json={"first": 0, "records": []}
@@ -298,12 +300,12 @@ class TestAudit:
     """The audit log of write requests."""
 
     def test_every_write_request_has_an_entry_also_refused_ones(self, guarded: Stage) -> None:
-        viewer = a_token(guarded, "vera", Role.VIEWER)
+        viewer = make_token(guarded, "vera", Role.VIEWER)
         root = write_dataset(guarded.home / "datasets" / "pets")
         guarded.http.post("/v1/datasets", json={"root": str(root)})
-        ask(guarded, "POST", "/v1/runs", viewer, json={"spec": a_spec()})
-        ask(guarded, "POST", "/v1/runs", None, json={"spec": a_spec()})
-        guarded.http.post("/v1/runs:plan", json={"spec": a_spec()})
+        send_request(guarded, "POST", "/v1/runs", viewer, json={"spec": make_spec()})
+        send_request(guarded, "POST", "/v1/runs", None, json={"spec": make_spec()})
+        guarded.http.post("/v1/runs:plan", json={"spec": make_spec()})
         guarded.http.get("/v1/runs")
 
         entries = guarded.http.get("/v1/audit").json()["items"]
@@ -327,7 +329,7 @@ class TestAudit:
         assert second["next_cursor"] is None
 
     def test_deliveries_of_workers_have_no_entry(self, stage: Stage) -> None:
-        run_id, _ = a_started_run(stage)
+        run_id, _ = submit_run_with_token(stage)
         before = len(stage.http.get("/v1/audit").json()["items"])
 
         stage.http.post(
@@ -342,24 +344,28 @@ class TestLimits:
 
     def test_too_many_requests_are_answered_with_a_retry_time(self, tmp_path: Path) -> None:
         with open_stage(tmp_path, rate_limit="3/minute") as stage:
-            answers = [stage.http.get("/v1/runs") for _ in range(4)]
+            responses = [stage.http.get("/v1/runs") for _ in range(4)]
 
-        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
-        assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
-        assert answers[-1].json()["code"] == "too_many_requests"
+        assert [response.status_code for response in responses] == [200, 200, 200, 429]
+        assert 1 <= int(responses[-1].headers["Retry-After"]) <= 60
+        assert responses[-1].json()["code"] == "too_many_requests"
 
     def test_each_token_has_a_limit_of_its_own(self, tmp_path: Path) -> None:
         with open_stage(tmp_path, auth="tokens", rate_limit="2/minute") as stage:
-            first, second = (a_token(stage, name, Role.VIEWER) for name in "ab")
-            answers = [ask(stage, "GET", "/v1/runs", first).status_code for _ in range(3)]
-            assert answers == [200, 200, 429]
-            assert ask(stage, "GET", "/v1/runs", second).status_code == 200
+            first, second = (make_token(stage, name, Role.VIEWER) for name in "ab")
+            responses = [
+                send_request(stage, "GET", "/v1/runs", first).status_code for _ in range(3)
+            ]
+            assert responses == [200, 200, 429]
+            assert send_request(stage, "GET", "/v1/runs", second).status_code == 200
 
     def test_guesses_of_tokens_are_rate_limited(self, tmp_path: Path) -> None:
         with open_stage(tmp_path, auth="tokens", refusal_limit="2/minute") as stage:
-            answers = [ask(stage, "GET", "/v1/runs", "guess").status_code for _ in range(4)]
+            responses = [
+                send_request(stage, "GET", "/v1/runs", "guess").status_code for _ in range(4)
+            ]
 
-        assert answers == [401, 401, 429, 429]
+        assert responses == [401, 401, 429, 429]
 
     def test_other_origins_are_not_allowed(self, stage: Stage) -> None:
         response = stage.http.options(
@@ -379,9 +385,11 @@ class TestLimits:
         assert "Strict-Transport-Security" not in headers
 
     @pytest.mark.parametrize(
-        ("request_id", "is_kept"), [("abc-1", True), ("a b", False), ("x" * 65, False)]
+        ("request_id", "is_accepted"), [("abc-1", True), ("a b", False), ("x" * 65, False)]
     )
-    def test_a_valid_request_id_is_kept(self, stage: Stage, request_id: str, is_kept: bool) -> None:
+    def test_a_valid_request_id_is_kept(
+        self, stage: Stage, request_id: str, is_accepted: bool
+    ) -> None:
         headers = stage.http.get("/healthz", headers={"X-Request-ID": request_id}).headers
 
-        assert (headers["X-Request-ID"] == request_id) is is_kept
+        assert (headers["X-Request-ID"] == request_id) is is_accepted

@@ -14,8 +14,14 @@ from service.domain.access import LOCAL_CALLER
 from service.domain.ports import Node
 from service.usecases.runs import launch as runs_launch
 from service.usecases.runs import plan
-from tests.support.factories import NO_HASH, a_spec, write_dataset
-from tests.support.service.runs import a_running_run, a_started_run, deliver, metrics, outcome
+from tests.support.factories import NO_HASH, make_spec, write_dataset
+from tests.support.service.runs import (
+    deliver,
+    make_metrics,
+    make_outcome,
+    start_running_run,
+    submit_run,
+)
 from tests.support.service.stage import Stage
 
 
@@ -38,15 +44,15 @@ class TestIdempotency:
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         stage.add_dataset()
-        request = plan.LaunchRun(spec=a_spec(), digest="d")
+        request = plan.LaunchRun(spec=make_spec(), digest="d")
         all_have_checked = threading.Barrier(4)
 
-        def nodes() -> tuple[Node, ...]:
+        def list_nodes() -> tuple[Node, ...]:
             # Every request has found the key unused, and none has created its run yet.
             all_have_checked.wait(timeout=10)
             return stage.cluster.cluster_nodes
 
-        monkeypatch.setattr(stage.cluster, "nodes", nodes)
+        monkeypatch.setattr(stage.cluster, "nodes", list_nodes)
         with ThreadPoolExecutor(4) as pool:
             launch = partial(
                 runs_launch.launch_run, request, key="k", caller=LOCAL_CALLER, ctx=stage.ctx
@@ -66,10 +72,10 @@ class TestRegistry:
         first = stage.http.post("/v1/datasets", json={"root": str(root)})
         stage.clock.advance(60)
 
-        again = stage.http.post("/v1/datasets", json={"root": str(root)})
+        repeated = stage.http.post("/v1/datasets", json={"root": str(root)})
 
-        assert (first.status_code, again.status_code) == (201, 200)
-        assert again.json() == first.json()
+        assert (first.status_code, repeated.status_code) == (201, 200)
+        assert repeated.json() == first.json()
 
     def test_another_teacher_under_a_known_name_is_a_conflict(self, stage: Stage) -> None:
         stage.add_teacher(classes=("cat", "dog"))
@@ -109,10 +115,10 @@ class TestHealth:
 
 class TestLogs:
     def test_without_a_log_file_the_log_of_ray_is_shown(self, stage: Stage) -> None:
-        run_id = a_running_run(stage)
+        run_id = start_running_run(stage)
         stage.cluster.logs_by_job[f"{run_id}-a1"] = "tandem-worker: not found\n"
         stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=127)
-        stage.turn()
+        stage.run_loops()
 
         text = stage.http.get(f"/v1/runs/{run_id}/logs").text
         followed = stage.http.get(f"/v1/runs/{run_id}/logs", params={"follow": True}).text
@@ -130,18 +136,18 @@ class TestClient:
         tandem = TandemClient("http://localhost", transport=stage.transport)
         root = write_dataset(stage.home / "datasets" / "pets")
         tandem.register_dataset(root)
-        request = RunRequest(spec=a_spec(), name="mine")
+        request = RunRequest(spec=make_spec(), name="mine")
         assert tandem.plan(request).findings == []
 
         run = tandem.launch(request, idempotency_key="k")
-        stage.turn()
-        deliver(stage, run.id, [metrics(stage, 1, loss=1.0), outcome(stage, "succeeded")])
+        stage.run_loops()
+        deliver(stage, run.id, [make_metrics(stage, 1, loss=1.0), make_outcome(stage, "succeeded")])
         stage.cluster.set_job_state(f"{run.id}-a1", "succeeded", exit_code=0)
-        stage.turn()
-        ended = tandem.wait(run.id, timeout_s=1)
+        stage.run_loops()
+        finished = tandem.wait(run.id, timeout_s=1)
 
         assert tandem.launch(request, idempotency_key="k").id == run.id
-        assert (ended.name, ended.state) == ("mine", "succeeded")
+        assert (finished.name, finished.state) == ("mine", "succeeded")
         assert [point.value for point in tandem.metrics(run.id, key="train/loss")] == [1.0]
         assert [event.to_state for event in tandem.events(run.id)][-1] == "succeeded"
         assert [attempt.number for attempt in tandem.attempts(run.id)] == [1]
@@ -152,8 +158,8 @@ class TestClient:
 
     def test_a_prefix_of_an_id_takes_one_request(self, stage: Stage) -> None:
         stage.add_dataset()
-        run_id = stage.launch(spec=a_spec())["id"]
-        stage.launch(spec=a_spec(seed=1))
+        run_id = stage.launch(spec=make_spec())["id"]
+        stage.launch(spec=make_spec(seed=1))
         transport = CountingTransport(stage.transport)
 
         with TandemClient("http://localhost", transport=transport) as tandem:
@@ -164,16 +170,16 @@ class TestClient:
     def test_a_refusal_carries_the_problem(self, stage: Stage) -> None:
         tandem = TandemClient("http://localhost", transport=stage.transport)
 
-        with pytest.raises(TandemApiError) as caught:
-            tandem.launch(RunRequest(spec=a_spec()))
+        with pytest.raises(TandemApiError) as exc_info:
+            tandem.launch(RunRequest(spec=make_spec()))
 
-        assert caught.value.problem.code == "spec_refused"
-        assert caught.value.problem.advice
-        assert [error.field for error in caught.value.problem.errors] == ["data.dataset.name"]
+        assert exc_info.value.problem.code == "spec_refused"
+        assert exc_info.value.problem.advice
+        assert [error.field for error in exc_info.value.problem.errors] == ["data.dataset.name"]
 
     def test_a_wait_that_is_too_short_says_where_the_run_is(self, stage: Stage) -> None:
         tandem = TandemClient("http://localhost", transport=stage.transport)
-        run_id = a_started_run(stage)
+        run_id = submit_run(stage)
 
         with pytest.raises(TimeoutError, match="starting"):
             tandem.wait(run_id, timeout_s=0, poll_s=0)

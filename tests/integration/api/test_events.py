@@ -5,9 +5,9 @@ from pathlib import Path
 from service.domain.runs import Event, EventKind
 from service.store.database import Database
 from service.usecases.runs.events import follow_events
-from tests.support.factories import a_spec
+from tests.support.factories import make_spec
 from tests.support.service.postgres import Postgres
-from tests.support.service.runs import a_started_run
+from tests.support.service.runs import submit_run
 from tests.support.service.stage import Stage, open_stage
 
 
@@ -15,7 +15,7 @@ class TestEvents:
     """Events in their order."""
 
     def test_those_after_one_of_them(self, stage: Stage) -> None:
-        run_id = a_started_run(stage)
+        run_id = submit_run(stage)
         events = stage.http.get(f"/v1/runs/{run_id}/events").json()
 
         remaining = stage.http.get(f"/v1/runs/{run_id}/events?after={events[0]['id']}").json()
@@ -26,8 +26,8 @@ class TestEvents:
 
     def test_those_of_a_project(self, stage: Stage) -> None:
         stage.add_dataset()
-        own_run_id = stage.launch(spec=a_spec(), project="ours")["id"]
-        stage.launch(spec=a_spec())
+        own_run_id = stage.launch(spec=make_spec(), project="ours")["id"]
+        stage.launch(spec=make_spec())
 
         own_events = stage.http.get("/v1/events", params={"project": "ours"}).json()
 
@@ -39,11 +39,11 @@ class TestEvents:
         assert next(following) is None
         stage.add_dataset()
 
-        stage.launch(spec=a_spec())
+        stage.launch(spec=make_spec())
         received = [next(following), next(following)]
         stage.clock.advance(90)
         received.append(next(following))
-        stage.turn()
+        stage.run_loops()
         received += [next(following), next(following)]
 
         assert [event and event.kind for event in received] == [
@@ -57,9 +57,9 @@ class TestEvents:
     def test_one_whose_transaction_ends_late_is_not_lost(
         self, postgres: Postgres, tmp_path: Path
     ) -> None:
-        with open_stage(tmp_path, database_url=postgres.fresh()) as stage:
+        with open_stage(tmp_path, database_url=postgres.create_database()) as stage:
             stage.add_dataset()
-            run_id = stage.launch(spec=a_spec())["id"]
+            run_id = stage.launch(spec=make_spec())["id"]
             following = follow_events(None, run_id=None, project=None, ctx=stage.ctx)
             assert next(following) is None
             store = stage.ctx.store

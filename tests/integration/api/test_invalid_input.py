@@ -4,38 +4,38 @@ from typing import Any
 
 import pytest
 
-from tests.support.factories import a_bckd_spec, a_detector_spec, a_spec
+from tests.support.factories import make_bckd_spec, make_detector_spec, make_spec
 from tests.support.service.stage import Stage
 
 NEGATIVE = {"method": "bckd", "cls_weight": -1.0}
 BAD_SPECS: dict[str, tuple[dict[str, Any], str]] = {
-    "an unknown field": (a_spec(optimiser="sgd"), "optimiser"),
+    "an unknown field": (make_spec(optimiser="sgd"), "optimiser"),
     "an unknown field inside": (
-        a_bckd_spec(distillation={"method": "bckd", "T": 2}),
+        make_bckd_spec(distillation={"method": "bckd", "T": 2}),
         "distillation.T",
     ),
-    "a negative weight": (a_bckd_spec(distillation=NEGATIVE), "distillation.cls_weight"),
+    "a negative weight": (make_bckd_spec(distillation=NEGATIVE), "distillation.cls_weight"),
     "weights that do nothing": (
-        a_bckd_spec(distillation={"method": "bckd", "cls_weight": 0, "loc_weight": 0}),
+        make_bckd_spec(distillation={"method": "bckd", "cls_weight": 0, "loc_weight": 0}),
         "distillation",
     ),
-    "a method without a teacher": (a_spec(distillation={"method": "bckd"}), ""),
-    "a teacher without a method": (a_spec(teacher={"name": "big"}), ""),
+    "a method without a teacher": (make_spec(distillation={"method": "bckd"}), ""),
+    "a teacher without a method": (make_spec(teacher={"name": "big"}), ""),
     "a dataset that does not exist": (
-        a_spec(data={"dataset": {"name": "birds"}}),
+        make_spec(data={"dataset": {"name": "birds"}}),
         "data.dataset.name",
     ),
-    "a dataset by its path": (a_spec(data={"dataset": {"root": "/etc"}}), "data.dataset.root"),
-    "a teacher that does not exist": (a_bckd_spec(teacher={"name": "huge"}), "teacher.name"),
-    "a teacher with other classes": (a_bckd_spec(teacher={"name": "birder"}), "teacher.name"),
+    "a dataset by its path": (make_spec(data={"dataset": {"root": "/etc"}}), "data.dataset.root"),
+    "a teacher that does not exist": (make_bckd_spec(teacher={"name": "huge"}), "teacher.name"),
+    "a teacher with other classes": (make_bckd_spec(teacher={"name": "birder"}), "teacher.name"),
     "a teacher run that does not exist": (
-        a_bckd_spec(teacher={"run": "r" + "0" * 12}),
+        make_bckd_spec(teacher={"run": "r" + "0" * 12}),
         "teacher.run",
     ),
-    "CPUs that no node has": (a_spec(resources={"num_cpus": 64}), "resources.num_cpus"),
-    "a GPU that no node has": (a_spec(resources={"num_gpus": 1}), "resources.num_gpus"),
-    "no epochs": (a_spec(schedule={"epochs": 0}), "schedule.epochs"),
-    "a number that is none": (a_spec(schedule={"epochs": "many"}), "schedule.epochs"),
+    "CPUs that no node has": (make_spec(resources={"num_cpus": 64}), "resources.num_cpus"),
+    "a GPU that no node has": (make_spec(resources={"num_gpus": 1}), "resources.num_gpus"),
+    "no epochs": (make_spec(schedule={"epochs": 0}), "schedule.epochs"),
+    "a number that is none": (make_spec(schedule={"epochs": "many"}), "schedule.epochs"),
 }
 
 
@@ -146,7 +146,7 @@ def test_a_path_that_cannot_be_used_is_refused(stage: Stage, kind: str, root: st
     path = path.format(home=stage.home)
     body: dict[str, Any] = {"root": path}
     if kind == "teachers":
-        detector = a_detector_spec().model_dump(mode="json")
+        detector = make_detector_spec().model_dump(mode="json")
         body = {"name": "t", "checkpoint": path, "detector": detector, "classes": ["cat"]}
 
     response = stage.http.post(f"/v1/{kind}", json=body)
@@ -162,7 +162,7 @@ def test_a_folder_is_no_checkpoint(stage: Stage) -> None:
     body = {
         "name": "t",
         "checkpoint": str(stage.home),
-        "detector": a_detector_spec().model_dump(mode="json"),
+        "detector": make_detector_spec().model_dump(mode="json"),
         "classes": ["cat"],
     }
 
@@ -249,8 +249,8 @@ def test_a_bad_query_is_a_problem(stage: Stage, query: str) -> None:
 @pytest.mark.parametrize("records", [[{"kind": "odd"}], [{"kind": "metrics"}], "x"])
 def test_an_invalid_delivery_is_refused(stage: Stage, records: Any) -> None:
     stage.add_dataset()
-    run_id = stage.launch(spec=a_spec())["id"]
-    stage.turn()
+    run_id = stage.launch(spec=make_spec())["id"]
+    stage.run_loops()
 
     response = stage.http.post(
         f"/v1/runs/{run_id}/attempts/1/deliveries", json={"first": 0, "records": records}

@@ -16,8 +16,8 @@ from service.domain.states import RunState
 from service.stack.ports import choose_free_port
 from service.store.database import Database
 from service.usecases.runs.logs import LogPosition, follow_logs
-from tests.support.service.runs import a_started_run
-from tests.support.service.service_process import a_run_that_trains, a_service
+from tests.support.service.runs import submit_run
+from tests.support.service.service_process import insert_running_run, start_service
 from tests.support.service.stage import Stage
 
 TEXT = "erste Zeile\nder Verlust fällt ☺\nLoss is FALLING\n"
@@ -27,7 +27,7 @@ class TestChunks:
     """A worker sends its log in chunks."""
 
     def test_a_log_does_not_need_the_folder_of_its_run(self, stage: Stage) -> None:
-        run_id = a_started_run(stage)
+        run_id = submit_run(stage)
 
         receipts = [send_chunk(stage, run_id, TEXT.encode()[at : at + 10], at) for at in (0, 10)]
 
@@ -35,7 +35,7 @@ class TestChunks:
         assert stage.http.get(f"/v1/runs/{run_id}/logs").content == TEXT.encode()[:20]
 
     def test_a_repeated_chunk_counts_once_and_a_gap_is_requested(self, stage: Stage) -> None:
-        run_id = a_started_run(stage)
+        run_id = submit_run(stage)
         send_chunk(stage, run_id, b"0123456789", 0)
 
         overlapping, gap = (
@@ -47,7 +47,7 @@ class TestChunks:
         assert stage.http.get(f"/v1/runs/{run_id}/logs").text == "0123456789ab"
 
     def test_a_too_large_chunk_is_refused(self, stage: Stage) -> None:
-        run_id = a_started_run(stage)
+        run_id = submit_run(stage)
 
         response = stage.http.post(
             f"/v1/runs/{run_id}/attempts/1/log", content=b"x" * (LOG_CHUNK_BYTES + 1)
@@ -63,22 +63,22 @@ class TestChunks:
     def test_the_last_lines_of_a_killed_process_are_read_from_its_folder(
         self, stage: Stage
     ) -> None:
-        run_id = a_started_run(stage)
+        run_id = submit_run(stage)
         send_chunk(stage, run_id, b"early\n", 0)
         write_log(stage, run_id, "early\nlate\n")
 
         stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=-9)
-        stage.turn()
+        stage.run_loops()
         (stage.home / "runs" / run_id / "logs" / "attempt-1.log").unlink()
 
         assert stage.http.get(f"/v1/runs/{run_id}/logs?attempt=1").text == "early\nlate\n"
 
     def test_the_log_of_ray_is_used_if_there_is_no_other(self, stage: Stage) -> None:
-        run_id = a_started_run(stage)
+        run_id = submit_run(stage)
         stage.cluster.logs_by_job[f"{run_id}-a1"] = "cannot execute\n"
 
         stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=127)
-        stage.turn()
+        stage.run_loops()
         stage.cluster.forget_jobs()
 
         assert stage.http.get(f"/v1/runs/{run_id}/logs").text == "cannot execute\n"
@@ -112,20 +112,20 @@ class TestQueries:
     """Queries for parts of a log."""
 
     def test_the_last_lines_are_those_of_the_last_attempts(self, stage: Stage) -> None:
-        run_id = two_attempts(stage)
+        run_id = run_two_attempts(stage)
 
         assert read_log(stage, run_id, tail=2) == "a2 first\na2 second\n"
         assert read_log(stage, run_id, tail=3) == "a1 second\na2 first\na2 second\n"
         assert read_log(stage, run_id, tail=1, attempt=1) == "a1 second\n"
 
     def test_lines_are_found_whatever_their_case(self, stage: Stage) -> None:
-        run_id = two_attempts(stage)
+        run_id = run_two_attempts(stage)
 
         assert read_log(stage, run_id, search="SECOND") == "1:2: a1 second\n2:2: a2 second\n"
         assert read_log(stage, run_id, search="nowhere") == ""
 
     def test_a_log_from_an_offset(self, stage: Stage) -> None:
-        run_id = two_attempts(stage)
+        run_id = run_two_attempts(stage)
 
         assert read_log(stage, run_id, attempt=2, offset=3) == "first\na2 second\n"
 
@@ -134,7 +134,7 @@ class TestQueries:
         ["tail=0", "tail=2&search=x", "follow=1&tail=2", "offset=4", "attempt=0", "unknown=1"],
     )
     def test_a_query_that_makes_no_sense_is_refused(self, stage: Stage, query: str) -> None:
-        run_id = a_started_run(stage)
+        run_id = submit_run(stage)
 
         assert stage.http.get(f"/v1/runs/{run_id}/logs?{query}").status_code == 422
 
@@ -143,7 +143,7 @@ class TestFollowing:
     """Following a log as it grows."""
 
     def test_no_character_is_cut(self, stage: Stage) -> None:
-        run_id = a_started_run(stage)
+        run_id = submit_run(stage)
         following = follow_logs(run_id, ctx=stage.ctx)
         texts = []
         for at, byte in enumerate(TEXT.encode()):
@@ -155,7 +155,7 @@ class TestFollowing:
         assert "\ufffd" not in "".join(texts)
 
     def test_a_client_that_reconnects_continues_at_its_position(self, stage: Stage) -> None:
-        run_id = two_attempts(stage)
+        run_id = run_two_attempts(stage)
         finish_attempt(stage, run_id, attempt=2)
 
         text = "".join(chunk.text for chunk in follow_logs(run_id, ctx=stage.ctx) if chunk)
@@ -172,7 +172,7 @@ class TestFollowing:
             assert remaining[-1].end == LogPosition(2, len("a2 first\na2 second\n"))
 
     def test_as_events_each_chunk_has_its_position_and_there_is_an_end(self, stage: Stage) -> None:
-        run_id = two_attempts(stage)
+        run_id = run_two_attempts(stage)
         finish_attempt(stage, run_id, attempt=2)
 
         headers = {"Accept": "text/event-stream", "Last-Event-ID": "1:9"}
@@ -186,9 +186,9 @@ class TestFollowing:
     def test_a_killed_service_loses_and_duplicates_nothing(self, tmp_path: Path) -> None:
         port = choose_free_port()
         lines = [f"step {number}\n" for number in range(400)]
-        service = a_service(tmp_path, port)
+        service = start_service(tmp_path, port)
         received: list[str] = []
-        run_id = a_run_that_trains(tmp_path)
+        run_id = insert_running_run(tmp_path)
         with TandemClient(f"http://127.0.0.1:{port}") as client:
             follower = threading.Thread(
                 target=lambda: received.extend(client.follow_logs(run_id)), daemon=True
@@ -204,7 +204,7 @@ class TestFollowing:
                     if number in (150, 300):
                         service.kill()
                         service.wait()
-                        service = a_service(tmp_path, port)
+                        service = start_service(tmp_path, port)
             finish_run(tmp_path, run_id)
             follower.join(timeout=30)
         service.terminate()
@@ -234,19 +234,19 @@ def write_log(stage: Stage, run_id: str, text: str, *, attempt: int = 1) -> None
     log.write_text(text, encoding="utf-8")
 
 
-def two_attempts(stage: Stage) -> str:
-    run_id = a_started_run(stage)
+def run_two_attempts(stage: Stage) -> str:
+    run_id = submit_run(stage)
     write_log(stage, run_id, "a1 first\na1 second\n")
     stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=-9)
-    stage.turn()
-    stage.turn()
+    stage.run_loops()
+    stage.run_loops()
     write_log(stage, run_id, "a2 first\na2 second\n", attempt=2)
     return run_id
 
 
 def finish_attempt(stage: Stage, run_id: str, *, attempt: int) -> None:
     stage.cluster.set_job_state(f"{run_id}-a{attempt}", "succeeded", exit_code=0)
-    stage.turn()
+    stage.run_loops()
     assert stage.run(run_id)["state"] == "succeeded"
 
 

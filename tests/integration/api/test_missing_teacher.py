@@ -1,4 +1,4 @@
-"""A missing teacher is refused before anything is queued, with the command to get it."""
+"""A missing teacher is refused before anything is queued, with the command that fetches it."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_a_preset_without_its_teacher_is_refused_with_the_command_to_get_it(
     assert errors["teacher.name"]["code"] == "teacher_not_found"
     assert command in errors["teacher.name"]["message"]
     assert stage.http.get("/v1/runs").json()["items"] == []
-    stage.turn()
+    stage.run_loops()
     assert stage.cluster.jobs_by_id == {}
 
 

@@ -19,7 +19,7 @@ from service.main import create_app
 from service.settings import Settings
 from service.stack.ports import choose_free_port
 from tests.support.factories import write_dataset
-from tests.support.service.service_process import a_service
+from tests.support.service.service_process import start_service
 
 EXAMPLES = int(os.environ.get("TANDEM_API_EXAMPLES", "4"))
 WITHOUT_END = "/v1/events/stream"
@@ -32,7 +32,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BaseSchema]:
     url = f"http://127.0.0.1:{port}"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TANDEM_RATE_LIMIT", "100000000/minute")
-        service = a_service(home, port)
+        service = start_service(home, port)
     root = write_dataset(home / "datasets" / "pets")
     httpx.post(f"{url}/v1/datasets", json={"root": str(root)}).raise_for_status()
     yield schemathesis.openapi.from_url(f"{url}/openapi.json")
@@ -40,7 +40,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BaseSchema]:
     service.wait()
 
 
-def operations() -> list[tuple[str, str]]:
+def list_operations() -> list[tuple[str, str]]:
     paths = create_app(Settings(), with_loops=False).openapi()["paths"]
     return [
         (method.upper(), path)
@@ -51,7 +51,7 @@ def operations() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("mode", GenerationMode, ids=lambda mode: mode.value)
-@pytest.mark.parametrize(("method", "path"), operations())
+@pytest.mark.parametrize(("method", "path"), list_operations())
 def test_every_response_conforms_to_the_schema(
     api: BaseSchema, method: str, path: str, mode: GenerationMode
 ) -> None:
@@ -65,11 +65,11 @@ def test_every_response_conforms_to_the_schema(
         suppress_health_check=list(HealthCheck),
     )
     @given(case=operation.as_strategy(generation_mode=mode))
-    def ask(case: Case[Any]) -> None:
+    def send_request(case: Case[Any]) -> None:
         if "follow" in (case.query or {}):
             case.query["follow"] = "false"  # else the response ends with the run
         # A well-formed spec may name missing things: 422, as for any other error of a spec.
         case.call_and_validate(excluded_checks=[positive_data_acceptance], timeout=30)
 
     with suppress(Unsatisfiable):  # an operation without input has no invalid input
-        ask()
+        send_request()

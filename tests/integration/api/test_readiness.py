@@ -1,4 +1,4 @@
-"""`/readyz`: each dependency is checked, and none of them can block the answer."""
+"""`/readyz` checks each dependency, and none of them can block the response."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ import pytest
 from service.adapters.clock import FixedClock
 from service.client import TandemClient
 from service.usecases.health import HealthMonitor
-from tests.support.service.prometheus_samples import scraped
+from tests.support.service.prometheus_samples import scrape_samples
 from tests.support.service.stage import Stage, open_stage
 
 
@@ -22,28 +22,28 @@ class TestReadiness:
         assert stage.ctx.files.free_bytes() > 0
 
     def test_with_all_dependencies_it_is_ready(self, stage: Stage) -> None:
-        answer = stage.http.get("/readyz")
+        response = stage.http.get("/readyz")
 
-        assert (answer.status_code, answer.json()["status"]) == (200, "ready")
-        names = [check["name"] for check in answer.json()["checks"]]
+        assert (response.status_code, response.json()["status"]) == (200, "ready")
+        names = [check["name"] for check in response.json()["checks"]]
         assert names == ["database", "ray", "mlflow", "run folders", "disk", "loops"]
 
     @pytest.mark.parametrize("system", ["cluster", "tracker"])
     def test_an_outage_of_ray_or_mlflow_only_degrades_it(self, stage: Stage, system: str) -> None:
         getattr(stage, system).is_reachable = False
 
-        answer = stage.http.get("/readyz")
+        response = stage.http.get("/readyz")
 
-        assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+        assert (response.status_code, response.json()["status"]) == (200, "degraded")
 
     def test_without_a_folder_for_runs_it_is_unready(self, stage: Stage) -> None:
         (stage.home / "runs").write_text("a file")
 
-        answer = stage.http.get("/readyz")
+        response = stage.http.get("/readyz")
 
-        assert (answer.status_code, answer.json()["status"]) == (503, "unready")
-        wrong = [check["name"] for check in answer.json()["checks"] if not check["ok"]]
-        assert "run folders" in wrong
+        assert (response.status_code, response.json()["status"]) == (503, "unready")
+        failed = [check["name"] for check in response.json()["checks"] if not check["ok"]]
+        assert "run folders" in failed
         with TandemClient("http://localhost", transport=stage.transport) as client:
             assert client.health().status == "unready"
 
@@ -51,16 +51,16 @@ class TestReadiness:
         self, tmp_path: Path, request: pytest.FixtureRequest
     ) -> None:
         server = request.getfixturevalue("postgres")
-        with open_stage(tmp_path, database_url=server.fresh()) as stage:
+        with open_stage(tmp_path, database_url=server.create_database()) as stage:
             server.stop()
             try:
-                answer = stage.http.get("/readyz")
-                assert scraped(stage)["tandem_up", ("database",)] == 0
+                response = stage.http.get("/readyz")
+                assert scrape_samples(stage)["tandem_up", ("database",)] == 0
             finally:
                 server.start()
 
-        assert answer.status_code == 503
-        assert "secret" not in answer.text
+        assert response.status_code == 503
+        assert "secret" not in response.text
 
     def test_a_hanging_dependency_does_not_block_the_others(self, stage: Stage) -> None:
         release = threading.Event()

@@ -1,4 +1,4 @@
-"""Access to sweeps: people by role and project, drivers by a token of their own."""
+"""Access to sweeps: users by role and project, drivers by a token of their own."""
 
 import stat
 from collections.abc import Iterator
@@ -10,7 +10,13 @@ import pytest
 
 from service.domain.access import Role
 from service.usecases.access import create_token
-from tests.support.service.simulated_sweep import CLS, LOC, SimulatedSweep, a_sweep, searching_sweep
+from tests.support.service.simulated_sweep import (
+    CLS,
+    LOC,
+    SimulatedSweep,
+    make_sweep_request,
+    start_search,
+)
 from tests.support.service.stage import Stage, open_stage
 
 ENTRY = {"kind": "suggested", "number": 0, "values": {CLS: 1.0, LOC: 1}}
@@ -20,16 +26,16 @@ ENTRY = {"kind": "suggested", "number": 0, "values": {CLS: 1.0, LOC: 1}}
 def guarded(tmp_path: Path) -> Iterator[Stage]:
     """A service with access control; its client has the role admin."""
     with open_stage(tmp_path, auth="tokens") as stage:
-        stage.http.headers["Authorization"] = f"Bearer {a_token(stage, Role.ADMIN)}"
+        stage.http.headers["Authorization"] = f"Bearer {make_sweep_token(stage, Role.ADMIN)}"
         yield stage
 
 
-def a_token(stage: Stage, role: Role, *, project: str | None = None) -> str:
+def make_sweep_token(stage: Stage, role: Role, *, project: str | None = None) -> str:
     _, text = create_token("somebody", role=role, project=project, expires_at=None, ctx=stage.ctx)
     return text
 
 
-def ask(stage: Stage, method: str, path: str, token: str, **options: Any) -> httpx.Response:
+def send(stage: Stage, method: str, path: str, token: str, **options: Any) -> httpx.Response:
     return stage.http.request(method, path, headers={"Authorization": f"Bearer {token}"}, **options)
 
 
@@ -38,7 +44,7 @@ def token_file(sweep: SimulatedSweep) -> Path:
 
 
 def test_the_driver_gets_the_path_of_its_private_token(guarded: Stage) -> None:
-    sweep = searching_sweep(guarded)
+    sweep = start_search(guarded)
 
     command = guarded.cluster.job_requests[f"{sweep.id}-d1"].command
 
@@ -47,13 +53,13 @@ def test_the_driver_gets_the_path_of_its_private_token(guarded: Stage) -> None:
 
 
 def test_the_token_gives_access_to_the_endpoints_of_its_driver_only(guarded: Stage) -> None:
-    sweep, other = searching_sweep(guarded), searching_sweep(guarded)
+    sweep, other = start_search(guarded), start_search(guarded)
     driver_token, url = token_file(sweep).read_text(), f"/v1/sweeps/{sweep.id}"
     body = {"first": 0, "entries": [ENTRY]}
 
-    assert ask(guarded, "GET", f"{url}/log", driver_token).is_success
-    assert ask(guarded, "POST", f"{url}/log", driver_token, json=body).json()["next"] == 1
-    assert ask(guarded, "GET", f"{url}/progress", driver_token).is_success
+    assert send(guarded, "GET", f"{url}/log", driver_token).is_success
+    assert send(guarded, "POST", f"{url}/log", driver_token, json=body).json()["next"] == 1
+    assert send(guarded, "GET", f"{url}/progress", driver_token).is_success
 
     run_id = guarded.http.get("/v1/runs").json()["items"][0]["id"]
     deliveries = f"/v1/runs/{run_id}/attempts/1/deliveries"
@@ -65,47 +71,51 @@ def test_the_token_gives_access_to_the_endpoints_of_its_driver_only(guarded: Sta
         ("POST", deliveries),
         ("POST", "/v1/attempts:over"),
     ):
-        assert ask(guarded, method, path, driver_token, json=None).status_code == 401, path
+        assert send(guarded, method, path, driver_token, json=None).status_code == 401, path
 
 
 def test_people_and_workers_cannot_act_as_drivers(guarded: Stage) -> None:
-    sweep = searching_sweep(guarded)
+    sweep = start_search(guarded)
     driver_token = token_file(sweep).read_text()
-    ask(
+    send(
         guarded,
         "POST",
         f"/v1/sweeps/{sweep.id}/log",
         driver_token,
         json={"first": 0, "entries": [ENTRY]},
     )
-    guarded.turn()
+    guarded.run_loops()
     run_id = guarded.http.get("/v1/runs").json()["items"][0]["id"]
     worker_token = (guarded.home / "runs" / run_id / "report.token").read_text()
 
-    for wrong_token in (a_token(guarded, Role.ADMIN), worker_token, driver_token[:-3] + "xxx"):
-        assert ask(guarded, "GET", f"/v1/sweeps/{sweep.id}/log", wrong_token).status_code == 401
+    for wrong_token in (
+        make_sweep_token(guarded, Role.ADMIN),
+        worker_token,
+        driver_token[:-3] + "xxx",
+    ):
+        assert send(guarded, "GET", f"/v1/sweeps/{sweep.id}/log", wrong_token).status_code == 401
 
 
 def test_a_driver_that_was_replaced_is_refused_and_writes_nothing(guarded: Stage) -> None:
-    sweep = searching_sweep(guarded)
+    sweep = start_search(guarded)
     old, path = token_file(sweep).read_text(), f"/v1/sweeps/{sweep.id}/log"
     guarded.cluster.set_job_state(f"{sweep.id}-d1", "failed", exit_code=1)
-    guarded.turn()
+    guarded.run_loops()
     guarded.clock.advance(5)
-    guarded.turn()
+    guarded.run_loops()
     new = token_file(sweep).read_text()
 
-    late = ask(guarded, "POST", path, old, json={"first": 0, "entries": [ENTRY]})
+    late = send(guarded, "POST", path, old, json={"first": 0, "entries": [ENTRY]})
 
     assert (late.status_code, late.json()["code"]) == (409, "driver_superseded")
-    assert ask(guarded, "GET", path, old).status_code == 409
-    assert ask(guarded, "GET", path, new).json()["entries"] == []
+    assert send(guarded, "GET", path, old).status_code == 409
+    assert send(guarded, "GET", path, new).json()["entries"] == []
 
 
 def test_sweeps_of_others_do_not_exist(guarded: Stage) -> None:
-    sweep = searching_sweep(guarded, project="vision")
+    sweep = start_search(guarded, project="vision")
     own_token, other_token = (
-        a_token(guarded, Role.RUNNER, project=project) for project in ("vision", "sound")
+        make_sweep_token(guarded, Role.RUNNER, project=project) for project in ("vision", "sound")
     )
     path = f"/v1/sweeps/{sweep.id}"
 
@@ -118,15 +128,15 @@ def test_sweeps_of_others_do_not_exist(guarded: Stage) -> None:
         ("POST", f"{path}:promote"),
         ("GET", f"/v1/sweeps?cursor={sweep.id}"),
     ):
-        refused = ask(guarded, method, endpoint, other_token, json={})
-        assert refused.json()["code"] == "sweep_not_found", endpoint
-    assert ask(guarded, "GET", "/v1/sweeps", other_token).json()["items"] == []
+        response = send(guarded, method, endpoint, other_token, json={})
+        assert response.json()["code"] == "sweep_not_found", endpoint
+    assert send(guarded, "GET", "/v1/sweeps", other_token).json()["items"] == []
     assert (
-        ask(guarded, "GET", "/v1/runs", other_token, params={"sweep": sweep.id}).json()["items"]
+        send(guarded, "GET", "/v1/runs", other_token, params={"sweep": sweep.id}).json()["items"]
         == []
     )
-    assert ask(guarded, "GET", path, own_token).is_success
-    assert len(ask(guarded, "GET", "/v1/sweeps", own_token).json()["items"]) == 1
+    assert send(guarded, "GET", path, own_token).is_success
+    assert len(send(guarded, "GET", "/v1/sweeps", own_token).json()["items"]) == 1
 
 
 def test_a_project_has_sweeps_and_idempotency_keys_of_its_own(guarded: Stage) -> None:
@@ -135,12 +145,14 @@ def test_a_project_has_sweeps_and_idempotency_keys_of_its_own(guarded: Stage) ->
     sweeps = []
     for project in ("vision", "sound"):
         headers = {
-            "Authorization": f"Bearer {a_token(guarded, Role.RUNNER, project=project)}",
+            "Authorization": f"Bearer {make_sweep_token(guarded, Role.RUNNER, project=project)}",
             "Idempotency-Key": "the same",
         }
-        sweeps.append(guarded.http.post("/v1/sweeps", json=a_sweep(), headers=headers).json())
+        sweeps.append(
+            guarded.http.post("/v1/sweeps", json=make_sweep_request(), headers=headers).json()
+        )
 
-    guarded.turn()
+    guarded.run_loops()
 
     assert [sweep["project"] for sweep in sweeps] == ["vision", "sound"]
     assert sweeps[0]["id"] != sweeps[1]["id"]
@@ -149,21 +161,24 @@ def test_a_project_has_sweeps_and_idempotency_keys_of_its_own(guarded: Stage) ->
 
 
 def test_a_viewer_can_launch_and_change_nothing(guarded: Stage) -> None:
-    sweep = searching_sweep(guarded)
-    viewer = a_token(guarded, Role.VIEWER)
+    sweep = start_search(guarded)
+    viewer = make_sweep_token(guarded, Role.VIEWER)
 
-    assert ask(guarded, "POST", "/v1/sweeps", viewer, json=a_sweep()).status_code == 403
-    assert ask(guarded, "POST", "/v1/sweeps:plan", viewer, json=a_sweep()).status_code == 200
+    assert send(guarded, "POST", "/v1/sweeps", viewer, json=make_sweep_request()).status_code == 403
+    assert (
+        send(guarded, "POST", "/v1/sweeps:plan", viewer, json=make_sweep_request()).status_code
+        == 200
+    )
     for action in ("stop", "extend", "promote"):
-        refused = ask(guarded, "POST", f"/v1/sweeps/{sweep.id}:{action}", viewer, json={})
-        assert refused.status_code == 403
-    assert ask(guarded, "GET", f"/v1/sweeps/{sweep.id}", viewer).is_success
+        response = send(guarded, "POST", f"/v1/sweeps/{sweep.id}:{action}", viewer, json={})
+        assert response.status_code == 403
+    assert send(guarded, "GET", f"/v1/sweeps/{sweep.id}", viewer).is_success
 
 
 def test_actions_of_people_are_audited_and_appends_of_drivers_are_not(guarded: Stage) -> None:
-    sweep = searching_sweep(guarded)
+    sweep = start_search(guarded)
     driver_token = token_file(sweep).read_text()
-    ask(
+    send(
         guarded,
         "POST",
         f"/v1/sweeps/{sweep.id}/log",

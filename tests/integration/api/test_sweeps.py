@@ -8,23 +8,23 @@ import pytest
 from service.api.schemas.sweeps import ExtendRequest, PromoteRequest, SweepRequest
 from service.client import TandemApiError, TandemClient
 from service.domain.ports import Node
-from tests.support.factories import a_spec
+from tests.support.factories import make_spec
 from tests.support.service.simulated_sweep import (
     CLS,
     LOC,
     MAP,
     SimulatedSweep,
-    a_sweep,
-    closed,
-    searching_sweep,
-    trained,
+    complete_sweep,
+    make_sweep_request,
+    start_search,
+    train_trial,
 )
 from tests.support.service.stage import Stage, open_stage
 
 
 def test_a_plan_launches_nothing_and_has_all_findings(stage: Stage) -> None:
     stage.add_dataset()
-    body = a_sweep(algorithm={"kind": "grid", "points": 3}, repeats=2)
+    body = make_sweep_request(algorithm={"kind": "grid", "points": 3}, repeats=2)
 
     planned = stage.http.post("/v1/sweeps:plan", json=body).json()
 
@@ -37,17 +37,17 @@ def test_a_plan_launches_nothing_and_has_all_findings(stage: Stage) -> None:
 
 
 def test_findings_of_the_base_refuse_the_sweep(stage: Stage) -> None:
-    refused = stage.http.post("/v1/sweeps", json=a_sweep())
+    response = stage.http.post("/v1/sweeps", json=make_sweep_request())
 
-    assert refused.status_code == 422
-    assert {error["code"] for error in refused.json()["errors"]} == {
+    assert response.status_code == 422
+    assert {error["code"] for error in response.json()["errors"]} == {
         "dataset_not_found",
         "teacher_not_found",
     }
 
 
 RANGE = {"kind": "uniform", "low": 0, "high": 1}
-BAD = {
+INVALID_REQUESTS = {
     "nothing": ({"space": {}}, "space"),
     "no space": ({"space": None}, "space"),
     "no kind": ({"space": {CLS: {"low": 0, "high": 1}}}, f"space.{CLS}"),
@@ -77,7 +77,7 @@ BAD = {
     "a first point that cannot be": ({"initial_points": [{CLS: -1}]}, "initial_points.0"),
     "objectives twice": ({"objectives": [{"metric": MAP}, {"metric": MAP}]}, "objectives"),
     "another field": ({"color": "red"}, "color"),
-    "a base that cannot be": ({"spec": a_spec(schedule={"epochs": 0})}, "schedule.epochs"),
+    "a base that cannot be": ({"spec": make_spec(schedule={"epochs": 0})}, "schedule.epochs"),
     "a base that is none": ({"spec": None}, ""),
     "a long name": ({"name": "x" * 201}, "name"),
 }
@@ -92,18 +92,20 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield created
 
 
-@pytest.mark.parametrize(("changes", "field"), BAD.values(), ids=BAD.keys())
+@pytest.mark.parametrize(
+    ("changes", "field"), INVALID_REQUESTS.values(), ids=INVALID_REQUESTS.keys()
+)
 def test_an_invalid_request_names_its_field_and_creates_nothing(
     refusing: Stage, changes: dict[str, Any], field: str
 ) -> None:
     for path in ("/v1/sweeps", "/v1/sweeps:plan"):
-        answer = refusing.http.post(path, json=a_sweep(**changes))
+        response = refusing.http.post(path, json=make_sweep_request(**changes))
 
-        if answer.status_code == 200:  # a plan returns findings
-            fields = [finding["field"] for finding in answer.json()["findings"]]
+        if response.status_code == 200:  # a plan returns findings
+            fields = [finding["field"] for finding in response.json()["findings"]]
         else:
-            assert answer.status_code == 422, answer.text
-            fields = [error["field"] for error in answer.json()["errors"]]
+            assert response.status_code == 422, response.text
+            fields = [error["field"] for error in response.json()["errors"]]
         assert field in fields
     assert refusing.http.get("/v1/sweeps").json()["items"] == []
     assert refusing.http.get("/v1/runs").json()["items"] == []
@@ -114,19 +116,21 @@ def test_the_same_key_gives_the_same_sweep(stage: Stage) -> None:
     stage.add_teacher()
     headers = {"Idempotency-Key": "once"}
 
-    first = stage.http.post("/v1/sweeps", json=a_sweep(), headers=headers)
-    again = stage.http.post("/v1/sweeps", json=a_sweep(), headers=headers)
-    other = stage.http.post("/v1/sweeps", json=a_sweep(seed=1), headers=headers)
+    first = stage.http.post("/v1/sweeps", json=make_sweep_request(), headers=headers)
+    repeated = stage.http.post("/v1/sweeps", json=make_sweep_request(), headers=headers)
+    other = stage.http.post("/v1/sweeps", json=make_sweep_request(seed=1), headers=headers)
 
-    assert (first.status_code, again.status_code, other.status_code) == (201, 200, 409)
-    assert first.json()["id"] == again.json()["id"]
+    assert (first.status_code, repeated.status_code, other.status_code) == (201, 200, 409)
+    assert first.json()["id"] == repeated.json()["id"]
     assert len(stage.http.get("/v1/sweeps").json()["items"]) == 1
 
 
 def test_pages_of_sweeps_continue_after_the_previous_one(stage: Stage) -> None:
     stage.add_dataset()
     stage.add_teacher()
-    created = [stage.http.post("/v1/sweeps", json=a_sweep()).json()["id"] for _ in range(3)]
+    created = [
+        stage.http.post("/v1/sweeps", json=make_sweep_request()).json()["id"] for _ in range(3)
+    ]
 
     first = stage.http.get("/v1/sweeps", params={"limit": 2}).json()
     second = stage.http.get("/v1/sweeps", params={"cursor": first["next_cursor"]}).json()
@@ -138,16 +142,16 @@ def test_pages_of_sweeps_continue_after_the_previous_one(stage: Stage) -> None:
 
 
 def test_entries_are_written_once_and_where_they_belong(stage: Stage) -> None:
-    sweep = searching_sweep(stage)
+    sweep = start_search(stage)
     entry = {"kind": "suggested", "number": 0, "values": {CLS: 1.0, LOC: 1}}
 
     first = sweep.write(entry, first=0)
-    again = sweep.write(entry, first=0)
+    repeated = sweep.write(entry, first=0)
     other = sweep.write({**entry, "values": {CLS: 2.0, LOC: 1}}, first=0)
     gap = sweep.write({**entry, "number": 1}, first=5)
     skipped = sweep.write({**entry, "number": 2}, first=1)
 
-    assert (first.json(), again.json()) == ({"next": 1, "allows_new_trials": True},) * 2
+    assert (first.json(), repeated.json()) == ({"next": 1, "allows_new_trials": True},) * 2
     assert (other.status_code, other.json()["code"]) == (409, "sweep_log_conflict")
     assert (gap.status_code, gap.json()["code"]) == (409, "sweep_log_conflict")
     assert (skipped.status_code, skipped.json()["errors"][0]["field"]) == (422, "entries.0")
@@ -156,25 +160,25 @@ def test_entries_are_written_once_and_where_they_belong(stage: Stage) -> None:
 
 
 def test_entries_that_are_refused_leave_nothing_half_done(stage: Stage) -> None:
-    sweep = searching_sweep(stage)
-    good = {"kind": "suggested", "number": 0, "values": {CLS: 1.0, LOC: 1}}
+    sweep = start_search(stage)
+    valid_entry = {"kind": "suggested", "number": 0, "values": {CLS: 1.0, LOC: 1}}
 
-    refused = sweep.write(good, {"kind": "ended", "number": 7, "result": "finished"})
+    response = sweep.write(valid_entry, {"kind": "ended", "number": 7, "result": "finished"})
 
-    assert refused.status_code == 422
+    assert response.status_code == 422
     assert sweep.entries == []
     assert stage.http.get("/v1/runs").json()["items"] == []
 
 
 def test_repeats_are_runs_with_seeds_of_their_own_whose_mean_counts(stage: Stage) -> None:
     stage.cluster.cluster_nodes = (Node(4.0, 0.0, 4.0, 0.0),)
-    sweep = searching_sweep(stage, repeats=2, tags={"team": "a"})
+    sweep = start_search(stage, repeats=2, tags={"team": "a"})
     runs = sweep.suggest(0)
-    stage.turn()
+    stage.run_loops()
 
-    sweep.tell(runs[0], 1, 0.2)
+    sweep.report_evaluation(runs[0], 1, 0.2)
     before = sweep.progress()[0]
-    sweep.tell(runs[1], 1, 0.4)
+    sweep.report_evaluation(runs[1], 1, 0.4)
 
     assert [stage.run(run_id)["spec"]["seed"] for run_id in runs] == [0, 1]
     assert stage.run(runs[0])["spec"]["tags"] == {"team": "a"}
@@ -186,21 +190,21 @@ def test_repeats_are_runs_with_seeds_of_their_own_whose_mean_counts(stage: Stage
 
 def test_a_trial_with_invalid_values_fails(stage: Stage) -> None:
     space = {"distillation.cls_weight": {"kind": "choice", "values": [1, 2]}}
-    sweep = searching_sweep(stage, space=space)
+    sweep = start_search(stage, space=space)
 
-    written = sweep.write({"kind": "suggested", "number": 0, "values": {CLS: -5}})
+    response = sweep.write({"kind": "suggested", "number": 0, "values": {CLS: -5}})
 
-    assert written.is_success
+    assert response.is_success
     assert sweep.progress()[0]["result"] == "failed"
     assert "cls_weight" in sweep.trials[0]["message"]
     assert sweep.trials[0]["runs"] == []
 
 
 def test_a_trial_that_the_scheduler_stops_has_an_event_with_the_reason(stage: Stage) -> None:
-    sweep = searching_sweep(stage, scheduler={"kind": "asha"})
+    sweep = start_search(stage, scheduler={"kind": "asha"})
     (run_id,) = sweep.suggest(0)
-    stage.turn()
-    sweep.tell(run_id, 1, 0.1234)
+    stage.run_loops()
+    sweep.report_evaluation(run_id, 1, 0.1234)
 
     sweep.write(
         {
@@ -224,7 +228,7 @@ def test_a_trial_that_the_scheduler_stops_has_an_event_with_the_reason(stage: St
 
 
 def test_a_trial_that_a_person_cancels_is_cancelled(stage: Stage) -> None:
-    sweep = searching_sweep(stage)
+    sweep = start_search(stage)
     (run_id,) = sweep.suggest(0)
 
     stage.http.post(f"/v1/runs/{run_id}:cancel")
@@ -240,13 +244,13 @@ def test_a_trial_that_a_person_cancels_is_cancelled(stage: Stage) -> None:
 def test_a_driver_gets_the_number_of_concurrent_trials(
     stage: Stage, changes: dict[str, Any], expected: int
 ) -> None:
-    sweep = searching_sweep(stage, **changes)
+    sweep = start_search(stage, **changes)
 
     assert sweep.log()["concurrency"] == expected
 
 
 def test_the_log_is_read_from_a_position_on(stage: Stage) -> None:
-    sweep = searching_sweep(stage)
+    sweep = start_search(stage)
     sweep.suggest(0)
     sweep.suggest(1)
 
@@ -256,10 +260,10 @@ def test_the_log_is_read_from_a_position_on(stage: Stage) -> None:
 
 
 def test_a_finished_sweep_is_extended_and_searches_on(stage: Stage) -> None:
-    sweep = searching_sweep(stage)
-    trained(sweep, 0, 0.3)
-    closed(sweep)
-    wider = {**a_sweep()["space"], CLS: {"kind": "uniform", "low": 0, "high": 50}}
+    sweep = start_search(stage)
+    train_trial(sweep, 0, 0.3)
+    complete_sweep(sweep)
+    wider = {**make_sweep_request()["space"], CLS: {"kind": "uniform", "low": 0, "high": 50}}
     more = {"trials": 2, "space": wider, "algorithm": {"kind": "tpe"}}
 
     extended = stage.http.post(f"/v1/sweeps/{sweep.id}:extend", json=more).json()
@@ -268,10 +272,10 @@ def test_a_finished_sweep_is_extended_and_searches_on(stage: Stage) -> None:
     assert extended["spec"]["budget"]["trials"] == 3
     assert extended["spec"]["space"][CLS]["high"] == 50
     assert sweep.entries[-1]["kind"] == "extended"
-    stage.turn()
+    stage.run_loops()
     assert f"{sweep.id}-d2" in stage.cluster.job_requests
-    trained(sweep, 1, 0.4, **{CLS: 40.0, LOC: 1})
-    closed(sweep)
+    train_trial(sweep, 1, 0.4, **{CLS: 40.0, LOC: 1})
+    complete_sweep(sweep)
     assert sweep.state == "succeeded"
 
 
@@ -290,37 +294,37 @@ def test_a_finished_sweep_is_extended_and_searches_on(stage: Stage) -> None:
 def test_an_extension_that_cannot_be_changes_nothing(
     stage: Stage, more: dict[str, Any], field: str
 ) -> None:
-    sweep = searching_sweep(stage, budget={"trials": 1})
-    trained(sweep, 0, 0.3)
-    closed(sweep)
+    sweep = start_search(stage, budget={"trials": 1})
+    train_trial(sweep, 0, 0.3)
+    complete_sweep(sweep)
 
-    refused = stage.http.post(f"/v1/sweeps/{sweep.id}:extend", json=more)
+    response = stage.http.post(f"/v1/sweeps/{sweep.id}:extend", json=more)
 
-    assert refused.status_code == 422
-    assert field in [error["field"] for error in refused.json()["errors"]]
+    assert response.status_code == 422
+    assert field in [error["field"] for error in response.json()["errors"]]
     assert (sweep.state, sweep.entries[-1]["kind"]) == ("succeeded", "closed")
 
 
 def test_actions_that_do_not_fit_the_state_are_refused(stage: Stage) -> None:
-    sweep = searching_sweep(stage)
+    sweep = start_search(stage)
 
     extended = stage.http.post(f"/v1/sweeps/{sweep.id}:extend", json={"trials": 1})
     promoted = stage.http.post(f"/v1/sweeps/{sweep.id}:promote", json={})
     sweep.close()
-    stage.turn()
-    stopped = stage.http.post(f"/v1/sweeps/{sweep.id}:stop")
+    stage.run_loops()
+    response = stage.http.post(f"/v1/sweeps/{sweep.id}:stop")
     late = sweep.write({"kind": "suggested", "number": 0, "values": {CLS: 1.0}})
 
     assert extended.json()["code"] == "invalid_sweep_transition"
     assert promoted.json()["code"] == "nothing_to_promote"
-    assert stopped.json()["code"] == "invalid_sweep_transition"
+    assert response.json()["code"] == "invalid_sweep_transition"
     assert (late.status_code, late.json()["code"]) == (409, "invalid_sweep_transition")
 
 
 def test_the_best_trial_becomes_a_run_of_its_own(stage: Stage) -> None:
-    sweep = searching_sweep(stage)
-    trained(sweep, 0, 0.3, **{CLS: 1.0, LOC: 1})
-    trained(sweep, 1, 0.5, **{CLS: 2.5, LOC: 0})
+    sweep = start_search(stage)
+    train_trial(sweep, 0, 0.3, **{CLS: 1.0, LOC: 1})
+    train_trial(sweep, 1, 0.5, **{CLS: 2.5, LOC: 0})
     url = f"/v1/sweeps/{sweep.id}:promote"
 
     best = stage.http.post(url, json={"changes": {"schedule.epochs": 24}}).json()
@@ -331,12 +335,12 @@ def test_the_best_trial_becomes_a_run_of_its_own(stage: Stage) -> None:
     assert "promoted" in best["name"]
     assert (other["name"], other["spec"]["distillation"]["cls_weight"]) == ("the other", 1.0)
     assert stage.http.post(url, json={"trial": 9}).status_code == 409
-    wrong = stage.http.post(url, json={"changes": {"schedule.epochs": -1}})
-    assert wrong.json()["errors"][0]["field"] == "schedule.epochs"
+    invalid = stage.http.post(url, json={"changes": {"schedule.epochs": -1}})
+    assert invalid.json()["errors"][0]["field"] == "schedule.epochs"
 
 
 def test_runs_are_found_by_their_sweep_and_trial(stage: Stage) -> None:
-    sweep, other = searching_sweep(stage), searching_sweep(stage)
+    sweep, other = start_search(stage), start_search(stage)
     (first,) = sweep.suggest(0)
     (second,) = sweep.suggest(1)
     other.suggest(0)
@@ -352,14 +356,14 @@ def test_the_typed_client_covers_sweeps(stage: Stage) -> None:
     stage.add_dataset()
     stage.add_teacher()
     with TandemClient("http://localhost", transport=stage.transport) as client:
-        request = SweepRequest.model_validate(a_sweep(probe=False))
+        request = SweepRequest.model_validate(make_sweep_request(probe=False))
         assert client.plan_sweep(request).trials == 4
         view = client.launch_sweep(request, idempotency_key="once")
         sweep = SimulatedSweep(stage, view.id)
-        stage.turn()
-        trained(sweep, 0, 0.3)
+        stage.run_loops()
+        train_trial(sweep, 0, 0.3)
         assert [trial.state for trial in client.trials(view.id)] == ["finished"]
-        closed(sweep)
+        complete_sweep(sweep)
 
         assert client.sweep(view.id).is_over
         assert [item.id for item in client.sweeps().items] == [view.id]

@@ -11,14 +11,14 @@ from service.cli import app, reports, sweeps
 from service.cli.errors import CliError
 from service.cli.progress.sweeps import watch_sweep
 from service.client import TandemApiError, TandemClient
-from tests.support.factories import a_manifest, write_dataset
+from tests.support.factories import make_manifest, write_dataset
 from tests.support.service.simulated_sweep import (
     CLS,
     LOC,
     SimulatedSweep,
-    closed,
-    searching_sweep,
-    trained,
+    complete_sweep,
+    start_search,
+    train_trial,
 )
 from tests.support.service.stage import Stage
 
@@ -27,75 +27,75 @@ Tandem = Callable[..., Result]
 
 @pytest.fixture
 def tandem(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Tandem:
-    """The command line before the stage's service."""
+    """Runs the command line against the service of `stage`."""
 
     def client() -> TandemClient:
         return TandemClient("http://localhost", transport=stage.transport)
 
     monkeypatch.setattr(sweeps, "open_client", client)
     monkeypatch.setattr(reports, "open_client", client)
-    return lambda *words: CliRunner(env={"COLUMNS": "200"}).invoke(app, list(words))
+    return lambda *arguments: CliRunner(env={"COLUMNS": "200"}).invoke(app, list(arguments))
 
 
 def test_a_sweep_is_launched_and_how_to_come_back_is_said(stage: Stage, tandem: Tandem) -> None:
     digits = tuple("0123456789")
-    root = write_dataset(stage.home / "digits", a_manifest(name="digits", classes=digits))
+    root = write_dataset(stage.home / "digits", make_manifest(name="digits", classes=digits))
     stage.http.post("/v1/datasets", json={"root": str(root)})
     stage.add_teacher("digits-teacher", classes=digits)
-    words = ("--trials", "8", "--algorithm", "random", "--scheduler", "asha", "--repeats", "2")
-    wanted = (f"{CLS}=loguniform:0.1,10", "schedule.epochs=6", "--initial-point", f"{CLS}=1")
+    options = ("--trials", "8", "--algorithm", "random", "--scheduler", "asha", "--repeats", "2")
+    assignments = (f"{CLS}=loguniform:0.1,10", "schedule.epochs=6", "--initial-point", f"{CLS}=1")
 
-    planned = tandem("sweep", "digits/bckd", *wanted, *words, "--plan")
-    said = tandem("sweep", "digits/bckd", *wanted, *words, "--name", "mine", "--pack", "2")
+    planned = tandem("sweep", "digits/bckd", *assignments, *options, "--plan")
+    output = tandem("sweep", "digits/bckd", *assignments, *options, "--name", "mine", "--pack", "2")
 
     assert "Up to 8 trials, 16 runs." in planned.output
-    (launched,) = re.findall(r"Launched (s[0-9a-z]{12})", said.output)
-    assert f"tandem trials {launched}" in said.output
-    made = SimulatedSweep(stage, launched).view
-    assert (made["name"], made["spec"]["pack"], made["spec"]["repeats"]) == ("mine", 2, 2)
-    assert made["spec"]["base"]["schedule"]["epochs"] == 6
-    assert made["spec"]["initial_points"] == [{CLS: 1}]
+    (launched,) = re.findall(r"Launched (s[0-9a-z]{12})", output.output)
+    assert f"tandem trials {launched}" in output.output
+    view = SimulatedSweep(stage, launched).view
+    assert (view["name"], view["spec"]["pack"], view["spec"]["repeats"]) == ("mine", 2, 2)
+    assert view["spec"]["base"]["schedule"]["epochs"] == 6
+    assert view["spec"]["initial_points"] == [{CLS: 1}]
 
 
 def test_sweeps_and_trials_are_listed(stage: Stage, tandem: Tandem) -> None:
     assert "No sweeps yet" in tandem("sweeps").output
-    sweep = searching_sweep(stage)
-    trained(sweep, 0, 0.3, **{CLS: 2.5, LOC: 1})
+    sweep = start_search(stage)
+    train_trial(sweep, 0, 0.3, **{CLS: 2.5, LOC: 1})
     sweep.suggest(1)
 
-    listed, shown = tandem("sweeps").output, tandem("trials", sweep.id[:6]).output
+    sweeps, trials = tandem("sweeps").output, tandem("trials", sweep.id[:6]).output
 
-    assert sweep.id in listed
-    assert "30.0" in listed
-    assert "trial 0 (cls_weight=2.5, loc_weight=1): val/bbox_mAP 30.0" in shown
-    assert "running" in shown
+    assert sweep.id in sweeps
+    assert "30.0" in sweeps
+    assert "trial 0 (cls_weight=2.5, loc_weight=1): val/bbox_mAP 30.0" in trials
+    assert "running" in trials
     assert "finished" in tandem("trials", sweep.id, "--json").output
 
 
 def test_a_sweep_is_watched_to_its_end(stage: Stage, tandem: Tandem) -> None:
-    sweep = searching_sweep(stage)
-    trained(sweep, 0, 0.3)
-    closed(sweep)
+    sweep = start_search(stage)
+    train_trial(sweep, 0, 0.3)
+    complete_sweep(sweep)
 
     with TandemClient("http://localhost", transport=stage.transport) as client:
-        ended = watch_sweep(client, sweep.id)
+        finished = watch_sweep(client, sweep.id)
 
-    assert ended.state == "succeeded"
+    assert finished.state == "succeeded"
 
 
-def test_wishes_are_said(stage: Stage, tandem: Tandem, tmp_path: Path) -> None:
-    sweep = searching_sweep(stage)
-    trained(sweep, 0, 0.3)
-    closed(sweep)
+def test_actions_are_confirmed(stage: Stage, tandem: Tandem, tmp_path: Path) -> None:
+    sweep = start_search(stage)
+    train_trial(sweep, 0, 0.3)
+    complete_sweep(sweep)
     page = tmp_path / "page.html"
 
-    told = tandem("report", sweep.id).output
+    output = tandem("report", sweep.id).output
     saved = tandem("report", sweep.id[:8], "--format", "html", "--out", str(page))
     promoted = tandem("promote", sweep.id, "schedule.epochs=9", "--name", "long")
     extended = tandem("extend", sweep.id, f"{CLS}=uniform:0,5", "--trials", "3")
-    stopped = tandem("stop", sweep.id)
+    result = tandem("stop", sweep.id)
 
-    assert "# Did it help?" in told
+    assert "# Did it help?" in output
     assert saved.exit_code == 0, saved.output
     assert "<h1>" in page.read_text()
     assert "(long)" in promoted.output
@@ -106,11 +106,11 @@ def test_wishes_are_said(stage: Stage, tandem: Tandem, tmp_path: Path) -> None:
         "high": 5.0,
         "when": {},
     }
-    assert "its trials stop" in stopped.output
+    assert "its trials stop" in result.output
 
 
 def test_what_is_wrong_is_refused_before_or_by_the_service(stage: Stage, tandem: Tandem) -> None:
-    sweep = searching_sweep(stage)
+    sweep = start_search(stage)
 
     no_bounds = tandem("sweep", "digits/bckd", f"{CLS}=uniform:1")
     no_such = tandem("trials", "snone")

@@ -1,4 +1,4 @@
-"""`tandem teachers fetch` and the worker's command behind it, as processes."""
+"""`tandem teachers fetch` and the worker's command that it runs, as processes."""
 
 import json
 import subprocess
@@ -12,12 +12,12 @@ from service.cli.teachers import build_import_command
 from service.stack.components import ComponentName
 from service.stack.ports import choose_free_port
 from tests.support.stack.shell import TANDEM, Shell
-from tests.support.training.detectors import a_plain_gfl
+from tests.support.training.detectors import make_mmdet_gfl
 from workers.checkpoints.files import compute_sha256
 
 
 def test_the_workers_command_brings_a_known_teacher(tmp_path: Path) -> None:
-    model = a_plain_gfl(spec_from_preset("quick/instant").student, num_classes=80)
+    model = make_mmdet_gfl(spec_from_preset("quick/instant").student, num_classes=80)
     torch.save({"state_dict": model.state_dict()}, tmp_path / "theirs.pth")
     card = TeacherCard(
         summary="a tiny one",
@@ -34,13 +34,13 @@ def test_the_workers_command_brings_a_known_teacher(tmp_path: Path) -> None:
         out=tmp_path / "out",
     )
 
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
 
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == ""
-    written = json.loads((tmp_path / "out" / "tiny.json").read_text(encoding="utf-8"))
-    assert written["sha256"] == compute_sha256(tmp_path / "out" / "tiny.pth")
-    assert written["classes"] == list(load_class_list("coco"))
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    document = json.loads((tmp_path / "out" / "tiny.json").read_text(encoding="utf-8"))
+    assert document["sha256"] == compute_sha256(tmp_path / "out" / "tiny.pth")
+    assert document["classes"] == list(load_class_list("coco"))
 
 
 def test_another_file_than_the_known_one_is_not_registered(tmp_path: Path) -> None:
@@ -49,12 +49,12 @@ def test_another_file_than_the_known_one_is_not_registered(tmp_path: Path) -> No
     )
     (tmp_path / "other.pth").write_bytes(b"other")
 
-    answer = shell.tandem(
+    result = shell.tandem(
         "teachers", "fetch", "gfl-r101-coco-2x-ms", "--source", str(tmp_path / "other.pth")
     )
 
-    assert answer.returncode == 1
-    assert "expected dd12f847" in answer.stderr
-    assert "nothing was registered" in answer.stderr
-    assert "Traceback" not in answer.stderr
+    assert result.returncode == 1
+    assert "expected dd12f847" in result.stderr
+    assert "nothing was registered" in result.stderr
+    assert "Traceback" not in result.stderr
     assert not any(shell.home.rglob("*.pth"))

@@ -1,4 +1,4 @@
-"""Several services over one database: each run is looked after by one, and ends once."""
+"""Several services with one database: each run has one service, and ends once."""
 
 import threading
 from collections import Counter
@@ -11,70 +11,74 @@ from service.domain.errors import LeaseLost
 from service.domain.ports import Job, Node
 from service.domain.runs import Event
 from service.usecases.attempts.finish import end_attempt
-from tests.support.factories import a_spec
-from tests.support.service.replicas import Replica, replica
+from tests.support.factories import make_spec
+from tests.support.service.replicas import Replica, open_replica
 from tests.support.service.stage import Stage
 
 
 @pytest.fixture
 def stage(any_stage: Stage) -> Stage:
-    """Every test here is for both kinds of databases."""
+    """The service on both kinds of database."""
     return any_stage
 
 
 @pytest.fixture
-def a(stage: Stage) -> Iterator[Replica]:
-    with replica(stage, "a") as made:
-        yield made
+def replica_a(stage: Stage) -> Iterator[Replica]:
+    with open_replica(stage, "a") as service:
+        yield service
 
 
 @pytest.fixture
-def b(stage: Stage) -> Iterator[Replica]:
-    with replica(stage, "b") as made:
-        yield made
+def replica_b(stage: Stage) -> Iterator[Replica]:
+    with open_replica(stage, "b") as service:
+        yield service
 
 
 def test_a_run_has_one_service_and_another_one_takes_over_when_it_is_silent(
-    stage: Stage, a: Replica, b: Replica
+    stage: Stage, replica_a: Replica, replica_b: Replica
 ) -> None:
-    run_id = a_started_run(stage, a)
+    run_id = submit_run_by(stage, replica_a)
     stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=-9)
-    b.turn()
+    replica_b.run_loops()
     assert stage.run(run_id)["state"] == "starting"
 
-    b.clock.advance(16)
-    b.turn()
+    replica_b.clock.advance(16)
+    replica_b.run_loops()
 
     assert stage.run(run_id)["state"] in ("queued", "starting")
-    assert [one.details for one in events(stage, run_id) if one.kind == "lease_taken"] == [
-        "Lease taken by b from a."
-    ]
+    assert [
+        event.details for event in list_events(stage, run_id) if event.kind == "lease_taken"
+    ] == ["Lease taken by b from a."]
 
 
-def test_one_that_lost_its_lease_cannot_end_a_run(stage: Stage, a: Replica, b: Replica) -> None:
-    run_id = a_started_run(stage, a)
-    with a.ctx.store.transaction() as uow:
+def test_one_that_lost_its_lease_cannot_end_a_run(
+    stage: Stage, replica_a: Replica, replica_b: Replica
+) -> None:
+    run_id = submit_run_by(stage, replica_a)
+    with replica_a.ctx.store.transaction() as uow:
         run = uow.runs.get(run_id)
-    b.clock.advance(16)
-    b.turn()
+    replica_b.clock.advance(16)
+    replica_b.run_loops()
 
     with pytest.raises(LeaseLost):
-        end_attempt(run, Job("failed", exit_code=-9), ctx=a.ctx)
+        end_attempt(run, Job("failed", exit_code=-9), ctx=replica_a.ctx)
 
     assert stage.run(run_id)["state"] == "starting"
     assert stage.run(run_id)["attempt"] == 1
 
 
 @pytest.mark.parametrize("ahead_s", [-600.0, 600.0])
-def test_a_clock_that_is_wrong_loses_no_run(stage: Stage, a: Replica, ahead_s: float) -> None:
-    run_id = a_started_run(stage, a)
+def test_a_clock_that_is_wrong_loses_no_run(
+    stage: Stage, replica_a: Replica, ahead_s: float
+) -> None:
+    run_id = submit_run_by(stage, replica_a)
     stage.cluster.set_job_state(f"{run_id}-a1", "running")
-    with replica(stage, "wrong", ahead_s=ahead_s) as wrong:
+    with open_replica(stage, "wrong", clock_ahead_s=ahead_s) as skewed:
         for _ in range(20):
-            for one in (a, wrong):
+            for service in (replica_a, skewed):
                 with suppress(LeaseLost):
-                    one.turn()
-                one.clock.advance(5)
+                    service.run_loops()
+                service.clock.advance(5)
             stage.clock.advance(5)
             stage.http.post(
                 f"/v1/runs/{run_id}/attempts/1/deliveries", json={"first": 0, "records": []}
@@ -87,19 +91,19 @@ def test_a_clock_that_is_wrong_loses_no_run(stage: Stage, a: Replica, ahead_s: f
 def test_all_at_once_they_start_every_run_once(stage: Stage) -> None:
     stage.cluster.cluster_nodes = (Node(100.0, 0.0, 100.0, 0.0, "n1"),)
     stage.add_dataset()
-    runs = [stage.launch(spec=a_spec())["id"] for _ in range(12)]
+    runs = [stage.launch(spec=make_spec())["id"] for _ in range(12)]
     failures: list[Exception] = []
-    together = threading.Barrier(4)
+    barrier = threading.Barrier(4)
 
     def work(name: str) -> None:
-        with replica(stage, name) as one:
-            together.wait(timeout=10)
+        with open_replica(stage, name) as service:
+            barrier.wait(timeout=10)
             for _ in range(5):
                 try:
-                    one.turn()
+                    service.run_loops()
                 except Exception as error:
                     failures.append(error)
-                one.clock.advance(7)
+                service.clock.advance(7)
 
     threads = [threading.Thread(target=work, args=(f"replica-{n}",)) for n in range(4)]
     for thread in threads:
@@ -111,18 +115,21 @@ def test_all_at_once_they_start_every_run_once(stage: Stage) -> None:
     assert [stage.run(run)["attempt"] for run in runs] == [1] * 12
     assert set(stage.cluster.job_requests) == {f"{run}-a1" for run in runs}
     starts = Counter(
-        event.run_id for run in runs for event in events(stage, run) if event.to_state == "starting"
+        event.run_id
+        for run in runs
+        for event in list_events(stage, run)
+        if event.to_state == "starting"
     )
     assert set(starts.values()) == {1}
 
 
-def a_started_run(stage: Stage, by: Replica) -> str:
+def submit_run_by(stage: Stage, service: Replica) -> str:
     stage.add_dataset()
-    run_id: str = stage.launch(spec=a_spec())["id"]
-    by.turn()
+    run_id: str = stage.launch(spec=make_spec())["id"]
+    service.run_loops()
     return run_id
 
 
-def events(stage: Stage, run_id: str) -> list[Event]:
+def list_events(stage: Stage, run_id: str) -> list[Event]:
     with stage.ctx.store.transaction() as uow:
         return uow.events.of_run(run_id)

@@ -1,4 +1,4 @@
-"""The life of a sweep: probe, search, baselines, report, stop and restart."""
+"""The lifecycle of a sweep: probe, search, baselines, report, stop and restart."""
 
 from configs.protocol.names import Tag
 from configs.protocol.probe import ParameterEffect
@@ -7,33 +7,33 @@ from tests.support.service.simulated_sweep import (
     CLS,
     LOC,
     MAP,
-    a_probe,
-    a_sweep,
-    closed,
+    complete_sweep,
     launch_sweep,
-    searching_sweep,
-    trained,
+    make_probe,
+    make_sweep_request,
+    start_search,
+    train_trial,
 )
 from tests.support.service.stage import Stage
 
 
 def test_a_sweep_is_probed_searched_and_reported(any_stage: Stage) -> None:
     sweep = launch_sweep(any_stage)
-    any_stage.turn()
-    any_stage.turn()
+    any_stage.run_loops()
+    any_stage.run_loops()
     assert sweep.state == "probing"
     probe = any_stage.run(sweep.view["probe_run_id"])
     assert (probe["task"], probe["sweep_id"], probe["trial"]) == ("probe", sweep.id, None)
 
-    sweep.leave_probe()
-    any_stage.turn()
+    sweep.finish_probe()
+    any_stage.run_loops()
     assert (sweep.state, sweep.view["pack_size"]) == ("searching", 1)
     order = any_stage.cluster.job_requests[f"{sweep.id}-d1"]
     assert order.command[:4] == ("tandem-worker", "sweep-driver", "--sweep", sweep.id)
     assert order.num_cpus == 0
 
-    first = trained(sweep, 0, 0.3, **{CLS: 1.0, LOC: 1})
-    trained(sweep, 1, 0.5, **{CLS: 2.0, LOC: 0})
+    first = train_trial(sweep, 0, 0.3, **{CLS: 1.0, LOC: 1})
+    train_trial(sweep, 1, 0.5, **{CLS: 2.0, LOC: 0})
     run = any_stage.run(first)
     assert (run["name"], run["sweep_id"], run["trial"]) == ("weights #0", sweep.id, 0)
     assert run["spec"]["distillation"]["cls_weight"] == 1.0
@@ -44,12 +44,12 @@ def test_a_sweep_is_probed_searched_and_reported(any_stage: Stage) -> None:
     }
 
     assert sweep.close().json() == {"next": 5, "allows_new_trials": False}
-    any_stage.turn()
-    any_stage.turn()
+    any_stage.run_loops()
+    any_stage.run_loops()
     assert sweep.state == "reporting"
     report = any_stage.run(sweep.view["report_run_id"])
     assert (report["task"], report["spec"]["sweep"]) == ("report", sweep.id)
-    sweep.leave_report()
+    sweep.finish_report()
 
     assert sweep.state == "succeeded"
     assert sweep.view["by_result"] == {"finished": 2}
@@ -60,23 +60,23 @@ def test_a_sweep_is_probed_searched_and_reported(any_stage: Stage) -> None:
 
 def test_how_many_train_with_one_teacher_is_settled_when_the_search_begins(stage: Stage) -> None:
     sweep = launch_sweep(stage, pack="auto")
-    stage.turn()
-    stage.turn()
+    stage.run_loops()
+    stage.run_loops()
     assert sweep.view["pack_size"] == 1
 
-    sweep.leave_probe()
-    stage.turn()
+    sweep.finish_probe()
+    stage.run_loops()
 
     assert (sweep.state, sweep.view["pack_size"]) == ("searching", 2)
 
 
 def test_a_parameter_without_effect_ends_the_sweep_before_it_costs_anything(stage: Stage) -> None:
     sweep = launch_sweep(stage)
-    stage.turn()
-    stage.turn()
+    stage.run_loops()
+    stage.run_loops()
     idle = ParameterEffect(has_effect=False, detail="no level has positives")
 
-    sweep.leave_probe(a_probe(effects={CLS: a_probe().effects[CLS], LOC: idle}))
+    sweep.finish_probe(make_probe(effects={CLS: make_probe().effects[CLS], LOC: idle}))
 
     assert sweep.state == "failed"
     assert f"{LOC} (no level has positives)" in sweep.view["message"]
@@ -85,8 +85,8 @@ def test_a_parameter_without_effect_ends_the_sweep_before_it_costs_anything(stag
 
 def test_a_probe_that_fails_or_leaves_nothing_ends_the_sweep(stage: Stage) -> None:
     sweep, other = launch_sweep(stage), launch_sweep(stage)
-    stage.turn()
-    stage.turn()
+    stage.run_loops()
+    stage.run_loops()
 
     sweep.finish(sweep.view["probe_run_id"], "failed")
     other.finish(other.view["probe_run_id"])
@@ -98,17 +98,17 @@ def test_a_probe_that_fails_or_leaves_nothing_ends_the_sweep(stage: Stage) -> No
 
 def test_a_teacher_that_is_far_below_what_it_was_is_told(stage: Stage) -> None:
     sweep = launch_sweep(stage)
-    stage.turn()
-    stage.turn()
+    stage.run_loops()
+    stage.run_loops()
 
-    sweep.leave_probe(a_probe(teacher_map=0.001))
+    sweep.finish_probe(make_probe(teacher_map=0.001))
 
     assert "little to teach" in sweep.view["warnings"][0]
     assert sweep.state == "searching"
 
 
 def test_a_used_up_budget_begins_no_more_trials(stage: Stage) -> None:
-    sweep = searching_sweep(stage, budget={"trials": 9, "hours": 1})
+    sweep = start_search(stage, budget={"trials": 9, "hours": 1})
     sweep.suggest(0)
     assert sweep.log()["allows_new_trials"]
 
@@ -122,46 +122,46 @@ def test_a_used_up_budget_begins_no_more_trials(stage: Stage) -> None:
 
 
 def test_a_stopped_sweep_ends_its_trials_and_still_reports(stage: Stage) -> None:
-    sweep = searching_sweep(stage)
-    trained(sweep, 0, 0.3)
+    sweep = start_search(stage)
+    train_trial(sweep, 0, 0.3)
     waits, trains = sweep.suggest(1)[0], sweep.suggest(2)[0]
-    stage.turn()
+    stage.run_loops()
 
-    stopped = stage.http.post(f"/v1/sweeps/{sweep.id}:stop").json()
+    view = stage.http.post(f"/v1/sweeps/{sweep.id}:stop").json()
 
-    assert (stopped["state"], stopped["desired"]) == ("searching", "stop")
+    assert (view["state"], view["desired"]) == ("searching", "stop")
     assert not sweep.log()["allows_new_trials"]
     assert {stage.run(run_id)["desired"] for run_id in (waits, trains)} == {"cancelled"}
     for number, run_id in enumerate((waits, trains), start=1):
         sweep.finish(run_id, "cancelled")
         assert sweep.progress()[number]["result"] == "cancelled"
         sweep.end(number, "cancelled", 0)
-    closed(sweep)
+    complete_sweep(sweep)
     assert sweep.state == "stopped"
     assert stage.http.get(f"/v1/sweeps/{sweep.id}/report").is_success
-    again = stage.http.post(f"/v1/sweeps/{sweep.id}:stop")
-    assert again.json()["state"] == "stopped"
+    repeated = stage.http.post(f"/v1/sweeps/{sweep.id}:stop")
+    assert repeated.json()["state"] == "stopped"
 
 
 def test_a_sweep_that_is_stopped_while_it_is_probed_is_over_with_its_probe(stage: Stage) -> None:
     early, probed = launch_sweep(stage), launch_sweep(stage)
     stage.http.post(f"/v1/sweeps/{early.id}:stop")
-    stage.turn()
-    stage.turn()
+    stage.run_loops()
+    stage.run_loops()
 
     stage.http.post(f"/v1/sweeps/{probed.id}:stop")
     probed.finish(probed.view["probe_run_id"], "cancelled")
-    stage.turn()
+    stage.run_loops()
 
     assert (early.state, probed.state) == ("stopped", "stopped")
     assert early.view["probe_run_id"] is None
 
 
 def test_a_sweep_without_trials_makes_no_report(stage: Stage) -> None:
-    sweep = searching_sweep(stage)
+    sweep = start_search(stage)
 
     sweep.close("There was nothing to do.")
-    stage.turn()
+    stage.run_loops()
 
     assert (sweep.state, sweep.view["report_run_id"]) == ("succeeded", None)
     missing = stage.http.get(f"/v1/sweeps/{sweep.id}/report")
@@ -170,13 +170,13 @@ def test_a_sweep_without_trials_makes_no_report(stage: Stage) -> None:
 
 
 def test_a_report_that_fails_is_told_and_the_sweep_has_succeeded(stage: Stage) -> None:
-    sweep = searching_sweep(stage)
-    trained(sweep, 0, 0.3)
+    sweep = start_search(stage)
+    train_trial(sweep, 0, 0.3)
     sweep.close()
-    stage.turn()
-    stage.turn()
+    stage.run_loops()
+    stage.run_loops()
 
-    run_id = sweep.leave_report(result="failed")
+    run_id = sweep.finish_report(result="failed")
 
     assert sweep.state == "succeeded"
     assert f"Its report, run {run_id}, is failed: it broke" in sweep.view["message"]
@@ -188,31 +188,31 @@ def test_trials_are_compared_with_the_student_alone_and_seeds_tell_the_noise(
     stage: Stage,
 ) -> None:
     stage.cluster.cluster_nodes = (Node(9.0, 0.0, 9.0, 0.0),)
-    sweep = searching_sweep(stage, baseline=True, noise_runs=2)
-    alone = stage.http.get("/v1/runs", params={"sweep": sweep.id}).json()["items"]
-    assert [run["spec"]["seed"] for run in alone] == [1, 0]
-    assert all(run["spec"]["teacher"] is None and run["trial"] is None for run in alone)
+    sweep = start_search(stage, baseline=True, noise_runs=2)
+    baselines = stage.http.get("/v1/runs", params={"sweep": sweep.id}).json()["items"]
+    assert [run["spec"]["seed"] for run in baselines] == [1, 0]
+    assert all(run["spec"]["teacher"] is None and run["trial"] is None for run in baselines)
 
-    run_id = trained(sweep, 0, 0.3)
+    run_id = train_trial(sweep, 0, 0.3)
     sweep.close()
-    stage.turn()
+    stage.run_loops()
 
-    assert stage.run(run_id)["baseline_run_id"] == alone[1]["id"]
+    assert stage.run(run_id)["baseline_run_id"] == baselines[1]["id"]
     assert (sweep.state, sweep.view["report_run_id"]) == ("reporting", None)
     assert "a baseline, run" in sweep.view["waiting_for"]
-    for run in alone:
+    for run in baselines:
         sweep.finish(run["id"])
-    stage.turn()
+    stage.run_loops()
     assert sweep.view["report_run_id"] is not None
 
 
 def test_a_stopped_sweep_waits_for_no_baseline(stage: Stage) -> None:
-    sweep = searching_sweep(stage, baseline=True, noise_runs=0)
+    sweep = start_search(stage, baseline=True, noise_runs=0)
     sweep.suggest(0)
     stage.http.post(f"/v1/sweeps/{sweep.id}:stop")
     sweep.end(0, "cancelled", 0)
 
-    closed(sweep)
+    complete_sweep(sweep)
 
     assert sweep.state == "stopped"
 
@@ -220,31 +220,31 @@ def test_a_stopped_sweep_waits_for_no_baseline(stage: Stage) -> None:
 def test_a_stopped_sweep_leaves_others_the_baselines_that_they_are_compared_with(
     stage: Stage,
 ) -> None:
-    sweep = searching_sweep(stage, baseline=True, noise_runs=2)
-    shared = stage.launch(spec=a_sweep()["spec"])["baseline_run_id"]
-    booked = stage.http.get("/v1/runs", params={"sweep": sweep.id}).json()["items"]
+    sweep = start_search(stage, baseline=True, noise_runs=2)
+    shared = stage.launch(spec=make_sweep_request()["spec"])["baseline_run_id"]
+    noise_runs = stage.http.get("/v1/runs", params={"sweep": sweep.id}).json()["items"]
 
     stage.http.post(f"/v1/sweeps/{sweep.id}:stop")
 
-    wanted = {run["id"]: stage.run(run["id"])["desired"] for run in booked}
-    assert wanted.pop(shared) == "run"
-    assert list(wanted.values()) == ["cancelled"]
+    desired_states = {run["id"]: stage.run(run["id"])["desired"] for run in noise_runs}
+    assert desired_states.pop(shared) == "run"
+    assert list(desired_states.values()) == ["cancelled"]
 
 
 def test_a_service_that_restarts_goes_on_where_it_was(stage: Stage) -> None:
     sweep = launch_sweep(stage)
     stage.restart()
-    stage.turn()
+    stage.run_loops()
     stage.restart()
-    stage.turn()
-    sweep.leave_probe()
+    stage.run_loops()
+    sweep.finish_probe()
     stage.restart()
-    stage.turn()
-    trained(sweep, 0, 0.3)
+    stage.run_loops()
+    train_trial(sweep, 0, 0.3)
     stage.restart()
-    closed(sweep)
+    complete_sweep(sweep)
     stage.restart()
-    stage.turn()
+    stage.run_loops()
 
     assert sweep.state == "succeeded"
     jobs = [job for job in stage.cluster.job_requests if job.startswith(sweep.id)]
@@ -255,19 +255,19 @@ def test_a_service_that_restarts_goes_on_where_it_was(stage: Stage) -> None:
 
 def test_mlflow_shows_the_trials_below_their_sweep(stage: Stage) -> None:
     stage.tracker.is_reachable = False
-    sweep = searching_sweep(stage)
+    sweep = start_search(stage)
     assert (sweep.state, sweep.view["mlflow_run_id"]) == ("searching", None)
 
     stage.tracker.is_reachable = True
     (run_id,) = sweep.suggest(0)
     stage.tracker.runs[run_id] = "m-trial"
-    stage.turn()
-    sweep.tell(run_id, 4, 0.3)
+    stage.run_loops()
+    sweep.report_evaluation(run_id, 4, 0.3)
     sweep.finish(run_id)
     sweep.end(0, "finished", 4, val_bbox_mAP=0.3)
-    closed(sweep)
+    complete_sweep(sweep)
     stage.clock.advance(30)
-    stage.turn()
+    stage.run_loops()
 
     parent = sweep.view["mlflow_run_id"]
     assert stage.tracker.sweeps == {sweep.id: parent}
@@ -279,13 +279,13 @@ def test_mlflow_shows_the_trials_below_their_sweep(stage: Stage) -> None:
 
 
 def test_a_sweep_that_was_deleted_in_mlflow_is_left_alone(stage: Stage) -> None:
-    sweep = searching_sweep(stage)
+    sweep = start_search(stage)
     stage.tracker.deleted.add(sweep.view["mlflow_run_id"])
-    trained(sweep, 0, 0.3)
+    train_trial(sweep, 0, 0.3)
 
-    closed(sweep)
+    complete_sweep(sweep)
     stage.clock.advance(30)
-    stage.turn()
+    stage.run_loops()
 
     assert sweep.state == "succeeded"
     with stage.ctx.store.transaction() as uow:

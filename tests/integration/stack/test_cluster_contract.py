@@ -1,4 +1,4 @@
-"""One contract for every cluster: the simulated one that our tests trust, and a real Ray."""
+"""One contract for every cluster: the simulated one of the tests, and a real Ray."""
 
 import os
 import shutil
@@ -31,11 +31,11 @@ SetOutcome = Callable[[str, JobState, int | None, str], None]
 
 @dataclass
 class ClusterUnderTest:
-    """One of the clusters that keep the contract."""
+    """A cluster that must fulfill the contract."""
 
     cluster: Cluster
     set_outcome: SetOutcome
-    """Has a job of a simulated cluster do what its command says; a real one does it by itself."""
+    """Sets the outcome of a job in a simulated cluster; does nothing in a real one."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def token_file() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def ray_url(token_file: Path) -> Iterator[str]:
-    """The address of a Ray head with a dashboard and a node that says which GPUs it has."""
+    """URL of a Ray head with a dashboard and a node that reports its GPUs."""
     dashboard = choose_free_port()
     options = (
         *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
@@ -58,7 +58,7 @@ def ray_url(token_file: Path) -> Iterator[str]:
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_file)}
     with start_ray_head(*options, env=os.environ | token):
         with closing(RayJobs(f"http://127.0.0.1:{dashboard}", token_file=token_file)) as cluster:
-            wait_until(lambda: _answers(cluster), timeout_s=LONGEST_S, interval_s=0.2)
+            wait_until(lambda: _responds(cluster), timeout_s=LONGEST_S, interval_s=0.2)
         yield f"http://127.0.0.1:{dashboard}"
 
 
@@ -66,10 +66,10 @@ def ray_url(token_file: Path) -> Iterator[str]:
 def connect() -> Iterator[Connect]:
     with ExitStack() as stack:
 
-        def connected(url: str, token_file: Path | None) -> RayJobs:
+        def connect_to(url: str, token_file: Path | None) -> RayJobs:
             return stack.enter_context(closing(RayJobs(url, token_file=token_file)))
 
-        yield connected
+        yield connect_to
 
 
 @pytest.fixture(params=["simulated", "ray"])
@@ -101,7 +101,7 @@ def test_a_job_that_ends_well_succeeds_and_leaves_its_words(tested: ClusterUnder
     tested.cluster.submit(new_request("well", "echo hello there"))
     tested.set_outcome("well", "succeeded", 0, "hello there\n")
 
-    job = when_over(tested.cluster, "well")
+    job = wait_for_end(tested.cluster, "well")
 
     assert (job.state, job.exit_code) == ("succeeded", 0)
     assert "hello there\n" in tested.cluster.logs("well")
@@ -114,7 +114,7 @@ def test_a_job_that_ends_badly_fails_with_its_exit_code(
     tested.cluster.submit(new_request(f"badly-{code}", f"exit {code}"))
     tested.set_outcome(f"badly-{code}", "failed", code, "")
 
-    job = when_over(tested.cluster, f"badly-{code}")
+    job = wait_for_end(tested.cluster, f"badly-{code}")
 
     assert (job.state, job.exit_code) == ("failed", code)
 
@@ -125,17 +125,17 @@ def test_a_job_that_is_submitted_twice_is_one_and_one_that_is_stopped_is_over(
     tested.cluster.submit(new_request("twice", "exec sleep 300"))
     tested.cluster.submit(new_request("twice", "exit 1"))
     tested.set_outcome("twice", "running", None, "")
-    when(tested.cluster, "twice", lambda job: job.state == "running")
+    wait_for_job(tested.cluster, "twice", lambda job: job.state == "running")
 
     tested.cluster.stop("twice")
 
-    assert when_over(tested.cluster, "twice").state == "stopped"
+    assert wait_for_end(tested.cluster, "twice").state == "stopped"
 
 
 def test_all_jobs_are_listed_with_what_became_of_them(tested: ClusterUnderTest) -> None:
     tested.cluster.submit(new_request("listed", "exit 7"))
     tested.set_outcome("listed", "failed", 7, "")
-    when_over(tested.cluster, "listed")
+    wait_for_end(tested.cluster, "listed")
 
     jobs = tested.cluster.jobs()
 
@@ -151,7 +151,7 @@ def test_a_job_finds_what_it_was_given_in_its_environment(
     )
     cluster.submit(request)
 
-    when_over(cluster, "given")
+    wait_for_end(cluster, "given")
 
     assert "it is r1-a2" in cluster.logs("given")
 
@@ -162,25 +162,25 @@ def test_a_job_runs_where_it_is_sent_and_not_where_it_is_not_to_run(
     cluster = connect(ray_url, token_file)
     (node,) = cluster.nodes()
     sent = replace(new_request("sent", "true"), node_id=node.id)
-    kept_away = replace(new_request("kept-away", "true"), avoid=frozenset({node.id, "f" * 56}))
+    avoiding = replace(new_request("kept-away", "true"), avoid=frozenset({node.id, "f" * 56}))
 
     cluster.submit(sent)
-    cluster.submit(kept_away)
+    cluster.submit(avoiding)
 
-    assert when_over(cluster, "sent").node_id == node.id
+    assert wait_for_end(cluster, "sent").node_id == node.id
     waiting = cluster.get_job("kept-away")
     assert waiting is not None
     assert waiting.state == "pending"
 
 
 def test_words_of_a_command_arrive_as_they_are(tested: ClusterUnderTest) -> None:
-    said = "a 'b' \"c\" $HOME; *"
-    tested.cluster.submit(new_request("quoted", 'printf "%s" "$1"', said))
-    tested.set_outcome("quoted", "succeeded", 0, said)
+    argument = "a 'b' \"c\" $HOME; *"
+    tested.cluster.submit(new_request("quoted", 'printf "%s" "$1"', argument))
+    tested.set_outcome("quoted", "succeeded", 0, argument)
 
-    when_over(tested.cluster, "quoted")
+    wait_for_end(tested.cluster, "quoted")
 
-    assert said in tested.cluster.logs("quoted")
+    assert argument in tested.cluster.logs("quoted")
 
 
 def test_every_node_says_what_it_has(tested: ClusterUnderTest) -> None:
@@ -234,21 +234,21 @@ def new_request(job: str, script: str, *arguments: str) -> JobRequest:
     return JobRequest(job, command, num_cpus=1, num_gpus=0, metadata={"run_id": "r"})
 
 
-def when_over(cluster: Cluster, job: str) -> Job:
-    return when(cluster, job, lambda found: found.is_over)
+def wait_for_end(cluster: Cluster, job: str) -> Job:
+    return wait_for_job(cluster, job, lambda current: current.is_over)
 
 
-def when(cluster: Cluster, job: str, is_so: Callable[[Job], bool]) -> Job:
+def wait_for_job(cluster: Cluster, job: str, condition: Callable[[Job], bool]) -> Job:
     deadline = time.monotonic() + LONGEST_S
     while time.monotonic() < deadline:
-        found = cluster.get_job(job)
-        if found is not None and is_so(found):
-            return found
+        current = cluster.get_job(job)
+        if current is not None and condition(current):
+            return current
         time.sleep(0.1)
     raise TimeoutError(f"{job} is {cluster.get_job(job)}")
 
 
-def _answers(cluster: Cluster) -> bool:
+def _responds(cluster: Cluster) -> bool:
     try:
         cluster.nodes()
     except ClusterUnreachable:

@@ -1,4 +1,4 @@
-"""The driver of a sweep with real Ray Tune, against a service that plays scripted trials."""
+"""The driver of a sweep with real Ray Tune, against a service with scripted trials."""
 
 import os
 import signal
@@ -29,8 +29,15 @@ from configs.spec.search import (
 from configs.spec.sweep import Budget, SweepSpec, Values
 from tests.support.stack.ray_head import start_ray_without_dashboard
 from tests.support.waiting import wait_until
-from tests.support.workers.fake_sweep import FakeSweep, Response, serve
-from tests.support.workers.sweeps import EPOCHS, a_sweep, quality, run_search, trial_values
+from tests.support.workers.fake_service import Response
+from tests.support.workers.fake_sweep import FakeSweep, serve
+from tests.support.workers.sweeps import (
+    EPOCHS,
+    compute_score,
+    list_trial_values,
+    make_sweep,
+    run_search,
+)
 from workers.search.early_stopping import EarlyStopper
 from workers.search.sweep_log import ReplayedSweep
 
@@ -54,13 +61,13 @@ def ray() -> Iterator[dict[str, str]]:
         yield env
 
 
-def rising(values: Values) -> Sequence[float]:
+def make_rising_curve(values: Values) -> Sequence[float]:
     """Rising curves: a better trial is better at every epoch."""
-    return [round(quality(values) * epoch / EPOCHS, 6) for epoch in range(1, EPOCHS + 1)]
+    return [round(compute_score(values) * epoch / EPOCHS, 6) for epoch in range(1, EPOCHS + 1)]
 
 
 @contextmanager
-def a_driver(sweep: FakeSweep, ray: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+def make_driver(sweep: FakeSweep, ray: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     command = [
         "sweep-driver",
         "--sweep",
@@ -85,18 +92,18 @@ def a_driver(sweep: FakeSweep, ray: dict[str, str]) -> Iterator[subprocess.Popen
 
 
 def run_driver(sweep: FakeSweep, ray: dict[str, str]) -> str:
-    """Drive a sweep to its end and return the driver's output."""
-    with a_driver(sweep, ray) as driver:
+    """Run the driver of a sweep to its end and return its output."""
+    with make_driver(sweep, ray) as driver:
         output, _ = driver.communicate(timeout=TIMEOUT_S)
     assert driver.returncode == ExitCode.SUCCEEDED, output
     return output
 
 
-def trial_numbers(sweep: FakeSweep) -> list[int]:
+def list_trial_numbers(sweep: FakeSweep) -> list[int]:
     return [entry.number for entry in sweep.entries if entry.kind == "suggested"]
 
 
-def monitors(ray: dict[str, str]) -> list[psutil.Process]:
+def find_monitors(ray: dict[str, str]) -> list[psutil.Process]:
     """Monitor processes of this test's Ray cluster."""
     return [
         process
@@ -108,7 +115,7 @@ def monitors(ray: dict[str, str]) -> list[psutil.Process]:
 
 def assert_is_complete(sweep: FakeSweep, count: int) -> None:
     """Every trial started and ended once, then the sweep was closed."""
-    assert trial_numbers(sweep) == list(range(count))
+    assert list_trial_numbers(sweep) == list(range(count))
     ends = Counter(entry.number for entry in sweep.entries if entry.kind == "ended")
     assert ends == Counter(range(count))
     assert isinstance(sweep.entries[-1], SweepClosed)
@@ -117,8 +124,8 @@ def assert_is_complete(sweep: FakeSweep, count: int) -> None:
 
 @slow
 def test_a_sweep_of_eight_trials_halves_them_and_is_closed(ray: dict[str, str]) -> None:
-    spec = a_sweep(scheduler=Asha(), budget=Budget(trials=8), algorithm=RandomSearch())
-    with serve(FakeSweep(spec, rising, results={2: "failed", 3: "cancelled"})) as sweep:
+    spec = make_sweep(scheduler=Asha(), budget=Budget(trials=8), algorithm=RandomSearch())
+    with serve(FakeSweep(spec, make_rising_curve, results={2: "failed", 3: "cancelled"})) as sweep:
         sweep.scripted_responses = [UNAVAILABLE]
         output = run_driver(sweep, ray)
 
@@ -135,7 +142,7 @@ def test_a_sweep_of_eight_trials_halves_them_and_is_closed(ray: dict[str, str]) 
         assert ended.values == last_judgment.values
         assert last_judgment.should_continue == (ended.result != "stopped")
         assert (ended.epoch == EPOCHS) == (ended.result == "finished")
-    assert sweep.suggested() == trial_values(run_search(spec, 8))
+    assert sweep.suggested() == list_trial_values(run_search(spec, 8))
     assert "Trial 0 starts" in output
     assert "All 8 trials have run." in output
 
@@ -151,14 +158,14 @@ def test_a_sweep_of_eight_trials_halves_them_and_is_closed(ray: dict[str, str]) 
 def test_a_search_with_a_killed_driver_has_the_same_result(
     ray: dict[str, str], algorithm: str, scheduler: Scheduler
 ) -> None:
-    spec = a_sweep(
+    spec = make_sweep(
         algorithm=ALGORITHMS[algorithm], scheduler=scheduler, budget=Budget(trials=7), seed=1
     )
-    with serve(FakeSweep(spec, rising, concurrency=1)) as full_sweep:
+    with serve(FakeSweep(spec, make_rising_curve, concurrency=1)) as full_sweep:
         run_driver(full_sweep, ray)
 
-    with serve(FakeSweep(spec, rising, concurrency=1)) as sweep:
-        with a_driver(sweep, ray) as driver:
+    with serve(FakeSweep(spec, make_rising_curve, concurrency=1)) as sweep:
+        with make_driver(sweep, ray) as driver:
             wait_for(lambda: len(sweep.entries) >= len(full_sweep.entries) // 2)
             os.killpg(driver.pid, signal.SIGKILL)
         run_driver(sweep, ray)
@@ -173,11 +180,11 @@ def test_a_search_with_a_killed_driver_has_the_same_result(
 
 @slow  # tests/integration/api/test_sweeps.py holds that the list takes the first one's words
 def test_two_drivers_at_once_begin_no_trial_twice(ray: dict[str, str]) -> None:
-    spec = a_sweep(algorithm=RandomSearch(), budget=Budget(trials=500))
+    spec = make_sweep(algorithm=RandomSearch(), budget=Budget(trials=500))
     with (
-        serve(FakeSweep(spec, rising, concurrency=3)) as sweep,
-        a_driver(sweep, ray) as first,
-        a_driver(sweep, ray) as second,
+        serve(FakeSweep(spec, make_rising_curve, concurrency=3)) as sweep,
+        make_driver(sweep, ray) as first,
+        make_driver(sweep, ray) as second,
     ):
         wait_for(lambda: first.poll() is not None or second.poll() is not None)
         sweep.allows_new_trials = False
@@ -185,15 +192,15 @@ def test_two_drivers_at_once_begin_no_trial_twice(ray: dict[str, str]) -> None:
 
     codes = {first.returncode, second.returncode}
     assert codes == {ExitCode.SUCCEEDED, ExitCode.SUPERSEDED}, outputs
-    assert_is_complete(sweep, len(trial_numbers(sweep)))
+    assert_is_complete(sweep, len(list_trial_numbers(sweep)))
 
 
 @slow
 def test_a_lost_monitor_is_restarted(ray: dict[str, str]) -> None:
-    spec = a_sweep(algorithm=RandomSearch(), budget=Budget(trials=3))
-    with serve(FakeSweep(spec, rising)) as sweep, a_driver(sweep, ray) as driver:
+    spec = make_sweep(algorithm=RandomSearch(), budget=Budget(trials=3))
+    with serve(FakeSweep(spec, make_rising_curve)) as sweep, make_driver(sweep, ray) as driver:
         wait_for(lambda: len(sweep.judged()) > 2)
-        lost = monitors(ray)
+        lost = find_monitors(ray)
         for process in lost:
             process.kill()
         output, _ = driver.communicate(timeout=TIMEOUT_S)
@@ -209,7 +216,10 @@ def test_a_lost_monitor_is_restarted(ray: dict[str, str]) -> None:
 
 @slow
 def test_a_driver_exits_at_once_on_sigterm(ray: dict[str, str]) -> None:
-    with serve(FakeSweep(a_sweep(), rising)) as sweep, a_driver(sweep, ray) as driver:
+    with (
+        serve(FakeSweep(make_sweep(), make_rising_curve)) as sweep,
+        make_driver(sweep, ray) as driver,
+    ):
         wait_for(lambda: len(sweep.judged()) > 2)
         driver.terminate()
         terminated_at = time.monotonic()
@@ -217,33 +227,33 @@ def test_a_driver_exits_at_once_on_sigterm(ray: dict[str, str]) -> None:
 
     assert driver.returncode == ExitCode.STOPPED
     assert time.monotonic() - terminated_at < 3
-    wait_for(lambda: not monitors(ray))
+    wait_for(lambda: not find_monitors(ray))
 
 
 @slow
 def test_a_sweep_without_new_trials_ends_with_the_running_ones(
     ray: dict[str, str],
 ) -> None:
-    spec = a_sweep(algorithm=RandomSearch(), budget=Budget(trials=50))
-    with serve(FakeSweep(spec, rising)) as sweep, a_driver(sweep, ray) as driver:
+    spec = make_sweep(algorithm=RandomSearch(), budget=Budget(trials=50))
+    with serve(FakeSweep(spec, make_rising_curve)) as sweep, make_driver(sweep, ray) as driver:
         wait_for(lambda: len(sweep.judged()) > 2)
         sweep.allows_new_trials = False
         output, _ = driver.communicate(timeout=TIMEOUT_S)
 
     assert driver.returncode == ExitCode.SUCCEEDED, output
-    assert_is_complete(sweep, len(trial_numbers(sweep)))
-    assert len(trial_numbers(sweep)) < 6
+    assert_is_complete(sweep, len(list_trial_numbers(sweep)))
+    assert len(list_trial_numbers(sweep)) < 6
     assert "allows no new trials" in output
 
 
 @slow
 def test_coordinate_search_runs_to_the_end_of_its_points(ray: dict[str, str]) -> None:
-    spec: SweepSpec = a_sweep(algorithm=CoordinateSearch(points=3), budget=Budget(trials=50))
-    with serve(FakeSweep(spec, rising, concurrency=4)) as sweep:
+    spec: SweepSpec = make_sweep(algorithm=CoordinateSearch(points=3), budget=Budget(trials=50))
+    with serve(FakeSweep(spec, make_rising_curve, concurrency=4)) as sweep:
         run_driver(sweep, ray)
         count = len(sweep.entries)
         run_driver(sweep, ray)
 
-    assert_is_complete(sweep, len(trial_numbers(sweep)))
-    assert 10 <= len(trial_numbers(sweep)) <= 3 + 3 + 3 + 9
+    assert_is_complete(sweep, len(list_trial_numbers(sweep)))
+    assert 10 <= len(list_trial_numbers(sweep)) <= 3 + 3 + 3 + 9
     assert len(sweep.entries) == count, "a closed sweep is left as it is"

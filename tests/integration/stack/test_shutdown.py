@@ -9,13 +9,13 @@ from pathlib import Path
 import httpx
 
 from service.stack.ports import choose_free_port
-from tests.support.service.service_process import a_run_that_trains, a_service
+from tests.support.service.service_process import insert_running_run, start_service
 
 
 def test_a_service_that_is_told_to_end_lets_go_of_those_who_listen(tmp_path: Path) -> None:
     port = choose_free_port()
-    service = a_service(tmp_path, port)
-    run_id = a_run_that_trains(tmp_path)
+    service = start_service(tmp_path, port)
+    run_id = insert_running_run(tmp_path)
     ended = threading.Event()
 
     def listen() -> None:
@@ -33,11 +33,11 @@ def test_a_service_that_is_told_to_end_lets_go_of_those_who_listen(tmp_path: Pat
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
     time.sleep(1.0)
-    began_s = time.monotonic()
+    start_s = time.monotonic()
 
     service.send_signal(signal.SIGTERM)
     code = service.wait(timeout=20)
 
-    assert time.monotonic() - began_s < 8.0
+    assert time.monotonic() - start_s < 8.0
     assert ended.wait(5)
     assert code in (0, -signal.SIGTERM)

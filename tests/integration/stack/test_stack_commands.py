@@ -1,4 +1,4 @@
-"""The stack as a person meets it: `tandem up`, `status`, a killed service, `tandem down`."""
+"""The stack by its commands: `tandem up`, `status`, a killed service, `tandem down`."""
 
 import os
 import signal
@@ -11,21 +11,21 @@ import pytest
 
 from service.stack.components import ComponentName
 from service.stack.ports import is_port_free
-from tests.support.stack.shell import Shell, own_shell
+from tests.support.stack.shell import Shell, open_shell
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    with own_shell(tmp_path) as made:
-        yield made
+    with open_shell(tmp_path) as stack_shell:
+        yield stack_shell
 
 
 def test_a_stack_comes_up_heals_and_leaves_nothing_behind(shell: Shell) -> None:
     first = shell.tandem("up")
     assert first.returncode == 0, first.stderr + first.stdout
-    started = shell.parts()
+    started = shell.components()
     assert {part["state"] for part in started.values()} == {"up"}
     assert all(part["memory_bytes"] > 0 and part["uptime_s"] >= 0 for part in started.values())
 
@@ -36,15 +36,15 @@ def test_a_stack_comes_up_heals_and_leaves_nothing_behind(shell: Shell) -> None:
 
     again = shell.tandem("up")
     assert again.stdout.count("already up") == len(ComponentName)
-    assert {name: part["pid"] for name, part in shell.parts().items()} == {
+    assert {name: part["pid"] for name, part in shell.components().items()} == {
         name: part["pid"] for name, part in started.items()
     }
 
     os.kill(started["service"]["pid"], signal.SIGKILL)
-    assert shell.parts()["service"]["state"] == "dead"
+    assert shell.components()["service"]["state"] == "dead"
     healed = shell.tandem("up")
     assert healed.returncode == 0, healed.stderr + healed.stdout
-    after = shell.parts()
+    after = shell.components()
     assert after["service"]["state"] == "up"
     assert after["ray"]["pid"] == started["ray"]["pid"]
 
@@ -52,7 +52,7 @@ def test_a_stack_comes_up_heals_and_leaves_nothing_behind(shell: Shell) -> None:
     assert down.returncode == 0, down.stderr
     assert shell.survivors() == []
     assert all(is_port_free(port) for port in shell.ports.values())
-    assert {part["state"] for part in shell.parts().values()} == {"down"}
+    assert {part["state"] for part in shell.components().values()} == {"down"}
 
 
 @pytest.mark.slow  # test_access_control.py holds who comes in
@@ -63,13 +63,13 @@ def test_a_stack_for_others_comes_up_and_wants_a_token(
     monkeypatch.setenv("TANDEM_HOST", "0.0.0.0")
     monkeypatch.setenv("TANDEM_PUBLIC_URL", shell.url)
     monkeypatch.setenv("TANDEM_TOKEN_FILE", str(shell.home / "none"))
-    made = shell.tandem("tokens", "create", "ada", "--role", "admin")
-    assert made.returncode == 0, made.stderr
+    created = shell.tandem("tokens", "create", "ada", "--role", "admin")
+    assert created.returncode == 0, created.stderr
 
-    monkeypatch.setenv("TANDEM_TOKEN", made.stdout.strip())
+    monkeypatch.setenv("TANDEM_TOKEN", created.stdout.strip())
     up = shell.tandem("up")
     assert up.returncode == 0, up.stderr + up.stdout
-    parts = shell.parts()
+    parts = shell.components()
     assert {part["state"] for part in parts.values()} == {"up"}
     assert shell.tandem("runs").returncode == 0
     for part in parts.values():
@@ -98,10 +98,10 @@ def test_a_taken_port_is_named_with_its_holder_and_its_setting(shell: Shell) -> 
         answer = shell.tandem("up")
 
     assert answer.returncode == 1
-    words = " ".join(answer.stderr.split())
-    assert str(shell.ports[ComponentName.RAY]) in words
-    assert f"process {os.getpid()}" in words
-    assert "TANDEM_RAY_URL" in words
+    message = " ".join(answer.stderr.split())
+    assert str(shell.ports[ComponentName.RAY]) in message
+    assert f"process {os.getpid()}" in message
+    assert "TANDEM_RAY_URL" in message
     assert "Traceback" not in answer.stderr
 
 

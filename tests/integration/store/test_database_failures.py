@@ -1,4 +1,4 @@
-"""A database that is away, locked or full: 503 and a sentence, nothing half-written, no restart."""
+"""An unreachable, locked or full database: 503 and a message, no partial writes, no restart."""
 
 import os
 import sqlite3
@@ -19,26 +19,26 @@ from service.settings import Settings
 from service.store import engine
 from service.store.database import Database
 from service.store.schema import schema_transaction
-from tests.support.factories import a_run, a_spec
+from tests.support.factories import make_run, make_spec
 from tests.support.service.postgres import Postgres
 from tests.support.service.runs import (
-    a_started_run,
     deliver_raw,
-    metrics,
-    started,
-    step_quietly,
+    make_metrics,
+    make_started,
+    run_loop_step,
+    submit_run,
 )
 from tests.support.service.stage import Stage, open_stage
 from tests.support.stack.shell import TANDEM
 
 
 class TestSqlite:
-    """The file is held by another process, or its disk is full."""
+    """The file is locked by another process, or its disk is full."""
 
     def test_a_file_that_another_process_holds_too_long_is_a_503(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        run_id = a_started_run(stage)
+        run_id = submit_run(stage)
         monkeypatch.setattr(engine, "LOCK_TIMEOUT_S", 0.1)
         stage.ctx.store._engine.dispose()  # type: ignore[attr-defined]
         other = sqlite3.connect(stage.home / "tandem.db", isolation_level=None)
@@ -54,12 +54,12 @@ class TestSqlite:
         assert stage.http.get(f"/v1/runs/{run_id}").status_code == 200
 
     def test_a_full_disk_is_a_503_and_writes_nothing_by_halves(self, stage: Stage) -> None:
-        run_id = a_started_run(stage)
+        run_id = submit_run(stage)
         store = stage.ctx.store
         assert isinstance(store, Database)
         store._engine.dispose()
         event.listen(store._engine, "connect", allow_no_more_pages)
-        many = [metrics(stage, step, loss=1.0) for step in range(1, 400)]
+        many = [make_metrics(stage, step, loss=1.0) for step in range(1, 400)]
 
         full = deliver_raw(stage, run_id, many)
 
@@ -73,11 +73,11 @@ class TestSqlite:
 
     def test_a_disk_that_is_really_full_is_a_503_and_heals(self, small_disk: Path) -> None:
         with open_stage(small_disk) as stage:
-            run_id = a_started_run(stage)
+            run_id = submit_run(stage)
             filler = small_disk / "filler"
             with pytest.raises(OSError, match="No space"):
                 filler.write_bytes(b"0" * 2**22)
-            many = [metrics(stage, step, loss=1.0) for step in range(1, 400)]
+            many = [make_metrics(stage, step, loss=1.0) for step in range(1, 400)]
 
             full = deliver_raw(stage, run_id, many)
             filler.unlink()
@@ -89,69 +89,69 @@ class TestSqlite:
 
 
 class TestPostgresql:
-    """The server stops, drops connections, or has others in the way."""
+    """The server stops, closes connections, or another client holds locks."""
 
     def test_a_delivery_that_found_it_stopped_is_taken_later_and_loops_go_on(
         self, postgres: Postgres, tmp_path: Path
     ) -> None:
-        with open_stage(tmp_path, database_url=postgres.fresh()) as stage:
-            run_id = a_started_run(stage)
+        with open_stage(tmp_path, database_url=postgres.create_database()) as stage:
+            run_id = submit_run(stage)
             postgres.stop()
             try:
-                refused = deliver_raw(stage, run_id, [metrics(stage, 1, loss=1.0)])
-                ready = stage.http.get("/readyz")
+                response = deliver_raw(stage, run_id, [make_metrics(stage, 1, loss=1.0)])
+                readiness = stage.http.get("/readyz")
                 for name in ("submit", "reconcile", "tracker_sync"):
-                    step_quietly(stage, name)
+                    run_loop_step(stage, name)
             finally:
                 postgres.start()
-            taken = deliver_raw(stage, run_id, [metrics(stage, 1, loss=1.0)])
+            accepted = deliver_raw(stage, run_id, [make_metrics(stage, 1, loss=1.0)])
 
-            assert (refused.status_code, ready.status_code) == (503, 503)
-            assert taken.json()["next"] == 1
+            assert (response.status_code, readiness.status_code) == (503, 503)
+            assert accepted.json()["next"] == 1
             assert stage.run(run_id)["state"] == "running"
 
     def test_a_connection_that_is_lost_at_the_commit_leaves_the_outcome_open(
         self, postgres: Postgres
     ) -> None:
-        database = Database(postgres.fresh())
+        database = Database(postgres.create_database())
 
         def add_and_lose() -> None:
             with database.transaction() as uow:
-                uow.runs.add(a_run())
-                postgres.cut()
+                uow.runs.add(make_run())
+                postgres.terminate_connections()
 
         with pytest.raises(DatabaseUnreachable, match="which may have succeeded"):
             add_and_lose()
 
         with pytest.raises(RunNotFound), database.transaction() as uow:
-            uow.runs.get(a_run().id)
+            uow.runs.get(make_run().id)
         database.close()
 
     def test_a_fault_of_ours_on_a_dead_connection_is_still_told(self, postgres: Postgres) -> None:
-        database = Database(postgres.fresh())
+        database = Database(postgres.create_database())
 
         def lose_and_fail() -> None:
             with database.transaction() as uow:
-                uow.runs.add(a_run())
-                postgres.cut()
+                uow.runs.add(make_run())
+                postgres.terminate_connections()
                 raise ZeroDivisionError
 
         with pytest.raises((ZeroDivisionError, DatabaseUnreachable)):
             lose_and_fail()
 
         with database.transaction() as uow:
-            uow.runs.add(a_run())
+            uow.runs.add(make_run())
         database.close()
 
     def test_of_two_that_wait_for_each_other_one_goes_on_and_one_is_told(
         self, postgres: Postgres
     ) -> None:
-        database = Database(postgres.fresh())
+        database = Database(postgres.create_database())
         with database.transaction() as uow:
             for name in ("a", "b"):
-                uow.runs.add(a_run(id=name))
+                uow.runs.add(make_run(id=name))
         both_hold_one = threading.Barrier(2)
-        told: list[str] = []
+        errors: list[str] = []
 
         def take(first: str, second: str) -> None:
             try:
@@ -160,7 +160,7 @@ class TestPostgresql:
                     both_hold_one.wait(timeout=20)
                     uow.runs.get_for_update(second)
             except DatabaseUnreachable as error:
-                told.append(str(error))
+                errors.append(str(error))
 
         threads = [threading.Thread(target=take, args=pair) for pair in (("a", "b"), ("b", "a"))]
         for thread in threads:
@@ -168,27 +168,27 @@ class TestPostgresql:
         for thread in threads:
             thread.join(timeout=30)
 
-        assert len(told) == 1
-        assert "deadlock" in told[0]
+        assert len(errors) == 1
+        assert "deadlock" in errors[0]
         database.close()
 
     def test_a_row_that_is_held_too_long_is_told(self, postgres: Postgres) -> None:
-        url = postgres.fresh()
-        holder = Database(url)
+        url = postgres.create_database()
+        locking_database = Database(url)
         other = Database(f"{url}?options=-c%20lock_timeout%3D100ms")
-        with holder.transaction() as uow:
-            uow.runs.add(a_run())
+        with locking_database.transaction() as uow:
+            uow.runs.add(make_run())
 
-        with holder.transaction() as uow:
-            uow.runs.get_for_update(a_run().id)
+        with locking_database.transaction() as uow:
+            uow.runs.get_for_update(make_run().id)
             with pytest.raises(DatabaseUnreachable, match="locks"), other.transaction() as waiting:
-                waiting.runs.get_for_update(a_run().id)
-        holder.close()
+                waiting.runs.get_for_update(make_run().id)
+        locking_database.close()
         other.close()
 
 
 class TestWhatIsSaid:
-    """What is an outage, what is a fault of ours, and what nobody may read."""
+    """Outages, errors of the service, and passwords that must not be logged."""
 
     @pytest.mark.parametrize(
         "path",
@@ -204,44 +204,44 @@ class TestWhatIsSaid:
         self, any_stage: Stage, path: str
     ) -> None:
         any_stage.add_dataset()
-        any_stage.launch(spec=a_spec(tags={"a": "x\x00y"}))
+        any_stage.launch(spec=make_spec(tags={"a": "x\x00y"}))
 
-        answer = any_stage.http.get(path)
+        response = any_stage.http.get(path)
 
-        assert answer.status_code in {200, 404}, answer.text
-        assert answer.json().get("items", []) == []
+        assert response.status_code in {200, 404}, response.text
+        assert response.json().get("items", []) == []
         assert any_stage.http.get("/v1/runs?tag=a=z").json()["items"] == []
 
     def test_a_worker_may_quote_any_letter(self, any_stage: Stage) -> None:
-        run_id = a_started_run(any_stage)
+        run_id = submit_run(any_stage)
         note = Note(at=any_stage.clock.now(), attempt=1, text="zero\x00 byte")
 
-        answer = deliver_raw(any_stage, run_id, [note])
+        response = deliver_raw(any_stage, run_id, [note])
 
-        assert answer.json()["next"] == 1
-        told = any_stage.http.get(f"/v1/runs/{run_id}/events").json()
-        assert any("byte" in event["details"] for event in told)
+        assert response.json()["next"] == 1
+        events = any_stage.http.get(f"/v1/runs/{run_id}/events").json()
+        assert any("byte" in event["details"] for event in events)
 
     def test_the_largest_values_that_a_worker_may_say_are_taken(self, any_stage: Stage) -> None:
-        run_id = a_started_run(any_stage)
+        run_id = submit_run(any_stage)
         key = "val/" + "x" * 246
-        large = metrics(any_stage, 1).model_copy(update={"step": 2**53, "values": {key: 1.0}})
+        large = make_metrics(any_stage, 1).model_copy(update={"step": 2**53, "values": {key: 1.0}})
 
-        answer = deliver_raw(any_stage, run_id, [large])
+        response = deliver_raw(any_stage, run_id, [large])
 
-        assert answer.json()["next"] == 1, answer.text
+        assert response.json()["next"] == 1, response.text
         (point,) = any_stage.http.get(f"/v1/runs/{run_id}/metrics").json()
         assert (point["key"], point["step"]) == (key, 2**53)
 
     def test_a_value_that_there_is_no_room_for_is_refused_and_no_fault(
         self, any_stage: Stage
     ) -> None:
-        run_id = a_started_run(any_stage)
-        beyond = started(any_stage).model_copy(update={"resumed_from_epoch": 2**70})
+        run_id = submit_run(any_stage)
+        record = make_started(any_stage).model_copy(update={"resumed_from_epoch": 2**70})
 
-        answer = deliver_raw(any_stage, run_id, [beyond])
+        response = deliver_raw(any_stage, run_id, [record])
 
-        assert (answer.status_code, answer.json()["code"]) == (422, "value_refused")
+        assert (response.status_code, response.json()["code"]) == (422, "value_refused")
         assert any_stage.run(run_id)["state"] == "starting"
 
     def test_a_missing_table_is_a_fault_of_ours_and_no_outage(self, database_url: str) -> None:
@@ -254,7 +254,7 @@ class TestWhatIsSaid:
         database.close()
 
     @pytest.mark.parametrize(
-        ("cause", "words"),
+        ("cause", "message"),
         [
             (psycopg.errors.DiskFull("could not extend file"), "is full"),
             (psycopg.errors.TooManyConnections("sorry"), "does not answer"),
@@ -263,8 +263,8 @@ class TestWhatIsSaid:
         ],
         ids=lambda value: type(value).__name__,
     )
-    def test_what_postgresql_says_is_understood(self, cause: psycopg.Error, words: str) -> None:
-        with pytest.raises(DatabaseUnreachable, match=words), engine.translate_db_errors():
+    def test_what_postgresql_says_is_understood(self, cause: psycopg.Error, message: str) -> None:
+        with pytest.raises(DatabaseUnreachable, match=message), engine.translate_db_errors():
             raise DBAPIError("INSERT", {}, cause)
 
     def test_more_work_than_connections_is_told(self) -> None:
@@ -273,11 +273,11 @@ class TestWhatIsSaid:
 
     @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
     def test_a_url_as_people_have_it_works(self, postgres: Postgres, scheme: str) -> None:
-        _, _, rest = postgres.fresh().partition("://")
-        database = Database(Settings(database_url=f"{scheme}://{rest}").sqlalchemy_url)
+        _, _, address = postgres.create_database().partition("://")
+        database = Database(Settings(database_url=f"{scheme}://{address}").sqlalchemy_url)
 
         with database.transaction() as uow:
-            uow.runs.add(a_run())
+            uow.runs.add(make_run())
         database.close()
 
     @pytest.mark.parametrize(
@@ -290,19 +290,19 @@ class TestWhatIsSaid:
         ],
     )
     def test_a_url_that_cannot_be_is_refused_without_its_password(self, url: str) -> None:
-        with pytest.raises(ValueError, match="database_url") as told:
+        with pytest.raises(ValueError, match="database_url") as exc_info:
             Settings(database_url=url)
 
-        assert "hush" not in str(told.value)
+        assert "hush" not in str(exc_info.value)
         assert "hush" not in repr(Settings(database_url="postgresql://tandem:hush@127.0.0.1/t"))
 
     def test_a_service_without_its_database_says_so_before_it_listens(
         self, postgres: Postgres, tmp_path: Path
     ) -> None:
-        wrong = postgres.fresh().replace(":secret@", ":hush@")
-        env = {**os.environ, "TANDEM_HOME": str(tmp_path), "TANDEM_DATABASE_URL": wrong}
+        wrong_url = postgres.create_database().replace(":secret@", ":hush@")
+        env = {**os.environ, "TANDEM_HOME": str(tmp_path), "TANDEM_DATABASE_URL": wrong_url}
 
-        answer = subprocess.run(
+        response = subprocess.run(
             [str(TANDEM), "serve"],
             env=env,
             capture_output=True,
@@ -311,12 +311,12 @@ class TestWhatIsSaid:
             check=False,
         )
 
-        said = answer.stdout + answer.stderr
-        assert answer.returncode == 1
-        assert "password authentication failed" in said
-        assert "TANDEM_DATABASE_URL" in said
-        assert "hush" not in said
-        assert "Traceback" not in said
+        output = response.stdout + response.stderr
+        assert response.returncode == 1
+        assert "password authentication failed" in output
+        assert "TANDEM_DATABASE_URL" in output
+        assert "hush" not in output
+        assert "Traceback" not in output
 
 
 @pytest.fixture

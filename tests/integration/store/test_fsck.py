@@ -1,4 +1,4 @@
-"""Rows, Ray, MLflow and the disk that do not agree: each fault is found, and mended once."""
+"""Rows, Ray, MLflow and the disk that disagree: each fault is found, and repaired once."""
 
 import shutil
 from dataclasses import replace
@@ -12,18 +12,18 @@ from service.domain.ports import Job
 from service.domain.runs import Attempt
 from service.usecases.fsck import Fault, find_faults
 from tests.support.factories import write_checkpoint
-from tests.support.service.runs import a_started_run, deliver, metrics, outcome, write_spool
+from tests.support.service.runs import deliver, make_metrics, make_outcome, submit_run, write_spool
 from tests.support.service.stage import Stage
 
 
 @pytest.fixture
 def run_id(stage: Stage) -> str:
-    """A run that succeeded, with everything in its place."""
-    run_id = a_started_run(stage)
+    """A successful run without any fault."""
+    run_id = submit_run(stage)
     records: list[Record] = [
         Tracked(at=stage.clock.now(), attempt=1, mlflow_run_id="m1"),
-        metrics(stage, 1, loss=2.0),
-        outcome(stage, "succeeded"),
+        make_metrics(stage, 1, loss=2.0),
+        make_outcome(stage, "succeeded"),
     ]
     write_spool(stage, run_id, records)
     deliver(stage, run_id, records)
@@ -31,7 +31,7 @@ def run_id(stage: Stage) -> str:
         write_checkpoint(stage.home / "runs" / run_id / file)
     (stage.home / "runs" / run_id / "spool.mlflow.position").write_text("3")
     stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
-    stage.turn()
+    stage.run_loops()
     return run_id
 
 
@@ -39,17 +39,17 @@ def faults(stage: Stage) -> list[Fault]:
     return list(find_faults(stage.ctx))
 
 
-def mended(stage: Stage) -> list[str]:
-    """The kinds of all faults; each is mended, and a second look finds none of those again."""
-    found = faults(stage)
-    for fault in found:
+def repair_faults(stage: Stage) -> list[str]:
+    """Repair all faults and check that they are gone; returns their kinds."""
+    fixed = faults(stage)
+    for fault in fixed:
         if fault.apply_repair is not None:
             fault.apply_repair()
-    stage.turn()
+    stage.run_loops()
     assert [fault.kind for fault in faults(stage)] == [
-        fault.kind for fault in found if fault.apply_repair is None
+        fault.kind for fault in fixed if fault.apply_repair is None
     ]
-    return [fault.kind for fault in found]
+    return [fault.kind for fault in fixed]
 
 
 def test_where_everything_agrees_there_is_no_fault(stage: Stage, run_id: str) -> None:
@@ -59,9 +59,9 @@ def test_where_everything_agrees_there_is_no_fault(stage: Stage, run_id: str) ->
 def test_metric_values_that_the_database_lost_come_back_from_the_spool(
     stage: Stage, run_id: str
 ) -> None:
-    stage.forget("DELETE FROM metric_points")
+    stage.execute_sql("DELETE FROM metric_points")
 
-    assert mended(stage) == ["points"]
+    assert repair_faults(stage) == ["points"]
 
     points = stage.http.get(f"/v1/runs/{run_id}/metrics").json()
     assert [(point["step"], point["value"]) for point in points] == [(1, 2.0)]
@@ -69,15 +69,15 @@ def test_metric_values_that_the_database_lost_come_back_from_the_spool(
 
 def test_records_that_were_never_taken_are_taken(stage: Stage, run_id: str) -> None:
     with (stage.home / "runs" / run_id / RunFile.SPOOL).open("a") as spool:
-        spool.write(metrics(stage, 2, loss=1.0).model_dump_json() + "\n")
+        spool.write(make_metrics(stage, 2, loss=1.0).model_dump_json() + "\n")
 
-    assert mended(stage) == ["spool_left"]
+    assert repair_faults(stage) == ["spool_left"]
 
 
 def test_a_spool_that_lost_its_records_is_told(stage: Stage, run_id: str) -> None:
     (stage.home / "runs" / run_id / RunFile.SPOOL).unlink()
 
-    assert mended(stage) == ["spool_short"]
+    assert repair_faults(stage) == ["spool_short"]
 
 
 def test_a_checkpoint_that_is_gone_is_told(stage: Stage, run_id: str) -> None:
@@ -95,20 +95,20 @@ def test_an_attempt_without_an_end_is_closed(stage: Stage, run_id: str) -> None:
         assert isinstance(attempt, Attempt)
         uow.attempts.save(replace(attempt, ended_at=None))
 
-    assert mended(stage) == ["attempt_open"]
+    assert repair_faults(stage) == ["attempt_open"]
 
 
 def test_a_state_that_no_event_tells_of_gets_one(stage: Stage, run_id: str) -> None:
-    stage.forget("DELETE FROM events WHERE to_state = 'succeeded'")
+    stage.execute_sql("DELETE FROM events WHERE to_state = 'succeeded'")
 
-    assert mended(stage) == ["state"]
+    assert repair_faults(stage) == ["state"]
 
 
 def test_a_job_that_outlived_its_attempt_is_stopped(stage: Stage, run_id: str) -> None:
     stage.cluster.jobs_by_id[f"{run_id}-a1"] = Job("running")
     stage.cluster.jobs_by_id["somebody-elses"] = Job("running")
 
-    assert mended(stage) == ["orphan"]
+    assert repair_faults(stage) == ["orphan"]
 
     assert stage.cluster.stopped == [f"{run_id}-a1"]
 
@@ -116,7 +116,7 @@ def test_a_job_that_outlived_its_attempt_is_stopped(stage: Stage, run_id: str) -
 def test_mlflow_is_told_again_what_it_shows_wrongly(stage: Stage, run_id: str) -> None:
     stage.tracker.statuses["m1"] = "RUNNING"
 
-    assert mended(stage) == ["mlflow_status"]
+    assert repair_faults(stage) == ["mlflow_status"]
 
     assert stage.tracker.statuses["m1"] == "FINISHED"
 
@@ -124,7 +124,7 @@ def test_mlflow_is_told_again_what_it_shows_wrongly(stage: Stage, run_id: str) -
 def test_a_run_that_was_deleted_in_mlflow_is_told(stage: Stage, run_id: str) -> None:
     stage.tracker.deleted.add("m1")
 
-    assert mended(stage) == ["mlflow_run"]
+    assert repair_faults(stage) == ["mlflow_run"]
 
 
 def test_files_that_changed_or_went_are_told(stage: Stage, run_id: str) -> None:
@@ -145,7 +145,7 @@ def test_what_does_not_answer_is_a_fault_once(stage: Stage, run_id: str) -> None
 
 
 def test_a_run_that_goes_on_is_no_fault(stage: Stage) -> None:
-    run_id = a_started_run(stage)
+    run_id = submit_run(stage)
     stage.cluster.set_job_state(f"{run_id}-a1", "running")
     stage.clock.advance(timedelta(hours=1).total_seconds())
 
@@ -153,10 +153,10 @@ def test_a_run_that_goes_on_is_no_fault(stage: Stage) -> None:
 
 
 def test_a_baseline_and_a_report_that_are_gone_are_forgotten(stage: Stage, run_id: str) -> None:
-    stage.forget("UPDATE runs SET baseline_run_id = 'rgone', report_run_id = 'rgone'")
+    stage.execute_sql("UPDATE runs SET baseline_run_id = 'rgone', report_run_id = 'rgone'")
 
-    found = mended(stage)
+    fixed = repair_faults(stage)
 
-    assert found == ["baseline", "report"]
-    shown = stage.run(run_id)
-    assert (shown["baseline_run_id"], shown["report_run_id"]) == (None, None)
+    assert fixed == ["baseline", "report"]
+    view = stage.run(run_id)
+    assert (view["baseline_run_id"], view["report_run_id"]) == (None, None)

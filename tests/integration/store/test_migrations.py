@@ -1,4 +1,4 @@
-"""The schema goes up and down on both databases, with rows in it, and by one service at a time."""
+"""Migrations up and down on both databases, with rows, and by one service at a time."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from service.store.database import Database
 from service.store.engine import open_for_reading
 from service.store.schema import current_revision, downgrade, revisions, schema_transaction, upgrade
 from service.store.tables import Base
-from tests.support.service.database_rows import fill, rows_of
+from tests.support.service.database_rows import fill, read_rows
 from tests.support.service.postgres import Postgres
 
 NEWEST = revisions()[-1]
@@ -23,26 +23,26 @@ NEWEST = revisions()[-1]
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database of each kind with nothing in it."""
+    """URL of an empty database without a schema, once per kind of database."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'tandem.db'}"
         return
     server: Postgres = request.getfixturevalue("postgres")
-    made = server.empty()
-    yield made
-    server.drop(made)
+    new_url = server.create_empty_database()
+    yield new_url
+    server.drop(new_url)
 
 
 def test_rows_survive_an_upgrade_to_the_schema_that_is_there(url: str) -> None:
     with schema_transaction(url) as connection:
         upgrade(connection)
         fill(connection)
-        before = rows_of(connection)
+        before = read_rows(connection)
 
     with schema_transaction(url) as connection:
         upgrade(connection)
-        assert rows_of(connection) == before
-        assert differences(connection) == []
+        assert read_rows(connection) == before
+        assert find_differences(connection) == []
 
 
 def test_the_schema_goes_down_to_nothing_and_up_again(url: str) -> None:
@@ -50,9 +50,9 @@ def test_the_schema_goes_down_to_nothing_and_up_again(url: str) -> None:
         upgrade(connection)
         fill(connection)
         downgrade(connection, "base")
-        assert rows_of(connection) == {}
+        assert read_rows(connection) == {}
         upgrade(connection)
-        assert differences(connection) == []
+        assert find_differences(connection) == []
 
 
 def test_migrating_twice_changes_nothing(url: str) -> None:
@@ -60,12 +60,12 @@ def test_migrating_twice_changes_nothing(url: str) -> None:
     database.migrate()
     with schema_transaction(url) as connection:
         fill(connection)
-        before = rows_of(connection)
+        before = read_rows(connection)
 
     database.migrate()
 
     with schema_transaction(url) as connection:
-        assert rows_of(connection) == before
+        assert read_rows(connection) == before
     database.close()
 
 
@@ -81,7 +81,7 @@ def test_a_migration_that_fails_leaves_the_schema_as_it_was(url: str) -> None:
     with schema_transaction(url) as connection:
         assert current_revision(connection) is None
         upgrade(connection)
-        assert differences(connection) == []
+        assert find_differences(connection) == []
 
 
 def test_a_newer_database_is_refused_in_a_sentence_and_left_alone(url: str) -> None:
@@ -90,11 +90,11 @@ def test_a_newer_database_is_refused_in_a_sentence_and_left_alone(url: str) -> N
     with schema_transaction(url) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
 
-    with pytest.raises(SchemaUnknown, match="revision 9999") as told:
+    with pytest.raises(SchemaUnknown, match="revision 9999") as exc_info:
         database.migrate()
 
-    assert told.value.advice is not None
-    assert NEWEST in str(told.value)
+    assert exc_info.value.advice is not None
+    assert NEWEST in str(exc_info.value)
     with schema_transaction(url) as connection:
         assert current_revision(connection) == "9999"
     database.close()
@@ -125,17 +125,17 @@ def test_two_services_that_start_at_once_on_an_empty_database_both_come_up(url: 
         subprocess.Popen([sys.executable, "-c", code, url], stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    said = [start.communicate(timeout=60)[1] for start in starts]
+    outputs = [start.communicate(timeout=60)[1] for start in starts]
 
-    assert [start.returncode for start in starts] == [0, 0], said
+    assert [start.returncode for start in starts] == [0, 0], outputs
     engine = open_for_reading(url)
     with engine.begin() as connection:
-        assert differences(connection) == []
+        assert find_differences(connection) == []
         assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar() == 1
     engine.dispose()
 
 
-def differences(connection: Connection) -> list[object]:
+def find_differences(connection: Connection) -> list[object]:
     context = MigrationContext.configure(
         connection, opts={"compare_type": True, "compare_server_default": False}
     )

@@ -20,7 +20,7 @@ from service.domain.scheduling.projects import Project
 from service.domain.states import RunState
 from service.store.database import Database
 from service.store.tables import RunRow
-from tests.support.factories import a_run, a_spec
+from tests.support.factories import make_run, make_spec
 from tests.support.service.postgres import Postgres
 from tests.support.service.stage import open_stage
 
@@ -51,7 +51,7 @@ def test_an_event_of_no_run_is_refused(database: Database) -> None:
 
 
 def test_an_attempt_is_made_once(database: Database) -> None:
-    run = a_run()
+    run = make_run()
     with database.transaction() as uow:
         uow.runs.add(run)
         uow.attempts.add(Attempt(run.id, 1, f"{run.id}-a1", NOW))
@@ -63,24 +63,24 @@ def test_an_attempt_is_made_once(database: Database) -> None:
 def test_what_a_failed_transaction_wrote_is_gone(database: Database) -> None:
     def add_and_fail() -> None:
         with database.transaction() as uow:
-            uow.runs.add(a_run())
+            uow.runs.add(make_run())
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         add_and_fail()
 
     with pytest.raises(RunNotFound), database.transaction() as uow:
-        uow.runs.get(a_run().id)
+        uow.runs.get(make_run().id)
 
 
 def test_a_metric_that_comes_again_keeps_its_first_value(database: Database) -> None:
-    run = a_run()
+    run = make_run()
     first = Metrics(at=NOW, attempt=1, step=1, values={"train/loss": 2.0})
-    again = Metrics(at=NOW, attempt=2, step=1, values={"train/loss": 9.0, "train/lr": 0.1})
+    repeated = Metrics(at=NOW, attempt=2, step=1, values={"train/loss": 9.0, "train/lr": 0.1})
     with database.transaction() as uow:
         uow.runs.add(run)
         uow.metric_points.add(run.id, [first])
-        uow.metric_points.add(run.id, [again])
+        uow.metric_points.add(run.id, [repeated])
 
         points = uow.metric_points.of_run(run.id, key=None)
 
@@ -89,7 +89,7 @@ def test_a_metric_that_comes_again_keeps_its_first_value(database: Database) -> 
 
 def test_times_come_back_aware_and_in_utc(database: Database) -> None:
     elsewhere = timezone(timedelta(hours=9))
-    run = a_run(created_at=NOW.astimezone(elsewhere), last_seen_at=NOW)
+    run = make_run(created_at=NOW.astimezone(elsewhere), last_seen_at=NOW)
     with database.transaction() as uow:
         uow.runs.add(run)
 
@@ -101,7 +101,7 @@ def test_times_come_back_aware_and_in_utc(database: Database) -> None:
 
 
 def test_a_run_keeps_everything_it_has(database: Database) -> None:
-    run = a_run(
+    run = make_run(
         attempt=2,
         latest={"train/loss": 0.5},
         pending_records={"service": 0, "mlflow": 120},
@@ -118,7 +118,7 @@ def test_a_run_keeps_everything_it_has(database: Database) -> None:
 
 
 def test_threads_that_read_and_write_at_once_lose_nothing(database: Database) -> None:
-    run = a_run()
+    run = make_run()
     with database.transaction() as uow:
         uow.runs.add(run)
 
@@ -145,9 +145,9 @@ def test_threads_that_add_runs_at_once_give_each_a_place(database: Database) -> 
         for number in range(5):
             with database.transaction() as uow:
                 uow.runs.lock_inserts()
-                uow.runs.add(a_run(id=f"r{thread}{number}"))
+                uow.runs.add(make_run(id=f"r{thread}{number}"))
 
-    at_once(add, threads=4)
+    run_in_threads(add, threads=4)
 
     with database.transaction() as uow:
         orders = uow.runs._session.scalars(select(RunRow.sequence).order_by(RunRow.sequence)).all()
@@ -156,55 +156,57 @@ def test_threads_that_add_runs_at_once_give_each_a_place(database: Database) -> 
 
 def test_a_run_belongs_to_one_owner_until_its_time_is_over(database: Database) -> None:
     with database.transaction() as uow:
-        uow.runs.add(a_run(state=RunState.RUNNING))
+        uow.runs.add(make_run(state=RunState.RUNNING))
 
-    assert claimed(database, "a") == [(a_run().id, None)]
-    assert claimed(database, "b") == []
-    assert claimed(database, "a") == [(a_run().id, None)]
-    assert claimed(database, "b", later_s=31) == [(a_run().id, "a")]
+    assert claim_all(database, "a") == [(make_run().id, None)]
+    assert claim_all(database, "b") == []
+    assert claim_all(database, "a") == [(make_run().id, None)]
+    assert claim_all(database, "b", later_s=31) == [(make_run().id, "a")]
     with pytest.raises(LeaseLost), database.transaction() as uow:
-        uow.runs.get_for_update(a_run().id, owner="a")
+        uow.runs.get_for_update(make_run().id, owner="a")
     with database.transaction() as uow:
         uow.runs.release("b")
-        assert uow.runs.get_for_update(a_run().id, owner="a").id == a_run().id
+        assert uow.runs.get_for_update(make_run().id, owner="a").id == make_run().id
 
 
 def test_of_owners_that_claim_at_once_each_run_gets_exactly_one(database: Database) -> None:
     ids = [f"r{number:02}" for number in range(20)]
     with database.transaction() as uow:
         for run_id in ids:
-            uow.runs.add(a_run(id=run_id, state=RunState.RUNNING))
-    found: set[tuple[str, str]] = set()
+            uow.runs.add(make_run(id=run_id, state=RunState.RUNNING))
+    results: set[tuple[str, str]] = set()
 
     def claim(owner: int) -> None:
         for _ in range(5):
-            found.update((run, f"owner-{owner}") for run, _ in claimed(database, f"owner-{owner}"))
+            results.update(
+                (run, f"owner-{owner}") for run, _ in claim_all(database, f"owner-{owner}")
+            )
 
-    at_once(claim, threads=4)
+    run_in_threads(claim, threads=4)
 
     with database.transaction() as uow:
         rows = uow.runs._session.scalars(select(RunRow)).all()
-    assert sorted(found) == [(row.id, row.lease_owner) for row in rows]
-    assert [run for run, _ in sorted(found)] == ids
+    assert sorted(results) == [(row.id, row.lease_owner) for row in rows]
+    assert [run for run, _ in sorted(results)] == ids
 
 
 def test_a_claim_does_not_wait_for_a_row_that_is_held(postgres: Postgres) -> None:
-    url = postgres.fresh()
-    holder, other = Database(url), Database(url)
-    with holder.transaction() as uow:
+    url = postgres.create_database()
+    locking_database, other = Database(url), Database(url)
+    with locking_database.transaction() as uow:
         for name in ("held", "free"):
-            uow.runs.add(a_run(id=name, state=RunState.RUNNING))
+            uow.runs.add(make_run(id=name, state=RunState.RUNNING))
 
-    with holder.transaction() as uow:
+    with locking_database.transaction() as uow:
         uow.runs.get_for_update("held")
-        assert [run for run, _ in claimed(other, "b")] == ["free"]
+        assert [run for run, _ in claim_all(other, "b")] == ["free"]
 
-    assert [run for run, _ in claimed(other, "b")] == ["held", "free"]
-    holder.close()
+    assert [run for run, _ in claim_all(other, "b")] == ["held", "free"]
+    locking_database.close()
     other.close()
 
 
-def test_a_duty_has_one_owner_until_its_time_is_over(database: Database) -> None:
+def test_a_leader_lease_has_one_owner_until_it_expires(database: Database) -> None:
     def hold(owner: str, *, later_s: float = 0.0) -> bool:
         now = NOW + timedelta(seconds=later_s)
         with database.transaction() as uow:
@@ -232,15 +234,15 @@ def test_a_project_that_nobody_set_has_no_limits(database: Database) -> None:
 def test_runs_are_found_by_a_tag_whatever_its_letters(database: Database) -> None:
     tags = {"team": "größe", "a.b": 'say "x"', "by": "100%'", "empty": ""}
     with database.transaction() as uow:
-        uow.runs.add(a_run(id="tagged", spec=parse_spec(a_spec(tags=tags))))
-        uow.runs.add(a_run(id="plain"))
+        uow.runs.add(make_run(id="tagged", spec=parse_spec(make_spec(tags=tags))))
+        uow.runs.add(make_run(id="plain"))
 
-        found = {
+        results = {
             key: [run.id for run in uow.runs.page(RunFilter(tag=(key, value)))]
             for key, value in tags.items()
         }
 
-        assert found == {key: ["tagged"] for key in tags}
+        assert results == {key: ["tagged"] for key in tags}
         assert uow.runs.page(RunFilter(tag=("team", "other"))) == []
         for key in ("none", 'o"k', "o'k", "$[0]", "%s"):
             assert uow.runs.page(RunFilter(tag=(key, "größe"))) == []
@@ -248,18 +250,18 @@ def test_runs_are_found_by_a_tag_whatever_its_letters(database: Database) -> Non
 
 def test_runs_keep_their_order_through_pages_and_changes(database: Database) -> None:
     ids = [f"r{number}" for number in range(5)]
-    over = {"state": RunState.FAILED, "mlflow_synced": False, "project": "p", "preset": "q"}
+    changes = {"state": RunState.FAILED, "mlflow_synced": False, "project": "p", "preset": "q"}
     with database.transaction() as uow:
         for run_id in ids:
-            uow.runs.add(a_run(id=run_id, **over))
+            uow.runs.add(make_run(id=run_id, **changes))
     for run_id in ids[::2]:
         with database.transaction() as uow:
             uow.runs.save(replace(uow.runs.get_for_update(run_id), message="changed"))
 
     with database.transaction() as uow:
         page = [run.id for run in uow.runs.page(RunFilter(project="p", preset="q", limit=2))]
-        rest = [run.id for run in uow.runs.page(RunFilter(before=page[-1]))]
-        assert page + rest == ids[::-1]
+        later_ids = [run.id for run in uow.runs.page(RunFilter(before=page[-1]))]
+        assert page + later_ids == ids[::-1]
         assert [run.id for run in uow.runs.in_states(RunState.FAILED)] == ids
         assert [run.id for run in uow.runs.not_synced()] == ids
 
@@ -282,7 +284,7 @@ def test_runs_are_selected_by_the_start_of_their_id(
 ) -> None:
     with database.transaction() as uow:
         for run_id in ("r1a", "r1z", "r2"):
-            uow.runs.add(a_run(id=run_id))
+            uow.runs.add(make_run(id=run_id))
 
     with database.transaction() as uow:
         assert [run.id for run in uow.runs.page(RunFilter(id_prefix=prefix))] == expected
@@ -290,60 +292,60 @@ def test_runs_are_selected_by_the_start_of_their_id(
 
 def test_attempts_that_ended_come_in_the_order_in_which_they_did(database: Database) -> None:
     with database.transaction() as uow:
-        uow.runs.add(a_run(state=RunState.RUNNING, attempt=3))
+        uow.runs.add(make_run(state=RunState.RUNNING, attempt=3))
         for number, minutes in ((1, 5), (2, 1), (3, None)):
-            ended = None if minutes is None else NOW + timedelta(minutes=minutes)
-            uow.attempts.add(Attempt(a_run().id, number, f"a{number}", NOW, ended_at=ended))
+            ended_at = None if minutes is None else NOW + timedelta(minutes=minutes)
+            uow.attempts.add(Attempt(make_run().id, number, f"a{number}", NOW, ended_at=ended_at))
 
-        assert [one.number for one in uow.attempts.ended_since(NOW)] == [2, 1]
-        assert uow.attempts.current()[a_run().id].number == 3
+        assert [attempt.number for attempt in uow.attempts.ended_since(NOW)] == [2, 1]
+        assert uow.attempts.current()[make_run().id].number == 3
 
 
 class TestTheDatabaseGoesAway:
-    """PostgreSQL is stopped, or drops its connections."""
+    """PostgreSQL is stopped, or closes its connections."""
 
     def test_a_dropped_connection_is_not_handed_out_again(self, postgres: Postgres) -> None:
-        database = Database(postgres.fresh())
+        database = Database(postgres.create_database())
         with database.transaction() as uow:
-            uow.runs.add(a_run())
+            uow.runs.add(make_run())
 
-        assert postgres.cut() > 0
+        assert postgres.terminate_connections() > 0
 
         with database.transaction() as uow:
-            assert uow.runs.get(a_run().id) == a_run()
+            assert uow.runs.get(make_run().id) == make_run()
         database.close()
 
     def test_one_that_drops_in_the_middle_is_told_and_nothing_is_written(
         self, postgres: Postgres
     ) -> None:
-        database = Database(postgres.fresh())
+        database = Database(postgres.create_database())
 
         def add_and_lose() -> None:
             with database.transaction() as uow:
-                uow.runs.add(a_run())
-                postgres.cut()
-                uow.runs.get(a_run().id)
-                uow.runs.add(a_run(id="other"))
+                uow.runs.add(make_run())
+                postgres.terminate_connections()
+                uow.runs.get(make_run().id)
+                uow.runs.add(make_run(id="other"))
 
-        with pytest.raises(DatabaseUnreachable) as told:
+        with pytest.raises(DatabaseUnreachable) as exc_info:
             add_and_lose()
 
-        assert "secret" not in str(told.value)
+        assert "secret" not in str(exc_info.value)
         with pytest.raises(RunNotFound), database.transaction() as uow:
-            uow.runs.get(a_run().id)
+            uow.runs.get(make_run().id)
         database.close()
 
     def test_a_service_answers_503_while_it_is_stopped_and_goes_on_by_itself(
         self, postgres: Postgres, tmp_path: Path
     ) -> None:
-        with open_stage(tmp_path, database_url=postgres.fresh()) as stage:
+        with open_stage(tmp_path, database_url=postgres.create_database()) as stage:
             stage.add_dataset()
-            run_id = stage.launch(spec=a_spec())["id"]
+            run_id = stage.launch(spec=make_spec())["id"]
             postgres.stop()
             try:
-                answers = [
+                responses = [
                     stage.http.get(f"/v1/runs/{run_id}"),
-                    stage.http.post("/v1/runs", json={"spec": a_spec()}),
+                    stage.http.post("/v1/runs", json={"spec": make_spec()}),
                     stage.http.post(f"/v1/runs/{run_id}:cancel"),
                 ]
                 with pytest.raises(DatabaseUnreachable):
@@ -351,15 +353,15 @@ class TestTheDatabaseGoesAway:
             finally:
                 postgres.start()
 
-            assert {answer.status_code for answer in answers} == {503}
-            assert {answer.json()["code"] for answer in answers} == {"database_unreachable"}
-            assert "secret" not in "".join(answer.text for answer in answers)
-            stage.turn()
+            assert {response.status_code for response in responses} == {503}
+            assert {response.json()["code"] for response in responses} == {"database_unreachable"}
+            assert "secret" not in "".join(response.text for response in responses)
+            stage.run_loops()
             assert stage.run(run_id)["state"] == "starting"
             assert len(stage.http.get("/v1/runs").json()["items"]) == 1
 
 
-def claimed(
+def claim_all(
     database: Database, owner: str, *, later_s: float = 0.0
 ) -> list[tuple[str, str | None]]:
     now = NOW + timedelta(seconds=later_s)
@@ -370,7 +372,7 @@ def claimed(
     return [(claim.run.id, claim.previous_owner) for claim in claims]
 
 
-def at_once(work: Callable[[int], None], *, threads: int) -> None:
+def run_in_threads(work: Callable[[int], None], *, threads: int) -> None:
     with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(work, number) for number in range(threads)]:
-            done.result(timeout=60)
+        for future in [pool.submit(work, number) for number in range(threads)]:
+            future.result(timeout=60)

@@ -1,18 +1,18 @@
-"""What several modules share, started once in each process that runs tests."""
+"""The MLflow server that all telemetry tests of a process share."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.stack.mlflow_server import Server
+from tests.support.stack.mlflow_server import MlflowServer
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """An MLflow server; who stops it starts it again."""
-    made = Server(tmp_path_factory.mktemp("mlflow"))
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A running MLflow server; a test that stops it must start it again."""
+    mlflow_server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
     try:
-        made.start()
-        yield made
+        mlflow_server.start()
+        yield mlflow_server
     finally:
-        made.stop()
+        mlflow_server.stop()

@@ -1,4 +1,4 @@
-"""The alerts fire when they should and not otherwise, by Prometheus' own tool."""
+"""The alerts fire when they should and not otherwise, checked by promtool."""
 
 import re
 import subprocess
@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.stack.prometheus import ALERTS, Targets, config_for, prometheus_programs, rules
+from tests.support.stack.prometheus import (
+    ALERTS,
+    Targets,
+    find_prometheus,
+    load_alert_rules,
+    write_config,
+)
 
 CASES = sorted((Path(__file__).parents[2] / "alerts").glob("*.yaml"))
 SEVERITIES = {"critical", "warning"}
@@ -15,7 +21,7 @@ SEVERITIES = {"critical", "warning"}
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    programs = prometheus_programs()
+    programs = find_prometheus()
     if programs is None:
         pytest.skip("Prometheus is not installed: apt-get install prometheus")
     return programs[1]
@@ -28,7 +34,7 @@ def test_the_rules_are_valid(promtool: str) -> None:
 def test_the_configuration_is_valid(promtool: str, tmp_path: Path) -> None:
     nodes = tmp_path / "nodes.json"
     nodes.write_text('[{"labels": {"job": "ray"}, "targets": ["127.0.0.1:1"]}]')
-    config = config_for(Targets("127.0.0.1:2", "127.0.0.1:3", nodes), tmp_path)
+    config = write_config(Targets("127.0.0.1:2", "127.0.0.1:3", nodes), tmp_path)
 
     assert_success(promtool, "check", "config", "--lint-fatal", str(config))
 
@@ -39,21 +45,21 @@ def test_alerts_fire_when_they_should(promtool: str, case: Path) -> None:
 
 
 def test_every_alert_is_tried_where_it_fires_and_where_it_does_not() -> None:
-    fires: set[str] = set()
-    rests: set[str] = set()
+    firing: set[str] = set()
+    silent: set[str] = set()
     for case in CASES:
         for test in yaml.safe_load(case.read_text())["tests"]:
-            for tried in test["promql_expr_test"]:
-                name = re.search(r'alertname="(\w+)"', tried["expr"])
+            for expression_test in test["promql_expr_test"]:
+                name = re.search(r'alertname="(\w+)"', expression_test["expr"])
                 assert name is not None
-                (fires if tried["exp_samples"] else rests).add(name[1])
+                (firing if expression_test["exp_samples"] else silent).add(name[1])
 
-    names = {rule["alert"] for rule in rules()}
-    assert fires == names
-    assert rests == names
+    names = {rule["alert"] for rule in load_alert_rules()}
+    assert firing == names
+    assert silent == names
 
 
-@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
+@pytest.mark.parametrize("rule", load_alert_rules(), ids=lambda rule: rule["alert"])
 def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, dict[str, str]]) -> None:
     assert rule["labels"]["severity"] in SEVERITIES
     assert rule["annotations"]["summary"].endswith(".")
@@ -61,5 +67,5 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, dict[str, st
 
 
 def assert_success(*command: str) -> None:
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr

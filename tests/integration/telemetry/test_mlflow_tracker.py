@@ -1,4 +1,4 @@
-"""What the service itself tells MLflow, on a real server: numbers of one moment, and tags."""
+"""What the service itself writes to a real MLflow: consistent metrics, and tags."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 
 from service.adapters.mlflow import MlflowTracker
 from service.domain.errors import TrackerRefused
-from tests.support.stack.mlflow_server import Server
+from tests.support.stack.mlflow_server import MlflowServer
 
 pytestmark = pytest.mark.e2e
 
@@ -16,14 +16,14 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def tracker(server: Server) -> Iterator[MlflowTracker]:
-    made = MlflowTracker(server.url)
-    yield made
-    made.close()
+def tracker(server: MlflowServer) -> Iterator[MlflowTracker]:
+    mlflow_tracker = MlflowTracker(server.url)
+    yield mlflow_tracker
+    mlflow_tracker.close()
 
 
 def test_numbers_that_are_told_again_are_there_once_also_of_a_run_that_is_over(
-    server: Server, tracker: MlflowTracker
+    server: MlflowServer, tracker: MlflowTracker
 ) -> None:
     run_id = tracker.make_run("r", project="default", tags={}, at=NOON)
     tracker.set_status(run_id, "FINISHED", at=NOON)
@@ -38,7 +38,7 @@ def test_numbers_that_are_told_again_are_there_once_also_of_a_run_that_is_over(
     assert client.get_run(run_id).info.status == "FINISHED"
 
 
-def test_of_two_moments_the_later_is_shown(server: Server, tracker: MlflowTracker) -> None:
+def test_of_two_moments_the_later_is_shown(server: MlflowServer, tracker: MlflowTracker) -> None:
     run_id = tracker.make_run("r", project="default", tags={}, at=NOON)
 
     tracker.log_metrics(run_id, {"gain/bbox_mAP": 0.03}, at=NOON)
@@ -48,13 +48,13 @@ def test_of_two_moments_the_later_is_shown(server: Server, tracker: MlflowTracke
 
 
 def test_a_run_that_was_deleted_there_or_never_was_is_refused(
-    server: Server, tracker: MlflowTracker
+    server: MlflowServer, tracker: MlflowTracker
 ) -> None:
     run_id = tracker.make_run("r", project="default", tags={}, at=NOON)
     MlflowClient(server.url).delete_run(run_id)
 
-    for told in (run_id, "0" * 32):
+    for missing_id in (run_id, "0" * 32):
         with pytest.raises(TrackerRefused):
-            tracker.log_metrics(told, {"gain/bbox_mAP": 0.03}, at=NOON)
+            tracker.log_metrics(missing_id, {"gain/bbox_mAP": 0.03}, at=NOON)
         with pytest.raises(TrackerRefused):
-            tracker.set_tag(told, "tandem.verdict", "helps")
+            tracker.set_tag(missing_id, "tandem.verdict", "helps")

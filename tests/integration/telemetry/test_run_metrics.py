@@ -1,4 +1,4 @@
-"""Runs and sweeps at `/metrics`: there while they go on, cheap, whatever they are called."""
+"""Runs and sweeps at `/metrics`: shown while they are active, with few statements, any names."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,34 +18,39 @@ from service.domain.states import RunState
 from service.domain.sweeps import Sweep, SweepState
 from service.store.database import Database
 from service.usecases.metrics import MetricsCollector
-from tests.support.factories import a_run, a_spec
-from tests.support.service.runs import a_started_run, metrics, outcome, progress
-from tests.support.service.simulated_sweep import a_sweep, closed, searching_sweep, trained
+from tests.support.factories import make_run, make_spec
+from tests.support.service.runs import make_metrics, make_outcome, make_progress, submit_run
+from tests.support.service.simulated_sweep import (
+    complete_sweep,
+    make_sweep_request,
+    start_search,
+    train_trial,
+)
 from tests.support.service.stage import Stage
 
 NAME = 'the "quick" one\\n\\\\ größer 猫\u2028 {x="1"} '
-STATEMENTS_A_SCRAPE = 11
-"""Those that begin transactions are not counted."""
+STATEMENTS_PER_SCRAPE = 11
+"""Without those that begin transactions."""
 
 
-def of_runs(stage: Stage) -> dict[str, dict[tuple[str, ...], float]]:
-    """What is told of the only run: by metric, by the labels that it does not always have."""
-    return scraped(stage, "tandem_run_", common=("run", "name", "project"))
+def read_run_series(stage: Stage) -> dict[str, dict[tuple[str, ...], float]]:
+    """Read the series of the only run by metric, without its constant labels."""
+    return read_samples(stage, "tandem_run_", common=("run", "name", "project"))
 
 
-def of_sweeps(stage: Stage) -> dict[str, dict[tuple[str, ...], float]]:
-    return scraped(stage, "tandem_sweep_", common=("sweep", "name", "project"))
+def read_sweep_series(stage: Stage) -> dict[str, dict[tuple[str, ...], float]]:
+    return read_samples(stage, "tandem_sweep_", common=("sweep", "name", "project"))
 
 
-def scraped(
+def read_samples(
     stage: Stage, prefix: str, *, common: Sequence[str]
 ) -> dict[str, dict[tuple[str, ...], float]]:
-    found: dict[str, dict[tuple[str, ...], float]] = {}
+    samples_by_name: dict[str, dict[tuple[str, ...], float]] = {}
     for name, labels, value in samples(stage):
         if name.startswith(prefix):
             more = tuple(text for key, text in labels.items() if key not in common)
-            found.setdefault(name.removeprefix(prefix), {})[more] = value
-    return found
+            samples_by_name.setdefault(name.removeprefix(prefix), {})[more] = value
+    return samples_by_name
 
 
 def samples(stage: Stage) -> Iterator[tuple[str, Mapping[str, str], float]]:
@@ -56,7 +61,7 @@ def samples(stage: Stage) -> Iterator[tuple[str, Mapping[str, str], float]]:
             yield sample.name, sample.labels, sample.value
 
 
-def tell(
+def deliver_metrics(
     stage: Stage,
     run_id: str,
     records: Sequence[Record],
@@ -75,14 +80,19 @@ class TestOneRun:
 
     def test_what_its_worker_said_last_is_told(self, any_stage: Stage) -> None:
         stage = any_stage
-        run_id = a_started_run(stage)
+        run_id = submit_run(stage)
         values = {"train/loss": 2.5, "train/images_per_s": 8.0, "teacher/bbox_mAP": 0.5}
-        said = Metrics(at=stage.clock.now(), attempt=1, step=1, values=values)
+        metrics = Metrics(at=stage.clock.now(), attempt=1, step=1, values=values)
         pending: PendingRecords = {"service": 3, "mlflow": 120}
-        tell(stage, run_id, [progress(stage), said, metrics(stage, 1, mAP=0.25)], pending=pending)
+        deliver_metrics(
+            stage,
+            run_id,
+            [make_progress(stage), metrics, make_metrics(stage, 1, mAP=0.25)],
+            pending=pending,
+        )
         stage.clock.advance(7)
 
-        assert of_runs(stage) == {
+        assert read_run_series(stage) == {
             "progress_ratio": {(): 0.25},
             "images_per_second": {(): 8.0},
             "seconds_left": {(): 3.0},
@@ -96,71 +106,71 @@ class TestOneRun:
 
     def test_a_run_that_starts_is_there_before_its_worker_speaks(self, stage: Stage) -> None:
         stage.add_dataset()
-        stage.launch(spec=a_spec())
-        assert of_runs(stage) == {}
-        stage.turn()
+        stage.launch(spec=make_spec())
+        assert read_run_series(stage) == {}
+        stage.run_loops()
         stage.clock.advance(4)
 
-        assert of_runs(stage) == {"attempts": {(): 1.0}, "heartbeat_age_seconds": {(): 4.0}}
+        assert read_run_series(stage) == {"attempts": {(): 1.0}, "heartbeat_age_seconds": {(): 4.0}}
 
     def test_a_run_that_leaves_takes_its_series_along(self, stage: Stage) -> None:
-        run_id = a_started_run(stage)
-        tell(stage, run_id, [progress(stage), metrics(stage, 1, loss=1.0)])
-        assert of_runs(stage)
-        tell(stage, run_id, [outcome(stage, "succeeded")], first=2)
+        run_id = submit_run(stage)
+        deliver_metrics(stage, run_id, [make_progress(stage), make_metrics(stage, 1, loss=1.0)])
+        assert read_run_series(stage)
+        deliver_metrics(stage, run_id, [make_outcome(stage, "succeeded")], first=2)
         stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
-        stage.turn()
+        stage.run_loops()
 
-        assert of_runs(stage) == {}
+        assert read_run_series(stage) == {}
 
     def test_another_attempt_keeps_what_the_last_one_said(self, stage: Stage) -> None:
-        run_id = a_started_run(stage)
-        tell(stage, run_id, [progress(stage)], pending={"service": 1, "mlflow": 40})
+        run_id = submit_run(stage)
+        deliver_metrics(stage, run_id, [make_progress(stage)], pending={"service": 1, "mlflow": 40})
         stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=-9)
-        stage.turn()
-        assert of_runs(stage) == {}
+        stage.run_loops()
+        assert read_run_series(stage) == {}
         stage.clock.advance(10)
-        stage.turn()
+        stage.run_loops()
 
-        seen = of_runs(stage)
+        series = read_run_series(stage)
 
-        assert (seen["attempts"], seen["progress_ratio"]) == ({(): 2.0}, {(): 0.25})
-        assert seen["pending_records"][("mlflow",)] == 40
+        assert (series["attempts"], series["progress_ratio"]) == ({(): 2.0}, {(): 0.25})
+        assert series["pending_records"][("mlflow",)] == 40
 
     def test_the_number_of_a_worker_that_is_heard_no_more_stays(self, stage: Stage) -> None:
-        run_id = a_started_run(stage)
-        tell(stage, run_id, [], pending={"service": 0, "mlflow": 12})
+        run_id = submit_run(stage)
+        deliver_metrics(stage, run_id, [], pending={"service": 0, "mlflow": 12})
         stage.clock.advance(50)
-        tell(stage, run_id, [])
+        deliver_metrics(stage, run_id, [])
 
-        assert of_runs(stage)["pending_records"] == {("service",): 0, ("mlflow",): 12}
+        assert read_run_series(stage)["pending_records"] == {("service",): 0, ("mlflow",): 12}
 
     def test_a_name_may_be_any_text(self, any_stage: Stage) -> None:
         any_stage.add_dataset()
-        any_stage.launch(spec=a_spec(), name=NAME, project="other")
-        any_stage.turn()
+        any_stage.launch(spec=make_spec(), name=NAME, project="other")
+        any_stage.run_loops()
 
-        assert named(any_stage) == {(NAME, "other")}
+        assert read_run_names(any_stage) == {(NAME, "other")}
 
     def test_a_row_of_old_times_may_have_lines_in_its_name(self, stage: Stage) -> None:
         name = f'two\nlines\r\n# TYPE "{NAME}'
         with stage.ctx.store.transaction() as uow:
-            uow.runs.add(a_run(state=RunState.RUNNING, name=name, project="größe"))
+            uow.runs.add(make_run(state=RunState.RUNNING, name=name, project="größe"))
 
-        assert named(stage) == {(name, "größe")}
+        assert read_run_names(stage) == {(name, "größe")}
 
     def test_once_mlflow_has_everything_nothing_is_said_to_be_lacking(self, stage: Stage) -> None:
-        run_id = a_started_run(stage)
-        said: list[Record] = [metrics(stage, 1, loss=1.0), outcome(stage, "succeeded")]
+        run_id = submit_run(stage)
+        records: list[Record] = [make_metrics(stage, 1, loss=1.0), make_outcome(stage, "succeeded")]
         spool = stage.home / "runs" / run_id / RunFile.SPOOL
-        spool.write_text("".join(one.model_dump_json() + "\n" for one in said))
-        tell(stage, run_id, said, pending={"service": 2, "mlflow": 2})
+        spool.write_text("".join(record.model_dump_json() + "\n" for record in records))
+        deliver_metrics(stage, run_id, records, pending={"service": 2, "mlflow": 2})
         stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
-        stage.turn()
+        stage.run_loops()
         assert stage.run(run_id)["pending_records"] == {"service": 0, "mlflow": 2}
 
         (spool.parent / "spool.mlflow.position").write_text("2")
-        stage.turn()
+        stage.run_loops()
 
         assert stage.run(run_id)["pending_records"] == {"service": 0, "mlflow": 0}
 
@@ -169,66 +179,66 @@ class TestOneSweep:
     """While it is not over."""
 
     def test_its_trials_and_its_best_are_told(self, any_stage: Stage) -> None:
-        sweep = searching_sweep(any_stage, name=NAME)
-        assert of_sweeps(any_stage)["trials"][("running",)] == 0
-        assert "best" not in of_sweeps(any_stage)
-        trained(sweep, 0, 0.3)
-        trained(sweep, 1, 0.5)
+        sweep = start_search(any_stage, name=NAME)
+        assert read_sweep_series(any_stage)["trials"][("running",)] == 0
+        assert "best" not in read_sweep_series(any_stage)
+        train_trial(sweep, 0, 0.3)
+        train_trial(sweep, 1, 0.5)
         sweep.suggest(2)
 
-        seen = of_sweeps(any_stage)
+        series = read_sweep_series(any_stage)
 
-        assert seen["trials"] == {
+        assert series["trials"] == {
             ("running",): 1,
             ("finished",): 2,
             ("stopped",): 0,
             ("failed",): 0,
             ("cancelled",): 0,
         }
-        assert seen["best"] == {(): 0.5}
-        named = {labels["name"] for name, labels, _ in samples(any_stage) if "_sweep_" in name}
-        assert named == {NAME}
+        assert series["best"] == {(): 0.5}
+        names = {labels["name"] for name, labels, _ in samples(any_stage) if "_sweep_" in name}
+        assert names == {NAME}
 
     def test_what_was_read_before_is_as_right_as_what_is_read_anew(self, stage: Stage) -> None:
-        sweep = searching_sweep(stage)
+        sweep = start_search(stage)
         for number in range(3):
-            trained(sweep, number, 0.1 * number)
-            of_sweeps(stage)
+            train_trial(sweep, number, 0.1 * number)
+            read_sweep_series(stage)
 
-        seen = of_sweeps(stage)
+        series = read_sweep_series(stage)
 
-        assert seen["trials"][("finished",)] == len(sweep.trials) == 3
-        assert seen["best"] == {(): pytest.approx(0.2)}
+        assert series["trials"][("finished",)] == len(sweep.trials) == 3
+        assert series["best"] == {(): pytest.approx(0.2)}
 
     def test_a_sweep_that_is_over_is_gone_and_one_that_searches_again_is_whole(
         self, stage: Stage
     ) -> None:
-        sweep = searching_sweep(stage)
-        trained(sweep, 0, 0.4)
-        assert of_sweeps(stage)
-        closed(sweep)
+        sweep = start_search(stage)
+        train_trial(sweep, 0, 0.4)
+        assert read_sweep_series(stage)
+        complete_sweep(sweep)
         assert sweep.state == "succeeded"
-        assert of_sweeps(stage) == {}
+        assert read_sweep_series(stage) == {}
 
         extended = stage.http.post(f"/v1/sweeps/{sweep.id}:extend", json={"trials": 2})
         assert extended.is_success, extended.text
 
-        seen = of_sweeps(stage)
-        assert seen["trials"][("finished",)] == 1
-        assert seen["best"] == {(): 0.4}
+        series = read_sweep_series(stage)
+        assert series["trials"][("finished",)] == 1
+        assert series["best"] == {(): 0.4}
 
 
 class TestCost:
-    """A scrape asks the database as often however much goes on."""
+    """The number of statements of a scrape does not depend on the number of runs."""
 
     def test_many_runs_and_sweeps_take_as_many_statements_as_few(self, any_stage: Stage) -> None:
         fill(any_stage, runs=2, sweeps=1)
-        few = asked_by_a_scrape(any_stage)
+        few = record_scrape_statements(any_stage)
         fill(any_stage, runs=200, sweeps=3)
 
-        many, again = asked_by_a_scrape(any_stage), asked_by_a_scrape(any_stage)
+        many, repeated = record_scrape_statements(any_stage), record_scrape_statements(any_stage)
 
-        assert len(few) == len(many) == len(again) == STATEMENTS_A_SCRAPE
+        assert len(few) == len(many) == len(repeated) == STATEMENTS_PER_SCRAPE
         assert sum(name == "tandem_run_loss" for name, *_ in samples(any_stage)) == 200
         lives = [
             value
@@ -239,35 +249,35 @@ class TestCost:
 
     def test_an_entry_of_a_sweep_is_read_once(self, stage: Stage) -> None:
         fill(stage, runs=0, sweeps=1)
-        of_sweeps(stage)
+        read_sweep_series(stage)
         with stage.ctx.store.transaction() as uow:
             (sweep,) = uow.sweeps.in_states(SweepState.SEARCHING)
             new = uow.sweeps.new_entries({sweep.id: 49})
 
         assert [entry.kind for entry in new[sweep.id]] == ["suggested"]
-        assert of_sweeps(stage)["trials"][("running",)] == 50
+        assert read_sweep_series(stage)["trials"][("running",)] == 50
 
     def test_scrapes_at_the_same_time_count_nothing_twice(self, any_stage: Stage) -> None:
         stage = any_stage
-        run_id = a_started_run(stage)
+        run_id = submit_run(stage)
         stage.clock.advance(10)
         stage.cluster.set_job_state(f"{run_id}-a1", "failed", exit_code=10)
-        stage.turn()
+        stage.run_loops()
 
         with ThreadPoolExecutor(4) as pool:
             for _ in range(20):
-                figures, together = MetricsCollector(stage.ctx), Barrier(4)
-                asked = [pool.submit(seconds_of_cpus, figures, together) for _ in range(4)]
-                assert [one.result() for one in asked] == [10.0] * 4
+                figures, barrier = MetricsCollector(stage.ctx), Barrier(4)
+                futures = [pool.submit(read_cpu_seconds, figures, barrier) for _ in range(4)]
+                assert [future.result() for future in futures] == [10.0] * 4
 
 
-def seconds_of_cpus(figures: MetricsCollector, together: Barrier) -> float:
-    together.wait(timeout=20)
-    (series,) = [one for one in figures.series() if one.name == "cpu_seconds"]
+def read_cpu_seconds(figures: MetricsCollector, barrier: Barrier) -> float:
+    barrier.wait(timeout=20)
+    (series,) = [metric for metric in figures.series() if metric.name == "cpu_seconds"]
     return sum(value for _, value in series.values)
 
 
-def named(stage: Stage) -> set[tuple[str, str]]:
+def read_run_names(stage: Stage) -> set[tuple[str, str]]:
     return {
         (labels["name"], labels["project"])
         for metric, labels, _ in samples(stage)
@@ -275,49 +285,49 @@ def named(stage: Stage) -> set[tuple[str, str]]:
     }
 
 
-def asked_by_a_scrape(stage: Stage) -> list[str]:
+def record_scrape_statements(stage: Stage) -> list[str]:
     stage.app.state.health._checked_at_s = 0.0
-    with statements(stage) as asked:
+    with statements(stage) as executed:
         assert stage.http.get("/metrics").status_code == 200
-    return asked
+    return executed
 
 
 @contextmanager
 def statements(stage: Stage) -> Iterator[list[str]]:
-    """What is asked of the database meanwhile, but for what begins a transaction."""
+    """Record the statements of the database, except those that begin a transaction."""
     store = stage.ctx.store
     assert isinstance(store, Database)
-    asked: list[str] = []
+    executed: list[str] = []
 
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+    def make_note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         if not statement.startswith("BEGIN"):
-            asked.append(statement)
+            executed.append(statement)
 
-    event.listen(store._engine, "before_cursor_execute", note)
-    yield asked
-    event.remove(store._engine, "before_cursor_execute", note)
+    event.listen(store._engine, "before_cursor_execute", make_note)
+    yield executed
+    event.remove(store._engine, "before_cursor_execute", make_note)
 
 
 def fill(stage: Stage, *, runs: int, sweeps: int) -> None:
-    """Runs that train, and sweeps with 50 trials that go on, as if they had been launched."""
+    """Insert running runs, and active sweeps with 50 trials."""
     now = stage.clock.now()
     with stage.ctx.store.transaction() as uow:
-        there, lists = uow.metrics.active_runs(), uow.sweeps.in_states(SweepState.SEARCHING)
-        for number in range(len(there), runs):
-            queued = a_run(
+        active_runs, lists = uow.metrics.active_runs(), uow.sweeps.in_states(SweepState.SEARCHING)
+        for number in range(len(active_runs), runs):
+            queued = make_run(
                 id=f"r{number:012d}",
                 latest={"train/loss": 1.0},
-                progress=progress(stage),
+                progress=make_progress(stage),
                 pending_records={"mlflow": number},
             )
-            at_work = transition(
+            running = transition(
                 transition(queued, RunState.STARTING, at=now), RunState.RUNNING, at=now
             )
-            uow.runs.add(at_work)
+            uow.runs.add(running)
             job = f"p{number // 2:012d}"
             uow.attempts.add(Attempt(queued.id, 1, f"{queued.id}-a1", now, pack_job=job))
-        asked = a_sweep()
-        spec = SweepSpec.model_validate({"base": asked["spec"], "space": asked["space"]})
+        request = make_sweep_request()
+        spec = SweepSpec.model_validate({"base": request["spec"], "space": request["space"]})
         for number in range(len(lists), sweeps):
             sweep_id = f"s{number:012d}"
             uow.sweeps.add(

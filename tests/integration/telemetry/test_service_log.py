@@ -7,15 +7,15 @@ import pytest
 
 from service.log import configure_logging, redact_secrets
 from service.loops.reconcile import Reconciler
-from tests.support.service.runs import a_started_run
+from tests.support.service.runs import submit_run
 from tests.support.service.stage import Stage, open_stage
 
 
 class TestLog:
-    """One event a line, without secrets."""
+    """One event per line, without secrets."""
 
     @pytest.mark.parametrize(
-        ("text", "kept"),
+        ("text", "expected"),
         [
             ("token tdm_0123456789_abcDEF-_x was shown", "token td*_... was shown"),
             ("tdw_r1.2.abcdef", "td*_..."),
@@ -24,8 +24,8 @@ class TestLog:
             ("http://127.0.0.1:8700/v1/runs", "http://127.0.0.1:8700/v1/runs"),
         ],
     )
-    def test_secrets_are_not_written(self, text: str, kept: str) -> None:
-        assert redact_secrets(text) == kept
+    def test_secrets_are_not_written(self, text: str, expected: str) -> None:
+        assert redact_secrets(text) == expected
 
     def test_as_json_a_line_is_a_document_with_the_request(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -42,7 +42,7 @@ class TestLog:
     def test_what_a_loop_says_names_its_run(
         self, stage: Stage, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        run_id = a_started_run(stage)
+        run_id = submit_run(stage)
 
         def fail(_: str) -> None:
             raise ZeroDivisionError

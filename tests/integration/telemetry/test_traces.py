@@ -10,7 +10,7 @@ from tests.support.service.stage import open_stage
 
 
 def test_traces_go_where_they_are_asked_to(tmp_path: Path) -> None:
-    with a_collector() as (port, bodies):
+    with run_collector() as (port, bodies):
         endpoint = f"http://127.0.0.1:{port}"
         with open_stage(tmp_path, otel_endpoint=endpoint) as stage:
             stage.http.get("/v1/runs")
@@ -20,8 +20,8 @@ def test_traces_go_where_they_are_asked_to(tmp_path: Path) -> None:
 
 
 @contextmanager
-def a_collector() -> Iterator[tuple[int, list[bytes]]]:
-    """Takes traces as a collector does."""
+def run_collector() -> Iterator[tuple[int, list[bytes]]]:
+    """Accept traces like a collector."""
     bodies: list[bytes] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""How near a device's losses and gradients are to the CPU's in fp32, and how near they must be."""
+"""Differences of a device's losses and gradients from the CPU's in fp32, and their limits."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from configs.spec.compute import Precision
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The largest accepted differences from the CPU in fp32, and where they come from."""
+    """The largest accepted differences from the CPU in fp32, and their cause."""
 
     loss: float
     """Of each loss, relative."""
@@ -41,7 +41,7 @@ small for tf32, whose smallest differences were 9e-5, 5e-6 and 3e-4."""
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one forward and backward pass came to, on the CPU."""
+    """Losses and gradients of one forward and backward pass, copied to the CPU."""
 
     losses: Mapping[str, float]
     gradients: Mapping[str, Tensor]
@@ -54,8 +54,8 @@ class StepResult:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Of a step from the reference; as in `Tolerance`."""
+class StepDifference:
+    """Differences of a step from the reference, as in `Tolerance`."""
 
     loss: float
     direction: float
@@ -64,11 +64,10 @@ class Difference:
     """The name of the loss that differs most."""
 
 
-def difference_between(result: StepResult, reference: StepResult) -> Difference:
-    """How far a step is from the reference.
+def compare_steps(result: StepResult, reference: StepResult) -> StepDifference:
+    """Measure the differences of a step from the reference.
 
-    Raises `AssertionError` if they differ in their losses or parameters, or if something is not
-    finite: such a step is at no distance.
+    Raises `AssertionError` if they have other losses or parameters, or if a value is not finite.
     """
     assert result.losses.keys() == reference.losses.keys()
     assert result.gradients.keys() == reference.gradients.keys()
@@ -83,11 +82,10 @@ def difference_between(result: StepResult, reference: StepResult) -> Difference:
     assert expected_norm > 0, "the reference has no gradient"
     cosine = float(gradient @ expected) / (max(norm, 1e-30) * expected_norm)
     worst = max(by_loss, key=lambda name: by_loss[name])
-    return Difference(by_loss[worst], 1 - cosine, abs(norm / expected_norm - 1), worst)
+    return StepDifference(by_loss[worst], 1 - cosine, abs(norm / expected_norm - 1), worst)
 
 
-def assert_within(difference: Difference, tolerance: Tolerance) -> None:
-    """The test fails if a difference is above its tolerance."""
+def assert_within(difference: StepDifference, tolerance: Tolerance) -> None:
     assert difference.loss <= tolerance.loss, f"{difference.worst_loss}: {difference}"
     assert difference.direction <= tolerance.direction, str(difference)
     assert difference.norm <= tolerance.norm, str(difference)

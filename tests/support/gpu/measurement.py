@@ -1,4 +1,4 @@
-"""A device set up for a test, and what a GPU tells about work done on it: bytes, host waits."""
+"""Setting up a device for a test, and measuring peak memory and host waits on a GPU."""
 
 import contextlib
 import gc
@@ -21,8 +21,8 @@ _SYNCHRONIZATION = "called a synchronizing CUDA operation"
 
 
 @contextlib.contextmanager
-def computing_on(kind: DeviceKind) -> Iterator[torch.device]:
-    """The device, prepared as an attempt prepares it with deterministic kernels in fp32."""
+def use_device(kind: DeviceKind) -> Iterator[torch.device]:
+    """Prepare a device like an attempt, with deterministic kernels in fp32; restore settings."""
     threads, cv2_threads = torch.get_num_threads(), cv2.getNumThreads()
     is_deterministic = torch.are_deterministic_algorithms_enabled()
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
@@ -38,48 +38,48 @@ def computing_on(kind: DeviceKind) -> Iterator[torch.device]:
 
 
 def release_memory() -> None:
-    """Give the GPU's memory back, for processes that a test starts; none without a GPU."""
+    """Free cached GPU memory for processes that a test starts; does nothing without a GPU."""
     if torch.cuda.is_initialized():
         gc.collect()  # runners refer to themselves
         torch.cuda.empty_cache()
 
 
-def peak_bytes_of(work: Callable[[], object], device: torch.device) -> int:
-    """The most bytes of tensors at a time on a GPU while `work` runs; 0 on a CPU."""
+def measure_peak_bytes(function: Callable[[], object], device: torch.device) -> int:
+    """Measure the peak bytes of tensors on a GPU while `function` runs; 0 on a CPU."""
     if device.type != "cuda":
-        work()
+        function()
         return 0
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
-    work()
+    function()
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device)
 
 
-def host_waits_of(work: Callable[[], object]) -> Counter[str]:
-    """How often the host waits for the GPU while `work` runs, by `file:line`; needs a GPU.
+def count_host_waits(function: Callable[[], object]) -> Counter[str]:
+    """Count the host's waits for the GPU while `function` runs, by `file:line`; needs a GPU.
 
-    Counted are reads of values and sizes, and copies from memory that is not pinned; not counted
-    are `torch.cuda.synchronize` and what torch.distributed does.
+    Reads of values and sizes and copies from memory that is not pinned count;
+    `torch.cuda.synchronize` and the calls of torch.distributed do not.
     """
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as recorded:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            work()
+            function()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    return waits_among(caught)
+    return count_waits(recorded)
 
 
-def waits_among(caught: list[warnings.WarningMessage]) -> Counter[str]:
-    """Places of the warnings that say that the host waited, most frequent first."""
-    waits = (entry for entry in caught if _SYNCHRONIZATION in str(entry.message))
-    return Counter(f"{_short(entry.filename)}:{entry.lineno}" for entry in waits)
+def count_waits(recorded: list[warnings.WarningMessage]) -> Counter[str]:
+    """Count torch's synchronization warnings by `file:line`."""
+    waits = (entry for entry in recorded if _SYNCHRONIZATION in str(entry.message))
+    return Counter(f"{_shorten_path(entry.filename)}:{entry.lineno}" for entry in waits)
 
 
-def _short(filename: str) -> str:
-    """The path below site-packages or the project."""
+def _shorten_path(filename: str) -> str:
+    """Make a path relative to site-packages or the project."""
     return re.sub(r"^.*/(site-packages|(?=workers/|tests/))/?", "", filename)
 
 

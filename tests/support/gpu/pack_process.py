@@ -16,39 +16,41 @@ from typing import Any
 
 import torch
 
-from tests.support.gpu.measurement import peak_bytes_of, release_memory
+from tests.support.gpu.measurement import measure_peak_bytes, release_memory
 from tests.support.training.packs import train_in_process
 
-PART_OF_FURTHER_MEMBERS = 0.75
-"""Of the bytes that further members take: of two of them there is room for one and a half."""
+FURTHER_MEMBERS_FRACTION = 0.75
+"""Fraction of the bytes of further members within the limit: of two, one and a half fit."""
 
 
 @dataclass(frozen=True)
 class PackMemory:
     """Peaks of the bytes in tensors, and the limit of the third training."""
 
-    alone: int
-    together: int
+    first_bytes: int
+    all_bytes: int
     limit: int
 
 
 def train_with_too_little_memory(
     folder: Path, members: Mapping[str, dict[str, Any]], *, device: torch.device
 ) -> PackMemory:
-    """Train as the module says; the device is that of the members' specs."""
+    """Train the pack as the module docstring says; `device` is that of the members' specs."""
     first = next(iter(members))
-    alone = peak_bytes_of(
+    first_bytes = measure_peak_bytes(
         lambda: train_in_process(folder / "alone", {first: members[first]}), device
     )
     release_memory()
-    together = peak_bytes_of(lambda: train_in_process(folder / "together", dict(members)), device)
+    all_bytes = measure_peak_bytes(
+        lambda: train_in_process(folder / "together", dict(members)), device
+    )
     release_memory()
-    limit = alone + int(PART_OF_FURTHER_MEMBERS * (together - alone))
+    limit = first_bytes + int(FURTHER_MEMBERS_FRACTION * (all_bytes - first_bytes))
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(limit / total, device)
     train_in_process(folder / "limited", dict(members))
-    return PackMemory(alone, together, limit)
+    return PackMemory(first_bytes, all_bytes, limit)
 
 
 def main(folder: Path) -> None:

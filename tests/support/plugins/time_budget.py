@@ -26,36 +26,36 @@ class Spent:
     """What the tests of a run have taken so far."""
 
     tests_s: float = 0.0
-    pieces_s: list[float] = field(default_factory=list)
+    work_units_s: list[float] = field(default_factory=list)
 
     @property
-    def pieces(self) -> float:
+    def num_work_units(self) -> float:
         """The durations of all tests in multiples of the piece of work; 0 without a measurement.
 
         The mean and not the median: on a loaded machine a short piece of work is either let
         through or interrupted for long, and only the mean tells how much slower all of it is.
         """
-        if not self.pieces_s:
+        if not self.work_units_s:
             return 0.0
-        return self.tests_s * len(self.pieces_s) / sum(self.pieces_s)
+        return self.tests_s * len(self.work_units_s) / sum(self.work_units_s)
 
     def add(self, duration_s: float, properties: Sequence[tuple[str, object]]) -> None:
         """Count one phase of a test, and the piece of work that was measured after it."""
         self.tests_s += duration_s
-        self.pieces_s += [float(str(value)) for name, value in properties if name == _PIECE]
+        self.work_units_s += [float(str(value)) for name, value in properties if name == _PIECE]
 
 
-def measure_piece() -> float:
+def measure_work_unit() -> float:
     """Seconds that the fixed piece of work takes now."""
-    began = time.perf_counter()
+    start_s = time.perf_counter()
     total = 0
     for number in range(_ITERATIONS):
         total += number * number % 7
     assert total > 0
-    return time.perf_counter() - began
+    return time.perf_counter() - start_s
 
 
-class Budget:
+class TimeBudget:
     """The plugin; measures in the processes that run tests, and judges in the one that reports."""
 
     def __init__(self, config: pytest.Config, *, budget: float = BUDGET) -> None:
@@ -71,12 +71,12 @@ class Budget:
         """Measure a piece of work after a test now and then; its time is in no test's duration."""
         report = yield
         if call.when == "teardown" and time.monotonic() - self._measured_at > EVERY_S:
-            report.user_properties.append((_PIECE, measure_piece()))
+            report.user_properties.append((_PIECE, measure_work_unit()))
             self._measured_at = time.monotonic()
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Count it."""
+        """Add the phase of a test to the sum."""
         properties = report.user_properties if report.when == "teardown" else []
         self._spent.add(report.duration, properties)
 
@@ -87,12 +87,12 @@ class Budget:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say what the run took, and what to do if it was too much."""
-        if not is_whole_default_run(self._config) or not self._spent.pieces_s:
+        if not is_complete_default_run(self._config) or not self._spent.work_units_s:
             return
-        spent = self._spent
+        tests_s, num_work_units = self._spent.tests_s, self._spent.num_work_units
         terminalreporter.write_line(
-            f"All tests took {spent.tests_s:.0f} s together: {spent.pieces:.0f} pieces of work of "
-            f"{1000 * spent.tests_s / spent.pieces:.1f} ms; the budget is {self._budget:g}."
+            f"All tests took {tests_s:.0f} s together: {num_work_units:.0f} pieces of work of "
+            f"{1000 * tests_s / num_work_units:.1f} ms; the budget is {self._budget:g}."
         )
         if self._is_over:
             terminalreporter.write_line(
@@ -104,11 +104,11 @@ class Budget:
     @property
     def _is_over(self) -> bool:
         is_judge = not hasattr(self._config, "workerinput")
-        is_over = self._spent.pieces > self._budget
-        return is_judge and is_over and is_whole_default_run(self._config)
+        is_over = self._spent.num_work_units > self._budget
+        return is_judge and is_over and is_complete_default_run(self._config)
 
 
-def is_whole_default_run(config: pytest.Config) -> bool:
+def is_complete_default_run(config: pytest.Config) -> bool:
     """Whether the run is of all default tests: without paths, and with the markers of the tree."""
     options = list(config.getini("addopts"))
     markers = options[options.index("-m") + 1]
@@ -125,4 +125,4 @@ def is_whole_default_run(config: pytest.Config) -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Have every process take part."""
-    config.pluginmanager.register(Budget(config), "tandem-budget")
+    config.pluginmanager.register(TimeBudget(config), "tandem-budget")

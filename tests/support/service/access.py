@@ -9,25 +9,27 @@ import httpx
 from configs.protocol.names import RunFile
 from service.domain.access import Role
 from service.usecases.access import create_token
-from tests.support.factories import a_spec
+from tests.support.factories import make_spec
 from tests.support.service.stage import Stage
 
 
-def a_token(
+def make_token(
     stage: Stage, name: str, role: Role, *, project: str | None = None, days: int | None = None
 ) -> str:
-    ends = None if days is None else stage.clock.now() + timedelta(days=days)
-    _, text = create_token(name, role=role, project=project, expires_at=ends, ctx=stage.ctx)
+    expires_at = None if days is None else stage.clock.now() + timedelta(days=days)
+    _, text = create_token(name, role=role, project=project, expires_at=expires_at, ctx=stage.ctx)
     return text
 
 
-def ask(stage: Stage, method: str, path: str, token: str | None, **more: Any) -> httpx.Response:
+def send_request(
+    stage: Stage, method: str, path: str, token: str | None, **options: Any
+) -> httpx.Response:
     headers = {"Authorization": "" if token is None else f"Bearer {token}"}
-    return stage.http.request(method, path, headers=headers, **more)
+    return stage.http.request(method, path, headers=headers, **options)
 
 
-def a_started_run(stage: Stage) -> tuple[str, Path]:
+def submit_run_with_token(stage: Stage) -> tuple[str, Path]:
     stage.add_dataset()
-    run_id: str = stage.launch(spec=a_spec())["id"]
-    stage.turn()
+    run_id: str = stage.launch(spec=make_spec())["id"]
+    stage.run_loops()
     return run_id, stage.home / "runs" / run_id / RunFile.TOKEN

@@ -1,4 +1,4 @@
-"""Speaks to an ASGI app from plain synchronous tests, lifespan included."""
+"""A synchronous httpx transport that calls an ASGI app, including its lifespan."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 
 class AsgiTransport(httpx.BaseTransport):
-    """Runs `app` on an event loop of its own."""
+    """Runs `app` on an event loop in a separate thread."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
@@ -38,13 +38,15 @@ class AsgiTransport(httpx.BaseTransport):
         self._loop.close()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """One request, answered whole."""
-        return asyncio.run_coroutine_threadsafe(self._ask(request), self._loop).result()
+        """Send a request and read its complete response."""
+        return asyncio.run_coroutine_threadsafe(self._send(request), self._loop).result()
 
-    async def _ask(self, request: httpx.Request) -> httpx.Response:
+    async def _send(self, request: httpx.Request) -> httpx.Response:
         body = request.read()
-        asked = httpx.Request(request.method, request.url, headers=request.headers, content=body)
-        response = await self._inner.handle_async_request(asked)
+        forwarded = httpx.Request(
+            request.method, request.url, headers=request.headers, content=body
+        )
+        response = await self._inner.handle_async_request(forwarded)
         content = await response.aread()
         headers = [item for item in response.headers.raw if item[0].lower() != b"content-encoding"]
         return httpx.Response(

@@ -1,37 +1,42 @@
-"""A taught run, its twin and their report, each brought to an end by hand."""
+"""A distilled run, its baseline and their report, whose jobs the tests end."""
 
 from typing import Any
 
 from configs.protocol.names import RunFile
 from configs.protocol.records import Delivery, Metrics, Outcome, Progress, Tracked
 from configs.protocol.report import MAP_PARTS, Comparison, Difference, Report
-from tests.support.factories import a_bckd_spec
+from tests.support.factories import make_bckd_spec
 from tests.support.service.stage import Stage
 
 STEPS_PER_EPOCH = 10
 
 
-def a_pair(stage: Stage, **changes: Any) -> tuple[str, str]:
-    """A taught run that was just launched, and its twin."""
+def launch_pair(stage: Stage, **changes: Any) -> tuple[str, str]:
+    """Launch a distilled run; returns its id and that of its baseline."""
     stage.add_dataset()
     stage.add_teacher()
-    run = stage.launch(spec=a_bckd_spec(**changes))
+    run = stage.launch(spec=make_bckd_spec(**changes))
     return run["id"], run["baseline_run_id"]
 
 
-def a_trained_pair(stage: Stage) -> tuple[str, str]:
-    """A taught run and its twin that have both succeeded, the run with 2.3 mAP more."""
-    run_id, twin_id = a_pair(stage)
-    train(stage, twin_id, 0.307)
-    train(stage, run_id, 0.33)
-    return run_id, twin_id
+def train_pair(stage: Stage) -> tuple[str, str]:
+    """Train a distilled run and its baseline, to a mAP that is 0.023 higher with distillation."""
+    run_id, baseline_id = launch_pair(stage)
+    train_run(stage, baseline_id, 0.307)
+    train_run(stage, run_id, 0.33)
+    return run_id, baseline_id
 
 
-def train(
-    stage: Stage, run_id: str, score: float, *, teacher: float | None = None, tracked: bool = False
+def train_run(
+    stage: Stage,
+    run_id: str,
+    score: float,
+    *,
+    teacher: float | None = None,
+    has_mlflow_run: bool = False,
 ) -> None:
-    """A run trains two epochs, the second with this mAP, and succeeds."""
-    start(stage, run_id)
+    """Report two epochs of a run, the second with mAP `score`, and let it succeed."""
+    start_attempt(stage, run_id)
     at = stage.clock.now()
     curve = {STEPS_PER_EPOCH: score / 2, 2 * STEPS_PER_EPOCH: score}
     records: list[Any] = [
@@ -39,9 +44,9 @@ def train(
         for step, value in curve.items()
     ]
     if teacher is not None:
-        measured = {f"teacher/{part}": teacher for part in MAP_PARTS}
-        records.insert(0, Metrics(at=at, attempt=1, step=0, values=measured))
-    if tracked:
+        teacher_values = {f"teacher/{part}": teacher for part in MAP_PARTS}
+        records.insert(0, Metrics(at=at, attempt=1, step=0, values=teacher_values))
+    if has_mlflow_run:
         records.append(Tracked(at=at, attempt=1, mlflow_run_id=f"m-{run_id}"))
     steps = 2 * STEPS_PER_EPOCH
     records += [
@@ -58,31 +63,31 @@ def train(
         Outcome(at=at, attempt=1, result="succeeded"),
     ]
     body = Delivery(first=0, records=tuple(records)).model_dump(mode="json")
-    answer = stage.http.post(f"/v1/runs/{run_id}/attempts/1/deliveries", json=body)
-    assert answer.is_success, answer.text
-    end(stage, run_id, "succeeded", exit_code=0)
+    response = stage.http.post(f"/v1/runs/{run_id}/attempts/1/deliveries", json=body)
+    assert response.is_success, response.text
+    end_job(stage, run_id, "succeeded", exit_code=0)
 
 
-def start(stage: Stage, run_id: str) -> None:
-    """A run's attempt begins, as soon as there is room."""
+def start_attempt(stage: Stage, run_id: str) -> None:
+    """Run the loops until the run has an attempt."""
     for _ in range(3):
         if stage.run(run_id)["attempt"]:
             return
-        stage.turn()
+        stage.run_loops()
         stage.clock.advance(10)
     raise AssertionError(stage.run(run_id)["waiting_for"])
 
 
-def end(stage: Stage, run_id: str, state: Any, *, exit_code: int) -> None:
-    """A run's job is over, and everybody takes one look."""
+def end_job(stage: Stage, run_id: str, state: Any, *, exit_code: int) -> None:
+    """Let the job of the run's latest attempt end, and run the loops once."""
     attempt = stage.run(run_id)["attempt"]
     stage.cluster.set_job_state(f"{run_id}-a{attempt}", state, exit_code=exit_code)
-    stage.turn()
+    stage.run_loops()
 
 
 def make_report(stage: Stage, report_id: str, *comparisons: Comparison) -> None:
-    """A report's worker writes its files and succeeds."""
-    start(stage, report_id)
+    """Write the files of a report run and let it succeed."""
+    start_attempt(stage, report_id)
     report = Report(title="t", comparisons=comparisons, noise=None, importance={})
     folder = stage.home / "runs" / report_id
     for file, text in (
@@ -92,13 +97,13 @@ def make_report(stage: Stage, report_id: str, *comparisons: Comparison) -> None:
     ):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_text(text)
-    end(stage, report_id, "succeeded", exit_code=0)
+    end_job(stage, report_id, "succeeded", exit_code=0)
 
 
-def a_comparison(run_id: str, twin_id: str, **changes: Any) -> Comparison:
+def make_comparison(run_id: str, baseline_id: str, **changes: Any) -> Comparison:
     fields: dict[str, Any] = {
         "runs": (run_id,),
-        "baselines": (twin_id,),
+        "baselines": (baseline_id,),
         "parts": {
             "bbox_mAP": Difference(
                 run=0.33, baseline=0.307, difference=0.023, low=0.011, high=0.035
@@ -114,7 +119,7 @@ def a_comparison(run_id: str, twin_id: str, **changes: Any) -> Comparison:
     return Comparison(**fields | changes)
 
 
-def kinds(stage: Stage, run_id: str) -> list[str]:
-    """What happened to a run, without the moves between states."""
+def list_event_kinds(stage: Stage, run_id: str) -> list[str]:
+    """List the kinds of a run's events, without changes of state."""
     events = stage.http.get(f"/v1/runs/{run_id}/events").json()
     return [event["kind"] for event in events if event["kind"] not in ("state_changed", "waiting")]

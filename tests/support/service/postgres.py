@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own, from Debian's package, on a free port, gone at the end."""
+"""A temporary PostgreSQL server from Debian's package, on a free port."""
 
 import os
 import pwd
@@ -17,7 +17,7 @@ from service.stack.ports import choose_free_port
 from service.store.database import Database
 
 _TEMPLATE = "tandem_template"
-_FAST = (
+_FAST_OPTIONS = (
     *("-c", "fsync=off"),
     *("-c", "synchronous_commit=off"),
     *("-c", "full_page_writes=off"),
@@ -26,15 +26,15 @@ _FAST = (
 )
 
 
-def where_postgres_is() -> Path | None:
-    """The folder of its programs; none where it is not installed."""
+def find_postgres() -> Path | None:
+    """Find the folder of PostgreSQL's programs; None where it is not installed."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
 
 @dataclass
 class Postgres:
-    """A server that runs."""
+    """A PostgreSQL server in a folder of its own."""
 
     programs: Path
     folder: Path
@@ -43,42 +43,42 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """Where it answers, without a database's name."""
+        """SQLAlchemy URL of the server, without a database name."""
         return f"postgresql+psycopg://tandem:secret@127.0.0.1:{self.port}"
 
-    def fresh(self) -> str:
-        """The URL of a new database with the newest schema."""
+    def create_database(self) -> str:
+        """Create a database with the newest schema; returns its URL."""
         name = f"tandem_{next(self._numbers)}"
         self._administer(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
         return f"{self.url}/{name}"
 
-    def empty(self) -> str:
-        """The URL of a new database with nothing in it."""
+    def create_empty_database(self) -> str:
+        """Create a database without a schema; returns its URL."""
         name = f"tandem_{next(self._numbers)}"
         self._administer(f"CREATE DATABASE {name}")
         return f"{self.url}/{name}"
 
     def drop(self, url: str) -> None:
-        """Remove a database, whoever is connected."""
+        """Drop a database and close its connections."""
         self._administer(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]} WITH (FORCE)")
 
-    def cut(self) -> int:
-        """End every connection to every database but this one; how many there were."""
-        ended = self._administer(
+    def terminate_connections(self) -> int:
+        """Terminate all client connections but its own; returns their number."""
+        num_terminated = self._administer(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
             "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
         )
-        return ended or 0
+        return num_terminated or 0
 
     def start(self) -> None:
-        """Start the server and wait until it answers."""
-        options = " ".join((*_FAST, "-p", str(self.port), "-k", str(self.folder)))
+        """Start the server and wait until it accepts connections."""
+        options = " ".join((*_FAST_OPTIONS, "-p", str(self.port), "-k", str(self.folder)))
         log = str(self.folder / "log")
         data = str(self.folder / "data")
         self._run("pg_ctl", "-D", data, "-l", log, "-w", "-t", "60", "-o", options, "start")
 
     def stop(self) -> None:
-        """Stop the server; whoever is connected is cut off."""
+        """Stop the server and close its connections."""
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", "fast", "-w", "stop")
 
     def _administer(self, statement: str) -> int | None:
@@ -90,9 +90,9 @@ class Postgres:
         finally:
             engine.dispose()
 
-    def _run(self, program: str, *words: str) -> None:
+    def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
-            [*_as_its_user(), str(self.programs / program), *words],
+            [*_postgres_user_command(), str(self.programs / program), *arguments],
             check=True,
             stdout=subprocess.DEVNULL,
             cwd=self.folder,
@@ -100,8 +100,8 @@ class Postgres:
 
 
 @contextmanager
-def a_postgres(programs: Path) -> Iterator[Postgres]:
-    """A server with a migrated template database; everything is gone afterwards."""
+def run_postgres(programs: Path) -> Iterator[Postgres]:
+    """Run a server with a migrated template database; delete its files at exit."""
     folder = Path(tempfile.mkdtemp(prefix="tandem-pg-", dir="/tmp"))
     server = Postgres(programs, folder, choose_free_port(), count(1))
     password = folder / "password"
@@ -127,7 +127,7 @@ def a_postgres(programs: Path) -> Iterator[Postgres]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _as_its_user() -> Sequence[str]:
+def _postgres_user_command() -> Sequence[str]:
     # PostgreSQL does not run as root.
     if os.geteuid() != 0:
         return ()

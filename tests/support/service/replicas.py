@@ -1,4 +1,4 @@
-"""Further services over the database of a stage."""
+"""Additional services that share the database of a `Stage`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,21 +14,21 @@ from tests.support.service.stage import Stage
 
 @dataclass
 class Replica:
-    """A service of its own: connections, clock, name, memory."""
+    """A service with its own connections, clock, owner name and state in memory."""
 
     ctx: Context
     clock: FixedClock
     reconciler: Reconciler
 
-    def turn(self) -> None:
+    def run_loops(self) -> None:
         submit_queued(self.ctx)
         self.reconciler.run_once()
 
 
 @contextmanager
-def replica(stage: Stage, owner: str, *, ahead_s: float = 0.0) -> Iterator[Replica]:
+def open_replica(stage: Stage, owner: str, *, clock_ahead_s: float = 0.0) -> Iterator[Replica]:
     clock = FixedClock(stage.clock.now())
-    clock.advance(ahead_s)
+    clock.advance(clock_ahead_s)
     store = stage.ctx.store
     assert isinstance(store, Database)
     database = store.clone()

@@ -1,4 +1,4 @@
-"""Runs as the API would show them."""
+"""Run views, as the API returns them."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +10,7 @@ from service.domain.states import RunState
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 
-def a_view(state: RunState = RunState.RUNNING, **changes: Any) -> RunView:
+def make_run_view(state: RunState = RunState.RUNNING, **changes: Any) -> RunView:
     fields: dict[str, Any] = {
         "id": "r0123456789ab",
         "name": "n",

@@ -1,4 +1,4 @@
-"""Runs of a stage, and the records that their workers would deliver."""
+"""Runs in a `Stage`, and the records that their workers would deliver."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -16,7 +16,7 @@ from configs.protocol.records import (
     Started,
 )
 from service.main import make_loops
-from tests.support.factories import NO_HASH, a_spec
+from tests.support.factories import NO_HASH, make_spec
 from tests.support.service.stage import Stage
 
 
@@ -25,26 +25,26 @@ def write_spool(stage: Stage, run_id: str, records: list[Record]) -> None:
     spool.write_text("".join(record.model_dump_json() + "\n" for record in records))
 
 
-def a_started_run(stage: Stage, spec: dict[str, Any] | None = None, **changes: Any) -> str:
+def submit_run(stage: Stage, spec: dict[str, Any] | None = None, **changes: Any) -> str:
     stage.add_dataset()
-    run_id: str = stage.launch(spec=spec or a_spec(**changes))["id"]
-    stage.turn()
+    run_id: str = stage.launch(spec=spec or make_spec(**changes))["id"]
+    stage.run_loops()
     return run_id
 
 
-def a_running_run(stage: Stage, spec: dict[str, Any] | None = None, **changes: Any) -> str:
-    run_id = a_started_run(stage, spec, **changes)
+def start_running_run(stage: Stage, spec: dict[str, Any] | None = None, **changes: Any) -> str:
+    run_id = submit_run(stage, spec, **changes)
     deliver(stage, run_id, [])
     stage.cluster.set_job_state(f"{run_id}-a1", "running")
     return run_id
 
 
-def run_ids(stage: Stage) -> list[str]:
+def list_run_ids(stage: Stage) -> list[str]:
     return [run["id"] for run in stage.http.get("/v1/runs").json()["items"]]
 
 
-def step_quietly(stage: Stage, name: str) -> None:
-    """A step as its loop takes it: an outside system that is away is no fault."""
+def run_loop_step(stage: Stage, name: str) -> None:
+    """Run one step of a loop, which tolerates an unreachable cluster or tracker."""
     loop = next(loop for loop in make_loops(stage.ctx, interval_s=1.0) if loop.name == name)
     loop._run_step()
 
@@ -54,24 +54,24 @@ def deliver(
 ) -> dict[str, Any]:
     attempt = stage.run(run_id)["attempt"]
     url = f"/v1/runs/{run_id}/attempts/{attempt}/deliveries"
-    response = stage.http.post(url, json=a_delivery(records, first=first))
+    response = stage.http.post(url, json=make_delivery(records, first=first))
     assert response.status_code == 200, response.text
     return dict(response.json())
 
 
-def a_delivery(records: Sequence[Record], *, first: int = 0) -> dict[str, Any]:
+def make_delivery(records: Sequence[Record], *, first: int = 0) -> dict[str, Any]:
     return Delivery(first=first, records=tuple(records)).model_dump(mode="json")
 
 
 def deliver_raw(
     stage: Stage, run_id: str, records: Sequence[Record], *, first: int = 0
 ) -> httpx.Response:
-    """Deliver records of the first attempt, whatever the answer."""
+    """Deliver records of the first attempt without checking the response."""
     url = f"/v1/runs/{run_id}/attempts/1/deliveries"
-    return stage.http.post(url, json=a_delivery(records, first=first))
+    return stage.http.post(url, json=make_delivery(records, first=first))
 
 
-def started(stage: Stage, *, host: str = "h") -> Started:
+def make_started(stage: Stage, *, host: str = "h") -> Started:
     return Started(
         at=stage.clock.now(),
         attempt=1,
@@ -86,7 +86,7 @@ def started(stage: Stage, *, host: str = "h") -> Started:
     )
 
 
-def progress(stage: Stage) -> Progress:
+def make_progress(stage: Stage) -> Progress:
     return Progress(
         at=stage.clock.now(),
         attempt=1,
@@ -99,7 +99,7 @@ def progress(stage: Stage) -> Progress:
     )
 
 
-def metrics(
+def make_metrics(
     stage: Stage, step: int, *, loss: float | None = None, mAP: float | None = None
 ) -> Metrics:
     values = {"train/loss": loss, "val/bbox_mAP": mAP}
@@ -111,5 +111,5 @@ def metrics(
     )
 
 
-def outcome(stage: Stage, result: Any) -> Outcome:
+def make_outcome(stage: Stage, result: Any) -> Outcome:
     return Outcome(at=stage.clock.now(), attempt=1, result=result)

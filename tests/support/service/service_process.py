@@ -10,22 +10,22 @@ import httpx
 from service.domain.states import RunState
 from service.stack.ports import choose_free_port
 from service.store.database import Database
-from tests.support.factories import a_run
+from tests.support.factories import make_run
 from tests.support.stack.shell import TANDEM
 
 
-def a_service(home: Path, port: int) -> subprocess.Popen[bytes]:
-    """The service as a process of its own; its Ray and MLflow are away."""
-    nowhere = f"http://127.0.0.1:{choose_free_port()}"
+def start_service(home: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start the service as a process that cannot reach Ray or MLflow."""
+    unused_url = f"http://127.0.0.1:{choose_free_port()}"
     env = {
         **os.environ,
         "TANDEM_HOME": str(home),
         "TANDEM_PORT": str(port),
-        "TANDEM_RAY_URL": nowhere,
-        "TANDEM_MLFLOW_URL": nowhere,
+        "TANDEM_RAY_URL": unused_url,
+        "TANDEM_MLFLOW_URL": unused_url,
     }
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen([str(TANDEM), "serve"], env=env, stdout=quiet, stderr=quiet)
+    discard = subprocess.DEVNULL
+    process = subprocess.Popen([str(TANDEM), "serve"], env=env, stdout=discard, stderr=discard)
     deadline_s = time.monotonic() + 60
     while time.monotonic() < deadline_s:
         try:
@@ -37,9 +37,9 @@ def a_service(home: Path, port: int) -> subprocess.Popen[bytes]:
     raise TimeoutError("the service does not answer")
 
 
-def a_run_that_trains(home: Path) -> str:
+def insert_running_run(home: Path) -> str:
     database = Database(f"sqlite:///{home / 'tandem.db'}")
-    with database.transaction() as unit:
-        unit.runs.add(a_run(state=RunState.RUNNING, attempt=1))
+    with database.transaction() as uow:
+        uow.runs.add(make_run(state=RunState.RUNNING, attempt=1))
     database.close()
-    return a_run().id
+    return make_run().id

@@ -1,4 +1,4 @@
-"""A service over a simulated cluster and tracker, whose loops a test runs by hand."""
+"""A service with a simulated cluster and tracker, whose loops a test runs step by step."""
 
 import math
 import sqlite3
@@ -25,7 +25,7 @@ from service.main import create_app
 from service.settings import Settings
 from service.store.database import Database
 from service.usecases.context import Context
-from tests.support.factories import CLASSES, a_detector_spec, write_checkpoint, write_dataset
+from tests.support.factories import CLASSES, make_detector_spec, write_checkpoint, write_dataset
 from tests.support.service.asgi import AsgiTransport
 
 ON_BOTH_DATABASES = pytest.mark.parametrize("stage", ["sqlite", "postgresql"], indirect=True)
@@ -34,7 +34,7 @@ ON_BOTH_DATABASES = pytest.mark.parametrize("stage", ["sqlite", "postgresql"], i
 
 @dataclass
 class Stage:
-    """A service without threads: a test turns its loops by hand."""
+    """A service without threads: its loops run when a test calls `run_loops`."""
 
     app: FastAPI
     http: httpx.Client
@@ -51,8 +51,8 @@ class Stage:
         ctx: Context = self.app.state.ctx
         return ctx
 
-    def turn(self) -> None:
-        """Every loop takes one step."""
+    def run_loops(self) -> None:
+        """Run one step of every loop."""
         submit_queued(self.ctx)
         self.reconciler.run_once()
         sync_finished_runs(self.ctx)
@@ -60,12 +60,12 @@ class Stage:
         compare_baselines(self.ctx)
 
     def restart(self) -> None:
-        """What the service had in memory is gone, and it listens from now on."""
+        """Replace the loops that keep state in memory, as a restart does."""
         self.reconciler = Reconciler(self.ctx, max_gap_s=math.inf)
         self.sweeps = SweepReconciler(self.ctx)
 
-    def forget(self, statement: str) -> None:
-        """Something goes missing in the database, behind everybody's back."""
+    def execute_sql(self, statement: str) -> None:
+        """Change the SQLite database without the service's knowledge."""
         with sqlite3.connect(self.home / "tandem.db") as connection:
             connection.execute(statement)
         connection.close()
@@ -87,7 +87,7 @@ class Stage:
         body = {
             "name": name,
             "checkpoint": str(checkpoint),
-            "detector": a_detector_spec().model_dump(mode="json"),
+            "detector": make_detector_spec().model_dump(mode="json"),
             "classes": list(classes),
         }
         assert self.http.post("/v1/teachers", json=body).is_success
@@ -95,7 +95,7 @@ class Stage:
 
 @cache
 def migrated_sqlite() -> bytes:
-    """An SQLite file with the newest schema and nothing in it; made once in each process."""
+    """Create an empty SQLite file with the newest schema; cached for the process."""
     with TemporaryDirectory(prefix="tandem-db-") as folder:
         database = Database(f"sqlite:///{folder}/tandem.db")
         database.migrate()
@@ -105,7 +105,7 @@ def migrated_sqlite() -> bytes:
 
 @contextmanager
 def open_stage(home: Path, **settings: Any) -> Iterator[Stage]:
-    """A service that lives in `home`, with other settings where they are given."""
+    """Create a service in `home` with the given settings."""
     file = home / "tandem.db"
     if "database_url" not in settings and not file.exists():
         # Each migration takes a while; tests of the migrations themselves start without a schema.

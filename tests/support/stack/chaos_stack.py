@@ -1,4 +1,4 @@
-"""A stack of its own, runs on it, faults, and what became of both, in figures."""
+"""A stack for chaos tests: it launches runs, injects faults and counts what was lost."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,145 +20,154 @@ from configs.protocol.names import Env
 from service.api.schemas.runs import RunRequest, RunView
 from service.client import ServiceUnreachable, TandemApiError, TandemClient
 from service.domain.states import RunState
-from tests.support.stack.mlflow_runs import tracked_run, tracked_steps
-from tests.support.stack.quick_preset import said_steps
+from tests.support.stack.mlflow_runs import find_mlflow_run, read_mlflow_steps
+from tests.support.stack.quick_preset import list_logged_steps
 from tests.support.stack.shell import Shell
+from tests.support.waiting import wait_until
 
-PATIENCE_S = 420.0
+TIMEOUT_S = 420.0
 BROKEN = "digits-broken"
 """A dataset whose images were damaged after it was registered."""
 
-_LOOK_EVERY_S = 0.2
-_FINAL = {
+_POLL_INTERVAL_S = 0.2
+_MLFLOW_STATUS = {
     RunState.SUCCEEDED: "FINISHED",
     RunState.FAILED: "FAILED",
     RunState.CANCELLED: "KILLED",
 }
 
 
+wait_for = partial(wait_until, timeout_s=TIMEOUT_S, interval_s=_POLL_INTERVAL_S)
+
+
 @dataclass
-class Act:
-    """One case: what was done to which runs, and what came of it."""
+class ChaosResult:
+    """The faults and runs of one test case, and what was lost."""
 
     title: str
     faults: int = 0
     runs: list[str] = field(default_factory=list)
     lost: int = 0
-    """Runs that did not come to the end they should have."""
+    """Runs that did not end in the expected state."""
 
-    doubled: int = 0
-    """Metric points beyond one at a step, with us or in MLflow."""
+    duplicates: int = 0
+    """Metric points beyond the first of a step, in the service or in MLflow."""
 
     missing: int = 0
-    """Metric points that should be there and are not."""
+    """Expected metric points that do not exist."""
 
     recovered_s: float | None = None
-    """From the last fault to the next sign that a run goes on, its own pause included."""
+    """From the last fault to the next progress of a run."""
 
     _fault_at_s: float = 0.0
 
-    def fault(self) -> None:
-        """Count one more."""
+    def count_fault(self) -> None:
         self.faults += 1
         self._fault_at_s = time.monotonic()
 
-    def back(self) -> None:
-        """A run goes on."""
+    def mark_recovered(self) -> None:
         self.recovered_s = round(time.monotonic() - self._fault_at_s, 1)
 
 
 @dataclass
-class Theatre:
-    """Where the acts are played."""
+class ChaosStack:
+    """A stack whose components a test can kill, and the results of all test cases."""
 
     shell: Shell
     client: TandemClient
     small_disk: Path
-    """A file system of its own with the folders of all runs, so that it can be filled."""
+    """Mount point of a file system that holds only the folders of runs, and can be filled."""
 
-    acts: list[Act]
+    results: list[ChaosResult]
 
     @contextmanager
-    def act(self, title: str) -> Iterator[Act]:
-        """A case; afterwards every process of its attempts is gone."""
-        act = Act(title)
-        self.acts.append(act)
-        yield act
-        assert (act.lost, act.doubled, act.missing) == (0, 0, 0), act
-        when(lambda: not any(map(attempt_processes, act.runs)), patience_s=60)
+    def record_case(self, title: str) -> Iterator[ChaosResult]:
+        """Collect the result of a test case, which must lose nothing and leave no process."""
+        result = ChaosResult(title)
+        self.results.append(result)
+        yield result
+        assert (result.lost, result.duplicates, result.missing) == (0, 0, 0), result
+        wait_for(lambda: not any(map(find_attempt_processes, result.runs)), timeout_s=60)
 
-    def launch(self, act: Act, *, epochs: int = 6, **changes: Any) -> str:
-        """A run of an instant student."""
-        wanted = {"schedule.epochs": epochs, "checkpoints.every_steps": 5, **changes}
-        request = RunRequest(preset="quick/instant", changes=wanted, name=act.title[:60])
+    def launch(self, result: ChaosResult, *, epochs: int = 6, **changes: Any) -> str:
+        """Launch a run of the preset quick/instant."""
+        overrides = {"schedule.epochs": epochs, "checkpoints.every_steps": 5, **changes}
+        request = RunRequest(preset="quick/instant", changes=overrides, name=result.title[:60])
         run = self.client.launch(request)
-        act.runs.append(run.id)
+        result.runs.append(run.id)
         return run.id
 
     def run(self, run_id: str) -> RunView | None:
-        """The run; none while the service does not answer."""
+        """Get the run, or None while the service does not respond."""
         try:
             return self.client.run(run_id)
         except (ServiceUnreachable, TandemApiError):
             return None
 
-    def when(self, run_id: str, is_so: Callable[[RunView], bool]) -> RunView:
-        """The run as soon as it is as wanted."""
-        found: list[RunView] = []
+    def wait_for_run(self, run_id: str, condition: Callable[[RunView], bool]) -> RunView:
+        """Wait until the run meets the condition."""
+        matching: list[RunView] = []
 
-        def look() -> bool:
+        def poll() -> bool:
             run = self.run(run_id)
-            if run is not None and is_so(run):
-                found.append(run)
-            return bool(found)
+            if run is not None and condition(run):
+                matching.append(run)
+            return bool(matching)
 
-        when(look)
-        return found[0]
+        wait_for(poll)
+        return matching[0]
 
-    def when_training(self, run_id: str, *, step: int = 6) -> RunView:
-        """The run as soon as it has trained so far."""
-        return self.when(run_id, lambda run: steps_of(run) >= step)
+    def wait_for_step(self, run_id: str, *, step: int = 6) -> RunView:
+        """Wait until the run has trained `step` steps."""
+        return self.wait_for_run(run_id, lambda run: get_step(run) >= step)
 
-    def recovers(self, act: Act, run_id: str, *, since: RunView) -> None:
-        """Measure how long it takes until the same attempt is beyond where it was."""
-        self.when(run_id, lambda run: run.is_over or steps_of(run) > steps_of(since))
-        act.back()
+    def measure_recovery(self, result: ChaosResult, run_id: str, *, since: RunView) -> None:
+        """Measure the time until the run has trained more steps than `since`."""
+        self.wait_for_run(run_id, lambda run: run.is_over or get_step(run) > get_step(since))
+        result.mark_recovered()
 
-    def starts_again(self, act: Act, run_id: str, *, attempt: int) -> None:
-        """Measure how long it takes until another attempt than this one trains on."""
-        self.when(run_id, lambda run: run.progress is not None and run.progress.attempt > attempt)
-        act.back()
+    def measure_restart(self, result: ChaosResult, run_id: str, *, attempt: int) -> None:
+        """Measure the time until a later attempt than `attempt` trains."""
+        self.wait_for_run(
+            run_id, lambda run: run.progress is not None and run.progress.attempt > attempt
+        )
+        result.mark_recovered()
 
-    def ends(
-        self, act: Act, run_id: str, *, epochs: int = 6, state: RunState = RunState.SUCCEEDED
+    def check_end(
+        self,
+        result: ChaosResult,
+        run_id: str,
+        *,
+        epochs: int = 6,
+        state: RunState = RunState.SUCCEEDED,
     ) -> RunView:
-        """The run when it is over; what is wrong with it is counted."""
-        ended = self.when(run_id, lambda run: run.is_over)
-        act.lost += ended.state is not state
-        when(lambda: self._status(run_id) == _FINAL[ended.state])
-        wanted = said_steps(epochs)
-        ours = [point.step for point in self.client.metrics(run_id, key=Metric.LOSS)]
-        theirs = tracked_steps(self.shell.mlflow_url, run_id, Metric.LOSS)
-        for steps in (ours, theirs):
-            act.doubled += len(steps) - len(set(steps))
+        """Wait for the end of a run, and count lost runs, duplicates and missing points."""
+        ended = self.wait_for_run(run_id, lambda run: run.is_over)
+        result.lost += ended.state is not state
+        wait_for(lambda: self._status(run_id) == _MLFLOW_STATUS[ended.state])
+        expected_steps = list_logged_steps(epochs)
+        service_steps = [point.step for point in self.client.metrics(run_id, key=Metric.LOSS)]
+        mlflow_steps = read_mlflow_steps(self.shell.mlflow_url, run_id, Metric.LOSS)
+        for steps in (service_steps, mlflow_steps):
+            result.duplicates += len(steps) - len(set(steps))
             if state is RunState.SUCCEEDED:
-                act.missing += len(set(wanted) - set(steps))
-        act.missing += len(set(ours) ^ set(theirs))
+                result.missing += len(set(expected_steps) - set(steps))
+        result.missing += len(set(service_steps) ^ set(mlflow_steps))
         return ended
 
-    def kill(self, part: str) -> None:
-        """End a part of the stack without a word, with all that it started itself."""
-        pid = self.shell.parts()[part]["pid"]
-        family = psutil.Process(pid).children(recursive=True)
+    def kill(self, component: str) -> None:
+        """Kill a component of the stack by SIGKILL; of all but the service, its children too."""
+        pid = self.shell.components()[component]["pid"]
+        children = psutil.Process(pid).children(recursive=True)
         os.kill(pid, signal.SIGKILL)
-        if part != "service":
-            for process in family:
-                with _gone_is_fine():
+        if component != "service":
+            for process in children:
+                with _ignore_ended_processes():
                     process.kill()
 
     @contextmanager
-    def another_node(self) -> Iterator[Callable[[], None]]:
-        """A second node of Ray with one core; what is given takes it away without a word."""
+    def add_node(self) -> Iterator[Callable[[], None]]:
+        """Add a Ray node with one core; yields a function that kills it."""
         ports = json.loads((self.shell.home / "stack" / "ports.json").read_text())
         token = {
             "RAY_AUTH_MODE": "token",
@@ -178,63 +188,54 @@ class Theatre:
                 start_new_session=True,
             )
 
-        def lose() -> None:
+        def kill_node() -> None:
             root = psutil.Process(node.pid)
             for process in [*root.children(recursive=True), root]:
-                with _gone_is_fine():
+                with _ignore_ended_processes():
                     process.kill()
 
         try:
-            yield lose
+            yield kill_node
         finally:
             if node.poll() is None:
-                lose()
+                kill_node()
             node.wait()
 
-    def up(self) -> None:
-        """Start what is missing."""
-        self.shell.does("up")
+    def start_missing(self) -> None:
+        self.shell.run("up")
 
     def _status(self, run_id: str) -> str:
-        return str(tracked_run(self.shell.mlflow_url, run_id).info.status)
+        return str(find_mlflow_run(self.shell.mlflow_url, run_id).info.status)
 
 
-def when(is_so: Callable[[], bool], *, patience_s: float = PATIENCE_S) -> None:
-    """Wait until it is so."""
-    deadline_s = time.monotonic() + patience_s
-    while not is_so():
-        assert time.monotonic() < deadline_s, "it did not happen in time"
-        time.sleep(_LOOK_EVERY_S)
-
-
-def steps_of(run: RunView) -> int:
-    """How far it has trained."""
+def get_step(run: RunView) -> int:
     return 0 if run.progress is None else run.progress.step
 
 
-def attempt_processes(run_id: str) -> list[psutil.Process]:
-    """Living processes of any attempt of a run, loaders included."""
-    found = []
+def find_attempt_processes(run_id: str) -> list[psutil.Process]:
+    """Find the running processes of all attempts of a run, data loaders included."""
+    processes = []
     for process in psutil.process_iter():
-        with _gone_is_fine():
-            is_ours = process.environ().get(Env.ATTEMPT, "").startswith(f"{run_id}-a")
-            if is_ours and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
+        with _ignore_ended_processes():
+            is_of_run = process.environ().get(Env.ATTEMPT, "").startswith(f"{run_id}-a")
+            if is_of_run and process.status() != psutil.STATUS_ZOMBIE:
+                processes.append(process)
+    return processes
 
 
-def trainer_of(run_id: str) -> psutil.Process:
-    """The process that trains."""
-    for process in attempt_processes(run_id):
-        with _gone_is_fine():
-            words = process.cmdline()
-            if run_id in words and any(word.endswith("tandem-worker") for word in words[:3]):
+def find_trainer(run_id: str) -> psutil.Process:
+    for process in find_attempt_processes(run_id):
+        with _ignore_ended_processes():
+            arguments = process.cmdline()
+            if run_id in arguments and any(
+                word.endswith("tandem-worker") for word in arguments[:3]
+            ):
                 return process
     raise psutil.NoSuchProcess(0, msg=f"no trainer of {run_id}")
 
 
 @contextmanager
-def _gone_is_fine() -> Iterator[None]:
+def _ignore_ended_processes() -> Iterator[None]:
     try:
         yield
     except (psutil.Error, OSError):

@@ -1,6 +1,6 @@
-"""The service as a process that kills itself at a step of its work: `python -m ... POINT`.
+"""The service as a process that kills itself at a point of its work: `python -m ... POINT`.
 
-No signal handler and no `finally` runs: it is as if the machine had lost its power there.
+SIGKILL runs no signal handler and no `finally`, as in a power failure.
 """
 
 import os
@@ -24,63 +24,57 @@ POINTS = (
     "before the end is written",
     "never",
 )
-_LOOKS = 5
+_POLLS_BEFORE_CRASH = 5
 
 
-class DyingCluster:
-    """Implements `ports.Cluster`: Ray, and death at a step."""
+class CrashingCluster:
+    """Implements `ports.Cluster` with Ray, and kills the process at `point`."""
 
     def __init__(self, ray: RayJobs, point: str) -> None:
         self._ray = ray
         self._point = point
-        self._looks = 0
+        self._polls = 0
 
-    def submit(self, order: JobRequest) -> None:
-        """Submit a job, or die around it."""
-        self._die_at("before submit")
-        self._ray.submit(order)
-        self._die_at("after submit")
+    def submit(self, request: JobRequest) -> None:
+        self._crash_at("before submit")
+        self._ray.submit(request)
+        self._crash_at("after submit")
 
     def get_job(self, submission_id: str) -> Job | None:
-        """What Ray says of a job, unless that is the step."""
         job = self._ray.get_job(submission_id)
         if job is not None and job.is_over:
-            self._die_at("before the end is written")
+            self._crash_at("before the end is written")
         if job is not None and job.state == "running":
-            self._looks += 1
-            if self._looks >= _LOOKS:
-                self._die_at("while it runs")
+            self._polls += 1
+            if self._polls >= _POLLS_BEFORE_CRASH:
+                self._crash_at("while it runs")
         return job
 
     def stop(self, submission_id: str) -> None:
-        """Stop a job, or die around it."""
-        self._die_at("before stop")
+        self._crash_at("before stop")
         self._ray.stop(submission_id)
-        self._die_at("after stop")
+        self._crash_at("after stop")
 
     def jobs(self) -> dict[str, Job]:
-        """As Ray says."""
         return self._ray.jobs()
 
     def logs(self, submission_id: str) -> str:
-        """As Ray says."""
         return self._ray.logs(submission_id)
 
     def nodes(self) -> tuple[Node, ...]:
-        """As Ray says."""
         return self._ray.nodes()
 
-    def _die_at(self, point: str) -> None:
+    def _crash_at(self, point: str) -> None:
         if point == self._point:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main(point: str) -> None:
-    """Serve until then."""
+    """Serve until `point` is reached."""
     assert point in POINTS
     settings = Settings()
     with closing(RayJobs(settings.ray_url, token_file=settings.ray_token_file)) as ray:
-        app = create_app(settings, cluster=DyingCluster(ray, point))
+        app = create_app(settings, cluster=CrashingCluster(ray, point))
         uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning")
 
 

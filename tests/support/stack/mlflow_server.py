@@ -1,4 +1,4 @@
-"""An MLflow server of the tests' own, on a free port."""
+"""A temporary MLflow server on a free port."""
 
 import os
 import subprocess
@@ -10,11 +10,11 @@ import httpx
 
 from service.stack.ports import choose_free_port
 
-_PATIENCE_S = 180
+_TIMEOUT_S = 180
 
 
-class Server:
-    """An MLflow server that can be switched off and on."""
+class MlflowServer:
+    """An MLflow server that tests can stop and start."""
 
     def __init__(self, folder: Path) -> None:
         self.port = choose_free_port()
@@ -23,18 +23,18 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        words = [str(Path(sys.executable).parent / "mlflow"), "server", "--host", "127.0.0.1"]
-        words += ["--port", str(self.port), "--workers", "1"]
-        words += ["--backend-store-uri", f"sqlite:///{self._folder / 'mlflow.db'}"]
-        words += ["--artifacts-destination", str(self._folder / "artifacts")]
+        command = [str(Path(sys.executable).parent / "mlflow"), "server", "--host", "127.0.0.1"]
+        command += ["--port", str(self.port), "--workers", "1"]
+        command += ["--backend-store-uri", f"sqlite:///{self._folder / 'mlflow.db'}"]
+        command += ["--artifacts-destination", str(self._folder / "artifacts")]
         env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         log = (self._folder / "log").open("ab")
         self._process = subprocess.Popen(
-            words, env=env, stdout=log, stderr=log, start_new_session=True
+            command, env=env, stdout=log, stderr=log, start_new_session=True
         )
         log.close()
-        deadline_s = time.monotonic() + _PATIENCE_S
-        while not self._answers():
+        deadline_s = time.monotonic() + _TIMEOUT_S
+        while not self._responds():
             assert time.monotonic() < deadline_s
             time.sleep(0.2)
 
@@ -44,7 +44,7 @@ class Server:
             self._process.wait()
             self._process = None
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         try:
             return httpx.get(f"{self.url}/health", trust_env=False).is_success
         except httpx.HTTPError:

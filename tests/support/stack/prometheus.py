@@ -1,4 +1,4 @@
-"""A Prometheus of the tests' own, and whether it can answer what dashboards and alerts ask."""
+"""A temporary Prometheus, and the queries of dashboards and alerts that it must answer."""
 
 import json
 import re
@@ -22,27 +22,27 @@ ALERTS = DASHBOARDS / "prometheus" / "alerts.yml"
 JOBS = frozenset({"tandem", "ray", "mlflow"})
 
 GPU_ONLY = {"ray_node_gpus_utilization", "ray_node_gram_available", "ray_node_gram_used"}
-"""Ray tells these of a node with a GPU: `METRICS_GAUGES` of its reporter_agent.py."""
+"""Ray exports these for nodes with a GPU only: `METRICS_GAUGES` of its reporter_agent.py."""
 
 AFTER_AN_EVENT = {
     "tandem_attempts_ended",  # an attempt that has ended
-    "tandem_loop_failures_total",  # a loop's turn that broke
+    "tandem_loop_failures_total",  # a loop step that has failed
     "tandem_sweep_best",  # a trial that has been evaluated
 }
-"""The service documents these, and has values once it happened."""
+"""The service documents these, and exports values after the first such event."""
 
-OF_PROMETHEUS = {"ALERTS"}
-"""Made by Prometheus itself, while an alert is pending or fires."""
+BUILT_IN = {"ALERTS"}
+"""Created by Prometheus itself while an alert is pending or fires."""
 
-NOT_YET = frozenset(GPU_ONLY | AFTER_AN_EVENT | OF_PROMETHEUS)
-"""What dashboards and alerts ask for and what need not be there while all is well."""
+MAY_BE_MISSING = frozenset(GPU_ONLY | AFTER_AN_EVENT | BUILT_IN)
+"""Metrics in dashboards and alerts that a healthy stack need not export."""
 
-_PATIENCE_S = 60
+_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Where the jobs of `prometheus.yml` are answered here, without `http://`."""
+    """Addresses of the scrape jobs of `prometheus.yml`, without `http://`."""
 
     service: str
     mlflow: str
@@ -51,41 +51,41 @@ class Targets:
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a panel, a variable or a rule asks."""
+class PrometheusQuery:
+    """The query of a panel, a variable or an alert rule."""
 
-    place: str
+    location: str
     expr: str
 
-    def filled_in(self, variables: Mapping[str, str]) -> str:
-        """With Grafana's variables, as Grafana would."""
-        filled = self.expr
+    def substitute(self, variables: Mapping[str, str]) -> str:
+        """Replace Grafana's variables by their values."""
+        expr = self.expr
         for name, value in variables.items():
-            filled = filled.replace(f"${name}", value)
-        return filled
+            expr = expr.replace(f"${name}", value)
+        return expr
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back: the series, or why it cannot be asked."""
+class QueryResult:
+    """The series of a query, or the error that Prometheus reports."""
 
-    question: Question
+    query: PrometheusQuery
     expr: str
     series: list[dict[str, Any]]
     error: str = ""
 
 
-def prometheus_programs() -> tuple[str, str] | None:
-    """Prometheus and promtool; none where they are not installed."""
+def find_prometheus() -> tuple[str, str] | None:
+    """Find Prometheus and promtool; None where they are not installed."""
     server, tool = shutil.which("prometheus"), shutil.which("promtool")
     return None if server is None or tool is None else (server, tool)
 
 
-def config_for(targets: Targets, folder: Path, *, every_s: int = 4) -> Path:
-    """The real configuration with these addresses, in a folder that exists."""
+def write_config(targets: Targets, folder: Path, *, interval_s: int = 4) -> Path:
+    """Write the repository's configuration with these addresses to an existing folder."""
     config = yaml.safe_load(CONFIG.read_text())
-    pace = ("scrape_interval", "scrape_timeout", "evaluation_interval")
-    config["global"] |= dict.fromkeys(pace, f"{every_s}s")
+    intervals = ("scrape_interval", "scrape_timeout", "evaluation_interval")
+    config["global"] |= dict.fromkeys(intervals, f"{interval_s}s")
     config["rule_files"] = [str(ALERTS.parent / name) for name in config["rule_files"]]
     jobs = {job["job_name"]: job for job in config["scrape_configs"]}
     token = folder / "viewer-token"
@@ -94,19 +94,19 @@ def config_for(targets: Targets, folder: Path, *, every_s: int = 4) -> Path:
     jobs["tandem"]["static_configs"] = [{"targets": [targets.service]}]
     jobs["mlflow"]["static_configs"] = [{"targets": [targets.mlflow]}]
     jobs["ray"]["file_sd_configs"][0]["files"] = [str(targets.ray_nodes)]
-    written = folder / "prometheus.yml"
-    written.write_text(yaml.safe_dump(config))
-    return written
+    path = folder / "prometheus.yml"
+    path.write_text(yaml.safe_dump(config))
+    return path
 
 
 @contextmanager
-def a_prometheus(config: Path, folder: Path) -> Iterator[str]:
-    """A server with this configuration, and where it answers."""
-    programs = prometheus_programs()
+def run_prometheus(config: Path, folder: Path) -> Iterator[str]:
+    """Run a server with this configuration; yields its URL."""
+    programs = find_prometheus()
     assert programs is not None
     address = f"127.0.0.1:{choose_free_port()}"
     log = folder / "prometheus.log"
-    with log.open("wb") as said:
+    with log.open("wb") as output:
         server = subprocess.Popen(
             [
                 programs[0],
@@ -114,112 +114,120 @@ def a_prometheus(config: Path, folder: Path) -> Iterator[str]:
                 f"--storage.tsdb.path={folder / 'series'}",
                 f"--web.listen-address={address}",
             ],
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
         )
     try:
         _wait_until_ready(f"http://{address}", server, log)
         yield f"http://{address}"
     finally:
         server.terminate()
-        server.wait(timeout=_PATIENCE_S)
+        server.wait(timeout=_TIMEOUT_S)
 
 
-def wait_for_two_scrapes(url: str, *, patience_s: float = _PATIENCE_S) -> None:
-    """Returns when every job has been scraped twice, and answered."""
-    deadline_s = time.monotonic() + patience_s
+def wait_for_two_scrapes(url: str, *, timeout_s: float = _TIMEOUT_S) -> None:
+    """Wait until every job has been scraped successfully twice."""
+    deadline_s = time.monotonic() + timeout_s
     while not _has_scraped_twice(url):
-        assert time.monotonic() < deadline_s, _troubles(url)
+        assert time.monotonic() < deadline_s, _describe_targets(url)
         time.sleep(0.5)
 
 
-def answers(url: str, variables: Mapping[str, str]) -> list[Answer]:
-    """What Prometheus at `url` says to every panel, variable and rule."""
-    filling = {"__rate_interval": "1m", "__range": "1h", **variables}
-    return [_asked(url, question, question.filled_in(filling)) for question in questions()]
+def run_queries(url: str, variables: Mapping[str, str]) -> list[QueryResult]:
+    """Run the query of every panel, variable and rule."""
+    substitutions = {"__rate_interval": "1m", "__range": "1h", **variables}
+    return [_run_query(url, query, query.substitute(substitutions)) for query in collect_queries()]
 
 
-def faults(
-    url: str, *, variables: Mapping[str, str], not_yet: frozenset[str] = frozenset()
+def find_faults(
+    url: str, *, variables: Mapping[str, str], may_be_missing: frozenset[str] = frozenset()
 ) -> list[str]:
-    """Queries that do not parse, and metrics that do not exist but for those that need not yet."""
-    known = set(_get(url, "label/__name__/values"))
-    told = answers(url, variables)
-    refused = [f"{one.question.place}: {one.error} in {one.expr}" for one in told if one.error]
-    missing = [
-        f"{one.question.place}: there is no {name}"
-        for one in told
-        for name in sorted(metrics_in(one.expr) - known - not_yet)
+    """List queries that fail, and metrics that do not exist except `may_be_missing`."""
+    existing = set(_get(url, "label/__name__/values"))
+    results = run_queries(url, variables)
+    errors = [
+        f"{result.query.location}: {result.error} in {result.expr}"
+        for result in results
+        if result.error
     ]
-    return refused + missing
+    missing = [
+        f"{result.query.location}: there is no {name}"
+        for result in results
+        for name in sorted(parse_metric_names(result.expr) - existing - may_be_missing)
+    ]
+    return errors + missing
 
 
-def documented_metrics(url: str) -> set[str]:
-    """Metrics that a target has a HELP line for, whether or not it has values yet."""
+def list_documented_metrics(url: str) -> set[str]:
+    """List the metrics with a HELP line of any target, even without values."""
     return set(_get(url, "metadata"))
 
 
-def questions() -> list[Question]:
-    """Everything that is asked by the dashboards and alerts in the tree."""
-    return [*_of_dashboards(), *_of_rules()]
+def collect_queries() -> list[PrometheusQuery]:
+    """Collect the queries of the repository's dashboards and alerts."""
+    return [*_read_dashboard_queries(), *_read_alert_queries()]
 
 
-def dashboards() -> dict[str, dict[str, Any]]:
-    """The dashboards in the tree."""
+def load_dashboards() -> dict[str, dict[str, Any]]:
+    """Load the repository's dashboards by file name."""
     paths = sorted((DASHBOARDS / "grafana" / "dashboards").glob("*.json"))
     return {path.stem: json.loads(path.read_text()) for path in paths}
 
 
-def rules() -> list[dict[str, Any]]:
-    """The alerts in the tree."""
+def load_alert_rules() -> list[dict[str, Any]]:
+    """Load the repository's alert rules."""
     groups = yaml.safe_load(ALERTS.read_text())["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
-def metrics_in(expr: str) -> set[str]:
-    """The names of metrics in a query."""
-    bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", expr)
-    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", bare)
-    bare = re.sub(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", "", bare)
-    bare = re.sub(r"\boffset\s+\w+", "", bare)
-    words = set(re.findall(r"(?<![\w.])[a-zA-Z_:][\w:]*(?!\w*\s*\()", bare))
-    return words - {"and", "or", "unless", "bool"}
+def parse_metric_names(expr: str) -> set[str]:
+    """Parse the names of the metrics in a query."""
+    stripped = re.sub(r'"(?:[^"\\]|\\.)*"', "", expr)
+    stripped = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", stripped)
+    stripped = re.sub(
+        r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", "", stripped
+    )
+    stripped = re.sub(r"\boffset\s+\w+", "", stripped)
+    names = set(re.findall(r"(?<![\w.])[a-zA-Z_:][\w:]*(?!\w*\s*\()", stripped))
+    return names - {"and", "or", "unless", "bool"}
 
 
-def _of_dashboards() -> Iterator[Question]:
-    for name, dashboard in dashboards().items():
+def _read_dashboard_queries() -> Iterator[PrometheusQuery]:
+    for name, dashboard in load_dashboards().items():
         for variable in dashboard["templating"]["list"]:
             if variable["type"] == "query":
-                asked = re.fullmatch(r"query_result\((.*)\)", variable["query"])
-                assert asked is not None
-                yield Question(f"{name}, ${variable['name']}", asked[1])
+                match = re.fullmatch(r"query_result\((.*)\)", variable["query"])
+                assert match is not None
+                yield PrometheusQuery(f"{name}, ${variable['name']}", match[1])
         for panel in dashboard["panels"]:
             for target in panel.get("targets", []):
-                yield Question(f"{name}, {panel['title']}", target["expr"])
+                yield PrometheusQuery(f"{name}, {panel['title']}", target["expr"])
 
 
-def _of_rules() -> Iterator[Question]:
-    for rule in rules():
-        yield Question(f"alert {rule['alert']}", rule["expr"])
+def _read_alert_queries() -> Iterator[PrometheusQuery]:
+    for rule in load_alert_rules():
+        yield PrometheusQuery(f"alert {rule['alert']}", rule["expr"])
 
 
-def _asked(url: str, question: Question, expr: str) -> Answer:
+def _run_query(url: str, query: PrometheusQuery, expr: str) -> QueryResult:
     response = httpx.post(f"{url}/api/v1/query", data={"query": expr})
     body = response.json()
     if body["status"] != "success":
-        return Answer(question, expr, [], body["error"])
-    return Answer(question, expr, body["data"]["result"])
+        return QueryResult(query, expr, [], body["error"])
+    return QueryResult(query, expr, body["data"]["result"])
 
 
 def _has_scraped_twice(url: str) -> bool:
-    counted = Question("", "min by (job) (sum_over_time(up[10m]))")
-    series = _asked(url, counted, counted.expr).series
-    return {one["metric"]["job"] for one in series if float(one["value"][1]) >= 2} == JOBS
+    query = PrometheusQuery("", "min by (job) (sum_over_time(up[10m]))")
+    series = _run_query(url, query, query.expr).series
+    return {sample["metric"]["job"] for sample in series if float(sample["value"][1]) >= 2} == JOBS
 
 
-def _troubles(url: str) -> str:
+def _describe_targets(url: str) -> str:
     active = _get(url, "targets")["activeTargets"]
-    return "\n".join(f"{one['scrapeUrl']} {one['health']} {one['lastError']}" for one in active)
+    return "\n".join(
+        f"{target['scrapeUrl']} {target['health']} {target['lastError']}" for target in active
+    )
 
 
 def _get(url: str, path: str) -> Any:
@@ -229,7 +237,7 @@ def _get(url: str, path: str) -> Any:
 
 
 def _wait_until_ready(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline_s = time.monotonic() + _PATIENCE_S
+    deadline_s = time.monotonic() + _TIMEOUT_S
     while time.monotonic() < deadline_s and server.poll() is None:
         if _is_ready(url):
             return

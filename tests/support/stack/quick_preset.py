@@ -1,4 +1,4 @@
-"""The preset quick/instant on tiny digits: what is drawn, and when a run says its numbers."""
+"""The dataset of the preset quick/instant, and the steps at which its runs log losses."""
 
 TINY = (
     *("--train", "96"),
@@ -8,13 +8,13 @@ TINY = (
     *("--largest", "48"),
     *("--most-objects", "4"),
 )
-"""What `tandem data digits` is told; the preset wants them under the name digits-tiny."""
+"""Options of `tandem data digits`; the preset expects the name digits-tiny."""
 
-STEPS_AN_EPOCH = 12
+STEPS_PER_EPOCH = 12
 
 
-def said_steps(epochs: int) -> list[int]:
-    """Steps at which losses are said: of each epoch every tenth, and the last."""
+def list_logged_steps(epochs: int) -> list[int]:
+    """List the steps at which losses are logged: every tenth of an epoch, and its last."""
     return [
-        epoch * STEPS_AN_EPOCH + step for epoch in range(epochs) for step in (10, STEPS_AN_EPOCH)
+        epoch * STEPS_PER_EPOCH + step for epoch in range(epochs) for step in (10, STEPS_PER_EPOCH)
     ]

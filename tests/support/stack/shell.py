@@ -1,4 +1,4 @@
-"""A shell whose settings point to a stack of its own, on free ports."""
+"""Running `tandem` with settings for a temporary stack on free ports."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from service.stack.processes import find_marked_processes
 from tests.support.stack.quick_preset import TINY
 
 TANDEM = Path(sys.executable).parent / "tandem"
-PATIENCE_S = 180
+TIMEOUT_S = 180
 
 
 @dataclass(frozen=True)
@@ -49,54 +49,56 @@ class Shell:
         return f"http://127.0.0.1:{self.ports[ComponentName.MLFLOW]}"
 
     def tandem(
-        self, *words: str, patience_s: float = PATIENCE_S
+        self, *arguments: str, timeout_s: float = TIMEOUT_S
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a command and returns what it said."""
+        """Run a command and return its result."""
         return subprocess.run(
-            [str(TANDEM), *words],
+            [str(TANDEM), *arguments],
             env=self.env,
             capture_output=True,
             text=True,
-            timeout=patience_s,
+            timeout=timeout_s,
             check=False,
         )
 
-    def does(self, *words: str, patience_s: float = PATIENCE_S) -> str:
-        """Runs a command that has to succeed."""
-        answer = self.tandem(*words, patience_s=patience_s)
-        assert answer.returncode == 0, answer.stdout + answer.stderr
-        return answer.stdout
+    def run(self, *arguments: str, timeout_s: float = TIMEOUT_S) -> str:
+        """Run a command that must succeed; returns its output."""
+        result = self.tandem(*arguments, timeout_s=timeout_s)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
 
-    def parts(self) -> dict[str, dict[str, Any]]:
-        """The parts as `tandem status --json` tells."""
-        answer = self.tandem("status", "--json")
-        return {item["name"]: item for item in json.loads(answer.stdout)["components"]}
+    def components(self) -> dict[str, dict[str, Any]]:
+        """Get the components by name from `tandem status --json`."""
+        result = self.tandem("status", "--json")
+        return {item["name"]: item for item in json.loads(result.stdout)["components"]}
 
     def survivors(self) -> list[psutil.Process]:
-        """Every process that a part of this stack has started and that still runs."""
+        """List the running processes that the components of this stack have started."""
         return [
-            found
-            for part in ComponentName
-            for found in find_marked_processes(f"{self.home}:{part}")
+            process
+            for component in ComponentName
+            for process in find_marked_processes(f"{self.home}:{component}")
         ]
 
 
 @contextmanager
-def stack_with_tiny_digits(folder: Path) -> Iterator[Shell]:
-    """A shell whose stack is up, with MLflow's metrics, and that has the data of quick/instant."""
+def start_stack_with_digits(folder: Path) -> Iterator[Shell]:
+    """Start a stack with MLflow's metrics and the dataset of quick/instant."""
     mlflow_metrics = folder / "mlflow-metrics"
     mlflow_metrics.mkdir()
-    with own_shell(folder) as made, pytest.MonkeyPatch.context() as patch:
+    with open_shell(folder) as shell, pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_EXPOSE_PROMETHEUS", str(mlflow_metrics))
-        made.does("up")
-        made.does("data", "digits", "--name", "digits-tiny", *TINY)
-        yield made
+        shell.run("up")
+        shell.run("data", "digits", "--name", "digits-tiny", *TINY)
+        yield shell
 
 
 @contextmanager
-def own_shell(folder: Path) -> Iterator[Shell]:
-    """A shell that takes its stack down at the end."""
-    made = Shell(home=folder / "home", ports={part: choose_free_port() for part in ComponentName})
-    yield made
-    made.tandem("down")
-    shutil.rmtree(ray_temp_dir(made.home), ignore_errors=True)
+def open_shell(folder: Path) -> Iterator[Shell]:
+    """Create a shell for an empty folder; stops its stack at exit."""
+    shell = Shell(
+        home=folder / "home", ports={component: choose_free_port() for component in ComponentName}
+    )
+    yield shell
+    shell.tandem("down")
+    shutil.rmtree(ray_temp_dir(shell.home), ignore_errors=True)

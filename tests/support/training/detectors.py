@@ -14,7 +14,7 @@ from workers.models.detector_config import build_detector_config
 REGISTERED = (detector.TandemDetector, heads.TandemGFLHead)
 
 
-def a_detector(
+def make_detector(
     *, width: float = 0.125, neck: int = 32, channels: int = 32, reg_max: int = 8
 ) -> Detector:
     return Detector(
@@ -24,12 +24,12 @@ def a_detector(
     )
 
 
-def class_names(count: int) -> tuple[str, ...]:
+def make_class_names(count: int) -> tuple[str, ...]:
     return tuple(f"class-{index}" for index in range(count))
 
 
-def a_head(spec: Detector, *, num_classes: int) -> Any:
-    model = build_detector_config(spec, classes=class_names(num_classes))
+def make_head(spec: Detector, *, num_classes: int) -> Any:
+    model = build_detector_config(spec, classes=make_class_names(num_classes))
     return build_head(
         ConfigDict(
             model.bbox_head,
@@ -40,14 +40,14 @@ def a_head(spec: Detector, *, num_classes: int) -> Any:
     )
 
 
-def a_plain_gfl(spec: Detector, *, num_classes: int, seed: int = 0) -> Any:
+def make_mmdet_gfl(spec: Detector, *, num_classes: int, seed: int = 0) -> Any:
     torch.manual_seed(seed)
-    model = build_detector(build_detector_config(spec, classes=class_names(num_classes)))
+    model = build_detector(build_detector_config(spec, classes=make_class_names(num_classes)))
     model.init_weights()
     return model
 
 
-def a_batch(
+def make_batch(
     boxes: list[list[list[float]]], *, size: int = 64, padded_to: int | None = None
 ) -> dict[str, Any]:
     """A batch with one image for each list of boxes; all objects are of class 0."""
@@ -64,10 +64,10 @@ def a_batch(
     return {
         "img": images,
         "img_metas": [dict(meta) for _ in boxes],
-        "gt_bboxes": [_boxes(of_image) for of_image in boxes],
-        "gt_labels": [torch.zeros(len(of_image), dtype=torch.long) for of_image in boxes],
+        "gt_bboxes": [_boxes_tensor(image_boxes) for image_boxes in boxes],
+        "gt_labels": [torch.zeros(len(image_boxes), dtype=torch.long) for image_boxes in boxes],
     }
 
 
-def _boxes(rows: list[list[float]]) -> Tensor:
+def _boxes_tensor(rows: list[list[float]]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)

@@ -10,7 +10,7 @@ from mmdet.models import build_detector
 
 from configs.spec.compute import Compute
 from configs.spec.detector import Detector, Neck, ResNet
-from tests.support.training.detectors import class_names
+from tests.support.training.detectors import make_class_names
 from workers.checkpoints.files import save_atomically
 from workers.models.detector_config import build_detector_config
 
@@ -34,7 +34,9 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def a_detector(head: str, *, width: float = 0.125, channels: int = 32, convs: int = 2) -> Detector:
+def make_detector(
+    head: str, *, width: float = 0.125, channels: int = 32, convs: int = 2
+) -> Detector:
     return Detector.model_validate(
         {
             "backbone": ResNet(depth=18, width=width),
@@ -44,7 +46,7 @@ def a_detector(head: str, *, width: float = 0.125, channels: int = 32, convs: in
     )
 
 
-def a_student(
+def make_student(
     folder: Path,
     student: Detector,
     teacher: Detector | None = None,
@@ -54,33 +56,37 @@ def a_student(
     columns: list[int] | None = None,
     **compute: Any,
 ) -> Any:
-    """A student of 3 classes in training mode, distilled if there is a method."""
-    config = build_detector_config(student, classes=class_names(3))
+    """Build a student of 3 classes in training mode, distilled if `method` is given."""
+    config = build_detector_config(student, classes=make_class_names(3))
     config.bbox_head.type = f"Tandem{config.bbox_head.type}"
     config.update(type="TandemDetector", compute=Compute(**compute).model_dump())
     if teacher is not None:
-        plain = build_detector_config(teacher, classes=class_names(teacher_classes))
+        teacher_config = build_detector_config(teacher, classes=make_class_names(teacher_classes))
         torch.manual_seed(1)
-        model = build_detector(copy.deepcopy(plain))
+        model = build_detector(copy.deepcopy(teacher_config))
         model.init_weights()
-        liven(model)
+        randomize_head(model)
         save_atomically({"meta": {}, "state_dict": model.state_dict()}, folder / "teacher.pth")
-        given = {"config": plain, "checkpoint": str(folder / "teacher.pth"), "columns": columns}
-        config.update(teacher=given, distillation=method)
+        teacher_fields = {
+            "config": teacher_config,
+            "checkpoint": str(folder / "teacher.pth"),
+            "columns": columns,
+        }
+        config.update(teacher=teacher_fields, distillation=method)
     torch.manual_seed(0)
     built = build_detector(ConfigDict(config))
     built.init_weights()
-    liven(built)
+    randomize_head(built)
     return built.train()
 
 
-def liven(model: Any) -> None:
-    """Set class biases so that scores differ and losses are informative."""
+def randomize_head(model: Any) -> None:
+    """Draw the head's output weights, so that scores differ and losses are informative."""
     for name, parameter in model.bbox_head.named_parameters():
         if name.endswith(("cls.weight", "reg.weight")):
             torch.nn.init.normal_(parameter, std=0.1)
 
 
-def is_possible(head: str, method: str) -> bool:
+def is_supported(head: str, method: str) -> bool:
     """Whether the spec accepts this method with this head."""
     return not (method == "ld" and head != "gfl") and not (method == "crosskd" and head == "vfnet")

@@ -1,4 +1,4 @@
-"""One process of a group that trains together over gloo, as a cluster would start it."""
+"""One process of a gloo process group that trains a run, as a cluster would start it."""
 
 import os
 import sys

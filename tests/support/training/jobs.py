@@ -1,4 +1,4 @@
-"""Specs of jobs with the included digits teacher, run by the command line."""
+"""Specs of jobs with the included digits teacher, and running them by the command line."""
 
 import json
 from pathlib import Path
@@ -10,10 +10,10 @@ from configs.protocol.names import RunFile
 from tests.support.training.worker_processes import run_worker
 
 TEACHERS = Path(__file__).parents[3] / "configs" / "teachers"
-PATIENCE_S = 240
+TIMEOUT_S = 240
 
 
-def the_teacher() -> dict[str, Any]:
+def load_digits_teacher() -> dict[str, Any]:
     card = json.loads((TEACHERS / "digits-teacher.json").read_text())
     return {
         "checkpoint": str(TEACHERS / "digits-teacher.pth"),
@@ -22,16 +22,21 @@ def the_teacher() -> dict[str, Any]:
     }
 
 
-def an_evaluation(digits: Path, **changes: Any) -> dict[str, Any]:
+def make_evaluation_spec(digits: Path, **changes: Any) -> dict[str, Any]:
     data = {"dataset": {"root": str(digits)}, "image_size": [96, 96], "num_workers": 0}
-    spec = {"task": "evaluate", "model": the_teacher(), "data": data, "timing": {"images": 4}}
+    spec = {
+        "task": "evaluate",
+        "model": load_digits_teacher(),
+        "data": data,
+        "timing": {"images": 4},
+    }
     return spec | changes
 
 
-def an_export(digits: Path, **changes: Any) -> dict[str, Any]:
+def make_export_spec(digits: Path, **changes: Any) -> dict[str, Any]:
     spec = {
         "task": "export",
-        "model": the_teacher(),
+        "model": load_digits_teacher(),
         "image_size": [96, 96],
         "dataset": {"root": str(digits)},
         "compared_images": 4,
@@ -39,13 +44,13 @@ def an_export(digits: Path, **changes: Any) -> dict[str, Any]:
     return spec | changes
 
 
-def do(spec: dict[str, Any], run_dir: Path) -> int:
+def run_job(spec: dict[str, Any], run_dir: Path) -> int:
     """Run the command of a spec's task; returns its exit code."""
     file = run_dir.parent / f"{run_dir.name}.yaml"
     file.write_text(yaml.safe_dump(spec))
     arguments = (spec["task"], "--spec", str(file), "--run-dir", str(run_dir))
-    return run_worker(*arguments, timeout_s=PATIENCE_S)
+    return run_worker(*arguments, timeout_s=TIMEOUT_S)
 
 
-def spool_of(run_dir: Path) -> list[dict[str, Any]]:
+def read_spool(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run_dir / RunFile.SPOOL).read_text().splitlines()]

@@ -13,7 +13,7 @@ from workers.jobs.train_pack import train_pack
 from workers.process import compat
 
 
-def a_pack_job(folder: Path, members: dict[str, dict[str, Any]], *, attempt: int = 1) -> PackJob:
+def make_pack_job(folder: Path, members: dict[str, dict[str, Any]], *, attempt: int = 1) -> PackJob:
     """A pack job whose members have folders of their names."""
     entries = []
     for number, (name, spec) in enumerate(members.items()):
@@ -31,6 +31,6 @@ def train_in_process(
 ) -> ExitCode:
     """Train the members in this process."""
     compat.apply_patches()
-    job = a_pack_job(folder, members, attempt=attempt)
+    job = make_pack_job(folder, members, attempt=attempt)
     parsed = [parse_spec(spec) for spec in members.values()]
     return train_pack(job, parsed, termination=Termination())

@@ -1,4 +1,4 @@
-"""What probes are asked in tests: a taught student on the small digits set, and a space."""
+"""Specs of probes for a distilled student on the small digits set, and their search spaces."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ import torch
 from configs.protocol.probe import Costs, Probe
 from configs.spec.jobs import ProbeSpec
 from configs.spec.run import RunSpec
-from tests.support.training.jobs import the_teacher
-from tests.support.training.runs import a_spec
+from tests.support.training.jobs import load_digits_teacher
+from tests.support.training.runs import make_spec
 from workers.data.resolve import resolve_run_dataset
 from workers.distillation.teacher import share_teachers
 from workers.probe.builder import StudentFactory
@@ -34,33 +34,33 @@ UNMEASURED = Probe(
     detection_loss=1.0,
     unit_losses={},
 )
-"""What is known before a probe."""
+"""A probe result without any measurement."""
 
 
-def a_taught_spec(digits: Path, **schedule: Any) -> dict[str, Any]:
-    spec = a_spec(digits, teacher=the_teacher(), distillation={"method": "bckd"})
+def make_distilled_spec(digits: Path, **schedule: Any) -> dict[str, Any]:
+    spec = make_spec(digits, teacher=load_digits_teacher(), distillation={"method": "bckd"})
     return spec | {"schedule": spec["schedule"] | schedule}
 
 
-def a_probe(base: dict[str, Any], space: dict[str, Any]) -> ProbeSpec:
+def make_probe_spec(base: dict[str, Any], space: dict[str, Any]) -> ProbeSpec:
     return ProbeSpec.model_validate({"base": base, "space": space})
 
 
-def between(low: float, high: float, **more: Any) -> dict[str, Any]:
-    return {"kind": "uniform", "low": low, "high": high} | more
+def uniform(low: float, high: float, **options: Any) -> dict[str, Any]:
+    return {"kind": "uniform", "low": low, "high": high} | options
 
 
-def one_of(*values: Any, **more: Any) -> dict[str, Any]:
-    return {"kind": "choice", "values": list(values)} | more
+def choice(*values: Any, **options: Any) -> dict[str, Any]:
+    return {"kind": "choice", "values": list(values)} | options
 
 
-def knobs_of(factory: StudentFactory, asked: ProbeSpec, measured: Probe) -> EffectAnalyzer:
-    return EffectAnalyzer(factory, base=asked.base, probe=measured, on_trace=lambda: None)
+def make_analyzer(factory: StudentFactory, spec: ProbeSpec, probe: Probe) -> EffectAnalyzer:
+    return EffectAnalyzer(factory, base=spec.base, probe=probe, on_trace=lambda: None)
 
 
 @contextmanager
-def a_bench(base: RunSpec, run_dir: Path) -> Iterator[StudentFactory]:
-    """On the CPU, with one teacher for all students."""
+def open_student_factory(base: RunSpec, run_dir: Path) -> Iterator[StudentFactory]:
+    """Create a factory on the CPU with one teacher for all students."""
     with share_teachers():
         yield StudentFactory(
             dataset=resolve_run_dataset(base), run_dir=run_dir, device=torch.device("cpu")

@@ -1,4 +1,4 @@
-"""The published BCKD losses and gradients, and the same computed by our head."""
+"""The published BCKD losses and gradients, and those of Tandem's head."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from configs.spec.detector import Detector, ResNet
 from configs.spec.distillation import Bckd
-from tests.support.training.detectors import a_head
+from tests.support.training.detectors import make_head
 from workers.distillation.batch import DetectorOutputs, DistillationBatch
 from workers.distillation.head_adapters import GflHeadAdapter
 from workers.distillation.heads import TandemGFLHead
@@ -29,8 +29,8 @@ def assert_published_losses(
     losses: Mapping[str, list[Tensor]], case: Mapping[str, np.ndarray], *, names: Sequence[str]
 ) -> None:
     for name in names:
-        ours = [value.item() for value in losses[name]]
-        np.testing.assert_allclose(ours, case[name], rtol=1e-5, atol=1e-7, err_msg=name)
+        actual = [value.item() for value in losses[name]]
+        np.testing.assert_allclose(actual, case[name], rtol=1e-5, atol=1e-7, err_msg=name)
 
 
 def assert_published_gradients(
@@ -38,21 +38,21 @@ def assert_published_gradients(
     student: tuple[list[Tensor], list[Tensor]],
     case: Mapping[str, np.ndarray],
 ) -> None:
-    """Those of the distillation losses by the student's outputs."""
+    """Compare the gradients of the distillation losses by the student's outputs."""
     sum(sum(losses[name]) for name in DISTILLATION_LOSSES).backward()  # type: ignore[union-attr]
 
     for outputs, key in zip(student, ("grad_distill_cls", "grad_distill_reg"), strict=True):
         for level, output in enumerate(outputs):
-            wanted = case[f"{key}_{level}"]
-            ours = np.zeros_like(wanted) if output.grad is None else output.grad.cpu().numpy()
-            scale = np.abs(wanted).max()
+            expected = case[f"{key}_{level}"]
+            actual = np.zeros_like(expected) if output.grad is None else output.grad.cpu().numpy()
+            scale = np.abs(expected).max()
             np.testing.assert_allclose(
-                ours, wanted, rtol=1e-5, atol=1e-5 * scale, err_msg=f"{key}_{level}"
+                actual, expected, rtol=1e-5, atol=1e-5 * scale, err_msg=f"{key}_{level}"
             )
 
 
-def published_box_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets mmdet's GFL head weigh positives as the published code does: offset, no clamp at 1."""
+def use_published_box_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patch mmdet's GFL head to weight positives like the published code: offset, no clamp."""
     sigmoid_of_scores = Tensor.sigmoid
     monkeypatch.setattr(
         Tensor,
@@ -64,15 +64,15 @@ def published_box_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tensor, "clamp_", lambda total, min: total)
 
 
-def losses_of(
+def compute_losses(
     case: Mapping[str, np.ndarray], *, device: torch.device = CPU
 ) -> tuple[dict[str, list[Tensor]], tuple[list[Tensor], list[Tensor]]]:
     height, width, images, classes, pad_below, pad_right = (int(value) for value in case["meta"])
-    head: TandemGFLHead = a_head(Detector(backbone=ResNet(depth=18)), num_classes=classes).to(
+    head: TandemGFLHead = make_head(Detector(backbone=ResNet(depth=18)), num_classes=classes).to(
         device
     )
-    student = outputs_of("student", case, requires_grad=True, device=device)
-    teacher = outputs_of("teacher", case, requires_grad=False, device=device)
+    student = load_outputs("student", case, requires_grad=True, device=device)
+    teacher = load_outputs("teacher", case, requires_grad=False, device=device)
     shape = (height - pad_below, width - pad_right, 3)
     losses = head.loss(
         *student,
@@ -81,19 +81,19 @@ def losses_of(
         [{"img_shape": shape, "pad_shape": shape}] * images,
     )
     cls_weight, loc_weight = (float(value) for value in case["alpha"])
-    view = GflHeadAdapter(head)
-    scene = DistillationBatch(
-        student=DetectorOutputs(view, features=tuple(student[0]), outputs=student),
-        teacher=DetectorOutputs(view, features=tuple(teacher[0]), outputs=teacher),
-        assignment=view.read_assignment(head.targets),
+    adapter = GflHeadAdapter(head)
+    batch = DistillationBatch(
+        student=DetectorOutputs(adapter, features=tuple(student[0]), outputs=student),
+        teacher=DetectorOutputs(adapter, features=tuple(teacher[0]), outputs=teacher),
+        assignment=adapter.read_assignment(head.targets),
         boxes=[],
     )
     method = Bckd(cls_weight=cls_weight, loc_weight=loc_weight)
-    losses |= compute_terms(method, scene, nn.ModuleDict())
+    losses |= compute_terms(method, batch, nn.ModuleDict())
     return losses, student
 
 
-def outputs_of(
+def load_outputs(
     side: str, case: Mapping[str, np.ndarray], *, requires_grad: bool, device: torch.device
 ) -> tuple[list[Tensor], list[Tensor]]:
     logits, distributions = (

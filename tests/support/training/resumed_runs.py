@@ -1,4 +1,4 @@
-"""Runs that are killed at a step, and a comparison of the resumed run with an uninterrupted one."""
+"""Killing runs at a step, and comparing resumed with uninterrupted runs."""
 
 import signal
 import time
@@ -8,21 +8,21 @@ from typing import Any
 import torch
 
 from configs.protocol.names import RunFile
-from tests.support.training.runs import PATIENCE_S, a_spec, metric_values, weights
+from tests.support.training.runs import TIMEOUT_S, load_weights, make_spec, read_metric_values
 
-STEPS_IN_EPOCH = 5
+STEPS_PER_EPOCH = 5
 EPOCHS = 3
 
 
-def an_exact_spec(digits: Path, **changes: Any) -> dict[str, Any]:
-    schedule = a_spec(digits)["schedule"] | {"epochs": EPOCHS}
+def make_exact_spec(digits: Path, **changes: Any) -> dict[str, Any]:
+    schedule = make_spec(digits)["schedule"] | {"epochs": EPOCHS}
     checkpoints = {"every_steps": 1, "every_minutes": None, "keep_last": 3}
-    return a_spec(digits, schedule=schedule, checkpoints=checkpoints) | changes
+    return make_spec(digits, schedule=schedule, checkpoints=checkpoints) | changes
 
 
 def kill_after_step(processes: list[Any], run_dir: Path, step: int) -> None:
     manifest = run_dir / RunFile.CHECKPOINTS / f"step-{step:09d}.json"
-    deadline_s = time.monotonic() + PATIENCE_S
+    deadline_s = time.monotonic() + TIMEOUT_S
     while not manifest.exists():
         assert all(process.poll() is None for process in processes), "ended before it was killed"
         assert time.monotonic() < deadline_s
@@ -34,7 +34,7 @@ def kill_after_step(processes: list[Any], run_dir: Path, step: int) -> None:
 
 
 def assert_equal_runs(uninterrupted: Path, resumed: Path) -> None:
-    expected, actual = weights(uninterrupted), weights(resumed)
+    expected, actual = load_weights(uninterrupted), load_weights(resumed)
     assert expected.keys() == actual.keys()
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
-    assert metric_values(uninterrupted) == metric_values(resumed)
+    assert read_metric_values(uninterrupted) == read_metric_values(resumed)

@@ -18,7 +18,7 @@ from tests.support.training.worker_processes import (
 )
 from workers.checkpoints.files import load_checkpoint
 
-PATIENCE_S = 240
+TIMEOUT_S = 240
 STUDENT = {
     "backbone": {"depth": 18, "width": 0.125},
     "neck": {"channels": 32},
@@ -27,7 +27,7 @@ STUDENT = {
 UNTIMED = (Metric.IMAGES_PER_S, Metric.INFERENCE_IMAGES_PER_S)
 
 
-def a_spec(digits: Path, **changes: Any) -> dict[str, Any]:
+def make_spec(digits: Path, **changes: Any) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "student": STUDENT,
         "data": {
@@ -46,7 +46,7 @@ def a_spec(digits: Path, **changes: Any) -> dict[str, Any]:
     return spec | changes
 
 
-def command(spec: dict[str, Any], run_dir: Path, *, attempt: int = 1) -> list[str]:
+def write_command(spec: dict[str, Any], run_dir: Path, *, attempt: int = 1) -> list[str]:
     file = run_dir.parent / f"{run_dir.name}.yaml"
     file.write_text(yaml.safe_dump(spec))
     options = ("--spec", str(file), "--run-dir", str(run_dir), "--attempt", str(attempt))
@@ -54,23 +54,23 @@ def command(spec: dict[str, Any], run_dir: Path, *, attempt: int = 1) -> list[st
 
 
 def train(spec: dict[str, Any], run_dir: Path, *, attempt: int = 1) -> int:
-    _, *arguments = command(spec, run_dir, attempt=attempt)
-    return run_worker(*arguments, timeout_s=PATIENCE_S)
+    _, *arguments = write_command(spec, run_dir, attempt=attempt)
+    return run_worker(*arguments, timeout_s=TIMEOUT_S)
 
 
 def start(spec: dict[str, Any], run_dir: Path, *options: str, attempt: int = 1) -> Process:
     """Start a trainer with additional options."""
-    _, *arguments = command(spec, run_dir, attempt=attempt)
+    _, *arguments = write_command(spec, run_dir, attempt=attempt)
     return start_worker(*arguments, *options)
 
 
-def start_anew(spec: dict[str, Any], run_dir: Path, *, attempt: int = 1) -> Process:
+def start_without_fork(spec: dict[str, Any], run_dir: Path, *, attempt: int = 1) -> Process:
     """Start a trainer as a new process instead of a fork."""
-    _, *arguments = command(spec, run_dir, attempt=attempt)
+    _, *arguments = write_command(spec, run_dir, attempt=attempt)
     return start_new_process(*arguments)
 
 
-def records(run_dir: Path) -> list[dict[str, Any]]:
+def read_records(run_dir: Path) -> list[dict[str, Any]]:
     spool = run_dir / RunFile.SPOOL
     if not spool.exists():
         return []
@@ -80,13 +80,13 @@ def records(run_dir: Path) -> list[dict[str, Any]]:
 
 def has_epoch(run_dir: Path, epoch: int) -> bool:
     """Whether the run has reported progress in this epoch, or in a later one."""
-    return any(r["kind"] == "progress" and r["epoch"] >= epoch for r in records(run_dir))
+    return any(r["kind"] == "progress" and r["epoch"] >= epoch for r in read_records(run_dir))
 
 
-def metric_values(run_dir: Path) -> dict[tuple[str, int], float]:
+def read_metric_values(run_dir: Path) -> dict[tuple[str, int], float]:
     """Every metric value by key and step; fails if a value is reported twice."""
     values: dict[tuple[str, int], float] = {}
-    for record in records(run_dir):
+    for record in read_records(run_dir):
         for key, value in record.get("values", {}).items():
             assert (key, record["step"]) not in values, "reported twice"
             if key not in UNTIMED:
@@ -94,6 +94,6 @@ def metric_values(run_dir: Path) -> dict[tuple[str, int], float]:
     return values
 
 
-def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+def load_weights(run_dir: Path) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = load_checkpoint(run_dir / RunFile.LAST)["state_dict"]
     return state

@@ -1,10 +1,9 @@
-"""`tandem-worker` as a process, without the seconds that each new process spends on its imports.
+"""Start `tandem-worker` as a fork of a process that has imported torch and mmdet.
 
-Importing torch and mmdet takes about 5 s of CPU time, often more than what a test is about. A
-process from here is a fork of one that has imported them: a process of its own with its own id,
-signals, output and exit code, which runs the same `main`. What it does not show is the start of a
-new interpreter, with the order of its imports and another hash seed: tests of that, and of what
-the operating system says of a process, use `start_new_process`.
+Importing them takes about 5 s of CPU time. A fork is a process with its own id, signals, output and
+exit code, which runs the same `main`. It does not show how a new interpreter starts: the order of
+imports, another hash seed, and the command line that the operating system reports. Tests of these
+use `start_new_process`.
 """
 
 import atexit
@@ -23,46 +22,44 @@ from typing import Any
 
 import torch
 
-from tests.support.training.worker_server import LONGEST_REQUEST
+from tests.support.training.worker_server import MAX_REQUEST_BYTES
 
 ROOT = Path(__file__).parents[3]
 WORKER = Path(sys.executable).parent / "tandem-worker"
 
 
 class ForkedProcess:
-    """A fork of the server's, with what tests use of `subprocess.Popen`."""
+    """A fork of the server, with the methods of `subprocess.Popen` that tests use."""
 
-    def __init__(self, what: str, *, pid: int, status_pipe: int) -> None:
-        self.what = what
+    def __init__(self, command: str, *, pid: int, status_pipe: int) -> None:
+        self.command = command
         self.pid = pid
         self.returncode: int | None = None
         self._status_pipe = status_pipe
 
     def poll(self) -> int | None:
-        """The exit code, negative for a signal; none while it runs."""
-        return self._look(0.0)
+        """Get the exit code, negative for a signal; None while the process runs."""
+        return self._poll(0.0)
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code, when it is there; `subprocess.TimeoutExpired` after `timeout` seconds."""
-        code = self._look(timeout)
+        """Wait for the exit code; raises `subprocess.TimeoutExpired` after `timeout` seconds."""
+        code = self._poll(timeout)
         if code is None:
-            raise subprocess.TimeoutExpired(self.what, timeout or 0.0)
+            raise subprocess.TimeoutExpired(self.command, timeout or 0.0)
         return code
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
+        """Send a signal, unless the process has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def terminate(self) -> None:
-        """Send SIGTERM."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Send SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
-    def _look(self, timeout_s: float | None) -> int | None:
+    def _poll(self, timeout_s: float | None) -> int | None:
         if self.returncode is None and select.select([self._status_pipe], [], [], timeout_s)[0]:
             self.returncode = int(os.read(self._status_pipe, 16))
             os.close(self._status_pipe)
@@ -72,30 +69,30 @@ class ForkedProcess:
 Process = ForkedProcess | subprocess.Popen[bytes]
 
 
-def start_worker(*words: str, stdout: int = 1, stderr: int = 2) -> Process:
-    """`tandem-worker` with these words, in this process's environment and folder.
+def start_worker(*arguments: str, stdout: int = 1, stderr: int = 2) -> Process:
+    """Start `tandem-worker` in this process's environment and folder.
 
     Its output goes to the files with these descriptors.
     """
     if torch.cuda.is_available():  # CUDA's libraries are not made for forks
-        return subprocess.Popen([str(WORKER), *words], stdout=stdout, stderr=stderr)
-    return _fork({"words": [str(WORKER), *words]}, stdout=stdout, stderr=stderr)
+        return subprocess.Popen([str(WORKER), *arguments], stdout=stdout, stderr=stderr)
+    return _fork({"argv": [str(WORKER), *arguments]}, stdout=stdout, stderr=stderr)
 
 
-def start_function(function: Callable[..., None], *arguments: int | str) -> ForkedProcess:
-    """A fork that calls a function of a module; an error there is exit code 1."""
+def start_function(function: Callable[..., None], *args: int | str) -> ForkedProcess:
+    """Start a fork that calls a module-level function; an exception there is exit code 1."""
     name = {"module": function.__module__, "function": function.__name__}
-    return _fork({**name, "arguments": arguments}, stdout=1, stderr=2)
+    return _fork({**name, "arguments": args}, stdout=1, stderr=2)
 
 
-def start_new_process(*words: str) -> subprocess.Popen[bytes]:
-    """`tandem-worker` as a new process, as a person or Ray starts it."""
-    return subprocess.Popen([str(WORKER), *words])
+def start_new_process(*arguments: str) -> subprocess.Popen[bytes]:
+    """Start `tandem-worker` as a new process, like a user or Ray."""
+    return subprocess.Popen([str(WORKER), *arguments])
 
 
-def run_worker(*words: str, timeout_s: float) -> int:
-    """The exit code of `tandem-worker` with these words; it is killed after `timeout_s`."""
-    process = start_worker(*words)
+def run_worker(*arguments: str, timeout_s: float) -> int:
+    """Run `tandem-worker` and return its exit code; kill it after `timeout_s`."""
+    process = start_worker(*arguments)
     try:
         return process.wait(timeout_s)
     except subprocess.TimeoutExpired:
@@ -104,45 +101,45 @@ def run_worker(*words: str, timeout_s: float) -> int:
         raise
 
 
-def output_of_worker(*words: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
-    """What `tandem-worker` with these words prints, and its exit code."""
+def run_worker_captured(*arguments: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Run `tandem-worker` and return its output and exit code."""
     with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
-        process = start_worker(*words, stdout=out.fileno(), stderr=err.fileno())
+        process = start_worker(*arguments, stdout=out.fileno(), stderr=err.fileno())
         try:
             code = process.wait(timeout_s)
         finally:
             process.kill()
         out.seek(0)
         err.seek(0)
-        return subprocess.CompletedProcess(words, code, out.read(), err.read())
+        return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
 
 
-def _fork(what: dict[str, Any], *, stdout: int, stderr: int) -> ForkedProcess:
-    request = what | {"environment": dict(os.environ), "folder": str(Path.cwd())}
+def _fork(command: dict[str, Any], *, stdout: int, stderr: int) -> ForkedProcess:
+    request = command | {"environment": dict(os.environ), "folder": str(Path.cwd())}
     data = json.dumps(request).encode()
-    assert len(data) < LONGEST_REQUEST
-    status, status_of_fork = os.pipe()
-    control = _server()
-    socket.send_fds(control, [data], [stdout, stderr, status_of_fork])
-    os.close(status_of_fork)
-    return ForkedProcess(str(what), pid=int(control.recv(32)), status_pipe=status)
+    assert len(data) < MAX_REQUEST_BYTES
+    status_pipe, child_status_pipe = os.pipe()
+    control = _start_server()
+    socket.send_fds(control, [data], [stdout, stderr, child_status_pipe])
+    os.close(child_status_pipe)
+    return ForkedProcess(str(command), pid=int(control.recv(32)), status_pipe=status_pipe)
 
 
 @cache
-def _server() -> socket.socket:
-    """The socket of a server for the rest of this process's life."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+def _start_server() -> socket.socket:
+    """Start the server; returns its socket, which is open until this process ends."""
+    parent_socket, child_socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     server = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.training.worker_server", str(theirs.fileno())],
+        [sys.executable, "-m", "tests.support.training.worker_server", str(child_socket.fileno())],
         cwd=ROOT,
-        pass_fds=[theirs.fileno()],
+        pass_fds=[child_socket.fileno()],
     )
-    theirs.close()
+    child_socket.close()
 
-    def end() -> None:
-        ours.close()
+    def stop_server() -> None:
+        parent_socket.close()
         server.kill()
         server.wait()
 
-    atexit.register(end)
-    return ours
+    atexit.register(stop_server)
+    return parent_socket

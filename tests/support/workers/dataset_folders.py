@@ -1,4 +1,4 @@
-"""Small datasets of other people, in VOC and COCO format, on disk: right by default."""
+"""Small valid datasets in VOC and COCO format on disk."""
 
 import json
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ COCO_BOX = [4, 4, 15, 20]
 
 
 def write_image(path: Path, *, shade: int = 0, size: tuple[int, int] = SIZE, **saved: Any) -> Path:
-    """A noisy picture; another shade is another picture."""
+    """Write a noise image; each shade has its own content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(shade).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path, **saved)
@@ -22,7 +22,7 @@ def write_image(path: Path, *, shade: int = 0, size: tuple[int, int] = SIZE, **s
 
 
 def voc_object(name: str = "cat", box: Iterable[object] = VOC_BOX, difficult: object = 0) -> str:
-    """On four lines: object, name and difficult, box, end."""
+    """Format an object on four lines: object, name and difficult, box, end."""
     edges = zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
     bounds = "".join(f"<{edge}>{value}</{edge}>" for edge, value in edges)
     return (
@@ -41,14 +41,14 @@ def voc_xml(*objects: str, size: tuple[object, object] = SIZE) -> str:
 
 
 class VocFolder:
-    """A VOC folder with images a and b to train on, c to validate on."""
+    """A VOC folder with training images a and b, and validation image c."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         for shade, name in enumerate("abc"):
             self.add(name, voc_object(), shade=shade)
-        self.listed("train", "a", "b")
-        self.listed("val", "c")
+        self.write_list("train", "a", "b")
+        self.write_list("val", "c")
 
     def add(self, name: str, *objects: str, shade: int = 0) -> None:
         write_image(self.image(name), shade=shade)
@@ -59,7 +59,7 @@ class VocFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(xml, encoding="utf-8")
 
-    def listed(self, image_set: str, *names: str) -> None:
+    def write_list(self, image_set: str, *names: str) -> None:
         path = self.list_file(image_set)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(names) + "\n", encoding="utf-8")
@@ -84,7 +84,7 @@ def coco_box(identifier: int, image_id: int, **changes: Any) -> dict[str, Any]:
 
 
 class CocoFolder:
-    """COCO files with images 11 and 12 to train on, 21 to validate on, and classes dog and cat."""
+    """COCO files with training images 11 and 12, validation image 21, classes dog and cat."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -67,9 +67,9 @@ def random_objects(images: int, *, seed: int = 0) -> list[SceneObject]:
     scene_objects = []
     for image in range(images):
         for _ in range(rng.integers(0, 6)):
-            left, top = rng.uniform(0, 200, 2)
+            x1, y1 = rng.uniform(0, 200, 2)
             width, height = rng.choice([20, 60, 150]) * rng.uniform(0.6, 1.4, 2)
-            box = (left, top, left + width, top + height)
+            box = (x1, y1, x1 + width, y1 + height)
             name = CLASSES[rng.choice(3, p=[0.6, 0.3, 0.1])]
             scene_objects.append(SceneObject(image, name, box, crowd=bool(rng.random() < 0.1)))
     return scene_objects
@@ -88,12 +88,12 @@ def random_detections(
     detections: list[Any] = []
     for scene_object in scene_objects:
         for _ in range(rng.choice(3, p=[0.2, 0.6, 0.2])):
-            moved = np.array(scene_object.box) + rng.normal(0, noise, 4)
+            shifted = np.array(scene_object.box) + rng.normal(0, noise, 4)
             name = scene_object.name if rng.random() < 0.8 else str(rng.choice(CLASSES))
-            detections.append((scene_object.image, name, tuple(moved), rng.uniform(0.2, 1.0)))
+            detections.append((scene_object.image, name, tuple(shifted), rng.uniform(0.2, 1.0)))
     for _ in range(2 * images):
-        left, top, width, height = rng.uniform(5, 150, 4)
-        box = (left, top, left + width, top + height)
+        x1, y1, width, height = rng.uniform(5, 150, 4)
+        box = (x1, y1, x1 + width, y1 + height)
         image, name = int(rng.integers(images)), str(rng.choice(CLASSES))
         detections.append((image, name, box, rng.uniform(0.0, 0.7)))
     if ties:
@@ -102,12 +102,12 @@ def random_detections(
 
 
 def _annotation(identifier: int, scene_object: SceneObject) -> dict[str, Any]:
-    left, top, right, bottom = scene_object.box
+    x1, y1, x2, y2 = scene_object.box
     return {
         "id": identifier,
         "image_id": 100 + scene_object.image,
         "category_id": _CATEGORIES[scene_object.name],
-        "bbox": [left, top, right - left, bottom - top],
-        "area": (right - left) * (bottom - top),
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "area": (x2 - x1) * (y2 - y1),
         "iscrowd": int(scene_object.crowd),
     }

@@ -1,4 +1,4 @@
-"""The service's endpoints for deliveries and logs, on a real socket, with a script for bad days."""
+"""The service's endpoints for deliveries and logs on a real socket, with scripted responses."""
 
 import json
 import threading
@@ -11,51 +11,55 @@ from typing import NamedTuple
 from configs.protocol.records import Delivery, LogReceipt, PendingRecords, Receipt, Record, StopKind
 
 
-class Answer(NamedTuple):
-    """What one request is answered instead of a receipt."""
+class Response(NamedTuple):
+    """The response to a request."""
 
     status: int
     body: str = ""
 
 
-SUPERSEDED = Answer(409, json.dumps({"code": "attempt_superseded", "detail": "Attempt 2 reports."}))
+SUPERSEDED = Response(
+    409, json.dumps({"code": "attempt_superseded", "detail": "Attempt 2 reports."})
+)
 
 
 @dataclass
 class FakeService:
-    """Takes records as the service does, once its script is played."""
+    """Returns its scripted responses first, and then accepts records as the service does."""
 
-    script: list[Answer] = field(default_factory=list)
+    script: list[Response] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     heartbeats: int = 0
     reported_pending: list[PendingRecords] = field(default_factory=list)
-    """What each delivery said that the places lack."""
+    """The numbers of pending records in each delivery."""
 
     stop: StopKind | None = None
     url: str = ""
     log: bytearray = field(default_factory=bytearray)
     chunk_sizes: list[int] = field(default_factory=list)
     token: str | None = None
-    """What every request has to show; none: nothing."""
+    """The token that every request needs, or None if no token is needed."""
 
-    def answer(self, path: str, body: bytes, authorization: str | None) -> Answer:
+    def respond(self, path: str, body: bytes, authorization: str | None) -> Response:
         self.paths.append(path)
         if self.token is not None and authorization != f"Bearer {self.token}":
-            return Answer(401, json.dumps({"code": "not_authenticated", "detail": "Who are you?"}))
+            return Response(
+                401, json.dumps({"code": "not_authenticated", "detail": "Who are you?"})
+            )
         if self.script:
             return self.script.pop(0)
         if "/log?" in path:
             return self._accept_log(int(path.rpartition("=")[2]), body)
         return self._accept_records(body)
 
-    def _accept_log(self, offset: int, chunk: bytes) -> Answer:
+    def _accept_log(self, offset: int, chunk: bytes) -> Response:
         self.chunk_sizes.append(len(chunk))
         if offset <= len(self.log):
             self.log += chunk[len(self.log) - offset :]
-        return Answer(200, LogReceipt(next=len(self.log)).model_dump_json())
+        return Response(200, LogReceipt(next=len(self.log)).model_dump_json())
 
-    def _accept_records(self, body: bytes) -> Answer:
+    def _accept_records(self, body: bytes) -> Response:
         delivery = Delivery.model_validate_json(body)
         self.reported_pending.append(delivery.pending_records)
         if not delivery.records:
@@ -63,26 +67,26 @@ class FakeService:
         if delivery.first <= len(self.records):
             self.records += delivery.records[len(self.records) - delivery.first :]
         receipt = Receipt(next=len(self.records), stop=self.stop)
-        return Answer(200, receipt.model_dump_json())
+        return Response(200, receipt.model_dump_json())
 
 
 @contextmanager
 def serve(service: FakeService) -> Iterator[FakeService]:
-    class Handler(BaseHTTPRequestHandler):
+    class ServiceHandler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            status, text = service.answer(self.path, body, self.headers["authorization"])
+            status, text = service.respond(self.path, body, self.headers["authorization"])
             self.send_response(status)
             self.send_header("content-length", str(len(text.encode())))
             self.end_headers()
             self.wfile.write(text.encode())
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing on the tests' output."""
+            """Do not log requests."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ServiceHandler)
     service.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02))
     thread.start()

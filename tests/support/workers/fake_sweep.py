@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
 
 from configs.metric_keys import Metric
 from configs.protocol.sweep_log import (
@@ -23,14 +22,10 @@ from configs.protocol.sweep_log import (
     TrialSuggested,
 )
 from configs.spec.sweep import SweepSpec, Values
+from tests.support.workers.fake_service import Response
 
 Curve = Callable[[Values], Sequence[float]]
 """A trial's mAP after each of its epochs."""
-
-
-class Response(NamedTuple):
-    status: int
-    body: str = ""
 
 
 @dataclass
@@ -122,7 +117,7 @@ class FakeSweep:
 
 @contextmanager
 def serve(sweep: FakeSweep) -> Iterator[FakeSweep]:
-    class Handler(BaseHTTPRequestHandler):
+    class SweepHandler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -141,7 +136,7 @@ def serve(sweep: FakeSweep) -> Iterator[FakeSweep]:
         def log_message(self, format: str, *args: object) -> None:
             """Keep requests out of the tests' output."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SweepHandler)
     sweep.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02))
     thread.start()

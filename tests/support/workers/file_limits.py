@@ -1,4 +1,4 @@
-"""A full disk, as far as a process can imitate one."""
+"""Simulating a full disk by a limit of file sizes."""
 
 import resource
 from collections.abc import Iterator

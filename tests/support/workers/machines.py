@@ -18,7 +18,7 @@ OPEN = (
 def write_machine(
     root: Path, *, device_files: int = 0, driver: str | None = None, module: str = OPEN
 ) -> Path:
-    """A root folder with /dev/nvidia* and /proc/driver/nvidia as a loaded driver makes them."""
+    """Write a root folder with /dev/nvidia* and /proc/driver/nvidia like a loaded driver."""
     (root / "dev" / "shm").mkdir(parents=True)
     for name in ("nvidiactl", "nvidia-uvm", "nvidia-modeset"):
         if device_files:
@@ -31,8 +31,8 @@ def write_machine(
     return root
 
 
-def usable_gpu(selector: str) -> GpuReport:
-    """A GPU that passes."""
+def make_usable_gpu(selector: str) -> GpuReport:
+    """Make the report of a GPU that passes all checks."""
     return GpuReport(
         selector=selector,
         name="NVIDIA H200",
@@ -42,10 +42,10 @@ def usable_gpu(selector: str) -> GpuReport:
     )
 
 
-def examination(
+def make_examine(
     errors: dict[str, str], *, calls: list[tuple[str, ...]] | None = None
 ) -> Callable[..., list[GpuReport]]:
-    """An examination in which the GPUs in `errors` fail before torch knows their name."""
+    """Make an `examine` in which the GPUs in `errors` fail before torch knows their name."""
 
     def examine(selectors: Sequence[str], *, is_from_environment: bool) -> list[GpuReport]:
         if calls is not None:
@@ -53,14 +53,14 @@ def examination(
         return [
             GpuReport(selector=selector, error=errors[selector])
             if selector in errors
-            else usable_gpu(selector)
+            else make_usable_gpu(selector)
             for selector in selectors
         ]
 
     return examine
 
 
-def machine(
+def make_doctor_environment(
     root: Path,
     *,
     environment: dict[str, str] | None = None,
@@ -69,11 +69,11 @@ def machine(
     torch_gpus: int = 0,
     calls: list[tuple[str, ...]] | None = None,
 ) -> DoctorEnvironment:
-    """A machine below `root` for which torch was built with CUDA 13.0."""
+    """Make the environment of a machine below `root` with torch for CUDA 13.0."""
     return DoctorEnvironment(
         root=root,
         environment=environment or {},
         ask_nvml=lambda: nvml or NvmlResult(),
         torch_build=TorchBuild(cuda="13.0", count_gpus=lambda: torch_gpus),
-        examine=examination(errors or {}, calls=calls),
+        examine=make_examine(errors or {}, calls=calls),
     )

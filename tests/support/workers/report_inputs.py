@@ -36,7 +36,7 @@ from configs.protocol.sweep_log import (
 from configs.spec.run import DatasetFiles
 from configs.spec.search import Asha, LogUniform
 from configs.spec.sweep import SweepSpec, Values
-from tests.support.factories import a_bckd_spec, a_spec
+from tests.support.factories import make_bckd_spec, make_spec
 
 AT = datetime(2026, 11, 26, 14, 5, tzinfo=UTC)
 SWEEP = "s" + "0" * 12
@@ -46,11 +46,11 @@ EPOCHS = 12
 TEACHER = {"bbox_mAP": 0.397, "bbox_mAP_50": 0.571}
 
 
-def run_id(number: int) -> str:
+def make_run_id(number: int) -> str:
     return f"r{number:012d}"
 
 
-def a_curve(best: float, *, epochs: int = EPOCHS) -> tuple[CurvePoint, ...]:
+def make_curve(best: float, *, epochs: int = EPOCHS) -> tuple[CurvePoint, ...]:
     return tuple(
         CurvePoint(
             step=100 * epoch,
@@ -61,50 +61,50 @@ def a_curve(best: float, *, epochs: int = EPOCHS) -> tuple[CurvePoint, ...]:
     )
 
 
-def a_baseline(folder: Path, *, number: int = 0, **changes: Any) -> ReportRun:
-    spec = parse_spec(a_spec(schedule={"epochs": EPOCHS}, seed=changes.pop("seed", 0)))
+def make_baseline_run(folder: Path, *, number: int = 0, **changes: Any) -> ReportRun:
+    spec = parse_spec(make_spec(schedule={"epochs": EPOCHS}, seed=changes.pop("seed", 0)))
     best = changes.get("best_map", 0.341)
     return ReportRun(
         **{
-            "id": run_id(number),
+            "id": make_run_id(number),
             "name": f"baseline-{number}",
             "role": "baseline",
             "values": {},
-            "folder": str(folder / run_id(number)),
+            "folder": str(folder / make_run_id(number)),
             "spec": spec,
             "best_map": best,
             "best_epoch": EPOCHS,
             "teacher": {},
-            "curve": a_curve(best or 0.0),
+            "curve": make_curve(best or 0.0),
             "result": "finished",
         }
         | changes
     )
 
 
-def a_distilled(folder: Path, *, number: int, **changes: Any) -> ReportRun:
-    spec = parse_spec(a_bckd_spec(schedule={"epochs": EPOCHS}, seed=changes.pop("seed", 0)))
+def make_distilled_run(folder: Path, *, number: int, **changes: Any) -> ReportRun:
+    spec = parse_spec(make_bckd_spec(schedule={"epochs": EPOCHS}, seed=changes.pop("seed", 0)))
     best = changes.get("best_map", 0.364)
     return ReportRun(
         **{
-            "id": run_id(number),
+            "id": make_run_id(number),
             "name": f"distilled-{number}",
             "role": "distilled",
             "values": {},
-            "folder": str(folder / run_id(number)),
+            "folder": str(folder / make_run_id(number)),
             "spec": spec,
-            "baseline": run_id(0),
+            "baseline": make_run_id(0),
             "best_map": best,
             "best_epoch": EPOCHS,
             "teacher": TEACHER,
-            "curve": a_curve(best or 0.0),
+            "curve": make_curve(best or 0.0),
             "result": "finished",
         }
         | changes
     )
 
 
-def a_difference(
+def make_difference(
     gain: float, *, half_width: float | None = 0.012, baseline: float = 0.341
 ) -> Difference:
     return Difference(
@@ -116,11 +116,11 @@ def a_difference(
     )
 
 
-def a_comparison(**changes: Any) -> Comparison:
+def make_comparison(**changes: Any) -> Comparison:
     gain = changes.pop("gain", 0.023)
     half_width = changes.pop("half_width", 0.012)
     parts = {
-        name: a_difference(gain * (1 + 0.2 * index), half_width=half_width)
+        name: make_difference(gain * (1 + 0.2 * index), half_width=half_width)
         for index, name in enumerate(MAP_PARTS)
     }
     low, high = parts["bbox_mAP"].low, parts["bbox_mAP"].high
@@ -129,8 +129,8 @@ def a_comparison(**changes: Any) -> Comparison:
         verdict = "helps" if low > 0 else "hurts" if high < 0 else "cannot_tell"
     return Comparison(
         **{
-            "runs": (run_id(1),),
-            "baselines": (run_id(0),),
+            "runs": (make_run_id(1),),
+            "baselines": (make_run_id(0),),
             "parts": parts,
             "teacher_map": 0.397,
             "gap_closed": gain / 0.056,
@@ -142,12 +142,12 @@ def a_comparison(**changes: Any) -> Comparison:
     )
 
 
-def a_transfer(run: int = 1, *, images: Sequence[MissedImage] = ()) -> Transfer:
+def make_transfer(run: int = 1, *, images: Sequence[MissedImage] = ()) -> Transfer:
     rng = random.Random(1)
     names = ("person", "bicycle", "car", "traffic light", "dining table", "bird", "hair drier")
     teachers = {name: rng.uniform(0.2, 0.7) for name in names}
     return Transfer(
-        run=run_id(run),
+        run=make_run_id(run),
         by_class={
             name: TeacherStudent(teacher=ap, student=ap - rng.uniform(-0.02, 0.12))
             for name, ap in teachers.items()
@@ -174,7 +174,7 @@ def a_transfer(run: int = 1, *, images: Sequence[MissedImage] = ()) -> Transfer:
     )
 
 
-def a_missed_image(file: str, *, class_name: str = "person", boxes: int = 2) -> MissedImage:
+def make_missed_image(file: str, *, class_name: str = "person", boxes: int = 2) -> MissedImage:
     return MissedImage(
         file=file,
         objects=tuple(
@@ -202,13 +202,13 @@ COSTS = Costs(
 """Costs with which a student's epoch takes a minute."""
 
 
-def a_run_inputs(folder: Path, **changes: Any) -> ReportInputs:
+def make_run_inputs(folder: Path, **changes: Any) -> ReportInputs:
     return ReportInputs(
         **{
             "title": "bckd_r18_from_r101",
             "at": AT,
             "dataset": DatasetFiles(root=str(folder / "data")),
-            "runs": (a_baseline(folder), a_distilled(folder, number=1)),
+            "runs": (make_baseline_run(folder), make_distilled_run(folder, number=1)),
             "noise": NOISE,
             "service_url": "http://tandem.example:8000",
             "mlflow_url": "http://mlflow.example:5000",
@@ -217,23 +217,23 @@ def a_run_inputs(folder: Path, **changes: Any) -> ReportInputs:
     )
 
 
-def a_run_report(**changes: Any) -> Report:
+def make_run_report(**changes: Any) -> Report:
     return Report(
         **{
             "title": "bckd_r18_from_r101",
-            "comparisons": (a_comparison(),),
+            "comparisons": (make_comparison(),),
             "noise": NOISE,
             "importance": {},
-            "transfer": a_transfer(),
+            "transfer": make_transfer(),
         }
         | changes
     )
 
 
-def a_sweep_spec(**changes: Any) -> SweepSpec:
+def make_sweep_spec(**changes: Any) -> SweepSpec:
     return SweepSpec(
         **{
-            "base": parse_spec(a_bckd_spec(schedule={"epochs": EPOCHS})),
+            "base": parse_spec(make_bckd_spec(schedule={"epochs": EPOCHS})),
             "space": {
                 CLS: LogUniform(low=0.1, high=10.0, when={}),
                 LOC: LogUniform(low=0.4, high=40.0, when={}),
@@ -246,10 +246,10 @@ def a_sweep_spec(**changes: Any) -> SweepSpec:
     )
 
 
-def a_sweep_inputs(folder: Path, *, trials: int = 12, **changes: Any) -> ReportInputs:
-    """A sweep in which every fourth trial was stopped early and the last one failed."""
+def make_sweep_inputs(folder: Path, *, trials: int = 12, **changes: Any) -> ReportInputs:
+    """Make a sweep in which every fourth trial was stopped early and the last one failed."""
     rng = random.Random(3)
-    runs = [a_baseline(folder)]
+    runs = [make_baseline_run(folder)]
     entries: list[SweepEntry] = []
     for number in range(trials):
         values: Values = {
@@ -263,14 +263,14 @@ def a_sweep_inputs(folder: Path, *, trials: int = 12, **changes: Any) -> ReportI
         if number == trials - 1:
             result, epoch, best = "failed", 0, 0.0
         runs.append(
-            a_distilled(
+            make_distilled_run(
                 folder,
                 number=number + 1,
                 trial=number,
                 values=values,
                 result=result,
                 best_map=best or None,
-                curve=a_curve(best, epochs=epoch),
+                curve=make_curve(best, epochs=epoch),
             )
         )
         entries.append(TrialSuggested(number=number, values=values))
@@ -287,16 +287,16 @@ def a_sweep_inputs(folder: Path, *, trials: int = 12, **changes: Any) -> ReportI
         "title": "Two weights and a learning rate",
         "runs": tuple(runs),
         "sweep_id": SWEEP,
-        "sweep": a_sweep_spec(),
+        "sweep": make_sweep_spec(),
         "entries": tuple(entries),
         "costs": COSTS,
         "at": AT + timedelta(hours=9),
     }
-    return a_run_inputs(folder, **(defaults | changes))
+    return make_run_inputs(folder, **(defaults | changes))
 
 
-def a_sweep_report(inputs: ReportInputs, **changes: Any) -> Report:
-    """A report with a comparison of every finished trial."""
+def make_sweep_report(inputs: ReportInputs, **changes: Any) -> Report:
+    """Make a report with a comparison of every finished trial."""
     finished_runs = [r for r in inputs.runs if r.trial is not None and r.result == "finished"]
     best = max(finished_runs, key=lambda run: run.best_map or 0.0)
     assert best.best_map is not None
@@ -308,7 +308,7 @@ def a_sweep_report(inputs: ReportInputs, **changes: Any) -> Report:
     defaults = {
         "title": inputs.title,
         "comparisons": tuple(
-            a_comparison(
+            make_comparison(
                 runs=(run.id,),
                 trial=run.trial,
                 gain=(run.best_map or 0.0) - 0.341,
@@ -321,9 +321,9 @@ def a_sweep_report(inputs: ReportInputs, **changes: Any) -> Report:
         "importance": {"schedule.optimizer.lr": 0.55, LOC: 0.27, CLS: 0.18},
         "epochs_trained": 12 * len(finished_runs) + 12,
         "epochs_saved": 24,
-        "transfer": a_transfer(int(best.id[1:])),
+        "transfer": make_transfer(int(best.id[1:])),
     }
-    return a_run_report(**(defaults | changes))
+    return make_run_report(**(defaults | changes))
 
 
 def create_detection_files(inputs: ReportInputs) -> None:

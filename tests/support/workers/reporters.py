@@ -5,7 +5,7 @@ from pathlib import Path
 
 from configs.protocol.names import RunFile
 from tests.support.waiting import wait_until
-from tests.support.workers.records import Ticking, a_run_spec
+from tests.support.workers.records import TickingClock, make_run_spec
 from workers.telemetry.identity import AttemptIdentity
 from workers.telemetry.reporter import SpoolReporter
 
@@ -23,5 +23,7 @@ def open_reporter(
         run_id="r1", attempt=attempt, service_url=service_url, mlflow_url=mlflow_url
     )
     run_dir.mkdir(exist_ok=True)
-    (run_dir / RunFile.SPEC).write_text(a_run_spec().model_dump_json())
-    return SpoolReporter.open(run_dir, identity=identity, spec=a_run_spec(), clock=Ticking())
+    (run_dir / RunFile.SPEC).write_text(make_run_spec().model_dump_json())
+    return SpoolReporter.open(
+        run_dir, identity=identity, spec=make_run_spec(), clock=TickingClock()
+    )

@@ -1,4 +1,4 @@
-"""Detections in the images of a generated digits set, as runs write them to their folders."""
+"""Detections in images of a generated digits set, in the files that runs write."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ from workers.evaluation.coco import Detections
 
 
 class RunFolders:
-    """Folders of runs that were measured on the same digits set."""
+    """Folders of runs that were evaluated on the same digits set."""
 
     def __init__(self, folder: Path, *, images: int = 12) -> None:
         self.folder = folder

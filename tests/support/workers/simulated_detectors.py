@@ -129,15 +129,15 @@ def simulate_detections(
 
 
 def _judge_by_area(iou_D: NDArray[Any], size_D: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Which detections are right and which are ignored, by area and IoU threshold."""
+    """Compute which detections are right and which are ignored, by area and IoU threshold."""
     in_area_DA = (np.arange(len(AREAS)) == 0) | (np.arange(len(AREAS)) == size_D[:, None])
     right_DAT = (iou_D[:, None] >= np.array(IOUS))[:, None, :] & in_area_DA[:, :, None]
     return right_DAT, np.repeat(~in_area_DA[:, :, None], len(IOUS), axis=2)
 
 
-def with_skill_shift(detector: SimulatedDetector, by: float) -> SimulatedDetector:
+def shift_skill(detector: SimulatedDetector, shift: float) -> SimulatedDetector:
     """Copy the detector with another skill."""
-    return replace(detector, skill=detector.skill + by)
+    return replace(detector, skill=detector.skill + shift)
 
 
 def _count_objects(simulated_images: SimulatedImages, classes: int) -> NDArray[Any]:

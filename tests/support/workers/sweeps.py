@@ -9,7 +9,7 @@ from configs.metric_keys import Metric
 from configs.protocol.sweep_log import SweepEntry, TrialEnded, TrialJudged, TrialSuggested
 from configs.spec.search import Choice, Integer, LogUniform
 from configs.spec.sweep import SweepSpec, Values
-from tests.support.factories import a_bckd_spec
+from tests.support.factories import make_bckd_spec
 from workers.search.space import Wait
 from workers.search.suggest import suggest
 from workers.search.sweep_log import ReplayedSweep
@@ -18,28 +18,28 @@ CLS, LOC = "distillation.cls_weight", "distillation.loc_weight"
 EPOCHS = 9
 
 
-def a_log_range(low: float, high: float) -> LogUniform:
+def make_log_uniform(low: float, high: float) -> LogUniform:
     return LogUniform(low=low, high=high, when={})
 
 
-def an_integer(low: int, high: int, **more: Any) -> Integer:
-    return Integer(low=low, high=high, **({"when": {}} | more))
+def make_integer(low: int, high: int, **options: Any) -> Integer:
+    return Integer(low=low, high=high, **({"when": {}} | options))
 
 
-def a_choice(*values: Any, **when: Any) -> Choice:
+def make_choice(*values: Any, **when: Any) -> Choice:
     return Choice(values=values, when=when)
 
 
-def a_sweep(**changes: Any) -> SweepSpec:
+def make_sweep(**changes: Any) -> SweepSpec:
     fields: dict[str, Any] = {
-        "base": parse_spec(a_bckd_spec(schedule={"epochs": EPOCHS})),
-        "space": {CLS: a_log_range(0.25, 4), LOC: a_log_range(1, 16)},
+        "base": parse_spec(make_bckd_spec(schedule={"epochs": EPOCHS})),
+        "space": {CLS: make_log_uniform(0.25, 4), LOC: make_log_uniform(1, 16)},
         "tags": {},
     }
     return SweepSpec(**(fields | changes))
 
 
-def quality(values: Values) -> float:
+def compute_score(values: Values) -> float:
     """A deterministic score with its maximum at the published weights."""
     distance = abs(math.log((float(values[CLS]) + 0.1) / 1.1)) + abs(
         math.log((float(values[LOC]) + 0.4) / 4.4)
@@ -48,7 +48,7 @@ def quality(values: Values) -> float:
 
 
 def run_search(
-    spec: SweepSpec, count: int, *, score: Callable[[Values], float | None] = quality
+    spec: SweepSpec, count: int, *, score: Callable[[Values], float | None] = compute_score
 ) -> ReplayedSweep:
     """Run at most `count` trials, one after the other; a trial without a score fails."""
     sweep = ReplayedSweep(spec)
@@ -57,12 +57,12 @@ def run_search(
         if values is None:
             break
         assert not isinstance(values, Wait)
-        for entry in trial_entries(len(sweep.trials), values, score(values)):
+        for entry in make_trial_entries(len(sweep.trials), values, score(values)):
             sweep.add(entry)
     return sweep
 
 
-def trial_entries(number: int, values: Values, score: float | None) -> list[SweepEntry]:
+def make_trial_entries(number: int, values: Values, score: float | None) -> list[SweepEntry]:
     """All log entries of one trial; it fails without a score."""
     suggested = TrialSuggested(number=number, values=values)
     if score is None:
@@ -73,5 +73,5 @@ def trial_entries(number: int, values: Values, score: float | None) -> list[Swee
     return [suggested, judgment, ended]
 
 
-def trial_values(sweep: ReplayedSweep) -> list[Values]:
+def list_trial_values(sweep: ReplayedSweep) -> list[Values]:
     return [trial.values for trial in sweep.trials]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pycocotools.cocoeval import COCOeval
 
-from tests.support.training.coco_detections import detections_near_the_truth
+from tests.support.training.coco_detections import perturb_ground_truth
 from workers.evaluation.coco import build_curves_document, compute_metrics
 from workers.evaluation.pr_curves import draw_pr_curves
 
@@ -16,7 +16,7 @@ MMDET_MAX_DETECTIONS = [100, 300, 1000]
 
 
 def test_average_precision_is_the_one_that_mmdet_says(dataset: Any) -> None:
-    detections = detections_near_the_truth(dataset, shift=2.0)
+    detections = perturb_ground_truth(dataset, shift=2.0)
     with contextlib.redirect_stdout(io.StringIO()):
         boxes = dataset.coco.loadRes(dataset._det2json(detections))
         coco_eval = COCOeval(dataset.coco, boxes, "bbox")
@@ -34,16 +34,14 @@ def test_average_precision_is_the_one_that_mmdet_says(dataset: Any) -> None:
 
 
 def test_recall_grows_with_the_detections_that_count(dataset: object) -> None:
-    metrics = compute_metrics(
-        detections_near_the_truth(dataset, shift=0.0), dataset
-    ).recall_by_metric
+    metrics = compute_metrics(perturb_ground_truth(dataset, shift=0.0), dataset).recall_by_metric
 
     assert metrics["bbox_AR_1"] < metrics["bbox_AR_10"] <= metrics["bbox_AR_100"]
     assert metrics["bbox_AR_100"] == pytest.approx(1.0)
 
 
 def test_the_area_under_a_curve_is_its_average_precision(dataset: object) -> None:
-    measures = compute_metrics(detections_near_the_truth(dataset, shift=2.0), dataset)
+    measures = compute_metrics(perturb_ground_truth(dataset, shift=2.0), dataset)
 
     for name, curve in measures.curves.items():
         if measures.ap_by_class[name] != -1.0:
@@ -53,7 +51,7 @@ def test_the_area_under_a_curve_is_its_average_precision(dataset: object) -> Non
 
 def test_curves_are_json_without_numbers_that_are_none(dataset: object) -> None:
     document = build_curves_document(
-        compute_metrics(detections_near_the_truth(dataset, shift=1.0), dataset)
+        compute_metrics(perturb_ground_truth(dataset, shift=1.0), dataset)
     )
 
     assert document["recall"][0] == 0.0
@@ -63,9 +61,9 @@ def test_curves_are_json_without_numbers_that_are_none(dataset: object) -> None:
 
 
 def test_finding_nothing_is_zero_and_can_be_drawn(dataset: object) -> None:
-    nothing = [[np.zeros((0, 5), dtype=np.float32)] * 10] * 6
+    no_detections = [[np.zeros((0, 5), dtype=np.float32)] * 10] * 6
 
-    measures = compute_metrics(nothing, dataset)
+    measures = compute_metrics(no_detections, dataset)
 
     assert set(measures.by_metric.values()) == {0.0}
     assert draw_pr_curves(measures).width > 1000

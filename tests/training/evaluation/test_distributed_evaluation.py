@@ -10,12 +10,12 @@ from torch import distributed, nn
 
 from configs.catalog import parse_spec
 from configs.spec.run import RunSpec
-from tests.support.training.detectors import a_detector, a_plain_gfl
+from tests.support.training.detectors import make_detector, make_mmdet_gfl
 from tests.support.training.digits import write_digits
-from tests.support.training.distilled_students import HEADS, a_student
-from tests.support.training.distilled_students import a_detector as a_head_of
+from tests.support.training.distilled_students import HEADS, make_student
+from tests.support.training.distilled_students import make_detector as a_head_of
 from tests.support.training.process_groups import run_in_two_processes
-from tests.support.training.runs import a_spec
+from tests.support.training.runs import make_spec
 from workers import distributed as workers_distributed
 from workers.data.loaders import build_validation_loader, unwrap_dataset
 from workers.data.manifest import check_dataset
@@ -52,7 +52,7 @@ class Oracle:
         return [rows[truth["labels"] == label].astype(np.float32) for label in classes]
 
 
-def in_a_process(rank: int, port: int, folder_name: str) -> None:
+def evaluate_in_process(rank: int, port: int, folder_name: str) -> None:
     folder = Path(folder_name)
     torch.set_num_threads(1)
     address = f"tcp://127.0.0.1:{port}"
@@ -60,14 +60,14 @@ def in_a_process(rank: int, port: int, folder_name: str) -> None:
     scored: list[int] = []
     score = coco.compute_metrics
 
-    def counted_score(detections: list[Detections], dataset: Any) -> CocoMetrics:
+    def count_and_score(detections: list[Detections], dataset: Any) -> CocoMetrics:
         scored.append(len(detections))
         return score(detections, dataset)
 
-    coco.compute_metrics = counted_score
-    loader = a_loader(folder)
+    coco.compute_metrics = count_and_score
+    loader = make_loader(folder)
     scores = evaluate(Oracle(unwrap_dataset(loader)), loader, device=CPU)
-    sends = {norm_eval: sends_buffers(norm_eval=norm_eval) for norm_eval in (True, False)}
+    sends = {norm_eval: is_sending_buffers(norm_eval=norm_eval) for norm_eval in (True, False)}
     torch.save(
         {"scored": scored, "map": scores.mean_ap, "images": len(scores.detections), "sends": sends},
         folder / f"{rank}.pt",
@@ -75,16 +75,16 @@ def in_a_process(rank: int, port: int, folder_name: str) -> None:
     distributed.destroy_process_group()
 
 
-def a_loader(folder: Path) -> Any:
-    spec = parse_spec(a_spec(folder / "digits"))
+def make_loader(folder: Path) -> Any:
+    spec = parse_spec(make_spec(folder / "digits"))
     assert isinstance(spec, RunSpec)
     root = folder / "digits"
     dataset = LocalDataset(root, check_dataset(root, digest=None))
     return build_validation_loader(build_training_data_config(spec, dataset=dataset), spec=spec)
 
 
-def sends_buffers(*, norm_eval: bool) -> bool:
-    model = a_plain_gfl(a_detector(), num_classes=2)
+def is_sending_buffers(*, norm_eval: bool) -> bool:
+    model = make_mmdet_gfl(make_detector(), num_classes=2)
     model.backbone.norm_eval = norm_eval
     model.backbone.eval()
     shared: Any = workers_distributed.wrap_ddp(model)
@@ -93,17 +93,17 @@ def sends_buffers(*, norm_eval: bool) -> bool:
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("group")
     write_digits(folder / "digits", train=2, val=NUM_IMAGES)
-    run_in_two_processes(in_a_process, folder)
+    run_in_two_processes(evaluate_in_process, folder)
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 
 def test_only_the_first_process_scores_and_all_know_the_numbers(
-    answers: list[dict[str, Any]],
+    results: list[dict[str, Any]],
 ) -> None:
-    first, second = answers
+    first, second = results
 
     assert (first["scored"], second["scored"]) == ([NUM_IMAGES], [])
     assert first["map"] == second["map"] == pytest.approx(1.0)
@@ -111,15 +111,15 @@ def test_only_the_first_process_scores_and_all_know_the_numbers(
 
 
 def test_running_statistics_are_sent_only_where_a_norm_trains(
-    answers: list[dict[str, Any]],
+    results: list[dict[str, Any]],
 ) -> None:
-    assert all(answer["sends"] == {True: False, False: True} for answer in answers)
+    assert all(result["sends"] == {True: False, False: True} for result in results)
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_no_norm_of_a_head_waits_for_other_processes(head: str, tmp_path: Path) -> None:
     """Otherwise the main process would wait for the others when it measures its losses."""
-    student = a_student(tmp_path, a_head_of(head))
+    student = make_student(tmp_path, a_head_of(head))
 
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(student)
 

@@ -1,4 +1,4 @@
-"""Import of a real dataset with real flaws: BCCD, 364 microscope images in VOC format."""
+"""Import of a real dataset with real problems: BCCD, 364 microscope images in VOC format."""
 
 import contextlib
 import io

@@ -10,7 +10,12 @@ from configs.metric_keys import Metric
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import ExitCode, RunFile
 from tests.support.training.digits import write_digits
-from tests.support.training.jobs import an_evaluation, do, spool_of, the_teacher
+from tests.support.training.jobs import (
+    load_digits_teacher,
+    make_evaluation_spec,
+    read_spool,
+    run_job,
+)
 from tests.support.workers.average_precision import compute_parts
 from workers.analysis.matches import load_matches
 
@@ -21,7 +26,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_detector_is_measured_and_timed(digits: Path, tmp_path: Path) -> None:
-    code = do(an_evaluation(digits), tmp_path / "run")
+    code = run_job(make_evaluation_spec(digits), tmp_path / "run")
 
     assert code == ExitCode.SUCCEEDED
     report = json.loads((tmp_path / "run" / RunFile.EVALUATION).read_text())
@@ -30,22 +35,22 @@ def test_a_detector_is_measured_and_timed(digits: Path, tmp_path: Path) -> None:
     assert report["speed"]["device"] == "cpu"
     assert report["speed"]["threads"] == 1
     assert report["speed"]["single_images"]["images"] == 4
-    spool = spool_of(tmp_path / "run")
+    spool = read_spool(tmp_path / "run")
     assert spool[-1]["best_map"] == pytest.approx(report["coco"]["bbox_mAP"])
     (values,) = [record["values"] for record in spool if record["kind"] == "metrics"]
     assert values[Metric.MAP] == pytest.approx(report["coco"]["bbox_mAP"])
     assert values[Metric.LATENCY_P50_MS] <= values[Metric.LATENCY_P90_MS]
     parts = compute_parts(load_matches(tmp_path / "run" / RunFile.MATCHES))
     assert parts["bbox_mAP"] == pytest.approx(report["coco"]["bbox_mAP"], abs=1e-12)
-    logged = {record["path"] for record in spool if record["kind"] == "artifact"}
-    assert {RunFile.EVALUATION, RunFile.CURVES, RunFile.CURVES_PICTURE} <= logged
-    assert all((tmp_path / "run" / path).is_file() for path in logged)
+    artifacts = {record["path"] for record in spool if record["kind"] == "artifact"}
+    assert {RunFile.EVALUATION, RunFile.CURVES, RunFile.CURVES_PICTURE} <= artifacts
+    assert all((tmp_path / "run" / path).is_file() for path in artifacts)
 
 
 def test_training_images_can_be_measured_on_too(digits: Path, tmp_path: Path) -> None:
-    data = an_evaluation(digits)["data"] | {"split": "train", "images": 3}
+    data = make_evaluation_spec(digits)["data"] | {"split": "train", "images": 3}
 
-    code = do(an_evaluation(digits, data=data, timing=None), tmp_path / "run")
+    code = run_job(make_evaluation_spec(digits, data=data, timing=None), tmp_path / "run")
 
     assert code == ExitCode.SUCCEEDED
     report = json.loads((tmp_path / "run" / RunFile.EVALUATION).read_text())
@@ -65,7 +70,9 @@ def test_training_images_can_be_measured_on_too(digits: Path, tmp_path: Path) ->
 def test_a_model_that_does_not_fit_is_refused(
     digits: Path, tmp_path: Path, changes: dict[str, Any], reason: FailureReason
 ) -> None:
-    code = do(an_evaluation(digits, model=the_teacher() | changes), tmp_path / "run")
+    code = run_job(
+        make_evaluation_spec(digits, model=load_digits_teacher() | changes), tmp_path / "run"
+    )
 
     assert code == ExitCode.REFUSED
-    assert spool_of(tmp_path / "run")[-1]["reason"] == reason
+    assert read_spool(tmp_path / "run")[-1]["reason"] == reason

@@ -23,9 +23,15 @@ from configs.protocol.names import ExitCode, RunFile
 from configs.spec.detector import Detector
 from service.stack.ports import choose_free_port
 from tests.support.training.digits import write_digits
-from tests.support.training.distilled_students import HEADS, a_detector, liven
-from tests.support.training.jobs import PATIENCE_S, an_export, do, spool_of, the_teacher
-from tests.support.training.worker_processes import output_of_worker
+from tests.support.training.distilled_students import HEADS, make_detector, randomize_head
+from tests.support.training.jobs import (
+    TIMEOUT_S,
+    load_digits_teacher,
+    make_export_spec,
+    read_spool,
+    run_job,
+)
+from tests.support.training.worker_processes import run_worker_captured
 from workers.data.digits import CLASSES
 from workers.data.manifest import check_dataset
 from workers.data.resolve import LocalDataset
@@ -50,40 +56,42 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def export_dir(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("jobs") / "run"
-    assert do(an_export(digits), run_dir) == ExitCode.SUCCEEDED
+    assert run_job(make_export_spec(digits), run_dir) == ExitCode.SUCCEEDED
     return run_dir
 
 
-def images_of(digits: Path) -> list[Any]:
+def list_images(digits: Path) -> list[Any]:
     return [read_image(path) for path in sorted((digits / "images" / "val").iterdir())]
 
 
-def test_every_format_finds_what_the_original_finds(exported: Path) -> None:
-    card = ExportCard.model_validate_json((exported / RunFile.EXPORT / CARD).read_bytes())
+def test_every_format_finds_what_the_original_finds(export_dir: Path) -> None:
+    card = ExportCard.model_validate_json((export_dir / RunFile.EXPORT / CARD).read_bytes())
 
     assert set(card.comparisons) == {"checkpoint", "onnx", "mlflow"}
     for comparison in card.comparisons.values():
         assert comparison.boxes > 0
         assert comparison.largest_edge_difference_px <= 1e-3
         assert comparison.largest_score_difference <= 1e-3
-    (values,) = [r["values"] for r in spool_of(exported) if r["kind"] == "metrics"]
+    (values,) = [r["values"] for r in read_spool(export_dir) if r["kind"] == "metrics"]
     assert values[Metric.EXPORT_EDGE_DIFFERENCE] <= 1e-3
 
 
-def test_the_files_are_artifacts_and_their_hashes_are_on_the_card(exported: Path) -> None:
-    folder = exported / RunFile.EXPORT
+def test_the_files_are_artifacts_and_their_hashes_are_on_the_card(export_dir: Path) -> None:
+    folder = export_dir / RunFile.EXPORT
     card = json.loads((folder / "card.json").read_text())
 
-    logged = {record["path"] for record in spool_of(exported) if record["kind"] == "artifact"}
+    artifacts = {
+        record["path"] for record in read_spool(export_dir) if record["kind"] == "artifact"
+    }
 
-    assert {f"{RunFile.EXPORT}/{name}" for name in card["sha256_by_file"]} <= logged
+    assert {f"{RunFile.EXPORT}/{name}" for name in card["sha256_by_file"]} <= artifacts
     assert all((folder / name).is_file() for name in card["sha256_by_file"])
 
 
-def test_mmdet_loads_the_checkpoint_without_our_code(exported: Path) -> None:
-    folder = exported / RunFile.EXPORT / "mmdet"
+def test_mmdet_loads_the_checkpoint_without_our_code(export_dir: Path) -> None:
+    folder = export_dir / RunFile.EXPORT / "mmdet"
 
     text = (folder / "config.py").read_text()
     model = init_detector(str(folder / "config.py"), str(folder / "student.pth"), device="cpu")
@@ -93,10 +101,10 @@ def test_mmdet_loads_the_checkpoint_without_our_code(exported: Path) -> None:
     assert tuple(model.CLASSES) == CLASSES
 
 
-def test_the_onnx_file_looks_at_images_of_any_size(exported: Path, digits: Path) -> None:
-    onnx_file = next((exported / RunFile.EXPORT).glob("*.onnx"))
+def test_the_onnx_file_looks_at_images_of_any_size(export_dir: Path, digits: Path) -> None:
+    onnx_file = next((export_dir / RunFile.EXPORT).glob("*.onnx"))
     detector = OnnxDetector(onnx_file)
-    image = images_of(digits)[0]
+    image = list_images(digits)[0]
 
     for size in ((60, 90), (200, 120), (96, 96)):
         detections = detector.detect(cv2.resize(image, size))
@@ -106,10 +114,10 @@ def test_the_onnx_file_looks_at_images_of_any_size(exported: Path, digits: Path)
     assert detector.classes == CLASSES
 
 
-def test_mlflows_model_answers_with_names(exported: Path, digits: Path) -> None:
-    detector = MlflowDetector(exported / RunFile.EXPORT / "mlflow")
+def test_mlflows_model_answers_with_names(export_dir: Path, digits: Path) -> None:
+    detector = MlflowDetector(export_dir / RunFile.EXPORT / "mlflow")
 
-    detections = detector.detect(images_of(digits)[0])
+    detections = detector.detect(list_images(digits)[0])
 
     assert len(detections.scores_N) > 0
 
@@ -118,11 +126,11 @@ def test_mlflows_model_answers_with_names(exported: Path, digits: Path) -> None:
 @pytest.mark.filterwarnings("ignore")  # torch's exporter warns of itself
 @pytest.mark.parametrize("head", [head for head in HEADS if head != "vfnet"])
 def test_every_head_that_can_be_written_agrees(tmp_path: Path, digits: Path, head: str) -> None:
-    spec = a_detector(head)
+    spec = make_detector(head)
     torch.manual_seed(0)
     model = build_detector(build_detector_config(spec, classes=CLASSES))
     model.init_weights()
-    liven(model)
+    randomize_head(model)
     for name, parameter in model.bbox_head.named_parameters():
         if name.endswith("cls.bias"):
             torch.nn.init.constant_(parameter, -2.5)
@@ -130,9 +138,9 @@ def test_every_head_that_can_be_written_agrees(tmp_path: Path, digits: Path, hea
     write_onnx(tmp_path / "d.onnx", model.eval(), spec, image_size=(96, 96))
 
     agreement = compare(
-        MmdetDetector(model, pipeline_of(spec, digits)),
+        MmdetDetector(model, load_pipeline(spec, digits)),
         OnnxDetector(tmp_path / "d.onnx"),
-        images_of(digits)[:3],
+        list_images(digits)[:3],
         limits=DetectionLimits(0.05, 100, 1e-3),
     )
 
@@ -140,7 +148,7 @@ def test_every_head_that_can_be_written_agrees(tmp_path: Path, digits: Path, hea
     agreement.check_within(1e-3, what=head)
 
 
-def pipeline_of(spec: Detector, digits: Path) -> list[dict[str, Any]]:
+def load_pipeline(spec: Detector, digits: Path) -> list[dict[str, Any]]:
     dataset = LocalDataset(digits, check_dataset(digits, digest=None))
     data = build_data_config(spec, dataset=dataset, image_size=(96, 96))
     pipeline: list[dict[str, Any]] = data["test"]["pipeline"]
@@ -150,11 +158,14 @@ def pipeline_of(spec: Detector, digits: Path) -> list[dict[str, Any]]:
 def test_a_head_that_cannot_be_written_is_refused_with_the_reason(
     digits: Path, tmp_path: Path
 ) -> None:
-    detector = the_teacher()["detector"] | {"head": {"kind": "vfnet"}}
+    detector = load_digits_teacher()["detector"] | {"head": {"kind": "vfnet"}}
 
-    code = do(an_export(digits, model=the_teacher() | {"detector": detector}), tmp_path / "run")
+    code = run_job(
+        make_export_spec(digits, model=load_digits_teacher() | {"detector": detector}),
+        tmp_path / "run",
+    )
 
-    last = spool_of(tmp_path / "run")[-1]
+    last = read_spool(tmp_path / "run")[-1]
     assert code == ExitCode.REFUSED
     assert last["reason"] == FailureReason.INVALID_SPEC
     assert "deformable convolutions" in last["message"]
@@ -184,32 +195,34 @@ def test_a_box_that_only_one_side_has_is_counted() -> None:
     assert agreement.unmatched == 1
 
 
-def test_mlflow_serves_the_model_over_http(exported: Path, digits: Path, tmp_path: Path) -> None:
+def test_mlflow_serves_the_model_over_http(export_dir: Path, digits: Path, tmp_path: Path) -> None:
     port = choose_free_port()
-    folder = exported / RunFile.EXPORT / "mlflow"
+    folder = export_dir / RunFile.EXPORT / "mlflow"
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(folder)]
     options = ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     bin_first = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     server = subprocess.Popen(
         [*command, *options], env=os.environ | bin_first, cwd=tmp_path, start_new_session=True
     )
-    image = images_of(digits)[0]
+    image = list_images(digits)[0]
     try:
-        answer = ask_when_up(f"http://127.0.0.1:{port}", encode_image(image))
+        response = request_when_ready(f"http://127.0.0.1:{port}", encode_image(image))
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
-    rows = answer["predictions"]
-    wanted = (
-        OnnxDetector(exported / RunFile.EXPORT / "student.onnx").detect(image).filter_by_score(0.05)
+    rows = response["predictions"]
+    expected = (
+        OnnxDetector(export_dir / RunFile.EXPORT / "student.onnx")
+        .detect(image)
+        .filter_by_score(0.05)
     )
-    assert [row["score"] for row in rows] == pytest.approx(list(wanted.scores_N), abs=1e-6)
+    assert [row["score"] for row in rows] == pytest.approx(list(expected.scores_N), abs=1e-6)
     assert {row["name"] for row in rows} <= set(CLASSES)
 
 
-def ask_when_up(url: str, image: str) -> dict[str, Any]:
-    deadline_s = time.monotonic() + PATIENCE_S
+def request_when_ready(url: str, image: str) -> dict[str, Any]:
+    deadline_s = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline_s:
         try:
             if httpx.get(f"{url}/ping", trust_env=False).is_success:
@@ -217,42 +230,42 @@ def ask_when_up(url: str, image: str) -> dict[str, Any]:
         except httpx.TransportError:
             time.sleep(0.2)
     body = {"dataframe_split": {"columns": ["image"], "data": [[image]]}}
-    answer = httpx.post(f"{url}/invocations", json=body, trust_env=False, timeout=60)
-    assert answer.is_success, answer.text
-    return dict(answer.json())
+    response = httpx.post(f"{url}/invocations", json=body, trust_env=False, timeout=60)
+    assert response.is_success, response.text
+    return dict(response.json())
 
 
 def test_predictions_are_drawn_by_an_export_and_by_an_onnx_file(
-    exported: Path, digits: Path, tmp_path: Path
+    export_dir: Path, digits: Path, tmp_path: Path
 ) -> None:
     image = sorted((digits / "images" / "val").iterdir())[0]
-    for number, model in enumerate((exported, exported / RunFile.EXPORT / "student.onnx")):
+    for number, model in enumerate((export_dir, export_dir / RunFile.EXPORT / "student.onnx")):
         out = tmp_path / str(number)
         arguments = ("predict", str(model), str(image), "--out", str(out))
 
-        answer = output_of_worker(*arguments, timeout_s=PATIENCE_S)
+        result = run_worker_captured(*arguments, timeout_s=TIMEOUT_S)
 
-        assert answer.returncode == 0, answer.stderr
-        assert f"{image} -> {out / image.stem}.png" in answer.stdout
+        assert result.returncode == 0, result.stderr
+        assert f"{image} -> {out / image.stem}.png" in result.stdout
         assert (out / f"{image.stem}.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
-    ("model", "why"),
+    ("model", "reason"),
     [("folder", "contains no detector"), ("text", "cannot be opened"), ("", "OpenCV")],
 )
 def test_what_holds_no_detector_or_is_no_image_is_named(
-    exported: Path, digits: Path, tmp_path: Path, model: str, why: str
+    export_dir: Path, digits: Path, tmp_path: Path, model: str, reason: str
 ) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "text").write_text("neither image nor model")
-    dataset = tmp_path / model if model else exported
+    dataset = tmp_path / model if model else export_dir
     arguments = ("predict", str(dataset), str(tmp_path / "text"), "--out", str(tmp_path / "out"))
 
-    answer = output_of_worker(*arguments, timeout_s=PATIENCE_S)
+    result = run_worker_captured(*arguments, timeout_s=TIMEOUT_S)
 
-    assert answer.returncode == ExitCode.REFUSED
-    assert why in answer.stderr
+    assert result.returncode == ExitCode.REFUSED
+    assert reason in result.stderr
 
 
 def test_what_is_no_image_is_refused() -> None:

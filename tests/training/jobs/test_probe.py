@@ -1,4 +1,4 @@
-"""A probe on the small digits set: what parameters move, what a step costs, what ratios mean."""
+"""A probe on the small digits set: effects of parameters, costs of a step, weights of ratios."""
 
 import json
 from collections.abc import Callable
@@ -15,15 +15,15 @@ from configs.protocol.names import ExitCode, RunFile
 from configs.protocol.probe import ParameterEffect, Probe, max_pack_size
 from configs.spec.run import RunSpec
 from configs.spec.sweep import Values
-from tests.support.training.jobs import do, spool_of
+from tests.support.training.jobs import read_spool, run_job
 from tests.support.training.probes import (
     BATCH,
     TRAIN,
-    a_probe,
-    a_taught_spec,
-    between,
-    knobs_of,
-    one_of,
+    choice,
+    make_analyzer,
+    make_distilled_spec,
+    make_probe_spec,
+    uniform,
 )
 from workers.probe.builder import StudentFactory
 from workers.probe.costs import measure_costs
@@ -37,7 +37,7 @@ from workers.training.step import TrainStep
 
 
 @pytest.fixture(scope="module")
-def measured(factory: StudentFactory, base: RunSpec) -> Probe:
+def measured_probe(factory: StudentFactory, base: RunSpec) -> Probe:
     units = measure_unit_losses(factory, base)
     return Probe(
         effects={},
@@ -47,18 +47,20 @@ def measured(factory: StudentFactory, base: RunSpec) -> Probe:
     )
 
 
-Looking = Callable[[dict[str, Any], str, dict[str, Any]], ParameterEffect]
+Analyze = Callable[[dict[str, Any], str, dict[str, Any]], ParameterEffect]
 
 
 @pytest.fixture
-def look(factory: StudentFactory, digits: Path, measured: Probe) -> Looking:
-    """Whether a parameter moves anything with a schedule."""
+def analyze(factory: StudentFactory, digits: Path, measured_probe: Probe) -> Analyze:
+    """Analyzes the effect of a parameter with a schedule."""
 
-    def of(schedule: dict[str, Any], path: str, parameter: dict[str, Any]) -> ParameterEffect:
-        asked = a_probe(a_taught_spec(digits, **schedule), {path: parameter})
-        return knobs_of(factory, asked, measured).analyze(asked.space, path)
+    def analyze_parameter(
+        schedule: dict[str, Any], path: str, parameter: dict[str, Any]
+    ) -> ParameterEffect:
+        spec = make_probe_spec(make_distilled_spec(digits, **schedule), {path: parameter})
+        return make_analyzer(factory, spec, measured_probe).analyze(spec.space, path)
 
-    return of
+    return analyze_parameter
 
 
 SGD = {"optimizer": {"kind": "sgd", "lr": 0.01}}
@@ -67,111 +69,111 @@ AT_ONCE = {"warmup": {"iterations": 2, "ratio": 1.0}}
 
 
 @pytest.mark.parametrize(
-    ("schedule", "path", "parameter", "moved"),
+    ("schedule", "path", "parameter", "detail"),
     [
-        ({}, "student.backbone.width", one_of(0.125, 0.25), "the student's shape"),
-        ({}, "student.normalize", one_of("imagenet", "half"), "the image preprocessing"),
-        ({}, "distillation.cls_weight", between(0.5, 2), "the losses"),
-        ({}, "distillation.loc_weight", between(0, 2), "the losses"),
-        ({}, "schedule.optimizer.lr", between(1e-4, 1e-2), "the first update"),
-        ({}, "schedule.optimizer.weight_decay", between(0, 0.1), "the first update"),
-        ({}, "schedule.max_grad_norm", between(0.01, 0.1), "the first update"),
-        (SGD, "schedule.optimizer.momentum", between(0, 0.9), "a later update"),
-        ({}, "schedule.policy.min_lr_ratio", between(0, 0.5), "the learning rate of a later"),
-        (STEPS, "schedule.policy.gamma", between(0.1, 0.5), "the learning rate of a later step"),
+        ({}, "student.backbone.width", choice(0.125, 0.25), "the student's shape"),
+        ({}, "student.normalize", choice("imagenet", "half"), "the image preprocessing"),
+        ({}, "distillation.cls_weight", uniform(0.5, 2), "the losses"),
+        ({}, "distillation.loc_weight", uniform(0, 2), "the losses"),
+        ({}, "schedule.optimizer.lr", uniform(1e-4, 1e-2), "the first update"),
+        ({}, "schedule.optimizer.weight_decay", uniform(0, 0.1), "the first update"),
+        ({}, "schedule.max_grad_norm", uniform(0.01, 0.1), "the first update"),
+        (SGD, "schedule.optimizer.momentum", uniform(0, 0.9), "a later update"),
+        ({}, "schedule.policy.min_lr_ratio", uniform(0, 0.5), "the learning rate of a later"),
+        (STEPS, "schedule.policy.gamma", uniform(0.1, 0.5), "the learning rate of a later step"),
         (STEPS, "schedule.epochs", {"kind": "integer", "low": 3, "high": 5}, "the number of"),
     ],
 )
 def test_a_parameter_is_said_to_move_what_it_moves_first(
-    look: Looking, schedule: dict[str, Any], path: str, parameter: dict[str, Any], moved: str
+    analyze: Analyze, schedule: dict[str, Any], path: str, parameter: dict[str, Any], detail: str
 ) -> None:
-    knob = look(schedule, path, parameter)
+    effect = analyze(schedule, path, parameter)
 
-    assert knob.has_effect
-    assert knob.detail.startswith(moved)
+    assert effect.has_effect
+    assert effect.detail.startswith(detail)
 
 
 @pytest.mark.parametrize(
     ("schedule", "path", "parameter", "reason"),
     [
-        ({}, "schedule.max_grad_norm", between(1e6, 1e7), "clipping between 1e+06 and 1e+07"),
-        (AT_ONCE, "schedule.warmup.iterations", one_of(2, 5), "schedule.warmup.ratio is 1"),
-        ({}, "schedule.optimizer.weight_decay", between(1e-13, 1e-12), "bit for bit"),
+        ({}, "schedule.max_grad_norm", uniform(1e6, 1e7), "clipping between 1e+06 and 1e+07"),
+        (AT_ONCE, "schedule.warmup.iterations", choice(2, 5), "schedule.warmup.ratio is 1"),
+        ({}, "schedule.optimizer.weight_decay", uniform(1e-13, 1e-12), "bit for bit"),
     ],
 )
 def test_a_parameter_that_moves_nothing_is_found_with_its_reason(
-    look: Looking, schedule: dict[str, Any], path: str, parameter: dict[str, Any], reason: str
+    analyze: Analyze, schedule: dict[str, Any], path: str, parameter: dict[str, Any], reason: str
 ) -> None:
-    knob = look(schedule, path, parameter)
+    effect = analyze(schedule, path, parameter)
 
-    assert not knob.has_effect
-    assert reason in knob.detail
+    assert not effect.has_effect
+    assert reason in effect.detail
 
 
-def test_a_parameter_that_exists_with_another_kind_only_is_looked_at_with_it(
-    factory: StudentFactory, digits: Path, measured: Probe
+def test_a_parameter_that_exists_with_another_kind_only_is_traced_with_it(
+    factory: StudentFactory, digits: Path, measured_probe: Probe
 ) -> None:
-    asked = a_probe(
-        a_taught_spec(digits),
+    spec = make_probe_spec(
+        make_distilled_spec(digits),
         {
-            "schedule.optimizer.kind": one_of("sgd", "adamw"),
-            "schedule.optimizer.momentum": between(
+            "schedule.optimizer.kind": choice("sgd", "adamw"),
+            "schedule.optimizer.momentum": uniform(
                 0, 0.9, when={"schedule.optimizer.kind": ["sgd"]}
             ),
         },
     )
-    effects = knobs_of(factory, asked, measured)
+    effects = make_analyzer(factory, spec, measured_probe)
 
-    kind = effects.analyze(asked.space, "schedule.optimizer.kind")
-    momentum = effects.analyze(asked.space, "schedule.optimizer.momentum")
+    kind = effects.analyze(spec.space, "schedule.optimizer.kind")
+    momentum = effects.analyze(spec.space, "schedule.optimizer.momentum")
 
     assert kind.detail == "the first update"
     assert momentum.detail == "a later update"
 
 
 def test_the_ratio_and_its_balance_move_the_losses(
-    factory: StudentFactory, digits: Path, measured: Probe
+    factory: StudentFactory, digits: Path, measured_probe: Probe
 ) -> None:
-    asked = a_probe(a_taught_spec(digits), {"ratio": between(0.1, 2), "balance": between(0.2, 0.8)})
-    effects = knobs_of(factory, asked, measured)
+    spec = make_probe_spec(
+        make_distilled_spec(digits), {"ratio": uniform(0.1, 2), "balance": uniform(0.2, 0.8)}
+    )
+    effects = make_analyzer(factory, spec, measured_probe)
 
-    assert effects.analyze(asked.space, "ratio").detail == "the losses"
-    assert effects.analyze(asked.space, "balance").detail == "the losses"
+    assert effects.analyze(spec.space, "ratio").detail == "the losses"
+    assert effects.analyze(spec.space, "balance").detail == "the losses"
 
 
 def test_a_ratio_of_a_term_that_is_0_moves_nothing(
-    factory: StudentFactory, digits: Path, measured: Probe
+    factory: StudentFactory, digits: Path, measured_probe: Probe
 ) -> None:
-    asked = a_probe(a_taught_spec(digits), {"ratio": between(0.1, 2)})
-    silent = measured.model_copy(
-        update={"unit_losses": measured.unit_losses | {"distillation.loc_weight": 0.0}}
+    spec = make_probe_spec(make_distilled_spec(digits), {"ratio": uniform(0.1, 2)})
+    without_loss = measured_probe.model_copy(
+        update={"unit_losses": measured_probe.unit_losses | {"distillation.loc_weight": 0.0}}
     )
 
-    knob = knobs_of(factory, asked, silent).analyze(asked.space, "ratio")
+    effect = make_analyzer(factory, spec, without_loss).analyze(spec.space, "ratio")
 
-    assert not knob.has_effect
-    assert "distillation.loc_weight weights a term that is 0" in knob.detail
+    assert not effect.has_effect
+    assert "distillation.loc_weight weights a term that is 0" in effect.detail
 
 
 def test_weights_of_a_ratio_give_that_ratio_on_the_batch(
-    factory: StudentFactory, base: RunSpec, measured: Probe
+    factory: StudentFactory, base: RunSpec, measured_probe: Probe
 ) -> None:
     values: Values = {"ratio": 0.5, "balance": 0.25}
-    spec = trial_spec(base, values, seed=base.seed, probe=measured)
+    spec = trial_spec(base, values, seed=base.seed, probe=measured_probe)
 
     losses = trace_two_steps(factory, spec).losses
 
     own = detection_loss(losses)
-    assert own == pytest.approx(measured.detection_loss, rel=1e-6)
+    assert own == pytest.approx(measured_probe.detection_loss, rel=1e-6)
     assert losses["loss_distill_cls"] / own == pytest.approx(0.125, rel=1e-5)
     assert losses["loss_distill_loc"] / own == pytest.approx(0.375, rel=1e-5)
 
 
-def test_weights_of_methods_beside_bckd_are_measured_too(
-    factory: StudentFactory, digits: Path
-) -> None:
+def test_weights_of_extra_methods_are_measured_too(factory: StudentFactory, digits: Path) -> None:
     method = {"method": "bckd", "loc_weight": 0.0, "extra": {"pkd": {"weight": 6.0}}}
-    spec = parse_spec(a_taught_spec(digits) | {"distillation": method})
+    spec = parse_spec(make_distilled_spec(digits) | {"distillation": method})
 
     units = measure_unit_losses(factory, spec)
 
@@ -191,7 +193,7 @@ def test_the_first_step_is_the_one_that_training_takes(
     runner.register_hook(StepSeedHook(seed=base.seed), priority="HIGHEST")
     runner.register_hook(_OneStep())
 
-    with pytest.raises(_Enough):
+    with pytest.raises(_StopTraining):
         TrainLoop([runner], factory.loader(base), device=factory.device).run()
 
     assert fingerprint(runner.model.parameters()) == trace_two_steps(factory, base).first_update
@@ -201,21 +203,23 @@ def test_the_first_step_is_the_one_that_training_takes(
 def test_learning_rates_are_those_that_training_has(
     factory: StudentFactory, digits: Path, policy: dict[str, Any]
 ) -> None:
-    spec = parse_spec(a_taught_spec(digits, **policy))
+    spec = parse_spec(make_distilled_spec(digits, **policy))
     runner = factory.runner(baseline_spec(spec))
-    runner.train_step = _Idle()
+    runner.train_step = _ZeroLossHead()
     runner.register_lr_hook(dict(factory.config(spec).lr_config))
-    heard = _Rates()
-    runner.register_hook(heard)
+    rates = _Rates()
+    runner.register_hook(rates)
 
     TrainLoop([runner], factory.loader(spec), device=factory.device).run()
 
     steps = factory.steps_per_epoch(spec)
-    assert heard.rates == list(learning_rates(factory.config(spec), steps_per_epoch=steps))
+    assert rates.rates == list(learning_rates(factory.config(spec), steps_per_epoch=steps))
 
 
-def test_costs_are_of_this_machine(factory: StudentFactory, base: RunSpec, measured: Probe) -> None:
-    costs = measured.costs
+def test_costs_are_of_this_machine(
+    factory: StudentFactory, base: RunSpec, measured_probe: Probe
+) -> None:
+    costs = measured_probe.costs
 
     assert costs.steps_per_epoch == -(-TRAIN // BATCH)
     assert min(costs.load_s, costs.teacher_s, costs.student_s, costs.evaluation_s) > 0
@@ -228,71 +232,73 @@ def test_costs_are_of_this_machine(factory: StudentFactory, base: RunSpec, measu
 def test_without_a_teacher_there_is_nothing_of_it_to_pay(
     factory: StudentFactory, base: RunSpec
 ) -> None:
-    alone = baseline_spec(base)
+    baseline = baseline_spec(base)
 
-    costs = measure_costs(factory, alone)
+    costs = measure_costs(factory, baseline)
 
     assert costs.teacher_s == 0
-    assert measure_unit_losses(factory, alone).by_weight == {}
-    assert measure_teacher_scores(factory, alone, None) is None
+    assert measure_unit_losses(factory, baseline).by_weight == {}
+    assert measure_teacher_scores(factory, baseline, None) is None
 
 
 def test_a_teacher_is_measured_once(factory: StudentFactory, base: RunSpec, tmp_path: Path) -> None:
     teacher = factory.runner(base).model.teacher
-    looks: list[None] = []
+    traces: list[None] = []
 
-    def ask(spec: RunSpec) -> dict[str, float] | None:
+    def send_request(spec: RunSpec) -> dict[str, float] | None:
         return measure_teacher_scores(
-            factory, spec, teacher, cache=ScoreCache(tmp_path), on_batch=lambda: looks.append(None)
+            factory, spec, teacher, cache=ScoreCache(tmp_path), on_batch=lambda: traces.append(None)
         )
 
-    first = ask(base)
-    batches = len(looks)
-    again = ask(base)
+    first = send_request(base)
+    batches = len(traces)
+    repeated = send_request(base)
 
     assert first is not None
     assert first["bbox_mAP"] > 0.2
-    assert again == first
-    assert len(looks) == batches
-    fewer = base.evaluation.model_copy(update={"val_images": 3})
-    ask(base.model_copy(update={"evaluation": fewer}))
-    assert len(looks) > batches
+    assert repeated == first
+    assert len(traces) == batches
+    evaluation = base.evaluation.model_copy(update={"val_images": 3})
+    send_request(base.model_copy(update={"evaluation": evaluation}))
+    assert len(traces) > batches
 
 
 def test_the_command_writes_what_it_found(digits: Path, tmp_path: Path) -> None:
     space = {
-        "distillation.cls_weight": between(0.5, 2),
-        "schedule.max_grad_norm": between(1e6, 1e7),
+        "distillation.cls_weight": uniform(0.5, 2),
+        "schedule.max_grad_norm": uniform(1e6, 1e7),
     }
 
-    code = do({"task": "probe", "base": a_taught_spec(digits), "space": space}, tmp_path / "run")
+    code = run_job(
+        {"task": "probe", "base": make_distilled_spec(digits), "space": space}, tmp_path / "run"
+    )
 
     assert code == ExitCode.SUCCEEDED
-    found = Probe.model_validate(json.loads((tmp_path / "run" / RunFile.PROBE).read_text()))
-    assert {path: knob.has_effect for path, knob in found.effects.items()} == {
+    finding = Probe.model_validate(json.loads((tmp_path / "run" / RunFile.PROBE).read_text()))
+    assert {path: effect.has_effect for path, effect in finding.effects.items()} == {
         "distillation.cls_weight": True,
         "schedule.max_grad_norm": False,
     }
-    assert found.unit_losses.keys() == {"distillation.cls_weight", "distillation.loc_weight"}
-    spool = spool_of(tmp_path / "run")
+    assert finding.unit_losses.keys() == {"distillation.cls_weight", "distillation.loc_weight"}
+    spool = read_spool(tmp_path / "run")
     (started,) = [record for record in spool if record["kind"] == "started"]
     assert started["teacher_sha256"] is not None
-    (said,) = [record["values"] for record in spool if record["kind"] == "metrics"]
-    assert said[Metric.TEACHER_MAP] == found.teacher_map
-    logged = {record["path"] for record in spool if record["kind"] == "artifact"}
-    assert {RunFile.SPEC, RunFile.ENVIRONMENT, RunFile.PROBE} == logged
+    (values,) = [record["values"] for record in spool if record["kind"] == "metrics"]
+    assert values[Metric.TEACHER_MAP] == finding.teacher_map
+    artifacts = {record["path"] for record in spool if record["kind"] == "artifact"}
+    assert {RunFile.SPEC, RunFile.ENVIRONMENT, RunFile.PROBE} == artifacts
     steps = [record["step"] for record in spool if record["kind"] == "progress"]
     assert steps == sorted(steps)
     assert spool[-1]["result"] == "succeeded"
 
 
-class _Enough(Exception):
+class _StopTraining(Exception):
     pass
 
 
 class _OneStep(Hook):
     def after_train_iter(self, runner: Any) -> None:
-        raise _Enough
+        raise _StopTraining
 
 
 class _Rates(Hook):
@@ -303,7 +309,7 @@ class _Rates(Hook):
         self.rates.append(runner.current_lr()[0])
 
 
-class _Idle(TrainStep):
+class _ZeroLossHead(TrainStep):
     def __init__(self) -> None:
         pass
 

@@ -1,4 +1,4 @@
-"""What a probe measures of a device: the memory of a step, and whether it repeats itself."""
+"""What a probe measures of a device: the memory of a step, and whether it is deterministic."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,13 @@ import torch
 
 from configs.catalog import parse_spec
 from configs.spec.run import RunSpec
-from tests.support.training.probes import UNMEASURED, a_probe, a_taught_spec, between, knobs_of
+from tests.support.training.probes import (
+    UNMEASURED,
+    make_analyzer,
+    make_distilled_spec,
+    make_probe_spec,
+    uniform,
+)
 from workers.errors import NanLoss
 from workers.probe.builder import StudentFactory
 from workers.probe.costs import measure_costs
@@ -21,34 +27,37 @@ from workers.training.runner import Runner
 STEPS = {"policy": {"kind": "step", "milestones": [1]}}
 
 
-def test_memory_is_measured_with_the_largest_batch_and_a_look_at_the_losses(
+def test_memory_is_measured_with_the_largest_batch_and_loss_shares(
     factory: StudentFactory, digits: Path
 ) -> None:
     data = {"image_size": [160, 96], "multi_scale": [32, 160], "batch_size": 2}
-    asked = a_taught_spec(digits)
-    spec = parse_spec(asked | {"data": asked["data"] | data})
+    document = make_distilled_spec(digits)
+    spec = parse_spec(document | {"data": document["data"] | data})
     first = tuple(factory.batch(spec)[0]["img"].shape)
     steps: list[_Step] = []
 
-    measure_costs(_ChangedBench(factory, lambda runner: record_steps(runner, steps)), spec)
+    measure_costs(_ChangedFactory(factory, lambda runner: record_steps(runner, steps)), spec)
 
     largest = (2, 3, 160, 160)
     assert first != largest
-    assert steps[:2] == [_Step(largest, looks=False), _Step(largest, looks=True)]
+    assert steps[:2] == [
+        _Step(largest, measures_shares=False),
+        _Step(largest, measures_shares=True),
+    ]
     assert steps[2:]
-    assert set(steps[2:]) == {_Step(first, looks=False)}
+    assert set(steps[2:]) == {_Step(first, measures_shares=False)}
 
 
-def test_a_run_without_looks_at_its_losses_is_measured_without_them(
+def test_a_run_without_loss_shares_is_measured_without_them(
     factory: StudentFactory, digits: Path
 ) -> None:
-    spec = parse_spec(a_taught_spec(digits) | {"loss_shares_every_steps": None})
+    spec = parse_spec(make_distilled_spec(digits) | {"loss_shares_every_steps": None})
     steps: list[_Step] = []
 
-    measure_costs(_ChangedBench(factory, lambda runner: record_steps(runner, steps)), spec)
+    measure_costs(_ChangedFactory(factory, lambda runner: record_steps(runner, steps)), spec)
 
     assert steps
-    assert not any(step.looks for step in steps)
+    assert not any(step.measures_shares for step in steps)
 
 
 def test_a_step_leaves_no_gradient_behind(factory: StudentFactory, base: RunSpec) -> None:
@@ -66,36 +75,38 @@ def test_a_step_that_is_refused_leaves_no_gradient_behind(
     factory: StudentFactory, base: RunSpec
 ) -> None:
     runner = factory.runner(base)
-    seen: list[bool] = []
+    had_gradients: list[bool] = []
     weight = runner.model.bbox_head.gfl_cls.weight
     weight.register_hook(lambda gradient: gradient * float("nan"))
     weight.register_post_accumulate_grad_hook(
-        lambda parameter: seen.append(parameter.grad is not None)
+        lambda parameter: had_gradients.append(parameter.grad is not None)
     )
 
     with pytest.raises(NanLoss):
         runner.train_step.step(factory.batch(base), number=1)
 
-    assert seen == [True]
+    assert had_gradients == [True]
     assert all(parameter.grad is None for parameter in runner.model.parameters())
 
 
 @pytest.mark.parametrize(
     ("path", "parameter"),
     [
-        ("schedule.max_grad_norm", between(1e6, 1e7)),
-        ("schedule.optimizer.weight_decay", between(0, 0.1)),
+        ("schedule.max_grad_norm", uniform(1e6, 1e7)),
+        ("schedule.optimizer.weight_decay", uniform(0, 0.1)),
     ],
 )
 def test_a_device_that_does_not_repeat_itself_tells_nothing_of_later_steps(
     factory: StudentFactory, digits: Path, path: str, parameter: dict[str, Any]
 ) -> None:
-    asked = a_probe(a_taught_spec(digits), {path: parameter})
+    spec = make_probe_spec(make_distilled_spec(digits), {path: parameter})
 
-    knob = knobs_of(_ChangedBench(factory, add_noise), asked, UNMEASURED).analyze(asked.space, path)
+    effect = make_analyzer(_ChangedFactory(factory, add_noise), spec, UNMEASURED).analyze(
+        spec.space, path
+    )
 
-    assert knob.has_effect
-    assert knob.detail == (
+    assert effect.has_effect
+    assert effect.detail == (
         "unknown: this CPU is not deterministic: two traces of the base differ in the gradient, "
         "the first update, a later update"
     )
@@ -105,18 +116,18 @@ def test_a_device_that_does_not_repeat_itself_still_tells_what_the_losses_show(
     factory: StudentFactory, digits: Path
 ) -> None:
     space = {
-        "distillation.cls_weight": between(0.5, 2),
+        "distillation.cls_weight": uniform(0.5, 2),
         "schedule.epochs": {"kind": "integer", "low": 3, "high": 5},
     }
-    asked = a_probe(a_taught_spec(digits, **STEPS), space)
-    effects = knobs_of(_ChangedBench(factory, add_noise), asked, UNMEASURED)
+    spec = make_probe_spec(make_distilled_spec(digits, **STEPS), space)
+    effects = make_analyzer(_ChangedFactory(factory, add_noise), spec, UNMEASURED)
 
-    assert effects.analyze(asked.space, "distillation.cls_weight").detail == "the losses"
-    assert effects.analyze(asked.space, "schedule.epochs").detail == "the number of epochs"
+    assert effects.analyze(spec.space, "distillation.cls_weight").detail == "the losses"
+    assert effects.analyze(spec.space, "schedule.epochs").detail == "the number of epochs"
 
 
 @pytest.mark.parametrize("was_enabled", [False, True])
-def test_a_look_leaves_the_choice_of_kernels_as_it_was(was_enabled: bool) -> None:
+def test_a_trace_leaves_the_choice_of_kernels_as_it_was(was_enabled: bool) -> None:
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(was_enabled)
     try:
@@ -137,11 +148,13 @@ def test_memory_that_is_taken_of_a_gpu_is_what_the_allocator_reserved(
     assert peak_bytes(torch.device("cuda")) == 12
 
 
-class _ChangedBench(StudentFactory):
-    """Another bench's images, with students that a test has changed."""
+class _ChangedFactory(StudentFactory):
+    """A student factory with the images of another one, whose students a test changes."""
 
     def __init__(self, factory: StudentFactory, change: Callable[[Runner], None]) -> None:
-        run_dir = Path(factory.config(parse_spec(a_taught_spec(factory.dataset.root))).work_dir)
+        run_dir = Path(
+            factory.config(parse_spec(make_distilled_spec(factory.dataset.root))).work_dir
+        )
         super().__init__(dataset=factory.dataset, run_dir=run_dir, device=factory.device)
         self._change = change
 
@@ -153,25 +166,27 @@ class _ChangedBench(StudentFactory):
 
 @dataclass(frozen=True)
 class _Step:
-    """What a step was taken on, and whether it looked at its losses."""
+    """The batch of a step, and whether it measured loss shares."""
 
     shape: tuple[int, ...]
-    looks: bool
+    measures_shares: bool
 
 
 def record_steps(runner: Runner, steps: list[_Step]) -> None:
     step = runner.train_step.step
 
-    def recorded(micro_batches: Any, *, number: int) -> dict[str, Any]:
+    def load_and_record(micro_batches: Any, *, number: int) -> dict[str, Any]:
         for part in micro_batches:
-            steps.append(_Step(tuple(part["img"].shape), looks=runner.model.loss_shares.is_due))
+            steps.append(
+                _Step(tuple(part["img"].shape), measures_shares=runner.model.loss_shares.is_due)
+            )
         return step(micro_batches, number=number)
 
-    runner.train_step.step = recorded  # type: ignore[method-assign]
+    runner.train_step.step = load_and_record  # type: ignore[method-assign]
 
 
 def add_noise(runner: Runner) -> None:
-    """As kernels do that add in the order in which their threads come."""
+    """Add noise, like kernels that sum in the order of their threads."""
     for parameter in runner.model.parameters():
         if parameter.requires_grad:
             parameter.register_hook(
@@ -180,4 +195,4 @@ def add_noise(runner: Runner) -> None:
 
 
 _noise = torch.Generator().manual_seed(0)
-"""Not the one that a step begins with the same numbers."""
+"""A seed that differs from that of a step."""

@@ -11,8 +11,13 @@ from configs.protocol.failure import FailureReason
 from configs.protocol.names import ExitCode, RunFile
 from configs.protocol.report import Report, ReportInputs
 from configs.spec.run import DatasetFiles
-from tests.support.training.jobs import do, spool_of
-from tests.support.workers.report_inputs import a_baseline, a_distilled, a_run_inputs, run_id
+from tests.support.training.jobs import read_spool, run_job
+from tests.support.workers.report_inputs import (
+    make_baseline_run,
+    make_distilled_run,
+    make_run_id,
+    make_run_inputs,
+)
 from tests.support.workers.saved_detections import RunFolders
 from workers.report.render.markdown import escape_markdown
 
@@ -20,19 +25,19 @@ from workers.report.render.markdown import escape_markdown
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> RunFolders:
     runs = RunFolders(tmp_path_factory.mktemp("runs"))
-    runs.write_run(run_id(0), student=0.2)
-    runs.write_run(run_id(1), student=0.85, teacher=0.95, seed=1)
+    runs.write_run(make_run_id(0), student=0.2)
+    runs.write_run(make_run_id(1), student=0.85, teacher=0.95, seed=1)
     return runs
 
 
-REPORT = {"task": "report", "run": run_id(1)}
+REPORT = {"task": "report", "run": make_run_id(1)}
 
 
 def write_inputs(runs: RunFolders, folder: Path, **dataset: Any) -> None:
     """Write the inputs of a report into its folder, as the service does."""
-    members = (a_baseline(runs.folder), a_distilled(runs.folder, number=1))
+    members = (make_baseline_run(runs.folder), make_distilled_run(runs.folder, number=1))
     data = DatasetFiles(root=str(runs.data), **dataset)
-    inputs: ReportInputs = a_run_inputs(runs.folder, runs=members, dataset=data)
+    inputs: ReportInputs = make_run_inputs(runs.folder, runs=members, dataset=data)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RunFile.REPORT_INPUTS).write_text(inputs.model_dump_json())
 
@@ -46,7 +51,7 @@ def test_a_run_s_report_is_a_page_markdown_and_json_and_all_files_are_logged(
     stale.write_bytes(b"of an earlier attempt")
     write_inputs(runs, folder)
 
-    code = do(REPORT, folder)
+    code = run_job(REPORT, folder)
 
     assert code == ExitCode.SUCCEEDED
     report = Report.model_validate_json((folder / RunFile.REPORT_JSON).read_bytes())
@@ -58,10 +63,10 @@ def test_a_run_s_report_is_a_page_markdown_and_json_and_all_files_are_logged(
     assert escape_markdown(report.conclusion) in (folder / RunFile.REPORT_MARKDOWN).read_text()
     assert page.count("data:image/jpeg") == min(12, len(report.transfer.images))
     assert "Distillation helps" in (folder / RunFile.REPORT_MARKDOWN).read_text()
-    records = spool_of(folder)
-    logged = {record["path"] for record in records if record["kind"] == "artifact"}
-    written = {str(f.relative_to(folder)) for f in (folder / RunFile.REPORT).iterdir()}
-    assert written | {RunFile.SPEC.value, RunFile.REPORT_INPUTS.value} == logged
+    records = read_spool(folder)
+    artifacts = {record["path"] for record in records if record["kind"] == "artifact"}
+    files = {str(f.relative_to(folder)) for f in (folder / RunFile.REPORT).iterdir()}
+    assert files | {RunFile.SPEC.value, RunFile.REPORT_INPUTS.value} == artifacts
     assert not stale.exists()
     (started,) = [record for record in records if record["kind"] == "started"]
     assert started["dataset_name"] == "digits"
@@ -87,9 +92,9 @@ def test_a_report_of_nothing_or_of_other_images_is_refused(
         folder.mkdir()
         (folder / RunFile.REPORT_INPUTS).write_text("{}")
 
-    code = do(REPORT, folder)
+    code = run_job(REPORT, folder)
 
     assert code == ExitCode.REFUSED
-    assert spool_of(folder)[-1]["reason"] == reason
+    assert read_spool(folder)[-1]["reason"] == reason
     assert not (folder / RunFile.REPORT_JSON).exists()
     assert json.loads((folder / RunFile.SPEC).read_text())["task"] == "report"

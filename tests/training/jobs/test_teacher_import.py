@@ -19,15 +19,15 @@ from configs.protocol.names import ExitCode
 from configs.spec.detector import Detector, Neck, RetinaHead, SwinTransformer
 from configs.teacher_catalog import load_class_list
 from tests.support.service.stage import Stage
-from tests.support.training.detectors import a_detector, a_plain_gfl, class_names
+from tests.support.training.detectors import make_class_names, make_detector, make_mmdet_gfl
 from workers.checkpoints.files import compute_sha256, load_checkpoint, load_teacher_weights
 from workers.cli.teachers import app
 from workers.models.detector_config import build_detector_config
 
-CLASSES = class_names(4)
+CLASSES = make_class_names(4)
 
 
-class Trap:
+class CodeExecution:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return print, ("code from a checkpoint ran",)
 
@@ -36,23 +36,26 @@ def import_teacher(source: Path, out: Path, *options: str, name: str = "old") ->
     """Run `tandem-worker teachers import`, with a tiny detector unless a preset is named."""
     architecture: tuple[str, ...] = ()
     if not {"--preset", "--detector"} & set(options):
-        architecture = ("--detector", str(written(a_detector(), out.parent / "detector.json")))
+        architecture = (
+            "--detector",
+            str(write_config(make_detector(), out.parent / "detector.json")),
+        )
     return CliRunner().invoke(
         app, ["import", str(source), "--name", name, "--out", str(out), *architecture, *options]
     )
 
 
-def written(detector: Detector, path: Path) -> Path:
+def write_config(detector: Detector, path: Path) -> Path:
     path.write_text(detector.model_dump_json(), encoding="utf-8")
     return path
 
 
-def listed(classes: tuple[str, ...], path: Path) -> str:
+def write_classes(classes: tuple[str, ...], path: Path) -> str:
     path.write_text("\n".join(classes), encoding="utf-8")
     return str(path)
 
 
-def as_old_mmdet_wrote(
+def save_in_old_format(
     model: Any, path: Path, *, classes: tuple[str, ...] | None = CLASSES, **extra: Any
 ) -> Path:
     """A checkpoint as mmdet 2.1 with torch 1.3 and numpy 1 wrote it: tar format, with optimizer."""
@@ -79,7 +82,7 @@ def as_old_mmdet_wrote(
     return path
 
 
-def as_a_bckd_student(model: Any, path: Path) -> Path:
+def save_as_bckd_student(model: Any, path: Path) -> Path:
     """As the authors' runs wrote it: with DDP's prefixes, EMA buffers and the teacher's weights."""
     weights = model.state_dict()
     wrapped = {f"module.{name}": tensor for name, tensor in weights.items()}
@@ -99,37 +102,37 @@ def run_model(model: Any) -> list[Tensor]:
     return [*scores, *boxes]
 
 
-def the_imported(
+def load_imported(
     out: Path, *, detector: Detector | None = None, classes: tuple[str, ...] = CLASSES
 ) -> Any:
-    model = build_detector(build_detector_config(detector or a_detector(), classes=classes))
-    load_teacher_weights(model, out / "old.pth", sha256=card_of(out)["sha256"])
+    model = build_detector(build_detector_config(detector or make_detector(), classes=classes))
+    load_teacher_weights(model, out / "old.pth", sha256=read_card(out)["sha256"])
     return model
 
 
-def card_of(out: Path) -> dict[str, Any]:
+def read_card(out: Path) -> dict[str, Any]:
     return dict(json.loads((out / "old.json").read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("write", [as_old_mmdet_wrote, as_a_bckd_student])
+@pytest.mark.parametrize("write", [save_in_old_format, save_as_bckd_student])
 def test_an_original_checkpoint_becomes_the_very_same_detector(
     tmp_path: Path, write: Callable[[Any, Path], Path]
 ) -> None:
-    model = a_plain_gfl(a_detector(), num_classes=4)
+    model = make_mmdet_gfl(make_detector(), num_classes=4)
     source = write(model, tmp_path / "original.pth")
 
     result = import_teacher(source, tmp_path / "out")
 
     assert result.exit_code == 0, result.output
-    expected = run_model(the_imported(tmp_path / "out"))
+    expected = run_model(load_imported(tmp_path / "out"))
     assert all(
         torch.equal(actual, other) for actual, other in zip(expected, run_model(model), strict=True)
     )
 
 
 def test_only_weights_and_classes_of_a_checkpoint_are_kept(tmp_path: Path) -> None:
-    model = a_plain_gfl(a_detector(), num_classes=4)
-    as_a_bckd_student(model, tmp_path / "original.pth")
+    model = make_mmdet_gfl(make_detector(), num_classes=4)
+    save_as_bckd_student(model, tmp_path / "original.pth")
 
     result = import_teacher(tmp_path / "original.pth", tmp_path / "out")
 
@@ -142,7 +145,7 @@ def test_only_weights_and_classes_of_a_checkpoint_are_kept(tmp_path: Path) -> No
 
 def test_the_original_file_of_the_papers_teacher_fits_its_preset(tmp_path: Path) -> None:
     spec = spec_from_preset("coco/teacher_r101").student
-    model = a_plain_gfl(spec_without_download(spec), num_classes=80)
+    model = make_mmdet_gfl(make_spec_without_download(spec), num_classes=80)
     # In half precision, as pytest keeps the files of its last runs.
     torch.save({"meta": {}, "state_dict": model.half().state_dict()}, tmp_path / "r101.pth")
     digest = compute_sha256(tmp_path / "r101.pth")
@@ -154,7 +157,7 @@ def test_the_original_file_of_the_papers_teacher_fits_its_preset(tmp_path: Path)
     )
 
     assert result.exit_code == 0, result.output
-    card = card_of(tmp_path / "out")
+    card = read_card(tmp_path / "out")
     assert card["classes"] == list(load_class_list("coco"))
     assert card["detector"]["backbone"]["depth"] == 101
     assert card["detector"]["backbone"]["pretrained"] is None
@@ -163,35 +166,35 @@ def test_the_original_file_of_the_papers_teacher_fits_its_preset(tmp_path: Path)
 
 
 def test_the_same_file_gives_the_same_teacher_again(tmp_path: Path) -> None:
-    as_old_mmdet_wrote(a_plain_gfl(a_detector(), num_classes=4), tmp_path / "original.pth")
+    save_in_old_format(make_mmdet_gfl(make_detector(), num_classes=4), tmp_path / "original.pth")
 
     import_teacher(tmp_path / "original.pth", tmp_path / "out")
-    first = card_of(tmp_path / "out")
+    first = read_card(tmp_path / "out")
     import_teacher(tmp_path / "original.pth", tmp_path / "out")
 
-    assert card_of(tmp_path / "out") == first
+    assert read_card(tmp_path / "out") == first
 
 
 def test_a_card_is_what_the_registry_takes(tmp_path: Path, stage: Stage) -> None:
-    model = a_plain_gfl(a_detector(), num_classes=4)
-    as_old_mmdet_wrote(model, tmp_path / "original.pth")
+    model = make_mmdet_gfl(make_detector(), num_classes=4)
+    save_in_old_format(model, tmp_path / "original.pth")
     out = stage.home / "teachers"
     import_teacher(tmp_path / "original.pth", out)
 
-    answer = stage.http.post(
-        "/v1/teachers", json=card_of(out) | {"checkpoint": str(out / "old.pth")}
+    response = stage.http.post(
+        "/v1/teachers", json=read_card(out) | {"checkpoint": str(out / "old.pth")}
     )
 
-    assert answer.status_code == 201, answer.text
+    assert response.status_code == 201, response.text
 
 
 def test_buffers_that_follow_from_the_architecture_may_be_missing(tmp_path: Path) -> None:
     detector = Detector(
         backbone=SwinTransformer(kind="swin", width=0.25, drop_path=0.0),
         neck=Neck(channels=32),
-        head=a_detector().head,
+        head=make_detector().head,
     )
-    model = a_plain_gfl(detector, num_classes=4)
+    model = make_mmdet_gfl(detector, num_classes=4)
     weights = {
         name: tensor
         for name, tensor in model.state_dict().items()
@@ -202,19 +205,19 @@ def test_buffers_that_follow_from_the_architecture_may_be_missing(tmp_path: Path
     result = import_teacher(
         tmp_path / "original.pth",
         tmp_path / "out",
-        *("--detector", str(written(detector, tmp_path / "swin.json"))),
-        *("--classes", listed(CLASSES, tmp_path / "classes.txt")),
+        *("--detector", str(write_config(detector, tmp_path / "swin.json"))),
+        *("--classes", write_classes(CLASSES, tmp_path / "classes.txt")),
     )
 
     assert result.exit_code == 0, result.output
     assert "they follow from the architecture" in result.output
-    expected = run_model(the_imported(tmp_path / "out", detector=detector))
+    expected = run_model(load_imported(tmp_path / "out", detector=detector))
     assert all(
         torch.equal(actual, other) for actual, other in zip(expected, run_model(model), strict=True)
     )
 
 
-def refused(result: Result, out: Path) -> str:
+def read_refusal(result: Result, out: Path) -> str:
     """Assert a refusal without any file written; returns the output on one line."""
     assert result.exit_code == ExitCode.REFUSED, result.output
     assert not out.exists() or list(out.iterdir()) == []
@@ -232,20 +235,23 @@ def refused(result: Result, out: Path) -> str:
 def test_classes_that_differ_from_the_files_are_named(
     tmp_path: Path, classes: tuple[str, ...], difference: str
 ) -> None:
-    as_old_mmdet_wrote(a_plain_gfl(a_detector(), num_classes=4), tmp_path / "original.pth")
+    save_in_old_format(make_mmdet_gfl(make_detector(), num_classes=4), tmp_path / "original.pth")
 
     result = import_teacher(
         tmp_path / "original.pth",
         tmp_path / "out",
-        *("--classes", listed(classes, tmp_path / "classes.txt")),
+        *("--classes", write_classes(classes, tmp_path / "classes.txt")),
     )
 
-    assert difference in refused(result, tmp_path / "out")
+    assert difference in read_refusal(result, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
     "detector",
-    [a_detector(), a_detector().model_copy(update={"head": RetinaHead(kind="retina", convs=1)})],
+    [
+        make_detector(),
+        make_detector().model_copy(update={"head": RetinaHead(kind="retina", convs=1)}),
+    ],
     ids=["gfl", "retina"],
 )
 def test_another_number_of_classes_is_reported_if_the_file_has_no_names(
@@ -257,44 +263,46 @@ def test_another_number_of_classes_is_reported_if_the_file_has_no_names(
     result = import_teacher(
         tmp_path / "original.pth",
         tmp_path / "out",
-        *("--detector", str(written(detector, tmp_path / "detector.json"))),
-        *("--classes", listed(("cat", "dog"), tmp_path / "classes.txt")),
+        *("--detector", str(write_config(detector, tmp_path / "detector.json"))),
+        *("--classes", write_classes(("cat", "dog"), tmp_path / "classes.txt")),
     )
 
-    assert "has 4 classes and 2 are given (cat, dog)" in refused(result, tmp_path / "out")
+    assert "has 4 classes and 2 are given (cat, dog)" in read_refusal(result, tmp_path / "out")
 
 
 def test_a_file_without_class_names_requires_the_classes_option(tmp_path: Path) -> None:
-    model = a_plain_gfl(a_detector(), num_classes=4)
-    as_old_mmdet_wrote(model, tmp_path / "original.pth", classes=None)
+    model = make_mmdet_gfl(make_detector(), num_classes=4)
+    save_in_old_format(model, tmp_path / "original.pth", classes=None)
 
     result = import_teacher(tmp_path / "original.pth", tmp_path / "out")
 
-    assert "add --classes" in refused(result, tmp_path / "out")
+    assert "add --classes" in read_refusal(result, tmp_path / "out")
 
 
 def test_missing_and_misshapen_layers_are_named(tmp_path: Path) -> None:
-    model = a_plain_gfl(a_detector(), num_classes=4)
+    model = make_mmdet_gfl(make_detector(), num_classes=4)
     weights = copy.copy(model.state_dict())
     del weights["neck.lateral_convs.0.conv.weight"]
     weights["bbox_head.gfl_reg.bias"] = torch.zeros(7)
     torch.save({"meta": {"CLASSES": CLASSES}, "state_dict": weights}, tmp_path / "original.pth")
 
-    output = refused(import_teacher(tmp_path / "original.pth", tmp_path / "out"), tmp_path / "out")
+    output = read_refusal(
+        import_teacher(tmp_path / "original.pth", tmp_path / "out"), tmp_path / "out"
+    )
 
     assert "1 missing - neck.lateral_convs.0.conv.weight" in output
     assert "1 of another shape - bbox_head.gfl_reg.bias (7,), not (36,)" in output
 
 
 def test_a_deeper_detector_is_not_cut_to_a_shallower_one(tmp_path: Path) -> None:
-    deeper = a_detector().model_copy(
-        update={"backbone": a_detector().backbone.model_copy(update={"depth": 34})}
+    deeper = make_detector().model_copy(
+        update={"backbone": make_detector().backbone.model_copy(update={"depth": 34})}
     )
-    as_old_mmdet_wrote(a_plain_gfl(deeper, num_classes=4), tmp_path / "original.pth")
+    save_in_old_format(make_mmdet_gfl(deeper, num_classes=4), tmp_path / "original.pth")
 
     strict = import_teacher(tmp_path / "original.pth", tmp_path / "out")
 
-    assert "unexpected: the detector has no such layer" in refused(strict, tmp_path / "out")
+    assert "unexpected: the detector has no such layer" in read_refusal(strict, tmp_path / "out")
     lenient = import_teacher(tmp_path / "original.pth", tmp_path / "out", "--drop-unknown")
     assert lenient.exit_code == 0, lenient.output
 
@@ -304,16 +312,18 @@ def test_another_file_than_the_one_that_is_meant_is_not_opened(tmp_path: Path) -
 
     result = import_teacher(tmp_path / "original.pth", tmp_path / "out", "--sha256", "dd12f847")
 
-    assert "expected dd12f847. It was not opened" in refused(result, tmp_path / "out")
+    assert "expected dd12f847. It was not opened" in read_refusal(result, tmp_path / "out")
 
 
 def test_code_in_a_checkpoint_is_refused_and_not_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = a_plain_gfl(a_detector(), num_classes=4)
-    as_old_mmdet_wrote(model, tmp_path / "original.pth", hooks=Trap())
+    model = make_mmdet_gfl(make_detector(), num_classes=4)
+    save_in_old_format(model, tmp_path / "original.pth", hooks=CodeExecution())
 
-    output = refused(import_teacher(tmp_path / "original.pth", tmp_path / "out"), tmp_path / "out")
+    output = read_refusal(
+        import_teacher(tmp_path / "original.pth", tmp_path / "out"), tmp_path / "out"
+    )
 
     assert "contains more than weights" in output
     assert "code from a checkpoint ran" not in output + capsys.readouterr().out
@@ -325,7 +335,7 @@ def test_a_file_without_weights_is_refused(tmp_path: Path, content: object) -> N
 
     result = import_teacher(tmp_path / "original.pth", tmp_path / "out")
 
-    assert "no weights by name" in refused(result, tmp_path / "out")
+    assert "no weights by name" in read_refusal(result, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -348,7 +358,7 @@ def test_options_that_make_no_sense_are_refused(tmp_path: Path, options: tuple[s
     assert not (tmp_path / "out").exists()
 
 
-def spec_without_download(detector: Detector) -> Detector:
+def make_spec_without_download(detector: Detector) -> Detector:
     """The detector without ImageNet weights, which would be downloaded."""
     backbone = detector.backbone.model_copy(update={"pretrained": None})
     return detector.model_copy(update={"backbone": backbone})

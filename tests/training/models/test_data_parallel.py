@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, distributed
 
-from tests.support.training.detectors import a_batch
-from tests.support.training.distilled_students import HEADS, METHODS, a_detector, a_student
+from tests.support.training.detectors import make_batch
+from tests.support.training.distilled_students import HEADS, METHODS, make_detector, make_student
 from tests.support.training.process_groups import run_in_two_processes
 from workers import distributed as workers_distributed
 
@@ -27,12 +27,12 @@ METHODS_WITHOUT_PKD = {
 """PKD normalizes by the statistics of a batch, which differ between processes."""
 
 
-def half_of(batch: dict[str, Any], rank: int) -> dict[str, Any]:
-    mine = slice(2 * rank, 2 * rank + 2)
-    return {key: value[mine] for key, value in batch.items()}
+def take_half(batch: dict[str, Any], rank: int) -> dict[str, Any]:
+    own_half = slice(2 * rank, 2 * rank + 2)
+    return {key: value[own_half] for key, value in batch.items()}
 
 
-def learned(student: Any, batch: dict[str, Any]) -> tuple[dict[str, float], dict[str, Tensor]]:
+def train_step(student: Any, batch: dict[str, Any]) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Loss terms and gradients of one step."""
     model: Any = workers_distributed.wrap_ddp(student)
     outputs = model.train_step(batch, None)
@@ -41,12 +41,14 @@ def learned(student: Any, batch: dict[str, Any]) -> tuple[dict[str, float], dict
     return dict(outputs["log_vars"]), gradients
 
 
-def in_parts(student: Any, batch: dict[str, Any]) -> tuple[dict[str, float], dict[str, Tensor]]:
+def train_in_micro_batches(
+    student: Any, batch: dict[str, Any]
+) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Mean loss terms and gradients of one step with two micro-batches."""
     student.bbox_head.micro_batches = 2
     terms: dict[str, float] = {}
     for part in (0, 1):
-        outputs = student.train_step(half_of(batch, part), None)
+        outputs = student.train_step(take_half(batch, part), None)
         (outputs["loss"] / 2).backward()
         for name, value in outputs["log_vars"].items():
             terms[name] = terms.get(name, 0.0) + value / 2
@@ -54,7 +56,7 @@ def in_parts(student: Any, batch: dict[str, Any]) -> tuple[dict[str, float], dic
 
 
 def build(folder: Path, head: str, method: dict[str, Any]) -> Any:
-    student = a_student(folder, a_detector(head), a_detector(head, channels=64), method)
+    student = make_student(folder, make_detector(head), make_detector(head, channels=64), method)
     student.backbone.eval()  # BatchNorm over half of a batch is another BatchNorm
     return student
 
@@ -65,7 +67,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def in_a_process(rank: int, port: int, folder_name: str) -> None:
+def train_in_process(rank: int, port: int, folder_name: str) -> None:
     folder = Path(folder_name)
     torch.set_num_threads(1)
     address = f"tcp://127.0.0.1:{port}"
@@ -73,14 +75,14 @@ def in_a_process(rank: int, port: int, folder_name: str) -> None:
     for name, (head, method) in CASES.items():
         own = folder / name / str(rank)
         own.mkdir(parents=True)
-        terms, gradients = learned(build(own, head, method), half_of(a_batch(BOXES), rank))
+        terms, gradients = train_step(build(own, head, method), take_half(make_batch(BOXES), rank))
         if rank == 0:
             torch.save({"terms": terms, "gradients": gradients}, folder / f"{name}.pt")
-    torch.save(what_the_exchange_does(rank), folder / f"exchange-{rank}.pt")
+    torch.save(run_collectives(rank), folder / f"exchange-{rank}.pt")
     distributed.destroy_process_group()
 
 
-def what_the_exchange_does(rank: int) -> dict[str, Any]:
+def run_collectives(rank: int) -> dict[str, Any]:
     means = workers_distributed.all_reduce_mean(
         torch.tensor([1.0, float(rank), math.nan if rank else 0.0])
     )
@@ -103,7 +105,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def in_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
-    run_in_two_processes(in_a_process, folder)
+    run_in_two_processes(train_in_process, folder)
     return folder
 
 
@@ -111,7 +113,7 @@ def in_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_loss_and_gradients_agree_with_one_process(
     tmp_path: Path, in_two_processes: Path, name: str
 ) -> None:
-    terms, gradients = learned(build(tmp_path, *CASES[name]), a_batch(BOXES))
+    terms, gradients = train_step(build(tmp_path, *CASES[name]), make_batch(BOXES))
 
     actual = torch.load(in_two_processes / f"{name}.pt", weights_only=True)
 
@@ -146,11 +148,11 @@ def assert_near(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("head", ["gfl", "retina", "fcos"])
 def test_two_parts_with_as_many_objects_each_are_the_whole(tmp_path: Path, head: str) -> None:
-    batch = a_batch([BOXES[0], BOXES[2], BOXES[0], BOXES[2]])
+    batch = make_batch([BOXES[0], BOXES[2], BOXES[0], BOXES[2]])
     batch["img"][2:] = batch["img"][:2]
-    terms, gradients = learned(build(tmp_path, head, METHODS["bckd"]), batch)
+    terms, gradients = train_step(build(tmp_path, head, METHODS["bckd"]), batch)
 
-    actual, actual_gradients = in_parts(build(tmp_path, head, METHODS["bckd"]), batch)
+    actual, actual_gradients = train_in_micro_batches(build(tmp_path, head, METHODS["bckd"]), batch)
 
     assert actual == pytest.approx(terms, rel=1e-5, abs=1e-6)
     assert_near(actual_gradients, gradients)

@@ -1,4 +1,4 @@
-"""Every kind of head as teacher and student, and every method, on batches as they come."""
+"""Every head as teacher and student with every method, on batches with and without objects."""
 
 import copy
 import math
@@ -11,14 +11,14 @@ from mmdet.models import build_detector
 
 from configs.metric_keys import DISTILLATION_TERMS
 from configs.spec.distillation import Bckd, ExtraMethods, iter_methods
-from tests.support.training.detectors import a_batch, class_names
+from tests.support.training.detectors import make_batch, make_class_names
 from tests.support.training.distilled_students import (
     BOXES,
     HEADS,
     METHODS,
-    a_detector,
-    a_student,
-    is_possible,
+    is_supported,
+    make_detector,
+    make_student,
 )
 from workers.errors import TeacherMismatch
 from workers.models.detector_config import build_detector_config
@@ -30,29 +30,29 @@ WEIGHTS_THAT_MAY_BE_0 = {
 }
 
 
-def losses_of(student: Any, boxes: Any = BOXES, *, size: int = 64) -> tuple[torch.Tensor, Any]:
-    total, values = student._parse_losses(student.forward_train(**a_batch(boxes, size=size)))
+def compute_losses(student: Any, boxes: Any = BOXES, *, size: int = 64) -> tuple[torch.Tensor, Any]:
+    total, values = student._parse_losses(student.forward_train(**make_batch(boxes, size=size)))
     total.backward()
     return total, values
 
 
 @pytest.mark.parametrize(
-    ("head", "method"), [(h, m) for h in HEADS for m in METHODS if is_possible(h, m)]
+    ("head", "method"), [(h, m) for h in HEADS for m in METHODS if is_supported(h, m)]
 )
 def test_every_method_teaches_every_head_that_it_can(
     tmp_path: Path, head: str, method: str
 ) -> None:
-    teacher, student = a_detector(head, width=0.25, channels=64), a_detector(head)
+    teacher, student = make_detector(head, width=0.25, channels=64), make_detector(head)
 
-    taught = a_student(tmp_path, student, teacher, METHODS[method])
-    _, values = losses_of(taught)
+    distilled = make_student(tmp_path, student, teacher, METHODS[method])
+    _, values = compute_losses(distilled)
 
-    own = set(losses_of(a_student(tmp_path, student))[1])
+    own = set(compute_losses(make_student(tmp_path, student))[1])
     added = {name: value for name, value in values.items() if name not in own}
     assert added
     assert {name.removeprefix("loss_") for name in added} <= DISTILLATION_TERMS
     assert all(math.isfinite(value) and value > 0 for value in added.values()), added
-    gradients = {n: p.grad for n, p in taught.named_parameters() if p.requires_grad}
+    gradients = {n: p.grad for n, p in distilled.named_parameters() if p.requires_grad}
     assert not [name for name, g in gradients.items() if g is None or not torch.isfinite(g).all()]
     adapters = [n for n in gradients if n.startswith("adapters.")]
     assert bool(adapters) == (method in ("fine_grained", "pkd", "cwd", "crosskd"))
@@ -66,44 +66,46 @@ def test_every_method_teaches_every_head_that_it_can(
         for method, weights in WEIGHTS_THAT_MAY_BE_0.items()
         for weight in weights
         for head in HEADS
-        if is_possible(head, method)
+        if is_supported(head, method)
     ],
 )
 def test_a_weight_of_0_leaves_no_parameter_without_a_gradient(
     tmp_path: Path, head: str, method: str, weight: str
 ) -> None:
-    teacher, student = a_detector(head, width=0.25, channels=64), a_detector(head)
-    taught = a_student(tmp_path, student, teacher, METHODS[method] | {weight: 0.0})
+    teacher, student = make_detector(head, width=0.25, channels=64), make_detector(head)
+    distilled = make_student(tmp_path, student, teacher, METHODS[method] | {weight: 0.0})
 
-    losses_of(taught)
+    compute_losses(distilled)
 
-    trained = [(name, p.grad) for name, p in taught.named_parameters() if p.requires_grad]
-    assert [name for name, gradient in trained if gradient is None] == []
+    gradients = [(name, p.grad) for name, p in distilled.named_parameters() if p.requires_grad]
+    assert [name for name, gradient in gradients if gradient is None] == []
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_students_own_losses_are_those_of_mmdets_head(tmp_path: Path, head: str) -> None:
-    ours = a_student(tmp_path, a_detector(head))
-    plain = build_detector(build_detector_config(a_detector(head), classes=class_names(3))).train()
-    plain.load_state_dict(ours.state_dict(), strict=True)
-    batch = a_batch(BOXES)
+    student = make_student(tmp_path, make_detector(head))
+    mmdet_model = build_detector(
+        build_detector_config(make_detector(head), classes=make_class_names(3))
+    ).train()
+    mmdet_model.load_state_dict(student.state_dict(), strict=True)
+    batch = make_batch(BOXES)
 
-    _, wanted = plain._parse_losses(plain.forward_train(**copy.deepcopy(batch)))
-    _, found = ours._parse_losses(ours.forward_train(**copy.deepcopy(batch)))
+    _, expected = mmdet_model._parse_losses(mmdet_model.forward_train(**copy.deepcopy(batch)))
+    _, actual = student._parse_losses(student.forward_train(**copy.deepcopy(batch)))
 
-    assert dict(found) == dict(wanted)
+    assert dict(actual) == dict(expected)
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_teacher_that_is_the_student_has_nothing_to_teach(tmp_path: Path, head: str) -> None:
-    detector = a_detector(head)
-    taught = a_student(tmp_path, detector, detector, METHODS["bckd"])
-    taught.eval()  # FCOS and VFNet say boxes in other units when they train
-    taught.teacher.detector.load_state_dict(taught.state_dict(), strict=True)
-    taught.bbox_head.train()
-    taught.bbox_head.norm_on_bbox = getattr(taught.bbox_head, "norm_on_bbox", False)
+    detector = make_detector(head)
+    distilled = make_student(tmp_path, detector, detector, METHODS["bckd"])
+    distilled.eval()  # FCOS and VFNet say boxes in other units when they train
+    distilled.teacher.detector.load_state_dict(distilled.state_dict(), strict=True)
+    distilled.bbox_head.train()
+    distilled.bbox_head.norm_on_bbox = getattr(distilled.bbox_head, "norm_on_bbox", False)
 
-    losses = taught.forward_train(**a_batch(BOXES))
+    losses = distilled.forward_train(**make_batch(BOXES))
 
     for name in ("loss_distill_cls", "loss_distill_loc"):
         assert sum(float(of_level.detach()) for of_level in losses[name]) == pytest.approx(
@@ -116,15 +118,15 @@ def test_a_teacher_that_is_the_student_has_nothing_to_teach(tmp_path: Path, head
 def test_crossing_into_ones_own_head_says_what_the_head_says(
     tmp_path: Path, head: str, after_convs: int
 ) -> None:
-    detector = a_detector(head)
+    detector = make_detector(head)
     method = METHODS["crosskd"] | {"after_convs": after_convs}
-    taught = a_student(tmp_path, detector, detector, method)
-    taught.backbone.eval()
+    distilled = make_student(tmp_path, detector, detector, method)
+    distilled.backbone.eval()
     if head == "fcos":  # else its boxes have no area, and no IoU even with themselves
-        torch.nn.init.constant_(taught.bbox_head.conv_reg.bias, 2.0)
-    taught.teacher.detector.load_state_dict(taught.state_dict(), strict=True)
+        torch.nn.init.constant_(distilled.bbox_head.conv_reg.bias, 2.0)
+    distilled.teacher.detector.load_state_dict(distilled.state_dict(), strict=True)
 
-    losses = taught.forward_train(**a_batch(BOXES))
+    losses = distilled.forward_train(**make_batch(BOXES))
 
     for name in ("loss_crosskd_cls", "loss_crosskd_loc"):
         assert sum(float(level.detach()) for level in losses[name]) == pytest.approx(0.0, abs=1e-5)
@@ -132,9 +134,9 @@ def test_crossing_into_ones_own_head_says_what_the_head_says(
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_batch_without_any_object_gives_finite_losses(tmp_path: Path, head: str) -> None:
-    taught = a_student(tmp_path, a_detector(head), a_detector(head), METHODS["bckd"])
+    distilled = make_student(tmp_path, make_detector(head), make_detector(head), METHODS["bckd"])
 
-    _, values = losses_of(taught, [[], []])
+    _, values = compute_losses(distilled, [[], []])
 
     assert all(math.isfinite(value) for value in values.values())
 
@@ -146,9 +148,11 @@ def test_a_batch_without_any_object_gives_finite_losses(tmp_path: Path, head: st
 def test_heads_of_different_kinds_teach_each_other_where_positions_agree(
     tmp_path: Path, student: str, teacher: str
 ) -> None:
-    taught = a_student(tmp_path, a_detector(student), a_detector(teacher), METHODS["bckd"])
+    distilled = make_student(
+        tmp_path, make_detector(student), make_detector(teacher), METHODS["bckd"]
+    )
 
-    _, values = losses_of(taught)
+    _, values = compute_losses(distilled)
 
     assert values["loss_distill_cls"] > 0
     assert values["loss_distill_loc"] > 0
@@ -158,8 +162,10 @@ def test_all_methods_teach_together(tmp_path: Path) -> None:
     extra = {name: method for name, method in METHODS.items() if name != "bckd"}
     method = {"method": "bckd", "extra": extra}
 
-    taught = a_student(tmp_path, a_detector("gfl"), a_detector("gfl", channels=64), method)
-    _, values = losses_of(taught)
+    distilled = make_student(
+        tmp_path, make_detector("gfl"), make_detector("gfl", channels=64), method
+    )
+    _, values = compute_losses(distilled)
 
     assert len(list(iter_methods(Bckd(extra=ExtraMethods(**extra))))) == len(METHODS)
     own = {"loss", "loss_cls", "loss_bbox", "loss_dfl"}
@@ -167,12 +173,12 @@ def test_all_methods_teach_together(tmp_path: Path) -> None:
 
 
 def test_a_teacher_that_knows_more_classes_is_matched_by_name(tmp_path: Path) -> None:
-    whole = a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), METHODS["bckd"])
-    weights = whole.teacher.detector.state_dict()
-    matched = a_student(
+    reference = make_student(tmp_path, make_detector("gfl"), make_detector("gfl"), METHODS["bckd"])
+    weights = reference.teacher.detector.state_dict()
+    matched = make_student(
         tmp_path,
-        a_detector("gfl"),
-        a_detector("gfl"),
+        make_detector("gfl"),
+        make_detector("gfl"),
         METHODS["bckd"],
         teacher_classes=5,
         columns=[4, 0, 2],
@@ -185,27 +191,31 @@ def test_a_teacher_that_knows_more_classes_is_matched_by_name(tmp_path: Path) ->
             wider[name] = tensor
     matched.teacher.detector.load_state_dict(wider)
 
-    _, wanted = losses_of(whole)
-    _, found = losses_of(matched)
+    _, expected = compute_losses(reference)
+    _, actual = compute_losses(matched)
 
-    assert dict(found) == dict(wanted)
+    assert dict(actual) == dict(expected)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_with_and_without_a_teacher_a_student_begins_the_same(tmp_path: Path, method: str) -> None:
-    alone = a_student(tmp_path, a_detector("gfl"))
-    taught = a_student(tmp_path, a_detector("gfl"), a_detector("gfl", channels=64), METHODS[method])
+    baseline = make_student(tmp_path, make_detector("gfl"))
+    distilled = make_student(
+        tmp_path, make_detector("gfl"), make_detector("gfl", channels=64), METHODS[method]
+    )
 
-    begun = taught.state_dict()
-    assert all(torch.equal(tensor, begun[name]) for name, tensor in alone.state_dict().items())
+    initial_state = distilled.state_dict()
+    assert all(
+        torch.equal(tensor, initial_state[name]) for name, tensor in baseline.state_dict().items()
+    )
 
 
 def test_a_class_that_the_teacher_does_not_know_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TeacherMismatch, match="does not know 1 of the student's classes"):
-        a_student(
+        make_student(
             tmp_path,
-            a_detector("gfl"),
-            a_detector("gfl"),
+            make_detector("gfl"),
+            make_detector("gfl"),
             METHODS["bckd"],
             teacher_classes=5,
             columns=[4, -1, 2],
@@ -215,51 +225,59 @@ def test_a_class_that_the_teacher_does_not_know_is_refused(tmp_path: Path) -> No
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_less_precision_changes_losses_a_little(tmp_path: Path, head: str, precision: str) -> None:
-    whole = a_student(tmp_path, a_detector(head), a_detector(head), METHODS["bckd"])
-    less = a_student(
-        tmp_path, a_detector(head), a_detector(head), METHODS["bckd"], precision=precision
+    full_precision = make_student(
+        tmp_path, make_detector(head), make_detector(head), METHODS["bckd"]
+    )
+    reduced_precision = make_student(
+        tmp_path, make_detector(head), make_detector(head), METHODS["bckd"], precision=precision
     )
 
-    _, wanted = losses_of(whole)
-    _, found = losses_of(less)
+    _, expected = compute_losses(full_precision)
+    _, actual = compute_losses(reduced_precision)
 
-    assert found["loss"] != wanted["loss"]
-    assert found["loss"] == pytest.approx(wanted["loss"], rel=0.1)
+    assert actual["loss"] != expected["loss"]
+    assert actual["loss"] == pytest.approx(expected["loss"], rel=0.1)
 
 
 def test_the_teacher_has_a_precision_of_its_own(tmp_path: Path) -> None:
-    one = a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), METHODS["bckd"])
-    other = a_student(
-        tmp_path, a_detector("gfl"), a_detector("gfl"), METHODS["bckd"], teacher_precision="bf16"
+    reference = make_student(tmp_path, make_detector("gfl"), make_detector("gfl"), METHODS["bckd"])
+    half_precision = make_student(
+        tmp_path,
+        make_detector("gfl"),
+        make_detector("gfl"),
+        METHODS["bckd"],
+        teacher_precision="bf16",
     )
 
-    _, wanted = losses_of(one)
-    _, found = losses_of(other)
+    _, expected = compute_losses(reference)
+    _, actual = compute_losses(half_precision)
 
-    assert found["loss_cls"] == wanted["loss_cls"]
-    assert found["loss_distill_cls"] != wanted["loss_distill_cls"]
+    assert actual["loss_cls"] == expected["loss_cls"]
+    assert actual["loss_distill_cls"] != expected["loss_distill_cls"]
 
 
 def test_recomputing_the_backbone_changes_nothing_bit_for_bit(tmp_path: Path) -> None:
-    kept = a_student(tmp_path, a_detector("gfl"))
-    recomputed = a_student(tmp_path, a_detector("gfl"), activation_checkpointing=True)
+    stored = make_student(tmp_path, make_detector("gfl"))
+    recomputed = make_student(tmp_path, make_detector("gfl"), activation_checkpointing=True)
 
-    for student in (kept, recomputed):
-        losses_of(student)
+    for student in (stored, recomputed):
+        compute_losses(student)
 
-    for (name, ours), theirs in zip(kept.named_parameters(), recomputed.parameters(), strict=True):
-        assert torch.equal(ours.grad, theirs.grad), name
-    for (name, ours), theirs in zip(kept.named_buffers(), recomputed.buffers(), strict=True):
-        assert torch.equal(ours, theirs), name
+    for (name, expected), actual in zip(
+        stored.named_parameters(), recomputed.parameters(), strict=True
+    ):
+        assert torch.equal(expected.grad, actual.grad), name
+    for (name, expected), actual in zip(stored.named_buffers(), recomputed.buffers(), strict=True):
+        assert torch.equal(expected, actual), name
 
 
 def test_loss_shares_show_which_terms_have_a_gradient(tmp_path: Path) -> None:
-    taught = a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), METHODS["bckd"])
-    taught.loss_shares.is_due = True
+    distilled = make_student(tmp_path, make_detector("gfl"), make_detector("gfl"), METHODS["bckd"])
+    distilled.loss_shares.is_due = True
 
-    losses_of(taught)
+    compute_losses(distilled)
 
-    overall = {share.term: share for share in taught.loss_shares.shares if share.level is None}
+    overall = {share.term: share for share in distilled.loss_shares.shares if share.level is None}
     assert set(overall) == {
         *("loss_cls", "loss_bbox", "loss_dfl"),
         *("loss_distill_cls", "loss_distill_loc"),
@@ -267,19 +285,19 @@ def test_loss_shares_show_which_terms_have_a_gradient(tmp_path: Path) -> None:
     assert sum(share.share for share in overall.values()) == pytest.approx(1.0)
     assert all(share.share > 0 for share in overall.values())
     assert all(-1.0 <= share.cosine <= 1.0 for share in overall.values())
-    assert {share.level for share in taught.loss_shares.shares} == {None, 0, 1, 2, 3, 4}
+    assert {share.level for share in distilled.loss_shares.shares} == {None, 0, 1, 2, 3, 4}
 
 
 def test_ten_times_the_weight_is_ten_times_the_gradient(tmp_path: Path) -> None:
     norms = []
     for weight in (1.0, 10.0):
         method = {"method": "bckd", "cls_weight": weight, "loc_weight": 0.0}
-        taught = a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), method)
-        taught.loss_shares.is_due = True
-        losses_of(taught)
+        distilled = make_student(tmp_path, make_detector("gfl"), make_detector("gfl"), method)
+        distilled.loss_shares.is_due = True
+        compute_losses(distilled)
         norms += [
             share.norm
-            for share in taught.loss_shares.shares
+            for share in distilled.loss_shares.shares
             if (share.term, share.level) == ("loss_distill_cls", None)
         ]
 
@@ -287,24 +305,27 @@ def test_ten_times_the_weight_is_ten_times_the_gradient(tmp_path: Path) -> None:
 
 
 def test_measuring_loss_shares_leaves_the_gradients_alone(tmp_path: Path) -> None:
-    looked, not_looked = (
-        a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), METHODS["bckd"]) for _ in range(2)
+    measured, not_measured = (
+        make_student(tmp_path, make_detector("gfl"), make_detector("gfl"), METHODS["bckd"])
+        for _ in range(2)
     )
-    looked.loss_shares.is_due = True
+    measured.loss_shares.is_due = True
 
-    for student in (looked, not_looked):
-        losses_of(student)
+    for student in (measured, not_measured):
+        compute_losses(student)
 
-    for ours, theirs in zip(looked.parameters(), not_looked.parameters(), strict=True):
-        assert torch.equal(ours.grad, theirs.grad)
+    for expected, actual in zip(measured.parameters(), not_measured.parameters(), strict=True):
+        assert torch.equal(expected.grad, actual.grad)
 
 
 def test_a_method_on_features_has_a_share_too(tmp_path: Path) -> None:
-    taught = a_student(tmp_path, a_detector("gfl"), a_detector("gfl"), METHODS["pkd"])
-    taught.loss_shares.is_due = True
+    distilled = make_student(tmp_path, make_detector("gfl"), make_detector("gfl"), METHODS["pkd"])
+    distilled.loss_shares.is_due = True
 
-    losses_of(taught)
+    compute_losses(distilled)
 
-    shares = {share.term: share.share for share in taught.loss_shares.shares if share.level is None}
+    shares = {
+        share.term: share.share for share in distilled.loss_shares.shares if share.level is None
+    }
     assert shares["loss_pkd"] > 0
     assert shares["loss_cls"] > 0

@@ -10,8 +10,8 @@ from configs.spec.dataset import MANIFEST
 from configs.spec.detector import EfficientNetLite, ResNet
 from configs.spec.distillation import Bckd
 from configs.spec.run import NamedTeacher, RunSpec, TeacherFiles
-from tests.support.factories import a_manifest
-from tests.support.training.detectors import class_names
+from tests.support.factories import make_manifest
+from tests.support.training.detectors import make_class_names
 from workers.data.resolve import LocalDataset
 from workers.models.training_config import build_training_config
 
@@ -25,7 +25,9 @@ R101 = spec_from_preset("coco/baseline_r50").student.model_copy(
 def test_every_preset_is_a_spec_and_becomes_a_config(name: str, tmp_path: Path) -> None:
     spec = spec_from_preset(name)
 
-    config = build_training_config(resolved(spec), dataset=a_place(tmp_path), run_dir=tmp_path)
+    config = build_training_config(
+        resolve_teacher(spec), dataset=make_dataset(tmp_path), run_dir=tmp_path
+    )
 
     assert config.runner.max_epochs == spec.schedule.epochs
     assert MANIFEST not in config.pretty_text
@@ -48,12 +50,12 @@ def test_the_papers_preset_says_what_the_paper_says() -> None:
 
 @pytest.mark.parametrize("experiment", ["digits", "bccd"])
 def test_baseline_and_distilled_student_differ_by_teacher_and_method_only(experiment: str) -> None:
-    without_teacher, taught = (
+    without_teacher, distilled = (
         spec_from_preset(f"{experiment}/{name}") for name in ("baseline", "bckd")
     )
 
     assert (
-        taught.model_copy(update={"teacher": None, "distillation": without_teacher.distillation})
+        distilled.model_copy(update={"teacher": None, "distillation": without_teacher.distillation})
         == without_teacher
     )
 
@@ -75,15 +77,20 @@ def test_the_blood_cells_teacher_sees_what_its_student_sees() -> None:
     )
 
 
-def a_place(root: Path) -> LocalDataset:
-    return LocalDataset(root, a_manifest(classes=class_names(80)))
+def make_dataset(root: Path) -> LocalDataset:
+    return LocalDataset(root, make_manifest(classes=make_class_names(80)))
 
 
-def resolved(spec: RunSpec, **changes: Any) -> RunSpec:
+def resolve_teacher(spec: RunSpec, **changes: Any) -> RunSpec:
     """The spec with its teacher as files, as the service passes it to a worker."""
     if spec.teacher is None:
         return spec
     teacher = TeacherFiles(
-        **{"checkpoint": "/teacher.pth", "detector": R101, "classes": class_names(80), **changes}
+        **{
+            "checkpoint": "/teacher.pth",
+            "detector": R101,
+            "classes": make_class_names(80),
+            **changes,
+        }
     )
     return spec.model_copy(update={"teacher": teacher})

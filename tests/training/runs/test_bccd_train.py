@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from configs.protocol.names import ExitCode, RunFile
-from tests.support.training.runs import PATIENCE_S, STUDENT, records
+from tests.support.training.runs import STUDENT, TIMEOUT_S, read_records
 from tests.support.training.worker_processes import run_worker
 
 BCCD = Path(__file__).parents[3].parent / "shared" / "datasets" / "bccd"
@@ -17,7 +17,7 @@ BCCD = Path(__file__).parents[3].parent / "shared" / "datasets" / "bccd"
 def test_a_students_own_microscope_images_train(tmp_path: Path) -> None:
     cells = tmp_path / "cells"
     options = ("--root", str(BCCD), "--out", str(cells), "--name", "cells", "--drop-bad")
-    assert run_worker("data", "import-voc", *options, timeout_s=PATIENCE_S) == 0
+    assert run_worker("data", "import-voc", *options, timeout_s=TIMEOUT_S) == 0
     spec = {
         "student": STUDENT,
         "data": {
@@ -35,10 +35,10 @@ def test_a_students_own_microscope_images_train(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
 
     arguments = ("train", "--spec", str(file), "--run-dir", str(run_dir))
-    code = run_worker(*arguments, timeout_s=PATIENCE_S)
+    code = run_worker(*arguments, timeout_s=TIMEOUT_S)
 
     assert code == ExitCode.SUCCEEDED
-    result = [record for record in records(run_dir) if record["kind"] == "metrics"]
+    result = [record for record in read_records(run_dir) if record["kind"] == "metrics"]
     assert any("val/bbox_mAP" in record["values"] for record in result)
     per_class = json.loads((run_dir / RunFile.PER_CLASS_AP).read_text())
     assert set(per_class) == {"Platelets", "RBC", "WBC"}

@@ -17,19 +17,19 @@ from service.stack.ports import choose_free_port
 from tests.support.training.digits import write_digits
 from tests.support.training.resumed_runs import (
     EPOCHS,
-    STEPS_IN_EPOCH,
-    an_exact_spec,
+    STEPS_PER_EPOCH,
     assert_equal_runs,
     kill_after_step,
+    make_exact_spec,
 )
 from tests.support.training.runs import (
-    PATIENCE_S,
     STUDENT,
-    a_spec,
-    metric_values,
-    records,
+    TIMEOUT_S,
+    make_spec,
+    read_metric_values,
+    read_records,
     start,
-    start_anew,
+    start_without_fork,
     train,
 )
 from workers.data.digits import CLASSES
@@ -39,10 +39,10 @@ log = logging.getLogger(__name__)
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_digits(tmp_path_factory.mktemp("digits"), train=8 * STEPS_IN_EPOCH, val=5)
+    return write_digits(tmp_path_factory.mktemp("digits"), train=8 * STEPS_PER_EPOCH, val=5)
 
 
-def with_a_teacher(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
+def make_teacher_changes(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
     lesson = spec["schedule"] | {"epochs": 1}
     assert train(spec | {"schedule": lesson}, folder / "teacher") == ExitCode.SUCCEEDED
     teacher = {
@@ -77,25 +77,25 @@ def start_group(spec: dict[str, Any], run_dir: Path, *, count: int, attempt: int
 
 def train_in_group(spec: dict[str, Any], run_dir: Path, *, count: int, attempt: int = 1) -> None:
     processes = start_group(spec, run_dir, count=count, attempt=attempt)
-    assert [process.wait(PATIENCE_S) for process in processes] == [ExitCode.SUCCEEDED] * count
+    assert [process.wait(TIMEOUT_S) for process in processes] == [ExitCode.SUCCEEDED] * count
 
 
-def a_step_inside_an_epoch() -> int:
-    return random.randrange(EPOCHS) * STEPS_IN_EPOCH + random.randrange(1, STEPS_IN_EPOCH)
+def choose_step_inside_epoch() -> int:
+    return random.randrange(EPOCHS) * STEPS_PER_EPOCH + random.randrange(1, STEPS_PER_EPOCH)
 
 
 @pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_trainer_killed_at_a_random_step_goes_on_bit_for_bit(
     digits: Path, tmp_path: Path, num_workers: int
 ) -> None:
-    steps = sorted({a_step_inside_an_epoch() for _ in range(2)})
+    steps = sorted({choose_step_inside_epoch() for _ in range(2)})
     log.warning("killed after steps %s", steps)
-    data = a_spec(digits)["data"] | {"num_workers": num_workers, "flip": 0.5}
-    spec = with_a_teacher(an_exact_spec(digits, data=data), tmp_path)
+    data = make_spec(digits)["data"] | {"num_workers": num_workers, "flip": 0.5}
+    spec = make_teacher_changes(make_exact_spec(digits, data=data), tmp_path)
     assert train(spec, tmp_path / "whole") == ExitCode.SUCCEEDED
 
     # The first as a new process: with another hash seed, and with imports in their own order.
-    ways = (start_anew, start)
+    ways = (start_without_fork, start)
     for attempt, (step, begin) in enumerate(zip(steps, ways, strict=False), start=1):
         process = begin(spec, tmp_path / "torn", attempt=attempt)
         kill_after_step([process], tmp_path / "torn", step)
@@ -108,9 +108,9 @@ def test_a_trainer_killed_at_a_random_step_goes_on_bit_for_bit(
 def test_two_processes_killed_at_a_random_step_go_on_bit_for_bit(
     digits: Path, tmp_path: Path
 ) -> None:
-    step = a_step_inside_an_epoch()
+    step = choose_step_inside_epoch()
     log.warning("killed after step %s", step)
-    spec = an_exact_spec(digits, resources={"processes": 2})
+    spec = make_exact_spec(digits, resources={"processes": 2})
     train_in_group(spec, tmp_path / "whole", count=2)
 
     kill_after_step(
@@ -123,45 +123,49 @@ def test_two_processes_killed_at_a_random_step_go_on_bit_for_bit(
 
 @pytest.mark.slow  # tests/unit/workers/data/test_loaders.py holds that their batches are the same
 def test_fewer_processes_go_on_with_the_same_batches(digits: Path, tmp_path: Path) -> None:
-    spec = an_exact_spec(digits, resources={"processes": 2, "min_processes": 1})
+    spec = make_exact_spec(digits, resources={"processes": 2, "min_processes": 1})
     processes = start_group(spec, tmp_path / "run", count=2, attempt=1)
     kill_after_step(processes, tmp_path / "run", 7)
 
     assert train(spec, tmp_path / "run", attempt=2) == ExitCode.SUCCEEDED
 
-    train_steps = {step for key, step in metric_values(tmp_path / "run") if key == "train/loss"}
-    assert max(train_steps) == EPOCHS * STEPS_IN_EPOCH
+    train_steps = {
+        step for key, step in read_metric_values(tmp_path / "run") if key == "train/loss"
+    }
+    assert max(train_steps) == EPOCHS * STEPS_PER_EPOCH
 
 
 def test_sigterm_writes_a_checkpoint_of_the_very_step(digits: Path, tmp_path: Path) -> None:
     checkpoints = {"every_minutes": None}
-    schedule = a_spec(digits)["schedule"] | {"epochs": 100}
-    spec = an_exact_spec(digits, checkpoints=checkpoints, schedule=schedule)
+    schedule = make_spec(digits)["schedule"] | {"epochs": 100}
+    spec = make_exact_spec(digits, checkpoints=checkpoints, schedule=schedule)
     process = start(spec, tmp_path / "run")
-    while not any(r["kind"] == "progress" and r["step"] for r in records(tmp_path / "run")):
+    while not any(r["kind"] == "progress" and r["step"] for r in read_records(tmp_path / "run")):
         time.sleep(0.01)
 
     process.terminate()
-    assert process.wait(PATIENCE_S) == ExitCode.INTERRUPTED
+    assert process.wait(TIMEOUT_S) == ExitCode.INTERRUPTED
 
     process = start(spec, tmp_path / "run", attempt=2)
-    while not any(r["kind"] == "started" and r["attempt"] == 2 for r in records(tmp_path / "run")):
+    while not any(
+        r["kind"] == "started" and r["attempt"] == 2 for r in read_records(tmp_path / "run")
+    ):
         time.sleep(0.01)
     process.kill()
     process.wait()
-    notes = [r["text"] for r in records(tmp_path / "run") if r["kind"] == "note"]
+    notes = [r["text"] for r in read_records(tmp_path / "run") if r["kind"] == "note"]
     assert any("Resumed after epoch" in text for text in notes)
 
 
 def test_another_spec_does_not_go_on_from_this_runs_checkpoint(
     digits: Path, tmp_path: Path
 ) -> None:
-    schedule = a_spec(digits)["schedule"] | {"epochs": 1}
-    assert train(a_spec(digits, schedule=schedule), tmp_path / "run") == ExitCode.SUCCEEDED
+    schedule = make_spec(digits)["schedule"] | {"epochs": 1}
+    assert train(make_spec(digits, schedule=schedule), tmp_path / "run") == ExitCode.SUCCEEDED
 
-    code = train(a_spec(digits, schedule=schedule, seed=5), tmp_path / "run", attempt=2)
+    code = train(make_spec(digits, schedule=schedule, seed=5), tmp_path / "run", attempt=2)
 
-    last = records(tmp_path / "run")[-1]
+    last = read_records(tmp_path / "run")[-1]
     assert code == ExitCode.REFUSED
     assert last["reason"] == "invalid_spec"
     assert "spec.seed: 0, now 5" in last["message"]
@@ -171,7 +175,7 @@ def test_another_spec_does_not_go_on_from_this_runs_checkpoint(
 def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(
     digits: Path, tmp_path: Path
 ) -> None:
-    spec = an_exact_spec(digits)
+    spec = make_exact_spec(digits)
     assert train(spec, tmp_path / "whole") == ExitCode.SUCCEEDED
     kill_after_step([start(spec, tmp_path / "torn")], tmp_path / "torn", 8)
     folder = tmp_path / "torn" / RunFile.CHECKPOINTS
@@ -183,5 +187,5 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(
     assert train(spec, tmp_path / "torn", attempt=2) == ExitCode.SUCCEEDED
 
     assert_equal_runs(tmp_path / "whole", tmp_path / "torn")
-    notes = [r["text"] for r in records(tmp_path / "torn") if r["kind"] == "note"]
+    notes = [r["text"] for r in read_records(tmp_path / "torn") if r["kind"] == "note"]
     assert any(f"{newest.name} is damaged" in text for text in notes)

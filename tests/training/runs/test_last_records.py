@@ -11,7 +11,7 @@ import pytest
 from configs.protocol.names import ExitCode, RunFile, attempt_log_path
 from configs.protocol.records import Outcome
 from tests.support.training.digits import write_digits
-from tests.support.training.runs import PATIENCE_S, a_spec, records, start, train
+from tests.support.training.runs import TIMEOUT_S, make_spec, read_records, start, train
 from tests.support.workers.fake_service import FakeService, serve
 from workers.process.oom import write_start_record
 
@@ -27,9 +27,9 @@ def test_the_service_has_the_complete_log_authenticated_by_a_token(
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     (run_dir / RunFile.TOKEN).write_text("a secret\n")
-    spec = a_spec(digits, schedule=a_spec(digits)["schedule"] | {"epochs": 1})
+    spec = make_spec(digits, schedule=make_spec(digits)["schedule"] | {"epochs": 1})
     with serve(FakeService(token="a secret")) as service:
-        code = start(spec, run_dir, "--service-url", service.url).wait(PATIENCE_S)
+        code = start(spec, run_dir, "--service-url", service.url).wait(TIMEOUT_S)
 
     log = (run_dir / attempt_log_path(1)).read_bytes()
     assert code == ExitCode.SUCCEEDED
@@ -52,8 +52,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_reported_as_outcome_and_exit_code(digits: Path, small_disk: Path) -> None:
     with serve(FakeService()) as service:
-        process = start(a_spec(digits), small_disk / "run", "--service-url", service.url)
-        code = process.wait(PATIENCE_S)
+        process = start(make_spec(digits), small_disk / "run", "--service-url", service.url)
+        code = process.wait(TIMEOUT_S)
 
     last = service.records[-1]
     assert code == ExitCode.DISK_FULL
@@ -70,11 +70,13 @@ def test_an_attempt_reports_that_the_kernel_killed_the_previous_one(
     mark = write_start_record(run_dir, attempt=1).model_dump()
     mark |= {"pid": 2**22 + 1, "counter": str(counter), "oom_kills": 0}
     (run_dir / RunFile.LOGS / "attempt-1.start.json").write_text(json.dumps(mark))
-    refused = a_spec(digits, data=a_spec(digits)["data"] | {"dataset": {"root": str(tmp_path)}})
+    refused = make_spec(
+        digits, data=make_spec(digits)["data"] | {"dataset": {"root": str(tmp_path)}}
+    )
 
     assert train(refused, run_dir, attempt=2) == ExitCode.REFUSED
 
-    notes = [record["text"] for record in records(run_dir) if record["kind"] == "note"]
+    notes = [record["text"] for record in read_records(run_dir) if record["kind"] == "note"]
     assert notes == [
         "Attempt 1 was killed by the kernel for lack of memory (oom_kill rose from 0 to 1)."
     ]

@@ -11,8 +11,15 @@ import pytest
 from configs.catalog import parse_spec
 from configs.protocol.names import ExitCode, RunFile
 from tests.support.training.digits import write_digits
-from tests.support.training.packs import a_pack_job, train_in_process
-from tests.support.training.runs import PATIENCE_S, STUDENT, a_spec, metric_values, records, weights
+from tests.support.training.packs import make_pack_job, train_in_process
+from tests.support.training.runs import (
+    STUDENT,
+    TIMEOUT_S,
+    load_weights,
+    make_spec,
+    read_metric_values,
+    read_records,
+)
 from tests.support.training.runs import train as train_by_command
 from tests.support.training.worker_processes import start_worker
 from workers.attempt.stop import Termination
@@ -34,9 +41,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def teacher(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("teacher")
-    teacher_schedule = a_spec(digits)["schedule"] | {"epochs": 1}
+    teacher_schedule = make_spec(digits)["schedule"] | {"epochs": 1}
     assert (
-        train_by_command(a_spec(digits, schedule=teacher_schedule, seed=9), folder / "run")
+        train_by_command(make_spec(digits, schedule=teacher_schedule, seed=9), folder / "run")
         == ExitCode.SUCCEEDED
     )
     return {
@@ -46,12 +53,12 @@ def teacher(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     }
 
 
-def specs(digits: Path, teacher: dict[str, Any], **changes: Any) -> dict[str, dict[str, Any]]:
+def make_specs(digits: Path, teacher: dict[str, Any], **changes: Any) -> dict[str, dict[str, Any]]:
     """Three distilled runs with different loss weights, and one without a teacher."""
-    data = a_spec(digits)["data"] | {"flip": 0.5}
-    schedule = a_spec(digits)["schedule"] | {"epochs": EPOCHS}
+    data = make_spec(digits)["data"] | {"flip": 0.5}
+    schedule = make_spec(digits)["schedule"] | {"epochs": EPOCHS}
     checkpoints = {"every_steps": 1, "every_minutes": None, "keep_last": 3}
-    base = a_spec(digits, data=data, schedule=schedule, checkpoints=checkpoints) | changes
+    base = make_spec(digits, data=data, schedule=schedule, checkpoints=checkpoints) | changes
     distilled = {
         name: base
         | {
@@ -64,7 +71,7 @@ def specs(digits: Path, teacher: dict[str, Any], **changes: Any) -> dict[str, di
 
 
 def start(folder: Path, members: dict[str, dict[str, Any]], *, attempt: int = 1) -> Any:
-    job = a_pack_job(folder, members, attempt=attempt)
+    job = make_pack_job(folder, members, attempt=attempt)
     file = folder / f"order-{job.id}.json"
     file.write_text(job.model_dump_json())
     return start_worker("train-pack", str(file))
@@ -72,7 +79,7 @@ def start(folder: Path, members: dict[str, dict[str, Any]], *, attempt: int = 1)
 
 def kill_after_step(process: Any, run_dir: Path, step: int) -> None:
     manifest = run_dir / RunFile.CHECKPOINTS / f"step-{step:09d}.json"
-    deadline_s = time.monotonic() + PATIENCE_S
+    deadline_s = time.monotonic() + TIMEOUT_S
     while not manifest.exists():
         assert process.poll() is None, "ended before it was killed"
         assert time.monotonic() < deadline_s
@@ -82,11 +89,11 @@ def kill_after_step(process: Any, run_dir: Path, step: int) -> None:
 
 
 def assert_equal_runs(first: Path, second: Path) -> None:
-    expected, actual = weights(first), weights(second)
+    expected, actual = load_weights(first), load_weights(second)
     assert expected.keys() == actual.keys()
     different = [name for name in expected if not expected[name].equal(actual[name])]
     assert not different
-    assert metric_values(first) == metric_values(second)
+    assert read_metric_values(first) == read_metric_values(second)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +103,7 @@ def separate_runs(
     """Every member trained as a separate run."""
     folder = tmp_path_factory.mktemp("alone")
     compat.apply_patches()
-    for name, spec in specs(digits, teacher).items():
+    for name, spec in make_specs(digits, teacher).items():
         (folder / name).mkdir()
         code = train(
             parse_spec(spec),
@@ -111,26 +118,26 @@ def separate_runs(
 def test_each_member_equals_a_run_of_its_own_bit_for_bit(
     digits: Path, teacher: dict[str, Any], separate_runs: Path, tmp_path: Path
 ) -> None:
-    members = specs(digits, teacher)
+    members = make_specs(digits, teacher)
 
     assert train_in_process(tmp_path, members) is ExitCode.SUCCEEDED
 
     for name in members:
         assert_equal_runs(separate_runs / name, tmp_path / name)
-        assert records(tmp_path / name)[-1]["result"] == "succeeded"
+        assert read_records(tmp_path / name)[-1]["result"] == "succeeded"
         assert (tmp_path / name / RunFile.BEST).exists()
 
 
 def test_a_nan_loss_fails_one_member_only(
     digits: Path, teacher: dict[str, Any], separate_runs: Path, tmp_path: Path
 ) -> None:
-    members = specs(digits, teacher)
+    members = make_specs(digits, teacher)
     wild = members["b"]["schedule"] | {"optimizer": {"kind": "sgd", "lr": 10.0}}
     members["b"] = members["b"] | {"schedule": wild | {"max_grad_norm": None}}
 
     assert train_in_process(tmp_path, members) is ExitCode.INTERRUPTED
 
-    last = records(tmp_path / "b")[-1]
+    last = read_records(tmp_path / "b")[-1]
     assert (last["result"], last["reason"]) == ("failed", "nan_loss")
     assert json.loads((tmp_path / "b" / RunFile.NAN_BATCH).read_text())["images"]
     for name in ("a", "c", "alone"):
@@ -140,12 +147,12 @@ def test_a_nan_loss_fails_one_member_only(
 def test_a_member_that_cannot_start_does_not_affect_the_others(
     digits: Path, teacher: dict[str, Any], separate_runs: Path, tmp_path: Path
 ) -> None:
-    members = specs(digits, teacher)
+    members = make_specs(digits, teacher)
     members["a"] = members["a"] | {"teacher": teacher | {"sha256": "0" * 64}}
 
     assert train_in_process(tmp_path, members) is ExitCode.INTERRUPTED
 
-    assert records(tmp_path / "a")[-1]["reason"] == "teacher_mismatch"
+    assert read_records(tmp_path / "a")[-1]["reason"] == "teacher_mismatch"
     assert_equal_runs(separate_runs / "b", tmp_path / "b")
 
 
@@ -153,13 +160,13 @@ def test_a_member_that_cannot_start_does_not_affect_the_others(
 def test_survivors_of_two_killed_packs_resume_as_one_pack(
     digits: Path, teacher: dict[str, Any], separate_runs: Path, tmp_path: Path
 ) -> None:
-    members = specs(digits, teacher)
+    members = make_specs(digits, teacher)
     early = {name: members[name] for name in ("a", "b")}
     late = {name: members[name] for name in ("c", "alone")}
     kill_after_step(start(tmp_path, early), tmp_path / "b", 2 * STEPS_IN_EPOCH + 2)
     kill_after_step(start(tmp_path, late), tmp_path / "c", 2)
 
-    code = start(tmp_path, {name: members[name] for name in ("a", "c")}, attempt=2).wait(PATIENCE_S)
+    code = start(tmp_path, {name: members[name] for name in ("a", "c")}, attempt=2).wait(TIMEOUT_S)
 
     assert code == ExitCode.SUCCEEDED
     for name in ("a", "c"):

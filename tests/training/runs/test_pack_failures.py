@@ -20,8 +20,8 @@ from configs.catalog import parse_spec
 from configs.protocol.names import Env, ExitCode, RunFile
 from configs.protocol.pack import PackJob, PackMember
 from tests.support.training.digits import write_digits
-from tests.support.training.pack_failures import rate_of, sticky
-from tests.support.training.runs import PATIENCE_S, a_spec, records, weights
+from tests.support.training.pack_failures import get_learning_rate, make_sticky_error
+from tests.support.training.runs import TIMEOUT_S, load_weights, make_spec, read_records
 from workers.attempt import lifecycle
 from workers.attempt.stop import Termination
 from workers.jobs.train import train
@@ -68,7 +68,7 @@ class SimulatedGpu:
         raise ProcessExited(code)
 
 
-def no_memory() -> Exception:
+def raise_out_of_memory() -> Exception:
     return torch.OutOfMemoryError("CUDA out of memory.")
 
 
@@ -81,7 +81,7 @@ def specs(digits: Path) -> dict[str, dict[str, Any]]:
     """Specs of three members that differ by their learning rate."""
     schedule = {"epochs": 1, "max_grad_norm": 10.0}
     return {
-        name: a_spec(digits, schedule=schedule | {"optimizer": {"kind": "adamw", "lr": rate}})
+        name: make_spec(digits, schedule=schedule | {"optimizer": {"kind": "adamw", "lr": rate}})
         for name, rate in RATES.items()
     }
 
@@ -94,20 +94,20 @@ def pack(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
 
     def start(*, fails: Fails = lambda _name, _step: None, gpu: Any = None) -> ExitCode:
         def run_iter_or_fail(runner: Runner, micro_batches: Any) -> None:
-            (name,) = (name for name, rate in RATES.items() if rate == rate_of(runner))
+            (name,) = (name for name, rate in RATES.items() if rate == get_learning_rate(runner))
             if (error := fails(name, runner.iter + 1)) is not None:
                 raise error
             run_iter(runner, micro_batches)
 
         monkeypatch.setattr(Runner, "run_iter", run_iter_or_fail)
-        job = a_pack_job(tmp_path, specs(digits))
+        job = make_pack_job(tmp_path, specs(digits))
         parsed = [parse_spec(spec) for spec in specs(digits).values()]
         return train_pack(job, parsed, termination=Termination(), gpu=gpu or SimulatedGpu())
 
     return start
 
 
-def a_pack_job(folder: Path, members: dict[str, dict[str, Any]]) -> PackJob:
+def make_pack_job(folder: Path, members: dict[str, dict[str, Any]]) -> PackJob:
     """A pack job whose members have folders of their names."""
     entries = []
     for number, (name, spec) in enumerate(members.items()):
@@ -120,7 +120,7 @@ def a_pack_job(folder: Path, members: dict[str, dict[str, Any]]) -> PackJob:
     return PackJob(id="pack-1", members=tuple(entries))
 
 
-def marked_processes(mark: dict[Env, str]) -> list[psutil.Process]:
+def find_marked(mark: dict[Env, str]) -> list[psutil.Process]:
     """Running processes with `mark` in their environment."""
     living = []
     for process in psutil.process_iter():
@@ -134,7 +134,7 @@ def outcomes(folder: Path) -> dict[str, str]:
     """Failure reason or result of each member that has an outcome."""
     outcomes_by_member = {}
     for name in RATES:
-        outcomes = [record for record in records(folder / name) if record["kind"] == "outcome"]
+        outcomes = [record for record in read_records(folder / name) if record["kind"] == "outcome"]
         assert len(outcomes) <= 1
         if outcomes:
             outcomes_by_member[name] = outcomes[0]["reason"] or outcomes[0]["result"]
@@ -145,7 +145,7 @@ def test_a_sticky_error_is_reported_for_its_member_only(
     pack: Callable[..., ExitCode], tmp_path: Path
 ) -> None:
     with pytest.raises(ProcessExited) as ended:
-        pack(fails=lambda name, step: sticky() if (name, step) == ("b", 2) else None)
+        pack(fails=lambda name, step: make_sticky_error() if (name, step) == ("b", 2) else None)
 
     assert ended.value.code is ExitCode.INTERRUPTED
     assert outcomes(tmp_path) == {"b": "bug"}
@@ -189,7 +189,7 @@ def test_the_process_exits_after_the_outcome_was_spooled_and_without_loaders(
     members = specs(digits)
     for spec in members.values():
         spec["data"] = spec["data"] | {"num_workers": 1}
-    job = a_pack_job(tmp_path, members)
+    job = make_pack_job(tmp_path, members)
     mark = {Env.ATTEMPT: f"sticky-{tmp_path.name}-{os.getpid()}"}
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])} | mark
 
@@ -197,12 +197,12 @@ def test_the_process_exits_after_the_outcome_was_spooled_and_without_loaders(
         [sys.executable, "-c", STICKY_PACK, job.model_dump_json()],
         env=env,
         check=False,
-        timeout=PATIENCE_S,
+        timeout=TIMEOUT_S,
     )
 
     assert ended.returncode == ExitCode.INTERRUPTED
     assert outcomes(tmp_path) == {"b": "bug"}
-    assert not marked_processes(mark)
+    assert not find_marked(mark)
 
 
 def test_an_error_that_turns_out_to_be_sticky_is_one(
@@ -232,14 +232,17 @@ def test_no_reference_to_a_failed_member_remains_when_memory_is_released(
 
     def note(runner: Runner, mode: str) -> None:
         if mode == "before_train_iter":
-            (name,) = (name for name, rate in RATES.items() if rate == rate_of(runner))
+            (name,) = (name for name, rate in RATES.items() if rate == get_learning_rate(runner))
             trained[name] = weakref.ref(runner.model)
         call_hook(runner, mode)
 
     call_hook = Runner.call_hook
     monkeypatch.setattr(Runner, "call_hook", note)
 
-    pack(fails=lambda name, step: no_memory() if (name, step) == ("b", 2) else None, gpu=Watching())
+    pack(
+        fails=lambda name, step: raise_out_of_memory() if (name, step) == ("b", 2) else None,
+        gpu=Watching(),
+    )
 
     assert trained.keys() == RATES.keys()
     assert alive[0] == {"a", "c"}
@@ -248,7 +251,10 @@ def test_no_reference_to_a_failed_member_remains_when_memory_is_released(
 
 @pytest.mark.parametrize(
     "error",
-    [no_memory, lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling")],
+    [
+        raise_out_of_memory,
+        lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"),
+    ],
     ids=["torch's own", "cuBLAS's"],
 )
 def test_no_member_fails_for_good_if_all_lack_memory_together(
@@ -272,7 +278,7 @@ def test_the_last_member_fails_as_a_run_of_its_own_would(
     pack: Callable[..., ExitCode], tmp_path: Path, foreign: int, reason: str
 ) -> None:
     def fails(name: str, step: int) -> Exception | None:
-        return no_memory() if step == {"a": 3, "b": 1, "c": 2}[name] else None
+        return raise_out_of_memory() if step == {"a": 3, "b": 1, "c": 2}[name] else None
 
     pack(fails=fails, gpu=SimulatedGpu(foreign=foreign))
 
@@ -283,7 +289,7 @@ def test_the_last_member_fails_as_a_run_of_its_own_would(
     }
 
 
-def failing_batches(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> None:
+def fail_batches(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> None:
     """Let the second batch fail before any turn, once for each error."""
     iter_batches, remaining = TrainLoop._iter_device_batches, list(errors)
 
@@ -311,12 +317,12 @@ def test_the_last_member_is_evicted_without_memory_for_a_batch(
         run_dir=separate_run,
         termination=Termination(),
     )
-    failing_batches(monkeypatch, no_memory())
+    fail_batches(monkeypatch, raise_out_of_memory())
 
     pack()
 
     assert outcomes(tmp_path) == {"a": "succeeded", "b": "succeeded", "c": "pack_out_of_memory"}
-    packed, separate = weights(tmp_path / "a"), weights(separate_run)
+    packed, separate = load_weights(tmp_path / "a"), load_weights(separate_run)
     assert packed.keys() == separate.keys()
     assert all(packed[name].equal(separate[name]) for name in packed)
 
@@ -324,7 +330,7 @@ def test_the_last_member_is_evicted_without_memory_for_a_batch(
 def test_no_member_fails_for_good_if_a_batch_never_fits(
     pack: Callable[..., ExitCode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failing_batches(monkeypatch, *(no_memory() for _ in RATES))
+    fail_batches(monkeypatch, *(raise_out_of_memory() for _ in RATES))
 
     assert pack() is ExitCode.INTERRUPTED
 
@@ -335,7 +341,7 @@ def test_each_member_reports_a_killed_loader_as_a_run_of_its_own_would(
     pack: Callable[..., ExitCode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. Details are lost")
-    failing_batches(monkeypatch, killed)
+    fail_batches(monkeypatch, killed)
 
     assert pack() is ExitCode.INTERRUPTED
 
@@ -345,7 +351,7 @@ def test_each_member_reports_a_killed_loader_as_a_run_of_its_own_would(
 def test_a_sticky_error_outside_of_a_turn_is_reported_for_no_member(
     pack: Callable[..., ExitCode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failing_batches(monkeypatch, sticky())
+    fail_batches(monkeypatch, make_sticky_error())
 
     with pytest.raises(ProcessExited) as ended:
         pack()
@@ -358,7 +364,7 @@ def test_a_single_run_reports_a_sticky_error_before_its_process_exits(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_runner: Runner, **_: Any) -> None:
-        raise sticky()
+        raise make_sticky_error()
 
     monkeypatch.setattr(Runner, "run_iter", fail)
     monkeypatch.setattr(lifecycle, "CudaContext", SimulatedGpu)

@@ -13,9 +13,15 @@ import pytest
 from configs.metric_keys import Metric
 from configs.protocol.names import ExitCode
 from tests.support.training.digits import write_digits
-from tests.support.training.runs import STUDENT, command, has_epoch, metric_values, records
+from tests.support.training.runs import (
+    STUDENT,
+    has_epoch,
+    read_metric_values,
+    read_records,
+    write_command,
+)
 
-PATIENCE_S = 150
+TIMEOUT_S = 150
 EPOCHS = 4
 STEPS_AN_EPOCH = 3
 
@@ -30,33 +36,33 @@ def test_a_lost_process_ends_the_attempt_and_fewer_go_on_from_the_last_checkpoin
     digits: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    driver = subprocess.Popen(command(a_spec(digits), run_dir))
+    driver = subprocess.Popen(write_command(make_group_spec(digits), run_dir))
     wait_for(lambda: has_epoch(run_dir, 2), driver)
 
-    another_process_of(driver, run_dir).kill()
+    find_other_process(driver, run_dir).kill()
 
-    assert driver.wait(PATIENCE_S) == ExitCode.INTERRUPTED
-    (first,) = outcomes(run_dir)
+    assert driver.wait(TIMEOUT_S) == ExitCode.INTERRUPTED
+    (first,) = read_outcomes(run_dir)
     assert (first["result"], first["reason"]) == ("failed", "node_lost")
     assert "rank 1" in first["message"]
-    fewer = [*command(a_spec(digits), run_dir, attempt=2), "--processes", "1"]
-    assert subprocess.run(fewer, timeout=PATIENCE_S, check=False).returncode == 0
-    assert [outcome["result"] for outcome in outcomes(run_dir)] == ["failed", "succeeded"]
-    steps = sorted(step for key, step in metric_values(run_dir) if key == Metric.LOSS)
+    fewer = [*write_command(make_group_spec(digits), run_dir, attempt=2), "--processes", "1"]
+    assert subprocess.run(fewer, timeout=TIMEOUT_S, check=False).returncode == 0
+    assert [outcome["result"] for outcome in read_outcomes(run_dir)] == ["failed", "succeeded"]
+    steps = sorted(step for key, step in read_metric_values(run_dir) if key == Metric.LOSS)
     assert steps == [epoch * STEPS_AN_EPOCH for epoch in range(1, EPOCHS + 1)]
 
 
 @pytest.mark.slow
 def test_sigterm_makes_all_processes_leave_with_a_checkpoint(digits: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    driver = subprocess.Popen(command(a_spec(digits, epochs=500), run_dir))
+    driver = subprocess.Popen(write_command(make_group_spec(digits, epochs=500), run_dir))
     wait_for(lambda: has_epoch(run_dir, 2), driver)
-    members = members_of(driver)
+    members = find_members(driver)
 
     driver.send_signal(signal.SIGTERM)
 
     assert driver.wait(30) == ExitCode.INTERRUPTED
-    (last,) = outcomes(run_dir)
+    (last,) = read_outcomes(run_dir)
     assert (last["result"], last["reason"]) == ("failed", "preempted")
     assert list((run_dir / "checkpoints").glob("step-*.pth"))
     psutil.wait_procs(members, timeout=10)
@@ -66,15 +72,15 @@ def test_sigterm_makes_all_processes_leave_with_a_checkpoint(digits: Path, tmp_p
 @pytest.mark.slow
 def test_processes_that_hang_are_ended_soon_after_sigterm(digits: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    driver = subprocess.Popen(command(a_spec(digits, epochs=500), run_dir))
+    driver = subprocess.Popen(write_command(make_group_spec(digits, epochs=500), run_dir))
     wait_for(lambda: has_epoch(run_dir, 2), driver)
-    members = members_of(driver)
-    another_process_of(driver, run_dir).send_signal(signal.SIGSTOP)
+    members = find_members(driver)
+    find_other_process(driver, run_dir).send_signal(signal.SIGSTOP)
 
     driver.send_signal(signal.SIGTERM)
 
     assert driver.wait(40) == ExitCode.INTERRUPTED
-    (last,) = outcomes(run_dir)
+    (last,) = read_outcomes(run_dir)
     assert (last["result"], last["reason"]) == ("failed", "preempted")
     assert "did not stop" in last["message"]
     psutil.wait_procs(members, timeout=10)
@@ -87,17 +93,21 @@ def test_a_frozen_process_is_found_by_the_other_that_waits_for_it(
     digits: Path, tmp_path: Path, frozen: str
 ) -> None:
     run_dir = tmp_path / "run"
-    arguments = [*command(a_spec(digits, epochs=500), run_dir), "--stall-timeout", "5"]
+    arguments = [
+        *write_command(make_group_spec(digits, epochs=500), run_dir),
+        "--stall-timeout",
+        "5",
+    ]
     driver = subprocess.Popen(arguments)
     wait_for(lambda: has_epoch(run_dir, 2), driver)
-    members = members_of(driver)
-    other = another_process_of(driver, run_dir)
+    members = find_members(driver)
+    other = find_other_process(driver, run_dir)
     (first,) = [member for member in members if member != other]
 
     (first if frozen == "first" else other).suspend()
 
     assert driver.wait(60) == ExitCode.INTERRUPTED
-    (last,) = outcomes(run_dir)
+    (last,) = read_outcomes(run_dir)
     assert (last["result"], last["reason"]) == ("failed", "stalled")
     logs = [file.read_text() for file in (run_dir / "logs").glob("*.log")]
     assert sum("Stacks of all threads" in text for text in logs) == 1
@@ -111,15 +121,15 @@ def test_an_error_of_one_process_is_reported_and_not_retried(tmp_path: Path) -> 
     next((digits / "images" / "train").iterdir()).write_bytes(b"no picture")
 
     code = subprocess.run(
-        command(a_spec(digits), tmp_path / "run"), timeout=PATIENCE_S, check=False
+        write_command(make_group_spec(digits), tmp_path / "run"), timeout=TIMEOUT_S, check=False
     ).returncode
 
-    (last,) = outcomes(tmp_path / "run")
+    (last,) = read_outcomes(tmp_path / "run")
     assert code == ExitCode.REFUSED
     assert (last["result"], last["reason"]) == ("failed", "bug")
 
 
-def a_spec(digits: Path, *, epochs: int = EPOCHS) -> dict[str, Any]:
+def make_group_spec(digits: Path, *, epochs: int = EPOCHS) -> dict[str, Any]:
     return {
         "student": STUDENT,
         "data": {
@@ -134,24 +144,24 @@ def a_spec(digits: Path, *, epochs: int = EPOCHS) -> dict[str, Any]:
     }
 
 
-def members_of(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
+def find_members(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
     family = psutil.Process(driver.pid).children(recursive=True)
     return [process for process in family if "RayTrainWorker" in " ".join(process.cmdline())]
 
 
-def another_process_of(driver: subprocess.Popen[bytes], run_dir: Path) -> psutil.Process:
+def find_other_process(driver: subprocess.Popen[bytes], run_dir: Path) -> psutil.Process:
     """A training process that is not the main process."""
-    first = next(record["pid"] for record in records(run_dir) if record["kind"] == "started")
-    (other,) = [process for process in members_of(driver) if process.pid != first]
+    first = next(record["pid"] for record in read_records(run_dir) if record["kind"] == "started")
+    (other,) = [process for process in find_members(driver) if process.pid != first]
     return other
 
 
-def outcomes(run_dir: Path) -> list[dict[str, Any]]:
-    return [record for record in records(run_dir) if record["kind"] == "outcome"]
+def read_outcomes(run_dir: Path) -> list[dict[str, Any]]:
+    return [record for record in read_records(run_dir) if record["kind"] == "outcome"]
 
 
 def wait_for(condition: Callable[[], bool], driver: subprocess.Popen[bytes]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
+    deadline_s = time.monotonic() + TIMEOUT_S
     while not condition():
         assert driver.poll() is None, "it ended too early"
         assert time.monotonic() < deadline_s, "it did not happen in time"

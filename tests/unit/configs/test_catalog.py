@@ -1,4 +1,4 @@
-"""Presets, changes, and errors that name the field as people write it."""
+"""Presets, changes, and errors that name the field by its path."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ from configs.catalog import (
 from configs.spec.distillation import Bckd
 from configs.spec.run import NamedTeacher
 from configs.spec.schedule import AdamW
-from tests.support.factories import a_bckd_spec, a_spec
+from tests.support.factories import make_bckd_spec, make_spec
 
 
-def invalid_fields(document: Any) -> set[str]:
+def find_invalid_fields(document: Any) -> set[str]:
     with pytest.raises(SpecError) as refusal:
         parse_spec(document)
     return {problem.field for problem in refusal.value.problems}
@@ -34,7 +34,7 @@ def test_changes_replace_single_fields() -> None:
 
 
 def test_changes_leave_the_original_as_it_was() -> None:
-    document = a_spec()
+    document = make_spec()
 
     apply_changes(document, {"schedule.epochs": 9})
 
@@ -56,13 +56,13 @@ def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("document", "field"),
     [
-        (a_spec(schedule={}), "schedule.epochs"),
-        (a_spec(schedule={"epochs": 2, "optimizer": {"kind": "adam"}}), "schedule.optimizer"),
-        (a_spec(student={"backbone": {"depth": 19}}), "student.backbone.depth"),
-        (a_spec(data={"dataset": {"nam": "x"}}), "data.dataset.nam"),
-        (a_bckd_spec(teacher={"run": "nonsense"}), "teacher.run"),
-        (a_bckd_spec(distillation={"method": "kd"}), "distillation"),
-        (a_spec(tags={"Team!": "x"}), "tags.Team!"),
+        (make_spec(schedule={}), "schedule.epochs"),
+        (make_spec(schedule={"epochs": 2, "optimizer": {"kind": "adam"}}), "schedule.optimizer"),
+        (make_spec(student={"backbone": {"depth": 19}}), "student.backbone.depth"),
+        (make_spec(data={"dataset": {"nam": "x"}}), "data.dataset.nam"),
+        (make_bckd_spec(teacher={"run": "nonsense"}), "teacher.run"),
+        (make_bckd_spec(distillation={"method": "kd"}), "distillation"),
+        (make_spec(tags={"Team!": "x"}), "tags.Team!"),
         ([], ""),
     ],
     ids=[
@@ -77,11 +77,11 @@ def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
     ],
 )
 def test_an_error_names_its_field(document: Any, field: str) -> None:
-    assert any(name.startswith(field) for name in invalid_fields(document))
+    assert any(name.startswith(field) for name in find_invalid_fields(document))
 
 
 def test_all_errors_are_reported_at_once() -> None:
-    fields = invalid_fields(a_spec(seed=-1, schedule={"epochs": 0}, extra=1))
+    fields = find_invalid_fields(make_spec(seed=-1, schedule={"epochs": 0}, extra=1))
 
     assert {"seed", "schedule.epochs", "extra"} <= fields
 
@@ -90,14 +90,14 @@ def test_milestones_after_the_end_are_refused() -> None:
     schedule = {"epochs": 8, "policy": {"kind": "step", "milestones": [6, 8]}}
 
     with pytest.raises(SpecError, match="training ends with epoch 8"):
-        parse_spec(a_spec(schedule=schedule))
+        parse_spec(make_spec(schedule=schedule))
 
 
 def test_pretrained_weights_of_a_narrow_backbone_are_refused() -> None:
     student = {"backbone": {"depth": 50, "width": 0.5, "pretrained": "imagenet"}}
 
     with pytest.raises(SpecError, match=r"width 1\.0"):
-        parse_spec(a_spec(student=student))
+        parse_spec(make_spec(student=student))
 
 
 def test_a_spec_survives_json() -> None:

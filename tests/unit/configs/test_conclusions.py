@@ -12,7 +12,7 @@ RUNS = tuple(f"r{number:012d}" for number in range(3))
 BASELINES = tuple(f"r{number:012d}" for number in range(3, 6))
 
 
-def a_document(*, pairs: int = 1, verdict: Verdict = "helps", **changes: Any) -> dict[str, Any]:
+def make_document(*, pairs: int = 1, verdict: Verdict = "helps", **changes: Any) -> dict[str, Any]:
     low, high = {"helps": (0.011, 0.035), "hurts": (-0.035, -0.011)}.get(verdict, (-0.01, 0.056))
     part = {"run": 0.3, "baseline": 0.277, "difference": (low + high) / 2, "low": low, "high": high}
     fields = {
@@ -28,38 +28,38 @@ def a_document(*, pairs: int = 1, verdict: Verdict = "helps", **changes: Any) ->
 @pytest.mark.parametrize("verdict", ["helps", "hurts"])
 def test_a_verdict_of_one_pair_without_a_noise_floor_cannot_be_made(verdict: Verdict) -> None:
     with pytest.raises(ValidationError, match="needs the variation over seeds"):
-        Comparison(**a_document(verdict=verdict, seed_spread="unknown"))
+        Comparison(**make_document(verdict=verdict, seed_spread="unknown"))
 
 
 @pytest.mark.parametrize(("pairs", "spread"), [(1, "pairs"), (2, "unknown"), (3, "noise_floor")])
 def test_the_spread_fits_the_number_of_pairs(pairs: int, spread: str) -> None:
     with pytest.raises(ValidationError, match="number of pairs"):
-        Comparison(**a_document(pairs=pairs, verdict="cannot_tell", seed_spread=spread))
+        Comparison(**make_document(pairs=pairs, verdict="cannot_tell", seed_spread=spread))
 
 
 @pytest.mark.parametrize(
     ("document", "sentence"),
     [
         (
-            a_document(pairs=3, seed_spread="pairs", gap_closed=0.41),
+            make_document(pairs=3, seed_spread="pairs", gap_closed=0.41),
             "Distillation helps: +2.3 mAP [+1.1, +3.5] over 3 seeds; closes 41 % of the gap to "
             "its teacher.",
         ),
         (
-            a_document(pairs=2, seed_spread="pairs", verdict="hurts"),
+            make_document(pairs=2, seed_spread="pairs", verdict="hurts"),
             "Distillation hurts: -2.3 mAP [-3.5, -1.1] over 2 seeds.",
         ),
         (
-            a_document(seed_spread="noise_floor", gap_closed=1.2),
+            make_document(seed_spread="noise_floor", gap_closed=1.2),
             "Distillation helps: +2.3 mAP [+1.1, +3.5] with one seed and the known noise floor; "
             "the student reaches its teacher.",
         ),
         (
-            a_document(pairs=2, seed_spread="pairs", verdict="cannot_tell"),
+            make_document(pairs=2, seed_spread="pairs", verdict="cannot_tell"),
             "Cannot tell whether distillation helps: +2.3 mAP [-1.0, +5.6] over 2 seeds.",
         ),
         (
-            a_document(seed_spread="unknown", verdict="cannot_tell", images=500),
+            make_document(seed_spread="unknown", verdict="cannot_tell", images=500),
             "One pair measured: +2.3 mAP [-1.0, +5.6] on these 500 images for these two models. "
             "Whether distillation helps is not known from one seed: `tandem repeat r000000000000 "
             "--seeds 3` trains more pairs.",
@@ -73,7 +73,7 @@ def test_each_kind_of_comparison_has_its_sentence(document: dict[str, Any], sent
 
 def test_an_unknown_interval_is_stated() -> None:
     part = Difference(run=0.3, baseline=0.3, difference=-0.0001)
-    document = a_document(pairs=2, seed_spread="pairs", verdict="cannot_tell")
+    document = make_document(pairs=2, seed_spread="pairs", verdict="cannot_tell")
 
     comparison = Comparison(**(document | {"parts": {"bbox_mAP": part}}))
 

@@ -43,5 +43,5 @@ def test_equal_runs_exceed_the_floor_in_one_case_of_twenty() -> None:
 
     floors = [noise_floor([group[:3]]) for group in runs.tolist()]
 
-    beyond = [abs(run[3] - run[4]) > n.floor for run, n in zip(runs, floors, strict=True) if n]
-    assert 0.04 < np.mean(beyond) < 0.06
+    exceeding = [abs(run[3] - run[4]) > n.floor for run, n in zip(runs, floors, strict=True) if n]
+    assert 0.04 < np.mean(exceeding) < 0.06

@@ -45,20 +45,20 @@ def test_the_disk_of_a_missing_home_is_checked(tmp_path: Path) -> None:
 def test_only_a_component_that_should_answer_and_does_not_fails(state: ComponentState) -> None:
     results = list(check_component(_status(state)))
 
-    broken = {ComponentState.DEAD, ComponentState.UNRESPONSIVE, ComponentState.UNREACHABLE}
+    failing_states = {ComponentState.DEAD, ComponentState.UNRESPONSIVE, ComponentState.UNREACHABLE}
     assert [result.ok for result in results] == (
-        [] if state is ComponentState.DOWN else [state not in broken]
+        [] if state is ComponentState.DOWN else [state not in failing_states]
     )
 
 
 def test_a_component_that_answers_owns_its_port_whoever_started_it(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         config = StackConfig(tmp_path, "127.0.0.1", 8700, url, url, tmp_path, env={})
         (ray, *_) = build_components(config)
         unresponsive, responding = (
-            check_port(ray, replace(_status(ComponentState.DOWN), is_responding=answers))
-            for answers in (False, True)
+            check_port(ray, replace(_status(ComponentState.DOWN), is_responding=is_responding))
+            for is_responding in (False, True)
         )
 
     assert not unresponsive.ok
@@ -95,9 +95,9 @@ def test_a_missing_worker_is_a_failed_check(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_times_out_is_a_failed_check() -> None:
-    def time_out(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+    def raise_timeout(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
         raise subprocess.TimeoutExpired("tandem-worker", 1)
 
-    (result,) = run_worker_doctor(Path("x"), run=time_out)
+    (result,) = run_worker_doctor(Path("x"), run=raise_timeout)
 
     assert not result.ok

@@ -1,4 +1,4 @@
-"""Settings: what the example shows, and what is refused."""
+"""Settings: those that the example documents, and those that are refused."""
 
 from pathlib import Path
 
@@ -12,9 +12,11 @@ EXAMPLE = Path(__file__).parents[3] / ".env.example"
 
 def test_the_example_shows_every_setting() -> None:
     lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
-    shown = {line.removeprefix("# ").partition("=")[0] for line in lines if "TANDEM_" in line[:9]}
+    documented = {
+        line.removeprefix("# ").partition("=")[0] for line in lines if "TANDEM_" in line[:9]
+    }
 
-    assert shown == {f"TANDEM_{name.upper()}" for name in Settings.model_fields}
+    assert documented == {f"TANDEM_{name.upper()}" for name in Settings.model_fields}
 
 
 def test_the_example_shows_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A step that is wrong by more than rounding does not agree with the reference."""
+"""A step with a larger error than rounding does not agree with the reference."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from configs.spec.compute import Precision
-from tests.support.gpu.agreement import TOLERANCES, StepResult, assert_within, difference_between
+from tests.support.gpu.agreement import TOLERANCES, StepResult, assert_within, compare_steps
 
 Change = Callable[[StepResult, float], StepResult]
 
@@ -21,18 +21,18 @@ def reference() -> StepResult:
     return StepResult({"loss_cls": 2.0, "loss_bbox": 0.5}, gradients)
 
 
-def other_loss(step: StepResult, size: float) -> StepResult:
+def change_loss(step: StepResult, size: float) -> StepResult:
     losses = dict(step.losses) | {"loss_bbox": step.losses["loss_bbox"] * (1 + size)}
     return dataclasses.replace(step, losses=losses)
 
 
-def longer_gradient(step: StepResult, size: float) -> StepResult:
+def lengthen_gradient(step: StepResult, size: float) -> StepResult:
     gradients = {name: value * (1 + size) for name, value in step.gradients.items()}
     return dataclasses.replace(step, gradients=gradients)
 
 
-def turned_gradient(step: StepResult, size: float) -> StepResult:
-    """By the angle whose cosine is 1 - size."""
+def rotate_gradient(step: StepResult, size: float) -> StepResult:
+    """Rotate it by the angle whose cosine is 1 - size."""
     gradient = step.gradient
     other = torch.randn(len(gradient), generator=torch.Generator().manual_seed(1)).double()
     other -= gradient * (other @ gradient) / (gradient @ gradient)
@@ -46,20 +46,20 @@ def turned_gradient(step: StepResult, size: float) -> StepResult:
 @pytest.mark.parametrize("precision", TOLERANCES)
 @pytest.mark.parametrize(
     ("change", "tolerance"),
-    [(other_loss, "loss"), (longer_gradient, "norm"), (turned_gradient, "direction")],
+    [(change_loss, "loss"), (lengthen_gradient, "norm"), (rotate_gradient, "direction")],
 )
 def test_a_difference_is_accepted_up_to_its_tolerance(
     reference: StepResult, precision: Precision, change: Change, tolerance: str
 ) -> None:
     limit = getattr(TOLERANCES[precision], tolerance)
 
-    accepted = difference_between(change(reference, 0.9 * limit), reference)
-    refused = difference_between(change(reference, 1.1 * limit), reference)
+    accepted = compare_steps(change(reference, 0.9 * limit), reference)
+    rejected = compare_steps(change(reference, 1.1 * limit), reference)
 
     assert getattr(accepted, tolerance) == pytest.approx(0.9 * limit, rel=1e-3)
     assert_within(accepted, TOLERANCES[precision])
     with pytest.raises(AssertionError):
-        assert_within(refused, TOLERANCES[precision])
+        assert_within(rejected, TOLERANCES[precision])
 
 
 def test_a_step_with_other_losses_or_parameters_agrees_with_nothing(reference: StepResult) -> None:
@@ -70,7 +70,7 @@ def test_a_step_with_other_losses_or_parameters_agrees_with_nothing(reference: S
 
     for step in (fewer_losses, fewer_gradients):
         with pytest.raises(AssertionError):
-            difference_between(step, reference)
+            compare_steps(step, reference)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -83,4 +83,4 @@ def test_what_is_not_finite_agrees_with_nothing(reference: StepResult, value: fl
 
     for step in (broken_loss, dataclasses.replace(reference, gradients=gradients)):
         with pytest.raises(AssertionError):
-            difference_between(step, reference)
+            compare_steps(step, reference)

@@ -1,4 +1,4 @@
-"""The table of `make gpu-check` has every test, and no check of nothing passes for one."""
+"""The table of `make gpu-check` has every test, and a check without a GPU fails."""
 
 import json
 from collections.abc import Callable
@@ -34,19 +34,19 @@ class Check:
     exit_code: int
     output: str
     files: dict[str, str]
-    """Of the report, by name."""
+    """Rows of the report by name."""
 
 
 @pytest.fixture
 def check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Check]:
-    """Runs modules of tests by themselves, with the plugin."""
+    """Runs test modules in a separate session with the plugin."""
 
     def run(*options: str, **modules: str) -> Check:
         (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
         for name, text in modules.items():
             (tmp_path / f"{name}.py").write_text(text)
-        words = ["-c", str(tmp_path / "pytest.ini"), "-q", "-p", "no:cacheprovider", *options]
-        code = pytest.main([*words, str(tmp_path)], plugins=[report])
+        arguments = ["-c", str(tmp_path / "pytest.ini"), "-q", "-p", "no:cacheprovider", *options]
+        code = pytest.main([*arguments, str(tmp_path)], plugins=[report])
         files = {file.name: file.read_text() for file in tmp_path.glob("out/*")}
         return Check(int(code), capsys.readouterr().out, files)
 
@@ -55,18 +55,18 @@ def check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., C
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """Of the report, without suffix."""
+    """Path of the report without suffix."""
     return str(tmp_path / "out" / "gpu-check")
 
 
 def test_the_table_has_outcomes_figures_and_reasons(check: Callable[..., Check], path: str) -> None:
-    broken = "import nothing_of_this_name\n"
+    source = "import nothing_of_this_name\n"
 
     checked = check(
         "--continue-on-collection-errors",
         "--gpu-report",
         path,
-        test_a_broken_module=broken,
+        test_a_broken_module=source,
         test_mixed_module=MODULE,
     )
 
@@ -110,7 +110,7 @@ def test_without_a_path_nothing_is_reported(check: Callable[..., Check]) -> None
 
 
 def test_the_machine_is_described_without_a_gpu_too() -> None:
-    facts = report.describe_machine()
+    machine = report.describe_machine()
 
-    assert all(facts.values())
-    assert {"GPU", "torch", "CUDA", "mmcv-full"} <= facts.keys()
+    assert all(machine.values())
+    assert {"GPU", "torch", "CUDA", "mmcv-full"} <= machine.keys()

@@ -1,4 +1,4 @@
-"""The pretended device notes what a GPU would refuse or pay for, and computes what a CPU does."""
+"""The pretended device records what a GPU would refuse or wait for, with the CPU's values."""
 
 import contextlib
 import copy
@@ -13,30 +13,30 @@ import torch
 from mmcv.ops import DeformConv2d, nms
 from torch import Tensor
 
-from tests.support.training.device_notes import Note
+from tests.support.training.device_events import DeviceEvent
 from tests.support.training.pretend_device import PretendDevice, PretendTensor
 
 THIS_FILE = Path(__file__).name
 
 
-def the_note(notes: list[Note]) -> Note:
-    """The only one, which names a line of this file."""
-    (note,) = notes
-    assert note.place.startswith(f"tests/unit/support/{THIS_FILE}:")
+def get_only_event(events: list[DeviceEvent]) -> DeviceEvent:
+    """Get the only event, whose location is a line of this file."""
+    (note,) = events
+    assert note.location.startswith(f"tests/unit/support/{THIS_FILE}:")
     return note
 
 
-def on_device(device: PretendDevice, *values: float) -> Tensor:
-    made = torch.tensor(values, device=device.device)
-    device.forget()
-    return made
+def make_tensor(device: PretendDevice, *values: float) -> Tensor:
+    tensor = torch.tensor(values, device=device.device)
+    device.reset()
+    return tensor
 
 
 def test_an_operator_with_tensors_of_both_devices_is_noted_with_its_place() -> None:
     with PretendDevice() as device:
-        on_device(device, 1.0, 2.0) + torch.ones(2)
+        make_tensor(device, 1.0, 2.0) + torch.ones(2)
 
-    assert the_note(device.mixings).operator == "aten::add"
+    assert get_only_event(device.mixings).operator == "aten::add"
 
 
 def test_a_mixing_in_the_backward_pass_is_noted() -> None:
@@ -50,18 +50,18 @@ def test_a_mixing_in_the_backward_pass_is_noted() -> None:
             return gradient * torch.ones(2)
 
     with PretendDevice() as device:
-        weight = on_device(device, 1.0, 2.0).requires_grad_()
+        weight = make_tensor(device, 1.0, 2.0).requires_grad_()
         OfTheHost.apply(weight).sum().backward()
 
-    assert the_note(device.mixings).operator == "aten::mul"
+    assert get_only_event(device.mixings).operator == "aten::mul"
 
 
 def test_a_number_of_the_host_is_no_mixing() -> None:
     with PretendDevice() as device:
-        found = (on_device(device, 1.0, 2.0) * torch.tensor(3.0) + 1.0).cpu()
+        actual = (make_tensor(device, 1.0, 2.0) * torch.tensor(3.0) + 1.0).cpu()
 
     assert device.mixings == []
-    assert found.tolist() == [4.0, 7.0]
+    assert actual.tolist() == [4.0, 7.0]
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_a_number_of_the_host_is_no_mixing() -> None:
 )
 def test_a_read_by_the_host_is_noted_with_its_place(read: Any, operator: str) -> None:
     with PretendDevice() as device:
-        read(on_device(device, 1.0, 2.0))
+        read(make_tensor(device, 1.0, 2.0))
 
-    assert the_note(device.reads).operator == operator
+    assert get_only_event(device.reads).operator == operator
     assert device.copies == []
 
 
@@ -101,9 +101,9 @@ def test_a_read_by_the_host_is_noted_with_its_place(read: Any, operator: str) ->
 )
 def test_a_copy_to_the_device_is_noted_with_its_place(move: Any, operator: str) -> None:
     with PretendDevice() as device:
-        move(on_device(device, 1.0, 2.0))
+        move(make_tensor(device, 1.0, 2.0))
 
-    assert the_note(device.copies).operator == operator
+    assert get_only_event(device.copies).operator == operator
     assert device.reads == []
 
 
@@ -119,26 +119,26 @@ def test_a_copy_to_the_device_is_noted_with_its_place(move: Any, operator: str) 
 )
 def test_work_on_the_device_alone_is_neither(work: Any) -> None:
     with PretendDevice() as device:
-        work(on_device(device, 1.0, 2.0))
+        work(make_tensor(device, 1.0, 2.0))
 
-    assert device.notes == []
+    assert device.events == []
 
 
 def test_an_index_by_a_range_picks_what_it_picks_on_a_cpu() -> None:
     values = torch.arange(12.0).reshape(3, 4)
     with PretendDevice() as device:
-        there = values.to(device.device)
-        picked = there[range(3), there.argmax(dim=1)].tolist()
-        there[[0, 2], 1] = -1.0
-        written = there.cpu()
+        on_device = values.to(device.device)
+        picked = on_device[range(3), on_device.argmax(dim=1)].tolist()
+        on_device[[0, 2], 1] = -1.0
+        result = on_device.cpu()
 
     assert picked == values.amax(dim=1).tolist()
-    assert written[:, 1].tolist() == [-1.0, 5.0, -1.0]
+    assert result[:, 1].tolist() == [-1.0, 5.0, -1.0]
 
 
 def test_numpy_is_refused_as_by_cuda() -> None:
     with PretendDevice() as device, pytest.raises(TypeError, match=r"use \.cpu\(\) first"):
-        on_device(device, 1.0).numpy()
+        make_tensor(device, 1.0).numpy()
 
 
 def test_a_tensor_without_values_is_refused() -> None:
@@ -149,65 +149,70 @@ def test_a_tensor_without_values_is_refused() -> None:
 
 
 def test_everything_is_as_before_afterwards() -> None:
-    def patched() -> list[Any]:
+    def list_patched() -> list[Any]:
         kernels = [mmcv._ext.nms, mmcv._ext.deform_conv_forward]
         return [torch.tensor, torch.as_tensor, torch.autocast, torch.amp.GradScaler, *kernels]
 
-    before = patched()
+    before = list_patched()
     with contextlib.suppress(ZeroDivisionError), PretendDevice():
-        assert all(now is not was for now, was in zip(patched(), before, strict=True))
+        assert all(
+            current is not original
+            for current, original in zip(list_patched(), before, strict=True)
+        )
         raise ZeroDivisionError
 
-    assert all(now is was for now, was in zip(patched(), before, strict=True))
+    assert all(
+        current is original for current, original in zip(list_patched(), before, strict=True)
+    )
     assert not isinstance(torch.ones(1, device="meta"), PretendTensor)
 
 
 def test_a_module_goes_there_learns_and_comes_back_with_the_same_values() -> None:
     torch.manual_seed(0)
-    here = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
-    there = copy.deepcopy(here)
+    on_cpu = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    on_device = copy.deepcopy(on_cpu)
     images = torch.rand(2, 3, 8, 8)
     with PretendDevice() as device:
-        there.to(device.device)
-        for module, batch in ((here, images), (there, images.to(device.device))):
+        on_device.to(device.device)
+        for module, batch in ((on_cpu, images), (on_device, images.to(device.device))):
             optimizer = torch.optim.AdamW(module.parameters(), lr=0.1)
             for _ in range(2):
                 optimizer.zero_grad()
                 module(batch).square().mean().backward()
                 optimizer.step()
-        assert all(isinstance(tensor, PretendTensor) for tensor in there.state_dict().values())
-        there.to("cpu")
+        assert all(isinstance(tensor, PretendTensor) for tensor in on_device.state_dict().values())
+        on_device.to("cpu")
 
     assert device.mixings == []
-    for name, tensor in there.state_dict().items():
+    for name, tensor in on_device.state_dict().items():
         assert type(tensor) is Tensor
-        assert torch.equal(tensor, here.state_dict()[name])
+        assert torch.equal(tensor, on_cpu.state_dict()[name])
 
 
 def test_a_deformable_convolution_computes_there_what_it_computes_here() -> None:
     torch.manual_seed(0)
-    here = DeformConv2d(4, 4, 3, padding=1)
-    there = copy.deepcopy(here)
+    on_cpu = DeformConv2d(4, 4, 3, padding=1)
+    on_device = copy.deepcopy(on_cpu)
     maps, offsets = torch.rand(2, 4, 8, 8), torch.rand(2, 18, 8, 8)
-    here(maps, offsets).sum().backward()
+    on_cpu(maps, offsets).sum().backward()
     with PretendDevice() as device:
-        there.to(device.device)
-        there(maps.to(device.device), offsets.to(device.device)).sum().backward()
-        gradient = there.weight.grad.cpu()
+        on_device.to(device.device)
+        on_device(maps.to(device.device), offsets.to(device.device)).sum().backward()
+        gradient = on_device.weight.grad.cpu()
 
     assert device.mixings == []
-    assert torch.equal(gradient, here.weight.grad)
+    assert torch.equal(gradient, on_cpu.weight.grad)
 
 
 def test_boxes_are_suppressed_there_as_here_and_the_host_waits_for_their_number() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 9, 9], [20, 20, 30, 30]])
     scores = torch.tensor([0.5, 0.9, 0.7])
-    wanted, _ = nms(boxes, scores, 0.5)
+    expected, _ = nms(boxes, scores, 0.5)
     with PretendDevice() as device:
-        found, _ = nms(boxes.to(device.device), scores.to(device.device), 0.5)
-        assert [note.operator for note in device.notes if note.kind == "read"] == ["mmcv::nms"]
+        actual, _ = nms(boxes.to(device.device), scores.to(device.device), 0.5)
+        assert [event.operator for event in device.events if event.kind == "read"] == ["mmcv::nms"]
 
-        np.testing.assert_array_equal(found.cpu().numpy(), wanted.numpy())
+        np.testing.assert_array_equal(actual.cpu().numpy(), expected.numpy())
 
 
 def test_an_operator_of_mmcv_with_tensors_of_both_devices_is_noted() -> None:

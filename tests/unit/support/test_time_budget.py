@@ -1,8 +1,8 @@
-"""What the budget of the tests counts, and which runs it judges."""
+"""What the time budget of the tests counts, and to which sessions it applies."""
 
 import pytest
 
-from tests.support.plugins.time_budget import Spent, measure_piece
+from tests.support.plugins.time_budget import Spent, measure_work_unit
 
 pytest_plugins = ("pytester",)
 
@@ -14,7 +14,7 @@ def test_durations_are_told_in_pieces_of_work() -> None:
     spent.add(1.0, [])
     spent.add(2.0, [("another", "thing"), ("piece_of_work_s", 0.03)])
 
-    assert spent.pieces == pytest.approx(6.0 / 0.02)
+    assert spent.num_work_units == pytest.approx(6.0 / 0.02)
 
 
 def test_a_machine_at_half_the_pace_spends_as_many_pieces() -> None:
@@ -24,7 +24,7 @@ def test_a_machine_at_half_the_pace_spends_as_many_pieces() -> None:
         for duration_s, piece_s in ((4.0, 0.02), (6.0, 0.03)):
             run.add(pace * duration_s, [("piece_of_work_s", pace * piece_s)])
 
-    assert spent[0].pieces == pytest.approx(spent[1].pieces)
+    assert spent[0].num_work_units == pytest.approx(spent[1].num_work_units)
 
 
 def test_without_a_measurement_nothing_is_judged() -> None:
@@ -32,21 +32,21 @@ def test_without_a_measurement_nothing_is_judged() -> None:
 
     spent.add(1000.0, [])
 
-    assert spent.pieces == 0.0
-    assert measure_piece() > 0.001
+    assert spent.num_work_units == 0.0
+    assert measure_work_unit() > 0.001
 
 
-def a_project(pytester: pytest.Pytester, *, budget: float) -> None:
-    """One default test of 50 ms and a slow one, with a budget in pieces of work."""
+def make_project(pytester: pytest.Pytester, *, budget: float) -> None:
+    """Write a project with a default test of 50 ms, a slow test, and a budget in pieces of work."""
     pytester.makeini(
         "[pytest]\ntestpaths = tests\naddopts = -m 'not slow'\nmarkers =\n    slow: takes minutes\n"
     )
     pytester.makeconftest(
         f"""
-        from tests.support.plugins.time_budget import Budget
+        from tests.support.plugins.time_budget import TimeBudget
 
         def pytest_configure(config):
-            config.pluginmanager.register(Budget(config, budget={budget}))
+            config.pluginmanager.register(TimeBudget(config, budget={budget}))
         """
     )
     tests = pytester.mkdir("tests") / "test_some.py"
@@ -72,7 +72,7 @@ def a_project(pytester: pytest.Pytester, *, budget: float) -> None:
 def test_only_a_whole_default_run_is_judged(
     pytester: pytest.Pytester, budget: float, options: tuple[str, ...], code: pytest.ExitCode
 ) -> None:
-    a_project(pytester, budget=budget)
+    make_project(pytester, budget=budget)
 
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider", *options)
 

@@ -1,4 +1,4 @@
-"""Forks of `tandem-worker` behave as processes that were started anew."""
+"""Forks of `tandem-worker` behave like new processes."""
 
 import os
 import signal
@@ -10,23 +10,23 @@ import psutil
 import pytest
 
 from tests.support.training.worker_processes import (
-    output_of_worker,
     run_worker,
+    run_worker_captured,
     start_function,
     start_worker,
 )
 
-PATIENCE_S = 240
+TIMEOUT_S = 240
 
 
 def test_a_fork_says_what_the_command_says_and_ends_with_its_code(tmp_path: Path) -> None:
-    refused = output_of_worker("train", "--spec", str(tmp_path / "none"), timeout_s=PATIENCE_S)
-    helped = output_of_worker("--help", timeout_s=PATIENCE_S)
+    failed = run_worker_captured("train", "--spec", str(tmp_path / "none"), timeout_s=TIMEOUT_S)
+    help_result = run_worker_captured("--help", timeout_s=TIMEOUT_S)
 
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert "--spec" in refused.stderr
-    assert helped.returncode == 0
-    assert "Train one run" in helped.stdout
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert "--spec" in failed.stderr
+    assert help_result.returncode == 0
+    assert "Train one run" in help_result.stdout
 
 
 def test_a_fork_has_the_environment_and_the_folder_of_whoever_starts_it(
@@ -36,17 +36,17 @@ def test_a_fork_has_the_environment_and_the_folder_of_whoever_starts_it(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "60")
 
-    narrow = output_of_worker("flush", "--run-dir", "run", timeout_s=PATIENCE_S)
-    helped = output_of_worker("--help", timeout_s=PATIENCE_S)
+    narrow = run_worker_captured("flush", "--run-dir", "run", timeout_s=TIMEOUT_S)
+    help_result = run_worker_captured("--help", timeout_s=TIMEOUT_S)
 
     assert "run" in narrow.stdout + narrow.stderr
-    assert max(len(line) for line in helped.stdout.splitlines()) <= 60
+    assert max(len(line) for line in help_result.stdout.splitlines()) <= 60
 
 
 def test_a_fork_is_a_process_that_signals_reach(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "spec")
-    words = ("train", "--spec", str(tmp_path / "spec"), "--run-dir", str(tmp_path / "run"))
-    process = start_worker(*words)  # it waits for somebody to write its spec
+    arguments = ("train", "--spec", str(tmp_path / "spec"), "--run-dir", str(tmp_path / "run"))
+    process = start_worker(*arguments)  # it waits for somebody to write its spec
     assert process.pid != os.getpid()
     assert psutil.pid_exists(process.pid)
     assert process.poll() is None
@@ -55,13 +55,13 @@ def test_a_fork_is_a_process_that_signals_reach(tmp_path: Path) -> None:
 
     process.kill()
 
-    assert process.wait(PATIENCE_S) == -signal.SIGKILL
+    assert process.wait(TIMEOUT_S) == -signal.SIGKILL
     assert process.poll() == -signal.SIGKILL
     process.terminate()  # of a process that has ended: nothing
 
 
 def test_a_function_is_called_in_a_fork_and_its_error_is_an_exit_code(tmp_path: Path) -> None:
-    codes = [start_function(os.mkdir, str(tmp_path / "made")).wait(PATIENCE_S) for _ in range(2)]
+    codes = [start_function(os.mkdir, str(tmp_path / "made")).wait(TIMEOUT_S) for _ in range(2)]
 
     assert codes == [0, 1]
     assert (tmp_path / "made").is_dir()
@@ -69,10 +69,10 @@ def test_a_function_is_called_in_a_fork_and_its_error_is_an_exit_code(tmp_path: 
 
 def test_one_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "spec")
-    words = ("train", "--spec", str(tmp_path / "spec"), "--run-dir", str(tmp_path / "run"))
-    began_s = time.monotonic()
+    arguments = ("train", "--spec", str(tmp_path / "spec"), "--run-dir", str(tmp_path / "run"))
+    start_s = time.monotonic()
 
     with pytest.raises(subprocess.TimeoutExpired):
-        run_worker(*words, timeout_s=0.1)
+        run_worker(*arguments, timeout_s=0.1)
 
-    assert time.monotonic() - began_s < PATIENCE_S
+    assert time.monotonic() - start_s < TIMEOUT_S

@@ -1,4 +1,4 @@
-"""How the tests are shared among processes."""
+"""How tests are distributed among processes."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         ("tests/e2e/test_sweep.py::test_a", "tests/e2e/test_run.py::test_b[x::y]"),
         (
@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[3]
         ("tests/unit/test_x.py::TestA::test_b", "tests/unit/test_x.py::test_c"),
     ],
 )
-def test_what_shares_a_fixture_runs_in_one_process(one: str, other: str) -> None:
-    assert group_of(one) == group_of(other)
+def test_what_shares_a_fixture_runs_in_one_process(first: str, second: str) -> None:
+    assert group_of(first) == group_of(second)
 
 
 def test_other_modules_are_shared_out_one_by_one() -> None:

@@ -5,14 +5,14 @@ import pytest
 from configs.catalog import SpecError, parse_job
 from configs.spec.jobs import EvaluationSpec, ExportSpec, get_task
 from configs.spec.run import RunSpec, RunTeacher
-from tests.support.factories import a_spec
+from tests.support.factories import make_spec
 
 RUN = "r" + "0" * 12
 
 
 def test_a_spec_without_a_task_trains() -> None:
-    assert isinstance(parse_job(a_spec()), RunSpec)
-    assert get_task(parse_job(a_spec())) == "train"
+    assert isinstance(parse_job(make_spec()), RunSpec)
+    assert get_task(parse_job(make_spec())) == "train"
 
 
 def test_an_evaluation_names_a_model_and_a_dataset() -> None:

@@ -8,9 +8,9 @@ from configs.catalog import SpecError, parse_spec
 from configs.spec.detector import EfficientNetLite, RetinaHead
 from configs.spec.distillation import Bckd, Ld, Pkd, iter_methods
 from configs.spec.run import RunSpec
-from tests.support.factories import a_bckd_spec, a_spec
+from tests.support.factories import make_bckd_spec, make_spec
 
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "ld without weights": (
         {"distillation": {"method": "ld", "main_weight": 0, "vlr_weight": 0}},
         "both 0",
@@ -90,12 +90,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("changes", "message"), INVALID_CHANGES.values(), ids=INVALID_CHANGES)
 def test_settings_without_an_effect_are_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(SpecError) as refused:
-        parse_spec(a_bckd_spec(**changes))
+    with pytest.raises(SpecError) as exc_info:
+        parse_spec(make_bckd_spec(**changes))
 
-    assert message.lower() in str(refused.value).lower()
+    assert message.lower() in str(exc_info.value).lower()
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_settings_without_an_effect_are_refused(changes: dict[str, Any], message
 )
 def test_settings_of_a_teacher_are_refused_without_one(changes: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match="no effect without a teacher"):
-        parse_spec(a_spec(**changes))
+        parse_spec(make_spec(**changes))
 
 
 def test_a_spec_survives_json_whatever_it_holds() -> None:
     spec = parse_spec(
-        a_bckd_spec(
+        make_bckd_spec(
             student={
                 "backbone": {"kind": "efficientnet_lite", "variant": 2},
                 "head": {"kind": "retina", "anchors": 1},
@@ -125,13 +125,15 @@ def test_a_spec_survives_json_whatever_it_holds() -> None:
 
 
 def test_the_active_methods_are_the_chosen_one_and_the_extra_ones() -> None:
-    spec = parse_spec(a_bckd_spec(distillation={"method": "bckd", "extra": {"pkd": {}, "ld": {}}}))
+    spec = parse_spec(
+        make_bckd_spec(distillation={"method": "bckd", "extra": {"pkd": {}, "ld": {}}})
+    )
 
     assert {type(method) for method in iter_methods(spec.distillation)} == {Bckd, Pkd, Ld}
 
 
 def test_an_old_spec_without_kinds_is_a_gfl_on_a_resnet() -> None:
-    student = parse_spec(a_spec()).student
+    student = parse_spec(make_spec()).student
 
     assert (student.head.kind, student.backbone.kind) == ("gfl", "resnet")
     assert student.title == "GFL ResNet-18 x 0.25"

@@ -1,4 +1,4 @@
-"""`key=value` as people write it."""
+"""Parsing of `key=value` arguments."""
 
 import pytest
 from pydantic import JsonValue
@@ -24,7 +24,7 @@ def test_a_value_is_yaml(text: str, key: str, value: JsonValue) -> None:
 
 @pytest.mark.parametrize("texts", [["epochs"], ["=3"], ["a=[1"], ["a=1", "a=2"]])
 def test_what_is_no_change_is_refused_with_advice(texts: list[str]) -> None:
-    with pytest.raises(CliError) as caught:
+    with pytest.raises(CliError) as exc_info:
         parse_changes(texts)
 
-    assert caught.value.error_message.advice
+    assert exc_info.value.error_message.advice

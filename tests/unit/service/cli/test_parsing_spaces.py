@@ -7,7 +7,7 @@ import pytest
 from configs.spec.sweep import SweepSpec
 from service.cli.errors import CliError
 from service.cli.parsing import parse_assignments, parse_kind, parse_objective, parse_pack
-from tests.support.factories import a_bckd_spec
+from tests.support.factories import make_bckd_spec
 
 CLS = "distillation.cls_weight"
 
@@ -53,10 +53,10 @@ def test_other_assignments_are_changes() -> None:
     ],
 )
 def test_an_invalid_parameter_is_refused_with_advice(items: list[str]) -> None:
-    with pytest.raises(CliError) as caught:
+    with pytest.raises(CliError) as exc_info:
         parse_assignments(items)
 
-    assert caught.value.error_message.advice
+    assert exc_info.value.error_message.advice
 
 
 def test_kinds_objectives_and_packs_are_parsed() -> None:
@@ -76,7 +76,7 @@ def test_the_parsed_values_make_a_valid_spec() -> None:
 
     spec = SweepSpec.model_validate(
         {
-            "base": a_bckd_spec(),
+            "base": make_bckd_spec(),
             "space": parsed.space,
             "algorithm": parse_kind("grid:points=4"),
             "scheduler": parse_kind("median:min_trials=2"),

@@ -4,9 +4,13 @@ import pytest
 
 from service.cli.errors import CliError
 from service.cli.session import match_id_prefix
-from tests.support.service.run_views import a_view
+from tests.support.service.run_views import make_run_view
 
-RUNS = [a_view(id="raaaaaaaaaaa1"), a_view(id="raaaaaaaaaaa2"), a_view(id="rbbbbbbbbbbb1")]
+RUNS = [
+    make_run_view(id="raaaaaaaaaaa1"),
+    make_run_view(id="raaaaaaaaaaa2"),
+    make_run_view(id="rbbbbbbbbbbb1"),
+]
 
 
 @pytest.mark.parametrize("prefix", ["rb", "rbbbbbbbbbbb1"])
@@ -15,10 +19,10 @@ def test_a_unique_prefix_is_enough(prefix: str) -> None:
 
 
 def test_an_ambiguous_prefix_lists_the_matches() -> None:
-    with pytest.raises(CliError) as caught:
+    with pytest.raises(CliError) as exc_info:
         match_id_prefix("ra", RUNS)
 
-    assert [name for name, _ in caught.value.error_message.fields] == [
+    assert [name for name, _ in exc_info.value.error_message.fields] == [
         "raaaaaaaaaaa1",
         "raaaaaaaaaaa2",
     ]

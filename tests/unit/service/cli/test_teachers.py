@@ -26,8 +26,8 @@ def test_every_known_teacher_is_listed_with_the_command_that_gets_it() -> None:
 def test_every_preset_is_listed_folder_by_folder() -> None:
     output = CliRunner().invoke(app, ["presets"], env=WIDE).output
 
-    listed = [line.split()[0] for line in output.splitlines() if "/" in line.partition("  ")[0]]
-    assert tuple(listed) == preset_names()
+    presets = [line.split()[0] for line in output.splitlines() if "/" in line.partition("  ")[0]]
+    assert tuple(presets) == preset_names()
     gaps = [line for line in output.strip().splitlines() if not line.strip()]
     assert len(gaps) == len({name.rpartition("/")[0] for name in preset_names()}) - 1
 

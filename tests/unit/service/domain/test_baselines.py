@@ -1,4 +1,4 @@
-"""Which run is a twin, how it is made, and how a verdict reads."""
+"""Which run is a baseline, how its spec is derived, and how a verdict reads."""
 
 from typing import Any
 
@@ -24,11 +24,11 @@ from service.domain.baselines import (
 )
 from service.domain.states import RunState
 from service.usecases.baselines.comparisons import comparison_metrics, comparison_tags
-from tests.support.factories import NO_HASH, a_bckd_spec, a_run, a_spec
-from tests.support.service.run_views import a_view
+from tests.support.factories import NO_HASH, make_bckd_spec, make_run, make_spec
+from tests.support.service.run_views import make_run_view
 
 OTHER_HASH = "1" * 64
-TAUGHT = parse_spec(a_bckd_spec())
+DISTILLED = parse_spec(make_bckd_spec())
 
 
 @pytest.mark.parametrize(
@@ -42,93 +42,95 @@ TAUGHT = parse_spec(a_bckd_spec())
     ],
     ids=str,
 )
-def test_the_twin_is_the_oldest_that_succeeded_or_still_may(
+def test_the_baseline_is_the_oldest_that_succeeded_or_still_may(
     states: tuple[str, ...], chosen: int | None
 ) -> None:
-    equal = [a_run(id=f"r{at:012}", state=RunState(state)) for at, state in enumerate(states)]
+    equal = [make_run(id=f"r{at:012}", state=RunState(state)) for at, state in enumerate(states)]
 
     result = choose_baseline(equal)
 
     assert result == (None if chosen is None else equal[chosen])
 
 
-def test_one_that_is_asked_to_end_is_no_twin() -> None:
-    assert choose_baseline([a_run(state=RunState.RUNNING, desired="cancelled")]) is None
+def test_one_that_is_requested_to_end_is_no_baseline() -> None:
+    assert choose_baseline([make_run(state=RunState.RUNNING, desired="cancelled")]) is None
 
 
 def test_a_trial_of_a_sweep_counts_only_when_it_has_succeeded() -> None:
-    trial = a_run(state=RunState.RUNNING, trial=3)
+    trial = make_run(state=RunState.RUNNING, trial=3)
 
     assert choose_baseline([trial]) is None
-    assert choose_baseline([a_run(state=RunState.SUCCEEDED, trial=3)]) is not None
+    assert choose_baseline([make_run(state=RunState.SUCCEEDED, trial=3)]) is not None
 
 
 @pytest.mark.parametrize(
-    ("spec", "mode", "wanted"),
+    ("spec", "mode", "is_needed"),
     [
-        (TAUGHT, "auto", True),
-        (TAUGHT, "off", False),
-        (parse_spec(a_spec()), "auto", False),
+        (DISTILLED, "auto", True),
+        (DISTILLED, "off", False),
+        (parse_spec(make_spec()), "auto", False),
         (ExportSpec(model=NamedTeacher(name="big"), tags={}), "auto", False),
     ],
     ids=["taught", "refused", "alone", "a job"],
 )
-def test_only_a_taught_run_has_a_twin(spec: Any, mode: Any, wanted: bool) -> None:
-    assert needs_baseline(spec, mode) is wanted
+def test_only_a_distilled_run_has_a_baseline(spec: Any, mode: Any, is_needed: bool) -> None:
+    assert needs_baseline(spec, mode) is is_needed
 
 
-def test_a_twin_of_a_run_with_the_longest_name_has_a_name_that_fits() -> None:
-    run = a_run(name="n" * 200, spec=TAUGHT, preset="digits/bckd", priority=3, project="p")
+def test_a_baseline_of_a_run_with_the_longest_name_has_a_name_that_fits() -> None:
+    run = make_run(name="n" * 200, spec=DISTILLED, preset="digits/bckd", priority=3, project="p")
 
-    baseline_run = make_baseline(run, TAUGHT, run_id="r" + "1" * 12, at=FixedClock().now())
+    baseline_run = make_baseline(run, DISTILLED, run_id="r" + "1" * 12, at=FixedClock().now())
 
     assert len(baseline_run.name) == 200
     assert baseline_run.name.endswith(", baseline")
     assert (baseline_run.preset, baseline_run.project) == (None, "p")
     assert baseline_run.queue.priority == 3
-    assert baseline_run.spec == baseline_spec(TAUGHT)
+    assert baseline_run.spec == baseline_spec(DISTILLED)
 
 
-def test_a_twin_is_found_by_the_digest_that_it_has_itself() -> None:
-    baseline_run = with_digests(a_run(spec=baseline_spec(TAUGHT)), dataset_digest=NO_HASH)
-    taught = with_digests(a_run(spec=TAUGHT), dataset_digest=NO_HASH)
+def test_a_baseline_is_found_by_the_digest_that_it_has_itself() -> None:
+    baseline_run = with_digests(make_run(spec=baseline_spec(DISTILLED)), dataset_digest=NO_HASH)
+    distilled = with_digests(make_run(spec=DISTILLED), dataset_digest=NO_HASH)
 
-    own, of_taught = baseline_run.lineage, taught.lineage
-    assert own.spec_digest == baseline_digest(TAUGHT, dataset_digest=NO_HASH)
-    assert own.spec_digest != baseline_digest(TAUGHT, dataset_digest=OTHER_HASH)
-    assert own.seed_group_key == of_taught.seed_group_key
-    assert own.seedless_digest != of_taught.seedless_digest
+    own, of_distilled = baseline_run.lineage, distilled.lineage
+    assert own.spec_digest == baseline_digest(DISTILLED, dataset_digest=NO_HASH)
+    assert own.spec_digest != baseline_digest(DISTILLED, dataset_digest=OTHER_HASH)
+    assert own.seed_group_key == of_distilled.seed_group_key
+    assert own.seedless_digest != of_distilled.seedless_digest
 
 
 @pytest.mark.parametrize(
     "name", [preset for preset in preset_names() if is_distilled(spec_from_preset(preset))]
 )
-def test_the_twin_of_every_preset_is_a_spec_that_can_be_read_again(name: str) -> None:
+def test_the_baseline_of_every_preset_is_a_spec_that_can_be_read_again(name: str) -> None:
     spec = baseline_spec(spec_from_preset(name))
 
     assert RunSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
 @pytest.mark.parametrize("experiment", ["digits", "bccd"])
-def test_the_stories_baseline_is_the_twin_of_their_taught_student(experiment: str) -> None:
-    base, taught = (spec_from_preset(f"{experiment}/{preset}") for preset in ("baseline", "bckd"))
+def test_the_baseline_of_each_experiment_is_that_of_its_distilled_student(experiment: str) -> None:
+    base, distilled = (
+        spec_from_preset(f"{experiment}/{preset}") for preset in ("baseline", "bckd")
+    )
 
-    digests = {baseline_digest(spec, dataset_digest=NO_HASH) for spec in (base, taught)}
+    digests = {baseline_digest(spec, dataset_digest=NO_HASH) for spec in (base, distilled)}
 
     assert len(digests) == 1
 
 
 @pytest.mark.parametrize(
-    ("first", "wanted", "have", "missing"),
+    ("first", "count", "existing", "missing"),
     [(0, 3, (), [0, 1, 2]), (0, 3, (1,), [0, 2]), (5, 2, (0, 5), []), (5, 3, (0, 5), [6])],
 )
 def test_the_seeds_that_are_missing_follow_the_first(
-    first: int, wanted: int, have: tuple[int, ...], missing: list[int]
+    first: int, count: int, existing: tuple[int, ...], missing: list[int]
 ) -> None:
-    assert choose_new_seeds(first, wanted=wanted, existing=have) == missing
+    assert choose_new_seeds(first, wanted=count, existing=existing) == missing
 
 
-def a_comparison(**changes: Any) -> Comparison:
+def make_comparison(**changes: Any) -> Comparison:
     fields: dict[str, Any] = {
         "runs": ("r" + "0" * 12,),
         "baselines": ("r" + "1" * 12,),
@@ -141,9 +143,9 @@ def a_comparison(**changes: Any) -> Comparison:
 
 
 def test_a_verdict_is_one_line() -> None:
-    sure = Difference(run=0.33, baseline=0.307, difference=0.023, low=0.011, high=0.035)
-    comparison = a_comparison(
-        parts={"bbox_mAP": sure},
+    difference = Difference(run=0.33, baseline=0.307, difference=0.023, low=0.011, high=0.035)
+    comparison = make_comparison(
+        parts={"bbox_mAP": difference},
         verdict="helps",
         seed_spread="noise_floor",
         gap_closed=0.41,
@@ -160,7 +162,7 @@ def test_a_verdict_is_one_line() -> None:
 
 
 def test_a_verdict_without_an_interval_says_what_it_rests_on() -> None:
-    view = to_comparison_view(a_comparison())
+    view = to_comparison_view(make_comparison())
 
     assert view is not None
     assert Text.from_markup(format_verdict(view)).plain == (
@@ -171,12 +173,12 @@ def test_a_verdict_without_an_interval_says_what_it_rests_on() -> None:
 
 
 def test_a_comparison_without_map_is_none_to_show() -> None:
-    assert to_comparison_view(a_comparison(parts={})) is None
+    assert to_comparison_view(make_comparison(parts={})) is None
 
 
 def test_mlflow_is_told_an_interval_only_where_there_is_one() -> None:
-    assert comparison_metrics(a_comparison()) == {"gain/bbox_mAP": 0.023}
-    assert set(comparison_tags(a_comparison())) == {
+    assert comparison_metrics(make_comparison()) == {"gain/bbox_mAP": 0.023}
+    assert set(comparison_tags(make_comparison())) == {
         "tandem.verdict",
         "tandem.seed_spread",
         "tandem.conclusion",
@@ -187,10 +189,10 @@ def test_mlflow_is_told_an_interval_only_where_there_is_one() -> None:
 def test_a_baseline_that_is_lost_says_what_mends_it() -> None:
     run_id = "r" + "1" * 12
 
-    assert format_baseline(a_view()) is None
-    assert format_baseline(a_view(baseline_run_id=run_id)) == run_id
+    assert format_baseline(make_run_view()) is None
+    assert format_baseline(make_run_view(baseline_run_id=run_id)) == run_id
     assert f"tandem retry {run_id}" in (
-        format_baseline(a_view(baseline_run_id=run_id, is_baseline_lost=True)) or ""
+        format_baseline(make_run_view(baseline_run_id=run_id, is_baseline_lost=True)) or ""
     )
 
 
@@ -208,7 +210,7 @@ def test_a_baseline_that_is_lost_says_what_mends_it() -> None:
 def test_a_plan_says_which_baseline_there_would_be(
     baseline: PlannedBaselineView, text: str
 ) -> None:
-    planned = PlanView(spec=TAUGHT, findings=[], waiting_for=None, baseline=baseline, noise=None)
+    planned = PlanView(spec=DISTILLED, findings=[], waiting_for=None, baseline=baseline, noise=None)
 
     (line,) = format_planned_baseline(planned)
 

@@ -9,7 +9,7 @@ from service.domain.runs import MetricPoint
 NOW = FixedClock().now()
 
 
-def sample(
+def make_sample(
     step: int = 100, *, level: str = "all", **terms: tuple[float, float]
 ) -> list[MetricPoint]:
     """The points of one sample: share and cosine by term."""
@@ -30,15 +30,15 @@ def sample(
     ],
 )
 def test_the_verdict_follows_share_and_direction(share: float, cosine: float, verdict: str) -> None:
-    shares = loss_shares_from_points(sample(cls=(1 - share, 1.0), distill_cls=(share, cosine)))
+    shares = loss_shares_from_points(make_sample(cls=(1 - share, 1.0), distill_cls=(share, cosine)))
 
     assert verdict in shares.verdict
 
 
 def test_what_is_so_now_counts_and_not_the_beginning() -> None:
-    early = [p for step in (100, 200, 300) for p in sample(step, distill_cls=(0.9, 0.0))]
+    early = [p for step in (100, 200, 300) for p in make_sample(step, distill_cls=(0.9, 0.0))]
 
-    shares = loss_shares_from_points([*early, *sample(400, distill_cls=(0.3, 0.0))])
+    shares = loss_shares_from_points([*early, *make_sample(400, distill_cls=(0.3, 0.0))])
 
     assert shares.samples == 4
     assert shares.step == 400
@@ -46,7 +46,9 @@ def test_what_is_so_now_counts_and_not_the_beginning() -> None:
 
 
 def test_terms_of_the_teacher_are_told_from_the_detectors_own() -> None:
-    shares = loss_shares_from_points(sample(cls=(0.5, 1.0), pkd=(0.3, 0.0), bbox_rf=(0.2, 1.0)))
+    shares = loss_shares_from_points(
+        make_sample(cls=(0.5, 1.0), pkd=(0.3, 0.0), bbox_rf=(0.2, 1.0))
+    )
 
     assert {part.term: part.is_distillation for part in shares.parts} == {
         "cls": False,

@@ -3,11 +3,11 @@
 import pytest
 
 from service.domain.run_fields import RUN_FIELDS, build_run, flatten_run
-from tests.support.factories import a_run
+from tests.support.factories import make_run
 
 
 def test_a_run_and_its_record_have_the_same_values() -> None:
-    run = a_run(queue_position=2, pack_size=4, pack_job="p1", best_map=0.3, trial=1, message="m")
+    run = make_run(queue_position=2, pack_size=4, pack_job="p1", best_map=0.3, trial=1, message="m")
 
     record = flatten_run(run)
 
@@ -22,4 +22,4 @@ def test_no_two_fields_have_one_name() -> None:
 
 def test_a_value_of_no_field_is_refused() -> None:
     with pytest.raises(TypeError, match="color"):
-        a_run(color="red")
+        make_run(color="red")

@@ -1,4 +1,4 @@
-"""A sweep's moves, what its list says, and what stands against it: pure."""
+"""A sweep's transitions, its trials by the log, and its findings."""
 
 from dataclasses import replace
 from typing import Any
@@ -44,24 +44,24 @@ from service.domain.trials import (
     format_values,
     running_trials,
 )
-from tests.support.factories import a_bckd_spec, a_run
-from tests.support.service.simulated_sweep import CLS, LOC, MAP, a_probe
+from tests.support.factories import make_bckd_spec, make_run
+from tests.support.service.simulated_sweep import CLS, LOC, MAP, make_probe
 
 NOW = FixedClock().now()
 MAXIMISE = Objective()
 STEPS = 10
 
 
-def a_spec(**changes: Any) -> SweepSpec:
+def make_sweep_spec(**changes: Any) -> SweepSpec:
     fields: dict[str, Any] = {
-        "base": a_bckd_spec(schedule={"epochs": 4}),
+        "base": make_bckd_spec(schedule={"epochs": 4}),
         "space": {CLS: {"kind": "uniform", "low": 0.5, "high": 2.0}},
     }
     return SweepSpec.model_validate(fields | changes)
 
 
-def a_sweep(state: SweepState = SweepState.SEARCHING, **changes: Any) -> Sweep:
-    spec = changes.pop("spec", None) or a_spec()
+def make_sweep(state: SweepState = SweepState.SEARCHING, **changes: Any) -> Sweep:
+    spec = changes.pop("spec", None) or make_sweep_spec()
     sweep = Sweep(
         id="s" + "0" * 12,
         name="a sweep",
@@ -75,20 +75,24 @@ def a_sweep(state: SweepState = SweepState.SEARCHING, **changes: Any) -> Sweep:
     return replace(sweep, **changes)
 
 
-def suggested(number: int, **values: Any) -> TrialSuggested:
+def make_suggested(number: int, **values: Any) -> TrialSuggested:
     return TrialSuggested(number=number, values=values or {CLS: 1.0})
 
 
-def judged(number: int, epoch: int, value: float, *, goes_on: bool = True) -> TrialJudged:
-    return TrialJudged(number=number, epoch=epoch, values={MAP: value}, should_continue=goes_on)
+def make_judged(
+    number: int, epoch: int, value: float, *, should_continue: bool = True
+) -> TrialJudged:
+    return TrialJudged(
+        number=number, epoch=epoch, values={MAP: value}, should_continue=should_continue
+    )
 
 
-def ended(number: int, result: Any = "finished", **fields: Any) -> TrialEnded:
+def make_ended(number: int, result: Any = "finished", **fields: Any) -> TrialEnded:
     return TrialEnded(number=number, result=result, **fields)
 
 
-def a_trial_run(step: int, value: float, *, at: int, **changes: Any) -> TrialRun:
-    """A run of four epochs that is at a step, and one value that it told."""
+def make_trial_run(step: int, value: float, *, at: int, **changes: Any) -> TrialRun:
+    """Make a run of four epochs at a step, with one reported value."""
     progress = Progress(
         at=NOW,
         attempt=1,
@@ -99,14 +103,14 @@ def a_trial_run(step: int, value: float, *, at: int, **changes: Any) -> TrialRun
         steps=4 * STEPS,
         eta_s=None,
     )
-    run = a_run(progress=progress, state=changes.pop("state", RunState.RUNNING))
+    run = make_run(progress=progress, state=changes.pop("state", RunState.RUNNING))
     return TrialRun(run, {MAP: [MetricPoint(MAP, step, value, NOW)]})
 
 
 @pytest.mark.parametrize("to", SweepState)
 @pytest.mark.parametrize("from_", SweepState)
-def test_a_sweep_moves_as_the_table_says(from_: SweepState, to: SweepState) -> None:
-    sweep = a_sweep(from_)
+def test_a_sweep_changes_state_as_the_table_says(from_: SweepState, to: SweepState) -> None:
+    sweep = make_sweep(from_)
 
     if to in SWEEP_TRANSITIONS[from_]:
         assert transition_sweep(sweep, to, at=NOW).state is to
@@ -117,7 +121,7 @@ def test_a_sweep_moves_as_the_table_says(from_: SweepState, to: SweepState) -> N
 
 def test_hours_of_searching_add_up_over_extensions() -> None:
     clock = FixedClock()
-    sweep = transition_sweep(a_sweep(SweepState.PROBING), SweepState.SEARCHING, at=clock.now())
+    sweep = transition_sweep(make_sweep(SweepState.PROBING), SweepState.SEARCHING, at=clock.now())
     clock.advance(3600)
     sweep = transition_sweep(sweep, SweepState.REPORTING, at=clock.now())
     clock.advance(3600)
@@ -131,43 +135,51 @@ def test_hours_of_searching_add_up_over_extensions() -> None:
 @pytest.mark.parametrize(
     ("pack", "expected"), [("off", 1), (5, 5), ("auto", 3)], ids=["off", "a size", "auto"]
 )
-def test_a_pack_is_as_large_as_asked_or_as_fits(pack: Any, expected: int) -> None:
-    sweep = a_sweep(spec=a_spec(pack=pack))
+def test_a_pack_is_as_large_as_requested_or_as_fits(pack: Any, expected: int) -> None:
+    sweep = make_sweep(spec=make_sweep_spec(pack=pack))
 
-    assert choose_pack_size(sweep, a_probe(), slots=1) == expected
+    assert choose_pack_size(sweep, make_probe(), slots=1) == expected
 
 
 def test_an_automatic_pack_ends_at_the_budget_at_eight_and_without_a_probe_at_one() -> None:
-    roomy = a_probe().model_copy(
-        update={"costs": a_probe().costs.model_copy(update={"available_bytes": 10**9})}
+    probe = make_probe().model_copy(
+        update={"costs": make_probe().costs.model_copy(update={"available_bytes": 10**9})}
     )
 
-    assert choose_pack_size(a_sweep(), roomy, slots=1) == 8
+    assert choose_pack_size(make_sweep(), probe, slots=1) == 8
     assert (
-        choose_pack_size(a_sweep(spec=a_spec(budget={"trials": 2}, repeats=2)), roomy, slots=1) == 2
+        choose_pack_size(
+            make_sweep(spec=make_sweep_spec(budget={"trials": 2}, repeats=2)), probe, slots=1
+        )
+        == 2
     )
-    assert choose_pack_size(a_sweep(), None, slots=1) == 1
+    assert choose_pack_size(make_sweep(), None, slots=1) == 1
 
 
 def test_an_automatic_pack_never_relies_on_the_memory_of_another_kind_of_gpu() -> None:
     same, mixed = frozenset({"A100"}), frozenset({"A100", "T4"})
 
-    assert choose_pack_size(a_sweep(), a_probe(), slots=1, gpu_kinds=same) == 3
-    assert choose_pack_size(a_sweep(), a_probe(), slots=1, gpu_kinds=mixed) == 1
-    assert choose_pack_size(a_sweep(spec=a_spec(pack=5)), a_probe(), slots=1, gpu_kinds=mixed) == 5
+    assert choose_pack_size(make_sweep(), make_probe(), slots=1, gpu_kinds=same) == 3
+    assert choose_pack_size(make_sweep(), make_probe(), slots=1, gpu_kinds=mixed) == 1
+    assert (
+        choose_pack_size(
+            make_sweep(spec=make_sweep_spec(pack=5)), make_probe(), slots=1, gpu_kinds=mixed
+        )
+        == 5
+    )
 
 
 def test_a_run_of_several_processes_is_in_no_pack() -> None:
-    base = a_bckd_spec(resources={"processes": 2})
+    base = make_bckd_spec(resources={"processes": 2})
 
-    assert choose_pack_size(a_sweep(spec=a_spec(base=base, pack=4)), None, slots=1) == 1
+    assert choose_pack_size(make_sweep(spec=make_sweep_spec(base=base, pack=4)), None, slots=1) == 1
 
 
-def test_a_knob_without_effect_is_named_with_its_reason() -> None:
+def test_a_parameter_without_effect_is_named_with_its_reason() -> None:
     idle = ParameterEffect(has_effect=False, detail="the term is 0 at the beginning")
-    probe = a_probe(effects={CLS: a_probe().effects[CLS], LOC: idle})
+    probe = make_probe(effects={CLS: make_probe().effects[CLS], LOC: idle})
 
-    assert describe_ineffective_parameters(a_probe()) is None
+    assert describe_ineffective_parameters(make_probe()) is None
     assert "distillation.loc_weight (the term is 0 at the beginning)" in (
         describe_ineffective_parameters(probe) or ""
     )
@@ -187,19 +199,19 @@ def test_a_knob_without_effect_is_named_with_its_reason() -> None:
 def test_a_teacher_that_is_not_what_it_was_is_told(
     measured: float | None, registered: float | None, message: str | None
 ) -> None:
-    warning = teacher_warning(a_probe(teacher_map=measured), registered)
+    warning = teacher_warning(make_probe(teacher_map=measured), registered)
 
     assert (warning is None) if message is None else (message in (warning or ""))
 
 
 def test_trials_are_what_the_list_says() -> None:
     entries: list[SweepEntry] = [
-        suggested(0),
-        suggested(1),
-        judged(0, 1, 0.3),
-        judged(0, 2, 0.2),
-        ended(0, epoch=2, values={MAP: 0.3}),
-        judged(1, 1, 0.1, goes_on=False),
+        make_suggested(0),
+        make_suggested(1),
+        make_judged(0, 1, 0.3),
+        make_judged(0, 2, 0.2),
+        make_ended(0, epoch=2, values={MAP: 0.3}),
+        make_judged(1, 1, 0.1, should_continue=False),
     ]
 
     trials = replay_trials(entries)
@@ -211,9 +223,17 @@ def test_trials_are_what_the_list_says() -> None:
 
 
 def test_the_best_is_of_trials_that_trained_as_they_were_meant_to() -> None:
-    entries: list[SweepEntry] = [suggested(0), suggested(1), suggested(2), suggested(3)]
-    entries += [judged(0, 1, 0.3), judged(1, 1, 0.9), judged(2, 1, 0.3)]
-    entries += [ended(0, "stopped", values={MAP: 0.3}), ended(1, "failed", values={MAP: 0.9})]
+    entries: list[SweepEntry] = [
+        make_suggested(0),
+        make_suggested(1),
+        make_suggested(2),
+        make_suggested(3),
+    ]
+    entries += [make_judged(0, 1, 0.3), make_judged(1, 1, 0.9), make_judged(2, 1, 0.3)]
+    entries += [
+        make_ended(0, "stopped", values={MAP: 0.3}),
+        make_ended(1, "failed", values={MAP: 0.9}),
+    ]
 
     best = best_trial(replay_trials(entries).values(), MAXIMISE)
 
@@ -229,7 +249,7 @@ def test_the_last_extension_is_in_force_and_opens_what_was_closed() -> None:
         SweepExtended(by="me", budget=Budget(trials=9), space=wider, algorithm=RandomSearch()),
     ]
 
-    in_force = active_spec(a_spec(), entries)
+    in_force = active_spec(make_sweep_spec(), entries)
 
     assert (in_force.budget.trials, in_force.space) == (9, wider)
     assert in_force.algorithm == RandomSearch()
@@ -244,28 +264,31 @@ def test_the_last_extension_is_in_force_and_opens_what_was_closed() -> None:
 def test_no_trial_begins_when_a_part_of_the_budget_is_used_up(
     trials: int, hours: float, gpu_hours: float, message: str | None
 ) -> None:
-    spec = a_spec(budget={"trials": 4, "hours": 2, "gpu_hours": 3})
+    spec = make_sweep_spec(budget={"trials": 4, "hours": 2, "gpu_hours": 3})
 
-    why = describe_exhausted_budget(spec, trials=trials, hours=hours, gpu_hours=gpu_hours)
+    reason = describe_exhausted_budget(spec, trials=trials, hours=hours, gpu_hours=gpu_hours)
 
-    assert (why is None) if message is None else (message in (why or ""))
+    assert (reason is None) if message is None else (message in (reason or ""))
 
 
 @pytest.mark.parametrize(
     ("new", "message"),
     [
-        ([suggested(3)], "next trial is 2"),
-        ([suggested(2), suggested(2)], "next trial is 3"),
-        ([suggested(2, other=1)], "other is not in the space"),
-        ([judged(0, 1, 0.1)], "trial 0 is not running"),
-        ([judged(7, 1, 0.1)], "trial 7 is not running"),
-        ([ended(1), ended(1)], "trial 1 is not running"),
+        ([make_suggested(3)], "next trial is 2"),
+        ([make_suggested(2), make_suggested(2)], "next trial is 3"),
+        ([make_suggested(2, other=1)], "other is not in the space"),
+        ([make_judged(0, 1, 0.1)], "trial 0 is not running"),
+        ([make_judged(7, 1, 0.1)], "trial 7 is not running"),
+        ([make_ended(1), make_ended(1)], "trial 1 is not running"),
         ([SweepClosed(why="tired")], "trial 1 is still running"),
-        ([ended(1), SweepClosed(why="done"), suggested(2)], "closed"),
+        ([make_ended(1), SweepClosed(why="done"), make_suggested(2)], "closed"),
         (
             [
                 SweepExtended(
-                    by="me", budget=Budget(), space=a_spec().space, algorithm=RandomSearch()
+                    by="me",
+                    budget=Budget(),
+                    space=make_sweep_spec().space,
+                    algorithm=RandomSearch(),
                 )
             ],
             "only `tandem extend`",
@@ -273,45 +296,45 @@ def test_no_trial_begins_when_a_part_of_the_budget_is_used_up(
     ],
 )
 def test_a_driver_may_not_write_what_does_not_follow(new: list[SweepEntry], message: str) -> None:
-    trials = replay_trials([suggested(0), suggested(1), ended(0)])
+    trials = replay_trials([make_suggested(0), make_suggested(1), make_ended(0)])
 
     with pytest.raises(EntryRefused, match=message):
-        check_entries(new, trials=trials, space=a_spec().space, closed=False)
+        check_entries(new, trials=trials, space=make_sweep_spec().space, closed=False)
 
 
 def test_what_follows_may_be_written() -> None:
-    trials = replay_trials([suggested(0)])
+    trials = replay_trials([make_suggested(0)])
     new: list[SweepEntry] = [
-        suggested(1),
-        judged(1, 1, 0.2),
-        ended(1),
-        ended(0),
+        make_suggested(1),
+        make_judged(1, 1, 0.2),
+        make_ended(1),
+        make_ended(0),
         SweepClosed(why="x"),
     ]
 
-    check_entries(new, trials=trials, space=a_spec().space, closed=False)
+    check_entries(new, trials=trials, space=make_sweep_spec().space, closed=False)
 
 
 def test_an_evaluation_is_of_a_whole_epoch_of_all_repeats() -> None:
-    runs = [a_trial_run(2 * STEPS, 0.2, at=20), a_trial_run(2 * STEPS, 0.4, at=33)]
+    runs = [make_trial_run(2 * STEPS, 0.2, at=20), make_trial_run(2 * STEPS, 0.4, at=33)]
 
     progress = compute_trial_progress(Trial(0, {}), runs, [MAXIMISE], why=None)
 
-    (told_once,) = progress.evaluations
-    assert told_once.epoch == 2
-    assert told_once.values[MAP] == pytest.approx(0.3)
+    (evaluation,) = progress.evaluations
+    assert evaluation.epoch == 2
+    assert evaluation.values[MAP] == pytest.approx(0.3)
     assert progress.result is None
 
 
 def test_an_epoch_that_one_repeat_has_not_reached_does_not_count() -> None:
-    runs = [a_trial_run(STEPS, 0.2, at=20), a_trial_run(2 * STEPS, 0.4, at=20)]
+    runs = [make_trial_run(STEPS, 0.2, at=20), make_trial_run(2 * STEPS, 0.4, at=20)]
 
     assert compute_trial_progress(Trial(0, {}), runs, [MAXIMISE], why=None).evaluations == ()
 
 
 def test_a_value_within_an_epoch_counts_when_the_epoch_is_over() -> None:
-    early = a_trial_run(15, 0.2, at=17)
-    late = a_trial_run(15, 0.2, at=20)
+    early = make_trial_run(15, 0.2, at=17)
+    late = make_trial_run(15, 0.2, at=20)
 
     assert compute_trial_progress(Trial(0, {}), [early], [MAXIMISE], why=None).evaluations == ()
     assert (
@@ -320,7 +343,7 @@ def test_a_value_within_an_epoch_counts_when_the_epoch_is_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("states", "stopped", "expected"),
+    ("states", "is_stopped", "expected"),
     [
         (["succeeded", "succeeded"], False, "finished"),
         (["succeeded", "running"], False, None),
@@ -333,10 +356,10 @@ def test_a_value_within_an_epoch_counts_when_the_epoch_is_over() -> None:
     ],
 )
 def test_a_trials_end_follows_from_those_of_its_runs(
-    states: list[str], stopped: bool, expected: str | None
+    states: list[str], is_stopped: bool, expected: str | None
 ) -> None:
-    trial = Trial(0, {}, (judged(0, 1, 0.1, goes_on=not stopped),))
-    runs = [TrialRun(a_run(state=RunState(state))) for state in states]
+    trial = Trial(0, {}, (make_judged(0, 1, 0.1, should_continue=not is_stopped),))
+    runs = [TrialRun(make_run(state=RunState(state))) for state in states]
 
     assert compute_trial_progress(trial, runs, [MAXIMISE], why=None).result == expected
 
@@ -393,7 +416,9 @@ def test_what_stands_against_a_sweep_names_the_field(
     changes: dict[str, Any], field: str, message: str
 ) -> None:
     findings = [
-        finding for finding in sweep_findings(a_spec(**changes)) if finding.severity == "error"
+        finding
+        for finding in sweep_findings(make_sweep_spec(**changes))
+        if finding.severity == "error"
     ]
 
     assert findings[0].field == field
@@ -412,7 +437,7 @@ def test_a_conditional_parameter_is_tried_where_it_exists() -> None:
         CLS: {"kind": "uniform", "low": 0, "high": 1, "when": {"distillation.method": ["bckd"]}},
     }
 
-    assert list(sweep_findings(a_spec(space=space))) == []
+    assert list(sweep_findings(make_sweep_spec(space=space))) == []
 
 
 def test_a_parameter_that_another_method_does_not_have_is_found() -> None:
@@ -421,7 +446,7 @@ def test_a_parameter_that_another_method_does_not_have_is_found() -> None:
         CLS: {"kind": "uniform", "low": 0, "high": 1},
     }
 
-    (finding, *_) = sweep_findings(a_spec(space=space))
+    (finding, *_) = sweep_findings(make_sweep_spec(space=space))
 
     assert finding.severity == "error"
     assert "pkd" in finding.message
@@ -433,7 +458,7 @@ def test_the_ratio_and_the_balance_stand_for_the_weights() -> None:
         "balance": {"kind": "uniform", "low": 0.1, "high": 0.9},
     }
 
-    assert list(sweep_findings(a_spec(space=space))) == []
+    assert list(sweep_findings(make_sweep_spec(space=space))) == []
 
 
 def test_a_grid_that_is_larger_than_the_budget_is_told() -> None:
@@ -441,7 +466,7 @@ def test_a_grid_that_is_larger_than_the_budget_is_told() -> None:
         CLS: {"kind": "uniform", "low": 0, "high": 1},
         LOC: {"kind": "choice", "values": [0, 1, 2]},
     }
-    spec = a_spec(space=space, algorithm=GridSearch(points=4), budget={"trials": 5})
+    spec = make_sweep_spec(space=space, algorithm=GridSearch(points=4), budget={"trials": 5})
 
     (finding,) = sweep_findings(spec)
 
@@ -450,7 +475,7 @@ def test_a_grid_that_is_larger_than_the_budget_is_told() -> None:
 
 
 def test_a_metric_that_no_run_logs_and_a_bracket_that_stops_nothing_are_told() -> None:
-    spec = a_spec(
+    spec = make_sweep_spec(
         objectives=[{"metric": "val/typo"}],
         scheduler={"kind": "hyperband", "grace_epochs": 1, "factor": 2, "brackets": 3},
     )
@@ -491,7 +516,9 @@ def test_a_metric_that_no_run_logs_and_a_bracket_that_stops_nothing_are_told() -
 )
 def test_what_can_never_be_a_trial_is_found(space: dict[str, Any], message: str) -> None:
     findings = [
-        finding for finding in sweep_findings(a_spec(space=space)) if finding.severity == "error"
+        finding
+        for finding in sweep_findings(make_sweep_spec(space=space))
+        if finding.severity == "error"
     ]
 
     assert message in findings[0].message
@@ -503,15 +530,15 @@ def test_a_condition_on_a_number_within_its_bounds_can_hold() -> None:
         LOC: {"kind": "integer", "low": 1, "high": 4},
     }
 
-    assert list(sweep_findings(a_spec(space=space))) == []
-    assert grid_size(a_spec(space=space).space, 3) == 9
-    assert grid_size(a_spec(space=space).space, 5) == 20
+    assert list(sweep_findings(make_sweep_spec(space=space))) == []
+    assert grid_size(make_sweep_spec(space=space).space, 3) == 9
+    assert grid_size(make_sweep_spec(space=space).space, 5) == 20
 
 
 def test_more_tags_than_a_run_may_have_are_refused() -> None:
     tags = {f"t{number}": "x" for number in range(32)}
 
-    (finding,) = sweep_findings(a_spec(base=a_bckd_spec(tags={"mine": "x"}), tags=tags))
+    (finding,) = sweep_findings(make_sweep_spec(base=make_bckd_spec(tags={"mine": "x"}), tags=tags))
 
     assert finding.field == "tags"
 
@@ -520,7 +547,7 @@ def test_epochs_that_are_swept_count_for_the_scheduler() -> None:
     space = {"schedule.epochs": {"kind": "integer", "low": 2, "high": 8}}
     scheduler = {"kind": "median", "grace_epochs": 3}
 
-    (finding,) = sweep_findings(a_spec(space=space, scheduler=scheduler))
+    (finding,) = sweep_findings(make_sweep_spec(space=space, scheduler=scheduler))
 
     assert finding.field == "scheduler.grace_epochs"
     assert "2 epochs" in finding.message

@@ -1,4 +1,4 @@
-"""What each destination lacks of a run's spool, by what the worker says and what has come."""
+"""Pending records of each destination, from the worker's report and what has arrived."""
 
 from datetime import UTC, datetime
 
@@ -7,7 +7,7 @@ import pytest
 from configs.protocol.records import Delivery, Note, PendingRecords
 from service.domain.runs import Run
 from service.domain.worker_records import update_from_delivery, update_from_records
-from tests.support.factories import a_run
+from tests.support.factories import make_run
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -17,7 +17,7 @@ def notes(count: int) -> tuple[Note, ...]:
 
 
 def deliver(run: Run, delivery: Delivery) -> Run:
-    """As the service takes a delivery: what is new of it."""
+    """Accept a delivery like the service; returns its new records."""
     run = update_from_delivery(run, delivery, at=NOW)
     if delivery.first > run.ingest.next_spool_position:
         return run
@@ -27,7 +27,7 @@ def deliver(run: Run, delivery: Delivery) -> Run:
 
 
 @pytest.mark.parametrize(
-    ("has", "first", "brings", "reported", "lacks"),
+    ("num_received", "first", "num_delivered", "reported", "num_pending"),
     [
         (0, 0, 3, 3, 0),  # all there is
         (0, 0, 3, 10, 7),  # the first of several deliveries
@@ -39,17 +39,19 @@ def deliver(run: Run, delivery: Delivery) -> Run:
     ],
 )
 def test_what_the_service_lacks_follows_from_what_it_has(
-    has: int, first: int, brings: int, reported: int, lacks: int
+    num_received: int, first: int, num_delivered: int, reported: int, num_pending: int
 ) -> None:
-    delivery = Delivery(first=first, records=notes(brings), pending_records={"service": reported})
+    delivery = Delivery(
+        first=first, records=notes(num_delivered), pending_records={"service": reported}
+    )
 
-    run = deliver(a_run(next_spool_position=has), delivery)
+    run = deliver(make_run(next_spool_position=num_received), delivery)
 
-    assert run.ingest.pending_records == {"service": lacks}
+    assert run.ingest.pending_records == {"service": num_pending}
 
 
 def test_what_mlflow_lacks_is_what_the_worker_says() -> None:
-    before = a_run(pending_records={"service": 4, "mlflow": 9})
+    before = make_run(pending_records={"service": 4, "mlflow": 9})
 
     run = deliver(
         before, Delivery(first=0, records=notes(2), pending_records={"service": 2, "mlflow": 31})
@@ -60,13 +62,15 @@ def test_what_mlflow_lacks_is_what_the_worker_says() -> None:
 
 @pytest.mark.parametrize("before", [{}, {"mlflow": 9}])
 def test_a_worker_that_says_nothing_changes_nothing(before: PendingRecords) -> None:
-    run = deliver(a_run(pending_records=before), Delivery(first=0, records=notes(2)))
+    run = deliver(make_run(pending_records=before), Delivery(first=0, records=notes(2)))
 
     assert run.ingest.pending_records == before
 
 
 def test_what_is_read_from_the_disk_is_not_lacking_any_more() -> None:
-    run = update_from_records(a_run(pending_records={"service": 5, "mlflow": 9}), notes(3), at=NOW)
+    run = update_from_records(
+        make_run(pending_records={"service": 5, "mlflow": 9}), notes(3), at=NOW
+    )
 
     assert run.ingest.pending_records == {"service": 2, "mlflow": 9}
 

@@ -67,13 +67,13 @@ def test_markers_differ_between_homes(config: StackConfig, tmp_path: Path) -> No
 def test_ray_gets_a_private_token_and_stable_ports(config: StackConfig) -> None:
     ray = build_components(config)[0]
 
-    ready = prepare_component(ray, config)
+    component = prepare_component(ray, config)
 
     assert stat.S_IMODE(config.ray_token_file.stat().st_mode) == 0o600
     assert len(config.ray_token_file.read_text()) == 64
-    assert ready.env["RAY_AUTH_MODE"] == "token"
-    assert any(word.startswith("--ray-client-server-port=") for word in ready.command)
-    assert prepare_component(ray, config).command == ready.command
+    assert component.env["RAY_AUTH_MODE"] == "token"
+    assert any(argument.startswith("--ray-client-server-port=") for argument in component.command)
+    assert prepare_component(ray, config).command == component.command
 
 
 def test_the_users_token_is_used(config: StackConfig, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Starting and stopping the stack, with fake commands that answer at once."""
+"""Starting and stopping the stack, with fake commands that respond at once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,11 +51,11 @@ def test_ray_offers_no_gpus_that_torch_cannot_use_and_the_user_is_warned(
 
     start_stack(config, on_progress=steps.append)
 
-    ready = {step.component: step.detail for step in steps if step.phase == "ready"}
-    assert set(ready) == set(ComponentName)
+    details = {step.component: step.detail for step in steps if step.phase == "ready"}
+    assert set(details) == set(ComponentName)
     arguments = read_last_lines(config.home / "logs" / "ray.log")
     assert "start --head" in arguments[0]
     assert ("--num-gpus=0" in arguments[0]) is (fault is not None)
     for text in ("no GPU", FAULT.detail, FAULT.advice, "tandem doctor"):
-        assert (text in ready[ComponentName.RAY]) is (fault is not None)
-    assert "no GPU" not in ready[ComponentName.SERVICE]
+        assert (text in details[ComponentName.RAY]) is (fault is not None)
+    assert "no GPU" not in details[ComponentName.SERVICE]

@@ -24,7 +24,7 @@ from service.stack.ports import (
 
 
 @pytest.fixture
-def taken() -> Iterator[int]:
+def taken_port() -> Iterator[int]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -39,10 +39,10 @@ def test_an_address_is_read_from_a_url() -> None:
     "url", ["127.0.0.1:8265", "http://127.0.0.1", "http://h:99999", "ftp://h:1", ""]
 )
 def test_an_invalid_address_names_the_setting(url: str) -> None:
-    with pytest.raises(InvalidAddress) as caught:
+    with pytest.raises(InvalidAddress) as exc_info:
         parse_address(url, setting="TANDEM_RAY_URL")
 
-    assert "TANDEM_RAY_URL" in caught.value.message
+    assert "TANDEM_RAY_URL" in exc_info.value.message
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_an_address_is_local_if_this_machine_can_listen_on_it(host: str, is_loca
     assert Address(host, 1).is_local is is_local
 
 
-def test_a_taken_port_is_not_free_and_its_holder_is_named(taken: int) -> None:
-    assert not is_port_free(taken, host="127.0.0.1")
-    assert str(os.getpid()) in describe_port_holder(taken)
+def test_a_taken_port_is_not_free_and_its_holder_is_named(taken_port: int) -> None:
+    assert not is_port_free(taken_port, host="127.0.0.1")
+    assert str(os.getpid()) in describe_port_holder(taken_port)
 
 
 def test_a_chosen_port_is_free_and_not_excluded() -> None:
@@ -112,15 +112,17 @@ def test_ports_are_read_from_the_file(tmp_path: Path) -> None:
     assert len(set(first.values())) == 2
 
 
-def test_a_port_that_was_taken_is_replaced_and_the_others_stay(tmp_path: Path, taken: int) -> None:
+def test_a_port_that_was_taken_is_replaced_and_the_others_stay(
+    tmp_path: Path, taken_port: int
+) -> None:
     file = tmp_path / "ports.json"
     free = choose_free_port()
-    file.write_text(f'{{"gcs": {taken}, "agent": {free}}}')
+    file.write_text(f'{{"gcs": {taken_port}, "agent": {free}}}')
 
     ports = load_or_choose_ports(file, ("gcs", "agent"))
 
     assert ports["agent"] == free
-    assert ports["gcs"] != taken
+    assert ports["gcs"] != taken_port
 
 
 def test_a_broken_file_of_ports_is_overwritten(tmp_path: Path) -> None:
@@ -132,6 +134,11 @@ def test_a_broken_file_of_ports_is_overwritten(tmp_path: Path) -> None:
 
 def test_an_address_of_a_network_card_is_local() -> None:
     cards = psutil.net_if_addrs().values()
-    own = {one.address for card in cards for one in card if one.family is socket.AF_INET}
+    own = {
+        family_address.address
+        for card in cards
+        for family_address in card
+        if family_address.family is socket.AF_INET
+    }
 
     assert all(Address(address, 1).is_local for address in own)

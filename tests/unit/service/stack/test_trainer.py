@@ -24,7 +24,7 @@ def config(tmp_path: Path) -> StackConfig:
     return StackConfig(tmp_path / "home", "127.0.0.1", 18700, url, url, Path("/env/bin"), env={})
 
 
-def worker_doctor(*results: CheckResult) -> Run:
+def make_worker_doctor(*results: CheckResult) -> Run:
     """A fake of `tandem-worker doctor --json` with these results."""
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -39,7 +39,7 @@ def must_not_run(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
     raise AssertionError("the worker must not be started")
 
 
-def machine_with(tmp_path: Path, *names: str) -> Path:
+def make_machine(tmp_path: Path, *names: str) -> Path:
     (tmp_path / "dev").mkdir()
     for name in names:
         (tmp_path / "dev" / name).touch()
@@ -47,7 +47,7 @@ def machine_with(tmp_path: Path, *names: str) -> Path:
 
 
 def test_without_a_gpu_the_worker_is_not_started(config: StackConfig, tmp_path: Path) -> None:
-    root = machine_with(tmp_path, "nvidiactl", "null")
+    root = make_machine(tmp_path, "nvidiactl", "null")
 
     assert check_gpus(config, root=root, run=must_not_run) is None
 
@@ -58,24 +58,24 @@ def test_hidden_gpus_are_not_checked_and_not_offered(
 ) -> None:
     hidden = replace(config, env={"CUDA_VISIBLE_DEVICES": value})
 
-    assert check_gpus(hidden, root=machine_with(tmp_path, "nvidia0"), run=must_not_run) is None
+    assert check_gpus(hidden, root=make_machine(tmp_path, "nvidia0"), run=must_not_run) is None
     assert "--num-gpus=0" in prepare_component(build_components(hidden)[0], hidden).command
 
 
 @pytest.mark.parametrize("file", ["nvidia0", "nvidia12", "dxg"])
 def test_usable_gpus_may_be_offered(config: StackConfig, tmp_path: Path, file: str) -> None:
-    good = worker_doctor(CheckResult(GPUS_FINDING, ok=True, detail="all 1 can be used"))
+    doctor = make_worker_doctor(CheckResult(GPUS_FINDING, ok=True, detail="all 1 can be used"))
 
-    assert check_gpus(config, root=machine_with(tmp_path, file), run=good) is None
+    assert check_gpus(config, root=make_machine(tmp_path, file), run=doctor) is None
     assert not any(
-        "--num-gpus" in word
-        for word in prepare_component(build_components(config)[0], config).command
+        "--num-gpus" in argument
+        for argument in prepare_component(build_components(config)[0], config).command
     )
 
 
 def test_gpus_that_torch_cannot_use_are_not_offered(config: StackConfig, tmp_path: Path) -> None:
     failed_check = check_gpus(
-        config, root=machine_with(tmp_path, "nvidia0"), run=worker_doctor(FAILED_CHECK)
+        config, root=make_machine(tmp_path, "nvidia0"), run=make_worker_doctor(FAILED_CHECK)
     )
 
     assert failed_check == FAILED_CHECK
@@ -84,21 +84,21 @@ def test_gpus_that_torch_cannot_use_are_not_offered(config: StackConfig, tmp_pat
 
 
 def test_other_failed_checks_do_not_exclude_gpus(config: StackConfig, tmp_path: Path) -> None:
-    results = worker_doctor(
+    results = make_worker_doctor(
         CheckResult("shared memory", ok=False, detail="little", advice="more"),
         CheckResult(GPUS_FINDING, ok=True, detail="all 1 can be used"),
     )
 
-    assert check_gpus(config, root=machine_with(tmp_path, "nvidia0"), run=results) is None
+    assert check_gpus(config, root=make_machine(tmp_path, "nvidia0"), run=results) is None
 
 
 def test_without_an_answer_of_the_worker_no_gpus_are_offered(
     config: StackConfig, tmp_path: Path
 ) -> None:
-    def broken(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+    def run_doctor(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
         raise OSError("no such file")
 
-    failed_check = check_gpus(config, root=machine_with(tmp_path, "nvidia0"), run=broken)
+    failed_check = check_gpus(config, root=make_machine(tmp_path, "nvidia0"), run=run_doctor)
 
     assert failed_check is not None
     assert "did not answer" in failed_check.detail

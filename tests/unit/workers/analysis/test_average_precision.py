@@ -64,14 +64,14 @@ def test_weight_two_equals_a_repeated_image(tmp_path: Path) -> None:
     )
 
     for number, weights_I in enumerate(weights_BI):
-        repeated, repeated_detections = _repeated(scene_objects, detections, weights_I)
+        repeated, repeated_detections = _repeat(scene_objects, detections, weights_I)
         literal = write_dataset(tmp_path / f"{number}.json", repeated, images=IMAGES)
         expected = compute_metrics(repeated_detections, literal).by_metric
         actual = dict(zip(MAP_PARTS, values[number].tolist(), strict=True))
         assert actual == pytest.approx(expected, abs=EXACT)
 
 
-def _repeated(
+def _repeat(
     scene_objects: list[SceneObject], detections: list[Detections], weights_I: Any
 ) -> tuple[list[SceneObject], list[Detections]]:
     image_indices = np.repeat(np.arange(len(weights_I)), weights_I).tolist()

@@ -14,9 +14,9 @@ from tests.support.workers.average_precision import compute_parts
 from tests.support.workers.simulated_detectors import (
     SimulatedDetector,
     SimulatedImages,
+    shift_skill,
     simulate_detections,
     simulate_images,
-    with_skill_shift,
 )
 from workers.analysis.intervals import PairMeasurements, half_width, measure_pairs
 from workers.analysis.matches import Matches
@@ -25,7 +25,7 @@ IMAGES = 60
 SAMPLES = 400
 RESAMPLES = 100
 BASELINE = SimulatedDetector(0.3, method_ease=0.4, own_ease=0.3)
-DISTILLED = with_skill_shift(BASELINE, 0.2)
+DISTILLED = shift_skill(BASELINE, 0.2)
 METHODS = (DISTILLED, BASELINE)
 
 
@@ -58,7 +58,7 @@ def simulate_run(
     number: int, images: SimulatedImages, method: int, seed: int, shift: float
 ) -> Matches:
     """Simulate a run of a method with a skill shifted by its seed."""
-    detector = with_skill_shift(METHODS[method], shift)
+    detector = shift_skill(METHODS[method], shift)
     return simulate_detections(
         detector, images, seed=(number, method, seed), method_seed=(number, 9, method)
     )
@@ -74,13 +74,13 @@ def estimate_noise_floor(sample: Sample, *, runs: int, seed_deviation: float) ->
     return noise_floor([maps])
 
 
-def true_difference(*, seed_deviation: float) -> float:
+def compute_true_difference(*, seed_deviation: float) -> float:
     images = simulate_images(20_000, seed=1)
     shifts, weights = np.polynomial.hermite_e.hermegauss(3)
     maps = [
         compute_parts(
             simulate_detections(
-                with_skill_shift(detector, seed_deviation * shift),
+                shift_skill(detector, seed_deviation * shift),
                 images,
                 seed=2,
                 method_seed=column,
@@ -93,7 +93,7 @@ def true_difference(*, seed_deviation: float) -> float:
     return float((run - baseline) @ weights / weights.sum())
 
 
-def coverage(
+def measure_coverage(
     simulated: list[Sample], truth: float, noise: list[NoiseFloor | None] | None = None
 ) -> float:
     is_covered = []
@@ -105,28 +105,31 @@ def coverage(
 
 
 def test_the_interval_of_two_models_covers_their_true_difference() -> None:
-    truth = true_difference(seed_deviation=0.0)
+    truth = compute_true_difference(seed_deviation=0.0)
 
-    is_covered = coverage(samples(seeds=1, seed_deviation=0.0), truth)
+    is_covered = measure_coverage(samples(seeds=1, seed_deviation=0.0), truth)
 
     assert truth > 0.03
     assert 0.93 <= is_covered <= 0.97
 
 
 def test_the_interval_of_several_seeds_covers_the_true_difference_of_the_methods() -> None:
-    truth = true_difference(seed_deviation=0.12)
+    truth = compute_true_difference(seed_deviation=0.12)
 
-    is_covered = coverage(samples(seeds=3, seed_deviation=0.12), truth)
+    is_covered = measure_coverage(samples(seeds=3, seed_deviation=0.12), truth)
 
     assert 0.93 <= is_covered <= 0.97
 
 
 def test_with_one_seed_the_interval_needs_a_noise_floor() -> None:
-    truth = true_difference(seed_deviation=0.2)
+    truth = compute_true_difference(seed_deviation=0.2)
     simulated = samples(seeds=1, seed_deviation=0.2)
     noise = [estimate_noise_floor(sample, runs=6, seed_deviation=0.2) for sample in simulated]
 
-    with_floor, without = coverage(simulated, truth, noise), coverage(simulated, truth)
+    with_floor, without_floor = (
+        measure_coverage(simulated, truth, noise),
+        measure_coverage(simulated, truth),
+    )
 
     assert 0.93 <= with_floor <= 0.97
-    assert without < 0.75
+    assert without_floor < 0.75

@@ -31,7 +31,7 @@ NOISE = NoiseFloor(runs=4, freedom=3, deviation=0.02, floor=0.09)
 Pair = tuple[Matches, Matches]
 
 
-def a_pair(run: SimulatedDetector, baseline: SimulatedDetector, *, seed: int = 0) -> Pair:
+def make_pair(run: SimulatedDetector, baseline: SimulatedDetector, *, seed: int = 0) -> Pair:
     return simulate_detections(run, IMAGES, seed=10 * seed), simulate_detections(
         baseline, IMAGES, seed=10 * seed + 1
     )
@@ -56,7 +56,7 @@ def compare_pairs(
 def test_the_verdict_follows_from_the_interval(
     run: SimulatedDetector, baseline: SimulatedDetector, verdict: str
 ) -> None:
-    comparison = compare_pairs(*(a_pair(run, baseline, seed=seed) for seed in (1, 2, 3)))
+    comparison = compare_pairs(*(make_pair(run, baseline, seed=seed) for seed in (1, 2, 3)))
 
     difference = comparison.parts["bbox_mAP"]
     assert difference.low is not None
@@ -72,7 +72,7 @@ def test_the_verdict_follows_from_the_interval(
 def test_one_pair_without_a_noise_floor_has_no_verdict_whatever_its_interval(
     run: SimulatedDetector, baseline: SimulatedDetector
 ) -> None:
-    comparison = compare_pairs(a_pair(run, baseline, seed=1))
+    comparison = compare_pairs(make_pair(run, baseline, seed=1))
 
     difference = comparison.parts["bbox_mAP"]
     assert difference.low is not None
@@ -84,13 +84,13 @@ def test_one_pair_without_a_noise_floor_has_no_verdict_whatever_its_interval(
 def test_one_pair_with_a_noise_floor_has_a_verdict() -> None:
     noise = NoiseFloor(runs=4, freedom=3, deviation=0.001, floor=0.0045)
 
-    comparison = compare_pairs(a_pair(STRONG, WEAK, seed=1), noise=noise)
+    comparison = compare_pairs(make_pair(STRONG, WEAK, seed=1), noise=noise)
 
     assert (comparison.verdict, comparison.seed_spread) == ("helps", "noise_floor")
 
 
 def test_each_pair_is_listed_with_its_seed_and_their_mean_is_the_gain() -> None:
-    comparison = compare_pairs(*(a_pair(STRONG, WEAK, seed=seed) for seed in range(3)))
+    comparison = compare_pairs(*(make_pair(STRONG, WEAK, seed=seed) for seed in range(3)))
 
     gains = comparison.gains
     assert [(pair.seed, pair.run, pair.baseline) for pair in gains] == [
@@ -103,7 +103,7 @@ def test_each_pair_is_listed_with_its_seed_and_their_mean_is_the_gain() -> None:
 
 
 def test_two_pairs_of_one_seed_are_refused() -> None:
-    pair = a_pair(STRONG, WEAK)
+    pair = make_pair(STRONG, WEAK)
 
     with pytest.raises(ValueError, match="same seed"):
         compare(
@@ -137,7 +137,7 @@ def test_the_numbers_are_cocos_and_absent_sizes_are_left_out(tmp_path: Path) -> 
 
 
 def test_the_same_comparison_twice_is_the_same() -> None:
-    assert compare_pairs(a_pair(STRONG, WEAK)) == compare_pairs(a_pair(STRONG, WEAK))
+    assert compare_pairs(make_pair(STRONG, WEAK)) == compare_pairs(make_pair(STRONG, WEAK))
 
 
 def test_a_model_does_not_differ_from_itself() -> None:
@@ -151,7 +151,7 @@ def test_a_model_does_not_differ_from_itself() -> None:
 
 
 def test_a_paired_interval_is_narrower_than_an_unpaired_one() -> None:
-    pair = a_pair(WEAK, WEAK)
+    pair = make_pair(WEAK, WEAK)
     unpaired_measurements = measure_pairs([(model, EMPTY) for model in pair])
 
     paired = half_width(measure_pairs([pair]), noise=None)
@@ -185,7 +185,7 @@ EMPTY = simulate_detections(SimulatedDetector(-9.0, false_per_image=0.0), IMAGES
     ids=["images", "floor", "seeds", "seeds and floor"],
 )
 def test_the_basis_describes_the_interval(seeds: int, noise: NoiseFloor | None, text: str) -> None:
-    pairs = [a_pair(STRONG, WEAK, seed=seed) for seed in range(seeds)]
+    pairs = [make_pair(STRONG, WEAK, seed=seed) for seed in range(seeds)]
 
     comparison = compare_pairs(*pairs, noise=noise)
 
@@ -195,13 +195,13 @@ def test_the_basis_describes_the_interval(seeds: int, noise: NoiseFloor | None, 
 
 
 def test_a_noise_floor_widens_the_interval_to_itself_at_least() -> None:
-    pair = a_pair(STRONG, WEAK)
+    pair = make_pair(STRONG, WEAK)
     noise = noise_floor([[0.20, 0.32, 0.26]])
     assert noise is not None
 
-    without, widened = compare_pairs(pair), compare_pairs(pair, noise=noise)
+    without_floor, widened = compare_pairs(pair), compare_pairs(pair, noise=noise)
 
-    narrow = without.parts["bbox_mAP"]
+    narrow = without_floor.parts["bbox_mAP"]
     assert narrow.low is not None
     assert narrow.low > 0
     assert widened.verdict == "cannot_tell"
@@ -211,19 +211,19 @@ def test_a_noise_floor_widens_the_interval_to_itself_at_least() -> None:
 
 
 @pytest.mark.parametrize(
-    ("teacher_map", "closed"), [(None, None), (0.0, None), ("twice the lead", 0.5)]
+    ("teacher_map", "expected"), [(None, None), (0.0, None), ("twice the lead", 0.5)]
 )
 def test_gap_closed_is_a_share_of_the_teachers_lead(
-    teacher_map: float | str | None, closed: float | None
+    teacher_map: float | str | None, expected: float | None
 ) -> None:
-    pair = a_pair(STRONG, WEAK)
+    pair = make_pair(STRONG, WEAK)
     part = compare_pairs(pair).parts["bbox_mAP"]
     if isinstance(teacher_map, str):
         teacher_map = part.baseline + 2 * part.difference
 
     comparison = compare_pairs(pair, teacher_map=teacher_map)
 
-    assert comparison.gap_closed == (None if closed is None else pytest.approx(closed))
+    assert comparison.gap_closed == (None if expected is None else pytest.approx(expected))
 
 
 def test_one_image_alone_gives_no_interval() -> None:

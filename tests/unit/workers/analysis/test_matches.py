@@ -92,9 +92,9 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.npz"
     np.savez(foreign, image_D=np.zeros(3))
 
-    for bad in (path, foreign):
+    for invalid in (path, foreign):
         with pytest.raises(ValueError, match="does not hold a run's matches"):
-            load_matches(bad)
+            load_matches(invalid)
 
 
 def test_a_run_writes_matches_of_student_and_teacher(tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_a_run_writes_matches_of_student_and_teacher(tmp_path: Path) -> None:
 
     write_matches(tmp_path, dataset, student=student, teacher=teacher)
 
-    right = [load_matches(tmp_path / name).right_DAT.sum() for name in _FILES]
-    assert right[0] < right[1]
+    num_right = [load_matches(tmp_path / name).right_DAT.sum() for name in _FILES]
+    assert num_right[0] < num_right[1]
 
 
 _FILES = (RunFile.MATCHES, RunFile.TEACHER_MATCHES)

@@ -1,4 +1,4 @@
-"""Hand-made detections: objects that only the teacher detects, and kinds of errors."""
+"""Transfer on hand-made detections: objects that only the teacher detects, and kinds of errors."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ TRUTH = (SceneObject(0, "cat", BOX), SceneObject(1, "dog", BOX), SceneObject(2, 
 Detection = tuple[int, str, tuple[float, float, float, float], float]
 
 
-def matches(
+def make_matches(
     tmp_path: Path,
     *detections: Detection,
     ground_truth: tuple[SceneObject, ...] = TRUTH,
@@ -55,7 +55,7 @@ def test_errors_are_counted_by_kind(
     ground_truth = (SceneObject(0, "cat", BOX), SceneObject(0, "cat", CROWD, crowd=True))
 
     counts = count_errors(
-        matches(
+        make_matches(
             tmp_path,
             *[(0, *detection) for detection in detections],
             ground_truth=ground_truth,
@@ -67,10 +67,10 @@ def test_errors_are_counted_by_kind(
 
 
 def test_transfer_has_the_numbers_of_teacher_and_student(tmp_path: Path) -> None:
-    teacher = matches(
+    teacher = make_matches(
         tmp_path, *[(scene_object.image, scene_object.name, BOX, 0.9) for scene_object in TRUTH]
     )
-    student = matches(tmp_path, (0, "cat", BOX, 0.8), (1, "cat", BOX, 0.7))
+    student = make_matches(tmp_path, (0, "cat", BOX, 0.8), (1, "cat", BOX, 0.7))
 
     transfer = compute_transfer("r0123456789ab", student, teacher)
 
@@ -86,7 +86,7 @@ def test_transfer_has_the_numbers_of_teacher_and_student(tmp_path: Path) -> None
 
 def test_objects_that_only_the_teacher_detects_are_missed(tmp_path: Path) -> None:
     ground_truth = (*TRUTH, SceneObject(2, "owl", FAR), SceneObject(3, "owl", FAR))
-    teacher = matches(
+    teacher = make_matches(
         tmp_path,
         (0, "cat", BOX, 0.9),
         (1, "dog", BOX, 0.9),
@@ -95,7 +95,7 @@ def test_objects_that_only_the_teacher_detects_are_missed(tmp_path: Path) -> Non
         (3, "owl", FAR, 0.2),
         ground_truth=ground_truth,
     )
-    student = matches(
+    student = make_matches(
         tmp_path, (0, "cat", BOX, 0.4), (1, "dog", BOX, 0.1), ground_truth=ground_truth
     )
 
@@ -112,20 +112,20 @@ def test_objects_that_only_the_teacher_detects_are_missed(tmp_path: Path) -> Non
 def test_the_number_of_images_is_limited(tmp_path: Path) -> None:
     count = MAX_IMAGES + 6
     ground_truth = tuple(SceneObject(image, "cat", BOX) for image in range(count))
-    teacher = matches(
+    teacher = make_matches(
         tmp_path,
         *[(image, "cat", BOX, 0.9) for image in range(count)],
         ground_truth=ground_truth,
         images=count,
     )
-    student = matches(tmp_path, ground_truth=ground_truth, images=count)
+    student = make_matches(tmp_path, ground_truth=ground_truth, images=count)
 
     assert len(compute_transfer("r0123456789ab", student, teacher).images) == MAX_IMAGES
 
 
 def test_other_images_are_refused(tmp_path: Path) -> None:
-    teacher = matches(tmp_path, images=4)
-    student = matches(tmp_path, images=5)
+    teacher = make_matches(tmp_path, images=4)
+    student = make_matches(tmp_path, images=5)
 
     with pytest.raises(ValueError, match="same images"):
         compute_transfer("r0123456789ab", student, teacher)

@@ -1,4 +1,4 @@
-"""What attempts that are over left on a node is ended, and nothing else."""
+"""Processes of finished attempts on a node are terminated, and no others."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import pytest
 
 from configs.protocol.names import Env, ExitCode
 from tests.support.waiting import wait_until
-from tests.support.workers.fake_service import Answer, FakeService, serve
+from tests.support.workers.fake_service import FakeService, Response, serve
 from workers.attempt.cleanup import clean_up_node, end_earlier_attempts
 from workers.process.node import (
     filter_earlier_attempts,
@@ -34,12 +34,12 @@ wait_for = partial(wait_until, timeout_s=5, interval_s=0.02)
 
 @dataclass
 class Node:
-    """Processes that were started as attempts' are."""
+    """Processes with the environment of attempts."""
 
     started: list["subprocess.Popen[str]"] = field(default_factory=list)
 
     def start(
-        self, script: str, *arguments: str, attempt: str | None = None, ready: int = 1
+        self, script: str, *arguments: str, attempt: str | None = None, num_lines: int = 1
     ) -> psutil.Process:
         env = {key: value for key, value in os.environ.items() if key != Env.ATTEMPT}
         env |= {} if attempt is None else {str(Env.ATTEMPT): attempt}
@@ -51,18 +51,20 @@ class Node:
         )
         self.started.append(process)
         assert process.stdout is not None
-        for _ in range(ready):
+        for _ in range(num_lines):
             assert process.stdout.readline() == "ready\n"
         return psutil.Process(process.pid)
 
-    def sleeper(self, attempt: str | None, script: str = SLEEPS, ready: int = 1) -> psutil.Process:
-        return self.start(script, "-c", attempt=attempt, ready=ready)
+    def sleeper(
+        self, attempt: str | None, script: str = SLEEPS, num_lines: int = 1
+    ) -> psutil.Process:
+        return self.start(script, "-c", attempt=attempt, num_lines=num_lines)
 
     def worker(self, folder: Path, *arguments: str) -> psutil.Process:
-        """A process with the command line of `tandem-worker`, which forks as a loader does."""
+        """Start a process with the command line of `tandem-worker` and a fork, like a loader."""
         program = folder / "tandem-worker"
         program.write_text(FORKS)
-        return self.start("", sys.executable, str(program), *arguments, ready=2)
+        return self.start("", sys.executable, str(program), *arguments, num_lines=2)
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def node() -> Iterator[Node]:
     started_node = Node()
     yield started_node
     for process in started_node.started:
-        for child in children_of(process.pid):
+        for child in find_children(process.pid):
             child.kill()
         process.kill()
         process.communicate()
@@ -78,17 +80,17 @@ def node() -> Iterator[Node]:
 
 @dataclass
 class CleanupService(FakeService):
-    """Answers which attempts have finished."""
+    """Responds with the attempts that have finished."""
 
     finished: tuple[str, ...] = ()
     queried: list[str] = field(default_factory=list)
 
-    def answer(self, path: str, body: bytes, authorization: str | None) -> Answer:
+    def respond(self, path: str, body: bytes, authorization: str | None) -> Response:
         if self.script or (self.token is not None and authorization != f"Bearer {self.token}"):
-            return super().answer(path, body, authorization)
+            return super().respond(path, body, authorization)
         assert path == "/v1/attempts:over"
         self.queried += json.loads(body)["attempts"]
-        return Answer(200, json.dumps({"finished": list(self.finished)}))
+        return Response(200, json.dumps({"finished": list(self.finished)}))
 
 
 @pytest.fixture
@@ -99,7 +101,7 @@ def service() -> Iterator[CleanupService]:
 
 
 def run_id() -> str:
-    """One that no other test, nor person, on this machine uses."""
+    """A run id that nothing else on this machine uses."""
     return f"r{time.monotonic_ns():012x}"[:13]
 
 
@@ -107,30 +109,30 @@ def test_only_attempts_that_have_finished_are_terminated(
     node: Node, service: CleanupService
 ) -> None:
     run, messages = run_id(), list[str]()
-    over = [node.sleeper(f"{run}-a1"), node.sleeper(f"{run}-a1")]
-    alive = [node.sleeper(f"{run}-a2"), node.sleeper(None)]
+    finished = [node.sleeper(f"{run}-a1"), node.sleeper(f"{run}-a1")]
+    running = [node.sleeper(f"{run}-a2"), node.sleeper(None)]
     service.finished = (f"{run}-a1", "r-of-another-node-a7")
 
     assert clean_up_node(service.url, notify=messages.append) is ExitCode.SUCCEEDED
 
-    assert have_ended(over)
-    assert all(is_alive(process) for process in alive)
+    assert have_exited(finished)
+    assert all(is_alive(process) for process in running)
     assert {f"{run}-a1", f"{run}-a2"} <= set(service.queried)
     assert messages == [
-        f"Terminated {run}-a1: processes {', '.join(sorted(str(p.pid) for p in over))}."
+        f"Terminated {run}-a1: processes {', '.join(sorted(str(p.pid) for p in finished))}."
     ]
 
 
 def test_forks_of_an_attempt_end_with_it(node: Node, service: CleanupService) -> None:
     run = run_id()
-    parent = node.sleeper(f"{run}-a1", FORKS, ready=2)
-    family = [parent, *children_of(parent.pid)]
+    parent = node.sleeper(f"{run}-a1", FORKS, num_lines=2)
+    family = [parent, *find_children(parent.pid)]
     assert len(family) == 2
     service.finished = (f"{run}-a1",)
 
     clean_up_node(service.url)
 
-    assert have_ended(family)
+    assert have_exited(family)
 
 
 @pytest.mark.parametrize("numbered", [("--attempt", "3"), ("--attempt=3",)])
@@ -139,12 +141,12 @@ def test_an_attempt_without_its_environment_is_known_by_its_command_line(
 ) -> None:
     run = run_id()
     parent = node.worker(tmp_path, "train", "--spec", "s.json", "--run-id", run, *numbered)
-    family = [parent, *children_of(parent.pid)]
+    family = [parent, *find_children(parent.pid)]
     service.finished = (f"{run}-a3",)
 
     clean_up_node(service.url)
 
-    assert have_ended(family)
+    assert have_exited(family)
 
 
 @pytest.mark.parametrize("arguments", [("flush", "--run-id", "RUN"), ("train", "--run-dir", "RUN")])
@@ -152,7 +154,7 @@ def test_other_commands_and_runs_without_an_id_are_no_attempts(
     node: Node, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     run = run_id()
-    process = node.worker(tmp_path, *(word.replace("RUN", run) for word in arguments))
+    process = node.worker(tmp_path, *(argument.replace("RUN", run) for argument in arguments))
 
     attempts = [name for name in find_attempt_processes() if name.startswith(run)]
 
@@ -164,10 +166,10 @@ def test_a_stopped_process_and_one_that_ignores_sigterm_are_terminated(node: Nod
     frozen, unresponsive = node.sleeper(None), node.sleeper(None, IGNORES_SIGTERM)
     frozen.suspend()
 
-    ended = terminate_processes([frozen, unresponsive], grace_period_s=0.5)
+    exited = terminate_processes([frozen, unresponsive], grace_period_s=0.5)
 
-    assert have_ended([frozen, unresponsive])
-    assert (ended.ended, ended.unkillable) == ((frozen.pid, unresponsive.pid), ())
+    assert have_exited([frozen, unresponsive])
+    assert (exited.ended, exited.unkillable) == ((frozen.pid, unresponsive.pid), ())
 
 
 def test_an_excluded_attempt_is_not_queried(node: Node, service: CleanupService) -> None:
@@ -182,13 +184,14 @@ def test_an_excluded_attempt_is_not_queried(node: Node, service: CleanupService)
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer(503), Answer(404), Answer(200, "<html>"), Answer(200, '{"all": true}')]
+    "response",
+    [Response(503), Response(404), Response(200, "<html>"), Response(200, '{"all": true}')],
 )
 def test_nothing_is_terminated_without_an_answer(
-    node: Node, service: CleanupService, answer: Answer
+    node: Node, service: CleanupService, response: Response
 ) -> None:
     process = node.sleeper(f"{run_id()}-a1")
-    service.script = [answer]
+    service.script = [response]
 
     assert clean_up_node(service.url) is ExitCode.INTERRUPTED
 
@@ -216,9 +219,9 @@ def test_the_command_and_its_parent_are_not_terminated(
         f"sys.exit(subprocess.run({arguments!r}, env={{**__import__('os').environ}}).returncode)"
     )
 
-    answer = subprocess.run([sys.executable, "-c", parent], text=True, check=False)
+    result = subprocess.run([sys.executable, "-c", parent], text=True, check=False)
 
-    assert answer.returncode == 0
+    assert result.returncode == 0
 
 
 def test_the_command_sends_the_token_and_prints_what_it_terminated(
@@ -233,24 +236,24 @@ def test_the_command_sends_the_token_and_prints_what_it_terminated(
     unauthorized = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert unauthorized.returncode == ExitCode.INTERRUPTED
     assert is_alive(process)
-    answer = subprocess.run(
+    result = subprocess.run(
         [*arguments, "--token-file", str(file)], capture_output=True, text=True, check=False
     )
 
-    assert answer.returncode == 0
-    assert answer.stdout == f"Terminated {run}-a1: process {process.pid}.\n"
-    assert "secret" not in answer.stdout + answer.stderr + unauthorized.stdout + unauthorized.stderr
+    assert result.returncode == 0
+    assert result.stdout == f"Terminated {run}-a1: process {process.pid}.\n"
+    assert "secret" not in result.stdout + result.stderr + unauthorized.stdout + unauthorized.stderr
 
 
 def test_an_attempt_terminates_processes_of_earlier_ones_of_its_run(node: Node) -> None:
     run, other = run_id(), run_id()
     earlier = [node.sleeper(f"{run}-a1"), node.sleeper(f"{run}-a2")]
-    alive = [node.sleeper(name) for name in (f"{run}-a3", f"{run}-a10", f"{other}-a1")]
+    running = [node.sleeper(name) for name in (f"{run}-a3", f"{run}-a10", f"{other}-a1")]
 
     end_earlier_attempts(run, attempt=3)
 
-    assert have_ended(earlier)
-    assert all(is_alive(process) for process in alive)
+    assert have_exited(earlier)
+    assert all(is_alive(process) for process in running)
 
 
 def test_attempts_are_compared_as_numbers() -> None:
@@ -260,14 +263,14 @@ def test_attempts_are_compared_as_numbers() -> None:
     assert submission_id("r1", 2) == "r1-a2"
 
 
-def children_of(pid: int) -> list[psutil.Process]:
+def find_children(pid: int) -> list[psutil.Process]:
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
 
 
-def have_ended(processes: list[psutil.Process]) -> bool:
+def have_exited(processes: list[psutil.Process]) -> bool:
     wait_for(lambda: not any(is_alive(process) for process in processes))
     return True
 

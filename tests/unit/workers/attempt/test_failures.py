@@ -1,4 +1,4 @@
-"""From exceptions to causes, and from causes to exit codes and to what a person can do."""
+"""Exceptions, the failure reasons that they map to, their exit codes and advice."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ BUS_ERROR = RuntimeError(
     "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's "
     "workers are out of shared memory. Please try to raise your shared memory limit."
 )
-OUT_OF_A_LOADER = OSError(
+LOADER_ERROR = OSError(
     "Caught OSError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
     "OSError: [Errno 116] Stale file handle: '/data/a.png'\n"
 )
@@ -46,7 +46,7 @@ CAUSES = [
     (RuntimeError("PytorchStreamWriter failed writing file data/3: file write"), R.DISK_FULL),
     (OSError(errno.EIO, "Input/output error"), R.NODE_LOST),
     (OSError(errno.ESTALE, "Stale file handle"), R.NODE_LOST),
-    (OUT_OF_A_LOADER, R.NODE_LOST),
+    (LOADER_ERROR, R.NODE_LOST),
     (KILLED, R.NODE_LOST),
     (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), R.NODE_LOST),
     (RuntimeError("CUDA error: uncorrectable ECC error encountered"), R.NODE_LOST),
@@ -92,7 +92,7 @@ def test_torchs_message_for_no_memory_is_classified() -> None:
 
 
 class Deadly:
-    """A dataset whose loader does not live to give an image."""
+    """A dataset that kills the loader's process."""
 
     def __len__(self) -> int:
         return 4
@@ -103,7 +103,7 @@ class Deadly:
 
 
 class Stale(Deadly):
-    """A dataset on a disk that went away."""
+    """A dataset on a disk with a stale file handle."""
 
     def __getitem__(self, index: int) -> int:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))

@@ -1,4 +1,4 @@
-"""Files of an attempt, and the failures that Ray's errors stand for."""
+"""Files of an attempt, and the failures behind Ray's errors."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import RunFile
 from configs.protocol.records import Outcome
-from tests.support.workers.records import a_run_spec
+from tests.support.workers.records import make_run_spec
 from workers.attempt.failures import is_peer_failure
 from workers.attempt.files import (
     AttemptFiles,
@@ -30,10 +30,10 @@ from workers.telemetry.identity import AttemptIdentity
 
 PEER_LOST = RuntimeError("[/x/gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer")
 LOST = WorkerHealthCheckFailedError("A worker died.", ActorDiedError())
-BROKEN = ProcessFailure(reason=FailureReason.BUG, message="it broke")
+BUG_FAILURE = ProcessFailure(reason=FailureReason.BUG, message="it broke")
 
 
-def a_group_error(**errors: Exception) -> WorkerGroupError:
+def make_group_error(**errors: Exception) -> WorkerGroupError:
     by_rank = {int(name.removeprefix("rank")): error for name, error in errors.items()}
     return WorkerGroupError("somebody failed", by_rank)
 
@@ -41,12 +41,12 @@ def a_group_error(**errors: Exception) -> WorkerGroupError:
 @pytest.mark.parametrize(
     ("error", "reason", "text"),
     [
-        (a_group_error(rank1=LOST), FailureReason.NODE_LOST, "lost (rank 1)"),
-        (a_group_error(rank0=PEER_LOST, rank2=LOST), FailureReason.NODE_LOST, "lost (rank 2)"),
-        (a_group_error(rank0=PEER_LOST, rank1=PEER_LOST), FailureReason.NODE_LOST, "rank 0, 1"),
-        (a_group_error(rank1=KeyError("x")), FailureReason.BUG, "KeyError: 'x' (rank 1)"),
+        (make_group_error(rank1=LOST), FailureReason.NODE_LOST, "lost (rank 1)"),
+        (make_group_error(rank0=PEER_LOST, rank2=LOST), FailureReason.NODE_LOST, "lost (rank 2)"),
+        (make_group_error(rank0=PEER_LOST, rank1=PEER_LOST), FailureReason.NODE_LOST, "rank 0, 1"),
+        (make_group_error(rank1=KeyError("x")), FailureReason.BUG, "KeyError: 'x' (rank 1)"),
         (
-            a_group_error(
+            make_group_error(
                 rank1=WorkerHealthCheckFailedError("A worker died.", OutOfMemoryError("full"))
             ),
             FailureReason.HOST_OUT_OF_MEMORY,
@@ -83,15 +83,15 @@ def test_an_error_of_ray_has_a_cause(error: Exception, reason: FailureReason, te
 @pytest.mark.parametrize(
     ("error", "node_id"),
     [
-        (a_group_error(rank1=LOST), "n1"),
-        (a_group_error(rank2=LOST, rank3=LOST), "n2"),
-        (a_group_error(rank0=LOST, rank2=LOST), None),
-        (a_group_error(rank9=LOST), None),
-        (a_group_error(rank0=PEER_LOST, rank1=LOST), "n1"),
-        (a_group_error(rank0=PEER_LOST, rank1=PEER_LOST), None),
-        (a_group_error(rank0=PEER_LOST, rank2=KeyError("x")), "n2"),
+        (make_group_error(rank1=LOST), "n1"),
+        (make_group_error(rank2=LOST, rank3=LOST), "n2"),
+        (make_group_error(rank0=LOST, rank2=LOST), None),
+        (make_group_error(rank9=LOST), None),
+        (make_group_error(rank0=PEER_LOST, rank1=LOST), "n1"),
+        (make_group_error(rank0=PEER_LOST, rank1=PEER_LOST), None),
+        (make_group_error(rank0=PEER_LOST, rank2=KeyError("x")), "n2"),
         (
-            a_group_error(
+            make_group_error(
                 rank1=WorkerHealthCheckFailedError("A worker died.", OutOfMemoryError("full"))
             ),
             "n1",
@@ -141,7 +141,7 @@ def test_a_process_that_fails_names_its_node_and_one_that_notices_names_none(
     tmp_path: Path,
 ) -> None:
     part = ProcessSpec(
-        spec=a_run_spec(),
+        spec=make_run_spec(),
         identity=AttemptIdentity(run_id="r1"),
         run_dir=str(tmp_path),
         spool_offset=0,
@@ -160,10 +160,10 @@ def test_a_process_that_fails_names_its_node_and_one_that_notices_names_none(
 def test_only_the_first_failure_is_recorded(tmp_path: Path) -> None:
     files = AttemptFiles(tmp_path, attempt=2)
 
-    files.write_failure(BROKEN)
+    files.write_failure(BUG_FAILURE)
     files.write_failure(ProcessFailure(reason=FailureReason.NAN_LOSS, message="later"))
 
-    assert files.read_failure() == BROKEN
+    assert files.read_failure() == BUG_FAILURE
     assert AttemptFiles(tmp_path, attempt=1).read_failure() is None
 
 
@@ -176,7 +176,7 @@ def test_a_failure_whose_writer_died_over_it_is_none(tmp_path: Path) -> None:
 
 def test_a_restarted_attempt_has_no_failure_and_no_stop_request(tmp_path: Path) -> None:
     files = AttemptFiles(tmp_path, attempt=1)
-    files.write_failure(BROKEN)
+    files.write_failure(BUG_FAILURE)
     files.request_stop()
     assert files.is_stop_requested()
 
@@ -193,16 +193,16 @@ def test_a_failure_reporter_records_failures_only(tmp_path: Path) -> None:
     assert files.read_failure() is None
     FailureReporter(files).report_outcome("failed", reason=FailureReason.BUG, message="it broke")
 
-    assert files.read_failure() == BROKEN
+    assert files.read_failure() == BUG_FAILURE
 
 
 def test_the_outcome_is_of_the_same_attempt_and_new(tmp_path: Path) -> None:
     spool = tmp_path / RunFile.SPOOL
     assert AttemptFiles(tmp_path, attempt=1).read_outcome() is None
 
-    spool.write_text(an_outcome(1) + '{"torn')
+    spool.write_text(make_outcome_line(1) + '{"torn')
     earlier = complete_spool_bytes(tmp_path)
-    spool.write_text(an_outcome(1) + an_outcome(2))
+    spool.write_text(make_outcome_line(1) + make_outcome_line(2))
 
     assert AttemptFiles(tmp_path, attempt=1).read_outcome() is not None
     assert AttemptFiles(tmp_path, attempt=1, spool_offset=earlier).read_outcome() is None
@@ -211,7 +211,7 @@ def test_the_outcome_is_of_the_same_attempt_and_new(tmp_path: Path) -> None:
     assert outcome.attempt == 2
 
 
-def an_outcome(attempt: int) -> str:
+def make_outcome_line(attempt: int) -> str:
     now = datetime(2026, 11, 23, tzinfo=UTC)
     return Outcome(at=now, attempt=attempt, result="succeeded").model_dump_json() + "\n"
 

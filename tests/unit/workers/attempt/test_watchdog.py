@@ -21,9 +21,9 @@ from workers.attempt.watchdog import Watchdog
 from workers.telemetry.heartbeat import Heartbeat
 
 ROOT = Path(__file__).parents[4]
-PATIENCE_S = 120.0
+TIMEOUT_S = 120.0
 
-wait_for = partial(wait_until, timeout_s=PATIENCE_S)
+wait_for = partial(wait_until, timeout_s=TIMEOUT_S)
 
 BEATING = """
 import sys, time
@@ -70,7 +70,7 @@ if __name__ == "__main__":
 """
 
 
-def started(script: str, *arguments: str) -> subprocess.Popen[str]:
+def start_process(script: str, *arguments: str) -> subprocess.Popen[str]:
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, "-c", script, *arguments], env=env, text=True, stdout=subprocess.PIPE
@@ -118,12 +118,12 @@ def test_what_comes_before_the_first_step_and_after_the_last_has_more_time(phase
 
     Watchdog(heartbeat, stall_timeout_s=0.3, on_stall=lambda _: has_stalled.set()).start()
 
-    assert has_stalled.wait(PATIENCE_S)
+    assert has_stalled.wait(TIMEOUT_S)
     assert time.monotonic() - started_s > 0.8
 
 
 def test_a_process_that_was_stopped_and_goes_on_is_not_stalled() -> None:
-    with started(BEATING, "3") as process:
+    with start_process(BEATING, "3") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         for _ in range(2):
@@ -131,22 +131,22 @@ def test_a_process_that_was_stopped_and_goes_on_is_not_stalled() -> None:
             time.sleep(1.2)
             process.send_signal(signal.SIGCONT)
 
-        output, _ = process.communicate(timeout=PATIENCE_S)
+        output, _ = process.communicate(timeout=TIMEOUT_S)
 
     assert output == ""
     assert process.returncode == 0
 
 
 def test_a_stall_leaves_stacks_and_a_reason_but_no_process(tmp_path: Path) -> None:
-    with started(HANGING, str(tmp_path), "first") as process:
-        family = with_children(process)
+    with start_process(HANGING, str(tmp_path), "first") as process:
+        family = start_with_children(process)
 
-        assert process.wait(PATIENCE_S) == ExitCode.INTERRUPTED
+        assert process.wait(TIMEOUT_S) == ExitCode.INTERRUPTED
 
-    written = (tmp_path / "logs" / "attempt-1.log").read_text()
-    assert "collective_that_never_returns" in written
-    assert "No progress for" in written
-    (last,) = outcomes(tmp_path)
+    log_text = (tmp_path / "logs" / "attempt-1.log").read_text()
+    assert "collective_that_never_returns" in log_text
+    assert "No progress for" in log_text
+    (last,) = read_outcomes(tmp_path)
     assert (last["result"], last["reason"]) == ("failed", "stalled")
     assert "while training" in last["message"]
     assert AttemptFiles(tmp_path, attempt=1).read_outcome() is not None
@@ -155,8 +155,8 @@ def test_a_stall_leaves_stacks_and_a_reason_but_no_process(tmp_path: Path) -> No
 
 
 def test_a_stalled_process_of_another_rank_records_its_failure(tmp_path: Path) -> None:
-    with started(HANGING, str(tmp_path), "another") as process:
-        assert process.wait(PATIENCE_S) == ExitCode.INTERRUPTED
+    with start_process(HANGING, str(tmp_path), "another") as process:
+        assert process.wait(TIMEOUT_S) == ExitCode.INTERRUPTED
 
     failure = AttemptFiles(tmp_path, attempt=1).read_failure()
     assert failure is not None
@@ -173,20 +173,20 @@ def test_a_crash_leaves_where_it_was_in_the_log(tmp_path: Path) -> None:
     )
     log = tmp_path / "attempt-1.log"
 
-    with started(script, str(log)) as process:
-        assert process.wait(PATIENCE_S) == -signal.SIGSEGV
+    with start_process(script, str(log)) as process:
+        assert process.wait(TIMEOUT_S) == -signal.SIGSEGV
 
     assert "Segmentation fault" in log.read_text()
     assert "where_it_crashed" in log.read_text()
 
 
-def with_children(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def start_with_children(process: subprocess.Popen[str]) -> list[psutil.Process]:
     parent = psutil.Process(process.pid)
     wait_for(lambda: bool(parent.children()))
     return [parent, *parent.children(recursive=True)]
 
 
-def outcomes(run_dir: Path) -> list[dict[str, str]]:
+def read_outcomes(run_dir: Path) -> list[dict[str, str]]:
     lines = (run_dir / RunFile.SPOOL).read_text().splitlines()
     records = [json.loads(line) for line in lines]
     return [record for record in records if record["kind"] == Outcome.model_fields["kind"].default]

@@ -1,4 +1,4 @@
-"""Checkpoints: safe to read, whole when written."""
+"""Checkpoints are safe to load, and written atomically."""
 
 import pickle
 from pathlib import Path
@@ -18,7 +18,7 @@ from workers.checkpoints.files import (
 from workers.errors import TeacherMismatch
 
 
-class Trap:
+class CodeExecution:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return print, ("code from a checkpoint ran",)
 
@@ -26,7 +26,7 @@ class Trap:
 def test_code_in_a_checkpoint_is_refused_and_not_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.save({"state_dict": {}, "meta": Trap()}, tmp_path / "evil.pth")
+    torch.save({"state_dict": {}, "meta": CodeExecution()}, tmp_path / "evil.pth")
 
     with pytest.raises(pickle.UnpicklingError):
         load_checkpoint(tmp_path / "evil.pth")

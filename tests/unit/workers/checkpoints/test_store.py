@@ -1,4 +1,4 @@
-"""Which checkpoints stay, which go, and which count."""
+"""Which checkpoints are kept, deleted and restored."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from workers.checkpoints.files import compute_sha256, load_checkpoint
 from workers.checkpoints.store import CheckpointStore
 
 
-def a_store(folder: Path, messages: list[str] | None = None, **policy: Any) -> CheckpointStore:
+def make_store(folder: Path, messages: list[str] | None = None, **policy: Any) -> CheckpointStore:
     return CheckpointStore(
         folder, Checkpoints(**policy), notify=(messages if messages is not None else []).append
     )
@@ -28,26 +28,26 @@ def write_student(store: CheckpointStore, step: int, mean_ap: float) -> None:
     store.save_student({"step": step}, step=step, epoch=step // 10, mean_ap=mean_ap)
 
 
-def files(folder: Path, pattern: str = "step-*.pth") -> list[int]:
+def list_files(folder: Path, pattern: str = "step-*.pth") -> list[int]:
     paths = (folder / RunFile.CHECKPOINTS).glob(pattern)
     return sorted(int(path.stem.rpartition("-")[2]) for path in paths)
 
 
 def test_the_last_ones_stay(tmp_path: Path) -> None:
-    store = a_store(tmp_path, keep_last=2)
+    store = make_store(tmp_path, keep_last=2)
 
     for step in (3, 6, 9, 12):
         write(store, step)
 
-    assert files(tmp_path) == [9, 12]
-    assert files(tmp_path, "step-*.json") == [9, 12]
+    assert list_files(tmp_path) == [9, 12]
+    assert list_files(tmp_path, "step-*.json") == [9, 12]
     assert load_checkpoint(tmp_path / RunFile.LAST)["step"] == 12
 
 
 def test_a_checkpoint_is_hashed_without_reading_it_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = a_store(tmp_path)
+    store = make_store(tmp_path)
     hashed: list[Path] = []
 
     def record_and_hash(path: Path) -> str:
@@ -66,59 +66,59 @@ def test_a_checkpoint_is_hashed_without_reading_it_again(
 
 
 def test_every_nth_epoch_is_kept(tmp_path: Path) -> None:
-    store = a_store(tmp_path, keep_last=1, keep_every_epochs=2)
+    store = make_store(tmp_path, keep_last=1, keep_every_epochs=2)
 
     for step in (10, 15, 20, 30, 40, 45):
         write(store, step)
 
-    assert files(tmp_path) == [20, 40, 45]
+    assert list_files(tmp_path) == [20, 40, 45]
 
 
 def test_the_best_students_stay_and_of_equals_the_earlier_one(tmp_path: Path) -> None:
-    store = a_store(tmp_path, keep_best=2)
+    store = make_store(tmp_path, keep_best=2)
 
     for step, mean_ap in ((10, 0.2), (20, 0.5), (30, 0.5), (40, 0.1)):
         write_student(store, step, mean_ap)
 
-    assert files(tmp_path, "student-*.pth") == [20, 30]
+    assert list_files(tmp_path, "student-*.pth") == [20, 30]
     assert load_checkpoint(tmp_path / RunFile.BEST)["step"] == 20
 
 
 def test_a_worse_student_never_takes_the_place_of_the_best(tmp_path: Path) -> None:
-    store = a_store(tmp_path, keep_best=1)
+    store = make_store(tmp_path, keep_best=1)
 
     write_student(store, 10, 0.5)
     write_student(store, 20, 0.4)
 
-    assert files(tmp_path, "student-*.pth") == [10]
+    assert list_files(tmp_path, "student-*.pth") == [10]
     assert load_checkpoint(tmp_path / RunFile.BEST)["step"] == 10
     assert list((tmp_path / RunFile.CHECKPOINTS).glob("*.unfinished")) == []
 
 
 def test_over_the_budget_the_oldest_go_and_the_newest_and_the_best_never_do(tmp_path: Path) -> None:
-    store = a_store(tmp_path, keep_last=9, keep_every_epochs=1, max_gib=1e-9)
+    store = make_store(tmp_path, keep_last=9, keep_every_epochs=1, max_gib=1e-9)
     write_student(store, 10, 0.5)
 
     for step in (10, 20, 30):
         write(store, step)
 
-    assert files(tmp_path) == [30]
-    assert files(tmp_path, "student-*.pth") == [10]
+    assert list_files(tmp_path) == [30]
+    assert list_files(tmp_path, "student-*.pth") == [10]
 
 
 def test_within_the_budget_nothing_goes_before_its_time(tmp_path: Path) -> None:
-    store = a_store(tmp_path, keep_last=9, max_gib=1.0)
+    store = make_store(tmp_path, keep_last=9, max_gib=1.0)
 
     for step in (1, 2, 3):
         write(store, step)
 
-    assert files(tmp_path) == [1, 2, 3]
+    assert list_files(tmp_path) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "without manifest", "manifest cut", "gone"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damage: str) -> None:
     messages: list[str] = []
-    store = a_store(tmp_path, messages, keep_last=3)
+    store = make_store(tmp_path, messages, keep_last=3)
     for step in (1, 2, 3):
         write(store, step, size=1000)
     path = tmp_path / RunFile.CHECKPOINTS / "step-000000003.pth"
@@ -143,14 +143,14 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damag
 
 
 def test_without_an_intact_checkpoint_there_is_none(tmp_path: Path) -> None:
-    assert a_store(tmp_path).load_newest() is None
+    assert make_store(tmp_path).load_newest() is None
 
 
 def test_a_checkpoint_of_a_killed_writer_is_deleted(tmp_path: Path) -> None:
-    store = a_store(tmp_path)
+    store = make_store(tmp_path)
     write(store, 1)
     (tmp_path / RunFile.CHECKPOINTS / "step-000000009.pth").write_bytes(b"half")
 
     write(store, 2)
 
-    assert files(tmp_path) == [1, 2]
+    assert list_files(tmp_path) == [1, 2]

@@ -1,4 +1,4 @@
-"""`tandem-worker data` as a person meets it."""
+"""The commands of `tandem-worker data`."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from workers.data.manifest import read_manifest
 FEW = ("--train", "4", "--val", "2", "--empty-share", "0")
 
 
-def data(*text: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in text])
+def run_data_command(*text: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in text])
 
 
 @pytest.fixture
@@ -29,11 +29,13 @@ def voc(tmp_path: Path) -> VocFolder:
 
 
 def import_voc(voc: VocFolder, out: Path, *options: str) -> Result:
-    return data("import-voc", "--root", voc.root, "--out", out, "--name", "pets", *options)
+    return run_data_command(
+        "import-voc", "--root", voc.root, "--out", out, "--name", "pets", *options
+    )
 
 
 def test_digits_are_created_and_described(out: Path) -> None:
-    result = data("digits", "--out", out, "--name", "digits-few", *FEW)
+    result = run_data_command("digits", "--out", out, "--name", "digits-few", *FEW)
 
     manifest = read_manifest(out)
     assert result.exit_code == 0
@@ -43,10 +45,10 @@ def test_digits_are_created_and_described(out: Path) -> None:
 
 
 def test_existing_digits_are_not_written_again(out: Path) -> None:
-    data("digits", "--out", out, *FEW)
+    run_data_command("digits", "--out", out, *FEW)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
 
-    result = data("digits", "--out", out, *FEW)
+    result = run_data_command("digits", "--out", out, *FEW)
 
     assert result.exit_code == 0
     assert "nothing was done" in result.output
@@ -54,33 +56,33 @@ def test_existing_digits_are_not_written_again(out: Path) -> None:
 
 
 def test_other_digits_need_leave_to_replace(out: Path) -> None:
-    data("digits", "--out", out, *FEW)
+    run_data_command("digits", "--out", out, *FEW)
 
-    refused = data("digits", "--out", out, *FEW, "--seed", "1")
-    replaced = data("digits", "--out", out, *FEW, "--seed", "1", "--replace")
+    result = run_data_command("digits", "--out", out, *FEW, "--seed", "1")
+    replaced = run_data_command("digits", "--out", out, *FEW, "--seed", "1", "--replace")
 
-    assert refused.exit_code == ExitCode.REFUSED
-    assert "--replace" in refused.output
+    assert result.exit_code == ExitCode.REFUSED
+    assert "--replace" in result.output
     assert replaced.exit_code == 0
     assert "seed 1" in read_manifest(out).source
 
 
 def test_damaged_digits_are_detected_and_can_be_replaced(out: Path) -> None:
-    data("digits", "--out", out, *FEW)
+    run_data_command("digits", "--out", out, *FEW)
     digest = read_manifest(out).digest
     next((out / "images" / "val").iterdir()).write_bytes(b"")
 
-    refused = data("digits", "--out", out, *FEW)
-    mended = data("digits", "--out", out, *FEW, "--replace")
+    result = run_data_command("digits", "--out", out, *FEW)
+    replaced = run_data_command("digits", "--out", out, *FEW, "--replace")
 
-    assert refused.exit_code == ExitCode.REFUSED
-    assert mended.exit_code == 0
-    assert "nothing was done" not in mended.output
-    assert digest in mended.output
+    assert result.exit_code == ExitCode.REFUSED
+    assert replaced.exit_code == 0
+    assert "nothing was done" not in replaced.output
+    assert digest in replaced.output
 
 
 def test_sizes_of_digits_follow_the_size_of_images(out: Path) -> None:
-    data("digits", "--out", out, *FEW, "--image-size", "320")
+    run_data_command("digits", "--out", out, *FEW, "--image-size", "320")
 
     assert "smallest 28, largest 144" in read_manifest(out).source
 
@@ -91,7 +93,7 @@ def test_sizes_of_digits_follow_the_size_of_images(out: Path) -> None:
     ids=["name", "too large", "no images"],
 )
 def test_options_that_make_no_sense_are_refused(out: Path, options: tuple[str, ...]) -> None:
-    result = data("digits", "--out", out, *options)
+    result = run_data_command("digits", "--out", out, *options)
 
     assert result.exit_code == 2
     assert not out.exists()
@@ -144,7 +146,7 @@ def test_coco_is_brought_in_with_its_classes(tmp_path: Path, out: Path) -> None:
     coco = CocoFolder(tmp_path / "theirs")
     coco.save()
 
-    result = data(
+    result = run_data_command(
         "import-coco",
         *("--out", out, "--name", "pets", "--license", "CC BY 4.0"),
         *("--train-annotations", coco.train_json, "--train-images", coco.root / "train"),
@@ -159,7 +161,9 @@ def test_coco_is_brought_in_with_its_classes(tmp_path: Path, out: Path) -> None:
 def test_a_folder_without_anything_is_refused_without_a_traceback(
     tmp_path: Path, out: Path
 ) -> None:
-    result = data("import-voc", "--root", tmp_path, "--out", out, "--name", "pets", "--drop-bad")
+    result = run_data_command(
+        "import-voc", "--root", tmp_path, "--out", out, "--name", "pets", "--drop-bad"
+    )
 
     assert result.exit_code == ExitCode.REFUSED
     assert "train.txt: whole file: missing_file" in result.output
@@ -181,10 +185,10 @@ def test_a_voc_folder_is_imported_again_with_what_changed_in_it(voc: VocFolder, 
     import_voc(voc, out)
     voc.add("a", voc_object(), voc_object(box=(1, 1, 9, 9)))
 
-    refused = import_voc(voc, out)
+    result = import_voc(voc, out)
     refreshed = import_voc(voc, out, "--refresh")
 
-    assert refused.exit_code == ExitCode.REFUSED
+    assert result.exit_code == ExitCode.REFUSED
     assert refreshed.exit_code == 0, refreshed.output
     assert read_manifest(out).train.num_boxes == 3
 

@@ -12,7 +12,7 @@ import pytest
 
 import workers.cli.doctor
 from configs.protocol.names import GPUS_FINDING
-from tests.support.workers.machines import machine, usable_gpu, write_machine
+from tests.support.workers.machines import make_doctor_environment, make_usable_gpu, write_machine
 from workers.cli.doctor import DoctorEnvironment, run_checks
 from workers.machine.driver import NvmlResult, read_driver
 from workers.machine.finding import MachineFinding
@@ -37,14 +37,14 @@ def gpu_findings(inputs: DoctorEnvironment) -> list[MachineFinding]:
     return list(examination.findings())
 
 
-def comparison(inputs: DoctorEnvironment) -> MachineFinding:
+def compare_gpus(inputs: DoctorEnvironment) -> MachineFinding:
     first = gpu_findings(inputs)[0]
     assert first.name == GPUS_FINDING
     return first
 
 
 def test_a_machine_without_gpus_is_fit(tmp_path: Path) -> None:
-    finding = comparison(machine(write_machine(tmp_path)))
+    finding = compare_gpus(make_doctor_environment(write_machine(tmp_path)))
 
     assert finding.ok
     assert "CPU" in finding.detail
@@ -53,7 +53,7 @@ def test_a_machine_without_gpus_is_fit(tmp_path: Path) -> None:
 def test_every_gpu_is_named_with_capability_memory_and_driver(tmp_path: Path) -> None:
     root = write_machine(tmp_path, device_files=2, driver="580.95.05")
 
-    summary, *each = gpu_findings(machine(root, nvml=NvmlResult(num_gpus=2)))
+    summary, *each = gpu_findings(make_doctor_environment(root, nvml=NvmlResult(num_gpus=2)))
 
     assert summary.ok
     assert "all 2" in summary.detail
@@ -67,7 +67,7 @@ def test_every_gpu_is_named_with_capability_memory_and_driver(tmp_path: Path) ->
 def test_gpus_that_torch_cannot_see_are_a_fault_that_names_the_driver(tmp_path: Path) -> None:
     root = write_machine(tmp_path, device_files=1, driver="550.54.15")
 
-    finding = comparison(machine(root, errors={"0": TOO_OLD}))
+    finding = compare_gpus(make_doctor_environment(root, errors={"0": TOO_OLD}))
 
     assert not finding.ok
     assert "Driver 580 or newer is needed for CUDA 13.0, found 550.54.15" in finding.detail
@@ -75,15 +75,17 @@ def test_gpus_that_torch_cannot_see_are_a_fault_that_names_the_driver(tmp_path: 
 
 
 def test_a_gpu_that_only_nvml_shows_is_a_fault_if_torch_cannot_use_it(tmp_path: Path) -> None:
-    inputs = machine(write_machine(tmp_path), nvml=NvmlResult(num_gpus=1), errors={"0": "none"})
+    inputs = make_doctor_environment(
+        write_machine(tmp_path), nvml=NvmlResult(num_gpus=1), errors={"0": "none"}
+    )
 
-    assert not comparison(inputs).ok
+    assert not compare_gpus(inputs).ok
 
 
 def test_an_older_driver_that_works_is_no_fault(tmp_path: Path) -> None:
     root = write_machine(tmp_path, device_files=1, driver="570.1")
 
-    finding = comparison(machine(root))
+    finding = compare_gpus(make_doctor_environment(root))
 
     assert finding.ok
     assert "580" in finding.detail
@@ -110,7 +112,7 @@ def test_an_older_driver_that_works_is_no_fault(tmp_path: Path) -> None:
 def test_every_known_cause_has_advice_of_its_own(tmp_path: Path, error: str, advice: str) -> None:
     root = write_machine(tmp_path, device_files=1, driver="580.95.05")
 
-    finding = comparison(machine(root, errors={"0": error}))
+    finding = compare_gpus(make_doctor_environment(root, errors={"0": error}))
 
     assert not finding.ok
     assert error in finding.detail
@@ -120,7 +122,7 @@ def test_every_known_cause_has_advice_of_its_own(tmp_path: Path, error: str, adv
 def test_a_broken_gpu_among_others_is_named_and_can_be_left_out(tmp_path: Path) -> None:
     root = write_machine(tmp_path, device_files=4, driver="580.95.05")
 
-    summary, *each = gpu_findings(machine(root, errors={"2": NOT_READY}))
+    summary, *each = gpu_findings(make_doctor_environment(root, errors={"2": NOT_READY}))
 
     assert not summary.ok
     assert "3 of 4 GPUs can be used; GPU 2: " in summary.detail
@@ -132,11 +134,14 @@ def test_gpus_with_the_same_error_are_reported_together(tmp_path: Path) -> None:
     root = write_machine(tmp_path, device_files=3, driver="580.95.05")
     errors = dict.fromkeys(("0", "1", "2"), NOT_READY)
 
-    assert f"GPU 0, 1, 2: {NOT_READY}" in comparison(machine(root, errors=errors)).detail
+    assert (
+        f"GPU 0, 1, 2: {NOT_READY}"
+        in compare_gpus(make_doctor_environment(root, errors=errors)).detail
+    )
 
 
 def test_a_gpu_that_torch_sees_and_that_fails_an_operator_has_a_finding(tmp_path: Path) -> None:
-    report = usable_gpu("0").model_copy(update={"error": "no kernel image is available"})
+    report = make_usable_gpu("0").model_copy(update={"error": "no kernel image is available"})
     driver = read_driver(write_machine(tmp_path, device_files=1), environment={})
 
     examination = examine_machine(
@@ -160,8 +165,10 @@ def test_a_node_for_the_cpu_on_purpose_is_fit_and_no_gpu_is_tried(
     calls: list[tuple[str, ...]] = []
     root = write_machine(tmp_path, device_files=2, driver="550.1")
 
-    finding = comparison(
-        machine(root, environment={"CUDA_VISIBLE_DEVICES": value}, torch_gpus=2, calls=calls)
+    finding = compare_gpus(
+        make_doctor_environment(
+            root, environment={"CUDA_VISIBLE_DEVICES": value}, torch_gpus=2, calls=calls
+        )
     )
 
     assert finding.ok
@@ -173,8 +180,8 @@ def test_a_node_limited_on_purpose_has_its_own_gpus_tried_only(tmp_path: Path) -
     calls: list[tuple[str, ...]] = []
     root = write_machine(tmp_path, device_files=8, driver="580.1")
 
-    finding = comparison(
-        machine(root, environment={"CUDA_VISIBLE_DEVICES": "1,MIG-a"}, calls=calls)
+    finding = compare_gpus(
+        make_doctor_environment(root, environment={"CUDA_VISIBLE_DEVICES": "1,MIG-a"}, calls=calls)
     )
 
     assert finding.ok
@@ -184,7 +191,7 @@ def test_a_node_limited_on_purpose_has_its_own_gpus_tried_only(tmp_path: Path) -
 def test_all_gpus_are_examined_by_default(tmp_path: Path) -> None:
     calls: list[tuple[str, ...]] = []
 
-    comparison(machine(write_machine(tmp_path), torch_gpus=2, calls=calls))
+    compare_gpus(make_doctor_environment(write_machine(tmp_path), torch_gpus=2, calls=calls))
 
     assert calls == [("0", "1", "is_from_environment=False")]
 
@@ -195,7 +202,7 @@ def test_a_node_that_offers_more_gpus_than_it_has_is_a_fault(
 ) -> None:
     root = write_machine(tmp_path, device_files=2, driver="580.1")
 
-    finding = comparison(machine(root, environment={"RAY_WORKER_GPUS": offered}))
+    finding = compare_gpus(make_doctor_environment(root, environment={"RAY_WORKER_GPUS": offered}))
 
     assert finding.ok is is_ok
     assert is_ok or "RAY_WORKER_GPUS is 3" in finding.detail
@@ -227,7 +234,7 @@ def test_shared_memory_has_two_gib_for_each_gpu_and_one_at_least(
     monkeypatch.setattr(shutil, "disk_usage", {root / "dev" / "shm": usage}.get)
     monkeypatch.setattr(workers.cli.doctor, "_check_operators", lambda: "not of interest")
 
-    findings = {finding.name: finding for finding in run_checks(machine(root))}
+    findings = {finding.name: finding for finding in run_checks(make_doctor_environment(root))}
 
     assert findings["shared memory"].ok is is_ok
     assert is_ok or "RAY_GPU_SHM" in findings["shared memory"].advice
@@ -247,7 +254,10 @@ def test_a_broken_mmcv_does_not_hide_the_other_findings(
 ) -> None:
     monkeypatch.setitem(sys.modules, "workers.machine.operators", None)
 
-    findings = {finding.name: finding for finding in run_checks(machine(write_machine(tmp_path)))}
+    findings = {
+        finding.name: finding
+        for finding in run_checks(make_doctor_environment(write_machine(tmp_path)))
+    }
 
     assert not findings["mmcv operators"].ok
     assert "make clean setup" in findings["mmcv operators"].advice
@@ -256,7 +266,7 @@ def test_a_broken_mmcv_does_not_hide_the_other_findings(
 
 @pytest.fixture
 def uncompiled_mmcv(tmp_path: Path) -> Path:
-    """A folder to import mmcv from as it is without its compiled module, like mmcv-lite."""
+    """A folder with mmcv without its compiled module, like mmcv-lite."""
     spec = find_spec("mmcv")
     assert spec is not None
     assert spec.submodule_search_locations
@@ -285,9 +295,9 @@ def examine_with(stand_in):
 for stand_in in sys.argv[2:]:
     examine_with(stand_in)
 """
-"""Prints what the doctor says of each text for mmcv/_ext.py; there is no such file if it is empty.
+"""Prints the doctor's result for each text of mmcv/_ext.py; an empty text is a missing file.
 
-In one process of its own, for it takes seconds to import torch.
+It runs in one process, because importing torch takes seconds.
 """
 
 STAND_INS = {
@@ -295,13 +305,13 @@ STAND_INS = {
     "nms = None": "miss in module _ext",
     "def __getattr__(name): return lambda *inputs, **settings: None": "this is not mmcv-full",
 }
-"""Texts of mmcv/_ext.py, and what is found."""
+"""Texts of mmcv/_ext.py, and the expected results."""
 
 
 def test_a_stand_in_for_the_compiled_mmcv_is_a_fault(uncompiled_mmcv: Path) -> None:
     paths = f"{uncompiled_mmcv.parent}{os.pathsep}{ROOT}"
 
-    answer = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", EXAMINE, str(uncompiled_mmcv / "_ext.py"), *STAND_INS],
         env={**os.environ, "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
@@ -309,7 +319,7 @@ def test_a_stand_in_for_the_compiled_mmcv_is_a_fault(uncompiled_mmcv: Path) -> N
         check=True,
     )
 
-    findings = answer.stdout.splitlines()
+    findings = result.stdout.splitlines()
     for finding, detail in zip(findings, STAND_INS.values(), strict=True):
         assert finding.startswith("False; ")
         assert detail in finding
@@ -317,6 +327,6 @@ def test_a_stand_in_for_the_compiled_mmcv_is_a_fault(uncompiled_mmcv: Path) -> N
 
 
 def test_a_report_of_a_gpu_survives_json() -> None:
-    report = usable_gpu("MIG-a")
+    report = make_usable_gpu("MIG-a")
 
     assert GpuReport.model_validate_json(report.model_dump_json()) == report

@@ -13,13 +13,13 @@ def fill(folder: Path, text: str = "new") -> None:
     (folder / MANIFEST).write_text(text)
 
 
-def existing(folder: Path) -> Path:
+def make_existing(folder: Path) -> Path:
     folder.mkdir()
     fill(folder, "old")
     return folder
 
 
-def interrupt_the_making_of(out: Path) -> None:
+def interrupt_creation(out: Path) -> None:
     with open_atomic_folder(out, replace=False) as folder:
         fill(folder)
         raise KeyboardInterrupt
@@ -28,7 +28,7 @@ def interrupt_the_making_of(out: Path) -> None:
 def create_concurrently(out: Path) -> None:
     with open_atomic_folder(out, replace=False) as folder:
         fill(folder)
-        existing(out)
+        make_existing(out)
 
 
 def test_the_folder_appears_at_the_end(tmp_path: Path) -> None:
@@ -45,13 +45,13 @@ def test_the_folder_appears_at_the_end(tmp_path: Path) -> None:
 
 def test_nothing_is_left_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        interrupt_the_making_of(tmp_path / "pets")
+        interrupt_creation(tmp_path / "pets")
 
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_dataset_is_not_overwritten_unasked(tmp_path: Path) -> None:
-    out = existing(tmp_path / "pets")
+    out = make_existing(tmp_path / "pets")
 
     with pytest.raises(DatasetError, match="--replace"), open_atomic_folder(out, replace=False):
         pass
@@ -60,7 +60,7 @@ def test_a_dataset_is_not_overwritten_unasked(tmp_path: Path) -> None:
 
 
 def test_a_dataset_is_replaced_with_replace(tmp_path: Path) -> None:
-    out = existing(tmp_path / "pets")
+    out = make_existing(tmp_path / "pets")
 
     with open_atomic_folder(out, replace=True) as folder:
         fill(folder)
@@ -71,7 +71,7 @@ def test_a_dataset_is_replaced_with_replace(tmp_path: Path) -> None:
 
 
 def test_an_old_dataset_stays_when_the_new_one_fails(tmp_path: Path) -> None:
-    out = existing(tmp_path / "pets")
+    out = make_existing(tmp_path / "pets")
 
     with pytest.raises(OSError, match="disk"), open_atomic_folder(out, replace=True):
         raise OSError("disk full")
@@ -112,7 +112,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 
 
 def test_a_source_inside_of_what_is_replaced_is_saved(tmp_path: Path) -> None:
-    out = existing(tmp_path / "pets")
+    out = make_existing(tmp_path / "pets")
 
     with pytest.raises(DatasetError, match="would remove"):
         check_output_folder(out, replace=True, sources=[out / "images" / "train"])

@@ -12,7 +12,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from configs.catalog import parse_spec
 from configs.spec.run import RunSpec
-from tests.support.factories import a_spec
+from tests.support.factories import make_spec
 from tests.support.training.digits import write_digits
 from workers.data.batches import HostBatch, prefetch, prefetch_to_device, to_device
 from workers.data.datasets import open_dataset
@@ -26,8 +26,8 @@ META = torch.device("meta")
 Samples = list[dict[str, Any]]
 
 
-def a_run_spec(**changes: Any) -> RunSpec:
-    spec = parse_spec(a_spec(**changes))
+def make_run_spec(**changes: Any) -> RunSpec:
+    spec = parse_spec(make_spec(**changes))
     assert isinstance(spec, RunSpec)
     return spec
 
@@ -40,7 +40,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> LocalDataset:
 
 @pytest.fixture(params=["train", "val"])
 def samples(request: pytest.FixtureRequest, digits: LocalDataset) -> Samples:
-    config = build_training_data_config(a_run_spec(), dataset=digits)
+    config = build_training_data_config(make_run_spec(), dataset=digits)
     dataset = open_dataset(config[request.param])
     return [dataset[index] for index in range(3)]
 
@@ -60,8 +60,8 @@ def test_on_another_device_only_tensors_change(
 
     on_meta = to_device(batch, META)
 
-    assert {tensor.device for tensor in tensors_of(on_meta)} == {META}
-    assert len(tensors_of(on_meta)) == len(tensors_of(batch)) > 0
+    assert {tensor.device for tensor in list_tensors(on_meta)} == {META}
+    assert len(list_tensors(on_meta)) == len(list_tensors(batch)) > 0
     assert_equal(on_meta, to_device(batch, CPU), compare_values=False)
 
 
@@ -70,7 +70,7 @@ def test_a_tensor_that_is_on_the_device_already_stays_the_same_object(samples: S
 
     on_device = to_device(batch, CPU)
 
-    for before, after in zip(tensors_of(batch), tensors_of(on_device), strict=True):
+    for before, after in zip(list_tensors(batch), list_tensors(on_device), strict=True):
         assert after is before
 
 
@@ -89,13 +89,13 @@ def test_torchs_loader_pins_every_tensor_of_a_batch(
     after = pin_memory(batch)
 
     assert isinstance(after, HostBatch)
-    assert len(pinned) == len(tensors_of(batch))
+    assert len(pinned) == len(list_tensors(batch))
     assert_equal(after, batch)
 
 
 @pytest.mark.parametrize("num_gpus", [0, 1])
 def test_batches_are_pinned_for_runs_on_a_gpu_only(digits: LocalDataset, num_gpus: int) -> None:
-    spec = a_run_spec(resources={"num_gpus": num_gpus})
+    spec = make_run_spec(resources={"num_gpus": num_gpus})
 
     loader = build_training_loader(build_training_data_config(spec, dataset=digits), spec=spec)
 
@@ -105,7 +105,7 @@ def test_batches_are_pinned_for_runs_on_a_gpu_only(digits: LocalDataset, num_gpu
 def test_bytes_of_a_batch_are_those_of_its_tensors(samples: Samples) -> None:
     batch = HostBatch.from_samples(samples)
 
-    assert batch.num_bytes == sum(tensor.nbytes for tensor in tensors_of(batch))
+    assert batch.num_bytes == sum(tensor.nbytes for tensor in list_tensors(batch))
 
 
 def test_batches_come_in_their_order_with_all_their_parts(samples: Samples) -> None:
@@ -160,7 +160,9 @@ def test_a_copy_fails_without_memory_for_a_single_batch() -> None:
 
 
 def test_no_reference_to_a_consumed_batch_remains() -> None:
-    batches = prefetch(range(3), start=lambda number: torch.ones(number), finish=lambda it: it)
+    batches = prefetch(
+        range(3), start=lambda number: torch.ones(number), finish=lambda batch: batch
+    )
     first = weakref.ref(next(batches))
 
     next(batches)
@@ -168,11 +170,13 @@ def test_no_reference_to_a_consumed_batch_remains() -> None:
     assert first() is None
 
 
-def tensors_of(value: Any) -> list[Tensor]:
+def list_tensors(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     items = value.values() if isinstance(value, dict) else value
-    return [t for item in items for t in tensors_of(item)] if isinstance(value, dict | list) else []
+    return (
+        [t for item in items for t in list_tensors(item)] if isinstance(value, dict | list) else []
+    )
 
 
 def assert_equal(actual: Any, expected: Any, *, compare_values: bool = True) -> None:

@@ -21,7 +21,7 @@ def read(coco: CocoFolder) -> ParsedSplit:
     return read_coco(coco.train_json, coco.root / "train")[0]
 
 
-def codes_and_locations(split: ParsedSplit) -> list[tuple[ProblemCode, str]]:
+def list_codes_and_locations(split: ParsedSplit) -> list[tuple[ProblemCode, str]]:
     return [(problem.code, problem.location) for problem in split.problems]
 
 
@@ -91,50 +91,54 @@ def test_malformed_json_is_reported_with_its_line(
 
     split, classes = read_coco(coco.train_json, coco.root / "train")
 
-    assert codes_and_locations(split) == [(ProblemCode.MALFORMED_FILE, location)]
+    assert list_codes_and_locations(split) == [(ProblemCode.MALFORMED_FILE, location)]
     assert (split.images, classes) == ((), ())
 
 
 def test_a_missing_file_is_a_problem(coco: CocoFolder) -> None:
     split, _ = read_coco(coco.root / "none.json", coco.root)
 
-    assert codes_and_locations(split) == [(ProblemCode.MISSING_FILE, "whole file")]
+    assert list_codes_and_locations(split) == [(ProblemCode.MISSING_FILE, "whole file")]
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])
 def test_a_missing_list_is_a_missing_field(coco: CocoFolder, key: str) -> None:
     del coco.train[key]
 
-    assert (ProblemCode.MISSING_FIELD, "whole file") in codes_and_locations(read(coco))
+    assert (ProblemCode.MISSING_FIELD, "whole file") in list_codes_and_locations(read(coco))
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])
 def test_what_should_be_a_list_is_one(coco: CocoFolder, key: str) -> None:
     coco.train[key] = {"1": {}}
 
-    assert (ProblemCode.MALFORMED_FILE, key) in codes_and_locations(read(coco))
+    assert (ProblemCode.MALFORMED_FILE, key) in list_codes_and_locations(read(coco))
 
 
-MISSING, BAD = ProblemCode.MISSING_FIELD, ProblemCode.BAD_VALUE
+MISSING_FIELD, BAD_VALUE = ProblemCode.MISSING_FIELD, ProblemCode.BAD_VALUE
 ORPHAN = (ProblemCode.ORPHAN_ANNOTATION, "annotation 1")
 
 CHANGED_FIELDS: dict[str, tuple[str, dict[str, Any], list[tuple[ProblemCode, str]]]] = {
-    "an image without id": ("images", {"id": None}, [(MISSING, "images[1]"), ORPHAN]),
-    "an image without name": ("images", {"file_name": None}, [(MISSING, "image 12")]),
-    "an image without width": ("images", {"width": None}, [(MISSING, "image 12")]),
-    "a height in words": ("images", {"height": "tall"}, [(BAD, "image 12")]),
-    "a height of 0": ("images", {"height": 0}, [(BAD, "image 12")]),
-    "an image id in words": ("images", {"id": "12"}, [(BAD, "images[1]"), ORPHAN]),
-    "an empty name": ("images", {"file_name": ""}, [(BAD, "image 12")]),
-    "a box without id": ("annotations", {"id": None}, [(MISSING, "annotations[1]")]),
-    "a box without edges": ("annotations", {"bbox": None}, [(MISSING, "annotation 1")]),
-    "a box without class": ("annotations", {"category_id": None}, [(MISSING, "annotation 1")]),
+    "an image without id": ("images", {"id": None}, [(MISSING_FIELD, "images[1]"), ORPHAN]),
+    "an image without name": ("images", {"file_name": None}, [(MISSING_FIELD, "image 12")]),
+    "an image without width": ("images", {"width": None}, [(MISSING_FIELD, "image 12")]),
+    "a height in words": ("images", {"height": "tall"}, [(BAD_VALUE, "image 12")]),
+    "a height of 0": ("images", {"height": 0}, [(BAD_VALUE, "image 12")]),
+    "an image id in words": ("images", {"id": "12"}, [(BAD_VALUE, "images[1]"), ORPHAN]),
+    "an empty name": ("images", {"file_name": ""}, [(BAD_VALUE, "image 12")]),
+    "a box without id": ("annotations", {"id": None}, [(MISSING_FIELD, "annotations[1]")]),
+    "a box without edges": ("annotations", {"bbox": None}, [(MISSING_FIELD, "annotation 1")]),
+    "a box without class": (
+        "annotations",
+        {"category_id": None},
+        [(MISSING_FIELD, "annotation 1")],
+    ),
     "a box of no image": ("annotations", {"image_id": 99}, [ORPHAN]),
-    "a crowd of 2": ("annotations", {"iscrowd": 2}, [(BAD, "annotation 1")]),
-    "a class without name": ("categories", {"name": None}, [(MISSING, "category 3")]),
+    "a crowd of 2": ("annotations", {"iscrowd": 2}, [(BAD_VALUE, "annotation 1")]),
+    "a class without name": ("categories", {"name": None}, [(MISSING_FIELD, "category 3")]),
 }
 ADDED_ENTRIES: dict[str, tuple[str, object, tuple[ProblemCode, str]]] = {
-    "an image that is a word": ("images", "c.png", (BAD, "images[2]")),
+    "an image that is a word": ("images", "c.png", (BAD_VALUE, "images[2]")),
     "an image id twice": (
         "images",
         coco_image(11, "c.png"),
@@ -171,7 +175,7 @@ def test_a_flawed_entry_is_reported_with_its_id(
         else:
             entry[field] = value
 
-    assert codes_and_locations(read(coco)) == expected
+    assert list_codes_and_locations(read(coco)) == expected
 
 
 @pytest.mark.parametrize(
@@ -182,7 +186,7 @@ def test_an_entry_too_many_is_reported_with_its_id(
 ) -> None:
     coco.train[key].append(entry)
 
-    assert codes_and_locations(read(coco)) == [expected]
+    assert list_codes_and_locations(read(coco)) == [expected]
 
 
 @pytest.mark.parametrize("mark", [0, 1, True, False])
@@ -217,7 +221,7 @@ def test_a_box_of_other_than_four_finite_numbers_is_reported_once(
 
     split = read(coco)
 
-    assert codes_and_locations(split) == [(ProblemCode.BAD_NUMBER, "annotation 1")]
+    assert list_codes_and_locations(split) == [(ProblemCode.BAD_NUMBER, "annotation 1")]
     assert [len(image.boxes) for image in split.images] == [1, 0]
 
 
@@ -226,7 +230,7 @@ def test_annotations_of_a_flawed_image_are_no_orphans(coco: CocoFolder) -> None:
 
     split = read(coco)
 
-    assert codes_and_locations(split) == [(ProblemCode.MISSING_FIELD, "image 11")]
+    assert list_codes_and_locations(split) == [(ProblemCode.MISSING_FIELD, "image 11")]
     assert [image.id for image in split.images] == [12]
 
 
@@ -241,5 +245,5 @@ def test_a_repeated_image_is_used_once(coco: CocoFolder) -> None:
 
     split = read(coco)
 
-    assert codes_and_locations(split) == [(ProblemCode.DUPLICATE_IMAGE_ID, "image 11")]
+    assert list_codes_and_locations(split) == [(ProblemCode.DUPLICATE_IMAGE_ID, "image 11")]
     assert [image.id for image in split.images] == [11, 12]

@@ -26,7 +26,7 @@ def dataset(tmp_path: Path) -> Any:
     )
 
 
-def file_of(dataset: Any, index: int) -> Path:
+def find_file(dataset: Any, index: int) -> Path:
     return Path(dataset.img_prefix) / str(dataset.data_infos[index]["filename"])
 
 
@@ -36,7 +36,7 @@ def test_an_image_is_read(dataset: Any) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no image"], ids=["empty", "something else"])
 def test_a_damaged_image_is_named(dataset: Any, content: bytes) -> None:
-    file = file_of(dataset, 1)
+    file = find_file(dataset, 1)
     file.write_bytes(content)
 
     with pytest.raises(DatasetError, match=file.name):
@@ -44,7 +44,7 @@ def test_a_damaged_image_is_named(dataset: Any, content: bytes) -> None:
 
 
 def test_a_removed_image_is_named(dataset: Any) -> None:
-    file = file_of(dataset, 1)
+    file = find_file(dataset, 1)
     file.unlink()
 
     with pytest.raises(DatasetError, match=f"{file.name} was removed after"):

@@ -29,13 +29,13 @@ def sources() -> DigitSources:
     return load_sources("train")
 
 
-def on_gray(sources: DigitSources) -> DigitSources:
+def draw_on_gray(sources: DigitSources) -> DigitSources:
     """The same digits on a uniform background: every pixel that is not gray is ink."""
     paper = np.full((250, 250, 3), GRAY, dtype=np.float32)
     return DigitSources(sources.digits, sources.labels, (paper,))
 
 
-def drawings(
+def read_drawings(
     sources: DigitSources, count: int, **changes: object
 ) -> list[tuple[NDArray[Any], list[DrawnDigit]]]:
     recipe = DigitsRecipe(**changes)  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def drawings(
     return [(image, list(digits)) for image, digits in images]
 
 
-def files(root: Path) -> dict[str, bytes]:
+def list_files(root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(root.rglob("*.jpg"))}
 
 
@@ -51,7 +51,7 @@ def test_the_same_recipe_gives_the_same_bytes(tmp_path: Path) -> None:
     first = draw_split(tmp_path / "first", "train", SMALL)
     second = draw_split(tmp_path / "second", "train", SMALL)
 
-    assert files(tmp_path / "first") == files(tmp_path / "second")
+    assert list_files(tmp_path / "first") == list_files(tmp_path / "second")
     assert first == second
 
 
@@ -59,7 +59,7 @@ def test_a_smaller_set_is_the_beginning_of_a_larger_one(tmp_path: Path) -> None:
     few = draw_split(tmp_path / "few", "train", SMALL)
     more = draw_split(tmp_path / "more", "train", DigitsRecipe(train=20, empty_share=0.25))
 
-    assert files(tmp_path / "few").items() <= files(tmp_path / "more").items()
+    assert list_files(tmp_path / "few").items() <= list_files(tmp_path / "more").items()
     assert few.document["images"] == more.document["images"][:12]
     assert (
         few.document["annotations"]
@@ -102,7 +102,7 @@ def test_train_and_val_share_no_part_of_a_photograph() -> None:
 
 
 def test_a_box_is_tight_around_the_visible_ink(sources: DigitSources) -> None:
-    for image, digits in drawings(on_gray(sources), 60, most_objects=1, empty_share=0.0):
+    for image, digits in read_drawings(draw_on_gray(sources), 60, most_objects=1, empty_share=0.0):
         x, y, width, height = digits[0].box
         ink = np.abs(image.astype(float) - GRAY).max(axis=2)
         rows, columns = np.nonzero(ink > 0.3 * ink.max())
@@ -116,7 +116,7 @@ def test_a_box_is_tight_around_the_visible_ink(sources: DigitSources) -> None:
 
 
 def test_boxes_lie_in_the_image_and_have_the_requested_sizes(sources: DigitSources) -> None:
-    for _, digits in drawings(sources, 80, smallest=14, largest=72):
+    for _, digits in read_drawings(sources, 80, smallest=14, largest=72):
         for x, y, width, height in (digit.box for digit in digits):
             assert x >= 0
             assert y >= 0
@@ -126,7 +126,7 @@ def test_boxes_lie_in_the_image_and_have_the_requested_sizes(sources: DigitSourc
 
 
 def test_digits_hardly_overlap(sources: DigitSources) -> None:
-    for _, digits in drawings(sources, 80):
+    for _, digits in read_drawings(sources, 80):
         covered = np.zeros((160, 160), dtype=bool)
         for x, y, width, height in (digit.box for digit in digits):
             window = np.s_[y : y + height, x : x + width]
@@ -135,7 +135,7 @@ def test_digits_hardly_overlap(sources: DigitSources) -> None:
 
 
 def test_ink_contrasts_with_the_background(sources: DigitSources) -> None:
-    for image, digits in drawings(on_gray(sources), 60, most_objects=1, empty_share=0.0):
+    for image, digits in read_drawings(draw_on_gray(sources), 60, most_objects=1, empty_share=0.0):
         x, y, width, height = digits[0].box
         ink = image[y : y + height, x : x + width].mean(axis=2) - GRAY
 
@@ -143,13 +143,15 @@ def test_ink_contrasts_with_the_background(sources: DigitSources) -> None:
 
 
 def test_images_have_the_requested_number_of_objects(sources: DigitSources) -> None:
-    counts = {len(digits) for _, digits in drawings(sources, 80, most_objects=3, empty_share=0.0)}
+    counts = {
+        len(digits) for _, digits in read_drawings(sources, 80, most_objects=3, empty_share=0.0)
+    }
 
     assert counts == {1, 2, 3}
 
 
 def test_the_requested_fraction_of_images_is_empty(sources: DigitSources) -> None:
-    digits = drawings(sources, 200, empty_share=0.3, most_objects=2)
+    digits = read_drawings(sources, 200, empty_share=0.3, most_objects=2)
 
     assert 40 <= sum(not objects for _, objects in digits) <= 80
 

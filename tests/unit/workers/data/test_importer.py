@@ -71,13 +71,13 @@ def import_from(
     return import_dataset(parse_splits(source), out, request=request, options=options)
 
 
-def refused(source: CocoFolder | VocFolder, out: Path) -> tuple[Problem, ...]:
-    with pytest.raises(ImportRefused) as caught:
+def read_problems(source: CocoFolder | VocFolder, out: Path) -> tuple[Problem, ...]:
+    with pytest.raises(ImportRefused) as exc_info:
         import_from(source, out)
-    return caught.value.problems
+    return exc_info.value.problems
 
 
-def document(out: Path, part: str = "train") -> dict[str, Any]:
+def load_document(out: Path, part: str = "train") -> dict[str, Any]:
     return dict(json.loads((out / "annotations" / f"{part}.json").read_text()))
 
 
@@ -88,7 +88,7 @@ def test_a_valid_dataset_is_imported_completely(coco: CocoFolder, out: Path) -> 
     assert imported.manifest == check_dataset(out, digest=recompute_digest(out, imported.manifest))
     assert imported.manifest.classes == ("dog", "cat")
     assert (imported.manifest.train.num_images, imported.manifest.train.num_boxes) == (2, 2)
-    assert document(out) == {
+    assert load_document(out) == {
         "images": [coco_image(11, "a.png"), coco_image(12, "b.png")],
         "annotations": [
             {
@@ -143,7 +143,7 @@ def test_subfolders_of_the_images_are_preserved(coco: CocoFolder, out: Path) -> 
 
     import_from(coco, out)
 
-    assert document(out)["images"][2]["file_name"] == "deep/d.png"
+    assert load_document(out)["images"][2]["file_name"] == "deep/d.png"
     assert (out / "images" / "train" / "deep" / "d.png").is_file()
 
 
@@ -153,8 +153,8 @@ def test_categories_are_matched_by_name(coco: CocoFolder, out: Path) -> None:
 
     import_from(coco, out)
 
-    assert document(out, "val")["annotations"][0]["category_id"] == 2
-    assert document(out, "val")["categories"] == document(out, "train")["categories"]
+    assert load_document(out, "val")["annotations"][0]["category_id"] == 2
+    assert load_document(out, "val")["categories"] == load_document(out, "train")["categories"]
 
 
 def test_boxes_that_exceed_the_image_by_rounding_are_trimmed_and_counted(
@@ -164,7 +164,7 @@ def test_boxes_that_exceed_the_image_by_rounding_are_trimmed_and_counted(
 
     imported = import_from(coco, out)
 
-    assert document(out)["annotations"][0]["bbox"] == [0, 4, 40, 20]
+    assert load_document(out)["annotations"][0]["bbox"] == [0, 4, 40, 20]
     assert imported.num_trimmed == 1
 
 
@@ -196,7 +196,7 @@ def test_boxes_are_judged(
 
 
 def break_coco(coco: CocoFolder) -> None:
-    """Nearly every kind of flaw, each in an image or box of its own."""
+    """Add nearly every kind of problem, each in a separate image or box."""
     folder = coco.root / "train"
     write_image(folder / "short.jpg", size=(200, 200), shade=5)
     (folder / "short.jpg").write_bytes((folder / "short.jpg").read_bytes()[:9000])
@@ -248,7 +248,7 @@ COCO_FLAWS = {
 def test_one_report_has_every_problem_with_file_and_id(coco: CocoFolder, out: Path) -> None:
     break_coco(coco)
 
-    problems = refused(coco, out)
+    problems = read_problems(coco, out)
 
     assert {(problem.location, problem.code) for problem in problems} == COCO_FLAWS
     assert {problem.file for problem in problems} == {str(coco.train_json)}
@@ -267,8 +267,8 @@ def test_dropping_keeps_the_rest_and_says_how_much_went(coco: CocoFolder, out: P
 
     imported = import_from(coco, out, DROP)
 
-    assert [image["file_name"] for image in document(out)["images"]] == ["a.png"]
-    assert [box["bbox"] for box in document(out)["annotations"]] == [COCO_BOX]
+    assert [image["file_name"] for image in load_document(out)["images"]] == ["a.png"]
+    assert [box["bbox"] for box in load_document(out)["annotations"]] == [COCO_BOX]
     assert imported.dropped == {"train": DroppedCounts(10, 7), "val": DroppedCounts(0, 0)}
     assert sorted(path.name for path in (out / "images" / "train").iterdir()) == ["a.png"]
 
@@ -276,7 +276,7 @@ def test_dropping_keeps_the_rest_and_says_how_much_went(coco: CocoFolder, out: P
 def test_nothing_is_written_unless_bad_things_may_be_dropped(coco: CocoFolder, out: Path) -> None:
     break_coco(coco)
 
-    refused(coco, out)
+    read_problems(coco, out)
 
     assert not out.parent.exists()
 
@@ -285,10 +285,10 @@ def test_one_report_of_a_voc_folder_has_files_and_lines(voc: VocFolder, out: Pat
     voc.annotate("a", voc_xml(voc_object(), voc_object(box=(9, 9, 9, 9)), voc_object("bird")))
     voc.annotate("b", voc_xml(voc_object(box=(1, 1, 99, 20)), size=(99, 30)))
     voc.add("d", shade=2)
-    voc.listed("train", "a", "b", "gone", "d")
+    voc.write_list("train", "a", "b", "gone", "d")
     voc.annotate("gone", voc_xml(voc_object()))
 
-    problems = refused(voc, out)
+    problems = read_problems(voc, out)
 
     folder = voc.root / "Annotations"
     assert [(problem.file, problem.location, problem.code) for problem in problems] == [
@@ -301,13 +301,13 @@ def test_one_report_of_a_voc_folder_has_files_and_lines(voc: VocFolder, out: Pat
 
 
 def test_a_leak_is_dropped_from_train_and_stays_in_val(voc: VocFolder, out: Path) -> None:
-    voc.listed("train", "a", "b", "c")
+    voc.write_list("train", "a", "b", "c")
 
     imported = import_from(voc, out, DROP)
 
     assert [problem.code for problem in imported.problems] == [ProblemCode.LEAK]
-    assert [image["file_name"] for image in document(out)["images"]] == ["a.jpg", "b.jpg"]
-    assert [image["file_name"] for image in document(out, "val")["images"]] == ["c.jpg"]
+    assert [image["file_name"] for image in load_document(out)["images"]] == ["a.jpg", "b.jpg"]
+    assert [image["file_name"] for image in load_document(out, "val")["images"]] == ["c.jpg"]
 
 
 def test_a_link_out_of_the_images_is_refused(voc: VocFolder, out: Path) -> None:
@@ -315,7 +315,7 @@ def test_a_link_out_of_the_images_is_refused(voc: VocFolder, out: Path) -> None:
     voc.image("a").unlink()
     voc.image("a").symlink_to(secret)
 
-    (problem,) = refused(voc, out)
+    (problem,) = read_problems(voc, out)
 
     assert (problem.code, problem.image) == (ProblemCode.UNSAFE_PATH, "a.jpg")
 
@@ -324,10 +324,10 @@ def test_a_part_without_boxes_is_refused_even_when_dropping(coco: CocoFolder, ou
     coco.val["annotations"] = []
     coco.save()
 
-    with pytest.raises(ImportRefused) as caught:
+    with pytest.raises(ImportRefused) as exc_info:
         import_from(coco, out, DROP)
 
-    assert [problem.code for problem in caught.value.problems] == [ProblemCode.EMPTY_SPLIT]
+    assert [problem.code for problem in exc_info.value.problems] == [ProblemCode.EMPTY_SPLIT]
     assert not out.exists()
 
 

@@ -40,10 +40,10 @@ def change(path: Path, **changes: object) -> None:
 
 
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
-    written = make(tmp_path)
+    manifest = make(tmp_path)
 
-    assert read_manifest(tmp_path) == written == check_dataset(tmp_path, digest=written.digest)
-    assert (written.train.num_images, written.val.num_images) == (3, 2)
+    assert read_manifest(tmp_path) == manifest == check_dataset(tmp_path, digest=manifest.digest)
+    assert (manifest.train.num_images, manifest.val.num_images) == (3, 2)
 
 
 def test_the_digest_does_not_depend_on_the_place_nor_on_links(root: Path, tmp_path: Path) -> None:
@@ -68,26 +68,26 @@ def test_another_image_gives_another_digest(root: Path) -> None:
 def test_images_in_another_order_give_another_digest(tmp_path: Path) -> None:
     make(tmp_path)
     parts = {part: draw_split(tmp_path, part, RECIPE) for part in SPLITS}
-    for listed in parts["train"].document["images"], parts["train"].document["annotations"]:
-        listed.reverse()
+    for entries in parts["train"].document["images"], parts["train"].document["annotations"]:
+        entries.reverse()
     parts["train"] = type(parts["train"])(
         parts["train"].document, parts["train"].image_hashes[::-1]
     )
 
-    turned = write_manifest(
+    reversed_manifest = write_manifest(
         tmp_path / "turned", name="digits", classes=CLASSES, contents=parts, origin=Origin("", "")
     )
 
-    assert turned.digest != read_manifest(tmp_path).digest
+    assert reversed_manifest.digest != read_manifest(tmp_path).digest
 
 
 def test_changed_annotations_are_noticed(root: Path) -> None:
     change(root / "annotations" / "val.json", info="one more field")
 
-    with pytest.raises(DatasetError, match=r"val.json was changed") as caught:
+    with pytest.raises(DatasetError, match=r"val.json was changed") as exc_info:
         check_dataset(root)
 
-    assert caught.value.reason is FailureReason.DATASET_ERROR
+    assert exc_info.value.reason is FailureReason.DATASET_ERROR
 
 
 def test_another_dataset_than_meant_is_refused(root: Path) -> None:

@@ -14,7 +14,7 @@ def voc(tmp_path: Path) -> VocFolder:
     return VocFolder(tmp_path)
 
 
-def only_problem(voc: VocFolder) -> Problem:
+def get_only_problem(voc: VocFolder) -> Problem:
     (problem,) = read_voc(voc.root, "train").problems
     return problem
 
@@ -55,7 +55,7 @@ def test_parts_of_an_object_are_no_objects(voc: VocFolder) -> None:
 
 
 def test_lists_of_one_class_are_read(voc: VocFolder) -> None:
-    voc.listed("train", "a  1", "b -1", "")
+    voc.write_list("train", "a  1", "b -1", "")
 
     assert [image.name for image in read_voc(voc.root, "train").images] == ["a.jpg", "b.jpg"]
 
@@ -76,16 +76,16 @@ def test_a_missing_list_is_a_problem(voc: VocFolder) -> None:
 def test_a_missing_annotation_names_the_line_of_the_list(voc: VocFolder) -> None:
     voc.xml("b").unlink()
 
-    problem = only_problem(voc)
+    problem = get_only_problem(voc)
 
     assert (problem.code, problem.location) == (ProblemCode.MISSING_FILE, "line 2")
     assert problem.file.endswith("train.txt")
 
 
 def test_an_image_that_is_listed_twice_is_read_once(voc: VocFolder) -> None:
-    voc.listed("train", "a", "b", "a")
+    voc.write_list("train", "a", "b", "a")
 
-    problem = only_problem(voc)
+    problem = get_only_problem(voc)
 
     assert (problem.code, problem.location) == (ProblemCode.DUPLICATE_FILE_NAME, "line 3")
     assert len(read_voc(voc.root, "train").images) == 2
@@ -93,9 +93,9 @@ def test_an_image_that_is_listed_twice_is_read_once(voc: VocFolder) -> None:
 
 @pytest.mark.parametrize("name", ["../c", "/etc/passwd", "deep/../../../c"])
 def test_a_listed_name_that_leads_out_is_refused(voc: VocFolder, name: str) -> None:
-    voc.listed("train", "a", name)
+    voc.write_list("train", "a", name)
 
-    problem = only_problem(voc)
+    problem = get_only_problem(voc)
 
     assert (problem.code, problem.location) == (ProblemCode.UNSAFE_PATH, "line 2")
 
@@ -105,7 +105,7 @@ def test_an_annotation_that_links_elsewhere_is_refused(voc: VocFolder) -> None:
     voc.xml("b").unlink()
     voc.xml("b").symlink_to(voc.root / "secret.xml")
 
-    assert only_problem(voc).code is ProblemCode.UNSAFE_PATH
+    assert get_only_problem(voc).code is ProblemCode.UNSAFE_PATH
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_an_annotation_that_links_elsewhere_is_refused(voc: VocFolder) -> None:
 def test_malformed_xml_is_reported_with_its_line(voc: VocFolder, xml: str, line: int) -> None:
     voc.annotate("a", xml)
 
-    problem = only_problem(voc)
+    problem = get_only_problem(voc)
 
     assert (problem.code, problem.location) == (ProblemCode.MALFORMED_FILE, f"line {line}")
     assert problem.file.endswith("a.xml")
@@ -136,7 +136,7 @@ def test_malformed_xml_is_reported_with_its_line(voc: VocFolder, xml: str, line:
 def test_entities_are_refused_before_they_are_read(voc: VocFolder, declaration: str) -> None:
     voc.annotate("a", f"\n{declaration}\n".strip() + voc_xml(voc_object("&y;")))
 
-    problem = only_problem(voc)
+    problem = get_only_problem(voc)
 
     assert problem.code is ProblemCode.MALFORMED_FILE
     assert "DOCTYPE" in problem.message
@@ -188,7 +188,7 @@ def test_an_image_without_size_is_reported(
 ) -> None:
     voc.annotate("a", voc_xml(voc_object(), size=size))
 
-    problem = only_problem(voc)
+    problem = get_only_problem(voc)
 
     assert (problem.code, problem.location) == (code, "line 3")
 
@@ -196,6 +196,6 @@ def test_an_image_without_size_is_reported(
 def test_a_missing_size_is_a_missing_field(voc: VocFolder) -> None:
     voc.annotate("a", f"<annotation>\n{voc_object(box=VOC_BOX)}\n</annotation>")
 
-    problem = only_problem(voc)
+    problem = get_only_problem(voc)
 
     assert (problem.code, problem.location) == (ProblemCode.MISSING_FIELD, "line 1")

@@ -28,7 +28,7 @@ class LossCase:
             for side in SIDES
         )
         self.outputs = tuple(
-            [_convolved(maps, channels, draw=draw) for maps in self.features]
+            [_convolve(maps, channels, draw=draw) for maps in self.features]
             for channels in (CLASSES, EDGES)
         )
         scores, edges = self.outputs
@@ -73,7 +73,7 @@ class LossCase:
         return meter.shares
 
 
-def _convolved(maps: Tensor, channels: int, *, draw: torch.Generator) -> Tensor:
+def _convolve(maps: Tensor, channels: int, *, draw: torch.Generator) -> Tensor:
     weights = 0.1 * torch.randn(channels, CHANNELS, 1, 1, generator=draw)
     return torch.nn.functional.conv2d(maps.float(), weights)
 
@@ -89,7 +89,7 @@ def test_shares_are_those_of_all_gradients_side_by_side(on_features: bool) -> No
 
     shares = case.measure()
 
-    expected = expected_shares(case.terms, levels)
+    expected = compute_expected_shares(case.terms, levels)
     assert len(shares) == len(case.terms) * (len(SIDES) + 1) == len(expected)
     for share in shares:
         norm, expected_share, cosine = expected[share.term, share.level]
@@ -103,7 +103,7 @@ def test_features_in_half_precision_are_multiplied_in_whole_precision() -> None:
 
     shares = case.measure()
 
-    expected = expected_shares(case.terms, [[maps] for maps in case.features])
+    expected = compute_expected_shares(case.terms, [[maps] for maps in case.features])
     for share in shares:
         _, expected_share, cosine = expected[share.term, share.level]
         assert share.share == pytest.approx(expected_share, abs=1e-6)
@@ -114,18 +114,20 @@ def test_a_term_that_no_gradient_reaches_has_a_share_of_0() -> None:
     case = LossCase(on_features=False)
     case.distillation_losses["loss_none"] = torch.tensor(1.0)
 
-    silent = [share for share in case.measure() if share.term == "loss_none"]
+    shares = [share for share in case.measure() if share.term == "loss_none"]
 
-    assert {(share.norm, share.share, share.cosine) for share in silent} == {(0.0, 0.0, 0.0)}
+    assert {(share.norm, share.share, share.cosine) for share in shares} == {(0.0, 0.0, 0.0)}
 
 
 @pytest.mark.parametrize("on_features", [False, True], ids=["outputs", "features"])
-def test_a_look_takes_at_most_four_times_what_it_differentiates_by(on_features: bool) -> None:
+def test_measuring_shares_takes_at_most_four_times_what_it_differentiates_by(
+    on_features: bool,
+) -> None:
     case = LossCase(on_features=on_features)
     tensors = case.features if on_features else [m for maps in case.outputs for m in maps]
     measured_bytes = sum(tensor.nbytes for tensor in tensors)
 
-    peak_bytes = peak_tensor_bytes(case.measure)
+    peak_bytes = measure_peak_tensor_bytes(case.measure)
 
     assert measured_bytes < peak_bytes <= MAX_COPIES * measured_bytes
 
@@ -140,8 +142,8 @@ def test_no_number_is_read_from_the_device_by_itself(on_features: bool) -> None:
     assert reads.count == 0
 
 
-def expected_shares(
-    terms: dict[str, Tensor], levels: list[list[Tensor]]
+def compute_expected_shares(
+    sum_terms: dict[str, Tensor], levels: list[list[Tensor]]
 ) -> dict[tuple[str, int | None], tuple[float, float, float]]:
     """Norm, share and cosine by term and level, from all gradients at once, in fp64."""
     flat: dict[str, list[Tensor]] = {
@@ -160,7 +162,7 @@ def expected_shares(
             )
             for level in levels
         ]
-        for name, term in terms.items()
+        for name, term in sum_terms.items()
     }
     expected = {}
     for level in (None, *range(len(levels))):
@@ -177,7 +179,7 @@ def expected_shares(
     return expected
 
 
-def peak_tensor_bytes(function: Callable[[], object]) -> int:
+def measure_peak_tensor_bytes(function: Callable[[], object]) -> int:
     """Peak bytes of the tensors that `function` allocates."""
     tracker = MemTracker()
     with tracker:

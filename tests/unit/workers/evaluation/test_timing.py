@@ -24,7 +24,7 @@ class Detector:
         return ["found"] * len(images)
 
 
-def loader(*, images: int, batch_size: int) -> DataLoader[Any]:
+def make_loader(*, images: int, batch_size: int) -> DataLoader[Any]:
     def collate(rows: list[int]) -> dict[str, list[int]]:
         return {"images": rows}
 
@@ -35,9 +35,9 @@ def loader(*, images: int, batch_size: int) -> DataLoader[Any]:
 def test_a_stopwatch_answers_as_the_detector_does_and_counts_images() -> None:
     watch = TimedDetector(Detector())
 
-    answers = [watch(**batch) for batch in loader(images=5, batch_size=2)]
+    results = [watch(**batch) for batch in make_loader(images=5, batch_size=2)]
 
-    assert [len(answer) for answer in answers] == [2, 2, 1]
+    assert [len(result) for result in results] == [2, 2, 1]
     assert watch.images == [2, 2, 1]
 
 
@@ -55,7 +55,7 @@ def test_few_images_are_timed_again_and_the_warm_up_is_left_out() -> None:
     detector = Detector()
 
     latency = measure_latency(
-        detector, loader(images=3, batch_size=1), Timing(images=8, warm_up=2), device=CPU
+        detector, make_loader(images=3, batch_size=1), Timing(images=8, warm_up=2), device=CPU
     )
 
     assert latency.images == 8

@@ -1,4 +1,4 @@
-"""What the driver shows, read from a folder."""
+"""What the driver reports, read from a folder."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What environment.json says of the device and of torch's settings."""
+"""What environment.json contains about the device and torch's settings."""
 
 import json
 import socket
@@ -17,14 +17,14 @@ CPU = torch.device("cpu")
 GPU = torch.device("cuda", 1)
 
 
-def written(path: Path, **arguments: Any) -> dict[str, Any]:
+def describe_and_read(path: Path, **arguments: Any) -> dict[str, Any]:
     write_environment(path / "environment.json", **arguments)
     return dict(json.loads((path / "environment.json").read_text(encoding="utf-8")))
 
 
 @pytest.fixture
 def h200(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Properties of a GPU and a driver, as torch and the kernel give them."""
+    """Patches the properties of a GPU and a driver, as torch and the kernel return them."""
     properties = SimpleNamespace(name="NVIDIA H200", major=9, minor=0, total_memory=141 * 2**30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: properties.name)
@@ -39,10 +39,10 @@ def versions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("h200", "versions")
 def test_a_gpu_is_described_with_its_driver_and_libraries(tmp_path: Path) -> None:
-    facts = written(tmp_path, device=GPU)
+    description = describe_and_read(tmp_path, device=GPU)
 
-    assert facts["device_name"] == "NVIDIA H200"
-    assert facts["gpus"] == [
+    assert description["device_name"] == "NVIDIA H200"
+    assert description["gpus"] == [
         {
             "host": "node-1",
             "device": "cuda:1",
@@ -52,28 +52,28 @@ def test_a_gpu_is_described_with_its_driver_and_libraries(tmp_path: Path) -> Non
             "driver": "580.95.05",
         }
     ]
-    assert facts["cuda"]["driver"] == "580.95.05"
-    assert facts["cuda"]["cuda"] == torch.version.cuda
-    assert facts["cuda"]["cudnn"].count(".") == 2
-    assert facts["cuda"]["nccl"].count(".") >= 2
+    assert description["cuda"]["driver"] == "580.95.05"
+    assert description["cuda"]["cuda"] == torch.version.cuda
+    assert description["cuda"]["cudnn"].count(".") == 2
+    assert description["cuda"]["nccl"].count(".") >= 2
 
 
 @pytest.mark.usefixtures("versions")
 def test_a_cpu_has_no_gpu_and_no_cuda(tmp_path: Path) -> None:
-    facts = written(tmp_path, device=CPU)
+    description = describe_and_read(tmp_path, device=CPU)
 
     assert get_gpu_info(CPU) is None
-    assert (facts["gpus"], facts["cuda"]) == ([], None)
-    assert facts["threads"] == torch.get_num_threads()
+    assert (description["gpus"], description["cuda"]) == ([], None)
+    assert description["threads"] == torch.get_num_threads()
 
 
 @pytest.mark.usefixtures("h200", "versions")
 def test_the_gpus_of_all_processes_of_a_group_are_listed(tmp_path: Path) -> None:
     gpus = [GpuInfo(f"node-{rank}", "cuda:0", "NVIDIA L4", "8.9", 24, "580.1") for rank in range(3)]
 
-    facts = written(tmp_path, device=GPU, gpus=gpus)
+    description = describe_and_read(tmp_path, device=GPU, gpus=gpus)
 
-    assert [gpu["host"] for gpu in facts["gpus"]] == ["node-0", "node-1", "node-2"]
+    assert [gpu["host"] for gpu in description["gpus"]] == ["node-0", "node-1", "node-2"]
 
 
 @pytest.mark.parametrize("precision", ["ieee", "tf32"])
@@ -121,10 +121,10 @@ def test_the_newer_name_of_the_allocators_settings_goes_first(
 
 @pytest.mark.gpu
 def test_this_machines_gpu_is_described(tmp_path: Path) -> None:
-    facts = written(tmp_path, device=torch.device("cuda", 0))
+    description = describe_and_read(tmp_path, device=torch.device("cuda", 0))
 
-    (gpu,) = facts["gpus"]
-    assert gpu["name"] == facts["device_name"] == torch.cuda.get_device_name(0)
+    (gpu,) = description["gpus"]
+    assert gpu["name"] == description["device_name"] == torch.cuda.get_device_name(0)
     assert gpu["memory_bytes"] > 0
-    assert gpu["driver"] == facts["cuda"]["driver"]
+    assert gpu["driver"] == description["cuda"]["driver"]
     assert gpu["driver"] is not None

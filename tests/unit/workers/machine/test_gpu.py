@@ -1,4 +1,4 @@
-"""The process that examines one GPU, and what becomes of its answer."""
+"""The process that examines one GPU, and how its output is interpreted."""
 
 import sys
 
@@ -8,14 +8,14 @@ import torch
 from workers.machine.gpu import GpuReport, examine_gpu, examine_gpus, examine_in_process
 
 
-def _examined(code: str, *, timeout_s: float = 20.0) -> GpuReport:
+def _examine(code: str, *, timeout_s: float = 20.0) -> GpuReport:
     return examine_in_process(
         "3", environment={}, command=(sys.executable, "-c", code), timeout_s=timeout_s
     )
 
 
 def test_the_last_line_is_the_report_whatever_libraries_print() -> None:
-    report = _examined("""print("noise"); print('{"name": "H200", "capability": "9.0"}')""")
+    report = _examine("""print("noise"); print('{"name": "H200", "capability": "9.0"}')""")
 
     assert report == GpuReport(selector="3", name="H200", capability="9.0")
     assert report.is_usable
@@ -24,7 +24,7 @@ def test_the_last_line_is_the_report_whatever_libraries_print() -> None:
 def test_the_process_sees_only_its_gpu() -> None:
     code = """import os; print('{"name": "%s"}' % os.environ["CUDA_VISIBLE_DEVICES"])"""
 
-    assert _examined(code).name == "3"
+    assert _examine(code).name == "3"
 
 
 @pytest.mark.parametrize(
@@ -37,14 +37,14 @@ def test_the_process_sees_only_its_gpu() -> None:
     ],
 )
 def test_a_process_that_ends_without_a_report_is_an_error(code: str, text: str) -> None:
-    report = _examined(code)
+    report = _examine(code)
 
     assert text in report.error
     assert not report.is_usable
 
 
 def test_a_process_that_hangs_is_an_error() -> None:
-    report = _examined("import time; time.sleep(60)", timeout_s=0.5)
+    report = _examine("import time; time.sleep(60)", timeout_s=0.5)
 
     assert report.error == "no answer within 0.5 s"
 

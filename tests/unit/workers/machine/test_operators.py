@@ -1,4 +1,4 @@
-"""Operators against references: right ones pass, wrong ones do not."""
+"""Operators against references: correct ones pass, wrong ones do not."""
 
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
@@ -28,27 +28,27 @@ def test_this_machines_operators_agree_with_their_references() -> None:
     assert all(0.0 < difference < 1e-5 for name, difference in differences.items() if name != "nms")
 
 
-def _slightly_wrong(results: list[Tensor]) -> list[Tensor]:
+def _perturb(results: list[Tensor]) -> list[Tensor]:
     return [*results[:-1], results[-1].detach() * 1.01]
 
 
-def _of_another_shape(results: list[Tensor]) -> list[Tensor]:
+def _reshape(results: list[Tensor]) -> list[Tensor]:
     return [*results[:-1], results[-1].detach()[:-1]]
 
 
-def _not_a_number(results: list[Tensor]) -> list[Tensor]:
+def _make_nan(results: list[Tensor]) -> list[Tensor]:
     return [*results[:-1], results[-1].detach() * float("nan")]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
-@pytest.mark.parametrize("change", [_slightly_wrong, _of_another_shape, _not_a_number])
+@pytest.mark.parametrize("change", [_perturb, _reshape, _make_nan])
 def test_a_wrong_last_result_is_found(
     monkeypatch: pytest.MonkeyPatch,
     check: OperatorCheck,
     change: Callable[[list[Tensor]], list[Tensor]],
 ) -> None:
-    wrong = OperatorCheck(check.name, lambda at: change(check.compute(at)), check.reference)
-    monkeypatch.setattr(operators, "CHECKS", (wrong,))
+    wrong_check = OperatorCheck(check.name, lambda at: change(check.compute(at)), check.reference)
+    monkeypatch.setattr(operators, "CHECKS", (wrong_check,))
 
     with pytest.raises(OperatorError, match=check.name):
         check_operators(CPU)

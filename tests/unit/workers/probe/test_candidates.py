@@ -40,11 +40,11 @@ def base() -> RunSpec:
     return spec_from_preset("digits/bckd", {"schedule.epochs": 6})
 
 
-def a_space(base: RunSpec, space: dict[str, Any]) -> Space:
+def make_space(base: RunSpec, space: dict[str, Any]) -> Space:
     return ProbeSpec.model_validate({"base": base, "space": space}).space
 
 
-def one_of(*values: Scalar, **when: Any) -> dict[str, Any]:
+def make_choice(*values: Scalar, **when: Any) -> dict[str, Any]:
     return {"kind": "choice", "values": list(values), **when}
 
 
@@ -60,17 +60,17 @@ def one_of(*values: Scalar, **when: Any) -> dict[str, Any]:
 def test_a_range_has_its_ends_then_its_middle(
     base: RunSpec, parameter: dict[str, Any], expected: tuple[Scalar, ...]
 ) -> None:
-    space = a_space(base, {"schedule.epochs": parameter})
+    space = make_space(base, {"schedule.epochs": parameter})
 
     assert candidate_values(space["schedule.epochs"]) == expected
 
 
 def test_other_parameters_stay_as_in_the_base(base: RunSpec) -> None:
-    space = a_space(
+    space = make_space(
         base,
         {
             "distillation.cls_weight": {"kind": "uniform", "low": 0, "high": 2},
-            "schedule.epochs": one_of(1, 2),
+            "schedule.epochs": make_choice(1, 2),
         },
     )
 
@@ -81,8 +81,8 @@ def test_other_parameters_stay_as_in_the_base(base: RunSpec) -> None:
 
 
 def test_parents_are_as_in_the_base_if_they_are_active_there(base: RunSpec) -> None:
-    kinds = one_of("mobilenet_v2", "resnet")
-    space = a_space(base, {KIND: kinds, DEPTH: one_of(18, 34, when={KIND: ["resnet"]})})
+    kinds = make_choice("mobilenet_v2", "resnet")
+    space = make_space(base, {KIND: kinds, DEPTH: make_choice(18, 34, when={KIND: ["resnet"]})})
 
     assert values_with_parents(space, DEPTH, 34, base=base) == {DEPTH: 34, KIND: "resnet"}
 
@@ -91,8 +91,8 @@ def test_another_kind_comes_with_the_fields_that_it_needs(base: RunSpec) -> None
     light = base.model_dump(mode="json")
     light["student"]["backbone"] = {"kind": "mobilenet_v2", "width": 0.25}
     mobile = RunSpec.model_validate(light)
-    kinds = one_of("mobilenet_v2", "resnet")
-    space = a_space(mobile, {KIND: kinds, DEPTH: one_of(18, 34, when={KIND: ["resnet"]})})
+    kinds = make_choice("mobilenet_v2", "resnet")
+    space = make_space(mobile, {KIND: kinds, DEPTH: make_choice(18, 34, when={KIND: ["resnet"]})})
 
     candidates = build_candidate_specs(space, KIND, base=mobile, probe=PROBE)
 
@@ -105,7 +105,7 @@ def test_the_middle_replaces_an_invalid_end(base: RunSpec) -> None:
         "policy": {"kind": "step", "milestones": [3]}
     }
     late = RunSpec.model_validate(base.model_dump(mode="json") | {"schedule": falling})
-    space = a_space(late, {"schedule.epochs": {"kind": "integer", "low": 1, "high": 9}})
+    space = make_space(late, {"schedule.epochs": {"kind": "integer", "low": 1, "high": 9}})
 
     candidates = build_candidate_specs(space, "schedule.epochs", base=late, probe=PROBE)
 
@@ -113,7 +113,7 @@ def test_the_middle_replaces_an_invalid_end(base: RunSpec) -> None:
 
 
 def test_a_parameter_without_valid_values_has_the_reason(base: RunSpec) -> None:
-    space = a_space(base, {"schedule.optimizer.momentum": one_of(0.5, 0.9)})
+    space = make_space(base, {"schedule.optimizer.momentum": make_choice(0.5, 0.9)})
 
     candidates = build_candidate_specs(space, "schedule.optimizer.momentum", base=base, probe=PROBE)
 
@@ -122,7 +122,7 @@ def test_a_parameter_without_valid_values_has_the_reason(base: RunSpec) -> None:
 
 
 def test_a_balance_comes_with_a_ratio(base: RunSpec) -> None:
-    space = a_space(
+    space = make_space(
         base,
         {
             "balance": {"kind": "uniform", "low": 0, "high": 1},

@@ -10,7 +10,7 @@ from workers.probe.shapes import largest_edges
 LANDSCAPE, SQUARE, PORTRAIT = (640, 480), (500, 500), (300, 600)
 
 
-def the_edges(*sizes: tuple[int, int], **data: object) -> tuple[int, int]:
+def find_edges(*sizes: tuple[int, int], **data: object) -> tuple[int, int]:
     dataset = SimpleNamespace(
         data_infos=[{"width": width, "height": height} for width, height in sizes],
         flag=[int(width > height) for width, height in sizes],
@@ -34,13 +34,13 @@ def the_edges(*sizes: tuple[int, int], **data: object) -> tuple[int, int]:
 def test_the_largest_batch_is_that_of_the_largest_image_padded(
     sizes: list[tuple[int, int]], data: dict[str, object], expected: tuple[int, int]
 ) -> None:
-    assert the_edges(*sizes, **data) == expected
+    assert find_edges(*sizes, **data) == expected
 
 
 def test_a_batch_is_as_high_as_its_highest_image_and_as_wide_as_its_widest() -> None:
-    assert the_edges(PORTRAIT) == (1344, 672)
-    assert the_edges(PORTRAIT, SQUARE) == (1344, 800)
+    assert find_edges(PORTRAIT) == (1344, 672)
+    assert find_edges(PORTRAIT, SQUARE) == (1344, 800)
 
 
 def test_images_of_different_orientations_are_never_in_one_batch() -> None:
-    assert the_edges(PORTRAIT, LANDSCAPE) == (1344, 672)
+    assert find_edges(PORTRAIT, LANDSCAPE) == (1344, 672)

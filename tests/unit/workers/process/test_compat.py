@@ -1,4 +1,4 @@
-"""The two libraries run on today's torch and numpy."""
+"""Patches that let mmcv and mmdet run with current torch and numpy."""
 
 import pickle
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_the_compiled_operators_run() -> None:
     assert selected.tolist() == [0, 2]
 
 
-class Trap:
+class CodeExecution:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return print, ("code from a backbone ran",)
 
@@ -43,7 +43,7 @@ def test_code_in_a_cached_backbone_is_refused_and_not_run(
     name = Path(get_torchvision_models()["resnet18"]).name
     cached = tmp_path / "hub" / "checkpoints" / name
     cached.parent.mkdir(parents=True)
-    torch.save({"conv1.weight": Trap()}, cached)
+    torch.save({"conv1.weight": CodeExecution()}, cached)
 
     with pytest.raises(pickle.UnpicklingError):
         _load_checkpoint("torchvision://resnet18")

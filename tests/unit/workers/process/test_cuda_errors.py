@@ -1,4 +1,4 @@
-"""What errors of CUDA, cuDNN, cuBLAS, NCCL and the driver mean, by their codes and their words."""
+"""Causes of errors of CUDA, cuDNN, cuBLAS, NCCL and the driver, by code and message."""
 
 import ctypes
 from collections.abc import Callable
@@ -137,7 +137,7 @@ MESSAGES = [
 
 @pytest.fixture(scope="module")
 def description() -> Callable[[int], str]:
-    """The installed CUDA runtime's own words for a code; it needs no GPU for that."""
+    """Gets the installed CUDA runtime's message for a code, which needs no GPU."""
     packages = Path(torch.__file__).parents[1]
     (library,) = packages.glob("nvidia/*/lib/libcudart.so.*")
     describe = ctypes.CDLL(str(library)).cudaGetErrorString
@@ -145,7 +145,7 @@ def description() -> Callable[[int], str]:
     return lambda code: describe(code).decode()
 
 
-def with_code(code: int, message: str = "CUDA error: words that are not known") -> RuntimeError:
+def make_error(code: int, message: str = "CUDA error: words that are not known") -> RuntimeError:
     error = torch.AcceleratorError(message)
     vars(error)["error_code"] = code  # as torch does
     return error
@@ -155,7 +155,7 @@ def with_code(code: int, message: str = "CUDA error: words that are not known") 
 def test_a_code_has_a_cause_whatever_the_message(
     code: int, expected: tuple[FailureReason, bool]
 ) -> None:
-    error = with_code(code)
+    error = make_error(code)
 
     assert (classify_error(error), is_sticky(error)) == expected
 
@@ -185,7 +185,7 @@ def test_messages_without_a_code_have_a_cause(
 
 
 def test_a_code_takes_precedence_over_the_message() -> None:
-    error = with_code(2, "CUDA error: device-side assert triggered")
+    error = make_error(2, "CUDA error: device-side assert triggered")
 
     assert classify_error(error) is OOM
     assert not is_sticky(error)
@@ -194,12 +194,12 @@ def test_a_code_takes_precedence_over_the_message() -> None:
 def test_an_error_of_something_else_is_not_of_cuda() -> None:
     assert classify_cuda_error(RuntimeError("out of memory: the host's")) is None
     assert classify_cuda_error(OSError("Input/output error")) is None
-    assert classify_cuda_error(with_code(1)) is None
+    assert classify_cuda_error(make_error(1)) is None
 
 
 def test_a_sticky_cause_makes_a_consequential_error_sticky() -> None:
     error = KeyError("loss")
-    error.__context__ = with_code(700)
+    error.__context__ = make_error(700)
 
     assert is_sticky(error)
 
@@ -207,14 +207,14 @@ def test_a_sticky_cause_makes_a_consequential_error_sticky() -> None:
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
-        (with_code(209), "CUDA_ARCHITECTURES"),
+        (make_error(209), "CUDA_ARCHITECTURES"),
         (
             RuntimeError("nms_impl: implementation for device cuda:0 not found."),
             "CUDA_ARCHITECTURES",
         ),
-        (with_code(803), "tandem-worker doctor"),
-        (with_code(801), "expandable_segments:False"),
-        (with_code(710), "CUDA_LAUNCH_BLOCKING"),
+        (make_error(803), "tandem-worker doctor"),
+        (make_error(801), "expandable_segments:False"),
+        (make_error(710), "CUDA_LAUNCH_BLOCKING"),
     ],
 )
 def test_a_message_says_what_to_do_where_it_depends_on_the_error(

@@ -1,4 +1,4 @@
-"""Which device an attempt gets, what a broken one is called, and what fp32 means."""
+"""Selection of a device, errors of a broken one, and precision settings for fp32."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ def tf32_is_allowed() -> set[bool]:
 
 
 class AGpu:
-    """torch.cuda of a machine whose GPU is the CPU, except that it may be broken or old."""
+    """Replaces torch.cuda by a GPU that computes on the CPU, and may be broken or old."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.capability = (9, 0)
@@ -51,7 +51,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> AGpu:
     return AGpu(monkeypatch)
 
 
-def prepared(compute: Compute | None = None) -> torch.device:
+def prepare(compute: Compute | None = None) -> torch.device:
     return prepare_device(GPU, compute or Compute(), assigned=torch.device("cuda", 0))
 
 
@@ -65,7 +65,7 @@ def test_a_run_without_a_gpu_is_on_the_cpu_and_fp32_is_fp32() -> None:
 
 
 def test_fp32_is_fp32_on_a_gpu_too_and_its_algorithms_repeat_themselves(gpu: AGpu) -> None:
-    assert prepared() == torch.device("cuda", 0)
+    assert prepare() == torch.device("cuda", 0)
 
     assert tf32_is_allowed() == {False}
     assert torch.backends.cudnn.deterministic
@@ -73,7 +73,7 @@ def test_fp32_is_fp32_on_a_gpu_too_and_its_algorithms_repeat_themselves(gpu: AGp
 
 
 def test_algorithms_that_need_not_repeat_themselves_are_faster_ones(gpu: AGpu) -> None:
-    prepared(Compute(deterministic=False))
+    prepare(Compute(deterministic=False))
 
     assert not torch.backends.cudnn.deterministic
     assert not torch.are_deterministic_algorithms_enabled()
@@ -95,7 +95,7 @@ def test_a_gpu_without_tf32_refuses_it_by_name(gpu: AGpu) -> None:
     gpu.capability = (7, 5)
 
     with pytest.raises(InvalidSpec, match=r"Test GPU \(compute capability 7\.5\)"):
-        prepared(Compute(teacher_precision="tf32"))
+        prepare(Compute(teacher_precision="tf32"))
 
 
 def test_a_gpu_that_the_cluster_gave_and_cuda_cannot_use_is_the_nodes_fault(
@@ -128,11 +128,11 @@ def test_a_gpu_that_runs_no_kernel_is_the_nodes_fault(gpu: AGpu) -> None:
     gpu.error = RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable")
 
     with pytest.raises(GpuUnavailable, match="busy or unavailable"):
-        prepared()
+        prepare()
 
 
 def test_a_gpu_without_memory_for_one_number_is_out_of_memory(gpu: AGpu) -> None:
     gpu.error = torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        prepared()
+        prepare()

@@ -1,4 +1,4 @@
-"""What a process asks of its GPU after a failure, with a CUDA that answers what a test says."""
+"""Checks of a GPU after a failure, with a simulated CUDA."""
 
 import os
 import subprocess
@@ -20,12 +20,12 @@ OOM = torch.OutOfMemoryError("CUDA out of memory.")
 
 @dataclass
 class SimulatedCuda:
-    """Plays torch.cuda on an 80 GiB card."""
+    """Replaces torch.cuda by an 80 GiB GPU."""
 
     reserved: int = 0
     used_by_other_processes: int = 0
     is_up: bool = True
-    broken: frozenset[str] = frozenset()
+    failing_calls: frozenset[str] = frozenset()
     calls: list[str] = field(default_factory=list)
 
     def is_initialized(self) -> bool:
@@ -47,7 +47,7 @@ class SimulatedCuda:
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
-        if name in self.broken:
+        if name in self.failing_calls:
             raise RuntimeError("CUDA error: device-side assert triggered")
 
 
@@ -89,7 +89,7 @@ def test_only_a_lack_of_memory_makes_anybody_ask_for_memory() -> None:
 
 
 def test_a_gpu_whose_calls_fail_is_unusable_and_raises_nothing() -> None:
-    cuda = SimulatedCuda(broken=frozenset({"synchronize", "empty_cache", "mem_get_info"}))
+    cuda = SimulatedCuda(failing_calls=frozenset({"synchronize", "empty_cache", "mem_get_info"}))
     context = CudaContext(cuda)
 
     context.release_memory()
@@ -129,7 +129,7 @@ def test_an_abandoned_process_runs_nothing_any_more(tmp_path: Path) -> None:
     )
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[4])}
 
-    ended = subprocess.run([sys.executable, "-c", script, str(trace)], env=env, check=False)
+    result = subprocess.run([sys.executable, "-c", script, str(trace)], env=env, check=False)
 
-    assert ended.returncode == ExitCode.INTERRUPTED
+    assert result.returncode == ExitCode.INTERRUPTED
     assert not trace.exists()

@@ -1,4 +1,4 @@
-"""What is set for processes with a GPU, and what an operator has set is left alone."""
+"""Environment variables of processes with a GPU; values of an operator are not changed."""
 
 import pytest
 
@@ -33,9 +33,9 @@ def test_processes_of_a_group_have_the_environment_of_a_single_one() -> None:
 
 
 def test_what_is_set_for_the_driver_is_handed_on_to_its_group() -> None:
-    mine = {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:128"}
+    variables = {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:128"}
 
-    env = process_environment(mine, has_gpus=True)
+    env = process_environment(variables, has_gpus=True)
 
     assert env["PYTORCH_CUDA_ALLOC_CONF"] == "max_split_size_mb:128"
     assert "PYTORCH_ALLOC_CONF" not in env

@@ -4,8 +4,8 @@ import pytest
 
 from configs.catalog import parse_spec
 from configs.spec.run import RunSpec
-from tests.support.factories import a_bckd_spec, a_spec
-from tests.support.workers.report_inputs import a_difference
+from tests.support.factories import make_bckd_spec, make_spec
+from tests.support.workers.report_inputs import make_difference
 from workers.report.wording import (
     format_duration,
     format_gain,
@@ -32,8 +32,8 @@ MINUS, BREAK = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
         (format_gain(0.0234), "+2.3"),
         (format_gain(-0.0234), f"{MINUS}2.3"),
         (format_gain(-0.0004), "0.0"),
-        (format_interval(a_difference(0.01, half_width=0.02)), f"[{MINUS}1.0,{BREAK}+3.0]"),
-        (format_interval(a_difference(0.01, half_width=None)), "interval unknown"),
+        (format_interval(make_difference(0.01, half_width=0.02)), f"[{MINUS}1.0,{BREAK}+3.0]"),
+        (format_interval(make_difference(0.01, half_width=None)), "interval unknown"),
         (format_percent(0.414), f"41{BREAK}%"),
         (format_percent(-0.001), f"0{BREAK}%"),
         (format_duration(42.4), "42 s"),
@@ -74,14 +74,14 @@ def test_only_http_urls_are_safe(url: str | None, expected: str | None) -> None:
 
 
 def test_a_run_is_named_as_in_the_published_table() -> None:
-    spec = a_run_spec(
+    spec = make_run_spec(
         distillation={"method": "bckd", "extra": {"pkd": {"weight": 6}}}, schedule={"epochs": 12}
     )
 
     assert (teacher_title(spec), method_title(spec)) == ("big", "BCKD + PKD")
     assert schedule_title(spec) == "12 epochs (1x)"
-    assert teacher_title(parse_spec(a_spec())) == method_title(parse_spec(a_spec())) == "none"
+    assert teacher_title(parse_spec(make_spec())) == method_title(parse_spec(make_spec())) == "none"
 
 
-def a_run_spec(**changes: object) -> RunSpec:
-    return parse_spec(a_bckd_spec(**changes))
+def make_run_spec(**changes: object) -> RunSpec:
+    return parse_spec(make_bckd_spec(**changes))

@@ -7,29 +7,29 @@ from configs.spec.search import CoordinateSearch
 from tests.support.workers.sweeps import (
     CLS,
     LOC,
-    a_choice,
-    a_log_range,
-    a_sweep,
-    an_integer,
-    quality,
+    compute_score,
+    list_trial_values,
+    make_choice,
+    make_integer,
+    make_log_uniform,
+    make_sweep,
+    make_trial_entries,
     run_search,
-    trial_entries,
-    trial_values,
 )
 from workers.search.coordinate import neighbors
 from workers.search.space import Wait, point_key
 from workers.search.suggest import suggest
 from workers.search.sweep_log import ReplayedSweep
 
-SWEEP = a_sweep(algorithm=CoordinateSearch(points=5))
+SWEEP = make_sweep(algorithm=CoordinateSearch(points=5))
 
 
-def weights(sweep: ReplayedSweep) -> list[tuple[float, float]]:
-    return [(float(values[CLS]), float(values[LOC])) for values in trial_values(sweep)]
+def list_weights(sweep: ReplayedSweep) -> list[tuple[float, float]]:
+    return [(float(values[CLS]), float(values[LOC])) for values in list_trial_values(sweep)]
 
 
 def test_it_takes_anchors_then_each_weight_then_a_check_around_the_best() -> None:
-    points = weights(run_search(SWEEP, 100))
+    points = list_weights(run_search(SWEEP, 100))
 
     assert points[:3] == [(1, 0), (0, 4), (1, 4)]
     assert points[3:7] == [(0.25, 4), (0.5, 4), (2, 4), (4, 4)]
@@ -52,45 +52,45 @@ def test_it_waits_for_the_results_of_a_stage() -> None:
 
     assert suggest(sweep.active_spec, sweep.trials) == Wait()
 
-    for number, values in enumerate(trial_values(sweep)):
-        for entry in trial_entries(number, values, quality(values))[1:]:
+    for number, values in enumerate(list_trial_values(sweep)):
+        for entry in make_trial_entries(number, values, compute_score(values))[1:]:
             sweep.add(entry)
     assert suggest(sweep.active_spec, sweep.trials) == {CLS: 0.25, LOC: 4.0}
 
 
 def test_trials_that_failed_are_never_the_best() -> None:
     sweep = run_search(
-        SWEEP, 100, score=lambda values: None if values[LOC] == 4.0 else quality(values)
+        SWEEP, 100, score=lambda values: None if values[LOC] == 4.0 else compute_score(values)
     )
 
-    assert weights(sweep)[3] == (0.25, 0)
+    assert list_weights(sweep)[3] == (0.25, 0)
 
 
 def test_the_published_weights_are_the_best_where_every_trial_failed() -> None:
     sweep = run_search(SWEEP, 100, score=lambda _: None)
 
-    assert weights(sweep)[3] == (0.25, 4)
+    assert list_weights(sweep)[3] == (0.25, 4)
 
 
 def test_the_student_alone_is_no_trial() -> None:
-    space = {CLS: a_choice(0.0, 1.0, 2.0), LOC: a_choice(0.0, 4.0)}
+    space = {CLS: make_choice(0.0, 1.0, 2.0), LOC: make_choice(0.0, 4.0)}
     sweep = run_search(
-        a_sweep(algorithm=CoordinateSearch(points=3), space=space),
+        make_sweep(algorithm=CoordinateSearch(points=3), space=space),
         100,
         score=lambda values: float(values[CLS]) - float(values[LOC]),
     )
 
-    assert (0, 0) not in weights(sweep)
-    assert len({point_key(values) for values in trial_values(sweep)}) == len(sweep.trials)
+    assert (0, 0) not in list_weights(sweep)
+    assert len({point_key(values) for values in list_trial_values(sweep)}) == len(sweep.trials)
 
 
 @pytest.mark.parametrize(
     ("parameter", "value", "expected"),
     [
-        (a_log_range(0.25, 4), 4.0, (2.82843, 4.0)),
-        (a_log_range(1, 16), 0.0, (0.0, 1.0)),
-        (a_choice(1, 2, 4), 2.0, (1.0, 2.0, 4.0)),
-        (an_integer(1, 16, log=True), 4.0, (3.0, 4.0, 6.0)),
+        (make_log_uniform(0.25, 4), 4.0, (2.82843, 4.0)),
+        (make_log_uniform(1, 16), 0.0, (0.0, 1.0)),
+        (make_choice(1, 2, 4), 2.0, (1.0, 2.0, 4.0)),
+        (make_integer(1, 16, log=True), 4.0, (3.0, 4.0, 6.0)),
     ],
     ids=["at the edge", "zero", "a choice", "integers"],
 )

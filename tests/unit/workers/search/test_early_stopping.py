@@ -15,8 +15,8 @@ from configs.spec.search import (
     Scheduler,
 )
 from configs.spec.sweep import Objective, SweepSpec
-from tests.support.factories import a_bckd_spec
-from tests.support.workers.sweeps import CLS, EPOCHS, LOC, a_log_range, a_sweep
+from tests.support.factories import make_bckd_spec
+from tests.support.workers.sweeps import CLS, EPOCHS, LOC, make_log_uniform, make_sweep
 from workers.search.early_stopping import EarlyStopper
 from workers.search.sweep_log import ReplayedSweep
 
@@ -30,14 +30,14 @@ SCHEDULERS: dict[str, Scheduler] = {
 each_scheduler = pytest.mark.parametrize("scheduler", SCHEDULERS.values(), ids=SCHEDULERS.keys())
 
 
-def started_sweep(spec: SweepSpec, count: int) -> ReplayedSweep:
+def start_sweep(spec: SweepSpec, count: int) -> ReplayedSweep:
     values = {CLS: 1.0, LOC: 4.0}
     return ReplayedSweep(
         spec, [TrialSuggested(number=number, values=values) for number in range(count)]
     )
 
 
-def evaluations(count: int) -> list[tuple[int, int, float]]:
+def interleave_evaluations(count: int) -> list[tuple[int, int, float]]:
     """Evaluations of trials in turn: number, epoch, mAP."""
     tops = np.random.RandomState(0).permutation(count)
     return [
@@ -66,13 +66,13 @@ def replay(
 
 @each_scheduler
 def test_a_rebuilt_early_stopper_makes_the_same_decisions(scheduler: Scheduler) -> None:
-    spec, results = a_sweep(scheduler=scheduler), evaluations(12)
-    full_sweep = started_sweep(spec, 12)
+    spec, results = make_sweep(scheduler=scheduler), interleave_evaluations(12)
+    full_sweep = start_sweep(spec, 12)
     first = EarlyStopper(full_sweep)
     judgments = replay(full_sweep, results, first)
 
     for count in (0, 7, 20, len(judgments)):
-        sweep = started_sweep(spec, 12)
+        sweep = start_sweep(spec, 12)
         for judged in judgments[:count]:
             sweep.add(judged)
         rebuilt = EarlyStopper(sweep)
@@ -84,12 +84,12 @@ def test_a_rebuilt_early_stopper_makes_the_same_decisions(scheduler: Scheduler) 
 
 @each_scheduler
 def test_only_a_scheduler_stops_trials(scheduler: Scheduler) -> None:
-    spec = a_sweep(scheduler=scheduler)
-    sweep = started_sweep(spec, 12)
+    spec = make_sweep(scheduler=scheduler)
+    sweep = start_sweep(spec, 12)
 
     stopped = {
         judgment.number
-        for judgment in replay(sweep, evaluations(12), EarlyStopper(sweep))
+        for judgment in replay(sweep, interleave_evaluations(12), EarlyStopper(sweep))
         if not judgment.should_continue
     }
 
@@ -99,8 +99,8 @@ def test_only_a_scheduler_stops_trials(scheduler: Scheduler) -> None:
 
 
 def test_less_can_be_better() -> None:
-    spec = a_sweep(scheduler=Asha(factor=2), objectives=(Objective(goal="min"),))
-    stopper = EarlyStopper(started_sweep(spec, 3))
+    spec = make_sweep(scheduler=Asha(factor=2), objectives=(Objective(goal="min"),))
+    stopper = EarlyStopper(start_sweep(spec, 3))
 
     assert stopper.should_continue(0, epoch=1, values={Metric.MAP: 0.2})
     assert stopper.should_continue(1, epoch=1, values={Metric.MAP: 0.1})
@@ -108,8 +108,8 @@ def test_less_can_be_better() -> None:
 
 
 def test_after_its_last_epoch_a_trial_is_not_stopped() -> None:
-    spec = a_sweep(scheduler=Asha(grace_epochs=EPOCHS, factor=2))
-    stopper = EarlyStopper(started_sweep(spec, 3))
+    spec = make_sweep(scheduler=Asha(grace_epochs=EPOCHS, factor=2))
+    stopper = EarlyStopper(start_sweep(spec, 3))
 
     decisions = [
         stopper.should_continue(number, epoch=EPOCHS, values={Metric.MAP: value})
@@ -120,7 +120,7 @@ def test_after_its_last_epoch_a_trial_is_not_stopped() -> None:
 
 
 def test_a_trial_is_not_judged_by_rungs_that_its_evaluations_skipped() -> None:
-    stopper = EarlyStopper(started_sweep(a_sweep(scheduler=Asha(factor=3)), 2))
+    stopper = EarlyStopper(start_sweep(make_sweep(scheduler=Asha(factor=3)), 2))
     stopper.should_continue(0, epoch=1, values={Metric.MAP: 0.3})
     stopper.should_continue(0, epoch=2, values={Metric.MAP: 0.4})
 
@@ -129,17 +129,17 @@ def test_a_trial_is_not_judged_by_rungs_that_its_evaluations_skipped() -> None:
 
 
 def test_an_evaluation_without_the_objective_decides_nothing() -> None:
-    stopper = EarlyStopper(started_sweep(a_sweep(scheduler=Asha()), 1))
+    stopper = EarlyStopper(start_sweep(make_sweep(scheduler=Asha()), 1))
 
     assert stopper.should_continue(0, epoch=1, values={})
 
 
 def test_brackets_are_drawn_per_trial_and_leave_numpys_generator_unchanged() -> None:
-    spec = a_sweep(scheduler=Hyperband(factor=2))
+    spec = make_sweep(scheduler=Hyperband(factor=2))
     values = {str(Metric.MAP): 0.1}
     np.random.seed(7)
     expected = np.random.random()
-    first, second = EarlyStopper(started_sweep(spec, 9)), EarlyStopper(started_sweep(spec, 9))
+    first, second = EarlyStopper(start_sweep(spec, 9)), EarlyStopper(start_sweep(spec, 9))
     np.random.seed(7)
 
     for number in range(9):
@@ -152,8 +152,8 @@ def test_brackets_are_drawn_per_trial_and_leave_numpys_generator_unchanged() -> 
 
 
 def test_rungs_go_up_to_the_longest_trial() -> None:
-    space = {CLS: a_log_range(0.25, 4), "schedule.epochs": Choice(values=(4, 16), when={})}
-    base = parse_spec(a_bckd_spec(schedule={"epochs": 2}))
-    spec = a_sweep(scheduler=Asha(factor=2), space=space, base=base)
+    space = {CLS: make_log_uniform(0.25, 4), "schedule.epochs": Choice(values=(4, 16), when={})}
+    base = parse_spec(make_bckd_spec(schedule={"epochs": 2}))
+    spec = make_sweep(scheduler=Asha(factor=2), space=space, base=base)
 
-    assert "Iter 16.000" in EarlyStopper(started_sweep(spec, 1)).debug_string()
+    assert "Iter 16.000" in EarlyStopper(start_sweep(spec, 1)).debug_string()

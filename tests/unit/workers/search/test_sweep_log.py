@@ -11,8 +11,9 @@ from configs.protocol.names import ExitCode
 from configs.protocol.sweep_log import SweepEntry, SweepExtended, TrialJudged, TrialSuggested
 from configs.spec.search import RandomSearch
 from configs.spec.sweep import Budget, Values
-from tests.support.workers.fake_sweep import FakeSweep, Response, serve
-from tests.support.workers.sweeps import CLS, LOC, a_sweep, quality
+from tests.support.workers.fake_service import Response
+from tests.support.workers.fake_sweep import FakeSweep, serve
+from tests.support.workers.sweeps import CLS, LOC, compute_score, make_sweep
 from workers.search.sweep_log import DriverExit, SweepLogClient, SweepLogMirror
 from workers.search.trial_monitor import TrialMonitor, status_file
 from workers.search.trial_status import TrialStatusWriter
@@ -23,7 +24,7 @@ VALUES: Values = {CLS: 1.0, LOC: 4.0}
 
 @pytest.fixture
 def sweep() -> Iterator[FakeSweep]:
-    with serve(FakeSweep(a_sweep(), lambda values: [quality(values)] * 3)) as fake:
+    with serve(FakeSweep(make_sweep(), lambda values: [compute_score(values)] * 3)) as fake:
         yield fake
 
 
@@ -38,11 +39,11 @@ def client(sweep: FakeSweep, delays: list[float]) -> Iterator[SweepLogClient]:
         yield client
 
 
-def suggested(number: int) -> TrialSuggested:
+def make_suggested(number: int) -> TrialSuggested:
     return TrialSuggested(number=number, values=VALUES)
 
 
-def judged(number: int, epoch: int) -> TrialJudged:
+def make_judged(number: int, epoch: int) -> TrialJudged:
     return TrialJudged(number=number, epoch=epoch, values={Metric.MAP: 0.1}, should_continue=True)
 
 
@@ -51,9 +52,9 @@ def test_appended_entries_are_in_the_log_and_in_its_copy(
 ) -> None:
     log_mirror = SweepLogMirror(client)
 
-    log_mirror.append(suggested(0), judged(0, 1))
+    log_mirror.append(make_suggested(0), make_judged(0, 1))
 
-    assert sweep.entries == [suggested(0), judged(0, 1)]
+    assert sweep.entries == [make_suggested(0), make_judged(0, 1)]
     assert log_mirror.sweep.length == 2
     assert log_mirror.sweep.trials[0].last_epoch == 1
     assert SweepLogMirror(client).sweep.trials == log_mirror.sweep.trials
@@ -65,42 +66,42 @@ def test_an_unavailable_service_is_retried_with_growing_delays(
     log_mirror = SweepLogMirror(client)
     sweep.scripted_responses = [UNAVAILABLE] * 9
 
-    log_mirror.append(suggested(0))
+    log_mirror.append(make_suggested(0))
 
     assert delays == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
-    assert sweep.entries == [suggested(0)]
+    assert sweep.entries == [make_suggested(0)]
 
 
 def test_an_entry_whose_response_was_lost_is_appended_once(
     sweep: FakeSweep, client: SweepLogClient
 ) -> None:
     log_mirror = SweepLogMirror(client)
-    sweep.entries.append(suggested(0))  # it arrived, but the response was lost
+    sweep.entries.append(make_suggested(0))  # it arrived, but the response was lost
 
-    log_mirror.append(suggested(0))
+    log_mirror.append(make_suggested(0))
 
-    assert sweep.entries == [suggested(0)]
+    assert sweep.entries == [make_suggested(0)]
 
 
 @pytest.mark.parametrize(
-    "written",
+    "entry",
     [
         TrialSuggested(number=0, values={CLS: 2.0, LOC: 4.0}),
-        SweepExtended(by="me", budget=Budget(), space=a_sweep().space, algorithm=RandomSearch()),
+        SweepExtended(by="me", budget=Budget(), space=make_sweep().space, algorithm=RandomSearch()),
     ],
     ids=["another driver", "a person"],
 )
 def test_a_driver_with_an_outdated_log_exits(
-    sweep: FakeSweep, client: SweepLogClient, written: SweepEntry
+    sweep: FakeSweep, client: SweepLogClient, entry: SweepEntry
 ) -> None:
     log_mirror = SweepLogMirror(client)
-    sweep.entries.append(written)
+    sweep.entries.append(entry)
 
     with pytest.raises(DriverExit) as exit_info:
-        log_mirror.append(suggested(0))
+        log_mirror.append(make_suggested(0))
 
     assert exit_info.value.exit_code is ExitCode.SUPERSEDED
-    assert sweep.entries == [written]
+    assert sweep.entries == [entry]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
@@ -121,7 +122,7 @@ def test_every_response_updates_whether_new_trials_are_allowed(
     log_mirror = SweepLogMirror(client)
     allowed = [log_mirror.allows_new_trials]
     sweep.allows_new_trials = False
-    log_mirror.append(suggested(0))
+    log_mirror.append(make_suggested(0))
     allowed.append(log_mirror.allows_new_trials)
     sweep.allows_new_trials = True
     log_mirror.read_progress()
@@ -135,7 +136,7 @@ def test_a_status_file_has_the_evaluations_that_are_not_in_the_log(
 ) -> None:
     now = [0.0]
     log_mirror = SweepLogMirror(client)
-    log_mirror.append(suggested(0))
+    log_mirror.append(make_suggested(0))
     status_writer = TrialStatusWriter(
         tmp_path, log_mirror, interval_s=1.0, monotonic=lambda: now[0]
     )
@@ -145,13 +146,13 @@ def test_a_status_file_has_the_evaluations_that_are_not_in_the_log(
         status_writer.poll()
         reports.append(monitor.train())
         if "result" not in reports[-1]:
-            log_mirror.append(judged(0, reports[-1]["epoch"]))
+            log_mirror.append(make_judged(0, reports[-1]["epoch"]))
         now[0] += 1.0
 
     assert [report["epoch"] for report in reports] == [1, 2, 3, 3]
     assert reports[0] == {
         "epoch": 1,
-        "values": {Metric.MAP: quality(VALUES)},
+        "values": {Metric.MAP: compute_score(VALUES)},
         "is_over": False,
         "done": False,
     }
@@ -177,7 +178,7 @@ def test_a_trial_that_another_driver_started_ends_the_driver(
     sweep: FakeSweep, client: SweepLogClient, tmp_path: Path
 ) -> None:
     status_writer = TrialStatusWriter(tmp_path, SweepLogMirror(client), interval_s=1.0)
-    sweep.entries.append(suggested(0))
+    sweep.entries.append(make_suggested(0))
 
     with pytest.raises(DriverExit) as exit_info:
         status_writer.poll()

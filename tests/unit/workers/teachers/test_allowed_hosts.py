@@ -39,7 +39,7 @@ def test_an_address_of_a_network_of_ones_own_is_not(address: str) -> None:
     assert not is_public(address)
 
 
-def a_gate(*addresses: str, is_proxied: bool = False, **facts: object) -> AllowedHosts:
+def make_allowed_hosts(*addresses: str, is_proxied: bool = False, **facts: object) -> AllowedHosts:
     return AllowedHosts(
         resolve=lambda host, port: addresses,
         is_proxied=lambda host: is_proxied,
@@ -48,19 +48,19 @@ def a_gate(*addresses: str, is_proxied: bool = False, **facts: object) -> Allowe
 
 
 def test_a_public_host_is_reached_at_the_addresses_that_it_has() -> None:
-    gate = a_gate("93.184.216.34", "2606:4700::1111")
+    gate = make_allowed_hosts("93.184.216.34", "2606:4700::1111")
 
     assert gate.resolve_addresses("example.org") == ("93.184.216.34", "2606:4700::1111")
 
 
 def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:
     with pytest.raises(HostRefused, match=r"example\.org is at 10\.0\.0\.1"):
-        a_gate("93.184.216.34", "10.0.0.1").resolve_addresses("example.org")
+        make_allowed_hosts("93.184.216.34", "10.0.0.1").resolve_addresses("example.org")
 
 
 def test_a_host_without_an_address_is_refused() -> None:
     with pytest.raises(HostRefused, match="no address"):
-        a_gate().resolve_addresses("example.org")
+        make_allowed_hosts().resolve_addresses("example.org")
 
 
 def test_a_name_that_does_not_exist_is_refused() -> None:
@@ -70,14 +70,14 @@ def test_a_name_that_does_not_exist_is_refused() -> None:
 
 @pytest.mark.parametrize("host", ["example.org", "EXAMPLE.org.", "files.example.org"])
 def test_a_listed_host_is_reached_however_it_is_written(host: str) -> None:
-    gate = a_gate("93.184.216.34", hosts=("example.org", "*.example.org"))
+    gate = make_allowed_hosts("93.184.216.34", hosts=("example.org", "*.example.org"))
 
     assert gate.resolve_addresses(host)
 
 
 @pytest.mark.parametrize("host", ["example.com", "notexample.org", "example.org.evil.com"])
 def test_a_host_that_is_not_listed_is_refused(host: str) -> None:
-    gate = a_gate("93.184.216.34", hosts=("example.org", "*.example.org"))
+    gate = make_allowed_hosts("93.184.216.34", hosts=("example.org", "*.example.org"))
 
     with pytest.raises(HostRefused, match="TANDEM_SOURCE_HOSTS"):
         gate.resolve_addresses(host)
@@ -86,11 +86,11 @@ def test_a_host_that_is_not_listed_is_refused(host: str) -> None:
 @pytest.mark.parametrize("host", ["localhost", "db", "metadata.google.internal", "127.0.0.1"])
 def test_private_addresses_are_refused_behind_a_proxy(host: str) -> None:
     with pytest.raises(HostRefused):
-        a_gate("127.0.0.1", is_proxied=True).resolve_addresses(host)
+        make_allowed_hosts("127.0.0.1", is_proxied=True).resolve_addresses(host)
 
 
 def test_a_proxy_finds_public_hosts_by_itself() -> None:
-    assert a_gate(is_proxied=True).resolve_addresses("example.org") == ()
+    assert make_allowed_hosts(is_proxied=True).resolve_addresses("example.org") == ()
 
 
 def test_the_environment_lists_hosts_and_allows_private_ones() -> None:

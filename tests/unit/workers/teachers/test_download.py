@@ -29,37 +29,37 @@ from workers.teachers.download import (
 
 CONTENT = os.urandom(3 << 20)
 LOCALHOST = "127.0.0.1"
-SHOP_NAME = "files.example.org"
+HOST_NAME = "files.example.org"
 
 
-class Shop(BaseHTTPRequestHandler):
+class FileHandler(BaseHTTPRequestHandler):
     """Serves one file, complete or truncated, and redirects."""
 
     def do_GET(self) -> None:
         if self.path == "/t.pth":
-            self._answer(200, {"Content-Length": str(len(CONTENT))}, CONTENT)
+            self._respond(200, {"Content-Length": str(len(CONTENT))}, CONTENT)
         elif self.path == "/unannounced.pth":
-            self._answer(200, {}, CONTENT)
+            self._respond(200, {}, CONTENT)
         elif self.path == "/cut.pth":
-            self._answer(200, {"Content-Length": str(len(CONTENT))}, CONTENT[:1000])
+            self._respond(200, {"Content-Length": str(len(CONTENT))}, CONTENT[:1000])
         elif self.path == "/moved.pth":
-            self._answer(302, {"Location": "/t.pth"}, b"")
+            self._respond(302, {"Location": "/t.pth"}, b"")
         elif self.path == "/unsafe.pth":
-            self._answer(302, {"Location": "http://example.org/t.pth"}, b"")
+            self._respond(302, {"Location": "http://example.org/t.pth"}, b"")
         elif self.path == "/inwards.pth":
             location = f"https://{LOCALHOST}:{self.server.server_port}/t.pth"  # type: ignore[attr-defined]
-            self._answer(302, {"Location": location}, b"")
+            self._respond(302, {"Location": location}, b"")
         elif self.path == "/who.pth":
-            self._answer(200, {}, self.headers["host"].encode())
+            self._respond(200, {}, self.headers["host"].encode())
         elif self.path == "/circle.pth":
-            self._answer(302, {"Location": "/circle.pth"}, b"")
+            self._respond(302, {"Location": "/circle.pth"}, b"")
         else:
-            self._answer(404, {}, b"")
+            self._respond(404, {}, b"")
 
     def log_message(self, *arguments: object) -> None:
         pass
 
-    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+    def _respond(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -68,38 +68,38 @@ class Shop(BaseHTTPRequestHandler):
 
 
 @dataclass(frozen=True)
-class Served:
+class FileServer:
     url: str
-    outside: DownloadContext
+    context: DownloadContext
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    certificate = a_certificate(tmp_path_factory.mktemp("tls") / "server.pem")
-    server = ThreadingHTTPServer((LOCALHOST, 0), Shop)
+def file_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileServer]:
+    certificate = write_certificate(tmp_path_factory.mktemp("tls") / "server.pem")
+    server = ThreadingHTTPServer((LOCALHOST, 0), FileHandler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     trusting = ssl.create_default_context(cafile=certificate)
-    outside = replace(
+    download_context = replace(
         default_download_context(),
         allowed_hosts=AllowedHosts(allows_private=True),
         make_client=lambda: httpx.Client(verify=trusting, trust_env=False, timeout=5.0),
     )
-    yield Served(f"https://{LOCALHOST}:{server.server_port}", outside)
+    yield FileServer(f"https://{LOCALHOST}:{server.server_port}", download_context)
     server.shutdown()
     server.server_close()
     thread.join()
 
 
-def a_certificate(path: Path) -> Path:
-    """A self-signed certificate and its key, in one file."""
+def write_certificate(path: Path) -> Path:
+    """Write a self-signed certificate and its key to one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, LOCALHOST)])
     now = datetime.datetime.now(datetime.UTC)
-    names = [x509.IPAddress(IPv4Address(LOCALHOST)), x509.DNSName(SHOP_NAME)]
+    names = [x509.IPAddress(IPv4Address(LOCALHOST)), x509.DNSName(HOST_NAME)]
     alternative = x509.SubjectAlternativeName(names)
     certificate = (
         x509.CertificateBuilder()
@@ -123,20 +123,20 @@ def a_certificate(path: Path) -> Path:
     return path
 
 
-def in_a_folder(folder: Path) -> DownloadContext:
-    """A folder in place of S3: bucket and key are a path in it."""
+def make_context(folder: Path) -> DownloadContext:
+    """Make a context with a folder instead of S3: bucket and key are a path in it."""
 
-    def filesystem_of(url: str) -> tuple[FileSystem, str]:
+    def open_filesystem(url: str) -> tuple[FileSystem, str]:
         parts = urlsplit(url)
         return LocalFileSystem(), f"{folder}/{parts.netloc}{parts.path}"
 
-    return replace(default_download_context(), resolve_filesystem=filesystem_of)
+    return replace(default_download_context(), resolve_filesystem=open_filesystem)
 
 
-def download(source: str, *, within: Path, outside: DownloadContext) -> bytes:
-    with open_local_copy(source, folder=within, context=outside, on_bytes=ignore) as file:
+def download(source: str, *, folder: Path, context: DownloadContext) -> bytes:
+    with open_local_copy(source, folder=folder, context=context, on_bytes=ignore) as file:
         content = file.read_bytes()
-    assert list(within.iterdir()) == []
+    assert list(folder.iterdir()) == []
     return content
 
 
@@ -145,19 +145,19 @@ def ignore(num_bytes: int, total: int | None) -> None:
 
 
 @pytest.mark.parametrize("path", ["t.pth", "unannounced.pth", "moved.pth"])
-def test_a_file_comes_over_https(shop: Served, tmp_path: Path, path: str) -> None:
-    content = download(f"{shop.url}/{path}", within=tmp_path, outside=shop.outside)
+def test_a_file_comes_over_https(file_server: FileServer, tmp_path: Path, path: str) -> None:
+    content = download(f"{file_server.url}/{path}", folder=tmp_path, context=file_server.context)
 
     assert content == CONTENT
 
 
-def test_progress_is_reported_in_bytes(shop: Served, tmp_path: Path) -> None:
+def test_progress_is_reported_in_bytes(file_server: FileServer, tmp_path: Path) -> None:
     progress: list[tuple[int, int | None]] = []
 
     with open_local_copy(
-        f"{shop.url}/t.pth",
+        f"{file_server.url}/t.pth",
         folder=tmp_path,
-        context=shop.outside,
+        context=file_server.context,
         on_bytes=lambda num_bytes, total: progress.append((num_bytes, total)),
     ):
         pass
@@ -167,40 +167,44 @@ def test_progress_is_reported_in_bytes(shop: Served, tmp_path: Path) -> None:
 
 
 def test_a_download_uses_the_checked_address_and_the_requested_name(
-    shop: Served, tmp_path: Path
+    file_server: FileServer, tmp_path: Path
 ) -> None:
     resolved_hosts: list[str] = []
-    context = with_allowed_hosts(shop, resolved_hosts=resolved_hosts)
-    port = urlsplit(shop.url).port
+    context = make_context_with_hosts(file_server, resolved_hosts=resolved_hosts)
+    port = urlsplit(file_server.url).port
 
-    host = download(f"https://{SHOP_NAME}:{port}/who.pth", within=tmp_path, outside=context)
-    content = download(f"https://{SHOP_NAME}:{port}/moved.pth", within=tmp_path, outside=context)
+    host = download(f"https://{HOST_NAME}:{port}/who.pth", folder=tmp_path, context=context)
+    content = download(f"https://{HOST_NAME}:{port}/moved.pth", folder=tmp_path, context=context)
 
-    assert host == f"{SHOP_NAME}:{port}".encode()
+    assert host == f"{HOST_NAME}:{port}".encode()
     assert content == CONTENT
-    assert resolved_hosts == [SHOP_NAME] * 3  # once for each request, and never again
+    assert resolved_hosts == [HOST_NAME] * 3  # once for each request, and never again
 
 
-def test_a_redirect_into_this_network_is_not_followed(shop: Served, tmp_path: Path) -> None:
-    context = with_allowed_hosts(shop, resolved_hosts=[])
-    port = urlsplit(shop.url).port
+def test_a_redirect_into_this_network_is_not_followed(
+    file_server: FileServer, tmp_path: Path
+) -> None:
+    context = make_context_with_hosts(file_server, resolved_hosts=[])
+    port = urlsplit(file_server.url).port
 
     with pytest.raises(SourceUnusable, match=r"127\.0\.0\.1, which is no public address"):
-        download(f"https://{SHOP_NAME}:{port}/inwards.pth", within=tmp_path, outside=context)
+        download(f"https://{HOST_NAME}:{port}/inwards.pth", folder=tmp_path, context=context)
 
 
-def with_allowed_hosts(shop: Served, *, resolved_hosts: list[str]) -> DownloadContext:
-    """The server's name resolves to it, and its address counts as public."""
+def make_context_with_hosts(
+    file_server: FileServer, *, resolved_hosts: list[str]
+) -> DownloadContext:
+    """Make a context in which the server's name resolves to it and its address is public."""
     by_name = "127.0.0.1"
 
     def resolve(host: str, port: int) -> list[str]:
         resolved_hosts.append(host)
-        return [by_name if host == SHOP_NAME else f"::ffff:{host}"]
+        return [by_name if host == HOST_NAME else f"::ffff:{host}"]
 
     gate = AllowedHosts(
-        resolve=resolve, is_proxied=lambda host: False, is_public=lambda a: a == by_name
+        resolve=resolve, is_proxied=lambda host: False, is_public=lambda address: address == by_name
     )
-    return replace(shop.outside, allowed_hosts=gate)
+    return replace(file_server.context, allowed_hosts=gate)
 
 
 @pytest.mark.parametrize(
@@ -217,16 +221,16 @@ def with_allowed_hosts(shop: Served, *, resolved_hosts: list[str]) -> DownloadCo
     ],
 )
 def test_nothing_is_brought_from_this_network(tmp_path: Path, source: str) -> None:
-    outside = replace(
+    context = replace(
         default_download_context(), allowed_hosts=AllowedHosts(is_proxied=lambda host: False)
     )
 
     with pytest.raises(SourceUnusable, match="TANDEM_ALLOW_PRIVATE_SOURCES"):
-        download(source, within=tmp_path, outside=outside)
+        download(source, folder=tmp_path, context=context)
 
 
 @pytest.mark.parametrize(
-    ("path", "why"),
+    ("path", "reason"),
     [
         ("none.pth", "answers 404"),
         ("cut.pth", "could not be downloaded"),
@@ -235,29 +239,35 @@ def test_nothing_is_brought_from_this_network(tmp_path: Path, source: str) -> No
     ],
 )
 def test_a_missing_or_truncated_download_is_refused(
-    shop: Served, tmp_path: Path, path: str, why: str
+    file_server: FileServer, tmp_path: Path, path: str, reason: str
 ) -> None:
-    with pytest.raises(SourceUnusable, match=why):
-        download(f"{shop.url}/{path}", within=tmp_path, outside=shop.outside)
+    with pytest.raises(SourceUnusable, match=reason):
+        download(f"{file_server.url}/{path}", folder=tmp_path, context=file_server.context)
 
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", ["t.pth", "unannounced.pth"])
-def test_a_file_that_is_too_large_is_not_download(shop: Served, tmp_path: Path, path: str) -> None:
-    narrow = replace(shop.outside, max_bytes=1 << 20)
+def test_a_file_that_is_too_large_is_not_download(
+    file_server: FileServer, tmp_path: Path, path: str
+) -> None:
+    narrow = replace(file_server.context, max_bytes=1 << 20)
 
     with pytest.raises(SourceUnusable, match="1048576"):
-        download(f"{shop.url}/{path}", within=tmp_path, outside=narrow)
+        download(f"{file_server.url}/{path}", folder=tmp_path, context=narrow)
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_with_an_untrusted_certificate_is_refused(shop: Served, tmp_path: Path) -> None:
-    strict = replace(shop.outside, make_client=lambda: httpx.Client(trust_env=False, timeout=5.0))
+def test_a_server_with_an_untrusted_certificate_is_refused(
+    file_server: FileServer, tmp_path: Path
+) -> None:
+    strict = replace(
+        file_server.context, make_client=lambda: httpx.Client(trust_env=False, timeout=5.0)
+    )
 
     with pytest.raises(SourceUnusable, match="CERTIFICATE_VERIFY_FAILED"):
-        download(f"{shop.url}/t.pth", within=tmp_path, outside=strict)
+        download(f"{file_server.url}/t.pth", folder=tmp_path, context=strict)
 
 
 def test_a_file_comes_from_a_bucket(tmp_path: Path) -> None:
@@ -266,7 +276,7 @@ def test_a_file_comes_from_a_bucket(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
 
     content = download(
-        "s3://bucket/t.pth", within=tmp_path / "out", outside=in_a_folder(tmp_path / "store")
+        "s3://bucket/t.pth", folder=tmp_path / "out", context=make_context(tmp_path / "store")
     )
 
     assert content == CONTENT
@@ -274,7 +284,7 @@ def test_a_file_comes_from_a_bucket(tmp_path: Path) -> None:
 
 def test_a_key_that_is_not_in_the_bucket_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceUnusable, match=r"s3://bucket/none\.pth could not be downloaded"):
-        download("s3://bucket/none.pth", within=tmp_path, outside=in_a_folder(tmp_path))
+        download("s3://bucket/none.pth", folder=tmp_path, context=make_context(tmp_path))
 
 
 @pytest.mark.skipif(
@@ -284,13 +294,13 @@ def test_a_key_that_is_not_in_the_bucket_is_named(tmp_path: Path) -> None:
 def test_a_file_comes_from_real_s3(tmp_path: Path) -> None:
     source = os.environ["TANDEM_TEST_S3_FILE"]
 
-    assert download(source, within=tmp_path, outside=default_download_context())
+    assert download(source, folder=tmp_path, context=default_download_context())
 
 
 @pytest.mark.parametrize("source", ["http://example.org/t.pth", "ftp://example.org/t.pth"])
 def test_what_anybody_could_change_on_the_way_is_refused(tmp_path: Path, source: str) -> None:
     with pytest.raises(SourceUnusable, match="only local files, https:// and s3://"):
-        download(source, within=tmp_path, outside=default_download_context())
+        download(source, folder=tmp_path, context=default_download_context())
 
 
 def test_a_local_file_stays_where_it_is(tmp_path: Path) -> None:
@@ -307,7 +317,7 @@ def test_a_local_file_stays_where_it_is(tmp_path: Path) -> None:
 
 def test_a_missing_local_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceUnusable, match="There is no file"):
-        download(str(tmp_path / "none.pth"), within=tmp_path, outside=default_download_context())
+        download(str(tmp_path / "none.pth"), folder=tmp_path, context=default_download_context())
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from configs.protocol.names import LOG_CHUNK_BYTES, attempt_log_path
-from tests.support.workers.fake_service import SUPERSEDED, Answer, FakeService, serve
+from tests.support.workers.fake_service import SUPERSEDED, FakeService, Response, serve
 from tests.support.workers.reporters import open_reporter, wait_for
 from workers.telemetry.log_sink import LogSink, build_log_shipper
 from workers.telemetry.shipper import Shipper, ShipperTiming
@@ -58,7 +58,7 @@ def test_a_log_that_grows_arrives_byte_by_byte(
 def test_an_outage_delays_the_log_and_loses_nothing(
     service: FakeService, log: Path, shipper: Shipper[bytes]
 ) -> None:
-    service.script = [Answer(503), Answer(503), Answer(200, "<html>")]
+    service.script = [Response(503), Response(503), Response(200, "<html>")]
 
     log.write_bytes(b"a line\n" * 100)
 
@@ -92,11 +92,11 @@ def test_a_service_with_a_longer_log_is_not_polled_in_a_loop(
     assert len(service.paths) <= 2
 
 
-@pytest.mark.parametrize("answer", [SUPERSEDED, Answer(404), Answer(405)])
+@pytest.mark.parametrize("response", [SUPERSEDED, Response(404), Response(405)])
 def test_a_service_that_refuses_the_log_gets_no_more_requests(
-    service: FakeService, log: Path, shipper: Shipper[bytes], answer: Answer
+    service: FakeService, log: Path, shipper: Shipper[bytes], response: Response
 ) -> None:
-    service.script = [answer]
+    service.script = [response]
     log.write_bytes(b"a line\n")
 
     wait_for(lambda: shipper.is_refused)

@@ -1,4 +1,4 @@
-"""The reporter, as a trainer uses it."""
+"""The reporter with the calls of a trainer."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ import pytest
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import RunFile
 from configs.protocol.records import Metrics, Outcome, Record
-from tests.support.workers.fake_service import SUPERSEDED, Answer, FakeService, serve
+from tests.support.workers.fake_service import SUPERSEDED, FakeService, Response, serve
 from tests.support.workers.file_limits import limit_file_size
 from tests.support.workers.records import append_torn_line
 from tests.support.workers.reporters import open_reporter, wait_for
@@ -35,7 +35,7 @@ def test_without_addresses_records_stay_in_the_spool(tmp_path: Path) -> None:
         reporter.report_metrics(step=1, values={"loss": 1.0})
         reporter.report_outcome("succeeded")
 
-    assert [record.kind for record in spooled(tmp_path / "run")] == ["metrics", "outcome"]
+    assert [record.kind for record in read_spooled(tmp_path / "run")] == ["metrics", "outcome"]
     assert reporter.pending == {}
     assert reporter.requested_stop is None
     assert not reporter.is_superseded
@@ -45,26 +45,26 @@ def test_all_records_are_delivered_before_the_reporter_closes(
     tmp_path: Path, service: FakeService
 ) -> None:
     with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
-        report_a_run(reporter)
+        report_run(reporter)
 
-    assert service.records == spooled(tmp_path / "run")
+    assert service.records == read_spooled(tmp_path / "run")
     assert reporter.pending == {"the service": 0}
 
 
 def test_an_outage_delays_records_and_loses_none(tmp_path: Path, service: FakeService) -> None:
-    service.script = [Answer(503), Answer(503)]
+    service.script = [Response(503), Response(503)]
 
     with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
-        report_a_run(reporter)
+        report_run(reporter)
 
-    assert service.records == spooled(tmp_path / "run")
+    assert service.records == read_spooled(tmp_path / "run")
 
 
 def test_heartbeats_report_records_that_mlflow_did_not_accept(
     tmp_path: Path, service: FakeService
 ) -> None:
-    with serve(FakeService()) as stopped:
-        mlflow_url = stopped.url
+    with serve(FakeService()) as stopped_service:
+        mlflow_url = stopped_service.url
     reporter = open_reporter(tmp_path / "run", service_url=service.url, mlflow_url=mlflow_url)
     reporter.start()
     for step in range(30):
@@ -83,7 +83,7 @@ def test_no_pending_records_are_reported_for_a_missing_sink(
     tmp_path: Path, service: FakeService
 ) -> None:
     with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
-        report_a_run(reporter)
+        report_run(reporter)
 
     assert {destination for pending in service.reported_pending for destination in pending} == {
         "service"
@@ -96,7 +96,7 @@ def test_the_first_delivery_after_an_outage_reports_all_pending_records(
     reporter = open_reporter(tmp_path / "run", service_url=service.url)
     for step in range(BATCH_SIZE + 20):
         reporter.report_metrics(step=step, values={"loss": 1.0})
-    service.script = [Answer(503)]
+    service.script = [Response(503)]
 
     reporter.start()
     assert reporter.close(timeout_s=20)
@@ -150,11 +150,11 @@ def test_pending_records_are_logged_with_the_command_that_delivers_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run_dir = tmp_path / "my run"
-    with serve(FakeService()) as stopped:
-        url = stopped.url
+    with serve(FakeService()) as service:
+        url = service.url
     reporter = open_reporter(run_dir, service_url=url)
     reporter.start()
-    report_a_run(reporter)
+    report_run(reporter)
 
     assert not reporter.close(timeout_s=0.2)
 
@@ -168,13 +168,13 @@ def test_pending_records_are_flushed_later_and_only_once(
     tmp_path: Path, service: FakeService
 ) -> None:
     reporter = open_reporter(tmp_path / "run", service_url=service.url)
-    report_a_run(reporter)  # and the process is killed: nothing was ever shipped
+    report_run(reporter)  # and the process is killed: nothing was ever shipped
     append_torn_line(tmp_path / "run" / RunFile.SPOOL)
 
     assert flush_run(tmp_path / "run", timeout_s=20)
     assert flush_run(tmp_path / "run", timeout_s=20)
 
-    assert service.records == spooled(tmp_path / "run")
+    assert service.records == read_spooled(tmp_path / "run")
     assert [record.kind for record in service.records] == [
         "metrics",
         "metrics",
@@ -205,15 +205,15 @@ def test_a_value_that_is_not_finite_is_left_out(
         reporter.report_metrics(step=1, values={"loss": 1.0, "speed": math.inf, "mAP": math.nan})
         reporter.report_metrics(step=2, values={"loss": math.nan})
 
-    (point,) = spooled(tmp_path / "run")
+    (point,) = read_spooled(tmp_path / "run")
     assert isinstance(point, Metrics)
     assert point.values == {"loss": 1.0}
     assert "Not finite at step 1, and not reported: mAP, speed." in caplog.text
 
 
 def test_a_service_that_hangs_does_not_hold_up_the_trainer(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         reporter = open_reporter(tmp_path / "run", service_url=url)
         reporter.start()
         reporter.report_metrics(step=0, values={"loss": 1.0})
@@ -224,7 +224,7 @@ def test_a_service_that_hangs_does_not_hold_up_the_trainer(tmp_path: Path) -> No
 
         assert time.monotonic() - started_s < 2
     assert not reporter.close(timeout_s=0)
-    assert len(spooled(tmp_path / "run")) == 200
+    assert len(read_spooled(tmp_path / "run")) == 200
 
 
 def test_a_full_disk_does_not_hide_why_a_run_failed(
@@ -263,12 +263,12 @@ def test_an_outcome_without_disk_space_is_sent_to_the_service_and_positions_agre
         reporter.report_metrics(step=20, values={"loss": 0.5})
 
     assert [record.kind for record in service.records[-2:]] == ["outcome", "metrics"]
-    assert len(spooled(tmp_path / "run")) == len(service.records)
+    assert len(read_spooled(tmp_path / "run")) == len(service.records)
 
 
 def test_an_outcome_is_not_sent_before_earlier_records(tmp_path: Path) -> None:
-    with serve(FakeService()) as stopped:
-        url = stopped.url
+    with serve(FakeService()) as service:
+        url = service.url
     reporter = open_reporter(tmp_path / "run", service_url=url)
     reporter.report_metrics(step=1, values={"loss": 1.0})
 
@@ -288,11 +288,11 @@ def test_a_long_message_is_truncated(tmp_path: Path, service: FakeService) -> No
 
 
 def test_reporting_does_not_touch_the_random_state(tmp_path: Path, service: FakeService) -> None:
-    service.script = [Answer(503)]
+    service.script = [Response(503)]
     before = random.getstate()
 
     with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
-        report_a_run(reporter)
+        report_run(reporter)
 
     assert random.getstate() == before
 
@@ -301,19 +301,19 @@ def test_a_quiet_run_warns_of_nothing(
     tmp_path: Path, service: FakeService, caplog: pytest.LogCaptureFixture
 ) -> None:
     with open_reporter(tmp_path / "run", service_url=service.url) as reporter:
-        report_a_run(reporter)
+        report_run(reporter)
 
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def report_a_run(reporter: SpoolReporter) -> None:
+def report_run(reporter: SpoolReporter) -> None:
     reporter.report_metrics(step=1, values={"loss": 1.0})
     reporter.report_metrics(step=2, values={"loss": 0.5})
     reporter.report_artifact("config.py")
     reporter.report_outcome("succeeded", best_map=0.4, best_epoch=2)
 
 
-def spooled(run_dir: Path) -> list[Record]:
+def read_spooled(run_dir: Path) -> list[Record]:
     spool = Spool(run_dir / RunFile.SPOOL)
     records = spool.read(0, limit=10_000)
     spool.close()

@@ -1,4 +1,4 @@
-"""Records reach a place once and in order, however often it is away."""
+"""Records arrive once and in order, however often the sink is unavailable."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ import pytest
 
 from configs.protocol.records import Metrics, Record
 from tests.support.waiting import wait_until
-from tests.support.workers.records import a_metric
+from tests.support.workers.records import make_train_metrics
 from workers.telemetry.shipper import Shipper, SinkRefused, SinkUnavailable
 from workers.telemetry.spool import Spool
 
@@ -18,7 +18,7 @@ wait_for = partial(wait_until, timeout_s=10)
 
 
 class SimulatedSink:
-    """A sink that is away at first, and keeps what it gets."""
+    """A sink that is unavailable at first, and stores what it gets."""
 
     name = "the place"
 
@@ -44,14 +44,14 @@ class Refusing(SimulatedSink):
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
-    opened = Spool(tmp_path / "spool.jsonl")
+    new_spool = Spool(tmp_path / "spool.jsonl")
     for step in range(4):
-        opened.append(a_metric(step, loss=1.0))
-    yield opened
-    opened.close()
+        new_spool.append(make_train_metrics(step, loss=1.0))
+    yield new_spool
+    new_spool.close()
 
 
-def a_shipper(spool: Spool, sink: SimulatedSink, folder: Path) -> Shipper[Any]:
+def make_shipper(spool: Spool, sink: SimulatedSink, folder: Path) -> Shipper[Any]:
     shipper = Shipper(spool, sink, position_file=folder / "position", heartbeat_s=0.02)
     shipper.start()
     return shipper
@@ -59,8 +59,8 @@ def a_shipper(spool: Spool, sink: SimulatedSink, folder: Path) -> Shipper[Any]:
 
 def test_records_arrive_once_and_in_order_after_an_outage(spool: Spool, tmp_path: Path) -> None:
     sink = SimulatedSink(failures=2)
-    shipper = a_shipper(spool, sink, tmp_path)
-    spool.append(a_metric(4, loss=1.0))
+    shipper = make_shipper(spool, sink, tmp_path)
+    spool.append(make_train_metrics(4, loss=1.0))
 
     is_drained = shipper.drain(time.monotonic() + 10)
     shipper.stop()
@@ -70,13 +70,13 @@ def test_records_arrive_once_and_in_order_after_an_outage(spool: Spool, tmp_path
 
 
 def test_another_process_continues_at_the_saved_position(spool: Spool, tmp_path: Path) -> None:
-    first = a_shipper(spool, SimulatedSink(), tmp_path)
+    first = make_shipper(spool, SimulatedSink(), tmp_path)
     assert first.drain(time.monotonic() + 10)
     first.stop()
-    spool.append(a_metric(9, loss=1.0))
+    spool.append(make_train_metrics(9, loss=1.0))
 
     sink = SimulatedSink()
-    second = a_shipper(spool, sink, tmp_path)
+    second = make_shipper(spool, sink, tmp_path)
     assert second.drain(time.monotonic() + 10)
     second.stop()
 
@@ -85,14 +85,14 @@ def test_another_process_continues_at_the_saved_position(spool: Spool, tmp_path:
 
 def test_silence_is_a_heartbeat(spool: Spool, tmp_path: Path) -> None:
     sink = SimulatedSink()
-    shipper = a_shipper(spool, sink, tmp_path)
+    shipper = make_shipper(spool, sink, tmp_path)
 
     wait_for(lambda: sink.heartbeats >= 2)
     shipper.stop()
 
 
 def test_a_drain_ends_in_time_and_says_what_is_left(spool: Spool, tmp_path: Path) -> None:
-    shipper = a_shipper(spool, SimulatedSink(failures=1000), tmp_path)
+    shipper = make_shipper(spool, SimulatedSink(failures=1000), tmp_path)
 
     is_drained = shipper.drain(time.monotonic() + 0.1)
     pending = shipper.pending
@@ -103,7 +103,7 @@ def test_a_drain_ends_in_time_and_says_what_is_left(spool: Spool, tmp_path: Path
 
 
 def test_a_refusal_is_final(spool: Spool, tmp_path: Path) -> None:
-    shipper = a_shipper(spool, Refusing(), tmp_path)
+    shipper = make_shipper(spool, Refusing(), tmp_path)
 
     wait_for(lambda: shipper.is_refused)
     shipper.stop()

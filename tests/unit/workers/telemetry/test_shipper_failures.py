@@ -1,4 +1,4 @@
-"""Shippers on bad days: they say so once, lose nothing, and are never in the trainer's way."""
+"""Failing sinks: logged once, without lost records, and without blocking the trainer."""
 
 import logging
 import random
@@ -13,7 +13,7 @@ import pytest
 
 from configs.protocol.records import Record
 from tests.support.waiting import wait_until
-from tests.support.workers.records import metrics
+from tests.support.workers.records import make_metrics
 from workers.telemetry.shipper import (
     Shipper,
     ShipperTiming,
@@ -33,12 +33,12 @@ wait_for = partial(wait_until, timeout_s=20, interval_s=0.005)
 
 
 class SimulatedSink:
-    """Keeps what it is given; raises what it is told to raise first."""
+    """Raises the given errors first, and stores what it gets afterwards."""
 
     name = "the sink"
 
-    def __init__(self, *troubles: Exception) -> None:
-        self.troubles = list(troubles)
+    def __init__(self, *errors: Exception) -> None:
+        self.troubles = list(errors)
         self.records: list[Record] = []
         self.calls = 0
 
@@ -53,14 +53,14 @@ class SimulatedSink:
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
-    opened = Spool(tmp_path / "spool.jsonl")
-    yield opened
-    opened.close()
+    shippers = Spool(tmp_path / "spool.jsonl")
+    yield shippers
+    shippers.close()
 
 
 @pytest.fixture
 def ship(spool: Spool, tmp_path: Path) -> Iterator[Callable[..., AnyShipper]]:
-    opened: list[AnyShipper] = []
+    shippers: list[AnyShipper] = []
 
     def start(
         sink: SimulatedSink, *, heartbeat_s: float = 30.0, pace: ShipperTiming = FAST
@@ -68,11 +68,11 @@ def ship(spool: Spool, tmp_path: Path) -> Iterator[Callable[..., AnyShipper]]:
         file = tmp_path / "spool.sink.position"
         shipper = Shipper(spool, sink, position_file=file, heartbeat_s=heartbeat_s, timing=pace)
         shipper.start()
-        opened.append(shipper)
+        shippers.append(shipper)
         return shipper
 
     yield start
-    for shipper in opened:
+    for shipper in shippers:
         assert shipper.stop()
 
 
@@ -83,10 +83,10 @@ def test_many_records_arrive_once_and_in_order(
     shipper = ship(sink)
 
     for step in range(1200):
-        spool.append(metrics(step))
+        spool.append(make_metrics(step))
 
-    assert shipper.drain(soon())
-    assert sink.records == [metrics(step) for step in range(1200)]
+    assert shipper.drain(compute_deadline())
+    assert sink.records == [make_metrics(step) for step in range(1200)]
 
 
 def test_records_of_an_outage_arrive_when_the_sink_is_available_again(
@@ -96,10 +96,10 @@ def test_records_of_an_outage_arrive_when_the_sink_is_available_again(
     shipper = ship(sink)
 
     for step in range(5):
-        spool.append(metrics(step))
+        spool.append(make_metrics(step))
 
-    assert shipper.drain(soon())
-    assert sink.records == [metrics(step) for step in range(5)]
+    assert shipper.drain(compute_deadline())
+    assert sink.records == [make_metrics(step) for step in range(5)]
     assert [record.getMessage() for record in caplog.records] == [
         "the sink is unavailable (connection refused); training continues, records are delivered "
         "later.",
@@ -112,13 +112,13 @@ def test_an_invalid_position_file_is_ignored(
     spool: Spool, ship: Callable[..., AnyShipper], tmp_path: Path, content: str
 ) -> None:
     (tmp_path / "spool.sink.position").write_text(content)
-    spool.append(metrics(1))
+    spool.append(make_metrics(1))
     sink = SimulatedSink()
     shipper = ship(sink, heartbeat_s=0.02)
 
-    wait_for(lambda: sink.records == [metrics(1)])
+    wait_for(lambda: sink.records == [make_metrics(1)])
 
-    assert shipper.drain(soon())
+    assert shipper.drain(compute_deadline())
 
 
 def test_a_sink_that_lost_records_gets_them_again(
@@ -126,14 +126,14 @@ def test_a_sink_that_lost_records_gets_them_again(
 ) -> None:
     sink = SimulatedSink()
     shipper = ship(sink)
-    spool.append(metrics(1))
-    spool.append(metrics(2))
-    assert shipper.drain(soon())
+    spool.append(make_metrics(1))
+    spool.append(make_metrics(2))
+    assert shipper.drain(compute_deadline())
 
     sink.records.clear()
-    spool.append(metrics(3))
+    spool.append(make_metrics(3))
 
-    wait_for(lambda: sink.records == [metrics(1), metrics(2), metrics(3)])
+    wait_for(lambda: sink.records == [make_metrics(1), make_metrics(2), make_metrics(3)])
 
 
 def test_a_refusal_ends_the_shipping(
@@ -141,33 +141,33 @@ def test_a_refusal_ends_the_shipping(
 ) -> None:
     sink = SimulatedSink(SinkRefused("attempt 2 reports"))
     shipper = ship(sink)
-    spool.append(metrics(1))
+    spool.append(make_metrics(1))
 
     wait_for(lambda: shipper.is_refused)
 
-    assert not shipper.drain(soon())
+    assert not shipper.drain(compute_deadline())
     assert shipper.pending == 1
     assert sink.calls == 1
     assert "attempt 2 reports" in caplog.text
 
 
-@pytest.mark.parametrize("trouble", [SinkProtocolError("HTTP 422"), ValueError("never foreseen")])
+@pytest.mark.parametrize("error", [SinkProtocolError("HTTP 422"), ValueError("never foreseen")])
 def test_a_fault_is_logged_once_and_the_thread_continues(
     spool: Spool,
     ship: Callable[..., AnyShipper],
     caplog: pytest.LogCaptureFixture,
-    trouble: Exception,
+    error: Exception,
 ) -> None:
-    sink = SimulatedSink(trouble, trouble)
+    sink = SimulatedSink(error, error)
     shipper = ship(sink)
-    spool.append(metrics(1))
+    spool.append(make_metrics(1))
 
-    assert shipper.drain(soon())
+    assert shipper.drain(compute_deadline())
 
     faults = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(faults) == 1
-    assert str(trouble) in faults[0].getMessage()
-    assert sink.records == [metrics(1)]
+    assert str(error) in faults[0].getMessage()
+    assert sink.records == [make_metrics(1)]
 
 
 def test_a_position_that_cannot_be_written_does_not_end_the_shipping(
@@ -178,13 +178,13 @@ def test_a_position_that_cannot_be_written_does_not_end_the_shipping(
     position_file = tmp_path / "spool.sink.position"
     position_file.mkdir()
 
-    spool.append(metrics(1))
+    spool.append(make_metrics(1))
 
-    assert shipper.drain(soon())
+    assert shipper.drain(compute_deadline())
     position_file.rmdir()
-    spool.append(metrics(2))
-    assert shipper.drain(soon())
-    assert sink.records == [metrics(1), metrics(2)]
+    spool.append(make_metrics(2))
+    assert shipper.drain(compute_deadline())
+    assert sink.records == [make_metrics(1), make_metrics(2)]
 
 
 def test_a_drain_does_not_wait_for_a_pause_to_end(
@@ -192,11 +192,11 @@ def test_a_drain_does_not_wait_for_a_pause_to_end(
 ) -> None:
     sink = SimulatedSink(SinkProtocolError("look at this"))
     shipper = ship(sink, pace=replace(FAST, max_backoff_s=30.0))
-    spool.append(metrics(1))
+    spool.append(make_metrics(1))
     wait_for(lambda: sink.calls == 1)
     started_s = time.monotonic()
 
-    assert shipper.drain(soon())
+    assert shipper.drain(compute_deadline())
 
     assert time.monotonic() - started_s < 5
 
@@ -211,14 +211,14 @@ def test_an_unavailable_sink_does_not_delay_the_flush_of_another(
         Shipper(spool, sink, position_file=tmp_path / name, heartbeat_s=30.0, timing=slow)
         for name, sink in (("gone.position", unavailable), ("back.position", recovering))
     ]
-    spool.append(metrics(1))
+    spool.append(make_metrics(1))
     for shipper in shippers:
         shipper.start()
     wait_for(lambda: unavailable.calls == 1 and recovering.calls == 1)
 
     assert not drain_all(shippers, time.monotonic() + 1.0)
 
-    assert recovering.records == [metrics(1)]
+    assert recovering.records == [make_metrics(1)]
     assert [shipper.stop() for shipper in shippers] == [True, True]
 
 
@@ -241,11 +241,11 @@ def test_shipping_does_not_touch_the_random_state_that_training_draws_from(
     sink = SimulatedSink(SinkUnavailable("away"), SinkUnavailable("away"))
     shipper = ship(sink)
 
-    spool.append(metrics(1))
-    assert shipper.drain(soon())
+    spool.append(make_metrics(1))
+    assert shipper.drain(compute_deadline())
 
     assert random.getstate() == before
 
 
-def soon() -> float:
+def compute_deadline() -> float:
     return time.monotonic() + 20

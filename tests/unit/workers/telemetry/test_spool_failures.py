@@ -11,7 +11,13 @@ import pytest
 
 from configs.protocol.records import Metrics, Record
 from tests.support.workers.file_limits import limit_file_size
-from tests.support.workers.records import NOON, append_torn_line, metrics, outcome, progress
+from tests.support.workers.records import (
+    NOON,
+    append_torn_line,
+    make_metrics,
+    make_outcome,
+    make_progress,
+)
 from workers.telemetry.spool import Spool, SpoolUnreadable
 
 
@@ -24,9 +30,9 @@ def test_a_record_can_be_read_at_once(path: Path) -> None:
     spool = Spool(path)
 
     for step in range(5):
-        spool.append(metrics(step))
+        spool.append(make_metrics(step))
 
-        assert spool.read(step, limit=10) == [metrics(step)]
+        assert spool.read(step, limit=10) == [make_metrics(step)]
     spool.close()
 
 
@@ -34,13 +40,13 @@ def test_a_spool_that_is_nothing_but_a_torn_line_begins_anew(path: Path) -> None
     path.parent.mkdir()
     append_torn_line(path)
 
-    write(path, metrics(1))
+    write(path, make_metrics(1))
 
-    assert read(path) == [metrics(1)]
+    assert read(path) == [make_metrics(1)]
 
 
 def test_a_line_that_is_no_record_is_named(path: Path) -> None:
-    write(path, metrics(1))
+    write(path, make_metrics(1))
     with path.open("a") as file:
         file.write("not a record\n")
 
@@ -49,34 +55,34 @@ def test_a_line_that_is_no_record_is_named(path: Path) -> None:
 
 
 def test_a_replayed_point_is_not_reported_again(path: Path) -> None:
-    write(path, metrics(10), metrics(20))
+    write(path, make_metrics(10), make_metrics(20))
     spool = Spool(path)
     later = NOON.replace(hour=18)
 
     reported = [
-        spool.append_unreported(metrics(step, at=later, attempt=2)) for step in (10, 20, 30)
+        spool.append_unreported(make_metrics(step, at=later, attempt=2)) for step in (10, 20, 30)
     ]
     spool.close()
 
     assert reported == [False, False, True]
-    assert read(path) == [metrics(10), metrics(20), metrics(30, at=later, attempt=2)]
+    assert read(path) == [make_metrics(10), make_metrics(20), make_metrics(30, at=later, attempt=2)]
 
 
 def test_keys_are_judged_one_by_one(path: Path) -> None:
-    write(path, metrics(10, loss=1.0, lr=0.1), metrics(20, loss=0.5))
+    write(path, make_metrics(10, loss=1.0, lr=0.1), make_metrics(20, loss=0.5))
     spool = Spool(path)
 
-    spool.append_unreported(metrics(20, loss=9.0, lr=0.2, mAP=0.3))
+    spool.append_unreported(make_metrics(20, loss=9.0, lr=0.2, mAP=0.3))
     spool.close()
 
-    assert values_of(read(path)[-1]) == {"lr": 0.2, "mAP": 0.3}
+    assert list_values(read(path)[-1]) == {"lr": 0.2, "mAP": 0.3}
 
 
 def test_a_point_of_this_process_is_not_reported_again_either(path: Path) -> None:
     spool = Spool(path)
 
-    assert spool.append_unreported(metrics(10))
-    assert not spool.append_unreported(metrics(10))
+    assert spool.append_unreported(make_metrics(10))
+    assert not spool.append_unreported(make_metrics(10))
     spool.close()
 
 
@@ -85,7 +91,7 @@ def test_threads_do_not_tear_each_others_lines(path: Path) -> None:
 
     def append_all() -> None:
         for step in range(200):
-            spool.append(progress(step))
+            spool.append(make_progress(step))
 
     threads = [threading.Thread(target=append_all) for _ in range(4)]
     for thread in threads:
@@ -101,12 +107,12 @@ def test_threads_do_not_tear_each_others_lines(path: Path) -> None:
 def test_lines_of_another_process_do_not_shift_positions(path: Path) -> None:
     spool, zombie = Spool(path), Spool(path)
 
-    spool.append(metrics(1))
-    zombie.append(metrics(2))
-    spool.append(metrics(3))
+    spool.append(make_metrics(1))
+    zombie.append(make_metrics(2))
+    spool.append(make_metrics(3))
 
-    assert spool.read(0, limit=9) == [metrics(1), metrics(2), metrics(3)]
-    assert spool.read(2, limit=9) == [metrics(3)]
+    assert spool.read(0, limit=9) == [make_metrics(1), make_metrics(2), make_metrics(3)]
+    assert spool.read(2, limit=9) == [make_metrics(3)]
     spool.close()
     zombie.close()
 
@@ -114,19 +120,19 @@ def test_lines_of_another_process_do_not_shift_positions(path: Path) -> None:
 def test_half_a_line_on_a_full_disk_does_not_spoil_the_next(path: Path) -> None:
     spool = Spool(path)
     for step in range(1000):
-        spool.append(progress(step))
+        spool.append(make_progress(step))
 
     with limit_file_size(path.stat().st_size + 20), pytest.raises(OSError, match="too large"):
-        spool.append(metrics(1))
-    spool.append(metrics(2))
+        spool.append(make_metrics(1))
+    spool.append(make_metrics(2))
 
-    assert spool.read(1000, limit=9) == [metrics(2)]
+    assert spool.read(1000, limit=9) == [make_metrics(2)]
     assert len(read(path)) == 1001
     spool.close()
 
 
 def test_reading_in_batches_gives_all_records(path: Path) -> None:
-    reported = [metrics(step) for step in range(1234)]
+    reported = [make_metrics(step) for step in range(1234)]
     write(path, *reported)
     spool = Spool(path)
     received: list[Record] = []
@@ -152,7 +158,7 @@ def read(path: Path) -> list[Record]:
     return records
 
 
-def values_of(record: Record) -> dict[str, float]:
+def list_values(record: Record) -> dict[str, float]:
     assert isinstance(record, Metrics)
     return record.values
 
@@ -170,7 +176,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_has_space_for_the_outcome(small_disk: Path) -> None:
     spool = Spool(small_disk / "spool.jsonl")
-    spool.append(metrics(1))
+    spool.append(make_metrics(1))
     spool.allocate_reserve()
     with (small_disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
         while True:
@@ -179,12 +185,12 @@ def test_a_full_disk_has_space_for_the_outcome(small_disk: Path) -> None:
         append_metrics(spool, steps=1000)
     num_records = len(spool)
 
-    spool.append(outcome())
+    spool.append(make_outcome())
 
-    assert spool.read(num_records, limit=10) == [outcome()]
+    assert spool.read(num_records, limit=10) == [make_outcome()]
     spool.close()
 
 
 def append_metrics(spool: Spool, *, steps: int) -> None:
     for step in range(steps):
-        spool.append(metrics(step))
+        spool.append(make_metrics(step))

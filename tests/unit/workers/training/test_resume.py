@@ -6,23 +6,23 @@ import pytest
 
 from configs.catalog import parse_spec
 from configs.spec.run import TeacherFiles
-from tests.support.factories import CLASSES, a_bckd_spec, a_detector_spec, a_manifest
+from tests.support.factories import CLASSES, make_bckd_spec, make_detector_spec, make_manifest
 from workers.training.resume import find_differences, run_identity
 
 TEACHER = "a" * 64
 
 
-def an_identity(
+def make_identity(
     *, teacher_sha256: str = TEACHER, digest: str = "0" * 64, **changes: Any
 ) -> dict[str, Any]:
-    spec = parse_spec(a_bckd_spec(**changes))
+    spec = parse_spec(make_bckd_spec(**changes))
     files = TeacherFiles(
         checkpoint=f"/{teacher_sha256[:4]}.pth",
         sha256=teacher_sha256,
-        detector=a_detector_spec(),
+        detector=make_detector_spec(),
         classes=CLASSES,
     )
-    dataset = a_manifest().model_copy(update={"digest": digest})
+    dataset = make_manifest().model_copy(update={"digest": digest})
     return run_identity(
         spec.model_copy(update={"teacher": files}), dataset=dataset, teacher_sha256=teacher_sha256
     )
@@ -45,7 +45,7 @@ def an_identity(
 def test_the_checkpoint_of_another_run_is_refused_with_the_difference(
     changes: dict[str, Any], difference: str
 ) -> None:
-    assert list(find_differences(an_identity(), an_identity(**changes))) == [difference]
+    assert list(find_differences(make_identity(), make_identity(**changes))) == [difference]
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_the_checkpoint_of_another_run_is_refused_with_the_difference(
     ],
 )
 def test_fields_without_influence_on_results_may_change(changes: dict[str, Any]) -> None:
-    assert list(find_differences(an_identity(), an_identity(**changes))) == []
+    assert list(find_differences(make_identity(), make_identity(**changes))) == []

@@ -18,12 +18,12 @@ from service.cli.demo.summary import (
     select_best_scores,
 )
 from service.cli.errors import CliError
-from tests.support.service.run_views import a_view
+from tests.support.service.run_views import make_run_view
 
 TEACHER = DetectorScores(0.85, 0.95, 0.9)
 
 
-def _pair(baseline: float | None, distilled: float | None, *, seed: int = 0) -> StudentPair:
+def _make_pair(baseline: float | None, distilled: float | None, *, seed: int = 0) -> StudentPair:
     return StudentPair(
         seed,
         DetectorScores(baseline, 0.8, 0.7),
@@ -33,7 +33,7 @@ def _pair(baseline: float | None, distilled: float | None, *, seed: int = 0) -> 
     )
 
 
-def _text(*pairs: StudentPair, width: int = 200) -> str:
+def _render_text(*pairs: StudentPair, width: int = 200) -> str:
     console = Console(width=width, no_color=True)
     with console.capture() as capture:
         console.print(build_summary_table(TEACHER, None, pairs))
@@ -59,43 +59,43 @@ def test_teacher_scores_come_from_the_distilled_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("baseline", "distilled", "closed"),
+    ("baseline", "distilled", "expected"),
     [(0.65, 0.70, 0.25), (0.65, 0.60, -0.25), (0.90, 0.95, None), (None, 0.7, None)],
 )
 def test_the_gap_closed(
-    baseline: float | None, distilled: float | None, closed: float | None
+    baseline: float | None, distilled: float | None, expected: float | None
 ) -> None:
-    share = compute_gap_closed(TEACHER, _pair(baseline, distilled))
+    share = compute_gap_closed(TEACHER, _make_pair(baseline, distilled))
 
-    assert share == (None if closed is None else pytest.approx(closed))
+    assert share == (None if expected is None else pytest.approx(expected))
 
 
 def test_one_seed_is_three_lines() -> None:
-    shown = _text(_pair(0.65, 0.70))
+    text = _render_text(_make_pair(0.65, 0.70))
 
-    assert "+5.0" in shown
-    assert "25 %" in shown
-    assert "2 min 05 s" in shown
-    assert "seed" not in shown
+    assert "+5.0" in text
+    assert "25 %" in text
+    assert "2 min 05 s" in text
+    assert "seed" not in text
 
 
 def test_several_seeds_are_named_and_averaged() -> None:
-    shown = _text(_pair(0.65, 0.70, seed=0), _pair(0.65, 0.64, seed=1))
+    text = _render_text(_make_pair(0.65, 0.70, seed=0), _make_pair(0.65, 0.64, seed=1))
 
-    assert "with BCKD, seed 1" in shown
-    assert "-1.0" in shown
-    assert "mean gain of 2 seeds" in shown
-    assert "+2.0" in shown
+    assert "with BCKD, seed 1" in text
+    assert "-1.0" in text
+    assert "mean gain of 2 seeds" in text
+    assert "+2.0" in text
 
 
 def test_several_seeds_fit_a_terminal_of_80_characters() -> None:
-    pairs = [_pair(0.65, 0.70, seed=seed) for seed in (0, 1)]
+    pairs = [_make_pair(0.65, 0.70, seed=seed) for seed in (0, 1)]
 
-    assert _text(*pairs, width=80).split() == _text(*pairs, width=200).split()
+    assert _render_text(*pairs, width=80).split() == _render_text(*pairs, width=200).split()
 
 
 def test_the_scope_of_a_verdict_names_student_and_training() -> None:
-    text = format_scope(a_view(spec=spec_from_preset("digits/bckd", {"schedule.epochs": 5})))
+    text = format_scope(make_run_view(spec=spec_from_preset("digits/bckd", {"schedule.epochs": 5})))
 
     assert "EfficientNet-Lite0 trained for 5 epochs" in text
 

@@ -9,7 +9,7 @@ from configs.protocol.records import Progress
 from service.api.schemas.runs import RunView
 from service.cli.progress.runs import format_run_line, render_run, should_stop_watching
 from service.domain.states import RunState
-from tests.support.service.run_views import NOW, a_view
+from tests.support.service.run_views import NOW, make_run_view
 
 
 def _progress(step: int = 30) -> Progress:
@@ -18,7 +18,7 @@ def _progress(step: int = 30) -> Progress:
     )
 
 
-def _text(view: RunView) -> str:
+def _render_text(view: RunView) -> str:
     console = Console(width=140, no_color=True)
     with console.capture() as capture:
         console.print(render_run("baseline", view))
@@ -28,26 +28,28 @@ def _text(view: RunView) -> str:
 def test_a_training_run_shows_epoch_step_losses_map_and_remaining_time() -> None:
     latest = {Metric.LOSS: 1.5, Metric.LOSS_DISTILL_LOC: 0.25, Metric.MAP: 0.412}
 
-    shown = _text(a_view(progress=_progress(), latest=latest))
+    rendered = _render_text(make_run_view(progress=_progress(), latest=latest))
 
     texts = ("epoch 2/6", "step 30/90", "1 min 15 s left", "loss 1.500", "loss_distill_loc 0.250")
-    assert all(text in shown for text in (*texts, "mAP 41.2"))
+    assert all(text in rendered for text in (*texts, "mAP 41.2"))
 
 
 def test_a_waiting_run_shows_the_reason() -> None:
-    assert "waits for its teacher" in _text(a_view(RunState.QUEUED, waiting_for="its teacher"))
-    assert "waits for a worker" in _text(a_view(RunState.QUEUED))
+    assert "waits for its teacher" in _render_text(
+        make_run_view(RunState.QUEUED, waiting_for="its teacher")
+    )
+    assert "waits for a worker" in _render_text(make_run_view(RunState.QUEUED))
 
 
 def test_a_failed_run_shows_its_message_as_it_is() -> None:
-    view = a_view(RunState.FAILED, reason=FailureReason.BUG, message="[x] at [/y]")
+    view = make_run_view(RunState.FAILED, reason=FailureReason.BUG, message="[x] at [/y]")
 
-    assert "[x] at [/y]" in _text(view)
+    assert "[x] at [/y]" in _render_text(view)
     assert "[x] at [/y]" in format_run_line(view)
 
 
 def test_a_line_changes_with_the_epoch_but_not_with_the_step() -> None:
-    early, late = (a_view(progress=_progress(step)) for step in (31, 32))
+    early, late = (make_run_view(progress=_progress(step)) for step in (31, 32))
 
     assert format_run_line(early) == format_run_line(late)
     assert "epoch 2/6" in format_run_line(early)
@@ -55,8 +57,8 @@ def test_a_line_changes_with_the_epoch_but_not_with_the_step() -> None:
 
 @pytest.mark.parametrize("state", RunState)
 def test_every_state_can_be_shown(state: RunState) -> None:
-    assert state in _text(a_view(state))
-    assert state in format_run_line(a_view(state))
+    assert state in _render_text(make_run_view(state))
+    assert state in format_run_line(make_run_view(state))
 
 
 @pytest.mark.parametrize(
@@ -71,4 +73,4 @@ def test_every_state_can_be_shown(state: RunState) -> None:
 def test_watching_stops_when_all_are_over_or_the_first_one_failed(
     states: tuple[RunState, ...], stops: bool
 ) -> None:
-    assert should_stop_watching(a_view(state) for state in states) is stops
+    assert should_stop_watching(make_run_view(state) for state in states) is stops

@@ -22,7 +22,7 @@ from tests.support.service.run_views import NOW
 CLS, MAP = "distillation.cls_weight", "val/bbox_mAP"
 
 
-def a_view(state: SweepState = SweepState.SEARCHING, **changes: Any) -> SweepView:
+def make_view(state: SweepState = SweepState.SEARCHING, **changes: Any) -> SweepView:
     spec = SweepSpec.model_validate(
         {
             "base": spec_from_preset("digits/bckd"),
@@ -61,7 +61,7 @@ def a_view(state: SweepState = SweepState.SEARCHING, **changes: Any) -> SweepVie
     return SweepView(**(fields | changes))
 
 
-def a_trial(number: int = 0, **changes: Any) -> TrialView:
+def make_trial(number: int = 0, **changes: Any) -> TrialView:
     fields: dict[str, Any] = {
         "number": number,
         "values": {CLS: 0.123456},
@@ -74,18 +74,20 @@ def a_trial(number: int = 0, **changes: Any) -> TrialView:
     return TrialView(**(fields | changes))
 
 
-def text_of(shown: RenderableType) -> str:
+def render_text(renderable: RenderableType) -> str:
     console = Console(width=160, no_color=True)
     with console.capture() as capture:
-        console.print(shown)
+        console.print(renderable)
     return capture.get()
 
 
 def test_a_sweep_shows_its_trials_with_values_epoch_and_map() -> None:
     best = BestView(trial=0, values={CLS: 0.123456}, objective=0.4125)
-    view = a_view(best=best, waiting_for="room", warnings=["The teacher is weak."])
+    view = make_view(best=best, waiting_for="room", warnings=["The teacher is weak."])
 
-    shown = text_of(render_sweep_summary(view)) + text_of(build_trials_table(view, [a_trial()]))
+    rendered = render_text(render_sweep_summary(view)) + render_text(
+        build_trials_table(view, [make_trial()])
+    )
 
     for text in (
         "2 of 16 trials (1 finished, 1 running)",
@@ -94,40 +96,40 @@ def test_a_sweep_shows_its_trials_with_values_epoch_and_map() -> None:
         "41.2",
         "room",
     ):
-        assert text in shown
-    assert "The teacher is weak." in shown
+        assert text in rendered
+    assert "The teacher is weak." in rendered
 
 
 def test_running_trials_and_the_newest_others_are_shown() -> None:
-    trials = [a_trial(number, state="finished") for number in range(40)]
-    trials[3] = a_trial(3)
+    trials = [make_trial(number, state="finished") for number in range(40)]
+    trials[3] = make_trial(3)
 
-    shown = [trial.number for trial in select_visible_trials(trials)]
+    numbers = [trial.number for trial in select_visible_trials(trials)]
 
-    assert shown == [3, *range(17, 40)]
+    assert numbers == [3, *range(17, 40)]
 
 
 def test_lines_change_with_counts_epochs_and_failures() -> None:
-    view = a_view()
+    view = make_view()
 
-    assert format_sweep_line(view) != format_sweep_line(a_view(trials=3))
-    assert format_trial_line(view, a_trial()) != format_trial_line(view, a_trial(epoch=3))
-    assert "it broke" in format_trial_line(view, a_trial(state="failed", message="it broke"))
+    assert format_sweep_line(view) != format_sweep_line(make_view(trials=3))
+    assert format_trial_line(view, make_trial()) != format_trial_line(view, make_trial(epoch=3))
+    assert "it broke" in format_trial_line(view, make_trial(state="failed", message="it broke"))
 
 
 @pytest.mark.parametrize("state", SweepState)
 def test_every_state_can_be_shown(state: SweepState) -> None:
-    assert state in text_of(render_sweep_summary(a_view(state)))
-    assert state in format_sweep_line(a_view(state))
+    assert state in render_text(render_sweep_summary(make_view(state)))
+    assert state in format_sweep_line(make_view(state))
 
 
 def test_without_a_terminal_only_what_has_changed_is_printed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with SweepProgress() as progress:
-        progress.show(a_view(), [a_trial()])
-        progress.show(a_view(), [a_trial()])
-        progress.show(a_view(), [a_trial(epoch=3)])
+        progress.show(make_view(), [make_trial()])
+        progress.show(make_view(), [make_trial()])
+        progress.show(make_view(), [make_trial(epoch=3)])
 
     output = capsys.readouterr().out
     assert output.count("sweep: ") == 1

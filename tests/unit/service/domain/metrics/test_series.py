@@ -1,4 +1,4 @@
-"""What figures tell of runs and sweeps that go on."""
+"""Metric series of active runs and sweeps."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -26,18 +26,18 @@ MAP = "val/bbox_mAP"
 Labels = tuple[str, ...]
 
 
-def by_name(series: list[Series]) -> dict[str, dict[Labels, float]]:
-    """By name; labels without those that every run or sweep has."""
+def group_by_name(series: list[Series]) -> dict[str, dict[Labels, float]]:
+    """Group by name, with the labels that not every run or sweep has."""
     return {
         entry.name: {tuple(labels)[3:]: value for labels, value in entry.values} for entry in series
     }
 
 
-def of_run(**changes: Any) -> dict[str, dict[Labels, float]]:
-    return by_name(run_series([a_run_at_work(**changes)], now=NOW))
+def read_run_series(**changes: Any) -> dict[str, dict[Labels, float]]:
+    return group_by_name(run_series([make_active_run(**changes)], now=NOW))
 
 
-def a_run_at_work(**changes: Any) -> ActiveRun:
+def make_active_run(**changes: Any) -> ActiveRun:
     fields: dict[str, Any] = {
         "id": "r1",
         "name": "n",
@@ -52,7 +52,7 @@ def a_run_at_work(**changes: Any) -> ActiveRun:
     return ActiveRun(**(fields | changes))
 
 
-def progress(step: int, steps: int, eta_s: float | None = None) -> Progress:
+def make_progress(step: int, steps: int, eta_s: float | None = None) -> Progress:
     return Progress(
         at=NOW,
         attempt=1,
@@ -66,12 +66,12 @@ def progress(step: int, steps: int, eta_s: float | None = None) -> Progress:
 
 
 class TestRuns:
-    """One run, whatever is known of it."""
+    """Series of one run, with any of its values missing."""
 
     def test_a_run_of_which_nothing_is_known_has_an_attempt_and_a_silence(self) -> None:
-        seen = of_run(attempt=2, last_seen_at=NOW - timedelta(seconds=5))
+        series = read_run_series(attempt=2, last_seen_at=NOW - timedelta(seconds=5))
 
-        assert {name: values for name, values in seen.items() if values} == {
+        assert {name: values for name, values in series.items() if values} == {
             "run_attempts": {(): 2},
             "run_heartbeat_age_seconds": {(): 5.0},
         }
@@ -82,10 +82,10 @@ class TestRuns:
     def test_progress_is_a_share_of_the_steps(
         self, step: int, steps: int, share: dict[Labels, float]
     ) -> None:
-        assert of_run(progress=progress(step, steps))["run_progress_ratio"] == share
+        assert read_run_series(progress=make_progress(step, steps))["run_progress_ratio"] == share
 
     def test_without_steps_there_is_no_share(self) -> None:
-        assert of_run(progress=progress(0, 0))["run_progress_ratio"] == {}
+        assert read_run_series(progress=make_progress(0, 0))["run_progress_ratio"] == {}
 
     @pytest.mark.parametrize(
         ("eta_s", "remaining"), [(None, {}), (0.0, {(): 0.0}), (9.5, {(): 9.5})]
@@ -93,10 +93,10 @@ class TestRuns:
     def test_the_time_left_is_the_workers_estimate(
         self, eta_s: float | None, remaining: dict[Labels, float]
     ) -> None:
-        assert of_run(progress=progress(1, 8, eta_s))["run_seconds_left"] == remaining
+        assert read_run_series(progress=make_progress(1, 8, eta_s))["run_seconds_left"] == remaining
 
     def test_metrics_go_where_they_belong_and_the_others_nowhere(self) -> None:
-        seen = of_run(
+        series = read_run_series(
             latest={
                 "train/loss": 3.0,
                 "train/loss_distill_cls": 1.5,
@@ -110,26 +110,26 @@ class TestRuns:
             }
         )
 
-        assert seen["run_loss"] == {("loss",): 3.0, ("loss_distill_cls",): 1.5}
-        assert seen["run_images_per_second"] == {(): 12.0}
-        assert seen["run_map"] == {
+        assert series["run_loss"] == {("loss",): 3.0, ("loss_distill_cls",): 1.5}
+        assert series["run_images_per_second"] == {(): 12.0}
+        assert series["run_map"] == {
             ("bbox_mAP", "student"): 0.3,
             ("bbox_mAP_50", "student"): 0.5,
             ("bbox_mAP", "teacher"): 0.4,
         }
 
     def test_a_size_that_no_object_has_is_left_out(self) -> None:
-        seen = of_run(latest={"val/bbox_mAP": 0.0, "val/bbox_mAP_l": -1.0})
+        series = read_run_series(latest={"val/bbox_mAP": 0.0, "val/bbox_mAP_l": -1.0})
 
-        assert seen["run_map"] == {("bbox_mAP", "student"): 0.0}
+        assert series["run_map"] == {("bbox_mAP", "student"): 0.0}
 
     def test_what_each_place_lacks_is_told_also_when_it_is_nothing(self) -> None:
-        seen = of_run(pending_records={"service": 0, "mlflow": 120})
+        series = read_run_series(pending_records={"service": 0, "mlflow": 120})
 
-        assert seen["run_pending_records"] == {("service",): 0, ("mlflow",): 120}
+        assert series["run_pending_records"] == {("service",): 0, ("mlflow",): 120}
 
     def test_runs_are_told_apart_by_id_name_and_project(self) -> None:
-        runs = [a_run_at_work(id="r1", name="same"), a_run_at_work(id="r2", name="same")]
+        runs = [make_active_run(id="r1", name="same"), make_active_run(id="r2", name="same")]
 
         series = {entry.name: entry for entry in run_series(runs, now=NOW)}
 
@@ -142,12 +142,12 @@ class TestRuns:
 
 
 class TestSweeps:
-    """One sweep, by its list."""
+    """Series of one sweep, from its log."""
 
     def test_trials_are_counted_in_every_state_also_where_nobody_is(self) -> None:
-        seen = of_sweep({0: 0.3, 1: 0.5}, live=2)
+        series = read_sweep_series({0: 0.3, 1: 0.5}, num_running=2)
 
-        assert seen["sweep_trials"] == {
+        assert series["sweep_trials"] == {
             ("running",): 2,
             ("finished",): 2,
             ("stopped",): 0,
@@ -157,7 +157,7 @@ class TestSweeps:
 
     @pytest.mark.parametrize(("goal", "best"), [("max", 0.5), ("min", 0.3)])
     def test_the_best_follows_from_the_goal(self, goal: str, best: float) -> None:
-        assert of_sweep({0: 0.3, 1: 0.5}, goal=goal)["sweep_best"] == {(): best}
+        assert read_sweep_series({0: 0.3, 1: 0.5}, goal=goal)["sweep_best"] == {(): best}
 
     def test_a_trial_that_goes_on_may_be_the_best(self) -> None:
         entries: list[SweepEntry] = [
@@ -165,18 +165,18 @@ class TestSweeps:
             TrialJudged(number=0, epoch=1, values={MAP: 0.6}, should_continue=True),
         ]
 
-        seen = by_name(sweep_series([a_sweep_at_work(entries)]))
+        series = group_by_name(sweep_series([make_active_sweep(entries)]))
 
-        assert seen["sweep_best"] == {(): 0.6}
+        assert series["sweep_best"] == {(): 0.6}
 
     def test_before_the_first_evaluation_there_is_no_best(self) -> None:
-        assert of_sweep({}, live=1)["sweep_best"] == {}
+        assert read_sweep_series({}, num_running=1)["sweep_best"] == {}
 
 
-def of_sweep(
-    finished: Mapping[int, float], *, live: int = 0, goal: str = "max"
+def read_sweep_series(
+    finished: Mapping[int, float], *, num_running: int = 0, goal: str = "max"
 ) -> dict[str, dict[Labels, float]]:
-    count = len(finished) + live
+    count = len(finished) + num_running
     entries: list[SweepEntry] = [
         TrialSuggested(number=number, values={}) for number in range(count)
     ]
@@ -184,9 +184,9 @@ def of_sweep(
         TrialEnded(number=number, result="finished", epoch=4, values={MAP: value})
         for number, value in finished.items()
     ]
-    return by_name(sweep_series([a_sweep_at_work(entries, goal=goal)]))
+    return group_by_name(sweep_series([make_active_sweep(entries, goal=goal)]))
 
 
-def a_sweep_at_work(entries: Iterable[SweepEntry], *, goal: str = "max") -> ActiveSweep:
+def make_active_sweep(entries: Iterable[SweepEntry], *, goal: str = "max") -> ActiveSweep:
     objective = Objective.model_validate({"metric": MAP, "goal": goal})
     return ActiveSweep("s1", "n", "p", objective, replay_trials(entries))

@@ -1,4 +1,4 @@
-"""The dry run: every finding, from the facts alone."""
+"""The dry run: every finding, from facts without other systems."""
 
 from pathlib import Path
 from typing import Any
@@ -17,36 +17,38 @@ from service.domain.states import RunState
 from tests.support.factories import (
     CLASSES,
     NO_HASH,
-    a_bckd_spec,
-    a_detector_spec,
-    a_manifest,
-    a_run,
-    a_spec,
+    make_bckd_spec,
+    make_detector_spec,
+    make_manifest,
+    make_run,
+    make_spec,
 )
 
 NOW = FixedClock().now()
 ROOT = Path("/somewhere")
 RUN = "r" + "0" * 12
 TWO_CPUS = (Node(2.0, 0.0, 0.0, 0.0),)
-A_GPU_SPEC = a_spec(
-    data=a_spec()["data"] | {"num_workers": 4},
+GPU_SPEC = make_spec(
+    data=make_spec()["data"] | {"num_workers": 4},
     compute={"precision": "tf32"},
     resources={"num_gpus": 1, "num_cpus": 4},
 )
 ONE_GPU = (Node(8.0, 1.0, 8.0, 1.0),)
 
 
-def a_dataset(**changes: Any) -> RegisteredDataset:
-    manifest = a_manifest(**changes)
+def make_dataset(**changes: Any) -> RegisteredDataset:
+    manifest = make_manifest(**changes)
     return RegisteredDataset("pets", ROOT, manifest, NOW)
 
 
-def a_teacher(classes: ClassNames = CLASSES, detector: Detector | None = None) -> RegisteredTeacher:
+def make_teacher(
+    classes: ClassNames = CLASSES, detector: Detector | None = None
+) -> RegisteredTeacher:
     return RegisteredTeacher(
         name="big",
         checkpoint=ROOT / "big.pth",
         sha256=NO_HASH,
-        detector=detector or a_detector_spec(),
+        detector=detector or make_detector_spec(),
         classes=classes,
         measured_map=None,
         source="",
@@ -54,15 +56,15 @@ def a_teacher(classes: ClassNames = CLASSES, detector: Detector | None = None) -
     )
 
 
-def codes(spec: dict[str, Any], facts: Facts) -> list[tuple[str, str]]:
+def list_codes(spec: dict[str, Any], facts: Facts) -> list[tuple[str, str]]:
     plan = make_plan(parse_spec(spec), facts)
     return [(finding.field, finding.code) for finding in plan.findings]
 
 
 def test_nothing_stands_against_a_spec_whose_things_are_there() -> None:
-    facts = Facts(dataset=a_dataset(), teacher=a_teacher(), nodes=TWO_CPUS)
+    facts = Facts(dataset=make_dataset(), teacher=make_teacher(), nodes=TWO_CPUS)
 
-    plan = make_plan(parse_spec(a_bckd_spec()), facts)
+    plan = make_plan(parse_spec(make_bckd_spec()), facts)
 
     assert plan.findings == ()
     assert plan.waiting_for is None
@@ -70,84 +72,84 @@ def test_nothing_stands_against_a_spec_whose_things_are_there() -> None:
 
 FINDINGS: dict[str, tuple[dict[str, Any], Facts, tuple[str, str]]] = {
     "no dataset": (
-        a_spec(),
+        make_spec(),
         Facts(nodes=TWO_CPUS),
         ("data.dataset.name", "dataset_not_found"),
     ),
     "a dataset by its path": (
-        a_spec(data={"dataset": {"root": "/data"}}),
+        make_spec(data={"dataset": {"root": "/data"}}),
         Facts(nodes=TWO_CPUS),
         ("data.dataset.root", "not_by_path"),
     ),
     "no teacher": (
-        a_bckd_spec(),
-        Facts(dataset=a_dataset(), nodes=TWO_CPUS),
+        make_bckd_spec(),
+        Facts(dataset=make_dataset(), nodes=TWO_CPUS),
         ("teacher.name", "teacher_not_found"),
     ),
     "a teacher by its path": (
-        a_bckd_spec(
+        make_bckd_spec(
             teacher={
                 "checkpoint": "/t.pth",
-                "detector": a_detector_spec().model_dump(mode="json"),
+                "detector": make_detector_spec().model_dump(mode="json"),
                 "classes": list(CLASSES),
             }
         ),
-        Facts(dataset=a_dataset(), nodes=TWO_CPUS),
+        Facts(dataset=make_dataset(), nodes=TWO_CPUS),
         ("teacher.checkpoint", "not_by_path"),
     ),
     "a teacher with other classes": (
-        a_bckd_spec(),
-        Facts(dataset=a_dataset(), teacher=a_teacher(("bird",)), nodes=TWO_CPUS),
+        make_bckd_spec(),
+        Facts(dataset=make_dataset(), teacher=make_teacher(("bird",)), nodes=TWO_CPUS),
         ("teacher.name", "teacher_classes_differ"),
     ),
     "a teacher with the classes in another order": (
-        a_bckd_spec(),
-        Facts(dataset=a_dataset(), teacher=a_teacher(CLASSES[::-1]), nodes=TWO_CPUS),
+        make_bckd_spec(),
+        Facts(dataset=make_dataset(), teacher=make_teacher(CLASSES[::-1]), nodes=TWO_CPUS),
         ("teacher.name", "teacher_classes_differ"),
     ),
     "no teacher run": (
-        a_bckd_spec(teacher={"run": RUN}),
-        Facts(dataset=a_dataset(), nodes=TWO_CPUS),
+        make_bckd_spec(teacher={"run": RUN}),
+        Facts(dataset=make_dataset(), nodes=TWO_CPUS),
         ("teacher.run", "run_not_found"),
     ),
     "a teacher run that failed": (
-        a_bckd_spec(teacher={"run": RUN}),
-        Facts(dataset=a_dataset(), teacher_run=a_run(state=RunState.FAILED), nodes=TWO_CPUS),
+        make_bckd_spec(teacher={"run": RUN}),
+        Facts(dataset=make_dataset(), teacher_run=make_run(state=RunState.FAILED), nodes=TWO_CPUS),
         ("teacher.run", "teacher_run_failed"),
     ),
     "a teacher run with other classes": (
-        a_bckd_spec(teacher={"run": RUN}),
+        make_bckd_spec(teacher={"run": RUN}),
         Facts(
-            dataset=a_dataset(),
-            teacher_run=a_run(),
+            dataset=make_dataset(),
+            teacher_run=make_run(),
             teacher_run_classes=("bird",),
             nodes=TWO_CPUS,
         ),
         ("teacher.run", "teacher_classes_differ"),
     ),
     "more CPUs than any node has": (
-        a_spec(resources={"num_cpus": 3}),
-        Facts(dataset=a_dataset(), nodes=TWO_CPUS * 2),
+        make_spec(resources={"num_cpus": 3}),
+        Facts(dataset=make_dataset(), nodes=TWO_CPUS * 2),
         ("resources.num_cpus", "resources_infeasible"),
     ),
     "a GPU where there is none": (
-        A_GPU_SPEC,
-        Facts(dataset=a_dataset(), nodes=TWO_CPUS),
+        GPU_SPEC,
+        Facts(dataset=make_dataset(), nodes=TWO_CPUS),
         ("resources.num_gpus", "resources_infeasible"),
     ),
     "more processes than the nodes have room for": (
-        a_spec(resources={"processes": 4}),
-        Facts(dataset=a_dataset(), nodes=(Node(3.0, 0.0, 0.0, 0.0),)),
+        make_spec(resources={"processes": 4}),
+        Facts(dataset=make_dataset(), nodes=(Node(3.0, 0.0, 0.0, 0.0),)),
         ("resources.processes", "resources_infeasible"),
     ),
     "processes of which none finds room": (
-        a_spec(resources={"processes": 2, "num_cpus": 3}),
-        Facts(dataset=a_dataset(), nodes=TWO_CPUS * 2),
+        make_spec(resources={"processes": 2, "num_cpus": 3}),
+        Facts(dataset=make_dataset(), nodes=TWO_CPUS * 2),
         ("resources.num_cpus", "resources_infeasible"),
     ),
     "a cluster of which nothing is known": (
-        A_GPU_SPEC,
-        Facts(dataset=a_dataset(), nodes=None),
+        GPU_SPEC,
+        Facts(dataset=make_dataset(), nodes=None),
         ("resources", "cluster_unreachable"),
     ),
 }
@@ -157,27 +159,27 @@ FINDINGS: dict[str, tuple[dict[str, Any], Facts, tuple[str, str]]] = {
 def test_a_finding_names_the_field_and_the_cause(
     spec: dict[str, Any], facts: Facts, expected: tuple[str, str]
 ) -> None:
-    assert codes(spec, facts) == [expected]
+    assert list_codes(spec, facts) == [expected]
 
 
 DISAPPOINTMENTS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
     "few processes load images": (
-        A_GPU_SPEC | {"data": a_spec()["data"]},
+        GPU_SPEC | {"data": make_spec()["data"]},
         ("data.num_workers", "too_few_loader_workers"),
     ),
     "more processes load images than there are cores": (
-        A_GPU_SPEC | {"resources": {"num_gpus": 1}},
+        GPU_SPEC | {"resources": {"num_gpus": 1}},
         ("resources.num_cpus", "more_loader_workers_than_cpus"),
     ),
     "fp32 leaves the tensor cores idle": (
-        A_GPU_SPEC | {"compute": {}},
+        GPU_SPEC | {"compute": {}},
         ("compute.precision", "fp32_without_tensor_cores"),
     ),
     "VFNet's head stays in fp32": (
-        A_GPU_SPEC
+        GPU_SPEC
         | {
             "compute": {"precision": "bf16"},
-            "student": a_spec()["student"] | {"head": {"kind": "vfnet"}},
+            "student": make_spec()["student"] | {"head": {"kind": "vfnet"}},
         },
         ("compute.precision", "head_stays_fp32"),
     ),
@@ -188,21 +190,21 @@ DISAPPOINTMENTS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
 def test_a_gpu_that_would_be_used_badly_is_a_warning(
     spec: dict[str, Any], warning: tuple[str, str]
 ) -> None:
-    plan = make_plan(parse_spec(spec), Facts(dataset=a_dataset(), nodes=ONE_GPU))
+    plan = make_plan(parse_spec(spec), Facts(dataset=make_dataset(), nodes=ONE_GPU))
 
     assert [(finding.field, finding.code) for finding in plan.findings] == [warning]
     assert list_errors(plan.findings) == []
 
 
 def test_a_gpu_that_is_used_well_is_no_finding() -> None:
-    assert codes(A_GPU_SPEC, Facts(dataset=a_dataset(), nodes=ONE_GPU)) == []
+    assert list_codes(GPU_SPEC, Facts(dataset=make_dataset(), nodes=ONE_GPU)) == []
 
 
-def test_processes_are_counted_over_the_nodes_and_room_for_all_is_asked_at_first() -> None:
-    spec = parse_spec(a_spec(resources={"processes": 4, "min_processes": 2}))
+def test_processes_are_counted_over_the_nodes_and_all_are_required_at_first() -> None:
+    spec = parse_spec(make_spec(resources={"processes": 4, "min_processes": 2}))
 
-    plan = make_plan(spec, Facts(dataset=a_dataset(), nodes=TWO_CPUS * 2))
-    (finding,) = make_plan(spec, Facts(dataset=a_dataset(), nodes=TWO_CPUS)).findings
+    plan = make_plan(spec, Facts(dataset=make_dataset(), nodes=TWO_CPUS * 2))
+    (finding,) = make_plan(spec, Facts(dataset=make_dataset(), nodes=TWO_CPUS)).findings
 
     assert plan.findings == ()
     assert "4 processes with 1 CPUs and 0 GPUs each" in finding.message
@@ -210,7 +212,7 @@ def test_processes_are_counted_over_the_nodes_and_room_for_all_is_asked_at_first
 
 
 def test_a_cluster_that_does_not_answer_keeps_nobody_from_launching() -> None:
-    plan = make_plan(parse_spec(a_spec()), Facts(dataset=a_dataset()))
+    plan = make_plan(parse_spec(make_spec()), Facts(dataset=make_dataset()))
 
     assert [finding.severity for finding in plan.findings] == ["warning"]
     assert list_errors(plan.findings) == []
@@ -218,9 +220,9 @@ def test_a_cluster_that_does_not_answer_keeps_nobody_from_launching() -> None:
 
 @pytest.mark.parametrize("state", RunState)
 def test_a_student_waits_for_its_teacher_until_that_has_succeeded(state: RunState) -> None:
-    facts = Facts(dataset=a_dataset(), teacher_run=a_run(state=state), nodes=TWO_CPUS)
+    facts = Facts(dataset=make_dataset(), teacher_run=make_run(state=state), nodes=TWO_CPUS)
 
-    plan = make_plan(parse_spec(a_bckd_spec(teacher={"run": RUN})), facts)
+    plan = make_plan(parse_spec(make_bckd_spec(teacher={"run": RUN})), facts)
 
     assert plan.waiting_for == (None if state is RunState.SUCCEEDED else RUN)
     assert bool(list_errors(plan.findings)) is (state in (RunState.FAILED, RunState.CANCELLED))
@@ -241,41 +243,41 @@ def test_a_pair_that_cannot_be_compared_says_why_not(
     head: dict[str, Any], method: dict[str, Any], code: str
 ) -> None:
     teacher = Detector.model_validate({"backbone": {"depth": 34}, "head": head})
-    facts = Facts(dataset=a_dataset(), teacher=a_teacher(detector=teacher), nodes=TWO_CPUS)
+    facts = Facts(dataset=make_dataset(), teacher=make_teacher(detector=teacher), nodes=TWO_CPUS)
 
-    found_codes = codes(a_bckd_spec(distillation=method), facts)
+    found_codes = list_codes(make_bckd_spec(distillation=method), facts)
 
     assert ("teacher.name", code) in found_codes
 
 
 def test_images_that_are_normalized_otherwise_are_an_error() -> None:
     teacher = Detector.model_validate({"backbone": {"depth": 34}, "normalize": "caffe"})
-    facts = Facts(dataset=a_dataset(), teacher=a_teacher(detector=teacher), nodes=TWO_CPUS)
+    facts = Facts(dataset=make_dataset(), teacher=make_teacher(detector=teacher), nodes=TWO_CPUS)
 
-    assert codes(a_bckd_spec(), facts) == [("teacher.name", "normalization_differs")]
+    assert list_codes(make_bckd_spec(), facts) == [("teacher.name", "normalization_differs")]
 
 
 def test_methods_on_features_need_no_agreement_of_heads() -> None:
     teacher = Detector.model_validate({"backbone": {"depth": 34}, "head": {"kind": "retina"}})
-    facts = Facts(dataset=a_dataset(), teacher=a_teacher(detector=teacher), nodes=TWO_CPUS)
+    facts = Facts(dataset=make_dataset(), teacher=make_teacher(detector=teacher), nodes=TWO_CPUS)
 
-    plan = make_plan(parse_spec(a_bckd_spec(distillation={"method": "pkd"})), facts)
+    plan = make_plan(parse_spec(make_bckd_spec(distillation={"method": "pkd"})), facts)
 
     assert list_errors(plan.findings) == []
 
 
 def test_a_teacher_with_more_classes_is_matched_by_name_when_asked() -> None:
     more = ("bird", *reversed(CLASSES))
-    facts = Facts(dataset=a_dataset(), teacher=a_teacher(classes=more), nodes=TWO_CPUS)
+    facts = Facts(dataset=make_dataset(), teacher=make_teacher(classes=more), nodes=TWO_CPUS)
 
-    assert codes(a_bckd_spec(), facts) == [("teacher.name", "teacher_classes_differ")]
-    assert codes(a_bckd_spec(teacher_classes="by_name"), facts) == []
+    assert list_codes(make_bckd_spec(), facts) == [("teacher.name", "teacher_classes_differ")]
+    assert list_codes(make_bckd_spec(teacher_classes="by_name"), facts) == []
 
 
 def test_a_class_that_no_name_matches_is_named() -> None:
-    facts = Facts(dataset=a_dataset(), teacher=a_teacher(classes=("dog",)), nodes=TWO_CPUS)
+    facts = Facts(dataset=make_dataset(), teacher=make_teacher(classes=("dog",)), nodes=TWO_CPUS)
 
-    plan = make_plan(parse_spec(a_bckd_spec(teacher_classes="by_name")), facts)
+    plan = make_plan(parse_spec(make_bckd_spec(teacher_classes="by_name")), facts)
     errors = list_errors(plan.findings)
 
     assert [error.code for error in errors] == ["teacher_classes_missing"]

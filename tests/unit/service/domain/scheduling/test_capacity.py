@@ -1,4 +1,4 @@
-"""Where processes have room and how many of them start, from numbers alone."""
+"""Where processes fit and how many of them start."""
 
 import pytest
 
@@ -13,21 +13,21 @@ from service.domain.scheduling.capacity import (
     gpu_kinds,
     reserve,
 )
-from tests.support.factories import a_spec
+from tests.support.factories import make_spec
 
 GPU = Resources(processes=4, num_cpus=2, num_gpus=1)
 CPU = Resources(processes=4, num_cpus=2)
 
 
-def a_node(cpus: float, gpus: float = 0.0, *, free: tuple[float, float] | None = None) -> Node:
+def make_node(cpus: float, gpus: float = 0.0, *, free: tuple[float, float] | None = None) -> Node:
     free_cpus, free_gpus = free or (cpus, gpus)
     return Node(cpus, gpus, free_cpus, free_gpus)
 
 
-def a_group_spec(
+def make_group_spec(
     processes: int, *, least: int | None = None, accumulate: int = 1, batch: int = 24
 ) -> RunSpec:
-    spec = a_spec(
+    spec = make_spec(
         resources={"processes": processes, "min_processes": least},
         compute={"grad_accumulation_steps": accumulate},
     )
@@ -41,7 +41,7 @@ def test_kinds_of_gpus_are_those_of_nodes_where_a_process_could_run() -> None:
         for cpus, kind in ((16.0, "A100"), (16.0, "T4"), (1.0, "L4"))
     )
 
-    assert gpu_kinds(GPU, (a100, t4, small, a_node(16, 8))) == {"A100", "T4"}
+    assert gpu_kinds(GPU, (a100, t4, small, make_node(16, 8))) == {"A100", "T4"}
     assert gpu_kinds(CPU, (a100, t4)) == set()
 
 
@@ -49,11 +49,11 @@ def test_kinds_of_gpus_are_those_of_nodes_where_a_process_could_run() -> None:
     ("resources", "nodes", "slots"),
     [
         (CPU, (), 0),
-        (CPU, (a_node(3), a_node(3)), 2),
-        (CPU, (a_node(4), a_node(2), a_node(1)), 3),
-        (GPU, (a_node(16, 2), a_node(3, 8)), 3),
-        (GPU, (a_node(16, 0),), 0),
-        (GPU, (a_node(8, 8, free=(8, 1)),), 1),
+        (CPU, (make_node(3), make_node(3)), 2),
+        (CPU, (make_node(4), make_node(2), make_node(1)), 3),
+        (GPU, (make_node(16, 2), make_node(3, 8)), 3),
+        (GPU, (make_node(16, 0),), 0),
+        (GPU, (make_node(8, 8, free=(8, 1)),), 1),
     ],
     ids=[
         "no node",
@@ -71,14 +71,14 @@ def test_places_are_counted_node_by_node(
 
 
 def test_what_is_in_use_counts_for_what_could_ever_fit() -> None:
-    nodes = (a_node(8, free=(0, 0)),)
+    nodes = (make_node(8, free=(0, 0)),)
 
     assert count_slots(CPU, nodes, total=True) == 4
     assert count_slots(CPU, nodes, total=False) == 0
 
 
 def test_places_are_taken_from_the_first_node_on() -> None:
-    nodes = (a_node(16, 2), a_node(16, 8))
+    nodes = (make_node(16, 2), make_node(16, 8))
 
     remaining = reserve(nodes, GPU, processes=3)
 
@@ -87,24 +87,24 @@ def test_places_are_taken_from_the_first_node_on() -> None:
 
 
 def test_more_processes_than_places_take_what_there_is() -> None:
-    remaining = reserve((a_node(4),), CPU, processes=4)
+    remaining = reserve((make_node(4),), CPU, processes=4)
 
     assert [node.free_cpus for node in remaining] == [0]
 
 
 STARTS: dict[str, tuple[RunSpec, int, bool, int | None]] = {
-    "room for all": (a_group_spec(4), 4, False, 4),
-    "more room than needed": (a_group_spec(4, least=1), 9, True, 4),
-    "one place too few": (a_group_spec(4), 3, True, None),
-    "the first attempt waits": (a_group_spec(4, least=1), 3, False, None),
-    "three do not share four pieces": (a_group_spec(4, least=1), 3, True, 2),
-    "three share twelve pieces": (a_group_spec(4, least=1, accumulate=3), 3, True, 3),
-    "fewer than the least": (a_group_spec(8, least=4), 3, True, None),
-    "none between the least and the room": (a_group_spec(4, least=3), 3, True, None),
-    "just the least": (a_group_spec(8, least=4), 4, True, 4),
-    "no room at all": (a_group_spec(4, least=1), 0, True, None),
-    "one process, no room": (a_group_spec(1), 0, True, None),
-    "one process": (a_group_spec(1), 1, False, 1),
+    "room for all": (make_group_spec(4), 4, False, 4),
+    "more room than needed": (make_group_spec(4, least=1), 9, True, 4),
+    "one place too few": (make_group_spec(4), 3, True, None),
+    "the first attempt waits": (make_group_spec(4, least=1), 3, False, None),
+    "three do not share four pieces": (make_group_spec(4, least=1), 3, True, 2),
+    "three share twelve pieces": (make_group_spec(4, least=1, accumulate=3), 3, True, 3),
+    "fewer than the least": (make_group_spec(8, least=4), 3, True, None),
+    "none between the least and the room": (make_group_spec(4, least=3), 3, True, None),
+    "just the least": (make_group_spec(8, least=4), 4, True, 4),
+    "no room at all": (make_group_spec(4, least=1), 0, True, None),
+    "one process, no room": (make_group_spec(1), 0, True, None),
+    "one process": (make_group_spec(1), 1, False, 1),
 }
 
 
@@ -133,6 +133,6 @@ def test_as_many_start_as_fit_and_share_every_batch(
 )
 def test_fewer_processes_are_told_in_words(processes: int, message: str) -> None:
     assert (
-        describe_fewer_processes(a_group_spec(4, least=1, accumulate=3).resources, processes)
+        describe_fewer_processes(make_group_spec(4, least=1, accumulate=3).resources, processes)
         == message
     )

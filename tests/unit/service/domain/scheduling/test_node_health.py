@@ -1,4 +1,4 @@
-"""Which nodes are avoided, and for what work."""
+"""Which nodes are avoided, and for which runs."""
 
 from datetime import timedelta
 from typing import Any
@@ -14,7 +14,7 @@ NOW = FixedClock().now()
 LOST = FailureReason.NODE_LOST
 
 
-def an_attempt(
+def make_attempt(
     number: int, reason: FailureReason | None = LOST, *, node_id: str | None = "n1", **changes: Any
 ) -> Attempt:
     return Attempt(
@@ -29,12 +29,12 @@ def an_attempt(
     )
 
 
-def avoided(*attempts: Attempt) -> AvoidedNodes:
+def find_avoided(*attempts: Attempt) -> AvoidedNodes:
     return find_nodes_to_avoid(attempts, now=NOW)
 
 
-def some(count: int, reason: FailureReason | None = LOST, **changes: Any) -> list[Attempt]:
-    return [an_attempt(number, reason, **changes) for number in range(1, count + 1)]
+def make_attempts(count: int, reason: FailureReason | None = LOST, **changes: Any) -> list[Attempt]:
+    return [make_attempt(number, reason, **changes) for number in range(1, count + 1)]
 
 
 NO_NODES = AvoidedNodes()
@@ -45,16 +45,16 @@ FOR_GPUS = AvoidedNodes(frozenset(), frozenset({"n1"}))
 @pytest.mark.parametrize(
     ("attempts", "expected"),
     [
-        (some(2), NO_NODES),
-        (some(3), FOR_ALL),
-        (some(1, num_gpus=1), NO_NODES),
-        (some(2, num_gpus=1), FOR_GPUS),
-        (some(9, num_gpus=1), FOR_GPUS),
-        (some(2, FailureReason.HOST_OUT_OF_MEMORY, num_gpus=1), NO_NODES),
-        (some(3, FailureReason.HOST_OUT_OF_MEMORY, num_gpus=1), FOR_ALL),
-        (some(9, FailureReason.BUG, num_gpus=1), NO_NODES),
-        (some(9, FailureReason.CUDA_OUT_OF_MEMORY, num_gpus=1), NO_NODES),
-        (some(9, node_id=None), NO_NODES),
+        (make_attempts(2), NO_NODES),
+        (make_attempts(3), FOR_ALL),
+        (make_attempts(1, num_gpus=1), NO_NODES),
+        (make_attempts(2, num_gpus=1), FOR_GPUS),
+        (make_attempts(9, num_gpus=1), FOR_GPUS),
+        (make_attempts(2, FailureReason.HOST_OUT_OF_MEMORY, num_gpus=1), NO_NODES),
+        (make_attempts(3, FailureReason.HOST_OUT_OF_MEMORY, num_gpus=1), FOR_ALL),
+        (make_attempts(9, FailureReason.BUG, num_gpus=1), NO_NODES),
+        (make_attempts(9, FailureReason.CUDA_OUT_OF_MEMORY, num_gpus=1), NO_NODES),
+        (make_attempts(9, node_id=None), NO_NODES),
     ],
     ids=[
         "twice",
@@ -72,33 +72,33 @@ FOR_GPUS = AvoidedNodes(frozenset(), frozenset({"n1"}))
 def test_faults_are_counted_by_kind_of_work(
     attempts: list[Attempt], expected: AvoidedNodes
 ) -> None:
-    assert avoided(*attempts) == expected
+    assert find_avoided(*attempts) == expected
 
 
 def test_losses_with_and_without_gpus_add_up_for_gpus() -> None:
-    attempts = [an_attempt(1, num_gpus=1), an_attempt(2), an_attempt(3)]
+    attempts = [make_attempt(1, num_gpus=1), make_attempt(2), make_attempt(3)]
 
-    assert avoided(*attempts) == FOR_GPUS
+    assert find_avoided(*attempts) == FOR_GPUS
 
 
 def test_an_end_that_is_well_with_a_gpu_takes_all_back() -> None:
-    well = an_attempt(3, None, num_gpus=1)
+    succeeded = make_attempt(3, None, num_gpus=1)
 
-    assert avoided(*some(2, num_gpus=1), well) == NO_NODES
+    assert find_avoided(*make_attempts(2, num_gpus=1), succeeded) == NO_NODES
 
 
 def test_an_end_that_is_well_without_a_gpu_says_nothing_of_it() -> None:
-    assert avoided(*some(2, num_gpus=1), an_attempt(3, None)) == FOR_GPUS
+    assert find_avoided(*make_attempts(2, num_gpus=1), make_attempt(3, None)) == FOR_GPUS
 
 
 def test_members_of_a_pack_lose_their_node_once() -> None:
-    attempts = some(8, num_gpus=1, pack_job="pack-1")
+    attempts = make_attempts(8, num_gpus=1, pack_job="pack-1")
 
-    assert avoided(*attempts) == NO_NODES
-    assert avoided(*attempts, an_attempt(9, num_gpus=1, pack_job="pack-2")) == FOR_GPUS
+    assert find_avoided(*attempts) == NO_NODES
+    assert find_avoided(*attempts, make_attempt(9, num_gpus=1, pack_job="pack-2")) == FOR_GPUS
 
 
 def test_what_is_long_ago_does_not_count() -> None:
     long_ago = NOW + timedelta(seconds=1801)
 
-    assert find_nodes_to_avoid(some(9), now=long_ago) == NO_NODES
+    assert find_nodes_to_avoid(make_attempts(9), now=long_ago) == NO_NODES

@@ -1,4 +1,4 @@
-"""Which runs train side by side: same batches, one teacher, and not too many."""
+"""Which runs train in one pack: the same batches, one teacher, and a limited number."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -24,18 +24,20 @@ from service.domain.scheduling.queue import (
     WaitDecision,
     schedule_runs,
 )
-from tests.support.factories import a_bckd_spec, a_run, a_spec
+from tests.support.factories import make_bckd_spec, make_run, make_spec
 
 NOW = FixedClock().now()
 LATER = NOW + timedelta(seconds=2 * PACK_FILL_TIMEOUT_S)
 
 
-def waiting(number: int, *, pack_size: int = 4, spec: Any = None, **changes: Any) -> QueuedRun:
+def make_waiting_run(
+    number: int, *, pack_size: int = 4, spec: Any = None, **changes: Any
+) -> QueuedRun:
     created = NOW + timedelta(milliseconds=number)
     return QueuedRun(
-        a_run(
+        make_run(
             id=f"r{number:012d}",
-            spec=parse_spec(spec or a_bckd_spec()),
+            spec=parse_spec(spec or make_bckd_spec()),
             pack_size=pack_size,
             created_at=created,
             updated_at=created,
@@ -44,64 +46,72 @@ def waiting(number: int, *, pack_size: int = 4, spec: Any = None, **changes: Any
     )
 
 
-def sizes(packs: list[QueuedRun]) -> list[int]:
+def list_sizes(packs: list[QueuedRun]) -> list[int]:
     return sorted(1 + len(pack.packmates) for pack in packs)
 
 
 def test_runs_that_differ_in_their_weights_alone_go_together_up_to_the_size() -> None:
     runs = [
-        waiting(number, spec=a_bckd_spec(distillation={"method": "bckd", "cls_weight": number + 1}))
+        make_waiting_run(
+            number, spec=make_bckd_spec(distillation={"method": "bckd", "cls_weight": number + 1})
+        )
         for number in range(6)
     ]
 
     packs = group_into_packs(runs, now=LATER)
 
-    assert sizes(packs) == [2, 4]
+    assert list_sizes(packs) == [2, 4]
     assert packs[0].run.id < packs[0].packmates[0].id
 
 
-def test_a_student_alone_goes_along_with_those_that_are_taught() -> None:
-    packs = group_into_packs([waiting(0), waiting(1, spec=a_spec()), waiting(2)], now=LATER)
+def test_a_baseline_is_packed_with_distilled_students() -> None:
+    packs = group_into_packs(
+        [make_waiting_run(0), make_waiting_run(1, spec=make_spec()), make_waiting_run(2)], now=LATER
+    )
 
-    assert sizes(packs) == [3]
+    assert list_sizes(packs) == [3]
 
 
 def test_other_batches_students_teachers_and_projects_stay_apart() -> None:
-    other_teacher = a_bckd_spec(teacher={"name": "other"})
+    other_teacher = make_bckd_spec(teacher={"name": "other"})
     runs = [
-        waiting(0),
-        waiting(1, spec=a_bckd_spec(seed=1)),
-        waiting(2, spec=a_bckd_spec(schedule={"epochs": 3})),
-        waiting(3, spec=other_teacher),
-        waiting(4, project="theirs"),
-        waiting(5, priority=1),
-        waiting(6, pack_size=1),
+        make_waiting_run(0),
+        make_waiting_run(1, spec=make_bckd_spec(seed=1)),
+        make_waiting_run(2, spec=make_bckd_spec(schedule={"epochs": 3})),
+        make_waiting_run(3, spec=other_teacher),
+        make_waiting_run(4, project="theirs"),
+        make_waiting_run(5, priority=1),
+        make_waiting_run(6, pack_size=1),
     ]
 
-    assert sizes(group_into_packs(runs, now=LATER)) == [1] * 7
+    assert list_sizes(group_into_packs(runs, now=LATER)) == [1] * 7
 
 
 def test_one_that_waits_for_its_teacher_holds_no_other_up() -> None:
-    blocked = replace(waiting(0), blocked_by="its teacher")
+    blocked = replace(make_waiting_run(0), blocked_by="its teacher")
 
-    packs = group_into_packs([blocked, waiting(1), waiting(2)], now=LATER)
+    packs = group_into_packs([blocked, make_waiting_run(1), make_waiting_run(2)], now=LATER)
 
-    assert sizes(packs) == [1, 2]
+    assert list_sizes(packs) == [1, 2]
 
 
-def test_a_pack_with_room_left_waits_a_moment_for_others_and_a_full_one_does_not() -> None:
-    soon = NOW + timedelta(seconds=1)
+def test_a_pack_with_capacity_left_waits_a_moment_for_others_and_a_full_one_does_not() -> None:
+    not_before = NOW + timedelta(seconds=1)
 
-    (partial,) = group_into_packs([waiting(0), waiting(1)], now=soon)
-    (full,) = group_into_packs([waiting(number, pack_size=2) for number in range(2)], now=soon)
+    (partial,) = group_into_packs([make_waiting_run(0), make_waiting_run(1)], now=not_before)
+    (full,) = group_into_packs(
+        [make_waiting_run(number, pack_size=2) for number in range(2)], now=not_before
+    )
 
     assert partial.blocked_by is not None
     assert full.blocked_by is None
 
 
-def test_a_pack_takes_the_room_of_one_and_its_members_wait_in_line() -> None:
+def test_a_pack_takes_the_capacity_of_one_and_its_members_wait_in_line() -> None:
     nodes = (Node(1.0, 0.0, 1.0, 0.0, "n1"),)
-    packs = group_into_packs([waiting(number, pack_size=2) for number in range(4)], now=LATER)
+    packs = group_into_packs(
+        [make_waiting_run(number, pack_size=2) for number in range(4)], now=LATER
+    )
 
     decisions = schedule_runs(ClusterSnapshot(now=LATER, nodes=nodes, queued=packs))
 
@@ -111,16 +121,16 @@ def test_a_pack_takes_the_room_of_one_and_its_members_wait_in_line() -> None:
     assert [wait.position for wait in waits] == [1, 2]
 
 
-def test_room_of_a_pack_is_free_soon_only_when_all_of_it_leave() -> None:
-    goes, stays = (waiting(number).run for number in range(2))
-    goes = replace(goes, desired="cancelled")
+def test_capacity_of_a_pack_is_released_only_when_all_of_it_leave() -> None:
+    leaving, staying = (make_waiting_run(number).run for number in range(2))
+    leaving = replace(leaving, desired="cancelled")
 
-    assert not RunningRun(goes, 1, packmates=(stays,)).is_stopping
-    assert RunningRun(goes, 1, packmates=(replace(stays, desired="paused"),)).is_stopping
+    assert not RunningRun(leaving, 1, packmates=(staying,)).is_stopping
+    assert RunningRun(leaving, 1, packmates=(replace(staying, desired="paused"),)).is_stopping
 
 
-def small_pack(*numbers: int, eta_s: float = 3600.0, **changes: Any) -> RunningRun:
-    """What is left of a pack of four that has trained for an hour."""
+def make_pack(*numbers: int, eta_s: float = 3600.0, **changes: Any) -> RunningRun:
+    """Make the remaining members of a pack of four that has trained for an hour."""
     progress = Progress(
         at=NOW,
         attempt=1,
@@ -132,20 +142,20 @@ def small_pack(*numbers: int, eta_s: float = 3600.0, **changes: Any) -> RunningR
         eta_s=eta_s,
     )
     fields: dict[str, Any] = {"pack_job": f"p{numbers[0]}", "progress": progress}
-    first, *packmates = (waiting(number, **(fields | changes)).run for number in numbers)
+    first, *packmates = (make_waiting_run(number, **(fields | changes)).run for number in numbers)
     return RunningRun(first, 1, packmates=tuple(packmates))
 
 
 @pytest.mark.parametrize(
     ("packs", "is_merged"),
     [
-        pytest.param([small_pack(0, 1), small_pack(2, 3)], True, id="two survivors each"),
-        pytest.param([small_pack(0, 1, 2), small_pack(3, 4)], False, id="too many for one"),
-        pytest.param([small_pack(0, 1)], False, id="one alone"),
-        pytest.param([small_pack(0), small_pack(1, eta_s=60.0)], False, id="nearly done"),
-        pytest.param([small_pack(0), small_pack(1, project="x")], False, id="of two projects"),
-        pytest.param([small_pack(0), small_pack(1, desired="paused")], False, id="leaving"),
-        pytest.param([small_pack(0), small_pack(1, pack_job=None)], False, id="no pack"),
+        pytest.param([make_pack(0, 1), make_pack(2, 3)], True, id="two survivors each"),
+        pytest.param([make_pack(0, 1, 2), make_pack(3, 4)], False, id="too many for one"),
+        pytest.param([make_pack(0, 1)], False, id="one alone"),
+        pytest.param([make_pack(0), make_pack(1, eta_s=60.0)], False, id="nearly done"),
+        pytest.param([make_pack(0), make_pack(1, project="x")], False, id="of two projects"),
+        pytest.param([make_pack(0), make_pack(1, desired="paused")], False, id="leaving"),
+        pytest.param([make_pack(0), make_pack(1, pack_job=None)], False, id="no pack"),
     ],
 )
 def test_survivors_of_two_packs_go_together_where_it_is_worth_it(
@@ -155,6 +165,6 @@ def test_survivors_of_two_packs_go_together_where_it_is_worth_it(
 
 
 def test_young_packs_are_left_alone() -> None:
-    packs = [small_pack(0), small_pack(1)]
+    packs = [make_pack(0), make_pack(1)]
 
     assert find_mergeable_packs(packs, now=NOW + timedelta(seconds=MIN_MERGE_AGE_S / 2)) is None

@@ -1,4 +1,4 @@
-"""What follows from the end of an attempt, for every cause."""
+"""What follows from the end of an attempt, for every failure reason."""
 
 from typing import Any
 
@@ -11,21 +11,21 @@ from service.domain.ports import Job
 from service.domain.scheduling.outcomes import conclude_attempt
 from service.domain.scheduling.retries import RETRY_POLICIES, retry_delay_s
 from service.domain.states import RunState
-from tests.support.factories import a_run
+from tests.support.factories import make_run
 
 NOW = FixedClock().now()
 FAILED = Job("failed", exit_code=20)
 
 
-def an_outcome(reason: FailureReason) -> Outcome:
+def make_outcome(reason: FailureReason) -> Outcome:
     return Outcome(at=NOW, attempt=1, result="failed", reason=reason, message="it broke")
 
 
 @pytest.mark.parametrize("reason", FailureReason)
 def test_every_cause_has_advice_and_leads_to_a_state(reason: FailureReason) -> None:
-    run = a_run(state=RunState.RUNNING, attempt=1)
+    run = make_run(state=RunState.RUNNING, attempt=1)
 
-    verdict = conclude_attempt(run, FAILED, an_outcome(reason), max_consecutive_failures=3)
+    verdict = conclude_attempt(run, FAILED, make_outcome(reason), max_consecutive_failures=3)
 
     assert advice(reason)
     assert verdict.state is (RunState.QUEUED if is_retryable(reason) else RunState.FAILED)
@@ -34,9 +34,9 @@ def test_every_cause_has_advice_and_leads_to_a_state(reason: FailureReason) -> N
 
 @pytest.mark.parametrize("reason", FailureReason)
 def test_the_third_bad_end_without_progress_is_the_last(reason: FailureReason) -> None:
-    run = a_run(state=RunState.RUNNING, attempt=7, consecutive_failures=2, max_step=10)
+    run = make_run(state=RunState.RUNNING, attempt=7, consecutive_failures=2, max_step=10)
 
-    verdict = conclude_attempt(run, FAILED, an_outcome(reason), max_consecutive_failures=3)
+    verdict = conclude_attempt(run, FAILED, make_outcome(reason), max_consecutive_failures=3)
 
     assert verdict.state is RunState.FAILED
 
@@ -57,7 +57,7 @@ def test_a_bad_end_after_progress_is_the_first_of_a_row_again() -> None:
     progress = Progress(
         at=NOW, attempt=9, phase="training", epoch=2, epochs=4, step=11, steps=40, eta_s=None
     )
-    run = a_run(
+    run = make_run(
         state=RunState.RUNNING, attempt=9, consecutive_failures=2, max_step=10, progress=progress
     )
 
@@ -80,10 +80,10 @@ LEAVING: list[tuple[dict[str, Any], RunState, FailureReason | None]] = [
 @pytest.mark.parametrize(
     ("wishes", "state", "reason"), LEAVING, ids=["pause", "preempt", "resumed meanwhile"]
 )
-def test_an_attempt_that_left_as_asked_is_no_bad_end(
+def test_an_attempt_that_stopped_as_requested_is_no_failure(
     wishes: dict[str, Any], state: RunState, reason: FailureReason | None
 ) -> None:
-    run = a_run(state=RunState.RUNNING, attempt=1, consecutive_failures=2, **wishes)
+    run = make_run(state=RunState.RUNNING, attempt=1, consecutive_failures=2, **wishes)
     outcome = Outcome(at=NOW, attempt=1, result="stopped")
 
     verdict = conclude_attempt(
@@ -98,7 +98,7 @@ def test_an_attempt_that_left_as_asked_is_no_bad_end(
 def test_an_attempt_that_had_to_be_killed_to_leave_is_no_bad_end(
     wishes: dict[str, Any], state: RunState, reason: FailureReason | None
 ) -> None:
-    run = a_run(state=RunState.RUNNING, attempt=1, consecutive_failures=2, **wishes)
+    run = make_run(state=RunState.RUNNING, attempt=1, consecutive_failures=2, **wishes)
 
     verdict = conclude_attempt(run, Job("failed", exit_code=-9), None, max_consecutive_failures=3)
 
@@ -107,17 +107,17 @@ def test_an_attempt_that_had_to_be_killed_to_leave_is_no_bad_end(
 
 @pytest.mark.parametrize("wishes", [{"desired": "paused"}, {"preempted_for": "r1"}])
 def test_what_cannot_pass_ends_a_run_whatever_was_wished(wishes: dict[str, Any]) -> None:
-    run = a_run(state=RunState.RUNNING, attempt=1, **wishes)
+    run = make_run(state=RunState.RUNNING, attempt=1, **wishes)
 
     verdict = conclude_attempt(
-        run, FAILED, an_outcome(FailureReason.NAN_LOSS), max_consecutive_failures=3
+        run, FAILED, make_outcome(FailureReason.NAN_LOSS), max_consecutive_failures=3
     )
 
     assert verdict.state is RunState.FAILED
 
 
 def test_success_is_success_even_if_the_job_was_stopped_afterwards() -> None:
-    run = a_run(state=RunState.RUNNING, attempt=1, desired="cancelled")
+    run = make_run(state=RunState.RUNNING, attempt=1, desired="cancelled")
     outcome = Outcome(at=NOW, attempt=1, result="succeeded")
 
     verdict = conclude_attempt(run, Job("stopped"), outcome, max_consecutive_failures=3)
@@ -126,7 +126,7 @@ def test_success_is_success_even_if_the_job_was_stopped_afterwards() -> None:
 
 
 def test_a_run_that_was_to_be_cancelled_is_cancelled_however_it_ends() -> None:
-    run = a_run(state=RunState.RUNNING, attempt=1, desired="cancelled")
+    run = make_run(state=RunState.RUNNING, attempt=1, desired="cancelled")
 
     verdict = conclude_attempt(run, Job("failed", exit_code=-9), None, max_consecutive_failures=3)
 
@@ -165,7 +165,7 @@ def test_a_run_that_was_to_be_cancelled_is_cancelled_however_it_ends() -> None:
 def test_a_cause_is_derived_where_the_worker_could_not_say_one(
     job: Job | None, reason: FailureReason
 ) -> None:
-    run = a_run(state=RunState.RUNNING, attempt=1)
+    run = make_run(state=RunState.RUNNING, attempt=1)
 
     verdict = conclude_attempt(run, job, None, max_consecutive_failures=3)
 

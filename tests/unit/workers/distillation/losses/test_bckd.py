@@ -12,27 +12,27 @@ from workers.distillation.losses.bckd import (
     localization_loss,
 )
 
-ONE = torch.ones(1)
+UNIT_WEIGHT = torch.ones(1)
 
 
-def logit(probability: float) -> float:
+def compute_logit(probability: float) -> float:
     return math.log(probability / (1 - probability))
 
 
 def test_classification_loss_is_disagreement_times_cross_entropy() -> None:
-    student, teacher = torch.tensor([[logit(0.5)]]), torch.tensor([[logit(0.8)]])
+    student, teacher = torch.tensor([[compute_logit(0.5)]]), torch.tensor([[compute_logit(0.8)]])
 
-    loss = classification_loss(student, teacher, label_weight_N=ONE, num_pos=2.0)
+    loss = classification_loss(student, teacher, label_weight_N=UNIT_WEIGHT, num_pos=2.0)
 
     # |0.8 - 0.5| * -(0.8 ln 0.5 + 0.2 ln 0.5) / 2 = 0.3 * ln 2 / 2
     assert loss.item() == pytest.approx(0.3 * math.log(2) / 2, rel=1e-6)
 
 
 def test_classification_gradient_flows_through_the_weight_too() -> None:
-    student = torch.tensor([[logit(0.5)]], requires_grad=True)
-    teacher = torch.tensor([[logit(0.8)]])
+    student = torch.tensor([[compute_logit(0.5)]], requires_grad=True)
+    teacher = torch.tensor([[compute_logit(0.8)]])
 
-    classification_loss(student, teacher, label_weight_N=ONE, num_pos=1.0).backward()
+    classification_loss(student, teacher, label_weight_N=UNIT_WEIGHT, num_pos=1.0).backward()
 
     # d/ds |t - p| * BCE = -p(1-p) * BCE + |t - p| * (p - t), at p = 0.5 and t = 0.8
     assert student.grad is not None
@@ -40,12 +40,12 @@ def test_classification_gradient_flows_through_the_weight_too() -> None:
 
 
 def test_classification_loss_is_v_shaped_where_student_and_teacher_agree() -> None:
-    teacher = torch.tensor([[logit(0.3)]])
+    teacher = torch.tensor([[compute_logit(0.3)]])
 
     slopes = []
     for nudge in (-1e-3, 1e-3):
         student = (teacher + nudge).requires_grad_()
-        classification_loss(student, teacher, label_weight_N=ONE, num_pos=1.0).backward()
+        classification_loss(student, teacher, label_weight_N=UNIT_WEIGHT, num_pos=1.0).backward()
         assert student.grad is not None
         slopes.append(student.grad.item())
 
@@ -54,7 +54,7 @@ def test_classification_loss_is_v_shaped_where_student_and_teacher_agree() -> No
 
 
 def test_positions_of_label_weight_zero_do_not_count() -> None:
-    student, teacher = torch.zeros(2, 1), torch.full((2, 1), logit(0.8))
+    student, teacher = torch.zeros(2, 1), torch.full((2, 1), compute_logit(0.8))
     weights = torch.tensor([1.0, 0.0])
 
     loss = classification_loss(student, teacher, label_weight_N=weights, num_pos=1.0)
@@ -66,7 +66,7 @@ def test_saturated_logits_stay_finite() -> None:
     student = torch.tensor([[-200.0, 200.0]], requires_grad=True)
     teacher = torch.tensor([[200.0, -200.0]])
 
-    loss = classification_loss(student, teacher, label_weight_N=ONE, num_pos=1.0)
+    loss = classification_loss(student, teacher, label_weight_N=UNIT_WEIGHT, num_pos=1.0)
     loss.backward()
 
     assert torch.isfinite(loss)
@@ -78,10 +78,10 @@ def test_the_teacher_gets_no_gradient() -> None:
     teacher = torch.zeros(1, 1, requires_grad=True)
     boxes = torch.tensor([[0.0, 0, 1, 1]], requires_grad=True)
     student = torch.ones(1, 1, requires_grad=True)
-    moved = torch.tensor([[0.0, 0, 2, 2]], requires_grad=True)
+    student_boxes = torch.tensor([[0.0, 0, 2, 2]], requires_grad=True)
 
-    total = classification_loss(student, teacher, label_weight_N=ONE, num_pos=1.0)
-    total = total + localization_loss(moved, boxes, importance_N=ONE, num_pos=1.0)
+    total = classification_loss(student, teacher, label_weight_N=UNIT_WEIGHT, num_pos=1.0)
+    total = total + localization_loss(student_boxes, boxes, importance_N=UNIT_WEIGHT, num_pos=1.0)
     total.backward()
 
     assert teacher.grad is None

@@ -25,14 +25,14 @@ LOSSES = [
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def row(*values: float) -> Tensor:
+def make_row(*values: float) -> Tensor:
     """A map of one image, one channel and one row."""
     return torch.tensor(values, dtype=torch.float32).reshape(1, 1, 1, -1)
 
 
 def test_fine_grained_loss_is_half_the_squared_difference_at_masked_locations() -> None:
-    student = torch.cat([row(1, 2, 9), row(0, 5, 9)], dim=1)
-    teacher = torch.cat([row(3, 2, 0), row(1, 2, 0)], dim=1)
+    student = torch.cat([make_row(1, 2, 9), make_row(0, 5, 9)], dim=1)
+    teacher = torch.cat([make_row(3, 2, 0), make_row(1, 2, 0)], dim=1)
 
     loss = fine_grained_loss(
         student, teacher, mask_BHW=torch.tensor([[[True, True, False]]]), total=5.0
@@ -43,7 +43,7 @@ def test_fine_grained_loss_is_half_the_squared_difference_at_masked_locations() 
 
 
 def test_fine_grained_loss_takes_the_mask_of_each_image() -> None:
-    student = torch.cat([row(1, 10), row(100, 1000)])
+    student = torch.cat([make_row(1, 10), make_row(100, 1000)])
     mask = torch.tensor([[[True, False]], [[False, True]]])
 
     loss = fine_grained_loss(student, torch.zeros(2, 1, 1, 2), mask_BHW=mask, total=2.0)
@@ -52,10 +52,10 @@ def test_fine_grained_loss_takes_the_mask_of_each_image() -> None:
 
 
 def test_fine_grained_gradient_stays_at_masked_locations() -> None:
-    student = row(1, 2).requires_grad_()
+    student = make_row(1, 2).requires_grad_()
 
     fine_grained_loss(
-        student, row(4, 4), mask_BHW=torch.tensor([[[True, False]]]), total=2.0
+        student, make_row(4, 4), mask_BHW=torch.tensor([[[True, False]]]), total=2.0
     ).backward()
 
     # Its slope is the difference over the total: 1 - 4 by 2.
@@ -64,10 +64,10 @@ def test_fine_grained_gradient_stays_at_masked_locations() -> None:
 
 
 def test_fine_grained_loss_of_an_empty_mask_is_zero_and_still_reaches_the_student() -> None:
-    student = row(1, 2).requires_grad_()
+    student = make_row(1, 2).requires_grad_()
 
     loss = fine_grained_loss(
-        student, row(4, 4), mask_BHW=torch.zeros(1, 1, 2, dtype=torch.bool), total=1.0
+        student, make_row(4, 4), mask_BHW=torch.zeros(1, 1, 2, dtype=torch.bool), total=1.0
     )
     loss.backward()
 
@@ -79,16 +79,16 @@ def test_fine_grained_loss_of_an_empty_mask_is_zero_and_still_reaches_the_studen
 @pytest.mark.parametrize(
     ("teacher", "expected"),
     [
-        (row(1, -1, 1, -1), 0.0),
-        (row(1, 1, -1, -1), 1.0),
-        (row(-1, 1, -1, 1), 2.0),
+        (make_row(1, -1, 1, -1), 0.0),
+        (make_row(1, 1, -1, -1), 1.0),
+        (make_row(-1, 1, -1, 1), 2.0),
         # Normalized (1, -1, 0, 0) * sqrt 2: correlation (1 + 1) * sqrt 2 / 4
-        (row(1, -1, 0, 0), 1 - math.sqrt(2) / 2),
+        (make_row(1, -1, 0, 0), 1 - math.sqrt(2) / 2),
     ],
     ids=["same", "uncorrelated", "opposite", "half alike"],
 )
 def test_pkd_loss_is_one_minus_the_correlation(teacher: Tensor, expected: float) -> None:
-    assert pkd_loss(row(1, -1, 1, -1), teacher).item() == pytest.approx(expected, abs=1e-5)
+    assert pkd_loss(make_row(1, -1, 1, -1), teacher).item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_pkd_loss_ignores_the_scale_and_offset_of_each_channel() -> None:
@@ -102,13 +102,13 @@ def test_pkd_loss_ignores_the_scale_and_offset_of_each_channel() -> None:
 
 
 def test_pkd_loss_normalizes_over_the_whole_batch() -> None:
-    student, teacher = torch.cat([row(1), row(3)]), torch.cat([row(4), row(2)])
+    student, teacher = torch.cat([make_row(1), make_row(3)]), torch.cat([make_row(4), make_row(2)])
 
     # (-1, 1) against (1, -1): 2^2 / 2; an image by itself has nothing to compare.
     assert pkd_loss(student, teacher).item() == pytest.approx(2.0, rel=1e-5)
 
 
-@pytest.mark.parametrize("flat", [row(3, 3), row(3)], ids=["constant", "one location"])
+@pytest.mark.parametrize("flat", [make_row(3, 3), make_row(3)], ids=["constant", "one location"])
 def test_pkd_loss_of_a_flat_map_is_finite(flat: Tensor) -> None:
     student = flat.clone().requires_grad_()
 
@@ -123,20 +123,22 @@ def test_pkd_loss_of_a_flat_map_is_finite(flat: Tensor) -> None:
 
 def test_cwd_loss_is_the_divergence_over_the_locations() -> None:
     # Four locations: softmax([ln 3, ln 3, 0, 0]) = (3, 3, 1, 1) / 8 against 1/4 each.
-    loss = cwd_loss(torch.zeros(1, 1, 2, 2), row(LN3, LN3, 0, 0).reshape(1, 1, 2, 2), temperature=1)
+    loss = cwd_loss(
+        torch.zeros(1, 1, 2, 2), make_row(LN3, LN3, 0, 0).reshape(1, 1, 2, 2), temperature=1
+    )
 
     # 2 * 3/8 * ln(3/2) + 2 * 1/8 * ln(1/2), summed over locations: the KL of two halves
     assert loss.item() == pytest.approx(KL, rel=1e-5)
 
 
 def test_cwd_loss_softens_by_its_temperature() -> None:
-    loss = cwd_loss(row(0, 0), row(2 * LN3, 0), temperature=2.0)
+    loss = cwd_loss(make_row(0, 0), make_row(2 * LN3, 0), temperature=2.0)
 
     assert loss.item() == pytest.approx(4 * KL, rel=1e-5)
 
 
 def test_cwd_loss_at_a_high_temperature_is_half_the_variance() -> None:
-    loss = cwd_loss(row(0, 0), row(1, -1), temperature=100.0)
+    loss = cwd_loss(make_row(0, 0), make_row(1, -1), temperature=100.0)
 
     # T^2 KL tends to half of the variance 1 of the difference.
     assert loss.item() == pytest.approx(0.5, rel=1e-3)
@@ -152,7 +154,7 @@ def test_cwd_loss_averages_over_images_and_channels() -> None:
 
 
 def test_cwd_loss_ignores_the_offset_of_a_channel() -> None:
-    teacher = row(1, 2, 4)
+    teacher = make_row(1, 2, 4)
 
     loss = cwd_loss(teacher + 5.0, teacher, temperature=1.0)
 
@@ -160,9 +162,9 @@ def test_cwd_loss_ignores_the_offset_of_a_channel() -> None:
 
 
 def test_cwd_gradient_is_student_minus_teacher() -> None:
-    student = row(0, 0).requires_grad_()
+    student = make_row(0, 0).requires_grad_()
 
-    cwd_loss(student, row(2 * LN3, 0), temperature=2.0).backward()
+    cwd_loss(student, make_row(2 * LN3, 0), temperature=2.0).backward()
 
     # T * (p(s) - p(t)) = 2 * (1/2 - 3/4, 1/2 - 1/4)
     assert student.grad is not None

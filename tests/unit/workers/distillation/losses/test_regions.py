@@ -30,11 +30,13 @@ NONE_POSITIVE = torch.zeros(9, dtype=torch.bool)
 
 def render_mask(mask_P: Tensor) -> str:
     """Format a mask of the grid row by row, with `#` where it is true."""
-    marks = ["#" if inside else "." for inside in mask_P.tolist()]
+    marks = ["#" if is_inside else "." for is_inside in mask_P.tolist()]
     return " ".join("".join(marks[start : start + 3]) for start in (0, 3, 6))
 
 
-def region(gamma: float, *, boxes: Tensor = MIDDLE, positive: Tensor = NONE_POSITIVE) -> str:
+def compute_region(
+    gamma: float, *, boxes: Tensor = MIDDLE, positive: Tensor = NONE_POSITIVE
+) -> str:
     return render_mask(
         valuable_region(
             GRID, boxes, positive_P=positive, num_level_anchors=[9], topk=9, gamma=gamma
@@ -81,7 +83,7 @@ def test_distance_iou_of_empty_boxes_is_finite() -> None:
 def test_a_smaller_gamma_widens_the_valuable_region(gamma: float, expected: str) -> None:
     # Mean (1 + 4 * 10/39 + 4 * 2/63) / 9 = 0.239 and deviation 0.307: the threshold is 0.546.
     # The middle is above it; a side (0.256) needs gamma <= 0.470, a corner (0.032) <= 0.058.
-    assert region(gamma) == expected
+    assert compute_region(gamma) == expected
 
 
 def test_the_threshold_is_mean_plus_sample_deviation() -> None:
@@ -90,15 +92,15 @@ def test_the_threshold_is_mean_plus_sample_deviation() -> None:
     threshold = mean + math.sqrt(sum((value - mean) ** 2 for value in values) / 8)
 
     # A side is in up to gamma = its DIoU / threshold = 0.46977; by 9 for 8 it were 0.485.
-    assert region(10 / 39 / threshold - 1e-4) == ".#. #.# .#."
-    assert region(10 / 39 / threshold + 1e-4) == "... ... ..."
+    assert compute_region(10 / 39 / threshold - 1e-4) == ".#. #.# .#."
+    assert compute_region(10 / 39 / threshold + 1e-4) == "... ... ..."
 
 
 def test_positive_positions_are_left_out_of_the_valuable_region() -> None:
     positive = NONE_POSITIVE.clone()
     positive[[1, 4]] = True
 
-    assert region(0.25, positive=positive) == "... #.# .#."
+    assert compute_region(0.25, positive=positive) == "... #.# .#."
 
 
 def test_the_valuable_region_is_the_union_over_the_boxes() -> None:
@@ -107,14 +109,14 @@ def test_the_valuable_region_is_the_union_over_the_boxes() -> None:
     # Mean (1 + 20/39 + 2/63 - 4 * 0.2 - 0.25) / 9 = 0.055, deviation 0.407: threshold 0.462.
     corner = GRID[:1]
 
-    assert region(0.25, boxes=corner) == ".#. #.. ..."
-    assert region(0.25, boxes=torch.cat([corner, MIDDLE])) == ".#. #.# .#."
+    assert compute_region(0.25, boxes=corner) == ".#. #.. ..."
+    assert compute_region(0.25, boxes=torch.cat([corner, MIDDLE])) == ".#. #.# .#."
 
 
 def test_a_position_above_one_threshold_may_be_near_another_box() -> None:
     # The anchor on each box is above its threshold, but at a side of the other box.
-    assert region(0.25, boxes=GRID[5:6]) == "..# .#. ..#"
-    assert region(0.25, boxes=torch.cat([GRID[5:6], MIDDLE])) == ".## ### .##"
+    assert compute_region(0.25, boxes=GRID[5:6]) == "..# .#. ..#"
+    assert compute_region(0.25, boxes=torch.cat([GRID[5:6], MIDDLE])) == ".## ### .##"
 
 
 def test_the_threshold_takes_the_nearest_anchors_of_each_level() -> None:
@@ -123,7 +125,7 @@ def test_the_threshold_takes_the_nearest_anchors_of_each_level() -> None:
     fine = torch.tensor([[shift, 0.0, shift + 2.0, 2.0] for shift in range(5)])
     coarse = torch.tensor([[1.0, -1, 5, 3], [-1.0, -1, 3, 3]])
 
-    def inside(topk: int, gamma: float) -> list[int]:
+    def list_positions(topk: int, gamma: float) -> list[int]:
         region_P = valuable_region(
             torch.cat([fine, coarse]),
             box,
@@ -136,11 +138,11 @@ def test_the_threshold_takes_the_nearest_anchors_of_each_level() -> None:
 
     # DIoU: 1, 10/39, -4/20, -9/29, -16/40; coarse 1/9 - 4/41 and 1/4.
     # One of each level, 1 and 1/4: 0.625 + 0.75 / sqrt 2 = 1.155; times 0.22 is 0.2542.
-    assert inside(topk=1, gamma=0.22) == [0, 1]
-    assert inside(topk=1, gamma=0.21) == [0, 1, 6]
+    assert list_positions(topk=1, gamma=0.22) == [0, 1]
+    assert list_positions(topk=1, gamma=0.21) == [0, 1, 6]
     # Two of each, 1, 10/39, 0.014 and 1/4: 0.380 + 0.428 = 0.808; times 0.31 is 0.2505.
-    assert inside(topk=2, gamma=0.31) == [1]
-    assert inside(topk=2, gamma=0.30) == [1, 6]
+    assert list_positions(topk=2, gamma=0.31) == [1]
+    assert list_positions(topk=2, gamma=0.30) == [1, 6]
 
 
 def test_a_single_anchor_has_a_threshold_without_deviation() -> None:
@@ -157,7 +159,7 @@ def test_a_single_anchor_has_a_threshold_without_deviation() -> None:
 
 
 def test_without_boxes_there_is_no_valuable_region() -> None:
-    assert region(0.25, boxes=NO_BOXES) == "... ... ..."
+    assert compute_region(0.25, boxes=NO_BOXES) == "... ... ..."
 
 
 def test_without_anchors_the_valuable_region_is_empty() -> None:

@@ -18,7 +18,7 @@ KL = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
 NO_EDGES = torch.zeros(0, 4, 2)
 
 
-def edges(*rows: list[float]) -> Tensor:
+def make_edges(*rows: list[float]) -> Tensor:
     """One position whose 4 edges have the given logits."""
     return torch.tensor([rows])
 
@@ -138,7 +138,7 @@ def test_logit_loss_of_nothing_is_zero_and_still_reaches_the_student(positions: 
 
 
 def test_edge_loss_averages_the_four_edges() -> None:
-    teacher = edges([LN3, 0.0], [0.0, 0.0], [0.0, LN3], [0.0, 0.0])
+    teacher = make_edges([LN3, 0.0], [0.0, 0.0], [0.0, LN3], [0.0, 0.0])
 
     loss = edge_divergence_loss(
         torch.zeros(1, 4, 2),
@@ -169,7 +169,7 @@ def test_edge_loss_weighs_each_position_by_its_own_weight() -> None:
 def test_edge_loss_softens_by_its_temperature() -> None:
     loss = edge_divergence_loss(
         torch.zeros(1, 4, 2),
-        edges(*[[10 * LN3, 0.0]] * 4),
+        make_edges(*[[10 * LN3, 0.0]] * 4),
         weight_N=torch.ones(1),
         temperature=10.0,
         total_weight=1.0,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.workers.report_inputs import a_missed_image
+from tests.support.workers.report_inputs import make_missed_image
 from workers.evaluation.drawing import COLORS
 from workers.report.plots.images import MAX_PHOTOS, draw_photos
 
@@ -21,7 +21,7 @@ def test_images_are_resized_for_the_page(
 ) -> None:
     Image.new("RGB", size).save(tmp_path / "a.png")
 
-    (photo,) = draw_photos([a_missed_image("a.png")], folder=tmp_path).photos
+    (photo,) = draw_photos([make_missed_image("a.png")], folder=tmp_path).photos
 
     assert Image.open(io.BytesIO(photo.jpeg)).size == expected
 
@@ -29,7 +29,7 @@ def test_images_are_resized_for_the_page(
 def test_missed_boxes_are_drawn_at_their_position(tmp_path: Path) -> None:
     Image.new("RGB", (480, 480)).save(tmp_path / "a.png")
 
-    (photo,) = draw_photos([a_missed_image("a.png", boxes=1)], folder=tmp_path).photos
+    (photo,) = draw_photos([make_missed_image("a.png", boxes=1)], folder=tmp_path).photos
 
     pixels = np.asarray(Image.open(io.BytesIO(photo.jpeg))).astype(int)
     assert np.abs(pixels[60, 9:12].mean(axis=0) - COLORS["teacher"]).max() < 60
@@ -39,7 +39,7 @@ def test_missed_boxes_are_drawn_at_their_position(tmp_path: Path) -> None:
 def test_the_number_of_drawn_images_is_limited(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
 
-    photos = draw_photos([a_missed_image("a.png")] * (MAX_PHOTOS + 3), folder=tmp_path)
+    photos = draw_photos([make_missed_image("a.png")] * (MAX_PHOTOS + 3), folder=tmp_path)
 
     assert len(photos.photos) == MAX_PHOTOS
     assert len({photo.name for photo in photos.photos}) == MAX_PHOTOS
@@ -52,7 +52,7 @@ def test_a_file_that_is_missing_broken_or_elsewhere_is_named_and_not_drawn(tmp_p
     Image.new("RGB", (64, 64)).save(tmp_path / "outside.png")
     names = ("gone.jpg", "broken.jpg", "../outside.png", str(tmp_path / "outside.png"), "a\0b")
 
-    photos = draw_photos([a_missed_image(name) for name in names], folder=folder)
+    photos = draw_photos([make_missed_image(name) for name in names], folder=folder)
 
     assert photos.photos == ()
     assert photos.unreadable == names
@@ -61,6 +61,6 @@ def test_a_file_that_is_missing_broken_or_elsewhere_is_named_and_not_drawn(tmp_p
 def test_a_caption_counts_missed_objects_by_class(tmp_path: Path) -> None:
     Image.new("L", (64, 64)).save(tmp_path / "a.png")
 
-    (photo,) = draw_photos([a_missed_image("a.png", class_name="dog")], folder=tmp_path).photos
+    (photo,) = draw_photos([make_missed_image("a.png", class_name="dog")], folder=tmp_path).photos
 
     assert photo.caption == "a.png: 2 objects missed (2 dog)"

@@ -16,17 +16,17 @@ from tests.support.workers.report_inputs import (
     CLS,
     LOC,
     SWEEP,
-    a_baseline,
-    a_comparison,
-    a_distilled,
-    a_missed_image,
-    a_run_inputs,
-    a_run_report,
-    a_sweep_inputs,
-    a_sweep_report,
-    a_sweep_spec,
-    a_transfer,
     create_detection_files,
+    make_baseline_run,
+    make_comparison,
+    make_distilled_run,
+    make_missed_image,
+    make_run_inputs,
+    make_run_report,
+    make_sweep_inputs,
+    make_sweep_report,
+    make_sweep_spec,
+    make_transfer,
 )
 from workers.report.plots.images import Photos, draw_photos
 from workers.report.render.html import render_page
@@ -70,14 +70,16 @@ def plain_text(page: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page))
 
 
-def a_grid_sweep(folder: Path) -> ReportInputs:
-    """A grid of two weights, with two objectives."""
-    runs, entries = [a_baseline(folder)], list[SweepEntry]()
+def make_grid_sweep(folder: Path) -> ReportInputs:
+    """Make a grid search of two weights, with two objectives."""
+    runs, entries = [make_baseline_run(folder)], list[SweepEntry]()
     for number, (cls, loc) in enumerate(itertools.product((0.0, 1.0, 2.0), (1.0, 4.0))):
         values, best = {CLS: cls, LOC: loc}, 0.36 - 0.01 * abs(cls - 1)
         metrics = {Metric.MAP.value: best, Metric.INFERENCE_IMAGES_PER_S.value: 50.0 + number % 4}
         runs.append(
-            a_distilled(folder, number=number + 1, trial=number, values=values, best_map=best)
+            make_distilled_run(
+                folder, number=number + 1, trial=number, values=values, best_map=best
+            )
         )
         entries.append(TrialSuggested(number=number, values=values))
         entries.append(TrialEnded(number=number, result="finished", epoch=12, values=metrics))
@@ -86,17 +88,17 @@ def a_grid_sweep(folder: Path) -> ReportInputs:
         LOC: Choice(values=(1.0, 4.0), when={}),
     }
     objectives = (Objective(), Objective(metric=Metric.INFERENCE_IMAGES_PER_S))
-    sweep = a_sweep_spec(space=space, scheduler=NoScheduler(), objectives=objectives)
-    return a_run_inputs(
+    sweep = make_sweep_spec(space=space, scheduler=NoScheduler(), objectives=objectives)
+    return make_run_inputs(
         folder, runs=tuple(runs), entries=tuple(entries), sweep=sweep, sweep_id=SWEEP
     )
 
 
 def test_a_run_has_its_answer_curves_transfer_and_runs(tmp_path: Path) -> None:
-    inputs = a_run_inputs(tmp_path)
+    inputs = make_run_inputs(tmp_path)
     create_detection_files(inputs)
 
-    page = render(inputs, a_run_report())
+    page = render(inputs, make_run_report())
 
     assert Outline(page).sections == EVERY_RUN
     assert "Distillation helps" in page
@@ -104,10 +106,10 @@ def test_a_run_has_its_answer_curves_transfer_and_runs(tmp_path: Path) -> None:
 
 
 def test_a_sweep_of_twelve_trials_has_every_section_with_something_in_it(tmp_path: Path) -> None:
-    inputs = a_sweep_inputs(tmp_path)
+    inputs = make_sweep_inputs(tmp_path)
     create_detection_files(inputs)
 
-    page = render(inputs, a_sweep_report(inputs))
+    page = render(inputs, make_sweep_report(inputs))
 
     assert Outline(page).sections == [EVERY_RUN[0], *OF_SWEEPS, *EVERY_RUN[1:]]
     text = plain_text(page)
@@ -120,9 +122,9 @@ def test_a_sweep_of_twelve_trials_has_every_section_with_something_in_it(tmp_pat
 
 
 def test_a_grid_is_a_heat_map_and_two_objectives_have_a_front(tmp_path: Path) -> None:
-    inputs = a_grid_sweep(tmp_path)
+    inputs = make_grid_sweep(tmp_path)
 
-    page = render(inputs, a_sweep_report(inputs))
+    page = render(inputs, make_sweep_report(inputs))
 
     assert "Outlined cells are not told apart from the best." in page
     assert "On the line no other trial is better in both objectives" in page
@@ -130,9 +132,9 @@ def test_a_grid_is_a_heat_map_and_two_objectives_have_a_front(tmp_path: Path) ->
 
 
 def test_a_page_needs_no_network_and_runs_no_script(tmp_path: Path) -> None:
-    inputs = a_sweep_inputs(tmp_path)
+    inputs = make_sweep_inputs(tmp_path)
 
-    outline = Outline(render(inputs, a_sweep_report(inputs)))
+    outline = Outline(render(inputs, make_sweep_report(inputs)))
 
     assert not {"script", "link", "iframe", "object"} & set(outline.tags)
     allowed = (
@@ -145,13 +147,17 @@ def test_a_page_needs_no_network_and_runs_no_script(tmp_path: Path) -> None:
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
-    run = a_distilled(tmp_path, number=1, name=EVIL)
-    inputs = a_run_inputs(tmp_path, title=EVIL, runs=(a_baseline(tmp_path, name=EVIL), run))
-    transfer = a_transfer(images=[a_missed_image(EVIL)])
+    run = make_distilled_run(tmp_path, number=1, name=EVIL)
+    inputs = make_run_inputs(
+        tmp_path, title=EVIL, runs=(make_baseline_run(tmp_path, name=EVIL), run)
+    )
+    transfer = make_transfer(images=[make_missed_image(EVIL)])
     transfer = transfer.model_copy(
         update={"by_class": {EVIL: TeacherStudent(teacher=0.5, student=0.4)}}
     )
-    report = a_run_report(title=EVIL, comparisons=(a_comparison(basis=EVIL),), transfer=transfer)
+    report = make_run_report(
+        title=EVIL, comparisons=(make_comparison(basis=EVIL),), transfer=transfer
+    )
 
     page = render(inputs, report, photos=Photos((), (EVIL,)), dataset=EVIL)
 
@@ -161,20 +167,20 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 
 
 def test_only_http_urls_become_links(tmp_path: Path) -> None:
-    inputs = a_run_inputs(
+    inputs = make_run_inputs(
         tmp_path, service_url="javascript:alert(1)//", mlflow_url="data:text/html,x"
     )
 
-    page = render(inputs, a_run_report())
+    page = render(inputs, make_run_report())
 
     assert "javascript:" not in page
     assert "text/html" not in page
 
 
 def test_every_run_links_to_the_api(tmp_path: Path) -> None:
-    inputs = a_run_inputs(tmp_path)
+    inputs = make_run_inputs(tmp_path)
 
-    addresses = Outline(render(inputs, a_run_report())).addresses
+    addresses = Outline(render(inputs, make_run_report())).addresses
 
     for run in inputs.runs:
         assert f"http://tandem.example:8000/v1/runs/{run.id}" in addresses
@@ -182,16 +188,16 @@ def test_every_run_links_to_the_api(tmp_path: Path) -> None:
 
 
 def test_an_empty_report_says_why_in_every_section(tmp_path: Path) -> None:
-    inputs = a_run_inputs(
+    inputs = make_run_inputs(
         tmp_path,
-        runs=(a_distilled(tmp_path, number=1, baseline=None, curve=(), teacher={}),),
-        sweep=a_sweep_spec(scheduler=NoScheduler()),
+        runs=(make_distilled_run(tmp_path, number=1, baseline=None, curve=(), teacher={}),),
+        sweep=make_sweep_spec(scheduler=NoScheduler()),
         sweep_id=SWEEP,
         service_url=None,
         mlflow_url=None,
         noise=None,
     )
-    report = a_run_report(comparisons=(), transfer=None, noise=None)
+    report = make_run_report(comparisons=(), transfer=None, noise=None)
 
     page = render(inputs, report)
 
@@ -201,16 +207,16 @@ def test_an_empty_report_says_why_in_every_section(tmp_path: Path) -> None:
 
 def test_runs_that_were_not_compared_say_why(tmp_path: Path) -> None:
     runs = (
-        a_baseline(tmp_path),
-        a_distilled(tmp_path, number=1),
-        a_distilled(tmp_path, number=2, baseline=None),
-        a_distilled(tmp_path, number=3, result="stopped"),
-        a_distilled(tmp_path, number=4, baseline="r" + "9" * 12),
+        make_baseline_run(tmp_path),
+        make_distilled_run(tmp_path, number=1),
+        make_distilled_run(tmp_path, number=2, baseline=None),
+        make_distilled_run(tmp_path, number=3, result="stopped"),
+        make_distilled_run(tmp_path, number=4, baseline="r" + "9" * 12),
     )
-    inputs = a_run_inputs(tmp_path, runs=runs)
-    create_detection_files(a_run_inputs(tmp_path, runs=(runs[2], runs[4])))
+    inputs = make_run_inputs(tmp_path, runs=runs)
+    create_detection_files(make_run_inputs(tmp_path, runs=(runs[2], runs[4])))
 
-    text = plain_text(render(inputs, a_run_report(comparisons=(), transfer=None)))
+    text = plain_text(render(inputs, make_run_report(comparisons=(), transfer=None)))
 
     assert text.count("none: its detections are missing") == 2
     assert "none: it has no baseline" in text
@@ -220,10 +226,10 @@ def test_runs_that_were_not_compared_say_why(tmp_path: Path) -> None:
 
 def test_images_are_inlined_and_missing_ones_are_named(tmp_path: Path) -> None:
     Image.new("RGB", (2000, 1000), "navy").save(tmp_path / "one.jpg")
-    images: list[MissedImage] = [a_missed_image("one.jpg"), a_missed_image("gone.jpg")]
-    report = a_run_report(transfer=a_transfer(images=images))
+    images: list[MissedImage] = [make_missed_image("one.jpg"), make_missed_image("gone.jpg")]
+    report = make_run_report(transfer=make_transfer(images=images))
 
-    page = render(a_run_inputs(tmp_path), report, photos=draw_photos(images, folder=tmp_path))
+    page = render(make_run_inputs(tmp_path), report, photos=draw_photos(images, folder=tmp_path))
 
     assert page.count("data:image/jpeg;base64,") == 1
     assert "one.jpg: 2 objects missed (2 person)" in page
@@ -231,7 +237,7 @@ def test_images_are_inlined_and_missing_ones_are_named(tmp_path: Path) -> None:
 
 
 def test_pictures_use_the_css_colors_of_the_page(tmp_path: Path) -> None:
-    page = render(a_run_inputs(tmp_path), a_run_report())
+    page = render(make_run_inputs(tmp_path), make_run_report())
 
     assert "#0102" not in page
     assert "stroke: var(--student)" in page

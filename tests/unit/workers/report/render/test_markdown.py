@@ -1,4 +1,4 @@
-"""The report as Markdown, with pictures as separate files."""
+"""The report as Markdown, with images as separate files."""
 
 import re
 from pathlib import Path
@@ -7,13 +7,13 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.support.workers.report_inputs import (
-    a_baseline,
-    a_distilled,
-    a_run_inputs,
-    a_run_report,
-    a_sweep_inputs,
-    a_sweep_report,
     create_detection_files,
+    make_baseline_run,
+    make_distilled_run,
+    make_run_inputs,
+    make_run_report,
+    make_sweep_inputs,
+    make_sweep_report,
 )
 from workers.report.blocks import Photo
 from workers.report.plots.images import Photos
@@ -25,11 +25,11 @@ EVIL = "<img src=x onerror=alert(1)> | [a](javascript:x) `b` **c**\n# d"
 
 @pytest.fixture(scope="module")
 def markdown(tmp_path_factory: pytest.TempPathFactory) -> Markdown:
-    inputs = a_sweep_inputs(tmp_path_factory.mktemp("sweep"))
+    inputs = make_sweep_inputs(tmp_path_factory.mktemp("sweep"))
     create_detection_files(inputs)
     photos = Photos((Photo("lost-01", b"jpeg", "a.jpg: 1 object missed"),), ())
     return render_markdown(
-        build_content(inputs, a_sweep_report(inputs), photos=photos, dataset="digits")
+        build_content(inputs, make_sweep_report(inputs), photos=photos, dataset="digits")
     )
 
 
@@ -72,9 +72,12 @@ def test_the_answer_stands_on_top(markdown: Markdown) -> None:
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
-    runs = (a_baseline(tmp_path, name=EVIL), a_distilled(tmp_path, number=1, name=EVIL))
-    inputs = a_run_inputs(tmp_path, title=EVIL, runs=runs)
-    report = a_run_report(title=EVIL)
+    runs = (
+        make_baseline_run(tmp_path, name=EVIL),
+        make_distilled_run(tmp_path, number=1, name=EVIL),
+    )
+    inputs = make_run_inputs(tmp_path, title=EVIL, runs=runs)
+    report = make_run_report(title=EVIL)
 
     text = render_markdown(build_content(inputs, report, photos=Photos((), ()), dataset=EVIL)).text
 

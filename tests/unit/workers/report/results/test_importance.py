@@ -6,26 +6,28 @@ import pytest
 
 from configs.spec.search import Choice, Parameter
 from configs.spec.sweep import Objective
-from tests.support.workers.report_inputs import CLS, LOC, a_sweep_inputs
+from tests.support.workers.report_inputs import CLS, LOC, make_sweep_inputs
 from workers.report.results.importance import compute_importance
 from workers.report.results.trials import ReportTrial, build_report_trials, rank_finished
 
 NORM = "student.backbone.norm_eval"
 
 
-def the_trials(tmp_path: Path, *, count: int = 40) -> list[ReportTrial]:
-    return rank_finished(build_report_trials(a_sweep_inputs(tmp_path, trials=count)), Objective())
+def load_trials(tmp_path: Path, *, count: int = 40) -> list[ReportTrial]:
+    return rank_finished(
+        build_report_trials(make_sweep_inputs(tmp_path, trials=count)), Objective()
+    )
 
 
-def the_space(tmp_path: Path) -> dict[str, Parameter]:
-    sweep = a_sweep_inputs(tmp_path).sweep
+def load_space(tmp_path: Path) -> dict[str, Parameter]:
+    sweep = make_sweep_inputs(tmp_path).sweep
     assert sweep is not None
     return dict(sweep.space)
 
 
 def test_shares_add_up_and_name_the_parameter_that_moves_the_objective(tmp_path: Path) -> None:
     shares = compute_importance(
-        the_trials(tmp_path), space=the_space(tmp_path), objective=Objective()
+        load_trials(tmp_path), space=load_space(tmp_path), objective=Objective()
     )
 
     assert sum(shares.values()) == pytest.approx(1.0)
@@ -33,26 +35,26 @@ def test_shares_add_up_and_name_the_parameter_that_moves_the_objective(tmp_path:
 
 
 def test_fewer_than_four_trials_have_no_importance(tmp_path: Path) -> None:
-    trials = the_trials(tmp_path)[:3]
+    trials = load_trials(tmp_path)[:3]
 
-    assert compute_importance(trials, space=the_space(tmp_path), objective=Objective()) == {}
+    assert compute_importance(trials, space=load_space(tmp_path), objective=Objective()) == {}
 
 
 def test_a_constant_objective_has_no_importance(tmp_path: Path) -> None:
     same = [
         ReportTrial(t.number, t.values, (), "finished", 12, {"val/bbox_mAP": 0.3})
-        for t in the_trials(tmp_path)
+        for t in load_trials(tmp_path)
     ]
 
-    assert compute_importance(same, space=the_space(tmp_path), objective=Objective()) == {}
+    assert compute_importance(same, space=load_space(tmp_path), objective=Objective()) == {}
 
 
 def test_a_parameter_without_spread_and_one_that_some_trials_lack_are_left_out(
     tmp_path: Path,
 ) -> None:
-    space = the_space(tmp_path) | {NORM: Choice(values=(True, False), when={})}
+    space = load_space(tmp_path) | {NORM: Choice(values=(True, False), when={})}
     trials = []
-    for trial in the_trials(tmp_path):
+    for trial in load_trials(tmp_path):
         values = trial.values | {CLS: 1.0}
         values |= {NORM: True} if trial.number % 2 else {}
         trials.append(ReportTrial(trial.number, values, (), "finished", 12, trial.best_values))
@@ -63,7 +65,7 @@ def test_a_parameter_without_spread_and_one_that_some_trials_lack_are_left_out(
 
 
 def test_a_choice_and_a_value_outside_of_the_range_are_parameters_too(tmp_path: Path) -> None:
-    space = the_space(tmp_path) | {NORM: Choice(values=(True, False), when={})}
+    space = load_space(tmp_path) | {NORM: Choice(values=(True, False), when={})}
     trials = [
         ReportTrial(
             t.number,
@@ -73,7 +75,7 @@ def test_a_choice_and_a_value_outside_of_the_range_are_parameters_too(tmp_path: 
             12,
             t.best_values,
         )
-        for t in the_trials(tmp_path)
+        for t in load_trials(tmp_path)
     ]
 
     assert set(compute_importance(trials, space=space, objective=Objective())) == set(space)

@@ -1,4 +1,4 @@
-"""How long training takes from here on, at the pace of this attempt."""
+"""Estimates of the remaining training time."""
 
 import time
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from workers.training.hooks.progress import ProgressHook
 
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> ProgressHook:
-    """Of an attempt that began after 10 steps, 20 s ago."""
+    """The hook of an attempt that started after 10 steps, 20 s ago."""
     times = iter([100.0, 120.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(times))
     hook = ProgressHook(NullReporter(), interval_s=1.0)
