@@ -131,7 +131,8 @@ class ArchiveReader:
         try:
             return BackupManifest.model_validate_json(self._zip.read(_MANIFEST_NAME))
         except (KeyError, ValidationError) as error:
-            raise _damaged(self._path, "its manifest is missing or unreadable") from error
+            why = "its manifest is missing, or of another version of Tandem"
+            raise _damaged(self._path, why) from error
 
     def _verify(self, member: ArchiveMember) -> None:
         digest = hashlib.sha256()
