@@ -2,7 +2,8 @@
 
 WorkerError               a failed attempt; `reason` is reported to the service
 ├── InvalidSpec
-│   └── ResumeRefused
+│   ├── ResumeRefused
+│   └── IncompatibleRunFolder
 ├── DatasetError
 ├── TeacherMismatch
 ├── ModelMismatch
@@ -15,6 +16,8 @@ StopRequested             the service wants this attempt to stop; not a failure
 Superseded                a newer attempt has taken over; this one reports no outcome
 """
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import ClassVar
 
 from configs.protocol.failure import FailureReason
@@ -43,6 +46,18 @@ class InvalidSpec(WorkerError):
 
 class ResumeRefused(InvalidSpec):
     """The checkpoint to resume from belongs to another spec, teacher or dataset."""
+
+
+class IncompatibleRunFolder(InvalidSpec):
+    """A file of the run's folder has the format of another version of Tandem."""
+
+    def __init__(self, file: Path | str, fields: Iterable[str]) -> None:
+        """`fields`: those that only one of the two versions has."""
+        super().__init__(
+            f"{file} has the format of another version of Tandem, which this one does not read "
+            f"({', '.join(fields)}): use that version for this run, or launch it again as a new "
+            "run; its checkpoints can still be evaluated, exported and imported as teachers."
+        )
 
 
 class DatasetError(WorkerError):

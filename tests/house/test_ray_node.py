@@ -50,7 +50,7 @@ def test_a_worker_that_cannot_train_starts_no_ray_and_says_so(commands: Path) ->
 
     assert node.returncode == 1
     assert "ray start" not in node.stdout
-    assert "takes no runs" in node.stderr
+    assert "executes no runs" in node.stderr
 
 
 def test_cores_and_gpus_of_a_worker_can_be_said(commands: Path) -> None:

@@ -146,11 +146,12 @@ def flush(
 ) -> None:
     """Deliver a run's pending records to the service and MLflow."""
     silence_libraries()
+    from workers.errors import IncompatibleRunFolder
     from workers.telemetry.reporter import NotARunFolder, flush_run
 
     try:
         is_flushed = flush_run(run_dir.resolve(), timeout_s=timeout_s)
-    except NotARunFolder as error:
+    except (NotARunFolder, IncompatibleRunFolder) as error:
         print(error, file=sys.stderr)
         sys.exit(ExitCode.REFUSED)
     print("All records are delivered." if is_flushed else "Records are pending; try again later.")
@@ -168,10 +169,15 @@ def make_teacher_of(
     from workers.process import compat
 
     compat.apply_patches()
+    from workers.errors import WorkerError
     from workers.jobs.make_teacher import make_teacher
 
     out.mkdir(parents=True, exist_ok=True)
-    card = make_teacher(run_dir.resolve(), name=name, out=out)
+    try:
+        card = make_teacher(run_dir.resolve(), name=name, out=out)
+    except WorkerError as error:
+        print(error, file=sys.stderr)
+        sys.exit(ExitCode.REFUSED)
     print(f"{out / name}.pth: mAP {card['measured_map']}, SHA-256 {card['sha256']}")
 
 

@@ -20,6 +20,7 @@ from workers.process.logs import configure_logging, enable_faulthandler, silence
 from workers.process.node import submission_id
 from workers.process.oom import write_start_record
 from workers.telemetry.identity import AttemptIdentity
+from workers.telemetry.run_folder import incompatible_spec
 
 
 def prepare_attempt(file: Path, *, task: Task, identity: AttemptIdentity, run_dir: Path) -> JobSpec:
@@ -27,7 +28,7 @@ def prepare_attempt(file: Path, *, task: Task, identity: AttemptIdentity, run_di
 
     Afterwards this process and its children are identified as the attempt's.
     """
-    spec = read_spec(file, task=task)
+    spec = read_spec(file, task=task, run_dir=run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     _start_job(
         submission_id(identity.run_id, identity.attempt),
@@ -45,7 +46,8 @@ def prepare_pack(file: Path) -> tuple[PackJob, list[RunSpec]]:
     job = PackJob.model_validate_json(file.read_bytes())
     specs = []
     for member in job.members:
-        spec = read_spec(Path(member.run_dir) / RunFile.SPEC, task="train")
+        run_dir = Path(member.run_dir)
+        spec = read_spec(run_dir / RunFile.SPEC, task="train", run_dir=run_dir)
         assert isinstance(spec, RunSpec)
         specs.append(spec)
     attempts = {Path(member.run_dir): member.attempt for member in job.members}
@@ -85,8 +87,11 @@ def secure_local_cluster() -> None:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
-def read_spec(file: Path, *, task: Task) -> JobSpec:
-    """Read a spec from a YAML or JSON file; prints all problems and exits if it is invalid."""
+def read_spec(file: Path, *, task: Task, run_dir: Path) -> JobSpec:
+    """Read a spec from a YAML or JSON file; prints all problems and exits if it is invalid.
+
+    An invalid `spec.json` in `run_dir` itself was written by another version of Tandem.
+    """
     try:
         spec = parse_job(yaml.safe_load(file.read_text(encoding="utf-8")))
         if get_task(spec) == task:
@@ -95,6 +100,9 @@ def read_spec(file: Path, *, task: Task) -> JobSpec:
     except yaml.YAMLError as error:
         print(f"{file} is neither YAML nor JSON: {error}", file=sys.stderr)
     except SpecError as error:
+        if file.resolve() == (run_dir / RunFile.SPEC).resolve():
+            print(incompatible_spec(file, error), file=sys.stderr)
+            sys.exit(ExitCode.REFUSED)
         for problem in error.problems:
             print(f"{file}: {problem.field}: {problem.message}", file=sys.stderr)
     sys.exit(ExitCode.REFUSED)

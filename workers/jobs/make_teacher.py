@@ -16,14 +16,18 @@ from workers.errors import InvalidSpec
 from workers.evaluation.coco import evaluate
 from workers.models.detector_config import build_detector_config
 from workers.models.training_config import build_training_data_config
+from workers.telemetry.run_folder import read_run_spec
 
 
 def make_teacher(run_dir: Path, *, name: str, out: Path) -> dict[str, Any]:
     """Write `<name>.pth` and its card `<name>.json` to `out`; returns the card.
 
-    The card contains the mAP of the weights as written, in half precision.
+    The card contains the mAP of the weights as written, in half precision. Raises `InvalidSpec` if
+    it is not the folder of a training run, or another version of Tandem trained it.
     """
-    spec = RunSpec.model_validate_json((run_dir / RunFile.SPEC).read_bytes())
+    spec = read_run_spec(run_dir)
+    if not isinstance(spec, RunSpec):
+        raise InvalidSpec(f"{run_dir} is not the folder of a training run.")
     if not isinstance(spec.data.dataset, DatasetFiles):
         raise InvalidSpec(
             "The run's spec refers to its dataset by name; use the spec in a run's own folder."

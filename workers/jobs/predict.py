@@ -1,6 +1,5 @@
 """Runs a detector on images and draws its detections."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Protocol
 
 import torch
 
-from configs.catalog import parse_job
 from configs.protocol.names import RunFile
 from configs.spec.run import RunSpec, TeacherFiles
 from workers.checkpoints.files import load_checkpoint
@@ -20,6 +18,7 @@ from workers.export.comparison import SingleImageDetector
 from workers.export.original import MmdetDetector
 from workers.export.tandem_runtime import ImageDetections, OnnxDetector, read_image
 from workers.models.training_config import build_inference_pipeline
+from workers.telemetry.run_folder import read_run_spec
 
 
 class ClassDetector(SingleImageDetector, Protocol):
@@ -53,7 +52,7 @@ def load_detector(path: Path) -> ClassDetector:
     """Load the detector of an ONNX file, of an export's folder or of a run's folder.
 
     An exported detector is preferred to the run's checkpoint. Raises `ModelMismatch` if there is
-    none.
+    none, and `IncompatibleRunFolder` if another version of Tandem trained it.
     """
     if path.is_file():
         return _load_onnx_detector(path)
@@ -104,7 +103,7 @@ def _load_onnx_detector(path: Path) -> OnnxDetector:
 
 def _load_trained_detector(run_dir: Path) -> MmdetDetector:
     """Load the best student of a run with mmdet."""
-    spec = parse_job(json.loads((run_dir / RunFile.SPEC).read_bytes()))
+    spec = read_run_spec(run_dir)
     if not isinstance(spec, RunSpec):
         raise ModelMismatch(f"{run_dir} is not the folder of a training run.")
     checkpoint = run_dir / RunFile.BEST

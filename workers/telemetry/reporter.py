@@ -1,6 +1,5 @@
 """The reporter of a job: writes records to the spool; shippers deliver them in the background."""
 
-import json
 import logging
 import math
 import shlex
@@ -13,7 +12,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from configs.atomic_files import write_atomically
-from configs.catalog import parse_job
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import RunFile, experiment_name
 from configs.protocol.records import (
@@ -39,6 +37,7 @@ from workers.telemetry.identity import AttemptIdentity, build_log_sink, build_se
 from workers.telemetry.log_sink import build_log_shipper
 from workers.telemetry.mlflow_sink import MlflowSink, TrackedRun
 from workers.telemetry.protocol import Phase
+from workers.telemetry.run_folder import IDENTITY_FILE, read_identity, read_run_spec
 from workers.telemetry.service_sink import ServiceSink
 from workers.telemetry.shipper import Shipper, SinkRefused, SinkUnavailable, drain_all
 from workers.telemetry.spool import Spool
@@ -49,7 +48,6 @@ _UNSPOOLED_OUTCOME_TIMEOUT_S = 5.0
 _MAX_MESSAGE_CHARS = 8000
 _MAX_NOTE_CHARS = 2000
 _SERVICE: Destination = "service"
-_IDENTITY_FILE = "reporting.json"
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +57,7 @@ class NotARunFolder(Exception):
 
     def __init__(self, run_dir: Path) -> None:
         super().__init__(
-            f"{run_dir} has no {_IDENTITY_FILE}: no run has reported from it. Pass the folder that "
+            f"{run_dir} has no {IDENTITY_FILE}: no run has reported from it. Pass the folder that "
             "was given to `tandem-worker train --run-dir`."
         )
 
@@ -91,7 +89,7 @@ class SpoolReporter:
         self._shippers = self._build_shippers()
         self._log_sink = build_log_sink(identity, run_dir=run_dir)
         self._log_shipper = self._build_log_shipper()
-        self._fence = AttemptFence(run_dir / _IDENTITY_FILE, attempt=identity.attempt)
+        self._fence = AttemptFence(run_dir / IDENTITY_FILE, attempt=identity.attempt)
         self._is_closed = False
         self.heartbeat = Heartbeat()
 
@@ -105,7 +103,7 @@ class SpoolReporter:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> Self:
         """Write the identity file, which supersedes earlier attempts, and build the reporter."""
-        write_atomically(run_dir / _IDENTITY_FILE, identity.model_dump_json(indent=2) + "\n")
+        write_atomically(run_dir / IDENTITY_FILE, identity.model_dump_json(indent=2) + "\n")
         return cls(run_dir, identity=identity, spec=spec, clock=clock)
 
     def __enter__(self) -> Self:
@@ -374,13 +372,14 @@ class SpoolReporter:
 def flush_run(run_dir: Path, *, timeout_s: float = DRAIN_TIMEOUT_S) -> bool:
     """Deliver what a run's processes left pending; returns whether all records were delivered.
 
-    Raises `NotARunFolder` if no run has reported from `run_dir`.
+    Raises `NotARunFolder` if no run has reported from `run_dir`, and `IncompatibleRunFolder` if it
+    reported with another version of Tandem.
     """
     try:
-        identity = AttemptIdentity.model_validate_json((run_dir / _IDENTITY_FILE).read_bytes())
+        identity = read_identity(run_dir)
     except FileNotFoundError as error:
         raise NotARunFolder(run_dir) from error
-    spec = parse_job(json.loads((run_dir / RunFile.SPEC).read_bytes()))
+    spec = read_run_spec(run_dir)
     reporter = SpoolReporter(run_dir, identity=identity, spec=spec, clock=_utc_now, is_live=False)
     reporter.start()
     return reporter.close(timeout_s=timeout_s)

@@ -10,7 +10,7 @@ from mmcv.runner.checkpoint import get_state_dict, weights_to_cpu
 from configs.spec.dataset import ClassNames, DatasetManifest
 from configs.spec.run import RunSpec
 from workers import distributed
-from workers.errors import ResumeRefused
+from workers.errors import IncompatibleRunFolder, ResumeRefused
 from workers.training.runner import Runner
 
 Checkpoint = dict[str, Any]
@@ -26,6 +26,9 @@ _CHANGEABLE_FIELDS = {
     "teacher": {"checkpoint", "sha256"},
 }
 """Spec fields that may differ between two attempts of a run: they do not influence its results."""
+
+_SECTIONS_WITHOUT_VARIANTS = ("compute", "data", "evaluation", "schedule")
+"""Sections of a spec that have the same fields in all specs of one version of Tandem."""
 
 
 def run_identity(
@@ -78,11 +81,14 @@ def extract_student(checkpoint: Checkpoint) -> Checkpoint:
 def resume_runner(runner: Runner, checkpoint: Checkpoint, *, identity: dict[str, Any]) -> None:
     """Restore model, optimizer, scaler and position of `runner`.
 
-    Raises `ResumeRefused` if the checkpoint belongs to another run.
+    Raises `ResumeRefused` if the checkpoint belongs to another run, and `IncompatibleRunFolder` if
+    another version of Tandem wrote it.
     """
     meta = checkpoint["meta"]
-    before = json.loads(meta["identity"])
-    differences = list(find_differences(before, json.loads(json.dumps(identity))))
+    before, now = json.loads(meta["identity"]), json.loads(json.dumps(identity))
+    if renamed := find_format_differences(before["spec"], now["spec"]):
+        raise IncompatibleRunFolder("The checkpoint in this folder", renamed)
+    differences = list(find_differences(before, now))
     if differences:
         raise ResumeRefused(
             "The checkpoint in this folder belongs to another run: "
@@ -93,6 +99,15 @@ def resume_runner(runner: Runner, checkpoint: Checkpoint, *, identity: dict[str,
     runner.optimizer.load_state_dict(checkpoint["optimizer"])
     runner.train_step.scaler.load_state_dict(checkpoint["scaler"])
     runner.resume_from(epoch=meta["epoch"], step=meta["iter"])
+
+
+def find_format_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Fields that only one of two specs has because different versions of Tandem wrote them."""
+    return [
+        f"{section}.{field}"
+        for section in _SECTIONS_WITHOUT_VARIANTS
+        for field in sorted(before[section].keys() ^ now[section].keys())
+    ]
 
 
 def find_differences(before: Any, now: Any, *, field: str = "") -> Iterator[str]:
