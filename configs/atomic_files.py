@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+UNFINISHED_SUFFIX = ".unfinished"
+"""Ends the names of temporary files; a killed writer leaves its file."""
+
 _UNSUPPORTED_ERRNOS = {errno.EINVAL, errno.ENOTSUP}
 """How file systems that cannot sync a folder, as some over a network, refuse to."""
 
@@ -32,7 +35,7 @@ def open_atomically(path: Path, *, mode: int = 0o666, durable: bool = True) -> I
     The folder must exist. `mode` is reduced by the umask. The temporary file has a random name,
     because processes on several hosts, which may have the same pid, share a run's folder.
     """
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.unfinished")
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}{UNFINISHED_SUFFIX}")
     handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(handle, "wb") as file:

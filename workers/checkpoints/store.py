@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from configs.atomic_files import write_atomically
+from configs.atomic_files import UNFINISHED_SUFFIX, write_atomically
 from configs.protocol.names import RunFile
 from configs.spec.base import Contract, Sha256
 from configs.spec.compute import Checkpoints
@@ -126,7 +126,7 @@ class CheckpointStore:
         unkept += students[self._policy.keep_best :]
         retained = [m for m in (*resumable, *students) if m not in unkept]
         unkept += self._select_over_budget(retained, protected=[*resumable[:1], *students[:1]])
-        stale = [path for path in self._folder.glob("*.pth") if self._is_stale(path)]
+        stale = [path for path in self._folder.iterdir() if self._is_stale(path)]
         deleted = [self._delete(self._folder / m.file) for m in unkept] + [
             self._delete(path) for path in stale
         ]
@@ -154,9 +154,10 @@ class CheckpointStore:
         return selected
 
     def _is_stale(self, path: Path) -> bool:
-        """Whether a checkpoint has no manifest, because its writer was killed in between."""
-        is_checkpoint = path.name.startswith(("step-", "student-"))
-        return is_checkpoint and not path.with_suffix(".json").exists()
+        """Whether a killed writer left this file: half a file, or one without its manifest."""
+        is_of_checkpoint = path.name.startswith(("step-", "student-"))
+        has_no_manifest = path.suffix == ".pth" and not path.with_suffix(".json").exists()
+        return is_of_checkpoint and (has_no_manifest or path.name.endswith(UNFINISHED_SUFFIX))
 
     def _delete(self, path: Path) -> tuple[str, int]:
         """Delete a checkpoint with its manifest; returns its name and size in bytes."""

@@ -149,8 +149,11 @@ def test_without_an_intact_checkpoint_there_is_none(tmp_path: Path) -> None:
 def test_a_checkpoint_of_a_killed_writer_is_deleted(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     write(store, 1)
-    (tmp_path / RunFile.CHECKPOINTS / "step-000000009.pth").write_bytes(b"half")
+    folder = tmp_path / RunFile.CHECKPOINTS
+    (folder / "step-000000009.pth").write_bytes(b"no manifest")
+    (folder / "step-000000009.pth.0a1b2c3d.unfinished").write_bytes(b"half")
 
     write(store, 2)
 
     assert list_files(tmp_path) == [1, 2]
+    assert not list(folder.glob("*.unfinished"))
