@@ -1,22 +1,17 @@
-"""The public interface: names of the spec, statuses of errors, commands in the documents."""
+"""What others rely on: the public words, every error's status, settings and presets."""
 
 import re
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 
 import configs.spec
 from configs.catalog import preset_names, spec_from_preset
 from service.api.errors import http_status
-from service.cli import app
 from service.domain import errors
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "DECISIONS.md")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-ALL_DOCUMENTS = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS)
 
 
 def all_errors(
@@ -61,32 +56,6 @@ def test_the_example_of_the_environment_names_every_setting() -> None:
     named = set(re.findall(r"TANDEM_([A-Z_]+)=", example))
 
     assert named == {name.upper() for name in Settings.model_fields}
-
-
-def test_every_make_target_in_the_documents_exists() -> None:
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-
-    documented = set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", ALL_DOCUMENTS, flags=re.MULTILINE))
-
-    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
-    assert {"demo", "test"} <= documented
-    assert documented <= targets
-
-
-def test_every_command_in_the_readme_exists() -> None:
-    command = get_command(app)
-
-    commands = set(re.findall(r"^tandem ([a-z-]+)", README, flags=re.MULTILINE))
-
-    assert {"up", "run", "down", "doctor"} <= commands
-    assert commands <= set(command.commands)  # type: ignore[attr-defined]
-
-
-def test_every_preset_in_the_readme_exists() -> None:
-    presets = set(re.findall(r"\b((?:digits|coco|quick)/[a-z0-9_]+)", README))
-
-    assert presets
-    assert presets <= set(preset_names())
 
 
 def test_every_preset_is_a_valid_spec() -> None:
