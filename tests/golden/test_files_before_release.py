@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from configs.catalog import parse_spec
 from configs.protocol.names import ExitCode, RunFile
 from configs.spec.detector import Detector
-from tests.support.factories import a_manifest, a_spec
+from tests.support.factories import make_manifest, make_spec
 from workers.cli.startup import read_spec
 from workers.errors import IncompatibleRunFolder
 from workers.export.mlflow_model import encode_image
@@ -96,7 +96,7 @@ def test_records_of_a_run_are_not_flushed(run_dir: Path) -> None:
 
 
 def test_a_checkpoint_is_not_resumed_with_a_spec_of_this_version() -> None:
-    identity = run_identity(parse_spec(a_spec()), dataset=a_manifest(), teacher_sha256=None)
+    identity = run_identity(parse_spec(make_spec()), dataset=make_manifest(), teacher_sha256=None)
     checkpoint = {"meta": {"identity": (FILES / "identity.json").read_text()}}
 
     with pytest.raises(IncompatibleRunFolder) as refused:

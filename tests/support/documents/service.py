@@ -16,7 +16,7 @@ from service.client import TandemClient
 from service.settings import Settings
 from service.usecases.context import Context
 from tests.support.documents.workers import MOST_STEPS, SimulatedWorkers
-from tests.support.factories import a_manifest, write_dataset
+from tests.support.factories import make_manifest, write_dataset
 from tests.support.service.stage import Stage, open_stage
 
 _DIGITS = tuple("0123456789")
@@ -77,7 +77,7 @@ class LocalService:
     def register_digits(self, name: str) -> None:
         """Register a dataset of digits that has classes and no images."""
         root = self.home / "datasets" / name
-        write_dataset(root, a_manifest(name=name, classes=_DIGITS))
+        write_dataset(root, make_manifest(name=name, classes=_DIGITS))
         assert self.stage.http.post("/v1/datasets", json={"root": str(root)}).is_success
 
     def send(self, request: httpx.Request) -> httpx.Response:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.support.documents.service import LocalService
-from tests.support.factories import CLASSES, a_detector_spec, write_checkpoint
+from tests.support.factories import CLASSES, make_detector_spec, write_checkpoint
 
 PRESET = "digits/bckd"
 _SPACE = {"distillation.cls_weight": {"kind": "loguniform", "low": 0.25, "high": 4.0}}
@@ -109,7 +109,7 @@ def _write_teacher(checkpoint: Path) -> None:
     write_checkpoint(checkpoint)
     card = {
         "name": checkpoint.stem,
-        "detector": a_detector_spec().model_dump(mode="json"),
+        "detector": make_detector_spec().model_dump(mode="json"),
         "classes": list(CLASSES),
     }
     checkpoint.with_suffix(".json").write_text(json.dumps(card), encoding="utf-8")

@@ -7,7 +7,7 @@ from configs.protocol.probe import ParameterEffect
 from configs.protocol.records import Delivery, Metrics, Outcome, Progress, Record, Result
 from configs.protocol.report import MAP_PARTS, Report
 from service.domain.ports import JobState, Node
-from tests.support.service.simulated_sweep import SimulatedSweep, a_probe
+from tests.support.service.simulated_sweep import SimulatedSweep, make_probe
 from tests.support.service.stage import Stage
 
 STEPS_PER_EPOCH = 10
@@ -73,7 +73,7 @@ class SimulatedWorkers:
         return request is not None
 
     def _turn(self) -> None:
-        self.stage.turn()
+        self.stage.run_loops()
         self.stage.clock.advance(10)
 
     def _items(self, collection: str) -> list[dict[str, Any]]:
@@ -140,7 +140,7 @@ class SimulatedWorkers:
         """A probe that finds an effect of every parameter, and no memory for a second student."""
         spaces = [sweep["spec"]["space"] for sweep in self._items("sweeps")]
         effect = ParameterEffect(has_effect=True, detail="the losses")
-        probe = a_probe(effects={path: effect for space in spaces for path in space})
+        probe = make_probe(effects={path: effect for space in spaces for path in space})
         costs = probe.costs.model_copy(update={"available_bytes": probe.costs.base_bytes})
         return probe.model_copy(update={"costs": costs}).model_dump_json()
 
