@@ -65,7 +65,7 @@ def test_a_command_is_run_by_the_test_that_the_table_names(line: str) -> None:
     sources = [source.read_text(encoding="utf-8") for source in modules_of(ROOT / path)]
 
     assert any(f"\ndef {name}(" in source for source in sources), f"{path} has no such test"
-    for word in entry.words.split():
+    for word in entry.arguments.split():
         assert any(word in source for source in sources), f"{word} is not in {path}"
 
 
@@ -129,7 +129,9 @@ def test_inline_code_is_a_command_if_it_can_be_typed(code: str, expected: bool) 
 
 def test_services_and_profiles_of_the_documents_are_in_compose_yaml() -> None:
     stack: dict[str, Any] = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))
-    profiles = {name for one in stack["services"].values() for name in one.get("profiles", ())}
+    profiles = {
+        name for service in stack["services"].values() for name in service.get("profiles", ())
+    }
     lines = [line for line in command_lines() if line.startswith("docker compose ")]
 
     services = {

@@ -14,9 +14,9 @@ from tests.support.documents.shell import DocumentShell, UnknownCommand
 
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DocumentShell]:
-    made = DocumentShell(tmp_path, monkeypatch)
-    yield made
-    made.service.stop()
+    shell = DocumentShell(tmp_path, monkeypatch)
+    yield shell
+    shell.service.stop()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)

@@ -9,8 +9,8 @@ import pytest
 
 from service.doctor import check_database
 from service.settings import Settings
+from tests.support.documents.command_line import split_arguments, split_assignments
 from tests.support.documents.examples import read_examples
-from tests.support.documents.words import split_assignments, split_words
 from tests.support.service.postgres import Postgres
 from tests.support.service.stage import open_stage
 
@@ -39,7 +39,7 @@ def test_tandem_runs_on_the_database_that_the_operator_creates(
 ) -> None:
     create = command_of("docs/operate.md", "sudo -u postgres psql").replace("tandem", _ROLE)
     export = command_of("docs/operate.md", "export TANDEM_DATABASE_URL").replace("tandem", _ROLE)
-    (address,) = split_assignments(split_words(export.removeprefix("export ")))[0].values()
+    (address,) = split_assignments(split_arguments(export.removeprefix("export ")))[0].values()
     url = address.replace(":5432/", f":{environment.port}/")
 
     execute(create.removeprefix("sudo -u postgres "), tmp_path)

@@ -16,31 +16,31 @@ COMPOSE = ROOT / "compose.yaml"
 class ContainerCommand:
     """A command, and the folders or volumes that it finds below its mount points."""
 
-    words: list[str]
+    arguments: list[str]
     volumes: dict[str, str]
 
 
-def command_in_container(words: list[str]) -> ContainerCommand | None:
+def command_in_container(arguments: list[str]) -> ContainerCommand | None:
     """The command inside, for the forms `docker run`, `docker compose run` and `compose exec`.
 
     None for other forms, and for options that the tests do not know.
     """
-    match words:
+    match arguments:
         case ["docker", "compose", "run", *options]:
             parsed = _parse_options(options)
-            if parsed is None or parsed.words[0] not in _ENTRYPOINTS:
+            if parsed is None or parsed.arguments[0] not in _ENTRYPOINTS:
                 return None
-            service, *arguments = parsed.words
+            service, *arguments = parsed.arguments
             return ContainerCommand([*_ENTRYPOINTS[service], *arguments], parsed.volumes)
         case ["docker", "compose", "exec", *options] | ["docker", "run", *options]:
             parsed = _parse_options(options)
-            return parsed and ContainerCommand(parsed.words[1:], parsed.volumes)
+            return parsed and ContainerCommand(parsed.arguments[1:], parsed.volumes)
     return None
 
 
-def _parse_options(words: list[str]) -> ContainerCommand | None:
+def _parse_options(arguments: list[str]) -> ContainerCommand | None:
     """Skip the options before the name of a service or an image."""
-    remaining, volumes = list(words), {}
+    remaining, volumes = list(arguments), {}
     while remaining and remaining[0].startswith("-"):
         option = remaining.pop(0)
         if option in _VOLUMES:

@@ -21,28 +21,30 @@ def parse_curl(arguments: list[str]) -> CurlRequest:
     body: str | None = None
     url: SplitResult | None = None
     headers: dict[str, str] = {}
-    words = iter(arguments)
-    for word in words:
-        match word:
+    iterator = iter(arguments)
+    for argument in iterator:
+        match argument:
             case "-X" | "--request":
-                method = _value(word, words)
+                method = _value(argument, iterator)
             case "-H" | "--header":
-                name, _, value = _value(word, words).partition(": ")
+                name, _, value = _value(argument, iterator).partition(": ")
                 headers[name] = value
             case "-d" | "--data":
-                body = _value(word, words)
-            case _ if word.startswith("-") or url is not None:
-                raise ValueError(f"{word} is not an option that the tests know; extend parse_curl")
+                body = _value(argument, iterator)
+            case _ if argument.startswith("-") or url is not None:
+                raise ValueError(
+                    f"{argument} is not an option that the tests know; extend parse_curl"
+                )
             case _:
-                url = urlsplit(word)
+                url = urlsplit(argument)
     if url is None:
         raise ValueError("there is no URL")
     path = f"{url.path}?{url.query}" if url.query else url.path
     return CurlRequest(method or ("GET" if body is None else "POST"), path, headers, body)
 
 
-def _value(option: str, words: Iterator[str]) -> str:
-    value = next(words, None)
+def _value(option: str, iterator: Iterator[str]) -> str:
+    value = next(iterator, None)
     if value is None:
         raise ValueError(f"{option} has no value")
     return value

@@ -10,7 +10,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from service.cli import app
-from tests.support.documents.words import split_words
+from tests.support.documents.command_line import split_arguments
 from workers.cli import app as worker_app
 from workers.cli.data import app as worker_data_app
 from workers.cli.teachers import app as worker_teachers_app
@@ -91,7 +91,7 @@ def is_inline_command(code: str) -> bool:
 
 def parses(line: str) -> bool:
     """Whether `tandem` or `tandem-worker` accepts a command line; nothing is executed."""
-    program, *arguments = split_words(line)
+    program, *arguments = split_arguments(line)
     try:
         _parse(_command_of(program), arguments)
     except (KeyError, ValueError, TyperException):

@@ -13,7 +13,7 @@ class RunBy:
     test: str
     """Its node id."""
 
-    words: str
+    arguments: str
     """Words of the command that the test, or the support code that it imports, contains."""
 
 
@@ -38,7 +38,9 @@ _TWO_CONTAINERS = (
     f"{_CONTAINERS}::test_a_run_of_two_processes_spans_two_containers_and_outlives_one"
 )
 _SCRAPED_CONTAINERS = f"{_CONTAINERS}::test_prometheus_can_answer_every_panel_and_every_rule"
-_BCCD = "tests/e2e/test_bccd.py::test_the_blood_cells_story_ends_with_its_table_and_is_found_again"
+_BCCD = (
+    "tests/e2e/test_bccd.py::test_the_blood_cells_experiment_ends_with_its_table_and_is_found_again"
+)
 _BACKUP = "tests/integration/documents/test_postgres_commands.py"
 _DOCTOR = "tests/integration/documents/test_documents.py::test_the_doctor_says_what_is_off"
 

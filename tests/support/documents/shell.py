@@ -16,13 +16,17 @@ import typer
 
 from service.cli import main, session
 from service.stack.ports import choose_free_port
+from tests.support.documents.command_line import (
+    replace_placeholders,
+    split_arguments,
+    split_assignments,
+)
 from tests.support.documents.containers import command_in_container
 from tests.support.documents.curl import parse_curl
 from tests.support.documents.examples import ROOT, Example
 from tests.support.documents.run_elsewhere import COMMANDS, MAKE, TINY_DIGITS
 from tests.support.documents.service import LocalService
 from tests.support.documents.state import DocumentState
-from tests.support.documents.words import replace_placeholders, split_assignments, split_words
 from tests.support.workers.dataset_folders import CocoFolder, VocFolder
 
 _CONTAINER_HOME = "/var/lib/tandem"
@@ -73,10 +77,10 @@ class DocumentShell:
         self._effects.get(example.text, lambda: None)()
         if example.text in COMMANDS:
             return
-        words = split_words(example.text, folder=self.folder)
-        variables, command = split_assignments(words)
+        arguments = split_arguments(example.text, folder=self.folder)
+        variables, command = split_assignments(arguments)
         values = self.state.placeholders(example.text)
-        self._run_words(replace_placeholders(command, values), variables)
+        self._run_command(replace_placeholders(command, values), variables)
 
     def end_block(self) -> None:
         """Forget exported variables: the next block is another shell."""
@@ -84,25 +88,27 @@ class DocumentShell:
             self._patch.delenv(name, raising=False)
         self._exported.clear()
 
-    def _run_words(self, words: list[str], variables: dict[str, str]) -> None:
-        match words:
+    def _run_command(self, arguments: list[str], variables: dict[str, str]) -> None:
+        match arguments:
             case ["tandem", *arguments]:
                 self._run_tandem(arguments)
             case ["curl", *arguments]:
                 self._run_curl(arguments)
             case ["make", target, *_] if target in MAKE:
-                run_process(["make", "--dry-run", *words[1:]], folder=ROOT, variables=variables)
+                run_process(["make", "--dry-run", *arguments[1:]], folder=ROOT, variables=variables)
             case ["docker/new-env.sh"]:
-                run_process([str(ROOT / words[0]), str(self.folder / ".env")], folder=self.folder)
+                run_process(
+                    [str(ROOT / arguments[0]), str(self.folder / ".env")], folder=self.folder
+                )
             case ["tar", *_]:
-                run_process(words, folder=self.folder)
-            case ["docker", *_] if (command := command_in_container(words)) is not None:
+                run_process(arguments, folder=self.folder)
+            case ["docker", *_] if (command := command_in_container(arguments)) is not None:
                 folders = {_CONTAINER_HOME: str(self.service.home)} | {
                     target: self._volume(source) for target, source in command.volumes.items()
                 }
-                self._run_words(_move_paths(command.words, folders), variables)
+                self._run_command(_move_paths(command.arguments, folders), variables)
             case _:
-                raise UnknownCommand(" ".join(words))
+                raise UnknownCommand(" ".join(arguments))
 
     def _run_tandem(self, arguments: list[str]) -> None:
         self.state.prepare(arguments)
@@ -137,7 +143,7 @@ class DocumentShell:
 
     def _export(self, line: str) -> None:
         (text,) = replace_placeholders([line], self.state.placeholders(line))
-        variables, _ = split_assignments(split_words(text.removeprefix("export ")))
+        variables, _ = split_assignments(split_arguments(text.removeprefix("export ")))
         for name, value in variables.items():
             self._patch.setenv(name, value)
         self._exported += variables
@@ -158,25 +164,25 @@ class DocumentShell:
 
 
 def run_process(
-    words: list[str], *, folder: Path, variables: dict[str, str] | None = None
+    arguments: list[str], *, folder: Path, variables: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a process that has to succeed."""
     answer = subprocess.run(
-        words,
+        arguments,
         cwd=folder,
         env={**os.environ, **(variables or {})},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert answer.returncode == 0, f"{' '.join(words)}: {answer.stdout}{answer.stderr}"
+    assert answer.returncode == 0, f"{' '.join(arguments)}: {answer.stdout}{answer.stderr}"
     return answer
 
 
-def _move_paths(words: list[str], folders: dict[str, str]) -> list[str]:
+def _move_paths(arguments: list[str], folders: dict[str, str]) -> list[str]:
     """Paths inside a container as paths of this machine."""
     moved = []
-    for word in words:
+    for word in arguments:
         for target, folder in folders.items():
             if word == target or word.startswith(f"{target}/"):
                 word = folder + word.removeprefix(target)
