@@ -100,7 +100,7 @@ def test_a_newer_database_is_refused_in_a_sentence_and_left_alone(url: str) -> N
     database.close()
 
 
-@pytest.mark.parametrize("revision", ["0001", "0014"])
+@pytest.mark.parametrize("revision", ["0001", "0014", "0100"])
 def test_a_database_from_before_the_first_release_is_refused_and_left_alone(
     url: str, revision: str
 ) -> None:

@@ -1,9 +1,9 @@
-"""The whole schema. Revisions below 0100 belong to a Tandem that was never released."""
+"""The whole schema. Revisions below 0101 belong to a Tandem that was never released."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0100"
+revision = "0101"
 down_revision = None
 branch_labels = None
 depends_on = None
