@@ -68,7 +68,7 @@ ENDPOINT_ACCESS: Final[dict[tuple[str, str], Role | Access]] = {
     ("POST", "/v1/sweeps/{sweep_id}:promote"): _RUNNER,
     ("GET", "/v1/sweeps/{sweep_id}/log"): Access.DRIVER,
     ("POST", "/v1/sweeps/{sweep_id}/log"): Access.DRIVER,
-    ("GET", "/v1/sweeps/{sweep_id}/progress"): Access.DRIVER,
+    ("GET", "/v1/sweeps/{sweep_id}/standings"): Access.DRIVER,
     ("POST", "/v1/evaluations"): _RUNNER,
     ("GET", "/v1/evaluations"): _VIEWER,
     ("GET", "/v1/evaluations/{run_id}"): _VIEWER,

@@ -47,7 +47,7 @@ class AttemptFiles:
         self._attempt = attempt
         self._spool_offset = spool_offset
         self._failure_file = run_dir / RunFile.LOGS / f"attempt-{attempt}.failure.json"
-        self._stop_file = run_dir / RunFile.LOGS / f"attempt-{attempt}.stop"
+        self._stop_file = run_dir / RunFile.LOGS / f"attempt-{attempt}.leave"
 
     @classmethod
     def for_process(cls, process_spec: ProcessSpec) -> Self:

@@ -82,7 +82,7 @@ class SweepLogClient:
     def read_progress(self) -> SearchProgress:
         """Read the progress of all trials that have not ended in the log."""
         return self._retry_until_available(
-            lambda: parse_response(SearchProgress, self._client.get(f"{self._path}/progress"))
+            lambda: parse_response(SearchProgress, self._client.get(f"{self._path}/standings"))
         )
 
     def close(self) -> None:

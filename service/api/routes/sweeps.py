@@ -167,7 +167,7 @@ def append_to_log(
     return driver_log.append_entries(sweep_id, body, driver=driver, ctx=ctx)
 
 
-@router.get("/sweeps/{sweep_id}/progress", include_in_schema=False)
+@router.get("/sweeps/{sweep_id}/standings", include_in_schema=False)
 def show_search_progress(sweep_id: str, ctx: ContextDep, driver: DriverDep) -> SearchProgress:
     """The progress of all unfinished trials, for the driver."""
     return driver_log.read_progress(sweep_id, driver=driver, ctx=ctx)

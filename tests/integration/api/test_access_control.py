@@ -157,7 +157,7 @@ class TestRoles:
             "/v1/runs/{run_id}/attempts/{number}/log",
             "/v1/attempts:over",
             "/v1/sweeps/{sweep_id}/log",
-            "/v1/sweeps/{sweep_id}/progress",
+            "/v1/sweeps/{sweep_id}/standings",
         }
 
     @pytest.mark.parametrize(

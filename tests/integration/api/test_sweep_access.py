@@ -59,7 +59,7 @@ def test_the_token_gives_access_to_the_endpoints_of_its_driver_only(guarded: Sta
 
     assert send(guarded, "GET", f"{url}/log", driver_token).is_success
     assert send(guarded, "POST", f"{url}/log", driver_token, json=body).json()["next"] == 1
-    assert send(guarded, "GET", f"{url}/progress", driver_token).is_success
+    assert send(guarded, "GET", f"{url}/standings", driver_token).is_success
 
     run_id = guarded.http.get("/v1/runs").json()["items"][0]["id"]
     deliveries = f"/v1/runs/{run_id}/attempts/1/deliveries"

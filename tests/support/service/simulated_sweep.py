@@ -89,7 +89,7 @@ class SimulatedSweep:
         return dict(self.stage.http.get(f"/v1/sweeps/{self.id}/log").json())
 
     def progress(self) -> dict[int, dict[str, Any]]:
-        progress = self.stage.http.get(f"/v1/sweeps/{self.id}/progress").json()
+        progress = self.stage.http.get(f"/v1/sweeps/{self.id}/standings").json()
         return {trial["number"]: trial for trial in progress["trials"]}
 
     def write(self, *entries: dict[str, Any], first: int | None = None) -> httpx.Response:

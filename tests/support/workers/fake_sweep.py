@@ -53,7 +53,7 @@ class FakeSweep:
         with self._lock:
             if self.scripted_responses:
                 return self.scripted_responses.pop(0)
-            if path == f"/v1/sweeps/{self.id}/progress":
+            if path == f"/v1/sweeps/{self.id}/standings":
                 return self._progress()
             if path != f"/v1/sweeps/{self.id}/log":
                 return Response(404, json.dumps({"code": "not_found", "detail": "No such sweep."}))
