@@ -23,8 +23,8 @@ bccd: bccd-data setup ## The demo on blood cell images, with pretrained backbone
 bccd-data: # Checked before the setup, which takes minutes.
 	@test -n "$(DATA)" || { echo "Pass the folder of BCCD: make bccd DATA=FOLDER"; exit 2; }
 
-# Number of processes of the default tests, or `logical` for one per core.
-test: TEST_PROCESSES ?= logical
+# Processes of the default tests: one more than there are cores, because many tests wait for other processes.
+test: TEST_PROCESSES ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 test: setup ## Runs the default tests, about 12 minutes on 2 cores.
 	@$(BIN)/pytest -n $(TEST_PROCESSES) --maxprocesses 4 --durations=10
 

@@ -160,7 +160,7 @@ import yaml
 from configs.catalog import parse_spec
 from configs.protocol.names import RunFile
 from configs.protocol.pack import PackJob
-from tests.support.training.pack_failures import rate_of, sticky
+from tests.support.training.pack_failures import get_learning_rate, make_sticky_error
 from workers.attempt.stop import Termination
 from workers.jobs.train_pack import train_pack
 from workers.process import compat
@@ -169,8 +169,8 @@ from workers.training.runner import Runner
 run_iter = Runner.run_iter
 
 def run_iter_or_fail(runner, micro_batches):
-    if (rate_of(runner), runner.iter) == (2e-3, 1):
-        raise sticky()
+    if (get_learning_rate(runner), runner.iter) == (2e-3, 1):
+        raise make_sticky_error()
     run_iter(runner, micro_batches)
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ from workers.attempt.files import AttemptFiles, FailureReporter
 from workers.telemetry.identity import AttemptIdentity
 from workers.telemetry.reporter import SpoolReporter
 from workers.attempt.watchdog import watch_for_stalls
-from tests.support.workers.records import a_run_spec
+from tests.support.workers.records import make_run_spec
 
 run_dir, who = Path(sys.argv[1]), sys.argv[2]
 (run_dir / "logs").mkdir(exist_ok=True)
@@ -61,7 +61,7 @@ if __name__ == "__main__":
     multiprocessing.get_context("fork").Process(target=collective_that_never_returns).start()
     if who == "first":
         identity = AttemptIdentity(run_id="r1")
-        reporter = SpoolReporter.open(run_dir, identity=identity, spec=a_run_spec())
+        reporter = SpoolReporter.open(run_dir, identity=identity, spec=make_run_spec())
     else:
         reporter = FailureReporter(AttemptFiles(run_dir, attempt=1))
     reporter.heartbeat.beat("training")
