@@ -106,7 +106,7 @@ def find_format_differences(before: dict[str, Any], now: dict[str, Any]) -> list
     return [
         f"{section}.{field}"
         for section in _SECTIONS_WITHOUT_VARIANTS
-        for field in sorted(before[section].keys() ^ now[section].keys())
+        for field in sorted(before.get(section, {}).keys() ^ now.get(section, {}).keys())
     ]
 
 

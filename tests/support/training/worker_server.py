@@ -7,6 +7,7 @@ the command line of a `tandem-worker` or a function with its module and argument
 the process id. When the socket closes, this process ends, but not its forks.
 """
 
+import gc
 import json
 import os
 import random
@@ -116,6 +117,8 @@ if __name__ == "__main__":
         train_pack,
     )
 
+    gc.collect()
+    gc.freeze()  # No collection in a fork examines, and so copies, what it shares.
     request = WorkerServer(socket.socket(fileno=int(sys.argv[1]))).serve()
     if request is not None:
         _run(request)

@@ -355,7 +355,7 @@ def test_an_export_takes_a_model_on_the_device(tmp_path: Path, digits: Path) -> 
 def save_and_load(runner: Runner, path: Path) -> dict[str, Any]:
     """The runner's checkpoint, after a round trip through the disk."""
     checkpoint = build_checkpoint(
-        runner, identity={}, classes=("a",), epoch=0, step=runner.iter, hook_states={}
+        runner, identity={"spec": {}}, classes=("a",), epoch=0, step=runner.iter, hook_states={}
     )
     save_atomically(checkpoint, path)
     return load_checkpoint(path)
@@ -376,13 +376,13 @@ def test_a_run_goes_on_from_the_device_on_the_cpu_and_back(
         first.train_step.step(device_factory.batch(spec), number=1)
         on_device = save_and_load(first, tmp_path / "device.pth")
     second = cpu_factory.runner(spec)
-    resume_runner(second, on_device, identity={})
+    resume_runner(second, on_device, identity={"spec": {}})
     on_cpu = save_and_load(second, tmp_path / "cpu.pth")
     for part in ("state_dict", "optimizer", "scaler"):
         assert_equal(flatten(on_cpu[part]), flatten(on_device[part]))
     with PretendDevice() as device:
         third = device_factory.runner(spec)
-        resume_runner(third, on_cpu, identity={})
+        resume_runner(third, on_cpu, identity={"spec": {}})
         state = [value for tensor in third.optimizer.state.values() for value in tensor.values()]
         assert all(isinstance(tensor, PretendTensor) for tensor in third.model.parameters())
         assert any(isinstance(tensor, PretendTensor) for tensor in state)

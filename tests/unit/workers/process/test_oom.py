@@ -26,10 +26,10 @@ def write_counter(file: Path, num_kills: int) -> Path:
     return file
 
 
-def write_mark(run_dir: Path, counter: Path, **changes: object) -> StartRecord:
+def write_mark(run_dir: Path, counter_file: Path, **changes: object) -> StartRecord:
     """Write the start record of attempt 1, with a counter of 2 kills and the pid of no process."""
     mark = write_start_record(run_dir, attempt=1)
-    fields = {"pid": DEAD_PID, "counter": str(counter), "oom_kills": 2}
+    fields = {"pid": DEAD_PID, "counter": str(counter_file), "oom_kills": 2}
     updated = StartRecord.model_validate(mark.model_dump() | fields | changes)
     (run_dir / RunFile.LOGS / "attempt-1.start.json").write_text(updated.model_dump_json())
     return updated
