@@ -25,7 +25,7 @@ bccd-data: # Checked before the setup, which takes minutes.
 
 # Processes of the default tests: one more than there are cores, because many tests wait for other processes.
 test: TEST_PROCESSES ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
-test: setup ## Runs the default tests, about 12 minutes on 2 cores.
+test: setup ## Runs the default tests, about 10 minutes on 2 cores.
 	@$(BIN)/pytest -n $(TEST_PROCESSES) --maxprocesses 4 --durations=10
 
 test-all: setup ## Runs all tests, including slow ones and those that need a GPU.

@@ -14,7 +14,7 @@ from tests.support.stack.shell import Shell
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1600)]
 
-TRIALS = 3
+TRIALS = 2
 WEIGHTS = ("distillation.cls_weight=loguniform:0.25,4", "distillation.loc_weight=loguniform:1,16")
 
 

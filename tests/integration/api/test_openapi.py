@@ -21,7 +21,7 @@ from service.stack.ports import choose_free_port
 from tests.support.factories import write_dataset
 from tests.support.service.service_process import start_service
 
-EXAMPLES = int(os.environ.get("TANDEM_API_EXAMPLES", "4"))
+EXAMPLES = int(os.environ.get("TANDEM_API_EXAMPLES", "2"))
 WITHOUT_END = "/v1/events/stream"
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 import torch
 
 from configs.catalog import spec_from_preset
@@ -43,6 +44,7 @@ def test_the_workers_command_brings_a_known_teacher(tmp_path: Path) -> None:
     assert document["classes"] == list(load_class_list("coco"))
 
 
+@pytest.mark.slow  # tests/unit/workers/teachers holds that other files are refused
 def test_another_file_than_the_known_one_is_not_registered(tmp_path: Path) -> None:
     shell = Shell(
         home=tmp_path / "home", ports={part: choose_free_port() for part in ComponentName}

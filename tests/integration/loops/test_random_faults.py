@@ -27,7 +27,7 @@ from tests.support.factories import make_spec
 from tests.support.service.simulated_worker import STEPS, SimulatedWorker, compute_loss
 from tests.support.service.stage import Stage, open_stage
 
-EXAMPLES = int(os.environ.get("TANDEM_CHAOS_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("TANDEM_CHAOS_EXAMPLES", "6"))
 MAX_ROUNDS = 400
 FATAL_EXIT = 10
 

@@ -194,7 +194,7 @@ COMMANDS: dict[str, RunBy | NotRun] = {
         "flush --run-dir",
     ),
     "tandem-worker sweep-driver --sweep ID --service-url URL": RunBy(
-        "tests/integration/stack/test_search_driver.py::"
+        "tests/integration/stack/ray/test_search_driver.py::"
         "test_a_sweep_of_eight_trials_halves_them_and_is_closed",
         "sweep-driver --sweep --service-url",
     ),

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-BUDGET = 140_000
-"""How many pieces of work all tests may take together: 1.2 times the 116,141 of a whole run."""
+BUDGET = 100_000
+"""How many pieces of work all tests may take together: 1.2 times the 82,839 of a whole run."""
 
 EVERY_S = 4.0
 """Seconds between two pieces of work in a process."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
-GROUPS = ("tests/e2e/", "tests/integration/telemetry/test_mlflow_")
+GROUPS = ("tests/e2e/", "tests/integration/stack/ray/", "tests/integration/telemetry/test_mlflow_")
 """Beginnings of paths: all modules below one of them run in the same process."""
 
 LONGEST_FIRST = (
@@ -23,9 +23,8 @@ LONGEST_FIRST = (
     "tests/training/runs/test_exact_resume.py",
     "tests/integration/telemetry/test_mlflow_",
     "tests/training/runs/test_pack_failures.py",
-    "tests/integration/stack/test_cluster_contract.py",
+    "tests/integration/stack/ray/",
     "tests/integration/stack/test_stack_commands.py",
-    "tests/integration/stack/test_search_driver.py",
     "tests/training/",
     "tests/integration/",
 )

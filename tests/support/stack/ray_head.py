@@ -1,7 +1,6 @@
 """A Ray head of a test on free ports; it ends with everything that it has started."""
 
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -9,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -18,6 +18,22 @@ from tests.support.waiting import wait_until
 
 _PATIENCE_S = 180.0
 _NO_GPUS = "--num-gpus=0"
+
+
+@dataclass(frozen=True)
+class RayHead:
+    """A head with a dashboard, one node with two CPUs, and a token."""
+
+    url: str
+    """Of the dashboard, which serves the job API."""
+
+    token: str
+    token_file: Path
+    gpu_kind: str
+    """The kind of GPUs that the node advertises; it has none."""
+
+    driver_env: dict[str, str]
+    """The environment of a process that connects as a driver."""
 
 
 @contextmanager
@@ -47,14 +63,6 @@ def start_ray_head(*options: str, env: Mapping[str, str]) -> Iterator[int]:
     finally:
         _end(head, folder=folder)
         shutil.rmtree(folder)
-
-
-@contextmanager
-def start_ray_without_dashboard() -> Iterator[dict[str, str]]:
-    """The environment that connects a process with a head of its own."""
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    with start_ray_head("--include-dashboard=false", env=os.environ | token) as port:
-        yield os.environ | token | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
 
 
 def _wait_for(log: Path, head: subprocess.Popen[bytes]) -> None:

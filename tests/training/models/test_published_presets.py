@@ -35,6 +35,9 @@ TABLE = {
     "coco/bckd_mobilenet_v2_from_r101": ("gfl-r101-coco-2x-ms", None),
     "coco/bckd_r50_from_swin_t": ("gfl-swin-t-coco-2x-ms", 50),
 }
+STEPPED = ("coco/teacher_swin_t", "coco/bckd_r18_from_r101", "coco/bckd_mobilenet_v2_from_r101")
+"""Presets that take steps in the default tests: one of each backbone."""
+
 CLASSES = load_class_list("coco")
 FileOf = Callable[[str], Path]
 
@@ -129,7 +132,10 @@ def test_the_swin_teacher_has_the_optimizer_of_transformers(tmp_path: Path) -> N
     assert make_config(spec, tmp_path).optimizer.paramwise_cfg.norm_decay_mult == 0.0
 
 
-@pytest.mark.parametrize("name", COCO)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in STEPPED else pytest.param(name, marks=pytest.mark.slow) for name in COCO],
+)
 def test_a_preset_takes_real_steps(name: str, make_file: FileOf, tmp_path: Path) -> None:
     spec = spec_from_preset(name)
     config = make_config(spec, tmp_path, make_file=make_file)

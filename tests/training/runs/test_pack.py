@@ -144,6 +144,7 @@ def test_a_nan_loss_fails_one_member_only(
         assert_equal_runs(separate_runs / name, tmp_path / name)
 
 
+@pytest.mark.slow  # the member with a NaN above does not affect the others either
 def test_a_member_that_cannot_start_does_not_affect_the_others(
     digits: Path, teacher: dict[str, Any], separate_runs: Path, tmp_path: Path
 ) -> None:

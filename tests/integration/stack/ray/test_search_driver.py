@@ -27,7 +27,7 @@ from configs.spec.search import (
     Tpe,
 )
 from configs.spec.sweep import Budget, SweepSpec, Values
-from tests.support.stack.ray_head import start_ray_without_dashboard
+from tests.support.stack.ray_head import RayHead
 from tests.support.waiting import wait_until
 from tests.support.workers.fake_service import Response
 from tests.support.workers.fake_sweep import FakeSweep, serve
@@ -55,10 +55,9 @@ slow = pytest.mark.slow
 wait_for = partial(wait_until, timeout_s=TIMEOUT_S)
 
 
-@pytest.fixture(scope="module")
-def ray() -> Iterator[dict[str, str]]:
-    with start_ray_without_dashboard() as env:
-        yield env
+@pytest.fixture
+def ray(ray_head: RayHead) -> dict[str, str]:
+    return ray_head.driver_env
 
 
 def make_rising_curve(values: Values) -> Sequence[float]:

@@ -1,8 +1,5 @@
 """One contract for every cluster: the simulated one of the tests, and a real Ray."""
 
-import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -18,12 +15,9 @@ from service.adapters.simulated import SimulatedCluster
 from service.domain.errors import ClusterUnreachable
 from service.domain.ports import Cluster, Job, JobRequest, JobState
 from service.stack.ports import choose_free_port
-from tests.support.stack.ray_head import start_ray_head
-from tests.support.waiting import wait_until
+from tests.support.stack.ray_head import RayHead
 
-TOKEN = "t" * 64
 LONGEST_S = 60.0
-GPU_KIND = "A100"
 
 Connect = Callable[[str, Path | None], RayJobs]
 SetOutcome = Callable[[str, JobState, int | None, str], None]
@@ -36,30 +30,6 @@ class ClusterUnderTest:
     cluster: Cluster
     set_outcome: SetOutcome
     """Sets the outcome of a job in a simulated cluster; does nothing in a real one."""
-
-
-@pytest.fixture(scope="module")
-def token_file() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="tandem-token-"))
-    file = folder / "token"
-    file.write_text(TOKEN, encoding="ascii")
-    yield file
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def ray_url(token_file: Path) -> Iterator[str]:
-    """URL of a Ray head with a dashboard and a node that reports its GPUs."""
-    dashboard = choose_free_port()
-    options = (
-        *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
-        f'--resources={{"accelerator_type:{GPU_KIND}": 1}}',  # as Ray says of a node with GPUs
-    )
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_file)}
-    with start_ray_head(*options, env=os.environ | token):
-        with closing(RayJobs(f"http://127.0.0.1:{dashboard}", token_file=token_file)) as cluster:
-            wait_until(lambda: _responds(cluster), timeout_s=LONGEST_S, interval_s=0.2)
-        yield f"http://127.0.0.1:{dashboard}"
 
 
 @pytest.fixture
@@ -75,12 +45,11 @@ def connect() -> Iterator[Connect]:
 @pytest.fixture(params=["simulated", "ray"])
 def tested(
     request: pytest.FixtureRequest,
-    token_file: Path,
     connect: Connect,
 ) -> ClusterUnderTest:
     if request.param == "ray":
-        url: str = request.getfixturevalue("ray_url")
-        return ClusterUnderTest(connect(url, token_file), lambda *_: None)
+        head: RayHead = request.getfixturevalue("ray_head")
+        return ClusterUnderTest(connect(head.url, head.token_file), lambda *_: None)
     cluster = SimulatedCluster()
 
     def set_outcome(job: str, state: JobState, exit_code: int | None, printed: str) -> None:
@@ -143,9 +112,9 @@ def test_all_jobs_are_listed_with_what_became_of_them(tested: ClusterUnderTest) 
 
 
 def test_a_job_finds_what_it_was_given_in_its_environment(
-    ray_url: str, connect: Connect, token_file: Path
+    ray_head: RayHead, connect: Connect
 ) -> None:
-    cluster = connect(ray_url, token_file)
+    cluster = connect(ray_head.url, ray_head.token_file)
     request = replace(
         new_request("given", 'echo "it is $TANDEM_ATTEMPT"'), environment={Env.ATTEMPT: "r1-a2"}
     )
@@ -157,9 +126,9 @@ def test_a_job_finds_what_it_was_given_in_its_environment(
 
 
 def test_a_job_runs_where_it_is_sent_and_not_where_it_is_not_to_run(
-    ray_url: str, connect: Connect, token_file: Path
+    ray_head: RayHead, connect: Connect
 ) -> None:
-    cluster = connect(ray_url, token_file)
+    cluster = connect(ray_head.url, ray_head.token_file)
     (node,) = cluster.nodes()
     sent = replace(new_request("sent", "true"), node_id=node.id)
     avoiding = replace(new_request("kept-away", "true"), avoid=frozenset({node.id, "f" * 56}))
@@ -190,24 +159,24 @@ def test_every_node_says_what_it_has(tested: ClusterUnderTest) -> None:
     assert 0.0 <= node.free_cpus <= 2.0
 
 
-def test_a_node_says_of_what_kind_its_gpus_are(
-    ray_url: str, connect: Connect, token_file: Path
+def test_a_node_says_of_what_kind_its_gpus_are(ray_head: RayHead, connect: Connect) -> None:
+    (node,) = connect(ray_head.url, ray_head.token_file).nodes()
+
+    assert node.gpu_kind == ray_head.gpu_kind
+
+
+def test_a_token_that_is_given_itself_opens_a_cluster_as_one_in_a_file_does(
+    ray_head: RayHead,
 ) -> None:
-    (node,) = connect(ray_url, token_file).nodes()
-
-    assert node.gpu_kind == GPU_KIND
-
-
-def test_a_token_that_is_given_itself_opens_a_cluster_as_one_in_a_file_does(ray_url: str) -> None:
-    with closing(RayJobs(ray_url, token_file=None, token=TOKEN)) as cluster:
+    with closing(RayJobs(ray_head.url, token_file=None, token=ray_head.token)) as cluster:
         assert cluster.get_job("nothing") is None
 
 
 def test_a_cluster_that_refuses_our_token_says_which_setting_to_mend(
-    ray_url: str, connect: Connect
+    ray_head: RayHead, connect: Connect
 ) -> None:
     with pytest.raises(ClusterUnreachable, match="TANDEM_RAY_TOKEN_FILE"):
-        connect(ray_url, None).nodes()
+        connect(ray_head.url, None).nodes()
 
 
 def test_a_cluster_where_nothing_listens_is_unreachable(
@@ -246,11 +215,3 @@ def wait_for_job(cluster: Cluster, job: str, condition: Callable[[Job], bool]) -
             return current
         time.sleep(0.1)
     raise TimeoutError(f"{job} is {cluster.get_job(job)}")
-
-
-def _responds(cluster: Cluster) -> bool:
-    try:
-        cluster.nodes()
-    except ClusterUnreachable:
-        return False
-    return True
