@@ -53,6 +53,7 @@ from service.api.schemas.sweeps import (
 from service.client_transport import ApiTransport, parse_error, parse_list
 from service.client_transport import ServiceUnreachable as ServiceUnreachable
 from service.client_transport import TandemApiError as TandemApiError
+from service.domain.ids import is_sweep_id
 from service.domain.repositories.baselines import ReportFormat
 
 _RECONNECT_DELAY_S = 0.5
@@ -263,7 +264,7 @@ class TandemClient(ApiTransport):
 
     def report_path(self, subject_id: str) -> str:
         """Path of the report of a run or a sweep, relative to the service's URL."""
-        collection = "sweeps" if subject_id.startswith("s") else "runs"
+        collection = "sweeps" if is_sweep_id(subject_id) else "runs"
         return f"/v1/{collection}/{subject_id}/report"
 
     def register_dataset(

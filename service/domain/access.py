@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from service.domain.ids import is_sweep_id
+
 
 class Role(StrEnum):
     """What a caller may do; each role includes those before it."""
@@ -104,22 +106,22 @@ class AuditEntry:
 
 @dataclass(frozen=True)
 class AttemptToken:
-    """A worker's token: valid for the records and logs of one attempt only."""
+    """The token of a run's worker: valid for the records and logs of one attempt only."""
 
     run_id: str
-    """For a sweep's driver the id of the sweep."""
-
     attempt: int
-    """For a sweep's driver its number."""
 
-    @property
-    def is_driver(self) -> bool:
-        """Whether it belongs to the driver of a sweep, and not to a worker of a run."""
-        return self.run_id.startswith("s")
+
+@dataclass(frozen=True)
+class DriverToken:
+    """The token of a sweep's driver: valid for the log of its sweep only."""
+
+    sweep_id: str
+    driver: int
 
 
 _TOKEN = re.compile(r"tdm_([0-9a-f]{10})_([A-Za-z0-9_-]{43})")
-_ATTEMPT_TOKEN = re.compile(r"tdw_([a-z0-9]{1,16})\.([0-9]{1,6})\.([A-Za-z0-9_-]{43})")
+_WORKER_TOKEN = re.compile(r"tdw_([a-z0-9]{1,16})\.([0-9]{1,6})\.([A-Za-z0-9_-]{43})")
 _UNMATCHED_DIGEST = "0" * 64
 
 
@@ -157,17 +159,19 @@ def verify_secret(token: Token | None, secret: str, *, at: datetime) -> bool:
     return token is not None and is_same and token.is_valid(at)
 
 
-def make_attempt_token(run_id: str, attempt: int, *, key: bytes) -> str:
-    """The text of an attempt's token: an HMAC over run and attempt."""
-    mac = hmac.digest(key, f"{run_id}.{attempt}".encode(), "sha256")
-    return f"tdw_{run_id}.{attempt}.{urlsafe_b64encode(mac).decode().rstrip('=')}"
+def make_worker_token(subject_id: str, number: int, *, key: bytes) -> str:
+    """The text of the token of an attempt or of a driver: an HMAC over id and number."""
+    mac = hmac.digest(key, f"{subject_id}.{number}".encode(), "sha256")
+    return f"tdw_{subject_id}.{number}.{urlsafe_b64encode(mac).decode().rstrip('=')}"
 
 
-def verify_attempt_token(text: str, *, key: bytes) -> AttemptToken | None:
-    """The attempt that a token belongs to; None if the token is invalid."""
-    match = _ATTEMPT_TOKEN.fullmatch(text)
+def verify_worker_token(text: str, *, key: bytes) -> AttemptToken | DriverToken | None:
+    """The attempt or driver that a token belongs to; None if the token is invalid."""
+    match = _WORKER_TOKEN.fullmatch(text)
     if match is None:
         return None
-    run_id, attempt = match[1], int(match[2])
-    is_authentic = hmac.compare_digest(text, make_attempt_token(run_id, attempt, key=key))
-    return AttemptToken(run_id, attempt) if is_authentic else None
+    subject_id, number = match[1], int(match[2])
+    if not hmac.compare_digest(text, make_worker_token(subject_id, number, key=key)):
+        return None
+    token_class = DriverToken if is_sweep_id(subject_id) else AttemptToken
+    return token_class(subject_id, number)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from configs.protocol.names import RunFile
-from service.domain.access import make_attempt_token
+from service.domain.access import make_worker_token
 from service.usecases.context import Context
 
 
@@ -13,7 +13,7 @@ def write_worker_token(folder: Path, subject_id: str, number: int, *, ctx: Conte
     Writes nothing while access control is off.
     """
     if ctx.signing_key is not None:
-        token = make_attempt_token(subject_id, number, key=ctx.signing_key)
+        token = make_worker_token(subject_id, number, key=ctx.signing_key)
         ctx.files.write(folder / RunFile.TOKEN, token, is_secret=True)
 
 

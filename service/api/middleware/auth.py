@@ -22,7 +22,14 @@ from service.api.permissions import (
     Endpoint,
     match_endpoint,
 )
-from service.domain.access import LOCAL_CALLER, AttemptToken, Caller, Role, verify_attempt_token
+from service.domain.access import (
+    LOCAL_CALLER,
+    AttemptToken,
+    Caller,
+    DriverToken,
+    Role,
+    verify_worker_token,
+)
 from service.domain.errors import (
     InsufficientRole,
     ProjectForbidden,
@@ -114,26 +121,30 @@ class AuthMiddleware:
         token_text = _parse_bearer(scope)
         if access in WORKER_ACCESS:
             token = self._verify_worker(token_text, endpoint)
-            state["caller"] = Caller(f"worker of {token.run_id}", Role.VIEWER)
-            state["driver"] = token.attempt if token.is_driver else None
-            return f"run {token.run_id}"
+            if isinstance(token, DriverToken):
+                subject, state["driver"] = token.sweep_id, token.driver
+            else:
+                subject, state["driver"] = token.run_id, None
+            state["caller"] = Caller(f"worker of {subject}", Role.VIEWER)
+            return f"run {subject}"
         caller = authenticate(token_text, ctx=self._ctx)
         state["caller"] = caller
         return f"token {caller.token_id}"
 
-    def _verify_worker(self, token_text: str, endpoint: Endpoint) -> AttemptToken:
-        """The attempt token, if it is valid for the run, attempt or sweep in the path."""
+    def _verify_worker(self, token_text: str, endpoint: Endpoint) -> AttemptToken | DriverToken:
+        """The worker's token, if it is valid for the run, attempt or sweep in the path."""
         assert self._ctx.signing_key is not None
-        token = verify_attempt_token(token_text, key=self._ctx.signing_key)
-        if token is None or token.is_driver != (endpoint.access is Access.DRIVER):
-            raise Unauthenticated
         params = endpoint.path_params
-        if token.is_driver and params.get("sweep_id") != token.run_id:
-            raise Unauthenticated
-        attempt = (params.get("run_id"), params.get("number"))
-        if endpoint.access is Access.ATTEMPT and attempt != (token.run_id, str(token.attempt)):
-            raise Unauthenticated
-        return token
+        attempt = params.get("run_id"), params.get("number")
+        match verify_worker_token(token_text, key=self._ctx.signing_key), endpoint.access:
+            case DriverToken() as token, Access.DRIVER if token.sweep_id == params.get("sweep_id"):
+                return token
+            case AttemptToken() as token, Access.ATTEMPT:
+                if (token.run_id, str(token.attempt)) == attempt:
+                    return token
+            case AttemptToken() as token, Access.ANY_ATTEMPT:
+                return token
+        raise Unauthenticated
 
     async def _authorize(self, caller: Caller | None, endpoint: Endpoint) -> None:
         """Check the caller's role, and that its project has the run or sweep in the path."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from configs.protocol.names import Env
 from configs.protocol.pack import PackJob, PackMember
 from service.domain.errors import JobRefused, NotFound
+from service.domain.ids import new_pack_id
 from service.domain.ports import JobRequest
 from service.domain.runs import Event, EventKind, Run
 from service.domain.states import RunState
@@ -17,7 +18,6 @@ from service.usecases.attempts.start import (
 )
 from service.usecases.attempts.waiting import fail_queued_run
 from service.usecases.context import Context
-from service.usecases.runs.enqueue import random_id_suffix
 
 
 def start_pack(runs: Sequence[Run], *, avoid: frozenset[str], ctx: Context) -> None:
@@ -26,7 +26,7 @@ def start_pack(runs: Sequence[Run], *, avoid: frozenset[str], ctx: Context) -> N
     A run that can never start fails without affecting the others. `avoid`: ids of nodes on which
     the job must not run.
     """
-    job, started = f"p{random_id_suffix()}", []
+    job, started = new_pack_id(), []
     ready = [run for run in runs if _ensure_job_files(run, ctx=ctx)]
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:

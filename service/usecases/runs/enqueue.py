@@ -1,31 +1,17 @@
 """Adds new runs to the queue, with their baselines."""
 
-import secrets
-import string
 from dataclasses import replace
 from datetime import datetime
 
 from configs.spec.jobs import JobSpec
 from configs.spec.run import RunSpec
 from service.domain.baselines import make_baseline, with_digests
+from service.domain.ids import new_run_id
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import MAX_NAME_LENGTH, Event, EventKind, PackMembership, QueueEntry, Run
 from service.domain.scheduling.packs import PAIR_SIZE
 from service.domain.states import RunState
 from service.usecases.baselines.lookup import BaselineLookup, get_dataset_digest
-
-_ID_ALPHABET = string.digits + string.ascii_lowercase
-_ID_LENGTH = 12
-
-
-def new_run_id() -> str:
-    """A new random id for a run, with the prefix `r`."""
-    return "r" + random_id_suffix()
-
-
-def random_id_suffix() -> str:
-    """Twelve random digits and lowercase letters: about 62 bits."""
-    return "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
 
 
 def create_queued_run(

@@ -13,6 +13,7 @@ from configs.spec.search import GridSearch
 from configs.spec.sweep import SweepSpec
 from service.domain.access import Caller
 from service.domain.errors import FieldError, SpecRefused, SweepNotFound
+from service.domain.ids import new_sweep_id
 from service.domain.planning.findings import Finding, raise_for_errors
 from service.domain.planning.sweep_findings import grid_size, sweep_findings
 from service.domain.repositories.sweeps import SweepFilter
@@ -20,7 +21,6 @@ from service.domain.sweeps import Sweep, SweepState, initial_state
 from service.usecases.access import resolve_project
 from service.usecases.context import Context
 from service.usecases.idempotency import IdempotentLaunch
-from service.usecases.runs.enqueue import random_id_suffix
 from service.usecases.runs.plan import LaunchRun, parse_requested_spec, plan_spec
 
 _FIELD_PREFIX = re.compile(
@@ -100,7 +100,7 @@ def launch_sweep(
     now = ctx.clock.now()
     state = initial_state(plan.spec)
     sweep = Sweep(
-        id="s" + random_id_suffix(),
+        id=new_sweep_id(),
         name=request.name or f"sweep of {request.base.preset or 'a run'}",
         preset=request.base.preset,
         spec=plan.spec,

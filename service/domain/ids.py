@@ -1,0 +1,29 @@
+"""Ids of runs, sweeps and packs: a letter for the kind, and twelve random characters."""
+
+import secrets
+import string
+
+_ALPHABET = string.digits + string.ascii_lowercase
+_NUM_RANDOM_CHARACTERS = 12
+"""About 62 bits."""
+
+
+def new_run_id() -> str:
+    return _new_id("r")
+
+
+def new_sweep_id() -> str:
+    return _new_id("s")
+
+
+def new_pack_id() -> str:
+    return _new_id("p")
+
+
+def is_sweep_id(text: str) -> bool:
+    """Whether an id, or the beginning of one, is that of a sweep and not of a run."""
+    return text.startswith("s")
+
+
+def _new_id(kind: str) -> str:
+    return kind + "".join(secrets.choice(_ALPHABET) for _ in range(_NUM_RANDOM_CHARACTERS))
