@@ -20,12 +20,12 @@ class ContainerCommand:
     volumes: dict[str, str]
 
 
-def command_in_container(arguments: list[str]) -> ContainerCommand | None:
+def command_in_container(command_line: list[str]) -> ContainerCommand | None:
     """The command inside, for the forms `docker run`, `docker compose run` and `compose exec`.
 
     None for other forms, and for options that the tests do not know.
     """
-    match arguments:
+    match command_line:
         case ["docker", "compose", "run", *options]:
             parsed = _parse_options(options)
             if parsed is None or parsed.arguments[0] not in _ENTRYPOINTS:

@@ -88,27 +88,29 @@ class DocumentShell:
             self._patch.delenv(name, raising=False)
         self._exported.clear()
 
-    def _run_command(self, arguments: list[str], variables: dict[str, str]) -> None:
-        match arguments:
+    def _run_command(self, command_line: list[str], variables: dict[str, str]) -> None:
+        match command_line:
             case ["tandem", *arguments]:
                 self._run_tandem(arguments)
             case ["curl", *arguments]:
                 self._run_curl(arguments)
             case ["make", target, *_] if target in MAKE:
-                run_process(["make", "--dry-run", *arguments[1:]], folder=ROOT, variables=variables)
+                run_process(
+                    ["make", "--dry-run", *command_line[1:]], folder=ROOT, variables=variables
+                )
             case ["docker/new-env.sh"]:
                 run_process(
-                    [str(ROOT / arguments[0]), str(self.folder / ".env")], folder=self.folder
+                    [str(ROOT / command_line[0]), str(self.folder / ".env")], folder=self.folder
                 )
             case ["tar", *_]:
-                run_process(arguments, folder=self.folder)
-            case ["docker", *_] if (command := command_in_container(arguments)) is not None:
+                run_process(command_line, folder=self.folder)
+            case ["docker", *_] if (command := command_in_container(command_line)) is not None:
                 folders = {_CONTAINER_HOME: str(self.service.home)} | {
                     target: self._volume(source) for target, source in command.volumes.items()
                 }
                 self._run_command(_move_paths(command.arguments, folders), variables)
             case _:
-                raise UnknownCommand(" ".join(arguments))
+                raise UnknownCommand(" ".join(command_line))
 
     def _run_tandem(self, arguments: list[str]) -> None:
         self.state.prepare(arguments)

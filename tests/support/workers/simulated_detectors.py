@@ -67,34 +67,32 @@ def simulate_images(
 
 def simulate_detections(
     detector: SimulatedDetector,
-    simulated_images: SimulatedImages,
+    images: SimulatedImages,
     *,
     seed: Seed,
     method_seed: Seed = 0,
 ) -> Matches:
     """Simulate the detections of one model; `method_seed` is shared by all models of its method."""
     random = np.random.default_rng(seed)
-    count, classes = len(simulated_images.image_G), int(simulated_images.class_G.max()) + 1
-    ease_I = np.random.default_rng(method_seed).normal(
-        0, detector.method_ease, simulated_images.images
-    )
-    ease_G = detector.skill + simulated_images.ease_G + ease_I[simulated_images.image_G]
+    count, classes = len(images.image_G), int(images.class_G.max()) + 1
+    ease_I = np.random.default_rng(method_seed).normal(0, detector.method_ease, images.images)
+    ease_G = detector.skill + images.ease_G + ease_I[images.image_G]
     ease_G = ease_G + random.normal(0, detector.own_ease, count)
     detected_G = np.flatnonzero(ease_G > 0)
-    false_positives = int(random.poisson(detector.false_per_image * simulated_images.images))
+    false_positives = int(random.poisson(detector.false_per_image * images.images))
     image_D = np.concatenate(
         [
-            simulated_images.image_G[detected_G],
-            random.integers(simulated_images.images, size=false_positives),
+            images.image_G[detected_G],
+            random.integers(images.images, size=false_positives),
         ]
     )
     class_D = np.concatenate(
-        [simulated_images.class_G[detected_G], random.integers(classes, size=false_positives)]
+        [images.class_G[detected_G], random.integers(classes, size=false_positives)]
     )
     size_D = np.concatenate(
         [
-            simulated_images.size_G[detected_G],
-            random.choice(simulated_images.size_G, size=false_positives),
+            images.size_G[detected_G],
+            random.choice(images.size_G, size=false_positives),
         ]
     )
     iou_G = 0.5 + 0.5 * np.tanh(ease_G[detected_G] / 2)
@@ -109,7 +107,7 @@ def simulate_detections(
     order_D = np.lexsort((-score_D, class_D))
     return Matches(
         class_names=tuple(f"class {number}" for number in range(classes)),
-        files=tuple(f"{number}.png" for number in range(simulated_images.images)),
+        files=tuple(f"{number}.png" for number in range(images.images)),
         image_D=image_D[order_D].astype(np.int32),
         class_D=class_D[order_D].astype(np.int32),
         score_D=(1 / (1 + np.exp(-score_D[order_D]))).astype(np.float32),
@@ -119,12 +117,12 @@ def simulate_detections(
         object_D=np.concatenate([detected_G, np.full(false_positives, -1)])[order_D].astype(
             np.int32
         ),
-        image_G=simulated_images.image_G,
-        class_G=simulated_images.class_G,
+        image_G=images.image_G,
+        class_G=images.class_G,
         box_G4=np.zeros((count, 4), dtype=np.float32),
         area_G=np.ones(count),
         crowd_G=np.zeros(count, dtype=bool),
-        objects_ICA=_count_objects(simulated_images, classes),
+        objects_ICA=_count_objects(images, classes),
     )
 
 
