@@ -9,7 +9,11 @@ from hypothesis import HealthCheck, settings
 from tests.support.service.postgres import Postgres, find_postgres, run_postgres
 from tests.support.service.stage import Stage, migrated_sqlite, open_stage
 
-pytest_plugins = ("tests.support.plugins.xdist_scheduling", "tests.support.plugins.time_budget")
+pytest_plugins = (
+    "tests.support.plugins.garbage_collection",
+    "tests.support.plugins.xdist_scheduling",
+    "tests.support.plugins.time_budget",
+)
 
 # Other work on the machine makes an example slow; pytest's timeout is for those that hang.
 settings.register_profile("tandem", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -5,7 +5,6 @@ share a fixture of the session. What takes longest starts first, so that no proc
 long module when the others have ended.
 """
 
-import gc
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -57,12 +56,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long ones first; tests of one module stay in their order."""
     items.sort(key=lambda item: rank_of(item.nodeid))
-
-
-def pytest_collection_finish() -> None:
-    """Keep garbage collections from examining all modules and tests: a tenth of the CPU time."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
