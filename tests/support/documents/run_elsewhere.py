@@ -30,8 +30,8 @@ TINY_DIGITS = (
 )
 """Its dataset is needed by commands that follow; writing it takes 3 s."""
 
-_STACK = "tests/integration/stack/test_stack_commands.py"
-_UP_AND_DOWN = f"{_STACK}::test_a_stack_comes_up_heals_and_leaves_nothing_behind"
+_STACK = "tests/e2e/test_stack.py"
+_UP_AND_DOWN = f"{_STACK}::test_a_running_stack_is_complete_and_is_not_started_twice"
 _CONTAINERS = "tests/compose/test_containers.py"
 _KILLED_CONTAINERS = f"{_CONTAINERS}::test_nothing_is_lost_whichever_container_is_killed"
 _TWO_CONTAINERS = (

@@ -23,7 +23,6 @@ LONGEST_FIRST = (
     "tests/integration/telemetry/test_mlflow_",
     "tests/training/runs/test_pack_failures.py",
     "tests/integration/stack/ray/",
-    "tests/integration/stack/test_stack_commands.py",
     "tests/training/",
     "tests/integration/",
 )

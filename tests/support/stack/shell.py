@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from service.stack.components import ComponentName, ray_temp_dir
-from service.stack.ports import choose_free_port
+from service.stack.ports import choose_free_port, is_port_free
 from service.stack.processes import find_marked_processes
 from tests.support.stack.quick_preset import TINY
 
@@ -83,7 +83,10 @@ class Shell:
 
 @contextmanager
 def start_stack_with_digits(folder: Path) -> Iterator[Shell]:
-    """Start a stack with MLflow's metrics and the dataset of quick/instant."""
+    """Start a stack with MLflow's metrics and the dataset of quick/instant.
+
+    At exit `tandem down` must leave no process behind and no port taken.
+    """
     mlflow_metrics = folder / "mlflow-metrics"
     mlflow_metrics.mkdir()
     with open_shell(folder) as shell, pytest.MonkeyPatch.context() as patch:
@@ -91,6 +94,10 @@ def start_stack_with_digits(folder: Path) -> Iterator[Shell]:
         shell.run("up")
         shell.run("data", "digits", "--name", "digits-tiny", *TINY)
         yield shell
+        shell.run("down")
+        assert shell.survivors() == []
+        assert all(is_port_free(port) for port in shell.ports.values())
+        assert {part["state"] for part in shell.components().values()} == {"down"}
 
 
 @contextmanager
