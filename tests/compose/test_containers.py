@@ -14,7 +14,11 @@ from service.api.schemas.runs import RunRequest, RunView
 from service.client import ServiceUnreachable, TandemApiError, TandemClient
 from service.domain.states import RunState
 from tests.support.stack.containers import FIGURES, TIMEOUT_S, ComposeStack, measure_wait
-from tests.support.stack.mlflow_runs import find_mlflow_run, read_mlflow_steps
+from tests.support.stack.mlflow_runs import (
+    find_mlflow_run,
+    read_mlflow_status,
+    read_mlflow_steps,
+)
 from tests.support.stack.prometheus import MAY_BE_MISSING, find_faults, wait_for_two_scrapes
 from tests.support.stack.quick_preset import STEPS_PER_EPOCH, list_logged_steps
 
@@ -244,7 +248,7 @@ def _find_training_nodes(stack: ComposeStack) -> list[str]:
 def _assert_steps_are_complete(
     stack: ComposeStack, client: TandemClient, run: RunView, *, epochs: int
 ) -> None:
-    measure_wait(lambda: find_mlflow_run(stack.mlflow_url, run.id).info.status == "FINISHED")
+    measure_wait(lambda: read_mlflow_status(stack.mlflow_url, run.id) == "FINISHED")
     expected = list_logged_steps(epochs)
     assert [point.step for point in client.metrics(run.id, key=Metric.LOSS)] == expected
     assert read_mlflow_steps(stack.mlflow_url, run.id, Metric.LOSS) == expected

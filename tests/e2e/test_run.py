@@ -18,7 +18,7 @@ from tests.support.stack.e2e_runs import (
     find_trainer,
     wait_for,
 )
-from tests.support.stack.mlflow_runs import find_mlflow_run
+from tests.support.stack.mlflow_runs import find_mlflow_run, read_mlflow_status
 from tests.support.stack.shell import Shell
 from tests.support.training.runs import has_epoch
 
@@ -30,7 +30,7 @@ def test_a_run_goes_from_rest_to_mlflow(
 ) -> None:
     run_id = trained_run.id
     assert trained_run.best_map is not None
-    wait_for(lambda: find_mlflow_run(shell.mlflow_url, run_id).info.status == "FINISHED")
+    wait_for(lambda: read_mlflow_status(shell.mlflow_url, run_id) == "FINISHED")
     tracked = find_mlflow_run(shell.mlflow_url, run_id)
     assert tracked.data.metrics[Metric.MAP] == pytest.approx(trained_run.latest[Metric.MAP])
     assert tracked.data.params["schedule.epochs"] == "2"
@@ -105,7 +105,7 @@ def test_a_cancelled_run_ends_and_mlflow_agrees(shell: Shell, client: TandemClie
     ended = client.wait(run.id, timeout_s=TIMEOUT_S)
 
     assert ended.state is RunState.CANCELLED
-    wait_for(lambda: find_mlflow_run(shell.mlflow_url, run.id).info.status == "KILLED")
+    wait_for(lambda: read_mlflow_status(shell.mlflow_url, run.id) == "KILLED")
     with pytest.raises(psutil.NoSuchProcess):
         find_trainer(run.id)
 

@@ -15,7 +15,7 @@ from service.client import TandemClient
 from service.domain.states import RunState
 from tests.support.gpu.measurement import release_memory
 from tests.support.stack.e2e_runs import find_trainer, wait_for
-from tests.support.stack.mlflow_runs import find_mlflow_run
+from tests.support.stack.mlflow_runs import find_mlflow_run, read_mlflow_status
 from tests.support.stack.shell import Shell, start_stack_with_digits
 
 TIMEOUT_S = 120
@@ -48,7 +48,7 @@ def test_a_run_trains_on_the_gpu_and_one_on_the_cpu_makes_no_context_there(
         assert run.state is RunState.SUCCEEDED, run.message
         (attempt,) = client.attempts(run.id)
         assert (attempt.device or "").startswith(device)
-    wait_for(lambda: find_mlflow_run(shell.mlflow_url, on_gpu.id).info.status == "FINISHED")
+    wait_for(lambda: read_mlflow_status(shell.mlflow_url, on_gpu.id) == "FINISHED")
     mlflow_run = find_mlflow_run(shell.mlflow_url, on_gpu.id)
     assert mlflow_run.data.metrics[Metric.MAP] == pytest.approx(on_gpu.latest[Metric.MAP])
     assert on_gpu.teacher_map is not None

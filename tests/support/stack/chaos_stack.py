@@ -20,7 +20,7 @@ from configs.protocol.names import Env
 from service.api.schemas.runs import RunRequest, RunView
 from service.client import ServiceUnreachable, TandemApiError, TandemClient
 from service.domain.states import RunState
-from tests.support.stack.mlflow_runs import find_mlflow_run, read_mlflow_steps
+from tests.support.stack.mlflow_runs import read_mlflow_status, read_mlflow_steps
 from tests.support.stack.quick_preset import list_logged_steps
 from tests.support.stack.shell import Shell
 from tests.support.waiting import wait_until
@@ -144,7 +144,8 @@ class ChaosStack:
         """Wait for the end of a run, and count lost runs, duplicates and missing points."""
         ended = self.wait_for_run(run_id, lambda run: run.is_over)
         result.lost += ended.state is not state
-        wait_for(lambda: self._status(run_id) == _MLFLOW_STATUS[ended.state])
+        status = _MLFLOW_STATUS[ended.state]
+        wait_for(lambda: read_mlflow_status(self.shell.mlflow_url, run_id) == status)
         expected_steps = list_logged_steps(epochs)
         service_steps = [point.step for point in self.client.metrics(run_id, key=Metric.LOSS)]
         mlflow_steps = read_mlflow_steps(self.shell.mlflow_url, run_id, Metric.LOSS)
@@ -203,9 +204,6 @@ class ChaosStack:
 
     def start_missing(self) -> None:
         self.shell.run("up")
-
-    def _status(self, run_id: str) -> str:
-        return str(find_mlflow_run(self.shell.mlflow_url, run_id).info.status)
 
 
 def get_step(run: RunView) -> int:
