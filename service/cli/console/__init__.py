@@ -1,0 +1,149 @@
+"""Consoles for output and errors, and formatting of values."""
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pydantic import BaseModel, JsonValue
+    from rich.text import Text
+
+    from service.api.schemas.runs import FindingView
+    from service.cli.console.tables import OutputFields, OutputTable
+    from service.cli.console.wrapping import OutputConsole
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON; docs/command-line.md lists its keys.")
+]
+WithSpec = Annotated[bool, typer.Option("--spec", help="With --plan: also print the spec as YAML.")]
+
+STATE_COLORS = {
+    "queued": "yellow",
+    "starting": "cyan",
+    "running": "blue",
+    "paused": "magenta",
+    "succeeded": "green",
+    "failed": "red",
+    "cancelled": "dim",
+    "probing": "cyan",
+    "searching": "blue",
+    "reporting": "cyan",
+    "stopped": "magenta",
+    "finished": "green",
+    "up": "green",
+    "elsewhere": "green",
+    "down": "dim",
+    "dead": "red",
+    "unresponsive": "red",
+    "unreachable": "red",
+}
+
+
+def output() -> "OutputConsole":
+    """Create a console for stdout; in a file or pipe it wraps and cuts nothing."""
+    from service.cli.console.wrapping import OutputConsole
+
+    return OutputConsole()
+
+
+def error_output() -> "OutputConsole":
+    """Create a console for stderr."""
+    from service.cli.console.wrapping import OutputConsole
+
+    return OutputConsole(stderr=True)
+
+
+def print_json(document: "JsonValue") -> None:
+    """Print a document as indented JSON, in the order of its keys."""
+    typer.echo(json.dumps(document, indent=2, sort_keys=False))
+
+
+def print_plan(
+    spec: "BaseModel",
+    findings: "Sequence[FindingView]",
+    *,
+    details: "Iterable[str]",
+    with_spec: bool = False,
+) -> None:
+    """Print a dry run: what would happen, its findings, the spec as YAML if `with_spec`.
+
+    Exit with an error if a finding is one.
+    """
+    from rich.markup import escape
+
+    out = output()
+    for line in details:
+        out.print(line)
+    for finding in findings:
+        color = "red" if finding.severity == "error" else "yellow"
+        out.print(
+            f"[{color}]{finding.severity}[/] {finding.field or 'spec'}: {escape(finding.message)}"
+        )
+    if with_spec:
+        import yaml
+
+        typer.echo(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False), nl=False)
+    if any(finding.severity == "error" for finding in findings):
+        raise typer.Exit(1)
+
+
+def create_table(
+    *columns: str,
+    folding: "Sequence[str]" = (),
+    below: "Sequence[str]" = (),
+    numbers: "Sequence[str]" = (),
+) -> "OutputTable":
+    """Create an empty table whose cells are markup: escape what may contain brackets.
+
+    Columns in `folding` wrap if the terminal is narrow, e.g. names; no other column is ever cut.
+    Cells in `below` get a line of their own, e.g. addresses. Those in `numbers` are right-aligned.
+    """
+    from service.cli.console.tables import OutputTable
+
+    return OutputTable(columns, folding=folding, below=below, numbers=numbers)
+
+
+def create_fields(fields: "Mapping[str, str | Text | None]") -> "OutputFields":
+    """Create a list of labels with values, which are markup; fields without a value are left out.
+
+    A value that does not fit, e.g. an address, gets a line of its own.
+    """
+    from service.cli.console.tables import OutputFields
+
+    return OutputFields((label, value) for label, value in fields.items() if value)
+
+
+def format_state(state: str) -> str:
+    """Format a state in its color."""
+    return f"[{STATE_COLORS.get(state, 'white')}]{state}[/]"
+
+
+def format_score(value: float | None) -> str:
+    """Format an mAP times 100, as in papers; `-` if there is none, which COCO writes as -1."""
+    return "-" if value is None or value < 0 else f"{100 * value:.1f}"
+
+
+def format_duration(seconds: float | None) -> str:
+    """Format a duration in hours, minutes and seconds."""
+    if seconds is None:
+        return "-"
+    rounded = max(0, round(seconds))
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60:02d} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60:02d} min"
+
+
+def format_time(time: datetime | None) -> str:
+    """Format a time in the local time zone."""
+    return "-" if time is None else f"{time.astimezone():%m-%d %H:%M:%S}"
+
+
+def format_memory(num_bytes: int) -> str:
+    """Format an amount of memory in MiB."""
+    return f"{num_bytes / 2**20:.0f} MiB" if num_bytes else "-"
