@@ -11,8 +11,11 @@ from service.cli.session import load_settings, open_client
 from service.domain.access import Role
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
+    from service.api.schemas.access import AuditView
+    from service.cli.console.tables import OutputTable
     from service.usecases.context import Context
 
 tokens = typer.Typer(help="Create, list and revoke access tokens.", no_args_is_help=True)
@@ -92,17 +95,27 @@ def revoke_token(token_id: Annotated[str, typer.Argument(metavar="ID")]) -> None
 
 
 @projects.command("list")
-def list_projects() -> None:
+def list_projects(as_json: console.AsJson = False) -> None:
     """List projects with their own limits or weight."""
-    table = console.create_table("project", "weight", "max runs", "max GPUs")
     with open_client() as client:
-        for project in client.projects():
-            limits = (project.max_runs, project.max_gpus)
-            table.add_row(
-                project.name,
-                f"{project.weight:g}",
-                *("any" if limit is None else str(limit) for limit in limits),
-            )
+        views = client.projects()
+    if as_json:
+        console.print_json([view.model_dump(mode="json") for view in views])
+        return
+    if not views:
+        console.output().print(
+            "No project has limits or a weight; `tandem projects set` sets them."
+        )
+        return
+    titles = ("weight", "max runs", "max GPUs")
+    table = console.create_table("project", *titles, folding=("project",), numbers=titles)
+    for view in views:
+        limits = (view.max_runs, view.max_gpus)
+        table.add_row(
+            view.name,
+            f"{view.weight:g}",
+            *("any" if limit is None else str(limit) for limit in limits),
+        )
     console.output().print(table)
 
 
@@ -140,25 +153,39 @@ def set_project(
 
 def audit(
     count: Annotated[int, typer.Option("--last", help="Number of requests.", min=1, max=1000)] = 50,
+    as_json: console.AsJson = False,
 ) -> None:
     """Show the last requests that could change something."""
     from service.api.schemas.access import AuditQuery
 
-    table = console.create_table(
-        "time", "actor", "request", "run", "status", "address", "request id", folding=("request",)
-    )
     with open_client() as client:
-        for entry in client.audit(AuditQuery(limit=count)).items:
-            table.add_row(
-                console.format_time(entry.at),
-                f"{entry.actor} {entry.token_id or ''}".rstrip(),
-                f"{entry.method} {entry.path}",
-                entry.run_id or "-",
-                str(entry.status),
-                entry.address,
-                entry.request_id,
-            )
-    console.output().print(table)
+        entries = client.audit(AuditQuery(limit=count)).items
+    if as_json:
+        console.print_json([entry.model_dump(mode="json") for entry in entries])
+        return
+    console.output().print(_build_audit_table(entries))
+
+
+def _build_audit_table(entries: "Iterable[AuditView]") -> "OutputTable":
+    from rich.markup import escape
+
+    table = console.create_table(
+        *("time", "actor", "status", "request", "run", "token", "address", "request id"),
+        folding=("actor", "request"),
+        below=("run", "token", "address", "request id"),
+    )
+    for entry in entries:
+        table.add_row(
+            console.format_time(entry.at),
+            escape(entry.actor),
+            str(entry.status),
+            escape(f"{entry.method} {entry.path}"),
+            entry.run_id or "",
+            entry.token_id or "",
+            entry.address,
+            entry.request_id,
+        )
+    return table
 
 
 def _parse_limit(text: str | None, *, default: int | None) -> int | None:

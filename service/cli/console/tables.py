@@ -75,12 +75,13 @@ class OutputTable(Table):
         return cells
 
     def _layout_lines(self, rows: Sequence[Sequence[Text]]) -> Iterator[Text]:
-        """A line for the headers, unless all are empty, and a line for each row."""
-        shown = [*self._inline, *self._below]
-        header = [self._headers] if any(map(len, self._headers)) else []
-        widths = {index: _widest(cells[index] for cells in [*header, *rows]) for index in shown}
-        for cells in [*header, *rows]:
-            yield self._join([(index, cells[index]) for index in shown], widths)
+        """A line for the headers, unless all are empty, and a line for each row; no empty cells."""
+        indices = [*self._inline, *self._below]
+        headers = [self._headers] if any(map(len, self._headers)) else []
+        lines = [*headers, *([cell or Text("-") for cell in cells] for cells in rows)]
+        widths = {index: _widest(cells[index] for cells in lines) for index in indices}
+        for cells in lines:
+            yield self._join([(index, cells[index]) for index in indices], widths)
 
     def _layout_columns(
         self, rows: Sequence[Sequence[Text]], widths: dict[int, int], *, console: Console
@@ -104,9 +105,8 @@ class OutputTable(Table):
                     ],
                     widths,
                 )
-            yield from (
-                Text.assemble(_GAP, cells[index]) for index in self._below if cells[index].plain
-            )
+            below = [cells[index] for index in self._below if cells[index].plain]
+            yield from _join_below(below, width=console.width)
             if self.rows[number].end_section and number + 1 < len(rows):
                 yield Text()
 
@@ -178,6 +178,13 @@ class OutputFields:
             lines = [Text.assemble(head, _GAP, first)]
             lines += [Text.assemble(" " * (label_width + len(_GAP)), line) for line in others]
             yield from _render_lines(lines, console=console)
+
+
+def _join_below(cells: Sequence[Text], *, width: int) -> Iterator[Text]:
+    """One line for all cells if it fits, else a line for each cell."""
+    line = Text(_GAP).join(cells)
+    lines = [line] if line.cell_len + len(_GAP) <= width else cells
+    yield from (Text.assemble(_GAP, text) for text in lines if text.plain)
 
 
 def _share(needed: dict[int, int], available: int) -> dict[int, int] | None:
