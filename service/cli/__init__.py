@@ -1,6 +1,7 @@
 """The command line interface, `tandem`."""
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -21,16 +22,40 @@ from service.cli import (
     sweeps,
     teachers,
 )
+from service.cli.console.help_pages import GroupedCommands
 from service.cli.demo import commands
 from service.cli.errors import ErrorMessage, explain_error
 
 app = typer.Typer(
     name="tandem",
-    help="Launch, follow and compare teacher-student distillation of dense detectors.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    cls=GroupedCommands,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 100},
 )
+
+
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
+        from importlib.metadata import version
+
+        typer.echo(f"tandem {version('tandem-distill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    """Launch, follow and compare teacher-student distillation of dense detectors."""
+
 
 stack.register(app)
 runs.register(app)

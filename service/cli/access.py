@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
+from service.cli.console.help_pages import create_group
 from service.cli.errors import CliError, ErrorMessage
 from service.cli.session import load_settings, open_client
-from service.domain.access import Role
+from service.domain.roles import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from service.cli.console.tables import OutputTable
     from service.usecases.context import Context
 
-tokens = typer.Typer(help="Create, list and revoke access tokens.", no_args_is_help=True)
-projects = typer.Typer(help="Show and set limits and weights of projects.", no_args_is_help=True)
+tokens = create_group("Create, list and revoke access tokens.")
+projects = create_group("Show and set limits and weights of projects.")
 
 _LIFETIME = re.compile(r"(\d{1,5})([hdw])")
 _HOURS = {"h": 1, "d": 24, "w": 168}

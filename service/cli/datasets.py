@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
+from service.cli.console.help_pages import create_group
 from service.cli.errors import CliError, ErrorMessage
 from service.cli.session import load_settings, load_stack_config, open_client
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_app = typer.Typer(help="Create, import, register and list datasets.", no_args_is_help=True)
+_app = create_group("Create, import, register and list datasets.")
 _FORWARD_OPTIONS = {
     "ignore_unknown_options": True,
     "allow_extra_args": True,

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
-from pydantic import BaseModel
 
 from service.cli import console
 from service.cli.session import load_settings, load_stack_config, open_client, resolve_run_id
@@ -13,10 +12,12 @@ from service.cli.session import load_settings, load_stack_config, open_client, r
 if TYPE_CHECKING:
     from typing import Any
 
+    from pydantic import BaseModel
+
     from service.api.schemas.runs import RunView
     from service.client import TandemClient
 
-RequestT = TypeVar("RequestT", bound=BaseModel)
+RequestT = TypeVar("RequestT", bound="BaseModel")
 
 _RUN_ID = re.compile(r"r[0-9a-z]{2,12}")
 

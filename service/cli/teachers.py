@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
+from service.cli.console.help_pages import create_group
 from service.cli.errors import CliError, ErrorMessage
 from service.cli.session import load_settings, load_stack_config, open_client
 
 if TYPE_CHECKING:
     from configs.teacher_catalog import TeacherCard
 
-_app = typer.Typer(help="List, fetch and register teachers.", no_args_is_help=True)
+_app = create_group("List, fetch and register teachers.")
 Replace = Annotated[bool, typer.Option("--replace", help="Replace a teacher with the same name.")]
 
 

@@ -7,27 +7,9 @@ import secrets
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 from service.domain.ids import is_sweep_id
-
-
-class Role(StrEnum):
-    """What a caller may do; each role includes those before it."""
-
-    VIEWER = "viewer"
-    """Read runs, sweeps, logs and metrics."""
-
-    RUNNER = "runner"
-    """Launch, pause and cancel; register datasets and teachers."""
-
-    ADMIN = "admin"
-    """Change projects, create and revoke tokens, read the audit log."""
-
-    def includes(self, other: "Role") -> bool:
-        """Whether this role may do all that `other` may."""
-        ascending = list(Role)
-        return ascending.index(self) >= ascending.index(other)
+from service.domain.roles import Role as Role
 
 
 @dataclass(frozen=True)

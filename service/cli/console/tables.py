@@ -11,7 +11,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from service.cli.console.wrapping import longest_word, wrap_words
+from service.cli.console.wrapping import longest_word, wrap_text
 
 _GAP = "  "
 _NARROWEST = 16
@@ -46,7 +46,6 @@ class OutputTable(Table):
         return Measurement(1, options.max_width)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the lines of the layout that fits."""
         rows = [self._row_cells(index) for index in range(len(self.rows))]
         if not console.is_terminal:
             yield from _render_lines(self._layout_lines(rows), console=console)
@@ -166,7 +165,6 @@ class OutputFields:
         ]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the lines."""
         label_width = max((cell_len(label) for label, _ in self._fields), default=0)
         width = options.max_width - label_width - len(_GAP)
         for label, value in self._fields:
@@ -174,9 +172,9 @@ class OutputFields:
             if longest_word(value) > width:
                 yield from _render_lines([Text(label, style="dim"), value], console=console)
                 continue
-            first, *others = wrap_words(value, width) or [Text()]
+            first, *following = wrap_text(value, width) or [Text()]
             lines = [Text.assemble(head, _GAP, first)]
-            lines += [Text.assemble(" " * (label_width + len(_GAP)), line) for line in others]
+            lines += [Text.assemble(" " * (label_width + len(_GAP)), line) for line in following]
             yield from _render_lines(lines, console=console)
 
 
@@ -206,7 +204,7 @@ def _fold(text: Text, width: int, *, console: Console) -> list[Text]:
     if text.cell_len <= width:
         return [text]
     if longest_word(text) <= width:
-        return wrap_words(text, width)
+        return wrap_text(text, width)
     lines = text.wrap(console, width, overflow="fold")
     for line in lines:
         line.rstrip()

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
@@ -46,12 +47,11 @@ class WordWrapped:
         return item
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the lines."""
-        for line in wrap_words(self._text, options.max_width):
+        for line in wrap_text(self._text, options.max_width):
             yield from line.render(console, end="\n")
 
 
-def wrap_words(text: Text, width: int) -> list[Text]:
+def wrap_text(text: Text, width: int) -> list[Text]:
     """Break lines between words; a word that is longer than `width` gets a line of its own."""
     lines = []
     for paragraph in text.split("\n", allow_blank=True):
@@ -63,8 +63,8 @@ def wrap_words(text: Text, width: int) -> list[Text]:
 
 def longest_word(text: Text) -> int:
     """Length of the longest word in characters."""
-    words = (Text(match.group().rstrip()).cell_len for match in _WORD.finditer(text.plain))
-    return max(words, default=0)
+    lengths = (cell_len(match.group().rstrip()) for match in _WORD.finditer(text.plain))
+    return max(lengths, default=0)
 
 
 def _line_breaks(paragraph: Text, width: int) -> list[int]:

@@ -1,0 +1,55 @@
+"""Help pages: plain text, with the commands grouped by what one wants to do."""
+
+import re
+from typing import TYPE_CHECKING
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter
+
+SECTIONS = {
+    "Start and stop": ("up", "down", "status", "doctor", "serve"),
+    "Launch and follow runs": (
+        *("presets", "run", "runs", "show", "logs"),
+        *("pause", "resume", "cancel", "retry", "prioritize"),
+    ),
+    "Compare with the baseline": ("repeat", "report", "loss-shares"),
+    "Search": ("sweep", "sweeps", "trials", "stop", "extend", "promote"),
+    "Datasets and teachers": ("data", "teachers"),
+    "Use a trained detector": ("evaluate", "export", "predict"),
+    "Share the cluster": ("tokens", "projects", "audit"),
+    "Keep the database": ("backup", "restore", "fsck"),
+    "Complete experiments": ("demo", "sweep-demo", "demo-search", "bccd"),
+}
+"""Names of commands by section, in the order of the page."""
+
+
+_SENTENCE_END = re.compile(r"\.\s+(?=[A-Z])")
+
+
+class GroupedCommands(TyperGroup):
+    """Lists the commands of `tandem` by section, and those of a group in one list.
+
+    The page is plain text: typer's own one, with panels, imports twice as much.
+    """
+
+    def format_commands(self, ctx: "Context", formatter: "HelpFormatter") -> None:
+        """Write the sections, each a list of names and first sentences."""
+        names = self.list_commands(ctx)
+        sections = SECTIONS if ctx.parent is None else {"Commands": tuple(names)}
+        for title, members in sections.items():
+            rows = [(name, _first_sentence(self.commands[name].help)) for name in members]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+def create_group(text: str) -> typer.Typer:
+    """Create a group of commands whose help page begins with `text`."""
+    return typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, cls=GroupedCommands)
+
+
+def _first_sentence(text: str | None) -> str:
+    paragraph = " ".join((text or "").split("\n\n")[0].split())
+    return _SENTENCE_END.split(paragraph)[0].rstrip(".") + "."
