@@ -54,7 +54,7 @@ from service.client_transport import ApiTransport, parse_error, parse_list
 from service.client_transport import ServiceUnreachable as ServiceUnreachable
 from service.client_transport import TandemApiError as TandemApiError
 from service.domain.ids import is_sweep_id
-from service.domain.repositories.baselines import ReportFormat
+from service.domain.vocabulary import ReportFormat
 
 _RECONNECT_DELAY_S = 0.5
 _STREAM_READ_TIMEOUT_S = 45.0

@@ -4,12 +4,12 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-LogFormat = Literal["console", "json"]
-LogLevel = Literal["debug", "info", "warning", "error"]
+if TYPE_CHECKING:
+    from service.settings import LogFormat, LogLevel
 
 _SECRETS = (
     (re.compile(r"td[mw]_[A-Za-z0-9_.-]+"), "td*_..."),
@@ -18,7 +18,7 @@ _SECRETS = (
 )
 
 
-def configure_logging(log_format: LogFormat = "console", level: LogLevel = "info") -> None:
+def configure_logging(log_format: "LogFormat" = "console", level: "LogLevel" = "info") -> None:
     """Configure structlog; tracebacks omit local variables, whose values may be secrets."""
     renderers: list[structlog.typing.Processor] = (
         [

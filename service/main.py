@@ -1,18 +1,7 @@
-"""The composition root: builds the application, its loops and its context from the settings."""
+"""The composition root: builds the application and its loops from the settings."""
 
-import os
-import secrets
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import (
-    ExitStack,
-    asynccontextmanager,
-    closing,
-    contextmanager,
-    nullcontext,
-    suppress,
-)
-from datetime import datetime
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from importlib.metadata import version
 
@@ -20,13 +9,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from service.adapters.clock import SystemClock
-from service.adapters.files import LocalFiles
-from service.adapters.log_store import LocalLogStore
-from service.adapters.mlflow import MlflowTracker
 from service.adapters.prometheus import PrometheusMetrics
-from service.adapters.ray_jobs import RayJobs
-from service.adapters.secret_key import load_or_create_key
 from service.api import errors
 from service.api.middleware.audit import AuditMiddleware
 from service.api.middleware.auth import AuthMiddleware, parse_rate_limits
@@ -47,10 +30,8 @@ from service.api.routes import (
     sweeps,
     workers,
 )
-from service.domain.access import Role, Token, token_from_text
+from service.context import build_context
 from service.domain.errors import DatabaseUnreachable
-from service.domain.estimates import Prices
-from service.domain.metrics.counters import NULL_COUNTERS, Counters
 from service.domain.metrics.series import Series
 from service.domain.ports import Clock, Cluster, Tracker
 from service.log import configure_logging
@@ -63,7 +44,7 @@ from service.loops.tracker_sync import sync_finished_runs
 from service.settings import Settings
 from service.store.database import Database
 from service.tracing import Tracing
-from service.usecases.context import Context, Policy
+from service.usecases.context import Context
 from service.usecases.health import HealthMonitor
 from service.usecases.metrics import MetricsCollector
 
@@ -86,7 +67,7 @@ def create_app(
     """The API with its loops; tests and simulations may pass their own ports."""
     configure_logging(settings.log_format, settings.log_level)
     metrics = PrometheusMetrics(_VERSION)
-    ctx, resources = _build_context(
+    ctx, resources = build_context(
         settings, cluster=cluster, tracker=tracker, clock=clock, counters=metrics
     )
     tracing = _build_tracing(settings)
@@ -153,81 +134,6 @@ def _add_middlewares(
         SecurityHeadersMiddleware, is_https=settings.service_url.startswith("https:")
     )
     app.add_middleware(RequestIdMiddleware, on_response=on_response)
-
-
-@contextmanager
-def open_context(settings: Settings) -> Iterator[Context]:
-    """A context for commands that work without a running service; migrates the database first."""
-    ctx, resources = _build_context(settings)
-    with resources:
-        ctx.store.migrate()
-        yield ctx
-
-
-def _build_context(
-    settings: Settings,
-    *,
-    cluster: Cluster | None = None,
-    tracker: Tracker | None = None,
-    clock: Clock | None = None,
-    counters: Counters = NULL_COUNTERS,
-) -> tuple[Context, ExitStack]:
-    """The context, and a stack that closes its connections."""
-    database = Database(settings.sqlalchemy_url)
-    clock = clock or SystemClock()
-    resources = ExitStack()
-    resources.callback(database.close)
-    ctx = Context(
-        store=database,
-        cluster=cluster or resources.enter_context(closing(_ray_jobs(settings))),
-        tracker=tracker or resources.enter_context(closing(MlflowTracker(settings.mlflow_url))),
-        files=LocalFiles(
-            settings.runs_dir, sweeps_dir=settings.sweeps_dir, roots=settings.registry_roots
-        ),
-        logs=LocalLogStore(settings.logs_dir),
-        clock=clock,
-        policy=_build_policy(settings),
-        service_url=settings.service_url,
-        mlflow_url=settings.mlflow_url,
-        mlflow_public_url=settings.mlflow_public_url or settings.mlflow_url,
-        signing_key=load_or_create_key(settings.signing_key_file)
-        if settings.auth == "tokens"
-        else None,
-        static_tokens=_build_static_tokens(settings, at=clock.now()),
-        counters=counters,
-        owner=f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}",
-    )
-    return ctx, resources
-
-
-def _ray_jobs(settings: Settings) -> RayJobs:
-    token = settings.ray_token.get_secret_value() if settings.ray_token else None
-    return RayJobs(settings.ray_url, token_file=settings.ray_token_path, token=token)
-
-
-def _build_static_tokens(settings: Settings, *, at: datetime) -> dict[str, Token]:
-    """The tokens that the settings define, by id."""
-    secrets_by_role = {Role.ADMIN: settings.admin_token, Role.VIEWER: settings.viewer_token}
-    tokens = [
-        token_from_text(text.get_secret_value(), name=f"the {role} token", role=role, at=at)
-        for role, text in secrets_by_role.items()
-        if text is not None
-    ]
-    return {token.id: token for token in tokens}
-
-
-def _build_policy(settings: Settings) -> Policy:
-    return Policy(
-        max_attempts=settings.max_attempts,
-        stall_timeout_s=settings.stall_timeout_s,
-        lost_timeout_s=settings.lost_timeout_s,
-        stop_grace_s=settings.stop_grace_s,
-        backfill_timeout_s=settings.backfill_timeout_s,
-        prices=Prices(settings.gpu_hour_price, settings.cpu_hour_price),
-        autoscales_to=tuple(
-            (shape.cpus, shape.gpus) for shape in settings.autoscales_to for _ in range(shape.count)
-        ),
-    )
 
 
 def _empty_without_database(series: Callable[[], list[Series]]) -> Callable[[], list[Series]]:

@@ -5,19 +5,19 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from limits import parse
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     SecretStr,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.domain.access import parse_token
-from service.log import LogFormat, LogLevel
+LogFormat = Literal["console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 _WILDCARD_HOSTS = frozenset({"0.0.0.0", "::"})
 Seconds = Annotated[float, Field(gt=0)]
@@ -147,7 +147,11 @@ class Settings(BaseSettings):
     @field_validator("admin_token", "viewer_token")
     @classmethod
     def _check_token(cls, token: SecretStr | None) -> SecretStr | None:
-        if token is not None and parse_token(token.get_secret_value()) is None:
+        if token is None:
+            return None
+        from service.domain.access import parse_token
+
+        if parse_token(token.get_secret_value()) is None:
             raise ValueError(
                 "it is not a token of Tandem: tdm_, 10 hexadecimal digits, _ and 43 random letters "
                 "and digits; docker/new-env.sh generates one"
@@ -167,7 +171,11 @@ class Settings(BaseSettings):
 
     @field_validator("rate_limit", "refusal_limit")
     @classmethod
-    def _check_rate(cls, rate: str) -> str:
+    def _check_rate(cls, rate: str, info: ValidationInfo) -> str:
+        if info.field_name and rate == cls.model_fields[info.field_name].default:
+            return rate
+        from limits import parse
+
         try:
             parse(rate)
         except ValueError as error:

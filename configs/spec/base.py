@@ -10,7 +10,11 @@ class Contract(BaseModel):
     """A message or file that another process reads: immutable, without unknown fields."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_enum_values=False
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_enum_values=False,
+        defer_build=True,  # a command of `tandem` validates few of the models that it imports
     )
 
 

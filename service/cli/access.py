@@ -9,7 +9,7 @@ from service.cli import console
 from service.cli.console.help_pages import create_group
 from service.cli.errors import CliError, ErrorMessage
 from service.cli.session import load_settings, open_client
-from service.domain.roles import Role
+from service.domain.vocabulary import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +42,7 @@ def create_token(
     expires: Annotated[str | None, typer.Option(help="Lifetime: 12h, 30d or 8w.")] = None,
 ) -> None:
     """Create a token and print it once. Uses the database: the service need not run."""
-    from service.main import open_context
+    from service.context import open_context
     from service.usecases import access
 
     with open_context(load_settings()) as ctx:
@@ -60,7 +60,7 @@ def create_token(
 @tokens.command("list")
 def list_tokens() -> None:
     """List all tokens, also expired and revoked ones."""
-    from service.main import open_context
+    from service.context import open_context
     from service.usecases import access
 
     table = console.create_table(
@@ -87,7 +87,7 @@ def list_tokens() -> None:
 @tokens.command("revoke")
 def revoke_token(token_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     """Revoke a token, from the next request on."""
-    from service.main import open_context
+    from service.context import open_context
     from service.usecases import access
 
     with open_context(load_settings()) as ctx:

@@ -28,7 +28,7 @@ def fsck(
 
     The exit code is 1 if a fault remains, 0 if there is none or all were repaired.
     """
-    from service.main import open_context
+    from service.context import open_context
     from service.usecases.fsck import find_faults
 
     faults: list[Fault] = []

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
 
 from configs.derived_specs import (
     baseline_spec,
@@ -16,9 +15,7 @@ from configs.spec.run import RunSpec
 from service.domain.errors import Conflict
 from service.domain.runs import QueueEntry, Run, truncate_with_suffix
 from service.domain.states import RunState
-
-BaselineMode = Literal["auto", "off"]
-"""Whether a distilled run gets a baseline."""
+from service.domain.vocabulary import BaselineMode as BaselineMode
 
 _NAME_SUFFIX = ", baseline"
 _LOST_STATES = (RunState.FAILED, RunState.CANCELLED)

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
-from typing import Literal
 
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import DEFAULT_PROJECT
@@ -11,8 +9,8 @@ from configs.protocol.records import PendingRecords, Progress, StopKind
 from configs.spec.jobs import JobSpec, Task, get_task
 from service.domain.errors import InvalidTransition
 from service.domain.states import RunState, can_transition, is_over
-
-DesiredState = Literal["run", "paused", "cancelled"]
+from service.domain.vocabulary import DesiredState as DesiredState
+from service.domain.vocabulary import EventKind as EventKind
 
 MAX_NAME_LENGTH = 200
 """In characters; longer names are truncated."""
@@ -216,44 +214,6 @@ class Attempt:
     exit_code: int | None = None
     reason: FailureReason | None = None
     message: str = ""
-
-
-class EventKind(StrEnum):
-    """What happened to a run."""
-
-    LAUNCHED = "launched"
-    STATE_CHANGED = "state_changed"
-    WAITING = "waiting"
-    """What the run waits for has changed."""
-
-    JOB_REJECTED = "job_rejected"
-    LEASE_TAKEN = "lease_taken"
-    """Another service process manages the run from now on."""
-
-    PACK_JOINED = "pack_joined"
-    PROCESSES_REDUCED = "processes_reduced"
-    """The attempt has fewer processes than the spec asks for."""
-
-    NOTE = "note"
-    """The worker reported it."""
-
-    RECORDS_REJECTED = "records_rejected"
-    """The database takes no value of the rest of the spool."""
-
-    CANCEL_REQUESTED = "cancel_requested"
-    PAUSE_REQUESTED = "pause_requested"
-    RESUME_REQUESTED = "resume_requested"
-    PRIORITY_CHANGED = "priority_changed"
-    PREEMPTED = "preempted"
-    STALLED = "stalled"
-    BASELINE_ASSIGNED = "baseline_assigned"
-    BASELINE_LOST = "baseline_lost"
-    BASELINE_RECOVERED = "baseline_recovered"
-    REPORT_REQUESTED = "report_requested"
-    REPORT_REJECTED = "report_rejected"
-    """The results of a report cannot be read."""
-
-    NO_VERDICT = "no_verdict"
 
 
 @dataclass(frozen=True)

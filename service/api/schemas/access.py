@@ -7,7 +7,7 @@ from pydantic import AwareDatetime, Field
 
 from configs.spec.base import Contract, Name
 from service.api.schemas.base import PRINTABLE, RequestModel
-from service.domain.access import Role
+from service.domain.vocabulary import Role
 
 
 class ProjectRequest(RequestModel):

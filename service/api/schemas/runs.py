@@ -11,10 +11,8 @@ from configs.protocol.report import NoiseFloor, SeedGain, SeedSpread, Verdict
 from configs.spec.base import Contract
 from configs.spec.jobs import EvaluationSpec, ExportSpec, JobSpec, Task
 from service.api.schemas.base import LaunchOptions, PageQuery, Priority, RequestModel, SpecSource
-from service.domain.baselines import BaselineMode
-from service.domain.repositories.baselines import ReportFormat
-from service.domain.runs import DesiredState, EventKind
 from service.domain.states import RunState, is_over
+from service.domain.vocabulary import BaselineMode, DesiredState, EventKind, ReportFormat
 
 
 class ComparisonView(Contract):

@@ -3,14 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 from configs.protocol.names import RunFile
 from configs.protocol.report import Comparison
 from service.domain.runs import Run
-
-ReportFormat = Literal["html", "md", "json"]
-"""A web page, text, or data for programs."""
+from service.domain.vocabulary import ReportFormat as ReportFormat
 
 REPORT_FILES: Final[dict[ReportFormat, RunFile]] = {
     "html": RunFile.REPORT_PAGE,

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 import service.client
-import service.main
+import service.context
 from service.cli.progress import runs as run_progress
 from service.cli.progress import sweeps as sweep_progress
 from service.client import TandemClient
@@ -34,7 +34,7 @@ class LocalService:
         self._delivered: dict[str, int] = {}
         self._stopped_at: datetime | None = None
         patch.setattr(service.client, "TandemClient", _client_of(self))
-        patch.setattr(service.main, "open_context", self._open_context)
+        patch.setattr(service.context, "open_context", self._open_context)
         for module in (run_progress, sweep_progress):
             patch.setattr(module, "_POLL_INTERVAL_S", 0.0)
 
