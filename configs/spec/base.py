@@ -5,6 +5,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from configs import building
+
 
 class Contract(BaseModel):
     """A message or file that another process reads: immutable, without unknown fields."""
@@ -14,7 +16,7 @@ class Contract(BaseModel):
         extra="forbid",
         allow_inf_nan=False,
         use_enum_values=False,
-        defer_build=True,  # a command of `tandem` validates few of the models that it imports
+        defer_build=building.is_deferred(),
     )
 
 

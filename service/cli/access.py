@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from pydantic import JsonValue
+
     from service.api.schemas.access import AuditView
     from service.cli.console.tables import OutputTable
+    from service.domain.access import Token
     from service.usecases.context import Context
 
 tokens = create_group("Create, list and revoke access tokens.")
@@ -58,30 +61,25 @@ def create_token(
 
 
 @tokens.command("list")
-def list_tokens() -> None:
+def list_tokens(as_json: console.AsJson = False) -> None:
     """List all tokens, also expired and revoked ones."""
+    entries, now = read_tokens()
+    if as_json:
+        console.print_json([_token_document(token, at=now) for token in entries])
+        return
+    if not entries:
+        console.output().print("No tokens yet; `tandem tokens create NAME` creates one.")
+        return
+    console.output().print(_build_tokens_table(entries, at=now))
+
+
+def read_tokens() -> "tuple[list[Token], datetime]":
+    """Read all tokens from the database, and the present time, which decides what has expired."""
     from service.context import open_context
     from service.usecases import access
 
-    table = console.create_table(
-        "id", "name", "role", "project", "created", "expires", "last used", "state"
-    )
     with open_context(load_settings()) as ctx:
-        now = ctx.clock.now()
-        for token in access.list_tokens(ctx=ctx):
-            is_revoked = token.revoked_at is not None
-            state = "valid" if token.is_valid(now) else "revoked" if is_revoked else "expired"
-            table.add_row(
-                token.id,
-                token.name,
-                token.role,
-                token.project or "all",
-                console.format_time(token.created_at),
-                console.format_time(token.expires_at),
-                console.format_time(token.last_used_at),
-                state,
-            )
-    console.output().print(table)
+        return access.list_tokens(ctx=ctx), ctx.clock.now()
 
 
 @tokens.command("revoke")
@@ -150,6 +148,51 @@ def set_project(
         for unit, limit in limits
     )
     console.output().print(f"{project.name}: weight {project.weight:g}, {text}")
+
+
+def _token_document(token: "Token", *, at: "datetime") -> "dict[str, JsonValue]":
+    times = {
+        "created_at": token.created_at,
+        "expires_at": token.expires_at,
+        "revoked_at": token.revoked_at,
+        "last_used_at": token.last_used_at,
+    }
+    return {
+        "id": token.id,
+        "name": token.name,
+        "role": token.role,
+        "project": token.project,
+        "state": _describe_validity(token, at=at),
+        **{name: None if time is None else time.isoformat() for name, time in times.items()},
+    }
+
+
+def _describe_validity(token: "Token", *, at: "datetime") -> str:
+    if token.is_valid(at):
+        return "valid"
+    return "expired" if token.revoked_at is None else "revoked"
+
+
+def _build_tokens_table(entries: "Iterable[Token]", *, at: "datetime") -> "OutputTable":
+    from rich.markup import escape
+
+    table = console.create_table(
+        *("id", "name", "role", "project", "state", "expires", "created", "last used"),
+        folding=("name", "project"),
+        below=("created", "last used"),
+    )
+    for token in entries:
+        table.add_row(
+            token.id,
+            escape(token.name),
+            token.role,
+            token.project or "all",
+            _describe_validity(token, at=at),
+            console.format_date(token.expires_at),
+            console.format_date(token.created_at),
+            console.format_time(token.last_used_at),
+        )
+    return table
 
 
 def audit(

@@ -13,6 +13,9 @@ from service.cli.session import load_settings, load_stack_config, open_client
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from service.api.schemas.registry import DatasetView
+    from service.cli.console.tables import OutputTable
+
 _app = create_group("Create, import, register and list datasets.")
 _FORWARD_OPTIONS = {
     "ignore_unknown_options": True,
@@ -63,21 +66,36 @@ def add(
 
 
 @_app.command("list")
-def list_datasets() -> None:
+def list_datasets(as_json: console.AsJson = False) -> None:
     """List the registered datasets."""
     with open_client() as client:
-        datasets = client.datasets()
-    table = console.create_table("name", "train", "val", "classes", "folder", folding=("folder",))
-    for dataset in datasets:
-        manifest = dataset.manifest
+        views = client.datasets()
+    if as_json:
+        console.print_json([view.model_dump(mode="json") for view in views])
+        return
+    if not views:
+        console.output().print("No datasets yet; `tandem data digits` creates one.")
+        return
+    console.output().print(_build_table(views))
+
+
+def _build_table(views: "Sequence[DatasetView]") -> "OutputTable":
+    from rich.markup import escape
+
+    numbers = ("train images", "val images", "classes")
+    table = console.create_table(
+        *("name", *numbers, "folder"), folding=("name",), below=("folder",), numbers=numbers
+    )
+    for view in views:
+        manifest = view.manifest
         table.add_row(
-            dataset.name,
-            f"{manifest.train.num_images} images",
-            f"{manifest.val.num_images} images",
+            view.name,
+            str(manifest.train.num_images),
+            str(manifest.val.num_images),
             str(len(manifest.classes)),
-            str(dataset.root),
+            escape(str(view.root)),
         )
-    console.output().print(table)
+    return table
 
 
 def make_dataset(kind: str, *, name: str, options: "Sequence[str]") -> Path:

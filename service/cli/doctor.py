@@ -1,6 +1,6 @@
 """`tandem doctor`: check this machine and the stack."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -8,8 +8,6 @@ from service.cli import console
 from service.cli.session import load_settings, load_stack_config
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from service.stack.trainer import CheckResult
 
 
@@ -19,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Check this machine and the stack, and show how to fix what fails."""
     from dataclasses import asdict
@@ -33,21 +31,23 @@ def doctor(
     else:
         with console.output().status("Checking; the worker environment takes a few seconds …"):
             results = tuple(run_checks(config, database_url=load_settings().sqlalchemy_url))
-        console.output().print(_render(results))
+        _print(results)
     if any(not result.ok for result in results):
         raise typer.Exit(1)
 
 
-def _render(results: "tuple[CheckResult, ...]") -> "RenderableType":
-    from rich.console import Group
+def _print(results: "tuple[CheckResult, ...]") -> None:
+    """Print a table of all checks, then how to fix each that failed."""
     from rich.markup import escape
 
+    out = console.output()
     table = console.create_table("", "check", "result", folding=("result",))
     for result in results:
         sign = "[green]✔[/]" if result.ok else "[red]✘[/]"
         table.add_row(sign, escape(result.name), escape(result.detail))
+    out.print(table)
     failed = [result for result in results if not result.ok]
-    advice = [
-        f"[cyan]→[/] [bold]{escape(result.name)}[/]: {escape(result.advice)}" for result in failed
-    ]
-    return Group(table, *(advice or ["[green]All checks passed.[/]"]))
+    for result in failed:
+        out.print(f"[cyan]→[/] [bold]{escape(result.name)}[/]: {escape(result.advice)}")
+    if not failed:
+        out.print("[green]All checks passed.[/]")

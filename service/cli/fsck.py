@@ -22,7 +22,7 @@ def fsck(
     repair: Annotated[
         bool, typer.Option("--repair", help="Repair the faults that can be repaired.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Compare the database with Ray, MLflow, checkpoints and files. Runs may continue meanwhile.
 

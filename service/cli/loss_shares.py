@@ -9,9 +9,8 @@ from service.cli.runs import RunPrefix
 from service.cli.session import open_client, resolve_run_id
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from service.api.schemas.runs import LevelLossShareView, LossSharesView
+    from service.cli.console.tables import OutputTable
 
 _BAR_WIDTH = 20
 _LEVELS = ("p3", "p4", "p5", "p6", "p7")
@@ -22,19 +21,24 @@ def register(app: typer.Typer) -> None:
     app.command()(loss_shares)
 
 
-def loss_shares(run_id: RunPrefix) -> None:
+def loss_shares(run_id: RunPrefix, as_json: console.AsJson = False) -> None:
     """Show each loss term's share of the gradient, and its cosine with the label loss."""
     with open_client() as client:
         view = client.loss_shares(resolve_run_id(client, run_id))
+    if as_json:
+        console.print_json(view.model_dump(mode="json"))
+        return
     out = console.output()
     if view.parts:
         out.print(build_loss_shares_table(view))
     out.print(view.verdict)
 
 
-def build_loss_shares_table(view: "LossSharesView") -> "Table":
+def build_loss_shares_table(view: "LossSharesView") -> "OutputTable":
     """Terms of the detector, then of the distillation; shares in percent, also by level."""
-    table = console.create_table("term", "share", "", "cosine with labels", *_LEVELS)
+    table = console.create_table(
+        *("term", "share", "", "cosine", *_LEVELS), numbers=("share", "cosine", *_LEVELS)
+    )
     by_level = {(part.term, part.level): part for part in view.parts}
     overall = sorted(
         (part for part in view.parts if part.level == "all"),

@@ -1,6 +1,6 @@
 """`tandem up`, `down`, `status` and `serve`: start, stop and inspect the stack."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -9,8 +9,8 @@ from service.cli.session import load_settings, load_stack_config
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
-    from rich.table import Table
 
+    from service.cli.console.tables import OutputTable
     from service.stack.lifecycle import ComponentStatus
 
 
@@ -42,7 +42,7 @@ def down() -> None:
 
 
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Show the state of each component and the number of runs by state."""
     from service.stack.lifecycle import get_stack_status
@@ -57,7 +57,7 @@ def status(
     out.print(_build_table(components))
     if counts:
         out.print("Runs: " + ", ".join(f"{n} {console.format_state(s)}" for s, n in counts.items()))
-    out.print(f"Logs: {components[0].log.parent}", soft_wrap=True)
+    out.print(f"Logs: {components[0].log.parent}")
     if any(item.state not in {"up", "elsewhere"} for item in components):
         out.print("`tandem up` starts the components that do not run.")
 
@@ -103,16 +103,20 @@ def _to_document(component: "ComponentStatus") -> "JsonValue":
     }
 
 
-def _build_table(components: "tuple[ComponentStatus, ...]") -> "Table":
-    table = console.create_table("component", "state", "pid", "url", "up for", "memory")
+def _build_table(components: "tuple[ComponentStatus, ...]") -> "OutputTable":
+    table = console.create_table(
+        *("component", "state", "pid", "up for", "memory", "address"),
+        below=("address",),
+        numbers=("pid", "memory"),
+    )
     for component in components:
         table.add_row(
             component.title,
             console.format_state(component.state),
             str(component.pid or "-"),
-            component.url,
             console.format_duration(_uptime_s(component)),
             console.format_memory(component.memory_bytes),
+            component.url,
         )
     return table
 

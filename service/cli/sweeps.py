@@ -5,13 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
-from service.cli.runs import AsJson
 from service.cli.session import open_client, resolve_sweep_id
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from service.api.schemas.sweeps import SweepRequest, SweepView
+    from service.cli.console.tables import OutputTable
     from service.client import TandemClient
 
 SweepPrefix = Annotated[
@@ -42,7 +40,9 @@ PackSize = Annotated[
     str, typer.Option(help="Trials per process with one teacher: auto, off or a number.")
 ]
 WithProbe = Annotated[bool, typer.Option(help="Check first that every parameter has an effect.")]
-PlanOnly = Annotated[bool, typer.Option("--plan", help="Only show the resolved spec and findings.")]
+PlanOnly = Annotated[
+    bool, typer.Option("--plan", help="Launch nothing; show trials, runs and findings.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -73,6 +73,8 @@ def sweep(
     probe: WithProbe = True,
     watch: Annotated[bool, typer.Option("--watch", help="Show progress until it ends.")] = False,
     plan: PlanOnly = False,
+    with_spec: console.WithSpec = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Search for the best values around a preset."""
     from service.api.schemas.sweeps import SweepRequest
@@ -107,9 +109,11 @@ def sweep(
     )
     with open_client() as client:
         if plan:
-            _show_plan(client, request)
-            return
-        launch_and_watch(client, request, watch=watch)
+            _show_plan(client, request, with_spec=with_spec, as_json=as_json)
+        elif as_json:
+            console.print_json(client.launch_sweep(request).model_dump(mode="json"))
+        else:
+            launch_and_watch(client, request, watch=watch)
 
 
 def launch_and_watch(client: "TandemClient", request: "SweepRequest", *, watch: bool) -> str | None:
@@ -119,7 +123,7 @@ def launch_and_watch(client: "TandemClient", request: "SweepRequest", *, watch: 
     return launched.id if _watch(client, launched.id, watch=watch) else None
 
 
-def sweeps(as_json: AsJson = False) -> None:
+def sweeps(as_json: console.AsJson = False) -> None:
     """List sweeps, the newest first."""
     with open_client() as client:
         views = client.sweeps().items
@@ -132,7 +136,7 @@ def sweeps(as_json: AsJson = False) -> None:
     console.output().print(_build_sweeps_table(views))
 
 
-def trials(sweep_id: SweepPrefix, as_json: AsJson = False) -> None:
+def trials(sweep_id: SweepPrefix, as_json: console.AsJson = False) -> None:
     """Show a sweep and its trials: values, progress and results."""
     from service.cli.progress.sweeps import build_trials_table, render_sweep_summary
 
@@ -245,31 +249,44 @@ def _watch(client: "TandemClient", sweep_id: str, *, watch: bool) -> bool:
 
 
 def _print_result(client: "TandemClient", ended: "SweepView") -> None:
+    from rich.markup import escape
+
     from service.cli.errors import CliError, ErrorMessage
     from service.cli.progress.sweeps import format_best_trial
 
     if ended.state == "failed":
         raise CliError(ErrorMessage(f"{ended.id} failed: {ended.message}"))
     out = console.output()
-    out.print(f"best: {format_best_trial(ended)}", soft_wrap=True)
-    out.print(f"report: {client.url}{client.report_path(ended.id)}", soft_wrap=True)
-    if ended.mlflow_url:
-        out.print(f"MLflow: {ended.mlflow_url}", soft_wrap=True)
+    out.print(
+        console.create_fields(
+            {
+                "best": escape(format_best_trial(ended)),
+                "report": escape(f"{client.url}{client.report_path(ended.id)}"),
+                "MLflow": escape(ended.mlflow_url or ""),
+            }
+        )
+    )
 
 
-def _show_plan(client: "TandemClient", request: "SweepRequest") -> None:
+def _show_plan(
+    client: "TandemClient", request: "SweepRequest", *, with_spec: bool, as_json: bool
+) -> None:
     plan = client.plan_sweep(request)
-    details = [f"Up to {plan.trials} trials, {plan.runs} runs."]
-    console.print_plan(plan.spec, plan.findings, details=details)
+    if as_json:
+        console.print_json(plan.model_dump(mode="json"))
+        return
+    wait = [f"It would wait for {plan.waiting_for}."] if plan.waiting_for else []
+    details = [f"Up to {plan.trials} trials, {plan.runs} runs.", *wait]
+    console.print_plan(plan.spec, plan.findings, details=details, with_spec=with_spec)
 
 
-def _build_sweeps_table(views: "list[SweepView]") -> "Table":
+def _build_sweeps_table(views: "list[SweepView]") -> "OutputTable":
     from rich.markup import escape
 
-    from service.cli.progress.sweeps import format_metric_value
-
     table = console.create_table(
-        "id", "name", "state", "trials", "best", "launched", folding=("name",)
+        *("id", "name", "state", "trials", "best", "launched"),
+        folding=("name",),
+        numbers=("trials", "best"),
     )
     for item in views:
         metric = item.spec.objectives[0].metric
@@ -278,7 +295,7 @@ def _build_sweeps_table(views: "list[SweepView]") -> "Table":
             escape(item.name),
             console.format_state(item.state),
             f"{item.trials}/{item.spec.budget.trials}",
-            "-" if item.best is None else format_metric_value(metric, item.best.objective),
+            "-" if item.best is None else console.format_metric(metric, item.best.objective),
             console.format_time(item.created_at)[:-3],
         )
     return table

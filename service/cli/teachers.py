@@ -11,7 +11,11 @@ from service.cli.errors import CliError, ErrorMessage
 from service.cli.session import load_settings, load_stack_config, open_client
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from configs.teacher_catalog import TeacherCard
+    from service.api.schemas.registry import TeacherView
+    from service.cli.console.tables import OutputTable
 
 _app = create_group("List, fetch and register teachers.")
 Replace = Annotated[bool, typer.Option("--replace", help="Replace a teacher with the same name.")]
@@ -23,38 +27,75 @@ def register(app: typer.Typer) -> None:
 
 
 @_app.command("list")
-def list_teachers() -> None:
+def list_teachers(as_json: console.AsJson = False) -> None:
     """List the registered teachers."""
     with open_client() as client:
-        teachers = client.teachers()
-    table = console.create_table(
-        "name", "architecture", "classes", "mAP", "source", folding=("name", "source")
-    )
-    for teacher in teachers:
-        table.add_row(
-            teacher.name,
-            teacher.detector.title,
-            str(len(teacher.classes)),
-            console.format_score(teacher.measured_map),
-            teacher.source,
+        views = client.teachers()
+    if as_json:
+        console.print_json([view.model_dump(mode="json") for view in views])
+        return
+    if not views:
+        console.output().print(
+            "No teachers yet; `tandem teachers known` lists those that can be fetched or trained."
         )
-    console.output().print(table)
+        return
+    console.output().print(_build_table(views))
+
+
+def _build_table(views: "Sequence[TeacherView]") -> "OutputTable":
+    from rich.markup import escape
+
+    table = console.create_table(
+        *("name", "architecture", "classes", "mAP", "source"),
+        folding=("name", "architecture"),
+        below=("source",),
+        numbers=("classes", "mAP"),
+    )
+    for view in views:
+        table.add_row(
+            view.name,
+            escape(view.detector.title),
+            str(len(view.classes)),
+            console.format_score(view.measured_map),
+            escape(view.source),
+        )
+    return table
 
 
 @_app.command("known")
-def list_known_teachers() -> None:
+def list_known_teachers(as_json: console.AsJson = False) -> None:
     """List the teachers that presets use, and how to get each."""
     from configs.teacher_catalog import known_teachers
 
-    table = console.create_table(
-        "name", "description", "mAP", "command", folding=("description", "command")
-    )
-    for name, card in known_teachers().items():
-        command = f"teachers fetch {name}" if card.can_be_fetched else f"run {card.preset}"
-        table.add_row(
-            name, card.summary, console.format_score(card.published_map), f"tandem {command}"
+    cards = known_teachers()
+    if as_json:
+        console.print_json(
+            [
+                {
+                    "name": name,
+                    "summary": card.summary,
+                    "published_map": card.published_map,
+                    "command": _command_that_gets(name, card),
+                }
+                for name, card in cards.items()
+            ]
         )
+        return
+    table = console.create_table(
+        *("name", "description", "mAP", "command"),
+        folding=("description",),
+        below=("command",),
+        numbers=("mAP",),
+    )
+    for name, card in cards.items():
+        score = console.format_score(card.published_map)
+        table.add_row(name, card.summary, score, _command_that_gets(name, card))
     console.output().print(table)
+
+
+def _command_that_gets(name: str, card: "TeacherCard") -> str:
+    command = f"teachers fetch {name}" if card.can_be_fetched else f"run {card.preset}"
+    return f"tandem {command}"
 
 
 @_app.command("add")

@@ -1,6 +1,7 @@
 """Consoles for output and errors, and formatting of values."""
 
 import json
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,8 @@ AsJson = Annotated[
     bool, typer.Option("--json", help="Print JSON; docs/command-line.md lists its keys.")
 ]
 WithSpec = Annotated[bool, typer.Option("--spec", help="With --plan: also print the spec as YAML.")]
+
+_PRECISION_KEY = re.compile(r"mAP|(^|/)A[PR](_|$)")
 
 STATE_COLORS = {
     "queued": "yellow",
@@ -127,6 +130,16 @@ def format_score(value: float | None) -> str:
     return "-" if value is None or value < 0 else f"{100 * value:.1f}"
 
 
+def format_metric(key: str, value: float) -> str:
+    """Format the value of a metric key; average precision and recall as `format_score` does."""
+    return format_score(value) if _PRECISION_KEY.search(key) else f"{value:.4g}"
+
+
+def format_metric_name(key: str) -> str:
+    """Return `mAP` for `val/bbox_mAP`, `mAP_50` for `val/bbox_mAP_50`; other keys unchanged."""
+    return key.removeprefix("val/bbox_")
+
+
 def format_duration(seconds: float | None) -> str:
     """Format a duration in hours, minutes and seconds."""
     if seconds is None:
@@ -142,6 +155,11 @@ def format_duration(seconds: float | None) -> str:
 def format_time(time: datetime | None) -> str:
     """Format a time in the local time zone."""
     return "-" if time is None else f"{time.astimezone():%m-%d %H:%M:%S}"
+
+
+def format_date(time: datetime | None) -> str:
+    """Format the day of a time in the local time zone."""
+    return "-" if time is None else f"{time.astimezone():%Y-%m-%d}"
 
 
 def format_memory(num_bytes: int) -> str:

@@ -87,9 +87,8 @@ class OutputTable(Table):
     ) -> Iterator[Text]:
         headers = self._headers
         if any(map(len, headers)):
-            for header in headers:
-                header.stylize("bold")
-            yield self._join([(index, headers[index]) for index in self._inline], widths)
+            bold = [Text(header.plain, style="bold") for header in headers]
+            yield self._join([(index, bold[index]) for index in self._inline], widths)
             yield Text("─" * (sum(widths.values()) + len(_GAP) * (len(widths) - 1)), style="dim")
         for number, cells in enumerate(rows):
             folded = [
@@ -104,7 +103,7 @@ class OutputTable(Table):
                     ],
                     widths,
                 )
-            below = [cells[index] for index in self._below if cells[index].plain]
+            below = [(headers[index], cells[index]) for index in self._below if cells[index]]
             yield from _join_below(below, width=console.width)
             if self.rows[number].end_section and number + 1 < len(rows):
                 yield Text()
@@ -178,11 +177,15 @@ class OutputFields:
             yield from _render_lines(lines, console=console)
 
 
-def _join_below(cells: Sequence[Text], *, width: int) -> Iterator[Text]:
-    """One line for all cells if it fits, else a line for each cell."""
-    line = Text(_GAP).join(cells)
-    lines = [line] if line.cell_len + len(_GAP) <= width else cells
-    yield from (Text.assemble(_GAP, text) for text in lines if text.plain)
+def _join_below(cells: Sequence[tuple[Text, Text]], *, width: int) -> Iterator[Text]:
+    """One line for all cells with labels if it fits, or without; else a line for each cell."""
+    labeled = [Text.assemble((label.plain, "dim"), " ", cell) for label, cell in cells]
+    for parts in (labeled, [cell for _, cell in cells]):
+        line = Text.assemble(_GAP, Text(_GAP).join(parts))
+        if line.cell_len <= width:
+            yield from [line] if cells else []
+            return
+    yield from (Text.assemble(_GAP, cell) for _, cell in cells)
 
 
 def _share(needed: dict[int, int], available: int) -> dict[int, int] | None:

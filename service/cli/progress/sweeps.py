@@ -109,7 +109,12 @@ def _format_hours(hours: float) -> str:
 def build_trials_table(view: SweepView, trials: Sequence[TrialView]) -> Table:
     """Build a table with a row per trial; the best one is bold."""
     metrics = [objective.metric for objective in view.spec.objectives]
-    table = console.create_table("trial", "values", "state", "epoch", *metrics, folding=("values",))
+    titles = [console.format_metric_name(metric) for metric in metrics]
+    table = console.create_table(
+        *("trial", "values", "state", "epoch", *titles),
+        folding=("values",),
+        numbers=("trial", *titles),
+    )
     epochs = view.spec.base.schedule.epochs
     for trial in trials:
         is_best = view.best is not None and view.best.trial == trial.number
@@ -149,7 +154,7 @@ def format_trial_line(view: SweepView, trial: TrialView) -> str:
     """Format state, values, epoch and objectives of a trial as a line."""
     metrics = [objective.metric for objective in view.spec.objectives]
     objectives = [
-        f"{metric} {_format_objective(trial, metric)}"
+        f"{console.format_metric_name(metric)} {_format_objective(trial, metric)}"
         for metric in metrics
         if metric in trial.objectives
     ]
@@ -166,7 +171,8 @@ def format_best_trial(view: SweepView) -> str:
     values = ", ".join(
         f"{_last_part(path)}={_format_scalar(value)}" for path, value in best.values.items()
     )
-    return f"trial {best.trial} ({values}): {metric} {format_metric_value(metric, best.objective)}"
+    score = console.format_metric(metric, best.objective)
+    return f"trial {best.trial} ({values}): {console.format_metric_name(metric)} {score}"
 
 
 def format_trial_values(trial: TrialView) -> str:
@@ -174,11 +180,6 @@ def format_trial_values(trial: TrialView) -> str:
     return " ".join(
         f"{_last_part(path)}={_format_scalar(value)}" for path, value in trial.values.items()
     )
-
-
-def format_metric_value(metric: str, value: float) -> str:
-    """Format a metric's value; an mAP times 100."""
-    return console.format_score(value) if "mAP" in metric else f"{value:.4g}"
 
 
 def _format_counts(view: SweepView) -> str:
@@ -189,7 +190,7 @@ def _format_counts(view: SweepView) -> str:
 
 def _format_objective(trial: TrialView, metric: str) -> str:
     value = trial.objectives.get(metric)
-    return "-" if value is None else format_metric_value(metric, value)
+    return "-" if value is None else console.format_metric(metric, value)
 
 
 def _num_epochs(trial: TrialView) -> int | None:

@@ -67,7 +67,7 @@ def test_sweeps_and_trials_are_listed(stage: Stage, tandem: Tandem) -> None:
 
     assert sweep.id in sweeps
     assert "30.0" in sweeps
-    assert "trial 0 (cls_weight=2.5, loc_weight=1): val/bbox_mAP 30.0" in trials
+    assert "trial 0 (cls_weight=2.5, loc_weight=1): mAP 30.0" in trials
     assert "running" in trials
     assert "finished" in tandem("trials", sweep.id, "--json").output
 
