@@ -90,5 +90,5 @@ def _print_error(message: ErrorMessage) -> int:
     from service.cli.console import error_output
     from service.cli.errors import render_error
 
-    error_output().print(render_error(message), soft_wrap=True)
+    error_output().print(render_error(message))
     return 1

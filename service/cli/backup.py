@@ -44,7 +44,7 @@ def backup(
         f"{file} contains {_summarize(manifest)}. "
         "Whoever can read it knows the secrets of the service."
     )
-    _print(f"Not in the backup, copy separately: {_list_excluded_folders(settings)}.")
+    _print_excluded_folders(settings)
 
 
 def restore(
@@ -70,7 +70,7 @@ def restore(
         f"The database contains {_summarize(manifest)}, "
         f"as on {manifest.created_at:%Y-%m-%d %H:%M} UTC."
     )
-    _print(f"Not in the backup, copy separately: {_list_excluded_folders(settings)}.")
+    _print_excluded_folders(settings)
 
 
 def _summarize(manifest: "BackupManifest") -> str:
@@ -80,10 +80,12 @@ def _summarize(manifest: "BackupManifest") -> str:
     return f"{manifest.rows} rows of {filled} tables{files} ({source})"
 
 
-def _list_excluded_folders(settings: "Settings") -> str:
+def _print_excluded_folders(settings: "Settings") -> None:
     """Folders that a backup does not include: they are large, and not part of the database."""
     folders = (settings.runs_dir, settings.logs_dir, settings.datasets_dir, settings.teachers_dir)
-    return ", ".join(map(str, folders)) + f" and MLflow's ({settings.home / 'mlflow'})"
+    _print("Not in the backup, copy separately:")
+    for folder in (*folders, settings.home / "mlflow"):
+        _print(f"  {folder}")
 
 
 def _require_no_service(settings: "Settings") -> None:
@@ -121,4 +123,4 @@ def _show_progress() -> "Iterator[RowProgressCallback]":
 
 
 def _print(text: str) -> None:
-    console.output().print(text, soft_wrap=True)
+    console.output().print(text)

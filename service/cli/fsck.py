@@ -63,7 +63,7 @@ def _print(fault: "Fault", *, is_repaired: bool) -> None:
     line.append(fault.message)
     if fault.repair is not None:
         line.append(f" {fault.repair}" if is_repaired else f" Repair: {fault.repair}", style="dim")
-    console.output().print(line, soft_wrap=True)
+    console.output().print(line)
 
 
 def _to_document(fault: "Fault") -> "JsonValue":

@@ -78,28 +78,22 @@ def sweep(
 ) -> None:
     """Search for the best values around a preset."""
     from service.api.schemas.sweeps import SweepRequest
-    from service.cli.parsing import (
-        parse_assignments,
-        parse_changes,
-        parse_kind,
-        parse_objective,
-        parse_pack,
-    )
+    from service.cli import parsing
 
-    parsed = parse_assignments(assignments)
+    parsed = parsing.parse_assignments(assignments)
     request = SweepRequest(
         preset=preset,
         changes=parsed.changes,
         space=parsed.space,
-        algorithm=parse_kind(algorithm),
-        scheduler=parse_kind(scheduler),
-        objectives=[parse_objective(text) for text in objective] if objective else None,
+        algorithm=parsing.parse_kind(algorithm),
+        scheduler=parsing.parse_kind(scheduler),
+        objectives=[parsing.parse_objective(text) for text in objective] if objective else None,
         budget={"trials": trials, "hours": hours, "gpu_hours": gpu_hours},
-        initial_points=[parse_changes(point.split()) for point in initial_point or ()],
+        initial_points=[parsing.parse_changes(point.split()) for point in initial_point or ()],
         repeats=repeats,
         baseline=baseline,
         noise_runs=noise_runs,
-        pack=parse_pack(pack),
+        pack=parsing.parse_pack(pack),
         concurrency=concurrency,
         probe=probe,
         seed=seed,

@@ -249,5 +249,5 @@ def _register_if_up(card: dict[str, object], weights: Path, *, replace: bool) ->
         register_teacher(card, weights, replace=replace)
     except ServiceUnreachable:
         console.output().print(
-            f"After `tandem up`, register it with: tandem teachers add {weights}", soft_wrap=True
+            f"After `tandem up`, register it with: tandem teachers add {weights}",
         )

@@ -11,7 +11,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from service.cli.console.wrapping import longest_word, wrap_text
+from service.cli.console.wrapping import PART_OF_WORD, WORD, longest_word, wrap_text
 
 _GAP = "  "
 _NARROWEST = 16
@@ -22,8 +22,9 @@ class OutputTable(Table):
     """A table in one of three layouts, all with complete values.
 
     On a terminal: columns, of which those in `folding` share the width that the others leave, and
-    a further line for each cell in `below`. On a terminal that is too narrow for the columns: a
-    block of lines for each row. In a file or pipe: a line for each row.
+    further lines for the cells in `below` if one of them does not fit beside the others. On a
+    terminal that is too narrow for the columns: a block of lines for each row. In a file or pipe:
+    a line for each row.
     """
 
     def __init__(
@@ -50,12 +51,12 @@ class OutputTable(Table):
         if not console.is_terminal:
             yield from _render_lines(self._layout_lines(rows), console=console)
             return
-        widths = self._choose_widths(rows, width=options.max_width)
-        if widths is None:
-            yield from _render_lines(self._layout_blocks(rows), console=console)
+        if layout := self._choose_layout(rows, width=options.max_width):
+            yield from _render_lines(
+                self._layout_columns(rows, layout, console=console), console=console
+            )
         else:
-            lines = self._layout_columns(rows, widths, console=console)
-            yield from _render_lines(lines, console=console)
+            yield from _render_lines(self._layout_blocks(rows), console=console)
 
     @property
     def _headers(self) -> list[Text]:
@@ -75,36 +76,33 @@ class OutputTable(Table):
 
     def _layout_lines(self, rows: Sequence[Sequence[Text]]) -> Iterator[Text]:
         """A line for the headers, unless all are empty, and a line for each row; no empty cells."""
-        indices = [*self._inline, *self._below]
         headers = [self._headers] if any(map(len, self._headers)) else []
         lines = [*headers, *([cell or Text("-") for cell in cells] for cells in rows)]
-        widths = {index: _widest(cells[index] for cells in lines) for index in indices}
+        widths = {
+            index: _widest(cells[index] for cells in lines) for index in range(len(self.columns))
+        }
         for cells in lines:
-            yield self._join([(index, cells[index]) for index in indices], widths)
+            yield self._join(enumerate(cells), widths)
 
     def _layout_columns(
         self, rows: Sequence[Sequence[Text]], widths: dict[int, int], *, console: Console
     ) -> Iterator[Text]:
+        """Columns that have a width on one line, the others below."""
         headers = self._headers
         if any(map(len, headers)):
-            bold = [Text(header.plain, style="bold") for header in headers]
-            yield self._join([(index, bold[index]) for index in self._inline], widths)
+            bold = [(index, Text(headers[index].plain, style="bold")) for index in widths]
+            yield self._join(bold, widths)
             yield Text("─" * (sum(widths.values()) + len(_GAP) * (len(widths) - 1)), style="dim")
         for number, cells in enumerate(rows):
             folded = [
-                [(index, part) for part in _fold(cells[index], widths[index], console=console)]
-                for index in self._inline
+                _fold(cells[index], width, console=console) for index, width in widths.items()
             ]
-            for parts in zip_longest(*folded):
-                yield self._join(
-                    [
-                        part or (index, Text())
-                        for index, part in zip(self._inline, parts, strict=True)
-                    ],
-                    widths,
-                )
-            below = [(headers[index], cells[index]) for index in self._below if cells[index]]
-            yield from _join_below(below, width=console.width)
+            for parts in zip_longest(*folded, fillvalue=Text()):
+                yield self._join(zip(widths, parts, strict=True), widths)
+            below = [index for index in self._below if index not in widths and cells[index]]
+            yield from _join_below(
+                [(headers[index], cells[index]) for index in below], width=console.width
+            )
             if self.rows[number].end_section and number + 1 < len(rows):
                 yield Text()
 
@@ -114,30 +112,30 @@ class OutputTable(Table):
         for number, cells in enumerate(rows):
             if number:
                 yield Text()
-            for index in [*self._inline, *self._below]:
-                if cells[index].plain:
-                    label = Text(_pad(headers[index].plain, label_width), style="dim")
-                    yield Text.assemble(label, _GAP if label_width else "", cells[index])
+            for header, cell in zip(headers, cells, strict=True):
+                if cell:
+                    label = Text(_pad(header.plain, label_width), style="dim")
+                    yield Text.assemble(label, _GAP if label_width else "", cell)
 
-    @property
-    def _inline(self) -> list[int]:
-        """Columns that are not in `below`."""
-        return [index for index in range(len(self.columns)) if index not in self._below]
-
-    def _choose_widths(
+    def _choose_layout(
         self, rows: Sequence[Sequence[Text]], *, width: int
     ) -> dict[int, int] | None:
-        """Width of each column on the row's own line; None if they do not fit."""
+        """Width of each column on a row's first line; None if columns do not fit.
+
+        Those in `below` are on it if no column has to wrap then.
+        """
         headers = self._headers
         needed = {
             index: _widest([headers[index], *(cells[index] for cells in rows)])
-            for index in self._inline
+            for index in range(len(self.columns))
         }
-        folding = [index for index in needed if index in self._folding]
-        fixed = sum(size for index, size in needed.items() if index not in folding)
-        available = width - fixed - len(_GAP) * (len(needed) - 1)
-        shares = _share({index: needed[index] for index in folding}, available)
-        return None if shares is None else needed | shares
+        if sum(needed.values()) + len(_GAP) * (len(needed) - 1) <= width:
+            return needed
+        inline = {index: size for index, size in needed.items() if index not in self._below}
+        fixed = sum(size for index, size in inline.items() if index not in self._folding)
+        available = width - fixed - len(_GAP) * (len(inline) - 1)
+        shares = _share({index: inline[index] for index in self._folding}, available)
+        return None if shares is None else inline | shares
 
     def _join(self, cells: Iterable[tuple[int, Text]], widths: dict[int, int]) -> Text:
         line = Text()
@@ -203,11 +201,12 @@ def _share(needed: dict[int, int], available: int) -> dict[int, int] | None:
 
 
 def _fold(text: Text, width: int, *, console: Console) -> list[Text]:
-    """Wrap between words; split only a word that is longer than `width`."""
+    """Wrap between words, or else after a hyphen or slash, or else anywhere."""
     if text.cell_len <= width:
         return [text]
-    if longest_word(text) <= width:
-        return wrap_text(text, width)
+    for word in (WORD, PART_OF_WORD):
+        if longest_word(text, word=word) <= width:
+            return wrap_text(text, width, word=word)
     lines = text.wrap(console, width, overflow="fold")
     for line in lines:
         line.rstrip()

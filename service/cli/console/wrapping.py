@@ -10,8 +10,11 @@ from rich.text import Text
 UNLIMITED = 1_000_000
 """Width, in characters, of output that is not a terminal: nothing is wrapped."""
 
-_WORD = re.compile(r"(?:`[^`\n]*`|\S)+\s*")
+WORD = re.compile(r"(?:`[^`\n]*`|\S)+\s*")
 """A word, or a command in backticks, with the spaces that follow."""
+
+PART_OF_WORD = re.compile(r"[^\s/_,=-]*[/_,=-]+\s*|[^\s/_,=-]+\s*")
+"""A part of a word, up to a hyphen, a slash and the like."""
 
 
 class OutputConsole(Console):
@@ -51,25 +54,25 @@ class WordWrapped:
             yield from line.render(console, end="\n")
 
 
-def wrap_text(text: Text, width: int) -> list[Text]:
+def wrap_text(text: Text, width: int, *, word: re.Pattern[str] = WORD) -> list[Text]:
     """Break lines between words; a word that is longer than `width` gets a line of its own."""
     lines = []
     for paragraph in text.split("\n", allow_blank=True):
-        for line in paragraph.divide(_line_breaks(paragraph, width)):
+        for line in paragraph.divide(_line_breaks(paragraph, width, word=word)):
             line.rstrip()
             lines.append(line)
     return lines
 
 
-def longest_word(text: Text) -> int:
+def longest_word(text: Text, *, word: re.Pattern[str] = WORD) -> int:
     """Length of the longest word in characters."""
-    lengths = (cell_len(match.group().rstrip()) for match in _WORD.finditer(text.plain))
+    lengths = (cell_len(match.group().rstrip()) for match in word.finditer(text.plain))
     return max(lengths, default=0)
 
 
-def _line_breaks(paragraph: Text, width: int) -> list[int]:
+def _line_breaks(paragraph: Text, width: int, *, word: re.Pattern[str]) -> list[int]:
     breaks, start_of_line = [], 0
-    for match in _WORD.finditer(paragraph.plain):
+    for match in word.finditer(paragraph.plain):
         start, end = match.start(), match.start() + len(match.group().rstrip())
         if start > start_of_line and paragraph[start_of_line:end].cell_len > width:
             breaks.append(start)

@@ -208,14 +208,14 @@ def _print_results(
         build_summary_table(teacher, run_duration_s(teacher_run) if teacher_run else None, pairs)
     )
     show_verdict(client, launched.last_distilled, pairs=len(pairs))
-    out.print(format_scope(distilled), soft_wrap=True)
+    out.print(format_scope(distilled))
     tracked = [view for view in views.values() if view.mlflow_run_id]
     comparison = build_comparison_url(
         settings.mlflow_url,
         run_ids=[view.mlflow_run_id for view in tracked if view.mlflow_run_id],
         experiments=_get_experiment_ids(tracked),
     )
-    out.print(f"Compare in MLflow  {comparison}", soft_wrap=True)
+    out.print(f"Compare in MLflow  {comparison}")
     out.print(f"API docs           {settings.url}/docs")
     out.print("The stack keeps running; [bold]tandem down[/] stops it.")
 
@@ -226,7 +226,7 @@ def _write_page(client: "TandemClient", launched: _Launched, page: Path) -> None
     if report_id is not None:
         client.wait(report_id, timeout_s=_REPORT_TIMEOUT_S)
     page.write_text(client.report(run_id, format="html"), encoding="utf-8")
-    console.output().print(f"Report page        {page.resolve().as_uri()}", soft_wrap=True)
+    console.output().print(f"Report page        {page.resolve().as_uri()}")
 
 
 def _build_pair(

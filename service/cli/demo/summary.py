@@ -85,7 +85,8 @@ def build_summary_table(
     """Build a table of all scores, times 100 as in papers."""
     # With the longer labels of several pairs, a time column does not fit into 80 characters.
     times = ("time",) if len(pairs) == 1 else ()
-    table = console.create_table("", "mAP", "AP_50", "AP_75", "gain", "gap closed", *times)
+    titles = ("mAP", "AP_50", "AP_75", "gain", "gap closed")
+    table = console.create_table("", *titles, *times, numbers=titles)
     _add_row(table, "teacher", teacher, seconds=teacher_s)
     for pair in pairs:
         suffix = f", seed {pair.seed}" if len(pairs) > 1 else ""

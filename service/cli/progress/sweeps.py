@@ -60,7 +60,7 @@ class SweepProgress:
     def _print_change(self, label: str, line: str) -> None:
         if self._printed.get(label) != line:
             self._printed[label] = line
-            self._out.print(f"{label}: {escape(line)}", soft_wrap=True)
+            self._out.print(f"{label}: {escape(line)}")
 
     def _render(self) -> RenderableType:
         if self._views is None:
@@ -111,8 +111,9 @@ def build_trials_table(view: SweepView, trials: Sequence[TrialView]) -> Table:
     metrics = [objective.metric for objective in view.spec.objectives]
     titles = [console.format_metric_name(metric) for metric in metrics]
     table = console.create_table(
-        *("trial", "values", "state", "epoch", *titles),
+        *("trial", "values", "state", "epoch", *titles, "message"),
         folding=("values",),
+        below=("message",),
         numbers=("trial", *titles),
     )
     epochs = view.spec.base.schedule.epochs
@@ -125,6 +126,7 @@ def build_trials_table(view: SweepView, trials: Sequence[TrialView]) -> Table:
             console.format_state(trial.state),
             f"{trial.epoch}/{_num_epochs(trial) or epochs}",
             *(_format_objective(trial, metric) for metric in metrics),
+            escape(trial.message),
             style=style,
         )
     return table

@@ -25,8 +25,10 @@ from tests.support.cli.canned_api import Answer, CannedApi
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "cli"
 WIDTHS = (80, 120)
+HOME = Path("/home/ada/.tandem")
+"""TANDEM_HOME of commands that write nothing; it does not exist."""
 
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_TOKEN = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)")
 _UNBREAKABLE = re.compile(
     r"\b[rs][0-9a-z]{12}\b"  # ids of runs and sweeps
     r"|\b(?=[a-f]*[0-9])[0-9a-f]{10,}\b"  # ids of tokens and requests, digests
@@ -47,14 +49,17 @@ class CommandLine:
     """Runs `tandem` in this process, with a canned API in place of the service."""
 
     monkeypatch: pytest.MonkeyPatch
-    home: Path
 
     def run(
-        self, *arguments: str, api: Mapping[str, Answer] | None = None, width: int | None = None
+        self,
+        *arguments: str,
+        api: Mapping[str, Answer] | None = None,
+        width: int | None = None,
+        home: Path = HOME,
     ) -> Output:
         """Run a command on a terminal of `width` columns, or in a pipe if it is None."""
         with self.monkeypatch.context() as patch:
-            self._prepare_environment(patch, width=width)
+            _prepare_environment(patch, width=width, home=home)
             transport = CannedApi(api or {})
 
             def create_client(url: str, *, token: str | None = None) -> TandemClient:
@@ -88,18 +93,19 @@ class CommandLine:
         _compare(GOLDEN / f"{name}.txt", _format_document(arguments, outputs))
         return outputs
 
-    def _prepare_environment(self, patch: pytest.MonkeyPatch, *, width: int | None) -> None:
-        for variable in (*os.environ, "FORCE_COLOR"):
-            if variable.startswith("TANDEM_") or variable in ("FORCE_COLOR", "NO_COLOR"):
-                patch.delenv(variable, raising=False)
-        patch.setenv("TANDEM_HOME", str(self.home))
-        patch.setenv("TANDEM_TOKEN_FILE", str(self.home / "no-token"))
-        patch.setenv("TERM", "xterm")
-        patch.setenv("TTY_COMPATIBLE", "0" if width is None else "1")
-        patch.setenv("COLUMNS", str(width or 80))
-        patch.setenv("TZ", "UTC")
-        time.tzset()
-        load_settings.cache_clear()
+
+def _prepare_environment(patch: pytest.MonkeyPatch, *, width: int | None, home: Path) -> None:
+    for variable in list(os.environ):
+        if variable.startswith("TANDEM_") or variable in ("FORCE_COLOR", "NO_COLOR", "LINES"):
+            patch.delenv(variable)
+    patch.setenv("TANDEM_HOME", str(home))
+    patch.setenv("TANDEM_TOKEN_FILE", str(home / "no-token"))
+    patch.setenv("TERM", "xterm")
+    patch.setenv("TTY_COMPATIBLE", "0" if width is None else "1")
+    patch.setenv("COLUMNS", str(width or 80))
+    patch.setenv("TZ", "UTC")
+    time.tzset()
+    load_settings.cache_clear()
 
 
 def _capture_main() -> Output:
@@ -109,7 +115,23 @@ def _capture_main() -> Output:
             cli.main()
         except SystemExit as error:
             exit_code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    return Output(_CONTROL.sub("", buffer.getvalue()), exit_code)
+    return Output(_render_screen(buffer.getvalue()), exit_code)
+
+
+def _render_screen(text: str) -> str:
+    """The lines that remain on a terminal: without colors, and without what was erased."""
+    lines, row = [""], 0
+    for argument, command, newline, characters in _TOKEN.findall(text):
+        if characters:
+            lines[row] += characters
+        elif newline == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif command == "A":
+            row = max(0, row - int(argument or 1))
+        elif command == "K":
+            lines[row] = ""
+    return "\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n"
 
 
 def _format_document(arguments: Sequence[str], outputs: Mapping[str, Output]) -> str:

@@ -1,0 +1,58 @@
+"""Every command has stored output, or a reason why it has none."""
+
+from collections.abc import Iterator
+
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from service.cli import app
+from tests.support.cli.outputs import GOLDEN
+
+_FOLLOWS = "its output changes with the work on runs; store it there"
+_EXPERIMENT = "it trains; tests/e2e/test_demo.py and test_sweep.py run it"
+_WORKER = "`tandem-worker` prints"
+
+WITHOUT_STORED_OUTPUT = {
+    "serve": "it prints the log of the service",
+    "tokens create": "ids are random; test_access.py runs it",
+    "tokens revoke": "ids are random; test_access.py runs it",
+    "demo": _EXPERIMENT,
+    "bccd": _EXPERIMENT,
+    "sweep-demo": _EXPERIMENT,
+    "demo-search": _EXPERIMENT,
+    "predict": _WORKER,
+    "data digits": _WORKER,
+    "data import-voc": _WORKER,
+    "data import-coco": _WORKER,
+    "teachers fetch": _WORKER,
+    **dict.fromkeys(
+        (
+            *("run", "runs", "show", "logs", "pause", "resume", "cancel", "retry", "prioritize"),
+            *("repeat", "evaluate", "export"),
+        ),
+        _FOLLOWS,
+    ),
+}
+
+
+def test_every_command_has_stored_output() -> None:
+    first_lines = [
+        file.read_text(encoding="utf-8").splitlines()[0] for file in GOLDEN.glob("*.txt")
+    ]
+    stored = {name for name in command_names() if any(is_call(line, name) for line in first_lines)}
+
+    assert set(command_names()) - stored == set(WITHOUT_STORED_OUTPUT)
+
+
+def command_names() -> Iterator[str]:
+    root = get_command(app)
+    assert isinstance(root, TyperGroup)
+    for name, command in root.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from (f"{name} {subcommand}" for subcommand in command.commands)
+        else:
+            yield name
+
+
+def is_call(line: str, name: str) -> bool:
+    return f"{line} ".startswith(f"$ tandem {name} ")

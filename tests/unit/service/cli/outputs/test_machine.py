@@ -1,0 +1,117 @@
+"""Output of commands about this machine and its stack."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+import service.context
+import service.doctor
+import service.stack.lifecycle as lifecycle
+import service.usecases.fsck
+from service.api.schemas.health import HealthView
+from service.domain.states import RunState
+from service.stack.components import ComponentName
+from service.stack.lifecycle import ComponentProgress, ComponentState, ComponentStatus
+from service.stack.trainer import CheckResult
+from service.usecases.fsck import Fault
+from tests.support.cli.outputs import CommandLine
+
+COMPONENTS = tuple(
+    ComponentStatus(
+        name=name,
+        title=title,
+        state=state,
+        url=url,
+        pid=pid,
+        started_at=None,
+        memory_bytes=memory,
+        log=Path(f"/home/ada/.tandem/logs/{name}.log"),
+        detail="",
+    )
+    for name, title, state, url, pid, memory in (
+        (ComponentName.RAY, "Ray", ComponentState.UP, "http://127.0.0.1:8265", 4211, 3 << 28),
+        (
+            ComponentName.MLFLOW,
+            "MLflow",
+            ComponentState.ELSEWHERE,
+            "https://mlflow.microscopy.example.org:8443/tracking/of/the/laboratory/of/blood-cells",
+            None,
+            0,
+        ),
+        (
+            ComponentName.SERVICE,
+            "service",
+            ComponentState.UP,
+            "http://127.0.0.1:8700",
+            4302,
+            1 << 28,
+        ),
+    )
+)
+HEALTH = HealthView(status="ready", runs_by_state={RunState.RUNNING: 2, RunState.FAILED: 1})
+RESULTS = (
+    CheckResult("python", ok=True, detail="3.11.7"),
+    CheckResult(
+        "database",
+        ok=False,
+        detail="postgresql://tandem:***@database.example.org/tandem does not answer: the "
+        "connection was refused.",
+        advice="Start it, or correct TANDEM_DATABASE_URL; by default it is an SQLite file in "
+        "TANDEM_HOME. Then run `tandem doctor` again.",
+    ),
+)
+FAULTS = [
+    Fault(
+        "attempt_open",
+        "r0123456789ab",
+        "Attempt 1 has not ended, but the run is succeeded.",
+        repair="The attempt is ended now.",
+        apply_repair=lambda: None,
+    ),
+    Fault("ray", "Ray", "Ray does not answer at http://127.0.0.1:8265, so jobs are not compared."),
+]
+
+
+def test_status(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "get_stack_status", lambda _config: COMPONENTS)
+    api = {"GET /readyz": HEALTH}
+
+    command_line.check("status", "status", api=api)
+
+    document = command_line.read_json("status", api=api)
+    assert document["runs"] == {"running": 2, "failed": 1}
+    assert document["components"][0]["name"] == "ray"
+
+
+@pytest.mark.parametrize(
+    ("command", "phase"), [("up", "ready"), ("down", "ended")], ids=["up", "down"]
+)
+def test_the_stack_starts_and_stops(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, command: str, phase: str
+) -> None:
+    def report(_config: object, *, on_progress: lifecycle.ProgressCallback) -> None:
+        for component in COMPONENTS:
+            progress = ComponentProgress(component.name, component.title, phase, 1.2)  # type: ignore[arg-type]
+            on_progress(progress)
+
+    monkeypatch.setattr(lifecycle, "start_stack", report)
+    monkeypatch.setattr(lifecycle, "stop_stack", report)
+
+    command_line.check(command, command)
+
+
+def test_doctor(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service.doctor, "run_checks", lambda _config, *, database_url: RESULTS)
+
+    outputs = command_line.check("doctor", "doctor")
+
+    assert {output.exit_code for output in outputs.values()} == {1}
+
+
+def test_fsck(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service.usecases.fsck, "find_faults", lambda _ctx: iter(FAULTS))
+    monkeypatch.setattr(service.context, "open_context", lambda _settings: nullcontext())
+
+    command_line.check("fsck", "fsck")
+    command_line.check("fsck_repair", "fsck", "--repair")
