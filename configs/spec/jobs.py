@@ -8,7 +8,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from configs.spec.base import Contract, Name, RunId
 from configs.spec.compute import Resources
 from configs.spec.detector import Detector
-from configs.spec.run import Dataset, Label, Pixels, RunSpec, Teacher
+from configs.spec.run import Dataset, Label, NamedDataset, Pixels, RunSpec, Teacher
 from configs.spec.sweep import Space, SweepId
 
 Task = Literal["train", "evaluate", "export", "probe", "report"]
@@ -173,6 +173,12 @@ def get_dataset(spec: JobSpec) -> Dataset | None:
     if isinstance(spec, ProbeSpec):
         return spec.base.data.dataset
     return spec.dataset if isinstance(spec, ExportSpec) else None
+
+
+def get_dataset_name(spec: JobSpec) -> str | None:
+    """The name of that dataset. None if there is none, or it is given as files."""
+    dataset = get_dataset(spec)
+    return dataset.name if isinstance(dataset, NamedDataset) else None
 
 
 def get_task(spec: JobSpec) -> Task:

@@ -7,6 +7,7 @@ from configs.metric_keys import Metric
 from configs.protocol.failure import advice
 from configs.protocol.report import MAP_PARTS, Comparison
 from configs.protocol.sweep_log import TrialEvaluation, TrialJudged, best_value
+from configs.spec.jobs import get_dataset_name
 from configs.spec.sweep import Objective
 from service.api.schemas.access import AuditView, ProjectView, TokenView
 from service.api.schemas.registry import DatasetView, TeacherView
@@ -23,6 +24,8 @@ from service.api.schemas.runs import (
     PlanView,
     RepeatedPairView,
     RepeatView,
+    RunEstimateView,
+    RunSummaryView,
     RunView,
 )
 from service.api.schemas.sweeps import (
@@ -35,6 +38,7 @@ from service.api.schemas.sweeps import (
 )
 from service.domain.access import AuditEntry, Token
 from service.domain.baselines import PlannedBaseline
+from service.domain.estimates import RunEstimate
 from service.domain.loss_shares import LossShares
 from service.domain.planning.plan import Plan
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
@@ -44,6 +48,7 @@ from service.domain.scheduling.projects import Project
 from service.domain.sweeps import Sweep
 from service.usecases.baselines.noise import SeedNoise
 from service.usecases.baselines.repeat import SeedPair
+from service.usecases.runs.queries import ListedRun
 from service.usecases.sweeps.launch import SweepPlan
 from service.usecases.sweeps.status import SweepStatus
 from service.usecases.sweeps.trials import TrialState
@@ -62,6 +67,18 @@ def to_run_view(run: Run, *, mlflow_url: str, comparison: Comparison | None = No
         teacher_map=run.results.latest.get(Metric.TEACHER_MAP),
         comparison=None if comparison is None else to_comparison_view(comparison),
         mlflow_url=None if mlflow_run_id is None else f"{mlflow_url}/#/runs/{mlflow_run_id}",
+    )
+
+
+def to_run_summary_view(listed: ListedRun, *, mlflow_url: str) -> RunSummaryView:
+    """The view of a run in a list; it shares most fields with the view of the run."""
+    view = to_run_view(listed.run, mlflow_url=mlflow_url)
+    common = RunSummaryView.model_fields.keys() & RunView.model_fields.keys()
+    return RunSummaryView(
+        **{name: getattr(view, name) for name in common},
+        dataset=get_dataset_name(listed.run.spec),
+        gain=listed.gain,
+        verdict=listed.verdict,
     )
 
 
@@ -139,11 +156,16 @@ def to_plan_view(plan: Plan) -> PlanView:
     ]
     return PlanView(
         spec=plan.spec,
+        estimate=_to_run_estimate_view(plan.estimate),
         findings=findings,
         waiting_for=plan.waiting_for,
         baseline=None if plan.baseline is None else _to_planned_baseline_view(plan.baseline),
         noise=plan.noise,
     )
+
+
+def _to_run_estimate_view(estimate: RunEstimate | None) -> RunEstimateView | None:
+    return None if estimate is None else RunEstimateView(**vars(estimate), steps=estimate.steps)
 
 
 def _to_planned_baseline_view(planned: PlannedBaseline) -> PlannedBaselineView:
@@ -210,6 +232,7 @@ def to_sweep_plan_view(plan: SweepPlan) -> SweepPlanView:
         waiting_for=plan.waiting_for,
         trials=plan.trials,
         runs=plan.runs,
+        run_estimate=_to_run_estimate_view(plan.run_estimate),
     )
 
 

@@ -79,6 +79,16 @@ def is_viable(run: Run) -> bool:
     )
 
 
+def compute_gain(run: Run, *, baseline_map: float | None) -> float | None:
+    """Best mAP of a run minus that of its baseline. None until both have succeeded.
+
+    `baseline_map` is None unless the run has a baseline, and it has succeeded.
+    """
+    if run.state is not RunState.SUCCEEDED or run.results.best_map is None or baseline_map is None:
+        return None
+    return run.results.best_map - baseline_map
+
+
 def make_baseline(run: Run, spec: RunSpec, *, run_id: str, at: datetime) -> Run:
     """A queued run of the student of `spec` without its teacher, for comparison with `run`."""
     return Run(

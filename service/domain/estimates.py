@@ -1,9 +1,14 @@
-"""Estimates the time and the price of a sweep from a few timed steps; no I/O."""
+"""Estimates the time of a run from an earlier one, and the time and the price of a sweep from a few
+timed steps; no I/O."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from configs.protocol.probe import Costs
+from configs.spec.distillation import iter_methods
+from configs.spec.run import RunSpec
 from configs.spec.sweep import SweepSpec
+from service.domain.runs import Run
 
 _HOUR_S = 3600.0
 
@@ -79,3 +84,77 @@ def _price(prices: Prices, *, gpu_hours: float, cpu_hours: float) -> float | Non
     if not gpu_hours and prices.cpu_hour is not None:
         return cpu_hours * prices.cpu_hour
     return None
+
+
+@dataclass(frozen=True)
+class RunEstimate:
+    """Length of a training run, and how long it will take."""
+
+    epochs: int
+    steps_per_epoch: int
+    """One more if the images have both orientations and fill the last batch of neither."""
+
+    duration_s: float | None
+    """From the start of the worker to the end of the run; None without a reference."""
+
+    reference_run_id: str | None
+    """The run that the duration was taken from, scaled by the number of steps."""
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+
+def estimate_run(
+    spec: RunSpec, *, num_images: int, pack_size: int, earlier: Iterable[Run]
+) -> RunEstimate:
+    """Estimate a run on a dataset with `num_images` training images.
+
+    `earlier`: runs that succeeded, the newest first. The first one that computes the same in each
+    step is the reference; one that trained in a pack of the same size is preferred.
+    """
+    used_images = min(num_images, spec.data.train_images or num_images)
+    steps_per_epoch = -(-used_images // spec.data.batch_size)
+    work = _work_of_step(spec)
+    timings = [
+        timing
+        for run in earlier
+        if isinstance(run.spec, RunSpec) and _work_of_step(run.spec) == work
+        if (timing := _time_run(run)) is not None
+    ]
+    reference = min(timings, key=lambda timing: timing.pack_size != pack_size, default=None)
+    if reference is None:
+        return RunEstimate(spec.schedule.epochs, steps_per_epoch, None, None)
+    return RunEstimate(
+        spec.schedule.epochs,
+        reference.steps_per_epoch,
+        duration_s=spec.schedule.epochs * reference.epoch_s,
+        reference_run_id=reference.run_id,
+    )
+
+
+@dataclass(frozen=True)
+class _Timing:
+    run_id: str
+    pack_size: int
+    steps_per_epoch: int
+    epoch_s: float
+
+
+def _time_run(run: Run) -> _Timing | None:
+    """The mean time of an epoch; None if the run was interrupted, or reported no progress."""
+    progress = run.results.progress
+    if run.attempt != 1 or run.started_at is None or run.finished_at is None:
+        return None
+    if progress is None or progress.epochs == 0 or progress.steps == 0:
+        return None
+    duration_s = (run.finished_at - run.started_at).total_seconds()
+    steps_per_epoch, epoch_s = progress.steps // progress.epochs, duration_s / progress.epochs
+    return _Timing(run.id, run.pack.size, steps_per_epoch, epoch_s)
+
+
+def _work_of_step(spec: RunSpec) -> object:
+    """Equal for specs whose steps take equally long on the same machine."""
+    sections = {"student", "teacher", "data", "compute", "resources"}
+    methods = [method.method for method in iter_methods(spec.distillation)]
+    return spec.model_dump(mode="json", include=sections), methods

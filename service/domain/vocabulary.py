@@ -15,6 +15,9 @@ DesiredState = Literal["run", "paused", "cancelled"]
 ReportFormat = Literal["html", "md", "json"]
 """A web page, text, or data for programs."""
 
+RunOrder = Literal["newest", "best_map"]
+"""Orders of a list of runs. `best_map`: the highest mAP first; runs without one are left out."""
+
 
 class Role(StrEnum):
     """What a caller may do; each role includes those before it."""

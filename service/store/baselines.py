@@ -108,6 +108,13 @@ class SqlBaselines:
             if score is not None
         ]
 
+    def find_best_maps(self, run_ids: Iterable[str]) -> dict[str, float]:
+        query = select(RunRow.id, RunRow.best_map).where(
+            RunRow.id.in_(list(run_ids)), RunRow.state == RunState.SUCCEEDED
+        )
+        rows = self._session.execute(query)
+        return {run_id: score for run_id, score in rows if score is not None}
+
     def find_with_teacher_map(self, *, project: str, limit: int) -> list[Run]:
         measured = RunRow.latest[str(Metric.TEACHER_MAP)].as_float()
         query = (

@@ -1,4 +1,4 @@
-"""Pages of rows, newest first."""
+"""Conditions and orders of pages of rows."""
 
 from typing import Any
 
@@ -6,20 +6,19 @@ from sqlalchemy import ColumnElement, Select, and_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from service.store.engine import replace_nul
-from service.store.tables import RunRow, SweepRow
+from service.store.tables import SweepRow
 
 
-def newest_first(
-    query: Select[Any], table: type[RunRow | SweepRow], *, id_prefix: str | None
-) -> Select[Any]:
-    """Order rows by their sequence, newest first; with a prefix, only those whose id has it."""
+def newest_first(query: Select[Any], *, id_prefix: str | None) -> Select[Any]:
+    """Order sweeps by their sequence, newest first; with a prefix, only those whose id has it."""
     if id_prefix is None:
-        return query.order_by(table.sequence.desc())
+        return query.order_by(SweepRow.sequence.desc())
     # Few rows match. Without "+ 0" the database may walk the index of the sequence to find them.
-    return query.where(_id_starts_with(table.id, id_prefix)).order_by((table.sequence + 0).desc())
+    has_prefix = id_starts_with(SweepRow.id, id_prefix)
+    return query.where(has_prefix).order_by((SweepRow.sequence + 0).desc())
 
 
-def _id_starts_with(column: InstrumentedAttribute[str], prefix: str) -> ColumnElement[bool]:
+def id_starts_with(column: InstrumentedAttribute[str], prefix: str) -> ColumnElement[bool]:
     """Whether an id starts with `prefix`.
 
     The range is for the index of the primary key, which `LIKE` alone cannot use on PostgreSQL; ids

@@ -10,14 +10,13 @@ from sqlalchemy.orm import Session
 
 from configs.protocol.failure import FailureReason
 from configs.protocol.records import Progress
-from configs.spec.jobs import JobSpec
+from configs.spec.jobs import JobSpec, get_dataset_name
 from service.domain.errors import LeaseLost, RunNotFound
 from service.domain.repositories.runs import LeasedRun, RunFilter
 from service.domain.run_fields import RUN_FIELDS, build_run, flatten_run
 from service.domain.runs import Run
 from service.domain.states import ACTIVE_STATES, FINISHED_STATES, RunState
-from service.store.engine import replace_nul
-from service.store.paging import newest_first
+from service.store.run_lists import select_run_page
 from service.store.tables import RunRow
 
 _SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
@@ -41,6 +40,7 @@ class SqlRuns:
             id=run.id,
             sequence=last + 1,
             task=run.task,
+            dataset=get_dataset_name(run.spec),
             spec=run.spec.model_dump_json(),
             tags=dict(run.spec.tags),
             **_changeable_columns(run),
@@ -92,26 +92,9 @@ class SqlRuns:
         self._session.flush()
 
     def page(self, run_filter: RunFilter) -> list[Run]:
-        query = select(RunRow).limit(run_filter.limit)
-        query = newest_first(query, RunRow, id_prefix=run_filter.id_prefix)
-        if run_filter.state is not None:
-            query = query.where(RunRow.state == run_filter.state)
-        if run_filter.task is not None:
-            query = query.where(RunRow.task == run_filter.task)
-        if run_filter.project is not None:
-            query = query.where(RunRow.project == run_filter.project)
-        if run_filter.preset is not None:
-            query = query.where(RunRow.preset == run_filter.preset)
-        if run_filter.sweep is not None:
-            query = query.where(RunRow.sweep_id == run_filter.sweep)
-        if run_filter.trial is not None:
-            query = query.where(RunRow.trial == run_filter.trial)
-        if run_filter.tag is not None:
-            key, value = run_filter.tag
-            query = query.where(RunRow.tags[replace_nul(key)].as_string() == value)
-        if run_filter.before is not None:
-            query = query.where(RunRow.sequence < self._row(run_filter.before).sequence)
-        return [run_from_row(row) for row in self._session.scalars(query)]
+        last = None if run_filter.before is None else self._row(run_filter.before)
+        rows = self._session.scalars(select_run_page(run_filter, last=last))
+        return [run_from_row(row) for row in rows]
 
     def in_states(self, *states: RunState) -> list[Run]:
         query = select(RunRow).where(RunRow.state.in_(states)).order_by(RunRow.sequence)

@@ -80,7 +80,7 @@ class SqlSweeps:
 
     def page(self, sweep_filter: SweepFilter) -> list[Sweep]:
         query = select(SweepRow).limit(sweep_filter.limit)
-        query = newest_first(query, SweepRow, id_prefix=sweep_filter.id_prefix)
+        query = newest_first(query, id_prefix=sweep_filter.id_prefix)
         if sweep_filter.state is not None:
             query = query.where(SweepRow.state == sweep_filter.state)
         if sweep_filter.project is not None:

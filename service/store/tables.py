@@ -47,23 +47,38 @@ class Base(DeclarativeBase):
     """Collects the metadata of all tables."""
 
 
+_LIST_FILTERS = ("task", "state", "project", "preset", "dataset")
+
+
 class RunRow(Base):
     """A run, with its lease."""
 
     __tablename__ = "runs"
+    __table_args__ = (
+        # For each filter of a list of runs, and without one: an index in each order of the list.
+        Index("ix_runs_best_map", "best_map", "sequence"),
+        *(Index(f"ix_runs_{name}_sequence", name, "sequence") for name in _LIST_FILTERS),
+        *(
+            Index(f"ix_runs_{name}_best_map", name, "best_map", "sequence")
+            for name in _LIST_FILTERS
+        ),
+    )
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True)
     sequence: Mapped[int] = mapped_column(Integer, unique=True)
     """Increases with every run; orders lists and pages."""
 
     name: Mapped[str] = mapped_column(String(200))
-    preset: Mapped[str | None] = mapped_column(String(200), index=True)
-    task: Mapped[str] = mapped_column(String(16), index=True, server_default="train")
+    preset: Mapped[str | None] = mapped_column(String(200))
+    task: Mapped[str] = mapped_column(String(16), server_default="train")
+    dataset: Mapped[str | None] = mapped_column(String(64))
+    """The name of the dataset in its spec; None for a report, and for a dataset as files."""
+
     spec: Mapped[str] = mapped_column(Text)
     tags: Mapped[dict[str, str]] = mapped_column(JSON)
-    state: Mapped[str] = mapped_column(String(16), index=True)
+    state: Mapped[str] = mapped_column(String(16))
     desired: Mapped[str] = mapped_column(String(16))
-    project: Mapped[str] = mapped_column(String(64), index=True, server_default="default")
+    project: Mapped[str] = mapped_column(String(64), server_default="default")
     priority: Mapped[int] = mapped_column(Integer, server_default="0")
     preempted_for: Mapped[str | None] = mapped_column(String(16))
     consecutive_failures: Mapped[int] = mapped_column(Integer, server_default="0")

@@ -96,7 +96,7 @@ def _launch(
 
 
 def _list_runs(task: Task, query: PageQuery, *, caller: Caller, ctx: Context) -> RunPage:
-    run_filter = RunFilter(task=task, before=query.cursor, limit=query.limit + 1)
+    run_filter = RunFilter(tasks=(task,), before=query.cursor, limit=query.limit + 1)
     runs = queries.list_runs(run_filter, caller=caller, ctx=ctx)
     return make_run_page(runs, limit=query.limit, ctx=ctx)
 

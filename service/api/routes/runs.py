@@ -25,6 +25,7 @@ from service.api.views import (
     to_metric_view,
     to_plan_view,
     to_repeat_view,
+    to_run_summary_view,
     to_run_view,
 )
 from service.domain.repositories.runs import RunFilter
@@ -34,20 +35,16 @@ from service.usecases.baselines import repeat
 from service.usecases.baselines.comparisons import get_comparisons
 from service.usecases.context import Context
 from service.usecases.runs import actions, launch, plan, queries
+from service.usecases.runs.queries import ListedRun
 
 router = APIRouter(prefix="/v1", tags=["runs"])
 
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
 
 
-def make_run_page(runs: list[Run], *, limit: int, ctx: Context) -> RunPage:
+def make_run_page(runs: list[ListedRun], *, limit: int, ctx: Context) -> RunPage:
     """A page of `limit` runs; one run more in `runs` tells that another page follows."""
-    page = runs[:limit]
-    comparisons = get_comparisons(page, ctx=ctx)
-    items = [
-        to_run_view(run, mlflow_url=ctx.mlflow_public_url, comparison=comparisons.get(run.id))
-        for run in page
-    ]
+    items = [to_run_summary_view(run, mlflow_url=ctx.mlflow_public_url) for run in runs[:limit]]
     return RunPage(items=items, next_cursor=items[-1].id if len(runs) > limit else None)
 
 
@@ -75,20 +72,26 @@ def plan_run(body: RunRequest, ctx: ContextDep, caller: CallerDep) -> PlanView:
 
 @router.get("/runs")
 def list_runs(ctx: ContextDep, caller: CallerDep, query: Annotated[RunQuery, Query()]) -> RunPage:
-    """Runs of every task, newest first."""
+    """Runs of every task, page by page, without their specs, metrics and messages.
+
+    A parameter that takes several values is repeated: `?state=queued&state=running`. Filters
+    combine: a run has to match all of them.
+    """
     tag = None
     if query.tag is not None:
         key, _, value = query.tag.partition("=")
         tag = (key, value)
     run_filter = RunFilter(
         id_prefix=query.id_prefix,
-        state=query.state,
-        task=query.task,
+        states=query.state,
+        tasks=query.task,
         project=query.project,
         preset=query.preset,
+        dataset=query.dataset,
         tag=tag,
         sweep=query.sweep,
         trial=query.trial,
+        order=query.sort,
         before=query.cursor,
         limit=query.limit + 1,
     )

@@ -68,10 +68,13 @@ class SpecSource(LaunchOptions):
 class PageQuery(Contract):
     """Cursor pagination of a list."""
 
-    cursor: str | None = None
-    """`next_cursor` of the previous page. None for the first page."""
+    cursor: Annotated[
+        str | None,
+        Field(description="`next_cursor` of the previous page, with the same filters and order."),
+    ] = None
+    """None for the first page."""
 
-    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    limit: Annotated[int, Field(ge=1, le=200, description="Items of a page.")] = 50
 
 
 class FieldProblem(Contract):

@@ -12,7 +12,13 @@ from configs.spec.base import Contract
 from configs.spec.jobs import EvaluationSpec, ExportSpec, JobSpec, Task
 from service.api.schemas.base import LaunchOptions, PageQuery, Priority, RequestModel, SpecSource
 from service.domain.states import RunState, is_over
-from service.domain.vocabulary import BaselineMode, DesiredState, EventKind, ReportFormat
+from service.domain.vocabulary import (
+    BaselineMode,
+    DesiredState,
+    EventKind,
+    ReportFormat,
+    RunOrder,
+)
 
 
 class ComparisonView(Contract):
@@ -108,10 +114,54 @@ class RunView(Contract):
         return is_over(self.state)
 
 
-class RunPage(Contract):
-    """Runs, newest first. `next_cursor` is None on the last page."""
+class RunSummaryView(Contract):
+    """A run in a list. `GET /v1/runs/{run_id}` shows the rest: spec, metrics, message, advice."""
 
-    items: list[RunView]
+    id: str
+    name: str
+    task: Task
+    preset: str | None
+    project: str
+    dataset: str | None
+    """The name of its dataset. None for a report."""
+
+    priority: int
+    state: RunState
+    attempt: int
+    reason: FailureReason | None
+    waiting_for: str | None
+    progress: Progress | None
+    best_map: float | None
+    """From 0 to 1. None until the first evaluation."""
+
+    best_epoch: int | None
+    baseline_run_id: str | None
+    is_baseline_lost: bool
+    gain: float | None
+    """Best mAP of the run minus best mAP of its baseline, from -1 to 1. None for a run without a
+    baseline, and until both have succeeded."""
+
+    verdict: Verdict | None
+    """Of the comparison over all seeds. None until a report has compared the run."""
+
+    report_run_id: str | None
+    sweep_id: str | None
+    trial: int | None
+    mlflow_url: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run is in a final state."""
+        return is_over(self.state)
+
+
+class RunPage(Contract):
+    """Runs in the order that was asked for. `next_cursor` is None on the last page."""
+
+    items: list[RunSummaryView]
     next_cursor: str | None
 
 
@@ -193,10 +243,30 @@ class PlannedBaselineView(Contract):
     best_map: float | None
 
 
+class RunEstimateView(Contract):
+    """The length of a training run."""
+
+    epochs: int
+    steps_per_epoch: int
+    """Optimizer steps. One more if the images have both orientations and fill the last batch of
+    neither."""
+
+    steps: int
+    duration_s: float | None
+    """Seconds from its start to its end, without the time in the queue. None until a run with the
+    same work in each step has succeeded in this project."""
+
+    reference_run_id: str | None
+    """The run that the duration was taken from, scaled by the number of epochs."""
+
+
 class PlanView(Contract):
     """The result of a dry run: the resolved spec and its findings."""
 
     spec: JobSpec
+    estimate: RunEstimateView | None
+    """None for a job that does not train, and if the dataset is not registered."""
+
     findings: list[FindingView]
     waiting_for: str | None
     baseline: PlannedBaselineView | None
@@ -284,21 +354,36 @@ class ExportRequest(ExportSpec, LaunchOptions):
 
 
 class RunQuery(PageQuery):
-    """Filters of a list of runs."""
+    """Filters and order of a list of runs."""
 
-    id_prefix: Annotated[str, Field(max_length=64)] | None = None
-    """Only runs whose id starts with it."""
-
-    state: RunState | None = None
-    task: Task | None = None
-    project: str | None = None
-    preset: str | None = None
-    tag: Annotated[str, Field(pattern=r"^[^=]+=.*$", description="key=value")] | None = None
-    sweep: str | None = None
-    """Only runs of this sweep."""
-
-    trial: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    """Only runs of the sweep's trial with this number."""
+    id_prefix: Annotated[
+        str | None, Field(max_length=64, description="Only runs whose id starts with it.")
+    ] = None
+    state: Annotated[
+        tuple[RunState, ...], Field(description="Only runs in one of these states.")
+    ] = ()
+    task: Annotated[
+        tuple[Task, ...], Field(description="Only runs of one of these tasks; all by default.")
+    ] = ()
+    project: Annotated[str | None, Field(description="Only runs of this project.")] = None
+    preset: Annotated[str | None, Field(description="Only runs launched from this preset.")] = None
+    dataset: Annotated[
+        str | None, Field(description="Only runs on the dataset with this name.")
+    ] = None
+    tag: Annotated[
+        str | None, Field(pattern=r"^[^=]+=.*$", description="Only runs with this tag: key=value.")
+    ] = None
+    sweep: Annotated[str | None, Field(description="Only runs of the sweep with this id.")] = None
+    trial: Annotated[
+        int | None, Field(ge=0, lt=2**31, description="Only runs of the trial with this number.")
+    ] = None
+    sort: Annotated[
+        RunOrder,
+        Field(
+            description="`newest`: by the time of the launch, the newest first. `best_map`: by the "
+            "best mAP, the highest first; runs without one are left out."
+        ),
+    ] = "newest"
 
 
 class ReportQuery(Contract):

@@ -10,7 +10,7 @@ from configs.protocol.sweep_log import TrialResult
 from configs.spec.base import Contract
 from configs.spec.sweep import SweepSpec, Values
 from service.api.schemas.base import PageQuery, Priority, RequestModel, RunName, SpecSource
-from service.api.schemas.runs import FindingView
+from service.api.schemas.runs import FindingView, RunEstimateView
 from service.domain.states import RunState
 from service.domain.sweeps import FINISHED_SWEEP_STATES, DesiredSweepState, SweepState
 
@@ -102,6 +102,8 @@ class SweepPlanView(Contract):
     """Maximum number of trials."""
 
     runs: int
+    run_estimate: RunEstimateView | None
+    """The length of one run of the base spec. None if the dataset is not registered."""
 
 
 class TrialRunView(Contract):

@@ -8,6 +8,7 @@ from configs.spec.compute import Resources
 from configs.spec.jobs import JobSpec
 from configs.spec.run import DatasetFiles, NamedDataset
 from service.domain.baselines import PlannedBaseline
+from service.domain.estimates import RunEstimate
 from service.domain.planning.device_findings import device_findings
 from service.domain.planning.findings import Facts, Finding, error, warning
 from service.domain.planning.model_findings import model_findings
@@ -31,6 +32,9 @@ class Plan:
 
     noise: NoiseFloor | None = None
     """How much runs like it scatter over seeds; None if it is not known yet."""
+
+    estimate: RunEstimate | None = None
+    """Its length; None for jobs that do not train, and without its dataset."""
 
 
 def make_plan(spec: JobSpec, facts: Facts) -> Plan:

@@ -79,6 +79,9 @@ class Baselines(Protocol):
         Equal runs count once: the same seed twice would make the noise look smaller.
         """
 
+    def find_best_maps(self, run_ids: Iterable[str]) -> dict[str, float]:
+        """The best mAP of those of the runs that succeeded and have one."""
+
     def find_with_teacher_map(self, *, project: str, limit: int) -> list[Run]:
         """Runs that measured the mAP of their teacher, newest first."""
 

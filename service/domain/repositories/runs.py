@@ -9,20 +9,23 @@ from configs.protocol.records import Metrics
 from configs.spec.jobs import Task
 from service.domain.runs import Attempt, Event, MetricPoint, Run
 from service.domain.states import RunState
+from service.domain.vocabulary import RunOrder
 
 
 @dataclass(frozen=True)
 class RunFilter:
-    """Selects a page of runs, newest first; None matches all."""
+    """Selects a page of runs; None, and no states or tasks, match all."""
 
     id_prefix: str | None = None
-    state: RunState | None = None
-    task: Task | None = None
+    states: tuple[RunState, ...] = ()
+    tasks: tuple[Task, ...] = ()
     project: str | None = None
     preset: str | None = None
+    dataset: str | None = None
     tag: tuple[str, str] | None = None
     sweep: str | None = None
     trial: int | None = None
+    order: RunOrder = "newest"
     before: str | None = None
     """The id of the last run of the page before."""
 
@@ -71,7 +74,7 @@ class Runs(Protocol):
         """Store a changed run."""
 
     def page(self, run_filter: RunFilter) -> list[Run]:
-        """The matching runs, newest first."""
+        """The matching runs, in the order of the filter."""
 
     def in_states(self, *states: RunState) -> list[Run]:
         """All runs in these states, oldest first."""

@@ -15,7 +15,7 @@ from configs.catalog import (
 )
 from configs.derived_specs import is_distilled
 from configs.protocol.names import DEFAULT_PROJECT
-from configs.spec.jobs import JobSpec, Task
+from configs.spec.jobs import JobSpec, Task, get_dataset_name
 from configs.spec.run import NamedDataset, NamedTeacher, RunSpec, RunTeacher
 from configs.teacher_catalog import how_to_get_teacher
 from service.domain.access import Caller
@@ -26,13 +26,16 @@ from service.domain.errors import (
     RunNotFound,
     SpecRefused,
 )
+from service.domain.estimates import RunEstimate, estimate_run
 from service.domain.planning.findings import Facts
 from service.domain.planning.plan import Plan, make_plan
 from service.domain.planning.references import references_of
 from service.domain.ports import Node
+from service.domain.repositories.runs import RunFilter
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
-from service.domain.scheduling.packs import pair_findings
+from service.domain.scheduling.packs import PAIR_SIZE, pair_findings
+from service.domain.states import RunState
 from service.usecases.access import resolve_project
 from service.usecases.baselines.lookup import BaselineLookup, get_dataset_digest, look_up_baseline
 from service.usecases.baselines.noise import compute_dataset_noise
@@ -40,6 +43,9 @@ from service.usecases.baselines.teacher_check import check_teacher
 from service.usecases.context import Context
 from service.usecases.nodes import list_nodes_or_none
 from service.usecases.runs.queries import get_run_classes
+
+_MAX_EARLIER_RUNS = 50
+"""How many runs are searched for one that the duration of a run can be estimated from."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,8 @@ def plan_spec(
     options = options or PlanOptions(resolve_project(None, caller=caller) or DEFAULT_PROJECT)
     nodes = list_nodes_or_none(ctx)
     with ctx.store.transaction() as uow:
-        return plan_in_transaction(uow, spec, options, nodes=nodes, caller=caller)[0]
+        plan = plan_in_transaction(uow, spec, options, nodes=nodes, caller=caller)[0]
+        return replace(plan, estimate=_estimate(uow, spec, options))
 
 
 def plan_in_transaction(
@@ -145,6 +152,27 @@ def to_spec_refused(error: SpecError) -> SpecRefused:
     """The error of a request whose spec has these problems."""
     return SpecRefused(
         [FieldError(problem.field, "invalid", problem.message) for problem in error.problems]
+    )
+
+
+def _estimate(uow: UnitOfWork, spec: JobSpec, options: PlanOptions) -> RunEstimate | None:
+    """Estimate the length of a training run from the newest runs of the project on its dataset."""
+    name = get_dataset_name(spec)
+    dataset = None if name is None else uow.registry.dataset(name)
+    if dataset is None or not isinstance(spec, RunSpec):
+        return None
+    succeeded = RunFilter(
+        states=(RunState.SUCCEEDED,),
+        tasks=("train",),
+        dataset=name,
+        project=options.project,
+        limit=_MAX_EARLIER_RUNS,
+    )
+    return estimate_run(
+        spec,
+        num_images=dataset.manifest.train.num_images,
+        pack_size=PAIR_SIZE if options.pack else 1,
+        earlier=uow.runs.page(succeeded),
     )
 
 

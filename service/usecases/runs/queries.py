@@ -1,13 +1,13 @@
 """Queries of runs, their attempts and metrics."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from configs.protocol.report import Verdict
 from configs.spec.dataset import ClassNames
 from configs.spec.run import NamedDataset
 from service.domain.access import Caller
-from service.domain.errors import (
-    RunNotFound,
-)
+from service.domain.baselines import compute_gain
+from service.domain.errors import RunNotFound
 from service.domain.loss_shares import LossShares, loss_shares_from_points
 from service.domain.planning.references import references_of
 from service.domain.repositories.runs import RunFilter
@@ -15,6 +15,18 @@ from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Attempt, MetricPoint, Run
 from service.usecases.access import resolve_project
 from service.usecases.context import Context
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """A run in a list, and how it compares with its baseline."""
+
+    run: Run
+    gain: float | None
+    """Its best mAP minus that of its baseline; None until both have succeeded."""
+
+    verdict: Verdict | None
+    """None until a report has compared it with its baseline."""
 
 
 def get_loss_shares(run_id: str, *, ctx: Context) -> LossShares:
@@ -30,15 +42,26 @@ def get_run(run_id: str, *, ctx: Context) -> Run:
         return uow.runs.get(run_id)
 
 
-def list_runs(run_filter: RunFilter, *, caller: Caller, ctx: Context) -> list[Run]:
-    """A page of the runs that the caller may see, newest first."""
+def list_runs(run_filter: RunFilter, *, caller: Caller, ctx: Context) -> list[ListedRun]:
+    """A page of the runs that the caller may see, in the order of the filter."""
     run_filter = replace(run_filter, project=resolve_project(run_filter.project, caller=caller))
     with ctx.store.transaction() as uow:
         if run_filter.before is not None and not caller.can_see(
             uow.runs.get(run_filter.before).project
         ):
             raise RunNotFound(run_filter.before)
-        return uow.runs.page(run_filter)
+        runs = uow.runs.page(run_filter)
+        comparisons = uow.comparisons.of_runs(run.id for run in runs)
+        baseline_ids = {run.lineage.baseline_run_id for run in runs}
+        scores = uow.baselines.find_best_maps(filter(None, baseline_ids))
+    return [
+        ListedRun(
+            run,
+            gain=compute_gain(run, baseline_map=scores.get(run.lineage.baseline_run_id or "")),
+            verdict=comparisons[run.id].verdict if run.id in comparisons else None,
+        )
+        for run in runs
+    ]
 
 
 def list_attempts(run_id: str, *, ctx: Context) -> list[Attempt]:

@@ -13,6 +13,7 @@ from configs.spec.search import GridSearch
 from configs.spec.sweep import SweepSpec
 from service.domain.access import Caller
 from service.domain.errors import FieldError, SpecRefused, SweepNotFound
+from service.domain.estimates import RunEstimate
 from service.domain.ids import new_sweep_id
 from service.domain.planning.findings import Finding, raise_for_errors
 from service.domain.planning.sweep_findings import grid_size, sweep_findings
@@ -61,6 +62,9 @@ class SweepPlan:
     runs: int
     """Upper limit of the number of runs, over all repeats of the trials."""
 
+    run_estimate: RunEstimate | None
+    """The length of one run of the base spec; `None` without its dataset."""
+
 
 def plan_sweep(request: LaunchSweep, *, caller: Caller, ctx: Context) -> SweepPlan:
     """Plan a requested sweep; `SpecRefused` for an invalid spec, findings for other problems."""
@@ -75,6 +79,7 @@ def plan_sweep(request: LaunchSweep, *, caller: Caller, ctx: Context) -> SweepPl
         waiting_for=base.waiting_for,
         trials=trials,
         runs=trials * spec.repeats,
+        run_estimate=base.estimate,
     )
 
 

@@ -332,6 +332,38 @@ def test_runs_are_listed_in_pages_and_by_what_they_are(stage: Stage) -> None:
     assert [run["id"] for run in tagged["items"]] == [ids[2], ids[0]]
 
 
+@ON_BOTH_DATABASES
+def test_a_plan_has_the_steps_and_the_time_of_a_run_like_it(stage: Stage) -> None:
+    stage.add_dataset()
+    first = stage.http.post("/v1/runs:plan", json={"spec": make_spec()}).json()
+    run_id = submit_run(stage)
+    deliver(stage, run_id, [make_started(stage), make_progress(stage)])
+    stage.clock.advance(90)
+    deliver(stage, run_id, [make_outcome(stage, "succeeded")], first=2)
+    stage.cluster.set_job_state(f"{run_id}-a1", "succeeded", exit_code=0)
+    stage.run_loops()
+
+    longer = make_spec(schedule={"epochs": 6}, seed=1)
+    second = stage.http.post("/v1/runs:plan", json={"spec": longer}).json()
+    elsewhere = stage.http.post("/v1/runs:plan", json={"spec": longer, "project": "other"}).json()
+
+    assert first["estimate"] == {
+        "epochs": 2,
+        "steps_per_epoch": 1,
+        "steps": 2,
+        "duration_s": None,
+        "reference_run_id": None,
+    }
+    assert second["estimate"] == {
+        "epochs": 6,
+        "steps_per_epoch": 2,
+        "steps": 12,
+        "duration_s": 270.0,
+        "reference_run_id": run_id,
+    }
+    assert elsewhere["estimate"]["duration_s"] is None
+
+
 def test_a_plan_says_what_stands_against_a_run_and_creates_nothing(stage: Stage) -> None:
     response = stage.http.post("/v1/runs:plan", json={"preset": "coco/bckd_r50_from_r101"})
 

@@ -1,5 +1,6 @@
 """Migrations up and down on both databases, with rows, and by one service at a time."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from service.store.database import Database
 from service.store.engine import open_for_reading
 from service.store.schema import current_revision, downgrade, revisions, schema_transaction, upgrade
 from service.store.tables import Base
+from tests.support.factories import make_spec
 from tests.support.service.database_rows import fill, read_rows
 from tests.support.service.postgres import Postgres
 
@@ -43,6 +45,37 @@ def test_rows_survive_an_upgrade_to_the_schema_that_is_there(url: str) -> None:
         upgrade(connection)
         assert read_rows(connection) == before
         assert find_differences(connection) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "dataset"),
+    [
+        (make_spec(), "pets"),
+        ({"task": "evaluate", "data": {"dataset": {"name": "pets"}}}, "pets"),
+        ({"task": "export", "dataset": {"name": "pets"}}, "pets"),
+        ({"task": "export", "dataset": None}, None),
+        ({"task": "probe", "base": make_spec()}, "pets"),
+        ({"task": "report", "run": "r00000000000a"}, None),
+        (make_spec(data={"dataset": {"root": "/data/pets"}}), None),
+    ],
+    ids=["run", "evaluation", "export", "export of a run", "probe", "report", "files"],
+)
+def test_runs_of_0101_get_the_name_of_their_dataset(
+    tmp_path: Path, spec: dict[str, object], dataset: str | None
+) -> None:
+    with schema_transaction(f"sqlite:///{tmp_path / 'tandem.db'}") as connection:
+        upgrade(connection, "0101")
+        fill(connection)
+        connection.execute(text("UPDATE runs SET spec = :spec"), {"spec": json.dumps(spec)})
+        before = read_rows(connection)
+
+        upgrade(connection)
+
+        names = connection.execute(text("SELECT DISTINCT dataset FROM runs")).scalars().all()
+        assert names == [dataset]
+        assert find_differences(connection) == []
+        downgrade(connection, "0101")
+        assert read_rows(connection) == before
 
 
 def test_the_schema_goes_down_to_nothing_and_up_again(url: str) -> None:

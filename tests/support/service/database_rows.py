@@ -32,6 +32,7 @@ _FIXED_VALUES: dict[str, tuple[Any, ...]] = {
     "runs.spec": (json.dumps(make_spec()), json.dumps(make_spec(seed=1))),
     "runs.tags": ({"team": "größe", "by": "a"}, {}),
     "runs.task": ("train", "train"),
+    "runs.dataset": ("pets", "pets"),
     "runs.state": ("queued", "failed"),
     "runs.desired": ("run", "cancelled"),
     "runs.reason": (None, "nan_loss"),

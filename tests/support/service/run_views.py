@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from configs.catalog import spec_from_preset
-from service.api.schemas.runs import RunView
+from service.api.schemas.runs import RunSummaryView, RunView
 from service.domain.states import RunState
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -45,3 +45,12 @@ def make_run_view(state: RunState = RunState.RUNNING, **changes: Any) -> RunView
         "last_seen_at": None,
     }
     return RunView(**(fields | changes))
+
+
+def make_run_summary(state: RunState = RunState.RUNNING, **changes: Any) -> RunSummaryView:
+    """A run in a list, with the values of `make_run_view` where both have a field."""
+    view = make_run_view(state)
+    common = RunSummaryView.model_fields.keys() & RunView.model_fields.keys()
+    fields: dict[str, Any] = {name: getattr(view, name) for name in common}
+    own_fields = {"dataset": "digits-tiny", "gain": None, "verdict": None}
+    return RunSummaryView(**(fields | own_fields | changes))

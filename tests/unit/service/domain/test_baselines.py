@@ -210,7 +210,14 @@ def test_a_baseline_that_is_lost_says_what_mends_it() -> None:
 def test_a_plan_says_which_baseline_there_would_be(
     baseline: PlannedBaselineView, text: str
 ) -> None:
-    planned = PlanView(spec=DISTILLED, findings=[], waiting_for=None, baseline=baseline, noise=None)
+    planned = PlanView(
+        spec=DISTILLED,
+        estimate=None,
+        findings=[],
+        waiting_for=None,
+        baseline=baseline,
+        noise=None,
+    )
 
     (line,) = format_planned_baseline(planned)
 
