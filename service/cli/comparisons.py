@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from service.api.schemas.runs import ComparisonView, PlanView, RunView
     from service.client import TandemClient
 
-_COLORS = {"helps": "green", "hurts": "red", "cannot_tell": "yellow"}
+VERDICT_COLORS = {"helps": "green", "hurts": "red", "cannot_tell": "yellow"}
 _WAITING = "Waiting for the report that compares the run with its baseline ..."
 _TIMEOUT_S = 180.0
 _POLL_INTERVAL_S = 1.0
@@ -22,7 +22,7 @@ _POLL_INTERVAL_S = 1.0
 
 def format_verdict(comparison: "ComparisonView") -> str:
     """Format the conclusion in the color of its verdict, and the basis of its interval."""
-    color = _COLORS[comparison.verdict]
+    color = VERDICT_COLORS[comparison.verdict]
     return f"[{color}]{escape(comparison.conclusion)}[/] {escape(comparison.basis)}"
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from service.cli import console
+from service.cli.runs import Watch, watch_run
 from service.cli.session import load_settings, load_stack_config, open_client, resolve_run_id
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ _RUN_ID = re.compile(r"r[0-9a-z]{2,12}")
 Model = Annotated[
     str, typer.Argument(help="The id of a run or its beginning, or the name of a teacher.")
 ]
-Watch = Annotated[bool, typer.Option("--watch/--no-watch", help="Wait until it ends.")]
 Size = Annotated[
     str, typer.Option(help="Long and short edge, e.g. 1333x800; by default as the run was trained.")
 ]
@@ -43,7 +43,8 @@ def evaluate(
     images: Annotated[int | None, typer.Option(help="Only the first N images.")] = None,
     size: Size = "",
     checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
-    watch: Watch = True,
+    watch: Watch = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Evaluate a detector: all COCO metrics, curves, images per second, latency."""
     from service.api.schemas.runs import EvaluationRequest
@@ -61,7 +62,7 @@ def evaluate(
             "name": f"evaluation of {model}",
         }
         launched = client.evaluate(_validate(EvaluationRequest, document))
-        ended = _watch_job(client, launched, watch=watch)
+        ended = _finish_launch(client, launched, watch=watch, as_json=as_json)
     if ended is not None:
         _print_metrics(ended)
 
@@ -77,7 +78,8 @@ def export(
     ] = None,
     size: Size = "",
     checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
-    watch: Watch = True,
+    watch: Watch = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Export a detector to other formats, and compare each with the original."""
     from service.api.schemas.runs import ExportRequest
@@ -92,9 +94,9 @@ def export(
         if formats:
             document["formats"] = formats
         launched = client.export(_validate(ExportRequest, document))
-        ended = _watch_job(client, launched, watch=watch)
+        ended = _finish_launch(client, launched, watch=watch, as_json=as_json)
     if ended is not None:
-        console.output().print(f"The files are in MLflow: {ended.mlflow_url or ''}")
+        _print_files(ended)
 
 
 def predict(
@@ -164,20 +166,37 @@ def _validate(model: type[RequestT], document: "dict[str, Any]") -> RequestT:
         raise CliError(ErrorMessage("The request is invalid.", fields=fields)) from None
 
 
-def _watch_job(client: "TandemClient", launched: "RunView", *, watch: bool) -> "RunView | None":
-    """Wait for a job; return None if the user does not wait for its end."""
-    from service.cli.runs import watch_run
+def _finish_launch(
+    client: "TandemClient", launched: "RunView", *, watch: bool, as_json: bool
+) -> "RunView | None":
+    """Say that a job is launched, and wait for its end if asked to.
 
-    console.output().print(f"Launched [bold]{launched.id}[/] ({launched.name})")
-    if not watch:
-        console.output().print(f"`tandem logs -f {launched.id}` shows its log.")
+    Return the job when it has ended and its result is still to be printed.
+    """
+    from rich.markup import escape
+
+    if not as_json:
+        out = console.output()
+        out.print(f"Launched [bold]{launched.id}[/] ({escape(launched.name)})")
+        if not watch:
+            out.print(f"`tandem show {launched.id}` shows its state and its result.")
+    ended = watch_run(client, launched.id, is_quiet=as_json) if watch else None
+    if as_json:
+        console.print_json((ended or launched).model_dump(mode="json"))
         return None
-    return watch_run(client, launched.id)
+    return ended
 
 
 def _print_metrics(ended: "RunView") -> None:
-    table = console.create_table("", "")
-    for key, value in sorted(ended.latest.items()):
-        table.add_row(key, f"{value:.4g}")
-    console.output().print(table)
-    console.output().print(ended.mlflow_url or "")
+    from service.cli.views.metrics import iter_metrics
+    from service.cli.views.run_result import print_mlflow_url
+
+    console.output().print(console.create_fields(dict(iter_metrics(ended.latest))))
+    print_mlflow_url(ended)
+
+
+def _print_files(ended: "RunView") -> None:
+    from service.cli.views.run_result import print_mlflow_url
+
+    console.output().print("The files are among the artifacts of the run in MLflow.")
+    print_mlflow_url(ended)

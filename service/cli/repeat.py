@@ -27,17 +27,18 @@ def repeat(
             help="Train each new run and its baseline in one process; by default as the run.",
         ),
     ] = None,
+    as_json: console.AsJson = False,
 ) -> None:
     """Train a distilled run and its baseline with more seeds, for a verdict over all of them."""
     with open_client() as client:
         repetition = client.repeat(resolve_run_id(client, run_id), seeds=seeds, pack=pack)
+    if as_json:
+        console.print_json(repetition.model_dump(mode="json"))
+        return
     out = console.output()
     for pair in repetition.pairs:
-        out.print(format_pair(pair), soft_wrap=True)
-    out.print(
-        f"When all runs have succeeded, `tandem show {repetition.run_id}` shows the verdict.",
-        soft_wrap=True,
-    )
+        out.print(format_pair(pair))
+    out.print(f"When all runs have succeeded, `tandem show {repetition.run_id}` shows the verdict.")
 
 
 def format_pair(pair: "RepeatedPairView") -> str:

@@ -18,41 +18,48 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def cancel(run_id: RunPrefix) -> None:
+def cancel(run_id: RunPrefix, as_json: console.AsJson = False) -> None:
     """Cancel a run; its checkpoints are kept."""
     with open_client() as client:
         run = client.cancel(resolve_run_id(client, run_id))
-    _print_state(run, "" if run.is_over else ": it writes a checkpoint and ends")
+    _print_state(run, "" if run.is_over else ": it writes a checkpoint and ends", as_json=as_json)
 
 
-def pause(run_id: RunPrefix) -> None:
+def pause(run_id: RunPrefix, as_json: console.AsJson = False) -> None:
     """Stop a run with a checkpoint and free its resources, until it is resumed."""
     with open_client() as client:
         run = client.pause(resolve_run_id(client, run_id))
-    _print_state(run, "" if run.state == "paused" else ": it writes a checkpoint and stops")
+    suffix = "" if run.state == "paused" else ": it writes a checkpoint and stops"
+    _print_state(run, suffix, as_json=as_json)
 
 
-def resume(run_id: RunPrefix) -> None:
+def resume(run_id: RunPrefix, as_json: console.AsJson = False) -> None:
     """Queue a paused run; it resumes from its last checkpoint."""
     with open_client() as client:
-        _print_state(client.resume(resolve_run_id(client, run_id)))
+        run = client.resume(resolve_run_id(client, run_id))
+    _print_state(run, as_json=as_json)
 
 
-def retry(run_id: RunPrefix) -> None:
+def retry(run_id: RunPrefix, as_json: console.AsJson = False) -> None:
     """Queue a failed or cancelled run; it resumes from its last checkpoint."""
     with open_client() as client:
-        _print_state(client.retry(resolve_run_id(client, run_id)))
+        run = client.retry(resolve_run_id(client, run_id))
+    _print_state(run, as_json=as_json)
 
 
 def prioritize(
     run_id: RunPrefix,
     priority: Annotated[int, typer.Argument(help="Larger values start first.", min=-100, max=100)],
+    as_json: console.AsJson = False,
 ) -> None:
     """Change the priority of a run."""
     with open_client() as client:
         run = client.prioritize(resolve_run_id(client, run_id), priority)
-    _print_state(run, f": its priority is {run.priority}")
+    _print_state(run, f": its priority is {run.priority}", as_json=as_json)
 
 
-def _print_state(run: "RunView", suffix: str = "") -> None:
+def _print_state(run: "RunView", suffix: str = "", *, as_json: bool) -> None:
+    if as_json:
+        console.print_json(run.model_dump(mode="json"))
+        return
     console.output().print(f"{run.id} is {console.format_state(run.state)}{suffix}")

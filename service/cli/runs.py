@@ -1,5 +1,6 @@
 """`tandem run`, `runs`, `show` and `logs`: launch and inspect runs."""
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,20 +11,39 @@ from service.cli.session import list_all_runs, open_client, resolve_run_id
 from service.domain.states import RunState
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from configs.protocol.records import PendingRecords
-    from configs.protocol.report import NoiseFloor
-    from service.api.schemas.runs import EventView, PlanView, RunRequest, RunView
+    from service.api.schemas.runs import RunPage, RunQuery, RunRequest, RunView
     from service.client import TandemClient
 
 _DEFAULT_LIMIT = 50
 _NUM_LOG_LINES = 50
-_NORMAL_BACKLOG = 20
-"""A backlog up to this size is normal while a run trains, and is not shown."""
 
 RunPrefix = Annotated[str, typer.Argument(metavar="ID", help="The id, or a unique prefix of it.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Watch = Annotated[
+    bool,
+    typer.Option("--watch", help="Show progress until it ends; Ctrl-C leaves it running."),
+]
+AsJson = console.AsJson
+
+
+class TaskName(StrEnum):
+    """The tasks of runs in the API, without the import of their specs."""
+
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    EXPORT = "export"
+    PROBE = "probe"
+    REPORT = "report"
+
+
+LISTED_TASKS = (TaskName.TRAIN, TaskName.EVALUATE, TaskName.EXPORT)
+"""What people launch; Tandem adds probes and reports by itself."""
+
+
+class RunSort(StrEnum):
+    """Orders of the list of runs."""
+
+    NEWEST = "newest"
+    MAP = "map"
 
 
 def register(app: typer.Typer) -> None:
@@ -41,10 +61,11 @@ def run(
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     project: Annotated[str | None, typer.Option(help="Project of the run.")] = None,
     priority: Annotated[int, typer.Option(help="Larger values start first.")] = 0,
-    watch: Annotated[bool, typer.Option("--watch", help="Show progress until it ends.")] = False,
+    watch: Watch = False,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Only show the resolved spec and findings.")
+        bool, typer.Option("--plan", help="Only show steps, time, baseline and findings.")
     ] = False,
+    with_spec: console.WithSpec = False,
     no_baseline: Annotated[
         bool, typer.Option("--no-baseline", help="Train and compare no baseline.")
     ] = False,
@@ -52,6 +73,7 @@ def run(
         bool,
         typer.Option("--pack", help="Train the run and its new baseline in one process."),
     ] = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Launch a run from a preset; a distilled run gets a baseline to compare it with."""
     from service.api.schemas.runs import RunRequest
@@ -66,45 +88,71 @@ def run(
         baseline="off" if no_baseline else "auto",
         pack=pack,
     )
+    if with_spec and not plan:
+        raise CliError(
+            ErrorMessage("--spec has no effect without --plan.", advice=("Add --plan.",))
+        )
     with open_client() as client:
         if plan:
-            _show_plan(client, request)
+            _show_plan(client, request, with_spec=with_spec, as_json=as_json)
             return
         launched = client.launch(request)
-        console.output().print(f"Launched [bold]{launched.id}[/] ({launched.preset})")
-        if launched.baseline_run_id:
-            console.output().print(f"Its baseline is {launched.baseline_run_id}.")
-        if watch:
-            ended = watch_run(client, launched.id)
-            if ended is not None:
-                score = console.format_score(ended.best_map)
-                console.output().print(f"mAP {score}  {ended.mlflow_url or ''}")
-            return
-    console.output().print(
-        f"`tandem logs -f {launched.id}` follows its log, `tandem runs` lists all runs."
-    )
+        if not as_json:
+            _print_launch(launched, watch=watch)
+        finish_launch(client, launched, watch=watch, as_json=as_json)
 
 
 def runs(
-    state: Annotated[RunState | None, typer.Option(help="Only runs in this state.")] = None,
-    all_: Annotated[
-        bool, typer.Option("--all", help=f"All runs, not only the last {_DEFAULT_LIMIT}.")
+    state: Annotated[
+        list[RunState] | None, typer.Option(help="Only runs in this state; may be repeated.")
+    ] = None,
+    project: Annotated[str | None, typer.Option(help="Only runs of this project.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Only runs of this preset.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only runs on this dataset.")] = None,
+    task: Annotated[
+        list[TaskName] | None,
+        typer.Option(
+            help="Only runs of this task; may be repeated. Default: all that people launch."
+        ),
+    ] = None,
+    all_tasks: Annotated[
+        bool, typer.Option("--all-tasks", help="Also reports and probes, which Tandem adds.")
     ] = False,
-    as_json: AsJson = False,
+    sort: Annotated[
+        RunSort, typer.Option(help="map: the highest mAP first; runs without one are left out.")
+    ] = RunSort.NEWEST,
+    all_: Annotated[
+        bool, typer.Option("--all", help=f"All that match, not only the first {_DEFAULT_LIMIT}.")
+    ] = False,
+    as_json: console.AsJson = False,
 ) -> None:
-    """List runs, the newest first."""
+    """List trainings, evaluations and exports, the newest first."""
+    from service.api.schemas.runs import RunPage, RunQuery
+
+    query = RunQuery.model_validate(
+        {
+            "state": state or (),
+            "task": [] if all_tasks else [item.value for item in task or LISTED_TASKS],
+            "project": project,
+            "preset": preset,
+            "dataset": dataset,
+            "sort": "best_map" if sort is RunSort.MAP else "newest",
+            "limit": _DEFAULT_LIMIT,
+        }
+    )
     with open_client() as client:
-        views = list_all_runs(client, state=state) if all_ else _list_last_runs(client, state)
+        page = (
+            RunPage(items=list_all_runs(client, query), next_cursor=None)
+            if all_
+            else client.runs(query)
+        )
     if as_json:
-        console.print_json([item.model_dump(mode="json") for item in views])
+        console.print_json([item.model_dump(mode="json") for item in page.items])
         return
-    if not views:
-        console.output().print("No runs yet; `tandem run quick/instant` launches one.")
-        return
-    console.output().print(build_runs_table(views))
+    _print_page(page, query, has_task_filter=bool(task))
 
 
-def show(run_id: RunPrefix, as_json: AsJson = False) -> None:
+def show(run_id: RunPrefix, as_json: console.AsJson = False) -> None:
     """Show a run: state, metrics and events; of a failed one also the end of its log."""
     from service.api.schemas.runs import LogQuery
 
@@ -122,9 +170,12 @@ def show(run_id: RunPrefix, as_json: AsJson = False) -> None:
         return
     from rich.text import Text
 
+    from service.cli.views.run_details import build_details, build_events_table
+
     out = console.output()
-    out.print(_build_details(run, noise))
-    out.print(_build_events_table(events))
+    out.print(build_details(run, noise))
+    out.print()
+    out.print(build_events_table(events))
     for line in log.splitlines():
         out.print(Text(f"  │ {line}", style="dim"), soft_wrap=True)
 
@@ -156,53 +207,18 @@ def logs(
             )
 
 
-def build_runs_table(views: "list[RunView]") -> "Table":
-    """Build a table with a line per run."""
-    from rich.markup import escape
-
-    table = console.create_table(
-        "id", "name", "state", "epoch", "mAP", "duration", "launched", folding=("name",)
-    )
-    for item in views:
-        progress = item.progress
-        table.add_row(
-            item.id,
-            escape(item.name),
-            console.format_state(item.state),
-            f"{progress.epoch}/{progress.epochs}" if progress else "-",
-            console.format_score(item.best_map),
-            console.format_duration(run_duration_s(item)),
-            console.format_time(item.created_at)[:-3],
-        )
-    return table
-
-
-def run_duration_s(run: "RunView") -> float | None:
-    """Seconds since the run started, up to its end; None if it has not started."""
-    from datetime import UTC, datetime
-
-    if run.started_at is None:
-        return None
-    return ((run.finished_at or datetime.now(UTC)) - run.started_at).total_seconds()
-
-
-def _list_last_runs(client: "TandemClient", state: RunState | None) -> "list[RunView]":
-    from service.api.schemas.runs import RunQuery
-
-    return list(client.runs(RunQuery(state=state, limit=_DEFAULT_LIMIT)).items)
-
-
-def watch_run(client: "TandemClient", run_id: str) -> "RunView | None":
+def watch_run(client: "TandemClient", run_id: str, *, is_quiet: bool = False) -> "RunView | None":
     """Watch a run until it succeeds; raise `CliError` if it fails.
 
-    Return None if the user interrupts the watching; the run continues.
+    Return None if the user interrupts the watching; the run continues. `is_quiet` prints no
+    progress.
     """
     from service.cli.progress.runs import watch_runs
 
     try:
-        (ended,) = watch_runs(client, {"run": run_id}).values()
+        (ended,) = watch_runs(client, {"run": run_id}, is_quiet=is_quiet).values()
     except KeyboardInterrupt:
-        console.output().print(
+        console.error_output().print(
             f"The run continues. `tandem logs -f {run_id}` follows its log, "
             f"`tandem cancel {run_id}` cancels it."
         )
@@ -216,96 +232,74 @@ def watch_run(client: "TandemClient", run_id: str) -> "RunView | None":
     return ended
 
 
-def _show_plan(client: "TandemClient", request: "RunRequest") -> None:
-    from service.cli.comparisons import format_planned_baseline
+def finish_launch(
+    client: "TandemClient", launched: "RunView", *, watch: bool, as_json: bool
+) -> None:
+    """Watch a run to its end if asked to, and print its result; as JSON the run as it is then."""
+    from service.cli.views.run_result import print_run_result
 
-    plan: PlanView = client.plan(request)
-    wait = [f"It would wait for {plan.waiting_for}."] if plan.waiting_for else []
-    details = [*wait, *format_planned_baseline(plan)]
-    console.print_plan(plan.spec, plan.findings, details=details)
-
-
-def _build_details(run: "RunView", noise: "NoiseFloor | None") -> "Table":
-    from rich.markup import escape
-    from rich.table import Table
-
-    from service.cli.comparisons import (
-        format_baseline,
-        format_gains,
-        format_noise_floor,
-        format_verdict,
-    )
-
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    progress = run.progress
-    rows = {
-        "run": f"[bold]{run.id}[/] {escape(run.name)}",
-        "preset": run.preset,
-        "state": console.format_state(run.state),
-        "project": run.project if run.project != "default" else None,
-        "priority": str(run.priority) if run.priority else None,
-        "queue position": f"{run.queue_position}" if run.queue_position else None,
-        "waits for": escape(run.waiting_for or ""),
-        "reason": run.reason,
-        "message": escape(run.message),
-        "advice": run.advice,
-        "attempt": str(run.attempt),
-        "epoch": f"{progress.epoch} of {progress.epochs} ({progress.phase})" if progress else None,
-        "best mAP": _format_best(run),
-        "teacher's mAP": console.format_score(run.teacher_map) if run.teacher_map else None,
-        "baseline": format_baseline(run),
-        "verdict": None if run.comparison is None else format_verdict(run.comparison),
-        "gain by seed": None if run.comparison is None else format_gains(run.comparison),
-        "noise floor": None if noise is None else format_noise_floor(noise),
-        "report": run.report_run_id,
-        "launched": console.format_time(run.created_at),
-        "duration": console.format_duration(run_duration_s(run)) if run.started_at else None,
-        "MLflow": run.mlflow_url,
-        "pending records": format_pending_records(run.pending_records),
-    }
-    for label, value in rows.items():
-        if value:
-            grid.add_row(f"[dim]{label}[/]", value)
-    for metric, score in sorted(run.latest.items()):
-        if metric.startswith("loss_share/"):
-            continue  # `tandem loss-shares` shows these
-        grid.add_row(f"[dim]{metric}[/]", f"{score:.4g}")
-    return grid
+    ended = watch_run(client, launched.id, is_quiet=as_json) if watch else None
+    if as_json:
+        console.print_json((ended or launched).model_dump(mode="json"))
+    elif ended is not None:
+        print_run_result(client, ended)
 
 
-def _format_best(run: "RunView") -> str | None:
-    if run.best_map is None:
-        return None
-    return f"{console.format_score(run.best_map)} after epoch {run.best_epoch}"
-
-
-def format_pending_records(pending: "PendingRecords") -> str | None:
-    """Format the backlog of each destination; None if no backlog is unusually large."""
-    names = {"service": "the service", "mlflow": "MLflow"}
-    backlogs = [
-        f"{count} for {names[destination]}"
-        for destination, count in sorted(pending.items())
-        if count > _NORMAL_BACKLOG
-    ]
-    return ", ".join(backlogs) or None
-
-
-def _build_events_table(events: "list[EventView]") -> "Table":
-    from rich.markup import escape
-
-    table = console.create_table(
-        "time", "actor", "event", "from", "to", "reason", folding=("reason",)
-    )
-    for event in events:
-        reason = " ".join(filter(None, (event.reason, event.details)))
-        table.add_row(
-            console.format_time(event.at),
-            event.actor,
-            event.kind,
-            event.from_state or "",
-            event.to_state or "",
-            escape(reason),
+def _print_launch(launched: "RunView", *, watch: bool) -> None:
+    out = console.output()
+    out.print(f"Launched [bold]{launched.id}[/] ({launched.preset})")
+    if launched.baseline_run_id:
+        out.print(f"Its baseline is {launched.baseline_run_id}.")
+    if not watch:
+        out.print(
+            f"`tandem logs -f {launched.id}` follows its log, `tandem show {launched.id}` shows "
+            "its state and result."
         )
-    return table
+
+
+def _print_page(page: "RunPage", query: "RunQuery", *, has_task_filter: bool) -> None:
+    from service.cli.views.run_table import build_runs_table
+
+    out = console.output()
+    if not page.items:
+        out.print(_explain_empty_page(query, has_task_filter=has_task_filter))
+        return
+    out.print(build_runs_table(page.items, width=out.width))
+    if page.next_cursor is not None:
+        console.error_output().print(
+            f"Only the first {len(page.items)}; `tandem runs --all` lists all that match."
+        )
+
+
+def _explain_empty_page(query: "RunQuery", *, has_task_filter: bool) -> str:
+    from rich.markup import escape
+
+    filters = [
+        *(f"--state {state}" for state in query.state),
+        *(f"--task {task}" for task in query.task if has_task_filter),
+        *(
+            f"--{name} {value}"
+            for name in ("project", "preset", "dataset")
+            if (value := getattr(query, name)) is not None
+        ),
+        *(["--sort map"] if query.sort == "best_map" else []),
+    ]
+    if not filters:
+        return "No runs yet; `tandem run quick/instant` launches one."
+    return f"No run matches {escape(' '.join(filters))}."
+
+
+def _show_plan(
+    client: "TandemClient", request: "RunRequest", *, with_spec: bool = False, as_json: bool = False
+) -> None:
+    from service.cli.views.plan import format_run_plan
+
+    plan = client.plan(request)
+    if as_json:
+        console.print_json(plan.model_dump(mode="json"))
+        if any(finding.severity == "error" for finding in plan.findings):
+            raise typer.Exit(1)
+        return
+    console.print_plan(plan.spec, plan.findings, details=format_run_plan(plan), with_spec=with_spec)
+    if not with_spec:
+        console.output().print("`--spec` adds the complete spec.")

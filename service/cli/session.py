@@ -9,10 +9,9 @@ from service.cli.errors import CliError, ErrorMessage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from service.api.schemas.runs import RunView
+    from service.api.schemas.runs import RunQuery, RunSummaryView
     from service.api.schemas.sweeps import SweepView
     from service.client import TandemClient
-    from service.domain.states import RunState
     from service.settings import Settings
     from service.stack.components import StackConfig
 
@@ -103,7 +102,7 @@ def resolve_sweep_id(client: "TandemClient", prefix: str) -> str:
 
 
 def match_id_prefix(
-    prefix: str, runs: "Sequence[RunView | SweepView]", *, noun: str = "run"
+    prefix: str, runs: "Sequence[RunSummaryView | SweepView]", *, noun: str = "run"
 ) -> str:
     """Return the id that equals `prefix`, or else the only id that starts with it."""
     matches = [run for run in runs if run.id.startswith(prefix)]
@@ -128,14 +127,12 @@ def match_id_prefix(
     )
 
 
-def list_all_runs(client: "TandemClient", *, state: "RunState | None" = None) -> "list[RunView]":
-    """List all runs, the newest first; requests page after page."""
-    from service.api.schemas.runs import RunQuery
-
-    runs: list[RunView] = []
+def list_all_runs(client: "TandemClient", query: "RunQuery") -> "list[RunSummaryView]":
+    """List all runs that match, in the order of the query; requests page after page."""
+    runs: list[RunSummaryView] = []
     cursor: str | None = None
     while True:
-        page = client.runs(RunQuery(state=state, cursor=cursor, limit=_PAGE))
+        page = client.runs(query.model_copy(update={"cursor": cursor, "limit": _PAGE}))
         runs += page.items
         cursor = page.next_cursor
         if cursor is None:

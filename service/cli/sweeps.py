@@ -265,13 +265,15 @@ def _print_result(client: "TandemClient", ended: "SweepView") -> None:
 def _show_plan(
     client: "TandemClient", request: "SweepRequest", *, with_spec: bool, as_json: bool
 ) -> None:
+    from service.cli.views.plan import format_sweep_plan
+
     plan = client.plan_sweep(request)
     if as_json:
         console.print_json(plan.model_dump(mode="json"))
         return
-    wait = [f"It would wait for {plan.waiting_for}."] if plan.waiting_for else []
-    details = [f"Up to {plan.trials} trials, {plan.runs} runs.", *wait]
-    console.print_plan(plan.spec, plan.findings, details=details, with_spec=with_spec)
+    console.print_plan(
+        plan.spec, plan.findings, details=format_sweep_plan(plan), with_spec=with_spec
+    )
 
 
 def _build_sweeps_table(views: "list[SweepView]") -> "OutputTable":

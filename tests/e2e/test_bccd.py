@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from service.api.schemas.runs import RunQuery
 from service.client import TandemClient
 from service.domain.states import RunState
 from tests.support.stack.shell import open_shell
@@ -37,7 +38,8 @@ def test_the_blood_cells_experiment_ends_with_its_table_and_is_found_again(tmp_p
     with open_shell(tmp_path) as shell:
         output = shell.run("bccd", "--data", str(BCCD), *TINY, timeout_s=TIMEOUT_S)
         with TandemClient(shell.url) as client:
-            runs = {run.preset: run for run in client.runs().items if run.task == "train"}
+            listed = client.runs(RunQuery(task=("train",))).items
+            runs = {run.preset: client.run(run.id) for run in listed}
         again = shell.run("bccd", "--data", str(BCCD), *TINY, timeout_s=TIMEOUT_S)
 
     assert set(runs) == {"bccd/teacher", "bccd/bckd", None}

@@ -27,7 +27,7 @@ def test_the_demo_ends_with_a_conclusion_over_its_seeds_and_a_page(tmp_path: Pat
         with TandemClient(shell.url) as client:
             runs = [run for run in client.runs().items if run.task == "train"]
             events = {run.id: {event.kind for event in client.events(run.id)} for run in runs}
-            distilled = next(run for run in runs if run.preset == "digits/bckd")
+            distilled = client.run(next(run.id for run in runs if run.preset == "digits/bckd"))
         again = shell.run(*command, timeout_s=TIMEOUT_S)
 
     assert [run.state for run in runs] == [RunState.SUCCEEDED] * 4

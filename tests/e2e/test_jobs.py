@@ -46,10 +46,10 @@ def test_a_student_is_measured_exported_and_asked(
         "distill_loc",
     }
     assert "of the gradient" in shell.run("loss-shares", student.id)
-    assert "val/bbox_mAP" in shell.run("evaluate", student.id, "--data", "digits-tiny")
+    assert "val/bbox_mAP" in shell.run("evaluate", student.id, "--data", "digits-tiny", "--watch")
 
-    output = shell.run("export", student.id, "--format", "onnx")
-    export = client.runs(RunQuery(task="export")).items[0]
+    output = shell.run("export", student.id, "--format", "onnx", "--watch")
+    export = client.runs(RunQuery(task=("export",))).items[0]
     assert export.state is RunState.SUCCEEDED
     assert export.id in output
     image = sorted((Path(shell.home) / "datasets" / "digits-tiny" / "images" / "val").iterdir())[0]

@@ -193,7 +193,7 @@ def _print_results(
         format_scope,
         read_teacher_scores,
     )
-    from service.cli.runs import run_duration_s
+    from service.cli.views.run_details import run_duration_s
 
     distilled = views[launched.pairs[0][2]]
     teacher = read_teacher_scores(distilled.latest)
@@ -233,7 +233,7 @@ def _build_pair(
     client: "TandemClient", seed: int, baseline: "RunView", distilled: "RunView"
 ) -> "StudentPair":
     from service.cli.demo.summary import ScorePoint, StudentPair, select_best_scores
-    from service.cli.runs import run_duration_s
+    from service.cli.views.run_details import run_duration_s
 
     scores = [
         select_best_scores(

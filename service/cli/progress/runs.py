@@ -1,6 +1,7 @@
 """Progress of runs: a live block per run on a terminal, otherwise a printed line per change."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from threading import Event
 
 from rich.console import Group, RenderableType
@@ -26,14 +27,17 @@ _TERMS = (
 )
 
 
-def watch_runs(client: TandemClient, run_ids: Mapping[str, str]) -> dict[str, RunView]:
+def watch_runs(
+    client: TandemClient, run_ids: Mapping[str, str], *, is_quiet: bool = False
+) -> dict[str, RunView]:
     """Show runs by label until all are over or one fails; return the last views."""
     progress = RunsProgress()
     pause = Event()
-    with progress:
+    with nullcontext() if is_quiet else progress:
         while True:
             views = {label: client.run(run_id) for label, run_id in run_ids.items()}
-            progress.show(views)
+            if not is_quiet:
+                progress.show(views)
             if should_stop_watching(views.values()):
                 return views
             pause.wait(_POLL_INTERVAL_S)

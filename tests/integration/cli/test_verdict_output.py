@@ -1,12 +1,15 @@
 """Verdicts in the terminal, and the reason why there is none."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
 
 from service.api.schemas.runs import RunRequest
+from service.cli import console
 from service.cli.comparisons import show_verdict
-from service.cli.runs import _build_details, _show_plan
+from service.cli.runs import _show_plan
+from service.cli.views.run_details import build_details
 from service.client import TandemClient
 from tests.support.factories import make_bckd_spec
 from tests.support.service.baseline_pairs import (
@@ -109,15 +112,14 @@ def test_show_has_the_baseline_the_verdict_and_what_seeds_do(
     train_run(stage, other["id"], 0.32)
     make_report(stage, stage.run(run_id)["report_run_id"], make_comparison(run_id, baseline_id))
 
-    details = _build_details(client.run(run_id), client.noise(run_id).noise)
+    capsys.readouterr()
+    console.output().print(build_details(client.run(run_id), client.noise(run_id).noise))
 
-    cells = {
-        str(label): str(value)
-        for label, value in zip(details.columns[0].cells, details.columns[1].cells, strict=True)
-    }
-    assert cells["[dim]baseline[/]"] == baseline_id
-    assert "Distillation helps" in cells["[dim]verdict[/]"]
-    assert "measured on 2 runs" in cells["[dim]noise floor[/]"]
+    lines = capsys.readouterr().out.splitlines()
+    fields = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in lines)
+    assert fields["baseline"] == baseline_id
+    assert "Distillation helps" in fields["verdict"]
+    assert "measured on 2 runs" in fields["noise floor"]
 
 
 def test_a_plan_at_a_shell_names_the_baseline(

@@ -4,7 +4,7 @@ import pytest
 
 from configs.protocol.records import PendingRecords
 from service.cli import console
-from service.cli.runs import _build_details, format_pending_records
+from service.cli.views.run_details import build_details, format_pending_records
 from tests.support.service.run_views import make_run_view
 
 
@@ -27,6 +27,6 @@ def test_a_large_backlog_is_shown_by_destination(pending: PendingRecords, text: 
 def test_the_details_of_a_run_include_pending_records(capsys: pytest.CaptureFixture[str]) -> None:
     view = make_run_view(pending_records={"service": 0, "mlflow": 120})
 
-    console.output().print(_build_details(view, None))
+    console.output().print(build_details(view, None))
 
     assert "120 for MLflow" in capsys.readouterr().out

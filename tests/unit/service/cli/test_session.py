@@ -4,12 +4,12 @@ import pytest
 
 from service.cli.errors import CliError
 from service.cli.session import match_id_prefix
-from tests.support.service.run_views import make_run_view
+from tests.support.service.run_views import make_run_summary
 
 RUNS = [
-    make_run_view(id="raaaaaaaaaaa1"),
-    make_run_view(id="raaaaaaaaaaa2"),
-    make_run_view(id="rbbbbbbbbbbb1"),
+    make_run_summary(id="raaaaaaaaaaa1"),
+    make_run_summary(id="raaaaaaaaaaa2"),
+    make_run_summary(id="rbbbbbbbbbbb1"),
 ]
 
 

@@ -1,0 +1,1 @@
+"""Views of the API as tables and lists of fields."""
