@@ -41,6 +41,7 @@ from workers.machine.environment import get_process_info, write_environment
 from workers.process.device import prepare_device
 from workers.telemetry.heartbeat import DEFAULT_STALL_TIMEOUT_S
 from workers.telemetry.identity import AttemptIdentity
+from workers.telemetry.log_lines import format_map
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def _evaluate(spec: EvaluationSpec, ctx: JobContext) -> float:
     _report_metrics(job, result, ctx)
     _write_results(job, result, ctx)
     mean_ap = result.metrics.mean_ap
-    log.info("mAP %.4f, %.1f images/s.", mean_ap, result.images_per_s)
+    log.info("mAP %s, %.1f images/s.", format_map(mean_ap), result.images_per_s)
     return mean_ap
 
 

@@ -10,6 +10,7 @@ from configs.protocol.sweep_log import TrialJudged
 from workers.search.early_stopping import EarlyStopper
 from workers.search.sweep_log import SweepLogMirror
 from workers.search.trial_status import TrialStatusWriter
+from workers.telemetry.log_lines import format_values
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -48,7 +49,7 @@ class LoggedScheduler(FIFOScheduler):
             self._log_mirror.append(judgment)
             return TrialScheduler.CONTINUE
         self._log_mirror.append(judgment, sweep.build_ended(number, "stopped", last=judgment))
-        log.info("Trial %d is stopped after epoch %d: %s.", number, epoch, values)
+        log.info("Trial %d is stopped after epoch %d: %s.", number, epoch, format_values(values))
         return TrialScheduler.STOP
 
     def choose_trial_to_run(self, tune_controller: "TuneController") -> Trial | None:

@@ -18,6 +18,7 @@ from workers.search.suggest import suggest
 from workers.search.sweep_log import DriverExit, SweepLogMirror
 from workers.search.trial_status import TrialStatusWriter
 from workers.search.tune_trial import MonitoredTrial
+from workers.telemetry.log_lines import format_values
 
 _NODE_RESOURCE_AMOUNT = 0.0001
 """Ray's smallest resource amount: pins a monitor to the node, up to 10,000 of them."""
@@ -72,7 +73,8 @@ class LoggedSearchAlgorithm(SearchAlgorithm):
         elif "result" in result:
             ended = self._log_mirror.sweep.build_ended(number, result["result"])
             self._log_mirror.append(ended)
-            log.info("Trial %d: %s, %s.", number, ended.result, ended.values or "no evaluation")
+            values = format_values(ended.values) or "no evaluation"
+            log.info("Trial %d: %s, %s.", number, ended.result, values)
 
     def is_finished(self) -> bool:
         """Whether no trial needs a monitor and no new trial may start."""

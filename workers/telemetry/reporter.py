@@ -34,6 +34,7 @@ from workers.machine.environment import ProcessInfo
 from workers.telemetry.fencing import AttemptFence
 from workers.telemetry.heartbeat import Heartbeat
 from workers.telemetry.identity import AttemptIdentity, build_log_sink, build_service_sink
+from workers.telemetry.log_lines import format_map, format_step_line
 from workers.telemetry.log_sink import build_log_shipper
 from workers.telemetry.mlflow_sink import MlflowSink, TrackedRun
 from workers.telemetry.protocol import Phase
@@ -91,6 +92,7 @@ class SpoolReporter:
         self._log_shipper = self._build_log_shipper()
         self._fence = AttemptFence(run_dir / IDENTITY_FILE, attempt=identity.attempt)
         self._is_closed = False
+        self._progress: Progress | None = None
         self.heartbeat = Heartbeat()
 
     @classmethod
@@ -174,8 +176,10 @@ class SpoolReporter:
             dropped = sorted(values.keys() - finite.keys())
             log.warning("Not finite at step %d, and not reported: %s.", step, ", ".join(dropped))
         record = Metrics(at=self._clock(), attempt=self._attempt, step=step, values=finite)
-        if self._spool.append_unreported(record):
-            log.info("Step %d: %s", step, _format_values(finite))
+        is_new = self._spool.append_unreported(record)
+        line = format_step_line(step, finite, progress=self._progress) if is_new else None
+        if line is not None:
+            log.info("%s", line)
 
     def report_progress(
         self,
@@ -188,18 +192,17 @@ class SpoolReporter:
         eta_s: float | None,
     ) -> None:
         self.heartbeat.beat(phase)
-        self._spool.append(
-            Progress(
-                at=self._clock(),
-                attempt=self._attempt,
-                phase=phase,
-                epoch=epoch,
-                epochs=epochs,
-                step=step,
-                steps=steps,
-                eta_s=eta_s,
-            )
+        self._progress = Progress(
+            at=self._clock(),
+            attempt=self._attempt,
+            phase=phase,
+            epoch=epoch,
+            epochs=epochs,
+            step=step,
+            steps=steps,
+            eta_s=eta_s,
         )
+        self._spool.append(self._progress)
 
     def report_artifact(self, path: str) -> None:
         self._spool.append(Artifact(at=self._clock(), attempt=self._attempt, path=path))
@@ -224,7 +227,7 @@ class SpoolReporter:
 
         `node_id`: Ray's id of the node of the process that failed, if it is known.
         """
-        score = "" if best_map is None else f" Its best mAP is {best_map:.4f}."
+        score = "" if best_map is None else f" Its best mAP is {format_map(best_map)}."
         log.info("The attempt %s. %s%s", result, message.partition("\n")[0], score)
         outcome = Outcome(
             at=self._clock(),
@@ -387,10 +390,3 @@ def flush_run(run_dir: Path, *, timeout_s: float = DRAIN_TIMEOUT_S) -> bool:
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-def _format_values(values: Mapping[str, float]) -> str:
-    """Values as text for the log, without loss shares, which `tandem loss-shares` shows."""
-    return ", ".join(
-        f"{key} {value:.4g}" for key, value in values.items() if not key.startswith("loss_share/")
-    )

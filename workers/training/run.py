@@ -18,6 +18,7 @@ from workers.evaluation.coco import CocoMetrics, evaluate
 from workers.evaluation.samples import write_sample_images
 from workers.machine.environment import get_gpu_info, get_process_info, write_environment
 from workers.models.config_file import write_config
+from workers.telemetry.log_lines import format_map
 from workers.telemetry.protocol import Reporter
 from workers.training.hooks.evaluation import report_metrics
 from workers.training.resume import load_student
@@ -84,7 +85,7 @@ class TrainingRun:
             on_batch=on_batch,
         )
         teacher.detector.eval()
-        log.info("The teacher's mAP is %.3f.", metrics.mean_ap)
+        log.info("The teacher's mAP is %s.", format_map(metrics.mean_ap))
         return metrics
 
     def report_teacher_metrics(self, metrics: CocoMetrics | None) -> None:

@@ -41,6 +41,19 @@ def test_without_addresses_records_stay_in_the_spool(tmp_path: Path) -> None:
     assert not reporter.is_superseded
 
 
+def test_metrics_are_logged_with_epoch_step_and_time_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO), open_reporter(tmp_path / "run") as reporter:
+        reporter.report_progress(phase="training", epoch=2, epochs=6, step=29, steps=90, eta_s=75.0)
+        for _ in range(2):  # a resumed attempt repeats steps
+            reporter.report_metrics(step=30, values={"train/loss": 1.5})
+
+    assert [record.message for record in caplog.records] == [
+        "Epoch 2 of 6, step 30 of 90, 1 min 15 s left: loss 1.5"
+    ]
+
+
 def test_all_records_are_delivered_before_the_reporter_closes(
     tmp_path: Path, service: FakeService
 ) -> None:
