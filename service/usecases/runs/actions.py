@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from service.domain.access import Caller
-from service.domain.errors import InvalidTransition
 from service.domain.repositories.unit_of_work import UnitOfWork
+from service.domain.run_actions import ActionRefused
 from service.domain.runs import Event, EventKind, Run, transition
 from service.domain.states import RunState
 from service.usecases.context import Context
@@ -17,7 +17,7 @@ _WITHOUT_ATTEMPT = (RunState.QUEUED, RunState.PAUSED)
 def cancel_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
     """Cancel a run: at once if it has no active attempt, else after its worker has stopped.
 
-    Raises `InvalidTransition` if the run already succeeded or failed.
+    Raises `ActionRefused` if the run already succeeded or failed.
     """
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
@@ -25,7 +25,7 @@ def cancel_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
         if run.state is RunState.CANCELLED or (run.desired == "cancelled" and not run.is_over):
             return run
         if run.is_over:
-            raise InvalidTransition(run.id, run.state, RunState.CANCELLED)
+            raise ActionRefused(run, "cancel")
         return cancel_in_transaction(uow, run, actor=caller.name, reason="", at=now)
 
 
@@ -49,7 +49,7 @@ def cancel_in_transaction(
 def pause_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
     """Pause a run: its attempt stops with a checkpoint, and none starts until it is resumed.
 
-    Raises `InvalidTransition` if the run is finished or being cancelled.
+    Raises `ActionRefused` if the run is finished or being cancelled.
     """
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
@@ -57,7 +57,7 @@ def pause_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
         if run.desired == "paused":
             return run
         if run.is_over or run.desired == "cancelled":
-            raise InvalidTransition(run.id, run.state, RunState.PAUSED)
+            raise ActionRefused(run, "pause")
         updated = replace(run, desired="paused")
         if run.state is RunState.QUEUED:
             paused = transition(updated, RunState.PAUSED, at=now)
@@ -69,7 +69,7 @@ def pause_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
 def resume_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
     """Queue a paused run again, from its last checkpoint; or withdraw a pause in progress.
 
-    Raises `InvalidTransition` if the run is finished or being cancelled.
+    Raises `ActionRefused` if the run is finished or being cancelled.
     """
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
@@ -79,7 +79,7 @@ def resume_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
             queued = transition(updated, RunState.QUEUED, at=now)
             return record_transition(uow, run, queued, actor=caller.name, details="Resumed.")
         if run.is_over or run.desired == "cancelled":
-            raise InvalidTransition(run.id, run.state, RunState.QUEUED)
+            raise ActionRefused(run, "resume")
         if run.desired == "run":
             return run
         # A worker that has received the stop still exits, and the next attempt follows at once.
@@ -93,13 +93,13 @@ def resume_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
 def retry_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
     """Queue a failed or cancelled run again, from its last checkpoint, with its failures reset.
 
-    Raises `InvalidTransition` for a run in any other state.
+    Raises `ActionRefused` for a run in any other state.
     """
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         run = uow.runs.get_for_update(run_id)
         if run.state not in (RunState.FAILED, RunState.CANCELLED):
-            raise InvalidTransition(run.id, run.state, RunState.QUEUED)
+            raise ActionRefused(run, "retry")
         updated = replace(
             run,
             desired="run",
@@ -112,12 +112,12 @@ def retry_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
 
 
 def set_priority(run_id: str, priority: int, *, caller: Caller, ctx: Context) -> Run:
-    """Set a run's priority in the queue; `InvalidTransition` if the run is finished."""
+    """Set a run's priority in the queue; `ActionRefused` if the run is finished."""
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         run = uow.runs.get_for_update(run_id)
         if run.is_over:
-            raise InvalidTransition(run.id, run.state, run.state)
+            raise ActionRefused(run, "prioritize")
         if run.queue.priority == priority:
             return run
         updated = replace(run, queue=replace(run.queue, priority=priority))
