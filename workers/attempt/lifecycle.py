@@ -11,7 +11,7 @@ from workers.attempt.failures import diagnose_failure, exit_code_for, is_sticky
 from workers.attempt.files import AttemptFiles
 from workers.attempt.stop import Termination, raise_if_stopped
 from workers.attempt.watchdog import watch_for_stalls
-from workers.errors import IncompatibleRunFolder, ResumeRefused, StopRequested, Superseded
+from workers.errors import StopRequested, Superseded, WorkerError
 from workers.process.gpu_context import CudaContext, GpuContext
 from workers.process.oom import oom_kill_message, oom_kills_since_start
 from workers.telemetry.heartbeat import DEFAULT_STALL_TIMEOUT_S
@@ -119,8 +119,8 @@ def report_error(
         oom_kills=oom_kills_since_start(run_dir, attempt=attempt),
         foreign_bytes=gpu.foreign_bytes,
     )
-    # Two errors say in a sentence what is wrong with a folder; a traceback would hide it.
-    is_explained = isinstance(error, IncompatibleRunFolder | ResumeRefused)
+    # Our own errors say in a sentence what is wrong; tracebacks of them and their causes hide it.
+    is_explained = isinstance(error, WorkerError)
     log.error("The attempt failed: %s", cause.reason, exc_info=None if is_explained else error)
     reporter.report_outcome("failed", reason=cause.reason, message=cause.message)
     return exit_code_for(cause.reason)
