@@ -83,14 +83,14 @@ def show_verdict(
         with out.status(_WAITING):
             run = _wait_for_comparison(client, run, pairs=pairs, timeout_s=timeout_s)
     if run.comparison is not None:
-        out.print(format_verdict(run.comparison), soft_wrap=True)
+        out.print(format_verdict(run.comparison))
         out.print(f"`tandem report {run_id}` shows the details.")
     elif run.baseline_run_id is not None:
         reason = (
             explain_missing_verdict(client, run)
             or f"there is no verdict yet; `tandem show {run_id}` will show it"
         )
-        out.print(f"No verdict: {reason}.", soft_wrap=True)
+        out.print(f"No verdict: {reason}.")
 
 
 def explain_missing_verdict(client: "TandemClient", run: "RunView") -> str | None:

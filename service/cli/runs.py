@@ -188,23 +188,31 @@ def logs(
     tail: Annotated[int | None, typer.Option(help="Only the last N lines.", min=1)] = None,
     search: Annotated[str | None, typer.Option(help="Only lines that contain this text.")] = None,
     attempt: Annotated[int | None, typer.Option(help="Only lines of this attempt.", min=1)] = None,
+    as_json: console.AsJson = False,
 ) -> None:
-    """Print the log of a run."""
+    """Print the log of a run: epoch, step and time left, losses, mAP, failures."""
     from service.api.schemas.runs import LogQuery
 
+    if follow and as_json:
+        raise CliError(ErrorMessage("--follow prints text as it comes; leave out --json."))
     with open_client() as client:
         full_id = resolve_run_id(client, run_id)
-        if not follow:
-            query = LogQuery(tail=tail, search=search, attempt=attempt)
-            typer.echo(client.logs(full_id, query), nl=False)
+        if follow:
+            _follow_log(client, full_id)
             return
-        try:
-            for text in client.follow_logs(full_id):
-                typer.echo(text, nl=False)
-        except KeyboardInterrupt:
-            console.error_output().print(
-                f"\nThe run continues; `tandem cancel {full_id}` cancels it."
-            )
+        text = client.logs(full_id, LogQuery(tail=tail, search=search, attempt=attempt))
+    if as_json:
+        console.print_json({"run_id": full_id, "lines": [*text.splitlines()]})
+        return
+    typer.echo(text, nl=False)
+
+
+def _follow_log(client: "TandemClient", run_id: str) -> None:
+    try:
+        for text in client.follow_logs(run_id):
+            typer.echo(text, nl=False)
+    except KeyboardInterrupt:
+        console.error_output().print(f"\nThe run continues; `tandem cancel {run_id}` cancels it.")
 
 
 def watch_run(client: "TandemClient", run_id: str, *, is_quiet: bool = False) -> "RunView | None":

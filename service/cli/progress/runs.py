@@ -7,8 +7,10 @@ from threading import Event
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from configs.metric_keys import Metric
 from service.api.schemas.runs import RunView
@@ -17,6 +19,9 @@ from service.client import TandemClient
 from service.domain.states import RunState
 
 _POLL_INTERVAL_S = 1.0
+_STATE_WIDTH, _BAR_WIDTH = 9, 20
+"""In characters."""
+
 _TERMS = (
     Metric.LOSS,
     Metric.LOSS_CLS,
@@ -77,30 +82,33 @@ class RunsProgress:
             line = format_run_line(view)
             if self._printed.get(label) != line:
                 self._printed[label] = line
-                self._out.print(f"{label}: {escape(line)}", soft_wrap=True)
+                self._out.print(f"{label}: {escape(line)}")
 
     def _render(self) -> RenderableType:
-        return Group(*(render_run(label, view) for label, view in self._views.items()))
+        width = max(map(len, self._views), default=0)
+        runs = [render_run(label, view, label_width=width) for label, view in self._views.items()]
+        return Group(*runs)
 
 
-def render_run(label: str, view: RunView) -> RenderableType:
-    """Render a run as a progress bar with its metrics below."""
-    head = Table.grid(padding=(0, 1))
-    for width in (16, 10, 30, 14):
-        head.add_column(width=width, no_wrap=True)
-    head.add_column(no_wrap=True)
+def render_run(label: str, view: RunView, *, label_width: int = 0) -> RenderableType:
+    """Render a run as a progress bar, with time left and metrics below; fits 80 columns."""
+    label_width = max(label_width, len(label))
     progress = view.progress
     done, total = (progress.step, progress.steps) if progress else (0, 1)
     if view.state == "succeeded":
         done = total
+    head = Table.grid(padding=(0, 1))
+    for width in (label_width, _STATE_WIDTH, _BAR_WIDTH):
+        head.add_column(width=width, no_wrap=True)
+    head.add_column(no_wrap=True)
     head.add_row(
         f"[bold]{escape(label)}[/]",
         console.format_state(view.state),
         _bar(done, total),
-        _format_epoch(view),
-        _format_eta(view),
+        _format_position(view),
     )
-    return Group(head, f"                 {escape(_format_metrics(view))}")
+    details = Text(_format_details(view), no_wrap=True, overflow="ellipsis")
+    return Group(head, Padding(details, (0, 0, 0, label_width + 1), expand=False)) if details else head
 
 
 def format_run_line(view: RunView) -> str:
@@ -118,42 +126,43 @@ def format_run_line(view: RunView) -> str:
 
 def _format_epoch(view: RunView) -> str:
     progress = view.progress
-    return f"epoch {progress.epoch}/{progress.epochs}" if progress else ""
+    return f"epoch {progress.epoch}/{progress.epochs}" if progress and progress.epochs else ""
 
 
-def _format_eta(view: RunView) -> str:
+def _format_position(view: RunView) -> str:
     progress = view.progress
-    if progress is None or view.is_over:
-        return ""
-    remaining = (
-        f"{console.format_duration(progress.eta_s)} left" if progress.eta_s is not None else ""
-    )
-    return f"step {progress.step}/{progress.steps}  {remaining}"
+    step = "" if progress is None or view.is_over else f"step {progress.step}/{progress.steps}"
+    return "  ".join(filter(None, (_format_epoch(view), step)))
 
 
-def _format_metrics(view: RunView) -> str:
+def _format_details(view: RunView) -> str:
+    """Why a run waits, or its time left, mAP, losses and message."""
     if view.state in {"queued", "starting"}:
         return f"waits for {view.waiting_for}" if view.waiting_for else "waits for a worker"
-    parts = [
+    parts = []
+    progress = view.progress if view.state == "running" else None
+    if progress is not None and progress.eta_s is not None:
+        parts.append(f"{console.format_duration(progress.eta_s)} left")
+    if progress is not None and progress.phase != "training":
+        parts.append(progress.phase)
+    score = view.latest.get(Metric.MAP)
+    if score is not None:
+        parts.append(f"mAP {console.format_score(score)}")
+    parts += [
         f"{term.removeprefix('train/')} {view.latest[term]:.3f}"
         for term in _TERMS
         if term in view.latest
     ]
-    score = view.latest.get(Metric.MAP)
-    if score is not None:
-        parts.append(f"mAP {console.format_score(score)}")
-    if view.progress and view.state == "running" and view.progress.phase != "training":
-        parts.append(view.progress.phase)
     if view.message and view.state in {"failed", "cancelled"}:
         parts.append(view.message)
-    return "  ".join(parts) or "preparing"
+    return "  ".join(parts) or ("" if view.is_over else "preparing")
 
 
 def _bar(done: int, total: int) -> ProgressBar:
     return ProgressBar(
         total=max(total, 1),
         completed=done,
-        width=30,
+        width=_BAR_WIDTH,
         style="bright_black",
         complete_style="blue",
         finished_style="green",

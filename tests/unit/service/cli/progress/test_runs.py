@@ -18,10 +18,10 @@ def _progress(step: int = 30) -> Progress:
     )
 
 
-def _render_text(view: RunView) -> str:
-    console = Console(width=140, no_color=True)
+def _render_text(view: RunView, *, label: str = "baseline", width: int = 140) -> str:
+    console = Console(width=width, no_color=True)
     with console.capture() as capture:
-        console.print(render_run("baseline", view))
+        console.print(render_run(label, view))
     return capture.get()
 
 
@@ -32,6 +32,25 @@ def test_a_training_run_shows_epoch_step_losses_map_and_remaining_time() -> None
 
     texts = ("epoch 2/6", "step 30/90", "1 min 15 s left", "loss 1.500", "loss_distill_loc 0.250")
     assert all(text in rendered for text in (*texts, "mAP 41.2"))
+
+
+def test_epoch_step_and_time_left_fit_80_columns() -> None:
+    view = make_run_view(progress=_progress(), latest={Metric.LOSS: 1.5, Metric.MAP: 0.412})
+
+    rendered = _render_text(view, label="with BCKD, seed 10", width=80)
+
+    assert max(map(len, rendered.splitlines())) <= 80
+    for text in ("with BCKD, seed 10", "epoch 2/6  step 30/90", "1 min 15 s left", "mAP 41.2"):
+        assert text in rendered
+
+
+def test_a_job_without_epochs_shows_its_steps() -> None:
+    progress = _progress().model_copy(update={"epoch": 0, "epochs": 0, "eta_s": None})
+
+    rendered = _render_text(make_run_view(progress=progress))
+
+    assert "step 30/90" in rendered
+    assert "epoch" not in rendered
 
 
 def test_a_waiting_run_shows_the_reason() -> None:

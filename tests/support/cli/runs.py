@@ -1,0 +1,73 @@
+"""Runs whose views the stored outputs of commands show."""
+
+from datetime import timedelta
+from typing import Any
+
+from configs.protocol.records import Progress
+from configs.protocol.report import SeedGain
+from service.api.schemas.runs import ComparisonView, RunView
+from service.domain.states import RunState
+from tests.support.service.run_views import NOW, make_run_view
+
+RUN_ID, BASELINE_ID = "r0123456789ab", "rba5e11ne0000"
+MLFLOW_URL = (
+    "http://127.0.0.1:5500/#/experiments/1/runs/0123456789abcdef0123456789abcdef"
+    "?workflowType=machine_learning"
+)
+PROGRESS = Progress(
+    at=NOW, attempt=1, phase="finishing", epoch=6, epochs=6, step=252, steps=252, eta_s=0.0
+)
+TIMES = {"started_at": NOW, "finished_at": NOW + timedelta(minutes=12, seconds=5)}
+LATEST = {
+    "val/bbox_mAP": 0.4512,
+    "val/bbox_mAP_50": 0.7034,
+    "val/bbox_mAP_s": 0.2,
+    "val/bbox_mAP_l": -1.0,
+    "teacher/bbox_mAP": 0.5,
+    "train/loss": 1.23456,
+    "loss_share/cls/all/share": 0.3,
+}
+
+
+def make_finished_run(state: RunState = RunState.SUCCEEDED, **changes: Any) -> RunView:
+    fields = {
+        "id": RUN_ID,
+        "name": "digits/bckd",
+        "preset": "digits/bckd",
+        "progress": PROGRESS,
+        "latest": LATEST,
+        "best_map": 0.4512,
+        "best_epoch": 5,
+        "teacher_map": 0.5,
+        "baseline_run_id": BASELINE_ID,
+        "mlflow_run_id": "0123456789abcdef0123456789abcdef",
+        "mlflow_url": MLFLOW_URL,
+    }
+    return make_run_view(state, **(fields | TIMES | changes))
+
+
+def make_comparison_view() -> ComparisonView:
+    gains = [(0, 0.031), (1, 0.015)]
+    return ComparisonView(
+        verdict="helps",
+        seed_spread="pairs",
+        conclusion="Distillation helps: +2.3 mAP [+1.1, +3.5] over 2 seeds.",
+        difference=0.023,
+        low=0.011,
+        high=0.035,
+        teacher_map=0.5,
+        gap_closed=0.4,
+        basis="Bootstrap over images and seeds.",
+        images=500,
+        gains=[
+            SeedGain(
+                seed=seed,
+                run=RUN_ID,
+                baseline=BASELINE_ID,
+                run_map=0.45,
+                baseline_map=0.45 - gain,
+                gain=gain,
+            )
+            for seed, gain in gains
+        ],
+    )
