@@ -114,6 +114,33 @@ class CurvePoint(Contract):
 RunRole = Literal["baseline", "distilled"]
 
 
+class RunExecution(Contract):
+    """How long a run trained, how fast and on what hardware."""
+
+    state: str | None = None
+    """State of the run, as the service names it. None in older documents."""
+
+    started_at: UtcDatetime | None = None
+    finished_at: UtcDatetime | None = None
+    attempts: Annotated[int, Field(ge=0)] = 0
+    steps: int | None = None
+    """Optimizer steps of the whole training. None until the worker reports its progress."""
+
+    device: str | None = None
+    """Device of the last attempt, as `cpu` or `cuda:0`."""
+
+    processes: Annotated[int, Field(ge=1)] = 1
+    cpus_per_process: Annotated[int, Field(ge=1)] = 1
+    pack_size: Annotated[int, Field(ge=1)] = 1
+    """Number of runs that trained in the same process, itself included."""
+
+    images_per_s: float | None = None
+    """Median training speed. None before the first measurement."""
+
+    inference_images_per_s: float | None = None
+    """Speed of the student in its last evaluation, in images per second of one process."""
+
+
 class ReportRun(Contract):
     """A run in the inputs of a report."""
 
@@ -140,6 +167,15 @@ class ReportRun(Contract):
     """The teacher's mAP on the same images, by name as in `MAP_PARTS`. Empty without a teacher."""
 
     curve: tuple[CurvePoint, ...]
+    """One point for each evaluation."""
+
+    losses: tuple[CurvePoint, ...] = ()
+    """Training losses by metric key, averaged over equal parts of the training. Empty where they
+    are not collected, and in older documents."""
+
+    execution: RunExecution = RunExecution()
+    mlflow_url: str | None = None
+    """MLflow's page of the run. None if it is not tracked."""
 
 
 class ReportInputs(Contract):
@@ -149,6 +185,9 @@ class ReportInputs(Contract):
     at: UtcDatetime
     dataset: DatasetFiles
     runs: tuple[ReportRun, ...]
+    preset: str | None = None
+    """The preset that the run or sweep was launched from. None for a complete spec."""
+
     sweep_id: SweepId | None = None
     sweep: SweepSpec | None = None
     entries: tuple[SweepEntry, ...] = ()
@@ -158,6 +197,7 @@ class ReportInputs(Contract):
 
     service_url: str | None = None
     mlflow_url: str | None = None
+    """MLflow's page of the sweep, or its address for runs."""
 
 
 ErrorKind = Literal["classification", "localization", "duplicate", "background", "missed"]

@@ -1,6 +1,6 @@
 """Metric points in the database."""
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
@@ -40,4 +40,26 @@ class SqlMetricPoints:
         return [
             MetricPoint(key=row.key, step=row.step, value=row.value, at=row.at)
             for row in self._session.scalars(query)
+        ]
+
+    def means_of_run(self, run_id: str, *, prefix: str, every_steps: int) -> list[MetricPoint]:
+        interval = (MetricPointRow.step - 1) // every_steps
+        last_step = func.max(MetricPointRow.step)
+        query = (
+            select(
+                MetricPointRow.key,
+                last_step,
+                func.avg(MetricPointRow.value),
+                func.max(MetricPointRow.at),
+            )
+            .where(
+                MetricPointRow.run_id == run_id,
+                MetricPointRow.key.startswith(prefix, autoescape=True),
+            )
+            .group_by(MetricPointRow.key, interval)
+            .order_by(MetricPointRow.key, last_step)
+        )
+        return [
+            MetricPoint(key=key, step=step, value=mean, at=at)
+            for key, step, mean, at in self._session.execute(query)
         ]

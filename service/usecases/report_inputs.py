@@ -1,12 +1,11 @@
 """The inputs of a report: runs with their baselines, curves and teachers, and the noise floor."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from configs.derived_specs import is_distilled
 from configs.protocol.probe import Costs
-from configs.protocol.report import MAP_PARTS, CurvePoint, ReportInputs, ReportRun
+from configs.protocol.report import ReportInputs, ReportRun
 from configs.protocol.sweep_log import SweepEntry, TrialEnded, TrialResult, TrialSuggested
 from configs.spec.jobs import ReportSpec
 from configs.spec.run import RunSpec
@@ -19,9 +18,15 @@ from service.domain.states import RunState
 from service.usecases.baselines.noise import compute_spec_noise
 from service.usecases.context import Context
 from service.usecases.registry import resolve_dataset_files
+from service.usecases.report_curves import (
+    build_evaluation_curve,
+    build_execution,
+    build_loss_curve,
+    read_teacher_scores,
+)
 
-_STUDENT_PREFIX, _TEACHER_PREFIX = "val", "teacher"
-"""Prefixes of the metrics of the student and of its teacher."""
+_MAX_LOSS_CURVES = 16
+"""Number of runs of a report with loss curves: of a sweep those with the best mAP."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,14 @@ class _Subject:
     project: str
     base: RunSpec
     runs: Sequence[Run]
+    preset: str | None
     sweep_id: str | None = None
     sweep: SweepSpec | None = None
     costs: Costs | None = None
     entries: tuple[SweepEntry, ...] = ()
+    mlflow_run_id: str | None = None
+    """The sweep's MLflow run. None for the report of a run."""
+
     values: dict[int, Values] = field(default_factory=dict)
     results: dict[int, TrialResult] = field(default_factory=dict)
 
@@ -43,6 +52,12 @@ class _Subject:
     def succeeded_ids(self) -> set[str]:
         """Ids of runs that others can be compared with."""
         return {run.id for run in self.runs if run.state is RunState.SUCCEEDED}
+
+    @property
+    def ids_with_loss_curves(self) -> set[str]:
+        """Ids of the runs whose loss curves are collected."""
+        by_map = sorted(self.runs, key=lambda run: -(run.results.best_map or 0.0))
+        return {run.id for run in (by_map if self.sweep else self.runs)[:_MAX_LOSS_CURVES]}
 
 
 def build_report_inputs(spec: ReportSpec, *, ctx: Context) -> ReportInputs:
@@ -60,14 +75,20 @@ def build_report_inputs(spec: ReportSpec, *, ctx: Context) -> ReportInputs:
         at=ctx.clock.now(),
         dataset=dataset,
         runs=runs,
+        preset=subject.preset,
         sweep_id=subject.sweep_id,
         sweep=subject.sweep,
         entries=subject.entries,
         noise=noise,
         costs=subject.costs,
         service_url=ctx.service_url,
-        mlflow_url=ctx.mlflow_public_url,
+        mlflow_url=_mlflow_page(subject.mlflow_run_id, ctx=ctx) or ctx.mlflow_public_url,
     )
+
+
+def _mlflow_page(mlflow_run_id: str | None, *, ctx: Context) -> str | None:
+    """MLflow's page of a run or sweep; None if it is not tracked."""
+    return None if mlflow_run_id is None else f"{ctx.mlflow_public_url}/#/runs/{mlflow_run_id}"
 
 
 def _run_subject(uow: UnitOfWork, run_id: str) -> _Subject:
@@ -75,7 +96,11 @@ def _run_subject(uow: UnitOfWork, run_id: str) -> _Subject:
     if not isinstance(run.spec, RunSpec):
         raise RunNotFound(run_id)
     return _Subject(
-        run.name, run.project, run.spec, _add_baselines(uow, _runs_of_other_seeds(uow, run))
+        title=run.name,
+        project=run.project,
+        base=run.spec,
+        runs=_add_baselines(uow, _runs_of_other_seeds(uow, run)),
+        preset=run.preset,
     )
 
 
@@ -96,6 +121,8 @@ def _sweep_subject(uow: UnitOfWork, sweep_id: str) -> _Subject:
         project=sweep.project,
         base=sweep.spec.base,
         runs=_add_baselines(uow, uow.runs.of_sweep(sweep_id)),
+        preset=sweep.preset,
+        mlflow_run_id=sweep.mlflow_run_id,
         sweep_id=sweep_id,
         sweep=sweep.spec,
         costs=None if sweep.probe is None else sweep.probe.costs,
@@ -135,36 +162,11 @@ def _report_run(uow: UnitOfWork, run: Run, subject: _Subject, *, ctx: Context) -
         baseline=baseline_id if baseline_id in subject.succeeded_ids else None,
         best_map=run.results.best_map,
         best_epoch=run.results.best_epoch,
-        teacher=_teacher_scores(uow, run),
-        curve=_student_curve(uow, run, run.spec),
+        teacher=read_teacher_scores(uow, run),
+        curve=build_evaluation_curve(uow, run, run.spec),
+        losses=build_loss_curve(uow, run, run.spec)
+        if run.id in subject.ids_with_loss_curves
+        else (),
+        execution=build_execution(uow, run),
+        mlflow_url=_mlflow_page(run.tracking.mlflow_run_id, ctx=ctx),
     )
-
-
-def _teacher_scores(uow: UnitOfWork, run: Run) -> dict[str, float]:
-    scores = {}
-    for part in MAP_PARTS:
-        points = uow.metric_points.of_run(run.id, key=f"{_TEACHER_PREFIX}/{part}")
-        if points:
-            scores[part] = points[-1].value
-    return scores
-
-
-def _student_curve(uow: UnitOfWork, run: Run, spec: RunSpec) -> tuple[CurvePoint, ...]:
-    """The student's evaluations by step, keyed by full metric names."""
-    by_step: dict[int, dict[str, float]] = defaultdict(dict)
-    for part in MAP_PARTS:
-        for point in uow.metric_points.of_run(run.id, key=f"{_STUDENT_PREFIX}/{part}"):
-            by_step[point.step][point.key] = point.value
-    steps_per_epoch = _steps_per_epoch(run, spec, last=max(by_step, default=0))
-    return tuple(
-        CurvePoint(step=step, epoch=step / steps_per_epoch, values=values)
-        for step, values in sorted(by_step.items())
-    )
-
-
-def _steps_per_epoch(run: Run, spec: RunSpec, *, last: int) -> float:
-    """From the worker's progress; without it, the last evaluation counts as the last epoch's."""
-    progress = run.results.progress
-    if progress is not None and progress.steps and progress.epochs:
-        return progress.steps / progress.epochs
-    return max(1.0, last / spec.schedule.epochs)

@@ -289,7 +289,7 @@ def _basis(measurements: PairMeasurements, noise: NoiseFloor | None) -> str:
     if noise is not None:
         return (
             f"{images}, and the noise floor of {noise.runs} runs that differ in their seed alone "
-            f"was added ({noise.floor:.4f} mAP), because there is only one seed."
+            f"was added ({100 * noise.floor:.1f} mAP), because there is only one seed."
         )
     return (
         f"{images}, and nothing else: there is one seed, so the spread over seeds is unknown, and "

@@ -19,7 +19,12 @@ _GAP = 12
 _MARGIN = 12
 _DARK = (34, 34, 34)
 _WHITE = (255, 255, 255)
-COLORS = {"truth": (0, 114, 178), "teacher": (230, 159, 0), "student": (204, 51, 119)}
+COLORS = {
+    "truth": (0, 114, 178),
+    "teacher": (230, 159, 0),
+    "baseline": (0, 158, 115),
+    "student": (204, 51, 119),
+}
 """RGB colors that color-blind people can distinguish (Okabe and Ito, 2008)."""
 
 Color = tuple[int, int, int]
@@ -60,9 +65,14 @@ def draw_side_by_side(
 
 
 def draw_boxes(
-    picture: Image.Image, panel: Panel, *, scale: float, class_names: Sequence[str]
+    picture: Image.Image,
+    panel: Panel,
+    *,
+    scale: float,
+    class_names: Sequence[str],
+    font_size: int = 13,
 ) -> None:
-    """Draw a panel's boxes, multiplied by `scale`, on the picture.
+    """Draw a panel's boxes, multiplied by `scale`, on the picture; `font_size` is in pixels.
 
     Boxes are drawn before captions, so that no box crosses a caption.
     """
@@ -79,7 +89,14 @@ def draw_boxes(
         if panel.scores_N is not None:
             caption += f" {panel.scores_N[index]:.2f}"
         captions.append(
-            _draw_caption(picture, caption, box, color=panel.color, other_captions=captions)
+            _draw_caption(
+                picture,
+                caption,
+                box,
+                color=panel.color,
+                font_size=font_size,
+                other_captions=captions,
+            )
         )
 
 
@@ -122,10 +139,11 @@ def _draw_caption(
     box: Rectangle,
     *,
     color: Color,
+    font_size: int,
     other_captions: Sequence[Rectangle],
 ) -> Rectangle:
-    draw, font = ImageDraw.Draw(picture), _load_font(13)
-    size = draw.textlength(caption, font) + 8, 18.0
+    draw, font = ImageDraw.Draw(picture), _load_font(font_size)
+    size = draw.textlength(caption, font) + 8, font_size + 5.0
     position = min(
         _iter_caption_positions(box, size, picture.size),
         key=lambda candidate: _compute_overlap(candidate, other_captions),

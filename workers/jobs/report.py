@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,10 +18,12 @@ from workers.errors import InvalidSpec
 from workers.machine.environment import get_process_info
 from workers.report.blocks import ReportContent
 from workers.report.plots.images import Photos, draw_photos
+from workers.report.plots.samples import draw_samples
 from workers.report.render.html import render_page
 from workers.report.render.markdown import render_markdown
 from workers.report.results.report import build_report
 from workers.report.sections.document import build_content
+from workers.report.sections.headline import main_comparison
 from workers.telemetry.heartbeat import DEFAULT_STALL_TIMEOUT_S
 from workers.telemetry.identity import AttemptIdentity
 
@@ -58,7 +61,7 @@ def _report(ctx: JobContext) -> None:
     ctx.report_progress(done=1, total=_NUM_STEPS)
     photos = _draw_photos(results, inputs, manifest, ctx)
     ctx.report_progress(done=2, total=_NUM_STEPS)
-    content = build_content(inputs, results, photos=photos, dataset=manifest.name)
+    content = build_content(inputs, results, photos=photos, dataset=manifest)
     _write_pages(content, results, ctx)
     log.info("%s", content.headline.sentence)
 
@@ -90,10 +93,15 @@ def _report_start(inputs: ReportInputs, ctx: JobContext) -> DatasetManifest:
 def _draw_photos(
     results: Report, inputs: ReportInputs, manifest: DatasetManifest, ctx: JobContext
 ) -> Photos:
-    if results.transfer is None:
-        return Photos((), ())
+    """Draw the images with missed objects, and samples of the main pair."""
     folder = Path(inputs.dataset.root) / manifest.val.images
-    return draw_photos(results.transfer.images, folder=folder, on_step=ctx.raise_if_stopped)
+    images = () if results.transfer is None else results.transfer.images
+    photos = draw_photos(images, folder=folder, on_step=ctx.raise_if_stopped)
+    main = main_comparison(results)
+    if main is None:
+        return photos
+    samples = draw_samples(main, inputs, folder=folder, on_step=ctx.raise_if_stopped)
+    return replace(photos, samples=samples)
 
 
 def _write_pages(content: ReportContent, results: Report, ctx: JobContext) -> None:

@@ -4,8 +4,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+_MAX_NARROW_COLUMNS, _MAX_STACKED_ROWS = 5, 8
+
 Tone = Literal["good", "bad", "open", "strong", "faint"]
 """Style of a text: a gain, a loss, undecided, the best, less important."""
+
+
+NarrowLayout = Literal["fits", "stacked", "scrolls"]
+"""Layout of a table on a narrow page: as it is, each row as a block of titled cells, or wider than
+the page in a frame that scrolls."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,14 @@ class Table:
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    title: str | None = None
+
+    @property
+    def narrow_layout(self) -> NarrowLayout:
+        """The layout on a page as narrow as a phone's."""
+        if len(self.columns) <= _MAX_NARROW_COLUMNS:
+            return "fits"
+        return "stacked" if len(self.rows) <= _MAX_STACKED_ROWS else "scrolls"
 
 
 @dataclass(frozen=True)
@@ -79,13 +94,16 @@ class Picture:
 
     name: str
     svg: str
+    narrow_svg: str
+    """The same for pages as narrow as a phone's."""
+
     caption: str
     alt: str
 
 
 @dataclass(frozen=True)
 class Photo:
-    """An image of the dataset with boxes drawn on it."""
+    """An image of the dataset with boxes drawn on it, as JPEG."""
 
     name: str
     jpeg: bytes
@@ -99,7 +117,22 @@ class Gallery:
     photos: tuple[Photo, ...]
 
 
-Block = Paragraph | Placeholder | Table | Picture | Gallery
+@dataclass(frozen=True)
+class Panels:
+    """The same image several times, with the boxes of one detector each."""
+
+    photos: tuple[Photo, ...]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Lines to type in a shell."""
+
+    lines: tuple[str, ...]
+
+
+Block = Paragraph | Placeholder | Table | Picture | Gallery | Panels | Commands
 
 
 @dataclass(frozen=True)

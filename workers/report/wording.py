@@ -10,6 +10,9 @@ from configs.spec.run import RunSpec, RunTeacher, TeacherFiles
 from configs.spec.search import Scalar
 
 MINUS = "\N{MINUS SIGN}"
+MISSING = "\N{EN DASH}"
+"""Stands for a value that does not exist."""
+
 _NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 PRIMARY_PART = "bbox_mAP"
 """The part of mAP that verdicts are based on."""
@@ -37,11 +40,13 @@ _VERDICTS: dict[Verdict, str] = {
     "cannot_tell": "cannot tell",
 }
 _MINUTE_S, _HOUR_S = 60, 3600
+_PRECISE_S = 600
+"""Shorter durations are formatted with their seconds."""
 
 
 def format_points(value: float | None) -> str:
-    """Format mAP in points of 100 with one decimal, as in papers."""
-    return "unknown" if value is None else _drop_zero_sign(f"{100.0 * value:.1f}")
+    """Format mAP from 0 to 100 with one decimal, as in papers."""
+    return MISSING if value is None else _drop_zero_sign(f"{100.0 * value:.1f}")
 
 
 def format_gain(value: float) -> str:
@@ -52,7 +57,7 @@ def format_gain(value: float) -> str:
 def format_interval(difference: Difference) -> str:
     """Format the 95 % interval of a difference in points, as in `[+1.1, +3.5]`."""
     if difference.low is None or difference.high is None:
-        return "interval unknown"
+        return MISSING
     return f"[{format_gain(difference.low)},{_NO_BREAK_SPACE}{format_gain(difference.high)}]"
 
 
@@ -61,6 +66,11 @@ def format_verdict(comparison: Comparison) -> str:
     if comparison.seed_spread == "unknown":
         return "unknown: one seed"
     return _VERDICTS[comparison.verdict]
+
+
+def format_optional(value: object | None) -> str:
+    """Format a value as text; a dash if there is none."""
+    return MISSING if value is None else str(value)
 
 
 def format_percent(share: float) -> str:
@@ -94,18 +104,30 @@ def metric_title(metric: str) -> str:
     return PART_TITLES.get(metric.removeprefix("val/"), metric)
 
 
-def format_duration(seconds: float) -> str:
-    """Format a duration, as in `3 h 12 min`."""
+def format_duration(seconds: float | None) -> str:
+    """Format a duration, as in `42 s`, `4 min 05 s` or `3 h 12 min`."""
+    if seconds is None:
+        return MISSING
     if seconds < _MINUTE_S:
         return f"{seconds:.0f} s"
+    if seconds < _PRECISE_S:
+        minutes, rest_s = divmod(round(seconds), _MINUTE_S)
+        return f"{minutes} min {rest_s:02d} s"
     minutes = round(seconds / _MINUTE_S)
     hours, remainder = divmod(minutes, _HOUR_S // _MINUTE_S)
     return f"{hours} h {remainder:02d} min" if hours else f"{minutes} min"
 
 
-def format_count(number: int, noun: str) -> str:
-    """Format a count with its noun, as in `1 trial`, `3 trials`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def format_speed(images_per_s: float | None) -> str:
+    """Format a number of images per second with about three digits."""
+    if images_per_s is None:
+        return MISSING
+    return f"{images_per_s:.1f}" if images_per_s < 100 else f"{images_per_s:.0f}"
+
+
+def format_count(number: int, noun: str, *, plural: str | None = None) -> str:
+    """Format a count with its noun, as in `1 trial`, `3 trials`; `plural` is `<noun>s` if None."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or f'{noun}s'}"
 
 
 def join_items(items: Iterable[object], *, conjunction: str = "and") -> str:

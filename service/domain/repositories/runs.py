@@ -145,3 +145,9 @@ class MetricPoints(Protocol):
 
     def of_run(self, run_id: str, *, key: str | None) -> list[MetricPoint]:
         """The values of a run by key, then step; only those of `key` unless it is None."""
+
+    def means_of_run(self, run_id: str, *, prefix: str, every_steps: int) -> list[MetricPoint]:
+        """Means over intervals of `every_steps` steps, of the keys that start with `prefix`.
+
+        By key, then step; each point has the last step and time of its interval.
+        """

@@ -22,6 +22,7 @@ from configs.protocol.report import (
     Report,
     ReportInputs,
     ReportRun,
+    RunExecution,
     TeacherStudent,
     Transfer,
 )
@@ -33,6 +34,7 @@ from configs.protocol.sweep_log import (
     TrialResult,
     TrialSuggested,
 )
+from configs.spec.dataset import DatasetManifest, Split
 from configs.spec.run import DatasetFiles
 from configs.spec.search import Asha, LogUniform
 from configs.spec.sweep import SweepSpec, Values
@@ -61,6 +63,54 @@ def make_curve(best: float, *, epochs: int = EPOCHS) -> tuple[CurvePoint, ...]:
     )
 
 
+def make_losses(*, is_distilled: bool) -> tuple[CurvePoint, ...]:
+    """Make losses that fall over the epochs, with the terms of BCKD if `is_distilled`."""
+    points = []
+    for half_epoch in range(1, 2 * EPOCHS + 1):
+        decay = math.exp(-half_epoch / 8)
+        values = {Metric.LOSS_CLS: 0.4 + decay, Metric.LOSS_BBOX: 0.3 + 0.5 * decay}
+        if is_distilled:
+            values |= {Metric.LOSS_DISTILL_CLS: 2 * decay, Metric.LOSS_DISTILL_LOC: decay}
+        values[Metric.LOSS] = sum(values.values())
+        points.append(CurvePoint(step=50 * half_epoch, epoch=half_epoch / 2, values=dict(values)))
+    return tuple(points)
+
+
+def make_execution(**changes: Any) -> RunExecution:
+    return RunExecution(
+        **{
+            "state": "succeeded",
+            "started_at": AT - timedelta(hours=2),
+            "finished_at": AT - timedelta(minutes=5),
+            "attempts": 1,
+            "steps": 100 * EPOCHS,
+            "device": "cpu",
+            "images_per_s": 31.4,
+            "inference_images_per_s": 120.0,
+        }
+        | changes
+    )
+
+
+def make_manifest(name: str = "digits", **changes: Any) -> DatasetManifest:
+    split = Split(
+        annotations="val.json", images="val", num_images=400, num_boxes=900,
+        annotations_sha256="0" * 64,
+    )  # fmt: skip
+    return DatasetManifest(
+        **{
+            "name": name,
+            "classes": tuple("0123456789"),
+            "train": split,
+            "val": split,
+            "digest": "0" * 64,
+            "source": "made up",
+            "license": "none",
+        }
+        | changes
+    )
+
+
 def make_baseline_run(folder: Path, *, number: int = 0, **changes: Any) -> ReportRun:
     spec = parse_spec(make_spec(schedule={"epochs": EPOCHS}, seed=changes.pop("seed", 0)))
     best = changes.get("best_map", 0.341)
@@ -76,6 +126,9 @@ def make_baseline_run(folder: Path, *, number: int = 0, **changes: Any) -> Repor
             "best_epoch": EPOCHS,
             "teacher": {},
             "curve": make_curve(best or 0.0),
+            "losses": make_losses(is_distilled=False),
+            "execution": make_execution(),
+            "mlflow_url": f"http://mlflow.example:5000/#/runs/{number}",
             "result": "finished",
         }
         | changes
@@ -98,6 +151,9 @@ def make_distilled_run(folder: Path, *, number: int, **changes: Any) -> ReportRu
             "best_epoch": EPOCHS,
             "teacher": TEACHER,
             "curve": make_curve(best or 0.0),
+            "losses": make_losses(is_distilled=True),
+            "execution": make_execution(),
+            "mlflow_url": f"http://mlflow.example:5000/#/runs/{number}",
             "result": "finished",
         }
         | changes

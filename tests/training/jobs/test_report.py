@@ -46,7 +46,7 @@ def test_a_run_s_report_is_a_page_markdown_and_json_and_all_files_are_logged(
     runs: RunFolders, tmp_path: Path
 ) -> None:
     folder = tmp_path / "report"
-    stale = folder / RunFile.REPORT / "lost-99.jpg"
+    stale = folder / RunFile.REPORT / "missed-99.jpg"
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"of an earlier attempt")
     write_inputs(runs, folder)

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from statistics import fmean
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from configs.metric_keys import Metric
-from configs.protocol.report import MAP_PARTS, Comparison, ReportRun
+from configs.protocol.report import MAP_PARTS, Comparison, ReportRun, RunRole
 from workers.report.blocks import Picture
 from workers.report.plots.style import (
     BAD,
@@ -20,17 +21,18 @@ from workers.report.plots.style import (
     QUIET,
     STUDENT,
     TEACHER,
-    open_figure,
-    to_picture,
+    Canvas,
+    draw_legend,
+    draw_picture,
 )
 from workers.report.wording import PART_TITLES, format_gain, format_percent
 
 _MAX_CURVES = 40
 _MAX_POINTS = 120
+_MAX_MARKERS = 40
+_FAINT_OPACITY = 0.4
 _ROW_IN, _FRAME_IN = 0.34, 0.7
 _BARS_FRAME_IN = 0.25
-
-_HandleT = TypeVar("_HandleT")
 
 _LEGEND = (
     "teacher",
@@ -52,6 +54,16 @@ class RunCurve:
     values: tuple[float, ...]
     run: ReportRun
     rank: CurveRank = "other"
+
+
+@dataclass(frozen=True)
+class MeanCurve:
+    """The mean of several runs' curves, in points of mAP over epochs."""
+
+    epochs: tuple[float, ...]
+    values: tuple[float, ...]
+    role: RunRole
+    num_runs: int
 
 
 def build_curves(
@@ -81,73 +93,105 @@ def build_curves(
 def plot_curves(curves: Sequence[RunCurve], *, teacher_map: float | None) -> Picture:
     """Plot mAP over epochs; baselines are dashed, the best trial is in the foreground."""
     visible_curves = sorted(curves, key=_drawing_order)[-_MAX_CURVES:]
-    with open_figure(3.7) as (figure, (axes,)):
+    means = build_mean_curves(visible_curves)
+
+    def draw(canvas: Canvas) -> None:
+        (axes,) = canvas.plots
         for curve in visible_curves:
-            _draw_curve(axes, curve)
+            _draw_curve(axes, curve, is_faint=bool(means))
+        for mean in means:
+            _draw_mean(axes, mean)
         if teacher_map is not None:
-            _draw_level(axes, 100 * teacher_map, "teacher")
+            axes.axhline(
+                100 * teacher_map, color=TEACHER, linewidth=1.4, linestyle=":", label="teacher"
+            )
         axes.set_xlabel("epoch")
-        axes.set_title("mAP on the validation images")
-        axes.margins(x=0.02)
+        axes.margins(x=0.04)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        handles, labels = axes.get_legend_handles_labels()
-        axes.legend(*_order_legend(handles, labels), loc="best")
-        num_hidden = len(curves) - len(visible_curves)
-        return to_picture(
-            figure,
-            name="learning-curves",
-            caption="Each line is a run; dashed lines are baselines."
-            + (f" {num_hidden} more runs are left out of the picture." if num_hidden else ""),
-            alt="Learning curves of the runs",
-        )
+        draw_legend(axes, title="mAP on the validation images", order=_LEGEND)
+
+    num_hidden = len(curves) - len(visible_curves)
+    return draw_picture(
+        draw,
+        height_in=3.9,
+        name="learning-curves",
+        caption=_describe_curves(means, num_hidden=num_hidden),
+        alt="Learning curves of the runs",
+    )
+
+
+def build_mean_curves(curves: Sequence[RunCurve]) -> list[MeanCurve]:
+    """Mean curves of baselines and distilled runs over seeds; empty for a sweep or one seed."""
+    if any(curve.run.trial is not None for curve in curves):
+        return []
+    means = []
+    for role in ("baseline", "distilled"):
+        members = [curve for curve in curves if curve.run.role == role]
+        if len({curve.run.spec.seed for curve in members}) < 2:
+            continue
+        if len({curve.epochs for curve in members}) > 1:
+            continue
+        values = tuple(map(fmean, zip(*(curve.values for curve in members), strict=True)))
+        means.append(MeanCurve(members[0].epochs, values, role, len(members)))
+    return means
 
 
 def plot_parts(comparison: Comparison) -> Picture:
     """Plot the gain with its interval, for mAP and each of its parts."""
     names = [name for name in MAP_PARTS if name in comparison.parts]
-    with open_figure(_FRAME_IN + _ROW_IN * len(names)) as (figure, (axes,)):
+
+    def draw(canvas: Canvas) -> None:
+        (axes,) = canvas.plots
         axes.axvline(0.0, color=INK, linewidth=1.0)
         for row, name in enumerate(names):
             _draw_part(axes, row, comparison, name)
         axes.set_yticks(range(len(names)), [PART_TITLES[name] for name in names])
         axes.tick_params(axis="y", labelcolor=INK)
-        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_ylim(len(names) - 0.5, -0.6)
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel("points gained over the baseline, with the 95 % interval")
+        axes.set_xlabel("gain in mAP, 95 % interval")
         axes.margins(x=0.12)
-        return to_picture(
-            figure,
-            name="gain-by-part",
-            caption="An interval that crosses the line at 0 is no evidence of a difference.",
-            alt="Gain by part of mAP",
-        )
+
+    return draw_picture(
+        draw,
+        height_in=_FRAME_IN + _ROW_IN * len(names),
+        name="gain-by-part",
+        caption="Gain over the baseline in points of mAP (0 to 100), with its 95 % interval. An "
+        "interval that crosses the line at 0 is no evidence of a difference.",
+        alt="Gain by part of mAP",
+    )
 
 
 def plot_importance(importance: Mapping[str, float], names: Mapping[str, str]) -> Picture:
     """Plot the importance of the parameters as bars, the largest on top."""
     sorted_shares = sorted(importance.items(), key=lambda item: -item[1])
-    with open_figure(_BARS_FRAME_IN + _ROW_IN * len(sorted_shares)) as (figure, (axes,)):
-        shares = [share for _, share in sorted_shares]
-        axes.barh(range(len(sorted_shares)), shares, color=STUDENT, height=0.56)
+    shares = [share for _, share in sorted_shares]
+
+    def draw(canvas: Canvas) -> None:
+        (axes,) = canvas.plots
+        axes.barh(range(len(shares)), shares, color=STUDENT, height=0.56)
         for row, share in enumerate(shares):
-            axes.text(share + 0.008, row, format_percent(share), va="center", color=INK)
-        axes.set_yticks(
-            range(len(sorted_shares)), [names.get(path, path) for path, _ in sorted_shares]
-        )
+            axes.annotate(
+                format_percent(share), (share, row), xytext=(4, 0), textcoords="offset points",
+                va="center", color=INK,
+            )  # fmt: skip
+        axes.set_yticks(range(len(shares)), [names.get(path, path) for path, _ in sorted_shares])
         axes.tick_params(axis="y", labelcolor=INK)
-        axes.set_ylim(len(sorted_shares) - 0.5, -0.5)
-        axes.set_xlim(0.0, max(shares) * 1.12)
+        axes.set_ylim(len(shares) - 0.5, -0.5)
+        axes.set_xlim(0.0, max(shares) * (1.25 if canvas.is_narrow else 1.12))
         axes.grid(visible=False)
         axes.set_xticks([])
         for spine in axes.spines.values():
             spine.set_visible(False)
-        return to_picture(
-            figure,
-            name="importance",
-            caption="Share of the objective's variance over the trials (functional ANOVA).",
-            alt="Importance of the parameters",
-        )
+
+    return draw_picture(
+        draw,
+        height_in=_BARS_FRAME_IN + _ROW_IN * len(shares),
+        name="importance",
+        caption="Share of the objective's variance over the trials (functional ANOVA).",
+        alt="Importance of the parameters",
+    )
 
 
 def _curve_rank(trial: int | None, *, best: int | None, tied: set[int]) -> CurveRank:
@@ -163,19 +207,45 @@ def _drawing_order(curve: RunCurve) -> int:
     return {"other": 0, "tied": 1, "best": 3}[curve.rank]
 
 
-def _draw_curve(axes: Axes, curve: RunCurve) -> None:
+def _draw_curve(axes: Axes, curve: RunCurve, *, is_faint: bool) -> None:
+    """Draw a run's curve with a marker at each evaluation; `is_faint` if a mean stands for it."""
     label, color, width, opacity = _line_style(curve)
-    is_baseline = curve.run.role == "baseline"
     axes.plot(
         curve.epochs,
         curve.values,
         color=color,
-        linewidth=width,
-        alpha=opacity,
-        linestyle="--" if is_baseline else "-",
-        marker="o" if len(curve.epochs) == 1 else None,
-        label=label,
+        linewidth=1.0 if is_faint else width,
+        alpha=_FAINT_OPACITY if is_faint else opacity,
+        linestyle="--" if curve.run.role == "baseline" else "-",
+        marker="o" if len(curve.epochs) <= _MAX_MARKERS else None,
+        markersize=3.0 if is_faint else 4.5,
+        label=None if is_faint else label,
     )
+
+
+def _draw_mean(axes: Axes, mean: MeanCurve) -> None:
+    is_baseline = mean.role == "baseline"
+    axes.plot(
+        mean.epochs,
+        mean.values,
+        color=BASELINE if is_baseline else STUDENT,
+        linewidth=2.4,
+        linestyle="--" if is_baseline else "-",
+        marker="o" if len(mean.epochs) <= _MAX_MARKERS else None,
+        markersize=6.0,
+        label="baseline" if is_baseline else "with distillation",
+    )
+
+
+def _describe_curves(means: Sequence[MeanCurve], *, num_hidden: int) -> str:
+    lines = "Each line is a run, each point an evaluation; dashed lines are baselines."
+    if means:
+        num_seeds = max(mean.num_runs for mean in means)
+        lines = (
+            f"Bold lines are means over {num_seeds} seeds, thin lines single runs, points "
+            "evaluations; baselines are dashed."
+        )
+    return lines + (f" {num_hidden} more runs are left out." if num_hidden else "")
 
 
 def _line_style(curve: RunCurve) -> tuple[str, str, float, float]:
@@ -190,19 +260,6 @@ def _line_style(curve: RunCurve) -> tuple[str, str, float, float]:
         "other": ("other trials", QUIET, 1.1, 0.8),
     }
     return styles[curve.rank]
-
-
-def _draw_level(axes: Axes, value: float, title: str) -> None:
-    axes.axhline(value, color=TEACHER, linewidth=1.4, linestyle=":", label=title)
-
-
-def _order_legend(
-    handles: Sequence[_HandleT], labels: Sequence[str]
-) -> tuple[list[_HandleT], list[str]]:
-    """Remove duplicate legend entries and put them in the order of `_LEGEND`."""
-    by_label = dict(zip(labels, handles, strict=True))
-    order = [label for label in _LEGEND if label in by_label]
-    return [by_label[label] for label in order], order
 
 
 def _draw_part(axes: Axes, row: int, comparison: Comparison, name: str) -> None:

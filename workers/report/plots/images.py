@@ -1,6 +1,7 @@
 """Images with the boxes of objects that the teacher detects and the student misses."""
 
 import io
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,15 +11,15 @@ from PIL import Image
 
 from configs.protocol.report import MissedImage, MissedObject
 from workers.evaluation.drawing import COLORS, Panel, draw_boxes
-from workers.report.blocks import Photo
-from workers.report.wording import format_count
+from workers.report.blocks import Panels, Photo
+from workers.report.wording import format_count, join_items
 
 MAX_PHOTOS = 12
 _MAX_SIDE = 480
 _MIN_SIDE = 320
 """Smaller images are enlarged, so that a caption fits."""
 
-_QUALITY = 82
+_QUALITY = 78
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Photos:
 
     photos: tuple[Photo, ...]
     unreadable: tuple[str, ...]
+    samples: tuple[Panels, ...] = ()
+    """Images with the boxes of all detectors of a pair."""
 
 
 def draw_photos(
@@ -37,34 +40,44 @@ def draw_photos(
     unreadable: list[str] = []
     for image in images[:MAX_PHOTOS]:
         on_step()
-        jpeg = _render_jpeg(image, folder)
-        if jpeg is None:
+        original = read_image(image.file, folder=folder)
+        if original is None:
             unreadable.append(image.file)
-        else:
-            photos.append(Photo(f"lost-{len(photos) + 1:02d}", jpeg, _caption(image)))
+            continue
+        jpeg = encode_jpeg(_draw_missed_objects(original, image.objects))
+        photos.append(Photo(f"missed-{len(photos) + 1:02d}", jpeg, _caption(image)))
     return Photos(tuple(photos), tuple(unreadable))
 
 
-def _render_jpeg(image: MissedImage, folder: Path) -> bytes | None:
-    """Draw an image with its boxes; None if there is no such image in the folder."""
-    path = PurePosixPath(image.file)
+def read_image(file: str, *, folder: Path) -> Image.Image | None:
+    """Read an image below a folder as RGB; None if there is no such image in the folder."""
+    path = PurePosixPath(file)
     if path.is_absolute() or ".." in path.parts:
         return None
     try:
-        with Image.open(folder / path) as file:
-            picture = _draw_missed_objects(file.convert("RGB"), image.objects)
+        with Image.open(folder / path) as picture:
+            return picture.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
+
+
+def fit_image(original: Image.Image, *, smallest: int, largest: int) -> tuple[Image.Image, float]:
+    """A copy whose longer side is between two limits, in pixels, and its scale."""
+    longest = max(original.size)
+    scale = min(max(longest, smallest), largest) / longest
+    width, height = (max(1, round(side * scale)) for side in original.size)
+    return original.resize((width, height), Image.Resampling.BICUBIC), scale
+
+
+def encode_jpeg(picture: Image.Image) -> bytes:
+    """Encode an image for a page."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
     return buffer.getvalue()
 
 
 def _draw_missed_objects(original: Image.Image, missed: Sequence[MissedObject]) -> Image.Image:
-    longest = max(original.size)
-    scale = min(max(longest, _MIN_SIDE), _MAX_SIDE) / longest
-    width, height = (max(1, round(side * scale)) for side in original.size)
-    picture = original.resize((width, height), Image.Resampling.BICUBIC)
+    picture, scale = fit_image(original, smallest=_MIN_SIDE, largest=_MAX_SIDE)
     class_names = list(dict.fromkeys(item.class_name for item in missed))
     panel = Panel(
         title="teacher",
@@ -78,8 +91,11 @@ def _draw_missed_objects(original: Image.Image, missed: Sequence[MissedObject]) 
 
 
 def _caption(image: MissedImage) -> str:
-    classes: dict[str, int] = {}
-    for item in image.objects:
-        classes[item.class_name] = classes.get(item.class_name, 0) + 1
-    counts_by_class = ", ".join(f"{count} {name}" for name, count in classes.items())
-    return f"{image.file}: {format_count(len(image.objects), 'object')} missed ({counts_by_class})"
+    """As in `a.jpg: 3 objects missed: “dog” 2 times, “cat”`; class names may be digits."""
+    counts = Counter(item.class_name for item in image.objects)
+    classes = [
+        f"“{name}”" if count == 1 else f"“{name}” {count} times" for name, count in counts.items()
+    ]
+    return (
+        f"{image.file}: {format_count(len(image.objects), 'object')} missed: {join_items(classes)}"
+    )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,12 +13,14 @@ from matplotlib.path import Path
 
 from configs.spec.search import LogUniform, Scalar
 from workers.report.blocks import Picture
-from workers.report.plots.style import FAINT, INK, PAPER, QUIET, open_figure, to_picture
+from workers.report.plots.style import FAINT, INK, PAPER, QUIET, Canvas, draw_picture
 from workers.report.plots.trials import SearchResults, is_number
 from workers.report.results.trials import ReportTrial
 from workers.report.wording import format_scalar
 
 _MAX_LINES = 100
+_MAX_UPRIGHT_TITLES = 4
+"""Number of axes whose titles fit beside each other into a narrow plot."""
 
 
 def plot_parallel_coordinates(results: SearchResults) -> Picture:
@@ -28,7 +31,9 @@ def plot_parallel_coordinates(results: SearchResults) -> Picture:
         results.trials, key=lambda trial: trial.number in results.best_and_tied
     )[-_MAX_LINES:]
     parameter_axes = {path: _ParameterAxis.of(path, results) for path in paths}
-    with open_figure(4.0) as (figure, (axes,)):
+
+    def draw(canvas: Canvas) -> None:
+        (axes,) = canvas.plots
         for trial in visible_trials:
             heights = [parameter_axes[path].height(trial.values.get(path)) for path in paths]
             heights.append(float(results.scale(results.display_value(trial))))
@@ -38,24 +43,28 @@ def plot_parallel_coordinates(results: SearchResults) -> Picture:
         for position, path in enumerate(paths):
             parameter_axes[path].draw(axes, position)
         _draw_objective_ticks(axes, len(paths), results)
-        titles = [results.names.get(path, path) for path in paths]
-        axes.set_xticks(range(len(columns)), [*titles, results.title])
+        titles = [*(results.names.get(path, path) for path in paths), results.title]
+        is_slanted = canvas.is_narrow and len(titles) > _MAX_UPRIGHT_TITLES
+        slant: Any = {"rotation": 35, "ha": "left"} if is_slanted else {}
+        axes.set_xticks(range(len(columns)), titles, **slant)
         axes.tick_params(axis="x", labelcolor=INK, top=True, labeltop=True, labelbottom=False)
         axes.set_yticks([])
         axes.set_ylim(-0.06, 1.06)
-        axes.set_xlim(-0.35, len(paths) + 0.35)
+        axes.set_xlim(-0.35, len(paths) + (0.55 if canvas.is_narrow else 0.35))
         axes.grid(visible=False)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        num_hidden = len(results.trials) - len(visible_trials)
-        return to_picture(
-            figure,
-            name="parallel-coordinates",
-            caption="Each line is a trial that trained to its end, colored by its objective; "
-            "bold ones are not told apart from the best."
-            + (f" {num_hidden} more trials are left out of the picture." if num_hidden else ""),
-            alt="Parallel coordinates of all parameters",
-        )
+
+    num_hidden = len(results.trials) - len(visible_trials)
+    return draw_picture(
+        draw,
+        height_in=4.0,
+        name="parallel-coordinates",
+        caption="Each line is a trial that trained to its end, colored by its objective; "
+        "bold ones are not told apart from the best."
+        + (f" {num_hidden} more trials are left out of the picture." if num_hidden else ""),
+        alt="Parallel coordinates of all parameters",
+    )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from configs.spec.sweep import Objective
 from workers.report.blocks import Picture
-from workers.report.plots.style import FAINT, INK, QUIET, STUDENT, open_figure, to_picture
+from workers.report.plots.style import FAINT, INK, QUIET, STUDENT, Canvas, draw_picture
 from workers.report.results.trials import ReportTrial
 from workers.report.wording import is_ap, metric_title
 
@@ -15,7 +15,9 @@ def plot_pareto_front(
     """Plot two objectives against each other, with the Pareto front as a line."""
     best = {trial.number for trial in pareto_front(trials, objectives)}
     first, second = objectives
-    with open_figure(3.7) as (figure, (axes,)):
+
+    def draw(canvas: Canvas) -> None:
+        (axes,) = canvas.plots
         for trial in trials:
             x, y = (_display_value(trial, objective) for objective in (second, first))
             is_best = trial.number in best
@@ -35,12 +37,14 @@ def plot_pareto_front(
         axes.set_xlabel(metric_title(second.metric))
         axes.set_title(metric_title(first.metric))
         axes.margins(0.1)
-        return to_picture(
-            figure,
-            name="pareto-front",
-            caption="Numbers are trials. On the line no other trial is better in both objectives.",
-            alt="Pareto front of two objectives",
-        )
+
+    return draw_picture(
+        draw,
+        height_in=3.7,
+        name="pareto-front",
+        caption="Numbers are trials. On the line no other trial is better in both objectives.",
+        alt="Pareto front of two objectives",
+    )
 
 
 def pareto_front(

@@ -6,9 +6,17 @@ from matplotlib.axes import Axes
 
 from configs.protocol.report import ErrorKind, TeacherStudent, Transfer
 from workers.report.blocks import Picture
-from workers.report.plots.style import INK, QUIET, STUDENT, TEACHER, open_figure, to_picture
+from workers.report.plots.style import (
+    INK,
+    QUIET,
+    STUDENT,
+    TEACHER,
+    Canvas,
+    draw_legend,
+    draw_picture,
+)
 
-SIZES = {"s": "small (area up to 32²)", "m": "medium", "l": "large (area from 96²)"}
+SIZES = {"s": "small (to 32²)", "m": "medium", "l": "large (from 96²)"}
 ERRORS: dict[ErrorKind, str] = {
     "classification": "wrong class",
     "localization": "wrong place",
@@ -18,6 +26,8 @@ ERRORS: dict[ErrorKind, str] = {
 }
 MAX_CLASSES = 20
 _ROW_IN, _FRAME_IN = 0.31, 0.8
+_MAX_LETTERS, _MAX_NARROW_LETTERS = 28, 18
+"""Length of a class name beside a wide and beside a narrow plot; longer ones are truncated."""
 
 
 def plot_classes(transfer: Transfer) -> Picture:
@@ -32,7 +42,7 @@ def plot_classes(transfer: Transfer) -> Picture:
     return _plot_gaps(
         lags,
         name="transfer-by-class",
-        caption=f"AP over IoU 0.50 to 0.95, in points; the largest gap first.{hidden_note}",
+        caption=f"AP over IoU 0.50 to 0.95, from 0 to 100; the largest gap first.{hidden_note}",
     )
 
 
@@ -43,23 +53,27 @@ def plot_sizes(transfer: Transfer) -> Picture:
     return _plot_gaps(
         [(title, pair) for title, pair in rows if ap_gap(pair) is not None],
         name="transfer-by-size",
-        caption="AP by the objects' size in pixels, in points.",
+        caption="AP, from 0 to 100, by the objects' size in pixels.",
     )
 
 
 def plot_ious_and_errors(transfer: Transfer) -> Picture:
     """Plot AP over IoU thresholds, and the number of errors of each kind."""
-    with open_figure(3.1, columns=2) as (figure, (left_axes, right_axes)):
-        _plot_ious(left_axes, transfer.by_iou)
-        _plot_errors(right_axes, transfer.errors)
-        return to_picture(
-            figure,
-            name="transfer-by-iou-and-error",
-            caption="On the left AP, in points, by IoU threshold: a gap that widens to "
-            "the right is one of localization. On the right errors at IoU 0.5 among detections "
-            "with a score of 0.3 or more, after TIDE (Bolya et al., 2020).",
-            alt="Teacher and student by IoU and by kind of error",
-        )
+
+    def draw(canvas: Canvas) -> None:
+        _plot_ious(canvas.plots[0], transfer.by_iou)
+        _plot_errors(canvas.plots[1], transfer.errors)
+
+    return draw_picture(
+        draw,
+        height_in=3.2,
+        num_plots=2,
+        name="transfer-by-iou-and-error",
+        caption="AP, from 0 to 100, by IoU threshold: a gap that widens to the right is one of "
+        "localization. Errors at IoU 0.5 among detections with a score of 0.3 or more, after TIDE "
+        "(Bolya et al., 2020).",
+        alt="Teacher and student by IoU and by kind of error",
+    )
 
 
 def ap_gap(pair: TeacherStudent) -> float | None:
@@ -82,7 +96,8 @@ def widest_gaps(
 
 
 def _plot_gaps(rows: Sequence[tuple[str, TeacherStudent]], *, name: str, caption: str) -> Picture:
-    with open_figure(_FRAME_IN + _ROW_IN * len(rows)) as (figure, (axes,)):
+    def draw(canvas: Canvas) -> None:
+        (axes,) = canvas.plots
         for row, (_, pair) in enumerate(rows):
             assert pair.teacher is not None
             assert pair.student is not None
@@ -90,30 +105,32 @@ def _plot_gaps(rows: Sequence[tuple[str, TeacherStudent]], *, name: str, caption
             axes.plot((student, teacher), (row, row), color=QUIET, linewidth=3.0, zorder=1)
             axes.plot(teacher, row, "D", color=TEACHER, markersize=7, label="teacher")
             axes.plot(student, row, "o", color=STUDENT, markersize=8, label="student")
-        axes.set_yticks(range(len(rows)), [_truncate(title) for title, _ in rows])
+        limit = _MAX_NARROW_LETTERS if canvas.is_narrow else _MAX_LETTERS
+        axes.set_yticks(range(len(rows)), [_truncate(title, limit=limit) for title, _ in rows])
         axes.tick_params(axis="y", labelcolor=INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
-        _legend(axes)
-        return to_picture(
-            figure, name=name, caption=caption, alt="Teacher and student side by side"
-        )
+        draw_legend(axes)
+
+    height_in = _FRAME_IN + _ROW_IN * len(rows)
+    return draw_picture(
+        draw, height_in=height_in, name=name, caption=caption, alt="Teacher and student, by AP"
+    )
 
 
 def _plot_ious(axes: Axes, by_iou: Mapping[str, TeacherStudent]) -> None:
-    axes.set_title("AP by IoU")
     for side, color, marker in (("teacher", TEACHER, "D"), ("student", STUDENT, "o")):
         values = [(float(iou), getattr(pair, side)) for iou, pair in sorted(by_iou.items())]
         points = [(iou, 100 * value) for iou, value in values if value is not None]
         xs, aps = [x for x, _ in points], [y for _, y in points]
         axes.plot(xs, aps, color=color, marker=marker, markersize=4.5, label=side, clip_on=False)
     axes.set_ylim(bottom=0.0)
-    axes.legend(loc="best")
+    axes.set_xlabel("IoU threshold")
+    draw_legend(axes, title="AP by IoU")
 
 
 def _plot_errors(axes: Axes, errors: Mapping[ErrorKind, TeacherStudent]) -> None:
-    axes.set_title("Errors of each kind")
     kinds = [kind for kind in ERRORS if kind in errors]
     for offset, side, color in ((-0.19, "teacher", TEACHER), (0.19, "student", STUDENT)):
         counts = [getattr(errors[kind], side) or 0.0 for kind in kinds]
@@ -132,16 +149,8 @@ def _plot_errors(axes: Axes, errors: Mapping[ErrorKind, TeacherStudent]) -> None
     axes.margins(x=0.14)
     for spine in axes.spines.values():
         spine.set_visible(False)
+    draw_legend(axes, title="Errors of each kind")
 
 
-def _legend(axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    by_label = dict(zip(labels, handles, strict=True))
-    axes.legend(
-        list(by_label.values()), list(by_label), ncols=2, loc="lower right",
-        bbox_to_anchor=(1.0, 1.0), borderaxespad=0.0,
-    )  # fmt: skip
-
-
-def _truncate(title: str, *, limit: int = 28) -> str:
+def _truncate(title: str, *, limit: int) -> str:
     return title if len(title) <= limit else f"{title[: limit - 1]}…"

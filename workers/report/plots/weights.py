@@ -6,14 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from configs.spec.search import BALANCE, RATIO, LogUniform
 from configs.spec.sweep import Space
 from workers.report.blocks import Picture
-from workers.report.plots.style import INK, PAPER, QUIET, open_figure, to_picture
+from workers.report.plots.style import INK, PAPER, QUIET, Canvas, draw_picture
 from workers.report.plots.trials import SearchResults, is_number
 from workers.report.results.trials import ReportTrial
 from workers.report.wording import format_scalar
@@ -25,6 +24,9 @@ _MIN_GRID_FILL = 0.6
 _MAX_GRID_SIDE = 16
 _DETAILED_TICKS_DECADES = 2.5
 """Axes with fewer decades have ticks at 1, 2 and 5 in each."""
+
+_MAX_NARROW_CELLS = 8
+"""Number of columns up to which a narrow heat map has letters of the usual size."""
 
 _DARK_LUMINANCE = 0.42
 """Luminance below which the number in a cell is white."""
@@ -73,26 +75,36 @@ def _plot_heat_map(
     for trial in trials:
         x, y = (sides[axis].index(_get_weight(trial, path)) for axis, path in enumerate(paths))
         by_cell.setdefault((x, y), []).append(trial)
-    with open_figure(0.95 + 0.52 * len(sides[1])) as (figure, (axes,)):
+
+    def draw(canvas: Canvas) -> None:
+        (axes,) = canvas.plots
+        is_dense = canvas.is_narrow and len(sides[0]) > _MAX_NARROW_CELLS
         for cell, cell_trials in by_cell.items():
-            _draw_cell(axes, cell, cell_trials, results)
+            _draw_cell(axes, cell, cell_trials, results, font_size=7.0 if is_dense else 10.0)
         axes.set_xticks(range(len(sides[0])), [format_scalar(value) for value in sides[0]])
         axes.set_yticks(range(len(sides[1])), [format_scalar(value) for value in sides[1]])
         axes.set_xlim(-0.55, len(sides[0]) - 0.45)
         axes.set_ylim(-0.55, len(sides[1]) - 0.45)
         axes.grid(visible=False)
-        _finish_figure(figure, axes, results, paths)
-        return to_picture(
-            figure,
-            name="weights",
-            caption=f"{results.title} of each pair of weights, the mean where several trials have "
-            f"it. Outlined cells are not told apart from the best.{_describe_floor(results)}",
-            alt="Heat map over the two weights",
-        )
+        _finish_figure(canvas, results, paths)
+
+    return draw_picture(
+        draw,
+        height_in=0.95 + 0.52 * len(sides[1]),
+        name="weights",
+        caption=f"{results.title} of each pair of weights, the mean where several trials have "
+        f"it. Outlined cells are not told apart from the best.{_describe_floor(results)}",
+        alt="Heat map over the two weights",
+    )
 
 
 def _draw_cell(
-    axes: Axes, cell: tuple[int, int], cell_trials: Sequence[ReportTrial], results: SearchResults
+    axes: Axes,
+    cell: tuple[int, int],
+    cell_trials: Sequence[ReportTrial],
+    results: SearchResults,
+    *,
+    font_size: float,
 ) -> None:
     x, y = cell
     value = float(np.mean([results.display_value(trial) for trial in cell_trials]))
@@ -113,13 +125,15 @@ def _draw_cell(
         va="center",
         color="#ffffff" if is_dark else "#10151c",
         fontweight="bold" if is_equal else "normal",
+        fontsize=font_size,
     )
 
 
 def _plot_points(
     results: SearchResults, trials: Sequence[ReportTrial], paths: tuple[str, str]
 ) -> Picture:
-    with open_figure(4.2) as (figure, (axes,)):
+    def draw(canvas: Canvas) -> None:
+        (axes,) = canvas.plots
         for trial in results.other_trials:
             if all(is_number(trial.values.get(path)) for path in paths):
                 x, y = (_get_weight(trial, path) for path in paths)
@@ -135,17 +149,17 @@ def _plot_points(
             if isinstance(results.space[path], LogUniform):
                 _set_log(axes, side, [_get_weight(trial, path) for trial in trials])
         axes.margins(0.09)
-        _finish_figure(figure, axes, results, paths)
-        crosses = (
-            " Crosses are trials that did not train to their end." if results.other_trials else ""
-        )
-        return to_picture(
-            figure,
-            name="weights",
-            caption=f"Each point is a trial, colored by {results.title}. Ringed points are not "
-            f"told apart from the best.{_describe_floor(results)}{crosses}",
-            alt="Trials over the two weights",
-        )
+        _finish_figure(canvas, results, paths)
+
+    crosses = " Crosses are trials that did not train to their end." if results.other_trials else ""
+    return draw_picture(
+        draw,
+        height_in=4.2,
+        name="weights",
+        caption=f"Each point is a trial, colored by {results.title}. Ringed points are not "
+        f"told apart from the best.{_describe_floor(results)}{crosses}",
+        alt="Trials over the two weights",
+    )
 
 
 def _set_log(axes: Axes, side: int, values: Sequence[float]) -> None:
@@ -168,18 +182,19 @@ def _set_log(axes: Axes, side: int, values: Sequence[float]) -> None:
 def _describe_floor(results: SearchResults) -> str:
     if results.floor is None:
         return ""
-    return f" The noise floor is {results.floor:.1f}; the bar's mark is that far below the best."
+    return (
+        f" The noise floor is {results.floor:.1f} mAP; the bar's mark is that far below the best."
+    )
 
 
-def _finish_figure(
-    figure: Figure, axes: Axes, results: SearchResults, paths: tuple[str, str]
-) -> None:
+def _finish_figure(canvas: Canvas, results: SearchResults, paths: tuple[str, str]) -> None:
+    (axes,) = canvas.plots
     axes.set_xlabel(results.names.get(paths[0], paths[0]))
     axes.set_ylabel(results.names.get(paths[1], paths[1]))
     for spine in axes.spines.values():
         spine.set_visible(False)
     mappable = ScalarMappable(results.scale, results.colormap)
-    bar = figure.colorbar(mappable, ax=axes, aspect=28, pad=0.02)
+    bar = canvas.figure.colorbar(mappable, ax=axes, aspect=28, pad=0.02)
     bar.ax.set_title(results.title, fontsize=9.5, fontweight="normal", pad=12)
     low, high = results.limits
     if results.floor is not None and high - results.floor > low:

@@ -6,7 +6,7 @@ from datetime import datetime
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from workers.report.blocks import Block, Photo, Picture, ReportContent
+from workers.report.blocks import Block, Photo, ReportContent
 from workers.report.plots.style import PALETTE, color_for_page
 
 
@@ -39,9 +39,9 @@ def _macro_name(block: Block) -> str:
     return type(block).__name__.lower()
 
 
-def _inline_svg(picture: Picture) -> Markup:
-    """Mark the SVG as safe: matplotlib has escaped its text."""
-    return Markup(color_for_page(picture.svg))
+def _inline_svg(svg: str) -> Markup:
+    """Mark the SVG of a picture as safe: matplotlib has escaped its text."""
+    return Markup(color_for_page(svg))
 
 
 def _jpeg_data_url(photo: Photo) -> str:

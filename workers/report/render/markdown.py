@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from workers.report.blocks import (
     Block,
     Cell,
+    Commands,
     Gallery,
+    Panels,
     Paragraph,
     Picture,
     Placeholder,
@@ -73,7 +75,14 @@ def _block_lines(block: Block) -> Iterator[str]:
     elif isinstance(block, Placeholder):
         yield f"*{escape_markdown(block.reason)}*"
     elif isinstance(block, Table):
+        if block.title is not None:
+            yield f"### {escape_markdown(block.title)}"
         yield "\n".join(_table_lines(block))
+    elif isinstance(block, Commands):
+        yield _code_block(block)
+    elif isinstance(block, Panels):
+        yield "\n".join(_panel_lines(block))
+        yield f"*{escape_markdown(block.caption)}*"
     elif isinstance(block, Picture):
         yield f"![{escape_markdown(block.alt)}]({block.name}.svg)"
         yield f"*{escape_markdown(block.caption)}*"
@@ -81,6 +90,21 @@ def _block_lines(block: Block) -> Iterator[str]:
         for photo in block.photos:
             yield f"![{escape_markdown(photo.caption)}]({photo.name}.jpg)"
             yield f"*{escape_markdown(photo.caption)}*"
+
+
+def _code_block(block: Commands) -> str:
+    text = "\n".join(block.lines)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}bash\n{text}\n{fence}"
+
+
+def _panel_lines(block: Panels) -> Iterator[str]:
+    """The images side by side, as a table."""
+    captions = [escape_markdown(photo.caption) for photo in block.photos]
+    names = [photo.name for photo in block.photos]
+    yield _row(iter(captions))
+    yield _row("---" for _ in captions)
+    yield _row(f"![{text}]({name}.jpg)" for text, name in zip(captions, names, strict=True))
 
 
 def _table_lines(table: Table) -> Iterator[str]:
@@ -108,6 +132,6 @@ def _cell(cell: Cell) -> str:
 def _files(block: Block) -> dict[str, bytes]:
     if isinstance(block, Picture):
         return {f"{block.name}.svg": color_for_file(block.svg).encode()}
-    if isinstance(block, Gallery):
+    if isinstance(block, Gallery | Panels):
         return {f"{photo.name}.jpg": photo.jpeg for photo in block.photos}
     return {}

@@ -3,17 +3,23 @@
 from collections.abc import Iterator
 
 from configs.protocol.report import Report, ReportInputs
+from configs.spec.dataset import DatasetManifest
 from workers.report.blocks import Fact, Link, ReportContent, Section
 from workers.report.plots.images import Photos
 from workers.report.results.trials import build_report_trials
+from workers.report.sections.commands import commands_section
+from workers.report.sections.configuration import configuration_section
+from workers.report.sections.execution import execution_section
 from workers.report.sections.headline import build_headline, main_comparison
 from workers.report.sections.runs import (
     answer_section,
     curves_section,
+    losses_section,
     reading_section,
     runs_section,
     teacher_map,
 )
+from workers.report.sections.samples import samples_section
 from workers.report.sections.sweep import closing_reason, sweep_sections
 from workers.report.sections.transfer import transfer_section
 from workers.report.wording import (
@@ -27,27 +33,34 @@ from workers.report.wording import (
 
 
 def build_content(
-    inputs: ReportInputs, report: Report, *, photos: Photos, dataset: str
+    inputs: ReportInputs, report: Report, *, photos: Photos, dataset: DatasetManifest
 ) -> ReportContent:
-    """Build the content of the page and the Markdown; `dataset` is its name."""
+    """Build the content of the page and the Markdown."""
     return ReportContent(
         title=report.title,
         at=inputs.at,
-        subject=_subject(inputs, dataset),
+        subject=_subject(inputs, dataset.name),
         headline=build_headline(inputs, report),
         facts=tuple(_facts(inputs, report)),
         links=tuple(_links(inputs)),
-        sections=tuple(_sections(inputs, report, photos)),
+        sections=tuple(_sections(inputs, report, photos, dataset)),
     )
 
 
-def _sections(inputs: ReportInputs, report: Report, photos: Photos) -> Iterator[Section]:
+def _sections(
+    inputs: ReportInputs, report: Report, photos: Photos, dataset: DatasetManifest
+) -> Iterator[Section]:
     yield answer_section(inputs, report)
     if inputs.sweep is not None:
         yield from sweep_sections(inputs, report)
     yield curves_section(inputs, report)
+    yield losses_section(inputs, report)
+    yield samples_section(inputs, report, photos)
     yield transfer_section(inputs, report, photos)
+    yield configuration_section(inputs, report, dataset)
+    yield execution_section(inputs)
     yield runs_section(inputs, report)
+    yield commands_section(inputs, report)
     yield reading_section(report)
 
 
@@ -65,26 +78,26 @@ def _facts(inputs: ReportInputs, report: Report) -> Iterator[Fact]:
     main = main_comparison(report)
     if main is not None:
         difference = main.parts[PRIMARY_PART]
-        trial = "" if main.trial is None else f"trial {main.trial}"
+        trial = "" if main.trial is None else f", trial {main.trial}"
         yield Fact("baseline", format_points(difference.baseline), "mAP")
-        yield Fact("with distillation", format_points(difference.run), trial or "mAP")
-        yield Fact("gain", format_gain(difference.difference), format_interval(difference))
+        yield Fact("with distillation", format_points(difference.run), f"mAP{trial}")
+        yield Fact("gain", format_gain(difference.difference), f"mAP {format_interval(difference)}")
     teacher = main.teacher_map if main is not None else teacher_map(inputs)
     if teacher is not None:
         yield Fact("teacher", format_points(teacher), "mAP")
     if report.noise is not None:
-        yield Fact("noise floor", format_points(report.noise.floor), "by the seed alone")
+        yield Fact("noise floor", format_points(report.noise.floor), "mAP, by the seed alone")
     if report.epochs_saved:
         yield Fact("epochs saved", str(report.epochs_saved), f"{report.epochs_trained} trained")
 
 
 def _links(inputs: ReportInputs) -> Iterator[Link]:
+    """Pages for people; the API's answers are no pages."""
     service, mlflow = safe_url(inputs.service_url), safe_url(inputs.mlflow_url)
-    if service is not None and inputs.sweep_id is not None:
-        yield Link("The sweep in the API", f"{service}/v1/sweeps/{inputs.sweep_id}")
-    elif service is not None:
-        for run in inputs.runs:
-            if run.role == "distilled":
-                yield Link(f"{run.name} in the API", f"{service}/v1/runs/{run.id}")
-    if mlflow is not None:
-        yield Link("MLflow", mlflow)
+    main_runs = [run for run in inputs.runs if run.role == "distilled"] or inputs.runs
+    if inputs.sweep is None and main_runs and (page := safe_url(main_runs[0].mlflow_url)):
+        yield Link("The run in MLflow", page)
+    elif mlflow is not None:
+        yield Link("MLflow" if inputs.sweep is None else "The sweep in MLflow", mlflow)
+    if service is not None:
+        yield Link("API docs", f"{service}/docs")

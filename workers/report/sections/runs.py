@@ -15,13 +15,16 @@ from workers.report.blocks import (
     Table,
 )
 from workers.report.plots.curves import build_curves, plot_curves, plot_parts
+from workers.report.plots.losses import plot_losses
 from workers.report.results.pairs import explain_not_compared
 from workers.report.sections.headline import VERDICT_TONES, main_comparison
 from workers.report.wording import (
+    MISSING,
     PART_TITLES,
     PRIMARY_PART,
     format_gain,
     format_interval,
+    format_optional,
     format_percent,
     format_points,
     format_verdict,
@@ -52,12 +55,20 @@ def curves_section(inputs: ReportInputs, report: Report) -> Section:
     return Section("curves", "Learning curves", (block,))
 
 
+def losses_section(inputs: ReportInputs, report: Report) -> Section:
+    """Build the section with the training losses; of a sweep those of its best trial."""
+    runs = [run for run in inputs.runs if run.trial in (None, report.best_trial)]
+    block = plot_losses(runs) or Placeholder("No run has reported its losses.")
+    return Section("losses", "Losses", (block,))
+
+
 def runs_section(inputs: ReportInputs, report: Report) -> Section:
     """Build the table of all runs, with the reason why a run was not compared."""
     columns = tuple(
         Column(title, is_number)
         for title, is_number in (
             ("run", False),
+            ("id", False),
             ("role", False),
             ("trial", True),
             ("seed", True),
@@ -66,6 +77,7 @@ def runs_section(inputs: ReportInputs, report: Report) -> Section:
             ("end", False),
             ("interval", False),
         )
+        if title != "trial" or inputs.sweep is not None
     )
     visible_runs = inputs.runs[:_MAX_RUNS]
     rows = tuple(Row(tuple(_run_cells(run, inputs, report))) for run in visible_runs)
@@ -83,11 +95,12 @@ def reading_section(report: Report) -> Section:
         if noise is None
         else f"The noise floor is {format_points(noise.floor)} mAP: two runs that differ only in "
         f"their seed differ by more in 5 % of cases. It is measured from {noise.runs} runs; the "
-        f"standard deviation of one run is {format_points(noise.deviation)}."
+        f"standard deviation of one run is {format_points(noise.deviation)} mAP."
     )
     paragraphs = (
-        "mAP is COCO's AP over IoU 0.50 to 0.95, in points of 100. A gain is the run minus its "
-        "baseline: the same student, seed and batches without a teacher.",
+        "mAP is COCO's AP over IoU 0.50 to 0.95, in points from 0 to 100; the API and MLflow have "
+        "it from 0 to 1. A gain is the run minus its baseline: the same student, seed and batches "
+        "without a teacher. A dash stands for a value that does not exist.",
         "An interval holds the true difference in 95 % of cases. Where it crosses 0, the verdict "
         "is that one cannot tell. One pair of runs without a noise floor gives no verdict: its "
         "interval is of these two models on other images, and another seed may gain less or more.",
@@ -177,11 +190,11 @@ def _published_cells(
 ) -> Iterator[Cell]:
     difference = comparison.parts[PRIMARY_PART]
     tone = VERDICT_TONES[comparison.verdict]
-    closed = comparison.gap_closed if comparison.verdict == "helps" else None
+    closed = comparison.gap_closed
     teacher = (
         "" if comparison.teacher_map is None else f" ({format_points(comparison.teacher_map)})"
     )
-    yield Cell("" if comparison.trial is None else str(comparison.trial))
+    yield Cell(format_optional(comparison.trial))
     yield Cell(f"{teacher_title(run.spec)}{teacher}")
     yield Cell(student_title(run.spec))
     yield Cell(schedule_title(run.spec))
@@ -191,7 +204,7 @@ def _published_cells(
     yield Cell(format_points(difference.run))
     yield Cell(format_gain(difference.difference), tone=tone)
     yield Cell(format_interval(difference), span=interval_span(comparison, comparisons), tone=tone)
-    yield Cell("" if closed is None else format_percent(closed))
+    yield Cell(MISSING if closed is None else format_percent(closed))
     yield Cell(format_verdict(comparison), tone=tone)
 
 
@@ -211,7 +224,7 @@ def _seeds_table(main: Comparison) -> Table:
         )
         for pair in main.gains
     )
-    return Table(columns, rows)
+    return Table(columns, rows, title="mAP by seed")
 
 
 def _parts_table(main: Comparison) -> Table:
@@ -233,19 +246,25 @@ def _parts_table(main: Comparison) -> Table:
                 format_interval(part),
             )
             rows.append(Row(tuple(map(Cell, cells)), is_marked=name == PRIMARY_PART))
-    return Table(columns, tuple(rows))
+    return Table(columns, tuple(rows), title="AP by part")
 
 
 def _run_cells(run: ReportRun, inputs: ReportInputs, report: Report) -> Iterator[Cell]:
-    service = safe_url(inputs.service_url)
-    yield Cell(run.name or run.id, href=f"{service}/v1/runs/{run.id}" if service else None)
+    yield Cell(run.name or run.id, href=safe_url(run.mlflow_url))
+    yield Cell(run.id)
     yield Cell("baseline" if run.role == "baseline" else "distilled")
-    yield Cell("" if run.trial is None else str(run.trial))
+    if inputs.sweep is not None:
+        yield Cell(format_optional(run.trial))
     yield Cell(str(run.spec.seed))
-    yield Cell("" if run.best_map is None else format_points(run.best_map))
-    yield Cell("" if run.best_epoch is None else str(run.best_epoch))
-    yield Cell(run.result or "", tone="faint" if run.result != "finished" else None)
+    yield Cell(format_points(run.best_map))
+    yield Cell(format_optional(run.best_epoch))
+    yield Cell(_end_of(run), tone="faint" if run.result not in (None, "finished") else None)
     yield Cell(_interval_of(run, inputs, report), tone="faint")
+
+
+def _end_of(run: ReportRun) -> str:
+    """How a run ended; runs that belong to no trial have no result in the log."""
+    return format_optional(run.result or run.execution.state)
 
 
 def _interval_of(run: ReportRun, inputs: ReportInputs, report: Report) -> str:

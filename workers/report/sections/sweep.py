@@ -33,6 +33,7 @@ from workers.report.results.trials import (
     rank_finished,
 )
 from workers.report.wording import (
+    MISSING,
     format_count,
     format_duration,
     format_gain,
@@ -152,8 +153,8 @@ def _trial_cells(trial: ReportTrial, results: SearchResults, report: Report) -> 
     yield Cell(str(trial.number))
     yield Cell(standing, tone=tone)
     for path in results.space:
-        yield Cell(format_scalar(trial.values[path]) if path in trial.values else "")
-    yield Cell("" if value is None else format_metric(results.objective.metric, value))
+        yield Cell(format_scalar(trial.values[path]) if path in trial.values else MISSING)
+    yield Cell(_format_value(value, results.objective))
     yield Cell(str(trial.seeds))
     yield Cell(f"{trial.epoch} of {trial.epochs}")
     share = trial.epoch / trial.epochs if trial.epochs else None
@@ -165,12 +166,16 @@ def _describe_standing(
     trial: ReportTrial, results: SearchResults, report: Report
 ) -> tuple[str, Tone | None]:
     if trial.result != "finished":
-        return "", None
+        return MISSING, None
     if trial.number in results.best_and_tied and report.tied_with_best:
         return "not told apart", "strong"
     if trial.number == report.best_trial:
         return "first by its number" if results.floor is None else "ahead", "strong"
     return _gap_to_best(trial, results), None
+
+
+def _format_value(value: float | None, objective: Objective) -> str:
+    return MISSING if value is None else format_metric(objective.metric, value)
 
 
 def _gap_to_best(trial: ReportTrial, results: SearchResults) -> str:
@@ -179,7 +184,7 @@ def _gap_to_best(trial: ReportTrial, results: SearchResults) -> str:
     own_value = trial.value(results.objective)
     best_value = None if best is None else best.value(results.objective)
     if own_value is None or best_value is None:
-        return ""
+        return MISSING
     return (
         format_gain(own_value - best_value)
         if is_ap(results.objective.metric)
@@ -254,9 +259,9 @@ def _stopped_table(stopped: list[ReportTrial], inputs: ReportInputs) -> Table:
         cells = (
             Cell(str(trial.number)),
             Cell(f"{trial.epoch} of {trial.epochs}"),
-            Cell("" if value is None else format_metric(objective.metric, value)),
+            Cell(_format_value(value, objective)),
             Cell(str(epochs_saved(trial))),
-            Cell("" if saved_time_s is None else format_duration(saved_time_s)),
+            Cell(format_duration(saved_time_s)),
             Cell(format_percent(share), share=share),
         )
         rows.append(Row(cells))

@@ -13,6 +13,7 @@ from workers.report.wording import (
     format_percent,
     format_points,
     format_scalar,
+    format_speed,
     join_items,
     method_title,
     safe_url,
@@ -21,25 +22,29 @@ from workers.report.wording import (
     teacher_title,
 )
 
-MINUS, BREAK = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
+MINUS, BREAK, DASH = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}", "\N{EN DASH}"
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         (format_points(0.40149), "40.1"),
-        (format_points(None), "unknown"),
+        (format_points(None), DASH),
         (format_gain(0.0234), "+2.3"),
         (format_gain(-0.0234), f"{MINUS}2.3"),
         (format_gain(-0.0004), "0.0"),
         (format_interval(make_difference(0.01, half_width=0.02)), f"[{MINUS}1.0,{BREAK}+3.0]"),
-        (format_interval(make_difference(0.01, half_width=None)), "interval unknown"),
+        (format_interval(make_difference(0.01, half_width=None)), DASH),
         (format_percent(0.414), f"41{BREAK}%"),
         (format_percent(-0.001), f"0{BREAK}%"),
         (format_duration(42.4), "42 s"),
         (format_duration(3 * 3600 + 12 * 60), "3 h 12 min"),
-        (format_duration(119), "2 min"),
+        (format_duration(119), "1 min 59 s"),
         (format_scalar(0.000123456), "0.000123"),
+        (format_duration(None), DASH),
+        (format_speed(31.44), "31.4"),
+        (format_speed(1234.5), "1234"),
+        (format_speed(None), DASH),
         (format_scalar(True), "yes"),
         (format_scalar("swin"), "swin"),
         (format_scalar(12), "12"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs.protocol.report import MissedImage
 from tests.support.workers.report_inputs import make_missed_image
 from workers.evaluation.drawing import COLORS
 from workers.report.plots.images import MAX_PHOTOS, draw_photos
@@ -58,9 +59,19 @@ def test_a_file_that_is_missing_broken_or_elsewhere_is_named_and_not_drawn(tmp_p
     assert photos.unreadable == names
 
 
+def test_class_names_that_are_digits_cannot_be_mistaken_for_counts(tmp_path: Path) -> None:
+    Image.new("L", (64, 64)).save(tmp_path / "a.png")
+    missed = [make_missed_image("a.png", class_name=name, boxes=1).objects[0] for name in "472"]
+    image = MissedImage(file="a.png", objects=tuple(missed))
+
+    (photo,) = draw_photos([image], folder=tmp_path).photos
+
+    assert photo.caption == "a.png: 3 objects missed: “4”, “7” and “2”"
+
+
 def test_a_caption_counts_missed_objects_by_class(tmp_path: Path) -> None:
     Image.new("L", (64, 64)).save(tmp_path / "a.png")
 
     (photo,) = draw_photos([make_missed_image("a.png", class_name="dog")], folder=tmp_path).photos
 
-    assert photo.caption == "a.png: 2 objects missed (2 dog)"
+    assert photo.caption == "a.png: 2 objects missed: “dog” 2 times"

@@ -10,26 +10,31 @@ from tests.support.workers.report_inputs import (
     create_detection_files,
     make_baseline_run,
     make_distilled_run,
+    make_manifest,
     make_run_inputs,
     make_run_report,
     make_sweep_inputs,
     make_sweep_report,
 )
-from workers.report.blocks import Photo
+from workers.report.blocks import Panels, Photo
 from workers.report.plots.images import Photos
 from workers.report.render.markdown import Markdown, escape_markdown, render_markdown
 from workers.report.sections.document import build_content
 
 EVIL = "<img src=x onerror=alert(1)> | [a](javascript:x) `b` **c**\n# d"
 
+EVIL_DATASET = make_manifest().model_copy(update={"name": EVIL})
+
 
 @pytest.fixture(scope="module")
 def markdown(tmp_path_factory: pytest.TempPathFactory) -> Markdown:
     inputs = make_sweep_inputs(tmp_path_factory.mktemp("sweep"))
     create_detection_files(inputs)
-    photos = Photos((Photo("lost-01", b"jpeg", "a.jpg: 1 object missed"),), ())
+    boxes = [Photo(f"sample-01-{side}", b"jpeg", f"{side}: 1 box") for side in ("truth", "student")]
+    panels = Panels(tuple(boxes), "a.jpg: evenly sampled")
+    photos = Photos((Photo("missed-01", b"jpeg", "a.jpg: 1 object missed"),), (), (panels,))
     return render_markdown(
-        build_content(inputs, make_sweep_report(inputs), photos=photos, dataset="digits")
+        build_content(inputs, make_sweep_report(inputs), photos=photos, dataset=make_manifest())
     )
 
 
@@ -38,6 +43,7 @@ def test_every_picture_that_it_shows_is_a_file_and_every_file_is_shown(markdown:
 
     assert set(pictures) == set(markdown.files)
     assert {"weights.svg", "learning-curves.svg", "importance.svg"} <= set(pictures)
+    assert {"losses.svg", "sample-01-truth.jpg"} <= set(pictures)
 
 
 def test_pictures_are_complete_files_in_light_colors(markdown: Markdown) -> None:
@@ -79,7 +85,14 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     inputs = make_run_inputs(tmp_path, title=EVIL, runs=runs)
     report = make_run_report(title=EVIL)
 
-    text = render_markdown(build_content(inputs, report, photos=Photos((), ()), dataset=EVIL)).text
+    text = render_markdown(
+        build_content(
+            inputs,
+            report,
+            photos=Photos((), ()),
+            dataset=EVIL_DATASET,
+        )
+    ).text
 
     assert "<img" not in text
     assert not re.search(r"(?<!\\)\]\(javascript", text)
