@@ -213,7 +213,7 @@ def _clean_svg(svg: str) -> str:
     """Remove the preamble, the metadata and unused ids."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r' id="(?:figure|axes|legend|patch|text|line2d|xtick|ytick|matplotlib)[^"]*"', "", body)
+    body = re.sub(r' id="[^"]*_\d+"', "", body)  # of groups; others are hashes
     body = re.sub(r"font-family: [^;\"]*|font: [^;\"]*", _replace_font, body)
     return re.sub(r">\s+<", "><", body).strip()
 
