@@ -87,6 +87,27 @@ def test_a_metric_that_comes_again_keeps_its_first_value(database: Database) -> 
     assert [(p.key, p.value) for p in points] == [("train/loss", 2.0), ("train/lr", 0.1)]
 
 
+def test_means_over_intervals_of_steps_are_those_of_each_key_with_a_prefix(
+    database: Database,
+) -> None:
+    run = make_run()
+    values = {10: 4.0, 20: 2.0, 30: 1.0, 40: 3.0, 50: 7.0}
+    with database.transaction() as uow:
+        uow.runs.add(run)
+        for step, loss in values.items():
+            metrics = {"train/loss": loss, "train/loss_cls": loss / 2, "val/loss": 9.0}
+            at = NOW + timedelta(seconds=step)
+            uow.metric_points.add(run.id, [Metrics(at=at, attempt=1, step=step, values=metrics)])
+
+        points = uow.metric_points.means_of_run(run.id, prefix="train/loss", every_steps=20)
+
+    assert [(p.key, p.step, p.value) for p in points] == [
+        *(("train/loss", 20, 3.0), ("train/loss", 40, 2.0), ("train/loss", 50, 7.0)),
+        *(("train/loss_cls", 20, 1.5), ("train/loss_cls", 40, 1.0), ("train/loss_cls", 50, 3.5)),
+    ]
+    assert points[0].at == NOW + timedelta(seconds=20)
+
+
 def test_times_come_back_aware_and_in_utc(database: Database) -> None:
     elsewhere = timezone(timedelta(hours=9))
     run = make_run(created_at=NOW.astimezone(elsewhere), last_seen_at=NOW)

@@ -1,0 +1,66 @@
+"""The configuration: what baseline and distilled student differ in, and the main settings."""
+
+from pathlib import Path
+
+from configs.catalog import parse_spec
+from tests.support.factories import make_bckd_spec, make_spec
+from tests.support.workers.report_inputs import (
+    make_manifest,
+    make_run_inputs,
+    make_run_report,
+    make_sweep_inputs,
+    make_sweep_report,
+)
+from workers.report.blocks import Placeholder, Section, Table
+from workers.report.sections.configuration import configuration_section, find_differences
+
+
+def read_settings(section: Section) -> dict[str, str]:
+    table = section.blocks[-1]
+    assert isinstance(table, Table)
+    return {row.cells[0].text: row.cells[1].text for row in table.rows}
+
+
+def test_a_pair_differs_in_the_teacher_and_the_method_only() -> None:
+    baseline, distilled = parse_spec(make_spec(seed=1)), parse_spec(make_bckd_spec(seed=2))
+
+    differences = {path: values for path, *values in find_differences(baseline, distilled)}
+
+    assert differences["distillation.method"] == ["none", "bckd"]
+    assert differences["teacher.name"] == ["\N{EN DASH}", "big"]
+    assert {path.split(".")[0] for path in differences} == {"distillation", "teacher"}
+
+
+def test_main_settings_are_those_of_the_main_run(tmp_path: Path) -> None:
+    section = configuration_section(
+        make_run_inputs(tmp_path, preset="quick/instant_bckd"), make_run_report(), make_manifest()
+    )
+
+    settings = read_settings(section)
+    differences = section.blocks[0]
+    assert isinstance(differences, Table)
+    assert [column.title for column in differences.columns][1:] == ["baseline", "with distillation"]
+    assert settings["preset"] == "quick/instant_bckd"
+    assert settings["teacher"] == "big"
+    assert settings["method"] == "BCKD"
+    assert settings["dataset"] == "digits, 10 classes"
+    assert settings["its initial weights"] == "random"
+    assert settings["schedule"] == "12 epochs (1x), 1200 steps"
+    assert settings["seeds"] == "0"
+
+
+def test_a_sweep_shows_the_range_of_each_parameter(tmp_path: Path) -> None:
+    inputs = make_sweep_inputs(tmp_path)
+
+    section = configuration_section(inputs, make_sweep_report(inputs), make_manifest())
+
+    settings = read_settings(section)
+    assert settings["searched: distillation.cls_weight"] == "0.1 to 10 (logarithmic)"
+
+
+def test_without_runs_it_says_so(tmp_path: Path) -> None:
+    inputs = make_run_inputs(tmp_path, runs=())
+
+    section = configuration_section(inputs, make_run_report(comparisons=()), make_manifest())
+
+    assert section.blocks == (Placeholder("There are no runs yet."),)
