@@ -110,14 +110,14 @@ def test_a_sweep_s_command_has_its_space_search_and_budget(tmp_path: Path) -> No
 
     command, extend = read_commands(inputs)
 
-    tandem, verb, preset, *words = shlex.split(command)
-    options = words.index("--trials")
-    parsed = parse_assignments(words[:options])
+    tandem, verb, preset, *arguments = shlex.split(command)
+    options = arguments.index("--trials")
+    parsed = parse_assignments(arguments[:options])
     assert [tandem, verb, preset] == ["tandem", "sweep", "digits/sweep"]
     assert spec_from_preset(preset, parsed.changes) == sweep.base
     assert SweepSpec.model_validate({**sweep.model_dump(), "space": parsed.space}) == sweep
-    scheduler = words[words.index("--scheduler") + 1]
+    scheduler = arguments[arguments.index("--scheduler") + 1]
     assert Asha.model_validate(parse_kind(scheduler)) == sweep.scheduler
-    assert words[options + 1] == "12"
-    assert "--no-probe" in words
+    assert arguments[options + 1] == "12"
+    assert "--no-probe" in arguments
     assert extend == f"tandem extend {SWEEP} --trials 12"
