@@ -100,7 +100,11 @@ def _draw_photos(
     main = main_comparison(results)
     if main is None:
         return photos
-    samples = draw_samples(main, inputs, folder=folder, on_step=ctx.raise_if_stopped)
+    try:
+        samples = draw_samples(main, inputs, folder=folder, on_step=ctx.raise_if_stopped)
+    except ValueError as error:
+        log.warning("There are no sample images: %s", error)
+        return photos
     return replace(photos, samples=samples)
 
 

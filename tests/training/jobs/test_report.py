@@ -61,7 +61,13 @@ def test_a_run_s_report_is_a_page_markdown_and_json_and_all_files_are_logged(
     assert "Distillation helps" in page
     assert report.conclusion in html.unescape(page)
     assert escape_markdown(report.conclusion) in (folder / RunFile.REPORT_MARKDOWN).read_text()
-    assert page.count("data:image/jpeg") == min(12, len(report.transfer.images))
+    photos = {file.stem for file in (folder / RunFile.REPORT).glob("*.jpg")}
+    assert page.count("data:image/jpeg") == len(photos)
+    assert len([name for name in photos if name.startswith("missed-")]) == min(
+        12, len(report.transfer.images)
+    )
+    sides = {f"sample-01-{side}" for side in ("truth", "teacher", "baseline", "student")}
+    assert sides <= photos
     assert "Distillation helps" in (folder / RunFile.REPORT_MARKDOWN).read_text()
     records = read_spool(folder)
     artifacts = {record["path"] for record in records if record["kind"] == "artifact"}
