@@ -34,6 +34,9 @@ class Metric(StrEnum):
     EXPORT_SCORE_DIFFERENCE = "export/largest_score_difference"
 
 
+LOSS_SHARE_PREFIX: Final = "loss_share/"
+"""Metrics with this prefix go to the service only; see `MlflowSink`."""
+
 DISTILLATION_TERMS: Final = frozenset(
     {
         "distill_cls",
@@ -58,7 +61,7 @@ def loss_share_metric(term: str, quantity: str, *, level: int | None) -> str:
     all levels.
     """
     level_name = "all" if level is None else f"p{level + 3}"
-    return f"loss_share/{term.removeprefix('loss_')}/{level_name}/{quantity}"
+    return f"{LOSS_SHARE_PREFIX}{term.removeprefix('loss_')}/{level_name}/{quantity}"
 
 
 def gain_metric(part: str) -> str:

@@ -40,7 +40,7 @@ from service.loops.comparisons import compare_baselines
 from service.loops.reconcile import Reconciler
 from service.loops.submit import submit_queued
 from service.loops.sweeps import SweepReconciler
-from service.loops.tracker_sync import sync_finished_runs
+from service.loops.tracker_sync import TrackerSync
 from service.settings import Settings
 from service.store.database import Database
 from service.tracing import Tracing
@@ -163,7 +163,7 @@ def make_loops(
     steps: dict[str, Callable[[], None]] = {
         "submit": partial(submit_queued, ctx),
         "reconcile": Reconciler(ctx).run_once,
-        "tracker_sync": partial(sync_finished_runs, ctx),
+        "tracker_sync": TrackerSync(ctx).run_once,
         "compare": partial(compare_baselines, ctx),
         "sweeps": SweepReconciler(ctx).run_once,
     }

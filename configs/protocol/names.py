@@ -16,6 +16,13 @@ class Tag(StrEnum):
     PARENT = "mlflow.parentRunId"
     """MLflow's own tag: the parent that MLflow nests a run under."""
 
+    NOTE = "mlflow.note.content"
+    """MLflow's own tag: the description of a run or an experiment, in Markdown."""
+
+    PAIR = "tandem.pair"
+    """The id of the baseline, for the baseline itself and for every run compared with it, so that
+    grouping by this tag shows them together."""
+
     PRESET = "tandem.preset"
     TASK = "tandem.task"
     TEACHER_SHA256 = "tandem.teacher_sha256"

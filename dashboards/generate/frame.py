@@ -43,7 +43,7 @@ def create_dashboard(name: str, *, description: str, time_from: str) -> Dashboar
             .type(DashboardLinkType.LINK)
             .icon("external link")
             .tooltip("Compare runs in MLflow; the variable MLflow URL sets its address.")
-            .url("${mlflow}")
+            .url("${mlflow}/#/experiments?workflowType=machine_learning")
             .target_blank(True)
         )
     )

@@ -8,7 +8,7 @@ import httpx
 
 from configs.protocol.names import Tag, experiment_name
 from service.domain.errors import TrackerRefused, TrackerUnreachable
-from service.domain.ports import TrackerStatus
+from service.domain.ports import TrackerExperiment, TrackerStatus
 
 _TIMEOUT_S = 10.0
 _API = "/api/2.0/mlflow"
@@ -29,19 +29,31 @@ class MlflowTracker:
     def make_run(self, name: str, *, project: str, tags: Mapping[str, str], at: datetime) -> str:
         """Create a run in a project's experiment, and the experiment if it does not exist."""
         body = {
-            "experiment_id": self._find_experiment(project) or self._create_experiment(project),
+            "experiment_id": self.find_or_create_experiment(project).id,
             "run_name": name,
             "start_time": _milliseconds(at),
-            "tags": [{"key": key, "value": value} for key, value in tags.items()],
+            "tags": _to_entries(tags),
         }
         created = self._request("POST", "/runs/create", json=body)
         if created is None:
             raise TrackerUnreachable("MLflow lost the experiment while creating a run in it.")
         return str(created["run"]["info"]["run_id"])
 
-    def set_tag(self, mlflow_run_id: str, key: str, value: str) -> None:
-        body = {"run_id": mlflow_run_id, "key": key, "value": value}
-        self._update_run("/runs/set-tag", body)
+    def set_tags(self, mlflow_run_id: str, tags: Mapping[str, str]) -> None:
+        body = {"run_id": mlflow_run_id, "tags": _to_entries(tags)}
+        self._update_run("/runs/log-batch", body)
+
+    def find_or_create_experiment(self, project: str) -> TrackerExperiment:
+        experiment = self._find_experiment(project)
+        if experiment is None:
+            return TrackerExperiment(self._create_experiment(project), tags={})
+        return experiment
+
+    def set_experiment_tags(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            body = {"experiment_id": experiment_id, "key": key, "value": value}
+            if self._request("POST", "/experiments/set-experiment-tag", json=body) is None:
+                raise TrackerRefused(f"MLflow has no experiment {experiment_id}.")
 
     def log_metrics(self, mlflow_run_id: str, values: Mapping[str, float], *, at: datetime) -> None:
         metrics = [
@@ -69,14 +81,14 @@ class MlflowTracker:
         self._client.close()
 
     def _find_run(self, tag: Tag, value: str, *, project: str) -> str | None:
-        experiment_id = self._find_experiment(project)
-        if experiment_id is None:
+        experiment = self._find_experiment(project)
+        if experiment is None:
             return None
         response = self._request(
             "POST",
             "/runs/search",
             json={
-                "experiment_ids": [experiment_id],
+                "experiment_ids": [experiment.id],
                 "filter": f"tags.`{tag}` = '{value}'",
                 "max_results": 1,
                 "order_by": ["attributes.start_time ASC"],
@@ -85,12 +97,16 @@ class MlflowTracker:
         runs = (response or {}).get("runs", [])
         return str(runs[0]["info"]["run_id"]) if runs else None
 
-    def _find_experiment(self, project: str) -> str | None:
+    def _find_experiment(self, project: str) -> TrackerExperiment | None:
         name = experiment_name(project)
         response = self._request(
             "GET", "/experiments/get-by-name", params={"experiment_name": name}
         )
-        return None if response is None else str(response["experiment"]["experiment_id"])
+        if response is None:
+            return None
+        experiment = response["experiment"]
+        tags = {tag["key"]: tag["value"] for tag in experiment.get("tags", [])}
+        return TrackerExperiment(str(experiment["experiment_id"]), tags)
 
     def _create_experiment(self, project: str) -> str:
         created = self._request(
@@ -127,6 +143,10 @@ class MlflowTracker:
         if not isinstance(document, dict):
             raise TrackerUnreachable(f"The server at {response.url} is not MLflow.")
         return document
+
+
+def _to_entries(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in tags.items()]
 
 
 def _milliseconds(at: datetime) -> int:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from configs.protocol.names import Tag
 from service.domain.errors import ClusterUnreachable, TrackerRefused, TrackerUnreachable
-from service.domain.ports import Job, JobRequest, JobState, Node, TrackerStatus
+from service.domain.ports import Job, JobRequest, JobState, Node, TrackerExperiment, TrackerStatus
 
 
 @dataclass
@@ -81,6 +81,8 @@ class SimulatedTracker:
     sweeps: dict[str, str] = field(default_factory=dict)
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    experiment_tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By experiment id, which is the project's name with the prefix `e-`."""
 
     def find(self, run_id: str, *, project: str) -> str | None:  # noqa: ARG002
         self._check_reachable()
@@ -106,9 +108,18 @@ class SimulatedTracker:
         self.statuses[mlflow_run_id] = "RUNNING"
         return mlflow_run_id
 
-    def set_tag(self, mlflow_run_id: str, key: str, value: str) -> None:
+    def set_tags(self, mlflow_run_id: str, tags: Mapping[str, str]) -> None:
         self._check_run(mlflow_run_id)
-        self.tags.setdefault(mlflow_run_id, {})[key] = value
+        self.tags.setdefault(mlflow_run_id, {}).update(tags)
+
+    def find_or_create_experiment(self, project: str) -> TrackerExperiment:
+        self._check_reachable()
+        tags = self.experiment_tags.setdefault(f"e-{project}", {})
+        return TrackerExperiment(f"e-{project}", dict(tags))
+
+    def set_experiment_tags(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        self._check_reachable()
+        self.experiment_tags.setdefault(experiment_id, {}).update(tags)
 
     def log_metrics(
         self,

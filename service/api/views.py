@@ -40,6 +40,7 @@ from service.domain.access import AuditEntry, Token
 from service.domain.baselines import PlannedBaseline
 from service.domain.estimates import RunEstimate
 from service.domain.loss_shares import LossShares
+from service.domain.mlflow_pages import MlflowPages
 from service.domain.planning.plan import Plan
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.run_fields import flatten_run
@@ -54,8 +55,14 @@ from service.usecases.sweeps.status import SweepStatus
 from service.usecases.sweeps.trials import TrialState
 
 
-def to_run_view(run: Run, *, mlflow_url: str, comparison: Comparison | None = None) -> RunView:
-    """The view of a run, with links into MLflow below `mlflow_url`."""
+def to_run_view(
+    run: Run,
+    *,
+    mlflow: MlflowPages,
+    comparison: Comparison | None = None,
+    compare_url: str | None = None,
+) -> RunView:
+    """The view of a run, with links to its page in MLflow and to the page that compares it."""
     stored = {
         name: value for name, value in flatten_run(run).items() if name in RunView.model_fields
     }
@@ -66,13 +73,16 @@ def to_run_view(run: Run, *, mlflow_url: str, comparison: Comparison | None = No
         advice=None if run.reason is None else advice(run.reason),
         teacher_map=run.results.latest.get(Metric.TEACHER_MAP),
         comparison=None if comparison is None else to_comparison_view(comparison),
-        mlflow_url=None if mlflow_run_id is None else f"{mlflow_url}/#/runs/{mlflow_run_id}",
+        mlflow_url=None
+        if mlflow_run_id is None
+        else mlflow.run(mlflow_run_id, project=run.project),
+        compare_url=compare_url,
     )
 
 
-def to_run_summary_view(listed: ListedRun, *, mlflow_url: str) -> RunSummaryView:
+def to_run_summary_view(listed: ListedRun, *, mlflow: MlflowPages) -> RunSummaryView:
     """The view of a run in a list; it shares most fields with the view of the run."""
-    view = to_run_view(listed.run, mlflow_url=mlflow_url)
+    view = to_run_view(listed.run, mlflow=mlflow)
     common = RunSummaryView.model_fields.keys() & RunView.model_fields.keys()
     return RunSummaryView(
         **{name: getattr(view, name) for name in common},
@@ -205,8 +215,8 @@ def to_audit_view(entry: AuditEntry) -> AuditView:
     return AuditView(**{name: getattr(entry, name) for name in AuditView.model_fields})
 
 
-def to_sweep_view(status: SweepStatus, *, mlflow_url: str) -> SweepView:
-    """The view of a sweep, with a link into MLflow below `mlflow_url`."""
+def to_sweep_view(status: SweepStatus, *, mlflow: MlflowPages) -> SweepView:
+    """The view of a sweep, with a link to its trials in MLflow."""
     sweep = status.sweep
     stored = {name: getattr(sweep, name) for name in SweepView.model_fields if hasattr(sweep, name)}
     derived = {
@@ -219,7 +229,7 @@ def to_sweep_view(status: SweepStatus, *, mlflow_url: str) -> SweepView:
         "estimate": None if status.estimate is None else EstimateView(**vars(status.estimate)),
         "mlflow_url": None
         if sweep.mlflow_run_id is None
-        else f"{mlflow_url}/#/runs/{sweep.mlflow_run_id}",
+        else mlflow.runs(sweep.project, view=sweep.id),
     }
     return SweepView(**{**stored, **derived})
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from service.cli import console
-from service.cli.session import load_settings, load_stack_config
+from service.cli.session import find_mlflow_page, load_settings, load_stack_config
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -25,10 +25,9 @@ def register(app: typer.Typer) -> None:
 def up() -> None:
     """Start Ray, MLflow and the service, if they do not run yet."""
     start_stack_with_progress()
-    config = load_stack_config()
     out = console.output()
     out.print(f"API docs  {_service_url()}/docs")
-    out.print(f"MLflow    {config.mlflow_url}")
+    out.print(f"MLflow    {find_mlflow_page()}")
     out.print("Stop everything with [bold]tandem down[/].")
 
 

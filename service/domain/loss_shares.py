@@ -4,10 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from configs.metric_keys import DISTILLATION_TERMS
+from configs.metric_keys import DISTILLATION_TERMS, LOSS_SHARE_PREFIX
 from service.domain.runs import MetricPoint
 
-_PREFIX = "loss_share/"
 _ALL_LEVELS = "all"
 _RECENT_FRACTION = 0.25
 """Only the last quarter of the samples counts: at the beginning all losses are large."""
@@ -48,7 +47,7 @@ class LossShares:
 
 def loss_shares_from_points(points: Iterable[MetricPoint]) -> LossShares:
     """The loss shares of a run, from those of its metrics that begin with `loss_share/`."""
-    shares = [point for point in points if point.key.startswith(_PREFIX)]
+    shares = [point for point in points if point.key.startswith(LOSS_SHARE_PREFIX)]
     steps = sorted({point.step for point in shares})
     recent = set(steps[-max(1, round(len(steps) * _RECENT_FRACTION)) :])
     values: dict[tuple[str, str], dict[str, list[float]]] = {}

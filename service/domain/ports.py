@@ -108,6 +108,14 @@ class Cluster(Protocol):
         """The nodes that are up."""
 
 
+@dataclass(frozen=True)
+class TrackerExperiment:
+    """An MLflow experiment, which holds the runs of a project."""
+
+    id: str
+    tags: Mapping[str, str]
+
+
 class Tracker(Protocol):
     """Tracks experiments. Every method may raise `TrackerUnreachable`."""
 
@@ -120,8 +128,14 @@ class Tracker(Protocol):
     def make_run(self, name: str, *, project: str, tags: Mapping[str, str], at: datetime) -> str:
         """Create an MLflow run and return its id."""
 
-    def set_tag(self, mlflow_run_id: str, key: str, value: str) -> None:
-        """Set or replace a tag; raises `TrackerRefused` if the tracker rejects it."""
+    def set_tags(self, mlflow_run_id: str, tags: Mapping[str, str]) -> None:
+        """Set or replace tags; raises `TrackerRefused` if the tracker rejects them."""
+
+    def find_or_create_experiment(self, project: str) -> TrackerExperiment:
+        """The experiment of a project; it is created if it does not exist."""
+
+    def set_experiment_tags(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        """Set or replace tags; raises `TrackerRefused` if the tracker rejects them."""
 
     def log_metrics(self, mlflow_run_id: str, values: Mapping[str, float], *, at: datetime) -> None:
         """Log values at step 0; raises `TrackerRefused` if the tracker rejects them."""

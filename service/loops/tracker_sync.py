@@ -1,6 +1,11 @@
-"""Sends the remaining records and the final status of finished runs to MLflow."""
+"""Prepares MLflow's experiments, describes runs there, and completes the finished ones.
+
+A worker creates the MLflow run of its run and logs to it; this loop adds what only the service
+knows, then the records that the worker could not send, and the final status.
+"""
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
@@ -8,14 +13,58 @@ import structlog
 from service.domain.errors import TrackerRefused
 from service.domain.ports import FINAL_STATUS, JobRequest
 from service.domain.runs import Run, RunTracking
+from service.domain.states import RunState
 from service.loops.base import for_each_isolated, is_leader
 from service.usecases.attempts.records import count_unshipped_records
 from service.usecases.context import Context
+from service.usecases.tracking import describe_tracked_run, prepare_experiments
 
 _LEASE = "tracker_sync"
 _MAX_FLUSH_JOBS = 5
+_PREPARE_INTERVAL = timedelta(minutes=1)
+"""So often a new project gets its experiment, and a deleted experiment is noticed."""
+
 
 log = structlog.get_logger(__name__)
+
+
+class TrackerSync:
+    """One turn prepares experiments now and then, describes new runs, and syncs finished ones."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._prepared_at: datetime | None = None
+        self._described_run_ids: set[str] = set()
+
+    def run_once(self) -> None:
+        """Do each step once; only the leader among the service processes changes runs."""
+        now = self._ctx.clock.now()
+        if self._prepared_at is None or now - self._prepared_at >= _PREPARE_INTERVAL:
+            try:
+                prepare_experiments(ctx=self._ctx)
+            except TrackerRefused as error:  # somebody deleted an experiment
+                log.warning("experiment.tags_rejected", reason=str(error))
+            self._prepared_at = now
+        self._describe_active_runs()
+        sync_finished_runs(self._ctx)
+
+    def _describe_active_runs(self) -> None:
+        with self._ctx.store.transaction() as uow:
+            if not is_leader(uow, _LEASE, ctx=self._ctx):
+                return
+            active = uow.runs.in_states(RunState.RUNNING)
+        self._described_run_ids &= {run.id for run in active}
+        new = [run for run in active if run.id not in self._described_run_ids]
+        for_each_isolated(new, self._describe, loop="tracker_sync")
+
+    def _describe(self, run: Run) -> None:
+        if run.tracking.mlflow_run_id is None:
+            return
+        self._described_run_ids.add(run.id)
+        try:
+            describe_tracked_run(run, run.tracking.mlflow_run_id, ctx=self._ctx)
+        except TrackerRefused as error:  # somebody deleted its MLflow run
+            log.warning("run.description_rejected", run_id=run.id, reason=str(error))
 
 
 def sync_finished_runs(ctx: Context) -> None:
@@ -44,6 +93,7 @@ def _set_status(run: Run, *, mlflow_run_id: str | None, num_pending: int, ctx: C
     if mlflow_run_id is not None:
         at = run.finished_at or ctx.clock.now()
         try:
+            describe_tracked_run(run, mlflow_run_id, ctx=ctx)
             ctx.tracker.set_status(mlflow_run_id, FINAL_STATUS[run.state], at=at)
         except TrackerRefused as error:
             log.warning("run.status_rejected", run_id=run.id, reason=str(error))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from service.domain.access import Token
 from service.domain.estimates import NO_PRICES, Prices
 from service.domain.metrics.counters import NULL_COUNTERS, Counters
+from service.domain.mlflow_pages import MlflowPages
 from service.domain.ports import Clock, Cluster, Files, LogStore, Tracker
 from service.domain.repositories.unit_of_work import Store
 
@@ -58,6 +59,9 @@ class Context:
     mlflow_public_url: str
     """Where browsers open MLflow."""
 
+    mlflow_experiment_ids: dict[str, str] = field(default_factory=dict)
+    """MLflow's experiments by project; a loop adds them as soon as MLflow answers."""
+
     signing_key: bytes | None = None
     """Key that signs the tokens of attempts; `None` while access control is off."""
 
@@ -67,3 +71,8 @@ class Context:
     counters: Counters = NULL_COUNTERS
     owner: str = "service"
     """Identity of this service process as the owner of leases."""
+
+    @property
+    def mlflow_pages(self) -> MlflowPages:
+        """URLs of MLflow's pages for browsers."""
+        return MlflowPages(self.mlflow_public_url, self.mlflow_experiment_ids)

@@ -42,9 +42,6 @@ class _Subject:
     sweep: SweepSpec | None = None
     costs: Costs | None = None
     entries: tuple[SweepEntry, ...] = ()
-    mlflow_run_id: str | None = None
-    """The sweep's MLflow run. None for the report of a run."""
-
     values: dict[int, Values] = field(default_factory=dict)
     results: dict[int, TrialResult] = field(default_factory=dict)
 
@@ -82,13 +79,20 @@ def build_report_inputs(spec: ReportSpec, *, ctx: Context) -> ReportInputs:
         noise=noise,
         costs=subject.costs,
         service_url=ctx.service_url,
-        mlflow_url=_mlflow_page(subject.mlflow_run_id, ctx=ctx) or ctx.mlflow_public_url,
+        mlflow_url=_mlflow_page(subject, ctx=ctx),
     )
 
 
-def _mlflow_page(mlflow_run_id: str | None, *, ctx: Context) -> str | None:
-    """MLflow's page of a run or sweep; None if it is not tracked."""
-    return None if mlflow_run_id is None else f"{ctx.mlflow_public_url}/#/runs/{mlflow_run_id}"
+def _mlflow_page(subject: _Subject, *, ctx: Context) -> str:
+    """The trials of a sweep, or the page that compares the runs; the experiment without runs."""
+    if subject.sweep_id is not None:
+        return ctx.mlflow_pages.runs(subject.project, view=subject.sweep_id)
+    tracked = [run.tracking.mlflow_run_id for run in subject.runs]
+    mlflow_run_ids = [run_id for run_id in tracked if run_id is not None]
+    comparison = None
+    if mlflow_run_ids:
+        comparison = ctx.mlflow_pages.comparison(mlflow_run_ids, project=subject.project)
+    return comparison or ctx.mlflow_pages.runs(subject.project)
 
 
 def _run_subject(uow: UnitOfWork, run_id: str) -> _Subject:
@@ -122,7 +126,6 @@ def _sweep_subject(uow: UnitOfWork, sweep_id: str) -> _Subject:
         base=sweep.spec.base,
         runs=_add_baselines(uow, uow.runs.of_sweep(sweep_id)),
         preset=sweep.preset,
-        mlflow_run_id=sweep.mlflow_run_id,
         sweep_id=sweep_id,
         sweep=sweep.spec,
         costs=None if sweep.probe is None else sweep.probe.costs,
@@ -168,5 +171,7 @@ def _report_run(uow: UnitOfWork, run: Run, subject: _Subject, *, ctx: Context) -
         if run.id in subject.ids_with_loss_curves
         else (),
         execution=build_execution(uow, run),
-        mlflow_url=_mlflow_page(run.tracking.mlflow_run_id, ctx=ctx),
+        mlflow_url=None
+        if run.tracking.mlflow_run_id is None
+        else ctx.mlflow_pages.run(run.tracking.mlflow_run_id, project=run.project),
     )

@@ -18,6 +18,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.exceptions import MlflowException, RestException
 from pydantic import JsonValue
 
+from configs.metric_keys import LOSS_SHARE_PREFIX
 from configs.protocol.names import MLFLOW_EXPERIMENT, RunFile, Tag
 from configs.protocol.records import Artifact, Metrics, Outcome, Record, Started
 from configs.protocol.report import ReportInputs
@@ -173,10 +174,13 @@ class MlflowSink:
         self._client.log_batch(run.info.run_id, params=params, synchronous=True)
 
     def _log_metrics(self, run_id: str, records: Sequence[Metrics]) -> None:
+        """Log metrics without loss shares: 60 and more of a run, each a chart before the one of
+        mAP. The service stores them for `tandem loss-shares`."""
         points = [
             Metric(key, value, _ms(record), record.step)
             for record in records
             for key, value in record.values.items()
+            if not key.startswith(LOSS_SHARE_PREFIX)
         ]
         for first in range(0, len(points), _METRICS_PER_BATCH):
             batch = points[first : first + _METRICS_PER_BATCH]

@@ -92,7 +92,7 @@ def _launch(
     )
     run, is_new = launch.launch_run(request, key=key, caller=caller, ctx=ctx)
     describe_launch(response, f"/v1/runs/{run.id}", is_new=is_new)
-    return to_run_view(run, mlflow_url=ctx.mlflow_public_url)
+    return to_run_view(run, mlflow=ctx.mlflow_pages)
 
 
 def _list_runs(task: Task, query: PageQuery, *, caller: Caller, ctx: Context) -> RunPage:
@@ -105,4 +105,4 @@ def _get_run(run_id: str, task: Task, *, ctx: Context) -> RunView:
     run = queries.get_run(run_id, ctx=ctx)
     if run.task != task:
         raise RunNotFound(run_id)
-    return to_run_view(run, mlflow_url=ctx.mlflow_public_url)
+    return to_run_view(run, mlflow=ctx.mlflow_pages)

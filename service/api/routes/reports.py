@@ -42,7 +42,7 @@ def make_report(run_id: str, response: Response, ctx: ContextDep, caller: Caller
     """Launch a report job for a run that succeeded; returns the job's run."""
     run, is_new = reports.request_report(run_id, caller=caller, ctx=ctx)
     describe_launch(response, f"/v1/runs/{run.id}", is_new=is_new)
-    return to_run_view(run, mlflow_url=ctx.mlflow_public_url)
+    return to_run_view(run, mlflow=ctx.mlflow_pages)
 
 
 @router.get("/runs/{run_id}/noise")

@@ -36,6 +36,7 @@ from service.usecases.baselines.comparisons import get_comparisons
 from service.usecases.context import Context
 from service.usecases.runs import actions, launch, plan, queries
 from service.usecases.runs.queries import ListedRun
+from service.usecases.tracking import find_compare_url
 
 router = APIRouter(prefix="/v1", tags=["runs"])
 
@@ -44,7 +45,7 @@ IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
 
 def make_run_page(runs: list[ListedRun], *, limit: int, ctx: Context) -> RunPage:
     """A page of `limit` runs; one run more in `runs` tells that another page follows."""
-    items = [to_run_summary_view(run, mlflow_url=ctx.mlflow_public_url) for run in runs[:limit]]
+    items = [to_run_summary_view(run, mlflow=ctx.mlflow_pages) for run in runs[:limit]]
     return RunPage(items=items, next_cursor=items[-1].id if len(runs) > limit else None)
 
 
@@ -174,8 +175,13 @@ def repeat_run(
 
 
 def _make_view(run: Run, *, ctx: Context) -> RunView:
-    comparisons = get_comparisons([run], ctx=ctx)
-    return to_run_view(run, mlflow_url=ctx.mlflow_public_url, comparison=comparisons.get(run.id))
+    comparison = get_comparisons([run], ctx=ctx).get(run.id)
+    return to_run_view(
+        run,
+        mlflow=ctx.mlflow_pages,
+        comparison=comparison,
+        compare_url=find_compare_url(run, comparison=comparison, ctx=ctx),
+    )
 
 
 def _to_launch_run(body: RunRequest) -> plan.LaunchRun:

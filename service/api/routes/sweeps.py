@@ -77,7 +77,7 @@ def list_sweeps(
     )
     sweeps = launch.list_sweeps(sweep_filter, caller=caller, ctx=ctx)
     statuses = sweeps_status.get_statuses(sweeps[: query.limit], ctx=ctx)
-    items = [to_sweep_view(item, mlflow_url=ctx.mlflow_public_url) for item in statuses]
+    items = [to_sweep_view(item, mlflow=ctx.mlflow_pages) for item in statuses]
     return SweepPage(items=items, next_cursor=items[-1].id if len(sweeps) > query.limit else None)
 
 
@@ -85,7 +85,7 @@ def list_sweeps(
 def show_sweep(sweep_id: str, ctx: ContextDep) -> SweepView:
     """One sweep: trial counts, the best trial so far, what it waits for."""
     sweep_status = sweeps_status.get_status(sweep_id, ctx=ctx)
-    return to_sweep_view(sweep_status, mlflow_url=ctx.mlflow_public_url)
+    return to_sweep_view(sweep_status, mlflow=ctx.mlflow_pages)
 
 
 @router.get("/sweeps/{sweep_id}/trials")
@@ -145,7 +145,7 @@ def promote_trial(
         sweep_id, promotion, key=idempotency_key, caller=caller, ctx=ctx
     )
     describe_launch(response, f"/v1/runs/{run.id}", is_new=is_new)
-    return to_run_view(run, mlflow_url=ctx.mlflow_public_url)
+    return to_run_view(run, mlflow=ctx.mlflow_pages)
 
 
 @router.get("/sweeps/{sweep_id}/log", include_in_schema=False)
@@ -175,7 +175,7 @@ def show_search_progress(sweep_id: str, ctx: ContextDep, driver: DriverDep) -> S
 
 def _make_view(sweep: Sweep, *, ctx: Context) -> SweepView:
     (sweep_status,) = sweeps_status.get_statuses([sweep], ctx=ctx)
-    return to_sweep_view(sweep_status, mlflow_url=ctx.mlflow_public_url)
+    return to_sweep_view(sweep_status, mlflow=ctx.mlflow_pages)
 
 
 def _to_launch_sweep(body: SweepRequest) -> launch.LaunchSweep:

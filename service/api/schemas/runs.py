@@ -100,6 +100,14 @@ class RunView(Contract):
 
     mlflow_run_id: str | None
     mlflow_url: str | None
+    """Its page in MLflow. None until MLflow has the run."""
+
+    compare_url: str | None = None
+    """MLflow's page with the mAP of the run and of all runs it is compared with.
+
+    None without a baseline, until MLflow has both runs, and in lists.
+    """
+
     pending_records: PendingRecords = Field(default_factory=dict)
     """Records not yet delivered to each destination, as of the worker's last report."""
 

@@ -8,7 +8,7 @@ import typer
 
 from service.cli import console
 from service.cli.errors import CliError, ErrorMessage
-from service.cli.session import load_settings, open_client
+from service.cli.session import find_mlflow_page, load_settings, open_client
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,7 +168,7 @@ def _watch(client: "TandemClient", launched: _Launched) -> "dict[str, RunView]":
     from service.cli.progress.runs import watch_runs
 
     out = console.output()
-    out.print(f"Curves in MLflow: {load_settings().mlflow_url}")
+    out.print(f"Runs in MLflow: {find_mlflow_page()}")
     views = watch_runs(client, launched.run_ids)
     for label, view in views.items():
         if view.is_over and view.state != "succeeded":
@@ -188,7 +188,6 @@ def _print_results(
 ) -> None:
     from service.cli.comparisons import show_verdict
     from service.cli.demo.summary import (
-        build_comparison_url,
         build_summary_table,
         format_scope,
         read_teacher_scores,
@@ -209,13 +208,8 @@ def _print_results(
     )
     show_verdict(client, launched.last_distilled, pairs=len(pairs))
     out.print(format_scope(distilled))
-    tracked = [view for view in views.values() if view.mlflow_run_id]
-    comparison = build_comparison_url(
-        settings.mlflow_url,
-        run_ids=[view.mlflow_run_id for view in tracked if view.mlflow_run_id],
-        experiments=_get_experiment_ids(tracked),
-    )
-    out.print(f"Compare in MLflow  {comparison}")
+    compare_url = client.run(launched.last_distilled).compare_url or find_mlflow_page()
+    out.print(f"Compare in MLflow  {compare_url}")
     out.print(f"API docs           {settings.url}/docs")
     out.print("The stack keeps running; [bold]tandem down[/] stops it.")
 
@@ -248,18 +242,3 @@ def _build_pair(
         baseline_s=run_duration_s(baseline),
         distilled_s=run_duration_s(distilled),
     )
-
-
-def _get_experiment_ids(tracked: "list[RunView]") -> "list[str]":
-    """Ask MLflow for the experiments of runs; its comparison page needs their ids."""
-    import httpx
-
-    url = f"{load_settings().mlflow_url.rstrip('/')}/api/2.0/mlflow/runs/get"
-    ids: list[str] = []
-    for view in tracked:
-        response = httpx.get(
-            url, params={"run_id": view.mlflow_run_id}, trust_env=False, timeout=10
-        )
-        if response.is_success:
-            ids.append(str(response.json()["run"]["info"]["experiment_id"]))
-    return ids

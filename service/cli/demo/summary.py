@@ -1,10 +1,8 @@
 """Results of a demo: scores, gains, and the share of the gap to the teacher that was closed."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from urllib.parse import quote
 
 from rich.table import Table
 
@@ -117,15 +115,6 @@ def format_scope(distilled: RunView) -> str:
         f"This holds for this teacher, a {spec.student.title} trained for {length} and these "
         "images; the gain differs with other data or a longer training."
     )
-
-
-def build_comparison_url(
-    mlflow_url: str, *, run_ids: Sequence[str], experiments: Iterable[str]
-) -> str:
-    """Build the URL of MLflow's page that compares the runs."""
-    runs = quote(json.dumps(list(run_ids), separators=(",", ":")))
-    experiment_ids = quote(json.dumps(sorted(set(experiments)), separators=(",", ":")))
-    return f"{mlflow_url.rstrip('/')}/#/compare-runs?runs={runs}&experiments={experiment_ids}"
 
 
 def _add_row(

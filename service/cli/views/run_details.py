@@ -49,6 +49,7 @@ def build_details(run: RunView, noise: NoiseFloor | None) -> OutputFields:
         "launched": console.format_time(run.created_at),
         "duration": console.format_duration(run_duration_s(run)) if run.started_at else None,
         "MLflow": run.mlflow_url,
+        "mAP in MLflow": run.compare_url,
         "pending records": format_pending_records(run.pending_records),
     }
     return console.create_fields(fields | dict(iter_metrics(run.latest)))

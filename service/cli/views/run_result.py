@@ -27,9 +27,10 @@ def print_run_result(client: TandemClient, run: RunView) -> None:
 
 
 def print_mlflow_url(run: RunView) -> None:
-    """Print the address of a run in MLflow, if it has one, on a line of its own."""
-    if run.mlflow_url:
-        console.output().print(f"MLflow: {run.mlflow_url}")
+    """Print where MLflow shows a run beside its baseline, or else alone, if it has the run."""
+    url = run.compare_url or run.mlflow_url
+    if url:
+        console.output().print(f"MLflow: {url}")
 
 
 def _explain_pending_baseline(run: RunView, baseline: RunView) -> str:

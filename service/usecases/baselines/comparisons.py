@@ -14,6 +14,7 @@ from service.domain.repositories.baselines import StoredComparison
 from service.domain.runs import Event, EventKind, Run
 from service.domain.states import RunState
 from service.usecases.context import Context
+from service.usecases.tracking import describe_tracked_run
 
 log = structlog.get_logger(__name__)
 
@@ -61,8 +62,8 @@ def sync_comparison(stored: StoredComparison, *, ctx: Context) -> None:
             ctx.tracker.log_metrics(
                 mlflow_run_id, comparison_metrics(stored.comparison), at=stored.at
             )
-            for tag, value in comparison_tags(stored.comparison).items():
-                ctx.tracker.set_tag(mlflow_run_id, tag, value)
+            ctx.tracker.set_tags(mlflow_run_id, comparison_tags(stored.comparison))
+            describe_tracked_run(run, mlflow_run_id, ctx=ctx)
         except TrackerRefused as error:
             log.warning("comparison.rejected", run_id=run.id, reason=str(error))
     with ctx.store.transaction() as uow:

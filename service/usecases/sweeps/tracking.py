@@ -9,6 +9,7 @@ import structlog
 from configs.protocol.names import Tag
 from configs.protocol.sweep_log import SweepEntry, replay_trials
 from service.domain.errors import TrackerRefused
+from service.domain.mlflow_views import build_sweep_view_tags
 from service.domain.ports import TrackerStatus
 from service.domain.runs import Run
 from service.domain.sweeps import Sweep, SweepState
@@ -38,7 +39,7 @@ class SweepTracker:
     def sync(self, sweep: Sweep, *, ctx: Context) -> None:
         """Send new runs, best values and the status of a sweep to MLflow."""
         try:
-            parent = sweep.mlflow_run_id or _find_or_create_parent(sweep, ctx=ctx)
+            parent = sweep.mlflow_run_id or _prepare_parent(sweep, ctx=ctx)
             with ctx.store.transaction() as uow:
                 runs = uow.runs.of_sweep(sweep.id)
                 entries = uow.sweeps.entries(sweep.id)
@@ -54,7 +55,7 @@ class SweepTracker:
         if run.tracking.mlflow_run_id is None or run.id in self.nested_run_ids:
             return
         try:
-            ctx.tracker.set_tag(run.tracking.mlflow_run_id, Tag.PARENT, parent)
+            ctx.tracker.set_tags(run.tracking.mlflow_run_id, {Tag.PARENT: parent})
         except TrackerRefused as error:  # the run was deleted in MLflow
             log.warning("run.nesting_rejected", run_id=run.id, reason=str(error))
         self.nested_run_ids.add(run.id)
@@ -94,6 +95,15 @@ class SweepTracker:
         if is_synced:
             self.synced.pop(sweep.id, None)
             self.nested_run_ids -= {run.id for run in runs}
+
+
+def _prepare_parent(sweep: Sweep, *, ctx: Context) -> str:
+    """Find or create the parent run, and add a view of the sweep's trials to the experiment."""
+    parent = _find_or_create_parent(sweep, ctx=ctx)
+    experiment = ctx.tracker.find_or_create_experiment(sweep.project)
+    view = build_sweep_view_tags(replace(sweep, mlflow_run_id=parent))
+    ctx.tracker.set_experiment_tags(experiment.id, view)
+    return parent
 
 
 def _find_or_create_parent(sweep: Sweep, *, ctx: Context) -> str:

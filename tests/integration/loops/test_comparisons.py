@@ -1,6 +1,7 @@
 """Reports of runs and their baselines: created once after any crash, shown and tracked."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -366,7 +367,7 @@ class TestKilledInBetween:
 class Dropping(SimulatedTracker):
     """A tracker that accepts metrics and becomes unreachable before the tags."""
 
-    def set_tag(self, mlflow_run_id: str, key: str, value: str) -> None:
+    def set_tags(self, mlflow_run_id: str, tags: Mapping[str, str]) -> None:
         raise TrackerUnreachable("It has just gone.")
 
 

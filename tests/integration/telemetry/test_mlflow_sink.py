@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 
 from configs.catalog import parse_spec
-from configs.metric_keys import Metric
+from configs.metric_keys import Metric, loss_share_metric
 from configs.protocol.names import RunFile
 from configs.spec.dataset import DatasetManifest
 from tests.support.factories import make_manifest, make_spec
@@ -72,6 +72,14 @@ def test_a_replay_after_the_position_was_lost_doubles_nothing(
         reporter.report_metrics(step=30, values={"train/loss": 1.0})
 
     assert read_mlflow_steps(server.url, "replayed", Metric.LOSS) == [10, 20, 30]
+
+
+def test_loss_shares_are_not_logged(server: MlflowServer, tmp_path: Path) -> None:
+    with open_mlflow_reporter(server, tmp_path / "shares") as reporter:
+        share = loss_share_metric("loss_distill_cls", "share", level=0)
+        reporter.report_metrics(step=10, values={Metric.LOSS: 2.0, share: 0.3})
+
+    assert find_mlflow_run(server.url, "shares").data.metrics == {Metric.LOSS: 2.0}
 
 
 def test_training_does_not_wait_for_a_server_that_is_away(

@@ -25,7 +25,7 @@ def test_a_parent_is_made_once_and_has_its_trials_below_it(
 
         parent = tracker.make_run("s", project=project, tags={Tag.SWEEP_ID: sweep_id}, at=AT)
         child = tracker.make_run("c", project=project, tags={Tag.RUN_ID: "r1"}, at=AT)
-        tracker.set_tag(child, Tag.PARENT, parent)
+        tracker.set_tags(child, {Tag.PARENT: parent})
         tracker.log_metrics(parent, {"val/bbox_mAP": 0.25, "sweep/trials": 3.0}, at=AT)
         tracker.set_status(parent, "FINISHED", at=AT)
 
@@ -46,4 +46,4 @@ def test_what_is_not_there_or_deleted_is_refused(server: MlflowServer) -> None:
             with pytest.raises(TrackerRefused):
                 tracker.log_metrics(run_id, {"x": 1.0}, at=AT)
         with pytest.raises(TrackerRefused):
-            tracker.set_tag("0" * 32, "a", "b")
+            tracker.set_tags("0" * 32, {"a": "b"})

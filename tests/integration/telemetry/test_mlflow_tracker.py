@@ -30,7 +30,7 @@ def test_numbers_that_are_told_again_are_there_once_also_of_a_run_that_is_over(
 
     for _ in range(2):
         tracker.log_metrics(run_id, {"gain/bbox_mAP": 0.023}, at=NOON)
-        tracker.set_tag(run_id, "tandem.verdict", "helps")
+        tracker.set_tags(run_id, {"tandem.verdict": "helps"})
 
     client = MlflowClient(server.url)
     assert [p.value for p in client.get_metric_history(run_id, "gain/bbox_mAP")] == [0.023]
@@ -57,4 +57,4 @@ def test_a_run_that_was_deleted_there_or_never_was_is_refused(
         with pytest.raises(TrackerRefused):
             tracker.log_metrics(missing_id, {"gain/bbox_mAP": 0.03}, at=NOON)
         with pytest.raises(TrackerRefused):
-            tracker.set_tag(missing_id, "tandem.verdict", "helps")
+            tracker.set_tags(missing_id, {"tandem.verdict": "helps"})

@@ -20,7 +20,7 @@ from service.loops.comparisons import compare_baselines
 from service.loops.reconcile import Reconciler
 from service.loops.submit import submit_queued
 from service.loops.sweeps import SweepReconciler
-from service.loops.tracker_sync import sync_finished_runs
+from service.loops.tracker_sync import TrackerSync
 from service.main import create_app
 from service.settings import Settings
 from service.store.database import Database
@@ -43,6 +43,7 @@ class Stage:
     tracker: SimulatedTracker
     clock: FixedClock
     reconciler: Reconciler
+    tracker_sync: TrackerSync
     sweeps: SweepReconciler
     transport: AsgiTransport
 
@@ -55,13 +56,14 @@ class Stage:
         """Run one step of every loop."""
         submit_queued(self.ctx)
         self.reconciler.run_once()
-        sync_finished_runs(self.ctx)
+        self.tracker_sync.run_once()
         self.sweeps.run_once()
         compare_baselines(self.ctx)
 
     def restart(self) -> None:
         """Replace the loops that keep state in memory, as a restart does."""
         self.reconciler = Reconciler(self.ctx, max_gap_s=math.inf)
+        self.tracker_sync = TrackerSync(self.ctx)
         self.sweeps = SweepReconciler(self.ctx)
 
     def execute_sql(self, statement: str) -> None:
@@ -123,4 +125,7 @@ def open_stage(home: Path, **settings: Any) -> Iterator[Stage]:
     with httpx.Client(transport=transport, base_url="http://localhost") as http:
         reconciler = Reconciler(app.state.ctx, max_gap_s=math.inf)
         sweeps = SweepReconciler(app.state.ctx)
-        yield Stage(app, http, home, cluster, tracker, clock, reconciler, sweeps, transport)
+        tracker_sync = TrackerSync(app.state.ctx)
+        yield Stage(
+            app, http, home, cluster, tracker, clock, reconciler, tracker_sync, sweeps, transport
+        )

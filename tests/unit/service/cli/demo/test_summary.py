@@ -10,7 +10,6 @@ from service.cli.demo.summary import (
     DetectorScores,
     ScorePoint,
     StudentPair,
-    build_comparison_url,
     build_summary_table,
     compute_gap_closed,
     format_scope,
@@ -98,14 +97,6 @@ def test_the_scope_of_a_verdict_names_student_and_training() -> None:
     text = format_scope(make_run_view(spec=spec_from_preset("digits/bckd", {"schedule.epochs": 5})))
 
     assert "EfficientNet-Lite0 trained for 5 epochs" in text
-
-
-def test_the_comparison_names_runs_and_experiment() -> None:
-    url = build_comparison_url("http://h:1/", run_ids=["a", "b"], experiments=["7", "7"])
-
-    assert url == (
-        "http://h:1/#/compare-runs?runs=%5B%22a%22%2C%22b%22%5D&experiments=%5B%227%22%5D"
-    )
 
 
 def test_seeds_are_numbers_without_duplicates() -> None:
