@@ -197,7 +197,7 @@ class ReportInputs(Contract):
 
     service_url: str | None = None
     mlflow_url: str | None = None
-    """MLflow's page of the sweep, or its address for runs."""
+    """MLflow's page of the runs."""
 
 
 ErrorKind = Literal["classification", "localization", "duplicate", "background", "missed"]

@@ -171,7 +171,13 @@ def _report_run(uow: UnitOfWork, run: Run, subject: _Subject, *, ctx: Context) -
         if run.id in subject.ids_with_loss_curves
         else (),
         execution=build_execution(uow, run),
-        mlflow_url=None
-        if run.tracking.mlflow_run_id is None
-        else ctx.mlflow_pages.run(run.tracking.mlflow_run_id, project=run.project),
+        mlflow_url=_run_page(run, ctx=ctx),
     )
+
+
+def _run_page(run: Run, *, ctx: Context) -> str | None:
+    """MLflow's page of a run; None if it is not tracked."""
+    mlflow_run_id = run.tracking.mlflow_run_id
+    if mlflow_run_id is None:
+        return None
+    return ctx.mlflow_pages.run(mlflow_run_id, project=run.project)

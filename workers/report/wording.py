@@ -45,8 +45,11 @@ _PRECISE_S = 600
 
 
 def format_points(value: float | None) -> str:
-    """Format mAP from 0 to 100 with one decimal, as in papers."""
-    return MISSING if value is None else _drop_zero_sign(f"{100.0 * value:.1f}")
+    """Format mAP from 0 to 100 with one decimal, as in papers.
+
+    COCO's -1, where there are no such objects, is no value.
+    """
+    return MISSING if value is None or value < 0 else _drop_zero_sign(f"{100.0 * value:.1f}")
 
 
 def format_gain(value: float) -> str:

@@ -94,10 +94,7 @@ def _facts(inputs: ReportInputs, report: Report) -> Iterator[Fact]:
 def _links(inputs: ReportInputs) -> Iterator[Link]:
     """Pages for people; the API's answers are no pages."""
     service, mlflow = safe_url(inputs.service_url), safe_url(inputs.mlflow_url)
-    main_runs = [run for run in inputs.runs if run.role == "distilled"] or inputs.runs
-    if inputs.sweep is None and main_runs and (page := safe_url(main_runs[0].mlflow_url)):
-        yield Link("The run in MLflow", page)
-    elif mlflow is not None:
-        yield Link("MLflow" if inputs.sweep is None else "The sweep in MLflow", mlflow)
+    if mlflow is not None:
+        yield Link(f"The {'runs' if inputs.sweep is None else 'trials'} in MLflow", mlflow)
     if service is not None:
         yield Link("API docs", f"{service}/docs")

@@ -30,6 +30,7 @@ MINUS, BREAK, DASH = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}", "\N{EN DASH}"
     [
         (format_points(0.40149), "40.1"),
         (format_points(None), DASH),
+        (format_points(-1.0), DASH),
         (format_gain(0.0234), "+2.3"),
         (format_gain(-0.0234), f"{MINUS}2.3"),
         (format_gain(-0.0004), "0.0"),

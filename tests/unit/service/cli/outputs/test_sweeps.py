@@ -57,7 +57,12 @@ def test_a_plan_begins_with_trials_and_findings(command_line: CommandLine) -> No
         message="The first rung of asha compares trials after one epoch, where all are alike.",
     )
     plan = SweepPlanView(
-        spec=SWEEP.spec, findings=[finding], waiting_for="a node with 2 CPUs", trials=32, runs=64
+        spec=SWEEP.spec,
+        findings=[finding],
+        waiting_for="a node with 2 CPUs",
+        trials=32,
+        runs=64,
+        run_estimate=None,
     )
     api = {"POST /v1/sweeps:plan": plan}
 
