@@ -4,11 +4,11 @@ from service.api.schemas.runs import LevelLossShareView, LossSharesView, RunPage
 from service.domain.states import RunState
 from tests.support.cli.canned_api import Answer
 from tests.support.cli.outputs import CommandLine
-from tests.support.service.run_views import make_run_view
+from tests.support.service.run_views import make_run_summary, make_run_view
 
 RUN = make_run_view(RunState.SUCCEEDED, report_run_id="r0123456789ac")
 ANSWERS: dict[str, Answer] = {
-    "GET /v1/runs": RunPage(items=[RUN], next_cursor=None),
+    "GET /v1/runs": RunPage(items=[make_run_summary(RunState.SUCCEEDED)], next_cursor=None),
     f"GET /v1/runs/{RUN.id}": RUN,
 }
 SHARES = LossSharesView(
