@@ -9,7 +9,6 @@ import typer
 from service.cli import console
 from service.cli.runs import watch_run
 from service.cli.session import open_client, resolve_run_id, resolve_sweep_id
-from service.domain.ids import is_sweep_id
 
 if TYPE_CHECKING:
     from service.client import TandemClient
@@ -67,6 +66,8 @@ def _find_report_subject(client: "TandemClient", id_prefix: str, *, refresh: boo
 
     Return None if the user interrupts the creation.
     """
+    from service.domain.ids import is_sweep_id
+
     if is_sweep_id(id_prefix):
         return resolve_sweep_id(client, id_prefix)
     run_id = resolve_run_id(client, id_prefix)

@@ -75,11 +75,6 @@ def find_mlflow_page() -> str:
 
 def open_client() -> "TandemClient":
     """Create a client of the service; use it as a context manager."""
-    import sys
-
-    # httpx imports the libraries of its own command line; without it, a command starts in half
-    # the time. `None` makes that import fail, which httpx expects.
-    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     from service.client import TandemClient
 
     return TandemClient(load_settings().url, token=load_token())

@@ -44,6 +44,13 @@ class Output:
     exit_code: int
 
 
+def read_golden(name: str) -> dict[str, str]:
+    """The stored output of tests/golden/cli/<name>.txt by `terminal, 80 columns` and so on."""
+    text = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+    parts = re.split(r"^\$ tandem .*    \((.+)\)\n", text, flags=re.MULTILINE)
+    return {label: output.rstrip() for label, output in zip(parts[1::2], parts[2::2], strict=True)}
+
+
 @dataclass(frozen=True)
 class CommandLine:
     """Runs `tandem` in this process, with a canned API in place of the service."""
@@ -115,10 +122,10 @@ def _capture_main() -> Output:
             cli.main()
         except SystemExit as error:
             exit_code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    return Output(_render_screen(buffer.getvalue()), exit_code)
+    return Output(render_screen(buffer.getvalue()), exit_code)
 
 
-def _render_screen(text: str) -> str:
+def render_screen(text: str) -> str:
     """The lines that remain on a terminal: without colors, and without what was erased."""
     lines, row = [""], 0
     for argument, command, newline, characters in _TOKEN.findall(text):
