@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from configs.metric_keys import Metric
-from service.api.schemas.runs import RunRequest, RunView
+from service.api.schemas.runs import RunRequest, RunSummaryView
 from service.api.schemas.sweeps import SweepRequest
 from service.client import ServiceUnreachable, TandemApiError
 from tests.support.stack.chaos_stack import ChaosResult, ChaosStack, wait_for
@@ -149,10 +149,10 @@ def collect_outcome(chaos_stack: ChaosStack, sweep_id: str) -> dict[int, Any]:
     return outcome
 
 
-def list_students(chaos_stack: ChaosStack, sweep_id: str) -> list[RunView]:
+def list_students(chaos_stack: ChaosStack, sweep_id: str) -> list[RunSummaryView]:
     url = f"{chaos_stack.shell.url}/v1/runs"
     response = httpx.get(url, params={"sweep": sweep_id, "limit": 100}, trust_env=False)
-    runs = [RunView.model_validate(item) for item in response.json()["items"]]
+    runs = [RunSummaryView.model_validate(item) for item in response.json()["items"]]
     return [run for run in runs if run.trial is not None]
 
 

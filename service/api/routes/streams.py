@@ -14,6 +14,7 @@ from sse_starlette.sse import AppStatus
 from service.api.deps import CallerDep, ContextDep
 from service.api.schemas.runs import EventQuery, EventView, LogQuery
 from service.api.views import to_event_view
+from service.domain.vocabulary import EventKind
 from service.usecases.access import resolve_project
 from service.usecases.runs import events, logs, queries
 
@@ -26,6 +27,16 @@ Accept = Annotated[str, Header()]
 _POLL_INTERVAL_S = 0.5
 _PING_INTERVAL_S = 15
 _SSE = "text/event-stream"
+_STREAM_DESCRIPTION = f"""Events as they happen: those after `Last-Event-ID`, or new ones only
+without it.
+
+Each server-sent event has the kind of its event as its name, the number of its event as `id`, and
+as `data` the JSON object that `GET /v1/events` lists. The names are
+{", ".join(f"`{kind}`" for kind in EventKind)}.
+
+An `EventSource` of a browser needs a listener for each of these names that it handles: its
+`onmessage` receives none of them. A comment every {_PING_INTERVAL_S} s keeps the connection alive.
+"""
 _LOG_POSITION = re.compile(r"(\d{1,6}):(\d{1,18})")
 
 
@@ -39,8 +50,15 @@ def show_logs(
 ) -> Response:
     """The worker's output; with `follow`, streamed until the run is over.
 
-    As `text/event-stream` every chunk has the id `attempt:offset`. A client that reconnects with
-    `Last-Event-ID` continues after that chunk and misses nothing.
+    With `Accept: text/event-stream`, the stream has server-sent events of two kinds:
+
+    - events without a name (`message` for an `EventSource`): `data` is the next part of the log,
+      `id` is `attempt:offset`, the position after it;
+    - one event `end`, without data, when the run is over. The client must close the connection, or
+      it reconnects.
+
+    A comment is sent every 15 s to keep the connection alive. A client that reconnects with
+    `Last-Event-ID` continues after that part of the log and misses nothing.
     """
     if query.follow:
         return _follow_logs(run_id, query, last_event_id, as_events=_SSE in accept, ctx=ctx)
@@ -75,7 +93,11 @@ def list_events(
     return [to_event_view(event) for event in page]
 
 
-@router.get("/events/stream", response_class=EventSourceResponse)
+@router.get(
+    "/events/stream",
+    response_class=EventSourceResponse,
+    description=_STREAM_DESCRIPTION,
+)
 def stream_events(
     ctx: ContextDep,
     caller: CallerDep,

@@ -108,9 +108,9 @@ def render_run(label: str, view: RunView, *, label_width: int = 0) -> Renderable
         _format_position(view),
     )
     details = Text(_format_details(view), no_wrap=True, overflow="ellipsis")
-    if not details:
-        return head
-    return Group(head, Padding(details, (0, 0, 0, label_width + 1), expand=False))
+    return (
+        Group(head, Padding(details, (0, 0, 0, label_width + 1), expand=False)) if details else head
+    )
 
 
 def format_run_line(view: RunView) -> str:

@@ -11,6 +11,16 @@ from tests.support.service.runs import submit_run
 from tests.support.service.stage import Stage, open_stage
 
 
+def test_the_names_of_server_sent_events_are_documented(stage: Stage) -> None:
+    paths = stage.http.get("/openapi.json").json()["paths"]
+
+    events = paths["/v1/events/stream"]["get"]["description"]
+    logs = paths["/v1/runs/{run_id}/logs"]["get"]["description"]
+
+    assert [kind for kind in EventKind if f"`{kind}`" not in events] == []
+    assert "one event `end`" in logs
+
+
 class TestEvents:
     """Events in their order."""
 

@@ -64,7 +64,7 @@ class TestComparing:
             "gains": [],
         }
         runs = any_stage.http.get("/v1/runs").json()["items"]
-        assert [run["id"] for run in runs if run["comparison"]] == [run_id]
+        assert [run["id"] for run in runs if run["verdict"]] == [run_id]
         assert len(runs) == 3
 
     def test_the_report_is_told_everything(self, stage: Stage) -> None:

@@ -189,7 +189,8 @@ def test_trials_are_compared_with_the_student_alone_and_seeds_tell_the_noise(
 ) -> None:
     stage.cluster.cluster_nodes = (Node(9.0, 0.0, 9.0, 0.0),)
     sweep = start_search(stage, baseline=True, noise_runs=2)
-    baselines = stage.http.get("/v1/runs", params={"sweep": sweep.id}).json()["items"]
+    listed = stage.http.get("/v1/runs", params={"sweep": sweep.id}).json()["items"]
+    baselines = [stage.run(run["id"]) for run in listed]
     assert [run["spec"]["seed"] for run in baselines] == [1, 0]
     assert all(run["spec"]["teacher"] is None and run["trial"] is None for run in baselines)
 

@@ -61,8 +61,7 @@ class SimulatedWorkers:
     def describe_unfinished(self) -> str:
         """The unfinished runs and sweeps, with what each waits for."""
         return ", ".join(
-            f"{item['id']} {item['state']} ({item['waiting_for'] or item['message']})"
-            for item in self._unfinished()
+            f"{item['id']} {item['state']} ({item['waiting_for']})" for item in self._unfinished()
         )
 
     def _obey(self, run: dict[str, Any]) -> bool:
@@ -82,7 +81,8 @@ class SimulatedWorkers:
         return list(response.json()["items"])
 
     def _active_runs(self) -> list[dict[str, Any]]:
-        return [run for run in self._items("runs") if run["state"] in _ACTIVE]
+        active = [run["id"] for run in self._items("runs") if run["state"] in _ACTIVE]
+        return [self.stage.run(run_id) for run_id in active]
 
     def _unfinished(self) -> list[dict[str, Any]]:
         items = [*self._items("runs"), *self._items("sweeps")]
