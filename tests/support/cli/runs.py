@@ -5,7 +5,7 @@ from typing import Any
 
 from configs.protocol.records import Progress
 from configs.protocol.report import SeedGain
-from service.api.schemas.runs import ComparisonView, RunView
+from service.api.schemas.runs import ComparisonView, RunEstimateView, RunView
 from service.domain.states import RunState
 from tests.support.service.run_views import NOW, make_run_view
 
@@ -27,6 +27,10 @@ LATEST = {
     "train/loss": 1.23456,
     "loss_share/cls/all/share": 0.3,
 }
+
+ESTIMATE = RunEstimateView(
+    epochs=6, steps_per_epoch=42, steps=252, duration_s=725.0, reference_run_id="r0therun00000"
+)
 
 
 def make_finished_run(state: RunState = RunState.SUCCEEDED, **changes: Any) -> RunView:

@@ -8,7 +8,6 @@ from typer.main import get_command
 from service.cli import app
 from tests.support.cli.outputs import GOLDEN
 
-_FOLLOWS = "its output changes with the work on runs; store it there"
 _EXPERIMENT = "it trains; tests/e2e/test_demo.py and test_sweep.py run it"
 _WORKER = "`tandem-worker` prints"
 
@@ -25,13 +24,6 @@ WITHOUT_STORED_OUTPUT = {
     "data import-voc": _WORKER,
     "data import-coco": _WORKER,
     "teachers fetch": _WORKER,
-    **dict.fromkeys(
-        (
-            *("run", "runs", "show", "logs", "pause", "resume", "cancel", "retry", "prioritize"),
-            *("repeat", "evaluate", "export"),
-        ),
-        _FOLLOWS,
-    ),
 }
 
 

@@ -12,14 +12,13 @@ from service.api.schemas.runs import (
     PlanView,
     RepeatedPairView,
     RepeatView,
-    RunEstimateView,
     RunPage,
 )
-from service.api.schemas.sweeps import SweepPlanView
 from service.domain.states import RunState
 from tests.support.cli.outputs import CommandLine, Output
 from tests.support.cli.runs import (
     BASELINE_ID,
+    ESTIMATE,
     MLFLOW_URL,
     RUN_ID,
     make_comparison_view,
@@ -34,9 +33,6 @@ QUEUED = make_run_view(
     name="digits/bckd",
     preset="digits/bckd",
     baseline_run_id=BASELINE_ID,
-)
-ESTIMATE = RunEstimateView(
-    epochs=6, steps_per_epoch=42, steps=252, duration_s=725.0, reference_run_id="r0therun00000"
 )
 RUN = ("run", "digits/bckd", "seed=1")
 
@@ -171,33 +167,6 @@ def test_a_plan_with_an_error_fails_also_as_json(command_line: CommandLine) -> N
 
     assert command_line.run(*RUN, "--plan", api=api).exit_code == 1
     assert command_line.run(*RUN, "--plan", "--json", api=api).exit_code == 1
-
-
-def test_a_plan_of_a_sweep_begins_with_its_size_and_time(command_line: CommandLine) -> None:
-    space = {"distillation.cls_weight": {"kind": "uniform", "low": 0.0, "high": 1.0}}
-    plan = SweepPlanView.model_validate(
-        {
-            "spec": {"base": make_bckd_spec(), "space": space},
-            "findings": [],
-            "waiting_for": None,
-            "trials": 16,
-            "runs": 16,
-            "run_estimate": ESTIMATE,
-        }
-    )
-
-    output = command_line.run(
-        *("sweep", "digits/bckd", "distillation.cls_weight=uniform:0,1", "--plan"),
-        api={"POST /v1/sweeps:plan": plan},
-    )
-
-    assert output.text.splitlines()[:4] == [
-        "Up to 16 trials, 16 runs.",
-        "Steps: 252 (6 epochs of 42).",
-        "Estimated time: 12 min 05 s, from run r0therun00000.",
-        "All runs one after the other: at most 3 h 13 min; packs and the cluster's other slots "
-        "make it less.",
-    ]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from tests.support.service.run_views import make_run_summary, make_run_view
 
 RUN = make_run_view(RunState.SUCCEEDED, report_run_id="r0123456789ac")
 ANSWERS: dict[str, Answer] = {
-    "GET /v1/runs": RunPage(items=[make_run_summary(RunState.SUCCEEDED)], next_cursor=None),
+    "GET /v1/runs": RunPage(items=[make_run_summary(id=RUN.id)], next_cursor=None),
     f"GET /v1/runs/{RUN.id}": RUN,
 }
 SHARES = LossSharesView(

@@ -114,7 +114,9 @@ def test_logs_as_text_and_as_json(command_line: CommandLine) -> None:
         f"GET /v1/runs/{RUN_ID}/logs": text,
     }
 
-    assert command_line.run("logs", "r01", api=api, width=80).text == text
+    outputs = command_line.check("logs", "logs", "r01", api=api)
+
+    assert outputs["terminal, 80 columns"].text == text
     assert command_line.read_json("logs", "r01", api=api) == {
         "run_id": RUN_ID,
         "lines": text.splitlines(),

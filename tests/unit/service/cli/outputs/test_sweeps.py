@@ -8,6 +8,7 @@ from service.domain.states import RunState
 from service.domain.sweeps import SweepState
 from tests.support.cli.canned_api import Answer
 from tests.support.cli.outputs import CommandLine
+from tests.support.cli.runs import ESTIMATE
 from tests.support.service.run_views import make_run_view
 from tests.support.service.sweep_views import CLS, MAP, make_sweep_view, make_trial_view
 
@@ -62,7 +63,7 @@ def test_a_plan_begins_with_trials_and_findings(command_line: CommandLine) -> No
         waiting_for="a node with 2 CPUs",
         trials=32,
         runs=64,
-        run_estimate=None,
+        run_estimate=ESTIMATE,
     )
     api = {"POST /v1/sweeps:plan": plan}
 
