@@ -31,6 +31,10 @@ _MAX_CURVES = 40
 _MAX_POINTS = 120
 _MAX_MARKERS = 40
 _FAINT_OPACITY = 0.4
+_MAX_TEACHER_DISTANCE = 0.75
+"""Largest distance of the teacher's level from the curves that it shares an axis with, as a share
+of their range."""
+
 _ROW_IN, _FRAME_IN = 0.34, 0.7
 _BARS_FRAME_IN = 0.25
 
@@ -102,9 +106,7 @@ def plot_curves(curves: Sequence[RunCurve], *, teacher_map: float | None) -> Pic
         for mean in means:
             _draw_mean(axes, mean)
         if teacher_map is not None:
-            axes.axhline(
-                100 * teacher_map, color=TEACHER, linewidth=1.4, linestyle=":", label="teacher"
-            )
+            _draw_teacher(axes, 100 * teacher_map)
         axes.set_xlabel("epoch")
         axes.margins(x=0.04)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -221,6 +223,23 @@ def _draw_curve(axes: Axes, curve: RunCurve, *, is_faint: bool) -> None:
         markersize=3.0 if is_faint else 4.5,
         label=None if is_faint else label,
     )
+
+
+def _draw_teacher(axes: Axes, level: float) -> None:
+    """Draw the teacher's level, or name it at the edge if it would flatten the students' curves."""
+    low, high = axes.get_ylim()
+    if level <= high + _MAX_TEACHER_DISTANCE * (high - low):
+        axes.axhline(level, color=TEACHER, linewidth=1.4, linestyle=":", label="teacher")
+        return
+    axes.annotate(
+        f"teacher: {level:.1f}, above this range",
+        (0.02, 0.97),
+        xycoords="axes fraction",
+        va="top",
+        fontsize=9,
+        color=TEACHER,
+    )
+    axes.margins(y=0.16)
 
 
 def _draw_mean(axes: Axes, mean: MeanCurve) -> None:

@@ -75,7 +75,7 @@ def runs_section(inputs: ReportInputs, report: Report) -> Section:
             ("best mAP", True),
             ("at epoch", True),
             ("end", False),
-            ("interval", False),
+            ("compared", False),
         )
         if title != "trial" or inputs.sweep is not None
     )
@@ -259,7 +259,7 @@ def _run_cells(run: ReportRun, inputs: ReportInputs, report: Report) -> Iterator
     yield Cell(format_points(run.best_map))
     yield Cell(format_optional(run.best_epoch))
     yield Cell(_end_of(run), tone="faint" if run.result not in (None, "finished") else None)
-    yield Cell(_interval_of(run, inputs, report), tone="faint")
+    yield Cell(_describe_comparison(run, inputs, report), tone="faint")
 
 
 def _end_of(run: ReportRun) -> str:
@@ -267,9 +267,9 @@ def _end_of(run: ReportRun) -> str:
     return format_optional(run.result or run.execution.state)
 
 
-def _interval_of(run: ReportRun, inputs: ReportInputs, report: Report) -> str:
+def _describe_comparison(run: ReportRun, inputs: ReportInputs, report: Report) -> str:
     if any(run.id in comparison.runs for comparison in report.comparisons):
-        return "has one"
+        return "yes"
     if any(run.id in comparison.baselines for comparison in report.comparisons):
-        return "is compared with"
-    return f"none: {explain_not_compared(run, inputs)}"
+        return "as a baseline"
+    return f"no: {explain_not_compared(run, inputs)}"

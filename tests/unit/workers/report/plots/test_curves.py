@@ -67,3 +67,13 @@ def test_one_seed_runs_of_a_sweep_and_unequal_lengths_have_no_mean(tmp_path: Pat
 
     for runs in (one_seed, trials, unequal):
         assert build_mean_curves(build_curves(runs, best=None, tied=())) == []
+
+
+def test_a_teacher_far_above_the_students_does_not_flatten_their_curves(tmp_path: Path) -> None:
+    curves = build_curves(make_pairs(tmp_path, (0.20, 0.25)), best=None, tied=())
+
+    near, far = (plot_curves(curves, teacher_map=value).svg for value in (0.26, 0.674))
+
+    assert "teacher: 67.4, above this range" in far
+    assert "above this range" not in near
+    assert ">60<" not in far

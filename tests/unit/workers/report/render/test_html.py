@@ -271,10 +271,10 @@ def test_runs_that_were_not_compared_say_why(tmp_path: Path) -> None:
 
     text = plain_text(render(inputs, make_run_report(comparisons=(), transfer=None)))
 
-    assert text.count("none: its detections are missing") == 2
-    assert "none: it has no baseline" in text
-    assert "none: stopped" in text
-    assert "none: its baseline has not finished, or its detections are missing" in text
+    assert text.count("no: its detections are missing") == 2
+    assert "no: it has no baseline" in text
+    assert "no: stopped" in text
+    assert "no: its baseline has not finished, or its detections are missing" in text
 
 
 def test_images_are_inlined_and_missing_ones_are_named(tmp_path: Path) -> None:
