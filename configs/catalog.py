@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any
 
 import yaml
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
+from configs.problems import SpecProblem, describe_problems, problems_from_validation
 from configs.spec.base import Contract
 from configs.spec.jobs import JobSpec
 from configs.spec.run import RunSpec
+from configs.suggestions import ask_did_you_mean_path, list_names
 
 Document = dict[str, JsonValue]
 _JOB: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
@@ -35,21 +36,11 @@ class Preset:
     document: Document
 
 
-@dataclass(frozen=True)
-class SpecProblem:
-    """One problem of a spec: the dotted field as people write it, and what to do."""
-
-    field: str
-    message: str
-
-
 class SpecError(ValueError):
     """An invalid spec, with all of its problems."""
 
     def __init__(self, problems: tuple[SpecProblem, ...]) -> None:
-        super().__init__(
-            "; ".join(f"{p.field}: {p.message}" if p.field else p.message for p in problems)
-        )
+        super().__init__(describe_problems(problems))
         self.problems = problems
 
 
@@ -57,8 +48,12 @@ class UnknownPreset(LookupError):
     """There is no preset of this name."""
 
     def __init__(self, name: str) -> None:
-        names = ", ".join(preset_names())
-        super().__init__(f"There is no preset {name!r}. Presets: {names}.")
+        question = ask_did_you_mean_path(name, preset_names())
+        super().__init__(
+            f"There is no preset {name!r}; {question}"
+            if question
+            else f"There is no preset {name!r}. Presets: {list_names(preset_names())}."
+        )
         self.name = name
 
 
@@ -102,7 +97,7 @@ def parse_spec(document: JsonValue) -> RunSpec:
     try:
         return RunSpec.model_validate(document)
     except ValidationError as error:
-        raise SpecError(problems_from_validation(error, document)) from error
+        raise SpecError(problems_from_validation(error, document, RunSpec)) from error
 
 
 def parse_job(document: JsonValue) -> JobSpec:
@@ -110,18 +105,7 @@ def parse_job(document: JsonValue) -> JobSpec:
     try:
         return _JOB.validate_python(document)
     except ValidationError as error:
-        raise SpecError(problems_from_validation(error, document)) from error
-
-
-def problems_from_validation(error: ValidationError, document: Any) -> tuple[SpecProblem, ...]:
-    """Pydantic's errors with dotted fields as people write them, without tags of unions."""
-    return tuple(
-        SpecProblem(
-            _dotted_field(item["loc"], document, is_missing=item["type"] == "missing"),
-            _clean_message(item["msg"]),
-        )
-        for item in error.errors()
-    )
+        raise SpecError(problems_from_validation(error, document, JobSpec)) from error
 
 
 def _experiments_folder() -> Traversable:
@@ -150,22 +134,3 @@ def _replace_value(
     if not isinstance(child, dict):
         raise SpecError((SpecProblem(dotted_path, f"{key} is a plain value and has no fields"),))
     return {**document, key: _replace_value(child, remaining, value, dotted_path=dotted_path)}
-
-
-def _dotted_field(location: tuple[int | str, ...], document: Any, *, is_missing: bool) -> str:
-    """The path of `location` that exists in the document; other elements are tags of unions."""
-    path: list[str] = []
-    node = document
-    for index, key in enumerate(location):
-        is_missing_key = is_missing and index == len(location) - 1
-        if isinstance(node, dict) and (key in node or is_missing_key):
-            path.append(str(key))
-            node = node.get(key)
-        elif isinstance(node, list | tuple) and isinstance(key, int):
-            path.append(str(key))
-            node = node[key] if key < len(node) else None
-    return ".".join(path)
-
-
-def _clean_message(text: str) -> str:
-    return text.removeprefix("Value error, ")

@@ -1,5 +1,6 @@
 """Known teachers: those that presets name, their architecture and the source of their weights."""
 
+from collections.abc import Iterable
 from importlib.resources import files
 from typing import Annotated, Self
 
@@ -10,6 +11,7 @@ from configs.catalog import spec_from_preset
 from configs.spec.base import Contract, Fraction, Name
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import Detector
+from configs.suggestions import ask_did_you_mean
 
 Sha256Prefix = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 """A SHA-256 digest in hexadecimal, or at least its first eight digits."""
@@ -60,19 +62,29 @@ def known_teachers() -> dict[str, TeacherCard]:
     return _Cards.validate_python(yaml.safe_load(text))
 
 
-def how_to_get_teacher(name: str) -> str:
-    """A sentence that tells how to get the teacher `name`."""
-    card = known_teachers().get(name)
+def how_to_get_teacher(
+    name: str, *, registered: Iterable[str] = (), run_id: str | None = None
+) -> str:
+    """A sentence that tells how to get the teacher `name`, or which name was meant.
+
+    `run_id`: a run that trains this teacher, or has trained it.
+    """
+    cards = known_teachers()
+    card = cards.get(name)
     if card is None:
+        if question := ask_did_you_mean(name, sorted({*registered, *cards})):
+            return question.capitalize()
         return (
             "`tandem teachers list` shows the registered teachers, `tandem teachers known` those "
             "that can be fetched or trained."
         )
     if card.can_be_fetched:
         return f"Get it with `tandem teachers fetch {name}`."
+    if run_id is not None:
+        return f"Run {run_id} trains it: name that run instead, with 'teacher={{run: {run_id}}}'."
     return (
-        f"Train it with `tandem run {card.preset}`. A student may also name that run, as in "
-        "teacher={run: ID}, and then waits for it."
+        f"Train it with `tandem run {card.preset}`, and name that run instead: "
+        "'teacher={run: ID}'; a student waits for its teacher."
     )
 
 

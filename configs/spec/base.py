@@ -29,13 +29,17 @@ def _to_utc(value: datetime) -> datetime:
 UtcDatetime = Annotated[datetime, AfterValidator(_to_utc)]
 """A time with a time zone, converted to UTC."""
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+RUN_ID_PATTERN = r"^r[0-9a-z]{12}$"
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 """Name of a dataset, teacher or project: lower case, digits, `.`, `_`, `-`; up to 63 characters."""
 
-RunId = Annotated[str, Field(pattern=r"^r[0-9a-z]{12}$")]
+RunId = Annotated[str, Field(pattern=RUN_ID_PATTERN)]
 """The id of a run, assigned by the service."""
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 """A SHA-256 digest in hexadecimal."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -20,6 +20,7 @@ from configs.spec.search import (
     Scheduler,
     Tpe,
 )
+from configs.suggestions import ask_did_you_mean, find_similar
 
 SweepId = Annotated[str, Field(pattern=r"^s[0-9a-z]{12}$")]
 """The id of a sweep, assigned by the service."""
@@ -45,6 +46,17 @@ class Budget(Contract):
     trials: Annotated[int, Field(ge=1, le=10_000)] = 16
     hours: Annotated[float, Field(gt=0.0)] | None = None
     gpu_hours: Annotated[float, Field(gt=0.0)] | None = None
+
+
+def _suggest_parameter(path: str) -> str:
+    """Which parameter was probably meant, or else which ones a sweep may have."""
+    group, _, field = path.partition(".")
+    names = [f"{prefix}{field}" for prefix in SWEEPABLE_PREFIXES if field] + [RATIO, BALANCE]
+    if find_similar(group, [prefix.rstrip(".") for prefix in SWEEPABLE_PREFIXES]) and (
+        question := ask_did_you_mean(path, names)
+    ):
+        return question
+    return f"fields of distillation, schedule and student can, and {RATIO} and {BALANCE}"
 
 
 class SweepSpec(Contract):
@@ -88,10 +100,7 @@ class SweepSpec(Contract):
     def _check_space(self) -> Self:
         for path, parameter in self.space.items():
             if path not in (RATIO, BALANCE) and not path.startswith(SWEEPABLE_PREFIXES):
-                raise ValueError(
-                    f"space: {path} cannot be swept; fields of distillation, schedule and student "
-                    f"can, and {RATIO} and {BALANCE}"
-                )
+                raise ValueError(f"space: {path} cannot be swept; {_suggest_parameter(path)}")
             unknown = sorted(parameter.when.keys() - self.space.keys())
             if unknown:
                 raise ValueError(

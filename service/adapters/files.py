@@ -11,6 +11,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from configs.atomic_files import write_atomically
+from configs.problems import describe_validation
 from configs.protocol.names import RunFile
 from configs.protocol.records import Record
 from configs.spec.dataset import MANIFEST, DatasetManifest
@@ -46,7 +47,8 @@ class LocalFiles:
             why = f"it has no {MANIFEST}; import it with `tandem data import-coco` or `import-voc`"
             raise PathRefused("root", root, why) from error
         except ValidationError as error:
-            raise PathRefused("root", path, f"it is not a dataset manifest: {error}") from error
+            why = f"it is not a dataset manifest: {describe_validation(error, DatasetManifest)}"
+            raise PathRefused("root", path, why) from error
 
     def folder(self, path: Path, *, field: str) -> Path:
         resolved = self._resolve(path, field=field)

@@ -35,8 +35,11 @@ def digits(
     context: typer.Context,
     name: Annotated[str, typer.Option(help="Its name in specs.")] = "digits",
 ) -> None:
-    """Create the digits dataset; other options go to `tandem-worker data digits`."""
-    make_dataset("digits", name=name, options=context.args)
+    """Create a dataset of digits, with the options of a preset that names it, and with others.
+
+    The options are those of `tandem-worker data digits`.
+    """
+    make_digits(name, options=context.args)
 
 
 @_app.command("import-voc", context_settings=_FORWARD_OPTIONS)
@@ -96,6 +99,13 @@ def _build_table(views: "Sequence[DatasetView]") -> "OutputTable":
             escape(str(view.root)),
         )
     return table
+
+
+def make_digits(name: str, *, options: "Sequence[str]" = ()) -> Path:
+    """Create a dataset of digits; a name that presets use has default options."""
+    from configs.dataset_catalog import DIGITS_OPTIONS
+
+    return make_dataset("digits", name=name, options=(*DIGITS_OPTIONS.get(name, ()), *options))
 
 
 def make_dataset(kind: str, *, name: str, options: "Sequence[str]") -> Path:

@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+_EXPLAINED_BY_FIELDS = ("spec_refused", "invalid_request")
+"""Codes of problems whose advice is for callers of the API."""
+
+
 @dataclass(frozen=True)
 class ErrorMessage:
     """An error for the terminal: what failed, which fields, what to do."""
@@ -62,22 +66,25 @@ def render_error(error: ErrorMessage) -> "RenderableType":
 
 
 def _from_validation(error: "ValidationError") -> ErrorMessage:
-    is_setting = error.title == "Settings"
-    fields = tuple(
-        (_format_field(item["loc"], is_setting=is_setting), item["msg"]) for item in error.errors()
-    )
-    if is_setting:
+    from configs.problems import explain_errors
+
+    if error.title != "Settings":
+        problems = explain_errors(error.errors(), None, None)
         return ErrorMessage(
-            "A setting is invalid.", fields, advice=("Correct the environment variable.",)
+            "The request is invalid.", tuple((p.field, p.message) for p in problems)
         )
-    return ErrorMessage(f"{error.title} is invalid.", fields)
+    # A setting may be secret, so its value is not shown.
+    problems = explain_errors(error.errors(), None, None, shows_input=False)
+    return ErrorMessage(
+        "A setting is invalid.",
+        tuple((_format_variable(p.field), p.message) for p in problems),
+        advice=("Correct the environment variable.",),
+    )
 
 
-def _format_field(location: tuple[int | str, ...], *, is_setting: bool) -> str:
-    names = [str(name) for name in location]
-    if is_setting and names:
-        return f"TANDEM_{'_'.join(names).upper()}"
-    return ".".join(names)
+def _format_variable(field: str) -> str:
+    """The environment variable of a setting; empty for a problem of several settings."""
+    return f"TANDEM_{field.replace('.', '_').upper()}" if field else ""
 
 
 def _from_client(error: Exception) -> ErrorMessage | None:
@@ -90,5 +97,6 @@ def _from_client(error: Exception) -> ErrorMessage | None:
     problem = error.problem
     fields = tuple((item.field, item.message) for item in problem.errors)
     if fields:
-        return ErrorMessage(f"{problem.title}.", fields)
+        advice = () if problem.code in _EXPLAINED_BY_FIELDS else (problem.advice or "",)
+        return ErrorMessage(f"{problem.title}.", fields, advice)
     return ErrorMessage(problem.detail, advice=(problem.advice or "",))

@@ -156,13 +156,14 @@ def _validate(model: type[RequestT], document: "dict[str, Any]") -> RequestT:
     """Validate a request; raise `CliError` with the invalid fields."""
     from pydantic import ValidationError
 
-    from configs.catalog import problems_from_validation
+    from configs.problems import problems_from_validation
     from service.cli.errors import CliError, ErrorMessage
 
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        fields = tuple((p.field, p.message) for p in problems_from_validation(error, document))
+        problems = problems_from_validation(error, document, model)
+        fields = tuple((p.field, p.message) for p in problems)
         raise CliError(ErrorMessage("The request is invalid.", fields=fields)) from None
 
 

@@ -20,6 +20,8 @@ _MATCHES = 11
 """How many matches of a prefix are requested: one more than are listed."""
 
 _LONGEST_PREFIX = 64
+_MIN_SIMILAR_LENGTH = 6
+"""Characters of a prefix from which similar ids are suggested; shorter ones are similar to many."""
 
 
 @cache
@@ -106,6 +108,8 @@ def resolve_run_id(client: "TandemClient", prefix: str) -> str:
     from service.api.schemas.runs import RunQuery
 
     page = client.runs(RunQuery(id_prefix=prefix[:_LONGEST_PREFIX], limit=_MATCHES))
+    if not page.items:
+        raise CliError(_explain_unknown_run(client, prefix))
     return match_id_prefix(prefix, page.items)
 
 
@@ -114,24 +118,63 @@ def resolve_sweep_id(client: "TandemClient", prefix: str) -> str:
     from service.api.schemas.sweeps import SweepQuery
 
     page = client.sweeps(SweepQuery(id_prefix=prefix[:_LONGEST_PREFIX], limit=_MATCHES))
+    if not page.items:
+        raise CliError(_explain_unknown_sweep(client, prefix))
     return match_id_prefix(prefix, page.items, noun="sweep")
+
+
+def _explain_unknown_run(client: "TandemClient", prefix: str) -> ErrorMessage:
+    """Say that no run has this id, and which run or sweep was probably meant."""
+    from service.api.schemas.runs import RunQuery
+    from service.api.schemas.sweeps import SweepQuery
+
+    if client.sweeps(SweepQuery(id_prefix=prefix[:_LONGEST_PREFIX], limit=1)).items:
+        hint = f"`tandem trials {prefix}` shows it."
+        return ErrorMessage(f"{prefix} is a sweep, not a run.", advice=(hint,))
+    newest = client.runs(RunQuery(limit=_PAGE)).items
+    return _explain_unknown_id(
+        prefix, newest, noun="run", hint="`tandem runs --all` lists every run."
+    )
+
+
+def _explain_unknown_sweep(client: "TandemClient", prefix: str) -> ErrorMessage:
+    """Say that no sweep has this id, and which sweep or run was probably meant."""
+    from service.api.schemas.runs import RunQuery
+
+    if client.runs(RunQuery(id_prefix=prefix[:_LONGEST_PREFIX], limit=1)).items:
+        hint = f"`tandem show {prefix}` shows it."
+        return ErrorMessage(f"{prefix} is a run, not a sweep.", advice=(hint,))
+    newest = client.sweeps().items
+    return _explain_unknown_id(
+        prefix, newest, noun="sweep", hint="`tandem sweeps` lists every sweep."
+    )
+
+
+def _explain_unknown_id(
+    prefix: str, newest: "Sequence[RunView | SweepView]", *, noun: str, hint: str
+) -> ErrorMessage:
+    """Suggest the newest run of this name, or those with a similar id."""
+    from configs.suggestions import find_similar
+
+    summary = f"No {noun}'s id starts with {prefix!r}."
+    named = [item.id for item in newest if item.name == prefix][:1]
+    if named:
+        return ErrorMessage(summary, advice=(f"The newest {noun} of this name is {named[0]}.",))
+    ids = {item.id[: len(prefix)]: item.id for item in newest}
+    similar = find_similar(prefix, ids) if len(prefix) >= _MIN_SIMILAR_LENGTH else ()
+    if similar:
+        return ErrorMessage(summary, advice=(f"Did you mean {ids[similar[0]]}?",))
+    return ErrorMessage(summary, advice=(hint,))
 
 
 def match_id_prefix(
     prefix: str, runs: "Sequence[RunSummaryView | SweepView]", *, noun: str = "run"
 ) -> str:
-    """Return the id that equals `prefix`, or else the only id that starts with it."""
+    """Return the id that equals `prefix`, or else the only one of `runs`, which start with it."""
     matches = [run for run in runs if run.id.startswith(prefix)]
     exact = [run for run in matches if run.id == prefix]
     if len(exact or matches) == 1:
         return (exact or matches)[0].id
-    if not matches:
-        hint = (
-            "`tandem runs --all` lists every run."
-            if noun == "run"
-            else "`tandem sweeps` lists every sweep."
-        )
-        raise CliError(ErrorMessage(f"No {noun}'s id starts with {prefix!r}.", advice=(hint,)))
     listed = matches[: _MATCHES - 1]
     count = f"More than {len(listed)}" if len(matches) > len(listed) else str(len(matches))
     raise CliError(

@@ -128,13 +128,15 @@ def fetch_teacher(
     replace: Replace = False,
 ) -> None:
     """Download a known teacher, check its hash, convert and register it."""
+    from configs.suggestions import ask_did_you_mean
     from configs.teacher_catalog import how_to_get_teacher, known_teachers
 
     card = known_teachers().get(name)
     if card is None:
+        question = ask_did_you_mean(name, known_teachers())
         raise CliError(
             ErrorMessage(
-                f"There is no known teacher {name!r}.",
+                f"There is no known teacher {name!r}" + (f"; {question}" if question else "."),
                 advice=("`tandem teachers known` lists the known teachers.",),
             )
         )

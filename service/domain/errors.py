@@ -75,10 +75,8 @@ class DatasetNotFound(NotFound):
 
     code = "dataset_not_found"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"No dataset is called {name!r}. `tandem data list` shows those there are."
-        )
+    def __init__(self, name: str, *, hint: str) -> None:
+        super().__init__(f"No dataset is called {name!r}. {hint}")
 
 
 class TeacherNotFound(NotFound):

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.dataset_catalog import how_to_get_dataset
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import Detector
 from configs.spec.run import Dataset, DatasetFiles, NamedDataset
@@ -96,9 +97,14 @@ def _is_same_teacher(a: RegisteredTeacher, b: RegisteredTeacher) -> bool:
 def get_dataset(name: str, *, ctx: Context) -> RegisteredDataset:
     with ctx.store.transaction() as uow:
         dataset = uow.registry.dataset(name)
-    if dataset is None:
-        raise DatasetNotFound(name)
+        if dataset is None:
+            raise DatasetNotFound(name, hint=explain_missing_dataset(uow, name))
     return dataset
+
+
+def explain_missing_dataset(uow: UnitOfWork, name: str) -> str:
+    """How to get a dataset that is not registered, or which name was meant."""
+    return how_to_get_dataset(name, registered=[item.name for item in uow.registry.datasets()])
 
 
 def resolve_dataset_files(uow: UnitOfWork, reference: Dataset) -> DatasetFiles:
@@ -107,7 +113,8 @@ def resolve_dataset_files(uow: UnitOfWork, reference: Dataset) -> DatasetFiles:
         return reference
     dataset = uow.registry.dataset(reference.name)
     if dataset is None:
-        raise DatasetNotFound(reference.name)
+        hint = explain_missing_dataset(uow, reference.name)
+        raise DatasetNotFound(reference.name, hint=hint)
     return DatasetFiles(root=str(dataset.root), digest=dataset.manifest.digest)
 
 
@@ -120,8 +127,10 @@ def get_teacher(name: str, *, ctx: Context) -> RegisteredTeacher:
     """The teacher with this name, or `TeacherNotFound` with a hint where to get it."""
     with ctx.store.transaction() as uow:
         teacher = uow.registry.teacher(name)
-    if teacher is None:
-        raise TeacherNotFound(name, hint=how_to_get_teacher(name))
+        if teacher is None:
+            registered = [item.name for item in uow.registry.teachers()]
+            hint = how_to_get_teacher(name, registered=registered)
+            raise TeacherNotFound(name, hint=hint)
     return teacher
 
 

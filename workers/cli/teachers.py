@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from configs.catalog import UnknownPreset, spec_from_preset
+from configs.problems import describe_validation
 from configs.protocol.names import ExitCode
 from configs.spec.base import Name
 from configs.spec.dataset import ClassNames
@@ -124,8 +125,11 @@ def _parse_detector(preset: str | None, file: Path | None) -> Detector:
             detector = spec_from_preset(preset).student
         else:
             assert file is not None
-            detector = Detector.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (UnknownPreset, yaml.YAMLError, ValidationError) as error:
+            document = yaml.safe_load(file.read_text(encoding="utf-8"))
+            detector = Detector.model_validate(document)
+    except ValidationError as error:
+        raise typer.BadParameter(describe_validation(error, Detector, document)) from error
+    except (UnknownPreset, yaml.YAMLError) as error:
         raise typer.BadParameter(str(error)) from error
     # The weights come from the file.
     backbone = detector.backbone.model_copy(update={"pretrained": None})

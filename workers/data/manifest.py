@@ -14,6 +14,7 @@ from typing import Literal, TypedDict
 
 from pydantic import ValidationError
 
+from configs.problems import describe_validation
 from configs.spec.base import Sha256
 from configs.spec.dataset import MANIFEST, ClassNames, DatasetManifest, Split
 from workers.errors import DatasetError
@@ -120,7 +121,8 @@ def read_manifest(root: Path) -> DatasetManifest:
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror}.") from error
     except ValidationError as error:
-        raise DatasetError(f"{path} is not a manifest: {error}") from error
+        why = describe_validation(error, DatasetManifest)
+        raise DatasetError(f"{path} is not a manifest: {why}") from error
     for split in (manifest.train, manifest.val):
         for name in (split.annotations, split.images):
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:

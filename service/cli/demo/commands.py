@@ -16,15 +16,6 @@ if TYPE_CHECKING:
 
     from service.api.schemas.sweeps import SweepRequest
 
-SMALL_DIGITS = (
-    *("--train=1000", "--val=400", "--image-size=96"),
-    *("--smallest=14", "--largest=64", "--most-objects=5"),
-)
-"""The students' images: objects as large as the teacher's, in a third of the pixels."""
-
-LARGE_DIGITS = ("--train=8000", "--val=1000")
-"""The teacher's images, for `--teacher train`."""
-
 DIGITS = Experiment(
     name="demo",
     dataset="digits",
@@ -96,14 +87,14 @@ def demo(
     """Compare students with and without BCKD on digits; print a table, write a report."""
     from dataclasses import replace
 
-    from service.cli.datasets import make_dataset
+    from service.cli.datasets import make_digits
 
     seed_list = parse_seeds(seeds)
     common = parse_common_changes(changes or ())
     _prepare_digits()
     experiment = replace(DIGITS, changes=common)
     if teacher is TeacherChoice.TRAIN:
-        make_dataset("digits", name="digits-large", options=LARGE_DIGITS)
+        make_digits("digits-large")
         experiment = replace(experiment, teacher=None)
     run_experiment(experiment, seeds=seed_list, fresh=fresh, page=page)
 
@@ -184,12 +175,12 @@ def demo_search(page: Page = Path("demo-search.html")) -> None:
 
 def _prepare_digits() -> None:
     """Start the stack, create the students' images and register the shipped teacher."""
-    from service.cli.datasets import make_dataset
+    from service.cli.datasets import make_digits
     from service.cli.stack import start_stack_with_progress
     from service.cli.teachers import register_shipped_teacher
 
     start_stack_with_progress()
-    make_dataset("digits", name=DIGITS.dataset, options=SMALL_DIGITS)
+    make_digits(DIGITS.dataset)
     assert DIGITS.teacher is not None
     register_shipped_teacher(DIGITS.teacher)
 

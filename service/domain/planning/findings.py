@@ -26,6 +26,9 @@ class Facts:
     """What is known about the things that a spec names; None if one is missing or unknown."""
 
     dataset: RegisteredDataset | None = None
+    dataset_hint: str = ""
+    """How to get the dataset if it is not registered, as a sentence."""
+
     teacher: RegisteredTeacher | None = None
     """The registered detector that the spec names: its teacher, or the model of a job."""
 

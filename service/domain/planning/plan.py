@@ -63,7 +63,7 @@ def _dataset_findings(spec: JobSpec, facts: Facts) -> Iterator[Finding]:
         yield error(
             f"{references.dataset_field}.name",
             "dataset_not_found",
-            f"No dataset is called {name!r}; `tandem data list` shows those there are.",
+            f"No dataset is called {name!r}. {facts.dataset_hint}".rstrip(),
         )
 
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from configs.protocol.names import RunFile
 from configs.spec.jobs import JobSpec
-from configs.spec.run import NamedTeacher, RunSpec, RunTeacher, Teacher, TeacherFiles
+from configs.spec.run import NamedDataset, NamedTeacher, RunSpec, RunTeacher, Teacher, TeacherFiles
 from configs.teacher_catalog import how_to_get_teacher
 from service.domain.errors import DatasetNotFound, RunNotFound, TeacherNotFound
 from service.domain.planning.references import fill_from_training, references_of, replace_references
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.usecases.context import Context
-from service.usecases.registry import resolve_dataset_files
+from service.usecases.registry import explain_missing_dataset, resolve_dataset_files
 from service.usecases.runs.queries import get_run_classes
 
 
@@ -65,7 +65,9 @@ def _resolve_teacher_run(uow: UnitOfWork, reference: RunTeacher, *, ctx: Context
         raise RunNotFound(run.id)
     classes = get_run_classes(uow, run)
     if classes is None:
-        raise DatasetNotFound(run.spec.data.dataset.model_dump_json())
+        dataset = run.spec.data.dataset
+        name = dataset.name if isinstance(dataset, NamedDataset) else dataset.root
+        raise DatasetNotFound(name, hint=explain_missing_dataset(uow, name))
     file = RunFile.BEST if reference.checkpoint == "best" else RunFile.LAST
     return TeacherFiles(
         checkpoint=str(ctx.files.run_dir(run.id) / file),

@@ -15,9 +15,10 @@ from configs.catalog import (
 )
 from configs.derived_specs import is_distilled
 from configs.protocol.names import DEFAULT_PROJECT
+from configs.spec.detector import Detector
 from configs.spec.jobs import JobSpec, Task, get_dataset_name
 from configs.spec.run import NamedDataset, NamedTeacher, RunSpec, RunTeacher
-from configs.teacher_catalog import how_to_get_teacher
+from configs.teacher_catalog import how_to_get_teacher, known_teachers
 from service.domain.access import Caller
 from service.domain.baselines import BaselineMode, PlannedBaseline, needs_baseline
 from service.domain.errors import (
@@ -42,6 +43,7 @@ from service.usecases.baselines.noise import compute_dataset_noise
 from service.usecases.baselines.teacher_check import check_teacher
 from service.usecases.context import Context
 from service.usecases.nodes import list_nodes_or_none
+from service.usecases.registry import explain_missing_dataset
 from service.usecases.runs.queries import get_run_classes
 
 _MAX_EARLIER_RUNS = 50
@@ -184,14 +186,41 @@ def _collect_facts(
     teacher_run = (
         _find_run(uow, teacher.run, caller=caller) if isinstance(teacher, RunTeacher) else None
     )
+    dataset_name = dataset.name if isinstance(dataset, NamedDataset) else None
+    teacher_name = teacher.name if isinstance(teacher, NamedTeacher) else None
+    registered_dataset = uow.registry.dataset(dataset_name) if dataset_name else None
+    registered_teacher = uow.registry.teacher(teacher_name) if teacher_name else None
     return Facts(
-        dataset=uow.registry.dataset(dataset.name) if isinstance(dataset, NamedDataset) else None,
-        teacher=uow.registry.teacher(teacher.name) if isinstance(teacher, NamedTeacher) else None,
-        teacher_hint=how_to_get_teacher(teacher.name) if isinstance(teacher, NamedTeacher) else "",
+        dataset=registered_dataset,
+        dataset_hint=explain_missing_dataset(uow, dataset_name)
+        if dataset_name and registered_dataset is None
+        else "",
+        teacher=registered_teacher,
+        teacher_hint=_explain_missing_teacher(uow, teacher_name, caller=caller)
+        if teacher_name and registered_teacher is None
+        else "",
         teacher_run=teacher_run,
         teacher_run_classes=None if teacher_run is None else get_run_classes(uow, teacher_run),
         nodes=None if nodes is None else tuple(nodes),
     )
+
+
+def _explain_missing_teacher(uow: UnitOfWork, name: str, *, caller: Caller) -> str:
+    """How to get a teacher that is not registered: the run that trains it, if there is one."""
+    card = known_teachers().get(name)
+    run = None
+    if card is not None and not card.can_be_fetched:
+        project = resolve_project(None, caller=caller)
+        candidates = uow.runs.page(RunFilter(preset=card.preset, project=project))
+        run = next((item for item in candidates if _can_teach(item, card.detector)), None)
+    registered = [item.name for item in uow.registry.teachers()]
+    return how_to_get_teacher(name, registered=registered, run_id=None if run is None else run.id)
+
+
+def _can_teach(run: Run, detector: Detector) -> bool:
+    """Whether a run trains this detector, or has trained it."""
+    is_lost = run.state in (RunState.FAILED, RunState.CANCELLED)
+    return isinstance(run.spec, RunSpec) and run.spec.student == detector and not is_lost
 
 
 def _find_run(uow: UnitOfWork, run_id: str, *, caller: Caller) -> Run | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue, ValidationError
 
-from configs.catalog import problems_from_validation
+from configs.problems import problems_from_validation
 from configs.protocol.names import DEFAULT_PROJECT
 from configs.spec.run import RunSpec
 from configs.spec.search import GridSearch
@@ -149,7 +149,7 @@ def validate_sweep_spec(document: Mapping[str, object]) -> SweepSpec:
     try:
         return SweepSpec.model_validate(dict(document))
     except ValidationError as error:
-        problems = problems_from_validation(error, document)
+        problems = problems_from_validation(error, document, SweepSpec)
         raise SpecRefused([_field_error(p.field, p.message) for p in problems]) from error
 
 

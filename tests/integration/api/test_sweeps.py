@@ -50,8 +50,8 @@ RANGE = {"kind": "uniform", "low": 0, "high": 1}
 INVALID_REQUESTS = {
     "nothing": ({"space": {}}, "space"),
     "no space": ({"space": None}, "space"),
-    "no kind": ({"space": {CLS: {"low": 0, "high": 1}}}, f"space.{CLS}"),
-    "another kind": ({"space": {CLS: {"kind": "normal"}}}, f"space.{CLS}"),
+    "no kind": ({"space": {CLS: {"low": 0, "high": 1}}}, f"space.{CLS}.kind"),
+    "another kind": ({"space": {CLS: {"kind": "normal"}}}, f"space.{CLS}.kind"),
     "bounds the wrong way": ({"space": {CLS: RANGE | {"high": -1}}}, f"space.{CLS}"),
     "no bound": ({"space": {CLS: {"kind": "uniform", "low": 0}}}, f"space.{CLS}.high"),
     "a field that is none": ({"space": {"distillation.typo": RANGE}}, "space.distillation.typo"),
@@ -63,7 +63,7 @@ INVALID_REQUESTS = {
         {"space": {CLS: RANGE}, "algorithm": {"kind": "coordinate"}},
         "algorithm",
     ),
-    "an unknown algorithm": ({"algorithm": {"kind": "magic"}}, "algorithm"),
+    "an unknown algorithm": ({"algorithm": {"kind": "magic"}}, "algorithm.kind"),
     "a scheduler that never stops": (
         {"scheduler": {"kind": "asha", "grace_epochs": 9}},
         "scheduler.grace_epochs",
@@ -284,7 +284,7 @@ def test_a_finished_sweep_is_extended_and_searches_on(stage: Stage) -> None:
     [
         ({"trials": 0}, "trials"),
         ({"trials": 2, "space": {"distillation.typo": RANGE}}, "space.distillation.typo"),
-        ({"trials": 2, "algorithm": {"kind": "magic"}}, "algorithm"),
+        ({"trials": 2, "algorithm": {"kind": "magic"}}, "algorithm.kind"),
         ({"trials": 2, "space": {"ratio": RANGE}}, "space"),
         ({"trials": 2, "gpu_hours": 1}, "budget.gpu_hours"),
         ({"color": "red"}, "color"),

@@ -51,8 +51,11 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         },
         "no effect with student.head.kind atss",
     ),
-    "a setting of another method": ({"distillation": {"method": "pkd", "cls_weight": 1}}, "extra"),
-    "a weight of zero": ({"distillation": {"method": "pkd", "weight": 0}}, "greater than 0"),
+    "a setting of another method": (
+        {"distillation": {"method": "pkd", "cls_weight": 1}},
+        "method pkd does not",
+    ),
+    "a weight of zero": ({"distillation": {"method": "pkd", "weight": 0}}, "needs more than 0"),
     "a batch that cannot be shared": (
         {"resources": {"processes": 3}},
         "data.batch_size 4 cannot be shared by 3 processes",
@@ -81,7 +84,7 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a head of a kind that is not": (
         {"student": {"backbone": {"depth": 18}, "head": {"kind": "yolo"}}},
-        "kind is one of gfl, atss, retina, fcos, vfnet",
+        "one of gfl, atss, retina, fcos or vfnet",
     ),
     "weights that are not": (
         {"student": {"backbone": {"depth": 18, "width": 0.5, "pretrained": "imagenet"}}},

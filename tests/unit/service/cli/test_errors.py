@@ -54,7 +54,7 @@ def test_an_invalid_setting_is_named_by_its_variable(monkeypatch: pytest.MonkeyP
 
     message = explain_error(exc_info.value)
     assert message is not None
-    assert message.fields[0][0] == "TANDEM_PORT"
+    assert message.fields == (("TANDEM_PORT", "needs a whole number"),)
 
 
 def test_a_cli_error_keeps_its_message() -> None:

@@ -26,8 +26,3 @@ def test_an_ambiguous_prefix_lists_the_matches() -> None:
         "raaaaaaaaaaa1",
         "raaaaaaaaaaa2",
     ]
-
-
-def test_a_prefix_without_match_is_refused() -> None:
-    with pytest.raises(CliError, match="No run"):
-        match_id_prefix("rz", RUNS)
