@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import structlog
 import uvicorn
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from service.adapters.prometheus import PrometheusMetrics
 from service.api import errors
@@ -17,7 +17,8 @@ from service.api.middleware.errors import ErrorMiddleware
 from service.api.middleware.limits import BodySizeLimitMiddleware, TrustedHostMiddleware
 from service.api.middleware.request_id import OnResponse, RequestIdMiddleware
 from service.api.middleware.security_headers import SecurityHeadersMiddleware
-from service.api.openapi import describe_problems
+from service.api.openapi import complete_schema, get_operation_id
+from service.api.request_body import require_json_body
 from service.api.routes import (
     access,
     docs,
@@ -103,12 +104,14 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(require_json_body)],
+        generate_unique_id_function=get_operation_id,
     )
     app.state.ctx, app.state.scrape, app.state.health = ctx, metrics.render, health_monitor
     errors.install_error_handlers(app)
     for module in _ROUTE_MODULES:
         app.include_router(module.router)
-    describe_problems(app)
+    complete_schema(app)
     _add_middlewares(app, ctx, settings, on_response=metrics.observe_request)
     if tracing is not None:
         app.add_middleware(tracing.trace_requests)

@@ -1,5 +1,6 @@
 """Answers every error with a problem document (RFC 9457); one table maps classes to statuses."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -9,6 +10,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from configs.problems import SpecProblem, describe_problems, explain_errors
+from service.api.request_body import (
+    CONTENT_TYPE_ADVICE,
+    NOT_JSON_CODE,
+    get_body_model,
+    get_query_model,
+)
 from service.api.schemas.base import FieldProblem, ProblemView
 from service.domain import errors
 from service.domain.baselines import NothingToRepeat
@@ -116,16 +124,52 @@ def _handle_tandem_error(_request: Request, error: Exception) -> JSONResponse:
     return error_response(error)
 
 
-def _handle_invalid_request(_request: Request, error: Exception) -> JSONResponse:
+def _handle_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    fields = [
-        FieldProblem(field=_dotted_field(item["loc"]), code="invalid", message=item["msg"])
-        for item in error.errors()
-    ]
-    detail = "; ".join(f"{f.field}: {f.message}" if f.field else f.message for f in fields)
+    if syntax_errors := [item for item in error.errors() if item["type"] == "json_invalid"]:
+        return _answer_invalid_json(syntax_errors[0])
+    problems = _explain_invalid_request(request, error)
+    fields = [FieldProblem(field=p.field, code="invalid", message=p.message) for p in problems]
     return problem_response(
-        422, title="Invalid request", detail=detail, code="invalid_request", fields=fields
+        422,
+        title="Invalid request",
+        detail=describe_problems(problems),
+        code="invalid_request",
+        fields=fields,
     )
+
+
+def _answer_invalid_json(item: Mapping[str, Any]) -> JSONResponse:
+    """A problem document for a body with a syntax error, with its position."""
+    reason = (item.get("ctx") or {}).get("error", "a syntax error")
+    position = item["loc"][-1]
+    where = f" at character {position + 1}" if isinstance(position, int) else ""
+    return problem_response(
+        422,
+        title="Invalid request",
+        detail=f"The body is not valid JSON: {str(reason).rstrip('.')}{where}.",
+        code="invalid_request",
+        advice="JSON needs double quotes around names and texts, and no comma after the last item.",
+    )
+
+
+def _explain_invalid_request(
+    request: Request, error: RequestValidationError
+) -> tuple[SpecProblem, ...]:
+    """The problems of body, query, path and headers, with fields as the caller writes them."""
+    documents = {
+        "body": (error.body, get_body_model(request)),
+        "query": (dict(request.query_params), get_query_model(request)),
+    }
+    problems: list[SpecProblem] = []
+    for item in error.errors():
+        source, *location = item["loc"]
+        if source == "body" and not location and item["type"] == "missing":
+            problems.append(SpecProblem("", "the request needs a body, as JSON"))
+            continue
+        document, model = documents.get(source, (None, None))
+        problems += explain_errors([{**item, "loc": tuple(location)}], document, model)
+    return tuple(problems)
 
 
 def _handle_http_exception(_request: Request, error: Exception) -> JSONResponse:
@@ -134,9 +178,13 @@ def _handle_http_exception(_request: Request, error: Exception) -> JSONResponse:
         404: "no_such_endpoint",
         405: "method_not_allowed",
         413: "body_too_large",
+        415: NOT_JSON_CODE,
     }.get(error.status_code, "http_error")
     detail = str(error.detail)
-    response = problem_response(error.status_code, title=detail, detail=detail, code=code)
+    advice = CONTENT_TYPE_ADVICE if code == NOT_JSON_CODE else None
+    response = problem_response(
+        error.status_code, title=detail.rstrip("."), detail=detail, code=code, advice=advice
+    )
     response.headers.update(error.headers or {})
     return response
 
@@ -146,9 +194,3 @@ def handle_unexpected_error(request: Request, error: Exception) -> JSONResponse:
     log.error("request.failed", path=request.url.path, exc_info=error)
     detail = "Internal error of the service; see its log (`tandem status` shows the path)."
     return problem_response(500, title="Internal error", detail=detail, code="internal_error")
-
-
-def _dotted_field(location: tuple[Any, ...]) -> str:
-    return ".".join(
-        str(part) for part in location if part not in ("body", "query", "path", "header")
-    )

@@ -1,10 +1,12 @@
-"""Adds the problem documents that each endpoint may answer with to the OpenAPI schema."""
+"""Completes the OpenAPI schema: operation ids, problem documents, examples of requests."""
 
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
+from service.api.examples import REQUEST_EXAMPLES
 from service.api.permissions import ENDPOINT_ACCESS, Access
 from service.api.schemas.base import FieldProblem, ProblemView
 
@@ -12,14 +14,21 @@ _REF = "#/components/schemas/{model}"
 _COMMON_STATUSES = (400, 413, 421, 429, 503)
 _AUTH_STATUSES = (401, 403)
 _INPUT_STATUSES = (404, 422)
+_BODY_STATUSES = (415,)
 _WRITE_STATUSES = (409, 502)
 
 
-def describe_problems(app: FastAPI) -> None:
+def get_operation_id(route: APIRoute) -> str:
+    """The operation's id in the schema, from which generators of clients name its method: the name
+    of the endpoint's function, as in `launch_run`."""
+    return route.name
+
+
+def complete_schema(app: FastAPI) -> None:
     """Wrap `app.openapi()`; FastAPI's own error schemas are removed, because they are not used."""
     generate_schema = app.openapi
 
-    def generate_with_problems() -> dict[str, Any]:
+    def generate_complete_schema() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = generate_schema()
             schemas = document["components"]["schemas"]
@@ -32,11 +41,12 @@ def describe_problems(app: FastAPI) -> None:
             for path, methods in document["paths"].items():
                 for method, operation in methods.items():
                     _add_problems(operation, method.upper(), path)
+                    _add_examples(operation)
             _add_security_scheme(document)
         assert app.openapi_schema is not None
         return app.openapi_schema
 
-    app.openapi = generate_with_problems  # type: ignore[method-assign]
+    app.openapi = generate_complete_schema  # type: ignore[method-assign]
 
 
 def _add_problems(operation: dict[str, Any], method: str, path: str) -> None:
@@ -45,6 +55,8 @@ def _add_problems(operation: dict[str, Any], method: str, path: str) -> None:
         statuses |= {*_AUTH_STATUSES}
     if operation.get("parameters") or "requestBody" in operation:
         statuses |= {*_INPUT_STATUSES}
+    if "requestBody" in operation:
+        statuses |= {*_BODY_STATUSES}
     if method != "GET":
         statuses |= {*_WRITE_STATUSES}
     for status in sorted(statuses):
@@ -57,6 +69,13 @@ def _add_problems(operation: dict[str, Any], method: str, path: str) -> None:
             },
         }
     operation["responses"] = dict(sorted(operation["responses"].items()))
+
+
+def _add_examples(operation: dict[str, Any]) -> None:
+    """Add the examples of the request body; Swagger UI fills in the first one."""
+    if "requestBody" in operation:
+        examples = REQUEST_EXAMPLES[operation["operationId"]]
+        operation["requestBody"]["content"]["application/json"]["examples"] = examples
 
 
 def _add_security_scheme(document: dict[str, Any]) -> None:

@@ -32,6 +32,7 @@ _VIEWER, _RUNNER, _ADMIN = Role.VIEWER, Role.RUNNER, Role.ADMIN
 ENDPOINT_ACCESS: Final[dict[tuple[str, str], Role | Access]] = {
     ("GET", "/healthz"): Access.PUBLIC,
     ("GET", "/readyz"): Access.PUBLIC_BRIEF,
+    ("GET", "/"): Access.PUBLIC,
     ("GET", "/docs"): Access.PUBLIC,
     ("GET", "/docs/{name}"): Access.PUBLIC,
     ("GET", "/openapi.json"): Access.PUBLIC,

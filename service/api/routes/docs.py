@@ -3,7 +3,7 @@
 from importlib.resources import files
 
 from fastapi import APIRouter, HTTPException, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 
 router = APIRouter(include_in_schema=False)
 
@@ -40,6 +40,12 @@ _START = """SwaggerUIBundle({
 });
 """
 """A separate file, so that the Content-Security-Policy need not allow inline scripts."""
+
+
+@router.get("/")
+def redirect_to_docs() -> RedirectResponse:
+    """Lead a browser to the documentation; a temporary redirect, which browsers do not keep."""
+    return RedirectResponse("/docs")
 
 
 @router.get("/docs")

@@ -96,7 +96,9 @@ def list_trials(sweep_id: str, ctx: ContextDep) -> list[TrialView]:
 
 
 @router.get("/sweeps/{sweep_id}/report", response_class=Response, responses=REPORT_RESPONSES)
-def show_report(sweep_id: str, ctx: ContextDep, query: Annotated[ReportQuery, Query()]) -> Response:
+def show_sweep_report(
+    sweep_id: str, ctx: ContextDep, query: Annotated[ReportQuery, Query()]
+) -> Response:
     """The report of a sweep, as HTML, Markdown or JSON."""
     content = sweeps_status.read_sweep_report(sweep_id, query.format, ctx=ctx)
     return Response(content, media_type=REPORT_MEDIA_TYPES[query.format])

@@ -149,6 +149,7 @@ class TestRoles:
         documented = {path for _, path in endpoints}
         hidden = {path for _, path in ENDPOINT_ACCESS} - documented
         assert hidden == {
+            "/",
             "/docs",
             "/docs/{name}",
             "/openapi.json",

@@ -17,6 +17,14 @@ def test_the_page_loads_nothing_from_elsewhere(stage: Stage) -> None:
     assert "<script>" not in page.text
 
 
+def test_the_bare_address_leads_to_the_page(stage: Stage) -> None:
+    response = stage.http.get("/")
+
+    assert response.status_code == 307  # not permanent: browsers would keep it
+    assert response.headers["location"] == "/docs"
+    assert stage.http.get("/", follow_redirects=True).text == stage.http.get("/docs").text
+
+
 def test_its_policy_allows_only_files_of_the_same_origin(stage: Stage) -> None:
     policy = stage.http.get("/docs").headers["Content-Security-Policy"]
 
