@@ -3,6 +3,8 @@
 with TandemClient("http://127.0.0.1:8700") as tandem:
     run = tandem.launch(RunRequest(preset="digits/bckd"))
     print(tandem.wait(run.id, timeout_s=900).best_map)
+
+The package `tandem` exports it together with the models of requests and answers.
 """
 
 import time
@@ -24,6 +26,7 @@ from service.api.schemas.registry import (
 )
 from service.api.schemas.runs import (
     AttemptView,
+    ComparisonView,
     EvaluationRequest,
     EventView,
     ExportRequest,
@@ -54,11 +57,18 @@ from service.client_transport import ApiTransport, parse_error, parse_list
 from service.client_transport import ServiceUnreachable as ServiceUnreachable
 from service.client_transport import TandemApiError as TandemApiError
 from service.domain.ids import is_sweep_id
-from service.domain.vocabulary import ReportFormat
+from service.domain.vocabulary import EventKind, ReportFormat
 
 _RECONNECT_DELAY_S = 0.5
 _STREAM_READ_TIMEOUT_S = 45.0
 """Three times the 15 s between two keep-alive comments of a stream."""
+
+
+class NoComparison(Exception):
+    """A run will not be compared with a baseline."""
+
+    def __init__(self, run_id: str, reason: str) -> None:
+        super().__init__(f"There is no comparison of run {run_id}: {reason}.")
 
 
 def _ignore(_view: RunView) -> None:
@@ -118,6 +128,38 @@ class TandemClient(ApiTransport):
             if time.monotonic() > deadline_s:
                 raise TimeoutError(f"Run {run_id} is still {view.state} after {timeout_s:g} s.")
             time.sleep(poll_s)
+
+    def compare(
+        self, run_id: str, *, pairs: int = 1, timeout_s: float, poll_s: float = 0.5
+    ) -> ComparisonView:
+        """Wait until a distilled run is compared with its baseline, over `pairs` seeds or more.
+
+        Raises `NoComparison` if that will not happen, `TimeoutError` after `timeout_s`.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            run = self.run(run_id)
+            if run.comparison is not None and max(1, len(run.comparison.gains)) >= pairs:
+                return run.comparison
+            if run.is_over and (reason := self.explain_missing_comparison(run)):
+                raise NoComparison(run_id, reason)
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"Run {run_id} is not compared after {timeout_s:g} s.")
+            time.sleep(poll_s)
+
+    def explain_missing_comparison(self, run: RunView) -> str | None:
+        """Explain why a run that is over will not be compared; None if it may still be."""
+        if run.baseline_run_id is None or run.state != "succeeded":
+            return "the run is not compared"
+        if run.is_baseline_lost:
+            return f"the baseline {run.baseline_run_id} has failed or is cancelled"
+        report = None if run.report_run_id is None else self.run(run.report_run_id)
+        if report is not None and report.state in ("failed", "cancelled"):
+            has = "has failed" if report.state == "failed" else "is cancelled"
+            return f"the report {report.id} {has}; `tandem logs {report.id}` shows the reason"
+        if any(event.kind is EventKind.NO_VERDICT for event in self.events(run.id)):
+            return f"the report found nothing to compare; see `tandem report {run.id}`"
+        return None
 
     def events(self, run_id: str) -> list[EventView]:
         """List the events of a run, the oldest first."""

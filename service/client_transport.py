@@ -23,8 +23,25 @@ class TandemApiError(Exception):
     """The service rejected a request; `problem` holds the reason, the fields and advice."""
 
     def __init__(self, problem: ProblemView) -> None:
-        super().__init__(f"{problem.title}: {problem.detail}")
+        super().__init__(_describe_problem(problem))
         self.problem = problem
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the answer."""
+        return self.problem.status
+
+    @property
+    def code(self) -> str:
+        """What went wrong, as a word for programs, e.g. `run_not_found`."""
+        return self.problem.code
+
+
+def _describe_problem(problem: ProblemView) -> str:
+    """The title with all invalid fields, a line each, or with the detail; then the advice."""
+    lines = [f"  {item.field}: {item.message}" for item in problem.errors]
+    head = [f"{problem.title}:", *lines] if lines else [f"{problem.title}: {problem.detail}"]
+    return "\n".join([*head, *([problem.advice] if problem.advice else [])])
 
 
 class ApiTransport:

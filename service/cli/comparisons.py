@@ -95,19 +95,7 @@ def show_verdict(
 
 def explain_missing_verdict(client: "TandemClient", run: "RunView") -> str | None:
     """Explain why no verdict will come by itself; None if one may still come."""
-    from service.domain.runs import EventKind
-
-    if run.baseline_run_id is None or run.state != "succeeded":
-        return "the run is not compared"
-    if run.is_baseline_lost:
-        return f"the baseline {run.baseline_run_id} has failed or is cancelled"
-    report = None if run.report_run_id is None else client.run(run.report_run_id)
-    if report is not None and report.state in ("failed", "cancelled"):
-        has = "has failed" if report.state == "failed" else "is cancelled"
-        return f"the report {report.id} {has}; `tandem logs {report.id}` shows the reason"
-    if any(event.kind is EventKind.NO_VERDICT for event in client.events(run.id)):
-        return f"the report found nothing to compare; see `tandem report {run.id}`"
-    return None
+    return client.explain_missing_comparison(run)
 
 
 def _wait_for_comparison(

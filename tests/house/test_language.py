@@ -8,7 +8,15 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("configs", "dashboards", "docker", "service", "workers", "tests/support")
+PACKAGES = (
+    "configs",
+    "dashboards",
+    "docker",
+    "service",
+    "tandem",
+    "workers",
+    "tests/support",
+)
 
 _NEVER = """
 told said asked here there whole words wish wants shown given made kept gone behind beside alone

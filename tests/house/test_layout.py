@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MOST_MODULES = 20
-PACKAGES = ("configs", "dashboards", "docker", "service", "tests", "workers")
+PACKAGES = ("configs", "dashboards", "docker", "service", "tandem", "tests", "workers")
 MODULES = [
     path
     for package in PACKAGES

@@ -11,7 +11,7 @@ LONGEST_MODULE = 400
 LONGEST_FUNCTION = 60
 MODULES = sorted(
     path
-    for package in ("configs", "dashboards", "service", "workers")
+    for package in ("configs", "dashboards", "service", "tandem", "workers")
     for path in (ROOT / package).rglob("*.py")
     if "migrations" not in path.parts
 )

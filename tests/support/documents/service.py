@@ -10,6 +10,7 @@ import pytest
 
 import service.client
 import service.context
+import tandem
 from service.cli.progress import runs as run_progress
 from service.cli.progress import sweeps as sweep_progress
 from service.client import TandemClient
@@ -33,7 +34,9 @@ class LocalService:
         self._workers: SimulatedWorkers | None = None
         self._delivered: dict[str, int] = {}
         self._stopped_at: datetime | None = None
-        patch.setattr(service.client, "TandemClient", _client_of(self))
+        client = _client_of(self)
+        for package in (service.client, tandem):
+            patch.setattr(package, "TandemClient", client)
         patch.setattr(service.context, "open_context", self._open_context)
         for module in (run_progress, sweep_progress):
             patch.setattr(module, "_POLL_INTERVAL_S", 0.0)

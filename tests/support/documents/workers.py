@@ -5,8 +5,9 @@ from typing import Any
 from configs.protocol.names import ExitCode, RunFile
 from configs.protocol.probe import ParameterEffect
 from configs.protocol.records import Delivery, Metrics, Outcome, Progress, Record, Result
-from configs.protocol.report import MAP_PARTS, Report
+from configs.protocol.report import MAP_PARTS, Comparison, Report
 from service.domain.ports import JobState, Node
+from tests.support.service.baseline_pairs import make_comparison
 from tests.support.service.simulated_sweep import SimulatedSweep, make_probe
 from tests.support.service.stage import Stage
 
@@ -122,7 +123,8 @@ class SimulatedWorkers:
     def _write_results(self, run: dict[str, Any]) -> None:
         """Write the files of a training, a probe or a report that later commands read."""
         folder = self.stage.home / "runs" / run["id"]
-        report = Report(title="Did it help?", comparisons=(), noise=None, importance={})
+        comparisons = self._comparisons(run)
+        report = Report(title="Did it help?", comparisons=comparisons, noise=None, importance={})
         documents = {
             "train": {RunFile.BEST: "weights"},
             "probe": {RunFile.PROBE: self._probe(run)},
@@ -135,6 +137,12 @@ class SimulatedWorkers:
         for name, content in documents.get(run["task"], {}).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(content, encoding="utf-8")
+
+    def _comparisons(self, run: dict[str, Any]) -> tuple[Comparison, ...]:
+        """The comparison of the run that a report is about, if it has a baseline."""
+        subject = run["spec"].get("run") if run["task"] == "report" else None
+        baseline_id = self.stage.run(subject)["baseline_run_id"] if subject else None
+        return (make_comparison(str(subject), baseline_id),) if baseline_id else ()
 
     def _probe(self, run: dict[str, Any]) -> str:
         """A probe that finds an effect of every parameter, and no memory for a second student."""

@@ -1,0 +1,58 @@
+"""The Python client of Tandem.
+
+from tandem import RunRequest, TandemClient
+
+with TandemClient("http://127.0.0.1:8700") as client:
+    run = client.launch(RunRequest(preset="digits/bckd"))
+    print(client.compare(run.id, timeout_s=3600).conclusion)
+"""
+
+from tandem.imports import explain_import_error
+
+try:
+    from service.api.schemas.runs import (
+        ComparisonView,
+        EvaluationRequest,
+        ExportRequest,
+        LogQuery,
+        PlanView,
+        RepeatView,
+        RunQuery,
+        RunRequest,
+        RunView,
+    )
+    from service.api.schemas.sweeps import (
+        ExtendRequest,
+        PromoteRequest,
+        SweepRequest,
+        SweepView,
+        TrialView,
+    )
+    from service.client import NoComparison, ServiceUnreachable, TandemApiError, TandemClient
+    from service.domain.states import RunState
+    from service.domain.sweeps import SweepState
+except ImportError as error:
+    raise explain_import_error(error) from error
+
+__all__ = [
+    "ComparisonView",
+    "EvaluationRequest",
+    "ExportRequest",
+    "ExtendRequest",
+    "LogQuery",
+    "NoComparison",
+    "PlanView",
+    "PromoteRequest",
+    "RepeatView",
+    "RunQuery",
+    "RunRequest",
+    "RunState",
+    "RunView",
+    "ServiceUnreachable",
+    "SweepRequest",
+    "SweepState",
+    "SweepView",
+    "TandemApiError",
+    "TandemClient",
+    "TrialView",
+]
