@@ -13,10 +13,11 @@ from service.adapters.log_store import LocalLogStore
 from service.adapters.mlflow import MlflowTracker
 from service.adapters.ray_jobs import RayJobs
 from service.adapters.secret_key import load_or_create_key
+from service.adapters.worker_files import LocalWorkerFiles, has_trainer
 from service.domain.access import Role, Token, token_from_text
 from service.domain.estimates import Prices
 from service.domain.metrics.counters import NULL_COUNTERS, Counters
-from service.domain.ports import Clock, Cluster, Tracker
+from service.domain.ports import Clock, Cluster, Tracker, WorkerFiles
 from service.settings import Settings
 from service.store.database import Database
 from service.usecases.context import Context, Policy
@@ -37,6 +38,7 @@ def build_context(
     cluster: Cluster | None = None,
     tracker: Tracker | None = None,
     clock: Clock | None = None,
+    worker_files: WorkerFiles | None = None,
     counters: Counters = NULL_COUNTERS,
 ) -> tuple[Context, ExitStack]:
     """The context, and a stack that closes its connections."""
@@ -54,6 +56,7 @@ def build_context(
         logs=LocalLogStore(settings.logs_dir),
         clock=clock,
         policy=_build_policy(settings),
+        worker_files=worker_files,
         service_url=settings.service_url,
         mlflow_url=settings.mlflow_url,
         mlflow_public_url=settings.mlflow_public_url or settings.mlflow_url,
@@ -81,6 +84,11 @@ def _build_static_tokens(settings: Settings, *, at: datetime) -> dict[str, Token
         if text is not None
     ]
     return {token.id: token for token in tokens}
+
+
+def build_worker_files(settings: Settings) -> WorkerFiles | None:
+    """Look at workers' files where Ray is on this machine and this environment can train."""
+    return LocalWorkerFiles() if settings.has_local_ray and has_trainer() else None
 
 
 def _build_policy(settings: Settings) -> Policy:

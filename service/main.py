@@ -31,10 +31,10 @@ from service.api.routes import (
     sweeps,
     workers,
 )
-from service.context import build_context
+from service.context import build_context, build_worker_files
 from service.domain.errors import DatabaseUnreachable
 from service.domain.metrics.series import Series
-from service.domain.ports import Clock, Cluster, Tracker
+from service.domain.ports import Clock, Cluster, Tracker, WorkerFiles
 from service.log import configure_logging
 from service.loops.base import Loop, TurnContext
 from service.loops.comparisons import compare_baselines
@@ -63,13 +63,19 @@ def create_app(
     cluster: Cluster | None = None,
     tracker: Tracker | None = None,
     clock: Clock | None = None,
+    worker_files: WorkerFiles | None = None,
     with_loops: bool = True,
 ) -> FastAPI:
     """The API with its loops; tests and simulations may pass their own ports."""
     configure_logging(settings.log_format, settings.log_level)
     metrics = PrometheusMetrics(_VERSION)
     ctx, resources = build_context(
-        settings, cluster=cluster, tracker=tracker, clock=clock, counters=metrics
+        settings,
+        cluster=cluster,
+        tracker=tracker,
+        clock=clock,
+        worker_files=worker_files if cluster else build_worker_files(settings),
+        counters=metrics,
     )
     tracing = _build_tracing(settings)
     turn_context = (

@@ -216,6 +216,11 @@ class Settings(BaseSettings):
         return self.public_url or self.url
 
     @property
+    def has_local_ray(self) -> bool:
+        """Whether Ray's head is on this machine."""
+        return _is_loopback(urlsplit(self.ray_url).hostname or "")
+
+    @property
     def sqlalchemy_url(self) -> str:
         """URL of the database, as SQLAlchemy expects it."""
         return self.database_url or f"sqlite:///{self.home / 'tandem.db'}"

@@ -157,7 +157,7 @@ class Detector(Contract):
     @property
     def title(self) -> str:
         """Display name, as in `GFL ResNet-34 x 0.5`."""
-        return f"{self.head.kind.upper()} {_backbone_title(self.backbone)}"
+        return f"{self.head.kind.upper()} {backbone_title(self.backbone)}"
 
     @property
     def anchors(self) -> int:
@@ -165,7 +165,8 @@ class Detector(Contract):
         return self.head.anchors if isinstance(self.head, RetinaHead) else 1
 
 
-def _backbone_title(backbone: Backbone) -> str:
+def backbone_title(backbone: Backbone) -> str:
+    """Display name, as in `ResNet-34 x 0.5`."""
     if isinstance(backbone, EfficientNetLite):
         return f"EfficientNet-Lite{backbone.variant}"
     thinned = "" if backbone.width == 1.0 else f" x {backbone.width:g}"

@@ -4,9 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from configs.backbone_weights import PackagedWeights, PretrainedWeights
 from configs.protocol.names import Tag
 from service.domain.errors import ClusterUnreachable, TrackerRefused, TrackerUnreachable
-from service.domain.ports import Job, JobRequest, JobState, Node, TrackerExperiment, TrackerStatus
+from service.domain.ports import (
+    Job,
+    JobRequest,
+    JobState,
+    Node,
+    TrackerExperiment,
+    TrackerStatus,
+    WeightsStatus,
+)
 
 
 @dataclass
@@ -149,3 +158,14 @@ class SimulatedTracker:
     def _check_reachable(self) -> None:
         if not self.is_reachable:
             raise TrackerUnreachable("The simulated tracker is unreachable.")
+
+
+@dataclass
+class SimulatedWorkerFiles:
+    """Implements `ports.WorkerFiles`: none of the weights is there unless `has_weights`."""
+
+    has_weights: bool = False
+
+    def look_up(self, weights: PretrainedWeights) -> WeightsStatus:
+        name = weights.package if isinstance(weights, PackagedWeights) else weights.file_name
+        return WeightsStatus(is_present=self.has_weights, command=f"get {name}")

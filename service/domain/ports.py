@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
+from configs.backbone_weights import PretrainedWeights
 from configs.protocol.names import ExitCode
 from configs.protocol.records import Record
 from configs.spec.dataset import DatasetManifest
@@ -191,6 +192,22 @@ class Files(Protocol):
 
     def text(self, path: Path, *, offset: int = 0, limit: int = -1) -> bytes:
         """A file from `offset` on, up to `limit` bytes; empty if it does not exist."""
+
+
+@dataclass(frozen=True)
+class WeightsStatus:
+    """Whether pretrained weights are on the machine of the workers."""
+
+    is_present: bool
+    command: str
+    """A command line that gets them there."""
+
+
+class WorkerFiles(Protocol):
+    """Packages and caches of workers on the machine of the service."""
+
+    def look_up(self, weights: PretrainedWeights) -> WeightsStatus:
+        """Whether a worker would find the weights where it looks for them."""
 
 
 class LogStore(Protocol):

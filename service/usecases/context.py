@@ -7,7 +7,7 @@ from service.domain.access import Token
 from service.domain.estimates import NO_PRICES, Prices
 from service.domain.metrics.counters import NULL_COUNTERS, Counters
 from service.domain.mlflow_pages import MlflowPages
-from service.domain.ports import Clock, Cluster, Files, LogStore, Tracker
+from service.domain.ports import Clock, Cluster, Files, LogStore, Tracker, WorkerFiles
 from service.domain.repositories.unit_of_work import Store
 
 
@@ -61,6 +61,9 @@ class Context:
 
     mlflow_experiment_ids: dict[str, str] = field(default_factory=dict)
     """MLflow's experiments by project; a loop adds them as soon as MLflow answers."""
+
+    worker_files: WorkerFiles | None = None
+    """`None` if the service does not see the files of the workers."""
 
     signing_key: bytes | None = None
     """Key that signs the tokens of attempts; `None` while access control is off."""

@@ -6,6 +6,7 @@ from typing import Any
 from mmcv import Config, ConfigDict
 from mmdet.models.utils import make_divisible
 
+from configs.backbone_weights import swin_weights_url
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import (
     Backbone,
@@ -30,10 +31,6 @@ _MOBILENET_WEIGHTS = "open-mmlab://mmdet/mobilenet_v2"
 _SWIN_CHANNELS = 96
 _SWIN_HEADS = (3, 6, 12, 24)
 _SWIN_DEPTHS = {"tiny": (2, 2, 6, 2), "small": (2, 2, 18, 2)}
-_SWIN_WEIGHTS = (
-    "https://github.com/SwinTransformer/storage/releases/download/v1.0.0/"
-    "swin_{size}_patch4_window7_224.pth"
-)
 _LITE_CHANNELS = {0: [24, 40, 112, 320], 1: [24, 40, 112, 320], 2: [24, 48, 120, 352]}
 """Channels of EfficientNet-Lite by variant, at strides 4, 8, 16 and 32."""
 
@@ -149,7 +146,7 @@ def _build_swin(backbone: SwinTransformer) -> tuple[dict[str, Any], list[int]]:
         "convert_weights": True,
     }
     if backbone.pretrained is not None:
-        config["init_cfg"] = _pretrained(_SWIN_WEIGHTS.format(size=backbone.size))
+        config["init_cfg"] = _pretrained(swin_weights_url(backbone.size))
     return config, [first * 2**stage for stage in range(4)]
 
 

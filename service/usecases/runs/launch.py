@@ -10,6 +10,7 @@ from service.usecases.nodes import list_nodes_or_none
 from service.usecases.runs.enqueue import add_run, create_queued_run
 from service.usecases.runs.plan import (
     LaunchRun,
+    look_up_weights,
     make_plan_options,
     parse_requested_spec,
     plan_in_transaction,
@@ -39,7 +40,7 @@ def launch_run(
     if earlier := launch.find_earlier(ctx=ctx):
         return earlier, False
     spec = parse_requested_spec(request)
-    nodes = list_nodes_or_none(ctx)
+    nodes, weights = list_nodes_or_none(ctx), look_up_weights(spec, ctx=ctx)
     run = create_queued_run(
         spec,
         name=request.name or request.preset or _DEFAULT_NAMES[request.task],
@@ -52,7 +53,9 @@ def launch_run(
         uow.runs.lock_inserts()
         if earlier := launch.lock_and_find_earlier(uow):
             return earlier, False
-        plan, lookup = plan_in_transaction(uow, spec, options, nodes=nodes, caller=caller)
+        plan, lookup = plan_in_transaction(
+            uow, spec, options, nodes=nodes, weights=weights, caller=caller
+        )
         raise_for_errors(plan.findings)
         run = add_run(uow, run, actor=caller.name, lookup=lookup, is_packed=request.pack)
         launch.bind(uow, run.id)

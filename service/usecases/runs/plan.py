@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
+from configs.backbone_weights import get_pretrained_weights
 from configs.catalog import (
     SpecError,
     UnknownPreset,
@@ -31,7 +32,7 @@ from service.domain.estimates import RunEstimate, estimate_run
 from service.domain.planning.findings import Facts
 from service.domain.planning.plan import Plan, make_plan
 from service.domain.planning.references import references_of
-from service.domain.ports import Node
+from service.domain.ports import Node, WeightsStatus
 from service.domain.repositories.runs import RunFilter
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
@@ -97,10 +98,20 @@ def plan_spec(
 ) -> Plan:
     """Plan a valid spec: findings against it, its baseline, and the seed noise."""
     options = options or PlanOptions(resolve_project(None, caller=caller) or DEFAULT_PROJECT)
-    nodes = list_nodes_or_none(ctx)
+    nodes, weights = list_nodes_or_none(ctx), look_up_weights(spec, ctx=ctx)
     with ctx.store.transaction() as uow:
-        plan = plan_in_transaction(uow, spec, options, nodes=nodes, caller=caller)[0]
+        plan, _ = plan_in_transaction(
+            uow, spec, options, nodes=nodes, weights=weights, caller=caller
+        )
         return replace(plan, estimate=_estimate(uow, spec, options))
+
+
+def look_up_weights(spec: JobSpec, *, ctx: Context) -> WeightsStatus | None:
+    """The pretrained weights of the student; `None` if there are none to look for, or no way."""
+    if ctx.worker_files is None or not isinstance(spec, RunSpec):
+        return None
+    weights = get_pretrained_weights(spec.student.backbone)
+    return None if weights is None else ctx.worker_files.look_up(weights)
 
 
 def plan_in_transaction(
@@ -109,10 +120,12 @@ def plan_in_transaction(
     options: PlanOptions,
     *,
     nodes: tuple[Node, ...] | None,
+    weights: WeightsStatus | None,
     caller: Caller,
 ) -> tuple[Plan, BaselineLookup | None]:
     """Plan within a transaction; returns the lookup too if the run gets a baseline."""
-    plan = make_plan(spec, _collect_facts(uow, spec, nodes, caller=caller))
+    facts = replace(_collect_facts(uow, spec, nodes, caller=caller), weights=weights)
+    plan = make_plan(spec, facts)
     has_baseline = needs_baseline(spec, options.baseline)
     if options.pack:
         pack_findings = pair_findings(spec, has_baseline=has_baseline)

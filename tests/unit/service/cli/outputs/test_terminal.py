@@ -55,7 +55,7 @@ def run_on_terminal(width: int) -> str:
 
 
 def _read(terminal: int) -> bytes:
-    """The next output; empty when the process has closed the terminal: Linux calls that an error."""
+    """The next output; empty after the process has closed the terminal, an error on Linux."""
     try:
         return os.read(terminal, 65536)
     except OSError:
