@@ -151,7 +151,7 @@ def _explain_unknown_sweep(client: "TandemClient", prefix: str) -> ErrorMessage:
 
 
 def _explain_unknown_id(
-    prefix: str, newest: "Sequence[RunView | SweepView]", *, noun: str, hint: str
+    prefix: str, newest: "Sequence[RunSummaryView | SweepView]", *, noun: str, hint: str
 ) -> ErrorMessage:
     """Suggest the newest run of this name, or those with a similar id."""
     from configs.suggestions import find_similar
