@@ -14,19 +14,15 @@ _FILTERS = ("task", "state", "project", "preset", "dataset")
 _REPLACED = ("task", "state", "project", "preset")
 """Columns whose own index a longer one replaces."""
 
+_BATCH_SIZE = 1000
+
 _RUNS = sa.table("runs", sa.column("id"), sa.column("spec"), sa.column("dataset"))
 
 
 def upgrade() -> None:
     """Add the column, fill it from the specs, and replace the indexes."""
     op.add_column("runs", sa.Column("dataset", sa.String(length=64), nullable=True))
-    connection = op.get_bind()
-    rows = connection.execute(sa.select(_RUNS.c.id, _RUNS.c.spec)).all()
-    for run_id, spec in rows:
-        name = _find_dataset_name(json.loads(spec))
-        if name is not None:
-            statement = sa.update(_RUNS).where(_RUNS.c.id == run_id).values(dataset=name)
-            connection.execute(statement)
+    _fill_datasets(op.get_bind())
     for column in _REPLACED:
         op.drop_index(f"ix_runs_{column}", table_name="runs")
     op.create_index("ix_runs_best_map", "runs", ["best_map", "sequence"])
@@ -44,6 +40,23 @@ def downgrade() -> None:
     for column in _REPLACED:
         op.create_index(f"ix_runs_{column}", "runs", [column])
     op.drop_column("runs", "dataset")
+
+
+def _fill_datasets(connection: sa.Connection) -> None:
+    """Fill the column in batches, because the specs of all runs may not fit into memory."""
+    query = sa.select(_RUNS.c.id, _RUNS.c.spec).order_by(_RUNS.c.id).limit(_BATCH_SIZE)
+    update = (
+        sa.update(_RUNS)
+        .where(_RUNS.c.id == sa.bindparam("run_id"))
+        .values(dataset=sa.bindparam("name"))
+    )
+    last_id = ""
+    while batch := connection.execute(query.where(_RUNS.c.id > last_id)).all():
+        names = {run_id: _find_dataset_name(json.loads(spec)) for run_id, spec in batch}
+        changes = [{"run_id": run_id, "name": name} for run_id, name in names.items() if name]
+        if changes:
+            connection.execute(update, changes)
+        last_id = batch[-1].id
 
 
 def _find_dataset_name(spec: dict[str, object]) -> str | None:
