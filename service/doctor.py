@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,8 +24,23 @@ _DATABASE_ADVICE = (
 )
 
 
-def run_checks(config: StackConfig, *, database_url: str) -> Iterator[CheckResult]:
-    """Run all checks, the fast ones first."""
+def run_checks(
+    config: StackConfig, *, database_url: str, is_quick: bool = True
+) -> Iterator[CheckResult]:
+    """Run all checks; those of the worker environment run meanwhile in a process of their own.
+
+    `is_quick`: without a comparison of the operators' results.
+    """
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        worker_results = None
+        if _runs_ray(config) or find_spec("torch") is not None:
+            command = config.bin / "tandem-worker"
+            worker_results = pool.submit(run_worker_doctor, command, is_quick=is_quick)
+        yield from _check_service(config, database_url=database_url)
+        yield from () if worker_results is None else worker_results.result()
+
+
+def _check_service(config: StackConfig, *, database_url: str) -> Iterator[CheckResult]:
     yield check_python(sys.version_info[:3])
     yield check_disk(config.home)
     yield check_memory(psutil.virtual_memory().available)
@@ -34,13 +50,14 @@ def run_checks(config: StackConfig, *, database_url: str) -> Iterator[CheckResul
     for component, status in zip(build_components(config), statuses, strict=True):
         yield check_port(component, status)
         yield from check_component(status)
-    runs_ray = any(
+
+
+def _runs_ray(config: StackConfig) -> bool:
+    return any(
         component.is_local
         for component in build_components(config)
         if component.name is ComponentName.RAY
     )
-    if runs_ray or find_spec("torch") is not None:
-        yield from run_worker_doctor(config.bin / "tandem-worker")
 
 
 def check_python(version: tuple[int, ...]) -> CheckResult:

@@ -130,6 +130,7 @@ def set_project(
     max_gpus: Annotated[
         str | None, typer.Option(help="Maximum number of GPUs in use; none for no limit.")
     ] = None,
+    as_json: console.AsJson = False,
 ) -> None:
     """Set limits and weight of a project; options that are not given keep their values."""
     from service.api.schemas.access import ProjectRequest
@@ -142,6 +143,9 @@ def set_project(
             max_gpus=_parse_limit(max_gpus, default=current.max_gpus),
         )
         project = client.set_project(name, request)
+    if as_json:
+        console.print_json(project.model_dump(mode="json"))
+        return
     limits = (("runs", project.max_runs), ("GPUs", project.max_gpus))
     text = ", ".join(
         f"any number of {unit}" if limit is None else f"at most {limit} {unit}"

@@ -1,6 +1,6 @@
 """`tandem doctor`: check this machine and the stack."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,23 +17,30 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
+    full: Annotated[
+        bool, typer.Option("--full", help="Also test the results of mmcv's operators.")
+    ] = False,
     as_json: console.AsJson = False,
 ) -> None:
     """Check this machine and the stack, and show how to fix what fails."""
     from dataclasses import asdict
 
-    from service.doctor import run_checks
-
-    config = load_stack_config()
     if as_json:
-        results = tuple(run_checks(config, database_url=load_settings().sqlalchemy_url))
+        results = _run_checks(is_quick=not full)
         console.print_json([asdict(result) for result in results])
     else:
         with console.output().status("Checking; the worker environment takes a few seconds …"):
-            results = tuple(run_checks(config, database_url=load_settings().sqlalchemy_url))
+            results = _run_checks(is_quick=not full)
         _print(results)
     if any(not result.ok for result in results):
         raise typer.Exit(1)
+
+
+def _run_checks(*, is_quick: bool) -> "tuple[CheckResult, ...]":
+    from service.doctor import run_checks
+
+    url = load_settings().sqlalchemy_url
+    return tuple(run_checks(load_stack_config(), database_url=url, is_quick=is_quick))
 
 
 def _print(results: "tuple[CheckResult, ...]") -> None:

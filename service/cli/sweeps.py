@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
+from service.cli.errors import CliError, ErrorMessage
 from service.cli.session import open_client, resolve_sweep_id
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ PlanOnly = Annotated[
 ]
 
 
+Watch = Annotated[bool, typer.Option("--watch", help="Show progress until it ends.")]
+
+
 def register(app: typer.Typer) -> None:
     """Add `tandem sweep`, `sweeps`, `trials`, `stop`, `extend` and `promote`."""
     for command in (sweep, sweeps, trials, stop, extend, promote):
@@ -71,7 +75,7 @@ def sweep(
     baseline: Annotated[bool, typer.Option(help="Compare trials with a baseline.")] = True,
     noise_runs: NoiseRuns = 3,
     probe: WithProbe = True,
-    watch: Annotated[bool, typer.Option("--watch", help="Show progress until it ends.")] = False,
+    watch: Watch = False,
     plan: PlanOnly = False,
     with_spec: console.WithSpec = False,
     as_json: console.AsJson = False,
@@ -80,6 +84,8 @@ def sweep(
     from service.api.schemas.sweeps import SweepRequest
     from service.cli import parsing
 
+    if watch and as_json:
+        raise CliError(ErrorMessage("--watch prints progress; leave out --watch or --json."))
     parsed = parsing.parse_assignments(assignments)
     request = SweepRequest(
         preset=preset,
@@ -147,10 +153,13 @@ def trials(sweep_id: SweepPrefix, as_json: console.AsJson = False) -> None:
     out.print(build_trials_table(view, trial_views))
 
 
-def stop(sweep_id: SweepPrefix) -> None:
+def stop(sweep_id: SweepPrefix, as_json: console.AsJson = False) -> None:
     """Stop a sweep and its running trials; their results are kept."""
     with open_client() as client:
         view = client.stop_sweep(resolve_sweep_id(client, sweep_id))
+    if as_json:
+        console.print_json(view.model_dump(mode="json"))
+        return
     suffix = "" if view.is_over else ": its trials stop, and a report follows"
     console.output().print(f"{view.id} is {console.format_state(view.state)}{suffix}")
 
@@ -169,13 +178,15 @@ def extend(
     ] = None,
     hours: Hours = None,
     gpu_hours: GpuHours = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show progress until it ends.")] = False,
+    watch: Watch = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Continue a finished sweep: more trials, other bounds, another algorithm."""
     from service.api.schemas.sweeps import ExtendRequest
-    from service.cli.errors import CliError, ErrorMessage
     from service.cli.parsing import parse_assignments, parse_kind
 
+    if watch and as_json:
+        raise CliError(ErrorMessage("--watch prints progress; leave out --watch or --json."))
     parsed = parse_assignments(assignments or ())
     if parsed.changes:
         advice = ("Only swept parameters can get new bounds, e.g. KEY=uniform:0.5,2.",)
@@ -193,6 +204,9 @@ def extend(
             algorithm=None if algorithm is None else parse_kind(algorithm),
         )
         extended = client.extend_sweep(full_id, request)
+        if as_json:
+            console.print_json(extended.model_dump(mode="json"))
+            return
         console.output().print(f"{extended.id} is {console.format_state(extended.state)} again")
         _watch(client, full_id, watch=watch)
 
@@ -208,6 +222,7 @@ def promote(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     priority: Annotated[int, typer.Option(help="Larger values start first.")] = 0,
+    as_json: console.AsJson = False,
 ) -> None:
     """Launch a trial as a separate run, the best one by default, e.g. with more epochs."""
     from service.api.schemas.sweeps import PromoteRequest
@@ -218,6 +233,9 @@ def promote(
     )
     with open_client() as client:
         launched = client.promote(resolve_sweep_id(client, sweep_id), request)
+    if as_json:
+        console.print_json(launched.model_dump(mode="json"))
+        return
     console.output().print(f"Launched [bold]{launched.id}[/] ({launched.name})")
     console.output().print(f"`tandem logs -f {launched.id}` follows its log.")
 
@@ -245,7 +263,6 @@ def _watch(client: "TandemClient", sweep_id: str, *, watch: bool) -> bool:
 def _print_result(client: "TandemClient", ended: "SweepView") -> None:
     from rich.markup import escape
 
-    from service.cli.errors import CliError, ErrorMessage
     from service.cli.progress.sweeps import format_best_trial
 
     if ended.state == "failed":
@@ -270,6 +287,7 @@ def _show_plan(
     plan = client.plan_sweep(request)
     if as_json:
         console.print_json(plan.model_dump(mode="json"))
+        console.fail_on_errors(plan.findings)
         return
     console.print_plan(
         plan.spec, plan.findings, details=format_sweep_plan(plan), with_spec=with_spec

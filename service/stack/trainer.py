@@ -24,12 +24,15 @@ class CheckResult:
 
 
 def run_worker_doctor(
-    command: Path, *, run: _RunCommand = subprocess.run
+    command: Path, *, is_quick: bool = True, run: _RunCommand = subprocess.run
 ) -> tuple[CheckResult, ...]:
-    """Run `tandem-worker doctor`: torch, CUDA, compiled ops, versions."""
+    """Run `tandem-worker doctor`: torch, CUDA, compiled ops, versions.
+
+    `is_quick`: without a comparison of the operators' results on the CPU.
+    """
     try:
         process = run(
-            [str(command), "doctor", "--json"],
+            [str(command), "doctor", "--json", *(["--quick"] if is_quick else [])],
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,
@@ -49,8 +52,8 @@ def check_gpus(
 ) -> CheckResult | None:
     """Return the failed check of this machine's GPUs; None if they work or there are none.
 
-    Ray counts GPUs by NVML, whether torch can use them or not. `tandem-worker doctor` takes about
-    10 s, so it only runs if `root`/dev has a GPU that CUDA_VISIBLE_DEVICES does not hide.
+    Ray counts GPUs by NVML, whether torch can use them or not. `tandem-worker doctor` takes
+    some seconds, so it only runs if `root`/dev has a GPU that CUDA_VISIBLE_DEVICES does not hide.
     """
     if config.hides_gpus or not _has_gpu(root):
         return None

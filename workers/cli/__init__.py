@@ -32,8 +32,23 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
+        from importlib.metadata import version
+
+        print(f"tandem-worker {version('tandem-distill')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
     """Trains detectors and imports datasets; usually the service starts it."""
 
 
@@ -184,12 +199,15 @@ def make_teacher_of(
 @app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Load mmcv's operators, but do not test their results.")
+    ] = False,
 ) -> None:
     """Check whether this machine can train."""
     silence_libraries()
     from workers.cli.doctor import run_checks
 
-    findings = run_checks()
+    findings = run_checks(is_quick=quick)
     if as_json:
         print(json.dumps([finding.model_dump() for finding in findings]))
     else:

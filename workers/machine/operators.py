@@ -6,21 +6,16 @@ independent implementations in float64, on the CPU, without mmcv.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.machinery import EXTENSION_SUFFIXES
-from importlib.util import find_spec
 from operator import attrgetter
 from typing import Any
 
 import torch
-from mmcv.ops import (
-    deform_conv2d,
-    get_compiling_cuda_version,
-    modulated_deform_conv2d,
-    nms,
-)
+from mmcv.ops import deform_conv2d, modulated_deform_conv2d, nms
 from mmdet.models.losses import FocalLoss
 from torch import Tensor
 from torch.nn import functional
+
+from workers.machine.extension import OperatorError, compiled_targets
 
 TOLERANCE = 1e-4
 """Maximal |result - reference|, relative to the maximal magnitude of the reference."""
@@ -30,10 +25,6 @@ _CONVOLUTIONS: Any = attrgetter("cudnn.conv")(torch.backends)
 
 _GAMMA, _ALPHA = 2.0, 0.25
 _NMS_IOU = 0.5
-
-
-class OperatorError(Exception):
-    """An operator is missing, or computes wrong results."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +53,6 @@ def check_operators(device: torch.device) -> dict[str, float]:
         return {check.name: _difference(check, device) for check in CHECKS}
     finally:
         _CONVOLUTIONS.fp32_precision = precision
-
-
-def compiled_targets() -> str:
-    """What mmcv's operators were compiled for: "CPU", or "CPU and CUDA 13.0".
-
-    Raises `OperatorError` if `mmcv._ext` is not a compiled module.
-    """
-    spec = find_spec("mmcv._ext")
-    if spec is None or not (spec.origin or "").endswith(tuple(EXTENSION_SUFFIXES)):
-        raise OperatorError("mmcv._ext is not a compiled module: this is not mmcv-full")
-    cuda = get_compiling_cuda_version()
-    return "CPU" if cuda == "not available" else f"CPU and CUDA {cuda}"
 
 
 def _require_compiled(device: torch.device) -> None:

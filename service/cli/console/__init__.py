@@ -22,7 +22,7 @@ AsJson = Annotated[
 ]
 WithSpec = Annotated[bool, typer.Option("--spec", help="With --plan: also print the spec as YAML.")]
 
-_PRECISION_KEY = re.compile(r"mAP|(^|/)A[PR](_|$)")
+_PRECISION_KEY = re.compile(r"mAP|(^|[/_])A[PR](_|$)")
 
 STATE_COLORS = {
     "queued": "yellow",
@@ -90,6 +90,11 @@ def print_plan(
         import yaml
 
         typer.echo(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False), nl=False)
+    fail_on_errors(findings)
+
+
+def fail_on_errors(findings: "Iterable[FindingView]") -> None:
+    """Exit with code 1 if a finding is an error."""
     if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(1)
 

@@ -22,6 +22,7 @@ from service import cli
 from service.cli.session import load_settings
 from service.client import TandemClient
 from tests.support.cli.canned_api import Answer, CannedApi
+from tests.support.cli.json_keys import check_keys
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "cli"
 WIDTHS = (80, 120)
@@ -76,11 +77,15 @@ class CommandLine:
             patch.setattr(sys, "argv", ["tandem", *arguments])
             return _capture_main()
 
-    def read_json(self, *arguments: str, api: Mapping[str, Answer] | None = None) -> Any:
-        """Run a command with `--json` and parse its output."""
+    def read_json(
+        self, *arguments: str, api: Mapping[str, Answer] | None = None, exit_code: int = 0
+    ) -> Any:
+        """Run a command with `--json` and parse its output, whose keys must be documented."""
         output = self.run(*arguments, "--json", api=api)
-        assert output.exit_code == 0, output.text
-        return json.loads(output.text)
+        assert output.exit_code == exit_code, output.text
+        document = json.loads(output.text)
+        check_keys(arguments, document)
+        return document
 
     def check(
         self, name: str, *arguments: str, api: Mapping[str, Answer] | None = None

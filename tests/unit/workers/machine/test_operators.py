@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from workers.machine import operators
+from workers.machine import extension, operators
 from workers.machine.environment import numeric_settings
-from workers.machine.operators import CHECKS, OperatorCheck, OperatorError, check_operators
+from workers.machine.extension import OperatorError
+from workers.machine.operators import CHECKS, OperatorCheck, check_operators
 
 CPU = torch.device("cpu")
 
@@ -66,23 +67,23 @@ def test_the_precision_of_convolutions_is_put_back() -> None:
 def test_a_stand_in_for_the_compiled_module_is_detected(
     monkeypatch: pytest.MonkeyPatch, spec: ModuleSpec | None
 ) -> None:
-    monkeypatch.setattr(operators, "find_spec", lambda name: spec)
+    monkeypatch.setattr(extension, "find_spec", lambda name: spec)
 
     with pytest.raises(OperatorError, match="not a compiled module"):
-        operators.compiled_targets()
+        extension.compiled_targets()
 
 
 def test_a_wheel_without_gpu_operators_does_not_do_for_a_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(operators, "get_compiling_cuda_version", lambda: "not available")
+    monkeypatch.setattr(extension, "_cuda_version", lambda: "not available")
 
-    assert operators.compiled_targets() == "CPU"
+    assert extension.compiled_targets() == "CPU"
     with pytest.raises(OperatorError, match="without operators for GPUs"):
         check_operators(torch.device("cuda", 0))
 
 
 def test_a_wheel_with_gpu_operators_says_of_which_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operators, "get_compiling_cuda_version", lambda: "13.0")
+    monkeypatch.setattr(extension, "_cuda_version", lambda: "13.0")
 
-    assert operators.compiled_targets() == "CPU and CUDA 13.0"
+    assert extension.compiled_targets() == "CPU and CUDA 13.0"

@@ -114,6 +114,8 @@ def test_a_project_is_set(command_line: CommandLine) -> None:
 
     command_line.check("projects_set", "projects", "set", name, "--max-gpus", "2", api=api)
 
+    assert command_line.read_json("projects", "set", name, api=api)["weight"] == 2.5
+
 
 def test_audit(command_line: CommandLine) -> None:
     api = {"GET /v1/audit": AuditPage(items=ENTRIES, next_cursor=None)}

@@ -6,6 +6,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from service.cli import app
+from tests.support.cli.json_keys import documented_keys
 from tests.support.cli.outputs import GOLDEN
 
 _EXPERIMENT = "it trains; tests/e2e/test_demo.py and test_sweep.py run it"
@@ -34,6 +35,21 @@ def test_every_command_has_stored_output() -> None:
     stored = {name for name in command_names() if any(is_call(line, name) for line in first_lines)}
 
     assert set(command_names()) - stored == set(WITHOUT_STORED_OUTPUT)
+
+
+def test_the_json_of_every_command_is_documented() -> None:
+    documented = {name for name in documented_keys() if not name.endswith("--plan")}
+
+    assert {name for name in command_names() if has_json(name)} - documented == set()
+    assert documented - set(command_names()) == set(), "no such command"
+
+
+def has_json(name: str) -> bool:
+    command = get_command(app)
+    for part in name.split():
+        assert isinstance(command, TyperGroup)
+        command = command.commands[part]
+    return any("--json" in parameter.opts for parameter in command.params)
 
 
 def command_names() -> Iterator[str]:

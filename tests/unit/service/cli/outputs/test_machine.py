@@ -102,11 +102,12 @@ def test_the_stack_starts_and_stops(
 
 
 def test_doctor(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service.doctor, "run_checks", lambda _config, *, database_url: RESULTS)
+    monkeypatch.setattr(service.doctor, "run_checks", lambda _config, **_options: RESULTS)
 
     outputs = command_line.check("doctor", "doctor")
 
     assert {output.exit_code for output in outputs.values()} == {1}
+    assert len(command_line.read_json("doctor", exit_code=1)) == len(RESULTS)
 
 
 def test_fsck(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,3 +116,4 @@ def test_fsck(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Non
 
     command_line.check("fsck", "fsck")
     command_line.check("fsck_repair", "fsck", "--repair")
+    assert len(command_line.read_json("fsck", exit_code=1)) == len(FAULTS)

@@ -83,6 +83,13 @@ def test_a_sweep_is_launched_and_watched(command_line: CommandLine) -> None:
     assert command_line.read_json("sweep", *SPACE, api=api)["id"] == SWEEP.id
 
 
+def test_progress_and_json_exclude_each_other(command_line: CommandLine) -> None:
+    output = command_line.run("sweep", *SPACE, "--watch", "--json")
+
+    assert output.exit_code == 1
+    assert "leave out" in output.text
+
+
 def test_actions_on_a_sweep(command_line: CommandLine) -> None:
     run = make_run_view(RunState.QUEUED, name="best of the sweep")
     stopping = make_sweep_view(SweepState.SEARCHING)
@@ -93,3 +100,8 @@ def test_actions_on_a_sweep(command_line: CommandLine) -> None:
         "extend", "extend", "s0", "--trials", "4", api={**SWEEP_DETAILS, f"{path}:extend": stopping}
     )
     command_line.check("promote", "promote", "s0", api={**SWEEP_DETAILS, f"{path}:promote": run})
+    for action, view in (("stop", stopping), ("extend", stopping), ("promote", run)):
+        document = command_line.read_json(
+            action, "s0", api={**SWEEP_DETAILS, f"{path}:{action}": view}
+        )
+        assert document["id"] == view.id

@@ -22,10 +22,10 @@ _ENV = {
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_terminal_shows_the_stored_output(width: int) -> None:
-    shown = run_on_terminal(width)
+    output = run_on_terminal(width)
 
-    assert "\x1b[" in shown, "a terminal gets colors"
-    assert render_screen(shown).rstrip() == read_golden("teachers_known")[label(width)]
+    assert "\x1b[" in output, "a terminal gets colors"
+    assert render_screen(output).rstrip() == read_golden("teachers_known")[label(width)]
 
 
 def test_a_pipe_gets_the_stored_output_whatever_the_width_of_the_terminal() -> None:
@@ -42,20 +42,20 @@ def label(width: int) -> str:
 
 def run_on_terminal(width: int) -> str:
     """Output of the command on a pseudo-terminal."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
-    process = subprocess.Popen(_COMMAND, env=_ENV, stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    process = subprocess.Popen(_COMMAND, env=_ENV, stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
     chunks = []
-    while chunk := _read(ours):
+    while chunk := _read(controller):
         chunks.append(chunk)
-    os.close(ours)
+    os.close(controller)
     assert process.wait() == 0
     return b"".join(chunks).decode()
 
 
 def _read(terminal: int) -> bytes:
-    """The next output; empty after the process has closed the terminal, an error on Linux."""
+    """The next output; empty when the process has closed the terminal, an error on Linux."""
     try:
         return os.read(terminal, 65536)
     except OSError:
