@@ -24,6 +24,7 @@ from service.api.schemas.registry import (
     TeacherRequest,
     TeacherView,
 )
+from service.api.schemas.run_lists import RunPage, RunQuery
 from service.api.schemas.runs import (
     AttemptView,
     ComparisonView,
@@ -38,8 +39,6 @@ from service.api.schemas.runs import (
     PriorityRequest,
     RepeatRequest,
     RepeatView,
-    RunPage,
-    RunQuery,
     RunRequest,
     RunView,
 )

@@ -11,6 +11,7 @@ from configs.spec.jobs import get_dataset_name
 from configs.spec.sweep import Objective
 from service.api.schemas.access import AuditView, ProjectView, TokenView
 from service.api.schemas.registry import DatasetView, TeacherView
+from service.api.schemas.run_lists import RunSummaryView
 from service.api.schemas.runs import (
     AttemptView,
     ComparisonView,
@@ -25,7 +26,6 @@ from service.api.schemas.runs import (
     RepeatedPairView,
     RepeatView,
     RunEstimateView,
-    RunSummaryView,
     RunView,
 )
 from service.api.schemas.sweeps import (

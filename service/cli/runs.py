@@ -11,7 +11,8 @@ from service.cli.session import list_all_runs, open_client, resolve_run_id
 from service.domain.states import RunState
 
 if TYPE_CHECKING:
-    from service.api.schemas.runs import RunPage, RunQuery, RunRequest, RunView
+    from service.api.schemas.run_lists import RunPage, RunQuery
+    from service.api.schemas.runs import RunRequest, RunView
     from service.client import TandemClient
 
 _DEFAULT_LIMIT = 50
@@ -127,7 +128,7 @@ def runs(
     as_json: console.AsJson = False,
 ) -> None:
     """List trainings, evaluations and exports, the newest first."""
-    from service.api.schemas.runs import RunPage, RunQuery
+    from service.api.schemas.run_lists import RunPage, RunQuery
 
     query = RunQuery.model_validate(
         {

@@ -9,7 +9,7 @@ from service.cli.errors import CliError, ErrorMessage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from service.api.schemas.runs import RunQuery, RunSummaryView
+    from service.api.schemas.run_lists import RunQuery, RunSummaryView
     from service.api.schemas.sweeps import SweepView
     from service.client import TandemClient
     from service.settings import Settings
@@ -105,7 +105,7 @@ def load_token() -> str | None:
 
 def resolve_run_id(client: "TandemClient", prefix: str) -> str:
     """Return the id of the only run whose id starts with `prefix`; one request."""
-    from service.api.schemas.runs import RunQuery
+    from service.api.schemas.run_lists import RunQuery
 
     page = client.runs(RunQuery(id_prefix=prefix[:_LONGEST_PREFIX], limit=_MATCHES))
     if not page.items:

@@ -40,8 +40,8 @@ def select_run_page(run_filter: RunFilter, *, last: RunRow | None) -> Select[Any
     driver = _choose_driver(selected)
     if driver is None:
         return _walk(select(RunRow), run_filter, conditions)
-    others = {column: values for column, values in selected.items() if column is not driver}
-    conditions += _without_index(others)
+    residual = {column: values for column, values in selected.items() if column is not driver}
+    conditions += _without_index(residual)
     walks = [
         _walk(select(RunRow.id), run_filter, [driver == value, *conditions]).subquery()
         for value in selected[driver]

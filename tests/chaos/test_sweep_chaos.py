@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from configs.metric_keys import Metric
-from service.api.schemas.runs import RunRequest, RunSummaryView
+from service.api.schemas.run_lists import RunSummaryView
+from service.api.schemas.runs import RunRequest
 from service.api.schemas.sweeps import SweepRequest
 from service.client import ServiceUnreachable, TandemApiError
 from tests.support.stack.chaos_stack import ChaosResult, ChaosStack, wait_for

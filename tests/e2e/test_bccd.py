@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.api.schemas.runs import RunQuery
+from service.api.schemas.run_lists import RunQuery
 from service.client import TandemClient
 from service.domain.states import RunState
 from tests.support.stack.shell import open_shell

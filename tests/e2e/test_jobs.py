@@ -7,7 +7,8 @@ import pytest
 
 from configs.metric_keys import Metric
 from configs.protocol.names import RunFile
-from service.api.schemas.runs import EvaluationRequest, RunQuery, RunRequest
+from service.api.schemas.run_lists import RunQuery
+from service.api.schemas.runs import EvaluationRequest, RunRequest
 from service.client import TandemClient
 from service.domain.states import RunState
 from tests.support.stack.shell import Shell

@@ -9,7 +9,8 @@ from service.api.deps import CallerDep, ContextDep
 from service.api.responses import describe_launch
 from service.api.routes.runs import IdempotencyKey, make_run_page
 from service.api.schemas.base import PageQuery
-from service.api.schemas.runs import EvaluationRequest, ExportRequest, RunPage, RunView
+from service.api.schemas.run_lists import RunPage
+from service.api.schemas.runs import EvaluationRequest, ExportRequest, RunView
 from service.api.views import to_run_view
 from service.domain.access import Caller
 from service.domain.errors import RunNotFound

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Header, Query, Response, status
 
 from service.api.deps import CallerDep, ContextDep
 from service.api.responses import describe_launch
+from service.api.schemas.run_lists import RunPage, RunQuery
 from service.api.schemas.runs import (
     AttemptView,
     LossSharesView,
@@ -14,8 +15,6 @@ from service.api.schemas.runs import (
     PriorityRequest,
     RepeatRequest,
     RepeatView,
-    RunPage,
-    RunQuery,
     RunRequest,
     RunView,
 )

@@ -8,7 +8,8 @@ from rich.text import Text
 
 from configs.protocol.records import PendingRecords
 from configs.protocol.report import NoiseFloor
-from service.api.schemas.runs import EventView, RunSummaryView, RunView
+from service.api.schemas.run_lists import RunSummaryView
+from service.api.schemas.runs import EventView, RunView
 from service.cli import console
 from service.cli.comparisons import (
     format_baseline,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 
 from configs.conclusions import format_points
-from service.api.schemas.runs import RunSummaryView
+from service.api.schemas.run_lists import RunSummaryView
 from service.cli import console
 from service.cli.comparisons import VERDICT_COLORS
 from service.cli.console.tables import OutputTable

@@ -46,10 +46,10 @@ def test_runs_by_map_are_paged_without_those_that_have_none(stage: Stage) -> Non
         train_run(stage, run_id, score)
 
     page = stage.http.get("/v1/runs?sort=best_map&limit=2").json()
-    rest = list_ids(stage, f"sort=best_map&limit=9&cursor={page['next_cursor']}")
+    last_page = list_ids(stage, f"sort=best_map&limit=9&cursor={page['next_cursor']}")
 
     assert [item["id"] for item in page["items"]] == [ids[3], ids[1]]
-    assert rest == [ids[2], ids[0]]
+    assert last_page == [ids[2], ids[0]]
 
 
 def test_a_listed_run_has_its_gain_once_both_have_succeeded(stage: Stage) -> None:
@@ -77,11 +77,11 @@ def test_a_listed_run_is_light(stage: Stage) -> None:
     items = response.json()["items"]
     assert len(items) == 3
     assert len(response.content) <= MAX_BYTES_PER_RUN * len(items)
-    shown = next(item for item in items if item["id"] == run_id)
-    assert shown["dataset"] == "pets"
-    assert shown["progress"]["epochs"] == 2
-    assert "spec" not in shown
-    assert "latest" not in shown
+    item = next(run for run in items if run["id"] == run_id)
+    assert item["dataset"] == "pets"
+    assert item["progress"]["epochs"] == 2
+    assert "spec" not in item
+    assert "latest" not in item
     assert len(json.dumps(stage.run(run_id))) > 2 * MAX_BYTES_PER_RUN
 
 

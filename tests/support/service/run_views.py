@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from configs.catalog import spec_from_preset
-from service.api.schemas.runs import RunSummaryView, RunView
+from service.api.schemas.run_lists import RunSummaryView
+from service.api.schemas.runs import RunView
 from service.domain.states import RunState
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

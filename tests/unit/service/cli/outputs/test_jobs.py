@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.api.schemas.runs import RunPage
+from service.api.schemas.run_lists import RunPage
 from service.domain.states import RunState
 from tests.support.cli.outputs import CommandLine
 from tests.support.cli.runs import MLFLOW_URL, RUN_ID, TIMES

@@ -6,13 +6,13 @@ import pytest
 
 from configs.protocol.records import Progress
 from configs.protocol.report import NoiseFloor
+from service.api.schemas.run_lists import RunPage
 from service.api.schemas.runs import (
     FindingView,
     PlannedBaselineView,
     PlanView,
     RepeatedPairView,
     RepeatView,
-    RunPage,
 )
 from service.domain.states import RunState
 from tests.support.cli.outputs import CommandLine, Output

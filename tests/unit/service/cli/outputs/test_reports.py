@@ -1,6 +1,7 @@
 """Output of reports and loss shares."""
 
-from service.api.schemas.runs import LevelLossShareView, LossSharesView, RunPage
+from service.api.schemas.run_lists import RunPage
+from service.api.schemas.runs import LevelLossShareView, LossSharesView
 from service.domain.states import RunState
 from tests.support.cli.canned_api import Answer
 from tests.support.cli.outputs import CommandLine

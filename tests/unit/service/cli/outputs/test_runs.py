@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from configs.protocol.report import NoiseFloor
-from service.api.schemas.runs import EventView, NoiseView, RunPage, RunView
+from service.api.schemas.run_lists import RunPage
+from service.api.schemas.runs import EventView, NoiseView, RunView
 from service.domain.states import RunState
 from service.domain.vocabulary import EventKind
 from tests.support.cli.outputs import CommandLine
