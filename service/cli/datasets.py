@@ -101,6 +101,45 @@ def _build_table(views: "Sequence[DatasetView]") -> "OutputTable":
     return table
 
 
+def provide_tiny_digits() -> None:
+    """Make and register the dataset of the preset quick/instant, unless it is registered.
+
+    A new stack then has something to run: the preset, and the first example of the API. Whatever
+    prevents it is printed, since the stack works without.
+    """
+    from service.client import ServiceUnreachable, TandemApiError
+
+    name = "digits-tiny"
+    try:
+        with open_client() as client:
+            if any(dataset.name == name for dataset in client.datasets()):
+                return
+            folder = load_settings().datasets_dir / name
+            if folder.exists() or _write_digits(folder):
+                client.register_dataset(folder, name=name)
+                return
+        problem = f"{folder} could not be written."
+    except (ServiceUnreachable, TandemApiError) as error:
+        problem = str(error).splitlines()[0]
+    console.output().print(
+        f"The preset quick/instant needs the dataset {name}, which is not registered: {problem} "
+        f"Make it with `tandem data digits --name {name}`."
+    )
+
+
+def _write_digits(folder: Path) -> bool:
+    """Write a dataset of digits that a preset names; return whether it succeeded."""
+    import subprocess
+
+    from configs.dataset_catalog import DIGITS_OPTIONS
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    worker = str(load_stack_config().bin / "tandem-worker")
+    options = (*DIGITS_OPTIONS[folder.name], "--out", str(folder), "--name", folder.name)
+    command = [worker, "data", "digits", *options]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def make_digits(name: str, *, options: "Sequence[str]" = ()) -> Path:
     """Create a dataset of digits; a name that presets use has default options."""
     from configs.dataset_catalog import DIGITS_OPTIONS

@@ -24,7 +24,10 @@ def register(app: typer.Typer) -> None:
 
 def up() -> None:
     """Start Ray, MLflow and the service, if they do not run yet."""
+    from service.cli.datasets import provide_tiny_digits
+
     start_stack_with_progress()
+    provide_tiny_digits()
     out = console.output()
     out.print(f"API docs  {_service_url()}/docs")
     out.print(f"MLflow    {find_mlflow_page()}")

@@ -48,7 +48,6 @@ def chaos_stack(
         runs = folder / "home" / "runs"
         with _small_disk(runs), open_shell(folder) as shell:
             shell.run("up")
-            shell.run("data", "digits", "--name", "digits-tiny", *TINY)
             shell.run("data", "digits", "--name", BROKEN, *TINY)
             for image in (folder / "home" / "datasets" / BROKEN).rglob("*.png"):
                 image.write_bytes(b"no image")

@@ -3,6 +3,7 @@
 import os
 import signal
 
+import httpx
 import pytest
 
 from service.stack.components import ComponentName
@@ -22,6 +23,12 @@ def test_a_running_stack_is_complete_and_is_not_started_twice(shell: Shell) -> N
     assert {name: part["pid"] for name, part in shell.components().items()} == {
         name: part["pid"] for name, part in started.items()
     }
+
+
+def test_the_first_example_of_the_api_page_launches(shell: Shell) -> None:
+    plan = httpx.post(f"{shell.url}/v1/runs:plan", json={"preset": "quick/instant"})
+
+    assert plan.json()["findings"] == []
 
 
 def test_an_invalid_value_is_refused_with_its_field(shell: Shell) -> None:

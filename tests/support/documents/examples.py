@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,6 +111,7 @@ def is_known_name(line: str) -> bool:
     return True
 
 
+@cache
 def _command_of(program: str) -> Any:
     if program == "tandem":
         return get_command(app)

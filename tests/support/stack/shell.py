@@ -17,7 +17,6 @@ import pytest
 from service.stack.components import ComponentName, ray_temp_dir
 from service.stack.ports import choose_free_port, is_port_free
 from service.stack.processes import find_marked_processes
-from tests.support.stack.quick_preset import TINY
 
 TANDEM = Path(sys.executable).parent / "tandem"
 TIMEOUT_S = 180
@@ -83,7 +82,7 @@ class Shell:
 
 @contextmanager
 def start_stack_with_digits(folder: Path) -> Iterator[Shell]:
-    """Start a stack with MLflow's metrics and the dataset of quick/instant.
+    """Start a stack with MLflow's metrics; `tandem up` makes the dataset of quick/instant.
 
     At exit `tandem down` must leave no process behind and no port taken.
     """
@@ -92,7 +91,6 @@ def start_stack_with_digits(folder: Path) -> Iterator[Shell]:
     with open_shell(folder) as shell, pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_EXPOSE_PROMETHEUS", str(mlflow_metrics))
         shell.run("up")
-        shell.run("data", "digits", "--name", "digits-tiny", *TINY)
         yield shell
         shell.run("down")
         assert shell.survivors() == []
