@@ -10,6 +10,7 @@ with TandemClient("http://127.0.0.1:8700") as client:
 from tandem.imports import explain_import_error
 
 try:
+    from service.api.schemas.run_lists import RunQuery
     from service.api.schemas.runs import (
         ComparisonView,
         EvaluationRequest,
@@ -17,7 +18,6 @@ try:
         LogQuery,
         PlanView,
         RepeatView,
-        RunQuery,
         RunRequest,
         RunView,
     )

@@ -125,7 +125,7 @@ def resolve_sweep_id(client: "TandemClient", prefix: str) -> str:
 
 def _explain_unknown_run(client: "TandemClient", prefix: str) -> ErrorMessage:
     """Say that no run has this id, and which run or sweep was probably meant."""
-    from service.api.schemas.runs import RunQuery
+    from service.api.schemas.run_lists import RunQuery
     from service.api.schemas.sweeps import SweepQuery
 
     if client.sweeps(SweepQuery(id_prefix=prefix[:_LONGEST_PREFIX], limit=1)).items:
@@ -139,7 +139,7 @@ def _explain_unknown_run(client: "TandemClient", prefix: str) -> ErrorMessage:
 
 def _explain_unknown_sweep(client: "TandemClient", prefix: str) -> ErrorMessage:
     """Say that no sweep has this id, and which sweep or run was probably meant."""
-    from service.api.schemas.runs import RunQuery
+    from service.api.schemas.run_lists import RunQuery
 
     if client.runs(RunQuery(id_prefix=prefix[:_LONGEST_PREFIX], limit=1)).items:
         hint = f"`tandem show {prefix}` shows it."
