@@ -5,18 +5,26 @@ from pathlib import Path
 
 import pytest
 
+import service.cli.stack
 import service.context
 import service.doctor
 import service.stack.lifecycle as lifecycle
 import service.usecases.fsck
 from service.api.schemas.health import HealthView
+from service.api.schemas.registry import DatasetView
 from service.domain.states import RunState
 from service.stack.components import ComponentName
 from service.stack.lifecycle import ComponentProgress, ComponentState, ComponentStatus
 from service.stack.trainer import CheckResult
 from service.usecases.fsck import Fault
 from tests.support.cli.outputs import CommandLine
+from tests.support.factories import make_manifest
+from tests.support.service.run_views import NOW
 
+MLFLOW_PAGE = (
+    "http://127.0.0.1:5500/#/experiments/1/runs?viewStateShareKey=runs"
+    "&workflowType=machine_learning"
+)
 COMPONENTS = tuple(
     ComponentStatus(
         name=name,
@@ -97,8 +105,13 @@ def test_the_stack_starts_and_stops(
 
     monkeypatch.setattr(lifecycle, "start_stack", report)
     monkeypatch.setattr(lifecycle, "stop_stack", report)
+    monkeypatch.setattr(service.cli.stack, "find_mlflow_page", lambda: MLFLOW_PAGE)
 
-    command_line.check(command, command)
+    digits = DatasetView(
+        name="digits-tiny", root="/digits", manifest=make_manifest(), registered_at=NOW
+    )
+
+    command_line.check(command, command, api={"GET /v1/datasets": [digits]})
 
 
 def test_doctor(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
