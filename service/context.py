@@ -38,7 +38,6 @@ def build_context(
     cluster: Cluster | None = None,
     tracker: Tracker | None = None,
     clock: Clock | None = None,
-    worker_files: WorkerFiles | None = None,
     counters: Counters = NULL_COUNTERS,
 ) -> tuple[Context, ExitStack]:
     """The context, and a stack that closes its connections."""
@@ -56,7 +55,7 @@ def build_context(
         logs=LocalLogStore(settings.logs_dir),
         clock=clock,
         policy=_build_policy(settings),
-        worker_files=worker_files,
+        worker_files=None if cluster else _build_worker_files(settings),
         service_url=settings.service_url,
         mlflow_url=settings.mlflow_url,
         mlflow_public_url=settings.mlflow_public_url or settings.mlflow_url,
@@ -86,7 +85,7 @@ def _build_static_tokens(settings: Settings, *, at: datetime) -> dict[str, Token
     return {token.id: token for token in tokens}
 
 
-def build_worker_files(settings: Settings) -> WorkerFiles | None:
+def _build_worker_files(settings: Settings) -> WorkerFiles | None:
     """Look at workers' files where Ray is on this machine and this environment can train."""
     return LocalWorkerFiles() if settings.has_local_ray and has_trainer() else None
 

@@ -31,10 +31,10 @@ from service.api.routes import (
     sweeps,
     workers,
 )
-from service.context import build_context, build_worker_files
+from service.context import build_context
 from service.domain.errors import DatabaseUnreachable
 from service.domain.metrics.series import Series
-from service.domain.ports import Clock, Cluster, Tracker, WorkerFiles
+from service.domain.ports import Clock, Cluster, Tracker
 from service.log import configure_logging
 from service.loops.base import Loop, TurnContext
 from service.loops.comparisons import compare_baselines
@@ -63,19 +63,13 @@ def create_app(
     cluster: Cluster | None = None,
     tracker: Tracker | None = None,
     clock: Clock | None = None,
-    worker_files: WorkerFiles | None = None,
     with_loops: bool = True,
 ) -> FastAPI:
     """The API with its loops; tests and simulations may pass their own ports."""
     configure_logging(settings.log_format, settings.log_level)
     metrics = PrometheusMetrics(_VERSION)
     ctx, resources = build_context(
-        settings,
-        cluster=cluster,
-        tracker=tracker,
-        clock=clock,
-        worker_files=worker_files if cluster else build_worker_files(settings),
-        counters=metrics,
+        settings, cluster=cluster, tracker=tracker, clock=clock, counters=metrics
     )
     tracing = _build_tracing(settings)
     turn_context = (
@@ -103,6 +97,16 @@ def create_app(
             tracing.close()
         log.info("service.stopped")
 
+    app = _create_api(lifespan)
+    app.state.ctx, app.state.scrape, app.state.health = ctx, metrics.render, health_monitor
+    _add_middlewares(app, ctx, settings, on_response=metrics.observe_request)
+    if tracing is not None:
+        app.add_middleware(tracing.trace_requests)
+    return app
+
+
+def _create_api(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
+    """All routes, without middlewares."""
     app = FastAPI(
         title="Tandem",
         summary="Launch, follow and compare teacher-student distillation of dense detectors.",
@@ -113,14 +117,10 @@ def create_app(
         dependencies=[Depends(require_json_body)],
         generate_unique_id_function=get_operation_id,
     )
-    app.state.ctx, app.state.scrape, app.state.health = ctx, metrics.render, health_monitor
     errors.install_error_handlers(app)
     for module in _ROUTE_MODULES:
         app.include_router(module.router)
     complete_schema(app)
-    _add_middlewares(app, ctx, settings, on_response=metrics.observe_request)
-    if tracing is not None:
-        app.add_middleware(tracing.trace_requests)
     return app
 
 

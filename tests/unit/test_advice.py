@@ -70,10 +70,10 @@ def iter_strings(tree: ast.Module) -> Iterator[tuple[ast.expr, str]]:
 
 
 def list_commands() -> dict[str, str]:
-    """The commands in texts, each with a place where it is."""
+    """The commands in texts, each with a file and line."""
     return {
-        " ".join(match[1].split()): place
-        for place, text in list_texts()
+        " ".join(match[1].split()): position
+        for position, text in list_texts()
         for match in _COMMAND.finditer(text)
     }
 
@@ -94,7 +94,7 @@ def test_every_command_in_a_text_exists() -> None:
 
     assert len(commands) > 40
     assert "tandem data digits --name {name}" in commands
-    invalid = {place: command for command, place in commands.items() if not is_valid(command)}
+    invalid = {position: command for command, position in commands.items() if not is_valid(command)}
     assert {p: c for p, c in invalid.items() if c not in NAMES_OF_OPTIONS} == {}
 
 
@@ -109,10 +109,12 @@ def test_a_command_that_does_not_exist_is_recognized(command: str) -> None:
 def test_presets_in_texts_exist() -> None:
     groups = {name.partition("/")[0] for name in preset_names()}
     pattern = re.compile(rf"(?<![\w/.-])(?:{'|'.join(groups)})/[a-z0-9_]+(?![\w/.*-])")
-    named = {(place, match[0]) for place, text in list_texts() for match in pattern.finditer(text)}
+    named = {
+        (position, match[0]) for position, text in list_texts() for match in pattern.finditer(text)
+    }
 
     assert len(named) > 10
-    assert {(place, name) for place, name in named if name not in preset_names()} == set()
+    assert {(position, name) for position, name in named if name not in preset_names()} == set()
 
 
 @pytest.mark.parametrize("name", known_teachers())
