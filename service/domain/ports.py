@@ -136,7 +136,7 @@ class Tracker(Protocol):
         """The experiment of a project; it is created if it does not exist."""
 
     def set_experiment_tags(self, experiment_id: str, tags: Mapping[str, str]) -> None:
-        """Set or replace tags; raises `TrackerRefused` if the tracker rejects them."""
+        """As `set_tags`, for an experiment; it is refused if the experiment was deleted."""
 
     def log_metrics(self, mlflow_run_id: str, values: Mapping[str, float], *, at: datetime) -> None:
         """Log values at step 0; raises `TrackerRefused` if the tracker rejects them."""

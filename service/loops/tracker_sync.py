@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from service.domain.errors import TrackerRefused
+from service.domain.errors import TrackerRefused, TrackerUnreachable
 from service.domain.ports import FINAL_STATUS, JobRequest
 from service.domain.runs import Run, RunTracking
 from service.domain.states import RunState
@@ -24,6 +24,8 @@ _MAX_FLUSH_JOBS = 5
 _PREPARE_INTERVAL = timedelta(minutes=1)
 """So often a new project gets its experiment, and a deleted experiment is noticed."""
 
+_RETRY_INTERVAL = timedelta(seconds=10)
+
 
 log = structlog.get_logger(__name__)
 
@@ -33,20 +35,30 @@ class TrackerSync:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._prepared_at: datetime | None = None
+        self._next_preparation_at: datetime | None = None
         self._described_run_ids: set[str] = set()
 
     def run_once(self) -> None:
         """Do each step once; only the leader among the service processes changes runs."""
         now = self._ctx.clock.now()
-        if self._prepared_at is None or now - self._prepared_at >= _PREPARE_INTERVAL:
-            try:
-                prepare_experiments(ctx=self._ctx)
-            except TrackerRefused as error:  # somebody deleted an experiment
-                log.warning("experiment.tags_rejected", reason=str(error))
-            self._prepared_at = now
+        if self._next_preparation_at is None or now >= self._next_preparation_at:
+            self._next_preparation_at = now + self._prepare_experiments()
         self._describe_active_runs()
         sync_finished_runs(self._ctx)
+
+    def _prepare_experiments(self) -> timedelta:
+        """Prepare all experiments; returns the time to wait until the next preparation.
+
+        Without MLflow the turn goes on: it fails only if there is something to send.
+        """
+        try:
+            prepare_experiments(ctx=self._ctx)
+        except TrackerRefused as error:  # somebody deleted an experiment
+            log.warning("experiment.tags_rejected", reason=str(error))
+        except TrackerUnreachable as error:
+            log.debug("experiment.not_prepared", reason=str(error))
+            return _RETRY_INTERVAL
+        return _PREPARE_INTERVAL
 
     def _describe_active_runs(self) -> None:
         with self._ctx.store.transaction() as uow:

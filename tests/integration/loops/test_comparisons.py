@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from configs.protocol.names import RunFile
+from configs.protocol.names import RunFile, Tag
 from configs.protocol.report import ReportInputs
 from service.adapters.simulated import SimulatedTracker
 from service.domain.errors import TrackerUnreachable
@@ -175,7 +175,8 @@ class TestShowing:
             "gain/bbox_mAP": 0.023,
             "gain/bbox_mAP_s": -0.01,
         }
-        assert stage.tracker.tags[f"m-{run_id}"] == {
+        tags = stage.tracker.tags[f"m-{run_id}"]
+        assert {key: value for key, value in tags.items() if key not in (Tag.NOTE, Tag.PAIR)} == {
             "tandem.verdict": "helps",
             "tandem.seed_spread": "noise_floor",
             "tandem.conclusion": stage.run(run_id)["comparison"]["conclusion"],

@@ -272,7 +272,9 @@ def test_mlflow_shows_the_trials_below_their_sweep(stage: Stage) -> None:
 
     parent = sweep.view["mlflow_run_id"]
     assert stage.tracker.sweeps == {sweep.id: parent}
-    assert stage.tracker.tags["m-trial"] == {Tag.PARENT: parent}
+    assert stage.tracker.tags["m-trial"][Tag.PARENT] == parent
+    assert f"mlflow.sharedViewState.{sweep.id}" in stage.tracker.experiment_tags["e-default"]
+    assert f"?viewStateShareKey={sweep.id}&" in sweep.view["mlflow_url"]
     assert stage.tracker.statuses[parent] == "FINISHED"
     assert stage.tracker.metrics[parent][MAP] == 0.3
     with stage.ctx.store.transaction() as uow:

@@ -34,6 +34,17 @@ def test_a_view_that_people_changed_stays(stage: Stage) -> None:
     assert stage.tracker.experiment_tags["e-default"][RUNS_VIEW_TAG] == "ours"
 
 
+def test_the_experiment_is_prepared_as_soon_as_mlflow_answers(stage: Stage) -> None:
+    stage.tracker.is_reachable = False
+    stage.run_loops()
+    stage.tracker.is_reachable = True
+    stage.clock.advance(10)
+
+    stage.run_loops()
+
+    assert RUNS_VIEW_TAG in stage.tracker.experiment_tags["e-default"]
+
+
 def test_a_new_project_gets_its_experiment_within_a_minute(stage: Stage) -> None:
     stage.run_loops()
     stage.add_dataset()
