@@ -1,14 +1,14 @@
 """Estimates the time of a run from an earlier one, and the time and the price of a sweep from a few
 timed steps; no I/O."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from configs.protocol.probe import Costs
 from configs.spec.distillation import iter_methods
 from configs.spec.run import RunSpec
 from configs.spec.sweep import SweepSpec
-from service.domain.runs import Run
+from service.domain.runs import MetricPoint, Run
 
 _HOUR_S = 3600.0
 
@@ -95,62 +95,85 @@ class RunEstimate:
     """One more if the images have both orientations and fill the last batch of neither."""
 
     duration_s: float | None
-    """From the start of the worker to the end of the run; None without a reference."""
+    """From the start of its job to the end of the run; None without a reference."""
 
     reference_run_id: str | None
-    """The run that the duration was taken from, scaled by the number of steps."""
+    """The run that the duration was computed from."""
 
     @property
     def steps(self) -> int:
         return self.epochs * self.steps_per_epoch
 
 
+@dataclass(frozen=True)
+class TimedRun:
+    """A run that was not interrupted, with the time that it took."""
+
+    run_id: str
+    epochs: int
+    steps_per_epoch: int
+    duration_s: float
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+
+def find_reference(spec: RunSpec, earlier: Iterable[Run], *, pack_size: int) -> TimedRun | None:
+    """The first of `earlier` that computes the same in each step as a run with `spec` would.
+
+    One that trained in a pack of the same size is preferred.
+    """
+    work = _work_of_step(spec)
+    matches = [
+        (run.pack.size, timed)
+        for run in earlier
+        if isinstance(run.spec, RunSpec) and _work_of_step(run.spec) == work
+        if (timed := _time_run(run)) is not None
+    ]
+    preferred = [timed for size, timed in matches if size == pack_size]
+    return next(iter(preferred or [timed for _, timed in matches]), None)
+
+
 def estimate_run(
-    spec: RunSpec, *, num_images: int, pack_size: int, earlier: Iterable[Run]
+    spec: RunSpec,
+    *,
+    num_images: int,
+    reference: TimedRun | None,
+    points: Sequence[MetricPoint] = (),
 ) -> RunEstimate:
     """Estimate a run on a dataset with `num_images` training images.
 
-    `earlier`: runs that succeeded, the newest first. The first one that computes the same in each
-    step is the reference; one that trained in a pack of the same size is preferred.
+    `points`: a metric that the reference logged while it trained. They tell the time of its steps
+    and evaluations from that of its start and its end, which do not grow with the epochs.
     """
-    used_images = min(num_images, spec.data.train_images or num_images)
-    steps_per_epoch = -(-used_images // spec.data.batch_size)
-    work = _work_of_step(spec)
-    timings = [
-        timing
-        for run in earlier
-        if isinstance(run.spec, RunSpec) and _work_of_step(run.spec) == work
-        if (timing := _time_run(run)) is not None
-    ]
-    reference = min(timings, key=lambda timing: timing.pack_size != pack_size, default=None)
+    epochs = spec.schedule.epochs
     if reference is None:
-        return RunEstimate(spec.schedule.epochs, steps_per_epoch, None, None)
-    return RunEstimate(
-        spec.schedule.epochs,
-        reference.steps_per_epoch,
-        duration_s=spec.schedule.epochs * reference.epoch_s,
-        reference_run_id=reference.run_id,
-    )
+        used_images = min(num_images, spec.data.train_images or num_images)
+        return RunEstimate(epochs, -(-used_images // spec.data.batch_size), None, None)
+    step_s = _measure_step_s(reference, points)
+    constant_s = max(0.0, reference.duration_s - step_s * reference.steps)
+    duration_s = constant_s + step_s * epochs * reference.steps_per_epoch
+    return RunEstimate(epochs, reference.steps_per_epoch, duration_s, reference.run_id)
 
 
-@dataclass(frozen=True)
-class _Timing:
-    run_id: str
-    pack_size: int
-    steps_per_epoch: int
-    epoch_s: float
+def _measure_step_s(reference: TimedRun, points: Sequence[MetricPoint]) -> float:
+    """Mean seconds of a step and its share of the evaluations."""
+    first, last = (points[0], points[-1]) if points else (None, None)
+    if first is None or last is None or first.step == last.step:
+        return reference.duration_s / reference.steps
+    return (last.at - first.at).total_seconds() / (last.step - first.step)
 
 
-def _time_run(run: Run) -> _Timing | None:
-    """The mean time of an epoch; None if the run was interrupted, or reported no progress."""
+def _time_run(run: Run) -> TimedRun | None:
+    """None if the run was interrupted, or reported no progress."""
     progress = run.results.progress
     if run.attempt != 1 or run.started_at is None or run.finished_at is None:
         return None
     if progress is None or progress.epochs == 0 or progress.steps == 0:
         return None
     duration_s = (run.finished_at - run.started_at).total_seconds()
-    steps_per_epoch, epoch_s = progress.steps // progress.epochs, duration_s / progress.epochs
-    return _Timing(run.id, run.pack.size, steps_per_epoch, epoch_s)
+    return TimedRun(run.id, progress.epochs, progress.steps // progress.epochs, duration_s)
 
 
 def _work_of_step(spec: RunSpec) -> object:

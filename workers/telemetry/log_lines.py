@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from configs.metric_keys import Metric
 from configs.protocol.records import Progress
 
 _MINUTE_S, _HOUR_S = 60, 3600
@@ -25,9 +26,10 @@ def format_step_line(
 
 
 def format_values(values: Mapping[str, float]) -> str:
-    """Format values by metric key, as in `loss 1.5, val/bbox_mAP 45.1`."""
+    """Format values by metric key, as in `loss 1.5, loss_cls 0.7, val/bbox_mAP 45.1`."""
+    keys = sorted(values, key=lambda key: key != Metric.LOSS)  # the sum before its terms
     return ", ".join(
-        f"{key.removeprefix('train/')} {_format_value(key, value)}" for key, value in values.items()
+        f"{key.removeprefix('train/')} {_format_value(key, values[key])}" for key in keys
     )
 
 

@@ -227,8 +227,9 @@ class SpoolReporter:
 
         `node_id`: Ray's id of the node of the process that failed, if it is known.
         """
-        score = "" if best_map is None else f" Its best mAP is {format_map(best_map)}."
-        log.info("The attempt %s. %s%s", result, message.partition("\n")[0], score)
+        score = "" if best_map is None else f"Its best mAP is {format_map(best_map)}."
+        details = " ".join(filter(None, (message.partition("\n")[0], score)))
+        log.info("The attempt %s. %s", result, details)
         outcome = Outcome(
             at=self._clock(),
             attempt=self._attempt,

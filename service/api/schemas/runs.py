@@ -213,7 +213,7 @@ class RunEstimateView(Contract):
     same work in each step has succeeded in this project."""
 
     reference_run_id: str | None
-    """The run that the duration was taken from, scaled by the number of epochs."""
+    """The run that the duration was computed from."""
 
 
 class PlanView(Contract):

@@ -15,6 +15,7 @@ from configs.catalog import (
     parse_spec,
 )
 from configs.derived_specs import is_distilled
+from configs.metric_keys import Metric
 from configs.protocol.names import DEFAULT_PROJECT
 from configs.spec.detector import Detector
 from configs.spec.jobs import JobSpec, Task, get_dataset_name
@@ -28,7 +29,7 @@ from service.domain.errors import (
     RunNotFound,
     SpecRefused,
 )
-from service.domain.estimates import RunEstimate, estimate_run
+from service.domain.estimates import RunEstimate, estimate_run, find_reference
 from service.domain.planning.findings import Facts
 from service.domain.planning.plan import Plan, make_plan
 from service.domain.planning.references import references_of
@@ -183,11 +184,16 @@ def _estimate(uow: UnitOfWork, spec: JobSpec, options: PlanOptions) -> RunEstima
         project=options.project,
         limit=_MAX_EARLIER_RUNS,
     )
+    pack_size = PAIR_SIZE if options.pack else 1
+    reference = find_reference(spec, uow.runs.page(succeeded), pack_size=pack_size)
+    points = (
+        [] if reference is None else uow.metric_points.of_run(reference.run_id, key=Metric.LOSS)
+    )
     return estimate_run(
         spec,
         num_images=dataset.manifest.train.num_images,
-        pack_size=PAIR_SIZE if options.pack else 1,
-        earlier=uow.runs.page(succeeded),
+        reference=reference,
+        points=points,
     )
 
 

@@ -1,5 +1,6 @@
 """Estimated length of a run: steps from the dataset, time from an earlier run with equal steps."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,8 +9,8 @@ import pytest
 from configs.catalog import parse_spec
 from configs.protocol.records import Progress
 from configs.spec.run import RunSpec
-from service.domain.estimates import RunEstimate, estimate_run
-from service.domain.runs import Run
+from service.domain.estimates import RunEstimate, estimate_run, find_reference
+from service.domain.runs import MetricPoint, Run
 from service.domain.states import RunState
 from tests.support.factories import make_bckd_spec, make_run, make_spec
 
@@ -32,10 +33,16 @@ def make_finished_run(*, seconds: float = 60.0, **changes: Any) -> Run:
     return make_run(**(values | changes))
 
 
-def estimate(spec: dict[str, Any], *earlier: Run, pack_size: int = 1) -> RunEstimate:
+def estimate(
+    spec: dict[str, Any],
+    *earlier: Run,
+    pack_size: int = 1,
+    points: Sequence[MetricPoint] = (),
+) -> RunEstimate:
     parsed = parse_spec(spec)
     assert isinstance(parsed, RunSpec)
-    return estimate_run(parsed, num_images=98, pack_size=pack_size, earlier=earlier)
+    reference = find_reference(parsed, earlier, pack_size=pack_size)
+    return estimate_run(parsed, num_images=98, reference=reference, points=points)
 
 
 def test_without_an_earlier_run_the_steps_are_known_and_the_time_is_not() -> None:
@@ -59,6 +66,18 @@ def test_the_time_of_an_earlier_run_is_scaled_by_the_epochs() -> None:
     assert result.steps == 150
     assert result.duration_s == pytest.approx(180.0)
     assert result.reference_run_id == "rearlier"
+
+
+def test_the_time_before_and_after_the_steps_is_not_scaled() -> None:
+    seconds_by_step = {10: 30.0, 50: 50.0}
+    points = [
+        MetricPoint("train/loss", step, 1.0, START + timedelta(seconds=seconds))
+        for step, seconds in seconds_by_step.items()
+    ]
+
+    result = estimate(make_spec(schedule={"epochs": 6}), make_finished_run(), points=points)
+
+    assert result.duration_s == pytest.approx(60.0 - 50 * 0.5 + 150 * 0.5)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from configs.protocol.records import Progress
 from workers.telemetry.log_lines import format_duration, format_map, format_step_line
 
-VALUES = {"train/loss": 1.23456, "loss_share/cls/all/share": 0.4}
+VALUES = {"train/lr": 0.01, "train/loss": 1.23456, "loss_share/cls/all/share": 0.4}
 
 
 def make_progress(*, eta_s: float | None = 125.0, epochs: int = 6, steps: int = 90) -> Progress:
@@ -27,16 +27,16 @@ def make_progress(*, eta_s: float | None = 125.0, epochs: int = 6, steps: int = 
 @pytest.mark.parametrize(
     ("step", "progress", "line"),
     [
-        (30, make_progress(), "Epoch 2 of 6, step 30 of 90, 2 min 05 s left: loss 1.235"),
-        (15, make_progress(eta_s=None), "Epoch 1 of 6, step 15 of 90: loss 1.235"),
+        (30, make_progress(), "Epoch 2 of 6, step 30 of 90, 2 min 05 s left: loss 1.235, lr 0.01"),
+        (15, make_progress(eta_s=None), "Epoch 1 of 6, step 15 of 90: loss 1.235, lr 0.01"),
         (
             16,
             make_progress(eta_s=0.0),
-            "Epoch 2 of 6, step 16 of 90, 0 s left: loss 1.235",
+            "Epoch 2 of 6, step 16 of 90, 0 s left: loss 1.235, lr 0.01",
         ),
-        (30, None, "Step 30: loss 1.235"),
-        (30, make_progress(epochs=0), "Step 30: loss 1.235"),
-        (0, make_progress(steps=0), "loss 1.235"),
+        (30, None, "Step 30: loss 1.235, lr 0.01"),
+        (30, make_progress(epochs=0), "Step 30: loss 1.235, lr 0.01"),
+        (0, make_progress(steps=0), "loss 1.235, lr 0.01"),
     ],
     ids=["training", "no estimate", "next epoch", "no progress", "no epochs", "before training"],
 )
