@@ -20,7 +20,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
         yield stack_shell
 
 
-@pytest.mark.slow  # test_access_control.py holds who comes in
+@pytest.mark.slow  # access/test_control.py holds who comes in
 def test_a_stack_for_others_comes_up_and_wants_a_token(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

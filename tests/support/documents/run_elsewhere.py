@@ -127,8 +127,7 @@ COMMANDS: dict[str, RunBy | NotRun] = {
     "docker compose logs ray-worker-gpu": _NEEDS_ENGINE,
     "docker compose ps": _NEEDS_ENGINE,
     TINY_DIGITS: RunBy(
-        "tests/e2e/test_run.py::test_a_run_goes_from_rest_to_mlflow",
-        "data digits --name digits-tiny --train 96 --val 16 --image-size",
+        _KILLED_CONTAINERS, "data digits --name digits-tiny --train 96 --val 16 --image-size"
     ),
     "docker compose up --build --detach": RunBy(_KILLED_CONTAINERS, "build up --detach"),
     "docker compose up --detach": RunBy(_KILLED_CONTAINERS, "up --detach"),
