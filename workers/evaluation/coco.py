@@ -3,7 +3,7 @@
 import contextlib
 import io
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from workers import distributed
 from workers.data.batches import to_device
 from workers.data.loaders import unwrap_dataset
+from workers.errors import DatasetError
 
 MAX_DETECTIONS = (1, 10, 100)
 """Limits of detections per image, as in COCO's own summary; detectors keep at most 100."""
@@ -41,6 +42,9 @@ _AR_METRICS = (
 )
 """With `_AP_METRICS`, the order of `COCOeval.stats`; those by size use 100 detections."""
 
+_AREAS = {"_s": (0.0, 32.0**2), "_m": (32.0**2, 96.0**2), "_l": (96.0**2, 1e10)}
+"""COCO's area ranges in pixels, both ends included, by the ends of metric names."""
+
 _IOU_50, _IOU_75 = 0, 5
 """Indices of the IoU thresholds 0.50 and 0.75 among 0.50, 0.55, ..., 0.95."""
 
@@ -59,20 +63,25 @@ class PrecisionCurve:
 
 @dataclass(frozen=True)
 class CocoMetrics:
-    """What COCO's protocol says; -1 where there are no objects of that size or class."""
+    """What COCO's protocol says, from 0 to 1. Its -1 for objects that do not exist is no value."""
 
     by_metric: dict[str, float]
-    """Average precision; keys are `bbox_mAP`, `bbox_mAP_50`, `_75`, `_s`, `_m` and `_l`."""
+    """Average precision; keys are `bbox_mAP`, `bbox_mAP_50`, `_75`, and `_s`, `_m` and `_l` as far
+    as there are objects of that size."""
 
-    ap_by_class: dict[str, float]
+    ap_by_class: dict[str, float | None]
+    """None for a class without objects."""
+
     detections: list[Detections]
     """Detections of each image; empty in processes other than the main one."""
 
     recall_by_metric: dict[str, float]
-    """Average recall; keys are `bbox_AR_1`, `_10` and `_100`, `_s`, `_m` and `_l`."""
+    """Average recall; keys are `bbox_AR_1`, `_10` and `_100`, and `_s`, `_m` and `_l` as far as
+    there are objects of that size."""
 
-    recall_by_class: dict[str, float]
-    """Recall with 100 detections per image, averaged over the IoU thresholds 0.50 to 0.95."""
+    recall_by_class: dict[str, float | None]
+    """Recall with 100 detections per image, averaged over the IoU thresholds 0.50 to 0.95. None for
+    a class without objects."""
 
     curves: dict[str, PrecisionCurve]
     """Curves by class name."""
@@ -123,10 +132,16 @@ def merge_ranks(by_rank: list[list[Detections]]) -> list[Detections]:
 
 
 def compute_metrics(detections: list[Detections], dataset: Any) -> CocoMetrics:
-    """Compute COCO's metrics of detections, one entry for each image of an mmdet CocoDataset."""
+    """Compute COCO's metrics of detections, one entry for each image of an mmdet CocoDataset.
+
+    Raises `DatasetError` if no image has an object that counts, since mAP is not defined then.
+    """
+    objects = _list_objects(dataset)
+    if not objects:
+        raise DatasetError("None of the evaluated images has an object that is not a crowd.")
     predictions = dataset._det2json(detections)
     if not predictions:
-        return _zero_metrics(detections, dataset)
+        return _zero_metrics(detections, dataset, objects)
     coco_eval = match_predictions(predictions, dataset)
     with contextlib.redirect_stdout(io.StringIO()):
         coco_eval.accumulate()
@@ -138,10 +153,10 @@ def compute_metrics(detections: list[Detections], dataset: Any) -> CocoMetrics:
         for column, name in enumerate(dataset.CLASSES)
     }
     return CocoMetrics(
-        by_metric=dict(zip(_AP_METRICS, statistics[: len(_AP_METRICS)], strict=True)),
+        by_metric=_select_existing(_AP_METRICS, statistics[: len(_AP_METRICS)]),
         ap_by_class=_compute_ap_by_class(coco_eval, dataset),
         detections=detections,
-        recall_by_metric=dict(zip(_AR_METRICS, statistics[len(_AP_METRICS) :], strict=True)),
+        recall_by_metric=_select_existing(_AR_METRICS, statistics[len(_AP_METRICS) :]),
         recall_by_class=_compute_recall_by_class(coco_eval, dataset),
         curves=curves,
         overall=_average_curves(list(curves.values())),
@@ -169,14 +184,19 @@ def match_predictions(predictions: list[Any], dataset: Any) -> COCOeval:
     return coco_eval
 
 
-def _compute_ap_by_class(coco_eval: Any, dataset: Any) -> dict[str, float]:
-    """Average precision of each class; -1 for a class without objects."""
+def _select_existing(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+    """The values by name without COCO's -1, which stands for sizes without objects."""
+    return {name: value for name, value in zip(names, values, strict=True) if value >= 0}
+
+
+def _compute_ap_by_class(coco_eval: Any, dataset: Any) -> dict[str, float | None]:
+    """Average precision of each class; None for a class without objects."""
     precision = coco_eval.eval["precision"][:, :, :, 0, -1]
     values = {}
     for column, name in enumerate(dataset.CLASSES):
         of_class = precision[:, :, column]
         valid = of_class[of_class > -1]
-        values[name] = float(valid.mean()) if valid.size else -1.0
+        values[name] = float(valid.mean()) if valid.size else None
     return values
 
 
@@ -195,20 +215,45 @@ def _average_curves(curves: list[PrecisionCurve]) -> PrecisionCurve:
     )
 
 
-def _compute_recall_by_class(coco_eval: Any, dataset: Any) -> dict[str, float]:
+def _compute_recall_by_class(coco_eval: Any, dataset: Any) -> dict[str, float | None]:
     recall_TK = coco_eval.eval["recall"][:, :, 0, -1]
-    return {name: float(recall_TK[:, column].mean()) for column, name in enumerate(dataset.CLASSES)}
+    means = [float(recall_TK[:, column].mean()) for column in range(len(dataset.CLASSES))]
+    return {
+        name: mean if mean >= 0 else None for name, mean in zip(dataset.CLASSES, means, strict=True)
+    }
 
 
-def _zero_metrics(detections: list[Detections], dataset: Any) -> CocoMetrics:
+def _list_objects(dataset: Any) -> list[dict[str, Any]]:
+    """The annotations of an mmdet CocoDataset that COCO's protocol counts."""
+    ids = dataset.coco.getAnnIds(imgIds=dataset.img_ids, catIds=dataset.cat_ids, iscrowd=False)
+    return list(dataset.coco.loadAnns(ids))
+
+
+def _zero_metrics(
+    detections: list[Detections], dataset: Any, objects: list[dict[str, Any]]
+) -> CocoMetrics:
+    """The metrics without any prediction, which pycocotools does not accept."""
+    areas_N = np.array([item["area"] for item in objects])
+    sizes = {
+        suffix: ((areas_N >= smallest) & (areas_N <= largest)).any()
+        for suffix, (smallest, largest) in _AREAS.items()
+    }
+    classes = {item["category_id"] for item in objects}
     zeros_R = np.zeros_like(_RECALLS)
     zero_curve = PrecisionCurve(zeros_R, zeros_R, zeros_R)
-    zeros = dict.fromkeys(dataset.CLASSES, 0.0)
+    zeros = {
+        name: 0.0 if category_id in classes else None
+        for name, category_id in zip(dataset.CLASSES, dataset.cat_ids, strict=True)
+    }
+    by_metric, recall_by_metric = (
+        {name: 0.0 for name in names if sizes.get(name[-2:], True)}
+        for names in (_AP_METRICS, _AR_METRICS)
+    )
     return CocoMetrics(
-        by_metric=dict.fromkeys(_AP_METRICS, 0.0),
+        by_metric=by_metric,
         ap_by_class=zeros,
         detections=detections,
-        recall_by_metric=dict.fromkeys(_AR_METRICS, 0.0),
+        recall_by_metric=recall_by_metric,
         recall_by_class=zeros,
         curves=dict.fromkeys(dataset.CLASSES, zero_curve),
         overall=zero_curve,

@@ -27,10 +27,12 @@ def test_average_precision_is_the_one_that_mmdet_says(dataset: Any) -> None:
 
     metrics = compute_metrics(detections, dataset)
 
-    assert list(metrics.by_metric.values()) == coco_eval.stats[:6].tolist()
+    existing = [value for value in coco_eval.stats[:6].tolist() if value >= 0]
+    assert list(metrics.by_metric.values()) == existing
     for column, name in enumerate(dataset.CLASSES):
         precision = coco_eval.eval["precision"][:, :, column, 0, -1]
-        assert metrics.ap_by_class[name] == pytest.approx(precision.mean())
+        expected = precision.mean() if precision.mean() >= 0 else None
+        assert metrics.ap_by_class[name] == pytest.approx(expected)
 
 
 def test_recall_grows_with_the_detections_that_count(dataset: object) -> None:
@@ -44,7 +46,7 @@ def test_the_area_under_a_curve_is_its_average_precision(dataset: object) -> Non
     measures = compute_metrics(perturb_ground_truth(dataset, shift=2.0), dataset)
 
     for name, curve in measures.curves.items():
-        if measures.ap_by_class[name] != -1.0:
+        if measures.ap_by_class[name] is not None:
             assert float(curve.mean.mean()) == pytest.approx(measures.ap_by_class[name])
     assert float(measures.overall.at_50.mean()) == pytest.approx(measures.by_metric["bbox_mAP_50"])
 
