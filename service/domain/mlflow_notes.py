@@ -27,9 +27,10 @@ def describe_run(
     `conclusion` is None before the comparison with the baseline, `compare_url` if there are no
     runs to compare it with.
     """
+    links = _iter_links(run, service_url=service_url, compare_url=compare_url)
     paragraphs = [
+        ", ".join(links),  # MLflow shows the first lines only
         f"{_describe_role(run, service_url=service_url)} {conclusion or ''}".rstrip(),
-        ", ".join(_iter_links(run, service_url=service_url, compare_url=compare_url)) + ".",
         "Commands: " + ", ".join(f"`{command}`" for command in _iter_commands(run)) + ".",
     ]
     return "\n\n".join(paragraphs)

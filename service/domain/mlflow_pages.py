@@ -13,16 +13,6 @@ from configs.metric_keys import Metric
 from service.domain.mlflow_views import RUNS_VIEW
 
 _TRAINING_MODE = {"workflowType": "machine_learning"}
-_METRIC_PAGE = {
-    "plot_layout": "{}",
-    "x_axis": "step",
-    "y_axis_scale": "linear",
-    "line_smoothness": "1",
-    "show_point": "true",
-    "deselected_curves": "[]",
-    "last_linear_y_axis_range": "[]",
-}
-"""Parameters without which MLflow's page of a metric shows an error."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +56,11 @@ class MlflowPages:
             "runs": _encode(list(mlflow_run_ids)),
             "metric": _encode(Metric.MAP),
             "experiments": _encode([experiment_id]),
-            "plot_metric_keys": _encode([Metric.MAP]),
+            "plot_metric_keys": _encode([Metric.MAP]),  # without it, MLflow shows an error
+            "x_axis": "step",
+            "show_point": "true",
         }
-        return self._page("metric", parameters | _METRIC_PAGE)
+        return self._page("metric", parameters)
 
     def _page(self, path: str, parameters: Mapping[str, str]) -> str:
         query = urlencode({**parameters, **_TRAINING_MODE}, quote_via=quote)

@@ -35,6 +35,7 @@ _DATASET_CONTEXT = "train/validation"
 """MLflow has one context for a dataset, and ours contain both splits."""
 
 _FINAL_STATUS = {"succeeded": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
+_MAP_PREFIXES = ("val/bbox_mAP", "teacher/bbox_mAP")
 _UPLOAD_REJECTED = {400, 413, 415, 422}
 """HTTP statuses of an upload that a retry cannot change."""
 
@@ -174,13 +175,11 @@ class MlflowSink:
         self._client.log_batch(run.info.run_id, params=params, synchronous=True)
 
     def _log_metrics(self, run_id: str, records: Sequence[Metrics]) -> None:
-        """Log metrics without loss shares: 60 and more of a run, each a chart before the one of
-        mAP. The service stores them for `tandem loss-shares`."""
         points = [
             Metric(key, value, _ms(record), record.step)
             for record in records
             for key, value in record.values.items()
-            if not key.startswith(LOSS_SHARE_PREFIX)
+            if _belongs_in_charts(key, value)
         ]
         for first in range(0, len(points), _METRICS_PER_BATCH):
             batch = points[first : first + _METRICS_PER_BATCH]
@@ -281,6 +280,16 @@ def _leaves(value: JsonValue, *, prefix: str) -> Iterator[tuple[str, JsonValue]]
         return
     for key, child in value.items():
         yield from _leaves(child, prefix=f"{prefix}.{key}" if prefix else key)
+
+
+def _belongs_in_charts(key: str, value: float) -> bool:
+    """False for loss shares, and for COCO's -1 where there are no objects of a size.
+
+    A run has 60 and more loss shares, whose charts would precede the one of mAP. The service has
+    them for `tandem loss-shares`.
+    """
+    is_missing = value < 0.0 and key.startswith(_MAP_PREFIXES)
+    return not (is_missing or key.startswith(LOSS_SHARE_PREFIX))
 
 
 def _ms(record: Metrics | Outcome) -> int:
