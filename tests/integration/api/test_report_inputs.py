@@ -64,6 +64,6 @@ def test_a_finished_run_has_its_time_its_evaluations_and_its_page_in_mlflow(stag
     assert run.execution.started_at is not None
     assert run.execution.finished_at is not None
     assert run.execution.finished_at - run.execution.started_at >= timedelta(0)
-    assert run.mlflow_url == f"{stage.ctx.mlflow_public_url}/#/runs/m-{run_id}"
+    assert run.mlflow_url == stage.ctx.mlflow_pages.run(f"m-{run_id}", project="default")
     assert baseline.mlflow_url is None
     assert inputs.preset is None

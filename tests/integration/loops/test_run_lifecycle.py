@@ -373,6 +373,7 @@ def test_a_plan_says_what_stands_against_a_run_and_creates_nothing(stage: Stage)
         "data.dataset.name",
         "teacher.name",
         "resources.num_gpus",
+        "student.backbone.pretrained",
     }
     assert plan["spec"]["distillation"]["loc_weight"] == 4.0
     assert stage.http.get("/v1/runs").json()["items"] == []
