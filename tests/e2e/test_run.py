@@ -96,6 +96,7 @@ def test_a_student_waits_for_the_run_that_trains_its_teacher(
     assert teacher.id in waits[0].details
 
 
+@pytest.mark.slow  # a Ray job is stopped by test_cluster_contract.py
 def test_a_cancelled_run_ends_and_mlflow_agrees(shell: Shell, client: TandemClient) -> None:
     changes = {"schedule.epochs": 200}
     run = client.launch(RunRequest(preset="quick/instant", changes=changes))

@@ -39,6 +39,7 @@ def test_an_invalid_value_is_refused_with_its_field(shell: Shell) -> None:
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.slow  # test_run.py kills the service and starts it again
 def test_up_restarts_only_the_component_that_died(shell: Shell) -> None:
     before = shell.components()
 

@@ -17,6 +17,7 @@ from tests.support.training.detectors import make_mmdet_gfl
 from workers.checkpoints.files import compute_sha256
 
 
+@pytest.mark.slow  # test_teacher_import.py runs the same command
 def test_the_workers_command_brings_a_known_teacher(tmp_path: Path) -> None:
     model = make_mmdet_gfl(spec_from_preset("quick/instant").student, num_classes=80)
     torch.save({"state_dict": model.state_dict()}, tmp_path / "theirs.pth")

@@ -337,6 +337,7 @@ def test_a_lost_position_file_doubles_nothing(server: MlflowServer, run_dir: Pat
     assert read_spool(run_dir) == before
 
 
+@pytest.mark.slow  # other tests have it away before and after
 def test_a_server_killed_in_the_middle_is_a_delay(
     server: MlflowServer, run_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -195,6 +195,7 @@ def test_a_box_that_only_one_side_has_is_counted() -> None:
     assert agreement.unmatched == 1
 
 
+@pytest.mark.slow  # the same model is loaded and asked above
 def test_mlflow_serves_the_model_over_http(export_dir: Path, digits: Path, tmp_path: Path) -> None:
     port = choose_free_port()
     folder = export_dir / RunFile.EXPORT / "mlflow"

@@ -13,6 +13,7 @@ from tests.support.training.worker_processes import run_worker
 BCCD = Path(__file__).parents[3].parent / "shared" / "datasets" / "bccd"
 
 
+@pytest.mark.slow  # test_bccd_import.py checks these images
 @pytest.mark.skipif(not BCCD.is_dir(), reason=f"the BCCD images are not at {BCCD}")
 def test_a_students_own_microscope_images_train(tmp_path: Path) -> None:
     cells = tmp_path / "cells"

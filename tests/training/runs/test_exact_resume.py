@@ -84,11 +84,14 @@ def choose_step_inside_epoch() -> int:
     return random.randrange(EPOCHS) * STEPS_PER_EPOCH + random.randrange(1, STEPS_PER_EPOCH)
 
 
-@pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize(
+    ("num_workers", "num_kills"),
+    [(2, 1), *(pytest.param(count, 2, marks=pytest.mark.slow) for count in (0, 2))],
+)
 def test_a_trainer_killed_at_a_random_step_goes_on_bit_for_bit(
-    digits: Path, tmp_path: Path, num_workers: int
+    digits: Path, tmp_path: Path, num_workers: int, num_kills: int
 ) -> None:
-    steps = sorted({choose_step_inside_epoch() for _ in range(2)})
+    steps = sorted({choose_step_inside_epoch() for _ in range(num_kills)})
     log.warning("killed after steps %s", steps)
     data = make_spec(digits)["data"] | {"num_workers": num_workers, "flip": 0.5}
     spec = make_teacher_changes(make_exact_spec(digits, data=data), tmp_path)

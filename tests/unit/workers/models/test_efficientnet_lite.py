@@ -115,6 +115,7 @@ def test_imagenet_weights_fit_or_their_package_is_named(variant: int) -> None:
     assert not torch.equal(initial_weight, backbone.conv_stem.weight)
 
 
+@pytest.mark.slow  # a new process, 12 s of imports
 def test_importing_the_config_module_registers_the_backbone() -> None:
     """Runs in a new process, because this one has registered the backbone already."""
     code = (
