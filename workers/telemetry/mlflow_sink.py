@@ -35,7 +35,6 @@ _DATASET_CONTEXT = "train/validation"
 """MLflow has one context for a dataset, and ours contain both splits."""
 
 _FINAL_STATUS = {"succeeded": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
-_MAP_PREFIXES = ("val/bbox_mAP", "teacher/bbox_mAP")
 _UPLOAD_REJECTED = {400, 413, 415, 422}
 """HTTP statuses of an upload that a retry cannot change."""
 
@@ -179,7 +178,7 @@ class MlflowSink:
             Metric(key, value, _ms(record), record.step)
             for record in records
             for key, value in record.values.items()
-            if _belongs_in_charts(key, value)
+            if _belongs_in_charts(key)
         ]
         for first in range(0, len(points), _METRICS_PER_BATCH):
             batch = points[first : first + _METRICS_PER_BATCH]
@@ -282,14 +281,12 @@ def _leaves(value: JsonValue, *, prefix: str) -> Iterator[tuple[str, JsonValue]]
         yield from _leaves(child, prefix=f"{prefix}.{key}" if prefix else key)
 
 
-def _belongs_in_charts(key: str, value: float) -> bool:
-    """False for loss shares, and for COCO's -1 where there are no objects of a size.
+def _belongs_in_charts(key: str) -> bool:
+    """False for loss shares: a run has 60 and more, whose charts would precede the one of mAP.
 
-    A run has 60 and more loss shares, whose charts would precede the one of mAP. The service has
-    them for `tandem loss-shares`.
+    The service has them for `tandem loss-shares`.
     """
-    is_missing = value < 0.0 and key.startswith(_MAP_PREFIXES)
-    return not (is_missing or key.startswith(LOSS_SHARE_PREFIX))
+    return not key.startswith(LOSS_SHARE_PREFIX)
 
 
 def _ms(record: Metrics | Outcome) -> int:

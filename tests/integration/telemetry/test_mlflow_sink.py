@@ -82,15 +82,6 @@ def test_loss_shares_are_not_logged(server: MlflowServer, tmp_path: Path) -> Non
     assert find_mlflow_run(server.url, "shares").data.metrics == {Metric.LOSS: 2.0}
 
 
-def test_a_size_without_objects_is_not_logged_as_minus_one(
-    server: MlflowServer, tmp_path: Path
-) -> None:
-    with open_mlflow_reporter(server, tmp_path / "sizes") as reporter:
-        reporter.report_metrics(step=10, values={Metric.MAP: 0.0, Metric.MAP_L: -1.0})
-
-    assert find_mlflow_run(server.url, "sizes").data.metrics == {Metric.MAP: 0.0}
-
-
 def test_training_does_not_wait_for_a_server_that_is_away(
     server: MlflowServer, tmp_path: Path
 ) -> None:
