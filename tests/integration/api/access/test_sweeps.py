@@ -43,6 +43,15 @@ def token_file(sweep: SimulatedSweep) -> Path:
     return sweep.stage.home / "sweeps" / sweep.id / "report.token"
 
 
+def start_search_with_entry(stage: Stage) -> tuple[SimulatedSweep, str]:
+    """Start a sweep whose driver has appended an entry; returns the driver's token too."""
+    sweep = start_search(stage)
+    token = token_file(sweep).read_text()
+    body = {"first": 0, "entries": [ENTRY]}
+    assert send(stage, "POST", f"/v1/sweeps/{sweep.id}/log", token, json=body).is_success
+    return sweep, token
+
+
 def test_the_driver_gets_the_path_of_its_private_token(guarded: Stage) -> None:
     sweep = start_search(guarded)
 
@@ -75,15 +84,7 @@ def test_the_token_gives_access_to_the_endpoints_of_its_driver_only(guarded: Sta
 
 
 def test_people_and_workers_cannot_act_as_drivers(guarded: Stage) -> None:
-    sweep = start_search(guarded)
-    driver_token = token_file(sweep).read_text()
-    send(
-        guarded,
-        "POST",
-        f"/v1/sweeps/{sweep.id}/log",
-        driver_token,
-        json={"first": 0, "entries": [ENTRY]},
-    )
+    sweep, driver_token = start_search_with_entry(guarded)
     guarded.run_loops()
     run_id = guarded.http.get("/v1/runs").json()["items"][0]["id"]
     worker_token = (guarded.home / "runs" / run_id / "report.token").read_text()
@@ -176,15 +177,7 @@ def test_a_viewer_can_launch_and_change_nothing(guarded: Stage) -> None:
 
 
 def test_actions_of_people_are_audited_and_appends_of_drivers_are_not(guarded: Stage) -> None:
-    sweep = start_search(guarded)
-    driver_token = token_file(sweep).read_text()
-    send(
-        guarded,
-        "POST",
-        f"/v1/sweeps/{sweep.id}/log",
-        driver_token,
-        json={"first": 0, "entries": [ENTRY]},
-    )
+    sweep, _ = start_search_with_entry(guarded)
     guarded.http.post(f"/v1/sweeps/{sweep.id}:stop")
 
     paths = [entry["path"] for entry in guarded.http.get("/v1/audit").json()["items"]]
