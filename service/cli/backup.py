@@ -40,7 +40,7 @@ def backup(
             at=datetime.now(UTC),
             on_progress=on_progress,
         )
-    _print(
+    console.output().print(
         f"{file} contains {_summarize(manifest)}. "
         "Whoever can read it knows the secrets of the service."
     )
@@ -66,7 +66,7 @@ def restore(
             replace=replace,
             on_progress=on_progress,
         )
-    _print(
+    console.output().print(
         f"The database contains {_summarize(manifest)}, "
         f"as on {manifest.created_at:%Y-%m-%d %H:%M} UTC."
     )
@@ -83,9 +83,9 @@ def _summarize(manifest: "BackupManifest") -> str:
 def _print_excluded_folders(settings: "Settings") -> None:
     """Folders that a backup does not include: they are large, and not part of the database."""
     folders = (settings.runs_dir, settings.logs_dir, settings.datasets_dir, settings.teachers_dir)
-    _print("Not in the backup, copy separately:")
+    console.output().print("Not in the backup, copy separately:")
     for folder in (*folders, settings.home / "mlflow"):
-        _print(f"  {folder}")
+        console.output().print(f"  {folder}")
 
 
 def _require_no_service(settings: "Settings") -> None:
@@ -120,7 +120,3 @@ def _show_progress() -> "Iterator[RowProgressCallback]":
             progress.update(bar, description=table, completed=done, total=max(total, 1))
 
         yield show_rows
-
-
-def _print(text: str) -> None:
-    console.output().print(text)

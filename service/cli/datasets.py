@@ -11,6 +11,7 @@ from service.cli.errors import CliError, ErrorMessage
 from service.cli.session import load_settings, load_stack_config, open_client
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Sequence
 
     from service.api.schemas.registry import DatasetView
@@ -74,7 +75,7 @@ def list_datasets(as_json: console.AsJson = False) -> None:
     with open_client() as client:
         views = client.datasets()
     if as_json:
-        console.print_json([view.model_dump(mode="json") for view in views])
+        console.print_json(views)
         return
     if not views:
         console.output().print("No datasets yet; `tandem data digits` creates one.")
@@ -107,6 +108,7 @@ def provide_tiny_digits() -> None:
     A new stack then has something to run: the preset, and the first example of the API. Whatever
     prevents it is printed, since the stack works without.
     """
+    from configs.dataset_catalog import DIGITS_OPTIONS
     from service.client import ServiceUnreachable, TandemApiError
 
     name = "digits-tiny"
@@ -115,7 +117,9 @@ def provide_tiny_digits() -> None:
             if any(dataset.name == name for dataset in client.datasets()):
                 return
             folder = load_settings().datasets_dir / name
-            if folder.exists() or _write_digits(folder):
+            if folder.exists() or _write_dataset(
+                "digits", folder, options=DIGITS_OPTIONS[name], is_quiet=True
+            ):
                 client.register_dataset(folder, name=name)
                 return
         problem = f"{folder} could not be written."
@@ -127,19 +131,6 @@ def provide_tiny_digits() -> None:
     )
 
 
-def _write_digits(folder: Path) -> bool:
-    """Write a dataset of digits that a preset names; return whether it succeeded."""
-    import subprocess
-
-    from configs.dataset_catalog import DIGITS_OPTIONS
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    worker = str(load_stack_config().bin / "tandem-worker")
-    options = (*DIGITS_OPTIONS[folder.name], "--out", str(folder), "--name", folder.name)
-    command = [worker, "data", "digits", *options]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
 def make_digits(name: str, *, options: "Sequence[str]" = ()) -> Path:
     """Create a dataset of digits; a name that presets use has default options."""
     from configs.dataset_catalog import DIGITS_OPTIONS
@@ -149,17 +140,12 @@ def make_digits(name: str, *, options: "Sequence[str]" = ()) -> Path:
 
 def make_dataset(kind: str, *, name: str, options: "Sequence[str]") -> Path:
     """Run `tandem-worker data` to write a dataset; register it if the service is up."""
-    import subprocess
-
-    worker = str(load_stack_config().bin / "tandem-worker")
     if _HELP & set(options):
-        raise typer.Exit(subprocess.run([worker, "data", kind, "--help"], check=False).returncode)
+        raise typer.Exit(_run_worker_data(kind, "--help").returncode)
     if not name:
         raise CliError(ErrorMessage("The dataset needs a name.", advice=("Give it with --name.",)))
     folder = load_settings().datasets_dir / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    command = [worker, "data", kind, *options, "--out", str(folder), "--name", name]
-    if subprocess.run(command, check=False).returncode != 0:
+    if not _write_dataset(kind, folder, options=options):
         raise CliError(
             ErrorMessage(
                 f"The dataset {folder} was not created.",
@@ -168,6 +154,24 @@ def make_dataset(kind: str, *, name: str, options: "Sequence[str]") -> Path:
         )
     _register_if_up(folder, name)
     return folder
+
+
+def _write_dataset(
+    kind: str, folder: Path, *, options: "Sequence[str]", is_quiet: bool = False
+) -> bool:
+    """Run `tandem-worker data` to write a dataset named as its folder; return its success."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    options = (*options, "--out", str(folder), "--name", folder.name)
+    return _run_worker_data(kind, *options, is_quiet=is_quiet).returncode == 0
+
+
+def _run_worker_data(
+    *arguments: str, is_quiet: bool = False
+) -> "subprocess.CompletedProcess[bytes]":
+    import subprocess
+
+    worker = str(load_stack_config().bin / "tandem-worker")
+    return subprocess.run([worker, "data", *arguments], capture_output=is_quiet, check=False)
 
 
 def register_dataset(folder: Path, *, name: str | None, replace: bool) -> None:
