@@ -54,27 +54,6 @@ def load_stack_config() -> "StackConfig":
     )
 
 
-def find_mlflow_page() -> str:
-    """Find MLflow's page with the runs of the default project; MLflow's list of experiments if it
-    does not answer."""
-    from contextlib import closing, suppress
-
-    from configs.protocol.names import DEFAULT_PROJECT
-    from service.adapters.mlflow import MlflowTracker
-    from service.domain.errors import TrackerRefused, TrackerUnreachable
-    from service.domain.mlflow_pages import MlflowPages
-
-    settings = load_settings()
-    experiment_ids: dict[str, str] = {}
-    with (
-        closing(MlflowTracker(settings.mlflow_url)) as tracker,
-        suppress(TrackerRefused, TrackerUnreachable),
-    ):
-        experiment_ids[DEFAULT_PROJECT] = tracker.find_or_create_experiment(DEFAULT_PROJECT).id
-    url = settings.mlflow_public_url or settings.mlflow_url
-    return MlflowPages(url, experiment_ids).runs(DEFAULT_PROJECT)
-
-
 def open_client() -> "TandemClient":
     """Create a client of the service; use it as a context manager."""
     from service.client import TandemClient
@@ -196,9 +175,3 @@ def list_all_runs(client: "TandemClient", query: "RunQuery") -> "list[RunSummary
         cursor = page.next_cursor
         if cursor is None:
             return runs
-
-
-def count_runs_by_state() -> dict[str, int]:
-    """Count the runs in each state that has any."""
-    with open_client() as client:
-        return {state: count for state, count in client.health().runs_by_state.items() if count}

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from service.cli import console
-from service.cli.session import find_mlflow_page, load_settings, load_stack_config
+from service.cli.session import load_settings, load_stack_config, open_client
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from service.api.schemas.health import HealthView
     from service.cli.console.tables import OutputTable
     from service.stack.lifecycle import ComponentStatus
 
@@ -28,9 +29,12 @@ def up() -> None:
 
     start_stack_with_progress()
     provide_tiny_digits()
+    with open_client() as client:
+        mlflow_url = client.health().mlflow_url
     out = console.output()
     out.print(f"API docs  {_service_url()}/docs")
-    out.print(f"MLflow    {find_mlflow_page()}")
+    if mlflow_url is not None:
+        out.print(f"MLflow    {mlflow_url}")
     out.print("Stop everything with [bold]tandem down[/].")
 
 
@@ -50,15 +54,20 @@ def status(
     from service.stack.lifecycle import get_stack_status
 
     components = get_stack_status(load_stack_config())
-    counts = _count_runs(components)
+    health = _get_health(components)
+    counts = {} if health is None else health.runs_by_state
     if as_json:
         documents: list[JsonValue] = [_to_document(item) for item in components]
-        console.print_json({"components": documents, "runs": dict(counts)})
+        runs = {state: count for state, count in counts.items() if count}
+        console.print_json({"components": documents, "runs": runs})
         return
     out = console.output()
     out.print(_build_table(components))
-    if counts:
-        out.print("Runs: " + ", ".join(f"{n} {console.format_state(s)}" for s, n in counts.items()))
+    if any(counts.values()):
+        listed = (f"{n} {console.format_state(state)}" for state, n in counts.items() if n)
+        out.print("Runs: " + ", ".join(listed))
+    if health is not None and health.mlflow_url is not None:
+        out.print(f"Runs in MLflow: {health.mlflow_url}")
     out.print(f"Logs: {components[0].log.parent}")
     if any(item.state not in {"up", "elsewhere"} for item in components):
         out.print("`tandem up` starts the components that do not run.")
@@ -86,10 +95,12 @@ def _service_url() -> str:
     return build_components(load_stack_config())[-1].url
 
 
-def _count_runs(components: "tuple[ComponentStatus, ...]") -> dict[str, int]:
-    from service.cli.session import count_runs_by_state
-
-    return count_runs_by_state() if components[-1].state in {"up", "elsewhere"} else {}
+def _get_health(components: "tuple[ComponentStatus, ...]") -> "HealthView | None":
+    """Get the service's answer about its dependencies and runs; None if it does not run."""
+    if components[-1].state not in {"up", "elsewhere"}:
+        return None
+    with open_client() as client:
+        return client.health()
 
 
 def _to_document(component: "ComponentStatus") -> "JsonValue":

@@ -6,6 +6,7 @@ from typing import Annotated, cast
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from configs.protocol.names import DEFAULT_PROJECT
 from service.api.deps import ContextDep, OptionalCallerDep
 from service.api.schemas.health import CheckView, HealthView
 from service.domain.access import Caller
@@ -57,6 +58,7 @@ def check_readiness(
         status=status,
         ray=ok["ray"],
         mlflow=ok["mlflow"],
+        mlflow_url=ctx.mlflow_pages.runs(DEFAULT_PROJECT),
         checks=[CheckView(**vars(check)) for check in checks],
         runs_by_state=_count_runs(ctx, caller),
     )

@@ -26,5 +26,9 @@ class HealthView(Contract):
     """Whether Ray answers. None, like all fields below, for callers without a token."""
 
     mlflow: bool | None = None
+    mlflow_url: str | None = None
+    """MLflow's page with the runs of the default project; its list of experiments until the service
+    has found the one of this project."""
+
     checks: list[CheckView] = Field(default_factory=list)
     runs_by_state: dict[RunState, int] = Field(default_factory=dict)

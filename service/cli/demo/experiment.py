@@ -8,7 +8,7 @@ import typer
 
 from service.cli import console
 from service.cli.errors import CliError, ErrorMessage
-from service.cli.session import find_mlflow_page, load_settings, open_client
+from service.cli.session import load_settings, open_client
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,7 +168,7 @@ def _watch(client: "TandemClient", launched: _Launched) -> "dict[str, RunView]":
     from service.cli.progress.runs import watch_runs
 
     out = console.output()
-    out.print(f"Runs in MLflow: {find_mlflow_page()}")
+    out.print(f"Runs in MLflow: {client.health().mlflow_url}")
     views = watch_runs(client, launched.run_ids)
     for label, view in views.items():
         if view.is_over and view.state != "succeeded":
@@ -208,7 +208,7 @@ def _print_results(
     )
     show_verdict(client, launched.last_distilled, pairs=len(pairs))
     out.print(format_scope(distilled))
-    compare_url = client.run(launched.last_distilled).compare_url or find_mlflow_page()
+    compare_url = client.run(launched.last_distilled).compare_url or client.health().mlflow_url
     out.print(f"Compare in MLflow  {compare_url}")
     out.print(f"API docs           {settings.url}/docs")
     out.print("The stack keeps running; [bold]tandem down[/] stops it.")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-import service.cli.stack
 import service.context
 import service.doctor
 import service.stack.lifecycle as lifecycle
@@ -57,7 +56,11 @@ COMPONENTS = tuple(
         ),
     )
 )
-HEALTH = HealthView(status="ready", runs_by_state={RunState.RUNNING: 2, RunState.FAILED: 1})
+HEALTH = HealthView(
+    status="ready",
+    mlflow_url=MLFLOW_PAGE,
+    runs_by_state={RunState.RUNNING: 2, RunState.FAILED: 1},
+)
 RESULTS = (
     CheckResult("python", ok=True, detail="3.11.7"),
     CheckResult(
@@ -105,13 +108,12 @@ def test_the_stack_starts_and_stops(
 
     monkeypatch.setattr(lifecycle, "start_stack", report)
     monkeypatch.setattr(lifecycle, "stop_stack", report)
-    monkeypatch.setattr(service.cli.stack, "find_mlflow_page", lambda: MLFLOW_PAGE)
 
     digits = DatasetView(
         name="digits-tiny", root="/digits", manifest=make_manifest(), registered_at=NOW
     )
 
-    command_line.check(command, command, api={"GET /v1/datasets": [digits]})
+    command_line.check(command, command, api={"GET /v1/datasets": [digits], "GET /readyz": HEALTH})
 
 
 def test_doctor(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
