@@ -99,7 +99,7 @@ def list_projects(as_json: console.AsJson = False) -> None:
     with open_client() as client:
         views = client.projects()
     if as_json:
-        console.print_json([view.model_dump(mode="json") for view in views])
+        console.print_json(views)
         return
     if not views:
         console.output().print(
@@ -144,7 +144,7 @@ def set_project(
         )
         project = client.set_project(name, request)
     if as_json:
-        console.print_json(project.model_dump(mode="json"))
+        console.print_json(project)
         return
     limits = (("runs", project.max_runs), ("GPUs", project.max_gpus))
     text = ", ".join(
@@ -209,7 +209,7 @@ def audit(
     with open_client() as client:
         entries = client.audit(AuditQuery(limit=count)).items
     if as_json:
-        console.print_json([entry.model_dump(mode="json") for entry in entries])
+        console.print_json(entries)
         return
     console.output().print(_build_audit_table(entries))
 

@@ -23,11 +23,10 @@ def doctor(
     as_json: console.AsJson = False,
 ) -> None:
     """Check this machine and the stack, and show how to fix what fails."""
-    from dataclasses import asdict
 
     if as_json:
         results = _run_checks(is_quick=not full)
-        console.print_json([asdict(result) for result in results])
+        console.print_json(results)
     else:
         with console.output().status("Checking; the worker environment takes a few seconds …"):
             results = _run_checks(is_quick=not full)

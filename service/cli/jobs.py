@@ -183,7 +183,7 @@ def _finish_launch(
             out.print(f"`tandem show {launched.id}` shows its state and its result.")
     ended = watch_run(client, launched.id, is_quiet=as_json) if watch else None
     if as_json:
-        console.print_json((ended or launched).model_dump(mode="json"))
+        console.print_json(ended or launched)
         return None
     return ended
 

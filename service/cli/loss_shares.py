@@ -26,7 +26,7 @@ def loss_shares(run_id: RunPrefix, as_json: console.AsJson = False) -> None:
     with open_client() as client:
         view = client.loss_shares(resolve_run_id(client, run_id))
     if as_json:
-        console.print_json(view.model_dump(mode="json"))
+        console.print_json(view)
         return
     out = console.output()
     if view.parts:

@@ -33,7 +33,7 @@ def repeat(
     with open_client() as client:
         repetition = client.repeat(resolve_run_id(client, run_id), seeds=seeds, pack=pack)
     if as_json:
-        console.print_json(repetition.model_dump(mode="json"))
+        console.print_json(repetition)
         return
     out = console.output()
     for pair in repetition.pairs:

@@ -60,6 +60,6 @@ def prioritize(
 
 def _print_state(run: "RunView", suffix: str = "", *, as_json: bool) -> None:
     if as_json:
-        console.print_json(run.model_dump(mode="json"))
+        console.print_json(run)
         return
     console.output().print(f"{run.id} is {console.format_state(run.state)}{suffix}")

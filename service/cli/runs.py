@@ -148,7 +148,7 @@ def runs(
             else client.runs(query)
         )
     if as_json:
-        console.print_json([item.model_dump(mode="json") for item in page.items])
+        console.print_json(page.items)
         return
     _print_page(page, query, has_task_filter=bool(task))
 
@@ -165,9 +165,7 @@ def show(run_id: RunPrefix, as_json: console.AsJson = False) -> None:
         query = LogQuery(tail=_NUM_LOG_LINES)
         log = client.logs(run.id, query) if has_failed and not as_json else ""
     if as_json:
-        document = run.model_dump(mode="json")
-        document["events"] = [event.model_dump(mode="json") for event in events]
-        console.print_json(document)
+        console.print_json({**run.model_dump(), "events": events})
         return
     from rich.text import Text
 
@@ -249,7 +247,7 @@ def finish_launch(
 
     ended = watch_run(client, launched.id, is_quiet=as_json) if watch else None
     if as_json:
-        console.print_json((ended or launched).model_dump(mode="json"))
+        console.print_json(ended or launched)
     elif ended is not None:
         print_run_result(client, ended)
 
@@ -305,7 +303,7 @@ def _show_plan(
 
     plan = client.plan(request)
     if as_json:
-        console.print_json(plan.model_dump(mode="json"))
+        console.print_json(plan)
         if any(finding.severity == "error" for finding in plan.findings):
             raise typer.Exit(1)
         return

@@ -111,7 +111,7 @@ def sweep(
         if plan:
             _show_plan(client, request, with_spec=with_spec, as_json=as_json)
         elif as_json:
-            console.print_json(client.launch_sweep(request).model_dump(mode="json"))
+            console.print_json(client.launch_sweep(request))
         else:
             launch_and_watch(client, request, watch=watch)
 
@@ -128,7 +128,7 @@ def sweeps(as_json: console.AsJson = False) -> None:
     with open_client() as client:
         views = client.sweeps().items
     if as_json:
-        console.print_json([item.model_dump(mode="json") for item in views])
+        console.print_json(views)
         return
     if not views:
         console.output().print("No sweeps yet; `tandem sweep --help` shows how to launch one.")
@@ -144,9 +144,7 @@ def trials(sweep_id: SweepPrefix, as_json: console.AsJson = False) -> None:
         full_id = resolve_sweep_id(client, sweep_id)
         view, trial_views = client.sweep(full_id), client.trials(full_id)
     if as_json:
-        document = view.model_dump(mode="json")
-        document["trial_details"] = [trial.model_dump(mode="json") for trial in trial_views]
-        console.print_json(document)
+        console.print_json({**view.model_dump(), "trial_details": trial_views})
         return
     out = console.output()
     out.print(render_sweep_summary(view))
@@ -158,7 +156,7 @@ def stop(sweep_id: SweepPrefix, as_json: console.AsJson = False) -> None:
     with open_client() as client:
         view = client.stop_sweep(resolve_sweep_id(client, sweep_id))
     if as_json:
-        console.print_json(view.model_dump(mode="json"))
+        console.print_json(view)
         return
     suffix = "" if view.is_over else ": its trials stop, and a report follows"
     console.output().print(f"{view.id} is {console.format_state(view.state)}{suffix}")
@@ -205,7 +203,7 @@ def extend(
         )
         extended = client.extend_sweep(full_id, request)
         if as_json:
-            console.print_json(extended.model_dump(mode="json"))
+            console.print_json(extended)
             return
         console.output().print(f"{extended.id} is {console.format_state(extended.state)} again")
         _watch(client, full_id, watch=watch)
@@ -234,7 +232,7 @@ def promote(
     with open_client() as client:
         launched = client.promote(resolve_sweep_id(client, sweep_id), request)
     if as_json:
-        console.print_json(launched.model_dump(mode="json"))
+        console.print_json(launched)
         return
     console.output().print(f"Launched [bold]{launched.id}[/] ({launched.name})")
     console.output().print(f"`tandem logs -f {launched.id}` follows its log.")
@@ -286,7 +284,7 @@ def _show_plan(
 
     plan = client.plan_sweep(request)
     if as_json:
-        console.print_json(plan.model_dump(mode="json"))
+        console.print_json(plan)
         console.fail_on_errors(plan.findings)
         return
     console.print_plan(

@@ -32,7 +32,7 @@ def list_teachers(as_json: console.AsJson = False) -> None:
     with open_client() as client:
         views = client.teachers()
     if as_json:
-        console.print_json([view.model_dump(mode="json") for view in views])
+        console.print_json(views)
         return
     if not views:
         console.output().print(

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pydantic import BaseModel, JsonValue
+    from pydantic import BaseModel
     from rich.text import Text
 
     from service.api.schemas.runs import FindingView
@@ -60,9 +60,11 @@ def error_output() -> "OutputConsole":
     return OutputConsole(stderr=True)
 
 
-def print_json(document: "JsonValue") -> None:
-    """Print a document as indented JSON, in the order of its keys."""
-    typer.echo(json.dumps(document, indent=2, sort_keys=False))
+def print_json(document: object) -> None:
+    """Print models, dataclasses or JSON values, alone or in lists, as indented JSON."""
+    from pydantic_core import to_jsonable_python
+
+    typer.echo(json.dumps(to_jsonable_python(document), indent=2))
 
 
 def print_plan(
