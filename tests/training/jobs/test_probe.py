@@ -263,6 +263,7 @@ def test_a_teacher_is_measured_once(factory: StudentFactory, base: RunSpec, tmp_
     assert len(traces) > batches
 
 
+@pytest.mark.slow  # the end-to-end sweep begins with a probe
 def test_the_command_writes_what_it_found(digits: Path, tmp_path: Path) -> None:
     space = {
         "distillation.cls_weight": uniform(0.5, 2),

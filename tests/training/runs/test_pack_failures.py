@@ -183,6 +183,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow  # a new interpreter; the outcome itself is held by the next test
 def test_the_process_exits_after_the_outcome_was_spooled_and_without_loaders(
     digits: Path, tmp_path: Path
 ) -> None:
