@@ -268,7 +268,7 @@ def _import(
 def _advice(problems: tuple[Problem, ...]) -> str:
     if any(problem.code is ProblemCode.EMPTY_SPLIT for problem in problems):
         return "Nothing was written: without the images above, train or val would be empty."
-    return "Nothing was written. Fix the problems above, or drop the images with --drop-bad."
+    return "Nothing was written. Fix the problems above, or leave these boxes out with --drop-bad."
 
 
 def _print_problems(problems: tuple[Problem, ...]) -> None:
