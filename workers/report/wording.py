@@ -57,11 +57,12 @@ def format_gain(value: float) -> str:
     return _drop_zero_sign(f"{100.0 * value:+.1f}")
 
 
-def format_interval(difference: Difference) -> str:
+def format_interval(difference: Difference, *, may_wrap: bool = False) -> str:
     """Format the 95 % interval of a difference in points, as in `[+1.1, +3.5]`."""
     if difference.low is None or difference.high is None:
         return MISSING
-    return f"[{format_gain(difference.low)},{_NO_BREAK_SPACE}{format_gain(difference.high)}]"
+    space = " " if may_wrap else _NO_BREAK_SPACE
+    return f"[{format_gain(difference.low)},{space}{format_gain(difference.high)}]"
 
 
 def format_verdict(comparison: Comparison) -> str:

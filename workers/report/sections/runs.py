@@ -243,7 +243,7 @@ def _parts_table(main: Comparison) -> Table:
                 format_points(part.baseline),
                 format_points(part.run),
                 format_gain(part.difference),
-                format_interval(part),
+                format_interval(part, may_wrap=True),
             )
             rows.append(Row(tuple(map(Cell, cells)), is_marked=name == PRIMARY_PART))
     return Table(columns, tuple(rows), title="AP by part")
