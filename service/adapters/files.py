@@ -4,30 +4,37 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from configs.atomic_files import write_atomically
 from configs.problems import describe_validation
 from configs.protocol.names import RunFile
 from configs.protocol.records import Record
 from configs.spec.dataset import MANIFEST, DatasetManifest
+from service.adapters.confined_files import ConfinedFolder, UnconfinedPath
 from service.domain.errors import PathRefused
+
+_MAX_LINE_BYTES = 2**24
+"""Longest line of a spool that is read; a worker's records are far shorter."""
 
 log = structlog.get_logger(__name__)
 _RECORDS: TypeAdapter[Record] = TypeAdapter(Record)
 
 
 class LocalFiles:
-    """Implements `ports.Files`."""
+    """Implements `ports.Files`; a path that is refused because of a link is logged."""
 
     def __init__(self, runs_dir: Path, *, sweeps_dir: Path, roots: Sequence[Path]) -> None:
         self._runs_dir = runs_dir
         self._sweeps_dir = sweeps_dir
         self._roots = tuple(root.resolve() for root in roots)
+        folders = [ConfinedFolder(path) for path in (runs_dir, sweeps_dir, *roots, Path("/"))]
+        self._folders = sorted(folders, key=lambda folder: folder.depth, reverse=True)
 
     def run_dir(self, run_id: str) -> Path:
         return self._runs_dir / run_id
@@ -36,13 +43,15 @@ class LocalFiles:
         return self._sweeps_dir / sweep_id
 
     def write(self, path: Path, text: str, *, is_secret: bool = False) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text, mode=0o600 if is_secret else 0o666)
+        self._confine(path).write_file(path, text, is_secret=is_secret)
 
     def manifest(self, root: Path) -> DatasetManifest:
         path = root / MANIFEST
         try:
-            return DatasetManifest.model_validate_json(path.read_bytes())
+            with self._confine(path).open_file(path) as file:
+                return DatasetManifest.model_validate_json(file.read())
+        except UnconfinedPath as error:
+            raise PathRefused("root", path, "it is a link, or no file") from error
         except OSError as error:
             why = f"it has no {MANIFEST}; import it with `tandem data import-coco` or `import-voc`"
             raise PathRefused("root", root, why) from error
@@ -76,14 +85,18 @@ class LocalFiles:
         return shutil.disk_usage(self._runs_dir).total
 
     def has(self, path: Path) -> bool:
-        return path.is_file()
+        try:
+            self._confine(path).size_bytes(path)
+        except FileNotFoundError:
+            return False
+        except UnconfinedPath as error:
+            log.warning("file.refused", path=str(path), reason=error.strerror)
+            return False
+        return True
 
     def sha256(self, path: Path) -> str | None:
-        try:
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except FileNotFoundError:
-            return None
+        with self._open(path) as file:
+            return None if file is None else hashlib.file_digest(file, "sha256").hexdigest()
 
     def _resolve(self, path: Path, *, field: str) -> Path:
         try:
@@ -101,23 +114,46 @@ class LocalFiles:
 
     def spool_records(self, run_id: str, position: int) -> list[Record]:
         """Records of a run's spool from `position` on, up to the first invalid line."""
-        path = self.run_dir(run_id) / RunFile.SPOOL
-        if not path.exists():
-            return []
-        content = path.read_bytes()
-        lines = content[: content.rfind(b"\n") + 1].splitlines()[position:]
         records: list[Record] = []
-        for line in lines:
-            try:
-                records.append(_RECORDS.validate_json(line))
-            except ValidationError:
-                log.warning("spool.invalid_record", run_id=run_id, position=position + len(records))
-                break
+        with self._open(self.run_dir(run_id) / RunFile.SPOOL) as file:
+            for index, line in enumerate(() if file is None else _read_lines(file)):
+                if index < position:
+                    continue
+                try:
+                    records.append(_RECORDS.validate_json(line, extra="ignore"))
+                except ValidationError:
+                    log.warning("spool.invalid_record", run_id=run_id, position=index)
+                    break
         return records
 
     def text(self, path: Path, *, offset: int = 0, limit: int = -1) -> bytes:
-        if not path.is_file():
-            return b""
-        with path.open("rb") as file:
+        with self._open(path) as file:
+            if file is None:
+                return b""
             file.seek(offset)
             return file.read(limit)
+
+    @contextmanager
+    def _open(self, path: Path) -> Iterator[BufferedReader | None]:
+        """Open a file to read it; yields None if it is missing, or not a regular file."""
+        try:
+            file = self._confine(path).open_file(path)
+        except FileNotFoundError:
+            yield None
+            return
+        except UnconfinedPath as error:
+            log.warning("file.refused", path=str(path), reason=error.strerror)
+            yield None
+            return
+        with file:
+            yield file
+
+    def _confine(self, path: Path) -> ConfinedFolder:
+        """The innermost trusted folder that contains `path`."""
+        return next(folder for folder in self._folders if folder.contains(path))
+
+
+def _read_lines(file: BufferedReader) -> Iterator[bytes]:
+    """The complete lines of a spool, up to one that is too long for a record."""
+    while (line := file.readline(_MAX_LINE_BYTES)).endswith(b"\n"):
+        yield line

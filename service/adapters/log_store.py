@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from service.adapters.confined_files import ConfinedFolder
+
 _MAX_CHUNK_BYTES = 1024 * 1024
 
 
@@ -16,6 +18,8 @@ class LocalLogStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        # Not for the group of a shared home: workers have no business here.
+        self._confined = ConfinedFolder(root, folder_mode=0o700)
 
     def append(self, run_id: str, attempt: int, *, offset: int, content: bytes) -> int:
         """Append the new part of `content`; returns the next expected offset.
@@ -23,8 +27,7 @@ class LocalLogStore:
         Stored bytes never change, and after a gap nothing is stored.
         """
         folder = self._folder(run_id, attempt)
-        folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder):
+        with self._lock(folder):
             end = self.size_bytes(run_id, attempt)
             new = content[end - offset :] if offset <= end else b""
             if new:
@@ -36,14 +39,14 @@ class LocalLogStore:
         if not chunks:
             return 0
         start, file = chunks[-1]
-        return start + file.stat().st_size
+        return start + self._confined.size_bytes(file)
 
     def read(self, run_id: str, attempt: int, *, offset: int, limit: int) -> bytes:
         content = bytearray()
         for start, file in self._list_chunks(run_id, attempt):
             at = offset + len(content)
-            if len(content) < limit and start <= at < start + file.stat().st_size:
-                with file.open("rb") as chunk_file:
+            if len(content) < limit and start <= at < start + self._confined.size_bytes(file):
+                with self._confined.open_file(file) as chunk_file:
                     chunk_file.seek(at - start)
                     content += chunk_file.read(limit - len(content))
         return bytes(content)
@@ -53,8 +56,17 @@ class LocalLogStore:
         file = folder / f"{end:015d}.log"
         if chunks and end - chunks[-1][0] < _MAX_CHUNK_BYTES:
             file = chunks[-1][1]
-        with file.open("ab") as chunk_file:
+        with self._confined.append_file(file) as chunk_file:
             chunk_file.write(content)
+
+    @contextmanager
+    def _lock(self, folder: Path) -> Iterator[None]:
+        """Lock a log's folder: several service processes may receive parts of the same log."""
+        with self._confined.open_folder(folder, create=True):
+            pass
+        with self._confined.append_file(folder / "lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _list_chunks(self, run_id: str, attempt: int) -> list[tuple[int, Path]]:
         return _chunks_in(self._folder(run_id, attempt))
@@ -64,12 +76,5 @@ class LocalLogStore:
 
 
 def _chunks_in(folder: Path) -> list[tuple[int, Path]]:
-    return sorted((int(file.stem), file) for file in folder.glob("*.log"))
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Lock a log's folder: several service processes may receive parts of the same log."""
-    with (folder / "lock").open("w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    files = (file for file in folder.glob("*.log") if file.stem.isdecimal())
+    return sorted((int(file.stem), file) for file in files)

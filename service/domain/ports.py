@@ -149,7 +149,10 @@ class Tracker(Protocol):
 
 
 class Files(Protocol):
-    """The folders of runs, datasets and teachers."""
+    """The folders of runs, datasets and teachers.
+
+    Workers can write to them: what is a link, or leads through one, counts as missing.
+    """
 
     def run_dir(self, run_id: str) -> Path:
         """The folder of a run."""

@@ -13,6 +13,7 @@ from service.usecases.context import Context
 from service.usecases.runs.transitions import record_transition
 
 _POSITION_FILE = "spool.mlflow.position"
+_POSITION_BYTES = 20
 _BETWEEN_ATTEMPTS = (RunState.QUEUED, RunState.PAUSED)
 """In these states the last attempt was abandoned; if its process still lives, it must stop."""
 
@@ -96,7 +97,10 @@ def _record_start(uow: UnitOfWork, run_id: str, record: Started) -> None:
 
 def count_unshipped_records(run: Run, *, ctx: Context) -> int:
     """Number of records in a run's spool that were not yet shipped to MLflow."""
-    shipped = int(ctx.files.text(ctx.files.run_dir(run.id) / _POSITION_FILE) or b"0")
+    file = ctx.files.run_dir(run.id) / _POSITION_FILE
+    content = ctx.files.text(file, limit=_POSITION_BYTES).strip()
+    # A worker can write anything there; what MLflow has already is not sent again.
+    shipped = int(content) if content.isdigit() else 0
     return len(ctx.files.spool_records(run.id, shipped))
 
 
