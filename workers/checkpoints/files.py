@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -67,15 +68,22 @@ class HashingWriter:
         return FileDigest(self._num_bytes, self._digest.hexdigest())
 
 
-def save_atomically(checkpoint: dict[str, Any], path: Path) -> FileDigest:
+def save_atomically(
+    checkpoint: dict[str, Any],
+    path: Path,
+    *,
+    before_replace: Callable[[], None] = lambda: None,
+) -> FileDigest:
     """Replace `path`, as `open_atomically` does, and create its folder if it is missing.
 
     The checkpoint is hashed while it is written, so that it need not be read again for that.
+    `before_replace` is called once it is written; if it raises, `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_atomically(path) as file:
         hashing = HashingWriter(file)
         torch.save(checkpoint, cast("BinaryIO", hashing))
+        before_replace()
     return hashing.file_digest
 
 

@@ -26,10 +26,15 @@ class AttemptFence:
         self._polled_at_s = time.monotonic()
         self._is_superseded = False
 
-    def is_superseded(self) -> bool:
-        """Whether a newer attempt has started; once true, it stays true."""
+    def is_superseded(self, *, at_once: bool = False) -> bool:
+        """Whether a newer attempt has started; once true, it stays true.
+
+        The file is read every few seconds, or `at_once`: a process that was frozen continues where
+        it was, and its clock may have been frozen, too.
+        """
         now_s = time.monotonic()
-        if not self._is_superseded and now_s - self._polled_at_s >= _POLL_INTERVAL_S:
+        is_due = at_once or now_s - self._polled_at_s >= _POLL_INTERVAL_S
+        if not self._is_superseded and is_due:
             self._polled_at_s = now_s
             self._is_superseded = self._latest_attempt() > self._attempt
         return self._is_superseded

@@ -23,7 +23,10 @@ class Reporter(Protocol):
 
     @property
     def is_superseded(self) -> bool:
-        """Whether a newer attempt of the run has started."""
+        """Whether a newer attempt of the run has started, as last polled."""
+
+    def check_superseded(self) -> bool:
+        """As `is_superseded`, after reading the run's folder now."""
 
     def report_start(
         self,
@@ -79,6 +82,9 @@ class NullReporter:
 
     def __init__(self) -> None:
         self.heartbeat = Heartbeat()
+
+    def check_superseded(self) -> bool:
+        return False
 
     def report_start(self, process: ProcessInfo, **facts: Any) -> None: ...
 

@@ -104,8 +104,10 @@ class SpoolReporter:
         spec: JobSpec,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> Self:
-        """Write the identity file, which supersedes earlier attempts, and build the reporter."""
-        write_atomically(run_dir / IDENTITY_FILE, identity.model_dump_json(indent=2) + "\n")
+        """Write the identity file, which supersedes earlier attempts, not newer ones."""
+        file = run_dir / IDENTITY_FILE
+        if not AttemptFence(file, attempt=identity.attempt).is_superseded(at_once=True):
+            write_atomically(file, identity.model_dump_json(indent=2) + "\n")
         return cls(run_dir, identity=identity, spec=spec, clock=clock)
 
     def __enter__(self) -> Self:
@@ -134,6 +136,9 @@ class SpoolReporter:
         return self._fence.is_superseded() or any(
             shipper.is_refused for shipper in self._shippers.values()
         )
+
+    def check_superseded(self) -> bool:
+        return self._fence.is_superseded(at_once=True) or self.is_superseded
 
     def start(self) -> None:
         for shipper in self._all_shippers:

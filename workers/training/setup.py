@@ -102,7 +102,12 @@ def build_training_setup(
         spec, dataset=manifest, teacher_sha256=None if teacher is None else teacher.sha256
     )
     metrics = MetricsHook(reporter, interval_steps=METRIC_INTERVAL_STEPS)
-    store = CheckpointStore(run_dir, spec.checkpoints, notify=reporter.report_note)
+    store = CheckpointStore(
+        run_dir,
+        spec.checkpoints,
+        notify=reporter.report_note,
+        check_superseded=reporter.check_superseded,
+    )
     checkpoints = CheckpointsHook(
         store,
         policy=spec.checkpoints,

@@ -1,6 +1,8 @@
 """Decides when a checkpoint is written, so that a run can always resume."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from mmcv.runner import Hook
@@ -9,6 +11,7 @@ from configs.spec.compute import Checkpoints
 from configs.spec.dataset import ClassNames
 from workers import distributed
 from workers.checkpoints.store import CheckpointStore
+from workers.errors import Superseded
 from workers.evaluation.coco import CocoMetrics
 from workers.training.resume import Checkpoint, build_checkpoint, extract_student
 
@@ -41,6 +44,7 @@ class CheckpointsHook(Hook):
         self._classes = classes
         self._stateful_hooks = stateful_hooks
         self._last_save_s = time.monotonic()
+        self._is_superseded = False
         self.best_map = -1.0
         self.best_epoch: int | None = None
 
@@ -57,6 +61,7 @@ class CheckpointsHook(Hook):
     def after_train_epoch(self, runner: Any) -> None:
         """Write a checkpoint that starts the next epoch."""
         self._save(runner, epoch=runner.epoch + 1, step=runner.iter, ends_epoch=True)
+        self._raise_if_superseded()
 
     def after_evaluation(self, runner: Any, metrics: CocoMetrics) -> None:
         """Store the student if this evaluation is among the best so far."""
@@ -67,9 +72,11 @@ class CheckpointsHook(Hook):
             student = extract_student(
                 self._build_checkpoint(runner, epoch=runner.epoch + 1, step=runner.iter)
             )
-            self._store.save_student(
-                student, step=runner.iter, epoch=runner.epoch + 1, mean_ap=metrics.mean_ap
-            )
+            with self._note_superseded():
+                self._store.save_student(
+                    student, step=runner.iter, epoch=runner.epoch + 1, mean_ap=metrics.mean_ap
+                )
+        self._raise_if_superseded()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the best score and the state of the other hooks."""
@@ -88,7 +95,24 @@ class CheckpointsHook(Hook):
         self._last_save_s = time.monotonic()
         if distributed.is_main_process():
             checkpoint = self._build_checkpoint(runner, epoch=epoch, step=step)
-            self._store.save_resume(checkpoint, step=step, epoch=epoch, ends_epoch=ends_epoch)
+            with self._note_superseded():
+                self._store.save_resume(checkpoint, step=step, epoch=epoch, ends_epoch=ends_epoch)
+
+    @contextmanager
+    def _note_superseded(self) -> Iterator[None]:
+        """Of several processes, only the main one notices: they raise together, in `StopHook` or
+        `_raise_if_superseded`."""
+        try:
+            yield
+        except Superseded:
+            if distributed.get_world_size() == 1:
+                raise
+            self._is_superseded = True
+
+    def _raise_if_superseded(self) -> None:
+        """Raise `Superseded` in all processes; a collective."""
+        if distributed.broadcast_object(self._is_superseded):
+            raise Superseded("A newer attempt of this run has taken over.")
 
     def _build_checkpoint(self, runner: Any, *, epoch: int, step: int) -> Checkpoint:
         hook_states: dict[str, Any] = {"best_map": self.best_map, "best_epoch": self.best_epoch}

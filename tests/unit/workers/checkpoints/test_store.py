@@ -1,5 +1,7 @@
 """Which checkpoints are kept, deleted and restored."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,21 @@ from configs.spec.compute import Checkpoints
 from workers.checkpoints import store as checkpoints_store
 from workers.checkpoints.files import compute_sha256, load_checkpoint
 from workers.checkpoints.store import CheckpointStore
+from workers.errors import Superseded
 
 
-def make_store(folder: Path, messages: list[str] | None = None, **policy: Any) -> CheckpointStore:
+def make_store(
+    folder: Path,
+    messages: list[str] | None = None,
+    *,
+    check_superseded: Callable[[], bool] = lambda: False,
+    **policy: Any,
+) -> CheckpointStore:
     return CheckpointStore(
-        folder, Checkpoints(**policy), notify=(messages if messages is not None else []).append
+        folder,
+        Checkpoints(**policy),
+        notify=(messages if messages is not None else []).append,
+        check_superseded=check_superseded,
     )
 
 
@@ -150,10 +162,77 @@ def test_a_checkpoint_of_a_killed_writer_is_deleted(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     write(store, 1)
     folder = tmp_path / RunFile.CHECKPOINTS
-    (folder / "step-000000009.pth").write_bytes(b"no manifest")
-    (folder / "step-000000009.pth.0a1b2c3d.unfinished").write_bytes(b"half")
+    for name in ("step-000000009.pth", "step-000000009.pth.0a1b2c3d.unfinished"):
+        (folder / name).write_bytes(b"no manifest, or half")
+        os.utime(folder / name, (0.0, 0.0))
 
     write(store, 2)
 
     assert list_files(tmp_path) == [1, 2]
     assert not list(folder.glob("*.unfinished"))
+
+
+class TestSupersededAttempt:
+    """A process that was frozen continues while a newer attempt trains in the same folder."""
+
+    def test_it_writes_nothing(self, tmp_path: Path) -> None:
+        write(make_store(tmp_path), 1000)
+        before = snapshot(tmp_path)
+
+        with pytest.raises(Superseded):
+            write(make_store(tmp_path, check_superseded=lambda: True), 200)
+
+        assert snapshot(tmp_path) == before
+
+    @pytest.mark.parametrize("frozen_at", range(1, 5))
+    def test_frozen_anywhere_it_leaves_last_and_the_newer_files(
+        self, tmp_path: Path, frozen_at: int
+    ) -> None:
+        """The newer attempt writes while the older one is between two of its steps."""
+        newer = make_store(tmp_path, keep_last=1)
+        being_written = tmp_path / RunFile.CHECKPOINTS / "step-000001001.pth.0a1b2c3d.unfinished"
+        num_checks = 0
+
+        def check_superseded() -> bool:
+            nonlocal num_checks
+            num_checks += 1
+            if num_checks == frozen_at:
+                write(newer, 1000)
+                being_written.write_bytes(b"half")
+            return num_checks >= frozen_at
+
+        with pytest.raises(Superseded):
+            write(make_store(tmp_path, check_superseded=check_superseded, keep_last=1), 200)
+
+        assert load_checkpoint(tmp_path / RunFile.LAST)["step"] == 1000
+        assert 1000 in list_files(tmp_path)
+        assert being_written.exists()
+        assert (newest := newer.load_newest()) is not None
+        assert newest["step"] == 1000
+
+    def test_last_follows_the_newest_manifest(self, tmp_path: Path) -> None:
+        write(make_store(tmp_path), 1000)
+
+        write(make_store(tmp_path), 200)
+
+        assert load_checkpoint(tmp_path / RunFile.LAST)["step"] == 1000
+
+    def test_fresh_files_of_another_attempt_are_left_alone(self, tmp_path: Path) -> None:
+        store = make_store(tmp_path)
+        write(store, 1)
+        folder = tmp_path / RunFile.CHECKPOINTS
+        fresh = [
+            folder / "step-000000009.pth",
+            folder / "student-000000009.pth.0a1b2c3d.unfinished",
+        ]
+        for path in fresh:
+            path.write_bytes(b"being written")
+
+        write(store, 2)
+
+        assert all(path.exists() for path in fresh)
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}

@@ -43,3 +43,17 @@ def test_once_superseded_it_stays_so(tmp_path: Path) -> None:
     file.unlink()
 
     assert fence.is_superseded()
+
+
+def test_a_thawed_process_reads_the_file_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fencing, "_POLL_INTERVAL_S", 3600.0)
+    file = tmp_path / "reporting.json"
+    fence = AttemptFence(file, attempt=2)
+
+    file.write_text('{"attempt": 3}')
+
+    assert not fence.is_superseded()
+    assert fence.is_superseded(at_once=True)
+    assert fence.is_superseded()

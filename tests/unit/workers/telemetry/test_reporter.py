@@ -143,6 +143,30 @@ def test_a_stop_request_of_the_service_reaches_the_trainer(
     assert not reporter.is_superseded
 
 
+def test_a_newer_attempt_is_noticed_on_the_disk(tmp_path: Path) -> None:
+    older = open_reporter(tmp_path / "run", attempt=1)
+    assert not older.check_superseded()
+
+    newer = open_reporter(tmp_path / "run", attempt=2)
+
+    assert older.check_superseded()
+    assert older.is_superseded
+    assert not newer.check_superseded()
+    for reporter in (older, newer):
+        reporter.close(timeout_s=0.0)
+
+
+def test_an_attempt_that_starts_late_does_not_supersede_a_newer_one(tmp_path: Path) -> None:
+    newer = open_reporter(tmp_path / "run", attempt=2)
+
+    older = open_reporter(tmp_path / "run", attempt=1)
+
+    assert older.check_superseded()
+    assert not newer.check_superseded()
+    for reporter in (older, newer):
+        reporter.close(timeout_s=0.0)
+
+
 def test_a_newer_attempt_reaches_the_trainer_and_nothing_waits_for_it(
     tmp_path: Path, service: FakeService, caplog: pytest.LogCaptureFixture
 ) -> None:
