@@ -9,7 +9,12 @@ from configs import building
 
 
 class Contract(BaseModel):
-    """A message or file that another process reads: immutable, without unknown fields."""
+    """A message or file that another process reads: immutable, without unknown fields.
+
+    What is built here is strict. A reader of messages between versions, which a service and its
+    workers may have different ones of, passes `extra="ignore"` to `model_validate_json`: an older
+    reader understands a newer writer as far as it can.
+    """
 
     model_config = ConfigDict(
         frozen=True,

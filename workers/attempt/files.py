@@ -157,6 +157,6 @@ def _read_spool(run_dir: Path) -> bytes:
 def _parse_outcome(line: bytes) -> Outcome | None:
     """None for any other kind of record."""
     try:
-        return Outcome.model_validate_json(line)
+        return Outcome.model_validate_json(line, extra="ignore")
     except ValidationError:
         return None

@@ -97,9 +97,12 @@ class ServiceClient:
 
 
 def parse_response(model: type[ResponseT], response: httpx.Response) -> ResponseT:
-    """Raises `SinkProtocolError` if the body is not a JSON document of `model`."""
+    """Raises `SinkProtocolError` if the body is not a JSON document of `model`.
+
+    Fields that a newer service adds are ignored: its request to stop must still be heard.
+    """
     try:
-        return model.model_validate_json(response.content)
+        return model.model_validate_json(response.content, extra="ignore")
     except ValidationError as error:
         raise SinkProtocolError(
             f"{response.url} returned no {model.__name__.lower()}: {response.text[:200]}"

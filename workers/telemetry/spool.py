@@ -113,7 +113,7 @@ class Spool:
         with self._path.open("rb") as file:
             file.seek(offsets[0])
             lines = file.read(end - offsets[0]).splitlines()
-        return [_RECORDS.validate_json(line) for line in lines]
+        return [_RECORDS.validate_json(line, extra="ignore") for line in lines]
 
     def wait_for_growth(
         self, position: int, *, timeout_s: float, should_stop: Callable[[], bool] = lambda: False
@@ -186,7 +186,7 @@ class Spool:
             if not line.endswith(b"\n"):
                 return
             try:
-                record = _RECORDS.validate_json(line)
+                record = _RECORDS.validate_json(line, extra="ignore")
             except ValidationError as error:
                 raise SpoolUnreadable(self._path, len(self._line_offsets), error) from error
             self._line_offsets.append(self._end)
