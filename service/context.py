@@ -6,9 +6,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
+from pathlib import Path
+
+import structlog
 
 from service.adapters.clock import SystemClock
 from service.adapters.files import LocalFiles
+from service.adapters.home_permissions import secure_home
 from service.adapters.log_store import LocalLogStore
 from service.adapters.mlflow import MlflowTracker
 from service.adapters.ray_jobs import RayJobs
@@ -21,6 +25,8 @@ from service.domain.ports import Clock, Cluster, Tracker, WorkerFiles
 from service.settings import Settings
 from service.store.database import Database
 from service.usecases.context import Context, Policy
+
+log = structlog.get_logger(__name__)
 
 
 @contextmanager
@@ -41,6 +47,7 @@ def build_context(
     counters: Counters = NULL_COUNTERS,
 ) -> tuple[Context, ExitStack]:
     """The context, and a stack that closes its connections."""
+    _secure_home(settings.home)
     database = Database(settings.sqlalchemy_url)
     clock = clock or SystemClock()
     resources = ExitStack()
@@ -67,6 +74,17 @@ def build_context(
         owner=f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}",
     )
     return ctx, resources
+
+
+def _secure_home(home: Path) -> None:
+    """As `secure_home`; a service starts without its folders, and waits for them."""
+    try:
+        changed = secure_home(home)
+    except OSError as error:
+        log.warning("home.not_secured", path=str(home), reason=str(error))
+        return
+    if changed:
+        log.info("home.rights_removed", paths=[str(path) for path in changed])
 
 
 def _ray_jobs(settings: Settings) -> RayJobs:

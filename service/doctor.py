@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from service.adapters.home_permissions import is_exposed
 from service.domain.errors import DatabaseUnreachable, SchemaUnknown
 from service.stack.components import Component, ComponentName, StackConfig, build_components
 from service.stack.lifecycle import ComponentState, ComponentStatus, get_stack_status
@@ -43,6 +44,7 @@ def run_checks(
 def _check_service(config: StackConfig, *, database_url: str) -> Iterator[CheckResult]:
     yield check_python(sys.version_info[:3])
     yield check_disk(config.home)
+    yield check_permissions(config.home)
     yield check_memory(psutil.virtual_memory().available)
     yield check_cores(psutil.cpu_count() or 1)
     yield check_database(database_url)
@@ -79,6 +81,16 @@ def check_disk(home: Path) -> CheckResult:
         ok=free_gib >= _DISK_GIB,
         detail=f"{free_gib:.0f} GiB free for {home}",
         advice=f"Free up {_DISK_GIB:.0f} GiB, or set TANDEM_HOME to a larger disk.",
+    )
+
+
+def check_permissions(home: Path) -> CheckResult:
+    """Only this user may read database, secrets and runs, or a group that shares them (setgid)."""
+    return CheckResult(
+        "permissions",
+        ok=not is_exposed(home),
+        detail=f"other users {'can' if is_exposed(home) else 'cannot'} open {home}",
+        advice=f"Run `chmod -R go= {home}`. docs/operate.md says how to share it with workers.",
     )
 
 

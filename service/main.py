@@ -1,5 +1,6 @@
 """The composition root: builds the application and its loops from the settings."""
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from functools import partial
@@ -9,6 +10,7 @@ import structlog
 import uvicorn
 from fastapi import Depends, FastAPI
 
+from service.adapters.home_permissions import home_umask
 from service.adapters.prometheus import PrometheusMetrics
 from service.api import errors
 from service.api.middleware.audit import AuditMiddleware
@@ -184,6 +186,7 @@ def make_loops(
 
 def serve(settings: Settings) -> None:
     """Run the service until a signal stops it; database errors are raised before it starts."""
+    os.umask(home_umask(settings.home))
     Database(settings.sqlalchemy_url).migrate()
     uvicorn.run(
         create_app(settings),

@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     allowed_roots: tuple[Path, ...] = ()
     """Folders outside of `home` from which datasets and teachers may be registered."""
 
+    job_environment: tuple[str, ...] = ()
+    """Names of further environment variables that `tandem up` passes to Ray and its jobs."""
+
     max_attempts: Annotated[int, Field(ge=1)] = 3
     """A run fails after this many consecutive failed attempts without progress."""
 

@@ -49,6 +49,7 @@ def load_stack_config() -> "StackConfig":
         mlflow_url=settings.mlflow_url,
         bin=Path(sys.executable).parent,
         env=dict(os.environ),
+        job_environment=settings.job_environment,
         token_file=settings.ray_token_file,
         ray_token=settings.ray_token.get_secret_value() if settings.ray_token else None,
     )

@@ -172,6 +172,8 @@ def register_shipped_teacher(name: str) -> None:
     import json
     from importlib.resources import files
 
+    from configs.atomic_files import write_atomically
+
     folder = files("configs").joinpath("teachers")
     card, weights = folder.joinpath(f"{name}.json"), folder.joinpath(f"{name}.pth")
     if not card.is_file() or not weights.is_file():
@@ -185,7 +187,7 @@ def register_shipped_teacher(name: str) -> None:
     copy.parent.mkdir(parents=True, exist_ok=True)
     content = weights.read_bytes()
     if not copy.exists() or copy.read_bytes() != content:
-        copy.write_bytes(content)
+        write_atomically(copy, content)
     register_teacher(json.loads(card.read_text(encoding="utf-8")), copy, replace=True)
 
 

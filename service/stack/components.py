@@ -1,13 +1,19 @@
 """The components of the stack: the command, address and environment of each."""
 
 import hashlib
+import os
 import secrets
+import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from configs.atomic_files import write_atomically
+from service.adapters.home_permissions import secure_home
+from service.stack.environment import select_for_mlflow, select_for_ray, select_for_service
+from service.stack.errors import ForeignFolder
 from service.stack.ports import Address, load_or_choose_ports, parse_address
 from service.stack.processes import MARKER_ENV
 
@@ -40,7 +46,10 @@ class StackConfig:
     """The folder of this environment's commands."""
 
     env: Mapping[str, str] = field(repr=False)
-    """The environment that the components inherit."""
+    """The environment of the command; each component inherits a part of it."""
+
+    job_environment: tuple[str, ...] = ()
+    """Names of variables that Ray and its jobs inherit in addition to the usual ones."""
 
     token_file: Path | None = None
     """The user's file with Ray's token; if None, the stack creates one below `home`."""
@@ -99,13 +108,14 @@ def prepare_component(
 
     `offers_gpus`: whether Ray may assign this machine's GPUs to runs.
     """
-    config.home.mkdir(parents=True, exist_ok=True)
+    secure_home(config.home)
     if component.name is ComponentName.MLFLOW:
         (config.home / "mlflow" / "artifacts").mkdir(parents=True, exist_ok=True)
     if component.name is not ComponentName.RAY:
         return component
     (config.home / "ray").mkdir(parents=True, exist_ok=True)
     _ensure_token(config.ray_token_file)
+    _ensure_own_folder(ray_temp_dir(config.home))
     ports = load_or_choose_ports(config.home / "stack" / "ports.json", _RAY_PORTS)
     return _build_ray(config, ports=ports, offers_gpus=offers_gpus and not config.hides_gpus)
 
@@ -114,14 +124,6 @@ def ray_temp_dir(home: Path) -> Path:
     """Ray's temporary folder: short, because paths of its sockets are limited to 107 characters."""
     return Path("/tmp") / f"tandem-ray-{hashlib.sha256(str(home).encode()).hexdigest()[:10]}"
 
-
-_NOT_INHERITED = frozenset(
-    {"RAY_ADDRESS", "MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI", "TANDEM_TOKEN"}
-)
-"""The user's own cluster, tracker and token: no component may use them."""
-
-_SERVICE_SECRETS = frozenset({"TANDEM_DATABASE_URL"})
-"""Passed to the service only: every job sees Ray's environment."""
 
 _RAY_PORTS = {
     "gcs": "--port",
@@ -243,10 +245,6 @@ def _build_component(  # noqa: PLR0913 - one argument for each difference betwee
     env: Mapping[str, str],
 ) -> Component:
     marker = f"{config.home}:{name}"
-    excluded = (
-        _NOT_INHERITED if name is ComponentName.SERVICE else _NOT_INHERITED | _SERVICE_SECRETS
-    )
-    inherited = {key: value for key, value in config.env.items() if key not in excluded}
     path = f"{config.bin}:{config.env.get('PATH', '')}".rstrip(":")
     return Component(
         name=name,
@@ -257,11 +255,35 @@ def _build_component(  # noqa: PLR0913 - one argument for each difference betwee
         health_path=health_path,
         start_timeout_s=90.0,
         command=command,
-        env={**inherited, "PATH": path, **env, MARKER_ENV: marker},
+        env={**_select_environment(config, name), "PATH": path, **env, MARKER_ENV: marker},
         pid_file=config.home / "stack" / f"{name}.json",
         log=config.home / "logs" / f"{name}.log",
         marker=marker,
     )
+
+
+def _select_environment(config: StackConfig, name: ComponentName) -> dict[str, str]:
+    match name:
+        case ComponentName.RAY:
+            return select_for_ray(config.env, additional=config.job_environment)
+        case ComponentName.MLFLOW:
+            return select_for_mlflow(config.env)
+        case ComponentName.SERVICE:
+            return select_for_service(config.env)
+
+
+def _ensure_own_folder(folder: Path) -> None:
+    """Create a folder whose name others can guess, below one in which they can create it, too.
+
+    Raises `ForeignFolder` unless it belongs to this user alone.
+    """
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise ForeignFolder(folder)
+    if stat.S_IMODE(status.st_mode) != 0o700:
+        folder.chmod(0o700)
 
 
 def _ensure_token(file: Path) -> None:

@@ -10,7 +10,8 @@ class StackError(Exception):
     ├── PortInUse          another process listens on the port of a component
     ├── ComponentFailed    a component exited, or did not answer in time, while starting
     ├── RemoteUnreachable  a component on another machine does not answer
-    └── InvalidAddress     a setting is not an http address with a port
+    ├── InvalidAddress     a setting is not an http address with a port
+    └── ForeignFolder      a folder in /tmp is a link, or belongs to another user
     """
 
     code = "stack_error"
@@ -71,4 +72,16 @@ class InvalidAddress(StackError):
         super().__init__(
             f"{setting}={url} is not an address of the form http://127.0.0.1:8265.",
             advice=f"Set {setting} to a plain http address with a port.",
+        )
+
+
+class ForeignFolder(StackError):
+    """A folder with a name that others can guess is a link, or belongs to another user."""
+
+    code = "foreign_folder"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"{folder} is not a folder of this user: somebody else may have made it.",
+            advice="Remove it, or set TANDEM_HOME to another folder, which changes its name.",
         )

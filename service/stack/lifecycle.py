@@ -9,6 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Literal
 
+from service.adapters.home_permissions import home_umask, secure_home
 from service.stack import processes
 from service.stack.components import (
     Component,
@@ -173,7 +174,13 @@ def _spawn(
     on_progress(_progress(component, "starting"))
     failed_check = check_gpus(config) if component.name is ComponentName.RAY else None
     ready = prepare_component(component, config, offers_gpus=failed_check is None)
-    identity = processes.spawn(ready.command, env=ready.env, folder=config.home, log=ready.log)
+    identity = processes.spawn(
+        ready.command,
+        env=ready.env,
+        folder=config.home,
+        log=ready.log,
+        umask=home_umask(config.home),
+    )
     processes.write_pid_file(identity, ready.pid_file)
     return _StartingComponent(ready, identity, monotonic(), _describe_missing_gpus(failed_check))
 
@@ -309,8 +316,9 @@ def _progress(
 @contextmanager
 def _stack_lock(config: StackConfig) -> Iterator[None]:
     """Serialize concurrent `tandem up` and `tandem down`."""
+    secure_home(config.home)
     folder = config.home / "stack"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     with (folder / "lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

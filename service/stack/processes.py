@@ -25,15 +25,18 @@ class ProcessIdentity:
 
 
 def spawn(
-    command: Sequence[str], *, env: Mapping[str, str], folder: Path, log: Path
+    command: Sequence[str], *, env: Mapping[str, str], folder: Path, log: Path, umask: int = 0o077
 ) -> ProcessIdentity:
-    """Start `command` in a new session, in `folder`; append its output to `log`."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    """Start `command` in a new session, in `folder`; append its output to `log`.
+
+    `umask`: which rights the files that it creates do not have.
+    """
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     shell = shutil.which("sh") or "/bin/sh"
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     pid = os.posix_spawn(
         shell,
-        [shell, "-c", 'cd "$0" && exec "$@"', str(folder), *command],
+        [shell, "-c", f'umask {umask:03o} && cd "$0" && exec "$@"', str(folder), *command],
         env,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -1,10 +1,11 @@
 """Engines for SQLite and PostgreSQL, and the translation of their errors."""
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -187,10 +188,17 @@ def _enable_wal(connection: sqlite3.Connection) -> None:
             return
 
 
+def _create_private_file(path: Path) -> None:
+    """Create a missing database, with its folder, for this user only; SQLite's default is 0644."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(OSError):  # it exists, or connecting reports why it cannot be created
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
 def _open_sqlite(url: str, *, begin: str, has_foreign_keys: bool) -> Engine:
     path = make_url(url).database
     if path:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        _create_private_file(Path(path))
     engine = create_engine(url, hide_parameters=True)
 
     def prepare(connection: sqlite3.Connection, _record: object) -> None:

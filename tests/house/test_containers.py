@@ -26,8 +26,8 @@ SECRETS = {
 }
 IMAGE_VARIABLES = {"TANDEM_HOME", "TANDEM_SECRET_FILE", "TANDEM_LOG_FORMAT"}
 CLIENT_VARIABLES = {"TANDEM_TOKEN", "TANDEM_TOKEN_FILE"}
-OTHER_DEFAULTS = {"TANDEM_PORT", "TANDEM_RAY_TOKEN_FILE"}
-"""Compose publishes the port and sets the token itself."""
+OTHER_DEFAULTS = {"TANDEM_PORT", "TANDEM_RAY_TOKEN_FILE", "TANDEM_JOB_ENVIRONMENT"}
+"""Compose publishes the port, sets the token, and gives nodes their variables itself."""
 
 
 def get_environment(service: str) -> dict[str, str | None]:

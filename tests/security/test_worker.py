@@ -10,6 +10,8 @@ from configs.protocol.names import RunFile, attempt_log_path
 from configs.spec.dataset import MANIFEST
 from service.adapters.confined_files import ConfinedFolder, UnconfinedPath
 from service.adapters.log_store import LocalLogStore
+from service.settings import Settings
+from service.stack.components import ComponentName, StackConfig, build_components
 from service.usecases.attempts.records import count_unshipped_records
 from service.usecases.runs.queries import get_run
 from tests.support.factories import write_dataset
@@ -179,6 +181,61 @@ class TestConfinedFolder:
 
         modes = [(folder / "report.token").stat().st_mode & 0o777 for folder in (private, shared)]
         assert [oct(mode) for mode in modes] == ["0o600", "0o640"]
+
+
+def test_no_secret_of_the_service_reaches_jobs_or_mlflow(tmp_path: Path) -> None:
+    settings = {f"TANDEM_{name.upper()}": SECRET for name in Settings.model_fields}
+    secrets = settings | dict.fromkeys(
+        (
+            *("PGPASSWORD", "PGPASSFILE", "PGSERVICEFILE", "POSTGRES_PASSWORD", "RAY_AUTH_TOKEN"),
+            *("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "GITHUB_TOKEN"),
+            *("MLFLOW_BACKEND_STORE_URI", "SSH_AUTH_SOCK", "ANYTHING_ELSE"),
+        ),
+        SECRET,
+    )
+    useful = dict.fromkeys(
+        (
+            *("LANG", "LC_ALL", "HTTPS_PROXY", "no_proxy", "SSL_CERT_FILE", "LD_LIBRARY_PATH"),
+            *("CUDA_VISIBLE_DEVICES", "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "HF_HOME"),
+            *("TORCH_HOME", "PYTORCH_ALLOC_CONF", "OMP_NUM_THREADS", "XDG_CACHE_HOME", "HOME"),
+        ),
+        "useful",
+    )
+    components = build_components(make_stack_config(tmp_path, env=secrets | useful))
+
+    environments = {component.name: component.env for component in components}
+
+    for name in (ComponentName.RAY, ComponentName.MLFLOW):
+        assert SECRET not in environments[name].values(), environments[name]
+    assert useful.items() <= environments[ComponentName.RAY].items()
+    service = {key for key, value in environments[ComponentName.SERVICE].items() if value == SECRET}
+    assert {"TANDEM_ADMIN_TOKEN", "TANDEM_DATABASE_URL", "PGPASSWORD"} <= service
+    assert not service & {"TANDEM_TOKEN", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN"}
+
+
+def test_jobs_get_what_the_operator_names(tmp_path: Path) -> None:
+    config = make_stack_config(
+        tmp_path, env={"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
+    )
+
+    ray, mlflow, _ = build_components(config)
+
+    assert ray.env["AWS_ACCESS_KEY_ID"] == "x"
+    assert "AWS_SECRET_ACCESS_KEY" not in ray.env
+    assert "AWS_ACCESS_KEY_ID" not in mlflow.env
+
+
+def make_stack_config(tmp_path: Path, *, env: dict[str, str]) -> StackConfig:
+    return StackConfig(
+        home=tmp_path / "home",
+        host="127.0.0.1",
+        port=18700,
+        ray_url="http://127.0.0.1:18265",
+        mlflow_url="http://127.0.0.1:15500",
+        bin=Path("/env/bin"),
+        env={"PATH": "/usr/bin", **env},
+        job_environment=("AWS_ACCESS_KEY_ID", "NOT_SET"),
+    )
 
 
 def prepare_log(stage: Stage) -> Path:
