@@ -12,9 +12,14 @@ from service.cli.errors import CliError, ErrorMessage
 from service.cli.session import load_settings
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from service.cli.console.wrapping import OutputConsole
     from service.settings import Settings
     from service.store.backup.archive import BackupManifest
     from service.store.backup.dump import RowProgressCallback
+
+_STREAM = Path("-")
 
 
 def register(app: typer.Typer) -> None:
@@ -24,7 +29,9 @@ def register(app: typer.Typer) -> None:
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(help="The zip to write; it must not exist.")],
+    file: Annotated[
+        Path, typer.Argument(help="The zip to write; it must not exist. - is standard output.")
+    ],
 ) -> None:
     """Write the database to a zip, even while the service runs. The zip contains secrets."""
     from datetime import UTC, datetime
@@ -32,23 +39,28 @@ def backup(
     from service.store.backup.dump import write_backup
 
     settings = load_settings()
-    with _show_progress() as on_progress:
+    is_stream = file == _STREAM
+    with _show_progress(is_hidden=is_stream) as on_progress:
         manifest = write_backup(
             settings.sqlalchemy_url,
-            file,
+            _open_standard_output() if is_stream else file,
             files=settings.database_side_files,
             at=datetime.now(UTC),
             on_progress=on_progress,
         )
-    console.output().print(
-        f"{file} contains {_summarize(manifest)}. "
+    name = "The output" if is_stream else str(file)
+    out = console.error_output() if is_stream else console.output()
+    out.print(
+        f"{name} contains {_summarize(manifest)}. "
         "Whoever can read it knows the secrets of the service."
     )
-    _print_excluded_folders(settings)
+    _print_excluded_folders(settings, out)
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(help="A zip that `tandem backup` wrote.")],
+    file: Annotated[
+        Path, typer.Argument(help="A zip that `tandem backup` wrote. - is standard input.")
+    ],
     replace: Annotated[
         bool, typer.Option("--replace", help="Delete the present content of the database.")
     ] = False,
@@ -58,10 +70,10 @@ def restore(
 
     settings = load_settings()
     _require_no_service(settings)
-    with _show_progress() as on_progress:
+    with _read_archive(file) as archive, _show_progress() as on_progress:
         manifest = restore_backup(
             settings.sqlalchemy_url,
-            file,
+            archive,
             files=settings.database_side_files,
             replace=replace,
             on_progress=on_progress,
@@ -70,7 +82,33 @@ def restore(
         f"The database contains {_summarize(manifest)}, "
         f"as on {manifest.created_at:%Y-%m-%d %H:%M} UTC."
     )
-    _print_excluded_folders(settings)
+    _print_excluded_folders(settings, console.output())
+
+
+def _open_standard_output() -> "BinaryIO":
+    """Standard output, for the bytes of a zip; a terminal is refused."""
+    import sys
+
+    if sys.stdout.isatty():
+        advice = ("`tandem backup - > FILE` writes it to a file.",)
+        raise CliError(ErrorMessage("A zip is not written to a terminal.", advice=advice))
+    return sys.stdout.buffer
+
+
+@contextmanager
+def _read_archive(file: Path) -> "Iterator[Path]":
+    """The path of a backup; standard input is copied to a file: a zip is read from its end."""
+    import shutil
+    import sys
+    import tempfile
+
+    if file != _STREAM:
+        yield file
+        return
+    with tempfile.NamedTemporaryFile(prefix="tandem-", suffix=".zip") as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+        copy.flush()
+        yield Path(copy.name)
 
 
 def _summarize(manifest: "BackupManifest") -> str:
@@ -80,12 +118,12 @@ def _summarize(manifest: "BackupManifest") -> str:
     return f"{manifest.rows} rows of {filled} tables{files} ({source})"
 
 
-def _print_excluded_folders(settings: "Settings") -> None:
+def _print_excluded_folders(settings: "Settings", out: "OutputConsole") -> None:
     """Folders that a backup does not include: they are large, and not part of the database."""
     folders = (settings.runs_dir, settings.logs_dir, settings.datasets_dir, settings.teachers_dir)
-    console.output().print("Not in the backup, copy separately:")
+    out.print("Not in the backup, copy separately:")
     for folder in (*folders, settings.home / "mlflow"):
-        console.output().print(f"  {folder}")
+        out.print(f"  {folder}")
 
 
 def _require_no_service(settings: "Settings") -> None:
@@ -107,13 +145,14 @@ def _is_listening(url: str) -> bool:
 
 
 @contextmanager
-def _show_progress() -> "Iterator[RowProgressCallback]":
+def _show_progress(*, is_hidden: bool = False) -> "Iterator[RowProgressCallback]":
     """A progress bar for the table that is being copied."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (TextColumn("{task.description:20}"), BarColumn(), MofNCompleteColumn())
     out = console.output()
-    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
+    is_disabled = is_hidden or not out.is_terminal
+    with Progress(*columns, console=out, transient=True, disable=is_disabled) as progress:
         bar = progress.add_task("")
 
         def show_rows(table: str, done: int, total: int) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -168,3 +169,26 @@ def test_secrets_are_not_on_the_command_line_of_a_component(config: StackConfig)
     token = config.ray_token_file.read_text(encoding="ascii")
 
     assert not any(token in argument for argument in ray.command)
+
+
+def test_a_backup_in_a_pipe_leaves_no_file(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    tandem = str(Path(sys.executable).parent / "tandem")
+    env = {"PATH": os.environ["PATH"], "TANDEM_HOME": str(home), "HOME": str(tmp_path)}
+    subprocess.run([tandem, "tokens", "create", "ada"], env=env, check=True, capture_output=True)
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+
+    backup = subprocess.run([tandem, "backup", "-"], env=env, check=True, capture_output=True)
+    restored = subprocess.run(
+        [tandem, "restore", "-"],
+        env=env | {"TANDEM_HOME": str(tmp_path / "other")},
+        input=backup.stdout,
+        check=False,
+        capture_output=True,
+    )
+
+    assert backup.stdout.startswith(b"PK")
+    assert "knows the secrets" in backup.stderr.decode()
+    assert {path for path in home.rglob("*") if path.is_file()} <= before
+    assert restored.returncode == 0, restored.stderr.decode()
+    assert read_mode(tmp_path / "other" / "tandem.db") == "0o600"

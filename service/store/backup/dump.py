@@ -3,7 +3,7 @@
 import base64
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,7 @@ _ROWS_PER_BATCH = 500
 
 def write_backup(
     url: str,
-    path: Path,
+    target: Path | BinaryIO,
     *,
     files: Mapping[str, Path],
     at: datetime,
@@ -34,13 +34,15 @@ def write_backup(
 ) -> BackupManifest:
     """Write a backup; raises `BackupRefused` if the file exists, or if there is no database.
 
-    `files` are small files that belong to the database; those that exist are included.
+    `target` is a new file, or a stream such as a pipe: if writing to it fails, what it has received
+    is no valid backup. `files` are small files that belong to the database; those that exist are
+    included.
     """
     _check_database_exists(url)
     engine = open_for_reading(url)
     try:
         with (
-            _new_private_file(path) as file,
+            _open_target(target) as file,
             zipfile.ZipFile(file, "w") as archive,
             translate_db_errors(),
             engine.begin() as connection,
@@ -71,6 +73,10 @@ def _check_database_exists(url: str) -> None:
 def _no_database(url: str) -> BackupRefused:
     location = make_url(url).render_as_string(hide_password=True)
     return BackupRefused(f"There is no database of Tandem at {location}, so nothing was written.")
+
+
+def _open_target(target: Path | BinaryIO) -> AbstractContextManager[BinaryIO]:
+    return _new_private_file(target) if isinstance(target, Path) else nullcontext(target)
 
 
 @contextmanager
