@@ -5,7 +5,7 @@ SEED ?= 0
 SEEDS ?= 0,1,2,3
 
 .PHONY: setup demo demo-search bccd bccd-data test test-all test-chaos gpu-check compose-test sweep-demo bench-packs check format lock \
-  dashboards up down doctor clean teacher
+  sbom pin-images dashboards up down doctor clean teacher
 
 setup: ## Creates or updates the environment in .venv.
 	@docker/setup.sh
@@ -69,6 +69,12 @@ doctor: setup ## Checks this machine and the stack, and shows how to fix what fa
 
 lock: setup ## Writes docker/environment.lock from the present environment.
 	@docker/lock.sh $(BIN)/python
+
+sbom: setup ## Writes what is in each image to build/sbom (CycloneDX).
+	@docker/sbom.sh $(BIN)/python
+
+pin-images: ## Writes the digests of the base images to docker/base-images.txt; needs their registry.
+	@python3 docker/pin_images.py
 
 dashboards: setup ## Generates Grafana's dashboards from dashboards/generate.
 	@$(BIN)/python -m dashboards.generate

@@ -29,6 +29,7 @@ separate='mmcv-full|nvidia-cuda-(nvcc|crt|cccl)|nvidia-nvvm|tandem-distill|pip|u
   | lock environment.lock "Exact versions that work together. $written; do not edit." \
     "mmcv-full is not here: docker/mmcv-wheel.sh compiles it."
 pins installer.lock | lock installer.lock "What installs everything else. $written, which keeps the version."
+pins sbom.lock | lock sbom.lock "What docker/sbom.sh runs. $written, which keeps the versions."
 pins cuda-toolkit.lock | lock cuda-toolkit.lock "The CUDA compiler. $written, which keeps the versions."
 "$python" -c 'import tomllib; print(*tomllib.load(open("../pyproject.toml", "rb"))["project"]["optional-dependencies"]["bccd"], sep="\n")' \
   | lock weights.lock "The extra bccd of pyproject.toml. $written; do not edit."

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Writes .env with random passwords and tokens for compose.yaml. Existing values are kept and only missing
-# ones added, so it can be run again after an upgrade.
+# Writes .env with random passwords and tokens for compose.yaml, and the digests of images that are not built
+# here. Existing values are kept and only missing ones added, so it can be run again after an upgrade; a digest
+# is replaced by a newer one of the same image.
 #
 #   docker/new-env.sh [FILE]
 set -eu
@@ -29,4 +30,17 @@ add_if_missing RAY_AUTH_TOKEN "$(random_hex 64)"
 add_if_missing TANDEM_ADMIN_TOKEN "tdm_$(random_hex 10)_$(random_letters 43)"
 add_if_missing TANDEM_VIEWER_TOKEN "tdm_$(random_hex 10)_$(random_letters 43)"
 add_if_missing GRAFANA_PASSWORD "$(random_letters 32)"
+pin_image() { # pin_image NAME IMAGE DIGEST
+  case $(sed -n "s/^$1=//p" "$file") in
+    "" | "$2" | "$2@"*) ;;
+    *) return ;; # a mirror, or another version
+  esac
+  sed -i "/^$1=/d" "$file"
+  printf '%s=%s@%s\n' "$1" "$2" "$3" >> "$file"
+}
+
+images=$(dirname "$0")/base-images.txt
+while read -r name image digest; do
+  case $digest in sha256:*) pin_image "$name" "$image" "$digest" ;; esac
+done < "$images"
 printf '%s is complete.\n' "$file"

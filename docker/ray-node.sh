@@ -10,6 +10,8 @@
 # If the doctor finds a GPU that torch cannot use, no node is started, because Ray would offer that GPU to
 # runs: it counts the driver's GPUs. The container exits and is restarted until the problem is fixed.
 set -eu
+# The service, which is another user of the same group, may delete what runs write.
+umask 007
 case ${1:-} in
   head)
     export RAY_gcs_storage=rocksdb RAY_gcs_storage_path=/var/lib/ray/gcs

@@ -124,6 +124,37 @@ def test_strangers_do_not_come_in_and_rays_jobs_are_not_published(stack: Compose
     assert len(published) >= 2
 
 
+def test_a_worker_can_neither_read_nor_replace_what_is_the_services(stack: ComposeStack) -> None:
+    home = "/var/lib/tandem"
+    attempts = (
+        f"ls {home}/logs-of-runs",
+        f"mv {home}/runs {home}/hers",
+        "ls /var/lib/tandem-keys",
+        "touch /usr/local/bin/hers",
+        "touch /hers",
+    )
+    script = "; ".join(f"({attempt}) 2>/dev/null && echo {attempt!r}" for attempt in attempts)
+    (worker, *_) = stack.project.containers("ray-worker")
+    (service,) = stack.project.containers("service")
+
+    done = stack.project.docker("exec", worker, "sh", "-c", f"{script}; true")
+    users = [stack.project.docker("exec", name, "id", "-u").strip() for name in (worker, service)]
+
+    assert done == ""
+    assert users == ["10001", "10002"]
+
+
+def test_a_backup_leaves_the_containers_through_a_pipe_only(stack: ComposeStack) -> None:
+    backup = "tandem backup - | tail --bytes 1000 | grep --count --text manifest.json"
+    (service,) = stack.project.containers("service")
+
+    matches = stack.project.docker("exec", service, "bash", "-o", "pipefail", "-c", backup)
+    zips = stack.project.docker("exec", service, "find", "/var/lib/tandem", "-name", "*.zip")
+
+    assert int(matches) >= 1
+    assert zips == ""
+
+
 _PAIR = ("baseline", "student")
 
 

@@ -1,9 +1,12 @@
 """compose.yaml and docker/, checked without a container engine."""
 
+import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -28,6 +31,20 @@ IMAGE_VARIABLES = {"TANDEM_HOME", "TANDEM_SECRET_FILE", "TANDEM_LOG_FORMAT"}
 CLIENT_VARIABLES = {"TANDEM_TOKEN", "TANDEM_TOKEN_FILE"}
 OTHER_DEFAULTS = {"TANDEM_PORT", "TANDEM_RAY_TOKEN_FILE", "TANDEM_JOB_ENVIRONMENT"}
 """Compose publishes the port, sets the token, and gives nodes their variables itself."""
+
+
+def load_pin_images() -> ModuleType:
+    """Import a module of docker/, which is no package."""
+    spec = importlib.util.spec_from_file_location("pin_images", ROOT / "docker" / "pin_images.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["pin_images"] = module  # where dataclasses look for it
+    spec.loader.exec_module(module)
+    return module
+
+
+pin_images = load_pin_images()
 
 
 def get_environment(service: str) -> dict[str, str | None]:
@@ -108,12 +125,95 @@ def test_what_is_published_is_on_loopback_and_ray_is_not() -> None:
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
 
-def test_our_containers_can_do_nothing_more_than_they_need() -> None:
-    for name in ("service", "mlflow", "ray-head", "ray-worker", "ray-worker-gpu", "tandem"):
-        assert STACK["services"][name]["cap_drop"] == ["ALL"]
-        assert STACK["services"][name]["security_opt"] == ["no-new-privileges:true"]
+def test_images_from_a_registry_are_those_of_the_lock() -> None:
+    _, images = pin_images.read_lock(ROOT / "docker" / "base-images.txt")
     dockerfile = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
-    assert dockerfile.count("\nUSER 10001") == 3
+
+    used = {service["image"] for service in STACK["services"].values()}
+    pulled = {image for image in used if not image.startswith("tandem-")}
+    base = next(image for image in images if image.variable == "BASE_IMAGE")
+
+    assert pulled == {f"${{{item.variable}:-{item.image}}}" for item in images if item != base}
+    assert f"\nARG BASE_IMAGE={base.image}\n" in dockerfile
+    bases = set(re.findall(r"^FROM (\S+)", dockerfile, flags=re.MULTILINE))
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)", dockerfile, flags=re.MULTILINE))
+    assert bases - stages == {"${BASE_IMAGE}", "worker-${DEVICE}"}
+
+
+def test_digests_of_the_lock_reach_the_env_file_and_a_mirror_stays(tmp_path: Path) -> None:
+    for name in ("new-env.sh", "base-images.txt"):
+        shutil.copy(ROOT / "docker" / name, tmp_path)
+    old, new = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+    lock = tmp_path / "base-images.txt"
+    lock.write_text(lock.read_text(encoding="utf-8").replace(" -\n", f" {new}\n"), encoding="utf-8")
+    file = tmp_path / "env"
+    file.write_text(
+        f"POSTGRES_IMAGE=postgres:15@{old}\nGRAFANA_IMAGE=mirror/grafana:12\n", encoding="utf-8"
+    )
+
+    subprocess.run([tmp_path / "new-env.sh", file], check=True, capture_output=True)
+
+    values = dict(line.split("=", 1) for line in file.read_text(encoding="utf-8").splitlines())
+    assert values["POSTGRES_IMAGE"] == f"postgres:15@{new}"
+    assert values["BASE_IMAGE"] == f"debian:bookworm-slim@{new}"
+    assert values["GRAFANA_IMAGE"] == "mirror/grafana:12"
+
+
+def test_a_lock_with_something_else_than_a_digest_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "base-images.txt"
+    file.write_text("BASE_IMAGE debian:bookworm-slim latest\n", encoding="utf-8")
+
+    with pytest.raises(ValueError, match="latest is no digest"):
+        pin_images.read_lock(file)
+
+
+def test_no_container_can_do_more_than_it_needs() -> None:
+    for name, service in STACK["services"].items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["read_only"] is True, name
+        assert any(folder.startswith("/tmp:") for folder in service["tmpfs"]), name
+        assert 0 < service["pids_limit"] <= 32768, name
+        assert parse_bytes(get_default(service["mem_limit"])) >= 2**30, name
+    added = {name for name, service in STACK["services"].items() if "cap_add" in service}
+    assert added == {"postgres"}
+
+
+def test_service_and_workers_are_different_users_of_one_group() -> None:
+    dockerfile = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    users = {
+        stage.split("\n", 1)[0]: re.findall(r"^USER (\S+)$", stage, flags=re.MULTILINE)
+        for stage in re.split(r"^FROM \S+ AS ", dockerfile, flags=re.MULTILINE)
+    }
+
+    assert users["worker-any"] == users["mlflow"] == ["10001"]
+    assert users["service"] == ["10002"]
+    # Every image creates the shared folder alike: the first one to mount the volume decides.
+    shared = re.findall(r"install -d (.*) /var/lib/tandem ", dockerfile)
+    assert shared == ["-o tandem-service -g tandem -m 3770"] * 2
+
+
+def test_the_key_of_the_service_is_mounted_nowhere_else() -> None:
+    mounts = {
+        name: [volume.split(":")[0] for volume in service.get("volumes", [])]
+        for name, service in STACK["services"].items()
+    }
+
+    assert [name for name, volumes in mounts.items() if "keys" in volumes] == ["service"]
+    assert [name for name, volumes in mounts.items() if "ray" in volumes] == ["ray-head"]
+
+
+def test_dashboards_and_metrics_have_networks_of_their_own() -> None:
+    networks = {name: set(service["networks"]) for name, service in STACK["services"].items()}
+
+    assert networks["grafana"] == {"dashboards"}
+    assert networks["prometheus"] == {"metrics", "dashboards"}
+    assert networks["postgres"] == {"database"}
+    assert {name for name, joined in networks.items() if "dashboards" in joined} == {
+        "grafana",
+        "prometheus",
+    }
+    assert STACK["networks"]["metrics"] == {"internal": True}
 
 
 def parse_bytes(size: str) -> int:

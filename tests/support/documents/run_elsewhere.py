@@ -42,6 +42,7 @@ _BCCD = (
     "tests/e2e/test_bccd.py::test_the_blood_cells_experiment_ends_with_its_table_and_is_found_again"
 )
 _BACKUP = "tests/integration/documents/test_postgres_commands.py"
+_PIPED_BACKUP = "tests/security/test_machine_user.py::test_a_backup_in_a_pipe_leaves_no_file"
 _DOCTOR = "tests/integration/documents/test_documents.py::test_the_doctor_says_what_is_off"
 
 _RUNS_TESTS = NotRun("it runs the tests themselves; the dry run shows that its recipe exists")
@@ -72,6 +73,8 @@ MAKE: dict[str, RunBy | NotRun] = {
     "format": NotRun("it changes the files of this tree"),
     "gpu-check": _RUNS_TESTS,
     "lock": _NEEDS_NETWORK,
+    "pin-images": NotRun("it asks a registry, and tests have no network"),
+    "sbom": _NEEDS_NETWORK,
     "setup": RunBy(
         "tests/house/test_set_up.py::test_setup_runs_again_only_when_the_device_is_another",
         "docker/setup.sh FORCE_CUDA",
@@ -105,6 +108,11 @@ COMMANDS: dict[str, RunBy | NotRun] = {
     "docker compose build service": RunBy(_KILLED_CONTAINERS, "build service"),
     "docker compose down": RunBy(_KILLED_CONTAINERS, "down"),
     "docker compose down --volumes": RunBy(_KILLED_CONTAINERS, "down --volumes"),
+    "docker compose exec -T service tandem backup - > before.zip": RunBy(_PIPED_BACKUP, "backup -"),
+    "docker compose exec -T service tandem backup - > monday.zip": RunBy(_PIPED_BACKUP, "backup -"),
+    "docker compose run --rm --no-deps -T service restore - < monday.zip": RunBy(
+        _PIPED_BACKUP, "restore -"
+    ),
     "docker compose exec -T postgres pg_dump --username postgres --format custom mlflow "
     "> mlflow.dump": RunBy(
         f"{_BACKUP}::test_the_database_of_mlflow_is_dumped_and_restored", "pg_dump OPERATING.md"

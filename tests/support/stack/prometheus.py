@@ -93,6 +93,7 @@ def write_config(targets: Targets, folder: Path, *, interval_s: int = 4) -> Path
     jobs["tandem"]["authorization"]["credentials_file"] = str(token)
     jobs["tandem"]["static_configs"] = [{"targets": [targets.service]}]
     jobs["mlflow"]["static_configs"] = [{"targets": [targets.mlflow]}]
+    del jobs["ray"]["dns_sd_configs"]  # the names of containers
     jobs["ray"]["file_sd_configs"][0]["files"] = [str(targets.ray_nodes)]
     path = folder / "prometheus.yml"
     path.write_text(yaml.safe_dump(config))
