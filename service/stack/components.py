@@ -20,6 +20,7 @@ from service.stack.processes import MARKER_ENV
 OBJECT_STORE_BYTES = 100 * 2**20
 """Close to the minimum that Ray accepts: Tandem passes no data through the object store."""
 
+RAY_TEMP_ROOT = Path("/tmp")
 
 _NO_DEVICES = frozenset({"", "-1"})
 """Values of CUDA_VISIBLE_DEVICES that hide every GPU; Ray counts one GPU for "-1"."""
@@ -115,14 +116,18 @@ def prepare_component(
         return component
     (config.home / "ray").mkdir(parents=True, exist_ok=True)
     _ensure_token(config.ray_token_file)
-    _ensure_own_folder(ray_temp_dir(config.home))
+    _ensure_own_folder(ray_temp_dir(config.home).parent)
     ports = load_or_choose_ports(config.home / "stack" / "ports.json", _RAY_PORTS)
     return _build_ray(config, ports=ports, offers_gpus=offers_gpus and not config.hides_gpus)
 
 
 def ray_temp_dir(home: Path) -> Path:
-    """Ray's temporary folder: short, because paths of its sockets are limited to 107 characters."""
-    return Path("/tmp") / f"tandem-ray-{hashlib.sha256(str(home).encode()).hexdigest()[:10]}"
+    """Ray's temporary folder: short, because paths of its sockets are limited to 107 characters.
+
+    Ray gives everybody the right to write to it, so it is in a folder of this user alone.
+    """
+    digest = hashlib.sha256(str(home).encode()).hexdigest()[:10]
+    return RAY_TEMP_ROOT / f"tandem-ray-{digest}" / "ray"
 
 
 _RAY_PORTS = {

@@ -5,7 +5,6 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from service.context import build_context
 from service.doctor import check_permissions
 from service.settings import Settings
 from service.stack import components
-from service.stack.components import StackConfig, build_components, prepare_component
+from service.stack.components import StackConfig, build_components, prepare_component, ray_temp_dir
 from service.stack.errors import ForeignFolder
 from service.stack.processes import find_process, spawn, wait_for_exit
 
@@ -26,6 +25,11 @@ def usual_umask() -> Iterator[None]:
     before = os.umask(0o022)
     yield
     os.umask(before)
+
+
+@pytest.fixture(autouse=True)
+def ray_temp_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(components, "RAY_TEMP_ROOT", tmp_path)
 
 
 @pytest.fixture
@@ -118,18 +122,17 @@ def test_what_a_component_writes_is_private(tmp_path: Path) -> None:
 
 
 class TestTemporaryFolderOfRay:
-    """Its name follows from the home, and everybody can write to /tmp."""
+    """Its name follows from the home, everybody can write to /tmp, and Ray makes it writable."""
 
     @pytest.fixture
-    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        path = tmp_path / "tandem-ray-0"
-        monkeypatch.setattr(components, "ray_temp_dir", lambda home: path)
-        return path
+    def folder(self, config: StackConfig) -> Path:
+        return ray_temp_dir(config.home).parent
 
     def test_it_is_made_private(self, config: StackConfig, folder: Path) -> None:
-        prepare_component(build_components(config)[0], config)
+        ray = prepare_component(build_components(config)[0], config)
 
         assert read_mode(folder) == "0o700"
+        assert f"--temp-dir={folder}/ray" in ray.command
 
     def test_ours_is_made_private_if_it_is_not(self, config: StackConfig, folder: Path) -> None:
         folder.mkdir(mode=0o755)
@@ -148,7 +151,7 @@ class TestTemporaryFolderOfRay:
         else:
             folder.touch()
 
-        with pytest.raises(ForeignFolder, match="tandem-ray-0"):
+        with pytest.raises(ForeignFolder, match="tandem-ray-"):
             prepare_component(build_components(config)[0], config)
 
         assert list((tmp_path / "hers").iterdir()) == []
@@ -160,7 +163,7 @@ class TestTemporaryFolderOfRay:
         monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
 
         with pytest.raises(ForeignFolder):
-            prepare_component(build_components(config)[0], replace(config, home=folder.parent))
+            prepare_component(build_components(config)[0], config)
 
 
 def test_secrets_are_not_on_the_command_line_of_a_component(config: StackConfig) -> None:

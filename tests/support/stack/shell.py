@@ -106,4 +106,4 @@ def open_shell(folder: Path) -> Iterator[Shell]:
     )
     yield shell
     shell.tandem("down")
-    shutil.rmtree(ray_temp_dir(shell.home), ignore_errors=True)
+    shutil.rmtree(ray_temp_dir(shell.home).parent, ignore_errors=True)
