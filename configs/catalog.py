@@ -15,6 +15,10 @@ from configs.spec.run import RunSpec
 from configs.suggestions import ask_did_you_mean_path, list_names
 
 Document = dict[str, JsonValue]
+
+_MAX_PATH_FIELDS = 32
+"""Fields in the dotted path of a change; no spec is nearly as deep."""
+
 _JOB: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 
 
@@ -85,10 +89,14 @@ def spec_from_preset(name: str, changes: Mapping[str, JsonValue] | None = None) 
 
 
 def apply_changes(document: Document, changes: Mapping[str, JsonValue]) -> Document:
-    """A copy of `document` with the value at each dotted path replaced. Raises `SpecError`."""
-    result = document
+    """A copy of `document` with the value at each dotted path replaced. Raises `SpecError`.
+
+    Each dictionary is copied once at most, so the time is linear in the size of both arguments.
+    """
+    result = dict(document)
+    copies = {id(result): result}
     for path, value in changes.items():
-        result = _replace_value(result, path.split("."), value, dotted_path=path)
+        _replace_value(result, path, value, copies=copies)
     return result
 
 
@@ -123,14 +131,23 @@ def _list_names(folder: Traversable, *, prefix: str) -> list[str]:
 
 
 def _replace_value(
-    document: Document, path: list[str], value: JsonValue, *, dotted_path: str
-) -> Document:
-    key, *remaining = path
-    if not remaining:
-        return {**document, key: value}
-    child = document.get(key)
-    if child is None:
-        child = {}
-    if not isinstance(child, dict):
-        raise SpecError((SpecProblem(dotted_path, f"{key} is a plain value and has no fields"),))
-    return {**document, key: _replace_value(child, remaining, value, dotted_path=dotted_path)}
+    document: Document, path: str, value: JsonValue, *, copies: dict[int, Document]
+) -> None:
+    """Replace the value at a dotted path. `copies` are the dictionaries that may be changed, by
+    their `id`; it keeps them alive, so that no other dictionary gets their `id`."""
+    *parents, last = path.split(".", _MAX_PATH_FIELDS)
+    if len(parents) == _MAX_PATH_FIELDS:
+        message = f"a path has at most {_MAX_PATH_FIELDS} fields"
+        raise SpecError((SpecProblem(path, message),))
+    for key in parents:
+        child = document.get(key)
+        if child is None:
+            child = {}
+        if not isinstance(child, dict):
+            raise SpecError((SpecProblem(path, f"{key} is a plain value and has no fields"),))
+        if id(child) not in copies:
+            child = dict(child)
+            copies[id(child)] = child
+        document[key] = child
+        document = child
+    document[last] = value

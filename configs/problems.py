@@ -14,7 +14,12 @@ from configs.model_fields import (
     list_field_paths,
     split_root,
 )
-from configs.spec.base import NAME_PATTERN, RUN_ID_PATTERN, SHA256_PATTERN
+from configs.spec.base import (
+    NAME_PATTERN,
+    PRINTABLE_PATTERN,
+    RUN_ID_PATTERN,
+    SHA256_PATTERN,
+)
 from configs.suggestions import (
     ask_did_you_mean,
     join_with_or,
@@ -28,6 +33,9 @@ _DISTANT = 0.96
 
 _MAX_DOTS = 2
 """Fields that are deeper in the document are not suggested for another place."""
+
+MAX_PROBLEMS = 50
+"""Problems that are explained; of others the number is told."""
 
 _MAX_INPUT = 60
 """Characters of an invalid value that a message quotes."""
@@ -64,11 +72,13 @@ def explain_errors(
     """Problems with dotted fields, without tags of unions, in one sentence each.
 
     `errors` have the form of `ValidationError.errors()`. `shows_input`: whether messages quote
-    invalid values, which may be secret.
+    invalid values, which may be secret. After `MAX_PROBLEMS` problems, the last one is how many
+    more there are.
     """
+    errors = tuple(errors)
     problems: list[SpecProblem] = []
     missing, suggested = set(), set()
-    for item in errors:
+    for item in errors[:MAX_PROBLEMS]:
         problem = _explain_error(item, document, root, shows_input=shows_input)
         problems.append(problem)
         if item["type"] == "missing":
@@ -76,7 +86,16 @@ def explain_errors(
         if item["type"] == "extra_forbidden":
             suggested.update(_SUGGESTED_FIELD.findall(problem.message))
     # A misspelled field is also missing under its right name: that is one problem, not two.
-    return tuple(p for p in problems if p.field not in missing & suggested)
+    named_twice = missing & suggested
+    explained = tuple(p for p in problems if p.field not in named_twice)
+    return (*explained, *count_further_problems(len(errors)))
+
+
+def count_further_problems(num_errors: int) -> tuple[SpecProblem, ...]:
+    """The problem that says how many of `num_errors` errors are not explained; empty if all are."""
+    if num_errors <= MAX_PROBLEMS:
+        return ()
+    return (SpecProblem("", f"and {num_errors - MAX_PROBLEMS} more problems"),)
 
 
 _SUGGESTED_FIELD = re.compile(r"did you mean ([\w.]+)\?$")
@@ -225,6 +244,7 @@ _MESSAGES: dict[str, Callable[[Mapping[str, Any]], str]] = {
 
 _PATTERNS: dict[str, str] = {
     NAME_PATTERN: "a name of at most 63 lower-case letters, digits, '.', '_' and '-'",
+    PRINTABLE_PATTERN: "a text without control characters",
     RUN_ID_PATTERN: "the whole id of a run, an r and 12 characters",
     SHA256_PATTERN: "a SHA-256, 64 hexadecimal digits",
 }

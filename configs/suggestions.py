@@ -31,8 +31,15 @@ def pick_most_similar(similarities: dict[str, float]) -> tuple[str, ...]:
 
 
 def measure_similarity(first: str, second: str) -> float:
-    """Similarity of two names from 0 to 1, ignoring case."""
-    return SequenceMatcher(None, first.lower(), second.lower(), autojunk=False).ratio()
+    """Similarity of two names from 0 to 1, ignoring case; 0 below the least that is suggested.
+
+    Upper bounds are computed first: the similarity itself takes time that grows with the square of
+    the length, and requests choose the names.
+    """
+    matcher = SequenceMatcher(None, first.lower(), second.lower(), autojunk=False)
+    if matcher.real_quick_ratio() < _CUTOFF or matcher.quick_ratio() < _CUTOFF:
+        return 0.0
+    return matcher.ratio()
 
 
 def ask_did_you_mean(name: str, names: Iterable[str]) -> str:

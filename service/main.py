@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import structlog
 import uvicorn
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 
 from service.adapters.home_permissions import home_umask
 from service.adapters.prometheus import PrometheusMetrics
@@ -20,7 +20,6 @@ from service.api.middleware.limits import BodySizeLimitMiddleware, TrustedHostMi
 from service.api.middleware.request_id import OnResponse, RequestIdMiddleware
 from service.api.middleware.security_headers import SecurityHeadersMiddleware
 from service.api.openapi import complete_schema, get_operation_id
-from service.api.request_body import require_json_body
 from service.api.routes import (
     access,
     docs,
@@ -116,7 +115,6 @@ def _create_api(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        dependencies=[Depends(require_json_body)],
         generate_unique_id_function=get_operation_id,
     )
     errors.install_error_handlers(app)

@@ -1,5 +1,6 @@
 """The base model and the common types of all messages and files."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -28,11 +29,23 @@ class Contract(BaseModel):
 def _to_utc(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("a time needs a time zone; write it in UTC, as in 2026-11-23T12:00:00Z")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("this time is before year 1 or after year 9999 in UTC") from error
 
 
 UtcDatetime = Annotated[datetime, AfterValidator(_to_utc)]
 """A time with a time zone, converted to UTC."""
+
+_CONTROL = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+"""Control characters of ASCII and of ISO 8859 (C1), which terminals obey; those that change the
+direction of text, so that it reads as something else; and Unicode's ends of lines."""
+
+PRINTABLE_PATTERN = f"^[^{_CONTROL}]*$"
+"""A text of one line that is shown as it is written."""
+
+_CONTROL_CHARACTER = re.compile(f"[{_CONTROL}]")
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 RUN_ID_PATTERN = r"^r[0-9a-z]{12}$"
@@ -49,3 +62,8 @@ Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 """A fraction from 0 to 1."""
+
+
+def is_printable(text: str) -> bool:
+    """Whether a text matches `PRINTABLE_PATTERN`."""
+    return _CONTROL_CHARACTER.search(text) is None

@@ -10,7 +10,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from configs.problems import SpecProblem, describe_problems, explain_errors
+from configs.problems import (
+    MAX_PROBLEMS,
+    SpecProblem,
+    count_further_problems,
+    describe_problems,
+    explain_errors,
+)
 from service.api.request_body import (
     CONTENT_TYPE_ADVICE,
     NOT_JSON_CODE,
@@ -162,14 +168,15 @@ def _explain_invalid_request(
         "query": (dict(request.query_params), get_query_model(request)),
     }
     problems: list[SpecProblem] = []
-    for item in error.errors():
+    items = error.errors()
+    for item in items[:MAX_PROBLEMS]:
         source, *location = item["loc"]
         if source == "body" and not location and item["type"] == "missing":
             problems.append(SpecProblem("", "the request needs a body, as JSON"))
             continue
         document, model = documents.get(source, (None, None))
         problems += explain_errors([{**item, "loc": tuple(location)}], document, model)
-    return tuple(problems)
+    return (*problems, *count_further_problems(len(items)))
 
 
 def _handle_http_exception(_request: Request, error: Exception) -> JSONResponse:

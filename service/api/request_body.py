@@ -1,29 +1,64 @@
-"""The body of a request: what its endpoint expects, and whether it was sent as JSON."""
+"""The body of a request: read as JSON within limits, and validated outside of the event loop."""
 
+from collections.abc import Callable, Coroutine
 from email.message import Message
+from json import JSONDecodeError
+from json import dumps as dump_json
+from json import loads as load_json
 from typing import Any
 
-from fastapi import HTTPException, Request, status
+from fastapi import HTTPException, Request, Response, status
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
+
+from service.api.permissions import WORKER_ACCESS, match_endpoint
 
 NOT_JSON_CODE = "body_not_json"
 CONTENT_TYPE_ADVICE = (
     "Send the header Content-Type: application/json; with curl: -H 'Content-Type: application/json'"
 )
 
+_MAX_VALUES = 20_000
+"""Values in a body, over all levels; the largest sweep has a quarter of them."""
 
-async def require_json_body(request: Request) -> None:
-    """Refuse a body of another content type, which FastAPI would validate as bytes.
+_MAX_VALUES_OF_WORKER = 100_000
+"""500 records with the losses of every term and level."""
 
-    Raises `HTTPException` 415. A request without a body passes: validation names what is missing.
+_MAX_DEPTH = 64
+
+
+class BodyRoute(APIRoute):
+    """A route that parses and validates its JSON body in the thread pool.
+
+    FastAPI does both on the event loop, where a large body delays the heartbeats of all workers.
     """
-    if get_body_model(request) is None or not _has_body(request):
-        return
-    content_type = request.headers.get("content-type", "")
-    if not _is_json(content_type):
-        sent = f"not as {content_type}" if content_type else "and its content type is missing"
-        raise HTTPException(
-            status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, f"The body is expected as JSON, {sent}."
-        )
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler, which receives the body as a valid model."""
+        handle = super().get_route_handler()
+        if self.body_field is None:
+            return handle
+
+        async def handle_with_model(request: Request) -> Response:
+            _require_json(request)
+            try:
+                content = await request.body()
+            except ClientDisconnect as error:
+                raise HTTPException(400, "The connection was closed within the body.") from error
+            if content:
+                # FastAPI takes the body from here, and accepts an instance of the model as it is.
+                request._json = await run_in_threadpool(
+                    _parse_body,
+                    content,
+                    get_body_model(request),
+                    max_values=_get_max_values(request),
+                )
+            return await handle(request)
+
+        return handle_with_model
 
 
 def get_body_model(request: Request) -> Any:
@@ -39,6 +74,21 @@ def get_query_model(request: Request) -> Any:
     return parameters[0].field_info.annotation if len(parameters) == 1 else None
 
 
+def _require_json(request: Request) -> None:
+    """Refuse a body of another content type, which FastAPI would validate as bytes.
+
+    Raises `HTTPException` 415. A request without a body passes: validation names what is missing.
+    """
+    if not _has_body(request):
+        return
+    content_type = request.headers.get("content-type", "")
+    if not _is_json(content_type):
+        sent = f"not as {content_type}" if content_type else "and its content type is missing"
+        raise HTTPException(
+            status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, f"The body is expected as JSON, {sent}."
+        )
+
+
 def _has_body(request: Request) -> bool:
     length = request.headers.get("content-length", "")
     return "transfer-encoding" in request.headers or (length.isdigit() and int(length) > 0)
@@ -51,3 +101,70 @@ def _is_json(content_type: str) -> bool:
     return message.get_content_maintype() == "application" and (
         subtype == "json" or subtype.endswith("+json")
     )
+
+
+def _get_max_values(request: Request) -> int:
+    is_worker = match_endpoint(request.scope).access in WORKER_ACCESS
+    return _MAX_VALUES_OF_WORKER if is_worker else _MAX_VALUES
+
+
+def _parse_body(content: bytes, model: type[BaseModel], *, max_values: int) -> BaseModel:
+    """Parse and validate a body. Raises `RequestValidationError`, or `HTTPException` with 400 for
+    what the parser cannot read and 413 for too many values."""
+    try:
+        document = load_json(content)
+    except JSONDecodeError as error:
+        raise RequestValidationError([_describe_syntax_error(error)], body=error.doc) from error
+    except (RecursionError, ValueError) as error:
+        # Too deep, not in UTF-8, or a number of thousands of digits.
+        raise HTTPException(400, "The body cannot be read as JSON.") from error
+    _check_size(document, max_values=max_values)
+    _check_encoding(content, document)
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        items = [
+            {**item, "loc": ("body", *item["loc"])} for item in error.errors(include_url=False)
+        ]
+        raise RequestValidationError(items, body=document) from error
+
+
+def _check_encoding(content: bytes, document: Any) -> None:
+    """Refuse half of a character, which an escape sequence can write and no answer could quote."""
+    if b"\\u" not in content:
+        return
+    try:
+        dump_json(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise HTTPException(
+            400, "A text of the body has an unpaired surrogate, half of a character."
+        ) from error
+
+
+def _describe_syntax_error(error: JSONDecodeError) -> dict[str, Any]:
+    """A syntax error in the form of FastAPI's own."""
+    return {
+        "type": "json_invalid",
+        "loc": ("body", error.pos),
+        "msg": "JSON decode error",
+        "input": {},
+        "ctx": {"error": error.msg},
+    }
+
+
+def _check_size(document: Any, *, max_values: int) -> None:
+    """Count the values of all levels; raises `HTTPException` 400 or 413. Linear in the size."""
+    level, num_values = [document], 1
+    for _ in range(_MAX_DEPTH):
+        containers = [value for value in level if isinstance(value, dict | list)]
+        if not containers:
+            return
+        level = [
+            child
+            for container in containers
+            for child in (container.values() if isinstance(container, dict) else container)
+        ]
+        num_values += len(level)
+        if num_values > max_values:
+            raise HTTPException(413, f"A request body may have at most {max_values} values.")
+    raise HTTPException(400, f"The body is nested more than {_MAX_DEPTH} levels deep.")

@@ -6,13 +6,18 @@ from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.errors import problem_response
+from service.api.permissions import WORKER_ACCESS, match_endpoint
 
-MAX_BODY_BYTES = 8 * 1024 * 1024
-_TOO_LARGE = f"A request body may have at most {MAX_BODY_BYTES} bytes."
+MAX_BODY_BYTES = 256 * 1024
+"""The largest body of a person's request: a sweep with 256 initial points has a tenth of it."""
+
+MAX_WORKER_BODY_BYTES = 8 * 1024 * 1024
+"""The largest body of a worker's request: 500 records of its spool."""
 
 
 class BodySizeLimitMiddleware:
-    """Refuses bodies over `MAX_BODY_BYTES`, with or without a Content-Length header."""
+    """Refuses bodies that are too large for their endpoint, with or without a Content-Length
+    header."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -22,11 +27,14 @@ class BodySizeLimitMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        is_worker = match_endpoint(scope).access in WORKER_ACCESS
+        max_bytes = MAX_WORKER_BODY_BYTES if is_worker else MAX_BODY_BYTES
+        detail = f"A request body may have at most {max_bytes} bytes here."
         headers = dict(scope["headers"])
         content_length = headers.get(b"content-length", b"0")
-        if not content_length.isdigit() or int(content_length) > MAX_BODY_BYTES:
+        if not content_length.isdigit() or int(content_length) > max_bytes:
             refusal = problem_response(
-                413, title="Request body too large", detail=_TOO_LARGE, code="body_too_large"
+                413, title="Request body too large", detail=detail, code="body_too_large"
             )
             await refusal(scope, receive, send)
             return
@@ -36,9 +44,9 @@ class BodySizeLimitMiddleware:
             nonlocal received_bytes
             message = await receive()
             received_bytes += len(message.get("body", b""))
-            if received_bytes > MAX_BODY_BYTES:
+            if received_bytes > max_bytes:
                 # FastAPI lets this exception through wherever it reads the body.
-                raise HTTPException(413, _TOO_LARGE)
+                raise HTTPException(413, detail)
             return message
 
         await self._app(scope, receive_counted, send)
@@ -68,4 +76,7 @@ class TrustedHostMiddleware:
 
 def _parse_host(scope: Scope) -> str:
     header = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-    return urlsplit(f"//{header}").hostname or ""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""

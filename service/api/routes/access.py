@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, status
 
 from configs.spec.base import Name
 from service.api.deps import CallerDep, ContextDep
+from service.api.request_body import BodyRoute
 from service.api.schemas.access import (
     AuditPage,
     AuditQuery,
@@ -18,7 +19,7 @@ from service.api.schemas.access import (
 from service.api.views import to_audit_view, to_project_view, to_token_view
 from service.usecases import access, projects
 
-router = APIRouter(prefix="/v1", tags=["projects, tokens, audit"])
+router = APIRouter(prefix="/v1", tags=["projects, tokens, audit"], route_class=BodyRoute)
 
 
 @router.get("/projects")

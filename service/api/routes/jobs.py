@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response, status
 
 from configs.spec.jobs import Task
 from service.api.deps import CallerDep, ContextDep
+from service.api.request_body import BodyRoute
 from service.api.responses import describe_launch
 from service.api.routes.runs import IdempotencyKey, make_run_page
 from service.api.schemas.base import PageQuery
@@ -19,7 +20,7 @@ from service.usecases import idempotency
 from service.usecases.context import Context
 from service.usecases.runs import launch, plan, queries
 
-router = APIRouter(prefix="/v1", tags=["jobs"])
+router = APIRouter(prefix="/v1", tags=["jobs"], route_class=BodyRoute)
 
 
 @router.post("/evaluations", status_code=status.HTTP_201_CREATED)

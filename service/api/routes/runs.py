@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response, status
 
 from service.api.deps import CallerDep, ContextDep
+from service.api.request_body import BodyRoute
 from service.api.responses import describe_launch
 from service.api.schemas.run_lists import RunPage, RunQuery
 from service.api.schemas.runs import (
@@ -37,7 +38,7 @@ from service.usecases.runs import actions, launch, plan, queries
 from service.usecases.runs.queries import ListedRun
 from service.usecases.tracking import find_compare_url
 
-router = APIRouter(prefix="/v1", tags=["runs"])
+router = APIRouter(prefix="/v1", tags=["runs"], route_class=BodyRoute)
 
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
 

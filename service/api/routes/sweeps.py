@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response, status
 
 from configs.protocol.sweep_log import AppendReceipt, SearchProgress, SweepLog, SweepLogAppend
 from service.api.deps import CallerDep, ContextDep, DriverDep
+from service.api.request_body import BodyRoute
 from service.api.responses import describe_launch
 from service.api.routes.reports import REPORT_MEDIA_TYPES, REPORT_RESPONSES
 from service.api.routes.runs import IdempotencyKey
@@ -36,7 +37,7 @@ from service.usecases.sweeps import (
     status as sweeps_status,
 )
 
-router = APIRouter(prefix="/v1", tags=["sweeps"])
+router = APIRouter(prefix="/v1", tags=["sweeps"], route_class=BodyRoute)
 
 _BASE_RUN_FIELDS = {"name", "project", "priority", "preset", "changes", "spec"}
 

@@ -19,6 +19,11 @@ class AsgiTransport(httpx.BaseTransport):
         self._inner = httpx.ASGITransport(app, raise_app_exceptions=False)
         self._lifespan = app.router.lifespan_context(app)
 
+    @property
+    def thread(self) -> threading.Thread:
+        """The thread of the event loop."""
+        return self._thread
+
     def __enter__(self) -> Self:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._lifespan.__aenter__(), self._loop).result()
