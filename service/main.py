@@ -7,7 +7,6 @@ from functools import partial
 from importlib.metadata import version
 
 import structlog
-import uvicorn
 from fastapi import FastAPI
 
 from service.adapters.home_permissions import home_umask
@@ -15,6 +14,8 @@ from service.adapters.prometheus import PrometheusMetrics
 from service.api import errors
 from service.api.middleware.audit import AuditMiddleware
 from service.api.middleware.auth import AuthMiddleware, parse_rate_limits
+from service.api.middleware.client_address import ClientAddressMiddleware
+from service.api.middleware.cross_site import CrossSiteMiddleware
 from service.api.middleware.errors import ErrorMiddleware
 from service.api.middleware.limits import BodySizeLimitMiddleware, TrustedHostMiddleware
 from service.api.middleware.request_id import OnResponse, RequestIdMiddleware
@@ -36,6 +37,7 @@ from service.context import build_context
 from service.domain.errors import DatabaseUnreachable
 from service.domain.metrics.series import Series
 from service.domain.ports import Clock, Cluster, Tracker
+from service.http_server import run_server
 from service.log import configure_logging
 from service.loops.base import Loop, TurnContext
 from service.loops.comparisons import compare_baselines
@@ -53,7 +55,6 @@ from service.usecases.metrics import MetricsCollector
 _VERSION = version("tandem-distill")
 _ROUTE_MODULES = (runs, jobs, sweeps, reports, streams, registry, access, workers, health, docs)
 _STOP_LOOPS_TIMEOUT_S = 15.0
-_SHUTDOWN_TIMEOUT_S = 10
 
 log = structlog.get_logger(__name__)
 
@@ -137,12 +138,16 @@ def _add_middlewares(
     app.add_middleware(BodySizeLimitMiddleware)
     app.add_middleware(AuthMiddleware, ctx=ctx, limits=limits)
     app.add_middleware(AuditMiddleware, ctx=ctx)
+    if settings.auth == "off":
+        app.add_middleware(CrossSiteMiddleware)
     app.add_middleware(TrustedHostMiddleware, hosts=settings.allowed_hosts)
     app.add_middleware(ErrorMiddleware)
     app.add_middleware(
         SecurityHeadersMiddleware, is_https=settings.service_url.startswith("https:")
     )
     app.add_middleware(RequestIdMiddleware, on_response=on_response)
+    if settings.trusted_proxies:
+        app.add_middleware(ClientAddressMiddleware, proxies=settings.trusted_proxies)
 
 
 def _empty_without_database(series: Callable[[], list[Series]]) -> Callable[[], list[Series]]:
@@ -186,10 +191,9 @@ def serve(settings: Settings) -> None:
     """Run the service until a signal stops it; database errors are raised before it starts."""
     os.umask(home_umask(settings.home))
     Database(settings.sqlalchemy_url).migrate()
-    uvicorn.run(
+    run_server(
         create_app(settings),
         host=settings.host,
         port=settings.port,
-        log_level="warning",
-        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
+        max_connections=settings.max_connections,
     )

@@ -1,6 +1,7 @@
 """Settings from environment variables with the prefix TANDEM_; read by `main` and `cli`."""
 
 import ipaddress
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -92,6 +93,12 @@ class Settings(BaseSettings):
 
     refusal_limit: str = "30/minute"
     """Limit of unauthenticated requests per address."""
+
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Addresses and networks of the proxies whose `X-Forwarded-For` is used."""
+
+    max_connections: Annotated[int, Field(ge=16, le=100_000)] = 4096
+    """Connections to the API at a time; further ones are answered 503."""
 
     allowed_roots: tuple[Path, ...] = ()
     """Folders outside of `home` from which datasets and teachers may be registered."""

@@ -33,6 +33,9 @@ PROSE = frozenset(_NEVER.split())
 PROSE_BY_ITSELF = frozenset(_ONLY_IN_COMPOUNDS.split())
 """Words that are allowed only as part of a name (`one_hot`, `known_hosts`)."""
 
+OVERRIDDEN = frozenset({"connection_made"})
+"""Methods whose names a base class of a library gives."""
+
 SHARED_CLASS_NAMES: dict[str, str] = {}
 """Class names that two modules share intentionally, and why."""
 
@@ -64,6 +67,8 @@ def assigned_names(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 def is_prose(name: str) -> bool:
     bare = name.lower().strip("_")
+    if name in OVERRIDDEN:
+        return False
     return bool(set(bare.split("_")) & PROSE) or bare in PROSE_BY_ITSELF
 
 
