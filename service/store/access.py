@@ -38,9 +38,15 @@ class SqlAuditLog:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def add(self, entry: AuditEntry) -> None:
-        self._session.add(AuditRow(**vars(entry)))
+    def add(self, entry: AuditEntry) -> int:
+        row = AuditRow(**vars(entry))
+        self._session.add(row)
         self._session.flush()
+        return row.id
+
+    def complete(self, entry_id: int, *, status: int, run_id: str | None) -> None:
+        statement = update(AuditRow).where(AuditRow.id == entry_id)
+        self._session.execute(statement.values(status=status, run_id=run_id))
 
     def page(self, *, before: int | None, limit: int) -> list[AuditEntry]:
         query = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)

@@ -93,11 +93,6 @@ def resolve_project(requested: str | None, *, caller: Caller) -> str | None:
     return caller.project or requested
 
 
-def write_audit(entry: AuditEntry, *, ctx: Context) -> None:
-    with ctx.store.transaction() as uow:
-        uow.audit.add(entry)
-
-
 def read_audit(*, cursor: int | None, limit: int, ctx: Context) -> list[AuditEntry]:
     """A page of the audit log, newest first, of entries older than `cursor`."""
     with ctx.store.transaction() as uow:

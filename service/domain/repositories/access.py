@@ -37,9 +37,13 @@ class Tokens(Protocol):
 
 
 class AuditLog(Protocol):
-    """Stores audit entries, append-only."""
+    """Stores audit entries; none is changed after its request is answered."""
 
-    def add(self, entry: AuditEntry) -> None: ...
+    def add(self, entry: AuditEntry) -> int:
+        """Add an entry and return its id."""
+
+    def complete(self, entry_id: int, *, status: int, run_id: str | None) -> None:
+        """Set the status of the response, and the run that the request changed or launched."""
 
     def page(self, *, before: int | None, limit: int) -> list[AuditEntry]:
         """Up to `limit` entries, newest first; only those older than the entry `before`."""

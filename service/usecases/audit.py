@@ -1,0 +1,59 @@
+"""Stores the audit entry of a request together with what the request changes."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from service.domain.access import AuditEntry
+from service.domain.repositories.unit_of_work import Store, UnitOfWork
+from service.usecases.context import Context
+
+STATUS_UNKNOWN = 102
+"""The status of a request that is being processed, or whose service ended before it answered."""
+
+
+class AuditTrail:
+    """The audit entry of one request, which is stored once."""
+
+    def __init__(self, make_entry: Callable[[], AuditEntry]) -> None:
+        """`make_entry` is called when the entry is stored: by then the caller is known."""
+        self._make_entry = make_entry
+        self._entry_id: int | None = None
+
+    @contextmanager
+    def transaction(self, store: Store) -> Iterator[UnitOfWork]:
+        """A transaction of `store` that stores the entry too, unless an earlier one did.
+
+        If the entry cannot be stored, the transaction does not begin its work.
+        """
+        entry_id = self._entry_id
+        with store.transaction() as uow:
+            if entry_id is None:
+                entry_id = uow.audit.add(replace(self._make_entry(), status=STATUS_UNKNOWN))
+            yield uow
+        self._entry_id = entry_id
+
+    def complete(self, status: int, *, run_id: str | None, ctx: Context) -> None:
+        """Store the response's status and the launched run; and the entry, if nothing did."""
+        with ctx.store.transaction() as uow:
+            if self._entry_id is not None:
+                uow.audit.complete(self._entry_id, status=status, run_id=run_id)
+            else:
+                uow.audit.add(replace(self._make_entry(), status=status, run_id=run_id))
+
+
+class AuditedStore:
+    """A store for one request: implements `Store`, and stores the request's audit entry in the
+    first transaction."""
+
+    def __init__(self, store: Store, trail: AuditTrail) -> None:
+        self._store = store
+        self._trail = trail
+
+    @contextmanager
+    def transaction(self) -> Iterator[UnitOfWork]:
+        with self._trail.transaction(self._store) as uow:
+            yield uow
+
+    def migrate(self) -> None:
+        self._store.migrate()
