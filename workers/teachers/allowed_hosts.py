@@ -94,7 +94,9 @@ def is_public(address: str) -> bool:
     embedded = _extract_ipv4(parsed) if isinstance(parsed, IPv6Address) else None
     if embedded is not None:
         return is_public(str(embedded))
-    return parsed.is_global and not (parsed.is_multicast or parsed.is_reserved)
+    # Python counts fec0::/10 as global, which was made for sites before fc00::/7.
+    is_site_local = isinstance(parsed, IPv6Address) and parsed.is_site_local
+    return parsed.is_global and not (parsed.is_multicast or parsed.is_reserved or is_site_local)
 
 
 def _extract_ipv4(address: IPv6Address) -> IPv4Address | None:

@@ -28,6 +28,8 @@ def test_an_address_of_the_internet_is_public(address: str) -> None:
         "fe80::1",
         "fe80::1%eth0",
         "fd00::1",
+        "fec0::1",
+        "feff::1",
         "ff02::1",
         "::ffff:127.0.0.1",
         "::ffff:10.0.0.1",
