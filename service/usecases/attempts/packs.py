@@ -9,6 +9,7 @@ from service.domain.ids import new_pack_id
 from service.domain.ports import JobRequest
 from service.domain.runs import Event, EventKind, Run
 from service.domain.states import RunState
+from service.usecases.attempts.numbering import choose_next_attempt
 from service.usecases.attempts.start import (
     create_attempt,
     record_job_rejection,
@@ -28,12 +29,16 @@ def start_pack(runs: Sequence[Run], *, avoid: frozenset[str], ctx: Context) -> N
     """
     job, started = new_pack_id(), []
     ready = [run for run in runs if _ensure_job_files(run, ctx=ctx)]
+    numbers = {run.id: choose_next_attempt(run, ctx=ctx) for run in ready}
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         for run in ready:
             current = uow.runs.get_for_update(run.id)
-            if current.state is RunState.QUEUED:
-                started_run = create_attempt(uow, current, processes=1, at=now, pack_job=job)
+            number = numbers[run.id]
+            if current.state is RunState.QUEUED and current.attempt < number:
+                started_run = create_attempt(
+                    uow, current, number=number, processes=1, at=now, pack_job=job
+                )
                 started.append(started_run)
         for run in started:
             packmates = (

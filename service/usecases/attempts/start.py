@@ -11,6 +11,7 @@ from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Attempt, Event, EventKind, Run, transition, transition_event
 from service.domain.scheduling.capacity import describe_fewer_processes
 from service.domain.states import RunState
+from service.usecases.attempts.numbering import add_unknown_attempts, choose_next_attempt
 from service.usecases.attempts.resolve import resolve_spec
 from service.usecases.context import Context
 from service.usecases.report_inputs import build_report_inputs
@@ -32,23 +33,32 @@ def start_attempt(
     with ctx.store.transaction() as uow:
         run = uow.runs.get(run_id)
     write_job_files_once(run, ctx=ctx)
+    number = choose_next_attempt(run, ctx=ctx)
     with ctx.store.transaction() as uow:
         run = uow.runs.get_for_update(run_id)
-        if run.state is not RunState.QUEUED:
+        if run.state is not RunState.QUEUED or run.attempt >= number:
             return None
-        started = create_attempt(uow, run, processes=processes, at=ctx.clock.now())
+        started = create_attempt(uow, run, number=number, processes=processes, at=ctx.clock.now())
     submit_attempt(started, avoid=avoid, ctx=ctx)
     return started
 
 
 def create_attempt(
-    uow: UnitOfWork, run: Run, *, processes: int, at: datetime, pack_job: str | None = None
+    uow: UnitOfWork,
+    run: Run,
+    *,
+    number: int,
+    processes: int,
+    at: datetime,
+    pack_job: str | None = None,
 ) -> Run:
-    """Store the next attempt of a queued run, before its job is submitted."""
+    """Store the next attempt of a queued run, before its job is submitted. `number` is that of
+    `choose_next_attempt`."""
+    add_unknown_attempts(uow, run, before=number, at=at)
     starting = transition(run, RunState.STARTING, at=at)
     started = replace(
         starting,
-        attempt=run.attempt + 1,
+        attempt=number,
         stop_requested_at=None,
         reason=None,
         message="",

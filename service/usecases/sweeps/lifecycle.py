@@ -23,6 +23,7 @@ from service.domain.sweeps import (
     describe_ineffective_parameters,
     transition_sweep,
 )
+from service.usecases.attempts.numbering import next_unused
 from service.usecases.context import Context
 from service.usecases.nodes import list_nodes
 from service.usecases.runs.enqueue import add_run, create_queued_run
@@ -118,13 +119,16 @@ def fix_pack_size(sweep: Sweep, *, ctx: Context) -> Sweep:
 def submit_driver(sweep_id: str, *, ctx: Context) -> None:
     """Submit the next driver; its number is stored before its job is submitted."""
     with ctx.store.transaction() as uow:
+        last = uow.sweeps.get(sweep_id).driver
+    number = next_unused(last, lambda number: f"{sweep_id}-d{number}", ctx=ctx)
+    with ctx.store.transaction() as uow:
         sweep = uow.sweeps.get_for_update(sweep_id)
-        if sweep.state is not SweepState.SEARCHING:
+        if sweep.state is not SweepState.SEARCHING or sweep.driver >= number:
             return
         length = uow.sweeps.length(sweep_id)
         sweep = replace(
             sweep,
-            driver=sweep.driver + 1,
+            driver=number,
             driver_log_start=length,
             last_seen_at=None,
             not_before=None,
